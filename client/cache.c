@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in block.c. */
+#include "client/cache.h"
+
+#include <string.h>
+
+bool hbm_key_is_sound(const hbm_key *key)
+{
+	static const hbm_key reserved;
+	return memcmp(key, &reserved, sizeof(reserved)) != 0;
+}
+
+static bool results_are_sound(const struct ticket *ticket, const struct message *message)
+{
+	const struct hbm_wire_results *reply = (const void *)message->header;
+	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
+	       message->fd_count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
+	       message->size == sizeof(*reply) + reply->count * sizeof(reply->results[0]) &&
+	       reply->done <= reply->count;
+}
+
+static int reply_results(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	(void)hbm;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
+	if (!results_are_sound(ticket, message))
+		return TICKET_BROKEN;
+	const struct hbm_wire_results *reply = (const void *)message->header;
+	if (ticket->answer.results)
+		memcpy(ticket->answer.results, reply->results, reply->count * sizeof(reply->results[0]));
+	if (ticket->answer.lookup)
+		*ticket->answer.lookup = (struct hbm_lookup){.resident = reply->done, .load_ns = reply->load_ns};
+	return HBM_OK;
+}
+
+const struct ticket_kind hbm_kind_results = {.reply = reply_results};
+
+static int keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
+{
+	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key);
+	if (count == 0)
+		return hbm_fail(hbm, HBM_INVALID, "no keys");
+	if (count > most)
+		return hbm_fail(hbm, HBM_LIMIT, "%zu keys: a request has at most %zu", count, most);
+	for (size_t i = 0; i < count; i++)
+		if (!hbm_key_is_sound(&keys[i]))
+			return hbm_fail(hbm, HBM_INVALID, "key %zu is all zero, which is reserved", i);
+	return 0;
+}
+
+/* Sends `message`, of which space, device, flags and deadline are filled in, followed by the keys. */
+static int keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
+		       size_t count, struct ticket_answer answer, hbm_ticket *ticket)
+{
+	int rc = keys_check(hbm, keys, count);
+	if (rc)
+		return rc;
+	message->count = answer.count = (uint32_t)count;
+	struct request request = {
+		.opcode = op,
+		.kind = &hbm_kind_results,
+		.answer = answer,
+		.pieces = {{message, sizeof(*message)}, {(void *)keys, count * sizeof(*keys)}},
+		.piece_count = 2,
+	};
+	return hbm_request_submit(hbm, &request, ticket);
+}
+
+int hbm_submit_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+		      hbm_result *results, hbm_ticket *ticket)
+{
+	struct hbm_wire_keys message = {.space = space};
+	struct ticket_answer where = {.lookup = answer, .results = results};
+	return keys_submit(hbm, HBM_WIRE_LOOKUP, &message, keys, count, where, ticket);
+}
+
+int hbm_submit_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+			uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket)
+{
+	if (device >= hbm->info.devices)
+		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device, hbm->info.devices);
+	struct hbm_wire_keys message = {.space = space, .device = device, .deadline_us = deadline_us};
+	struct ticket_answer where = {.results = results};
+	return keys_submit(hbm, HBM_WIRE_PREFETCH, &message, keys, count, where, ticket);
+}
+
+int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,
+		    size_t count, hbm_result *results, hbm_ticket *ticket)
+{
+	bool pin = op == HBM_WIRE_PIN || op == HBM_WIRE_UNPIN;
+	if (!pin && op != HBM_WIRE_TOUCH && op != HBM_WIRE_REMOVE)
+		return hbm_fail(hbm, HBM_INVALID, "opcode %d is not touch, pin, unpin or remove", (int)op);
+	if (flags & ~(pin ? HBM_WIRE_KEEP : 0))
+		return hbm_fail(hbm, HBM_INVALID, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
+	struct hbm_wire_keys message = {.space = space, .flags = flags};
+	struct ticket_answer where = {.results = results};
+	return keys_submit(hbm, op, &message, keys, count, where, ticket);
+}
+
+/* ---- The blocking forms ---- */
+
+int hbm_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+	       hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_lookup(hbm, space, keys, count, answer, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+int hbm_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+		 uint64_t deadline_us, hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_prefetch(hbm, space, device, keys, count, deadline_us, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,
+	     size_t count, hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_keys(hbm, op, space, flags, keys, count, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+/* ---- Operators ---- */
+
+int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes)
+{
+	if (tier <= HBM_TIER_NONE || tier >= HBM_TIERS)
+		return hbm_fail(hbm, HBM_INVALID, "there is no tier %d", (int)tier);
+	if (device && (tier != HBM_TIER_HBM || device >= hbm->info.devices))
+		return hbm_fail(hbm, HBM_INVALID, "device %u: only the HBM tier has devices, %u of them", device,
+				hbm->info.devices);
+	struct hbm_wire_evict evict = {.tier = tier, .device = device, .bytes = bytes};
+	struct request request = {
+		.opcode = HBM_WIRE_EVICT,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&evict, sizeof(evict)}},
+		.piece_count = 1,
+	};
+	return hbm_request_call(hbm, &request);
+}
+
+int hbm_ping(struct hbm *hbm)
+{
+	struct hbm_wire_header header;
+	struct request request = {
+		.opcode = HBM_WIRE_PING,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&header, sizeof(header)}},
+		.piece_count = 1,
+	};
+	return hbm_request_call(hbm, &request);
+}

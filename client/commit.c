@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * commit: backing ranges of regions with memory, and giving it back.
+ *
+ * A commit's reply comes in parts, an fd for each slab. Each slab is mapped as its fd arrives; access is opened when
+ * the last part has come, run by run, and then the ticket ends HBM_OK. If a device call fails here, later parts are
+ * taken without mapping, and the whole request is undone: what was mapped is unmapped, a DECOMMIT of the same ranges
+ * goes out under the same ticket, and the ticket ends HBM_DEVICE when that is answered, so that whoever sees it end may
+ * try again. Until then the slabs count as asked for.
+ *
+ * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has given to somebody else.
+ */
+#include "client/region.h"
+#include "client/request.h"
+
+#include "daemon/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct commit {
+	struct unsent undo;
+	uint64_t slabs, granted;
+	bool failed; /* a device call did, as the ticket says */
+	bool undoing;
+	size_t cursor; /* the range the last grant was in */
+	size_t count;
+	struct hbm_range ranges[];
+};
+
+static struct commit *commit_free(struct commit *commit)
+{
+	if (commit) {
+		list_remove(&commit->undo.link);
+		free(commit->undo.message);
+		free(commit);
+	}
+	return NULL;
+}
+
+static size_t ranges_message_bytes(size_t count)
+{
+	return sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
+}
+
+static void ranges_message_fill(struct hbm_wire_ranges *message, const struct hbm_range *ranges, size_t count)
+{
+	*message = (struct hbm_wire_ranges){.count = (uint32_t)count};
+	for (size_t i = 0; i < count; i++)
+		message->ranges[i] = (struct hbm_wire_range){
+			.region = ranges[i].region->id,
+			.offset = ranges[i].offset,
+			.bytes = ranges[i].bytes,
+		};
+}
+
+/* Counts a commit under way in every region it touches, or takes it back. */
+static void commit_count(const struct commit *commit, int change)
+{
+	for (size_t i = 0; i < commit->count; i++)
+		commit->ranges[i].region->commits += change;
+}
+
+static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
+{
+	struct commit *commit = calloc(1, sizeof(*commit) + count * sizeof(*ranges));
+	if (!commit)
+		return NULL;
+	list_init(&commit->undo.link);
+	struct hbm_wire_ranges *message = malloc(ranges_message_bytes(count));
+	if (!message)
+		return commit_free(commit);
+	ranges_message_fill(message, ranges, count);
+	commit->undo.message = &message->header;
+	commit->count = count;
+	for (size_t i = 0; i < count; i++) {
+		commit->ranges[i] = ranges[i];
+		commit->slabs += ranges[i].bytes / ranges[i].region->slab;
+	}
+	return commit;
+}
+
+/* Remembers the device call that failed, the first one only. */
+static void commit_failed(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	if (commit->failed)
+		return;
+	commit->failed = true;
+	ticket->device_call = hbm->gpu.failed_call;
+	ticket->device_result = (int)hbm->gpu.failed_result;
+}
+
+/* ---- Grants ---- */
+
+static bool range_has(const struct hbm_range *range, const struct hbm_wire_range *slab)
+{
+	return range->region->id == slab->region && slab->bytes == range->region->slab && slab->zero == 0 &&
+	       is_aligned(slab->offset, slab->bytes) && slab->offset >= range->offset &&
+	       slab->offset - range->offset < range->bytes;
+}
+
+/* The range of the commit that a granted slab lies in, starting where the last one was; NULL: in none. */
+static const struct hbm_range *commit_find(struct commit *commit, const struct hbm_wire_range *slab)
+{
+	for (size_t n = 0; n < commit->count; n++) {
+		const struct hbm_range *range = &commit->ranges[commit->cursor];
+		if (range_has(range, slab))
+			return range;
+		commit->cursor = (commit->cursor + 1) % commit->count;
+	}
+	return NULL;
+}
+
+static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hbm_wire_range *slab, int fd)
+{
+	struct commit *commit = ticket->answer.commit;
+	const struct hbm_range *range = commit_find(commit, slab);
+	if (!range || range->region->slabs[slab->offset / slab->bytes] != SLAB_ASKED)
+		return false;
+	commit->granted++;
+	if (commit->failed)
+		return true;
+
+	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
+	if (!entered || !hbm_region_place(range->region, slab->offset, fd))
+		commit_failed(hbm, ticket);
+	if (entered)
+		hbm_gpu_leave(&hbm->gpu);
+	return true;
+}
+
+static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct message *message)
+{
+	const struct hbm_wire_ranges *part = (const void *)message->header;
+	if (message->size < sizeof(*part) || part->zero || part->count != message->fd_count ||
+	    message->size != ranges_message_bytes(part->count))
+		return false;
+	for (uint32_t i = 0; i < part->count; i++)
+		if (!commit_grant(hbm, ticket, &part->ranges[i], message->fds[i]))
+			return false;
+	return true;
+}
+
+/* ---- The end of a commit ---- */
+
+/* How many of the ranges from the first on are one run of addresses, and how long it is. */
+static size_t run_length(const struct hbm_range *ranges, size_t count, uint64_t *bytes)
+{
+	size_t n = 1;
+	*bytes = ranges[0].bytes;
+	while (n < count && ranges[n].region == ranges[0].region && ranges[n].offset == ranges[0].offset + *bytes)
+		*bytes += ranges[n++].bytes;
+	return n;
+}
+
+static void commit_open(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	for (size_t i = 0; i < commit->count && !commit->failed;) {
+		uint64_t bytes;
+		size_t n = run_length(&commit->ranges[i], commit->count - i, &bytes);
+		struct hbm_region *region = commit->ranges[i].region;
+		bool entered = hbm_gpu_enter(&hbm->gpu, region->device);
+		if (!entered || !hbm_region_open(region, commit->ranges[i].offset, bytes))
+			commit_failed(hbm, ticket);
+		if (entered)
+			hbm_gpu_leave(&hbm->gpu);
+		i += n;
+	}
+}
+
+static void commit_unplace(struct hbm *hbm, const struct commit *commit, enum slab_state asked)
+{
+	for (size_t i = 0; i < commit->count; i++) {
+		const struct hbm_range *range = &commit->ranges[i];
+		bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
+		hbm_region_unplace(range->region, range->offset, range->bytes, asked);
+		if (entered)
+			hbm_gpu_leave(&hbm->gpu);
+	}
+}
+
+/* The commit is over without effect. */
+static void commit_revert(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	commit_unplace(hbm, commit, SLAB_EMPTY);
+	commit_count(commit, -1);
+	ticket->answer.commit = commit_free(commit);
+}
+
+static int commit_undo(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	commit_unplace(hbm, commit, SLAB_ASKED);
+	commit->undoing = true;
+	ticket->opcode = HBM_WIRE_DECOMMIT;
+	commit->undo.message->opcode = HBM_WIRE_DECOMMIT;
+	list_push_back(&hbm->unsent, &commit->undo.link);
+	return TICKET_GOES_ON;
+}
+
+static int commit_done(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	hbm_ranges_turn(hbm, commit->ranges, commit->count, SLAB_PLACED, SLAB_MAPPED, HBM_INVALID);
+	commit_count(commit, -1);
+	ticket->answer.commit = commit_free(commit);
+	return HBM_OK;
+}
+
+static int reply_undo(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	if (hbm_kind_bare.reply(hbm, ticket, message) == TICKET_BROKEN)
+		return TICKET_BROKEN;
+	commit_revert(hbm, ticket);
+	return HBM_DEVICE;
+}
+
+static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	struct commit *commit = ticket->answer.commit;
+	if (commit->undoing)
+		return reply_undo(hbm, ticket, message);
+	if (hbm_reply_is_refusal(message)) {
+		commit_revert(hbm, ticket);
+		ticket->device_call = NULL;
+		return message->header->status;
+	}
+	if (message->header->status != HBM_OK || !commit_part(hbm, ticket, message))
+		return TICKET_BROKEN;
+	if (message->header->flags & HBM_WIRE_MORE)
+		return TICKET_GOES_ON;
+	if (commit->granted != commit->slabs)
+		return TICKET_BROKEN;
+	commit_open(hbm, ticket);
+	return commit->failed ? commit_undo(hbm, ticket) : commit_done(hbm, ticket);
+}
+
+static const struct ticket_kind kind_commit = {.reply = reply_commit, .abandon = commit_revert};
+
+int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket)
+{
+	int rc = hbm_ranges_check(hbm, ranges, count);
+	if (rc == 0)
+		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_EMPTY, SLAB_ASKED, HBM_EXISTS);
+	if (rc)
+		return rc;
+	struct commit *commit = commit_new(ranges, count);
+	if (commit) {
+		struct request request = {
+			.opcode = HBM_WIRE_COMMIT,
+			.kind = &kind_commit,
+			.answer = {.commit = commit},
+			.pieces = {{commit->undo.message, ranges_message_bytes(count)}},
+			.piece_count = 1,
+		};
+		rc = hbm_request_submit(hbm, &request, ticket);
+	} else {
+		rc = hbm_fail(hbm, -ENOMEM, "no memory for a commit of %zu ranges", count);
+	}
+	if (rc == 0) {
+		commit_count(commit, 1);
+		return 0;
+	}
+	commit_free(commit);
+	for (size_t i = 0; i < count; i++)
+		hbm_region_unplace(ranges[i].region, ranges[i].offset, ranges[i].bytes, SLAB_EMPTY);
+	return rc;
+}
+
+int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_commit(hbm, ranges, count, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+/* ---- Decommit ---- */
+
+/* A decommit of which only a part could be unmapped: what was, is given back. */
+static int reply_partial(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	int status = hbm_kind_bare.reply(hbm, ticket, message);
+	return status == HBM_OK ? HBM_DEVICE : status;
+}
+
+static const struct ticket_kind kind_partial = {.reply = reply_partial};
+
+/* Unmaps the ranges; how many it came to. */
+static size_t ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	size_t done = 0;
+	while (done < count) {
+		uint64_t bytes;
+		size_t n = run_length(ranges + done, count - done, &bytes);
+		bool entered = hbm_gpu_enter(&hbm->gpu, ranges[done].region->device);
+		bool unmapped = entered && hbm_region_unmap(ranges[done].region, ranges[done].offset, bytes);
+		if (entered)
+			hbm_gpu_leave(&hbm->gpu);
+		if (!unmapped)
+			break;
+		done += n;
+	}
+	return done;
+}
+
+int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *id)
+{
+	if (hbm->broken)
+		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
+	int rc = hbm_ranges_check(hbm, ranges, count);
+	if (rc == 0)
+		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_MAPPED, SLAB_MAPPED, HBM_NOT_FOUND);
+	if (rc)
+		return rc;
+	size_t done = ranges_unmap(hbm, ranges, count);
+	const char *call = done < count ? hbm->gpu.failed_call : NULL;
+	int result = (int)hbm->gpu.failed_result;
+	if (done == 0)
+		return hbm_fail_device(hbm, call, result);
+
+	struct hbm_wire_ranges *message = hbm->scratch;
+	ranges_message_fill(message, ranges, done);
+	struct request request = {
+		.opcode = HBM_WIRE_DECOMMIT,
+		.kind = done < count ? &kind_partial : &hbm_kind_bare,
+		.pieces = {{message, ranges_message_bytes(done)}},
+		.piece_count = 1,
+	};
+	hbm_ticket ticket;
+	rc = hbm_request_submit(hbm, &request, &ticket);
+	if (rc) {
+		/* The daemon was not told of memory that is no longer mapped: the two cannot go on together. */
+		hbm_request_break(hbm, rc);
+		return rc;
+	}
+	struct ticket *entry = hbm_ticket_find(&hbm->tickets, ticket);
+	entry->device_call = call;
+	entry->device_result = result;
+	*id = ticket;
+	return 0;
+}
+
+int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_decommit(hbm, ranges, count, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connection: struct hbm, a session with the daemon, and how its error line is written.
+ *
+ * States: open -> broken (the daemon is gone, or said something that is not the protocol) -> freed by hbm_close().
+ * Breaking ends every waiting ticket and shuts the socket; regions stay mapped, fences readable, until hbm_close().
+ */
+#pragma once
+
+#include "client/channel.h"
+#include "client/gpu.h"
+#include "client/ticket.h"
+#include "daemon/list.h"
+
+#include <hbm/hbm.h>
+
+struct hbm {
+	struct channel channel;
+	struct tickets tickets;
+	struct list unsent;  /* struct unsent: messages nobody waits to send */
+	struct list regions; /* struct hbm_region */
+	struct gpu gpu;
+	struct hbm_info info;
+	uint64_t soft_memory;
+	bool inspect_only;
+	bool fences_registered;    /* with the driver */
+	volatile uint64_t *fences; /* the shared page, or NULL before HELLO */
+	int doorbell;              /* -1 before HELLO */
+	int broken;                /* 0, or the negative errno that ended the connection */
+	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
+	char error[256];
+};
+
+/* Writes the error line and returns status. */
+int hbm_fail(struct hbm *hbm, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Same, naming the device call that failed; HBM_DEVICE. */
+int hbm_fail_device(struct hbm *hbm, const char *call, int result);
+/* Loads the driver if this connection may use one. 0, HBM_UNSUPPORTED, or negative errno. */
+int hbm_use_devices(struct hbm *hbm);

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* copier: see copier.h. */
+#include "client/ctl/copier.h"
+
+#include "kernels/driver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct copier {
+	struct driver *driver;
+	CUdevice device;
+	CUcontext context; /* NULL: not retained */
+};
+
+static CUresult retain(struct copier *copier, uint32_t device)
+{
+	CUresult result = copier->driver->cuDeviceGet(&copier->device, (int)device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	CUcontext context;
+	result = copier->driver->cuDevicePrimaryCtxRetain(&context, copier->device);
+	if (result == CUDA_SUCCESS)
+		copier->context = context;
+	return result;
+}
+
+int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char *error, size_t error_size)
+{
+	enum driver_choice choice = kind == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
+	struct copier *copier = calloc(1, sizeof(*copier));
+	if (!copier) {
+		snprintf(error, error_size, "out of memory");
+		return -1;
+	}
+	if (driver_open(&copier->driver, choice, NULL, error, error_size) < 0) {
+		copier_close(copier);
+		return -1;
+	}
+	CUresult result = retain(copier, device);
+	if (result != CUDA_SUCCESS) {
+		snprintf(error, error_size, "device %u: %s", device, driver_error_name(copier->driver, result));
+		copier_close(copier);
+		return -1;
+	}
+	*out = copier;
+	return 0;
+}
+
+struct copier *copier_close(struct copier *copier)
+{
+	if (!copier)
+		return NULL;
+	if (copier->context)
+		copier->driver->cuDevicePrimaryCtxRelease(copier->device);
+	driver_close(copier->driver);
+	free(copier);
+	return NULL;
+}
+
+int copier_enter(struct copier *copier)
+{
+	return (int)copier->driver->cuCtxSetCurrent(copier->context);
+}
+
+int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes)
+{
+	return (int)copier->driver->cuMemcpyHtoD((CUdeviceptr)to, from, bytes);
+}
+
+int copier_read(struct copier *copier, void *to, uint64_t from, size_t bytes)
+{
+	return (int)copier->driver->cuMemcpyDtoH(to, (CUdeviceptr)from, bytes);
+}
+
+const char *copier_error(const struct copier *copier, int error)
+{
+	return driver_error_name(copier->driver, (CUresult)error);
+}

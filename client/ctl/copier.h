@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * copier: a thread's plain way to put bytes into device memory and to read them back: synchronous copies in the
+ * device's primary context, which is where the library maps regions.
+ */
+#pragma once
+
+#include <hbm/wire.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct copier;
+
+/* Loads the driver of that kind. To be called after the library has loaded its own for the same process (the first
+ * region does that). -1 and one line in error. */
+int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char *error, size_t error_size);
+struct copier *copier_close(struct copier *copier); /* takes NULL, returns NULL */
+/* Makes the context current in the calling thread: before the first copy there. 0, or the driver's error. */
+int copier_enter(struct copier *copier);
+/* 0, or the driver's error. */
+int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes);
+int copier_read(struct copier *copier, void *to, uint64_t from, size_t bytes);
+/* The name of such an error; never NULL. */
+const char *copier_error(const struct copier *copier, int error);

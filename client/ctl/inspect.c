@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inspect: see inspect.h. The tables of fields come first; they are the whole difference between most of the commands.
+ */
+#include "client/ctl/inspect.h"
+#include "client/ctl/ctl.h"
+#include "client/ctl/view.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const session_states[] = {"live", "dead"};
+static const struct view_names view_session_states = {2, session_states};
+
+static const struct view_field status_fields[] = {
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, version, "version"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, state, "state"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, driver, "driver"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, io, "NVMe I/O"),
+	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_status, boot_id, "boot id"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, pid, "pid"),
+	VIEW_FIELD(VIEW_MS, struct hbm_wire_status, uptime_ms, "up for"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions, "sessions"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions_total, "sessions ever"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions_dropped, "sessions dropped"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, regions, "regions"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, namespaces, "namespaces"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, blocks, "blocks"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, blocks_max, "blocks at most"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, index_bytes, "index"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, requests, "requests"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, refused, "refused"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookups, "lookups"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookup_keys, "keys looked up"),
+	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_status, hits, "blocks loaded from"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, misses, "misses"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, stores, "stores"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, stored_blocks, "blocks stored"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, stored_bytes, "stored"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, loads, "loads"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, loaded_blocks, "blocks loaded"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, loaded_bytes, "loaded"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, evicted_blocks, "blocks evicted"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, removed_blocks, "blocks removed"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, checksum_failures, "checksum failures"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, io_errors, "I/O errors"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, device_errors, "device errors"),
+	VIEW_END,
+};
+
+static const struct view_field device_fields[] = {
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_device, index, "DEVICE"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_device, name, "NAME"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, total, "TOTAL"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, memory, "OWNED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, cache, "CACHE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, reserve, "RESERVE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, regions, "REGIONS"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, leased, "LEASED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, quarantined, "QUARANTINED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, retiring, "RETIRING"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, ready, "READY"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, uncreated, "UNCREATED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, slab, "SLAB"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, granularity, NULL),
+	VIEW_END,
+};
+
+static const struct view_field tier_fields[] = {
+	{"pool", "TIER", VIEW_POOL, offsetof(struct hbm_wire_tier, tier), 2 * sizeof(uint32_t), NULL},
+	VIEW_FIELD_NAMED(struct hbm_wire_tier, tier, NULL, &view_tiers),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_tier, device, NULL),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, capacity, "CAPACITY"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, bytes, "USED"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, blocks, "BLOCKS"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, placed, "PLACED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, moving, "MOVING"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, free, "FREE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, pinned, "PINNED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, online, "ONLINE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, reserve, "RESERVE"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, in_blocks, NULL),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, in_bytes, "IN"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, out_blocks, NULL),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, out_bytes, "OUT"),
+	VIEW_END,
+};
+
+static const struct view_field session_fields[] = {
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, session, "SESSION"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, pid, "PID"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, uid, "UID"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, gid, "GID"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_session, name, "NAME"),
+	VIEW_FIELD_NAMED(struct hbm_wire_session, state, "STATE", &view_session_states),
+	VIEW_FIELD(VIEW_MS, struct hbm_wire_session, connected_ms, "CONNECTED"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, regions, "REGIONS"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, reserved, "RESERVED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, leased, "LEASED"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, requests, "REQUESTS"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, in_flight, "IN FLIGHT"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, loaded_bytes, "LOADED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, stored_bytes, "STORED"),
+	VIEW_END,
+};
+
+static const struct view_field region_fields[] = {
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_region, session, "SESSION"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, region, "REGION"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, device, "DEVICE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, reserve, "RESERVED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, committed, "COMMITTED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, slab, "SLAB"),
+	VIEW_END,
+};
+
+static const struct view_field space_fields[] = {
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, space, "NAMESPACE"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, model, "MODEL"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, layout, "LAYOUT"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_space, weights, "WEIGHTS"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, "SALTED"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, opens, "OPENS"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_space, block_bytes, "BLOCK"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_space, blocks, "BLOCKS"),
+	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_space, blocks_in, "IN"),
+	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_space, fingerprint, NULL),
+	VIEW_END,
+};
+
+static const struct view_field block_fields[] = {
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, space, "NAMESPACE"),
+	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, key, "KEY"),
+	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, parent, "PARENT"),
+	VIEW_FIELD_NAMED(struct hbm_wire_block_info, tier, "TIER", &view_tiers),
+	VIEW_FIELD_NAMED(struct hbm_wire_block_info, place, "PLACE", &view_tiers),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, device, "DEVICE"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_block_info, offset, "OFFSET"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_block_info, bytes, "SIZE"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, children, "CHILDREN"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, pins, "PINS"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, readers, "READERS"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_block_info, checksummed, NULL),
+	VIEW_FIELD(VIEW_HASH, struct hbm_wire_block_info, checksum, NULL),
+	VIEW_END,
+};
+
+static const struct view_field account_fields[] = {
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_account, pool, "POOL"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, capacity, "CAPACITY"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, free, "FREE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, placed, "PLACED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, moving, "MOVING"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, quarantined, "QUARANTINED"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_account, balanced, "BALANCED"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_account, problem, "PROBLEM"),
+	VIEW_END,
+};
+
+enum { BLOCKS_NAMESPACE, BLOCKS_LIMIT };
+const struct option_spec inspect_blocks_options[] = {
+	[BLOCKS_NAMESPACE] = {"namespace", "N", "only the blocks of the namespace with this number"},
+	[BLOCKS_LIMIT] = {"limit", "N", "at most so many blocks; 0, the default: all"},
+	{NULL, NULL, NULL},
+};
+
+/* Shows all records of a kind: {"<name>": [...]}, or a table. */
+static int show(struct ctl *ctl, const char *name, const struct view_field *fields, const struct query *query)
+{
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:o}", name, view_json_all(fields, query)));
+	return ctl_printed(view_table(fields, query, stdout));
+}
+
+static int show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind, size_t record_bytes,
+		    const struct view_field *fields)
+{
+	struct query query;
+	int r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+	r = query_all(ctl->hbm, kind, record_bytes, &query);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, name, r);
+	r = show(ctl, name, fields, &query);
+	query_clear(&query);
+	return r;
+}
+
+/* The one record of HBM_QUERY_STATUS. */
+static int status_get(struct ctl *ctl, struct hbm_wire_status *status)
+{
+	struct query query;
+	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, sizeof(*status), &query);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, "status", r);
+	bool found = query.count == 1;
+	if (found)
+		memcpy(status, query.records, sizeof(*status));
+	query_clear(&query);
+	return found ? CTL_DONE : ctl_fail("the daemon sent no status: compare hbmctl version");
+}
+
+int inspect_status(struct ctl *ctl)
+{
+	struct hbm_wire_status status;
+	int r = ctl_connect(ctl);
+	if (r == CTL_DONE)
+		r = status_get(ctl, &status);
+	if (r != CTL_DONE)
+		return r;
+	if (ctl->json)
+		return ctl_print_json(view_json(status_fields, &status));
+	return ctl_printed(view_list(status_fields, &status, stdout));
+}
+
+int inspect_devices(struct ctl *ctl)
+{
+	return show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_fields);
+}
+
+int inspect_tiers(struct ctl *ctl)
+{
+	return show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_fields);
+}
+
+int inspect_sessions(struct ctl *ctl)
+{
+	return show_all(ctl, "sessions", HBM_QUERY_SESSIONS, sizeof(struct hbm_wire_session), session_fields);
+}
+
+int inspect_regions(struct ctl *ctl)
+{
+	return show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region), region_fields);
+}
+
+int inspect_namespaces(struct ctl *ctl)
+{
+	return show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_space), space_fields);
+}
+
+static bool in_space(const void *record, const void *arg)
+{
+	const struct hbm_wire_block_info *block = record;
+	const uint64_t *space = arg;
+	return *space == 0 || block->space == *space;
+}
+
+int inspect_blocks(struct ctl *ctl)
+{
+	uint64_t space = 0, limit = 0;
+	int r = ctl_count(ctl, "--namespace", ctl->options.values[BLOCKS_NAMESPACE], &space);
+	if (r == CTL_DONE)
+		r = ctl_count(ctl, "--limit", ctl->options.values[BLOCKS_LIMIT], &limit);
+	if (r == CTL_DONE)
+		r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+	struct query query;
+	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), in_space, &space, limit, &query);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, "blocks", r);
+	r = show(ctl, "blocks", block_fields, &query);
+	query_clear(&query);
+	return r;
+}
+
+static size_t count_unbalanced(const struct query *accounts)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < accounts->count; i++)
+		count += ((const struct hbm_wire_account *)query_record(accounts, i))->balanced != 1;
+	return count;
+}
+
+static int show_accounts(struct ctl *ctl, const struct query *accounts, bool balanced)
+{
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:b,s:o}", "balanced", balanced, "accounts",
+						view_json_all(account_fields, accounts)));
+	return ctl_printed(view_table(account_fields, accounts, stdout));
+}
+
+int inspect_verify(struct ctl *ctl)
+{
+	struct query accounts;
+	int r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+	r = query_all(ctl->hbm, HBM_QUERY_VERIFY, sizeof(struct hbm_wire_account), &accounts);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, "verify", r);
+	size_t total = accounts.count, wrong = count_unbalanced(&accounts);
+	r = show_accounts(ctl, &accounts, wrong == 0);
+	query_clear(&accounts);
+	if (r == CTL_DONE && wrong)
+		return ctl_fail("%zu of %zu accounts do not balance: this is a bug of hbmd; restart it and report "
+				"the line above",
+				wrong, total);
+	return r;
+}
+
+int inspect_version(struct ctl *ctl)
+{
+	struct hbm_options options = {.socket = ctl_socket(ctl), .name = "hbmctl", .inspect_only = true};
+	struct hbm_wire_status status = {0};
+	if (hbm_connect(&ctl->hbm, &options) == 0) {
+		int r = status_get(ctl, &status);
+		if (r != CTL_DONE)
+			return r;
+	}
+	if (ctl->json) {
+		json_t *daemon = ctl->hbm ? view_json_text(status.version, sizeof(status.version)) : json_null();
+		return ctl_print_json(json_pack("{s:s,s:o}", "hbmctl", HBM_VERSION, "hbmd", daemon));
+	}
+	printf("hbmctl %s\n", HBM_VERSION);
+	if (ctl->hbm)
+		printf("hbmd %.*s\n", (int)sizeof(status.version), status.version);
+	return CTL_DONE;
+}

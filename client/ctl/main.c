@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hbmctl: asks a running hbmd, or drives it. The command line is `hbmctl [OPTION...] COMMAND [ARGUMENT or OPTION...]`;
+ * the options that all commands share may stand on either side of the command.
+ */
+#include "client/ctl/command.h"
+#include "client/ctl/ctl.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHARED_SOCKET, SHARED_JSON, SHARED_HELP };
+static const struct option_spec shared_options[] = {
+	[SHARED_SOCKET] = {"socket", "PATH", "the daemon's socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
+	[SHARED_JSON] = {"json", NULL, "print one JSON document"},
+	[SHARED_HELP] = {"help", NULL, "print this"},
+	{NULL, NULL, NULL},
+};
+
+static bool is_option(const char *word)
+{
+	return strncmp(word, "--", 2) == 0;
+}
+
+static int take_option(struct ctl *ctl, struct option_set *shared, char ***args)
+{
+	char error[256];
+	struct option_set *sets[] = {shared, &ctl->options};
+	if (options_take(sets, ctl->command ? 2 : 1, args, error, sizeof(error)) == 0)
+		return CTL_DONE;
+	return ctl_usage(ctl, "%s", error);
+}
+
+/* Splits what follows the command into options and words; `--` ends the options. ctl->words has room for all. */
+static int take_arguments(struct ctl *ctl, struct option_set *shared, char **args)
+{
+	bool options_over = false;
+	while (*args) {
+		if (!options_over && strcmp(*args, "--") == 0) {
+			options_over = true;
+			args++;
+		} else if (!options_over && is_option(*args)) {
+			int r = take_option(ctl, shared, &args);
+			if (r != CTL_DONE)
+				return r;
+		} else {
+			ctl->words[ctl->word_count++] = *args++;
+		}
+	}
+	return CTL_DONE;
+}
+
+/* `hbmctl help [COMMAND]` is `hbmctl [COMMAND] --help`. */
+static int help(struct ctl *ctl, char **args)
+{
+	if (!args[0]) {
+		command_help_all(shared_options, stdout);
+		return CTL_DONE;
+	}
+	const struct command *command = command_find(args[0]);
+	if (!command)
+		return ctl_usage(ctl, "there is no command \"%s\"", args[0]);
+	command_help(command, shared_options, stdout);
+	return CTL_DONE;
+}
+
+static int run_command(struct ctl *ctl, struct option_set *shared, char **args)
+{
+	ctl->options.specs = ctl->command->options;
+	int r = take_arguments(ctl, shared, args);
+	if (r != CTL_DONE)
+		return r;
+	if (shared->values[SHARED_HELP]) {
+		command_help(ctl->command, shared_options, stdout);
+		return CTL_DONE;
+	}
+	if (ctl->word_count < ctl->command->least || ctl->word_count > ctl->command->most)
+		return ctl_usage(ctl, "%s takes %s", ctl->command->name,
+				 *ctl->command->arguments ? ctl->command->arguments : "no arguments");
+	ctl->socket = shared->values[SHARED_SOCKET];
+	ctl->json = shared->values[SHARED_JSON] != NULL;
+	r = ctl->command->run(ctl);
+	ctl->hbm = hbm_close(ctl->hbm);
+	return r;
+}
+
+static int run(struct ctl *ctl, char **args)
+{
+	struct option_set shared = {.specs = shared_options};
+	while (*args && is_option(*args)) {
+		int r = take_option(ctl, &shared, &args);
+		if (r != CTL_DONE)
+			return r;
+	}
+	if (shared.values[SHARED_HELP])
+		return help(ctl, args);
+	if (!*args)
+		return ctl_usage(ctl, "expected a command");
+	if (strcmp(*args, "help") == 0)
+		return help(ctl, args + 1);
+	ctl->command = command_find(*args);
+	if (!ctl->command)
+		return ctl_usage(ctl, "there is no command \"%s\"", *args);
+	return run_command(ctl, &shared, args + 1);
+}
+
+int main(int argc, char **argv)
+{
+	setlocale(LC_CTYPE, ""); /* only to know whether the terminal takes UTF-8 */
+	struct ctl ctl = {.words = calloc((size_t)argc + 1, sizeof(char *))};
+	int r = ctl.words && argc > 0 ? run(&ctl, argv + 1) : ctl_fail("out of memory");
+	free(ctl.words);
+	if ((fflush(stdout) != 0 || ferror(stdout)) && r == CTL_DONE)
+		r = ctl_fail("cannot write the result: %s", strerror(errno));
+	return r;
+}

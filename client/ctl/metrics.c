@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one member of the record, read once
+ * for every record. Names end in the unit (_bytes, _seconds) and, for what only grows, in _total, as Prometheus wants
+ * it. Labels come from the record (which tier, device or hop) or from the table (a member that is one of a family).
+ */
+#include "client/ctl/metrics.h"
+#include "client/ctl/ctl.h"
+#include "client/ctl/view.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LABELS_MAX 4
+
+struct label {
+	const char *name;
+	char value[HBM_WIRE_NAME_BYTES + 1];
+};
+
+struct labels {
+	size_t count;
+	struct label label[LABELS_MAX];
+};
+
+struct metric {
+	const char *name; /* NULL ends the table; metrics of one name stand together */
+	const char *type; /* "gauge", "counter" */
+	const char *help;
+	size_t offset;    /* of a uint64_t */
+	uint64_t divisor; /* 1, or what makes seconds of the member */
+	const char *tier; /* a label for this member alone, or NULL */
+};
+
+struct metric_set {
+	enum hbm_wire_query_kind kind;
+	size_t record_bytes;
+	const struct metric *metrics;
+	void (*label)(const void *record, struct labels *labels); /* or NULL */
+};
+
+#define GAUGE(record, member, name, help)                                                                              \
+	{                                                                                                              \
+		"hbmd_" name, "gauge", help, offsetof(record, member), 1, NULL                                         \
+	}
+#define COUNTER(record, member, name, help)                                                                            \
+	{                                                                                                              \
+		"hbmd_" name, "counter", help, offsetof(record, member), 1, NULL                                       \
+	}
+#define SECONDS(record, member, type, per_second, name, help)                                                          \
+	{                                                                                                              \
+		"hbmd_" name, type, help, offsetof(record, member), per_second, NULL                                   \
+	}
+#define HITS(member, tier)                                                                                             \
+	{                                                                                                              \
+		"hbmd_hits_total", "counter", "Blocks loaded, by the tier they belonged to.",                          \
+			offsetof(struct hbm_wire_status, hits[member]), 1, tier                                        \
+	}
+#define METRICS_END                                                                                                    \
+	{                                                                                                              \
+		NULL, NULL, NULL, 0, 0, NULL                                                                           \
+	}
+#define NS_PER_SECOND 1000000000
+#define MS_PER_SECOND 1000
+
+static const struct metric status_metrics[] = {
+	SECONDS(struct hbm_wire_status, uptime_ms, "gauge", MS_PER_SECOND, "uptime_seconds", "Time since start."),
+	GAUGE(struct hbm_wire_status, sessions, "sessions", "Connected clients."),
+	COUNTER(struct hbm_wire_status, sessions_total, "sessions_accepted_total", "Clients ever accepted."),
+	COUNTER(struct hbm_wire_status, sessions_dropped, "sessions_dropped_total",
+		"Clients dropped for breaking the protocol."),
+	GAUGE(struct hbm_wire_status, regions, "regions", "Regions of all clients."),
+	GAUGE(struct hbm_wire_status, namespaces, "namespaces", "Namespaces known."),
+	GAUGE(struct hbm_wire_status, blocks, "blocks", "Blocks in the cache."),
+	GAUGE(struct hbm_wire_status, blocks_max, "blocks_limit", "Blocks the index has room for."),
+	GAUGE(struct hbm_wire_status, index_bytes, "index_bytes", "Memory of the index."),
+	COUNTER(struct hbm_wire_status, requests, "requests_total", "Requests answered."),
+	COUNTER(struct hbm_wire_status, refused, "requests_refused_total", "Requests answered with a refusal."),
+	COUNTER(struct hbm_wire_status, lookups, "lookups_total", "LOOKUP requests."),
+	COUNTER(struct hbm_wire_status, lookup_keys, "lookup_keys_total", "Keys looked up."),
+	HITS(HBM_TIER_HBM, "hbm"),
+	HITS(HBM_TIER_DDR, "ddr"),
+	HITS(HBM_TIER_NVME, "nvme"),
+	COUNTER(struct hbm_wire_status, misses, "misses_total", "Blocks asked for in LOAD that were not there."),
+	COUNTER(struct hbm_wire_status, stores, "stores_total", "STORE requests."),
+	COUNTER(struct hbm_wire_status, stored_blocks, "stored_blocks_total", "Blocks stored."),
+	COUNTER(struct hbm_wire_status, stored_bytes, "stored_bytes_total", "Bytes stored."),
+	COUNTER(struct hbm_wire_status, loads, "loads_total", "LOAD requests."),
+	COUNTER(struct hbm_wire_status, loaded_blocks, "loaded_blocks_total", "Blocks loaded."),
+	COUNTER(struct hbm_wire_status, loaded_bytes, "loaded_bytes_total", "Bytes loaded."),
+	COUNTER(struct hbm_wire_status, evicted_blocks, "evicted_blocks_total",
+		"Blocks that fell out of the last tier."),
+	COUNTER(struct hbm_wire_status, removed_blocks, "removed_blocks_total", "Blocks removed by request."),
+	COUNTER(struct hbm_wire_status, checksum_failures, "checksum_failures_total",
+		"Blocks that came back with other bytes, and were dropped."),
+	COUNTER(struct hbm_wire_status, io_errors, "io_errors_total", "NVMe reads and writes that failed."),
+	COUNTER(struct hbm_wire_status, device_errors, "device_errors_total", "Device calls that failed."),
+	METRICS_END,
+};
+
+static const struct metric tier_metrics[] = {
+	GAUGE(struct hbm_wire_tier, capacity, "tier_capacity_bytes", "Configured size of the tier."),
+	GAUGE(struct hbm_wire_tier, online, "tier_online_bytes", "Part of the capacity that is usable now."),
+	GAUGE(struct hbm_wire_tier, blocks, "tier_blocks", "Blocks that belong to the tier."),
+	GAUGE(struct hbm_wire_tier, bytes, "tier_used_bytes", "Bytes of the blocks that belong to the tier."),
+	GAUGE(struct hbm_wire_tier, placed, "tier_placed_bytes", "Bytes that hold a block."),
+	GAUGE(struct hbm_wire_tier, moving, "tier_moving_bytes", "Bytes that are source or target of a movement."),
+	GAUGE(struct hbm_wire_tier, free, "tier_free_bytes", "Bytes that hold nothing."),
+	GAUGE(struct hbm_wire_tier, pinned, "tier_pinned_bytes", "Bytes that may not be evicted."),
+	GAUGE(struct hbm_wire_tier, reserve, "tier_reserve_bytes", "Room beside the tier for blocks passing through."),
+	COUNTER(struct hbm_wire_tier, in_blocks, "tier_in_blocks_total", "Blocks moved in."),
+	COUNTER(struct hbm_wire_tier, in_bytes, "tier_in_bytes_total", "Bytes moved in."),
+	COUNTER(struct hbm_wire_tier, out_blocks, "tier_out_blocks_total", "Blocks moved out."),
+	COUNTER(struct hbm_wire_tier, out_bytes, "tier_out_bytes_total", "Bytes moved out."),
+	METRICS_END,
+};
+
+static const struct metric hop_metrics[] = {
+	COUNTER(struct hbm_wire_hop, count, "hop_movements_total", "Movements over the hop."),
+	COUNTER(struct hbm_wire_hop, bytes, "hop_bytes_total", "Bytes moved over the hop."),
+	SECONDS(struct hbm_wire_hop, busy_ns, "counter", NS_PER_SECOND, "hop_busy_seconds_total",
+		"Time with at least one movement under way."),
+	SECONDS(struct hbm_wire_hop, overlapped_ns, "counter", NS_PER_SECOND, "hop_overlapped_seconds_total",
+		"Part of the busy time in which the other kind (device copy, NVMe) was busy too."),
+	COUNTER(struct hbm_wire_hop, errors, "hop_errors_total", "Movements that failed."),
+	METRICS_END,
+};
+
+static const struct metric device_metrics[] = {
+	GAUGE(struct hbm_wire_device, total, "device_memory_bytes", "Memory of the device."),
+	GAUGE(struct hbm_wire_device, memory, "device_owned_bytes", "Memory that hbmd owns."),
+	GAUGE(struct hbm_wire_device, cache, "device_cache_bytes", "Of it, the HBM tier."),
+	GAUGE(struct hbm_wire_device, reserve, "device_reserve_bytes", "Of it, room for blocks passing through."),
+	GAUGE(struct hbm_wire_device, regions, "device_regions_bytes", "Of it, the pool of clients' regions."),
+	GAUGE(struct hbm_wire_device, leased, "device_leased_bytes", "Of the pool, in regions of live clients."),
+	GAUGE(struct hbm_wire_device, quarantined, "device_quarantined_bytes",
+	      "Of the pool, in regions of clients whose process may still run."),
+	GAUGE(struct hbm_wire_device, retiring, "device_retiring_bytes", "Of the pool, being released."),
+	GAUGE(struct hbm_wire_device, ready, "device_ready_bytes", "Of the pool, created ahead."),
+	GAUGE(struct hbm_wire_device, uncreated, "device_uncreated_bytes", "Of the pool, not created."),
+	METRICS_END,
+};
+
+static void add_label(struct labels *labels, const char *name, const char *value, size_t length)
+{
+	struct label *label = &labels->label[labels->count++];
+	label->name = name;
+	snprintf(label->value, sizeof(label->value), "%.*s", (int)length, value);
+}
+
+static void label_device_number(struct labels *labels, uint32_t device)
+{
+	char number[16];
+	int length = snprintf(number, sizeof(number), "%" PRIu32, device);
+	add_label(labels, "device", number, (size_t)length);
+}
+
+static void label_tier(const void *record, struct labels *labels)
+{
+	const struct hbm_wire_tier *tier = record;
+	add_label(labels, "tier", view_name(&view_tiers, tier->tier), HBM_WIRE_NAME_BYTES);
+	if (tier->tier == HBM_TIER_HBM)
+		label_device_number(labels, tier->device);
+}
+
+static void label_hop(const void *record, struct labels *labels)
+{
+	const struct hbm_wire_hop *hop = record;
+	add_label(labels, "hop", view_name(&view_hops, hop->hop), HBM_WIRE_NAME_BYTES);
+}
+
+static void label_device(const void *record, struct labels *labels)
+{
+	const struct hbm_wire_device *device = record;
+	label_device_number(labels, device->index);
+	add_label(labels, "name", device->name, sizeof(device->name));
+}
+
+static const struct metric_set sets[] = {
+	{HBM_QUERY_STATUS, sizeof(struct hbm_wire_status), status_metrics, NULL},
+	{HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_metrics, label_tier},
+	{HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), hop_metrics, label_hop},
+	{HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_metrics, label_device},
+};
+#define SET_COUNT (sizeof(sets) / sizeof(sets[0]))
+
+static void labels_of(const struct metric_set *set, const struct metric *metric, const void *record,
+		      struct labels *labels)
+{
+	labels->count = 0;
+	if (set->label)
+		set->label(record, labels);
+	if (metric->tier)
+		add_label(labels, "tier", metric->tier, HBM_WIRE_NAME_BYTES);
+}
+
+static uint64_t value_of(const struct metric *metric, const void *record)
+{
+	uint64_t value;
+	memcpy(&value, (const char *)record + metric->offset, sizeof(value));
+	return value;
+}
+
+/* A label's value between quotes, escaped as the text format asks. */
+static void print_label_value(const char *value)
+{
+	for (; *value; value++) {
+		if (*value == '\n') {
+			fputs("\\n", stdout);
+			continue;
+		}
+		if (*value == '"' || *value == '\\')
+			putchar('\\');
+		putchar(*value);
+	}
+}
+
+static void print_sample(const struct metric_set *set, const struct metric *metric, const void *record)
+{
+	struct labels labels;
+	labels_of(set, metric, record, &labels);
+	fputs(metric->name, stdout);
+	for (size_t i = 0; i < labels.count; i++) {
+		printf("%s%s=\"", i == 0 ? "{" : ",", labels.label[i].name);
+		print_label_value(labels.label[i].value);
+		putchar('"');
+	}
+	uint64_t value = value_of(metric, record), divisor = metric->divisor;
+	printf("%s %" PRIu64, labels.count ? "}" : "", value / divisor);
+	if (divisor > 1)
+		printf(".%09" PRIu64, value % divisor * (NS_PER_SECOND / divisor));
+	putchar('\n');
+}
+
+static void print_set(const struct metric_set *set, const struct query *records)
+{
+	const char *before = "";
+	for (const struct metric *m = set->metrics; m->name; m++) {
+		if (strcmp(before, m->name) != 0)
+			printf("# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->type);
+		before = m->name;
+		for (size_t i = 0; i < records->count; i++)
+			print_sample(set, m, query_record(records, i));
+	}
+}
+
+static json_t *sample_json(const struct metric_set *set, const struct metric *metric, const void *record)
+{
+	struct labels labels;
+	labels_of(set, metric, record, &labels);
+	json_t *object = json_object();
+	for (size_t i = 0; i < labels.count; i++)
+		json_object_set_new(object, labels.label[i].name,
+				    view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
+	uint64_t value = value_of(metric, record);
+	json_t *number = metric->divisor == 1 ? json_integer((json_int_t)value)
+					      : json_real((double)value / (double)metric->divisor);
+	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels", object, "value",
+			 number);
+}
+
+static json_t *all_json(const struct query *records)
+{
+	json_t *samples = json_array();
+	for (size_t s = 0; s < SET_COUNT; s++) {
+		for (const struct metric *m = sets[s].metrics; m->name; m++) {
+			for (size_t i = 0; i < records[s].count; i++)
+				json_array_append_new(samples, sample_json(&sets[s], m, query_record(&records[s], i)));
+		}
+	}
+	return json_pack("{s:o}", "metrics", samples);
+}
+
+/* What is the same as long as one daemon runs, as labels of a constant 1. */
+static void print_info(const struct hbm_wire_status *status)
+{
+	printf("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info{version=\"%.*s\","
+	       "driver=\"%.*s\",io=\"%.*s\",state=\"%.*s\"} 1\n",
+	       (int)sizeof(status->version), status->version, (int)sizeof(status->driver), status->driver,
+	       (int)sizeof(status->io), status->io, (int)sizeof(status->state), status->state);
+}
+
+int metrics_run(struct ctl *ctl)
+{
+	struct query records[SET_COUNT] = {0};
+	int r = ctl_connect(ctl);
+	for (size_t s = 0; r == CTL_DONE && s < SET_COUNT; s++) {
+		int status = query_all(ctl->hbm, sets[s].kind, sets[s].record_bytes, &records[s]);
+		if (status != 0)
+			r = ctl_refused(ctl->hbm, "metrics", status);
+	}
+	if (r == CTL_DONE && ctl->json)
+		r = ctl_print_json(all_json(records));
+	else if (r == CTL_DONE) {
+		if (records[0].count)
+			print_info(records[0].records);
+		for (size_t s = 0; s < SET_COUNT; s++)
+			print_set(&sets[s], &records[s]);
+	}
+	for (size_t s = 0; s < SET_COUNT; s++)
+		query_clear(&records[s]);
+	return r;
+}

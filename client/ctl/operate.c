@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * operate: see operate.h. Keys go to the daemon in as many messages as they need. A lookup answers for the leading
+ * resident run, so it is counted over all messages: it goes on only as long as every key so far was there.
+ */
+#include "client/ctl/operate.h"
+#include "client/ctl/block_key.h"
+#include "client/ctl/command.h"
+#include "client/ctl/key_list.h"
+#include "client/ctl/units.h"
+#include "client/ctl/view.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one KEYS message holds. */
+#define KEYS_MAX ((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
+
+enum { EVICT_DEVICE };
+const struct option_spec operate_evict_options[] = {
+	[EVICT_DEVICE] = {"device", "D", "the device whose HBM tier is meant; default 0"},
+	{NULL, NULL, NULL},
+};
+
+/* The blocks a command names, and what the daemon said about each. */
+struct operation {
+	uint32_t space;
+	hbm_key *keys;
+	size_t count;
+	hbm_result *results;
+	uint64_t resident, load_ns; /* lookup */
+};
+
+static void operation_clear(struct operation *operation)
+{
+	free(operation->keys);
+	free(operation->results);
+}
+
+/* From the words NAMESPACE KEY..., with the connection made. */
+static int operation_start(struct ctl *ctl, struct operation *operation)
+{
+	*operation = (struct operation){.count = ctl->word_count - 1};
+	int r = key_list(ctl, ctl->words + 1, operation->count, &operation->keys);
+	if (r != CTL_DONE)
+		return r;
+	operation->results = calloc(operation->count, sizeof(*operation->results));
+	if (!operation->results)
+		return ctl_fail("out of memory");
+	r = ctl_connect(ctl);
+	return r == CTL_DONE ? namespace_named(ctl, ctl->words[0], &operation->space) : r;
+}
+
+static const char *status_word(uint8_t status)
+{
+	const char *name = hbm_status_name(status);
+	return name ? name : "unknown";
+}
+
+static json_t *results_json(const struct operation *operation)
+{
+	json_t *array = json_array();
+	for (size_t i = 0; i < operation->count; i++) {
+		json_array_append_new(array, json_pack("{s:s,s:s,s:s}", "key", block_key_text(&operation->keys[i]).text,
+						       "status", status_word(operation->results[i].status), "tier",
+						       view_name(&view_tiers, operation->results[i].tier)));
+	}
+	return array;
+}
+
+static int results_table(char *const *words, const struct operation *operation)
+{
+	const struct table_column columns[] = {{"KEY", false}, {"STATUS", false}, {"TIER", false}};
+	struct table *table = table_new(columns, 3);
+	for (size_t i = 0; i < operation->count; i++) {
+		table_cell(table, "%s", words[i]);
+		table_cell(table, "%s", status_word(operation->results[i].status));
+		uint8_t tier = operation->results[i].tier;
+		table_cell(table, "%s", tier == HBM_TIER_NONE ? "-" : view_name(&view_tiers, tier));
+	}
+	return ctl_printed(table_finish(table, stdout));
+}
+
+static int look_up(struct ctl *ctl, struct operation *operation)
+{
+	bool unbroken = true;
+	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
+		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
+		struct hbm_lookup answer;
+		int status = hbm_lookup(ctl->hbm, operation->space, operation->keys + from, count, &answer,
+					operation->results + from);
+		if (status != 0)
+			return ctl_refused(ctl->hbm, "lookup", status);
+		if (unbroken) {
+			operation->resident += answer.resident;
+			operation->load_ns += answer.load_ns;
+		}
+		unbroken = unbroken && answer.resident == count;
+	}
+	return CTL_DONE;
+}
+
+static int show_lookup(struct ctl *ctl, const struct operation *operation)
+{
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:I,s:I,s:I,s:o}", "namespace", (json_int_t)operation->space,
+						"resident", (json_int_t)operation->resident, "load_ns",
+						(json_int_t)operation->load_ns, "blocks", results_json(operation)));
+	int r = results_table(ctl->words + 1, operation);
+	printf("%" PRIu64 " of %zu from the front are resident; loading them would take about %s\n",
+	       operation->resident, operation->count, units_duration_ns(operation->load_ns).text);
+	return r;
+}
+
+int operate_lookup(struct ctl *ctl)
+{
+	struct operation operation;
+	int r = operation_start(ctl, &operation);
+	if (r == CTL_DONE)
+		r = look_up(ctl, &operation);
+	if (r == CTL_DONE)
+		r = show_lookup(ctl, &operation);
+	operation_clear(&operation);
+	return r;
+}
+
+static int change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct operation *operation)
+{
+	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
+		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
+		int status = hbm_keys(ctl->hbm, opcode, operation->space, HBM_WIRE_KEEP, operation->keys + from, count,
+				      operation->results + from);
+		if (status != 0)
+			return ctl_refused(ctl->hbm, ctl->command->name, status);
+	}
+	return CTL_DONE;
+}
+
+static int show_pins(struct ctl *ctl, const struct operation *operation)
+{
+	size_t wrong = 0, first = 0;
+	for (size_t i = operation->count; i-- > 0;) {
+		bool refused = operation->results[i].status != HBM_OK;
+		wrong += refused;
+		first = refused ? i : first;
+	}
+	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace", (json_int_t)operation->space, "blocks",
+						     results_json(operation)))
+			  : results_table(ctl->words + 1, operation);
+	if (r == CTL_DONE && wrong)
+		return ctl_fail("%s: %zu of %zu blocks were refused, the first being %s: %s", ctl->command->name, wrong,
+				operation->count, ctl->words[1 + first],
+				hbm_strerror(operation->results[first].status));
+	return r;
+}
+
+static int run_pins(struct ctl *ctl, enum hbm_wire_opcode opcode)
+{
+	struct operation operation;
+	int r = operation_start(ctl, &operation);
+	if (r == CTL_DONE)
+		r = change_pins(ctl, opcode, &operation);
+	if (r == CTL_DONE)
+		r = show_pins(ctl, &operation);
+	operation_clear(&operation);
+	return r;
+}
+
+int operate_pin(struct ctl *ctl)
+{
+	return run_pins(ctl, HBM_WIRE_PIN);
+}
+
+int operate_unpin(struct ctl *ctl)
+{
+	return run_pins(ctl, HBM_WIRE_UNPIN);
+}
+
+/* UINT64_MAX stands for "all" on the wire too. */
+static int evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)
+{
+	*tier = view_index(&view_tiers, ctl->words[0]);
+	if (*tier <= HBM_TIER_NONE)
+		return ctl_usage(ctl, "\"%s\" is no tier: expected hbm, ddr or nvme", ctl->words[0]);
+	int r = ctl_count(ctl, "--device", ctl->options.values[EVICT_DEVICE], device);
+	if (r == CTL_DONE && *device >= HBM_WIRE_DEVICES_MAX)
+		return ctl_usage(ctl, "--device is %" PRIu64 ": expected less than %d", *device, HBM_WIRE_DEVICES_MAX);
+	if (r != CTL_DONE || strcmp(ctl->words[1], "all") == 0)
+		return r;
+	return ctl_bytes(ctl, "BYTES", ctl->words[1], bytes);
+}
+
+int operate_evict(struct ctl *ctl)
+{
+	int tier;
+	uint64_t device = 0, bytes = UINT64_MAX;
+	int r = evict_words(ctl, &tier, &device, &bytes);
+	if (r == CTL_DONE)
+		r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+	int status = hbm_evict(ctl->hbm, (enum hbm_tier)tier, (uint32_t)device, bytes);
+	if (status != 0)
+		return ctl_refused(ctl->hbm, "evict", status);
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:s,s:I}", "tier", ctl->words[0], "device", (json_int_t)device));
+	printf("evicted from %s\n", ctl->words[0]);
+	return CTL_DONE;
+}

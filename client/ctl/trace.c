@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * trace: see trace.h. The picture shows the daemon's last few thousand movements; the numbers below it are sums since
+ * the daemon started.
+ */
+#include "client/ctl/trace.h"
+#include "client/ctl/ctl.h"
+#include "client/ctl/timeline.h"
+#include "client/ctl/units.h"
+#include "client/ctl/view.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <langinfo.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define LABEL_WIDTH 11
+#define WIDTH_MIN 10
+#define WIDTH_MAX 1000
+#define NS_PER_MS 1000000
+
+enum { TRACE_LAST, TRACE_WIDTH };
+const struct option_spec trace_options[] = {
+	[TRACE_LAST] = {"last", "MS", "only the last so many milliseconds of movements; default: all that are kept"},
+	[TRACE_WIDTH] = {"width", "N", "slices of time; default: as many as the terminal has room for"},
+	{NULL, NULL, NULL},
+};
+
+/* In the order in which a block goes down and comes back. */
+static const uint32_t rows[] = {HBM_HOP_D2D, HBM_HOP_D2H, HBM_HOP_H2D, HBM_HOP_NVME_WRITE, HBM_HOP_NVME_READ};
+#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+
+static uint64_t default_width(void)
+{
+	struct winsize size;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > LABEL_WIDTH + 2 + WIDTH_MIN)
+		return (uint64_t)size.ws_col - LABEL_WIDTH - 2;
+	return 80 - LABEL_WIDTH - 2;
+}
+
+static const char *shade(double busy)
+{
+	static const char *const ascii[] = {" ", ".", ":", "+", "#"};
+	static const char *const blocks[] = {" ", "░", "▒", "▓", "█"};
+	bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+	/* Whatever was busy at all is seen. */
+	size_t level = busy <= 0 ? 0 : 1 + (size_t)(busy * 3.999);
+	level = level > 4 ? 4 : level;
+	return utf8 ? blocks[level] : ascii[level];
+}
+
+static void draw_axis(const struct timeline *timeline)
+{
+	char end[32];
+	double ms = (double)(timeline->end_ns - timeline->start_ns) / NS_PER_MS;
+	int length = snprintf(end, sizeof(end), "%.1f ms", ms);
+	printf("%-*s 0%*s\n", LABEL_WIDTH, "", (int)timeline->width, length < (int)timeline->width ? end : "");
+}
+
+static void draw(const struct timeline *timeline)
+{
+	for (size_t r = 0; r < ROW_COUNT; r++) {
+		printf("%-*s|", LABEL_WIDTH, view_name(&view_hops, rows[r]));
+		for (size_t s = 0; s < timeline->width; s++)
+			fputs(shade(timeline_busy(timeline, rows[r], s)), stdout);
+		puts("|");
+	}
+	draw_axis(timeline);
+}
+
+static bool is_nvme(uint32_t hop)
+{
+	return hop == HBM_HOP_NVME_WRITE || hop == HBM_HOP_NVME_READ;
+}
+
+static int print_hops(const struct query *hops)
+{
+	static const struct table_column columns[] = {
+		{"HOP", false},  {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
+		{"GiB/s", true}, {"OVERLAP", true},   {"ERRORS", true}, {"OVERLAP IS WITH", false},
+	};
+	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < hops->count; i++) {
+		const struct hbm_wire_hop *hop = query_record(hops, i);
+		table_cell(table, "%s", view_name(&view_hops, hop->hop));
+		table_cell(table, "%" PRIu64, hop->count);
+		table_cell(table, "%s", units_bytes(hop->bytes).text);
+		table_cell(table, "%s", units_duration_ns(hop->busy_ns).text);
+		table_cell(table, "%s", units_rate(hop->bytes, hop->busy_ns).text);
+		table_cell(table, "%s", units_percent(hop->overlapped_ns, hop->busy_ns).text);
+		table_cell(table, "%" PRIu64, hop->errors);
+		table_cell(table, "%s", is_nvme(hop->hop) ? "device copies" : "NVMe I/O");
+	}
+	return ctl_printed(table_finish(table, stdout));
+}
+
+static json_t *busy_json(const struct timeline *timeline, uint32_t hop)
+{
+	json_t *array = json_array();
+	for (size_t s = 0; timeline->busy && hop < HBM_HOPS && s < timeline->width; s++)
+		json_array_append_new(array, json_real(timeline_busy(timeline, hop, s)));
+	return array;
+}
+
+static json_t *hops_json(const struct query *hops, const struct timeline *timeline)
+{
+	json_t *array = json_array();
+	for (size_t i = 0; i < hops->count; i++) {
+		const struct hbm_wire_hop *hop = query_record(hops, i);
+		double share = hop->busy_ns ? 100.0 * (double)hop->overlapped_ns / (double)hop->busy_ns : 0;
+		json_array_append_new(
+			array,
+			json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:o}", "hop", view_name(&view_hops, hop->hop),
+				  "count", (json_int_t)hop->count, "bytes", (json_int_t)hop->bytes, "busy_ns",
+				  (json_int_t)hop->busy_ns, "overlapped_ns", (json_int_t)hop->overlapped_ns, "errors",
+				  (json_int_t)hop->errors, "gib_s", units_gib_s(hop->bytes, hop->busy_ns),
+				  "overlapped_percent", share, "busy_share", busy_json(timeline, hop->hop)));
+	}
+	return array;
+}
+
+static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
+{
+	json_t *array = json_array();
+	for (size_t i = 0; i < intervals->count; i++) {
+		const struct hbm_wire_interval *interval = query_record(intervals, i);
+		if (interval->end_ns <= from_ns)
+			continue;
+		json_array_append_new(
+			array, json_pack("{s:s,s:I,s:I,s:I,s:I}", "hop", view_name(&view_hops, interval->hop), "device",
+					 (json_int_t)interval->device, "start_ns", (json_int_t)interval->start_ns,
+					 "end_ns", (json_int_t)interval->end_ns, "bytes", (json_int_t)interval->bytes));
+	}
+	return array;
+}
+
+static int print_json(const struct timeline *timeline, const struct query *hops, const struct query *intervals)
+{
+	return ctl_print_json(json_pack("{s:I,s:I,s:I,s:o,s:o}", "start_ns", (json_int_t)timeline->start_ns, "end_ns",
+					(json_int_t)timeline->end_ns, "slices", (json_int_t)timeline->width, "hops",
+					hops_json(hops, timeline), "intervals",
+					intervals_json(intervals, timeline->start_ns)));
+}
+
+static int print_text(const struct timeline *timeline, const struct query *hops)
+{
+	if (timeline->busy)
+		draw(timeline);
+	else
+		puts("nothing has moved yet");
+	putchar('\n');
+	return print_hops(hops);
+}
+
+static int show(struct ctl *ctl, const struct query *hops, struct query *intervals, uint64_t last_ms, size_t width)
+{
+	struct timeline timeline = {.width = width};
+	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width, &timeline);
+	if (r < 0 && r != -ENODATA)
+		return ctl_printed(r);
+	r = ctl->json ? print_json(&timeline, hops, intervals) : print_text(&timeline, hops);
+	timeline_clear(&timeline);
+	return r;
+}
+
+static int parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
+{
+	int r = ctl_count(ctl, "--last", ctl->options.values[TRACE_LAST], last_ms);
+	if (r == CTL_DONE && *last_ms > UINT64_MAX / NS_PER_MS)
+		return ctl_usage(ctl, "--last is %" PRIu64 " ms: that is too far back", *last_ms);
+	if (r == CTL_DONE)
+		r = ctl_count(ctl, "--width", ctl->options.values[TRACE_WIDTH], width);
+	if (r == CTL_DONE && (*width < WIDTH_MIN || *width > WIDTH_MAX))
+		return ctl_usage(ctl, "--width is %" PRIu64 ": expected %d to %d", *width, WIDTH_MIN, WIDTH_MAX);
+	return r;
+}
+
+int trace_run(struct ctl *ctl)
+{
+	struct query hops = {0}, intervals = {0};
+	uint64_t last_ms = 0, width = default_width();
+	int r = parse(ctl, &last_ms, &width);
+	if (r == CTL_DONE)
+		r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+	int status = query_all(ctl->hbm, HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), &hops);
+	if (status == 0)
+		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval), &intervals);
+	r = status == 0 ? show(ctl, &hops, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
+	query_clear(&hops);
+	query_clear(&intervals);
+	return r;
+}

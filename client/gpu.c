@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver and the primary contexts. See gpu.h. */
+#include "client/gpu.h"
+
+#include <assert.h>
+
+int hbm_gpu_open(struct gpu *gpu, const struct hbm_info *info, uint64_t soft_memory, char *error, size_t error_size)
+{
+	if (gpu->driver)
+		return 0;
+	struct driver_soft_options soft = {.devices = info->devices, .memory = soft_memory};
+	bool is_soft = info->driver == HBM_DRIVER_SOFT;
+	return driver_open(&gpu->driver, is_soft ? DRIVER_SOFT : DRIVER_CUDA, is_soft ? &soft : NULL, error,
+			   error_size);
+}
+
+void hbm_gpu_close(struct gpu *gpu)
+{
+	for (uint32_t i = 0; i < HBM_WIRE_DEVICES_MAX; i++) {
+		CUdevice device;
+		if (gpu->contexts[i] && GPU_CALL(gpu, cuDeviceGet, &device, (int)i))
+			GPU_CALL(gpu, cuDevicePrimaryCtxRelease, device);
+	}
+	driver_close(gpu->driver);
+	*gpu = (struct gpu){0};
+}
+
+bool hbm_gpu_check(struct gpu *gpu, const char *call, CUresult result)
+{
+	if (result == CUDA_SUCCESS)
+		return true;
+	gpu->failed_call = call;
+	gpu->failed_result = result;
+	return false;
+}
+
+static bool gpu_retain(struct gpu *gpu, uint32_t index)
+{
+	CUdevice device;
+	return gpu->contexts[index] || (GPU_CALL(gpu, cuDeviceGet, &device, (int)index) &&
+					GPU_CALL(gpu, cuDevicePrimaryCtxRetain, &gpu->contexts[index], device));
+}
+
+bool hbm_gpu_enter(struct gpu *gpu, uint32_t device)
+{
+	assert(gpu->driver && device < HBM_WIRE_DEVICES_MAX);
+	return gpu_retain(gpu, device) && GPU_CALL(gpu, cuCtxGetCurrent, &gpu->saved) &&
+	       GPU_CALL(gpu, cuCtxSetCurrent, gpu->contexts[device]);
+}
+
+void hbm_gpu_leave(struct gpu *gpu)
+{
+	GPU_CALL(gpu, cuCtxSetCurrent, gpu->saved);
+}

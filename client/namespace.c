@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* namespace: opening by description, attaching by number, closing. The daemon keeps the count of opens. */
+#include "client/connection.h"
+#include "client/request.h"
+#include "daemon/checked.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BLOCK_UNIT 4096
+
+/* Copies a string into a zeroed field, NULL being "". */
+static bool name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
+{
+	size_t length = name ? strnlen(name, HBM_WIRE_NAME_BYTES) : 0;
+	if (length == HBM_WIRE_NAME_BYTES)
+		return false;
+	if (length)
+		memcpy(field, name, length);
+	return true;
+}
+
+/* Sends a NAMESPACE_OPEN in either of its forms. */
+static int namespace_request(struct hbm *hbm, void *message, size_t bytes, struct hbm_wire_namespace_reply *reply)
+{
+	struct request request = {
+		.opcode = HBM_WIRE_NAMESPACE_OPEN,
+		.kind = &hbm_kind_fixed,
+		.answer = {.body = reply, .size = sizeof(*reply)},
+		.pieces = {{message, bytes}},
+		.piece_count = 1,
+	};
+	int rc = hbm_request_call(hbm, &request);
+	if (rc == 0 && reply->space == 0) {
+		hbm_request_break(hbm, -EPROTO);
+		return hbm_fail(hbm, -EPROTO, "the daemon answered with namespace 0");
+	}
+	return rc;
+}
+
+int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *space)
+{
+	struct hbm_wire_namespace_open open = {
+		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
+	};
+	if (!name_copy(open.spec.model, options->model) || !name_copy(open.spec.layout, options->layout) ||
+	    !name_copy(open.spec.salt, options->salt))
+		return hbm_fail(hbm, HBM_INVALID, "model, layout and salt have at most %d bytes",
+				HBM_WIRE_NAME_BYTES - 1);
+	if (options->block_bytes == 0 || !is_aligned(options->block_bytes, BLOCK_UNIT))
+		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
+				(unsigned long long)options->block_bytes, BLOCK_UNIT);
+	struct hbm_wire_namespace_reply reply;
+	int rc = namespace_request(hbm, &open, sizeof(open), &reply);
+	if (rc == 0)
+		*space = reply.space;
+	return rc;
+}
+
+int hbm_namespace_attach(struct hbm *hbm, uint32_t space, uint64_t *block_bytes)
+{
+	struct hbm_wire_namespace_ref ref = {.space = space};
+	struct hbm_wire_namespace_reply reply;
+	int rc = namespace_request(hbm, &ref, sizeof(ref), &reply);
+	if (rc == 0)
+		*block_bytes = reply.block_bytes;
+	return rc;
+}
+
+int hbm_namespace_close(struct hbm *hbm, uint32_t space)
+{
+	struct hbm_wire_namespace_ref ref = {.space = space};
+	struct request request = {
+		.opcode = HBM_WIRE_NAMESPACE_CLOSE,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&ref, sizeof(ref)}},
+		.piece_count = 1,
+	};
+	return hbm_request_call(hbm, &request);
+}

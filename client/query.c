@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* query: walking the daemon's records page by page. Each page is copied, so that `each` may use the connection. */
+#include "client/connection.h"
+#include "client/request.h"
+#include "daemon/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What `each` may count on; a newer daemon's records may be longer. */
+static const size_t record_sizes[HBM_QUERY_KINDS] = {
+	[HBM_QUERY_STATUS] = sizeof(struct hbm_wire_status),
+	[HBM_QUERY_DEVICES] = sizeof(struct hbm_wire_device),
+	[HBM_QUERY_TIERS] = sizeof(struct hbm_wire_tier),
+	[HBM_QUERY_SESSIONS] = sizeof(struct hbm_wire_session),
+	[HBM_QUERY_REGIONS] = sizeof(struct hbm_wire_region),
+	[HBM_QUERY_NAMESPACES] = sizeof(struct hbm_wire_space),
+	[HBM_QUERY_BLOCKS] = sizeof(struct hbm_wire_block_info),
+	[HBM_QUERY_VERIFY] = sizeof(struct hbm_wire_account),
+	[HBM_QUERY_HOPS] = sizeof(struct hbm_wire_hop),
+	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
+};
+
+static bool page_is_sound(const struct message *message)
+{
+	const struct hbm_wire_query_reply *page = (const void *)message->header;
+	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
+	       message->fd_count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
+	       page->kind < HBM_QUERY_KINDS &&
+	       (page->count == 0 ||
+		(page->record_bytes >= record_sizes[page->kind] && is_aligned(page->record_bytes, sizeof(uint64_t)))) &&
+	       message->size == sizeof(*page) + (uint64_t)page->count * page->record_bytes;
+}
+
+/* answer.body: where to put a pointer to the page, which is malloc'ed and the waiter's. */
+static int reply_page(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	(void)hbm;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
+	if (!page_is_sound(message))
+		return TICKET_BROKEN;
+	struct hbm_wire_query_reply **out = ticket->answer.body;
+	*out = malloc(message->size);
+	if (*out)
+		memcpy(*out, message->header, message->size);
+	return HBM_OK;
+}
+
+static const struct ticket_kind kind_page = {.reply = reply_page};
+
+static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t cursor,
+		      struct hbm_wire_query_reply **out)
+{
+	struct hbm_wire_query_reply *page = NULL;
+	struct hbm_wire_query query = {.kind = kind, .cursor = cursor};
+	struct request request = {
+		.opcode = HBM_WIRE_QUERY,
+		.kind = &kind_page,
+		.answer = {.body = &page},
+		.pieces = {{&query, sizeof(query)}},
+		.piece_count = 1,
+	};
+	int rc = hbm_request_call(hbm, &request);
+	if (rc)
+		return rc;
+	if (!page)
+		return hbm_fail(hbm, -ENOMEM, "no memory for a page of records");
+	if (page->kind != kind || (page->next && page->next == cursor)) {
+		free(page);
+		hbm_request_break(hbm, -EPROTO);
+		return hbm_fail(hbm, -EPROTO, "the daemon answered another query than was asked");
+	}
+	*out = page;
+	return 0;
+}
+
+static int page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *each, void *arg)
+{
+	const char *record = (const char *)(page + 1);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < page->count; i++, record += page->record_bytes)
+		rc = each(record, page->record_bytes, arg);
+	return rc;
+}
+
+int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *each, void *arg)
+{
+	if (kind <= 0 || kind >= HBM_QUERY_KINDS)
+		return hbm_fail(hbm, HBM_INVALID, "there is no query of kind %d", (int)kind);
+	uint64_t cursor = 0;
+	do {
+		struct hbm_wire_query_reply *page = NULL;
+		int rc = query_page(hbm, kind, cursor, &page);
+		if (rc)
+			return rc;
+		cursor = page->next;
+		rc = page_walk(page, each, arg);
+		free(page);
+		if (rc)
+			return rc;
+	} while (cursor);
+	return 0;
+}

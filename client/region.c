@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Regions: creation, destruction, and the states of their slabs. See region.h. */
+#include "client/region.h"
+
+#include "client/request.h"
+#include "daemon/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLAB_MIN (2ull << 20)
+#define SLAB_MAX (SLAB_MIN << 9)
+
+uint64_t hbm_region_address(const struct hbm_region *region)
+{
+	return region->address;
+}
+
+uint64_t hbm_region_bytes(const struct hbm_region *region)
+{
+	return region->reserve;
+}
+
+uint64_t hbm_region_slab(const struct hbm_region *region)
+{
+	return region->slab;
+}
+
+uint32_t hbm_region_device(const struct hbm_region *region)
+{
+	return region->device;
+}
+
+/* ---- Ranges ---- */
+
+int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_ranges)) / sizeof(struct hbm_wire_range);
+	if (count == 0)
+		return hbm_fail(hbm, HBM_INVALID, "no ranges");
+	if (count > most)
+		return hbm_fail(hbm, HBM_LIMIT, "%zu ranges: a request has at most %zu", count, most);
+	for (size_t i = 0; i < count; i++) {
+		const struct hbm_range *range = &ranges[i];
+		if (!range->region || range->region->hbm != hbm)
+			return hbm_fail(hbm, HBM_INVALID, "range %zu: not a region of this connection", i);
+		uint64_t slab = range->region->slab;
+		if (!is_aligned(range->offset, slab) || !is_aligned(range->bytes, slab) ||
+		    !checked_range(range->offset, range->bytes, range->region->reserve))
+			return hbm_fail(hbm, HBM_INVALID,
+					"range %zu: %llu bytes at %llu are not slabs of %llu bytes within %llu", i,
+					(unsigned long long)range->bytes, (unsigned long long)range->offset,
+					(unsigned long long)slab, (unsigned long long)range->region->reserve);
+	}
+	return 0;
+}
+
+/* How many leading slabs of the range were in state `from` and are now in state `to`. */
+static uint64_t range_turn(const struct hbm_range *range, uint64_t slabs, enum slab_state from, enum slab_state to)
+{
+	uint8_t *first = range->region->slabs + range->offset / range->region->slab;
+	uint64_t n = 0;
+	while (n < slabs && first[n] == from)
+		first[n++] = (uint8_t)to;
+	return n;
+}
+
+static uint64_t range_slabs(const struct hbm_range *range)
+{
+	return range->bytes / range->region->slab;
+}
+
+int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count, enum slab_state from,
+		    enum slab_state to, int refusal)
+{
+	uint64_t turned = 0;
+	size_t i = 0;
+	while (i < count &&
+	       (turned = range_turn(&ranges[i], range_slabs(&ranges[i]), from, SLAB_MARKED)) == range_slabs(&ranges[i]))
+		i++;
+	if (i == count) {
+		for (i = 0; i < count; i++)
+			range_turn(&ranges[i], range_slabs(&ranges[i]), SLAB_MARKED, to);
+		return 0;
+	}
+
+	const struct hbm_range *bad = &ranges[i];
+	uint64_t offset = bad->offset + turned * bad->region->slab;
+	bool twice = bad->region->slabs[offset / bad->region->slab] == SLAB_MARKED;
+	range_turn(bad, turned, SLAB_MARKED, from);
+	for (size_t k = 0; k < i; k++)
+		range_turn(&ranges[k], range_slabs(&ranges[k]), SLAB_MARKED, from);
+	return hbm_fail(hbm, twice ? HBM_INVALID : refusal, "range %zu: the slab at %llu %s", i,
+			(unsigned long long)offset,
+			twice                   ? "is in this request twice"
+			: refusal == HBM_EXISTS ? "is committed or about to be"
+						: "is not committed");
+}
+
+/* ---- Device memory ---- */
+
+bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
+{
+	struct gpu *gpu = &region->hbm->gpu;
+	CUmemGenericAllocationHandle handle;
+	if (!GPU_CALL(gpu, cuMemImportFromShareableHandle, &handle, (void *)(intptr_t)fd,
+		      CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
+		return false;
+	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
+	if (mapped)
+		region->slabs[offset / region->slab] = SLAB_PLACED;
+	/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as long as this process
+	 * lives. */
+	bool released = GPU_CALL(gpu, cuMemRelease, handle) || GPU_CALL(gpu, cuMemRelease, handle);
+	return mapped && released;
+}
+
+bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes)
+{
+	CUmemAccessDesc access = {
+		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)region->device},
+		.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+	};
+	return GPU_CALL(&region->hbm->gpu, cuMemSetAccess, region->address + offset, bytes, &access, 1);
+}
+
+bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes)
+{
+	if (!GPU_CALL(&region->hbm->gpu, cuMemUnmap, region->address + offset, bytes))
+		return false;
+	memset(region->slabs + offset / region->slab, SLAB_EMPTY, bytes / region->slab);
+	return true;
+}
+
+void hbm_region_unplace(struct hbm_region *region, uint64_t offset, uint64_t bytes, enum slab_state asked)
+{
+	for (uint64_t at = offset; at < offset + bytes; at += region->slab) {
+		uint8_t *slab = &region->slabs[at / region->slab];
+		if (*slab == SLAB_PLACED && !hbm_region_unmap(region, at, region->slab))
+			continue;
+		if (*slab == SLAB_ASKED || *slab == SLAB_EMPTY)
+			*slab = (uint8_t)asked;
+	}
+}
+
+/* Unmaps, run by run, all that is mapped. */
+static void region_unmap_all(struct hbm_region *region)
+{
+	uint64_t count = region->reserve / region->slab;
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t end = i;
+		while (end < count && region->slabs[end] != SLAB_EMPTY)
+			end++;
+		if (end > i)
+			hbm_region_unmap(region, i * region->slab, (end - i) * region->slab);
+		i = end;
+	}
+}
+
+static bool region_address_reserve(struct hbm_region *region)
+{
+	struct gpu *gpu = &region->hbm->gpu;
+	if (!hbm_gpu_enter(gpu, region->device))
+		return false;
+	bool reserved = GPU_CALL(gpu, cuMemAddressReserve, &region->address, region->reserve, 0, 0, 0);
+	hbm_gpu_leave(gpu);
+	return reserved;
+}
+
+static void region_address_free(struct hbm_region *region)
+{
+	struct gpu *gpu = &region->hbm->gpu;
+	bool entered = hbm_gpu_enter(gpu, region->device);
+	region_unmap_all(region);
+	GPU_CALL(gpu, cuMemAddressFree, region->address, region->reserve);
+	if (entered)
+		hbm_gpu_leave(gpu);
+}
+
+/* ---- Create and destroy ---- */
+
+struct default_slab {
+	uint32_t device;
+	uint64_t bytes; /* 0: not told */
+};
+
+static int default_slab_found(const void *record, size_t record_bytes, void *arg)
+{
+	(void)record_bytes;
+	const struct hbm_wire_device *device = record;
+	struct default_slab *found = arg;
+	if (device->index == found->device)
+		found->bytes = device->slab;
+	return 0;
+}
+
+static bool slab_is_sound(uint64_t slab)
+{
+	return is_power_of_two(slab) && slab >= SLAB_MIN && slab <= SLAB_MAX;
+}
+
+/* The slab to use: the caller's, or the daemon's default for the device. */
+static int region_slab(struct hbm *hbm, const struct hbm_region_options *options, uint64_t *slab)
+{
+	struct default_slab asked = {options->device, options->slab};
+	if (asked.bytes == 0) {
+		int rc = hbm_query(hbm, HBM_QUERY_DEVICES, default_slab_found, &asked);
+		if (rc)
+			return rc;
+		if (!slab_is_sound(asked.bytes))
+			return hbm_fail(hbm, -EPROTO, "the daemon names no default slab for device %u", asked.device);
+	}
+	if (!slab_is_sound(asked.bytes))
+		return hbm_fail(hbm, HBM_INVALID, "a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
+				(unsigned long long)asked.bytes);
+	*slab = asked.bytes;
+	return 0;
+}
+
+static int region_new(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
+{
+	if (options->device >= hbm->info.devices)
+		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", options->device, hbm->info.devices);
+	uint64_t slab = 0, reserve;
+	int rc = region_slab(hbm, options, &slab);
+	if (rc)
+		return rc;
+	if (options->reserve == 0 || !checked_add(options->reserve, slab - 1, &reserve) || reserve > INT64_MAX)
+		return hbm_fail(hbm, HBM_INVALID, "a region of %llu bytes", (unsigned long long)options->reserve);
+	reserve -= reserve % slab;
+
+	struct hbm_region *region = calloc(1, sizeof(*region) + reserve / slab);
+	if (!region)
+		return hbm_fail(hbm, -ENOMEM, "no memory for a region of %llu slabs",
+				(unsigned long long)(reserve / slab));
+	region->hbm = hbm;
+	region->device = options->device;
+	region->slab = slab;
+	region->reserve = reserve;
+	list_init(&region->link);
+	*out = region;
+	return 0;
+}
+
+static int region_register(struct hbm *hbm, struct hbm_region *region)
+{
+	struct hbm_wire_region_create_reply reply;
+	struct hbm_wire_region_create create = {
+		.device = region->device,
+		.reserve = region->reserve,
+		.slab = region->slab,
+	};
+	struct request request = {
+		.opcode = HBM_WIRE_REGION_CREATE,
+		.kind = &hbm_kind_fixed,
+		.answer = {.body = &reply, .size = sizeof(reply)},
+		.pieces = {{&create, sizeof(create)}},
+		.piece_count = 1,
+	};
+	int rc = hbm_request_call(hbm, &request);
+	if (rc)
+		return rc;
+	if (reply.region == 0 || reply.reserve != region->reserve || reply.slab != region->slab) {
+		hbm_request_break(hbm, -EPROTO);
+		return hbm_fail(hbm, -EPROTO, "the daemon made another region than was asked for");
+	}
+	region->id = reply.region;
+	return 0;
+}
+
+int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
+{
+	int rc = hbm_use_devices(hbm);
+	if (rc)
+		return rc;
+	struct hbm_region *region = NULL;
+	rc = region_new(hbm, options, &region);
+	if (rc)
+		return rc;
+	if (!region_address_reserve(region)) {
+		free(region);
+		return hbm_fail_device(hbm, hbm->gpu.failed_call, hbm->gpu.failed_result);
+	}
+	rc = region_register(hbm, region);
+	if (rc) {
+		region_address_free(region);
+		free(region);
+		return rc;
+	}
+	list_push_back(&hbm->regions, &region->link);
+	*out = region;
+	return 0;
+}
+
+int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
+{
+	if (!region || region->hbm != hbm)
+		return hbm_fail(hbm, HBM_INVALID, "not a region of this connection");
+	while (region->commits > 0)
+		hbm_request_step(hbm);
+	region_address_free(region);
+
+	struct hbm_wire_region_destroy destroy = {.region = region->id};
+	struct request request = {
+		.opcode = HBM_WIRE_REGION_DESTROY,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&destroy, sizeof(destroy)}},
+		.piece_count = 1,
+	};
+	list_remove(&region->link);
+	free(region);
+	return hbm_request_call(hbm, &request);
+}

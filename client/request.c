@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests out, replies in, and the public calls that wait for them. See request.h. */
+#include "client/request.h"
+
+#include "client/status.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* ---- Replies ---- */
+
+bool hbm_reply_is_refusal(const struct message *message)
+{
+	return message->header->status > HBM_OK && message->size == sizeof(*message->header) &&
+	       message->fd_count == 0 && !(message->header->flags & HBM_WIRE_MORE);
+}
+
+static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	(void)hbm;
+	(void)ticket;
+	if (message->size != sizeof(*message->header) || message->fd_count || message->header->flags & HBM_WIRE_MORE)
+		return TICKET_BROKEN;
+	return message->header->status;
+}
+
+const struct ticket_kind hbm_kind_bare = {.reply = reply_bare};
+
+static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	(void)hbm;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
+	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fd_count ||
+	    message->size != ticket->answer.size)
+		return TICKET_BROKEN;
+	memcpy(ticket->answer.body, message->header, message->size);
+	return HBM_OK;
+}
+
+const struct ticket_kind hbm_kind_fixed = {.reply = reply_fixed};
+
+static bool request_handle(struct hbm *hbm, struct message *message)
+{
+	const struct hbm_wire_header *header = message->header;
+	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
+	if (header->zero || header->status < 0 || header->flags & ~known || !(header->flags & HBM_WIRE_REPLY))
+		return false;
+	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, header->id);
+	if (!ticket || ticket->state != TICKET_WAITING || ticket->opcode != header->opcode)
+		return false;
+
+	int status = ticket->kind->reply(hbm, ticket, message);
+	if (status >= 0)
+		hbm_ticket_end(&hbm->tickets, ticket, status);
+	return status != TICKET_BROKEN;
+}
+
+void hbm_request_break(struct hbm *hbm, int error)
+{
+	if (hbm->broken)
+		return;
+	hbm->broken = error;
+	shutdown(hbm->channel.fd, SHUT_RDWR);
+	for (uint32_t i = 0; i < hbm->tickets.size; i++) {
+		struct ticket *ticket = &hbm->tickets.entries[i];
+		if (ticket->state != TICKET_WAITING)
+			continue;
+		if (ticket->kind->abandon)
+			ticket->kind->abandon(hbm, ticket);
+		hbm_ticket_end(&hbm->tickets, ticket, error);
+	}
+}
+
+/* ---- The socket ---- */
+
+/* 0: nothing is left to send; -EAGAIN: no room. */
+static int request_flush(struct hbm *hbm)
+{
+	while (!list_empty(&hbm->unsent)) {
+		struct unsent *first = container_of(hbm->unsent.next, struct unsent, link);
+		struct iovec piece = {first->message, first->message->size};
+		int rc = hbm_channel_send(&hbm->channel, &piece, 1);
+		if (rc)
+			return rc;
+		list_remove(&first->link);
+	}
+	return 0;
+}
+
+/* Handles one message. 0, -EAGAIN: there was none; else the connection is broken now. */
+static int request_receive(struct hbm *hbm, bool block)
+{
+	if (hbm->broken)
+		return hbm->broken;
+	struct message message;
+	int rc = hbm_channel_receive(&hbm->channel, block, &message);
+	if (rc == -EAGAIN)
+		return rc;
+	if (rc == 0) {
+		rc = request_handle(hbm, &message) ? 0 : -EPROTO;
+		hbm_message_clear(&message);
+	}
+	if (rc)
+		hbm_request_break(hbm, rc);
+	else
+		/* Without room it is tried again with the next message; without a peer, receiving finds out. */
+		request_flush(hbm);
+	return rc;
+}
+
+/* Waits for a message at most timeout_ms (-1: for ever) and handles it. 0 (also for a message less), -ETIMEDOUT, or
+ * negative errno. */
+static int request_wait(struct hbm *hbm, int timeout_ms)
+{
+	bool more = request_flush(hbm) == -EAGAIN;
+	if (!more && timeout_ms < 0)
+		return request_receive(hbm, true);
+	int rc = hbm_channel_wait(&hbm->channel, more, timeout_ms);
+	if (rc)
+		return rc;
+	rc = request_receive(hbm, false);
+	return rc == -EAGAIN ? 0 : rc;
+}
+
+void hbm_request_step(struct hbm *hbm)
+{
+	int rc = request_wait(hbm, -1);
+	if (rc)
+		hbm_request_break(hbm, rc);
+}
+
+static int request_send(struct hbm *hbm, struct request *request)
+{
+	for (;;) {
+		int rc = request_flush(hbm);
+		if (rc == 0)
+			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count);
+		if (rc == -ENOTCONN) {
+			/* What the daemon had answered before it went still counts. */
+			while (request_receive(hbm, false) == 0)
+				;
+			hbm_request_break(hbm, -ENOTCONN);
+		}
+		if (rc != -EAGAIN)
+			return rc;
+		rc = hbm_channel_wait(&hbm->channel, true, -1);
+		if (rc == 0)
+			rc = request_receive(hbm, false);
+		if (rc && rc != -EAGAIN)
+			return rc;
+	}
+}
+
+static int request_fail(struct hbm *hbm, const struct request *request, int error)
+{
+	return hbm_fail(hbm, error, "%s not sent: %s", hbm_opcode_name(request->opcode), hbm_strerror(error));
+}
+
+int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
+{
+	if (hbm->broken)
+		return request_fail(hbm, request, -ENOTCONN);
+	size_t size = 0;
+	for (size_t i = 0; i < request->piece_count; i++)
+		size += request->pieces[i].iov_len;
+	if (size > HBM_WIRE_MESSAGE_MAX)
+		return hbm_fail(hbm, HBM_LIMIT, "%s of %zu bytes: a request has at most %d",
+				hbm_opcode_name(request->opcode), size, HBM_WIRE_MESSAGE_MAX);
+	hbm_ticket number;
+	struct ticket *ticket = hbm_ticket_new(&hbm->tickets, &number);
+	if (!ticket)
+		return request_fail(hbm, request, -ENOMEM);
+
+	ticket->opcode = (uint16_t)request->opcode;
+	ticket->kind = request->kind;
+	ticket->answer = request->answer;
+	struct hbm_wire_header *header = request->pieces[0].iov_base;
+	*header = (struct hbm_wire_header){.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
+	int rc = request_send(hbm, request);
+	if (rc) {
+		hbm_ticket_free(&hbm->tickets, ticket);
+		return request_fail(hbm, request, rc);
+	}
+	ticket->state = TICKET_WAITING;
+	*id = number;
+	return 0;
+}
+
+int hbm_request_call(struct hbm *hbm, struct request *request)
+{
+	hbm_ticket ticket;
+	int rc = hbm_request_submit(hbm, request, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+/* ---- Waiting ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int64_t deadline_in(int timeout_ms)
+{
+	return timeout_ms > 0 ? now_ms() + timeout_ms : timeout_ms;
+}
+
+/* What is left of timeout_ms; 0 and -1 stay what they are. */
+static int deadline_left(int64_t deadline, int timeout_ms)
+{
+	if (timeout_ms <= 0)
+		return timeout_ms < 0 ? -1 : 0;
+	int64_t left = deadline - now_ms();
+	return left > 0 ? (int)left : 0;
+}
+
+static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
+{
+	int status = ticket->status;
+	if (status == HBM_DEVICE && ticket->device_call)
+		hbm_fail_device(hbm, ticket->device_call, ticket->device_result);
+	else if (status > 0)
+		hbm_fail(hbm, status, "the daemon refused %s: %s", hbm_opcode_name(ticket->opcode),
+			 hbm_strerror(status));
+	else if (status < 0)
+		hbm_fail(hbm, status, "%s unanswered: %s", hbm_opcode_name(ticket->opcode), hbm_strerror(status));
+	hbm_ticket_free(&hbm->tickets, ticket);
+	return status;
+}
+
+static int ticket_unknown(struct hbm *hbm, hbm_ticket id)
+{
+	return hbm_fail(hbm, -EINVAL, "there is no ticket %#llx", (unsigned long long)id);
+}
+
+int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
+{
+	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
+	if (!ticket)
+		return ticket_unknown(hbm, id);
+	int64_t deadline = deadline_in(timeout_ms);
+	while (ticket->state == TICKET_WAITING) {
+		int rc = request_wait(hbm, deadline_left(deadline, timeout_ms));
+		if (rc && !hbm->broken)
+			return hbm_fail(hbm, rc, "%s still unanswered: %s", hbm_opcode_name(ticket->opcode),
+					hbm_strerror(rc));
+	}
+	return ticket_give_back(hbm, ticket);
+}
+
+int hbm_poll(struct hbm *hbm, hbm_ticket id)
+{
+	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
+	if (!ticket)
+		return ticket_unknown(hbm, id);
+	return ticket->state == TICKET_ENDED ? ticket_give_back(hbm, ticket) : -EAGAIN;
+}
+
+static int dispatch_broken(struct hbm *hbm, int error)
+{
+	return hbm_fail(hbm, error, "the connection has ended, and every ticket with it: %s", hbm_strerror(error));
+}
+
+int hbm_dispatch(struct hbm *hbm, int timeout_ms)
+{
+	if (hbm->broken)
+		return dispatch_broken(hbm, -ENOTCONN);
+	int64_t deadline = deadline_in(timeout_ms);
+	while (hbm->tickets.unreported == 0) {
+		int rc = request_wait(hbm, deadline_left(deadline, timeout_ms));
+		if (rc == -ETIMEDOUT)
+			break;
+		if (rc)
+			return dispatch_broken(hbm, rc);
+	}
+	while (request_receive(hbm, false) == 0)
+		;
+	return hbm->broken ? dispatch_broken(hbm, hbm->broken) : hbm_tickets_report(&hbm->tickets);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request: sends requests and brings their replies to the tickets. The one place that reads from the socket.
+ *
+ * When the socket has no room for a request (the daemon has stopped reading at its limit of requests in flight), the
+ * sender handles replies until there is: a client with any number of requests never waits for a daemon that waits for
+ * it. Handling a reply never sends and never makes a ticket; what a reply gives rise to is put on hbm->unsent.
+ */
+#pragma once
+
+#include "client/connection.h"
+#include "client/ticket.h"
+
+struct request {
+	enum hbm_wire_opcode opcode;
+	const struct ticket_kind *kind;
+	struct ticket_answer answer;
+	struct iovec pieces[2]; /* the first begins with a header, which hbm_request_submit() fills in */
+	size_t piece_count;
+};
+
+/* A whole message, to be sent as soon as there is room. Its memory is the owner's, who takes it off before freeing. */
+struct unsent {
+	struct list link;
+	struct hbm_wire_header *message;
+};
+
+/* Sends. 0 and the ticket in *ticket; HBM_LIMIT: longer than a message may be; or negative errno. On failure nothing
+ * was sent, and request->answer remains the caller's. */
+int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *ticket);
+/* Sends, waits, and returns how the ticket ended. */
+int hbm_request_call(struct hbm *hbm, struct request *request);
+/* Handles at least one reply, or breaks. */
+void hbm_request_step(struct hbm *hbm);
+/* Ends the connection and every waiting ticket with `error`. */
+void hbm_request_break(struct hbm *hbm, int error);
+
+/* Whether the reply is a refusal: a bare header with a status. */
+bool hbm_reply_is_refusal(const struct message *message);
+/* The reply is a bare header. */
+extern const struct ticket_kind hbm_kind_bare;
+/* The reply has answer.size bytes, header included, which are copied to answer.body. */
+extern const struct ticket_kind hbm_kind_fixed;

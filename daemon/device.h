@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * device: one GPU as the daemon uses it: its primary context, its facts, the control worker that runs VMM calls, and
+ * the lanes that copy. Opening it is the only place that decides between real and soft.
+ *
+ * Failures of device calls are the world's: they become HBM_DEVICE for whoever asked, a count and a log line.
+ */
+#pragma once
+
+#include "daemon/loop.h"
+#include "daemon/worker.h"
+#include "kernels/driver.h"
+
+#include <hbm/wire.h>
+#include <stdint.h>
+
+struct config;
+struct lane;
+struct slabs;
+
+struct device {
+	const struct driver *driver;
+	uint32_t index;
+	CUdevice handle;
+	CUcontext context; /* the primary context, retained */
+	char name[HBM_WIRE_NAME_BYTES];
+	uint64_t total;         /* bytes the device has */
+	uint64_t granularity;   /* of VMM allocations */
+	struct worker *control; /* VMM calls; the context is current there */
+	struct lane *lanes[3];  /* enum lane_kind */
+	struct slabs *slabs;    /* the memory lent to regions */
+	uint64_t errors;        /* failed device calls; atomic */
+};
+
+/* The devices of this host. */
+struct devices {
+	struct driver *driver;
+	enum hbm_driver kind;
+	uint32_t count;
+	struct device *list; /* [count] */
+};
+
+/* Opens the driver the config asks for and every device, with their control workers (no lanes, no slabs yet). On
+ * failure negative errno and one line in error. */
+int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error, size_t error_size);
+struct devices *devices_close(struct devices *devices);
+/* Makes the device's context current on the calling thread: a CUresult. */
+CUresult device_enter(const struct device *device);
+/* What to ask cuMemCreate for: memory of this device that can be exported as an fd. */
+CUmemAllocationProp device_allocation(const struct device *device);
+/* Gives the device read and write access to a mapped range. */
+CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t bytes);
+/* Undoing, which must not fail: what the device refuses is tried once more, as a passing failure would lose memory. */
+CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes);
+CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle);
+CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes);
+/* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. */
+int device_failed(struct device *device, const char *call, CUresult result);
+
+/* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes. */
+struct device_memory {
+	struct device *device;
+	CUdeviceptr address;
+	uint64_t bytes, slab;
+	uint64_t mapped; /* bytes mapped so far, from the start */
+};
+
+/* bytes: a multiple of slab, slab: of the granularity. A CUresult; on failure nothing is left. Blocking: at start only.
+ */
+CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes, uint64_t slab);
+void device_memory_close(struct device_memory *memory); /* takes a zeroed one */

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/disk.h"
+
+#include "daemon/list.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECES 512 /* of one I/O: under IOV_MAX, and 2 MiB of 4 KiB blocks */
+#define RETRIES 3  /* of an I/O that was interrupted or should be tried again */
+#define FAIR 8
+#define FAULTS 16
+
+struct op_queue {
+	struct disk_op *first, **last;
+};
+
+/* One I/O: some operations that are neighbours, in the order of their offsets. */
+struct run {
+	struct loop_io io;
+	struct disk *disk;
+	struct run *next_free;
+	struct disk_op *first, *last; /* by next */
+	uint64_t offset, bytes, moved;
+	unsigned retries, ops;
+	uint64_t started_ns;
+	struct iovec iov[PIECES];
+};
+
+struct fault {
+	bool write;
+	uint64_t nth;
+	int error; /* negative errno, or 0 for a short I/O */
+};
+
+struct disk {
+	struct disk_options options;
+	struct op_queue queues[2][2]; /* [urgent][write] */
+	struct run *runs, *free_runs; /* [depth] */
+	unsigned dispatched;
+	bool turn; /* which direction goes next */
+	struct fault faults[FAULTS];
+	unsigned fault_count;
+	uint64_t ios[2]; /* since start, by direction */
+};
+
+/* ---- faults, for tests ---- */
+
+static int parse_fault(struct disk *disk, const char *text)
+{
+	char direction[8], what[16];
+	unsigned long long nth;
+	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 || disk->fault_count == FAULTS)
+		return -EINVAL;
+	struct fault *fault = &disk->faults[disk->fault_count++];
+	fault->nth = nth;
+	fault->write = strcmp(direction, "write") == 0;
+	if (!fault->write && strcmp(direction, "read") != 0)
+		return -EINVAL;
+	if (strcmp(what, "EIO") == 0)
+		fault->error = -EIO;
+	else if (strcmp(what, "ENOSPC") == 0)
+		fault->error = -ENOSPC;
+	else if (strcmp(what, "EINTR") == 0)
+		fault->error = -EINTR;
+	else if (strcmp(what, "short") != 0)
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_faults(struct disk *disk, const char *list)
+{
+	char *copy = strdup(list), *rest = copy;
+	int r = copy ? 0 : -ENOMEM;
+	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
+		if (*item != '\0')
+			r = parse_fault(disk, item);
+	free(copy);
+	return r;
+}
+
+static int64_t injected(struct disk *disk, const struct run *run, int64_t result)
+{
+	uint64_t nth = ++disk->ios[run->io.write];
+	for (unsigned i = 0; i < disk->fault_count; i++) {
+		const struct fault *fault = &disk->faults[i];
+		if (fault->write == run->io.write && fault->nth == nth)
+			return fault->error < 0 ? fault->error : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
+	}
+	return result;
+}
+
+/* ---- one I/O ---- */
+
+/* Points the vector at what has not been moved yet. */
+static void aim(struct run *run)
+{
+	uint64_t skip = run->moved;
+	unsigned count = 0;
+	for (struct disk_op *op = run->first; op; op = op->next) {
+		if (skip >= op->bytes) {
+			skip -= op->bytes;
+			continue;
+		}
+		char *memory = op->memory + skip;
+		uint64_t bytes = op->bytes - skip;
+		skip = 0;
+		struct iovec *last = count > 0 ? &run->iov[count - 1] : NULL;
+		if (last && (char *)last->iov_base + last->iov_len == memory)
+			last->iov_len += bytes;
+		else
+			run->iov[count++] = (struct iovec){memory, bytes};
+	}
+	run->io.iov_count = count;
+	run->io.offset = run->offset + run->moved;
+}
+
+static void issue(struct run *run)
+{
+	aim(run);
+	loop_io(run->disk->options.loop, &run->io);
+}
+
+static enum hbm_hop hop_of(const struct run *run)
+{
+	return run->io.write ? HBM_HOP_NVME_WRITE : HBM_HOP_NVME_READ;
+}
+
+static void requeue_front(struct op_queue *queue, struct disk_op *first, struct disk_op *last)
+{
+	last->next = queue->first;
+	if (!queue->first)
+		queue->last = &last->next;
+	queue->first = first;
+}
+
+static void end_run(struct run *run, int error)
+{
+	struct disk *disk = run->disk;
+	struct disk_op *op = run->first;
+	activity_end(disk->options.activity, hop_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+	run->next_free = disk->free_runs;
+	disk->free_runs = run;
+	while (op) {
+		struct disk_op *next = op->next;
+		op->error = error;
+		op->done(op);
+		op = next;
+	}
+	disk->options.batch_done(disk->options.arg);
+}
+
+/* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
+static void take_apart(struct run *run)
+{
+	struct disk_op *rest = run->first->next;
+	for (struct disk_op *op = rest; op; op = op->next)
+		op->error = -EIO; /* marks it: not to be joined again */
+	requeue_front(&run->disk->queues[1][run->io.write], rest, run->last);
+	run->first->next = NULL;
+	run->last = run->first;
+	run->ops = 1;
+	run->bytes = run->first->bytes;
+	run->moved = 0;
+	run->retries = 0;
+	issue(run);
+}
+
+/* The one place that knows what may become of an I/O. */
+static void io_done(struct loop_io *io)
+{
+	struct run *run = container_of(io, struct run, io);
+	int64_t result = injected(run->disk, run, io->result);
+	bool transient = result == -EINTR || result == -EAGAIN;
+	if (transient && run->retries++ < RETRIES) {
+		issue(run);
+		return;
+	}
+	if (result > 0) {
+		run->moved += (uint64_t)result;
+		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved again. */
+		run->moved -= run->moved % 4096;
+		if (run->moved >= run->bytes) {
+			end_run(run, 0);
+			return;
+		}
+		if (result >= 4096 || run->retries++ < RETRIES) {
+			issue(run);
+			return;
+		}
+	}
+	int error = result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
+	if (run->ops > 1) {
+		take_apart(run);
+		return;
+	}
+	log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
+		  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
+	end_run(run, error);
+}
+
+/* ---- from queues to I/Os ---- */
+
+static void queue_push(struct op_queue *queue, struct disk_op *op)
+{
+	op->next = NULL;
+	*queue->last = op;
+	queue->last = &op->next;
+}
+
+static struct disk_op *queue_pop(struct op_queue *queue)
+{
+	struct disk_op *op = queue->first;
+	queue->first = op->next;
+	if (!queue->first)
+		queue->last = &queue->first;
+	op->next = NULL;
+	return op;
+}
+
+/* Whether the next of the queue is the run's neighbour and may join it. */
+static bool joins(const struct run *run, const struct disk_op *op, uint64_t merge)
+{
+	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge || run->ops == PIECES)
+		return false;
+	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
+}
+
+static void join(struct run *run, struct disk_op *op)
+{
+	if (op->offset > run->offset) {
+		run->last->next = op;
+		run->last = op;
+	} else {
+		op->next = run->first;
+		run->first = op;
+		run->offset = op->offset;
+	}
+	run->bytes += op->bytes;
+	run->ops++;
+}
+
+static void start_run(struct disk *disk, struct op_queue *queue)
+{
+	struct run *run = disk->free_runs;
+	disk->free_runs = run->next_free;
+	struct disk_op *op = queue_pop(queue);
+	run->first = run->last = op;
+	run->ops = 1;
+	run->offset = op->offset;
+	run->bytes = op->bytes;
+	run->moved = 0;
+	run->retries = 0;
+	run->io.write = op->write;
+	while (joins(run, queue->first, disk->options.merge))
+		join(run, queue_pop(queue));
+	run->started_ns = activity_begin(disk->options.activity, hop_of(run));
+	issue(run);
+}
+
+/* The queue to serve next: urgent before patient but for every eighth, reads and writes in turn. */
+static struct op_queue *next_queue(struct disk *disk)
+{
+	bool patient_first = ++disk->dispatched % FAIR == 0;
+	disk->turn = !disk->turn;
+	for (unsigned i = 0; i < 4; i++) {
+		bool urgent = (i < 2) != patient_first;
+		struct op_queue *queue = &disk->queues[urgent][disk->turn ^ (i & 1)];
+		if (queue->first)
+			return queue;
+	}
+	return NULL;
+}
+
+void disk_submit(struct disk *disk, struct disk_op *op, bool urgent)
+{
+	op->error = 0;
+	queue_push(&disk->queues[urgent][op->write], op);
+}
+
+void disk_dispatch(struct disk *disk)
+{
+	while (disk->free_runs) {
+		struct op_queue *queue = next_queue(disk);
+		if (!queue)
+			return;
+		start_run(disk, queue);
+	}
+}
+
+int disk_new(struct disk **out, const struct disk_options *options)
+{
+	struct disk *disk = calloc(1, sizeof(*disk));
+	if (!disk)
+		return -ENOMEM;
+	disk->options = *options;
+	for (unsigned i = 0; i < 4; i++)
+		disk->queues[i / 2][i % 2].last = &disk->queues[i / 2][i % 2].first;
+	disk->runs = calloc(options->depth, sizeof(struct run));
+	int r = disk->runs ? parse_faults(disk, options->fail) : -ENOMEM;
+	if (r < 0) {
+		disk_free(disk);
+		return r;
+	}
+	for (unsigned i = 0; i < options->depth; i++) {
+		struct run *run = &disk->runs[i];
+		run->disk = disk;
+		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = io_done};
+		run->next_free = disk->free_runs;
+		disk->free_runs = run;
+	}
+	*out = disk;
+	return 0;
+}
+
+struct disk *disk_free(struct disk *disk)
+{
+	if (!disk)
+		return NULL;
+	free(disk->runs);
+	free(disk);
+	return NULL;
+}

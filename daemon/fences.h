@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fences: the page of 64-bit timelines a session shares with its client, the doorbell the client rings, and the
+ * requests that wait until a fence has been reached.
+ *
+ * The client may write anything there at any time, and may do to the doorbell whatever a process can do to an eventfd
+ * it has: nothing here trusts either beyond "has reached" comparisons and a hint that it is time to look. A fence
+ * written by a GPU rings no bell, so while something waits the page is looked at every FENCES_TICK_NS as well.
+ */
+#pragma once
+
+#include "daemon/list.h"
+#include "daemon/loop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FENCES_TICK_NS 200000u
+
+struct ready_wait;
+
+struct fences {
+	struct loop *loop;
+	volatile uint64_t *page; /* HBM_WIRE_FENCES slots */
+	int memfd, doorbell;
+	struct list *waiting; /* of struct ready_wait (session.h) */
+	uint64_t patience_ns;
+	bool ended;
+	struct watch rung;
+	struct timer tick; /* always set, so that setting it again cannot fail */
+};
+
+/* Negative errno. waiting: an empty list that outlives the fences. */
+int fences_open(struct fences *fences, struct loop *loop, struct list *waiting, uint64_t patience_ns);
+void fences_close(struct fences *fences); /* nothing may wait; takes a zeroed one */
+/* The memfd has been handed over: it need not be kept. */
+void fences_handed_over(struct fences *fences);
+void fences_set(struct fences *fences, uint32_t slot, uint64_t value); /* HBM_WIRE_NO_FENCE: nothing */
+void fences_wait(struct fences *fences, struct ready_wait *wait);
+/* Fires all waits, and every later one, with HBM_SHUTDOWN. */
+void fences_end(struct fences *fences);

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/hierarchy.h"
+
+#include "daemon/activity.h"
+#include "daemon/cache.h"
+#include "daemon/config.h"
+#include "daemon/disk.h"
+#include "daemon/host.h"
+#include "daemon/lane.h"
+#include "daemon/log.h"
+#include "daemon/mover.h"
+#include "daemon/nvme.h"
+#include "daemon/slab.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct hierarchy {
+	struct hbmd *hbmd;
+	void (*progress)(void *arg);
+	void *arg;
+	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
+	struct disk *disk;
+};
+
+struct reason {
+	char *text;
+	size_t size;
+};
+
+static uint64_t round_down(uint64_t bytes, uint64_t unit)
+{
+	return bytes / unit * unit;
+}
+
+static uint64_t round_up(uint64_t bytes, uint64_t unit)
+{
+	return round_down(bytes + unit - 1, unit);
+}
+
+static void grown(void *arg)
+{
+	struct hierarchy *hierarchy = arg;
+	if (hierarchy->hbmd->mover)
+		mover_pump(hierarchy->hbmd->mover);
+	hierarchy->progress(hierarchy->arg);
+}
+
+static void batch_done(void *arg)
+{
+	const struct hierarchy *hierarchy = arg;
+	mover_pump(hierarchy->hbmd->mover);
+}
+
+/* ---- HBM ---- */
+
+/* How one device's memory is divided. */
+struct division {
+	uint64_t memory, cache, mapped; /* mapped: cache and reserve, in whole granules */
+};
+
+static int divide(const struct config *config, const struct device *device, struct division *division,
+		  const struct reason *reason)
+{
+	division->memory = round_down(config_size_of(config->device_memory, device->total), device->granularity);
+	division->cache = round_down(config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
+	uint64_t reserve = division->cache > 0 ? config_size_of(config->device_reserve, division->memory) : 0;
+	division->mapped = round_up(division->cache + reserve, device->granularity);
+	if (division->memory > device->total) {
+		snprintf(reason->text, reason->size, "device.memory: %llu bytes asked, device %u has %llu",
+			 (unsigned long long)division->memory, device->index, (unsigned long long)device->total);
+		return -EINVAL;
+	}
+	if (division->mapped > division->memory) {
+		snprintf(reason->text, reason->size,
+			 "device.cache: cache and reserve need %llu bytes, device.memory is %llu: lower device.cache or "
+			 "device.reserve",
+			 (unsigned long long)division->mapped, (unsigned long long)division->memory);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* The largest slab size that divides `bytes`, for few handles. */
+static uint64_t slab_dividing(uint64_t bytes, uint64_t largest, uint64_t granularity)
+{
+	while (largest > granularity && bytes % largest != 0)
+		largest /= 2;
+	return largest;
+}
+
+static int open_device(struct hierarchy *hierarchy, struct device *device, const struct reason *reason)
+{
+	struct hbmd *hbmd = hierarchy->hbmd;
+	const struct config *config = hbmd->config;
+	struct division division;
+	int r = divide(config, device, &division, reason);
+	if (r < 0)
+		return r;
+	struct tier *tier = cache_hbm(hbmd->cache, device->index);
+	r = tier_init(tier, HBM_TIER_HBM, tier->number, division.cache, division.mapped - division.cache,
+		      config->limit_blocks);
+	if (r < 0)
+		return r;
+	tier->device = device;
+	tier->device_index = device->index;
+	struct device_memory *memory = &hierarchy->hbm[device->index];
+	if (division.mapped > 0) {
+		uint64_t slab = slab_dividing(division.mapped, config->device_slab, device->granularity);
+		CUresult result = device_memory_open(memory, device, division.mapped, slab);
+		if (result != CUDA_SUCCESS) {
+			device_failed(device, "allocating the HBM tier", result);
+			snprintf(reason->text, reason->size,
+				 "device.cache: device %u did not give %llu bytes (%s): is something else using it?",
+				 device->index, (unsigned long long)division.mapped,
+				 driver_error_name(device->driver, result));
+			return -ENOMEM;
+		}
+		tier->base = memory->address;
+		r = tier_grow(tier, 0, division.mapped);
+	}
+	if (r == 0)
+		r = slabs_open(&device->slabs, device, hbmd->loop, division.memory - division.mapped,
+			       config->device_slab);
+	return r;
+}
+
+/* ---- what carries ---- */
+
+static int open_lanes(struct hierarchy *hierarchy)
+{
+	struct hbmd *hbmd = hierarchy->hbmd;
+	const struct lane_options options = {.loop = hbmd->loop,
+					     .activity = hbmd->activity,
+					     .host_chunk = HOST_CHUNK,
+					     .host_base = host_base(hbmd->host),
+					     .batch_done = batch_done,
+					     .arg = hierarchy};
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++) {
+			struct device *device = &hbmd->devices->list[i];
+			int r = lane_new(&device->lanes[kind], device, kind, &options);
+			if (r < 0)
+				return r;
+		}
+	return 0;
+}
+
+static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
+{
+	struct hbmd *hbmd = hierarchy->hbmd;
+	const struct config *config = hbmd->config;
+	if (config->nvme_path[0] == '\0')
+		return 0;
+	int r = nvme_open(&hbmd->nvme, config, hbmd->cache, hbmd->loop, grown, hierarchy, reason->text, reason->size);
+	if (r < 0)
+		return r;
+	const struct disk_options options = {.loop = hbmd->loop,
+					     .activity = hbmd->activity,
+					     .fd = nvme_fd(hbmd->nvme),
+					     .depth = (unsigned)config->nvme_depth,
+					     .merge = config->nvme_merge,
+					     .fail = config->nvme_fail,
+					     .batch_done = batch_done,
+					     .arg = hierarchy};
+	r = disk_new(&hierarchy->disk, &options);
+	if (r == -EINVAL)
+		snprintf(reason->text, reason->size,
+			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short", config->nvme_fail);
+	return r;
+}
+
+static void link_tiers(struct cache *cache)
+{
+	for (uint32_t i = 0; i < cache->devices; i++)
+		cache_hbm(cache, i)->below = cache->ddr;
+	cache->ddr->below = cache->nvme;
+}
+
+static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
+{
+	struct hbmd *hbmd = hierarchy->hbmd;
+	int r = activity_new(&hbmd->activity);
+	if (r == 0)
+		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
+	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
+		r = open_device(hierarchy, &hbmd->devices->list[i], reason);
+	if (r == 0)
+		r = host_open(&hbmd->host, hbmd->config, hbmd->cache, hbmd->devices, hbmd->loop, grown, hierarchy,
+			      reason->text, reason->size);
+	if (r == 0)
+		r = open_disk(hierarchy, reason);
+	if (r == 0)
+		r = open_lanes(hierarchy);
+	if (r < 0)
+		return r;
+	link_tiers(hbmd->cache);
+	const struct mover_options options = {.cache = hbmd->cache,
+					      .devices = hbmd->devices,
+					      .disk = hierarchy->disk,
+					      .max_moves = hbmd->config->limit_moves};
+	return mover_new(&hbmd->mover, &options);
+}
+
+int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
+		   size_t error_size)
+{
+	struct reason reason = {error, error_size};
+	struct hierarchy *hierarchy = calloc(1, sizeof(*hierarchy));
+	if (!hierarchy)
+		return -ENOMEM;
+	*hierarchy = (struct hierarchy){.hbmd = hbmd, .progress = progress, .arg = arg};
+	error[0] = '\0';
+	int r = open_parts(hierarchy, &reason);
+	if (r < 0) {
+		if (error[0] == '\0')
+			snprintf(error, error_size, "cannot set up the tiers: %s", strerror(-r));
+		hierarchy_close(hierarchy);
+		return r;
+	}
+	*out = hierarchy;
+	return 0;
+}
+
+static void close_device(struct hierarchy *hierarchy, struct device *device)
+{
+	for (unsigned i = 0; i < 3; i++)
+		device->lanes[i] = lane_free(device->lanes[i]);
+	device->slabs = slabs_close(device->slabs);
+	device_memory_close(&hierarchy->hbm[device->index]);
+}
+
+struct hierarchy *hierarchy_close(struct hierarchy *hierarchy)
+{
+	if (!hierarchy)
+		return NULL;
+	struct hbmd *hbmd = hierarchy->hbmd;
+	hbmd->mover = mover_free(hbmd->mover);
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		close_device(hierarchy, &hbmd->devices->list[i]);
+	hierarchy->disk = disk_free(hierarchy->disk);
+	hbmd->nvme = nvme_close(hbmd->nvme);
+	hbmd->host = host_close(hbmd->host);
+	hbmd->cache = cache_close(hbmd->cache);
+	hbmd->activity = activity_free(hbmd->activity);
+	free(hierarchy);
+	return NULL;
+}
+
+bool hierarchy_warm(const struct hierarchy *hierarchy)
+{
+	const struct hbmd *hbmd = hierarchy->hbmd;
+	return host_warm(hbmd->host) && (!hbmd->nvme || hbmd->cache->nvme->online == hbmd->cache->nvme->capacity);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hierarchy: puts the memory hierarchy together and takes it apart: the tiers with what is behind them (HBM of each
+ * device, host memory, NVMe), the lanes and the disk that carry blocks between them, the mover, and the slabs that are
+ * left for regions. It fills in the parts of struct hbmd and decides nothing later on.
+ */
+#pragma once
+
+#include "daemon/server.h"
+
+struct hierarchy;
+
+/* progress() is called on the loop thread whenever more of a tier has come into service. On failure negative errno and
+ * one line in error. */
+int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
+		   size_t error_size);
+/* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
+struct hierarchy *hierarchy_close(struct hierarchy *hierarchy);
+bool hierarchy_warm(const struct hierarchy *hierarchy); /* everything is in service */

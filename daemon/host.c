@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/host.h"
+
+#include "daemon/checked.h"
+#include "daemon/config.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE (2ull << 20)
+#define WORKERS_MAX 8
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; Debian 12's libc has it only in newer headers */
+#endif
+
+struct chunk {
+	struct job job;
+	struct host *host;
+	uint64_t offset, bytes;
+	bool registered;
+	int error;	 /* of touching */
+	CUresult result; /* of registering */
+};
+
+struct host {
+	struct cache *cache;
+	struct devices *devices;
+	char *base;
+	uint64_t bytes, staging;
+	bool hugepages;
+	uint64_t started_ns;
+	uint32_t pending, failed;
+	void (*progress)(void *arg);
+	void *arg;
+	struct worker *workers[WORKERS_MAX];
+	uint32_t chunk_count;
+	struct chunk *chunks;
+};
+
+static void prepare(struct job *job)
+{
+	struct chunk *chunk = container_of(job, struct chunk, job);
+	struct host *host = chunk->host;
+	char *at = host->base + chunk->offset;
+	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) < 0) {
+		chunk->error = -errno;
+		return;
+	}
+	struct device *device = &host->devices->list[0];
+	chunk->result = device_enter(device);
+	if (chunk->result == CUDA_SUCCESS)
+		chunk->result = device->driver->cuMemHostRegister(at, chunk->bytes,
+								  CU_MEMHOSTREGISTER_PORTABLE |
+									  CU_MEMHOSTREGISTER_DEVICEMAP);
+	chunk->registered = chunk->result == CUDA_SUCCESS;
+}
+
+/* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. */
+static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low, uint64_t high)
+{
+	uint64_t start = from > low ? from : low;
+	uint64_t end = from + bytes < high ? from + bytes : high;
+	if (start < end)
+		tier_grow(tier, start - low, end - start);
+}
+
+static void put_into_service(struct job *job)
+{
+	struct chunk *chunk = container_of(job, struct chunk, job);
+	struct host *host = chunk->host;
+	if (chunk->registered) {
+		grow_part(host->cache->staging, chunk->offset, chunk->bytes, 0, host->staging);
+		grow_part(host->cache->ddr, chunk->offset, chunk->bytes, host->staging, host->bytes);
+	} else if (chunk->error < 0) {
+		host->failed++;
+		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
+			  strerror(-chunk->error),
+			  host->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
+					  : "; lower ddr.size");
+	} else {
+		host->failed++;
+		device_failed(&host->devices->list[0], "cuMemHostRegister", chunk->result);
+	}
+	if (--host->pending == 0)
+		log_info("ddr: %llu MiB touched and registered in %.1f s", (unsigned long long)(host->bytes >> 20),
+			 (double)(loop_now() - host->started_ns) / 1e9);
+	host->progress(host->arg);
+}
+
+static uint64_t round_up(uint64_t bytes, uint64_t unit)
+{
+	return (bytes + unit - 1) / unit * unit;
+}
+
+static int map_memory(struct host *host, char *error, size_t error_size)
+{
+	unsigned flags = MFD_CLOEXEC | (host->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
+	int fd = memfd_create("hbmd-ddr", flags);
+	if (fd < 0 || ftruncate(fd, (off_t)host->bytes) < 0) {
+		int r = -errno;
+		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s", (unsigned long long)host->bytes,
+			 strerror(-r));
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	void *base = mmap(NULL, host->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	int r = base == MAP_FAILED ? -errno : 0;
+	close(fd); /* the mapping keeps it */
+	if (r < 0) {
+		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)host->bytes,
+			 host->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
+		return r;
+	}
+	host->base = base;
+	return 0;
+}
+
+static int start_workers(struct host *host, struct loop *loop)
+{
+	host->chunk_count = (uint32_t)((host->bytes + HOST_CHUNK - 1) / HOST_CHUNK);
+	host->chunks = calloc(host->chunk_count, sizeof(struct chunk));
+	if (!host->chunks)
+		return -ENOMEM;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned workers = cpus > WORKERS_MAX ? WORKERS_MAX : cpus < 1 ? 1 : (unsigned)cpus;
+	if (workers > host->chunk_count)
+		workers = host->chunk_count;
+	for (unsigned i = 0; i < workers; i++) {
+		int r = worker_new(&host->workers[i], loop, "ddr-touch", NULL, NULL);
+		if (r < 0)
+			return r;
+	}
+	host->pending = host->chunk_count;
+	for (uint32_t i = 0; i < host->chunk_count; i++) {
+		struct chunk *chunk = &host->chunks[i];
+		uint64_t offset = i * HOST_CHUNK, left = host->bytes - offset;
+		*chunk = (struct chunk){.job = {.run = prepare, .done = put_into_service},
+					.host = host,
+					.offset = offset,
+					.bytes = left < HOST_CHUNK ? left : HOST_CHUNK};
+		worker_post(host->workers[i % workers], &chunk->job);
+	}
+	return 0;
+}
+
+static uint64_t physical_memory(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
+	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
+{
+	struct host *host = calloc(1, sizeof(*host));
+	if (!host)
+		return -ENOMEM;
+	uint64_t page = config->ddr_hugepages ? HUGE_PAGE : EXTENT_UNIT;
+	uint64_t size = config_size_of(config->ddr_size, physical_memory()) / EXTENT_UNIT * EXTENT_UNIT;
+	uint64_t reserve = size > 0 ? config->ddr_reserve / EXTENT_UNIT * EXTENT_UNIT : 0;
+	*host = (struct host){.cache = cache,
+			      .devices = devices,
+			      .hugepages = config->ddr_hugepages,
+			      .staging = round_up(config->ddr_staging, page),
+			      .started_ns = loop_now(),
+			      .progress = progress,
+			      .arg = arg};
+	host->bytes = round_up(host->staging + reserve + size, page);
+	int r = map_memory(host, error, error_size);
+	if (r == 0)
+		r = tier_init(cache->staging, HBM_TIER_NONE, cache->staging->number, host->staging, 0,
+			      config->limit_blocks);
+	if (r == 0)
+		r = tier_init(cache->ddr, HBM_TIER_DDR, cache->ddr->number, size, reserve, config->limit_blocks);
+	if (r == 0) {
+		cache->staging->host = host->base;
+		cache->ddr->host = host->base + host->staging;
+		r = start_workers(host, loop);
+	}
+	if (r < 0) {
+		if (error[0] == '\0')
+			snprintf(error, error_size, "ddr: cannot start: %s", strerror(-r));
+		host_close(host);
+		return r;
+	}
+	*out = host;
+	return 0;
+}
+
+struct host *host_close(struct host *host)
+{
+	if (!host)
+		return NULL;
+	for (unsigned i = 0; i < WORKERS_MAX; i++)
+		host->workers[i] = worker_free(host->workers[i]);
+	if (host->devices->count > 0)
+		device_enter(&host->devices->list[0]);
+	for (uint32_t i = 0; i < host->chunk_count && host->chunks; i++)
+		if (host->chunks[i].registered)
+			host->devices->driver->cuMemHostUnregister(host->base + host->chunks[i].offset);
+	if (host->base)
+		munmap(host->base, host->bytes);
+	free(host->chunks);
+	free(host);
+	return NULL;
+}
+
+const char *host_base(const struct host *host)
+{
+	return host->base;
+}
+
+bool host_warm(const struct host *host)
+{
+	return host->pending == 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * host: the daemon's host memory, one memfd mapped once: first the staging area, then the DDR tier's reserve and
+ * capacity. Touching pages and registering them with the devices takes seconds per GiB, so it is done in the background
+ * by a few workers, in chunks, and each chunk enters service when it is ready. The daemon serves meanwhile.
+ *
+ * Chunks are at most 1 GiB, because a driver holds locks that stop other processes while it pins; a device copy never
+ * crosses from one registration into the next (lane.c cuts it).
+ */
+#pragma once
+
+#include "daemon/cache.h"
+#include "daemon/device.h"
+
+struct config;
+struct host;
+
+#define HOST_CHUNK (256ull << 20) /* bytes per registration, counted from the base: the first is in service soon */
+
+/* Makes the mapping, sets capacity, reserve and host of cache's ddr and staging tiers, and starts the workers. progress()
+ * is called on the loop thread for each chunk, in service or failed. Negative errno and one line in error. */
+int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
+	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
+/* Stops the workers, unregisters, unmaps. Nothing may be copying. */
+struct host *host_close(struct host *host);
+bool host_warm(const struct host *host); /* no chunk is still being prepared */
+const char *host_base(const struct host *host);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index: which blocks exist. A table of fixed-size entries named by number (0 is nobody), and a hash over (namespace,
+ * key) that finds them. The table's address space is reserved once for [limits] blocks; pages are touched as blocks
+ * come, and numbers are reused last freed first, so memory follows the number of blocks.
+ *
+ * The hash grows by linear hashing: each insertion splits at most one bucket, so no insertion is ever slow, and there is
+ * one bucket for each block the table has held at once. The hash is keyed with a secret of this process: clients choose
+ * the keys.
+ *
+ * What an entry's members mean beyond key and chain is the business of cache.c (order, tree) and mover.c (placement).
+ */
+#pragma once
+
+#include <hbm/wire.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum block_flag {
+	BLOCK_STORED = 1,      /* complete: lookups see it */
+	BLOCK_CHECKSUMMED = 2, /* checksum is valid */
+	BLOCK_DROPPED = 4,     /* out of the index; freed when nothing uses it any more */
+	BLOCK_QUEUED = 8,      /* on the inbound queue of a tier */
+	BLOCK_MOVING = 16,     /* a transfer between tiers, or its store, is under way */
+};
+
+/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same table. */
+struct block {
+	struct hbm_wire_key key;
+	uint64_t checksum; /* XXH3-64 of its bytes */
+	uint32_t hash_next;
+	uint32_t newer, older;			       /* in the order of its tier */
+	uint32_t parent, child, sibling, sibling_back; /* the tree: first child, next and previous sibling */
+	uint32_t holds; /* pins, and children that are held: never evicted while > 0 */
+	uint32_t unit;	/* where in its place, in EXTENT_UNIT */
+	uint32_t queue_next;
+	uint32_t touched; /* the last touch pass that has been here */
+	uint32_t move;	  /* the mover's number of the movement between tiers under way, or 0 */
+	uint32_t readers; /* transfers that read its place, or wait to */
+	uint16_t space;	  /* namespace number */
+	uint8_t tier;	  /* number of the tier it belongs to */
+	uint8_t place;	  /* number of the tier that has its bytes; 0 while being stored */
+	uint8_t flags;
+	uint8_t zero[3];
+};
+static_assert(sizeof(struct block) == 88, "the index budget");
+
+struct index;
+
+int index_new(struct index **out, uint64_t max_blocks); /* -ENOMEM, -EINVAL */
+struct index *index_free(struct index *index);
+
+struct block *index_table(struct index *index); /* the table; valid for the life of the index */
+uint32_t index_number(const struct index *index, const struct block *block);
+
+/* The block of that key, or 0. */
+uint32_t index_find(const struct index *index, uint16_t space, const struct hbm_wire_key *key);
+/* The same for `count` keys at once, with the memory accesses overlapped; stops early after the first key that is
+ * absent: returns how many were found, their numbers in found. */
+size_t index_find_chain(const struct index *index, uint16_t space, const struct hbm_wire_key *keys, size_t count,
+			uint32_t *found);
+/* A new entry, zeroed but for space and key, which must not be there yet; 0 when the table is full. */
+uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire_key *key);
+void index_remove(struct index *index, uint32_t number);  /* from the hash; the entry stays until index_release */
+void index_release(struct index *index, uint32_t number); /* the number may be reused */
+
+uint64_t index_count(const struct index *index);   /* entries in use */
+uint64_t index_max(const struct index *index);
+uint32_t index_highest(const struct index *index); /* no number above this has been used: for walks */
+bool index_used(const struct index *index, uint32_t number); /* in use, dropped ones included */
+uint64_t index_memory(const struct index *index); /* bytes of table and hash touched so far */

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inspect: answers QUERY: what the daemon looks like right now, as pages of fixed-size records. It changes nothing. A
+ * cursor is a position in a table; a walk over several pages sees each entry that stays, and may miss or see twice one
+ * that comes or goes meanwhile.
+ */
+#include "daemon/activity.h"
+#include "daemon/audit.h"
+#include "daemon/cache.h"
+#include "daemon/config.h"
+#include "daemon/mover.h"
+#include "daemon/slab.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One page being made: at most `room` records from *cursor on; 0 in *cursor when there are no more. */
+struct page {
+	struct hbmd *hbmd;
+	uint64_t cursor;
+	uint32_t room, count;
+	char *records;
+};
+
+static union {
+	struct hbm_wire_query_reply reply;
+	char bytes[HBM_WIRE_MESSAGE_MAX];
+} answer;
+
+static uint64_t device_errors(const struct devices *devices)
+{
+	uint64_t errors = 0;
+	for (uint32_t i = 0; i < devices->count; i++)
+		errors += devices->list[i].errors;
+	return errors;
+}
+
+static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
+{
+	list_for_each(node, server_sessions(hbmd->server)) {
+		const struct session *session = container_of(node, struct session, link);
+		status->sessions += !session->dead;
+		status->regions += session->leases.count;
+	}
+}
+
+static uint64_t index_bytes(const struct cache *cache)
+{
+	uint64_t bytes = index_memory(cache->index);
+	for (uint32_t i = 1; i <= cache->staging->number; i++)
+		if (cache->tiers[i].extents)
+			bytes += extent_memory(cache->tiers[i].extents);
+	return bytes;
+}
+
+static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
+{
+	status->namespaces = spaces_count(cache->spaces);
+	status->blocks = index_count(cache->index);
+	status->blocks_max = index_max(cache->index);
+	status->index_bytes = index_bytes(cache);
+	status->lookups = cache->lookups;
+	status->lookup_keys = cache->lookup_keys;
+	memcpy(status->hits, cache->hits, sizeof(status->hits));
+	status->misses = cache->misses;
+	status->stores = cache->stores;
+	status->stored_blocks = cache->stored_blocks;
+	status->stored_bytes = cache->stored_bytes;
+	status->loads = cache->loads;
+	status->loaded_blocks = cache->loaded_blocks;
+	status->loaded_bytes = cache->loaded_bytes;
+	status->evicted_blocks = cache->evicted_blocks;
+	status->removed_blocks = cache->removed_blocks;
+	status->checksum_failures = cache->checksum_failures;
+	status->io_errors = cache->io_errors;
+}
+
+static void query_status(struct page *page)
+{
+	struct hbmd *hbmd = page->hbmd;
+	struct hbm_wire_status *status = (struct hbm_wire_status *)(void *)page->records;
+	snprintf(status->version, sizeof(status->version), "%s", HBM_VERSION);
+	snprintf(status->driver, sizeof(status->driver), "%s",
+		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
+	snprintf(status->io, sizeof(status->io), "%s", loop_engine_name(hbmd->loop));
+	snprintf(status->state, sizeof(status->state), "%s", hbmd->state);
+	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
+	status->pid = (uint64_t)getpid();
+	status->uptime_ms = (loop_now() - hbmd->started_ns) / 1000000;
+	status->requests = hbmd->requests;
+	status->refused = hbmd->refused;
+	status->sessions_total = hbmd->sessions_total;
+	status->sessions_dropped = hbmd->sessions_dropped;
+	status->device_errors = device_errors(hbmd->devices);
+	count_sessions(hbmd, status);
+	fill_cache_counts(hbmd->cache, status);
+	page->count = 1;
+	page->cursor = 0;
+}
+
+static void query_devices(struct page *page)
+{
+	struct hbm_wire_device *records = (struct hbm_wire_device *)(void *)page->records;
+	const struct devices *devices = page->hbmd->devices;
+	uint64_t i = page->cursor;
+	for (; i < devices->count && page->count < page->room; i++) {
+		const struct device *device = &devices->list[i];
+		const struct tier *tier = cache_hbm(page->hbmd->cache, (uint32_t)i);
+		struct slabs_books books = slabs_books(device->slabs);
+		struct hbm_wire_device *record = &records[page->count++];
+		*record = (struct hbm_wire_device){.index = device->index,
+						   .total = device->total,
+						   .memory = tier->capacity + tier->reserve + books.budget,
+						   .cache = tier->capacity,
+						   .reserve = tier->reserve,
+						   .regions = books.budget,
+						   .leased = books.leased,
+						   .quarantined = books.quarantined,
+						   .retiring = books.retiring,
+						   .ready = books.ready,
+						   .uncreated = books.uncreated,
+						   .slab = slabs_default(device->slabs),
+						   .granularity = device->granularity};
+		memcpy(record->name, device->name, sizeof(record->name));
+	}
+	page->cursor = i < devices->count ? i : 0;
+}
+
+static void query_tiers(struct page *page)
+{
+	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
+	const struct cache *cache = page->hbmd->cache;
+	uint64_t i = page->cursor > 0 ? page->cursor : 1;
+	for (; i <= cache->nvme->number && page->count < page->room; i++) {
+		const struct tier *tier = &cache->tiers[i];
+		if (tier->capacity == 0)
+			continue;
+		records[page->count++] = (struct hbm_wire_tier){.tier = tier->kind,
+								.device = tier->device_index,
+								.capacity = tier->capacity,
+								.reserve = tier->reserve,
+								.online = tier->online,
+								.blocks = tier->blocks,
+								.bytes = tier->bytes,
+								.placed = tier->placed,
+								.moving = tier->moving,
+								.free = extent_available(tier->extents),
+								.pinned = tier->pinned,
+								.in_blocks = tier->in_blocks,
+								.in_bytes = tier->in_bytes,
+								.out_blocks = tier->out_blocks,
+								.out_bytes = tier->out_bytes};
+	}
+	page->cursor = i <= cache->nvme->number ? i : 0;
+}
+
+static void query_sessions(struct page *page)
+{
+	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
+	uint64_t position = 0;
+	list_for_each(node, server_sessions(page->hbmd->server)) {
+		if (position++ < page->cursor)
+			continue;
+		if (page->count == page->room) {
+			page->cursor = position - 1;
+			return;
+		}
+		session_record(container_of(node, struct session, link), &records[page->count++]);
+	}
+	page->cursor = 0;
+}
+
+/* The cursor is session's position << 32 | region's. */
+static void query_regions(struct page *page)
+{
+	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
+	uint64_t position = 0;
+	list_for_each(node, server_sessions(page->hbmd->server)) {
+		const struct session *session = container_of(node, struct session, link);
+		size_t nth = position == page->cursor >> 32 ? (uint32_t)page->cursor : 0;
+		if (position++ < page->cursor >> 32)
+			continue;
+		for (;; nth++) {
+			struct hbm_wire_region record;
+			if (!region_record(session, nth, &record))
+				break;
+			if (page->count == page->room) {
+				page->cursor = (position - 1) << 32 | nth;
+				return;
+			}
+			records[page->count++] = record;
+		}
+	}
+	page->cursor = 0;
+}
+
+/* Blocks of each namespace in each tier: one walk over the index, for a page of at most `room` namespaces. */
+static void count_blocks(const struct cache *cache, struct hbm_wire_space *records, const uint32_t *where)
+{
+	uint32_t highest = index_highest(cache->index);
+	for (uint32_t number = 1; number <= highest; number++) {
+		if (!index_used(cache->index, number))
+			continue;
+		const struct block *block = cache_block(cache, number);
+		if (where[block->space] != 0)
+			records[where[block->space] - 1].blocks_in[cache->tiers[block->tier].kind]++;
+	}
+}
+
+static void query_namespaces(struct page *page)
+{
+	struct hbm_wire_space *records = (struct hbm_wire_space *)(void *)page->records;
+	const struct cache *cache = page->hbmd->cache;
+	static uint32_t where[UINT16_MAX + 1]; /* position in the page, from 1 */
+	memset(where, 0, sizeof(where));
+	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
+	for (; i <= max && page->count < page->room; i++) {
+		const struct space *space = spaces_get(cache->spaces, (uint32_t)i);
+		if (!space)
+			continue;
+		struct hbm_wire_space *record = &records[page->count++];
+		*record = (struct hbm_wire_space){.space = (uint32_t)i,
+						  .opens = space->opens,
+						  .weights = space->spec.weights,
+						  .block_bytes = space->block_bytes,
+						  .blocks = space->blocks,
+						  .salted = space->spec.salt[0] != '\0'};
+		memcpy(record->model, space->spec.model, sizeof(record->model));
+		memcpy(record->layout, space->spec.layout, sizeof(record->layout));
+		memcpy(record->fingerprint, space->fingerprint, sizeof(record->fingerprint));
+		where[i] = page->count;
+	}
+	count_blocks(cache, records, where);
+	page->cursor = i <= max ? i : 0;
+}
+
+static void fill_block(const struct cache *cache, const struct block *block, struct hbm_wire_block_info *record)
+{
+	const struct tier *place = &cache->tiers[block->place];
+	*record = (struct hbm_wire_block_info){.space = block->space,
+					       .device = place->device_index,
+					       .key = block->key,
+					       .tier = cache->tiers[block->tier].kind,
+					       .place = place->kind,
+					       .offset = tier_offset(block->unit),
+					       .bytes = cache_bytes(cache, block),
+					       .checksum = block->checksum,
+					       .pins = block->holds,
+					       .readers = block->readers,
+					       .checksummed = (block->flags & BLOCK_CHECKSUMMED) != 0};
+	if (block->parent != 0)
+		record->parent = cache_block(cache, block->parent)->key;
+	for (uint32_t child = block->child; child != 0; child = cache_block(cache, child)->sibling)
+		record->children++;
+}
+
+static void query_blocks(struct page *page)
+{
+	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
+	const struct cache *cache = page->hbmd->cache;
+	uint32_t highest = index_highest(cache->index);
+	uint64_t number = page->cursor > 0 ? page->cursor : 1;
+	for (; number <= highest && page->count < page->room; number++)
+		if (index_used(cache->index, (uint32_t)number) &&
+		    (cache_block(cache, (uint32_t)number)->flags & BLOCK_STORED) != 0)
+			fill_block(cache, cache_block(cache, (uint32_t)number), &records[page->count++]);
+	page->cursor = number <= highest ? number : 0;
+}
+
+static void query_verify(struct page *page)
+{
+	page->count = audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
+	page->cursor = 0;
+}
+
+static void query_hops(struct page *page)
+{
+	struct hbm_wire_hop *records = (struct hbm_wire_hop *)(void *)page->records;
+	for (unsigned i = 0; i < HBM_HOPS; i++)
+		activity_hop(page->hbmd->activity, i, &records[page->count++]);
+	page->cursor = 0;
+}
+
+static void query_timeline(struct page *page)
+{
+	struct hbm_wire_interval *records = (struct hbm_wire_interval *)(void *)page->records;
+	page->count = activity_intervals(page->hbmd->activity, &page->cursor, records, page->room);
+	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
+}
+
+static const struct {
+	uint32_t record_bytes;
+	void (*fill)(struct page *page);
+} kinds[HBM_QUERY_KINDS] = {
+	[HBM_QUERY_STATUS] = {sizeof(struct hbm_wire_status), query_status},
+	[HBM_QUERY_DEVICES] = {sizeof(struct hbm_wire_device), query_devices},
+	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), query_tiers},
+	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), query_sessions},
+	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), query_regions},
+	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_space), query_namespaces},
+	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), query_blocks},
+	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), query_verify},
+	[HBM_QUERY_HOPS] = {sizeof(struct hbm_wire_hop), query_hops},
+	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), query_timeline},
+};
+
+void serve_query(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
+	if (message->kind >= HBM_QUERY_KINDS || !kinds[message->kind].fill) {
+		request_reply(request, HBM_UNSUPPORTED, NULL, 0);
+		return;
+	}
+	struct page page = {.hbmd = hbmd,
+			    .cursor = message->cursor,
+			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / kinds[message->kind].record_bytes,
+			    .records = answer.bytes + sizeof(answer.reply)};
+	memset(page.records, 0, kinds[message->kind].record_bytes);
+	kinds[message->kind].fill(&page);
+	answer.reply.kind = message->kind;
+	answer.reply.count = page.count;
+	answer.reply.record_bytes = kinds[message->kind].record_bytes;
+	answer.reply.next = page.cursor;
+	request_reply(request, HBM_OK, &answer.reply.kind,
+		      sizeof(answer.reply) - sizeof(answer.reply.header) +
+			      page.count * (size_t)kinds[message->kind].record_bytes);
+}

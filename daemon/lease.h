@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lease: regions, what was promised to a session. A region has a device, a reserve (address space, also reserved in the
+ * daemon so that it can copy from and to the region) and, slab by slab, backing. Committing and decommitting arrays is
+ * all or none, also across regions and devices (commit.h, decommit.h).
+ *
+ * A region in use by a transfer (lease_hold) keeps its daemon-side mapping until the last hold is put, even after the
+ * client has destroyed it or died. A dead client's slabs are quarantined until its process is gone.
+ *
+ * States of a region: being created (not to be found yet) -> live -> gone (destroyed, or its session ended: not to be
+ * found any more) -> closing, once nothing uses it and, if it was not its client that gave it up, its process is gone
+ * -> freed, its memory back in the pool.
+ */
+#pragma once
+
+#include "daemon/device.h"
+#include "daemon/list.h"
+
+#include <hbm/wire.h>
+
+struct region;
+struct session;
+
+#define LEASE_BUCKETS 32
+
+/* What a session holds: embedded in struct session. */
+struct leases {
+	struct list regions;
+	uint64_t count, reserved; /* charged against [limits] */
+	uint32_t last_id;
+	struct list by_id[LEASE_BUCKETS];       /* the live ones */
+	struct list waiting;                    /* struct lease_wait */
+	bool ended;                             /* the session is dead */
+	bool released;                          /* what it held need not be quarantined (any more) */
+	void (*emptied)(struct leases *leases); /* after the last region was freed; may free the leases */
+};
+
+void leases_init(struct leases *leases);
+struct region *lease_find(const struct leases *leases, uint32_t id);
+struct device *lease_device(const struct region *region);
+
+/* The daemon's address of [offset, offset + bytes) if all of it is committed: HBM_OK, HBM_NOT_FOUND, HBM_INVALID. */
+int lease_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address);
+void lease_hold(struct region *region);
+void lease_put(struct region *region);
+
+/* ---- For the server. ---- */
+
+struct lease_limits {
+	uint64_t regions, reserve;
+};
+
+/* How a creation or destruction ended; region is NULL where there is none (any more). */
+typedef void lease_done(void *arg, int status, struct region *region);
+
+/* Reserves address space for a region: HBM_OK and done() will be called on the loop thread, or a refusal. slab 0: the
+ * device's default. */
+int lease_create(struct leases *leases, struct device *device, uint64_t reserve, uint64_t slab,
+		 const struct lease_limits *limits, lease_done *done, void *arg);
+/* The region cannot be found from now on; done() when its memory is given back. HBM_OK, HBM_NOT_FOUND. */
+int lease_destroy(struct leases *leases, uint32_t id, lease_done *done, void *arg);
+uint32_t lease_id(const struct region *region);
+uint64_t lease_reserve(const struct region *region);
+uint64_t lease_slab(const struct region *region);
+uint64_t leases_committed(const struct leases *leases); /* bytes of all its regions */
+bool leases_record(const struct leases *leases, size_t nth, struct hbm_wire_region *record);
+
+/* The session is dead: every region is gone, every slab quarantined. */
+void leases_end(struct leases *leases);
+/* Its process is gone, or the daemon stops: nothing need be quarantined. */
+void leases_release(struct leases *leases);
+
+/* Something that waits until regions are no longer held; retry() is called whenever one no longer is. */
+struct lease_wait {
+	struct list link;
+	void (*retry)(struct lease_wait *wait);
+};
+/* Goes on with what waited for a hold, an operation or a process to end. */
+void leases_advance(struct leases *leases);

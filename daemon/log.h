@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log: one line a message on stderr. Under systemd (JOURNAL_STREAM set) lines carry the <N> priority prefix that
+ * journald reads; on a terminal they carry a time and a level word. Callable from any thread.
+ */
+#pragma once
+
+#include <syslog.h> /* LOG_ERR ... LOG_DEBUG */
+
+void log_open(int max_level);
+void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...) log_message(LOG_ERR, __VA_ARGS__)
+#define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)
+#define log_notice(...) log_message(LOG_NOTICE, __VA_ARGS__)
+#define log_info(...) log_message(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) log_message(LOG_DEBUG, __VA_ARGS__)

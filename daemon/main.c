@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and SIGINT drain (a second one
+ * does not wait for clients), SIGHUP is answered in the log, as nothing can be reloaded yet.
+ */
+#include "daemon/config.h"
+#include "daemon/device.h"
+#include "daemon/hierarchy.h"
+#include "daemon/list.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/mover.h"
+#include "daemon/notify.h"
+#include "daemon/nvme.h"
+#include "daemon/server.h"
+#include "daemon/state_dir.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
+#define SETS_MAX 256
+#define LINE 512
+#define IDLE_POLL_NS 5000000ull /* between looks at whether the last transfer is over, while stopping */
+
+struct options {
+	const char *config;
+	bool config_given, check, reference, print;
+	const char *sets[SETS_MAX];
+	size_t set_count;
+};
+
+struct service {
+	struct hbmd hbmd;
+	struct config config;
+	struct hierarchy *hierarchy;
+	struct notify *notify;
+	struct watch signals;
+	struct timer idle;
+	int state_dir;
+	bool stopping, failed;
+};
+
+static const char usage[] =
+	"usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
+	"\n"
+	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache memory to LLM-serving\n"
+	"processes over a Unix socket. See hbmd(8) and hbmd.conf(5).\n"
+	"\n"
+	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
+	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
+	"      --check-config           read the configuration, say what is wrong with it, start nothing\n"
+	"      --print-config           print the configuration as it would be used\n"
+	"      --help-config            print every key with its default, as a configuration file\n"
+	"  -h, --help                   print this\n"
+	"      --version                print the version\n";
+
+/* ---- options ---- */
+
+enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
+
+/* 0: go on; 1: done; 2: bad usage. */
+static int parse(int argc, char **argv, struct options *options)
+{
+	static const struct option longs[] = {
+		{"config", required_argument, NULL, 'c'},	   {"set", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, OPTION_CHECK}, {"print-config", no_argument, NULL, OPTION_PRINT},
+		{"help-config", no_argument, NULL, OPTION_REFERENCE}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, OPTION_VERSION},	   {NULL, 0, NULL, 0},
+	};
+	for (int c; (c = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1;) {
+		switch (c) {
+		case 'c':
+			options->config = optarg;
+			options->config_given = true;
+			break;
+		case 's':
+			if (options->set_count == SETS_MAX) {
+				fprintf(stderr, "hbmd: more than %d --set: put them into a file\n", SETS_MAX);
+				return 2;
+			}
+			options->sets[options->set_count++] = optarg;
+			break;
+		case OPTION_CHECK:
+			options->check = true;
+			break;
+		case OPTION_PRINT:
+			options->print = true;
+			break;
+		case OPTION_REFERENCE:
+			config_print_reference(stdout);
+			return 1;
+		case 'h':
+			fputs(usage, stdout);
+			return 1;
+		case OPTION_VERSION:
+			puts("hbmd " HBM_VERSION);
+			return 1;
+		default:
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "hbmd: unexpected argument '%s'; see hbmd --help\n", argv[optind]);
+		return 2;
+	}
+	return 0;
+}
+
+static int read_config(const struct options *options, struct config *config)
+{
+	char error[LINE] = "";
+	int r = config_defaults(config);
+	if (r == 0)
+		r = config_read(config, options->config, error, sizeof(error));
+	if (r == -ENOENT && !options->config_given)
+		r = 0; /* the defaults are a configuration */
+	for (size_t i = 0; r == 0 && i < options->set_count; i++)
+		r = config_set(config, options->sets[i], error, sizeof(error));
+	if (r == 0)
+		r = config_check(config, error, sizeof(error));
+	if (r < 0)
+		fprintf(stderr, "hbmd: %s\n", error[0] != '\0' ? error : strerror(-r));
+	return r;
+}
+
+/* ---- running ---- */
+
+static void describe(const struct service *service, char *line, size_t size)
+{
+	const struct hbmd *hbmd = &service->hbmd;
+	if (hbmd->nvme && nvme_percent(hbmd->nvme) < 100)
+		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_percent(hbmd->nvme));
+	else
+		snprintf(line, size, "%s", strcmp(hbmd->state, "warming") == 0 ? "Serving; touching DDR" : "Serving");
+}
+
+static void progress(void *arg)
+{
+	struct service *service = arg;
+	if (service->stopping || !service->hierarchy)
+		return;
+	if (hierarchy_warm(service->hierarchy) && strcmp(service->hbmd.state, "warming") == 0) {
+		service->hbmd.state = "running";
+		log_info("all tiers are in service");
+	}
+	char line[LINE];
+	describe(service, line, sizeof(line));
+	notify_status(line);
+}
+
+static void stop_when_idle(struct timer *timer)
+{
+	struct service *service = container_of(timer, struct service, idle);
+	if (mover_active(service->hbmd.mover) == 0)
+		loop_stop(service->hbmd.loop);
+	else
+		loop_timer_set(service->hbmd.loop, timer, loop_now() + IDLE_POLL_NS);
+}
+
+static void drained(void *arg)
+{
+	struct service *service = arg;
+	stop_when_idle(&service->idle);
+}
+
+static void stop(struct service *service, const char *why)
+{
+	if (service->stopping) {
+		log_notice("%s again: not waiting for clients", why);
+		stop_when_idle(&service->idle);
+		return;
+	}
+	log_notice("%s: draining", why);
+	service->stopping = true;
+	service->hbmd.state = "stopping";
+	notify_stopping();
+	server_drain(service->hbmd.server, drained, service);
+}
+
+static void signalled(struct watch *watch, uint32_t events)
+{
+	struct service *service = container_of(watch, struct service, signals);
+	(void)events;
+	struct signalfd_siginfo info;
+	if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP)
+		log_notice("SIGHUP: the configuration is read at start only; restart to change it");
+	else
+		stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static int watch_signals(struct service *service)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return service->signals.fd < 0 ? -errno : 0;
+}
+
+static enum loop_engine engine_of(const struct config *config)
+{
+	static const enum loop_engine engines[] = {
+		[CONFIG_IO_AUTO] = LOOP_AUTO, [CONFIG_IO_URING] = LOOP_URING, [CONFIG_IO_THREADS] = LOOP_THREADS};
+	return engines[config->io];
+}
+
+static int set_up_loop(struct service *service, char *error, size_t error_size)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	int r = watch_signals(service); /* before any thread: all of them inherit the mask */
+	const struct loop_options options = {.engine = engine_of(&service->config),
+					     .io_depth = (unsigned)service->config.nvme_depth};
+	if (r == 0)
+		r = loop_new(&hbmd->loop, &options);
+	if (r < 0) {
+		snprintf(error, error_size, "no event loop: %s", strerror(-r));
+		return r;
+	}
+	const char *fallback = loop_fallback_reason(hbmd->loop);
+	if (fallback)
+		log_notice("I/O by threads, not io_uring: %s", fallback);
+	service->signals.events = POLLIN;
+	service->signals.ready = signalled;
+	service->idle.fire = stop_when_idle;
+	return loop_watch(hbmd->loop, &service->signals);
+}
+
+static int set_up(struct service *service, char *error, size_t error_size)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	hbmd->config = &service->config;
+	hbmd->started_ns = loop_now();
+	hbmd->state = "warming";
+	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
+		return -EIO;
+	int r = set_up_loop(service, error, error_size);
+	if (r == 0)
+		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
+	if (r == 0)
+		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
+	if (r == 0)
+		r = hierarchy_open(&service->hierarchy, hbmd, progress, service, error, error_size);
+	if (r == 0)
+		r = server_open(&hbmd->server, hbmd, error, error_size);
+	if (r == 0)
+		r = notify_open(&service->notify, hbmd->loop);
+	return r;
+}
+
+static void tear_down(struct service *service)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	service->stopping = true;
+	service->notify = notify_close(service->notify);
+	hbmd->server = server_close(hbmd->server);
+	if (hbmd->cache)
+		serve_close(hbmd);
+	service->hierarchy = hierarchy_close(service->hierarchy);
+	hbmd->devices = devices_close(hbmd->devices);
+	if (service->state_dir >= 0)
+		close(service->state_dir);
+	if (hbmd->loop) {
+		loop_timer_stop(hbmd->loop, &service->idle);
+		loop_unwatch(hbmd->loop, &service->signals);
+	}
+	hbmd->loop = loop_free(hbmd->loop);
+	if (service->signals.fd >= 0)
+		close(service->signals.fd);
+}
+
+static int run(struct service *service)
+{
+	char error[LINE] = "";
+	int r = set_up(service, error, sizeof(error));
+	if (r < 0) {
+		log_error("%s", error[0] != '\0' ? error : strerror(-r));
+	} else {
+		char line[LINE];
+		describe(service, line, sizeof(line));
+		log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
+			   service->hbmd.devices->count,
+			   service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+			   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
+		notify_ready(line);
+		r = loop_run(service->hbmd.loop);
+		if (r < 0)
+			log_error("the event loop failed: %s", strerror(-r));
+	}
+	tear_down(service);
+	if (r == 0)
+		log_notice("stopped");
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {.config = DEFAULT_CONFIG};
+	int r = parse(argc, argv, &options);
+	if (r != 0)
+		return r == 1 ? EXIT_SUCCESS : 2;
+	static struct service service = {.signals = {.fd = -1}, .state_dir = -1};
+	r = read_config(&options, &service.config);
+	if (r == 0 && options.print)
+		config_print(&service.config, stdout);
+	if (r == 0 && !options.print && !options.check) {
+		log_open((int)service.config.log_level);
+		r = run(&service);
+	}
+	config_clear(&service.config);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

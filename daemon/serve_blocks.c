@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve_blocks: STORE, LOAD and PREFETCH. A batch is one such request under way: it holds the regions its segments lie
+ * in, waits until the client's data is ready, lets the policy see all its blocks at once, and then has one transfer for
+ * each block that must move. It ends when the last of them has.
+ *
+ * Nothing is decided before the data is ready: a client that never gets ready holds its own regions and nothing else.
+ */
+#include "daemon/cache.h"
+#include "daemon/checked.h"
+#include "daemon/mover.h"
+#include "daemon/serve_space.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct item {
+	struct transfer transfer;
+	struct batch *batch;
+	uint32_t number;
+	uint32_t first_span;
+};
+
+struct batch {
+	struct hbmd *hbmd;
+	struct request *request;
+	struct ready_wait wait;
+	uint16_t space;
+	uint16_t opcode;
+	uint32_t count, pending; /* transfers, and one while starting */
+	uint32_t span_count, held;
+	uint32_t fence_slot;
+	uint64_t fence_value;
+	struct device *device;
+	struct region **regions; /* [span_count], the first `held` of them held */
+	struct span *spans;	 /* [span_count] */
+	struct hbm_wire_results *reply;
+	struct item items[];
+};
+
+static void batch_free(struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->held; i++)
+		lease_put(batch->regions[i]);
+	if (batch->space != 0)
+		spaces_unref(batch->hbmd->cache->spaces, batch->space);
+	free(batch->regions);
+	free(batch->spans);
+	free(batch->reply);
+	free(batch);
+}
+
+static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t count, uint32_t span_count)
+{
+	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(struct item));
+	if (!batch)
+		return NULL;
+	*batch = (struct batch){.hbmd = hbmd,
+				.request = request,
+				.opcode = request->message->opcode,
+				.count = count,
+				.span_count = span_count,
+				.fence_slot = HBM_WIRE_NO_FENCE};
+	batch->regions = calloc(span_count + 1, sizeof(*batch->regions));
+	batch->spans = calloc(span_count + 1, sizeof(*batch->spans));
+	batch->reply = calloc(1, sizeof(*batch->reply) + count * sizeof(struct hbm_wire_result));
+	if (!batch->regions || !batch->spans || !batch->reply) {
+		batch_free(batch);
+		return NULL;
+	}
+	batch->reply->count = count;
+	return batch;
+}
+
+/* The namespace stays while the batch lives, even if the session closes it. */
+static void set_space(struct batch *batch, uint32_t space)
+{
+	batch->space = (uint16_t)space;
+	spaces_ref(batch->hbmd->cache->spaces, batch->space);
+}
+
+static void batch_end(struct batch *batch)
+{
+	struct hbm_wire_results *reply = batch->reply;
+	for (uint32_t i = 0; i < batch->count; i++)
+		reply->done += reply->results[i].status == HBM_OK;
+	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
+	request_reply(batch->request, HBM_OK, &reply->count,
+		      sizeof(*reply) - sizeof(reply->header) + batch->count * sizeof(reply->results[0]));
+	batch_free(batch);
+}
+
+static void batch_refuse(struct batch *batch, int status)
+{
+	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
+	request_reply(batch->request, status, NULL, 0);
+	batch_free(batch);
+}
+
+static void one_less(struct batch *batch)
+{
+	if (--batch->pending == 0)
+		batch_end(batch);
+}
+
+static void set_result(struct batch *batch, uint32_t i, int status, uint8_t tier)
+{
+	batch->reply->results[i] = (struct hbm_wire_result){.status = (uint8_t)status, .tier = tier};
+}
+
+static uint8_t kind_of(const struct batch *batch, uint32_t number)
+{
+	const struct cache *cache = batch->hbmd->cache;
+	return (uint8_t)cache->tiers[cache_block(cache, number)->tier].kind;
+}
+
+/* ---- checking ---- */
+
+static bool is_zero_key(const struct hbm_wire_key *key)
+{
+	static const struct hbm_wire_key zero;
+	return memcmp(key, &zero, sizeof(zero)) == 0;
+}
+
+/* The daemon's addresses of a client's segments; holds their regions. */
+static int resolve_segments(struct batch *batch, const struct hbm_wire_range *segments)
+{
+	for (uint32_t i = 0; i < batch->span_count; i++) {
+		struct region *region = lease_find(&batch->request->session->leases, segments[i].region);
+		if (!region)
+			return HBM_NOT_FOUND;
+		CUdeviceptr address;
+		int status = lease_address(region, segments[i].offset, segments[i].bytes, &address);
+		if (status != HBM_OK)
+			return status;
+		if (batch->device && batch->device != lease_device(region))
+			return HBM_INVALID;
+		batch->device = lease_device(region);
+		batch->spans[i] = (struct span){address, segments[i].bytes};
+		batch->regions[i] = region;
+		lease_hold(region);
+		batch->held++;
+	}
+	return HBM_OK;
+}
+
+/* Which spans each block has; together they must be exactly a block's bytes, and all of them used. */
+static int divide_spans(struct batch *batch, const struct hbm_wire_block *blocks, uint64_t block_bytes)
+{
+	uint32_t next = 0;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		if (is_zero_key(&blocks[i].key) || blocks[i].segments == 0 ||
+		    blocks[i].segments > batch->span_count - next)
+			return HBM_INVALID;
+		uint64_t sum = 0;
+		batch->items[i].first_span = next;
+		for (uint32_t s = 0; s < blocks[i].segments; s++)
+			if (!checked_add(sum, batch->spans[next++].bytes, &sum))
+				return HBM_INVALID;
+		if (sum != block_bytes)
+			return HBM_INVALID;
+	}
+	return next == batch->span_count ? HBM_OK : HBM_INVALID;
+}
+
+static int check_slots(const struct hbm_wire_blocks *message)
+{
+	bool ready = message->ready_slot == HBM_WIRE_NO_FENCE || message->ready_slot < HBM_WIRE_FENCES;
+	bool fence = message->fence_slot == HBM_WIRE_NO_FENCE || message->fence_slot < HBM_WIRE_FENCES;
+	return ready && fence ? HBM_OK : HBM_INVALID;
+}
+
+/* ---- store ---- */
+
+static void stored(struct transfer *transfer)
+{
+	struct item *item = container_of(transfer, struct item, transfer);
+	struct batch *batch = item->batch;
+	uint32_t i = (uint32_t)(item - batch->items);
+	batch->reply->results[i].status = (uint8_t)transfer->status;
+	if (transfer->status == HBM_OK) {
+		batch->hbmd->cache->stored_blocks++;
+		batch->hbmd->cache->stored_bytes += transfer->bytes;
+		batch->request->session->stored_bytes += transfer->bytes;
+	}
+	one_less(batch);
+}
+
+/* Room in the index for `count` new blocks: the least recently used of the lowest tier go. Before anything is looked up,
+ * so that nothing this request names goes under its feet. */
+static void make_index_room(struct cache *cache, uint32_t count)
+{
+	uint32_t lowest = cache->nvme->number;
+	while (lowest >= 1 && index_max(cache->index) - index_count(cache->index) < count) {
+		if (cache_push_out(cache, &cache->tiers[lowest], 1, 1) == 0)
+			lowest--;
+		else
+			lowest = cache->nvme->number;
+	}
+}
+
+/* A new block, or the result that says why there is none. */
+static void admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
+{
+	struct cache *cache = batch->hbmd->cache;
+	struct item *item = &batch->items[i];
+	item->number = index_find(cache->index, batch->space, &wanted->key);
+	if (item->number != 0) {
+		set_result(batch, i, HBM_EXISTS, kind_of(batch, item->number));
+		return;
+	}
+	uint32_t parent = is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->space, &wanted->parent);
+	if (parent == 0 && !is_zero_key(&wanted->parent)) {
+		set_result(batch, i, HBM_NO_PARENT, 0);
+		return;
+	}
+	item->number = cache_insert(cache, batch->space, &wanted->key, parent);
+	if (item->number == 0) {
+		set_result(batch, i, HBM_LIMIT, 0);
+		return;
+	}
+	cache_block(cache, item->number)->flags |= BLOCK_MOVING;
+}
+
+static bool is_admitted(const struct batch *batch, uint32_t i)
+{
+	return batch->reply->results[i].status == HBM_OK;
+}
+
+static void start_store(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
+{
+	struct cache *cache = batch->hbmd->cache;
+	struct item *item = &batch->items[i];
+	struct block *block = cache_block(cache, item->number);
+	if ((block->flags & BLOCK_DROPPED) != 0 || block->tier == 0) {
+		set_result(batch, i, HBM_NO_SPACE, 0);
+		block->flags &= (uint8_t)~BLOCK_MOVING;
+		cache_drop(cache, item->number);
+		cache_idle(cache, item->number);
+		return;
+	}
+	set_result(batch, i, HBM_OK, kind_of(batch, item->number));
+	item->transfer = (struct transfer){.kind = TRANSFER_STORE,
+					   .block = item->number,
+					   .device = batch->device,
+					   .spans = &batch->spans[item->first_span],
+					   .span_count = wanted->segments,
+					   .done = stored};
+	batch->pending++;
+	mover_store(batch->hbmd->mover, &item->transfer);
+}
+
+static void touch_all(struct batch *batch)
+{
+	struct cache *cache = batch->hbmd->cache;
+	cache_touch_begin(cache);
+	for (uint32_t i = batch->count; i-- > 0;)
+		if (batch->items[i].number != 0)
+			cache_touch(cache, batch->items[i].number, batch->device->index);
+	cache_settle(cache);
+}
+
+static void run_store(struct batch *batch)
+{
+	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
+	batch->hbmd->cache->stores++;
+	make_index_room(batch->hbmd->cache, batch->count);
+	for (uint32_t i = 0; i < batch->count; i++)
+		admit(batch, i, &message->blocks[i]);
+	touch_all(batch);
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (is_admitted(batch, i))
+			start_store(batch, i, &message->blocks[i]);
+}
+
+/* ---- load and prefetch ---- */
+
+static void loaded(struct transfer *transfer)
+{
+	struct item *item = container_of(transfer, struct item, transfer);
+	struct batch *batch = item->batch;
+	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
+	if (transfer->status == HBM_OK && batch->opcode == HBM_WIRE_LOAD) {
+		batch->hbmd->cache->loaded_blocks++;
+		batch->hbmd->cache->loaded_bytes += transfer->bytes;
+		batch->request->session->loaded_bytes += transfer->bytes;
+	}
+	one_less(batch);
+}
+
+/* Finds the blocks and keeps them from going while the policy makes room for them. */
+static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_t stride)
+{
+	struct cache *cache = batch->hbmd->cache;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct hbm_wire_key *key = (const struct hbm_wire_key *)((const char *)keys + i * stride);
+		uint32_t number = cache_find(cache, batch->space, key);
+		batch->items[i].number = number;
+		if (number == 0) {
+			set_result(batch, i, HBM_MISS, 0);
+			cache->misses += batch->opcode == HBM_WIRE_LOAD;
+			continue;
+		}
+		cache_block(cache, number)->readers++;
+		set_result(batch, i, HBM_OK, kind_of(batch, number));
+		cache->hits[kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
+	}
+}
+
+static void start_load(struct batch *batch, uint32_t i, uint32_t span_count)
+{
+	struct item *item = &batch->items[i];
+	item->transfer = (struct transfer){.kind = TRANSFER_LOAD,
+					   .block = item->number,
+					   .device = batch->device,
+					   .spans = &batch->spans[item->first_span],
+					   .span_count = span_count,
+					   .done = loaded};
+	batch->pending++;
+	mover_load(batch->hbmd->mover, &item->transfer);
+	cache_block(batch->hbmd->cache, item->number)->readers--;
+}
+
+static void run_load(struct batch *batch)
+{
+	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
+	batch->hbmd->cache->loads++;
+	find_all(batch, &message->blocks[0].key, sizeof(message->blocks[0]));
+	touch_all(batch);
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (batch->items[i].number != 0)
+			start_load(batch, i, message->blocks[i].segments);
+}
+
+/* A load into nothing: it is over when the block is in memory, on its way to where it belongs. */
+static void run_prefetch(struct batch *batch)
+{
+	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)batch->request->message;
+	find_all(batch, message->keys, sizeof(message->keys[0]));
+	touch_all(batch);
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (batch->items[i].number != 0)
+			start_load(batch, i, 0);
+}
+
+/* ---- requests ---- */
+
+static void run(struct batch *batch)
+{
+	batch->pending = 1;
+	switch (batch->opcode) {
+	case HBM_WIRE_STORE:
+		run_store(batch);
+		break;
+	case HBM_WIRE_LOAD:
+		run_load(batch);
+		break;
+	default:
+		run_prefetch(batch);
+	}
+	mover_pump(batch->hbmd->mover);
+	one_less(batch);
+}
+
+static void ready(struct ready_wait *wait, int status)
+{
+	struct batch *batch = container_of(wait, struct batch, wait);
+	if (status != HBM_OK)
+		batch_refuse(batch, status);
+	else
+		run(batch);
+}
+
+static void start(struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++)
+		batch->items[i].batch = batch;
+	if (batch->wait.slot == HBM_WIRE_NO_FENCE)
+		run(batch);
+	else
+		session_wait_ready(batch->request->session, &batch->wait);
+}
+
+static void serve_blocks(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
+	const struct space *space = spaces_get(hbmd->cache->spaces, message->space);
+	int status = check_slots(message);
+	if (status == HBM_OK && (!space || !session_has_space(request->session, message->space)))
+		status = HBM_NOT_FOUND;
+	if (status != HBM_OK) {
+		request_reply(request, status, NULL, 0);
+		return;
+	}
+	struct batch *batch = batch_new(hbmd, request, message->count, message->segments);
+	if (!batch) {
+		request_reply(request, HBM_LIMIT, NULL, 0);
+		return;
+	}
+	set_space(batch, message->space);
+	batch->fence_slot = message->fence_slot;
+	batch->fence_value = message->fence_value;
+	batch->wait = (struct ready_wait){.slot = message->ready_slot, .value = message->ready_value, .fire = ready};
+	status = resolve_segments(batch, (const void *)&message->blocks[message->count]);
+	if (status == HBM_OK)
+		status = divide_spans(batch, message->blocks, space->block_bytes);
+	if (status == HBM_OK)
+		start(batch);
+	else
+		batch_refuse(batch, status);
+}
+
+void serve_store(struct hbmd *hbmd, struct request *request)
+{
+	serve_blocks(hbmd, request);
+}
+
+void serve_load(struct hbmd *hbmd, struct request *request)
+{
+	serve_blocks(hbmd, request);
+}
+
+void serve_prefetch(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
+	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_NOT_FOUND;
+	if (!session_has_space(request->session, message->space))
+		status = HBM_NOT_FOUND;
+	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, 0) : NULL;
+	if (!batch) {
+		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		return;
+	}
+	set_space(batch, message->space);
+	batch->device = &hbmd->devices->list[message->device];
+	batch->wait.slot = HBM_WIRE_NO_FENCE;
+	start(batch);
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve_keys: requests that are answered from the index alone: LOOKUP, TOUCH, PIN, UNPIN, REMOVE, EVICT.
+ *
+ * A pin is an object of its session, charged to it and gone with it. Pins of operators may be kept instead: they belong
+ * to the cache, until an operator takes them back.
+ */
+#include "daemon/activity.h"
+#include "daemon/cache.h"
+#include "daemon/config.h"
+#include "daemon/mover.h"
+#include "daemon/serve_space.h"
+
+#include <stdlib.h>
+
+#define EVICT_STEP 4096 /* blocks between two turns of the loop */
+
+struct pin {
+	struct list link; /* in session->pins or cache->kept_pins */
+	uint32_t number;
+};
+
+/* The answer is built here and copied when sent; only the loop thread comes by. */
+static union {
+	struct hbm_wire_results results;
+	char bytes[HBM_WIRE_MESSAGE_MAX];
+} answer;
+
+static struct hbm_wire_results *answer_new(uint32_t count)
+{
+	answer.results = (struct hbm_wire_results){.count = count};
+	return &answer.results;
+}
+
+static void answer_send(struct request *request)
+{
+	struct hbm_wire_results *results = &answer.results;
+	request_reply(request, HBM_OK, &results->count,
+		      sizeof(*results) - sizeof(results->header) + results->count * sizeof(results->results[0]));
+}
+
+static struct hbm_wire_result result_of(const struct cache *cache, uint32_t number)
+{
+	if (number == 0)
+		return (struct hbm_wire_result){.status = HBM_MISS};
+	return (struct hbm_wire_result){.tier = (uint8_t)cache->tiers[cache_block(cache, number)->tier].kind};
+}
+
+/* ---- lookup ---- */
+
+static uint64_t hop_ns(struct activity *activity, enum hbm_hop hop, uint64_t bytes)
+{
+	double bandwidth = activity_bandwidth(activity, hop);
+	return bandwidth > 0 ? (uint64_t)((double)bytes * 1e9 / bandwidth) : 0;
+}
+
+/* How long the run would take to load: the links work side by side, so the slowest counts; what comes from NVMe also goes
+ * to the device. */
+static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
+{
+	uint64_t d2d = hop_ns(activity, HBM_HOP_D2D, blocks[HBM_TIER_HBM] * block_bytes);
+	uint64_t h2d = hop_ns(activity, HBM_HOP_H2D, (blocks[HBM_TIER_DDR] + blocks[HBM_TIER_NVME]) * block_bytes);
+	uint64_t read = hop_ns(activity, HBM_HOP_NVME_READ, blocks[HBM_TIER_NVME] * block_bytes);
+	uint64_t slowest = d2d > h2d ? d2d : h2d;
+	return slowest > read ? slowest : read;
+}
+
+void serve_lookup(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
+	struct cache *cache = hbmd->cache;
+	if (!session_has_space(request->session, message->space)) {
+		request_reply(request, HBM_NOT_FOUND, NULL, 0);
+		return;
+	}
+	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
+	uint16_t space = (uint16_t)message->space;
+	uint32_t run = (uint32_t)index_find_chain(cache->index, space, message->keys, message->count, found);
+	struct hbm_wire_results *results = answer_new(message->count);
+	uint64_t blocks[HBM_TIERS] = {0};
+	uint32_t leading = 0;
+	for (uint32_t i = 0; i < message->count; i++) {
+		uint32_t number = i < run ? found[i] : cache_find(cache, space, &message->keys[i]);
+		if (number != 0 && (cache_block(cache, number)->flags & BLOCK_STORED) == 0)
+			number = 0;
+		results->results[i] = result_of(cache, number);
+		if (number != 0 && leading == i) {
+			leading++;
+			blocks[results->results[i].tier]++;
+		}
+	}
+	results->done = leading;
+	results->load_ns = estimate(hbmd->activity, blocks, spaces_get(cache->spaces, space)->block_bytes);
+	cache->lookups++;
+	cache->lookup_keys += message->count;
+	answer_send(request);
+}
+
+/* ---- touch, remove ---- */
+
+static void touch(struct cache *cache, const struct hbm_wire_keys *message)
+{
+	struct hbm_wire_results *results = answer_new(message->count);
+	cache_touch_begin(cache);
+	for (uint32_t i = message->count; i-- > 0;) {
+		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		results->results[i] = result_of(cache, number);
+		if (number == 0)
+			continue;
+		const struct tier *tier = &cache->tiers[cache_block(cache, number)->tier];
+		cache_touch(cache, number, tier->kind == HBM_TIER_HBM ? tier->device_index : 0);
+		results->done++;
+	}
+	cache_settle(cache);
+}
+
+/* Last key first: a chain's head takes its descendants along, and each should be counted where it is named. */
+static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *message)
+{
+	struct hbm_wire_results *results = answer_new(message->count);
+	for (uint32_t i = message->count; i-- > 0;) {
+		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		results->results[i] = result_of(cache, number);
+		if (number == 0)
+			continue;
+		if (cache_held(cache, number)) {
+			results->results[i].status = HBM_DENIED;
+			continue;
+		}
+		cache_drop(cache, number);
+		cache->removed_blocks++;
+		results->done++;
+	}
+}
+
+/* ---- pins ---- */
+
+static int pin_one(struct cache *cache, struct list *pins, uint32_t number)
+{
+	struct pin *pin = calloc(1, sizeof(*pin));
+	if (!pin)
+		return HBM_LIMIT;
+	if (!cache_hold(cache, number)) {
+		free(pin);
+		return HBM_LIMIT;
+	}
+	pin->number = number;
+	list_push_back(pins, &pin->link);
+	return HBM_OK;
+}
+
+static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+{
+	struct cache *cache = hbmd->cache;
+	bool keep = message->flags == HBM_WIRE_KEEP;
+	struct list *pins = keep ? &cache->kept_pins : &session->pins;
+	struct hbm_wire_results *results = answer_new(message->count);
+	for (uint32_t i = 0; i < message->count; i++) {
+		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		results->results[i] = result_of(cache, number);
+		if (number == 0)
+			continue;
+		int status = !keep && session->pins_count >= hbmd->config->limit_pins ? HBM_LIMIT
+										      : pin_one(cache, pins, number);
+		results->results[i].status = (uint8_t)status;
+		if (status != HBM_OK)
+			continue;
+		results->done++;
+		session->pins_count += !keep;
+	}
+}
+
+static void unpin(struct cache *cache, struct pin *pin)
+{
+	list_remove(&pin->link);
+	cache_unhold(cache, pin->number);
+	free(pin);
+}
+
+/* One walk over the pins, not one for each key: the blocks named are marked with a touch pass of their own, and a pin
+ * found takes the mark off. */
+static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+{
+	struct cache *cache = hbmd->cache;
+	bool keep = message->flags == HBM_WIRE_KEEP;
+	struct hbm_wire_results *results = answer_new(message->count);
+	cache_touch_begin(cache);
+	for (uint32_t i = 0; i < message->count; i++) {
+		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		results->results[i] = result_of(cache, number);
+		if (number != 0)
+			cache_block(cache, number)->touched = cache->pass;
+	}
+	list_for_each_safe(node, after, keep ? &cache->kept_pins : &session->pins) {
+		struct pin *pin = container_of(node, struct pin, link);
+		struct block *block = cache_block(cache, pin->number);
+		if (block->touched != cache->pass)
+			continue;
+		block->touched = 0;
+		session->pins_count -= !keep;
+		results->done++;
+		unpin(cache, pin);
+	}
+	for (uint32_t i = 0; i < message->count; i++) {
+		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		if (number != 0 && cache_block(cache, number)->touched == cache->pass)
+			results->results[i].status = HBM_NOT_FOUND;
+	}
+	cache_settle(cache);
+}
+
+static void pins_gone(struct hbmd *hbmd, struct session *session)
+{
+	list_for_each_safe(node, after, &session->pins)
+		unpin(hbmd->cache, container_of(node, struct pin, link));
+	session->pins_count = 0;
+}
+
+void serve_keys(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
+	int status = session_has_space(request->session, message->space) ? HBM_OK : HBM_NOT_FOUND;
+	if (status == HBM_OK && message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session))
+		status = HBM_DENIED;
+	if (status != HBM_OK) {
+		request_reply(request, status, NULL, 0);
+		return;
+	}
+	switch (message->header.opcode) {
+	case HBM_WIRE_TOUCH:
+		touch(hbmd->cache, message);
+		break;
+	case HBM_WIRE_REMOVE:
+		remove_blocks(hbmd->cache, message);
+		break;
+	case HBM_WIRE_PIN:
+		pin_blocks(hbmd, request->session, message);
+		break;
+	default:
+		unpin_blocks(hbmd, request->session, message);
+	}
+	answer_send(request);
+	mover_pump(hbmd->mover);
+}
+
+void serve_session_gone(struct hbmd *hbmd, struct session *session)
+{
+	pins_gone(hbmd, session);
+	serve_spaces_gone(hbmd, session);
+	mover_pump(hbmd->mover);
+}
+
+void serve_close(struct hbmd *hbmd)
+{
+	list_for_each_safe(node, after, &hbmd->cache->kept_pins)
+		unpin(hbmd->cache, container_of(node, struct pin, link));
+}
+
+/* ---- evict ---- */
+
+struct eviction {
+	struct post post;
+	struct hbmd *hbmd;
+	struct request *request;
+	struct tier *tier;
+	uint64_t left;
+};
+
+static void evict_some(struct post *post)
+{
+	struct eviction *eviction = container_of(post, struct eviction, post);
+	struct hbmd *hbmd = eviction->hbmd;
+	uint64_t gone = cache_push_out(hbmd->cache, eviction->tier, eviction->left, EVICT_STEP);
+	mover_pump(hbmd->mover);
+	eviction->left = gone < eviction->left ? eviction->left - gone : 0;
+	if (gone > 0 && eviction->left > 0) {
+		loop_post(hbmd->loop, post);
+		return;
+	}
+	request_reply(eviction->request, HBM_OK, NULL, 0);
+	free(eviction);
+}
+
+static struct tier *tier_of(struct hbmd *hbmd, const struct hbm_wire_evict *message)
+{
+	switch (message->tier) {
+	case HBM_TIER_HBM:
+		return message->device < hbmd->devices->count ? cache_hbm(hbmd->cache, message->device) : NULL;
+	case HBM_TIER_DDR:
+		return hbmd->cache->ddr;
+	case HBM_TIER_NVME:
+		return hbmd->cache->nvme;
+	default:
+		return NULL;
+	}
+}
+
+void serve_evict(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_evict *message = (const struct hbm_wire_evict *)request->message;
+	struct tier *tier = tier_of(hbmd, message);
+	int status = !session_is_operator(request->session) ? HBM_DENIED
+		     : !tier					  ? HBM_INVALID
+		     : tier->capacity == 0		  ? HBM_UNSUPPORTED
+							  : HBM_OK;
+	struct eviction *eviction = status == HBM_OK ? calloc(1, sizeof(*eviction)) : NULL;
+	if (!eviction) {
+		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		return;
+	}
+	*eviction = (struct eviction){
+		.post = {.run = evict_some}, .hbmd = hbmd, .request = request, .tier = tier, .left = message->bytes};
+	evict_some(&eviction->post);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve_region: the handlers of what concerns a session itself and its regions: HELLO, PING, REGION_CREATE,
+ * REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and lease.h, commit.h, decommit.h, which know no
+ * messages.
+ */
+#include "daemon/serve_region.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/commit.h"
+#include "daemon/config.h"
+#include "daemon/decommit.h"
+#include "daemon/device.h"
+#include "daemon/outbox.h"
+
+/* ---- HELLO, PING ---- */
+
+/* For people, on their terminals: nothing that a terminal would obey. */
+static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAME_BYTES])
+{
+	for (size_t i = 0; i < HBM_WIRE_NAME_BYTES; i++) {
+		unsigned char c = (unsigned char)from[i];
+		to[i] = (char)(c != 0 && (c < 0x20 || c >= 0x7f) ? '?' : c);
+	}
+}
+
+static int check_greeting(const struct hbmd *hbmd, const struct hbm_wire_hello *hello)
+{
+	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
+		return HBM_UNSUPPORTED;
+	if (server_is_draining(hbmd->server))
+		return HBM_SHUTDOWN;
+	return server_is_full(hbmd->server) ? HBM_LIMIT : HBM_OK;
+}
+
+/* A refused session stays as it was: it may say another HELLO until its time for that is over. */
+void serve_hello(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_hello *hello = (const void *)request->message;
+	struct session *session = request->session;
+	int status = check_greeting(hbmd, hello);
+	if (status != HBM_OK) {
+		request_reply(request, status, NULL, 0);
+		return;
+	}
+	copy_name(session->name, hello->name);
+	struct hbm_wire_hello_reply reply = {
+		.magic = HBM_WIRE_MAGIC,
+		.version = HBM_WIRE_VERSION,
+		.session = session->id,
+		.driver = hbmd->devices->kind,
+		.devices = hbmd->devices->count,
+		.requests_in_flight = (uint32_t)hbmd->config->limit_requests_in_flight,
+		.regions = (uint32_t)hbmd->config->limit_regions,
+		.soft_memory = hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
+	};
+	memcpy(reply.boot_id, hbmd->boot_id, sizeof(reply.boot_id));
+	int fds[] = {session_fence_fd(session), session_doorbell_fd(session)};
+	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds, 2);
+	session_greeted(session);
+}
+
+void serve_ping(struct hbmd *hbmd, struct request *request)
+{
+	(void)hbmd;
+	request_reply(request, HBM_OK, NULL, 0);
+}
+
+/* ---- Regions ---- */
+
+static void created(void *arg, int status, struct region *region)
+{
+	struct request *request = arg;
+	if (status != HBM_OK) {
+		request_reply(request, status, NULL, 0);
+		return;
+	}
+	struct hbm_wire_region_create_reply reply = {
+		.region = lease_id(region),
+		.reserve = lease_reserve(region),
+		.slab = lease_slab(region),
+	};
+	request_reply(request, HBM_OK, &reply.region, sizeof(reply) - sizeof(reply.header));
+}
+
+void serve_region_create(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_region_create *create = (const void *)request->message;
+	struct lease_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_reserve};
+	int status = create->device >= hbmd->devices->count
+			     ? HBM_INVALID
+			     : lease_create(&request->session->leases, &hbmd->devices->list[create->device],
+					    create->reserve, create->slab, &limits, created, request);
+	if (status != HBM_OK)
+		request_reply(request, status, NULL, 0);
+}
+
+static void destroyed(void *arg, int status, struct region *region)
+{
+	(void)region;
+	request_reply(arg, status, NULL, 0);
+}
+
+void serve_region_destroy(struct hbmd *hbmd, struct request *request)
+{
+	(void)hbmd;
+	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
+	int status = lease_destroy(&request->session->leases, destroy->region, destroyed, request);
+	if (status != HBM_OK)
+		request_reply(request, status, NULL, 0);
+}
+
+/* ---- COMMIT ---- */
+
+/* A commit and its reply, complete but for the fds. */
+struct granting {
+	struct request *request;
+	struct commit *commit;
+	struct list parts;
+};
+
+static void granting_free(struct granting *granting)
+{
+	for (struct list *node; (node = list_pop_front(&granting->parts));)
+		parcel_end(container_of(node, struct parcel, link));
+	commit_free(granting->commit);
+	free(granting);
+}
+
+static bool make_parts(struct granting *granting)
+{
+	uint64_t left = commit_slabs(granting->commit);
+	while (left > 0) {
+		size_t count = left < HBM_WIRE_FDS_MAX ? (size_t)left : HBM_WIRE_FDS_MAX;
+		size_t size = sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
+		struct parcel *parcel = parcel_new(size, count);
+		if (!parcel)
+			return false;
+		list_push_back(&granting->parts, &parcel->link);
+		left -= count;
+	}
+	return true;
+}
+
+static void fill_part(struct granting *granting, struct parcel *parcel)
+{
+	struct hbm_wire_ranges *ranges = (void *)parcel->bytes;
+	ranges->count = (uint32_t)parcel->fd_count;
+	ranges->zero = 0;
+	for (uint32_t i = 0; i < ranges->count; i++)
+		parcel->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
+}
+
+static void granted(void *arg, int status)
+{
+	struct granting *granting = arg;
+	struct request *request = granting->request;
+	if (status == HBM_OK) {
+		list_for_each (node, &granting->parts)
+			fill_part(granting, container_of(node, struct parcel, link));
+		request_reply_parcels(request, &granting->parts);
+	} else {
+		request_reply(request, status, NULL, 0);
+	}
+	granting_free(granting);
+}
+
+static int start_commit(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	struct granting *granting = calloc(1, sizeof(*granting));
+	if (!granting)
+		return HBM_NO_SPACE;
+	granting->request = request;
+	list_init(&granting->parts);
+	int status = commit_new(&granting->commit, &request->session->leases, ranges->ranges, ranges->count,
+				hbmd->config->limit_commit_slabs);
+	if (status == HBM_OK && !make_parts(granting))
+		status = HBM_NO_SPACE;
+	if (status != HBM_OK) {
+		granting_free(granting);
+		return status;
+	}
+	commit_start(granting->commit, granted, granting);
+	return HBM_OK;
+}
+
+void serve_commit(struct hbmd *hbmd, struct request *request)
+{
+	int status = start_commit(hbmd, request);
+	if (status != HBM_OK)
+		request_reply(request, status, NULL, 0);
+}
+
+/* ---- DECOMMIT ---- */
+
+static void decommitted(void *arg, int status)
+{
+	request_reply(arg, status, NULL, 0);
+}
+
+void serve_decommit(struct hbmd *hbmd, struct request *request)
+{
+	(void)hbmd;
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	int status = decommit_start(&request->session->leases, ranges->ranges, ranges->count, decommitted, request);
+	if (status != HBM_OK)
+		request_reply(request, status, NULL, 0);
+}

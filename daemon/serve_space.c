@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve_space.h"
+
+#include "daemon/cache.h"
+#include "daemon/checked.h"
+#include "daemon/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct space_open {
+	struct list link; /* in session->opens */
+	uint16_t space;
+};
+
+static struct space_open *find_open(const struct session *session, uint32_t space)
+{
+	list_for_each(node, &session->opens) {
+		struct space_open *open = container_of(node, struct space_open, link);
+		if (open->space == space)
+			return open;
+	}
+	return NULL;
+}
+
+bool session_has_space(const struct session *session, uint32_t space)
+{
+	return find_open(session, space) != NULL;
+}
+
+static void reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
+{
+	const struct space *space = spaces_get(hbmd->cache->spaces, number);
+	struct hbm_wire_namespace_reply reply = {.space = number, .block_bytes = space->block_bytes};
+	memcpy(reply.fingerprint, space->fingerprint, sizeof(reply.fingerprint));
+	request_reply(request, HBM_OK, &reply.space, sizeof(reply) - sizeof(reply.header));
+}
+
+/* The session's open of a namespace that has been counted already; opening twice counts once. */
+static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
+{
+	struct session *session = request->session;
+	struct spaces *spaces = hbmd->cache->spaces;
+	if (session_has_space(session, number)) {
+		spaces_unref(spaces, number);
+		reply_opened(hbmd, request, number);
+		return;
+	}
+	struct space_open *open = NULL;
+	if (session->opens_count < hbmd->config->limit_namespace_opens)
+		open = calloc(1, sizeof(*open));
+	if (!open) {
+		spaces_unref(spaces, number);
+		request_reply(request, HBM_LIMIT, NULL, 0);
+		return;
+	}
+	open->space = number;
+	list_push_back(&session->opens, &open->link);
+	session->opens_count++;
+	reply_opened(hbmd, request, number);
+}
+
+/* A block must fit the staging area, and some tier. */
+static int check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
+{
+	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
+		return HBM_INVALID;
+	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity ? HBM_LIMIT : HBM_OK;
+}
+
+static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
+{
+	if (!session_is_operator(request->session)) {
+		request_reply(request, HBM_DENIED, NULL, 0);
+	} else if (!spaces_get(hbmd->cache->spaces, number)) {
+		request_reply(request, HBM_NOT_FOUND, NULL, 0);
+	} else {
+		spaces_ref(hbmd->cache->spaces, (uint16_t)number);
+		add_open(hbmd, request, (uint16_t)number);
+	}
+}
+
+void serve_namespace_open(struct hbmd *hbmd, struct request *request)
+{
+	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
+		open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->space);
+		return;
+	}
+	const struct hbm_wire_namespace_open *open = (const struct hbm_wire_namespace_open *)request->message;
+	int status = check_block_bytes(hbmd, open->spec.block_bytes);
+	uint16_t number = status == HBM_OK ? spaces_open(hbmd->cache->spaces, &open->spec) : 0;
+	if (number != 0)
+		add_open(hbmd, request, number);
+	else
+		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+}
+
+static void close_space(struct hbmd *hbmd, struct session *session, struct space_open *open)
+{
+	list_remove(&open->link);
+	session->opens_count--;
+	spaces_unref(hbmd->cache->spaces, open->space);
+	free(open);
+}
+
+void serve_namespace_close(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_namespace_ref *ref = (const struct hbm_wire_namespace_ref *)request->message;
+	struct space_open *open = find_open(request->session, ref->space);
+	if (open)
+		close_space(hbmd, request->session, open);
+	request_reply(request, open ? HBM_OK : HBM_NOT_FOUND, NULL, 0);
+}
+
+void serve_spaces_gone(struct hbmd *hbmd, struct session *session)
+{
+	list_for_each_safe(node, after, &session->opens)
+		close_space(hbmd, session, container_of(node, struct space_open, link));
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server: the listening socket and the door. It accepts, reads messages, checks each against the table of opcodes
+ * (size, array counts, fds, flags, padding, needs a session) and only then calls the handler, which trusts its typed
+ * arguments. A message that breaks the protocol gets HBM_INVALID where it has a readable header; one that cannot have
+ * come from a client of ours (truncated, wrong size, unexpected fds, something before HELLO) ends the session.
+ */
+#pragma once
+
+#include "daemon/session.h"
+
+struct activity;
+struct cache;
+struct config;
+struct devices;
+struct hbmd;
+struct host;
+struct mover;
+struct nvme;
+
+/* Everything a handler may need: the daemon's parts, borrowed. Made in main.c. */
+struct hbmd {
+	const struct config *config;
+	struct loop *loop;
+	struct devices *devices;
+	struct cache *cache;
+	struct activity *activity;
+	struct mover *mover;
+	struct host *host;
+	struct nvme *nvme; /* NULL without an NVMe tier */
+	struct server *server;
+	uint8_t boot_id[16];
+	uint64_t started_ns;
+	const char *state; /* "running", "warming", "stopping" */
+	uint64_t requests, refused, sessions_total, sessions_dropped;
+};
+
+/* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the message, counts, flags and
+ * padding have been checked; ids, ranges and limits have not. Each calls request_reply exactly once, now or later. */
+typedef void request_handler(struct hbmd *hbmd, struct request *request);
+request_handler serve_namespace_open, serve_namespace_close, serve_lookup, serve_store, serve_load, serve_prefetch,
+	serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict, serve_query;
+/* What the cache holds for a session that has died: namespaces opened, pins. */
+void serve_session_gone(struct hbmd *hbmd, struct session *session);
+/* At the end: the pins that were kept. */
+void serve_close(struct hbmd *hbmd);
+
+/* Takes over a listening socket from systemd, or makes one at config->socket: refuses a path where a daemon answers,
+ * replaces a stale socket file, refuses anything else. Negative errno and one line in error. */
+int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t error_size);
+/* Stops accepting; each session is closed once its requests are over; calls drained() when no session is left. */
+void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
+struct server *server_close(struct server *server); /* removes the socket file it made */
+
+/* For HELLO: the daemon is stopping; there are more sessions than [limits] sessions. */
+bool server_is_draining(const struct server *server);
+bool server_is_full(const struct server *server);
+struct list *server_sessions(struct server *server); /* of struct session, live and dead */
+/* The books of regions as records for HBM_QUERY_SESSIONS and _REGIONS. */
+void session_record(const struct session *session, struct hbm_wire_session *record);
+bool region_record(const struct session *session, size_t nth,
+		   struct hbm_wire_region *record); /* false: no nth region */

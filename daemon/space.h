@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * space: namespaces, the families of interchangeable blocks. A namespace is made by the first open of its spec, is found
+ * again by any equal spec, and is forgotten when nobody has it open and it has no blocks. Its number is part of every
+ * key in the index, put there by the daemon. Specs are compared whole: the fingerprint is for people, and a client that
+ * knows one cannot open the namespace with it.
+ */
+#pragma once
+
+#include <hbm/wire.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct space {
+	struct hbm_wire_namespace spec;
+	uint8_t fingerprint[16];
+	uint64_t block_bytes; /* the spec's */
+	uint64_t blocks;
+	uint32_t opens;
+	bool used;
+};
+
+struct spaces;
+
+int spaces_new(struct spaces **out, uint64_t max); /* max < 65535 */
+struct spaces *spaces_free(struct spaces *spaces);
+/* The number (from 1) of the namespace of that spec, its opens one more; 0 when the table is full. */
+uint16_t spaces_open(struct spaces *spaces, const struct hbm_wire_namespace *spec);
+void spaces_ref(struct spaces *spaces, uint16_t number);   /* one more open */
+void spaces_unref(struct spaces *spaces, uint16_t number); /* one open less */
+/* A namespace in use, or NULL for any other number. */
+struct space *spaces_get(struct spaces *spaces, uint32_t number);
+void spaces_block_gone(struct spaces *spaces, uint16_t number); /* one block less */
+uint64_t spaces_count(const struct spaces *spaces);

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Physical memory: creating, releasing, and the charge. Exporting and importing are in share.c.
+ */
+#include "kernels/soft/backing.h"
+
+#include "kernels/soft/lock.h"
+#include "kernels/soft/share.h"
+#include "kernels/soft/slots.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct slots handles = {.kind = 1};
+
+/* Charged memory this process is done with but somebody else still has. */
+struct lingerer {
+	struct lingerer *next;
+	struct device *device;
+	uint64_t bytes;
+	int fd;
+};
+static struct lingerer *lingerers;
+
+struct backing *backing_find(CUmemGenericAllocationHandle handle)
+{
+	struct backing *backing = slots_find(&handles, handle);
+
+	return backing != NULL && backing->references != 0 ? backing : NULL;
+}
+
+uint64_t backings_live(void)
+{
+	return handles.live;
+}
+
+/* Keeps the charge of memory that others hold; without memory for that it is taken back early. */
+static bool backing_linger(struct backing *backing)
+{
+	struct lingerer *lingerer;
+
+	if (!backing->charged || !backing->exported || !share_is_held(backing->fd))
+		return false;
+	lingerer = malloc(sizeof(*lingerer));
+	if (lingerer == NULL)
+		return false;
+	*lingerer = (struct lingerer){lingerers, backing->device, backing->bytes, backing->fd};
+	lingerers = lingerer;
+	return true;
+}
+
+void lingerers_sweep(void)
+{
+	struct lingerer **at = &lingerers;
+
+	while (*at != NULL) {
+		struct lingerer *lingerer = *at;
+
+		if (share_is_held(lingerer->fd)) {
+			at = &lingerer->next;
+			continue;
+		}
+		*at = lingerer->next;
+		lingerer->device->used -= lingerer->bytes;
+		close(lingerer->fd);
+		free(lingerer);
+	}
+}
+
+static void backing_settle(struct backing *backing)
+{
+	if (backing->references != 0 || backing->mappings != 0)
+		return;
+	slots_remove(&handles, backing->name);
+	if (!backing_linger(backing)) {
+		if (backing->charged)
+			backing->device->used -= backing->bytes;
+		close(backing->fd);
+	}
+	free(backing);
+}
+
+void backing_hold(struct backing *backing)
+{
+	backing->mappings++;
+}
+
+void backing_drop(struct backing *backing)
+{
+	backing->mappings--;
+	backing_settle(backing);
+}
+
+void backings_reset(void)
+{
+	struct backing *backing;
+	uint32_t at = 0;
+
+	while ((backing = slots_next(&handles, &at)) != NULL) {
+		close(backing->fd);
+		free(backing);
+	}
+	slots_clear(&handles);
+	while (lingerers != NULL) {
+		struct lingerer *lingerer = lingerers;
+
+		lingerers = lingerer->next;
+		close(lingerer->fd);
+		free(lingerer);
+	}
+}
+
+CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *handle)
+{
+	struct backing *backing = malloc(sizeof(*backing));
+	uint64_t name;
+
+	if (backing == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*backing = *model;
+	name = slots_add(&handles, backing);
+	if (name == 0) {
+		free(backing);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	backing->name = name;
+	backing->references = 1;
+	if (backing->charged)
+		backing->device->used += backing->bytes;
+	*handle = name;
+	return CUDA_SUCCESS;
+}
+
+static CUresult check_prop(const CUmemAllocationProp *prop)
+{
+	if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED || prop->win32HandleMetaData != NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (((unsigned)prop->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.usage != 0)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	return device_at(prop->location.id) == NULL ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
+				       CUmemAllocationGranularity_flags option)
+{
+	CUresult result;
+
+	CALL_ENTER(cuMemGetAllocationGranularity);
+	result = check_prop(prop);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (granularity == NULL || (unsigned)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
+		return CUDA_ERROR_INVALID_VALUE;
+	*granularity = SOFT_GRANULARITY;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+		     unsigned long long flags)
+{
+	struct backing model = {.bytes = bytes, .charged = true};
+	CUresult result;
+
+	CALL_ENTER(cuMemCreate);
+	result = check_prop(prop);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (handle == NULL || flags != 0 || bytes == 0 || bytes % SOFT_GRANULARITY != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	LOCKED(vmm_lock);
+	lingerers_sweep();
+	model.device = device_at(prop->location.id);
+	model.shareable = prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+	if (bytes > model.device->total - model.device->used)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	model.fd = share_create(model.device->index, bytes);
+	if (model.fd < 0)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	result = backing_new(&model, handle);
+	if (result != CUDA_SUCCESS)
+		close(model.fd);
+	return result;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+	struct backing *backing;
+
+	CALL_ENTER(cuMemRelease);
+	LOCKED(vmm_lock);
+	backing = backing_find(handle);
+	if (backing == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	backing->references--;
+	backing_settle(backing);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle)
+{
+	struct backing *backing;
+
+	CALL_ENTER(cuMemGetAllocationPropertiesFromHandle);
+	LOCKED(vmm_lock);
+	backing = backing_find(handle);
+	if (backing == NULL || prop == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*prop = (CUmemAllocationProp){
+		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+		.requestedHandleTypes =
+			backing->shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE,
+		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)backing->device->index},
+	};
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+	struct device *device;
+	CUresult result;
+
+	CALL_ENTER(cuMemGetInfo);
+	if (free_bytes == NULL || total_bytes == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	LOCKED(vmm_lock);
+	LOCKED(table_lock);
+	result = device_current(&device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	lingerers_sweep();
+	*free_bytes = device->total - device->used;
+	*total_bytes = device->total;
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entering an entry point: permission, count, fault. Counts are atomic so that the common path takes no lock. */
+#include "kernels/soft/call.h"
+
+#include "kernels/soft/fault.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+static _Atomic uint64_t counts[CALLS + 1];
+static atomic_bool initialised;
+static _Thread_local bool in_host_function;
+
+/* Those that never touch a device work at any time and do not count as "*". */
+static bool call_is_plain(enum call call)
+{
+	return call == CALL_cuInit || call == CALL_cuGetErrorName || call == CALL_cuGetErrorString;
+}
+
+CUresult call_enter(enum call call)
+{
+	uint64_t nth, nth_of_all = 0;
+	CUresult fault;
+
+	if (in_host_function)
+		return CUDA_ERROR_NOT_PERMITTED;
+	nth = atomic_fetch_add(&counts[call], 1) + 1;
+	if (!call_is_plain(call))
+		nth_of_all = atomic_fetch_add(&counts[CALLS], 1) + 1;
+	fault = fault_hit(call, nth, nth_of_all);
+	if (fault != CUDA_SUCCESS)
+		return fault;
+	if (!call_is_plain(call) && call != CALL_cuDriverGetVersion && !atomic_load(&initialised))
+		return CUDA_ERROR_NOT_INITIALIZED;
+	return CUDA_SUCCESS;
+}
+
+int call_find(const char *name)
+{
+#define DRIVER_CALL(call, symbol, arguments) #call,
+	static const char *const names[CALLS + 1] = {DRIVER_CALLS(DRIVER_CALL) "*"};
+#undef DRIVER_CALL
+
+	for (int i = 0; i <= CALLS; i++)
+		if (strcmp(names[i], name) == 0)
+			return i;
+	return -1;
+}
+
+uint64_t call_count(unsigned call)
+{
+	return atomic_load(&counts[call]);
+}
+
+void call_initialised(void)
+{
+	atomic_store(&initialised, true);
+}
+
+void call_reset(void)
+{
+	atomic_store(&initialised, false);
+	for (unsigned i = 0; i <= CALLS; i++)
+		atomic_store(&counts[i], 0);
+}
+
+void call_forbid(bool forbidden)
+{
+	in_host_function = forbidden;
+}
+
+uint64_t hbm_soft_calls(const char *name)
+{
+	int call = call_find(name);
+
+	return call < 0 ? UINT64_MAX : call_count((unsigned)call);
+}

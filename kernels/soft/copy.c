@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies and fills. An asynchronous copy takes device memory that is mapped with access and host memory that is
+ * registered; the bytes go by memcpy on the stream's thread, and where the device's engine is limited the operation is
+ * not done before the engine's clock says so. A copy of 0 bytes does nothing and looks at no address.
+ *
+ * Copies within a device are not limited. Two of one device's memories may not overlap.
+ */
+#include "kernels/soft/host.h"
+#include "kernels/soft/lock.h"
+#include "kernels/soft/mapping.h"
+#include "kernels/soft/park.h"
+#include "kernels/soft/stream.h"
+
+#include <string.h>
+
+static void *pointer(uint64_t address)
+{
+	return (void *)(uintptr_t)address;
+}
+
+/* Copies as the engine would: `ready` is when it could have started; returns when it was done by the clock. */
+static uint64_t copy_timed(struct engine *engine, uint64_t ready, uint64_t target, uint64_t source, uint64_t bytes)
+{
+	uint64_t due;
+
+	if (!engine_is_limited(engine)) {
+		memcpy(pointer(target), pointer(source), bytes);
+		return ready;
+	}
+	due = engine_schedule(engine, ready, bytes);
+	memcpy(pointer(target), pointer(source), bytes);
+	clock_wait_until(due);
+	return due;
+}
+
+static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction)
+{
+	uint64_t *stream_time = stream_due(stream);
+
+	if (op->bytes == 0)
+		return;
+	if (op->ready < *stream_time)
+		op->ready = *stream_time;
+	*stream_time = copy_timed(&op->device->engines[direction], op->ready, op->target, op->source, op->bytes);
+}
+
+/* When an operation submitted now is ready to start; 0 where time plays no part. */
+static uint64_t ready_now(void)
+{
+	const struct device *any = device_at(0);
+
+	/* All devices are alike. */
+	return engine_is_limited(&any->engines[ENGINE_D2H]) || engine_is_limited(&any->engines[ENGINE_H2D])
+		       ? clock_now()
+		       : 0;
+}
+
+/* ---- Host to device ---- */
+
+static CUresult h2d_hold(struct op *op, struct device *device)
+{
+	CUresult result;
+
+	if (op->bytes == 0)
+		return CUDA_SUCCESS;
+	result = host_hold(op->source, op->bytes, device, false);
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	if (result != CUDA_SUCCESS)
+		host_drop(op->source);
+	return result;
+}
+
+static void h2d_run(struct op *op, struct stream *stream)
+{
+	copy_run(op, stream, ENGINE_H2D);
+}
+
+static void h2d_drop(struct op *op)
+{
+	if (op->bytes == 0)
+		return;
+	mapping_drop_range(op->target, op->bytes);
+	host_drop(op->source);
+}
+
+CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes, CUstream stream)
+{
+	static const struct op_kind kind = {h2d_hold, h2d_run, h2d_drop};
+	struct op op = {.kind = &kind, .target = target, .source = (uint64_t)(uintptr_t)source, .bytes = bytes};
+
+	CALL_ENTER(cuMemcpyHtoDAsync);
+	op.ready = ready_now();
+	return stream_submit(stream, &op);
+}
+
+/* ---- Device to host ---- */
+
+static CUresult d2h_hold(struct op *op, struct device *device)
+{
+	CUresult result;
+
+	if (op->bytes == 0)
+		return CUDA_SUCCESS;
+	result = host_hold(op->target, op->bytes, device, true);
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
+	if (result != CUDA_SUCCESS)
+		host_drop(op->target);
+	return result;
+}
+
+static void d2h_run(struct op *op, struct stream *stream)
+{
+	copy_run(op, stream, ENGINE_D2H);
+}
+
+static void d2h_drop(struct op *op)
+{
+	if (op->bytes == 0)
+		return;
+	mapping_drop_range(op->source, op->bytes);
+	host_drop(op->target);
+}
+
+CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstream stream)
+{
+	static const struct op_kind kind = {d2h_hold, d2h_run, d2h_drop};
+	struct op op = {.kind = &kind, .target = (uint64_t)(uintptr_t)target, .source = source, .bytes = bytes};
+
+	CALL_ENTER(cuMemcpyDtoHAsync);
+	op.ready = ready_now();
+	return stream_submit(stream, &op);
+}
+
+/* ---- Device to device ---- */
+
+static CUresult d2d_hold(struct op *op, struct device *device)
+{
+	CUresult result;
+
+	if (op->bytes == 0)
+		return CUDA_SUCCESS;
+	if ((op->target >= op->source ? op->target - op->source : op->source - op->target) < op->bytes)
+		return CUDA_ERROR_INVALID_VALUE;
+	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	if (result != CUDA_SUCCESS)
+		mapping_drop_range(op->source, op->bytes);
+	return result;
+}
+
+static void d2d_run(struct op *op, struct stream *stream)
+{
+	(void)stream;
+	if (op->bytes != 0)
+		memcpy(pointer(op->target), pointer(op->source), op->bytes);
+}
+
+static void d2d_drop(struct op *op)
+{
+	if (op->bytes == 0)
+		return;
+	mapping_drop_range(op->target, op->bytes);
+	mapping_drop_range(op->source, op->bytes);
+}
+
+CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream)
+{
+	static const struct op_kind kind = {d2d_hold, d2d_run, d2d_drop};
+	struct op op = {.kind = &kind, .target = target, .source = source, .bytes = bytes};
+
+	CALL_ENTER(cuMemcpyDtoDAsync);
+	return stream_submit(stream, &op);
+}
+
+/* ---- Fill ---- */
+
+static CUresult fill_hold(struct op *op, struct device *device)
+{
+	if (op->bytes == 0)
+		return CUDA_SUCCESS;
+	return mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+}
+
+static void fill_run(struct op *op, struct stream *stream)
+{
+	(void)stream;
+	if (op->bytes != 0)
+		memset(pointer(op->target), (int)op->value, op->bytes);
+}
+
+static void fill_drop(struct op *op)
+{
+	if (op->bytes != 0)
+		mapping_drop_range(op->target, op->bytes);
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t bytes, CUstream stream)
+{
+	static const struct op_kind kind = {fill_hold, fill_run, fill_drop};
+	struct op op = {.kind = &kind, .target = target, .bytes = bytes, .value = value};
+
+	CALL_ENTER(cuMemsetD8Async);
+	return stream_submit(stream, &op);
+}
+
+/* ---- Synchronous copies: any host memory, no stream, this thread ---- */
+
+/* Holds device memory for a copy on this thread; *device: of the current context. */
+static CUresult sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted, struct device **device)
+{
+	CUresult result;
+
+	LOCKED(table_lock);
+	result = device_current(device);
+	return result != CUDA_SUCCESS ? result : mapping_hold_range(address, bytes, *device, wanted);
+}
+
+static void sync_drop(CUdeviceptr address, uint64_t bytes)
+{
+	LOCKED(table_lock);
+	mapping_drop_range(address, bytes);
+}
+
+CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)
+{
+	struct device *device;
+	CUresult result;
+
+	CALL_ENTER(cuMemcpyHtoD);
+	if (source == NULL && bytes != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (bytes != 0)
+		copy_timed(&device->engines[ENGINE_H2D], clock_now(), target, (uint64_t)(uintptr_t)source, bytes);
+	sync_drop(target, bytes);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemcpyDtoH(void *target, CUdeviceptr source, size_t bytes)
+{
+	struct device *device;
+	CUresult result;
+
+	CALL_ENTER(cuMemcpyDtoH);
+	if (target == NULL && bytes != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (bytes != 0)
+		copy_timed(&device->engines[ENGINE_D2H], clock_now(), (uint64_t)(uintptr_t)target, source, bytes);
+	sync_drop(source, bytes);
+	return CUDA_SUCCESS;
+}

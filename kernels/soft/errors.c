@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuGetErrorName, cuGetErrorString: the constants this project knows. The sentence is the name: there is nobody to read
+ * it. */
+#include "kernels/soft/call.h"
+
+static const char *error_name(CUresult result)
+{
+	switch (result) {
+#define CUDA_CONSTANT(name, value)                                                                                     \
+	case name:                                                                                                     \
+		return #name;
+		CUDA_RESULTS(CUDA_CONSTANT)
+#undef CUDA_CONSTANT
+	}
+	return NULL;
+}
+
+static CUresult error_text(CUresult result, const char **text)
+{
+	if (text == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*text = error_name(result);
+	return *text == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult cuGetErrorName(CUresult result, const char **name)
+{
+	CALL_ENTER(cuGetErrorName);
+	return error_text(result, name);
+}
+
+CUresult cuGetErrorString(CUresult result, const char **text)
+{
+	CALL_ENTER(cuGetErrorString);
+	return error_text(result, text);
+}

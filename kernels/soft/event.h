@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* event: what the rest of the soft driver needs of events: to count and to end them. */
+#pragma once
+
+#include <stdint.h>
+
+uint64_t events_live(void); /* table_lock is held */
+void events_reset(void);    /* frees all; there are no streams any more */

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Registrations: an array sorted by address. */
+#include "kernels/soft/host.h"
+
+#include "kernels/soft/lock.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define REGISTER_FLAGS                                                                                                 \
+	((unsigned)CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_READ_ONLY)
+
+struct registration {
+	uint64_t address, bytes;
+	unsigned flags;
+	uint32_t uses;
+	struct device *device; /* whose context made it */
+};
+
+static struct registration *registrations;
+static size_t registration_count;
+
+static uint64_t page_bytes(void)
+{
+	return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Where the first registration that ends after the address is, or would be. */
+static size_t registration_index(uint64_t address)
+{
+	size_t low = 0, high = registration_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (registrations[middle].address + registrations[middle].bytes <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static struct registration *registration_at(uint64_t address)
+{
+	size_t index = registration_index(address);
+
+	if (index == registration_count || registrations[index].address > address)
+		return NULL;
+	return &registrations[index];
+}
+
+static CUresult registration_allows(const struct registration *registration, uint64_t address, uint64_t bytes,
+				    const struct device *device, bool write)
+{
+	if (registration == NULL || bytes > registration->bytes - (address - registration->address))
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if ((registration->flags & CU_MEMHOSTREGISTER_PORTABLE) == 0 && registration->device != device)
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (write && (registration->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
+		return CUDA_ERROR_ILLEGAL_ADDRESS;
+	return CUDA_SUCCESS;
+}
+
+CUresult host_hold(uint64_t address, uint64_t bytes, const struct device *device, bool write)
+{
+	struct registration *registration = registration_at(address);
+	CUresult result = registration_allows(registration, address, bytes, device, write);
+
+	if (result == CUDA_SUCCESS)
+		registration->uses++;
+	return result;
+}
+
+CUresult host_hold_mapped(uint64_t address, uint64_t bytes, const struct device *device, bool write)
+{
+	const struct registration *registration = registration_at(address);
+
+	if (registration == NULL || (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	return host_hold(address, bytes, device, write);
+}
+
+void host_drop(uint64_t address)
+{
+	struct registration *registration = registration_at(address);
+
+	assert(registration != NULL && registration->uses > 0);
+	registration->uses--;
+}
+
+bool host_is_registered(uint64_t address)
+{
+	return registration_at(address) != NULL;
+}
+
+uint64_t host_registrations(void)
+{
+	return registration_count;
+}
+
+void host_reset(void)
+{
+	free(registrations);
+	registrations = NULL;
+	registration_count = 0;
+}
+
+/* Whether the pages of the range share one with a registration. */
+static bool range_overlaps(uint64_t address, uint64_t bytes)
+{
+	uint64_t page = page_bytes();
+	uint64_t start = address / page * page, end = (address + bytes + page - 1) / page * page;
+
+	for (size_t i = 0; i < registration_count; i++) {
+		uint64_t other_start = registrations[i].address / page * page;
+		uint64_t other_end = (registrations[i].address + registrations[i].bytes + page - 1) / page * page;
+
+		if (start < other_end && other_start < end)
+			return true;
+	}
+	return false;
+}
+
+/* Whether there is memory throughout the range: an asynchronous msync walks the mappings and does nothing else. */
+static bool range_exists(uint64_t address, uint64_t bytes)
+{
+	uint64_t start = address / page_bytes() * page_bytes();
+
+	return msync((void *)(uintptr_t)start, bytes + (address - start), MS_ASYNC) == 0;
+}
+
+static CUresult registration_insert(const struct registration *added)
+{
+	struct registration *grown = reallocarray(registrations, registration_count + 1, sizeof(*grown));
+	size_t index;
+
+	if (grown == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	registrations = grown;
+	index = registration_index(added->address);
+	memmove(&registrations[index + 1], &registrations[index], (registration_count - index) * sizeof(*added));
+	registrations[index] = *added;
+	registration_count++;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
+{
+	struct registration added = {(uint64_t)(uintptr_t)address, bytes, flags, 0, NULL};
+	uint64_t end;
+	CUresult result;
+
+	CALL_ENTER(cuMemHostRegister);
+	if (address == NULL || bytes == 0 || __builtin_add_overflow(added.address, bytes, &end))
+		return CUDA_ERROR_INVALID_VALUE;
+	if ((flags & ~REGISTER_FLAGS) != 0)
+		return flags == CU_MEMHOSTREGISTER_IOMEMORY ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+	LOCKED(vmm_lock);
+	LOCKED(table_lock);
+	result = device_current(&added.device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (range_overlaps(added.address, bytes))
+		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+	if (!range_exists(added.address, bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	result = registration_insert(&added);
+	if (result == CUDA_SUCCESS)
+		added.device->children++;
+	return result;
+}
+
+CUresult cuMemHostUnregister(void *address)
+{
+	struct registration *registration;
+	struct device *device;
+	CUresult result;
+
+	CALL_ENTER(cuMemHostUnregister);
+	LOCKED(vmm_lock);
+	LOCKED(table_lock);
+	result = device_current(&device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	registration = registration_at((uint64_t)(uintptr_t)address);
+	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address)
+		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+	if (registration->uses != 0)
+		return CUDA_ERROR_ILLEGAL_STATE;
+	registration->device->children--;
+	registration_count--;
+	memmove(registration, registration + 1,
+		(size_t)(registrations + registration_count - registration) * sizeof(*registration));
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemHostGetDevicePointer(CUdeviceptr *device_address, void *address, unsigned int flags)
+{
+	const struct registration *registration;
+	struct device *device;
+	CUresult result;
+
+	CALL_ENTER(cuMemHostGetDevicePointer);
+	if (device_address == NULL || flags != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	LOCKED(table_lock);
+	result = device_current(&device);
+	if (result != CUDA_SUCCESS)
+		return result;
+	registration = registration_at((uint64_t)(uintptr_t)address);
+	if (registration == NULL || (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	if ((registration->flags & CU_MEMHOSTREGISTER_PORTABLE) == 0 && registration->device != device)
+		return CUDA_ERROR_INVALID_VALUE;
+	*device_address = (CUdeviceptr)(uintptr_t)address;
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mapping, unmapping, and granting access. A call checks everything first and then changes the address space outside
+ * table_lock, so that copies elsewhere go on: access goes before the pages do, and comes after them.
+ */
+#include "kernels/soft/mapping.h"
+
+#include "kernels/soft/backing.h"
+#include "kernels/soft/lock.h"
+#include "kernels/soft/reservation.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct mapping {
+	CUdeviceptr address;
+	uint64_t bytes;
+	struct backing *backing;
+	uint32_t uses;                    /* by queued and running work; table_lock */
+	uint8_t access[SOFT_DEVICES_MAX]; /* CUmemAccess_flags of each device */
+};
+
+static uint64_t mapping_count;
+
+uint64_t mappings_live(void)
+{
+	return mapping_count;
+}
+
+static void *pointer(CUdeviceptr address)
+{
+	return (void *)(uintptr_t)address;
+}
+
+static bool aligned(uint64_t value)
+{
+	return value % SOFT_GRANULARITY == 0;
+}
+
+/* The mapping at an address, or NULL. */
+static struct mapping *mapping_at(CUdeviceptr address)
+{
+	struct reservation *in = reservation_find(address, 1);
+
+	return in == NULL ? NULL : *reservation_granule(in, address);
+}
+
+static CUdeviceptr mapping_end(const struct mapping *mapping)
+{
+	return mapping->address + mapping->bytes;
+}
+
+/* The mapping after this one in a range that is mapped up to `end`; NULL: this was the last. */
+static struct mapping *mapping_after(const struct mapping *mapping, CUdeviceptr end)
+{
+	return mapping_end(mapping) < end ? mapping_at(mapping_end(mapping)) : NULL;
+}
+
+/* Whether every address of the range is mapped. */
+static bool range_is_mapped(CUdeviceptr address, uint64_t bytes)
+{
+	const struct mapping *mapping;
+	CUdeviceptr end;
+
+	if (bytes == 0 || __builtin_add_overflow(address, bytes, &end))
+		return false;
+	for (CUdeviceptr at = address; at < end; at = mapping_end(mapping)) {
+		mapping = mapping_at(at);
+		if (mapping == NULL)
+			return false;
+	}
+	return true;
+}
+
+CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct device *device, CUmemAccess_flags wanted)
+{
+	struct mapping *mapping;
+
+	if (bytes == 0)
+		return CUDA_SUCCESS;
+	if (!range_is_mapped(address, bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		if ((mapping->access[device->index] & wanted) != wanted)
+			return CUDA_ERROR_ILLEGAL_ADDRESS;
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		mapping->uses++;
+	return CUDA_SUCCESS;
+}
+
+void mapping_drop_range(CUdeviceptr address, uint64_t bytes)
+{
+	struct mapping *mapping;
+
+	if (bytes == 0)
+		return;
+	assert(range_is_mapped(address, bytes));
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes)) {
+		assert(mapping->uses > 0);
+		mapping->uses--;
+	}
+}
+
+static void mapping_enter(struct reservation *in, struct mapping *mapping)
+{
+	LOCKED(table_lock);
+	for (uint64_t at = 0; at < mapping->bytes; at += SOFT_GRANULARITY)
+		*reservation_granule(in, mapping->address + at) = mapping;
+	in->mappings++;
+	mapping_count++;
+}
+
+static bool range_is_unmapped(const struct reservation *in, CUdeviceptr address, uint64_t bytes)
+{
+	for (uint64_t at = 0; at < bytes; at += SOFT_GRANULARITY)
+		if (*reservation_granule(in, address + at) != NULL)
+			return false;
+	return true;
+}
+
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+		  unsigned long long flags)
+{
+	struct reservation *in;
+	struct backing *backing;
+	struct mapping *mapping;
+
+	CALL_ENTER(cuMemMap);
+	LOCKED(vmm_lock);
+	backing = backing_find(handle);
+	in = reservation_find(address, bytes);
+	if (backing == NULL || in == NULL || !aligned(address) || offset != 0 || bytes != backing->bytes || flags != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!range_is_unmapped(in, address, bytes))
+		return CUDA_ERROR_ALREADY_MAPPED;
+	mapping = calloc(1, sizeof(*mapping));
+	if (mapping == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (mmap(pointer(address), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, backing->fd, 0) == MAP_FAILED) {
+		free(mapping);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	mapping->address = address;
+	mapping->bytes = bytes;
+	mapping->backing = backing;
+	backing_hold(backing);
+	mapping_enter(in, mapping);
+	return CUDA_SUCCESS;
+}
+
+/* Whether the range is one or several whole mappings side by side. */
+static bool range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
+{
+	return range_is_mapped(address, bytes) && mapping_at(address)->address == address &&
+	       mapping_end(mapping_at(address + bytes - 1)) == address + bytes;
+}
+
+/* Takes all access from the mappings of a range, so that no work starts on it; false if some is under way. */
+static bool range_close(CUdeviceptr address, uint64_t bytes)
+{
+	struct mapping *mapping;
+
+	LOCKED(table_lock);
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		if (mapping->uses != 0)
+			return false;
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		memset(mapping->access, 0, sizeof(mapping->access));
+	return true;
+}
+
+static void mapping_leave(struct mapping *mapping)
+{
+	struct reservation *in = reservation_find(mapping->address, mapping->bytes);
+
+	pthread_mutex_lock(&table_lock);
+	for (uint64_t at = 0; at < mapping->bytes; at += SOFT_GRANULARITY)
+		*reservation_granule(in, mapping->address + at) = NULL;
+	in->mappings--;
+	mapping_count--;
+	pthread_mutex_unlock(&table_lock);
+	backing_drop(mapping->backing);
+	free(mapping);
+}
+
+static void range_leave(CUdeviceptr address, uint64_t bytes)
+{
+	struct mapping *mapping = mapping_at(address), *next;
+
+	for (; mapping != NULL; mapping = next) {
+		next = mapping_after(mapping, address + bytes);
+		mapping_leave(mapping);
+	}
+}
+
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+	CALL_ENTER(cuMemUnmap);
+	LOCKED(vmm_lock);
+	if (!range_is_whole_mappings(address, bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!range_close(address, bytes))
+		return CUDA_ERROR_ILLEGAL_STATE;
+	if (mmap(pointer(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	range_leave(address, bytes);
+	return CUDA_SUCCESS;
+}
+
+static CUresult check_accesses(const CUmemAccessDesc *accesses, size_t count)
+{
+	if (accesses == NULL || count == 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (size_t i = 0; i < count; i++) {
+		const CUmemAccessDesc *access = &accesses[i];
+
+		if (access->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+			return CUDA_ERROR_NOT_SUPPORTED;
+		if (device_at(access->location.id) == NULL)
+			return CUDA_ERROR_INVALID_DEVICE;
+		if (access->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && access->flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
+		    access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	return CUDA_SUCCESS;
+}
+
+/* Whether work under way would lose access it has. */
+static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses, size_t count)
+{
+	for (size_t i = 0; i < count && mapping->uses != 0; i++)
+		if ((mapping->access[accesses[i].location.id] & ~(unsigned)accesses[i].flags) != 0)
+			return true;
+	return false;
+}
+
+/* Takes what the new access does not have from a range of whole mappings; false if work under way would lose it. */
+static bool range_narrow(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+{
+	struct mapping *mapping;
+
+	LOCKED(table_lock);
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		if (mapping_would_lose(mapping, accesses, count))
+			return false;
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		for (size_t i = 0; i < count; i++)
+			mapping->access[accesses[i].location.id] &= (uint8_t)accesses[i].flags;
+	return true;
+}
+
+static void range_grant(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+{
+	struct mapping *mapping;
+
+	LOCKED(table_lock);
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+		for (size_t i = 0; i < count; i++)
+			mapping->access[accesses[i].location.id] = (uint8_t)accesses[i].flags;
+}
+
+/* What the host's page tables must allow: what any device may do, after the change. */
+static int mapping_protection(const struct mapping *mapping, const CUmemAccessDesc *accesses, size_t count)
+{
+	uint8_t after[SOFT_DEVICES_MAX];
+	unsigned all = 0;
+
+	memcpy(after, mapping->access, sizeof(after));
+	for (size_t i = 0; i < count; i++)
+		after[accesses[i].location.id] = (uint8_t)accesses[i].flags;
+	for (size_t i = 0; i < SOFT_DEVICES_MAX; i++)
+		all |= after[i];
+	return (all & CU_MEM_ACCESS_FLAGS_PROT_READ ? PROT_READ : 0) | ((all & 2u) != 0 ? PROT_WRITE : 0);
+}
+
+static bool range_protect(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+{
+	const struct mapping *mapping;
+
+	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes)) {
+		int protection = mapping_protection(mapping, accesses, count);
+
+		if (mprotect(pointer(mapping->address), mapping->bytes, protection) < 0)
+			return false;
+	}
+	return true;
+}
+
+CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *accesses, size_t count)
+{
+	CUresult result;
+
+	CALL_ENTER(cuMemSetAccess);
+	result = check_accesses(accesses, count);
+	if (result != CUDA_SUCCESS)
+		return result;
+	LOCKED(vmm_lock);
+	if (!range_is_whole_mappings(address, bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!range_narrow(address, bytes, accesses, count))
+		return CUDA_ERROR_ILLEGAL_STATE;
+	if (!range_protect(address, bytes, accesses, count))
+		return CUDA_ERROR_OPERATING_SYSTEM;
+	range_grant(address, bytes, accesses, count);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)
+{
+	const struct mapping *mapping;
+
+	CALL_ENTER(cuMemGetAccess);
+	if (flags == NULL || location == NULL || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (device_at(location->id) == NULL)
+		return CUDA_ERROR_INVALID_DEVICE;
+	LOCKED(vmm_lock);
+	mapping = mapping_at(address);
+	if (mapping == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*flags = mapping->access[location->id];
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
+{
+	const struct mapping *mapping;
+
+	CALL_ENTER(cuMemRetainAllocationHandle);
+	LOCKED(vmm_lock);
+	mapping = mapping_at((CUdeviceptr)(uintptr_t)address);
+	if (handle == NULL || mapping == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	mapping->backing->references++;
+	*handle = mapping->backing->name;
+	return CUDA_SUCCESS;
+}
+
+void mappings_reset(void)
+{
+	const struct reservation *in;
+
+	for (size_t i = 0; (in = reservation_nth(i)) != NULL; i++) {
+		for (uint64_t at = 0; at < in->bytes; at += SOFT_GRANULARITY) {
+			struct mapping *mapping = mapping_at(in->address + at);
+
+			if (mapping != NULL)
+				mapping_leave(mapping);
+		}
+	}
+}

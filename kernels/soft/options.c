@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options: defaults, the words of HBM_SOFT, and their bounds. */
+#include "kernels/soft/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int parse_number(const char *text, double *out)
+{
+	char *end;
+	double number = strtod(text, &end);
+
+	if (end == text || *end != '\0')
+		return -EINVAL;
+	*out = number;
+	return 0;
+}
+
+/* "4GiB", "512MiB" or plain bytes. */
+static int parse_bytes(const char *text, uint64_t *out)
+{
+	static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+	char *end;
+	uint64_t number = strtoull(text, &end, 10);
+
+	if (end == text || *text < '0' || *text > '9')
+		return -EINVAL;
+	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i]) == 0 && number <= UINT64_MAX >> (10 * i)) {
+			*out = number << (10 * i);
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int parse_word(struct options *options, const char *key, const char *value)
+{
+	double number;
+
+	if (strcmp(key, "memory") == 0)
+		return parse_bytes(value, &options->memory);
+	if (parse_number(value, &number) < 0)
+		return -EINVAL;
+	if (strcmp(key, "devices") == 0) {
+		if (!(number >= 1 && number <= SOFT_DEVICES_MAX))
+			return -EINVAL;
+		options->devices = (uint32_t)number;
+	} else if (strcmp(key, "d2h") == 0) {
+		options->d2h_gib_s = number;
+	} else if (strcmp(key, "h2d") == 0) {
+		options->h2d_gib_s = number;
+	} else if (strcmp(key, "latency_us") == 0) {
+		options->latency_us = number;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int parse_environment(struct options *options, const char *words)
+{
+	char text[1024], *rest = text, *word;
+
+	if (snprintf(text, sizeof(text), "%s", words) >= (int)sizeof(text))
+		return -EINVAL;
+	while ((word = strsep(&rest, ",")) != NULL) {
+		char *value = strchr(word, '=');
+
+		if (*word == '\0')
+			continue;
+		if (value == NULL)
+			return -EINVAL;
+		*value++ = '\0';
+		if (parse_word(options, word, value) < 0)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static bool rate_is_sane(double value)
+{
+	return isfinite(value) && value >= 0 && value <= 1e9;
+}
+
+static bool options_are_sane(const struct options *options)
+{
+	return options->devices >= 1 && options->devices <= SOFT_DEVICES_MAX && options->memory >= SOFT_GRANULARITY &&
+	       options->memory <= (1ull << 46) && rate_is_sane(options->d2h_gib_s) &&
+	       rate_is_sane(options->h2d_gib_s) && rate_is_sane(options->latency_us);
+}
+
+int options_resolve(struct options *out, const struct driver_soft_options *given)
+{
+	struct options options = {.devices = 1, .memory = SOFT_MEMORY_DEFAULT};
+	const char *words = secure_getenv("HBM_SOFT");
+
+	if (given == NULL && words != NULL && parse_environment(&options, words) < 0)
+		return -EINVAL;
+	if (given != NULL) {
+		options.devices = given->devices != 0 ? given->devices : options.devices;
+		options.memory = given->memory != 0 ? given->memory : options.memory;
+		options.d2h_gib_s = given->d2h_gib_s;
+		options.h2d_gib_s = given->h2d_gib_s;
+		options.latency_us = given->latency_us;
+	}
+	if (!options_are_sane(&options))
+		return -EINVAL;
+	options.memory -= options.memory % SOFT_GRANULARITY;
+	*out = options;
+	return 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reservations: an array sorted by address; the address space itself is inaccessible, unbacked memory of this process.
+ */
+#include "kernels/soft/reservation.h"
+
+#include "kernels/soft/lock.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static struct reservation **reservations;
+static size_t reservation_count;
+
+static void *pointer(CUdeviceptr address)
+{
+	return (void *)(uintptr_t)address;
+}
+
+static bool aligned(uint64_t value)
+{
+	return value % SOFT_GRANULARITY == 0;
+}
+
+/* Where the first reservation that ends after the address is, or would be. */
+static size_t reservation_index(CUdeviceptr address)
+{
+	size_t low = 0, high = reservation_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (reservations[middle]->address + reservations[middle]->bytes <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct reservation *reservation_find(CUdeviceptr address, uint64_t bytes)
+{
+	size_t index = reservation_index(address);
+	struct reservation *found = index < reservation_count ? reservations[index] : NULL;
+
+	if (found == NULL || address < found->address || bytes > found->bytes - (address - found->address))
+		return NULL;
+	return found;
+}
+
+struct mapping **reservation_granule(const struct reservation *in, CUdeviceptr address)
+{
+	return &in->granules[(address - in->address) / SOFT_GRANULARITY];
+}
+
+uint64_t reservations_live(void)
+{
+	return reservation_count;
+}
+
+struct reservation *reservation_nth(size_t n)
+{
+	return n < reservation_count ? reservations[n] : NULL;
+}
+
+/* Address space of the given alignment, inaccessible; at the hint if it is free; NULL if there is none. */
+static void *reserve_host_range(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uintptr_t start, end, at;
+	void *range;
+
+	if (hint != 0 && hint % alignment == 0) {
+		range = mmap(pointer(hint), bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+		if (range == pointer(hint))
+			return range;
+		if (range != MAP_FAILED)
+			munmap(range, bytes);
+	}
+	range = mmap(NULL, bytes + alignment, PROT_NONE, flags, -1, 0);
+	if (range == MAP_FAILED)
+		return NULL;
+	start = (uintptr_t)range;
+	end = start + bytes + alignment;
+	at = (start + alignment - 1) / alignment * alignment;
+	if (at > start)
+		munmap(range, at - start);
+	if (end > at + bytes)
+		munmap((void *)(at + bytes), end - (at + bytes));
+	return (void *)at;
+}
+
+static struct reservation *reservation_free(struct reservation *reservation)
+{
+	if (reservation != NULL)
+		free(reservation->granules);
+	free(reservation);
+	return NULL;
+}
+
+static struct reservation *reservation_new(uint64_t bytes)
+{
+	struct reservation *reservation = calloc(1, sizeof(*reservation));
+
+	if (reservation == NULL)
+		return NULL;
+	reservation->bytes = bytes;
+	reservation->granules = calloc(bytes / SOFT_GRANULARITY, sizeof(struct mapping *));
+	return reservation->granules == NULL ? reservation_free(reservation) : reservation;
+}
+
+static bool reservations_grow(void)
+{
+	struct reservation **grown;
+
+	LOCKED(table_lock);
+	grown = reallocarray(reservations, reservation_count + 1, sizeof(*grown));
+	if (grown == NULL)
+		return false;
+	reservations = grown;
+	return true;
+}
+
+static void reservation_insert(struct reservation *reservation)
+{
+	size_t index;
+
+	LOCKED(table_lock);
+	index = reservation_index(reservation->address);
+	memmove(&reservations[index + 1], &reservations[index],
+		(reservation_count - index) * sizeof(struct reservation *));
+	reservations[index] = reservation;
+	reservation_count++;
+}
+
+CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint,
+			     unsigned long long flags)
+{
+	struct reservation *reservation;
+	void *range;
+
+	CALL_ENTER(cuMemAddressReserve);
+	if (address == NULL || bytes == 0 || !aligned(bytes) || bytes > 1ull << 47 || flags != 0 || !aligned(hint) ||
+	    (alignment & (alignment - 1)) != 0 || alignment > 1ull << 40)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (alignment < SOFT_GRANULARITY)
+		alignment = SOFT_GRANULARITY;
+	LOCKED(vmm_lock);
+	reservation = reservation_new(bytes);
+	if (reservation == NULL || !reservations_grow()) {
+		reservation_free(reservation);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	range = reserve_host_range(bytes, alignment, hint);
+	if (range == NULL) {
+		reservation_free(reservation);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	reservation->address = (CUdeviceptr)(uintptr_t)range;
+	reservation_insert(reservation);
+	*address = reservation->address;
+	return CUDA_SUCCESS;
+}
+
+static void reservation_remove(size_t index)
+{
+	LOCKED(table_lock);
+	reservation_count--;
+	memmove(&reservations[index], &reservations[index + 1],
+		(reservation_count - index) * sizeof(struct reservation *));
+}
+
+CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
+{
+	struct reservation *reservation;
+	size_t index;
+
+	CALL_ENTER(cuMemAddressFree);
+	LOCKED(vmm_lock);
+	index = reservation_index(address);
+	if (index == reservation_count)
+		return CUDA_ERROR_INVALID_VALUE;
+	reservation = reservations[index];
+	if (reservation->address != address || reservation->bytes != bytes || reservation->mappings != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	reservation_remove(index);
+	munmap(pointer(address), bytes);
+	reservation_free(reservation);
+	return CUDA_SUCCESS;
+}
+
+void reservations_reset(void)
+{
+	while (reservation_count != 0) {
+		struct reservation *last = reservations[reservation_count - 1];
+
+		reservation_remove(reservation_count - 1);
+		munmap(pointer(last->address), last->bytes);
+		reservation_free(last);
+	}
+	free(reservations);
+	reservations = NULL;
+}

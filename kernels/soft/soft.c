@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of the library in a process: configured by its first user, started by cuInit, torn down with its last user.
+ * A user is a driver table; several may be open, in one process and through several copies of driver.c. A process
+ * that loads the library as if it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
+ */
+#include "kernels/soft/soft.h"
+
+#include "kernels/soft/backing.h"
+#include "kernels/soft/event.h"
+#include "kernels/soft/fault.h"
+#include "kernels/soft/host.h"
+#include "kernels/soft/lock.h"
+#include "kernels/soft/mapping.h"
+#include "kernels/soft/reservation.h"
+#include "kernels/soft/stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool configured;
+static struct options in_force;
+static unsigned users;
+
+static int faults_configure(const char *given)
+{
+	const char *list = given != NULL ? given : secure_getenv("HBM_SOFT_FAIL");
+
+	return list == NULL ? 0 : hbm_soft_faults(list);
+}
+
+static int configure_first(const struct driver_soft_options *given)
+{
+	struct options options;
+	int result = options_resolve(&options, given);
+
+	if (result < 0)
+		return result;
+	call_reset();
+	result = faults_configure(given != NULL ? given->fail : NULL);
+	if (result < 0)
+		return result;
+	devices_setup(&options);
+	in_force = options;
+	configured = true;
+	return 0;
+}
+
+static int configure_again(const struct driver_soft_options *given)
+{
+	if (given == NULL)
+		return 0;
+	if (given->devices != 0 && given->devices != in_force.devices)
+		return -EBUSY;
+	if (given->memory != 0 && given->memory - given->memory % SOFT_GRANULARITY != in_force.memory)
+		return -EBUSY;
+	return given->fail == NULL ? 0 : hbm_soft_faults(given->fail);
+}
+
+int hbm_soft_configure(const struct driver_soft_options *options)
+{
+	int result;
+
+	LOCKED(life_lock);
+	result = configured ? configure_again(options) : configure_first(options);
+	if (result == 0)
+		users++;
+	return result;
+}
+
+static void tear_down(void)
+{
+	streams_reset();
+	events_reset();
+	LOCKED(vmm_lock);
+	host_reset();
+	mappings_reset();
+	reservations_reset();
+	backings_reset();
+	devices_reset();
+	fault_forget();
+	call_reset();
+	configured = false;
+}
+
+void hbm_soft_release(void)
+{
+	LOCKED(life_lock);
+	if (users != 0 && --users == 0)
+		tear_down();
+}
+
+CUresult cuInit(unsigned int flags)
+{
+	CALL_ENTER(cuInit);
+	if (flags != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	LOCKED(life_lock);
+	if (!configured && configure_first(NULL) < 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	call_initialised();
+	return CUDA_SUCCESS;
+}
+
+uint64_t hbm_soft_live(const char *kind)
+{
+	static const struct {
+		const char *kind;
+		uint64_t (*count)(void);
+	} counters[] = {
+		{"contexts", devices_retained},
+		{"handles", backings_live},
+		{"mappings", mappings_live},
+		{"reservations", reservations_live},
+		{"registrations", host_registrations},
+		{"streams", streams_live},
+		{"events", events_live},
+	};
+
+	LOCKED(vmm_lock);
+	LOCKED(table_lock);
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		if (strcmp(counters[i].kind, kind) == 0)
+			return counters[i].count();
+	return UINT64_MAX;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stream: a queue of operations and the thread that runs them in order. What an operation is, is its kind's business:
+ *
+ *	hold	when it is submitted: checks it, and holds what it uses; under table_lock
+ *	run	on the stream's thread, without a lock
+ *	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
+ *
+ * An operation is done once it was dropped: who has waited for a stream may unmap at once. Destroying a stream lets
+ *what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused.
+ */
+#pragma once
+
+#include "kernels/soft/device.h"
+
+#define STREAM_PRIORITY_LEAST 0
+#define STREAM_PRIORITY_GREATEST (-5)
+
+struct op;
+struct stream;
+
+struct op_kind {
+	CUresult (*hold)(struct op *op, struct device *device);
+	void (*run)(struct op *op, struct stream *stream);
+	void (*drop)(struct op *op);
+};
+
+struct op {
+	const struct op_kind *kind;
+	struct device *device; /* the stream's; set by stream_submit() */
+	uint64_t ready;        /* ns: when it could have started; 0 where nobody asks */
+	uint64_t target, source, bytes, value;
+	unsigned flags;
+	void *object;
+	CUhostFn function;
+};
+
+/* Queues a copy of op. CUDA_ERROR_INVALID_HANDLE: no such stream, or another context's; else what hold() says. */
+CUresult stream_submit(CUstream handle, const struct op *op);
+/* Whether the stream is being ended by force: whoever waits in run() is to return. */
+bool stream_is_aborted(const struct stream *stream);
+/* For run(): when the stream's last timed operation was done by the clock; settable. */
+uint64_t *stream_due(struct stream *stream);
+
+void streams_drain(const struct device *device); /* waits for what was submitted to the device's streams */
+uint64_t streams_live(void);                     /* table_lock is held */
+void streams_reset(void);                        /* aborts and joins all; no lock is held */

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The public headers compile on their own, as C99 and later and as C++, with warnings as errors.
+# usage: headers.sh INCLUDE_FOLDER [CC [CXX]]
+set -eu
+include=$1 cc=${2:-gcc} cxx=${3:-g++}
+
+check() { # compiler, standard, header, language
+	printf '#include <hbm/%s>\nint main(void) { return sizeof(struct hbm_wire_header) != 24; }\n' "$3" |
+		"$1" -std="$2" -Wall -Wextra -Werror -I"$include" -x "$4" -fsyntax-only - || {
+		echo "headers: $3 does not compile as $2" >&2
+		exit 1
+	}
+}
+
+for header in hbm.h wire.h; do
+	for standard in c11 gnu11 c17 c2x; do
+		check "$cc" "$standard" "$header" c
+	done
+done
+for standard in c99 gnu99; do
+	check "$cc" "$standard" hbm.h c
+done
+if command -v "$cxx" >/dev/null; then
+	for standard in c++11 c++17 c++20; do
+		check "$cxx" "$standard" hbm.h c++
+	done
+else
+	echo "headers: no $cxx, C++ not tried" >&2
+fi
+echo "headers: public headers stand alone"

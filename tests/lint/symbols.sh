@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The shared library exports exactly the functions that hbm.h declares, under its version node.
+# usage: symbols.sh LIBHBM.SO HBM.H [LIBHBM.MAP]
+set -eu
+library=$1 header=$2 map=${3:-client/libhbm.map}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT INT TERM
+
+# A declaration begins with HBM_API; the first hbm_name( after it is the function.
+tr '\n' ' ' <"$header" | sed 's/#define HBM_API[^;]*;/;/; s/HBM_API /\n&/g' |
+	sed -n 's/^HBM_API [^(;]*\(hbm_[a-z0-9_]*\)(.*/\1/p' | sort >"$work/declared"
+node=$(sed -n 's/^\([A-Z_0-9]*\) {.*/\1/p' "$map")
+nm -D --defined-only "$library" | awk '$2 != "A" { print $3 }' | sort >"$work/versioned"
+sed "s/@@$node\$//" "$work/versioned" >"$work/exported"
+
+if [ ! -s "$work/declared" ]; then
+	echo "symbols: no declarations found in $header" >&2
+	exit 1
+fi
+if ! diff "$work/declared" "$work/exported" >"$work/diff"; then
+	echo "symbols: $header (<) and $library (>) differ:" >&2
+	cat "$work/diff" >&2
+	exit 1
+fi
+echo "symbols: $(wc -l <"$work/declared") functions, exported as declared, version $node"

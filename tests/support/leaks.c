@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * leaks: see leaks.h. A snapshot is a list of strings, so that comparing is taking away equal strings. A mapping is
+ * named by file and size and not by address: it may be moved without being leaked.
+ */
+#include "tests/support/leaks.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOOKS = 100, PAUSE_NS = 10000000 };
+
+__attribute__((format(printf, 2, 3))) static void add(struct leaks *leaks, const char *format, ...)
+{
+	char *thing;
+	va_list arguments;
+	va_start(arguments, format);
+	int length = vasprintf(&thing, format, arguments);
+	va_end(arguments);
+	leaks->things = reallocarray(leaks->things, leaks->count + 1, sizeof(char *));
+	assert(length >= 0 && leaks->things);
+	leaks->things[leaks->count++] = thing;
+}
+
+static void clear(struct leaks *leaks)
+{
+	for (size_t i = 0; i < leaks->count; i++)
+		free(leaks->things[i]);
+	free(leaks->things);
+	leaks->things = NULL;
+	leaks->count = 0;
+}
+
+static void add_fds(struct leaks *leaks)
+{
+	char path[320], target[256];
+	snprintf(path, sizeof(path), "/proc/%d/fd", leaks->pid);
+	DIR *folder = opendir(path);
+	assert(folder);
+	for (struct dirent *entry; (entry = readdir(folder));) {
+		int fd = atoi(entry->d_name);
+		if (entry->d_name[0] == '.' || (leaks->pid == getpid() && fd == dirfd(folder)))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", leaks->pid, entry->d_name);
+		ssize_t length = readlink(path, target, sizeof(target) - 1);
+		if (length < 0)
+			continue;
+		target[length] = '\0';
+		add(leaks, "fd %d -> %s", fd, target);
+	}
+	closedir(folder);
+}
+
+static void add_threads(struct leaks *leaks)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/task", leaks->pid);
+	DIR *folder = opendir(path);
+	assert(folder);
+	for (struct dirent *entry; (entry = readdir(folder));)
+		if (entry->d_name[0] != '.')
+			add(leaks, "thread %s", entry->d_name);
+	closedir(folder);
+}
+
+static void add_mappings(struct leaks *leaks)
+{
+	char path[64], line[4096 + 256];
+	snprintf(path, sizeof(path), "/proc/%d/maps", leaks->pid);
+	FILE *file = fopen(path, "re");
+	assert(file);
+	while (fgets(line, sizeof(line), file)) {
+		uint64_t from, to;
+		char *name = strstr(line, "memfd:");
+		if (!name)
+			name = strstr(line, "[io_uring]");
+		if (!name || sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2)
+			continue;
+		name[strcspn(name, "\n")] = '\0';
+		add(leaks, "mapping %s of %" PRIu64 " bytes", name, to - from);
+	}
+	fclose(file);
+}
+
+void leaks_begin_process(struct leaks *leaks, pid_t pid)
+{
+	*leaks = (struct leaks){.pid = pid};
+	add_fds(leaks);
+	add_threads(leaks);
+	add_mappings(leaks);
+}
+
+void leaks_begin(struct leaks *leaks)
+{
+	leaks_begin_process(leaks, getpid());
+}
+
+/* Removes one thing equal to `thing`, if there is one. */
+static void take_away(struct leaks *leaks, const char *thing)
+{
+	for (size_t i = 0; i < leaks->count; i++) {
+		if (strcmp(leaks->things[i], thing) == 0) {
+			free(leaks->things[i]);
+			leaks->things[i] = leaks->things[--leaks->count];
+			return;
+		}
+	}
+}
+
+static void look(const struct leaks *before, struct leaks *appeared)
+{
+	leaks_begin_process(appeared, before->pid);
+	for (size_t i = 0; i < before->count; i++)
+		take_away(appeared, before->things[i]);
+}
+
+size_t leaks_end(struct leaks *leaks)
+{
+	struct leaks appeared;
+	look(leaks, &appeared);
+	for (int i = 0; appeared.count > 0 && i < LOOKS; i++) {
+		clear(&appeared);
+		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+		look(leaks, &appeared);
+	}
+	size_t count = appeared.count;
+	for (size_t i = 0; i < count; i++)
+		fprintf(stderr, "leaked: %s\n", appeared.things[i]);
+	clear(&appeared);
+	clear(leaks);
+	return count;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/spawn.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ARGUMENTS 128
+#define WAIT_MS 30000
+#define SETTLE_MS 20000
+#define STEP_MS 2
+
+static void sleep_ms(long ms)
+{
+	const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+	nanosleep(&time, NULL);
+}
+
+const char *spawn_path(const char *name)
+{
+	static char path[4096];
+	const char *build = getenv("HBM_BUILD");
+	snprintf(path, sizeof(path), "%s/%s", build ? build : "build", name);
+	return path;
+}
+
+void spawn_init(struct spawn *spawn)
+{
+	*spawn = (struct spawn){.dir = "/tmp/hbmd-test.XXXXXX"};
+	assert_non_null(mkdtemp(spawn->dir));
+	snprintf(spawn->socket, sizeof(spawn->socket), "%s/sock", spawn->dir);
+	snprintf(spawn->nvme, sizeof(spawn->nvme), "%s/nvme", spawn->dir);
+	snprintf(spawn->log, sizeof(spawn->log), "%s/log", spawn->dir);
+}
+
+/* In the child: becomes the daemon. */
+static void become(const struct spawn *spawn, const char *const *sets, const char *const *env)
+{
+	char defaults[16][160];
+	size_t n = 0, argc = 0;
+	const char *argv[ARGUMENTS];
+	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.socket=%s", spawn->socket);
+	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.state_dir=%s/state", spawn->dir);
+	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
+	static const char *const fixed[] = {"hbmd.driver=soft",	  "hbmd.log_level=debug", "soft.memory=256MiB",
+					    "device.memory=192MiB", "device.cache=16MiB",	  "device.reserve=8MiB",
+					    "device.slab=2MiB",	  "ddr.size=32MiB",	  "ddr.reserve=8MiB",
+					    "ddr.staging=8MiB",	  "nvme.size=64MiB"};
+	argv[argc++] = spawn_path("hbmd");
+	argv[argc++] = "--config";
+	argv[argc++] = "/dev/null";
+	for (size_t i = 0; i < n; i++) {
+		argv[argc++] = "--set";
+		argv[argc++] = defaults[i];
+	}
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+		argv[argc++] = "--set";
+		argv[argc++] = fixed[i];
+	}
+	for (; sets && *sets && argc < ARGUMENTS - 3; sets++) {
+		argv[argc++] = "--set";
+		argv[argc++] = *sets;
+	}
+	argv[argc] = NULL;
+	for (; env && *env; env++)
+		putenv((char *)(uintptr_t)*env);
+	int log = open(spawn->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	dup2(log, STDERR_FILENO);
+	dup2(log, STDOUT_FILENO);
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+	execv(argv[0], (char *const *)(uintptr_t)argv);
+	_exit(127);
+}
+
+void spawn_launch(struct spawn *spawn, const char *const *sets, const char *const *env)
+{
+	assert_int_equal(spawn->pid, 0);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		become(spawn, sets, env);
+	spawn->pid = pid;
+}
+
+static int ended(struct spawn *spawn, int flags)
+{
+	int status;
+	pid_t r = waitpid(spawn->pid, &status, flags);
+	if (r == 0)
+		return -1;
+	spawn->pid = 0;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int keep_status(const void *record, size_t bytes, void *arg)
+{
+	if (bytes == sizeof(struct hbm_wire_status))
+		memcpy(arg, record, bytes);
+	return 0;
+}
+
+static bool ask_status(const struct spawn *spawn, struct hbm_wire_status *status)
+{
+	const struct hbm_options options = {.socket = spawn->socket, .name = "test", .inspect_only = true};
+	struct hbm *hbm;
+	if (hbm_connect(&hbm, &options) != 0)
+		return false;
+	int r = hbm_query(hbm, HBM_QUERY_STATUS, keep_status, status);
+	hbm_close(hbm);
+	return r == 0;
+}
+
+void spawn_wait_warm(struct spawn *spawn)
+{
+	for (int waited = 0; waited < WAIT_MS; waited += STEP_MS) {
+		struct hbm_wire_status status = {.state = ""};
+		if (ask_status(spawn, &status) && strcmp(status.state, "running") == 0)
+			return;
+		int exit_status = ended(spawn, WNOHANG);
+		if (exit_status >= 0) {
+			spawn_show_log(spawn);
+			fail_msg("hbmd ended with %d", exit_status);
+		}
+		sleep_ms(STEP_MS);
+	}
+	spawn_show_log(spawn);
+	fail_msg("hbmd was not ready after %d ms", WAIT_MS);
+}
+
+void spawn_start(struct spawn *spawn, const char *const *sets, const char *const *env)
+{
+	spawn_launch(spawn, sets, env);
+	spawn_wait_warm(spawn);
+}
+
+int spawn_wait(struct spawn *spawn)
+{
+	for (int waited = 0; waited < WAIT_MS; waited += STEP_MS) {
+		int status = ended(spawn, WNOHANG);
+		if (status >= 0)
+			return status;
+		sleep_ms(STEP_MS);
+	}
+	spawn_show_log(spawn);
+	spawn_kill(spawn);
+	fail_msg("hbmd did not end");
+	return -1;
+}
+
+int spawn_stop(struct spawn *spawn)
+{
+	kill(spawn->pid, SIGTERM);
+	return spawn_wait(spawn);
+}
+
+void spawn_kill(struct spawn *spawn)
+{
+	kill(spawn->pid, SIGKILL);
+	ended(spawn, 0);
+}
+
+static void remove_tree(const char *path)
+{
+	DIR *dir = opendir(path);
+	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+		char name[512];
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+		if (unlink(name) < 0 && (errno == EISDIR || errno == EPERM))
+			remove_tree(name);
+	}
+	if (dir)
+		closedir(dir);
+	rmdir(path);
+}
+
+void spawn_free(struct spawn *spawn)
+{
+	if (spawn->pid > 0)
+		spawn_kill(spawn);
+	remove_tree(spawn->dir);
+}
+
+struct hbm *spawn_connect(const struct spawn *spawn)
+{
+	const struct hbm_options options = {.socket = spawn->socket, .name = "test"};
+	struct hbm *hbm;
+	int r = hbm_connect(&hbm, &options);
+	if (r != 0) {
+		spawn_show_log(spawn);
+		fail_msg("no connection to hbmd: %s", hbm_strerror(r));
+	}
+	return hbm;
+}
+
+static int check_account(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_account *account = record;
+	bool *balanced = arg;
+	assert_int_equal(bytes, sizeof(*account));
+	if (account->balanced)
+		return 0;
+	*balanced = false;
+	print_error("%s does not balance: %s\n", account->pool, account->problem);
+	return 0;
+}
+
+bool spawn_balanced(const struct spawn *spawn)
+{
+	struct hbm *hbm = spawn_connect(spawn);
+	bool balanced = true;
+	int r = hbm_query(hbm, HBM_QUERY_VERIFY, check_account, &balanced);
+	hbm_close(hbm);
+	return r == 0 && balanced;
+}
+
+static int is_busy(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_account *account = record;
+	bool *busy = arg;
+	assert_int_equal(bytes, sizeof(*account));
+	bool regions = strstr(account->pool, "regions") != NULL;
+	if (account->moving > 0 || account->quarantined > 0 || (regions && account->placed > 0))
+		*busy = true;
+	return 0;
+}
+
+void spawn_settle(const struct spawn *spawn)
+{
+	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
+		struct hbm *hbm = spawn_connect(spawn);
+		bool busy = false;
+		int r = hbm_query(hbm, HBM_QUERY_VERIFY, is_busy, &busy);
+		hbm_close(hbm);
+		if (r == 0 && !busy)
+			return;
+		sleep_ms(STEP_MS);
+	}
+	spawn_show_log(spawn);
+	fail_msg("hbmd did not come to rest");
+}
+
+void spawn_status(const struct spawn *spawn, struct hbm_wire_status *status)
+{
+	assert_true(ask_status(spawn, status));
+}
+
+bool spawn_logged(const struct spawn *spawn, const char *text)
+{
+	FILE *log = fopen(spawn->log, "r");
+	char line[1024];
+	bool found = false;
+	while (log && !found && fgets(line, sizeof(line), log))
+		found = strstr(line, text) != NULL;
+	if (log)
+		fclose(log);
+	return found;
+}
+
+void spawn_show_log(const struct spawn *spawn)
+{
+	FILE *log = fopen(spawn->log, "r");
+	char line[1024];
+	while (log && fgets(line, sizeof(line), log))
+		print_error("hbmd: %s", line);
+	if (log)
+		fclose(log);
+}
+
+int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size)
+{
+	const char *argv[ARGUMENTS] = {spawn_path("hbmctl"), "--socket", spawn->socket};
+	size_t argc = 3, filled = 0;
+	while (*arguments && argc < ARGUMENTS - 1)
+		argv[argc++] = *arguments++;
+	int pipes[2];
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		dup2(pipes[1], STDOUT_FILENO);
+		dup2(pipes[1], STDERR_FILENO);
+		execv(argv[0], (char *const *)(uintptr_t)argv);
+		_exit(127);
+	}
+	close(pipes[1]);
+	char scrap[4096];
+	for (ssize_t n; (n = read(pipes[0], filled + 1 < size ? out + filled : scrap,
+				  filled + 1 < size ? size - 1 - filled : sizeof(scrap))) > 0;)
+		filled += filled + 1 < size ? (size_t)n : 0;
+	if (size > 0)
+		out[filled] = '\0';
+	close(pipes[0]);
+	int status;
+	waitpid(pid, &status, 0);
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+unsigned spawn_fds(const struct spawn *spawn)
+{
+	char path[64];
+	unsigned count = 0;
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)spawn->pid);
+	DIR *dir = opendir(path);
+	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
+		count += entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return count;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What requests on keys and namespaces look like on the wire, what is refused before it is sent, and their answers. */
+#include "tests/support/fakedaemon.h"
+#include "tests/support/leaks.h"
+
+#include <hbm/hbm.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct fake fake;
+static struct leaks leaks;
+static struct hbm *hbm;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	fake_open(&fake, 0);
+	struct hbm_options options = {.socket = fake.path};
+	return hbm_connect(&hbm, &options);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	hbm = hbm_close(hbm);
+	fake_close(&fake);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+static const hbm_key keys[3] = {{{1}}, {{2}}, {{[15] = 3}}};
+
+static const void *last(unsigned int opcode, size_t size)
+{
+	fake_await(&fake, opcode, 1);
+	const struct hbm_wire_header *header = fake.last;
+	assert_int_equal(header->opcode, opcode);
+	assert_int_equal(header->size, size);
+	assert_int_equal(header->flags, 0);
+	assert_int_equal(header->status, 0);
+	assert_int_equal(header->zero, 0);
+	return header;
+}
+
+/* ---- Keys ---- */
+
+static bool answer_lookup(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_LOOKUP)
+		return false;
+	struct {
+		struct hbm_wire_results head;
+		struct hbm_wire_result results[3];
+	} reply = {
+		.head = {.count = 3, .done = 2, .load_ns = 12345},
+		.results = {{HBM_OK, HBM_TIER_DDR, 0}, {HBM_OK, HBM_TIER_NVME, 0}, {HBM_MISS, 0, 0}},
+	};
+	return fake_reply_message(self, request, &reply, sizeof(reply.head) + sizeof(reply.results), NULL, 0);
+}
+
+static void test_lookup(void **state)
+{
+	(void)state;
+	struct hbm_lookup answer;
+	hbm_result results[3];
+	fake.answer = answer_lookup;
+	assert_int_equal(hbm_lookup(hbm, 9, keys, 3, &answer, results), 0);
+	const struct hbm_wire_keys *message = last(HBM_WIRE_LOOKUP, sizeof(*message) + sizeof(keys));
+	assert_int_equal(message->space, 9);
+	assert_int_equal(message->count, 3);
+	assert_int_equal(message->device, 0);
+	assert_int_equal(message->flags, 0);
+	assert_int_equal(message->deadline_us, 0);
+	assert_memory_equal(message->keys, keys, sizeof(keys));
+	assert_int_equal(answer.resident, 2);
+	assert_int_equal(answer.load_ns, 12345);
+	assert_int_equal(results[0].tier, HBM_TIER_DDR);
+	assert_int_equal(results[1].tier, HBM_TIER_NVME);
+	assert_int_equal(results[2].status, HBM_MISS);
+	/* Both answers are optional. */
+	assert_int_equal(hbm_lookup(hbm, 9, keys, 3, NULL, NULL), 0);
+}
+
+static void test_prefetch(void **state)
+{
+	(void)state;
+	assert_int_equal(hbm_prefetch(hbm, 9, 1, keys, 3, 5000, NULL), 0);
+	const struct hbm_wire_keys *message = last(HBM_WIRE_PREFETCH, sizeof(*message) + sizeof(keys));
+	assert_int_equal(message->device, 1);
+	assert_int_equal(message->deadline_us, 5000);
+	assert_int_equal(hbm_prefetch(hbm, 9, FAKE_DEVICES, keys, 3, 0, NULL), HBM_INVALID);
+}
+
+static void test_touch_pin_unpin_remove(void **state)
+{
+	(void)state;
+	static const enum hbm_wire_opcode ops[] = {HBM_WIRE_TOUCH, HBM_WIRE_PIN, HBM_WIRE_UNPIN, HBM_WIRE_REMOVE};
+	for (size_t i = 0; i < 4; i++) {
+		bool pin = ops[i] == HBM_WIRE_PIN || ops[i] == HBM_WIRE_UNPIN;
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, HBM_WIRE_KEEP, keys, 1, NULL), pin ? 0 : HBM_INVALID);
+		if (pin) {
+			const struct hbm_wire_keys *message = last(ops[i], sizeof(*message) + sizeof(keys[0]));
+			assert_int_equal(message->flags, HBM_WIRE_KEEP);
+		}
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, 2, keys, 1, NULL), HBM_INVALID);
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, 0, keys, 3, NULL), 0);
+	}
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_LOOKUP, 9, 0, keys, 3, NULL), HBM_INVALID);
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_STORE, 9, 0, keys, 3, NULL), HBM_INVALID);
+	assert_int_equal(hbm_keys(hbm, (enum hbm_wire_opcode)99, 9, 0, keys, 3, NULL), HBM_INVALID);
+}
+
+static void test_keys_are_checked_here(void **state)
+{
+	(void)state;
+	hbm_key bad[3];
+	memcpy(bad, keys, sizeof(bad));
+	memset(&bad[1], 0, sizeof(bad[1]));
+	assert_int_equal(hbm_lookup(hbm, 1, bad, 3, NULL, NULL), HBM_INVALID);
+	assert_string_equal(hbm_error(hbm), "key 1 is all zero, which is reserved");
+	assert_int_equal(hbm_lookup(hbm, 1, bad, 0, NULL, NULL), HBM_INVALID);
+	assert_int_equal(hbm_lookup(hbm, 1, bad, SIZE_MAX, NULL, NULL), HBM_LIMIT);
+	assert_int_equal(fake.seen[HBM_WIRE_LOOKUP], 0);
+}
+
+static void test_the_longest_message(void **state)
+{
+	(void)state;
+	enum { MOST = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key) };
+	hbm_key *many = malloc((MOST + 1) * sizeof(*many));
+	hbm_result *results = malloc(MOST * sizeof(*results));
+	memset(many, 7, (MOST + 1) * sizeof(*many));
+	memset(results, 0xff, MOST * sizeof(*results));
+	struct hbm_lookup answer;
+	assert_int_equal(hbm_lookup(hbm, 1, many, MOST + 1, &answer, results), HBM_LIMIT);
+	assert_int_equal(hbm_lookup(hbm, 1, many, MOST, &answer, results), 0);
+	assert_int_equal(answer.resident, MOST);
+	assert_int_equal(results[MOST - 1].tier, HBM_TIER_HBM);
+	free(results);
+	free(many);
+}
+
+/* ---- Namespaces ---- */
+
+static void test_namespace(void **state)
+{
+	(void)state;
+	struct hbm_namespace_options options = {.model = "llama", .layout = "L32", .weights = 77, .block_bytes = 65536};
+	uint32_t space = 0;
+	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
+	assert_int_equal(space, 5);
+	const struct hbm_wire_namespace_open *open = last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*open));
+	assert_string_equal(open->spec.model, "llama");
+	assert_string_equal(open->spec.layout, "L32");
+	assert_string_equal(open->spec.salt, "");
+	assert_int_equal(open->spec.weights, 77);
+	assert_int_equal(open->spec.block_bytes, 65536);
+
+	assert_int_equal(hbm_namespace_close(hbm, 5), 0);
+	const struct hbm_wire_namespace_ref *close_message = last(HBM_WIRE_NAMESPACE_CLOSE, sizeof(*close_message));
+	assert_int_equal(close_message->space, 5);
+}
+
+static void test_namespace_attach(void **state)
+{
+	(void)state;
+	uint64_t bytes = 0;
+	assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), 0);
+	assert_int_equal(bytes, 65536);
+	const struct hbm_wire_namespace_ref *attach = last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*attach));
+	assert_int_equal(attach->space, 5);
+}
+
+static bool answer_space_zero(struct fake *self, const struct hbm_wire_header *request)
+{
+	struct hbm_wire_namespace_reply reply = {.space = 0, .block_bytes = 4096};
+	return fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
+}
+
+static void test_namespaces_are_checked_here(void **state)
+{
+	(void)state;
+	char name[HBM_WIRE_NAME_BYTES + 1] = {0};
+	memset(name, 'n', HBM_WIRE_NAME_BYTES - 1);
+	uint32_t space = 0;
+	struct hbm_namespace_options options = {.model = name, .layout = name, .salt = name, .block_bytes = 4096};
+	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
+	name[HBM_WIRE_NAME_BYTES - 1] = 'n';
+	for (int i = 0; i < 3; i++) {
+		struct hbm_namespace_options wrong = {.model = i == 0 ? name : "m",
+						      .layout = i == 1 ? name : NULL,
+						      .salt = i == 2 ? name : NULL,
+						      .block_bytes = 4096};
+		assert_int_equal(hbm_namespace_open(hbm, &wrong, &space), HBM_INVALID);
+	}
+	static const uint64_t sizes[] = {0, 1, 4095, 4097, UINT64_MAX};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct hbm_namespace_options wrong = {.model = "m", .block_bytes = sizes[i]};
+		assert_int_equal(hbm_namespace_open(hbm, &wrong, &space), HBM_INVALID);
+	}
+	assert_int_equal(fake.seen[HBM_WIRE_NAMESPACE_OPEN], 1);
+	fake.answer = answer_space_zero;
+	assert_int_equal(hbm_namespace_attach(hbm, 5, &(uint64_t){0}), -EPROTO);
+}
+
+/* ---- Operators ---- */
+
+static void test_evict(void **state)
+{
+	(void)state;
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+	const struct hbm_wire_evict *evict = last(HBM_WIRE_EVICT, sizeof(*evict));
+	assert_int_equal(evict->tier, HBM_TIER_HBM);
+	assert_int_equal(evict->device, 1);
+	assert_true(evict->bytes == UINT64_MAX);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1), 0);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NONE, 0, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIERS, 0, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 1, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, FAKE_DEVICES, 1), HBM_INVALID);
+}
+
+/* ---- Fences ---- */
+
+static void test_fences_are_shared(void **state)
+{
+	(void)state;
+	assert_null(hbm_fence(hbm, HBM_WIRE_FENCES));
+	assert_null(hbm_fence(hbm, HBM_WIRE_NO_FENCE));
+	fake.fence_page[511] = 9;
+	assert_int_equal(*hbm_fence(hbm, 511), 9);
+	assert_int_equal(hbm_fence_signal(hbm, 3, 17), 0);
+	assert_int_equal(hbm_fence_signal(hbm, 4, 18), 0);
+	assert_int_equal(fake.fence_page[3], 17);
+	uint64_t rings;
+	assert_int_equal(read(fake.doorbell, &rings, sizeof(rings)), sizeof(rings));
+	assert_int_equal(rings, 2);
+	assert_int_equal(hbm_fence_signal(hbm, HBM_WIRE_FENCES, 1), HBM_INVALID);
+
+	/* A doorbell that can take no more rings already. */
+	uint64_t most = UINT64_MAX - 1;
+	assert_int_equal(write(fake.doorbell, &most, sizeof(most)), sizeof(most));
+	assert_int_equal(hbm_fence_signal(hbm, 5, 19), 0);
+	assert_int_equal(fake.fence_page[5], 19);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_lookup),
+		TEST(test_prefetch),
+		TEST(test_touch_pin_unpin_remove),
+		TEST(test_keys_are_checked_here),
+		TEST(test_the_longest_message),
+		TEST(test_namespace),
+		TEST(test_namespace_attach),
+		TEST(test_namespaces_are_checked_here),
+		TEST(test_evict),
+		TEST(test_fences_are_shared),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

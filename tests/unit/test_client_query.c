@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walking records: pages, early ends, and pages that are not what they say. */
+#include "tests/support/fakedaemon.h"
+#include "tests/support/leaks.h"
+
+#include <hbm/hbm.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct fake fake;
+static struct leaks leaks;
+static struct hbm *hbm;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	fake_open(&fake, 0);
+	struct hbm_options options = {.socket = fake.path, .inspect_only = true};
+	return hbm_connect(&hbm, &options);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	hbm = hbm_close(hbm);
+	fake_close(&fake);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+struct page {
+	struct hbm_wire_query_reply head;
+	struct hbm_wire_hop hops[4];
+};
+
+/* Hops 0 to 9 in pages of four; the cursor is the next hop. */
+static bool answer_pages(struct fake *self, const struct hbm_wire_header *request)
+{
+	const struct hbm_wire_query *query = (const void *)request;
+	if (request->opcode != HBM_WIRE_QUERY)
+		return false;
+	struct page page = {.head = {.kind = query->kind, .record_bytes = sizeof(page.hops[0])}};
+	uint64_t hop = query->cursor;
+	while (hop < 10 && page.head.count < 4)
+		page.hops[page.head.count++].hop = (uint32_t)hop++;
+	page.head.next = hop < 10 ? hop : 0;
+	size_t size = sizeof(page.head) + page.head.count * sizeof(page.hops[0]);
+	return fake_reply_message(self, request, &page, size, NULL, 0);
+}
+
+struct walk {
+	uint32_t count, until;
+	bool nested;
+};
+
+static int walk_hop(const void *record, size_t record_bytes, void *arg)
+{
+	struct walk *walk = arg;
+	const struct hbm_wire_hop *hop = record;
+	assert_int_equal(record_bytes, sizeof(*hop));
+	if (walk->nested)
+		assert_int_equal(hbm_ping(hbm), 0);
+	assert_int_equal(hop->hop, walk->count);
+	return ++walk->count == walk->until ? 42 : 0;
+}
+
+static void test_pages(void **state)
+{
+	(void)state;
+	fake.answer = answer_pages;
+	struct walk walk = {0};
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 0);
+	assert_int_equal(walk.count, 10);
+	fake_await(&fake, HBM_WIRE_QUERY, 3);
+	assert_int_equal(fake.seen[HBM_WIRE_QUERY], 3);
+}
+
+static void test_early_end(void **state)
+{
+	(void)state;
+	fake.answer = answer_pages;
+	struct walk walk = {.until = 6};
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 42);
+	assert_int_equal(walk.count, 6);
+}
+
+static void test_the_connection_may_be_used_inside(void **state)
+{
+	(void)state;
+	fake.answer = answer_pages;
+	struct walk walk = {.nested = true};
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 0);
+	assert_int_equal(walk.count, 10);
+}
+
+static int walk_nothing(const void *record, size_t record_bytes, void *arg)
+{
+	(void)record;
+	(void)record_bytes;
+	(void)arg;
+	return 43;
+}
+
+static void test_nothing_and_no_such_kind(void **state)
+{
+	(void)state;
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, walk_nothing, NULL), 0);
+	assert_int_equal(hbm_query(hbm, (enum hbm_wire_query_kind)0, walk_nothing, NULL), HBM_INVALID);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_KINDS, walk_nothing, NULL), HBM_INVALID);
+}
+
+enum wrong {
+	ANOTHER_KIND,
+	UNKNOWN_KIND,
+	RECORDS_TOO_SMALL,
+	RECORDS_MISALIGNED,
+	RECORDS_OF_NO_SIZE,
+	COUNT_LIES,
+	PRODUCT_OVERFLOWS,
+	NO_PROGRESS,
+	NO_HEAD,
+	WRONGS
+};
+
+static bool answer_wrong(struct fake *self, const struct hbm_wire_header *request)
+{
+	enum wrong wrong = *(enum wrong *)self->arg;
+	if (request->opcode != HBM_WIRE_QUERY)
+		return false;
+	struct page page = {.head = {.kind = HBM_QUERY_HOPS, .count = 2, .record_bytes = sizeof(page.hops[0])}};
+	size_t size = sizeof(page.head) + 2 * sizeof(page.hops[0]);
+	if (wrong == ANOTHER_KIND)
+		page.head.kind = HBM_QUERY_TIMELINE;
+	else if (wrong == UNKNOWN_KIND)
+		page.head.kind = HBM_QUERY_KINDS;
+	else if (wrong == RECORDS_TOO_SMALL)
+		page.head.record_bytes -= 8, size -= 16;
+	else if (wrong == RECORDS_MISALIGNED)
+		page.head.record_bytes += 4, size += 8;
+	else if (wrong == RECORDS_OF_NO_SIZE)
+		page.head.record_bytes = 0, page.head.count = UINT32_MAX, size = sizeof(page.head);
+	else if (wrong == COUNT_LIES)
+		page.head.count = 3;
+	else if (wrong == PRODUCT_OVERFLOWS)
+		page.head.count = 1u << 28, page.head.record_bytes = 48, size = sizeof(page.head);
+	else if (wrong == NO_HEAD)
+		size = sizeof(page.head) - 8;
+	return fake_reply_message(self, request, &page, size, NULL, 0);
+}
+
+static int walk_on(const void *record, size_t record_bytes, void *arg)
+{
+	(void)record;
+	(void)record_bytes;
+	(void)arg;
+	return 0;
+}
+
+/* A daemon whose cursor never moves. */
+static bool answer_stuck(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_QUERY)
+		return false;
+	struct page page = {.head = {.kind = HBM_QUERY_HOPS, .next = 1}};
+	return fake_reply_message(self, request, &page, sizeof(page.head), NULL, 0);
+}
+
+static void test_wrong_pages(void **state)
+{
+	(void)state;
+	enum wrong wrong;
+	for (wrong = 0; wrong < WRONGS; wrong++) {
+		fake.answer = wrong == NO_PROGRESS ? answer_stuck : answer_wrong;
+		fake.arg = &wrong;
+		int rc = hbm_query(hbm, HBM_QUERY_HOPS, walk_on, NULL);
+		if (rc != -EPROTO)
+			fail_msg("wrong page %d: hbm_query() returned %d", (int)wrong, rc);
+		hbm = hbm_close(hbm);
+		struct hbm_options options = {.socket = fake.path, .inspect_only = true};
+		assert_int_equal(hbm_connect(&hbm, &options), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_early_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_pages, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

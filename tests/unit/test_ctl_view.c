@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records of the daemon, collected and shown: daemons of other versions, strangers' names, limits and refusals.
+ * hbm_query() is played by this file; the modules under test are compiled in.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "client/ctl/query.c"
+#include "client/ctl/table.c"
+#include "client/ctl/units.c"
+#include "client/ctl/view.c"
+
+/* What the played daemon has: `count` tiers numbered by capacity, sent as records of `record_bytes`. */
+static struct {
+	size_t count, record_bytes;
+	int refusal;
+	size_t sent;
+} daemon_;
+
+int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *each, void *arg)
+{
+	(void)hbm;
+	assert_int_equal(kind, HBM_QUERY_TIERS);
+	for (daemon_.sent = 0; daemon_.sent < daemon_.count; daemon_.sent++) {
+		unsigned char record[2 * sizeof(struct hbm_wire_tier)];
+		memset(record, 0xee, sizeof(record));
+		struct hbm_wire_tier tier = {.tier = HBM_TIER_DDR, .capacity = daemon_.sent, .out_bytes = 7};
+		memcpy(record, &tier, sizeof(tier));
+		int r = each(record, daemon_.record_bytes, arg);
+		if (r != 0)
+			return r;
+	}
+	return daemon_.refusal;
+}
+
+static int collect_tiers(size_t limit, query_filter *filter, struct query *out)
+{
+	return query_some(NULL, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), filter, NULL, limit, out);
+}
+
+static const struct hbm_wire_tier *tier_at(const struct query *query, size_t index)
+{
+	return query_record(query, index);
+}
+
+static void test_all_records(void **state)
+{
+	(void)state;
+	struct query query;
+	daemon_.count = 1000;
+	daemon_.record_bytes = sizeof(struct hbm_wire_tier);
+	daemon_.refusal = 0;
+	assert_int_equal(collect_tiers(0, NULL, &query), 0);
+	assert_int_equal(query.count, 1000);
+	for (size_t i = 0; i < 1000; i++)
+		assert_int_equal(tier_at(&query, i)->capacity, i);
+	query_clear(&query);
+	assert_null(query.records);
+}
+
+static void test_daemons_of_other_versions(void **state)
+{
+	(void)state;
+	struct query query;
+	daemon_.count = 2;
+	daemon_.refusal = 0;
+	daemon_.record_bytes = 2 * sizeof(struct hbm_wire_tier);
+	assert_int_equal(collect_tiers(0, NULL, &query), 0);
+	assert_int_equal(tier_at(&query, 1)->capacity, 1);
+	assert_int_equal(tier_at(&query, 1)->out_bytes, 7);
+	query_clear(&query);
+	daemon_.record_bytes = offsetof(struct hbm_wire_tier, out_bytes);
+	assert_int_equal(collect_tiers(0, NULL, &query), 0);
+	assert_int_equal(tier_at(&query, 1)->capacity, 1);
+	assert_int_equal(tier_at(&query, 1)->out_bytes, 0);
+	query_clear(&query);
+}
+
+static bool is_odd(const void *record, const void *arg)
+{
+	(void)arg;
+	const struct hbm_wire_tier *tier = record;
+	return tier->capacity % 2 == 1;
+}
+
+static void test_limit_and_filter(void **state)
+{
+	(void)state;
+	struct query query;
+	daemon_.count = 100;
+	daemon_.record_bytes = sizeof(struct hbm_wire_tier);
+	daemon_.refusal = 0;
+	assert_int_equal(collect_tiers(3, is_odd, &query), 0);
+	assert_int_equal(query.count, 3);
+	assert_int_equal(tier_at(&query, 2)->capacity, 5);
+	assert_int_equal(daemon_.sent, 5);
+	query_clear(&query);
+	assert_int_equal(collect_tiers(0, is_odd, &query), 0);
+	assert_int_equal(query.count, 50);
+	query_clear(&query);
+}
+
+static void test_refusals_leave_the_output_alone(void **state)
+{
+	(void)state;
+	struct query query = {.count = 77};
+	daemon_.count = 2;
+	daemon_.record_bytes = sizeof(struct hbm_wire_tier);
+	static const int refusals[] = {HBM_INVALID, HBM_DENIED, -ENOTCONN};
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		daemon_.refusal = refusals[i];
+		assert_int_equal(collect_tiers(5, NULL, &query), refusals[i]);
+		assert_int_equal(query.count, 77);
+	}
+}
+
+static const struct view_field fields[] = {
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, model, "MODEL"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, opens, NULL),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_space, block_bytes, "BLOCK"),
+	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_space, blocks_in, "IN"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, NULL),
+	VIEW_FIELD_NAMED(struct hbm_wire_space, space, "TIER", &view_tiers),
+	VIEW_END,
+};
+
+static struct hbm_wire_space sample(void)
+{
+	struct hbm_wire_space space = {.space = HBM_TIER_NVME,
+				       .opens = UINT32_MAX,
+				       .model = "m",
+				       .block_bytes = 65536,
+				       .blocks_in = {9, 1, 2, 3},
+				       .salted = 1};
+	return space;
+}
+
+static void test_json(void **state)
+{
+	(void)state;
+	struct hbm_wire_space space = sample();
+	json_t *object = view_json(fields, &space);
+	char *text = json_dumps(object, JSON_COMPACT);
+	assert_string_equal(text, "{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
+				  "\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\"}");
+	free(text);
+	json_decref(object);
+}
+
+static void test_table(void **state)
+{
+	(void)state;
+	struct hbm_wire_space space = sample();
+	struct query query = {.records = &space, .count = 1, .record_bytes = sizeof(space)};
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	assert_int_equal(view_table(fields, &query, out), 0);
+	space.space = 99;
+	memset(space.model, 'x', sizeof(space.model));
+	assert_int_equal(view_list(fields, &space, out), 0);
+	fclose(out);
+	assert_string_equal(text, "MODEL   BLOCK  IN                    TIER\n"
+				  "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme\n"
+				  "MODEL  xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
+				  "BLOCK  64 KiB\n"
+				  "IN     hbm 1, ddr 2, nvme 3\n"
+				  "TIER   unknown\n");
+	free(text);
+}
+
+static void test_text_that_is_not_utf8(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *json;
+	} cases[] = {{"plain", "plain"}, {"\xc3\xa9", "\xc3\xa9"}, {"a\xff\xfe", "a??"}, {"\xc3", "?"}, {"", ""}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *string = view_json_text(cases[i].text, 64);
+		assert_string_equal(json_string_value(string), cases[i].json);
+		json_decref(string);
+	}
+	json_t *cut = view_json_text("abcdef", 3);
+	assert_string_equal(json_string_value(cut), "abc");
+	json_decref(cut);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	assert_int_equal(view_index(&view_tiers, "nvme"), HBM_TIER_NVME);
+	assert_int_equal(view_index(&view_tiers, "tape"), -1);
+	assert_string_equal(view_name(&view_hops, HBM_HOP_NVME_READ), "nvme_read");
+	assert_string_equal(view_name(&view_hops, HBM_HOPS), "unknown");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_records),
+		cmocka_unit_test(test_daemons_of_other_versions),
+		cmocka_unit_test(test_limit_and_filter),
+		cmocka_unit_test(test_refusals_leave_the_output_alone),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_text_that_is_not_utf8),
+		cmocka_unit_test(test_names),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
