@@ -154,8 +154,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 		hbm_region_destroy(hbm, container_of(hbm->regions.next, struct hbm_region, link));
 	if (hbm->channel.buffer)
 		hbm_request_break(hbm, -ENOTCONN);
-	if (hbm->fences_registered)
-		GPU_CALL(&hbm->gpu, cuMemHostUnregister, (void *)hbm->fences);
+	hbm_fences_unregister(hbm);
 	hbm_gpu_close(&hbm->gpu);
 	if (hbm->fences)
 		munmap((void *)hbm->fences, FENCE_BYTES);

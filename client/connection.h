@@ -23,7 +23,8 @@ struct hbm {
 	struct hbm_info info;
 	uint64_t soft_memory;
 	bool inspect_only;
-	bool fences_registered;    /* with the driver */
+	bool fences_registered; /* with the driver, in the context of fences_device */
+	uint32_t fences_device;
 	volatile uint64_t *fences; /* the shared page, or NULL before HELLO */
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
@@ -37,3 +38,5 @@ int hbm_fail(struct hbm *hbm, int status, const char *format, ...) __attribute__
 int hbm_fail_device(struct hbm *hbm, const char *call, int result);
 /* Loads the driver if this connection may use one. 0, HBM_UNSUPPORTED, or negative errno. */
 int hbm_use_devices(struct hbm *hbm);
+/* Takes the fence page back from the driver, if it was ever given to it. */
+void hbm_fences_unregister(struct hbm *hbm);

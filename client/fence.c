@@ -23,13 +23,23 @@ int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value)
 	return eventfd_write(hbm->doorbell, 1) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static bool fence_address(struct hbm *hbm, CUdeviceptr *page)
+void hbm_fences_unregister(struct hbm *hbm)
+{
+	if (!hbm->fences_registered || !hbm_gpu_enter(&hbm->gpu, hbm->fences_device))
+		return;
+	GPU_CALL(&hbm->gpu, cuMemHostUnregister, (void *)hbm->fences);
+	hbm_gpu_leave(&hbm->gpu);
+}
+
+static bool fence_address(struct hbm *hbm, uint32_t device, CUdeviceptr *page)
 {
 	void *fences = (void *)hbm->fences;
-	if (!hbm->fences_registered)
+	if (!hbm->fences_registered) {
 		hbm->fences_registered =
 			GPU_CALL(&hbm->gpu, cuMemHostRegister, fences, HBM_WIRE_FENCES * sizeof(uint64_t),
 				 CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+		hbm->fences_device = device;
+	}
 	return hbm->fences_registered && GPU_CALL(&hbm->gpu, cuMemHostGetDevicePointer, page, fences, 0);
 }
 
@@ -42,7 +52,7 @@ int hbm_fence_device(struct hbm *hbm, uint32_t device, uint32_t slot, uint64_t *
 	if (rc)
 		return rc;
 	CUdeviceptr page;
-	bool entered = hbm_gpu_enter(&hbm->gpu, device), done = entered && fence_address(hbm, &page);
+	bool entered = hbm_gpu_enter(&hbm->gpu, device), done = entered && fence_address(hbm, device, &page);
 	const char *call = hbm->gpu.failed_call;
 	CUresult result = hbm->gpu.failed_result;
 	if (entered)

@@ -115,7 +115,7 @@ const struct config_key config_keys[] = {
 	{"limits", "pinned", AT(limit_pinned), SHARE(0, 16 * TIB), "50%",
 	 "pinned blocks in each tier; a percentage is of the tier"},
 	{"limits", "pins", AT(limit_pins), COUNT(0, 1000000000), "65536", "blocks one session has pinned"},
-	{"limits", "moves", AT(limit_moves), COUNT(1, 65536), "64", "movements between tiers under way at once"},
+	{"limits", "moves", AT(limit_moves), COUNT(1, 65536), "1024", "movements between tiers under way at once"},
 	{"limits", "ready_ms", AT(limit_ready_ms), COUNT(1, 86400000), "10000",
 	 "longest wait for a client's data to become ready, in milliseconds"},
 	{"limits", "hello_ms", AT(limit_hello_ms), COUNT(1, 86400000), "5000",

@@ -557,7 +557,7 @@ static void give_up_first(struct tier *tier)
 static void make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = wanted(mover, tier);
-	if (bytes == 0 || tier->moving > 0)
+	if (bytes == 0 || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
 		return;
 	bool in_pieces = extent_available(tier->extents) >= bytes;
 	if (!in_pieces && mover->active > 0)

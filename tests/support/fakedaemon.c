@@ -177,11 +177,11 @@ void fake_obey(struct fake *fake, const struct hbm_wire_header *request)
 
 /* ---- The thread ---- */
 
-static void fake_count(struct fake *fake, unsigned int opcode)
+static void fake_count(struct fake *fake, unsigned int *counts, unsigned int opcode)
 {
 	pthread_mutex_lock(&fake->lock);
 	if (opcode < HBM_WIRE_OPCODES)
-		fake->seen[opcode]++;
+		counts[opcode]++;
 	pthread_cond_broadcast(&fake->changed);
 	pthread_mutex_unlock(&fake->lock);
 }
@@ -189,7 +189,7 @@ static void fake_count(struct fake *fake, unsigned int opcode)
 void fake_await(struct fake *fake, unsigned int opcode, unsigned int count)
 {
 	pthread_mutex_lock(&fake->lock);
-	while (fake->seen[opcode] < count)
+	while (fake->done[opcode] < count)
 		pthread_cond_wait(&fake->changed, &fake->lock);
 	pthread_mutex_unlock(&fake->lock);
 }
@@ -201,9 +201,10 @@ static void fake_serve(struct fake *fake)
 		if (n < (ssize_t)sizeof(struct hbm_wire_header))
 			return;
 		const struct hbm_wire_header *request = fake->last;
+		fake_count(fake, fake->seen, request->opcode);
 		if (!fake->answer || !fake->answer(fake, request))
 			fake_obey(fake, request);
-		fake_count(fake, request->opcode);
+		fake_count(fake, fake->done, request->opcode);
 	}
 }
 

@@ -31,12 +31,13 @@ struct fake {
 	pthread_cond_t changed;
 	fake_answer *answer;
 	void *arg;
-	unsigned int seen[HBM_WIRE_OPCODES]; /* requests, under lock: see fake_await() */
-	void *last;                          /* the last request, whole */
-	uint32_t regions;                    /* numbers given */
-	size_t part;                         /* slabs in a part of a commit's reply */
-	struct driver *driver;               /* of the slabs, which the test may use too */
-	int *slabs;                          /* fds */
+	/* Requests of each opcode, under lock: counted before the answer, and after it (see fake_await()). */
+	unsigned int seen[HBM_WIRE_OPCODES], done[HBM_WIRE_OPCODES];
+	void *last;            /* the last request, whole */
+	uint32_t regions;      /* numbers given */
+	size_t part;           /* slabs in a part of a commit's reply */
+	struct driver *driver; /* of the slabs, which the test may use too */
+	int *slabs;            /* fds */
 	size_t slab_count, slab_next;
 	int fences, doorbell;
 	volatile uint64_t *fence_page;
@@ -47,7 +48,7 @@ struct fake {
 void fake_open(struct fake *fake, size_t slabs);
 void fake_close(struct fake *fake);
 
-/* Waits until `count` requests of the opcode were seen since fake_open(). */
+/* Waits until `count` requests of the opcode were dealt with since fake_open(). */
 void fake_await(struct fake *fake, unsigned int opcode, unsigned int count);
 /* Sends a message as it is, with `fds` borrowed. False: the peer is gone. */
 bool fake_send(struct fake *fake, const void *message, size_t size, const int *fds, size_t fd_count);

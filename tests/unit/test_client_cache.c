@@ -59,14 +59,14 @@ static bool answer_lookup(struct fake *self, const struct hbm_wire_header *reque
 {
 	if (request->opcode != HBM_WIRE_LOOKUP)
 		return false;
-	struct {
+	const struct hbm_wire_result results[] = {
+		{HBM_OK, HBM_TIER_DDR, 0}, {HBM_OK, HBM_TIER_NVME, 0}, {HBM_MISS, 0, 0}};
+	union {
 		struct hbm_wire_results head;
-		struct hbm_wire_result results[3];
-	} reply = {
-		.head = {.count = 3, .done = 2, .load_ns = 12345},
-		.results = {{HBM_OK, HBM_TIER_DDR, 0}, {HBM_OK, HBM_TIER_NVME, 0}, {HBM_MISS, 0, 0}},
-	};
-	return fake_reply_message(self, request, &reply, sizeof(reply.head) + sizeof(reply.results), NULL, 0);
+		char bytes[sizeof(struct hbm_wire_results) + sizeof(results)];
+	} reply = {.head = {.count = 3, .done = 2, .load_ns = 12345}};
+	memcpy(reply.head.results, results, sizeof(results));
+	return fake_reply_message(self, request, &reply, sizeof(reply.bytes), NULL, 0);
 }
 
 static void test_lookup(void **state)

@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Every source is as clang-format leaves it. Without clang-format this passes and says so.
+set -u
+if ! command -v clang-format >/dev/null; then
+	echo "ok format: skipped, there is no clang-format here"
+	exit 0
+fi
+wrong=$(find client daemon include kernels tests \( -name '*.c' -o -name '*.h' \) -print | sort |
+	while read -r file; do
+		clang-format --dry-run -Werror "$file" >/dev/null 2>&1 || echo "$file"
+	done)
+if [ -n "$wrong" ]; then
+	echo "$wrong" | sed 's/$/: not formatted: clang-format -i it/'
+	exit 1
+fi
+echo "ok format"

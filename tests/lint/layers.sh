@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Who may include whom. Between folders:
+#
+#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h
+#	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing
+#	client/ctl/	client/ctl/, kernels/driver.h, hbm/: it is a user of the library like any other
+#	kernels/	kernels/, hbm/wire.h; only driver.c looks into kernels/soft/
+#
+# Inside daemon/ every module has a layer, below; none includes one above its own. A new module is added here.
+set -u
+status=0
+declare -A layer
+
+fail() {
+	echo "$1"
+	status=1
+}
+
+while read -r number modules; do
+	for module in $modules; do
+		layer[$module]=$number
+	done
+done <<'END'
+0 checked list
+1 log config config_file config_keys config_value extent index space fdpass peer door state_dir
+2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
+3 worker notify activity cache
+4 device disk nvme
+5 slab lane host
+6 region mapping claim lease mover
+7 commit decommit
+8 session fences request
+9 server serve_blocks serve_keys serve_region serve_space inspect audit hierarchy
+10 main
+END
+
+may_include() { # file, included path
+	case $1:$2 in
+	daemon/*:daemon/* | daemon/*:hbm/wire.h) ;;
+	daemon/*:kernels/soft/*) return 1 ;;
+	daemon/*:kernels/*) ;;
+	client/ctl/*:client/ctl/* | client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;
+	client/ctl/*) return 1 ;;
+	client/*:client/ctl/*) return 1 ;;
+	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h) ;;
+	client/*:kernels/soft/*) return 1 ;;
+	client/*:kernels/*) ;;
+	kernels/soft/*:kernels/* | kernels/driver.c:kernels/soft/soft.h | kernels/*:hbm/wire.h) ;;
+	kernels/*:kernels/soft/*) return 1 ;;
+	kernels/*:kernels/*) ;;
+	include/hbm/*:hbm/wire.h) ;;
+	*) return 1 ;;
+	esac
+}
+
+module_of() {
+	local name=${1##*/}
+	echo "${name%.[ch]}"
+}
+
+for file in daemon/*.[ch]; do
+	[ -n "${layer[$(module_of "$file")]-}" ] || fail "$file: has no layer: give it one in tests/lint/layers.sh"
+done
+
+# Ours are all that are quoted, and <hbm/...>.
+while IFS=: read -r file line included; do
+	may_include "$file" "$included" || fail "$file:$line: may not include $included"
+	case $file:$included in
+	daemon/*:daemon/*)
+		upper=$(module_of "$included") lower=$(module_of "$file")
+		[ "${layer[$lower]-0}" -ge "${layer[$upper]-0}" ] ||
+			fail "$file:$line: $lower (layer ${layer[$lower]}) includes $upper (layer ${layer[$upper]})"
+		;;
+	esac
+done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*("|<hbm/)' daemon client kernels include --include='*.[ch]' |
+	sed -E 's/^([^:]*):([0-9]+):[^"<]*["<]([^">]*)[">].*/\1:\2:\3/')
+
+[ "$status" -eq 0 ] && echo "ok layers"
+exit "$status"

@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# systemd has nothing to say about the units (it only warns of an unknown key: any output is a failure), and rates what
+# the service may do as low; and the sysusers and tmpfiles lines do in an empty root folder what they should.
+set -u
+threshold=20
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp systemd/hbmd.service systemd/hbmd.socket "$work"
+# What is installed is not here yet; that it must exist is not what is asked.
+sed -i 's|^ExecStart=/[^ ]*|ExecStart=/bin/true|' "$work/hbmd.service"
+
+systemd-analyze verify --man=no "$work/hbmd.service" "$work/hbmd.socket" >"$work/said" 2>&1
+if [ $? -ne 0 ] || [ -s "$work/said" ]; then
+	echo "systemd-analyze verify:"
+	cat "$work/said"
+	exit 1
+fi
+if ! systemd-analyze security --no-pager --offline=true --threshold="$threshold" "$work/hbmd.service" >"$work/said" 2>&1; then
+	echo "systemd-analyze security: above $threshold tenths:"
+	grep -v '^✓' "$work/said"
+	exit 1
+fi
+
+mkdir -p "$work/root/etc"
+if ! systemd-sysusers --root="$work/root" "$PWD/systemd/hbmd.sysusers" >"$work/said" 2>&1 ||
+	! grep -q '^hbmd:' "$work/root/etc/passwd" || ! grep -q '^hbm:.*hbmd' "$work/root/etc/group"; then
+	echo "systemd-sysusers:"
+	cat "$work/said"
+	exit 1
+fi
+if ! systemd-tmpfiles --root="$work/root" --create "$PWD/systemd/hbmd.tmpfiles" >"$work/said" 2>&1 || [ -s "$work/said" ]; then
+	echo "systemd-tmpfiles:"
+	cat "$work/said"
+	exit 1
+fi
+echo "ok units"

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * soft_pool: what the tests of slabs, leases and sessions share: an event loop, the soft driver's devices opened as the
+ * daemon opens them, a slab pool on each, and a way to run the loop until something has come true. Closing checks that
+ * the device holds nothing of the daemon's any more and that the process leaked nothing.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/device.h"
+#include "daemon/log.h"
+#include "daemon/slab.h"
+#include "tests/support/leaks.h"
+
+#define MIB (1ull << 20)
+#define GRANULE (2 * MIB)
+
+struct soft_pool {
+	struct leaks leaks;
+	struct config config;
+	struct loop *loop;
+	struct devices *devices;
+	struct timer watchman;
+	bool (*wanted)(void *arg);
+	void *arg;
+	uint64_t until_ns;
+	int (*fault)(const char *, unsigned, CUresult);
+	int (*faults)(const char *);
+	uint64_t (*calls)(const char *);
+	uint64_t (*live)(const char *);
+};
+
+static inline void *pool_symbol(const struct soft_pool *pool, const char *name)
+{
+	void *symbol = dlsym(pool->devices->driver->library, name);
+	assert_non_null(symbol);
+	return symbol;
+}
+
+static inline void pool_watchman(struct timer *timer)
+{
+	struct soft_pool *pool = container_of(timer, struct soft_pool, watchman);
+	if (pool->wanted(pool->arg) || loop_now() > pool->until_ns)
+		loop_stop(pool->loop);
+	else
+		loop_timer_set(pool->loop, timer, loop_now() + 100000);
+}
+
+/* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */
+static inline void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), void *arg)
+{
+	pool->wanted = wanted;
+	pool->arg = arg;
+	pool->until_ns = loop_now() + 10000000000ull;
+	pool->watchman.fire = pool_watchman;
+	assert_int_equal(loop_timer_set(pool->loop, &pool->watchman, 0), 0);
+	assert_int_equal(loop_run(pool->loop), 0);
+	assert_int_equal(wanted(arg), true);
+}
+
+static inline bool pool_is_quiet(void *arg)
+{
+	struct soft_pool *pool = arg;
+	bool quiet = true;
+	for (uint32_t i = 0; i < pool->devices->count; i++) {
+		struct slabs_books books = slabs_books(pool->devices->list[i].slabs);
+		assert_null(slabs_check(pool->devices->list[i].slabs));
+		quiet = quiet && books.retiring == 0;
+	}
+	return quiet;
+}
+
+/* Two devices of 64 MiB with `budget` each and slabs of 4 MiB by default. */
+static inline void pool_open(struct soft_pool *pool, uint64_t budget)
+{
+	char error[256] = "";
+	memset(pool, 0, sizeof(*pool));
+	leaks_begin(&pool->leaks);
+	log_open(LOG_CRIT);
+	assert_int_equal(config_defaults(&pool->config), 0);
+	pool->config.driver = CONFIG_DRIVER_SOFT;
+	pool->config.soft_devices = 2;
+	pool->config.soft_memory = 64 * MIB;
+	assert_int_equal(loop_new(&pool->loop, &(struct loop_options){.io_depth = 1}), 0);
+	if (devices_open(&pool->devices, &pool->config, pool->loop, error, sizeof(error)) != 0)
+		fail_msg("%s", error);
+	assert_int_equal(pool->devices->count, 2);
+	*(void **)&pool->fault = pool_symbol(pool, "hbm_soft_fail");
+	*(void **)&pool->faults = pool_symbol(pool, "hbm_soft_faults");
+	*(void **)&pool->calls = pool_symbol(pool, "hbm_soft_calls");
+	*(void **)&pool->live = pool_symbol(pool, "hbm_soft_live");
+	for (uint32_t i = 0; i < 2; i++) {
+		struct device *device = &pool->devices->list[i];
+		assert_int_equal(slabs_open(&device->slabs, device, pool->loop, budget, 4 * MIB), 0);
+	}
+}
+
+static inline void pool_close(struct soft_pool *pool)
+{
+	for (uint32_t i = 0; i < pool->devices->count; i++)
+		pool->devices->list[i].slabs = slabs_close(pool->devices->list[i].slabs);
+	assert_int_equal(pool->live("handles"), 0);
+	assert_int_equal(pool->live("mappings"), 0);
+	assert_int_equal(pool->live("reservations"), 0);
+	pool->devices = devices_close(pool->devices);
+	pool->loop = loop_free(pool->loop);
+	config_clear(&pool->config);
+	assert_int_equal(leaks_end(&pool->leaks), 0);
+}

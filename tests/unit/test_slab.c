@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool of slabs: its books, what orders get, conversion between sizes, and devices that refuse. */
+#include "tests/unit/soft_pool.h"
+
+#include "tests/support/seed.h"
+
+#define BUDGET (32 * MIB)
+
+struct fixture {
+	struct soft_pool pool;
+	struct slabs *slabs; /* of device 0 */
+};
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	pool_open(&fixture.pool, BUDGET);
+	fixture.slabs = fixture.pool.devices->list[0].slabs;
+	*state = &fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+	pool_close(&fixture->pool);
+	return 0;
+}
+
+struct wanted {
+	struct slab_order order;
+	bool over;
+};
+
+static void order_over(struct slab_order *order)
+{
+	container_of(order, struct wanted, order)->over = true;
+}
+
+static bool is_over(void *arg)
+{
+	return ((struct wanted *)arg)->over;
+}
+
+static int begin(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, uint64_t count)
+{
+	*wanted = (struct wanted){.order = {.bytes = bytes, .count = count, .done = order_over}};
+	return slabs_take(fixture->slabs, &wanted->order);
+}
+
+/* Takes count slabs: the status. */
+static int take(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, uint64_t count)
+{
+	int status = begin(fixture, wanted, bytes, count);
+	if (status != HBM_OK)
+		return status;
+	pool_run(&fixture->pool, is_over, wanted);
+	assert_null(slabs_check(fixture->slabs));
+	return wanted->order.status;
+}
+
+static void give(struct fixture *fixture, struct wanted *wanted, bool exported, bool quarantined)
+{
+	for (struct list *node; (node = list_pop_front(&wanted->order.taken));) {
+		struct slab *slab = container_of(node, struct slab, link);
+		slab->exported = exported;
+		if (quarantined)
+			slabs_quarantine(fixture->slabs, slab);
+		slabs_give(fixture->slabs, slab, quarantined);
+		assert_null(slabs_check(fixture->slabs));
+	}
+}
+
+static size_t length(const struct list *list)
+{
+	size_t n = 0;
+	for (const struct list *node = list->next; node != list; node = node->next)
+		n++;
+	return n;
+}
+
+static bool all_ready(void *arg)
+{
+	struct fixture *fixture = arg;
+	return slabs_books(fixture->slabs).ready == BUDGET;
+}
+
+static bool nothing_retires(void *arg)
+{
+	struct fixture *fixture = arg;
+	return slabs_books(fixture->slabs).retiring == 0;
+}
+
+static void slabs_are_made_ahead(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slabs_books books = slabs_books(fixture->slabs);
+	assert_int_equal(books.budget, BUDGET);
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(slabs_default(fixture->slabs), 4 * MIB);
+	uint64_t calls = fixture->pool.calls("cuMemCreate");
+	struct wanted wanted;
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 3), HBM_OK);
+	assert_int_equal(length(&wanted.order.taken), 3);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 12 * MIB);
+	assert_int_equal(fixture->pool.calls("cuMemCreate"), calls);
+	give(fixture, &wanted, false, false);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
+}
+
+static void ready_slabs_make_way_for_other_sizes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted all;
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &all, 2 * MIB, 16), HBM_OK);
+	assert_int_equal(length(&all.order.taken), 16);
+	assert_int_equal(slabs_books(fixture->slabs).leased, BUDGET);
+	give(fixture, &all, false, false);
+	assert_int_equal(take(fixture, &all, 32 * MIB, 1), HBM_OK);
+	give(fixture, &all, false, false);
+}
+
+static void more_than_the_budget_is_refused_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted, rest;
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 9), HBM_NO_SPACE);
+	assert_int_equal(take(fixture, &wanted, 1ull << 63, 2), HBM_NO_SPACE);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, UINT64_MAX), HBM_NO_SPACE);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 6), HBM_OK);
+	assert_int_equal(take(fixture, &rest, 4 * MIB, 3), HBM_NO_SPACE);
+	assert_int_equal(take(fixture, &rest, 4 * MIB, 2), HBM_OK);
+	give(fixture, &wanted, false, false);
+	give(fixture, &rest, false, false);
+}
+
+static void exported_slabs_are_never_used_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
+	uint64_t calls = fixture->pool.calls("cuMemRelease");
+	give(fixture, &wanted, true, true);
+	assert_int_equal(slabs_books(fixture->slabs).leased + slabs_books(fixture->slabs).quarantined, 0);
+	/* What is retiring is waited for, not refused. */
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
+	assert_int_equal(fixture->pool.calls("cuMemRelease"), calls + 8);
+	give(fixture, &wanted, false, false);
+}
+
+static void orders_are_served_in_turn(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted first, second, third;
+	assert_int_equal(take(fixture, &first, 32 * MIB, 1), HBM_OK);
+	give(fixture, &first, true, false);
+	assert_int_equal(begin(fixture, &first, 2 * MIB, 8), HBM_OK);
+	assert_int_equal(begin(fixture, &second, 16 * MIB, 1), HBM_OK);
+	assert_int_equal(begin(fixture, &third, 2 * MIB, 1), HBM_NO_SPACE);
+	pool_run(&fixture->pool, is_over, &first);
+	pool_run(&fixture->pool, is_over, &second);
+	assert_int_equal(first.order.status, HBM_OK);
+	assert_int_equal(second.order.status, HBM_OK);
+	give(fixture, &first, false, false);
+	give(fixture, &second, false, false);
+}
+
+static void quarantine_is_counted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
+	struct slab *slab = container_of(list_pop_front(&wanted.order.taken), struct slab, link);
+	slab->exported = true;
+	slabs_quarantine(fixture->slabs, slab);
+	assert_int_equal(slabs_books(fixture->slabs).quarantined, 8 * MIB);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
+	assert_int_equal(take(fixture, &wanted, 8 * MIB, 4), HBM_NO_SPACE);
+	slabs_give(fixture->slabs, slab, true);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(slabs_books(fixture->slabs).quarantined, 0);
+}
+
+static void what_cannot_be_released_stays_quarantined(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
+	struct slab *slab = container_of(wanted.order.taken.next, struct slab, link);
+	CUmemGenericAllocationHandle handle = slab->handle;
+	assert_int_equal(fixture->pool.faults("cuMemRelease:1,cuMemRelease:2"), 0);
+	give(fixture, &wanted, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(slabs_books(fixture->slabs).quarantined, 4 * MIB);
+	assert_null(slabs_check(fixture->slabs));
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_NO_SPACE);
+	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(fixture->pool.devices->driver->cuMemRelease(handle), CUDA_SUCCESS);
+}
+
+static void one_refusal_to_release_is_forgiven(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
+	assert_int_equal(fixture->pool.faults("cuMemRelease:1"), 0);
+	give(fixture, &wanted, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(slabs_books(fixture->slabs).quarantined, 0);
+}
+
+/* The n-th creation fails, for every n until the order passes. */
+static void creation_fails_at_every_step(void **state)
+{
+	struct fixture *fixture = *state;
+	static const CUresult results[] = {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_UNKNOWN};
+	for (size_t k = 0; k < 2; k++) {
+		int status = HBM_DEVICE;
+		for (unsigned n = 1; status != HBM_OK; n++) {
+			struct wanted wanted;
+			pool_run(&fixture->pool, all_ready, fixture);
+			assert_int_equal(fixture->pool.fault("cuMemCreate", n, results[k]), 0);
+			status = take(fixture, &wanted, 2 * MIB, 6);
+			if (n > 6)
+				assert_int_equal(status, HBM_OK);
+			else if (results[k] == CUDA_ERROR_UNKNOWN)
+				assert_int_equal(status, HBM_DEVICE);
+			if (status == HBM_OK)
+				assert_int_equal(length(&wanted.order.taken), 6);
+			else
+				assert_int_equal(list_empty(&wanted.order.taken), true);
+			fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+			give(fixture, &wanted, true, false);
+			/* Everything back to slabs of the default size. */
+			assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
+			give(fixture, &wanted, true, false);
+		}
+	}
+}
+
+/* What a client that took a slab over and keeps it makes of the device. */
+static CUmemGenericAllocationHandle keep(const struct driver *driver, const struct slab *slab)
+{
+	int fd;
+	CUmemGenericAllocationHandle handle;
+	assert_int_equal(
+		driver->cuMemExportToShareableHandle(&fd, slab->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+		CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemImportFromShareableHandle(&handle, (void *)(uintptr_t)fd,
+								CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+			 CUDA_SUCCESS);
+	assert_int_equal(close(fd), 0);
+	return handle;
+}
+
+static void memory_held_by_somebody_else_is_no_space(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct driver *driver = fixture->pool.devices->driver;
+	struct device *device = &fixture->pool.devices->list[0];
+	struct wanted wanted;
+	CUmemAllocationProp prop = device_allocation(device);
+	CUmemGenericAllocationHandle outside, kept;
+	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
+	assert_int_equal(driver->cuMemCreate(&outside, 32 * MIB - 4 * MIB, &prop, 0), CUDA_SUCCESS);
+	kept = keep(driver, container_of(wanted.order.taken.next, struct slab, link));
+	give(fixture, &wanted, true, false);
+
+	/* The budget is 32 MiB again, but only 4 are to be had, in which a slab of 4 may lie ready. */
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 2), HBM_NO_SPACE);
+	assert_int_equal(take(fixture, &wanted, 2 * MIB, 2), HBM_OK);
+	give(fixture, &wanted, true, false);
+	assert_int_equal(driver->cuMemRelease(kept), CUDA_SUCCESS);
+	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
+	give(fixture, &wanted, true, false);
+	assert_int_equal(driver->cuMemRelease(outside), CUDA_SUCCESS);
+}
+
+/* Random orders against a count of what is out. */
+static void random_orders_balance(void **state)
+{
+	struct fixture *fixture = *state;
+	struct seed seed;
+	struct wanted out[8];
+	uint64_t leased = 0;
+	seed_open(&seed, "slab");
+	memset(out, 0, sizeof(out));
+	for (int i = 0; i < 400; i++) {
+		struct wanted *wanted = &out[seed_below(&seed, 8)];
+		if (wanted->over) {
+			leased -= wanted->order.bytes * wanted->order.count;
+			give(fixture, wanted, seed_below(&seed, 2), seed_below(&seed, 2));
+			wanted->over = false;
+		} else {
+			uint64_t bytes = (2 * MIB) << seed_below(&seed, 4), count = 1 + seed_below(&seed, 4);
+			int expected = leased + bytes * count <= BUDGET ? HBM_OK : HBM_NO_SPACE;
+			assert_int_equal(take(fixture, wanted, bytes, count), expected);
+			wanted->over = expected == HBM_OK;
+			leased += wanted->over ? bytes * count : 0;
+		}
+		assert_int_equal(slabs_books(fixture->slabs).leased, leased);
+	}
+	for (size_t i = 0; i < 8; i++)
+		if (out[i].over)
+			give(fixture, &out[i], true, false);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(slabs_are_made_ahead),
+		TEST(ready_slabs_make_way_for_other_sizes),
+		TEST(more_than_the_budget_is_refused_at_once),
+		TEST(exported_slabs_are_never_used_again),
+		TEST(orders_are_served_in_turn),
+		TEST(quarantine_is_counted),
+		TEST(what_cannot_be_released_stays_quarantined),
+		TEST(one_refusal_to_release_is_forgiven),
+		TEST(creation_fails_at_every_step),
+		TEST(memory_held_by_somebody_else_is_no_space),
+		TEST(random_orders_balance),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
