@@ -92,7 +92,7 @@ int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, ui
 	if (!pin && op != HBM_WIRE_TOUCH && op != HBM_WIRE_REMOVE)
 		return hbm_fail(hbm, HBM_INVALID, "opcode %d is not touch, pin, unpin or remove", (int)op);
 	if (flags & ~(pin ? HBM_WIRE_KEEP : 0))
-		return hbm_fail(hbm, HBM_INVALID, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
+		return hbm_fail(hbm, HBM_UNSUPPORTED, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
 	struct hbm_wire_keys message = {.space = space, .flags = flags};
 	struct ticket_answer where = {.results = results};
 	return keys_submit(hbm, op, &message, keys, count, where, ticket);

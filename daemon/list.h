@@ -9,7 +9,10 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
+#define LIST_INIT(name)                                                                                                \
+	{                                                                                                              \
+		&(name), &(name)                                                                                       \
+	}
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 #define list_for_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
 /* Safe against removing `node` itself. */

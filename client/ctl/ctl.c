@@ -91,9 +91,7 @@ static const char *advice(int status)
 int ctl_refused(const struct hbm *hbm, const char *what, int status)
 {
 	const char *detail = hbm_error(hbm);
-	if (*detail)
-		return ctl_fail("%s: %s (%s)%s", what, hbm_strerror(status), detail, advice(status));
-	return ctl_fail("%s: %s%s", what, hbm_strerror(status), advice(status));
+	return ctl_fail("%s: %s%s", what, *detail ? detail : hbm_strerror(status), advice(status));
 }
 
 int ctl_print_json(json_t *document)

@@ -53,7 +53,7 @@ static int parse_one(const char *item, size_t length, struct generate_spec *spec
 		const struct parameter *p = &parameters[i];
 		size_t name = strlen(p->name);
 		char value[32];
-		uint64_t number;
+		uint64_t number = 0;
 		if (length <= name || strncmp(item, p->name, name) != 0 || item[name] != '=')
 			continue;
 		snprintf(value, sizeof(value), "%.*s", (int)(length - name - 1), item + name + 1);

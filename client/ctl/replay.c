@@ -338,7 +338,7 @@ int replay_run(struct ctl *ctl)
 	plan.workload = workload;
 	plan.window = plan.window < workload->longest ? plan.window : workload->longest;
 	plan.window = plan.window ? plan.window : 1;
-	r = run(ctl, &plan, ctl->words[0]);
+	r = run(ctl, &plan, strcmp(ctl->words[0], "-") == 0 ? "stdin" : ctl->words[0]);
 	workload_free(workload);
 	return r;
 }

@@ -50,7 +50,8 @@ __attribute__((format(printf, 2, 3))) static int worker_fail(struct replay_worke
 
 static int refused(struct replay_worker *worker, const char *what, int status)
 {
-	return worker_fail(worker, "%s: %s (%s)", what, hbm_strerror(status), hbm_error(worker->hbm));
+	const char *detail = hbm_error(worker->hbm);
+	return worker_fail(worker, "%s: %s", what, *detail ? detail : hbm_strerror(status));
 }
 
 static int out_of_memory(struct replay_worker *worker)

@@ -22,10 +22,10 @@ compare() { # what, the daemon's, the other
 awk '/^\[/ { section = substr($0, 2, length($0) - 2) }
 	/^[a-z]/ { sub(/ *= */, " = "); sub(/ *$/, ""); print section "." $0 }' "$work/reference" >"$work/keys"
 
-# In the page a section is ".Ss [name]", a key ".It Cm key = Ar type", its default "Default: Li value" or "Default: empty".
+# In the page a section is ".Ss [name]", a key ".It Cm key = Ar type", its default ".Pq Default: Li value", or "empty".
 awk '/^\.Ss \[/ { section = substr($2, 2, length($2) - 2) }
 	/^\.It Cm .* = Ar / { key = $3 }
-	/^Default: empty/ { print section "." key " =" }
+	/^\.Pq Default: empty/ { print section "." key " =" }
 	/^\.Pq Default: Li / { value = $4; print section "." key " = " value }' "$page" >"$work/page"
 compare "$page" "$work/keys" "$work/page"
 

@@ -62,7 +62,7 @@ static inline void soft_close(struct soft_device *soft)
 	assert_int_equal(leaks_end(&soft->leaks), 0);
 }
 
-static inline void assert_nothing_lives(const struct soft_device *soft)
+static inline void assert_nothing_lives_but_contexts(const struct soft_device *soft)
 {
 	static const char *const kinds[] = {"contexts",      "handles", "mappings", "reservations",
 					    "registrations", "streams", "events"};
@@ -93,7 +93,7 @@ static inline int soft_teardown(void **state)
 	struct soft_device *soft = *state;
 
 	assert_int_equal(soft->driver->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
-	assert_nothing_lives(soft);
+	assert_nothing_lives_but_contexts(soft);
 	soft_close(soft);
 	free(soft);
 	return 0;

@@ -108,12 +108,12 @@ static void test_touch_pin_unpin_remove(void **state)
 	static const enum hbm_wire_opcode ops[] = {HBM_WIRE_TOUCH, HBM_WIRE_PIN, HBM_WIRE_UNPIN, HBM_WIRE_REMOVE};
 	for (size_t i = 0; i < 4; i++) {
 		bool pin = ops[i] == HBM_WIRE_PIN || ops[i] == HBM_WIRE_UNPIN;
-		assert_int_equal(hbm_keys(hbm, ops[i], 9, HBM_WIRE_KEEP, keys, 1, NULL), pin ? 0 : HBM_INVALID);
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, HBM_WIRE_KEEP, keys, 1, NULL), pin ? 0 : HBM_UNSUPPORTED);
 		if (pin) {
 			const struct hbm_wire_keys *message = last(ops[i], sizeof(*message) + sizeof(keys[0]));
 			assert_int_equal(message->flags, HBM_WIRE_KEEP);
 		}
-		assert_int_equal(hbm_keys(hbm, ops[i], 9, 2, keys, 1, NULL), HBM_INVALID);
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, 2, keys, 1, NULL), HBM_UNSUPPORTED);
 		assert_int_equal(hbm_keys(hbm, ops[i], 9, 0, keys, 3, NULL), 0);
 	}
 	assert_int_equal(hbm_keys(hbm, HBM_WIRE_LOOKUP, 9, 0, keys, 3, NULL), HBM_INVALID);

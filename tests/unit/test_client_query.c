@@ -115,8 +115,8 @@ static void test_nothing_and_no_such_kind(void **state)
 {
 	(void)state;
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, walk_nothing, NULL), 0);
-	assert_int_equal(hbm_query(hbm, (enum hbm_wire_query_kind)0, walk_nothing, NULL), HBM_INVALID);
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_KINDS, walk_nothing, NULL), HBM_INVALID);
+	assert_int_equal(hbm_query(hbm, (enum hbm_wire_query_kind)0, walk_nothing, NULL), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_KINDS, walk_nothing, NULL), HBM_UNSUPPORTED);
 }
 
 enum wrong {

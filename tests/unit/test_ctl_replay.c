@@ -14,6 +14,21 @@
 #include <errno.h>
 #include <string.h>
 
+/* The library is linked too, for the tests' support code: what is played here goes by other names. */
+#define hbm_connect played_connect
+#define hbm_close played_close
+#define hbm_info played_info
+#define hbm_strerror played_strerror
+#define hbm_error played_error
+#define hbm_region_create played_region_create
+#define hbm_region_address played_region_address
+#define hbm_region_bytes played_region_bytes
+#define hbm_commit played_commit
+#define hbm_namespace_open played_namespace_open
+#define hbm_lookup played_lookup
+#define hbm_load played_load
+#define hbm_store played_store
+
 #include "client/ctl/content.c"
 #include "client/ctl/replay_worker.c"
 #include "client/ctl/samples.c"
@@ -85,7 +100,8 @@ const struct hbm_info *hbm_info(const struct hbm *hbm)
 
 const char *hbm_strerror(int status)
 {
-	return status == HBM_NO_SPACE ? "no space" : "another status";
+	(void)status;
+	return "a status";
 }
 
 const char *hbm_error(const struct hbm *hbm)
@@ -418,7 +434,7 @@ static void test_a_refused_request_ends_the_run(void **state)
 	ADD(&trial, 1);
 	cache.store_status = HBM_NO_SPACE;
 	const struct tally *tally = run(&trial, 0);
-	assert_string_equal(replay_worker_error(trial.worker), "store: no space (detail)");
+	assert_string_equal(replay_worker_error(trial.worker), "store: detail");
 	assert_int_equal(tally->requests, 0);
 	assert_true(atomic_load(&stop_flag));
 	replay_worker_close(trial.worker);
@@ -459,11 +475,11 @@ static void test_failures_to_open(void **state)
 	trial.plan.window = 1;
 	cache.connect_status = -ENOENT;
 	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "no daemon at /nowhere (another status): is hbmd running?");
+	assert_string_equal(error, "no daemon at /nowhere (a status): is hbmd running?");
 	cache.connect_status = 0;
 	cache.commit_status = HBM_NO_SPACE;
 	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "memory for the longest request (--window takes less): no space (detail)");
+	assert_string_equal(error, "memory for the longest request (--window takes less): detail");
 	trial.plan.device = 1;
 	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
 	assert_string_equal(error, "there is no device 1: the daemon has 1");

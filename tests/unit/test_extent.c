@@ -8,9 +8,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "daemon/extent.h"
 #include "tests/support/seed.h"
@@ -175,6 +178,35 @@ static void test_bookkeeping_is_small(void **state)
 	extent_pool_free(pool);
 }
 
+/* In a child: the signal that ends it when [offset, offset + units) is freed from a pool of 10 units, 0 and 1 of them
+ * allocated. */
+static int signal_of_free(uint64_t offset, uint64_t units)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct extent_pool *pool = pool_of(10, 10);
+		extent_alloc(pool, 2 * U);
+		extent_alloc(pool, 2 * U);
+		extent_free(pool, 2 * U, 2 * U);
+		close(STDERR_FILENO);
+		extent_free(pool, offset * U, units * U);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void test_freeing_what_is_free_asserts(void **state)
+{
+	(void)state;
+	assert_int_equal(signal_of_free(0, 2), 0);
+	assert_int_equal(signal_of_free(2, 2), SIGABRT);
+	assert_int_equal(signal_of_free(1, 2), SIGABRT);
+	assert_int_equal(signal_of_free(9, 1), SIGABRT);
+	assert_int_equal(signal_of_free(10, 1), SIGABRT);
+}
+
 /* The model: which units are free, and the ranges handed out. */
 enum { UNITS = 1024, RANGES = 300 };
 
@@ -301,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_pieces_are_bounded),
 		cmocka_unit_test(test_whole_address_space),
 		cmocka_unit_test(test_bookkeeping_is_small),
+		cmocka_unit_test(test_freeing_what_is_free_asserts),
 		cmocka_unit_test(test_against_a_model),
 		cmocka_unit_test(test_most_ranges),
 	};
