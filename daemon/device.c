@@ -270,11 +270,10 @@ void device_memory_close(struct device_memory *memory)
 {
 	if (!memory->address)
 		return;
-	CUresult r = device_enter(memory->device);
-	if (r == CUDA_SUCCESS) {
-		unmap_all(memory);
-		r = device_unreserve(memory->device, memory->address, memory->bytes);
-	}
+	/* If that fails the context may be current all the same, and removing mappings may do without. */
+	(void)device_enter(memory->device);
+	unmap_all(memory);
+	CUresult r = device_unreserve(memory->device, memory->address, memory->bytes);
 	if (r != CUDA_SUCCESS)
 		device_failed(memory->device, "cuMemAddressFree", r);
 	*memory = (struct device_memory){0};

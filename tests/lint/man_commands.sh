@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# hbmctl(1) names the commands, arguments and options that hbmctl has, hbmd(8) the options that hbmd has.
+# hbmctl(1) names the commands, options and workload parameters that hbmctl has, hbmd(8) the options that hbmd has.
 set -u
 build=${BUILD:-build}
 work=$(mktemp -d)
@@ -34,6 +34,11 @@ awk '/^\.Sh / { command = "" }
 	/^\.It Fl -/ { option = substr($3, 2); print (command == "" ? "" : command " ") "--" option }' man/hbmctl.1 |
 	sort >"$work/page"
 compare man/hbmctl.1 "$work/program" "$work/page"
+
+# The parameters of a workload: "name=default  meaning" and ".It Li name=default Ta meaning".
+"$build/hbmctl" help replay | sed -n 's/^  \([a-z_]*=[0-9]*\)  */\1 /p' >"$work/program"
+sed -n 's/^\.It Li \([a-z_]*=[0-9]*\) Ta /\1 /p' man/hbmctl.1 >"$work/page"
+compare "man/hbmctl.1, workload," "$work/program" "$work/page"
 
 "$build/hbmd" --help | sed -n 's/^ .*\(--[a-z-]*\).*/\1/p' | sort >"$work/program"
 sed -n 's/^\.It \(Fl [a-z] , \)\{0,1\}Fl -\([a-z-]*\).*/--\2/p' man/hbmd.8 | sort >"$work/page"

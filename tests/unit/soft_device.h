@@ -27,7 +27,7 @@ struct soft_device {
 	struct leaks leaks;
 	struct driver *driver;
 	CUcontext context; /* of device 0, current */
-	int (*fail)(const char *, unsigned, CUresult);
+	int (*fail_nth)(const char *, unsigned, CUresult);
 	int (*faults)(const char *);
 	uint64_t (*calls)(const char *);
 	uint64_t (*live)(const char *);
@@ -50,7 +50,7 @@ static inline void soft_open(struct soft_device *soft, const struct driver_soft_
 	leaks_begin(&soft->leaks);
 	if (driver_open(&soft->driver, DRIVER_SOFT, options, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
-	*(void **)&soft->fail = soft_symbol(soft->driver, "hbm_soft_fail");
+	*(void **)&soft->fail_nth = soft_symbol(soft->driver, "hbm_soft_fail");
 	*(void **)&soft->faults = soft_symbol(soft->driver, "hbm_soft_faults");
 	*(void **)&soft->calls = soft_symbol(soft->driver, "hbm_soft_calls");
 	*(void **)&soft->live = soft_symbol(soft->driver, "hbm_soft_live");
@@ -64,8 +64,8 @@ static inline void soft_close(struct soft_device *soft)
 
 static inline void assert_nothing_lives_but_contexts(const struct soft_device *soft)
 {
-	static const char *const kinds[] = {"contexts",      "handles", "mappings", "reservations",
-					    "registrations", "streams", "events"};
+	static const char *const kinds[] = {"handles",       "mappings", "reservations",
+					    "registrations", "streams",  "events"};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (soft->live(kinds[i]) != 0)
@@ -94,6 +94,7 @@ static inline int soft_teardown(void **state)
 
 	assert_int_equal(soft->driver->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
 	assert_nothing_lives_but_contexts(soft);
+	assert_int_equal(soft->live("contexts"), 0);
 	soft_close(soft);
 	free(soft);
 	return 0;

@@ -14,6 +14,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -604,6 +605,47 @@ static void test_an_fd_that_is_no_slab(void **state)
 	assert_int_equal(commit_one(region, 0, 2), 0);
 }
 
+/* The same, but answered only when the client has filled the socket. */
+static sem_t full;
+
+static bool answer_when_full(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_COMMIT)
+		return false;
+	while (sem_wait(&full) < 0)
+		;
+	return answer_not_a_slab(self, request);
+}
+
+/* The undoing has to wait for room, and the requests that fill the socket for their answers. */
+static void test_undoing_when_the_socket_is_full(void **state)
+{
+	(void)state;
+	enum { KEYS = 8000, REQUESTS = 50 };
+	hbm_key *keys = malloc(KEYS * sizeof(*keys));
+	memset(keys, 1, KEYS * sizeof(*keys));
+	hbm_ticket commit, tickets[REQUESTS];
+	assert_int_equal(sem_init(&full, 0, 0), 0);
+	struct hbm_region *region = make_region(2);
+	struct hbm_range range = {region, 0, 2 * SLAB};
+	fake.answer = answer_when_full;
+	assert_int_equal(hbm_submit_commit(hbm, &range, 1, &commit), 0);
+	for (int i = 0; i < REQUESTS; i++) {
+		/* Two messages of this length are what a socket takes by default. */
+		if (i == 2)
+			sem_post(&full);
+		assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, keys, KEYS, NULL, &tickets[i]), 0);
+	}
+	assert_int_equal(hbm_wait(hbm, commit, -1), HBM_DEVICE);
+	assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], 1);
+	for (int i = 0; i < REQUESTS; i++)
+		assert_int_equal(hbm_wait(hbm, tickets[i], -1), HBM_OK);
+	fake.answer = NULL;
+	assert_int_equal(commit_one(region, 0, 2), 0);
+	sem_destroy(&full);
+	free(keys);
+}
+
 static void test_no_room_for_fds(void **state)
 {
 	(void)state;
@@ -675,6 +717,7 @@ int main(void)
 		TEST(test_unmapping_fails),
 		TEST(test_wrong_answers),
 		TEST(test_an_fd_that_is_no_slab),
+		TEST(test_undoing_when_the_socket_is_full),
 		TEST(test_no_room_for_fds),
 		TEST(test_the_callers_context_stays),
 	};

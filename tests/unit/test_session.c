@@ -18,7 +18,7 @@
 #include "daemon/outbox.h"
 #include "daemon/session.h"
 
-#define LIMIT 8
+#define LIMIT 16
 
 struct fixture {
 	struct soft_pool pool;

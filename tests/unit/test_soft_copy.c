@@ -323,7 +323,8 @@ static void test_engine_is_shared_and_limited(void **state)
 	streams[1] = soft_stream(soft.driver);
 	start = now_ns();
 	for (unsigned i = 0; i < 6; i++)
-		assert_int_equal(soft.driver->cuMemcpyHtoDAsync(device, host, MIB, streams[i % 2]), CUDA_SUCCESS);
+		assert_int_equal(soft.driver->cuMemcpyHtoDAsync(device + i % 2 * MIB, host, MIB, streams[i % 2]),
+				 CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_SUCCESS);
 	assert_in_range(now_ns() - start, 6 * copy_ns - slack, UINT64_MAX);
 	start = now_ns();

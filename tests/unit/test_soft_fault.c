@@ -59,7 +59,7 @@ static void test_onward_and_codes(void **state)
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(count_devices(soft->driver), CUDA_ERROR_ECC_UNCORRECTABLE);
-	assert_int_equal(soft->fail(NULL, 0, CUDA_SUCCESS), 0);
+	assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 }
 
@@ -68,7 +68,7 @@ static void test_function_counts_from_now(void **state)
 	struct soft_device *soft = *state;
 
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
-	assert_int_equal(soft->fail("cuDeviceGetCount", 2, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(soft->fail_nth("cuDeviceGetCount", 2, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	assert_int_equal(count_devices(soft->driver), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
@@ -80,7 +80,7 @@ static void test_any_call(void **state)
 	const char *name;
 	int version;
 
-	assert_int_equal(soft->fail("*", 3, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(soft->fail_nth("*", 3, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuDriverGetVersion(&version), CUDA_SUCCESS);
 	/* These do not count. */
@@ -124,11 +124,11 @@ static void test_bad_lists(void **state)
 		assert_int_equal(soft->faults(bad[i]), -EINVAL);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS); /* all or nothing */
 	assert_int_equal(soft->faults(""), 0);
-	assert_int_equal(soft->fail("cuNothing", 1, CUDA_ERROR_UNKNOWN), -EINVAL);
-	assert_int_equal(soft->fail("cuInit", 0, CUDA_ERROR_UNKNOWN), -EINVAL);
+	assert_int_equal(soft->fail_nth("cuNothing", 1, CUDA_ERROR_UNKNOWN), -EINVAL);
+	assert_int_equal(soft->fail_nth("cuInit", 0, CUDA_ERROR_UNKNOWN), -EINVAL);
 	for (int i = 0; i < 64; i++)
-		assert_int_equal(soft->fail("cuInit", 1000, CUDA_ERROR_UNKNOWN), 0);
-	assert_int_equal(soft->fail("cuInit", 1000, CUDA_ERROR_UNKNOWN), -ENOSPC);
+		assert_int_equal(soft->fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(soft->fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), -ENOSPC);
 }
 
 /* Everything a small life needs, giving up at the first failure and undoing what there is. */
@@ -183,10 +183,10 @@ static void test_every_call_in_turn(void **state)
 
 	assert_ptr_not_equal(host, MAP_FAILED);
 	for (unsigned nth = 1; nth <= steps; nth++) {
-		assert_int_equal(soft->fail("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
+		assert_int_equal(soft->fail_nth("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
 		assert_int_equal(small_life(soft->driver, host), CUDA_ERROR_LAUNCH_FAILED);
 		assert_nothing_lives_but_contexts(soft);
-		assert_int_equal(soft->fail(NULL, 0, CUDA_SUCCESS), 0);
+		assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	}
 	assert_int_equal(small_life(soft->driver, host), CUDA_SUCCESS);
 	munmap(host, 4096);

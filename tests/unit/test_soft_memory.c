@@ -321,19 +321,15 @@ static void test_foreign_mapping_keeps_memory_charged(void **state)
 	close(pipe_fds[1]);
 }
 
-/* A second process with its own driver imports by fd after the exporter has released it, and sees the bytes. */
-static int import_in_child(int fd)
+/* What a client does with an fd it was sent; the number of the step that failed. */
+static int import_and_answer(const struct driver *driver, int fd)
 {
-	const struct driver_soft_options options = {.devices = 2, .memory = 64 * MIB};
-	CUmemGenericAllocationHandle handle;
 	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 1}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-	struct driver *driver;
+	CUmemGenericAllocationHandle handle;
 	CUcontext context;
 	CUdeviceptr address;
 	uint64_t value = 0;
 
-	if (driver_open(&driver, DRIVER_SOFT, &options, NULL, 0) != 0)
-		return 1;
 	if (driver->cuDevicePrimaryCtxRetain(&context, 1) != CUDA_SUCCESS ||
 	    driver->cuCtxSetCurrent(context) != CUDA_SUCCESS)
 		return 2;
@@ -346,6 +342,20 @@ static int import_in_child(int fd)
 		return 4;
 	value = 0xbeef;
 	return driver->cuMemcpyHtoD(address + 8, &value, sizeof(value)) == CUDA_SUCCESS ? 0 : 5;
+}
+
+/* The main() of a second process: it imports after the exporter has released the handle. */
+static int import_in_child(int fd)
+{
+	const struct driver_soft_options options = {.devices = 2, .memory = 64 * MIB};
+	struct driver *driver;
+	int status;
+
+	if (driver_open(&driver, DRIVER_SOFT, &options, NULL, 0) != 0)
+		return 1;
+	status = import_and_answer(driver, fd);
+	driver_close(driver);
+	return status;
 }
 
 static void test_import_in_another_process(void **state)

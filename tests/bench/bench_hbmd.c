@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and in turns, the thing it is to be
+ * compared with. Prints "name value unit" lines; tests/bench/run makes ratios of them. Medians of several rounds.
+ *
+ *	blocks BYTES COUNT DEPTH	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
+ *	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
+ *	commit SLAB COUNT		commit and map, decommit
+ *	lookup LENGTH N			look up a resident chain
+ */
+#include <hbm/hbm.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS 5
+#define BATCH_MAX 64 /* blocks of one request */
+#define GIB 1073741824.0
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+	qsort(values, count, sizeof(*values), ascending);
+	return values[count / 2];
+}
+
+static void check(struct hbm *hbm, int status, const char *what)
+{
+	if (status == 0)
+		return;
+	fprintf(stderr, "bench: %s: %s (%s)\n", what, hbm_strerror(status), hbm_error(hbm));
+	exit(1);
+}
+
+static hbm_key key_of(uint64_t round, uint64_t n)
+{
+	hbm_key key;
+	uint64_t words[2] = {(round + 1) * 0x9e3779b97f4a7c15u, n + 1};
+	memcpy(key.bytes, words, sizeof(words));
+	return key;
+}
+
+static struct hbm_region *make_region(struct hbm *hbm, uint64_t bytes, uint64_t slab)
+{
+	const struct hbm_region_options options = {.reserve = bytes, .slab = slab};
+	struct hbm_region *region;
+	check(hbm, hbm_region_create(hbm, &options, &region), "region");
+	return region;
+}
+
+static uint32_t open_space(struct hbm *hbm, const char *name, uint64_t block_bytes)
+{
+	const struct hbm_namespace_options options = {.model = name, .block_bytes = block_bytes};
+	uint32_t space;
+	check(hbm, hbm_namespace_open(hbm, &options, &space), "namespace");
+	return space;
+}
+
+/* ---- store and load ---- */
+
+struct stream {
+	struct hbm *hbm;
+	struct hbm_region *region;
+	uint32_t space;
+	uint64_t bytes, count, depth, batch;
+};
+
+/* All blocks once, `depth` requests in flight, each with its own part of the region; seconds. */
+static double move_all(const struct stream *s, uint64_t round, bool store, const uint64_t *order)
+{
+	hbm_ticket tickets[64];
+	static struct hbm_block blocks[64][BATCH_MAX];
+	static struct hbm_segment segments[64][BATCH_MAX];
+	static hbm_result results[64][BATCH_MAX];
+	uint64_t requests = s->count / s->batch;
+	double start = now();
+	for (uint64_t i = 0; i < requests + s->depth; i++) {
+		uint64_t slot = i % s->depth;
+		if (i >= s->depth) {
+			check(s->hbm, hbm_wait(s->hbm, tickets[slot], -1), store ? "store" : "load");
+			for (uint64_t b = 0; b < s->batch; b++)
+				if (results[slot][b].status != HBM_OK)
+					check(s->hbm, results[slot][b].status, "a block");
+		}
+		if (i >= requests)
+			continue;
+		for (uint64_t b = 0; b < s->batch; b++) {
+			segments[slot][b] = (struct hbm_segment){
+				s->region, (slot * s->batch + b) * s->bytes, s->bytes};
+			blocks[slot][b] = (struct hbm_block){.key = key_of(round, order[i * s->batch + b]),
+							     .segments = &segments[slot][b],
+							     .segment_count = 1};
+		}
+		check(s->hbm,
+		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->space, blocks[slot], s->batch, NULL,
+								   results[slot], &tickets[slot]),
+		      "submit");
+	}
+	return now() - start;
+}
+
+static double copy_all(char *to, const char *from, uint64_t bytes, uint64_t count)
+{
+	double start = now();
+	for (uint64_t i = 0; i < count; i++)
+		memcpy(to + i * bytes, from + i * bytes, bytes);
+	return now() - start;
+}
+
+static void forget(const struct stream *s, uint64_t round)
+{
+	for (uint64_t i = 0; i < s->count; i++) {
+		hbm_key key = key_of(round, i);
+		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->space, 0, &key, 1, NULL), "remove");
+	}
+}
+
+static void shuffle(uint64_t *order, uint64_t count)
+{
+	uint64_t x = 88172645463325252u;
+	for (uint64_t i = count; i > 1; i--) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		uint64_t j = x % i, swap = order[i - 1];
+		order[i - 1] = order[j];
+		order[j] = swap;
+	}
+}
+
+static void bench_blocks(struct hbm *hbm, char **argv)
+{
+	struct stream s = {.hbm = hbm, .bytes = strtoull(argv[0], NULL, 10), .count = strtoull(argv[1], NULL, 10),
+			   .depth = strtoull(argv[2], NULL, 10)};
+	/* one request moves up to 2 MiB, as an engine's do */
+	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
+	s.batch = s.batch > BATCH_MAX ? BATCH_MAX : s.batch;
+	s.count = s.count / s.batch * s.batch;
+	s.space = open_space(hbm, "bench", s.bytes);
+	uint64_t region = (s.depth * s.batch * s.bytes + 2097151) / 2097152 * 2097152;
+	s.region = make_region(hbm, region, 2097152);
+	struct hbm_range all = {s.region, 0, region};
+	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	uint64_t total = s.bytes * s.count;
+	char *from = mmap(NULL, total * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	uint64_t *order = calloc(s.count, sizeof(*order));
+	if (from == MAP_FAILED || !order)
+		exit(1);
+	double stores[ROUNDS], loads[ROUNDS], copies[ROUNDS];
+	for (uint64_t round = 0; round < ROUNDS; round++) {
+		for (uint64_t i = 0; i < s.count; i++)
+			order[i] = i;
+		copies[round] = (double)total / GIB / copy_all(from + total, from, s.bytes, s.count);
+		stores[round] = (double)total / GIB / move_all(&s, round, true, order);
+		shuffle(order, s.count);
+		loads[round] = (double)total / GIB / move_all(&s, round, false, order);
+		forget(&s, round);
+	}
+	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, ROUNDS), median(loads, ROUNDS),
+	       median(copies, ROUNDS));
+}
+
+/* ---- round trips ---- */
+
+static double raw_ping(int fd, uint64_t count)
+{
+	struct hbm_wire_header header = {.size = sizeof(header)};
+	double start = now();
+	for (uint64_t i = 0; i < count; i++)
+		if (send(fd, &header, sizeof(header), 0) < 0 || recv(fd, &header, sizeof(header), 0) < 0)
+			exit(1);
+	return (now() - start) / (double)count;
+}
+
+static void bench_ping(struct hbm *hbm, char **argv)
+{
+	uint64_t count = strtoull(argv[0], NULL, 10);
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
+		exit(1);
+	pid_t peer = fork();
+	if (peer == 0) {
+		close(pair[0]);
+		char message[256];
+		for (ssize_t n; (n = recv(pair[1], message, sizeof(message), 0)) > 0;)
+			if (send(pair[1], message, (size_t)n, 0) < 0)
+				break;
+		_exit(0);
+	}
+	close(pair[1]);
+	double ours[ROUNDS], raw[ROUNDS], ratios[ROUNDS];
+	for (int round = 0; round < ROUNDS; round++) {
+		raw[round] = raw_ping(pair[0], count);
+		double start = now();
+		for (uint64_t i = 0; i < count; i++)
+			check(hbm, hbm_ping(hbm), "ping");
+		ours[round] = (now() - start) / (double)count;
+		ratios[round] = ours[round] / raw[round];
+	}
+	close(pair[0]);
+	waitpid(peer, NULL, 0);
+	printf("ping %.2f us\nraw %.2f us\nratio %.3f x\n", median(ours, ROUNDS) * 1e6, median(raw, ROUNDS) * 1e6,
+	       median(ratios, ROUNDS));
+}
+
+/* ---- memory ---- */
+
+static void bench_commit(struct hbm *hbm, char **argv)
+{
+	uint64_t slab = strtoull(argv[0], NULL, 10), count = strtoull(argv[1], NULL, 10);
+	struct hbm_region *region = make_region(hbm, slab * count, slab);
+	struct hbm_range all = {region, 0, slab * count};
+	double commits[ROUNDS], decommits[ROUNDS];
+	for (int round = 0; round < ROUNDS; round++) {
+		double start = now();
+		check(hbm, hbm_commit(hbm, &all, 1), "commit");
+		commits[round] = (now() - start) / (double)count;
+		start = now();
+		check(hbm, hbm_decommit(hbm, &all, 1), "decommit");
+		decommits[round] = (now() - start) / (double)count;
+		usleep(200000); /* the pool creates slabs ahead in the background */
+	}
+	double commit = median(commits, ROUNDS);
+	printf("commit %.2f us/slab\ncommit_rate %.2f GiB/s\ndecommit %.2f us/slab\n", commit * 1e6,
+	       (double)slab / GIB / commit, median(decommits, ROUNDS) * 1e6);
+}
+
+/* ---- lookups ---- */
+
+static void store_chain(struct hbm *hbm, uint32_t space, const hbm_key *keys, uint64_t length, uint64_t block_bytes)
+{
+	struct hbm_region *region = make_region(hbm, 2097152, 2097152);
+	struct hbm_range all = {region, 0, 2097152};
+	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	const struct hbm_segment segment = {region, 0, block_bytes};
+	for (uint64_t i = 0; i < length; i++) {
+		struct hbm_block block = {.key = keys[i], .segments = &segment, .segment_count = 1};
+		if (i > 0)
+			block.parent = keys[i - 1];
+		check(hbm, hbm_store(hbm, space, &block, 1, NULL), "store");
+	}
+}
+
+static void bench_lookup(struct hbm *hbm, char **argv)
+{
+	uint64_t length = strtoull(argv[0], NULL, 10), count = strtoull(argv[1], NULL, 10);
+	hbm_key *keys = calloc(length, sizeof(*keys));
+	if (!keys)
+		exit(1);
+	for (uint64_t i = 0; i < length; i++)
+		keys[i] = key_of(length, i);
+	uint32_t space = open_space(hbm, "lookup", 4096);
+	store_chain(hbm, space, keys, length, 4096);
+	double rates[ROUNDS];
+	for (int round = 0; round < ROUNDS; round++) {
+		double start = now();
+		struct hbm_lookup answer = {0, 0};
+		for (uint64_t i = 0; i < count; i++)
+			check(hbm, hbm_lookup(hbm, space, keys, length, &answer, NULL), "lookup");
+		if (answer.resident != length)
+			exit(1);
+		rates[round] = (double)(length * count) / (now() - start);
+	}
+	printf("lookup %.3f Mkeys/s\n", median(rates, ROUNDS) / 1e6);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int arguments;
+		void (*run)(struct hbm *hbm, char **argv);
+	} benches[] = {{"blocks", 3, bench_blocks}, {"ping", 1, bench_ping}, {"commit", 2, bench_commit},
+		       {"lookup", 2, bench_lookup}};
+	for (size_t i = 0; argc > 1 && i < sizeof(benches) / sizeof(benches[0]); i++) {
+		if (strcmp(argv[1], benches[i].name) != 0 || argc != benches[i].arguments + 2)
+			continue;
+		struct hbm *hbm;
+		int r = hbm_connect(&hbm, NULL);
+		if (r != 0) {
+			fprintf(stderr, "bench: no daemon: %s\n", hbm_strerror(r));
+			return 1;
+		}
+		benches[i].run(hbm, argv + 2);
+		hbm_close(hbm);
+		return 0;
+	}
+	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH | ping N | commit SLAB COUNT | lookup LENGTH N\n");
+	return 2;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening devices and the daemon's own device memory, also where the n-th device call fails, for every n. */
+#include "tests/unit/soft_pool.h"
+
+static void configure(struct config *config)
+{
+	log_open(LOG_CRIT);
+	assert_int_equal(config_defaults(config), 0);
+	config->driver = CONFIG_DRIVER_SOFT;
+	config->soft_devices = 2;
+	config->soft_memory = 64 * MIB;
+}
+
+static void devices_have_facts(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	assert_int_equal(pool.devices->kind, HBM_DRIVER_SOFT);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct device *device = &pool.devices->list[i];
+		assert_int_equal(device->index, i);
+		assert_int_equal(device->total, 64 * MIB);
+		assert_int_equal(device->granularity, GRANULE);
+		assert_int_not_equal(device->name[0], '\0');
+		assert_non_null(device->control);
+	}
+	pool_close(&pool);
+}
+
+static void opening_survives_the_nth_failure(void **state)
+{
+	(void)state;
+	int r = -1;
+	for (unsigned n = 1; r < 0; n++) {
+		struct config config;
+		struct leaks leaks;
+		struct loop *loop;
+		struct devices *devices = NULL;
+		char error[256] = "", fail[32];
+		assert_in_range(n, 1, 100);
+		leaks_begin(&leaks);
+		configure(&config);
+		snprintf(fail, sizeof(fail), "*:%u", n);
+		char *before = config.soft_fail;
+		config.soft_fail = fail;
+		assert_int_equal(loop_new(&loop, &(struct loop_options){.io_depth = 1}), 0);
+		r = devices_open(&devices, &config, loop, error, sizeof(error));
+		if (r < 0) {
+			assert_null(devices);
+			assert_int_not_equal(error[0], '\0');
+		}
+		devices_close(devices);
+		loop_free(loop);
+		config.soft_fail = before;
+		config_clear(&config);
+		assert_int_equal(leaks_end(&leaks), 0);
+	}
+}
+
+static void memory_is_mapped_and_usable(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	struct device_memory memory;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[1];
+	assert_int_equal(device_memory_open(&memory, device, 12 * MIB, 4 * MIB), CUDA_SUCCESS);
+	assert_int_equal(memory.mapped, 12 * MIB);
+	assert_int_equal(pool.live("mappings"), 3);
+	char out[6] = "";
+	CUdeviceptr at = memory.address + 8 * MIB - 3;
+	assert_int_equal(device->driver->cuMemcpyHtoD(at, "hello", 6), CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuMemcpyDtoH(out, at, 6), CUDA_SUCCESS);
+	assert_string_equal(out, "hello");
+	device_memory_close(&memory);
+	assert_int_equal(memory.address, 0);
+	device_memory_close(&memory);
+	assert_int_equal(device_memory_open(&memory, device, 0, 4 * MIB), CUDA_SUCCESS);
+	device_memory_close(&memory);
+	assert_int_equal(device_memory_open(&memory, device, 68 * MIB, 4 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
+	pool_close(&pool);
+}
+
+static void memory_survives_the_nth_failure(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	unsigned failures = 0;
+	for (unsigned n = 1; n < 30; n++) {
+		struct device_memory memory = {0};
+		assert_int_equal(pool.fault("*", n, CUDA_ERROR_UNKNOWN), 0);
+		CUresult r = device_memory_open(&memory, device, 12 * MIB, 4 * MIB);
+		if (r != CUDA_SUCCESS) {
+			assert_int_equal(r, CUDA_ERROR_UNKNOWN);
+			assert_int_equal(memory.address, 0);
+			failures++;
+		}
+		device_memory_close(&memory);
+		pool.fault(NULL, 0, CUDA_SUCCESS);
+		assert_int_equal(pool.live("handles"), 0);
+		assert_int_equal(pool.live("mappings"), 0);
+		assert_int_equal(pool.live("reservations"), 0);
+	}
+	assert_in_range(failures, 8, 20);
+	pool_close(&pool);
+}
+
+static void failures_are_counted_and_named(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	assert_int_equal(device_failed(device, "cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY), HBM_NO_SPACE);
+	assert_int_equal(device_failed(device, "cuMemMap", CUDA_ERROR_UNKNOWN), HBM_DEVICE);
+	assert_int_equal(device->errors, 2);
+	pool_close(&pool);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(devices_have_facts),
+		cmocka_unit_test(opening_survives_the_nth_failure),
+		cmocka_unit_test(memory_is_mapped_and_usable),
+		cmocka_unit_test(memory_survives_the_nth_failure),
+		cmocka_unit_test(failures_are_counted_and_named),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tier_rig: what the tests of the movers share: soft devices, tiers of a few slots each, host memory, an NVMe file in a
+ * folder of its own, the mover, and memory that plays the client's. A test sets up rig->config between rig_init() and
+ * rig_open(). Closing checks that the books balance, that nothing moves, and that the process leaked nothing.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/audit.h"
+#include "daemon/cache.h"
+#include "daemon/config.h"
+#include "daemon/device.h"
+#include "daemon/hierarchy.h"
+#include "daemon/log.h"
+#include "daemon/mover.h"
+#include "tests/support/leaks.h"
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GRANULE (2 * MIB)
+#define RIG_ACCOUNTS 16
+#define RIG_PATIENCE 30000000000ull /* ns without an end in sight before a test fails */
+
+struct rig {
+	struct leaks leaks;
+	struct config config;
+	struct loop *loop;
+	struct hbmd hbmd;
+	struct hierarchy *hierarchy;
+	struct device_memory client[HBM_WIRE_DEVICES_MAX]; /* the client's memory on each device */
+	char folder[32], file[64];
+	struct timer watchman;
+	bool (*wanted)(void *arg);
+	void *arg;
+	uint64_t until_ns;
+	bool late;
+	int (*fault)(const char *, unsigned, CUresult);
+	uint64_t (*calls)(const char *);
+};
+
+static inline void rig_dump(struct rig *rig)
+{
+	struct hbm_wire_account accounts[RIG_ACCOUNTS];
+	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
+	for (uint32_t i = 0; i < count; i++)
+		print_error("%-14s capacity %llu free %llu placed %llu moving %llu %s\n", accounts[i].pool,
+			    (unsigned long long)accounts[i].capacity, (unsigned long long)accounts[i].free,
+			    (unsigned long long)accounts[i].placed, (unsigned long long)accounts[i].moving,
+			    accounts[i].problem);
+	for (uint32_t i = 1; i <= rig->hbmd.cache->staging->number; i++) {
+		const struct tier *tier = &rig->hbmd.cache->tiers[i];
+		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
+			    (unsigned long long)tier->online, (unsigned long long)tier->bytes,
+			    (unsigned long long)tier->pinned, tier->inbound_first, !list_empty(&tier->waiting));
+	}
+	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
+}
+
+static inline void rig_look(struct timer *timer)
+{
+	struct rig *rig = container_of(timer, struct rig, watchman);
+	rig->late = loop_now() > rig->until_ns;
+	if (rig->late || rig->wanted(rig->arg))
+		loop_stop(rig->loop);
+	else
+		loop_timer_set(rig->loop, timer, loop_now() + 500000);
+}
+
+/* Runs the loop until wanted(arg), which is asked at least twice a millisecond. */
+static inline void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg)
+{
+	rig->wanted = wanted;
+	rig->arg = arg;
+	rig->until_ns = loop_now() + RIG_PATIENCE;
+	rig->watchman.fire = rig_look;
+	while (!wanted(arg)) {
+		assert_int_equal(loop_timer_set(rig->loop, &rig->watchman, 0), 0);
+		assert_int_equal(loop_run(rig->loop), 0);
+		if (rig->late) {
+			rig_dump(rig);
+			fail_msg("%s", "stuck: what the test waits for does not come");
+		}
+	}
+	loop_timer_stop(rig->loop, &rig->watchman);
+}
+
+static inline bool rig_is_warm(void *arg)
+{
+	const struct rig *rig = arg;
+	return hierarchy_warm(rig->hierarchy);
+}
+
+static inline bool rig_is_idle(void *arg)
+{
+	const struct rig *rig = arg;
+	return mover_active(rig->hbmd.mover) == 0;
+}
+
+/* One device with 512 KiB of HBM tier in its 2 MiB, 1 MiB of DDR, 2 MiB of NVMe: a test changes what it is about. */
+static inline void rig_init(struct rig *rig)
+{
+	memset(rig, 0, sizeof(*rig));
+	leaks_begin(&rig->leaks);
+	log_open(LOG_CRIT);
+	strcpy(rig->folder, "/var/tmp/hbmd-rig-XXXXXX");
+	assert_non_null(mkdtemp(rig->folder));
+	snprintf(rig->file, sizeof(rig->file), "%s/tier", rig->folder);
+	struct config *config = &rig->config;
+	assert_int_equal(config_defaults(config), 0);
+	config->driver = CONFIG_DRIVER_SOFT;
+	config->soft_devices = 1;
+	config->soft_memory = 64 * MIB;
+	config->device_memory = (struct config_size){.bytes = 2 * GRANULE};
+	config->device_cache = (struct config_size){.bytes = 512 * KIB};
+	config->device_reserve = (struct config_size){.bytes = 256 * KIB};
+	config->device_slab = GRANULE;
+	config->ddr_size = (struct config_size){.bytes = MIB};
+	config->ddr_reserve = 256 * KIB;
+	config->ddr_staging = 512 * KIB;
+	free(config->nvme_path);
+	config->nvme_path = strdup(rig->file);
+	config->nvme_size = 2 * MIB;
+	config->limit_blocks = 4096;
+}
+
+static inline void rig_ignore(void *arg)
+{
+	(void)arg;
+}
+
+static inline void *rig_symbol(const struct rig *rig, const char *name)
+{
+	void *symbol = dlsym(rig->hbmd.devices->driver->library, name);
+	assert_non_null(symbol);
+	return symbol;
+}
+
+/* Everything opened and in service. */
+static inline void rig_open(struct rig *rig, uint64_t client_bytes)
+{
+	static const enum loop_engine engines[] = {LOOP_AUTO, LOOP_URING, LOOP_THREADS};
+	char error[512] = "";
+	struct hbmd *hbmd = &rig->hbmd;
+	const struct loop_options options = {.engine = engines[rig->config.io],
+					     .io_depth = (unsigned)rig->config.nvme_depth};
+	assert_int_equal(loop_new(&rig->loop, &options), 0);
+	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop};
+	if (devices_open(&hbmd->devices, &rig->config, rig->loop, error, sizeof(error)) != 0)
+		fail_msg("%s", error);
+	if (hierarchy_open(&rig->hierarchy, hbmd, rig_ignore, NULL, error, sizeof(error)) != 0)
+		fail_msg("%s", error);
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		assert_int_equal(device_memory_open(&rig->client[i], &hbmd->devices->list[i], client_bytes, GRANULE),
+				 0);
+	*(void **)&rig->fault = rig_symbol(rig, "hbm_soft_fail");
+	*(void **)&rig->calls = rig_symbol(rig, "hbm_soft_calls");
+	rig_run(rig, rig_is_warm, rig);
+}
+
+static inline void rig_assert_balanced(struct rig *rig)
+{
+	struct hbm_wire_account accounts[RIG_ACCOUNTS];
+	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
+	for (uint32_t i = 0; i < count; i++) {
+		if (!accounts[i].balanced)
+			fail_msg("%s: %s", accounts[i].pool, accounts[i].problem);
+		assert_int_equal(accounts[i].free + accounts[i].placed + accounts[i].moving + accounts[i].quarantined,
+				 accounts[i].capacity);
+	}
+}
+
+/* Nothing moves: every slot is free or holds a block, the staging area is empty, each block is where it belongs. */
+static inline void rig_assert_at_rest(struct rig *rig)
+{
+	struct cache *cache = rig->hbmd.cache;
+	rig_assert_balanced(rig);
+	for (uint32_t i = 1; i <= cache->staging->number; i++) {
+		if (!cache->tiers[i].extents)
+			continue;
+		assert_int_equal(cache->tiers[i].moving, 0);
+		assert_true(list_empty(&cache->tiers[i].waiting));
+		assert_int_equal(cache->tiers[i].inbound_first, 0);
+	}
+	assert_int_equal(extent_available(cache->staging->extents), extent_capacity(cache->staging->extents));
+	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
+		if (index_used(cache->index, number))
+			assert_int_equal(cache_block(cache, number)->place, cache_block(cache, number)->tier);
+}
+
+static inline void rig_settle(struct rig *rig)
+{
+	mover_pump(rig->hbmd.mover);
+	rig_run(rig, rig_is_idle, rig);
+}
+
+/* Drops every block that is in the index; the cache is to be as new afterwards. */
+static inline void rig_assert_empties(struct rig *rig)
+{
+	struct cache *cache = rig->hbmd.cache;
+	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
+		if (index_used(cache->index, number))
+			cache_drop(cache, number);
+	rig_settle(rig);
+	rig_assert_at_rest(rig);
+	assert_int_equal(index_count(cache->index), 0);
+	for (uint32_t i = 1; i < cache->staging->number; i++) {
+		assert_int_equal(cache->tiers[i].bytes, 0);
+		assert_int_equal(cache->tiers[i].blocks, 0);
+		assert_int_equal(cache->tiers[i].placed, 0);
+	}
+}
+
+static inline void rig_close(struct rig *rig)
+{
+	for (uint32_t i = 0; i < rig->hbmd.devices->count; i++)
+		device_memory_close(&rig->client[i]);
+	rig->hierarchy = hierarchy_close(rig->hierarchy);
+	rig->hbmd.devices = devices_close(rig->hbmd.devices);
+	rig->loop = loop_free(rig->loop);
+}
+
+static inline void rig_clear(struct rig *rig)
+{
+	config_clear(&rig->config);
+	unlink(rig->file);
+	assert_int_equal(rmdir(rig->folder), 0);
+	assert_int_equal(leaks_end(&rig->leaks), 0);
+}
