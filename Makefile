@@ -62,7 +62,7 @@ WARN += -Wno-gnu-zero-variadic-macro-arguments # off: cmocka's macros
 endif
 
 OPT ?= -O2 -g
-CPPFLAGS := -I. -Iinclude -D_GNU_SOURCE -DHBM_VERSION='"$(VERSION)"' $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
+CPPFLAGS := -I. -Iinclude -D_GNU_SOURCE -DHBM_VERSION='"$(VERSION)"' -DHBM_LIBDIR='"$(LIBDIR)"' $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -fno-strict-aliasing \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer,-fstack-protector-strong)
 LDFLAGS := -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)

@@ -13,8 +13,8 @@
 #include <xxhash.h>
 
 #define BATCH_COPIES 32
-#define BATCH_BYTES (8ull << 20)
-#define BATCHES 4 /* under way at once */
+#define BATCH_BYTES (512ull << 10) /* still in the cache when its checksums are taken */
+#define BATCHES 8			   /* under way at once */
 #define FAIR 8	  /* one copy in so many is taken from those nobody waits for */
 
 struct queue {

@@ -12,9 +12,9 @@ struct mover {
 	struct devices *devices;
 	struct disk *disk;
 	struct transfer **moves; /* [max_moves + 1], by number */
-	uint32_t *vacant;	 /* numbers not in use */
+	uint32_t *vacant;        /* numbers not in use */
 	uint64_t max_moves, vacant_count;
-	uint64_t active;	  /* transfers that hold a slot or read one */
+	uint64_t active;   /* transfers that hold a slot or read one */
 	struct list loads; /* that wait for a move's number to become vacant */
 	bool pumping, again;
 };
@@ -75,7 +75,7 @@ static void start_reader(struct transfer *reader, struct transfer *move);
 static void host_is_valid(struct transfer *transfer)
 {
 	transfer->host_valid = true;
-	list_for_each_safe(node, after, &transfer->readers)
+	list_for_each_safe (node, after, &transfer->readers)
 		start_reader(container_of(node, struct transfer, link), transfer);
 	step_out(transfer);
 }
@@ -102,8 +102,8 @@ static void came_in(struct copy *copy)
 static void verify(struct transfer *transfer)
 {
 	struct block *block = block_of(transfer);
-	struct device *device = transfer->to && transfer->to->device ? transfer->to->device
-								      : &transfer->mover->devices->list[0];
+	struct device *device =
+		transfer->to && transfer->to->device ? transfer->to->device : &transfer->mover->devices->list[0];
 	transfer->copy = (struct copy){.verify_checksum = (block->flags & BLOCK_CHECKSUMMED) != 0,
 				       .checksum = block->checksum,
 				       .host = transfer->host,
@@ -224,6 +224,23 @@ static void begin(struct transfer *transfer)
 
 /* ---- moves ---- */
 
+/* Loads that wait for a movement of this block need not wait for one of their own. They must not, either: while they
+ * do, they keep this one from ending. */
+static void attach_waiting(struct mover *mover, struct transfer *move)
+{
+	if (block_of(move)->readers == 0)
+		return;
+	list_for_each_safe (node, after, &mover->loads) {
+		struct transfer *load = container_of(node, struct transfer, link);
+		if (load->block != move->block)
+			continue;
+		list_remove(&load->link);
+		block_of(load)->readers--;
+		load->number = move->number;
+		list_push_back(&move->readers, &load->link);
+	}
+}
+
 /* to NULL: only into host memory. The target's slot, if any, has been taken. */
 static struct transfer *new_move(struct mover *mover, uint32_t number, struct tier *to, uint32_t to_unit, bool urgent)
 {
@@ -247,6 +264,7 @@ static struct transfer *new_move(struct mover *mover, uint32_t number, struct ti
 	tier_unplace(move->from, move->bytes);
 	block->flags |= BLOCK_MOVING;
 	block->move = move->number;
+	attach_waiting(mover, move);
 	return move;
 }
 
@@ -488,13 +506,13 @@ void mover_load(struct mover *mover, struct transfer *load)
 
 static void retry_loads(struct mover *mover)
 {
-	const struct list *last = mover->loads.prev; /* one that must wait again goes behind it */
-	for (bool more = !list_empty(&mover->loads); more && mover->vacant_count > 0;) {
+	while (mover->vacant_count > 0 && !list_empty(&mover->loads)) {
 		struct list *node = list_pop_front(&mover->loads);
-		more = node != last;
 		struct transfer *load = container_of(node, struct transfer, link);
 		block_of(load)->readers--;
 		start_load(load);
+		if (mover->loads.prev == node) /* no memory for its movement: later */
+			return;
 	}
 }
 
@@ -542,18 +560,8 @@ static uint64_t wanted(const struct mover *mover, const struct tier *tier)
 	return 0;
 }
 
-/* Everything in the tier is held: the block that waits for a slot cannot be had. */
-static void give_up_first(struct tier *tier)
-{
-	struct transfer *store =
-		container_of(container_of(list_pop_front(&tier->waiting), struct slot_wait, link), struct transfer, wait);
-	store->to = NULL;
-	store->mover->active++;
-	finish(store);
-}
-
-/* Somebody waits for a slot and nothing that is under way will free one: the free space is in pieces that are too small,
- * or there is no reserve. One more block has to go. */
+/* Somebody waits for a slot and nothing that is under way will free one: the free space is in pieces that are too
+ * small, or there is no reserve. One more block has to go. */
 static void make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = wanted(mover, tier);
@@ -564,10 +572,21 @@ static void make_room(struct mover *mover, struct tier *tier)
 		return;
 	if (cache_push_out(mover->cache, tier, 1, 1) > 0)
 		mover->again = true;
-	else if (!list_empty(&tier->waiting)) {
-		give_up_first(tier);
-		mover->again = true;
-	}
+}
+
+/* Nothing is under way and nothing can be pushed out of anywhere: what is left is held, and a block that waits for a
+ * slot cannot be had. */
+static void give_up_first(struct mover *mover, struct tier *tier)
+{
+	struct list *node = list_pop_front(&tier->waiting);
+	if (!node)
+		return;
+	struct transfer *store = container_of(container_of(node, struct slot_wait, link), struct transfer, wait);
+	store->to = NULL;
+	fail(store, HBM_NO_SPACE);
+	mover->active++;
+	finish(store);
+	mover->again = true;
 }
 
 void mover_pump(struct mover *mover)
@@ -587,6 +606,8 @@ void mover_pump(struct mover *mover)
 		}
 		for (uint32_t i = 1; i <= cache->nvme->number; i++)
 			make_room(mover, &cache->tiers[i]);
+		for (uint32_t i = 1; i <= cache->nvme->number && !mover->again && mover->active == 0; i++)
+			give_up_first(mover, &cache->tiers[i]);
 	}
 	mover->pumping = false;
 	if (mover->disk)

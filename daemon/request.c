@@ -168,7 +168,7 @@ void request_reply_fds(struct request *request, int status, const void *body, si
 		return;
 	}
 	if (r < 0)
-		session_break(session, "its socket failed");
+		session_break(session, session_failure(r));
 	end(request);
 }
 
@@ -186,7 +186,7 @@ int request_reply_part(struct request *request, const void *body, size_t size, c
 	int r = send_now(request, &header, body, fds, fd_count);
 	if (r != -EAGAIN) {
 		if (r < 0)
-			session_break(request->session, "its socket failed");
+			session_break(request->session, session_failure(r));
 		return 0;
 	}
 	struct parcel *parcel = make_parcel(&header, body, fds, fd_count);

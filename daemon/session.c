@@ -123,9 +123,22 @@ static void end_from_the_top(struct session_private *p)
 void session_break(struct session *session, const char *why)
 {
 	struct session_private *p = private_of(session);
-	if (!p->breaking && !session->dead)
+	if (why && !p->breaking && !session->dead)
 		log_info("session %llu (pid %d): closed: %s", (unsigned long long)session->id, (int)session->pid, why);
 	end_from_the_top(p);
+}
+
+const char *session_failure(int r)
+{
+	switch (r) {
+	case -EPIPE:
+	case -ECONNRESET:
+		return NULL;
+	case -ETOOMANYREFS:
+		return "its client does not take the descriptors sent to it";
+	default:
+		return "its socket failed";
+	}
 }
 
 /* The client broke the protocol. */
@@ -212,7 +225,7 @@ static void flush(struct session_private *p)
 	else
 		p->retry_until_ns = 0;
 	if (r < 0 && r != -EAGAIN)
-		session_break(&p->session, r == -ETOOMANYREFS ? "too many descriptors under way" : "its socket failed");
+		session_break(&p->session, session_failure(r));
 	else
 		update_watch(p);
 	unhold(p);

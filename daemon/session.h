@@ -101,8 +101,11 @@ int session_doorbell_fd(const struct session *session);
 void session_drain(struct session *session);
 /* Ends it now, whatever it has under way. May free it. Not from within a call a request handler makes. */
 void session_end(struct session *session);
-/* As session_end(), but from the top of the loop; until then nothing is sent. why, a static phrase, is logged. */
+/* As session_end(), but from the top of the loop; until then nothing is sent. why, a static phrase or NULL, is logged.
+ */
 void session_break(struct session *session, const char *why);
+/* The phrase for a failed send: NULL when the client has just hung up, which is nothing to log. */
+const char *session_failure(int r);
 
 /* A request with its own copy of a message that passed the door: NULL without memory. */
 struct request *request_new(struct session *session, const void *message, size_t size);

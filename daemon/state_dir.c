@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,17 +17,22 @@ int state_dir_lock(const char *path, int *fd, char *error, size_t error_size)
 		snprintf(error, error_size, "hbmd.state_dir: cannot make %s: %s", path, strerror(-r));
 		return r;
 	}
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0) {
+	char name[PATH_MAX];
+	if (snprintf(name, sizeof(name), "%s/lock", path) >= (int)sizeof(name)) {
+		snprintf(error, error_size, "hbmd.state_dir: the path is too long: %s", path);
+		return -ENAMETOOLONG;
+	}
+	int lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (lock < 0) {
 		int r = -errno;
-		snprintf(error, error_size, "hbmd.state_dir: cannot open %s: %s", path, strerror(-r));
+		snprintf(error, error_size, "hbmd.state_dir: cannot open %s: %s", name, strerror(-r));
 		return r;
 	}
-	if (flock(dir, LOCK_EX | LOCK_NB) < 0) {
-		close(dir);
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+		close(lock);
 		snprintf(error, error_size, "hbmd.state_dir: %s is in use by another hbmd", path);
 		return -EBUSY;
 	}
-	*fd = dir;
+	*fd = lock;
 	return 0;
 }

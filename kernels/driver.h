@@ -17,26 +17,26 @@ enum driver_choice { DRIVER_AUTO, DRIVER_CUDA, DRIVER_SOFT };
 /* How the soft device is to behave; all zero: its own defaults (one device of 1 GiB, no delays, no faults). */
 struct driver_soft_options {
 	uint32_t devices;
-	uint64_t memory;		/* bytes per device */
-	double d2h_gib_s, h2d_gib_s;	/* 0: as fast as the host copies */
-	double latency_us;		/* added to every copy */
-	const char *fail;		/* "cuMemCreate:3[:code],..." */
+	uint64_t memory;             /* bytes per device */
+	double d2h_gib_s, h2d_gib_s; /* 0: as fast as the host copies */
+	double latency_us;           /* added to every copy */
+	const char *fail;            /* "cuMemCreate:3[:code],..." */
 };
 
 /* One member for each entry point, named without its version suffix: driver->cuMemCreate(...). */
 struct driver {
 	enum hbm_driver kind;
 	void *library;
-#define DRIVER_CALL(name, symbol, arguments) CUresult (*name) arguments;
+#define DRIVER_CALL(name, symbol, arguments) CUresult(*name) arguments;
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 };
 
 /*
- * Loads a driver and calls cuInit. DRIVER_AUTO: cuda if it answers with at least one device, else soft. soft may be NULL.
- * On failure a negative errno and one line in error saying what was looked for. libhbmsoft.so is looked for in
- * $HBM_SOFT_DRIVER (a path), beside the object this function is linked into and beside its parent folder's, then in
- * $(LIBDIR)/hbm as compiled in.
+ * Loads a driver and calls cuInit. DRIVER_AUTO: cuda if it answers with at least one device, else soft. soft may be
+ * NULL: then the environment's HBM_SOFT, else its defaults. On failure a negative errno and one line in error saying
+ * what was looked for. libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the object this
+ * function is linked into, in hbm/ below it, in the two folders above it, and in HBM_LIBDIR "/hbm" as compiled in.
  */
 int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
 		size_t error_size);

@@ -4,7 +4,7 @@
  * registered; the bytes go by memcpy on the stream's thread, and where the device's engine is limited the operation is
  * not done before the engine's clock says so. A copy of 0 bytes does nothing and looks at no address.
  *
- * Copies within a device are not limited. Two of one device's memories may not overlap.
+ * Copies between device memories are not limited, and their ranges may not overlap.
  */
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"

@@ -127,9 +127,13 @@ static double copy_all(char *to, const char *from, uint64_t bytes, uint64_t coun
 
 static void forget(const struct stream *s, uint64_t round)
 {
-	for (uint64_t i = 0; i < s->count; i++) {
-		hbm_key key = key_of(round, i);
-		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->space, 0, &key, 1, NULL), "remove");
+	hbm_key keys[1024];
+	for (uint64_t i = 0, n = 0; i < s->count; i++) {
+		keys[n++] = key_of(round, i);
+		if (n < 1024 && i + 1 < s->count)
+			continue;
+		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->space, 0, keys, n, NULL), "remove");
+		n = 0;
 	}
 }
 

@@ -1,13 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The public headers compile on their own, as C99 and later and as C++, with warnings as errors.
-# usage: headers.sh INCLUDE_FOLDER [CC [CXX]]
+# Run from the repository's root. CC is tried, and the C++ compiler of the same family if there is one.
 set -eu
-include=$1 cc=${2:-gcc} cxx=${3:-g++}
+cc=${CC:-gcc}
+case $cc in
+*clang*) cxx=clang++ ;;
+*) cxx=g++ ;;
+esac
 
 check() { # compiler, standard, header, language
 	printf '#include <hbm/%s>\nint main(void) { return sizeof(struct hbm_wire_header) != 24; }\n' "$3" |
-		"$1" -std="$2" -Wall -Wextra -Werror -I"$include" -x "$4" -fsyntax-only - || {
+		"$1" -std="$2" -Wall -Wextra -Werror -Iinclude -x "$4" -fsyntax-only - || {
 		echo "headers: $3 does not compile as $2" >&2
 		exit 1
 	}
@@ -26,6 +30,6 @@ if command -v "$cxx" >/dev/null; then
 		check "$cxx" "$standard" hbm.h c++
 	done
 else
-	echo "headers: no $cxx, C++ not tried" >&2
+	echo "headers: no $cxx, C++ not tried"
 fi
-echo "headers: public headers stand alone"
+echo "ok headers"

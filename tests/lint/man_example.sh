@@ -1,23 +1,46 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The example program of libhbm(3) compiles without a warning and links with the library as a user would link it.
+# The example program of libhbm(3) compiles without a warning, links with the library as a user would link it, and does
+# with a running daemon what it says.
 set -u
 build=${BUILD:-build}
 page=man/libhbm.3
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-sanitize=$(sed -n 's/.*sanitize-\([a-z-]*\).*/-fsanitize=\1/p' <<<"$build" | tr - , | sed 's/^,fsanitize/-fsanitize/')
+daemon=
+trap '[ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null; rm -rf "$work"' EXIT
+
+fail() {
+	echo "$page: the example $1"
+	exit 1
+}
 
 # Between the marks, without the macros around the text, and with roff's escapes undone.
 sed -n '/^\.\\" example-begin/,/^\.\\" example-end/p' "$page" | grep -v '^\.' |
 	sed -e 's/\\(dq/"/g' -e 's/\\e/\\/g' -e 's/\\&//g' >"$work/example.c"
-[ -s "$work/example.c" ] || { echo "$page: no example between the marks"; exit 1; }
+[ -s "$work/example.c" ] || fail "is not between its marks"
 
 flags=(-std=c11 -Wall -Wextra -Wconversion -Wno-sign-conversion -Werror -Iinclude)
 for cc in gcc clang; do
-	command -v "$cc" >/dev/null || continue
-	"$cc" "${flags[@]}" -fsyntax-only "$work/example.c" || { echo "$page: the example does not compile with $cc"; exit 1; }
+	! command -v "$cc" >/dev/null || "$cc" "${flags[@]}" -fsyntax-only "$work/example.c" || fail "does not compile with $cc"
 done
-"${CC:-gcc}" "${flags[@]}" ${sanitize:+"$sanitize"} "$work/example.c" -L"$build" -lhbm -o "$work/example" ||
-	{ echo "$page: the example does not link with libhbm"; exit 1; }
+# A library built with sanitizers wants a program that is, too.
+case $build in
+*sanitize-*) flags+=("-fsanitize=$(sed 's/.*sanitize-//; s/-/,/g' <<<"$build")") ;;
+esac
+"${CC:-gcc}" "${flags[@]}" "$work/example.c" -L"$build" -lhbm -o "$work/example" || fail "does not link with libhbm"
+
+export HBM_SOCKET=$work/sock
+"$build/hbmd" --set hbmd.socket="$HBM_SOCKET" --set hbmd.state_dir="$work/state" --set hbmd.driver=soft \
+	--set soft.memory=64MiB --set device.cache=2MiB --set device.reserve=2MiB --set device.slab=2MiB \
+	--set ddr.reserve=0 --set ddr.staging=2MiB >"$work/log" 2>&1 &
+daemon=$!
+for ((i = 0; i < 200; i++)); do
+	[ -S "$HBM_SOCKET" ] || ! kill -0 "$daemon" 2>/dev/null || { sleep 0.1; continue; }
+	break
+done
+said=$(LD_LIBRARY_PATH=$build "$work/example" 2>&1)
+if [ "$said" != $'store: done\nload: done' ]; then
+	cat "$work/log"
+	fail "says: $said"
+fi
 echo "ok man_example"

@@ -1,9 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The shared library exports exactly the functions that hbm.h declares, under its version node.
-# usage: symbols.sh LIBHBM.SO HBM.H [LIBHBM.MAP]
+# BUILD names the build folder; run from the repository's root.
 set -eu
-library=$1 header=$2 map=${3:-client/libhbm.map}
+library=${BUILD:-build}/libhbm.so header=include/hbm/hbm.h map=client/libhbm.map
+if [ ! -e "$library" ]; then
+	echo "symbols: there is no $library: make first" >&2
+	exit 1
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
@@ -23,4 +27,4 @@ if ! diff "$work/declared" "$work/exported" >"$work/diff"; then
 	cat "$work/diff" >&2
 	exit 1
 fi
-echo "symbols: $(wc -l <"$work/declared") functions, exported as declared, version $node"
+echo "ok symbols"

@@ -56,10 +56,10 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.socket=%s", spawn->socket);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.state_dir=%s/state", spawn->dir);
 	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
-	static const char *const fixed[] = {"hbmd.driver=soft",	  "hbmd.log_level=debug", "soft.memory=256MiB",
-					    "device.memory=192MiB", "device.cache=16MiB",	  "device.reserve=8MiB",
-					    "device.slab=2MiB",	  "ddr.size=32MiB",	  "ddr.reserve=8MiB",
-					    "ddr.staging=8MiB",	  "nvme.size=64MiB"};
+	static const char *const fixed[] = {"hbmd.driver=soft",     "hbmd.log_level=debug", "soft.memory=256MiB",
+					    "device.memory=192MiB", "device.cache=16MiB",   "device.reserve=8MiB",
+					    "device.slab=2MiB",     "ddr.size=32MiB",       "ddr.reserve=8MiB",
+					    "ddr.staging=8MiB",     "nvme.size=64MiB"};
 	argv[argc++] = spawn_path("hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
@@ -312,15 +312,38 @@ int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-unsigned spawn_fds(const struct spawn *spawn)
+/* How many descriptors the daemon has; in *sessions how many of them watch a client's process. */
+static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 {
-	char path[64];
+	char path[64], name[320], target[64];
 	unsigned count = 0;
+	*sessions = 0;
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)spawn->pid);
 	DIR *dir = opendir(path);
-	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
-		count += entry->d_name[0] != '.';
+	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+		ssize_t n = readlink(name, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+		*sessions += strstr(target, "pidfd") != NULL;
+		count++;
+	}
 	if (dir)
 		closedir(dir);
 	return count;
+}
+
+unsigned spawn_fds(const struct spawn *spawn)
+{
+	unsigned sessions = 0;
+	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
+		unsigned count = count_fds(spawn, &sessions);
+		if (sessions == 0)
+			return count;
+		sleep_ms(STEP_MS);
+	}
+	spawn_show_log(spawn);
+	fail_msg("hbmd still watches %u clients", sessions);
+	return 0;
 }

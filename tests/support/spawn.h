@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spawn: a daemon of one's own for a test: hbmd on soft devices, in a folder that is made for it and removed with it. Its
- * log goes to a file there and is shown when the test fails to get what it waits for.
+ * spawn: a daemon of one's own for a test: hbmd on soft devices, in a folder that is made for it and removed with it.
+ * Its log goes to a file there and is shown when the test fails to get what it waits for.
  */
 #pragma once
 
@@ -10,11 +10,11 @@
 #include <sys/types.h>
 
 struct spawn {
-	char dir[64];	  /* /tmp/hbmd-test.XXXXXX */
-	char socket[96];  /* dir/sock */
-	char nvme[96];	  /* dir/nvme */
-	char log[96];	  /* dir/log */
-	pid_t pid;	  /* 0 when it does not run */
+	char dir[64];    /* /tmp/hbmd-test.XXXXXX */
+	char socket[96]; /* dir/sock */
+	char nvme[96];   /* dir/nvme */
+	char log[96];    /* dir/log */
+	pid_t pid;       /* 0 when it does not run */
 };
 
 /* Makes the folder. The daemon is not started. */
@@ -48,5 +48,5 @@ void spawn_show_log(const struct spawn *spawn);
 const char *spawn_path(const char *name);
 /* Runs hbmctl against it with arguments (NULL-terminated): exit status; its output, at most size - 1 bytes, in out. */
 int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size);
-/* Open descriptors of the daemon. */
+/* Open descriptors of the daemon, once it has seen that nobody is connected any more: fails the test after 20 s. */
 unsigned spawn_fds(const struct spawn *spawn);
