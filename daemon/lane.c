@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/lane.h"
 
+#include "daemon/checksum.h"
 #include "daemon/list.h"
 #include "daemon/log.h"
 
@@ -9,13 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #define BATCH_COPIES 32
 #define BATCH_BYTES (512ull << 10) /* still in the cache when its checksums are taken */
-#define BATCHES 8			   /* under way at once */
-#define FAIR 8	  /* one copy in so many is taken from those nobody waits for */
+#define BATCHES 8                  /* under way at once */
+#define FAIR 8                     /* one copy in so many is taken from those nobody waits for */
 
 struct queue {
 	struct copy *first, **last;
@@ -35,6 +33,7 @@ struct lane {
 	CUstream stream;
 	struct batch batches[BATCHES]; /* a ring: [head, head + under_way) */
 	unsigned head, under_way;
+	bool entered; /* the context is current on the thread */
 
 	pthread_t thread;
 	bool started;
@@ -126,7 +125,7 @@ static CUresult issue(struct lane *lane, const struct copy *copy)
 static void start_copy(struct lane *lane, struct copy *copy)
 {
 	copy->status = HBM_OK;
-	if (copy->verify_checksum && XXH3_64bits(copy->host, copy->bytes) != copy->checksum) {
+	if (copy->verify_checksum && checksum(copy->host, copy->bytes) != copy->checksum) {
 		copy->status = HBM_MISS;
 		return;
 	}
@@ -137,8 +136,20 @@ static void start_copy(struct lane *lane, struct copy *copy)
 	}
 }
 
+/* Until it has succeeded once, each batch tries: a passing failure must not cost the lane. */
+static void enter(struct lane *lane)
+{
+	if (lane->entered)
+		return;
+	CUresult r = device_enter(lane->device);
+	lane->entered = r == CUDA_SUCCESS;
+	if (!lane->entered)
+		device_failed(lane->device, "cuCtxSetCurrent", r); /* every copy of the batch will say so too */
+}
+
 static void start_batch(struct lane *lane, struct copy *copies)
 {
+	enter(lane);
 	struct batch *batch = &lane->batches[(lane->head + lane->under_way++) % BATCHES];
 	batch->copies = copies;
 	batch->count = batch->bytes = batch->errors = 0;
@@ -151,8 +162,8 @@ static void start_batch(struct lane *lane, struct copy *copies)
 	CUresult r = lane->driver->cuEventRecord(batch->event, lane->stream);
 	if (r == CUDA_SUCCESS)
 		return;
-	/* Without the event the only way to know that the copies are over is to wait for the stream; waiting for an event
-	 * that was not recorded again returns at once. */
+	/* Without the event the only way to know that the copies are over is to wait for the stream; waiting for an
+	 * event that was not recorded again returns at once. */
 	device_failed(lane->device, "cuEventRecord", r);
 	if (lane->driver->cuStreamSynchronize(lane->stream) != CUDA_SUCCESS)
 		for (struct copy *copy = copies; copy; copy = copy->next)
@@ -191,7 +202,7 @@ static void finish_batch(struct lane *lane)
 		     batch->bytes, batch->errors);
 	for (struct copy *copy = batch->copies; copy; copy = copy->next)
 		if (copy->take_checksum && copy->status == HBM_OK)
-			copy->checksum = XXH3_64bits(copy->host, copy->bytes);
+			copy->checksum = checksum(copy->host, copy->bytes);
 	hand_over(lane, batch->copies);
 }
 
@@ -226,9 +237,6 @@ static struct copy *take_batch(struct lane *lane, bool *stopped)
 static void *lane_thread(void *arg)
 {
 	struct lane *lane = arg;
-	CUresult entered = device_enter(lane->device);
-	if (entered != CUDA_SUCCESS)
-		device_failed(lane->device, "cuCtxSetCurrent", entered); /* every copy will say so too */
 	for (bool stopped = false; !stopped || lane->under_way > 0;) {
 		struct copy *copies = lane->under_way < BATCHES ? take_batch(lane, &stopped) : NULL;
 		if (copies)

@@ -155,7 +155,7 @@ static void pause_fire(struct timer *timer)
 static void pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
-		log_error("cannot accept connections for now: %s (LimitNOFILE=?)", strerror(error));
+		log_error("cannot accept connections for now: %s; raise LimitNOFILE= if that lasts", strerror(error));
 	server->complained = true;
 	if (loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS) == 0)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
