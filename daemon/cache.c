@@ -160,6 +160,8 @@ static void use(struct cache *cache, uint32_t number, uint32_t device)
 	if (block->holds > 0)
 		return;
 	struct tier *top = tier_for(cache_hbm(cache, device), cache_bytes(cache, block));
+	if (!top && block->tier != 0)
+		top = &cache->tiers[block->tier]; /* too large for every tier of this device: it stays on the other */
 	if (block->tier != 0) {
 		order_remove(cache, number);
 		if (top && block->tier == top->number) {

@@ -102,9 +102,12 @@ void claim_drop(struct claim *claim)
 
 bool claim_held(const struct claim *claim)
 {
-	for (size_t i = 0; i < claim->count; i++)
-		if (claim->stretches[i].region->holds > 0)
-			return true;
+	for (size_t i = 0; i < claim->count; i++) {
+		const struct stretch *stretch = &claim->stretches[i];
+		for (uint64_t k = 0; k < stretch->count; k++)
+			if (stretch->region->slots[stretch->first + k].holds > 0)
+				return true;
+	}
 	return false;
 }
 

@@ -29,5 +29,5 @@ int claim_make(struct claim *claim, struct leases *leases, const struct hbm_wire
 	       enum claim_kind kind, uint64_t max_slots);
 /* Lets go; whatever waited for that goes on. Takes one that was never made or failed to be, zeroed. */
 void claim_drop(struct claim *claim);
-bool claim_held(const struct claim *claim);   /* whether a transfer uses one of its regions */
+bool claim_held(const struct claim *claim);   /* whether a transfer uses one of its slots */
 bool claim_wanted(const struct claim *claim); /* whether all of its regions are still live */

@@ -91,7 +91,7 @@ const struct config_key config_keys[] = {
 	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "the largest read or write"},
 	{"nvme", "fail", AT(nvme_fail), TEXT, "", "for tests: faults to inject, as in read:3:EIO,write:1:short"},
 
-	{"soft", "devices", AT(soft_devices), COUNT(1, 64), "1", "how many soft devices there are"},
+	{"soft", "devices", AT(soft_devices), COUNT(1, 16), "1", "how many soft devices there are"},
 	{"soft", "memory", AT(soft_memory), SIZE(2 * MIB, 16 * TIB, 2 * MIB), "1GiB", "memory of each soft device"},
 	{"soft", "d2h_gib_s", AT(soft_d2h_gib_s), DECIMAL(100000), "0",
 	 "bandwidth from device to host in GiB/s; 0: as fast as the host copies"},

@@ -95,15 +95,24 @@ bool leases_record(const struct leases *leases, size_t nth, struct hbm_wire_regi
 
 /* ---- Holding ---- */
 
-void lease_hold(struct region *region)
+void lease_hold(struct region *region, uint64_t offset, uint64_t bytes)
 {
 	region->holds++;
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
+		region->slots[i].holds++;
 }
 
-void lease_put(struct region *region)
+void lease_put(struct region *region, uint64_t offset, uint64_t bytes)
 {
 	assert(region->holds > 0);
-	if (--region->holds == 0 && (region->gone || !list_empty(&region->leases->waiting)))
+	region->holds--;
+	bool claimed = false;
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++) {
+		struct slot *slot = &region->slots[i];
+		assert(slot->holds > 0);
+		claimed |= --slot->holds == 0 && slot->claim;
+	}
+	if (claimed || (region->holds == 0 && region->gone))
 		leases_advance(region->leases);
 }
 

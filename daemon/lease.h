@@ -41,8 +41,9 @@ struct device *lease_device(const struct region *region);
 
 /* The daemon's address of [offset, offset + bytes) if all of it is committed: HBM_OK, HBM_NOT_FOUND, HBM_INVALID. */
 int lease_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address);
-void lease_hold(struct region *region);
-void lease_put(struct region *region);
+/* A use of such a range, until it is put again: a decommit of any of its slabs waits, of others does not. */
+void lease_hold(struct region *region, uint64_t offset, uint64_t bytes);
+void lease_put(struct region *region, uint64_t offset, uint64_t bytes);
 
 /* ---- For the server. ---- */
 

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -212,6 +213,16 @@ static int watch_signals(struct service *service)
 	return service->signals.fd < 0 ? -errno : 0;
 }
 
+/* Every slab is a descriptor while it is handed out: what the service manager allows is what we take. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 static enum loop_engine engine_of(const struct config *config)
 {
 	static const enum loop_engine engines[] = {
@@ -319,6 +330,7 @@ int main(int argc, char **argv)
 		config_print(&service.config, stdout);
 	if (r == 0 && !options.print && !options.check) {
 		log_open((int)service.config.log_level);
+		raise_descriptor_limit();
 		r = run(&service);
 	}
 	config_clear(&service.config);

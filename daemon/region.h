@@ -25,6 +25,7 @@ struct claim;
 struct slot {
 	struct slab *slab;
 	const struct claim *claim;
+	uint64_t holds; /* by transfers */
 };
 
 struct region {
@@ -37,7 +38,7 @@ struct region {
 	CUdeviceptr address;
 	struct slot *slots;
 	uint64_t slot_count;
-	uint64_t holds;  /* by transfers */
+	uint64_t holds;  /* by transfers, of any slot */
 	uint64_t claims; /* stretches of operations, and the creation */
 	bool gone, quarantined, closing;
 	bool given_up; /* by its client: nothing to wait for but holds and claims */

@@ -32,7 +32,8 @@ struct batch {
 	uint32_t fence_slot;
 	uint64_t fence_value;
 	struct device *device;
-	struct region **regions; /* [span_count], the first `held` of them held */
+	const struct hbm_wire_range *segments; /* [span_count], the request's */
+	struct region **regions;	       /* [span_count], the first `held` of them held */
 	struct span *spans;	 /* [span_count] */
 	struct hbm_wire_results *reply;
 	struct item items[];
@@ -40,8 +41,6 @@ struct batch {
 
 static void batch_free(struct batch *batch)
 {
-	for (uint32_t i = 0; i < batch->held; i++)
-		lease_put(batch->regions[i]);
 	if (batch->space != 0)
 		spaces_unref(batch->hbmd->cache->spaces, batch->space);
 	free(batch->regions);
@@ -79,11 +78,20 @@ static void set_space(struct batch *batch, uint32_t space)
 	spaces_ref(batch->hbmd->cache->spaces, batch->space);
 }
 
+/* Lets go of the client's memory; the request's message is still there. */
+static void release_segments(struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->held; i++)
+		lease_put(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
+	batch->held = 0;
+}
+
 static void batch_end(struct batch *batch)
 {
 	struct hbm_wire_results *reply = batch->reply;
 	for (uint32_t i = 0; i < batch->count; i++)
 		reply->done += reply->results[i].status == HBM_OK;
+	release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
 	request_reply(batch->request, HBM_OK, &reply->count,
 		      sizeof(*reply) - sizeof(reply->header) + batch->count * sizeof(reply->results[0]));
@@ -92,6 +100,7 @@ static void batch_end(struct batch *batch)
 
 static void batch_refuse(struct batch *batch, int status)
 {
+	release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
 	request_reply(batch->request, status, NULL, 0);
 	batch_free(batch);
@@ -123,8 +132,9 @@ static bool is_zero_key(const struct hbm_wire_key *key)
 }
 
 /* The daemon's addresses of a client's segments; holds their regions. */
-static int resolve_segments(struct batch *batch, const struct hbm_wire_range *segments)
+static int resolve_segments(struct batch *batch)
 {
+	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
 		struct region *region = lease_find(&batch->request->session->leases, segments[i].region);
 		if (!region)
@@ -138,7 +148,7 @@ static int resolve_segments(struct batch *batch, const struct hbm_wire_range *se
 		batch->device = lease_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
-		lease_hold(region);
+		lease_hold(region, segments[i].offset, segments[i].bytes);
 		batch->held++;
 	}
 	return HBM_OK;
@@ -388,20 +398,19 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	int status = check_slots(message);
 	if (status == HBM_OK && (!space || !session_has_space(request->session, message->space)))
 		status = HBM_NOT_FOUND;
-	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
-		return;
-	}
-	struct batch *batch = batch_new(hbmd, request, message->count, message->segments);
+	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, message->segments) : NULL;
 	if (!batch) {
-		request_reply(request, HBM_LIMIT, NULL, 0);
+		if (message->fence_slot < HBM_WIRE_FENCES)
+			session_fence(request->session, message->fence_slot, message->fence_value);
+		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
 		return;
 	}
 	set_space(batch, message->space);
 	batch->fence_slot = message->fence_slot;
 	batch->fence_value = message->fence_value;
 	batch->wait = (struct ready_wait){.slot = message->ready_slot, .value = message->ready_value, .fire = ready};
-	status = resolve_segments(batch, (const void *)&message->blocks[message->count]);
+	batch->segments = (const void *)&message->blocks[message->count];
+	status = resolve_segments(batch);
 	if (status == HBM_OK)
 		status = divide_spans(batch, message->blocks, space->block_bytes);
 	if (status == HBM_OK)
@@ -423,8 +432,8 @@ void serve_load(struct hbmd *hbmd, struct request *request)
 void serve_prefetch(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
-	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_NOT_FOUND;
-	if (!session_has_space(request->session, message->space))
+	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_INVALID;
+	if (status == HBM_OK && !session_has_space(request->session, message->space))
 		status = HBM_NOT_FOUND;
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, 0) : NULL;
 	if (!batch) {

@@ -243,15 +243,18 @@ static int is_busy(const void *record, size_t bytes, void *arg)
 
 void spawn_settle(const struct spawn *spawn)
 {
-	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
-		struct hbm *hbm = spawn_connect(spawn);
-		bool busy = false;
-		int r = hbm_query(hbm, HBM_QUERY_VERIFY, is_busy, &busy);
-		hbm_close(hbm);
-		if (r == 0 && !busy)
-			return;
-		sleep_ms(STEP_MS);
+	struct hbm *hbm = spawn_connect(spawn);
+	bool busy = true;
+	for (int waited = 0; busy && waited < SETTLE_MS; waited += STEP_MS) {
+		busy = false;
+		if (hbm_query(hbm, HBM_QUERY_VERIFY, is_busy, &busy) != 0)
+			break;
+		if (busy)
+			sleep_ms(STEP_MS);
 	}
+	hbm_close(hbm);
+	if (!busy)
+		return;
 	spawn_show_log(spawn);
 	fail_msg("hbmd did not come to rest");
 }
@@ -334,16 +337,38 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 	return count;
 }
 
+static int is_making(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_device *device = record;
+	bool *making = arg;
+	assert_int_equal(bytes, sizeof(*device));
+	*making = *making || device->uncreated >= device->slab;
+	return 0;
+}
+
+/* Whether slabs are still being made ahead. */
+static bool makes_slabs(const struct spawn *spawn)
+{
+	struct hbm *hbm = spawn_connect(spawn);
+	bool making = false;
+	int r = hbm_query(hbm, HBM_QUERY_DEVICES, is_making, &making);
+	hbm_close(hbm);
+	return r != 0 || making;
+}
+
 unsigned spawn_fds(const struct spawn *spawn)
 {
-	unsigned sessions = 0;
+	unsigned sessions = 1;
+	bool making = true;
 	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
-		unsigned count = count_fds(spawn, &sessions);
-		if (sessions == 0)
+		making = making && makes_slabs(spawn);
+		bool rested = !making && sessions == 0 && waited > 0;
+		unsigned count = count_fds(spawn, &sessions); /* a session may be half gone the first time */
+		if (rested && sessions == 0)
 			return count;
 		sleep_ms(STEP_MS);
 	}
 	spawn_show_log(spawn);
-	fail_msg("hbmd still watches %u clients", sessions);
+	fail_msg("hbmd still watches %u clients%s", sessions, making ? " and makes slabs" : "");
 	return 0;
 }

@@ -372,21 +372,23 @@ static void a_decommit_waits_for_holds(void **state)
 	struct outcome outcome = {0};
 	struct hbm_wire_range slots = range(region, 1, 2);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region);
-	lease_hold(region);
+	lease_hold(region, SLAB, SLAB);
+	lease_hold(region, 2 * SLAB, 2 * SLAB);
+	lease_hold(region, 0, SLAB); /* of another slab: does not matter */
 	assert_int_equal(decommit_start(&fixture->leases, &slots, 1, op_over, &outcome), HBM_OK);
 	/* Nothing new may begin there; the rest stays usable. */
 	assert_int_equal(address(region, SLAB, SLAB), HBM_NOT_FOUND);
 	assert_int_equal(address(region, 0, SLAB), HBM_OK);
 	assert_int_equal(commit_slots(fixture, region, 1, 1), HBM_EXISTS);
-	lease_put(region);
+	lease_put(region, SLAB, SLAB);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.live("mappings"), 4);
-	lease_put(region);
+	lease_put(region, 2 * SLAB, 2 * SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
 	assert_int_equal(fixture->pool.live("mappings"), 2);
+	lease_put(region, 0, SLAB);
 }
 
 /* ---- Ends ---- */
@@ -398,13 +400,13 @@ static void a_destroyed_region_waits_for_holds(void **state)
 	struct outcome outcome = {0};
 	uint32_t id = lease_id(region);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region);
+	lease_hold(region, 0, SLAB);
 	assert_int_equal(lease_destroy(&fixture->leases, id, region_over, &outcome), HBM_OK);
 	assert_null(lease_find(&fixture->leases, id));
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.live("mappings"), 4);
-	lease_put(region);
+	lease_put(region, 0, SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
 	assert_all_is_back(fixture);
@@ -434,7 +436,7 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	struct slabs *slabs = fixture->pool.devices->list[0].slabs;
 	uint32_t id = lease_id(region);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region);
+	lease_hold(region, 0, SLAB);
 	leases_end(&fixture->leases);
 	assert_null(lease_find(&fixture->leases, id));
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
@@ -442,7 +444,7 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	leases_release(&fixture->leases);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
-	lease_put(region);
+	lease_put(region, 0, SLAB);
 	assert_all_is_back(fixture);
 	assert_int_equal(fixture->emptied, true);
 }

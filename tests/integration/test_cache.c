@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the cache says to requests on keys: residence, order of going, pins, isolation. Bytes are compared on the way,
+ * but movement between tiers is test_tiers' and asynchrony test_fence's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/kv.h"
+#include "tests/support/leaks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 65536u
+#define SLAB (2ull << 20)
+/* All tiers together: the daemon of spawn with tiers of 4, 4 and 8 MiB. */
+#define TIER_BLOCKS 64u
+#define ALL_BLOCKS (64u + 64u + 128u)
+
+static struct leaks leaks;
+static struct spawn daemon_;
+static unsigned fds;
+static struct kv kv;
+static hbm_result results[1024];
+
+static int setup(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", NULL};
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	spawn_start(&daemon_, sets, NULL);
+	fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, BLOCK, 512);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	kv_close(&kv);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+static void expect_all(uint64_t count, int status)
+{
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(results[i].status, status);
+}
+
+static void store(uint64_t first, uint64_t count, uint64_t parent)
+{
+	assert_int_equal(kv_store(&kv, 0, first, count, parent, results), 0);
+	expect_all(count, HBM_OK);
+}
+
+static void load(uint64_t first, uint64_t count)
+{
+	assert_int_equal(kv_load(&kv, 0, first, count, results), 0);
+	expect_all(count, HBM_OK);
+}
+
+static void keys(enum hbm_wire_opcode op, uint64_t first, uint64_t count, int status)
+{
+	assert_int_equal(kv_keys(&kv, op, first, count, 0, results), 0);
+	expect_all(count, status);
+}
+
+/* Fills every tier with other blocks. */
+static void press(uint64_t first)
+{
+	store(first, ALL_BLOCKS, 0);
+}
+
+/* ---- Storing and loading ---- */
+
+static void test_a_block_in_scattered_pieces(void **state)
+{
+	(void)state;
+	struct hbm_region *other = kv_region(&kv, 2 * SLAB);
+	uint64_t main_at = hbm_region_address(kv.region), other_at = hbm_region_address(other);
+	/* One piece crosses from one slab into the next, the pieces do not lie in their order, sizes are odd. */
+	const struct hbm_segment from[] = {
+		{other, SLAB - 8192, 16384}, {kv.region, 40000, 24}, {kv.region, 8, 32744}, {other, 0, 16384}};
+	const struct hbm_segment to[] = {{kv.region, 3 * SLAB, 65528}, {other, 2 * SLAB - 8, 8}};
+	char bytes[BLOCK], back[BLOCK];
+	kv_fill(7, bytes, BLOCK);
+	for (size_t i = 0, at = 0; i < 4; at += from[i].bytes, i++)
+		kv_write(&kv, (from[i].region == other ? other_at : main_at) + from[i].offset, bytes + at,
+			 from[i].bytes);
+	struct hbm_block block = {.key = kv_key(7), .segments = from, .segment_count = 4};
+	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, results), 0);
+	expect_all(1, HBM_OK);
+	for (int place = 0; place < 3; place++) {
+		block.segments = to;
+		block.segment_count = 2;
+		memset(back, 0, sizeof(back));
+		assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, results), 0);
+		expect_all(1, HBM_OK);
+		kv_read(&kv, back, main_at + 3 * SLAB, 65528);
+		kv_read(&kv, back + 65528, other_at + 2 * SLAB - 8, 8);
+		assert_memory_equal(back, bytes, BLOCK);
+		/* the next time from the tier below */
+		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+		if (place == 1)
+			assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	}
+	assert_int_equal(hbm_region_destroy(kv.hbm, other), 0);
+}
+
+static void test_segments_that_are_not_a_block(void **state)
+{
+	(void)state;
+	const struct hbm_segment bad[][2] = {
+		{{kv.region, 0, BLOCK - 8}, {kv.region, 0, 4}},
+		{{kv.region, 0, BLOCK}, {kv.region, 0, 8}},
+		{{kv.region, 0, UINT64_MAX}, {kv.region, 0, BLOCK + 1}},
+		{{kv.region, 0, BLOCK / 2}, {kv.region, hbm_region_bytes(kv.region) - 8, BLOCK / 2}},
+		{{kv.region, 0, BLOCK / 2}, {kv.region, UINT64_MAX - 8, BLOCK / 2}},
+		{{kv.region, 0, BLOCK}, {kv.region, 0, 0}},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const struct hbm_block block = {.key = kv_key(1), .segments = bad[i], .segment_count = 2};
+		assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+		assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+	}
+	assert_int_equal(kv_lookup(&kv, 1, 1, NULL), 0);
+}
+
+static void test_a_key_that_exists(void **state)
+{
+	(void)state;
+	store(1, 8, 0);
+	/* Other bytes under the same key change nothing. */
+	for (uint64_t slot = 0; slot < 8; slot++)
+		kv_wipe(&kv, slot);
+	struct hbm_block blocks[8];
+	struct hbm_segment segments[8];
+	kv_blocks(&kv, 0, 1, 8, 0, blocks, segments);
+	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, 8, results), 0);
+	expect_all(8, HBM_EXISTS);
+	load(1, 8);
+	/* Twice in one request. */
+	kv_put(&kv, 0, 100);
+	kv_put(&kv, 1, 100);
+	kv_blocks(&kv, 0, 100, 2, 0, blocks, segments);
+	blocks[1].key = blocks[0].key;
+	blocks[1].parent = (hbm_key){{0}};
+	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, 2, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	assert_int_equal(results[1].status, HBM_EXISTS);
+	load(100, 1);
+}
+
+static void test_what_is_gone_is_a_miss(void **state)
+{
+	(void)state;
+	store(1, 8, 0);
+	press(1000);
+	assert_int_equal(kv_lookup(&kv, 1, 8, results), 0);
+	expect_all(8, HBM_MISS);
+	assert_int_equal(kv_load(&kv, 0, 1, 8, results), 0);
+	expect_all(8, HBM_MISS);
+	keys(HBM_WIRE_PIN, 1, 8, HBM_MISS);
+	keys(HBM_WIRE_TOUCH, 1, 8, HBM_MISS);
+	keys(HBM_WIRE_REMOVE, 1, 8, HBM_MISS);
+	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_MISS);
+	store(1, 8, 0);
+	load(1, 8);
+}
+
+static void test_a_block_needs_its_parent(void **state)
+{
+	(void)state;
+	assert_int_equal(kv_store(&kv, 0, 5, 3, 4, results), 0);
+	expect_all(3, HBM_NO_PARENT);
+	store(4, 1, 0);
+	store(5, 3, 4);
+	assert_int_equal(kv_lookup(&kv, 4, 4, NULL), 4);
+}
+
+static void test_more_in_one_request_than_the_tiers_hold(void **state)
+{
+	(void)state;
+	assert_int_equal(kv_store(&kv, 0, 1, ALL_BLOCKS + 100, 0, results), 0);
+	uint32_t run = kv_lookup(&kv, 1, ALL_BLOCKS + 100, NULL);
+	assert_in_range(run, 1, ALL_BLOCKS); /* the head of the chain is what stays */
+	load(1, run);
+}
+
+/* ---- Order ---- */
+
+static void test_what_was_touched_stays_longer(void **state)
+{
+	(void)state;
+	store(1, 10, 0);
+	store(100, ALL_BLOCKS - 10, 0);
+	keys(HBM_WIRE_TOUCH, 1, 10, HBM_OK);
+	store(1000, ALL_BLOCKS - 10, 0);
+	assert_int_equal(kv_lookup(&kv, 1, 10, NULL), 10);
+	assert_int_equal(kv_lookup(&kv, 100, 10, NULL), 0);
+	load(1, 10);
+}
+
+static void test_evict_and_prefetch(void **state)
+{
+	(void)state;
+	store(1, 16, 0);
+	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	for (uint64_t i = 1; i <= 16; i++)
+		assert_int_equal(kv_tier(&kv, i), HBM_TIER_DDR);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, 4 * BLOCK), 0);
+	for (uint64_t i = 1; i <= 16; i++) /* tails first */
+		assert_int_equal(kv_tier(&kv, i), i <= 12 ? HBM_TIER_DDR : HBM_TIER_NVME);
+	keys(HBM_WIRE_PREFETCH, 1, 16, HBM_OK);
+	for (uint64_t i = 1; i <= 16; i++)
+		assert_int_equal(kv_tier(&kv, i), HBM_TIER_HBM);
+	load(1, 16);
+	for (int tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++)
+		assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX), 0);
+	assert_int_equal(kv_lookup(&kv, 1, 16, NULL), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_NONE, 0, 1), HBM_INVALID);
+}
+
+static void test_remove_takes_what_descends(void **state)
+{
+	(void)state;
+	store(1, 4, 0);   /* 1 2 3 4 */
+	store(10, 4, 2);  /* below 2 */
+	store(20, 4, 13); /* below those */
+	keys(HBM_WIRE_REMOVE, 10, 1, HBM_OK);
+	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 4);
+	for (uint64_t i = 0; i < 4; i++) {
+		assert_int_equal(kv_tier(&kv, 10 + i), HBM_TIER_NONE);
+		assert_int_equal(kv_tier(&kv, 20 + i), HBM_TIER_NONE);
+	}
+	keys(HBM_WIRE_REMOVE, 1, 4, HBM_OK);
+	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 0);
+}
+
+/* ---- Pins ---- */
+
+static void test_pins_survive_pressure(void **state)
+{
+	(void)state;
+	store(1, 8, 0);
+	keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* and with it all it descends from */
+	keys(HBM_WIRE_PIN, 8, 1, HBM_OK);
+	for (uint64_t round = 1; round <= 3; round++)
+		assert_int_equal(kv_store(&kv, 0, 1000 * round, ALL_BLOCKS, 0, NULL), 0);
+	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 8);
+	keys(HBM_WIRE_REMOVE, 8, 1, HBM_DENIED);
+	keys(HBM_WIRE_REMOVE, 1, 1, HBM_DENIED);
+	load(1, 8);
+	keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
+	press(5000);
+	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 8); /* it was pinned twice */
+	keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 8, 1, HBM_NOT_FOUND);
+	press(6000);
+	press(7000);
+	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 0);
+}
+
+static void test_not_everything_can_be_pinned(void **state)
+{
+	(void)state;
+	store(1, TIER_BLOCKS, 0);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, TIER_BLOCKS, 0, results), 0);
+	for (uint64_t i = 0; i < TIER_BLOCKS; i++)
+		assert_int_equal(results[i].status, i < TIER_BLOCKS / 2 ? HBM_OK : HBM_LIMIT);
+	press(1000);
+	assert_int_equal(kv_lookup(&kv, 1, TIER_BLOCKS, NULL), TIER_BLOCKS / 2);
+}
+
+static void test_a_session_takes_its_pins_along_and_leaves_the_kept(void **state)
+{
+	(void)state;
+	struct kv other;
+	store(1, 2, 0);
+	store(11, 2, 0);
+	kv_open(&other, &daemon_, 0, BLOCK, 1);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 1, 2, 0, results), 0);
+	expect_all(2, HBM_OK);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 11, 2, HBM_WIRE_KEEP, results), 0);
+	expect_all(2, HBM_OK);
+	press(1000);
+	press(2000);
+	assert_int_equal(kv_lookup(&kv, 1, 2, NULL), 2);
+	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 2);
+	kv_close(&other);
+	spawn_status(&daemon_, &(struct hbm_wire_status){0});
+	press(3000);
+	press(4000);
+	assert_int_equal(kv_lookup(&kv, 1, 2, NULL), 0);
+	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 2);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 11, 2, HBM_WIRE_KEEP, results), 0);
+	expect_all(2, HBM_OK);
+	press(5000);
+	press(6000);
+	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 0);
+}
+
+/* ---- Namespaces ---- */
+
+static void test_namespaces_share_nothing(void **state)
+{
+	(void)state;
+	const struct hbm_namespace_options specs[] = {
+		{.model = "kv", .block_bytes = BLOCK, .salt = "a secret"},
+		{.model = "kv", .block_bytes = BLOCK, .weights = 1},
+		{.model = "kv", .block_bytes = BLOCK, .layout = "other"},
+		{.model = "kv2", .block_bytes = BLOCK},
+		{.model = "kv", .block_bytes = BLOCK / 2},
+	};
+	uint32_t own = kv.space, space, again;
+	store(1, 4, 0);
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		struct hbm_lookup answer;
+		hbm_key key = kv_key(1);
+		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &space), 0);
+		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &again), 0);
+		assert_int_equal(space, again);
+		assert_int_not_equal(space, own);
+		assert_int_equal(hbm_lookup(kv.hbm, space, &key, 1, &answer, NULL), 0);
+		assert_int_equal(answer.resident, 0);
+		assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, space, 0, &key, 1, results), 0);
+		assert_int_equal(results[0].status, HBM_MISS);
+		assert_int_equal(hbm_namespace_close(kv.hbm, space), 0);
+		assert_int_equal(hbm_namespace_close(kv.hbm, space), 0);
+		assert_int_equal(hbm_lookup(kv.hbm, space, &key, 1, &answer, NULL), HBM_NOT_FOUND);
+	}
+	load(1, 4);
+}
+
+static void test_namespaces_that_cannot_be(void **state)
+{
+	(void)state;
+	char long_name[HBM_WIRE_NAME_BYTES + 1] = {0};
+	memset(long_name, 'x', HBM_WIRE_NAME_BYTES);
+	uint32_t space = 0;
+	const struct hbm_namespace_options bad[] = {
+		{.model = "m", .block_bytes = 0},
+		{.model = "m", .block_bytes = 4095},
+		{.model = "m", .block_bytes = 4097},
+		{.model = long_name, .block_bytes = 4096},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(hbm_namespace_open(kv.hbm, &bad[i], &space), HBM_INVALID);
+	assert_int_not_equal(
+		hbm_namespace_open(kv.hbm, &(struct hbm_namespace_options){.model = "m", .block_bytes = 1ull << 40},
+				   &space),
+		0);
+	assert_int_equal(space, 0);
+	assert_int_equal(hbm_namespace_close(kv.hbm, 999), HBM_NOT_FOUND);
+}
+
+static void test_how_long_a_load_would_take(void **state)
+{
+	(void)state;
+	struct hbm_lookup answer[2] = {0};
+	hbm_key chain[2] = {kv_key(1), kv_key(2)};
+	store(1, 2, 0);
+	for (int i = 0; i < 2; i++) {
+		load(1, 2);
+		assert_int_equal(hbm_lookup(kv.hbm, kv.space, chain, 2, &answer[i], results), 0);
+		assert_int_equal(answer[i].resident, 2);
+		assert_true(answer[i].load_ns > 0);
+		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	}
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_block_in_scattered_pieces),
+		TEST(test_segments_that_are_not_a_block),
+		TEST(test_a_key_that_exists),
+		TEST(test_what_is_gone_is_a_miss),
+		TEST(test_a_block_needs_its_parent),
+		TEST(test_more_in_one_request_than_the_tiers_hold),
+		TEST(test_what_was_touched_stays_longer),
+		TEST(test_evict_and_prefetch),
+		TEST(test_remove_takes_what_descends),
+		TEST(test_pins_survive_pressure),
+		TEST(test_not_everything_can_be_pinned),
+		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
+		TEST(test_namespaces_share_nothing),
+		TEST(test_namespaces_that_cannot_be),
+		TEST(test_how_long_a_load_would_take),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
