@@ -48,8 +48,8 @@ static void account(struct activity *activity, uint64_t now)
 {
 	uint64_t passed = now - activity->changed_ns;
 	uint32_t nvme = activity->under_way[HBM_HOP_NVME_READ] + activity->under_way[HBM_HOP_NVME_WRITE];
-	uint32_t device = activity->under_way[HBM_HOP_D2D] + activity->under_way[HBM_HOP_D2H] +
-			  activity->under_way[HBM_HOP_H2D];
+	uint32_t device =
+		activity->under_way[HBM_HOP_D2D] + activity->under_way[HBM_HOP_D2H] + activity->under_way[HBM_HOP_H2D];
 	for (unsigned i = 0; i < HBM_HOPS; i++) {
 		if (activity->under_way[i] == 0)
 			continue;

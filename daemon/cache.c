@@ -292,8 +292,8 @@ bool cache_held(const struct cache *cache, uint32_t number)
 
 static bool may_hold(const struct cache *cache, const struct tier *tier, uint64_t bytes)
 {
-	uint64_t limit = cache->pinned_share > 0 ? (uint64_t)((double)tier->online * cache->pinned_share)
-						 : cache->pinned_limit;
+	uint64_t limit =
+		cache->pinned_share > 0 ? (uint64_t)((double)tier->online * cache->pinned_share) : cache->pinned_limit;
 	return tier->pinned + bytes <= limit;
 }
 

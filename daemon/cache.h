@@ -2,10 +2,10 @@
 /*
  * cache: the policy. Which blocks are kept, which tier each belongs to, and in which order they go.
  *
- * The tiers form one exclusive cascade: HBM (of each device) over DDR over NVMe. Each tier orders its blocks by use; the
- * concatenation of the orders is one LRU list cut at the capacities, so that the tiers together hit exactly what one LRU
- * of their summed size would. A use moves a block to the front of the top tier; what then exceeds a capacity moves,
- * oldest first, to the front of the tier below, and from the last one away.
+ * The tiers form one exclusive cascade: HBM (of each device) over DDR over NVMe. Each tier orders its blocks by use;
+ * the concatenation of the orders is one LRU list cut at the capacities, so that the tiers together hit exactly what
+ * one LRU of their summed size would. A use moves a block to the front of the top tier; what then exceeds a capacity
+ * moves, oldest first, to the front of the tier below, and from the last one away.
  *
  * Leaf first: a use of a block is a use of all its ancestors, in the order tail to head, so a parent is always ahead of
  * its children and goes after them. Where that cannot hold (a child used on another device), dropping a block drops its
@@ -30,10 +30,10 @@ struct cache {
 	struct tier tiers[TIER_NUMBERS]; /* by number; capacity 0: absent */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
-	uint32_t pass;			   /* of touching */
-	double pinned_share;		   /* of a tier that may be held */
-	uint64_t pinned_limit;		   /* or bytes, when > 0 */
-	struct list kept_pins;		   /* those of operators, which outlive their sessions (serve_keys.c) */
+	uint32_t pass;                     /* of touching */
+	double pinned_share;               /* of a tier that may be held */
+	uint64_t pinned_limit;             /* or bytes, when > 0 */
+	struct list kept_pins;             /* those of operators, which outlive their sessions (serve_keys.c) */
 
 	/* since start */
 	uint64_t lookups, lookup_keys, hits[HBM_TIERS], misses;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk: reads and writes of the NVMe tier. Operations of one block each are queued; disk_dispatch() turns what is queued
- * into as few and as large I/Os as it can, joining operations that are neighbours on the disk, and keeps `depth` of them
- * under way. Operations someone waits for go before those nobody does, except that every eighth I/O goes to the others.
+ * disk: reads and writes of the NVMe tier. Operations of one block each are queued; disk_dispatch() turns what is
+ * queued into as few and as large I/Os as it can, joining operations that are neighbours on the disk, and keeps `depth`
+ * of them under way. Operations someone waits for go before those nobody does, except that every eighth I/O goes to the
+ * others.
  *
  * One function (disk.c, io_done) knows what may become of an I/O: complete, short, interrupted, failed. An I/O of
  * several operations that fails is taken apart and each operation tried alone, so that a bad sector costs the block it
@@ -18,8 +19,8 @@ struct disk;
 struct disk_op {
 	bool write;
 	uint64_t offset, bytes; /* multiples of 4 KiB */
-	char *memory;		/* aligned to 4 KiB */
-	int error;		/* 0 or negative errno */
+	char *memory;           /* aligned to 4 KiB */
+	int error;              /* 0 or negative errno */
 	void (*done)(struct disk_op *op);
 	struct disk_op *next; /* the disk's */
 };
@@ -29,13 +30,13 @@ struct disk_options {
 	struct activity *activity;
 	int fd; /* borrowed; O_DIRECT where the file system has it */
 	unsigned depth;
-	uint64_t merge;	  /* bytes of the largest joined I/O */
+	uint64_t merge;   /* bytes of the largest joined I/O */
 	const char *fail; /* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O; "" for none */
 	void (*batch_done)(void *arg); /* after the done() calls of one I/O */
 	void *arg;
 };
 
 int disk_new(struct disk **out, const struct disk_options *options); /* -EINVAL: fail cannot be parsed */
-struct disk *disk_free(struct disk *disk);			       /* nothing may be under way */
+struct disk *disk_free(struct disk *disk);                           /* nothing may be under way */
 void disk_submit(struct disk *disk, struct disk_op *op, bool urgent);
 void disk_dispatch(struct disk *disk);

@@ -74,10 +74,11 @@ static int divide(const struct config *config, const struct device *device, stru
 		return -EINVAL;
 	}
 	if (division->mapped > division->memory) {
-		snprintf(reason->text, reason->size,
-			 "device.cache: cache and reserve need %llu bytes, device.memory is %llu: lower device.cache or "
-			 "device.reserve",
-			 (unsigned long long)division->mapped, (unsigned long long)division->memory);
+		snprintf(
+			reason->text, reason->size,
+			"device.cache: cache and reserve need %llu bytes, device.memory is %llu: lower device.cache or "
+			"device.reserve",
+			(unsigned long long)division->mapped, (unsigned long long)division->memory);
 		return -EINVAL;
 	}
 	return 0;

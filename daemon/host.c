@@ -25,7 +25,7 @@ struct chunk {
 	struct host *host;
 	uint64_t offset, bytes;
 	bool registered;
-	int error;	 /* of touching */
+	int error;       /* of touching */
 	CUresult result; /* of registering */
 };
 
@@ -56,9 +56,8 @@ static void prepare(struct job *job)
 	struct device *device = &host->devices->list[0];
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
-		chunk->result = device->driver->cuMemHostRegister(at, chunk->bytes,
-								  CU_MEMHOSTREGISTER_PORTABLE |
-									  CU_MEMHOSTREGISTER_DEVICEMAP);
+		chunk->result = device->driver->cuMemHostRegister(
+			at, chunk->bytes, CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
 	chunk->registered = chunk->result == CUDA_SUCCESS;
 }
 

@@ -17,8 +17,9 @@ struct host;
 
 #define HOST_CHUNK (256ull << 20) /* bytes per registration, counted from the base: the first is in service soon */
 
-/* Makes the mapping, sets capacity, reserve and host of cache's ddr and staging tiers, and starts the workers. progress()
- * is called on the loop thread for each chunk, in service or failed. Negative errno and one line in error. */
+/* Makes the mapping, sets capacity, reserve and host of cache's ddr and staging tiers, and starts the workers.
+ * progress() is called on the loop thread for each chunk, in service or failed. Negative errno and one line in error.
+ */
 int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
 	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 /* Stops the workers, unregisters, unmaps. Nothing may be copying. */

@@ -11,7 +11,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define PREFETCH_AHEAD 8 /* keys whose memory is asked for before it is needed */
+#define PREFETCH_AHEAD 8  /* keys whose memory is asked for before it is needed */
 #define UNUSED UINT16_MAX /* block.space of an entry on the free list */
 
 struct index {

@@ -4,9 +4,9 @@
  * key) that finds them. The table's address space is reserved once for [limits] blocks; pages are touched as blocks
  * come, and numbers are reused last freed first, so memory follows the number of blocks.
  *
- * The hash grows by linear hashing: each insertion splits at most one bucket, so no insertion is ever slow, and there is
- * one bucket for each block the table has held at once. The hash is keyed with a secret of this process: clients choose
- * the keys.
+ * The hash grows by linear hashing: each insertion splits at most one bucket, so no insertion is ever slow, and there
+ * is one bucket for each block the table has held at once. The hash is keyed with a secret of this process: clients
+ * choose the keys.
  *
  * What an entry's members mean beyond key and chain is the business of cache.c (order, tree) and mover.c (placement).
  */
@@ -25,22 +25,23 @@ enum block_flag {
 	BLOCK_MOVING = 16,     /* a transfer between tiers, or its store, is under way */
 };
 
-/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same table. */
+/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same
+ * table. */
 struct block {
 	struct hbm_wire_key key;
 	uint64_t checksum; /* XXH3-64 of its bytes */
 	uint32_t hash_next;
-	uint32_t newer, older;			       /* in the order of its tier */
+	uint32_t newer, older;                         /* in the order of its tier */
 	uint32_t parent, child, sibling, sibling_back; /* the tree: first child, next and previous sibling */
-	uint32_t holds; /* pins, and children that are held: never evicted while > 0 */
-	uint32_t unit;	/* where in its place, in EXTENT_UNIT */
+	uint32_t holds;                                /* pins, and children that are held: never evicted while > 0 */
+	uint32_t unit;                                 /* where in its place, in EXTENT_UNIT */
 	uint32_t queue_next;
 	uint32_t touched; /* the last touch pass that has been here */
-	uint32_t move;	  /* the mover's number of the movement between tiers under way, or 0 */
+	uint32_t move;    /* the mover's number of the movement between tiers under way, or 0 */
 	uint32_t readers; /* transfers that read its place, or wait to */
-	uint16_t space;	  /* namespace number */
-	uint8_t tier;	  /* number of the tier it belongs to */
-	uint8_t place;	  /* number of the tier that has its bytes; 0 while being stored */
+	uint16_t space;   /* namespace number */
+	uint8_t tier;     /* number of the tier it belongs to */
+	uint8_t place;    /* number of the tier that has its bytes; 0 while being stored */
 	uint8_t flags;
 	uint8_t zero[3];
 };
@@ -65,8 +66,8 @@ uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire
 void index_remove(struct index *index, uint32_t number);  /* from the hash; the entry stays until index_release */
 void index_release(struct index *index, uint32_t number); /* the number may be reused */
 
-uint64_t index_count(const struct index *index);   /* entries in use */
+uint64_t index_count(const struct index *index); /* entries in use */
 uint64_t index_max(const struct index *index);
-uint32_t index_highest(const struct index *index); /* no number above this has been used: for walks */
+uint32_t index_highest(const struct index *index);           /* no number above this has been used: for walks */
 bool index_used(const struct index *index, uint32_t number); /* in use, dropped ones included */
-uint64_t index_memory(const struct index *index); /* bytes of table and hash touched so far */
+uint64_t index_memory(const struct index *index);            /* bytes of table and hash touched so far */

@@ -38,7 +38,7 @@ static uint64_t device_errors(const struct devices *devices)
 
 static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 {
-	list_for_each(node, server_sessions(hbmd->server)) {
+	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
 		status->sessions += !session->dead;
 		status->regions += session->leases.count;
@@ -159,7 +159,7 @@ static void query_sessions(struct page *page)
 {
 	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
 	uint64_t position = 0;
-	list_for_each(node, server_sessions(page->hbmd->server)) {
+	list_for_each (node, server_sessions(page->hbmd->server)) {
 		if (position++ < page->cursor)
 			continue;
 		if (page->count == page->room) {
@@ -176,7 +176,7 @@ static void query_regions(struct page *page)
 {
 	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
 	uint64_t position = 0;
-	list_for_each(node, server_sessions(page->hbmd->server)) {
+	list_for_each (node, server_sessions(page->hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
 		size_t nth = position == page->cursor >> 32 ? (uint32_t)page->cursor : 0;
 		if (position++ < page->cursor >> 32)

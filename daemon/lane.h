@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lane: a thread and a stream that copy for one device in one direction. Copies are issued in batches and several
- * batches are under way at once, so the copy engine does not wait for the thread, nor the thread for the engine: while a
- * batch is being copied, the lane takes the checksums of the one before.
+ * batches are under way at once, so the copy engine does not wait for the thread, nor the thread for the engine: while
+ * a batch is being copied, the lane takes the checksums of the one before.
  *
  * Copies someone waits for go before those that do not, except that every eighth goes to the others, so that eviction
  * never stops. Order between copies is not promised. A copy that fails does so alone.
@@ -27,16 +27,16 @@ struct span {
 struct copy {
 	const struct span *spans;
 	uint32_t span_count;
-	bool gather;	      /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
+	bool gather;          /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
 	bool take_checksum;   /* D2H: of the host bytes afterwards */
 	bool verify_checksum; /* H2D: of the host bytes before; a difference is HBM_MISS and nothing is copied */
-	uint64_t flat;	      /* D2D: device address */
-	char *host;	      /* else */
+	uint64_t flat;        /* D2D: device address */
+	char *host;           /* else */
 	uint64_t bytes;
-	uint64_t checksum; /* XXH3-64 */
-	int status;	   /* HBM_OK, HBM_DEVICE, HBM_MISS */
+	uint64_t checksum;               /* XXH3-64 */
+	int status;                      /* HBM_OK, HBM_DEVICE, HBM_MISS */
 	void (*done)(struct copy *copy); /* on the loop thread */
-	struct copy *next;		 /* the lane's */
+	struct copy *next;               /* the lane's */
 };
 
 struct lane;
@@ -52,5 +52,5 @@ struct lane_options {
 };
 
 int lane_new(struct lane **out, struct device *device, enum lane_kind kind, const struct lane_options *options);
-struct lane *lane_free(struct lane *lane); /* nothing may be under way */
+struct lane *lane_free(struct lane *lane);                         /* nothing may be under way */
 void lane_post(struct lane *lane, struct copy *copy, bool urgent); /* loop thread; never fails */

@@ -53,7 +53,8 @@ struct service {
 static const char usage[] =
 	"usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
 	"\n"
-	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache memory to LLM-serving\n"
+	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache memory to "
+	"LLM-serving\n"
 	"processes over a Unix socket. See hbmd(8) and hbmd.conf(5).\n"
 	"\n"
 	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
@@ -72,10 +73,14 @@ enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 static int parse(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'},	   {"set", required_argument, NULL, 's'},
-		{"check-config", no_argument, NULL, OPTION_CHECK}, {"print-config", no_argument, NULL, OPTION_PRINT},
-		{"help-config", no_argument, NULL, OPTION_REFERENCE}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, OPTION_VERSION},	   {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"set", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, OPTION_CHECK},
+		{"print-config", no_argument, NULL, OPTION_PRINT},
+		{"help-config", no_argument, NULL, OPTION_REFERENCE},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, OPTION_VERSION},
+		{NULL, 0, NULL, 0},
 	};
 	for (int c; (c = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1;) {
 		switch (c) {

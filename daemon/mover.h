@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mover: makes the bytes follow the policy, and carries blocks between clients and tiers. Everything that moves bytes is
- * a transfer, and there are three kinds:
+ * mover: makes the bytes follow the policy, and carries blocks between clients and tiers. Everything that moves bytes
+ *is a transfer, and there are three kinds:
  *
  *	move	a block from one tier's slot to another's (or only into host memory, for somebody to read there)
  *	store	a client's memory into a new slot
@@ -9,8 +9,8 @@
  *
  * A transfer between memory of one device is one copy. Any other goes through host memory: in (a copy or an NVMe read,
  * verified against the checksum), then out (a copy or an NVMe write). Where neither end is host memory the bytes pass
- * through the staging area. Loads of a block that is being brought from NVMe attach to that move and are served from its
- * host copy, so that each block is read once.
+ * through the staging area. Loads of a block that is being brought from NVMe attach to that move and are served from
+ *its host copy, so that each block is read once.
  *
  * Resources are taken in one order, slot of the target, then staging, and nothing that waits for a slot holds one. As
  * the slots of all tiers together outnumber the blocks by the reserves, some move can always go on; whatever is staged
@@ -36,7 +36,7 @@ struct transfer {
 	struct device *device; /* of the spans */
 	const struct span *spans;
 	uint32_t span_count;
-	int status;			     /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, HBM_NO_SPACE */
+	int status;                              /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, HBM_NO_SPACE */
 	void (*done)(struct transfer *transfer); /* never called from within mover_store or mover_load */
 
 	struct mover *mover;
@@ -66,8 +66,8 @@ struct mover_options {
 int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be under way */
 
-/* The block is new: incomplete, in a tier, MOVING. When done with HBM_OK it is complete. The block may have been dropped
- * meanwhile (HBM_NO_SPACE). */
+/* The block is new: incomplete, in a tier, MOVING. When done with HBM_OK it is complete. The block may have been
+ * dropped meanwhile (HBM_NO_SPACE). */
 void mover_store(struct mover *mover, struct transfer *transfer);
 /* The block is complete. */
 void mover_load(struct mover *mover, struct transfer *transfer);

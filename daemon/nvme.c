@@ -247,8 +247,8 @@ static void step_filled(struct job *job)
 	if (atomic_load(&nvme->stop))
 		return;
 	if (nvme->fill_error < 0) {
-		log_error("nvme: formatting %s stopped at %llu of %llu MiB: %s; the tier stays at that size", nvme->path,
-			  (unsigned long long)(nvme->filled >> 20), (unsigned long long)(nvme->size >> 20),
+		log_error("nvme: formatting %s stopped at %llu of %llu MiB: %s; the tier stays at that size",
+			  nvme->path, (unsigned long long)(nvme->filled >> 20), (unsigned long long)(nvme->size >> 20),
 			  strerror(-nvme->fill_error));
 		nvme->progress(nvme->arg);
 		return;
@@ -291,7 +291,8 @@ static int set_up(struct nvme *nvme, const struct config *config, const struct r
 	if (r < 0)
 		return r;
 	if (!nvme->direct)
-		log_warning("nvme: %s is on a file system without O_DIRECT: the page cache will be used twice", nvme->path);
+		log_warning("nvme: %s is on a file system without O_DIRECT: the page cache will be used twice",
+			    nvme->path);
 	struct tier *tier = nvme->cache->nvme;
 	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->size, 0, config->limit_blocks);
 	if (r < 0)

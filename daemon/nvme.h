@@ -5,8 +5,8 @@
  * device that is neither empty nor labelled ours.
  *
  * A new file is allocated at once, so that a full disk is found at the start, and then filled with zeros in the
- * background: a file system makes the first write to unwritten extents cost twice. What has been filled is in service. A
- * label that says "formatted" spares all that the next time. A block device needs no filling.
+ * background: a file system makes the first write to unwritten extents cost twice. What has been filled is in service.
+ * A label that says "formatted" spares all that the next time. A block device needs no filling.
  *
  * One daemon at a time: an exclusive flock for as long as it is open. Contents are not kept over a restart yet: every
  * start begins with an empty tier.
@@ -19,8 +19,8 @@
 struct config;
 struct nvme;
 
-/* Opens config->nvme_path and sets up cache's NVMe tier; progress() is called on the loop thread as it grows. Negative errno
- * and one line in error. */
+/* Opens config->nvme_path and sets up cache's NVMe tier; progress() is called on the loop thread as it grows. Negative
+ * errno and one line in error. */
 int nvme_open(struct nvme **out, const struct config *config, struct cache *cache, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 struct nvme *nvme_close(struct nvme *nvme); /* ends a formatting that is under way */

@@ -33,8 +33,8 @@ struct batch {
 	uint64_t fence_value;
 	struct device *device;
 	const struct hbm_wire_range *segments; /* [span_count], the request's */
-	struct region **regions;	       /* [span_count], the first `held` of them held */
-	struct span *spans;	 /* [span_count] */
+	struct region **regions;               /* [span_count], the first `held` of them held */
+	struct span *spans;                    /* [span_count] */
 	struct hbm_wire_results *reply;
 	struct item items[];
 };
@@ -196,8 +196,8 @@ static void stored(struct transfer *transfer)
 	one_less(batch);
 }
 
-/* Room in the index for `count` new blocks: the least recently used of the lowest tier go. Before anything is looked up,
- * so that nothing this request names goes under its feet. */
+/* Room in the index for `count` new blocks: the least recently used of the lowest tier go. Before anything is looked
+ * up, so that nothing this request names goes under its feet. */
 static void make_index_room(struct cache *cache, uint32_t count)
 {
 	uint32_t lowest = cache->nvme->number;

@@ -54,8 +54,8 @@ static uint64_t hop_ns(struct activity *activity, enum hbm_hop hop, uint64_t byt
 	return bandwidth > 0 ? (uint64_t)((double)bytes * 1e9 / bandwidth) : 0;
 }
 
-/* How long the run would take to load: the links work side by side, so the slowest counts; what comes from NVMe also goes
- * to the device. */
+/* How long the run would take to load: the links work side by side, so the slowest counts; what comes from NVMe also
+ * goes to the device. */
 static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
 {
 	uint64_t d2d = hop_ns(activity, HBM_HOP_D2D, blocks[HBM_TIER_HBM] * block_bytes);
@@ -191,7 +191,7 @@ static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struc
 		if (number != 0)
 			cache_block(cache, number)->touched = cache->pass;
 	}
-	list_for_each_safe(node, after, keep ? &cache->kept_pins : &session->pins) {
+	list_for_each_safe (node, after, keep ? &cache->kept_pins : &session->pins) {
 		struct pin *pin = container_of(node, struct pin, link);
 		struct block *block = cache_block(cache, pin->number);
 		if (block->touched != cache->pass)
@@ -211,7 +211,7 @@ static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struc
 
 static void pins_gone(struct hbmd *hbmd, struct session *session)
 {
-	list_for_each_safe(node, after, &session->pins)
+	list_for_each_safe (node, after, &session->pins)
 		unpin(hbmd->cache, container_of(node, struct pin, link));
 	session->pins_count = 0;
 }
@@ -252,7 +252,7 @@ void serve_session_gone(struct hbmd *hbmd, struct session *session)
 
 void serve_close(struct hbmd *hbmd)
 {
-	list_for_each_safe(node, after, &hbmd->cache->kept_pins)
+	list_for_each_safe (node, after, &hbmd->cache->kept_pins)
 		unpin(hbmd->cache, container_of(node, struct pin, link));
 }
 
@@ -300,9 +300,9 @@ void serve_evict(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_evict *message = (const struct hbm_wire_evict *)request->message;
 	struct tier *tier = tier_of(hbmd, message);
 	int status = !session_is_operator(request->session) ? HBM_DENIED
-		     : !tier					  ? HBM_INVALID
-		     : tier->capacity == 0		  ? HBM_UNSUPPORTED
-							  : HBM_OK;
+		     : !tier                                ? HBM_INVALID
+		     : tier->capacity == 0                  ? HBM_UNSUPPORTED
+							    : HBM_OK;
 	struct eviction *eviction = status == HBM_OK ? calloc(1, sizeof(*eviction)) : NULL;
 	if (!eviction) {
 		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);

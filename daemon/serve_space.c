@@ -15,7 +15,7 @@ struct space_open {
 
 static struct space_open *find_open(const struct session *session, uint32_t space)
 {
-	list_for_each(node, &session->opens) {
+	list_for_each (node, &session->opens) {
 		struct space_open *open = container_of(node, struct space_open, link);
 		if (open->space == space)
 			return open;
@@ -114,6 +114,6 @@ void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 
 void serve_spaces_gone(struct hbmd *hbmd, struct session *session)
 {
-	list_for_each_safe(node, after, &session->opens)
+	list_for_each_safe (node, after, &session->opens)
 		close_space(hbmd, session, container_of(node, struct space_open, link));
 }

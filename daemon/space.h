@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * space: namespaces, the families of interchangeable blocks. A namespace is made by the first open of its spec, is found
- * again by any equal spec, and is forgotten when nobody has it open and it has no blocks. Its number is part of every
- * key in the index, put there by the daemon. Specs are compared whole: the fingerprint is for people, and a client that
- * knows one cannot open the namespace with it.
+ * space: namespaces, the families of interchangeable blocks. A namespace is made by the first open of its spec, is
+ * found again by any equal spec, and is forgotten when nobody has it open and it has no blocks. Its number is part of
+ * every key in the index, put there by the daemon. Specs are compared whole: the fingerprint is for people, and a
+ * client that knows one cannot open the namespace with it.
  */
 #pragma once
 

@@ -36,16 +36,17 @@ struct tier {
 
 	/* where the bytes are */
 	CUdeviceptr base; /* HBM */
-	char *host;	  /* DDR, staging */
+	char *host;       /* DDR, staging */
 
 	/* the policy's view; block numbers */
 	uint32_t newest, oldest;
 	uint64_t blocks, bytes, pinned;
 
 	/* placement */
-	uint64_t placed, moving; /* bytes of slots that hold a stored block; that are the source or target of something */
+	uint64_t placed,
+		moving; /* bytes of slots that hold a stored block; that are the source or target of something */
 	uint32_t inbound_first, inbound_last; /* blocks that belong here and are not here */
-	struct list waiting;		      /* struct slot_wait */
+	struct list waiting;                  /* struct slot_wait */
 
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes;
 };
@@ -68,8 +69,8 @@ uint32_t tier_take(struct tier *tier, uint64_t bytes);
 /* Takes a slot now or later: granted() may be called from within. */
 void tier_wait(struct tier *tier, struct slot_wait *wait);
 void tier_give(struct tier *tier, uint32_t unit, uint64_t bytes); /* a moving slot becomes free */
-void tier_place(struct tier *tier, uint64_t bytes);   /* moving -> placed */
-void tier_unplace(struct tier *tier, uint64_t bytes); /* placed -> moving */
+void tier_place(struct tier *tier, uint64_t bytes);               /* moving -> placed */
+void tier_unplace(struct tier *tier, uint64_t bytes);             /* placed -> moving */
 /* Grants what can be granted to those who wait. Called by the mover when slots may have become free. */
 void tier_serve(struct tier *tier);
 

@@ -19,11 +19,11 @@
 #define HBM_WIRE_MAGIC 0x444d4248u /* "HBMD" */
 #define HBM_WIRE_VERSION 1
 #define HBM_WIRE_MESSAGE_MAX 131072 /* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
-#define HBM_WIRE_FDS_MAX 253	    /* the kernel's SCM_MAX_FD */
+#define HBM_WIRE_FDS_MAX 253        /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
 #define HBM_WIRE_DEVICES_MAX 64
-#define HBM_WIRE_FENCES 512	   /* 64-bit slots in the session's shared fence page */
+#define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
 #define HBM_WIRE_NO_FENCE 0xffffffffu /* "no slot", in ready_slot and fence_slot */
 
 /* What a refused request or a single block of an array request says. Expected outcomes: positive, stable numbers. */
@@ -32,13 +32,13 @@ enum hbm_status {
 	HBM_INVALID = 1,     /* an argument is malformed, misaligned or out of range */
 	HBM_UNSUPPORTED = 2, /* this daemon does not know the opcode, flag or version, or lacks the tier */
 	HBM_NO_SPACE = 3,    /* not enough memory in the pool asked */
-	HBM_LIMIT = 4,	     /* a limit of the configuration's [limits] section would be exceeded */
+	HBM_LIMIT = 4,       /* a limit of the configuration's [limits] section would be exceeded */
 	HBM_NOT_FOUND = 5,   /* no such region, namespace, session, or range not committed */
-	HBM_MISS = 6,	     /* the block is not in the cache (any more) */
-	HBM_EXISTS = 7,	     /* the block, or the committed range, is there already */
+	HBM_MISS = 6,        /* the block is not in the cache (any more) */
+	HBM_EXISTS = 7,      /* the block, or the committed range, is there already */
 	HBM_NO_PARENT = 8,   /* a block's parent is not in the cache, so storing the block would strand it */
-	HBM_DENIED = 9,	     /* the peer's credentials do not allow this */
-	HBM_IO = 10,	     /* a tier's I/O failed */
+	HBM_DENIED = 9,      /* the peer's credentials do not allow this */
+	HBM_IO = 10,         /* a tier's I/O failed */
 	HBM_DEVICE = 11,     /* a device call failed */
 	HBM_TIMEOUT = 12,    /* the client's data did not become ready in time */
 	HBM_SHUTDOWN = 13,   /* the daemon is stopping */
@@ -81,11 +81,11 @@ enum hbm_tier {
 enum hbm_driver { HBM_DRIVER_SOFT = 1, HBM_DRIVER_CUDA = 2 };
 
 struct hbm_wire_header {
-	uint32_t size;	 /* of the whole message, header included */
+	uint32_t size;   /* of the whole message, header included */
 	uint16_t opcode; /* enum hbm_wire_opcode */
 	uint16_t flags;
-	uint64_t id;	 /* chosen by the client; unique among its unanswered requests */
-	int32_t status;	 /* replies: enum hbm_status; requests: 0 */
+	uint64_t id;    /* chosen by the client; unique among its unanswered requests */
+	int32_t status; /* replies: enum hbm_status; requests: 0 */
 	uint32_t zero;
 };
 static_assert(sizeof(struct hbm_wire_header) == 24, "wire layout");
@@ -101,7 +101,7 @@ struct hbm_wire_hello {
 	struct hbm_wire_header header;
 	uint32_t magic;
 	uint16_t version_min, version_max; /* what the client speaks */
-	char name[HBM_WIRE_NAME_BYTES];	   /* for people: shown by hbmctl sessions; NUL-terminated */
+	char name[HBM_WIRE_NAME_BYTES];    /* for people: shown by hbmctl sessions; NUL-terminated */
 };
 static_assert(sizeof(struct hbm_wire_hello) == 96, "wire layout");
 
@@ -113,8 +113,8 @@ struct hbm_wire_hello_reply {
 	uint8_t boot_id[16]; /* new at every start of the daemon */
 	uint32_t driver;     /* enum hbm_driver */
 	uint32_t devices;
-	uint32_t requests_in_flight, regions;  /* this session's limits */
-	uint64_t soft_memory;	       /* bytes per soft device, 0 on a real one: the client's soft driver must agree */
+	uint32_t requests_in_flight, regions; /* this session's limits */
+	uint64_t soft_memory; /* bytes per soft device, 0 on a real one: the client's soft driver must agree */
 };
 static_assert(sizeof(struct hbm_wire_hello_reply) == 80, "wire layout");
 
@@ -123,7 +123,7 @@ struct hbm_wire_region_create {
 	struct hbm_wire_header header;
 	uint32_t device, zero;
 	uint64_t reserve; /* bytes of address space, a multiple of the slab */
-	uint64_t slab;	  /* bytes per slab: 2 MiB << k, k = 0..9; 0: the device's default */
+	uint64_t slab;    /* bytes per slab: 2 MiB << k, k = 0..9; 0: the device's default */
 };
 static_assert(sizeof(struct hbm_wire_region_create) == 48, "wire layout");
 
@@ -158,9 +158,9 @@ static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 struct hbm_wire_namespace {
 	char model[HBM_WIRE_NAME_BYTES];  /* the model and what else makes bytes interchangeable, NUL-padded */
 	char layout[HBM_WIRE_NAME_BYTES]; /* the engine's name for how KV lies in a block, NUL-padded */
-	char salt[HBM_WIRE_NAME_BYTES];	  /* the tenant's secret or empty, NUL-padded; never shown */
-	uint64_t weights;		  /* version of the weights */
-	uint64_t block_bytes;		  /* of every block: a multiple of 4 KiB */
+	char salt[HBM_WIRE_NAME_BYTES];   /* the tenant's secret or empty, NUL-padded; never shown */
+	uint64_t weights;                 /* version of the weights */
+	uint64_t block_bytes;             /* of every block: a multiple of 4 KiB */
 };
 static_assert(sizeof(struct hbm_wire_namespace) == 208, "wire layout");
 
@@ -192,9 +192,9 @@ static_assert(sizeof(struct hbm_wire_namespace_reply) == 56, "wire layout");
 struct hbm_wire_keys {
 	struct hbm_wire_header header;
 	uint32_t space, count;
-	uint32_t device; /* PREFETCH: whose HBM the blocks should come to; else 0 */
-	uint32_t flags;	 /* PIN, UNPIN: HBM_WIRE_KEEP or 0; else 0 */
-	uint64_t deadline_us;  /* PREFETCH: from now, 0 for none; else 0 */
+	uint32_t device;      /* PREFETCH: whose HBM the blocks should come to; else 0 */
+	uint32_t flags;       /* PIN, UNPIN: HBM_WIRE_KEEP or 0; else 0 */
+	uint64_t deadline_us; /* PREFETCH: from now, 0 for none; else 0 */
 	struct hbm_wire_key keys[];
 };
 static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
@@ -203,7 +203,7 @@ static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
  * before it in the request's segment array; together they have exactly the namespace's block_bytes. */
 struct hbm_wire_block {
 	struct hbm_wire_key key, parent; /* parent: all zero for a root, and in every LOAD */
-	uint32_t segments, zero;	 /* how many of the segment array, >= 1 */
+	uint32_t segments, zero;         /* how many of the segment array, >= 1 */
 };
 static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 
@@ -212,10 +212,11 @@ static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 struct hbm_wire_blocks {
 	struct hbm_wire_header header;
 	uint32_t space, count;
-	uint32_t segments;    /* length of the segment array */
-	uint32_t ready_slot;  /* start only when fence page[ready_slot] >= ready_value; HBM_WIRE_NO_FENCE: at once */
+	uint32_t segments;   /* length of the segment array */
+	uint32_t ready_slot; /* start only when fence page[ready_slot] >= ready_value; HBM_WIRE_NO_FENCE: at once */
 	uint64_t ready_value;
-	uint32_t fence_slot;  /* when done, however it ends: fence page[fence_slot] = fence_value; or HBM_WIRE_NO_FENCE */
+	uint32_t
+		fence_slot; /* when done, however it ends: fence page[fence_slot] = fence_value; or HBM_WIRE_NO_FENCE */
 	uint32_t zero;
 	uint64_t fence_value;
 	struct hbm_wire_block blocks[];
@@ -224,7 +225,7 @@ static_assert(sizeof(struct hbm_wire_blocks) == 64, "wire layout");
 
 struct hbm_wire_result {
 	uint8_t status; /* enum hbm_status */
-	uint8_t tier;	/* enum hbm_tier: where the block belonged when the request arrived; STORE: where it went */
+	uint8_t tier;   /* enum hbm_tier: where the block belonged when the request arrived; STORE: where it went */
 	uint16_t zero;
 };
 static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
@@ -232,8 +233,8 @@ static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
 /* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE. */
 struct hbm_wire_results {
 	struct hbm_wire_header header;
-	uint32_t count;	  /* results that follow: one for each key or block asked */
-	uint32_t done;	  /* LOOKUP: length of the leading resident run; else: how many ended HBM_OK */
+	uint32_t count;   /* results that follow: one for each key or block asked */
+	uint32_t done;    /* LOOKUP: length of the leading resident run; else: how many ended HBM_OK */
 	uint64_t load_ns; /* LOOKUP: estimated time to load that run, from measured bandwidths; else 0 */
 	struct hbm_wire_result results[];
 };
@@ -243,23 +244,23 @@ static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 struct hbm_wire_evict {
 	struct hbm_wire_header header;
 	uint32_t tier, device; /* enum hbm_tier; the device only for HBM_TIER_HBM */
-	uint64_t bytes;	       /* at least this many; UINT64_MAX for all that can go */
+	uint64_t bytes;        /* at least this many; UINT64_MAX for all that can go */
 };
 static_assert(sizeof(struct hbm_wire_evict) == 40, "wire layout");
 
 /* ---- QUERY: inspection. Records of one kind, from a cursor on; the reply says where to go on. ---- */
 enum hbm_wire_query_kind {
-	HBM_QUERY_STATUS = 1,	  /* one struct hbm_wire_status */
-	HBM_QUERY_DEVICES = 2,	  /* struct hbm_wire_device */
-	HBM_QUERY_TIERS = 3,	  /* struct hbm_wire_tier */
-	HBM_QUERY_SESSIONS = 4,	  /* struct hbm_wire_session */
-	HBM_QUERY_REGIONS = 5,	  /* struct hbm_wire_region */
+	HBM_QUERY_STATUS = 1,     /* one struct hbm_wire_status */
+	HBM_QUERY_DEVICES = 2,    /* struct hbm_wire_device */
+	HBM_QUERY_TIERS = 3,      /* struct hbm_wire_tier */
+	HBM_QUERY_SESSIONS = 4,   /* struct hbm_wire_session */
+	HBM_QUERY_REGIONS = 5,    /* struct hbm_wire_region */
 	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_space */
-	HBM_QUERY_BLOCKS = 7,	  /* struct hbm_wire_block_info */
-	HBM_QUERY_VERIFY = 8,	  /* struct hbm_wire_account: one for each pool */
-	HBM_QUERY_HOPS = 9,	  /* struct hbm_wire_hop: one for each kind of hop */
+	HBM_QUERY_BLOCKS = 7,     /* struct hbm_wire_block_info */
+	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
+	HBM_QUERY_HOPS = 9,       /* struct hbm_wire_hop: one for each kind of hop */
 	HBM_QUERY_TIMELINE = 10,  /* struct hbm_wire_interval: the last few thousand movements */
-	HBM_QUERY_KINDS = 11,	  /* one past the last */
+	HBM_QUERY_KINDS = 11,     /* one past the last */
 };
 
 struct hbm_wire_query {
@@ -274,19 +275,19 @@ struct hbm_wire_query_reply {
 	uint32_t kind, count;
 	uint32_t record_bytes, zero;
 	uint64_t next; /* cursor of the next page, 0 when this was the last */
-	/* count records follow */
+		       /* count records follow */
 };
 static_assert(sizeof(struct hbm_wire_query_reply) == 48, "wire layout");
 
 struct hbm_wire_status {
 	char version[32];
-	char driver[32];  /* "soft", "cuda" */
-	char io[32];	  /* "io_uring", "threads" */
-	char state[32];	  /* "running", "warming", "stopping" */
+	char driver[32]; /* "soft", "cuda" */
+	char io[32];     /* "io_uring", "threads" */
+	char state[32];  /* "running", "warming", "stopping" */
 	uint8_t boot_id[16];
 	uint64_t pid, uptime_ms;
 	uint64_t sessions, regions, namespaces, blocks, blocks_max;
-	uint64_t index_bytes;	   /* memory of the index, per-block share and tables */
+	uint64_t index_bytes;       /* memory of the index, per-block share and tables */
 	uint64_t requests, refused; /* since start */
 	uint64_t lookups, lookup_keys;
 	uint64_t hits[HBM_TIERS], misses; /* blocks of LOAD by the tier they belonged to; [0] unused */
@@ -300,18 +301,18 @@ static_assert(sizeof(struct hbm_wire_status) == 384, "wire layout");
 struct hbm_wire_device {
 	uint32_t index, zero;
 	char name[HBM_WIRE_NAME_BYTES];
-	uint64_t total, memory; /* bytes the device has; bytes hbmd owns */
-	uint64_t cache, reserve, regions;  /* how hbmd divides them */
+	uint64_t total, memory;                                   /* bytes the device has; bytes hbmd owns */
+	uint64_t cache, reserve, regions;                         /* how hbmd divides them */
 	uint64_t leased, quarantined, retiring, ready, uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
 };
 static_assert(sizeof(struct hbm_wire_device) == 168, "wire layout");
 
 struct hbm_wire_tier {
-	uint32_t tier, device; /* enum hbm_tier; device only for HBM */
+	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */
 	uint64_t capacity, reserve; /* bytes */
-	uint64_t online;	    /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
-	uint64_t blocks, bytes;	    /* that belong here (the policy's view) */
+	uint64_t online; /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
+	uint64_t blocks, bytes;        /* that belong here (the policy's view) */
 	uint64_t placed, moving, free; /* bytes: hold a block, are source or target of a movement, nothing */
 	uint64_t pinned;
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes; /* moved in, moved out, since start */
@@ -361,25 +362,25 @@ struct hbm_wire_account {
 	char pool[32]; /* "hbm 0 cache", "hbm 0 regions", "ddr", "nvme", "staging" */
 	uint64_t capacity, free, placed, moving, quarantined;
 	uint32_t balanced, zero; /* 1 when they add up and every deeper check of this pool passed */
-	char problem[128];	 /* the first thing found wrong, or empty */
+	char problem[128];       /* the first thing found wrong, or empty */
 };
 static_assert(sizeof(struct hbm_wire_account) == 208, "wire layout");
 
 enum hbm_hop {
-	HBM_HOP_D2D = 0,	/* region <-> HBM tier */
-	HBM_HOP_D2H = 1,	/* device to host memory */
-	HBM_HOP_H2D = 2,	/* host memory to device */
+	HBM_HOP_D2D = 0,        /* region <-> HBM tier */
+	HBM_HOP_D2H = 1,        /* device to host memory */
+	HBM_HOP_H2D = 2,        /* host memory to device */
 	HBM_HOP_NVME_WRITE = 3, /* host memory to NVMe */
-	HBM_HOP_NVME_READ = 4,	/* NVMe to host memory */
+	HBM_HOP_NVME_READ = 4,  /* NVMe to host memory */
 	HBM_HOPS = 5,
 };
 
 struct hbm_wire_hop {
 	uint32_t hop, zero; /* enum hbm_hop */
 	uint64_t count, bytes;
-	uint64_t busy_ns;	/* time with at least one such movement under way */
-	uint64_t overlapped_ns; /* of busy_ns: for NVMe hops, while a device copy was under way; for device hops, while an
-				   NVMe movement was */
+	uint64_t busy_ns;       /* time with at least one such movement under way */
+	uint64_t overlapped_ns; /* of busy_ns: for NVMe hops, while a device copy was under way; for device hops, while
+				   an NVMe movement was */
 	uint64_t errors;
 };
 static_assert(sizeof(struct hbm_wire_hop) == 48, "wire layout");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and in turns, the thing it is to be
- * compared with. Prints "name value unit" lines; tests/bench/run makes ratios of them. Medians of several rounds.
+ * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and in turns, the thing it is to
+ *be compared with. Prints "name value unit" lines; tests/bench/run makes ratios of them. Medians of several rounds.
  *
  *	blocks BYTES COUNT DEPTH	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
  *	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
@@ -103,8 +103,7 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 		if (i >= requests)
 			continue;
 		for (uint64_t b = 0; b < s->batch; b++) {
-			segments[slot][b] = (struct hbm_segment){
-				s->region, (slot * s->batch + b) * s->bytes, s->bytes};
+			segments[slot][b] = (struct hbm_segment){s->region, (slot * s->batch + b) * s->bytes, s->bytes};
 			blocks[slot][b] = (struct hbm_block){.key = key_of(round, order[i * s->batch + b]),
 							     .segments = &segments[slot][b],
 							     .segment_count = 1};
@@ -152,7 +151,9 @@ static void shuffle(uint64_t *order, uint64_t count)
 
 static void bench_blocks(struct hbm *hbm, char **argv)
 {
-	struct stream s = {.hbm = hbm, .bytes = strtoull(argv[0], NULL, 10), .count = strtoull(argv[1], NULL, 10),
+	struct stream s = {.hbm = hbm,
+			   .bytes = strtoull(argv[0], NULL, 10),
+			   .count = strtoull(argv[1], NULL, 10),
 			   .depth = strtoull(argv[2], NULL, 10)};
 	/* one request moves up to 2 MiB, as an engine's do */
 	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
@@ -292,7 +293,9 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		void (*run)(struct hbm *hbm, char **argv);
-	} benches[] = {{"blocks", 3, bench_blocks}, {"ping", 1, bench_ping}, {"commit", 2, bench_commit},
+	} benches[] = {{"blocks", 3, bench_blocks},
+		       {"ping", 1, bench_ping},
+		       {"commit", 2, bench_commit},
 		       {"lookup", 2, bench_lookup}};
 	for (size_t i = 0; argc > 1 && i < sizeof(benches) / sizeof(benches[0]); i++) {
 		if (strcmp(argv[1], benches[i].name) != 0 || argc != benches[i].arguments + 2)
