@@ -3,7 +3,7 @@
  * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and in turns, the thing it is to
  *be compared with. Prints "name value unit" lines; tests/bench/run makes ratios of them. Medians of several rounds.
  *
- *	blocks BYTES COUNT DEPTH	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
+ *	blocks BYTES COUNT DEPTH ROUNDS	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
  *	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
  *	commit SLAB COUNT		commit and map, decommit
  *	lookup LENGTH N			look up a resident chain
@@ -155,6 +155,8 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 			   .bytes = strtoull(argv[0], NULL, 10),
 			   .count = strtoull(argv[1], NULL, 10),
 			   .depth = strtoull(argv[2], NULL, 10)};
+	uint64_t rounds = strtoull(argv[3], NULL, 10);
+	rounds = rounds < 1 ? 1 : rounds > ROUNDS ? ROUNDS : rounds;
 	/* one request moves up to 2 MiB, as an engine's do */
 	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
 	s.batch = s.batch > BATCH_MAX ? BATCH_MAX : s.batch;
@@ -170,7 +172,7 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	if (from == MAP_FAILED || !order)
 		exit(1);
 	double stores[ROUNDS], loads[ROUNDS], copies[ROUNDS];
-	for (uint64_t round = 0; round < ROUNDS; round++) {
+	for (uint64_t round = 0; round < rounds; round++) {
 		for (uint64_t i = 0; i < s.count; i++)
 			order[i] = i;
 		copies[round] = (double)total / GIB / copy_all(from + total, from, s.bytes, s.count);
@@ -179,8 +181,8 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 		loads[round] = (double)total / GIB / move_all(&s, round, false, order);
 		forget(&s, round);
 	}
-	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, ROUNDS), median(loads, ROUNDS),
-	       median(copies, ROUNDS));
+	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, rounds), median(loads, rounds),
+	       median(copies, rounds));
 }
 
 /* ---- round trips ---- */
@@ -293,7 +295,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		void (*run)(struct hbm *hbm, char **argv);
-	} benches[] = {{"blocks", 3, bench_blocks},
+	} benches[] = {{"blocks", 4, bench_blocks},
 		       {"ping", 1, bench_ping},
 		       {"commit", 2, bench_commit},
 		       {"lookup", 2, bench_lookup}};
@@ -310,6 +312,7 @@ int main(int argc, char **argv)
 		hbm_close(hbm);
 		return 0;
 	}
-	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH | ping N | commit SLAB COUNT | lookup LENGTH N\n");
+	fprintf(stderr,
+		"usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS | ping N | commit SLAB COUNT | lookup LENGTH N\n");
 	return 2;
 }
