@@ -255,3 +255,8 @@ bool hierarchy_warm(const struct hierarchy *hierarchy)
 	const struct hbmd *hbmd = hierarchy->hbmd;
 	return host_warm(hbmd->host) && (!hbmd->nvme || hbmd->cache->nvme->online == hbmd->cache->nvme->capacity);
 }
+
+bool hierarchy_broken(const struct hierarchy *hierarchy)
+{
+	return host_broken(hierarchy->hbmd->host);
+}

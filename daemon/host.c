@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 
 #define HUGE_PAGE (2ull << 20)
 #define WORKERS_MAX 8
+#define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; Debian 12's libc has it only in newer headers */
@@ -23,7 +25,9 @@
 struct chunk {
 	struct job job;
 	struct host *host;
+	struct worker *worker;
 	uint64_t offset, bytes;
+	unsigned attempts;
 	bool registered;
 	int error;       /* of touching */
 	CUresult result; /* of registering */
@@ -34,9 +38,12 @@ struct host {
 	struct devices *devices;
 	char *base;
 	uint64_t bytes, staging;
+	uint64_t end; /* of the DDR tier; what is beyond only fills the last page */
 	bool hugepages;
+	atomic_bool stop;
 	uint64_t started_ns;
-	uint32_t pending, failed;
+	uint32_t pending;
+	bool broken;
 	void (*progress)(void *arg);
 	void *arg;
 	struct worker *workers[WORKERS_MAX];
@@ -49,6 +56,8 @@ static void prepare(struct job *job)
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct host *host = chunk->host;
 	char *at = host->base + chunk->offset;
+	if (atomic_load(&host->stop))
+		return;
 	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) < 0) {
 		chunk->error = -errno;
 		return;
@@ -70,23 +79,35 @@ static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t
 		tier_grow(tier, start - low, end - start);
 }
 
+static void give_up(struct host *host, const struct chunk *chunk)
+{
+	if (chunk->error < 0)
+		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
+			  strerror(-chunk->error),
+			  host->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
+					  : "; lower ddr.size");
+	else
+		log_error("ddr: the device refused %u times to register %llu MiB", chunk->attempts,
+			  (unsigned long long)(chunk->bytes >> 20));
+	host->broken |= chunk->offset < host->staging;
+}
+
 static void put_into_service(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct host *host = chunk->host;
 	if (chunk->registered) {
 		grow_part(host->cache->staging, chunk->offset, chunk->bytes, 0, host->staging);
-		grow_part(host->cache->ddr, chunk->offset, chunk->bytes, host->staging, host->bytes);
-	} else if (chunk->error < 0) {
-		host->failed++;
-		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
-			  strerror(-chunk->error),
-			  host->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
-					  : "; lower ddr.size");
-	} else {
-		host->failed++;
+		grow_part(host->cache->ddr, chunk->offset, chunk->bytes, host->staging, host->end);
+	} else if (chunk->error == 0 && !atomic_load(&host->stop)) {
 		device_failed(&host->devices->list[0], "cuMemHostRegister", chunk->result);
+		if (++chunk->attempts < ATTEMPTS) {
+			worker_post(chunk->worker, job);
+			return;
+		}
 	}
+	if (!chunk->registered)
+		give_up(host, chunk);
 	if (--host->pending == 0)
 		log_info("ddr: %llu MiB touched and registered in %.1f s", (unsigned long long)(host->bytes >> 20),
 			 (double)(loop_now() - host->started_ns) / 1e9);
@@ -143,9 +164,10 @@ static int start_workers(struct host *host, struct loop *loop)
 		uint64_t offset = i * HOST_CHUNK, left = host->bytes - offset;
 		*chunk = (struct chunk){.job = {.run = prepare, .done = put_into_service},
 					.host = host,
+					.worker = host->workers[i % workers],
 					.offset = offset,
 					.bytes = left < HOST_CHUNK ? left : HOST_CHUNK};
-		worker_post(host->workers[i % workers], &chunk->job);
+		worker_post(chunk->worker, &chunk->job);
 	}
 	return 0;
 }
@@ -171,7 +193,8 @@ int host_open(struct host **out, const struct config *config, struct cache *cach
 			      .started_ns = loop_now(),
 			      .progress = progress,
 			      .arg = arg};
-	host->bytes = round_up(host->staging + reserve + size, page);
+	host->end = host->staging + reserve + size;
+	host->bytes = round_up(host->end, page);
 	int r = map_memory(host, error, error_size);
 	if (r == 0)
 		r = tier_init(cache->staging, HBM_TIER_NONE, cache->staging->number, host->staging, 0,
@@ -197,6 +220,7 @@ struct host *host_close(struct host *host)
 {
 	if (!host)
 		return NULL;
+	atomic_store(&host->stop, true); /* the chunks that are still waiting take seconds each */
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		host->workers[i] = worker_free(host->workers[i]);
 	if (host->devices->count > 0)
@@ -219,4 +243,9 @@ const char *host_base(const struct host *host)
 bool host_warm(const struct host *host)
 {
 	return host->pending == 0;
+}
+
+bool host_broken(const struct host *host)
+{
+	return host->broken;
 }

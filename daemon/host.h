@@ -22,7 +22,10 @@ struct host;
  */
 int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
 	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
-/* Stops the workers, unregisters, unmaps. Nothing may be copying. */
+/* Stops the workers, unregisters, unmaps. Nothing may be copying. Completions of the workers may still be with the
+ * loop, which must not run any more. */
 struct host *host_close(struct host *host);
 bool host_warm(const struct host *host); /* no chunk is still being prepared */
+/* The staging area is not whole and will not be: nothing can pass between NVMe and devices. */
+bool host_broken(const struct host *host);
 const char *host_base(const struct host *host);

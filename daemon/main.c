@@ -154,6 +154,12 @@ static void progress(void *arg)
 	struct service *service = arg;
 	if (service->stopping || !service->hierarchy)
 		return;
+	if (hierarchy_broken(service->hierarchy)) {
+		log_error("without memory to pass blocks through there is nothing to serve with: stopping");
+		service->failed = true;
+		loop_stop(service->hbmd.loop);
+		return;
+	}
 	if (hierarchy_warm(service->hierarchy) && strcmp(service->hbmd.state, "warming") == 0) {
 		service->hbmd.state = "running";
 		log_info("all tiers are in service");
@@ -316,6 +322,8 @@ static int run(struct service *service)
 		r = loop_run(service->hbmd.loop);
 		if (r < 0)
 			log_error("the event loop failed: %s", strerror(-r));
+		if (r == 0 && service->failed)
+			r = -ENOMEM;
 	}
 	tear_down(service);
 	if (r == 0)

@@ -118,7 +118,7 @@ static int open_path(struct nvme *nvme, const struct reason *reason)
 	nvme->fd = open(nvme->path, flags | O_DIRECT);
 	if (nvme->fd < 0 && errno == ENOENT) {
 		nvme->fd = open(nvme->path, flags | O_DIRECT | O_CREAT | O_EXCL, 0600);
-		nvme->created = nvme->fd >= 0;
+		nvme->created = nvme->fd >= 0 || errno == EINVAL; /* refused only after it was made */
 	}
 	if (nvme->fd < 0 && errno == EINVAL) { /* a file system without O_DIRECT */
 		nvme->direct = false;

@@ -23,6 +23,7 @@ struct nvme;
  * errno and one line in error. */
 int nvme_open(struct nvme **out, const struct config *config, struct cache *cache, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size);
-struct nvme *nvme_close(struct nvme *nvme); /* ends a formatting that is under way */
+/* Ends a formatting that is under way. A completion of it may still be with the loop, which must not run any more. */
+struct nvme *nvme_close(struct nvme *nvme);
 int nvme_fd(const struct nvme *nvme);
 unsigned nvme_percent(const struct nvme *nvme); /* formatted */
