@@ -85,6 +85,8 @@ static void enter_control(void *arg)
 	struct device *device = arg;
 	CUresult r = device_enter(device);
 	if (r != CUDA_SUCCESS)
+		r = device_enter(device); /* a passing failure would cost every region of this device */
+	if (r != CUDA_SUCCESS)
 		device_failed(device, "cuCtxSetCurrent", r);
 }
 

@@ -534,6 +534,7 @@ static void start_inbound(struct mover *mover, struct tier *tier)
 			cache_next_inbound(cache, tier);
 			cache_misplaced(cache, number);
 			cache_idle(cache, number);
+			mover->again = true; /* it may wait now for a tier whose turn is over */
 			continue;
 		}
 		uint32_t unit = tier_take(tier, cache_bytes(cache, cache_block(cache, number)));

@@ -535,6 +535,37 @@ static void test_a_block_is_read_once(void **state)
 	end_test(traffic);
 }
 
+/* A block that waits to come down to DDR is wanted in HBM after all, and when its turn comes nothing else moves: it
+ * must not stay where it is until somebody happens to do something. */
+static void test_a_change_of_mind_while_a_block_waits(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.limit_moves = 1;
+	traffic_open(traffic, 1, one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct tier *hbm = cache_hbm(cache, 0);
+	use_chain(traffic, 0, 0, 1, 0);
+	wait_until_busy(traffic, 0);
+	for (struct tier *tier = hbm; tier != cache->nvme; tier = tier->below) {
+		cache_push_out(cache, tier, 1, 1);
+		rig_settle(&traffic->rig);
+	}
+	use_chain(traffic, 0, CHAIN, 1, 0);
+	wait_until_busy(traffic, 0);
+	uint32_t number = find(traffic, 0, 0);
+	assert_int_equal(cache_block(cache, number)->place, cache->nvme->number);
+	cache_touch_begin(cache);
+	cache_touch(cache, number, 0);
+	cache_push_out(cache, hbm, MIB, 2);
+	mover_pump(traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
+	assert_int_equal(cache->ddr->inbound_first, number);
+	cache_touch_begin(cache);
+	cache_touch(cache, number, 0);
+	rig_run(&traffic->rig, rig_is_idle, &traffic->rig);
+	end_test(traffic);
+}
+
 /* ---- bytes that went bad ---- */
 
 static void overwrite(struct traffic *traffic, uint32_t number, uint64_t at)
@@ -691,6 +722,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_random_only_nvme),
 		cmocka_unit_test(test_loads_of_the_same_blocks_twice),
 		cmocka_unit_test(test_a_block_is_read_once),
+		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
 		cmocka_unit_test(test_every_device_call_fails_once),
 		cmocka_unit_test(test_every_read_fails_once),

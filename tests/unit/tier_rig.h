@@ -113,7 +113,7 @@ static inline void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
 	leaks_begin(&rig->leaks);
-	log_open(getenv("RIGLOG") ? LOG_ERR : LOG_CRIT);
+	log_open(LOG_CRIT);
 	strcpy(rig->folder, "/var/tmp/hbmd-rig-XXXXXX");
 	assert_non_null(mkdtemp(rig->folder));
 	snprintf(rig->file, sizeof(rig->file), "%s/tier", rig->folder);

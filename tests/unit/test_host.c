@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Host memory on its way into service: which part of it is which tier, in what order, and what is refused. */
+#include "tests/unit/soft_pool.h"
+
+#include <errno.h>
+
+#include "daemon/host.h"
+
+struct setting {
+	struct soft_pool pool;
+	struct cache *cache;
+	struct host *host;
+	unsigned steps;
+	uint64_t staging_first; /* of the staging area in service at the first step */
+	char error[512];
+};
+
+static bool is_warm(void *arg)
+{
+	const struct setting *setting = arg;
+	return host_warm(setting->host);
+}
+
+static void progress(void *arg)
+{
+	struct setting *setting = arg;
+	if (setting->steps++ == 0)
+		setting->staging_first = setting->cache->staging->online;
+}
+
+static int setup(void **state)
+{
+	struct setting *setting = calloc(1, sizeof(*setting));
+	assert_non_null(setting);
+	pool_open(&setting->pool, 8 * MIB);
+	setting->pool.config.ddr_size = (struct config_size){.bytes = 5 * MIB + 4096};
+	setting->pool.config.ddr_reserve = 1 * MIB;
+	setting->pool.config.ddr_staging = 3 * MIB;
+	setting->pool.config.limit_blocks = 1024;
+	assert_int_equal(cache_open(&setting->cache, &setting->pool.config, 2), 0);
+	*state = setting;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+	for (uint32_t i = 0; i < 2; i++) { /* before the host: this lets the loop run */
+		struct device *device = &setting->pool.devices->list[i];
+		device->slabs = slabs_close(device->slabs);
+	}
+	setting->host = host_close(setting->host);
+	assert_int_equal(setting->pool.live("registrations"), 0);
+	setting->cache = cache_close(setting->cache);
+	pool_close(&setting->pool);
+	free(setting);
+	return 0;
+}
+
+static int open_host(struct setting *setting)
+{
+	return host_open(&setting->host, &setting->pool.config, setting->cache, setting->pool.devices,
+			 setting->pool.loop, progress, setting, setting->error, sizeof(setting->error));
+}
+
+static void assert_in_service(struct setting *setting)
+{
+	struct cache *cache = setting->cache;
+	assert_int_equal(cache->staging->online, setting->pool.config.ddr_staging);
+	assert_int_equal(extent_capacity(cache->staging->extents), setting->pool.config.ddr_staging);
+	assert_int_equal(cache->ddr->online, setting->pool.config.ddr_size.bytes);
+	assert_int_equal(cache->ddr->capacity, setting->pool.config.ddr_size.bytes);
+	assert_int_equal(extent_capacity(cache->ddr->extents),
+			 setting->pool.config.ddr_size.bytes + setting->pool.config.ddr_reserve);
+	assert_ptr_equal(cache->staging->host, host_base(setting->host));
+	assert_ptr_equal(cache->ddr->host, host_base(setting->host) + setting->pool.config.ddr_staging);
+}
+
+static void test_it_comes_into_service(void **state)
+{
+	struct setting *setting = *state;
+	assert_int_equal(open_host(setting), 0);
+	assert_int_equal(setting->cache->ddr->online, 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_in_service(setting);
+	assert_int_equal(setting->steps, 1);
+	assert_int_equal(setting->staging_first, 3 * MIB);
+	assert_int_equal(setting->pool.live("registrations"), 1);
+	memset(setting->cache->staging->host, 1, 3 * MIB);
+	memset(setting->cache->ddr->host, 1, 6 * MIB + 4096);
+}
+
+/* More than one registration, and the first one ends within the DDR tier. */
+static void test_several_chunks(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_in_service(setting);
+	assert_int_equal(setting->steps, 2);
+	assert_int_equal(setting->pool.live("registrations"), 2);
+}
+
+static void test_closed_while_it_warms_up(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_size.bytes = 3 * HOST_CHUNK;
+	assert_int_equal(open_host(setting), 0);
+	assert_int_equal(host_warm(setting->host), false);
+}
+
+static void test_without_ddr(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_size.bytes = 0;
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_int_equal(setting->cache->staging->online, 3 * MIB);
+	assert_int_equal(setting->cache->ddr->online, 0);
+	assert_int_equal(setting->cache->ddr->reserve, 0);
+}
+
+/* A chunk that the device does not take stays out of service; the rest goes on. */
+static void test_a_chunk_that_cannot_be_registered(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	assert_int_equal(setting->pool.fault("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_int_equal(setting->steps, 2);
+	assert_int_equal(setting->pool.live("registrations"), 1);
+	uint64_t whole = setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB;
+	uint64_t have =
+		extent_capacity(setting->cache->staging->extents) + extent_capacity(setting->cache->ddr->extents);
+	assert_in_range(have, 1, whole - 1);
+	assert_int_equal(setting->pool.devices->list[0].errors, 1);
+}
+
+static uint64_t free_huge_pages(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	assert_non_null(file);
+	char line[128];
+	unsigned long long pages = 0;
+	while (fgets(line, sizeof(line), file))
+		sscanf(line, "HugePages_Free: %llu", &pages);
+	fclose(file);
+	return pages;
+}
+
+/* One line that says what to reserve; with pages reserved, the tiers are as large as asked all the same. */
+static void test_huge_pages(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_hugepages = true;
+	setting->pool.config.ddr_staging = 4 * MIB;
+	uint64_t pages = free_huge_pages();
+	int r = open_host(setting);
+	if (r < 0) {
+		assert_int_equal(pages < 6, true);
+		assert_null(setting->host);
+		assert_non_null(strstr(setting->error, "vm.nr_hugepages"));
+		assert_null(strchr(setting->error, '\n'));
+		return;
+	}
+	pool_run(&setting->pool, is_warm, setting);
+	if (pages >= 6)
+		assert_in_service(setting);
+	else
+		assert_int_equal(setting->cache->ddr->online, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_it_comes_into_service, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_several_chunks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closed_while_it_warms_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_without_ddr, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_chunk_that_cannot_be_registered, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lanes: copies between scattered device memory and one flat range, cut where a registration ends, with checksums taken
+ * and verified on the way; which failures cost which copy.
+ */
+#include "tests/unit/soft_pool.h"
+
+#include <sys/mman.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "daemon/lane.h"
+
+enum { COPIES = 300, CHUNKS = 4 };
+#define BYTES (16 * 1024ull) /* of a copy */
+#define CHUNK (2 * MIB)      /* of host memory registered at once */
+
+struct setting;
+
+struct work {
+	struct copy copy;
+	struct setting *setting;
+	struct span spans[3];
+	unsigned over;
+	unsigned turn;
+};
+
+struct setting {
+	struct soft_pool pool;
+	struct activity *activity;
+	struct device *device;
+	struct device_memory memory; /* first half: scattered, second: flat */
+	char *host;
+	struct work works[COPIES];
+	unsigned used, ended, batches;
+};
+
+static void over(struct copy *copy)
+{
+	struct work *work = container_of(copy, struct work, copy);
+	work->over++;
+	work->turn = work->setting->ended++;
+}
+
+static void batch_done(void *arg)
+{
+	struct setting *setting = arg;
+	setting->batches++;
+}
+
+static bool all_ended(void *arg)
+{
+	const struct setting *setting = arg;
+	return setting->ended == setting->used;
+}
+
+static void run(struct setting *setting)
+{
+	pool_run(&setting->pool, all_ended, setting);
+	for (unsigned i = 0; i < setting->used; i++)
+		assert_int_equal(setting->works[i].over, 1);
+}
+
+static void do_nothing(struct job *job)
+{
+	(void)job;
+}
+
+struct start {
+	struct job job;
+	bool over;
+};
+
+static void started(struct job *job)
+{
+	container_of(job, struct start, job)->over = true;
+}
+
+static bool has_started(void *arg)
+{
+	const struct start *start = arg;
+	return start->over;
+}
+
+/* The device's own thread has made its first call: from now on all calls are of this test's doing. */
+static void await_control(struct setting *setting, struct device *device)
+{
+	struct start start = {.job = {.run = do_nothing, .done = started}};
+	worker_post(device->control, &start.job);
+	pool_run(&setting->pool, has_started, &start);
+}
+
+static int setup(void **state)
+{
+	struct setting *setting = calloc(1, sizeof(*setting));
+	assert_non_null(setting);
+	pool_open(&setting->pool, 8 * MIB);
+	setting->device = &setting->pool.devices->list[0];
+	for (uint32_t i = 0; i < 2; i++)
+		await_control(setting, &setting->pool.devices->list[i]);
+	assert_int_equal(activity_new(&setting->activity), 0);
+	assert_int_equal(device_memory_open(&setting->memory, setting->device, 16 * MIB, 8 * MIB), 0);
+	setting->host = mmap(NULL, CHUNKS * CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(setting->host, MAP_FAILED);
+	for (unsigned i = 0; i < CHUNKS; i++)
+		assert_int_equal(setting->device->driver->cuMemHostRegister(setting->host + i * CHUNK, CHUNK, 0), 0);
+	const struct lane_options options = {.loop = setting->pool.loop,
+					     .activity = setting->activity,
+					     .host_chunk = CHUNK,
+					     .host_base = setting->host,
+					     .batch_done = batch_done,
+					     .arg = setting};
+	for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++)
+		assert_int_equal(lane_new(&setting->device->lanes[kind], setting->device, kind, &options), 0);
+	*state = setting;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned i = 0; i < 3; i++)
+		setting->device->lanes[i] = lane_free(setting->device->lanes[i]);
+	assert_int_equal(setting->pool.live("streams"), 0);
+	assert_int_equal(setting->pool.live("events"), 0);
+	for (unsigned i = 0; i < CHUNKS; i++)
+		assert_int_equal(setting->device->driver->cuMemHostUnregister(setting->host + i * CHUNK), 0);
+	munmap(setting->host, CHUNKS * CHUNK);
+	device_memory_close(&setting->memory);
+	setting->activity = activity_free(setting->activity);
+	pool_close(&setting->pool);
+	free(setting);
+	return 0;
+}
+
+/* Its device side: three pieces, the last first, in the nth place of the scattered half. */
+static struct work *new_work(struct setting *setting)
+{
+	unsigned nth = setting->used++;
+	assert_in_range(nth, 0, COPIES - 1);
+	struct work *work = &setting->works[nth];
+	uint64_t base = setting->memory.address + nth * BYTES;
+	*work = (struct work){.setting = setting, .spans = {{base + 12288, 4096}, {base + 24, 12264}, {base, 24}}};
+	work->copy = (struct copy){.spans = work->spans,
+				   .span_count = 3,
+				   .bytes = BYTES,
+				   .flat = setting->memory.address + 8 * MIB + nth * BYTES,
+				   .host = setting->host + CHUNK - BYTES / 2 +
+					   nth * BYTES, /* the first one across a border */
+				   .done = over};
+	return work;
+}
+
+static char byte_of(unsigned nth, uint64_t i)
+{
+	return (char)((nth * 131 + i * 7 + (i >> 8)) & 0x7f);
+}
+
+static void put_scattered(struct work *work, unsigned nth)
+{
+	uint64_t i = 0;
+	for (unsigned s = 0; s < 3; s++)
+		for (uint64_t b = 0; b < work->spans[s].bytes; b++)
+			((char *)(uintptr_t)work->spans[s].address)[b] = byte_of(nth, i++);
+}
+
+static void check_scattered(struct work *work, unsigned nth)
+{
+	uint64_t i = 0;
+	for (unsigned s = 0; s < 3; s++)
+		for (uint64_t b = 0; b < work->spans[s].bytes; b++)
+			if (((char *)(uintptr_t)work->spans[s].address)[b] != byte_of(nth, i++))
+				fail_msg("byte %llu of copy %u", (unsigned long long)i - 1, nth);
+}
+
+static void put_flat(char *flat, unsigned nth)
+{
+	for (uint64_t i = 0; i < BYTES; i++)
+		flat[i] = byte_of(nth, i);
+}
+
+static void check_flat(const char *flat, unsigned nth)
+{
+	for (uint64_t i = 0; i < BYTES; i++)
+		if (flat[i] != byte_of(nth, i))
+			fail_msg("byte %llu of copy %u", (unsigned long long)i, nth);
+}
+
+static void test_gathered_into_host_memory(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct work *work = new_work(setting);
+		put_scattered(work, i);
+		work->copy.take_checksum = i % 2 == 0;
+		lane_post(setting->device->lanes[LANE_D2H], &work->copy, i % 3 == 0);
+	}
+	run(setting);
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct work *work = &setting->works[i];
+		assert_int_equal(work->copy.status, HBM_OK);
+		check_flat(work->copy.host, i);
+		if (work->copy.take_checksum)
+			assert_int_equal(work->copy.checksum, XXH3_64bits(work->copy.host, BYTES));
+	}
+	assert_in_range(setting->batches, 1, COPIES);
+	struct hbm_wire_hop hop;
+	activity_hop(setting->activity, HBM_HOP_D2H, &hop);
+	assert_int_equal(hop.count, COPIES);
+	assert_int_equal(hop.bytes, COPIES * BYTES);
+	assert_int_equal(hop.errors, 0);
+}
+
+static void test_scattered_from_host_memory(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct work *work = new_work(setting);
+		put_flat(work->copy.host, i);
+		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+	}
+	run(setting);
+	for (unsigned i = 0; i < COPIES; i++) {
+		assert_int_equal(setting->works[i].copy.status, HBM_OK);
+		check_scattered(&setting->works[i], i);
+	}
+}
+
+static void test_within_the_device(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct work *work = new_work(setting);
+		work->copy.gather = i % 2 == 0;
+		if (work->copy.gather)
+			put_scattered(work, i);
+		else
+			put_flat((char *)(uintptr_t)work->copy.flat, i);
+		lane_post(setting->device->lanes[LANE_D2D], &work->copy, false);
+	}
+	run(setting);
+	for (unsigned i = 0; i < COPIES; i++) {
+		assert_int_equal(setting->works[i].copy.status, HBM_OK);
+		check_flat((char *)(uintptr_t)setting->works[i].copy.flat, i);
+		check_scattered(&setting->works[i], i);
+	}
+}
+
+/* A wrong checksum is a miss, costs nobody else, and nothing is copied. */
+static void test_verified_before_it_is_copied(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned i = 0; i < 20; i++) {
+		struct work *work = new_work(setting);
+		put_flat(work->copy.host, i);
+		work->copy.verify_checksum = true;
+		work->copy.checksum = XXH3_64bits(work->copy.host, BYTES) + (i == 7);
+		work->copy.span_count = i % 2 == 1 ? 3 : 0; /* even ones are verified only */
+		memset((void *)(uintptr_t)(setting->memory.address + i * BYTES), 'x', BYTES);
+		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+	}
+	run(setting);
+	for (unsigned i = 0; i < 20; i++) {
+		const char *base = (char *)(uintptr_t)(setting->memory.address + i * BYTES);
+		assert_int_equal(setting->works[i].copy.status, i == 7 ? HBM_MISS : HBM_OK);
+		if (i % 2 == 1 && i != 7)
+			check_scattered(&setting->works[i], i);
+		else
+			assert_int_equal(base[0] == 'x' && base[BYTES - 1] == 'x', true);
+	}
+	assert_int_equal(setting->device->errors, 0);
+}
+
+/* A copy that cannot be issued fails alone; all are over exactly once. */
+static void test_a_failed_copy_fails_alone(void **state)
+{
+	struct setting *setting = *state;
+	for (unsigned nth = 1; nth <= 30; nth++) { /* three calls a copy, one for the border */
+		setting->used = setting->ended = 0;
+		assert_int_equal(setting->pool.fault("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN), 0);
+		for (unsigned i = 0; i < 10; i++)
+			lane_post(setting->device->lanes[LANE_D2H], &new_work(setting)->copy, true);
+		run(setting);
+		unsigned failed = 0;
+		for (unsigned i = 0; i < 10; i++)
+			failed += setting->works[i].copy.status == HBM_DEVICE;
+		assert_int_equal(failed, 1);
+		assert_int_equal(setting->device->errors, nth);
+		assert_int_equal(setting->pool.fault(NULL, 0, CUDA_SUCCESS), 0);
+	}
+}
+
+/* What cannot be waited for in the usual way is waited for in another: the copies are not lost by it. */
+static void test_events_that_fail(void **state)
+{
+	struct setting *setting = *state;
+	static const char *const calls[] = {"cuEventRecord", "cuEventSynchronize"};
+	for (unsigned c = 0; c < 2; c++) {
+		setting->used = setting->ended = 0;
+		assert_int_equal(setting->pool.fault(calls[c], 1, CUDA_ERROR_UNKNOWN), 0);
+		for (unsigned i = 0; i < 40; i++) {
+			struct work *work = new_work(setting);
+			put_scattered(work, i);
+			lane_post(setting->device->lanes[LANE_D2H], &work->copy, true);
+		}
+		run(setting);
+		for (unsigned i = 0; i < 40; i++) {
+			assert_int_equal(setting->works[i].copy.status, HBM_OK);
+			check_flat(setting->works[i].copy.host, i);
+		}
+		assert_int_equal(setting->device->errors, c + 1);
+	}
+}
+
+/* A failure on the lane's first step is not for ever. */
+static void test_a_context_that_cannot_be_entered_at_first(void **state)
+{
+	struct setting *setting = *state;
+	assert_int_equal(setting->pool.fault("cuCtxSetCurrent", 1, CUDA_ERROR_UNKNOWN), 0);
+	for (int round = 0; round < 2; round++) {
+		setting->used = setting->ended = 0;
+		struct work *work = new_work(setting);
+		put_flat(work->copy.host, 0);
+		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+		run(setting);
+		assert_int_equal(work->copy.status, round == 0 ? HBM_DEVICE : HBM_OK);
+	}
+	check_scattered(&setting->works[0], 0);
+}
+
+/* A lane can be had or not; what is left of a failed one is nothing. */
+static void test_every_call_of_opening_fails_once(void **state)
+{
+	struct setting *setting = *state;
+	const struct lane_options options = {.loop = setting->pool.loop,
+					     .activity = setting->activity,
+					     .host_chunk = CHUNK,
+					     .host_base = setting->host,
+					     .batch_done = batch_done,
+					     .arg = setting};
+	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate", "cuCtxSetCurrent"};
+	static const unsigned nth[] = {1, 1, 4, 1};
+	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");
+	for (unsigned c = 0; c < 4; c++) {
+		struct lane *lane = NULL;
+		assert_int_equal(setting->pool.fault(calls[c], nth[c], CUDA_ERROR_UNKNOWN), 0);
+		assert_int_not_equal(lane_new(&lane, setting->device, LANE_D2D, &options), 0);
+		assert_null(lane);
+		assert_int_equal(setting->pool.live("events"), events);
+		assert_int_equal(setting->pool.live("streams"), streams);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_gathered_into_host_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_scattered_from_host_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_within_the_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_verified_before_it_is_copied, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_failed_copy_fails_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_events_that_fail, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_call_of_opening_fails_once, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file behind the NVMe tier: made, used again, refused. Whatever is refused must be left as it was. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/log.h"
+#include "daemon/nvme.h"
+#include "tests/support/leaks.h"
+
+#define MIB (1ull << 20)
+#define LABEL 4096ull
+#define PATIENCE 20000000000ull
+
+struct setting {
+	struct leaks leaks;
+	struct config config;
+	struct loop *loop;
+	struct cache *cache;
+	struct nvme *nvme;
+	struct timer watchdog;
+	char folder[32], path[64], error[512];
+	unsigned steps;
+};
+
+static void progress(void *arg)
+{
+	struct setting *setting = arg;
+	setting->steps++;
+	if (nvme_percent(setting->nvme) == 100)
+		loop_stop(setting->loop);
+}
+
+static void too_long(struct timer *timer)
+{
+	struct setting *setting = container_of(timer, struct setting, watchdog);
+	fail_msg("formatting is at %u%%", nvme_percent(setting->nvme));
+}
+
+static int setup(void **state)
+{
+	struct setting *setting = calloc(1, sizeof(*setting));
+	assert_non_null(setting);
+	leaks_begin(&setting->leaks);
+	log_open(LOG_CRIT);
+	strcpy(setting->folder, "/var/tmp/hbmd-nvme-XXXXXX");
+	assert_non_null(mkdtemp(setting->folder));
+	snprintf(setting->path, sizeof(setting->path), "%s/tier", setting->folder);
+	assert_int_equal(config_defaults(&setting->config), 0);
+	free(setting->config.nvme_path);
+	setting->config.nvme_path = strdup(setting->path);
+	setting->config.nvme_size = 3 * MIB;
+	setting->config.limit_blocks = 1024;
+	setting->watchdog.fire = too_long;
+	*state = setting;
+	return 0;
+}
+
+/* The tier may leave its last completion with the loop: the loop goes with it. */
+static void close_tier(struct setting *setting)
+{
+	setting->nvme = nvme_close(setting->nvme);
+	setting->loop = loop_free(setting->loop);
+}
+
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+	close_tier(setting);
+	setting->cache = cache_close(setting->cache);
+	config_clear(&setting->config);
+	umount(setting->folder); /* a test that failed may have left it */
+	unlink(setting->path);
+	assert_int_equal(rmdir(setting->folder), 0);
+	assert_int_equal(leaks_end(&setting->leaks), 0);
+	free(setting);
+	return 0;
+}
+
+static int open_tier(struct setting *setting)
+{
+	setting->cache = cache_close(setting->cache);
+	if (!setting->loop)
+		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}), 0);
+	assert_int_equal(cache_open(&setting->cache, &setting->config, 1), 0);
+	setting->error[0] = '\0';
+	return nvme_open(&setting->nvme, &setting->config, setting->cache, setting->loop, progress, setting,
+			 setting->error, sizeof(setting->error));
+}
+
+static void assert_refused(struct setting *setting, int error, const char *words)
+{
+	assert_int_equal(open_tier(setting), error);
+	assert_null(setting->nvme);
+	if (!strstr(setting->error, words))
+		fail_msg("\"%s\" does not say \"%s\"", setting->error, words);
+	assert_null(strchr(setting->error, '\n'));
+}
+
+/* Waits for the whole tier to be in service. */
+static void await_format(struct setting *setting)
+{
+	if (nvme_percent(setting->nvme) < 100) {
+		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, loop_now() + PATIENCE), 0);
+		assert_int_equal(loop_run(setting->loop), 0);
+		loop_timer_stop(setting->loop, &setting->watchdog);
+	}
+	assert_int_equal(setting->cache->nvme->online, setting->config.nvme_size);
+	assert_int_equal(setting->cache->nvme->capacity, setting->config.nvme_size);
+}
+
+static void open_and_close(struct setting *setting)
+{
+	if (open_tier(setting) != 0)
+		fail_msg("%s", setting->error);
+	await_format(setting);
+	close_tier(setting);
+}
+
+static struct stat stat_of(struct setting *setting)
+{
+	struct stat st;
+	assert_int_equal(stat(setting->path, &st), 0);
+	return st;
+}
+
+static void write_file(struct setting *setting, const char *text, off_t at, off_t length)
+{
+	int fd = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_in_range(fd, 0, INT32_MAX);
+	if (length > 0)
+		assert_int_equal(ftruncate(fd, length), 0);
+	assert_int_equal(pwrite(fd, text, strlen(text), at), strlen(text));
+	close(fd);
+}
+
+/* ---- new and used again ---- */
+
+static void test_a_new_file(void **state)
+{
+	struct setting *setting = *state;
+	setting->config.nvme_size = 150 * MIB; /* three steps of formatting */
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(setting->cache->nvme->online, 0);
+	await_format(setting);
+	assert_int_equal(setting->steps, 3);
+	struct stat st = stat_of(setting);
+	assert_int_equal(st.st_size, setting->config.nvme_size + LABEL);
+	assert_in_range(st.st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_in_range(nvme_fd(setting->nvme), 0, INT32_MAX);
+}
+
+static void test_a_formatted_file_is_in_service_at_once(void **state)
+{
+	struct setting *setting = *state;
+	open_and_close(setting);
+	setting->steps = 0;
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(nvme_percent(setting->nvme), 100);
+	assert_int_equal(setting->cache->nvme->online, 3 * MIB);
+	assert_int_equal(setting->steps, 0);
+}
+
+static void test_a_file_of_another_size_is_formatted_again(void **state)
+{
+	struct setting *setting = *state;
+	static const uint64_t sizes[] = {5 * MIB, 2 * MIB, 2 * MIB + 4096, 3 * MIB};
+	open_and_close(setting);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		setting->config.nvme_size = sizes[i];
+		assert_int_equal(open_tier(setting), 0);
+		assert_int_equal(nvme_percent(setting->nvme), 0);
+		await_format(setting);
+		close_tier(setting);
+		assert_int_equal(stat_of(setting).st_size, sizes[i] + LABEL);
+	}
+}
+
+/* Closed while it was formatting: the next start formats it from the beginning. */
+static void test_an_interrupted_format(void **state)
+{
+	struct setting *setting = *state;
+	setting->config.nvme_size = 200 * MIB;
+	assert_int_equal(open_tier(setting), 0);
+	close_tier(setting);
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(nvme_percent(setting->nvme), 0);
+	await_format(setting);
+}
+
+/* Cut off before there was a label: the file is as long as it was made and has nothing in it. */
+static void test_a_file_cut_off_before_its_label(void **state)
+{
+	struct setting *setting = *state;
+	write_file(setting, "", 0, 7 * (off_t)MIB);
+	open_and_close(setting);
+	assert_int_equal(stat_of(setting).st_size, 3 * MIB + LABEL);
+}
+
+/* ---- refused ---- */
+
+static void test_a_foreign_file_is_refused_and_untouched(void **state)
+{
+	struct setting *setting = *state;
+	static const off_t lengths[] = {0, 100, 4096, 4 * (off_t)MIB, 3 * (off_t)MIB + 4096, 3 * (off_t)MIB + 1};
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		write_file(setting, "precious", 0, lengths[i]);
+		struct stat before = stat_of(setting), now;
+		assert_refused(setting, -EEXIST, "holds something that is not hbmd's");
+		now = stat_of(setting);
+		assert_int_equal(now.st_size, before.st_size);
+		assert_int_equal(now.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+		char text[8];
+		int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
+		assert_int_equal(read(fd, text, sizeof(text)), sizeof(text));
+		close(fd);
+		assert_memory_equal(text, "precious", sizeof(text));
+		unlink(setting->path);
+	}
+}
+
+static void test_a_label_of_which_a_byte_is_wrong(void **state)
+{
+	struct setting *setting = *state;
+	open_and_close(setting);
+	write_file(setting, "?", 3 * (off_t)MIB + 20, 0);
+	assert_refused(setting, -EEXIST, "not hbmd's");
+}
+
+static void test_sizes_that_are_too_small(void **state)
+{
+	struct setting *setting = *state;
+	static const uint64_t sizes[] = {0, 4096, MIB - 1};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		setting->config.nvme_size = sizes[i];
+		assert_refused(setting, -EINVAL, "too small");
+		assert_int_equal(access(setting->path, F_OK), -1);
+	}
+}
+
+static void test_a_file_that_is_locked(void **state)
+{
+	struct setting *setting = *state;
+	open_and_close(setting);
+	int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	assert_refused(setting, -EWOULDBLOCK, "in use");
+	assert_int_equal(stat_of(setting).st_size, 3 * MIB + LABEL);
+	close(fd);
+	assert_int_equal(open_tier(setting), 0);
+	fd = open(setting->path, O_RDONLY | O_CLOEXEC); /* and it is locked by the tier now */
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+	close(fd);
+}
+
+static void test_paths_that_cannot_be(void **state)
+{
+	struct setting *setting = *state;
+	free(setting->config.nvme_path);
+	setting->config.nvme_path = strdup("/var/tmp/no such folder/tier");
+	assert_refused(setting, -ENOENT, "create its folder first");
+	free(setting->config.nvme_path);
+	setting->config.nvme_path = strdup(setting->folder);
+	assert_refused(setting, -EISDIR, "cannot open");
+	free(setting->config.nvme_path);
+	setting->config.nvme_path = strdup("/dev/null");
+	assert_int_not_equal(open_tier(setting), 0);
+	assert_null(setting->nvme);
+}
+
+/* ---- no room ---- */
+
+/* A limit on the size of files, as a full disk where none can be had: what was made is removed. */
+static void test_a_file_that_may_not_grow(void **state)
+{
+	struct setting *setting = *state;
+	struct rlimit before, limit;
+	void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = before;
+	limit.rlim_cur = MIB;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	int r = open_tier(setting);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, handler);
+	assert_int_equal(r, -EFBIG);
+	assert_non_null(strstr(setting->error, "cannot allocate"));
+	assert_int_equal(access(setting->path, F_OK), -1);
+}
+
+/* A file system of its own, of `type`; skips the test where that is not permitted. */
+static void mount_over(struct setting *setting, const char *type, const char *options)
+{
+	if (mount("none", setting->folder, type, 0, options) < 0) {
+		print_message("SKIP: mounting %s: %s\n", type, strerror(errno));
+		skip();
+	}
+}
+
+static void test_a_full_disk(void **state)
+{
+	struct setting *setting = *state;
+	mount_over(setting, "tmpfs", "size=2m");
+	int r = open_tier(setting);
+	int left = access(setting->path, F_OK);
+	assert_int_equal(umount(setting->folder), 0);
+	assert_int_equal(r, -ENOSPC);
+	assert_non_null(strstr(setting->error, "cannot allocate"));
+	assert_int_equal(left, -1);
+}
+
+/* The page cache will do, and what was made is still removed on failure. */
+static void test_a_file_system_without_direct_io(void **state)
+{
+	struct setting *setting = *state;
+	mount_over(setting, "ramfs", "");
+	int r = open_tier(setting);
+	if (r == 0)
+		await_format(setting);
+	close_tier(setting);
+	unlink(setting->path);
+	setting->config.nvme_size = 4096;
+	int refused = open_tier(setting);
+	int left = access(setting->path, F_OK);
+	unlink(setting->path);
+	assert_int_equal(umount(setting->folder), 0);
+	assert_int_equal(r, 0);
+	assert_int_equal(refused, -EINVAL);
+	assert_int_equal(left, -1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_new_file),
+		TEST(test_a_formatted_file_is_in_service_at_once),
+		TEST(test_a_file_of_another_size_is_formatted_again),
+		TEST(test_an_interrupted_format),
+		TEST(test_a_file_cut_off_before_its_label),
+		TEST(test_a_foreign_file_is_refused_and_untouched),
+		TEST(test_a_label_of_which_a_byte_is_wrong),
+		TEST(test_sizes_that_are_too_small),
+		TEST(test_a_file_that_is_locked),
+		TEST(test_paths_that_cannot_be),
+		TEST(test_a_file_that_may_not_grow),
+		TEST(test_a_full_disk),
+		TEST(test_a_file_system_without_direct_io),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
