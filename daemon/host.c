@@ -18,6 +18,11 @@
 #define WORKERS_MAX 8
 #define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
+#define COLLAPSE_LIMIT_NS 2000000000ull /* a chunk that took longer is the last: memory is too fragmented */
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; Debian 12's libc has it only in newer headers */
 #endif
@@ -41,6 +46,8 @@ struct host {
 	uint64_t end; /* of the DDR tier; what is beyond only fills the last page */
 	bool hugepages;
 	atomic_bool stop;
+	atomic_bool fragmented;         /* transparent huge pages cannot be had, or only slowly */
+	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
 	uint64_t started_ns;
 	uint32_t pending;
 	bool broken;
@@ -51,6 +58,24 @@ struct host {
 	struct chunk *chunks;
 };
 
+/* Asks for transparent huge pages: large I/O and copies then handle one page where there were 512. The kernel fills in
+ * around the one small page there must be. Without them everything works, more slowly. */
+static void collapse(struct host *host, char *at, uint64_t bytes)
+{
+	if (host->hugepages || atomic_load(&host->fragmented))
+		return;
+	uint64_t started = loop_now();
+	for (uint64_t offset = 0; offset + HUGE_PAGE <= bytes; offset += HUGE_PAGE)
+		*(volatile char *)(at + offset) = 0;
+	uint64_t whole = bytes / HUGE_PAGE * HUGE_PAGE;
+	if (whole > 0 && madvise(at, whole, MADV_COLLAPSE) == 0)
+		atomic_fetch_add(&host->collapsed, whole);
+	else if (whole > 0)
+		atomic_store(&host->fragmented, true);
+	if (loop_now() - started > COLLAPSE_LIMIT_NS)
+		atomic_store(&host->fragmented, true);
+}
+
 static void prepare(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
@@ -58,6 +83,7 @@ static void prepare(struct job *job)
 	char *at = host->base + chunk->offset;
 	if (atomic_load(&host->stop))
 		return;
+	collapse(host, at, chunk->bytes);
 	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) < 0) {
 		chunk->error = -errno;
 		return;
@@ -109,14 +135,34 @@ static void put_into_service(struct job *job)
 	if (!chunk->registered)
 		give_up(host, chunk);
 	if (--host->pending == 0)
-		log_info("ddr: %llu MiB touched and registered in %.1f s", (unsigned long long)(host->bytes >> 20),
-			 (double)(loop_now() - host->started_ns) / 1e9);
+		log_info("ddr: %llu MiB touched and registered in %.1f s, %llu MiB of them in huge pages",
+			 (unsigned long long)(host->bytes >> 20), (double)(loop_now() - host->started_ns) / 1e9,
+			 (unsigned long long)(host->hugepages ? host->bytes : atomic_load(&host->collapsed)) >> 20);
 	host->progress(host->arg);
 }
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit)
 {
 	return (bytes + unit - 1) / unit * unit;
+}
+
+/* At an address a huge page can have: room is reserved for that, and what is too much given back. NULL and errno. */
+static char *map_aligned(uint64_t bytes, int fd)
+{
+	uint64_t room = round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
+	char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (start == MAP_FAILED)
+		return NULL;
+	char *base = (char *)(uintptr_t)round_up((uintptr_t)start, HUGE_PAGE);
+	if (base > start)
+		munmap(start, (size_t)(base - start));
+	munmap(base + bytes, (size_t)(start + room - (base + bytes)));
+	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != MAP_FAILED)
+		return base;
+	int error = errno;
+	munmap(base, bytes);
+	errno = error;
+	return NULL;
 }
 
 static int map_memory(struct host *host, char *error, size_t error_size)
@@ -131,8 +177,8 @@ static int map_memory(struct host *host, char *error, size_t error_size)
 			close(fd);
 		return r;
 	}
-	void *base = mmap(NULL, host->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	int r = base == MAP_FAILED ? -errno : 0;
+	char *base = map_aligned(host->bytes, fd);
+	int r = !base ? -errno : 0;
 	close(fd); /* the mapping keeps it */
 	if (r < 0) {
 		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)host->bytes,
