@@ -121,8 +121,12 @@ static void test_without_ddr(void **state)
 	assert_int_equal(setting->cache->ddr->reserve, 0);
 }
 
-/* A chunk that the device does not take stays out of service; the rest goes on. */
-static void test_a_chunk_that_cannot_be_registered(void **state)
+static uint64_t in_service(const struct setting *setting)
+{
+	return extent_capacity(setting->cache->staging->extents) + extent_capacity(setting->cache->ddr->extents);
+}
+
+static void test_a_refused_registration_is_tried_again(void **state)
 {
 	struct setting *setting = *state;
 	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
@@ -130,12 +134,25 @@ static void test_a_chunk_that_cannot_be_registered(void **state)
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_int_equal(setting->steps, 2);
-	assert_int_equal(setting->pool.live("registrations"), 1);
-	uint64_t whole = setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB;
-	uint64_t have =
-		extent_capacity(setting->cache->staging->extents) + extent_capacity(setting->cache->ddr->extents);
-	assert_in_range(have, 1, whole - 1);
+	assert_int_equal(setting->pool.live("registrations"), 2);
+	assert_int_equal(in_service(setting), setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
 	assert_int_equal(setting->pool.devices->list[0].errors, 1);
+	assert_int_equal(host_broken(setting->host), false);
+}
+
+/* Nothing comes into service, and the daemon can know that it never will. */
+static void test_registration_that_is_always_refused(void **state)
+{
+	struct setting *setting = *state;
+	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	for (unsigned nth = 1; nth <= 8; nth++)
+		assert_int_equal(setting->pool.fault("cuMemHostRegister", nth, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_int_equal(setting->steps, 2);
+	assert_int_equal(setting->pool.live("registrations"), 0);
+	assert_int_equal(in_service(setting), 0);
+	assert_int_equal(host_broken(setting->host), true);
 }
 
 static uint64_t free_huge_pages(void)
@@ -179,7 +196,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_several_chunks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closed_while_it_warms_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_ddr, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_chunk_that_cannot_be_registered, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_refused_registration_is_tried_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_registration_that_is_always_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
