@@ -106,9 +106,7 @@ static void test_memory_comes_and_goes_under_one_address(void **state)
 		assert_int_equal(leased(), 0);
 	}
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
-	kv.driver->cuCtxSetCurrent(NULL);
-	kv.driver->cuDevicePrimaryCtxRelease(kv.device);
-	driver_close(kv.driver);
+	kv_leave(&kv);
 }
 
 static void test_slab_sizes(void **state)

@@ -29,12 +29,12 @@ static void accept_result(struct kv *kv, const char *what, CUresult result)
 void kv_enter(struct kv *kv, struct hbm *hbm, uint32_t device)
 {
 	char error[256];
+	enum driver_choice choice = hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
 	kv->hbm = hbm;
-	if (driver_open(&kv->driver, DRIVER_SOFT, NULL, error, sizeof(error)) < 0)
+	if (driver_open(&kv->driver, choice, NULL, error, sizeof(error)) < 0)
 		fail_msg("%s", error);
 	accept_result(kv, "cuDeviceGet", kv->driver->cuDeviceGet(&kv->device, (int)device));
 	accept_result(kv, "retain", kv->driver->cuDevicePrimaryCtxRetain(&kv->context, kv->device));
-	accept_result(kv, "cuCtxSetCurrent", kv->driver->cuCtxSetCurrent(kv->context));
 }
 
 struct hbm_region *kv_region(struct kv *kv, uint64_t bytes)
@@ -58,13 +58,18 @@ void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t
 	accept_status(kv, "namespace", hbm_namespace_open(kv->hbm, &space, &kv->space));
 }
 
-void kv_close(struct kv *kv)
+void kv_leave(struct kv *kv)
 {
 	if (kv->driver) {
 		kv->driver->cuCtxSetCurrent(NULL);
 		kv->driver->cuDevicePrimaryCtxRelease(kv->device);
 	}
 	kv->driver = driver_close(kv->driver);
+}
+
+void kv_close(struct kv *kv)
+{
+	kv_leave(kv);
 	kv->hbm = hbm_close(kv->hbm);
 	free(kv->buffer);
 	kv->buffer = NULL;
@@ -89,11 +94,13 @@ void kv_fill(uint64_t block, void *bytes, uint64_t size)
 
 void kv_write(struct kv *kv, uint64_t address, const void *bytes, uint64_t size)
 {
+	kv->driver->cuCtxSetCurrent(kv->context);
 	accept_result(kv, "cuMemcpyHtoD", kv->driver->cuMemcpyHtoD(address, bytes, size));
 }
 
 void kv_read(struct kv *kv, void *bytes, uint64_t address, uint64_t size)
 {
+	kv->driver->cuCtxSetCurrent(kv->context);
 	accept_result(kv, "cuMemcpyDtoH", kv->driver->cuMemcpyDtoH(bytes, address, size));
 }
 

@@ -14,7 +14,7 @@ struct kv {
 	struct hbm *hbm;
 	struct driver *driver;
 	CUdevice device;
-	CUcontext context; /* current on the thread that opened */
+	CUcontext context;
 	struct hbm_region *region;
 	uint32_t space;
 	uint64_t block_bytes;
@@ -25,8 +25,9 @@ struct kv {
  * anything of that is refused. */
 void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t block_bytes, uint64_t slots);
 void kv_close(struct kv *kv);
-/* Opens the driver on a connection of one's own and makes the device's context current. */
+/* Only the device, beside a connection of one's own that has a region: for kv_write() and kv_read(). */
 void kv_enter(struct kv *kv, struct hbm *hbm, uint32_t device);
+void kv_leave(struct kv *kv);
 /* Another region of the connection's device, all of it committed. */
 struct hbm_region *kv_region(struct kv *kv, uint64_t bytes);
 

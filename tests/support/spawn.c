@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,6 +48,26 @@ void spawn_init(struct spawn *spawn)
 	snprintf(spawn->log, sizeof(spawn->log), "%s/log", spawn->dir);
 }
 
+static const char *driver(void)
+{
+	const char *chosen = getenv("HBM_TEST_DRIVER");
+	return chosen ? chosen : "soft";
+}
+
+/* Whether a test wants a device that is slowed down, told to fail, or one of several. */
+static bool is_soft_only(const char *const *sets, const char *const *env)
+{
+	for (; sets && *sets; sets++) {
+		if (strncmp(*sets, "soft.", 5) == 0 && strncmp(*sets, "soft.memory=", 12) != 0)
+			return true;
+	}
+	for (; env && *env; env++) {
+		if (strncmp(*env, "HBM_SOFT", 8) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* In the child: becomes the daemon. */
 static void become(const struct spawn *spawn, const char *const *sets, const char *const *env)
 {
@@ -56,10 +77,11 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.socket=%s", spawn->socket);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.state_dir=%s/state", spawn->dir);
 	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
-	static const char *const fixed[] = {"hbmd.driver=soft",     "hbmd.log_level=debug", "soft.memory=256MiB",
-					    "device.memory=192MiB", "device.cache=16MiB",   "device.reserve=8MiB",
-					    "device.slab=2MiB",     "ddr.size=32MiB",       "ddr.reserve=8MiB",
-					    "ddr.staging=8MiB",     "nvme.size=64MiB"};
+	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.driver=%s", driver());
+	static const char *const fixed[] = {"hbmd.log_level=debug", "soft.memory=256MiB",  "device.memory=192MiB",
+					    "device.cache=16MiB",   "device.reserve=8MiB", "device.slab=2MiB",
+					    "ddr.size=32MiB",       "ddr.reserve=8MiB",    "ddr.staging=8MiB",
+					    "nvme.size=64MiB"};
 	argv[argc++] = spawn_path("hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
@@ -81,8 +103,17 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	int log = open(spawn->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	dup2(log, STDERR_FILENO);
 	dup2(log, STDOUT_FILENO);
-	for (int fd = 3; fd < 1024; fd++)
+	static char listen_pid[32];
+	if (spawn->listener > 0) {
+		dup2(spawn->listener, 3);
+		fcntl(3, F_SETFD, 0); /* it may have been 3 before */
+		snprintf(listen_pid, sizeof(listen_pid), "LISTEN_PID=%d", (int)getpid());
+		putenv(listen_pid);
+		putenv((char *)(uintptr_t) "LISTEN_FDS=1");
+	}
+	for (int fd = spawn->listener > 0 ? 4 : 3; fd < 1024; fd++)
 		close(fd);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that failed */
 	execv(argv[0], (char *const *)(uintptr_t)argv);
 	_exit(127);
 }
@@ -90,6 +121,11 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 void spawn_launch(struct spawn *spawn, const char *const *sets, const char *const *env)
 {
 	assert_int_equal(spawn->pid, 0);
+	if (strcmp(driver(), "soft") != 0 && is_soft_only(sets, env)) {
+		print_message("SKIP: takes a soft device that can be slowed, made to fail, or made several of\n");
+		spawn_free(spawn);
+		skip();
+	}
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
@@ -125,21 +161,29 @@ static bool ask_status(const struct spawn *spawn, struct hbm_wire_status *status
 	return r == 0;
 }
 
-void spawn_wait_warm(struct spawn *spawn)
+int spawn_try_warm(struct spawn *spawn)
 {
 	for (int waited = 0; waited < WAIT_MS; waited += STEP_MS) {
 		struct hbm_wire_status status = {.state = ""};
 		if (ask_status(spawn, &status) && strcmp(status.state, "running") == 0)
-			return;
+			return -1;
 		int exit_status = ended(spawn, WNOHANG);
-		if (exit_status >= 0) {
-			spawn_show_log(spawn);
-			fail_msg("hbmd ended with %d", exit_status);
-		}
+		if (exit_status >= 0)
+			return exit_status;
 		sleep_ms(STEP_MS);
 	}
 	spawn_show_log(spawn);
 	fail_msg("hbmd was not ready after %d ms", WAIT_MS);
+	return 0;
+}
+
+void spawn_wait_warm(struct spawn *spawn)
+{
+	int exit_status = spawn_try_warm(spawn);
+	if (exit_status < 0)
+		return;
+	spawn_show_log(spawn);
+	fail_msg("hbmd ended with %d", exit_status);
 }
 
 void spawn_start(struct spawn *spawn, const char *const *sets, const char *const *env)
@@ -276,6 +320,23 @@ bool spawn_logged(const struct spawn *spawn, const char *text)
 	return found;
 }
 
+unsigned spawn_log_lines(const struct spawn *spawn, const char *text)
+{
+	FILE *log = fopen(spawn->log, "r");
+	char line[1024];
+	unsigned count = 0;
+	while (log && fgets(line, sizeof(line), log))
+		count += strstr(line, text) != NULL;
+	if (log)
+		fclose(log);
+	return count;
+}
+
+void spawn_forget_log(const struct spawn *spawn)
+{
+	unlink(spawn->log);
+}
+
 void spawn_show_log(const struct spawn *spawn)
 {
 	FILE *log = fopen(spawn->log, "r");
@@ -329,7 +390,7 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 		snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
 		ssize_t n = readlink(name, target, sizeof(target) - 1);
 		target[n > 0 ? n : 0] = '\0';
-		*sessions += strstr(target, "pidfd") != NULL;
+		*sessions += n < 0 || strstr(target, "pidfd") != NULL; /* one that has just gone was somebody's */
 		count++;
 	}
 	if (dir)
@@ -361,9 +422,12 @@ unsigned spawn_fds(const struct spawn *spawn)
 	unsigned sessions = 1;
 	bool making = true;
 	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
-		making = making && makes_slabs(spawn);
-		bool rested = !making && sessions == 0 && waited > 0;
-		unsigned count = count_fds(spawn, &sessions); /* a session may be half gone the first time */
+		if (making) {
+			making = makes_slabs(spawn);
+			sessions = 1; /* that very question */
+		}
+		bool rested = !making && sessions == 0;
+		unsigned count = count_fds(spawn, &sessions);
 		if (rested && sessions == 0)
 			return count;
 		sleep_ms(STEP_MS);

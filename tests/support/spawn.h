@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * spawn: a daemon of one's own for a test: hbmd on soft devices, in a folder that is made for it and removed with it.
- * Its log goes to a file there and is shown when the test fails to get what it waits for.
+ * Its log goes to a file there and is shown when the test fails to get what it waits for. HBM_TEST_DRIVER=cuda puts the
+ * daemon on real devices; a test that sets what only soft ones have is then skipped.
  */
 #pragma once
 
@@ -15,6 +16,7 @@ struct spawn {
 	char nvme[96];   /* dir/nvme */
 	char log[96];    /* dir/log */
 	pid_t pid;       /* 0 when it does not run */
+	int listener;    /* > 0: a listening socket to hand over at the start, as systemd does; the test's own */
 };
 
 /* Makes the folder. The daemon is not started. */
@@ -26,6 +28,8 @@ void spawn_start(struct spawn *spawn, const char *const *sets, const char *const
 /* The same without waiting for anything. */
 void spawn_launch(struct spawn *spawn, const char *const *sets, const char *const *env);
 void spawn_wait_warm(struct spawn *spawn);
+/* After spawn_launch(): -1 as soon as it is in service with all tiers, or the exit status if it ended before. */
+int spawn_try_warm(struct spawn *spawn);
 /* SIGTERM; the exit status, or 128 + signal. */
 int spawn_stop(struct spawn *spawn);
 /* Waits for it to end by itself. */
@@ -43,6 +47,9 @@ void spawn_settle(const struct spawn *spawn);
 void spawn_status(const struct spawn *spawn, struct hbm_wire_status *status);
 /* Whether the log contains a text. */
 bool spawn_logged(const struct spawn *spawn, const char *text);
+/* How many lines of the log contain a text. */
+unsigned spawn_log_lines(const struct spawn *spawn, const char *text);
+void spawn_forget_log(const struct spawn *spawn); /* between two runs */
 void spawn_show_log(const struct spawn *spawn);
 /* Path of a built file: name in $HBM_BUILD. Static buffer. */
 const char *spawn_path(const char *name);

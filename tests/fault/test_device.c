@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The n-th device call fails, for n = 1, 2, ... until a run passes without noticing: first in the daemon, then in the
+ * client. Whatever the call was: a start that fails says so and exits 1; else requests end with a status,
+ * the bytes that come back are right, the books balance, and SIGTERM ends the daemon with 0.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/kv.h"
+#include "tests/support/leaks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BLOCK 65536u
+#define BLOCKS 8u
+#define SLAB (2ull << 20)
+#define CLEAN_ROW 5 /* clean runs in a row that show that n is past the last call: some failures cost nothing */
+#define STEPS_MAX 2000
+
+static struct leaks leaks;
+static struct spawn daemon_;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+/* ---- A client that takes every refusal ---- */
+
+struct work {
+	struct kv kv;
+	struct hbm_region *region;
+	unsigned failures, wrong;
+};
+
+static bool good(struct work *work, int status)
+{
+	work->failures += status != 0;
+	return status == 0;
+}
+
+static void use_device(struct work *work)
+{
+	char error[256];
+	struct kv *kv = &work->kv;
+	if (!good(work, driver_open(&kv->driver, DRIVER_SOFT, NULL, error, sizeof(error))))
+		return;
+	if (good(work, (int)kv->driver->cuDevicePrimaryCtxRetain(&kv->context, 0)) &&
+	    good(work, (int)kv->driver->cuCtxSetCurrent(kv->context)))
+		return;
+	kv->driver = driver_close(kv->driver);
+}
+
+static void store_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	hbm_result results[BLOCKS];
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		kv_fill(1 + i, kv->buffer, BLOCK);
+		if (!good(work, (int)kv->driver->cuMemcpyHtoD(hbm_region_address(work->region) + i * BLOCK, kv->buffer,
+							      BLOCK)))
+			return;
+	}
+	kv_blocks(kv, 0, 1, BLOCKS, 0, blocks, segments);
+	if (!good(work, hbm_store(kv->hbm, kv->space, blocks, BLOCKS, results)))
+		return;
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		work->failures += results[i].status != HBM_OK && results[i].status != HBM_EXISTS;
+}
+
+static void check_block(struct work *work, uint64_t slot, uint64_t block)
+{
+	struct kv *kv = &work->kv;
+	static uint64_t expected[BLOCK / 8];
+	kv_fill(block, expected, BLOCK);
+	if (good(work,
+		 (int)kv->driver->cuMemcpyDtoH(kv->buffer, hbm_region_address(work->region) + slot * BLOCK, BLOCK)))
+		work->wrong += memcmp(kv->buffer, expected, BLOCK) != 0;
+}
+
+static void load_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	hbm_result results[BLOCKS];
+	uint64_t at = hbm_region_address(work->region) + BLOCKS * BLOCK;
+	memset(kv->buffer, 0xa5, BLOCK);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		if (!good(work, (int)kv->driver->cuMemcpyHtoD(at + i * BLOCK, kv->buffer, BLOCK)))
+			return;
+	kv_blocks(kv, BLOCKS, 1, BLOCKS, 0, blocks, segments);
+	if (!good(work, hbm_load(kv->hbm, kv->space, blocks, BLOCKS, results)))
+		return;
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		if (good(work, results[i].status))
+			check_block(work, BLOCKS + i, 1 + i);
+}
+
+static void move_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	const struct hbm_namespace_options space = {.model = "kv", .block_bytes = BLOCK};
+	kv->block_bytes = BLOCK;
+	kv->region = work->region;
+	kv->buffer = malloc(BLOCK);
+	assert_non_null(kv->buffer);
+	if (good(work, hbm_namespace_open(kv->hbm, &space, &kv->space))) {
+		store_blocks(work);
+		load_blocks(work);
+		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX));
+		load_blocks(work);
+		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX));
+		good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX));
+		load_blocks(work);
+	}
+	free(kv->buffer);
+}
+
+static void do_work(struct work *work)
+{
+	const struct hbm_region_options options = {.reserve = 3 * SLAB, .slab = SLAB};
+	*work = (struct work){.kv.hbm = spawn_connect(&daemon_)};
+	struct hbm *hbm = work->kv.hbm;
+	if (good(work, hbm_region_create(hbm, &options, &work->region))) {
+		unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
+		const struct hbm_range all = {work->region, 0, 2 * SLAB}, last = {work->region, 2 * SLAB, SLAB};
+		bool committed = good(work, hbm_commit(hbm, &all, 1));
+		use_device(work);
+		if (committed && work->kv.driver)
+			move_blocks(work);
+		good(work, hbm_commit(hbm, &last, 1));
+		if (committed)
+			good(work, hbm_decommit(hbm, &all, 1));
+		good(work, hbm_region_destroy(hbm, work->region));
+	}
+	kv_leave(&work->kv);
+	hbm_close(hbm);
+}
+
+/* ---- In the daemon ---- */
+
+static uint64_t device_errors(void)
+{
+	struct hbm_wire_status status;
+	spawn_status(&daemon_, &status);
+	return status.device_errors;
+}
+
+/* Whether nothing was noticed of the fault. */
+static bool run_daemon(unsigned n)
+{
+	char fail[64];
+	struct work work = {.failures = 1};
+	snprintf(fail, sizeof(fail), "soft.fail=*:%u", n);
+	const char *const sets[] = {"soft.memory=32MiB",
+				    "device.memory=14MiB",
+				    "device.cache=2MiB",
+				    "device.reserve=2MiB",
+				    "ddr.size=2MiB",
+				    "ddr.reserve=1MiB",
+				    "ddr.staging=1MiB",
+				    "nvme.size=4MiB",
+				    fail,
+				    NULL};
+	spawn_forget_log(&daemon_);
+	spawn_launch(&daemon_, sets, NULL);
+	int status = spawn_try_warm(&daemon_);
+	if (status >= 0) {
+		if (status != 1 || spawn_log_lines(&daemon_, " error: ") == 0) {
+			spawn_show_log(&daemon_);
+			fail_msg("call %u: the start ended with %d", n, status);
+		}
+		return false;
+	}
+	do_work(&work);
+	if (work.wrong > 0 || !spawn_balanced(&daemon_)) {
+		spawn_show_log(&daemon_);
+		fail_msg("call %u: %u blocks came back wrong, or the books do not balance", n, work.wrong);
+	}
+	bool clean = work.failures == 0 && device_errors() == 0;
+	status = spawn_stop(&daemon_);
+	if (status != 0) {
+		spawn_show_log(&daemon_);
+		fail_msg("call %u: hbmd ended with %d", n, status);
+	}
+	return clean;
+}
+
+static void test_every_call_of_the_daemon(void **state)
+{
+	(void)state;
+	unsigned n = 1, row = 0, noticed = 0;
+	for (; row < CLEAN_ROW && n < STEPS_MAX; n++) {
+		bool clean = run_daemon(n);
+		row = clean ? row + 1 : 0;
+		noticed += !clean;
+	}
+	print_message("the daemon made about %u device calls; the failure of %u was noticed\n", n - CLEAN_ROW, noticed);
+	assert_int_equal(row, CLEAN_ROW);
+	assert_in_range(noticed, 20, STEPS_MAX);
+}
+
+/* ---- In the client ---- */
+
+static int run_client(unsigned n)
+{
+	char fail[32];
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct work work;
+		snprintf(fail, sizeof(fail), "*:%u", n);
+		setenv("HBM_SOFT_FAIL", fail, 1);
+		do_work(&work);
+		_exit(work.wrong > 0 ? 2 : work.failures > 0);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void test_every_call_of_a_client(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.cache=4MiB", NULL};
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_), n = 1, row = 0, noticed = 0;
+	for (; row < CLEAN_ROW && n < STEPS_MAX; n++) {
+		int status = run_client(n);
+		if (status > 1)
+			fail_msg("call %u: the client ended with %d", n, status);
+		spawn_settle(&daemon_);
+		assert_true(spawn_balanced(&daemon_));
+		row = status == 0 ? row + 1 : 0;
+		noticed += status;
+	}
+	print_message("the client made about %u device calls; the failure of %u was noticed\n", n - CLEAN_ROW, noticed);
+	assert_int_equal(row, CLEAN_ROW);
+	assert_in_range(noticed, 10, STEPS_MAX);
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_every_call_of_the_daemon),
+		TEST(test_every_call_of_a_client),
+	};
+	alarm(400); /* a hang is a failure */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk does not keep its word: the n-th read or write fails or comes back short, for n = 1, 2, ...; and what is on
+ * it is changed behind the daemon's back. A block comes back right or not at all, and everything goes on.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/kv.h"
+#include "tests/support/leaks.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOCK 65536u
+#define BLOCKS 64u
+
+static struct leaks leaks;
+static struct spawn daemon_;
+static struct kv kv;
+static hbm_result results[BLOCKS];
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+static unsigned start(const char *fail, const char *engine, const char *merge)
+{
+	char fault[64], io[32], largest[32];
+	snprintf(fault, sizeof(fault), "nvme.fail=%s", fail);
+	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
+	snprintf(largest, sizeof(largest), "nvme.merge=%s", merge);
+	const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", largest, fault, io, NULL};
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+	return fds;
+}
+
+static void finish(unsigned fds)
+{
+	kv_close(&kv);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+static int moving(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_account *account = record;
+	assert_int_equal(bytes, sizeof(*account));
+	*(uint64_t *)arg += account->moving;
+	return 0;
+}
+
+static void wait_until_still(void)
+{
+	for (uint64_t under_way = 1; under_way > 0;) {
+		under_way = 0;
+		assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_VERIFY, moving, &under_way), 0);
+	}
+}
+
+/* Pushes all down to the disk, and waits until it is there. */
+static void push_to_disk(void)
+{
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	wait_until_still();
+}
+
+/* How many of the blocks come back; each that does is right (kv_load). */
+static uint64_t load_all(void)
+{
+	uint64_t found = 0;
+	assert_int_equal(kv_load(&kv, 0, 1, BLOCKS, results), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		found += results[i].status == HBM_OK;
+		assert_true(results[i].status == HBM_OK || results[i].status == HBM_MISS ||
+			    results[i].status == HBM_IO);
+	}
+	return found;
+}
+
+static struct hbm_wire_status status_now(void)
+{
+	struct hbm_wire_status status;
+	spawn_status(&daemon_, &status);
+	return status;
+}
+
+/* Every block as a root, so that the loss of one costs no other. */
+static void store_roots(void)
+{
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		kv_put(&kv, i, 1 + i);
+	kv_blocks(&kv, 0, 1, BLOCKS, 0, blocks, segments);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		blocks[i].parent = (hbm_key){{0}};
+	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, BLOCKS, results), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		assert_true(results[i].status == HBM_OK || results[i].status == HBM_EXISTS);
+}
+
+/* Down and up again with a fault on the way, and once more without: how many blocks it cost. */
+static uint64_t run(const char *fail, const char *engine, const char *merge)
+{
+	unsigned fds = start(fail, engine, merge);
+	store_roots();
+	push_to_disk();
+	uint64_t first = load_all();
+	wait_until_still();
+	store_roots();
+	push_to_disk();
+	assert_int_equal(load_all(), BLOCKS);
+	assert_int_equal(status_now().io_errors, BLOCKS - first);
+	finish(fds);
+	spawn_free(&daemon_);
+	spawn_init(&daemon_);
+	return BLOCKS - first;
+}
+
+/* An I/O of one block that fails costs it; one of several is taken apart and tried again; a short one goes on. */
+static void run_all(const char *operation, const char *fault, uint64_t cost)
+{
+	char fail[48];
+	for (unsigned n = 1; n <= (getenv("HBM_TEST_LONG") ? BLOCKS : 9); n++) {
+		const char *engine = n % 2 ? "auto" : "threads";
+		snprintf(fail, sizeof(fail), "%s:%u:%s", operation, n, fault);
+		assert_int_equal(run(fail, engine, "64KiB"), cost);
+		if (n % 4 == 1)
+			assert_int_equal(run(fail, engine, "2MiB"), 0);
+	}
+}
+
+static void test_reads_that_fail(void **state)
+{
+	(void)state;
+	run_all("read", "EIO", 1);
+}
+
+static void test_reads_that_are_short(void **state)
+{
+	(void)state;
+	run_all("read", "short", 0);
+}
+
+static void test_writes_that_fail(void **state)
+{
+	(void)state;
+	run_all("write", "EIO", 1);
+}
+
+static void test_writes_that_find_no_space(void **state)
+{
+	(void)state;
+	run_all("write", "ENOSPC", 1);
+}
+
+static void test_writes_that_are_short(void **state)
+{
+	(void)state;
+	run_all("write", "short", 0);
+}
+
+static void test_several_failures_cost_as_many_blocks(void **state)
+{
+	(void)state;
+	assert_int_equal(run("read:3:EIO,read:4:EIO,read:5:EIO", "auto", "64KiB"), 3);
+	/* All pieces of a joined I/O that was taken apart. */
+	assert_int_equal(run("read:1:EIO,read:2:EIO", "auto", "4MiB"), 1);
+}
+
+/* ---- Behind the daemon's back ---- */
+
+static void change_every_page(void)
+{
+	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (off_t at = 100; at < 8 << 20; at += 4096) {
+		unsigned char byte;
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	}
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(close(fd), 0);
+}
+
+static void change_one_bit(void)
+{
+	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
+	unsigned char byte;
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, 5 * BLOCK + 1234), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, 5 * BLOCK + 1234), 1);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(close(fd), 0);
+}
+
+static void test_changed_bytes_are_never_served(void **state)
+{
+	(void)state;
+	unsigned fds = start("", "auto", "2MiB");
+	store_roots();
+	push_to_disk();
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		assert_int_equal(kv_tier(&kv, 1 + i), HBM_TIER_NVME);
+	change_every_page();
+	assert_int_equal(load_all(), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		assert_int_equal(results[i].status, HBM_MISS);
+	assert_int_equal(status_now().checksum_failures, BLOCKS);
+	store_roots();
+	push_to_disk();
+	assert_int_equal(load_all(), BLOCKS);
+	finish(fds);
+}
+
+static void test_one_bit_costs_one_block(void **state)
+{
+	(void)state;
+	unsigned fds = start("", "threads", "2MiB");
+	store_roots();
+	push_to_disk();
+	change_one_bit();
+	assert_int_equal(load_all(), BLOCKS - 1);
+	assert_int_equal(status_now().checksum_failures, 1);
+	finish(fds);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_reads_that_fail),
+		TEST(test_reads_that_are_short),
+		TEST(test_writes_that_fail),
+		TEST(test_writes_that_find_no_space),
+		TEST(test_writes_that_are_short),
+		TEST(test_several_failures_cost_as_many_blocks),
+		TEST(test_changed_bytes_are_never_served),
+		TEST(test_one_bit_costs_one_block),
+	};
+	alarm(400);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

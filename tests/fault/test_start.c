@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting and ending: what cannot be used is refused with one line that says why, status 1, and nothing left behind;
+ * what a killed daemon left is taken over; the service manager is told what it wants to know. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/leaks.h"
+#include "tests/support/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct leaks leaks;
+static struct spawn daemon_;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+static bool exists(const char *path)
+{
+	struct stat status;
+	return lstat(path, &status) == 0;
+}
+
+static void write_file(const char *path, const char *text)
+{
+	FILE *out = fopen(path, "w");
+	assert_non_null(out);
+	assert_true(fputs(text, out) >= 0);
+	assert_int_equal(fclose(out), 0);
+}
+
+/* The start with these settings ends with 1 and one line of error, which has the text in it. */
+static void refused(const char *const *sets, const char *text)
+{
+	spawn_forget_log(&daemon_);
+	spawn_launch(&daemon_, sets, NULL);
+	int status = spawn_wait(&daemon_);
+	unsigned lines = spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
+	if (status != 1 || lines != 1 || !spawn_logged(&daemon_, text)) {
+		spawn_show_log(&daemon_);
+		fail_msg("expected 1 and one line with \"%s\", got %d and %u", text, status, lines);
+	}
+	assert_int_equal(exists(daemon_.socket), false);
+}
+
+/* ---- Configuration ---- */
+
+static int check_config(const char *path, char *out, size_t size)
+{
+	int pipes[2], status;
+	size_t filled = 0;
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		const char *program = spawn_path("hbmd");
+		dup2(pipes[1], STDERR_FILENO);
+		execl(program, program, "--config", path, "--check-config", (char *)NULL);
+		_exit(127);
+	}
+	close(pipes[1]);
+	for (ssize_t n; filled < size - 1 && (n = read(pipes[0], out + filled, size - 1 - filled)) > 0;)
+		filled += (size_t)n;
+	out[filled] = '\0';
+	close(pipes[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static void test_configurations_that_are_wrong(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		unsigned line; /* 0: none can be named */
+		const char *expected;
+	} wrong[] = {
+		{"[hbmd]\nsokcet = /x\n", 2, "sokcet"},
+		{"[hbmd]\n\n[devcie]\nslab = 2MiB\n", 3, "devcie"},
+		{"[device]\nslab = 3MiB\n", 2, "expected"},
+		{"[device]\nslab = many\n", 2, "expected"},
+		{"[device]\nmemory = 101%\n", 2, "expected"},
+		{"[device]\nmemory = -1\n", 2, "expected"},
+		{"[ddr]\nsize = 99999999999999999999GiB\n", 2, "expected"},
+		{"[ddr]\nhugepages = perhaps\n", 2, "expected"},
+		{"[ddr]\nsize = 1GiB\nsize = 2GiB\n", 3, "size"},
+		{"[hbmd]\nsocket_mode = 999\n", 2, "expected"},
+		{"[hbmd]\ndriver = rocm\n", 2, "expected"},
+		{"[limits]\nsessions = 0\n", 2, "expected"},
+		{"[nvme]\nsize = 1000\n", 2, "expected"},
+		{"[nvme]\nsize = 1MiB\n", 0, "nvme.path"},
+	};
+	char path[128], where[160], out[4096];
+	snprintf(path, sizeof(path), "%s/conf", daemon_.dir);
+	write_file(path, "[hbmd]\nlog_level = debug\n");
+	assert_int_equal(check_config(path, out, sizeof(out)), 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		write_file(path, wrong[i].text);
+		assert_int_equal(check_config(path, out, sizeof(out)), 1);
+		snprintf(where, sizeof(where), "%s:%u:", path, wrong[i].line);
+		if ((wrong[i].line && !strstr(out, where)) || !strstr(out, wrong[i].expected))
+			fail_msg("%s gives: %s", wrong[i].text, out);
+		assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1); /* one line */
+	}
+	assert_int_equal(check_config("/nonexistent/conf", out, sizeof(out)), 1);
+	refused((const char *[]){"nvme.size", NULL}, "nvme.size");
+	refused((const char *[]){"device.slab=5", NULL}, "expected");
+}
+
+/* ---- NVMe ---- */
+
+static void test_nvme_files_that_cannot_be_used(void **state)
+{
+	(void)state;
+	char missing[160], foreign[160], folder[160], set[192];
+	snprintf(missing, sizeof(missing), "nvme.path=%s/missing/file", daemon_.dir);
+	snprintf(foreign, sizeof(foreign), "%s/foreign", daemon_.dir);
+	snprintf(folder, sizeof(folder), "nvme.path=%s", daemon_.dir);
+	refused((const char *[]){missing, NULL}, "nvme");
+	refused((const char *[]){folder, NULL}, "nvme");
+	write_file(foreign, "the only copy of something\n");
+	snprintf(set, sizeof(set), "nvme.path=%s", foreign);
+	refused((const char *[]){set, NULL}, foreign);
+	char line[64] = "";
+	FILE *in = fopen(foreign, "r");
+	assert_non_null(fgets(line, sizeof(line), in));
+	fclose(in);
+	assert_string_equal(line, "the only copy of something\n"); /* and it is as it was */
+}
+
+static void test_disk_full_at_format(void **state)
+{
+	(void)state;
+	struct rlimit limit, small;
+	void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	small = (struct rlimit){.rlim_cur = 8 << 20, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	spawn_launch(&daemon_,
+		     (const char *[]){"nvme.size=32MiB", "ddr.size=0", "ddr.reserve=1MiB", "ddr.staging=1MiB",
+				      "soft.memory=16MiB", "device.memory=12MiB", "device.cache=2MiB",
+				      "device.reserve=2MiB", NULL},
+		     NULL);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	signal(SIGXFSZ, before);
+	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
+	assert_int_equal(exists(daemon_.nvme), false);
+	assert_int_equal(exists(daemon_.socket), false);
+}
+
+/* ---- Two daemons ---- */
+
+static void test_one_of_everything(void **state)
+{
+	(void)state;
+	struct spawn second = daemon_;
+	char state_dir[128], socket[128], nvme[160];
+	spawn_start(&daemon_, NULL, NULL);
+	snprintf(second.log, sizeof(second.log), "%s/log2", daemon_.dir);
+	snprintf(state_dir, sizeof(state_dir), "hbmd.state_dir=%s/state2", daemon_.dir);
+	snprintf(socket, sizeof(socket), "hbmd.socket=%s/sock2", daemon_.dir);
+	snprintf(nvme, sizeof(nvme), "nvme.path=%s/nvme2", daemon_.dir);
+	const struct {
+		const char *sets[3];
+		const char *expected;
+	} tries[] = {
+		{{state_dir, nvme, NULL}, "sock"},   /* the same socket */
+		{{socket, nvme, NULL}, "state"},     /* the same folder */
+		{{socket, state_dir, NULL}, "nvme"}, /* the same file */
+	};
+	for (size_t i = 0; i < 3; i++) {
+		spawn_forget_log(&second);
+		spawn_launch(&second, tries[i].sets, NULL);
+		assert_int_equal(spawn_wait(&second), 1);
+		if (spawn_log_lines(&second, " error: ") != 1 || !spawn_logged(&second, tries[i].expected)) {
+			spawn_show_log(&second);
+			fail_msg("try %zu", i);
+		}
+	}
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* ---- The socket ---- */
+
+static void test_the_socket_file(void **state)
+{
+	(void)state;
+	struct stat status;
+	spawn_start(&daemon_, (const char *[]){"hbmd.socket_mode=0600", NULL}, NULL);
+	assert_int_equal(stat(daemon_.socket, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0600);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_int_equal(exists(daemon_.socket), false);
+	write_file(daemon_.socket, "no socket\n");
+	spawn_forget_log(&daemon_);
+	spawn_launch(&daemon_, NULL, NULL);
+	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_true(spawn_logged(&daemon_, daemon_.socket));
+	assert_true(exists(daemon_.socket));
+}
+
+static void test_killed_and_started_again(void **state)
+{
+	(void)state;
+	spawn_start(&daemon_, NULL, NULL);
+	assert_true(spawn_logged(&daemon_, "formatting"));
+	spawn_kill(&daemon_);
+	assert_true(exists(daemon_.socket)); /* stale now */
+	spawn_forget_log(&daemon_);
+	spawn_start(&daemon_, NULL, NULL);
+	assert_false(spawn_logged(&daemon_, "formatting"));
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+static void test_without_permission(void **state)
+{
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can become somebody else\n");
+		skip();
+	}
+	int status;
+	assert_int_equal(chmod(daemon_.dir, 0755), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setgid(65534) != 0 || setuid(65534) != 0)
+			_exit(99);
+		const char *program = spawn_path("hbmd");
+		char set[192];
+		snprintf(set, sizeof(set), "hbmd.state_dir=%s/state", daemon_.dir);
+		close(STDERR_FILENO);
+		execl(program, program, "--config", "/dev/null", "--set", "hbmd.driver=soft", "--set", set,
+		      (char *)NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 1);
+}
+
+/* ---- The service manager ---- */
+
+static int bind_socket(const char *name, int type, struct sockaddr_un *address)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s", daemon_.dir, name);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
+	return fd;
+}
+
+/* Reads messages until one has that text. */
+static void await_message(int fd, const char *text)
+{
+	char bytes[4096];
+	do {
+		struct pollfd poller = {.fd = fd, .events = POLLIN};
+		if (poll(&poller, 1, 20000) != 1)
+			fail_msg("no %s", text);
+		ssize_t n = read(fd, bytes, sizeof(bytes) - 1);
+		assert_true(n >= 0);
+		bytes[n] = '\0';
+	} while (!strstr(bytes, text));
+}
+
+static void test_the_service_manager_is_told(void **state)
+{
+	(void)state;
+	struct sockaddr_un address;
+	char set[160];
+	int fd = bind_socket("notify", SOCK_DGRAM, &address);
+	snprintf(set, sizeof(set), "NOTIFY_SOCKET=%s", address.sun_path);
+	spawn_launch(&daemon_, NULL, (const char *[]){set, "WATCHDOG_USEC=200000", NULL});
+	await_message(fd, "READY=1");
+	await_message(fd, "STATUS=");
+	for (int i = 0; i < 3; i++)
+		await_message(fd, "WATCHDOG=1");
+	kill(daemon_.pid, SIGTERM);
+	await_message(fd, "STOPPING=1");
+	assert_int_equal(spawn_wait(&daemon_), 0);
+	close(fd);
+}
+
+static void test_a_socket_from_the_service_manager(void **state)
+{
+	(void)state;
+	struct sockaddr_un address;
+	int fd = bind_socket("sock", SOCK_SEQPACKET, &address);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_string_equal(address.sun_path, daemon_.socket);
+	daemon_.listener = fd;
+	spawn_start(&daemon_, (const char *[]){"hbmd.socket=/nonexistent/hbmd.sock", NULL}, NULL);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_true(exists(daemon_.socket)); /* not ours to remove */
+	close(fd);
+}
+
+static void test_sigterm_while_warming(void **state)
+{
+	(void)state;
+	spawn_launch(&daemon_, (const char *[]){"nvme.size=1GiB", "ddr.size=512MiB", NULL}, NULL);
+	for (int i = 0; i < 20000 && !spawn_logged(&daemon_, "serving on"); i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_int_equal(exists(daemon_.socket), false);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_configurations_that_are_wrong),
+		TEST(test_nvme_files_that_cannot_be_used),
+		TEST(test_disk_full_at_format),
+		TEST(test_one_of_everything),
+		TEST(test_the_socket_file),
+		TEST(test_killed_and_started_again),
+		TEST(test_without_permission),
+		TEST(test_the_service_manager_is_told),
+		TEST(test_a_socket_from_the_service_manager),
+		TEST(test_sigterm_while_warming),
+	};
+	alarm(100);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

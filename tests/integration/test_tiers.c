@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Blocks through daemons of every shape: tiers left out, sizes mixed, several devices. What comes back is right, or is
+ * a miss; what was accepted last, up to the capacity, is there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/kv.h"
+#include "tests/support/leaks.h"
+#include "tests/support/seed.h"
+
+#include <stdlib.h>
+
+#define BLOCK 65536u
+#define BATCH 16u
+
+static struct leaks leaks;
+static struct spawn daemon_;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+static void finish(unsigned fds)
+{
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* ---- Tiers left out ---- */
+
+static uint64_t load_all(struct kv *kv, uint64_t count)
+{
+	uint64_t found = 0;
+	hbm_result results[BATCH];
+	for (uint64_t first = 1; first <= count; first += BATCH) {
+		assert_int_equal(kv_load(kv, 0, first, BATCH, results), 0);
+		for (uint64_t i = 0; i < BATCH; i++)
+			found += results[i].status == HBM_OK;
+	}
+	return found;
+}
+
+/* Stores more than there is room for, twice over; of the newest, as many as there is room for are there. */
+static void run_shape(const char *const *sets, uint64_t capacity)
+{
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	struct kv kv;
+	hbm_result results[BATCH];
+	uint64_t count = 2 * capacity + 2 * BATCH;
+	kv_open(&kv, &daemon_, 0, BLOCK, BATCH);
+	for (uint64_t first = 1; first <= count; first += BATCH) {
+		assert_int_equal(kv_store(&kv, 0, first, BATCH, 0, results), 0);
+		for (uint64_t i = 0; i < BATCH; i++)
+			assert_int_equal(results[i].status, capacity > 0 ? HBM_OK : HBM_NO_SPACE);
+	}
+	uint64_t resident = 0;
+	for (uint64_t block = 1; block <= count; block++)
+		resident += kv_tier(&kv, block) != HBM_TIER_NONE;
+	assert_int_equal(resident, capacity);
+	assert_int_equal(load_all(&kv, count), capacity);
+	load_all(&kv, count);
+	kv_close(&kv);
+	finish(fds);
+	spawn_free(&daemon_);
+	spawn_init(&daemon_);
+}
+
+#define NO_HBM "device.cache=0"
+#define HBM "device.cache=4MiB"
+#define NO_DDR "ddr.size=0"
+#define DDR "ddr.size=8MiB"
+#define NO_NVME "nvme.path=", "nvme.size=0"
+#define NVME "nvme.size=16MiB"
+
+static void test_with_any_tier_left_out(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *sets[6];
+		uint64_t capacity; /* blocks */
+	} shapes[] = {
+		{{HBM, DDR, NVME}, 448},      {{NO_HBM, DDR, NVME}, 384},     {{HBM, NO_DDR, NVME}, 320},
+		{{HBM, DDR, NO_NVME}, 192},   {{NO_HBM, NO_DDR, NVME}, 256},  {{NO_HBM, DDR, NO_NVME}, 128},
+		{{HBM, NO_DDR, NO_NVME}, 64}, {{NO_HBM, NO_DDR, NO_NVME}, 0},
+	};
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		run_shape(shapes[i].sets, shapes[i].capacity);
+}
+
+/* ---- Sizes mixed ---- */
+
+#define SIZES 6
+static const uint64_t sizes[SIZES] = {4096, 12288, 65536, 262144, 1 << 20, 2 << 20};
+
+/* Stores or loads a few blocks of a chain of one size, chosen at random. */
+static void step(struct kv kvs[SIZES], struct seed *seed, uint64_t counts[3])
+{
+	struct kv *kv = &kvs[seed_below(seed, SIZES)];
+	hbm_result results[4];
+	uint64_t first = 1 + seed_below(seed, 40) * 4, count = 1 + seed_below(seed, 4);
+	int status =
+		seed_below(seed, 2) ? kv_load(kv, 0, first, count, results) : kv_store(kv, 0, first, count, 0, results);
+	assert_int_equal(status, 0);
+	for (uint64_t i = 0; i < count; i++) {
+		counts[0] += results[i].status == HBM_OK;
+		counts[1] += results[i].status == HBM_MISS;
+		counts[2] += results[i].status == HBM_NO_SPACE;
+		assert_int_not_equal(results[i].status, HBM_IO);
+		assert_int_not_equal(results[i].status, HBM_DEVICE);
+	}
+}
+
+static void mix(const char *const *sets)
+{
+	struct seed seed;
+	struct kv kvs[SIZES];
+	uint64_t counts[3] = {0};
+	seed_open(&seed, "test_tiers");
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	for (size_t i = 0; i < SIZES; i++)
+		kv_open(&kvs[i], &daemon_, 0, sizes[i], 4);
+	for (int i = 0; i < (getenv("HBM_TEST_LONG") ? 30000 : 1500); i++)
+		step(kvs, &seed, counts);
+	for (size_t i = 0; i < SIZES; i++)
+		kv_close(&kvs[i]);
+	assert_true(counts[0] > 0);
+	assert_true(counts[1] > 0);
+	finish(fds);
+}
+
+static void test_sizes_mixed(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.cache=8MiB", "ddr.size=12MiB", "nvme.size=24MiB", NULL};
+	mix(sets);
+}
+
+static void test_sizes_mixed_without_reserves(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.cache=8MiB",   "ddr.size=12MiB",   "nvme.size=24MiB",
+					   "device.reserve=2MiB", "ddr.reserve=2MiB", "ddr.staging=2MiB",
+					   "limits.moves=2",      "hbmd.io=threads",  NULL};
+	mix(sets);
+}
+
+/* ---- Devices ---- */
+
+static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"soft.devices=3", "device.cache=4MiB", NULL};
+	struct kv kvs[3];
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	for (uint32_t i = 0; i < 3; i++)
+		kv_open(&kvs[i], &daemon_, i, BLOCK, 64);
+	hbm_result results[64];
+	assert_int_equal(kv_store(&kvs[0], 0, 1, 64, 0, results), 0);
+	for (int round = 0; round < 6; round++) {
+		struct kv *kv = &kvs[(round + 1) % 3];
+		assert_int_equal(kv_load(kv, 0, 1, 64, results), 0);
+		for (int i = 0; i < 64; i++)
+			assert_int_equal(results[i].status, HBM_OK);
+		assert_int_equal(kv_tier(kv, 1), HBM_TIER_HBM);
+		if (round == 3)
+			assert_int_equal(hbm_evict(kv->hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		kv_close(&kvs[i]);
+	finish(fds);
+}
+
+/* One request's memory is on one device. */
+static void test_segments_on_two_devices_are_refused(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"soft.devices=2", NULL};
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	struct kv kv;
+	kv_open(&kv, &daemon_, 0, BLOCK, 8);
+	const struct hbm_region_options options = {.device = 1, .reserve = 2 << 20};
+	struct hbm_region *other;
+	assert_int_equal(hbm_region_create(kv.hbm, &options, &other), 0);
+	assert_int_equal(hbm_commit(kv.hbm, &(struct hbm_range){other, 0, 2 << 20}, 1), 0);
+	const struct hbm_segment segments[] = {{kv.region, 0, BLOCK / 2}, {other, 0, BLOCK / 2}};
+	const struct hbm_block block = {.key = kv_key(1), .segments = segments, .segment_count = 2};
+	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+	kv_close(&kv);
+	finish(fds);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_with_any_tier_left_out),
+		TEST(test_sizes_mixed),
+		TEST(test_sizes_mixed_without_reserves),
+		TEST(test_a_block_stored_on_one_device_is_loaded_on_another),
+		TEST(test_segments_on_two_devices_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
