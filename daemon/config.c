@@ -103,9 +103,6 @@ int config_check(const struct config *config, char *error, size_t error_size)
 	bool has_nvme = config->nvme_path[0] != '\0';
 	if (config->nvme_size > 0 && !has_nvme)
 		return config_refuse(error, error_size, "nvme.size: expected nvme.path to be set as well");
-	if (has_nvme && config->ddr_staging == 0)
-		return config_refuse(error, error_size,
-				     "ddr.staging: expected more than 0 where there is an nvme.path");
 	return 0;
 }
 

@@ -479,7 +479,7 @@ static void test_check(void **state)
 	good("device.memory=1GiB");
 	unsound("device.cache=1GiB", "device.memory");
 	good("nvme.path=/tmp/file");
-	unsound("ddr.staging=0", "ddr.staging");
+	bad("ddr.staging=0", "expected a size from 1MiB");
 	good("nvme.path=/tmp/file");
 	good("nvme.size=1GiB");
 	good("device.memory=1GiB");
