@@ -252,22 +252,29 @@ static void test_without_permission(void **state)
 		skip();
 	}
 	int status;
+	char set[192];
+	snprintf(set, sizeof(set), "hbmd.state_dir=%s/state", daemon_.dir);
 	assert_int_equal(chmod(daemon_.dir, 0755), 0);
+	/* Opened here: nobody may not look into the folder the programs were built in. */
+	int program = open(spawn_path("hbmd"), O_RDONLY | O_CLOEXEC);
+	int log = open(daemon_.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	assert_true(program >= 0 && log >= 0);
 	pid_t pid = fork();
 	if (pid == 0) {
-		if (setgid(65534) != 0 || setuid(65534) != 0)
+		const char *const arguments[] = {"hbmd",  "--config", "/dev/null", "--set", "hbmd.driver=soft",
+						 "--set", set,        NULL};
+		if (dup2(log, STDERR_FILENO) < 0 || setgid(65534) != 0 || setuid(65534) != 0)
 			_exit(99);
-		const char *program = spawn_path("hbmd");
-		char set[192];
-		snprintf(set, sizeof(set), "hbmd.state_dir=%s/state", daemon_.dir);
-		close(STDERR_FILENO);
-		execl(program, program, "--config", "/dev/null", "--set", "hbmd.driver=soft", "--set", set,
-		      (char *)NULL);
+		fexecve(program, (char *const *)(uintptr_t)arguments, environ);
 		_exit(127);
 	}
+	close(program);
+	close(log);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 1);
+	assert_true(spawn_logged(&daemon_, "hbmd.state_dir: cannot make"));
+	assert_true(spawn_logged(&daemon_, "Permission denied"));
 }
 
 /* ---- The service manager ---- */
