@@ -7,6 +7,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
+.SECONDARY: # objects stay: the pack links the same ones
 
 VERSION := 0.1.0
 SOVERSION := 0
@@ -72,19 +73,25 @@ PKG = $(shell pkg-config --libs $(1))
 KERNELS_SRC := $(wildcard kernels/*.c)
 SOFT_SRC := $(wildcard kernels/soft/*.c)
 DAEMON_SRC := $(wildcard daemon/*.c)
-CLIENT_SRC := $(wildcard client/*.c)
+PLAN_SRC := $(wildcard client/plan/*.c)
+CLIENT_SRC := $(wildcard client/*.c) $(PLAN_SRC)
 CTL_SRC := $(wildcard client/ctl/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 INTEGRATION_SRC := $(wildcard tests/integration/test_*.c)
 FAULT_SRC := $(wildcard tests/fault/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+GPU_SRC := $(wildcard tests/gpu/gpu_*.c)
+GPU_SUPPORT_SRC := $(filter-out $(GPU_SRC),$(wildcard tests/gpu/*.c))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
 LIBRARIES := $(BUILD)/libhbm.so.$(VERSION) $(BUILD)/libhbm.a $(BUILD)/libhbmsoft.so
 TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+PACK := $(BUILD)/gpu-pack
+PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
+	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
 tests: all $(TESTS) ## build the tests, run none
@@ -94,12 +101,12 @@ $(BUILD)/obj/%.o: %.c
 	$(call say,CC)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
+$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC) $(PLAN_SRC))
 	@rm -f $@
 	$(call say,AR)
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/hbmd: $(BUILD)/obj/daemon/main.o $(BUILD)/libhbmd.a
+$(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/main.o $(BUILD)/libhbmd.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
 
@@ -119,7 +126,7 @@ $(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC))
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
 
-$(BUILD)/hbmctl: $(call obj,$(CTL_SRC)) $(BUILD)/libhbm.a
+$(BUILD)/hbmctl $(PACK)/hbmctl: $(call obj,$(CTL_SRC)) $(BUILD)/libhbm.a
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,jansson libxxhash) -ldl -lm
 
@@ -133,6 +140,23 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/lib
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+
+# The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike
+# a DT_RUNPATH, also holds for the libraries that libraries need.
+pack_rpath = -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/$(1)'
+$(PACK)/hbmd $(PACK)/hbmctl: private LDFLAGS += $(call pack_rpath,lib)
+$(PACK_PROGRAMS): | $(PACK)
+
+$(PACK):
+	@mkdir -p $(PACK)/lib $(PACK)/tests/integration $(PACK)/tests/bench
+
+$(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libhbm.a
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+
+$(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC)) $(BUILD)/libhbm.a
+	$(call say,LD)
+	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -164,7 +188,17 @@ lint: $(BUILD)/.deps ## check layers, words, format, man pages, units, exported 
 	@$(MAKE) --no-print-directory -j$(shell nproc) all
 	@BUILD=$(BUILD) CC="$(CC)" tests/run -- $(sort $(wildcard tests/lint/*.sh))
 
-fuzz gpu-check gpu-pack: ## not there yet: fuzzing, and the suite on a real GPU
+gpu-pack: $(BUILD)/.deps ## make a folder that proves hbmd on a machine with a GPU and none of our packages
+	@$(MAKE) --no-print-directory -j$(shell nproc) all $(PACK_PROGRAMS)
+	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh $(PACK)
+	@cp -R tests/data $(PACK)/tests
+	@$(BUILD)/hbmctl replay --generate users=32,turns=6,prompt=6000,reply=600,shared=2048,seed=7 > $(PACK)/trace.jsonl
+	@tests/gpu/pack.sh $(PACK) 60
+
+gpu-check: gpu-pack ## prove hbmd on this machine's GPU; without one, say what was looked for and exit with 77
+	@$(PACK)/run.sh
+
+fuzz: ## not there yet: fuzzing
 	@echo "make $@: not there yet: see \"What is not there yet\" in README.md" >&2; exit 1
 
 install: all ## install into DESTDIR with PREFIX

@@ -5,6 +5,7 @@
  * A pin is an object of its session, charged to it and gone with it. Pins of operators may be kept instead: they belong
  * to the cache, until an operator takes them back.
  */
+#include "client/plan/loading.h"
 #include "daemon/activity.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
@@ -48,21 +49,17 @@ static struct hbm_wire_result result_of(const struct cache *cache, uint32_t numb
 
 /* ---- lookup ---- */
 
-static uint64_t hop_ns(struct activity *activity, enum hbm_hop hop, uint64_t bytes)
-{
-	double bandwidth = activity_bandwidth(activity, hop);
-	return bandwidth > 0 ? (uint64_t)((double)bytes * 1e9 / bandwidth) : 0;
-}
-
-/* How long the run would take to load: the links work side by side, so the slowest counts; what comes from NVMe also
- * goes to the device. */
+/* How long the run would take to load at the rates measured so far. */
 static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
 {
-	uint64_t d2d = hop_ns(activity, HBM_HOP_D2D, blocks[HBM_TIER_HBM] * block_bytes);
-	uint64_t h2d = hop_ns(activity, HBM_HOP_H2D, (blocks[HBM_TIER_DDR] + blocks[HBM_TIER_NVME]) * block_bytes);
-	uint64_t read = hop_ns(activity, HBM_HOP_NVME_READ, blocks[HBM_TIER_NVME] * block_bytes);
-	uint64_t slowest = d2d > h2d ? d2d : h2d;
-	return slowest > read ? slowest : read;
+	struct plan_rates rates = {
+		.hbm_bytes_s = activity_bandwidth(activity, HBM_HOP_D2D),
+		.link_bytes_s = activity_bandwidth(activity, HBM_HOP_H2D),
+		.nvme_bytes_s = activity_bandwidth(activity, HBM_HOP_NVME_READ),
+	};
+	double seconds = plan_loading_s(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
+					blocks[HBM_TIER_NVME] * block_bytes);
+	return (uint64_t)(seconds * 1e9);
 }
 
 void serve_lookup(struct hbmd *hbmd, struct request *request)

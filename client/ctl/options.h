@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OPTIONS_MAX 16 /* in one table */
+#define OPTIONS_MAX 32 /* in one table */
 
 struct option_spec {
 	const char *name;     /* without the dashes; NULL ends the table */

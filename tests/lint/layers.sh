@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Who may include whom. Between folders:
 #
-#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h
+#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h, client/plan/
 #	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing
-#	client/ctl/	client/ctl/, kernels/driver.h, hbm/: it is a user of the library like any other
+#	client/plan/	client/plan/ and daemon/checked.h: pure arithmetic, for daemon, library and ctl alike
+#	client/ctl/	client/ctl/, client/plan/, kernels/driver.h, hbm/: it is a user of the library like any other
 #	kernels/	kernels/, hbm/wire.h; only driver.c looks into kernels/soft/
 #
 # Inside daemon/ every module has a layer, below; none includes one above its own. A new module is added here.
@@ -39,8 +40,11 @@ may_include() { # file, included path
 	case $1:$2 in
 	daemon/*:daemon/* | daemon/*:hbm/wire.h) ;;
 	daemon/*:kernels/soft/*) return 1 ;;
-	daemon/*:kernels/*) ;;
-	client/ctl/*:client/ctl/* | client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;
+	daemon/*:kernels/* | daemon/*:client/plan/*) ;;
+	client/plan/*:client/plan/* | client/plan/*:daemon/checked.h) ;;
+	client/plan/*) return 1 ;;
+	client/ctl/*:client/ctl/* | client/ctl/*:client/plan/*) ;;
+	client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;
 	client/ctl/*) return 1 ;;
 	client/*:client/ctl/*) return 1 ;;
 	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h) ;;

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan: how many users of which context length fit on a host, what a prompt, an answer and a context switch cost, which
+ * piece of hardware is the wall, and what more of something would buy. Asks no daemon but with --live.
+ */
+#pragma once
+
+struct ctl;
+
+extern const char plan_details[];
+int plan_run(struct ctl *ctl); /* returns an enum ctl_exit */

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan_show: a plan for people: one line for each context length, or, where there is only one, everything about it.
+ * Seconds have four digits; bytes of a cache are exact, with GiB behind them.
+ */
+#pragma once
+
+#include "client/ctl/plan_live.h"
+#include "client/ctl/plan_request.h"
+
+/* Prints; returns the exit status. points has one for each context. live may be NULL. */
+int plan_show(const struct plan_request *request, const struct plan_point *points, const struct plan_live *live);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gpu: data-sheet figures of GPUs. Vendors write the size of a memory in GB and build it in powers of two, and drivers
+ * report it so: the table reads that GB as GiB. All rates are decimal, dense (no sparsity), and peaks.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct plan_gpu {
+	const char *name;
+	const char *host_link; /* what it is called */
+	uint64_t hbm_bytes;
+	double flop_s;           /* bf16 */
+	double hbm_bytes_s;      /* of its memory */
+	double link_bytes_s;     /* to the host, each direction */
+	double gpu_link_bytes_s; /* between GPUs, both directions together; 0: none */
+	const char *source;
+	const char *checked; /* how well */
+};
+
+extern const struct plan_gpu plan_gpus[];
+extern const size_t plan_gpu_count;
+
+/* The row of that name, in whatever case and with or without spaces and dashes; or NULL. */
+const struct plan_gpu *plan_gpu_find(const char *name);

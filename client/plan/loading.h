@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loading: how long bytes take to come back into a client's memory from the tiers they lie in. The links work side by
+ * side, so the slowest counts; what comes from NVMe also passes the link to the device. The daemon estimates a lookup's
+ * load time with its measured rates, a plan the context switch with those of data sheets.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* Bytes per second; 0: not known, and taken to need no time. */
+struct plan_rates {
+	double hbm_bytes_s, link_bytes_s, nvme_bytes_s;
+};
+
+/* Bytes by the tier they lie in. */
+double plan_loading_s(const struct plan_rates *rates, uint64_t hbm, uint64_t ddr, uint64_t nvme);

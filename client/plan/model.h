@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * model: the facts about a language model from which its memory and its work follow, and a built-in table of models.
+ *
+ * Every layer keeps the same number of elements for a token: keys and values of each KV head, or one latent vector
+ * shared by all heads (multi-head latent attention). Some layers may keep only the last `window` tokens. Of a
+ * mixture-of-experts model every parameter is held, and `active_params` of them work on one token.
+ *
+ * The table holds published facts; its sources are in the rows. It knows no encodings of weights: a row's weights are
+ * as wide as its data type.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct plan_model {
+	const char *name, *hf_id;
+	uint32_t layers;          /* that have a KV cache */
+	uint32_t windowed_layers; /* of them, those with a window */
+	uint32_t window;          /* tokens; 0 without windowed layers */
+	uint32_t q_heads, hidden;
+	uint32_t kv_heads, head_dim; /* 0 where there is a latent vector instead */
+	uint32_t latent_dim;         /* elements of it for a token and layer; else 0 */
+	uint32_t element_bits;       /* of the KV cache as the model computes it */
+	uint32_t attention_width;    /* FLOP of attention for one token, context token and layer, causality counted */
+	double weight_bits;          /* for one parameter */
+	uint64_t params, active_params; /* 0: not known */
+	uint64_t max_context;           /* tokens the model was made for */
+	const char *source;
+};
+
+extern const struct plan_model plan_models[];
+extern const size_t plan_model_count;
+
+/* The row of that name or Hugging Face id, in whatever case and with or without spaces and dashes; or NULL. */
+const struct plan_model *plan_model_find(const char *name);
+/* Elements that a layer keeps for a token. */
+uint64_t plan_model_elements(const struct plan_model *model);
+/* Bytes of all weights. False: beyond 64 bits. */
+bool plan_model_weight_bytes(const struct plan_model *model, uint64_t *bytes);

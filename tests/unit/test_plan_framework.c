@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The four metrics: golden values of the running example (a 34 B model on an 80 GB card), hand-computed cases of what
+ * the example does not have, and properties over every row of the built-in tables.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/plan/framework.h"
+#include "client/plan/gpu.h"
+#include "client/plan/loading.h"
+
+/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312 TFLOP/s, 2.039 TB/s, 20 GB/s. */
+static const struct plan_model example = {
+	.name = "example",
+	.layers = 60,
+	.q_heads = 56,
+	.kv_heads = 8,
+	.head_dim = 128,
+	.element_bits = 16,
+	.attention_width = 14336,
+	.weight_bits = 16,
+	.params = 34000000000,
+	.active_params = 34000000000,
+};
+
+static struct plan_hardware a100(uint64_t hbm_bytes, uint32_t gpus)
+{
+	return (struct plan_hardware){
+		.gpus = gpus, .hbm_bytes = hbm_bytes, .flop_s = 312e12, .hbm_bytes_s = 2.039e12, .link = {20e9, 20e9}};
+}
+
+static struct plan_point compute(const struct plan_model *model, const struct plan_hardware *hardware,
+				 const struct plan_load *load, uint64_t context)
+{
+	struct plan_load at = *load;
+	struct plan_point point;
+	at.context = context;
+	assert_int_equal(plan_compute(model, hardware, &at, &point), 0);
+	return point;
+}
+
+static struct plan_point example_at(uint64_t hbm_bytes, uint32_t gpus, uint64_t context)
+{
+	struct plan_hardware hardware = a100(hbm_bytes, gpus);
+	struct plan_load load = plan_load_default();
+	load.attention_width = 6656;
+	return compute(&example, &hardware, &load, context);
+}
+
+/* To the digits printed. */
+static void assert_printed(double value, const char *format, const char *expected)
+{
+	char text[32];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	snprintf(text, sizeof(text), format, value);
+#pragma GCC diagnostic pop
+	assert_string_equal(text, expected);
+}
+
+#define assert_near(a, b) assert_printed((a) / (b), "%.9f", "1.000000000")
+#define GIB80 (80ull << 30)
+
+static void test_golden_kv(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t context, bytes;
+		const char *format, *gib;
+	} cases[] = {
+		{4000, 983040000, "%.4f", "0.9155"},
+		{50000, 12288000000, "%.3f", "11.444"},
+		{100000, 24576000000, "%.3f", "22.888"},
+		{1, 245760, "%.6f", "0.000229"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct plan_point point = example_at(GIB80, 1, cases[i].context);
+		assert_int_equal(point.kv_bytes, cases[i].bytes);
+		assert_printed((double)point.kv_bytes / 0x1p30, cases[i].format, cases[i].gib);
+	}
+	assert_int_equal(example_at(GIB80, 1, 1).weight_bytes, 68000000000);
+}
+
+static void test_golden_concurrency(void **state)
+{
+	(void)state;
+	assert_int_equal(example_at(GIB80, 1, 4000).concurrency, 18);
+	assert_int_equal(example_at(GIB80, 1, 50000).concurrency, 1);
+	assert_int_equal(example_at(80000000000, 1, 4000).concurrency, 12);
+	assert_int_equal(example_at(80000000000, 1, 50000).concurrency, 0);
+	assert_int_equal(example_at(GIB80, 2, 100000).concurrency, 4);
+}
+
+static void test_golden_times(void **state)
+{
+	(void)state;
+	struct plan_point short_one = example_at(GIB80, 1, 4000), long_one = example_at(GIB80, 1, 50000);
+	assert_printed(short_one.decode_s, "%.3f", "8.458");
+	assert_printed(long_one.decode_s, "%.3f", "9.844");
+	assert_printed(short_one.prefill_s, "%.3f", "0.892");
+	assert_printed(long_one.prefill_s, "%.3f", "14.097");
+	assert_printed(short_one.prefill_linear_s, "%.3f", "0.872");
+	assert_printed(long_one.prefill_linear_s, "%.2f", "10.90");
+	assert_printed(long_one.switch_s, "%.4f", "1.2288");
+	assert_printed(short_one.switch_s, "%.4f", "0.0983");
+	assert_printed(long_one.switch_duplex_s, "%.4f", "0.6144");
+	assert_printed(long_one.break_even_bytes_s / 1e9, "%.2f", "0.87");
+}
+
+static void test_walls_of_the_example(void **state)
+{
+	(void)state;
+	struct plan_point point = example_at(GIB80, 1, 50000);
+	assert_int_equal(point.prefill_wall.resource, PLAN_FLOPS);
+	assert_int_equal(point.decode_wall.resource, PLAN_HBM_BANDWIDTH);
+	assert_int_equal(point.concurrency_wall.resource, PLAN_HBM_SIZE);
+	assert_int_equal(point.switch_wall.resource, PLAN_LINK);
+	assert_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
+	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
+	assert_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
+	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the weights, a longer one by arithmetic.
+	 */
+	assert_int_equal(example_at(GIB80, 1, 140).prefill_wall.resource, PLAN_HBM_BANDWIDTH);
+	assert_int_equal(example_at(GIB80, 1, 170).prefill_wall.resource, PLAN_FLOPS);
+}
+
+static void test_session(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_load load = plan_load_default();
+	load.attention_width = 6656;
+	load.rounds = 5;
+	load.think_s = 60;
+	struct plan_point fits = compute(&example, &hardware, &load, 4000);
+	double session = fits.prefill_s + 5 * fits.decode_s / 18;
+	assert_near(fits.session_s, session);
+	assert_near(fits.sessions_per_hour, 3600 / session);
+	assert_near(fits.sustainable_users, (session + 300) / session);
+	load.users = 19;
+	struct plan_point crowded = compute(&example, &hardware, &load, 4000);
+	assert_near(crowded.session_s, session + 5 * crowded.switch_s);
+	load.users = 18;
+	assert_near(compute(&example, &hardware, &load, 4000).session_s, session);
+}
+
+static void test_parking(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	hardware.ddr_bytes = 30ull * 983040000 + 5;
+	hardware.nvme_bytes = 7ull * 983040000;
+	hardware.nvme = (struct plan_link){5e9, 4e9};
+	struct plan_load load = plan_load_default();
+	load.users = 18 + 30 + 7 + 2;
+	struct plan_point point = compute(&example, &hardware, &load, 4000);
+	assert_int_equal(point.ddr.users, 30);
+	assert_int_equal(point.nvme.users, 7);
+	assert_int_equal(point.users_in_ddr, 30);
+	assert_int_equal(point.users_in_nvme, 7);
+	assert_int_equal(point.users_without_place, 2);
+	assert_near(point.ddr.serial_s, point.switch_s);
+	assert_near(point.nvme.serial_s, 983040000 / 5e9 + 983040000 / 4e9);
+	assert_near(point.nvme.duplex_s, point.nvme.serial_s);
+	assert_int_equal(point.nvme.wall.resource, PLAN_NVME);
+	double mean = (30 * point.ddr.serial_s + 7 * point.nvme.serial_s + 2 * point.prefill_s) / 39;
+	assert_near(point.session_s, point.prefill_s + point.decode_s / 18 + mean);
+	/* A drive faster than the link is hidden behind it. */
+	hardware.nvme = (struct plan_link){100e9, 100e9};
+	assert_near(compute(&example, &hardware, &load, 4000).nvme.serial_s, point.switch_s);
+}
+
+/* Loading wins from the first context at which KV / bandwidth is no longer than prefill. */
+static void test_break_even(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_load load = plan_load_default();
+	hardware.nvme_bytes = 1;
+	hardware.nvme = (struct plan_link){1e9, 1e9};
+	uint64_t at = compute(&example, &hardware, &load, 1000).nvme.break_even;
+	assert_in_range(at, 2, PLAN_CONTEXT_MAX);
+	struct plan_point before = compute(&example, &hardware, &load, at - 1);
+	struct plan_point after = compute(&example, &hardware, &load, at);
+	assert_true(before.nvme.in_s > before.prefill_s);
+	assert_true(after.nvme.in_s <= after.prefill_s);
+	hardware.nvme = (struct plan_link){1, 1};
+	struct plan_model linear = example;
+	linear.windowed_layers = linear.layers;
+	linear.window = 1000;
+	assert_int_equal(compute(&linear, &hardware, &load, 1000).nvme.break_even, 0);
+}
+
+static void test_loading(void **state)
+{
+	(void)state;
+	struct plan_rates rates = {.hbm_bytes_s = 100, .link_bytes_s = 10, .nvme_bytes_s = 5};
+	assert_near(plan_loading_s(&rates, 1000, 0, 0), 10);
+	assert_near(plan_loading_s(&rates, 10, 1000, 0), 100);
+	assert_near(plan_loading_s(&rates, 0, 100, 50), 15);
+	assert_near(plan_loading_s(&rates, 0, 10, 100), 20);
+	rates.nvme_bytes_s = 0;
+	assert_near(plan_loading_s(&rates, 0, 10, 100), 11);
+}
+
+static void test_latent_and_windows_by_hand(void **state)
+{
+	(void)state;
+	struct plan_load load = plan_load_default();
+	uint64_t bytes;
+	const struct plan_model *deepseek = plan_model_find("DeepSeek-V3/R1");
+	assert_non_null(deepseek);
+	assert_int_equal(plan_kv_bytes(deepseek, &load, 4000, &bytes), 0);
+	assert_int_equal(bytes, 4000ull * 61 * (512 + 64) * 2);
+	const struct plan_model *gemma = plan_model_find("gemma-3-27b");
+	assert_non_null(gemma);
+	assert_int_equal(plan_kv_bytes(gemma, &load, 100000, &bytes), 0);
+	assert_int_equal(bytes, (10ull * 100000 + 52ull * 1024) * 2 * 16 * 128 * 2);
+	assert_int_equal(plan_kv_bytes(gemma, &load, 1000, &bytes), 0);
+	assert_int_equal(bytes, 62ull * 1000 * 2 * 16 * 128 * 2);
+	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens: the mean, counted as the area
+	 * under that line. */
+	struct plan_model windowed = {.layers = 1,
+				      .windowed_layers = 1,
+				      .window = 300,
+				      .kv_heads = 1,
+				      .head_dim = 1,
+				      .element_bits = 16,
+				      .attention_width = 1000000,
+				      .weight_bits = 16,
+				      .params = 1,
+				      .active_params = 1};
+	struct plan_hardware hardware = a100(GIB80, 1);
+	double pairs = 0;
+	for (int t = 1; t <= 10000; t++)
+		pairs += t < 300 ? t : 300;
+	double seconds = compute(&windowed, &hardware, &load, 10000).prefill_s;
+	double by_hand = pairs * 2 * 1000000 / 312e12;
+	assert_true(seconds > by_hand * 0.999 && seconds < by_hand * 1.001);
+}
+
+static void test_experts(void **state)
+{
+	(void)state;
+	struct plan_model sparse = example;
+	sparse.active_params = sparse.params / 4;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_load load = plan_load_default();
+	struct plan_point dense_point = compute(&example, &hardware, &load, 4000);
+	struct plan_point point = compute(&sparse, &hardware, &load, 4000);
+	assert_int_equal(point.concurrency, dense_point.concurrency);
+	assert_near(point.switch_s, dense_point.switch_s);
+	assert_near(point.prefill_linear_s, dense_point.prefill_linear_s / 4);
+	assert_near(point.decode_s, 250 * (17e9 + 983040000) / 2.039e12);
+	/* Four tokens may choose four different sets of experts: all weights are read. */
+	load.batch = 4;
+	assert_near(compute(&sparse, &hardware, &load, 4000).decode_s, 250 * (68e9 + 4 * 983040000.0) / 2.039e12);
+}
+
+static void test_batch(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_load load = plan_load_default();
+	load.batch = 0;
+	struct plan_point most = compute(&example, &hardware, &load, 4000);
+	assert_int_equal(most.batch, 18);
+	assert_near(most.decode_s, 250 * (68e9 + 18 * 983040000.0) / 2.039e12);
+	load.batch = 1000;
+	assert_int_equal(compute(&example, &hardware, &load, 4000).batch, 18);
+	/* Larger than the intensity: bound by arithmetic. */
+	hardware.gpus = 8;
+	struct plan_point large = compute(&example, &hardware, &load, 400);
+	assert_int_equal(large.batch, 1000);
+	assert_int_equal(large.decode_wall.resource, PLAN_FLOPS);
+}
+
+/* Each axis divides the cache and so helps concurrency, decode and the switch; only layers help prefill. */
+static void test_compression(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_load plain = plan_load_default();
+	struct plan_point whole = compute(&example, &hardware, &plain, 50000);
+	struct plan_load changes[4] = {plain, plain, plain, plain};
+	changes[0].keep_layers = 0.5;
+	changes[1].keep_heads = 0.5;
+	changes[2].keep_tokens = 0.5;
+	changes[3].encoding_bits = 8;
+	for (size_t i = 0; i < 4; i++) {
+		struct plan_point half = compute(&example, &hardware, &changes[i], 50000);
+		assert_int_equal(half.kv_bytes, whole.kv_bytes / 2);
+		assert_int_equal(half.kv_computed_bytes, whole.kv_bytes);
+		assert_int_equal(half.concurrency, 2);
+		assert_near(half.switch_s, whole.switch_s / 2);
+		assert_true(half.decode_s < whole.decode_s);
+		assert_near(half.prefill_s, i == 0 ? whole.prefill_s / 2 : whole.prefill_s);
+	}
+	struct plan_load all = {.output_tokens = 250,
+				.batch = 1,
+				.rounds = 1,
+				.keep_layers = 1.0 / 60,
+				.keep_heads = 0.5,
+				.keep_tokens = 0.5,
+				.encoding_bits = 4};
+	assert_int_equal(compute(&example, &hardware, &all, 50000).kv_bytes, 12288000000 / 60 / 2 / 2 / 4);
+	all.keep_layers = 1e-6;
+	assert_int_equal(compute(&example, &hardware, &all, 1).kv_bytes, 1);
+}
+
+static void test_what_would_fit(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(80000000000, 1);
+	struct plan_load load = plan_load_default();
+	struct plan_fit fit = compute(&example, &hardware, &load, 50000).fit;
+	assert_int_equal(fit.missing_bytes, 68000000000 + 12288000000 - 80000000000);
+	assert_int_equal(fit.gpus, 2);
+	assert_int_equal(fit.context, 12000000000 / 245760);
+	assert_printed(fit.keep, "%.4f", "0.9766");
+	assert_printed(fit.weight_bits, "%.3f", "15.932");
+	load.keep_heads = fit.keep * 0.999;
+	assert_int_equal(compute(&example, &hardware, &load, 50000).concurrency, 1);
+	load.keep_heads = 1;
+	assert_int_equal(compute(&example, &hardware, &load, fit.context).concurrency, 1);
+	assert_int_equal(compute(&example, &hardware, &load, fit.context + 1).concurrency, 0);
+	hardware.hbm_bytes = 24000000000;
+	fit = compute(&example, &hardware, &load, 50000).fit;
+	assert_int_equal(fit.context, 0);
+	assert_int_equal(fit.gpus, 4);
+	assert_printed(fit.keep, "%.1f", "0.0");
+}
+
+/* ---- The whole tables ---- */
+
+static const uint64_t contexts[] = {1, 100, 127, 4000, 50000, 1000000, 10000000};
+#define CONTEXTS (sizeof(contexts) / sizeof(contexts[0]))
+
+static struct plan_hardware hardware_of(const struct plan_gpu *gpu, uint32_t gpus)
+{
+	return (struct plan_hardware){.gpus = gpus,
+				      .hbm_bytes = gpu->hbm_bytes,
+				      .flop_s = gpu->flop_s,
+				      .hbm_bytes_s = gpu->hbm_bytes_s,
+				      .link = {gpu->link_bytes_s, gpu->link_bytes_s},
+				      .ddr_bytes = 1ull << 40,
+				      .nvme_bytes = 1ull << 42,
+				      .nvme = {6e9, 6e9}};
+}
+
+/* GLM-5's parameters are not known: a stand-in lets its other facts take part. */
+static struct plan_model model_at(size_t index)
+{
+	struct plan_model model = plan_models[index];
+	if (model.params == 0)
+		model.params = model.active_params = 1000000000;
+	return model;
+}
+
+typedef void pair_test(const struct plan_model *model, const struct plan_gpu *gpu);
+
+static void for_all_pairs(pair_test *test)
+{
+	for (size_t m = 0; m < plan_model_count; m++) {
+		struct plan_model model = model_at(m);
+		for (size_t g = 0; g < plan_gpu_count; g++)
+			test(&model, &plan_gpus[g]);
+	}
+}
+
+static void monotone(const struct plan_model *model, const struct plan_gpu *gpu)
+{
+	struct plan_hardware hardware = hardware_of(gpu, 16);
+	struct plan_load load = plan_load_default();
+	struct plan_point before = compute(model, &hardware, &load, contexts[0]);
+	for (size_t i = 1; i < CONTEXTS; i++) {
+		struct plan_point point = compute(model, &hardware, &load, contexts[i]);
+		assert_true(point.kv_bytes >= before.kv_bytes);
+		assert_true(point.concurrency <= before.concurrency);
+		assert_true(point.prefill_s >= before.prefill_s);
+		assert_true(point.decode_s >= before.decode_s);
+		assert_true(point.switch_s >= before.switch_s);
+		assert_true(point.ddr.users <= before.ddr.users);
+		before = point;
+	}
+}
+
+static void test_monotone_in_context(void **state)
+{
+	(void)state;
+	for_all_pairs(monotone);
+}
+
+static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
+{
+	struct plan_load load = plan_load_default();
+	struct plan_hardware one = hardware_of(gpu, 32), two = hardware_of(gpu, 64);
+	for (size_t i = 0; i < CONTEXTS; i++) {
+		struct plan_point whole = compute(model, &one, &load, contexts[i]);
+		struct plan_point half = compute(model, &two, &load, contexts[i]);
+		assert_near(half.prefill_s, whole.prefill_s / 2);
+		assert_near(half.decode_s, whole.decode_s / 2);
+		assert_near(half.switch_s, whole.switch_s / 2);
+		assert_true(half.concurrency >= 2 * whole.concurrency);
+	}
+}
+
+static void test_tensor_parallel_halves(void **state)
+{
+	(void)state;
+	for_all_pairs(halves);
+}
+
+/* Without windows KV(nT) = n·KV(T); with them only beyond the window, and by the full layers alone. */
+static void test_kv_is_linear(void **state)
+{
+	(void)state;
+	struct plan_load load = plan_load_default();
+	for (size_t m = 0; m < plan_model_count; m++) {
+		struct plan_model model = model_at(m);
+		uint64_t one, thousand, more;
+		assert_int_equal(plan_kv_bytes(&model, &load, 1, &one), 0);
+		assert_int_equal(plan_kv_bytes(&model, &load, 100000, &thousand), 0);
+		assert_int_equal(plan_kv_bytes(&model, &load, 200000, &more), 0);
+		uint64_t per_layer = plan_model_elements(&model) * 2;
+		assert_int_equal(one, model.layers * per_layer);
+		assert_int_equal(more - thousand, 100000 * (model.layers - model.windowed_layers) * per_layer);
+		if (model.windowed_layers == 0)
+			assert_int_equal(thousand, 100000 * one);
+	}
+}
+
+static void test_fewer_kv_heads_divide_exactly(void **state)
+{
+	(void)state;
+	struct plan_load load = plan_load_default();
+	for (size_t m = 0; m < plan_model_count; m++) {
+		struct plan_model model = model_at(m);
+		if (model.kv_heads == 0)
+			continue;
+		struct plan_model all_heads = model;
+		all_heads.kv_heads = model.q_heads;
+		uint64_t grouped, whole;
+		assert_int_equal(plan_kv_bytes(&model, &load, 123456, &grouped), 0);
+		assert_int_equal(plan_kv_bytes(&all_heads, &load, 123456, &whole), 0);
+		assert_int_equal(whole, grouped * (model.q_heads / model.kv_heads));
+	}
+}
+
+static void assert_finite(double value)
+{
+	assert_true(value >= 0 && value < 1e15);
+}
+
+static void huge(const struct plan_model *model, const struct plan_gpu *gpu)
+{
+	struct plan_hardware hardware = hardware_of(gpu, 1024);
+	struct plan_load load = plan_load_default();
+	load.users = 1000000;
+	load.think_s = 3600;
+	struct plan_point point = compute(model, &hardware, &load, 10000000);
+	assert_int_equal(point.hbm_bytes, 1024 * gpu->hbm_bytes);
+	assert_true(point.concurrency == 0 || point.concurrency * point.kv_bytes < point.hbm_bytes);
+	assert_finite(point.prefill_s);
+	assert_finite(point.decode_s);
+	assert_finite(point.switch_s);
+	assert_finite(point.session_s);
+	assert_finite(point.sustainable_users);
+	assert_finite(point.nvme.serial_s);
+	load.batch = 0;
+	assert_finite(compute(model, &hardware, &load, 10000000).decode_s);
+}
+
+static void test_no_overflow_at_ten_million_tokens(void **state)
+{
+	(void)state;
+	for_all_pairs(huge);
+}
+
+static void test_beyond_64_bits_is_refused(void **state)
+{
+	(void)state;
+	struct plan_hardware hardware = a100(1ull << 50, 1000000);
+	struct plan_load load = plan_load_default();
+	struct plan_point point;
+	memset(&point, 0x5a, sizeof(point));
+	load.context = 1000;
+	assert_int_equal(plan_compute(&example, &hardware, &load, &point), -ERANGE);
+	assert_int_equal(point.concurrency, 0x5a5a5a5a5a5a5a5a);
+	struct plan_model absurd = example;
+	absurd.layers = UINT32_MAX;
+	absurd.kv_heads = 65536;
+	absurd.head_dim = 16384;
+	hardware = a100(GIB80, 1);
+	assert_int_equal(plan_compute(&absurd, &hardware, &load, &point), -ERANGE);
+}
+
+/* One user more than concurrency never fits, and concurrency always does. */
+static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
+{
+	struct plan_load load = plan_load_default();
+	for (uint32_t gpus = 1; gpus <= 64; gpus *= 4) {
+		struct plan_hardware hardware = hardware_of(gpu, gpus);
+		struct plan_point point = compute(model, &hardware, &load, 32000);
+		double used = (double)point.weight_bytes + (double)point.concurrency * (double)point.kv_bytes;
+		assert_true(point.concurrency == 0 || used <= (double)point.hbm_bytes);
+		assert_true(used + (double)point.kv_bytes > (double)point.hbm_bytes);
+		assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
+		hardware.gpus = (uint32_t)point.fit.gpus;
+		assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
+		hardware.gpus--;
+		if (hardware.gpus > 0)
+			assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+	}
+}
+
+static void test_concurrency_is_what_fits(void **state)
+{
+	(void)state;
+	for_all_pairs(fits);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_golden_kv),
+		cmocka_unit_test(test_golden_concurrency),
+		cmocka_unit_test(test_golden_times),
+		cmocka_unit_test(test_walls_of_the_example),
+		cmocka_unit_test(test_session),
+		cmocka_unit_test(test_parking),
+		cmocka_unit_test(test_break_even),
+		cmocka_unit_test(test_loading),
+		cmocka_unit_test(test_latent_and_windows_by_hand),
+		cmocka_unit_test(test_experts),
+		cmocka_unit_test(test_batch),
+		cmocka_unit_test(test_compression),
+		cmocka_unit_test(test_what_would_fit),
+		cmocka_unit_test(test_monotone_in_context),
+		cmocka_unit_test(test_tensor_parallel_halves),
+		cmocka_unit_test(test_kv_is_linear),
+		cmocka_unit_test(test_fewer_kv_heads_divide_exactly),
+		cmocka_unit_test(test_no_overflow_at_ten_million_tokens),
+		cmocka_unit_test(test_beyond_64_bits_is_refused),
+		cmocka_unit_test(test_concurrency_is_what_fits),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
