@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * actor: another process, told what to do. The claims are about what happens between processes, and to what one leaves
+ * behind when it is killed, so each part is played by a process of its own: this program, started anew (a process that
+ * was forked after the driver was loaded can do nothing with it). The one that directs them uses no device itself:
+ * whether a device has users at all is one of the questions.
+ *
+ * An order goes to the actor, an answer comes back, over a SEQPACKET socket; either may carry one fd. An actor
+ * that does not answer in time is killed and answers -ETIMEDOUT.
+ */
+#pragma once
+
+#include "kernels/cuda_abi.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* slot: which of the actor's slabs. */
+enum verb {
+	VERB_OPEN,      /* the driver and a context, as user `value` if that is not 0; answers the driver's kind */
+	VERB_LOAD,      /* the driver without a context */
+	VERB_MAKE,      /* a slab of `bytes`, mapped if there is a context */
+	VERB_EXPORT,    /* the slab: an fd */
+	VERB_IMPORT,    /* an fd as a slab of `bytes`, mapped with access `value`; answers its handle */
+	VERB_MAP_AGAIN, /* slot `value`'s handle at another address, as slot `slot` */
+	VERB_MAP_PART,  /* the slab's handle from offset `value` for `bytes`, at another address; and unmapped */
+	VERB_FILL,      /* with words of seed `value` */
+	VERB_COMPARE,   /* answers 1 if it holds the words of seed `value` */
+	VERB_MEMSET,    /* to byte `value`, waiting for it */
+	VERB_SPAN, /* `value` slabs of `bytes` in one range with one set-access; answers 1 if all hold their bytes */
+	VERB_DROP, /* the slab */
+	VERB_FREE_BYTES,   /* of device memory */
+	VERB_KEEP_BUSY,    /* from now on writes the slab with kernels and copies, until killed */
+	VERB_WAIT_FENCE,   /* an fd of a page: a stream waits for `value` there, then sets the slab to 0x77 */
+	VERB_FENCE_PASSED, /* answers 1 if the stream is done */
+	VERB_HOLD,         /* an fd, with no device in use */
+	VERB_GIVE,         /* the held fd: an fd */
+	VERB_LOSE,         /* the held fd */
+	VERB_OPEN_FILE,    /* of the device, and nothing else */
+	VERB_SET_WORD,     /* an fd of a page: `value` by the CPU */
+	VERBS
+};
+
+struct order {
+	uint32_t verb, slot;
+	uint64_t bytes, value;
+};
+
+/* 0 done; positive, a CUresult; negative errno. */
+struct answer {
+	int32_t status;
+	uint32_t reserved;
+	uint64_t value;
+	char text[120]; /* what failed */
+};
+
+struct actor {
+	pid_t pid; /* 0: none */
+	int socket;
+};
+
+/* True: it runs. */
+bool actor_start(struct actor *actor);
+/* Gives an order with an fd (borrowed; -1: none). */
+struct answer actor_tell(struct actor *actor, const struct order *order, int fd);
+/* The same, for an order whose answer has an fd, which is handed over; -1: there is none. */
+struct answer actor_fetch(struct actor *actor, const struct order *order, int *fd);
+void actor_kill(struct actor *actor); /* SIGKILL, and reaped */
+void actor_end(struct actor *actor);  /* lets it end by itself */
+/* The actor's side: carries out orders until there are no more. Returns the exit status. */
+int actor_play(int socket);
+
+/* Used by both sides; false: the peer is gone or took too long. fd may be NULL where none is expected. */
+bool message_send(int socket, const void *message, size_t size, int fd);
+bool message_receive(int socket, void *message, size_t size, int *fd);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * costs: what gpu_costs measures, one function for each kind; and the samples they are made of. Each keeps within the
+ * memory it is given, however much there is.
+ */
+#pragma once
+
+#include "tests/gpu/rig.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SAMPLES_MAX 4096
+
+struct samples {
+	double values[SAMPLES_MAX];
+	size_t count;
+};
+
+struct limits {
+	uint64_t hbm, ddr, disk; /* bytes */
+	bool quick;              /* a few rounds of everything, to see that it works */
+	const char *folder;      /* for the file */
+};
+
+double clock_s(void);
+/* Those beyond SAMPLES_MAX are not kept. */
+void samples_add(struct samples *samples, double value);
+/* 50: the median. Sorts. */
+double samples_percentile(struct samples *samples, double percent);
+/* "4 KiB", "2 MiB", "1 GiB", in a static buffer that the next call overwrites. */
+const char *size_text(uint64_t bytes);
+
+void costs_vmm(const struct rig *rig, const struct limits *limits);
+/* Backing 1 GiB as a client does when the daemon is asked nothing: by calls in this process. */
+void costs_commit(const struct rig *rig, const struct limits *limits);
+void costs_register(const struct rig *rig, const struct limits *limits);
+void costs_copy(const struct rig *rig, const struct limits *limits);
+void costs_disk(const struct limits *limits);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a link carries: copies between pinned host memory and device memory, by the size of the block, one way and both
+ * ways at once; one copy at a time with a wait after each, and many queued with one wait. A stream for each direction.
+ */
+#include "tests/gpu/costs.h"
+
+#include "tests/gpu/record.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+
+#define SPAN (128 * MIB) /* of host and of device memory, for each direction */
+#define BATCH 64
+#define POINT_S 0.15
+
+struct link {
+	const struct rig *rig;
+	struct slab_map down, up; /* read from, written to */
+	char *host;               /* SPAN to write to, SPAN to read from */
+	CUstream streams[2];      /* D2H, H2D */
+};
+
+enum way { D2H = 1, H2D = 2, BOTH = 3 };
+
+static bool link_queue(const struct link *link, enum way way, size_t block, size_t at)
+{
+	const struct driver *driver = link->rig->driver;
+
+	if ((way & D2H) && driver->cuMemcpyDtoHAsync(link->host + at, link->down.address + at, block,
+						     link->streams[0]) != CUDA_SUCCESS)
+		return false;
+	return !(way & H2D) || driver->cuMemcpyHtoDAsync(link->up.address + at, link->host + SPAN + at, block,
+							 link->streams[1]) == CUDA_SUCCESS;
+}
+
+static bool link_wait(const struct link *link)
+{
+	return link->rig->driver->cuStreamSynchronize(link->streams[0]) == CUDA_SUCCESS &&
+	       link->rig->driver->cuStreamSynchronize(link->streams[1]) == CUDA_SUCCESS;
+}
+
+/* Bytes a second in GB, both directions together; 0: a copy failed. */
+static double link_rate(const struct link *link, enum way way, size_t block, unsigned batch, double seconds)
+{
+	size_t at = 0, copies = 0;
+	double began = clock_s(), ended = began;
+
+	while (ended - began < seconds) {
+		for (unsigned i = 0; i < batch; i++) {
+			if (!link_queue(link, way, block, at))
+				return 0;
+			at = at + block < SPAN ? at + block : 0;
+		}
+		if (!link_wait(link))
+			return 0;
+		copies += batch;
+		ended = clock_s();
+	}
+	return (double)(copies * block) * (way == BOTH ? 2 : 1) / (ended - began) / 1e9;
+}
+
+/* Enough to fill the link, but no more bytes in the queue than are there to be copied. */
+static unsigned batch_of(size_t block)
+{
+	return block * BATCH <= SPAN ? BATCH : (unsigned)(SPAN / block);
+}
+
+static void link_point(const struct link *link, const struct limits *limits, enum way way, const char *way_name,
+		       size_t block)
+{
+	const double seconds = limits->quick ? POINT_S / 10 : POINT_S;
+	char name[80];
+	double single, batched;
+
+	link_rate(link, way, block, batch_of(block), seconds / 10); /* so that the first is not the slowest */
+	single = link_rate(link, way, block, 1, seconds);
+	batched = link_rate(link, way, block, batch_of(block), seconds);
+	snprintf(name, sizeof(name), "%s, block of %s", way_name, size_text(block));
+	if (single > 0 && batched > 0)
+		record_number(name, batched, "GB/s", "one at a time: %.3f GB/s", single);
+	else
+		record(name, OUTCOME_FAIL, "a copy failed");
+}
+
+static void link_points(const struct link *link, const struct limits *limits)
+{
+	static const struct {
+		enum way way;
+		const char *name;
+	} ways[] = {{H2D, "H2D"}, {D2H, "D2H"}, {BOTH, "both ways"}};
+
+	for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+		for (size_t block = 4096; block <= 64 * MIB; block *= 4)
+			link_point(link, limits, ways[w].way, ways[w].name, block);
+	}
+}
+
+static bool link_open(struct link *link)
+{
+	const struct driver *driver = link->rig->driver;
+	void *host = mmap(NULL, 2 * SPAN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (host == MAP_FAILED)
+		return false;
+	link->host = host;
+	return driver->cuMemHostRegister(host, 2 * SPAN, CU_MEMHOSTREGISTER_PORTABLE) == CUDA_SUCCESS &&
+	       rig_slab(link->rig, SPAN, &link->down) == CUDA_SUCCESS &&
+	       rig_slab(link->rig, SPAN, &link->up) == CUDA_SUCCESS &&
+	       driver->cuStreamCreate(&link->streams[0], CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS &&
+	       driver->cuStreamCreate(&link->streams[1], CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS;
+}
+
+static void link_close(struct link *link)
+{
+	for (int i = 0; i < 2; i++) {
+		if (link->streams[i])
+			link->rig->driver->cuStreamDestroy(link->streams[i]);
+	}
+	rig_drop(link->rig, &link->down);
+	rig_drop(link->rig, &link->up);
+	if (link->host) {
+		link->rig->driver->cuMemHostUnregister(link->host);
+		munmap(link->host, 2 * SPAN);
+	}
+}
+
+void costs_copy(const struct rig *rig, const struct limits *limits)
+{
+	struct link link = {.rig = rig};
+
+	if (limits->hbm < 2 * SPAN || limits->ddr < 2 * SPAN)
+		record("copies", OUTCOME_UNSUPPORTED, "they take 256 MiB of either memory");
+	else if (link_open(&link))
+		link_points(&link, limits);
+	else
+		record("copies", OUTCOME_FAIL, "no memory for them");
+	link_close(&link);
+}

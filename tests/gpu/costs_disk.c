@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the disk does alone: a file that was written once, then written again and read, with so many blocks in flight by
+ * io_uring, past the page cache. What the NVMe tier is put beside.
+ */
+#include "tests/gpu/costs.h"
+
+#include "tests/gpu/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEPTH 16
+#define BLOCK (2 * MIB)
+
+struct disk {
+	struct io_uring ring;
+	int file;
+	char *buffers; /* DEPTH blocks */
+	uint64_t blocks;
+};
+
+static void disk_queue(struct disk *disk, bool write, uint64_t block, unsigned slot)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&disk->ring);
+	char *buffer = disk->buffers + slot * BLOCK;
+
+	if (write)
+		io_uring_prep_write(sqe, disk->file, buffer, BLOCK, block * BLOCK);
+	else
+		io_uring_prep_read(sqe, disk->file, buffer, BLOCK, block * BLOCK);
+	io_uring_sqe_set_data64(sqe, slot);
+}
+
+/* GB a second; negative errno. */
+static double disk_pass(struct disk *disk, bool write)
+{
+	uint64_t queued = 0, done = 0;
+	double began = clock_s();
+
+	while (queued < DEPTH && queued < disk->blocks) {
+		disk_queue(disk, write, queued, (unsigned)queued);
+		queued++;
+	}
+	for (; done < disk->blocks; done++) {
+		struct io_uring_cqe *cqe;
+
+		if (io_uring_submit_and_wait(&disk->ring, 1) < 0 || io_uring_wait_cqe(&disk->ring, &cqe) < 0)
+			return -EIO;
+		if (cqe->res != (int)BLOCK)
+			return cqe->res < 0 ? cqe->res : -EIO;
+		unsigned slot = (unsigned)io_uring_cqe_get_data64(cqe);
+		io_uring_cqe_seen(&disk->ring, cqe);
+		if (queued < disk->blocks)
+			disk_queue(disk, write, queued++, slot);
+	}
+	return (double)(disk->blocks * BLOCK) / (clock_s() - began) / 1e9;
+}
+
+static void disk_report(const char *name, double rate, uint64_t bytes)
+{
+	if (rate > 0)
+		record_number(name, rate, "GB/s", "%s, 16 blocks of 2 MiB in flight", size_text(bytes));
+	else
+		record(name, OUTCOME_FAIL, "%s", strerror((int)-rate));
+}
+
+static void disk_measure(struct disk *disk)
+{
+	double first = disk_pass(disk, true);
+
+	if (first < 0) {
+		disk_report("disk alone", first, 0);
+		return;
+	}
+	disk_report("disk alone, write", disk_pass(disk, true), disk->blocks * BLOCK);
+	disk_report("disk alone, read", disk_pass(disk, false), disk->blocks * BLOCK);
+}
+
+/* False: there is no such file, ring or memory; the reason is recorded. */
+static bool disk_open(struct disk *disk, const char *folder)
+{
+	char path[4096];
+	int result;
+
+	snprintf(path, sizeof(path), "%s/gpu_disk", folder);
+	disk->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_DIRECT, 0600);
+	if (disk->file < 0) {
+		record("disk alone", OUTCOME_UNSUPPORTED, "%s: %s", path, strerror(errno));
+		return false;
+	}
+	unlink(path);
+	result = io_uring_queue_init(DEPTH, &disk->ring, 0);
+	disk->buffers = result < 0 ? NULL : aligned_alloc(2 * MIB, DEPTH * BLOCK);
+	if (disk->buffers) {
+		memset(disk->buffers, 0x3c, DEPTH * BLOCK);
+		return true;
+	}
+	if (result == 0)
+		io_uring_queue_exit(&disk->ring);
+	record("disk alone", OUTCOME_UNSUPPORTED, "no io_uring: %s", strerror(result < 0 ? -result : ENOMEM));
+	close(disk->file);
+	return false;
+}
+
+void costs_disk(const struct limits *limits)
+{
+	uint64_t bytes = limits->quick ? 128 * MIB : GIB;
+	struct disk disk = {.file = -1};
+
+	if (bytes > limits->disk)
+		bytes = limits->disk;
+	disk.blocks = bytes / BLOCK;
+	if (disk.blocks == 0 || !disk_open(&disk, limits->folder))
+		return;
+	disk_measure(&disk);
+	io_uring_queue_exit(&disk.ring);
+	free(disk.buffers);
+	close(disk.file);
+}

@@ -1,0 +1,424 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Proves hbmd on a real device, from the folder this file lies in (made by `make gpu-pack`): facts, claims, costs, the
+# test suite, and how near the daemon comes to what the hardware does. Prints a line as each thing is known, and writes
+# result.json and RESULT.md. Takes plain device memory only and leaves the card's settings alone.
+#
+#	DRIVER=auto|cuda|soft	auto: without a device, says what it looked for and ends with 77. cuda: without one, fails.
+#				soft: the same run on the soft driver, which proves this pack and not a device.
+#	QUICK=1			a little of everything, to see that it works
+#	run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER]
+#				-o where the results go (this folder), -w where files are made ($TMPDIR, else /tmp), limits:
+#				480 seconds, 16384 MiB of each
+#
+# What there was no time for has failed. Exit status: 0 nothing failed, 1 something did, 2 usage, 77 no device. Needs bash
+# and coreutils.
+set -u
+export LC_ALL=C
+pack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=$pack seconds=480 hbm=16384 ddr=16384 disk=16384 files=${TMPDIR:-/tmp}
+while getopts o:t:m:r:d:w: option; do
+	case $option in
+	o) out=$OPTARG ;;
+	t) seconds=$OPTARG ;;
+	m) hbm=$OPTARG ;;
+	r) ddr=$OPTARG ;;
+	d) disk=$OPTARG ;;
+	w) files=$OPTARG ;;
+	*)
+		echo "usage: run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER]" >&2
+		exit 2
+		;;
+	esac
+done
+for number in "$seconds" "$hbm" "$ddr" "$disk"; do
+	[[ $number =~ ^[0-9]{1,9}$ ]] || { echo "run.sh: $number is not a number" >&2; exit 2; }
+done
+
+case ${DRIVER:-auto} in
+auto | cuda) export HBM_TEST_DRIVER=cuda ;;
+soft) export HBM_TEST_DRIVER=soft ;;
+*)
+	echo "run.sh: DRIVER is auto, cuda or soft" >&2
+	exit 2
+	;;
+esac
+quick=${QUICK:+--quick}
+export HBM_BUILD=$pack HBM_SOFT_DRIVER=$pack/libhbmsoft.so HBM_SOFT=memory=4GiB HBM_TRACE_DIR=$pack/none
+if ! device=$("$pack/gpu_facts" --probe); then
+	echo "$device"
+	[ "${DRIVER:-auto}" = auto ] && exit 77
+	exit 1
+fi
+
+mkdir -p "$out/log" || exit 1
+out=$(cd "$out" && pwd)
+work=$(mktemp -d "$files/hbmd-gpu.XXXXXX") || exit 1
+export HBM_SOCKET=$work/sock
+records=$work/records
+deadline=$((SECONDS + seconds)) daemon='' part=''
+: >"$records"
+
+stop() { # the daemon; its exit status
+	local status=0
+	[ -n "$daemon" ] || return 0
+	kill "$daemon" 2>/dev/null
+	wait "$daemon" || status=$?
+	daemon=''
+	rm -f "$work/nvme"
+	return $status
+}
+trap 'stop; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+
+# ---- Records: part, name, outcome, value, unit, note ----
+
+take() { # LINE: keeps a record and shows it
+	local fields
+	IFS=$'\x1f' read -r -a fields <<<"${1//$'\t'/$'\x1f'}"
+	printf '%s\n' "$1" >>"$records"
+	printf '%-11s %-9s %-48s %s\n' "${fields[2]-}" "${fields[0]-}" "${fields[1]-}" \
+		"${fields[3]:+${fields[3]} ${fields[4]-}  }${fields[5]-}"
+}
+
+record() { # NAME OUTCOME VALUE UNIT NOTE
+	take "$part"$'\t'"$1"$'\t'"$2"$'\t'"$3"$'\t'"$4"$'\t'"$5"
+}
+
+left() {
+	echo $((deadline - SECONDS))
+}
+
+program() { # SECONDS NAME ARGUMENTS...: takes the records a program of this pack prints
+	local limit=$1 name=$2 line status=0
+	shift 2
+	[ "$limit" -lt "$(left)" ] || limit=$(left)
+	if [ "$limit" -lt 1 ]; then
+		record "$name" FAIL "" "" "not run: the $seconds seconds are over"
+		return
+	fi
+	while IFS= read -r line; do
+		take "$line"
+	done < <(timeout -k 5 "$limit" "$pack/$name" "$@" 2>"$out/log/$name"; echo $? >"$work/status")
+	status=$(cat "$work/status")
+	[ "$status" -eq 0 ] && return
+	record "$name" FAIL "" "" "ended with $status (124: it took more than $limit s): $(tail -n 1 "$out/log/$name")"
+}
+
+# ---- Numbers with a fraction, as thousandths: bash has no others ----
+
+milli() {
+	local number
+	printf -v number %.3f "$1"
+	echo $((10#${number/./}))
+}
+
+decimal() { # THOUSANDTHS
+	printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000))
+}
+
+ratio() { # A B
+	local b
+	b=$(milli "$2")
+	[ "$b" -gt 0 ] && decimal $(($(milli "$1") * 1000 / b)) || echo 0
+}
+
+gb() { # GiB: as GB
+	decimal $(($(milli "$1") * 1073741824 / 1000000000))
+}
+
+value() { # NAME FILE: of lines "NAME VALUE UNIT"
+	local name number rest
+	while read -r name number rest; do
+		[ "$name" != "$1" ] || { echo "$number" && return; }
+	done <"$2"
+	echo 0
+}
+
+recorded() { # NAME: the value in its record
+	local line fields
+	while IFS= read -r line; do
+		IFS=$'\x1f' read -r -a fields <<<"${line//$'\t'/$'\x1f'}"
+		[ "${fields[1]}" != "$1" ] || { echo "${fields[3]:-0}" && return; }
+	done <"$records"
+	echo 0
+}
+
+# ---- The daemon ----
+
+is_running() {
+	[[ $("$pack/hbmctl" --json status 2>/dev/null) == *'"state": "running"'* ]]
+}
+
+start() { # --set values on top of what all have; false: it did not get there
+	local sets=() until=$((SECONDS + 90)) set
+	[ "$(left)" -gt 5 ] || { echo "not run: the $seconds seconds are over" >"$work/why" && return 1; }
+	for set in "$@"; do sets+=(--set "$set"); done
+	"$pack/hbmd" --config /dev/null --set hbmd.socket="$HBM_SOCKET" --set hbmd.state_dir="$work/state" \
+		--set hbmd.driver="$HBM_TEST_DRIVER" --set hbmd.log_level=notice --set soft.memory=4GiB \
+		--set device.reserve=64MiB "${sets[@]}" 2>>"$out/log/hbmd" &
+	daemon=$!
+	until is_running; do
+		sleep 0.1
+		if [ $SECONDS -ge $until ] || ! kill -0 "$daemon" 2>/dev/null; then
+			echo "hbmd did not get ready: $(tail -n 1 "$out/log/hbmd")" >"$work/why"
+			stop
+			return 1
+		fi
+	done
+}
+
+bench() { # ARGUMENTS: into $work/out; false: it failed
+	local limit
+	limit=$(left)
+	[ "$limit" -gt 0 ] && timeout "$limit" "$pack/tests/bench/bench_hbmd" "$@" >"$work/out" 2>"$work/why"
+}
+
+why() {
+	tail -n 1 "$work/why"
+}
+
+# ---- What the daemon costs ----
+
+daemon_context() {
+	local name="memory of the daemon's context" before after
+	if [ "$HBM_TEST_DRIVER" = soft ]; then
+		record "$name" UNSUPPORTED "" "" "a context takes no memory of the soft device"
+		return
+	fi
+	before=$("$pack/gpu_facts" --free)
+	if ! start device.memory=256MiB device.cache=64MiB ddr.size=0; then
+		record "$name" FAIL "" "" "$(why)"
+		return
+	fi
+	sleep 3 # it makes its slabs ahead
+	after=$("$pack/gpu_facts" --free)
+	record "$name" SEEN $(((before - after) / 1048576 - 256)) MiB "beside 256 MiB of slabs"
+	stop
+}
+
+commit_cost() { # SLAB_MIB
+	local name="commit of 1 GiB by the daemon, slab of $1 MiB" process="slab of $1 MiB" rate ours
+	[ "$1" -lt 1024 ] || process="slab of 1 GiB"
+	if ! bench commit $(($1 * 1048576)) $((1024 / $1)); then
+		record "$name" FAIL "" "" "$(why)"
+		return
+	fi
+	rate=$(gb "$(value commit_rate "$work/out")")
+	ours=$(recorded "1 GiB in one process, $process")
+	record "$name" SEEN "$rate" GB/s "$(ratio "$rate" "$ours") of the same calls in one process ($ours GB/s)"
+}
+
+commit_costs() {
+	local slab
+	if [ "$hbm" -lt 3072 ]; then
+		record "commit of 1 GiB by the daemon" UNSUPPORTED "" "" "it takes 3 GiB of device memory"
+		return
+	fi
+	if ! start device.memory=3GiB device.cache=64MiB ddr.size=64MiB; then
+		record "commit of 1 GiB by the daemon" FAIL "" "" "$(why)"
+		return
+	fi
+	for slab in 2 8 32 128 512 1024; do
+		commit_cost $slab
+	done
+	stop
+}
+
+# ---- The suite ----
+
+lines_of() { # OUTCOME FILE: how many of cmocka's lines
+	local line count=0
+	while IFS= read -r line; do
+		[[ $line =~ ^\[\ *$1\ *\]\ [a-zA-Z_] ]] && count=$((count + 1))
+	done <"$2"
+	echo $count
+}
+
+suite_test() { # NAME
+	local log=$out/log/$1 limit status=0 passed skipped
+	limit=$(left)
+	[ "$limit" -lt 150 ] || limit=150
+	if [ "$limit" -lt 1 ]; then
+		record "$1" FAIL "" "" "not run: the $seconds seconds are over"
+		return
+	fi
+	(cd "$pack" && CMOCKA_MESSAGE_OUTPUT=stdout exec timeout -k 5 "$limit" "tests/integration/$1") \
+		>"$log" 2>&1 </dev/null || status=$? # they find tests/data from there
+	passed=$(lines_of OK "$log") skipped=$(lines_of SKIPPED "$log")
+	if [ $status -eq 0 ] && [ $((passed + skipped)) -gt 0 ]; then
+		record "$1" PASS "" "" "$passed passed, $skipped skipped"
+	else
+		record "$1" FAIL "" "" "exit status $status, $passed passed; see log/$1"
+	fi
+}
+
+suite() {
+	local test
+	for test in "$pack"/tests/integration/test_*; do
+		[ -z "$quick" ] || [[ $test = */test_region ]] || continue
+		suite_test "${test##*/}"
+	done
+}
+
+# Replays that are killed while they load and store; how many were still at it.
+kill_some() {
+	local victim status killed=0 after
+	for after in 0.2 0.4 0.6; do
+		"$pack/hbmctl" replay "$pack/trace.jsonl" --namespace "victim$after" >/dev/null 2>&1 &
+		victim=$!
+		sleep $after
+		kill -KILL $victim 2>/dev/null
+		status=0
+		wait $victim 2>/dev/null || status=$?
+		[ $status -ne 137 ] || killed=$((killed + 1))
+	done
+	echo $killed
+}
+
+# Blocks through all three tiers, each byte compared, after clients were killed in the middle of the same.
+replay() {
+	local name="replay through HBM, DDR and NVMe" killed
+	if ! start device.memory=512MiB device.cache=8MiB device.slab=2MiB ddr.size=32MiB nvme.path="$work/nvme" \
+		nvme.size=512MiB; then
+		record "$name" FAIL "" "" "$(why)"
+		return
+	fi
+	killed=$(kill_some)
+	if timeout "$(($(left) > 0 ? $(left) : 1))" "$pack/hbmctl" --json replay "$pack/trace.jsonl" \
+		${quick:+--limit 100} >"$out/log/replay.json" 2>"$work/why"; then
+		replay_judge "$name"
+	else
+		record "$name" FAIL "" "" "$(why)"
+	fi
+	verify_after "$killed"
+	stop || record "hbmd ends on SIGTERM" FAIL "" "" "exit status $?"
+}
+
+replay_judge() { # NAME
+	local text tier all=yes hits=''
+	text=$(<"$out/log/replay.json")
+	for tier in hbm ddr nvme; do
+		[[ $text =~ \"$tier\":\ ([1-9][0-9]*) ]] || { all=no && continue; }
+		hits+=" $tier ${BASH_REMATCH[1]}"
+	done
+	if [[ $text =~ \"mismatches\":\ 0[,[:space:]] ]] && [ $all = yes ]; then
+		record "$1" PASS "" "" "every byte compared; hits:$hits"
+	else
+		record "$1" FAIL "" "" "wrong bytes, or a tier without hits (hits:$hits); see log/replay.json"
+	fi
+}
+
+verify_after() { # KILLED
+	local name="books balance after clients were killed"
+	if ! "$pack/hbmctl" verify >"$out/log/verify" 2>&1; then
+		record "$name" FAIL "" "" "see log/verify"
+	elif [ "$1" -eq 0 ]; then
+		record "$name" UNSUPPORTED "" "" "every client was done before it could be killed"
+	else
+		record "$name" PASS "" "" "$1 of 3 clients were killed in the middle of a replay"
+	fi
+}
+
+sanitizer() {
+	local name="compute-sanitizer" program
+	program=$(PATH=$PATH:/usr/local/cuda/bin type -P compute-sanitizer)
+	if [ "$HBM_TEST_DRIVER" = soft ] || [ -z "$program" ]; then
+		record $name UNSUPPORTED "" "" "$([ -n "$program" ] && echo "the soft device has no kernels" || echo "it is not here")"
+	elif timeout 60 "$program" --error-exitcode 9 "$pack/gpu_facts" >"$out/log/$name" 2>&1; then
+		record $name PASS "" "" "gpu_facts under it"
+	else
+		record $name FAIL "" "" "see log/$name"
+	fi
+}
+
+# ---- What the daemon makes of the hardware ----
+
+rounds=${quick:+1}
+rounds=${rounds:-3}
+
+best_copy() { # H2D or D2H: the fastest of the large blocks
+	local size rate best=0
+	for size in "1 MiB" "4 MiB" "16 MiB" "64 MiB"; do
+		rate=$(milli "$(recorded "$1, block of $size")")
+		[ "$rate" -le $best ] || best=$rate
+	done
+	decimal $best
+}
+
+roof() { # NAME GIB_S PEAK WHAT
+	local rate
+	rate=$(gb "$2")
+	record "$1" SEEN "$rate" GB/s "$(ratio "$rate" "$3") of $4 ($3 GB/s)"
+}
+
+ddr_roof() {
+	local mib=${quick:+128}
+	mib=${mib:-512}
+	if ! start device.memory=1GiB device.cache=0 ddr.size=$((mib + 128))MiB ||
+		! bench blocks 2097152 $((mib / 2)) 4 "$rounds"; then
+		record "store and load, HBM and DDR" FAIL "" "" "$(why)"
+		stop
+		return
+	fi
+	stop
+	roof "store, HBM to DDR" "$(value store "$work/out")" "$(best_copy D2H)" "the pinned-copy peak"
+	roof "load, DDR to HBM" "$(value load "$work/out")" "$(best_copy H2D)" "the pinned-copy peak"
+}
+
+overlap() { # the share of NVMe time in which copies ran too, in percent
+	local line hop number busy=0 overlapped=0
+	while read -r line number; do
+		[[ $line == *nvme* ]] || continue
+		[[ $line != hbmd_hop_busy_seconds_total* ]] || busy=$((busy + $(milli "$number")))
+		[[ $line != hbmd_hop_overlapped_seconds_total* ]] || overlapped=$((overlapped + $(milli "$number")))
+	done < <("$pack/hbmctl" metrics)
+	[ $busy -gt 0 ] && echo $((overlapped * 100 / busy)) || echo 0
+}
+
+nvme_roof() {
+	local mib=${quick:+128}
+	mib=${mib:-1024}
+	if ! start device.memory=1GiB device.cache=0 ddr.size=0 ddr.staging=128MiB nvme.path="$work/nvme" \
+		nvme.size=$((mib + 256))MiB nvme.depth=16 || ! bench blocks 2097152 $((mib / 2)) 16 "$rounds"; then
+		record "store and load, HBM and NVMe" FAIL "" "" "$(why)"
+		stop
+		return
+	fi
+	record "NVMe time overlapped by copies" SEEN "$(overlap)" % "stores and loads of 2 MiB, 16 in flight"
+	stop
+	roof "store, HBM to NVMe" "$(value store "$work/out")" "$(recorded "disk alone, write")" "the disk alone"
+	roof "load, NVMe to HBM" "$(value load "$work/out")" "$(recorded "disk alone, read")" "the disk alone"
+}
+
+# ---- All of it ----
+
+echo "$device"
+[ "$HBM_TEST_DRIVER" = cuda ] || echo "SOFT DRIVER: this proves the pack; nothing here says anything about a device"
+part=facts
+program 60 gpu_facts
+part=claims
+program 200 gpu_claims
+program 60 gpu_host "$work"
+daemon_context
+part=costs
+program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
+commit_costs
+part=suite
+suite
+replay
+sanitizer
+part=roofs
+ddr_roof
+nvme_roof
+
+version=$("$pack/hbmctl" version)
+about=("driver=$HBM_TEST_DRIVER" "device=$device" "date=$(date -u +%Y-%m-%d)" "took=$((seconds - $(left))) s"
+	"quick=$([ -n "$quick" ] && echo yes || echo no)" "version=${version%%$'\n'*}")
+[ "$HBM_TEST_DRIVER" = cuda ] || about+=("proves=that the pack works; soft driver, no device")
+"$pack/gpu_report" json "${about[@]}" <"$records" >"$out/result.json"
+"$pack/gpu_report" markdown "${about[@]}" <"$records" >"$out/RESULT.md"
+"$pack/gpu_report" fails <"$records"
+status=$?
+echo "$([ $status -eq 0 ] && echo "nothing failed" || echo "something FAILED"): $out/result.json, $out/RESULT.md"
+exit $status
