@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What hbmctl reports at length: metrics as Prometheus wants them, trace, and replay with a workload that it generated:
+ * the numbers of the JSON documents agree with each other, with the text and with what was done.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/hbmctl.h"
+#include "tests/support/kv.h"
+#include "tests/support/leaks.h"
+#include "tests/support/trace_file.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 65536u
+#define STORED 4u
+#define FAMILIES 256u
+
+static struct leaks leaks;
+static struct spawn daemon_;
+static struct kv kv;
+static unsigned fds;
+
+static int setup(void **state)
+{
+	(void)state;
+	leaks_begin(&leaks);
+	spawn_init(&daemon_);
+	hbmctl_use(&daemon_);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	spawn_free(&daemon_);
+	assert_int_equal(leaks_end(&leaks), 0);
+	return 0;
+}
+
+/* A daemon with one client that has stored the chain 1 to STORED. */
+static void begin(void)
+{
+	spawn_start(&daemon_, NULL, NULL);
+	fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, BLOCK, STORED);
+	assert_int_equal(kv_store(&kv, 0, 1, STORED, 0, NULL), 0);
+}
+
+static void finish(void)
+{
+	kv_close(&kv);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* ---- Metrics ---- */
+
+struct family {
+	char name[64];
+	bool typed, counter;
+	size_t samples;
+};
+
+/* The family that a line names after `skip` characters. */
+static void family_name(const char *line, size_t skip, char name[64])
+{
+	size_t length = strcspn(line + skip, " {");
+	assert_in_range(length, 1, 63);
+	snprintf(name, 64, "%.*s", (int)length, line + skip);
+}
+
+static void take_sample(struct family *family, const char *line)
+{
+	char name[64], *end;
+	family_name(line, 0, name);
+	assert_string_equal(name, family->name); /* samples stand under their own family */
+	assert_true(family->typed);
+	const char *value = strrchr(line, ' ');
+	assert_non_null(value);
+	assert_int_equal(isdigit((unsigned char)value[1]) != 0, 1);
+	assert_in_range(strtod(value, &end), 0, UINT64_MAX);
+	assert_int_equal(*end, '\0');
+	family->samples++;
+}
+
+/* One line of the text format; families are counted as their HELP comes. */
+static void take_line(struct family *families, size_t *count, const char *line)
+{
+	char name[64];
+	if (strncmp(line, "# HELP ", 7) == 0) {
+		family_name(line, 7, name);
+		for (size_t i = 0; i < *count; i++)
+			assert_string_not_equal(families[i].name, name);
+		assert_in_range(*count, 0, FAMILIES - 1);
+		memcpy(families[(*count)++].name, name, sizeof(name));
+		return;
+	}
+	assert_in_range(*count, 1, FAMILIES);
+	struct family *family = &families[*count - 1];
+	if (strncmp(line, "# TYPE ", 7) == 0) {
+		family_name(line, 7, name);
+		assert_string_equal(name, family->name);
+		assert_false(family->typed);
+		const char *type = line + 7 + strlen(name) + 1;
+		family->typed = true;
+		family->counter = strcmp(type, "counter") == 0;
+		assert_string_equal(type, family->counter ? "counter" : "gauge");
+		return;
+	}
+	take_sample(family, line);
+}
+
+static void test_metrics(void **state)
+{
+	(void)state;
+	struct family families[FAMILIES] = {{.name = ""}};
+	size_t count = 0, samples = 0;
+	begin();
+	hbmctl_expect("metrics", 0);
+	hbmctl_expect_text("metrics", "\nhbmd_stored_blocks_total 4\n");
+	hbmctl_expect_text("metrics", "\nhbmd_tier_blocks{tier=\"hbm\",device=\"0\"} 4\n");
+	for (char *rest = hbmctl_output, *line; (line = strsep(&rest, "\n")) != NULL && rest;)
+		take_line(families, &count, line);
+	for (size_t i = 0; i < count; i++) {
+		size_t length = strlen(families[i].name);
+		bool total = length > 6 && strcmp(families[i].name + length - 6, "_total") == 0;
+		assert_int_equal(families[i].counter, total);
+		assert_memory_equal(families[i].name, "hbmd_", 5);
+		assert_in_range(families[i].samples, 1, 5);
+		samples += families[i].samples;
+	}
+	json_t *document = hbmctl_json("metrics"), *sample;
+	size_t index, found = 0;
+	json_array_foreach(hbmctl_array(document, "metrics"), index, sample)
+	{
+		assert_int_equal(json_typeof(hbmctl_member(sample, "labels")), JSON_OBJECT);
+		assert_int_equal(json_is_number(hbmctl_member(sample, "value")), 1);
+		for (size_t i = 0; i < count; i++)
+			found += strcmp(families[i].name, hbmctl_text(sample, "name")) == 0;
+	}
+	assert_int_equal(found, index);
+	assert_int_equal(samples, index + 1); /* hbmd_info is only in the text */
+	json_decref(document);
+	finish();
+}
+
+/* ---- Trace ---- */
+
+static void test_trace(void **state)
+{
+	(void)state;
+	static const char *const hops[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
+	spawn_start(&daemon_, NULL, NULL);
+	hbmctl_expect("trace", 0);
+	hbmctl_expect_text("trace", "nothing has moved yet\n");
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	begin();
+	hbmctl_expect("evict hbm all", 0);
+	hbmctl_expect("trace --width 20", 0);
+	assert_int_equal(hbmctl_line_count(), 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, hops */
+	hbmctl_expect_text("trace", "\nHOP ");
+	json_t *document = hbmctl_json("trace --width 20"), *hop;
+	size_t index;
+	assert_int_equal(hbmctl_count(document, "slices"), 20);
+	assert_in_range(hbmctl_count(document, "start_ns"), 1, hbmctl_count(document, "end_ns") - 1);
+	assert_int_equal(json_array_size(hbmctl_array(document, "hops")), 5);
+	json_array_foreach(hbmctl_array(document, "hops"), index, hop)
+	{
+		bool moved = index < 2; /* stored, then evicted */
+		assert_string_equal(hbmctl_text(hop, "hop"), hops[index]);
+		assert_int_equal(json_array_size(hbmctl_array(hop, "busy_share")), 20);
+		assert_int_equal(hbmctl_count(hop, "bytes"), moved ? STORED * BLOCK : 0);
+		assert_int_equal(hbmctl_count(hop, "busy_ns") > 0, moved);
+		assert_int_equal(hbmctl_count(hop, "errors"), 0);
+	}
+	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 2 * STORED);
+	json_decref(document);
+	hbmctl_expect("trace --last 1", 0);
+	finish();
+}
+
+/* ---- Replay ---- */
+
+static void write_file(char *path, size_t size, const char *text)
+{
+	snprintf(path, size, "%s/trace", daemon_.dir);
+	FILE *out = fopen(path, "w");
+	assert_non_null(out);
+	assert_return_code(fputs(text, out), 0);
+	assert_int_equal(fclose(out), 0);
+}
+
+static void expect_latencies(const json_t *document, const char *name)
+{
+	const json_t *latency = hbmctl_member(document, name);
+	double p50 = hbmctl_real(latency, "p50"), p99 = hbmctl_real(latency, "p99"), max = hbmctl_real(latency, "max");
+	assert_int_equal(p50 > 0 && p50 <= p99 && p99 <= max, 1);
+}
+
+/* All required members; the blocks found. */
+static uint64_t expect_replay(const json_t *document, const struct trace_file *trace)
+{
+	const json_t *hits = hbmctl_member(document, "hits");
+	uint64_t found = hbmctl_count(hits, "hbm") + hbmctl_count(hits, "ddr") + hbmctl_count(hits, "nvme");
+	assert_int_equal(hbmctl_count(document, "requests"), trace->request_count);
+	assert_int_equal(hbmctl_count(document, "block_refs"), trace->starts[trace->request_count]);
+	assert_int_equal(found + hbmctl_count(document, "misses"), hbmctl_count(document, "block_refs"));
+	assert_int_equal(hbmctl_count(document, "mismatches"), 0);
+	assert_int_equal(hbmctl_count(document, "bytes_loaded"), found * BLOCK);
+	assert_int_equal(hbmctl_real(document, "elapsed_s") > 0, 1);
+	assert_int_equal(hbmctl_real(document, "load_gib_s") > 0, found > 0);
+	assert_int_equal(hbmctl_real(document, "store_gib_s") > 0, hbmctl_count(document, "bytes_stored") > 0);
+	expect_latencies(document, "lookup_us");
+	expect_latencies(document, "load_us");
+	expect_latencies(document, "store_us");
+	return found;
+}
+
+static void test_replay(void **state)
+{
+	(void)state;
+	char path[128], line[256];
+	struct trace_file trace;
+	hbmctl_expect("replay --generate users=3,turns=3,seed=5", 0);
+	char *first = strdup(hbmctl_output);
+	assert_non_null(first);
+	hbmctl_expect("replay --generate=users=3,turns=3,seed=5", 0);
+	assert_string_equal(hbmctl_output, first);
+	write_file(path, sizeof(path), hbmctl_output);
+	free(first);
+	trace_file_read(&trace, path, 1000);
+	assert_int_equal(trace.request_count, 9);
+	spawn_start(&daemon_, NULL, NULL);
+	fds = spawn_fds(&daemon_);
+	snprintf(line, sizeof(line), "replay %s", path);
+	json_t *document = hbmctl_json(line);
+	uint64_t refs = hbmctl_count(document, "block_refs");
+	assert_int_equal(refs - expect_replay(document, &trace), trace.distinct); /* all fits: first uses miss */
+	assert_int_equal(hbmctl_count(document, "bytes_stored"), (uint64_t)trace.distinct * BLOCK);
+	json_decref(document);
+	document = hbmctl_json(line);
+	assert_int_equal(expect_replay(document, &trace), refs);
+	assert_int_equal(hbmctl_count(document, "bytes_stored"), 0);
+	json_decref(document);
+	snprintf(line, sizeof(line), "replay %s --workers 2 --namespace other", path);
+	document = hbmctl_json(line);
+	expect_replay(document, &trace);
+	assert_int_equal(hbmctl_count(document, "workers"), 2);
+	json_decref(document);
+	trace_file_free(&trace);
+	snprintf(line, sizeof(line), "replay %s --limit 4", path);
+	hbmctl_expect(line, 0);
+	hbmctl_expect_text(line, ": blocks of 64 KiB, 1 worker, ");
+	hbmctl_expect_text(line, "\nrequests ");
+	hbmctl_expect_text(line, "\n  in nvme ");
+	hbmctl_expect_text(line, "\nCALL ");
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_fds(&daemon_), fds);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+static void test_replay_without_a_daemon(void **state)
+{
+	(void)state;
+	char path[128], line[256];
+	write_file(path, sizeof(path), "{\"timestamp\": 0, \"hash_ids\": [1]}\n");
+	snprintf(line, sizeof(line), "replay %s", path);
+	hbmctl_expect_refusal(line, 1, "no daemon at ");
+}
+
+static void test_replay_names_the_line_that_is_wrong(void **state)
+{
+	(void)state;
+	static const char good[] = "{\"timestamp\": 0, \"hash_ids\": [1, 2]}\n";
+	static const char *const wrong[] = {
+		"{",
+		"nonsense\n",
+		"[1]\n",
+		"{\"hash_ids\": [1]}\n",
+		"{\"timestamp\": -1, \"hash_ids\": [1]}\n",
+		"{\"timestamp\": 0}\n",
+		"{\"timestamp\": 0, \"hash_ids\": 7}\n",
+		"{\"timestamp\": 0, \"hash_ids\": [-1]}\n",
+		"{\"timestamp\": 0, \"hash_ids\": [\"x\"]}\n",
+		"{\"timestamp\": 0, \"input_length\": -1, \"hash_ids\": [1]}\n",
+	};
+	char path[128], line[256], text[256];
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(text, sizeof(text), "%s\n%s%s", good, good, wrong[i]); /* the second line is blank */
+		write_file(path, sizeof(path), text);
+		snprintf(line, sizeof(line), "replay %s", path);
+		hbmctl_expect_refusal(line, 1, "/trace, line 4: ");
+	}
+	write_file(path, sizeof(path), "\n");
+	hbmctl_expect_refusal(line, 1, "holds no request");
+	hbmctl_expect_refusal("replay /nonexistent/trace", 1, "/nonexistent/trace: No such file");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_metrics),
+		TEST(test_trace),
+		TEST(test_replay),
+		TEST(test_replay_without_a_daemon),
+		TEST(test_replay_names_the_line_that_is_wrong),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
