@@ -88,7 +88,7 @@ static void test_versions(void **state)
 
 static void skip_for_want_of_header(void)
 {
-	print_message("there is no <cuda.h> of 12.0 or later to compare with\n");
+	print_message("SKIP there is no <cuda.h> of 12.0 or later to compare with\n");
 	skip();
 }
 
@@ -140,7 +140,7 @@ static void test_symbols_exist(void **state)
 
 	(void)state;
 	if (library == NULL) {
-		print_message("there is no libcuda.so to look in\n");
+		print_message("SKIP there is no libcuda.so to look in\n");
 		skip();
 	}
 #define CALL(name, symbol, arguments)                                                                                  \

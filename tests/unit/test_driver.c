@@ -150,7 +150,7 @@ static void test_cuda_is_missed(void **state)
 
 	(void)state;
 	if (there_is_cuda()) {
-		print_message("this machine has libcuda.so.1\n");
+		print_message("SKIP this machine has libcuda.so.1\n");
 		skip();
 	}
 	assert_int_equal(driver_open(&driver, DRIVER_CUDA, NULL, error, sizeof(error)), -ENOENT);
@@ -164,7 +164,7 @@ static void test_auto_falls_back_to_soft(void **state)
 
 	(void)state;
 	if (there_is_cuda()) {
-		print_message("this machine has libcuda.so.1\n");
+		print_message("SKIP this machine has libcuda.so.1\n");
 		skip();
 	}
 	assert_int_equal(driver_open(&driver, DRIVER_AUTO, NULL, error, sizeof(error)), 0);
