@@ -9,217 +9,22 @@
 
 struct mover {
 	struct cache *cache;
-	struct devices *devices;
-	struct disk *disk;
+	struct carrier carrier;
 	struct transfer **moves; /* [max_moves + 1], by number */
 	uint32_t *vacant;        /* numbers not in use */
 	uint64_t max_moves, vacant_count;
-	uint64_t active;   /* transfers that hold a slot or read one */
 	struct list loads; /* that wait for a move's number to become vacant */
 	bool pumping, again;
 };
 
-static void step_in(struct transfer *transfer);
-static void step_out(struct transfer *transfer);
-static void finish(struct transfer *transfer);
-
 static struct block *block_of(const struct transfer *transfer)
 {
-	return cache_block(transfer->mover->cache, transfer->block);
+	return cache_block(transfer->carrier->cache, transfer->block);
 }
 
-static struct lane *lane_of(const struct device *device, enum lane_kind kind)
+static struct mover *mover_of(const struct transfer *transfer)
 {
-	return device->lanes[kind];
-}
-
-/* The device whose lanes touch this transfer's side: of the client, else of the HBM tier. */
-static struct device *device_of(const struct transfer *transfer, const struct tier *tier)
-{
-	return tier ? tier->device : transfer->device;
-}
-
-/* ---- steps ---- */
-
-static void fail(struct transfer *transfer, int status)
-{
-	if (transfer->status == HBM_OK)
-		transfer->status = status;
-}
-
-/* The device side of the next copy: the client's spans, or one span that is the tier's slot. */
-static void aim(struct transfer *transfer, const struct tier *tier, uint32_t unit)
-{
-	struct copy *copy = &transfer->copy;
-	*copy = (struct copy){.bytes = transfer->bytes};
-	if (tier) {
-		transfer->span = (struct span){tier->base + tier_offset(unit), transfer->bytes};
-		copy->spans = &transfer->span;
-		copy->span_count = 1;
-	} else {
-		copy->spans = transfer->spans;
-		copy->span_count = transfer->span_count;
-	}
-}
-
-static void remember_checksum(struct transfer *transfer)
-{
-	struct block *block = block_of(transfer);
-	block->checksum = transfer->copy.checksum;
-	block->flags |= BLOCK_CHECKSUMMED;
-}
-
-static void start_reader(struct transfer *reader, struct transfer *move);
-
-/* The bytes are in host memory and are what was stored. */
-static void host_is_valid(struct transfer *transfer)
-{
-	transfer->host_valid = true;
-	list_for_each_safe (node, after, &transfer->readers)
-		start_reader(container_of(node, struct transfer, link), transfer);
-	step_out(transfer);
-}
-
-static void came_in(struct copy *copy)
-{
-	struct transfer *transfer = container_of(copy, struct transfer, copy);
-	if (copy->status == HBM_MISS) {
-		transfer->mover->cache->checksum_failures++;
-		log_error("nvme: a block of %llu bytes at %llu is not what was written: dropped",
-			  (unsigned long long)transfer->bytes, (unsigned long long)tier_offset(transfer->from_unit));
-	}
-	if (copy->status != HBM_OK) {
-		fail(transfer, copy->status);
-		finish(transfer);
-		return;
-	}
-	if (copy->take_checksum)
-		remember_checksum(transfer);
-	host_is_valid(transfer);
-}
-
-/* A lane takes the checksum: the loop thread has better things to do. */
-static void verify(struct transfer *transfer)
-{
-	struct block *block = block_of(transfer);
-	struct device *device =
-		transfer->to && transfer->to->device ? transfer->to->device : &transfer->mover->devices->list[0];
-	transfer->copy = (struct copy){.verify_checksum = (block->flags & BLOCK_CHECKSUMMED) != 0,
-				       .checksum = block->checksum,
-				       .host = transfer->host,
-				       .bytes = transfer->bytes,
-				       .done = came_in};
-	lane_post(lane_of(device, LANE_H2D), &transfer->copy, transfer->urgent);
-}
-
-static void was_read(struct disk_op *op)
-{
-	struct transfer *transfer = container_of(op, struct transfer, op);
-	if (op->error == 0) {
-		verify(transfer);
-		return;
-	}
-	transfer->mover->cache->io_errors++;
-	fail(transfer, HBM_IO);
-	finish(transfer);
-}
-
-static void step_in(struct transfer *transfer)
-{
-	if (transfer->from && transfer->from->kind == HBM_TIER_NVME) {
-		transfer->op = (struct disk_op){.offset = tier_offset(transfer->from_unit),
-						.bytes = transfer->bytes,
-						.memory = transfer->host,
-						.done = was_read};
-		disk_submit(transfer->mover->disk, &transfer->op, transfer->urgent);
-		return;
-	}
-	aim(transfer, transfer->from, transfer->from_unit);
-	transfer->copy.host = transfer->host;
-	transfer->copy.take_checksum = (block_of(transfer)->flags & BLOCK_CHECKSUMMED) == 0;
-	transfer->copy.done = came_in;
-	lane_post(lane_of(device_of(transfer, transfer->from), LANE_D2H), &transfer->copy, transfer->urgent);
-}
-
-static void try_finish(struct transfer *transfer)
-{
-	if (transfer->out_done && list_empty(&transfer->readers) && block_of(transfer)->readers == 0)
-		finish(transfer);
-}
-
-static void went_out(struct copy *copy)
-{
-	struct transfer *transfer = container_of(copy, struct transfer, copy);
-	if (copy->status != HBM_OK)
-		fail(transfer, copy->status);
-	transfer->out_done = true;
-	if (transfer->kind == TRANSFER_MOVE)
-		try_finish(transfer);
-	else
-		finish(transfer);
-}
-
-static void was_written(struct disk_op *op)
-{
-	struct transfer *transfer = container_of(op, struct transfer, op);
-	if (op->error < 0) {
-		transfer->mover->cache->io_errors++;
-		fail(transfer, HBM_IO);
-	}
-	transfer->out_done = true;
-	if (transfer->kind == TRANSFER_MOVE)
-		try_finish(transfer);
-	else
-		finish(transfer);
-}
-
-static void step_out(struct transfer *transfer)
-{
-	const struct tier *to = transfer->to;
-	if (to && to->kind == HBM_TIER_NVME) {
-		transfer->op = (struct disk_op){.write = true,
-						.offset = tier_offset(transfer->to_unit),
-						.bytes = transfer->bytes,
-						.memory = transfer->host,
-						.done = was_written};
-		disk_submit(transfer->mover->disk, &transfer->op, transfer->urgent);
-	} else if (to && to->kind == HBM_TIER_HBM) {
-		aim(transfer, to, transfer->to_unit);
-		transfer->copy.host = transfer->host;
-		transfer->copy.done = went_out;
-		lane_post(lane_of(to->device, LANE_H2D), &transfer->copy, transfer->urgent);
-	} else {
-		transfer->out_done = true;
-		if (transfer->kind == TRANSFER_MOVE)
-			try_finish(transfer);
-		else
-			finish(transfer);
-	}
-}
-
-static void staged(struct slot_wait *wait, uint32_t unit)
-{
-	struct transfer *transfer = container_of(wait, struct transfer, wait);
-	transfer->staging_unit = unit;
-	transfer->host = transfer->mover->cache->staging->host + tier_offset(unit);
-	step_in(transfer);
-}
-
-/* Where the bytes pass through host memory, and then the first step. The target's slot is held already. */
-static void begin(struct transfer *transfer)
-{
-	const struct tier *from = transfer->from, *to = transfer->to;
-	transfer->mover->active++;
-	if (from && from->kind == HBM_TIER_DDR) {
-		transfer->host = from->host + tier_offset(transfer->from_unit);
-		host_is_valid(transfer);
-	} else if (to && to->kind == HBM_TIER_DDR) {
-		transfer->host = to->host + tier_offset(transfer->to_unit);
-		step_in(transfer);
-	} else {
-		transfer->wait = (struct slot_wait){.bytes = transfer->bytes, .granted = staged};
-		tier_wait(transfer->mover->cache->staging, &transfer->wait);
-	}
+	return container_of(transfer->carrier, struct mover, carrier);
 }
 
 /* ---- moves ---- */
@@ -236,7 +41,6 @@ static void attach_waiting(struct mover *mover, struct transfer *move)
 			continue;
 		list_remove(&load->link);
 		block_of(load)->readers--;
-		load->number = move->number;
 		list_push_back(&move->readers, &load->link);
 	}
 }
@@ -249,7 +53,7 @@ static struct transfer *new_move(struct mover *mover, uint32_t number, struct ti
 		return NULL;
 	struct block *block = cache_block(mover->cache, number);
 	*move = (struct transfer){.kind = TRANSFER_MOVE,
-				  .mover = mover,
+				  .carrier = &mover->carrier,
 				  .block = number,
 				  .bytes = cache_bytes(mover->cache, block),
 				  .from = &mover->cache->tiers[block->place],
@@ -278,7 +82,7 @@ static void count_arrival(struct transfer *move)
 
 static void finish_move(struct transfer *move)
 {
-	struct mover *mover = move->mover;
+	struct mover *mover = mover_of(move);
 	struct block *block = block_of(move);
 	uint32_t number = move->block;
 	block->flags &= (uint8_t)~BLOCK_MOVING;
@@ -305,7 +109,7 @@ static void finish_move(struct transfer *move)
 
 static void finish_store(struct transfer *store)
 {
-	struct cache *cache = store->mover->cache;
+	struct cache *cache = store->carrier->cache;
 	struct block *block = block_of(store);
 	block->flags &= (uint8_t)~BLOCK_MOVING;
 	if (store->status == HBM_OK && (block->flags & BLOCK_DROPPED) == 0) {
@@ -315,7 +119,7 @@ static void finish_store(struct transfer *store)
 		block->flags |= BLOCK_STORED;
 		cache_misplaced(cache, store->block);
 	} else {
-		fail(store, HBM_NO_SPACE);
+		transfer_fail(store, HBM_NO_SPACE);
 		if (store->to)
 			tier_give(store->to, store->to_unit, store->bytes);
 		cache_drop(cache, store->block);
@@ -327,35 +131,20 @@ static void finish_store(struct transfer *store)
 /* The end of a load that read the block's own slot. */
 static void finish_load(struct transfer *load)
 {
-	struct mover *mover = load->mover;
+	struct mover *mover = mover_of(load);
 	struct block *block = block_of(load);
 	block->readers--;
 	if (block->readers == 0 && block->move != 0)
-		try_finish(mover->moves[block->move]);
+		transfer_try_end(mover->moves[block->move]);
 	else
 		cache_idle(mover->cache, load->block);
 	load->done(load);
 }
 
-static void fail_readers(struct transfer *move)
+static void ended(struct transfer *transfer)
 {
-	for (struct list *node; (node = list_pop_front(&move->readers)) != NULL;) {
-		struct transfer *reader = container_of(node, struct transfer, link);
-		fail(reader, move->status);
-		reader->done(reader);
-	}
-}
-
-/* The end of any transfer that was begun. */
-static void finish(struct transfer *transfer)
-{
-	struct mover *mover = transfer->mover;
-	mover->active--;
-	if (transfer->staging_unit != UINT32_MAX)
-		tier_give(mover->cache->staging, transfer->staging_unit, transfer->bytes);
 	switch (transfer->kind) {
 	case TRANSFER_MOVE:
-		fail_readers(transfer);
 		finish_move(transfer);
 		break;
 	case TRANSFER_STORE:
@@ -367,34 +156,32 @@ static void finish(struct transfer *transfer)
 	}
 }
 
+/* Ends a store that never began: its block has gone, or can have no slot. */
+static void abandon(struct transfer *store)
+{
+	store->carrier->active++;
+	transfer_end(store);
+}
+
 /* ---- stores ---- */
 
 static void slot_for_store(struct slot_wait *wait, uint32_t unit)
 {
 	struct transfer *store = container_of(wait, struct transfer, wait);
 	store->to_unit = unit;
-	if ((block_of(store)->flags & BLOCK_DROPPED) != 0) {
-		store->mover->active++;
-		finish(store);
-		return;
-	}
-	if (store->to->kind != HBM_TIER_HBM || store->to->device != store->device) {
-		begin(store);
-		return;
-	}
-	store->mover->active++;
-	aim(store, NULL, 0);
-	store->copy.flat = store->to->base + tier_offset(unit);
-	store->copy.gather = true;
-	store->copy.done = went_out;
-	lane_post(lane_of(store->device, LANE_D2D), &store->copy, true);
+	if ((block_of(store)->flags & BLOCK_DROPPED) != 0)
+		abandon(store);
+	else if (store->to->kind == HBM_TIER_HBM && store->to->device == store->device)
+		transfer_direct(store);
+	else
+		transfer_begin(store);
 }
 
 void mover_store(struct mover *mover, struct transfer *store)
 {
 	struct block *block = cache_block(mover->cache, store->block);
 	assert(block->tier != 0 && (block->flags & BLOCK_MOVING) != 0);
-	store->mover = mover;
+	store->carrier = &mover->carrier;
 	store->bytes = cache_bytes(mover->cache, block);
 	store->to = &mover->cache->tiers[block->tier];
 	store->staging_unit = UINT32_MAX;
@@ -406,47 +193,6 @@ void mover_store(struct mover *mover, struct transfer *store)
 }
 
 /* ---- loads ---- */
-
-static void loaded_directly(struct copy *copy)
-{
-	struct transfer *load = container_of(copy, struct transfer, copy);
-	fail(load, copy->status);
-	finish(load);
-}
-
-static void load_directly(struct transfer *load)
-{
-	struct block *block = block_of(load);
-	block->readers++;
-	load->mover->active++;
-	aim(load, NULL, 0);
-	load->copy.done = loaded_directly;
-	if (load->from->kind == HBM_TIER_HBM) {
-		load->copy.flat = load->from->base + tier_offset(block->unit);
-		lane_post(lane_of(load->device, LANE_D2D), &load->copy, true);
-	} else {
-		load->copy.host = load->from->host + tier_offset(block->unit);
-		lane_post(lane_of(load->device, LANE_H2D), &load->copy, true);
-	}
-}
-
-static void loaded_from_move(struct copy *copy)
-{
-	struct transfer *reader = container_of(copy, struct transfer, copy);
-	struct transfer *move = reader->mover->moves[reader->number];
-	fail(reader, copy->status);
-	list_remove(&reader->link);
-	reader->done(reader);
-	try_finish(move);
-}
-
-static void start_reader(struct transfer *reader, struct transfer *move)
-{
-	aim(reader, NULL, 0);
-	reader->copy.host = move->host;
-	reader->copy.done = loaded_from_move;
-	lane_post(lane_of(reader->device, LANE_H2D), &reader->copy, true);
-}
 
 /* A move to read from: the one under way, or a new one to where the block belongs if there is a slot for it now. */
 static struct transfer *move_to_host(struct mover *mover, uint32_t number, bool *fresh)
@@ -467,7 +213,7 @@ static struct transfer *move_to_host(struct mover *mover, uint32_t number, bool 
 
 static void load_through_host(struct transfer *load)
 {
-	struct mover *mover = load->mover;
+	struct mover *mover = mover_of(load);
 	bool fresh;
 	struct transfer *move = move_to_host(mover, load->block, &fresh);
 	if (!move) {
@@ -475,32 +221,35 @@ static void load_through_host(struct transfer *load)
 		list_push_back(&mover->loads, &load->link);
 		return;
 	}
-	load->number = move->number;
 	list_push_back(&move->readers, &load->link);
 	if (fresh)
-		begin(move);
+		transfer_begin(move);
 	else if (move->host_valid)
-		start_reader(load, move);
+		transfer_serve(load, move);
 }
 
 static void start_load(struct transfer *load)
 {
 	struct block *block = block_of(load);
-	load->from = &load->mover->cache->tiers[block->place];
-	if (load->from->kind == HBM_TIER_DDR || load->from->device == load->device)
-		load_directly(load);
-	else
+	load->from = &load->carrier->cache->tiers[block->place];
+	load->from_unit = block->unit;
+	if (load->from->kind != HBM_TIER_DDR && load->from->device != load->device) {
 		load_through_host(load);
+		return;
+	}
+	block->readers++;
+	transfer_direct(load);
 }
 
 void mover_load(struct mover *mover, struct transfer *load)
 {
-	load->mover = mover;
+	load->carrier = &mover->carrier;
 	load->bytes = cache_bytes(mover->cache, cache_block(mover->cache, load->block));
 	load->to = NULL;
 	load->staging_unit = UINT32_MAX;
 	load->status = HBM_OK;
 	list_init(&load->link);
+	list_init(&load->readers);
 	start_load(load);
 }
 
@@ -548,7 +297,7 @@ static void start_inbound(struct mover *mover, struct tier *tier)
 			cache_idle(cache, number);
 			continue;
 		}
-		begin(move);
+		transfer_begin(move);
 	}
 }
 
@@ -569,7 +318,7 @@ static void make_room(struct mover *mover, struct tier *tier)
 	if (bytes == 0 || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
 		return;
 	bool in_pieces = extent_available(tier->extents) >= bytes;
-	if (!in_pieces && mover->active > 0)
+	if (!in_pieces && mover->carrier.active > 0)
 		return;
 	if (cache_push_out(mover->cache, tier, 1, 1) > 0)
 		mover->again = true;
@@ -584,9 +333,8 @@ static void give_up_first(struct mover *mover, struct tier *tier)
 		return;
 	struct transfer *store = container_of(container_of(node, struct slot_wait, link), struct transfer, wait);
 	store->to = NULL;
-	fail(store, HBM_NO_SPACE);
-	mover->active++;
-	finish(store);
+	transfer_fail(store, HBM_NO_SPACE);
+	abandon(store);
 	mover->again = true;
 }
 
@@ -607,17 +355,17 @@ void mover_pump(struct mover *mover)
 		}
 		for (uint32_t i = 1; i <= cache->nvme->number; i++)
 			make_room(mover, &cache->tiers[i]);
-		for (uint32_t i = 1; i <= cache->nvme->number && !mover->again && mover->active == 0; i++)
+		for (uint32_t i = 1; i <= cache->nvme->number && !mover->again && mover->carrier.active == 0; i++)
 			give_up_first(mover, &cache->tiers[i]);
 	}
 	mover->pumping = false;
-	if (mover->disk)
-		disk_dispatch(mover->disk);
+	if (mover->carrier.disk)
+		disk_dispatch(mover->carrier.disk);
 }
 
 uint64_t mover_active(const struct mover *mover)
 {
-	return mover->active;
+	return mover->carrier.active;
 }
 
 int mover_new(struct mover **out, const struct mover_options *options)
@@ -626,8 +374,8 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	if (!mover)
 		return -ENOMEM;
 	mover->cache = options->cache;
-	mover->devices = options->devices;
-	mover->disk = options->disk;
+	mover->carrier = (struct carrier){
+		.cache = options->cache, .devices = options->devices, .disk = options->disk, .ended = ended};
 	list_init(&mover->loads);
 	/* half for what the policy wants, half for what clients wait for */
 	mover->max_moves = options->max_moves * 2;

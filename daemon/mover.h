@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mover: makes the bytes follow the policy, and carries blocks between clients and tiers. Everything that moves bytes
- *is a transfer, and there are three kinds:
+ * is a transfer, and there are three kinds:
  *
  *	move	a block from one tier's slot to another's (or only into host memory, for somebody to read there)
  *	store	a client's memory into a new slot
  *	load	a block's slot, or the host copy a move is making of it, into a client's memory
  *
- * A transfer between memory of one device is one copy. Any other goes through host memory: in (a copy or an NVMe read,
- * verified against the checksum), then out (a copy or an NVMe write). Where neither end is host memory the bytes pass
- * through the staging area. Loads of a block that is being brought from NVMe attach to that move and are served from
- *its host copy, so that each block is read once.
+ * How their bytes travel is transfer.h's. Loads of a block that is being brought from NVMe attach to that move and are
+ * served from its host copy, so that each block is read once.
  *
  * Resources are taken in one order, slot of the target, then staging, and nothing that waits for a slot holds one. As
  * the slots of all tiers together outnumber the blocks by the reserves, some move can always go on; whatever is staged
@@ -21,40 +19,9 @@
  */
 #pragma once
 
-#include "daemon/cache.h"
-#include "daemon/disk.h"
-#include "daemon/lane.h"
+#include "daemon/transfer.h"
 
 struct mover;
-
-enum transfer_kind { TRANSFER_MOVE, TRANSFER_STORE, TRANSFER_LOAD };
-
-/* kind, block, device, spans and done are the caller's for a store or a load; the rest is the mover's. */
-struct transfer {
-	enum transfer_kind kind;
-	uint32_t block;
-	struct device *device; /* of the spans */
-	const struct span *spans;
-	uint32_t span_count;
-	int status;                              /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, HBM_NO_SPACE */
-	void (*done)(struct transfer *transfer); /* never called from within mover_store or mover_load */
-
-	struct mover *mover;
-	struct list link; /* a load's: in the readers of the move that serves it */
-	uint64_t bytes;
-	struct tier *from, *to; /* NULL: a client, or nowhere */
-	uint32_t from_unit, to_unit;
-	uint32_t number; /* a move's */
-	bool urgent;
-	bool host_valid, out_done;
-	char *host;
-	uint32_t staging_unit;
-	struct list readers; /* a move's: loads to be served from its host copy */
-	struct slot_wait wait;
-	struct span span; /* the tier's side of a device copy */
-	struct copy copy;
-	struct disk_op op;
-};
 
 struct mover_options {
 	struct cache *cache;

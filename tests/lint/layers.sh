@@ -28,7 +28,7 @@ done <<'END'
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
 3 worker notify activity cache
 4 device disk nvme
-5 slab lane host
+5 slab lane host transfer
 6 region mapping claim lease mover
 7 commit decommit
 8 session fences request
