@@ -82,11 +82,15 @@ static void aim(struct transfer *transfer, const struct tier *tier, uint32_t uni
 	}
 }
 
-static void remember_checksum(struct transfer *transfer)
+/* Takes the checksum a copy out of a device has made as the block's; one that has its checksum already must agree. */
+static int settle_checksum(struct transfer *transfer)
 {
 	struct block *block = block_of(transfer);
+	if ((block->flags & BLOCK_CHECKSUMMED) != 0)
+		return block->checksum == transfer->copy.checksum ? HBM_OK : HBM_MISS;
 	block->checksum = transfer->copy.checksum;
 	block->flags |= BLOCK_CHECKSUMMED;
+	return HBM_OK;
 }
 
 /* The bytes are in host memory and are what was stored. */
@@ -101,18 +105,18 @@ static void host_is_valid(struct transfer *transfer)
 static void came_in(struct copy *copy)
 {
 	struct transfer *transfer = container_of(copy, struct transfer, copy);
-	if (copy->status == HBM_MISS) {
+	int status = copy->status == HBM_OK && copy->take_checksum ? settle_checksum(transfer) : copy->status;
+	if (status == HBM_MISS) {
 		transfer->carrier->cache->checksum_failures++;
-		log_error("nvme: a block of %llu bytes at %llu is not what was written: dropped",
-			  (unsigned long long)transfer->bytes, (unsigned long long)tier_offset(transfer->from_unit));
+		log_error("%s: a block of %llu bytes at %llu is not what was stored: dropped",
+			  tier_name(transfer->from->kind), (unsigned long long)transfer->bytes,
+			  (unsigned long long)tier_offset(transfer->from_unit));
 	}
-	if (copy->status != HBM_OK) {
-		transfer_fail(transfer, copy->status);
+	if (status != HBM_OK) {
+		transfer_fail(transfer, status);
 		transfer_end(transfer);
 		return;
 	}
-	if (copy->take_checksum)
-		remember_checksum(transfer);
 	host_is_valid(transfer);
 }
 
@@ -154,7 +158,7 @@ static void step_in(struct transfer *transfer)
 	}
 	aim(transfer, transfer->from, transfer->from_unit);
 	transfer->copy.host = transfer->host;
-	transfer->copy.take_checksum = (block_of(transfer)->flags & BLOCK_CHECKSUMMED) == 0;
+	transfer->copy.take_checksum = true;
 	transfer->copy.done = came_in;
 	lane_post(lane_of(device_of(transfer, transfer->from), LANE_D2H), &transfer->copy, transfer->urgent);
 }
@@ -222,13 +226,47 @@ void transfer_begin(struct transfer *transfer)
 	}
 }
 
+/* ---- one copy ---- */
+
+static void was_read_back(struct copy *copy)
+{
+	struct transfer *store = container_of(copy, struct transfer, copy);
+	transfer_fail(store, copy->status == HBM_OK ? settle_checksum(store) : copy->status);
+	is_out(store);
+}
+
+static void staged_for_checksum(struct slot_wait *wait, uint32_t unit)
+{
+	struct transfer *store = container_of(wait, struct transfer, wait);
+	store->staging_unit = unit;
+	aim(store, store->to, store->to_unit);
+	store->copy.host = store->carrier->cache->staging->host + tier_offset(unit);
+	store->copy.take_checksum = true;
+	store->copy.done = was_read_back;
+	lane_post(lane_of(store->to->device, LANE_D2H), &store->copy, store->urgent);
+}
+
+/* The bytes are in a slot of HBM. Their checksum is taken of what lies there, by way of host memory: the processor sees
+ * no other. */
+static void is_in_hbm(struct copy *copy)
+{
+	struct transfer *store = container_of(copy, struct transfer, copy);
+	if (copy->status != HBM_OK) {
+		transfer_fail(store, copy->status);
+		is_out(store);
+		return;
+	}
+	store->wait = (struct slot_wait){.bytes = store->bytes, .granted = staged_for_checksum};
+	tier_wait(store->carrier->cache->staging, &store->wait);
+}
+
 void transfer_direct(struct transfer *transfer)
 {
 	const struct tier *tier = transfer->to ? transfer->to : transfer->from;
 	uint32_t unit = transfer->to ? transfer->to_unit : transfer->from_unit;
 	transfer->carrier->active++;
 	aim(transfer, NULL, 0);
-	transfer->copy.done = went_out;
+	transfer->copy.done = transfer->to ? is_in_hbm : went_out;
 	transfer->copy.gather = transfer->to != NULL;
 	if (tier->kind == HBM_TIER_HBM)
 		transfer->copy.flat = tier->base + tier_offset(unit);

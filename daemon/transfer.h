@@ -55,7 +55,8 @@ struct carrier {
 	void (*ended)(struct transfer *transfer);
 };
 
-/* From a client into a slot of its device, or from such a slot or one of DDR to a client: one copy. */
+/* From a client into a slot of its device, or from such a slot or one of DDR to a client: one copy. A store is then
+ * read back into host memory once, for its checksum. */
 void transfer_direct(struct transfer *transfer);
 /* Through host memory. The target's slot is held already. */
 void transfer_begin(struct transfer *transfer);
