@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,15 @@ static int lock_folder(const char *path)
 	return r;
 }
 
+/* Whether the process that listened is gone: its ring may hold the socket open for a moment after a SIGKILL. */
+static bool listener_is_gone(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0 && kill(peer.pid, 0) < 0 &&
+	       errno == ESRCH;
+}
+
 /* Whether a connection to the address is accepted: 1, 0 (a stale socket file), or negative errno. */
 static int answers(const struct sockaddr_un *address)
 {
@@ -81,6 +91,8 @@ static int answers(const struct sockaddr_un *address)
 	if (fd < 0)
 		return -errno;
 	int r = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	if (r == 0 && listener_is_gone(fd))
+		r = -ECONNREFUSED;
 	close(fd);
 	/* A full backlog is an answer; so is a socket of another type. */
 	if (r == 0 || r == -EAGAIN || r == -EPROTOTYPE)

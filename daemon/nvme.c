@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -28,6 +29,8 @@
 #define FILL_BYTES (4ull << 20) /* of one zero write */
 #define FILL_STEP (64ull << 20) /* goes into service at once; one line of progress a tenth */
 #define SIZE_MIN (1ull << 20)
+#define LOCK_TRIES 40 /* two seconds */
+#define LOCK_WAIT_NS 50000000
 
 enum label_state { LABEL_FORMATTING = 1, LABEL_FORMATTED = 2 };
 
@@ -111,6 +114,17 @@ static int read_label(const struct nvme *nvme, uint64_t bytes, struct label *lab
 
 /* ---- opening ---- */
 
+/* A daemon that was killed with I/O under way keeps the file, and so the lock, until the disk has answered. */
+static int lock(int fd)
+{
+	for (unsigned tries = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+		if (errno != EWOULDBLOCK || tries == LOCK_TRIES)
+			return -1;
+		nanosleep(&(const struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
+	}
+	return 0;
+}
+
 static int open_path(struct nvme *nvme, const struct reason *reason)
 {
 	int flags = O_RDWR | O_CLOEXEC | O_NOCTTY;
@@ -129,7 +143,7 @@ static int open_path(struct nvme *nvme, const struct reason *reason)
 		return refuse(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path, strerror(error),
 			      error == ENOENT ? "; create its folder first" : "");
 	}
-	if (flock(nvme->fd, LOCK_EX | LOCK_NB) < 0)
+	if (lock(nvme->fd) < 0)
 		return refuse(reason, -errno, "nvme.path: %s is in use: %s holds its lock", nvme->path,
 			      errno == EWOULDBLOCK ? "another hbmd" : strerror(errno));
 	return 0;
