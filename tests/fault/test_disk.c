@@ -81,10 +81,12 @@ static void wait_until_still(void)
 	}
 }
 
-/* Pushes all down to the disk, and waits until it is there. */
+/* Pushes all down to the disk, and waits until it is there. In two steps: what is in DDR goes on in one piece, while
+ * what is still arriving there would be written block by block. */
 static void push_to_disk(void)
 {
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	wait_until_still();
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
 	wait_until_still();
 }
