@@ -91,7 +91,7 @@ TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
-	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(BENCH_SRC))
+	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(FAULT_SRC) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
 tests: all $(TESTS) ## build the tests, run none
@@ -107,6 +107,7 @@ $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_
 	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/main.o $(BUILD)/libhbmd.a
+	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
 
@@ -127,6 +128,7 @@ $(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC))
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
 
 $(BUILD)/hbmctl $(PACK)/hbmctl: $(call obj,$(CTL_SRC)) $(BUILD)/libhbm.a
+	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,jansson libxxhash) -ldl -lm
 
@@ -145,16 +147,14 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/lib
 # a DT_RUNPATH, also holds for the libraries that libraries need.
 pack_rpath = -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/$(1)'
 $(PACK)/hbmd $(PACK)/hbmctl: private LDFLAGS += $(call pack_rpath,lib)
-$(PACK_PROGRAMS): | $(PACK)
-
-$(PACK):
-	@mkdir -p $(PACK)/lib $(PACK)/tests/integration $(PACK)/tests/bench
 
 $(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libhbm.a
+	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
 
 $(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC)) $(BUILD)/libhbm.a
+	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl
 

@@ -7,6 +7,7 @@
 set -eu
 folder=$(cd "$1" && pwd)
 max=$2
+mkdir -p "$folder/lib"
 
 needed() { # the shared libraries of all programs, by path
 	find "$folder" -type f -perm -100 ! -name '*.sh' -exec ldd {} + 2>/dev/null |

@@ -7,17 +7,18 @@
 #	DRIVER=auto|cuda|soft	auto: without a device, says what it looked for and ends with 77. cuda: without one, fails.
 #				soft: the same run on the soft driver, which proves this pack and not a device.
 #	QUICK=1			a little of everything, to see that it works
-#	run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER]
+#	run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER] [-p PARTS]
 #				-o where the results go (this folder), -w where files are made ($TMPDIR, else /tmp), limits:
-#				480 seconds, 16384 MiB of each
+#				480 seconds, 16384 MiB of each; -p only these of facts,claims,costs,suite,roofs (roofs are
+#				ratios to what the costs were)
 #
 # What there was no time for has failed. Exit status: 0 nothing failed, 1 something did, 2 usage, 77 no device. Needs bash
 # and coreutils.
 set -u
 export LC_ALL=C
 pack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=$pack seconds=480 hbm=16384 ddr=16384 disk=16384 files=${TMPDIR:-/tmp}
-while getopts o:t:m:r:d:w: option; do
+out=$pack seconds=480 hbm=16384 ddr=16384 disk=16384 files=${TMPDIR:-/tmp} parts=facts,claims,costs,suite,roofs
+while getopts o:t:m:r:d:w:p: option; do
 	case $option in
 	o) out=$OPTARG ;;
 	t) seconds=$OPTARG ;;
@@ -25,8 +26,9 @@ while getopts o:t:m:r:d:w: option; do
 	r) ddr=$OPTARG ;;
 	d) disk=$OPTARG ;;
 	w) files=$OPTARG ;;
+	p) parts=$OPTARG ;;
 	*)
-		echo "usage: run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER]" >&2
+		echo "usage: run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER] [-p PARTS]" >&2
 		exit 2
 		;;
 	esac
@@ -34,6 +36,10 @@ done
 for number in "$seconds" "$hbm" "$ddr" "$disk"; do
 	[[ $number =~ ^[0-9]{1,9}$ ]] || { echo "run.sh: $number is not a number" >&2; exit 2; }
 done
+if ! [[ $parts =~ ^((facts|claims|costs|suite|roofs)(,|$))+$ ]]; then
+	echo "run.sh: $parts is not a list of facts,claims,costs,suite,roofs" >&2
+	exit 2
+fi
 
 case ${DRIVER:-auto} in
 auto | cuda) export HBM_TEST_DRIVER=cuda ;;
@@ -56,7 +62,7 @@ out=$(cd "$out" && pwd)
 work=$(mktemp -d "$files/hbmd-gpu.XXXXXX") || exit 1
 export HBM_SOCKET=$work/sock
 records=$work/records
-deadline=$((SECONDS + seconds)) daemon='' part=''
+deadline=$((SECONDS + seconds)) kept=0 daemon='' part=''
 : >"$records"
 
 stop() { # the daemon; its exit status
@@ -85,8 +91,8 @@ record() { # NAME OUTCOME VALUE UNIT NOTE
 	take "$part"$'\t'"$1"$'\t'"$2"$'\t'"$3"$'\t'"$4"$'\t'"$5"
 }
 
-left() {
-	echo $((deadline - SECONDS))
+left() { # seconds for this part
+	echo $((deadline - kept - SECONDS))
 }
 
 program() { # SECONDS NAME ARGUMENTS...: takes the records a program of this pack prints
@@ -235,29 +241,29 @@ lines_of() { # OUTCOME FILE: how many of cmocka's lines
 	echo $count
 }
 
-suite_test() { # NAME
-	local log=$out/log/$1 limit status=0 passed skipped
+suite_test() { # FOLDER/NAME
+	local log=$out/log/${1##*/} limit status=0 passed skipped
 	limit=$(left)
 	[ "$limit" -lt 150 ] || limit=150
 	if [ "$limit" -lt 1 ]; then
 		record "$1" FAIL "" "" "not run: the $seconds seconds are over"
 		return
 	fi
-	(cd "$pack" && CMOCKA_MESSAGE_OUTPUT=stdout exec timeout -k 5 "$limit" "tests/integration/$1") \
+	(cd "$pack" && CMOCKA_MESSAGE_OUTPUT=stdout exec timeout -k 5 "$limit" "tests/$1") \
 		>"$log" 2>&1 </dev/null || status=$? # they find tests/data from there
 	passed=$(lines_of OK "$log") skipped=$(lines_of SKIPPED "$log")
 	if [ $status -eq 0 ] && [ $((passed + skipped)) -gt 0 ]; then
 		record "$1" PASS "" "" "$passed passed, $skipped skipped"
 	else
-		record "$1" FAIL "" "" "exit status $status, $passed passed; see log/$1"
+		record "$1" FAIL "" "" "exit status $status, $passed passed; see log/${1##*/}"
 	fi
 }
 
 suite() {
 	local test
-	for test in "$pack"/tests/integration/test_*; do
+	for test in "$pack"/tests/{integration,fault}/test_*; do
 		[ -z "$quick" ] || [[ $test = */test_region ]] || continue
-		suite_test "${test##*/}"
+		suite_test "${test#"$pack"/tests/}"
 	done
 }
 
@@ -320,16 +326,27 @@ verify_after() { # KILLED
 	fi
 }
 
+# Under NVIDIA's checker of device code: every entry point once, then tests whose daemon is checked with them.
 sanitizer() {
-	local name="compute-sanitizer" program
-	program=$(PATH=$PATH:/usr/local/cuda/bin type -P compute-sanitizer)
-	if [ "$HBM_TEST_DRIVER" = soft ] || [ -z "$program" ]; then
-		record $name UNSUPPORTED "" "" "$([ -n "$program" ] && echo "the soft device has no kernels" || echo "it is not here")"
-	elif timeout 60 "$program" --error-exitcode 9 "$pack/gpu_facts" >"$out/log/$name" 2>&1; then
-		record $name PASS "" "" "gpu_facts under it"
-	else
-		record $name FAIL "" "" "see log/$name"
+	local tool name limit test
+	tool=$(PATH=$PATH:/usr/local/cuda/bin type -P compute-sanitizer)
+	if [ "$HBM_TEST_DRIVER" = soft ] || [ -z "$tool" ]; then
+		record compute-sanitizer UNSUPPORTED "" "" \
+			"$([ -n "$tool" ] && echo "the soft device runs no device code" || echo "it is not here")"
+		return
 	fi
+	for test in gpu_facts tests/integration/test_region tests/integration/test_cache; do
+		name="compute-sanitizer, ${test##*/}" limit=$(left)
+		[ "$limit" -lt 60 ] || limit=60
+		if [ "$limit" -lt 1 ]; then
+			record "$name" FAIL "" "" "not run: the $seconds seconds are over"
+		elif (cd "$pack" && exec timeout -k 5 "$limit" "$tool" --target-processes all --error-exitcode 9 "./$test") \
+			>"$out/log/compute-sanitizer-${test##*/}" 2>&1 </dev/null; then
+			record "$name" PASS "" "" "nothing found"
+		else
+			record "$name" FAIL "" "" "see log/compute-sanitizer-${test##*/}"
+		fi
+	done
 }
 
 # ---- What the daemon makes of the hardware ----
@@ -393,27 +410,38 @@ nvme_roof() {
 
 # ---- All of it ----
 
+begin() { # PART SECONDS_KEPT_FOR_WHAT_FOLLOWS; false: not asked for
+	part=$1 kept=$2
+	[ "$kept" -lt $((seconds / 2)) ] || kept=0
+	[[ ,$parts, == *,$part,* ]]
+}
+
 echo "$device"
 [ "$HBM_TEST_DRIVER" = cuda ] || echo "SOFT DRIVER: this proves the pack; nothing here says anything about a device"
-part=facts
-program 60 gpu_facts
-part=claims
-program 200 gpu_claims
-program 60 gpu_host "$work"
-daemon_context
-part=costs
-program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
-commit_costs
-part=suite
-suite
-replay
-sanitizer
-part=roofs
-ddr_roof
-nvme_roof
+if begin facts 0; then
+	program 60 gpu_facts
+fi
+if begin claims 0; then
+	program 200 gpu_claims
+	program 60 gpu_host "$work"
+	daemon_context
+fi
+if begin costs 0; then
+	program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
+	commit_costs
+fi
+if begin suite 60; then
+	suite
+	replay
+	sanitizer
+fi
+if begin roofs 0; then
+	ddr_roof
+	nvme_roof
+fi
 
 version=$("$pack/hbmctl" version)
-about=("driver=$HBM_TEST_DRIVER" "device=$device" "date=$(date -u +%Y-%m-%d)" "took=$((seconds - $(left))) s"
+about=("driver=$HBM_TEST_DRIVER" "device=$device" "date=$(date -u +%Y-%m-%d)" "took=$SECONDS s" "parts=$parts"
 	"quick=$([ -n "$quick" ] && echo yes || echo no)" "version=${version%%$'\n'*}")
 [ "$HBM_TEST_DRIVER" = cuda ] || about+=("proves=that the pack works; soft driver, no device")
 "$pack/gpu_report" json "${about[@]}" <"$records" >"$out/result.json"
