@@ -115,7 +115,7 @@ static void aim(struct run *run)
 			run->iov[count++] = (struct iovec){memory, bytes};
 	}
 	run->io.iov_count = count;
-	run->io.offset = run->offset + run->moved;
+	run->io.offset = run->disk->options.start + run->offset + run->moved;
 }
 
 static void issue(struct run *run)

@@ -28,7 +28,8 @@ struct disk_op {
 struct disk_options {
 	struct loop *loop;
 	struct activity *activity;
-	int fd; /* borrowed; O_DIRECT where the file system has it */
+	int fd;         /* borrowed; O_DIRECT where the file system has it */
+	uint64_t start; /* where in it offset 0 lies; a multiple of 4 KiB */
 	unsigned depth;
 	uint64_t merge;   /* bytes of the largest joined I/O */
 	const char *fail; /* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O; "" for none */

@@ -161,6 +161,7 @@ static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
 	const struct disk_options options = {.loop = hbmd->loop,
 					     .activity = hbmd->activity,
 					     .fd = nvme_fd(hbmd->nvme),
+					     .start = NVME_HEAD,
 					     .depth = (unsigned)config->nvme_depth,
 					     .merge = config->nvme_merge,
 					     .fail = config->nvme_fail,

@@ -23,9 +23,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define LABEL_BYTES 4096
+#define LABEL_BYTES 4096 /* at the beginning of the head */
 #define LABEL_MAGIC "hbmd nvme tier\n"
-#define LABEL_VERSION 1
+#define LABEL_VERSION 2         /* 1 was at the end */
 #define FILL_BYTES (4ull << 20) /* of one zero write */
 #define FILL_STEP (64ull << 20) /* goes into service at once; one line of progress a tenth */
 #define SIZE_MIN (1ull << 20)
@@ -88,27 +88,40 @@ static int write_label(const struct nvme *nvme, enum label_state state)
 	label->state = state;
 	label->size = nvme->size;
 	label->checksum = label_checksum(label);
-	ssize_t n = pwrite(nvme->fd, label, LABEL_BYTES, (off_t)nvme->size);
+	ssize_t n = pwrite(nvme->fd, label, LABEL_BYTES, 0);
 	int r = n == LABEL_BYTES ? 0 : n < 0 ? -errno : -EIO;
 	memset(label, 0, LABEL_BYTES);
 	return r < 0 ? r : fdatasync(nvme->fd) < 0 ? -errno : 0;
 }
 
-/* The last 4 KiB of `bytes`: whether they are a label of ours, and whether they are all zero. */
-static int read_label(const struct nvme *nvme, uint64_t bytes, struct label *label, bool *ours, bool *blank)
+/* Whether the path begins with a label of ours. */
+static int read_label(const struct nvme *nvme, struct label *label, bool *ours)
 {
-	*ours = *blank = false;
-	if (bytes < LABEL_BYTES)
-		return 0;
-	static const char nothing[LABEL_BYTES];
-	char *buffer = nvme->zeros;
-	ssize_t n = pread(nvme->fd, buffer, LABEL_BYTES, (off_t)(bytes - LABEL_BYTES) / LABEL_BYTES * LABEL_BYTES);
-	int r = n == LABEL_BYTES ? 0 : n < 0 ? -errno : 0;
-	memcpy(label, buffer, sizeof(*label));
-	*blank = n == LABEL_BYTES && memcmp(buffer, nothing, LABEL_BYTES) == 0;
+	ssize_t n = pread(nvme->fd, nvme->zeros, LABEL_BYTES, 0);
+	int r = n < 0 ? -errno : 0;
+	memcpy(label, nvme->zeros, sizeof(*label));
 	*ours = n == LABEL_BYTES && memcmp(label->magic, LABEL_MAGIC, sizeof(LABEL_MAGIC)) == 0 &&
 		label->version == LABEL_VERSION && label->checksum == label_checksum(label);
-	memset(buffer, 0, LABEL_BYTES);
+	memset(nvme->zeros, 0, LABEL_BYTES);
+	return r;
+}
+
+/*
+ * Whether a device has nothing where file systems, partition tables, volume managers and swap have what they are known
+ * by: in its first MiB or its last. It has at least that much.
+ */
+static int read_blank(const struct nvme *nvme, uint64_t bytes, bool *blank)
+{
+	const uint64_t places[] = {0, bytes - NVME_HEAD};
+	int r = 0;
+	*blank = true;
+	for (size_t i = 0; i < 2 && r == 0 && *blank; i++) {
+		ssize_t n = pread(nvme->fd, nvme->zeros, NVME_HEAD, (off_t)places[i]);
+		r = n < 0 ? -errno : n < (ssize_t)NVME_HEAD ? -EIO : 0;
+		for (ssize_t at = 0; at < n; at++)
+			*blank = *blank && nvme->zeros[at] == 0;
+		memset(nvme->zeros, 0, NVME_HEAD);
+	}
 	return r;
 }
 
@@ -122,6 +135,34 @@ static int lock(int fd)
 			return -1;
 		nanosleep(&(const struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
 	}
+	return 0;
+}
+
+static bool is_block_device(const struct nvme *nvme)
+{
+	struct stat st;
+	return fstat(nvme->fd, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+/* Of a device only: the kernel refuses one that is mounted, swapped to, or part of another, and keeps it from being so.
+ */
+static int open_exclusively(struct nvme *nvme, const struct reason *reason)
+{
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", nvme->fd);
+	int fd = -1;
+	for (unsigned tries = 1; fd < 0; tries++) {
+		fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT | O_EXCL);
+		if (fd < 0 && (errno != EBUSY || tries == LOCK_TRIES))
+			return refuse(reason, -errno,
+				      "nvme.path: %s is in use: mounted, swap, part of another device, or another "
+				      "hbmd's (%s)",
+				      nvme->path, strerror(errno));
+		if (fd < 0)
+			nanosleep(&(const struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
+	}
+	close(nvme->fd);
+	nvme->fd = fd;
 	return 0;
 }
 
@@ -143,10 +184,11 @@ static int open_path(struct nvme *nvme, const struct reason *reason)
 		return refuse(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path, strerror(error),
 			      error == ENOENT ? "; create its folder first" : "");
 	}
-	if (lock(nvme->fd) < 0)
+	int r = is_block_device(nvme) ? open_exclusively(nvme, reason) : 0;
+	if (r == 0 && lock(nvme->fd) < 0)
 		return refuse(reason, -errno, "nvme.path: %s is in use: %s holds its lock", nvme->path,
 			      errno == EWOULDBLOCK ? "another hbmd" : strerror(errno));
-	return 0;
+	return r;
 }
 
 /* Its size, and whether nothing at all has been written to it (a start may have been cut off before the label). */
@@ -168,30 +210,24 @@ static int measure(const struct nvme *nvme, uint64_t *bytes, bool *empty, const 
 	return 0;
 }
 
-static bool is_block_device(const struct nvme *nvme)
-{
-	struct stat st;
-	return fstat(nvme->fd, &st) == 0 && S_ISBLK(st.st_mode);
-}
-
 static int choose_size(struct nvme *nvme, uint64_t configured, uint64_t bytes, const struct reason *reason)
 {
 	nvme->size = configured / EXTENT_UNIT * EXTENT_UNIT;
-	if (nvme->is_device && configured == 0 && bytes >= LABEL_BYTES)
-		nvme->size = (bytes - LABEL_BYTES) / EXTENT_UNIT * EXTENT_UNIT;
+	if (nvme->is_device && configured == 0 && bytes >= NVME_HEAD)
+		nvme->size = (bytes - NVME_HEAD) / EXTENT_UNIT * EXTENT_UNIT;
 	if (nvme->size < SIZE_MIN)
 		return refuse(reason, -EINVAL, "nvme.size: %llu bytes are too small, expected at least 1MiB",
 			      (unsigned long long)nvme->size);
-	if (nvme->is_device && nvme->size + LABEL_BYTES > bytes)
+	if (nvme->is_device && (bytes < NVME_HEAD || nvme->size > bytes - NVME_HEAD))
 		return refuse(reason, -ENOSPC,
-			      "nvme.size: %s has %llu bytes, too small for %llu and a label of %u: lower nvme.size",
-			      nvme->path, (unsigned long long)bytes, (unsigned long long)nvme->size, LABEL_BYTES);
+			      "nvme.size: %s has %llu bytes, too small for %llu and a head of %llu: lower nvme.size",
+			      nvme->path, (unsigned long long)bytes, (unsigned long long)nvme->size, NVME_HEAD);
 	return 0;
 }
 
 static int allocate(struct nvme *nvme, const struct reason *reason)
 {
-	uint64_t length = nvme->size + LABEL_BYTES;
+	uint64_t length = NVME_HEAD + nvme->size;
 	int r = ftruncate(nvme->fd, (off_t)length) < 0 ? errno : -write_label(nvme, LABEL_FORMATTING);
 	if (r == 0)
 		r = posix_fallocate(nvme->fd, 0, (off_t)length);
@@ -208,24 +244,25 @@ static int claim(struct nvme *nvme, uint64_t configured, bool *formatted, const 
 {
 	uint64_t bytes = 0;
 	struct label label;
-	bool ours, blank, empty;
+	bool ours = false, empty = false;
 	nvme->is_device = is_block_device(nvme);
 	int r = measure(nvme, &bytes, &empty, reason);
 	if (r == 0)
 		r = choose_size(nvme, configured, bytes, reason);
 	if (r < 0)
 		return r;
-	uint64_t label_end = nvme->is_device ? nvme->size + LABEL_BYTES : bytes;
-	r = read_label(nvme, label_end, &label, &ours, &blank);
+	r = read_label(nvme, &label, &ours);
+	if (r == 0 && !ours && nvme->is_device)
+		r = read_blank(nvme, bytes, &empty);
 	if (r < 0)
 		return refuse(reason, r, "nvme.path: cannot read %s: %s", nvme->path, strerror(-r));
-	if (!ours && !empty && !(nvme->is_device && blank))
+	if (!ours && !empty)
 		return refuse(reason, -EEXIST,
 			      "nvme.path: %s holds something that is not hbmd's and would be overwritten: name another "
-			      "path, or empty it first",
-			      nvme->path);
+			      "path, or empty it first%s",
+			      nvme->path, nvme->is_device ? " (wipefs, blkdiscard)" : "");
 	*formatted = ours && label.state == LABEL_FORMATTED && label.size == nvme->size &&
-		     (nvme->is_device || bytes == nvme->size + LABEL_BYTES);
+		     (nvme->is_device || bytes == NVME_HEAD + nvme->size);
 	return 0;
 }
 
@@ -238,7 +275,8 @@ static void fill_step(struct job *job)
 		if (atomic_load(&nvme->stop))
 			return;
 		uint64_t left = nvme->filling - at;
-		ssize_t n = pwrite(nvme->fd, nvme->zeros, left < FILL_BYTES ? left : FILL_BYTES, (off_t)at);
+		ssize_t n =
+			pwrite(nvme->fd, nvme->zeros, left < FILL_BYTES ? left : FILL_BYTES, (off_t)(NVME_HEAD + at));
 		if (n > 0)
 			at += (uint64_t)n;
 		else if (n == 0 || errno != EINTR)
@@ -277,13 +315,19 @@ static void step_filled(struct job *job)
 	nvme->progress(nvme->arg);
 }
 
+static int all_filled(struct nvme *nvme)
+{
+	nvme->filled = nvme->size;
+	return tier_grow(nvme->cache->nvme, 0, nvme->size);
+}
+
 static int format(struct nvme *nvme, const struct reason *reason)
 {
 	if (nvme->is_device) {
 		int r = write_label(nvme, LABEL_FORMATTED);
 		if (r < 0)
 			return refuse(reason, r, "nvme.path: cannot write to %s: %s", nvme->path, strerror(-r));
-		return tier_grow(nvme->cache->nvme, 0, nvme->size);
+		return all_filled(nvme);
 	}
 	int r = allocate(nvme, reason);
 	if (r < 0)
@@ -313,8 +357,7 @@ static int set_up(struct nvme *nvme, const struct config *config, const struct r
 		return refuse(reason, r, "nvme: %s", strerror(-r));
 	if (!formatted)
 		return format(nvme, reason);
-	nvme->filled = nvme->size;
-	return tier_grow(tier, 0, nvme->size);
+	return all_filled(nvme);
 }
 
 int nvme_open(struct nvme **out, const struct config *config, struct cache *cache, struct loop *loop,

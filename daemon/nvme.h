@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvme: the file or block device behind the NVMe tier: checked, locked, sized, formatted. The tier's `size` bytes come
- * first, then one 4 KiB label that says whose it is; a file is exactly that long. Nothing is ever written to a file or
- * device that is neither empty nor labelled ours.
+ * nvme: the file or block device behind the NVMe tier: checked, locked, sized, formatted. It begins with a head, whose
+ * first 4 KiB say whose it is, and then come the tier's `size` bytes; a file is exactly that long. Nothing is ever
+ * written to a file or device that is neither empty nor labelled ours. The label lies where whoever puts a file system
+ * or a partition table on a device writes too: then it is not ours any more.
  *
  * A new file is allocated at once, so that a full disk is found at the start, and then filled with zeros in the
  * background: a file system makes the first write to unwritten extents cost twice. What has been filled is in service.
  * A label that says "formatted" spares all that the next time. A block device needs no filling.
  *
- * One daemon at a time: an exclusive flock for as long as it is open. Contents are not kept over a restart yet: every
+ * One daemon at a time: an exclusive flock for as long as it is open, and for a device the kernel's claim that keeps it
+ * from being mounted. Contents are not kept over a restart yet: every
  * start begins with an empty tier.
  */
 #pragma once
@@ -18,6 +20,10 @@
 
 struct config;
 struct nvme;
+
+#define NVME_HEAD                                                                                                      \
+	(1ull << 20) /* bytes before the tier's first: large I/O stays aligned to what devices are made of             \
+		      */
 
 /* Opens config->nvme_path and sets up cache's NVMe tier; progress() is called on the loop thread as it grows. Negative
  * errno and one line in error. */

@@ -21,6 +21,7 @@
 
 #define BLOCK 65536u
 #define BLOCKS 64u
+#define HEAD (1 << 20) /* of the file, before the first block: hbmd.conf(5) */
 
 static struct leaks leaks;
 static struct spawn daemon_;
@@ -201,7 +202,7 @@ static void change_every_page(void)
 {
 	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
-	for (off_t at = 100; at < 8 << 20; at += 4096) {
+	for (off_t at = HEAD + 100; at < HEAD + (8 << 20); at += 4096) {
 		unsigned char byte;
 		assert_int_equal(pread(fd, &byte, 1, at), 1);
 		byte ^= 0x10;
@@ -216,9 +217,9 @@ static void change_one_bit(void)
 	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
 	unsigned char byte;
 	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &byte, 1, 5 * BLOCK + 1234), 1);
+	assert_int_equal(pread(fd, &byte, 1, HEAD + 5 * BLOCK + 1234), 1);
 	byte ^= 1;
-	assert_int_equal(pwrite(fd, &byte, 1, 5 * BLOCK + 1234), 1);
+	assert_int_equal(pwrite(fd, &byte, 1, HEAD + 5 * BLOCK + 1234), 1);
 	assert_int_equal(fsync(fd), 0);
 	assert_int_equal(close(fd), 0);
 }

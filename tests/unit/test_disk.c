@@ -25,6 +25,7 @@
 
 enum { BLOCKS = 256, OPS = 4096 };
 #define BLOCK 4096ull
+#define START (3 * BLOCK)
 #define PATIENCE 20000000000ull
 
 struct bench;
@@ -75,6 +76,7 @@ static void open_disk(struct bench *bench, unsigned depth, uint64_t merge, const
 	const struct disk_options options = {.loop = bench->loop,
 					     .activity = bench->activity,
 					     .fd = bench->fd,
+					     .start = START,
 					     .depth = depth,
 					     .merge = merge,
 					     .fail = fault,
@@ -94,7 +96,7 @@ static struct bench *bench_new(enum loop_engine engine)
 	char path[] = "/var/tmp/hbmd-disk-XXXXXX";
 	int fd = mkstemp(path);
 	assert_in_range(fd, 0, INT32_MAX);
-	assert_int_equal(ftruncate(fd, BLOCKS * BLOCK), 0);
+	assert_int_equal(ftruncate(fd, START + BLOCKS * BLOCK), 0);
 	close(fd);
 	bench->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (bench->fd < 0)
@@ -107,9 +109,18 @@ static struct bench *bench_new(enum loop_engine engine)
 	return bench;
 }
 
+/* What lies before the disk's first byte is not its own. */
+static void assert_head_untouched(const struct bench *bench)
+{
+	static const char nothing[START];
+	assert_int_equal(pread(bench->fd, bench->memory, START, 0), START);
+	assert_memory_equal(bench->memory, nothing, START);
+}
+
 static void bench_free(struct bench *bench)
 {
 	bench->disk = disk_free(bench->disk);
+	assert_head_untouched(bench);
 	bench->loop = loop_free(bench->loop);
 	bench->activity = activity_free(bench->activity);
 	close(bench->fd);

@@ -9,11 +9,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -25,7 +27,6 @@
 #include "tests/support/leaks.h"
 
 #define MIB (1ull << 20)
-#define LABEL 4096ull
 #define PATIENCE 20000000000ull
 
 struct setting {
@@ -36,6 +37,7 @@ struct setting {
 	struct nvme *nvme;
 	struct timer watchdog;
 	char folder[32], path[64], error[512];
+	int device; /* a loop device on `path`, while a test has one; 0: none */
 	unsigned steps;
 };
 
@@ -85,6 +87,10 @@ static int teardown(void **state)
 	close_tier(setting);
 	setting->cache = cache_close(setting->cache);
 	config_clear(&setting->config);
+	if (setting->device > 0) {
+		ioctl(setting->device, LOOP_CLR_FD, 0);
+		close(setting->device);
+	}
 	umount(setting->folder); /* a test that failed may have left it */
 	unlink(setting->path);
 	assert_int_equal(rmdir(setting->folder), 0);
@@ -161,7 +167,7 @@ static void test_a_new_file(void **state)
 	await_format(setting);
 	assert_int_equal(setting->steps, 3);
 	struct stat st = stat_of(setting);
-	assert_int_equal(st.st_size, setting->config.nvme_size + LABEL);
+	assert_int_equal(st.st_size, setting->config.nvme_size + NVME_HEAD);
 	assert_in_range(st.st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_in_range(nvme_fd(setting->nvme), 0, INT32_MAX);
@@ -189,7 +195,7 @@ static void test_a_file_of_another_size_is_formatted_again(void **state)
 		assert_int_equal(nvme_percent(setting->nvme), 0);
 		await_format(setting);
 		close_tier(setting);
-		assert_int_equal(stat_of(setting).st_size, sizes[i] + LABEL);
+		assert_int_equal(stat_of(setting).st_size, sizes[i] + NVME_HEAD);
 	}
 }
 
@@ -211,7 +217,7 @@ static void test_a_file_cut_off_before_its_label(void **state)
 	struct setting *setting = *state;
 	write_file(setting, "", 0, 7 * (off_t)MIB);
 	open_and_close(setting);
-	assert_int_equal(stat_of(setting).st_size, 3 * MIB + LABEL);
+	assert_int_equal(stat_of(setting).st_size, 3 * MIB + NVME_HEAD);
 }
 
 /* ---- refused ---- */
@@ -219,7 +225,8 @@ static void test_a_file_cut_off_before_its_label(void **state)
 static void test_a_foreign_file_is_refused_and_untouched(void **state)
 {
 	struct setting *setting = *state;
-	static const off_t lengths[] = {0, 100, 4096, 4 * (off_t)MIB, 3 * (off_t)MIB + 4096, 3 * (off_t)MIB + 1};
+	static const off_t lengths[] = {
+		0, 100, 4096, 4 * (off_t)MIB, 3 * (off_t)MIB + (off_t)NVME_HEAD, 3 * (off_t)MIB + 1};
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		write_file(setting, "precious", 0, lengths[i]);
 		struct stat before = stat_of(setting), now;
@@ -240,7 +247,7 @@ static void test_a_label_of_which_a_byte_is_wrong(void **state)
 {
 	struct setting *setting = *state;
 	open_and_close(setting);
-	write_file(setting, "?", 3 * (off_t)MIB + 20, 0);
+	write_file(setting, "?", 20, 0);
 	assert_refused(setting, -EEXIST, "not hbmd's");
 }
 
@@ -262,7 +269,7 @@ static void test_a_file_that_is_locked(void **state)
 	int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
 	assert_refused(setting, -EWOULDBLOCK, "in use");
-	assert_int_equal(stat_of(setting).st_size, 3 * MIB + LABEL);
+	assert_int_equal(stat_of(setting).st_size, 3 * MIB + NVME_HEAD);
 	close(fd);
 	assert_int_equal(open_tier(setting), 0);
 	fd = open(setting->path, O_RDONLY | O_CLOEXEC); /* and it is locked by the tier now */
@@ -346,6 +353,123 @@ static void test_a_file_system_without_direct_io(void **state)
 	assert_int_equal(left, -1);
 }
 
+/* ---- block devices ---- */
+
+static int free_loop_device(char *path, size_t size)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	if (control >= 0)
+		close(control);
+	snprintf(path, size, "/dev/loop%d", number);
+	return number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Makes `path` a block device of so many bytes, all zero, and the tier's; skips the test where that is not permitted.
+ */
+static void become_device(struct setting *setting, off_t bytes)
+{
+	char path[32];
+	int file = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_in_range(file, 0, INT32_MAX);
+	assert_int_equal(ftruncate(file, bytes), 0);
+	int device = free_loop_device(path, sizeof(path));
+	int attached = device < 0 ? -1 : ioctl(device, LOOP_SET_FD, file);
+	int error = errno;
+	close(file);
+	if (attached < 0) {
+		if (device >= 0)
+			close(device);
+		print_message("SKIP: no loop device: %s\n", strerror(error));
+		skip();
+	}
+	setting->device = device;
+	setting->config.nvme_size = 0;
+	free(setting->config.nvme_path);
+	setting->config.nvme_path = strdup(path);
+}
+
+static void write_device(struct setting *setting, const char *text, off_t at)
+{
+	assert_int_equal(pwrite(setting->device, text, strlen(text), at), strlen(text));
+	assert_int_equal(fsync(setting->device), 0);
+}
+
+static void assert_on_device(struct setting *setting, const char *text, off_t at)
+{
+	char seen[64];
+	assert_in_range(strlen(text), 1, sizeof(seen));
+	assert_int_equal(pread(setting->device, seen, strlen(text), at), strlen(text));
+	assert_memory_equal(seen, text, strlen(text));
+}
+
+static void test_a_blank_device_is_in_service_at_once(void **state)
+{
+	struct setting *setting = *state;
+	become_device(setting, 16 * (off_t)MIB);
+	for (int i = 0; i < 2; i++) { /* the second time by its label */
+		assert_int_equal(open_tier(setting), 0);
+		assert_int_equal(nvme_percent(setting->nvme), 100);
+		assert_int_equal(setting->cache->nvme->online, 16 * MIB - NVME_HEAD);
+		assert_int_equal(setting->steps, 0);
+		close_tier(setting);
+	}
+	write_device(setting, "a block", 5 * (off_t)MIB); /* data, and so no longer blank */
+	setting->config.nvme_size = 7 * MIB;
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(setting->cache->nvme->online, 7 * MIB);
+}
+
+/* Where file systems, partition tables, volume managers and the tables' copies at the end write. */
+static void test_a_foreign_device_is_refused_and_untouched(void **state)
+{
+	struct setting *setting = *state;
+	const off_t places[] = {0, 510, 1080, 4086, 65600, (off_t)NVME_HEAD - 8, 16 * (off_t)MIB - 512};
+	become_device(setting, 16 * (off_t)MIB);
+	setting->config.nvme_size = 8 * MIB;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		write_device(setting, "precious", places[i]);
+		assert_refused(setting, -EEXIST, "holds something that is not hbmd's");
+		assert_on_device(setting, "precious", places[i]);
+		assert_int_equal(pwrite(setting->device, (const char[8]){0}, 8, places[i]), 8);
+	}
+	assert_int_equal(open_tier(setting), 0);
+}
+
+static void test_a_device_that_was_given_to_somebody_else(void **state)
+{
+	struct setting *setting = *state;
+	become_device(setting, 16 * (off_t)MIB);
+	assert_int_equal(open_tier(setting), 0);
+	close_tier(setting);
+	write_device(setting, "a boot sector", 0);
+	assert_refused(setting, -EEXIST, "not hbmd's");
+	assert_on_device(setting, "a boot sector", 0);
+}
+
+static void test_a_device_in_use(void **state)
+{
+	struct setting *setting = *state;
+	become_device(setting, 16 * (off_t)MIB);
+	int user = open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would */
+	assert_in_range(user, 0, INT32_MAX);
+	assert_refused(setting, -EBUSY, "mounted");
+	close(user);
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC), -1);
+	assert_int_equal(errno, EBUSY);
+}
+
+static void test_a_device_that_is_too_small(void **state)
+{
+	struct setting *setting = *state;
+	become_device(setting, 4 * (off_t)MIB);
+	setting->config.nvme_size = 4 * MIB - NVME_HEAD + 4096;
+	assert_refused(setting, -ENOSPC, "lower nvme.size");
+	setting->config.nvme_size = UINT64_MAX / 4096 * 4096;
+	assert_refused(setting, -ENOSPC, "lower nvme.size");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -364,6 +488,11 @@ int main(void)
 		TEST(test_a_file_that_may_not_grow),
 		TEST(test_a_full_disk),
 		TEST(test_a_file_system_without_direct_io),
+		TEST(test_a_blank_device_is_in_service_at_once),
+		TEST(test_a_foreign_device_is_refused_and_untouched),
+		TEST(test_a_device_that_was_given_to_somebody_else),
+		TEST(test_a_device_in_use),
+		TEST(test_a_device_that_is_too_small),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
