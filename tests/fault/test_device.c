@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/child.h"
 #include "tests/support/kv.h"
 #include "tests/support/leaks.h"
 
@@ -140,10 +141,10 @@ static void move_blocks(struct work *work)
 	free(kv->buffer);
 }
 
-static void do_work(struct work *work)
+static void do_work(const struct spawn *spawn, struct work *work)
 {
 	const struct hbm_region_options options = {.reserve = 3 * SLAB, .slab = SLAB};
-	*work = (struct work){.kv.hbm = spawn_connect(&daemon_)};
+	*work = (struct work){.kv.hbm = spawn_connect(spawn)};
 	struct hbm *hbm = work->kv.hbm;
 	if (good(work, hbm_region_create(hbm, &options, &work->region))) {
 		unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
@@ -196,7 +197,7 @@ static bool run_daemon(unsigned n)
 		}
 		return false;
 	}
-	do_work(&work);
+	do_work(&daemon_, &work);
 	if (work.wrong > 0 || !spawn_balanced(&daemon_)) {
 		spawn_show_log(&daemon_);
 		fail_msg("call %u: %u blocks came back wrong, or the books do not balance", n, work.wrong);
@@ -226,22 +227,21 @@ static void test_every_call_of_the_daemon(void **state)
 
 /* ---- In the client ---- */
 
-static int run_client(unsigned n)
+static void fail_and_work(const struct spawn *spawn, uint64_t n)
 {
 	char fail[32];
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		struct work work;
-		snprintf(fail, sizeof(fail), "*:%u", n);
-		setenv("HBM_SOFT_FAIL", fail, 1);
-		do_work(&work);
-		_exit(work.wrong > 0 ? 2 : work.failures > 0);
-	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
+	struct work work;
+	snprintf(fail, sizeof(fail), "*:%u", (unsigned)n);
+	setenv("HBM_SOFT_FAIL", fail, 1);
+	do_work(spawn, &work);
+	_exit(work.wrong > 0 ? 2 : work.failures > 0);
+}
+
+static int run_client(unsigned n)
+{
+	struct child child;
+	child_start(&child, "fail_and_work", &daemon_, n);
+	return child_wait(&child);
 }
 
 static void test_every_call_of_a_client(void **state)
@@ -266,8 +266,10 @@ static void test_every_call_of_a_client(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	static const struct child_part parts[] = {{"fail_and_work", fail_and_work}, {NULL, NULL}};
+	child_main(argc, argv, parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_call_of_the_daemon),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clients that are killed. A child goes through all that a client does and is killed after its k-th step, for every k;
- * then at random moments. Each time all it had must come back, nothing may stay quarantined, and the books balance.
- * Half of the steps only submit: what they started is under way in the daemon when the child goes.
+ * Clients that are killed. A child (tests/support/child.h) goes through all that a client does and is killed after its
+ * k-th step, for every k; then at random moments. Each time all it had must come back, nothing may stay quarantined,
+ * and the books balance. Half of the steps only submit: what they started is under way in the daemon when the child
+ * goes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/child.h"
 #include "tests/support/kv.h"
 #include "tests/support/leaks.h"
 #include "tests/support/seed.h"
@@ -68,18 +70,10 @@ static void die(void)
 	kill(getpid(), SIGKILL);
 }
 
-static void reap_killed(pid_t pid)
-{
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (!WIFSIGNALED(status))
-		fail_msg("the child was not killed but ended with %d", WEXITSTATUS(status));
-	assert_int_equal(WTERMSIG(status), SIGKILL);
-}
-
 /* ---- After every step ---- */
 
 struct client {
+	const struct spawn *spawn;
 	struct kv kv;
 	struct hbm_region *region;
 	struct hbm_block blocks[BATCH];
@@ -98,7 +92,7 @@ static void must(int status)
 
 static void connect_only(struct client *client)
 {
-	const struct hbm_options options = {.socket = daemon_.socket};
+	const struct hbm_options options = {.socket = client->spawn->socket};
 	must(hbm_connect(&client->kv.hbm, &options));
 }
 
@@ -243,10 +237,11 @@ static void (*const life[])(struct client *) = {
 };
 #define LIFE (sizeof(life) / sizeof(life[0]))
 
-static void live_and_die(size_t count)
+static void live_and_die(const struct spawn *spawn, uint64_t count)
 {
 	static struct client client;
-	for (size_t i = 0; i < count; i++)
+	client.spawn = spawn;
+	for (uint64_t i = 0; i < count; i++)
 		life[i](&client);
 	die();
 }
@@ -255,25 +250,26 @@ static void test_killed_after_every_step(void **state)
 {
 	(void)state;
 	for (size_t count = 0; count <= LIFE; count++) {
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0)
-			live_and_die(count);
-		reap_killed(pid);
+		struct child child;
+		child_start(&child, "live_and_die", &daemon_, count);
+		assert_int_equal(child_wait(&child), 128 + SIGKILL);
 		nothing_is_left();
 	}
 }
 
 /* ---- At random moments ---- */
 
-static void live_until_killed(void)
+static void live_until_killed(const struct spawn *spawn, uint64_t number)
 {
-	static struct client client;
+	static struct client client = {0};
+	(void)number;
+	client.spawn = spawn;
 	connect_only(&client);
 	create_region(&client);
 	open_namespace(&client);
 	submit_second_commit(&client); /* stays */
 	wait_ticket(&client);
+	child_tell(); /* the device is in use now, however long that took */
 	for (uint64_t round = 0;; round++) {
 		submit_commit(&client);
 		wait_ticket(&client);
@@ -294,14 +290,12 @@ static void test_killed_at_random_moments(void **state)
 	struct seed seed;
 	seed_open(&seed, "test_client_death");
 	for (int round = 0; round < (getenv("HBM_TEST_LONG") ? 1000 : 40); round++) {
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0)
-			live_until_killed();
+		struct child child;
+		child_start(&child, "live_until_killed", &daemon_, 0);
+		child_await(&child);
 		const struct timespec time = {0, (long)seed_below(&seed, 40000000)};
 		nanosleep(&time, NULL);
-		kill(pid, SIGKILL);
-		reap_killed(pid);
+		assert_int_equal(child_kill(&child), 128 + SIGKILL);
 		nothing_is_left();
 	}
 }
@@ -322,21 +316,27 @@ static struct hbm_wire_device device_now(struct hbm *hbm)
 	return device;
 }
 
+static void shut_down_and_stay(const struct spawn *spawn, uint64_t number)
+{
+	static struct client client;
+	(void)number;
+	client.spawn = spawn;
+	connect_only(&client);
+	create_region(&client);
+	submit_commit(&client);
+	wait_ticket(&client);
+	shut_down(&client);
+	child_tell();
+	for (;;)
+		pause();
+}
+
 static void test_quarantined_until_the_process_is_gone(void **state)
 {
 	(void)state;
-	static struct client client;
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		connect_only(&client);
-		create_region(&client);
-		submit_commit(&client);
-		wait_ticket(&client);
-		shut_down(&client);
-		for (;;)
-			pause();
-	}
+	struct child child;
+	child_start(&child, "shut_down_and_stay", &daemon_, 0);
+	child_await(&child);
 	struct hbm *hbm = spawn_connect(&daemon_);
 	struct hbm_wire_device device = device_now(hbm);
 	for (int i = 0; i < 20000 && device.quarantined != 8 * SLAB; i++) {
@@ -352,8 +352,7 @@ static void test_quarantined_until_the_process_is_gone(void **state)
 	const struct hbm_range all = {region, 0, device.regions};
 	assert_int_equal(hbm_commit(hbm, &all, 1), HBM_NO_SPACE);
 	assert_int_equal(device_now(hbm).quarantined, 8 * SLAB);
-	kill(pid, SIGKILL);
-	reap_killed(pid);
+	assert_int_equal(child_kill(&child), 128 + SIGKILL);
 	for (int i = 0; i < 20000 && device_now(hbm).quarantined != 0; i++)
 		poll(NULL, 0, 1);
 	assert_int_equal(hbm_commit(hbm, &all, 1), 0);
@@ -410,8 +409,13 @@ static void test_the_other_one_does_not_notice(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0); /* not one wrong byte */
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	static const struct child_part parts[] = {{"live_and_die", live_and_die},
+						  {"live_until_killed", live_until_killed},
+						  {"shut_down_and_stay", shut_down_and_stay},
+						  {NULL, NULL}};
+	child_main(argc, argv, parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_killed_after_every_step),

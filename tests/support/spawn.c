@@ -41,8 +41,15 @@ const char *spawn_path(const char *name)
 
 void spawn_init(struct spawn *spawn)
 {
-	*spawn = (struct spawn){.dir = "/tmp/hbmd-test.XXXXXX"};
-	assert_non_null(mkdtemp(spawn->dir));
+	char dir[] = "/tmp/hbmd-test.XXXXXX";
+	assert_non_null(mkdtemp(dir));
+	spawn_of(spawn, dir);
+}
+
+void spawn_of(struct spawn *spawn, const char *dir)
+{
+	*spawn = (struct spawn){.pid = 0};
+	snprintf(spawn->dir, sizeof(spawn->dir), "%s", dir);
 	snprintf(spawn->socket, sizeof(spawn->socket), "%s/sock", spawn->dir);
 	snprintf(spawn->nvme, sizeof(spawn->nvme), "%s/nvme", spawn->dir);
 	snprintf(spawn->log, sizeof(spawn->log), "%s/log", spawn->dir);

@@ -21,6 +21,8 @@ struct spawn {
 
 /* Makes the folder. The daemon is not started. */
 void spawn_init(struct spawn *spawn);
+/* What another process has started in that folder: to connect to, and to ask. */
+void spawn_of(struct spawn *spawn, const char *dir);
 /* Starts the daemon with `sets` (NULL-terminated "section.key=value", on top of small defaults: one soft device of 256
  * MiB, 16 MiB of HBM cache, 32 MiB of DDR, NVMe of 64 MiB in the folder) and environment assignments (NULL-terminated,
  * may be NULL), and waits until it answers and all tiers are in service. */
