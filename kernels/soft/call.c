@@ -1,15 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entering an entry point: permission, count, fault. Counts are atomic so that the common path takes no lock. */
+/*
+ * Entering an entry point: permission, count, fault. Counts are atomic so that the common path takes no lock.
+ *
+ * A process forked by one that has called cuInit is refused for good, as with the real driver: what the driver had in
+ * the parent (threads, open devices) is not in the child.
+ */
 #include "kernels/soft/call.h"
 
 #include "kernels/soft/fault.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
 static _Atomic uint64_t counts[CALLS + 1];
 static atomic_bool initialised;
+static bool forked; /* from a process that had called cuInit */
 static _Thread_local bool in_host_function;
+
+static void note_fork(void)
+{
+	forked = true;
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, note_fork);
+}
+
+bool call_is_forked(void)
+{
+	return forked;
+}
 
 /* Those that never touch a device work at any time and do not count as "*". */
 static bool call_is_plain(enum call call)
@@ -24,6 +46,8 @@ CUresult call_enter(enum call call)
 
 	if (in_host_function)
 		return CUDA_ERROR_NOT_PERMITTED;
+	if (forked && (call == CALL_cuInit || !call_is_plain(call)))
+		return CUDA_ERROR_NOT_INITIALIZED;
 	nth = atomic_fetch_add(&counts[call], 1) + 1;
 	if (!call_is_plain(call))
 		nth_of_all = atomic_fetch_add(&counts[CALLS], 1) + 1;
@@ -54,6 +78,9 @@ uint64_t call_count(unsigned call)
 
 void call_initialised(void)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, watch_forks);
 	atomic_store(&initialised, true);
 }
 

@@ -3,6 +3,9 @@
  * The life of the library in a process: configured by its first user, started by cuInit, torn down with its last user.
  * A user is a driver table; several may be open, in one process and through several copies of driver.c. A process
  * that loads the library as if it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
+ *
+ * What a driver is to its process outlives its last user, so from its first table on the library stays loaded: that
+ * forked children get nothing (call.h).
  */
 #include "kernels/soft/soft.h"
 
@@ -15,6 +18,7 @@
 #include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,15 +63,27 @@ static int configure_again(const struct driver_soft_options *given)
 	return given->fail == NULL ? 0 : hbm_soft_faults(given->fail);
 }
 
+static void stay_loaded(void)
+{
+	Dl_info here;
+
+	if (dladdr((void *)(uintptr_t)cuInit, &here) != 0)
+		dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 int hbm_soft_configure(const struct driver_soft_options *options)
 {
 	int result;
 
+	if (call_is_forked())
+		return 0; /* cuInit is where it is refused */
 	LOCKED(life_lock);
 	result = configured ? configure_again(options) : configure_first(options);
-	if (result == 0)
-		users++;
-	return result;
+	if (result < 0)
+		return result;
+	users++;
+	stay_loaded();
+	return 0;
 }
 
 static void tear_down(void)
@@ -87,8 +103,12 @@ static void tear_down(void)
 
 void hbm_soft_release(void)
 {
+	if (call_is_forked())
+		return; /* the threads to be ended are the parent's */
 	LOCKED(life_lock);
-	if (users != 0 && --users == 0)
+	if (users != 0)
+		users--;
+	if (users == 0 && configured) /* also by cuInit alone, after a release too many */
 		tear_down();
 }
 
