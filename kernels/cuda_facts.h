@@ -23,22 +23,33 @@
 	X(CUDA_ERROR_DEVICE_UNAVAILABLE, 46)                                                                           \
 	X(CUDA_ERROR_NO_DEVICE, 100)                                                                                   \
 	X(CUDA_ERROR_INVALID_DEVICE, 101)                                                                              \
+	X(CUDA_ERROR_INVALID_IMAGE, 200)                                                                               \
 	X(CUDA_ERROR_INVALID_CONTEXT, 201)                                                                             \
 	X(CUDA_ERROR_MAP_FAILED, 205)                                                                                  \
 	X(CUDA_ERROR_UNMAP_FAILED, 206)                                                                                \
 	X(CUDA_ERROR_ALREADY_MAPPED, 208)                                                                              \
+	X(CUDA_ERROR_NO_BINARY_FOR_GPU, 209)                                                                           \
 	X(CUDA_ERROR_NOT_MAPPED, 211)                                                                                  \
 	X(CUDA_ERROR_ECC_UNCORRECTABLE, 214)                                                                           \
+	X(CUDA_ERROR_INVALID_PTX, 218)                                                                                 \
+	X(CUDA_ERROR_JIT_COMPILER_NOT_FOUND, 221)                                                                      \
+	X(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, 222)                                                                     \
 	X(CUDA_ERROR_OPERATING_SYSTEM, 304)                                                                            \
 	X(CUDA_ERROR_INVALID_HANDLE, 400)                                                                              \
 	X(CUDA_ERROR_ILLEGAL_STATE, 401)                                                                               \
 	X(CUDA_ERROR_NOT_FOUND, 500)                                                                                   \
 	X(CUDA_ERROR_NOT_READY, 600)                                                                                   \
 	X(CUDA_ERROR_ILLEGAL_ADDRESS, 700)                                                                             \
+	X(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, 701)                                                                     \
+	X(CUDA_ERROR_LAUNCH_TIMEOUT, 702)                                                                              \
 	X(CUDA_ERROR_CONTEXT_IS_DESTROYED, 709)                                                                        \
 	X(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, 712)                                                              \
 	X(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, 713)                                                                  \
+	X(CUDA_ERROR_HARDWARE_STACK_ERROR, 714)                                                                        \
+	X(CUDA_ERROR_ILLEGAL_INSTRUCTION, 715)                                                                         \
 	X(CUDA_ERROR_MISALIGNED_ADDRESS, 716)                                                                          \
+	X(CUDA_ERROR_INVALID_ADDRESS_SPACE, 717)                                                                       \
+	X(CUDA_ERROR_INVALID_PC, 718)                                                                                  \
 	X(CUDA_ERROR_LAUNCH_FAILED, 719)                                                                               \
 	X(CUDA_ERROR_NOT_PERMITTED, 800)                                                                               \
 	X(CUDA_ERROR_NOT_SUPPORTED, 801)                                                                               \
@@ -102,6 +113,8 @@
 	X(CUcontext, 8)                                                                                                \
 	X(CUstream, 8)                                                                                                 \
 	X(CUevent, 8)                                                                                                  \
+	X(CUmodule, 8)                                                                                                 \
+	X(CUfunction, 8)                                                                                               \
 	X(CUuuid, 16)                                                                                                  \
 	X(CUmemGenericAllocationHandle, 8)                                                                             \
 	X(CUmemAllocationHandleType, 4)                                                                                \
@@ -211,4 +224,12 @@
 	X(cuEventRecord, "cuEventRecord", (CUevent event, CUstream stream))                                            \
 	X(cuEventQuery, "cuEventQuery", (CUevent event))                                                               \
 	X(cuEventSynchronize, "cuEventSynchronize", (CUevent event))                                                   \
-	X(cuEventElapsedTime, "cuEventElapsedTime", (float *milliseconds, CUevent start, CUevent end))
+	X(cuEventElapsedTime, "cuEventElapsedTime", (float *milliseconds, CUevent start, CUevent end))                 \
+                                                                                                                       \
+	X(cuModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void *image))                                \
+	X(cuModuleUnload, "cuModuleUnload", (CUmodule module))                                                         \
+	X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char *name))      \
+	X(cuLaunchKernel, "cuLaunchKernel",                                                                            \
+	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,   \
+	   unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params,      \
+	   void **extra))

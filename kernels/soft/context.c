@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Primary contexts and the current context of a thread. Stricter than the real driver, which destroys what a context
- * still has: the last release is refused while streams, events or registrations of the context live.
+ * still has: the last release is refused while streams, events, modules or registrations of the context live.
+ *
+ * A context that a kernel has ruined answers with the kernel's error wherever it is needed, also where things of it are
+ * to be destroyed; so it can be released as it is, and what it has goes when the library is. As on a real device there
+ * is no other context for that device in this process.
  */
 #include "kernels/soft/device.h"
 #include "kernels/soft/lock.h"
@@ -30,7 +34,7 @@ CUresult device_current(struct device **out)
 	if (current->retained == 0)
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	*out = current;
-	return CUDA_SUCCESS;
+	return device_fault(current);
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
@@ -43,6 +47,8 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	if (context == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
 	LOCKED(table_lock);
+	if (device_fault(found) != CUDA_SUCCESS)
+		return device_fault(found);
 	found->retained++;
 	*context = context_of(found);
 	return CUDA_SUCCESS;
@@ -58,7 +64,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 	LOCKED(table_lock);
 	if (found->retained == 0)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if (found->retained == 1 && found->children != 0)
+	if (found->retained == 1 && found->children != 0 && device_fault(found) == CUDA_SUCCESS)
 		return CUDA_ERROR_ILLEGAL_STATE;
 	found->retained--;
 	return CUDA_SUCCESS;
@@ -94,9 +100,10 @@ CUresult cuCtxSynchronize(void)
 	pthread_mutex_lock(&table_lock);
 	result = device_current(&device);
 	pthread_mutex_unlock(&table_lock);
-	if (result == CUDA_SUCCESS)
-		streams_drain(device);
-	return result;
+	if (result != CUDA_SUCCESS)
+		return result;
+	streams_drain(device);
+	return device_fault(device);
 }
 
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)

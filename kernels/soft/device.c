@@ -2,6 +2,7 @@
 /* What can be asked about a device, and the table of devices. */
 #include "kernels/soft/device.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ void devices_setup(const struct options *options)
 {
 	count = options->devices;
 	for (unsigned i = 0; i < count; i++) {
-		devices[i] = (struct device){.index = i, .total = options->memory};
+		devices[i].index = i;
+		devices[i].total = options->memory;
 		pthread_mutex_init(&devices[i].engines[ENGINE_D2H].lock, NULL);
 		pthread_mutex_init(&devices[i].engines[ENGINE_H2D].lock, NULL);
 		engine_setup(&devices[i].engines[ENGINE_D2H], options->d2h_gib_s, options->latency_us);
@@ -36,6 +38,18 @@ struct device *device_at(int ordinal)
 	return ordinal >= 0 && (unsigned)ordinal < count ? &devices[ordinal] : NULL;
 }
 
+void device_fail(struct device *device, CUresult fault)
+{
+	CUresult none = CUDA_SUCCESS;
+
+	atomic_compare_exchange_strong(&device->fault, &none, fault);
+}
+
+CUresult device_fault(const struct device *device)
+{
+	return atomic_load(&device->fault);
+}
+
 uint64_t devices_retained(void)
 {
 	uint64_t retained = 0;
@@ -50,7 +64,7 @@ CUresult cuDriverGetVersion(int *version)
 	CALL_ENTER(cuDriverGetVersion);
 	if (version == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
-	*version = 12000;
+	*version = SOFT_DRIVER_VERSION;
 	return CUDA_SUCCESS;
 }
 
@@ -140,9 +154,13 @@ static int attribute_value(CUdevice_attribute attribute, CUdevice device, int *v
 	switch (attribute) {
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_MODE:
 	case CU_DEVICE_ATTRIBUTE_CAN_FLUSH_REMOTE_WRITES:
-	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
 		*value = 0;
+		return 0;
+	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+		*value = SOFT_CAPABILITY / 10;
+		return 0;
+	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+		*value = SOFT_CAPABILITY % 10;
 		return 0;
 	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
 	case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING:

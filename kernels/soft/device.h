@@ -9,14 +9,20 @@
 #include "kernels/soft/engine.h"
 #include "kernels/soft/options.h"
 
+/* What the devices and their driver say they are: the oldest a kernel has to run on. */
+#define SOFT_DRIVER_VERSION 12000
+#define SOFT_PTX_VERSION 80 /* the latest that driver reads, 8.0 */
+#define SOFT_CAPABILITY 70  /* sm_70 */
+
 enum engine_direction { ENGINE_D2H, ENGINE_H2D, ENGINES };
 
 struct device {
 	unsigned index;
 	uint64_t total;
-	uint64_t used;     /* bytes of allocations made here; vmm_lock */
-	unsigned retained; /* how often the primary context was; table_lock */
-	uint64_t children; /* streams, events and registrations of the context; table_lock */
+	uint64_t used;          /* bytes of allocations made here; vmm_lock */
+	unsigned retained;      /* how often the primary context was; table_lock */
+	uint64_t children;      /* streams, events, modules and registrations of the context; table_lock */
+	_Atomic CUresult fault; /* what a kernel did to the context, which is of no use any more; or CUDA_SUCCESS */
 	struct engine engines[ENGINES];
 };
 
@@ -26,6 +32,11 @@ unsigned devices_count(void);
 struct device *device_at(int ordinal); /* NULL: no such device */
 uint64_t devices_retained(void);       /* how many have a context; table_lock held */
 
-/* The device of this thread's current context, in *out; CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_CONTEXT_IS_DESTROYED.
- * table_lock is held. */
+/* Ends the use of a device's context: its streams drop what is queued, and calls return the fault. The first one stays.
+ */
+void device_fail(struct device *device, CUresult fault);
+CUresult device_fault(const struct device *device); /* CUDA_SUCCESS: none */
+
+/* The device of this thread's current context, in *out; CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_CONTEXT_IS_DESTROYED, or
+ * the fault of the context. table_lock is held. */
 CUresult device_current(struct device **out);

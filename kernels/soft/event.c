@@ -226,6 +226,15 @@ static CUresult event_mark(CUevent handle, struct mark **out)
 	return result;
 }
 
+/* What has become of the current context: asked after a mark was seen done, as a ruined context's marks are set too. */
+static CUresult context_fault(void)
+{
+	struct device *device;
+
+	LOCKED(table_lock);
+	return device_current(&device);
+}
+
 CUresult cuEventQuery(CUevent event)
 {
 	struct mark *mark;
@@ -235,7 +244,7 @@ CUresult cuEventQuery(CUevent event)
 	result = event_mark(event, &mark);
 	if (result != CUDA_SUCCESS || mark == NULL)
 		return result;
-	result = mark_is_done(mark) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+	result = mark_is_done(mark) ? context_fault() : CUDA_ERROR_NOT_READY;
 	mark_drop(mark);
 	return result;
 }
@@ -251,7 +260,7 @@ CUresult cuEventSynchronize(CUevent event)
 		return result;
 	mark_wait(mark, NULL);
 	mark_drop(mark);
-	return CUDA_SUCCESS;
+	return context_fault();
 }
 
 /* When an event with timing was done, in *ns; table_lock is held. */
@@ -267,7 +276,7 @@ static CUresult event_time(CUevent handle, uint64_t *ns)
 	if (!mark_is_done(event->mark))
 		return CUDA_ERROR_NOT_READY;
 	*ns = event->mark->ns;
-	return CUDA_SUCCESS;
+	return device_fault(event->device);
 }
 
 CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)

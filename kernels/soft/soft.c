@@ -13,8 +13,10 @@
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
 #include "kernels/soft/host.h"
+#include "kernels/soft/kernel.h"
 #include "kernels/soft/lock.h"
 #include "kernels/soft/mapping.h"
+#include "kernels/soft/module.h"
 #include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
@@ -90,6 +92,8 @@ static void tear_down(void)
 {
 	streams_reset();
 	events_reset();
+	modules_reset();
+	kernels_reset();
 	LOCKED(vmm_lock);
 	host_reset();
 	mappings_reset();
@@ -137,6 +141,7 @@ uint64_t hbm_soft_live(const char *kind)
 		{"registrations", host_registrations},
 		{"streams", streams_live},
 		{"events", events_live},
+		{"modules", modules_live},
 	};
 
 	LOCKED(vmm_lock);

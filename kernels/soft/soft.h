@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * soft: what libhbmsoft.so exports beside the cu entry points: how it is set up, told to fail, and asked what it holds.
- * driver.c uses the first two; tests find the others by dlsym(driver->library, ...).
+ * soft: what libhbmsoft.so exports beside the cu entry points: how it is set up, told to fail, given kernels, and asked
+ * what it holds. driver.c uses the first two; others find theirs by dlsym(driver->library, ...).
  */
 #pragma once
 
 #include "kernels/cuda_abi.h"
 #include "kernels/driver.h"
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define SOFT_EXPORT __attribute__((visibility("default")))
@@ -38,6 +40,51 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
 
 /*
  * How many of a kind exist: "contexts" (retained primary contexts), "handles" (allocations, mapped or referred to),
- * "mappings", "reservations", "registrations", "streams", "events". UINT64_MAX: no such kind.
+ * "mappings", "reservations", "registrations", "streams", "events", "modules". UINT64_MAX: no such kind.
  */
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
+
+/*
+ * Kernels. There is no interpreter: of a module's PTX the soft driver reads what entries there are, and a launch runs,
+ * once for its whole grid, the host function that was given for the entry's name. What it does with blocks and threads
+ * is its own business.
+ *
+ * A kernel gets at device memory through hbm_soft_memory() alone, and returns CUDA_SUCCESS, or the error a device would
+ * have met. That error, or CUDA_ERROR_ILLEGAL_ADDRESS where hbm_soft_memory() said NULL, ruins the context, as it would
+ * on a device: see kernels/README.md.
+ */
+#define HBM_SOFT_PARAMS_MAX 64u
+#define HBM_SOFT_PARAM_BYTES_MAX 4096u /* of one launch */
+
+struct hbm_soft_launch {
+	uint32_t grid[3], block[3]; /* x, y, z */
+	uint32_t shared_bytes;      /* the dynamic ones */
+	/* What hbm_soft_memory() calls. */
+	void *(*memory)(struct hbm_soft_launch *launch, CUdeviceptr address, size_t bytes, bool writes);
+};
+
+struct hbm_soft_kernel {
+	const char *name;            /* of the entry */
+	const uint32_t *param_bytes; /* of each parameter: the same as in the PTX */
+	uint32_t params;
+	/* On the stream's thread; may call no entry point. params[i] is a copy, made at the call, and aligned to 16. */
+	CUresult (*run)(struct hbm_soft_launch *launch, void *const *params);
+};
+
+/*
+ * Gives the host function for entries of a name; copies all but the function, which has to stay until the last
+ * hbm_soft_release(), when kernels are forgotten. The same kernel may be given again. -EEXIST: there is another one of
+ * that name; -EINVAL: no name, no function, or parameters beyond the limits.
+ */
+SOFT_EXPORT int hbm_soft_kernel(const struct hbm_soft_kernel *kernel);
+
+/*
+ * For a kernel, on the thread it runs on: where [address, address + bytes) is for the host, until the launch is over.
+ * The range is memory mapped with access for the launch's device, read-only or not, or a piece of one registration of
+ * host memory mapped into it. It cannot be unmapped, narrowed or unregistered until then. NULL: there is no such range,
+ * and the kernel is to return an error. No bytes are at any address.
+ */
+static inline void *hbm_soft_memory(struct hbm_soft_launch *launch, CUdeviceptr address, size_t bytes, bool writes)
+{
+	return launch->memory(launch, address, bytes, writes);
+}

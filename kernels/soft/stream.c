@@ -44,7 +44,7 @@ static struct stream *stream_find(CUstream handle)
 
 bool stream_is_aborted(const struct stream *stream)
 {
-	return atomic_load(&stream->aborted);
+	return atomic_load(&stream->aborted) || device_fault(stream->device) != CUDA_SUCCESS;
 }
 
 uint64_t *stream_due(struct stream *stream)
@@ -331,7 +331,8 @@ CUresult cuStreamQuery(CUstream handle)
 	result = stream_current(handle, &stream);
 	if (result != CUDA_SUCCESS)
 		return result;
-	return stream_is_idle(stream) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+	/* In this order: a ruined context's streams become idle too. */
+	return stream_is_idle(stream) ? device_fault(stream->device) : CUDA_ERROR_NOT_READY;
 }
 
 /* Waits for what is submitted to the stream now; table_lock is held and let go of meanwhile. */
@@ -354,9 +355,10 @@ CUresult cuStreamSynchronize(CUstream handle)
 	CALL_ENTER(cuStreamSynchronize);
 	LOCKED(table_lock);
 	result = stream_current(handle, &stream);
-	if (result == CUDA_SUCCESS)
-		stream_drain(stream);
-	return result;
+	if (result != CUDA_SUCCESS)
+		return result;
+	stream_drain(stream);
+	return device_fault(stream->device);
 }
 
 void streams_drain(const struct device *device)

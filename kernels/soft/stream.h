@@ -7,7 +7,8 @@
  *	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
  *
  * An operation is done once it was dropped: who has waited for a stream may unmap at once. Destroying a stream lets
- *what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused.
+ * what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused. Where a kernel
+ *has ruined the context, what its streams still have is dropped and not run.
  */
 #pragma once
 
@@ -37,7 +38,7 @@ struct op {
 
 /* Queues a copy of op. CUDA_ERROR_INVALID_HANDLE: no such stream, or another context's; else what hold() says. */
 CUresult stream_submit(CUstream handle, const struct op *op);
-/* Whether the stream is being ended by force: whoever waits in run() is to return. */
+/* Whether the stream is being ended by force, or its context is ruined: whoever waits in run() is to return. */
 bool stream_is_aborted(const struct stream *stream);
 /* For run(): when the stream's last timed operation was done by the clock; settable. */
 uint64_t *stream_due(struct stream *stream);

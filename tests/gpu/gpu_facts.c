@@ -8,6 +8,7 @@
  *	gpu_facts --free	the bytes of device memory that are free, by a process that has a context
  */
 #include "tests/gpu/calls.h"
+#include "tests/gpu/fill_words.h"
 #include "tests/gpu/record.h"
 #include "tests/gpu/rig.h"
 
@@ -296,6 +297,42 @@ static void try_stream(const struct rig *rig, CUdeviceptr word, volatile uint64_
 	TRY(driver, cuStreamDestroy, plain);
 }
 
+static bool words_count_from(const uint32_t *words, uint32_t count, uint32_t value)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (words[i] != value + i)
+			return false;
+	}
+	return true;
+}
+
+/* A kernel on a grid of which a part has nothing to do, and what it left alone. */
+static void try_kernel(const struct rig *rig, CUdeviceptr address, uint32_t *host)
+{
+	const struct driver *driver = rig->driver;
+	CUdeviceptr target = address + 4;
+	uint32_t value = 1000, count = 1000;
+	void *params[] = {&target, &value, &count};
+	CUmodule module = NULL;
+	CUfunction function = NULL;
+
+	EXPECT(cuModuleGetFunction, fill_words_give(driver));
+	TRY(driver, cuModuleLoadData, &module, fill_words_ptx);
+	EXPECT(cuModuleLoadData, module != NULL);
+	TRY(driver, cuModuleGetFunction, &function, module, "fill_words");
+	EXPECT(cuModuleGetFunction,
+	       driver->cuModuleGetFunction(&(CUfunction){NULL}, module, "no_words") == CUDA_ERROR_NOT_FOUND);
+	TRY(driver, cuMemsetD8Async, address, 0x5a, 8192, rig->stream);
+	TRY(driver, cuLaunchKernel, function, 8, 1, 1, 128, 1, 1, 0, rig->stream, params, NULL);
+	target = 0; /* it has copies */
+	value = count = 0;
+	TRY(driver, cuMemcpyDtoHAsync, host, address, 8192, rig->stream);
+	TRY(driver, cuStreamSynchronize, rig->stream);
+	EXPECT(cuLaunchKernel, words_count_from(host + 1, 1000, 1000));
+	EXPECT(cuLaunchKernel, host[0] == 0x5a5a5a5a && host[1001] == 0x5a5a5a5a);
+	TRY(driver, cuModuleUnload, module);
+}
+
 /* Pinned host memory, and what needs it. */
 static void try_host(const struct rig *rig, CUdeviceptr address)
 {
@@ -309,6 +346,7 @@ static void try_host(const struct rig *rig, CUdeviceptr address)
 	TRY(driver, cuMemHostGetDevicePointer, &alias, host, 0);
 	EXPECT(cuMemHostGetDevicePointer, alias != 0);
 	try_copies(rig, address, host);
+	try_kernel(rig, address, host);
 	if (alias != 0)
 		try_stream(rig, alias, host);
 	TRY(driver, cuMemHostUnregister, host);

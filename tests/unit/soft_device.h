@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "kernels/driver.h"
+#include "kernels/soft/soft.h"
 #include "tests/support/leaks.h"
 
 #define MIB (1ull << 20)
@@ -31,6 +32,7 @@ struct soft_device {
 	int (*faults)(const char *);
 	uint64_t (*calls)(const char *);
 	uint64_t (*live)(const char *);
+	int (*kernel)(const struct hbm_soft_kernel *);
 };
 
 static inline void *soft_symbol(const struct driver *driver, const char *name)
@@ -54,6 +56,7 @@ static inline void soft_open(struct soft_device *soft, const struct driver_soft_
 	*(void **)&soft->faults = soft_symbol(soft->driver, "hbm_soft_faults");
 	*(void **)&soft->calls = soft_symbol(soft->driver, "hbm_soft_calls");
 	*(void **)&soft->live = soft_symbol(soft->driver, "hbm_soft_live");
+	*(void **)&soft->kernel = soft_symbol(soft->driver, "hbm_soft_kernel");
 }
 
 static inline void soft_close(struct soft_device *soft)
@@ -64,8 +67,8 @@ static inline void soft_close(struct soft_device *soft)
 
 static inline void assert_nothing_lives_but_contexts(const struct soft_device *soft)
 {
-	static const char *const kinds[] = {"handles",       "mappings", "reservations",
-					    "registrations", "streams",  "events"};
+	static const char *const kinds[] = {"handles", "mappings", "reservations", "registrations",
+					    "streams", "events",   "modules"};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (soft->live(kinds[i]) != 0)

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fill_words: the smallest kernel there is something to see of: thread i of the grid writes value + i into word i, if
+ *it is below the count. As PTX, written by hand for the oldest device that is supported, and as the soft device's host
+ * function.
+ *
+ *	fill_words(.u64 target, .u32 value, .u32 count)
+ */
+#pragma once
+
+#include "kernels/driver.h"
+
+#include <stdbool.h>
+
+extern const char fill_words_ptx[];
+
+/* Gives the host function to the soft driver; nothing to do on a real one. False: it was refused. */
+bool fill_words_give(const struct driver *driver);
