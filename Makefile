@@ -101,6 +101,20 @@ $(BUILD)/obj/%.o: %.c
 	$(call say,CC)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+# Device code: PTX, which a driver compiles for the device it finds. clang makes it without a CUDA toolkit, whatever
+# compiles the rest; the oldest target it is written for is the one that runs on all of them.
+PTX_CC := clang
+PTX_FLAGS := -x cuda --cuda-path=/nonexistent --cuda-device-only --cuda-gpu-arch=sm_70 -nocudainc -nocudalib -O3 \
+	-Wall -Wextra -Werror
+
+$(BUILD)/obj/%.ptx: %.cu
+	@mkdir -p $(@D)
+	$(call say,PTX)
+	$(Q)$(PTX_CC) $(PTX_FLAGS) -S $< -o $@
+
+$(BUILD)/obj/tests/support/busy.o: private CPPFLAGS += -DBUSY_PTX='"$(BUILD)/obj/tests/support/busy.ptx"'
+$(BUILD)/obj/tests/support/busy.o: $(BUILD)/obj/tests/support/busy.ptx
+
 $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC) $(PLAN_SRC))
 	@rm -f $@
 	$(call say,AR)
@@ -153,7 +167,7 @@ $(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libh
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
 
-$(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC)) $(BUILD)/libhbm.a
+$(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) tests/support/busy.c) $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl

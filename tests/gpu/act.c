@@ -5,6 +5,7 @@
  */
 #include "tests/gpu/actor.h"
 #include "tests/gpu/rig.h"
+#include "tests/support/busy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,8 @@
 #define SLOTS 4
 #define SPAN_MAX 64
 #define AFTER_FENCE 0x77
+#define BUSY_WORD 0x9999999999999999u
+#define BUSY_MS 60000
 
 static struct rig rig;
 static struct slab_map slabs[SLOTS];
@@ -212,8 +215,8 @@ static void act_free_bytes(struct scene *scene)
 	scene->answer.value = free_bytes;
 }
 
-/* Never ends. Setting memory is done by a kernel, copying by a copy engine. */
-static void *be_busy(void *argument)
+/* Keeps the second half under copies without end; the kernel has the first. */
+static void *copy_on(void *argument)
 {
 	const struct slab_map *slab = argument;
 	size_t half = slab->bytes / 2;
@@ -222,7 +225,6 @@ static void *be_busy(void *argument)
 	rig.driver->cuCtxSetCurrent(rig.context);
 	rig.driver->cuMemHostRegister(host, half, CU_MEMHOSTREGISTER_PORTABLE);
 	for (unsigned round = 0;; round++) {
-		rig.driver->cuMemsetD8Async(slab->address, (unsigned char)round, half, rig.stream);
 		rig.driver->cuMemcpyHtoDAsync(slab->address + half, host, half, rig.stream);
 		if (round % 64 == 63)
 			rig.driver->cuStreamSynchronize(rig.stream);
@@ -232,9 +234,16 @@ static void *be_busy(void *argument)
 
 static void act_keep_busy(struct scene *scene)
 {
+	static struct busy busy;
+	CUstream stream = NULL;
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, be_busy, scene->slab) == 0)
+	if (!ACT(scene, cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING) ||
+	    !act_check(scene, "busy_open", busy_open(&busy, rig.driver)) ||
+	    !act_check(scene, "busy_launch",
+		       busy_launch(&busy, stream, scene->slab->address, scene->slab->bytes / 2, BUSY_WORD, BUSY_MS)))
+		return;
+	if (pthread_create(&thread, NULL, copy_on, scene->slab) == 0)
 		pthread_detach(thread);
 	else
 		scene->answer.status = -EAGAIN;

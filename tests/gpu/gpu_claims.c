@@ -342,9 +342,8 @@ static void claim_no_write_after_death(const char *name)
 	bool same = STEP(&cast, MAKER, COMPARE, .value = 7) == 1;
 	verdict(name, &cast, was_busy && same,
 		!was_busy ? "the client wrote nothing while it lived"
-		: same ? "killed with memsets (kernels, on a real one) and copies in flight; nothing came after it was "
-			 "reaped"
-		       : "written to after its client was reaped");
+		: same    ? "killed with a kernel and copies in flight; nothing came after it was reaped"
+			  : "written to after its client was reaped");
 	cast_close(&cast);
 }
 

@@ -6,7 +6,7 @@ if ! command -v clang-format >/dev/null; then
 	echo "ok format: skipped, there is no clang-format here"
 	exit 0
 fi
-wrong=$(find client daemon include kernels tests \( -name '*.c' -o -name '*.h' \) -print | sort |
+wrong=$(find client daemon include kernels tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -print | sort |
 	while read -r file; do
 		clang-format --dry-run -Werror "$file" >/dev/null 2>&1 || echo "$file"
 	done)
