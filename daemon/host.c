@@ -41,6 +41,7 @@ struct chunk {
 struct host {
 	struct cache *cache;
 	struct devices *devices;
+	int fd; /* of the memory */
 	char *base;
 	uint64_t bytes, staging;
 	uint64_t end; /* of the DDR tier; what is beyond only fills the last page */
@@ -76,6 +77,22 @@ static void collapse(struct host *host, char *at, uint64_t bytes)
 		atomic_store(&host->fragmented, true);
 }
 
+/* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels before 5.14 have no call for it;
+ * there the file gets its pages first, and touching them maps them. */
+static int populate(const struct host *host, const struct chunk *chunk)
+{
+	char *at = host->base + chunk->offset;
+	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	if (fallocate(host->fd, 0, (off_t)chunk->offset, (off_t)chunk->bytes) < 0)
+		return -errno;
+	for (uint64_t offset = 0; offset < chunk->bytes; offset += EXTENT_UNIT)
+		*(volatile char *)(at + offset) = 0;
+	return 0;
+}
+
 static void prepare(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
@@ -84,10 +101,9 @@ static void prepare(struct job *job)
 	if (atomic_load(&host->stop))
 		return;
 	collapse(host, at, chunk->bytes);
-	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) < 0) {
-		chunk->error = -errno;
+	chunk->error = populate(host, chunk);
+	if (chunk->error < 0)
 		return;
-	}
 	struct device *device = &host->devices->list[0];
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
@@ -177,9 +193,9 @@ static int map_memory(struct host *host, char *error, size_t error_size)
 			close(fd);
 		return r;
 	}
+	host->fd = fd;
 	char *base = map_aligned(host->bytes, fd);
 	int r = !base ? -errno : 0;
-	close(fd); /* the mapping keeps it */
 	if (r < 0) {
 		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)host->bytes,
 			 host->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
@@ -234,6 +250,7 @@ int host_open(struct host **out, const struct config *config, struct cache *cach
 	uint64_t reserve = size > 0 ? config->ddr_reserve / EXTENT_UNIT * EXTENT_UNIT : 0;
 	*host = (struct host){.cache = cache,
 			      .devices = devices,
+			      .fd = -1,
 			      .hugepages = config->ddr_hugepages,
 			      .staging = round_up(config->ddr_staging, page),
 			      .started_ns = loop_now(),
@@ -276,6 +293,8 @@ struct host *host_close(struct host *host)
 			host->devices->driver->cuMemHostUnregister(host->base + host->chunks[i].offset);
 	if (host->base)
 		munmap(host->base, host->bytes);
+	if (host->fd >= 0)
+		close(host->fd);
 	free(host->chunks);
 	free(host);
 	return NULL;

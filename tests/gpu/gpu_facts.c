@@ -9,53 +9,17 @@
  */
 #include "tests/gpu/calls.h"
 #include "tests/gpu/fill_words.h"
+#include "tests/gpu/machine.h"
 #include "tests/gpu/record.h"
 #include "tests/gpu/rig.h"
 
-#include <gnu/libc-version.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysinfo.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define SKIPPED 77
-
-/* ---- The machine ---- */
-
-/* The first line of a file, or "". */
-static void read_line(const char *path, char *line, int size)
-{
-	FILE *file = fopen(path, "r");
-
-	line[0] = '\0';
-	if (!file)
-		return;
-	if (!fgets(line, size, file))
-		line[0] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	fclose(file);
-}
-
-static void machine_facts(void)
-{
-	char line[256];
-	struct utsname name;
-	struct sysinfo info;
-
-	if (uname(&name) == 0)
-		record_word("kernel", name.release);
-	record_word("libc", gnu_get_libc_version());
-	record_number("processors", (double)sysconf(_SC_NPROCESSORS_ONLN), "", "%s", "");
-	if (sysinfo(&info) == 0)
-		record_number("memory", (double)info.totalram * info.mem_unit / (double)GIB, "GiB", "%s", "");
-	read_line("/proc/sys/vm/nr_hugepages", line, sizeof(line));
-	record_word("huge pages reserved", line[0] ? line : "none");
-	read_line("/proc/driver/nvidia/version", line, sizeof(line));
-	record_word("kernel module", line[0] ? line : "none");
-}
 
 /* ---- The device ---- */
 
