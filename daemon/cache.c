@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Ancestors one use walks at most. Deeper chains lose nothing but the exactness of leaf-first order above this. */
+/* Ancestors the uses of one pass walk at most, all together: what one request may cost everybody else. Those above lose
+ * nothing but the exactness of leaf-first order. */
 #define WALK_MAX 65536
 
 int cache_open(struct cache **out, const struct config *config, uint32_t devices)
@@ -114,17 +115,24 @@ static void order_remove(struct cache *cache, uint32_t number)
 	block->newer = block->older = 0;
 }
 
-static void order_push(struct cache *cache, uint32_t number)
+/* Right behind `ahead`, which is in the same order; 0: in front of all. */
+static void order_insert(struct cache *cache, uint32_t number, uint32_t ahead)
 {
 	struct block *block = cache_block(cache, number);
 	struct tier *tier = &cache->tiers[block->tier];
-	block->newer = 0;
-	block->older = tier->newest;
-	if (tier->newest != 0)
-		cache_block(cache, tier->newest)->newer = number;
+	uint32_t *link = ahead != 0 ? &cache_block(cache, ahead)->older : &tier->newest;
+	block->newer = ahead;
+	block->older = *link;
+	if (*link != 0)
+		cache_block(cache, *link)->newer = number;
 	else
 		tier->oldest = number;
-	tier->newest = number;
+	*link = number;
+}
+
+static void order_push(struct cache *cache, uint32_t number)
+{
+	order_insert(cache, number, 0);
 }
 
 static void leave(struct cache *cache, struct block *block)
@@ -134,14 +142,22 @@ static void leave(struct cache *cache, struct block *block)
 	tier->bytes -= cache_bytes(cache, block);
 }
 
-/* A block that belongs nowhere, or has just left, belongs to `tier` now and is its newest. */
-static void join(struct cache *cache, uint32_t number, struct tier *tier)
+/* The place in the order of its tier that a block is to have: behind `ahead` if that is there, else in front. */
+static void order_place(struct cache *cache, uint32_t number, uint32_t ahead)
+{
+	const struct block *other = cache_block(cache, ahead);
+	bool there = ahead != 0 && other->tier == cache_block(cache, number)->tier && other->holds == 0;
+	order_insert(cache, number, there ? ahead : 0);
+}
+
+/* A block that belongs nowhere, or has just left, belongs to `tier` now. */
+static void join(struct cache *cache, uint32_t number, struct tier *tier, uint32_t ahead)
 {
 	struct block *block = cache_block(cache, number);
 	block->tier = tier->number;
 	tier->blocks++;
 	tier->bytes += cache_bytes(cache, block);
-	order_push(cache, number);
+	order_place(cache, number, ahead);
 	cache_misplaced(cache, number);
 }
 
@@ -153,7 +169,7 @@ static struct tier *tier_for(struct tier *tier, uint64_t bytes)
 	return tier;
 }
 
-static void use(struct cache *cache, uint32_t number, uint32_t device)
+static void use(struct cache *cache, uint32_t number, uint32_t device, uint32_t ahead)
 {
 	struct block *block = cache_block(cache, number);
 	block->touched = cache->pass;
@@ -165,27 +181,41 @@ static void use(struct cache *cache, uint32_t number, uint32_t device)
 	if (block->tier != 0) {
 		order_remove(cache, number);
 		if (top && block->tier == top->number) {
-			order_push(cache, number);
+			order_place(cache, number, ahead);
 			return;
 		}
 		leave(cache, block);
 		block->tier = 0;
 	}
 	if (top)
-		join(cache, number, top);
+		join(cache, number, top, ahead);
 }
 
 void cache_touch_begin(struct cache *cache)
 {
 	cache->pass++;
+	cache->walk_left = WALK_MAX;
 }
 
+static bool is_touched(const struct cache *cache, uint32_t number)
+{
+	return cache_block(cache, number)->touched == cache->pass;
+}
+
+/* A block and its ancestors, up to the first that is in front already: they go right behind that one, which keeps every
+ * parent ahead of its children without another walk to the root for each branch. */
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 {
-	if (cache_block(cache, number)->touched == cache->pass)
-		return; /* it and its ancestors are in front already */
-	for (unsigned walked = 0; number != 0 && walked < WALK_MAX; walked++) {
-		use(cache, number, device);
+	uint32_t ahead = number, length = 0;
+	while (ahead != 0 && !is_touched(cache, ahead) && (length == 0 || cache->walk_left > 0)) {
+		cache->walk_left -= length > 0;
+		length++;
+		ahead = cache_block(cache, ahead)->parent;
+	}
+	if (ahead != 0 && !is_touched(cache, ahead))
+		ahead = 0;
+	for (; length > 0; length--) {
+		use(cache, number, device, ahead);
 		number = cache_block(cache, number)->parent;
 	}
 }
@@ -202,7 +232,7 @@ static void push_down(struct cache *cache, uint32_t number)
 	}
 	order_remove(cache, number);
 	leave(cache, block);
-	join(cache, number, next);
+	join(cache, number, next, 0);
 }
 
 /* Tiers are numbered from the top down, so what one pushes out is settled when its turn comes. */

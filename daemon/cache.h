@@ -31,6 +31,7 @@ struct cache {
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of touching */
+	uint32_t walk_left;                /* ancestors this pass may still walk */
 	double pinned_share;               /* of a tier that may be held */
 	uint64_t pinned_limit;             /* or bytes, when > 0 */
 	struct list kept_pins;             /* those of operators, which outlive their sessions (serve_keys.c) */

@@ -18,6 +18,7 @@
 
 #include "daemon/cache.h"
 #include "daemon/config.h"
+#include "daemon/loop.h"
 #include "tests/support/leaks.h"
 #include "tests/support/seed.h"
 
@@ -552,6 +553,73 @@ static void test_tiers_too_small_for_some_blocks(void **state)
 	cascade_test("test_tiers_too_small_for_some_blocks", 2, (const uint64_t[]){2, 7, 4, 60});
 }
 
+/* ---- one use of many branches ---- */
+
+static uint64_t branch_ns(struct setting *setting, uint16_t space, uint32_t trunk, uint32_t leaves)
+{
+	uint64_t least = UINT64_MAX;
+	for (unsigned repeat = 0; repeat < 20; repeat++) {
+		uint64_t started = loop_now();
+		cache_touch_begin(setting->cache);
+		for (uint32_t i = 0; i < leaves; i++)
+			cache_touch(setting->cache, find(setting, space, trunk + i), 0);
+		uint64_t took = loop_now() - started;
+		least = took < least ? took : least;
+	}
+	return least;
+}
+
+/* A request that names many ends of one long chain walks the chain once, not once for each end. */
+static void test_branches_share_their_walk(void **state)
+{
+	enum { TRUNK = 3000, LEAVES = 900 };
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_branches_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
+	uint16_t space = open_space(&setting, 1);
+	uint32_t parent = 0;
+	for (uint32_t n = 0; n < TRUNK; n++)
+		parent = insert(&setting, space, n, parent);
+	for (uint32_t n = TRUNK; n < TRUNK + LEAVES; n++)
+		insert(&setting, space, n, parent);
+	uint64_t one = branch_ns(&setting, space, TRUNK, 1), all = branch_ns(&setting, space, TRUNK, LEAVES);
+	assert_in_range(all, 0, 50 * one);
+	assert_emptied(&setting);
+	setting_close(&setting);
+}
+
+/* Whatever is used in one pass, a block's parent is ahead of it, so that it goes after it. */
+static void test_parents_go_after_their_children(void **state)
+{
+	enum { NODES_USED = 400 };
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_parents_go_after_their_children", 1, (const uint64_t[]){KEYS, 0, 0});
+	struct cache *cache = setting.cache;
+	uint16_t space = open_space(&setting, 1);
+	for (uint32_t n = 0; n < NODES_USED; n++) {
+		uint32_t parent = n == 0 ? 0 : find(&setting, space, (uint32_t)seed_below(&setting.seed, n));
+		insert(&setting, space, n, parent);
+	}
+	for (unsigned pass = 0; pass < 200; pass++) {
+		cache_touch_begin(cache);
+		for (uint64_t uses = 1 + seed_below(&setting.seed, 20); uses > 0; uses--)
+			cache_touch(cache, find(&setting, space, (uint32_t)seed_below(&setting.seed, NODES_USED)), 0);
+		cache_settle(cache);
+		bool seen[NODES_USED + 1] = {true};
+		uint32_t length = 0;
+		for (uint32_t number = cache->tiers[1].newest; number != 0;
+		     number = cache_block(cache, number)->older) {
+			assert_int_equal(seen[cache_block(cache, number)->parent], true);
+			seen[number] = true;
+			length++;
+		}
+		assert_int_equal(length, cache->tiers[1].blocks);
+	}
+	assert_emptied(&setting);
+	setting_close(&setting);
+}
+
 /* ---- cases ---- */
 
 /* A block in one device's HBM that is used on another, whose tiers cannot take it, stays what it is. */
@@ -673,6 +741,8 @@ int main(void)
 		cmocka_unit_test(test_sizes_pins_and_drops),
 		cmocka_unit_test(test_two_devices),
 		cmocka_unit_test(test_tiers_too_small_for_some_blocks),
+		cmocka_unit_test(test_branches_share_their_walk),
+		cmocka_unit_test(test_parents_go_after_their_children),
 		cmocka_unit_test(test_a_use_where_it_cannot_go),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
 		cmocka_unit_test(test_a_dropped_block_goes_when_nothing_uses_it),
