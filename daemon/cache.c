@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Ancestors the uses of one pass walk at most, all together: what one request may cost everybody else. Those above lose
- * nothing but the exactness of leaf-first order. */
+/* Ancestors the uses, or the holds, of one pass walk at most, all together: what one request may cost everybody else.
+ * Uses lose nothing above but the exactness of leaf-first order; a hold that would have to go further is refused. */
 #define WALK_MAX 65536
 
 int cache_open(struct cache **out, const struct config *config, uint32_t devices)
@@ -19,6 +19,7 @@ int cache_open(struct cache **out, const struct config *config, uint32_t devices
 	for (unsigned i = 0; i < TIER_NUMBERS; i++)
 		cache->tiers[i] = (struct tier){.number = (uint8_t)i, .waiting = LIST_INIT(cache->tiers[i].waiting)};
 	list_init(&cache->kept_pins);
+	cache->walk_left = WALK_MAX;
 	cache->devices = devices;
 	cache->ddr = &cache->tiers[1 + devices];
 	cache->nvme = &cache->tiers[2 + devices];
@@ -197,6 +198,14 @@ void cache_touch_begin(struct cache *cache)
 	cache->walk_left = WALK_MAX;
 }
 
+static bool may_walk(struct cache *cache)
+{
+	if (cache->walk_left == 0)
+		return false;
+	cache->walk_left--;
+	return true;
+}
+
 static bool is_touched(const struct cache *cache, uint32_t number)
 {
 	return cache_block(cache, number)->touched == cache->pass;
@@ -207,8 +216,7 @@ static bool is_touched(const struct cache *cache, uint32_t number)
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 {
 	uint32_t ahead = number, length = 0;
-	while (ahead != 0 && !is_touched(cache, ahead) && (length == 0 || cache->walk_left > 0)) {
-		cache->walk_left -= length > 0;
+	while (ahead != 0 && !is_touched(cache, ahead) && (length == 0 || may_walk(cache))) {
 		length++;
 		ahead = cache_block(cache, ahead)->parent;
 	}
@@ -335,7 +343,7 @@ bool cache_hold(struct cache *cache, uint32_t number)
 			return true; /* so are its ancestors */
 		struct tier *tier = &cache->tiers[block->tier];
 		uint64_t bytes = cache_bytes(cache, block);
-		if (!may_hold(cache, tier, bytes))
+		if (!may_hold(cache, tier, bytes) || !may_walk(cache))
 			break;
 		tier->pinned += bytes;
 		order_remove(cache, index_number(cache->index, block));

@@ -63,7 +63,8 @@ uint32_t cache_find(const struct cache *cache, uint16_t space, const struct hbm_
 uint32_t cache_insert(struct cache *cache, uint16_t space, const struct hbm_wire_key *key, uint32_t parent);
 
 /* A use of several blocks: one begin, a touch for each from tail to head, one settle, which makes the capacities true
- * again and may drop blocks, also those just touched. */
+ * again and may drop blocks, also those just touched. A begin also before the holds of one request: what one pass may
+ * walk is bounded. */
 void cache_touch_begin(struct cache *cache);
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
@@ -76,7 +77,8 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, 
 void cache_drop(struct cache *cache, uint32_t number);
 /* Whether the block or a descendant is held. */
 bool cache_held(const struct cache *cache, uint32_t number);
-/* Holds a block and its ancestors: false if that would exceed what may be held of a tier (nothing is held then). */
+/* Holds a block and its ancestors: false if that would exceed what may be held of a tier, or more than 65,536 that are
+ * not held yet have been walked in this pass (nothing is held then). */
 bool cache_hold(struct cache *cache, uint32_t number);
 void cache_unhold(struct cache *cache, uint32_t number);
 

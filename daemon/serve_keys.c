@@ -152,6 +152,7 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct list *pins = keep ? &cache->kept_pins : &session->pins;
 	struct hbm_wire_results *results = answer_new(message->count);
+	cache_touch_begin(cache);
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
 		results->results[i] = result_of(cache, number);

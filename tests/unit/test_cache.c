@@ -569,6 +569,16 @@ static uint64_t branch_ns(struct setting *setting, uint16_t space, uint32_t trun
 	return least;
 }
 
+/* A chain of keys [0, trunk), and `leaves` children of its end. */
+static void grow_branches(struct setting *setting, uint16_t space, uint32_t trunk, uint32_t leaves)
+{
+	uint32_t parent = 0;
+	for (uint32_t n = 0; n < trunk; n++)
+		parent = insert(setting, space, n, parent);
+	for (uint32_t n = trunk; n < trunk + leaves; n++)
+		insert(setting, space, n, parent);
+}
+
 /* A request that names many ends of one long chain walks the chain once, not once for each end. */
 static void test_branches_share_their_walk(void **state)
 {
@@ -577,13 +587,42 @@ static void test_branches_share_their_walk(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_branches_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
 	uint16_t space = open_space(&setting, 1);
-	uint32_t parent = 0;
-	for (uint32_t n = 0; n < TRUNK; n++)
-		parent = insert(&setting, space, n, parent);
-	for (uint32_t n = TRUNK; n < TRUNK + LEAVES; n++)
-		insert(&setting, space, n, parent);
+	grow_branches(&setting, space, TRUNK, LEAVES);
 	uint64_t one = branch_ns(&setting, space, TRUNK, 1), all = branch_ns(&setting, space, TRUNK, LEAVES);
 	assert_in_range(all, 0, 50 * one);
+	assert_emptied(&setting);
+	setting_close(&setting);
+}
+
+/* Nor can a request that asks for many holds of which none can be had walk a long chain for each of them. */
+static void test_refused_holds_share_their_walk(void **state)
+{
+	enum { TRUNK = 3000, LEAVES = 900 };
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_refused_holds_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
+	struct cache *cache = setting.cache;
+	cache->pinned_share = 0;
+	cache->pinned_limit = (TRUNK - 100) * UNIT;
+	uint16_t space = open_space(&setting, 1);
+	grow_branches(&setting, space, TRUNK, LEAVES);
+	branch_ns(&setting, space, TRUNK, LEAVES);
+	uint64_t least[2] = {UINT64_MAX, UINT64_MAX};
+	for (unsigned repeat = 0; repeat < 20; repeat++) {
+		for (unsigned all = 0; all < 2; all++) {
+			uint64_t started = loop_now();
+			cache_touch_begin(cache);
+			for (uint32_t i = 0; i < (all ? LEAVES : 1); i++)
+				assert_int_equal(cache_hold(cache, find(&setting, space, TRUNK + i)), false);
+			uint64_t took = loop_now() - started;
+			least[all] = took < least[all] ? took : least[all];
+		}
+	}
+	assert_in_range(least[1], 0, 150 * least[0]);
+	assert_int_equal(cache->tiers[1].pinned, 0);
+	cache_touch_begin(cache); /* what fits is held whatever was refused before */
+	assert_int_equal(cache_hold(cache, find(&setting, space, TRUNK - 200)), true);
+	cache_unhold(cache, find(&setting, space, TRUNK - 200));
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -742,6 +781,7 @@ int main(void)
 		cmocka_unit_test(test_two_devices),
 		cmocka_unit_test(test_tiers_too_small_for_some_blocks),
 		cmocka_unit_test(test_branches_share_their_walk),
+		cmocka_unit_test(test_refused_holds_share_their_walk),
 		cmocka_unit_test(test_parents_go_after_their_children),
 		cmocka_unit_test(test_a_use_where_it_cannot_go),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
