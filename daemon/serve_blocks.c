@@ -131,6 +131,23 @@ static bool is_zero_key(const struct hbm_wire_key *key)
 	return memcmp(key, &zero, sizeof(zero)) == 0;
 }
 
+/* Which segments each block has: together they must be exactly its bytes. Before any is looked up, as that takes time
+ * for every slab they reach over. */
+static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, uint64_t block_bytes)
+{
+	uint32_t next = 0;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		uint64_t sum = 0;
+		batch->items[i].first_span = next;
+		for (uint32_t end = next + blocks[i].segments; next < end; next++)
+			if (!checked_add(sum, batch->segments[next].bytes, &sum))
+				return HBM_INVALID;
+		if (sum != block_bytes)
+			return HBM_INVALID;
+	}
+	return HBM_OK;
+}
+
 /* The daemon's addresses of a client's segments; holds their regions. */
 static int resolve_segments(struct batch *batch)
 {
@@ -152,32 +169,6 @@ static int resolve_segments(struct batch *batch)
 		batch->held++;
 	}
 	return HBM_OK;
-}
-
-/* Which spans each block has; together they must be exactly a block's bytes, and all of them used. */
-static int divide_spans(struct batch *batch, const struct hbm_wire_block *blocks, uint64_t block_bytes)
-{
-	uint32_t next = 0;
-	for (uint32_t i = 0; i < batch->count; i++) {
-		if (is_zero_key(&blocks[i].key) || blocks[i].segments == 0 ||
-		    blocks[i].segments > batch->span_count - next)
-			return HBM_INVALID;
-		uint64_t sum = 0;
-		batch->items[i].first_span = next;
-		for (uint32_t s = 0; s < blocks[i].segments; s++)
-			if (!checked_add(sum, batch->spans[next++].bytes, &sum))
-				return HBM_INVALID;
-		if (sum != block_bytes)
-			return HBM_INVALID;
-	}
-	return next == batch->span_count ? HBM_OK : HBM_INVALID;
-}
-
-static int check_slots(const struct hbm_wire_blocks *message)
-{
-	bool ready = message->ready_slot == HBM_WIRE_NO_FENCE || message->ready_slot < HBM_WIRE_FENCES;
-	bool fence = message->fence_slot == HBM_WIRE_NO_FENCE || message->fence_slot < HBM_WIRE_FENCES;
-	return ready && fence ? HBM_OK : HBM_INVALID;
 }
 
 /* ---- store ---- */
@@ -394,14 +385,10 @@ static void start(struct batch *batch)
 static void serve_blocks(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
-	const struct space *space = spaces_get(hbmd->cache->spaces, message->space);
-	int status = check_slots(message);
-	if (status == HBM_OK && (!space || !session_has_space(request->session, message->space)))
-		status = HBM_NOT_FOUND;
+	int status = session_has_space(request->session, message->space) ? HBM_OK : HBM_NOT_FOUND;
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, message->segments) : NULL;
 	if (!batch) {
-		if (message->fence_slot < HBM_WIRE_FENCES)
-			session_fence(request->session, message->fence_slot, message->fence_value);
+		session_fence(request->session, message->fence_slot, message->fence_value);
 		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
 		return;
 	}
@@ -410,9 +397,10 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	batch->fence_value = message->fence_value;
 	batch->wait = (struct ready_wait){.slot = message->ready_slot, .value = message->ready_value, .fire = ready};
 	batch->segments = (const void *)&message->blocks[message->count];
-	status = resolve_segments(batch);
+	const struct space *space = spaces_get(hbmd->cache->spaces, message->space);
+	status = divide_segments(batch, message->blocks, space->block_bytes);
 	if (status == HBM_OK)
-		status = divide_spans(batch, message->blocks, space->block_bytes);
+		status = resolve_segments(batch);
 	if (status == HBM_OK)
 		start(batch);
 	else

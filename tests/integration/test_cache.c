@@ -137,6 +137,22 @@ static void test_segments_that_are_not_a_block(void **state)
 	assert_int_equal(kv_lookup(&kv, 1, 1, NULL), 0);
 }
 
+/* What a message costs is bounded by the bytes of its blocks: segments that reach over whole regions, by the thousand
+ * and with the time it takes to look at every slab of each, are refused before that is begun. */
+static void test_segments_are_added_up_before_they_are_looked_for(void **state)
+{
+	(void)state;
+	struct hbm_region *empty;
+	const struct hbm_region_options options = {.reserve = 64 * SLAB, .slab = SLAB};
+	assert_int_equal(hbm_region_create(kv.hbm, &options, &empty), 0);
+	const struct hbm_segment whole = {empty, 0, hbm_region_bytes(empty)}, right = {empty, 0, BLOCK};
+	struct hbm_block block = {.key = kv_key(1), .segments = &whole, .segment_count = 1};
+	assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+	block.segments = &right;
+	assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_NOT_FOUND); /* nothing is committed there */
+	assert_int_equal(hbm_region_destroy(kv.hbm, empty), 0);
+}
+
 static void test_a_key_that_exists(void **state)
 {
 	(void)state;
@@ -387,6 +403,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_block_in_scattered_pieces),
 		TEST(test_segments_that_are_not_a_block),
+		TEST(test_segments_are_added_up_before_they_are_looked_for),
 		TEST(test_a_key_that_exists),
 		TEST(test_what_is_gone_is_a_miss),
 		TEST(test_a_block_needs_its_parent),
