@@ -114,24 +114,34 @@ static bool is_over(const struct fences *fences, const struct ready_wait *wait, 
 	return true;
 }
 
+/* When to look again for the sake of this wait. */
+static uint64_t next_look(const struct ready_wait *wait, uint64_t now)
+{
+	uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
+	uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
+	return at < wait->deadline_ns ? at : wait->deadline_ns;
+}
+
 static void look(struct fences *fences)
 {
-	uint64_t now = loop_now();
+	uint64_t now = loop_now(), next = UINT64_MAX;
 	struct list over;
 	list_init(&over);
 	list_for_each_safe (node, after, fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		int status;
-		if (!is_over(fences, wait, now, &status))
+		if (!is_over(fences, wait, now, &status)) {
+			uint64_t at = next_look(wait, now);
+			next = at < next ? at : next;
 			continue;
+		}
 		list_remove(node);
 		list_push_back(&over, node);
 		wait->status = status;
 	}
-	bool more = !list_empty(fences->waiting);
-	if (!more)
+	if (list_empty(fences->waiting))
 		loop_unwatch(fences->loop, &fences->rung);
-	int r = loop_timer_set(fences->loop, &fences->tick, more ? now + FENCES_TICK_NS : UINT64_MAX);
+	int r = loop_timer_set(fences->loop, &fences->tick, next);
 	assert(r == 0);
 	(void)r;
 	for (struct list *node; (node = list_pop_front(&over));) {
@@ -143,7 +153,8 @@ static void look(struct fences *fences)
 void fences_wait(struct fences *fences, struct ready_wait *wait)
 {
 	assert(wait->slot < HBM_WIRE_FENCES);
-	wait->deadline_ns = loop_now() + fences->patience_ns;
+	wait->since_ns = loop_now();
+	wait->deadline_ns = wait->since_ns + fences->patience_ns;
 	list_push_back(fences->waiting, &wait->link);
 	/* Only a hint is lost if this fails. */
 	(void)loop_watch(fences->loop, &fences->rung);

@@ -5,7 +5,9 @@
  *
  * The client may write anything there at any time, and may do to the doorbell whatever a process can do to an eventfd
  * it has: nothing here trusts either beyond "has reached" comparisons and a hint that it is time to look. A fence
- * written by a GPU rings no bell, so while something waits the page is looked at every FENCES_TICK_NS as well.
+ * written by a GPU rings no bell, so while something waits the page is looked at every FENCES_TICK_NS as well, or, once
+ * the newest wait has lasted long, each time it has lasted a sixteenth longer: sessions whose fences never come,
+ * however many, do not keep the loop busy, and a fence is seen at most a sixteenth of its time late.
  */
 #pragma once
 
@@ -16,6 +18,7 @@
 #include <stdint.h>
 
 #define FENCES_TICK_NS 200000u
+#define FENCES_PATIENCE 16 /* the share of a wait's length that passes between two looks */
 
 struct ready_wait;
 

@@ -82,7 +82,7 @@ struct ready_wait {
 	struct list link;
 	struct session *session;
 	uint32_t slot;
-	uint64_t value, deadline_ns;
+	uint64_t value, since_ns, deadline_ns;
 	void (*fire)(struct ready_wait *wait, int status);
 	int status; /* the fences' */
 };

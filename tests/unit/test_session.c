@@ -15,6 +15,7 @@
 
 #include "daemon/commit.h"
 #include "daemon/fdpass.h"
+#include "daemon/fences.h"
 #include "daemon/outbox.h"
 #include "daemon/session.h"
 
@@ -582,6 +583,42 @@ static void a_hostile_doorbell_blocks_nobody(void **state)
 	close(fds[1]);
 }
 
+struct watched_fences {
+	struct fences fences;
+	struct list waiting;
+	uint64_t set_for, looks, until_ns;
+};
+
+/* Each look sets the tick anew. */
+static bool has_looked_long_enough(void *arg)
+{
+	struct watched_fences *watched = arg;
+	watched->looks += watched->fences.tick.at_ns != watched->set_for;
+	watched->set_for = watched->fences.tick.at_ns;
+	return loop_now() >= watched->until_ns;
+}
+
+/* A fence that does not come is looked for less and less often: a client could open a thousand sessions of such. */
+static void fences_that_do_not_come_cost_little(void **state)
+{
+	struct fixture *fixture = *state;
+	static struct watched_fences watched; /* a failed assertion must not pull it away from the loop */
+	list_init(&watched.waiting);
+	greet_client(fixture, NULL);
+	assert_int_equal(fences_open(&watched.fences, fixture->pool.loop, &watched.waiting, 10000000000u), 0);
+	static struct waiter waiter = {.wait = {.slot = 2, .value = 1, .fire = waiter_fire}};
+	fences_wait(&watched.fences, &waiter.wait);
+	watched.until_ns = loop_now() + 400000000u;
+	pool_run(&fixture->pool, has_looked_long_enough, &watched);
+	assert_in_range(watched.looks, 10, 200); /* every FENCES_TICK_NS would be 2,000 */
+	uint64_t set_ns = loop_now();
+	fences_set(&watched.fences, 2, 1);
+	pool_run(&fixture->pool, has_fired, &waiter);
+	assert_int_equal(waiter.status, HBM_OK);
+	assert_in_range(loop_now() - set_ns, 0, 200000000u); /* a sixteenth of 0.4 s, and a slow machine */
+	fences_close(&watched.fences);
+}
+
 static void waits_end_with_the_session(void **state)
 {
 	struct fixture *fixture = *state;
@@ -753,6 +790,7 @@ int main(void)
 		TEST(a_drained_session_ends_after_its_last_reply),
 		TEST(fences_are_shared_both_ways),
 		TEST(a_hostile_doorbell_blocks_nobody),
+		TEST(fences_that_do_not_come_cost_little),
 		TEST(waits_end_with_the_session),
 		TEST(a_killed_clients_memory_comes_back),
 		TEST(memory_is_quarantined_while_the_process_lives),
