@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "daemon/checked.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
 
@@ -220,31 +221,42 @@ CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint
 	return r == CUDA_SUCCESS ? r : device->driver->cuMemAddressFree(address, bytes);
 }
 
-/* Maps the next slab at the end of what is mapped. The mapping alone keeps the memory: the handle is let go. */
+/* Bytes of the handle mapped at an offset: a slab, or as much of one as still fits. */
+static uint64_t piece_at(const struct device_memory *memory, uint64_t offset)
+{
+	uint64_t piece = memory->slab;
+	while (piece > memory->bytes - offset)
+		piece /= 2;
+	return piece;
+}
+
+/* Maps the next piece at the end of what is mapped. The mapping alone keeps the memory: the handle is let go. */
 static CUresult map_next(struct device_memory *memory)
 {
 	const struct driver *driver = memory->device->driver;
 	CUmemAllocationProp prop = device_allocation(memory->device);
+	uint64_t piece = piece_at(memory, memory->mapped);
 	CUmemGenericAllocationHandle handle;
-	CUresult r = driver->cuMemCreate(&handle, memory->slab, &prop, 0);
+	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
 	if (r != CUDA_SUCCESS)
 		return r;
-	r = driver->cuMemMap(memory->address + memory->mapped, memory->slab, 0, handle, 0);
+	r = driver->cuMemMap(memory->address + memory->mapped, piece, 0, handle, 0);
 	if (r == CUDA_SUCCESS)
-		memory->mapped += memory->slab;
+		memory->mapped += piece;
 	CUresult released = device_release(memory->device, handle);
 	return r != CUDA_SUCCESS ? r : released;
 }
 
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes, uint64_t slab)
 {
-	assert(slab > 0 && bytes % slab == 0 && slab % device->granularity == 0);
+	assert(slab % device->granularity == 0 && bytes % device->granularity == 0);
+	assert(is_power_of_two(slab / device->granularity));
 	struct device_memory made = {.device = device, .bytes = bytes, .slab = slab};
 	CUresult r = CUDA_SUCCESS;
 	if (bytes > 0) {
 		r = device_enter(device);
 		if (r == CUDA_SUCCESS)
-			r = device->driver->cuMemAddressReserve(&made.address, bytes, slab, 0, 0);
+			r = device->driver->cuMemAddressReserve(&made.address, bytes, 0, 0, 0);
 		while (r == CUDA_SUCCESS && made.mapped < bytes)
 			r = map_next(&made);
 		if (r == CUDA_SUCCESS)
@@ -258,13 +270,15 @@ CUresult device_memory_open(struct device_memory *memory, struct device *device,
 	return CUDA_SUCCESS;
 }
 
-/* Whole slabs one at a time: what one call refuses does not keep the others. */
+/* Whole pieces one at a time: what one call refuses does not keep the others. */
 static void unmap_all(const struct device_memory *memory)
 {
-	for (uint64_t at = 0; at < memory->mapped; at += memory->slab) {
-		CUresult r = device_unmap(memory->device, memory->address + at, memory->slab);
+	for (uint64_t at = 0; at < memory->mapped;) {
+		uint64_t piece = piece_at(memory, at);
+		CUresult r = device_unmap(memory->device, memory->address + at, piece);
 		if (r != CUDA_SUCCESS)
 			device_failed(memory->device, "cuMemUnmap", r);
+		at += piece;
 	}
 }
 

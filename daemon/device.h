@@ -57,7 +57,8 @@ CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint
 /* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. */
 int device_failed(struct device *device, const char *call, CUresult result);
 
-/* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes. */
+/* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes, and a few smaller
+ * ones for what is left at the end. */
 struct device_memory {
 	struct device *device;
 	CUdeviceptr address;
@@ -65,7 +66,7 @@ struct device_memory {
 	uint64_t mapped; /* bytes mapped so far, from the start */
 };
 
-/* bytes: a multiple of slab, slab: of the granularity. A CUresult; on failure nothing is left. Blocking: at start only.
- */
+/* bytes: a multiple of the granularity; slab: a power of two of them. A CUresult; on failure nothing is left. Blocking:
+ * at start only. */
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes, uint64_t slab);
 void device_memory_close(struct device_memory *memory); /* takes a zeroed one */

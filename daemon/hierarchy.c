@@ -84,14 +84,6 @@ static int divide(const struct config *config, const struct device *device, stru
 	return 0;
 }
 
-/* The largest slab size that divides `bytes`, for few handles. */
-static uint64_t slab_dividing(uint64_t bytes, uint64_t largest, uint64_t granularity)
-{
-	while (largest > granularity && bytes % largest != 0)
-		largest /= 2;
-	return largest;
-}
-
 static int open_device(struct hierarchy *hierarchy, struct device *device, const struct reason *reason)
 {
 	struct hbmd *hbmd = hierarchy->hbmd;
@@ -109,7 +101,7 @@ static int open_device(struct hierarchy *hierarchy, struct device *device, const
 	tier->device_index = device->index;
 	struct device_memory *memory = &hierarchy->hbm[device->index];
 	if (division.mapped > 0) {
-		uint64_t slab = slab_dividing(division.mapped, config->device_slab, device->granularity);
+		uint64_t slab = round_up(config->device_slab, device->granularity);
 		CUresult result = device_memory_open(memory, device, division.mapped, slab);
 		if (result != CUDA_SUCCESS) {
 			device_failed(device, "allocating the HBM tier", result);

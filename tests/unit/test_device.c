@@ -82,6 +82,30 @@ static void memory_is_mapped_and_usable(void **state)
 	pool_close(&pool);
 }
 
+/* Few handles, whatever the number of bytes: the n-th doubling of a granule is there at most once at the end. */
+static void memory_of_odd_size_has_few_handles(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	struct device_memory memory;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	assert_int_equal(device_memory_open(&memory, device, 46 * MIB, 16 * MIB), CUDA_SUCCESS);
+	assert_int_equal(memory.mapped, 46 * MIB);
+	assert_int_equal(pool.live("mappings"), 5); /* 16, 16, 8, 4, 2 */
+	char out[6] = "";
+	CUdeviceptr at = memory.address + 44 * MIB - 3;
+	assert_int_equal(device->driver->cuMemcpyHtoD(at, "hello", 6), CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuMemcpyDtoH(out, at, 6), CUDA_SUCCESS);
+	assert_string_equal(out, "hello");
+	device_memory_close(&memory);
+	assert_int_equal(pool.live("mappings"), 0);
+	assert_int_equal(device_memory_open(&memory, device, 2 * MIB, 16 * MIB), CUDA_SUCCESS);
+	assert_int_equal(pool.live("mappings"), 1);
+	device_memory_close(&memory);
+	pool_close(&pool);
+}
+
 static void memory_survives_the_nth_failure(void **state)
 {
 	(void)state;
@@ -126,6 +150,7 @@ int main(void)
 		cmocka_unit_test(devices_have_facts),
 		cmocka_unit_test(opening_survives_the_nth_failure),
 		cmocka_unit_test(memory_is_mapped_and_usable),
+		cmocka_unit_test(memory_of_odd_size_has_few_handles),
 		cmocka_unit_test(memory_survives_the_nth_failure),
 		cmocka_unit_test(failures_are_counted_and_named),
 	};
