@@ -15,6 +15,8 @@
 #include "daemon/config.h"
 #include "daemon/log.h"
 
+enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
+
 static enum driver_choice choice_of(const struct config *config)
 {
 	switch (config->driver) {
@@ -81,6 +83,52 @@ static CUresult ask_facts(struct device *device, const char **call)
 	return r;
 }
 
+/* A device that lacks one of these could be opened all right, and would fail later with less to say. */
+static int check_abilities(const struct device *device, char *error, size_t error_size)
+{
+	static const struct {
+		CUdevice_attribute attribute;
+		const char *what;
+	} needs[] = {
+		{CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, "unified addressing"},
+		{CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, "virtual memory management"},
+		{CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, "memory as file descriptors"},
+		{CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, "registering host memory"},
+	};
+	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+		int value = 0;
+		/* An attribute that a driver does not know is one that its devices do not have. */
+		CUresult r = device->driver->cuDeviceGetAttribute(&value, needs[i].attribute, device->handle);
+		if (r == CUDA_SUCCESS && value != 0)
+			continue;
+		snprintf(error, error_size, "device %u (%s) cannot be used: it has no %s (%s)", device->index,
+			 device->name, needs[i].what,
+			 r == CUDA_SUCCESS ? "the driver says so" : driver_error_name(device->driver, r));
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+int device_check(const struct device *device, char *error, size_t error_size)
+{
+	int mode = CU_COMPUTEMODE_DEFAULT;
+	int r = check_abilities(device, error, error_size);
+	if (r < 0 || device->driver->cuDeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, device->handle) !=
+			     CUDA_SUCCESS)
+		return r;
+	if (mode == CU_COMPUTEMODE_PROHIBITED) {
+		snprintf(error, error_size,
+			 "device %u (%s) may not be used: its compute mode is PROHIBITED; nvidia-smi -c DEFAULT",
+			 device->index, device->name);
+		return -EACCES;
+	}
+	if (mode != CU_COMPUTEMODE_DEFAULT)
+		log_warning("device %u: its compute mode lets one process at a time use it: clients will be refused "
+			    "unless all, hbmd too, go through MPS; nvidia-smi -c DEFAULT",
+			    device->index);
+	return 0;
+}
+
 static void enter_control(void *arg)
 {
 	struct device *device = arg;
@@ -98,15 +146,17 @@ static int open_device(struct devices *devices, uint32_t index, struct loop *loo
 	device->index = index;
 	const char *call;
 	CUresult result = ask_facts(device, &call);
-	if (result == CUDA_SUCCESS) {
-		call = "cuDevicePrimaryCtxRetain";
-		result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);
-	}
 	if (result != CUDA_SUCCESS)
 		return refuse(devices, call, result, error, error_size);
+	int r = device_check(device, error, error_size);
+	if (r < 0)
+		return r;
+	result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);
+	if (result != CUDA_SUCCESS)
+		return refuse(devices, "cuDevicePrimaryCtxRetain", result, error, error_size);
 	char name[24]; /* with room for any number, though a thread shows 15 */
 	snprintf(name, sizeof(name), "control-%u", index);
-	int r = worker_new(&device->control, loop, name, enter_control, device);
+	r = worker_new(&device->control, loop, name, enter_control, device);
 	if (r < 0)
 		snprintf(error, error_size, "no thread for device %u", index);
 	else

@@ -44,6 +44,9 @@ struct devices {
  * failure negative errno and one line in error. */
 int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error, size_t error_size);
 struct devices *devices_close(struct devices *devices);
+/* Whether the device, whose name and handle are known, can do what hbmd asks of it: 0, or negative errno and one line
+ * in error. A compute mode that keeps clients out is a warning in the log. devices_open() has asked. */
+int device_check(const struct device *device, char *error, size_t error_size);
 /* Makes the device's context current on the calling thread: a CUresult. */
 CUresult device_enter(const struct device *device);
 /* What to ask cuMemCreate for: memory of this device that can be exported as an fd. */

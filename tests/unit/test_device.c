@@ -2,6 +2,8 @@
 /* Opening devices and the daemon's own device memory, also where the n-th device call fails, for every n. */
 #include "tests/unit/soft_pool.h"
 
+#include <errno.h>
+
 static void configure(struct config *config)
 {
 	log_open(LOG_CRIT);
@@ -26,6 +28,59 @@ static void devices_have_facts(void **state)
 		assert_non_null(device->control);
 	}
 	pool_close(&pool);
+}
+
+/* A driver whose device has every attribute but the lacking one, which it does not have or does not know. */
+static CUdevice_attribute lacking;
+static CUresult lacking_result;
+static int compute_mode;
+
+static CUresult attribute_of(int *value, CUdevice_attribute attribute, CUdevice device)
+{
+	(void)device;
+	*value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_MODE ? compute_mode : attribute != lacking;
+	return attribute == lacking ? lacking_result : CUDA_SUCCESS;
+}
+
+static void a_device_without_what_is_needed_is_refused(void **state)
+{
+	(void)state;
+	static const struct {
+		CUdevice_attribute attribute;
+		int answer;
+	} cases[] = {
+		{CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, -EOPNOTSUPP},
+		{CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, -EOPNOTSUPP},
+		{CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, -EOPNOTSUPP},
+		{CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, -EOPNOTSUPP},
+		{CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS, 0}, /* the clients' business */
+		{CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, 0},
+	};
+	const struct driver driver = {.cuDeviceGetAttribute = attribute_of};
+	const struct device device = {.driver = &driver, .name = "a device"};
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		char error[256] = "";
+		lacking = cases[i / 2].attribute;
+		lacking_result = i % 2 ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+		assert_int_equal(device_check(&device, error, sizeof(error)), cases[i / 2].answer);
+		assert_int_equal(strstr(error, "a device") != NULL, cases[i / 2].answer != 0);
+	}
+}
+
+static void a_compute_mode_that_excludes_us_is_refused(void **state)
+{
+	(void)state;
+	static const int answers[] = {[0] = 0, [1] = 0, [2] = -EACCES, [3] = 0}; /* 1, 3: warnings */
+	const struct driver driver = {.cuDeviceGetAttribute = attribute_of};
+	const struct device device = {.driver = &driver};
+	lacking = CU_DEVICE_ATTRIBUTE_PCI_BUS_ID;
+	log_open(LOG_CRIT);
+	for (compute_mode = 0; compute_mode < 4; compute_mode++) {
+		char error[256] = "";
+		assert_int_equal(device_check(&device, error, sizeof(error)), answers[compute_mode]);
+		assert_int_equal(error[0] != '\0', answers[compute_mode] != 0);
+	}
+	compute_mode = 0;
 }
 
 static void opening_survives_the_nth_failure(void **state)
@@ -148,6 +203,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(devices_have_facts),
+		cmocka_unit_test(a_device_without_what_is_needed_is_refused),
+		cmocka_unit_test(a_compute_mode_that_excludes_us_is_refused),
 		cmocka_unit_test(opening_survives_the_nth_failure),
 		cmocka_unit_test(memory_is_mapped_and_usable),
 		cmocka_unit_test(memory_of_odd_size_has_few_handles),
