@@ -228,10 +228,30 @@ CUresult device_enter(const struct device *device)
 	return device->driver->cuCtxSetCurrent(device->context);
 }
 
+/* After these every call in the context returns the same, as long as the process lives. */
+static bool is_for_good(CUresult result)
+{
+	switch (result) {
+	case CUDA_ERROR_ECC_UNCORRECTABLE:
+	case CUDA_ERROR_ILLEGAL_ADDRESS:
+	case CUDA_ERROR_MISALIGNED_ADDRESS:
+	case CUDA_ERROR_LAUNCH_FAILED:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int device_failed(struct device *device, const char *call, CUresult result)
 {
+	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
-	log_error("device %u: %s failed: %s", device->index, call, driver_error_name(device->driver, result));
+	if (!is_for_good(result))
+		log_error("device %u: %s failed: %s", device->index, call, name);
+	else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
+		log_error("device %u: %s failed: %s: nothing works on this device any more; restart hbmd (the kernel's "
+			  "log may say why: Xid)",
+			  device->index, call, name);
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
 }
 
@@ -253,22 +273,29 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
 	return device->driver->cuMemSetAccess(address, bytes, &access, 1);
 }
 
+/* An error that stays may be an earlier call's, reported by one that has done its work: what it took must not be given
+ * back twice. */
+static bool is_worth_another_try(CUresult result)
+{
+	return result != CUDA_SUCCESS && !is_for_good(result);
+}
+
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemUnmap(address, bytes);
-	return r == CUDA_SUCCESS ? r : device->driver->cuMemUnmap(address, bytes);
+	return is_worth_another_try(r) ? device->driver->cuMemUnmap(address, bytes) : r;
 }
 
 CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle)
 {
 	CUresult r = device->driver->cuMemRelease(handle);
-	return r == CUDA_SUCCESS ? r : device->driver->cuMemRelease(handle);
+	return is_worth_another_try(r) ? device->driver->cuMemRelease(handle) : r;
 }
 
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemAddressFree(address, bytes);
-	return r == CUDA_SUCCESS ? r : device->driver->cuMemAddressFree(address, bytes);
+	return is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes) : r;
 }
 
 /* Bytes of the handle mapped at an offset: a slab, or as much of one as still fits. */

@@ -30,6 +30,7 @@ struct device {
 	struct lane *lanes[3];  /* enum lane_kind */
 	struct slabs *slabs;    /* the memory lent to regions */
 	uint64_t errors;        /* failed device calls; atomic */
+	bool lost;              /* one of them was of those after which nothing works any more; atomic */
 };
 
 /* The devices of this host. */
@@ -53,11 +54,13 @@ CUresult device_enter(const struct device *device);
 CUmemAllocationProp device_allocation(const struct device *device);
 /* Gives the device read and write access to a mapped range. */
 CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t bytes);
-/* Undoing, which must not fail: what the device refuses is tried once more, as a passing failure would lose memory. */
+/* Undoing, which must not fail: what the device refuses is tried once more, as a passing failure would lose memory; but
+ * not after an error that does not pass. */
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes);
 CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle);
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes);
-/* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. */
+/* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. An
+ * error after which every call fails is logged once a device. */
 int device_failed(struct device *device, const char *call, CUresult result);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes, and a few smaller

@@ -199,6 +199,63 @@ static void failures_are_counted_and_named(void **state)
 	pool_close(&pool);
 }
 
+/* How many lines a file has, which is then removed. */
+static unsigned lines_in(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	unsigned lines = 0;
+	assert_non_null(file);
+	for (int c; (c = fgetc(file)) != EOF;)
+		lines += c == '\n';
+	fclose(file);
+	unlink(path);
+	return lines;
+}
+
+/* A lost device fails every copy of thousands: that is one line. */
+static void a_lost_device_is_said_once(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/test_device.XXXXXX";
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	int log = mkstemp(path), before = dup(STDERR_FILENO);
+	assert_in_range(log, 0, 1023);
+	log_open(LOG_INFO);
+	dup2(log, STDERR_FILENO);
+	for (int i = 0; i < 3; i++) {
+		device_failed(device, "cuMemcpyAsync", CUDA_ERROR_ECC_UNCORRECTABLE);
+		device_failed(device, "cuMemMap", CUDA_ERROR_UNKNOWN);
+	}
+	dup2(before, STDERR_FILENO);
+	log_open(LOG_CRIT);
+	close(before);
+	close(log);
+	assert_int_equal(lines_in(path), 4);
+	assert_int_equal(device->errors, 6);
+	assert_true(device->lost);
+	pool_close(&pool);
+}
+
+static void undoing_is_tried_again_unless_all_is_lost(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	CUmemAllocationProp prop = device_allocation(device);
+	CUmemGenericAllocationHandle handle;
+	assert_int_equal(device->driver->cuMemCreate(&handle, GRANULE, &prop, 0), CUDA_SUCCESS);
+	assert_int_equal(pool.fault("cuMemRelease", 1, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(device_release(device, handle), CUDA_ERROR_LAUNCH_FAILED);
+	assert_int_equal(pool.live("handles"), 1);
+	assert_int_equal(pool.fault("cuMemRelease", 1, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(device_release(device, handle), CUDA_SUCCESS);
+	assert_int_equal(pool.live("handles"), 0);
+	pool_close(&pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,6 +267,8 @@ int main(void)
 		cmocka_unit_test(memory_of_odd_size_has_few_handles),
 		cmocka_unit_test(memory_survives_the_nth_failure),
 		cmocka_unit_test(failures_are_counted_and_named),
+		cmocka_unit_test(a_lost_device_is_said_once),
+		cmocka_unit_test(undoing_is_tried_again_unless_all_is_lost),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
