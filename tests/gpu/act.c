@@ -9,11 +9,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define SLOTS 4
@@ -21,10 +24,11 @@
 #define AFTER_FENCE 0x77
 #define BUSY_WORD 0x9999999999999999u
 #define BUSY_MS 60000
+#define DEVICE_FILES 64 /* /dev/nvidia0 to 63 */
 
 static struct rig rig;
 static struct slab_map slabs[SLOTS];
-static int held = -1, device_file = -1;
+static int held = -1;
 
 /* What was asked, what came with it, and what will be answered. */
 struct scene {
@@ -56,11 +60,15 @@ static void act_load(struct scene *scene)
 		scene->answer.value = rig.driver->kind;
 }
 
+/* What the kernel takes from a process that changes its user is taken back: the driver writes the names of its threads
+ * into /proc/self, which is root's while the process may not be dumped, and does not start if it cannot. */
 static bool become_user(struct scene *scene)
 {
 	uid_t user = (uid_t)scene->order.value;
 
-	if (user == 0 || (setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0))
+	if (user == 0 ||
+	    (setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0 &&
+	     prctl(PR_SET_DUMPABLE, 1) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0))
 		return true;
 	scene->answer.status = -errno;
 	snprintf(scene->answer.text, sizeof(scene->answer.text), "cannot become user %u: %s", user, strerror(errno));
@@ -155,6 +163,18 @@ static void act_compare(struct scene *scene)
 	act_check(scene, "compare",
 		  rig_compare(&rig, scene->slab->address, scene->slab->bytes, scene->order.value, &same));
 	scene->answer.value = same;
+}
+
+static void act_clear(struct scene *scene)
+{
+	const size_t bytes = scene->slab->bytes;
+	unsigned char *copy = malloc(bytes);
+
+	if (!copy)
+		scene->answer.status = -ENOMEM;
+	else if (ACT(scene, cuMemcpyDtoH, copy, scene->slab->address, bytes))
+		scene->answer.value = copy[0] == 0 && memcmp(copy, copy + 1, bytes - 1) == 0;
+	free(copy);
 }
 
 static void act_memset(struct scene *scene)
@@ -301,16 +321,17 @@ static void act_lose(struct scene *scene)
 	held = -1;
 }
 
-/* In a container the only device may be any number. */
+/* The driver's first device may have any number. The files stay open as long as the process. */
 static void act_open_file(struct scene *scene)
 {
+	bool any = false;
 	char path[32];
 
-	for (int i = 0; i < 64 && device_file < 0; i++) {
+	for (int i = 0; i < DEVICE_FILES; i++) {
 		snprintf(path, sizeof(path), "/dev/nvidia%d", i);
-		device_file = open(path, O_RDWR | O_CLOEXEC);
+		any = open(path, O_RDWR | O_CLOEXEC) >= 0 || any;
 	}
-	if (device_file >= 0)
+	if (any)
 		return;
 	scene->answer.status = -errno;
 	snprintf(scene->answer.text, sizeof(scene->answer.text), "no /dev/nvidia0 to 63 can be opened: %s",
@@ -337,6 +358,7 @@ static void (*const acts[VERBS])(struct scene *scene) = {
 	[VERB_MAP_PART] = act_map_part,
 	[VERB_FILL] = act_fill,
 	[VERB_COMPARE] = act_compare,
+	[VERB_CLEAR] = act_clear,
 	[VERB_MEMSET] = act_memset,
 	[VERB_SPAN] = act_span,
 	[VERB_DROP] = act_drop,

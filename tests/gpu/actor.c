@@ -11,9 +11,11 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATIENCE_S 60
+#define END_STEPS 1000 /* of 10 ms: a driver may wait at its end for a stream that waits for ever */
 
 bool message_send(int socket, const void *message, size_t size, int fd)
 {
@@ -132,6 +134,10 @@ void actor_end(struct actor *actor)
 	if (actor->pid <= 0)
 		return;
 	close(actor->socket);
-	waitpid(actor->pid, NULL, 0);
+	for (int step = 0; waitpid(actor->pid, NULL, WNOHANG) == 0; step++) {
+		if (step == END_STEPS)
+			kill(actor->pid, SIGKILL);
+		nanosleep(&(const struct timespec){.tv_nsec = 10000000}, NULL);
+	}
 	*actor = (struct actor){.socket = -1};
 }

@@ -27,6 +27,7 @@ enum verb {
 	VERB_MAP_PART,  /* the slab's handle from offset `value` for `bytes`, at another address; and unmapped */
 	VERB_FILL,      /* with words of seed `value` */
 	VERB_COMPARE,   /* answers 1 if it holds the words of seed `value` */
+	VERB_CLEAR,     /* answers 1 if all of it is zero */
 	VERB_MEMSET,    /* to byte `value`, waiting for it */
 	VERB_SPAN, /* `value` slabs of `bytes` in one range with one set-access; answers 1 if all hold their bytes */
 	VERB_DROP, /* the slab */
@@ -37,7 +38,7 @@ enum verb {
 	VERB_HOLD,         /* an fd, with no device in use */
 	VERB_GIVE,         /* the held fd: an fd */
 	VERB_LOSE,         /* the held fd */
-	VERB_OPEN_FILE,    /* of the device, and nothing else */
+	VERB_OPEN_FILE,    /* of every device that may be opened, and nothing else */
 	VERB_SET_WORD,     /* an fd of a page: `value` by the CPU */
 	VERBS
 };
@@ -67,7 +68,7 @@ struct answer actor_tell(struct actor *actor, const struct order *order, int fd)
 /* The same, for an order whose answer has an fd, which is handed over; -1: there is none. */
 struct answer actor_fetch(struct actor *actor, const struct order *order, int *fd);
 void actor_kill(struct actor *actor); /* SIGKILL, and reaped */
-void actor_end(struct actor *actor);  /* lets it end by itself */
+void actor_end(struct actor *actor);  /* lets it end by itself; killed if it does not in ten seconds */
 /* The actor's side: carries out orders until there are no more. Returns the exit status. */
 int actor_play(int socket);
 
