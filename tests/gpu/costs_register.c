@@ -47,7 +47,7 @@ static void each_piece(struct pool *pool, char *from, size_t bytes,
 	for (size_t done = 0; done < bytes; done += PIECE) {
 		CUresult result = call(pool->rig, from + done, bytes - done < PIECE ? bytes - done : PIECE);
 
-		if (result != CUDA_SUCCESS)
+		if (result != CUDA_SUCCESS && pool->result == CUDA_SUCCESS)
 			pool->result = result;
 	}
 }
