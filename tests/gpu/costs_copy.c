@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a link carries: copies between pinned host memory and device memory, by the size of the block, one way and both
- * ways at once; one copy at a time with a wait after each, and many queued with one wait. A stream for each direction.
+ * ways at once, and within the device; one copy at a time with a wait after each, and many queued with one wait. A
+ * stream for each direction. And what it costs to wait for a copy, by an event that is waited for spinning, as a lane
+ * of hbmd does, or sleeping.
  */
 #include "tests/gpu/costs.h"
 
@@ -9,10 +11,13 @@
 
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define SPAN (128 * MIB) /* of host and of device memory, for each direction */
 #define BATCH 64
 #define POINT_S 0.15
+#define WAIT_BLOCK (512ull << 10) /* what a lane's batch has at least */
+#define WAITS 1000
 
 struct link {
 	const struct rig *rig;
@@ -21,12 +26,15 @@ struct link {
 	CUstream streams[2];      /* D2H, H2D */
 };
 
-enum way { D2H = 1, H2D = 2, BOTH = 3 };
+enum way { D2H = 1, H2D = 2, BOTH = 3, D2D = 4 };
 
 static bool link_queue(const struct link *link, enum way way, size_t block, size_t at)
 {
 	const struct driver *driver = link->rig->driver;
 
+	if (way == D2D)
+		return driver->cuMemcpyDtoDAsync(link->up.address + at, link->down.address + at, block,
+						 link->streams[0]) == CUDA_SUCCESS;
 	if ((way & D2H) && driver->cuMemcpyDtoHAsync(link->host + at, link->down.address + at, block,
 						     link->streams[0]) != CUDA_SUCCESS)
 		return false;
@@ -88,12 +96,61 @@ static void link_points(const struct link *link, const struct limits *limits)
 	static const struct {
 		enum way way;
 		const char *name;
-	} ways[] = {{H2D, "H2D"}, {D2H, "D2H"}, {BOTH, "both ways"}};
+	} ways[] = {{H2D, "H2D"}, {D2H, "D2H"}, {BOTH, "both ways"}, {D2D, "D2D"}};
 
 	for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
 		for (size_t block = 4096; block <= 64 * MIB; block *= 4)
 			link_point(link, limits, ways[w].way, ways[w].name, block);
 	}
+}
+
+static double thread_s(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Copies with a wait after each; false: a call failed. */
+static bool link_waits(const struct link *link, CUevent event, unsigned count, struct samples *samples)
+{
+	const struct driver *driver = link->rig->driver;
+
+	for (unsigned i = 0; i < count; i++) {
+		double began = clock_s();
+
+		if (!link_queue(link, D2H, WAIT_BLOCK, 0) ||
+		    driver->cuEventRecord(event, link->streams[0]) != CUDA_SUCCESS ||
+		    driver->cuEventSynchronize(event) != CUDA_SUCCESS)
+			return false;
+		samples_add(samples, (clock_s() - began) * 1e6);
+	}
+	return true;
+}
+
+static void link_wait_cost(const struct link *link, const struct limits *limits, unsigned flags, const char *name)
+{
+	static struct samples samples;
+	const unsigned count = limits->quick ? WAITS / 10 : WAITS;
+	const struct driver *driver = link->rig->driver;
+	CUevent event;
+
+	samples.count = 0;
+	if (driver->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING | flags) != CUDA_SUCCESS) {
+		record(name, OUTCOME_FAIL, "no event");
+		return;
+	}
+	double cpu = thread_s(), began = clock_s();
+	bool works = link_waits(link, event, count, &samples);
+	cpu = (thread_s() - cpu) / (clock_s() - began) * 100;
+	driver->cuEventDestroy(event);
+	if (works)
+		record_number(name, samples_percentile(&samples, 50), "us",
+			      "p99 %.1f us of %zu; %.0f %% of a processor", samples_percentile(&samples, 99),
+			      samples.count, cpu);
+	else
+		record(name, OUTCOME_FAIL, "a call failed");
 }
 
 static bool link_open(struct link *link)
@@ -131,9 +188,12 @@ void costs_copy(const struct rig *rig, const struct limits *limits)
 
 	if (limits->hbm < 2 * SPAN || limits->ddr < 2 * SPAN)
 		record("copies", OUTCOME_UNSUPPORTED, "they take 256 MiB of either memory");
-	else if (link_open(&link))
+	else if (link_open(&link)) {
 		link_points(&link, limits);
-	else
+		link_wait_cost(&link, limits, 0, "512 KiB D2H and a wait, spinning");
+		link_wait_cost(&link, limits, CU_EVENT_BLOCKING_SYNC, "512 KiB D2H and a wait, sleeping");
+	} else {
 		record("copies", OUTCOME_FAIL, "no memory for them");
+	}
 	link_close(&link);
 }
