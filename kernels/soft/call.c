@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entering an entry point: permission, count, fault. Counts are atomic so that the common path takes no lock.
+ * Entering an entry point: permission, count, fault, cost. Counts are atomic so that the common path takes no lock.
  *
  * A process forked by one that has called cuInit is refused for good, as with the real driver: what the driver had in
  * the parent (threads, open devices) is not in the child.
@@ -8,6 +8,9 @@
 #include "kernels/soft/call.h"
 
 #include "kernels/soft/fault.h"
+#include "kernels/soft/litter.h"
+#include "kernels/soft/options.h"
+#include "kernels/soft/park.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,6 +18,9 @@
 
 static _Atomic uint64_t counts[CALLS + 1];
 static atomic_bool initialised;
+static atomic_bool started; /* initialised once, however often it was forgotten */
+static uint32_t slow_us[CALLS];
+static bool litters;
 static bool forked; /* from a process that had called cuInit */
 static _Thread_local bool in_host_function;
 
@@ -39,6 +45,17 @@ static bool call_is_plain(enum call call)
 	return call == CALL_cuInit || call == CALL_cuGetErrorName || call == CALL_cuGetErrorString;
 }
 
+/* What a call costs its process, besides what it is for. */
+static void call_cost(enum call call, uint64_t nth_of_all)
+{
+	bool again = call == CALL_cuInit && atomic_load(&started);
+
+	if (slow_us[call] != 0 && !again)
+		clock_wait_until(clock_now() + slow_us[call] * 1000ull);
+	if (litters)
+		litter_drop(call, nth_of_all);
+}
+
 CUresult call_enter(enum call call)
 {
 	uint64_t nth, nth_of_all = 0;
@@ -56,6 +73,7 @@ CUresult call_enter(enum call call)
 		return fault;
 	if (!call_is_plain(call) && call != CALL_cuDriverGetVersion && !atomic_load(&initialised))
 		return CUDA_ERROR_NOT_INITIALIZED;
+	call_cost(call, nth_of_all);
 	return CUDA_SUCCESS;
 }
 
@@ -82,11 +100,20 @@ void call_initialised(void)
 
 	pthread_once(&once, watch_forks);
 	atomic_store(&initialised, true);
+	atomic_store(&started, true);
+}
+
+void call_configure(const struct options *options)
+{
+	memcpy(slow_us, options->slow_us, sizeof(slow_us));
+	litters = options->litter;
 }
 
 void call_reset(void)
 {
 	atomic_store(&initialised, false);
+	memset(slow_us, 0, sizeof(slow_us));
+	litters = false;
 	for (unsigned i = 0; i <= CALLS; i++)
 		atomic_store(&counts[i], 0);
 }

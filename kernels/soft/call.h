@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * call: what every entry point does first. It is refused inside a host function, before cuInit and in a process forked
- * after it, counted, and failed if a fault says so. Also the prototypes: a function is written under its plain name and
+ * after it, counted, and failed if a fault says so; then, where options want that, it takes its time and leaves litter.
+ * Also the prototypes: a function is written under its plain name and
  * exported under its symbol.
  */
 #pragma once
@@ -36,6 +37,8 @@ int call_find(const char *name);
 uint64_t call_count(unsigned call);
 void call_initialised(void); /* cuInit has succeeded */
 bool call_is_forked(void);   /* this process was forked after cuInit: it gets nothing */
-void call_reset(void);       /* as before cuInit; counts are 0 */
+void call_reset(void);       /* as before cuInit; counts are 0, nothing is slow or littered */
+struct options;
+void call_configure(const struct options *options); /* how slow calls are, and whether they litter */
 /* Marks this thread as being inside a host function, where calls are refused. */
 void call_forbid(bool forbidden);

@@ -38,12 +38,35 @@ static int parse_bytes(const char *text, uint64_t *out)
 	return -EINVAL;
 }
 
-static int parse_word(struct options *options, const char *key, const char *value)
+/* "name:us+name:us" */
+static int parse_slow(struct options *options, char *list)
+{
+	char *item;
+
+	while ((item = strsep(&list, "+")) != NULL) {
+		char *us = strchr(item, ':');
+		double number;
+		int call;
+
+		if (us == NULL)
+			return -EINVAL;
+		*us++ = '\0';
+		call = call_find(item);
+		if (call < 0 || call == CALLS || parse_number(us, &number) < 0 || !(number >= 0 && number <= 1e9))
+			return -EINVAL;
+		options->slow_us[call] = (uint32_t)number;
+	}
+	return 0;
+}
+
+static int parse_word(struct options *options, const char *key, char *value)
 {
 	double number;
 
 	if (strcmp(key, "memory") == 0)
 		return parse_bytes(value, &options->memory);
+	if (strcmp(key, "slow") == 0)
+		return parse_slow(options, value);
 	if (parse_number(value, &number) < 0)
 		return -EINVAL;
 	if (strcmp(key, "devices") == 0) {
@@ -56,6 +79,8 @@ static int parse_word(struct options *options, const char *key, const char *valu
 		options->h2d_gib_s = number;
 	} else if (strcmp(key, "latency_us") == 0) {
 		options->latency_us = number;
+	} else if (strcmp(key, "litter") == 0 && (number == 0 || number == 1)) {
+		options->litter = number == 1;
 	} else {
 		return -EINVAL;
 	}
@@ -99,11 +124,11 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 	struct options options = {.devices = 1, .memory = SOFT_MEMORY_DEFAULT};
 	const char *words = secure_getenv("HBM_SOFT");
 
-	if (given == NULL && words != NULL && parse_environment(&options, words) < 0)
+	if (words != NULL && parse_environment(&options, words) < 0)
 		return -EINVAL;
 	if (given != NULL) {
-		options.devices = given->devices != 0 ? given->devices : options.devices;
-		options.memory = given->memory != 0 ? given->memory : options.memory;
+		options.devices = given->devices != 0 ? given->devices : 1;
+		options.memory = given->memory != 0 ? given->memory : SOFT_MEMORY_DEFAULT;
 		options.d2h_gib_s = given->d2h_gib_s;
 		options.h2d_gib_s = given->h2d_gib_s;
 		options.latency_us = given->latency_us;

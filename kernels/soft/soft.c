@@ -5,7 +5,7 @@
  * that loads the library as if it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
  *
  * What a driver is to its process outlives its last user, so from its first table on the library stays loaded: that
- * forked children get nothing (call.h).
+ * forked children get nothing (call.h), and what it littered (litter.h).
  */
 #include "kernels/soft/soft.h"
 
@@ -49,6 +49,7 @@ static int configure_first(const struct driver_soft_options *given)
 	if (result < 0)
 		return result;
 	devices_setup(&options);
+	call_configure(&options);
 	in_force = options;
 	configured = true;
 	return 0;

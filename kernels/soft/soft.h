@@ -16,7 +16,8 @@
 
 /*
  * Takes a use of the library by one driver table. The first user's options hold; with NULL the environment's HBM_SOFT
- * ("devices=2,memory=4GiB,d2h=10,h2d=10,latency_us=5") and else the defaults. Faults are options->fail or else the
+ * ("devices=2,memory=4GiB,d2h=10,h2d=10,latency_us=5") and else the defaults. HBM_SOFT's "litter=1" and
+ * "slow=cuInit:2000000+cuMemCreate:100" (us) hold with options too. Faults are options->fail or else the
  * environment's HBM_SOFT_FAIL. A later user is refused (-EBUSY) if it names other devices or memory; its faults are
  * added. -EINVAL: an option or a variable cannot be understood. Every success is to be paired with hbm_soft_release().
  */

@@ -38,6 +38,88 @@ static void clear(struct leaks *leaks)
 	leaks->count = 0;
 }
 
+/* ---- What is ours, and what a driver's ---- */
+
+static bool driver_keeps_things(void)
+{
+	const char *driver = getenv("HBM_TEST_DRIVER"), *soft = getenv("HBM_SOFT");
+	return (driver && strcmp(driver, "cuda") == 0) || (soft && strstr(soft, "litter=1"));
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+	return strncmp(text, start, strlen(start)) == 0;
+}
+
+static bool is_of_cuda(pid_t pid, unsigned long socket)
+{
+	char path[64], line[512], name[256];
+	bool found = false;
+	snprintf(path, sizeof(path), "/proc/%d/net/unix", pid);
+	FILE *file = fopen(path, "re");
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		unsigned long inode;
+		if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %255s", &inode, name) == 2)
+			found = inode == socket && starts_with(name, "@cuda");
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+bool leaks_counts_fd(pid_t pid, const char *target)
+{
+	static const char *const ours[] = {"/memfd:hbm", "anon_inode:[io_uring]", "anon_inode:[pidfd]", "pidfd:"};
+	static const char *const others[] = {"/memfd:", "/dev/", "/proc/", "/sys/"};
+	unsigned long inode;
+	if (!driver_keeps_things())
+		return true;
+	if (sscanf(target, "socket:[%lu]", &inode) == 1)
+		return !is_of_cuda(pid, inode);
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (starts_with(target, ours[i]))
+			return true;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (starts_with(target, others[i]))
+			return false;
+	return target[0] == '/'; /* a file */
+}
+
+/* The name in a file of /proc; "" where that is gone. */
+__attribute__((format(printf, 2, 3))) static void read_name(char name[64], const char *format, ...)
+{
+	char path[320];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(path, sizeof(path), format, arguments);
+	va_end(arguments);
+	name[0] = '\0';
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return;
+	if (!fgets(name, 64, file))
+		name[0] = '\0';
+	fclose(file);
+}
+
+/* A thread has its maker's name until it is given one. */
+static bool counts_thread(pid_t pid, const char *thread)
+{
+	char process[64], name[64];
+	if (!driver_keeps_things())
+		return true;
+	read_name(process, "/proc/%d/comm", pid);
+	read_name(name, "/proc/%d/task/%s/comm", pid, thread);
+	return strcmp(name, process) != 0 && !starts_with(name, "cuda");
+}
+
+static bool counts_mapping(const char *name)
+{
+	return !driver_keeps_things() || !starts_with(name, "memfd:") || starts_with(name, "memfd:hbm");
+}
+
+/* ---- Looking ---- */
+
 static void add_fds(struct leaks *leaks)
 {
 	char path[320], target[256];
@@ -53,7 +135,8 @@ static void add_fds(struct leaks *leaks)
 		if (length < 0)
 			continue;
 		target[length] = '\0';
-		add(leaks, "fd %d -> %s", fd, target);
+		if (leaks_counts_fd(leaks->pid, target))
+			add(leaks, "fd %d -> %s", fd, target);
 	}
 	closedir(folder);
 }
@@ -65,7 +148,7 @@ static void add_threads(struct leaks *leaks)
 	DIR *folder = opendir(path);
 	assert(folder);
 	for (struct dirent *entry; (entry = readdir(folder));)
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && counts_thread(leaks->pid, entry->d_name))
 			add(leaks, "thread %s", entry->d_name);
 	closedir(folder);
 }
@@ -84,7 +167,8 @@ static void add_mappings(struct leaks *leaks)
 		if (!name || sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2)
 			continue;
 		name[strcspn(name, "\n")] = '\0';
-		add(leaks, "mapping %s of %" PRIu64 " bytes", name, to - from);
+		if (counts_mapping(name))
+			add(leaks, "mapping %s of %" PRIu64 " bytes", name, to - from);
 	}
 	fclose(file);
 }

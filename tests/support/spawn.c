@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/leaks.h"
 #include "tests/support/spawn.h"
 
 #include <dirent.h>
@@ -383,10 +384,10 @@ int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* How many descriptors the daemon has; in *sessions how many of them watch a client's process. */
+/* How many descriptors of its own the daemon has; in *sessions how many of them watch a client's process. */
 static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 {
-	char path[64], name[320], target[64];
+	char path[64], name[320], target[256];
 	unsigned count = 0;
 	*sessions = 0;
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)spawn->pid);
@@ -398,7 +399,7 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 		ssize_t n = readlink(name, target, sizeof(target) - 1);
 		target[n > 0 ? n : 0] = '\0';
 		*sessions += n < 0 || strstr(target, "pidfd") != NULL; /* one that has just gone was somebody's */
-		count++;
+		count += n < 0 || leaks_counts_fd(spawn->pid, target);
 	}
 	if (dir)
 		closedir(dir);

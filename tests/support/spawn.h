@@ -57,6 +57,7 @@ void spawn_show_log(const struct spawn *spawn);
 const char *spawn_path(const char *name);
 /* Runs hbmctl against it with arguments (NULL-terminated): exit status; its output, at most size - 1 bytes, in out. */
 int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size);
-/* Open descriptors of the daemon at rest: it has seen that nobody is connected any more, and has made slabs ahead of
- * all device memory that is free (of at most 1 GiB). Fails the test after 20 s. */
+/* Open descriptors of the daemon at rest, without those of a driver that keeps its own (leaks.h): it has seen that
+ * nobody is connected any more, and has made slabs ahead of all device memory that is free (of at most 1 GiB). Fails
+ * the test after 20 s. */
 unsigned spawn_fds(const struct spawn *spawn);
