@@ -149,6 +149,8 @@ struct hbm *hbm_close(struct hbm *hbm)
 {
 	if (!hbm)
 		return NULL;
+	/* A request that waits for a fence would hold its regions until the daemon's patience is over. */
+	hbm_request_cancel_all(hbm);
 	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
 	while (!list_empty(&hbm->regions))
 		hbm_region_destroy(hbm, container_of(hbm->regions.next, struct hbm_region, link));

@@ -159,8 +159,19 @@ static int request_fail(struct hbm *hbm, const struct request *request, int erro
 	return hbm_fail(hbm, error, "%s not sent: %s", hbm_opcode_name(request->opcode), hbm_strerror(error));
 }
 
+/* Handles replies until one more request may be under way. */
+static void request_wait_turn(struct hbm *hbm, const struct request *request)
+{
+	uint32_t most = hbm->info.requests_in_flight;
+	if (most > 0 && request->opcode != HBM_WIRE_CANCEL)
+		most--;
+	while (hbm->tickets.waiting > 0 && hbm->tickets.waiting >= most)
+		hbm_request_step(hbm);
+}
+
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
+	request_wait_turn(hbm, request);
 	if (hbm->broken)
 		return request_fail(hbm, request, -ENOTCONN);
 	size_t size = 0;
@@ -184,7 +195,7 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 		hbm_ticket_free(&hbm->tickets, ticket);
 		return request_fail(hbm, request, rc);
 	}
-	ticket->state = TICKET_WAITING;
+	hbm_ticket_sent(&hbm->tickets, ticket);
 	*id = number;
 	return 0;
 }
@@ -260,6 +271,40 @@ int hbm_poll(struct hbm *hbm, hbm_ticket id)
 		return ticket_unknown(hbm, id);
 	return ticket->state == TICKET_ENDED ? ticket_give_back(hbm, ticket) : -EAGAIN;
 }
+
+/* ---- Cancelling ---- */
+
+static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
+{
+	struct hbm_wire_cancel cancel = {.target = target, .flags = flags};
+	struct request request = {
+		.opcode = HBM_WIRE_CANCEL,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&cancel, sizeof(cancel)}},
+		.piece_count = 1,
+	};
+	return hbm_request_call(hbm, &request);
+}
+
+int hbm_cancel(struct hbm *hbm, hbm_ticket id)
+{
+	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
+	if (!ticket)
+		return ticket_unknown(hbm, id);
+	unsigned int opcode = ticket->opcode;
+	int rc = ticket->state == TICKET_WAITING ? request_cancel(hbm, id, 0) : HBM_NOT_FOUND;
+	if (rc == HBM_NOT_FOUND)
+		return hbm_fail(hbm, rc, "%s has begun or is over: it cannot be cancelled", hbm_opcode_name(opcode));
+	return rc;
+}
+
+void hbm_request_cancel_all(struct hbm *hbm)
+{
+	if (hbm->tickets.waiting > 0)
+		request_cancel(hbm, 0, HBM_WIRE_ALL);
+}
+
+/* ---- Dispatching ---- */
 
 static int dispatch_broken(struct hbm *hbm, int error)
 {

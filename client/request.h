@@ -2,9 +2,10 @@
 /*
  * request: sends requests and brings their replies to the tickets. The one place that reads from the socket.
  *
- * When the socket has no room for a request (the daemon has stopped reading at its limit of requests in flight), the
- * sender handles replies until there is: a client with any number of requests never waits for a daemon that waits for
- * it. Handling a reply never sends and never makes a ticket; what a reply gives rise to is put on hbm->unsent.
+ * No more requests are under way than the daemon reads, less one, which is kept for a CANCEL: one that had to queue
+ * behind what it is to cancel would be of no use. Until there is a turn, and when the socket has no room, the sender
+ * handles replies: a client with any number of requests never waits for a daemon that waits for it. Handling a reply
+ * never sends and never makes a ticket; what a reply gives rise to is put on hbm->unsent.
  */
 #pragma once
 
@@ -32,6 +33,8 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *tic
 int hbm_request_call(struct hbm *hbm, struct request *request);
 /* Handles at least one reply, or breaks. */
 void hbm_request_step(struct hbm *hbm);
+/* Has the daemon drop every request that has not begun. */
+void hbm_request_cancel_all(struct hbm *hbm);
 /* Ends the connection and every waiting ticket with `error`. */
 void hbm_request_break(struct hbm *hbm, int error);
 

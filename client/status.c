@@ -25,6 +25,7 @@ static const struct {
 	[HBM_DEVICE] = {"HBM_DEVICE", "a device call failed"},
 	[HBM_TIMEOUT] = {"HBM_TIMEOUT", "the client's data did not become ready in time"},
 	[HBM_SHUTDOWN] = {"HBM_SHUTDOWN", "the daemon is stopping"},
+	[HBM_CANCELLED] = {"HBM_CANCELLED", "the request was cancelled before it had begun"},
 };
 
 static const char *const opcodes[HBM_WIRE_OPCODES] = {
@@ -46,6 +47,7 @@ static const char *const opcodes[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_EVICT] = "EVICT",
 	[HBM_WIRE_QUERY] = "QUERY",
 	[HBM_WIRE_PING] = "PING",
+	[HBM_WIRE_CANCEL] = "CANCEL",
 };
 
 const char *hbm_status_name(int status)

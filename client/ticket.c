@@ -2,6 +2,7 @@
 /* The table of tickets: a growable array with a free list threaded through it. See ticket.h. */
 #include "client/ticket.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,8 +54,16 @@ struct ticket *hbm_ticket_find(const struct tickets *tickets, hbm_ticket id)
 	return ticket->state != TICKET_FREE && ticket->generation == id >> 32 ? ticket : NULL;
 }
 
+void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket)
+{
+	ticket->state = TICKET_WAITING;
+	tickets->waiting++;
+}
+
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
 {
+	assert(ticket->state == TICKET_WAITING);
+	tickets->waiting--;
 	ticket->state = TICKET_ENDED;
 	ticket->status = status;
 	ticket->epoch = tickets->epoch;

@@ -59,12 +59,15 @@ struct tickets {
 	uint32_t size, free;
 	uint32_t epoch; /* advanced by every hbm_dispatch() */
 	int unreported; /* tickets that have ended in this epoch and were not given back */
+	uint32_t waiting;
 };
 
 /* An unsent ticket; its number in *id. NULL: out of memory. */
 struct ticket *hbm_ticket_new(struct tickets *tickets, hbm_ticket *id);
 /* NULL: no such ticket. */
 struct ticket *hbm_ticket_find(const struct tickets *tickets, hbm_ticket id);
+/* Its request is on the way. */
+void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket);
 /* How many have ended since the last call. */

@@ -101,7 +101,7 @@ const struct config_key config_keys[] = {
 	{"soft", "fail", AT(soft_fail), TEXT, "", "for tests: device calls that fail, as in cuMemCreate:3"},
 
 	{"limits", "sessions", AT(limit_sessions), COUNT(1, 1000000), "1024", "connected clients"},
-	{"limits", "requests_in_flight", AT(limit_requests_in_flight), COUNT(1, 65536), "64",
+	{"limits", "requests_in_flight", AT(limit_requests_in_flight), COUNT(2, 65536), "64",
 	 "requests of one session that were read and not answered yet"},
 	{"limits", "regions", AT(limit_regions), COUNT(1, 1000000), "256", "regions of one session"},
 	{"limits", "reserve", AT(limit_reserve), SIZE(2 * MIB, 64 * TIB, 0), "1TiB",

@@ -144,6 +144,16 @@ static int check_evict(const void *message, const char **why)
 	return HBM_OK;
 }
 
+static int check_cancel(const void *message, const char **why)
+{
+	const struct hbm_wire_cancel *cancel = message;
+	if (cancel->flags & ~HBM_WIRE_ALL) {
+		*why = "unknown flags";
+		return HBM_UNSUPPORTED;
+	}
+	return cancel->flags && cancel->target != 0 ? invalid(why, "all requests and one of them") : HBM_OK;
+}
+
 static int check_query(const void *message, const char **why)
 {
 	const struct hbm_wire_query *query = message;
@@ -203,6 +213,10 @@ static const struct form forms[HBM_WIRE_OPCODES] = {
 			    .zero_at = offsetof(struct hbm_wire_query, zero),
 			    .check = check_query},
 	[HBM_WIRE_PING] = {.name = "PING", .fixed = sizeof(struct hbm_wire_header)},
+	[HBM_WIRE_CANCEL] = {.name = "CANCEL",
+			     .fixed = sizeof(struct hbm_wire_cancel),
+			     .zero_at = offsetof(struct hbm_wire_cancel, zero),
+			     .check = check_cancel},
 };
 
 static uint32_t field(const void *message, size_t at)

@@ -114,40 +114,68 @@ static bool is_over(const struct fences *fences, const struct ready_wait *wait, 
 	return true;
 }
 
-/* When to look again for the sake of this wait. */
-static uint64_t next_look(const struct ready_wait *wait, uint64_t now)
+/* When to look again: UINT64_MAX if nothing waits. */
+static uint64_t next_look(const struct fences *fences)
 {
-	uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
-	uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
-	return at < wait->deadline_ns ? at : wait->deadline_ns;
+	uint64_t now = loop_now(), next = UINT64_MAX;
+	list_for_each (node, fences->waiting) {
+		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
+		uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
+		at = at < wait->deadline_ns ? at : wait->deadline_ns;
+		next = at < next ? at : next;
+	}
+	return next;
+}
+
+static void set_over(struct ready_wait *wait, int status, struct list *over)
+{
+	wait->status = status;
+	list_remove(&wait->link);
+	list_push_back(over, &wait->link);
+}
+
+/* Looks again in time if anything still waits, and tells those for whom it is over. */
+static void go_on(struct fences *fences, struct list *over)
+{
+	if (list_empty(fences->waiting))
+		loop_unwatch(fences->loop, &fences->rung);
+	int r = loop_timer_set(fences->loop, &fences->tick, next_look(fences));
+	assert(r == 0);
+	(void)r;
+	for (struct list *node; (node = list_pop_front(over));) {
+		struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		wait->fire(wait, wait->status);
+	}
 }
 
 static void look(struct fences *fences)
 {
-	uint64_t now = loop_now(), next = UINT64_MAX;
+	uint64_t now = loop_now();
 	struct list over;
 	list_init(&over);
 	list_for_each_safe (node, after, fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		int status;
-		if (!is_over(fences, wait, now, &status)) {
-			uint64_t at = next_look(wait, now);
-			next = at < next ? at : next;
-			continue;
-		}
-		list_remove(node);
-		list_push_back(&over, node);
-		wait->status = status;
+		if (is_over(fences, wait, now, &status))
+			set_over(wait, status, &over);
 	}
-	if (list_empty(fences->waiting))
-		loop_unwatch(fences->loop, &fences->rung);
-	int r = loop_timer_set(fences->loop, &fences->tick, next);
-	assert(r == 0);
-	(void)r;
-	for (struct list *node; (node = list_pop_front(&over));) {
+	go_on(fences, &over);
+}
+
+bool fences_cancel(struct fences *fences, const uint64_t *id)
+{
+	struct list over;
+	list_init(&over);
+	list_for_each_safe (node, after, fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
-		wait->fire(wait, wait->status);
+		if (!id || wait->id == *id)
+			set_over(wait, HBM_CANCELLED, &over);
 	}
+	bool any = !list_empty(&over);
+	if (any)
+		go_on(fences, &over);
+	return any;
 }
 
 void fences_wait(struct fences *fences, struct ready_wait *wait)

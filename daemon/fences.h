@@ -40,5 +40,7 @@ void fences_close(struct fences *fences); /* nothing may wait; takes a zeroed on
 void fences_handed_over(struct fences *fences);
 void fences_set(struct fences *fences, uint32_t slot, uint64_t value); /* HBM_WIRE_NO_FENCE: nothing */
 void fences_wait(struct fences *fences, struct ready_wait *wait);
+/* Fires the waits of that request, NULL: all there are, with HBM_CANCELLED. False: there was none. */
+bool fences_cancel(struct fences *fences, const uint64_t *id);
 /* Fires all waits, and every later one, with HBM_SHUTDOWN. */
 void fences_end(struct fences *fences);

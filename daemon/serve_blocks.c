@@ -395,7 +395,8 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	set_space(batch, message->space);
 	batch->fence_slot = message->fence_slot;
 	batch->fence_value = message->fence_value;
-	batch->wait = (struct ready_wait){.slot = message->ready_slot, .value = message->ready_value, .fire = ready};
+	batch->wait = (struct ready_wait){
+		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = ready};
 	batch->segments = (const void *)&message->blocks[message->count];
 	const struct space *space = spaces_get(hbmd->cache->spaces, message->space);
 	status = divide_segments(batch, message->blocks, space->block_bytes);

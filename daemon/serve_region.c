@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_region: the handlers of what concerns a session itself and its regions: HELLO, PING, REGION_CREATE,
- * REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and lease.h, commit.h, decommit.h, which know no
- * messages.
+ * serve_region: the handlers of what concerns a session itself and its regions: HELLO, PING, CANCEL,
+ * REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and lease.h, commit.h, decommit.h,
+ * which know no messages.
  */
 #include "daemon/serve_region.h"
 
@@ -16,7 +16,7 @@
 #include "daemon/device.h"
 #include "daemon/outbox.h"
 
-/* ---- HELLO, PING ---- */
+/* ---- HELLO, PING, CANCEL ---- */
 
 /* For people, on their terminals: nothing that a terminal would obey. */
 static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAME_BYTES])
@@ -67,6 +67,15 @@ void serve_ping(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	request_reply(request, HBM_OK, NULL, 0);
+}
+
+void serve_cancel(struct hbmd *hbmd, struct request *request)
+{
+	(void)hbmd;
+	const struct hbm_wire_cancel *cancel = (const void *)request->message;
+	bool all = cancel->flags & HBM_WIRE_ALL;
+	bool any = session_cancel(request->session, all ? NULL : &cancel->target);
+	request_reply(request, any || all ? HBM_OK : HBM_NOT_FOUND, NULL, 0);
 }
 
 /* ---- Regions ---- */

@@ -62,6 +62,7 @@ static request_handler *const handlers[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_EVICT] = serve_evict,
 	[HBM_WIRE_QUERY] = serve_query,
 	[HBM_WIRE_PING] = serve_ping,
+	[HBM_WIRE_CANCEL] = serve_cancel,
 };
 
 static struct server *server_of(struct session_host *host)

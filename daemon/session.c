@@ -485,3 +485,8 @@ void session_wait_ready(struct session *session, struct ready_wait *wait)
 	wait->session = session;
 	fences_wait(&private_of(session)->fences, wait);
 }
+
+bool session_cancel(struct session *session, const uint64_t *id)
+{
+	return fences_cancel(&private_of(session)->fences, id);
+}

@@ -76,17 +76,21 @@ bool session_is_operator(const struct session *session);
 /* Sets a fence of the session, whether or not it still lives. slot HBM_WIRE_NO_FENCE: nothing. */
 void session_fence(struct session *session, uint32_t slot, uint64_t value);
 
-/* Calls fire(0) on the loop as soon as fences[slot] >= value; or fire(HBM_TIMEOUT) after [limits] ready_ms, or
- * fire(HBM_SHUTDOWN) when the session dies. Never from within the call. */
+/* Calls fire(0) on the loop as soon as fences[slot] >= value; or fire(HBM_TIMEOUT) after [limits] ready_ms,
+ * fire(HBM_CANCELLED) when the client takes the request back, or fire(HBM_SHUTDOWN) when the session dies. Never from
+ * within the call. */
 struct ready_wait {
 	struct list link;
 	struct session *session;
+	uint64_t id; /* of the request */
 	uint32_t slot;
 	uint64_t value, since_ns, deadline_ns;
 	void (*fire)(struct ready_wait *wait, int status);
 	int status; /* the fences' */
 };
 void session_wait_ready(struct session *session, struct ready_wait *wait);
+/* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED. False: there was none. */
+bool session_cancel(struct session *session, const uint64_t *id);
 
 /* ---- For the server and request.c. ---- */
 

@@ -5,10 +5,10 @@
  *
  * Every operation exists as hbm_submit_X(), which returns a ticket, and hbm_X(), which is submit and wait. Tickets end
  * inside hbm_dispatch() or hbm_wait(), also in those of another ticket; hbm_fd() polls readable when there is something
- * to dispatch. A submit waits while the daemon reads no more requests, and handles replies meanwhile, so an event loop
- * calls hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread at a time: callers that
- * share one lock around it; several connections in a process are independent.
- * The library never prints, never exits, never touches signals and starts no thread.
+ * to dispatch. A submit waits while all but one of hbm_info's requests_in_flight are under way, and handles replies
+ * meanwhile, so an event loop calls hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread
+ * at a time: callers that share one lock around it; several connections in a process are independent. The library never
+ * prints, never exits, never touches signals and starts no thread.
  *
  * Return values: 0 done; positive, an enum hbm_status: refused, and nothing has changed; negative errno: the
  * connection or this process failed. hbm_strerror() names all of them. Outputs are untouched unless a function returns
@@ -63,7 +63,8 @@ struct hbm_info {
 
 /* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there. */
 HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
-/* Unmaps and frees all; the caller has synchronised every stream that uses a region. Takes NULL, returns NULL. */
+/* Unmaps and frees all; the caller has synchronised every stream that uses a region. What has not begun is cancelled,
+ * what has begun is waited for. Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 /* A borrowed fd that polls readable when hbm_dispatch() has something to do. */
@@ -75,6 +76,10 @@ HBM_API int hbm_dispatch(struct hbm *hbm, int timeout_ms);
 HBM_API int hbm_wait(struct hbm *hbm, hbm_ticket ticket, int timeout_ms);
 /* Like hbm_wait(ticket, 0), without reading from the socket: -EAGAIN while the ticket has not ended. */
 HBM_API int hbm_poll(struct hbm *hbm, hbm_ticket ticket);
+/* Takes back a store or load that still waits for its ready fence. 0: its ticket has ended HBM_CANCELLED, to be given
+ * back like any other; nothing was stored or loaded, and its other fence is set. HBM_NOT_FOUND: it has begun or ended,
+ * or is a request of another kind; its ticket ends by itself. -EINVAL: no such ticket. */
+HBM_API int hbm_cancel(struct hbm *hbm, hbm_ticket ticket);
 /* A static sentence for a status or a negative errno; never NULL. */
 HBM_API const char *hbm_strerror(int status);
 /* The constant's name ("HBM_NO_SPACE"), or NULL if there is no such status. */

@@ -42,6 +42,7 @@ enum hbm_status {
 	HBM_DEVICE = 11,     /* a device call failed */
 	HBM_TIMEOUT = 12,    /* the client's data did not become ready in time */
 	HBM_SHUTDOWN = 13,   /* the daemon is stopping */
+	HBM_CANCELLED = 14,  /* the client took the request back before it had begun */
 };
 
 enum hbm_wire_opcode {
@@ -63,7 +64,8 @@ enum hbm_wire_opcode {
 	HBM_WIRE_EVICT = 16,
 	HBM_WIRE_QUERY = 17,
 	HBM_WIRE_PING = 18,
-	HBM_WIRE_OPCODES = 19, /* one past the last */
+	HBM_WIRE_CANCEL = 19,
+	HBM_WIRE_OPCODES = 20, /* one past the last */
 };
 
 /* header.flags */
@@ -247,6 +249,16 @@ struct hbm_wire_evict {
 	uint64_t bytes;        /* at least this many; UINT64_MAX for all that can go */
 };
 static_assert(sizeof(struct hbm_wire_evict) == 40, "wire layout");
+
+/* CANCEL: takes back a STORE or LOAD that still waits for its ready fence; that one is answered HBM_CANCELLED, before
+ * this one. Reply: a bare header, HBM_NOT_FOUND where no such request waits (any more). */
+#define HBM_WIRE_ALL 1u /* every request of the session; target is 0 */
+struct hbm_wire_cancel {
+	struct hbm_wire_header header;
+	uint64_t target; /* the id of the request */
+	uint32_t flags, zero;
+};
+static_assert(sizeof(struct hbm_wire_cancel) == 40, "wire layout");
 
 /* ---- QUERY: inspection. Records of one kind, from a cursor on; the reply says where to go on. ---- */
 enum hbm_wire_query_kind {

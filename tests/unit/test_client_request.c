@@ -51,6 +51,8 @@ static int teardown(void **state)
 static bool answer_hold(struct fake *self, const struct hbm_wire_header *request)
 {
 	(void)self;
+	if (request->opcode != HBM_WIRE_TOUCH)
+		return false;
 	if (held_count < HELD)
 		held[held_count++] = *request;
 	return true;
@@ -195,6 +197,24 @@ static void test_submits_without_end_do_not_deadlock(void **state)
 	free(keys);
 }
 
+/* One place is kept for a CANCEL, so a submit beyond the others waits for an answer. */
+static void test_a_place_is_kept_for_cancelling(void **state)
+{
+	(void)state;
+	hbm_ticket tickets[HELD];
+	const unsigned int most = hbm_info(hbm)->requests_in_flight - 1;
+	submit_held(tickets, NULL, most);
+	assert_int_equal(hbm_cancel(hbm, tickets[3]), 0);
+	reply_held(0, HBM_OK);
+	tickets[most] = submit_touch(&one_key, 1, NULL);
+	assert_int_equal(hbm_poll(hbm, tickets[0]), HBM_OK);
+	fake_await(&fake, HBM_WIRE_TOUCH, most + 1);
+	for (unsigned int i = 1; i <= most; i++)
+		reply_held(i, HBM_OK);
+	for (unsigned int i = 1; i <= most; i++)
+		assert_int_equal(hbm_wait(hbm, tickets[i], -1), HBM_OK);
+}
+
 static void test_any_number_outstanding(void **state)
 {
 	(void)state;
@@ -210,6 +230,58 @@ static void test_any_number_outstanding(void **state)
 	}
 	free(results);
 	free(tickets);
+}
+
+/* ---- Cancelling ---- */
+
+/* The request that is cancelled is answered first. */
+static bool answer_cancel(struct fake *self, const struct hbm_wire_header *request)
+{
+	const struct hbm_wire_cancel *cancel = (const void *)request;
+	if (request->opcode != HBM_WIRE_CANCEL)
+		return answer_hold(self, request);
+	assert_int_equal(cancel->flags, 0);
+	for (unsigned int i = 0; i < held_count; i++)
+		if (held[i].id == cancel->target)
+			fake_reply(self, &held[i], HBM_CANCELLED);
+	return false;
+}
+
+static void test_cancel(void **state)
+{
+	(void)state;
+	hbm_ticket tickets[2];
+	submit_held(tickets, NULL, 2);
+	fake.answer = answer_cancel;
+	assert_int_equal(hbm_cancel(hbm, tickets[1]), 0);
+	assert_int_equal(hbm_poll(hbm, tickets[0]), -EAGAIN);
+	/* It has ended, and is asked about no more. */
+	assert_int_equal(hbm_cancel(hbm, tickets[1]), HBM_NOT_FOUND);
+	assert_int_equal(fake.done[HBM_WIRE_CANCEL], 1);
+	assert_string_equal(hbm_error(hbm), "TOUCH has begun or is over: it cannot be cancelled");
+	assert_int_equal(hbm_poll(hbm, tickets[1]), HBM_CANCELLED);
+	assert_int_equal(hbm_cancel(hbm, tickets[1]), -EINVAL);
+	reply_held(0, HBM_OK);
+	assert_int_equal(hbm_wait(hbm, tickets[0], -1), HBM_OK);
+}
+
+static bool answer_too_late(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_CANCEL)
+		return answer_hold(self, request);
+	fake_reply(self, request, HBM_NOT_FOUND);
+	return true;
+}
+
+static void test_cancel_too_late(void **state)
+{
+	(void)state;
+	hbm_ticket ticket;
+	submit_held(&ticket, NULL, 1);
+	fake.answer = answer_too_late;
+	assert_int_equal(hbm_cancel(hbm, ticket), HBM_NOT_FOUND);
+	reply_held(0, HBM_OK);
+	assert_int_equal(hbm_wait(hbm, ticket, -1), HBM_OK);
 }
 
 /* ---- Death ---- */
@@ -416,6 +488,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_submits_without_end_do_not_deadlock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_place_is_kept_for_cancelling, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancel_too_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_any_number_outstanding, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_death_ends_every_ticket, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_death_found_by_dispatch, setup, teardown),

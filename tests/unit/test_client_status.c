@@ -18,7 +18,7 @@
 static void test_every_status_has_a_name_of_its_own(void **state)
 {
 	(void)state;
-	for (int i = HBM_OK; i <= HBM_SHUTDOWN; i++) {
+	for (int i = HBM_OK; i <= HBM_CANCELLED; i++) {
 		assert_non_null(hbm_status_name(i));
 		assert_memory_equal(hbm_status_name(i), "HBM_", 4);
 		for (int k = HBM_OK; k < i; k++) {
@@ -33,7 +33,7 @@ static void test_every_status_has_a_name_of_its_own(void **state)
 static void test_other_numbers_have_none(void **state)
 {
 	(void)state;
-	static const int others[] = {HBM_SHUTDOWN + 1, 4711, INT_MAX, -1, INT_MIN};
+	static const int others[] = {HBM_CANCELLED + 1, 4711, INT_MAX, -1, INT_MIN};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		assert_null(hbm_status_name(others[i]));
 		assert_non_null(hbm_strerror(others[i]));

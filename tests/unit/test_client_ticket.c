@@ -54,8 +54,10 @@ static void test_ended_are_reported_once(void **state)
 	hbm_ticket ids[3];
 	for (size_t i = 0; i < 3; i++)
 		assert_non_null(hbm_ticket_new(&tickets, &ids[i]));
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < 3; i++) {
+		hbm_ticket_sent(&tickets, hbm_ticket_find(&tickets, ids[i]));
 		hbm_ticket_end(&tickets, hbm_ticket_find(&tickets, ids[i]), HBM_OK);
+	}
 	hbm_ticket_free(&tickets, hbm_ticket_find(&tickets, ids[0]));
 	assert_int_equal(hbm_tickets_report(&tickets), 2);
 	assert_int_equal(hbm_tickets_report(&tickets), 0);

@@ -28,6 +28,7 @@ static union {
 	struct hbm_wire_blocks blocks;
 	struct hbm_wire_evict evict;
 	struct hbm_wire_query query;
+	struct hbm_wire_cancel cancel;
 } m;
 
 static void begin(unsigned opcode, size_t size)
@@ -109,6 +110,9 @@ static void make(unsigned opcode)
 		return;
 	case HBM_WIRE_PING:
 		begin(opcode, sizeof(m.header));
+		return;
+	case HBM_WIRE_CANCEL:
+		begin(opcode, sizeof(m.cancel));
 		return;
 	default:
 		make_keys(opcode);
@@ -266,6 +270,15 @@ static void flags_have_masks(void **state)
 		m.keys.flags = 0x80000000u;
 		assert_int_equal(verdict(), HBM_UNSUPPORTED);
 	}
+	make(HBM_WIRE_CANCEL);
+	m.cancel.target = 7;
+	assert_int_equal(verdict(), HBM_OK);
+	m.cancel.flags = HBM_WIRE_ALL;
+	assert_int_equal(verdict(), HBM_INVALID);
+	m.cancel.target = 0;
+	assert_int_equal(verdict(), HBM_OK);
+	m.cancel.flags = 2;
+	assert_int_equal(verdict(), HBM_UNSUPPORTED);
 }
 
 static void values_are_checked(void **state)

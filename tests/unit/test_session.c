@@ -619,6 +619,29 @@ static void fences_that_do_not_come_cost_little(void **state)
 	fences_close(&watched.fences);
 }
 
+static void what_waits_can_be_cancelled(void **state)
+{
+	struct fixture *fixture = *state;
+	struct waiter waiters[4];
+	greet_client(fixture, NULL);
+	fixture->pool.config.limit_ready_ms = 60000;
+	for (uint64_t i = 0; i < 4; i++) {
+		start_wait(fixture, &waiters[i], 0, 1);
+		waiters[i].wait.id = i;
+	}
+	assert_int_equal(session_cancel(fixture->session, &(uint64_t){4}), false);
+	assert_int_equal(session_cancel(fixture->session, &(uint64_t){0}), true);
+	assert_int_equal(session_cancel(fixture->session, &(uint64_t){0}), false);
+	assert_int_equal(waiters[0].status, HBM_CANCELLED);
+	assert_int_equal(session_cancel(fixture->session, &(uint64_t){2}), true);
+	assert_int_equal(waiters[2].status, HBM_CANCELLED);
+	assert_int_equal(waiters[1].fired, false);
+	assert_int_equal(session_cancel(fixture->session, NULL), true);
+	assert_int_equal(waiters[1].status, HBM_CANCELLED);
+	assert_int_equal(waiters[3].status, HBM_CANCELLED);
+	assert_int_equal(session_cancel(fixture->session, NULL), false);
+}
+
 static void waits_end_with_the_session(void **state)
 {
 	struct fixture *fixture = *state;
@@ -791,6 +814,7 @@ int main(void)
 		TEST(fences_are_shared_both_ways),
 		TEST(a_hostile_doorbell_blocks_nobody),
 		TEST(fences_that_do_not_come_cost_little),
+		TEST(what_waits_can_be_cancelled),
 		TEST(waits_end_with_the_session),
 		TEST(a_killed_clients_memory_comes_back),
 		TEST(memory_is_quarantined_while_the_process_lives),
