@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CLOSE_MS 10000 /* hbm.h says so, too */
 #define FENCE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
 
 int hbm_fail(struct hbm *hbm, int status, const char *format, ...)
@@ -123,6 +124,8 @@ static int connection_open(struct hbm *hbm, const struct hbm_options *options)
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
 	hbm->inspect_only = options->inspect_only;
+	hbm->patience_ms = -1;
+	hbm->close_ms = CLOSE_MS;
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!hbm->scratch)
 		return -ENOMEM;
@@ -149,8 +152,8 @@ struct hbm *hbm_close(struct hbm *hbm)
 {
 	if (!hbm)
 		return NULL;
-	/* A request that waits for a fence would hold its regions until the daemon's patience is over. */
-	hbm_request_cancel_all(hbm);
+	hbm->patience_ms = hbm->close_ms;
+	hbm_request_end_all(hbm);
 	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
 	while (!list_empty(&hbm->regions))
 		hbm_region_destroy(hbm, container_of(hbm->regions.next, struct hbm_region, link));

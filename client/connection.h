@@ -29,6 +29,8 @@ struct hbm {
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
+	int patience_ms;           /* with a daemon that says nothing: -1, for ever; else the connection ends */
+	int close_ms;              /* what hbm_close() makes of it */
 	char error[256];
 };
 

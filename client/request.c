@@ -127,7 +127,7 @@ static int request_wait(struct hbm *hbm, int timeout_ms)
 
 void hbm_request_step(struct hbm *hbm)
 {
-	int rc = request_wait(hbm, -1);
+	int rc = request_wait(hbm, hbm->patience_ms);
 	if (rc)
 		hbm_request_break(hbm, rc);
 }
@@ -146,11 +146,13 @@ static int request_send(struct hbm *hbm, struct request *request)
 		}
 		if (rc != -EAGAIN)
 			return rc;
-		rc = hbm_channel_wait(&hbm->channel, true, -1);
+		rc = hbm_channel_wait(&hbm->channel, true, hbm->patience_ms);
 		if (rc == 0)
 			rc = request_receive(hbm, false);
-		if (rc && rc != -EAGAIN)
+		if (rc && rc != -EAGAIN) {
+			hbm_request_break(hbm, rc);
 			return rc;
+		}
 	}
 }
 
@@ -204,7 +206,12 @@ int hbm_request_call(struct hbm *hbm, struct request *request)
 {
 	hbm_ticket ticket;
 	int rc = hbm_request_submit(hbm, request, &ticket);
-	return rc ? rc : hbm_wait(hbm, ticket, -1);
+	if (rc)
+		return rc;
+	rc = hbm_wait(hbm, ticket, hbm->patience_ms);
+	if (rc == -ETIMEDOUT)
+		hbm_request_break(hbm, rc);
+	return rc;
 }
 
 /* ---- Waiting ---- */
@@ -298,10 +305,12 @@ int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 	return rc;
 }
 
-void hbm_request_cancel_all(struct hbm *hbm)
+void hbm_request_end_all(struct hbm *hbm)
 {
 	if (hbm->tickets.waiting > 0)
 		request_cancel(hbm, 0, HBM_WIRE_ALL);
+	while (hbm->tickets.waiting > 0)
+		hbm_request_step(hbm);
 }
 
 /* ---- Dispatching ---- */

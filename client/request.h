@@ -33,8 +33,8 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *tic
 int hbm_request_call(struct hbm *hbm, struct request *request);
 /* Handles at least one reply, or breaks. */
 void hbm_request_step(struct hbm *hbm);
-/* Has the daemon drop every request that has not begun. */
-void hbm_request_cancel_all(struct hbm *hbm);
+/* Has the daemon drop every request that has not begun, and waits for those that have. */
+void hbm_request_end_all(struct hbm *hbm);
 /* Ends the connection and every waiting ticket with `error`. */
 void hbm_request_break(struct hbm *hbm, int error);
 

@@ -63,8 +63,9 @@ struct hbm_info {
 
 /* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there. */
 HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
-/* Unmaps and frees all; the caller has synchronised every stream that uses a region. What has not begun is cancelled,
- * what has begun is waited for. Takes NULL, returns NULL. */
+/* Unmaps and frees all; the caller has synchronised every stream that uses a region or a fence. What has not begun is
+ * cancelled, what has begun is waited for; but not for a daemon that says nothing for 10 s: what it leased to us is
+ * then given to others when this process has ended. Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 /* A borrowed fd that polls readable when hbm_dispatch() has something to do. */

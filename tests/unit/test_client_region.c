@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Regions on the soft device: commit, decommit, destroy, and every way a commit can fail or be answered wrongly. */
+#include "client/connection.h"
 #include "tests/support/fakedaemon.h"
 #include "tests/support/leaks.h"
 
@@ -188,6 +189,28 @@ static void test_close_destroys(void **state)
 	assert_int_equal(commit_one(make_region(2), 0, 1), 0);
 	hbm = hbm_close(hbm);
 	fake_await(&fake, HBM_WIRE_REGION_DESTROY, 2);
+	assert_int_equal(live("mappings"), 0);
+}
+
+static bool answer_nothing(struct fake *self, const struct hbm_wire_header *request)
+{
+	(void)self;
+	(void)request;
+	return true;
+}
+
+static void test_close_without_an_answer(void **state)
+{
+	(void)state;
+	static const hbm_key key = {{1}};
+	hbm_ticket ticket;
+	assert_int_equal(commit_one(make_region(2), 0, 1), 0);
+	fake.answer = answer_nothing;
+	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, &key, 1, NULL, &ticket), 0);
+	hbm->close_ms = 10;
+	hbm = hbm_close(hbm);
+	fake_await(&fake, HBM_WIRE_CANCEL, 1);
+	assert_int_equal(fake.done[HBM_WIRE_REGION_DESTROY], 0);
 	assert_int_equal(live("mappings"), 0);
 }
 
@@ -701,6 +724,7 @@ int main(void)
 		TEST(test_create_refuses_nonsense),
 		TEST(test_create_refused_by_the_daemon),
 		TEST(test_close_destroys),
+		TEST(test_close_without_an_answer),
 		TEST(test_destroy_of_none),
 		TEST(test_commit_maps_the_slabs_in_place),
 		TEST(test_parts_of_every_size),
