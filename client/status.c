@@ -63,6 +63,10 @@ const char *hbm_strerror(int status)
 		return "the connection to the daemon has ended";
 	if (status == -EPROTO)
 		return "the daemon's answer breaks the protocol";
+	if (status == -ETIMEDOUT)
+		return "no answer in time";
+	if (status == -EAGAIN)
+		return "no answer yet";
 	if (status >= 0)
 		return hbm_status_name(status) ? statuses[status].sentence : "unknown status";
 	const char *sentence = status == INT_MIN ? NULL : strerrordesc_np(-status);
