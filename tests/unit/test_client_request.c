@@ -234,14 +234,13 @@ static void test_any_number_outstanding(void **state)
 
 /* ---- Cancelling ---- */
 
-/* The request that is cancelled is answered first. */
+/* The request that is cancelled is answered first. hbm_close() cancels all: a flag says so. */
 static bool answer_cancel(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_cancel *cancel = (const void *)request;
 	if (request->opcode != HBM_WIRE_CANCEL)
 		return answer_hold(self, request);
-	assert_int_equal(cancel->flags, 0);
-	for (unsigned int i = 0; i < held_count; i++)
+	for (unsigned int i = 0; cancel->flags == 0 && i < held_count; i++)
 		if (held[i].id == cancel->target)
 			fake_reply(self, &held[i], HBM_CANCELLED);
 	return false;

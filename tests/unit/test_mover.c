@@ -572,7 +572,7 @@ static void overwrite(struct traffic *traffic, uint32_t number, uint64_t at)
 {
 	int fd = open(traffic->rig.file, O_WRONLY | O_CLOEXEC);
 	assert_in_range(fd, 0, INT32_MAX);
-	uint64_t offset = tier_offset(cache_block(traffic->rig.hbmd.cache, number)->unit) + at;
+	uint64_t offset = NVME_HEAD + tier_offset(cache_block(traffic->rig.hbmd.cache, number)->unit) + at;
 	assert_int_equal(pwrite(fd, "?", 1, (off_t)offset), 1);
 	assert_int_equal(fsync(fd), 0);
 	close(fd);

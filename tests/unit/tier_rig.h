@@ -25,6 +25,7 @@
 #include "daemon/hierarchy.h"
 #include "daemon/log.h"
 #include "daemon/mover.h"
+#include "daemon/nvme.h"
 #include "tests/support/leaks.h"
 
 #define KIB 1024ull
