@@ -139,8 +139,10 @@ static void order_push(struct cache *cache, uint32_t number)
 static void leave(struct cache *cache, struct block *block)
 {
 	struct tier *tier = &cache->tiers[block->tier];
+	struct space *space = spaces_get(cache->spaces, block->space);
 	tier->blocks--;
-	tier->bytes -= cache_bytes(cache, block);
+	tier->bytes -= space->block_bytes;
+	space->blocks_in[tier->kind]--;
 }
 
 /* The place in the order of its tier that a block is to have: behind `ahead` if that is there, else in front. */
@@ -155,9 +157,11 @@ static void order_place(struct cache *cache, uint32_t number, uint32_t ahead)
 static void join(struct cache *cache, uint32_t number, struct tier *tier, uint32_t ahead)
 {
 	struct block *block = cache_block(cache, number);
+	struct space *space = spaces_get(cache->spaces, block->space);
 	block->tier = tier->number;
 	tier->blocks++;
-	tier->bytes += cache_bytes(cache, block);
+	tier->bytes += space->block_bytes;
+	space->blocks_in[tier->kind]++;
 	order_place(cache, number, ahead);
 	cache_misplaced(cache, number);
 }

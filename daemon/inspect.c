@@ -195,43 +195,33 @@ static void query_regions(struct page *page)
 	page->cursor = 0;
 }
 
-/* Blocks of each namespace in each tier: one walk over the index, for a page of at most `room` namespaces. */
-static void count_blocks(const struct cache *cache, struct hbm_wire_space *records, const uint32_t *where)
+static void fill_space(const struct space *space, uint32_t number, struct hbm_wire_space *record)
 {
-	uint32_t highest = index_highest(cache->index);
-	for (uint32_t number = 1; number <= highest; number++) {
-		if (!index_used(cache->index, number))
-			continue;
-		const struct block *block = cache_block(cache, number);
-		if (where[block->space] != 0)
-			records[where[block->space] - 1].blocks_in[cache->tiers[block->tier].kind]++;
+	*record = (struct hbm_wire_space){.space = number,
+					  .opens = space->opens,
+					  .weights = space->spec.weights,
+					  .block_bytes = space->block_bytes,
+					  .blocks = space->blocks,
+					  .salted = space->spec.salt[0] != '\0'};
+	memcpy(record->model, space->spec.model, sizeof(record->model));
+	memcpy(record->layout, space->spec.layout, sizeof(record->layout));
+	memcpy(record->fingerprint, space->fingerprint, sizeof(record->fingerprint));
+	record->blocks_in[HBM_TIER_NONE] = space->blocks;
+	for (unsigned tier = HBM_TIER_HBM; tier < HBM_TIERS; tier++) {
+		record->blocks_in[tier] = space->blocks_in[tier];
+		record->blocks_in[HBM_TIER_NONE] -= space->blocks_in[tier];
 	}
 }
 
 static void query_namespaces(struct page *page)
 {
 	struct hbm_wire_space *records = (struct hbm_wire_space *)(void *)page->records;
-	const struct cache *cache = page->hbmd->cache;
-	static uint32_t where[UINT16_MAX + 1]; /* position in the page, from 1 */
-	memset(where, 0, sizeof(where));
 	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
 	for (; i <= max && page->count < page->room; i++) {
-		const struct space *space = spaces_get(cache->spaces, (uint32_t)i);
-		if (!space)
-			continue;
-		struct hbm_wire_space *record = &records[page->count++];
-		*record = (struct hbm_wire_space){.space = (uint32_t)i,
-						  .opens = space->opens,
-						  .weights = space->spec.weights,
-						  .block_bytes = space->block_bytes,
-						  .blocks = space->blocks,
-						  .salted = space->spec.salt[0] != '\0'};
-		memcpy(record->model, space->spec.model, sizeof(record->model));
-		memcpy(record->layout, space->spec.layout, sizeof(record->layout));
-		memcpy(record->fingerprint, space->fingerprint, sizeof(record->fingerprint));
-		where[i] = page->count;
+		const struct space *space = spaces_get(page->hbmd->cache->spaces, (uint32_t)i);
+		if (space)
+			fill_space(space, (uint32_t)i, &records[page->count++]);
 	}
-	count_blocks(cache, records, where);
 	page->cursor = i <= max ? i : 0;
 }
 

@@ -16,6 +16,7 @@ struct space {
 	uint8_t fingerprint[16];
 	uint64_t block_bytes; /* the spec's */
 	uint64_t blocks;
+	uint64_t blocks_in[HBM_TIERS]; /* of them: those that belong to a tier of that kind */
 	uint32_t opens;
 	bool used;
 };

@@ -459,6 +459,19 @@ static void compare_order(struct model *model, uint8_t tier)
 	assert_int_equal(cache->tiers[tier].oldest, newer);
 }
 
+static void compare_spaces(struct model *model)
+{
+	struct cache *cache = model->setting.cache;
+	uint64_t blocks_in[SIZES][HBM_TIERS] = {0};
+	for (uint32_t n = 0; n < NODES; n++)
+		if (model->nodes[n].there)
+			blocks_in[n % SIZES][cache->tiers[model->tier[n]].kind]++;
+	for (uint32_t i = 0; i < SIZES; i++)
+		for (unsigned kind = HBM_TIER_HBM; kind < HBM_TIERS; kind++)
+			assert_int_equal(spaces_get(cache->spaces, model->space[i])->blocks_in[kind],
+					 blocks_in[i][kind]);
+}
+
 static void compare(struct model *model)
 {
 	struct cache *cache = model->setting.cache;
@@ -474,6 +487,7 @@ static void compare(struct model *model)
 		assert_int_equal(cache_held(cache, number), model_held(model, n));
 	}
 	assert_int_equal(index_count(cache->index), there);
+	compare_spaces(model);
 	for (uint8_t tier = 1; tier <= model->devices + 2; tier++) {
 		compare_order(model, tier);
 		assert_int_equal(cache->tiers[tier].blocks, blocks[tier]);
