@@ -268,6 +268,83 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, 
 	return gone;
 }
 
+/* ---- holding ---- */
+
+bool cache_held(const struct cache *cache, uint32_t number)
+{
+	return cache_block(cache, number)->holds > 0;
+}
+
+static bool may_hold(const struct cache *cache, const struct tier *tier, uint64_t bytes)
+{
+	uint64_t limit =
+		cache->pinned_share > 0 ? (uint64_t)((double)tier->online * cache->pinned_share) : cache->pinned_limit;
+	return tier->pinned + bytes <= limit;
+}
+
+/* The block and its ancestors, up to the first that is held already; all or none. */
+static bool hold_branch(struct cache *cache, uint32_t number)
+{
+	struct block *block = cache_block(cache, number);
+	for (;;) {
+		if (block->holds++ > 0)
+			return true; /* so are its ancestors */
+		struct tier *tier = &cache->tiers[block->tier];
+		uint64_t bytes = cache_bytes(cache, block);
+		if (!may_hold(cache, tier, bytes) || !may_walk(cache))
+			break;
+		tier->pinned += bytes;
+		order_remove(cache, index_number(cache->index, block));
+		if (block->parent == 0)
+			return true;
+		block = cache_block(cache, block->parent);
+	}
+	block->holds--;
+	for (uint32_t n = number; cache_block(cache, n) != block;) {
+		uint32_t parent = cache_block(cache, n)->parent;
+		struct block *undo = cache_block(cache, n);
+		if (--undo->holds == 0) {
+			cache->tiers[undo->tier].pinned -= cache_bytes(cache, undo);
+			order_push(cache, n);
+		}
+		n = parent;
+	}
+	return false;
+}
+
+static void unhold_branch(struct cache *cache, uint32_t number)
+{
+	while (number != 0) {
+		struct block *block = cache_block(cache, number);
+		assert(block->holds > 0);
+		if (--block->holds > 0)
+			return;
+		uint32_t parent = block->parent;
+		if ((block->flags & BLOCK_DROPPED) != 0) {
+			cache_idle(cache, number);
+			return;
+		}
+		cache->tiers[block->tier].pinned -= cache_bytes(cache, block);
+		order_push(cache, number);
+		number = parent;
+	}
+}
+
+bool cache_hold(struct cache *cache, uint32_t number)
+{
+	bool held = hold_branch(cache, number);
+	cache_block(cache, number)->pins += held;
+	return held;
+}
+
+void cache_unhold(struct cache *cache, uint32_t number)
+{
+	struct block *block = cache_block(cache, number);
+	assert(block->pins > 0);
+	block->pins--;
+	unhold_branch(cache, number);
+}
+
 /* ---- dropping ---- */
 
 static void drop_leaf(struct cache *cache, uint32_t number)
@@ -288,7 +365,7 @@ static void drop_leaf(struct cache *cache, uint32_t number)
 	block->flags |= BLOCK_DROPPED;
 	block->flags &= (uint8_t)~BLOCK_STORED;
 	if (held && parent != 0)
-		cache_unhold(cache, parent);
+		unhold_branch(cache, parent);
 	cache_idle(cache, number);
 }
 
@@ -323,67 +400,6 @@ void cache_idle(struct cache *cache, uint32_t number)
 		return;
 	spaces_block_gone(cache->spaces, block->space);
 	index_release(cache->index, number);
-}
-
-/* ---- holding ---- */
-
-bool cache_held(const struct cache *cache, uint32_t number)
-{
-	return cache_block(cache, number)->holds > 0;
-}
-
-static bool may_hold(const struct cache *cache, const struct tier *tier, uint64_t bytes)
-{
-	uint64_t limit =
-		cache->pinned_share > 0 ? (uint64_t)((double)tier->online * cache->pinned_share) : cache->pinned_limit;
-	return tier->pinned + bytes <= limit;
-}
-
-bool cache_hold(struct cache *cache, uint32_t number)
-{
-	struct block *block = cache_block(cache, number);
-	for (;;) {
-		if (block->holds++ > 0)
-			return true; /* so are its ancestors */
-		struct tier *tier = &cache->tiers[block->tier];
-		uint64_t bytes = cache_bytes(cache, block);
-		if (!may_hold(cache, tier, bytes) || !may_walk(cache))
-			break;
-		tier->pinned += bytes;
-		order_remove(cache, index_number(cache->index, block));
-		if (block->parent == 0)
-			return true;
-		block = cache_block(cache, block->parent);
-	}
-	block->holds--;
-	for (uint32_t n = number; cache_block(cache, n) != block;) {
-		uint32_t parent = cache_block(cache, n)->parent;
-		struct block *undo = cache_block(cache, n);
-		if (--undo->holds == 0) {
-			cache->tiers[undo->tier].pinned -= cache_bytes(cache, undo);
-			order_push(cache, n);
-		}
-		n = parent;
-	}
-	return false;
-}
-
-void cache_unhold(struct cache *cache, uint32_t number)
-{
-	while (number != 0) {
-		struct block *block = cache_block(cache, number);
-		assert(block->holds > 0);
-		if (--block->holds > 0)
-			return;
-		uint32_t parent = block->parent;
-		if ((block->flags & BLOCK_DROPPED) != 0) {
-			cache_idle(cache, number);
-			return;
-		}
-		cache->tiers[block->tier].pinned -= cache_bytes(cache, block);
-		order_push(cache, number);
-		number = parent;
-	}
 }
 
 /* ---- towards placement ---- */

@@ -34,6 +34,7 @@ struct block {
 	uint32_t newer, older;                         /* in the order of its tier */
 	uint32_t parent, child, sibling, sibling_back; /* the tree: first child, next and previous sibling */
 	uint32_t holds;                                /* pins, and children that are held: never evicted while > 0 */
+	uint32_t pins;                                 /* its own of them */
 	uint32_t unit;                                 /* where in its place, in EXTENT_UNIT */
 	uint32_t queue_next;
 	uint32_t touched; /* the last touch pass that has been here */

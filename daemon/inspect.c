@@ -236,7 +236,7 @@ static void fill_block(const struct cache *cache, const struct block *block, str
 					       .offset = tier_offset(block->unit),
 					       .bytes = cache_bytes(cache, block),
 					       .checksum = block->checksum,
-					       .pins = block->holds,
+					       .pins = block->pins,
 					       .readers = block->readers,
 					       .checksummed = (block->flags & BLOCK_CHECKSUMMED) != 0};
 	if (block->parent != 0)

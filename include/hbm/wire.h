@@ -365,7 +365,7 @@ struct hbm_wire_block_info {
 	struct hbm_wire_key key, parent;
 	uint32_t tier, place; /* where it belongs, where its bytes are now */
 	uint64_t offset, bytes, checksum;
-	uint32_t children, pins, readers, checksummed;
+	uint32_t children, pins, readers, checksummed; /* pins: its own; its ancestors stay because of them, too */
 };
 static_assert(sizeof(struct hbm_wire_block_info) == 88, "wire layout");
 

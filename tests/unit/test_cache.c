@@ -485,6 +485,7 @@ static void compare(struct model *model)
 		blocks[model->tier[n]]++;
 		assert_int_equal(cache_block(cache, number)->tier, model->tier[n]);
 		assert_int_equal(cache_held(cache, number), model_held(model, n));
+		assert_int_equal(cache_block(cache, number)->pins, model->nodes[n].pins);
 	}
 	assert_int_equal(index_count(cache->index), there);
 	compare_spaces(model);
