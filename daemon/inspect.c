@@ -15,6 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define BLOCKS_STEP 16384     /* entries of the index, and children of theirs, that one page of blocks looks at */
+#define CHILDREN_COUNTED 1024 /* of one block */
+
 /* One page being made: at most `room` records from *cursor on; 0 in *cursor when there are no more. */
 struct page {
 	struct hbmd *hbmd;
@@ -241,20 +244,25 @@ static void fill_block(const struct cache *cache, const struct block *block, str
 					       .checksummed = (block->flags & BLOCK_CHECKSUMMED) != 0};
 	if (block->parent != 0)
 		record->parent = cache_block(cache, block->parent)->key;
-	for (uint32_t child = block->child; child != 0; child = cache_block(cache, child)->sibling)
+	for (uint32_t child = block->child; child != 0 && record->children < CHILDREN_COUNTED;
+	     child = cache_block(cache, child)->sibling)
 		record->children++;
 }
 
+/* A page may be short, or empty, and not the last: whoever asks must not hold up the others for long. */
 static void query_blocks(struct page *page)
 {
 	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
 	uint32_t highest = index_highest(cache->index);
 	uint64_t number = page->cursor > 0 ? page->cursor : 1;
-	for (; number <= highest && page->count < page->room; number++)
-		if (index_used(cache->index, (uint32_t)number) &&
-		    (cache_block(cache, (uint32_t)number)->flags & BLOCK_STORED) != 0)
-			fill_block(cache, cache_block(cache, (uint32_t)number), &records[page->count++]);
+	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP; number++, step++) {
+		const struct block *block = cache_block(cache, (uint32_t)number);
+		if (!index_used(cache->index, (uint32_t)number) || (block->flags & BLOCK_STORED) == 0)
+			continue;
+		fill_block(cache, block, &records[page->count]);
+		step += records[page->count++].children;
+	}
 	page->cursor = number <= highest ? number : 0;
 }
 

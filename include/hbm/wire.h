@@ -365,7 +365,9 @@ struct hbm_wire_block_info {
 	struct hbm_wire_key key, parent;
 	uint32_t tier, place; /* where it belongs, where its bytes are now */
 	uint64_t offset, bytes, checksum;
-	uint32_t children, pins, readers, checksummed; /* pins: its own; its ancestors stay because of them, too */
+	uint32_t children; /* at most 1,024 are counted */
+	uint32_t pins;     /* its own; its ancestors stay because of them, too */
+	uint32_t readers, checksummed;
 };
 static_assert(sizeof(struct hbm_wire_block_info) == 88, "wire layout");
 

@@ -10,9 +10,12 @@
 
 #include "tests/support/kv.h"
 #include "tests/support/leaks.h"
+#include "tests/support/raw.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define BLOCK 65536u
 #define SLAB (2ull << 20)
@@ -397,6 +400,75 @@ static void test_how_long_a_load_would_take(void **state)
 	}
 }
 
+/* ---- Looking ---- */
+
+#define SMALL 4096u
+#define MANY 18000u /* more entries than one page looks at */
+
+struct seen {
+	uint64_t blocks, children;
+};
+
+static int see_block(const void *record, size_t size, void *arg)
+{
+	const struct hbm_wire_block_info *block = record;
+	struct seen *seen = arg;
+	(void)size;
+	seen->blocks++;
+	seen->children += block->children;
+	return 0;
+}
+
+/* One page of blocks from a cursor on: its records, and where to go on. */
+static uint32_t page_of_blocks(int socket, uint64_t *cursor)
+{
+	static _Alignas(struct hbm_wire_query_reply) unsigned char bytes[HBM_WIRE_MESSAGE_MAX];
+	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
+					     .kind = HBM_QUERY_BLOCKS,
+					     .cursor = *cursor};
+	assert_true(raw_send(socket, &query, sizeof(query), 0));
+	assert_in_range(recv(socket, bytes, sizeof(bytes), 0), sizeof(struct hbm_wire_query_reply), sizeof(bytes));
+	const struct hbm_wire_query_reply *reply = (const void *)bytes;
+	assert_int_equal(reply->header.status, HBM_OK);
+	*cursor = reply->next;
+	return reply->count;
+}
+
+/* Listing what is in the cache is done in steps, however many blocks there are, or were, or are children of one. */
+static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
+{
+	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
+	(void)state;
+	struct spawn other;
+	struct kv small;
+	struct seen seen = {0};
+	spawn_init(&other);
+	spawn_start(&other, sets, NULL);
+	kv_open(&small, &other, 0, SMALL, 1000);
+	for (uint64_t first = 1; first < MANY;
+	     first += 1000) { /* chains of a thousand; the first root gets more children */
+		assert_int_equal(kv_store(&small, 0, first, 1000, 0, results), 0);
+		expect_all(1000, HBM_OK);
+	}
+	for (uint64_t child = MANY + 1; child <= MANY + 1500; child++)
+		assert_int_equal(kv_store(&small, 0, child, 1, 1, NULL), 0);
+	assert_int_equal(hbm_query(small.hbm, HBM_QUERY_BLOCKS, see_block, &seen), 0);
+	assert_int_equal(seen.blocks, MANY + 1500);
+	assert_int_equal(seen.children, MANY / 1000 * 999 - 1 + 1024);
+	for (uint64_t first = 1; first < MANY; first += 1000)
+		assert_int_equal(kv_keys(&small, HBM_WIRE_REMOVE, first, 1000, 0, NULL), 0);
+	int socket = raw_greet(&other);
+	uint64_t cursor = 0;
+	assert_int_equal(page_of_blocks(socket, &cursor), 0);
+	assert_int_not_equal(cursor, 0);
+	assert_int_equal(page_of_blocks(socket, &cursor), 0);
+	assert_int_equal(cursor, 0);
+	close(socket);
+	kv_close(&small);
+	assert_int_equal(spawn_stop(&other), 0);
+	spawn_free(&other);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -417,6 +489,7 @@ int main(void)
 		TEST(test_namespaces_share_nothing),
 		TEST(test_namespaces_that_cannot_be),
 		TEST(test_how_long_a_load_would_take),
+		TEST(test_no_page_of_blocks_looks_at_all_of_them),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
