@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct leaks leaks;
@@ -294,6 +296,39 @@ static void test_who_never_reads(void **state)
 		close(sockets[i]);
 }
 
+/* ---- Somebody else ---- */
+
+/* In a process of another user: the status a query of that kind gets, as an exit status. */
+static int ask_as_nobody(uint32_t kind)
+{
+	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
+					     .kind = kind};
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setgid(65534) != 0 || setuid(65534) != 0)
+			_exit(99);
+		_exit(raw_ask(raw_greet(&daemon_), &query, sizeof(query)));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* What holds up everybody is not for everybody. */
+static void test_other_users_may_look_but_not_verify(void **state)
+{
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can become somebody else\n");
+		skip();
+	}
+	assert_int_equal(chmod(daemon_.dir, 0755), 0);
+	assert_int_equal(chmod(daemon_.socket, 0666), 0);
+	for (uint32_t kind = HBM_QUERY_STATUS; kind < HBM_QUERY_KINDS; kind++)
+		assert_int_equal(ask_as_nobody(kind), kind == HBM_QUERY_VERIFY ? HBM_DENIED : HBM_OK);
+}
+
 /* ---- Anything ---- */
 
 /* Mostly a plausible header, so that the bytes come past the first check. */
@@ -357,6 +392,7 @@ int main(void)
 		TEST(test_who_never_says_hello_is_dropped),
 		TEST(test_half_closed),
 		TEST(test_who_never_reads),
+		TEST(test_other_users_may_look_but_not_verify),
 		TEST(test_random_bytes),
 	};
 	alarm(400);
