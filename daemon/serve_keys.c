@@ -132,6 +132,28 @@ static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *messa
 
 /* ---- pins ---- */
 
+static void unpin(struct cache *cache, struct pin *pin)
+{
+	list_remove(&pin->link);
+	cache_unhold(cache, pin->number);
+	free(pin);
+}
+
+/* A block that could not be read is lost, pinned or not, and no key names it any more: its pins are of no use but keep
+ * its entry, and count. How many there were. */
+static uint64_t forget_lost(struct cache *cache, struct list *pins)
+{
+	uint64_t count = 0;
+	list_for_each_safe (node, after, pins) {
+		struct pin *pin = container_of(node, struct pin, link);
+		if ((cache_block(cache, pin->number)->flags & BLOCK_DROPPED) == 0)
+			continue;
+		unpin(cache, pin);
+		count++;
+	}
+	return count;
+}
+
 static int pin_one(struct cache *cache, struct list *pins, uint32_t number)
 {
 	struct pin *pin = calloc(1, sizeof(*pin));
@@ -152,6 +174,10 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct list *pins = keep ? &cache->kept_pins : &session->pins;
 	struct hbm_wire_results *results = answer_new(message->count);
+	if (keep)
+		forget_lost(cache, pins);
+	else if (session->pins_count + message->count > hbmd->config->limit_pins)
+		session->pins_count -= forget_lost(cache, pins);
 	cache_touch_begin(cache);
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
@@ -166,13 +192,6 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 		results->done++;
 		session->pins_count += !keep;
 	}
-}
-
-static void unpin(struct cache *cache, struct pin *pin)
-{
-	list_remove(&pin->link);
-	cache_unhold(cache, pin->number);
-	free(pin);
 }
 
 /* One walk over the pins, not one for each key: the blocks named are marked with a touch pass of their own, and a pin

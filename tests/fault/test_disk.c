@@ -224,6 +224,37 @@ static void change_one_bit(void)
 	assert_int_equal(close(fd), 0);
 }
 
+/* A pinned block that cannot be read is lost like any other, and nothing of it is left: not its pin, not its entry. */
+static void test_a_lost_block_takes_its_pins_along(void **state)
+{
+	static const char *const sets[] = {"device.cache=4MiB",    "ddr.size=4MiB", "nvme.size=8MiB",
+					   "nvme.fail=read:1:EIO", "limits.pins=1", NULL};
+	(void)state;
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+	assert_int_equal(kv_store(&kv, 0, 1, 1, 0, NULL), 0);
+	push_to_disk();
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, 0, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, HBM_WIRE_KEEP, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	assert_int_equal(kv_load(&kv, 0, 1, 1, results), 0);
+	assert_int_equal(results[0].status, HBM_IO);
+	for (uint32_t kept = 0; kept < 2; kept++) { /* each a new block, the second after the first has been removed */
+		assert_int_equal(kv_store(&kv, 0, 1, 1, 0, results), 0);
+		assert_int_equal(results[0].status, HBM_OK);
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
+		assert_int_equal(results[0].status, HBM_OK);
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
+		assert_int_equal(results[0].status, HBM_OK);
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, 1, 1, 0, results), 0);
+		assert_int_equal(results[0].status, HBM_OK);
+	}
+	assert_int_equal(status_now().blocks, 0);
+	finish(fds);
+}
+
 static void test_changed_bytes_are_never_served(void **state)
 {
 	(void)state;
@@ -265,6 +296,7 @@ int main(void)
 		TEST(test_writes_that_find_no_space),
 		TEST(test_writes_that_are_short),
 		TEST(test_several_failures_cost_as_many_blocks),
+		TEST(test_a_lost_block_takes_its_pins_along),
 		TEST(test_changed_bytes_are_never_served),
 		TEST(test_one_bit_costs_one_block),
 	};
