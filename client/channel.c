@@ -72,12 +72,10 @@ static int channel_receive_packet(const struct channel *channel, bool block, str
 	bool reset = false;
 	for (;;) {
 		ssize_t n = recvmsg(channel->fd, packet, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
-		if (n > 0) {
+		if (n >= 0) {
 			*size = (size_t)n;
 			return 0;
 		}
-		if (n == 0)
-			return -ENOTCONN;
 		/* A peer that died with our requests unread says so once, before what it had answered. */
 		if (errno == ECONNRESET && !reset)
 			reset = true;
@@ -88,6 +86,9 @@ static int channel_receive_packet(const struct channel *channel, bool block, str
 
 static int message_check(const struct message *message, int flags)
 {
+	/* The end of the stream, or an empty message, which looks the same but may have brought fds. */
+	if (message->size == 0)
+		return -ENOTCONN;
 	/* Truncated control data: some fds did not fit into our table. Those that did are in it. */
 	if (flags & MSG_CTRUNC)
 		return -EMFILE;

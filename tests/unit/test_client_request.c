@@ -454,7 +454,17 @@ static void test_random_bytes(void **state)
 	}
 }
 
-/* ---- Descriptors that do not fit ---- */
+/* ---- Descriptors that nobody asked for, or that do not fit ---- */
+
+/* An empty message is the end; what it brought with it is closed, as the leak check sees. */
+static void test_an_empty_message_with_fds(void **state)
+{
+	(void)state;
+	hbm_ticket ticket;
+	submit_held(&ticket, NULL, 1);
+	assert_true(fake_send(&fake, "", 0, (int[]){fake.doorbell, fake.doorbell}, 2));
+	assert_int_equal(hbm_wait(hbm, ticket, -1), -ENOTCONN);
+}
 
 static void test_no_room_for_fds(void **state)
 {
@@ -497,6 +507,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_death_with_requests_unread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_malformed_replies, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_empty_message_with_fds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_room_for_fds, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
