@@ -55,6 +55,15 @@ static volatile uint64_t *fences_map(int fd)
 	return page == MAP_FAILED ? NULL : page;
 }
 
+/* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block does neither. It is none of
+ * the kinds of file that stat() knows. */
+static bool doorbell_is_sound(int fd)
+{
+	struct stat stat;
+	int flags = fcntl(fd, F_GETFL);
+	return flags >= 0 && flags & O_NONBLOCK && fstat(fd, &stat) == 0 && (stat.st_mode & S_IFMT) == 0;
+}
+
 static bool hello_reply_is_sound(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
@@ -71,7 +80,7 @@ static int reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *m
 		return message->header->status;
 	if (!hello_reply_is_sound(message))
 		return TICKET_BROKEN;
-	hbm->fences = fences_map(message->fds[0]);
+	hbm->fences = doorbell_is_sound(message->fds[1]) ? fences_map(message->fds[0]) : NULL;
 	if (!hbm->fences)
 		return TICKET_BROKEN;
 	hbm->doorbell = hbm_message_steal(message, 1);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -147,6 +148,9 @@ enum wrong {
 	PAGE_TOO_SMALL,
 	PAGE_NOT_SEALED,
 	PAGE_NOT_A_MEMFD,
+	BELL_IS_A_FILE,
+	BELL_IS_A_PIPE,
+	BELL_BLOCKS,
 	REFUSAL_WITH_A_BODY,
 	WRONGS
 };
@@ -201,6 +205,18 @@ static void wrong_fields(struct hbm_wire_hello_reply *reply, enum wrong wrong)
 	}
 }
 
+/* Something else than an eventfd that does not block, in bells[1]. */
+static bool make_bell(enum wrong wrong, int bells[2])
+{
+	if (wrong == BELL_IS_A_FILE)
+		bells[1] = open("/dev/null", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+	else if (wrong == BELL_IS_A_PIPE)
+		assert_int_equal(pipe2(bells, O_CLOEXEC | O_NONBLOCK), 0);
+	else if (wrong == BELL_BLOCKS)
+		bells[1] = eventfd(0, EFD_CLOEXEC);
+	return bells[1] >= 0;
+}
+
 static bool answer_wrong(struct fake *self, const struct hbm_wire_header *request)
 {
 	enum wrong wrong = *(enum wrong *)self->arg;
@@ -228,9 +244,15 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		page = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	if (page >= 0)
 		fds[0] = page;
+	int bells[2] = {-1, -1};
+	if (make_bell(wrong, bells))
+		fds[1] = bells[1];
 	fake_send(self, &reply, size, fds, count);
 	if (page >= 0)
 		close(page);
+	for (size_t i = 0; i < 2; i++)
+		if (bells[i] >= 0)
+			close(bells[i]);
 	return true;
 }
 
