@@ -20,8 +20,14 @@ static bool name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
 	return true;
 }
 
-/* Sends a NAMESPACE_OPEN in either of its forms. */
-static int namespace_request(struct hbm *hbm, void *message, size_t bytes, struct hbm_wire_namespace_reply *reply)
+static bool is_block_size(uint64_t bytes)
+{
+	return bytes > 0 && is_aligned(bytes, BLOCK_UNIT);
+}
+
+/* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: what the reply has to say, or 0. */
+static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint64_t block_bytes,
+			     struct hbm_wire_namespace_reply *reply)
 {
 	struct request request = {
 		.opcode = HBM_WIRE_NAMESPACE_OPEN,
@@ -31,11 +37,14 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, struc
 		.piece_count = 1,
 	};
 	int rc = hbm_request_call(hbm, &request);
-	if (rc == 0 && reply->space == 0) {
+	if (rc)
+		return rc;
+	if (reply->space == 0 || !is_block_size(reply->block_bytes) ||
+	    (block_bytes && reply->block_bytes != block_bytes)) {
 		hbm_request_break(hbm, -EPROTO);
-		return hbm_fail(hbm, -EPROTO, "the daemon answered with namespace 0");
+		return hbm_fail(hbm, -EPROTO, "the daemon opened another namespace than was asked for");
 	}
-	return rc;
+	return 0;
 }
 
 int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *space)
@@ -47,11 +56,11 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	    !name_copy(open.spec.salt, options->salt))
 		return hbm_fail(hbm, HBM_INVALID, "model, layout and salt have at most %d bytes",
 				HBM_WIRE_NAME_BYTES - 1);
-	if (options->block_bytes == 0 || !is_aligned(options->block_bytes, BLOCK_UNIT))
+	if (!is_block_size(options->block_bytes))
 		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
 				(unsigned long long)options->block_bytes, BLOCK_UNIT);
 	struct hbm_wire_namespace_reply reply;
-	int rc = namespace_request(hbm, &open, sizeof(open), &reply);
+	int rc = namespace_request(hbm, &open, sizeof(open), options->block_bytes, &reply);
 	if (rc == 0)
 		*space = reply.space;
 	return rc;
@@ -61,7 +70,7 @@ int hbm_namespace_attach(struct hbm *hbm, uint32_t space, uint64_t *block_bytes)
 {
 	struct hbm_wire_namespace_ref ref = {.space = space};
 	struct hbm_wire_namespace_reply reply;
-	int rc = namespace_request(hbm, &ref, sizeof(ref), &reply);
+	int rc = namespace_request(hbm, &ref, sizeof(ref), 0, &reply);
 	if (rc == 0)
 		*block_bytes = reply.block_bytes;
 	return rc;

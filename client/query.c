@@ -22,14 +22,16 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
 };
 
+/* A page without records is the last one, so that a walk gets somewhere with every page. */
 static bool page_is_sound(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
 	       message->fd_count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
 	       page->kind < HBM_QUERY_KINDS &&
-	       (page->count == 0 ||
-		(page->record_bytes >= record_sizes[page->kind] && is_aligned(page->record_bytes, sizeof(uint64_t)))) &&
+	       (page->count == 0 ? page->next == 0
+				 : page->record_bytes >= record_sizes[page->kind] &&
+					   is_aligned(page->record_bytes, sizeof(uint64_t))) &&
 	       message->size == sizeof(*page) + (uint64_t)page->count * page->record_bytes;
 }
 

@@ -122,7 +122,12 @@ static void obey_commit(struct fake *fake, const struct hbm_wire_header *request
 
 static void obey_namespace(struct fake *fake, const struct hbm_wire_header *request)
 {
-	struct hbm_wire_namespace_reply reply = {.space = 5, .block_bytes = 65536};
+	const struct hbm_wire_namespace_open *open = (const void *)request;
+	bool by_number = request->size == sizeof(struct hbm_wire_namespace_ref);
+	struct hbm_wire_namespace_reply reply = {
+		.space = 5,
+		.block_bytes = by_number ? 65536 : open->spec.block_bytes,
+	};
 	fake_reply_message(fake, request, &reply, sizeof(reply), NULL, 0);
 }
 

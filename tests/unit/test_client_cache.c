@@ -182,10 +182,41 @@ static void test_namespace_attach(void **state)
 	assert_int_equal(attach->space, 5);
 }
 
-static bool answer_space_zero(struct fake *self, const struct hbm_wire_header *request)
+static bool answer_space(struct fake *self, const struct hbm_wire_header *request)
 {
-	struct hbm_wire_namespace_reply reply = {.space = 0, .block_bytes = 4096};
-	return fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
+	struct hbm_wire_namespace_reply reply = *(struct hbm_wire_namespace_reply *)self->arg;
+	return request->opcode == HBM_WIRE_NAMESPACE_OPEN &&
+	       fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
+}
+
+static void reconnect(void)
+{
+	const struct hbm_options options = {.socket = fake.path};
+	hbm = hbm_close(hbm);
+	assert_int_equal(hbm_connect(&hbm, &options), 0);
+}
+
+/* No number, or blocks of no size, or of another than was asked for. */
+static void test_wrong_namespaces(void **state)
+{
+	(void)state;
+	struct hbm_wire_namespace_reply replies[] = {{.block_bytes = 4096},
+						     {.space = 1},
+						     {.space = 1, .block_bytes = 4097},
+						     {.space = 1, .block_bytes = 8192}};
+	const struct hbm_namespace_options options = {.model = "m", .block_bytes = 4096};
+	uint64_t bytes;
+	uint32_t space = 99;
+	fake.answer = answer_space;
+	for (size_t i = 0; i < 4; i++) {
+		fake.arg = &replies[i];
+		assert_int_equal(hbm_namespace_open(hbm, &options, &space), -EPROTO);
+		reconnect();
+		assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), i < 3 ? -EPROTO : 0);
+		reconnect();
+	}
+	assert_int_equal(space, 99);
+	assert_int_equal(bytes, 8192);
 }
 
 static void test_namespaces_are_checked_here(void **state)
@@ -210,8 +241,6 @@ static void test_namespaces_are_checked_here(void **state)
 		assert_int_equal(hbm_namespace_open(hbm, &wrong, &space), HBM_INVALID);
 	}
 	assert_int_equal(fake.seen[HBM_WIRE_NAMESPACE_OPEN], 1);
-	fake.answer = answer_space_zero;
-	assert_int_equal(hbm_namespace_attach(hbm, 5, &(uint64_t){0}), -EPROTO);
 }
 
 /* ---- Operators ---- */
@@ -266,6 +295,7 @@ int main(void)
 		TEST(test_the_longest_message),
 		TEST(test_namespace),
 		TEST(test_namespace_attach),
+		TEST(test_wrong_namespaces),
 		TEST(test_namespaces_are_checked_here),
 		TEST(test_evict),
 		TEST(test_fences_are_shared),

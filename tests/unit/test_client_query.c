@@ -128,6 +128,7 @@ enum wrong {
 	COUNT_LIES,
 	PRODUCT_OVERFLOWS,
 	NO_PROGRESS,
+	NOTHING_AND_MORE,
 	NO_HEAD,
 	WRONGS
 };
@@ -153,6 +154,8 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		page.head.count = 3;
 	else if (wrong == PRODUCT_OVERFLOWS)
 		page.head.count = 1u << 28, page.head.record_bytes = 48, size = sizeof(page.head);
+	else if (wrong == NOTHING_AND_MORE)
+		page.head.count = 0, page.head.next = 7, size = sizeof(page.head);
 	else if (wrong == NO_HEAD)
 		size = sizeof(page.head) - 8;
 	return fake_reply_message(self, request, &page, size, NULL, 0);
@@ -171,8 +174,9 @@ static bool answer_stuck(struct fake *self, const struct hbm_wire_header *reques
 {
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
-	struct page page = {.head = {.kind = HBM_QUERY_HOPS, .next = 1}};
-	return fake_reply_message(self, request, &page, sizeof(page.head), NULL, 0);
+	struct page page = {
+		.head = {.kind = HBM_QUERY_HOPS, .count = 1, .record_bytes = sizeof(page.hops[0]), .next = 1}};
+	return fake_reply_message(self, request, &page, sizeof(page.head) + sizeof(page.hops[0]), NULL, 0);
 }
 
 static void test_wrong_pages(void **state)
