@@ -10,31 +10,34 @@
 #include "kernels/soft/lock.h"
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/park.h"
+#include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
+#include <errno.h>
 #include <string.h>
 
-static void *pointer(uint64_t address)
+static void *host_place(uint64_t address)
 {
 	return (void *)(uintptr_t)address;
 }
 
 /* Copies as the engine would: `ready` is when it could have started; returns when it was done by the clock. */
-static uint64_t copy_timed(struct engine *engine, uint64_t ready, uint64_t target, uint64_t source, uint64_t bytes)
+static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, const void *source, uint64_t bytes)
 {
 	uint64_t due;
 
 	if (!engine_is_limited(engine)) {
-		memcpy(pointer(target), pointer(source), bytes);
+		memcpy(target, source, bytes);
 		return ready;
 	}
 	due = engine_schedule(engine, ready, bytes);
-	memcpy(pointer(target), pointer(source), bytes);
+	memcpy(target, source, bytes);
 	clock_wait_until(due);
 	return due;
 }
 
-static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction)
+static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction, void *target,
+		     const void *source)
 {
 	uint64_t *stream_time = stream_due(stream);
 
@@ -42,7 +45,7 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 		return;
 	if (op->ready < *stream_time)
 		op->ready = *stream_time;
-	*stream_time = copy_timed(&op->device->engines[direction], op->ready, op->target, op->source, op->bytes);
+	*stream_time = copy_timed(&op->device->engines[direction], op->ready, target, source, op->bytes);
 }
 
 /* When an operation submitted now is ready to start; 0 where time plays no part. */
@@ -75,7 +78,7 @@ static CUresult h2d_hold(struct op *op, struct device *device)
 
 static void h2d_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_H2D);
+	copy_run(op, stream, ENGINE_H2D, reservation_place(op->target), host_place(op->source));
 }
 
 static void h2d_drop(struct op *op)
@@ -115,7 +118,7 @@ static CUresult d2h_hold(struct op *op, struct device *device)
 
 static void d2h_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_D2H);
+	copy_run(op, stream, ENGINE_D2H, host_place(op->target), reservation_place(op->source));
 }
 
 static void d2h_drop(struct op *op)
@@ -159,7 +162,7 @@ static void d2d_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	if (op->bytes != 0)
-		memcpy(pointer(op->target), pointer(op->source), op->bytes);
+		memcpy(reservation_place(op->target), reservation_place(op->source), op->bytes);
 }
 
 static void d2d_drop(struct op *op)
@@ -192,7 +195,7 @@ static void fill_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	if (op->bytes != 0)
-		memset(pointer(op->target), (int)op->value, op->bytes);
+		memset(reservation_place(op->target), (int)op->value, op->bytes);
 }
 
 static void fill_drop(struct op *op)
@@ -228,19 +231,25 @@ static void sync_drop(CUdeviceptr address, uint64_t bytes)
 	mapping_drop_range(address, bytes);
 }
 
+/* A device address in place of a host's would be a fault of this process. */
+static bool is_of_host(const void *place)
+{
+	return place != NULL && (uintptr_t)place < SOFT_ADDRESSES;
+}
+
 CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)
 {
 	struct device *device;
 	CUresult result;
 
 	CALL_ENTER(cuMemcpyHtoD);
-	if (source == NULL && bytes != 0)
+	if (bytes != 0 && !is_of_host(source))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_H2D], clock_now(), target, (uint64_t)(uintptr_t)source, bytes);
+		copy_timed(&device->engines[ENGINE_H2D], clock_now(), reservation_place(target), source, bytes);
 	sync_drop(target, bytes);
 	return CUDA_SUCCESS;
 }
@@ -251,13 +260,43 @@ CUresult cuMemcpyDtoH(void *target, CUdeviceptr source, size_t bytes)
 	CUresult result;
 
 	CALL_ENTER(cuMemcpyDtoH);
-	if (target == NULL && bytes != 0)
+	if (bytes != 0 && !is_of_host(target))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_D2H], clock_now(), (uint64_t)(uintptr_t)target, source, bytes);
+		copy_timed(&device->engines[ENGINE_D2H], clock_now(), target, reservation_place(source), bytes);
 	sync_drop(source, bytes);
 	return CUDA_SUCCESS;
+}
+
+/* ---- For tests ---- */
+
+static int test_hold(unsigned device, CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted)
+{
+	const struct device *found = device_at((int)device);
+
+	LOCKED(table_lock);
+	if (found == NULL || mapping_hold_range(address, bytes, found, wanted) != CUDA_SUCCESS)
+		return -EFAULT;
+	return 0;
+}
+
+int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes)
+{
+	if (test_hold(device, source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ) < 0)
+		return -EFAULT;
+	memcpy(target, reservation_place(source), bytes);
+	sync_drop(source, bytes);
+	return 0;
+}
+
+int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *source, size_t bytes)
+{
+	if (test_hold(device, target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) < 0)
+		return -EFAULT;
+	memcpy(reservation_place(target), source, bytes);
+	sync_drop(target, bytes);
+	return 0;
 }

@@ -7,6 +7,7 @@
 #include "kernels/soft/lock.h"
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/module.h"
+#include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
 #include <stdlib.h>
@@ -71,7 +72,7 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 		return NULL;
 	}
 	launch->held = held;
-	return (void *)(uintptr_t)address;
+	return held->on_host ? (void *)(uintptr_t)address : reservation_place(address);
 }
 
 static void launch_run(struct op *op, struct stream *stream)

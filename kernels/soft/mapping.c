@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Mapping, unmapping, and granting access. A call checks everything first and then changes the address space outside
- * table_lock, so that copies elsewhere go on: access goes before the pages do, and comes after them.
+ * table_lock, so that copies elsewhere go on: access goes before the pages do. What is mapped the driver itself can
+ * always read and write; who has access is in the table alone, and asked wherever work holds a range.
  */
 #include "kernels/soft/mapping.h"
 
@@ -27,11 +28,6 @@ static uint64_t mapping_count;
 uint64_t mappings_live(void)
 {
 	return mapping_count;
-}
-
-static void *pointer(CUdeviceptr address)
-{
-	return (void *)(uintptr_t)address;
 }
 
 static bool aligned(uint64_t value)
@@ -138,7 +134,8 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 	mapping = calloc(1, sizeof(*mapping));
 	if (mapping == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (mmap(pointer(address), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, backing->fd, 0) == MAP_FAILED) {
+	if (mmap(reservation_place(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, backing->fd, 0) ==
+	    MAP_FAILED) {
 		free(mapping);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
@@ -205,7 +202,7 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!range_close(address, bytes))
 		return CUDA_ERROR_ILLEGAL_STATE;
-	if (mmap(pointer(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
+	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	range_leave(address, bytes);
 	return CUDA_SUCCESS;
@@ -238,8 +235,8 @@ static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessD
 	return false;
 }
 
-/* Takes what the new access does not have from a range of whole mappings; false if work under way would lose it. */
-static bool range_narrow(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+/* Sets the access to a range of whole mappings; false, and nothing is set, if work under way would lose some. */
+static bool range_set_access(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
 {
 	struct mapping *mapping;
 
@@ -249,44 +246,7 @@ static bool range_narrow(CUdeviceptr address, uint64_t bytes, const CUmemAccessD
 			return false;
 	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
 		for (size_t i = 0; i < count; i++)
-			mapping->access[accesses[i].location.id] &= (uint8_t)accesses[i].flags;
-	return true;
-}
-
-static void range_grant(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
-{
-	struct mapping *mapping;
-
-	LOCKED(table_lock);
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
-		for (size_t i = 0; i < count; i++)
 			mapping->access[accesses[i].location.id] = (uint8_t)accesses[i].flags;
-}
-
-/* What the host's page tables must allow: what any device may do, after the change. */
-static int mapping_protection(const struct mapping *mapping, const CUmemAccessDesc *accesses, size_t count)
-{
-	uint8_t after[SOFT_DEVICES_MAX];
-	unsigned all = 0;
-
-	memcpy(after, mapping->access, sizeof(after));
-	for (size_t i = 0; i < count; i++)
-		after[accesses[i].location.id] = (uint8_t)accesses[i].flags;
-	for (size_t i = 0; i < SOFT_DEVICES_MAX; i++)
-		all |= after[i];
-	return (all & CU_MEM_ACCESS_FLAGS_PROT_READ ? PROT_READ : 0) | ((all & 2u) != 0 ? PROT_WRITE : 0);
-}
-
-static bool range_protect(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
-{
-	const struct mapping *mapping;
-
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes)) {
-		int protection = mapping_protection(mapping, accesses, count);
-
-		if (mprotect(pointer(mapping->address), mapping->bytes, protection) < 0)
-			return false;
-	}
 	return true;
 }
 
@@ -301,12 +261,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 	LOCKED(vmm_lock);
 	if (!range_is_whole_mappings(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!range_narrow(address, bytes, accesses, count))
-		return CUDA_ERROR_ILLEGAL_STATE;
-	if (!range_protect(address, bytes, accesses, count))
-		return CUDA_ERROR_OPERATING_SYSTEM;
-	range_grant(address, bytes, accesses, count);
-	return CUDA_SUCCESS;
+	return range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_STATE;
 }
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)

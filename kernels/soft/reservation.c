@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reservations: an array sorted by address; the address space itself is inaccessible, unbacked memory of this process.
- */
+/* Reservations: an array sorted by address; the place of a reserved range is inaccessible, unbacked memory of this
+ * process. */
 #include "kernels/soft/reservation.h"
 
 #include "kernels/soft/lock.h"
@@ -11,11 +11,6 @@
 
 static struct reservation **reservations;
 static size_t reservation_count;
-
-static void *pointer(CUdeviceptr address)
-{
-	return (void *)(uintptr_t)address;
-}
 
 static bool aligned(uint64_t value)
 {
@@ -63,16 +58,16 @@ struct reservation *reservation_nth(size_t n)
 	return n < reservation_count ? reservations[n] : NULL;
 }
 
-/* Address space of the given alignment, inaccessible; at the hint if it is free; NULL if there is none. */
-static void *reserve_host_range(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
+/* A place of the given alignment, inaccessible; that of the hint if it is free; NULL if there is none. */
+static void *reserve_place(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uintptr_t start, end, at;
 	void *range;
 
-	if (hint != 0 && hint % alignment == 0) {
-		range = mmap(pointer(hint), bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
-		if (range == pointer(hint))
+	if (hint > SOFT_ADDRESSES && hint % alignment == 0) {
+		range = mmap(reservation_place(hint), bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+		if (range == reservation_place(hint))
 			return range;
 		if (range != MAP_FAILED)
 			munmap(range, bytes);
@@ -151,12 +146,12 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	range = reserve_host_range(bytes, alignment, hint);
+	range = reserve_place(bytes, alignment, hint);
 	if (range == NULL) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	reservation->address = (CUdeviceptr)(uintptr_t)range;
+	reservation->address = SOFT_ADDRESSES + (CUdeviceptr)(uintptr_t)range;
 	reservation_insert(reservation);
 	*address = reservation->address;
 	return CUDA_SUCCESS;
@@ -184,7 +179,7 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
 	if (reservation->address != address || reservation->bytes != bytes || reservation->mappings != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	reservation_remove(index);
-	munmap(pointer(address), bytes);
+	munmap(reservation_place(address), bytes);
 	reservation_free(reservation);
 	return CUDA_SUCCESS;
 }
@@ -195,7 +190,7 @@ void reservations_reset(void)
 		struct reservation *last = reservations[reservation_count - 1];
 
 		reservation_remove(reservation_count - 1);
-		munmap(pointer(last->address), last->bytes);
+		munmap(reservation_place(last->address), last->bytes);
 		reservation_free(last);
 	}
 	free(reservations);

@@ -46,6 +46,13 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
 
 /*
+ * What device memory holds, copied as work of a device, but in no context, not counted and failed by no fault: for
+ * tests that play the one who filled it. -EFAULT: not mapped throughout with that access for the device.
+ */
+SOFT_EXPORT int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes);
+SOFT_EXPORT int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *source, size_t bytes);
+
+/*
  * Kernels. There is no interpreter: of a module's PTX the soft driver reads what entries there are, and a launch runs,
  * once for its whole grid, the host function that was given for the entry's name. What it does with blocks and threads
  * is its own business.

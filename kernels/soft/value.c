@@ -8,17 +8,18 @@
 #include "kernels/soft/lock.h"
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/park.h"
+#include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
 #define POLL_FIRST_NS 20000u /* spun */
 #define POLL_LONGEST_NS 200000u
 
+/* op->bytes says what is held: 0, host memory, else so many bytes of device memory. */
 static uint64_t *value_at(const struct op *op)
 {
-	return (uint64_t *)(uintptr_t)op->target;
+	return op->bytes == 0 ? (uint64_t *)(uintptr_t)op->target : reservation_place(op->target);
 }
 
-/* op->bytes says what is held: 0, host memory, else so many bytes of device memory. */
 static CUresult value_hold(struct op *op, struct device *device, bool write)
 {
 	if (op->target % sizeof(uint64_t) != 0)

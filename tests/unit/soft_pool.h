@@ -40,6 +40,8 @@ struct soft_pool {
 	int (*fault)(const char *, unsigned, CUresult);
 	int (*faults)(const char *);
 	uint64_t (*calls)(const char *);
+	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
+	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
 	uint64_t (*live)(const char *);
 };
 
@@ -102,6 +104,8 @@ static inline void pool_open(struct soft_pool *pool, uint64_t budget)
 	*(void **)&pool->fault = pool_symbol(pool, "hbm_soft_fail");
 	*(void **)&pool->faults = pool_symbol(pool, "hbm_soft_faults");
 	*(void **)&pool->calls = pool_symbol(pool, "hbm_soft_calls");
+	*(void **)&pool->peek = pool_symbol(pool, "hbm_soft_peek");
+	*(void **)&pool->poke = pool_symbol(pool, "hbm_soft_poke");
 	*(void **)&pool->live = pool_symbol(pool, "hbm_soft_live");
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];

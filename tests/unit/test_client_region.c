@@ -31,6 +31,8 @@ static struct hbm *hbm;
 static uint64_t (*live)(const char *kind);
 static int (*fail_call)(const char *name, unsigned int nth, CUresult result);
 static uint64_t (*calls)(const char *name);
+static int (*peek)(void *target, unsigned device, CUdeviceptr source, size_t bytes);
+static int (*poke)(unsigned device, CUdeviceptr target, const void *source, size_t bytes);
 
 static void *soft_symbol(const char *name)
 {
@@ -55,6 +57,8 @@ static int setup(void **state)
 	*(void **)&live = soft_symbol("hbm_soft_live");
 	*(void **)&fail_call = soft_symbol("hbm_soft_fail");
 	*(void **)&calls = soft_symbol("hbm_soft_calls");
+	*(void **)&peek = soft_symbol("hbm_soft_peek");
+	*(void **)&poke = soft_symbol("hbm_soft_poke");
 	connect_again();
 	return 0;
 }
@@ -95,10 +99,17 @@ static int decommit_one(struct hbm_region *region, uint64_t first, uint64_t slab
 	return hbm_decommit(hbm, &range, 1);
 }
 
-/* On the soft device the address of a region is one of this process. */
-static volatile char *at(const struct hbm_region *region, uint64_t slab)
+/* The first byte of a region's nth slab, as its device sees it. */
+static void put_byte(const struct hbm_region *region, uint64_t slab, char byte)
 {
-	return (volatile char *)(uintptr_t)(hbm_region_address(region) + slab * SLAB);
+	assert_int_equal(poke(hbm_region_device(region), hbm_region_address(region) + slab * SLAB, &byte, 1), 0);
+}
+
+static char get_byte(const struct hbm_region *region, uint64_t slab)
+{
+	char byte;
+	assert_int_equal(peek(&byte, hbm_region_device(region), hbm_region_address(region) + slab * SLAB, 1), 0);
+	return byte;
 }
 
 /* The first byte of the fake's nth slab, seen without the library. */
@@ -230,15 +241,15 @@ static void test_commit_maps_the_slabs_in_place(void **state)
 	assert_int_equal(hbm_commit(hbm, ranges, 3), 0);
 	static const uint64_t order[] = {6, 0, 1, 2};
 	for (size_t i = 0; i < 4; i++) {
-		*at(region, order[i]) = (char)('a' + i);
+		put_byte(region, order[i], (char)('a' + i));
 		assert_int_equal(slab_byte(i), 'a' + i);
 	}
 	assert_int_equal(live("mappings"), 4);
 
 	assert_int_equal(decommit_one(region, 1, 2), 0);
 	assert_int_equal(live("mappings"), 2);
-	assert_int_equal(*at(region, 0), 'b');
-	assert_int_equal(*at(region, 6), 'a');
+	assert_int_equal(get_byte(region, 0), 'b');
+	assert_int_equal(get_byte(region, 6), 'a');
 	fake_await(&fake, HBM_WIRE_DECOMMIT, 1);
 	const struct hbm_wire_ranges *message = fake.last;
 	assert_int_equal(message->header.size, sizeof(*message) + sizeof(message->ranges[0]));
@@ -247,7 +258,7 @@ static void test_commit_maps_the_slabs_in_place(void **state)
 	assert_int_equal(message->ranges[0].bytes, 2 * SLAB);
 
 	assert_int_equal(commit_one(region, 1, 1), 0);
-	*at(region, 1) = 'z';
+	put_byte(region, 1, 'z');
 	assert_int_equal(slab_byte(4), 'z');
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
 	assert_int_equal(live("mappings"), 0);
@@ -262,8 +273,8 @@ static void test_parts_of_every_size(void **state)
 		fake.slab_next = 0;
 		assert_int_equal(hbm_commit(hbm, ranges, 2), 0);
 		for (uint64_t i = 0; i < 5; i++)
-			*at(a, i) = (char)(fake.part + i);
-		*at(b, 1) = '!';
+			put_byte(a, i, (char)(fake.part + i));
+		put_byte(b, 1, '!');
 		for (size_t i = 0; i < 5; i++)
 			assert_int_equal(slab_byte(i), fake.part + i);
 		assert_int_equal(slab_byte(5), '!');
@@ -278,7 +289,7 @@ static void test_more_slabs_than_a_message_has_fds(void **state)
 	struct hbm_region *region = make_region(600);
 	assert_int_equal(commit_one(region, 0, 600), 0);
 	assert_int_equal(live("mappings"), 600);
-	*at(region, 599) = 'q';
+	put_byte(region, 599, 'q');
 	assert_int_equal(slab_byte(599 % SLABS), 'q');
 	assert_int_equal(decommit_one(region, 0, 600), 0);
 	assert_int_equal(live("mappings"), 0);
@@ -325,7 +336,8 @@ static void test_slabs_are_committed_once(void **state)
 	struct hbm_range both[] = {{region, SLAB, SLAB}, {region, SLAB, 2 * SLAB}};
 	assert_int_equal(hbm_decommit(hbm, both, 2), HBM_INVALID);
 	assert_int_equal(live("mappings"), 2);
-	*at(region, 1) = *at(region, 2) = 1;
+	put_byte(region, 1, 1);
+	put_byte(region, 2, 1);
 	assert_int_equal(fake.seen[HBM_WIRE_COMMIT], 1);
 	assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], 0);
 	/* None of the refusals left a mark. */
@@ -348,7 +360,7 @@ static void test_several_under_way(void **state)
 	for (int i = 2; i >= 0; i--)
 		assert_int_equal(hbm_wait(hbm, tickets[i], -1), 0);
 	for (uint64_t i = 0; i < 6; i++)
-		*at(region, i) = 1;
+		put_byte(region, i, 1);
 	assert_int_equal(live("mappings"), 6);
 }
 
@@ -427,15 +439,15 @@ static void test_death_in_the_middle(void **state)
 	(void)state;
 	struct hbm_region *region = make_region(4);
 	assert_int_equal(commit_one(region, 0, 1), 0);
-	*at(region, 0) = 'k';
+	put_byte(region, 0, 'k');
 	fake.answer = answer_part_then_die;
 	assert_int_equal(commit_one(region, 1, 3), -ENOTCONN);
 	/* What was there before stays, and nothing else. */
 	assert_int_equal(live("mappings"), 1);
-	assert_int_equal(*at(region, 0), 'k');
+	assert_int_equal(get_byte(region, 0), 'k');
 	assert_int_equal(commit_one(region, 2, 1), -ENOTCONN);
 	assert_int_equal(decommit_one(region, 0, 1), -ENOTCONN);
-	assert_int_equal(*at(region, 0), 'k');
+	assert_int_equal(get_byte(region, 0), 'k');
 	assert_int_equal(hbm_region_destroy(hbm, region), -ENOTCONN);
 	assert_int_equal(live("mappings"), 0);
 }
@@ -457,7 +469,8 @@ static void test_every_device_call_of_a_commit_fails(void **state)
 		fail_call(NULL, 0, CUDA_SUCCESS);
 		assert_int_equal(fake.driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
 		if (rc == 0) {
-			*at(region, 0) = *at(region, 1) = *at(region, 3) = *at(region, 4) = 1;
+			for (size_t i = 0; i < 4; i++)
+				put_byte(region, (uint64_t[]){0, 1, 3, 4}[i], 1);
 			assert_int_equal(hbm_decommit(hbm, ranges, 2), 0);
 		} else {
 			assert_int_equal(rc, HBM_DEVICE);
@@ -520,7 +533,7 @@ static void test_unmapping_fails(void **state)
 	assert_int_equal(message->count, 1);
 	assert_int_equal(message->ranges[0].offset, 0);
 	assert_int_equal(commit_one(region, 0, 1), 0);
-	*at(region, 4) = 1;
+	put_byte(region, 4, 1);
 }
 
 /* ---- Wrong answers ---- */

@@ -157,23 +157,6 @@ static char byte_of(unsigned nth, uint64_t i)
 	return (char)((nth * 131 + i * 7 + (i >> 8)) & 0x7f);
 }
 
-static void put_scattered(struct work *work, unsigned nth)
-{
-	uint64_t i = 0;
-	for (unsigned s = 0; s < 3; s++)
-		for (uint64_t b = 0; b < work->spans[s].bytes; b++)
-			((char *)(uintptr_t)work->spans[s].address)[b] = byte_of(nth, i++);
-}
-
-static void check_scattered(struct work *work, unsigned nth)
-{
-	uint64_t i = 0;
-	for (unsigned s = 0; s < 3; s++)
-		for (uint64_t b = 0; b < work->spans[s].bytes; b++)
-			if (((char *)(uintptr_t)work->spans[s].address)[b] != byte_of(nth, i++))
-				fail_msg("byte %llu of copy %u", (unsigned long long)i - 1, nth);
-}
-
 static void put_flat(char *flat, unsigned nth)
 {
 	for (uint64_t i = 0; i < BYTES; i++)
@@ -185,6 +168,47 @@ static void check_flat(const char *flat, unsigned nth)
 	for (uint64_t i = 0; i < BYTES; i++)
 		if (flat[i] != byte_of(nth, i))
 			fail_msg("byte %llu of copy %u", (unsigned long long)i, nth);
+}
+
+/* The same in device memory. */
+static void put_on_device(const struct setting *setting, uint64_t address, const char *bytes, uint64_t size)
+{
+	assert_int_equal(setting->pool.poke(setting->device->index, address, bytes, size), 0);
+}
+
+static void get_from_device(const struct setting *setting, char *bytes, uint64_t address, uint64_t size)
+{
+	assert_int_equal(setting->pool.peek(bytes, setting->device->index, address, size), 0);
+}
+
+static void put_flat_on_device(const struct work *work, unsigned nth)
+{
+	char flat[BYTES];
+	put_flat(flat, nth);
+	put_on_device(work->setting, work->copy.flat, flat, BYTES);
+}
+
+static void check_flat_on_device(const struct work *work, unsigned nth)
+{
+	char flat[BYTES];
+	get_from_device(work->setting, flat, work->copy.flat, BYTES);
+	check_flat(flat, nth);
+}
+
+static void put_scattered(const struct work *work, unsigned nth)
+{
+	char flat[BYTES], *at = flat;
+	put_flat(flat, nth);
+	for (unsigned s = 0; s < 3; at += work->spans[s++].bytes)
+		put_on_device(work->setting, work->spans[s].address, at, work->spans[s].bytes);
+}
+
+static void check_scattered(const struct work *work, unsigned nth)
+{
+	char flat[BYTES], *at = flat;
+	for (unsigned s = 0; s < 3; at += work->spans[s++].bytes)
+		get_from_device(work->setting, at, work->spans[s].address, work->spans[s].bytes);
+	check_flat(flat, nth);
 }
 
 static void test_gathered_into_host_memory(void **state)
@@ -236,13 +260,13 @@ static void test_within_the_device(void **state)
 		if (work->copy.gather)
 			put_scattered(work, i);
 		else
-			put_flat((char *)(uintptr_t)work->copy.flat, i);
+			put_flat_on_device(work, i);
 		lane_post(setting->device->lanes[LANE_D2D], &work->copy, false);
 	}
 	run(setting);
 	for (unsigned i = 0; i < COPIES; i++) {
 		assert_int_equal(setting->works[i].copy.status, HBM_OK);
-		check_flat((char *)(uintptr_t)setting->works[i].copy.flat, i);
+		check_flat_on_device(&setting->works[i], i);
 		check_scattered(&setting->works[i], i);
 	}
 }
@@ -251,23 +275,27 @@ static void test_within_the_device(void **state)
 static void test_verified_before_it_is_copied(void **state)
 {
 	struct setting *setting = *state;
+	char untouched[BYTES];
+	memset(untouched, 'x', BYTES);
 	for (unsigned i = 0; i < 20; i++) {
 		struct work *work = new_work(setting);
 		put_flat(work->copy.host, i);
 		work->copy.verify_checksum = true;
 		work->copy.checksum = XXH3_64bits(work->copy.host, BYTES) + (i == 7);
 		work->copy.span_count = i % 2 == 1 ? 3 : 0; /* even ones are verified only */
-		memset((void *)(uintptr_t)(setting->memory.address + i * BYTES), 'x', BYTES);
+		put_on_device(setting, setting->memory.address + i * BYTES, untouched, BYTES);
 		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
 	}
 	run(setting);
 	for (unsigned i = 0; i < 20; i++) {
-		const char *base = (char *)(uintptr_t)(setting->memory.address + i * BYTES);
 		assert_int_equal(setting->works[i].copy.status, i == 7 ? HBM_MISS : HBM_OK);
-		if (i % 2 == 1 && i != 7)
+		if (i % 2 == 1 && i != 7) {
 			check_scattered(&setting->works[i], i);
-		else
-			assert_int_equal(base[0] == 'x' && base[BYTES - 1] == 'x', true);
+		} else {
+			char seen[BYTES];
+			get_from_device(setting, seen, setting->memory.address + i * BYTES, BYTES);
+			assert_memory_equal(seen, untouched, BYTES);
+		}
 	}
 	assert_int_equal(setting->device->errors, 0);
 }

@@ -46,14 +46,19 @@ static uint64_t word(uint32_t space, uint32_t key, uint64_t i)
 	return x ^ x >> 29;
 }
 
-/* The client's memory of a work, as the concatenation of its spans. */
+/* The client's memory of a work, as the concatenation of its spans: each word is seen and put back. */
 static void each_word(struct work *work, void (*visit)(uint64_t *at, uint64_t expected))
 {
+	static uint64_t words[SLOT_BYTES / sizeof(uint64_t)];
+	const struct rig *rig = &work->traffic->rig;
+	unsigned device = work->transfer.device->index;
 	uint64_t i = 0;
 	for (uint32_t s = 0; s < work->transfer.span_count; s++) {
-		uint64_t *at = (uint64_t *)(uintptr_t)work->spans[s].address;
-		for (uint64_t n = work->spans[s].bytes / sizeof(*at); n > 0; n--)
-			visit(at++, word(work->space, work->key, i++));
+		const struct span *span = &work->spans[s];
+		assert_int_equal(rig->peek(words, device, span->address, span->bytes), 0);
+		for (uint64_t n = 0; n < span->bytes / sizeof(words[0]); n++)
+			visit(&words[n], word(work->space, work->key, i++));
+		assert_int_equal(rig->poke(device, span->address, words, span->bytes), 0);
 	}
 }
 

@@ -5,6 +5,11 @@
 
 #include "tests/support/seed.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 static CUmemGenericAllocationHandle create(const struct driver *driver, size_t bytes)
 {
 	CUmemAllocationProp prop = soft_prop(0);
@@ -191,6 +196,77 @@ static void test_access_does_not_outlive_a_mapping(void **state)
 	soft_memory_free(driver, address, GRANULE);
 }
 
+/* Whether a process that touches the memory itself dies of it. */
+static bool touching_kills(CUdeviceptr address)
+{
+	int status;
+	pid_t child = fork();
+
+	assert_int_not_equal(child, -1);
+	if (child == 0) {
+		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL); /* what an address is that no process can have depends on the machine */
+		*(volatile char *)(uintptr_t)address = 1;
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFSIGNALED(status);
+}
+
+static void test_host_cannot_reach_memory(void **state)
+{
+	const struct driver *driver = ((struct soft_device *)*state)->driver;
+	CUdeviceptr address = soft_memory(driver, 0, GRANULE), other = soft_memory(driver, 0, GRANULE);
+	void *const pointer = (void *)(uintptr_t)address;
+	char byte;
+	int pipes[2];
+
+	assert_true(touching_kills(address));
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], pointer, 1), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(write(pipes[1], "x", 1), 1);
+	assert_int_equal(read(pipes[0], pointer, 1), -1);
+	assert_int_equal(errno, EFAULT);
+	close(pipes[0]);
+	close(pipes[1]);
+	assert_int_equal(driver->cuMemHostRegister(pointer, 4096, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemcpyHtoD(other, pointer, 1), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemcpyDtoH(pointer, other, 1), CUDA_ERROR_INVALID_VALUE);
+	/* The driver can. */
+	assert_int_equal(driver->cuMemcpyHtoD(address, "y", 1), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemcpyDtoH(&byte, address, 1), CUDA_SUCCESS);
+	assert_int_equal(byte, 'y');
+	soft_memory_free(driver, other, GRANULE);
+	soft_memory_free(driver, address, GRANULE);
+}
+
+static void test_tests_look_as_a_device(void **state)
+{
+	const struct soft_device *soft = *state;
+	const struct driver *driver = soft->driver;
+	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
+	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
+	CUdeviceptr address = soft_memory(driver, 0, GRANULE);
+	uint64_t calls = soft->calls("*");
+	char word[4] = "";
+
+	*(void **)&peek = soft_symbol(driver, "hbm_soft_peek");
+	*(void **)&poke = soft_symbol(driver, "hbm_soft_poke");
+	assert_int_equal(poke(0, address + 2, "abc", 4), 0);
+	assert_int_equal(peek(word, 0, address + 2, 4), 0);
+	assert_string_equal(word, "abc");
+	assert_int_equal(soft->calls("*"), calls);
+	assert_int_equal(peek(word, 1, address, 4), -EFAULT); /* of another device, beyond the end, of no device */
+	assert_int_equal(poke(1, address, "abc", 4), -EFAULT);
+	assert_int_equal(peek(word, 0, address + GRANULE - 3, 4), -EFAULT);
+	assert_int_equal(peek(word, 2, address, 4), -EFAULT);
+	assert_int_equal(soft_access(driver, address, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READ), CUDA_SUCCESS);
+	assert_int_equal(poke(0, address, "abc", 4), -EFAULT);
+	assert_int_equal(peek(word, 0, address, 4), 0);
+	soft_memory_free(driver, address, GRANULE);
+}
+
 #define PLACES 24 /* granules of the model's reservation */
 
 /* What is mapped at each granule: the first granule of its mapping, and what was last written to that granule. */
@@ -314,6 +390,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_access_refuses, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_access_is_of_each_device, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_access_does_not_outlive_a_mapping, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_host_cannot_reach_memory, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_tests_look_as_a_device, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_random_beside_a_model, soft_setup, soft_teardown),
 	};
 

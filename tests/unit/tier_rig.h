@@ -49,6 +49,8 @@ struct rig {
 	bool late;
 	int (*fault)(const char *, unsigned, CUresult);
 	uint64_t (*calls)(const char *);
+	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
+	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
 };
 
 static inline void rig_dump(struct rig *rig)
@@ -167,6 +169,8 @@ static inline void rig_open(struct rig *rig, uint64_t client_bytes)
 				 0);
 	*(void **)&rig->fault = rig_symbol(rig, "hbm_soft_fail");
 	*(void **)&rig->calls = rig_symbol(rig, "hbm_soft_calls");
+	*(void **)&rig->peek = rig_symbol(rig, "hbm_soft_peek");
+	*(void **)&rig->poke = rig_symbol(rig, "hbm_soft_poke");
 	rig_run(rig, rig_is_warm, rig);
 }
 
