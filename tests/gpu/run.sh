@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Proves hbmd on a real device, from the folder this file lies in (made by `make gpu-pack`): facts, claims, costs, the
 # test suite, and how near the daemon comes to what the hardware does. Prints a line as each thing is known, and writes
-# result.json and RESULT.md. Takes plain device memory only and leaves the card's settings alone.
+# result.json and RESULT.md. Takes plain device memory only, of the first device unless CUDA_VISIBLE_DEVICES says
+# otherwise, and leaves the card's settings alone.
 #
 #	DRIVER=auto|cuda|soft	auto: without a device, says what it looked for and ends with 77. cuda: without one, fails.
 #				soft: the same run on the soft driver, which proves this pack and not a device.
@@ -51,9 +52,12 @@ soft) export HBM_TEST_DRIVER=soft ;;
 esac
 quick=${QUICK:+--quick}
 export HBM_BUILD=$pack HBM_SOFT_DRIVER=$pack/libhbmsoft.so HBM_SOFT=memory=4GiB HBM_TRACE_DIR=$pack/none
-if ! device=$("$pack/gpu_facts" --probe); then
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-0} # hbmd takes every device it sees
+status=0
+device=$(timeout -k 5 120 "$pack/gpu_facts" --probe) || status=$?
+if [ $status -ne 0 ]; then
 	echo "$device"
-	[ "${DRIVER:-auto}" = auto ] && exit 77
+	[ "${DRIVER:-auto}" = auto ] && [ $status -eq 77 ] && exit 77
 	exit 1
 fi
 
@@ -184,6 +188,24 @@ why() {
 	tail -n 1 "$work/why"
 }
 
+# ---- The card ----
+
+settings() { # what nvidia-smi says of them, where there is one: without persistence each start of a driver takes longer
+	local line
+	[ "$HBM_TEST_DRIVER" = cuda ] && type -P nvidia-smi >/dev/null || return 0
+	line=$(timeout 30 nvidia-smi --format=csv,noheader \
+		--query-gpu=driver_version,persistence_mode,compute_mode,mig.mode.current,ecc.mode.current 2>&1) || return 0
+	record "nvidia-smi" SEEN "" "" "driver, persistence, compute mode, MIG, ECC: ${line//$'\n'/; }"
+}
+
+keep_awake() { # holds the devices open, as persistence does: a hundred programs are about to be started
+	local file fd
+	for file in /dev/nvidia[0-9]*; do
+		[ -c "$file" ] && { exec {fd}<>"$file"; } 2>/dev/null
+	done
+	return 0
+}
+
 # ---- What the daemon costs ----
 
 daemon_context() {
@@ -206,29 +228,27 @@ daemon_context() {
 commit_cost() { # SLAB_MIB
 	local name="commit of 1 GiB by the daemon, slab of $1 MiB" process="slab of $1 MiB" rate ours
 	[ "$1" -lt 1024 ] || process="slab of 1 GiB"
-	if ! bench commit $(($1 * 1048576)) $((1024 / $1)); then
+	if ! start device.memory=3GiB device.cache=64MiB device.slab="$1MiB" ddr.size=64MiB || ! bench commit $(($1 * 1048576)) $((1024 / $1)); then
 		record "$name" FAIL "" "" "$(why)"
+		stop
 		return
 	fi
+	stop
 	rate=$(gb "$(value commit_rate "$work/out")")
 	ours=$(recorded "1 GiB in one process, $process")
 	record "$name" SEEN "$rate" GB/s "$(ratio "$rate" "$ours") of the same calls in one process ($ours GB/s)"
 }
 
+# Slabs of the daemon's default size are there before they are asked for: a daemon for each size.
 commit_costs() {
 	local slab
 	if [ "$hbm" -lt 3072 ]; then
 		record "commit of 1 GiB by the daemon" UNSUPPORTED "" "" "it takes 3 GiB of device memory"
 		return
 	fi
-	if ! start device.memory=3GiB device.cache=64MiB ddr.size=64MiB; then
-		record "commit of 1 GiB by the daemon" FAIL "" "" "$(why)"
-		return
-	fi
-	for slab in 2 8 32 128 512 1024; do
+	for slab in 2 32 128 1024; do
 		commit_cost $slab
 	done
-	stop
 }
 
 # ---- The suite ----
@@ -267,12 +287,23 @@ suite() {
 	done
 }
 
-# Replays that are killed while they load and store; how many were still at it.
+has_stored() { # PID: whether that client has
+	local number='[1-9]'
+	[[ $("$pack/hbmctl" --json sessions 2>/dev/null) =~ \"pid\":\ $1,[^}]*\"stored_bytes\":\ $number ]]
+}
+
+# Replays that are killed while they load and store; how many were still at it. Before that they start a driver, which
+# takes some of a second or many.
 kill_some() {
-	local victim status killed=0 after
-	for after in 0.2 0.4 0.6; do
+	local victim status killed=0 after until
+	for after in 0 0.2 0.4; do
 		"$pack/hbmctl" replay "$pack/trace.jsonl" --namespace "victim$after" >/dev/null 2>&1 &
 		victim=$!
+		until=$((SECONDS + 30))
+		until has_stored $victim || [ $SECONDS -ge $until ] || ! kill -0 $victim 2>/dev/null; do
+			sleep 0.05
+		done
+		has_stored $victim || { kill -KILL $victim 2>/dev/null; wait $victim 2>/dev/null; continue; }
 		sleep $after
 		kill -KILL $victim 2>/dev/null
 		status=0
@@ -419,6 +450,7 @@ begin() { # PART SECONDS_KEPT_FOR_WHAT_FOLLOWS; false: not asked for
 echo "$device"
 [ "$HBM_TEST_DRIVER" = cuda ] || echo "SOFT DRIVER: this proves the pack; nothing here says anything about a device"
 if begin facts 0; then
+	settings
 	program 60 gpu_facts
 fi
 if begin claims 0; then
@@ -426,6 +458,7 @@ if begin claims 0; then
 	program 60 gpu_host "$work"
 	daemon_context
 fi
+keep_awake
 if begin costs 0; then
 	program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
 	commit_costs
