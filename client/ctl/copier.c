@@ -65,7 +65,9 @@ int copier_enter(struct copier *copier)
 
 int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes)
 {
-	return (int)copier->driver->cuMemcpyHtoD((CUdeviceptr)to, from, bytes);
+	CUresult result = copier->driver->cuMemcpyHtoD((CUdeviceptr)to, from, bytes);
+	/* From memory that is not registered that returns as soon as the driver has the bytes. */
+	return (int)(result == CUDA_SUCCESS ? copier->driver->cuCtxSynchronize() : result);
 }
 
 int copier_read(struct copier *copier, void *to, uint64_t from, size_t bytes)

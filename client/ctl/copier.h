@@ -17,8 +17,9 @@ int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char
 struct copier *copier_close(struct copier *copier); /* takes NULL, returns NULL */
 /* Makes the context current in the calling thread: before the first copy there. 0, or the driver's error. */
 int copier_enter(struct copier *copier);
-/* 0, or the driver's error. */
+/* The bytes are in the device's memory, also for other processes. 0, or the driver's error. */
 int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes);
+/* 0, or the driver's error. */
 int copier_read(struct copier *copier, void *to, uint64_t from, size_t bytes);
 /* The name of such an error; never NULL. */
 const char *copier_error(const struct copier *copier, int error);

@@ -219,7 +219,7 @@ static void try_copies(const struct rig *rig, CUdeviceptr address, unsigned char
 	TRY(driver, cuMemcpyDtoH, host, second + MIB, MIB);
 	EXPECT(cuMemcpyDtoDAsync, all_bytes(host, MIB, 0x33));
 	memset(host, 0x44, MIB);
-	TRY(driver, cuMemcpyHtoD, second, host, MIB);
+	TRY(driver, cuMemcpyHtoD, second, host, MIB); /* from registered memory: done when it returns */
 	memset(host, 0, MIB);
 	TRY(driver, cuMemcpyDtoHAsync, host, address, MIB, rig->stream);
 	TRY(driver, cuStreamSynchronize, rig->stream);

@@ -155,6 +155,8 @@ CUresult rig_fill(const struct rig *rig, CUdeviceptr address, size_t bytes, uint
 		pattern_fill(words, bytes, seed);
 		result = rig->driver->cuMemcpyHtoD(address, words, bytes);
 	}
+	if (result == CUDA_SUCCESS) /* that may return before all is there for another process to see */
+		result = rig->driver->cuCtxSynchronize();
 	free(words);
 	return result;
 }
