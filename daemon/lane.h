@@ -6,6 +6,9 @@
  *
  * Copies someone waits for go before those that do not, except that every eighth goes to the others, so that eviction
  * never stops. Order between copies is not promised. A copy that fails does so alone.
+ *
+ * With copies under way the thread spins on a real device: the events it waits for ask for no sleep, which would cost
+ * an interrupt for each batch. With none it sleeps.
  */
 #pragma once
 
