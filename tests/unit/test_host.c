@@ -3,6 +3,11 @@
 #include "tests/unit/soft_pool.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "daemon/host.h"
 
@@ -189,6 +194,37 @@ static void test_huge_pages(void **state)
 		assert_int_equal(setting->cache->ddr->online, 0);
 }
 
+/* From now on, for this thread and those it makes: no advice to madvise() that came after Linux 5.13. */
+static void forget_new_advice(void)
+{
+	struct sock_filter refuse_advice[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 22, 0, 1), /* MADV_POPULATE_READ */
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 6, .filter = refuse_advice};
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/* The last test: what it takes away does not come back. */
+static void test_an_old_kernel(void **state)
+{
+	struct setting *setting = *state;
+	forget_new_advice();
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_in_service(setting);
+	unsigned char resident[3];
+	char *pages = setting->cache->ddr->host + 4 * MIB;
+	assert_int_equal(mincore(pages, 3 * 4096, resident), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(resident[i] & 1, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +235,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_refused_registration_is_tried_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_registration_that_is_always_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_old_kernel, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
