@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/checked.h"
 #include "daemon/config.h"
@@ -41,6 +42,10 @@ static int open_driver(struct devices *devices, const struct config *config, cha
 	};
 	struct driver *driver;
 	int r = driver_open(&driver, choice_of(config), &soft, error, error_size);
+	size_t length = strlen(error);
+	if (r == -EIO)
+		snprintf(error + length, error_size - length,
+			 ": the kernel's log and nvidia-smi may say why; hbmd.driver = soft would do without");
 	if (r < 0)
 		return r;
 	devices->driver = driver;
@@ -48,8 +53,8 @@ static int open_driver(struct devices *devices, const struct config *config, cha
 	const char *name = driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory stands in for a GPU)";
 	const char *why = config->driver != CONFIG_DRIVER_AUTO ? "as configured"
 			  : driver->kind == HBM_DRIVER_CUDA    ? "auto: a CUDA device answers"
-							       : "auto: no CUDA device answers";
-	log_notice("device driver: %s, %s", name, why);
+							       : "auto: ";
+	log_notice("device driver: %s, %s%s", name, why, driver->passed_over);
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loading a driver: find the library, take every symbol of the list, start it. A library is taken whole or not at all;
- * what was looked for and why it did not do ends up in one line.
+ * what was looked for and why it did not do ends up in one line. libcuda.so.1 is never unloaded again, as threads of
+ * its own go on when its last user is gone.
  *
  * The soft driver is not a system library, so it is looked for by path: where it lies depends on whether this is
  * an installed program or a build folder, and on whether this code is in a program or in libhbm.so.
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,12 +59,13 @@ static int driver_take_symbols(struct driver *driver, const char *path, struct e
 /* Allocates a table and fills it from the library at path, which is not started. */
 static int driver_load(struct driver **out, enum hbm_driver kind, const char *path, struct explanation *why)
 {
+	const int flags = RTLD_NOW | RTLD_LOCAL | (kind == HBM_DRIVER_CUDA ? RTLD_NODELETE : 0);
 	struct driver *driver = calloc(1, sizeof(*driver));
 	int result;
 
 	if (driver == NULL)
 		return explain(why, -ENOMEM, "out of memory");
-	driver->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	driver->library = dlopen(path, flags);
 	if (driver->library == NULL) {
 		result = explain(why, -ENOENT, "%s", dlerror());
 		free(driver);
@@ -82,9 +85,11 @@ static int driver_load(struct driver **out, enum hbm_driver kind, const char *pa
 static int driver_start(struct driver *driver, const char *path, struct explanation *why)
 {
 	CUresult result = driver->cuInit(0);
+	bool absent = result == CUDA_ERROR_NO_DEVICE || result == CUDA_ERROR_STUB_LIBRARY;
 
 	if (result != CUDA_SUCCESS)
-		return explain(why, -ENODEV, "%s: cuInit failed with %s", path, driver_error_name(driver, result));
+		return explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s", path,
+			       driver_error_name(driver, result));
 	return 0;
 }
 
@@ -98,7 +103,9 @@ static int driver_open_cuda(struct driver **out, struct explanation *why)
 	if (result < 0)
 		return result;
 	result = driver_start(driver, path, why);
-	if (result == 0 && (driver->cuDeviceGetCount(&count) != CUDA_SUCCESS || count < 1))
+	if (result == 0 && driver->cuDeviceGetCount(&count) != CUDA_SUCCESS)
+		result = explain(why, -EIO, "%s answers, but does not count its devices", path);
+	if (result == 0 && count < 1)
 		result = explain(why, -ENODEV, "%s answers, but there is no device", path);
 	if (result < 0) {
 		driver_close(driver);
@@ -207,16 +214,36 @@ static int driver_open_soft(struct driver **out, const struct driver_soft_option
 	return 0;
 }
 
+/* A real device if there is one, else a soft one. */
+static int driver_open_any(struct driver **out, const struct driver_soft_options *soft, struct explanation *why)
+{
+	char no_cuda[sizeof((*out)->passed_over)] = "", no_soft[256] = "";
+	int result = driver_open_cuda(out, &(struct explanation){no_cuda, sizeof(no_cuda)});
+
+	if (result == 0)
+		return 0;
+	if (result != -ENOENT && result != -ENODEV)
+		return explain(why, result, "%s", no_cuda);
+	result = driver_open_soft(out, soft, &(struct explanation){no_soft, sizeof(no_soft)});
+	if (result < 0)
+		return explain(why, result, "%s; nor a soft driver: %s", no_cuda, no_soft);
+	memcpy((*out)->passed_over, no_cuda, sizeof(no_cuda));
+	return 0;
+}
+
 int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
 		size_t error_size)
 {
 	struct explanation why = {error, error_size};
 
-	if (choice == DRIVER_CUDA)
+	switch (choice) {
+	case DRIVER_CUDA:
 		return driver_open_cuda(out, &why);
-	if (choice == DRIVER_AUTO && driver_open_cuda(out, &why) == 0)
-		return 0;
-	return driver_open_soft(out, soft, &why);
+	case DRIVER_SOFT:
+		return driver_open_soft(out, soft, &why);
+	default:
+		return driver_open_any(out, soft, &why);
+	}
 }
 
 struct driver *driver_close(struct driver *driver)

@@ -27,16 +27,18 @@ struct driver_soft_options {
 struct driver {
 	enum hbm_driver kind;
 	void *library;
+	char passed_over[160]; /* why DRIVER_AUTO did not take cuda; "": it was not asked to, or did */
 #define DRIVER_CALL(name, symbol, arguments) CUresult(*name) arguments;
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 };
 
 /*
- * Loads a driver and calls cuInit. DRIVER_AUTO: cuda if it answers with at least one device, else soft. soft may be
- * NULL: then the environment's HBM_SOFT, else its defaults. On failure a negative errno and one line in error saying
- * what was looked for. libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the object this
- * function is linked into, in hbm/ below it, in the two folders above it, and in HBM_LIBDIR "/hbm" as compiled in.
+ * Loads a driver and calls cuInit. DRIVER_AUTO: cuda; soft only where there is no such library or no device: a device
+ * whose driver does not start is not silently replaced by host memory. soft may be NULL: then the environment's
+ * HBM_SOFT, else its defaults. On failure a negative errno and one line in error saying what was looked for.
+ * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the object this function is linked
+ * into, in hbm/ below it, in the two folders above it, and in HBM_LIBDIR "/hbm" as compiled in.
  */
 int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
 		size_t error_size);

@@ -117,13 +117,19 @@ void hbm_soft_release(void)
 		tear_down();
 }
 
+/* For a process that does not know what it has loaded. */
+static int configure_unasked(void)
+{
+	LOCKED(life_lock);
+	return configured ? 0 : configure_first(NULL);
+}
+
 CUresult cuInit(unsigned int flags)
 {
+	if (configure_unasked() < 0) /* before the call is counted: the first may be one that is to fail */
+		return CUDA_ERROR_INVALID_VALUE;
 	CALL_ENTER(cuInit);
 	if (flags != 0)
-		return CUDA_ERROR_INVALID_VALUE;
-	LOCKED(life_lock);
-	if (!configured && configure_first(NULL) < 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	call_initialised();
 	return CUDA_SUCCESS;

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -59,10 +60,10 @@ static void write_file(const char *path, const char *text)
 }
 
 /* The start with these settings ends with 1 and one line of error, which has the text in it. */
-static void refused(const char *const *sets, const char *text)
+static void refused_in(const char *const *sets, const char *const *env, const char *text)
 {
 	spawn_forget_log(&daemon_);
-	spawn_launch(&daemon_, sets, NULL);
+	spawn_launch(&daemon_, sets, env);
 	int status = spawn_wait(&daemon_);
 	unsigned lines = spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
 	if (status != 1 || lines != 1 || !spawn_logged(&daemon_, text)) {
@@ -70,6 +71,11 @@ static void refused(const char *const *sets, const char *text)
 		fail_msg("expected 1 and one line with \"%s\", got %d and %u", text, status, lines);
 	}
 	assert_int_equal(exists(daemon_.socket), false);
+}
+
+static void refused(const char *const *sets, const char *text)
+{
+	refused_in(sets, NULL, text);
 }
 
 /* ---- Configuration ---- */
@@ -244,6 +250,55 @@ static void test_killed_and_started_again(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* ---- The driver ---- */
+
+static void copy_file(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	assert_true(in >= 0 && out >= 0);
+	for (ssize_t n; (n = sendfile(out, in, NULL, 1 << 20)) != 0;)
+		assert_in_range(n, 1, 1 << 20);
+	assert_int_equal(close(in), 0);
+	assert_int_equal(close(out), 0);
+}
+
+/* In `variable`: what makes the daemon find another copy of the soft driver where it looks for libcuda.so.1. */
+static void disguise_as_cuda(char *variable, size_t size)
+{
+	char folder[96], library[128];
+	snprintf(folder, sizeof(folder), "%s/lib", daemon_.dir);
+	assert_int_equal(mkdir(folder, 0700), 0);
+	snprintf(library, sizeof(library), "%s/libcuda.so.1", folder);
+	copy_file(spawn_path("libhbmsoft.so"), library);
+	snprintf(variable, size, "LD_LIBRARY_PATH=%s", folder);
+}
+
+/* A device whose driver does not start is not replaced by host memory; where there is none, it is, and the log says so.
+ */
+static void test_auto_takes_what_there_is(void **state)
+{
+	(void)state;
+	static char path[160];
+	const char *const any[] = {"hbmd.driver=auto", "soft.fail=cuInit:2", NULL}; /* for one of the two copies */
+	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
+	disguise_as_cuda(path, sizeof(path));
+	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL},
+		   "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY");
+	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, "does not count");
+	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, "CUDA_ERROR_NO_DEVICE");
+
+	spawn_forget_log(&daemon_);
+	spawn_start(&daemon_, any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL});
+	assert_true(spawn_logged(&daemon_, "driver: soft"));
+	assert_true(spawn_logged(&daemon_, "cuInit failed with CUDA_ERROR_NO_DEVICE"));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	spawn_forget_log(&daemon_);
+	spawn_start(&daemon_, any, (const char *[]){path, "HBM_SOFT=memory=256MiB", NULL});
+	assert_true(spawn_logged(&daemon_, "driver: cuda, auto: a CUDA device answers"));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 static void test_without_permission(void **state)
 {
 	(void)state;
@@ -356,6 +411,7 @@ int main(void)
 		TEST(test_one_of_everything),
 		TEST(test_the_socket_file),
 		TEST(test_killed_and_started_again),
+		TEST(test_auto_takes_what_there_is),
 		TEST(test_without_permission),
 		TEST(test_the_service_manager_is_told),
 		TEST(test_a_socket_from_the_service_manager),

@@ -49,10 +49,9 @@ static CUresult give_to_soft(const struct driver *driver)
 	static const struct hbm_soft_kernel kernel = {"busy", param_bytes, 4, run};
 	int (*give)(const struct hbm_soft_kernel *) = NULL;
 
-	if (driver->kind != HBM_DRIVER_SOFT)
-		return CUDA_SUCCESS;
 	*(void **)&give = dlsym(driver->library, "hbm_soft_kernel");
-	return give && give(&kernel) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+	return !give || give(&kernel) == 0 ? CUDA_SUCCESS
+					   : CUDA_ERROR_NOT_FOUND; /* a device's driver does not have it */
 }
 
 /* ---- For both ---- */

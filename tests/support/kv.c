@@ -96,6 +96,8 @@ void kv_write(struct kv *kv, uint64_t address, const void *bytes, uint64_t size)
 {
 	kv->driver->cuCtxSetCurrent(kv->context);
 	accept_result(kv, "cuMemcpyHtoD", kv->driver->cuMemcpyHtoD(address, bytes, size));
+	/* Of memory that is not registered it may only be under way; other processes are told of it next. */
+	accept_result(kv, "cuCtxSynchronize", kv->driver->cuCtxSynchronize());
 }
 
 void kv_read(struct kv *kv, void *bytes, uint64_t address, uint64_t size)

@@ -178,7 +178,7 @@ static void test_failing_init_is_reported(void **state)
 	struct driver *driver = NULL;
 
 	(void)state;
-	assert_int_equal(driver_open(&driver, DRIVER_SOFT, &options, error, sizeof(error)), -ENODEV);
+	assert_int_equal(driver_open(&driver, DRIVER_SOFT, &options, error, sizeof(error)), -EIO);
 	assert_mentions(error, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH");
 	assert_null(driver);
 	/* Nothing of it stays. */
