@@ -302,8 +302,9 @@ static void test_live_leaves_out_what_does_not_fit(void **state)
 	spawn_start(&daemon_, NULL, NULL);
 	json_t *document = plan_json("--model Llama-3.2-1B --gpu L4 --context 4K --live --switch-bytes 24MiB");
 	const json_t *live = json_object_get(document, "live");
-	assert_non_null(strstr(json_string_value(json_object_get(live, "note")), "hbm not measured"));
-	assert_int_equal(json_array_size(json_object_get(live, "switches")), 2);
+	const char *note = json_string_value(json_object_get(live, "note"));
+	if (!strstr(note, "hbm not measured") || json_array_size(json_object_get(live, "switches")) != 2)
+		fail_msg("not \"hbm not measured\" and two switches:\n%s", output);
 	json_decref(document);
 	assert_int_equal(plan("--model Llama-3.2-1B --gpu L4 --live --switch-bytes 1TiB"), 1);
 	spawn_settle(&daemon_);

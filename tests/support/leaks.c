@@ -103,7 +103,7 @@ __attribute__((format(printf, 2, 3))) static void read_name(char name[64], const
 }
 
 /* A thread has its maker's name until it is given one. */
-static bool counts_thread(pid_t pid, const char *thread)
+bool leaks_counts_thread(pid_t pid, const char *thread)
 {
 	char process[64], name[64];
 	if (!driver_keeps_things())
@@ -148,7 +148,7 @@ static void add_threads(struct leaks *leaks)
 	DIR *folder = opendir(path);
 	assert(folder);
 	for (struct dirent *entry; (entry = readdir(folder));)
-		if (entry->d_name[0] != '.' && counts_thread(leaks->pid, entry->d_name))
+		if (entry->d_name[0] != '.' && leaks_counts_thread(leaks->pid, entry->d_name))
 			add(leaks, "thread %s", entry->d_name);
 	closedir(folder);
 }

@@ -28,3 +28,5 @@ void leaks_begin_process(struct leaks *leaks, pid_t pid);
 size_t leaks_end(struct leaks *leaks);
 /* Whether a descriptor of a process counts, by what /proc says it is: "socket:[123]", "/dev/null", ... */
 bool leaks_counts_fd(pid_t pid, const char *target);
+/* Whether a thread does, named by its number. */
+bool leaks_counts_thread(pid_t pid, const char *thread);

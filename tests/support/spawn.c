@@ -406,16 +406,48 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 	return count;
 }
 
+/* Whether a thread waits for something, rather than being in the middle of something and not getting on. */
+static bool is_asleep(const struct spawn *spawn, const char *thread)
+{
+	char path[320], line[512] = "";
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)spawn->pid, thread);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return false;
+	const char *name_end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	return name_end && strncmp(name_end, ") S", 3) == 0;
+}
+
+/* Whether the daemon does nothing at this moment: its loop and its workers, but not threads of a driver. */
+static bool all_asleep(const struct spawn *spawn)
+{
+	char path[64];
+	bool asleep = true;
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)spawn->pid);
+	DIR *dir = opendir(path);
+	for (struct dirent *entry; asleep && dir && (entry = readdir(dir)) != NULL;) {
+		if (entry->d_name[0] == '.')
+			continue;
+		bool loop = atoi(entry->d_name) == spawn->pid;
+		if (loop || leaks_counts_thread(spawn->pid, entry->d_name))
+			asleep = is_asleep(spawn, entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return asleep;
+}
+
 static int is_making(const void *record, size_t bytes, void *arg)
 {
 	const struct hbm_wire_device *device = record;
 	bool *making = arg;
 	assert_int_equal(bytes, sizeof(*device));
-	*making = *making || device->uncreated >= device->slab;
+	*making = *making || device->uncreated >= device->slab || device->retiring > 0;
 	return 0;
 }
 
-/* Whether slabs are still being made ahead. */
+/* Whether slabs are still being made ahead, or will be of what is being given back. */
 static bool makes_slabs(const struct spawn *spawn)
 {
 	struct hbm *hbm = spawn_connect(spawn);
@@ -428,19 +460,21 @@ static bool makes_slabs(const struct spawn *spawn)
 unsigned spawn_fds(const struct spawn *spawn)
 {
 	unsigned sessions = 1;
-	bool making = true;
+	bool making = true, asleep = false;
 	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
 		if (making) {
 			making = makes_slabs(spawn);
 			sessions = 1; /* that very question */
 		}
-		bool rested = !making && sessions == 0;
+		bool rested = !making && sessions == 0 && asleep;
 		unsigned count = count_fds(spawn, &sessions);
-		if (rested && sessions == 0)
+		asleep = all_asleep(spawn);
+		if (rested && asleep && sessions == 0)
 			return count;
 		sleep_ms(STEP_MS);
 	}
 	spawn_show_log(spawn);
-	fail_msg("hbmd still watches %u clients%s", sessions, making ? " and makes slabs" : "");
+	fail_msg("hbmd still watches %u clients%s%s", sessions, making ? ", makes slabs" : "",
+		 asleep ? "" : ", is at work");
 	return 0;
 }
