@@ -13,7 +13,7 @@
 
 #include "tests/support/child.h"
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
+#include "tests/support/stage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,25 +27,6 @@
 #define SLAB (2ull << 20)
 #define CLEAN_ROW 5 /* clean runs in a row that show that n is past the last call: some failures cost nothing */
 #define STEPS_MAX 2000
-
-static struct leaks leaks;
-static struct spawn daemon_;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
 
 /* ---- A client that takes every refusal ---- */
 
@@ -262,15 +243,14 @@ static void test_every_call_of_a_client(void **state)
 	print_message("the client made about %u device calls; the failure of %u was noticed\n", n - CLEAN_ROW, noticed);
 	assert_int_equal(row, CLEAN_ROW);
 	assert_in_range(noticed, 10, STEPS_MAX);
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
+	stage_finish(fds);
 }
 
 int main(int argc, char **argv)
 {
 	static const struct child_part parts[] = {{"fail_and_work", fail_and_work}, {NULL, NULL}};
 	child_main(argc, argv, parts);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_call_of_the_daemon),
 		TEST(test_every_call_of_a_client),

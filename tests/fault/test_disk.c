@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
+#include "tests/support/stage.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,26 +23,8 @@
 #define BLOCKS 64u
 #define HEAD (1 << 20) /* of the file, before the first block: hbmd.conf(5) */
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static struct kv kv;
 static hbm_result results[BLOCKS];
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
 
 static unsigned start(const char *fail, const char *engine, const char *merge)
 {
@@ -60,10 +42,7 @@ static unsigned start(const char *fail, const char *engine, const char *merge)
 static void finish(unsigned fds)
 {
 	kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
+	stage_finish(fds);
 }
 
 static int moving(const void *record, size_t bytes, void *arg)
@@ -288,7 +267,7 @@ static void test_one_bit_costs_one_block(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reads_that_fail),
 		TEST(test_reads_that_are_short),

@@ -8,8 +8,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/leaks.h"
-#include "tests/support/spawn.h"
+#include "tests/support/stage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,25 +24,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static struct leaks leaks;
-static struct spawn daemon_;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
 
 static bool exists(const char *path)
 {
@@ -403,7 +383,7 @@ static void test_sigterm_while_warming(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_configurations_that_are_wrong),
 		TEST(test_nvme_files_that_cannot_be_used),

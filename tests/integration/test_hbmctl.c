@@ -13,55 +13,11 @@
 #include <cmocka.h>
 
 #include "tests/support/hbmctl.h"
-#include "tests/support/kv.h"
-#include "tests/support/leaks.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCK 65536u
-#define STORED 4u
 #define ABSENT 99u
-
-static struct leaks leaks;
-static struct spawn daemon_;
-static struct kv kv;
-static unsigned fds;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	hbmctl_use(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
-
-/* A daemon with one client that has stored the chain 1 to STORED. */
-static void begin(void)
-{
-	spawn_start(&daemon_, NULL, NULL);
-	fds = spawn_fds(&daemon_);
-	kv_open(&kv, &daemon_, 0, BLOCK, STORED);
-	assert_int_equal(kv_store(&kv, 0, 1, STORED, 0, NULL), 0);
-}
-
-static void finish(void)
-{
-	kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-}
 
 /* A block's key as hbmctl takes and prints it. */
 static const char *key_text(uint64_t block)
@@ -77,7 +33,7 @@ static const char *key_text(uint64_t block)
 static const char *keys_line(const char *command, uint64_t first, uint64_t count)
 {
 	static char line[512];
-	int length = snprintf(line, sizeof(line), "%s %u", command, kv.space);
+	int length = snprintf(line, sizeof(line), "%s %u", command, hbmctl_kv.space);
 	for (uint64_t i = 0; i < count; i++)
 		length += snprintf(line + length, sizeof(line) - (size_t)length, " %s", key_text(first + i));
 	return line;
@@ -191,14 +147,14 @@ static void test_without_a_daemon(void **state)
 static void test_status(void **state)
 {
 	(void)state;
-	begin();
+	hbmctl_begin();
 	json_t *document = hbmctl_json("status");
 	assert_string_equal(hbmctl_text(document, "version"), HBM_VERSION);
 	assert_string_equal(hbmctl_text(document, "state"), "running");
 	assert_int_equal(hbmctl_count(document, "pid"), daemon_.pid);
-	assert_int_equal(hbmctl_count(document, "blocks"), STORED);
-	assert_int_equal(hbmctl_count(document, "stored_blocks"), STORED);
-	assert_int_equal(hbmctl_count(document, "stored_bytes"), STORED * BLOCK);
+	assert_int_equal(hbmctl_count(document, "blocks"), HBMCTL_STORED);
+	assert_int_equal(hbmctl_count(document, "stored_blocks"), HBMCTL_STORED);
+	assert_int_equal(hbmctl_count(document, "stored_bytes"), HBMCTL_STORED * HBMCTL_BLOCK);
 	assert_int_equal(hbmctl_count(document, "regions"), 1);
 	assert_int_equal(hbmctl_count(document, "namespaces"), 1);
 	assert_int_equal(hbmctl_count(hbmctl_member(document, "hits"), "nvme"), 0);
@@ -212,7 +168,7 @@ static void test_status(void **state)
 	json_decref(document);
 	hbmctl_expect("version", 0);
 	assert_string_equal(hbmctl_output, "hbmctl " HBM_VERSION "\nhbmd " HBM_VERSION "\n");
-	finish();
+	hbmctl_finish();
 }
 
 /* For people there is a line of headers and one for each record of the JSON document. */
@@ -230,12 +186,12 @@ static void test_lists(void **state)
 		{"sessions", "sessions", 2, "SESSION ", "  test ", {"session", "pid", "leased", "stored_bytes"}},
 		{"regions", "regions", 1, "SESSION  REGION", " 2 MiB", {"session", "region", "committed", "slab"}},
 		{"namespaces", "namespaces", 1, "NAMESPACE ", "  kv ", {"space", "block_bytes", "blocks"}},
-		{"blocks", "blocks", STORED, "NAMESPACE ", "  hbm ", {"space", "offset", "bytes", "pins"}},
+		{"blocks", "blocks", HBMCTL_STORED, "NAMESPACE ", "  hbm ", {"space", "offset", "bytes", "pins"}},
 		{"blocks --limit 3", "blocks", 3, "NAMESPACE ", "  hbm ", {"children"}},
 		{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
 		{"verify", "accounts", 5, "POOL ", "\nstaging ", {"capacity", "free", "placed", "moving"}},
 	};
-	begin();
+	hbmctl_begin();
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		json_t *document = hbmctl_json(lists[i].line), *record;
 		size_t index;
@@ -254,31 +210,31 @@ static void test_lists(void **state)
 	json_t *document = hbmctl_json("verify");
 	assert_int_equal(json_typeof(hbmctl_member(document, "balanced")), JSON_TRUE);
 	json_decref(document);
-	finish();
+	hbmctl_finish();
 }
 
 static void test_blocks_are_the_chain_that_was_stored(void **state)
 {
 	(void)state;
-	begin();
+	hbmctl_begin();
 	json_t *document = hbmctl_json("blocks"), *block;
 	size_t index, seen = 0;
-	for (uint64_t b = 1; b <= STORED; b++) {
+	for (uint64_t b = 1; b <= HBMCTL_STORED; b++) {
 		json_array_foreach(hbmctl_array(document, "blocks"), index, block)
 		{
 			if (strcmp(hbmctl_text(block, "key"), key_text(b)) != 0)
 				continue;
 			seen++;
-			assert_int_equal(hbmctl_count(block, "bytes"), BLOCK);
-			assert_int_equal(hbmctl_count(block, "children"), b < STORED);
+			assert_int_equal(hbmctl_count(block, "bytes"), HBMCTL_BLOCK);
+			assert_int_equal(hbmctl_count(block, "children"), b < HBMCTL_STORED);
 			assert_string_equal(hbmctl_text(block, "tier"), "hbm");
 			if (b > 1)
 				assert_string_equal(hbmctl_text(block, "parent"), key_text(b - 1));
 		}
 	}
-	assert_int_equal(seen, STORED);
+	assert_int_equal(seen, HBMCTL_STORED);
 	json_decref(document);
-	finish();
+	hbmctl_finish();
 }
 
 /* ---- Changing ---- */
@@ -286,11 +242,11 @@ static void test_blocks_are_the_chain_that_was_stored(void **state)
 /* LOOKUP, PIN or UNPIN of the whole chain is done, for blocks of that tier. */
 static void expect_blocks(const char *command, const char *tier)
 {
-	const char *line = keys_line(command, 1, STORED);
+	const char *line = keys_line(command, 1, HBMCTL_STORED);
 	json_t *document = hbmctl_json(line), *block;
 	size_t index;
-	assert_int_equal(hbmctl_count(document, "namespace"), kv.space);
-	assert_int_equal(json_array_size(hbmctl_array(document, "blocks")), STORED);
+	assert_int_equal(hbmctl_count(document, "namespace"), hbmctl_kv.space);
+	assert_int_equal(json_array_size(hbmctl_array(document, "blocks")), HBMCTL_STORED);
 	json_array_foreach(hbmctl_array(document, "blocks"), index, block)
 	{
 		assert_string_equal(hbmctl_text(block, "key"), key_text(index + 1));
@@ -313,28 +269,28 @@ static void expect_pins(uint64_t pins)
 static void test_pin_and_unpin(void **state)
 {
 	(void)state;
-	begin();
-	hbmctl_expect(keys_line("pin", 1, STORED), 0);
-	assert_int_equal(hbmctl_line_count(), 1 + STORED);
+	hbmctl_begin();
+	hbmctl_expect(keys_line("pin", 1, HBMCTL_STORED), 0);
+	assert_int_equal(hbmctl_line_count(), 1 + HBMCTL_STORED);
 	hbmctl_expect_text("pin", "HBM_OK");
 	expect_pins(1);
 	expect_blocks("pin", "hbm");
 	expect_pins(2);
 	expect_blocks("unpin", "hbm");
-	hbmctl_expect(keys_line("unpin", 1, STORED), 0);
-	assert_int_equal(hbmctl_line_count(), 1 + STORED);
+	hbmctl_expect(keys_line("unpin", 1, HBMCTL_STORED), 0);
+	assert_int_equal(hbmctl_line_count(), 1 + HBMCTL_STORED);
 	expect_pins(0);
 	hbmctl_expect(keys_line("pin", ABSENT, 1), 1);
 	hbmctl_expect_text("pin", "hbmctl: pin: 1 of 1 blocks were refused");
 	hbmctl_expect(keys_line("unpin", ABSENT, 1), 1);
 	hbmctl_expect_text("unpin", "hbmctl: unpin: 1 of 1 blocks were refused");
-	finish();
+	hbmctl_finish();
 }
 
 static void test_evict_pushes_down_tier_by_tier(void **state)
 {
 	(void)state;
-	begin();
+	hbmctl_begin();
 	expect_blocks("lookup", "hbm");
 	hbmctl_expect("evict hbm all", 0);
 	assert_string_equal(hbmctl_output, "evicted from hbm\n");
@@ -344,17 +300,17 @@ static void test_evict_pushes_down_tier_by_tier(void **state)
 	assert_int_equal(hbmctl_count(document, "device"), 0);
 	json_decref(document);
 	expect_blocks("lookup", "nvme");
-	hbmctl_expect(keys_line("lookup", 1, STORED), 0);
+	hbmctl_expect(keys_line("lookup", 1, HBMCTL_STORED), 0);
 	hbmctl_expect_text("lookup", "4 of 4 from the front are resident");
 	hbmctl_expect("evict nvme all", 0);
-	document = hbmctl_json(keys_line("lookup", 1, STORED));
+	document = hbmctl_json(keys_line("lookup", 1, HBMCTL_STORED));
 	assert_int_equal(hbmctl_count(document, "resident"), 0);
 	json_decref(document);
-	hbmctl_expect(keys_line("lookup", 1, STORED), 0);
+	hbmctl_expect(keys_line("lookup", 1, HBMCTL_STORED), 0);
 	hbmctl_expect_text("lookup", "0 of 4 from the front are resident");
 	hbmctl_expect_text("lookup", "HBM_MISS");
 	hbmctl_expect_refusal("evict hbm --device 5 all", 1, "device 5");
-	finish();
+	hbmctl_finish();
 }
 
 static void test_namespaces_by_model(void **state)
@@ -362,25 +318,25 @@ static void test_namespaces_by_model(void **state)
 	(void)state;
 	char line[128];
 	uint32_t second;
-	const struct hbm_namespace_options same = {.model = "kv", .weights = 2, .block_bytes = BLOCK};
-	begin();
+	const struct hbm_namespace_options same = {.model = "kv", .weights = 2, .block_bytes = HBMCTL_BLOCK};
+	hbmctl_begin();
 	snprintf(line, sizeof(line), "lookup kv %s", key_text(1));
 	json_t *document = hbmctl_json(line);
 	assert_int_equal(hbmctl_count(document, "resident"), 1);
 	json_decref(document);
-	assert_int_equal(hbm_namespace_open(kv.hbm, &same, &second), 0);
-	assert_int_not_equal(second, kv.space);
+	assert_int_equal(hbm_namespace_open(hbmctl_kv.hbm, &same, &second), 0);
+	assert_int_not_equal(second, hbmctl_kv.space);
 	hbmctl_expect_refusal(line, 1, "2 namespaces have the model \"kv\"");
 	snprintf(line, sizeof(line), "pin none %s", key_text(1));
 	hbmctl_expect_refusal(line, 1, "no namespace has the model \"none\"");
 	snprintf(line, sizeof(line), "lookup 77 %s", key_text(1));
 	hbmctl_expect_refusal(line, 1, "there is no namespace 77");
-	finish();
+	hbmctl_finish();
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_usage_is_refused_with_2),
 		TEST(test_help_names_every_command),

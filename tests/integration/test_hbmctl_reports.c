@@ -11,8 +11,6 @@
 #include <cmocka.h>
 
 #include "tests/support/hbmctl.h"
-#include "tests/support/kv.h"
-#include "tests/support/leaks.h"
 #include "tests/support/trace_file.h"
 
 #include <ctype.h>
@@ -20,49 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 65536u
-#define STORED 4u
 #define FAMILIES 256u
-
-static struct leaks leaks;
-static struct spawn daemon_;
-static struct kv kv;
-static unsigned fds;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	hbmctl_use(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
-
-/* A daemon with one client that has stored the chain 1 to STORED. */
-static void begin(void)
-{
-	spawn_start(&daemon_, NULL, NULL);
-	fds = spawn_fds(&daemon_);
-	kv_open(&kv, &daemon_, 0, BLOCK, STORED);
-	assert_int_equal(kv_store(&kv, 0, 1, STORED, 0, NULL), 0);
-}
-
-static void finish(void)
-{
-	kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-}
 
 /* ---- Metrics ---- */
 
@@ -126,7 +82,7 @@ static void test_metrics(void **state)
 	(void)state;
 	struct family families[FAMILIES] = {{.name = ""}};
 	size_t count = 0, samples = 0;
-	begin();
+	hbmctl_begin();
 	hbmctl_expect("metrics", 0);
 	hbmctl_expect_text("metrics", "\nhbmd_stored_blocks_total 4\n");
 	hbmctl_expect_text("metrics", "\nhbmd_tier_blocks{tier=\"hbm\",device=\"0\"} 4\n");
@@ -152,7 +108,7 @@ static void test_metrics(void **state)
 	assert_int_equal(found, index);
 	assert_int_equal(samples, index + 1); /* hbmd_info is only in the text */
 	json_decref(document);
-	finish();
+	hbmctl_finish();
 }
 
 /* ---- Trace ---- */
@@ -165,7 +121,7 @@ static void test_trace(void **state)
 	hbmctl_expect("trace", 0);
 	hbmctl_expect_text("trace", "nothing has moved yet\n");
 	assert_int_equal(spawn_stop(&daemon_), 0);
-	begin();
+	hbmctl_begin();
 	hbmctl_expect("evict hbm all", 0);
 	hbmctl_expect("trace --width 20", 0);
 	assert_int_equal(hbmctl_line_count(), 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, hops */
@@ -181,14 +137,14 @@ static void test_trace(void **state)
 		uint64_t times = index == 0 ? 1 : index == 1 ? 2 : 0;
 		assert_string_equal(hbmctl_text(hop, "hop"), hops[index]);
 		assert_int_equal(json_array_size(hbmctl_array(hop, "busy_share")), 20);
-		assert_int_equal(hbmctl_count(hop, "bytes"), times * STORED * BLOCK);
+		assert_int_equal(hbmctl_count(hop, "bytes"), times * HBMCTL_STORED * HBMCTL_BLOCK);
 		assert_int_equal(hbmctl_count(hop, "busy_ns") > 0, times > 0);
 		assert_int_equal(hbmctl_count(hop, "errors"), 0);
 	}
-	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 3 * STORED);
+	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 3 * HBMCTL_STORED);
 	json_decref(document);
 	hbmctl_expect("trace --last 1", 0);
-	finish();
+	hbmctl_finish();
 }
 
 /* ---- Replay ---- */
@@ -218,7 +174,7 @@ static uint64_t expect_replay(const json_t *document, const struct trace_file *t
 	assert_int_equal(hbmctl_count(document, "block_refs"), trace->starts[trace->request_count]);
 	assert_int_equal(found + hbmctl_count(document, "misses"), hbmctl_count(document, "block_refs"));
 	assert_int_equal(hbmctl_count(document, "mismatches"), 0);
-	assert_int_equal(hbmctl_count(document, "bytes_loaded"), found * BLOCK);
+	assert_int_equal(hbmctl_count(document, "bytes_loaded"), found * HBMCTL_BLOCK);
 	assert_int_equal(hbmctl_real(document, "elapsed_s") > 0, 1);
 	assert_int_equal(hbmctl_real(document, "load_gib_s") > 0, found > 0);
 	assert_int_equal(hbmctl_real(document, "store_gib_s") > 0, hbmctl_count(document, "bytes_stored") > 0);
@@ -243,12 +199,12 @@ static void test_replay(void **state)
 	trace_file_read(&trace, path, 1000);
 	assert_int_equal(trace.request_count, 9);
 	spawn_start(&daemon_, NULL, NULL);
-	fds = spawn_fds(&daemon_);
+	unsigned fds = spawn_fds(&daemon_);
 	snprintf(line, sizeof(line), "replay %s", path);
 	json_t *document = hbmctl_json(line);
 	uint64_t refs = hbmctl_count(document, "block_refs");
 	assert_int_equal(refs - expect_replay(document, &trace), trace.distinct); /* all fits: first uses miss */
-	assert_int_equal(hbmctl_count(document, "bytes_stored"), (uint64_t)trace.distinct * BLOCK);
+	assert_int_equal(hbmctl_count(document, "bytes_stored"), (uint64_t)trace.distinct * HBMCTL_BLOCK);
 	json_decref(document);
 	document = hbmctl_json(line);
 	assert_int_equal(expect_replay(document, &trace), refs);
@@ -266,10 +222,7 @@ static void test_replay(void **state)
 	hbmctl_expect_text(line, "\nrequests ");
 	hbmctl_expect_text(line, "\n  in nvme ");
 	hbmctl_expect_text(line, "\nCALL ");
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
+	stage_finish(fds);
 }
 
 static void test_replay_without_a_daemon(void **state)
@@ -311,7 +264,7 @@ static void test_replay_names_the_line_that_is_wrong(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_metrics),
 		TEST(test_trace),

@@ -10,8 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/leaks.h"
-#include "tests/support/spawn.h"
+#include "tests/support/stage.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -21,27 +20,7 @@
 #define OUTPUT (1u << 20)
 #define WORDS 24
 
-static struct leaks leaks;
-static struct spawn daemon_;
-static char *output;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	output = malloc(OUTPUT);
-	spawn_init(&daemon_);
-	return output ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	free(output);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
+static char output[OUTPUT];
 
 /* "plan" and the words of a line, split at spaces ('_' stands for a space within a word). */
 static int plan(const char *line)
@@ -314,15 +293,15 @@ static void test_live_leaves_out_what_does_not_fit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_example_as_printed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wrong_input, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_not_fitting_says_what_would, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sweep_and_csv, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_parking_in_json, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_plot, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_live_without_a_daemon, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_live, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_live_leaves_out_what_does_not_fit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_example_as_printed, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_input, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_not_fitting_says_what_would, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_sweep_and_csv, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_parking_in_json, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_plot, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live_without_a_daemon, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live_leaves_out_what_does_not_fit, stage_setup, stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,40 +9,13 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
 #include "tests/support/seed.h"
+#include "tests/support/stage.h"
 
 #include <stdlib.h>
 
 #define BLOCK 65536u
 #define BATCH 16u
-
-static struct leaks leaks;
-static struct spawn daemon_;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
-
-static void finish(unsigned fds)
-{
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-}
 
 /* ---- Tiers left out ---- */
 
@@ -79,7 +52,7 @@ static void run_shape(const char *const *sets, uint64_t capacity)
 	assert_int_equal(load_all(&kv, count), capacity);
 	load_all(&kv, count);
 	kv_close(&kv);
-	finish(fds);
+	stage_finish(fds);
 	spawn_free(&daemon_);
 	spawn_init(&daemon_);
 }
@@ -145,7 +118,7 @@ static void mix(const char *const *sets)
 		kv_close(&kvs[i]);
 	assert_true(counts[0] > 0);
 	assert_true(counts[1] > 0);
-	finish(fds);
+	stage_finish(fds);
 }
 
 static void test_sizes_mixed(void **state)
@@ -188,7 +161,7 @@ static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
 	}
 	for (uint32_t i = 0; i < 3; i++)
 		kv_close(&kvs[i]);
-	finish(fds);
+	stage_finish(fds);
 }
 
 /* One request's memory is on one device. */
@@ -208,12 +181,12 @@ static void test_segments_on_two_devices_are_refused(void **state)
 	const struct hbm_block block = {.key = kv_key(1), .segments = segments, .segment_count = 2};
 	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
 	kv_close(&kv);
-	finish(fds);
+	stage_finish(fds);
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_with_any_tier_left_out),
 		TEST(test_sizes_mixed),

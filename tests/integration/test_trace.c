@@ -10,9 +10,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/leaks.h"
 #include "tests/support/lru_model.h"
-#include "tests/support/spawn.h"
+#include "tests/support/stage.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -24,27 +23,7 @@
 #define GENERATED "users=64,turns=8,seed=11"
 #define OUTPUT (1u << 20)
 
-static struct leaks leaks;
-static struct spawn daemon_;
-static char *output;
-
-static int setup(void **state)
-{
-	(void)state;
-	leaks_begin(&leaks);
-	output = malloc(OUTPUT);
-	spawn_init(&daemon_);
-	return output ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	spawn_free(&daemon_);
-	free(output);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
-}
+static char output[OUTPUT];
 
 /* ---- The trace ---- */
 
@@ -129,14 +108,6 @@ static void replay_exactly(const char *path, size_t limit, uint64_t hbm, uint64_
 	trace_file_free(&trace);
 }
 
-static void finish(unsigned fds)
-{
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-}
-
 static void test_tiers_together_hit_what_one_list_hits(void **state)
 {
 	(void)state;
@@ -156,7 +127,7 @@ static void test_tiers_together_hit_what_one_list_hits(void **state)
 	} else {
 		replay_exactly(path, 2000, 64, 256, 1024, &outcome);
 	}
-	finish(fds);
+	stage_finish(fds);
 }
 
 static void test_without_io_uring(void **state)
@@ -173,7 +144,7 @@ static void test_without_io_uring(void **state)
 	struct hbm_wire_status status;
 	spawn_status(&daemon_, &status);
 	assert_string_equal(status.io, "threads");
-	finish(fds);
+	stage_finish(fds);
 }
 
 /* Fewer moves at once, single I/Os, little room to pass through: the same hits. */
@@ -189,7 +160,7 @@ static void test_with_little_room_to_move(void **state)
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
 	replay_exactly(path, 2000, 64, 256, 1024, &outcome);
-	finish(fds);
+	stage_finish(fds);
 }
 
 static void test_from_two_devices(void **state)
@@ -208,7 +179,7 @@ static void test_from_two_devices(void **state)
 		replay(arguments, &outcome);
 		assert_true(round == 0 || outcome.hbm + outcome.ddr + outcome.nvme > 0);
 	}
-	finish(fds);
+	stage_finish(fds);
 }
 
 static void test_by_several_workers(void **state)
@@ -226,17 +197,18 @@ static void test_by_several_workers(void **state)
 		replay(arguments, &outcome);
 		assert_true(outcome.nvme > 0);
 	}
-	finish(fds);
+	stage_finish(fds);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_without_io_uring, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_with_little_room_to_move, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_from_two_devices, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_by_several_workers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits, stage_setup,
+						stage_teardown),
+		cmocka_unit_test_setup_teardown(test_without_io_uring, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_with_little_room_to_move, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_from_two_devices, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_by_several_workers, stage_setup, stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,11 +15,21 @@
 #define WORDS 16
 
 char hbmctl_output[HBMCTL_OUTPUT];
-static const struct spawn *hbmctl_daemon;
+struct kv hbmctl_kv;
+static unsigned fds_before;
 
-void hbmctl_use(const struct spawn *spawn)
+void hbmctl_begin(void)
 {
-	hbmctl_daemon = spawn;
+	spawn_start(&daemon_, NULL, NULL);
+	fds_before = spawn_fds(&daemon_);
+	kv_open(&hbmctl_kv, &daemon_, 0, HBMCTL_BLOCK, HBMCTL_STORED);
+	assert_int_equal(kv_store(&hbmctl_kv, 0, 1, HBMCTL_STORED, 0, NULL), 0);
+}
+
+void hbmctl_finish(void)
+{
+	kv_close(&hbmctl_kv);
+	stage_finish(fds_before);
 }
 
 int hbmctl_run(const char *line)
@@ -32,7 +42,7 @@ int hbmctl_run(const char *line)
 		if (*word)
 			words[count++] = word;
 	}
-	int status = spawn_hbmctl(hbmctl_daemon, words, hbmctl_output, HBMCTL_OUTPUT);
+	int status = spawn_hbmctl(&daemon_, words, hbmctl_output, HBMCTL_OUTPUT);
 	assert_in_range(strlen(hbmctl_output), 0, HBMCTL_OUTPUT - 2);
 	return status;
 }

@@ -2,10 +2,12 @@
 /*
  * hbmctl: the command as a test sees it: a line to run, an exit status, and what it printed on both outputs, which
  * hbmctl_output keeps until the next run. What is expected and is not so fails the test, with the line and the output.
+ * It talks to the daemon of stage.h, which need not run; one to ask about is hbmctl_begin()'s.
  */
 #pragma once
 
-#include "tests/support/spawn.h"
+#include "tests/support/kv.h"
+#include "tests/support/stage.h"
 
 #include <jansson.h>
 #include <stddef.h>
@@ -15,7 +17,14 @@
 
 extern char hbmctl_output[HBMCTL_OUTPUT];
 
-void hbmctl_use(const struct spawn *spawn); /* against this daemon from now on; it need not run */
+#define HBMCTL_BLOCK 65536u
+#define HBMCTL_STORED 4u
+extern struct kv hbmctl_kv;
+
+/* Starts the daemon, with one client, hbmctl_kv, that has stored the chain 1 to HBMCTL_STORED. */
+void hbmctl_begin(void);
+void hbmctl_finish(void); /* that client leaves, and stage_finish() */
+
 /* hbmctl with the words of a line, split at spaces: its exit status. */
 int hbmctl_run(const char *line);
 void hbmctl_expect(const char *line, int status);
