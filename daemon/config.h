@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config: what the operator asked for. One table in config.c gives every key its section, type, default, bounds and a
- * line of help; the reader, --check-config, --help-config and hbmd.conf(5)'s test all walk that table.
+ * config: what the operator asked for. One table in config_keys.c gives every key its section, type, default, bounds
+ * and a line of help; the reader, --check-config, --help-config and hbmd.conf(5)'s test all walk that table.
  *
  * Precedence: defaults, then the file, then FILE.d/(star).conf in name order, then each --set section.key=value. An
  * unknown section or key, a bad or repeated value: one line naming file, line, key and what was expected.
@@ -22,52 +22,53 @@ struct config_size {
 enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
 
+/* What each means and what it is by default: config_keys.c. */
 struct config {
 	/* [hbmd] */
-	char *socket;         /* /run/hbmd/hbmd.sock */
-	uint64_t socket_mode; /* octal, 0660 */
-	char *socket_group;   /* empty: leave it */
-	char *state_dir;      /* /var/lib/hbmd */
-	uint64_t driver;      /* enum config_driver: auto */
-	uint64_t io;          /* enum config_io: auto */
-	uint64_t log_level;   /* a syslog priority: LOG_INFO */
+	char *socket;
+	uint64_t socket_mode;
+	char *socket_group; /* empty: leave it */
+	char *state_dir;
+	uint64_t driver;    /* enum config_driver */
+	uint64_t io;        /* enum config_io */
+	uint64_t log_level; /* a syslog priority */
 	/* [device] */
-	struct config_size device_memory;  /* 90% of the device */
-	struct config_size device_cache;   /* 50% of device.memory: the HBM tier */
-	struct config_size device_reserve; /* 64MiB, of device.memory: for blocks passing through */
-	uint64_t device_slab;              /* 64MiB: 2MiB << k, k = 0..9 */
+	struct config_size device_memory;  /* % of the device */
+	struct config_size device_cache;   /* % of device.memory: the HBM tier */
+	struct config_size device_reserve; /* % of device.memory: for blocks passing through */
+	uint64_t device_slab;              /* 2MiB << k, k = 0..9 */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
-	uint64_t ddr_hugepages;      /* bool: false */
-	uint64_t ddr_reserve;        /* 64MiB on top of size */
-	uint64_t ddr_staging;        /* 64MiB on top of size: between NVMe and devices */
+	uint64_t ddr_hugepages;      /* bool */
+	uint64_t ddr_reserve;        /* on top of size */
+	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */
 	char *nvme_path;     /* empty: no NVMe tier */
 	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_depth; /* I/Os under way: 32 */
-	uint64_t nvme_merge; /* largest merged I/O: 2MiB */
-	char *nvme_fail;     /* "read:N:EIO|short,write:N:..." : injects faults, for tests; empty */
+	uint64_t nvme_depth; /* I/Os under way */
+	uint64_t nvme_merge; /* bytes of the largest merged I/O */
+	char *nvme_fail;     /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
 	/* [soft] */
-	uint64_t soft_devices;                 /* 1 */
-	uint64_t soft_memory;                  /* 1GiB each */
+	uint64_t soft_devices;
+	uint64_t soft_memory;                  /* of each */
 	double soft_d2h_gib_s, soft_h2d_gib_s; /* 0: as fast as the host can */
-	double soft_latency_us;                /* 0 */
-	char *soft_fail;                       /* "cuMemCreate:3[:code],..." : injects faults, for tests; empty */
+	double soft_latency_us;
+	char *soft_fail; /* "cuMemCreate:3[:code],..." : injects faults, for tests; or empty */
 	/* [limits] */
-	uint64_t limit_sessions;           /* 1024 */
-	uint64_t limit_requests_in_flight; /* a session: 64 */
-	uint64_t limit_regions;            /* a session: 256 */
-	uint64_t limit_reserve;            /* address space of one session's regions: 1TiB */
-	uint64_t limit_commit_slabs;       /* one commit request: 4096 */
-	uint64_t limit_namespaces;         /* 1024 */
-	uint64_t limit_namespace_opens;    /* a session: 64 */
-	uint64_t limit_blocks;             /* 4194304 */
-	uint64_t limit_block_bytes;        /* 64MiB */
-	struct config_size limit_pinned;   /* 50% of each tier */
-	uint64_t limit_pins;               /* a session: 65536 */
-	uint64_t limit_moves;              /* movements between tiers under way at once: 64 */
-	uint64_t limit_ready_ms;           /* longest wait for a client's data: 10000 */
-	uint64_t limit_hello_ms;           /* longest silence before HELLO: 5000 */
+	uint64_t limit_sessions;
+	uint64_t limit_requests_in_flight; /* a session */
+	uint64_t limit_regions;            /* a session */
+	uint64_t limit_reserve;            /* address space of one session's regions */
+	uint64_t limit_commit_slabs;       /* one commit request */
+	uint64_t limit_namespaces;
+	uint64_t limit_namespace_opens; /* a session */
+	uint64_t limit_blocks;
+	uint64_t limit_block_bytes;
+	struct config_size limit_pinned; /* % of each tier */
+	uint64_t limit_pins;             /* a session */
+	uint64_t limit_moves;            /* movements between tiers under way at once */
+	uint64_t limit_ready_ms;         /* longest wait for a client's data */
+	uint64_t limit_hello_ms;         /* longest silence before HELLO */
 };
 
 /* All defaults; strings are owned by the config. */

@@ -7,7 +7,6 @@
 #include "daemon/disk.h"
 #include "daemon/host.h"
 #include "daemon/lane.h"
-#include "daemon/log.h"
 #include "daemon/mover.h"
 #include "daemon/nvme.h"
 #include "daemon/slab.h"

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/host.h"
 
-#include "daemon/checked.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
 

@@ -3,7 +3,6 @@
 
 #include "daemon/checksum.h"
 #include "daemon/list.h"
-#include "daemon/log.h"
 
 #include <errno.h>
 #include <pthread.h>

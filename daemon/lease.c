@@ -10,7 +10,6 @@
 
 #include "daemon/checked.h"
 #include "daemon/claim.h"
-#include "daemon/log.h"
 #include "daemon/region.h"
 
 void leases_init(struct leases *leases)

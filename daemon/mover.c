@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/mover.h"
 
-#include "daemon/log.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

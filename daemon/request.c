@@ -177,25 +177,6 @@ void request_reply(struct request *request, int status, const void *body, size_t
 	request_reply_fds(request, status, body, size, NULL, 0);
 }
 
-int request_reply_part(struct request *request, const void *body, size_t size, const int *fds, size_t fd_count)
-{
-	assert(size <= HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_header));
-	if (session_is_mute(request->session))
-		return 0;
-	struct hbm_wire_header header = make_header(request, HBM_WIRE_MORE, HBM_OK, size);
-	int r = send_now(request, &header, body, fds, fd_count);
-	if (r != -EAGAIN) {
-		if (r < 0)
-			session_break(request->session, session_failure(r));
-		return 0;
-	}
-	struct parcel *parcel = make_parcel(&header, body, fds, fd_count);
-	if (!parcel)
-		return -ENOMEM;
-	session_queue(request->session, parcel);
-	return 0;
-}
-
 void request_reply_parcels(struct request *request, struct list *parcels)
 {
 	struct session *session = request->session;

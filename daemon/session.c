@@ -453,11 +453,6 @@ void session_greeted(struct session *session)
 	fences_handed_over(&p->fences);
 }
 
-bool session_is_greeted(const struct session *session)
-{
-	return private_of(session)->greeted;
-}
-
 /* ---- What requests ask of their session ---- */
 
 int session_fence_fd(const struct session *session)

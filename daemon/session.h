@@ -63,13 +63,11 @@ struct request {
 	void *private; /* session.c's */
 };
 
-/* Ends the request: sends header + body (size bytes after the header), closes nothing, and frees it. `more` fds are
- * borrowed. status != HBM_OK: body must be NULL. */
+/* Ends the request: sends header + body (size bytes after the header) and frees it. The fds are borrowed. status !=
+ * HBM_OK: body must be NULL. */
 void request_reply(struct request *request, int status, const void *body, size_t size);
 void request_reply_fds(struct request *request, int status, const void *body, size_t size, const int *fds,
 		       size_t fd_count);
-/* A part of the reply, before request_reply*; -ENOMEM when it could not be queued (nothing was sent). */
-int request_reply_part(struct request *request, const void *body, size_t size, const int *fds, size_t fd_count);
 
 /* Whether the peer is uid 0 or runs as the daemon's uid. */
 bool session_is_operator(const struct session *session);
@@ -98,7 +96,6 @@ bool session_cancel(struct session *session, const uint64_t *id);
 int session_open(struct session **out, struct session_host *host, int socket, uint64_t id);
 /* HELLO was answered: other requests are welcome. The fds of its reply are borrowed until then. */
 void session_greeted(struct session *session);
-bool session_is_greeted(const struct session *session);
 int session_fence_fd(const struct session *session);
 int session_doorbell_fd(const struct session *session);
 /* No further request is read; the session ends when those it has are answered. */
