@@ -245,7 +245,7 @@ struct hierarchy *hierarchy_close(struct hierarchy *hierarchy)
 bool hierarchy_warm(const struct hierarchy *hierarchy)
 {
 	const struct hbmd *hbmd = hierarchy->hbmd;
-	return host_warm(hbmd->host) && (!hbmd->nvme || hbmd->cache->nvme->online == hbmd->cache->nvme->capacity);
+	return host_warm(hbmd->host) && (!hbmd->nvme || nvme_settled(hbmd->nvme));
 }
 
 bool hierarchy_broken(const struct hierarchy *hierarchy)

@@ -16,5 +16,5 @@ int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(v
 		   size_t error_size);
 /* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
 struct hierarchy *hierarchy_close(struct hierarchy *hierarchy);
-bool hierarchy_warm(const struct hierarchy *hierarchy);   /* everything is in service */
+bool hierarchy_warm(const struct hierarchy *hierarchy);   /* everything is in service that can be */
 bool hierarchy_broken(const struct hierarchy *hierarchy); /* it can never work: host_broken() */

@@ -143,7 +143,7 @@ static int read_config(const struct options *options, struct config *config)
 static void describe(const struct service *service, char *line, size_t size)
 {
 	const struct hbmd *hbmd = &service->hbmd;
-	if (hbmd->nvme && nvme_percent(hbmd->nvme) < 100)
+	if (hbmd->nvme && !nvme_settled(hbmd->nvme))
 		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_percent(hbmd->nvme));
 	else
 		snprintf(line, size, "%s", strcmp(hbmd->state, "warming") == 0 ? "Serving; touching DDR" : "Serving");

@@ -53,7 +53,8 @@ struct nvme {
 	struct worker *worker;
 	struct job fill;
 	uint64_t filled, filling; /* in service; end of the step under way */
-	int fill_error;
+	int fill_error;           /* the worker's while a step is under way */
+	bool settled;
 	atomic_bool stop;
 	char *zeros; /* FILL_BYTES, aligned */
 };
@@ -302,6 +303,7 @@ static void step_filled(struct job *job)
 		log_error("nvme: formatting %s stopped at %llu of %llu MiB: %s; the tier stays at that size",
 			  nvme->path, (unsigned long long)(nvme->filled >> 20), (unsigned long long)(nvme->size >> 20),
 			  strerror(-nvme->fill_error));
+		nvme->settled = true;
 		nvme->progress(nvme->arg);
 		return;
 	}
@@ -310,7 +312,8 @@ static void step_filled(struct job *job)
 	nvme->filled = nvme->filling;
 	if (nvme_percent(nvme) / 10 != before / 10)
 		log_info("nvme: formatting %s: %u%%", nvme->path, nvme_percent(nvme));
-	if (nvme->filled < nvme->size)
+	nvme->settled = nvme->filled == nvme->size;
+	if (!nvme->settled)
 		next_step(nvme);
 	nvme->progress(nvme->arg);
 }
@@ -318,6 +321,7 @@ static void step_filled(struct job *job)
 static int all_filled(struct nvme *nvme)
 {
 	nvme->filled = nvme->size;
+	nvme->settled = true;
 	return tier_grow(nvme->cache->nvme, 0, nvme->size);
 }
 
@@ -408,4 +412,9 @@ int nvme_fd(const struct nvme *nvme)
 unsigned nvme_percent(const struct nvme *nvme)
 {
 	return (unsigned)(nvme->filled * 100 / nvme->size);
+}
+
+bool nvme_settled(const struct nvme *nvme)
+{
+	return nvme->settled;
 }

@@ -33,3 +33,4 @@ int nvme_open(struct nvme **out, const struct config *config, struct cache *cach
 struct nvme *nvme_close(struct nvme *nvme);
 int nvme_fd(const struct nvme *nvme);
 unsigned nvme_percent(const struct nvme *nvme); /* formatted */
+bool nvme_settled(const struct nvme *nvme);     /* all of it is in service, or all that ever will be */

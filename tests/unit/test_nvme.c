@@ -45,7 +45,7 @@ static void progress(void *arg)
 {
 	struct setting *setting = arg;
 	setting->steps++;
-	if (nvme_percent(setting->nvme) == 100)
+	if (nvme_settled(setting->nvme))
 		loop_stop(setting->loop);
 }
 
@@ -122,7 +122,7 @@ static void assert_refused(struct setting *setting, int error, const char *words
 /* Waits for the whole tier to be in service. */
 static void await_format(struct setting *setting)
 {
-	if (nvme_percent(setting->nvme) < 100) {
+	if (!nvme_settled(setting->nvme)) {
 		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, loop_now() + PATIENCE), 0);
 		assert_int_equal(loop_run(setting->loop), 0);
 		loop_timer_stop(setting->loop, &setting->watchdog);
@@ -312,6 +312,24 @@ static void test_a_file_that_may_not_grow(void **state)
 	assert_int_equal(access(setting->path, F_OK), -1);
 }
 
+/* A disk that fails while it is filled: the tier stays as large as it is by then, and nobody waits for the rest. */
+static void test_a_disk_that_fails_while_it_is_formatted(void **state)
+{
+	struct setting *setting = *state;
+	setting->config.nvme_size = 512 * MIB;
+	assert_int_equal(open_tier(setting), 0);
+	int unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_true(unwritable >= 0);
+	assert_true(dup3(unwritable, nvme_fd(setting->nvme), O_CLOEXEC) >= 0);
+	close(unwritable);
+	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, loop_now() + PATIENCE), 0);
+	assert_int_equal(loop_run(setting->loop), 0);
+	loop_timer_stop(setting->loop, &setting->watchdog);
+	assert_int_equal(nvme_settled(setting->nvme), true);
+	assert_in_range(nvme_percent(setting->nvme), 0, 99);
+	assert_in_range(setting->cache->nvme->online, 0, setting->config.nvme_size - 1);
+}
+
 /* A file system of its own, of `type`; skips the test where that is not permitted. */
 static void mount_over(struct setting *setting, const char *type, const char *options)
 {
@@ -486,6 +504,7 @@ int main(void)
 		TEST(test_a_file_that_is_locked),
 		TEST(test_paths_that_cannot_be),
 		TEST(test_a_file_that_may_not_grow),
+		TEST(test_a_disk_that_fails_while_it_is_formatted),
 		TEST(test_a_full_disk),
 		TEST(test_a_file_system_without_direct_io),
 		TEST(test_a_blank_device_is_in_service_at_once),
