@@ -216,18 +216,25 @@ static void print_label_value(const char *value)
 	}
 }
 
+static void print_labels(const struct labels *labels)
+{
+	for (size_t i = 0; i < labels->count; i++) {
+		printf("%s%s=\"", i == 0 ? "{" : ",", labels->label[i].name);
+		print_label_value(labels->label[i].value);
+		putchar('"');
+	}
+	if (labels->count > 0)
+		putchar('}');
+}
+
 static void print_sample(const struct metric_set *set, const struct metric *metric, const void *record)
 {
 	struct labels labels;
 	labels_of(set, metric, record, &labels);
 	fputs(metric->name, stdout);
-	for (size_t i = 0; i < labels.count; i++) {
-		printf("%s%s=\"", i == 0 ? "{" : ",", labels.label[i].name);
-		print_label_value(labels.label[i].value);
-		putchar('"');
-	}
+	print_labels(&labels);
 	uint64_t value = value_of(metric, record), divisor = metric->divisor;
-	printf("%s %" PRIu64, labels.count ? "}" : "", value / divisor);
+	printf(" %" PRIu64, value / divisor);
 	if (divisor > 1)
 		printf(".%09" PRIu64, value % divisor * (NS_PER_SECOND / divisor));
 	putchar('\n');
@@ -275,10 +282,14 @@ static json_t *all_json(const struct query *records)
 /* What is the same as long as one daemon runs, as labels of a constant 1. */
 static void print_info(const struct hbm_wire_status *status)
 {
-	printf("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info{version=\"%.*s\","
-	       "driver=\"%.*s\",io=\"%.*s\",state=\"%.*s\"} 1\n",
-	       (int)sizeof(status->version), status->version, (int)sizeof(status->driver), status->driver,
-	       (int)sizeof(status->io), status->io, (int)sizeof(status->state), status->state);
+	struct labels labels = {0};
+	add_label(&labels, "version", status->version, sizeof(status->version));
+	add_label(&labels, "driver", status->driver, sizeof(status->driver));
+	add_label(&labels, "io", status->io, sizeof(status->io));
+	add_label(&labels, "state", status->state, sizeof(status->state));
+	fputs("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info", stdout);
+	print_labels(&labels);
+	puts(" 1");
 }
 
 int metrics_run(struct ctl *ctl)
