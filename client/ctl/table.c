@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define COLUMN_GAP 2
+
 struct table {
 	struct table_column *columns;
 	size_t column_count;
@@ -104,15 +106,25 @@ static size_t column_width(const struct table *table, size_t column)
 	return width;
 }
 
-static void print_cell(const struct table *table, size_t column, size_t width, const char *text, FILE *out)
+/* Spaces are printed before the next text, so that no line ends in them; *owed is how many there are to come. */
+static void print_cell(const struct table *table, size_t column, size_t width, const char *text, size_t *owed,
+		       FILE *out)
 {
-	int pad = (int)(width - width_of(text));
-	bool last = column + 1 == table->column_count;
-	if (table->columns[column].right)
-		fprintf(out, "%*s%s", pad, "", text);
-	else
-		fprintf(out, "%s%*s", text, last ? 0 : pad, "");
-	fputs(last ? "\n" : "  ", out);
+	size_t pad = width - width_of(text);
+	bool right = table->columns[column].right;
+	if (right)
+		*owed += pad;
+	if (*text) {
+		fprintf(out, "%*s%s", (int)*owed, "", text);
+		*owed = 0;
+	}
+	if (!right)
+		*owed += pad;
+	*owed += COLUMN_GAP;
+	if (column + 1 == table->column_count) {
+		putc('\n', out);
+		*owed = 0;
+	}
 }
 
 static bool has_header(const struct table *table)
@@ -126,12 +138,13 @@ static bool has_header(const struct table *table)
 
 static void print_rows(const struct table *table, const size_t *widths, FILE *out)
 {
-	size_t columns = table->column_count;
+	size_t columns = table->column_count, owed = 0;
 	for (size_t i = 0; has_header(table) && i < columns; i++)
-		print_cell(table, i, widths[i], table->columns[i].header ? table->columns[i].header : "", out);
+		print_cell(table, i, widths[i], table->columns[i].header ? table->columns[i].header : "", &owed, out);
 	size_t rows = (table->cell_count + columns - 1) / columns;
 	for (size_t i = 0; i < rows * columns; i++)
-		print_cell(table, i % columns, widths[i % columns], i < table->cell_count ? table->cells[i] : "", out);
+		print_cell(table, i % columns, widths[i % columns], i < table->cell_count ? table->cells[i] : "", &owed,
+			   out);
 }
 
 int table_print(const struct table *table, FILE *out)

@@ -50,14 +50,14 @@ static void test_no_rows_no_header(void **state)
 	assert_prints(table_new(bare, 2), "");
 }
 
-static void test_short_last_row_is_padded(void **state)
+static void test_no_line_ends_in_spaces(void **state)
 {
 	(void)state;
 	struct table *table = table_new(bare, 2);
 	table_cell(table, "a");
 	table_cell(table, "22");
 	table_cell(table, "bb");
-	assert_prints(table, "a   22\nbb    \n");
+	assert_prints(table, "a   22\nbb\n");
 }
 
 static void test_strangers_names_cannot_steer_the_terminal(void **state)
@@ -106,7 +106,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alignment),
 		cmocka_unit_test(test_no_rows_no_header),
-		cmocka_unit_test(test_short_last_row_is_padded),
+		cmocka_unit_test(test_no_line_ends_in_spaces),
 		cmocka_unit_test(test_strangers_names_cannot_steer_the_terminal),
 		cmocka_unit_test(test_utf8_counts_characters),
 		cmocka_unit_test(test_many_cells),
