@@ -16,7 +16,7 @@ static const struct {
 	[HBM_UNSUPPORTED] = {"HBM_UNSUPPORTED", "this daemon or connection does not support it"},
 	[HBM_NO_SPACE] = {"HBM_NO_SPACE", "not enough memory in the pool"},
 	[HBM_LIMIT] = {"HBM_LIMIT", "a limit would be exceeded"},
-	[HBM_NOT_FOUND] = {"HBM_NOT_FOUND", "no such region, namespace or session, or memory that is not committed"},
+	[HBM_NOT_FOUND] = {"HBM_NOT_FOUND", "no such region, namespace, session or pin, or memory that is not committed"},
 	[HBM_MISS] = {"HBM_MISS", "the block is not in the cache"},
 	[HBM_EXISTS] = {"HBM_EXISTS", "the block or the committed range is there already"},
 	[HBM_NO_PARENT] = {"HBM_NO_PARENT", "the block's parent is not in the cache"},

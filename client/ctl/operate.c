@@ -188,7 +188,7 @@ static int evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *b
 		return ctl_usage(ctl, "--device is %" PRIu64 ": expected less than %d", *device, HBM_WIRE_DEVICES_MAX);
 	if (r != CTL_DONE || strcmp(ctl->words[1], "all") == 0)
 		return r;
-	return ctl_bytes(ctl, "BYTES", ctl->words[1], bytes);
+	return ctl_bytes(ctl, "SIZE", ctl->words[1], bytes);
 }
 
 int operate_evict(struct ctl *ctl)

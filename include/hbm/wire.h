@@ -33,7 +33,7 @@ enum hbm_status {
 	HBM_UNSUPPORTED = 2, /* this daemon does not know the opcode, flag or version, or lacks the tier */
 	HBM_NO_SPACE = 3,    /* not enough memory in the pool asked */
 	HBM_LIMIT = 4,       /* a limit of the configuration's [limits] section would be exceeded */
-	HBM_NOT_FOUND = 5,   /* no such region, namespace, session, or range not committed */
+	HBM_NOT_FOUND = 5,   /* no such region, namespace, session or pin, or range not committed */
 	HBM_MISS = 6,        /* the block is not in the cache (any more) */
 	HBM_EXISTS = 7,      /* the block, or the committed range, is there already */
 	HBM_NO_PARENT = 8,   /* a block's parent is not in the cache, so storing the block would strand it */
