@@ -25,7 +25,6 @@
 
 static struct leaks leaks;
 static struct fake fake;
-static struct spawn socket_of;
 static struct seed seed;
 static enum { ALL_ONES, LETTERS, RANDOM, NOISES } noise;
 
@@ -53,8 +52,7 @@ static int setup(void **state)
 	fake_open(&fake, 0);
 	fake.answer = answer_noise;
 	seed_open(&seed, "test_hbmctl_noise");
-	snprintf(socket_of.socket, sizeof(socket_of.socket), "%s", fake.path);
-	hbmctl_use(&socket_of);
+	snprintf(daemon_.socket, sizeof(daemon_.socket), "%s", fake.path);
 	return 0;
 }
 
