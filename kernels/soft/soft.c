@@ -4,7 +4,7 @@
  * A user is a driver table; several may be open, in one process and through several copies of driver.c. A process
  * that loads the library as if it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
  *
- * What a driver is to its process outlives its last user, so from its first table on the library stays loaded: that
+ * What a driver is to its process outlives its last user, so from cuInit on the library stays loaded: that
  * forked children get nothing (call.h), and what it littered (litter.h).
  */
 #include "kernels/soft/soft.h"
@@ -66,14 +66,6 @@ static int configure_again(const struct driver_soft_options *given)
 	return given->fail == NULL ? 0 : hbm_soft_faults(given->fail);
 }
 
-static void stay_loaded(void)
-{
-	Dl_info here;
-
-	if (dladdr((void *)(uintptr_t)cuInit, &here) != 0)
-		dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-}
-
 int hbm_soft_configure(const struct driver_soft_options *options)
 {
 	int result;
@@ -85,7 +77,6 @@ int hbm_soft_configure(const struct driver_soft_options *options)
 	if (result < 0)
 		return result;
 	users++;
-	stay_loaded();
 	return 0;
 }
 
@@ -124,6 +115,14 @@ static int configure_unasked(void)
 	return configured ? 0 : configure_first(NULL);
 }
 
+static void stay_loaded(void)
+{
+	Dl_info here;
+
+	if (dladdr((void *)(uintptr_t)cuInit, &here) != 0)
+		dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 CUresult cuInit(unsigned int flags)
 {
 	if (configure_unasked() < 0) /* before the call is counted: the first may be one that is to fail */
@@ -132,6 +131,7 @@ CUresult cuInit(unsigned int flags)
 	if (flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	call_initialised();
+	stay_loaded();
 	return CUDA_SUCCESS;
 }
 

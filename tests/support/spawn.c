@@ -40,9 +40,31 @@ const char *spawn_path(const char *name)
 	return path;
 }
 
+static const char *driver(void)
+{
+	const char *chosen = getenv("HBM_TEST_DRIVER");
+	return chosen ? chosen : "soft";
+}
+
+/* The tests are about one device: of several real ones the first, for daemon and clients alike. */
+static void use_one_device(void)
+{
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+	char first[128];
+	snprintf(first, sizeof(first), "%s", visible ? visible : "0");
+	first[strcspn(first, ",")] = '\0';
+	setenv("CUDA_VISIBLE_DEVICES", first, 1);
+}
+
 void spawn_init(struct spawn *spawn)
 {
-	char dir[] = "/tmp/hbmd-test.XXXXXX";
+	const char *folder = getenv("TMPDIR");
+	char dir[sizeof(spawn->dir)];
+	if (strcmp(driver(), "cuda") == 0)
+		use_one_device();
+	int length = snprintf(dir, sizeof(dir), "%s/hbmd-test.XXXXXX", folder ? folder : "/tmp");
+	if (length >= (int)sizeof(dir)) /* a socket's path must be short */
+		snprintf(dir, sizeof(dir), "/tmp/hbmd-test.XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	spawn_of(spawn, dir);
 }
@@ -54,12 +76,6 @@ void spawn_of(struct spawn *spawn, const char *dir)
 	snprintf(spawn->socket, sizeof(spawn->socket), "%s/sock", spawn->dir);
 	snprintf(spawn->nvme, sizeof(spawn->nvme), "%s/nvme", spawn->dir);
 	snprintf(spawn->log, sizeof(spawn->log), "%s/log", spawn->dir);
-}
-
-static const char *driver(void)
-{
-	const char *chosen = getenv("HBM_TEST_DRIVER");
-	return chosen ? chosen : "soft";
 }
 
 /* Whether a test wants a device that is slowed down, told to fail, or one of several. */
@@ -74,6 +90,14 @@ static bool is_soft_only(const char *const *sets, const char *const *env)
 			return true;
 	}
 	return false;
+}
+
+void spawn_needs_soft(void)
+{
+	if (strcmp(driver(), "soft") == 0)
+		return;
+	print_message("SKIP: takes a soft device that can be slowed, made to fail, or made several of\n");
+	skip();
 }
 
 /* In the child: becomes the daemon. */
@@ -129,11 +153,8 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 void spawn_launch(struct spawn *spawn, const char *const *sets, const char *const *env)
 {
 	assert_int_equal(spawn->pid, 0);
-	if (strcmp(driver(), "soft") != 0 && is_soft_only(sets, env)) {
-		print_message("SKIP: takes a soft device that can be slowed, made to fail, or made several of\n");
-		spawn_free(spawn);
-		skip();
-	}
+	if (is_soft_only(sets, env))
+		spawn_needs_soft();
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)

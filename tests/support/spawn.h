@@ -2,7 +2,7 @@
 /*
  * spawn: a daemon of one's own for a test: hbmd on soft devices, in a folder that is made for it and removed with it.
  * Its log goes to a file there and is shown when the test fails to get what it waits for. HBM_TEST_DRIVER=cuda puts the
- * daemon on real devices; a test that sets what only soft ones have is then skipped.
+ * daemon on a real device, the first that is visible; a test that sets what only soft ones have is then skipped.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 struct spawn {
-	char dir[64];    /* /tmp/hbmd-test.XXXXXX */
+	char dir[64];    /* $TMPDIR/hbmd-test.XXXXXX; in /tmp where there is none, or its name is long */
 	char socket[96]; /* dir/sock */
 	char nvme[96];   /* dir/nvme */
 	char log[96];    /* dir/log */
@@ -30,6 +30,8 @@ void spawn_start(struct spawn *spawn, const char *const *sets, const char *const
 /* The same without waiting for anything. */
 void spawn_launch(struct spawn *spawn, const char *const *sets, const char *const *env);
 void spawn_wait_warm(struct spawn *spawn);
+/* Skips the test where the device is real: for what no settings of the daemon tell. */
+void spawn_needs_soft(void);
 /* After spawn_launch(): -1 as soon as it is in service with all tiers, or the exit status if it ended before. */
 int spawn_try_warm(struct spawn *spawn);
 /* SIGTERM; the exit status, or 128 + signal. */
