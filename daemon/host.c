@@ -238,6 +238,18 @@ static uint64_t physical_memory(void)
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* More than there is would be touched until the kernel ends somebody for it. */
+static int check_size(uint64_t bytes, char *error, size_t error_size)
+{
+	uint64_t have = physical_memory();
+	if (bytes <= have)
+		return 0;
+	snprintf(error, error_size,
+		 "ddr.size: with ddr.reserve and ddr.staging %llu bytes are asked, this host has %llu: lower ddr.size",
+		 (unsigned long long)bytes, (unsigned long long)have);
+	return -ENOMEM;
+}
+
 int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
 	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
@@ -257,7 +269,9 @@ int host_open(struct host **out, const struct config *config, struct cache *cach
 			      .arg = arg};
 	host->end = host->staging + reserve + size;
 	host->bytes = round_up(host->end, page);
-	int r = map_memory(host, error, error_size);
+	int r = check_size(host->bytes, error, error_size);
+	if (r == 0)
+		r = map_memory(host, error, error_size);
 	if (r == 0)
 		r = tier_init(cache->staging, HBM_TIER_NONE, cache->staging->number, host->staging, 0,
 			      config->limit_blocks);

@@ -312,6 +312,16 @@ static void test_without_permission(void **state)
 	assert_true(spawn_logged(&daemon_, "Permission denied"));
 }
 
+/* ---- Memory ---- */
+
+/* It is not tried how far one comes: other processes would pay. */
+static void test_more_memory_than_there_is(void **state)
+{
+	(void)state;
+	refused((const char *[]){"ddr.size=16TiB", NULL}, "ddr.size: with ddr.reserve and ddr.staging");
+	refused((const char *[]){"ddr.size=100%", NULL}, "lower ddr.size");
+}
+
 /* ---- The service manager ---- */
 
 static int bind_socket(const char *name, int type, struct sockaddr_un *address)
@@ -393,6 +403,7 @@ int main(void)
 		TEST(test_killed_and_started_again),
 		TEST(test_auto_takes_what_there_is),
 		TEST(test_without_permission),
+		TEST(test_more_memory_than_there_is),
 		TEST(test_the_service_manager_is_told),
 		TEST(test_a_socket_from_the_service_manager),
 		TEST(test_sigterm_while_warming),
