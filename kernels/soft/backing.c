@@ -138,8 +138,12 @@ static CUresult check_prop(const CUmemAllocationProp *prop)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (((unsigned)prop->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.usage != 0)
+	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.gpuDirectRDMACapable != 0 ||
+	    prop->allocFlags.usage != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
+	for (size_t i = 0; i < sizeof(prop->allocFlags.reserved); i++)
+		if (prop->allocFlags.reserved[i] != 0)
+			return CUDA_ERROR_INVALID_VALUE;
 	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	return device_at(prop->location.id) == NULL ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;

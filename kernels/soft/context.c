@@ -11,30 +11,38 @@
 #include "kernels/soft/lock.h"
 #include "kernels/soft/stream.h"
 
-static _Thread_local struct device *current;
+#define CONTEXTS (6ull << 56) /* as the names of other objects: see slots.h */
 
-static CUcontext context_of(struct device *device)
+static _Thread_local CUcontext current;
+static uint64_t lives; /* of all devices, ever; table_lock */
+
+static CUcontext context_of(const struct device *device)
 {
-	return (CUcontext)(void *)device;
+	return (CUcontext)(uintptr_t)device->life;
 }
 
-/* The device a context belongs to, or NULL if the value is no context. */
+/* The device that a context is the live one of, or NULL; table_lock is held. */
 static struct device *context_find(CUcontext context)
 {
-	for (unsigned i = 0; i < devices_count(); i++)
-		if (context_of(device_at((int)i)) == context)
-			return device_at((int)i);
+	for (unsigned i = 0; i < devices_count(); i++) {
+		struct device *device = device_at((int)i);
+
+		if (device->retained != 0 && context_of(device) == context)
+			return device;
+	}
 	return NULL;
 }
 
 CUresult device_current(struct device **out)
 {
+	struct device *device = current == NULL ? NULL : context_find(current);
+
 	if (current == NULL)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if (current->retained == 0)
+	if (device == NULL)
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-	*out = current;
-	return device_fault(current);
+	*out = device;
+	return device_fault(device);
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
@@ -49,7 +57,8 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	LOCKED(table_lock);
 	if (device_fault(found) != CUDA_SUCCESS)
 		return device_fault(found);
-	found->retained++;
+	if (found->retained++ == 0)
+		found->life = CONTEXTS + ++lives;
 	*context = context_of(found);
 	return CUDA_SUCCESS;
 }
@@ -72,13 +81,11 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 
 CUresult cuCtxSetCurrent(CUcontext context)
 {
-	struct device *found = context == NULL ? NULL : context_find(context);
-
 	CALL_ENTER(cuCtxSetCurrent);
 	LOCKED(table_lock);
-	if (context != NULL && (found == NULL || found->retained == 0))
+	if (context != NULL && context_find(context) == NULL)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	current = found;
+	current = context;
 	return CUDA_SUCCESS;
 }
 
@@ -87,7 +94,7 @@ CUresult cuCtxGetCurrent(CUcontext *context)
 	CALL_ENTER(cuCtxGetCurrent);
 	if (context == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
-	*context = current == NULL ? NULL : context_of(current);
+	*context = current;
 	return CUDA_SUCCESS;
 }
 

@@ -234,7 +234,7 @@ static void sync_drop(CUdeviceptr address, uint64_t bytes)
 /* A device address in place of a host's would be a fault of this process. */
 static bool is_of_host(const void *place)
 {
-	return place != NULL && (uintptr_t)place < SOFT_ADDRESSES;
+	return place != NULL && (uintptr_t)place < SOFT_ALIASES;
 }
 
 CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)

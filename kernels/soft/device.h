@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device: the soft devices of this process, their primary contexts and copy engines. A CUcontext is the device it
- * belongs to: there are primary contexts only. Between setup and reset of the process's devices nothing here moves.
+ * device: the soft devices of this process, their primary contexts and copy engines. There are primary contexts only: a
+ * CUcontext is the number of a life, from a first retain to a last release, of its device's. Between setup and reset of
+ * the process's devices nothing here moves.
  */
 #pragma once
 
@@ -21,6 +22,7 @@ struct device {
 	uint64_t total;
 	uint64_t used;          /* bytes of allocations made here; vmm_lock */
 	unsigned retained;      /* how often the primary context was; table_lock */
+	uint64_t life;          /* the context's number, different for each in this process; table_lock */
 	uint64_t children;      /* streams, events, modules and registrations of the context; table_lock */
 	_Atomic CUresult fault; /* what a kernel did to the context, which is of no use any more; or CUDA_SUCCESS */
 	struct engine engines[ENGINES];

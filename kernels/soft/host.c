@@ -53,12 +53,18 @@ static struct registration *registration_at(uint64_t address)
 	return &registrations[index];
 }
 
+/* Whether a device's context made the registration, or has it from the one that did. */
+static bool registration_is_of(const struct registration *registration, const struct device *device)
+{
+	return registration->device == device || (registration->flags & CU_MEMHOSTREGISTER_PORTABLE) != 0;
+}
+
 static CUresult registration_allows(const struct registration *registration, uint64_t address, uint64_t bytes,
 				    const struct device *device, bool write)
 {
 	if (registration == NULL || bytes > registration->bytes - (address - registration->address))
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-	if ((registration->flags & CU_MEMHOSTREGISTER_PORTABLE) == 0 && registration->device != device)
+	if (!registration_is_of(registration, device))
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 	if (write && (registration->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
 		return CUDA_ERROR_ILLEGAL_ADDRESS;
@@ -75,13 +81,13 @@ CUresult host_hold(uint64_t address, uint64_t bytes, const struct device *device
 	return result;
 }
 
-CUresult host_hold_mapped(uint64_t address, uint64_t bytes, const struct device *device, bool write)
+CUresult host_hold_alias(CUdeviceptr alias, uint64_t bytes, const struct device *device, bool write)
 {
-	const struct registration *registration = registration_at(address);
+	const struct registration *registration = registration_at(host_of_alias(alias));
 
 	if (registration == NULL || (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	return host_hold(address, bytes, device, write);
+	return host_hold(host_of_alias(alias), bytes, device, write);
 }
 
 void host_drop(uint64_t address)
@@ -90,11 +96,6 @@ void host_drop(uint64_t address)
 
 	assert(registration != NULL && registration->uses > 0);
 	registration->uses--;
-}
-
-bool host_is_registered(uint64_t address)
-{
-	return registration_at(address) != NULL;
 }
 
 uint64_t host_registrations(void)
@@ -125,12 +126,27 @@ static bool range_overlaps(uint64_t address, uint64_t bytes)
 	return false;
 }
 
-/* Whether there is memory throughout the range: an asynchronous msync walks the mappings and does nothing else. */
-static bool range_exists(uint64_t address, uint64_t bytes)
+/* Whether the kernel can be asked to touch pages; it learned that with 5.14. */
+static bool touching_works(void)
 {
-	uint64_t start = address / page_bytes() * page_bytes();
+	static _Alignas(4096) char page[4096];
 
-	return msync((void *)(uintptr_t)start, bytes + (address - start), MS_ASYNC) == 0;
+	return page_bytes() > sizeof(page) || madvise(page, sizeof(page), MADV_POPULATE_READ) == 0;
+}
+
+/*
+ * Whether there is memory throughout the range that a device could read, and write unless it is registered as
+ * read-only: it is touched for that, as pinning it would. Where the kernel cannot be asked, whether something is mapped
+ * there: an asynchronous msync walks the mappings and does nothing else.
+ */
+static bool range_can_be_pinned(uint64_t address, uint64_t bytes, bool read_only)
+{
+	uint64_t start = address / page_bytes() * page_bytes(), length = bytes + (address - start);
+	void *first = (void *)(uintptr_t)start;
+
+	if (madvise(first, length, read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) == 0)
+		return true;
+	return !touching_works() && msync(first, length, MS_ASYNC) == 0;
 }
 
 static CUresult registration_insert(const struct registration *added)
@@ -148,6 +164,24 @@ static CUresult registration_insert(const struct registration *added)
 	return CUDA_SUCCESS;
 }
 
+/* Whether the range can be registered now; vmm_lock is held, and nothing else for the time it takes. */
+static CUresult registration_check(const struct registration *added)
+{
+	struct device *device;
+	CUresult result;
+
+	pthread_mutex_lock(&table_lock);
+	result = device_current(&device);
+	pthread_mutex_unlock(&table_lock);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (range_overlaps(added->address, added->bytes))
+		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+	return range_can_be_pinned(added->address, added->bytes, (added->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
+		       ? CUDA_SUCCESS
+		       : CUDA_ERROR_INVALID_VALUE;
+}
+
 CUresult cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 {
 	struct registration added = {(uint64_t)(uintptr_t)address, bytes, flags, 0, NULL};
@@ -160,15 +194,13 @@ CUresult cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 	if ((flags & ~REGISTER_FLAGS) != 0)
 		return flags == CU_MEMHOSTREGISTER_IOMEMORY ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
 	LOCKED(vmm_lock);
-	LOCKED(table_lock);
-	result = device_current(&added.device);
+	result = registration_check(&added);
 	if (result != CUDA_SUCCESS)
 		return result;
-	if (range_overlaps(added.address, bytes))
-		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-	if (!range_exists(added.address, bytes))
-		return CUDA_ERROR_INVALID_VALUE;
-	result = registration_insert(&added);
+	LOCKED(table_lock);
+	result = device_current(&added.device);
+	if (result == CUDA_SUCCESS)
+		result = registration_insert(&added);
 	if (result == CUDA_SUCCESS)
 		added.device->children++;
 	return result;
@@ -187,7 +219,8 @@ CUresult cuMemHostUnregister(void *address)
 	if (result != CUDA_SUCCESS)
 		return result;
 	registration = registration_at((uint64_t)(uintptr_t)address);
-	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address)
+	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
+	    !registration_is_of(registration, device))
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 	if (registration->uses != 0)
 		return CUDA_ERROR_ILLEGAL_STATE;
@@ -212,10 +245,10 @@ CUresult cuMemHostGetDevicePointer(CUdeviceptr *device_address, void *address, u
 	if (result != CUDA_SUCCESS)
 		return result;
 	registration = registration_at((uint64_t)(uintptr_t)address);
-	if (registration == NULL || (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0)
+	/* What is said of the start of a registration is not said of the rest. */
+	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
+	    (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0 || !registration_is_of(registration, device))
 		return CUDA_ERROR_INVALID_VALUE;
-	if ((registration->flags & CU_MEMHOSTREGISTER_PORTABLE) == 0 && registration->device != device)
-		return CUDA_ERROR_INVALID_VALUE;
-	*device_address = (CUdeviceptr)(uintptr_t)address;
+	*device_address = SOFT_ALIASES + registration->address;
 	return CUDA_SUCCESS;
 }

@@ -25,7 +25,6 @@
 struct held {
 	struct held *next;
 	uint64_t address, bytes;
-	bool on_host;
 };
 
 struct launch {
@@ -42,9 +41,8 @@ struct launch {
 
 static CUresult held_take(struct held *held, struct device *device, bool writes)
 {
-	held->on_host = host_is_registered(held->address);
-	if (held->on_host)
-		return host_hold_mapped(held->address, held->bytes, device, writes);
+	if (host_is_alias(held->address))
+		return host_hold_alias(held->address, held->bytes, device, writes);
 	return mapping_hold_range(held->address, held->bytes, device,
 				  writes ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_READ);
 }
@@ -63,7 +61,7 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 		launch->fault = CUDA_ERROR_OUT_OF_MEMORY;
 		return NULL;
 	}
-	*held = (struct held){launch->held, address, bytes, false};
+	*held = (struct held){launch->held, address, bytes};
 	LOCKED(table_lock);
 	result = held_take(held, launch->device, writes);
 	if (result != CUDA_SUCCESS) {
@@ -72,7 +70,7 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 		return NULL;
 	}
 	launch->held = held;
-	return held->on_host ? (void *)(uintptr_t)address : reservation_place(address);
+	return host_is_alias(address) ? (void *)(uintptr_t)host_of_alias(address) : reservation_place(address);
 }
 
 static void launch_run(struct op *op, struct stream *stream)
@@ -99,8 +97,8 @@ static void launch_drop(struct op *op)
 		struct held *held = launch->held;
 
 		launch->held = held->next;
-		if (held->on_host)
-			host_drop(held->address);
+		if (host_is_alias(held->address))
+			host_drop(host_of_alias(held->address));
 		else
 			mapping_drop_range(held->address, held->bytes);
 		free(held);

@@ -54,15 +54,14 @@ static struct mapping *mapping_after(const struct mapping *mapping, CUdeviceptr 
 	return mapping_end(mapping) < end ? mapping_at(mapping_end(mapping)) : NULL;
 }
 
-/* Whether every address of the range is mapped. */
+/* Whether every address of the range is mapped, and all of it in one reservation. */
 static bool range_is_mapped(CUdeviceptr address, uint64_t bytes)
 {
 	const struct mapping *mapping;
-	CUdeviceptr end;
 
-	if (bytes == 0 || __builtin_add_overflow(address, bytes, &end))
+	if (bytes == 0 || reservation_find(address, bytes) == NULL)
 		return false;
-	for (CUdeviceptr at = address; at < end; at = mapping_end(mapping)) {
+	for (CUdeviceptr at = address; at < address + bytes; at = mapping_end(mapping)) {
 		mapping = mapping_at(at);
 		if (mapping == NULL)
 			return false;
@@ -222,6 +221,9 @@ static CUresult check_accesses(const CUmemAccessDesc *accesses, size_t count)
 		if (access->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && access->flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
 		    access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
 			return CUDA_ERROR_INVALID_VALUE;
+		for (size_t j = 0; j < i; j++)
+			if (accesses[j].location.id == access->location.id)
+				return CUDA_ERROR_INVALID_VALUE;
 	}
 	return CUDA_SUCCESS;
 }

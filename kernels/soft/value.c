@@ -17,15 +17,15 @@
 /* op->bytes says what is held: 0, host memory, else so many bytes of device memory. */
 static uint64_t *value_at(const struct op *op)
 {
-	return op->bytes == 0 ? (uint64_t *)(uintptr_t)op->target : reservation_place(op->target);
+	return op->bytes == 0 ? (uint64_t *)(uintptr_t)host_of_alias(op->target) : reservation_place(op->target);
 }
 
 static CUresult value_hold(struct op *op, struct device *device, bool write)
 {
 	if (op->target % sizeof(uint64_t) != 0)
 		return CUDA_ERROR_MISALIGNED_ADDRESS;
-	if (host_is_registered(op->target))
-		return host_hold_mapped(op->target, sizeof(uint64_t), device, write);
+	if (host_is_alias(op->target))
+		return host_hold_alias(op->target, sizeof(uint64_t), device, write);
 	op->bytes = sizeof(uint64_t);
 	return mapping_hold_range(op->target, op->bytes, device,
 				  write ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_READ);
@@ -34,7 +34,7 @@ static CUresult value_hold(struct op *op, struct device *device, bool write)
 static void value_drop(struct op *op)
 {
 	if (op->bytes == 0)
-		host_drop(op->target);
+		host_drop(host_of_alias(op->target));
 	else
 		mapping_drop_range(op->target, op->bytes);
 }

@@ -149,6 +149,15 @@ static inline void *soft_host(const struct driver *driver, size_t bytes, unsigne
 	return memory;
 }
 
+/* Where a device sees registered host memory, given its start. */
+static inline CUdeviceptr soft_alias(const struct driver *driver, void *memory)
+{
+	CUdeviceptr alias;
+
+	assert_int_equal(driver->cuMemHostGetDevicePointer(&alias, memory, 0), CUDA_SUCCESS);
+	return alias;
+}
+
 static inline void soft_host_free(const struct driver *driver, void *memory, size_t bytes)
 {
 	assert_int_equal(driver->cuMemHostUnregister(memory), CUDA_SUCCESS);

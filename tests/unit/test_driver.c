@@ -232,7 +232,7 @@ static void test_closing_takes_all_along(void **state)
 	assert_int_equal(soft.driver->cuMemHostRegister(value, 4096, CU_MEMHOSTREGISTER_DEVICEMAP), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
 	/* A stream that waits for what never comes, with work and a recorded event behind it. */
-	assert_int_equal(soft.driver->cuStreamWaitValue64(stream, (CUdeviceptr)(uintptr_t)value, 1, 0), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuStreamWaitValue64(stream, soft_alias(soft.driver, value), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuMemsetD8Async(address, 7, GRANULE, stream), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventRecord(event, stream), CUDA_SUCCESS);
 	soft_close(&soft);

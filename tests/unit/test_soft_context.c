@@ -130,6 +130,12 @@ static void test_retain_and_release(void **state)
 	assert_int_equal(driver->cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	assert_int_equal(driver->cuCtxSetCurrent(context), CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuCtxSetCurrent((CUcontext)(uintptr_t)0x1234), CUDA_ERROR_INVALID_CONTEXT);
+	/* It does not come back with the device's next one. */
+	assert_int_equal(driver->cuDevicePrimaryCtxRetain(&again, 1), CUDA_SUCCESS);
+	assert_ptr_not_equal(again, context);
+	assert_int_equal(driver->cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+	assert_int_equal(driver->cuCtxSetCurrent(context), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
 }
 

@@ -46,8 +46,9 @@ static uint64_t *close_gate(const struct bench *bench)
 	uint64_t *gate = (uint64_t *)(void *)(bench->host + 2 * BYTES - sizeof(uint64_t));
 
 	*gate = 0;
-	assert_int_equal(bench->driver->cuStreamWaitValue64(bench->stream, (CUdeviceptr)(uintptr_t)gate, 1,
-							    CU_STREAM_WAIT_VALUE_EQ),
+	assert_int_equal(bench->driver->cuStreamWaitValue64(
+				 bench->stream, soft_alias(bench->driver, bench->host) + 2 * BYTES - sizeof(uint64_t),
+				 1, CU_STREAM_WAIT_VALUE_EQ),
 			 CUDA_SUCCESS);
 	return gate;
 }
@@ -142,7 +143,7 @@ static void test_spans_mappings(void **state)
 static void test_unmapped_memory(void **state)
 {
 	struct bench bench;
-	CUdeviceptr reserved;
+	CUdeviceptr alias, reserved;
 
 	bench_open(&bench, state);
 	assert_int_equal(bench.driver->cuMemAddressReserve(&reserved, GRANULE, 0, 0, 0), CUDA_SUCCESS);
@@ -160,9 +161,15 @@ static void test_unmapped_memory(void **state)
 	assert_int_equal(bench.driver->cuMemcpyDtoH(bench.host, UINT64_MAX, 2), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(bench.driver->cuMemcpyHtoDAsync(bench.device + BYTES - 1, bench.host, 2, bench.stream),
 			 CUDA_ERROR_INVALID_VALUE);
-	/* Host memory is no device memory, be it registered. */
+	/* Host memory is no device memory, be it registered, at whichever address. */
 	assert_int_equal(bench.driver->cuMemsetD8Async((CUdeviceptr)(uintptr_t)bench.host, 0, 1, bench.stream),
 			 CUDA_ERROR_INVALID_VALUE);
+	alias = soft_alias(bench.driver, bench.host);
+	assert_int_equal(bench.driver->cuMemsetD8Async(alias, 0, 1, bench.stream), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(bench.driver->cuMemcpyHtoD(bench.device, (void *)(uintptr_t)alias, 1),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(bench.driver->cuMemcpyHtoDAsync(bench.device, (void *)(uintptr_t)alias, 1, bench.stream),
+			 CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
 	assert_int_equal(bench.driver->cuMemAddressFree(reserved, GRANULE), CUDA_SUCCESS);
 	bench_close(&bench);
 }

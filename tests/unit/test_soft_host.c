@@ -29,6 +29,32 @@ static void test_refuses(void **state)
 	munmap(memory, 4 * 4096);
 }
 
+/* A page a device could not write cannot be pinned for writing; nor can what is not there. */
+static void test_only_what_can_be_pinned(void **state)
+{
+	const struct driver *driver = ((struct soft_device *)*state)->driver;
+	char *memory = host_pages(2);
+	void *beyond;
+	int file;
+
+	assert_int_equal(mprotect(memory + 4096, 4096, PROT_READ), 0);
+	assert_int_equal(driver->cuMemHostRegister(memory, 2 * 4096, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemHostRegister(memory, 2 * 4096, CU_MEMHOSTREGISTER_READ_ONLY), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemHostUnregister(memory), CUDA_SUCCESS);
+	assert_int_equal(mprotect(memory + 4096, 4096, PROT_NONE), 0);
+	assert_int_equal(driver->cuMemHostRegister(memory, 2 * 4096, CU_MEMHOSTREGISTER_READ_ONLY),
+			 CUDA_ERROR_INVALID_VALUE);
+	munmap(memory, 2 * 4096);
+	file = memfd_create("short", MFD_CLOEXEC);
+	assert_int_not_equal(file, -1);
+	assert_int_equal(ftruncate(file, 4096), 0);
+	beyond = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	assert_ptr_not_equal(beyond, MAP_FAILED);
+	assert_int_equal(driver->cuMemHostRegister(beyond, 2 * 4096, 0), CUDA_ERROR_INVALID_VALUE);
+	munmap(beyond, 2 * 4096);
+	close(file);
+}
+
 static void test_overlap(void **state)
 {
 	const struct soft_device *soft = *state;
@@ -101,9 +127,15 @@ static void test_device_pointer(void **state)
 
 	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, plain, 0), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, mapped, 1), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, mapped + 8, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, address, 42, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, (CUdeviceptr)(uintptr_t)plain, 42, 0),
+	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, mapped + 8, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemHostGetDevicePointer(NULL, mapped, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, mapped, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWriteValue64(stream, address + 8, 42, 0), CUDA_SUCCESS);
+	/* A device does not see it at the host's address, and not at all if it is not mapped. */
+	assert_int_equal(driver->cuStreamWriteValue64(stream, (CUdeviceptr)(uintptr_t)mapped, 42, 0),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuStreamWriteValue64(
+				 stream, address + (CUdeviceptr)((uintptr_t)plain - (uintptr_t)mapped), 42, 0),
 			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
 	assert_int_equal(*(uint64_t *)(void *)(mapped + 8), 42);
@@ -125,6 +157,7 @@ static void test_portable_memory_is_for_all_contexts(void **state)
 	assert_int_equal(driver->cuCtxSetCurrent(second), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, own, 0), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemHostGetDevicePointer(&address, portable, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemHostUnregister(own), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
 	soft_host_free(driver, own, 4096);
@@ -135,6 +168,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_refuses, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_only_what_can_be_pinned, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_overlap, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_copies_stay_within_one_registration, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_read_only_memory_is_no_target, soft_setup, soft_teardown),

@@ -524,7 +524,7 @@ static void test_memory_is_held(void **state)
 	assert_int_equal(driver->cuMemHostRegister(host, 4096, CU_MEMHOSTREGISTER_DEVICEMAP), CUDA_SUCCESS);
 	open_gate(gate);
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	launch_spin(&bench, gate, (CUdeviceptr)(uintptr_t)host);
+	launch_spin(&bench, gate, soft_alias(driver, host));
 	assert_int_equal(driver->cuMemHostUnregister(host), CUDA_ERROR_ILLEGAL_STATE);
 	open_gate(gate);
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
@@ -613,10 +613,10 @@ static void test_error_drops_what_is_queued(void **state)
 	word = soft_host(soft.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
 	assert_int_equal(soft.driver->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
 	/* Another stream waits for what never comes. */
-	assert_int_equal(soft.driver->cuStreamWaitValue64(other, (CUdeviceptr)(uintptr_t)word, 1, 0), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuStreamWaitValue64(other, soft_alias(soft.driver, word), 1, 0), CUDA_SUCCESS);
 	launch_spin(&bench, gate, bench.memory);
 	launch_fail(&bench, CUDA_ERROR_LAUNCH_FAILED);
-	assert_int_equal(soft.driver->cuStreamWriteValue64(bench.stream, (CUdeviceptr)(uintptr_t)(word + 1), 1, 0),
+	assert_int_equal(soft.driver->cuStreamWriteValue64(bench.stream, soft_alias(soft.driver, word) + 8, 1, 0),
 			 CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventRecord(event, bench.stream), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
@@ -670,28 +670,46 @@ static CUdeviceptr of_the_other_device(const struct driver *driver, CUdeviceptr 
 	return memory;
 }
 
-static unsigned char registered[8192];
+static _Alignas(4096) unsigned char registered[8192];
+
+/* The alias of memory registered so. */
+static CUdeviceptr alias_of(const struct driver *driver, unsigned flags)
+{
+	assert_int_equal(
+		driver->cuMemHostRegister(registered, sizeof(registered), CU_MEMHOSTREGISTER_DEVICEMAP | flags),
+		CUDA_SUCCESS);
+	return soft_alias(driver, registered);
+}
 
 static CUdeviceptr host_not_mapped(const struct driver *driver, CUdeviceptr memory)
 {
+	const CUdeviceptr alias = alias_of(driver, 0);
+
 	(void)memory;
+	assert_int_equal(driver->cuMemHostUnregister(registered), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemHostRegister(registered, sizeof(registered), 0), CUDA_SUCCESS);
-	return (CUdeviceptr)(uintptr_t)registered;
+	return alias;
 }
 
 static CUdeviceptr host_read_only(const struct driver *driver, CUdeviceptr memory)
 {
 	(void)memory;
-	assert_int_equal(driver->cuMemHostRegister(registered, sizeof(registered),
-						   CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_READ_ONLY),
-			 CUDA_SUCCESS);
-	return (CUdeviceptr)(uintptr_t)registered;
+	return alias_of(driver, CU_MEMHOSTREGISTER_READ_ONLY);
 }
 
 static CUdeviceptr host_unregistered(const struct driver *driver, CUdeviceptr memory)
 {
-	(void)driver;
+	const CUdeviceptr alias = alias_of(driver, 0);
+
 	(void)memory;
+	assert_int_equal(driver->cuMemHostUnregister(registered), CUDA_SUCCESS);
+	return alias;
+}
+
+static CUdeviceptr host_by_its_own_address(const struct driver *driver, CUdeviceptr memory)
+{
+	(void)memory;
+	alias_of(driver, 0);
 	return (CUdeviceptr)(uintptr_t)registered;
 }
 
@@ -705,6 +723,7 @@ static void test_illegal_addresses(void **state)
 	ruin_by_writing(host_not_mapped);
 	ruin_by_writing(host_read_only);
 	ruin_by_writing(host_unregistered);
+	ruin_by_writing(host_by_its_own_address);
 }
 
 /* A driver that is closed with all of this under way leaves nothing, and forgets kernels. */
@@ -719,7 +738,7 @@ static void test_closing_takes_all_along(void **state)
 	(void)state;
 	ruin_open(&soft, &bench);
 	word = soft_host(soft.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
-	assert_int_equal(soft.driver->cuStreamWaitValue64(bench.stream, (CUdeviceptr)(uintptr_t)word, 1, 0),
+	assert_int_equal(soft.driver->cuStreamWaitValue64(bench.stream, soft_alias(soft.driver, word), 1, 0),
 			 CUDA_SUCCESS);
 	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1), CUDA_SUCCESS);
 	soft_close(&soft);

@@ -139,6 +139,9 @@ static void test_access_refuses(void **state)
 	CUdeviceptr address = reserve(driver, 4 * GRANULE);
 	CUmemAccessDesc host = {{CU_MEM_LOCATION_TYPE_HOST, 0}, CU_MEM_ACCESS_FLAGS_PROT_READ};
 	const CUmemAccess_flags both = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+	const CUmemAccessDesc twice[] = {{{CU_MEM_LOCATION_TYPE_DEVICE, 1}, both},
+					 {{CU_MEM_LOCATION_TYPE_DEVICE, 0}, both},
+					 {{CU_MEM_LOCATION_TYPE_DEVICE, 1}, CU_MEM_ACCESS_FLAGS_PROT_NONE}};
 
 	assert_int_equal(soft_access(driver, address, 2 * GRANULE, 0, both), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemMap(address, 2 * GRANULE, 0, handle, 0), CUDA_SUCCESS);
@@ -149,6 +152,8 @@ static void test_access_refuses(void **state)
 	assert_int_equal(soft_access(driver, address, 2 * GRANULE, 0, (CUmemAccess_flags)2), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemSetAccess(address, 2 * GRANULE, &host, 1), CUDA_ERROR_NOT_SUPPORTED);
 	assert_int_equal(driver->cuMemSetAccess(address, 2 * GRANULE, NULL, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemSetAccess(address, 2 * GRANULE, twice, 3), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemSetAccess(address, 2 * GRANULE, twice, 2), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemUnmap(address, 2 * GRANULE), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemAddressFree(address, 4 * GRANULE), CUDA_SUCCESS);
@@ -194,6 +199,33 @@ static void test_access_does_not_outlive_a_mapping(void **state)
 	assert_int_equal(driver->cuMemcpyHtoD(address, &byte, 1), CUDA_ERROR_ILLEGAL_ADDRESS);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 	soft_memory_free(driver, address, GRANULE);
+}
+
+/* Two reservations side by side are not one. */
+static void test_ranges_stay_within_one_reservation(void **state)
+{
+	const struct driver *driver = ((struct soft_device *)*state)->driver;
+	CUdeviceptr whole = reserve(driver, 2 * GRANULE), halves[2];
+	char bytes[2] = "";
+
+	assert_int_equal(driver->cuMemAddressFree(whole, 2 * GRANULE), CUDA_SUCCESS);
+	for (size_t i = 0; i < 2; i++) {
+		const CUdeviceptr hint = whole + i * GRANULE;
+		CUmemGenericAllocationHandle handle = create(driver, GRANULE);
+
+		assert_int_equal(driver->cuMemAddressReserve(&halves[i], GRANULE, 0, hint, 0), CUDA_SUCCESS);
+		assert_int_equal(halves[i], hint);
+		assert_int_equal(driver->cuMemMap(hint, GRANULE, 0, handle, 0), CUDA_SUCCESS);
+		assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+		assert_int_equal(soft_access(driver, hint, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+				 CUDA_SUCCESS);
+	}
+	assert_int_equal(driver->cuMemcpyHtoD(halves[1] - 1, bytes, 2), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(soft_access(driver, whole, 2 * GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READ),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemUnmap(whole, 2 * GRANULE), CUDA_ERROR_INVALID_VALUE);
+	for (size_t i = 0; i < 2; i++)
+		soft_memory_free(driver, halves[i], GRANULE);
 }
 
 /* Whether a process that touches the memory itself dies of it. */
@@ -390,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_access_refuses, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_access_is_of_each_device, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_access_does_not_outlive_a_mapping, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_ranges_stay_within_one_reservation, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_host_cannot_reach_memory, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_tests_look_as_a_device, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_random_beside_a_model, soft_setup, soft_teardown),

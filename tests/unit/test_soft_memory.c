@@ -77,6 +77,12 @@ static void test_create_refuses(void **state)
 	other = prop;
 	other.requestedHandleTypes = (CUmemAllocationHandleType)8;
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_NOT_SUPPORTED);
+	other = prop;
+	other.allocFlags.gpuDirectRDMACapable = 1;
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_NOT_SUPPORTED);
+	other = prop;
+	other.allocFlags.reserved[3] = 1;
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(handle, 77);
 }
 

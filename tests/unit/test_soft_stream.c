@@ -11,9 +11,12 @@ static uint64_t *shared_word(const struct driver *driver)
 	return soft_host(driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_PORTABLE);
 }
 
-static CUdeviceptr device_address(const void *pointer)
+/* Of a word in a page that shared_word() made. */
+static CUdeviceptr device_address(const struct driver *driver, const uint64_t *word)
 {
-	return (CUdeviceptr)(uintptr_t)pointer;
+	const uint64_t inside = (uintptr_t)word % 4096;
+
+	return soft_alias(driver, (void *)((uintptr_t)word - inside)) + inside;
 }
 
 static void set_word(uint64_t *word, uint64_t value)
@@ -105,9 +108,9 @@ static void test_wait_conditions(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		set_word(word, cases[i].no);
-		assert_int_equal(
-			driver->cuStreamWaitValue64(stream, device_address(word), cases[i].asked, cases[i].flags),
-			CUDA_SUCCESS);
+		assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), cases[i].asked,
+							     cases[i].flags),
+				 CUDA_SUCCESS);
 		usleep(2000);
 		assert_int_equal(driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
 		set_word(word, cases[i].yes);
@@ -123,13 +126,15 @@ static void test_values_refuse(void **state)
 	CUstream stream = soft_stream(driver);
 	uint64_t *word = shared_word(driver), plain = 0;
 
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(word) + 4, 0, 0),
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word) + 4, 0, 0),
 			 CUDA_ERROR_MISALIGNED_ADDRESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(word) + 1, 0, 0),
+	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word) + 1, 0, 0),
 			 CUDA_ERROR_MISALIGNED_ADDRESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(&plain), 0, 0), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(word), 0, 2), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(word), 0, 1u << 30),
+	assert_int_equal(driver->cuStreamWriteValue64(stream, (CUdeviceptr)(uintptr_t)&plain, 0, 0),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word), 0, 2),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 0, 1u << 30),
 			 CUDA_ERROR_NOT_SUPPORTED);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	soft_host_free(driver, word, 4096);
@@ -164,8 +169,8 @@ static void test_value_from_another_process(void **state)
 	pid_t child;
 
 	set_word(word, 0);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(word), 3, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(word + 1), 4, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 3, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 4, 0), CUDA_SUCCESS);
 	child = fork();
 	assert_int_not_equal(child, -1);
 	if (child == 0) {
@@ -194,10 +199,10 @@ static void test_events_order_streams(void **state)
 	assert_int_equal(driver->cuEventQuery(event), CUDA_SUCCESS); /* never recorded */
 	assert_int_equal(driver->cuStreamWaitEvent(second, event, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamSynchronize(second), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(first, device_address(word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(first, device_address(driver, word), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, first), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamWaitEvent(second, event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(second, device_address(word + 1), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWriteValue64(second, device_address(driver, word + 1), 1, 0), CUDA_SUCCESS);
 	usleep(2000);
 	assert_int_equal(get_word(word + 1), 0);
 	assert_int_equal(driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
@@ -224,7 +229,7 @@ static void test_rerecording_leaves_waits_alone(void **state)
 	assert_int_equal(driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, waiter), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamWaitEvent(waiter, event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(slow, device_address(word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(slow, device_address(driver, word), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, slow), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamSynchronize(waiter), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
@@ -289,7 +294,7 @@ static void test_host_functions(void **state)
 
 	set_word(word, 0);
 	assert_int_equal(driver->cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuLaunchHostFunc(stream, host_function, &called), CUDA_SUCCESS);
 	assert_int_equal(called.times, 0);
 	set_word(word, 1);
@@ -312,9 +317,9 @@ static void test_destroy_with_work(void **state)
 
 	set_word(word, 0);
 	assert_int_equal(driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemsetD8Async(memory, 1, GRANULE, stream), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(word + 1), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 1, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemUnmap(memory, GRANULE), CUDA_ERROR_ILLEGAL_STATE);
