@@ -21,7 +21,6 @@ struct hbm {
 	struct list regions; /* struct hbm_region */
 	struct gpu gpu;
 	struct hbm_info info;
-	uint64_t soft_memory;
 	bool inspect_only;
 	bool fences_registered; /* with the driver, in the context of fences_device */
 	uint32_t fences_device;
@@ -38,7 +37,8 @@ struct hbm {
 int hbm_fail(struct hbm *hbm, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Same, naming the device call that failed; HBM_DEVICE. */
 int hbm_fail_device(struct hbm *hbm, const char *call, int result);
-/* Loads the driver if this connection may use one. 0, HBM_UNSUPPORTED, or negative errno. */
-int hbm_use_devices(struct hbm *hbm);
+/* Loads the driver if this connection may use one, and makes sure that this process sees the daemon's device. 0,
+ * HBM_INVALID (there is no such device), HBM_UNSUPPORTED, HBM_DEVICE, -ENODEV (not seen), or another negative errno. */
+int hbm_use_device(struct hbm *hbm, uint32_t device);
 /* Takes the fence page back from the driver, if it was ever given to it. */
 void hbm_fences_unregister(struct hbm *hbm);

@@ -45,10 +45,9 @@ static bool fence_address(struct hbm *hbm, uint32_t device, CUdeviceptr *page)
 
 int hbm_fence_device(struct hbm *hbm, uint32_t device, uint32_t slot, uint64_t *address)
 {
-	if (slot >= HBM_WIRE_FENCES || device >= hbm->info.devices)
-		return hbm_fail(hbm, HBM_INVALID, "fence %u of device %u: there are %d fences and %u devices", slot,
-				device, HBM_WIRE_FENCES, hbm->info.devices);
-	int rc = hbm_use_devices(hbm);
+	if (slot >= HBM_WIRE_FENCES)
+		return hbm_fail(hbm, HBM_INVALID, "fence %u: there are %d", slot, HBM_WIRE_FENCES);
+	int rc = hbm_use_device(hbm, device);
 	if (rc)
 		return rc;
 	CUdeviceptr page;

@@ -119,7 +119,7 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes)
 {
 	CUmemAccessDesc access = {
-		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)region->device},
+		.location = {CU_MEM_LOCATION_TYPE_DEVICE, region->hbm->gpu.ordinals[region->device]},
 		.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 	};
 	return GPU_CALL(&region->hbm->gpu, cuMemSetAccess, region->address + offset, bytes, &access, 1);
@@ -220,8 +220,6 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 
 static int region_new(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
 {
-	if (options->device >= hbm->info.devices)
-		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", options->device, hbm->info.devices);
 	uint64_t slab = 0, reserve;
 	int rc = region_slab(hbm, options, &slab);
 	if (rc)
@@ -271,7 +269,7 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 
 int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
 {
-	int rc = hbm_use_devices(hbm);
+	int rc = hbm_use_device(hbm, options->device);
 	if (rc)
 		return rc;
 	struct hbm_region *region = NULL;

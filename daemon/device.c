@@ -75,6 +75,10 @@ static CUresult ask_facts(struct device *device, const char **call)
 	r = driver->cuDeviceGetName(device->name, (int)sizeof(device->name), device->handle);
 	if (r != CUDA_SUCCESS)
 		return r;
+	*call = "cuDeviceGetUuid";
+	r = driver->cuDeviceGetUuid(&device->uuid, device->handle);
+	if (r != CUDA_SUCCESS)
+		return r;
 	size_t bytes;
 	*call = "cuDeviceTotalMem";
 	r = driver->cuDeviceTotalMem(&bytes, device->handle);
@@ -165,7 +169,9 @@ static int open_device(struct devices *devices, uint32_t index, struct loop *loo
 	if (r < 0)
 		snprintf(error, error_size, "no thread for device %u", index);
 	else
-		log_info("device %u: %s, %llu MiB", index, device->name, (unsigned long long)(device->total >> 20));
+		log_info("device %u: %s, %s, %llu MiB", index, device->name,
+			 driver_uuid_text((char[DRIVER_UUID_TEXT]){0}, &device->uuid),
+			 (unsigned long long)(device->total >> 20));
 	return r;
 }
 

@@ -24,6 +24,7 @@ struct device {
 	CUdevice handle;
 	CUcontext context; /* the primary context, retained */
 	char name[HBM_WIRE_NAME_BYTES];
+	CUuuid uuid;
 	uint64_t total;         /* bytes the device has */
 	uint64_t granularity;   /* of VMM allocations */
 	struct worker *control; /* VMM calls; the context is current there */

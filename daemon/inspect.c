@@ -126,6 +126,7 @@ static void query_devices(struct page *page)
 						   .slab = slabs_default(device->slabs),
 						   .granularity = device->granularity};
 		memcpy(record->name, device->name, sizeof(record->name));
+		memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
 	}
 	page->cursor = i < devices->count ? i : 0;
 }

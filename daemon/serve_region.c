@@ -58,6 +58,8 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 		.soft_memory = hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
 	};
 	memcpy(reply.boot_id, hbmd->boot_id, sizeof(reply.boot_id));
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		memcpy(reply.uuids[i], hbmd->devices->list[i].uuid.bytes, sizeof(reply.uuids[i]));
 	int fds[] = {session_fence_fd(session), session_doorbell_fd(session)};
 	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds, 2);
 	session_greeted(session);

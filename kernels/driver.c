@@ -261,6 +261,19 @@ struct driver *driver_close(struct driver *driver)
 	return NULL;
 }
 
+const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid)
+{
+	size_t length = (size_t)snprintf(text, DRIVER_UUID_TEXT, "GPU");
+
+	for (size_t i = 0; i < sizeof(uuid->bytes); i++) {
+		const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
+
+		length += (size_t)snprintf(text + length, DRIVER_UUID_TEXT - length, "%s%02x", begins ? "-" : "",
+					   (unsigned char)uuid->bytes[i]);
+	}
+	return text;
+}
+
 const char *driver_error_name(const struct driver *driver, CUresult result)
 {
 	static _Thread_local char unknown[32];

@@ -43,5 +43,8 @@ struct driver {
 int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
 		size_t error_size);
 struct driver *driver_close(struct driver *driver); /* takes NULL, returns NULL */
+/* Writes "GPU-" and the UUID as nvidia-smi does; returns text. */
+#define DRIVER_UUID_TEXT 41
+const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid);
 /* "CUDA_ERROR_OUT_OF_MEMORY", or "CUDA_ERROR_<n>"; never NULL, static. */
 const char *driver_error_name(const struct driver *driver, CUresult result);

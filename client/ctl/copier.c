@@ -13,9 +13,9 @@ struct copier {
 	CUcontext context; /* NULL: not retained */
 };
 
-static CUresult retain(struct copier *copier, uint32_t device)
+static CUresult retain(struct copier *copier, int ordinal)
 {
-	CUresult result = copier->driver->cuDeviceGet(&copier->device, (int)device);
+	CUresult result = copier->driver->cuDeviceGet(&copier->device, ordinal);
 	if (result != CUDA_SUCCESS)
 		return result;
 	CUcontext context;
@@ -25,7 +25,7 @@ static CUresult retain(struct copier *copier, uint32_t device)
 	return result;
 }
 
-int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char *error, size_t error_size)
+int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *error, size_t error_size)
 {
 	enum driver_choice choice = kind == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
 	struct copier *copier = calloc(1, sizeof(*copier));
@@ -37,9 +37,10 @@ int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char
 		copier_close(copier);
 		return -1;
 	}
-	CUresult result = retain(copier, device);
+	CUresult result = retain(copier, ordinal);
 	if (result != CUDA_SUCCESS) {
-		snprintf(error, error_size, "device %u: %s", device, driver_error_name(copier->driver, result));
+		snprintf(error, error_size, "device %d of this process: %s", ordinal,
+			 driver_error_name(copier->driver, result));
 		copier_close(copier);
 		return -1;
 	}

@@ -11,9 +11,9 @@
 
 struct copier;
 
-/* Loads the driver of that kind. To be called after the library has loaded its own for the same process (the first
- * region does that). -1 and one line in error. */
-int copier_open(struct copier **out, enum hbm_driver kind, uint32_t device, char *error, size_t error_size);
+/* Loads the driver of that kind, for the device that this process calls `ordinal`. To be called after the library has
+ * loaded its own for the same process (the first region does that). -1 and one line in error. */
+int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *error, size_t error_size);
 struct copier *copier_close(struct copier *copier); /* takes NULL, returns NULL */
 /* Makes the context current in the calling thread: before the first copy there. 0, or the driver's error. */
 int copier_enter(struct copier *copier);

@@ -127,7 +127,11 @@ static int get_buffers(struct replay_worker *worker)
 
 static int get_copier(struct replay_worker *worker)
 {
-	return copier_open(&worker->copier, hbm_info(worker->hbm)->driver, worker->plan->device, worker->error,
+	int ordinal;
+	int rc = hbm_device_ordinal(worker->hbm, worker->plan->device, &ordinal);
+	if (rc)
+		return worker_fail(worker, "%s", hbm_error(worker->hbm));
+	return copier_open(&worker->copier, hbm_info(worker->hbm)->driver, ordinal, worker->error,
 			   sizeof(worker->error));
 }
 

@@ -2,6 +2,7 @@
 /* view: see view.h. */
 #include "client/ctl/view.h"
 #include "client/ctl/units.h"
+#include "kernels/driver.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -103,6 +104,8 @@ static json_t *value_json(const struct view_field *field, const void *at)
 		return json_boolean(u32_at(at) != 0);
 	case VIEW_DIGEST:
 		return json_string(digest(hex, at, field->bytes));
+	case VIEW_UUID:
+		return json_string(driver_uuid_text(hex, at));
 	case VIEW_HASH:
 		snprintf(hex, sizeof(hex), "%016" PRIx64, u64_at(at));
 		return json_string(hex);
@@ -179,6 +182,8 @@ static void value_cell(struct table *table, const struct view_field *field, cons
 		return table_cell(table, "%s", u32_at(at) ? "yes" : "no");
 	case VIEW_DIGEST:
 		return table_cell(table, "%s", digest(hex, at, field->bytes));
+	case VIEW_UUID:
+		return table_cell(table, "%s", driver_uuid_text(hex, at));
 	case VIEW_HASH:
 		return table_cell(table, "%016" PRIx64, u64_at(at));
 	case VIEW_NAMED:

@@ -21,6 +21,7 @@ enum view_type {
 	VIEW_NS,     /* uint64_t, nanoseconds */
 	VIEW_BOOL,   /* uint32_t */
 	VIEW_DIGEST, /* bytes, as hex digits */
+	VIEW_UUID,   /* of a device, as nvidia-smi writes it */
 	VIEW_HASH,   /* uint64_t, as 16 hex digits */
 	VIEW_NAMED,  /* uint32_t, an index into `names` */
 	VIEW_TIERS,  /* uint64_t[HBM_TIERS], [0] unused */

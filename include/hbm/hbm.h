@@ -68,6 +68,9 @@ HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
  * then given to others when this process has ended. Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
+/* What this process calls the daemon's device, for cuDeviceGet(): either may see other devices, or in another order
+ * (CUDA_VISIBLE_DEVICES). -ENODEV: this process does not see it. */
+HBM_API int hbm_device_ordinal(struct hbm *hbm, uint32_t device, int *ordinal);
 /* A borrowed fd that polls readable when hbm_dispatch() has something to do. */
 HBM_API int hbm_fd(const struct hbm *hbm);
 /* Handles replies that have arrived; if no ticket has ended, waits for one at most timeout_ms (-1: for ever). Returns

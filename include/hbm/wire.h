@@ -23,6 +23,7 @@
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
 #define HBM_WIRE_DEVICES_MAX 64
+#define HBM_WIRE_UUID_BYTES 16
 #define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
 #define HBM_WIRE_NO_FENCE 0xffffffffu /* "no slot", in ready_slot and fence_slot */
 
@@ -117,8 +118,10 @@ struct hbm_wire_hello_reply {
 	uint32_t devices;
 	uint32_t requests_in_flight, regions; /* this session's limits */
 	uint64_t soft_memory; /* bytes per soft device, 0 on a real one: the client's soft driver must agree */
+	/* Of the devices: a client may see others, or in another order. */
+	uint8_t uuids[HBM_WIRE_DEVICES_MAX][HBM_WIRE_UUID_BYTES];
 };
-static_assert(sizeof(struct hbm_wire_hello_reply) == 80, "wire layout");
+static_assert(sizeof(struct hbm_wire_hello_reply) == 1104, "wire layout");
 
 /* ---- Regions ---- */
 struct hbm_wire_region_create {
@@ -317,8 +320,9 @@ struct hbm_wire_device {
 	uint64_t cache, reserve, regions;                         /* how hbmd divides them */
 	uint64_t leased, quarantined, retiring, ready, uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
+	uint8_t uuid[HBM_WIRE_UUID_BYTES]; /* as cuDeviceGetUuid tells it */
 };
-static_assert(sizeof(struct hbm_wire_device) == 168, "wire layout");
+static_assert(sizeof(struct hbm_wire_device) == 184, "wire layout");
 
 struct hbm_wire_tier {
 	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */

@@ -37,6 +37,15 @@ static void disk_queue(struct disk *disk, bool write, uint64_t block, unsigned s
 	io_uring_sqe_set_data64(sqe, slot);
 }
 
+/* Waits for what is in flight: the buffers are the kernel's until then. */
+static void disk_drain(struct disk *disk, uint64_t in_flight)
+{
+	struct io_uring_cqe *cqe;
+
+	for (; in_flight > 0 && io_uring_wait_cqe(&disk->ring, &cqe) == 0; in_flight--)
+		io_uring_cqe_seen(&disk->ring, cqe);
+}
+
 /* GB a second; negative errno. */
 static double disk_pass(struct disk *disk, bool write)
 {
@@ -52,10 +61,13 @@ static double disk_pass(struct disk *disk, bool write)
 
 		if (io_uring_submit_and_wait(&disk->ring, 1) < 0 || io_uring_wait_cqe(&disk->ring, &cqe) < 0)
 			return -EIO;
-		if (cqe->res != (int)BLOCK)
-			return cqe->res < 0 ? cqe->res : -EIO;
+		int result = cqe->res;
 		unsigned slot = (unsigned)io_uring_cqe_get_data64(cqe);
 		io_uring_cqe_seen(&disk->ring, cqe);
+		if (result != (int)BLOCK) {
+			disk_drain(disk, queued - done - 1);
+			return result < 0 ? result : -EIO;
+		}
 		if (queued < disk->blocks)
 			disk_queue(disk, write, queued++, slot);
 	}

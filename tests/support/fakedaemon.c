@@ -82,6 +82,8 @@ static void obey_hello(struct fake *fake, const struct hbm_wire_header *request)
 		.regions = 16,
 		.soft_memory = FAKE_MEMORY,
 	};
+	for (uint32_t i = 0; i < FAKE_DEVICES; i++)
+		memcpy(reply.uuids[i], fake->uuids[i].bytes, sizeof(reply.uuids[i]));
 	fake_reply_message(fake, request, &reply, sizeof(reply), (int[]){fake->fences, fake->doorbell}, 2);
 }
 
@@ -251,6 +253,8 @@ static void fake_make_slabs(struct fake *fake, size_t count)
 	char error[256] = "";
 	if (driver_open(&fake->driver, DRIVER_SOFT, &options, error, sizeof(error)))
 		fail_msg("%s", error);
+	for (int i = 0; i < FAKE_DEVICES; i++)
+		assert_int_equal(fake->driver->cuDeviceGetUuid(&fake->uuids[i], i), CUDA_SUCCESS);
 	CUmemAllocationProp prop = {
 		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
 		.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,

@@ -39,6 +39,7 @@ struct fake {
 	struct driver *driver; /* of the slabs, which the test may use too */
 	int *slabs;            /* fds */
 	size_t slab_count, slab_next;
+	CUuuid uuids[FAKE_DEVICES]; /* what HELLO says; at first those of the soft devices */
 	int fences, doorbell;
 	volatile uint64_t *fence_page;
 };

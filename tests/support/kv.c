@@ -30,16 +30,18 @@ void kv_enter(struct kv *kv, struct hbm *hbm, uint32_t device)
 {
 	char error[256];
 	enum driver_choice choice = hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
+	int ordinal = 0;
 	kv->hbm = hbm;
+	accept_status(kv, "device", hbm_device_ordinal(hbm, device, &ordinal));
 	if (driver_open(&kv->driver, choice, NULL, error, sizeof(error)) < 0)
 		fail_msg("%s", error);
-	accept_result(kv, "cuDeviceGet", kv->driver->cuDeviceGet(&kv->device, (int)device));
-	accept_result(kv, "retain", kv->driver->cuDevicePrimaryCtxRetain(&kv->context, kv->device));
+	accept_result(kv, "cuDeviceGet", kv->driver->cuDeviceGet(&kv->handle, ordinal));
+	accept_result(kv, "retain", kv->driver->cuDevicePrimaryCtxRetain(&kv->context, kv->handle));
 }
 
 struct hbm_region *kv_region(struct kv *kv, uint64_t bytes)
 {
-	const struct hbm_region_options options = {.device = (uint32_t)kv->device, .reserve = bytes, .slab = 2 << 20};
+	const struct hbm_region_options options = {.device = kv->device, .reserve = bytes, .slab = 2 << 20};
 	struct hbm_region *region;
 	accept_status(kv, "region", hbm_region_create(kv->hbm, &options, &region));
 	const struct hbm_range all = {region, 0, hbm_region_bytes(region)};
@@ -49,7 +51,7 @@ struct hbm_region *kv_region(struct kv *kv, uint64_t bytes)
 
 void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t block_bytes, uint64_t slots)
 {
-	*kv = (struct kv){.hbm = spawn_connect(spawn), .device = (CUdevice)device, .block_bytes = block_bytes};
+	*kv = (struct kv){.hbm = spawn_connect(spawn), .device = device, .block_bytes = block_bytes};
 	kv->region = kv_region(kv, block_bytes * slots);
 	kv_enter(kv, kv->hbm, device);
 	kv->buffer = malloc(block_bytes);
@@ -62,7 +64,7 @@ void kv_leave(struct kv *kv)
 {
 	if (kv->driver) {
 		kv->driver->cuCtxSetCurrent(NULL);
-		kv->driver->cuDevicePrimaryCtxRelease(kv->device);
+		kv->driver->cuDevicePrimaryCtxRelease(kv->handle);
 	}
 	kv->driver = driver_close(kv->driver);
 }
@@ -185,7 +187,7 @@ int kv_keys(struct kv *kv, enum hbm_wire_opcode op, uint64_t first, uint64_t cou
 	hbm_key keys[BLOCKS_MAX];
 	fill_keys(keys, first, count);
 	if (op == HBM_WIRE_PREFETCH)
-		return hbm_prefetch(kv->hbm, kv->space, (uint32_t)kv->device, keys, count, 0, results);
+		return hbm_prefetch(kv->hbm, kv->space, kv->device, keys, count, 0, results);
 	return hbm_keys(kv->hbm, op, kv->space, flags, keys, count, results);
 }
 

@@ -13,8 +13,9 @@
 struct kv {
 	struct hbm *hbm;
 	struct driver *driver;
-	CUdevice device;
-	CUcontext context;
+	uint32_t device;   /* as the daemon counts */
+	CUdevice handle;   /* the same one, here */
+	CUcontext context; /* its own */
 	struct hbm_region *region;
 	uint32_t space;
 	uint64_t block_bytes;

@@ -120,6 +120,74 @@ static char slab_byte(size_t nth)
 	return byte;
 }
 
+/* ---- Devices ---- */
+
+static bool reaches(unsigned device, const struct hbm_region *region)
+{
+	char byte;
+	return peek(&byte, device, hbm_region_address(region), 1) == 0;
+}
+
+/* What is the daemon's device 0 is device 1 here: a region of it is of device 1. */
+static void test_devices_counted_differently(void **state)
+{
+	(void)state;
+	int ordinal = -1;
+	assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), 0);
+	assert_int_equal(ordinal, 0);
+	CUuuid first = fake.uuids[0];
+	fake.uuids[0] = fake.uuids[1];
+	fake.uuids[1] = first;
+	connect_again();
+	assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), 0);
+	assert_int_equal(ordinal, 1);
+	assert_int_equal(hbm_device_ordinal(hbm, 1, &ordinal), 0);
+	assert_int_equal(ordinal, 0);
+	assert_int_equal(hbm_device_ordinal(hbm, FAKE_DEVICES, &ordinal), HBM_INVALID);
+
+	struct hbm_region *region = make_region(1);
+	assert_int_equal(commit_one(region, 0, 1), 0);
+	assert_int_equal(hbm_region_device(region), 0);
+	assert_true(reaches(1, region));
+	assert_false(reaches(0, region));
+}
+
+static void test_device_not_seen(void **state)
+{
+	(void)state;
+	struct hbm_region_options options = {.reserve = SLAB, .slab = SLAB};
+	struct hbm_region *region;
+	uint64_t address;
+	int ordinal = 7;
+	fake.uuids[0].bytes[0] = (char)0x9f;
+	connect_again();
+	assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), -ENODEV);
+	assert_int_equal(ordinal, 7);
+	assert_string_equal(hbm_error(hbm), "device 0 (GPU-9f626d20-736f-6674-2064-657669636500) is none of those this "
+					    "process sees: see CUDA_VISIBLE_DEVICES");
+	assert_int_equal(hbm_region_create(hbm, &options, &region), -ENODEV);
+	assert_int_equal(hbm_fence_device(hbm, 0, 0, &address), -ENODEV);
+	assert_int_equal(hbm_fence_device(hbm, 1, 0, &address), 0);
+	options.device = 1;
+	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
+}
+
+/* A driver whose devices cannot be told apart is not used, and is asked again. */
+static void test_devices_that_do_not_tell(void **state)
+{
+	(void)state;
+	int ordinal;
+	for (const char *const *name =
+		     (const char *const[]){"cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetUuid", NULL};
+	     *name; name++) {
+		connect_again();
+		assert_int_equal(fail_call(*name, 1, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), HBM_DEVICE);
+		assert_non_null(strstr(hbm_error(hbm), *name));
+		assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), 0);
+	}
+}
+
 /* ---- Create and destroy ---- */
 
 static void test_create_rounds_up(void **state)
@@ -733,6 +801,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		TEST(test_devices_counted_differently),
+		TEST(test_device_not_seen),
+		TEST(test_devices_that_do_not_tell),
 		TEST(test_create_rounds_up),
 		TEST(test_create_refuses_nonsense),
 		TEST(test_create_refused_by_the_daemon),
