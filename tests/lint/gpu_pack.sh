@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The pack for machines with a device can be made, finds nothing but itself and the C library, runs on the soft driver
-# from another place with an empty environment, fails nothing and leaves a document that parses; and says 77 where there is no
-# device.
+# from another place with an empty environment, fails nothing and leaves a document that parses; its suite also bears
+# what is loaded as libcuda; and it says 77 where there is no device.
 set -u
 if [[ ${BUILD:-build} == *sanitize* ]]; then
 	echo "ok gpu_pack: not under sanitizers: the pack is made of plain objects"
@@ -27,14 +27,24 @@ foreign=$(find . -type f -perm -100 ! -name '*.sh' -exec ldd {} + |
 	grep '=>' | grep -vE '=> /[^ ]*/lib(c|m|dl|pthread|rt)\.so' | grep -vF "=> $work/pack/")
 [ -z "$foreign" ] || fail "libraries from elsewhere: $foreign"
 
-env -i PATH=/usr/bin:/bin DRIVER=soft QUICK=1 ./run.sh >"$work/said" 2>&1 || fail "run.sh: exit status $?"
-python3 - "$work/pack/result.json" <<'END' >"$work/judged" 2>&1 || fail "$(cat "$work/judged")"
+judge() { # PARTS FEWEST: what the last run left: these parts, no failure, and so many passes at least
+	python3 - "$@" "$work/pack/result.json" <<'END' >"$work/judged" 2>&1 || fail "$(cat "$work/judged")"
 import json, sys
-result = json.load(open(sys.argv[1]))
-wanted = {"facts", "calls", "claims", "costs", "suite", "roofs"}
-assert set(result["parts"]) == wanted, "parts: %s" % set(result["parts"])
-assert result["summary"]["PASS"] > 50 and "FAIL" not in result["summary"], result["summary"]
+parts, fewest, result = sys.argv[1].split(","), int(sys.argv[2]), json.load(open(sys.argv[3]))
+assert set(result["parts"]) == set(parts), "parts: %s" % set(result["parts"])
+assert result["summary"]["PASS"] >= fewest and "FAIL" not in result["summary"], result["summary"]
 END
+}
+
+env -i PATH=/usr/bin:/bin DRIVER=soft QUICK=1 ./run.sh >"$work/said" 2>&1 || fail "run.sh: exit status $?"
+judge facts,calls,claims,costs,suite,roofs 50
+
+# The soft driver in the real one's place, under its name and with its habits of opening files and starting threads: the
+# suite takes it for a device. What only hardware can settle is left out.
+mkdir "$work/driver" && cp libhbmsoft.so "$work/driver/libcuda.so.1"
+env -i PATH=/usr/bin:/bin LD_LIBRARY_PATH="$work/driver" HBM_SOFT=memory=4GiB,litter=1 DRIVER=cuda QUICK=1 \
+	./run.sh -p facts,suite >"$work/said" 2>&1 || fail "run.sh, a soft driver called libcuda: exit status $?"
+judge facts,calls,suite 30
 
 if [ ! -e /dev/nvidiactl ]; then
 	env -i PATH=/usr/bin:/bin ./run.sh >"$work/said" 2>&1
