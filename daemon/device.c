@@ -244,9 +244,18 @@ static bool is_for_good(CUresult result)
 {
 	switch (result) {
 	case CUDA_ERROR_ECC_UNCORRECTABLE:
+	case CUDA_ERROR_NVLINK_UNCORRECTABLE:
 	case CUDA_ERROR_ILLEGAL_ADDRESS:
+	case CUDA_ERROR_LAUNCH_TIMEOUT:
+	case CUDA_ERROR_HARDWARE_STACK_ERROR:
+	case CUDA_ERROR_ILLEGAL_INSTRUCTION:
 	case CUDA_ERROR_MISALIGNED_ADDRESS:
+	case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+	case CUDA_ERROR_INVALID_PC:
 	case CUDA_ERROR_LAUNCH_FAILED:
+	case CUDA_ERROR_CONTAINED:
+	case CUDA_ERROR_TENSOR_MEMORY_LEAK:
+	case CUDA_ERROR_MPS_CLIENT_TERMINATED:
 		return true;
 	default:
 		return false;
@@ -264,6 +273,11 @@ int device_failed(struct device *device, const char *call, CUresult result)
 			  "log may say why: Xid)",
 			  device->index, call, name);
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
+}
+
+bool device_is_lost(const struct device *device)
+{
+	return __atomic_load_n(&device->lost, __ATOMIC_RELAXED);
 }
 
 CUmemAllocationProp device_allocation(const struct device *device)

@@ -51,6 +51,8 @@ struct devices *devices_close(struct devices *devices);
 int device_check(const struct device *device, char *error, size_t error_size);
 /* Makes the device's context current on the calling thread: a CUresult. */
 CUresult device_enter(const struct device *device);
+/* Whether an error came that does not pass: nothing works on this device until the process starts anew. Any thread. */
+bool device_is_lost(const struct device *device);
 /* What to ask cuMemCreate for: memory of this device that can be exported as an fd. */
 CUmemAllocationProp device_allocation(const struct device *device);
 /* Gives the device read and write access to a mapped range. */

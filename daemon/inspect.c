@@ -79,6 +79,19 @@ static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status 
 	status->io_errors = cache->io_errors;
 }
 
+/* What the daemon is about, and the first of its devices that is lost. */
+static void name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
+{
+	const struct devices *devices = hbmd->devices;
+	uint32_t i = 0;
+	while (i < devices->count && !device_is_lost(&devices->list[i]))
+		i++;
+	if (i == devices->count)
+		snprintf(status->state, sizeof(status->state), "%s", hbmd->state);
+	else
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd->state, i);
+}
+
 static void query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
@@ -87,7 +100,7 @@ static void query_status(struct page *page)
 	snprintf(status->driver, sizeof(status->driver), "%s",
 		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
 	snprintf(status->io, sizeof(status->io), "%s", loop_engine_name(hbmd->loop));
-	snprintf(status->state, sizeof(status->state), "%s", hbmd->state);
+	name_state(hbmd, status);
 	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
 	status->pid = (uint64_t)getpid();
 	status->uptime_ms = (loop_now() - hbmd->started_ns) / 1000000;
@@ -113,6 +126,7 @@ static void query_devices(struct page *page)
 		struct slabs_books books = slabs_books(device->slabs);
 		struct hbm_wire_device *record = &records[page->count++];
 		*record = (struct hbm_wire_device){.index = device->index,
+						   .lost = device_is_lost(device),
 						   .total = device->total,
 						   .memory = tier->capacity + tier->reserve + books.budget,
 						   .cache = tier->capacity,

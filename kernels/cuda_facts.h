@@ -32,8 +32,10 @@
 	X(CUDA_ERROR_NOT_MAPPED, 211)                                                                                  \
 	X(CUDA_ERROR_ECC_UNCORRECTABLE, 214)                                                                           \
 	X(CUDA_ERROR_INVALID_PTX, 218)                                                                                 \
+	X(CUDA_ERROR_NVLINK_UNCORRECTABLE, 220)                                                                        \
 	X(CUDA_ERROR_JIT_COMPILER_NOT_FOUND, 221)                                                                      \
 	X(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, 222)                                                                     \
+	X(CUDA_ERROR_CONTAINED, 226)                                                                                   \
 	X(CUDA_ERROR_OPERATING_SYSTEM, 304)                                                                            \
 	X(CUDA_ERROR_INVALID_HANDLE, 400)                                                                              \
 	X(CUDA_ERROR_ILLEGAL_STATE, 401)                                                                               \
@@ -51,10 +53,12 @@
 	X(CUDA_ERROR_INVALID_ADDRESS_SPACE, 717)                                                                       \
 	X(CUDA_ERROR_INVALID_PC, 718)                                                                                  \
 	X(CUDA_ERROR_LAUNCH_FAILED, 719)                                                                               \
+	X(CUDA_ERROR_TENSOR_MEMORY_LEAK, 721)                                                                          \
 	X(CUDA_ERROR_NOT_PERMITTED, 800)                                                                               \
 	X(CUDA_ERROR_NOT_SUPPORTED, 801)                                                                               \
 	X(CUDA_ERROR_SYSTEM_NOT_READY, 802)                                                                            \
 	X(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, 803)                                                                      \
+	X(CUDA_ERROR_MPS_CLIENT_TERMINATED, 810)                                                                       \
 	X(CUDA_ERROR_UNKNOWN, 999)
 
 #define CUDA_DEVICE_ATTRIBUTES(X)                                                                                      \

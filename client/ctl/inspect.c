@@ -63,6 +63,7 @@ static const struct view_field device_fields[] = {
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, uncreated, "UNCREATED"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, slab, "SLAB"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, granularity, NULL),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_device, lost, "LOST"),
 	VIEW_FIELD(VIEW_UUID, struct hbm_wire_device, uuid, "UUID"),
 	VIEW_END,
 };

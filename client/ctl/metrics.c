@@ -139,6 +139,7 @@ static const struct metric device_metrics[] = {
 	GAUGE(struct hbm_wire_device, retiring, "device_retiring_bytes", "Of the pool, being released."),
 	GAUGE(struct hbm_wire_device, ready, "device_ready_bytes", "Of the pool, created ahead."),
 	GAUGE(struct hbm_wire_device, uncreated, "device_uncreated_bytes", "Of the pool, not created."),
+	GAUGE(struct hbm_wire_device, lost, "device_lost", "1: it is of no use until hbmd starts again."),
 	METRICS_END,
 };
 

@@ -320,9 +320,10 @@ struct hbm_wire_device {
 	uint64_t cache, reserve, regions;                         /* how hbmd divides them */
 	uint64_t leased, quarantined, retiring, ready, uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
+	uint64_t lost; /* 1: after an error that does not pass; nothing works on it until hbmd starts again */
 	uint8_t uuid[HBM_WIRE_UUID_BYTES]; /* as cuDeviceGetUuid tells it */
 };
-static_assert(sizeof(struct hbm_wire_device) == 184, "wire layout");
+static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
 
 struct hbm_wire_tier {
 	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */

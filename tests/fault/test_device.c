@@ -206,6 +206,38 @@ static void test_every_call_of_the_daemon(void **state)
 	assert_in_range(noticed, 20, STEPS_MAX);
 }
 
+static int take_device(const void *record, size_t bytes, void *arg)
+{
+	assert_int_equal(bytes, sizeof(struct hbm_wire_device));
+	memcpy(arg, record, bytes);
+	return 0;
+}
+
+/* An error that does not pass is shown wherever one looks; what the device is not needed for goes on. */
+static void test_a_lost_device_is_seen(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyDtoDAsync:1:214", NULL};
+	spawn_needs_soft();
+	spawn_start(&daemon_, sets, NULL);
+	struct work work;
+	struct hbm_wire_status status;
+	struct hbm_wire_device device = {0};
+	struct hbm *hbm = spawn_connect(&daemon_);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
+	assert_int_equal(device.lost, 0);
+	do_work(&daemon_, &work);
+	assert_true(work.failures > 0);
+	assert_int_equal(work.wrong, 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
+	assert_int_equal(device.lost, 1);
+	spawn_status(&daemon_, &status);
+	assert_string_equal(status.state, "running, device 0 lost");
+	hbm_close(hbm);
+	assert_int_equal(spawn_log_lines(&daemon_, "nothing works on this device any more"), 1);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* ---- In the client ---- */
 
 static void fail_and_work(const struct spawn *spawn, uint64_t n)
@@ -254,6 +286,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_call_of_the_daemon),
+		TEST(test_a_lost_device_is_seen),
 		TEST(test_every_call_of_a_client),
 	};
 	alarm(400); /* a hang is a failure */
