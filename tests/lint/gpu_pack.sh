@@ -46,7 +46,7 @@ env -i PATH=/usr/bin:/bin LD_LIBRARY_PATH="$work/driver" HBM_SOFT=memory=4GiB,li
 	./run.sh -p facts,suite >"$work/said" 2>&1 || fail "run.sh, a soft driver called libcuda: exit status $?"
 judge facts,calls,suite 30
 
-if [ ! -e /dev/nvidiactl ]; then
+if ! head -c 0 /dev/nvidiactl 2>/dev/null; then # nobody answers there, even if there is a node
 	env -i PATH=/usr/bin:/bin ./run.sh >"$work/said" 2>&1
 	[ $? -eq 77 ] && [ "$(wc -l <"$work/said")" -eq 1 ] || fail "without a device run.sh should say one line and 77"
 fi
