@@ -8,6 +8,7 @@
 #	DRIVER=auto|cuda|soft	auto: without a device, says what it looked for and ends with 77. cuda: without one, fails.
 #				soft: the same run on the soft driver, which proves this pack and not a device.
 #	QUICK=1			a little of everything, to see that it works
+#	AT_ONCE=N		so many tests of the suite at a time; else a quarter of the processors, 4 at most
 #	run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER] [-p PARTS]
 #				-o where the results go (this folder), -w where files are made ($TMPDIR, else /tmp), limits:
 #				480 seconds, 16384 MiB of each; -p only these of facts,claims,costs,suite,roofs (roofs are
@@ -42,6 +43,10 @@ if ! [[ $parts =~ ^((facts|claims|costs|suite|roofs)(,|$))+$ ]]; then
 	exit 2
 fi
 
+if ! [[ ${AT_ONCE:-1} =~ ^[1-9][0-9]?$ ]]; then
+	echo "run.sh: AT_ONCE is a number from 1 to 99" >&2
+	exit 2
+fi
 case ${DRIVER:-auto} in
 auto | cuda) export HBM_TEST_DRIVER=cuda ;;
 soft) export HBM_TEST_DRIVER=soft ;;
@@ -253,38 +258,45 @@ commit_costs() {
 
 # ---- The suite ----
 
-lines_of() { # OUTCOME FILE: how many of cmocka's lines
-	local line count=0
+results_of() { # OUTCOME FILE: how many of cmocka's tests had it; some are said twice
+	local line
+	local -A seen=()
 	while IFS= read -r line; do
-		[[ $line =~ ^\[\ *$1\ *\]\ [a-zA-Z_] ]] && count=$((count + 1))
+		[[ $line =~ ^\[\ *$1\ *\]\ ([a-zA-Z_].*) ]] && seen[${BASH_REMATCH[1]}]=1
 	done <"$2"
-	echo $count
+	echo ${#seen[@]}
 }
 
 suite_test() { # FOLDER/NAME
-	local log=$out/log/${1##*/} limit status=0 passed skipped
+	local log=$out/log/${1##*/} limit status=0 passed skipped began=$SECONDS
 	limit=$(left)
-	[ "$limit" -lt 150 ] || limit=150
+	[ "$limit" -lt 240 ] || limit=240
 	if [ "$limit" -lt 1 ]; then
 		record "$1" FAIL "" "" "not run: the $seconds seconds are over"
 		return
 	fi
 	(cd "$pack" && CMOCKA_MESSAGE_OUTPUT=stdout exec timeout -k 5 "$limit" "tests/$1") \
 		>"$log" 2>&1 </dev/null || status=$? # they find tests/data from there
-	passed=$(lines_of OK "$log") skipped=$(lines_of SKIPPED "$log")
+	passed=$(results_of OK "$log") skipped=$(results_of SKIPPED "$log")
 	if [ $status -eq 0 ] && [ $((passed + skipped)) -gt 0 ]; then
-		record "$1" PASS "" "" "$passed passed, $skipped skipped"
+		record "$1" PASS "" "" "$passed passed, $skipped skipped; $((SECONDS - began)) s"
 	else
 		record "$1" FAIL "" "" "exit status $status, $passed passed; see log/${1##*/}"
 	fi
 }
 
+# Some at a time: each starts a hundred processes that wait for their driver more than they work.
 suite() {
-	local test
-	for test in "$pack"/tests/{integration,fault}/test_*; do
+	local test at_once=$(($(nproc) / 4))
+	[ $at_once -ge 1 ] || at_once=1
+	[ $at_once -le 4 ] || at_once=4
+	at_once=${AT_ONCE:-$at_once}
+	for test in "$pack"/tests/{fault,integration}/test_*; do
 		[ -z "$quick" ] || [[ $test = */test_region ]] || continue
-		suite_test "${test#"$pack"/tests/}"
+		[ "$(jobs -rp | wc -l)" -lt "$at_once" ] || wait -n
+		suite_test "${test#"$pack"/tests/}" &
 	done
+	wait
 }
 
 has_stored() { # PID: whether that client has
@@ -464,8 +476,8 @@ if begin costs 0; then
 	commit_costs
 fi
 if begin suite 60; then
-	suite
 	replay
+	suite
 	sanitizer
 fi
 if begin roofs 0; then
