@@ -39,11 +39,11 @@ END
 env -i PATH=/usr/bin:/bin DRIVER=soft QUICK=1 ./run.sh >"$work/said" 2>&1 || fail "run.sh: exit status $?"
 judge facts,calls,claims,costs,suite,roofs 50
 
-# The soft driver in the real one's place, under its name and with its habits of opening files and starting threads: the
-# suite takes it for a device. What only hardware can settle is left out.
+# The soft driver in the real one's place, under its name and with its habits of opening files and starting threads: all
+# of the suite takes it for a device, two tests at a time. What only hardware can settle is left out.
 mkdir "$work/driver" && cp libhbmsoft.so "$work/driver/libcuda.so.1"
-env -i PATH=/usr/bin:/bin LD_LIBRARY_PATH="$work/driver" HBM_SOFT=memory=4GiB,litter=1 DRIVER=cuda QUICK=1 \
-	./run.sh -p facts,suite >"$work/said" 2>&1 || fail "run.sh, a soft driver called libcuda: exit status $?"
+env -i PATH=/usr/bin:/bin LD_LIBRARY_PATH="$work/driver" HBM_SOFT=memory=4GiB,litter=1 DRIVER=cuda AT_ONCE=2 \
+	./run.sh -p facts,suite -m 4096 >"$work/said" 2>&1 || fail "run.sh, a soft driver called libcuda: exit status $?"
 judge facts,calls,suite 30
 
 if ! head -c 0 /dev/nvidiactl 2>/dev/null; then # nobody answers there, even if there is a node
