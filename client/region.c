@@ -100,6 +100,15 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 
 /* ---- Device memory ---- */
 
+/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as long as this process lives, so
+ * that a refusal is not the last word; but an error that stays may be an earlier call's, reported by one that has done
+ * its work, and the handle of somebody else in this process by now. */
+static bool handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
+{
+	return GPU_CALL(gpu, cuMemRelease, handle) ||
+	       (!driver_error_is_for_good(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
+}
+
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 {
 	struct gpu *gpu = &region->hbm->gpu;
@@ -110,9 +119,7 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
 	if (mapped)
 		region->slabs[offset / region->slab] = SLAB_PLACED;
-	/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as long as this process
-	 * lives. */
-	bool released = GPU_CALL(gpu, cuMemRelease, handle) || GPU_CALL(gpu, cuMemRelease, handle);
+	bool released = handle_release(gpu, handle);
 	return mapped && released;
 }
 

@@ -239,34 +239,11 @@ CUresult device_enter(const struct device *device)
 	return device->driver->cuCtxSetCurrent(device->context);
 }
 
-/* After these every call in the context returns the same, as long as the process lives. */
-static bool is_for_good(CUresult result)
-{
-	switch (result) {
-	case CUDA_ERROR_ECC_UNCORRECTABLE:
-	case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-	case CUDA_ERROR_ILLEGAL_ADDRESS:
-	case CUDA_ERROR_LAUNCH_TIMEOUT:
-	case CUDA_ERROR_HARDWARE_STACK_ERROR:
-	case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-	case CUDA_ERROR_MISALIGNED_ADDRESS:
-	case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-	case CUDA_ERROR_INVALID_PC:
-	case CUDA_ERROR_LAUNCH_FAILED:
-	case CUDA_ERROR_CONTAINED:
-	case CUDA_ERROR_TENSOR_MEMORY_LEAK:
-	case CUDA_ERROR_MPS_CLIENT_TERMINATED:
-		return true;
-	default:
-		return false;
-	}
-}
-
 int device_failed(struct device *device, const char *call, CUresult result)
 {
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
-	if (!is_for_good(result))
+	if (!driver_error_is_for_good(result))
 		log_error("device %u: %s failed: %s", device->index, call, name);
 	else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
 		log_error("device %u: %s failed: %s: nothing works on this device any more; restart hbmd (the kernel's "
@@ -302,7 +279,7 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
  * back twice. */
 static bool is_worth_another_try(CUresult result)
 {
-	return result != CUDA_SUCCESS && !is_for_good(result);
+	return result != CUDA_SUCCESS && !driver_error_is_for_good(result);
 }
 
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)

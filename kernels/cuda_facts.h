@@ -45,6 +45,7 @@
 	X(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, 701)                                                                     \
 	X(CUDA_ERROR_LAUNCH_TIMEOUT, 702)                                                                              \
 	X(CUDA_ERROR_CONTEXT_IS_DESTROYED, 709)                                                                        \
+	X(CUDA_ERROR_ASSERT, 710)                                                                                      \
 	X(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, 712)                                                              \
 	X(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, 713)                                                                  \
 	X(CUDA_ERROR_HARDWARE_STACK_ERROR, 714)                                                                        \

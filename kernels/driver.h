@@ -9,6 +9,7 @@
 #include "kernels/cuda_abi.h"
 
 #include <hbm/wire.h> /* enum hbm_driver */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,3 +49,6 @@ struct driver *driver_close(struct driver *driver); /* takes NULL, returns NULL 
 const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid);
 /* "CUDA_ERROR_OUT_OF_MEMORY", or "CUDA_ERROR_<n>"; never NULL, static. */
 const char *driver_error_name(const struct driver *driver, CUresult result);
+/* After such an error every call in the context returns the same, as long as the process lives. It need not be the
+ * error of the call that returned it, which may have done its work. */
+bool driver_error_is_for_good(CUresult result);

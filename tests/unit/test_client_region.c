@@ -556,6 +556,26 @@ static void test_every_device_call_of_a_commit_fails(void **state)
 	assert_in_range(failures, 10, n);
 }
 
+/* An error that stays is an earlier call's: a device would have released the handle, and another may have its number.
+ * The slab stays mapped, for the handle to be found again. */
+static void test_a_handle_is_not_released_twice(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(1);
+	CUmemGenericAllocationHandle handle;
+	uint64_t before = calls("cuMemRelease");
+	assert_int_equal(fail_call("cuMemRelease", 1, CUDA_ERROR_ASSERT), 0);
+	for (unsigned int n = 1; n <= 2; n++)
+		assert_int_equal(fail_call("cuMemUnmap", n, CUDA_ERROR_ASSERT), 0);
+	assert_int_equal(commit_one(region, 0, 1), HBM_DEVICE);
+	assert_int_equal(calls("cuMemRelease") - before, 1);
+	assert_int_equal(fake.driver->cuMemRetainAllocationHandle(&handle, (void *)hbm_region_address(region)),
+			 CUDA_SUCCESS);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fake.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(hbm_region_destroy(hbm, region), 0);
+}
+
 static void test_every_device_call_of_a_creation_fails(void **state)
 {
 	(void)state;
@@ -821,6 +841,7 @@ int main(void)
 		TEST(test_refused_in_the_middle),
 		TEST(test_death_in_the_middle),
 		TEST(test_every_device_call_of_a_commit_fails),
+		TEST(test_a_handle_is_not_released_twice),
 		TEST(test_every_device_call_of_a_creation_fails),
 		TEST(test_unmapping_fails),
 		TEST(test_wrong_answers),

@@ -256,6 +256,16 @@ static void test_error_names(void **state)
 	soft_close(&soft);
 }
 
+static void test_errors_for_good(void **state)
+{
+	(void)state;
+	assert_true(driver_error_is_for_good(CUDA_ERROR_ILLEGAL_ADDRESS));
+	assert_true(driver_error_is_for_good(CUDA_ERROR_ASSERT));
+	assert_false(driver_error_is_for_good(CUDA_SUCCESS));
+	assert_false(driver_error_is_for_good(CUDA_ERROR_OUT_OF_MEMORY));
+	assert_false(driver_error_is_for_good(CUDA_ERROR_UNKNOWN));
+}
+
 static void test_close_takes_null(void **state)
 {
 	(void)state;
@@ -279,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_two_users),
 		cmocka_unit_test(test_closing_takes_all_along),
 		cmocka_unit_test(test_error_names),
+		cmocka_unit_test(test_errors_for_good),
 		cmocka_unit_test(test_close_takes_null),
 	};
 
