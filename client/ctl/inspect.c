@@ -120,7 +120,7 @@ static const struct view_field space_fields[] = {
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, space, "NAMESPACE"),
 	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, model, "MODEL"),
 	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, layout, "LAYOUT"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_space, weights, "WEIGHTS"),
+	VIEW_FIELD(VIEW_MARK, struct hbm_wire_space, weights, "WEIGHTS"),
 	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, "SALTED"),
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, opens, "OPENS"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_space, block_bytes, "BLOCK"),

@@ -262,8 +262,8 @@ static json_t *sample_json(const struct metric_set *set, const struct metric *me
 		json_object_set_new(object, labels.label[i].name,
 				    view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
 	uint64_t value = value_of(metric, record);
-	json_t *number = metric->divisor == 1 ? json_integer((json_int_t)value)
-					      : json_real((double)value / (double)metric->divisor);
+	json_t *number =
+		metric->divisor == 1 ? view_json_count(value) : json_real((double)value / (double)metric->divisor);
 	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels", object, "value",
 			 number);
 }

@@ -104,9 +104,10 @@ static int look_up(struct ctl *ctl, struct operation *operation)
 static int show_lookup(struct ctl *ctl, const struct operation *operation)
 {
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:I,s:I,s:I,s:o}", "namespace", (json_int_t)operation->space,
-						"resident", (json_int_t)operation->resident, "load_ns",
-						(json_int_t)operation->load_ns, "blocks", results_json(operation)));
+		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace", (json_int_t)operation->space,
+						"resident", view_json_count(operation->resident), "load_ns",
+						view_json_count(operation->load_ns), "blocks",
+						results_json(operation)));
 	int r = results_table(ctl->words + 1, operation);
 	printf("%" PRIu64 " of %zu from the front are resident; loading them would take about %s\n",
 	       operation->resident, operation->count, units_duration_ns(operation->load_ns).text);

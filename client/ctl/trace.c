@@ -112,12 +112,12 @@ static json_t *hops_json(const struct query *hops, const struct timeline *timeli
 		const struct hbm_wire_hop *hop = query_record(hops, i);
 		double share = hop->busy_ns ? 100.0 * (double)hop->overlapped_ns / (double)hop->busy_ns : 0;
 		json_array_append_new(
-			array,
-			json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:o}", "hop", view_name(&view_hops, hop->hop),
-				  "count", (json_int_t)hop->count, "bytes", (json_int_t)hop->bytes, "busy_ns",
-				  (json_int_t)hop->busy_ns, "overlapped_ns", (json_int_t)hop->overlapped_ns, "errors",
-				  (json_int_t)hop->errors, "gib_s", units_gib_s(hop->bytes, hop->busy_ns),
-				  "overlapped_percent", share, "busy_share", busy_json(timeline, hop->hop)));
+			array, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "hop",
+					 view_name(&view_hops, hop->hop), "count", view_json_count(hop->count), "bytes",
+					 view_json_count(hop->bytes), "busy_ns", view_json_count(hop->busy_ns),
+					 "overlapped_ns", view_json_count(hop->overlapped_ns), "errors",
+					 view_json_count(hop->errors), "gib_s", units_gib_s(hop->bytes, hop->busy_ns),
+					 "overlapped_percent", share, "busy_share", busy_json(timeline, hop->hop)));
 	}
 	return array;
 }
@@ -130,18 +130,19 @@ static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
 		if (interval->end_ns <= from_ns)
 			continue;
 		json_array_append_new(
-			array, json_pack("{s:s,s:I,s:I,s:I,s:I}", "hop", view_name(&view_hops, interval->hop), "device",
-					 (json_int_t)interval->device, "start_ns", (json_int_t)interval->start_ns,
-					 "end_ns", (json_int_t)interval->end_ns, "bytes", (json_int_t)interval->bytes));
+			array, json_pack("{s:s,s:I,s:o,s:o,s:o}", "hop", view_name(&view_hops, interval->hop), "device",
+					 (json_int_t)interval->device, "start_ns", view_json_count(interval->start_ns),
+					 "end_ns", view_json_count(interval->end_ns), "bytes",
+					 view_json_count(interval->bytes)));
 	}
 	return array;
 }
 
 static int print_json(const struct timeline *timeline, const struct query *hops, const struct query *intervals)
 {
-	return ctl_print_json(json_pack("{s:I,s:I,s:I,s:o,s:o}", "start_ns", (json_int_t)timeline->start_ns, "end_ns",
-					(json_int_t)timeline->end_ns, "slices", (json_int_t)timeline->width, "hops",
-					hops_json(hops, timeline), "intervals",
+	return ctl_print_json(json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
+					"end_ns", view_json_count(timeline->end_ns), "slices",
+					(json_int_t)timeline->width, "hops", hops_json(hops, timeline), "intervals",
 					intervals_json(intervals, timeline->start_ns)));
 }
 

@@ -77,11 +77,16 @@ json_t *view_json_text(const char *text, size_t length)
 	return string;
 }
 
+json_t *view_json_count(uint64_t count)
+{
+	return count <= INT64_MAX ? json_integer((json_int_t)count) : json_real((double)count);
+}
+
 json_t *view_json_tiers(const uint64_t *tiers)
 {
 	json_t *object = json_object();
 	for (uint32_t t = HBM_TIER_HBM; object && t < HBM_TIERS; t++)
-		json_object_set_new(object, tier_names[t], json_integer((json_int_t)tiers[t]));
+		json_object_set_new(object, tier_names[t], view_json_count(tiers[t]));
 	return object;
 }
 
@@ -94,7 +99,7 @@ static json_t *tiers_json(const void *field)
 
 static json_t *value_json(const struct view_field *field, const void *at)
 {
-	char hex[2 * DIGEST_MAX + 1];
+	char hex[2 * DIGEST_MAX + 1]; /* long enough for all that is spelt here */
 	switch (field->type) {
 	case VIEW_TEXT:
 		return view_json_text(at, field->bytes);
@@ -109,12 +114,15 @@ static json_t *value_json(const struct view_field *field, const void *at)
 	case VIEW_HASH:
 		snprintf(hex, sizeof(hex), "%016" PRIx64, u64_at(at));
 		return json_string(hex);
+	case VIEW_MARK:
+		snprintf(hex, sizeof(hex), "%" PRIu64, u64_at(at));
+		return json_string(hex);
 	case VIEW_NAMED:
 		return json_string(view_name(field->names, u32_at(at)));
 	case VIEW_TIERS:
 		return tiers_json(at);
 	default:
-		return json_integer((json_int_t)u64_at(at));
+		return view_json_count(u64_at(at));
 	}
 }
 
@@ -171,6 +179,7 @@ static void value_cell(struct table *table, const struct view_field *field, cons
 	case VIEW_ID:
 		return table_cell(table, "%" PRIu32, u32_at(at));
 	case VIEW_COUNT:
+	case VIEW_MARK:
 		return table_cell(table, "%" PRIu64, u64_at(at));
 	case VIEW_BYTES:
 		return table_cell(table, "%s", units_bytes(u64_at(at)).text);
@@ -197,7 +206,8 @@ static void value_cell(struct table *table, const struct view_field *field, cons
 
 static bool is_number(enum view_type type)
 {
-	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_BYTES || type == VIEW_MS || type == VIEW_NS;
+	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_MARK || type == VIEW_BYTES || type == VIEW_MS ||
+	       type == VIEW_NS;
 }
 
 int view_table(const struct view_field *fields, const struct query *query, FILE *out)

@@ -23,6 +23,7 @@ enum view_type {
 	VIEW_DIGEST, /* bytes, as hex digits */
 	VIEW_UUID,   /* of a device, as nvidia-smi writes it */
 	VIEW_HASH,   /* uint64_t, as 16 hex digits */
+	VIEW_MARK,   /* uint64_t of a client's choosing; in JSON a string, as not all readers have 64-bit integers */
 	VIEW_NAMED,  /* uint32_t, an index into `names` */
 	VIEW_TIERS,  /* uint64_t[HBM_TIERS], [0] unused */
 	VIEW_POOL,   /* uint32_t tier, uint32_t device: "hbm 0", "ddr"; not in JSON */
@@ -64,6 +65,8 @@ int view_index(const struct view_names *names, const char *name);
 
 /* A JSON string of a text that need not be UTF-8 (what is not becomes '?'). length: at most so many bytes. */
 json_t *view_json_text(const char *text, size_t length);
+/* A whole number; from 2^63 on, where jansson has none, the nearest real one: a measure so large is a rough one. */
+json_t *view_json_count(uint64_t count);
 /* An object with one member for each tier but "none". */
 json_t *view_json_tiers(const uint64_t *tiers);
 /* One record as an object; all records as an array. NULL: out of memory. */

@@ -129,6 +129,7 @@ static const struct view_field fields[] = {
 	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_space, blocks_in, "IN"),
 	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, NULL),
 	VIEW_FIELD_NAMED(struct hbm_wire_space, space, "TIER", &view_tiers),
+	VIEW_FIELD(VIEW_MARK, struct hbm_wire_space, weights, "WEIGHTS"),
 	VIEW_END,
 };
 
@@ -139,7 +140,8 @@ static struct hbm_wire_space sample(void)
 				       .model = "m",
 				       .block_bytes = 65536,
 				       .blocks_in = {9, 1, 2, 3},
-				       .salted = 1};
+				       .salted = 1,
+				       .weights = 77};
 	return space;
 }
 
@@ -150,8 +152,27 @@ static void test_json(void **state)
 	json_t *object = view_json(fields, &space);
 	char *text = json_dumps(object, JSON_COMPACT);
 	assert_string_equal(text, "{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
-				  "\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\"}");
+				  "\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\","
+				  "\"weights\":\"77\"}");
 	free(text);
+	json_decref(object);
+}
+
+/* What would be negative as a signed number. */
+static void test_large_numbers(void **state)
+{
+	(void)state;
+	struct hbm_wire_space space = sample();
+	space.block_bytes = 1ull << 63;
+	space.blocks_in[HBM_TIER_HBM] = UINT64_MAX;
+	space.blocks_in[HBM_TIER_DDR] = INT64_MAX;
+	space.weights = UINT64_MAX;
+	json_t *object = view_json(fields, &space);
+	assert_int_equal(json_real_value(json_object_get(object, "block_bytes")) / 0x1p62, 2);
+	const json_t *tiers = json_object_get(object, "blocks_in");
+	assert_int_equal(json_real_value(json_object_get(tiers, "hbm")) / 0x1p62, 4);
+	assert_int_equal(json_integer_value(json_object_get(tiers, "ddr")), INT64_MAX);
+	assert_string_equal(json_string_value(json_object_get(object, "weights")), "18446744073709551615");
 	json_decref(object);
 }
 
@@ -168,12 +189,13 @@ static void test_table(void **state)
 	memset(space.model, 'x', sizeof(space.model));
 	assert_int_equal(view_list(fields, &space, out), 0);
 	fclose(out);
-	assert_string_equal(text, "MODEL   BLOCK  IN                    TIER\n"
-				  "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme\n"
-				  "MODEL  xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
-				  "BLOCK  64 KiB\n"
-				  "IN     hbm 1, ddr 2, nvme 3\n"
-				  "TIER   unknown\n");
+	assert_string_equal(text, "MODEL   BLOCK  IN                    TIER  WEIGHTS\n"
+				  "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme       77\n"
+				  "MODEL    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
+				  "BLOCK    64 KiB\n"
+				  "IN       hbm 1, ddr 2, nvme 3\n"
+				  "TIER     unknown\n"
+				  "WEIGHTS  77\n");
 	free(text);
 }
 
@@ -210,6 +232,7 @@ int main(void)
 		cmocka_unit_test(test_limit_and_filter),
 		cmocka_unit_test(test_refusals_leave_the_output_alone),
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_large_numbers),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_text_that_is_not_utf8),
 		cmocka_unit_test(test_names),
