@@ -11,6 +11,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* A Unix socket that a signal took out of the listener's queue is as it was before. */
+static int channel_connect(int fd, const struct sockaddr_un *address)
+{
+	int rc;
+	do
+		rc = connect(fd, (const struct sockaddr *)address, sizeof(*address));
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
 int hbm_channel_open(struct channel *channel, const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -22,7 +32,7 @@ int hbm_channel_open(struct channel *channel, const char *path)
 	if (!buffer)
 		return -ENOMEM;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+	if (fd < 0 || channel_connect(fd, &address) < 0) {
 		int error = -errno;
 		free(buffer);
 		if (fd >= 0)

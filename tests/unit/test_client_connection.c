@@ -14,11 +14,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static struct fake fake;
@@ -121,6 +125,53 @@ static void test_a_stale_socket(void **state)
 	struct hbm_options options = {.socket = aside};
 	assert_int_equal(hbm_connect(&hbm, &options), -ECONNREFUSED);
 	unlink(aside);
+}
+
+/* A listener whose queue is full. The alarms' handler makes room in it at the third, and closes it at the fifth. */
+static int full_listener;
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int number)
+{
+	(void)number;
+	alarms++;
+	if (alarms == 3)
+		close(accept(full_listener, NULL, NULL));
+	else if (alarms == 5)
+		close(full_listener);
+}
+
+static int fill_queue(const struct sockaddr_un *address)
+{
+	full_listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(full_listener, (const struct sockaddr *)address, sizeof(*address)), 0);
+	assert_int_equal(listen(full_listener, 0), 0);
+	int first = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	assert_int_equal(connect(first, (const struct sockaddr *)address, sizeof(*address)), 0);
+	return first;
+}
+
+/* Waiting for a place in the queue, which signals do not end. */
+static void test_signals_while_connecting(void **state)
+{
+	(void)state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s.full", fake.path);
+	int first = fill_queue(&address);
+	struct sigaction old, action = {.sa_handler = on_alarm}; /* without SA_RESTART */
+	assert_int_equal(sigaction(SIGALRM, &action, &old), 0);
+	const struct itimerval often = {{0, 50000}, {0, 50000}}, never = {{0, 0}, {0, 0}};
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+
+	struct hbm *hbm = NULL;
+	struct hbm_options options = {.socket = address.sun_path};
+	int rc = hbm_connect(&hbm, &options);
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
+	assert_int_equal(rc, -ENOTCONN);
+	assert_in_range(alarms, 5, 1000);
+	close(first);
+	unlink(address.sun_path);
 }
 
 /* ---- Wrong greetings ---- */
@@ -338,6 +389,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_names_and_the_environment, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_daemon, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_stale_socket, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_signals_while_connecting, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_greetings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_and_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close_of_nothing, setup, teardown),
