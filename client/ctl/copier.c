@@ -4,6 +4,7 @@
 
 #include "kernels/driver.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -25,9 +26,15 @@ static CUresult retain(struct copier *copier, int ordinal)
 	return result;
 }
 
-int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *error, size_t error_size)
+int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error, size_t error_size)
 {
-	enum driver_choice choice = kind == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
+	/* The library loads its own driver first, as only it knows how the soft one is to be configured. */
+	int ordinal;
+	if (hbm_device_ordinal(hbm, device, &ordinal) != 0) {
+		snprintf(error, error_size, "%s", hbm_error(hbm));
+		return -1;
+	}
+	enum driver_choice choice = hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
 	struct copier *copier = calloc(1, sizeof(*copier));
 	if (!copier) {
 		snprintf(error, error_size, "out of memory");
@@ -39,7 +46,7 @@ int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *er
 	}
 	CUresult result = retain(copier, ordinal);
 	if (result != CUDA_SUCCESS) {
-		snprintf(error, error_size, "device %d of this process: %s", ordinal,
+		snprintf(error, error_size, "device %" PRIu32 ": %s", device,
 			 driver_error_name(copier->driver, result));
 		copier_close(copier);
 		return -1;

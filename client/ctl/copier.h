@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * copier: a thread's plain way to put bytes into device memory and to read them back: synchronous copies in the
- * device's primary context, which is where the library maps regions.
+ * device's primary context, which is where the library maps regions. Devices are numbered as the daemon does.
  */
 #pragma once
 
-#include <hbm/wire.h>
+#include <hbm/hbm.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct copier;
 
-/* Loads the driver of that kind, for the device that this process calls `ordinal`. To be called after the library has
- * loaded its own for the same process (the first region does that). -1 and one line in error. */
-int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *error, size_t error_size);
+/* For the memory of a connection's regions on one device. -1 and one line in error. */
+int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error, size_t error_size);
 struct copier *copier_close(struct copier *copier); /* takes NULL, returns NULL */
 /* Makes the context current in the calling thread: before the first copy there. 0, or the driver's error. */
 int copier_enter(struct copier *copier);

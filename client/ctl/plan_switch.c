@@ -91,7 +91,7 @@ static int scratch_buffers(struct scratch *scratch)
 static int scratch_copier(struct scratch *scratch)
 {
 	char error[256];
-	if (copier_open(&scratch->copier, hbm_info(scratch->hbm)->driver, 0, error, sizeof(error)) < 0)
+	if (copier_open(&scratch->copier, scratch->hbm, 0, error, sizeof(error)) < 0)
 		return ctl_fail("%s", error);
 	int r = copier_enter(scratch->copier);
 	return r == 0 ? CTL_DONE : ctl_fail("device context: %s", copier_error(scratch->copier, r));

@@ -127,12 +127,7 @@ static int get_buffers(struct replay_worker *worker)
 
 static int get_copier(struct replay_worker *worker)
 {
-	int ordinal;
-	int rc = hbm_device_ordinal(worker->hbm, worker->plan->device, &ordinal);
-	if (rc)
-		return worker_fail(worker, "%s", hbm_error(worker->hbm));
-	return copier_open(&worker->copier, hbm_info(worker->hbm)->driver, ordinal, worker->error,
-			   sizeof(worker->error));
+	return copier_open(&worker->copier, worker->hbm, worker->plan->device, worker->error, sizeof(worker->error));
 }
 
 int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uint32_t index, char *error,

@@ -18,7 +18,6 @@
 #define hbm_connect played_connect
 #define hbm_close played_close
 #define hbm_info played_info
-#define hbm_device_ordinal played_device_ordinal
 #define hbm_strerror played_strerror
 #define hbm_error played_error
 #define hbm_region_create played_region_create
@@ -92,13 +91,6 @@ struct hbm *hbm_close(struct hbm *hbm)
 		free(the_region.memory);
 	the_region.memory = NULL;
 	return NULL;
-}
-
-int hbm_device_ordinal(struct hbm *hbm, uint32_t device, int *ordinal)
-{
-	(void)hbm;
-	*ordinal = (int)device + 3;
-	return 0;
 }
 
 const struct hbm_info *hbm_info(const struct hbm *hbm)
@@ -222,12 +214,12 @@ int hbm_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, s
 	return cache.store_status;
 }
 
-int copier_open(struct copier **out, enum hbm_driver kind, int ordinal, char *error, size_t error_size)
+int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error, size_t error_size)
 {
 	(void)error;
 	(void)error_size;
-	assert_int_equal(kind, HBM_DRIVER_SOFT);
-	assert_int_equal(ordinal, 3);
+	assert_ptr_equal(hbm, &the_connection);
+	assert_int_equal(device, 0);
 	*out = &the_copier;
 	return 0;
 }
