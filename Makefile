@@ -215,7 +215,7 @@ gpu-check: gpu-pack ## prove hbmd on this machine's GPU; without one, say what w
 fuzz: ## not there yet: fuzzing
 	@echo "make $@: not there yet: see \"What is not there yet\" in README.md" >&2; exit 1
 
-install: all ## install into DESTDIR with PREFIX
+install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there stays
 	install -D -m 755 $(BUILD)/hbmd $(DESTDIR)$(SBINDIR)/hbmd
 	install -D -m 755 $(BUILD)/hbmctl $(DESTDIR)$(BINDIR)/hbmctl
 	install -D -m 755 $(BUILD)/libhbm.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libhbm.so.$(VERSION)
@@ -230,9 +230,10 @@ install: all ## install into DESTDIR with PREFIX
 	for page in man/*.[1-8]; do \
 		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) systemd/hbmd.service systemd/hbmd.socket
+	sed -i 's|^ExecStart=/usr/sbin/|ExecStart=$(SBINDIR)/|' $(DESTDIR)$(UNITDIR)/hbmd.service
 	install -D -m 644 systemd/hbmd.sysusers $(DESTDIR)/usr/lib/sysusers.d/hbmd.conf
 	install -D -m 644 systemd/hbmd.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/hbmd.conf
-	install -D -m 644 systemd/hbmd.conf $(DESTDIR)/etc/hbmd/hbmd.conf
+	[ -e $(DESTDIR)/etc/hbmd/hbmd.conf ] || install -D -m 644 systemd/hbmd.conf $(DESTDIR)/etc/hbmd/hbmd.conf
 
 clean: ## remove everything that was built
 	rm -rf build
