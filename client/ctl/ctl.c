@@ -2,6 +2,7 @@
 /* ctl: see ctl.h. */
 #include "client/ctl/ctl.h"
 #include "client/ctl/command.h"
+#include "client/ctl/no_daemon.h"
 #include "client/ctl/units.h"
 
 #include <errno.h>
@@ -26,13 +27,9 @@ int ctl_connect(struct ctl *ctl)
 
 int ctl_no_daemon(const struct ctl *ctl, int status)
 {
-	const char *socket = ctl_socket(ctl);
-	if (status > 0)
-		return ctl_fail("the daemon at %s refused the connection: %s", socket, hbm_strerror(status));
-	if (status == -EACCES || status == -EPERM)
-		return ctl_fail("no access to %s (%s): join its group or run as root", socket, strerror(-status));
-	return ctl_fail("no daemon at %s (%s): is hbmd running? Start it, or name its socket with --socket", socket,
-			strerror(-status));
+	char text[512];
+	no_daemon_text(text, sizeof(text), ctl_socket(ctl), status);
+	return ctl_fail("%s", text);
 }
 
 __attribute__((format(printf, 1, 0))) static void say(const char *format, va_list arguments)

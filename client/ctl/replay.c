@@ -93,14 +93,14 @@ static int parse_speed(const struct ctl *ctl, const char *text, double *speed)
 /* A whole number from least to most. */
 static int parse_count(const struct ctl *ctl, size_t option, uint64_t least, uint64_t most, uint64_t *out)
 {
-	const char *name = replay_options[option].name;
+	char name[32];
 	uint64_t value = *out;
+	snprintf(name, sizeof(name), "--%s", replay_options[option].name);
 	int r = ctl_count(ctl, name, ctl->options.values[option], &value);
 	if (r != CTL_DONE)
 		return r;
 	if (value < least || value > most)
-		return ctl_usage(ctl, "--%s is %" PRIu64 ": expected %" PRIu64 " to %" PRIu64, name, value, least,
-				 most);
+		return ctl_usage(ctl, "%s is %" PRIu64 ": expected %" PRIu64 " to %" PRIu64, name, value, least, most);
 	*out = value;
 	return CTL_DONE;
 }

@@ -3,6 +3,7 @@
 #include "client/ctl/replay_worker.h"
 #include "client/ctl/content.h"
 #include "client/ctl/copier.h"
+#include "client/ctl/no_daemon.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -67,9 +68,10 @@ static int connect_daemon(struct replay_worker *worker)
 	snprintf(name, sizeof(name), "replay %" PRIu32, worker->index);
 	struct hbm_options options = {.socket = worker->plan->socket, .name = name};
 	int status = hbm_connect(&worker->hbm, &options);
-	if (status != 0)
-		return worker_fail(worker, "no daemon at %s (%s): is hbmd running?", worker->plan->socket,
-				   hbm_strerror(status));
+	if (status != 0) {
+		no_daemon_text(worker->error, sizeof(worker->error), worker->plan->socket, status);
+		return -1;
+	}
 	if (worker->plan->device >= hbm_info(worker->hbm)->devices)
 		return worker_fail(worker, "there is no device %" PRIu32 ": the daemon has %" PRIu32,
 				   worker->plan->device, hbm_info(worker->hbm)->devices);

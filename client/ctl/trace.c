@@ -24,7 +24,8 @@
 
 enum { TRACE_LAST, TRACE_WIDTH };
 const struct option_spec trace_options[] = {
-	[TRACE_LAST] = {"last", "MS", "only the last so many milliseconds of movements; default: all that are kept"},
+	[TRACE_LAST] = {"last", "MS",
+			"only the last so many milliseconds of movements; 0, the default: all that are kept"},
 	[TRACE_WIDTH] = {"width", "N", "slices of time; default: as many as the terminal has room for"},
 	{NULL, NULL, NULL},
 };

@@ -73,6 +73,7 @@ static void test_usage_is_refused_with_2(void **state)
 		{"replay a b", "replay takes TRACE"},
 		{"replay a --format csv", "there is only mooncake"},
 		{"replay a --workers 0", "--workers is 0"},
+		{"replay a --workers x", "--workers is \"x\""},
 		{"replay a --block-bytes 1000", "--block-bytes is 1000"},
 		{"replay a --speed fast", "--speed is \"fast\""},
 		{"replay --generate users=0", "users=0"},

@@ -30,6 +30,7 @@
 #define hbm_store played_store
 
 #include "client/ctl/content.c"
+#include "client/ctl/no_daemon.c"
 #include "client/ctl/replay_worker.c"
 #include "client/ctl/samples.c"
 #include "client/ctl/tally.c"
@@ -475,7 +476,21 @@ static void test_failures_to_open(void **state)
 	trial.plan.window = 1;
 	cache.connect_status = -ENOENT;
 	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "no daemon at /nowhere (a status): is hbmd running?");
+	assert_string_equal(error, "no daemon at /nowhere (a status): is hbmd running? Start it, or name its socket "
+				   "with --socket");
+	cache.connect_status = -EACCES;
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_string_equal(error, "no access to /nowhere (a status): join its group or run as root");
+	cache.connect_status = HBM_LIMIT;
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_string_equal(error, "refused by the daemon at /nowhere (a status): see [limits] in hbmd.conf(5)");
+	cache.connect_status = -EPROTO;
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_string_equal(error, "no hbmd of this version at /nowhere (a status): compare hbmd --version and hbmctl "
+				   "version");
+	cache.connect_status = -ENOMEM;
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_string_equal(error, "no connection to /nowhere (a status)");
 	cache.connect_status = 0;
 	cache.commit_status = HBM_NO_SPACE;
 	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
