@@ -150,6 +150,7 @@ static int connection_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->channel.fd = hbm->doorbell = -1;
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
+	hbm->pid = getpid();
 	hbm->inspect_only = options->inspect_only;
 	hbm->patience_ms = -1;
 	hbm->close_ms = CLOSE_MS;
@@ -175,10 +176,9 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 	return 0;
 }
 
-struct hbm *hbm_close(struct hbm *hbm)
+/* Gives back what is leased, and ends the session. */
+static void connection_end(struct hbm *hbm)
 {
-	if (!hbm)
-		return NULL;
 	hbm->patience_ms = hbm->close_ms;
 	hbm_request_end_all(hbm);
 	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
@@ -188,6 +188,14 @@ struct hbm *hbm_close(struct hbm *hbm)
 		hbm_request_break(hbm, -ENOTCONN);
 	hbm_fences_unregister(hbm);
 	hbm_gpu_close(&hbm->gpu);
+}
+
+struct hbm *hbm_close(struct hbm *hbm)
+{
+	if (!hbm)
+		return NULL;
+	if (hbm->pid == getpid())
+		connection_end(hbm);
 	if (hbm->fences)
 		munmap((void *)hbm->fences, FENCE_BYTES);
 	if (hbm->doorbell >= 0)

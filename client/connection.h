@@ -4,6 +4,8 @@
  *
  * States: open -> broken (the daemon is gone, or said something that is not the protocol) -> freed by hbm_close().
  * Breaking ends every waiting ticket and shuts the socket; regions stay mapped, fences readable, until hbm_close().
+ * A forked child has a copy of it, but the socket, the leases and the device are still the parent's: all that can be
+ * done with the copy is to close it, which only lets go of the child's descriptors.
  */
 #pragma once
 
@@ -13,6 +15,7 @@
 #include "daemon/list.h"
 
 #include <hbm/hbm.h>
+#include <sys/types.h>
 
 struct hbm {
 	struct channel channel;
@@ -21,6 +24,7 @@ struct hbm {
 	struct list regions; /* struct hbm_region */
 	struct gpu gpu;
 	struct hbm_info info;
+	pid_t pid; /* of the process that connected */
 	bool inspect_only;
 	bool fences_registered; /* with the driver, in the context of fences_device */
 	uint32_t fences_device;

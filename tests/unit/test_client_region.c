@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SLABS 8
@@ -291,6 +292,23 @@ static void test_close_without_an_answer(void **state)
 	fake_await(&fake, HBM_WIRE_CANCEL, 1);
 	assert_int_equal(fake.done[HBM_WIRE_REGION_DESTROY], 0);
 	assert_int_equal(live("mappings"), 0);
+}
+
+/* What a child closes is its copy: the session, the regions and the socket are the parent's. */
+static void test_close_in_a_child(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(2);
+	assert_int_equal(commit_one(region, 0, 1), 0);
+	pid_t child = fork();
+	if (child == 0)
+		_exit(hbm_close(hbm) != NULL);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	put_byte(region, 0, 'p');
+	assert_int_equal(commit_one(region, 1, 1), 0);
+	assert_int_equal(fake.seen[HBM_WIRE_REGION_DESTROY], 0);
 }
 
 static void test_destroy_of_none(void **state)
@@ -829,6 +847,7 @@ int main(void)
 		TEST(test_create_refused_by_the_daemon),
 		TEST(test_close_destroys),
 		TEST(test_close_without_an_answer),
+		TEST(test_close_in_a_child),
 		TEST(test_destroy_of_none),
 		TEST(test_commit_maps_the_slabs_in_place),
 		TEST(test_parts_of_every_size),
