@@ -88,8 +88,9 @@ static int driver_start(struct driver *driver, const char *path, struct explanat
 	bool absent = result == CUDA_ERROR_NO_DEVICE || result == CUDA_ERROR_STUB_LIBRARY;
 
 	if (result != CUDA_SUCCESS)
-		return explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s", path,
-			       driver_error_name(driver, result));
+		return explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s%s", path,
+			       driver_error_name(driver, result),
+			       result == CUDA_ERROR_NOT_INITIALIZED ? ": it was in use before fork()" : "");
 	return 0;
 }
 

@@ -26,7 +26,8 @@ static int open_anew(void)
 
 	if (driver_open(&driver, DRIVER_SOFT, NULL, error, sizeof(error)) == 0)
 		return 1;
-	return strstr(error, "cuInit failed with CUDA_ERROR_NOT_INITIALIZED") != NULL ? 0 : 2;
+	return strstr(error, "cuInit failed with CUDA_ERROR_NOT_INITIALIZED: it was in use before fork()") != NULL ? 0
+														   : 2;
 }
 
 /* In a child: what does not work; 0: nothing does, and giving the parent's table back does no harm. */
