@@ -4,11 +4,12 @@
  * never change, and asks the daemon to store, find and load KV blocks in its shared cache.
  *
  * Every operation exists as hbm_submit_X(), which returns a ticket, and hbm_X(), which is submit and wait. Tickets end
- * inside hbm_dispatch() or hbm_wait(), also in those of another ticket; hbm_fd() polls readable when there is something
- * to dispatch. A submit waits while all but one of hbm_info's requests_in_flight are under way, and handles replies
- * meanwhile, so an event loop calls hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread
- * at a time: callers that share one lock around it; several connections in a process are independent. The library never
- * prints, never exits, never touches signals and starts no thread.
+ * inside hbm_dispatch() or hbm_wait(), also in those of another ticket, and in every other call that waits for the
+ * daemon, hbm_close() included; hbm_fd() polls readable when there is something to dispatch. A submit waits while all
+ * but one of hbm_info's requests_in_flight are under way, and handles replies meanwhile, so an event loop calls
+ * hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread at a time: callers that share one
+ * lock around it, and only hbm_fence_signal() needs none; several connections in a process are independent. The library
+ * never prints, never exits, never touches signals and starts no thread.
  *
  * Return values: 0 done; positive, an enum hbm_status: refused, and nothing has changed; negative errno: the
  * connection or this process failed. hbm_strerror() names all of them. Outputs are untouched unless a function returns
@@ -65,8 +66,8 @@ struct hbm_info {
 HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
 /* Unmaps and frees all; the caller has synchronised every stream that uses a region or a fence. What has not begun is
  * cancelled, what has begun is waited for; but not for a daemon that says nothing for 10 s: what it leased to us is
- * then given to others when this process has ended. In a child made by fork() it only closes the child's descriptors: the
- * connection goes on in the parent. Takes NULL, returns NULL. */
+ * then given to others when this process has ended. In a child made by fork() it only closes the child's descriptors:
+ * the connection goes on in the parent. Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 /* What this process calls the daemon's device, for cuDeviceGet(): either may see other devices, or in another order
