@@ -118,6 +118,9 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 	const struct hbm_range *range = commit_find(commit, slab);
 	if (!range || range->region->slabs[slab->offset / slab->bytes] != SLAB_ASKED)
 		return false;
+	/* After a failure nothing else tells a slab that comes again. */
+	if (commit->granted == commit->slabs)
+		return false;
 	commit->granted++;
 	if (commit->failed)
 		return true;
@@ -133,7 +136,8 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct message *message)
 {
 	const struct hbm_wire_ranges *part = (const void *)message->header;
-	if (message->size < sizeof(*part) || part->zero || part->count != message->fd_count ||
+	/* Each part brings something: a reply has an end. */
+	if (message->size < sizeof(*part) || part->zero || part->count == 0 || part->count != message->fd_count ||
 	    message->size != ranges_message_bytes(part->count))
 		return false;
 	for (uint32_t i = 0; i < part->count; i++)

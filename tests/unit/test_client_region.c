@@ -508,6 +508,41 @@ static bool answer_part_then_die(struct fake *self, const struct hbm_wire_header
 	return true;
 }
 
+static bool answer_parts_without_slabs(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_COMMIT)
+		return false;
+	struct hbm_wire_ranges part = {.header = {.flags = HBM_WIRE_MORE}};
+	return fake_reply_message(self, request, &part, sizeof(part), NULL, 0);
+}
+
+/* The second import fails; what comes after it is not mapped. */
+static bool answer_a_slab_again(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_COMMIT)
+		return false;
+	assert_int_equal(fail_call("cuMemImportFromShareableHandle", 2, CUDA_ERROR_UNKNOWN), 0);
+	send_grant(self, request, 0, HBM_WIRE_MORE);
+	for (int i = 0; i < 2; i++)
+		send_grant(self, request, SLAB, HBM_WIRE_MORE);
+	return true;
+}
+
+/* A daemon that always sends more would keep every wait from ending. */
+static void test_a_reply_has_an_end(void **state)
+{
+	(void)state;
+	static fake_answer *const answers[] = {answer_parts_without_slabs, answer_a_slab_again};
+	for (size_t i = 0; i < 2; i++) {
+		struct hbm_range range = {make_region(2), 0, 2 * SLAB};
+		hbm_ticket ticket;
+		fake.answer = answers[i];
+		assert_int_equal(hbm_submit_commit(hbm, &range, 1, &ticket), 0);
+		assert_int_equal(hbm_wait(hbm, ticket, 10000), -EPROTO);
+		connect_again();
+	}
+}
+
 static void test_refused_in_the_middle(void **state)
 {
 	(void)state;
@@ -857,6 +892,7 @@ int main(void)
 		TEST(test_several_under_way),
 		TEST(test_destroy_waits_for_commits),
 		TEST(test_commit_refused_by_the_daemon),
+		TEST(test_a_reply_has_an_end),
 		TEST(test_refused_in_the_middle),
 		TEST(test_death_in_the_middle),
 		TEST(test_every_device_call_of_a_commit_fails),
