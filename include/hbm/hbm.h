@@ -3,13 +3,13 @@
  * hbm.h: the client library of hbmd. A serving process connects, gets regions of GPU memory mapped at addresses that
  * never change, and asks the daemon to store, find and load KV blocks in its shared cache.
  *
- * Every operation exists as hbm_submit_X(), which returns a ticket, and hbm_X(), which is submit and wait. Tickets end
- * inside hbm_dispatch() or hbm_wait(), also in those of another ticket, and in every other call that waits for the
- * daemon, hbm_close() included; hbm_fd() polls readable when there is something to dispatch. A submit waits while all
- * but one of hbm_info's requests_in_flight are under way, and handles replies meanwhile, so an event loop calls
- * hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread at a time: callers that share one
- * lock around it, and only hbm_fence_signal() needs none; several connections in a process are independent. The library
- * never prints, never exits, never touches signals and starts no thread.
+ * Every operation that takes time exists as hbm_submit_X(), which returns a ticket, and hbm_X(), which is submit and
+ * wait. Tickets end inside hbm_dispatch() or hbm_wait(), also in those of another ticket, and in every other call that
+ * waits for the daemon, hbm_close() included; hbm_fd() polls readable when there is something to dispatch. A submit
+ * waits while all but one of hbm_info's requests_in_flight are under way, and handles replies meanwhile, so an event
+ * loop calls hbm_dispatch(hbm, 0) before it sleeps on hbm_fd(). One connection is for one thread at a time: callers
+ * that share one lock around it, and only hbm_fence_signal() needs none; several connections in a process are
+ * independent. The library never prints, never exits, never touches signals and starts no thread.
  *
  * Return values: 0 done; positive, an enum hbm_status: refused, and nothing has changed; negative errno: the
  * connection or this process failed. hbm_strerror() names all of them. Outputs are untouched unless a function returns
