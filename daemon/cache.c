@@ -433,3 +433,29 @@ uint32_t cache_next_inbound(struct cache *cache, struct tier *tier)
 	block->flags &= (uint8_t)~BLOCK_QUEUED;
 	return number;
 }
+
+/* ---- room in the index ---- */
+
+/* Frees the numbers of blocks that were dropped while they were next on the queue of their tier. The oldest of a tier,
+ * where they wait at all, were queued first. */
+static void shed_dropped(struct cache *cache, struct tier *tier)
+{
+	while (tier->inbound_first != 0 && (cache_block(cache, tier->inbound_first)->flags & BLOCK_DROPPED) != 0)
+		cache_idle(cache, cache_next_inbound(cache, tier));
+}
+
+/* Not by pushing out, tier by tier: a block that is queued for another tier keeps its number when it is dropped. */
+void cache_make_room(struct cache *cache, uint32_t count)
+{
+	uint32_t lowest = cache->nvme->number;
+	while (lowest >= 1 && index_max(cache->index) - index_count(cache->index) < count) {
+		struct tier *tier = &cache->tiers[lowest];
+		if (tier->oldest == 0) {
+			lowest--;
+			continue;
+		}
+		cache->evicted_blocks++;
+		cache_drop(cache, tier->oldest);
+		shed_dropped(cache, tier);
+	}
+}

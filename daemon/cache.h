@@ -73,6 +73,9 @@ void cache_settle(struct cache *cache);
  * that went. */
 uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, uint64_t max_blocks);
 
+/* Drops blocks, least recently used of the lowest tier first, until the index has room for `count` new ones. */
+void cache_make_room(struct cache *cache, uint32_t count);
+
 /* Takes a block and its descendants out of the index. */
 void cache_drop(struct cache *cache, uint32_t number);
 /* Whether the block or a descendant is held. */

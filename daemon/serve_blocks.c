@@ -187,19 +187,6 @@ static void stored(struct transfer *transfer)
 	one_less(batch);
 }
 
-/* Room in the index for `count` new blocks: the least recently used of the lowest tier go. Before anything is looked
- * up, so that nothing this request names goes under its feet. */
-static void make_index_room(struct cache *cache, uint32_t count)
-{
-	uint32_t lowest = cache->nvme->number;
-	while (lowest >= 1 && index_max(cache->index) - index_count(cache->index) < count) {
-		if (cache_push_out(cache, &cache->tiers[lowest], 1, 1) == 0)
-			lowest--;
-		else
-			lowest = cache->nvme->number;
-	}
-}
-
 /* A new block, or the result that says why there is none. */
 static void admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
 {
@@ -265,7 +252,8 @@ static void run_store(struct batch *batch)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
 	batch->hbmd->cache->stores++;
-	make_index_room(batch->hbmd->cache, batch->count);
+	/* Before anything is looked up, so that nothing this request names goes under its feet. */
+	cache_make_room(batch->hbmd->cache, batch->count);
 	for (uint32_t i = 0; i < batch->count; i++)
 		admit(batch, i, &message->blocks[i]);
 	touch_all(batch);

@@ -219,6 +219,38 @@ static void test_more_in_one_request_than_the_tiers_hold(void **state)
 
 /* ---- Order ---- */
 
+/* When there may be no more blocks, the least recently used make room for new ones, one for one, however much room for
+ * bytes there is. */
+static void test_a_full_index_forgets_as_many_as_come(void **state)
+{
+	static const char *const sets[] = {"limits.blocks=32", NULL};
+	(void)state;
+	struct spawn other;
+	struct kv few;
+	spawn_init(&other);
+	spawn_start(&other, sets, NULL);
+	kv_open(&few, &other, 0, BLOCK, 32);
+	assert_int_equal(kv_store(&few, 0, 1, 16, 0, NULL), 0);
+	assert_int_equal(kv_store(&few, 0, 101, 16, 0, NULL), 0);
+	for (uint64_t i = 0; i < 8; i++) {
+		assert_int_equal(kv_store(&few, 0, 201 + i, 1, 0, results), 0);
+		expect_all(1, HBM_OK);
+	}
+	assert_int_equal(kv_lookup(&few, 1, 16, NULL), 8);
+	assert_int_equal(kv_lookup(&few, 101, 16, NULL), 16);
+	for (uint64_t i = 0; i < 8; i++)
+		assert_int_equal(kv_lookup(&few, 201 + i, 1, NULL), 1);
+	assert_int_equal(kv_store(&few, 0, 301, 16, 0, results), 0);
+	expect_all(16, HBM_OK);
+	assert_int_equal(kv_lookup(&few, 1, 16, NULL), 0);
+	assert_int_equal(kv_lookup(&few, 101, 16, NULL), 8);
+	assert_int_equal(kv_lookup(&few, 301, 16, NULL), 16);
+	assert_true(spawn_balanced(&other));
+	kv_close(&few);
+	assert_int_equal(spawn_stop(&other), 0);
+	spawn_free(&other);
+}
+
 static void test_what_was_touched_stays_longer(void **state)
 {
 	(void)state;
@@ -480,6 +512,7 @@ int main(void)
 		TEST(test_what_is_gone_is_a_miss),
 		TEST(test_a_block_needs_its_parent),
 		TEST(test_more_in_one_request_than_the_tiers_hold),
+		TEST(test_a_full_index_forgets_as_many_as_come),
 		TEST(test_what_was_touched_stays_longer),
 		TEST(test_evict_and_prefetch),
 		TEST(test_remove_takes_what_descends),

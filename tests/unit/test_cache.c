@@ -744,6 +744,37 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 	setting_close(&setting);
 }
 
+/* The oldest go, one for one, also where they wait to be moved to the tier they belong to. */
+static void test_room_in_the_index(void **state)
+{
+	enum { BLOCKS = 8 };
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_room_in_the_index", 1, (const uint64_t[]){BLOCKS, BLOCKS, BLOCKS});
+	struct cache *cache = setting.cache;
+	uint16_t space = open_space(&setting, 1);
+	for (uint32_t key = 1; key <= BLOCKS; key++) {
+		request(&setting, space, &key, 1, 0);
+		struct block *block = cache_block(cache, find(&setting, space, key));
+		block->unit = tier_take(cache_hbm(cache, 0), UNIT);
+		block->place = 1;
+		tier_place(cache_hbm(cache, 0), UNIT);
+	}
+	cache_push_out(cache, cache_hbm(cache, 0), 4 * UNIT, 4);
+	assert_int_equal(cache->ddr->blocks, 4);
+	const uint32_t gone[] = {0, 2, 6};
+	for (uint32_t i = 0; i < 3; i++) {
+		cache_make_room(cache, KEYS - BLOCKS + gone[i]);
+		assert_int_equal(index_count(cache->index), BLOCKS - gone[i]);
+		for (uint32_t key = 1; key <= BLOCKS; key++)
+			assert_int_equal(find(&setting, space, key) == 0, key <= gone[i]);
+	}
+	assert_int_equal(cache->ddr->inbound_first, 0);
+	assert_emptied(&setting);
+	cache_make_room(cache, KEYS + 1); /* more than there can be */
+	setting_close(&setting);
+}
+
 static void test_pins_outlive_a_drop(void **state)
 {
 	(void)state;
@@ -801,6 +832,7 @@ int main(void)
 		cmocka_unit_test(test_a_use_where_it_cannot_go),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
 		cmocka_unit_test(test_a_dropped_block_goes_when_nothing_uses_it),
+		cmocka_unit_test(test_room_in_the_index),
 		cmocka_unit_test(test_pins_outlive_a_drop),
 		cmocka_unit_test(test_a_limit_in_bytes),
 	};
