@@ -434,6 +434,23 @@ uint32_t cache_next_inbound(struct cache *cache, struct tier *tier)
 	return number;
 }
 
+/* ---- losing a tier ---- */
+
+static bool is_lost_with(const struct block *block, const struct tier *tier)
+{
+	return block->place == tier->number || (block->tier == tier->number && block->holds > 0);
+}
+
+void cache_lose_tier(struct cache *cache, struct tier *tier)
+{
+	tier->online = 0;
+	uint32_t highest = index_highest(cache->index);
+	for (uint32_t number = 1; number <= highest; number++)
+		if (index_used(cache->index, number) && is_lost_with(cache_block(cache, number), tier))
+			cache_drop(cache, number);
+	cache_settle(cache);
+}
+
 /* ---- room in the index ---- */
 
 /* Frees the numbers of blocks that were dropped while they were next on the queue of their tier. The oldest of a tier,

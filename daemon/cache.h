@@ -76,6 +76,10 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, 
 /* Drops blocks, least recently used of the lowest tier first, until the index has room for `count` new ones. */
 void cache_make_room(struct cache *cache, uint32_t count);
 
+/* What a tier had is gone, and nothing will belong there any more: blocks whose bytes are there, and those that are
+ * held there, are dropped; the others belong to the tier below. */
+void cache_lose_tier(struct cache *cache, struct tier *tier);
+
 /* Takes a block and its descendants out of the index. */
 void cache_drop(struct cache *cache, uint32_t number);
 /* Whether the block or a descendant is held. */

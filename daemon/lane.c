@@ -146,6 +146,14 @@ static void enter(struct lane *lane)
 		device_failed(lane->device, "cuCtxSetCurrent", r); /* every copy of the batch will say so too */
 }
 
+/* All but those that copy nothing: a verification has no need of the device. */
+static void fail_copies(struct copy *copies)
+{
+	for (struct copy *copy = copies; copy; copy = copy->next)
+		if (copy->span_count > 0)
+			copy->status = HBM_DEVICE;
+}
+
 static void start_batch(struct lane *lane, struct copy *copies)
 {
 	enter(lane);
@@ -165,8 +173,7 @@ static void start_batch(struct lane *lane, struct copy *copies)
 	 * event that was not recorded again returns at once. */
 	device_failed(lane->device, "cuEventRecord", r);
 	if (lane->driver->cuStreamSynchronize(lane->stream) != CUDA_SUCCESS)
-		for (struct copy *copy = copies; copy; copy = copy->next)
-			copy->status = HBM_DEVICE;
+		fail_copies(copies);
 }
 
 static void hand_over(struct lane *lane, struct copy *copies)
@@ -192,11 +199,10 @@ static void finish_batch(struct lane *lane)
 		/* The copies may still be running: their memory must not be reused before the stream is known idle. */
 		r = lane->driver->cuStreamSynchronize(lane->stream);
 	}
-	for (struct copy *copy = batch->copies; copy; copy = copy->next) {
-		if (r != CUDA_SUCCESS)
-			copy->status = HBM_DEVICE;
+	if (r != CUDA_SUCCESS)
+		fail_copies(batch->copies);
+	for (const struct copy *copy = batch->copies; copy; copy = copy->next)
 		batch->errors += copy->status == HBM_DEVICE;
-	}
 	activity_end(lane->options.activity, hop_of(lane), lane->device->index, batch->started_ns, batch->count,
 		     batch->bytes, batch->errors);
 	for (struct copy *copy = batch->copies; copy; copy = copy->next)

@@ -25,7 +25,7 @@ struct span {
 
 /*
  * One block's bytes between scattered device memory (spans, in order) and one flat range: of device memory (D2D) or of
- * host memory. With no spans nothing is copied: an H2D copy is then only a verification.
+ * host memory. With no spans nothing is copied: an H2D copy is then only a verification, whatever the device is up to.
  */
 struct copy {
 	const struct span *spans;

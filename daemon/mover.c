@@ -78,6 +78,12 @@ static void count_arrival(struct transfer *move)
 	move->from->out_bytes += move->bytes;
 }
 
+/* Blocks that were on their way to a device that is lost are where they were, and now belong elsewhere. */
+static bool is_good_at_source(const struct transfer *move)
+{
+	return move->host_valid && move->to && block_of(move)->tier != move->to->number;
+}
+
 static void finish_move(struct transfer *move)
 {
 	struct mover *mover = mover_of(move);
@@ -95,7 +101,7 @@ static void finish_move(struct transfer *move)
 		if (move->to)
 			tier_give(move->to, move->to_unit, move->bytes);
 		tier_place(move->from, move->bytes);
-		if (move->status != HBM_OK)
+		if (move->status != HBM_OK && !is_good_at_source(move))
 			cache_drop(mover->cache, number);
 	}
 	mover->moves[move->number] = NULL;
@@ -139,8 +145,19 @@ static void finish_load(struct transfer *load)
 	load->done(load);
 }
 
+static void give_up_lost_devices(struct cache *cache)
+{
+	for (uint32_t i = 0; i < cache->devices; i++) {
+		struct tier *tier = cache_hbm(cache, i);
+		if (tier->online > 0 && device_is_lost(tier->device))
+			cache_lose_tier(cache, tier);
+	}
+}
+
 static void ended(struct transfer *transfer)
 {
+	if (transfer->status == HBM_DEVICE)
+		give_up_lost_devices(transfer->carrier->cache);
 	switch (transfer->kind) {
 	case TRANSFER_MOVE:
 		finish_move(transfer);
@@ -343,6 +360,7 @@ void mover_pump(struct mover *mover)
 	if (mover->pumping)
 		return;
 	mover->pumping = true;
+	give_up_lost_devices(cache);
 	while (mover->again) {
 		mover->again = false;
 		tier_serve(cache->staging);

@@ -15,7 +15,11 @@
  * has its target already. So nothing deadlocks, whatever the tiers are full of.
  *
  * A source slot is freed when its move is over and nobody reads it any more. A move that fails costs its block: it is
- * dropped, and later looked for in vain; it is never served wrong.
+ * dropped, and later looked for in vain; it is never served wrong. But one that fails on its way to a place where the
+ * block no longer belongs leaves it where it was.
+ *
+ * A device that is lost (device_is_lost) takes the blocks in its HBM along, and from then on no block belongs there.
+ *What lies elsewhere is there for the other devices.
  */
 #pragma once
 

@@ -148,7 +148,8 @@ static int divide_segments(struct batch *batch, const struct hbm_wire_block *blo
 	return HBM_OK;
 }
 
-/* The daemon's addresses of a client's segments; holds their regions. */
+/* The daemon's addresses of a client's segments; holds their regions. Of a lost device nothing is asked: what others
+ * have in the cache would move for it, and in vain. */
 static int resolve_segments(struct batch *batch)
 {
 	const struct hbm_wire_range *segments = batch->segments;
@@ -168,7 +169,7 @@ static int resolve_segments(struct batch *batch)
 		lease_hold(region, segments[i].offset, segments[i].bytes);
 		batch->held++;
 	}
-	return HBM_OK;
+	return device_is_lost(batch->device) ? HBM_DEVICE : HBM_OK;
 }
 
 /* ---- store ---- */
@@ -412,6 +413,8 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_INVALID;
 	if (status == HBM_OK && !session_has_space(request->session, message->space))
 		status = HBM_NOT_FOUND;
+	if (status == HBM_OK && device_is_lost(&hbmd->devices->list[message->device]))
+		status = HBM_DEVICE;
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, 0) : NULL;
 	if (!batch) {
 		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);

@@ -213,7 +213,8 @@ static int take_device(const void *record, size_t bytes, void *arg)
 	return 0;
 }
 
-/* An error that does not pass is shown wherever one looks; what the device is not needed for goes on. */
+/* An error that does not pass is shown wherever one looks, and nothing is stored from the device or loaded into it any
+ * more; what it is not needed for goes on. */
 static void test_a_lost_device_is_seen(void **state)
 {
 	(void)state;
@@ -234,6 +235,13 @@ static void test_a_lost_device_is_seen(void **state)
 	spawn_status(&daemon_, &status);
 	assert_string_equal(status.state, "running, device 0 lost");
 	hbm_close(hbm);
+	struct kv kv;
+	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+	assert_int_equal(kv_store(&kv, 0, 100, BLOCKS, 0, NULL), HBM_DEVICE);
+	assert_int_equal(kv_load(&kv, 0, 100, BLOCKS, NULL), HBM_DEVICE);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PREFETCH, 100, BLOCKS, 0, NULL), HBM_DEVICE);
+	assert_int_equal(kv_lookup(&kv, 100, BLOCKS, NULL), 0);
+	kv_close(&kv);
 	assert_int_equal(spawn_log_lines(&daemon_, "nothing works on this device any more"), 1);
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }

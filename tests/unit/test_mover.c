@@ -4,6 +4,7 @@
  * that comes back is the byte that was stored, everything asked for ends, and at the end the books balance. The
  * contents of a block are a function of its namespace and key.
  */
+#include "kernels/soft/soft.h"
 #include "tests/unit/tier_rig.h"
 
 #include <fcntl.h>
@@ -608,6 +609,123 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	end_test(traffic);
 }
 
+/* ---- a lost device ---- */
+
+static CUresult fail_run(struct hbm_soft_launch *launch, void *const *params)
+{
+	(void)launch;
+	(void)params;
+	return CUDA_ERROR_LAUNCH_FAILED;
+}
+
+/* A kernel that fails ruins the context: nothing that needs it works any more. Module and stream go with it. */
+static void ruin(struct rig *rig, uint32_t device)
+{
+	static const char text[] = ".version 6.0\n.target sm_70\n.address_size 64\n.visible .entry fail() { ret; }\n";
+	static const struct hbm_soft_kernel kernel = {.name = "fail", .run = fail_run};
+	const struct driver *driver = rig->hbmd.devices->driver;
+	int (*give)(const struct hbm_soft_kernel *);
+	*(void **)&give = rig_symbol(rig, "hbm_soft_kernel");
+	CUmodule module;
+	CUfunction function;
+	CUstream stream;
+	assert_int_equal(give(&kernel), 0);
+	assert_int_equal(device_enter(&rig->hbmd.devices->list[device]), CUDA_SUCCESS);
+	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
+	assert_int_equal(driver->cuModuleGetFunction(&function, module, "fail"), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+	assert_int_equal(driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_ERROR_LAUNCH_FAILED);
+}
+
+/* Uses a chain and waits; how many of its loads and stores failed. */
+static uint64_t failures_of(struct traffic *traffic, uint32_t first, uint32_t count, uint32_t device)
+{
+	uint64_t before = traffic->failed_loads + traffic->failed_stores;
+	use_chain(traffic, 0, first, count, device);
+	wait_until_busy(traffic, 0);
+	rig_settle(&traffic->rig);
+	return traffic->failed_loads + traffic->failed_stores - before;
+}
+
+/* What is read from NVMe for one device is verified, whatever has become of another. */
+static void test_nvme_serves_others_when_the_first_device_is_lost(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.soft_devices = 2;
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, one_size);
+	assert_int_equal(failures_of(traffic, 0, CHAIN, 1), 0);
+	traffic->faulty = true;
+	ruin(&traffic->rig, 0);
+	assert_int_equal(failures_of(traffic, CHAIN, 1, 0), 1);
+	assert_true(device_is_lost(&traffic->rig.hbmd.devices->list[0]));
+	traffic->faulty = false;
+	uint64_t stores = traffic->stores;
+	assert_int_equal(failures_of(traffic, 0, CHAIN, 1), 0);
+	assert_int_equal(traffic->stores, stores); /* all were found */
+	end_test(traffic);
+}
+
+/* Blocks that are elsewhere stay when they were to come to a device that is lost; what it had, pinned or not, is missed
+ * and can be stored again; nothing belongs there any more. */
+static void test_a_lost_device_takes_only_its_own(void **state)
+{
+	enum { OWN = CHAIN, OTHERS = 24 };
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.soft_devices = 2;
+	traffic_open(traffic, 1, one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	for (uint32_t first = OWN; first < OWN + OTHERS; first += CHAIN)
+		assert_int_equal(failures_of(traffic, first, CHAIN, 1), 0);
+	assert_int_equal(failures_of(traffic, 0, OWN, 0), 0);
+	hold_one(traffic, 0, 1);
+	assert_int_not_equal(traffic->held[0][1], 0);
+	traffic->faulty = true;
+	ruin(&traffic->rig, 0);
+	/* Uses on the device, of which it knows nothing yet: each moves blocks there. */
+	for (uint32_t first = OWN; first < OWN + OTHERS; first += CHAIN)
+		use_chain(traffic, 0, first, CHAIN, 0);
+	wait_until_busy(traffic, 0);
+	rig_settle(&traffic->rig);
+	assert_int_equal(traffic->failed_loads, OTHERS);
+	assert_int_equal(cache_hbm(cache, 0)->online, 0);
+	assert_int_equal(cache_hbm(cache, 0)->placed, 0);
+	for (uint32_t key = 0; key < OWN; key++)
+		assert_int_equal(find(traffic, 0, key), 0);
+	unhold_one(traffic, 0, 1);
+	rig_assert_at_rest(&traffic->rig);
+	traffic->faulty = false;
+	uint64_t stores = traffic->stores;
+	for (uint32_t first = OWN; first < OWN + OTHERS; first += CHAIN)
+		assert_int_equal(failures_of(traffic, first, CHAIN, 1), 0);
+	assert_int_equal(traffic->stores, stores);
+	assert_int_equal(failures_of(traffic, 0, OWN, 1), 0);
+	assert_int_equal(traffic->stores, stores + OWN);
+	end_test(traffic);
+}
+
+/* A device is lost at any moment, and whatever is asked afterwards. */
+static void test_random_while_a_device_is_lost(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.soft_devices = 2;
+	traffic_open(traffic, SPACES, mixed_sizes);
+	for (unsigned i = 0; i < 300; i++) {
+		wait_until_busy(traffic, (uint32_t)seed_below(&traffic->seed, SLOTS - CHAIN));
+		random_operation(traffic);
+	}
+	traffic->faulty = true;
+	ruin(&traffic->rig, (uint32_t)seed_below(&traffic->seed, 2));
+	run_random(traffic, 500);
+	assert_int_not_equal(traffic->failed_loads + traffic->failed_stores, 0);
+	end_test(traffic);
+}
+
 /* ---- faults ---- */
 
 /* Enough to make every kind of movement: stores, demotions to NVMe, loads from each tier. */
@@ -729,6 +847,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_block_is_read_once),
 		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
+		cmocka_unit_test(test_nvme_serves_others_when_the_first_device_is_lost),
+		cmocka_unit_test(test_a_lost_device_takes_only_its_own),
+		cmocka_unit_test(test_random_while_a_device_is_lost),
 		cmocka_unit_test(test_every_device_call_fails_once),
 		cmocka_unit_test(test_every_read_fails_once),
 		cmocka_unit_test(test_every_write_fails_once),
