@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 #include "daemon/checked.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
+
+#define SECOND_NS 1000000000u
+#define LOGGED_A_SECOND 20
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
@@ -42,7 +46,7 @@ static int open_driver(struct devices *devices, const struct config *config, cha
 	};
 	struct driver *driver;
 	int r = driver_open(&driver, choice_of(config), &soft, error, error_size);
-	size_t length = strlen(error);
+	size_t length = r == -EIO ? strlen(error) : 0;
 	if (r == -EIO)
 		snprintf(error + length, error_size - length,
 			 ": the kernel's log and nvidia-smi may say why; hbmd.driver = soft would do without");
@@ -239,17 +243,42 @@ CUresult device_enter(const struct device *device)
 	return device->driver->cuCtxSetCurrent(device->context);
 }
 
+/* A device that fails every copy of thousands, with an error that might pass, would fill the log. */
+static bool is_to_be_logged(struct device *device)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	uint64_t left_out = 0, now = loop_now();
+	pthread_mutex_lock(&lock);
+	if (now - device->second_ns >= SECOND_NS) {
+		left_out = device->in_second > LOGGED_A_SECOND ? device->in_second - LOGGED_A_SECOND : 0;
+		device->second_ns = now;
+		device->in_second = 0;
+	}
+	bool is_to_be = ++device->in_second <= LOGGED_A_SECOND;
+	pthread_mutex_unlock(&lock);
+	if (left_out > 0)
+		log_error("device %u: %llu more calls had failed", device->index, (unsigned long long)left_out);
+	return is_to_be;
+}
+
 int device_failed(struct device *device, const char *call, CUresult result)
 {
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
-	if (!driver_error_is_for_good(result))
-		log_error("device %u: %s failed: %s", device->index, call, name);
-	else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
+	if (!driver_error_is_for_good(result)) {
+		if (is_to_be_logged(device))
+			log_error("device %u: %s failed: %s", device->index, call, name);
+	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
 		log_error("device %u: %s failed: %s: nothing works on this device any more; restart hbmd (the kernel's "
 			  "log may say why: Xid)",
 			  device->index, call, name);
+	}
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
+}
+
+uint64_t device_errors(const struct device *device)
+{
+	return __atomic_load_n(&device->errors, __ATOMIC_RELAXED);
 }
 
 bool device_is_lost(const struct device *device)

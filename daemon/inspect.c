@@ -31,14 +31,6 @@ static union {
 	char bytes[HBM_WIRE_MESSAGE_MAX];
 } answer;
 
-static uint64_t device_errors(const struct devices *devices)
-{
-	uint64_t errors = 0;
-	for (uint32_t i = 0; i < devices->count; i++)
-		errors += devices->list[i].errors;
-	return errors;
-}
-
 static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	list_for_each (node, server_sessions(hbmd->server)) {
@@ -108,7 +100,8 @@ static void query_status(struct page *page)
 	status->refused = hbmd->refused;
 	status->sessions_total = hbmd->sessions_total;
 	status->sessions_dropped = hbmd->sessions_dropped;
-	status->device_errors = device_errors(hbmd->devices);
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		status->device_errors += device_errors(&hbmd->devices->list[i]);
 	count_sessions(hbmd, status);
 	fill_cache_counts(hbmd->cache, status);
 	page->count = 1;

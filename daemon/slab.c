@@ -75,6 +75,8 @@ static void lose(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.quarantined += slab->bytes;
 	list_push_back(&slabs->lost, &slab->link);
+	if (device_is_lost(slabs->device))
+		return; /* and that has been said */
 	log_error("device %u: %llu MiB could not be given back and stay quarantined until the daemon restarts",
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
