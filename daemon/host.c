@@ -54,8 +54,8 @@ struct host {
 	void (*progress)(void *arg);
 	void *arg;
 	struct worker *workers[WORKERS_MAX];
-	uint32_t chunk_count;
-	struct chunk *chunks;
+	uint32_t chunk_count, given;
+	struct chunk *chunks; /* the first `given` of them have a worker */
 };
 
 /* Asks for transparent huge pages: large I/O and copies then handle one page where there were 512. The kernel fills in
@@ -120,6 +120,17 @@ static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t
 		tier_grow(tier, start - low, end - start);
 }
 
+/* In order, whatever the workers' speeds: what is in service is then of few pieces, which is all that a tier can have.
+ */
+static void give_next(struct host *host, struct worker *worker)
+{
+	if (host->given == host->chunk_count)
+		return;
+	struct chunk *chunk = &host->chunks[host->given++];
+	chunk->worker = worker;
+	worker_post(worker, &chunk->job);
+}
+
 static void give_up(struct host *host, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
@@ -149,6 +160,7 @@ static void put_into_service(struct job *job)
 	}
 	if (!chunk->registered)
 		give_up(host, chunk);
+	give_next(host, chunk->worker);
 	if (--host->pending == 0)
 		log_info("ddr: %llu MiB touched and registered in %.1f s, %llu MiB of them in huge pages",
 			 (unsigned long long)(host->bytes >> 20), (double)(loop_now() - host->started_ns) / 1e9,
@@ -225,11 +237,11 @@ static int start_workers(struct host *host, struct loop *loop)
 		uint64_t offset = i * HOST_CHUNK, left = host->bytes - offset;
 		*chunk = (struct chunk){.job = {.run = prepare, .done = put_into_service},
 					.host = host,
-					.worker = host->workers[i % workers],
 					.offset = offset,
 					.bytes = left < HOST_CHUNK ? left : HOST_CHUNK};
-		worker_post(chunk->worker, &chunk->job);
 	}
+	for (unsigned i = 0; i < workers; i++)
+		give_next(host, host->workers[i]);
 	return 0;
 }
 
