@@ -99,8 +99,10 @@ static void prepare(struct job *job)
 	char *at = host->base + chunk->offset;
 	if (atomic_load(&host->stop))
 		return;
-	collapse(host, at, chunk->bytes);
-	chunk->error = populate(host, chunk);
+	if (chunk->attempts == 0) {
+		collapse(host, at, chunk->bytes);
+		chunk->error = populate(host, chunk);
+	}
 	if (chunk->error < 0)
 		return;
 	struct device *device = &host->devices->list[0];

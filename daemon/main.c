@@ -48,6 +48,7 @@ struct service {
 	struct timer idle;
 	int state_dir;
 	bool stopping, failed;
+	bool left; /* not torn down: threads still work with it */
 };
 
 static const char usage[] =
@@ -290,6 +291,10 @@ static void tear_down(struct service *service)
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	hbmd->server = server_close(hbmd->server);
+	/* The loop has ended before all that moves had: what completes from now on finds everything in its place. */
+	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
+	if (service->left)
+		return;
 	if (hbmd->cache)
 		serve_close(hbmd);
 	service->hierarchy = hierarchy_close(service->hierarchy);
@@ -346,6 +351,9 @@ int main(int argc, char **argv)
 		raise_descriptor_limit();
 		r = run(&service);
 	}
+	int status = r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (service.left)
+		_exit(status);
 	config_clear(&service.config);
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return status;
 }

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
@@ -230,6 +231,54 @@ static void test_killed_and_started_again(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* Whether a daemon that is still warming up lets us in. */
+static struct hbm *connect_early(void)
+{
+	const struct hbm_options options = {.socket = daemon_.socket, .name = "early"};
+	struct hbm *hbm = NULL;
+	for (int tries = 0; tries < 1000 && hbm_connect(&hbm, &options) != 0; tries++)
+		usleep(5000);
+	assert_non_null(hbm);
+	return hbm;
+}
+
+/* Some of the staging area is in service, blocks are copied into it, slowly, and then the rest cannot be had. */
+static void test_a_start_that_fails_while_blocks_move(void **state)
+{
+	enum { BLOCKS = 8, BLOCK = 65536 };
+	(void)state;
+	static const char *const sets[] = {"device.cache=0",
+					   "ddr.size=0",
+					   "ddr.staging=300MiB",
+					   "soft.d2h_gib_s=0.0001",
+					   "soft.fail=cuMemHostRegister:2+",
+					   NULL};
+	spawn_start(&daemon_, NULL, NULL); /* which formats the NVMe tier */
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	spawn_forget_log(&daemon_);
+	spawn_launch(&daemon_, sets, (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:400000", NULL});
+	const struct hbm_namespace_options options = {.model = "early", .block_bytes = BLOCK};
+	const struct hbm_region_options region_options = {.reserve = 2ull << 20, .slab = 2ull << 20};
+	struct hbm *hbm = connect_early();
+	struct hbm_region *region;
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	hbm_result results[BLOCKS];
+	uint32_t space;
+	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
+	assert_int_equal(hbm_region_create(hbm, &region_options, &region), 0);
+	assert_int_equal(hbm_commit(hbm, &(struct hbm_range){region, 0, 2ull << 20}, 1), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		segments[i] = (struct hbm_segment){region, i * BLOCK, BLOCK};
+		blocks[i] = (struct hbm_block){.key = kv_key(1 + i), .segments = &segments[i], .segment_count = 1};
+	}
+	assert_int_not_equal(hbm_store(hbm, space, blocks, BLOCKS, results), 0); /* the daemon goes */
+	hbm_close(hbm);
+	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_true(spawn_logged(&daemon_, "nothing to serve with"));
+	assert_false(exists(daemon_.socket));
+}
+
 /* ---- The driver ---- */
 
 static void copy_file(const char *from, const char *to)
@@ -401,6 +450,7 @@ int main(void)
 		TEST(test_one_of_everything),
 		TEST(test_the_socket_file),
 		TEST(test_killed_and_started_again),
+		TEST(test_a_start_that_fails_while_blocks_move),
 		TEST(test_auto_takes_what_there_is),
 		TEST(test_without_permission),
 		TEST(test_more_memory_than_there_is),
