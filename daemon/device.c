@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +15,6 @@
 #include "daemon/checked.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
-
-#define SECOND_NS 1000000000u
-#define LOGGED_A_SECOND 20
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
@@ -243,30 +239,12 @@ CUresult device_enter(const struct device *device)
 	return device->driver->cuCtxSetCurrent(device->context);
 }
 
-/* A device that fails every copy of thousands, with an error that might pass, would fill the log. */
-static bool is_to_be_logged(struct device *device)
-{
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	uint64_t left_out = 0, now = loop_now();
-	pthread_mutex_lock(&lock);
-	if (now - device->second_ns >= SECOND_NS) {
-		left_out = device->in_second > LOGGED_A_SECOND ? device->in_second - LOGGED_A_SECOND : 0;
-		device->second_ns = now;
-		device->in_second = 0;
-	}
-	bool is_to_be = ++device->in_second <= LOGGED_A_SECOND;
-	pthread_mutex_unlock(&lock);
-	if (left_out > 0)
-		log_error("device %u: %llu more calls had failed", device->index, (unsigned long long)left_out);
-	return is_to_be;
-}
-
 int device_failed(struct device *device, const char *call, CUresult result)
 {
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
 	if (!driver_error_is_for_good(result)) {
-		if (is_to_be_logged(device))
+		if (log_quota(&device->log))
 			log_error("device %u: %s failed: %s", device->index, call, name);
 	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
 		log_error("device %u: %s failed: %s: nothing works on this device any more; restart hbmd (the kernel's "

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/worker.h"
 #include "kernels/driver.h"
@@ -32,8 +33,7 @@ struct device {
 	struct slabs *slabs;    /* the memory lent to regions */
 	uint64_t errors;        /* failed device calls; atomic */
 	bool lost;              /* one of them was of those after which nothing works any more; atomic */
-	uint64_t second_ns;     /* device_failed()'s, as is the next: the second it logs for */
-	uint64_t in_second;     /* failures in it */
+	struct log_quota log;   /* of errors that may pass */
 };
 
 /* The devices of this host. */
@@ -66,7 +66,7 @@ CUresult device_release(const struct device *device, CUmemGenericAllocationHandl
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes);
 uint64_t device_errors(const struct device *device); /* any thread */
 /* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. An
- * error after which every call fails is logged once a device, others some 20 times a second. */
+ * error after which every call fails is logged once a device, others within a quota. */
 int device_failed(struct device *device, const char *call, CUresult result);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes, and a few smaller

@@ -45,6 +45,7 @@ struct disk {
 	struct fault faults[FAULTS];
 	unsigned fault_count;
 	uint64_t ios[2]; /* since start, by direction */
+	struct log_quota log;
 };
 
 /* ---- faults, for tests ---- */
@@ -197,8 +198,9 @@ static void io_done(struct loop_io *io)
 		take_apart(run);
 		return;
 	}
-	log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
-		  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
+	if (log_quota(&run->disk->log))
+		log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
+			  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
 	end_run(run, error);
 }
 

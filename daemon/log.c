@@ -8,10 +8,9 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 enum { LINE_BYTES = 2048 };
+#define SECOND_NS 1000000000u
 
 static atomic_int max_logged = LOG_INFO;
 static atomic_bool to_journal;
@@ -88,4 +88,22 @@ void log_message(int level, const char *format, ...)
 	ssize_t written = write(STDERR_FILENO, line, length);
 	(void)written;
 	errno = error;
+}
+
+bool log_quota(struct log_quota *quota)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	uint64_t now = (uint64_t)time.tv_sec * SECOND_NS + (uint64_t)time.tv_nsec, left_out = 0;
+	pthread_mutex_lock(&lock);
+	if (now >= quota->second_ns + SECOND_NS) {
+		left_out = quota->count > LOG_QUOTA ? quota->count - LOG_QUOTA : 0;
+		*quota = (struct log_quota){.second_ns = now};
+	}
+	bool is_within = ++quota->count <= LOG_QUOTA;
+	pthread_mutex_unlock(&lock);
+	if (left_out > 0)
+		log_error("%llu failures such as the next were not logged", (unsigned long long)left_out);
+	return is_within;
 }

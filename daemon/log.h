@@ -5,10 +5,20 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <syslog.h> /* LOG_ERR ... LOG_DEBUG */
 
 void log_open(int max_level);
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Failures of one kind that may come by the thousand: LOG_QUOTA of them a second are logged. Zeroed at first. */
+#define LOG_QUOTA 20
+struct log_quota {
+	uint64_t second_ns, count; /* log.c's: the second that is counted for, and its failures */
+};
+/* Any thread. Whether this one is to be logged. Says in a line of its own how many were not in the second before. */
+bool log_quota(struct log_quota *quota);
 
 #define log_error(...) log_message(LOG_ERR, __VA_ARGS__)
 #define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)

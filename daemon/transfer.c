@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/transfer.h"
 
-#include "daemon/log.h"
-
 #include <stddef.h>
 
 static void step_in(struct transfer *transfer);
@@ -108,9 +106,10 @@ static void came_in(struct copy *copy)
 	int status = copy->status == HBM_OK && copy->take_checksum ? settle_checksum(transfer) : copy->status;
 	if (status == HBM_MISS) {
 		transfer->carrier->cache->checksum_failures++;
-		log_error("%s: a block of %llu bytes at %llu is not what was stored: dropped",
-			  tier_name(transfer->from->kind), (unsigned long long)transfer->bytes,
-			  (unsigned long long)tier_offset(transfer->from_unit));
+		if (log_quota(&transfer->carrier->log))
+			log_error("%s: a block of %llu bytes at %llu is not what was stored: dropped",
+				  tier_name(transfer->from->kind), (unsigned long long)transfer->bytes,
+				  (unsigned long long)tier_offset(transfer->from_unit));
 	}
 	if (status != HBM_OK) {
 		transfer_fail(transfer, status);

@@ -13,6 +13,7 @@
 #include "daemon/cache.h"
 #include "daemon/disk.h"
 #include "daemon/lane.h"
+#include "daemon/log.h"
 
 struct carrier;
 
@@ -51,7 +52,8 @@ struct carrier {
 	struct cache *cache;
 	struct devices *devices;
 	struct disk *disk;
-	uint64_t active; /* begun and not ended */
+	uint64_t active;      /* begun and not ended */
+	struct log_quota log; /* of blocks that went bad */
 	void (*ended)(struct transfer *transfer);
 };
 

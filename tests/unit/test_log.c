@@ -172,15 +172,38 @@ static void test_threads_do_not_mix(void **state)
 	assert_int_equal(lines, THREADS * LINES);
 }
 
+/* What fails by the thousand is logged for a while, and later it is said how many were not. */
+static void test_a_quota(void **state)
+{
+	(void)state;
+	struct log_quota quota = {.second_ns = UINT64_MAX / 2}; /* a second that does not end */
+	unsigned within = 0;
+	pretend_journal();
+	log_open(LOG_INFO);
+	for (unsigned i = 0; i < 1000; i++)
+		within += log_quota(&quota);
+	assert_int_equal(within, LOG_QUOTA);
+	assert_string_equal(written(), "");
+	quota.second_ns = 0;
+	assert_true(log_quota(&quota));
+	assert_string_equal(written(), "<3>980 failures such as the next were not logged\n");
+	assert_int_equal(quota.count, 1);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_time_and_word),          TEST(test_journal_prefix),
-		TEST(test_another_journal_stream), TEST(test_levels),
-		TEST(test_nobody_forges_a_line),   TEST(test_errno_is_kept),
-		TEST(test_long_lines_are_cut),     TEST(test_threads_do_not_mix),
+		TEST(test_time_and_word),
+		TEST(test_journal_prefix),
+		TEST(test_another_journal_stream),
+		TEST(test_levels),
+		TEST(test_nobody_forges_a_line),
+		TEST(test_errno_is_kept),
+		TEST(test_long_lines_are_cut),
+		TEST(test_threads_do_not_mix),
+		TEST(test_a_quota),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
