@@ -19,7 +19,7 @@
  * block no longer belongs leaves it where it was.
  *
  * A device that is lost (device_is_lost) takes the blocks in its HBM along, and from then on no block belongs there.
- *What lies elsewhere is there for the other devices.
+ * What lies elsewhere is there for the other devices.
  */
 #pragma once
 
