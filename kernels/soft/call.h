@@ -2,8 +2,7 @@
 /*
  * call: what every entry point does first. It is refused inside a host function, before cuInit and in a process forked
  * after it, counted, and failed if a fault says so; then, where options want that, it takes its time and leaves litter.
- * Also the prototypes: a function is written under its plain name and
- * exported under its symbol.
+ * Also the prototypes: a function is written under its plain name and exported under its symbol.
  */
 #pragma once
 

@@ -6,8 +6,8 @@
  *			calls included; they are slow and exclude each other, as in the real driver
  *	table_lock	held for moments: to look things up, to queue work, to count who uses what
  *
- * vmm_lock is taken before table_lock. What the memory tables hold is changed with both held and may be read with
- *either. Streams, events and contexts are under table_lock alone.
+ * vmm_lock is taken before table_lock. What the memory tables hold is changed with both held and may be read with one
+ * of them. Streams, events and contexts are under table_lock alone.
  */
 #pragma once
 

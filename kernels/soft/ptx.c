@@ -131,7 +131,7 @@ static unsigned version_of_target(unsigned target)
 {
 	static const struct {
 		unsigned target, version;
-	} table[] = {{50, 40}, {52, 41}, {53, 42}, {60, 50}, {70, 60}, {72, 61}, {75, 63}, {80, 70}, {86, 71}};
+	} table[] = {{50, 40}, {52, 41}, {53, 42}, {60, 50}, {70, 60}};
 	unsigned version = 0;
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)

@@ -7,8 +7,8 @@
  *	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
  *
  * An operation is done once it was dropped: who has waited for a stream may unmap at once. Destroying a stream lets
- * what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused. Where a kernel
- *has ruined the context, what its streams still have is dropped and not run.
+ * what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused. What the streams
+ * of a context still have when a kernel has ruined it is dropped and not run.
  */
 #pragma once
 

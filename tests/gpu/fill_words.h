@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fill_words: the smallest kernel there is something to see of: thread i of the grid writes value + i into word i, if
- *it is below the count. As PTX, written by hand for the oldest device that is supported, and as the soft device's host
- * function.
+ * fill_words: the smallest kernel there is something to see of: thread i of the grid writes value + i into word i,
+ * where i is below the count. As PTX, written by hand for the oldest device that is supported, and as the soft
+ * device's host function.
  *
  *	fill_words(.u64 target, .u32 value, .u32 count)
  */

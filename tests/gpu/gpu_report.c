@@ -2,9 +2,12 @@
 /*
  * gpu_report: makes one document of records (record.h) on standard input.
  *
- *	gpu_report json [KEY=VALUE...]		{"run": {KEY: VALUE}, "summary": {OUTCOME: count}, "parts": {PART:
- *[...]}} gpu_report markdown [KEY=VALUE...]	a paragraph and a table for each part
- *	gpu_report fails			nothing; exit status 1 if there is a FAIL, or no record
+ *	gpu_report json [KEY=VALUE...]
+ *		{"run": {KEY: VALUE}, "summary": {OUTCOME: count}, "parts": {PART: [...]}}
+ *	gpu_report markdown [KEY=VALUE...]
+ *		a paragraph and a table for each part
+ *	gpu_report fails
+ *		nothing; exit status 1 if there is a FAIL, or no record
  *
  * A line that is not a record makes the exit status 3; what was written before it stays.
  */
