@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* machine: see machine.h. A call that hbmd can do without is UNSUPPORTED where it is missing; one that it cannot, FAIL.
+/*
+ * machine: see machine.h. A call that hbmd can do without is UNSUPPORTED where it is missing; one that it cannot, FAIL.
  */
 #include "tests/gpu/machine.h"
 
@@ -46,21 +47,36 @@ static void read_line(const char *path, const char *key, char *line, int size)
 	memmove(line, line + (found ? strlen(key) : 0), strlen(line + (found ? strlen(key) : 0)) + 1);
 }
 
+static void limit_fact(const char *name, __rlimit_resource_t resource)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit) != 0)
+		return;
+	if (limit.rlim_max == RLIM_INFINITY)
+		record_word(name, "unlimited");
+	else
+		record_number(name, (double)limit.rlim_max, "", "%s", "");
+}
+
 static void written_facts(void)
 {
-	char line[256];
+	char line[256], libc[64];
 	struct utsname name;
 	struct sysinfo info;
-	struct rlimit files;
 
 	if (uname(&name) == 0)
 		record_word("kernel", name.release);
-	record_word("libc", gnu_get_libc_version());
+	snprintf(libc, sizeof(libc), "glibc %s", gnu_get_libc_version());
+	record_word("libc", libc);
 	record_number("processors", (double)sysconf(_SC_NPROCESSORS_ONLN), "", "%s", "");
 	if (sysinfo(&info) == 0)
 		record_number("memory", (double)info.totalram * info.mem_unit / (double)GIB, "GiB", "%s", "");
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-		record_number("open files, at most", (double)files.rlim_max, "", "%s", "");
+	read_line("/sys/fs/cgroup/memory.max", "", line, sizeof(line));
+	record_word("memory of the container, at most", line[0] ? line : "?");
+	limit_fact("open files, at most", RLIMIT_NOFILE);
+	limit_fact("locked memory, at most", RLIMIT_MEMLOCK);
+	record_number("user", (double)geteuid(), "", "%s", "");
 	read_line("/proc/sys/vm/nr_hugepages", "", line, sizeof(line));
 	record_word("huge pages reserved", line[0] ? line : "none");
 	read_line("/proc/self/status", "Seccomp:\t", line, sizeof(line));

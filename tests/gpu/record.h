@@ -23,5 +23,5 @@ __attribute__((format(printf, 3, 4))) void record(const char *name, enum outcome
 /* A number that was measured or asked for: an outcome of SEEN. */
 __attribute__((format(printf, 4, 5))) void record_number(const char *name, double value, const char *unit,
 							 const char *format, ...);
-/* A word as a value. */
+/* A word as a value; what reads as a number becomes one, so a version says of what: "glibc 2.40", not 2.4. */
 void record_word(const char *name, const char *value);
