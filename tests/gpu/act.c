@@ -235,21 +235,32 @@ static void act_free_bytes(struct scene *scene)
 	scene->answer.value = free_bytes;
 }
 
+/* What a busy process copies from: half a slab. */
+static void *busy_host;
+
 /* Keeps the second half under copies without end; the kernel has the first. */
 static void *copy_on(void *argument)
 {
 	const struct slab_map *slab = argument;
 	size_t half = slab->bytes / 2;
-	void *host = mmap(NULL, half, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	rig.driver->cuCtxSetCurrent(rig.context);
-	rig.driver->cuMemHostRegister(host, half, CU_MEMHOSTREGISTER_PORTABLE);
 	for (unsigned round = 0;; round++) {
-		rig.driver->cuMemcpyHtoDAsync(slab->address + half, host, half, rig.stream);
+		rig.driver->cuMemcpyHtoDAsync(slab->address + half, busy_host, half, rig.stream);
 		if (round % 64 == 63)
 			rig.driver->cuStreamSynchronize(rig.stream);
 	}
 	return NULL;
+}
+
+/* Before a kernel is under way, which registering memory might have to wait for. */
+static bool make_busy_host(struct scene *scene, size_t bytes)
+{
+	busy_host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (busy_host != MAP_FAILED)
+		return ACT(scene, cuMemHostRegister, busy_host, bytes, CU_MEMHOSTREGISTER_PORTABLE);
+	scene->answer.status = -errno;
+	return false;
 }
 
 static void act_keep_busy(struct scene *scene)
@@ -258,7 +269,8 @@ static void act_keep_busy(struct scene *scene)
 	CUstream stream = NULL;
 	pthread_t thread;
 
-	if (!ACT(scene, cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING) ||
+	if (!make_busy_host(scene, scene->slab->bytes / 2) ||
+	    !ACT(scene, cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING) ||
 	    !act_check(scene, "busy_open", busy_open(&busy, rig.driver)) ||
 	    !act_check(scene, "busy_launch",
 		       busy_launch(&busy, stream, scene->slab->address, scene->slab->bytes / 2, BUSY_WORD, BUSY_MS)))
@@ -325,17 +337,21 @@ static void act_lose(struct scene *scene)
 static void act_open_file(struct scene *scene)
 {
 	bool any = false;
+	int why = ENOENT; /* or what one that is there says */
 	char path[32];
 
 	for (int i = 0; i < DEVICE_FILES; i++) {
 		snprintf(path, sizeof(path), "/dev/nvidia%d", i);
-		any = open(path, O_RDWR | O_CLOEXEC) >= 0 || any;
+		if (open(path, O_RDWR | O_CLOEXEC) >= 0)
+			any = true;
+		else if (errno != ENOENT)
+			why = errno;
 	}
 	if (any)
 		return;
-	scene->answer.status = -errno;
+	scene->answer.status = -why;
 	snprintf(scene->answer.text, sizeof(scene->answer.text), "no /dev/nvidia0 to 63 can be opened: %s",
-		 strerror(errno));
+		 strerror(why));
 }
 
 static void act_set_word(struct scene *scene)

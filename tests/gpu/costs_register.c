@@ -22,6 +22,7 @@ struct pool {
 	char *memory;
 	size_t bytes;
 	unsigned threads;
+	int untouchable; /* errno: the pages cannot be had */
 	CUresult result; /* the first that was none of success */
 };
 
@@ -32,11 +33,15 @@ struct share {
 	pthread_t thread;
 };
 
+/* Where the kernel can say it, pages that a container is not granted are an error, and no signal. */
 static void touch(struct pool *pool, char *from, size_t bytes)
 {
-	(void)pool;
 	if (madvise(from, bytes, MADV_POPULATE_WRITE) == 0)
 		return;
+	if (errno != EINVAL) {
+		__atomic_store_n(&pool->untouchable, errno, __ATOMIC_RELAXED);
+		return;
+	}
 	for (size_t i = 0; i < bytes; i += 4096)
 		((volatile char *)from)[i] = 0; /* a kernel before 5.14 */
 }
@@ -107,11 +112,16 @@ static void pool_measure(struct pool *pool, const char *pages)
 {
 	char name[80];
 	double gib = (double)pool->bytes / (double)GIB;
-	double touching = pool_work(pool, touch) / gib;
-	double pinning = pool_work(pool, pin) / gib;
-	double unpinning = pool_work(pool, unpin) / gib;
+	double touching = pool_work(pool, touch) / gib, pinning, unpinning;
 
 	snprintf(name, sizeof(name), "register, %s pages, %u threads", pages, pool->threads);
+	if (pool->untouchable != 0) {
+		record(name, OUTCOME_UNSUPPORTED, "%s of such pages cannot be touched: %s", size_text(pool->bytes),
+		       strerror(pool->untouchable));
+		return;
+	}
+	pinning = pool_work(pool, pin) / gib;
+	unpinning = pool_work(pool, unpin) / gib;
 	if (pool->result == CUDA_SUCCESS)
 		record_number(name, pinning, "s/GiB", "of %s; touching %.3f, unregistering %.3f s/GiB",
 			      size_text(pool->bytes), touching, unpinning);

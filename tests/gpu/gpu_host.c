@@ -118,7 +118,8 @@ static bool move_registered(struct both *both)
 	return DEVICE(both, cuMemHostUnregister, both->pages) && moved;
 }
 
-/* NULL: there are no such pages. */
+/* NULL: there are no such pages, or a container may not touch those there are, which would else be found out by a
+ * signal. */
 static void *make_pages(unsigned int flags)
 {
 	int memory = memfd_create("pages", MFD_CLOEXEC | flags);
@@ -128,7 +129,12 @@ static void *make_pages(unsigned int flags)
 		pages = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory, 0);
 	if (memory >= 0)
 		close(memory);
-	return pages == MAP_FAILED ? NULL : pages;
+	if (pages == MAP_FAILED)
+		return NULL;
+	if (madvise(pages, BYTES, MADV_POPULATE_WRITE) == 0 || errno == EINVAL) /* a kernel before 5.14 */
+		return pages;
+	munmap(pages, BYTES);
+	return NULL;
 }
 
 static void claim(const char *name, struct both *both, unsigned int flags)
@@ -180,6 +186,7 @@ int main(int argc, char **argv)
 	char error[256] = "no device";
 	struct rig rig;
 	struct both both = {.rig = &rig};
+	CUresult made;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: gpu_host FOLDER\n");
@@ -191,12 +198,15 @@ int main(int argc, char **argv)
 		fprintf(stderr, "gpu_host: %s\n", both.file < 0 ? strerror(errno) : error);
 		return 1;
 	}
-	if (rig_slab(&rig, BYTES, &both.slab) == CUDA_SUCCESS) {
+	made = rig_slab(&rig, BYTES, &both.slab);
+	if (made == CUDA_SUCCESS) {
 		claim_with_ring("device and io_uring share 4 KiB pages", &both, 0);
 		claim_with_ring("device and io_uring share huge pages", &both, MFD_HUGETLB);
 		rig_drop(&rig, &both.slab);
+	} else {
+		fprintf(stderr, "gpu_host: no slab: %s\n", driver_error_name(rig.driver, made));
 	}
 	rig_close(&rig);
 	close(both.file);
-	return 0;
+	return made == CUDA_SUCCESS ? 0 : 1;
 }
