@@ -1,10 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* costs: the clock and the samples. See costs.h. */
+/* costs: the clock, the samples, and what failed. See costs.h. */
 #include "tests/gpu/costs.h"
+
+#include "tests/gpu/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+static char failure[160];
+
+bool costs_did(const struct rig *rig, const char *call, CUresult result)
+{
+	if (result != CUDA_SUCCESS && failure[0] == '\0')
+		snprintf(failure, sizeof(failure), "%s: %s", call, driver_error_name(rig->driver, result));
+	return result == CUDA_SUCCESS;
+}
+
+void costs_blame(const char *name)
+{
+	record(name, OUTCOME_FAIL, "%s", failure);
+	failure[0] = '\0';
+}
 
 double clock_s(void)
 {

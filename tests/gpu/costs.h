@@ -24,6 +24,12 @@ struct limits {
 	const char *folder;      /* for the file */
 };
 
+/* Calls an entry point; true if it succeeded. The first that did not is what costs_blame() records. */
+#define COST(rig, name, ...) costs_did((rig), #name, (rig)->driver->name(__VA_ARGS__))
+bool costs_did(const struct rig *rig, const char *call, CUresult result);
+/* A record of a failure: which call it was, and what it said. Forgets it. */
+void costs_blame(const char *name);
+
 double clock_s(void);
 /* Those beyond SAMPLES_MAX are not kept. */
 void samples_add(struct samples *samples, double value);

@@ -30,22 +30,22 @@ enum way { D2H = 1, H2D = 2, BOTH = 3, D2D = 4 };
 
 static bool link_queue(const struct link *link, enum way way, size_t block, size_t at)
 {
-	const struct driver *driver = link->rig->driver;
+	const struct rig *rig = link->rig;
 
 	if (way == D2D)
-		return driver->cuMemcpyDtoDAsync(link->up.address + at, link->down.address + at, block,
-						 link->streams[0]) == CUDA_SUCCESS;
-	if ((way & D2H) && driver->cuMemcpyDtoHAsync(link->host + at, link->down.address + at, block,
-						     link->streams[0]) != CUDA_SUCCESS)
+		return COST(rig, cuMemcpyDtoDAsync, link->up.address + at, link->down.address + at, block,
+			    link->streams[0]);
+	if ((way & D2H) &&
+	    !COST(rig, cuMemcpyDtoHAsync, link->host + at, link->down.address + at, block, link->streams[0]))
 		return false;
-	return !(way & H2D) || driver->cuMemcpyHtoDAsync(link->up.address + at, link->host + SPAN + at, block,
-							 link->streams[1]) == CUDA_SUCCESS;
+	return !(way & H2D) ||
+	       COST(rig, cuMemcpyHtoDAsync, link->up.address + at, link->host + SPAN + at, block, link->streams[1]);
 }
 
 static bool link_wait(const struct link *link)
 {
-	return link->rig->driver->cuStreamSynchronize(link->streams[0]) == CUDA_SUCCESS &&
-	       link->rig->driver->cuStreamSynchronize(link->streams[1]) == CUDA_SUCCESS;
+	return COST(link->rig, cuStreamSynchronize, link->streams[0]) &&
+	       COST(link->rig, cuStreamSynchronize, link->streams[1]);
 }
 
 /* Bytes a second in GB, both directions together; 0: a copy failed. */
@@ -88,7 +88,7 @@ static void link_point(const struct link *link, const struct limits *limits, enu
 	if (single > 0 && batched > 0)
 		record_number(name, batched, "GB/s", "one at a time: %.3f GB/s", single);
 	else
-		record(name, OUTCOME_FAIL, "a copy failed");
+		costs_blame(name);
 }
 
 static void link_points(const struct link *link, const struct limits *limits)
@@ -115,14 +115,11 @@ static double thread_s(void)
 /* Copies with a wait after each; false: a call failed. */
 static bool link_waits(const struct link *link, CUevent event, unsigned count, struct samples *samples)
 {
-	const struct driver *driver = link->rig->driver;
-
 	for (unsigned i = 0; i < count; i++) {
 		double began = clock_s();
 
-		if (!link_queue(link, D2H, WAIT_BLOCK, 0) ||
-		    driver->cuEventRecord(event, link->streams[0]) != CUDA_SUCCESS ||
-		    driver->cuEventSynchronize(event) != CUDA_SUCCESS)
+		if (!link_queue(link, D2H, WAIT_BLOCK, 0) || !COST(link->rig, cuEventRecord, event, link->streams[0]) ||
+		    !COST(link->rig, cuEventSynchronize, event))
 			return false;
 		samples_add(samples, (clock_s() - began) * 1e6);
 	}
@@ -133,39 +130,38 @@ static void link_wait_cost(const struct link *link, const struct limits *limits,
 {
 	static struct samples samples;
 	const unsigned count = limits->quick ? WAITS / 10 : WAITS;
-	const struct driver *driver = link->rig->driver;
 	CUevent event;
 
 	samples.count = 0;
-	if (driver->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING | flags) != CUDA_SUCCESS) {
-		record(name, OUTCOME_FAIL, "no event");
+	if (!COST(link->rig, cuEventCreate, &event, CU_EVENT_DISABLE_TIMING | flags)) {
+		costs_blame(name);
 		return;
 	}
 	double cpu = thread_s(), began = clock_s();
 	bool works = link_waits(link, event, count, &samples);
 	cpu = (thread_s() - cpu) / (clock_s() - began) * 100;
-	driver->cuEventDestroy(event);
+	link->rig->driver->cuEventDestroy(event);
 	if (works)
 		record_number(name, samples_percentile(&samples, 50), "us",
 			      "p99 %.1f us of %zu; %.0f %% of a processor", samples_percentile(&samples, 99),
 			      samples.count, cpu);
 	else
-		record(name, OUTCOME_FAIL, "a call failed");
+		costs_blame(name);
 }
 
 static bool link_open(struct link *link)
 {
-	const struct driver *driver = link->rig->driver;
+	const struct rig *rig = link->rig;
 	void *host = mmap(NULL, 2 * SPAN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (host == MAP_FAILED)
-		return false;
+		return costs_did(rig, "mmap", CUDA_ERROR_OUT_OF_MEMORY);
 	link->host = host;
-	return driver->cuMemHostRegister(host, 2 * SPAN, CU_MEMHOSTREGISTER_PORTABLE) == CUDA_SUCCESS &&
-	       rig_slab(link->rig, SPAN, &link->down) == CUDA_SUCCESS &&
-	       rig_slab(link->rig, SPAN, &link->up) == CUDA_SUCCESS &&
-	       driver->cuStreamCreate(&link->streams[0], CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS &&
-	       driver->cuStreamCreate(&link->streams[1], CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS;
+	return COST(rig, cuMemHostRegister, host, 2 * SPAN, CU_MEMHOSTREGISTER_PORTABLE) &&
+	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->down)) &&
+	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->up)) &&
+	       COST(rig, cuStreamCreate, &link->streams[0], CU_STREAM_NON_BLOCKING) &&
+	       COST(rig, cuStreamCreate, &link->streams[1], CU_STREAM_NON_BLOCKING);
 }
 
 static void link_close(struct link *link)
@@ -193,7 +189,7 @@ void costs_copy(const struct rig *rig, const struct limits *limits)
 		link_wait_cost(&link, limits, 0, "512 KiB D2H and a wait, spinning");
 		link_wait_cost(&link, limits, CU_EVENT_BLOCKING_SYNC, "512 KiB D2H and a wait, sleeping");
 	} else {
-		record("copies", OUTCOME_FAIL, "no memory for them");
+		costs_blame("copies");
 	}
 	link_close(&link);
 }

@@ -22,10 +22,10 @@ enum step { CREATE, EXPORT, IMPORT, MAP, ACCESS, UNMAP, RELEASE, STEPS };
 static const char *const step_names[STEPS] = {"create", "export", "import", "map", "set-access", "unmap", "release"};
 
 /* Takes the time of a call; gives false up the function it is in if the call failed. */
-#define TIMED(samples, step, call)                                                                                     \
+#define TIMED(samples, step, ...)                                                                                      \
 	do {                                                                                                           \
 		double began = clock_s();                                                                              \
-		if ((call) != CUDA_SUCCESS)                                                                            \
+		if (!COST(__VA_ARGS__))                                                                                \
 			return false;                                                                                  \
 		samples_add(&(samples)[step], (clock_s() - began) * 1e6);                                              \
 	} while (0)
@@ -33,23 +33,22 @@ static const char *const step_names[STEPS] = {"create", "export", "import", "map
 /* What fails here leaves what it had to the end of the process. */
 static bool one_slab(const struct rig *rig, CUdeviceptr address, size_t bytes, struct samples *samples)
 {
-	const struct driver *driver = rig->driver;
 	const CUmemAllocationProp prop = rig_prop(rig);
 	const CUmemAccessDesc access = {prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 	const CUmemAllocationHandleType type = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	CUmemGenericAllocationHandle made, imported;
 	int fd;
 
-	TIMED(samples, CREATE, driver->cuMemCreate(&made, bytes, &prop, 0));
-	TIMED(samples, EXPORT, driver->cuMemExportToShareableHandle(&fd, made, type, 0));
-	TIMED(samples, IMPORT, driver->cuMemImportFromShareableHandle(&imported, (void *)(uintptr_t)fd, type));
+	TIMED(samples, CREATE, rig, cuMemCreate, &made, bytes, &prop, 0);
+	TIMED(samples, EXPORT, rig, cuMemExportToShareableHandle, &fd, made, type, 0);
+	TIMED(samples, IMPORT, rig, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd, type);
 	close(fd);
-	TIMED(samples, MAP, driver->cuMemMap(address, bytes, 0, imported, 0));
-	TIMED(samples, ACCESS, driver->cuMemSetAccess(address, bytes, &access, 1));
-	TIMED(samples, UNMAP, driver->cuMemUnmap(address, bytes));
-	if (driver->cuMemRelease(imported) != CUDA_SUCCESS)
+	TIMED(samples, MAP, rig, cuMemMap, address, bytes, 0, imported, 0);
+	TIMED(samples, ACCESS, rig, cuMemSetAccess, address, bytes, &access, 1);
+	TIMED(samples, UNMAP, rig, cuMemUnmap, address, bytes);
+	if (!COST(rig, cuMemRelease, imported))
 		return false;
-	TIMED(samples, RELEASE, driver->cuMemRelease(made));
+	TIMED(samples, RELEASE, rig, cuMemRelease, made);
 	return true;
 }
 
@@ -71,7 +70,7 @@ static void vmm_size(const struct rig *rig, const struct limits *limits, uint64_
 	const double until = clock_s() + PATIENCE_S;
 	CUdeviceptr address;
 	char name[64];
-	bool works = rig->driver->cuMemAddressReserve(&address, bytes, 0, 0, 0) == CUDA_SUCCESS;
+	bool works = COST(rig, cuMemAddressReserve, &address, bytes, 0, 0, 0);
 
 	memset(samples, 0, sizeof(samples));
 	for (unsigned round = 0; works && round < rounds && clock_s() < until; round++)
@@ -82,7 +81,7 @@ static void vmm_size(const struct rig *rig, const struct limits *limits, uint64_
 		return;
 	}
 	snprintf(name, sizeof(name), "slab of %s", size_text(bytes));
-	record(name, OUTCOME_FAIL, "a call failed");
+	costs_blame(name);
 }
 
 void costs_vmm(const struct rig *rig, const struct limits *limits)
@@ -98,14 +97,15 @@ void costs_vmm(const struct rig *rig, const struct limits *limits)
 struct backing {
 	const struct rig *rig;
 	CUdeviceptr range;
-	size_t slab, count;
+	size_t slab, count, made, mapped; /* slabs: their size, how many there are to be, and are */
 	CUmemGenericAllocationHandle handles[512];
 };
 
 static bool backing_make(struct backing *backing)
 {
-	for (size_t i = 0; i < backing->count; i++) {
-		if (rig_create(backing->rig, backing->slab, &backing->handles[i]) != CUDA_SUCCESS)
+	for (; backing->made < backing->count; backing->made++) {
+		if (!costs_did(backing->rig, "cuMemCreate",
+			       rig_create(backing->rig, backing->slab, &backing->handles[backing->made])))
 			return false;
 	}
 	return true;
@@ -114,41 +114,44 @@ static bool backing_make(struct backing *backing)
 /* What daemon and client do for a slab that is there. */
 static bool slab_hand_over(const struct backing *backing, size_t i)
 {
-	const struct driver *driver = backing->rig->driver;
+	const struct rig *rig = backing->rig;
 	const CUmemAllocationHandleType type = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	CUmemGenericAllocationHandle imported;
-	CUresult result;
+	bool works;
 	int fd;
 
-	if (driver->cuMemExportToShareableHandle(&fd, backing->handles[i], type, 0) != CUDA_SUCCESS)
+	if (!COST(rig, cuMemExportToShareableHandle, &fd, backing->handles[i], type, 0))
 		return false;
-	result = driver->cuMemImportFromShareableHandle(&imported, (void *)(uintptr_t)fd, type);
+	works = COST(rig, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd, type);
 	close(fd);
-	if (result != CUDA_SUCCESS)
+	if (!works)
 		return false;
-	result = driver->cuMemMap(backing->range + i * backing->slab, backing->slab, 0, imported, 0);
-	driver->cuMemRelease(imported);
-	return result == CUDA_SUCCESS;
+	works = COST(rig, cuMemMap, backing->range + i * backing->slab, backing->slab, 0, imported, 0);
+	rig->driver->cuMemRelease(imported);
+	return works;
 }
 
 static bool backing_map(struct backing *backing)
 {
 	const CUmemAccessDesc access = {rig_prop(backing->rig).location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 
-	for (size_t i = 0; i < backing->count; i++) {
-		if (!slab_hand_over(backing, i))
+	for (; backing->mapped < backing->count; backing->mapped++) {
+		if (!slab_hand_over(backing, backing->mapped))
 			return false;
 	}
-	return backing->rig->driver->cuMemSetAccess(backing->range, GIB, &access, 1) == CUDA_SUCCESS;
+	return COST(backing->rig, cuMemSetAccess, backing->range, GIB, &access, 1);
 }
 
+/* Also one that is not complete. */
 static bool backing_drop(struct backing *backing)
 {
-	if (backing->rig->driver->cuMemUnmap(backing->range, GIB) != CUDA_SUCCESS)
-		return false;
-	for (size_t i = 0; i < backing->count; i++)
+	const size_t bytes = backing->mapped * backing->slab;
+	bool works = bytes == 0 || COST(backing->rig, cuMemUnmap, backing->range, bytes);
+
+	for (size_t i = 0; i < backing->made; i++)
 		backing->rig->driver->cuMemRelease(backing->handles[i]);
-	return true;
+	backing->made = backing->mapped = 0;
+	return works;
 }
 
 static void commit_slab(const struct rig *rig, uint64_t slab, CUdeviceptr range)
@@ -168,14 +171,14 @@ static void commit_slab(const struct rig *rig, uint64_t slab, CUdeviceptr range)
 		works = works && backing_map(&backing);
 		samples_add(&made, (double)GIB / (clock_s() - began) / 1e9);
 		samples_add(&mapped, (double)GIB / (clock_s() - between) / 1e9);
-		works = works && backing_drop(&backing);
+		works = backing_drop(&backing) && works;
 	}
 	snprintf(name, sizeof(name), "1 GiB in one process, slab of %s", size_text(slab));
 	if (works)
 		record_number(name, samples_percentile(&mapped, 50), "GB/s",
 			      "export to set-access; with creation: %.1f GB/s", samples_percentile(&made, 50));
 	else
-		record(name, OUTCOME_FAIL, "a call failed");
+		costs_blame(name);
 }
 
 void costs_commit(const struct rig *rig, const struct limits *limits)

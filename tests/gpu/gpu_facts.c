@@ -183,13 +183,16 @@ static void try_mapping(const struct rig *rig, CUdeviceptr *address, CUmemGeneri
 	TRY(driver, cuMemRelease, retained);
 	TRY(driver, cuMemExportToShareableHandle, &fd, *handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
 	EXPECT(cuMemExportToShareableHandle, fd >= 0);
-	TRY(driver, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd,
-	    CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+	if (!TRY(driver, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd,
+		 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
+		imported = 0;
 	if (fd >= 0)
 		close(fd);
-	TRY(driver, cuMemMap, *address + 2 * MIB, 2 * MIB, 0, imported, 0);
+	/* Where there is no second handle, the first serves: the calls to come are not to blame. */
+	TRY(driver, cuMemMap, *address + 2 * MIB, 2 * MIB, 0, imported ? imported : *handle, 0);
 	TRY(driver, cuMemSetAccess, *address + 2 * MIB, 2 * MIB, &access, 1);
-	TRY(driver, cuMemRelease, imported);
+	if (imported)
+		TRY(driver, cuMemRelease, imported);
 }
 
 static void note_called(void *argument)
