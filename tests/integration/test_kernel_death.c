@@ -31,6 +31,7 @@
 #define SLABS 16ull /* of the victim: blocks in the first two, then the kernel's, then the copies' */
 #define KERNEL_AT (2 * SLAB)
 #define COPIES_AT (9 * SLAB)
+#define COPIES_BYTES ((SLABS * SLAB) - COPIES_AT)
 #define COPIES 1000
 #define AT_WORK_MS 60000
 #define WROTE 0x5adbadc0ffee5adbull
@@ -76,25 +77,28 @@ static CUstream stream(const struct driver *driver)
 	return stream;
 }
 
-static void start_kernel(struct kv *kv)
+static void start_kernel(struct kv *kv, CUstream stream)
 {
 	static struct busy busy;
 	must("kernel", busy_open(&busy, kv->driver));
-	must("launch", busy_launch(&busy, stream(kv->driver), hbm_region_address(kv->region) + KERNEL_AT,
-				   COPIES_AT - KERNEL_AT, WROTE, AT_WORK_MS));
+	must("launch", busy_launch(&busy, stream, hbm_region_address(kv->region) + KERNEL_AT, COPIES_AT - KERNEL_AT,
+				   WROTE, AT_WORK_MS));
 }
 
-static void queue_copies(struct kv *kv)
+static void *source_of_copies(const struct driver *driver)
 {
-	const uint64_t bytes = (SLABS * SLAB) - COPIES_AT;
-	CUstream queue = stream(kv->driver);
-	void *host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *host = mmap(NULL, COPIES_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	must("mmap", host == MAP_FAILED);
-	memset(host, 0x77, bytes);
-	must("register", kv->driver->cuMemHostRegister(host, bytes, CU_MEMHOSTREGISTER_PORTABLE));
+	memset(host, 0x77, COPIES_BYTES);
+	must("register", driver->cuMemHostRegister(host, COPIES_BYTES, CU_MEMHOSTREGISTER_PORTABLE));
+	return host;
+}
+
+static void queue_copies(struct kv *kv, const void *host, CUstream stream)
+{
 	for (int i = 0; i < COPIES; i++)
-		must("copy",
-		     kv->driver->cuMemcpyHtoDAsync(hbm_region_address(kv->region) + COPIES_AT, host, bytes, queue));
+		must("copy", kv->driver->cuMemcpyHtoDAsync(hbm_region_address(kv->region) + COPIES_AT, host,
+							   COPIES_BYTES, stream));
 }
 
 /* The kernel runs: its last word is there. */
@@ -114,8 +118,11 @@ static void work_until_killed(const struct spawn *spawn, uint64_t number)
 
 	kv_open(&kv, spawn, 0, BLOCK, SLABS * SLAB / BLOCK);
 	must("context", kv.driver->cuCtxSetCurrent(kv.context));
-	start_kernel(&kv);
-	queue_copies(&kv);
+	/* Nothing is made once the kernel runs: a driver may wait for it before it registers memory. */
+	void *host = source_of_copies(kv.driver);
+	CUstream work = stream(kv.driver), queue = stream(kv.driver);
+	start_kernel(&kv, work);
+	queue_copies(&kv, host, queue);
 	await_kernel(&kv);
 	child_tell();
 	kv_blocks(&kv, 0, (number + 1) * 1000, BATCH, 0, blocks, segments);
