@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The pack for machines with a device can be made, finds nothing but itself and the C library, runs on the soft driver
 # from another place with an empty environment, fails nothing and leaves a document that parses; its suite also bears
-# what is loaded as libcuda; and it says 77 where there is no device.
+# what is loaded as libcuda; told to end, it leaves what it knows and nothing that runs; and it says 77 where there is no
+# device.
 set -u
 if [[ ${BUILD:-build} == *sanitize* ]]; then
 	echo "ok gpu_pack: not under sanitizers: the pack is made of plain objects"
@@ -45,6 +46,27 @@ mkdir "$work/driver" && cp libhbmsoft.so "$work/driver/libcuda.so.1"
 env -i PATH=/usr/bin:/bin LD_LIBRARY_PATH="$work/driver" HBM_SOFT=memory=4GiB,litter=1 DRIVER=cuda AT_ONCE=2 \
 	./run.sh -p facts,suite -m 4096 >"$work/said" 2>&1 || fail "run.sh, a soft driver called libcuda: exit status $?"
 judge facts,calls,suite 30
+
+ended() { # whether nothing of the pack runs, by ten seconds from now
+	local i
+	for ((i = 0; i < 100; i++)); do
+		readlink /proc/[0-9]*/exe | grep -qF "$work/pack/" || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+rm result.json RESULT.md
+env -i PATH=/usr/bin:/bin TMPDIR="$work" DRIVER=soft ./run.sh -p suite >"$work/said" 2>&1 &
+run=$!
+for ((i = 0; i < 600; i++)); do # the replay is done and tests are under way
+	grep -q '^PASS .* fault/' "$work/said" && break
+	sleep 0.1
+done
+kill "$run"
+wait "$run" && fail "run.sh told to end says that nothing failed"
+grep -q 'told to end' RESULT.md && [ -s result.json ] || fail "run.sh told to end leaves no documents"
+ended || fail "run.sh told to end leaves processes behind"
 
 if ! head -c 0 /dev/nvidiactl 2>/dev/null; then # nobody answers there, even if there is a node
 	env -i PATH=/usr/bin:/bin ./run.sh >"$work/said" 2>&1
