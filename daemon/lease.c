@@ -39,6 +39,12 @@ struct device *lease_device(const struct region *region)
 	return region->device;
 }
 
+struct device *leases_device(const struct leases *leases)
+{
+	const struct list *oldest = leases->regions.next;
+	return list_empty(&leases->regions) ? NULL : container_of(oldest, const struct region, link)->device;
+}
+
 uint32_t lease_id(const struct region *region)
 {
 	return region->id;

@@ -38,6 +38,8 @@ struct leases {
 void leases_init(struct leases *leases);
 struct region *lease_find(const struct leases *leases, uint32_t id);
 struct device *lease_device(const struct region *region);
+/* Where the session has its memory: the device of its oldest region; NULL: it has none. */
+struct device *leases_device(const struct leases *leases);
 
 /* The daemon's address of [offset, offset + bytes) if all of it is committed: HBM_OK, HBM_NOT_FOUND, HBM_INVALID. */
 int lease_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address);

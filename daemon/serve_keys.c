@@ -95,9 +95,11 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 
 /* ---- touch, remove ---- */
 
-static void touch(struct cache *cache, const struct hbm_wire_keys *message)
+/* What lies below the HBM is used on the session's device. */
+static void touch(struct cache *cache, const struct session *session, const struct hbm_wire_keys *message)
 {
 	struct hbm_wire_results *results = answer_new(message->count);
+	const struct device *home = leases_device(&session->leases);
 	cache_touch_begin(cache);
 	for (uint32_t i = message->count; i-- > 0;) {
 		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
@@ -105,7 +107,7 @@ static void touch(struct cache *cache, const struct hbm_wire_keys *message)
 		if (number == 0)
 			continue;
 		const struct tier *tier = &cache->tiers[cache_block(cache, number)->tier];
-		cache_touch(cache, number, tier->kind == HBM_TIER_HBM ? tier->device_index : 0);
+		cache_touch(cache, number, tier->kind == HBM_TIER_HBM ? tier->device_index : home ? home->index : 0);
 		results->done++;
 	}
 	cache_settle(cache);
@@ -245,7 +247,7 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 	}
 	switch (message->header.opcode) {
 	case HBM_WIRE_TOUCH:
-		touch(hbmd->cache, message);
+		touch(hbmd->cache, request->session, message);
 		break;
 	case HBM_WIRE_REMOVE:
 		remove_blocks(hbmd->cache, message);

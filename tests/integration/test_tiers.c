@@ -164,6 +164,45 @@ static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
 	stage_finish(fds);
 }
 
+static int find_hbm(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_tier *tier = record;
+	struct hbm_wire_tier *wanted = arg;
+	assert_int_equal(bytes, sizeof(*tier));
+	if (tier->tier != HBM_TIER_HBM || tier->device != wanted->device)
+		return 0;
+	*wanted = *tier;
+	return 1;
+}
+
+static uint64_t hbm_blocks(const struct kv *kv, uint32_t device)
+{
+	struct hbm_wire_tier tier = {.device = device};
+	assert_int_equal(hbm_query(kv->hbm, HBM_QUERY_TIERS, find_hbm, &tier), 1);
+	return tier.blocks;
+}
+
+/* What was pushed out comes back to where the session that touches it has its memory. */
+static void test_a_touch_brings_blocks_to_the_sessions_device(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"soft.devices=2", "device.cache=4MiB", NULL};
+	struct kv kv;
+	hbm_key key = kv_key(1);
+	hbm_result result;
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 1, BLOCK, 1);
+	assert_int_equal(kv_store(&kv, 0, 1, 1, 0, &result), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
+	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_TOUCH, kv.space, 0, &key, 1, &result), 0);
+	assert_int_equal(hbm_blocks(&kv, 0), 0);
+	assert_int_equal(hbm_blocks(&kv, 1), 1);
+	kv_close(&kv);
+	stage_finish(fds);
+}
+
 /* One request's memory is on one device. */
 static void test_segments_on_two_devices_are_refused(void **state)
 {
@@ -192,6 +231,7 @@ int main(void)
 		TEST(test_sizes_mixed),
 		TEST(test_sizes_mixed_without_reserves),
 		TEST(test_a_block_stored_on_one_device_is_loaded_on_another),
+		TEST(test_a_touch_brings_blocks_to_the_sessions_device),
 		TEST(test_segments_on_two_devices_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
