@@ -13,11 +13,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -328,34 +330,37 @@ static void test_auto_takes_what_there_is(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* A root that file modes hold for, in somebody else's folder: it still reads its programs and libraries wherever they
+ * lie, as somebody else might not. */
 static void test_without_permission(void **state)
 {
 	(void)state;
 	if (geteuid() != 0) {
-		print_message("SKIP: only root can become somebody else\n");
+		print_message("SKIP: only root can give a folder away\n");
 		skip();
 	}
 	int status;
 	char set[192];
 	snprintf(set, sizeof(set), "hbmd.state_dir=%s/state", daemon_.dir);
+	assert_int_equal(chown(daemon_.dir, 65534, (gid_t)-1), 0);
 	assert_int_equal(chmod(daemon_.dir, 0755), 0);
-	/* Opened here: nobody may not look into the folder the programs were built in. */
-	int program = open(spawn_path("hbmd"), O_RDONLY | O_CLOEXEC);
 	int log = open(daemon_.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	assert_true(program >= 0 && log >= 0);
+	assert_true(log >= 0);
 	pid_t pid = fork();
 	if (pid == 0) {
-		const char *const arguments[] = {"hbmd",  "--config", "/dev/null", "--set", "hbmd.driver=soft",
-						 "--set", set,        NULL};
-		if (dup2(log, STDERR_FILENO) < 0 || setgid(65534) != 0 || setuid(65534) != 0)
+		if (dup2(log, STDERR_FILENO) < 0 || prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE) != 0)
 			_exit(99);
-		fexecve(program, (char *const *)(uintptr_t)arguments, environ);
+		execl(spawn_path("hbmd"), "hbmd", "--config", "/dev/null", "--set", "hbmd.driver=soft", "--set", set,
+		      NULL);
 		_exit(127);
 	}
-	close(program);
 	close(log);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 99) {
+		print_message("SKIP: this root may not give up a capability\n");
+		skip();
+	}
 	assert_int_equal(WEXITSTATUS(status), 1);
 	assert_true(spawn_logged(&daemon_, "hbmd.state_dir: cannot make"));
 	assert_true(spawn_logged(&daemon_, "Permission denied"));
