@@ -11,6 +11,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* How long connect() may wait for a listener whose queue is full; -1: for ever. What is sent never waits. */
+static int channel_limit(int fd, int timeout_ms)
+{
+	struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+	return timeout_ms < 0 ? 0 : setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
 /* A Unix socket that a signal took out of the listener's queue is as it was before. */
 static int channel_connect(int fd, const struct sockaddr_un *address)
 {
@@ -21,7 +28,7 @@ static int channel_connect(int fd, const struct sockaddr_un *address)
 	return rc;
 }
 
-int hbm_channel_open(struct channel *channel, const char *path)
+int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -32,8 +39,8 @@ int hbm_channel_open(struct channel *channel, const char *path)
 	if (!buffer)
 		return -ENOMEM;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0 || channel_connect(fd, &address) < 0) {
-		int error = -errno;
+	if (fd < 0 || channel_limit(fd, timeout_ms) < 0 || channel_connect(fd, &address) < 0) {
+		int error = errno == EAGAIN ? -ETIMEDOUT : -errno;
 		free(buffer);
 		if (fd >= 0)
 			close(fd);

@@ -27,8 +27,9 @@ struct channel {
 	void *buffer; /* HBM_WIRE_MESSAGE_MAX bytes */
 };
 
-/* Connects to the socket at path. Negative errno. */
-int hbm_channel_open(struct channel *channel, const char *path);
+/* Connects to the socket at path. -ETIMEDOUT: no place in the listener's queue for timeout_ms (-1: for ever); or
+ * another negative errno. */
+int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms);
 void hbm_channel_close(struct channel *channel);
 
 /* One message from `count` pieces. 0; -EAGAIN: no room now; -ENOTCONN: the peer is gone; else negative errno. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +133,7 @@ static int connection_greet(struct hbm *hbm, const char *name)
 		.pieces = {{&hello, sizeof(hello)}},
 		.piece_count = 1,
 	};
-	return hbm_request_call(hbm, &request);
+	return hbm_request_ask(hbm, &request);
 }
 
 /* ---- Open and close ---- */
@@ -153,11 +154,12 @@ static int connection_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->pid = getpid();
 	hbm->inspect_only = options->inspect_only;
 	hbm->patience_ms = -1;
+	hbm->answer_ms = options->answer_ms - 1u < INT_MAX ? (int)options->answer_ms : -1;
 	hbm->close_ms = CLOSE_MS;
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!hbm->scratch)
 		return -ENOMEM;
-	int rc = hbm_channel_open(&hbm->channel, socket_path(options));
+	int rc = hbm_channel_open(&hbm->channel, socket_path(options), hbm->answer_ms);
 	return rc ? rc : connection_greet(hbm, options->name ? options->name : program_invocation_short_name);
 }
 
@@ -179,7 +181,7 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 /* Gives back what is leased, and ends the session. */
 static void connection_end(struct hbm *hbm)
 {
-	hbm->patience_ms = hbm->close_ms;
+	hbm->patience_ms = hbm->answer_ms = hbm->close_ms;
 	hbm_request_end_all(hbm);
 	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
 	while (!list_empty(&hbm->regions))

@@ -36,7 +36,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 		.pieces = {{message, bytes}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_call(hbm, &request);
+	int rc = hbm_request_ask(hbm, &request);
 	if (rc)
 		return rc;
 	if (reply->space == 0 || !is_block_size(reply->block_bytes) ||
@@ -85,5 +85,5 @@ int hbm_namespace_close(struct hbm *hbm, uint32_t space)
 		.pieces = {{&ref, sizeof(ref)}},
 		.piece_count = 1,
 	};
-	return hbm_request_call(hbm, &request);
+	return hbm_request_ask(hbm, &request);
 }

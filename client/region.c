@@ -263,7 +263,7 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 		.pieces = {{&create, sizeof(create)}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_call(hbm, &request);
+	int rc = hbm_request_ask(hbm, &request);
 	if (rc)
 		return rc;
 	if (reply.region == 0 || reply.reserve != region->reserve || reply.slab != region->slab) {

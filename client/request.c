@@ -202,16 +202,26 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	return 0;
 }
 
-int hbm_request_call(struct hbm *hbm, struct request *request)
+static int request_call(struct hbm *hbm, struct request *request, int patience_ms)
 {
 	hbm_ticket ticket;
 	int rc = hbm_request_submit(hbm, request, &ticket);
 	if (rc)
 		return rc;
-	rc = hbm_wait(hbm, ticket, hbm->patience_ms);
+	rc = hbm_wait(hbm, ticket, patience_ms);
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
 	return rc;
+}
+
+int hbm_request_call(struct hbm *hbm, struct request *request)
+{
+	return request_call(hbm, request, hbm->patience_ms);
+}
+
+int hbm_request_ask(struct hbm *hbm, struct request *request)
+{
+	return request_call(hbm, request, hbm->answer_ms);
 }
 
 /* ---- Waiting ---- */
@@ -290,7 +300,7 @@ static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
 		.pieces = {{&cancel, sizeof(cancel)}},
 		.piece_count = 1,
 	};
-	return hbm_request_call(hbm, &request);
+	return hbm_request_ask(hbm, &request);
 }
 
 int hbm_cancel(struct hbm *hbm, hbm_ticket id)

@@ -61,7 +61,7 @@ const struct command *command_find(const char *name)
 
 void command_help_all(const struct option_spec *shared, FILE *out)
 {
-	fputs("Usage: hbmctl [--socket PATH] [--json] COMMAND [ARGUMENT...]\n\nCommands:\n", out);
+	fputs("Usage: hbmctl [--socket PATH] [--timeout SECONDS] [--json] COMMAND [ARGUMENT...]\n\nCommands:\n", out);
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
 		fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
 	fputs("\nOptions of all commands:\n", out);

@@ -18,9 +18,16 @@ const char *ctl_socket(const struct ctl *ctl)
 	return environment && *environment ? environment : HBM_DEFAULT_SOCKET;
 }
 
+struct hbm_options ctl_options(const struct ctl *ctl, const char *name)
+{
+	uint64_t answer_ms = ctl->timeout_s < UINT32_MAX / 1000 ? ctl->timeout_s * 1000 : UINT32_MAX;
+	return (struct hbm_options){.socket = ctl_socket(ctl), .name = name, .answer_ms = (uint32_t)answer_ms};
+}
+
 int ctl_connect(struct ctl *ctl)
 {
-	struct hbm_options options = {.socket = ctl_socket(ctl), .name = "hbmctl", .inspect_only = true};
+	struct hbm_options options = ctl_options(ctl, "hbmctl");
+	options.inspect_only = true;
 	int r = hbm_connect(&ctl->hbm, &options);
 	return r == 0 ? CTL_DONE : ctl_no_daemon(ctl, r);
 }

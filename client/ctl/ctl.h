@@ -23,6 +23,7 @@ struct command;
 struct ctl {
 	const char *socket; /* NULL: the library's choice */
 	bool json;
+	uint64_t timeout_s; /* for a daemon that says nothing; 0: none */
 	const struct command *command;
 	struct option_set options; /* the command's own */
 	char **words;              /* what is neither command nor option, NULL-terminated */
@@ -32,6 +33,8 @@ struct ctl {
 
 /* The socket this run asks. */
 const char *ctl_socket(const struct ctl *ctl);
+/* What to connect with, as `name`. */
+struct hbm_options ctl_options(const struct ctl *ctl, const char *name);
 /* Connects ctl->hbm for inspection. CTL_DONE, or CTL_FAILED with the line printed. */
 int ctl_connect(struct ctl *ctl);
 /* The line for a connection that could not be made; for commands that connect otherwise. Returns CTL_FAILED. */

@@ -304,7 +304,8 @@ int inspect_verify(struct ctl *ctl)
 
 int inspect_version(struct ctl *ctl)
 {
-	struct hbm_options options = {.socket = ctl_socket(ctl), .name = "hbmctl", .inspect_only = true};
+	struct hbm_options options = ctl_options(ctl, "hbmctl");
+	options.inspect_only = true;
 	struct hbm_wire_status status = {0};
 	if (hbm_connect(&ctl->hbm, &options) == 0) {
 		int r = status_get(ctl, &status);

@@ -11,9 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHARED_SOCKET, SHARED_JSON, SHARED_HELP };
+#define TIMEOUT_S 30
+
+enum { SHARED_SOCKET, SHARED_TIMEOUT, SHARED_JSON, SHARED_HELP };
 static const struct option_spec shared_options[] = {
 	[SHARED_SOCKET] = {"socket", "PATH", "the daemon's socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
+	[SHARED_TIMEOUT] = {"timeout", "SECONDS", "for a daemon that does not answer; default 30, 0: none"},
 	[SHARED_JSON] = {"json", NULL, "print one JSON document"},
 	[SHARED_HELP] = {"help", NULL, "print this"},
 	{NULL, NULL, NULL},
@@ -81,6 +84,10 @@ static int run_command(struct ctl *ctl, struct option_set *shared, char **args)
 				 *ctl->command->arguments ? ctl->command->arguments : "no arguments");
 	ctl->socket = shared->values[SHARED_SOCKET];
 	ctl->json = shared->values[SHARED_JSON] != NULL;
+	ctl->timeout_s = TIMEOUT_S;
+	r = ctl_count(ctl, "--timeout", shared->values[SHARED_TIMEOUT], &ctl->timeout_s);
+	if (r != CTL_DONE)
+		return r;
 	r = ctl->command->run(ctl);
 	ctl->hbm = hbm_close(ctl->hbm);
 	return r;

@@ -19,6 +19,8 @@ static struct wording wording_for(int status)
 	case -ECONNREFUSED:
 		return (struct wording){"no daemon at",
 					": is hbmd running? Start it, or name its socket with --socket"};
+	case -ETIMEDOUT:
+		return (struct wording){"no answer from", ": see what hbmd is doing, or wait longer with --timeout"};
 	case -EACCES:
 	case -EPERM:
 		return (struct wording){"no access to", ": join its group or run as root"};

@@ -99,7 +99,7 @@ static int scratch_copier(struct scratch *scratch)
 
 static int scratch_open(struct scratch *scratch, uint64_t bytes)
 {
-	struct hbm_options options = {.socket = ctl_socket(scratch->ctl), .name = "hbmctl plan"};
+	struct hbm_options options = ctl_options(scratch->ctl, "hbmctl plan");
 	int status = hbm_connect(&scratch->hbm, &options);
 	if (status != 0)
 		return ctl_no_daemon(scratch->ctl, status);

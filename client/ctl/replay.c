@@ -323,7 +323,7 @@ static int run(struct ctl *ctl, struct replay_plan *plan, const char *trace)
 
 int replay_run(struct ctl *ctl)
 {
-	struct replay_plan plan = {.socket = ctl_socket(ctl), .stop = &stop};
+	struct replay_plan plan = {.connect = ctl_options(ctl, NULL), .stop = &stop};
 	struct workload *workload = NULL;
 	uint64_t limit = LIMIT_NONE;
 	if (ctl->options.values[REPLAY_GENERATE])

@@ -66,10 +66,11 @@ static int connect_daemon(struct replay_worker *worker)
 {
 	char name[HBM_WIRE_NAME_BYTES];
 	snprintf(name, sizeof(name), "replay %" PRIu32, worker->index);
-	struct hbm_options options = {.socket = worker->plan->socket, .name = name};
+	struct hbm_options options = worker->plan->connect;
+	options.name = name;
 	int status = hbm_connect(&worker->hbm, &options);
 	if (status != 0) {
-		no_daemon_text(worker->error, sizeof(worker->error), worker->plan->socket, status);
+		no_daemon_text(worker->error, sizeof(worker->error), options.socket, status);
 		return -1;
 	}
 	if (worker->plan->device >= hbm_info(worker->hbm)->devices)

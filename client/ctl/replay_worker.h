@@ -23,7 +23,8 @@
 /* What all workers share. Constant while they run, but for the two atomics. */
 struct replay_plan {
 	const struct workload *workload;
-	const char *socket, *model;
+	struct hbm_options connect; /* but for the name */
+	const char *model;
 	uint32_t device, workers;
 	uint64_t block_bytes;
 	size_t window;

@@ -52,6 +52,8 @@ struct hbm_options {
 	const char *socket; /* NULL: $HBM_SOCKET, else HBM_DEFAULT_SOCKET */
 	const char *name;   /* shown by hbmctl sessions; NULL: the process's name */
 	bool inspect_only;  /* do not open a device driver: regions are refused, queries work */
+	uint32_t answer_ms; /* how long a daemon may say nothing while it is asked something; then the connection ends
+			     * with -ETIMEDOUT. 0: for ever. What takes a ticket is waited for with hbm_wait(). */
 };
 
 struct hbm_info {

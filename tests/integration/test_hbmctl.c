@@ -14,6 +14,7 @@
 
 #include "tests/support/hbmctl.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -335,6 +336,19 @@ static void test_namespaces_by_model(void **state)
 	hbmctl_finish();
 }
 
+static void test_a_daemon_that_does_not_answer(void **state)
+{
+	(void)state;
+	hbmctl_begin();
+	assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
+	hbmctl_expect_refusal("--timeout 1 status", 1, "no answer from ");
+	hbmctl_expect_text("--timeout 1 status", "--timeout");
+	assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
+	hbmctl_expect("status", 0);
+	hbmctl_expect_refusal("--timeout soon status", 2, "--timeout");
+	hbmctl_finish();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -348,6 +362,7 @@ int main(void)
 		TEST(test_pin_and_unpin),
 		TEST(test_evict_pushes_down_tier_by_tier),
 		TEST(test_namespaces_by_model),
+		TEST(test_a_daemon_that_does_not_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

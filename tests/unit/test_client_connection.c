@@ -151,20 +151,22 @@ static int fill_queue(const struct sockaddr_un *address)
 	return first;
 }
 
-/* Waiting for a place in the queue, which signals do not end. */
+/* Waiting for a place in the queue, which signals do not end: for ever, or as long as was wished. */
 static void test_signals_while_connecting(void **state)
 {
 	(void)state;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s.full", fake.path);
 	int first = fill_queue(&address);
+	struct hbm *hbm = NULL;
+	struct hbm_options options = {.socket = address.sun_path, .answer_ms = 50};
+	assert_int_equal(hbm_connect(&hbm, &options), -ETIMEDOUT);
+	options.answer_ms = 0;
 	struct sigaction old, action = {.sa_handler = on_alarm}; /* without SA_RESTART */
 	assert_int_equal(sigaction(SIGALRM, &action, &old), 0);
 	const struct itimerval often = {{0, 50000}, {0, 50000}}, never = {{0, 0}, {0, 0}};
 	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
 
-	struct hbm *hbm = NULL;
-	struct hbm_options options = {.socket = address.sun_path};
 	int rc = hbm_connect(&hbm, &options);
 	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
 	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
@@ -345,6 +347,45 @@ static void test_refused_and_dropped(void **state)
 	assert_null(hbm);
 }
 
+static bool answer_nothing(struct fake *self, const struct hbm_wire_header *request)
+{
+	return request->opcode == *(uint16_t *)self->arg;
+}
+
+static int ignore(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	(void)arg;
+	return 0;
+}
+
+/* What only asks gives up a daemon that says nothing, and the connection with it; if that was wished. */
+static void test_a_daemon_that_does_not_answer(void **state)
+{
+	(void)state;
+	struct hbm *hbm = NULL;
+	struct hbm_options options = {.socket = fake.path, .answer_ms = 50};
+	uint16_t silent = HBM_WIRE_HELLO;
+	fake.answer = answer_nothing;
+	fake.arg = &silent;
+	assert_int_equal(hbm_connect(&hbm, &options), -ETIMEDOUT);
+	assert_null(hbm);
+
+	silent = HBM_WIRE_QUERY;
+	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	assert_int_equal(hbm_ping(hbm), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_TIERS, ignore, NULL), -ETIMEDOUT);
+	assert_int_equal(hbm_ping(hbm), -ENOTCONN);
+	hbm_close(hbm);
+
+	options.answer_ms = UINT32_MAX; /* more than there is: for ever */
+	silent = 0;
+	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_TIERS, ignore, NULL), 0);
+	hbm_close(hbm);
+}
+
 static void test_close_of_nothing(void **state)
 {
 	(void)state;
@@ -392,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_signals_while_connecting, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_greetings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_and_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_daemon_that_does_not_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close_of_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_devices_for_inspection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_connections, setup, teardown),

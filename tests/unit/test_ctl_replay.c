@@ -298,7 +298,7 @@ static void prepare(struct trial *trial)
 	workload = (struct workload){.requests = requests, .ids = ids};
 	*trial = (struct trial){.workload = &workload};
 	trial->plan = (struct replay_plan){.workload = &workload,
-					   .socket = "/nowhere",
+					   .connect = {.socket = "/nowhere"},
 					   .model = "replay",
 					   .workers = 1,
 					   .block_bytes = BLOCK,
