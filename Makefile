@@ -99,7 +99,7 @@ tests: all $(TESTS) ## build the tests, run none
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(DEVICE_PTX) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # Device code: PTX, which a driver compiles for the device it finds. clang makes it without a CUDA toolkit, whatever
 # compiles the rest; the oldest target it is written for is the one that runs on all of them.
@@ -112,8 +112,10 @@ $(BUILD)/obj/%.ptx: %.cu
 	$(call say,PTX)
 	$(Q)$(PTX_CC) $(PTX_FLAGS) -S $< -o $@
 
-$(BUILD)/obj/tests/support/busy.o: private CPPFLAGS += -DBUSY_PTX='"$(BUILD)/obj/tests/support/busy.ptx"'
-$(BUILD)/obj/tests/support/busy.o: $(BUILD)/obj/tests/support/busy.ptx
+# A module that has device code takes it in: see tests/support/device_code.h.
+DEVICE_CODE := $(patsubst %.cu,$(BUILD)/obj/%,$(wildcard tests/*/*.cu))
+$(DEVICE_CODE:=.o): private DEVICE_PTX = -DDEVICE_PTX='"$(@:.o=.ptx)"'
+$(DEVICE_CODE:=.o): %.o: %.ptx
 
 $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC) $(PLAN_SRC))
 	@rm -f $@
@@ -167,7 +169,7 @@ $(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libh
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
 
-$(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) tests/support/busy.c) $(BUILD)/libhbm.a
+$(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) $(addprefix tests/support/,busy.c device_code.c)) $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fill_words: the smallest kernel there is something to see of: thread i of the grid writes value + i into word i,
- * where i is below the count. As PTX, written by hand for the oldest device that is supported, and as the soft
- * device's host function.
+ * where i is below the count. For a device in fill_words.cu, for the soft device in fill_words.c.
  *
- *	fill_words(.u64 target, .u32 value, .u32 count)
+ *	fill_words(unsigned *target, unsigned value, unsigned count)
  */
 #pragma once
 

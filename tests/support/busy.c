@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/support/busy.h"
 
-#include "kernels/soft/soft.h"
+#include "tests/support/device_code.h"
 
-#include <dlfcn.h>
-#include <errno.h>
 #include <time.h>
 
 #define BLOCKS 64
 #define THREADS 256
 
-/* What clang made of busy.cu, with a zero at its end. */
 extern const char busy_ptx[];
-__asm__(".pushsection .rodata\n"
-	"busy_ptx:\n"
-	".incbin \"" BUSY_PTX "\"\n"
-	".byte 0\n"
-	".popsection\n");
+DEVICE_CODE(busy_ptx);
 
 /* ---- For the soft device ---- */
 
@@ -47,11 +40,8 @@ static CUresult give_to_soft(const struct driver *driver)
 {
 	static const uint32_t param_bytes[] = {8, 8, 8, 8};
 	static const struct hbm_soft_kernel kernel = {"busy", param_bytes, 4, run};
-	int (*give)(const struct hbm_soft_kernel *) = NULL;
 
-	*(void **)&give = dlsym(driver->library, "hbm_soft_kernel");
-	return !give || give(&kernel) == 0 ? CUDA_SUCCESS
-					   : CUDA_ERROR_NOT_FOUND; /* a device's driver does not have it */
+	return device_code_give(driver, &kernel) ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
 /* ---- For both ---- */
