@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "tests/support/leaks.h"
 #include "tests/support/raw.h"
 #include "tests/support/seed.h"
+#include "tests/support/stage.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,17 +23,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static unsigned fds;
 static struct hbm *bystander;
 
 static int setup(void **state)
 {
-	(void)state;
 	static const char *const sets[] = {"limits.hello_ms=200", "limits.requests_in_flight=8", NULL};
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	bystander = spawn_connect(&daemon_);
@@ -42,16 +38,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	assert_int_equal(hbm_ping(bystander), 0);
 	bystander = hbm_close(bystander);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
+	stage_finish(fds);
+	return stage_teardown(state);
 }
 
 static struct hbm_wire_header ping(uint64_t id)

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
 #include "tests/support/raw.h"
+#include "tests/support/stage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,18 +23,14 @@
 #define TIER_BLOCKS 64u
 #define ALL_BLOCKS (64u + 64u + 128u)
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static unsigned fds;
 static struct kv kv;
 static hbm_result results[1024];
 
 static int setup(void **state)
 {
-	(void)state;
 	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", NULL};
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, 512);
@@ -43,15 +39,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
+	stage_finish(fds);
+	return stage_teardown(state);
 }
 
 static void expect_all(uint64_t count, int status)

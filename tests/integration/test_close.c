@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
+#include "tests/support/stage.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -21,8 +21,6 @@
 #define SLOTS 64
 #define ALARM_S 30 /* less than the daemon's patience */
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static unsigned fds;
 static struct kv kv;
 static struct hbm_block blocks[SLOTS];
@@ -31,11 +29,9 @@ static const struct hbm_sync never = {.ready_slot = 3, .ready_value = 10, .fence
 
 static int setup(void **state)
 {
-	(void)state;
 	static const char *const sets[] = {"limits.ready_ms=60000", NULL};
 	alarm(ALARM_S);
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, SLOTS);
@@ -45,17 +41,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	if (kv.hbm)
 		kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
+	stage_finish(fds);
 	alarm(0);
-	return 0;
+	return stage_teardown(state);
 }
 
 static hbm_ticket submit_never(bool store, size_t nth)

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
+#include "tests/support/stage.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,8 +18,6 @@
 #define BLOCK 65536u
 #define TICKETS 48
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static unsigned fds;
 static struct kv kv;
 static struct hbm_block blocks[256];
@@ -38,34 +36,24 @@ static void start(const char *const *sets)
 
 static int setup(void **state)
 {
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	start(NULL);
 	return 0;
 }
 
 static int setup_impatient(void **state)
 {
-	(void)state;
 	static const char *const sets[] = {"limits.ready_ms=50", NULL};
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	start(sets);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	(void)state;
 	kv_close(&kv);
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
-	assert_int_equal(spawn_stop(&daemon_), 0);
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
+	stage_finish(fds);
+	return stage_teardown(state);
 }
 
 /* ---- Tickets ---- */

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
-#include "tests/support/leaks.h"
+#include "tests/support/stage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,8 +18,6 @@
 #define SLAB (2ull << 20)
 #define POOL (168ull << 20) /* of regions: 192 MiB less cache and reserve */
 
-static struct leaks leaks;
-static struct spawn daemon_;
 static unsigned fds;
 static struct hbm *hbm;
 
@@ -32,25 +30,17 @@ static void start(const char *const *sets)
 
 static int setup(void **state)
 {
-	(void)state;
-	leaks_begin(&leaks);
-	spawn_init(&daemon_);
+	stage_setup(state);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	(void)state;
 	hbm = hbm_close(hbm);
 	if (daemon_.pid > 0) {
-		spawn_settle(&daemon_);
-		assert_true(spawn_balanced(&daemon_));
-		assert_int_equal(spawn_fds(&daemon_), fds);
-		assert_int_equal(spawn_stop(&daemon_), 0);
+		stage_finish(fds);
 	}
-	spawn_free(&daemon_);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
+	return stage_teardown(state);
 }
 
 static struct hbm_region *create(uint64_t reserve, uint64_t slab)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* STORE and LOAD on the wire, what is refused before it is sent, and fences as a stream's memory. */
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
 
@@ -18,9 +17,6 @@
 
 #define SLAB FAKE_SLAB
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
 static struct hbm_region *first, *second, *far;
 
 static struct hbm_region *make_region(uint32_t device)
@@ -34,22 +30,11 @@ static struct hbm_region *make_region(uint32_t device)
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, 1);
-	struct hbm_options options = {.socket = fake.path};
-	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	fake_stage_open(1);
+	fake_stage_connect();
 	first = make_region(0);
 	second = make_region(0);
 	far = make_region(1);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	hbm = hbm_close(hbm);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
 	return 0;
 }
 
@@ -204,7 +189,7 @@ static void test_a_stream_writes_a_fence(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_store_and_load),          TEST(test_segments_are_checked_here),
 		TEST(test_blocks_are_checked_here), TEST(test_the_longest_message),

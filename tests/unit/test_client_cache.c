@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What requests on keys and namespaces look like on the wire, what is refused before it is sent, and their answers. */
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
 
@@ -17,25 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
-
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, 0);
-	struct hbm_options options = {.socket = fake.path};
-	return hbm_connect(&hbm, &options);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	hbm = hbm_close(hbm);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
+	fake_stage_open(0);
+	fake_stage_connect();
 	return 0;
 }
 
@@ -286,7 +271,7 @@ static void test_fences_are_shared(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_lookup),
 		TEST(test_prefetch),

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Walking records: pages, early ends, and pages that are not what they say. */
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
 
@@ -16,26 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
-
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, 0);
+	fake_stage_open(0);
 	struct hbm_options options = {.socket = fake.path, .inspect_only = true};
 	return hbm_connect(&hbm, &options);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	hbm = hbm_close(hbm);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
 }
 
 struct page {
@@ -198,11 +183,11 @@ static void test_wrong_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_early_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wrong_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pages, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_early_end, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_pages, setup, fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

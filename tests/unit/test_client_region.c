@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Regions on the soft device: commit, decommit, destroy, and every way a commit can fail or be answered wrongly. */
 #include "client/connection.h"
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
 
@@ -26,9 +25,6 @@
 #define SLABS 8
 #define SLAB FAKE_SLAB
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
 static uint64_t (*live)(const char *kind);
 static int (*fail_call)(const char *name, unsigned int nth, CUresult result);
 static uint64_t (*calls)(const char *name);
@@ -46,15 +42,13 @@ static void connect_again(void)
 {
 	hbm = hbm_close(hbm);
 	fake.answer = NULL;
-	struct hbm_options options = {.socket = fake.path};
-	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	fake_stage_connect();
 }
 
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, SLABS);
+	fake_stage_open(SLABS);
 	*(void **)&live = soft_symbol("hbm_soft_live");
 	*(void **)&fail_call = soft_symbol("hbm_soft_fail");
 	*(void **)&calls = soft_symbol("hbm_soft_calls");
@@ -73,9 +67,7 @@ static int teardown(void **state)
 	assert_int_equal(live("registrations"), 0);
 	assert_int_equal(live("contexts"), 0);
 	assert_int_equal(live("handles"), 0);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
-	return 0;
+	return fake_stage_teardown(state);
 }
 
 static struct hbm_region *make_region(uint64_t slabs)

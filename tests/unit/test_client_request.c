@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tickets over the socket: order, waiting, polling, dispatching, back-pressure, malformed replies, and death. */
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
 
@@ -22,9 +21,6 @@
 
 #define HELD 64
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
 /* Headers of the requests that answer_hold() left without an answer. */
 static struct hbm_wire_header held[HELD];
 static unsigned int held_count, held_total;
@@ -32,19 +28,9 @@ static unsigned int held_count, held_total;
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, 0);
+	fake_stage_open(0);
 	held_count = held_total = 0;
-	struct hbm_options options = {.socket = fake.path};
-	return hbm_connect(&hbm, &options);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	hbm = hbm_close(hbm);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
+	fake_stage_connect();
 	return 0;
 }
 
@@ -412,8 +398,7 @@ static void reconnect(void)
 	hbm = hbm_close(hbm);
 	held_count = 0;
 	fake.answer = NULL;
-	struct hbm_options options = {.socket = fake.path};
-	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	fake_stage_connect();
 }
 
 static void test_malformed_replies(void **state)
@@ -492,23 +477,23 @@ static void test_no_room_for_fds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_replies_in_another_order, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_waiting_in_vain, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_submits_without_end_do_not_deadlock, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_place_is_kept_for_cancelling, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_cancel_too_late, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_any_number_outstanding, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_death_ends_every_ticket, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_death_found_by_dispatch, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_death_found_by_submit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_death_with_requests_unread, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_malformed_replies, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_random_bytes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_an_empty_message_with_fds, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_room_for_fds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replies_in_another_order, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_waiting_in_vain, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_submits_without_end_do_not_deadlock, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_place_is_kept_for_cancelling, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_cancel, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_cancel_too_late, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_any_number_outstanding, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_ends_every_ticket, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_found_by_dispatch, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_found_by_submit, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_with_requests_unread, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_malformed_replies, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_random_bytes, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_an_empty_message_with_fds, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_no_room_for_fds, setup, fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

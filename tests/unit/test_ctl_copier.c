@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies into and out of a region's memory where this process counts the daemon's devices otherwise. */
 #include "client/ctl/copier.c"
-#include "tests/support/fakedaemon.h"
-#include "tests/support/leaks.h"
+#include "tests/support/fake_stage.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,29 +12,15 @@
 
 #include <string.h>
 
-static struct fake fake;
-static struct leaks leaks;
-static struct hbm *hbm;
-
 /* What the daemon calls device 0 is device 1 here, and the other way round. */
 static int setup(void **state)
 {
 	(void)state;
-	leaks_begin(&leaks);
-	fake_open(&fake, 1);
+	fake_stage_open(1);
 	CUuuid first = fake.uuids[0];
 	fake.uuids[0] = fake.uuids[1];
 	fake.uuids[1] = first;
-	struct hbm_options options = {.socket = fake.path};
-	return hbm_connect(&hbm, &options);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	hbm = hbm_close(hbm);
-	fake_close(&fake);
-	assert_int_equal(leaks_end(&leaks), 0);
+	fake_stage_connect();
 	return 0;
 }
 
@@ -77,8 +62,8 @@ static void test_a_device_the_daemon_has_not(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_copies_reach_the_region, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_device_the_daemon_has_not, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copies_reach_the_region, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_device_the_daemon_has_not, setup, fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
