@@ -12,24 +12,30 @@
 struct tally {
 	uint64_t placed[TIER_NUMBERS]; /* bytes whose place this is and that nothing moves away */
 	uint64_t source[TIER_NUMBERS]; /* bytes whose place this is and that are being moved away */
-	uint64_t belongs[TIER_NUMBERS], blocks[TIER_NUMBERS], held[TIER_NUMBERS];
+	uint64_t belongs[TIER_NUMBERS], logical[TIER_NUMBERS]; /* stored and logical bytes whose target this is */
+	uint64_t blocks[TIER_NUMBERS], ordered[TIER_NUMBERS];  /* whose target this is; of them: without references */
+	uint64_t pinned[TIER_NUMBERS];
 	uint64_t orphans; /* blocks whose parent does not know them */
 };
 
 static void tally_block(const struct cache *cache, uint32_t number, struct tally *tally)
 {
 	const struct block *block = cache_block(cache, number);
-	uint64_t bytes = cache_bytes(cache, block);
-	if (block->place != 0)
-		*(block->move != 0 ? &tally->source[block->place] : &tally->placed[block->place]) += bytes;
-	if (block->tier == 0)
+	uint64_t bytes = block_stored_bytes(block);
+	if (block->actual != 0)
+		*(block->move != 0 ? &tally->source[block->actual] : &tally->placed[block->actual]) += bytes;
+	if (block->target == 0)
 		return;
-	tally->belongs[block->tier] += bytes;
-	tally->blocks[block->tier]++;
-	if (block->holds > 0)
-		tally->held[block->tier] += bytes;
-	if (block->parent != 0 && (!index_used(cache->index, block->parent) ||
-				   (cache_block(cache, block->parent)->flags & BLOCK_DROPPED) != 0))
+
+	tally->belongs[block->target] += bytes;
+	tally->logical[block->target] += block_logical_bytes(&cache->blocks, number);
+	tally->blocks[block->target]++;
+	if (block->refs > 0)
+		tally->pinned[block->target] += bytes;
+	else
+		tally->ordered[block->target]++;
+	if (block->parent != 0 &&
+	    (!index_used(cache->index, block->parent) || block_is_dropped(cache_block(cache, block->parent))))
 		tally->orphans++;
 }
 
@@ -60,19 +66,17 @@ static void expect(struct hbm_wire_account *account, const char *what, uint64_t 
 			(unsigned long long)found);
 }
 
-/* Blocks in the order, plus those held, are the blocks that belong here, and the order's links agree. */
-static uint64_t order_length(const struct cache *cache, const struct tier *tier, struct hbm_wire_account *account)
+/* The blocks without references that belong here are in the order, and its links agree. */
+static void audit_order(const struct order *order, uint64_t expected, struct hbm_wire_account *account)
 {
 	uint64_t length = 0;
-	uint32_t newer = 0;
-	for (uint32_t number = tier->newest; number != 0; number = cache_block(cache, number)->older) {
-		if (cache_block(cache, number)->newer != newer || ++length > tier->blocks) {
+	for (uint32_t number = 0; (number = order_walk(order, number)) != 0;) {
+		if (!order->ops->is_valid(order, number) || ++length > expected) {
 			problem(account, "the order of use is broken at block %u", number);
-			break;
+			return;
 		}
-		newer = number;
 	}
-	return length;
+	expect(account, "blocks in the order of use", length, expected);
 }
 
 static void audit_tier(const struct cache *cache, const struct tier *tier, const struct tally *tally,
@@ -95,11 +99,13 @@ static void audit_tier(const struct cache *cache, const struct tier *tier, const
 			(unsigned long long)tier->moving, (unsigned long long)tally->source[n]);
 	expect(account, "bytes that belong here", tier->bytes, tally->belongs[n]);
 	expect(account, "blocks that belong here", tier->blocks, tally->blocks[n]);
-	expect(account, "held bytes", tier->pinned, tally->held[n]);
+	expect(account, "logical bytes that belong here", tier->logical_bytes, tally->logical[n]);
+	expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
 	if (tier->bytes > tier->online)
 		problem(account, "%llu bytes belong here, %llu fit", (unsigned long long)tier->bytes,
 			(unsigned long long)tier->online);
-	order_length(cache, tier, account);
+	if (cache->orders[n])
+		audit_order(cache->orders[n], tally->ordered[n], account);
 	const char *fault = extent_check(tier->extents);
 	if (fault)
 		problem(account, "extents: %s", fault);

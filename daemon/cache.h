@@ -7,32 +7,35 @@
  * one LRU of their summed size would. A use moves a block to the front of the top tier; what then exceeds a capacity
  * moves, oldest first, to the front of the tier below, and from the last one away.
  *
- * Leaf first: a use of a block is a use of all its ancestors, in the order tail to head, so a parent is always ahead of
- * its children and goes after them. Where that cannot hold (a child used on another device), dropping a block drops its
- * descendants: nobody could reach them by a prefix lookup anyway.
+ * The order of a tier is behind order.h, and least recently used (order_lru.c) unless cache_open_ordered() is given
+ * another.
  *
- * A held block (pinned, or an ancestor of a pinned one) is in no order and is never pushed out; it counts in its tier.
+ * Leaf first: a use of a block is a use of all its ancestors, in the order tail to head, and a block goes after its
+ * children that are in the same tier. Where a child is in a tier above (it was used on another device), dropping the
+ * block drops its descendants: nobody could reach them by a prefix lookup anyway.
  *
- * All of this changes names only, at once. Where the bytes are follows later (mover.c): a block whose place is not its
- * tier is put on that tier's inbound queue here. A block that is dropped leaves the index here; its slot and its number
- * are given back when nothing uses them any more (cache_idle).
+ * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts in its tier (cache_pin.c).
+ *
+ * All of this sets targets only, at once. The bytes follow later (mover.c). What state a block is in, and when its slot
+ * and its number are given back, is block.c's.
  */
 #pragma once
 
-#include "daemon/index.h"
-#include "daemon/space.h"
-#include "daemon/tier.h"
+#include "daemon/block.h"
+#include "daemon/order.h"
 
 struct cache {
 	struct index *index;
-	struct block *table; /* the index's */
 	struct spaces *spaces;
-	struct tier tiers[TIER_NUMBERS]; /* by number; capacity 0: absent */
+	struct blocks blocks;
+	struct block_listener traffic;      /* counts moves between tiers */
+	struct tier tiers[TIER_NUMBERS];    /* by number; capacity 0: absent */
+	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of touching */
 	uint32_t walk_left;                /* ancestors this pass may still walk */
-	double pinned_share;               /* of a tier that may be held */
+	double pinned_share;               /* of a tier that may be pinned */
 	uint64_t pinned_limit;             /* or bytes, when > 0 */
 	struct list kept_pins;             /* those of operators, which outlive their sessions (serve_keys.c) */
 
@@ -44,28 +47,38 @@ struct cache {
 
 struct config;
 int cache_open(struct cache **out, const struct config *config, uint32_t devices);
+/* The same with another order of eviction. */
+int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices, const struct order_ops *ops);
 struct cache *cache_close(struct cache *cache); /* slots and numbers still in use go with it */
 
-static inline struct block *cache_block(const struct cache *cache, uint32_t number)
+static inline const struct block *cache_block(const struct cache *cache, uint32_t number)
 {
-	return &cache->table[number];
+	return block_get(&cache->blocks, number);
 }
 static inline struct tier *cache_hbm(struct cache *cache, uint32_t device)
 {
 	return &cache->tiers[1 + device];
 }
-uint64_t cache_bytes(const struct cache *cache, const struct block *block); /* of every block of its namespace */
+/* The order a block with that target is in, or would be without references. */
+static inline struct order *cache_order(const struct cache *cache, uint32_t number)
+{
+	return cache->orders[cache_block(cache, number)->target];
+}
 
 /* The block of that key if it is complete, else 0. */
 uint32_t cache_find(const struct cache *cache, uint16_t space, const struct hbm_wire_key *key);
 
-/* A new, incomplete block under a parent (0: a root), in no order and no tier yet: 0 when the index is full. */
+/* A new block under a parent (0: a root), whose store has begun; in no order and without a target yet: 0 when the index
+ * is full. */
 uint32_t cache_insert(struct cache *cache, uint16_t space, const struct hbm_wire_key *key, uint32_t parent);
+/* Drops a block whose store has failed or cannot be done. */
+void cache_abandon_store(struct cache *cache, uint32_t number);
 
 /* A use of several blocks: one begin, a touch for each from tail to head, one settle, which makes the capacities true
- * again and may drop blocks, also those just touched. A begin also before the holds of one request: what one pass may
+ * again and may drop blocks, also those just touched. A begin also before the pins of one request: what one pass may
  * walk is bounded. */
 void cache_touch_begin(struct cache *cache);
+bool cache_may_walk(struct cache *cache); /* one more ancestor in this pass */
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
 
@@ -77,21 +90,19 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, 
 void cache_make_room(struct cache *cache, uint32_t count);
 
 /* What a tier had is gone, and nothing will belong there any more: blocks whose bytes are there, and those that are
- * held there, are dropped; the others belong to the tier below. */
+ * pinned there, are dropped; the others belong to the tier below. */
 void cache_lose_tier(struct cache *cache, struct tier *tier);
 
 /* Takes a block and its descendants out of the index. */
 void cache_drop(struct cache *cache, uint32_t number);
-/* Whether the block or a descendant is held. */
-bool cache_held(const struct cache *cache, uint32_t number);
-/* Holds a block and its ancestors: false if that would exceed what may be held of a tier, or more than 65,536 that are
- * not held yet have been walked in this pass (nothing is held then). */
-bool cache_hold(struct cache *cache, uint32_t number);
-void cache_unhold(struct cache *cache, uint32_t number);
 
-/* Puts a block whose place is not its tier on its tier's inbound queue, unless something moves it already. */
-void cache_misplaced(struct cache *cache, uint32_t number);
-/* The next of a tier's inbound queue, off the queue; 0 when empty. */
-uint32_t cache_next_inbound(struct cache *cache, struct tier *tier);
-/* To be called whenever a use of a block ended: gives back slot and number of a dropped one that is idle. */
-void cache_idle(struct cache *cache, uint32_t number);
+/* ---- pins (cache_pin.c) ---- */
+
+/* Whether the block or a descendant is pinned. */
+bool cache_is_pinned(const struct cache *cache, uint32_t number);
+/* Pins a block, which references it and its ancestors: false if that would exceed what may be pinned of a tier, or more
+ * than 65,536 that have no reference yet have been walked in this pass (nothing is pinned then). */
+bool cache_pin(struct cache *cache, uint32_t number);
+void cache_unpin(struct cache *cache, uint32_t number);
+/* One reference less of a block and, while it was the last, of its ancestors. */
+void cache_unref_branch(struct cache *cache, uint32_t number);

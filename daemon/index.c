@@ -203,7 +203,6 @@ void index_release(struct index *index, uint32_t number)
 	struct block *block = &index->table[number];
 	assert(block->space != UNUSED);
 	block->space = UNUSED;
-	block->flags = 0;
 	block->hash_next = index->free_list;
 	index->free_list = number;
 	index->count--;

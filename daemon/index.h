@@ -8,7 +8,7 @@
  * is one bucket for each block the table has held at once. The hash is keyed with a secret of this process: clients
  * choose the keys.
  *
- * What an entry's members mean beyond key and chain is the business of cache.c (order, tree) and mover.c (placement).
+ * What an entry's other members mean is told by the modules that own them.
  */
 #pragma once
 
@@ -17,34 +17,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum block_flag {
-	BLOCK_STORED = 1,      /* complete: lookups see it */
-	BLOCK_CHECKSUMMED = 2, /* checksum is valid */
-	BLOCK_DROPPED = 4,     /* out of the index; freed when nothing uses it any more */
-	BLOCK_QUEUED = 8,      /* on the inbound queue of a tier */
-	BLOCK_MOVING = 16,     /* a transfer between tiers, or its store, is under way */
-};
-
-/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same
- * table. */
+/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers
+ * refer to the same table. */
 struct block {
 	struct hbm_wire_key key;
-	uint64_t checksum; /* XXH3-64 of its bytes */
-	uint32_t hash_next;
-	uint32_t newer, older;                         /* in the order of its tier */
-	uint32_t parent, child, sibling, sibling_back; /* the tree: first child, next and previous sibling */
-	uint32_t holds;                                /* pins, and children that are held: never evicted while > 0 */
-	uint32_t pins;                                 /* its own of them */
-	uint32_t unit;                                 /* where in its place, in EXTENT_UNIT */
+	uint64_t checksum;                             /* block.c: XXH3-64 of its bytes */
+	uint32_t hash_next;                            /* index.c */
+	uint32_t newer, older;                         /* its tier's order */
+	uint32_t parent, child, sibling, sibling_back; /* tree.c */
+	uint32_t touched;                              /* cache.c: the last pass that used it */
+
+	/* block.c, down to the end but for the namespace */
+	uint32_t refs; /* pins, and children that have references: never evicted while > 0 */
+	uint32_t pins; /* its own of them */
+	uint32_t unit; /* where in its place, in EXTENT_UNIT */
 	uint32_t queue_next;
-	uint32_t touched; /* the last touch pass that has been here */
-	uint32_t move;    /* the mover's number of the movement between tiers under way, or 0 */
-	uint32_t readers; /* transfers that read its place, or wait to */
-	uint16_t space;   /* namespace number */
-	uint8_t tier;     /* number of the tier it belongs to */
-	uint8_t place;    /* number of the tier that has its bytes; 0 while being stored */
-	uint8_t flags;
-	uint8_t zero[3];
+	uint32_t move;  /* the number of the transfer that moves it, or 0 */
+	uint32_t users; /* transfers that read its place, or wait to */
+	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1;
+	uint16_t space; /* namespace number */
+	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
+	uint8_t actual; /* number of the tier that has its bytes; 0: none has */
 };
 static_assert(sizeof(struct block) == 88, "the index budget");
 

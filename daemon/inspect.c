@@ -236,20 +236,21 @@ static void query_namespaces(struct page *page)
 	page->cursor = i <= max ? i : 0;
 }
 
-static void fill_block(const struct cache *cache, const struct block *block, struct hbm_wire_block_info *record)
+static void fill_block(const struct cache *cache, uint32_t number, struct hbm_wire_block_info *record)
 {
-	const struct tier *place = &cache->tiers[block->place];
+	const struct block *block = cache_block(cache, number);
+	const struct tier *place = &cache->tiers[block->actual];
 	*record = (struct hbm_wire_block_info){.space = block->space,
 					       .device = place->device_index,
 					       .key = block->key,
-					       .tier = cache->tiers[block->tier].kind,
+					       .tier = cache->tiers[block->target].kind,
 					       .place = place->kind,
 					       .offset = tier_offset(block->unit),
-					       .bytes = cache_bytes(cache, block),
+					       .bytes = block_logical_bytes(&cache->blocks, number),
 					       .checksum = block->checksum,
 					       .pins = block->pins,
-					       .readers = block->readers,
-					       .checksummed = (block->flags & BLOCK_CHECKSUMMED) != 0};
+					       .readers = block->users,
+					       .checksummed = block->checksummed};
 	if (block->parent != 0)
 		record->parent = cache_block(cache, block->parent)->key;
 	for (uint32_t child = block->child; child != 0 && record->children < CHILDREN_COUNTED;
@@ -265,10 +266,10 @@ static void query_blocks(struct page *page)
 	uint32_t highest = index_highest(cache->index);
 	uint64_t number = page->cursor > 0 ? page->cursor : 1;
 	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP; number++, step++) {
-		const struct block *block = cache_block(cache, (uint32_t)number);
-		if (!index_used(cache->index, (uint32_t)number) || (block->flags & BLOCK_STORED) == 0)
+		if (!index_used(cache->index, (uint32_t)number) ||
+		    !block_is_complete(cache_block(cache, (uint32_t)number)))
 			continue;
-		fill_block(cache, block, &records[page->count]);
+		fill_block(cache, (uint32_t)number, &records[page->count]);
 		step += records[page->count++].children;
 	}
 	page->cursor = number <= highest ? number : 0;

@@ -15,7 +15,7 @@ struct mover {
 	bool pumping, again;
 };
 
-static struct block *block_of(const struct transfer *transfer)
+static const struct block *block_of(const struct transfer *transfer)
 {
 	return cache_block(transfer->carrier->cache, transfer->block);
 }
@@ -31,14 +31,14 @@ static struct mover *mover_of(const struct transfer *transfer)
  * do, they keep this one from ending. */
 static void attach_waiting(struct mover *mover, struct transfer *move)
 {
-	if (block_of(move)->readers == 0)
+	if (block_of(move)->users == 0)
 		return;
 	list_for_each_safe (node, after, &mover->loads) {
 		struct transfer *load = container_of(node, struct transfer, link);
 		if (load->block != move->block)
 			continue;
 		list_remove(&load->link);
-		block_of(load)->readers--;
+		block_unuse(&mover->cache->blocks, load->block);
 		list_push_back(&move->readers, &load->link);
 	}
 }
@@ -49,13 +49,14 @@ static struct transfer *new_move(struct mover *mover, uint32_t number, struct ti
 	struct transfer *move = mover->vacant_count > 0 ? calloc(1, sizeof(*move)) : NULL;
 	if (!move)
 		return NULL;
-	struct block *block = cache_block(mover->cache, number);
+	struct blocks *blocks = &mover->cache->blocks;
+	struct place from = block_place(blocks, number);
 	*move = (struct transfer){.kind = TRANSFER_MOVE,
 				  .carrier = &mover->carrier,
 				  .block = number,
-				  .bytes = cache_bytes(mover->cache, block),
-				  .from = &mover->cache->tiers[block->place],
-				  .from_unit = block->unit,
+				  .bytes = block_stored_bytes(block_get(blocks, number)),
+				  .from = from.tier,
+				  .from_unit = from.unit,
 				  .to = to,
 				  .to_unit = to_unit,
 				  .urgent = urgent,
@@ -63,72 +64,47 @@ static struct transfer *new_move(struct mover *mover, uint32_t number, struct ti
 				  .staging_unit = UINT32_MAX};
 	list_init(&move->readers);
 	mover->moves[move->number] = move;
-	tier_unplace(move->from, move->bytes);
-	block->flags |= BLOCK_MOVING;
-	block->move = move->number;
+	block_begin_move(blocks, number, move->number);
 	attach_waiting(mover, move);
 	return move;
-}
-
-static void count_arrival(struct transfer *move)
-{
-	move->to->in_blocks++;
-	move->to->in_bytes += move->bytes;
-	move->from->out_blocks++;
-	move->from->out_bytes += move->bytes;
 }
 
 /* Blocks that were on their way to a device that is lost are where they were, and now belong elsewhere. */
 static bool is_good_at_source(const struct transfer *move)
 {
-	return move->host_valid && move->to && block_of(move)->tier != move->to->number;
+	return move->host_valid && move->to && block_of(move)->target != move->to->number;
 }
 
 static void finish_move(struct transfer *move)
 {
 	struct mover *mover = mover_of(move);
-	struct block *block = block_of(move);
+	struct blocks *blocks = &mover->cache->blocks;
 	uint32_t number = move->block;
-	block->flags &= (uint8_t)~BLOCK_MOVING;
-	block->move = 0;
-	if (move->to && move->status == HBM_OK && (block->flags & BLOCK_DROPPED) == 0) {
-		tier_place(move->to, move->bytes);
-		tier_give(move->from, move->from_unit, move->bytes);
-		block->place = move->to->number;
-		block->unit = move->to_unit;
-		count_arrival(move);
+	mover->moves[move->number] = NULL;
+	mover->vacant[mover->vacant_count++] = move->number;
+	if (move->to && move->status == HBM_OK && !block_is_dropped(block_of(move))) {
+		block_placed(blocks, number, (struct place){move->to, move->to_unit});
 	} else {
 		if (move->to)
 			tier_give(move->to, move->to_unit, move->bytes);
-		tier_place(move->from, move->bytes);
 		if (move->status != HBM_OK && !is_good_at_source(move))
 			cache_drop(mover->cache, number);
+		block_end_move(blocks, number);
 	}
-	mover->moves[move->number] = NULL;
-	mover->vacant[mover->vacant_count++] = move->number;
-	cache_misplaced(mover->cache, number);
-	cache_idle(mover->cache, number);
 	free(move);
 }
 
 static void finish_store(struct transfer *store)
 {
 	struct cache *cache = store->carrier->cache;
-	struct block *block = block_of(store);
-	block->flags &= (uint8_t)~BLOCK_MOVING;
-	if (store->status == HBM_OK && (block->flags & BLOCK_DROPPED) == 0) {
-		tier_place(store->to, store->bytes);
-		block->place = store->to->number;
-		block->unit = store->to_unit;
-		block->flags |= BLOCK_STORED;
-		cache_misplaced(cache, store->block);
+	if (store->status == HBM_OK && !block_is_dropped(block_of(store))) {
+		block_stored(&cache->blocks, store->block, (struct place){store->to, store->to_unit});
 	} else {
 		transfer_fail(store, HBM_NO_SPACE);
 		if (store->to)
 			tier_give(store->to, store->to_unit, store->bytes);
-		cache_drop(cache, store->block);
+		cache_abandon_store(cache, store->block);
 	}
-	cache_idle(cache, store->block);
 	store->done(store);
 }
 
@@ -136,12 +112,11 @@ static void finish_store(struct transfer *store)
 static void finish_load(struct transfer *load)
 {
 	struct mover *mover = mover_of(load);
-	struct block *block = block_of(load);
-	block->readers--;
-	if (block->readers == 0 && block->move != 0)
-		transfer_try_end(mover->moves[block->move]);
-	else
-		cache_idle(mover->cache, load->block);
+	uint32_t move = block_of(load)->move;
+	bool last = block_of(load)->users == 1;
+	block_unuse(&mover->cache->blocks, load->block);
+	if (last && move != 0)
+		transfer_try_end(mover->moves[move]);
 	load->done(load);
 }
 
@@ -184,7 +159,7 @@ static void slot_for_store(struct slot_wait *wait, uint32_t unit)
 {
 	struct transfer *store = container_of(wait, struct transfer, wait);
 	store->to_unit = unit;
-	if ((block_of(store)->flags & BLOCK_DROPPED) != 0)
+	if (block_is_dropped(block_of(store)))
 		abandon(store);
 	else if (store->to->kind == HBM_TIER_HBM && store->to->device == store->device)
 		transfer_direct(store);
@@ -194,11 +169,11 @@ static void slot_for_store(struct slot_wait *wait, uint32_t unit)
 
 void mover_store(struct mover *mover, struct transfer *store)
 {
-	struct block *block = cache_block(mover->cache, store->block);
-	assert(block->tier != 0 && (block->flags & BLOCK_MOVING) != 0);
+	const struct block *block = cache_block(mover->cache, store->block);
+	assert(block->target != 0 && block->state == BLOCK_STORING);
 	store->carrier = &mover->carrier;
-	store->bytes = cache_bytes(mover->cache, block);
-	store->to = &mover->cache->tiers[block->tier];
+	store->bytes = block_stored_bytes(block);
+	store->to = block_target(&mover->cache->blocks, store->block);
 	store->staging_unit = UINT32_MAX;
 	store->urgent = true;
 	store->status = HBM_OK;
@@ -212,17 +187,17 @@ void mover_store(struct mover *mover, struct transfer *store)
 /* A move to read from: the one under way, or a new one to where the block belongs if there is a slot for it now. */
 static struct transfer *move_to_host(struct mover *mover, uint32_t number, bool *fresh)
 {
-	struct block *block = cache_block(mover->cache, number);
+	const struct block *block = cache_block(mover->cache, number);
 	*fresh = block->move == 0;
 	if (!*fresh)
 		return mover->moves[block->move];
-	struct tier *to = block->tier != 0 && block->tier != block->place ? &mover->cache->tiers[block->tier] : NULL;
-	uint32_t unit = to ? tier_take(to, cache_bytes(mover->cache, block)) : UINT32_MAX;
+	struct tier *to = block->target != block->actual ? block_target(&mover->cache->blocks, number) : NULL;
+	uint32_t unit = to ? tier_take(to, block_stored_bytes(block)) : UINT32_MAX;
 	if (unit == UINT32_MAX)
 		to = NULL;
 	struct transfer *move = new_move(mover, number, to, unit, true);
 	if (!move && to)
-		tier_give(to, unit, cache_bytes(mover->cache, block));
+		tier_give(to, unit, block_stored_bytes(block));
 	return move;
 }
 
@@ -232,7 +207,7 @@ static void load_through_host(struct transfer *load)
 	bool fresh;
 	struct transfer *move = move_to_host(mover, load->block, &fresh);
 	if (!move) {
-		block_of(load)->readers++; /* so that the number stays this block's */
+		block_use(&mover->cache->blocks, load->block); /* so that the number stays this block's */
 		list_push_back(&mover->loads, &load->link);
 		return;
 	}
@@ -245,21 +220,22 @@ static void load_through_host(struct transfer *load)
 
 static void start_load(struct transfer *load)
 {
-	struct block *block = block_of(load);
-	load->from = &load->carrier->cache->tiers[block->place];
-	load->from_unit = block->unit;
+	struct blocks *blocks = &load->carrier->cache->blocks;
+	struct place from = block_place(blocks, load->block);
+	load->from = from.tier;
+	load->from_unit = from.unit;
 	if (load->from->kind != HBM_TIER_DDR && load->from->device != load->device) {
 		load_through_host(load);
 		return;
 	}
-	block->readers++;
+	block_use(blocks, load->block);
 	transfer_direct(load);
 }
 
 void mover_load(struct mover *mover, struct transfer *load)
 {
 	load->carrier = &mover->carrier;
-	load->bytes = cache_bytes(mover->cache, cache_block(mover->cache, load->block));
+	load->bytes = block_stored_bytes(block_of(load));
 	load->to = NULL;
 	load->staging_unit = UINT32_MAX;
 	load->status = HBM_OK;
@@ -273,8 +249,9 @@ static void retry_loads(struct mover *mover)
 	while (mover->vacant_count > 0 && !list_empty(&mover->loads)) {
 		struct list *node = list_pop_front(&mover->loads);
 		struct transfer *load = container_of(node, struct transfer, link);
-		block_of(load)->readers--;
+		uint32_t number = load->block;
 		start_load(load);
+		block_unuse(&mover->cache->blocks, number);
 		if (mover->loads.prev == node) /* no memory for its movement: later */
 			return;
 	}
@@ -285,8 +262,7 @@ static void retry_loads(struct mover *mover)
 static bool may_start(struct mover *mover, uint32_t number, const struct tier *tier)
 {
 	const struct block *block = cache_block(mover->cache, number);
-	return (block->flags & (BLOCK_DROPPED | BLOCK_MOVING)) == 0 && block->tier == tier->number &&
-	       block->place != tier->number && block->place != 0;
+	return block->state == BLOCK_RESIDENT && block->target == tier->number && block->actual != tier->number;
 }
 
 static void start_inbound(struct mover *mover, struct tier *tier)
@@ -295,24 +271,22 @@ static void start_inbound(struct mover *mover, struct tier *tier)
 	while (tier->inbound_first != 0 && mover->vacant_count > mover->max_moves / 2) {
 		uint32_t number = tier->inbound_first;
 		if (!may_start(mover, number, tier)) {
-			cache_next_inbound(cache, tier);
-			cache_misplaced(cache, number);
-			cache_idle(cache, number);
+			block_unqueue(&cache->blocks, tier);
 			mover->again = true; /* it may wait now for a tier whose turn is over */
 			continue;
 		}
-		uint32_t unit = tier_take(tier, cache_bytes(cache, cache_block(cache, number)));
+		uint64_t bytes = block_stored_bytes(cache_block(cache, number));
+		uint32_t unit = tier_take(tier, bytes);
 		if (unit == UINT32_MAX)
 			return;
-		cache_next_inbound(cache, tier);
 		struct transfer *move = new_move(mover, number, tier, unit, false);
 		if (!move) {
-			tier_give(tier, unit, cache_bytes(cache, cache_block(cache, number)));
+			tier_give(tier, unit, bytes);
 			cache_drop(cache, number);
-			cache_idle(cache, number);
-			continue;
 		}
-		transfer_begin(move);
+		block_unqueue(&cache->blocks, tier);
+		if (move)
+			transfer_begin(move);
 	}
 }
 
@@ -321,7 +295,7 @@ static uint64_t wanted(const struct mover *mover, const struct tier *tier)
 	if (!list_empty(&tier->waiting))
 		return container_of(tier->waiting.next, struct slot_wait, link)->bytes;
 	if (tier->inbound_first != 0)
-		return cache_bytes(mover->cache, cache_block(mover->cache, tier->inbound_first));
+		return block_stored_bytes(cache_block(mover->cache, tier->inbound_first));
 	return 0;
 }
 
@@ -339,7 +313,7 @@ static void make_room(struct mover *mover, struct tier *tier)
 		mover->again = true;
 }
 
-/* Nothing is under way and nothing can be pushed out of anywhere: what is left is held, and a block that waits for a
+/* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned, and a block that waits for a
  * slot cannot be had. */
 static void give_up_first(struct mover *mover, struct tier *tier)
 {

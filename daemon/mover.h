@@ -37,7 +37,7 @@ struct mover_options {
 int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be under way */
 
-/* The block is new: incomplete, in a tier, MOVING. When done with HBM_OK it is complete. The block may have been
+/* The block is STORING and has a target. When done with HBM_OK it is complete. The block may have been
  * dropped meanwhile (HBM_NO_SPACE). */
 void mover_store(struct mover *mover, struct transfer *transfer);
 /* The block is complete. */

@@ -120,7 +120,7 @@ static void set_result(struct batch *batch, uint32_t i, int status, uint8_t tier
 static uint8_t kind_of(const struct batch *batch, uint32_t number)
 {
 	const struct cache *cache = batch->hbmd->cache;
-	return (uint8_t)cache->tiers[cache_block(cache, number)->tier].kind;
+	return (uint8_t)cache->tiers[cache_block(cache, number)->target].kind;
 }
 
 /* ---- checking ---- */
@@ -204,11 +204,8 @@ static void admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *
 		return;
 	}
 	item->number = cache_insert(cache, batch->space, &wanted->key, parent);
-	if (item->number == 0) {
+	if (item->number == 0)
 		set_result(batch, i, HBM_LIMIT, 0);
-		return;
-	}
-	cache_block(cache, item->number)->flags |= BLOCK_MOVING;
 }
 
 static bool is_admitted(const struct batch *batch, uint32_t i)
@@ -220,12 +217,9 @@ static void start_store(struct batch *batch, uint32_t i, const struct hbm_wire_b
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
-	struct block *block = cache_block(cache, item->number);
-	if ((block->flags & BLOCK_DROPPED) != 0 || block->tier == 0) {
+	if (!block_target(&cache->blocks, item->number)) {
 		set_result(batch, i, HBM_NO_SPACE, 0);
-		block->flags &= (uint8_t)~BLOCK_MOVING;
-		cache_drop(cache, item->number);
-		cache_idle(cache, item->number);
+		cache_abandon_store(cache, item->number);
 		return;
 	}
 	set_result(batch, i, HBM_OK, kind_of(batch, item->number));
@@ -291,7 +285,7 @@ static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_
 			cache->misses += batch->opcode == HBM_WIRE_LOAD;
 			continue;
 		}
-		cache_block(cache, number)->readers++;
+		block_use(&cache->blocks, number);
 		set_result(batch, i, HBM_OK, kind_of(batch, number));
 		cache->hits[kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
 	}
@@ -308,7 +302,7 @@ static void start_load(struct batch *batch, uint32_t i, uint32_t span_count)
 					   .done = loaded};
 	batch->pending++;
 	mover_load(batch->hbmd->mover, &item->transfer);
-	cache_block(batch->hbmd->cache, item->number)->readers--;
+	block_unuse(&batch->hbmd->cache->blocks, item->number);
 }
 
 static void run_load(struct batch *batch)

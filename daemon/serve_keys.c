@@ -44,7 +44,7 @@ static struct hbm_wire_result result_of(const struct cache *cache, uint32_t numb
 {
 	if (number == 0)
 		return (struct hbm_wire_result){.status = HBM_MISS};
-	return (struct hbm_wire_result){.tier = (uint8_t)cache->tiers[cache_block(cache, number)->tier].kind};
+	return (struct hbm_wire_result){.tier = (uint8_t)cache->tiers[cache_block(cache, number)->target].kind};
 }
 
 /* ---- lookup ---- */
@@ -78,7 +78,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 	uint32_t leading = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = i < run ? found[i] : cache_find(cache, space, &message->keys[i]);
-		if (number != 0 && (cache_block(cache, number)->flags & BLOCK_STORED) == 0)
+		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
 		results->results[i] = result_of(cache, number);
 		if (number != 0 && leading == i) {
@@ -106,7 +106,7 @@ static void touch(struct cache *cache, const struct session *session, const stru
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
-		const struct tier *tier = &cache->tiers[cache_block(cache, number)->tier];
+		const struct tier *tier = &cache->tiers[cache_block(cache, number)->target];
 		cache_touch(cache, number, tier->kind == HBM_TIER_HBM ? tier->device_index : home ? home->index : 0);
 		results->done++;
 	}
@@ -122,7 +122,7 @@ static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *messa
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
-		if (cache_held(cache, number)) {
+		if (cache_is_pinned(cache, number)) {
 			results->results[i].status = HBM_DENIED;
 			continue;
 		}
@@ -137,7 +137,7 @@ static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *messa
 static void unpin(struct cache *cache, struct pin *pin)
 {
 	list_remove(&pin->link);
-	cache_unhold(cache, pin->number);
+	cache_unpin(cache, pin->number);
 	free(pin);
 }
 
@@ -148,7 +148,7 @@ static uint64_t forget_lost(struct cache *cache, struct list *pins)
 	uint64_t count = 0;
 	list_for_each_safe (node, after, pins) {
 		struct pin *pin = container_of(node, struct pin, link);
-		if ((cache_block(cache, pin->number)->flags & BLOCK_DROPPED) == 0)
+		if (!block_is_dropped(cache_block(cache, pin->number)))
 			continue;
 		unpin(cache, pin);
 		count++;
@@ -161,7 +161,7 @@ static int pin_one(struct cache *cache, struct list *pins, uint32_t number)
 	struct pin *pin = calloc(1, sizeof(*pin));
 	if (!pin)
 		return HBM_LIMIT;
-	if (!cache_hold(cache, number)) {
+	if (!cache_pin(cache, number)) {
 		free(pin);
 		return HBM_LIMIT;
 	}
@@ -196,35 +196,72 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 	}
 }
 
-/* One walk over the pins, not one for each key: the blocks named are marked with a touch pass of their own, and a pin
- * found takes the mark off. */
-static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+/* A key of an UNPIN whose block there is, and its place in the message. */
+struct unpin_key {
+	uint32_t number, index;
+	uint32_t taken; /* in the first of several of one number: how many of them have found a pin */
+};
+
+static int unpin_key_compare(const void *one, const void *other)
 {
-	struct cache *cache = hbmd->cache;
+	const struct unpin_key *a = one, *b = other;
+	uint64_t left = (uint64_t)a->number << 32 | a->index, right = (uint64_t)b->number << 32 | b->index;
+	return (left > right) - (left < right);
+}
+
+/* The first of the sorted keys of that number; NULL: none. */
+static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, uint32_t number)
+{
+	uint32_t low = 0, high = count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (keys[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < count && keys[low].number == number ? &keys[low] : NULL;
+}
+
+/* Takes a pin off for each time its key is named. One walk over the pins, not one for each key. */
+static void unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys, uint32_t count)
+{
+	struct hbm_wire_results *results = &answer.results;
+	list_for_each_safe (node, after, pins) {
+		struct pin *pin = container_of(node, struct pin, link);
+		struct unpin_key *first = unpin_key_find(keys, count, pin->number);
+		if (!first)
+			continue;
+
+		const struct unpin_key *key = first + first->taken;
+		if (key == keys + count || key->number != pin->number)
+			continue;
+		results->results[key->index].status = HBM_OK;
+		results->done++;
+		first->taken++;
+		unpin(cache, pin);
+	}
+}
+
+static void unpin_blocks(struct cache *cache, struct session *session, const struct hbm_wire_keys *message)
+{
+	static struct unpin_key keys[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct hbm_wire_results *results = answer_new(message->count);
-	cache_touch_begin(cache);
+	uint32_t count = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
-		if (number != 0)
-			cache_block(cache, number)->touched = cache->pass;
-	}
-	list_for_each_safe (node, after, keep ? &cache->kept_pins : &session->pins) {
-		struct pin *pin = container_of(node, struct pin, link);
-		struct block *block = cache_block(cache, pin->number);
-		if (block->touched != cache->pass)
+		if (number == 0)
 			continue;
-		block->touched = 0;
-		session->pins_count -= !keep;
-		results->done++;
-		unpin(cache, pin);
+		results->results[i].status = HBM_NOT_FOUND; /* until a pin of it is found */
+		keys[count++] = (struct unpin_key){.number = number, .index = i};
 	}
-	for (uint32_t i = 0; i < message->count; i++) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
-		if (number != 0 && cache_block(cache, number)->touched == cache->pass)
-			results->results[i].status = HBM_NOT_FOUND;
-	}
+	qsort(keys, count, sizeof(keys[0]), unpin_key_compare);
+
+	unpin_named(cache, keep ? &cache->kept_pins : &session->pins, keys, count);
+	if (!keep)
+		session->pins_count -= results->done;
 	cache_settle(cache);
 }
 
@@ -256,7 +293,7 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 		pin_blocks(hbmd, request->session, message);
 		break;
 	default:
-		unpin_blocks(hbmd, request->session, message);
+		unpin_blocks(hbmd->cache, request->session, message);
 	}
 	answer_send(request);
 	mover_pump(hbmd->mover);

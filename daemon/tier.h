@@ -38,9 +38,8 @@ struct tier {
 	CUdeviceptr base; /* HBM */
 	char *host;       /* DDR, staging */
 
-	/* the policy's view; block numbers */
-	uint32_t newest, oldest;
-	uint64_t blocks, bytes, pinned;
+	/* the policy's view: blocks whose target this is (block.c); bytes are stored bytes */
+	uint64_t blocks, bytes, logical_bytes, pinned;
 
 	/* placement */
 	uint64_t placed,

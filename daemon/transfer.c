@@ -6,7 +6,7 @@
 static void step_in(struct transfer *transfer);
 static void step_out(struct transfer *transfer);
 
-static struct block *block_of(const struct transfer *transfer)
+static const struct block *block_of(const struct transfer *transfer)
 {
 	return cache_block(transfer->carrier->cache, transfer->block);
 }
@@ -49,7 +49,7 @@ void transfer_end(struct transfer *transfer)
 
 void transfer_try_end(struct transfer *move)
 {
-	if (move->out_done && list_empty(&move->readers) && block_of(move)->readers == 0)
+	if (move->out_done && list_empty(&move->readers) && block_of(move)->users == 0)
 		transfer_end(move);
 }
 
@@ -83,12 +83,8 @@ static void aim(struct transfer *transfer, const struct tier *tier, uint32_t uni
 /* Takes the checksum a copy out of a device has made as the block's; one that has its checksum already must agree. */
 static int settle_checksum(struct transfer *transfer)
 {
-	struct block *block = block_of(transfer);
-	if ((block->flags & BLOCK_CHECKSUMMED) != 0)
-		return block->checksum == transfer->copy.checksum ? HBM_OK : HBM_MISS;
-	block->checksum = transfer->copy.checksum;
-	block->flags |= BLOCK_CHECKSUMMED;
-	return HBM_OK;
+	struct blocks *blocks = &transfer->carrier->cache->blocks;
+	return block_settle_checksum(blocks, transfer->block, transfer->copy.checksum) ? HBM_OK : HBM_MISS;
 }
 
 /* The bytes are in host memory and are what was stored. */
@@ -122,10 +118,10 @@ static void came_in(struct copy *copy)
 /* A lane takes the checksum: the loop thread has better things to do. */
 static void verify(struct transfer *transfer)
 {
-	struct block *block = block_of(transfer);
+	const struct block *block = block_of(transfer);
 	struct device *device =
 		transfer->to && transfer->to->device ? transfer->to->device : &transfer->carrier->devices->list[0];
-	transfer->copy = (struct copy){.verify_checksum = (block->flags & BLOCK_CHECKSUMMED) != 0,
+	transfer->copy = (struct copy){.verify_checksum = block->checksummed,
 				       .checksum = block->checksum,
 				       .host = transfer->host,
 				       .bytes = transfer->bytes,

@@ -86,7 +86,7 @@ static uint32_t insert(struct setting *setting, uint16_t space, uint32_t n, uint
 	struct hbm_wire_key key = key_of(n);
 	uint32_t number = cache_insert(setting->cache, space, &key, parent);
 	assert_int_not_equal(number, 0);
-	cache_block(setting->cache, number)->flags |= BLOCK_STORED;
+	block_stored(&setting->cache->blocks, number, (struct place){0});
 	return number;
 }
 
@@ -105,6 +105,20 @@ static void request(struct setting *setting, uint16_t space, const uint32_t *key
 	cache_settle(setting->cache);
 }
 
+/* A block with a slot in HBM, used there once. */
+static uint32_t insert_placed(struct setting *setting, uint16_t space, uint32_t n)
+{
+	struct hbm_wire_key key = key_of(n);
+	struct cache *cache = setting->cache;
+	uint32_t number = cache_insert(cache, space, &key, 0);
+	assert_int_not_equal(number, 0);
+	uint32_t unit = tier_take(cache_hbm(cache, 0), UNIT);
+	assert_int_not_equal(unit, UINT32_MAX);
+	block_stored(&cache->blocks, number, (struct place){cache_hbm(cache, 0), unit});
+	request(setting, space, &n, 1, 0);
+	return number;
+}
+
 static void assert_emptied(struct setting *setting)
 {
 	struct cache *cache = setting->cache;
@@ -113,12 +127,13 @@ static void assert_emptied(struct setting *setting)
 			cache_drop(cache, number);
 	for (uint32_t i = 1; i <= cache->nvme->number; i++) {
 		while (cache->tiers[i].inbound_first != 0)
-			cache_idle(cache, cache_next_inbound(cache, &cache->tiers[i]));
+			block_unqueue(&cache->blocks, &cache->tiers[i]);
 		assert_int_equal(cache->tiers[i].blocks, 0);
 		assert_int_equal(cache->tiers[i].bytes, 0);
 		assert_int_equal(cache->tiers[i].pinned, 0);
-		assert_int_equal(cache->tiers[i].newest, 0);
-		assert_int_equal(cache->tiers[i].oldest, 0);
+		assert_int_equal(cache->tiers[i].logical_bytes, 0);
+		assert_int_equal(order_victim(cache->orders[i]), 0);
+		assert_int_equal(order_walk(cache->orders[i], 0), 0);
 		assert_int_equal(cache->tiers[i].placed, 0);
 		assert_int_equal(cache->tiers[i].moving, 0);
 	}
@@ -195,7 +210,7 @@ static void one_lru_test(const char *name, const uint64_t *units)
 				continue;
 			uint64_t rank = lru_rank(&lru, k);
 			uint8_t tier = rank < units[0] ? 1 : rank < units[0] + units[1] ? 2 : 3;
-			assert_int_equal(cache_block(setting.cache, number)->tier, tier);
+			assert_int_equal(cache_block(setting.cache, number)->target, tier);
 		}
 		assert_int_equal(index_count(setting.cache->index), lru.count);
 	}
@@ -236,7 +251,7 @@ struct node {
 	uint32_t pins;
 };
 
-struct order {
+struct ranking {
 	uint32_t list[NODES], count; /* newest first; held ones not in it */
 	uint64_t bytes, capacity;
 };
@@ -246,7 +261,7 @@ struct model {
 	uint16_t space[SIZES];
 	struct node nodes[NODES];
 	uint8_t tier[NODES];
-	struct order orders[TIERS_MAX + 1]; /* by number of the tier */
+	struct ranking orders[TIERS_MAX + 1]; /* by number of the tier */
 	uint32_t devices;
 };
 
@@ -267,7 +282,7 @@ static bool model_held(const struct model *model, uint32_t node)
 	return false;
 }
 
-static void order_take(struct order *order, uint32_t node)
+static void ranking_take(struct ranking *order, uint32_t node)
 {
 	for (uint32_t i = 0; i < order->count; i++) {
 		if (order->list[i] != node)
@@ -278,7 +293,7 @@ static void order_take(struct order *order, uint32_t node)
 	}
 }
 
-static void order_push(struct order *order, uint32_t node)
+static void ranking_push(struct ranking *order, uint32_t node)
 {
 	memmove(&order->list[1], &order->list[0], order->count * sizeof(node));
 	order->list[0] = node;
@@ -287,8 +302,8 @@ static void order_push(struct order *order, uint32_t node)
 
 static void model_leave(struct model *model, uint32_t node)
 {
-	struct order *order = &model->orders[model->tier[node]];
-	order_take(order, node);
+	struct ranking *order = &model->orders[model->tier[node]];
+	ranking_take(order, node);
 	order->bytes -= bytes_of(node);
 	model->tier[node] = 0;
 }
@@ -297,7 +312,7 @@ static void model_join(struct model *model, uint32_t node, uint8_t tier)
 {
 	model->tier[node] = tier;
 	model->orders[tier].bytes += bytes_of(node);
-	order_push(&model->orders[tier], node);
+	ranking_push(&model->orders[tier], node);
 }
 
 static void model_drop(struct model *model, uint32_t node)
@@ -321,7 +336,7 @@ static uint8_t model_tier_for(const struct model *model, uint32_t node, uint8_t 
 
 static void model_push_down(struct model *model, uint8_t tier)
 {
-	struct order *order = &model->orders[tier];
+	struct ranking *order = &model->orders[tier];
 	uint32_t node = order->list[order->count - 1];
 	uint8_t below = tier <= model->devices ? (uint8_t)(model->devices + 1) : tier + 1;
 	below = model_tier_for(model, node, below);
@@ -412,12 +427,12 @@ static void pin_node(struct model *model, uint32_t node)
 		if (may)
 			fresh[count++] = n;
 	}
-	assert_int_equal(cache_hold(model->setting.cache, number_of(model, node)), may);
+	assert_int_equal(cache_pin(model->setting.cache, number_of(model, node)), may);
 	model->nodes[node].pins += may;
 	for (uint32_t i = 0; i < count; i++) {
-		order_take(&model->orders[model->tier[fresh[i]]], fresh[i]);
+		ranking_take(&model->orders[model->tier[fresh[i]]], fresh[i]);
 		if (!may)
-			order_push(&model->orders[model->tier[fresh[i]]], fresh[i]);
+			ranking_push(&model->orders[model->tier[fresh[i]]], fresh[i]);
 	}
 }
 
@@ -425,15 +440,15 @@ static void unpin_node(struct model *model, uint32_t node)
 {
 	if (model->nodes[node].pins == 0)
 		return;
-	cache_unhold(model->setting.cache, number_of(model, node));
+	cache_unpin(model->setting.cache, number_of(model, node));
 	model->nodes[node].pins--;
 	for (uint32_t n = node; n != NODES && !model_held(model, n); n = model->nodes[n].parent)
-		order_push(&model->orders[model->tier[n]], n);
+		ranking_push(&model->orders[model->tier[n]], n);
 }
 
 static void push_out(struct model *model, uint8_t tier, uint64_t bytes)
 {
-	struct order *order = &model->orders[tier];
+	struct ranking *order = &model->orders[tier];
 	uint64_t gone = 0;
 	for (uint32_t most = 5; most > 0 && gone < bytes && order->count > 0; most--) {
 		gone += bytes_of(order->list[order->count - 1]);
@@ -447,16 +462,17 @@ static void push_out(struct model *model, uint8_t tier, uint64_t bytes)
 static void compare_order(struct model *model, uint8_t tier)
 {
 	struct cache *cache = model->setting.cache;
-	const struct order *order = &model->orders[tier];
-	uint32_t number = cache->tiers[tier].newest, newer = 0;
+	const struct ranking *order = &model->orders[tier];
+	uint32_t number = order_walk(cache->orders[tier], 0), newer = 0;
 	for (uint32_t i = 0; i < order->count; i++) {
 		assert_int_equal(number, number_of(model, order->list[i]));
 		assert_int_equal(cache_block(cache, number)->newer, newer);
+		assert_true(order_lru.is_valid(cache->orders[tier], number));
 		newer = number;
-		number = cache_block(cache, number)->older;
+		number = order_walk(cache->orders[tier], number);
 	}
 	assert_int_equal(number, 0);
-	assert_int_equal(cache->tiers[tier].oldest, newer);
+	assert_int_equal(order_victim(cache->orders[tier]), newer);
 }
 
 static void compare_spaces(struct model *model)
@@ -483,8 +499,8 @@ static void compare(struct model *model)
 			continue;
 		there++;
 		blocks[model->tier[n]]++;
-		assert_int_equal(cache_block(cache, number)->tier, model->tier[n]);
-		assert_int_equal(cache_held(cache, number), model_held(model, n));
+		assert_int_equal(cache_block(cache, number)->target, model->tier[n]);
+		assert_int_equal(cache_is_pinned(cache, number), model_held(model, n));
 		assert_int_equal(cache_block(cache, number)->pins, model->nodes[n].pins);
 	}
 	assert_int_equal(index_count(cache->index), there);
@@ -628,7 +644,7 @@ static void test_refused_holds_share_their_walk(void **state)
 			uint64_t started = loop_now();
 			cache_touch_begin(cache);
 			for (uint32_t i = 0; i < (all ? LEAVES : 1); i++)
-				assert_int_equal(cache_hold(cache, find(&setting, space, TRUNK + i)), false);
+				assert_int_equal(cache_pin(cache, find(&setting, space, TRUNK + i)), false);
 			uint64_t took = loop_now() - started;
 			least[all] = took < least[all] ? took : least[all];
 		}
@@ -636,8 +652,8 @@ static void test_refused_holds_share_their_walk(void **state)
 	assert_in_range(least[1], 0, 150 * least[0]);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	cache_touch_begin(cache); /* what fits is held whatever was refused before */
-	assert_int_equal(cache_hold(cache, find(&setting, space, TRUNK - 200)), true);
-	cache_unhold(cache, find(&setting, space, TRUNK - 200));
+	assert_int_equal(cache_pin(cache, find(&setting, space, TRUNK - 200)), true);
+	cache_unpin(cache, find(&setting, space, TRUNK - 200));
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -662,8 +678,7 @@ static void test_parents_go_after_their_children(void **state)
 		cache_settle(cache);
 		bool seen[NODES_USED + 1] = {true};
 		uint32_t length = 0;
-		for (uint32_t number = cache->tiers[1].newest; number != 0;
-		     number = cache_block(cache, number)->older) {
+		for (uint32_t number = 0; (number = order_walk(cache->orders[1], number)) != 0;) {
 			assert_int_equal(seen[cache_block(cache, number)->parent], true);
 			seen[number] = true;
 			length++;
@@ -685,7 +700,7 @@ static void test_a_use_where_it_cannot_go(void **state)
 	uint16_t space = open_space(&setting, 4);
 	request(&setting, space, (const uint32_t[]){1}, 1, 0);
 	request(&setting, space, (const uint32_t[]){1}, 1, 1);
-	assert_int_equal(cache_block(setting.cache, find(&setting, space, 1))->tier, 1);
+	assert_int_equal(cache_block(setting.cache, find(&setting, space, 1))->target, 1);
 	request(&setting, space, (const uint32_t[]){2}, 1, 0);
 	request(&setting, space, (const uint32_t[]){1}, 1, 1);
 	request(&setting, space, (const uint32_t[]){3}, 1, 0);
@@ -701,10 +716,10 @@ static void test_incomplete_blocks_are_not_found(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_incomplete_blocks_are_not_found", 1, (const uint64_t[]){8, 0, 0});
 	uint16_t space = open_space(&setting, 1);
-	uint32_t number = insert(&setting, space, 1, 0);
-	cache_block(setting.cache, number)->flags &= (uint8_t)~BLOCK_STORED;
+	struct hbm_wire_key key = key_of(1);
+	uint32_t number = cache_insert(setting.cache, space, &key, 0);
 	assert_int_equal(find(&setting, space, 1), 0);
-	cache_block(setting.cache, number)->flags |= BLOCK_STORED;
+	block_stored(&setting.cache->blocks, number, (struct place){0});
 	assert_int_equal(find(&setting, space, 1), number);
 	assert_emptied(&setting);
 	setting_close(&setting);
@@ -718,26 +733,19 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 	setting_open(&setting, "test_a_dropped_block_goes_when_nothing_uses_it", 1, (const uint64_t[]){8, 8, 0});
 	struct cache *cache = setting.cache;
 	uint16_t space = open_space(&setting, 1);
-	request(&setting, space, (const uint32_t[]){1}, 1, 0);
-	uint32_t number = find(&setting, space, 1);
-	struct block *block = cache_block(cache, number);
-	block->unit = tier_take(cache_hbm(cache, 0), UNIT);
-	block->place = 1;
-	tier_place(cache_hbm(cache, 0), UNIT);
+	uint32_t number = insert_placed(&setting, space, 1);
 	cache_push_out(cache, cache_hbm(cache, 0), 1, 1); /* belongs to DDR now, and is on its inbound queue */
 	assert_int_equal(cache->ddr->inbound_first, number);
-	block->readers = 1;
+	block_use(&cache->blocks, number);
 	cache_drop(cache, number);
 	assert_int_equal(find(&setting, space, 1), 0);
 	assert_int_equal(index_used(cache->index, number), true);
 	assert_int_equal(cache_hbm(cache, 0)->placed, UNIT);
-	block->readers = 0;
-	cache_idle(cache, number);
+	block_unuse(&cache->blocks, number);
 	assert_int_equal(cache_hbm(cache, 0)->placed, 0);
 	assert_int_equal(extent_available(cache_hbm(cache, 0)->extents), 8 * UNIT);
 	assert_int_equal(index_used(cache->index, number), true); /* the queue still names it */
-	assert_int_equal(cache_next_inbound(cache, cache->ddr), number);
-	cache_idle(cache, number);
+	block_unqueue(&cache->blocks, cache->ddr);
 	assert_int_equal(index_used(cache->index, number), false);
 	spaces_unref(cache->spaces, space);
 	assert_int_equal(spaces_count(cache->spaces), 0);
@@ -753,13 +761,8 @@ static void test_room_in_the_index(void **state)
 	setting_open(&setting, "test_room_in_the_index", 1, (const uint64_t[]){BLOCKS, BLOCKS, BLOCKS});
 	struct cache *cache = setting.cache;
 	uint16_t space = open_space(&setting, 1);
-	for (uint32_t key = 1; key <= BLOCKS; key++) {
-		request(&setting, space, &key, 1, 0);
-		struct block *block = cache_block(cache, find(&setting, space, key));
-		block->unit = tier_take(cache_hbm(cache, 0), UNIT);
-		block->place = 1;
-		tier_place(cache_hbm(cache, 0), UNIT);
-	}
+	for (uint32_t key = 1; key <= BLOCKS; key++)
+		insert_placed(&setting, space, key);
 	cache_push_out(cache, cache_hbm(cache, 0), 4 * UNIT, 4);
 	assert_int_equal(cache->ddr->blocks, 4);
 	const uint32_t gone[] = {0, 2, 6};
@@ -784,14 +787,14 @@ static void test_pins_outlive_a_drop(void **state)
 	uint16_t space = open_space(&setting, 1);
 	request(&setting, space, (const uint32_t[]){1, 2}, 2, 0);
 	uint32_t parent = find(&setting, space, 1), child = find(&setting, space, 2);
-	assert_int_equal(cache_hold(cache, child), true);
-	assert_int_equal(cache_held(cache, parent), true);
+	assert_int_equal(cache_pin(cache, child), true);
+	assert_int_equal(cache_is_pinned(cache, parent), true);
 	assert_int_equal(cache->tiers[1].pinned, 2 * UNIT);
 	cache_drop(cache, parent);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	assert_int_equal(index_used(cache->index, parent), false);
 	assert_int_equal(index_used(cache->index, child), true);
-	cache_unhold(cache, child);
+	cache_unpin(cache, child);
 	assert_int_equal(index_count(cache->index), 0);
 	assert_emptied(&setting);
 	setting_close(&setting);
@@ -807,12 +810,12 @@ static void test_a_limit_in_bytes(void **state)
 	cache->pinned_limit = 2 * UNIT;
 	uint16_t space = open_space(&setting, 1);
 	request(&setting, space, (const uint32_t[]){1, 2, 3}, 3, 0);
-	assert_int_equal(cache_hold(cache, find(&setting, space, 3)), false);
+	assert_int_equal(cache_pin(cache, find(&setting, space, 3)), false);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	for (uint32_t key = 1; key <= 3; key++)
-		assert_int_equal(cache_held(cache, find(&setting, space, key)), false);
-	assert_int_equal(cache_hold(cache, find(&setting, space, 2)), true);
-	cache_unhold(cache, find(&setting, space, 2));
+		assert_int_equal(cache_is_pinned(cache, find(&setting, space, key)), false);
+	assert_int_equal(cache_pin(cache, find(&setting, space, 2)), true);
+	cache_unpin(cache, find(&setting, space, 2));
 	assert_emptied(&setting);
 	setting_close(&setting);
 }

@@ -107,8 +107,8 @@ static void test_numbers_are_reused_only_when_released(void **state)
 	(void)state;
 	struct index *index = index_of(10);
 	uint32_t first = insert(index, 1, 1);
-	index_table(index)[first].holds = 5;
-	index_table(index)[first].flags = BLOCK_STORED;
+	index_table(index)[first].refs = 5;
+	index_table(index)[first].state = 3;
 	index_remove(index, first);
 	assert_int_equal(find(index, 1, 1), 0);
 	assert_int_equal(index_used(index, first), true);
@@ -116,8 +116,8 @@ static void test_numbers_are_reused_only_when_released(void **state)
 	index_release(index, first);
 	assert_int_equal(index_used(index, first), false);
 	assert_int_equal(insert(index, 1, 2), first);
-	assert_int_equal(index_table(index)[first].holds, 0);
-	assert_int_equal(index_table(index)[first].flags, 0);
+	assert_int_equal(index_table(index)[first].refs, 0);
+	assert_int_equal(index_table(index)[first].state, 0);
 	assert_int_equal(index_count(index), 2);
 	index_free(index);
 }

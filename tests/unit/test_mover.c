@@ -170,17 +170,14 @@ static void start_load(struct traffic *traffic, uint32_t number, uint32_t space,
 	work->transfer.block = number;
 	work->transfer.done = loaded;
 	mover_load(traffic->rig.hbmd.mover, &work->transfer);
-	cache_block(traffic->rig.hbmd.cache, number)->readers--;
+	block_unuse(&traffic->rig.hbmd.cache->blocks, number);
 }
 
 static void start_store(struct traffic *traffic, uint32_t number, uint32_t space, uint32_t key, uint32_t device)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
-	struct block *block = cache_block(cache, number);
-	if ((block->flags & BLOCK_DROPPED) != 0 || block->tier == 0) {
-		block->flags &= (uint8_t)~BLOCK_MOVING;
-		cache_drop(cache, number);
-		cache_idle(cache, number);
+	if (!block_target(&cache->blocks, number)) {
+		cache_abandon_store(cache, number);
 		return;
 	}
 	struct work *work = new_work(traffic, TRANSFER_STORE, space, key, device);
@@ -200,7 +197,7 @@ static void use_chain(struct traffic *traffic, uint32_t space, uint32_t first, u
 		numbers[present] = cache_find(cache, traffic->space[space], &key);
 		if (numbers[present] == 0)
 			break;
-		cache_block(cache, numbers[present])->readers++;
+		block_use(&cache->blocks, numbers[present]);
 	}
 	uint32_t end = present;
 	for (; end < count && find(traffic, space, first + end) == 0; end++) {
@@ -208,7 +205,6 @@ static void use_chain(struct traffic *traffic, uint32_t space, uint32_t first, u
 		uint32_t parent = end == 0 ? 0 : numbers[end - 1];
 		numbers[end] = cache_insert(cache, traffic->space[space], &key, parent);
 		assert_int_not_equal(numbers[end], 0);
-		cache_block(cache, numbers[end])->flags |= BLOCK_MOVING;
 	}
 	cache_touch_begin(cache);
 	for (uint32_t i = end; i-- > 0;)
@@ -239,7 +235,7 @@ static void wait_until_busy(struct traffic *traffic, uint32_t busy)
 static void drop_one(struct traffic *traffic, uint32_t space, uint32_t key)
 {
 	uint32_t number = find(traffic, space, key);
-	if (number != 0 && !cache_held(traffic->rig.hbmd.cache, number))
+	if (number != 0 && !cache_is_pinned(traffic->rig.hbmd.cache, number))
 		cache_drop(traffic->rig.hbmd.cache, number);
 	mover_pump(traffic->rig.hbmd.mover);
 }
@@ -249,14 +245,14 @@ static void hold_one(struct traffic *traffic, uint32_t space, uint32_t key)
 	struct hbm_wire_key wire = key_of(key);
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t number = cache_find(cache, traffic->space[space], &wire);
-	if (number != 0 && traffic->held[space][key] == 0 && cache_hold(cache, number))
+	if (number != 0 && traffic->held[space][key] == 0 && cache_pin(cache, number))
 		traffic->held[space][key] = number;
 }
 
 static void unhold_one(struct traffic *traffic, uint32_t space, uint32_t key)
 {
 	if (traffic->held[space][key] != 0)
-		cache_unhold(traffic->rig.hbmd.cache, traffic->held[space][key]);
+		cache_unpin(traffic->rig.hbmd.cache, traffic->held[space][key]);
 	traffic->held[space][key] = 0;
 	mover_pump(traffic->rig.hbmd.mover);
 }
@@ -491,7 +487,7 @@ static void load_one(struct traffic *traffic, uint32_t key)
 {
 	uint32_t number = find(traffic, 0, key);
 	assert_int_not_equal(number, 0);
-	cache_block(traffic->rig.hbmd.cache, number)->readers++;
+	block_use(&traffic->rig.hbmd.cache->blocks, number);
 	start_load(traffic, number, 0, key, 0);
 }
 
@@ -560,7 +556,7 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	use_chain(traffic, 0, CHAIN, 1, 0);
 	wait_until_busy(traffic, 0);
 	uint32_t number = find(traffic, 0, 0);
-	assert_int_equal(cache_block(cache, number)->place, cache->nvme->number);
+	assert_int_equal(cache_block(cache, number)->actual, cache->nvme->number);
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
 	cache_push_out(cache, hbm, MIB, 2);

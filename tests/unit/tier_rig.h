@@ -201,7 +201,7 @@ static inline void rig_assert_at_rest(struct rig *rig)
 	assert_int_equal(extent_available(cache->staging->extents), extent_capacity(cache->staging->extents));
 	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
 		if (index_used(cache->index, number))
-			assert_int_equal(cache_block(cache, number)->place, cache_block(cache, number)->tier);
+			assert_int_equal(cache_block(cache, number)->actual, cache_block(cache, number)->target);
 }
 
 static inline void rig_settle(struct rig *rig)
