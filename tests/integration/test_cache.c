@@ -315,6 +315,22 @@ static void test_pins_survive_pressure(void **state)
 	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 0);
 }
 
+/* UNPIN takes one pin for each time a key is named, in whatever order the keys come. */
+static void test_a_key_named_twice_takes_two_pins(void **state)
+{
+	(void)state;
+	const hbm_key named[] = {kv_key(2), kv_key(1), kv_key(2), kv_key(9), kv_key(2)};
+	static const int expected[] = {HBM_OK, HBM_NOT_FOUND, HBM_OK, HBM_MISS, HBM_NOT_FOUND};
+	store(1, 2, 0);
+	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
+	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
+	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.space, 0, named, 5, results), 0, INT32_MAX);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(results[i].status, expected[i]);
+	keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
+	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
+}
+
 static void test_not_everything_can_be_pinned(void **state)
 {
 	(void)state;
@@ -507,6 +523,7 @@ int main(void)
 		TEST(test_evict_and_prefetch),
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
+		TEST(test_a_key_named_twice_takes_two_pins),
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
 		TEST(test_namespaces_share_nothing),
