@@ -161,7 +161,8 @@ static void query_tiers(struct page *page)
 								.in_blocks = tier->in_blocks,
 								.in_bytes = tier->in_bytes,
 								.out_blocks = tier->out_blocks,
-								.out_bytes = tier->out_bytes};
+								.out_bytes = tier->out_bytes,
+								.logical_bytes = tier->logical_bytes};
 	}
 	page->cursor = i <= cache->nvme->number ? i : 0;
 }

@@ -27,6 +27,7 @@ struct batch {
 	struct ready_wait wait;
 	uint16_t space;
 	uint16_t opcode;
+	uint64_t block_bytes;    /* logical, the namespace's */
 	uint32_t count, pending; /* transfers, and one while starting */
 	uint32_t span_count, held;
 	uint32_t fence_slot;
@@ -75,6 +76,7 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 static void set_space(struct batch *batch, uint32_t space)
 {
 	batch->space = (uint16_t)space;
+	batch->block_bytes = spaces_get(batch->hbmd->cache->spaces, space)->block_bytes;
 	spaces_ref(batch->hbmd->cache->spaces, batch->space);
 }
 
@@ -133,7 +135,7 @@ static bool is_zero_key(const struct hbm_wire_key *key)
 
 /* Which segments each block has: together they must be exactly its bytes. Before any is looked up, as that takes time
  * for every slab they reach over. */
-static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, uint64_t block_bytes)
+static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks)
 {
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -142,7 +144,7 @@ static int divide_segments(struct batch *batch, const struct hbm_wire_block *blo
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
 				return HBM_INVALID;
-		if (sum != block_bytes)
+		if (sum != batch->block_bytes)
 			return HBM_INVALID;
 	}
 	return HBM_OK;
@@ -182,8 +184,8 @@ static void stored(struct transfer *transfer)
 	batch->reply->results[i].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK) {
 		batch->hbmd->cache->stored_blocks++;
-		batch->hbmd->cache->stored_bytes += transfer->bytes;
-		batch->request->session->stored_bytes += transfer->bytes;
+		batch->hbmd->cache->stored_bytes += batch->block_bytes;
+		batch->request->session->stored_bytes += batch->block_bytes;
 	}
 	one_less(batch);
 }
@@ -266,8 +268,8 @@ static void loaded(struct transfer *transfer)
 	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK && batch->opcode == HBM_WIRE_LOAD) {
 		batch->hbmd->cache->loaded_blocks++;
-		batch->hbmd->cache->loaded_bytes += transfer->bytes;
-		batch->request->session->loaded_bytes += transfer->bytes;
+		batch->hbmd->cache->loaded_bytes += batch->block_bytes;
+		batch->request->session->loaded_bytes += batch->block_bytes;
 	}
 	one_less(batch);
 }
@@ -381,8 +383,7 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	batch->wait = (struct ready_wait){
 		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = ready};
 	batch->segments = (const void *)&message->blocks[message->count];
-	const struct space *space = spaces_get(hbmd->cache->spaces, message->space);
-	status = divide_segments(batch, message->blocks, space->block_bytes);
+	status = divide_segments(batch, message->blocks);
 	if (status == HBM_OK)
 		status = resolve_segments(batch);
 	if (status == HBM_OK)

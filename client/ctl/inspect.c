@@ -74,6 +74,7 @@ static const struct view_field tier_fields[] = {
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_tier, device, NULL),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, capacity, "CAPACITY"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, bytes, "USED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, logical_bytes, "LOGICAL"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, blocks, "BLOCKS"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, placed, "PLACED"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, moving, "MOVING"),

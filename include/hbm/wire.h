@@ -329,12 +329,13 @@ struct hbm_wire_tier {
 	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */
 	uint64_t capacity, reserve; /* bytes */
 	uint64_t online; /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
-	uint64_t blocks, bytes;        /* that belong here (the policy's view) */
+	uint64_t blocks, bytes;        /* that belong here (the policy's view); bytes: what they occupy */
 	uint64_t placed, moving, free; /* bytes: hold a block, are source or target of a movement, nothing */
 	uint64_t pinned;
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes; /* moved in, moved out, since start */
+	uint64_t logical_bytes;                              /* of the blocks that belong here, as clients see them */
 };
-static_assert(sizeof(struct hbm_wire_tier) == 112, "wire layout");
+static_assert(sizeof(struct hbm_wire_tier) == 120, "wire layout");
 
 struct hbm_wire_session {
 	uint64_t session;

@@ -175,10 +175,13 @@ static int find_hbm(const void *record, size_t bytes, void *arg)
 	return 1;
 }
 
+/* Occupied and logical size are the same where nothing is encoded. */
 static uint64_t hbm_blocks(const struct kv *kv, uint32_t device)
 {
 	struct hbm_wire_tier tier = {.device = device};
 	assert_int_equal(hbm_query(kv->hbm, HBM_QUERY_TIERS, find_hbm, &tier), 1);
+	assert_int_equal(tier.bytes, tier.blocks * BLOCK);
+	assert_int_equal(tier.logical_bytes, tier.bytes);
 	return tier.blocks;
 }
 
