@@ -17,27 +17,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers
- * refer to the same table. */
+/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same
+ * table. What a search compares is in front, in one cache line for most entries; it decides how long a lookup takes. */
 struct block {
+	/* index.c */
 	struct hbm_wire_key key;
-	uint64_t checksum;                             /* block.c: XXH3-64 of its bytes */
-	uint32_t hash_next;                            /* index.c */
-	uint32_t newer, older;                         /* its tier's order */
-	uint32_t parent, child, sibling, sibling_back; /* tree.c */
-	uint32_t touched;                              /* cache.c: the last pass that used it */
+	uint32_t hash_next;
+	uint16_t space; /* namespace number */
 
-	/* block.c, down to the end but for the namespace */
-	uint32_t refs; /* pins, and children that have references: never evicted while > 0 */
-	uint32_t pins; /* its own of them */
-	uint32_t unit; /* where in its place, in EXTENT_UNIT */
+	/* block.c, down to the end but for what is named */
+	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
+	uint8_t actual; /* number of the tier that has its bytes; 0: none has */
+	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1;
+	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
+	uint32_t touched;      /* cache.c: the last pass that used it */
+	uint32_t newer, older; /* its tier's order */
+	uint32_t parent, child, sibling, sibling_back; /* tree.c */
+	uint32_t pins;                                 /* of refs: its own */
+	uint64_t checksum;                             /* XXH3-64 of its bytes */
+	uint32_t unit;                                 /* where in its place, in EXTENT_UNIT */
 	uint32_t queue_next;
 	uint32_t move;  /* the number of the transfer that moves it, or 0 */
 	uint32_t users; /* transfers that read its place, or wait to */
-	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1;
-	uint16_t space; /* namespace number */
-	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
-	uint8_t actual; /* number of the tier that has its bytes; 0: none has */
 };
 static_assert(sizeof(struct block) == 88, "the index budget");
 
