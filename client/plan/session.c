@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* session: see session.h. */
 #include "client/plan/session.h"
-#include "client/plan/loading.h"
+
+#include "daemon/loading.h"
 
 #include <assert.h>
 
@@ -88,9 +89,9 @@ static double sustainable(const struct plan_load *load, double session_s)
 /* One user's cache through the link and, for NVMe, the drive; with rates of one direction. */
 static double pass_s(const struct plan_point *point, double link_bytes_s, double nvme_bytes_s)
 {
-	struct plan_rates rates = {.link_bytes_s = link_bytes_s, .nvme_bytes_s = nvme_bytes_s};
+	struct loading_rates rates = {.link_bytes_s = link_bytes_s, .nvme_bytes_s = nvme_bytes_s};
 	bool nvme = nvme_bytes_s > 0;
-	return plan_loading_s(&rates, 0, nvme ? 0 : point->kv_bytes, nvme ? point->kv_bytes : 0);
+	return loading_seconds(&rates, 0, nvme ? 0 : point->kv_bytes, nvme ? point->kv_bytes : 0);
 }
 
 /* A drive reads and writes no faster at once than one after the other. */

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Who may include whom. Between folders:
 #
-#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h, client/plan/
+#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h
 #	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing
-#	client/plan/	client/plan/ and daemon/checked.h: pure arithmetic, for daemon, library and ctl alike
+#	client/plan/	client/plan/, daemon/checked.h and daemon/loading.h: pure arithmetic, for library and ctl alike
 #	client/ctl/	client/ctl/, client/plan/, kernels/driver.h, hbm/: it is a user of the library like any other
 #	kernels/	kernels/, hbm/wire.h; only driver.c looks into kernels/soft/
 #
@@ -23,7 +23,7 @@ while read -r number modules; do
 		layer[$module]=$number
 	done
 done <<'END'
-0 checked list checksum
+0 checked list checksum loading
 1 log config config_file config_keys config_value extent index space fdpass peer door state_dir
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
 3 worker notify activity cache
@@ -40,8 +40,8 @@ may_include() { # file, included path
 	case $1:$2 in
 	daemon/*:daemon/* | daemon/*:hbm/wire.h) ;;
 	daemon/*:kernels/soft/*) return 1 ;;
-	daemon/*:kernels/* | daemon/*:client/plan/*) ;;
-	client/plan/*:client/plan/* | client/plan/*:daemon/checked.h) ;;
+	daemon/*:kernels/*) ;;
+	client/plan/*:client/plan/* | client/plan/*:daemon/checked.h | client/plan/*:daemon/loading.h) ;;
 	client/plan/*) return 1 ;;
 	client/ctl/*:client/ctl/* | client/ctl/*:client/plan/*) ;;
 	client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;

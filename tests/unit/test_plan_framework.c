@@ -16,7 +16,6 @@
 
 #include "client/plan/framework.h"
 #include "client/plan/gpu.h"
-#include "client/plan/loading.h"
 
 /* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312 TFLOP/s, 2.039 TB/s, 20 GB/s. */
 static const struct plan_model example = {
@@ -198,18 +197,6 @@ static void test_break_even(void **state)
 	linear.windowed_layers = linear.layers;
 	linear.window = 1000;
 	assert_int_equal(compute(&linear, &hardware, &load, 1000).nvme.break_even, 0);
-}
-
-static void test_loading(void **state)
-{
-	(void)state;
-	struct plan_rates rates = {.hbm_bytes_s = 100, .link_bytes_s = 10, .nvme_bytes_s = 5};
-	assert_near(plan_loading_s(&rates, 1000, 0, 0), 10);
-	assert_near(plan_loading_s(&rates, 10, 1000, 0), 100);
-	assert_near(plan_loading_s(&rates, 0, 100, 50), 15);
-	assert_near(plan_loading_s(&rates, 0, 10, 100), 20);
-	rates.nvme_bytes_s = 0;
-	assert_near(plan_loading_s(&rates, 0, 10, 100), 11);
 }
 
 static void test_latent_and_windows_by_hand(void **state)
@@ -539,7 +526,6 @@ int main(void)
 		cmocka_unit_test(test_session),
 		cmocka_unit_test(test_parking),
 		cmocka_unit_test(test_break_even),
-		cmocka_unit_test(test_loading),
 		cmocka_unit_test(test_latent_and_windows_by_hand),
 		cmocka_unit_test(test_experts),
 		cmocka_unit_test(test_batch),
