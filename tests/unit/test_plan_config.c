@@ -237,7 +237,7 @@ static void test_variations(void **state)
 	json_object_set_new(object, "max_window_layers", json_integer(20));
 	struct reader reader = {.path = "", .error = (char[64]){""}, .error_size = 64};
 	struct plan_model model = {.layers = 0};
-	read_model(&reader, object, &model);
+	plan_config_read_model(&reader, object, &model);
 	json_decref(object);
 	assert_false(reader.failed);
 	assert_int_equal(model.windowed_layers, 8);
@@ -245,7 +245,7 @@ static void test_variations(void **state)
 	object = fixture("Llama-3.1-8B");
 	json_object_set_new(object, "quantization_config", json_pack("{s:s,s:i}", "quant_method", "awq", "bits", 4));
 	json_object_set_new(object, "torch_dtype", json_string("float32"));
-	read_model(&reader, object, &model);
+	plan_config_read_model(&reader, object, &model);
 	json_decref(object);
 	assert_false(reader.failed);
 	assert_true(model.weight_bits == 4);
