@@ -9,6 +9,7 @@
 #	kernels/	kernels/, hbm/wire.h; only driver.c looks into kernels/soft/
 #
 # Inside daemon/ every module has a layer, below; none includes one above its own. A new module is added here.
+# Inside client/plan/ there is no circle.
 set -u
 status=0
 declare -A layer
@@ -79,6 +80,11 @@ while IFS=: read -r file line included; do
 	esac
 done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*("|<hbm/)' daemon client kernels include --include='*.[ch]' |
 	sed -E 's/^([^:]*):([0-9]+):[^"<]*["<]([^">]*)[">].*/\1:\2:\3/')
+
+# tsort names the members of a circle and fails.
+circle=$(grep -oE '^#include "client/plan/[a-z_]+' client/plan/*.[ch] |
+	sed -E 's|^client/plan/([a-z_]+)\.[ch]:.*/([a-z_]+)$|\1 \2|' | awk '$1 != $2' | tsort 2>&1 >/dev/null) ||
+	fail "client/plan has an include circle: $circle"
 
 [ "$status" -eq 0 ] && echo "ok layers"
 exit "$status"

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/plan/cost.h"
 #include "client/plan/framework.h"
 #include "client/plan/gpu.h"
 
@@ -327,6 +328,128 @@ static void test_what_would_fit(void **state)
 	assert_printed(fit.keep, "%.1f", "0.0");
 }
 
+/* ---- Caches on several GPUs ---- */
+
+/* 61 layers with a latent vector of 576, bf16: 70,272 bytes for each token. */
+static struct plan_model latent_model(void)
+{
+	struct plan_model model = example;
+	model.layers = 61;
+	model.kv_heads = model.head_dim = 0;
+	model.latent_dim = 576;
+	return model;
+}
+
+static void test_a_latent_vector_is_on_every_gpu(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	const struct plan_hardware hardware = a100(GIB80, 8);
+	const struct plan_load load = plan_load_default();
+	const double kv = 70272.0 * 4000;
+
+	struct plan_point point = compute(&model, &hardware, &load, 4000);
+	assert_int_equal(plan_kv_parts(&model, &hardware), 1);
+	assert_int_equal(point.kv_bytes, 70272ull * 4000);
+	assert_near(point.kv_copies, 8);
+	assert_int_equal(point.concurrency, (8 * GIB80 - 68000000000) / (8 * 70272ull * 4000));
+	assert_near(point.decode_s, 250 * (68e9 + 8 * kv) / (8 * 2.039e12));
+	/* One copy goes out over all links, and each GPU loads its own. */
+	assert_near(point.switch_s, kv / (8 * 20e9) + kv / 20e9);
+	assert_near(point.switch_duplex_s, kv / 20e9);
+	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
+}
+
+static void test_kv_heads_are_replicated(void **state)
+{
+	(void)state;
+	static const struct {
+		uint32_t gpus, parts;
+		const char *copies;
+	} cases[] = {{1, 1, "1.00"}, {3, 3, "1.00"}, {8, 8, "1.00"}, {12, 8, "1.50"}, {16, 8, "2.00"}};
+	const struct plan_load load = plan_load_default();
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct plan_hardware hardware = a100(GIB80, cases[i].gpus);
+		struct plan_point point = compute(&example, &hardware, &load, 50000);
+		uint64_t slot = 12288000000 / cases[i].parts * cases[i].gpus;
+
+		assert_int_equal(plan_kv_parts(&example, &hardware), cases[i].parts);
+		assert_printed(point.kv_copies, "%.2f", cases[i].copies);
+		assert_int_equal(point.kv_slot_bytes, slot);
+		assert_int_equal(point.concurrency, (cases[i].gpus * GIB80 - 68000000000) / slot);
+	}
+}
+
+static void test_data_parallel_attention(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	struct plan_hardware hardware = a100(GIB80, 8);
+	struct plan_load load = plan_load_default();
+	const uint64_t kv = 70272ull * 4000;
+	hardware.data_parallel = true;
+
+	/* As many whole caches on each GPU as its memory holds beside its eighth of the weights. */
+	struct plan_point point = compute(&model, &hardware, &load, 4000);
+	assert_near(point.kv_copies, 1);
+	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / kv));
+	assert_near(point.switch_s, 2 * (double)kv / (8 * 20e9));
+
+	/* A step takes as long as on the GPU with the most users. */
+	load.batch = 8;
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
+	load.batch = 9;
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
+
+	/* Nothing changes on one GPU. */
+	hardware.gpus = 1;
+	struct plan_point alone = compute(&model, &hardware, &load, 4000);
+	hardware.data_parallel = false;
+	assert_int_equal(alone.concurrency, compute(&model, &hardware, &load, 4000).concurrency);
+	assert_near(alone.decode_s, compute(&model, &hardware, &load, 4000).decode_s);
+}
+
+/* A cache that no GPU can hold beside its share of the weights does not fit any number of them. */
+static void test_replicated_caches_that_never_fit(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	struct plan_hardware hardware = a100(GIB80, 2);
+	const struct plan_load load = plan_load_default();
+
+	assert_int_equal(compute(&model, &hardware, &load, 2000000).fit.gpus, 0);
+
+	/* Beside 70.272e9 bytes of cache each GPU has room for 15.6e9 bytes of weights. */
+	struct plan_fit fit = compute(&model, &hardware, &load, 1000000).fit;
+	assert_int_equal(fit.gpus, 5);
+	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * GIB80);
+	hardware.gpus = 5;
+	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 1);
+	hardware.gpus = 4;
+	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 0);
+}
+
+/* What models are published in decides whether they fit at all. */
+static void test_published_widths_fit(void **state)
+{
+	(void)state;
+	struct plan_hardware h200 = {
+		.gpus = 8, .hbm_bytes = 141ull << 30, .flop_s = 989e12, .hbm_bytes_s = 4.8e12, .link = {63e9, 63e9}};
+	const struct plan_load load = plan_load_default();
+	const struct plan_model *deepseek = plan_model_find("DeepSeek-V3"), *oss = plan_model_find("gpt-oss-120b");
+	assert_non_null(deepseek);
+	assert_non_null(oss);
+
+	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 30);
+	h200.data_parallel = true;
+	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 240);
+
+	h200.gpus = 1;
+	assert_int_equal(compute(oss, &h200, &load, 32000).weight_bytes / 100000000, 652);
+	assert_true(compute(oss, &h200, &load, 32000).concurrency > 0);
+}
+
 /* ---- The whole tables ---- */
 
 static const uint64_t contexts[] = {1, 100, 127, 4000, 50000, 1000000, 10000000};
@@ -390,7 +513,11 @@ static void test_monotone_in_context(void **state)
 static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
 {
 	struct plan_load load = plan_load_default();
-	struct plan_hardware one = hardware_of(gpu, 32), two = hardware_of(gpu, 64);
+	struct plan_hardware one = hardware_of(gpu, 2), two = hardware_of(gpu, 4);
+	one.hbm_bytes = two.hbm_bytes = 16 * gpu->hbm_bytes;
+	if (plan_kv_parts_max(model, &two) < two.gpus)
+		return;
+
 	for (size_t i = 0; i < CONTEXTS; i++) {
 		struct plan_point whole = compute(model, &one, &load, contexts[i]);
 		struct plan_point half = compute(model, &two, &load, contexts[i]);
@@ -492,21 +619,36 @@ static void test_beyond_64_bits_is_refused(void **state)
 }
 
 /* One user more than concurrency never fits, and concurrency always does. */
-static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
+static void fits_on(const struct plan_model *model, struct plan_hardware hardware)
 {
 	struct plan_load load = plan_load_default();
+	struct plan_point point = compute(model, &hardware, &load, 32000);
+	uint64_t slots = point.concurrency / (hardware.data_parallel ? hardware.gpus : 1);
+	double used = (double)point.weight_bytes + (double)slots * (double)point.kv_slot_bytes;
+
+	assert_true(point.concurrency == 0 || used <= (double)point.hbm_bytes);
+	assert_true(used + (double)point.kv_slot_bytes > (double)point.hbm_bytes);
+	assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
+
+	if (point.fit.gpus == 0) {
+		assert_true(point.kv_bytes / plan_kv_parts_max(model, &hardware) >= hardware.hbm_bytes);
+		return;
+	}
+	hardware.gpus = (uint32_t)point.fit.gpus;
+	assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
+	hardware.gpus--;
+	if (hardware.gpus > 0)
+		assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+}
+
+static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
+{
 	for (uint32_t gpus = 1; gpus <= 64; gpus *= 4) {
 		struct plan_hardware hardware = hardware_of(gpu, gpus);
-		struct plan_point point = compute(model, &hardware, &load, 32000);
-		double used = (double)point.weight_bytes + (double)point.concurrency * (double)point.kv_bytes;
-		assert_true(point.concurrency == 0 || used <= (double)point.hbm_bytes);
-		assert_true(used + (double)point.kv_bytes > (double)point.hbm_bytes);
-		assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
-		hardware.gpus = (uint32_t)point.fit.gpus;
-		assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
-		hardware.gpus--;
-		if (hardware.gpus > 0)
-			assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+
+		fits_on(model, hardware);
+		hardware.data_parallel = true;
+		fits_on(model, hardware);
 	}
 }
 
@@ -531,6 +673,11 @@ int main(void)
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_compression),
 		cmocka_unit_test(test_what_would_fit),
+		cmocka_unit_test(test_a_latent_vector_is_on_every_gpu),
+		cmocka_unit_test(test_kv_heads_are_replicated),
+		cmocka_unit_test(test_data_parallel_attention),
+		cmocka_unit_test(test_replicated_caches_that_never_fit),
+		cmocka_unit_test(test_published_widths_fit),
 		cmocka_unit_test(test_monotone_in_context),
 		cmocka_unit_test(test_tensor_parallel_halves),
 		cmocka_unit_test(test_kv_is_linear),
