@@ -58,7 +58,7 @@ static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TI
 		.nvme_bytes_s = activity_bandwidth(activity, HBM_HOP_NVME_READ),
 	};
 	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
-					blocks[HBM_TIER_NVME] * block_bytes);
+					 blocks[HBM_TIER_NVME] * block_bytes);
 	return (uint64_t)(seconds * 1e9);
 }
 

@@ -195,6 +195,7 @@ static void test_not_fitting_says_what_would(void **state)
 	/* Whatever is printed; but one context length that fits is enough. */
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K --csv"), 1);
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 4K,50K"), 0);
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K,4K"), 0);
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K,100K"), 1);
 }
 

@@ -402,6 +402,12 @@ static void test_data_parallel_attention(void **state)
 	load.batch = 9;
 	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
 
+	/* KV heads do not divide a cache then. */
+	load.batch = 1;
+	point = compute(&example, &hardware, &load, 50000);
+	assert_int_equal(point.kv_slot_bytes, 8 * 12288000000);
+	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / 12288000000));
+
 	/* Nothing changes on one GPU. */
 	hardware.gpus = 1;
 	struct plan_point alone = compute(&model, &hardware, &load, 4000);
@@ -424,6 +430,8 @@ static void test_replicated_caches_that_never_fit(void **state)
 	struct plan_fit fit = compute(&model, &hardware, &load, 1000000).fit;
 	assert_int_equal(fit.gpus, 5);
 	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * GIB80);
+	assert_int_equal(fit.context, (2 * GIB80 - 68000000000) / (2 * 70272));
+	assert_near(fit.keep, (double)(2 * GIB80 - 68000000000) / (2 * 70272e6));
 	hardware.gpus = 5;
 	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 1);
 	hardware.gpus = 4;

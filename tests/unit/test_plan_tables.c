@@ -207,6 +207,7 @@ static void test_a_name_ends_where_a_word_does(void **state)
 	assert_false(names_begins("H100", "H100 SXM5"));
 	assert_false(names_begins("H100", ""));
 	assert_false(names_begins("H100", "--"));
+	assert_false(names_begins("/R1", ""));
 }
 
 static void test_short_names(void **state)
