@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_config: see plan_config.h. A field is read through a reader that remembers the first thing wrong, so that the
- * code which reads can go on to its end. null counts as absent, as in the families' own code.
+ * plan_config: see plan_config.h. A field is read through a reader that remembers the
+ * first thing wrong, so that the code which reads can go on to its end. null counts as
+ * absent, as in the families' own code.
  */
 #include "client/ctl/plan_config.h"
 #include "client/ctl/plan_shapes.h"
@@ -67,9 +68,11 @@ __attribute__((format(printf, 2, 3))) static void plan_config_wrong(struct reade
 	if (reader->failed)
 		return;
 	reader->failed = true;
+
 	int used = snprintf(reader->error, reader->error_size, "%s: ", reader->path);
 	if (used < 0 || (size_t)used >= reader->error_size)
 		return;
+
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(reader->error + used, reader->error_size - (size_t)used, format, arguments);
@@ -127,6 +130,7 @@ static uint32_t plan_config_listed_windows(struct reader *reader, json_t *list, 
 		plan_config_wrong(reader, "layer_types does not list num_hidden_layers = %u layers", layers);
 		return 0;
 	}
+
 	uint32_t windowed = 0;
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const char *type = json_string_value(json_array_get(list, i));
@@ -158,10 +162,12 @@ static uint32_t plan_config_ruled_windows(struct reader *reader, const struct fa
 static void plan_config_read_windows(struct reader *reader, const struct family *family, struct plan_model *model)
 {
 	uint32_t layers = model->layers, window = plan_config_optional(reader, "sliding_window", 0, FIELD_MAX);
+
 	if (family->windows == WINDOWS_NONE)
 		return;
 	if (family->windows == WINDOWS_LATE && !plan_config_flag(reader, "use_sliding_window", false))
 		return;
+
 	json_t *list = plan_config_member(reader, "layer_types");
 	uint32_t windowed = list ? plan_config_listed_windows(reader, list, layers)
 				 : plan_config_ruled_windows(reader, family, layers);
@@ -178,6 +184,7 @@ static uint32_t plan_config_head_dim(struct reader *reader, const struct plan_sh
 		return plan_config_required(reader, "head_dim", HEAD_DIM_MAX);
 	if (shapes->hidden % shapes->heads != 0)
 		plan_config_wrong(reader, "has no head_dim, and hidden_size is not a multiple of num_attention_heads");
+
 	uint32_t part = shapes->hidden / shapes->heads;
 	if (part == 0 || part > HEAD_DIM_MAX)
 		plan_config_wrong(reader, "hidden_size by num_attention_heads is %u: expected 1 to %u", part,
@@ -188,6 +195,7 @@ static uint32_t plan_config_head_dim(struct reader *reader, const struct plan_sh
 static void plan_config_read_attention(struct reader *reader, struct plan_model *model, struct plan_shapes *shapes)
 {
 	uint32_t value_dim, key_dim;
+
 	if (plan_config_member(reader, "kv_lora_rank")) {
 		shapes->kv_rank = plan_config_required(reader, "kv_lora_rank", HEAD_DIM_MAX);
 		shapes->rope_dim = plan_config_required(reader, "qk_rope_head_dim", HEAD_DIM_MAX);
@@ -219,13 +227,16 @@ static void plan_config_read_experts(struct reader *reader, const struct family 
 	    (strncmp(family->type, "deepseek", 8) == 0 && !plan_config_member(reader, family->experts)))
 		return;
 	shapes->experts = plan_config_required(reader, family->experts, FIELD_MAX);
+
 	const char *used =
 		plan_config_member(reader, "experts_per_token") ? "experts_per_token" : "num_experts_per_tok";
 	shapes->experts_used = plan_config_required(reader, used, shapes->experts);
 	shapes->expert_width = plan_config_required(reader, family->expert_width, FIELD_MAX);
+
 	uint32_t shared = plan_config_optional(reader, "n_shared_experts", 0, 1000);
 	shapes->shared_width = plan_config_optional(reader, "shared_expert_intermediate_size",
 						    shared * shapes->expert_width, FIELD_MAX);
+
 	json_t *listed = plan_config_member(reader, "mlp_only_layers");
 	uint32_t dense = (uint32_t)json_array_size(listed);
 	shapes->dense_layers = plan_config_optional(reader, "first_k_dense_replace", dense, shapes->layers);
@@ -247,6 +258,7 @@ static double plan_config_quantised_bits(json_t *quantisation, uint32_t unquanti
 {
 	const char *method = json_string_value(json_object_get(quantisation, "quant_method"));
 	json_t *bits = json_object_get(quantisation, "bits");
+
 	if (json_is_integer(bits) && json_integer_value(bits) >= 1 && json_integer_value(bits) <= 32)
 		return (double)json_integer_value(bits);
 	if (method && strcmp(method, "fp8") == 0)
@@ -264,6 +276,7 @@ static void plan_config_read_weights(struct reader *reader, const struct family 
 	shapes->matrices = family->matrices;
 	shapes->tied = plan_config_flag(reader, "tie_word_embeddings", family->tied);
 	plan_config_read_experts(reader, family, shapes);
+
 	struct plan_parameters count = plan_shapes_count(shapes);
 	if (count.all > PARAMS_MAX) {
 		plan_config_wrong(reader, "its shapes come to %.3g parameters: expected at most %.0e", count.all,
@@ -273,19 +286,19 @@ static void plan_config_read_weights(struct reader *reader, const struct family 
 	model->params = (uint64_t)count.all;
 	model->active_params = (uint64_t)count.active;
 	model->element_bits = plan_config_dtype_bits(reader);
+
 	json_t *quantisation = json_object_get(root, "quantization_config");
 	model->weight_bits = json_is_object(quantisation)
 				     ? plan_config_quantised_bits(quantisation, model->element_bits, &count)
 				     : model->element_bits;
 	if (model->weight_bits <= 0)
-		plan_config_wrong(
-			reader,
-			"quantization_config has neither bits nor a quant_method this program knows (fp8, mxfp4)");
+		plan_config_wrong(reader, "quantization_config has neither bits nor a known quant_method (fp8, mxfp4)");
 }
 
 /* ---- The file ---- */
 
-/* What a family's own code has for a field that published files leave out: only Gemma 3's need this. */
+/* What a family's own code has for a field that published files leave out: only Gemma
+ * 3's need this. */
 static void plan_config_supply_defaults(const struct family *family, json_t *object)
 {
 	static const struct {
@@ -293,6 +306,7 @@ static void plan_config_supply_defaults(const struct family *family, json_t *obj
 		json_int_t value;
 	} gemma3[] = {{"vocab_size", 262208}, {"num_attention_heads", 8}, {"num_key_value_heads", 4},
 		      {"head_dim", 256},      {"sliding_window", 4096},   {"max_position_embeddings", 131072}};
+
 	if (strcmp(family->type, "gemma3_text") != 0)
 		return;
 	for (size_t i = 0; i < sizeof(gemma3) / sizeof(gemma3[0]); i++) {
@@ -308,6 +322,7 @@ static const struct family *plan_config_family_of(struct reader *reader)
 		plan_config_wrong(reader, "has no model_type");
 		return NULL;
 	}
+
 	char known[256] = "";
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
 		if (strcmp(families[i].type, type) == 0)
@@ -321,13 +336,16 @@ static const struct family *plan_config_family_of(struct reader *reader)
 
 static void plan_config_read_model(struct reader *reader, json_t *root, struct plan_model *model)
 {
-	/* Models that also see have the language model's fields in an object of their own. */
+	/* Models that also see have the language model's fields in an object of their
+	 * own. */
 	json_t *inner = json_object_get(root, "text_config");
 	reader->object = json_is_object(inner) ? inner : root;
+
 	const struct family *family = plan_config_family_of(reader);
 	if (!family)
 		return;
 	plan_config_supply_defaults(family, reader->object);
+
 	struct plan_shapes shapes = {
 		.layers = plan_config_required(reader, "num_hidden_layers", LAYERS_MAX),
 		.hidden = plan_config_required(reader, "hidden_size", FIELD_MAX),
@@ -347,6 +365,7 @@ static json_t *plan_config_load(struct reader *reader, const char *path)
 {
 	json_error_t problem;
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+
 	if (!root)
 		plan_config_wrong(reader, "%s", problem.text);
 	else if (!json_is_object(root))
@@ -359,11 +378,13 @@ int plan_config_read(const char *path, struct plan_config *out, char *error, siz
 	struct reader reader = {.path = path, .error = error, .error_size = error_size};
 	struct plan_model model = {.hf_id = "", .source = "config.json"};
 	json_t *root = plan_config_load(&reader, path);
+
 	if (!reader.failed)
 		plan_config_read_model(&reader, root, &model);
 	json_decref(root);
 	if (reader.failed)
 		return -1;
+
 	size_t length = strlen(path), room = sizeof(out->name) - 1;
 	snprintf(out->name, sizeof(out->name), "%s", length > room ? path + length - room : path);
 	model.name = out->name;

@@ -156,6 +156,7 @@ static json_t *plan_document_numbers(const struct number *numbers, const void *r
 static json_t *plan_document_wall(const struct plan_wall *wall)
 {
 	json_t *used = json_object();
+
 	for (size_t i = 0; i < PLAN_RESOURCES; i++) {
 		if (wall->used[i] > 0)
 			json_object_set_new(used, resources[i], json_real(wall->used[i]));
@@ -167,6 +168,7 @@ static json_t *plan_document_parking(const struct plan_parking *parking, bool th
 {
 	if (!there)
 		return json_null();
+
 	json_t *object = plan_document_numbers(parking_numbers, parking);
 	json_object_set_new(object, "wall", plan_document_wall(&parking->wall));
 	return object;
@@ -176,6 +178,7 @@ static json_t *plan_document_variants(const struct plan_request *request, uint64
 {
 	json_t *array = json_array();
 	struct plan_load load = request->load;
+
 	load.context = context;
 	for (size_t i = 0; i < plan_variant_count; i++) {
 		struct plan_point point;
@@ -191,6 +194,7 @@ static json_t *plan_document_variants(const struct plan_request *request, uint64
 static json_t *plan_document_point(const struct plan_request *request, const struct plan_point *point)
 {
 	json_t *object = plan_document_numbers(point_numbers, point);
+
 	json_object_set_new(object, "walls",
 			    json_pack("{s:o,s:o,s:o,s:o}", "concurrency", plan_document_wall(&point->concurrency_wall),
 				      "prefill", plan_document_wall(&point->prefill_wall), "decode",
@@ -213,6 +217,7 @@ json_t *plan_document_model(const struct plan_model *model)
 		(json_int_t)model->kv_heads, "head_dim", (json_int_t)model->head_dim, "latent_dim",
 		(json_int_t)model->latent_dim, "element_bits", (json_int_t)model->element_bits, "attention_flop",
 		(json_int_t)model->attention_width);
+
 	plan_document_add_numbers(object, model_numbers, model);
 	return object;
 }
@@ -234,6 +239,7 @@ static json_t *plan_document_hardware(const struct plan_request *request)
 			  request->gpu ? request->gpu->source : NULL, "gpus", (json_int_t)hardware->gpus,
 			  "data_parallel_attention", hardware->data_parallel, "hbm_note", request->hbm_note,
 			  "intensity_flop_per_byte", hardware->flop_s / hardware->hbm_bytes_s);
+
 	plan_document_add_numbers(object, hardware_numbers, hardware);
 	return object;
 }
@@ -242,6 +248,7 @@ static json_t *plan_document_load(const struct plan_request *request)
 {
 	double width = request->load.attention_width;
 	json_t *object = plan_document_numbers(load_numbers, &request->load);
+
 	json_object_set_new(object, "encoding", json_string(request->encoding));
 	json_object_set_new(object, "d_eff_flop", width > 0 ? json_real(width) : json_null());
 	return object;
@@ -256,6 +263,7 @@ static json_t *plan_document_ratio(double ratio)
 static json_t *plan_document_measures(const struct plan_measure *measures, size_t count)
 {
 	json_t *array = json_array();
+
 	for (size_t i = 0; i < count; i++) {
 		json_t *object = plan_document_numbers(live_numbers, &measures[i]);
 		json_object_set_new(object, "name", json_string(measures[i].name));
@@ -270,6 +278,7 @@ static json_t *plan_document_live(const struct plan_live *live)
 {
 	if (!live)
 		return json_null();
+
 	json_t *switches = json_array();
 	for (size_t i = 0; i < live->switch_count; i++) {
 		const struct plan_switch *s = &live->switches[i];
@@ -287,6 +296,7 @@ int plan_document_json(const struct plan_request *request, const struct plan_poi
 		       const struct plan_live *live)
 {
 	json_t *array = json_array();
+
 	for (size_t i = 0; i < request->context_count; i++)
 		json_array_append_new(array, plan_document_point(request, &points[i]));
 	return ctl_print_json(json_pack("{s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model),

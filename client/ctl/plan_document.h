@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_document: a plan for programs: one JSON document, or one line of CSV for each context length.
- * Names end in their unit and do not change; both forms take the numbers of a point from one table.
+ * plan_document: a plan for programs: one JSON document, or one line of CSV for each
+ * context length. Names end in their unit and do not change; both forms take the numbers
+ * of a point from one table.
  */
 #pragma once
 

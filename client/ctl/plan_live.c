@@ -18,8 +18,8 @@ double plan_switch_ratio(const struct plan_switch *performed)
 	return took_s > 0 ? performed->theoretical_s / took_s : 0;
 }
 
-/* What a hop should reach: one link's direction, the drive, and for a copy within HBM half its bandwidth, since every
- * byte is read and written. */
+/* What a hop should reach: one link's direction, the drive, and for a copy within HBM
+ * half its bandwidth, since every byte is read and written. */
 static double plan_live_theory_of(const struct plan_hardware *theory, uint32_t hop)
 {
 	switch (hop) {
@@ -47,6 +47,7 @@ static double plan_live_slower(double a, double b)
 static double plan_live_switch_theory(const struct plan_hardware *theory, const struct plan_switch *performed)
 {
 	double out = theory->link.out_bytes_s, in = theory->link.in_bytes_s;
+
 	if (strcmp(performed->tier, "hbm") == 0)
 		out = in = theory->hbm_bytes_s / 2;
 	if (strcmp(performed->tier, "nvme") == 0) {
@@ -82,6 +83,7 @@ static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 	int status = query_all(ctl->hbm, HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), &devices);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "devices", status);
+
 	uint64_t least = UINT64_MAX;
 	for (size_t i = 0; i < devices.count; i++) {
 		const struct hbm_wire_device *device = query_record(&devices, i);
@@ -120,7 +122,8 @@ static void plan_live_take_rate(double measured, double *rate)
 		*rate = measured;
 }
 
-/* A hop that has moved nothing keeps its theory; a drive without either is left out of the plan. */
+/* A hop that has moved nothing keeps its theory; a drive without either is left out of
+ * the plan. */
 static void plan_live_take_rates(struct plan_hardware *hardware, const double rates[HBM_HOPS])
 {
 	plan_live_take_rate(rates[HBM_HOP_D2H], &hardware->link.out_bytes_s);

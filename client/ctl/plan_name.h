@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_name: the row of a built-in table that a name on the command line stands for. A name that stands
- * for several rows or for none gets one line on stderr with the candidates.
+ * plan_name: the row of a built-in table that a name on the command line stands for. A
+ * name that stands for several rows or for none gets one line on stderr with the
+ * candidates.
  */
 #pragma once
 

@@ -60,6 +60,7 @@ static int plan_quantity_number(const char *text, double *value, const char **re
 {
 	if (!isdigit((unsigned char)text[0]) || (text[0] == '0' && (text[1] | 0x20) == 'x'))
 		return -EINVAL;
+
 	char *end;
 	*value = strtod(text, &end);
 	*rest = end;
@@ -81,6 +82,7 @@ static int plan_quantity_fraction(const char *text, double *value)
 {
 	const char *rest, *end;
 	double over, under;
+
 	if (plan_quantity_number(text, &over, &rest) < 0 || *rest != '/' ||
 	    plan_quantity_number(rest + 1, &under, &end) < 0 || *end || under <= 0)
 		return -EINVAL;
@@ -91,21 +93,25 @@ static int plan_quantity_fraction(const char *text, double *value)
 int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length, double *out)
 {
 	char copy[TEXT_MAX + 1];
+
 	if (length > TEXT_MAX)
 		return -EINVAL;
 	memcpy(copy, text, length);
 	copy[length] = '\0';
+
 	const struct kind *expected = &kinds[kind];
 	const char *rest;
 	double value;
 	if (plan_quantity_number(copy, &value, &rest) < 0)
 		return -EINVAL;
+
 	bool is_fraction = kind == PLAN_RATIO && *rest == '/';
 	if ((is_fraction ? plan_quantity_fraction(copy, &value)
 			 : plan_quantity_scaled(expected->suffixes, rest, &value)) < 0)
 		return -EINVAL;
 	if (!(value >= expected->least && value <= expected->most))
 		return -ERANGE;
+
 	/* 1.4K is 1400 also where binary fractions make it a little less. */
 	uint64_t nearest = (uint64_t)(value + 0.5);
 	double off = value - (double)nearest;

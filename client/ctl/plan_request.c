@@ -28,7 +28,7 @@ const struct option_spec plan_options[] = {
 	[PLAN_OPTION_CONTEXT] = {"context", "LIST", "tokens: 50K, or 4K,50K, or 4K..1M doubling; K is 1,000"},
 	[PLAN_OPTION_OUTPUT_TOKENS] = {"output-tokens", "N", "tokens of an answer; default 250"},
 	[PLAN_OPTION_BATCH] = {"batch", "N|max", "users decoded together, at most as many as fit; default 1"},
-	[PLAN_OPTION_USERS] = {"users", "N", "at the same time"},
+	[PLAN_OPTION_USERS] = {"users", "N", "users at the same time; default: as many as fit"},
 	[PLAN_OPTION_ROUNDS] = {"rounds", "N", "questions in a session; default 1"},
 	[PLAN_OPTION_THINK_TIME] = {"think-time", "TIME", "between two questions; default 0"},
 	[PLAN_OPTION_KEEP_LAYERS] = {"keep-layers", "PART", "of the KV cache, such as 0.5, 50% or 1/60"},
@@ -38,8 +38,9 @@ const struct option_spec plan_options[] = {
 	[PLAN_OPTION_D_EFF] = {"d-eff", "N", "FLOP of attention for a token, context token and layer"},
 	[PLAN_OPTION_CSV] = {"csv", NULL, "print one line for each context length"},
 	[PLAN_OPTION_PLOT] = {"plot", "FILE", "draw the metrics over context length: .svg or .png"},
-	[PLAN_OPTION_LIVE] = {"live", NULL, "sizes and measured links of the running daemon"},
-	[PLAN_OPTION_SWITCH_BYTES] = {"switch-bytes", "SIZE", "with --live: moved to measure; default 256MiB"},
+	[PLAN_OPTION_LIVE] = {"live", NULL, "take sizes and measured links from the running daemon"},
+	[PLAN_OPTION_SWITCH_BYTES] = {"switch-bytes", "SIZE",
+				      "with --live: how much is moved to measure; default 256MiB"},
 	{NULL, NULL, NULL},
 };
 
@@ -69,6 +70,7 @@ static int plan_request_take_whole(const struct ctl *ctl, enum plan_option optio
 {
 	double number = (double)*out;
 	int r = plan_request_take(ctl, option, kind, &number);
+
 	*out = (uint64_t)number;
 	return r;
 }
@@ -85,7 +87,8 @@ int plan_request_list(const struct ctl *ctl, bool *asked)
 
 /* ---- The model ---- */
 
-/* A path ends in .json, begins with '.' or '/', or leads to a file; everything else is a name. */
+/* A path ends in .json, begins with '.' or '/', or leads to a file; everything else is
+ * a name. */
 static bool plan_request_is_path(const char *name)
 {
 	size_t length = strlen(name);
@@ -120,6 +123,7 @@ static int plan_request_take_params(const struct ctl *ctl, struct plan_model *mo
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_PARAMS);
 	if (!value)
 		return CTL_DONE;
+
 	const char *slash = strchr(value, '/');
 	double all, active;
 	bool right =
@@ -139,13 +143,14 @@ static int plan_request_take_model(const struct ctl *ctl, struct plan_request *r
 	const char *name = plan_request_value_of(ctl, PLAN_OPTION_MODEL);
 	if (!name)
 		return ctl_usage(ctl, "expected --model");
+
 	int r = plan_request_find_model(ctl, name, request);
 	if (r == CTL_DONE)
 		r = plan_request_take_params(ctl, &request->model);
 	if (r == CTL_DONE)
 		r = plan_request_take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS, &request->model.weight_bits);
 	if (r == CTL_DONE && request->model.params == 0)
-		return ctl_usage(ctl, "how many parameters %s has is not known: say it with --params",
+		return ctl_usage(ctl, "%s: the number of parameters is not known: give it with --params",
 				 request->model.name);
 	return r;
 }
@@ -159,6 +164,7 @@ static int plan_request_take_encoding(const struct ctl *ctl, struct plan_request
 		uint32_t bits;
 	} encodings[] = {{"none", 0}, {"fp8", 8}, {"int8", 8}, {"int4", 4}};
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_ENCODING);
+
 	for (size_t i = 0; i < sizeof(encodings) / sizeof(encodings[0]); i++) {
 		if (value && strcmp(value, encodings[i].name) != 0)
 			continue;
@@ -181,7 +187,9 @@ static int plan_request_take_batch(const struct ctl *ctl, struct plan_load *load
 static int plan_request_take_load(const struct ctl *ctl, struct plan_request *request)
 {
 	struct plan_load *load = &request->load;
+
 	*load = plan_load_default();
+
 	int r = plan_request_take_batch(ctl, load);
 	if (r == CTL_DONE)
 		r = plan_request_take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS, &load->output_tokens);
@@ -229,6 +237,7 @@ static bool plan_request_add_item(struct plan_request *request, const char *item
 	const char *dots = memmem(item, length, "..", 2);
 	size_t first_length = dots ? (size_t)(dots - item) : length;
 	double first, last;
+
 	if (plan_quantity_parse(PLAN_TOKENS, item, first_length, &first) < 0)
 		return false;
 	if (!dots)
@@ -274,6 +283,7 @@ static int plan_request_take_gpu(const struct ctl *ctl, struct plan_request *req
 	const char *name = plan_request_value_of(ctl, PLAN_OPTION_GPU);
 	if (!name)
 		return CTL_DONE;
+
 	const struct plan_gpu *gpu;
 	int r = plan_name_gpu(ctl, name, &gpu);
 	if (r != CTL_DONE)
@@ -293,6 +303,7 @@ static int plan_request_take_link(const struct ctl *ctl, struct plan_hardware *h
 {
 	double rate = 0;
 	int r = plan_request_take(ctl, PLAN_OPTION_LINK, PLAN_RATE, &rate);
+
 	if (rate > 0)
 		hardware->link = (struct plan_link){rate, rate};
 	return r;
@@ -304,6 +315,7 @@ static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *h
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_NVME);
 	if (!value)
 		return CTL_DONE;
+
 	const char *at = strchr(value, '@');
 	double size, rate;
 	if (!at || plan_quantity_parse(PLAN_BYTES, value, (size_t)(at - value), &size) < 0 ||
@@ -317,6 +329,7 @@ static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *h
 static int plan_request_take_switch_bytes(const struct ctl *ctl, struct plan_request *request)
 {
 	request->switch_bytes = SWITCH_BYTES;
+
 	int r = plan_request_take_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES, &request->switch_bytes);
 	if (r == CTL_DONE && request->switch_bytes > SWITCH_BYTES_MAX)
 		return ctl_usage(ctl, "--switch-bytes is \"%s\": expected at most 1TiB",
@@ -328,6 +341,7 @@ static int plan_request_take_gpus(const struct ctl *ctl, struct plan_hardware *h
 {
 	uint64_t gpus = 1;
 	int r = plan_request_take_whole(ctl, PLAN_OPTION_GPUS, PLAN_COUNT, &gpus);
+
 	hardware->gpus = (uint32_t)gpus;
 	hardware->data_parallel = plan_request_value_of(ctl, PLAN_OPTION_DP_ATTENTION) != NULL;
 	return r;
@@ -356,16 +370,25 @@ int plan_request_hardware(const struct ctl *ctl, struct plan_request *request)
 	return r == CTL_DONE ? plan_request_take_nvme(ctl, hardware) : r;
 }
 
+/* The option of the first figure that is missing, or NULL. */
+static const char *plan_request_missing(const struct plan_hardware *hardware, bool daemon_to_be_asked)
+{
+	if (!(hardware->flop_s > 0))
+		return "--flops";
+	if (!(hardware->hbm_bytes_s > 0))
+		return "--bandwidth";
+	if (daemon_to_be_asked)
+		return NULL;
+	if (hardware->hbm_bytes == 0)
+		return "--hbm";
+	return hardware->link.out_bytes_s > 0 && hardware->link.in_bytes_s > 0 ? NULL : "--link";
+}
+
 int plan_request_complete(const struct ctl *ctl, const struct plan_request *request, bool daemon_to_be_asked)
 {
-	const struct plan_hardware *hardware = &request->hardware;
-	bool known = daemon_to_be_asked;
-	const char *missing = !(hardware->flop_s > 0)              ? "--flops"
-			      : !(hardware->hbm_bytes_s > 0)       ? "--bandwidth"
-			      : !known && hardware->hbm_bytes == 0 ? "--hbm"
-			      : !known && !(hardware->link.out_bytes_s > 0 && hardware->link.in_bytes_s > 0) ? "--link"
-													     : NULL;
+	const char *missing = plan_request_missing(&request->hardware, daemon_to_be_asked);
+
 	if (!missing)
 		return CTL_DONE;
-	return ctl_usage(ctl, "expected --gpu, or --hbm, --flops, --bandwidth and --link: there is no %s", missing);
+	return ctl_usage(ctl, "expected --gpu, or --hbm, --flops, --bandwidth and --link: %s is missing", missing);
 }

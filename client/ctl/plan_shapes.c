@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_shapes: see plan_shapes.h. Doubles: shapes from a file may multiply to anything. */
+/* plan_shapes: see plan_shapes.h. Doubles: shapes from a file may multiply to
+ * anything. */
 #include "client/ctl/plan_shapes.h"
 
-/* Keys and values come from a latent vector, and queries may come from one of their own. */
+/* Keys and values come from a latent vector, and queries may come from one of their
+ * own. */
 static double plan_shapes_latent_attention(const struct plan_shapes *s)
 {
 	double hidden = s->hidden, heads = s->heads;
@@ -25,8 +27,10 @@ struct plan_parameters plan_shapes_count(const struct plan_shapes *s)
 	double hidden = s->hidden, per_width = s->matrices * hidden;
 	double sparse_layers = (double)s->layers - s->dense_layers;
 	double rest = (double)s->vocabulary * hidden * (s->tied ? 1 : 2);
+
 	rest += s->layers * plan_shapes_attention(s) + s->dense_layers * per_width * s->width;
 	rest += sparse_layers * (hidden * s->experts + per_width * s->shared_width);
+
 	double expert = sparse_layers * per_width * s->expert_width;
 	struct plan_parameters count = {.experts = expert * s->experts};
 	count.all = rest + count.experts;

@@ -22,6 +22,7 @@ static struct units_text plan_show_seconds(double s)
 static struct units_text plan_show_figure(double value)
 {
 	struct units_text out = {"-"};
+
 	if (value > 0)
 		snprintf(out.text, sizeof(out.text), value >= 10000 ? "%.0f" : "%.4g", value);
 	return out;
@@ -34,6 +35,7 @@ static struct units_text plan_show_grouped(uint64_t number)
 	struct units_text out;
 	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
 	size_t used = 0;
+
 	for (int i = 0; i < length; i++) {
 		out.text[used++] = digits[i];
 		if (i + 1 < length && (length - i - 1) % 3 == 0)
@@ -78,6 +80,7 @@ static void plan_show_model(const struct plan_model *model, uint64_t weight_byte
 static void plan_show_hardware(const struct plan_request *request)
 {
 	const struct plan_hardware *h = &request->hardware;
+
 	printf("%" PRIu32 " x %s: HBM %s (%s), %.4g TFLOP/s, %s, link %s out and %s in", h->gpus,
 	       request->gpu ? request->gpu->name : "GPU", plan_show_gib(h->hbm_bytes).text, request->hbm_note,
 	       h->flop_s / 1e12, plan_show_gb_s(h->hbm_bytes_s).text, plan_show_gb_s(h->link.out_bytes_s).text,
@@ -112,6 +115,7 @@ static void plan_show_layout(const struct plan_request *request, double kv_copie
 static void plan_show_load(const struct plan_request *request)
 {
 	const struct plan_load *load = &request->load;
+
 	printf("%" PRIu64 " tokens of answer; K = 1,000 tokens", load->output_tokens);
 	if (load->keep_layers < 1 || load->keep_heads < 1 || load->keep_tokens < 1)
 		printf("; kept: %.4g of layers, %.4g of heads, %.4g of tokens", load->keep_layers, load->keep_heads,
@@ -134,6 +138,7 @@ static int plan_show_sweep(const struct plan_request *request, const struct plan
 		{"SWITCH", true},  {"SESSIONS/H", true}, {"SUSTAINED", true}, {"DDR", true},     {"NVME", true},
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+
 	for (size_t i = 0; i < request->context_count; i++) {
 		const struct plan_point *p = &points[i];
 		table_cell(table, "%s", plan_show_grouped(p->context).text);
@@ -155,6 +160,7 @@ static int plan_show_sweep(const struct plan_request *request, const struct plan
 static void plan_show_wall_cells(struct table *table, const struct plan_wall *wall)
 {
 	char used[96] = "";
+
 	for (size_t i = 0; i < PLAN_RESOURCES; i++) {
 		size_t length = strlen(used);
 		if (wall->used[i] > 0)
@@ -181,7 +187,8 @@ static void plan_show_walled_row(struct table *table, const char *name, const ch
 	plan_show_wall_cells(table, wall);
 }
 
-/* A session with the terms it is the sum of; the last is there for users beyond those at once. */
+/* A session with the terms it is the sum of; the last is there for users beyond those
+ * at once. */
 static void plan_show_session_rows(struct table *table, const struct plan_request *request, const struct plan_point *p)
 {
 	const struct plan_load *load = &request->load;
@@ -206,6 +213,7 @@ static int plan_show_metrics(const struct plan_request *request, const struct pl
 	const struct table_column columns[] = {{"METRIC", false}, {"VALUE", false}, {"WALL", false}, {"IN USE", false}};
 	struct table *table = table_new(columns, 4);
 	char value[160];
+
 	snprintf(value, sizeof(value), "%s B (%s)", plan_show_grouped(p->kv_bytes).text,
 		 plan_show_gib(p->kv_bytes).text);
 	plan_show_plain_row(table, "KV cache of a user", value);
@@ -265,14 +273,17 @@ static int plan_show_parking(const struct plan_request *request, const struct pl
 		{"SUSTAINED", true},
 	};
 	const struct plan_hardware *hardware = &request->hardware;
+
 	if (hardware->ddr_bytes == 0 && hardware->nvme_bytes == 0)
 		return 0;
 	putchar('\n');
+
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	if (hardware->ddr_bytes)
 		plan_show_parking_row(table, "DDR", &p->ddr);
 	if (hardware->nvme_bytes)
 		plan_show_parking_row(table, "NVMe", &p->nvme);
+
 	int r = table_finish(table, stdout);
 	if (request->load.users > p->concurrency)
 		plan_show_parked(request, p);
@@ -298,6 +309,7 @@ static int plan_show_variants(const struct plan_request *request, const struct p
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	struct plan_load load = request->load;
+
 	load.context = asked->context;
 	putchar('\n');
 	plan_show_variant_row(table, "what was asked", asked);
@@ -351,6 +363,7 @@ static void plan_show_misfit(const struct plan_request *request, const struct pl
 static void plan_show_notes(const struct plan_request *request, const struct plan_point *points)
 {
 	const struct plan_point *last = &points[request->context_count - 1];
+
 	plan_show_misfit(request, points);
 	if (request->load.batch > last->batch)
 		printf("batch %" PRIu64 " does not fit: %" PRIu64 " users are decoded together\n", request->load.batch,
@@ -366,6 +379,7 @@ static int plan_show_hops(const struct plan_live *live)
 {
 	const struct table_column columns[] = {{"HOP", false}, {"MEASURED", true}, {"THEORY", true}, {"RATIO", true}};
 	struct table *table = table_new(columns, 4);
+
 	putchar('\n');
 	for (size_t i = 0; i < live->hop_count; i++) {
 		const struct plan_measure *hop = &live->hops[i];
@@ -383,6 +397,7 @@ static int plan_show_switches(const struct plan_live *live)
 	const struct table_column columns[] = {{"TIER", false}, {"BYTES", true},  {"OUT", true},
 					       {"IN", true},    {"THEORY", true}, {"RATIO", true}};
 	struct table *table = table_new(columns, 6);
+
 	putchar('\n');
 	for (size_t i = 0; i < live->switch_count; i++) {
 		const struct plan_switch *s = &live->switches[i];
@@ -401,6 +416,7 @@ static int plan_show_live(const struct plan_live *live)
 {
 	if (!live)
 		return 0;
+
 	int r = plan_show_hops(live);
 	if (r == 0 && live->switch_count)
 		r = plan_show_switches(live);
@@ -415,6 +431,7 @@ int plan_show(const struct plan_request *request, const struct plan_point *point
 	plan_show_hardware(request);
 	plan_show_layout(request, points->kv_copies);
 	plan_show_load(request);
+
 	bool one = request->context_count == 1;
 	int r = one ? plan_show_metrics(request, points) : plan_show_sweep(request, points);
 	if (r == 0 && one)

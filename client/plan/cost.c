@@ -48,8 +48,8 @@ uint32_t plan_kv_parts(const struct plan_model *model, const struct plan_hardwar
 	return most < hardware->gpus ? most : hardware->gpus;
 }
 
-/* Context tokens that a prompt token meets, twice the mean over the prompt: T in a full layer, and in
- * one with a window w what grows to w and stays there. */
+/* Context tokens that a prompt token meets, twice the mean over the prompt: T in a
+ * full layer, and in one with a window w what grows to w and stays there. */
 static double cost_twice_mean_context(double tokens, double window)
 {
 	return tokens <= window ? tokens : 2 * window - window * window / tokens;

@@ -26,12 +26,14 @@ static uint64_t fit_longest_context(const struct plan_model *model, const struct
 	return fits;
 }
 
-/* The fewest GPUs that hold the weights and one user. Beyond `parts` of them each holds its part of the
- * weights and as much of the cache as before: W / m + KV / parts is at most its memory. */
+/* The fewest GPUs that hold the weights and one user. Beyond `parts` of them each
+ * holds its part of the weights and as much of the cache as before: W / m + KV / parts
+ * is at most its memory. */
 static uint64_t fit_gpus(const struct plan_model *model, const struct plan_hardware *hardware,
 			 const struct plan_point *point)
 {
 	uint32_t parts = plan_kv_parts_max(model, hardware);
+
 	fit_wide hbm = hardware->hbm_bytes, weights = point->weight_bytes, kv = point->kv_bytes;
 
 	fit_wide divided = (weights + kv + hbm - 1) / hbm;
@@ -51,6 +53,7 @@ void plan_fit(const struct plan_model *model, const struct plan_hardware *hardwa
 	uint64_t hbm = point->hbm_bytes, slot = point->kv_slot_bytes;
 	uint64_t left = hbm > point->weight_bytes ? hbm - point->weight_bytes : 0;
 	uint64_t room = (uint64_t)((fit_wide)left * plan_kv_parts(model, hardware) / hardware->gpus);
+
 	fit_wide needed = (fit_wide)point->weight_bytes + slot;
 
 	point->fit = (struct plan_fit){

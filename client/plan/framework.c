@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * framework: see framework.h. Sizes, concurrency, prefill and decode are here; the context switch and
- * what a host full of users makes of it in session.c, what would make a user fit in fit.c.
+ * framework: see framework.h. Sizes, concurrency, prefill and decode are here; the
+ * context switch and what a host full of users makes of it in session.c, what would make
+ * a user fit in fit.c.
  */
 #include "client/plan/framework.h"
 #include "client/plan/cost.h"
@@ -13,8 +14,8 @@
 #include <assert.h>
 #include <errno.h>
 
-/* Bytes of weights that `tokens` tokens at a time read: at worst each its own experts, and never more
- * than there are. */
+/* Bytes of weights that `tokens` tokens at a time read: at worst each its own experts,
+ * and never more than there are. */
 static double framework_weights_read(const struct plan_model *model, uint64_t weight_bytes, double tokens)
 {
 	double active = (double)weight_bytes * ((double)model->active_params / (double)model->params);
@@ -44,6 +45,7 @@ static int framework_sizes(const struct plan_model *model, const struct plan_har
 			   const struct plan_load *load, struct plan_point *point)
 {
 	struct plan_load whole = *load;
+
 	whole.keep_layers = whole.keep_heads = whole.keep_tokens = 1;
 	whole.encoding_bits = 0;
 
@@ -86,12 +88,13 @@ static void framework_prefill(const struct plan_model *model, const struct plan_
 	point->break_even_bytes_s = (double)point->kv_bytes / point->prefill_s;
 }
 
-/* Every GPU reads what it holds of the batch: where attention is data-parallel, the caches of its own
- * users, and a step takes as long as on the GPU that has the most. */
+/* Every GPU reads what it holds of the batch: where attention is data-parallel, the
+ * caches of its own users, and a step takes as long as on the GPU that has the most. */
 static void framework_decode(const struct plan_model *model, const struct plan_hardware *hardware,
 			     const struct plan_load *load, struct plan_point *point)
 {
 	uint64_t most = point->concurrency ? point->concurrency : 1;
+
 	point->batch = load->batch && load->batch < most ? load->batch : most;
 
 	uint64_t slot_users = framework_slot_users(hardware);

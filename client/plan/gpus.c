@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpus: the built-in table of GPUs; see gpu.h. The columns: name, host link, GB of memory, bf16
- * TFLOP/s, GB/s of memory, GB/s of the host link, GB/s between GPUs.
+ * gpus: the built-in table of GPUs; see gpu.h. The columns: name, host link, GB of
+ * memory, bf16 TFLOP/s, GB/s of memory, GB/s of the host link, GB/s between GPUs.
  */
 #include "client/plan/gpu.h"
 #include "client/plan/names.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: what users ask of a host: how long their contexts and answers are, how many users there are,
- * and how much of their KV cache is kept.
+ * load: what users ask of a host: how long their contexts and answers are, how many users
+ * there are, and how much of their KV cache is kept.
  */
 #pragma once
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * models: the built-in table of models; see model.h. The columns: bits of a parameter, where they are
- * not the data type's 16; name and id; layers, those with a window, the window; heads of queries, hidden
- * size; KV heads and their size, or the latent vector's size; millions of parameters, of all and of those
- * active; the longest context.
+ * models: the built-in table of models; see model.h. The columns: bits of a parameter,
+ * where they are not the data type's 16; name and id; layers, those with a window, the
+ * window; heads of queries, hidden size; KV heads and their size, or the latent vector's
+ * size; millions of parameters, of all and of those active; the longest context.
  */
 #include "client/plan/model.h"
 #include "client/plan/names.h"
 
 #include <string.h>
 
-/* Attention multiplies each query with the keys before it and the result with the values: 4 FLOP for
- * each query head's element, and half the pairs are masked. */
+/* Attention multiplies each query with the keys before it and the result with the
+ * values: 4 FLOP for each query head's element, and half the pairs are masked. */
 #define GQA_OF(bits, name, id, layers, windowed, window, q_heads, hidden, kv_heads, head_dim, params, active, context, \
 	       source)                                                                                                 \
 	{                                                                                                              \
@@ -19,8 +19,8 @@
 			2 * (q_heads) * (head_dim), bits, (params)*1000000ull, (active)*1000000ull, context, source    \
 	}
 #define GQA(...) GQA_OF(16, __VA_ARGS__)
-/* A prompt is computed with keys of 128 + 64 and values of 128 elements in each head, unpacked from the
- * latent. */
+/* A prompt is computed with keys of 128 + 64 and values of 128 elements in each head,
+ * unpacked from the latent. */
 #define MLA_OF(bits, name, id, layers, q_heads, hidden, latent, params, active, context, source)                       \
 	{                                                                                                              \
 		name, id, layers, 0, 0, q_heads, hidden, 0, 0, latent, 16, (128 + 64 + 128) * (q_heads), bits,         \
@@ -29,7 +29,8 @@
 #define MLA(...) MLA_OF(16, __VA_ARGS__)
 
 #define FP8 8
-/* Experts in MXFP4, the rest in the data type: what the published files come to, in bytes. */
+/* Experts in MXFP4, the rest in the data type: what the published files come to, in
+ * bytes. */
 #define MXFP4(bytes, params) (8.0 * (bytes) / ((params)*1e6))
 
 const struct plan_model plan_models[] = {

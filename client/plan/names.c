@@ -41,6 +41,7 @@ bool names_begins(const char *name, const char *asked)
 			return false;
 		matched++;
 	}
+
 	bool ends_word = !isalnum((unsigned char)*name) && *name != '.';
 	return from.length > 0 && matched == from.length && ends_word;
 }
@@ -110,7 +111,8 @@ static unsigned names_edits(const struct names_plain *a, const struct names_plai
 	return row[b->length];
 }
 
-/* Twice the edits, so that a name which contains what was asked for comes before any that does not. */
+/* Twice the edits, so that a name which contains what was asked for comes before any
+ * that does not. */
 unsigned names_distance(const char *asked, const char *b)
 {
 	struct names_plain from = names_plain(asked), to = names_plain(b);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * point: the answer for one context length: the four metrics, the resource that limits each, and what
- * follows from them. framework.h fills one in.
+ * point: the answer for one context length: the four metrics, the resource that limits
+ * each, and what follows from them. framework.h fills one in.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ enum plan_resource {
 	PLAN_RESOURCES,
 };
 
-/* What limits a metric, and the part of each resource that is in use then; 0 where none is. */
+/* What limits a metric, and the part of each resource that is in use then; 0 where
+ * none is. */
 struct plan_wall {
 	enum plan_resource resource;
 	double used[PLAN_RESOURCES];

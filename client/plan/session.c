@@ -46,8 +46,8 @@ static void session_link_switch(const struct plan_hardware *hardware, struct pla
 	point->switch_wall.used[PLAN_LINK] = moved / (point->switch_s * both_bytes_s);
 }
 
-/* Whether loading `context` tokens takes no longer than computing them again. The ratio of the two never
- * grows with the context. */
+/* Whether loading `context` tokens takes no longer than computing them again. The
+ * ratio of the two never grows with the context. */
 static bool session_loading_wins(const struct plan_model *model, const struct plan_hardware *hardware,
 				 const struct plan_load *load, double bytes_s, uint64_t context)
 {
@@ -90,13 +90,15 @@ static double session_per_hour(double session_s)
 	return session_s > 0 ? SECONDS_PER_HOUR / session_s : 0;
 }
 
-/* Users that one host keeps busy when each of them thinks for a while between two rounds. */
+/* Users that one host keeps busy when each of them thinks for a while between two
+ * rounds. */
 static double session_sustainable(const struct plan_load *load, double session_s)
 {
 	return session_s > 0 ? (session_s + (double)load->rounds * load->think_s) / session_s : 0;
 }
 
-/* One user's cache over the links and, for NVMe, the drive; with rates of one direction. */
+/* One user's cache over the links and, for NVMe, the drive; with rates of one
+ * direction. */
 static double session_transfer_s(const struct plan_point *point, double link_bytes_s, double nvme_bytes_s)
 {
 	struct loading_rates rates = {.link_bytes_s = link_bytes_s, .nvme_bytes_s = nvme_bytes_s};
@@ -144,8 +146,9 @@ static void session_park(const struct plan_model *model, const struct plan_hardw
 	parking->sustainable_users = session_sustainable(load, parking->session_s);
 }
 
-/* Of the users beyond concurrency as many as there is room for are in DDR, the next in NVMe. The context
- * of one without room is computed again each time. Where no tier is named, the host has room for all. */
+/* Of the users beyond concurrency as many as there is room for are in DDR, the next in
+ * NVMe. The context of one without room is computed again each time. Where no tier is
+ * named, the host has room for all. */
 static double session_mean_switch(const struct plan_hardware *hardware, const struct plan_load *load,
 				  struct plan_point *point)
 {

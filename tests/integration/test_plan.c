@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl plan as a command: the running example printed to its digits, every kind of wrong input as one line and exit
- * status 2, the forms of output, and a plan from what a daemon has and measures.
+ * hbmctl plan as a command: the running example printed to its digits, every kind of
+ * wrong input as one line and exit status 2, the forms of output, and a plan from what a
+ * daemon has and measures.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +25,8 @@
 
 static char output[OUTPUT];
 
-/* "plan" and the words of a line, split at spaces ('_' stands for a space within a word). */
+/* "plan" and the words of a line, split at spaces ('_' stands for a space within a
+ * word). */
 static int plan(const char *line)
 {
 	char copy[1024];
@@ -311,7 +313,8 @@ static void test_parking_in_json(void **state)
 	json_decref(document);
 }
 
-/* A picture, or, where there is no gnuplot, one line that names the package and nothing written. */
+/* A picture, or, where there is no gnuplot, one line that names the package and
+ * nothing written. */
 static void test_plot(void **state)
 {
 	(void)state;
@@ -354,7 +357,8 @@ static uint64_t device_total(void)
 	return total;
 }
 
-/* The device is too small for the model: the plan says so, and is measured all the same. */
+/* The device is too small for the model: the plan says so, and is measured all the
+ * same. */
 static void test_live(void **state)
 {
 	(void)state;

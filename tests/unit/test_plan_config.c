@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.json files of each family, with the values of the published ones: the same facts come out that the built-in
- * table has, and parameters within two in a hundred of the published count. And files with something wrong.
+ * config.json files of each family, with the values of the published ones: the same facts
+ * come out that the built-in table has, and parameters within two in a hundred of the
+ * published count. And files with something wrong.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,7 +76,8 @@ static void test_same_as_the_table(void **state)
 	}
 }
 
-/* Published counts of active parameters leave out the embeddings or not, as their authors please: a wide margin. */
+/* Published counts of active parameters leave out the embeddings or not, as their
+ * authors please: a wide margin. */
 static void test_active_parameters(void **state)
 {
 	(void)state;
@@ -108,7 +110,8 @@ static void test_phi(void **state)
 	assert_int_equal(two.model.head_dim, 80);
 	assert_about((double)two.model.params, 2.78e9);
 	assert_about((double)three.model.params, 3.82e9);
-	/* The file asks for a window in every layer; the row of the table was made without. */
+	/* The file asks for a window in every layer; the row of the table was made
+	 * without. */
 	assert_int_equal(three.model.windowed_layers, 32);
 	assert_int_equal(three.model.window, 2047);
 }

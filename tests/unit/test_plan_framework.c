@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The four metrics: golden values of the running example (a 34 B model on an 80 GB card), hand-computed cases of what
- * the example does not have, and properties over every row of the built-in tables.
+ * The four metrics: golden values of the running example (a 34 B model on an 80 GB card),
+ * hand-computed cases of what the example does not have, and properties over every row of
+ * the built-in tables.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,8 @@
 #include "client/plan/framework.h"
 #include "client/plan/gpu.h"
 
-/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312 TFLOP/s, 2.039 TB/s, 20 GB/s. */
+/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312
+ * TFLOP/s, 2.039 TB/s, 20 GB/s. */
 static const struct plan_model example = {
 	.name = "example",
 	.layers = 60,
@@ -127,8 +129,8 @@ static void test_walls_of_the_example(void **state)
 	assert_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
 	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
 	assert_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
-	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the weights, a longer one by arithmetic.
-	 */
+	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the
+	 * weights, a longer one by arithmetic. */
 	assert_int_equal(example_at(GIB80, 1, 140).prefill_wall.resource, PLAN_HBM_BANDWIDTH);
 	assert_int_equal(example_at(GIB80, 1, 170).prefill_wall.resource, PLAN_FLOPS);
 }
@@ -179,7 +181,8 @@ static void test_parking(void **state)
 	assert_near(compute(&example, &hardware, &load, 4000).nvme.serial_s, point.switch_s);
 }
 
-/* Loading wins from the first context at which KV / bandwidth is no longer than prefill. */
+/* Loading wins from the first context at which KV / bandwidth is no longer than
+ * prefill. */
 static void test_break_even(void **state)
 {
 	(void)state;
@@ -215,8 +218,8 @@ static void test_latent_and_windows_by_hand(void **state)
 	assert_int_equal(bytes, (10ull * 100000 + 52ull * 1024) * 2 * 16 * 128 * 2);
 	assert_int_equal(plan_kv_bytes(gemma, &load, 1000, &bytes), 0);
 	assert_int_equal(bytes, 62ull * 1000 * 2 * 16 * 128 * 2);
-	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens: the mean, counted as the area
-	 * under that line. */
+	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens:
+	 * the mean, counted as the area under that line. */
 	struct plan_model windowed = {.layers = 1,
 				      .windowed_layers = 1,
 				      .window = 300,
@@ -272,7 +275,8 @@ static void test_batch(void **state)
 	assert_int_equal(large.decode_wall.resource, PLAN_FLOPS);
 }
 
-/* Each axis divides the cache and so helps concurrency, decode and the switch; only layers help prefill. */
+/* Each axis divides the cache and so helps concurrency, decode and the switch; only
+ * layers help prefill. */
 static void test_compression(void **state)
 {
 	(void)state;
@@ -390,7 +394,8 @@ static void test_data_parallel_attention(void **state)
 	const uint64_t kv = 70272ull * 4000;
 	hardware.data_parallel = true;
 
-	/* As many whole caches on each GPU as its memory holds beside its eighth of the weights. */
+	/* As many whole caches on each GPU as its memory holds beside its eighth of
+	 * the weights. */
 	struct plan_point point = compute(&model, &hardware, &load, 4000);
 	assert_near(point.kv_copies, 1);
 	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / kv));
@@ -416,7 +421,8 @@ static void test_data_parallel_attention(void **state)
 	assert_near(alone.decode_s, compute(&model, &hardware, &load, 4000).decode_s);
 }
 
-/* A cache that no GPU can hold beside its share of the weights does not fit any number of them. */
+/* A cache that no GPU can hold beside its share of the weights does not fit any number
+ * of them. */
 static void test_replicated_caches_that_never_fit(void **state)
 {
 	(void)state;
@@ -426,7 +432,8 @@ static void test_replicated_caches_that_never_fit(void **state)
 
 	assert_int_equal(compute(&model, &hardware, &load, 2000000).fit.gpus, 0);
 
-	/* Beside 70.272e9 bytes of cache each GPU has room for 15.6e9 bytes of weights. */
+	/* Beside 70.272e9 bytes of cache each GPU has room for 15.6e9 bytes of
+	 * weights. */
 	struct plan_fit fit = compute(&model, &hardware, &load, 1000000).fit;
 	assert_int_equal(fit.gpus, 5);
 	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * GIB80);
@@ -542,7 +549,8 @@ static void test_tensor_parallel_halves(void **state)
 	for_all_pairs(halves);
 }
 
-/* Without windows KV(nT) = n·KV(T); with them only beyond the window, and by the full layers alone. */
+/* Without windows KV(nT) = n·KV(T); with them only beyond the window, and by the full
+ * layers alone. */
 static void test_kv_is_linear(void **state)
 {
 	(void)state;

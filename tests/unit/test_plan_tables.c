@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The built-in tables of models and GPUs: every row makes sense, and where the CSV files they were made from are at
- * hand (HBM_DATA_DIR, else ../shared/data), every figure is the same. And finding a row by name.
+ * The built-in tables of models and GPUs: every row makes sense, and where the CSV files
+ * they were made from are at hand (HBM_DATA_DIR, else ../shared/data), every figure is
+ * the same. And finding a row by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
