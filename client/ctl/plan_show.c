@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_show: see plan_show.h. */
 #include "client/ctl/plan_show.h"
+#include "client/ctl/plan_units.h"
 #include "client/ctl/plan_variant.h"
 #include "client/ctl/table.h"
 #include "client/ctl/units.h"
@@ -8,56 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define GIB 0x1p30
 #define PLAN_SHOW_BITS_LEAST 2 /* no weights are published in fewer */
-
-static struct units_text plan_show_seconds(double s)
-{
-	struct units_text out;
-	snprintf(out.text, sizeof(out.text), s >= 10000 ? "%.0f s" : "%.4g s", s);
-	return out;
-}
-
-/* 0 stands for what is not known, or for no user that fits. */
-static struct units_text plan_show_figure(double value)
-{
-	struct units_text out = {"-"};
-
-	if (value > 0)
-		snprintf(out.text, sizeof(out.text), value >= 10000 ? "%.0f" : "%.4g", value);
-	return out;
-}
-
-/* 12,288,000,000 */
-static struct units_text plan_show_grouped(uint64_t number)
-{
-	char digits[24];
-	struct units_text out;
-	int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
-	size_t used = 0;
-
-	for (int i = 0; i < length; i++) {
-		out.text[used++] = digits[i];
-		if (i + 1 < length && (length - i - 1) % 3 == 0)
-			out.text[used++] = ',';
-	}
-	out.text[used] = '\0';
-	return out;
-}
-
-static struct units_text plan_show_gib(uint64_t bytes)
-{
-	struct units_text out;
-	snprintf(out.text, sizeof(out.text), "%.4g GiB", (double)bytes / GIB);
-	return out;
-}
-
-static struct units_text plan_show_gb_s(double bytes_s)
-{
-	struct units_text out;
-	snprintf(out.text, sizeof(out.text), "%.4g GB/s", bytes_s / 1e9);
-	return out;
-}
 
 /* ---- What was asked ---- */
 
@@ -66,7 +18,7 @@ static void plan_show_model(const struct plan_model *model, uint64_t weight_byte
 	printf("%s: %" PRIu32 " layers", model->name, model->layers);
 	if (model->windowed_layers)
 		printf(" (%" PRIu32 " with a window of %s)", model->windowed_layers,
-		       plan_show_grouped(model->window).text);
+		       plan_units_grouped(model->window).text);
 	if (model->latent_dim)
 		printf(", a latent vector of %" PRIu32, model->latent_dim);
 	else
@@ -74,7 +26,7 @@ static void plan_show_model(const struct plan_model *model, uint64_t weight_byte
 	printf(", %.4g B parameters", (double)model->params / 1e9);
 	if (model->active_params < model->params)
 		printf(" (%.4g B active)", (double)model->active_params / 1e9);
-	printf(", weights %s (%.3g bits each)\n", plan_show_gib(weight_bytes).text, model->weight_bits);
+	printf(", weights %s (%.3g bits each)\n", plan_units_gib(weight_bytes).text, model->weight_bits);
 }
 
 static void plan_show_hardware(const struct plan_request *request)
@@ -82,13 +34,13 @@ static void plan_show_hardware(const struct plan_request *request)
 	const struct plan_hardware *h = &request->hardware;
 
 	printf("%" PRIu32 " x %s: HBM %s (%s), %.4g TFLOP/s, %s, link %s out and %s in", h->gpus,
-	       request->gpu ? request->gpu->name : "GPU", plan_show_gib(h->hbm_bytes).text, request->hbm_note,
-	       h->flop_s / 1e12, plan_show_gb_s(h->hbm_bytes_s).text, plan_show_gb_s(h->link.out_bytes_s).text,
-	       plan_show_gb_s(h->link.in_bytes_s).text);
+	       request->gpu ? request->gpu->name : "GPU", plan_units_gib(h->hbm_bytes).text, request->hbm_note,
+	       h->flop_s / 1e12, plan_units_gb_s(h->hbm_bytes_s).text, plan_units_gb_s(h->link.out_bytes_s).text,
+	       plan_units_gb_s(h->link.in_bytes_s).text);
 	if (h->ddr_bytes)
-		printf("; DDR %s", plan_show_gib(h->ddr_bytes).text);
+		printf("; DDR %s", plan_units_gib(h->ddr_bytes).text);
 	if (h->nvme_bytes)
-		printf("; NVMe %s, %s", plan_show_gib(h->nvme_bytes).text, plan_show_gb_s(h->nvme.in_bytes_s).text);
+		printf("; NVMe %s, %s", plan_units_gib(h->nvme_bytes).text, plan_units_gb_s(h->nvme.in_bytes_s).text);
 	putchar('\n');
 }
 
@@ -125,7 +77,7 @@ static void plan_show_load(const struct plan_request *request)
 	if (load->users)
 		printf("; %" PRIu64 " users", load->users);
 	if (load->rounds > 1 || load->think_s > 0)
-		printf("; %" PRIu64 " rounds, %s between them", load->rounds, plan_show_seconds(load->think_s).text);
+		printf("; %" PRIu64 " rounds, %s between them", load->rounds, plan_units_seconds(load->think_s).text);
 	fputs("\n\n", stdout);
 }
 
@@ -141,16 +93,16 @@ static int plan_show_sweep(const struct plan_request *request, const struct plan
 
 	for (size_t i = 0; i < request->context_count; i++) {
 		const struct plan_point *p = &points[i];
-		table_cell(table, "%s", plan_show_grouped(p->context).text);
-		table_cell(table, "%s", plan_show_gib(p->kv_bytes).text);
-		table_cell(table, "%s", plan_show_grouped(p->concurrency).text);
-		table_cell(table, "%s", plan_show_seconds(p->prefill_s).text);
-		table_cell(table, "%s", plan_show_seconds(p->decode_s).text);
-		table_cell(table, "%s", plan_show_seconds(p->switch_s).text);
-		table_cell(table, "%s", plan_show_figure(p->sessions_per_hour).text);
-		table_cell(table, "%s", plan_show_figure(p->sustainable_users).text);
-		table_cell(table, "%s", request->hardware.ddr_bytes ? plan_show_grouped(p->ddr.users).text : "-");
-		table_cell(table, "%s", request->hardware.nvme_bytes ? plan_show_grouped(p->nvme.users).text : "-");
+		table_cell(table, "%s", plan_units_grouped(p->context).text);
+		table_cell(table, "%s", plan_units_gib(p->kv_bytes).text);
+		table_cell(table, "%s", plan_units_grouped(p->concurrency).text);
+		table_cell(table, "%s", plan_units_seconds(p->prefill_s).text);
+		table_cell(table, "%s", plan_units_seconds(p->decode_s).text);
+		table_cell(table, "%s", plan_units_seconds(p->switch_s).text);
+		table_cell(table, "%s", plan_units_figure(p->sessions_per_hour).text);
+		table_cell(table, "%s", plan_units_figure(p->sustainable_users).text);
+		table_cell(table, "%s", request->hardware.ddr_bytes ? plan_units_grouped(p->ddr.users).text : "-");
+		table_cell(table, "%s", request->hardware.nvme_bytes ? plan_units_grouped(p->nvme.users).text : "-");
 	}
 	return table_finish(table, stdout);
 }
@@ -197,14 +149,14 @@ static void plan_show_session_rows(struct table *table, const struct plan_reques
 
 	if (p->session_s > 0)
 		snprintf(value, sizeof(value), "%s (prefill + %" PRIu64 " x (decode / %s%s))",
-			 plan_show_seconds(p->session_s).text, load->rounds, plan_show_grouped(p->concurrency).text,
+			 plan_units_seconds(p->session_s).text, load->rounds, plan_units_grouped(p->concurrency).text,
 			 switches ? " + switch" : "");
 	plan_show_plain_row(table, "session", value);
-	plan_show_plain_row(table, "sessions an hour", plan_show_figure(p->sessions_per_hour).text);
+	plan_show_plain_row(table, "sessions an hour", plan_units_figure(p->sessions_per_hour).text);
 
 	if (p->session_s > 0)
 		snprintf(value, sizeof(value), "%s (who think %s between questions)",
-			 plan_show_figure(p->sustainable_users).text, plan_show_seconds(load->think_s).text);
+			 plan_units_figure(p->sustainable_users).text, plan_units_seconds(load->think_s).text);
 	plan_show_plain_row(table, "sustained users", value);
 }
 
@@ -214,23 +166,23 @@ static int plan_show_metrics(const struct plan_request *request, const struct pl
 	struct table *table = table_new(columns, 4);
 	char value[160];
 
-	snprintf(value, sizeof(value), "%s B (%s)", plan_show_grouped(p->kv_bytes).text,
-		 plan_show_gib(p->kv_bytes).text);
+	snprintf(value, sizeof(value), "%s B (%s)", plan_units_grouped(p->kv_bytes).text,
+		 plan_units_gib(p->kv_bytes).text);
 	plan_show_plain_row(table, "KV cache of a user", value);
-	snprintf(value, sizeof(value), "%s", plan_show_grouped(p->concurrency).text);
+	snprintf(value, sizeof(value), "%s", plan_units_grouped(p->concurrency).text);
 	plan_show_walled_row(table, "users at once", value, &p->concurrency_wall);
-	snprintf(value, sizeof(value), "%s (%s without attention)", plan_show_seconds(p->prefill_s).text,
-		 plan_show_seconds(p->prefill_linear_s).text);
+	snprintf(value, sizeof(value), "%s (%s without attention)", plan_units_seconds(p->prefill_s).text,
+		 plan_units_seconds(p->prefill_linear_s).text);
 	plan_show_walled_row(table, "prefill", value, &p->prefill_wall);
-	snprintf(value, sizeof(value), "%s (%s a token, batch %" PRIu64 ")", plan_show_seconds(p->decode_s).text,
-		 plan_show_seconds(p->decode_s / (double)request->load.output_tokens).text, p->batch);
+	snprintf(value, sizeof(value), "%s (%s a token, batch %" PRIu64 ")", plan_units_seconds(p->decode_s).text,
+		 plan_units_seconds(p->decode_s / (double)request->load.output_tokens).text, p->batch);
 	plan_show_walled_row(table, "decode", value, &p->decode_wall);
-	snprintf(value, sizeof(value), "%s (%s at full duplex)", plan_show_seconds(p->switch_s).text,
-		 plan_show_seconds(p->switch_duplex_s).text);
+	snprintf(value, sizeof(value), "%s (%s at full duplex)", plan_units_seconds(p->switch_s).text,
+		 plan_units_seconds(p->switch_duplex_s).text);
 	plan_show_walled_row(table, "context switch", value, &p->switch_wall);
 	plan_show_session_rows(table, request, p);
 	snprintf(value, sizeof(value), "%s: loading from a faster tier beats prefill",
-		 plan_show_gb_s(p->break_even_bytes_s).text);
+		 plan_units_gb_s(p->break_even_bytes_s).text);
 	plan_show_plain_row(table, "break-even", value);
 	return table_finish(table, stdout);
 }
@@ -238,24 +190,24 @@ static int plan_show_metrics(const struct plan_request *request, const struct pl
 static void plan_show_parking_row(struct table *table, const char *name, const struct plan_parking *parking)
 {
 	table_cell(table, "%s", name);
-	table_cell(table, "%s", plan_show_grouped(parking->users).text);
-	table_cell(table, "%s", plan_show_seconds(parking->in_s).text);
-	table_cell(table, "%s", plan_show_seconds(parking->serial_s).text);
-	table_cell(table, "%s", plan_show_seconds(parking->duplex_s).text);
+	table_cell(table, "%s", plan_units_grouped(parking->users).text);
+	table_cell(table, "%s", plan_units_seconds(parking->in_s).text);
+	table_cell(table, "%s", plan_units_seconds(parking->serial_s).text);
+	table_cell(table, "%s", plan_units_seconds(parking->duplex_s).text);
 	table_cell(table, "%s", plan_resource_name(parking->wall.resource));
-	table_cell(table, "%s", parking->break_even ? plan_show_grouped(parking->break_even).text : "never");
-	table_cell(table, "%s", plan_show_figure(parking->sessions_per_hour).text);
-	table_cell(table, "%s", plan_show_figure(parking->sustainable_users).text);
+	table_cell(table, "%s", parking->break_even ? plan_units_grouped(parking->break_even).text : "never");
+	table_cell(table, "%s", plan_units_figure(parking->sessions_per_hour).text);
+	table_cell(table, "%s", plan_units_figure(parking->sustainable_users).text);
 }
 
 static void plan_show_parked(const struct plan_request *request, const struct plan_point *p)
 {
-	printf("of %s users %s are served, %s parked in DDR, %s in NVMe", plan_show_grouped(request->load.users).text,
-	       plan_show_grouped(p->concurrency).text, plan_show_grouped(p->users_in_ddr).text,
-	       plan_show_grouped(p->users_in_nvme).text);
+	printf("of %s users %s are served, %s parked in DDR, %s in NVMe", plan_units_grouped(request->load.users).text,
+	       plan_units_grouped(p->concurrency).text, plan_units_grouped(p->users_in_ddr).text,
+	       plan_units_grouped(p->users_in_nvme).text);
 	if (p->users_without_place)
 		printf("; for %s there is no room, and each prompt is computed again",
-		       plan_show_grouped(p->users_without_place).text);
+		       plan_units_grouped(p->users_without_place).text);
 	putchar('\n');
 }
 
@@ -293,12 +245,12 @@ static int plan_show_parking(const struct plan_request *request, const struct pl
 static void plan_show_variant_row(struct table *table, const char *name, const struct plan_point *p)
 {
 	table_cell(table, "%s", name);
-	table_cell(table, "%s", plan_show_gib(p->kv_bytes).text);
-	table_cell(table, "%s", plan_show_grouped(p->concurrency).text);
-	table_cell(table, "%s", plan_show_seconds(p->prefill_s).text);
-	table_cell(table, "%s", plan_show_seconds(p->decode_s).text);
-	table_cell(table, "%s", plan_show_seconds(p->switch_s).text);
-	table_cell(table, "%s", plan_show_figure(p->sessions_per_hour).text);
+	table_cell(table, "%s", plan_units_gib(p->kv_bytes).text);
+	table_cell(table, "%s", plan_units_grouped(p->concurrency).text);
+	table_cell(table, "%s", plan_units_seconds(p->prefill_s).text);
+	table_cell(table, "%s", plan_units_seconds(p->decode_s).text);
+	table_cell(table, "%s", plan_units_seconds(p->switch_s).text);
+	table_cell(table, "%s", plan_units_figure(p->sessions_per_hour).text);
 }
 
 static int plan_show_variants(const struct plan_request *request, const struct plan_point *asked)
@@ -323,30 +275,38 @@ static int plan_show_variants(const struct plan_request *request, const struct p
 
 /* ---- What does not fit ---- */
 
+/* Each change that would be enough alone; what none of them could help is left out. */
+static void plan_show_remedies(const struct plan_request *request, const struct plan_fit *fit)
+{
+	char words[160] = "";
+	size_t used = 0;
+
+	if (fit->gpus)
+		used += (size_t)snprintf(words + used, sizeof(words) - used, "; %s GPUs",
+					 plan_units_grouped(fit->gpus).text);
+	if (fit->context)
+		used += (size_t)snprintf(words + used, sizeof(words) - used, "; a context of %s",
+					 plan_units_grouped(fit->context).text);
+	if (fit->keep > 0)
+		used += (size_t)snprintf(words + used, sizeof(words) - used, "; %.3g of the KV cache", fit->keep);
+	if (fit->weight_bits >= PLAN_SHOW_BITS_LEAST && fit->weight_bits < request->model.weight_bits)
+		used += (size_t)snprintf(words + used, sizeof(words) - used, "; weights of %.3g bits",
+					 fit->weight_bits);
+
+	if (used)
+		printf("Enough would be: %s\n", words + 2);
+	else
+		printf("No single change would be enough.\n");
+}
+
 static void plan_show_fit(const struct plan_request *request, const struct plan_point *p)
 {
 	const struct plan_fit *fit = &p->fit;
 	bool weights = fit->context == 0 && p->weight_bytes >= p->hbm_bytes;
-	const char *separator = "";
 
-	printf("%s not fit with %s tokens: %s too little. Enough would be: ",
-	       weights ? "the weights alone do" : "one user does", plan_show_grouped(p->context).text,
-	       plan_show_gib(fit->missing_bytes).text);
-	if (fit->gpus) {
-		printf("%s GPUs", plan_show_grouped(fit->gpus).text);
-		separator = "; ";
-	}
-	if (fit->context) {
-		printf("%sa context of %s", separator, plan_show_grouped(fit->context).text);
-		separator = "; ";
-	}
-	if (fit->keep > 0) {
-		printf("%s%.3g of the KV cache", separator, fit->keep);
-		separator = "; ";
-	}
-	if (fit->weight_bits >= PLAN_SHOW_BITS_LEAST && fit->weight_bits < request->model.weight_bits)
-		printf("%sweights of %.3g bits", separator, fit->weight_bits);
-	putchar('\n');
+	printf("%s not fit with %s tokens: %s too little. ", weights ? "the weights alone do" : "one user does",
+	       plan_units_grouped(p->context).text, plan_units_gib(fit->missing_bytes).text);
+	plan_show_remedies(request, fit);
 }
 
 static void plan_show_misfit(const struct plan_request *request, const struct plan_point *points)
@@ -370,7 +330,7 @@ static void plan_show_notes(const struct plan_request *request, const struct pla
 		       last->batch);
 	if (last->context > request->model.max_context)
 		printf("%s is made for contexts up to %s tokens\n", request->model.name,
-		       plan_show_grouped(request->model.max_context).text);
+		       plan_units_grouped(request->model.max_context).text);
 }
 
 /* ---- What was measured ---- */
@@ -385,9 +345,9 @@ static int plan_show_hops(const struct plan_live *live)
 		const struct plan_measure *hop = &live->hops[i];
 		bool known = hop->theoretical_bytes_s > 0;
 		table_cell(table, "%s", hop->name);
-		table_cell(table, "%s", hop->measured_bytes_s > 0 ? plan_show_gb_s(hop->measured_bytes_s).text : "-");
-		table_cell(table, "%s", known ? plan_show_gb_s(hop->theoretical_bytes_s).text : "-");
-		table_cell(table, "%s", plan_show_figure(plan_measure_ratio(hop)).text);
+		table_cell(table, "%s", hop->measured_bytes_s > 0 ? plan_units_gb_s(hop->measured_bytes_s).text : "-");
+		table_cell(table, "%s", known ? plan_units_gb_s(hop->theoretical_bytes_s).text : "-");
+		table_cell(table, "%s", plan_units_figure(plan_measure_ratio(hop)).text);
 	}
 	return table_finish(table, stdout);
 }
@@ -404,10 +364,10 @@ static int plan_show_switches(const struct plan_live *live)
 		bool known = s->theoretical_s > 0;
 		table_cell(table, "%s", s->tier);
 		table_cell(table, "%s", units_bytes(s->bytes).text);
-		table_cell(table, "%s", plan_show_seconds(s->out_s).text);
-		table_cell(table, "%s", plan_show_seconds(s->in_s).text);
-		table_cell(table, "%s", known ? plan_show_seconds(s->theoretical_s).text : "-");
-		table_cell(table, "%s", plan_show_figure(plan_switch_ratio(s)).text);
+		table_cell(table, "%s", plan_units_seconds(s->out_s).text);
+		table_cell(table, "%s", plan_units_seconds(s->in_s).text);
+		table_cell(table, "%s", known ? plan_units_seconds(s->theoretical_s).text : "-");
+		table_cell(table, "%s", plan_units_figure(plan_switch_ratio(s)).text);
 	}
 	return table_finish(table, stdout);
 }

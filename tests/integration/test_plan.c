@@ -194,6 +194,9 @@ static void test_not_fitting_says_what_would(void **state)
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K"), 1);
 	assert_says("a context of 48,828");
 
+	assert_int_equal(plan("--model Llama-2-13B --gpu L4 --context 40K --dp-attention"), 1);
+	assert_says("too little. No single change would be enough.\n");
+
 	/* Whatever is printed; but one context length that fits is enough. */
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K --csv"), 1);
 	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 4K,50K"), 0);
