@@ -73,8 +73,7 @@ PKG = $(shell pkg-config --libs $(1))
 KERNELS_SRC := $(wildcard kernels/*.c)
 SOFT_SRC := $(wildcard kernels/soft/*.c)
 DAEMON_SRC := $(wildcard daemon/*.c)
-PLAN_SRC := $(wildcard client/plan/*.c)
-CLIENT_SRC := $(wildcard client/*.c) $(PLAN_SRC)
+CLIENT_SRC := $(wildcard client/*.c client/plan/*.c) daemon/loading.c
 CTL_SRC := $(wildcard client/ctl/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -117,7 +116,7 @@ DEVICE_CODE := $(patsubst %.cu,$(BUILD)/obj/%,$(wildcard tests/*/*.cu))
 $(DEVICE_CODE:=.o): private DEVICE_PTX = -DDEVICE_PTX='"$(@:.o=.ptx)"'
 $(DEVICE_CODE:=.o): %.o: %.ptx
 
-$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC) $(PLAN_SRC))
+$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
 	@rm -f $@
 	$(call say,AR)
 	$(Q)$(AR) rcs $@ $^

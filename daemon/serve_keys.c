@@ -5,10 +5,10 @@
  * A pin is an object of its session, charged to it and gone with it. Pins of operators may be kept instead: they belong
  * to the cache, until an operator takes them back.
  */
-#include "client/plan/loading.h"
 #include "daemon/activity.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
+#include "daemon/loading.h"
 #include "daemon/mover.h"
 #include "daemon/serve_space.h"
 
@@ -52,13 +52,13 @@ static struct hbm_wire_result result_of(const struct cache *cache, uint32_t numb
 /* How long the run would take to load at the rates measured so far. */
 static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
 {
-	struct plan_rates rates = {
+	struct loading_rates rates = {
 		.hbm_bytes_s = activity_bandwidth(activity, HBM_HOP_D2D),
 		.link_bytes_s = activity_bandwidth(activity, HBM_HOP_H2D),
 		.nvme_bytes_s = activity_bandwidth(activity, HBM_HOP_NVME_READ),
 	};
-	double seconds = plan_loading_s(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
-					blocks[HBM_TIER_NVME] * block_bytes);
+	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
+					 blocks[HBM_TIER_NVME] * block_bytes);
 	return (uint64_t)(seconds * 1e9);
 }
 

@@ -44,8 +44,8 @@ static const struct command commands[] = {
 	 NULL},
 	{"replay", "TRACE [OPTION...] | --generate SPEC", "drive the daemon with a trace, checking every byte",
 	 replay_run, replay_options, 0, 1, replay_details},
-	{"plan", "--model NAME --gpu NAME [OPTION...]", "how many users fit on a host, and what they cost", plan_run,
-	 plan_options, 0, 0, plan_details},
+	{"plan", "--model NAME --gpu NAME [OPTION...] | --list", "how many users fit on a host, and what they cost",
+	 plan_run, plan_options, 0, 0, plan_details},
 	{"version", "", "versions of hbmctl and of the daemon", inspect_version, NULL, 0, 0, NULL},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

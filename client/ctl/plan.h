@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan: how many users of which context length fit on a host, what a prompt, an answer and a context switch cost, which
- * piece of hardware is the wall, and what more of something would buy. Asks no daemon but with --live.
+ * plan: how many users of which context length fit on a host, what a prompt, an answer
+ * and a context switch cost, which piece of hardware limits each, and what more of
+ * something would buy. Connects to the daemon only with --live.
  */
 #pragma once
 

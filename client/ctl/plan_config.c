@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_config: see plan_config.h. A field is read through a reader that remembers the first thing wrong, so that the
- * code which reads can go on to its end. null counts as absent, as in the families' own code.
+ * plan_config: see plan_config.h. A field is read through a reader that remembers the
+ * first thing wrong, so that the code which reads can go on to its end. null counts as
+ * absent, as in the families' own code.
  */
 #include "client/ctl/plan_config.h"
 #include "client/ctl/plan_shapes.h"
@@ -62,14 +63,16 @@ struct reader {
 	bool failed;
 };
 
-__attribute__((format(printf, 2, 3))) static void wrong(struct reader *reader, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void plan_config_wrong(struct reader *reader, const char *format, ...)
 {
 	if (reader->failed)
 		return;
 	reader->failed = true;
+
 	int used = snprintf(reader->error, reader->error_size, "%s: ", reader->path);
 	if (used < 0 || (size_t)used >= reader->error_size)
 		return;
+
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(reader->error + used, reader->error_size - (size_t)used, format, arguments);
@@ -77,129 +80,137 @@ __attribute__((format(printf, 2, 3))) static void wrong(struct reader *reader, c
 }
 
 /* The member, or NULL where it is absent or null. */
-static json_t *member(const struct reader *reader, const char *name)
+static json_t *plan_config_member(const struct reader *reader, const char *name)
 {
 	json_t *value = json_object_get(reader->object, name);
 	return json_is_null(value) ? NULL : value;
 }
 
-static uint32_t whole(struct reader *reader, const char *name, json_t *value, uint32_t least, uint32_t most)
+static uint32_t plan_config_whole(struct reader *reader, const char *name, json_t *value, uint32_t least, uint32_t most)
 {
 	json_int_t number = json_integer_value(value);
 	if (json_is_integer(value) && number >= (json_int_t)least && number <= (json_int_t)most)
 		return (uint32_t)number;
-	wrong(reader, "%s is not a whole number from %u to %u", name, least, most);
+	plan_config_wrong(reader, "%s is not a whole number from %u to %u", name, least, most);
 	return least;
 }
 
-static uint32_t required(struct reader *reader, const char *name, uint32_t most)
+static uint32_t plan_config_required(struct reader *reader, const char *name, uint32_t most)
 {
-	json_t *value = member(reader, name);
+	json_t *value = plan_config_member(reader, name);
 	if (value)
-		return whole(reader, name, value, 1, most);
-	wrong(reader, "has no %s", name);
+		return plan_config_whole(reader, name, value, 1, most);
+	plan_config_wrong(reader, "has no %s", name);
 	return 1;
 }
 
-static uint32_t optional(struct reader *reader, const char *name, uint32_t otherwise, uint32_t most)
+static uint32_t plan_config_optional(struct reader *reader, const char *name, uint32_t otherwise, uint32_t most)
 {
-	json_t *value = member(reader, name);
-	return value ? whole(reader, name, value, 0, most) : otherwise;
+	json_t *value = plan_config_member(reader, name);
+	return value ? plan_config_whole(reader, name, value, 0, most) : otherwise;
 }
 
-static bool flag(const struct reader *reader, const char *name, bool otherwise)
+static bool plan_config_flag(const struct reader *reader, const char *name, bool otherwise)
 {
-	json_t *value = member(reader, name);
+	json_t *value = plan_config_member(reader, name);
 	return json_is_boolean(value) ? json_is_true(value) : otherwise;
 }
 
-static const char *text(const struct reader *reader, const char *name)
+static const char *plan_config_text(const struct reader *reader, const char *name)
 {
-	return json_string_value(member(reader, name));
+	return json_string_value(plan_config_member(reader, name));
 }
 
 /* ---- What the file says about the cache ---- */
 
 /* Layers of type "sliding_attention"; a list names the type of each layer. */
-static uint32_t listed_windows(struct reader *reader, json_t *list, uint32_t layers)
+static uint32_t plan_config_listed_windows(struct reader *reader, json_t *list, uint32_t layers)
 {
 	if (!json_is_array(list) || json_array_size(list) != layers) {
-		wrong(reader, "layer_types does not list num_hidden_layers = %u layers", layers);
+		plan_config_wrong(reader, "layer_types does not list num_hidden_layers = %u layers", layers);
 		return 0;
 	}
+
 	uint32_t windowed = 0;
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const char *type = json_string_value(json_array_get(list, i));
 		bool sliding = type && strcmp(type, "sliding_attention") == 0;
 		if (!sliding && (!type || strcmp(type, "full_attention") != 0))
-			wrong(reader, "layer_types has \"%s\", which is neither full_attention nor sliding_attention",
-			      type ? type : "");
+			plan_config_wrong(
+				reader, "layer_types has \"%s\", which is neither full_attention nor sliding_attention",
+				type ? type : "");
 		windowed += sliding;
 	}
 	return windowed;
 }
 
-static uint32_t ruled_windows(struct reader *reader, const struct family *family, uint32_t layers)
+static uint32_t plan_config_ruled_windows(struct reader *reader, const struct family *family, uint32_t layers)
 {
 	if (family->windows == WINDOWS_ALL)
 		return layers;
-	if (family->windows == WINDOWS_LATE && flag(reader, "use_sliding_window", false)) {
-		uint32_t full = optional(reader, "max_window_layers", layers, LAYERS_MAX);
+	if (family->windows == WINDOWS_LATE && plan_config_flag(reader, "use_sliding_window", false)) {
+		uint32_t full = plan_config_optional(reader, "max_window_layers", layers, LAYERS_MAX);
 		return full < layers ? layers - full : 0;
 	}
 	if (family->windows == WINDOWS_PERIOD) {
-		uint32_t period = optional(reader, "sliding_window_pattern", family->period, LAYERS_MAX);
+		uint32_t period = plan_config_optional(reader, "sliding_window_pattern", family->period, LAYERS_MAX);
 		return period ? layers - layers / period : 0;
 	}
 	return 0;
 }
 
-static void read_windows(struct reader *reader, const struct family *family, struct plan_model *model)
+static void plan_config_read_windows(struct reader *reader, const struct family *family, struct plan_model *model)
 {
-	uint32_t layers = model->layers, window = optional(reader, "sliding_window", 0, FIELD_MAX);
+	uint32_t layers = model->layers, window = plan_config_optional(reader, "sliding_window", 0, FIELD_MAX);
+
 	if (family->windows == WINDOWS_NONE)
 		return;
-	if (family->windows == WINDOWS_LATE && !flag(reader, "use_sliding_window", false))
+	if (family->windows == WINDOWS_LATE && !plan_config_flag(reader, "use_sliding_window", false))
 		return;
-	json_t *list = member(reader, "layer_types");
-	uint32_t windowed = list ? listed_windows(reader, list, layers) : ruled_windows(reader, family, layers);
+
+	json_t *list = plan_config_member(reader, "layer_types");
+	uint32_t windowed = list ? plan_config_listed_windows(reader, list, layers)
+				 : plan_config_ruled_windows(reader, family, layers);
 	if (window == 0 && family->windows == WINDOWS_PERIOD && windowed > 0)
-		wrong(reader, "has no sliding_window");
+		plan_config_wrong(reader, "has no sliding_window");
 	model->windowed_layers = window ? windowed : 0;
 	model->window = model->windowed_layers ? window : 0;
 }
 
 /* The size of a head where no field gives it: equal parts of the hidden size. */
-static uint32_t head_dim(struct reader *reader, const struct plan_shapes *shapes)
+static uint32_t plan_config_head_dim(struct reader *reader, const struct plan_shapes *shapes)
 {
-	if (member(reader, "head_dim"))
-		return required(reader, "head_dim", HEAD_DIM_MAX);
+	if (plan_config_member(reader, "head_dim"))
+		return plan_config_required(reader, "head_dim", HEAD_DIM_MAX);
 	if (shapes->hidden % shapes->heads != 0)
-		wrong(reader, "has no head_dim, and hidden_size is not a multiple of num_attention_heads");
+		plan_config_wrong(reader, "has no head_dim, and hidden_size is not a multiple of num_attention_heads");
+
 	uint32_t part = shapes->hidden / shapes->heads;
 	if (part == 0 || part > HEAD_DIM_MAX)
-		wrong(reader, "hidden_size by num_attention_heads is %u: expected 1 to %u", part, HEAD_DIM_MAX);
+		plan_config_wrong(reader, "hidden_size by num_attention_heads is %u: expected 1 to %u", part,
+				  HEAD_DIM_MAX);
 	return part;
 }
 
-static void read_attention(struct reader *reader, struct plan_model *model, struct plan_shapes *shapes)
+static void plan_config_read_attention(struct reader *reader, struct plan_model *model, struct plan_shapes *shapes)
 {
 	uint32_t value_dim, key_dim;
-	if (member(reader, "kv_lora_rank")) {
-		shapes->kv_rank = required(reader, "kv_lora_rank", HEAD_DIM_MAX);
-		shapes->rope_dim = required(reader, "qk_rope_head_dim", HEAD_DIM_MAX);
-		shapes->nope_dim = required(reader, "qk_nope_head_dim", HEAD_DIM_MAX / 4);
-		shapes->value_dim = required(reader, "v_head_dim", HEAD_DIM_MAX / 2);
-		shapes->q_rank = optional(reader, "q_lora_rank", 0, FIELD_MAX);
-		model->latent_dim =
-			shapes->kv_rank + shapes->rope_dim + optional(reader, "index_head_dim", 0, HEAD_DIM_MAX);
+
+	if (plan_config_member(reader, "kv_lora_rank")) {
+		shapes->kv_rank = plan_config_required(reader, "kv_lora_rank", HEAD_DIM_MAX);
+		shapes->rope_dim = plan_config_required(reader, "qk_rope_head_dim", HEAD_DIM_MAX);
+		shapes->nope_dim = plan_config_required(reader, "qk_nope_head_dim", HEAD_DIM_MAX / 4);
+		shapes->value_dim = plan_config_required(reader, "v_head_dim", HEAD_DIM_MAX / 2);
+		shapes->q_rank = plan_config_optional(reader, "q_lora_rank", 0, FIELD_MAX);
+		model->latent_dim = shapes->kv_rank + shapes->rope_dim +
+				    plan_config_optional(reader, "index_head_dim", 0, HEAD_DIM_MAX);
 		key_dim = shapes->nope_dim + shapes->rope_dim;
 		value_dim = shapes->value_dim;
 	} else {
-		shapes->head_dim = value_dim = key_dim = head_dim(reader, shapes);
-		shapes->kv_heads = optional(reader, "num_key_value_heads", shapes->heads, HEADS_MAX);
+		shapes->head_dim = value_dim = key_dim = plan_config_head_dim(reader, shapes);
+		shapes->kv_heads = plan_config_optional(reader, "num_key_value_heads", shapes->heads, HEADS_MAX);
 		if (shapes->kv_heads == 0 || shapes->heads % shapes->kv_heads != 0)
-			wrong(reader, "num_attention_heads is not a multiple of num_key_value_heads");
+			plan_config_wrong(reader, "num_attention_heads is not a multiple of num_key_value_heads");
 		model->kv_heads = shapes->kv_heads;
 		model->head_dim = shapes->head_dim;
 	}
@@ -208,38 +219,46 @@ static void read_attention(struct reader *reader, struct plan_model *model, stru
 
 /* ---- What it says about the weights ---- */
 
-static void read_experts(struct reader *reader, const struct family *family, struct plan_shapes *shapes)
+static void plan_config_read_experts(struct reader *reader, const struct family *family, struct plan_shapes *shapes)
 {
 	shapes->dense_layers = shapes->layers;
-	shapes->width = required(reader, "intermediate_size", FIELD_MAX);
-	if (!family->experts || (strncmp(family->type, "deepseek", 8) == 0 && !member(reader, family->experts)))
+	shapes->width = plan_config_required(reader, "intermediate_size", FIELD_MAX);
+	if (!family->experts ||
+	    (strncmp(family->type, "deepseek", 8) == 0 && !plan_config_member(reader, family->experts)))
 		return;
-	shapes->experts = required(reader, family->experts, FIELD_MAX);
-	const char *used = member(reader, "experts_per_token") ? "experts_per_token" : "num_experts_per_tok";
-	shapes->experts_used = required(reader, used, shapes->experts);
-	shapes->expert_width = required(reader, family->expert_width, FIELD_MAX);
-	uint32_t shared = optional(reader, "n_shared_experts", 0, 1000);
-	shapes->shared_width =
-		optional(reader, "shared_expert_intermediate_size", shared * shapes->expert_width, FIELD_MAX);
-	json_t *listed = member(reader, "mlp_only_layers");
+	shapes->experts = plan_config_required(reader, family->experts, FIELD_MAX);
+
+	const char *used =
+		plan_config_member(reader, "experts_per_token") ? "experts_per_token" : "num_experts_per_tok";
+	shapes->experts_used = plan_config_required(reader, used, shapes->experts);
+	shapes->expert_width = plan_config_required(reader, family->expert_width, FIELD_MAX);
+
+	uint32_t shared = plan_config_optional(reader, "n_shared_experts", 0, 1000);
+	shapes->shared_width = plan_config_optional(reader, "shared_expert_intermediate_size",
+						    shared * shapes->expert_width, FIELD_MAX);
+
+	json_t *listed = plan_config_member(reader, "mlp_only_layers");
 	uint32_t dense = (uint32_t)json_array_size(listed);
-	shapes->dense_layers = optional(reader, "first_k_dense_replace", dense, shapes->layers);
+	shapes->dense_layers = plan_config_optional(reader, "first_k_dense_replace", dense, shapes->layers);
 	if (shapes->dense_layers > shapes->layers)
-		wrong(reader, "mlp_only_layers lists more than num_hidden_layers = %u layers", shapes->layers);
+		plan_config_wrong(reader, "mlp_only_layers lists more than num_hidden_layers = %u layers",
+				  shapes->layers);
 }
 
-static uint32_t dtype_bits(const struct reader *reader)
+static uint32_t plan_config_dtype_bits(const struct reader *reader)
 {
-	const char *name = text(reader, "torch_dtype");
-	name = name ? name : text(reader, "dtype");
+	const char *name = plan_config_text(reader, "torch_dtype");
+	name = name ? name : plan_config_text(reader, "dtype");
 	return name && strcmp(name, "float32") == 0 ? 32 : 16;
 }
 
 /* 0: by a method that is not known. */
-static double quantised_bits(json_t *quantisation, uint32_t unquantised, const struct plan_parameters *count)
+static double plan_config_quantised_bits(json_t *quantisation, uint32_t unquantised,
+					 const struct plan_parameters *count)
 {
 	const char *method = json_string_value(json_object_get(quantisation, "quant_method"));
 	json_t *bits = json_object_get(quantisation, "bits");
+
 	if (json_is_integer(bits) && json_integer_value(bits) >= 1 && json_integer_value(bits) <= 32)
 		return (double)json_integer_value(bits);
 	if (method && strcmp(method, "fp8") == 0)
@@ -251,38 +270,43 @@ static double quantised_bits(json_t *quantisation, uint32_t unquantised, const s
 	return json_is_true(json_object_get(quantisation, "load_in_8bit")) ? 8 : 0;
 }
 
-static void read_weights(struct reader *reader, const struct family *family, json_t *root, struct plan_shapes *shapes,
-			 struct plan_model *model)
+static void plan_config_read_weights(struct reader *reader, const struct family *family, json_t *root,
+				     struct plan_shapes *shapes, struct plan_model *model)
 {
 	shapes->matrices = family->matrices;
-	shapes->tied = flag(reader, "tie_word_embeddings", family->tied);
-	read_experts(reader, family, shapes);
+	shapes->tied = plan_config_flag(reader, "tie_word_embeddings", family->tied);
+	plan_config_read_experts(reader, family, shapes);
+
 	struct plan_parameters count = plan_shapes_count(shapes);
 	if (count.all > PARAMS_MAX) {
-		wrong(reader, "its shapes come to %.3g parameters: expected at most %.0e", count.all, PARAMS_MAX);
+		plan_config_wrong(reader, "its shapes come to %.3g parameters: expected at most %.0e", count.all,
+				  PARAMS_MAX);
 		return;
 	}
 	model->params = (uint64_t)count.all;
 	model->active_params = (uint64_t)count.active;
-	model->element_bits = dtype_bits(reader);
+	model->element_bits = plan_config_dtype_bits(reader);
+
 	json_t *quantisation = json_object_get(root, "quantization_config");
-	model->weight_bits = json_is_object(quantisation) ? quantised_bits(quantisation, model->element_bits, &count)
-							  : model->element_bits;
+	model->weight_bits = json_is_object(quantisation)
+				     ? plan_config_quantised_bits(quantisation, model->element_bits, &count)
+				     : model->element_bits;
 	if (model->weight_bits <= 0)
-		wrong(reader,
-		      "quantization_config has neither bits nor a quant_method this program knows (fp8, mxfp4)");
+		plan_config_wrong(reader, "quantization_config has neither bits nor a known quant_method (fp8, mxfp4)");
 }
 
 /* ---- The file ---- */
 
-/* What a family's own code has for a field that published files leave out: only Gemma 3's need this. */
-static void supply_defaults(const struct family *family, json_t *object)
+/* What a family's own code has for a field that published files leave out: only Gemma
+ * 3's need this. */
+static void plan_config_supply_defaults(const struct family *family, json_t *object)
 {
 	static const struct {
 		const char *name;
 		json_int_t value;
 	} gemma3[] = {{"vocab_size", 262208}, {"num_attention_heads", 8}, {"num_key_value_heads", 4},
 		      {"head_dim", 256},      {"sliding_window", 4096},   {"max_position_embeddings", 131072}};
+
 	if (strcmp(family->type, "gemma3_text") != 0)
 		return;
 	for (size_t i = 0; i < sizeof(gemma3) / sizeof(gemma3[0]); i++) {
@@ -291,13 +315,14 @@ static void supply_defaults(const struct family *family, json_t *object)
 	}
 }
 
-static const struct family *family_of(struct reader *reader)
+static const struct family *plan_config_family_of(struct reader *reader)
 {
-	const char *type = text(reader, "model_type");
+	const char *type = plan_config_text(reader, "model_type");
 	if (!type) {
-		wrong(reader, "has no model_type");
+		plan_config_wrong(reader, "has no model_type");
 		return NULL;
 	}
+
 	char known[256] = "";
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
 		if (strcmp(families[i].type, type) == 0)
@@ -305,42 +330,46 @@ static const struct family *family_of(struct reader *reader)
 		size_t used = strlen(known);
 		snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", families[i].type);
 	}
-	wrong(reader, "model_type \"%.40s\" is none of %s", type, known);
+	plan_config_wrong(reader, "model_type \"%.40s\" is none of %s", type, known);
 	return NULL;
 }
 
-static void read_model(struct reader *reader, json_t *root, struct plan_model *model)
+static void plan_config_read_model(struct reader *reader, json_t *root, struct plan_model *model)
 {
-	/* Models that also see have the language model's fields in an object of their own. */
+	/* Models that also see have the language model's fields in an object of their
+	 * own. */
 	json_t *inner = json_object_get(root, "text_config");
 	reader->object = json_is_object(inner) ? inner : root;
-	const struct family *family = family_of(reader);
+
+	const struct family *family = plan_config_family_of(reader);
 	if (!family)
 		return;
-	supply_defaults(family, reader->object);
+	plan_config_supply_defaults(family, reader->object);
+
 	struct plan_shapes shapes = {
-		.layers = required(reader, "num_hidden_layers", LAYERS_MAX),
-		.hidden = required(reader, "hidden_size", FIELD_MAX),
-		.heads = required(reader, "num_attention_heads", HEADS_MAX),
-		.vocabulary = required(reader, "vocab_size", FIELD_MAX),
+		.layers = plan_config_required(reader, "num_hidden_layers", LAYERS_MAX),
+		.hidden = plan_config_required(reader, "hidden_size", FIELD_MAX),
+		.heads = plan_config_required(reader, "num_attention_heads", HEADS_MAX),
+		.vocabulary = plan_config_required(reader, "vocab_size", FIELD_MAX),
 	};
 	model->layers = shapes.layers;
 	model->hidden = shapes.hidden;
 	model->q_heads = shapes.heads;
-	model->max_context = required(reader, "max_position_embeddings", FIELD_MAX);
-	read_attention(reader, model, &shapes);
-	read_windows(reader, family, model);
-	read_weights(reader, family, root, &shapes, model);
+	model->max_context = plan_config_required(reader, "max_position_embeddings", FIELD_MAX);
+	plan_config_read_attention(reader, model, &shapes);
+	plan_config_read_windows(reader, family, model);
+	plan_config_read_weights(reader, family, root, &shapes, model);
 }
 
-static json_t *load(struct reader *reader, const char *path)
+static json_t *plan_config_load(struct reader *reader, const char *path)
 {
 	json_error_t problem;
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+
 	if (!root)
-		wrong(reader, "%s", problem.text);
+		plan_config_wrong(reader, "%s", problem.text);
 	else if (!json_is_object(root))
-		wrong(reader, "is not a JSON object");
+		plan_config_wrong(reader, "is not a JSON object");
 	return root;
 }
 
@@ -348,12 +377,14 @@ int plan_config_read(const char *path, struct plan_config *out, char *error, siz
 {
 	struct reader reader = {.path = path, .error = error, .error_size = error_size};
 	struct plan_model model = {.hf_id = "", .source = "config.json"};
-	json_t *root = load(&reader, path);
+	json_t *root = plan_config_load(&reader, path);
+
 	if (!reader.failed)
-		read_model(&reader, root, &model);
+		plan_config_read_model(&reader, root, &model);
 	json_decref(root);
 	if (reader.failed)
 		return -1;
+
 	size_t length = strlen(path), room = sizeof(out->name) - 1;
 	snprintf(out->name, sizeof(out->name), "%s", length > room ? path + length - room : path);
 	model.name = out->name;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_config: a model's facts from a config.json in Hugging Face's format. A model_type that is not known is refused:
- * what a family's code takes as default where the file says nothing is the default here. Parameters are not in the
- * file: they are counted from the shapes of the matrices (biases and norms, some parts in ten thousand, are left out).
+ * plan_config: a model's facts from a config.json in Hugging Face's format. A model_type
+ * that is not known is refused: what a family's code takes as default where the file says
+ * nothing is the default here. Parameters are not in the file: they are counted from the
+ * shapes of the matrices (biases and norms, some parts in ten thousand, are left out).
  */
 #pragma once
 
@@ -15,5 +16,6 @@ struct plan_config {
 	char name[PLAN_CONFIG_NAME_BYTES]; /* the file's path, its end if it is long */
 };
 
-/* Fills in *out, which must stay where it is. 0; -1: one line in error that names the file and the field. */
+/* Fills in *out, which must stay where it is. 0; -1: one line in error that names the
+ * file and the field. */
 int plan_config_read(const char *path, struct plan_config *out, char *error, size_t error_size);

@@ -32,6 +32,15 @@ static const struct number model_numbers[] = {
 	NUMBERS_END,
 };
 
+static const struct number gpu_numbers[] = {
+	NUMBER(plan_gpu, hbm_bytes, WHOLE, "hbm_bytes"),
+	NUMBER(plan_gpu, flop_s, REAL, "flop_per_second"),
+	NUMBER(plan_gpu, hbm_bytes_s, REAL, "hbm_bytes_per_second"),
+	NUMBER(plan_gpu, link_bytes_s, REAL, "link_bytes_per_second"),
+	NUMBER(plan_gpu, gpu_link_bytes_s, REAL, "gpu_link_bytes_per_second"),
+	NUMBERS_END,
+};
+
 static const struct number hardware_numbers[] = {
 	NUMBER(plan_hardware, hbm_bytes, WHOLE, "hbm_bytes"),
 	NUMBER(plan_hardware, flop_s, REAL, "flop_per_second"),
@@ -77,6 +86,7 @@ static const struct number point_numbers[] = {
 	NUMBER(plan_point, users_in_ddr, WHOLE, "parked_in_ddr_users"),
 	NUMBER(plan_point, users_in_nvme, WHOLE, "parked_in_nvme_users"),
 	NUMBER(plan_point, users_without_place, WHOLE, "without_place_users"),
+	NUMBER(plan_point, kv_copies, REAL, "kv_copies_ratio"),
 	NUMBERS_END,
 };
 
@@ -113,38 +123,40 @@ static const char *const resources[PLAN_RESOURCES] = {
 	[PLAN_LINK] = "link",         [PLAN_NVME] = "nvme",
 };
 
-static uint64_t whole_at(const struct number *number, const void *record)
+static uint64_t plan_document_whole_at(const struct number *number, const void *record)
 {
 	uint64_t value;
 	memcpy(&value, (const char *)record + number->offset, sizeof(value));
 	return value;
 }
 
-static double real_at(const struct number *number, const void *record)
+static double plan_document_real_at(const struct number *number, const void *record)
 {
 	double value;
 	memcpy(&value, (const char *)record + number->offset, sizeof(value));
 	return value;
 }
 
-static void add_numbers(json_t *object, const struct number *number, const void *record)
+static void plan_document_add_numbers(json_t *object, const struct number *number, const void *record)
 {
 	for (; number->name; number++)
 		json_object_set_new(object, number->name,
-				    number->type == WHOLE ? json_integer((json_int_t)whole_at(number, record))
-							  : json_real(real_at(number, record)));
+				    number->type == WHOLE
+					    ? json_integer((json_int_t)plan_document_whole_at(number, record))
+					    : json_real(plan_document_real_at(number, record)));
 }
 
-static json_t *numbers_json(const struct number *numbers, const void *record)
+static json_t *plan_document_numbers(const struct number *numbers, const void *record)
 {
 	json_t *object = json_object();
-	add_numbers(object, numbers, record);
+	plan_document_add_numbers(object, numbers, record);
 	return object;
 }
 
-static json_t *wall_json(const struct plan_wall *wall)
+static json_t *plan_document_wall(const struct plan_wall *wall)
 {
 	json_t *used = json_object();
+
 	for (size_t i = 0; i < PLAN_RESOURCES; i++) {
 		if (wall->used[i] > 0)
 			json_object_set_new(used, resources[i], json_real(wall->used[i]));
@@ -152,46 +164,50 @@ static json_t *wall_json(const struct plan_wall *wall)
 	return json_pack("{s:s,s:o}", "resource", resources[wall->resource], "used_ratio", used);
 }
 
-static json_t *parking_json(const struct plan_parking *parking, bool there)
+static json_t *plan_document_parking(const struct plan_parking *parking, bool there)
 {
 	if (!there)
 		return json_null();
-	json_t *object = numbers_json(parking_numbers, parking);
-	json_object_set_new(object, "wall", wall_json(&parking->wall));
+
+	json_t *object = plan_document_numbers(parking_numbers, parking);
+	json_object_set_new(object, "wall", plan_document_wall(&parking->wall));
 	return object;
 }
 
-static json_t *variants_json(const struct plan_request *request, uint64_t context)
+static json_t *plan_document_variants(const struct plan_request *request, uint64_t context)
 {
 	json_t *array = json_array();
 	struct plan_load load = request->load;
+
 	load.context = context;
 	for (size_t i = 0; i < plan_variant_count; i++) {
 		struct plan_point point;
 		if (!plan_variant_compute(&plan_variants[i], &request->model, &request->hardware, &load, &point))
 			continue;
-		json_t *object = numbers_json(point_numbers, &point);
+		json_t *object = plan_document_numbers(point_numbers, &point);
 		json_object_set_new(object, "change", json_string(plan_variants[i].name));
 		json_array_append_new(array, object);
 	}
 	return array;
 }
 
-static json_t *point_json(const struct plan_request *request, const struct plan_point *point)
+static json_t *plan_document_point(const struct plan_request *request, const struct plan_point *point)
 {
-	json_t *object = numbers_json(point_numbers, point);
+	json_t *object = plan_document_numbers(point_numbers, point);
+
 	json_object_set_new(object, "walls",
-			    json_pack("{s:o,s:o,s:o,s:o}", "concurrency", wall_json(&point->concurrency_wall),
-				      "prefill", wall_json(&point->prefill_wall), "decode",
-				      wall_json(&point->decode_wall), "switch", wall_json(&point->switch_wall)));
-	json_object_set_new(object, "ddr", parking_json(&point->ddr, request->hardware.ddr_bytes > 0));
-	json_object_set_new(object, "nvme", parking_json(&point->nvme, request->hardware.nvme_bytes > 0));
-	json_object_set_new(object, "fit", numbers_json(fit_numbers, &point->fit));
-	json_object_set_new(object, "changes", variants_json(request, point->context));
+			    json_pack("{s:o,s:o,s:o,s:o}", "concurrency", plan_document_wall(&point->concurrency_wall),
+				      "prefill", plan_document_wall(&point->prefill_wall), "decode",
+				      plan_document_wall(&point->decode_wall), "switch",
+				      plan_document_wall(&point->switch_wall)));
+	json_object_set_new(object, "ddr", plan_document_parking(&point->ddr, request->hardware.ddr_bytes > 0));
+	json_object_set_new(object, "nvme", plan_document_parking(&point->nvme, request->hardware.nvme_bytes > 0));
+	json_object_set_new(object, "fit", plan_document_numbers(fit_numbers, &point->fit));
+	json_object_set_new(object, "changes", plan_document_variants(request, point->context));
 	return object;
 }
 
-static json_t *model_json(const struct plan_model *model)
+json_t *plan_document_model(const struct plan_model *model)
 {
 	json_t *object = json_pack(
 		"{s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name", view_json_text(model->name, SIZE_MAX),
@@ -201,75 +217,92 @@ static json_t *model_json(const struct plan_model *model)
 		(json_int_t)model->kv_heads, "head_dim", (json_int_t)model->head_dim, "latent_dim",
 		(json_int_t)model->latent_dim, "element_bits", (json_int_t)model->element_bits, "attention_flop",
 		(json_int_t)model->attention_width);
-	add_numbers(object, model_numbers, model);
+
+	plan_document_add_numbers(object, model_numbers, model);
 	return object;
 }
 
-static json_t *hardware_json(const struct plan_request *request)
+json_t *plan_document_gpu(const struct plan_gpu *gpu)
+{
+	json_t *object = json_pack("{s:s,s:s,s:s,s:s}", "name", gpu->name, "host_link", gpu->host_link, "source",
+				   gpu->source, "checked", gpu->checked);
+
+	plan_document_add_numbers(object, gpu_numbers, gpu);
+	return object;
+}
+
+static json_t *plan_document_hardware(const struct plan_request *request)
 {
 	const struct plan_hardware *hardware = &request->hardware;
 	json_t *object =
-		json_pack("{s:s?,s:s?,s:I,s:s,s:f}", "gpu", request->gpu ? request->gpu->name : NULL, "source",
-			  request->gpu ? request->gpu->source : NULL, "gpus", (json_int_t)hardware->gpus, "hbm_note",
-			  request->hbm_note, "intensity_flop_per_byte", hardware->flop_s / hardware->hbm_bytes_s);
-	add_numbers(object, hardware_numbers, hardware);
+		json_pack("{s:s?,s:s?,s:I,s:b,s:s,s:f}", "gpu", request->gpu ? request->gpu->name : NULL, "source",
+			  request->gpu ? request->gpu->source : NULL, "gpus", (json_int_t)hardware->gpus,
+			  "data_parallel_attention", hardware->data_parallel, "hbm_note", request->hbm_note,
+			  "intensity_flop_per_byte", hardware->flop_s / hardware->hbm_bytes_s);
+
+	plan_document_add_numbers(object, hardware_numbers, hardware);
 	return object;
 }
 
-static json_t *load_json(const struct plan_request *request)
+static json_t *plan_document_load(const struct plan_request *request)
 {
 	double width = request->load.attention_width;
-	json_t *object = numbers_json(load_numbers, &request->load);
+	json_t *object = plan_document_numbers(load_numbers, &request->load);
+
 	json_object_set_new(object, "encoding", json_string(request->encoding));
 	json_object_set_new(object, "d_eff_flop", width > 0 ? json_real(width) : json_null());
 	return object;
 }
 
 /* null: the theory is not known. */
-static json_t *ratio_json(double ratio)
+static json_t *plan_document_ratio(double ratio)
 {
 	return ratio > 0 ? json_real(ratio) : json_null();
 }
 
-static json_t *measures_json(const struct plan_measure *measures, size_t count)
+static json_t *plan_document_measures(const struct plan_measure *measures, size_t count)
 {
 	json_t *array = json_array();
+
 	for (size_t i = 0; i < count; i++) {
-		json_t *object = numbers_json(live_numbers, &measures[i]);
+		json_t *object = plan_document_numbers(live_numbers, &measures[i]);
 		json_object_set_new(object, "name", json_string(measures[i].name));
 		json_object_set_new(object, "measured_by_theoretical_ratio",
-				    ratio_json(plan_measure_ratio(&measures[i])));
+				    plan_document_ratio(plan_measure_ratio(&measures[i])));
 		json_array_append_new(array, object);
 	}
 	return array;
 }
 
-static json_t *live_json(const struct plan_live *live)
+static json_t *plan_document_live(const struct plan_live *live)
 {
 	if (!live)
 		return json_null();
+
 	json_t *switches = json_array();
 	for (size_t i = 0; i < live->switch_count; i++) {
 		const struct plan_switch *s = &live->switches[i];
-		json_array_append_new(switches,
-				      json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier", s->tier, "bytes",
-						(json_int_t)s->bytes, "out_seconds", s->out_s, "in_seconds", s->in_s,
-						"theoretical_seconds", s->theoretical_s,
-						"measured_by_theoretical_ratio", ratio_json(plan_switch_ratio(s))));
+		json_array_append_new(switches, json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier", s->tier, "bytes",
+							  (json_int_t)s->bytes, "out_seconds", s->out_s, "in_seconds",
+							  s->in_s, "theoretical_seconds", s->theoretical_s,
+							  "measured_by_theoretical_ratio",
+							  plan_document_ratio(plan_switch_ratio(s))));
 	}
-	return json_pack("{s:o,s:o,s:s}", "hops", measures_json(live->hops, live->hop_count), "switches", switches,
-			 "note", live->note);
+	return json_pack("{s:o,s:o,s:s}", "hops", plan_document_measures(live->hops, live->hop_count), "switches",
+			 switches, "note", live->note);
 }
 
 int plan_document_json(const struct plan_request *request, const struct plan_point *points,
 		       const struct plan_live *live)
 {
 	json_t *array = json_array();
+
 	for (size_t i = 0; i < request->context_count; i++)
-		json_array_append_new(array, point_json(request, &points[i]));
-	return ctl_print_json(json_pack("{s:o,s:o,s:o,s:o,s:o}", "model", model_json(&request->model), "hardware",
-					hardware_json(request), "load", load_json(request), "points", array, "live",
-					live_json(live)));
+		json_array_append_new(array, plan_document_point(request, &points[i]));
+	return ctl_print_json(json_pack("{s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model),
+					"hardware", plan_document_hardware(request), "load",
+					plan_document_load(request), "points", array, "live",
+					plan_document_live(live)));
 }
 
 int plan_document_csv(const struct plan_request *request, const struct plan_point *points)
@@ -282,9 +315,9 @@ int plan_document_csv(const struct plan_request *request, const struct plan_poin
 			if (n != point_numbers)
 				putchar(',');
 			if (n->type == WHOLE)
-				printf("%" PRIu64, whole_at(n, &points[i]));
+				printf("%" PRIu64, plan_document_whole_at(n, &points[i]));
 			else
-				printf("%.12g", real_at(n, &points[i]));
+				printf("%.12g", plan_document_real_at(n, &points[i]));
 		}
 		putchar('\n');
 	}

@@ -7,9 +7,6 @@
 
 #include <string.h>
 
-#define SWITCH_BYTES (256ull << 20)
-#define SWITCH_BYTES_MAX (1ull << 40)
-
 double plan_measure_ratio(const struct plan_measure *measure)
 {
 	return measure->theoretical_bytes_s > 0 ? measure->measured_bytes_s / measure->theoretical_bytes_s : 0;
@@ -21,9 +18,9 @@ double plan_switch_ratio(const struct plan_switch *performed)
 	return took_s > 0 ? performed->theoretical_s / took_s : 0;
 }
 
-/* What a hop should reach: one link's direction, the drive, and for a copy within HBM half its bandwidth, since every
- * byte is read and written. */
-static double theory_of(const struct plan_hardware *theory, uint32_t hop)
+/* What a hop should reach: one link's direction, the drive, and for a copy within HBM
+ * half its bandwidth, since every byte is read and written. */
+static double plan_live_theory_of(const struct plan_hardware *theory, uint32_t hop)
 {
 	switch (hop) {
 	case HBM_HOP_D2D:
@@ -41,26 +38,27 @@ static double theory_of(const struct plan_hardware *theory, uint32_t hop)
 	}
 }
 
-static double slower(double a, double b)
+static double plan_live_slower(double a, double b)
 {
 	return a < b ? a : b;
 }
 
 /* Out and in, in theory; 0 where a rate of it is not known. */
-static double switch_theory(const struct plan_hardware *theory, const struct plan_switch *performed)
+static double plan_live_switch_theory(const struct plan_hardware *theory, const struct plan_switch *performed)
 {
 	double out = theory->link.out_bytes_s, in = theory->link.in_bytes_s;
+
 	if (strcmp(performed->tier, "hbm") == 0)
 		out = in = theory->hbm_bytes_s / 2;
 	if (strcmp(performed->tier, "nvme") == 0) {
-		out = slower(out, theory->nvme.out_bytes_s);
-		in = slower(in, theory->nvme.in_bytes_s);
+		out = plan_live_slower(out, theory->nvme.out_bytes_s);
+		in = plan_live_slower(in, theory->nvme.in_bytes_s);
 	}
 	return out > 0 && in > 0 ? (double)performed->bytes / out + (double)performed->bytes / in : 0;
 }
 
-static int read_hops(struct ctl *ctl, const struct plan_hardware *theory, struct plan_live *live,
-		     double rates[HBM_HOPS])
+static int plan_live_read_hops(struct ctl *ctl, const struct plan_hardware *theory, struct plan_live *live,
+			       double rates[HBM_HOPS])
 {
 	struct query hops;
 	int status = query_all(ctl->hbm, HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), &hops);
@@ -71,20 +69,21 @@ static int read_hops(struct ctl *ctl, const struct plan_hardware *theory, struct
 		double rate = hop->busy_ns ? (double)hop->bytes / ((double)hop->busy_ns / 1e9) : 0;
 		if (hop->hop < HBM_HOPS)
 			rates[hop->hop] = rate;
-		live->hops[live->hop_count++] =
-			(struct plan_measure){view_name(&view_hops, hop->hop), theory_of(theory, hop->hop), rate};
+		live->hops[live->hop_count++] = (struct plan_measure){view_name(&view_hops, hop->hop),
+								      plan_live_theory_of(theory, hop->hop), rate};
 	}
 	query_clear(&hops);
 	return CTL_DONE;
 }
 
 /* Devices are counted as equal: as large as the smallest. */
-static int read_devices(struct ctl *ctl, struct plan_request *request)
+static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 {
 	struct query devices;
 	int status = query_all(ctl->hbm, HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), &devices);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "devices", status);
+
 	uint64_t least = UINT64_MAX;
 	for (size_t i = 0; i < devices.count; i++) {
 		const struct hbm_wire_device *device = query_record(&devices, i);
@@ -99,7 +98,7 @@ static int read_devices(struct ctl *ctl, struct plan_request *request)
 	return CTL_DONE;
 }
 
-static int read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 {
 	struct query tiers;
 	int status = query_all(ctl->hbm, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), &tiers);
@@ -117,29 +116,22 @@ static int read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 	return CTL_DONE;
 }
 
-static void take_rate(double measured, double *rate)
+static void plan_live_take_rate(double measured, double *rate)
 {
 	if (measured > 0)
 		*rate = measured;
 }
 
-/* A hop that has moved nothing keeps its theory; a drive without either is left out of the plan. */
-static void take_rates(struct plan_hardware *hardware, const double rates[HBM_HOPS])
+/* A hop that has moved nothing keeps its theory; a drive without either is left out of
+ * the plan. */
+static void plan_live_take_rates(struct plan_hardware *hardware, const double rates[HBM_HOPS])
 {
-	take_rate(rates[HBM_HOP_D2H], &hardware->link.out_bytes_s);
-	take_rate(rates[HBM_HOP_H2D], &hardware->link.in_bytes_s);
-	take_rate(rates[HBM_HOP_NVME_WRITE], &hardware->nvme.out_bytes_s);
-	take_rate(rates[HBM_HOP_NVME_READ], &hardware->nvme.in_bytes_s);
+	plan_live_take_rate(rates[HBM_HOP_D2H], &hardware->link.out_bytes_s);
+	plan_live_take_rate(rates[HBM_HOP_H2D], &hardware->link.in_bytes_s);
+	plan_live_take_rate(rates[HBM_HOP_NVME_WRITE], &hardware->nvme.out_bytes_s);
+	plan_live_take_rate(rates[HBM_HOP_NVME_READ], &hardware->nvme.in_bytes_s);
 	if (!(hardware->nvme.out_bytes_s > 0 && hardware->nvme.in_bytes_s > 0))
 		hardware->nvme_bytes = 0;
-}
-
-static int switch_bytes(const struct ctl *ctl, uint64_t *bytes)
-{
-	int r = ctl_bytes(ctl, "--switch-bytes", ctl->options.values[PLAN_OPTION_SWITCH_BYTES], bytes);
-	if (r == CTL_DONE && (*bytes == 0 || *bytes > SWITCH_BYTES_MAX))
-		return ctl_usage(ctl, "--switch-bytes is outside 1 to 1TiB");
-	return r;
 }
 
 int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan_live *out)
@@ -147,22 +139,22 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 	struct plan_live live = {.hop_count = 0};
 	struct plan_hardware theory = request->hardware;
 	double rates[HBM_HOPS] = {0};
-	uint64_t bytes = SWITCH_BYTES;
-	int r = switch_bytes(ctl, &bytes);
+
+	int r = ctl_connect(ctl);
 	if (r == CTL_DONE)
-		r = ctl_connect(ctl);
+		r = plan_switch_perform(ctl, request->switch_bytes, &live);
 	if (r == CTL_DONE)
-		r = plan_switch_perform(ctl, bytes, &live);
+		r = plan_live_read_devices(ctl, request);
 	if (r == CTL_DONE)
-		r = read_devices(ctl, request);
+		r = plan_live_read_tiers(ctl, &request->hardware);
 	if (r == CTL_DONE)
-		r = read_tiers(ctl, &request->hardware);
-	if (r == CTL_DONE)
-		r = read_hops(ctl, &theory, &live, rates);
+		r = plan_live_read_hops(ctl, &theory, &live, rates);
+	if (r != CTL_DONE)
+		return r;
+
 	for (size_t i = 0; i < live.switch_count; i++)
-		live.switches[i].theoretical_s = switch_theory(&theory, &live.switches[i]);
-	take_rates(&request->hardware, rates);
-	if (r == CTL_DONE)
-		*out = live;
-	return r;
+		live.switches[i].theoretical_s = plan_live_switch_theory(&theory, &live.switches[i]);
+	plan_live_take_rates(&request->hardware, rates);
+	*out = live;
+	return CTL_DONE;
 }

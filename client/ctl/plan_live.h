@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_live: theory and measurement side by side. A context switch is performed: a scratch region of the size asked is
- * filled, stored, pushed down tier by tier, loaded back from each, compared, and timed. Then the running daemon's sizes
- * and what its links have moved in the time they were busy go into the plan.
+ * plan_live: theory and measurement side by side. A context switch is performed
+ * (plan_switch.h). Then the running daemon's sizes, and the rates its links have reached
+ * while they were busy, go into the plan.
  */
 #pragma once
 
@@ -31,9 +31,10 @@ struct plan_live {
 	char note[160]; /* why a tier was not measured, or "" */
 };
 
-/* How much of the theory was reached, as rates: 1 is all of it; 0: the theory is not known. */
+/* How much of the theory was reached, as rates: 1 is all of it; 0: the theory is not
+ * known. */
 double plan_measure_ratio(const struct plan_measure *measure);
 double plan_switch_ratio(const struct plan_switch *performed);
-/* Measures, and puts the daemon's sizes and rates into request->hardware. Needs the hardware that the options name as
- * the theory. Returns the exit status. */
+/* Measures, and puts the daemon's sizes and rates into request->hardware. Needs the
+ * hardware that the options name as the theory. Returns the exit status. */
 int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan_live *out);

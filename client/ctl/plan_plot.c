@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_plot: see plan_plot.h. The script goes to gnuplot's standard input and the picture comes from its standard
- * output, both through files in memory, so that neither side ever waits for the other. */
+/* plan_plot: see plan_plot.h. The script goes to gnuplot's standard input and the
+ * picture comes from its standard output, both through files in memory, so that
+ * neither side ever waits for the other. */
 #include "client/ctl/plan_plot.h"
 
 #include <errno.h>
@@ -14,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NO_GNUPLOT 127 /* what some C libraries make of a program that is not there */
+#define NO_GNUPLOT 127 /* exit status with some C libraries if the program does not exist */
 
-static bool ends_in(const char *path, const char *end)
+static bool plan_plot_ends_in(const char *path, const char *end)
 {
 	size_t length = strlen(path), end_length = strlen(end);
 	return length > end_length && strcmp(path + length - end_length, end) == 0;
@@ -24,7 +25,7 @@ static bool ends_in(const char *path, const char *end)
 
 int plan_plot_check(const struct ctl *ctl, const char *path, const struct plan_request *request)
 {
-	if (!ends_in(path, ".svg") && !ends_in(path, ".png"))
+	if (!plan_plot_ends_in(path, ".svg") && !plan_plot_ends_in(path, ".png"))
 		return ctl_usage(ctl, "--plot is \"%s\": expected a name that ends in .svg or .png", path);
 	if (request->context_count < 2)
 		return ctl_usage(ctl, "--plot takes several context lengths, such as --context 4K..1M");
@@ -32,7 +33,7 @@ int plan_plot_check(const struct ctl *ctl, const char *path, const struct plan_r
 }
 
 /* A string of gnuplot: what is in it stays text. */
-static void print_text(FILE *script, const char *text)
+static void plan_plot_print_text(FILE *script, const char *text)
 {
 	putc('\'', script);
 	for (; *text; text++) {
@@ -43,9 +44,9 @@ static void print_text(FILE *script, const char *text)
 	putc('\'', script);
 }
 
-/* context, concurrency, prefill, decode, switch, duplex, NVMe. A logarithmic scale has no 0: no users are drawn
- * below one. */
-static void print_data(FILE *script, const struct plan_request *request, const struct plan_point *points)
+/* context, concurrency, prefill, decode, switch, duplex, NVMe. A logarithmic scale has
+ * no 0: no users are drawn below one. */
+static void plan_plot_print_data(FILE *script, const struct plan_request *request, const struct plan_point *points)
 {
 	fputs("$points << END\n", script);
 	for (size_t i = 0; i < request->context_count; i++) {
@@ -71,9 +72,10 @@ static const char style[] = "set encoding utf8\n"
 			    "set format y '%g'\n"
 			    "set key top left reverse Left\n";
 
-static void print_panels(FILE *script, const struct plan_request *request)
+static void plan_plot_print_panels(FILE *script, const struct plan_request *request)
 {
 	const struct plan_hardware *hardware = &request->hardware;
+
 	fputs("set title 'Concurrency: users in HBM'\n"
 	      "set key off\nset yrange [0.4:10<*]\nset ytics add ('0' 0.5)\n"
 	      "plot $points using 1:($2 > 0 ? $2 : 0.5) with linespoints ls 1\n"
@@ -96,47 +98,54 @@ static void print_panels(FILE *script, const struct plan_request *request)
 	fputs("\nunset multiplot\n", script);
 }
 
-static void print_script(FILE *script, const char *path, const struct plan_request *request,
-			 const struct plan_point *points)
+static void plan_plot_print_script(FILE *script, const char *path, const struct plan_request *request,
+				   const struct plan_point *points)
 {
 	char title[192];
+
 	snprintf(title, sizeof(title), "%s on %" PRIu32 " x %s", request->model.name, request->hardware.gpus,
 		 request->gpu ? request->gpu->name : "GPU");
-	fputs(ends_in(path, ".svg")
+	fputs(plan_plot_ends_in(path, ".svg")
 		      ? "set terminal svg size 1000,760 background rgb 'white' font 'Helvetica,13' noenhanced\n"
 		      : "set terminal pngcairo size 1000,760 font 'Sans,10' noenhanced\n",
 	      script);
-	print_data(script, request, points);
+	plan_plot_print_data(script, request, points);
 	fputs(style, script);
 	fputs("set multiplot layout 2,2 title ", script);
-	print_text(script, title);
+	plan_plot_print_text(script, title);
 	fputs("\n", script);
-	print_panels(script, request);
+	plan_plot_print_panels(script, request);
 }
 
-/* A stream of its own for the script, so that what is written ends where gnuplot begins to read. */
-static int write_script(int fd, const char *path, const struct plan_request *request, const struct plan_point *points)
+/* A stream of its own for the script, so that what is written ends where gnuplot
+ * begins to read. */
+static int plan_plot_write_script(int fd, const char *path, const struct plan_request *request,
+				  const struct plan_point *points)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	FILE *script = copy >= 0 ? fdopen(copy, "w") : NULL;
+
 	if (!script) {
 		if (copy >= 0)
 			close(copy);
 		return -1;
 	}
-	print_script(script, path, request, points);
+	plan_plot_print_script(script, path, request, points);
+
 	bool bad = ferror(script);
 	return fclose(script) != 0 || bad || lseek(fd, 0, SEEK_SET) != 0 ? -1 : 0;
 }
 
 /* gnuplot's wait status, or -1 and errno. */
-static int run_gnuplot(int script, int picture)
+static int plan_plot_run_gnuplot(int script, int picture)
 {
 	static char name[] = "gnuplot";
 	char *const arguments[] = {name, NULL};
 	posix_spawn_file_actions_t actions;
+
 	if ((errno = posix_spawn_file_actions_init(&actions)) != 0)
 		return -1;
+
 	posix_spawn_file_actions_adddup2(&actions, script, STDIN_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, picture, STDOUT_FILENO);
 	pid_t pid;
@@ -146,6 +155,7 @@ static int run_gnuplot(int script, int picture)
 		errno = r;
 		return -1;
 	}
+
 	int status;
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
@@ -154,17 +164,19 @@ static int run_gnuplot(int script, int picture)
 	return status;
 }
 
-static int save(int picture, const char *path)
+static int plan_plot_save(int picture, const char *path)
 {
 	struct stat drawn;
 	off_t from = 0;
 	int file = fstat(picture, &drawn) == 0 ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+
 	if (file < 0)
 		return ctl_fail("cannot write %s: %s", path, strerror(errno));
 	while (from < drawn.st_size) {
 		if (sendfile(file, picture, &from, (size_t)(drawn.st_size - from)) <= 0)
 			break;
 	}
+
 	int saved = errno;
 	bool whole = from == drawn.st_size;
 	if (close(file) != 0 && whole) {
@@ -174,27 +186,29 @@ static int save(int picture, const char *path)
 	return whole ? CTL_DONE : ctl_fail("cannot write %s: %s", path, strerror(saved));
 }
 
-static int draw(int script, int picture, const char *path, const struct plan_request *request,
-		const struct plan_point *points)
+static int plan_plot_draw(int script, int picture, const char *path, const struct plan_request *request,
+			  const struct plan_point *points)
 {
-	if (script < 0 || picture < 0 || write_script(script, path, request, points) < 0)
+	if (script < 0 || picture < 0 || plan_plot_write_script(script, path, request, points) < 0)
 		return ctl_fail("cannot prepare the picture: %s", strerror(errno));
-	int status = run_gnuplot(script, picture);
+
+	int status = plan_plot_run_gnuplot(script, picture);
 	bool absent = status < 0 ? errno == ENOENT : WIFEXITED(status) && WEXITSTATUS(status) == NO_GNUPLOT;
 	if (absent)
 		return ctl_fail("--plot needs gnuplot: install Debian's package gnuplot-nox");
 	if (status < 0)
 		return ctl_fail("cannot run gnuplot: %s", strerror(errno));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return ctl_fail("gnuplot failed: what it said is above");
-	return save(picture, path);
+		return ctl_fail("gnuplot failed: see its messages above");
+	return plan_plot_save(picture, path);
 }
 
 int plan_plot(const char *path, const struct plan_request *request, const struct plan_point *points)
 {
 	int script = memfd_create("plan-script", MFD_CLOEXEC);
 	int picture = memfd_create("plan-picture", MFD_CLOEXEC);
-	int r = draw(script, picture, path, request, points);
+	int r = plan_plot_draw(script, picture, path, request, points);
+
 	if (script >= 0)
 		close(script);
 	if (picture >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_quantity: see plan_quantity.h. */
 #include "client/ctl/plan_quantity.h"
-#include "client/plan/framework.h"
+#include "client/plan/load.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -21,7 +21,7 @@ static const struct suffix tokens[] = {{"", 1}, {"K", 1e3}, {"M", 1e6}, {NULL, 0
 static const struct suffix counts[] = {{"", 1}, {"K", 1e3}, {NULL, 0}};
 static const struct suffix params[] = {{"", 1}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}, {"T", 1e12}, {NULL, 0}};
 static const struct suffix sizes[] = {
-	{"", 1},       {"B", 1},         {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9}, {"TB", 1e12},
+	{"B", 1},      {"KB", 1e3},      {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},
 	{"KiB", 1024}, {"MiB", 1048576}, {"GiB", 0x1p30}, {"TiB", 0x1p40}, {NULL, 0},
 };
 static const struct suffix rates[] = {
@@ -46,7 +46,7 @@ static const struct kind {
 			 true},
 	[PLAN_COUNT] = {counts, "a whole number from 1 to 1000000", 1, 1e6, true},
 	[PLAN_PARAMS] = {params, "parameters such as 34B or 46.7B/12.9B, at most 1000T", 1, 1e15, true},
-	[PLAN_BYTES] = {sizes, "a size such as 80GiB or 80GB, at most 1024TiB", 1, 0x1p50, true},
+	[PLAN_BYTES] = {sizes, "a size with its unit, such as 80GiB or 80GB, at most 1024TiB", 1, 0x1p50, true},
 	[PLAN_RATE] = {rates, "a rate such as 20GB/s, or 20 for the same, from 1B/s to 1000TB/s", 1, 1e15, false},
 	[PLAN_FLOP_S] = {flops, "FLOP/s such as 312T or 312e12, from 1G to 1000P", 1e9, 1e18, false},
 	[PLAN_SECONDS] = {times, "a time such as 30s, 5min or 1h, at most 1000h", 0, 3.6e6, false},
@@ -56,17 +56,18 @@ static const struct kind {
 };
 
 /* strtod() without what it takes beyond digits, a point and an exponent. */
-static int number(const char *text, double *value, const char **rest)
+static int plan_quantity_number(const char *text, double *value, const char **rest)
 {
 	if (!isdigit((unsigned char)text[0]) || (text[0] == '0' && (text[1] | 0x20) == 'x'))
 		return -EINVAL;
+
 	char *end;
 	*value = strtod(text, &end);
 	*rest = end;
 	return 0;
 }
 
-static int scaled(const struct suffix *suffix, const char *name, double *value)
+static int plan_quantity_scaled(const struct suffix *suffix, const char *name, double *value)
 {
 	for (; suffix->name; suffix++) {
 		if (strcmp(suffix->name, name) == 0) {
@@ -77,11 +78,13 @@ static int scaled(const struct suffix *suffix, const char *name, double *value)
 	return -EINVAL;
 }
 
-static int fraction(const char *text, double *value)
+static int plan_quantity_fraction(const char *text, double *value)
 {
 	const char *rest, *end;
 	double over, under;
-	if (number(text, &over, &rest) < 0 || *rest != '/' || number(rest + 1, &under, &end) < 0 || *end || under <= 0)
+
+	if (plan_quantity_number(text, &over, &rest) < 0 || *rest != '/' ||
+	    plan_quantity_number(rest + 1, &under, &end) < 0 || *end || under <= 0)
 		return -EINVAL;
 	*value = over / under;
 	return 0;
@@ -90,20 +93,25 @@ static int fraction(const char *text, double *value)
 int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length, double *out)
 {
 	char copy[TEXT_MAX + 1];
+
 	if (length > TEXT_MAX)
 		return -EINVAL;
 	memcpy(copy, text, length);
 	copy[length] = '\0';
+
 	const struct kind *expected = &kinds[kind];
 	const char *rest;
 	double value;
-	if (number(copy, &value, &rest) < 0)
+	if (plan_quantity_number(copy, &value, &rest) < 0)
 		return -EINVAL;
+
 	bool is_fraction = kind == PLAN_RATIO && *rest == '/';
-	if ((is_fraction ? fraction(copy, &value) : scaled(expected->suffixes, rest, &value)) < 0)
+	if ((is_fraction ? plan_quantity_fraction(copy, &value)
+			 : plan_quantity_scaled(expected->suffixes, rest, &value)) < 0)
 		return -EINVAL;
 	if (!(value >= expected->least && value <= expected->most))
 		return -ERANGE;
+
 	/* 1.4K is 1400 also where binary fractions make it a little less. */
 	uint64_t nearest = (uint64_t)(value + 0.5);
 	double off = value - (double)nearest;

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_request: see plan_request.h. */
 #include "client/ctl/plan_request.h"
+#include "client/ctl/plan_name.h"
 #include "client/ctl/plan_quantity.h"
-#include "client/plan/names.h"
 
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
-#define NEAREST 3 /* names suggested for one that is not known */
+#define SWITCH_BYTES (256ull << 20)
+#define SWITCH_BYTES_MAX (1ull << 40)
 
 const struct option_spec plan_options[] = {
-	[PLAN_OPTION_MODEL] = {"model", "NAME|FILE", "a model of the built-in table, or its config.json"},
+	[PLAN_OPTION_LIST] = {"list", NULL, "print the models and GPUs that are built in"},
+	[PLAN_OPTION_MODEL] = {"model", "NAME|FILE", "a model that is built in, or a config.json"},
 	[PLAN_OPTION_PARAMS] = {"params", "N[/ACTIVE]", "its parameters, and those active for one token"},
-	[PLAN_OPTION_WEIGHT_BITS] = {"weight-bits", "N", "bits of one parameter"},
-	[PLAN_OPTION_GPU] = {"gpu", "NAME", "a GPU of the built-in table"},
+	[PLAN_OPTION_WEIGHT_BITS] = {"weight-bits", "N", "bits of one parameter; default: as published"},
+	[PLAN_OPTION_GPU] = {"gpu", "NAME", "a GPU that is built in"},
 	[PLAN_OPTION_GPUS] = {"gpus", "M", "how many of them hold the model together; default 1"},
+	[PLAN_OPTION_DP_ATTENTION] = {"dp-attention", NULL,
+				      "data-parallel: each GPU holds the KV cache of its own users"},
 	[PLAN_OPTION_HBM] = {"hbm", "SIZE", "memory of one GPU"},
 	[PLAN_OPTION_FLOPS] = {"flops", "FLOP/S", "of one GPU"},
 	[PLAN_OPTION_BANDWIDTH] = {"bandwidth", "RATE", "of one GPU's memory"},
@@ -25,7 +28,7 @@ const struct option_spec plan_options[] = {
 	[PLAN_OPTION_CONTEXT] = {"context", "LIST", "tokens: 50K, or 4K,50K, or 4K..1M doubling; K is 1,000"},
 	[PLAN_OPTION_OUTPUT_TOKENS] = {"output-tokens", "N", "tokens of an answer; default 250"},
 	[PLAN_OPTION_BATCH] = {"batch", "N|max", "users decoded together, at most as many as fit; default 1"},
-	[PLAN_OPTION_USERS] = {"users", "N", "at the same time"},
+	[PLAN_OPTION_USERS] = {"users", "N", "users at the same time; default: as many as fit"},
 	[PLAN_OPTION_ROUNDS] = {"rounds", "N", "questions in a session; default 1"},
 	[PLAN_OPTION_THINK_TIME] = {"think-time", "TIME", "between two questions; default 0"},
 	[PLAN_OPTION_KEEP_LAYERS] = {"keep-layers", "PART", "of the KV cache, such as 0.5, 50% or 1/60"},
@@ -35,80 +38,78 @@ const struct option_spec plan_options[] = {
 	[PLAN_OPTION_D_EFF] = {"d-eff", "N", "FLOP of attention for a token, context token and layer"},
 	[PLAN_OPTION_CSV] = {"csv", NULL, "print one line for each context length"},
 	[PLAN_OPTION_PLOT] = {"plot", "FILE", "draw the metrics over context length: .svg or .png"},
-	[PLAN_OPTION_LIVE] = {"live", NULL, "sizes and measured links of the running daemon"},
-	[PLAN_OPTION_SWITCH_BYTES] = {"switch-bytes", "SIZE", "with --live: moved to measure; default 256MiB"},
+	[PLAN_OPTION_LIVE] = {"live", NULL, "take sizes and measured links from the running daemon"},
+	[PLAN_OPTION_SWITCH_BYTES] = {"switch-bytes", "SIZE",
+				      "with --live: how much is moved to measure; default 256MiB"},
 	{NULL, NULL, NULL},
 };
 
-static const char *value_of(const struct ctl *ctl, enum plan_option option)
+static const char *plan_request_value_of(const struct ctl *ctl, enum plan_option option)
 {
 	return ctl->options.values[option];
 }
 
 /* ---- One quantity ---- */
 
-static int unexpected(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind)
+static int plan_request_unexpected(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind)
 {
-	return ctl_usage(ctl, "--%s is \"%s\": expected %s", plan_options[option].name, value_of(ctl, option),
-			 plan_quantity_expected(kind));
+	return ctl_usage(ctl, "--%s is \"%s\": expected %s", plan_options[option].name,
+			 plan_request_value_of(ctl, option), plan_quantity_expected(kind));
 }
 
-static int take(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind, double *out)
+static int plan_request_take(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind, double *out)
 {
-	const char *value = value_of(ctl, option);
+	const char *value = plan_request_value_of(ctl, option);
 	if (!value || plan_quantity_parse(kind, value, strlen(value), out) == 0)
 		return CTL_DONE;
-	return unexpected(ctl, option, kind);
+	return plan_request_unexpected(ctl, option, kind);
 }
 
-static int take_whole(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind, uint64_t *out)
+static int plan_request_take_whole(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind,
+				   uint64_t *out)
 {
 	double number = (double)*out;
-	int r = take(ctl, option, kind, &number);
+	int r = plan_request_take(ctl, option, kind, &number);
+
 	*out = (uint64_t)number;
 	return r;
 }
 
+int plan_request_list(const struct ctl *ctl, bool *asked)
+{
+	*asked = plan_request_value_of(ctl, PLAN_OPTION_LIST) != NULL;
+	for (int i = 0; *asked && plan_options[i].name; i++) {
+		if (i != PLAN_OPTION_LIST && plan_request_value_of(ctl, (enum plan_option)i))
+			return ctl_usage(ctl, "--list takes no --%s", plan_options[i].name);
+	}
+	return CTL_DONE;
+}
+
 /* ---- The model ---- */
 
-static const char *model_name(size_t index)
-{
-	return plan_models[index].name;
-}
-
-static const char *gpu_name(size_t index)
-{
-	return plan_gpus[index].name;
-}
-
-static int unknown_name(const struct ctl *ctl, const char *what, const char *asked, names_at *name, size_t count)
-{
-	size_t nearest[NEAREST];
-	size_t found = names_nearest(asked, name, count, nearest, NEAREST);
-	char list[4 * NAMES_LENGTH_MAX] = "";
-	for (size_t i = 0; i < found; i++) {
-		size_t used = strlen(list);
-		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "", name(nearest[i]));
-	}
-	return ctl_usage(ctl, "there is no %s \"%.64s\" in the table; the nearest are: %s", what, asked, list);
-}
-
-static bool is_file(const char *name)
+/* A path ends in .json, begins with '.' or '/', or leads to a file; everything else is
+ * a name. */
+static bool plan_request_is_path(const char *name)
 {
 	size_t length = strlen(name);
-	return (length > 5 && strcmp(name + length - 5, ".json") == 0) ||
-	       (strchr(name, '/') && access(name, F_OK) == 0);
+	struct stat stat_of;
+
+	if (*name == '.' || *name == '/' || (length > 5 && strcmp(name + length - 5, ".json") == 0))
+		return true;
+	return strchr(name, '/') && stat(name, &stat_of) == 0 && S_ISREG(stat_of.st_mode);
 }
 
-static int find_model(const struct ctl *ctl, const char *name, struct plan_request *request)
+static int plan_request_find_model(const struct ctl *ctl, const char *name, struct plan_request *request)
 {
-	const struct plan_model *known = plan_model_find(name);
-	if (known) {
-		request->model = *known;
-		return CTL_DONE;
+	if (!plan_request_is_path(name)) {
+		const struct plan_model *known;
+		int r = plan_name_model(ctl, name, &known);
+
+		if (r == CTL_DONE)
+			request->model = *known;
+		return r;
 	}
-	if (!is_file(name))
-		return unknown_name(ctl, "model", name, model_name, plan_model_count);
+
 	char error[512];
 	if (plan_config_read(name, &request->config, error, sizeof(error)) < 0)
 		return ctl_usage(ctl, "--model: %s", error);
@@ -117,11 +118,12 @@ static int find_model(const struct ctl *ctl, const char *name, struct plan_reque
 }
 
 /* ALL, or ALL/ACTIVE. */
-static int take_params(const struct ctl *ctl, struct plan_model *model)
+static int plan_request_take_params(const struct ctl *ctl, struct plan_model *model)
 {
-	const char *value = value_of(ctl, PLAN_OPTION_PARAMS);
+	const char *value = plan_request_value_of(ctl, PLAN_OPTION_PARAMS);
 	if (!value)
 		return CTL_DONE;
+
 	const char *slash = strchr(value, '/');
 	double all, active;
 	bool right =
@@ -130,37 +132,39 @@ static int take_params(const struct ctl *ctl, struct plan_model *model)
 	if (right && slash)
 		right = plan_quantity_parse(PLAN_PARAMS, slash + 1, strlen(slash + 1), &active) == 0 && active <= all;
 	if (!right)
-		return unexpected(ctl, PLAN_OPTION_PARAMS, PLAN_PARAMS);
+		return plan_request_unexpected(ctl, PLAN_OPTION_PARAMS, PLAN_PARAMS);
 	model->params = (uint64_t)all;
 	model->active_params = (uint64_t)active;
 	return CTL_DONE;
 }
 
-static int take_model(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_take_model(const struct ctl *ctl, struct plan_request *request)
 {
-	const char *name = value_of(ctl, PLAN_OPTION_MODEL);
+	const char *name = plan_request_value_of(ctl, PLAN_OPTION_MODEL);
 	if (!name)
 		return ctl_usage(ctl, "expected --model");
-	int r = find_model(ctl, name, request);
+
+	int r = plan_request_find_model(ctl, name, request);
 	if (r == CTL_DONE)
-		r = take_params(ctl, &request->model);
+		r = plan_request_take_params(ctl, &request->model);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS, &request->model.weight_bits);
+		r = plan_request_take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS, &request->model.weight_bits);
 	if (r == CTL_DONE && request->model.params == 0)
-		return ctl_usage(ctl, "how many parameters %s has is not known: say it with --params",
+		return ctl_usage(ctl, "%s: the number of parameters is not known: give it with --params",
 				 request->model.name);
 	return r;
 }
 
 /* ---- The load ---- */
 
-static int take_encoding(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_take_encoding(const struct ctl *ctl, struct plan_request *request)
 {
 	static const struct {
 		const char *name;
 		uint32_t bits;
 	} encodings[] = {{"none", 0}, {"fp8", 8}, {"int8", 8}, {"int4", 4}};
-	const char *value = value_of(ctl, PLAN_OPTION_ENCODING);
+	const char *value = plan_request_value_of(ctl, PLAN_OPTION_ENCODING);
+
 	for (size_t i = 0; i < sizeof(encodings) / sizeof(encodings[0]); i++) {
 		if (value && strcmp(value, encodings[i].name) != 0)
 			continue;
@@ -171,42 +175,44 @@ static int take_encoding(const struct ctl *ctl, struct plan_request *request)
 	return ctl_usage(ctl, "--encoding is \"%s\": expected none, fp8, int8 or int4", value);
 }
 
-static int take_batch(const struct ctl *ctl, struct plan_load *load)
+static int plan_request_take_batch(const struct ctl *ctl, struct plan_load *load)
 {
-	const char *value = value_of(ctl, PLAN_OPTION_BATCH);
+	const char *value = plan_request_value_of(ctl, PLAN_OPTION_BATCH);
 	if (!value || strcmp(value, "max") != 0)
-		return take_whole(ctl, PLAN_OPTION_BATCH, PLAN_COUNT, &load->batch);
+		return plan_request_take_whole(ctl, PLAN_OPTION_BATCH, PLAN_COUNT, &load->batch);
 	load->batch = 0;
 	return CTL_DONE;
 }
 
-static int take_load(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_take_load(const struct ctl *ctl, struct plan_request *request)
 {
 	struct plan_load *load = &request->load;
+
 	*load = plan_load_default();
-	int r = take_batch(ctl, load);
+
+	int r = plan_request_take_batch(ctl, load);
 	if (r == CTL_DONE)
-		r = take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS, &load->output_tokens);
+		r = plan_request_take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS, &load->output_tokens);
 	if (r == CTL_DONE)
-		r = take_whole(ctl, PLAN_OPTION_USERS, PLAN_COUNT, &load->users);
+		r = plan_request_take_whole(ctl, PLAN_OPTION_USERS, PLAN_COUNT, &load->users);
 	if (r == CTL_DONE)
-		r = take_whole(ctl, PLAN_OPTION_ROUNDS, PLAN_COUNT, &load->rounds);
+		r = plan_request_take_whole(ctl, PLAN_OPTION_ROUNDS, PLAN_COUNT, &load->rounds);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_THINK_TIME, PLAN_SECONDS, &load->think_s);
+		r = plan_request_take(ctl, PLAN_OPTION_THINK_TIME, PLAN_SECONDS, &load->think_s);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_KEEP_LAYERS, PLAN_RATIO, &load->keep_layers);
+		r = plan_request_take(ctl, PLAN_OPTION_KEEP_LAYERS, PLAN_RATIO, &load->keep_layers);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_KEEP_HEADS, PLAN_RATIO, &load->keep_heads);
+		r = plan_request_take(ctl, PLAN_OPTION_KEEP_HEADS, PLAN_RATIO, &load->keep_heads);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_KEEP_TOKENS, PLAN_RATIO, &load->keep_tokens);
+		r = plan_request_take(ctl, PLAN_OPTION_KEEP_TOKENS, PLAN_RATIO, &load->keep_tokens);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_D_EFF, PLAN_WIDTH, &load->attention_width);
-	return r == CTL_DONE ? take_encoding(ctl, request) : r;
+		r = plan_request_take(ctl, PLAN_OPTION_D_EFF, PLAN_WIDTH, &load->attention_width);
+	return r == CTL_DONE ? plan_request_take_encoding(ctl, request) : r;
 }
 
 /* ---- Context lengths ---- */
 
-static bool add_context(struct plan_request *request, uint64_t context)
+static bool plan_request_add_context(struct plan_request *request, uint64_t context)
 {
 	if (request->context_count == PLAN_CONTEXTS_MAX)
 		return false;
@@ -215,46 +221,47 @@ static bool add_context(struct plan_request *request, uint64_t context)
 }
 
 /* Doubling from the first to the last; the last is always among them. */
-static bool add_range(struct plan_request *request, uint64_t first, uint64_t last)
+static bool plan_request_add_range(struct plan_request *request, uint64_t first, uint64_t last)
 {
 	uint64_t context = first;
 	for (; context < last; context *= 2) {
-		if (!add_context(request, context))
+		if (!plan_request_add_context(request, context))
 			return false;
 	}
-	return add_context(request, last);
+	return plan_request_add_context(request, last);
 }
 
 /* N, or N..M. */
-static bool add_item(struct plan_request *request, const char *item, size_t length)
+static bool plan_request_add_item(struct plan_request *request, const char *item, size_t length)
 {
 	const char *dots = memmem(item, length, "..", 2);
 	size_t first_length = dots ? (size_t)(dots - item) : length;
 	double first, last;
+
 	if (plan_quantity_parse(PLAN_TOKENS, item, first_length, &first) < 0)
 		return false;
 	if (!dots)
-		return add_context(request, (uint64_t)first);
+		return plan_request_add_context(request, (uint64_t)first);
 	if (plan_quantity_parse(PLAN_TOKENS, dots + 2, length - first_length - 2, &last) < 0 || last < first)
 		return false;
-	return add_range(request, (uint64_t)first, (uint64_t)last);
+	return plan_request_add_range(request, (uint64_t)first, (uint64_t)last);
 }
 
-static int take_contexts(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_take_contexts(const struct ctl *ctl, struct plan_request *request)
 {
-	const char *item = value_of(ctl, PLAN_OPTION_CONTEXT);
+	const char *item = plan_request_value_of(ctl, PLAN_OPTION_CONTEXT);
 	if (!item) {
 		uint64_t longest = request->model.max_context;
-		add_range(request, longest < 4000 ? longest : 4000, longest);
+		plan_request_add_range(request, longest < 4000 ? longest : 4000, longest);
 		return CTL_DONE;
 	}
 	for (;;) {
 		size_t length = strcspn(item, ",");
-		if (!add_item(request, item, length))
+		if (!plan_request_add_item(request, item, length))
 			return ctl_usage(ctl,
 					 "--context is \"%s\": expected %s; several as 4K,50K or 4K..1M, %d at most",
-					 value_of(ctl, PLAN_OPTION_CONTEXT), plan_quantity_expected(PLAN_TOKENS),
-					 PLAN_CONTEXTS_MAX);
+					 plan_request_value_of(ctl, PLAN_OPTION_CONTEXT),
+					 plan_quantity_expected(PLAN_TOKENS), PLAN_CONTEXTS_MAX);
 		if (item[length] == '\0')
 			return CTL_DONE;
 		item += length + 1;
@@ -263,22 +270,25 @@ static int take_contexts(const struct ctl *ctl, struct plan_request *request)
 
 int plan_request_load(const struct ctl *ctl, struct plan_request *request)
 {
-	int r = take_model(ctl, request);
+	int r = plan_request_take_model(ctl, request);
 	if (r == CTL_DONE)
-		r = take_load(ctl, request);
-	return r == CTL_DONE ? take_contexts(ctl, request) : r;
+		r = plan_request_take_load(ctl, request);
+	return r == CTL_DONE ? plan_request_take_contexts(ctl, request) : r;
 }
 
 /* ---- The hardware ---- */
 
-static int take_gpu(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_take_gpu(const struct ctl *ctl, struct plan_request *request)
 {
-	const char *name = value_of(ctl, PLAN_OPTION_GPU);
+	const char *name = plan_request_value_of(ctl, PLAN_OPTION_GPU);
 	if (!name)
 		return CTL_DONE;
-	const struct plan_gpu *gpu = plan_gpu_find(name);
-	if (!gpu)
-		return unknown_name(ctl, "GPU", name, gpu_name, plan_gpu_count);
+
+	const struct plan_gpu *gpu;
+	int r = plan_name_gpu(ctl, name, &gpu);
+	if (r != CTL_DONE)
+		return r;
+
 	struct plan_hardware *hardware = &request->hardware;
 	request->gpu = gpu;
 	request->hbm_note = "the data sheet's GB read as GiB";
@@ -289,21 +299,23 @@ static int take_gpu(const struct ctl *ctl, struct plan_request *request)
 	return CTL_DONE;
 }
 
-static int take_link(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_take_link(const struct ctl *ctl, struct plan_hardware *hardware)
 {
 	double rate = 0;
-	int r = take(ctl, PLAN_OPTION_LINK, PLAN_RATE, &rate);
+	int r = plan_request_take(ctl, PLAN_OPTION_LINK, PLAN_RATE, &rate);
+
 	if (rate > 0)
 		hardware->link = (struct plan_link){rate, rate};
 	return r;
 }
 
 /* SIZE@RATE. */
-static int take_nvme(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *hardware)
 {
-	const char *value = value_of(ctl, PLAN_OPTION_NVME);
+	const char *value = plan_request_value_of(ctl, PLAN_OPTION_NVME);
 	if (!value)
 		return CTL_DONE;
+
 	const char *at = strchr(value, '@');
 	double size, rate;
 	if (!at || plan_quantity_parse(PLAN_BYTES, value, (size_t)(at - value), &size) < 0 ||
@@ -314,45 +326,69 @@ static int take_nvme(const struct ctl *ctl, struct plan_hardware *hardware)
 	return CTL_DONE;
 }
 
-static int take_gpus(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_take_switch_bytes(const struct ctl *ctl, struct plan_request *request)
+{
+	request->switch_bytes = SWITCH_BYTES;
+
+	int r = plan_request_take_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES, &request->switch_bytes);
+	if (r == CTL_DONE && request->switch_bytes > SWITCH_BYTES_MAX)
+		return ctl_usage(ctl, "--switch-bytes is \"%s\": expected at most 1TiB",
+				 plan_request_value_of(ctl, PLAN_OPTION_SWITCH_BYTES));
+	return r;
+}
+
+static int plan_request_take_gpus(const struct ctl *ctl, struct plan_hardware *hardware)
 {
 	uint64_t gpus = 1;
-	int r = take_whole(ctl, PLAN_OPTION_GPUS, PLAN_COUNT, &gpus);
+	int r = plan_request_take_whole(ctl, PLAN_OPTION_GPUS, PLAN_COUNT, &gpus);
+
 	hardware->gpus = (uint32_t)gpus;
+	hardware->data_parallel = plan_request_value_of(ctl, PLAN_OPTION_DP_ATTENTION) != NULL;
 	return r;
 }
 
 int plan_request_hardware(const struct ctl *ctl, struct plan_request *request)
 {
 	struct plan_hardware *hardware = &request->hardware;
-	int r = take_gpu(ctl, request);
-	if (r == CTL_DONE && value_of(ctl, PLAN_OPTION_HBM))
+	int r = plan_request_take_gpu(ctl, request);
+	if (r == CTL_DONE && plan_request_value_of(ctl, PLAN_OPTION_HBM))
 		request->hbm_note = "as given";
 	if (r == CTL_DONE)
-		r = take_gpus(ctl, hardware);
+		r = plan_request_take_gpus(ctl, hardware);
 	if (r == CTL_DONE)
-		r = take_whole(ctl, PLAN_OPTION_HBM, PLAN_BYTES, &hardware->hbm_bytes);
+		r = plan_request_take_whole(ctl, PLAN_OPTION_HBM, PLAN_BYTES, &hardware->hbm_bytes);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_FLOPS, PLAN_FLOP_S, &hardware->flop_s);
+		r = plan_request_take(ctl, PLAN_OPTION_FLOPS, PLAN_FLOP_S, &hardware->flop_s);
 	if (r == CTL_DONE)
-		r = take(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE, &hardware->hbm_bytes_s);
+		r = plan_request_take(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE, &hardware->hbm_bytes_s);
 	if (r == CTL_DONE)
-		r = take_link(ctl, hardware);
+		r = plan_request_take_link(ctl, hardware);
 	if (r == CTL_DONE)
-		r = take_whole(ctl, PLAN_OPTION_DDR, PLAN_BYTES, &hardware->ddr_bytes);
-	return r == CTL_DONE ? take_nvme(ctl, hardware) : r;
+		r = plan_request_take_whole(ctl, PLAN_OPTION_DDR, PLAN_BYTES, &hardware->ddr_bytes);
+	if (r == CTL_DONE)
+		r = plan_request_take_switch_bytes(ctl, request);
+	return r == CTL_DONE ? plan_request_take_nvme(ctl, hardware) : r;
+}
+
+/* The option of the first figure that is missing, or NULL. */
+static const char *plan_request_missing(const struct plan_hardware *hardware, bool daemon_to_be_asked)
+{
+	if (!(hardware->flop_s > 0))
+		return "--flops";
+	if (!(hardware->hbm_bytes_s > 0))
+		return "--bandwidth";
+	if (daemon_to_be_asked)
+		return NULL;
+	if (hardware->hbm_bytes == 0)
+		return "--hbm";
+	return hardware->link.out_bytes_s > 0 && hardware->link.in_bytes_s > 0 ? NULL : "--link";
 }
 
 int plan_request_complete(const struct ctl *ctl, const struct plan_request *request, bool daemon_to_be_asked)
 {
-	const struct plan_hardware *hardware = &request->hardware;
-	bool known = daemon_to_be_asked;
-	const char *missing = !(hardware->flop_s > 0)              ? "--flops"
-			      : !(hardware->hbm_bytes_s > 0)       ? "--bandwidth"
-			      : !known && hardware->hbm_bytes == 0 ? "--hbm"
-			      : !known && !(hardware->link.out_bytes_s > 0 && hardware->link.in_bytes_s > 0) ? "--link"
-													     : NULL;
+	const char *missing = plan_request_missing(&request->hardware, daemon_to_be_asked);
+
 	if (!missing)
 		return CTL_DONE;
-	return ctl_usage(ctl, "expected --gpu, or --hbm, --flops, --bandwidth and --link: there is no %s", missing);
+	return ctl_usage(ctl, "expected --gpu, or --hbm, --flops, --bandwidth and --link: %s is missing", missing);
 }

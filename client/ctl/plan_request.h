@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_request: what `hbmctl plan` was asked: the options, checked and resolved into a model, the hardware, the load
- * and the context lengths. What is wrong with one of them has been said in one line when a function here returns
- * CTL_USAGE.
+ * plan_request: what `hbmctl plan` was asked: the options, validated and resolved into a
+ * model, the hardware, the load and the context lengths. A function that returns
+ * CTL_USAGE has printed one line about what is wrong.
  */
 #pragma once
 
@@ -14,11 +14,13 @@
 #define PLAN_CONTEXTS_MAX 64
 
 enum plan_option {
+	PLAN_OPTION_LIST,
 	PLAN_OPTION_MODEL,
 	PLAN_OPTION_PARAMS,
 	PLAN_OPTION_WEIGHT_BITS,
 	PLAN_OPTION_GPU,
 	PLAN_OPTION_GPUS,
+	PLAN_OPTION_DP_ATTENTION,
 	PLAN_OPTION_HBM,
 	PLAN_OPTION_FLOPS,
 	PLAN_OPTION_BANDWIDTH,
@@ -53,11 +55,15 @@ struct plan_request {
 	size_t context_count;
 	const char *encoding; /* as named, or "none" */
 	const char *hbm_note; /* which figure for HBM was taken */
+	uint64_t switch_bytes;
 };
 
+/* Whether --list was given; CTL_USAGE if anything else was, too. */
+int plan_request_list(const struct ctl *ctl, bool *asked);
 /* The model, the load and the contexts. */
 int plan_request_load(const struct ctl *ctl, struct plan_request *request);
 /* The hardware that the options name; what they leave out is 0. */
 int plan_request_hardware(const struct ctl *ctl, struct plan_request *request);
-/* Whether every figure of a GPU is there, but those that a daemon is still to be asked for. */
+/* Whether every figure of a GPU is there, except those that a daemon is still to be
+ * asked for. */
 int plan_request_complete(const struct ctl *ctl, const struct plan_request *request, bool daemon_to_be_asked);

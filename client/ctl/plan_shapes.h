@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_shapes: how many parameters a transformer of given shapes has, and how many of them work on one token. Matrices
- * only: attention, feed-forward, experts with their router, embeddings.
+ * plan_shapes: how many parameters a transformer of given shapes has, and how many of
+ * them work on one token. Matrices only: attention, feed-forward, experts with their
+ * router, embeddings.
  */
 #pragma once
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_show: a plan for people: one line for each context length, or, where there is only one, everything about it.
- * Seconds have four digits; bytes of a cache are exact, with GiB behind them.
+ * plan_show: a plan for people: one line for each context length, or, if there is only
+ * one, everything about it. Seconds have four digits; bytes of a cache are exact,
+ * followed by GiB.
  */
 #pragma once
 

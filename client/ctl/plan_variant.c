@@ -18,6 +18,7 @@ bool plan_variant_compute(const struct plan_variant *variant, const struct plan_
 	struct plan_hardware grown = *hardware;
 	struct plan_load changed = *load;
 	uint32_t bits = load->encoding_bits ? load->encoding_bits : model->element_bits;
+
 	if (variant->bits >= bits)
 		return false;
 	if (variant->bits)

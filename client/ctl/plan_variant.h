@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_variant: what one change would buy: half of the KV cache along each axis of compression, or one GPU more, on top
- * of what was asked.
+ * plan_variant: what one change would buy on top of what was asked: half of the KV cache
+ * along each axis of compression, or one more GPU.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ struct plan_variant {
 extern const struct plan_variant plan_variants[];
 extern const size_t plan_variant_count;
 
-/* The point with that change. False: it changes nothing here (an element has no more bits already), or its sizes are
- * beyond 64 bits. */
+/* The point with that change. False: it changes nothing here (an element has no more
+ * bits already), or its sizes are beyond 64 bits. */
 bool plan_variant_compute(const struct plan_variant *variant, const struct plan_model *model,
 			  const struct plan_hardware *hardware, const struct plan_load *load, struct plan_point *out);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gpus: the built-in table of GPUs; see gpu.h. The columns: name, host link, GB of memory, bf16 TFLOP/s, GB/s of
- * memory, GB/s of the host link, GB/s between GPUs. */
+/*
+ * gpus: the built-in table of GPUs; see gpu.h. The columns: name, host link, GB of
+ * memory, bf16 TFLOP/s, GB/s of memory, GB/s of the host link, GB/s between GPUs.
+ */
 #include "client/plan/gpu.h"
 #include "client/plan/names.h"
+
+#include <string.h>
 
 #define GPU(name, link, memory_gb, tflop_s, memory_gb_s, link_gb_s, gpu_gb_s, source, checked)                         \
 	{                                                                                                              \
@@ -59,11 +63,32 @@ const struct plan_gpu plan_gpus[] = {
 };
 const size_t plan_gpu_count = sizeof(plan_gpus) / sizeof(plan_gpus[0]);
 
-const struct plan_gpu *plan_gpu_find(const char *name)
+/* Where one variant is by far the most common, the name alone stands for it. */
+static const struct {
+	const char *name, *alias;
+} gpu_aliases[] = {{"H100 SXM5", "H100"}};
+
+static const char *gpu_alias(const char *name)
 {
-	for (size_t i = 0; i < plan_gpu_count; i++) {
-		if (names_equal(name, plan_gpus[i].name))
-			return &plan_gpus[i];
+	for (size_t i = 0; i < sizeof(gpu_aliases) / sizeof(gpu_aliases[0]); i++) {
+		if (strcmp(gpu_aliases[i].name, name) == 0)
+			return gpu_aliases[i].alias;
 	}
 	return NULL;
+}
+
+const char *plan_gpu_name(size_t row, unsigned which)
+{
+	const char *name = plan_gpus[row].name;
+
+	if (which > 1)
+		return NULL;
+	return which == 0 ? name : gpu_alias(name);
+}
+
+const struct plan_gpu *plan_gpu_find(const char *name)
+{
+	size_t row;
+
+	return names_find(name, plan_gpu_name, plan_gpu_count, &row, 1) == 1 ? &plan_gpus[row] : NULL;
 }

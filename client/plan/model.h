@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * model: the facts about a language model from which its memory and its work follow, and a built-in table of models.
+ * model: the facts about a language model from which its memory and its work follow, and
+ * a built-in table of models.
  *
- * Every layer keeps the same number of elements for a token: keys and values of each KV head, or one latent vector
- * shared by all heads (multi-head latent attention). Some layers may keep only the last `window` tokens. Of a
- * mixture-of-experts model every parameter is held, and `active_params` of them work on one token.
+ * Every layer keeps the same number of elements for a token: keys and values of each KV
+ * head, or one latent vector shared by all heads (multi-head latent attention). Some
+ * layers may keep only the last `window` tokens. Of a mixture-of-experts model every
+ * parameter is held, and `active_params` of them work on one token.
  *
- * The table holds published facts; its sources are in the rows. It knows no encodings of weights: a row's weights are
- * as wide as its data type.
+ * The table holds published facts, with their sources in the rows. Weights are as wide as
+ * they are published: DeepSeek-V3 in FP8, gpt-oss with its experts in MXFP4, most in the
+ * 16 bits of their type.
  */
 #pragma once
 
@@ -25,7 +28,7 @@ struct plan_model {
 	uint32_t latent_dim;         /* elements of it for a token and layer; else 0 */
 	uint32_t element_bits;       /* of the KV cache as the model computes it */
 	uint32_t attention_width;    /* FLOP of attention for one token, context token and layer, causality counted */
-	double weight_bits;          /* for one parameter */
+	double weight_bits;          /* for one parameter, on average */
 	uint64_t params, active_params; /* 0: not known */
 	uint64_t max_context;           /* tokens the model was made for */
 	const char *source;
@@ -34,7 +37,10 @@ struct plan_model {
 extern const struct plan_model plan_models[];
 extern const size_t plan_model_count;
 
-/* The row of that name or Hugging Face id, in whatever case and with or without spaces and dashes; or NULL. */
+/* The names of a row as names.h wants them: its own, its Hugging Face id, that id
+ * without the owner, another if it has one. */
+const char *plan_model_name(size_t row, unsigned which);
+/* The row that a name stands for, as in names.h; NULL: none or several. */
 const struct plan_model *plan_model_find(const char *name);
 /* Elements that a layer keeps for a token. */
 uint64_t plan_model_elements(const struct plan_model *model);

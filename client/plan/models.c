@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * models: the built-in table of models; see model.h. The columns: name and id; layers, those with a window, the window;
- * heads of queries, hidden size; KV heads and their size, or the latent vector's size; millions of parameters, of all
- * and of those active; the longest context.
+ * models: the built-in table of models; see model.h. The columns: bits of a parameter,
+ * where they are not the data type's 16; name and id; layers, those with a window, the
+ * window; heads of queries, hidden size; KV heads and their size, or the latent vector's
+ * size; millions of parameters, of all and of those active; the longest context.
  */
 #include "client/plan/model.h"
 #include "client/plan/names.h"
 
-/* Attention multiplies each query with the keys before it and the result with the values: 4 FLOP for each query head's
- * element, and half the pairs are masked. */
-#define GQA(name, id, layers, windowed, window, q_heads, hidden, kv_heads, head_dim, params, active, context, source)  \
+#include <string.h>
+
+/* Attention multiplies each query with the keys before it and the result with the
+ * values: 4 FLOP for each query head's element, and half the pairs are masked. */
+#define GQA_OF(bits, name, id, layers, windowed, window, q_heads, hidden, kv_heads, head_dim, params, active, context, \
+	       source)                                                                                                 \
 	{                                                                                                              \
 		name, id, layers, windowed, window, q_heads, hidden, kv_heads, head_dim, 0, 16,                        \
-			2 * (q_heads) * (head_dim), 16, (params)*1000000ull, (active)*1000000ull, context, source      \
+			2 * (q_heads) * (head_dim), bits, (params)*1000000ull, (active)*1000000ull, context, source    \
 	}
-/* A prompt is computed with keys of 128 + 64 and values of 128 elements in each head, unpacked from the latent. */
-#define MLA(name, id, layers, q_heads, hidden, latent, params, active, context, source)                                \
+#define GQA(...) GQA_OF(16, __VA_ARGS__)
+/* A prompt is computed with keys of 128 + 64 and values of 128 elements in each head,
+ * unpacked from the latent. */
+#define MLA_OF(bits, name, id, layers, q_heads, hidden, latent, params, active, context, source)                       \
 	{                                                                                                              \
-		name, id, layers, 0, 0, q_heads, hidden, 0, 0, latent, 16, (128 + 64 + 128) * (q_heads), 16,           \
+		name, id, layers, 0, 0, q_heads, hidden, 0, 0, latent, 16, (128 + 64 + 128) * (q_heads), bits,         \
 			(params)*1000000ull, (active)*1000000ull, context, source                                      \
 	}
+#define MLA(...) MLA_OF(16, __VA_ARGS__)
+
+#define FP8 8
+/* Experts in MXFP4, the rest in the data type: what the published files come to, in
+ * bytes. */
+#define MXFP4(bytes, params) (8.0 * (bytes) / ((params)*1e6))
 
 const struct plan_model plan_models[] = {
 	GQA("Llama-2-7B", "meta-llama/Llama-2-7b-hf", 32, 0, 0, 32, 4096, 32, 128, 6740, 6740, 4096,
@@ -78,11 +90,11 @@ const struct plan_model plan_models[] = {
 	    "read here: huggingface.co/mistral-community/Mixtral-8x22B-v0.1 config.json"),
 	MLA("DeepSeek-V2", "deepseek-ai/DeepSeek-V2", 60, 128, 5120, 576, 235700, 21000, 163840,
 	    "read here: DeepSeek-V3 repo inference/configs/config_236B.json"),
-	MLA("DeepSeek-V3/R1", "deepseek-ai/DeepSeek-V3", 61, 128, 7168, 576, 671000, 37000, 163840,
-	    "read here: gitcode cann-recipes-train config.json; docs.vllm.ai deepseek_v3 config"),
-	MLA("Kimi-K2", "moonshotai/Kimi-K2-Instruct", 61, 64, 7168, 576, 1026000, 32000, 131072,
-	    "read here: docs.nvidia.com megatron-bridge KimiK2Provider (61 layers, 7168, 64 heads, 384 experts); "
-	    "kv_lora 512 in huggingface.co/Edithai/aura-v1 (kimi_k2)"),
+	MLA_OF(FP8, "DeepSeek-V3/R1", "deepseek-ai/DeepSeek-V3", 61, 128, 7168, 576, 671000, 37000, 163840,
+	       "read here: gitcode cann-recipes-train config.json; docs.vllm.ai deepseek_v3 config"),
+	MLA_OF(FP8, "Kimi-K2", "moonshotai/Kimi-K2-Instruct", 61, 64, 7168, 576, 1026000, 32000, 131072,
+	       "read here: docs.nvidia.com megatron-bridge KimiK2Provider (61 layers, 7168, 64 heads, 384 experts); "
+	       "kv_lora 512 in huggingface.co/Edithai/aura-v1 (kimi_k2)"),
 	MLA("GLM-5", "zai-org/GLM-5", 78, 64, 6144, 704, 0, 0, 202752,
 	    "read here: kvcache-ai/Mooncake benchmarks/storage_benchmark_v1/layout/mla.py preset glm5 (adds "
 	    "index_head_dim 128 per token and layer)"),
@@ -99,10 +111,10 @@ const struct plan_model plan_models[] = {
 	    "read here: huggingface.co/microsoft/Phi-3-medium-4k-instruct config.json"),
 	GQA("Phi-4", "microsoft/phi-4", 40, 0, 0, 40, 5120, 10, 128, 14660, 14660, 16384,
 	    "read here: huggingface.co/microsoft/phi-4 config.json"),
-	GQA("gpt-oss-20b", "openai/gpt-oss-20b", 24, 12, 128, 64, 2880, 8, 64, 20900, 3600, 131072,
-	    "read here: huggingface.co/leeloolee/oss-math config.json (gpt-oss-20b fine-tune)"),
-	GQA("gpt-oss-120b", "openai/gpt-oss-120b", 36, 18, 128, 64, 2880, 8, 64, 116800, 5100, 131072,
-	    "read here: huggingface.co/GohaDAYN/Affine-A10 config.json (gpt-oss-120b shape)"),
+	GQA_OF(MXFP4(13.76e9, 20900), "gpt-oss-20b", "openai/gpt-oss-20b", 24, 12, 128, 64, 2880, 8, 64, 20900, 3600,
+	       131072, "read here: huggingface.co/leeloolee/oss-math config.json (gpt-oss-20b fine-tune)"),
+	GQA_OF(MXFP4(65.2e9, 116800), "gpt-oss-120b", "openai/gpt-oss-120b", 36, 18, 128, 64, 2880, 8, 64, 116800, 5100,
+	       131072, "read here: huggingface.co/GohaDAYN/Affine-A10 config.json (gpt-oss-120b shape)"),
 	GQA("GLM-4.5", "zai-org/GLM-4.5", 92, 0, 0, 96, 5120, 8, 128, 355000, 32000, 131072,
 	    "from memory of the published config.json; NOT re-read here (params read at inference.readthedocs.io)"),
 	GQA("GLM-4.5-Air", "zai-org/GLM-4.5-Air", 46, 0, 0, 96, 4096, 8, 128, 106000, 12000, 131072,
@@ -114,13 +126,43 @@ const struct plan_model plan_models[] = {
 };
 const size_t plan_model_count = sizeof(plan_models) / sizeof(plan_models[0]);
 
-const struct plan_model *plan_model_find(const char *name)
+/* One published model under two names, of which the row has the other. */
+static const struct {
+	const char *name, *alias;
+} model_aliases[] = {{"DeepSeek-V3/R1", "DeepSeek-R1"}};
+
+static const char *model_alias(const char *name)
 {
-	for (size_t i = 0; i < plan_model_count; i++) {
-		if (names_equal(name, plan_models[i].name) || names_equal(name, plan_models[i].hf_id))
-			return &plan_models[i];
+	for (size_t i = 0; i < sizeof(model_aliases) / sizeof(model_aliases[0]); i++) {
+		if (strcmp(model_aliases[i].name, name) == 0)
+			return model_aliases[i].alias;
 	}
 	return NULL;
+}
+
+const char *plan_model_name(size_t row, unsigned which)
+{
+	const struct plan_model *model = &plan_models[row];
+
+	switch (which) {
+	case 0:
+		return model->name;
+	case 1:
+		return model->hf_id;
+	case 2:
+		return strchr(model->hf_id, '/') + 1;
+	case 3:
+		return model_alias(model->name);
+	default:
+		return NULL;
+	}
+}
+
+const struct plan_model *plan_model_find(const char *name)
+{
+	size_t row;
+
+	return names_find(name, plan_model_name, plan_model_count, &row, 1) == 1 ? &plan_models[row] : NULL;
 }
 
 uint64_t plan_model_elements(const struct plan_model *model)
@@ -131,6 +173,7 @@ uint64_t plan_model_elements(const struct plan_model *model)
 bool plan_model_weight_bytes(const struct plan_model *model, uint64_t *bytes)
 {
 	double product = (double)model->params * model->weight_bits / 8;
+
 	if (!(product >= 0 && product < 0x1p63))
 		return false;
 	*bytes = (uint64_t)product;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * names: finding what a person meant. Two names are the same if they differ only in case and in what is neither letter
- * nor digit. The nearest to an unknown name are those that contain it, then those with the smallest edit distance.
+ * names: finding the rows of a table that a person means. Case counts for nothing, nor
+ * does what is neither letter nor digit. A name stands for the row that has it, or else
+ * for all rows with a name that begins with it, if it ends where a word does: "H100" for
+ * "H100 SXM5", but not "H20" for "H200 SXM", which is another GPU. A point is part of a
+ * word: "GLM-4" does not stand for "GLM-4.5".
  */
 #pragma once
 
@@ -10,11 +13,19 @@
 
 #define NAMES_LENGTH_MAX 64 /* of what is compared; longer names are cut */
 
+/* The which-th name of a row, the first being what the row is called; NULL past the
+ * last. */
+typedef const char *names_at(size_t row, unsigned which);
+
 bool names_equal(const char *a, const char *b);
-/* How far b is from what was asked for: 0 the same, and smaller is nearer. */
+/* Whether `name` is `asked`, or begins with it and goes on with another word. */
+bool names_begins(const char *name, const char *asked);
+/* How far b is from what was asked for: 0 the same, and smaller is nearer. Names that
+ * contain it come first, then those with the smallest edit distance. */
 unsigned names_distance(const char *asked, const char *b);
 
-/* name(i) is the i-th of count names. The indices of the nearest `most` go to nearest[], best first; returns how
- * many. */
-typedef const char *names_at(size_t index);
+/* How many of `count` rows are meant; the first `most` of them go to found[]. */
+size_t names_find(const char *asked, names_at *name, size_t count, size_t *found, size_t most);
+/* The rows with the nearest names, nearest first. Returns how many: `count`, at most
+ * `most`. */
 size_t names_nearest(const char *asked, names_at *name, size_t count, size_t *nearest, size_t most);

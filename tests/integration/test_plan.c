@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl plan as a command: the running example printed to its digits, every kind of wrong input as one line and exit
- * status 2, the forms of output, and a plan from what a daemon has and measures.
+ * hbmctl plan as a command: the running example printed to its digits, every kind of
+ * wrong input as one line and exit status 2, the forms of output, and a plan from what a
+ * daemon has and measures.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "client/plan/gpu.h"
+#include "client/plan/model.h"
 #include "tests/support/stage.h"
 
 #include <jansson.h>
@@ -22,7 +25,8 @@
 
 static char output[OUTPUT];
 
-/* "plan" and the words of a line, split at spaces ('_' stands for a space within a word). */
+/* "plan" and the words of a line, split at spaces ('_' stands for a space within a
+ * word). */
 static int plan(const char *line)
 {
 	char copy[1024];
@@ -43,15 +47,21 @@ static void assert_says(const char *part)
 		fail_msg("no \"%s\" in:\n%s", part, output);
 }
 
-static json_t *plan_json(const char *line)
+/* The document of a plan that ends with the exit status expected. */
+static json_t *plan_json_ending(const char *line, int expected)
 {
 	char whole[1024];
 	snprintf(whole, sizeof(whole), "--json %s", line);
 	int r = plan(whole);
-	json_t *document = r == 0 ? json_loads(output, 0, NULL) : NULL;
+	json_t *document = r == expected ? json_loads(output, 0, NULL) : NULL;
 	if (!document)
 		fail_msg("exit status %d:\n%s", r, output);
 	return document;
+}
+
+static json_t *plan_json(const char *line)
+{
+	return plan_json_ending(line, 0);
 }
 
 static json_t *first_point(const json_t *document)
@@ -95,7 +105,7 @@ static void test_example_as_printed(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char line[256];
 		snprintf(line, sizeof(line), EXAMPLE "%s", cases[i].options);
-		json_t *document = plan_json(line);
+		json_t *document = plan_json_ending(line, cases[i].users > 0 ? 0 : 1);
 		assert_int_equal(json_integer_value(json_object_get(first_point(document), "concurrency_users")),
 				 cases[i].users);
 		json_decref(document);
@@ -111,9 +121,13 @@ static void test_wrong_input(void **state)
 		{"", "expected --model"},
 		{"--model Yi-34B-200K", "expected --gpu"},
 		{"--model Yi-34B-200K --hbm 80GiB --flops 312T --bandwidth 2TB/s", "--link"},
-		{"--model Yi-34B --gpu L4", "Yi-34B-200K"},
-		{"--model Lama-3-8B --gpu L4", "Llama-3-8B"},
-		{"--model Yi-34B-200K --gpu H10", "H100"},
+		{"--model Lama-3-8B --gpu L4", "unknown model \"Lama-3-8B\"; the nearest are: Llama-3-8B, "},
+		{"--model Llama-3.1 --gpu L4", "is ambiguous: Llama-3.1-8B, Llama-3.1-70B, Llama-3.1-405B;"},
+		{"--model Qwen --gpu L4", "--list"},
+		{"--model Yi-34B-200K --gpu H10", "unknown GPU \"H10\"; the nearest are: "},
+		{"--model Yi-34B-200K --gpu A100", "is ambiguous: A100 40GB PCIe, A100 80GB SXM, A100 80GB PCIe;"},
+		{"--model Yi-34B-200K --gpu H20", "H200 SXM"},
+		{"--list --gpu L4", "--list takes no --gpu"},
 		{"--model ./nothing.json --gpu L4", "nothing.json"},
 		{"--model tests/data/configs --gpu L4", "tests/data/configs"},
 		{"--model GLM-5 --gpu L4", "--params"},
@@ -137,6 +151,10 @@ static void test_wrong_input(void **state)
 		{"--model Yi-34B-200K --gpu L4 --bandwidth -1", "--bandwidth"},
 		{"--model Yi-34B-200K --gpu L4 --link 0x10", "--link"},
 		{"--model Yi-34B-200K --gpu L4 --ddr lots", "--ddr"},
+		{"--model Yi-34B-200K --gpu L4 --ddr 64",
+		 "--ddr is \"64\": expected a size with its unit, such as 80GiB"},
+		{"--model Yi-34B-200K --gpu L4 --hbm 80", "a size with its unit"},
+		{"--model Yi-34B-200K --gpu L4 --nvme 4@6GB/s", "4TB@6GB/s"},
 		{"--model Yi-34B-200K --gpu L4 --nvme 4TB", "--nvme"},
 		{"--model Yi-34B-200K --gpu L4 --nvme 4TB@0", "--nvme"},
 		{"--model Yi-34B-200K --gpu L4 --keep-layers 0", "--keep-layers"},
@@ -153,6 +171,8 @@ static void test_wrong_input(void **state)
 		{"--model Yi-34B-200K --gpu L4 --switch-bytes 1MiB", "--live"},
 		{"--model Yi-34B-200K --live", "--flops"},
 		{"--model Yi-34B-200K --gpu L4 --live --switch-bytes 0", "--switch-bytes"},
+		{"--model Yi-34B-200K --gpu L4 --live --switch-bytes 8", "a size with its unit"},
+		{"--model Yi-34B-200K --gpu L4 --live --switch-bytes 2TiB", "at most 1TiB"},
 		{"--model Yi-34B-200K --gpu L4 --hbm 1024TiB --gpus 1000000", "2^64"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -167,12 +187,97 @@ static void test_wrong_input(void **state)
 static void test_not_fitting_says_what_would(void **state)
 {
 	(void)state;
-	assert_int_equal(plan("--model Llama-3.1-70B --gpu H100_SXM5 --context 128K"), 0);
+	assert_int_equal(plan("--model Llama-3.1-70B --gpu H100 --context 128K"), 1);
 	assert_says("the weights alone do not fit");
 	assert_says("90.47 GiB too little");
-	assert_says("3 GPUs");
-	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K"), 0);
+	assert_says("Enough would be: 3 GPUs");
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K"), 1);
 	assert_says("a context of 48,828");
+
+	assert_int_equal(plan("--model Llama-2-13B --gpu L4 --context 40K --dp-attention"), 1);
+	assert_says("too little. No single change would be enough.\n");
+
+	/* Whatever is printed; but one context length that fits is enough. */
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K --csv"), 1);
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 4K,50K"), 0);
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K,4K"), 0);
+	assert_int_equal(plan(EXAMPLE "--hbm 80GB --context 50K,100K"), 1);
+}
+
+static void test_short_names(void **state)
+{
+	(void)state;
+	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 4K"), 0);
+	assert_says("DeepSeek-V3/R1: ");
+	assert_says("8 x H200 SXM: ");
+	assert_int_equal(plan("--model qwen2.5-7b-instruct --gpu h100 --context 4K"), 0);
+	assert_says("Qwen2.5-7B: ");
+	assert_says("1 x H100 SXM5: ");
+}
+
+static uint64_t users_of(const char *line)
+{
+	json_t *document = plan_json(line);
+	uint64_t users = (uint64_t)real(first_point(document), "concurrency_users");
+	json_decref(document);
+	return users;
+}
+
+static void test_published_widths(void **state)
+{
+	(void)state;
+	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K"), 0);
+	assert_says("weights 624.9 GiB (8 bits each)");
+	assert_int_equal(plan("--model gpt-oss-120b --gpu H100 --context 32K"), 0);
+	assert_says("weights 60.72 GiB (4.47 bits each)");
+	assert_int_equal(plan("--model gpt-oss-120b --gpu H100 --context 32K --weight-bits 16"), 1);
+}
+
+static void test_replicated_caches(void **state)
+{
+	(void)state;
+	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K"), 0);
+	assert_says("8 copies of each KV cache: tensor parallelism replicates a latent vector on every GPU");
+	assert_int_equal(plan("--model Qwen2.5-7B --gpu H100 --gpus 8 --context 4K,8K"), 0);
+	assert_says("2 copies of each KV cache: tensor parallelism replicates 4 KV heads on 8 GPUs");
+	assert_int_equal(plan("--model Qwen2.5-7B --gpu H100 --gpus 4 --context 4K,8K"), 0);
+	assert_null(strstr(output, "copies"));
+	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention"), 0);
+	assert_null(strstr(output, "copies"));
+	assert_says("data-parallel attention: the KV cache of a user is on one GPU");
+
+	assert_int_equal(users_of("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K"), 30);
+	json_t *document = plan_json("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention");
+	assert_true(json_is_true(json_object_get(json_object_get(document, "hardware"), "data_parallel_attention")));
+	assert_int_equal((int)real(first_point(document), "concurrency_users"), 240);
+	assert_int_equal((int)real(first_point(document), "kv_copies_ratio"), 1);
+	json_decref(document);
+}
+
+static void test_list(void **state)
+{
+	(void)state;
+	assert_int_equal(plan("--list"), 0);
+	assert_says("\nDeepSeek-V3/R1 ");
+	assert_says("\nRTX PRO 6000 Blackwell ");
+
+	/* Every name in the list is one that --model and --gpu take. */
+	json_t *document = plan_json("--list");
+	const json_t *models = json_object_get(document, "models"), *gpus = json_object_get(document, "gpus");
+	assert_true(json_array_size(models) >= 40);
+	assert_true(json_array_size(gpus) >= 16);
+	for (size_t i = 0; i < json_array_size(models); i++) {
+		const json_t *model = json_array_get(models, i);
+		assert_ptr_equal(plan_model_find(json_string_value(json_object_get(model, "name"))), &plan_models[i]);
+		assert_true(real(model, "weight_bits") > 0);
+		assert_true(json_is_string(json_object_get(model, "source")));
+	}
+	for (size_t i = 0; i < json_array_size(gpus); i++) {
+		const json_t *gpu = json_array_get(gpus, i);
+		assert_ptr_equal(plan_gpu_find(json_string_value(json_object_get(gpu, "name"))), &plan_gpus[i]);
+		assert_true(real(gpu, "hbm_bytes") > 0);
+	}
+	json_decref(document);
 }
 
 static void test_sweep_and_csv(void **state)
@@ -211,7 +316,8 @@ static void test_parking_in_json(void **state)
 	json_decref(document);
 }
 
-/* A picture, or, where there is no gnuplot, one line that names the package and nothing written. */
+/* A picture, or, where there is no gnuplot, one line that names the package and
+ * nothing written. */
 static void test_plot(void **state)
 {
 	(void)state;
@@ -254,12 +360,13 @@ static uint64_t device_total(void)
 	return total;
 }
 
+/* A model so small that it fits on any device. */
 static void test_live(void **state)
 {
 	(void)state;
 	spawn_start(&daemon_, NULL, NULL);
-	json_t *document =
-		plan_json("--model Llama-3.2-1B --gpu L4 --context 4K --nvme 1GB@1 --live --switch-bytes 8MiB");
+	json_t *document = plan_json(
+		"--model Llama-3.2-1B --params 1M --gpu L4 --context 1K --nvme 1GB@1 --live --switch-bytes 8MiB");
 	const json_t *live = json_object_get(document, "live"), *hardware = json_object_get(document, "hardware");
 	assert_string_equal(json_string_value(json_object_get(live, "note")), "");
 	const json_t *switches = json_object_get(live, "switches");
@@ -292,12 +399,14 @@ static void test_live(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
-/* A tier that cannot take the bytes is left out, and the reason said. */
+/* A tier that cannot take the bytes is left out, and the reason said; here with a
+ * model that fits on no device, which is measured all the same. */
 static void test_live_leaves_out_what_does_not_fit(void **state)
 {
 	(void)state;
 	spawn_start(&daemon_, NULL, NULL);
-	json_t *document = plan_json("--model Llama-3.2-1B --gpu L4 --context 4K --live --switch-bytes 24MiB");
+	json_t *document = plan_json_ending(
+		"--model Llama-3.2-1B --params 1T --gpu L4 --context 4K --live --switch-bytes 24MiB", 1);
 	const json_t *live = json_object_get(document, "live");
 	const char *note = json_string_value(json_object_get(live, "note"));
 	if (!strstr(note, "hbm not measured") || json_array_size(json_object_get(live, "switches")) != 2)
@@ -314,6 +423,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_example_as_printed, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_input, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_not_fitting_says_what_would, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_short_names, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_published_widths, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_replicated_caches, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_list, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_sweep_and_csv, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_parking_in_json, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_plot, stage_setup, stage_teardown),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The four metrics: golden values of the running example (a 34 B model on an 80 GB card), hand-computed cases of what
- * the example does not have, and properties over every row of the built-in tables.
+ * The four metrics: golden values of the running example (a 34 B model on an 80 GB card),
+ * hand-computed cases of what the example does not have, and properties over every row of
+ * the built-in tables.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,11 +15,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/plan/cost.h"
 #include "client/plan/framework.h"
 #include "client/plan/gpu.h"
-#include "client/plan/loading.h"
 
-/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312 TFLOP/s, 2.039 TB/s, 20 GB/s. */
+/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312
+ * TFLOP/s, 2.039 TB/s, 20 GB/s. */
 static const struct plan_model example = {
 	.name = "example",
 	.layers = 60,
@@ -127,8 +129,8 @@ static void test_walls_of_the_example(void **state)
 	assert_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
 	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
 	assert_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
-	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the weights, a longer one by arithmetic.
-	 */
+	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the
+	 * weights, a longer one by arithmetic. */
 	assert_int_equal(example_at(GIB80, 1, 140).prefill_wall.resource, PLAN_HBM_BANDWIDTH);
 	assert_int_equal(example_at(GIB80, 1, 170).prefill_wall.resource, PLAN_FLOPS);
 }
@@ -179,7 +181,8 @@ static void test_parking(void **state)
 	assert_near(compute(&example, &hardware, &load, 4000).nvme.serial_s, point.switch_s);
 }
 
-/* Loading wins from the first context at which KV / bandwidth is no longer than prefill. */
+/* Loading wins from the first context at which KV / bandwidth is no longer than
+ * prefill. */
 static void test_break_even(void **state)
 {
 	(void)state;
@@ -200,18 +203,6 @@ static void test_break_even(void **state)
 	assert_int_equal(compute(&linear, &hardware, &load, 1000).nvme.break_even, 0);
 }
 
-static void test_loading(void **state)
-{
-	(void)state;
-	struct plan_rates rates = {.hbm_bytes_s = 100, .link_bytes_s = 10, .nvme_bytes_s = 5};
-	assert_near(plan_loading_s(&rates, 1000, 0, 0), 10);
-	assert_near(plan_loading_s(&rates, 10, 1000, 0), 100);
-	assert_near(plan_loading_s(&rates, 0, 100, 50), 15);
-	assert_near(plan_loading_s(&rates, 0, 10, 100), 20);
-	rates.nvme_bytes_s = 0;
-	assert_near(plan_loading_s(&rates, 0, 10, 100), 11);
-}
-
 static void test_latent_and_windows_by_hand(void **state)
 {
 	(void)state;
@@ -227,8 +218,8 @@ static void test_latent_and_windows_by_hand(void **state)
 	assert_int_equal(bytes, (10ull * 100000 + 52ull * 1024) * 2 * 16 * 128 * 2);
 	assert_int_equal(plan_kv_bytes(gemma, &load, 1000, &bytes), 0);
 	assert_int_equal(bytes, 62ull * 1000 * 2 * 16 * 128 * 2);
-	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens: the mean, counted as the area
-	 * under that line. */
+	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens:
+	 * the mean, counted as the area under that line. */
 	struct plan_model windowed = {.layers = 1,
 				      .windowed_layers = 1,
 				      .window = 300,
@@ -284,7 +275,8 @@ static void test_batch(void **state)
 	assert_int_equal(large.decode_wall.resource, PLAN_FLOPS);
 }
 
-/* Each axis divides the cache and so helps concurrency, decode and the switch; only layers help prefill. */
+/* Each axis divides the cache and so helps concurrency, decode and the switch; only
+ * layers help prefill. */
 static void test_compression(void **state)
 {
 	(void)state;
@@ -338,6 +330,139 @@ static void test_what_would_fit(void **state)
 	assert_int_equal(fit.context, 0);
 	assert_int_equal(fit.gpus, 4);
 	assert_printed(fit.keep, "%.1f", "0.0");
+}
+
+/* ---- Caches on several GPUs ---- */
+
+/* 61 layers with a latent vector of 576, bf16: 70,272 bytes for each token. */
+static struct plan_model latent_model(void)
+{
+	struct plan_model model = example;
+	model.layers = 61;
+	model.kv_heads = model.head_dim = 0;
+	model.latent_dim = 576;
+	return model;
+}
+
+static void test_a_latent_vector_is_on_every_gpu(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	const struct plan_hardware hardware = a100(GIB80, 8);
+	const struct plan_load load = plan_load_default();
+	const double kv = 70272.0 * 4000;
+
+	struct plan_point point = compute(&model, &hardware, &load, 4000);
+	assert_int_equal(plan_kv_parts(&model, &hardware), 1);
+	assert_int_equal(point.kv_bytes, 70272ull * 4000);
+	assert_near(point.kv_copies, 8);
+	assert_int_equal(point.concurrency, (8 * GIB80 - 68000000000) / (8 * 70272ull * 4000));
+	assert_near(point.decode_s, 250 * (68e9 + 8 * kv) / (8 * 2.039e12));
+	/* One copy goes out over all links, and each GPU loads its own. */
+	assert_near(point.switch_s, kv / (8 * 20e9) + kv / 20e9);
+	assert_near(point.switch_duplex_s, kv / 20e9);
+	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
+}
+
+static void test_kv_heads_are_replicated(void **state)
+{
+	(void)state;
+	static const struct {
+		uint32_t gpus, parts;
+		const char *copies;
+	} cases[] = {{1, 1, "1.00"}, {3, 3, "1.00"}, {8, 8, "1.00"}, {12, 8, "1.50"}, {16, 8, "2.00"}};
+	const struct plan_load load = plan_load_default();
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct plan_hardware hardware = a100(GIB80, cases[i].gpus);
+		struct plan_point point = compute(&example, &hardware, &load, 50000);
+		uint64_t slot = 12288000000 / cases[i].parts * cases[i].gpus;
+
+		assert_int_equal(plan_kv_parts(&example, &hardware), cases[i].parts);
+		assert_printed(point.kv_copies, "%.2f", cases[i].copies);
+		assert_int_equal(point.kv_slot_bytes, slot);
+		assert_int_equal(point.concurrency, (cases[i].gpus * GIB80 - 68000000000) / slot);
+	}
+}
+
+static void test_data_parallel_attention(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	struct plan_hardware hardware = a100(GIB80, 8);
+	struct plan_load load = plan_load_default();
+	const uint64_t kv = 70272ull * 4000;
+	hardware.data_parallel = true;
+
+	/* As many whole caches on each GPU as its memory holds beside its eighth of
+	 * the weights. */
+	struct plan_point point = compute(&model, &hardware, &load, 4000);
+	assert_near(point.kv_copies, 1);
+	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / kv));
+	assert_near(point.switch_s, 2 * (double)kv / (8 * 20e9));
+
+	/* A step takes as long as on the GPU with the most users. */
+	load.batch = 8;
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
+	load.batch = 9;
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
+
+	/* KV heads do not divide a cache then. */
+	load.batch = 1;
+	point = compute(&example, &hardware, &load, 50000);
+	assert_int_equal(point.kv_slot_bytes, 8 * 12288000000);
+	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / 12288000000));
+
+	/* Nothing changes on one GPU. */
+	hardware.gpus = 1;
+	struct plan_point alone = compute(&model, &hardware, &load, 4000);
+	hardware.data_parallel = false;
+	assert_int_equal(alone.concurrency, compute(&model, &hardware, &load, 4000).concurrency);
+	assert_near(alone.decode_s, compute(&model, &hardware, &load, 4000).decode_s);
+}
+
+/* A cache that no GPU can hold beside its share of the weights does not fit any number
+ * of them. */
+static void test_replicated_caches_that_never_fit(void **state)
+{
+	(void)state;
+	const struct plan_model model = latent_model();
+	struct plan_hardware hardware = a100(GIB80, 2);
+	const struct plan_load load = plan_load_default();
+
+	assert_int_equal(compute(&model, &hardware, &load, 2000000).fit.gpus, 0);
+
+	/* Beside 70.272e9 bytes of cache each GPU has room for 15.6e9 bytes of
+	 * weights. */
+	struct plan_fit fit = compute(&model, &hardware, &load, 1000000).fit;
+	assert_int_equal(fit.gpus, 5);
+	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * GIB80);
+	assert_int_equal(fit.context, (2 * GIB80 - 68000000000) / (2 * 70272));
+	assert_near(fit.keep, (double)(2 * GIB80 - 68000000000) / (2 * 70272e6));
+	hardware.gpus = 5;
+	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 1);
+	hardware.gpus = 4;
+	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 0);
+}
+
+/* What models are published in decides whether they fit at all. */
+static void test_published_widths_fit(void **state)
+{
+	(void)state;
+	struct plan_hardware h200 = {
+		.gpus = 8, .hbm_bytes = 141ull << 30, .flop_s = 989e12, .hbm_bytes_s = 4.8e12, .link = {63e9, 63e9}};
+	const struct plan_load load = plan_load_default();
+	const struct plan_model *deepseek = plan_model_find("DeepSeek-V3"), *oss = plan_model_find("gpt-oss-120b");
+	assert_non_null(deepseek);
+	assert_non_null(oss);
+
+	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 30);
+	h200.data_parallel = true;
+	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 240);
+
+	h200.gpus = 1;
+	assert_int_equal(compute(oss, &h200, &load, 32000).weight_bytes / 100000000, 652);
+	assert_true(compute(oss, &h200, &load, 32000).concurrency > 0);
 }
 
 /* ---- The whole tables ---- */
@@ -403,7 +528,11 @@ static void test_monotone_in_context(void **state)
 static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
 {
 	struct plan_load load = plan_load_default();
-	struct plan_hardware one = hardware_of(gpu, 32), two = hardware_of(gpu, 64);
+	struct plan_hardware one = hardware_of(gpu, 2), two = hardware_of(gpu, 4);
+	one.hbm_bytes = two.hbm_bytes = 16 * gpu->hbm_bytes;
+	if (plan_kv_parts_max(model, &two) < two.gpus)
+		return;
+
 	for (size_t i = 0; i < CONTEXTS; i++) {
 		struct plan_point whole = compute(model, &one, &load, contexts[i]);
 		struct plan_point half = compute(model, &two, &load, contexts[i]);
@@ -420,7 +549,8 @@ static void test_tensor_parallel_halves(void **state)
 	for_all_pairs(halves);
 }
 
-/* Without windows KV(nT) = n·KV(T); with them only beyond the window, and by the full layers alone. */
+/* Without windows KV(nT) = n·KV(T); with them only beyond the window, and by the full
+ * layers alone. */
 static void test_kv_is_linear(void **state)
 {
 	(void)state;
@@ -505,21 +635,36 @@ static void test_beyond_64_bits_is_refused(void **state)
 }
 
 /* One user more than concurrency never fits, and concurrency always does. */
-static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
+static void fits_on(const struct plan_model *model, struct plan_hardware hardware)
 {
 	struct plan_load load = plan_load_default();
+	struct plan_point point = compute(model, &hardware, &load, 32000);
+	uint64_t slots = point.concurrency / (hardware.data_parallel ? hardware.gpus : 1);
+	double used = (double)point.weight_bytes + (double)slots * (double)point.kv_slot_bytes;
+
+	assert_true(point.concurrency == 0 || used <= (double)point.hbm_bytes);
+	assert_true(used + (double)point.kv_slot_bytes > (double)point.hbm_bytes);
+	assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
+
+	if (point.fit.gpus == 0) {
+		assert_true(point.kv_bytes / plan_kv_parts_max(model, &hardware) >= hardware.hbm_bytes);
+		return;
+	}
+	hardware.gpus = (uint32_t)point.fit.gpus;
+	assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
+	hardware.gpus--;
+	if (hardware.gpus > 0)
+		assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+}
+
+static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
+{
 	for (uint32_t gpus = 1; gpus <= 64; gpus *= 4) {
 		struct plan_hardware hardware = hardware_of(gpu, gpus);
-		struct plan_point point = compute(model, &hardware, &load, 32000);
-		double used = (double)point.weight_bytes + (double)point.concurrency * (double)point.kv_bytes;
-		assert_true(point.concurrency == 0 || used <= (double)point.hbm_bytes);
-		assert_true(used + (double)point.kv_bytes > (double)point.hbm_bytes);
-		assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
-		hardware.gpus = (uint32_t)point.fit.gpus;
-		assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
-		hardware.gpus--;
-		if (hardware.gpus > 0)
-			assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+
+		fits_on(model, hardware);
+		hardware.data_parallel = true;
+		fits_on(model, hardware);
 	}
 }
 
@@ -539,12 +684,16 @@ int main(void)
 		cmocka_unit_test(test_session),
 		cmocka_unit_test(test_parking),
 		cmocka_unit_test(test_break_even),
-		cmocka_unit_test(test_loading),
 		cmocka_unit_test(test_latent_and_windows_by_hand),
 		cmocka_unit_test(test_experts),
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_compression),
 		cmocka_unit_test(test_what_would_fit),
+		cmocka_unit_test(test_a_latent_vector_is_on_every_gpu),
+		cmocka_unit_test(test_kv_heads_are_replicated),
+		cmocka_unit_test(test_data_parallel_attention),
+		cmocka_unit_test(test_replicated_caches_that_never_fit),
+		cmocka_unit_test(test_published_widths_fit),
 		cmocka_unit_test(test_monotone_in_context),
 		cmocka_unit_test(test_tensor_parallel_halves),
 		cmocka_unit_test(test_kv_is_linear),

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loading: how long bytes take to come back into a client's memory from the tiers they
+ * are in. The links work side by side, so the slowest counts; what comes from NVMe also
+ * crosses the link to the device. The daemon estimates a lookup's load time with the
+ * rates it has measured, `hbmctl plan` a context switch with those of data sheets.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* Bytes per second; 0: not known, and taken to need no time. */
+struct loading_rates {
+	double hbm_bytes_s, link_bytes_s, nvme_bytes_s;
+};
+
+/* Seconds for so many bytes in each tier. */
+double loading_seconds(const struct loading_rates *rates, uint64_t hbm, uint64_t ddr, uint64_t nvme);
