@@ -7,6 +7,7 @@
  * checks: a commit may still be under way when the load into it is submitted.
  */
 #include "client/cache.h"
+#include "client/error.h"
 #include "client/region.h"
 #include "daemon/checked.h"
 

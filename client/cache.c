@@ -2,6 +2,8 @@
 /* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in block.c. */
 #include "client/cache.h"
 
+#include "client/error.h"
+
 #include <string.h>
 
 bool hbm_key_is_sound(const hbm_key *key)

@@ -10,6 +10,7 @@
  *
  * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has given to somebody else.
  */
+#include "client/error.h"
 #include "client/region.h"
 #include "client/request.h"
 

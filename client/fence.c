@@ -3,7 +3,11 @@
  * fence: the shared page of timelines, from the CPU and from a stream. The page is registered with the driver once, for
  * all contexts; its address for a device is asked for each time, being a cheap question.
  */
+#include "client/fence.h"
+
 #include "client/connection.h"
+#include "client/device.h"
+#include "client/error.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>

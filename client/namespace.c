@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* namespace: opening by description, attaching by number, closing. The daemon keeps the count of opens. */
 #include "client/connection.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 

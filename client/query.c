@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* query: walking the daemon's records page by page. Each page is copied, so that `each` may use the connection. */
 #include "client/connection.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 

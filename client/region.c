@@ -2,6 +2,8 @@
 /* Regions: creation, destruction, and the states of their slabs. See region.h. */
 #include "client/region.h"
 
+#include "client/device.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 

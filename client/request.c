@@ -2,6 +2,7 @@
 /* Requests out, replies in, and the public calls that wait for them. See request.h. */
 #include "client/request.h"
 
+#include "client/error.h"
 #include "client/status.h"
 
 #include <errno.h>

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* error: see error.h. */
+#include "client/error.h"
+
+#include "client/connection.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int hbm_fail(struct hbm *hbm, int status, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(hbm->error, sizeof(hbm->error), format, arguments);
+	va_end(arguments);
+	return status;
+}
+
+int hbm_fail_device(struct hbm *hbm, const char *call, int result)
+{
+	return hbm_fail(hbm, HBM_DEVICE, "the device refused %s in this process: %s", call,
+			driver_error_name(hbm->gpu.driver, (CUresult)result));
+}
+
+const char *hbm_error(const struct hbm *hbm)
+{
+	return hbm->error;
+}
