@@ -16,7 +16,7 @@ static bool results_are_sound(const struct ticket *ticket, const struct message 
 {
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
-	       message->fd_count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
+	       message->fds.count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
 	       message->size == sizeof(*reply) + reply->count * sizeof(reply->results[0]) &&
 	       reply->done <= reply->count;
 }

@@ -28,7 +28,7 @@ static bool page_is_sound(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
-	       message->fd_count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
+	       message->fds.count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
 	       page->kind < HBM_QUERY_KINDS &&
 	       (page->count == 0 ? page->next == 0
 				 : page->record_bytes >= record_sizes[page->kind] &&

@@ -15,14 +15,14 @@
 bool hbm_reply_is_refusal(const struct message *message)
 {
 	return message->header->status > HBM_OK && message->size == sizeof(*message->header) &&
-	       message->fd_count == 0 && !(message->header->flags & HBM_WIRE_MORE);
+	       message->fds.count == 0 && !(message->header->flags & HBM_WIRE_MORE);
 }
 
 static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	(void)ticket;
-	if (message->size != sizeof(*message->header) || message->fd_count || message->header->flags & HBM_WIRE_MORE)
+	if (message->size != sizeof(*message->header) || message->fds.count || message->header->flags & HBM_WIRE_MORE)
 		return TICKET_BROKEN;
 	return message->header->status;
 }
@@ -34,7 +34,7 @@ static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *m
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fd_count ||
+	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fds.count ||
 	    message->size != ticket->answer.size)
 		return TICKET_BROKEN;
 	memcpy(ticket->answer.body, message->header, message->size);
@@ -43,20 +43,32 @@ static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *m
 
 const struct ticket_kind hbm_kind_fixed = {.reply = reply_fixed};
 
-static bool request_handle(struct hbm *hbm, struct message *message)
+static bool request_header_is_sound(const struct hbm_wire_header *header)
+{
+	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
+
+	return header->zero == 0 && header->status >= 0 && !(header->flags & ~known) && header->flags & HBM_WIRE_REPLY;
+}
+
+/* Brings a message to its ticket. 0, or the negative errno that ends the connection. */
+static int request_handle(struct hbm *hbm, struct message *message)
 {
 	const struct hbm_wire_header *header = message->header;
-	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
-	if (header->zero || header->status < 0 || header->flags & ~known || !(header->flags & HBM_WIRE_REPLY))
-		return false;
+	if (!request_header_is_sound(header))
+		return -EPROTO;
+
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, header->id);
 	if (!ticket || ticket->state != TICKET_WAITING || ticket->opcode != header->opcode)
-		return false;
+		return -EPROTO;
+	if (message->fds.lost && !ticket->kind->takes_lost_fds)
+		return -EMFILE;
 
 	int status = ticket->kind->reply(hbm, ticket, message);
-	if (status >= 0)
+	if (status == TICKET_BROKEN)
+		return -EPROTO;
+	if (status != TICKET_MORE)
 		hbm_ticket_end(&hbm->tickets, ticket, status);
-	return status != TICKET_BROKEN;
+	return 0;
 }
 
 void hbm_request_break(struct hbm *hbm, int error)
@@ -101,7 +113,7 @@ static int request_receive(struct hbm *hbm, bool block)
 	if (rc == -EAGAIN)
 		return rc;
 	if (rc == 0) {
-		rc = request_handle(hbm, &message) ? 0 : -EPROTO;
+		rc = request_handle(hbm, &message);
 		hbm_message_clear(&message);
 	}
 	if (rc)
@@ -251,7 +263,9 @@ static int deadline_left(int64_t deadline, int timeout_ms)
 static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 {
 	int status = ticket->status;
-	if (status == HBM_DEVICE && ticket->device_call)
+	if (status && ticket->reason)
+		hbm_fail(hbm, status, "%s", ticket->reason);
+	else if (status == HBM_DEVICE && ticket->device_call)
 		hbm_fail_device(hbm, ticket->device_call, ticket->device_result);
 	else if (status > 0)
 		hbm_fail(hbm, status, "the daemon refused %s: %s", hbm_opcode_name(ticket->opcode),

@@ -45,7 +45,7 @@ static bool doorbell_is_sound(int fd)
 static bool hello_reply_is_sound(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
-	return message->size == sizeof(*reply) && message->fd_count == 2 && reply->header.status == HBM_OK &&
+	return message->size == sizeof(*reply) && message->fds.count == 2 && reply->header.status == HBM_OK &&
 	       reply->header.flags == HBM_WIRE_REPLY && reply->magic == HBM_WIRE_MAGIC &&
 	       reply->version == HBM_WIRE_VERSION && reply->zero == 0 && reply->devices <= HBM_WIRE_DEVICES_MAX &&
 	       (reply->driver == HBM_DRIVER_SOFT || reply->driver == HBM_DRIVER_CUDA);
@@ -58,7 +58,7 @@ static int reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *m
 		return message->header->status;
 	if (!hello_reply_is_sound(message))
 		return TICKET_BROKEN;
-	hbm->fences = doorbell_is_sound(message->fds[1]) ? fences_map(message->fds[0]) : NULL;
+	hbm->fences = doorbell_is_sound(message->fds.list[1]) ? fences_map(message->fds.list[0]) : NULL;
 	if (!hbm->fences)
 		return TICKET_BROKEN;
 	hbm->doorbell = hbm_message_steal(message, 1);

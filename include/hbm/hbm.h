@@ -15,10 +15,9 @@
  * connection or this process failed. hbm_strerror() names all of them. Outputs are untouched unless a function returns
  * 0 or says otherwise.
  *
- * A connection ends when the daemon goes (-ENOTCONN), when this process cannot take the fds of a reply (-EMFILE), or
- * when the daemon breaks the protocol (-EPROTO). Every ticket then ends with that error, and later calls with
- * -ENOTCONN. Regions stay mapped and fences readable until hbm_close(); fences that the daemon had not set stay as they
- * are.
+ * A connection ends when the daemon goes (-ENOTCONN) or breaks the protocol (-EPROTO). Every ticket then ends with that
+ * error, and later calls with -ENOTCONN. Regions stay mapped and fences readable until hbm_close(); fences that the
+ * daemon had not set stay as they are.
  */
 #ifndef HBM_H
 #define HBM_H
@@ -64,7 +63,8 @@ struct hbm_info {
 	uint32_t requests_in_flight, regions; /* limits of this session */
 };
 
-/* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there. */
+/* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there;
+ * -EMFILE: no descriptors left in this process. */
 HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
 /* Unmaps and frees all; the caller has synchronised every stream that uses a region or a fence. What has not begun is
  * cancelled, what has begun is waited for; but not for a daemon that says nothing for 10 s: what it leased to us is
@@ -130,7 +130,9 @@ HBM_API uint64_t hbm_region_bytes(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_slab(const struct hbm_region *region);
 HBM_API uint32_t hbm_region_device(const struct hbm_region *region);
 
-/* Backs the ranges with memory, all or none. When the ticket has ended HBM_OK they are mapped read-write here. */
+/* Backs the ranges with memory, all or none. When the ticket has ended HBM_OK they are mapped read-write here. -EMFILE:
+ * this process may not open enough descriptors, one for each slab of up to HBM_WIRE_FDS_MAX at a time; everything was
+ * given back, and the connection goes on. */
 HBM_API int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket);
 HBM_API int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 /* Unmaps the ranges at once and gives their memory back, all or none. The caller has synchronised its streams. Should

@@ -3,7 +3,8 @@
 # Who may include whom. Between folders:
 #
 #	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h, client/plan/
-#	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing
+#	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h, daemon/list.h and daemon/fdpass.h, which
+#			know nothing of the daemon
 #	client/plan/	client/plan/ and daemon/checked.h: pure arithmetic, for daemon, library and ctl alike
 #	client/ctl/	client/ctl/, client/plan/, kernels/driver.h, hbm/: it is a user of the library like any other
 #	kernels/	kernels/, hbm/wire.h; nothing outside kernels/soft/ looks into it
@@ -23,8 +24,8 @@ while read -r number modules; do
 		layer[$module]=$number
 	done
 done <<'END'
-0 checked list checksum
-1 log config config_file config_keys config_value extent index space fdpass peer door state_dir
+0 checked list checksum fdpass
+1 log config config_file config_keys config_value extent index space peer door state_dir
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
 3 worker notify activity cache
 4 device disk nvme
@@ -47,7 +48,7 @@ may_include() { # file, included path
 	client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;
 	client/ctl/*) return 1 ;;
 	client/*:client/ctl/*) return 1 ;;
-	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h) ;;
+	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h | client/*:daemon/fdpass.h) ;;
 	client/*:kernels/soft/*) return 1 ;;
 	client/*:kernels/*) ;;
 	kernels/soft/*:kernels/* | kernels/*:hbm/wire.h) ;;

@@ -815,24 +815,74 @@ static void test_undoing_when_the_socket_is_full(void **state)
 	free(keys);
 }
 
-static void test_no_room_for_fds(void **state)
+/* Commits 6 slabs where only `room` more descriptors may be opened while the replies are handled. */
+static int commit_with_room_for(struct hbm_region *region, rlim_t room)
 {
-	(void)state;
-	struct hbm_region *region = make_region(6);
 	hbm_ticket ticket;
 	struct hbm_range range = {region, 0, 6 * SLAB};
+	unsigned int before = fake.done[HBM_WIRE_COMMIT];
 	assert_int_equal(hbm_submit_commit(hbm, &range, 1, &ticket), 0);
-	fake_await(&fake, HBM_WIRE_COMMIT, 1);
+	fake_await(&fake, HBM_WIRE_COMMIT, before + 1);
 	struct rlimit old, few;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	int next = dup(0);
 	close(next);
 	few = old;
-	few.rlim_cur = (rlim_t)next + 2;
+	few.rlim_cur = (rlim_t)next + room;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	int rc = hbm_wait(hbm, ticket, -1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	assert_int_equal(rc, -EMFILE);
+	return rc;
+}
+
+/* The commit is undone, in whichever part of the reply the descriptors run out, or in the driver, which needs one for
+ * each slab; the connection goes on. */
+static void test_no_room_for_fds(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(6);
+	for (fake.part = 1; fake.part <= 6; fake.part++) {
+		unsigned int undone = 0;
+		int rc = -EMFILE;
+		for (rlim_t room = 0; rc != HBM_OK; room++) {
+			unsigned int before = fake.seen[HBM_WIRE_DECOMMIT];
+			rc = commit_with_room_for(region, room);
+			if (rc == HBM_OK)
+				break;
+			assert_int_equal(rc, -EMFILE);
+			assert_non_null(strstr(hbm_error(hbm), "RLIMIT_NOFILE"));
+			assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], before + 1);
+			assert_int_equal(live("mappings"), 0);
+			assert_int_equal(live("handles"), 0);
+			undone++;
+		}
+		assert_in_range(undone, 6, 20);
+		assert_int_equal(decommit_one(region, 0, 6), 0);
+	}
+}
+
+/* Lost descriptors do not excuse a part that is wrong in itself. */
+static bool answer_lost_and_wrong(struct fake *self, const struct hbm_wire_header *request)
+{
+	const struct hbm_wire_ranges *asked = (const void *)request;
+	if (request->opcode != HBM_WIRE_COMMIT)
+		return false;
+	struct {
+		struct hbm_wire_ranges head;
+		struct hbm_wire_range range;
+	} part = {.head = {.count = 1}, .range = asked->ranges[0]};
+	part.range.bytes = SLAB;
+	part.range.offset = 6 * SLAB; /* was not asked for */
+	return fake_reply_message(self, request, &part, sizeof(part), self->slabs, 3);
+}
+
+static void test_no_room_for_fds_of_a_wrong_part(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(8);
+	fake.answer = answer_lost_and_wrong;
+	assert_int_equal(commit_with_room_for(region, 1), -EPROTO);
+	assert_int_equal(hbm_ping(hbm), -ENOTCONN);
 	assert_int_equal(live("mappings"), 0);
 }
 
@@ -895,6 +945,7 @@ int main(void)
 		TEST(test_an_fd_that_is_no_slab),
 		TEST(test_undoing_when_the_socket_is_full),
 		TEST(test_no_room_for_fds),
+		TEST(test_no_room_for_fds_of_a_wrong_part),
 		TEST(test_the_callers_context_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
