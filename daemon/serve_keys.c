@@ -196,34 +196,80 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 	}
 }
 
-/* One walk over the pins, not one for each key: the blocks named are marked with a touch pass of their own, and a pin
- * found takes the mark off. */
-static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+/* A key of an UNPIN, as often as it is named. Sorted by block, the keys of one block lie side by side. */
+struct unpin_key {
+	uint32_t number; /* of the block */
+	uint32_t nth;    /* in the message */
+	uint32_t served; /* keys of this block so far; counted in the first of them */
+};
+
+static int unpin_compare(const void *a, const void *b)
 {
-	struct cache *cache = hbmd->cache;
-	bool keep = message->flags == HBM_WIRE_KEEP;
-	struct hbm_wire_results *results = answer_new(message->count);
-	cache_touch_begin(cache);
+	const struct unpin_key *x = a, *y = b;
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return x->nth < y->nth ? -1 : x->nth > y->nth;
+}
+
+/* Finds the keys of the message that name a block, sorted. Until a pin is found for it a key is HBM_NOT_FOUND. */
+static uint32_t unpin_find_keys(struct cache *cache, const struct hbm_wire_keys *message, struct unpin_key *keys,
+				struct hbm_wire_results *results)
+{
+	uint32_t count = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
-		if (number != 0)
-			cache_block(cache, number)->touched = cache->pass;
-	}
-	list_for_each_safe (node, after, keep ? &cache->kept_pins : &session->pins) {
-		struct pin *pin = container_of(node, struct pin, link);
-		struct block *block = cache_block(cache, pin->number);
-		if (block->touched != cache->pass)
+		if (number == 0)
 			continue;
-		block->touched = 0;
-		session->pins_count -= !keep;
-		results->done++;
-		unpin(cache, pin);
+		results->results[i].status = HBM_NOT_FOUND;
+		keys[count++] = (struct unpin_key){.number = number, .nth = i};
 	}
-	for (uint32_t i = 0; i < message->count; i++) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
-		if (number != 0 && cache_block(cache, number)->touched == cache->pass)
-			results->results[i].status = HBM_NOT_FOUND;
+
+	qsort(keys, count, sizeof(keys[0]), unpin_compare);
+	return count;
+}
+
+/* The next key that takes a pin of the block; NULL: there is none, or none left. */
+static const struct unpin_key *unpin_next_key(struct unpin_key *keys, uint32_t count, uint32_t number)
+{
+	uint32_t low = 0, high = count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (keys[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == count || keys[low].number != number)
+		return NULL;
+
+	uint32_t at = low + keys[low].served;
+	if (at == count || keys[at].number != number)
+		return NULL;
+	keys[low].served++;
+	return &keys[at];
+}
+
+/* One walk over the pins, not one for each key. A key named twice takes two pins. */
+static void unpin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+{
+	static struct unpin_key keys[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
+	struct cache *cache = hbmd->cache;
+	bool keep = message->flags == HBM_WIRE_KEEP;
+	struct hbm_wire_results *results = answer_new(message->count);
+	uint32_t count = unpin_find_keys(cache, message, keys, results);
+
+	list_for_each_safe (node, after, keep ? &cache->kept_pins : &session->pins) {
+		if (results->done == count)
+			break;
+		struct pin *pin = container_of(node, struct pin, link);
+		const struct unpin_key *key = unpin_next_key(keys, count, pin->number);
+		if (!key)
+			continue;
+		results->results[key->nth].status = HBM_OK;
+		results->done++;
+		session->pins_count -= !keep;
+		unpin(cache, pin);
 	}
 	cache_settle(cache);
 }

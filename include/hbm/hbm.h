@@ -213,7 +213,8 @@ HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const
 			 uint64_t deadline_us, hbm_result *results);
 
 /* op: HBM_WIRE_TOUCH (as if used), HBM_WIRE_PIN (never evicted, until as many UNPINs or the session ends),
- * HBM_WIRE_UNPIN, HBM_WIRE_REMOVE (with everything that descends from it). flags: 0, or HBM_WIRE_KEEP. */
+ * HBM_WIRE_UNPIN (a key named twice takes two pins back; HBM_NOT_FOUND where none is left), HBM_WIRE_REMOVE (with
+ * everything that descends from it). flags: 0, or HBM_WIRE_KEEP. */
 HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags,
 			    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket);
 HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,

@@ -315,6 +315,36 @@ static void test_pins_survive_pressure(void **state)
 	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 0);
 }
 
+/* Of `count` keys, all the same or in turn with a second one, each takes a pin while there is one. */
+static void unpin(const uint64_t *names, size_t count, uint32_t flags, const int *expected)
+{
+	hbm_key list[8];
+	hbm_result ends[8];
+	for (size_t i = 0; i < count; i++)
+		list[i] = kv_key(names[i]);
+	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.space, flags, list, count, ends), 0);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(ends[i].status, expected[i]);
+}
+
+static void test_a_key_named_twice_takes_two_pins(void **state)
+{
+	(void)state;
+	static const uint32_t flags[] = {0, HBM_WIRE_KEEP};
+	store(1, 2, 0);
+	for (size_t i = 0; i < 2; i++) {
+		for (int pins = 0; pins < 3; pins++)
+			assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 2, 1, flags[i], results), 0);
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, flags[i], results), 0);
+		unpin((uint64_t[]){2, 2}, 2, flags[i], (int[]){HBM_OK, HBM_OK});
+		keys(HBM_WIRE_REMOVE, 2, 1, HBM_DENIED);
+		unpin((uint64_t[]){2, 77, 1, 2, 1}, 5, flags[i],
+		      (int[]){HBM_OK, HBM_MISS, HBM_OK, HBM_NOT_FOUND, HBM_NOT_FOUND});
+	}
+	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK);
+	keys(HBM_WIRE_REMOVE, 2, 1, HBM_MISS);
+}
+
 static void test_not_everything_can_be_pinned(void **state)
 {
 	(void)state;
@@ -507,6 +537,7 @@ int main(void)
 		TEST(test_evict_and_prefetch),
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
+		TEST(test_a_key_named_twice_takes_two_pins),
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
 		TEST(test_namespaces_share_nothing),
