@@ -19,9 +19,7 @@
 #include "daemon/checked.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 struct commit {
 	struct unsent undo;
@@ -108,17 +106,6 @@ static void commit_fail_fds(struct ticket *ticket)
 			 "raise RLIMIT_NOFILE, commit less at once, or use larger slabs";
 }
 
-/* A driver that imports a slab may need a descriptor of its own, and does not say so when there is none. */
-static bool commit_lacks_fds(int fd)
-{
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (copy < 0)
-		return errno == EMFILE || errno == ENFILE;
-
-	close(copy);
-	return false;
-}
-
 /* ---- Grants ---- */
 
 static bool range_has(const struct hbm_range *range, const struct hbm_wire_range *slab)
@@ -155,7 +142,8 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 
 	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
 	if (!entered || !hbm_region_place(range->region, slab->offset, fd)) {
-		if (commit_lacks_fds(fd))
+		/* A driver may need a descriptor of its own for each slab, and does not say so. */
+		if (fdpass_exhausted())
 			commit_fail_fds(ticket);
 		else
 			commit_fail_device(hbm, ticket);

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -116,6 +117,16 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 	if (r < 0 && fds)
 		fdpass_close(fds);
 	return r < 0 ? r : n;
+}
+
+bool fdpass_exhausted(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE;
+
+	close(fd);
+	return false;
 }
 
 void fdpass_close(struct fdpass_fds *fds)

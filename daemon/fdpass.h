@@ -36,5 +36,9 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
  */
 ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds, unsigned flags);
 
+/* Whether this process, or the system, cannot open one more descriptor right now. For after a failure that does not say
+ * so itself, such as a device driver's. */
+bool fdpass_exhausted(void);
+
 /* Closes those that nobody has taken. */
 void fdpass_close(struct fdpass_fds *fds);
