@@ -11,6 +11,8 @@
 #include "client/region.h"
 #include "daemon/checked.h"
 
+#include <errno.h>
+
 #define BLOCK_UNIT 4096
 
 /* A request being built: blocks grow from the front of the message, their segments from behind the last block. */
@@ -124,6 +126,8 @@ static int build_start(struct builder *builder, uint32_t space, size_t count, co
 static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, const struct hbm_block *blocks,
 			 size_t count, const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct builder builder = {.hbm = hbm};
 	int rc = build_start(&builder, space, count, sync);
 	for (size_t i = 0; rc == 0 && i < count; i++)

@@ -4,6 +4,7 @@
 
 #include "client/error.h"
 
+#include <errno.h>
 #include <string.h>
 
 bool hbm_key_is_sound(const hbm_key *key)
@@ -55,6 +56,8 @@ static int keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 static int keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
 		       size_t count, struct ticket_answer answer, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	int rc = keys_check(hbm, keys, count);
 	if (rc)
 		return rc;

@@ -278,6 +278,8 @@ static const struct ticket_kind kind_commit = {
 
 int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	int rc = hbm_ranges_check(hbm, ranges, count);
 	if (rc == 0)
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_EMPTY, SLAB_ASKED, HBM_EXISTS);
@@ -344,6 +346,8 @@ static size_t ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size
 
 int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (hbm->broken)
 		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
 	int rc = hbm_ranges_check(hbm, ranges, count);

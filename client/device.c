@@ -9,6 +9,8 @@
 
 int hbm_use_device(struct hbm *hbm, uint32_t device)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (device >= hbm->info.devices)
 		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device, hbm->info.devices);
 	if (hbm->inspect_only)

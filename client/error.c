@@ -4,8 +4,10 @@
 
 #include "client/connection.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int hbm_fail(struct hbm *hbm, int status, const char *format, ...)
 {
@@ -20,6 +22,13 @@ int hbm_fail_device(struct hbm *hbm, const char *call, int result)
 {
 	return hbm_fail(hbm, HBM_DEVICE, "the device refused %s in this process: %s", call,
 			driver_error_name(hbm->gpu.driver, (CUresult)result));
+}
+
+int hbm_check_owner(struct hbm *hbm)
+{
+	if (hbm->pid == getpid())
+		return 0;
+	return hbm_fail(hbm, -EPERM, "the connection belongs to the process that opened it, and this is a child of it");
 }
 
 const char *hbm_error(const struct hbm *hbm)

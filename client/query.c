@@ -90,6 +90,8 @@ static int page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *eac
 
 int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *each, void *arg)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (kind <= 0 || kind >= HBM_QUERY_KINDS)
 		return hbm_fail(hbm, HBM_UNSUPPORTED, "there is no query of kind %d", (int)kind);
 	uint64_t cursor = 0;

@@ -302,6 +302,8 @@ int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 
 int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 {
+	if (region && region->hbm == hbm && hbm_check_owner(hbm))
+		return -EPERM;
 	if (!region || region->hbm != hbm)
 		return hbm_fail(hbm, HBM_INVALID, "not a region of this connection");
 	while (region->commits > 0)

@@ -186,6 +186,8 @@ static void request_wait_turn(struct hbm *hbm, const struct request *request)
 
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	request_wait_turn(hbm, request);
 	if (hbm->broken)
 		return request_fail(hbm, request, -ENOTCONN);
@@ -283,6 +285,8 @@ static int ticket_unknown(struct hbm *hbm, hbm_ticket id)
 
 int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -298,6 +302,8 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 
 int hbm_poll(struct hbm *hbm, hbm_ticket id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -320,6 +326,8 @@ static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
 
 int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -347,6 +355,8 @@ static int dispatch_broken(struct hbm *hbm, int error)
 
 int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (hbm->broken)
 		return dispatch_broken(hbm, -ENOTCONN);
 	int64_t deadline = deadline_in(timeout_ms);

@@ -69,7 +69,8 @@ HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
 /* Unmaps and frees all; the caller has synchronised every stream that uses a region or a fence. What has not begun is
  * cancelled, what has begun is waited for; but not for a daemon that says nothing for 10 s: what it leased to us is
  * then given to others when this process has ended. In a child made by fork() it only closes the child's descriptors:
- * the connection goes on in the parent. Takes NULL, returns NULL. */
+ * the connection goes on in the parent, and any other call on it in the child is refused with -EPERM (hbm_fence():
+ * NULL). Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 /* What this process calls the daemon's device, for cuDeviceGet(): either may see other devices, or in another order

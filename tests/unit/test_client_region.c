@@ -303,6 +303,76 @@ static void test_close_in_a_child(void **state)
 	assert_int_equal(fake.seen[HBM_WIRE_REGION_DESTROY], 0);
 }
 
+static int count_record(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	(void)arg;
+	return 0;
+}
+
+/* In a child; how many calls were not refused. */
+static int calls_let_through(struct hbm_region *region)
+{
+	const struct hbm_range range = {region, 0, SLAB};
+	const struct hbm_segment segment = {region, 0, 65536};
+	const struct hbm_block block = {.key = {"k"}, .segments = &segment, .segment_count = 1};
+	const struct hbm_namespace_options space = {.block_bytes = 65536};
+	struct hbm_lookup found;
+	struct hbm_region *other;
+	uint64_t number;
+	uint32_t id;
+	int ordinal;
+	const int ends[] = {
+		hbm_ping(hbm),
+		hbm_device_ordinal(hbm, 0, &ordinal),
+		hbm_dispatch(hbm, 0),
+		hbm_wait(hbm, 1, 0),
+		hbm_poll(hbm, 1),
+		hbm_cancel(hbm, 1),
+		hbm_fence_device(hbm, 0, 0, &number),
+		hbm_fence_signal(hbm, 0, 99),
+		hbm_region_create(hbm, &(struct hbm_region_options){.reserve = SLAB, .slab = SLAB}, &other),
+		hbm_commit(hbm, &(struct hbm_range){region, SLAB, SLAB}, 1),
+		hbm_decommit(hbm, &range, 1),
+		hbm_region_destroy(hbm, region),
+		hbm_namespace_open(hbm, &space, &id),
+		hbm_namespace_attach(hbm, 1, &number),
+		hbm_namespace_close(hbm, 1),
+		hbm_lookup(hbm, 1, &block.key, 1, &found, NULL),
+		hbm_store(hbm, 1, &block, 1, NULL),
+		hbm_load(hbm, 1, &block, 1, NULL),
+		hbm_prefetch(hbm, 1, 0, &block.key, 1, 0, NULL),
+		hbm_keys(hbm, HBM_WIRE_PIN, 1, 0, &block.key, 1, NULL),
+		hbm_evict(hbm, HBM_TIER_HBM, 0, 1),
+		hbm_query(hbm, HBM_QUERY_DEVICES, count_record, NULL),
+	};
+	int through = hbm_fence(hbm, 0) != NULL;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		through += ends[i] != -EPERM;
+	return through;
+}
+
+static void test_a_child_is_refused(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(2);
+	assert_int_equal(commit_one(region, 0, 1), 0);
+	unsigned int before[HBM_WIRE_OPCODES];
+	memcpy(before, fake.seen, sizeof(before));
+	pid_t child = fork();
+	if (child == 0)
+		_exit(calls_let_through(region));
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(hbm_ping(hbm), 0);
+	before[HBM_WIRE_PING]++;
+	assert_memory_equal(fake.seen, before, sizeof(before));
+	assert_int_equal(*hbm_fence(hbm, 0), 0);
+	put_byte(region, 0, 'p');
+}
+
 static void test_destroy_of_none(void **state)
 {
 	(void)state;
@@ -925,6 +995,7 @@ int main(void)
 		TEST(test_close_destroys),
 		TEST(test_close_without_an_answer),
 		TEST(test_close_in_a_child),
+		TEST(test_a_child_is_refused),
 		TEST(test_destroy_of_none),
 		TEST(test_commit_maps_the_slabs_in_place),
 		TEST(test_parts_of_every_size),
