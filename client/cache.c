@@ -145,7 +145,7 @@ int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t byt
 		.pieces = {{&evict, sizeof(evict)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }
 
 int hbm_ping(struct hbm *hbm)
@@ -157,5 +157,5 @@ int hbm_ping(struct hbm *hbm)
 		.pieces = {{&header, sizeof(header)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }

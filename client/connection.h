@@ -32,7 +32,7 @@ struct hbm {
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
-	int patience_ms;           /* with a daemon that says nothing: -1, for ever; else the connection ends */
+	int timeout_ms;            /* with a daemon that says nothing: -1, for ever; else the connection ends */
 	int answer_ms;             /* the same for what only asks */
 	int close_ms;              /* what hbm_close() makes of it */
 	char error[256];

@@ -65,7 +65,7 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 		.pieces = {{&query, sizeof(query)}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_ask(hbm, &request);
+	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
 	if (!page)

@@ -138,9 +138,9 @@ static int request_wait(struct hbm *hbm, int timeout_ms)
 	return rc == -EAGAIN ? 0 : rc;
 }
 
-void hbm_request_step(struct hbm *hbm)
+void hbm_request_poll(struct hbm *hbm)
 {
-	int rc = request_wait(hbm, hbm->patience_ms);
+	int rc = request_wait(hbm, hbm->timeout_ms);
 	if (rc)
 		hbm_request_break(hbm, rc);
 }
@@ -159,7 +159,7 @@ static int request_send(struct hbm *hbm, struct request *request)
 		}
 		if (rc != -EAGAIN)
 			return rc;
-		rc = hbm_channel_wait(&hbm->channel, true, hbm->patience_ms);
+		rc = hbm_channel_wait(&hbm->channel, true, hbm->timeout_ms);
 		if (rc == 0)
 			rc = request_receive(hbm, false);
 		if (rc && rc != -EAGAIN) {
@@ -181,7 +181,7 @@ static void request_wait_turn(struct hbm *hbm, const struct request *request)
 	if (most > 0 && request->opcode != HBM_WIRE_CANCEL)
 		most--;
 	while (hbm->tickets.waiting > 0 && hbm->tickets.waiting >= most)
-		hbm_request_step(hbm);
+		hbm_request_poll(hbm);
 }
 
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
@@ -217,26 +217,26 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	return 0;
 }
 
-static int request_call(struct hbm *hbm, struct request *request, int patience_ms)
+static int request_submit_wait(struct hbm *hbm, struct request *request, int timeout_ms)
 {
 	hbm_ticket ticket;
 	int rc = hbm_request_submit(hbm, request, &ticket);
 	if (rc)
 		return rc;
-	rc = hbm_wait(hbm, ticket, patience_ms);
+	rc = hbm_wait(hbm, ticket, timeout_ms);
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
 	return rc;
 }
 
-int hbm_request_call(struct hbm *hbm, struct request *request)
+int hbm_request_submit_wait(struct hbm *hbm, struct request *request)
 {
-	return request_call(hbm, request, hbm->patience_ms);
+	return request_submit_wait(hbm, request, hbm->timeout_ms);
 }
 
-int hbm_request_ask(struct hbm *hbm, struct request *request)
+int hbm_request_query(struct hbm *hbm, struct request *request)
 {
-	return request_call(hbm, request, hbm->answer_ms);
+	return request_submit_wait(hbm, request, hbm->answer_ms);
 }
 
 /* ---- Waiting ---- */
@@ -321,7 +321,7 @@ static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
 		.pieces = {{&cancel, sizeof(cancel)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }
 
 int hbm_cancel(struct hbm *hbm, hbm_ticket id)
@@ -343,7 +343,7 @@ void hbm_request_end_all(struct hbm *hbm)
 	if (hbm->tickets.waiting > 0)
 		request_cancel(hbm, 0, HBM_WIRE_ALL);
 	while (hbm->tickets.waiting > 0)
-		hbm_request_step(hbm);
+		hbm_request_poll(hbm);
 }
 
 /* ---- Dispatching ---- */

@@ -23,7 +23,7 @@
 /* ---- The greeting ---- */
 
 /* A page that could shrink would be a SIGBUS in the caller's process. */
-static volatile uint64_t *fences_map(int fd)
+static volatile uint64_t *session_map_fences(int fd)
 {
 	struct stat stat;
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -35,14 +35,14 @@ static volatile uint64_t *fences_map(int fd)
 
 /* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block does neither. It is none of
  * the kinds of file that stat() knows. */
-static bool doorbell_is_sound(int fd)
+static bool session_doorbell_is_sound(int fd)
 {
 	struct stat stat;
 	int flags = fcntl(fd, F_GETFL);
 	return flags >= 0 && flags & O_NONBLOCK && fstat(fd, &stat) == 0 && (stat.st_mode & S_IFMT) == 0;
 }
 
-static bool hello_reply_is_sound(const struct message *message)
+static bool session_hello_is_sound(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
 	return message->size == sizeof(*reply) && message->fds.count == 2 && reply->header.status == HBM_OK &&
@@ -51,14 +51,14 @@ static bool hello_reply_is_sound(const struct message *message)
 	       (reply->driver == HBM_DRIVER_SOFT || reply->driver == HBM_DRIVER_CUDA);
 }
 
-static int reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)ticket;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!hello_reply_is_sound(message))
+	if (!session_hello_is_sound(message))
 		return TICKET_BROKEN;
-	hbm->fences = doorbell_is_sound(message->fds.list[1]) ? fences_map(message->fds.list[0]) : NULL;
+	hbm->fences = session_doorbell_is_sound(message->fds.list[1]) ? session_map_fences(message->fds.list[0]) : NULL;
 	if (!hbm->fences)
 		return TICKET_BROKEN;
 	hbm->doorbell = hbm_message_steal(message, 1);
@@ -77,9 +77,9 @@ static int reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *m
 	return HBM_OK;
 }
 
-static const struct ticket_kind kind_hello = {.reply = reply_hello};
+static const struct ticket_kind session_kind_hello = {.reply = session_reply_hello};
 
-static int connection_greet(struct hbm *hbm, const char *name)
+static int session_greet(struct hbm *hbm, const char *name)
 {
 	struct hbm_wire_hello hello = {
 		.magic = HBM_WIRE_MAGIC,
@@ -89,16 +89,16 @@ static int connection_greet(struct hbm *hbm, const char *name)
 	memcpy(hello.name, name, strnlen(name, sizeof(hello.name) - 1));
 	struct request request = {
 		.opcode = HBM_WIRE_HELLO,
-		.kind = &kind_hello,
+		.kind = &session_kind_hello,
 		.pieces = {{&hello, sizeof(hello)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }
 
 /* ---- Open and close ---- */
 
-static const char *socket_path(const struct hbm_options *options)
+static const char *session_socket_path(const struct hbm_options *options)
 {
 	if (options->socket)
 		return options->socket;
@@ -106,21 +106,21 @@ static const char *socket_path(const struct hbm_options *options)
 	return path && *path ? path : HBM_DEFAULT_SOCKET;
 }
 
-static int connection_open(struct hbm *hbm, const struct hbm_options *options)
+static int session_open(struct hbm *hbm, const struct hbm_options *options)
 {
 	hbm->channel.fd = hbm->doorbell = -1;
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
 	hbm->pid = getpid();
 	hbm->inspect_only = options->inspect_only;
-	hbm->patience_ms = -1;
+	hbm->timeout_ms = -1;
 	hbm->answer_ms = options->answer_ms - 1u < INT_MAX ? (int)options->answer_ms : -1;
 	hbm->close_ms = CLOSE_MS;
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!hbm->scratch)
 		return -ENOMEM;
-	int rc = hbm_channel_open(&hbm->channel, socket_path(options), hbm->answer_ms);
-	return rc ? rc : connection_greet(hbm, options->name ? options->name : program_invocation_short_name);
+	int rc = hbm_channel_open(&hbm->channel, session_socket_path(options), hbm->answer_ms);
+	return rc ? rc : session_greet(hbm, options->name ? options->name : program_invocation_short_name);
 }
 
 int hbm_connect(struct hbm **out, const struct hbm_options *options)
@@ -129,7 +129,7 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 	struct hbm *hbm = calloc(1, sizeof(*hbm));
 	if (!hbm)
 		return -ENOMEM;
-	int rc = connection_open(hbm, options ? options : &defaults);
+	int rc = session_open(hbm, options ? options : &defaults);
 	if (rc) {
 		hbm_close(hbm);
 		return rc;
@@ -139,9 +139,9 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 }
 
 /* Gives back what is leased, and ends the session. */
-static void connection_end(struct hbm *hbm)
+static void session_end(struct hbm *hbm)
 {
-	hbm->patience_ms = hbm->answer_ms = hbm->close_ms;
+	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;
 	hbm_request_end_all(hbm);
 	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
 	while (!list_empty(&hbm->regions))
@@ -157,7 +157,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 	if (!hbm)
 		return NULL;
 	if (hbm->pid == getpid())
-		connection_end(hbm);
+		session_end(hbm);
 	if (hbm->fences)
 		munmap((void *)hbm->fences, FENCE_BYTES);
 	if (hbm->doorbell >= 0)
