@@ -7,8 +7,11 @@
  * checks: a commit may still be under way when the load into it is submitted.
  */
 #include "client/cache.h"
+#include "client/error.h"
 #include "client/region.h"
 #include "daemon/checked.h"
+
+#include <errno.h>
 
 #define BLOCK_UNIT 4096
 
@@ -123,6 +126,8 @@ static int build_start(struct builder *builder, uint32_t space, size_t count, co
 static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, const struct hbm_block *blocks,
 			 size_t count, const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct builder builder = {.hbm = hbm};
 	int rc = build_start(&builder, space, count, sync);
 	for (size_t i = 0; rc == 0 && i < count; i++)

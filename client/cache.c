@@ -2,6 +2,9 @@
 /* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in block.c. */
 #include "client/cache.h"
 
+#include "client/error.h"
+
+#include <errno.h>
 #include <string.h>
 
 bool hbm_key_is_sound(const hbm_key *key)
@@ -14,7 +17,7 @@ static bool results_are_sound(const struct ticket *ticket, const struct message 
 {
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
-	       message->fd_count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
+	       message->fds.count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
 	       message->size == sizeof(*reply) + reply->count * sizeof(reply->results[0]) &&
 	       reply->done <= reply->count;
 }
@@ -53,6 +56,8 @@ static int keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 static int keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
 		       size_t count, struct ticket_answer answer, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	int rc = keys_check(hbm, keys, count);
 	if (rc)
 		return rc;
@@ -140,7 +145,7 @@ int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t byt
 		.pieces = {{&evict, sizeof(evict)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }
 
 int hbm_ping(struct hbm *hbm)
@@ -152,5 +157,5 @@ int hbm_ping(struct hbm *hbm)
 		.pieces = {{&header, sizeof(header)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }

@@ -11,14 +11,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* How long connect() may wait for a listener whose queue is full; -1: for ever. What is sent never waits. */
+/* Limits how long connect() waits for a listener whose queue is full; -1: no limit. Sending never waits. */
 static int channel_limit(int fd, int timeout_ms)
 {
 	struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
 	return timeout_ms < 0 ? 0 : setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
 
-/* A Unix socket that a signal took out of the listener's queue is as it was before. */
+/* After EINTR connect() may simply be retried. */
 static int channel_connect(int fd, const struct sockaddr_un *address)
 {
 	int rc;
@@ -58,81 +58,42 @@ void hbm_channel_close(struct channel *channel)
 	*channel = (struct channel){.fd = -1};
 }
 
-int hbm_channel_send(const struct channel *channel, struct iovec *pieces, size_t count)
+static int channel_error(int error)
 {
-	struct msghdr packet = {.msg_iov = pieces, .msg_iovlen = count};
-	for (;;) {
-		if (sendmsg(channel->fd, &packet, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-			return 0;
-		if (errno == EPIPE || errno == ECONNRESET)
-			return -ENOTCONN;
-		if (errno != EINTR)
-			return -errno;
-	}
+	return error == -EPIPE || error == -ECONNRESET ? -ENOTCONN : error;
 }
 
-static void message_take_fds(struct message *message, struct msghdr *packet)
+int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count)
 {
-	message->fd_count = 0;
-	for (struct cmsghdr *part = CMSG_FIRSTHDR(packet); part; part = CMSG_NXTHDR(packet, part)) {
-		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-			continue;
-		size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		assert(message->fd_count + count <= MESSAGE_FDS);
-		memcpy(message->fds + message->fd_count, CMSG_DATA(part), count * sizeof(int));
-		message->fd_count += count;
-	}
+	return channel_error(fdpass_send(channel->fd, pieces, count, NULL, 0));
 }
 
-static int channel_receive_packet(const struct channel *channel, bool block, struct msghdr *packet, size_t *size)
-{
-	bool reset = false;
-	for (;;) {
-		ssize_t n = recvmsg(channel->fd, packet, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
-		if (n >= 0) {
-			*size = (size_t)n;
-			return 0;
-		}
-		/* A peer that died with our requests unread says so once, before what it had answered. */
-		if (errno == ECONNRESET && !reset)
-			reset = true;
-		else if (errno != EINTR)
-			return errno == ECONNRESET ? -ENOTCONN : -errno;
-	}
-}
-
-static int message_check(const struct message *message, int flags)
+static int message_check(const struct message *message)
 {
 	/* The end of the stream, or an empty message, which looks the same but may have brought fds. */
 	if (message->size == 0)
 		return -ENOTCONN;
-	/* Truncated control data: some fds did not fit into our table. Those that did are in it. */
-	if (flags & MSG_CTRUNC)
-		return -EMFILE;
-	if (flags & MSG_TRUNC || message->size < sizeof(*message->header) || message->header->size != message->size)
+	if (message->size < sizeof(*message->header) || message->header->size != message->size)
 		return -EPROTO;
 	return 0;
 }
 
-int hbm_channel_receive(const struct channel *channel, bool block, struct message *message)
+int hbm_channel_receive(const struct channel *channel, bool wait, struct message *message)
 {
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(HBM_WIRE_FDS_MAX * sizeof(int))];
-	} control;
-	struct iovec piece = {channel->buffer, HBM_WIRE_MESSAGE_MAX};
-	struct msghdr packet = {
-		.msg_iov = &piece,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	int rc = channel_receive_packet(channel, block, &packet, &message->size);
-	if (rc)
-		return rc;
+	unsigned flags = wait ? FDPASS_WAIT : 0;
+	ssize_t n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX, &message->fds, flags);
+
+	/* A peer that died with our requests unread is reported once, before the replies it had sent. */
+	if (n == -ECONNRESET)
+		n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX, &message->fds, flags);
+	if (n == -EMSGSIZE)
+		return -EPROTO;
+	if (n < 0)
+		return channel_error((int)n);
+
 	message->header = channel->buffer;
-	message_take_fds(message, &packet);
-	rc = message_check(message, packet.msg_flags);
+	message->size = (size_t)n;
+	int rc = message_check(message);
 	if (rc)
 		hbm_message_clear(message);
 	return rc;
@@ -149,16 +110,13 @@ int hbm_channel_wait(const struct channel *channel, bool write, int timeout_ms)
 
 int hbm_message_steal(struct message *message, size_t nth)
 {
-	assert(nth < message->fd_count);
-	int fd = message->fds[nth];
-	message->fds[nth] = -1;
+	assert(nth < message->fds.count);
+	int fd = message->fds.list[nth];
+	message->fds.list[nth] = -1;
 	return fd;
 }
 
 void hbm_message_clear(struct message *message)
 {
-	for (size_t i = 0; i < message->fd_count; i++)
-		if (message->fds[i] >= 0)
-			close(message->fds[i]);
-	message->fd_count = 0;
+	fdpass_close(&message->fds);
 }

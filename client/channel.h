@@ -3,23 +3,21 @@
  * channel: the socket, seen as whole messages with file descriptors. It sends without blocking, receives one message
  * at a time into a buffer of its own, and knows nothing of what the messages mean.
  *
- * An fd that arrives belongs to the message; whoever wants it steals it, hbm_message_clear() closes the rest. A message
- * whose fds did not all fit into this process ends the channel, after those that fitted were closed.
+ * A received fd belongs to the message. Whoever wants it steals it; hbm_message_clear() closes the rest.
  */
 #pragma once
+
+#include "daemon/fdpass.h"
 
 #include <hbm/wire.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
 
-#define MESSAGE_FDS (HBM_WIRE_FDS_MAX + 1) /* CMSG_SPACE rounds up: room for 253 is room for 254 */
-
 struct message {
 	const struct hbm_wire_header *header; /* in the channel's buffer, until the next receive */
 	size_t size;
-	int fds[MESSAGE_FDS]; /* -1: stolen */
-	size_t fd_count;
+	struct fdpass_fds fds;
 };
 
 struct channel {
@@ -27,17 +25,20 @@ struct channel {
 	void *buffer; /* HBM_WIRE_MESSAGE_MAX bytes */
 };
 
-/* Connects to the socket at path. -ETIMEDOUT: no place in the listener's queue for timeout_ms (-1: for ever); or
+/* Connects to the socket at path. -ETIMEDOUT: the listener's queue stayed full for timeout_ms (-1: no timeout); or
  * another negative errno. */
 int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms);
 void hbm_channel_close(struct channel *channel);
 
-/* One message from `count` pieces. 0; -EAGAIN: no room now; -ENOTCONN: the peer is gone; else negative errno. */
-int hbm_channel_send(const struct channel *channel, struct iovec *pieces, size_t count);
-/* The next message, waiting for it if `block`. 0; -EAGAIN; -ENOTCONN: the peer is gone; -EMFILE: its fds did not fit;
- * -EPROTO: not a message at all; else negative errno. Only after 0 is there something to clear. */
-int hbm_channel_receive(const struct channel *channel, bool block, struct message *message);
-/* Waits until the socket can be read, or written if `write`. 0, -ETIMEDOUT (timeout_ms -1: never) or negative errno. */
+/* Sends one message made of `count` pieces. 0; -EAGAIN: the socket is full; -ENOTCONN: the peer is gone; else negative
+ * errno. */
+int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count);
+/* Receives the next message, waiting for it if `wait`. 0; -EAGAIN; -ENOTCONN: the peer is gone; -EPROTO: not a message
+ * at all; else negative errno. Only after 0 is there something to clear. fds.lost: this process had no room for the
+ * fds of the message, which are closed. */
+int hbm_channel_receive(const struct channel *channel, bool wait, struct message *message);
+/* Waits until the socket can be read, or also written if `write`. 0, -ETIMEDOUT (timeout_ms -1: never) or negative
+ * errno. */
 int hbm_channel_wait(const struct channel *channel, bool write, int timeout_ms);
 
 int hbm_message_steal(struct message *message, size_t nth);

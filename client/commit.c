@@ -2,14 +2,17 @@
 /*
  * commit: backing ranges of regions with memory, and giving it back.
  *
- * A commit's reply comes in parts, an fd for each slab. Each slab is mapped as its fd arrives; access is opened when
- * the last part has come, run by run, and then the ticket ends HBM_OK. If a device call fails here, later parts are
- * taken without mapping, and the whole request is undone: what was mapped is unmapped, a DECOMMIT of the same ranges
- * goes out under the same ticket, and the ticket ends HBM_DEVICE when that is answered, so that whoever sees it end may
- * try again. Until then the slabs count as asked for.
+ * The reply to a commit comes in parts, with an fd for each slab. Each slab is mapped when its fd arrives. Access is
+ * opened when the last part has come, run by run, and then the ticket ends HBM_OK.
+ *
+ * If something fails here, later parts are received without mapping them, and the whole request is undone: what was
+ * mapped is unmapped, a DECOMMIT of the same ranges goes out under the same ticket, and the ticket ends when that is
+ * answered, so that the caller may retry at once. Until then its slabs stay asked for. The ticket ends HBM_DEVICE after
+ * a failed device call, and -EMFILE if this process has no descriptors left for the slabs.
  *
  * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has given to somebody else.
  */
+#include "client/error.h"
 #include "client/region.h"
 #include "client/request.h"
 
@@ -21,7 +24,7 @@
 struct commit {
 	struct unsent undo;
 	uint64_t slabs, granted;
-	bool failed; /* a device call did, as the ticket says */
+	int failure; /* 0; HBM_DEVICE: a device call, as the ticket says; -EMFILE */
 	bool undoing;
 	size_t cursor; /* the range the last grant was in */
 	size_t count;
@@ -80,15 +83,27 @@ static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
 	return commit;
 }
 
-/* Remembers the device call that failed, the first one only. */
-static void commit_failed(struct hbm *hbm, struct ticket *ticket)
+/* The first failure of a commit counts. */
+static void commit_fail_device(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
-	if (commit->failed)
+	if (commit->failure)
 		return;
-	commit->failed = true;
+
+	commit->failure = HBM_DEVICE;
 	ticket->device_call = hbm->gpu.failed_call;
 	ticket->device_result = (int)hbm->gpu.failed_result;
+}
+
+static void commit_fail_fds(struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	if (commit->failure)
+		return;
+
+	commit->failure = -EMFILE;
+	ticket->reason = "COMMIT undone: this process has too few descriptors left for the slabs; "
+			 "raise RLIMIT_NOFILE, commit less at once, or use larger slabs";
 }
 
 /* ---- Grants ---- */
@@ -122,12 +137,17 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 	if (commit->granted == commit->slabs)
 		return false;
 	commit->granted++;
-	if (commit->failed)
+	if (commit->failure)
 		return true;
 
 	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
-	if (!entered || !hbm_region_place(range->region, slab->offset, fd))
-		commit_failed(hbm, ticket);
+	if (!entered || !hbm_region_place(range->region, slab->offset, fd)) {
+		/* A driver may need a descriptor of its own for each slab, and does not say so. */
+		if (fdpass_exhausted())
+			commit_fail_fds(ticket);
+		else
+			commit_fail_device(hbm, ticket);
+	}
 	if (entered)
 		hbm_gpu_leave(&hbm->gpu);
 	return true;
@@ -136,13 +156,20 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct message *message)
 {
 	const struct hbm_wire_ranges *part = (const void *)message->header;
-	/* Each part brings something: a reply has an end. */
-	if (message->size < sizeof(*part) || part->zero || part->count == 0 || part->count != message->fd_count ||
+	/* A part without slabs is refused, so that a reply has an end. */
+	if (message->size < sizeof(*part) || part->zero || part->count == 0 || part->count > HBM_WIRE_FDS_MAX ||
 	    message->size != ranges_message_bytes(part->count))
 		return false;
-	for (uint32_t i = 0; i < part->count; i++)
-		if (!commit_grant(hbm, ticket, &part->ranges[i], message->fds[i]))
+	if (message->fds.lost)
+		commit_fail_fds(ticket);
+	else if (part->count != message->fds.count)
+		return false;
+
+	for (uint32_t i = 0; i < part->count; i++) {
+		int fd = message->fds.lost ? -1 : message->fds.list[i];
+		if (!commit_grant(hbm, ticket, &part->ranges[i], fd))
 			return false;
+	}
 	return true;
 }
 
@@ -161,13 +188,13 @@ static size_t run_length(const struct hbm_range *ranges, size_t count, uint64_t 
 static void commit_open(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
-	for (size_t i = 0; i < commit->count && !commit->failed;) {
+	for (size_t i = 0; i < commit->count && !commit->failure;) {
 		uint64_t bytes;
 		size_t n = run_length(&commit->ranges[i], commit->count - i, &bytes);
 		struct hbm_region *region = commit->ranges[i].region;
 		bool entered = hbm_gpu_enter(&hbm->gpu, region->device);
 		if (!entered || !hbm_region_open(region, commit->ranges[i].offset, bytes))
-			commit_failed(hbm, ticket);
+			commit_fail_device(hbm, ticket);
 		if (entered)
 			hbm_gpu_leave(&hbm->gpu);
 		i += n;
@@ -202,7 +229,7 @@ static int commit_undo(struct hbm *hbm, struct ticket *ticket)
 	ticket->opcode = HBM_WIRE_DECOMMIT;
 	commit->undo.message->opcode = HBM_WIRE_DECOMMIT;
 	list_push_back(&hbm->unsent, &commit->undo.link);
-	return TICKET_GOES_ON;
+	return TICKET_MORE;
 }
 
 static int commit_done(struct hbm *hbm, struct ticket *ticket)
@@ -218,8 +245,9 @@ static int reply_undo(struct hbm *hbm, struct ticket *ticket, struct message *me
 {
 	if (hbm_kind_bare.reply(hbm, ticket, message) == TICKET_BROKEN)
 		return TICKET_BROKEN;
+	int failure = ticket->answer.commit->failure;
 	commit_revert(hbm, ticket);
-	return HBM_DEVICE;
+	return failure;
 }
 
 static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *message)
@@ -229,23 +257,29 @@ static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *
 		return reply_undo(hbm, ticket, message);
 	if (hbm_reply_is_refusal(message)) {
 		commit_revert(hbm, ticket);
-		ticket->device_call = NULL;
+		ticket->device_call = ticket->reason = NULL;
 		return message->header->status;
 	}
 	if (message->header->status != HBM_OK || !commit_part(hbm, ticket, message))
 		return TICKET_BROKEN;
 	if (message->header->flags & HBM_WIRE_MORE)
-		return TICKET_GOES_ON;
+		return TICKET_MORE;
 	if (commit->granted != commit->slabs)
 		return TICKET_BROKEN;
 	commit_open(hbm, ticket);
-	return commit->failed ? commit_undo(hbm, ticket) : commit_done(hbm, ticket);
+	return commit->failure ? commit_undo(hbm, ticket) : commit_done(hbm, ticket);
 }
 
-static const struct ticket_kind kind_commit = {.reply = reply_commit, .abandon = commit_revert};
+static const struct ticket_kind kind_commit = {
+	.reply = reply_commit,
+	.takes_lost_fds = true,
+	.abandon = commit_revert,
+};
 
 int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	int rc = hbm_ranges_check(hbm, ranges, count);
 	if (rc == 0)
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_EMPTY, SLAB_ASKED, HBM_EXISTS);
@@ -312,6 +346,8 @@ static size_t ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size
 
 int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (hbm->broken)
 		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
 	int rc = hbm_ranges_check(hbm, ranges, count);

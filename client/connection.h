@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * connection: struct hbm, a session with the daemon, and how its error line is written.
+ * connection: struct hbm, a session with the daemon.
  *
  * States: open -> broken (the daemon is gone, or said something that is not the protocol) -> freed by hbm_close().
  * Breaking ends every waiting ticket and shuts the socket; regions stay mapped, fences readable, until hbm_close().
@@ -32,18 +32,8 @@ struct hbm {
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
-	int patience_ms;           /* with a daemon that says nothing: -1, for ever; else the connection ends */
+	int timeout_ms;            /* with a daemon that says nothing: -1, for ever; else the connection ends */
 	int answer_ms;             /* the same for what only asks */
 	int close_ms;              /* what hbm_close() makes of it */
 	char error[256];
 };
-
-/* Writes the error line and returns status. */
-int hbm_fail(struct hbm *hbm, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Same, naming the device call that failed; HBM_DEVICE. */
-int hbm_fail_device(struct hbm *hbm, const char *call, int result);
-/* Loads the driver if this connection may use one, and makes sure that this process sees the daemon's device. 0,
- * HBM_INVALID (there is no such device), HBM_UNSUPPORTED, HBM_DEVICE, -ENODEV (not seen), or another negative errno. */
-int hbm_use_device(struct hbm *hbm, uint32_t device);
-/* Takes the fence page back from the driver, if it was ever given to it. */
-void hbm_fences_unregister(struct hbm *hbm);

@@ -3,18 +3,27 @@
  * fence: the shared page of timelines, from the CPU and from a stream. The page is registered with the driver once, for
  * all contexts; its address for a device is asked for each time, being a cheap question.
  */
+#include "client/fence.h"
+
 #include "client/connection.h"
+#include "client/device.h"
+#include "client/error.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 volatile uint64_t *hbm_fence(struct hbm *hbm, uint32_t slot)
 {
+	if (hbm_check_owner(hbm))
+		return NULL;
 	return slot < HBM_WIRE_FENCES ? &hbm->fences[slot] : NULL;
 }
 
 int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value)
 {
+	if (hbm->pid != getpid())
+		return -EPERM;
 	if (slot >= HBM_WIRE_FENCES)
 		return HBM_INVALID;
 	/* Pairs with the daemon's load: what was written before the signal is seen by who sees the value. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* namespace: opening by description, attaching by number, closing. The daemon keeps the count of opens. */
 #include "client/connection.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 
@@ -36,7 +37,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 		.pieces = {{message, bytes}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_ask(hbm, &request);
+	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
 	if (reply->space == 0 || !is_block_size(reply->block_bytes) ||
@@ -85,5 +86,5 @@ int hbm_namespace_close(struct hbm *hbm, uint32_t space)
 		.pieces = {{&ref, sizeof(ref)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }

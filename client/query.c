@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* query: walking the daemon's records page by page. Each page is copied, so that `each` may use the connection. */
 #include "client/connection.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 
@@ -27,7 +28,7 @@ static bool page_is_sound(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
-	       message->fd_count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
+	       message->fds.count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
 	       page->kind < HBM_QUERY_KINDS &&
 	       (page->count == 0 ? page->next == 0
 				 : page->record_bytes >= record_sizes[page->kind] &&
@@ -64,7 +65,7 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 		.pieces = {{&query, sizeof(query)}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_ask(hbm, &request);
+	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
 	if (!page)
@@ -89,6 +90,8 @@ static int page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *eac
 
 int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *each, void *arg)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (kind <= 0 || kind >= HBM_QUERY_KINDS)
 		return hbm_fail(hbm, HBM_UNSUPPORTED, "there is no query of kind %d", (int)kind);
 	uint64_t cursor = 0;

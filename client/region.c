@@ -2,6 +2,8 @@
 /* Regions: creation, destruction, and the states of their slabs. See region.h. */
 #include "client/region.h"
 
+#include "client/device.h"
+#include "client/error.h"
 #include "client/request.h"
 #include "daemon/checked.h"
 
@@ -263,7 +265,7 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 		.pieces = {{&create, sizeof(create)}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_ask(hbm, &request);
+	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
 	if (reply.region == 0 || reply.reserve != region->reserve || reply.slab != region->slab) {
@@ -300,10 +302,12 @@ int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 
 int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 {
+	if (region && region->hbm == hbm && hbm_check_owner(hbm))
+		return -EPERM;
 	if (!region || region->hbm != hbm)
 		return hbm_fail(hbm, HBM_INVALID, "not a region of this connection");
 	while (region->commits > 0)
-		hbm_request_step(hbm);
+		hbm_request_poll(hbm);
 	region_address_free(region);
 
 	struct hbm_wire_region_destroy destroy = {.region = region->id};
@@ -315,5 +319,5 @@ int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 	};
 	list_remove(&region->link);
 	free(region);
-	return hbm_request_call(hbm, &request);
+	return hbm_request_submit_wait(hbm, &request);
 }

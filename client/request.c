@@ -2,6 +2,7 @@
 /* Requests out, replies in, and the public calls that wait for them. See request.h. */
 #include "client/request.h"
 
+#include "client/error.h"
 #include "client/status.h"
 
 #include <errno.h>
@@ -14,14 +15,14 @@
 bool hbm_reply_is_refusal(const struct message *message)
 {
 	return message->header->status > HBM_OK && message->size == sizeof(*message->header) &&
-	       message->fd_count == 0 && !(message->header->flags & HBM_WIRE_MORE);
+	       message->fds.count == 0 && !(message->header->flags & HBM_WIRE_MORE);
 }
 
 static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	(void)ticket;
-	if (message->size != sizeof(*message->header) || message->fd_count || message->header->flags & HBM_WIRE_MORE)
+	if (message->size != sizeof(*message->header) || message->fds.count || message->header->flags & HBM_WIRE_MORE)
 		return TICKET_BROKEN;
 	return message->header->status;
 }
@@ -33,7 +34,7 @@ static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *m
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fd_count ||
+	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fds.count ||
 	    message->size != ticket->answer.size)
 		return TICKET_BROKEN;
 	memcpy(ticket->answer.body, message->header, message->size);
@@ -42,20 +43,32 @@ static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *m
 
 const struct ticket_kind hbm_kind_fixed = {.reply = reply_fixed};
 
-static bool request_handle(struct hbm *hbm, struct message *message)
+static bool request_header_is_sound(const struct hbm_wire_header *header)
+{
+	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
+
+	return header->zero == 0 && header->status >= 0 && !(header->flags & ~known) && header->flags & HBM_WIRE_REPLY;
+}
+
+/* Brings a message to its ticket. 0, or the negative errno that ends the connection. */
+static int request_handle(struct hbm *hbm, struct message *message)
 {
 	const struct hbm_wire_header *header = message->header;
-	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
-	if (header->zero || header->status < 0 || header->flags & ~known || !(header->flags & HBM_WIRE_REPLY))
-		return false;
+	if (!request_header_is_sound(header))
+		return -EPROTO;
+
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, header->id);
 	if (!ticket || ticket->state != TICKET_WAITING || ticket->opcode != header->opcode)
-		return false;
+		return -EPROTO;
+	if (message->fds.lost && !ticket->kind->takes_lost_fds)
+		return -EMFILE;
 
 	int status = ticket->kind->reply(hbm, ticket, message);
-	if (status >= 0)
+	if (status == TICKET_BROKEN)
+		return -EPROTO;
+	if (status != TICKET_MORE)
 		hbm_ticket_end(&hbm->tickets, ticket, status);
-	return status != TICKET_BROKEN;
+	return 0;
 }
 
 void hbm_request_break(struct hbm *hbm, int error)
@@ -100,7 +113,7 @@ static int request_receive(struct hbm *hbm, bool block)
 	if (rc == -EAGAIN)
 		return rc;
 	if (rc == 0) {
-		rc = request_handle(hbm, &message) ? 0 : -EPROTO;
+		rc = request_handle(hbm, &message);
 		hbm_message_clear(&message);
 	}
 	if (rc)
@@ -125,9 +138,9 @@ static int request_wait(struct hbm *hbm, int timeout_ms)
 	return rc == -EAGAIN ? 0 : rc;
 }
 
-void hbm_request_step(struct hbm *hbm)
+void hbm_request_poll(struct hbm *hbm)
 {
-	int rc = request_wait(hbm, hbm->patience_ms);
+	int rc = request_wait(hbm, hbm->timeout_ms);
 	if (rc)
 		hbm_request_break(hbm, rc);
 }
@@ -146,7 +159,7 @@ static int request_send(struct hbm *hbm, struct request *request)
 		}
 		if (rc != -EAGAIN)
 			return rc;
-		rc = hbm_channel_wait(&hbm->channel, true, hbm->patience_ms);
+		rc = hbm_channel_wait(&hbm->channel, true, hbm->timeout_ms);
 		if (rc == 0)
 			rc = request_receive(hbm, false);
 		if (rc && rc != -EAGAIN) {
@@ -168,11 +181,13 @@ static void request_wait_turn(struct hbm *hbm, const struct request *request)
 	if (most > 0 && request->opcode != HBM_WIRE_CANCEL)
 		most--;
 	while (hbm->tickets.waiting > 0 && hbm->tickets.waiting >= most)
-		hbm_request_step(hbm);
+		hbm_request_poll(hbm);
 }
 
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	request_wait_turn(hbm, request);
 	if (hbm->broken)
 		return request_fail(hbm, request, -ENOTCONN);
@@ -202,26 +217,26 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	return 0;
 }
 
-static int request_call(struct hbm *hbm, struct request *request, int patience_ms)
+static int request_submit_wait(struct hbm *hbm, struct request *request, int timeout_ms)
 {
 	hbm_ticket ticket;
 	int rc = hbm_request_submit(hbm, request, &ticket);
 	if (rc)
 		return rc;
-	rc = hbm_wait(hbm, ticket, patience_ms);
+	rc = hbm_wait(hbm, ticket, timeout_ms);
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
 	return rc;
 }
 
-int hbm_request_call(struct hbm *hbm, struct request *request)
+int hbm_request_submit_wait(struct hbm *hbm, struct request *request)
 {
-	return request_call(hbm, request, hbm->patience_ms);
+	return request_submit_wait(hbm, request, hbm->timeout_ms);
 }
 
-int hbm_request_ask(struct hbm *hbm, struct request *request)
+int hbm_request_query(struct hbm *hbm, struct request *request)
 {
-	return request_call(hbm, request, hbm->answer_ms);
+	return request_submit_wait(hbm, request, hbm->answer_ms);
 }
 
 /* ---- Waiting ---- */
@@ -250,7 +265,9 @@ static int deadline_left(int64_t deadline, int timeout_ms)
 static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 {
 	int status = ticket->status;
-	if (status == HBM_DEVICE && ticket->device_call)
+	if (status && ticket->reason)
+		hbm_fail(hbm, status, "%s", ticket->reason);
+	else if (status == HBM_DEVICE && ticket->device_call)
 		hbm_fail_device(hbm, ticket->device_call, ticket->device_result);
 	else if (status > 0)
 		hbm_fail(hbm, status, "the daemon refused %s: %s", hbm_opcode_name(ticket->opcode),
@@ -268,6 +285,8 @@ static int ticket_unknown(struct hbm *hbm, hbm_ticket id)
 
 int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -283,6 +302,8 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 
 int hbm_poll(struct hbm *hbm, hbm_ticket id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -300,11 +321,13 @@ static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
 		.pieces = {{&cancel, sizeof(cancel)}},
 		.piece_count = 1,
 	};
-	return hbm_request_ask(hbm, &request);
+	return hbm_request_query(hbm, &request);
 }
 
 int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return ticket_unknown(hbm, id);
@@ -320,7 +343,7 @@ void hbm_request_end_all(struct hbm *hbm)
 	if (hbm->tickets.waiting > 0)
 		request_cancel(hbm, 0, HBM_WIRE_ALL);
 	while (hbm->tickets.waiting > 0)
-		hbm_request_step(hbm);
+		hbm_request_poll(hbm);
 }
 
 /* ---- Dispatching ---- */
@@ -332,6 +355,8 @@ static int dispatch_broken(struct hbm *hbm, int error)
 
 int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 {
+	if (hbm_check_owner(hbm))
+		return -EPERM;
 	if (hbm->broken)
 		return dispatch_broken(hbm, -ENOTCONN);
 	int64_t deadline = deadline_in(timeout_ms);

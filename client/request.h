@@ -31,10 +31,10 @@ struct unsent {
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *ticket);
 /* Sends, waits, and returns how the ticket ended. A question is answered at once: a daemon that does not, and says
  * nothing else, is given up after what the connection's owner chose; other requests take their time. */
-int hbm_request_call(struct hbm *hbm, struct request *request);
-int hbm_request_ask(struct hbm *hbm, struct request *request);
+int hbm_request_submit_wait(struct hbm *hbm, struct request *request);
+int hbm_request_query(struct hbm *hbm, struct request *request);
 /* Handles at least one reply, or breaks. */
-void hbm_request_step(struct hbm *hbm);
+void hbm_request_poll(struct hbm *hbm);
 /* Has the daemon drop every request that has not begun, and waits for those that have. */
 void hbm_request_end_all(struct hbm *hbm);
 /* Ends the connection and every waiting ticket with `error`. */

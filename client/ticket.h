@@ -13,20 +13,25 @@
 
 #include <hbm/hbm.h>
 #include <hbm/wire.h>
+#include <limits.h>
 
 struct commit;
 struct message;
 struct ticket;
 
-/* Returned by ticket_kind.reply: no status yet, more messages follow. */
-#define TICKET_GOES_ON (-1)
-/* Returned by ticket_kind.reply: this message is no answer to that request. */
-#define TICKET_BROKEN (-2)
+/* What ticket_kind.reply may return beside a status; no errno is as large. */
+enum {
+	TICKET_MORE = INT_MIN, /* no status yet, more messages follow */
+	TICKET_BROKEN,         /* this message is no answer to that request */
+};
 
 /* What to do with the replies to one kind of request. */
 struct ticket_kind {
-	/* An enum hbm_status ends the ticket. May steal fds of the message; those left are closed. */
+	/* An enum hbm_status or a negative errno ends the ticket. May steal fds of the message; those left are closed.
+	 */
 	int (*reply)(struct hbm *hbm, struct ticket *ticket, struct message *message);
+	/* Whether reply() copes with a message whose fds were lost; else it ends the connection with -EMFILE. */
+	bool takes_lost_fds;
 	/* The connection has ended before the reply. May be NULL. */
 	void (*abandon)(struct hbm *hbm, struct ticket *ticket);
 };
@@ -48,6 +53,7 @@ struct ticket {
 	enum ticket_state state;
 	uint16_t opcode; /* of the reply expected */
 	int status;
+	const char *reason;      /* why it fails, for the error line; NULL: what the status says */
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
 	const struct ticket_kind *kind;

@@ -181,7 +181,9 @@ static void mapped(struct mapping *mapping)
 	struct share *share = container_of(mapping, struct share, mapping);
 	struct commit *commit = share->commit;
 	share->mapped = mapping->result == CUDA_SUCCESS;
-	if (!share->mapped)
+	if (!share->mapped && mapping->lacks_fds)
+		refuse(commit, device_lacks_fds(share->device, mapping->call));
+	else if (!share->mapped)
 		refuse(commit, device_failed(share->device, mapping->call, mapping->result));
 	if (--commit->pending == 0)
 		end_mapping(commit);

@@ -254,6 +254,13 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
 }
 
+int device_lacks_fds(struct device *device, const char *call)
+{
+	if (log_quota(&device->log))
+		log_error("device %u: %s failed: no file descriptors left; raise LimitNOFILE=", device->index, call);
+	return HBM_LIMIT;
+}
+
 uint64_t device_errors(const struct device *device)
 {
 	return __atomic_load_n(&device->errors, __ATOMIC_RELAXED);

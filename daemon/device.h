@@ -68,6 +68,8 @@ uint64_t device_errors(const struct device *device); /* any thread */
 /* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for CUDA_ERROR_OUT_OF_MEMORY. An
  * error after which every call fails is logged once a device, others within a quota. */
 int device_failed(struct device *device, const char *call, CUresult result);
+/* The same for a call that failed while fdpass_exhausted(), which is no fault of the device: HBM_LIMIT. */
+int device_lacks_fds(struct device *device, const char *call);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per `slab` bytes, and a few smaller
  * ones for what is left at the end. */

@@ -8,12 +8,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <hbm/wire.h>
 
 /* Room for one message's control data, aligned as the kernel wants it; one more fd than may come, as it rounds. */
 union control {
@@ -42,51 +40,99 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
 	return n < 0 ? -errno : 0;
 }
 
-/* Takes the fds of one control message: kept while there is room, closed beyond. False if any was closed. */
-static bool take_fds(struct cmsghdr *header, int *fds, size_t room, size_t *kept)
+/* Takes the fds of one control message. False: more than a message may have; those beyond are closed. */
+static bool fdpass_take(const struct cmsghdr *header, struct fdpass_fds *fds)
 {
 	size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 	bool all = true;
+
 	for (size_t i = 0; i < count; i++) {
 		int fd;
 		memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-		if (*kept < room) {
-			fds[(*kept)++] = fd;
+		if (fds->count < HBM_WIRE_FDS_MAX) {
+			fds->list[fds->count++] = fd;
 		} else {
 			close(fd);
 			all = false;
 		}
 	}
+
 	return all;
 }
 
-ssize_t fdpass_receive(int socket, void *bytes, size_t room, int *fds, size_t *fd_count)
+static bool fdpass_take_all(struct msghdr *message, struct fdpass_fds *fds)
+{
+	bool all = true;
+
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h; h = CMSG_NXTHDR(message, h))
+		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+			all = fdpass_take(h, fds) && all;
+
+	return all;
+}
+
+/* What has been received may be no message at all: 0, or negative errno. */
+static int fdpass_check(const struct msghdr *message, bool all, struct fdpass_fds *fds)
+{
+	if (!all)
+		return -EPROTO;
+	if (message->msg_flags & MSG_TRUNC)
+		return -EMSGSIZE;
+	if (!(message->msg_flags & MSG_CTRUNC))
+		return 0;
+	if (!fds)
+		return -EPROTO;
+
+	/* There was room for the most that the kernel delivers: it is this process that has none. */
+	fdpass_close(fds);
+	fds->lost = true;
+	return 0;
+}
+
+ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds, unsigned flags)
 {
 	union control control;
 	struct iovec iov = {bytes, room};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (*fd_count > 0) {
-		assert(*fd_count <= HBM_WIRE_FDS_MAX);
+	int wait = flags & FDPASS_WAIT ? 0 : MSG_DONTWAIT;
+	bool all = true;
+
+	if (fds) {
+		fds->count = 0;
+		fds->lost = false;
 		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * *fd_count);
+		message.msg_controllen = sizeof(control);
 	}
+
 	ssize_t n;
 	do
-		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | wait);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 
-	size_t kept = 0;
-	bool all = !(message.msg_flags & MSG_CTRUNC);
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h))
-		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
-			all = take_fds(h, fds, *fd_count, &kept) && all;
-	if (all && !(message.msg_flags & MSG_TRUNC)) {
-		*fd_count = kept;
-		return n;
-	}
-	for (size_t i = 0; i < kept; i++)
-		close(fds[i]);
-	return all ? -EMSGSIZE : -EPROTO;
+	if (fds)
+		all = fdpass_take_all(&message, fds);
+	int r = fdpass_check(&message, all, fds);
+	if (r < 0 && fds)
+		fdpass_close(fds);
+	return r < 0 ? r : n;
+}
+
+bool fdpass_exhausted(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE;
+
+	close(fd);
+	return false;
+}
+
+void fdpass_close(struct fdpass_fds *fds)
+{
+	for (size_t i = 0; i < fds->count; i++)
+		if (fds->list[i] >= 0)
+			close(fds->list[i]);
+	fds->count = 0;
 }

@@ -1,22 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fdpass: messages with file descriptors over a Unix SOCK_SEQPACKET socket. One function sends, one receives, and they
- * are the only ones that know control messages. Neither ever blocks, raises SIGPIPE or leaks a descriptor.
+ * fdpass: messages with file descriptors over a Unix SOCK_SEQPACKET socket, for the daemon and the client library. One
+ * function sends, one receives, and no other code knows control messages. Neither raises SIGPIPE or leaks a descriptor.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds. 0, or negative errno; nothing was sent then: -EAGAIN (the
- * socket is full), -EMSGSIZE (it never will fit), -ETOOMANYREFS (too many fds of this user are under way), -EPIPE. */
+#include <hbm/wire.h>
+
+/* The descriptors of a received message: close-on-exec, and owned by the receiver. */
+struct fdpass_fds {
+	size_t count;
+	bool lost;                  /* this process had no room for all of them: none is here */
+	int list[HBM_WIRE_FDS_MAX]; /* -1: taken by somebody */
+};
+
+#define FDPASS_WAIT 1u /* until there is a message */
+
+/* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds, without blocking. 0, or negative errno; nothing was sent
+ * then: -EAGAIN (the socket is full), -EMSGSIZE (it never will fit), -ETOOMANYREFS (too many fds of this user are in
+ * flight), -EPIPE. */
 int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count);
 
 /*
- * Receives one message into room bytes and up to *fd_count fds, which are close-on-exec and the caller's from then on;
- * *fd_count becomes their number. Returns the message's size, 0 when the peer has closed (or sent an empty message,
- * which no peer of ours does), or negative errno: -EAGAIN; -EMSGSIZE: longer than room; -EPROTO: more fds than asked
- * for, or fds lost because this process has no room for them. On an error no fd is kept.
+ * Receives one message of up to `room` bytes, and its fds into *fds; fds NULL: it may have none. Returns the message's
+ * size, 0 when the peer has closed (or sent an empty message, which no peer of ours does), or negative errno: -EAGAIN;
+ * -EMSGSIZE: longer than room; -EPROTO: fds where none may be. On an error no fd is kept.
+ *
+ * A message whose fds did not all fit into this process is returned without any of them, and fds->lost is set: what it
+ * says may be needed to give up what they stood for.
  */
-ssize_t fdpass_receive(int socket, void *bytes, size_t room, int *fds, size_t *fd_count);
+ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds, unsigned flags);
+
+/* Whether this process, or the system, cannot open one more descriptor right now. For after a failure that does not say
+ * so itself, such as a device driver's. */
+bool fdpass_exhausted(void);
+
+/* Closes those that nobody has taken. */
+void fdpass_close(struct fdpass_fds *fds);

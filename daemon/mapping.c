@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include "daemon/fdpass.h"
 #include "daemon/region.h"
 
 static bool concerns(const struct mapping *mapping, const struct stretch *stretch)
@@ -69,6 +70,7 @@ static CUresult export_slots(struct mapping *mapping, const struct stretch *stre
 			&mapping->fds[stretch->at + i], region->slots[stretch->first + i].slab->handle,
 			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
 		if (r != CUDA_SUCCESS) {
+			mapping->lacks_fds = fdpass_exhausted();
 			mapping->fds[stretch->at + i] = -1;
 			return r;
 		}

@@ -30,6 +30,7 @@ struct mapping {
 	/* the outcome */
 	CUresult result;
 	const char *call; /* that failed */
+	bool lacks_fds;   /* it failed for want of descriptors */
 	struct job job;
 };
 

@@ -33,6 +33,7 @@ struct server {
 	struct listener listener;
 	struct watch watch;
 	struct timer pause; /* set while accepting is paused */
+	int unadmitted;     /* an accepted socket whose session there were no descriptors or memory for; -1: none */
 	bool complained;    /* about not being able to accept */
 	struct list sessions;
 	uint64_t count, last_id;
@@ -114,6 +115,15 @@ static void patience_fire(struct timer *timer)
 	for_all(server, session_end);
 }
 
+static void stop_accepting(struct server *server)
+{
+	loop_unwatch(server->hbmd->loop, &server->watch);
+	loop_timer_stop(server->hbmd->loop, &server->pause);
+	if (server->unadmitted >= 0)
+		close(server->unadmitted);
+	server->unadmitted = -1;
+}
+
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 {
 	struct loop *loop = server->hbmd->loop;
@@ -122,8 +132,7 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 	server->draining = true;
 	server->drained = drained;
 	server->arg = arg;
-	loop_unwatch(loop, &server->watch);
-	loop_timer_stop(loop, &server->pause);
+	stop_accepting(server);
 	if (server->count == 0) {
 		loop_post(loop, &server->drained_post);
 		return;
@@ -145,11 +154,9 @@ bool server_is_full(const struct server *server)
 
 /* ---- Accepting ---- */
 
-static void pause_fire(struct timer *timer)
+static bool is_out_of_resources(int error)
 {
-	struct server *server = container_of(timer, struct server, pause);
-	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
-		(void)loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS);
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 /* Out of descriptors or memory: the connections wait in the backlog. */
@@ -162,37 +169,67 @@ static void pause_accepting(struct server *server, int error)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
-static void admit(struct server *server, int socket)
+/* Makes a session of an accepted socket. False: it is kept for later, and accepting is paused. */
+static bool admit(struct server *server, int socket)
 {
 	struct session *session;
 	if (server->count >= server->hbmd->config->limit_sessions + ROOM_TO_REFUSE) {
 		close(socket);
-		return;
+		return true;
 	}
+
 	int r = session_open(&session, &server->host, socket, server->last_id + 1);
+	if (is_out_of_resources(-r)) {
+		server->unadmitted = socket;
+		pause_accepting(server, -r);
+		return false;
+	}
 	if (r < 0) {
 		log_info("a connection was closed at once: %s", strerror(-r));
 		close(socket);
-		return;
+		return true;
 	}
+
 	session->server = server;
+	server->complained = false;
 	server->last_id++;
 	server->count++;
 	server->hbmd->sessions_total++;
 	list_push_back(&server->sessions, &session->link);
 	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id, (int)session->pid, session->uid);
+	return true;
+}
+
+/* Tries the socket that was kept again. False: there are still no resources for it. */
+static bool admit_kept(struct server *server)
+{
+	int socket = server->unadmitted;
+	server->unadmitted = -1;
+	return socket < 0 || admit(server, socket);
+}
+
+static void pause_fire(struct timer *timer)
+{
+	struct server *server = container_of(timer, struct server, pause);
+	if (!admit_kept(server))
+		return;
+	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
+		(void)loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS);
 }
 
 static void listener_ready(struct watch *watch, uint32_t events)
 {
 	struct server *server = container_of(watch, struct server, watch);
 	(void)events;
+	if (!admit_kept(server))
+		return;
+
 	for (int i = 0; i < ACCEPT_BURST; i++) {
 		int socket = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
-			server->complained = false;
-			admit(server, socket);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			if (!admit(server, socket))
+				return;
+		} else if (is_out_of_resources(errno)) {
 			pause_accepting(server, errno);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
@@ -224,7 +261,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		.died = died,
 		.freed = freed,
 	};
-	server->listener.fd = -1;
+	server->listener.fd = server->unadmitted = -1;
 	server->pause.fire = pause_fire;
 	server->patience.fire = patience_fire;
 	server->drained_post.run = drained_run;
@@ -272,8 +309,7 @@ struct server *server_close(struct server *server)
 {
 	if (!server)
 		return NULL;
-	loop_unwatch(server->hbmd->loop, &server->watch);
-	loop_timer_stop(server->hbmd->loop, &server->pause);
+	stop_accepting(server);
 	listener_close(&server->listener);
 	end_sessions(server);
 	loop_timer_stop(server->hbmd->loop, &server->patience);

@@ -324,8 +324,7 @@ static bool take_message(struct session_private *p, size_t size)
 /* False when the session is over. */
 static bool read_message(struct session_private *p, bool *any)
 {
-	size_t fd_count = 0;
-	ssize_t size = fdpass_receive(p->socket, p->host->incoming, HBM_WIRE_MESSAGE_MAX, NULL, &fd_count);
+	ssize_t size = fdpass_receive(p->socket, p->host->incoming, HBM_WIRE_MESSAGE_MAX, NULL, 0);
 	*any = size > 0;
 	if (size > 0)
 		return take_message(p, (size_t)size);

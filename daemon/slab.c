@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "daemon/checked.h"
+#include "daemon/fdpass.h"
 #include "daemon/log.h"
 
 #define SLAB_MIN (2ull << 20)
@@ -146,10 +147,12 @@ static void order_run(struct job *job)
 {
 	struct slab_order *order = container_of(job, struct slab_order, job);
 	order->result = CUDA_SUCCESS;
+	order->lacks_fds = false;
 	for (; order->missing > 0; order->missing--) {
 		struct slab *slab = slab_new(order->slabs, order->bytes);
 		order->result = slab ? create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
 		if (order->result != CUDA_SUCCESS) {
+			order->lacks_fds = fdpass_exhausted();
 			free(slab);
 			return;
 		}
@@ -170,7 +173,8 @@ static void order_done(struct job *job)
 	uint64_t bytes = order->missing * order->bytes;
 	slabs->books.leased -= bytes;
 	slabs->books.uncreated += bytes;
-	int status = device_failed(slabs->device, "cuMemCreate", order->result);
+	int status = order->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
+				      : device_failed(slabs->device, "cuMemCreate", order->result);
 	/* The budget says it fits, so somebody holds memory that has retired; what lies ready in other sizes may do. */
 	if (status == HBM_NO_SPACE && !order->retried && retire_others(slabs, order->bytes, UINT64_MAX)) {
 		order->retried = true;

@@ -60,6 +60,7 @@ struct slab_order {
 	struct list link; /* the pool's, as are the following */
 	uint64_t missing;
 	bool retried;
+	bool lacks_fds; /* result came for want of descriptors */
 	CUresult result;
 	struct job job;
 	struct slabs *slabs;

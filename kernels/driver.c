@@ -9,8 +9,6 @@
  */
 #include "kernels/driver.h"
 
-#include "kernels/soft/soft.h"
-
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>

@@ -15,10 +15,9 @@
  * connection or this process failed. hbm_strerror() names all of them. Outputs are untouched unless a function returns
  * 0 or says otherwise.
  *
- * A connection ends when the daemon goes (-ENOTCONN), when this process cannot take the fds of a reply (-EMFILE), or
- * when the daemon breaks the protocol (-EPROTO). Every ticket then ends with that error, and later calls with
- * -ENOTCONN. Regions stay mapped and fences readable until hbm_close(); fences that the daemon had not set stay as they
- * are.
+ * A connection ends when the daemon goes (-ENOTCONN) or breaks the protocol (-EPROTO). Every ticket then ends with that
+ * error, and later calls with -ENOTCONN. Regions stay mapped and fences readable until hbm_close(); fences that the
+ * daemon had not set stay as they are.
  */
 #ifndef HBM_H
 #define HBM_H
@@ -64,12 +63,14 @@ struct hbm_info {
 	uint32_t requests_in_flight, regions; /* limits of this session */
 };
 
-/* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there. */
+/* Connects; options may be NULL. *out is to be closed with hbm_close(). -ECONNREFUSED, -ENOENT: no daemon there;
+ * -EMFILE: no descriptors left in this process. */
 HBM_API int hbm_connect(struct hbm **out, const struct hbm_options *options);
 /* Unmaps and frees all; the caller has synchronised every stream that uses a region or a fence. What has not begun is
  * cancelled, what has begun is waited for; but not for a daemon that says nothing for 10 s: what it leased to us is
  * then given to others when this process has ended. In a child made by fork() it only closes the child's descriptors:
- * the connection goes on in the parent. Takes NULL, returns NULL. */
+ * the connection goes on in the parent, and any other call on it in the child is refused with -EPERM (hbm_fence():
+ * NULL). Takes NULL, returns NULL. */
 HBM_API struct hbm *hbm_close(struct hbm *hbm);
 HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 /* What this process calls the daemon's device, for cuDeviceGet(): either may see other devices, or in another order
@@ -130,7 +131,9 @@ HBM_API uint64_t hbm_region_bytes(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_slab(const struct hbm_region *region);
 HBM_API uint32_t hbm_region_device(const struct hbm_region *region);
 
-/* Backs the ranges with memory, all or none. When the ticket has ended HBM_OK they are mapped read-write here. */
+/* Backs the ranges with memory, all or none. When the ticket has ended HBM_OK they are mapped read-write here. -EMFILE:
+ * this process may not open enough descriptors, one for each slab of up to HBM_WIRE_FDS_MAX at a time; everything was
+ * given back, and the connection goes on. */
 HBM_API int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket);
 HBM_API int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 /* Unmaps the ranges at once and gives their memory back, all or none. The caller has synchronised its streams. Should
@@ -211,7 +214,8 @@ HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const
 			 uint64_t deadline_us, hbm_result *results);
 
 /* op: HBM_WIRE_TOUCH (as if used), HBM_WIRE_PIN (never evicted, until as many UNPINs or the session ends),
- * HBM_WIRE_UNPIN, HBM_WIRE_REMOVE (with everything that descends from it). flags: 0, or HBM_WIRE_KEEP. */
+ * HBM_WIRE_UNPIN (a key named twice takes two pins back; HBM_NOT_FOUND where none is left), HBM_WIRE_REMOVE (with
+ * everything that descends from it). flags: 0, or HBM_WIRE_KEEP. */
 HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags,
 			    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket);
 HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entering an entry point: permission, count, fault, cost. Counts are atomic so that the common path takes no lock.
+ * Entering an entry point: permission, count, fault, cost. The common path takes no lock.
  *
  * A process forked by one that has called cuInit is refused for good, as with the real driver: what the driver had in
  * the parent (threads, open devices) is not in the child.
@@ -16,7 +16,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-static _Atomic uint64_t counts[CALLS + 1];
 static atomic_bool initialised;
 static atomic_bool started; /* initialised once, however often it was forgotten */
 static uint32_t slow_us[CALLS];
@@ -65,9 +64,9 @@ CUresult call_enter(enum call call)
 		return CUDA_ERROR_NOT_PERMITTED;
 	if (forked && (call == CALL_cuInit || !call_is_plain(call)))
 		return CUDA_ERROR_NOT_INITIALIZED;
-	nth = atomic_fetch_add(&counts[call], 1) + 1;
+	nth = calls_add(call);
 	if (!call_is_plain(call))
-		nth_of_all = atomic_fetch_add(&counts[CALLS], 1) + 1;
+		nth_of_all = calls_add(CALLS);
 	fault = fault_hit(call, nth, nth_of_all);
 	if (fault != CUDA_SUCCESS)
 		return fault;
@@ -75,23 +74,6 @@ CUresult call_enter(enum call call)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	call_cost(call, nth_of_all);
 	return CUDA_SUCCESS;
-}
-
-int call_find(const char *name)
-{
-#define DRIVER_CALL(call, symbol, arguments) #call,
-	static const char *const names[CALLS + 1] = {DRIVER_CALLS(DRIVER_CALL) "*"};
-#undef DRIVER_CALL
-
-	for (int i = 0; i <= CALLS; i++)
-		if (strcmp(names[i], name) == 0)
-			return i;
-	return -1;
-}
-
-uint64_t call_count(unsigned call)
-{
-	return atomic_load(&counts[call]);
 }
 
 void call_initialised(void)
@@ -114,18 +96,10 @@ void call_reset(void)
 	atomic_store(&initialised, false);
 	memset(slow_us, 0, sizeof(slow_us));
 	litters = false;
-	for (unsigned i = 0; i <= CALLS; i++)
-		atomic_store(&counts[i], 0);
+	calls_reset();
 }
 
 void call_forbid(bool forbidden)
 {
 	in_host_function = forbidden;
-}
-
-uint64_t hbm_soft_calls(const char *name)
-{
-	int call = call_find(name);
-
-	return call < 0 ? UINT64_MAX : call_count((unsigned)call);
 }

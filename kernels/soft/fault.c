@@ -88,11 +88,11 @@ int hbm_soft_fail(const char *name, unsigned nth, CUresult result)
 		fault_forget();
 		return 0;
 	}
-	call = call_find(name);
+	call = calls_find(name);
 	if (call < 0 || nth == 0)
 		return -EINVAL;
 	fault.call = (unsigned)call;
-	fault.at = call_count(fault.call) + nth;
+	fault.at = calls_count(fault.call) + nth;
 	return fault_add(&fault, 1);
 }
 
@@ -138,7 +138,7 @@ static int fault_parse(char *entry, struct fault *fault)
 		if (result_parse(code, &fault->result) < 0)
 			return -EINVAL;
 	}
-	call = call_find(entry);
+	call = calls_find(entry);
 	fault->at = strtoull(nth, &end, 10);
 	fault->onward = *end == '+';
 	if (fault->onward)
@@ -146,7 +146,7 @@ static int fault_parse(char *entry, struct fault *fault)
 	if (call < 0 || end == nth || *end != '\0' || *nth < '0' || *nth > '9' || fault->at == 0)
 		return -EINVAL;
 	fault->call = (unsigned)call;
-	fault->at += call_count(fault->call);
+	fault->at += calls_count(fault->call);
 	return 0;
 }
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kernels/soft/call.h"
+#include "kernels/soft/calls.h"
 
 /* The result this call is to fail with, or CUDA_SUCCESS. nth_of_all 0: faults on "*" do not concern it. */
 CUresult fault_hit(enum call call, uint64_t nth, uint64_t nth_of_all);

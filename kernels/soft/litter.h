@@ -16,7 +16,7 @@
  */
 #pragma once
 
-#include "kernels/soft/call.h"
+#include "kernels/soft/calls.h"
 
 /* A call is under way, the nth of all; 0: one of those not counted. Calls of the same kind leave more only once. */
 void litter_drop(enum call call, uint64_t nth);

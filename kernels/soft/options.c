@@ -51,7 +51,7 @@ static int parse_slow(struct options *options, char *list)
 		if (us == NULL)
 			return -EINVAL;
 		*us++ = '\0';
-		call = call_find(item);
+		call = calls_find(item);
 		if (call < 0 || call == CALLS || parse_number(us, &number) < 0 || !(number >= 0 && number <= 1e9))
 			return -EINVAL;
 		options->slow_us[call] = (uint32_t)number;

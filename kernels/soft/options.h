@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "kernels/soft/call.h"
+#include "kernels/soft/calls.h"
 #include "kernels/soft/soft.h"
 
 #include <stdbool.h>

@@ -11,9 +11,12 @@
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define SLAB (2ull << 20)
 #define POOL (168ull << 20) /* of regions: 192 MiB less cache and reserve */
@@ -180,6 +183,31 @@ static void test_a_commit_is_all_or_none(void **state)
 	assert_int_equal(leased(), POOL);
 }
 
+/* A client that may open too few descriptors is told so, again and again, and loses nothing by it: neither its
+ * connection nor any of the memory, though its process goes on. */
+static void test_a_client_short_of_descriptors(void **state)
+{
+	(void)state;
+	start(NULL);
+	struct hbm_region *region = create(128ull << 20, SLAB);
+	const struct hbm_range most = {region, 0, 120ull << 20};
+	struct rlimit old, few;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	int next = dup(0);
+	close(next);
+	few = (struct rlimit){(rlim_t)next + 20, old.rlim_max};
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		int r = hbm_commit(hbm, &most, 1);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_int_equal(r, -EMFILE);
+		assert_int_equal(leased(), 0);
+	}
+	assert_int_equal(hbm_commit(hbm, &most, 1), 0);
+	assert_int_equal(leased(), 120ull << 20);
+	assert_int_equal(hbm_region_destroy(hbm, region), 0);
+}
+
 static void test_a_decommit_is_all_or_none(void **state)
 {
 	(void)state;
@@ -285,6 +313,7 @@ int main(void)
 		TEST(test_slab_sizes),
 		TEST(test_one_commit_of_more_slabs_than_a_message_takes),
 		TEST(test_a_commit_is_all_or_none),
+		TEST(test_a_client_short_of_descriptors),
 		TEST(test_a_decommit_is_all_or_none),
 		TEST(test_limits),
 		TEST(test_one_client_loads_what_another_wrote),

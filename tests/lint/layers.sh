@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Who may include whom. Between folders:
 #
-#	daemon/		daemon/, kernels/ but not kernels/soft/, hbm/wire.h
-#	client/		client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing
-#	client/plan/	client/plan/, daemon/checked.h and daemon/loading.h: pure arithmetic, for library and ctl alike
+# daemon/ daemon/, kernels/ but not kernels/soft/, hbm/wire.h hbm/wire.h, client/plan/
+# client/ client/, kernels/ likewise, hbm/, and daemon/checked.h and daemon/list.h, which know nothing daemon/checked.h, daemon/list.h daemon/fdpass.h,
+# client/plan/ client/plan/, daemon/checked.h and daemon/loading.h: pure arithmetic, for library and ctl alike know nothing of the daemon
+# client/plan/ client/plan/ and daemon/checked.h: pure arithmetic, for daemon, library and ctl alike
 #	client/ctl/	client/ctl/, client/plan/, kernels/driver.h, hbm/: it is a user of the library like any other
-#	kernels/	kernels/, hbm/wire.h; only driver.c looks into kernels/soft/
+#	kernels/	kernels/, hbm/wire.h; nothing outside kernels/soft/ looks into it
 #
 # Inside daemon/ every module has a layer, below; none includes one above its own. A new module is added here.
 # Inside client/plan/ there is no circle.
@@ -24,8 +25,8 @@ while read -r number modules; do
 		layer[$module]=$number
 	done
 done <<'END'
-0 checked list checksum place loading
-1 log config config_file config_keys config_value extent index space fdpass peer door state_dir
+0 checked list checksum place loading fdpass
+1 log config config_file config_keys config_value extent index space peer door state_dir
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener tree order order_lru
 3 worker notify activity block cache cache_pin
 4 device disk nvme
@@ -48,10 +49,10 @@ may_include() { # file, included path
 	client/ctl/*:kernels/driver.h | client/ctl/*:hbm/*) ;;
 	client/ctl/*) return 1 ;;
 	client/*:client/ctl/*) return 1 ;;
-	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h) ;;
+	client/*:client/* | client/*:hbm/* | client/*:daemon/checked.h | client/*:daemon/list.h | client/*:daemon/fdpass.h) ;;
 	client/*:kernels/soft/*) return 1 ;;
 	client/*:kernels/*) ;;
-	kernels/soft/*:kernels/* | kernels/driver.c:kernels/soft/soft.h | kernels/*:hbm/wire.h) ;;
+	kernels/soft/*:kernels/* | kernels/*:hbm/wire.h) ;;
 	kernels/*:kernels/soft/*) return 1 ;;
 	kernels/*:kernels/*) ;;
 	include/hbm/*:hbm/wire.h) ;;

@@ -303,6 +303,76 @@ static void test_close_in_a_child(void **state)
 	assert_int_equal(fake.seen[HBM_WIRE_REGION_DESTROY], 0);
 }
 
+static int count_record(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	(void)arg;
+	return 0;
+}
+
+/* In a child; how many calls were not refused. */
+static int calls_let_through(struct hbm_region *region)
+{
+	const struct hbm_range range = {region, 0, SLAB};
+	const struct hbm_segment segment = {region, 0, 65536};
+	const struct hbm_block block = {.key = {"k"}, .segments = &segment, .segment_count = 1};
+	const struct hbm_namespace_options space = {.block_bytes = 65536};
+	struct hbm_lookup found;
+	struct hbm_region *other;
+	uint64_t number;
+	uint32_t id;
+	int ordinal;
+	const int ends[] = {
+		hbm_ping(hbm),
+		hbm_device_ordinal(hbm, 0, &ordinal),
+		hbm_dispatch(hbm, 0),
+		hbm_wait(hbm, 1, 0),
+		hbm_poll(hbm, 1),
+		hbm_cancel(hbm, 1),
+		hbm_fence_device(hbm, 0, 0, &number),
+		hbm_fence_signal(hbm, 0, 99),
+		hbm_region_create(hbm, &(struct hbm_region_options){.reserve = SLAB, .slab = SLAB}, &other),
+		hbm_commit(hbm, &(struct hbm_range){region, SLAB, SLAB}, 1),
+		hbm_decommit(hbm, &range, 1),
+		hbm_region_destroy(hbm, region),
+		hbm_namespace_open(hbm, &space, &id),
+		hbm_namespace_attach(hbm, 1, &number),
+		hbm_namespace_close(hbm, 1),
+		hbm_lookup(hbm, 1, &block.key, 1, &found, NULL),
+		hbm_store(hbm, 1, &block, 1, NULL),
+		hbm_load(hbm, 1, &block, 1, NULL),
+		hbm_prefetch(hbm, 1, 0, &block.key, 1, 0, NULL),
+		hbm_keys(hbm, HBM_WIRE_PIN, 1, 0, &block.key, 1, NULL),
+		hbm_evict(hbm, HBM_TIER_HBM, 0, 1),
+		hbm_query(hbm, HBM_QUERY_DEVICES, count_record, NULL),
+	};
+	int through = hbm_fence(hbm, 0) != NULL;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		through += ends[i] != -EPERM;
+	return through;
+}
+
+static void test_a_child_is_refused(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(2);
+	assert_int_equal(commit_one(region, 0, 1), 0);
+	unsigned int before[HBM_WIRE_OPCODES];
+	memcpy(before, fake.seen, sizeof(before));
+	pid_t child = fork();
+	if (child == 0)
+		_exit(calls_let_through(region));
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(hbm_ping(hbm), 0);
+	before[HBM_WIRE_PING]++;
+	assert_memory_equal(fake.seen, before, sizeof(before));
+	assert_int_equal(*hbm_fence(hbm, 0), 0);
+	put_byte(region, 0, 'p');
+}
+
 static void test_destroy_of_none(void **state)
 {
 	(void)state;
@@ -815,24 +885,74 @@ static void test_undoing_when_the_socket_is_full(void **state)
 	free(keys);
 }
 
-static void test_no_room_for_fds(void **state)
+/* Commits 6 slabs where only `room` more descriptors may be opened while the replies are handled. */
+static int commit_with_room_for(struct hbm_region *region, rlim_t room)
 {
-	(void)state;
-	struct hbm_region *region = make_region(6);
 	hbm_ticket ticket;
 	struct hbm_range range = {region, 0, 6 * SLAB};
+	unsigned int before = fake.done[HBM_WIRE_COMMIT];
 	assert_int_equal(hbm_submit_commit(hbm, &range, 1, &ticket), 0);
-	fake_await(&fake, HBM_WIRE_COMMIT, 1);
+	fake_await(&fake, HBM_WIRE_COMMIT, before + 1);
 	struct rlimit old, few;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	int next = dup(0);
 	close(next);
 	few = old;
-	few.rlim_cur = (rlim_t)next + 2;
+	few.rlim_cur = (rlim_t)next + room;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	int rc = hbm_wait(hbm, ticket, -1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	assert_int_equal(rc, -EMFILE);
+	return rc;
+}
+
+/* The commit is undone, in whichever part of the reply the descriptors run out, or in the driver, which needs one for
+ * each slab; the connection goes on. */
+static void test_no_room_for_fds(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(6);
+	for (fake.part = 1; fake.part <= 6; fake.part++) {
+		unsigned int undone = 0;
+		int rc = -EMFILE;
+		for (rlim_t room = 0; rc != HBM_OK; room++) {
+			unsigned int before = fake.seen[HBM_WIRE_DECOMMIT];
+			rc = commit_with_room_for(region, room);
+			if (rc == HBM_OK)
+				break;
+			assert_int_equal(rc, -EMFILE);
+			assert_non_null(strstr(hbm_error(hbm), "RLIMIT_NOFILE"));
+			assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], before + 1);
+			assert_int_equal(live("mappings"), 0);
+			assert_int_equal(live("handles"), 0);
+			undone++;
+		}
+		assert_in_range(undone, 6, 20);
+		assert_int_equal(decommit_one(region, 0, 6), 0);
+	}
+}
+
+/* Lost descriptors do not excuse a part that is wrong in itself. */
+static bool answer_lost_and_wrong(struct fake *self, const struct hbm_wire_header *request)
+{
+	const struct hbm_wire_ranges *asked = (const void *)request;
+	if (request->opcode != HBM_WIRE_COMMIT)
+		return false;
+	struct {
+		struct hbm_wire_ranges head;
+		struct hbm_wire_range range;
+	} part = {.head = {.count = 1}, .range = asked->ranges[0]};
+	part.range.bytes = SLAB;
+	part.range.offset = 6 * SLAB; /* was not asked for */
+	return fake_reply_message(self, request, &part, sizeof(part), self->slabs, 3);
+}
+
+static void test_no_room_for_fds_of_a_wrong_part(void **state)
+{
+	(void)state;
+	struct hbm_region *region = make_region(8);
+	fake.answer = answer_lost_and_wrong;
+	assert_int_equal(commit_with_room_for(region, 1), -EPROTO);
+	assert_int_equal(hbm_ping(hbm), -ENOTCONN);
 	assert_int_equal(live("mappings"), 0);
 }
 
@@ -875,6 +995,7 @@ int main(void)
 		TEST(test_close_destroys),
 		TEST(test_close_without_an_answer),
 		TEST(test_close_in_a_child),
+		TEST(test_a_child_is_refused),
 		TEST(test_destroy_of_none),
 		TEST(test_commit_maps_the_slabs_in_place),
 		TEST(test_parts_of_every_size),
@@ -895,6 +1016,7 @@ int main(void)
 		TEST(test_an_fd_that_is_no_slab),
 		TEST(test_undoing_when_the_socket_is_full),
 		TEST(test_no_room_for_fds),
+		TEST(test_no_room_for_fds_of_a_wrong_part),
 		TEST(test_the_callers_context_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

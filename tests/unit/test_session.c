@@ -178,18 +178,17 @@ static void say_hello(struct fixture *fixture)
 static void greet_client(struct fixture *fixture, int fds[2])
 {
 	struct hbm_wire_hello_reply reply;
-	size_t count = 2;
+	struct fdpass_fds got;
 	connect_client(fixture);
 	say_hello(fixture);
 	pool_run(&fixture->pool, can_read, fixture);
-	int got[2];
-	assert_int_equal(fdpass_receive(fixture->client, &reply, sizeof(reply), got, &count), sizeof(reply));
-	assert_int_equal(count, 2);
+	assert_int_equal(fdpass_receive(fixture->client, &reply, sizeof(reply), &got, 0), sizeof(reply));
+	assert_int_equal(got.count, 2);
 	for (int i = 0; i < 2; i++) {
 		if (fds)
-			fds[i] = got[i];
+			fds[i] = got.list[i];
 		else
-			close(got[i]);
+			close(got.list[i]);
 	}
 }
 
@@ -422,16 +421,14 @@ static void parts_carry_their_descriptors(void **state)
 			struct hbm_wire_header header;
 			uint64_t i;
 		} part;
-		int fds[HBM_WIRE_FDS_MAX];
-		size_t count = HBM_WIRE_FDS_MAX;
+		struct fdpass_fds fds;
 		pool_run(&fixture->pool, can_read, fixture);
-		assert_int_equal(fdpass_receive(fixture->client, &part, sizeof(part), fds, &count), sizeof(part));
-		assert_int_equal(count, 200);
+		assert_int_equal(fdpass_receive(fixture->client, &part, sizeof(part), &fds, 0), sizeof(part));
+		assert_int_equal(fds.count, 200);
 		assert_int_equal(part.i, i);
 		assert_int_equal(part.header.id, 77);
 		assert_int_equal(part.header.flags, HBM_WIRE_REPLY | (i < 4 ? HBM_WIRE_MORE : 0));
-		for (size_t k = 0; k < count; k++)
-			close(fds[k]);
+		fdpass_close(&fds);
 	}
 	assert_int_equal(fixture->session->in_flight, 0);
 }

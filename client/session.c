@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session: opening a connection and the greeting, and closing it with everything that was made on it. The top of the
+ * library: it uses every module that has something to take down.
+ */
+#include "client/connection.h"
+#include "client/fence.h"
+#include "client/region.h"
+#include "client/request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CLOSE_MS 10000 /* hbm.h says so, too */
+#define FENCE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
+
+/* ---- The greeting ---- */
+
+/* A page that could shrink would be a SIGBUS in the caller's process. */
+static volatile uint64_t *session_map_fences(int fd)
+{
+	struct stat stat;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &stat) < 0 || stat.st_size < (off_t)FENCE_BYTES)
+		return NULL;
+	void *page = mmap(NULL, FENCE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return page == MAP_FAILED ? NULL : page;
+}
+
+/* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block does neither. It is none of
+ * the kinds of file that stat() knows. */
+static bool session_doorbell_is_sound(int fd)
+{
+	struct stat stat;
+	int flags = fcntl(fd, F_GETFL);
+	return flags >= 0 && flags & O_NONBLOCK && fstat(fd, &stat) == 0 && (stat.st_mode & S_IFMT) == 0;
+}
+
+static bool session_hello_is_sound(const struct message *message)
+{
+	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
+	return message->size == sizeof(*reply) && message->fds.count == 2 && reply->header.status == HBM_OK &&
+	       reply->header.flags == HBM_WIRE_REPLY && reply->magic == HBM_WIRE_MAGIC &&
+	       reply->version == HBM_WIRE_VERSION && reply->zero == 0 && reply->devices <= HBM_WIRE_DEVICES_MAX &&
+	       (reply->driver == HBM_DRIVER_SOFT || reply->driver == HBM_DRIVER_CUDA);
+}
+
+static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	(void)ticket;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
+	if (!session_hello_is_sound(message))
+		return TICKET_BROKEN;
+	hbm->fences = session_doorbell_is_sound(message->fds.list[1]) ? session_map_fences(message->fds.list[0]) : NULL;
+	if (!hbm->fences)
+		return TICKET_BROKEN;
+	hbm->doorbell = hbm_message_steal(message, 1);
+
+	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
+	hbm->gpu.soft_memory = reply->soft_memory;
+	memcpy(hbm->gpu.uuids, reply->uuids, sizeof(hbm->gpu.uuids));
+	hbm->info = (struct hbm_info){
+		.session = reply->session,
+		.driver = (enum hbm_driver)reply->driver,
+		.devices = reply->devices,
+		.requests_in_flight = reply->requests_in_flight,
+		.regions = reply->regions,
+	};
+	memcpy(hbm->info.boot_id, reply->boot_id, sizeof(hbm->info.boot_id));
+	return HBM_OK;
+}
+
+static const struct ticket_kind session_kind_hello = {.reply = session_reply_hello};
+
+static int session_greet(struct hbm *hbm, const char *name)
+{
+	struct hbm_wire_hello hello = {
+		.magic = HBM_WIRE_MAGIC,
+		.version_min = HBM_WIRE_VERSION,
+		.version_max = HBM_WIRE_VERSION,
+	};
+	memcpy(hello.name, name, strnlen(name, sizeof(hello.name) - 1));
+	struct request request = {
+		.opcode = HBM_WIRE_HELLO,
+		.kind = &session_kind_hello,
+		.pieces = {{&hello, sizeof(hello)}},
+		.piece_count = 1,
+	};
+	return hbm_request_query(hbm, &request);
+}
+
+/* ---- Open and close ---- */
+
+static const char *session_socket_path(const struct hbm_options *options)
+{
+	if (options->socket)
+		return options->socket;
+	const char *path = secure_getenv("HBM_SOCKET");
+	return path && *path ? path : HBM_DEFAULT_SOCKET;
+}
+
+static int session_open(struct hbm *hbm, const struct hbm_options *options)
+{
+	hbm->channel.fd = hbm->doorbell = -1;
+	list_init(&hbm->unsent);
+	list_init(&hbm->regions);
+	hbm->pid = getpid();
+	hbm->inspect_only = options->inspect_only;
+	hbm->timeout_ms = -1;
+	hbm->answer_ms = options->answer_ms - 1u < INT_MAX ? (int)options->answer_ms : -1;
+	hbm->close_ms = CLOSE_MS;
+	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
+	if (!hbm->scratch)
+		return -ENOMEM;
+	int rc = hbm_channel_open(&hbm->channel, session_socket_path(options), hbm->answer_ms);
+	return rc ? rc : session_greet(hbm, options->name ? options->name : program_invocation_short_name);
+}
+
+int hbm_connect(struct hbm **out, const struct hbm_options *options)
+{
+	static const struct hbm_options defaults;
+	struct hbm *hbm = calloc(1, sizeof(*hbm));
+	if (!hbm)
+		return -ENOMEM;
+	int rc = session_open(hbm, options ? options : &defaults);
+	if (rc) {
+		hbm_close(hbm);
+		return rc;
+	}
+	*out = hbm;
+	return 0;
+}
+
+/* Gives back what is leased, and ends the session. */
+static void session_end(struct hbm *hbm)
+{
+	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;
+	hbm_request_end_all(hbm);
+	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
+	while (!list_empty(&hbm->regions))
+		hbm_region_destroy(hbm, container_of(hbm->regions.next, struct hbm_region, link));
+	if (hbm->channel.buffer)
+		hbm_request_break(hbm, -ENOTCONN);
+	hbm_fences_unregister(hbm);
+	hbm_gpu_close(&hbm->gpu);
+}
+
+struct hbm *hbm_close(struct hbm *hbm)
+{
+	if (!hbm)
+		return NULL;
+	if (hbm->pid == getpid())
+		session_end(hbm);
+	if (hbm->fences)
+		munmap((void *)hbm->fences, FENCE_BYTES);
+	if (hbm->doorbell >= 0)
+		close(hbm->doorbell);
+	hbm_channel_close(&hbm->channel);
+	free(hbm->tickets.entries);
+	free(hbm->scratch);
+	free(hbm);
+	return NULL;
+}
