@@ -19,7 +19,7 @@
 
 struct request_state {
 	struct request request;
-	struct parcel parcel; /* the reply, while it waits in the reserved room */
+	struct out_message out; /* the reply, while it waits in the reserved room */
 	size_t room;
 	_Alignas(16) unsigned char message[];
 };
@@ -54,15 +54,15 @@ static void end(struct request *request)
 	session_request_ends(session);
 }
 
-static void own_parcel_over(struct parcel *parcel)
+static void request_release_own(struct out_message *message)
 {
-	end(&container_of(parcel, struct request_state, parcel)->request);
+	end(&container_of(message, struct request_state, out)->request);
 }
 
-static void last_parcel_over(struct parcel *parcel)
+static void request_release_last(struct out_message *message)
 {
-	end(parcel->owner);
-	free(parcel);
+	end(message->owner);
+	free(message);
 }
 
 static struct hbm_wire_header make_header(const struct request *request, unsigned flags, int status, size_t body)
@@ -77,7 +77,7 @@ static struct hbm_wire_header make_header(const struct request *request, unsigne
 }
 
 /* Puts a reply without fds into the room that held the request. */
-static struct parcel *use_room(struct request *request, const struct hbm_wire_header *header, const void *body)
+static struct out_message *use_room(struct request *request, const struct hbm_wire_header *header, const void *body)
 {
 	struct request_state *state = state_of(request);
 	size_t body_size = header->size - sizeof(*header);
@@ -85,32 +85,32 @@ static struct parcel *use_room(struct request *request, const struct hbm_wire_he
 	if (body_size > 0)
 		memmove(state->message + sizeof(*header), body, body_size);
 	memcpy(state->message, header, sizeof(*header));
-	state->parcel = (struct parcel){.bytes = state->message, .size = header->size, .over = own_parcel_over};
-	return &state->parcel;
+	state->out = (struct out_message){.bytes = state->message, .size = header->size, .release = request_release_own};
+	return &state->out;
 }
 
-static bool dup_fds(struct parcel *parcel, const int *fds)
+static bool dup_fds(struct out_message *message, const int *fds)
 {
-	for (size_t i = 0; i < parcel->fd_count; i++) {
-		parcel->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
-		if (parcel->fds[i] < 0)
+	for (size_t i = 0; i < message->fd_count; i++) {
+		message->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+		if (message->fds[i] < 0)
 			return false;
 	}
 	return true;
 }
 
-static struct parcel *make_parcel(const struct hbm_wire_header *header, const void *body, const int *fds,
+static struct out_message *make_message(const struct hbm_wire_header *header, const void *body, const int *fds,
 				  size_t fd_count)
 {
-	struct parcel *parcel = parcel_new(header->size, fd_count);
-	if (!parcel)
+	struct out_message *message = out_message_new(header->size, fd_count);
+	if (!message)
 		return NULL;
-	if (!dup_fds(parcel, fds))
-		return parcel_end(parcel);
-	memcpy(parcel->bytes, header, sizeof(*header));
+	if (!dup_fds(message, fds))
+		return out_message_release(message);
+	memcpy(message->bytes, header, sizeof(*header));
 	if (header->size > sizeof(*header))
-		memcpy(parcel->bytes + sizeof(*header), body, header->size - sizeof(*header));
-	return parcel;
+		memcpy(message->bytes + sizeof(*header), body, header->size - sizeof(*header));
+	return message;
 }
 
 static int send_now(struct request *request, const struct hbm_wire_header *header, const void *body, const int *fds,
@@ -127,20 +127,20 @@ static int send_now(struct request *request, const struct hbm_wire_header *heade
 static void queue_last(struct request *request, const struct hbm_wire_header *header, const void *body, const int *fds,
 		       size_t fd_count)
 {
-	struct parcel *parcel;
+	struct out_message *message;
 	if (fd_count == 0 && header->size <= state_of(request)->room) {
-		parcel = use_room(request, header, body);
+		message = use_room(request, header, body);
 	} else {
-		parcel = make_parcel(header, body, fds, fd_count);
-		if (!parcel) {
+		message = make_message(header, body, fds, fd_count);
+		if (!message) {
 			session_break(request->session, "no memory or descriptors for a reply");
 			end(request);
 			return;
 		}
-		parcel->owner = request;
-		parcel->over = last_parcel_over;
+		message->owner = request;
+		message->release = request_release_last;
 	}
-	session_queue(request->session, parcel);
+	session_queue(request->session, message);
 }
 
 void request_reply_fds(struct request *request, int status, const void *body, size_t size, const int *fds,
@@ -177,21 +177,21 @@ void request_reply(struct request *request, int status, const void *body, size_t
 	request_reply_fds(request, status, body, size, NULL, 0);
 }
 
-void request_reply_parcels(struct request *request, struct list *parcels)
+void request_reply_messages(struct request *request, struct list *messages)
 {
 	struct session *session = request->session;
 	bool last;
 	do {
-		struct parcel *parcel = container_of(list_pop_front(parcels), struct parcel, link);
-		last = list_empty(parcels);
+		struct out_message *message = container_of(list_pop_front(messages), struct out_message, link);
+		last = list_empty(messages);
 		struct hbm_wire_header header = make_header(request, last ? 0 : HBM_WIRE_MORE, HBM_OK,
-							    parcel->size - sizeof(struct hbm_wire_header));
-		memcpy(parcel->bytes, &header, sizeof(header));
+							    message->size - sizeof(struct hbm_wire_header));
+		memcpy(message->bytes, &header, sizeof(header));
 		if (last) {
-			parcel->owner = request;
-			parcel->over = last_parcel_over;
+			message->owner = request;
+			message->release = request_release_last;
 		}
 		/* The last one may end the request, and a dead session with it. */
-		session_queue(session, parcel);
+		session_queue(session, message);
 	} while (!last);
 }

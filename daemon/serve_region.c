@@ -136,7 +136,7 @@ struct granting {
 static void granting_free(struct granting *granting)
 {
 	for (struct list *node; (node = list_pop_front(&granting->parts));)
-		parcel_end(container_of(node, struct parcel, link));
+		out_message_release(container_of(node, struct out_message, link));
 	commit_free(granting->commit);
 	free(granting);
 }
@@ -147,22 +147,22 @@ static bool make_parts(struct granting *granting)
 	while (left > 0) {
 		size_t count = left < HBM_WIRE_FDS_MAX ? (size_t)left : HBM_WIRE_FDS_MAX;
 		size_t size = sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
-		struct parcel *parcel = parcel_new(size, count);
-		if (!parcel)
+		struct out_message *message = out_message_new(size, count);
+		if (!message)
 			return false;
-		list_push_back(&granting->parts, &parcel->link);
+		list_push_back(&granting->parts, &message->link);
 		left -= count;
 	}
 	return true;
 }
 
-static void fill_part(struct granting *granting, struct parcel *parcel)
+static void fill_part(struct granting *granting, struct out_message *message)
 {
-	struct hbm_wire_ranges *ranges = (void *)parcel->bytes;
-	ranges->count = (uint32_t)parcel->fd_count;
+	struct hbm_wire_ranges *ranges = (void *)message->bytes;
+	ranges->count = (uint32_t)message->fd_count;
 	ranges->zero = 0;
 	for (uint32_t i = 0; i < ranges->count; i++)
-		parcel->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
+		message->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
 }
 
 static void granted(void *arg, int status)
@@ -171,8 +171,8 @@ static void granted(void *arg, int status)
 	struct request *request = granting->request;
 	if (status == HBM_OK) {
 		list_for_each (node, &granting->parts)
-			fill_part(granting, container_of(node, struct parcel, link));
-		request_reply_parcels(request, &granting->parts);
+			fill_part(granting, container_of(node, struct out_message, link));
+		request_reply_messages(request, &granting->parts);
 	} else {
 		request_reply(request, status, NULL, 0);
 	}

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
-#include "daemon/door.h"
+#include "daemon/validate.h"
 #include "daemon/fdpass.h"
 #include "daemon/fences.h"
 #include "daemon/log.h"
@@ -174,7 +174,7 @@ static void update_watch(struct session_private *p)
 	uint32_t events = 0;
 	if (!p->draining && p->session.in_flight < p->host->config->limit_requests_in_flight)
 		events |= POLLIN;
-	if (!list_empty(&p->outbox.parcels) && p->retry.position == 0)
+	if (!outbox_is_empty(&p->outbox) && !timer_is_set(&p->retry))
 		events |= POLLOUT;
 	if (loop_rewatch(loop_of(p), &p->readable, events) < 0)
 		session_break(&p->session, "out of memory");
@@ -217,7 +217,7 @@ static void flush(struct session_private *p)
 {
 	if (p->breaking)
 		return;
-	/* What a parcel's end wakes may end up here again, and a dead session must not go in the middle of it. */
+	/* What a message's end wakes may end up here again, and a dead session must not go in the middle of it. */
 	p->held++;
 	int r = outbox_flush(&p->outbox, p->socket);
 	if (r == -ETOOMANYREFS)
@@ -244,20 +244,20 @@ bool session_is_mute(const struct session *session)
 int session_send(struct session *session, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count)
 {
 	struct session_private *p = private_of(session);
-	if (!list_empty(&p->outbox.parcels))
+	if (!outbox_is_empty(&p->outbox))
 		return -EAGAIN;
 	int r = fdpass_send(p->socket, iov, iov_count, fds, fd_count);
 	return r == -ETOOMANYREFS ? -EAGAIN : r;
 }
 
-void session_queue(struct session *session, struct parcel *parcel)
+void session_queue(struct session *session, struct out_message *message)
 {
 	struct session_private *p = private_of(session);
 	if (session_is_mute(session)) {
-		parcel_end(parcel);
+		out_message_release(message);
 		return;
 	}
-	outbox_push(&p->outbox, parcel);
+	outbox_push(&p->outbox, message);
 	flush(p);
 }
 
@@ -294,7 +294,7 @@ void session_refuses(struct session *session)
 
 static void refuse(struct session_private *p, struct request *request, int status, const char *why)
 {
-	const char *name = door_name(request->message->opcode);
+	const char *name = validate_opcode_name(request->message->opcode);
 	log_debug("session %llu (pid %d): %s refused: %s", (unsigned long long)p->session.id, (int)p->session.pid,
 		  name ? name : "message", why);
 	request_reply(request, status, NULL, 0);
@@ -304,7 +304,7 @@ static void refuse(struct session_private *p, struct request *request, int statu
 static bool take_message(struct session_private *p, size_t size)
 {
 	const char *why;
-	int status = door_check(p->host->incoming, size, p->greeted, &why);
+	int status = validate_message(p->host->incoming, size, p->greeted, &why);
 	if (status < 0) {
 		drop(p, why);
 		return false;

@@ -111,7 +111,7 @@ const char *session_failure(int r);
 /* A request with its own copy of a message that passed the door: NULL without memory. */
 struct request *request_new(struct session *session, const void *message, size_t size);
 /* Ends the request with parts made in advance, each with room for a header before its body; consumes them. */
-void request_reply_parcels(struct request *request, struct list *parcels);
+void request_reply_messages(struct request *request, struct list *messages);
 /* request.c's: */
 void session_request_begins(struct session *session);
 void session_request_ends(struct session *session);  /* may free a dead session */
@@ -119,5 +119,5 @@ void session_refuses(struct session *session);       /* counts a refusal */
 bool session_is_mute(const struct session *session); /* whatever is sent goes nowhere */
 /* 0: sent; -EAGAIN: to be queued; else negative errno, nothing sent. */
 int session_send(struct session *session, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count);
-struct parcel;
-void session_queue(struct session *session, struct parcel *parcel); /* consumes it */
+struct out_message;
+void session_queue(struct session *session, struct out_message *message); /* consumes it */

@@ -410,13 +410,13 @@ static void parts_carry_their_descriptors(void **state)
 	struct list parts;
 	list_init(&parts);
 	for (uint64_t i = 0; i < 5; i++) {
-		struct parcel *parcel = parcel_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
-		memcpy(parcel->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
+		struct out_message *message = out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
+		memcpy(message->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
 		for (size_t k = 0; k < 200; k++)
-			parcel->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
-		list_push_back(&parts, &parcel->link);
+			message->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
+		list_push_back(&parts, &message->link);
 	}
-	request_reply_parcels(container_of(list_pop_front(&fixture->parked), struct request, link), &parts);
+	request_reply_messages(container_of(list_pop_front(&fixture->parked), struct request, link), &parts);
 	for (uint64_t i = 0; i < 5; i++) {
 		struct {
 			struct hbm_wire_header header;
