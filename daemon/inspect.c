@@ -35,7 +35,7 @@ static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
-		status->sessions += !session->dead;
+		status->sessions += session->state != SESSION_DEAD;
 		status->regions += session->leases.count;
 	}
 }

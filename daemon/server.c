@@ -29,7 +29,7 @@ enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
 
 struct server {
 	struct hbmd *hbmd;
-	struct session_host host;
+	struct session_owner owner;
 	struct listener listener;
 	struct watch watch;
 	struct timer pause; /* set while accepting is paused */
@@ -65,19 +65,19 @@ static request_handler *const handlers[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_CANCEL] = serve_cancel,
 };
 
-static struct server *server_of(struct session_host *host)
+static struct server *server_of(struct session_owner *owner)
 {
-	return container_of(host, struct server, host);
+	return container_of(owner, struct server, owner);
 }
 
-static void arrived(struct session_host *host, struct request *request)
+static void arrived(struct session_owner *owner, struct request *request)
 {
-	handlers[request->message->opcode](server_of(host)->hbmd, request);
+	handlers[request->message->opcode](server_of(owner)->hbmd, request);
 }
 
-static void died(struct session_host *host, struct session *session)
+static void died(struct session_owner *owner, struct session *session)
 {
-	serve_session_gone(server_of(host)->hbmd, session);
+	serve_session_gone(server_of(owner)->hbmd, session);
 }
 
 /* ---- Draining ---- */
@@ -89,9 +89,9 @@ static void drained_run(struct post *post)
 	server->drained(server->arg);
 }
 
-static void freed(struct session_host *host, struct session *session)
+static void freed(struct session_owner *owner, struct session *session)
 {
-	struct server *server = server_of(host);
+	struct server *server = server_of(owner);
 	list_remove(&session->link);
 	server->count--;
 	if (server->draining && server->count == 0) {
@@ -169,13 +169,12 @@ static void admit(struct server *server, int socket)
 		close(socket);
 		return;
 	}
-	int r = session_open(&session, &server->host, socket, server->last_id + 1);
+	int r = session_open(&session, &server->owner, socket, server->last_id + 1);
 	if (r < 0) {
 		log_info("a connection was closed at once: %s", strerror(-r));
 		close(socket);
 		return;
 	}
-	session->server = server;
 	server->last_id++;
 	server->count++;
 	server->hbmd->sessions_total++;
@@ -213,7 +212,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		return NULL;
 	}
 	server->hbmd = hbmd;
-	server->host = (struct session_host){
+	server->owner = (struct session_owner){
 		.loop = hbmd->loop,
 		.config = hbmd->config,
 		.incoming = incoming,
@@ -279,7 +278,7 @@ struct server *server_close(struct server *server)
 	loop_timer_stop(server->hbmd->loop, &server->patience);
 	if (server->count > 0)
 		return NULL;
-	free(server->host.incoming);
+	free(server->owner.incoming);
 	free(server);
 	return NULL;
 }
@@ -304,7 +303,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.in_flight = session->in_flight,
 		.loaded_bytes = session->loaded_bytes,
 		.stored_bytes = session->stored_bytes,
-		.state = session->dead,
+		.state = session->state == SESSION_DEAD,
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

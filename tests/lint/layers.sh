@@ -26,12 +26,12 @@ done <<'END'
 0 checked list checksum
 1 log config config_file config_keys config_value extent index space fdpass peer validate state_dir
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
-3 worker notify activity cache
-4 device disk nvme
+3 worker notify activity cache connection fences
+4 device request disk nvme
 5 slab lane host transfer
 6 region mapping claim lease mover
 7 commit decommit
-8 session fences request
+8 session
 9 server serve_blocks serve_keys serve_region serve_space inspect audit hierarchy
 10 main
 END
