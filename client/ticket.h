@@ -50,6 +50,7 @@ struct ticket {
 	int status;
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
+	char *reason; /* what the daemon said of a refusal, or NULL; owned */
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
 };
@@ -72,3 +73,5 @@ void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket);
 /* How many have ended since the last call. */
 int hbm_tickets_report(struct tickets *tickets);
+/* Frees the table, whatever is in it. */
+void hbm_tickets_clear(struct tickets *tickets);

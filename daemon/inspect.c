@@ -316,7 +316,7 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
 	/* The one query that has to look at everything at once. */
 	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
-		request_reply(request, HBM_DENIED, NULL, 0);
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
 		return;
 	}
 	struct page page = {.hbmd = hbmd,

@@ -10,11 +10,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define REQUEST_ROOM_MIN 256u
+static_assert(sizeof(struct hbm_wire_refusal) <= REQUEST_ROOM_MIN, "a refusal fits the room");
 
 struct request *request_new(struct session *session, struct connection *connection,
 			    const struct request_ops *ops, const void *message, size_t size)
@@ -147,12 +150,9 @@ static int request_send(struct request *request, const struct hbm_wire_header *h
 	return connection_send(request->connection, iov, iov[1].iov_len > 0 ? 2 : 1, fds, fd_count);
 }
 
-void request_reply_fds(struct request *request, int status, const void *body, size_t size,
-		       const int *fds, size_t fd_count)
+static void request_finish(struct request *request, int status, const void *body, size_t size,
+			   const int *fds, size_t fd_count)
 {
-	assert(size <= HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_header));
-	assert(status == HBM_OK || (!body && size == 0));
-
 	if (status != HBM_OK)
 		request->ops->refused(request->session);
 	if (!connection_is_open(request->connection)) {
@@ -176,6 +176,27 @@ void request_reply_fds(struct request *request, int status, const void *body, si
 	if (r < 0)
 		connection_fail(request->connection, r);
 	request_end(request);
+}
+
+void request_reply_fds(struct request *request, int status, const void *body, size_t size,
+		       const int *fds, size_t fd_count)
+{
+	assert(size <= HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_header));
+	assert(status == HBM_OK || (!body && size == 0));
+
+	request_finish(request, status, body, size, fds, fd_count);
+}
+
+void request_refuse(struct request *request, int status, const char *format, ...)
+{
+	char reason[HBM_WIRE_REASON_BYTES] = "";
+	va_list arguments;
+	assert(status > HBM_OK);
+
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof(reason), format, arguments);
+	va_end(arguments);
+	request_finish(request, status, reason, sizeof(reason), NULL, 0);
 }
 
 void request_reply(struct request *request, int status, const void *body, size_t size)

@@ -44,6 +44,10 @@ void request_reply(struct request *request, int status, const void *body, size_t
 /* The same with fds, which are borrowed. */
 void request_reply_fds(struct request *request, int status, const void *body, size_t size,
 		       const int *fds, size_t fd_count);
+/* Refuses it: status is not HBM_OK. The reason, one line for people, says which field or limit and
+ * what it allows; what does not fit HBM_WIRE_REASON_BYTES is cut. */
+void request_refuse(struct request *request, int status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Replies with messages made in advance, each with room for a header before its body; consumes
  * them. There must be one at least. */
 void request_reply_messages(struct request *request, struct list *messages);

@@ -67,7 +67,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	struct cache *cache = hbmd->cache;
 	if (!session_has_space(request->session, message->space)) {
-		request_reply(request, HBM_NOT_FOUND, NULL, 0);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->space);
 		return;
 	}
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];

@@ -27,13 +27,20 @@ static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAM
 	}
 }
 
-static int check_greeting(const struct hbmd *hbmd, const struct hbm_wire_hello *hello)
+/* True if it was refused. */
+static bool refuse_greeting(struct hbmd *hbmd, struct request *request, const struct hbm_wire_hello *hello)
 {
 	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
-		return HBM_UNSUPPORTED;
-	if (server_is_draining(hbmd->server))
-		return HBM_SHUTDOWN;
-	return server_is_full(hbmd->server) ? HBM_LIMIT : HBM_OK;
+		request_refuse(request, HBM_UNSUPPORTED, "the daemon speaks version %d, the client %u to %u",
+			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
+	else if (server_is_draining(hbmd->server))
+		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
+	else if (server_is_full(hbmd->server))
+		request_refuse(request, HBM_LIMIT, "limits.sessions = %llu are connected",
+			       (unsigned long long)hbmd->config->limit_sessions);
+	else
+		return false;
+	return true;
 }
 
 /* A refused session stays as it was: it may say another HELLO until its time for that is over. */
@@ -41,11 +48,8 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_hello *hello = (const void *)request->message;
 	struct session *session = request->session;
-	int status = check_greeting(hbmd, hello);
-	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
+	if (refuse_greeting(hbmd, request, hello))
 		return;
-	}
 	copy_name(session->name, hello->name);
 	struct hbm_wire_hello_reply reply = {
 		.magic = HBM_WIRE_MAGIC,
@@ -77,7 +81,11 @@ void serve_cancel(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_cancel *cancel = (const void *)request->message;
 	bool all = cancel->flags & HBM_WIRE_ALL;
 	bool any = session_cancel(request->session, all ? NULL : &cancel->target);
-	request_reply(request, any || all ? HBM_OK : HBM_NOT_FOUND, NULL, 0);
+	if (any || all)
+		request_reply(request, HBM_OK, NULL, 0);
+	else
+		request_refuse(request, HBM_NOT_FOUND, "no request %llu waits for its ready fence",
+			       (unsigned long long)cancel->target);
 }
 
 /* ---- Regions ---- */
@@ -101,12 +109,24 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_region_create *create = (const void *)request->message;
 	struct lease_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_reserve};
-	int status = create->device >= hbmd->devices->count
-			     ? HBM_INVALID
-			     : lease_create(&request->session->leases, &hbmd->devices->list[create->device],
-					    create->reserve, create->slab, &limits, created, request);
-	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+	struct leases *leases = &request->session->leases;
+	if (create->device >= hbmd->devices->count) {
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device, hbmd->devices->count);
+		return;
+	}
+	int status = lease_create(leases, &hbmd->devices->list[create->device], create->reserve, create->slab, &limits,
+				  created, request);
+	if (status == HBM_LIMIT)
+		request_refuse(request, status,
+			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.reserve = %llu",
+			       (unsigned long long)leases->count, (unsigned long long)limits.regions,
+			       (unsigned long long)leases->reserved, (unsigned long long)create->reserve,
+			       (unsigned long long)limits.reserve);
+	else if (status == HBM_INVALID)
+		request_refuse(request, status, "slab %llu is no slab size, or reserve %llu no multiple of it",
+			       (unsigned long long)create->slab, (unsigned long long)create->reserve);
+	else if (status != HBM_OK)
+		request_refuse(request, status, "the daemon is out of memory");
 }
 
 static void destroyed(void *arg, int status, struct region *region)
@@ -121,7 +141,7 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
 	int status = lease_destroy(&request->session->leases, destroy->region, destroyed, request);
 	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+		request_refuse(request, status, "no region %u", destroy->region);
 }
 
 /* ---- COMMIT ---- */
@@ -202,7 +222,10 @@ static int start_commit(struct hbmd *hbmd, struct request *request)
 void serve_commit(struct hbmd *hbmd, struct request *request)
 {
 	int status = start_commit(hbmd, request);
-	if (status != HBM_OK)
+	if (status == HBM_LIMIT)
+		request_refuse(request, status, "more than limits.commit_slabs = %llu slabs in one request",
+			       (unsigned long long)hbmd->config->limit_commit_slabs);
+	else if (status != HBM_OK)
 		request_reply(request, status, NULL, 0);
 }
 

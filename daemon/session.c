@@ -209,7 +209,7 @@ static void session_refuse(struct session *session, struct request *request, int
 
 	log_debug("session %llu (pid %d): %s refused: %s", (unsigned long long)session->id,
 		  (int)session->pid, name ? name : "message", why);
-	request_reply(request, status, NULL, 0);
+	request_refuse(request, status, "%s", why);
 }
 
 /* False when the session is over. */

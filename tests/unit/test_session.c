@@ -168,8 +168,8 @@ static void say_hello(struct fixture *fixture)
 	struct hbm_wire_hello hello = {
 		.header = {.size = sizeof(hello), .opcode = HBM_WIRE_HELLO, .id = 1},
 		.magic = HBM_WIRE_MAGIC,
-		.version_min = 1,
-		.version_max = 1,
+		.version_min = HBM_WIRE_VERSION,
+		.version_max = HBM_WIRE_VERSION,
 	};
 	say(fixture, &hello, sizeof(hello));
 }
@@ -237,15 +237,19 @@ static void a_ping_is_answered(void **state)
 static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 {
 	struct fixture *fixture = *state;
-	struct hbm_wire_header reply, bad = {.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
+	struct hbm_wire_header bad = {.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
+	struct hbm_wire_refusal reply;
 	greet_client(fixture, NULL);
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 3, HBM_INVALID);
+	assert_string_equal(reply.reason, "non-zero padding in the header");
 	bad = (struct hbm_wire_header){.size = sizeof(bad), .opcode = 999, .id = 4};
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), 999, 4, HBM_UNSUPPORTED);
+	assert_string_equal(reply.reason, "unknown opcode");
 	say_hello(fixture);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_HELLO, 1, HBM_INVALID);
+	assert_string_equal(reply.reason, "a second HELLO");
 	say_ping(fixture, 5);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 5, HBM_OK);
 	assert_int_equal(fixture->refused, 3);
