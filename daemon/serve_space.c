@@ -93,8 +93,17 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 	uint16_t number = status == HBM_OK ? spaces_open(hbmd->cache->spaces, &open->spec) : 0;
 	if (number != 0)
 		add_open(hbmd, request, number);
+	else if (status == HBM_OK)
+		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
+			       (unsigned long long)hbmd->config->limit_namespaces);
+	else if (status == HBM_INVALID)
+		request_refuse(request, status, "block_bytes %llu is no multiple of 4 KiB, or 0",
+			       (unsigned long long)open->spec.block_bytes);
 	else
-		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		request_refuse(request, status, "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
+			       (unsigned long long)open->spec.block_bytes,
+			       (unsigned long long)hbmd->config->limit_block_bytes,
+			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
 static void close_space(struct hbmd *hbmd, struct session *session, struct space_open *open)
