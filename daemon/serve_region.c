@@ -15,6 +15,7 @@
 #include "daemon/decommit.h"
 #include "daemon/device.h"
 #include "daemon/outbox.h"
+#include "daemon/slab.h"
 
 /* ---- HELLO, PING, CANCEL ---- */
 
@@ -94,7 +95,7 @@ static void created(void *arg, int status, struct region *region)
 {
 	struct request *request = arg;
 	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
+		request_refuse(request, status, "address space cannot be reserved; the daemon's log says why");
 		return;
 	}
 	struct hbm_wire_region_create_reply reply = {
@@ -146,6 +147,37 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 
 /* ---- COMMIT ---- */
 
+/* Not enough memory: of the device of the first range, which is the only one for nearly all requests. */
+static void refuse_space(struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	const struct region *region = lease_find(&request->session->leases, ranges->ranges[0].region);
+	if (!region) {
+		request_refuse(request, HBM_NO_SPACE, "not enough free memory");
+		return;
+	}
+	const struct device *device = lease_device(region);
+	struct slabs_books books = slabs_books(device->slabs);
+	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free", device->index,
+		       (unsigned long long)(books.ready + books.uncreated + books.retiring),
+		       (unsigned long long)books.budget);
+}
+
+/* What COMMIT and DECOMMIT say. */
+static void refuse_ranges(struct request *request, int status)
+{
+	if (status == HBM_NO_SPACE) {
+		refuse_space(request);
+		return;
+	}
+	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
+			  : status == HBM_INVALID ? "a range is misaligned, outside its region, or named twice"
+			  : status == HBM_EXISTS  ? "part of a range is committed already, or just being committed"
+			  : status == HBM_DEVICE  ? "a device call failed; the daemon's log names it"
+						  : "the region or the session is gone";
+	request_refuse(request, status, "%s", why);
+}
+
 /* A commit and its reply, complete but for the fds. */
 struct granting {
 	struct request *request;
@@ -194,7 +226,7 @@ static void granted(void *arg, int status)
 			fill_part(granting, container_of(node, struct out_message, link));
 		request_reply_messages(request, &granting->parts);
 	} else {
-		request_reply(request, status, NULL, 0);
+		refuse_ranges(request, status);
 	}
 	granting_free(granting);
 }
@@ -226,7 +258,7 @@ void serve_commit(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, status, "more than limits.commit_slabs = %llu slabs in one request",
 			       (unsigned long long)hbmd->config->limit_commit_slabs);
 	else if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+		refuse_ranges(request, status);
 }
 
 /* ---- DECOMMIT ---- */
@@ -242,5 +274,5 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	int status = decommit_start(&request->session->leases, ranges->ranges, ranges->count, decommitted, request);
 	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+		refuse_ranges(request, status);
 }
