@@ -17,7 +17,7 @@ struct out_message {
 	size_t size;
 	int *fds; /* closed when the message is over; fds that are -1 are skipped then */
 	size_t fd_count;
-	void *owner;                         /* release()'s */
+	void *owner;                                  /* release()'s */
 	void (*release)(struct out_message *message); /* it was sent, or never will be: frees it */
 };
 

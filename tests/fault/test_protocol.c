@@ -189,10 +189,10 @@ struct refused {
 			  .count = 1},                                                                                 \
 		 .key = {{1}}}
 #define RANGE(name)                                                                                                    \
-	.ranges = {.head = {.header = {.size = sizeof(struct hbm_wire_ranges) + 24, .opcode = HBM_WIRE_##name,         \
-				       .id = 9},                                                                       \
-			    .count = 1},                                                                               \
-		   .range = {.region = 88, .bytes = 1}}
+	.ranges = {                                                                                                    \
+		.head = {.header = {.size = sizeof(struct hbm_wire_ranges) + 24, .opcode = HBM_WIRE_##name, .id = 9},  \
+			 .count = 1},                                                                                  \
+		.range = {.region = 88, .bytes = 1}}
 
 static const struct refused refused[] = {
 	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}}, HBM_INVALID, "padding in the header"},
@@ -201,7 +201,9 @@ static const struct refused refused[] = {
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .reserve = 1ull << 50}},
 	 HBM_LIMIT,
 	 "limits.reserve = "},
-	{{.destroy = {HEADER(REGION_DESTROY, struct hbm_wire_region_destroy), .region = 66}}, HBM_NOT_FOUND, "region 66"},
+	{{.destroy = {HEADER(REGION_DESTROY, struct hbm_wire_region_destroy), .region = 66}},
+	 HBM_NOT_FOUND,
+	 "region 66"},
 	{{RANGE(COMMIT)}, HBM_NOT_FOUND, "no region"},
 	{{RANGE(DECOMMIT)}, HBM_NOT_FOUND, "no region"},
 	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 5}}},
@@ -218,7 +220,9 @@ static const struct refused refused[] = {
 	{{KEYS(PIN)}, HBM_NOT_FOUND, "namespace 77"},
 	{{KEYS(UNPIN)}, HBM_NOT_FOUND, "namespace 77"},
 	{{KEYS(REMOVE)}, HBM_NOT_FOUND, "namespace 77"},
-	{{.evict = {HEADER(EVICT, struct hbm_wire_evict), .tier = HBM_TIER_HBM, .device = 99}}, HBM_INVALID, "device 99"},
+	{{.evict = {HEADER(EVICT, struct hbm_wire_evict), .tier = HBM_TIER_HBM, .device = 99}},
+	 HBM_INVALID,
+	 "device 99"},
 	{{.cancel = {HEADER(CANCEL, struct hbm_wire_cancel), .target = 44}}, HBM_NOT_FOUND, "request 44"},
 };
 
