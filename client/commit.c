@@ -102,7 +102,7 @@ static void commit_fail_fds(struct ticket *ticket)
 		return;
 
 	commit->failure = -EMFILE;
-	ticket->reason = "COMMIT undone: this process has too few descriptors left for the slabs; "
+	ticket->failure = "COMMIT undone: this process has too few descriptors left for the slabs; "
 			 "raise RLIMIT_NOFILE, commit less at once, or use larger slabs";
 }
 
@@ -257,7 +257,7 @@ static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *
 		return reply_undo(hbm, ticket, message);
 	if (hbm_reply_is_refusal(message)) {
 		commit_revert(hbm, ticket);
-		ticket->device_call = ticket->reason = NULL;
+		ticket->device_call = ticket->failure = NULL;
 		return message->header->status;
 	}
 	if (message->header->status != HBM_OK || !commit_part(hbm, ticket, message))

@@ -35,5 +35,5 @@ struct hbm {
 	int timeout_ms;            /* with a daemon that says nothing: -1, for ever; else the connection ends */
 	int answer_ms;             /* the same for what only asks */
 	int close_ms;              /* what hbm_close() makes of it */
-	char error[256];
+	char error[320];
 };

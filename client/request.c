@@ -14,14 +14,28 @@
 
 bool hbm_reply_is_refusal(const struct message *message)
 {
-	return message->header->status > HBM_OK && message->size == sizeof(*message->header) &&
+	size_t size = message->size;
+	return message->header->status > HBM_OK &&
+	       (size == sizeof(*message->header) || size == sizeof(struct hbm_wire_refusal)) &&
 	       message->fds.count == 0 && !(message->header->flags & HBM_WIRE_MORE);
+}
+
+/* What the daemon says about a refusal, to be freed; NULL: nothing, or out of memory. */
+static char *reply_reason(const struct message *message)
+{
+	if (!hbm_reply_is_refusal(message) || message->size != sizeof(struct hbm_wire_refusal))
+		return NULL;
+
+	const struct hbm_wire_refusal *refusal = (const void *)message->header;
+	return refusal->reason[0] ? strndup(refusal->reason, sizeof(refusal->reason)) : NULL;
 }
 
 static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	(void)ticket;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
 	if (message->size != sizeof(*message->header) || message->fds.count || message->header->flags & HBM_WIRE_MORE)
 		return TICKET_BROKEN;
 	return message->header->status;
@@ -66,8 +80,10 @@ static int request_handle(struct hbm *hbm, struct message *message)
 	int status = ticket->kind->reply(hbm, ticket, message);
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
-	if (status != TICKET_MORE)
+	if (status != TICKET_MORE) {
+		ticket->reason = reply_reason(message);
 		hbm_ticket_end(&hbm->tickets, ticket, status);
+	}
 	return 0;
 }
 
@@ -265,13 +281,13 @@ static int deadline_left(int64_t deadline, int timeout_ms)
 static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 {
 	int status = ticket->status;
-	if (status && ticket->reason)
-		hbm_fail(hbm, status, "%s", ticket->reason);
+	if (status && ticket->failure)
+		hbm_fail(hbm, status, "%s", ticket->failure);
 	else if (status == HBM_DEVICE && ticket->device_call)
 		hbm_fail_device(hbm, ticket->device_call, ticket->device_result);
 	else if (status > 0)
-		hbm_fail(hbm, status, "the daemon refused %s: %s", hbm_opcode_name(ticket->opcode),
-			 hbm_strerror(status));
+		hbm_fail(hbm, status, "the daemon refused %s: %s%s%s", hbm_opcode_name(ticket->opcode),
+			 hbm_strerror(status), ticket->reason ? ": " : "", ticket->reason ? ticket->reason : "");
 	else if (status < 0)
 		hbm_fail(hbm, status, "%s unanswered: %s", hbm_opcode_name(ticket->opcode), hbm_strerror(status));
 	hbm_ticket_free(&hbm->tickets, ticket);

@@ -163,7 +163,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 	if (hbm->doorbell >= 0)
 		close(hbm->doorbell);
 	hbm_channel_close(&hbm->channel);
-	free(hbm->tickets.entries);
+	hbm_tickets_clear(&hbm->tickets);
 	free(hbm->scratch);
 	free(hbm);
 	return NULL;

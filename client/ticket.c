@@ -74,6 +74,7 @@ void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket)
 {
 	if (ticket->state == TICKET_ENDED && ticket->epoch == tickets->epoch)
 		tickets->unreported--;
+	free(ticket->reason);
 	uint32_t generation = ticket->generation + 1;
 	*ticket = (struct ticket){.generation = generation ? generation : 1, .next_free = tickets->free};
 	tickets->free = ticket_index(tickets, ticket);
@@ -85,4 +86,12 @@ int hbm_tickets_report(struct tickets *tickets)
 	tickets->unreported = 0;
 	tickets->epoch++;
 	return ended;
+}
+
+void hbm_tickets_clear(struct tickets *tickets)
+{
+	for (uint32_t i = 0; i < tickets->size; i++)
+		free(tickets->entries[i].reason);
+	free(tickets->entries);
+	*tickets = (struct tickets){0};
 }

@@ -53,9 +53,10 @@ struct ticket {
 	enum ticket_state state;
 	uint16_t opcode; /* of the reply expected */
 	int status;
-	const char *reason;      /* why it fails, for the error line; NULL: what the status says */
+	const char *failure;     /* why it fails, for the error line; NULL: what the status says */
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
+	char *reason; /* what the daemon said of a refusal, or NULL; owned */
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
 };
@@ -78,3 +79,5 @@ void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket);
 /* How many have ended since the last call. */
 int hbm_tickets_report(struct tickets *tickets);
+/* Frees the table, whatever is in it. */
+void hbm_tickets_clear(struct tickets *tickets);

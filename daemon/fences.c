@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/session.h"
+#include <hbm/wire.h>
 
 #define PAGE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
 
@@ -50,16 +50,16 @@ static int make_page(struct fences *fences)
 	return 0;
 }
 
-int fences_open(struct fences *fences, struct loop *loop, struct list *waiting, uint64_t patience_ns)
+int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns)
 {
 	*fences = (struct fences){
 		.loop = loop,
 		.memfd = -1,
 		.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-		.waiting = waiting,
 		.patience_ns = patience_ns,
 		.tick.fire = tick_fire,
 	};
+	list_init(&fences->waiting);
 	int r = fences->doorbell < 0 ? -errno : make_page(fences);
 	if (r == 0)
 		r = loop_timer_set(loop, &fences->tick, UINT64_MAX);
@@ -118,7 +118,7 @@ static bool is_over(const struct fences *fences, const struct ready_wait *wait, 
 static uint64_t next_look(const struct fences *fences)
 {
 	uint64_t now = loop_now(), next = UINT64_MAX;
-	list_for_each (node, fences->waiting) {
+	list_for_each (node, &fences->waiting) {
 		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
 		uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
@@ -138,7 +138,7 @@ static void set_over(struct ready_wait *wait, int status, struct list *over)
 /* Looks again in time if anything still waits, and tells those for whom it is over. */
 static void go_on(struct fences *fences, struct list *over)
 {
-	if (list_empty(fences->waiting))
+	if (list_empty(&fences->waiting))
 		loop_unwatch(fences->loop, &fences->rung);
 	int r = loop_timer_set(fences->loop, &fences->tick, next_look(fences));
 	assert(r == 0);
@@ -154,7 +154,7 @@ static void look(struct fences *fences)
 	uint64_t now = loop_now();
 	struct list over;
 	list_init(&over);
-	list_for_each_safe (node, after, fences->waiting) {
+	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		int status;
 		if (is_over(fences, wait, now, &status))
@@ -167,7 +167,7 @@ bool fences_cancel(struct fences *fences, const uint64_t *id)
 {
 	struct list over;
 	list_init(&over);
-	list_for_each_safe (node, after, fences->waiting) {
+	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		if (!id || wait->id == *id)
 			set_over(wait, HBM_CANCELLED, &over);
@@ -183,7 +183,7 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 	assert(wait->slot < HBM_WIRE_FENCES);
 	wait->since_ns = loop_now();
 	wait->deadline_ns = wait->since_ns + fences->patience_ns;
-	list_push_back(fences->waiting, &wait->link);
+	list_push_back(&fences->waiting, &wait->link);
 	/* Only a hint is lost if this fails. */
 	(void)loop_watch(fences->loop, &fences->rung);
 	int r = loop_timer_set(fences->loop, &fences->tick, 0);

@@ -20,21 +20,30 @@
 #define FENCES_TICK_NS 200000u
 #define FENCES_PATIENCE 16 /* the share of a wait's length that passes between two looks */
 
-struct ready_wait;
+/* A request that waits until page[slot] >= value. fire() is called on the loop, never from within the call that made it
+ * wait: HBM_OK as soon as that is so, HBM_TIMEOUT after patience_ns, HBM_CANCELLED when the client takes the request
+ * back, HBM_SHUTDOWN when the session is over. */
+struct ready_wait {
+	struct list link;
+	uint64_t id; /* of the request */
+	uint32_t slot;
+	uint64_t value, since_ns, deadline_ns;
+	void (*fire)(struct ready_wait *wait, int status);
+	int status; /* the fences' */
+};
 
 struct fences {
 	struct loop *loop;
 	volatile uint64_t *page; /* HBM_WIRE_FENCES slots */
 	int memfd, doorbell;
-	struct list *waiting; /* of struct ready_wait (session.h) */
+	struct list waiting; /* of struct ready_wait */
 	uint64_t patience_ns;
 	bool ended;
 	struct watch rung;
 	struct timer tick; /* always set, so that setting it again cannot fail */
 };
 
-/* Negative errno. waiting: an empty list that outlives the fences. */
-int fences_open(struct fences *fences, struct loop *loop, struct list *waiting, uint64_t patience_ns);
+int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns); /* negative errno */
 void fences_close(struct fences *fences); /* nothing may wait; takes a zeroed one */
 /* The memfd has been handed over: it need not be kept. */
 void fences_handed_over(struct fences *fences);

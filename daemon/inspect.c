@@ -35,7 +35,7 @@ static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
-		status->sessions += !session->dead;
+		status->sessions += session->state != SESSION_DEAD;
 		status->regions += session->leases.count;
 	}
 }
@@ -318,7 +318,7 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
 	/* The one query that has to look at everything at once. */
 	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
-		request_reply(request, HBM_DENIED, NULL, 0);
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
 		return;
 	}
 	struct page page = {.hbmd = hbmd,

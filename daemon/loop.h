@@ -89,6 +89,10 @@ void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not wat
 uint64_t loop_now(void);                                                    /* CLOCK_MONOTONIC in ns */
 int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns); /* sets or moves; -ENOMEM */
 void loop_timer_stop(struct loop *loop, struct timer *timer);               /* no-op when not set */
+static inline bool timer_is_set(const struct timer *timer)                  /* and has not fired since */
+{
+	return timer->position != 0;
+}
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
 void loop_io(struct loop *loop, struct loop_io *io);  /* loop thread; never fails: errors come through done() */

@@ -53,7 +53,7 @@ static int make_room(struct timers *timers)
 
 int timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
 {
-	if (timer->position == 0) {
+	if (!timer_is_set(timer)) {
 		int r = make_room(timers);
 		if (r < 0)
 			return r;
@@ -67,7 +67,7 @@ int timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
 
 void timers_stop(struct timers *timers, struct timer *timer)
 {
-	if (timer->position == 0)
+	if (!timer_is_set(timer))
 		return;
 	size_t at = timer->position - 1;
 	timer->position = 0;

@@ -7,69 +7,74 @@
 
 #include "daemon/fdpass.h"
 
-static void free_parcel(struct parcel *parcel)
+static void outbox_free_message(struct out_message *message)
 {
-	free(parcel);
+	free(message);
 }
 
-struct parcel *parcel_new(size_t size, size_t fd_count)
+struct out_message *out_message_new(size_t size, size_t fd_count)
 {
-	/* One allocation: the parcel, its fds, its bytes (aligned for a message). */
-	size_t at = sizeof(struct parcel) + fd_count * sizeof(int);
+	/* One allocation: the message, its fds, its bytes (aligned for a message). */
+	size_t at = sizeof(struct out_message) + fd_count * sizeof(int);
 	at = (at + 15) & ~(size_t)15;
-	struct parcel *parcel = malloc(at + size);
-	if (!parcel)
+	struct out_message *message = malloc(at + size);
+	if (!message)
 		return NULL;
-	*parcel = (struct parcel){
-		.bytes = (unsigned char *)parcel + at,
+	*message = (struct out_message){
+		.bytes = (unsigned char *)message + at,
 		.size = size,
-		.fds = (int *)(parcel + 1),
+		.fds = (int *)(message + 1),
 		.fd_count = fd_count,
-		.over = free_parcel,
+		.release = outbox_free_message,
 	};
-	list_init(&parcel->link);
+	list_init(&message->link);
 	for (size_t i = 0; i < fd_count; i++)
-		parcel->fds[i] = -1;
-	return parcel;
+		message->fds[i] = -1;
+	return message;
 }
 
-struct parcel *parcel_end(struct parcel *parcel)
+struct out_message *out_message_release(struct out_message *message)
 {
-	if (!parcel)
+	if (!message)
 		return NULL;
-	for (size_t i = 0; i < parcel->fd_count; i++)
-		if (parcel->fds[i] >= 0)
-			close(parcel->fds[i]);
-	parcel->over(parcel);
+	for (size_t i = 0; i < message->fd_count; i++)
+		if (message->fds[i] >= 0)
+			close(message->fds[i]);
+	message->release(message);
 	return NULL;
 }
 
 void outbox_init(struct outbox *outbox)
 {
-	list_init(&outbox->parcels);
+	list_init(&outbox->messages);
 }
 
-void outbox_push(struct outbox *outbox, struct parcel *parcel)
+bool outbox_is_empty(const struct outbox *outbox)
 {
-	list_push_back(&outbox->parcels, &parcel->link);
+	return list_empty(&outbox->messages);
+}
+
+void outbox_push(struct outbox *outbox, struct out_message *message)
+{
+	list_push_back(&outbox->messages, &message->link);
 }
 
 int outbox_flush(struct outbox *outbox, int socket)
 {
-	while (!list_empty(&outbox->parcels)) {
-		struct parcel *parcel = container_of(outbox->parcels.next, struct parcel, link);
-		struct iovec iov = {parcel->bytes, parcel->size};
-		int r = fdpass_send(socket, &iov, 1, parcel->fds, parcel->fd_count);
+	while (!list_empty(&outbox->messages)) {
+		struct out_message *message = container_of(outbox->messages.next, struct out_message, link);
+		struct iovec iov = {message->bytes, message->size};
+		int r = fdpass_send(socket, &iov, 1, message->fds, message->fd_count);
 		if (r < 0)
 			return r;
-		list_remove(&parcel->link);
-		parcel_end(parcel);
+		list_remove(&message->link);
+		out_message_release(message);
 	}
 	return 0;
 }
 
 void outbox_clear(struct outbox *outbox)
 {
-	for (struct list *node; (node = list_pop_front(&outbox->parcels));)
-		parcel_end(container_of(node, struct parcel, link));
+	for (struct list *node; (node = list_pop_front(&outbox->messages));)
+		out_message_release(container_of(node, struct out_message, link));
 }

@@ -1,71 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: a message on its way from the door to its reply (session.h). The memory that held the message is the room
- * reserved for the reply: most replies are no longer than their request, so a socket that is full right now does not
- * ask for memory. What does not fit is allocated; when that fails the session ends, as a client that got no answer
- * would wait for ever.
+ * request: see request.h. The memory that held the message is the room reserved for the reply: most
+ * replies are no longer than their request, so a socket that is full right now does not ask for
+ * memory. What does not fit is allocated; when that fails the connection fails, as a client that
+ * got no answer would wait for ever.
  */
+#include "daemon/request.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/outbox.h"
-#include "daemon/session.h"
+#define REQUEST_ROOM_MIN 256u
+static_assert(sizeof(struct hbm_wire_refusal) <= REQUEST_ROOM_MIN, "a refusal fits the room");
 
-#define ROOM_MIN 256u
-
-struct request_state {
-	struct request request;
-	struct parcel parcel; /* the reply, while it waits in the reserved room */
-	size_t room;
-	_Alignas(16) unsigned char message[];
-};
-
-static struct request_state *state_of(struct request *request)
+struct request *request_new(struct session *session, struct connection *connection,
+			    const struct request_ops *ops, const void *message, size_t size)
 {
-	return request->private;
-}
-
-struct request *request_new(struct session *session, const void *message, size_t size)
-{
-	size_t room = size > ROOM_MIN ? size : ROOM_MIN;
-	struct request_state *state = malloc(sizeof(*state) + room);
-	if (!state)
+	size_t room = size > REQUEST_ROOM_MIN ? size : REQUEST_ROOM_MIN;
+	struct request *request = malloc(sizeof(*request) + room);
+	if (!request)
 		return NULL;
-	state->room = room;
-	memcpy(state->message, message, size);
-	state->request = (struct request){
+
+	*request = (struct request){
 		.session = session,
-		.message = (const struct hbm_wire_header *)(const void *)state->message,
-		.private = state,
+		.ops = ops,
+		.connection = connection,
+		.room = room,
+		.message = (const struct hbm_wire_header *)(const void *)request->bytes,
 	};
-	list_init(&state->request.link);
-	session_request_begins(session);
-	return &state->request;
+	list_init(&request->link);
+	memcpy(request->bytes, message, size);
+	return request;
 }
 
-static void end(struct request *request)
+static void request_end(struct request *request)
 {
 	struct session *session = request->session;
-	free(state_of(request));
-	session_request_ends(session);
+	const struct request_ops *ops = request->ops;
+
+	free(request);
+	ops->ended(session);
 }
 
-static void own_parcel_over(struct parcel *parcel)
+/* ---- The reply as a queued message ---- */
+
+static void request_release_own(struct out_message *message)
 {
-	end(&container_of(parcel, struct request_state, parcel)->request);
+	request_end(container_of(message, struct request, reply));
 }
 
-static void last_parcel_over(struct parcel *parcel)
+static void request_release_last(struct out_message *message)
 {
-	end(parcel->owner);
-	free(parcel);
+	request_end(message->owner);
+	free(message);
 }
 
-static struct hbm_wire_header make_header(const struct request *request, unsigned flags, int status, size_t body)
+static struct hbm_wire_header request_make_header(const struct request *request, unsigned flags,
+						  int status, size_t body)
 {
 	return (struct hbm_wire_header){
 		.size = (uint32_t)(sizeof(struct hbm_wire_header) + body),
@@ -76,100 +73,130 @@ static struct hbm_wire_header make_header(const struct request *request, unsigne
 	};
 }
 
-/* Puts a reply without fds into the room that held the request. */
-static struct parcel *use_room(struct request *request, const struct hbm_wire_header *header, const void *body)
+/* Puts a reply without fds into the room that held the message. */
+static struct out_message *request_use_room(struct request *request,
+					    const struct hbm_wire_header *header, const void *body)
 {
-	struct request_state *state = state_of(request);
 	size_t body_size = header->size - sizeof(*header);
-	/* The body may lie in the request. */
+
+	/* The body may lie in the message. */
 	if (body_size > 0)
-		memmove(state->message + sizeof(*header), body, body_size);
-	memcpy(state->message, header, sizeof(*header));
-	state->parcel = (struct parcel){.bytes = state->message, .size = header->size, .over = own_parcel_over};
-	return &state->parcel;
+		memmove(request->bytes + sizeof(*header), body, body_size);
+	memcpy(request->bytes, header, sizeof(*header));
+
+	request->reply = (struct out_message){
+		.bytes = request->bytes,
+		.size = header->size,
+		.release = request_release_own,
+	};
+	return &request->reply;
 }
 
-static bool dup_fds(struct parcel *parcel, const int *fds)
+static bool request_dup_fds(struct out_message *message, const int *fds)
 {
-	for (size_t i = 0; i < parcel->fd_count; i++) {
-		parcel->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
-		if (parcel->fds[i] < 0)
+	for (size_t i = 0; i < message->fd_count; i++) {
+		message->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+		if (message->fds[i] < 0)
 			return false;
 	}
 	return true;
 }
 
-static struct parcel *make_parcel(const struct hbm_wire_header *header, const void *body, const int *fds,
-				  size_t fd_count)
+static struct out_message *request_make_message(const struct hbm_wire_header *header,
+						const void *body, const int *fds, size_t fd_count)
 {
-	struct parcel *parcel = parcel_new(header->size, fd_count);
-	if (!parcel)
+	struct out_message *message = out_message_new(header->size, fd_count);
+	if (!message)
 		return NULL;
-	if (!dup_fds(parcel, fds))
-		return parcel_end(parcel);
-	memcpy(parcel->bytes, header, sizeof(*header));
+	if (!request_dup_fds(message, fds))
+		return out_message_release(message);
+
+	memcpy(message->bytes, header, sizeof(*header));
 	if (header->size > sizeof(*header))
-		memcpy(parcel->bytes + sizeof(*header), body, header->size - sizeof(*header));
-	return parcel;
+		memcpy(message->bytes + sizeof(*header), body, header->size - sizeof(*header));
+	return message;
 }
 
-static int send_now(struct request *request, const struct hbm_wire_header *header, const void *body, const int *fds,
-		    size_t fd_count)
+/* The reply cannot be sent now. */
+static void request_queue(struct request *request, const struct hbm_wire_header *header,
+			  const void *body, const int *fds, size_t fd_count)
+{
+	struct out_message *message;
+
+	if (fd_count == 0 && header->size <= request->room) {
+		message = request_use_room(request, header, body);
+	} else {
+		message = request_make_message(header, body, fds, fd_count);
+		if (!message) {
+			connection_fail(request->connection, -ENOMEM);
+			request_end(request);
+			return;
+		}
+		message->owner = request;
+		message->release = request_release_last;
+	}
+	connection_queue(request->connection, message);
+}
+
+/* ---- Replying ---- */
+
+static int request_send(struct request *request, const struct hbm_wire_header *header,
+			const void *body, const int *fds, size_t fd_count)
 {
 	struct iovec iov[2] = {
 		{(void *)(uintptr_t)header, sizeof(*header)},
 		{(void *)(uintptr_t)body, header->size - sizeof(*header)},
 	};
-	return session_send(request->session, iov, iov[1].iov_len > 0 ? 2 : 1, fds, fd_count);
+	return connection_send(request->connection, iov, iov[1].iov_len > 0 ? 2 : 1, fds, fd_count);
 }
 
-/* The last part did not fit the socket now. */
-static void queue_last(struct request *request, const struct hbm_wire_header *header, const void *body, const int *fds,
-		       size_t fd_count)
+static void request_finish(struct request *request, int status, const void *body, size_t size,
+			   const int *fds, size_t fd_count)
 {
-	struct parcel *parcel;
-	if (fd_count == 0 && header->size <= state_of(request)->room) {
-		parcel = use_room(request, header, body);
-	} else {
-		parcel = make_parcel(header, body, fds, fd_count);
-		if (!parcel) {
-			session_break(request->session, "no memory or descriptors for a reply");
-			end(request);
-			return;
-		}
-		parcel->owner = request;
-		parcel->over = last_parcel_over;
+	if (status != HBM_OK)
+		request->ops->refused(request->session);
+	if (!connection_is_open(request->connection)) {
+		request_end(request);
+		return;
 	}
-	session_queue(request->session, parcel);
+
+	struct hbm_wire_header header = request_make_header(request, 0, status, size);
+	int r = request_send(request, &header, body, fds, fd_count);
+	if (r == -EMSGSIZE && size > 0) {
+		/* The system's socket buffers are smaller than our largest message. */
+		header = request_make_header(request, 0, HBM_LIMIT, 0);
+		fd_count = 0;
+		r = request_send(request, &header, NULL, NULL, 0);
+	}
+	if (r == -EAGAIN) {
+		request_queue(request, &header, body, fds, fd_count);
+		return;
+	}
+
+	if (r < 0)
+		connection_fail(request->connection, r);
+	request_end(request);
 }
 
-void request_reply_fds(struct request *request, int status, const void *body, size_t size, const int *fds,
-		       size_t fd_count)
+void request_reply_fds(struct request *request, int status, const void *body, size_t size,
+		       const int *fds, size_t fd_count)
 {
 	assert(size <= HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_header));
 	assert(status == HBM_OK || (!body && size == 0));
-	struct session *session = request->session;
-	if (status != HBM_OK)
-		session_refuses(session);
-	if (session_is_mute(session)) {
-		end(request);
-		return;
-	}
-	struct hbm_wire_header header = make_header(request, 0, status, size);
-	int r = send_now(request, &header, body, fds, fd_count);
-	if (r == -EMSGSIZE && size > 0) {
-		/* The system's socket buffers are smaller than our largest message. */
-		header = make_header(request, 0, HBM_LIMIT, 0);
-		fd_count = 0;
-		r = send_now(request, &header, NULL, NULL, 0);
-	}
-	if (r == -EAGAIN) {
-		queue_last(request, &header, body, fds, fd_count);
-		return;
-	}
-	if (r < 0)
-		session_break(session, session_failure(r));
-	end(request);
+
+	request_finish(request, status, body, size, fds, fd_count);
+}
+
+void request_refuse(struct request *request, int status, const char *format, ...)
+{
+	char reason[HBM_WIRE_REASON_BYTES] = "";
+	va_list arguments;
+	assert(status > HBM_OK);
+
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof(reason), format, arguments);
+	va_end(arguments);
+	request_finish(request, status, reason, sizeof(reason), NULL, 0);
 }
 
 void request_reply(struct request *request, int status, const void *body, size_t size)
@@ -177,21 +204,26 @@ void request_reply(struct request *request, int status, const void *body, size_t
 	request_reply_fds(request, status, body, size, NULL, 0);
 }
 
-void request_reply_parcels(struct request *request, struct list *parcels)
+void request_reply_messages(struct request *request, struct list *messages)
 {
-	struct session *session = request->session;
+	struct connection *connection = request->connection;
 	bool last;
+
 	do {
-		struct parcel *parcel = container_of(list_pop_front(parcels), struct parcel, link);
-		last = list_empty(parcels);
-		struct hbm_wire_header header = make_header(request, last ? 0 : HBM_WIRE_MORE, HBM_OK,
-							    parcel->size - sizeof(struct hbm_wire_header));
-		memcpy(parcel->bytes, &header, sizeof(header));
+		struct list *node = list_pop_front(messages);
+		struct out_message *message = container_of(node, struct out_message, link);
+		last = list_empty(messages);
+
+		struct hbm_wire_header header =
+			request_make_header(request, last ? 0 : HBM_WIRE_MORE, HBM_OK,
+					    message->size - sizeof(header));
+		memcpy(message->bytes, &header, sizeof(header));
 		if (last) {
-			parcel->owner = request;
-			parcel->over = last_parcel_over;
+			message->owner = request;
+			message->release = request_release_last;
 		}
+
 		/* The last one may end the request, and a dead session with it. */
-		session_queue(session, parcel);
+		connection_queue(connection, message);
 	} while (!last);
 }

@@ -11,6 +11,8 @@
 #include "daemon/mover.h"
 #include "daemon/serve_space.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,11 +102,11 @@ static void batch_end(struct batch *batch)
 	batch_free(batch);
 }
 
-static void batch_refuse(struct batch *batch, int status)
+static void batch_refuse(struct batch *batch, int status, const char *why)
 {
 	release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
-	request_reply(batch->request, status, NULL, 0);
+	request_refuse(batch->request, status, "%s", why);
 	batch_free(batch);
 }
 
@@ -133,9 +135,23 @@ static bool is_zero_key(const struct hbm_wire_key *key)
 	return memcmp(key, &zero, sizeof(zero)) == 0;
 }
 
+/* Why a request is refused. */
+struct why {
+	char text[HBM_WIRE_REASON_BYTES];
+};
+
+__attribute__((format(printf, 3, 4))) static int because(struct why *why, int status, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(why->text, sizeof(why->text), format, arguments);
+	va_end(arguments);
+	return status;
+}
+
 /* Which segments each block has: together they must be exactly its bytes. Before any is looked up, as that takes time
  * for every slab they reach over. */
-static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks)
+static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, struct why *why)
 {
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -143,35 +159,40 @@ static int divide_segments(struct batch *batch, const struct hbm_wire_block *blo
 		batch->items[i].first_span = next;
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
-				return HBM_INVALID;
+				return because(why, HBM_INVALID, "block %u: its segments' bytes overflow", i);
 		if (sum != batch->block_bytes)
-			return HBM_INVALID;
+			return because(why, HBM_INVALID, "block %u: segments of %llu bytes, block_bytes is %llu", i,
+				       (unsigned long long)sum, (unsigned long long)batch->block_bytes);
 	}
 	return HBM_OK;
 }
 
 /* The daemon's addresses of a client's segments; holds their regions. Of a lost device nothing is asked: what others
  * have in the cache would move for it, and in vain. */
-static int resolve_segments(struct batch *batch)
+static int resolve_segments(struct batch *batch, struct why *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
 		struct region *region = lease_find(&batch->request->session->leases, segments[i].region);
 		if (!region)
-			return HBM_NOT_FOUND;
+			return because(why, HBM_NOT_FOUND, "segment %u: no region %u", i, segments[i].region);
 		CUdeviceptr address;
 		int status = lease_address(region, segments[i].offset, segments[i].bytes, &address);
 		if (status != HBM_OK)
-			return status;
+			return because(why, status, "segment %u: %llu bytes at %llu of region %u are %s", i,
+				       (unsigned long long)segments[i].bytes, (unsigned long long)segments[i].offset,
+				       segments[i].region, status == HBM_INVALID ? "outside it" : "not committed");
 		if (batch->device && batch->device != lease_device(region))
-			return HBM_INVALID;
+			return because(why, HBM_INVALID, "segment %u: on another device than those before", i);
 		batch->device = lease_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
 		lease_hold(region, segments[i].offset, segments[i].bytes);
 		batch->held++;
 	}
-	return device_is_lost(batch->device) ? HBM_DEVICE : HBM_OK;
+	return device_is_lost(batch->device)
+		       ? because(why, HBM_DEVICE, "device %u is lost until hbmd restarts", batch->device->index)
+		       : HBM_OK;
 }
 
 /* ---- store ---- */
@@ -348,11 +369,23 @@ static void run(struct batch *batch)
 	one_less(batch);
 }
 
+static const char *unready(int status)
+{
+	switch (status) {
+	case HBM_TIMEOUT:
+		return "the ready fence was not reached within limits.ready_ms";
+	case HBM_CANCELLED:
+		return "cancelled before its ready fence was reached";
+	default:
+		return "the session has ended";
+	}
+}
+
 static void ready(struct ready_wait *wait, int status)
 {
 	struct batch *batch = container_of(wait, struct batch, wait);
 	if (status != HBM_OK)
-		batch_refuse(batch, status);
+		batch_refuse(batch, status, unready(status));
 	else
 		run(batch);
 }
@@ -374,7 +407,10 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, message->segments) : NULL;
 	if (!batch) {
 		session_fence(request->session, message->fence_slot, message->fence_value);
-		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		if (status == HBM_OK)
+			request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+		else
+			request_refuse(request, status, "namespace %u is not open in this session", message->space);
 		return;
 	}
 	set_space(batch, message->space);
@@ -383,13 +419,14 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	batch->wait = (struct ready_wait){
 		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = ready};
 	batch->segments = (const void *)&message->blocks[message->count];
-	status = divide_segments(batch, message->blocks);
+	struct why why;
+	status = divide_segments(batch, message->blocks, &why);
 	if (status == HBM_OK)
-		status = resolve_segments(batch);
+		status = resolve_segments(batch, &why);
 	if (status == HBM_OK)
 		start(batch);
 	else
-		batch_refuse(batch, status);
+		batch_refuse(batch, status, why.text);
 }
 
 void serve_store(struct hbmd *hbmd, struct request *request)
@@ -412,7 +449,11 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 		status = HBM_DEVICE;
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, 0) : NULL;
 	if (!batch) {
-		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		request_refuse(request, status == HBM_OK ? HBM_LIMIT : status, "%s",
+			       status == HBM_OK          ? "the daemon is out of memory"
+			       : status == HBM_INVALID   ? "no such device"
+			       : status == HBM_NOT_FOUND ? "the namespace is not open in this session"
+							 : "the device is lost until hbmd restarts");
 		return;
 	}
 	set_space(batch, message->space);

@@ -67,7 +67,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	struct cache *cache = hbmd->cache;
 	if (!session_has_space(request->session, message->space)) {
-		request_reply(request, HBM_NOT_FOUND, NULL, 0);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->space);
 		return;
 	}
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
@@ -275,11 +275,12 @@ static void pins_gone(struct hbmd *hbmd, struct session *session)
 void serve_keys(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
-	int status = session_has_space(request->session, message->space) ? HBM_OK : HBM_NOT_FOUND;
-	if (status == HBM_OK && message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session))
-		status = HBM_DENIED;
-	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
+	if (!session_has_space(request->session, message->space)) {
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->space);
+		return;
+	}
+	if (message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session)) {
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 		return;
 	}
 	switch (message->header.opcode) {
@@ -355,15 +356,17 @@ void serve_evict(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_evict *message = (const struct hbm_wire_evict *)request->message;
 	struct tier *tier = tier_of(hbmd, message);
-	int status = !session_is_operator(request->session) ? HBM_DENIED
-		     : !tier                                ? HBM_INVALID
-		     : tier->capacity == 0                  ? HBM_UNSUPPORTED
-							    : HBM_OK;
-	struct eviction *eviction = status == HBM_OK ? calloc(1, sizeof(*eviction)) : NULL;
-	if (!eviction) {
-		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+	struct eviction *eviction = NULL;
+	if (!session_is_operator(request->session))
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid evict");
+	else if (!tier)
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", message->device, hbmd->devices->count);
+	else if (tier->capacity == 0)
+		request_refuse(request, HBM_UNSUPPORTED, "this daemon has no such tier");
+	else if (!(eviction = calloc(1, sizeof(*eviction))))
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+	if (!eviction)
 		return;
-	}
 	*eviction = (struct eviction){
 		.post = {.run = evict_some}, .hbmd = hbmd, .request = request, .tier = tier, .left = message->bytes};
 	evict_some(&eviction->post);

@@ -15,6 +15,7 @@
 #include "daemon/decommit.h"
 #include "daemon/device.h"
 #include "daemon/outbox.h"
+#include "daemon/slab.h"
 
 /* ---- HELLO, PING, CANCEL ---- */
 
@@ -27,13 +28,20 @@ static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAM
 	}
 }
 
-static int check_greeting(const struct hbmd *hbmd, const struct hbm_wire_hello *hello)
+/* True if it was refused. */
+static bool refuse_greeting(struct hbmd *hbmd, struct request *request, const struct hbm_wire_hello *hello)
 {
 	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
-		return HBM_UNSUPPORTED;
-	if (server_is_draining(hbmd->server))
-		return HBM_SHUTDOWN;
-	return server_is_full(hbmd->server) ? HBM_LIMIT : HBM_OK;
+		request_refuse(request, HBM_UNSUPPORTED, "the daemon speaks version %d, the client %u to %u",
+			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
+	else if (server_is_draining(hbmd->server))
+		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
+	else if (server_is_full(hbmd->server))
+		request_refuse(request, HBM_LIMIT, "limits.sessions = %llu are connected",
+			       (unsigned long long)hbmd->config->limit_sessions);
+	else
+		return false;
+	return true;
 }
 
 /* A refused session stays as it was: it may say another HELLO until its time for that is over. */
@@ -41,11 +49,8 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_hello *hello = (const void *)request->message;
 	struct session *session = request->session;
-	int status = check_greeting(hbmd, hello);
-	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
+	if (refuse_greeting(hbmd, request, hello))
 		return;
-	}
 	copy_name(session->name, hello->name);
 	struct hbm_wire_hello_reply reply = {
 		.magic = HBM_WIRE_MAGIC,
@@ -77,7 +82,11 @@ void serve_cancel(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_cancel *cancel = (const void *)request->message;
 	bool all = cancel->flags & HBM_WIRE_ALL;
 	bool any = session_cancel(request->session, all ? NULL : &cancel->target);
-	request_reply(request, any || all ? HBM_OK : HBM_NOT_FOUND, NULL, 0);
+	if (any || all)
+		request_reply(request, HBM_OK, NULL, 0);
+	else
+		request_refuse(request, HBM_NOT_FOUND, "no request %llu waits for its ready fence",
+			       (unsigned long long)cancel->target);
 }
 
 /* ---- Regions ---- */
@@ -86,7 +95,7 @@ static void created(void *arg, int status, struct region *region)
 {
 	struct request *request = arg;
 	if (status != HBM_OK) {
-		request_reply(request, status, NULL, 0);
+		request_refuse(request, status, "address space cannot be reserved; the daemon's log says why");
 		return;
 	}
 	struct hbm_wire_region_create_reply reply = {
@@ -101,12 +110,24 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_region_create *create = (const void *)request->message;
 	struct lease_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_reserve};
-	int status = create->device >= hbmd->devices->count
-			     ? HBM_INVALID
-			     : lease_create(&request->session->leases, &hbmd->devices->list[create->device],
-					    create->reserve, create->slab, &limits, created, request);
-	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+	struct leases *leases = &request->session->leases;
+	if (create->device >= hbmd->devices->count) {
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device, hbmd->devices->count);
+		return;
+	}
+	int status = lease_create(leases, &hbmd->devices->list[create->device], create->reserve, create->slab, &limits,
+				  created, request);
+	if (status == HBM_LIMIT)
+		request_refuse(request, status,
+			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.reserve = %llu",
+			       (unsigned long long)leases->count, (unsigned long long)limits.regions,
+			       (unsigned long long)leases->reserved, (unsigned long long)create->reserve,
+			       (unsigned long long)limits.reserve);
+	else if (status == HBM_INVALID)
+		request_refuse(request, status, "slab %llu is no slab size, or reserve %llu no multiple of it",
+			       (unsigned long long)create->slab, (unsigned long long)create->reserve);
+	else if (status != HBM_OK)
+		request_refuse(request, status, "the daemon is out of memory");
 }
 
 static void destroyed(void *arg, int status, struct region *region)
@@ -121,10 +142,41 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
 	int status = lease_destroy(&request->session->leases, destroy->region, destroyed, request);
 	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+		request_refuse(request, status, "no region %u", destroy->region);
 }
 
 /* ---- COMMIT ---- */
+
+/* Not enough memory: of the device of the first range, which is the only one for nearly all requests. */
+static void refuse_space(struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	const struct region *region = lease_find(&request->session->leases, ranges->ranges[0].region);
+	if (!region) {
+		request_refuse(request, HBM_NO_SPACE, "not enough free memory");
+		return;
+	}
+	const struct device *device = lease_device(region);
+	struct slabs_books books = slabs_books(device->slabs);
+	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free", device->index,
+		       (unsigned long long)(books.ready + books.uncreated + books.retiring),
+		       (unsigned long long)books.budget);
+}
+
+/* What COMMIT and DECOMMIT say. */
+static void refuse_ranges(struct request *request, int status)
+{
+	if (status == HBM_NO_SPACE) {
+		refuse_space(request);
+		return;
+	}
+	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
+			  : status == HBM_INVALID ? "a range is misaligned, outside its region, or named twice"
+			  : status == HBM_EXISTS  ? "part of a range is committed already, or just being committed"
+			  : status == HBM_DEVICE  ? "a device call failed; the daemon's log names it"
+						  : "the region or the session is gone";
+	request_refuse(request, status, "%s", why);
+}
 
 /* A commit and its reply, complete but for the fds. */
 struct granting {
@@ -136,7 +188,7 @@ struct granting {
 static void granting_free(struct granting *granting)
 {
 	for (struct list *node; (node = list_pop_front(&granting->parts));)
-		parcel_end(container_of(node, struct parcel, link));
+		out_message_release(container_of(node, struct out_message, link));
 	commit_free(granting->commit);
 	free(granting);
 }
@@ -147,22 +199,22 @@ static bool make_parts(struct granting *granting)
 	while (left > 0) {
 		size_t count = left < HBM_WIRE_FDS_MAX ? (size_t)left : HBM_WIRE_FDS_MAX;
 		size_t size = sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
-		struct parcel *parcel = parcel_new(size, count);
-		if (!parcel)
+		struct out_message *message = out_message_new(size, count);
+		if (!message)
 			return false;
-		list_push_back(&granting->parts, &parcel->link);
+		list_push_back(&granting->parts, &message->link);
 		left -= count;
 	}
 	return true;
 }
 
-static void fill_part(struct granting *granting, struct parcel *parcel)
+static void fill_part(struct granting *granting, struct out_message *message)
 {
-	struct hbm_wire_ranges *ranges = (void *)parcel->bytes;
-	ranges->count = (uint32_t)parcel->fd_count;
+	struct hbm_wire_ranges *ranges = (void *)message->bytes;
+	ranges->count = (uint32_t)message->fd_count;
 	ranges->zero = 0;
 	for (uint32_t i = 0; i < ranges->count; i++)
-		parcel->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
+		message->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
 }
 
 static void granted(void *arg, int status)
@@ -171,10 +223,10 @@ static void granted(void *arg, int status)
 	struct request *request = granting->request;
 	if (status == HBM_OK) {
 		list_for_each (node, &granting->parts)
-			fill_part(granting, container_of(node, struct parcel, link));
-		request_reply_parcels(request, &granting->parts);
+			fill_part(granting, container_of(node, struct out_message, link));
+		request_reply_messages(request, &granting->parts);
 	} else {
-		request_reply(request, status, NULL, 0);
+		refuse_ranges(request, status);
 	}
 	granting_free(granting);
 }
@@ -202,8 +254,11 @@ static int start_commit(struct hbmd *hbmd, struct request *request)
 void serve_commit(struct hbmd *hbmd, struct request *request)
 {
 	int status = start_commit(hbmd, request);
-	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+	if (status == HBM_LIMIT)
+		request_refuse(request, status, "more than limits.commit_slabs = %llu slabs in one request",
+			       (unsigned long long)hbmd->config->limit_commit_slabs);
+	else if (status != HBM_OK)
+		refuse_ranges(request, status);
 }
 
 /* ---- DECOMMIT ---- */
@@ -219,5 +274,5 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	int status = decommit_start(&request->session->leases, ranges->ranges, ranges->count, decommitted, request);
 	if (status != HBM_OK)
-		request_reply(request, status, NULL, 0);
+		refuse_ranges(request, status);
 }

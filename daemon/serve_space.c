@@ -51,7 +51,9 @@ static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number
 		open = calloc(1, sizeof(*open));
 	if (!open) {
 		spaces_unref(spaces, number);
-		request_reply(request, HBM_LIMIT, NULL, 0);
+		request_refuse(request, HBM_LIMIT, "%llu namespaces open; limits.namespace_opens = %llu",
+			       (unsigned long long)session->opens_count,
+			       (unsigned long long)hbmd->config->limit_namespace_opens);
 		return;
 	}
 	open->space = number;
@@ -71,9 +73,9 @@ static int check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
 static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
 {
 	if (!session_is_operator(request->session)) {
-		request_reply(request, HBM_DENIED, NULL, 0);
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
 	} else if (!spaces_get(hbmd->cache->spaces, number)) {
-		request_reply(request, HBM_NOT_FOUND, NULL, 0);
+		request_refuse(request, HBM_NOT_FOUND, "no namespace %u", number);
 	} else {
 		spaces_ref(hbmd->cache->spaces, (uint16_t)number);
 		add_open(hbmd, request, (uint16_t)number);
@@ -91,8 +93,17 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 	uint16_t number = status == HBM_OK ? spaces_open(hbmd->cache->spaces, &open->spec) : 0;
 	if (number != 0)
 		add_open(hbmd, request, number);
+	else if (status == HBM_OK)
+		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
+			       (unsigned long long)hbmd->config->limit_namespaces);
+	else if (status == HBM_INVALID)
+		request_refuse(request, status, "block_bytes %llu is no multiple of 4 KiB, or 0",
+			       (unsigned long long)open->spec.block_bytes);
 	else
-		request_reply(request, status == HBM_OK ? HBM_LIMIT : status, NULL, 0);
+		request_refuse(request, status, "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
+			       (unsigned long long)open->spec.block_bytes,
+			       (unsigned long long)hbmd->config->limit_block_bytes,
+			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
 static void close_space(struct hbmd *hbmd, struct session *session, struct space_open *open)
@@ -109,7 +120,10 @@ void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 	struct space_open *open = find_open(request->session, ref->space);
 	if (open)
 		close_space(hbmd, request->session, open);
-	request_reply(request, open ? HBM_OK : HBM_NOT_FOUND, NULL, 0);
+	if (open)
+		request_reply(request, HBM_OK, NULL, 0);
+	else
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", ref->space);
 }
 
 void serve_spaces_gone(struct hbmd *hbmd, struct session *session)

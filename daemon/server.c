@@ -29,7 +29,7 @@ enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
 
 struct server {
 	struct hbmd *hbmd;
-	struct session_host host;
+	struct session_owner owner;
 	struct listener listener;
 	struct watch watch;
 	struct timer pause; /* set while accepting is paused */
@@ -66,19 +66,19 @@ static request_handler *const handlers[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_CANCEL] = serve_cancel,
 };
 
-static struct server *server_of(struct session_host *host)
+static struct server *server_of(struct session_owner *owner)
 {
-	return container_of(host, struct server, host);
+	return container_of(owner, struct server, owner);
 }
 
-static void arrived(struct session_host *host, struct request *request)
+static void arrived(struct session_owner *owner, struct request *request)
 {
-	handlers[request->message->opcode](server_of(host)->hbmd, request);
+	handlers[request->message->opcode](server_of(owner)->hbmd, request);
 }
 
-static void died(struct session_host *host, struct session *session)
+static void died(struct session_owner *owner, struct session *session)
 {
-	serve_session_gone(server_of(host)->hbmd, session);
+	serve_session_gone(server_of(owner)->hbmd, session);
 }
 
 /* ---- Draining ---- */
@@ -90,9 +90,9 @@ static void drained_run(struct post *post)
 	server->drained(server->arg);
 }
 
-static void freed(struct session_host *host, struct session *session)
+static void freed(struct session_owner *owner, struct session *session)
 {
-	struct server *server = server_of(host);
+	struct server *server = server_of(owner);
 	list_remove(&session->link);
 	server->count--;
 	if (server->draining && server->count == 0) {
@@ -178,7 +178,7 @@ static bool admit(struct server *server, int socket)
 		return true;
 	}
 
-	int r = session_open(&session, &server->host, socket, server->last_id + 1);
+	int r = session_open(&session, &server->owner, socket, server->last_id + 1);
 	if (is_out_of_resources(-r)) {
 		server->unadmitted = socket;
 		pause_accepting(server, -r);
@@ -190,7 +190,6 @@ static bool admit(struct server *server, int socket)
 		return true;
 	}
 
-	session->server = server;
 	server->complained = false;
 	server->last_id++;
 	server->count++;
@@ -250,7 +249,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		return NULL;
 	}
 	server->hbmd = hbmd;
-	server->host = (struct session_host){
+	server->owner = (struct session_owner){
 		.loop = hbmd->loop,
 		.config = hbmd->config,
 		.incoming = incoming,
@@ -315,7 +314,7 @@ struct server *server_close(struct server *server)
 	loop_timer_stop(server->hbmd->loop, &server->patience);
 	if (server->count > 0)
 		return NULL;
-	free(server->host.incoming);
+	free(server->owner.incoming);
 	free(server);
 	return NULL;
 }
@@ -340,7 +339,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.in_flight = session->in_flight,
 		.loaded_bytes = session->loaded_bytes,
 		.stored_bytes = session->stored_bytes,
-		.state = session->dead,
+		.state = session->state == SESSION_DEAD,
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: the listening socket and the door. It accepts, reads messages, checks each against the table of opcodes
+ * server: the listening socket and the sessions. It accepts, reads messages, checks each against the table of opcodes
  * (size, array counts, fds, flags, padding, needs a session) and only then calls the handler, which trusts its typed
  * arguments. A message that breaks the protocol gets HBM_INVALID where it has a readable header; one that cannot have
  * come from a client of ours (truncated, wrong size, unexpected fds, something before HELLO) ends the session.

@@ -1,134 +1,297 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session: see session.h. Everything that ends a session does so from the top of the loop (session_end): from one of
- * its own watches and timers, from the server, or through a post (session_break), so that no handler loses the session
- * it is working for.
+ * session: see session.h. Everything that ends a session does so from the top of the loop
+ * (session_end): from its process's watch and its timers, from the server, or through a post
+ * (session_break).
  *
- * Reading is fair: a session with nothing under way gets one message read for each time its socket is seen readable,
- * one that pipelines gets BURST.
- *
- * A session is freed when it is dead and nothing refers to it: no request, no region, no posted end.
+ * Reading is fair: a session with nothing in flight gets one message read each time its socket is
+ * seen readable, one that pipelines gets SESSION_BURST.
  */
 #include "daemon/session.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
-#include "daemon/door.h"
-#include "daemon/fdpass.h"
-#include "daemon/fences.h"
 #include "daemon/log.h"
-#include "daemon/outbox.h"
 #include "daemon/peer.h"
+#include "daemon/validate.h"
 
-enum { BURST = 16 };
-#define RETRY_NS 1000000u
+enum { SESSION_BURST = 16 };
 
-struct session_private {
-	struct session session;
-	struct session_host *host;
-	int socket, pidfd;
-	struct watch readable, process;
-	struct timer greeting; /* ends a session that does not say HELLO */
-	struct timer retry;    /* sends again what the kernel refused for want of room for fds */
-	uint64_t retry_until_ns;
-	struct outbox outbox;
-	struct fences fences;
-	struct post broken;
-	bool greeted, draining, breaking;
-	uint64_t held;
+/* ---- State ---- */
+
+#define TO(state) (1u << SESSION_##state)
+
+/* Where each state may lead: the arrows of the drawing in session.h. */
+static const unsigned session_arrows[] = {
+	[SESSION_GREETING] = TO(LIVE) | TO(DRAINING) | TO(CLOSING) | TO(DEAD),
+	[SESSION_LIVE] = TO(DRAINING) | TO(CLOSING) | TO(DEAD),
+	[SESSION_DRAINING] = TO(CLOSING) | TO(DEAD),
+	[SESSION_CLOSING] = TO(DEAD),
+	[SESSION_DEAD] = 0,
 };
 
-static struct session_private *private_of(const struct session *session)
+/* False: no arrow leads there, nothing has changed. */
+static bool session_enter(struct session *session, enum session_state state)
 {
-	return session->private;
+	if (!(session_arrows[session->state] & 1u << state))
+		return false;
+
+	session->state = state;
+	return true;
 }
 
-static struct loop *loop_of(const struct session_private *p)
+/* ---- References ---- */
+
+static void session_free(struct session *session)
 {
-	return p->host->loop;
+	loop_unwatch(session->owner->loop, &session->process);
+	close(session->pidfd);
+	fences_close(&session->fences);
+	session->owner->freed(session->owner, session);
+	free(session);
+}
+
+static void session_ref(struct session *session)
+{
+	session->refs++;
+}
+
+static void session_unref(struct session *session)
+{
+	assert(session->refs > 0);
+	if (--session->refs == 0 && session->state == SESSION_DEAD &&
+	    list_empty(&session->leases.regions))
+		session_free(session);
+}
+
+static void session_leases_emptied(struct leases *leases)
+{
+	struct session *session = container_of(leases, struct session, leases);
+
+	session_ref(session);
+	session_unref(session);
 }
 
 /* ---- The end ---- */
 
-static void free_session(struct session_private *p)
-{
-	loop_unwatch(loop_of(p), &p->process);
-	close(p->pidfd);
-	fences_close(&p->fences);
-	p->host->freed(p->host, &p->session);
-	free(p);
-}
-
-static void unhold(struct session_private *p)
-{
-	if (--p->held == 0 && p->session.dead && list_empty(&p->session.leases.regions))
-		free_session(p);
-}
-
-static void leases_emptied(struct leases *leases)
-{
-	struct session_private *p = container_of(leases, struct session_private, session.leases);
-	p->held++;
-	unhold(p);
-}
-
-static void close_socket(struct session_private *p)
-{
-	loop_unwatch(loop_of(p), &p->readable);
-	loop_timer_stop(loop_of(p), &p->greeting);
-	loop_timer_stop(loop_of(p), &p->retry);
-	/* The loop may keep the file a moment longer; the client is to see the end now. */
-	shutdown(p->socket, SHUT_RDWR);
-	close(p->socket);
-	p->socket = -1;
-}
-
 void session_end(struct session *session)
 {
-	struct session_private *p = private_of(session);
-	if (session->dead)
+	if (!session_enter(session, SESSION_DEAD))
 		return;
-	p->held++;
-	session->dead = true;
+
+	session_ref(session);
 	log_debug("session %llu: over", (unsigned long long)session->id);
-	close_socket(p);
-	outbox_clear(&p->outbox);
-	fences_end(&p->fences);
-	p->host->died(p->host, session);
+
+	loop_timer_stop(session->owner->loop, &session->greeting);
+	connection_close(&session->connection);
+	fences_end(&session->fences);
+	session->owner->died(session->owner, session);
 	leases_end(&session->leases);
-	unhold(p);
+
+	session_unref(session);
 }
 
-static void broken_run(struct post *post)
+static void session_closing_run(struct post *post)
 {
-	struct session_private *p = container_of(post, struct session_private, broken);
-	session_end(&p->session);
-	unhold(p);
-}
+	struct session *session = container_of(post, struct session, closing);
 
-static void end_from_the_top(struct session_private *p)
-{
-	if (p->breaking || p->session.dead)
-		return;
-	p->breaking = true;
-	p->held++;
-	loop_post(loop_of(p), &p->broken);
+	session_end(session);
+	session_unref(session);
 }
 
 void session_break(struct session *session, const char *why)
 {
-	struct session_private *p = private_of(session);
-	if (why && !p->breaking && !session->dead)
-		log_info("session %llu (pid %d): closed: %s", (unsigned long long)session->id, (int)session->pid, why);
-	end_from_the_top(p);
+	if (!session_enter(session, SESSION_CLOSING))
+		return;
+
+	if (why)
+		log_info("session %llu (pid %d): closed: %s", (unsigned long long)session->id,
+			 (int)session->pid, why);
+
+	session_ref(session);
+	loop_post(session->owner->loop, &session->closing);
+	connection_fail(&session->connection, -ECONNABORTED);
 }
 
-const char *session_failure(int r)
+/* The client broke the protocol. */
+static void session_drop(struct session *session, const char *why)
+{
+	++*session->owner->dropped;
+	log_warning("session %llu (pid %d, uid %u): dropped: %s", (unsigned long long)session->id,
+		    (int)session->pid, session->uid, why);
+	session_end(session);
+}
+
+static bool session_may_read(const struct session *session)
+{
+	return (session->state == SESSION_GREETING || session->state == SESSION_LIVE) &&
+	       session->in_flight < session->owner->config->limit_requests_in_flight;
+}
+
+void session_drain(struct session *session)
+{
+	session_ref(session);
+	leases_release(&session->leases);
+
+	if (session_enter(session, SESSION_DRAINING)) {
+		fences_end(&session->fences);
+		connection_allow(&session->connection, false);
+		if (session->in_flight == 0)
+			session_break(session, NULL);
+	}
+	session_unref(session);
+}
+
+static void session_greeting_fire(struct timer *timer)
+{
+	session_drop(container_of(timer, struct session, greeting), "no HELLO in time");
+}
+
+static void session_process_gone(struct watch *watch, uint32_t events)
+{
+	struct session *session = container_of(watch, struct session, process);
+	(void)events;
+
+	session_ref(session);
+	loop_unwatch(session->owner->loop, watch);
+	session_end(session);
+	leases_release(&session->leases);
+	session_unref(session);
+}
+
+/* ---- Requests ---- */
+
+static void session_request_refused(struct session *session)
+{
+	++*session->owner->refused;
+}
+
+static void session_request_ended(struct session *session)
+{
+	session->in_flight--;
+
+	if (session->state == SESSION_DRAINING && session->in_flight == 0)
+		session_break(session, NULL);
+	else
+		connection_allow(&session->connection, session_may_read(session));
+	session_unref(session);
+}
+
+static const struct request_ops session_request_ops = {
+	.refused = session_request_refused,
+	.ended = session_request_ended,
+};
+
+static struct request *session_begin_request(struct session *session, size_t size)
+{
+	struct request *request = request_new(session, &session->connection, &session_request_ops,
+					      session->owner->incoming, size);
+	if (!request)
+		return NULL;
+
+	session_ref(session);
+	session->requests++;
+	++*session->owner->requests;
+	session->in_flight++;
+	connection_allow(&session->connection, session_may_read(session));
+	return request;
+}
+
+static void session_refuse(struct session *session, struct request *request, int status,
+			   const char *why)
+{
+	const char *name = validate_opcode_name(request->message->opcode);
+
+	log_debug("session %llu (pid %d): %s refused: %s", (unsigned long long)session->id,
+		  (int)session->pid, name ? name : "message", why);
+	request_refuse(request, status, "%s", why);
+}
+
+/* False when the session is over. */
+static bool session_take_message(struct session *session, size_t size)
+{
+	const char *why;
+	bool greeted = session->state != SESSION_GREETING;
+	int status = validate_message(session->owner->incoming, size, greeted, &why);
+	if (status < 0) {
+		session_drop(session, why);
+		return false;
+	}
+
+	struct request *request = session_begin_request(session, size);
+	if (!request) {
+		session_break(session, "out of memory");
+		return false;
+	}
+
+	if (status == HBM_OK)
+		session->owner->arrived(session->owner, request);
+	else
+		session_refuse(session, request, status, why);
+	return true;
+}
+
+/* False when the session is over. */
+static bool session_read_message(struct session *session, bool *any)
+{
+	ssize_t size = connection_receive(&session->connection, session->owner->incoming,
+					  HBM_WIRE_MESSAGE_MAX);
+
+	*any = size > 0;
+	if (size > 0)
+		return session_take_message(session, (size_t)size);
+	if (size == -EAGAIN)
+		return true;
+
+	if (size == -EMSGSIZE)
+		session_drop(session, "a message that is too long");
+	else if (size == -EPROTO)
+		session_drop(session, "descriptors that nobody asked for");
+	else
+		session_end(session);
+	return false;
+}
+
+/* ---- The connection's calls ---- */
+
+static struct session *session_of(struct connection *connection)
+{
+	return container_of(connection, struct session, connection);
+}
+
+static void session_connection_ref(struct connection *connection)
+{
+	session_ref(session_of(connection));
+}
+
+static void session_connection_unref(struct connection *connection)
+{
+	session_unref(session_of(connection));
+}
+
+static void session_readable(struct connection *connection)
+{
+	struct session *session = session_of(connection);
+	bool any = true;
+
+	for (int i = 0; i < SESSION_BURST && any && session_may_read(session); i++) {
+		if (!session_read_message(session, &any))
+			return;
+
+		/* Nothing in flight after a message: a client that waits for each answer. Looking
+		 * again would be a wasted system call in every round trip. */
+		if (session->in_flight == 0)
+			return;
+	}
+}
+
+/* NULL when the client has just hung up, which is nothing to log. */
+static const char *session_failure(int r)
 {
 	switch (r) {
 	case -EPIPE:
@@ -136,332 +299,117 @@ const char *session_failure(int r)
 		return NULL;
 	case -ETOOMANYREFS:
 		return "its client does not take the descriptors sent to it";
+	case -ENOMEM:
+		return "out of memory or descriptors";
 	default:
 		return "its socket failed";
 	}
 }
 
-/* The client broke the protocol. */
-static void drop(struct session_private *p, const char *why)
+static void session_connection_failed(struct connection *connection, int r)
 {
-	++*p->host->dropped;
-	log_warning("session %llu (pid %d, uid %u): dropped: %s", (unsigned long long)p->session.id,
-		    (int)p->session.pid, p->session.uid, why);
-	session_end(&p->session);
+	session_break(session_of(connection), session_failure(r));
 }
 
-void session_drain(struct session *session)
-{
-	struct session_private *p = private_of(session);
-	p->draining = true;
-	p->held++;
-	leases_release(&session->leases);
-	if (!session->dead) {
-		fences_end(&p->fences);
-		if (session->in_flight == 0)
-			end_from_the_top(p);
-		else
-			(void)loop_rewatch(loop_of(p), &p->readable, p->readable.events & ~(uint32_t)POLLIN);
-	}
-	unhold(p);
-}
-
-/* ---- Watching ---- */
-
-/* Reads while it may, writes while it must. */
-static void update_watch(struct session_private *p)
-{
-	uint32_t events = 0;
-	if (!p->draining && p->session.in_flight < p->host->config->limit_requests_in_flight)
-		events |= POLLIN;
-	if (!list_empty(&p->outbox.parcels) && p->retry.position == 0)
-		events |= POLLOUT;
-	if (loop_rewatch(loop_of(p), &p->readable, events) < 0)
-		session_break(&p->session, "out of memory");
-}
-
-static void greeting_fire(struct timer *timer)
-{
-	drop(container_of(timer, struct session_private, greeting), "no HELLO in time");
-}
-
-static void process_ready(struct watch *watch, uint32_t events)
-{
-	struct session_private *p = container_of(watch, struct session_private, process);
-	(void)events;
-	loop_unwatch(loop_of(p), watch);
-	p->session.process_gone = true;
-	p->held++;
-	session_end(&p->session);
-	leases_release(&p->session.leases);
-	unhold(p);
-}
-
-/* ---- Writing ---- */
-
-/*
- * ETOOMANYREFS: the fds this user has in sockets, unread, are as many as it may open. That passes when clients read;
- * no poll tells when.
- */
-static int wait_for_readers(struct session_private *p)
-{
-	uint64_t now = loop_now();
-	if (p->retry_until_ns == 0)
-		p->retry_until_ns = now + p->host->config->limit_ready_ms * 1000000u;
-	if (now >= p->retry_until_ns)
-		return -ETOOMANYREFS;
-	return loop_timer_set(loop_of(p), &p->retry, now + RETRY_NS);
-}
-
-static void flush(struct session_private *p)
-{
-	if (p->breaking)
-		return;
-	/* What a parcel's end wakes may end up here again, and a dead session must not go in the middle of it. */
-	p->held++;
-	int r = outbox_flush(&p->outbox, p->socket);
-	if (r == -ETOOMANYREFS)
-		r = wait_for_readers(p);
-	else
-		p->retry_until_ns = 0;
-	if (r < 0 && r != -EAGAIN)
-		session_break(&p->session, session_failure(r));
-	else
-		update_watch(p);
-	unhold(p);
-}
-
-static void retry_fire(struct timer *timer)
-{
-	flush(container_of(timer, struct session_private, retry));
-}
-
-bool session_is_mute(const struct session *session)
-{
-	return session->dead || private_of(session)->breaking;
-}
-
-int session_send(struct session *session, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count)
-{
-	struct session_private *p = private_of(session);
-	if (!list_empty(&p->outbox.parcels))
-		return -EAGAIN;
-	int r = fdpass_send(p->socket, iov, iov_count, fds, fd_count);
-	return r == -ETOOMANYREFS ? -EAGAIN : r;
-}
-
-void session_queue(struct session *session, struct parcel *parcel)
-{
-	struct session_private *p = private_of(session);
-	if (session_is_mute(session)) {
-		parcel_end(parcel);
-		return;
-	}
-	outbox_push(&p->outbox, parcel);
-	flush(p);
-}
-
-/* ---- Reading ---- */
-
-void session_request_begins(struct session *session)
-{
-	struct session_private *p = private_of(session);
-	p->held++;
-	session->requests++;
-	++*p->host->requests;
-	if (++session->in_flight == p->host->config->limit_requests_in_flight)
-		update_watch(p);
-}
-
-void session_request_ends(struct session *session)
-{
-	struct session_private *p = private_of(session);
-	bool paused = session->in_flight == p->host->config->limit_requests_in_flight;
-	session->in_flight--;
-	if (!session_is_mute(session)) {
-		if (p->draining && session->in_flight == 0)
-			end_from_the_top(p);
-		else if (paused)
-			update_watch(p);
-	}
-	unhold(p);
-}
-
-void session_refuses(struct session *session)
-{
-	++*private_of(session)->host->refused;
-}
-
-static void refuse(struct session_private *p, struct request *request, int status, const char *why)
-{
-	const char *name = door_name(request->message->opcode);
-	log_debug("session %llu (pid %d): %s refused: %s", (unsigned long long)p->session.id, (int)p->session.pid,
-		  name ? name : "message", why);
-	request_reply(request, status, NULL, 0);
-}
-
-/* False when the session is over. */
-static bool take_message(struct session_private *p, size_t size)
-{
-	const char *why;
-	int status = door_check(p->host->incoming, size, p->greeted, &why);
-	if (status < 0) {
-		drop(p, why);
-		return false;
-	}
-	struct request *request = request_new(&p->session, p->host->incoming, size);
-	if (!request) {
-		session_break(&p->session, "out of memory");
-		return false;
-	}
-	if (status == HBM_OK)
-		p->host->arrived(p->host, request);
-	else
-		refuse(p, request, status, why);
-	return true;
-}
-
-/* False when the session is over. */
-static bool read_message(struct session_private *p, bool *any)
-{
-	ssize_t size = fdpass_receive(p->socket, p->host->incoming, HBM_WIRE_MESSAGE_MAX, NULL, 0);
-	*any = size > 0;
-	if (size > 0)
-		return take_message(p, (size_t)size);
-	if (size == -EAGAIN)
-		return true;
-	if (size == -EMSGSIZE)
-		drop(p, "a message that is too long");
-	else if (size == -EPROTO)
-		drop(p, "descriptors that nobody asked for");
-	else
-		session_end(&p->session);
-	return false;
-}
-
-static bool may_read(const struct session_private *p)
-{
-	return !p->breaking && !p->draining && p->session.in_flight < p->host->config->limit_requests_in_flight;
-}
-
-static void read_messages(struct session_private *p)
-{
-	bool any = true;
-	for (int i = 0; i < BURST && any && may_read(p); i++) {
-		if (!read_message(p, &any))
-			return;
-		/* Nothing under way after a message: a client that waits for each answer. Looking again would be a
-		 * wasted system call in every round trip. */
-		if (p->session.in_flight == 0)
-			return;
-	}
-}
-
-static void socket_ready(struct watch *watch, uint32_t events)
-{
-	struct session_private *p = container_of(watch, struct session_private, readable);
-	if (p->breaking)
-		return;
-	p->held++;
-	if (events & (POLLHUP | POLLERR)) {
-		session_end(&p->session);
-	} else {
-		if (events & POLLOUT)
-			flush(p);
-		if (events & POLLIN)
-			read_messages(p);
-	}
-	unhold(p);
-}
+static const struct connection_ops session_connection_ops = {
+	.ref = session_connection_ref,
+	.unref = session_connection_unref,
+	.readable = session_readable,
+	.failed = session_connection_failed,
+};
 
 /* ---- The beginning ---- */
 
-static int start(struct session_private *p)
+static int session_start(struct session *session, int socket)
 {
-	struct loop *loop = loop_of(p);
-	const struct config *config = p->host->config;
-	p->greeting.fire = greeting_fire;
-	p->retry.fire = retry_fire;
-	p->broken.run = broken_run;
-	p->readable = (struct watch){.fd = p->socket, .events = POLLIN, .ready = socket_ready};
-	p->process = (struct watch){.fd = p->pidfd, .events = POLLIN, .ready = process_ready};
-	int r = fences_open(&p->fences, loop, &p->session.waiting, config->limit_ready_ms * 1000000u);
+	struct loop *loop = session->owner->loop;
+	const struct config *config = session->owner->config;
+	uint64_t ready_ns = config->limit_ready_ms * 1000000u;
+
+	int r = fences_open(&session->fences, loop, ready_ns);
 	if (r == 0)
-		r = loop_timer_set(loop, &p->greeting, loop_now() + config->limit_hello_ms * 1000000u);
+		r = loop_timer_set(loop, &session->greeting,
+				   loop_now() + config->limit_hello_ms * 1000000u);
 	if (r == 0)
-		r = loop_watch(loop, &p->process);
+		r = loop_watch(loop, &session->process);
 	if (r == 0)
-		r = loop_watch(loop, &p->readable);
+		r = connection_open(&session->connection, loop, socket, ready_ns,
+				    &session_connection_ops);
+
 	if (r < 0) {
-		loop_unwatch(loop, &p->process);
-		loop_timer_stop(loop, &p->greeting);
-		fences_close(&p->fences);
+		loop_unwatch(loop, &session->process);
+		loop_timer_stop(loop, &session->greeting);
+		fences_close(&session->fences);
 	}
 	return r;
 }
 
-static void init(struct session *session, uint64_t id, const struct peer *peer)
+static struct session *session_new(struct session_owner *owner, uint64_t id,
+				   const struct peer *peer)
 {
-	session->id = id;
-	session->pid = peer->pid;
-	session->uid = peer->uid;
-	session->gid = peer->gid;
-	session->connected_ns = loop_now();
+	struct session *session = calloc(1, sizeof(*session));
+	if (!session)
+		return NULL;
+
+	*session = (struct session){
+		.id = id,
+		.pid = peer->pid,
+		.uid = peer->uid,
+		.gid = peer->gid,
+		.state = SESSION_GREETING,
+		.connected_ns = loop_now(),
+		.owner = owner,
+		.pidfd = peer->pidfd,
+		.process = {.fd = peer->pidfd, .events = POLLIN, .ready = session_process_gone},
+		.greeting.fire = session_greeting_fire,
+		.closing.run = session_closing_run,
+	};
 	list_init(&session->link);
-	list_init(&session->waiting);
 	list_init(&session->opens);
 	list_init(&session->pins);
 	leases_init(&session->leases);
-	session->leases.emptied = leases_emptied;
+	session->leases.emptied = session_leases_emptied;
+	return session;
 }
 
-int session_open(struct session **out, struct session_host *host, int socket, uint64_t id)
+int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id)
 {
 	struct peer peer;
 	int r = peer_identify(socket, &peer);
 	if (r < 0)
 		return r;
-	struct session_private *p = calloc(1, sizeof(*p));
-	if (!p) {
-		close(peer.pidfd);
-		return -ENOMEM;
-	}
-	p->session.private = p;
-	p->host = host;
-	p->socket = socket;
-	p->pidfd = peer.pidfd;
-	outbox_init(&p->outbox);
-	init(&p->session, id, &peer);
-	/* Room for a largest reply even where the default is small; refused beyond what the system allows. */
-	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &(int){2 * HBM_WIRE_MESSAGE_MAX}, sizeof(int));
-	r = start(p);
+
+	struct session *session = session_new(owner, id, &peer);
+	r = session ? session_start(session, socket) : -ENOMEM;
 	if (r < 0) {
+		free(session);
 		close(peer.pidfd);
-		free(p);
 		return r;
 	}
-	*out = &p->session;
+
+	*out = session;
 	return 0;
 }
 
 void session_greeted(struct session *session)
 {
-	struct session_private *p = private_of(session);
-	p->greeted = true;
-	loop_timer_stop(loop_of(p), &p->greeting);
-	fences_handed_over(&p->fences);
+	if (!session_enter(session, SESSION_LIVE))
+		return;
+
+	loop_timer_stop(session->owner->loop, &session->greeting);
+	fences_handed_over(&session->fences);
 }
 
 /* ---- What requests ask of their session ---- */
 
 int session_fence_fd(const struct session *session)
 {
-	return private_of(session)->fences.memfd;
+	return session->fences.memfd;
 }
 
 int session_doorbell_fd(const struct session *session)
 {
-	return private_of(session)->fences.doorbell;
+	return session->fences.doorbell;
 }
 
 bool session_is_operator(const struct session *session)
@@ -471,16 +419,15 @@ bool session_is_operator(const struct session *session)
 
 void session_fence(struct session *session, uint32_t slot, uint64_t value)
 {
-	fences_set(&private_of(session)->fences, slot, value);
+	fences_set(&session->fences, slot, value);
 }
 
 void session_wait_ready(struct session *session, struct ready_wait *wait)
 {
-	wait->session = session;
-	fences_wait(&private_of(session)->fences, wait);
+	fences_wait(&session->fences, wait);
 }
 
 bool session_cancel(struct session *session, const uint64_t *id)
 {
-	return fences_cancel(&private_of(session)->fences, id);
+	return fences_cancel(&session->fences, id);
 }

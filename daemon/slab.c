@@ -300,7 +300,7 @@ static void make_done(struct job *job)
 static void make_ahead(struct slabs *slabs)
 {
 	uint64_t bytes = slabs->default_slab;
-	if (slabs->making || slabs->retry.position != 0 || slabs->books.uncreated < bytes ||
+	if (slabs->making || timer_is_set(&slabs->retry) || slabs->books.uncreated < bytes ||
 	    slabs->books.ready + bytes > slabs->ahead)
 		return;
 	struct slab *slab = slab_new(slabs, bytes);

@@ -17,11 +17,12 @@
 #include <stdint.h>
 
 #define HBM_WIRE_MAGIC 0x444d4248u /* "HBMD" */
-#define HBM_WIRE_VERSION 1
+#define HBM_WIRE_VERSION 2
 #define HBM_WIRE_MESSAGE_MAX 131072 /* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
 #define HBM_WIRE_FDS_MAX 253        /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
+#define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
 #define HBM_WIRE_DEVICES_MAX 64
 #define HBM_WIRE_UUID_BYTES 16
 #define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
@@ -92,6 +93,13 @@ struct hbm_wire_header {
 	uint32_t zero;
 };
 static_assert(sizeof(struct hbm_wire_header) == 24, "wire layout");
+
+/* A reply whose status is not HBM_OK is this, or a bare header where there is no reason to give. */
+struct hbm_wire_refusal {
+	struct hbm_wire_header header;
+	char reason[HBM_WIRE_REASON_BYTES]; /* for people, NUL-padded: which field or limit, and what it allows */
+};
+static_assert(sizeof(struct hbm_wire_refusal) == 184, "wire layout");
 
 struct hbm_wire_key {
 	uint8_t bytes[HBM_WIRE_KEY_BYTES]; /* a hash of the whole prefix ending with this block; all zero is reserved */

@@ -158,6 +158,91 @@ static void test_counts_that_do_not_fit(void **state)
 	assert_int_equal(ask(message, sizeof(bytes)), HBM_INVALID);
 }
 
+/* ---- Reasons ---- */
+
+struct refused {
+	union {
+		struct hbm_wire_header header;
+		struct hbm_wire_region_create create;
+		struct hbm_wire_region_destroy destroy;
+		struct hbm_wire_namespace_open open;
+		struct hbm_wire_namespace_ref ref;
+		struct hbm_wire_evict evict;
+		struct hbm_wire_cancel cancel;
+		struct {
+			struct hbm_wire_ranges head;
+			struct hbm_wire_range range;
+		} ranges;
+		struct {
+			struct hbm_wire_keys head;
+			struct hbm_wire_key key;
+		} keys;
+	} message;
+	int status;
+	const char *reason; /* part of it */
+};
+
+#define HEADER(name, type) .header = {.size = sizeof(type), .opcode = HBM_WIRE_##name, .id = 9}
+#define KEYS(name)                                                                                                     \
+	.keys = {.head = {.header = {.size = sizeof(struct hbm_wire_keys) + 16, .opcode = HBM_WIRE_##name, .id = 9},   \
+			  .space = 77,                                                                                 \
+			  .count = 1},                                                                                 \
+		 .key = {{1}}}
+#define RANGE(name)                                                                                                    \
+	.ranges = {                                                                                                    \
+		.head = {.header = {.size = sizeof(struct hbm_wire_ranges) + 24, .opcode = HBM_WIRE_##name, .id = 9},  \
+			 .count = 1},                                                                                  \
+		.range = {.region = 88, .bytes = 1}}
+
+static const struct refused refused[] = {
+	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}}, HBM_INVALID, "padding in the header"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}}, HBM_INVALID, "device 99"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .reserve = 5}}, HBM_INVALID, "reserve 5"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .reserve = 1ull << 50}},
+	 HBM_LIMIT,
+	 "limits.reserve = "},
+	{{.destroy = {HEADER(REGION_DESTROY, struct hbm_wire_region_destroy), .region = 66}},
+	 HBM_NOT_FOUND,
+	 "region 66"},
+	{{RANGE(COMMIT)}, HBM_NOT_FOUND, "no region"},
+	{{RANGE(DECOMMIT)}, HBM_NOT_FOUND, "no region"},
+	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 5}}},
+	 HBM_INVALID,
+	 "block_bytes 5"},
+	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 1ull << 40}}},
+	 HBM_LIMIT,
+	 "limits.block_bytes = "},
+	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .space = 55}}, HBM_NOT_FOUND, "namespace 55"},
+	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .space = 55}}, HBM_NOT_FOUND, "namespace 55"},
+	{{KEYS(LOOKUP)}, HBM_NOT_FOUND, "namespace 77"},
+	{{KEYS(PREFETCH)}, HBM_NOT_FOUND, "namespace"},
+	{{KEYS(TOUCH)}, HBM_NOT_FOUND, "namespace 77"},
+	{{KEYS(PIN)}, HBM_NOT_FOUND, "namespace 77"},
+	{{KEYS(UNPIN)}, HBM_NOT_FOUND, "namespace 77"},
+	{{KEYS(REMOVE)}, HBM_NOT_FOUND, "namespace 77"},
+	{{.evict = {HEADER(EVICT, struct hbm_wire_evict), .tier = HBM_TIER_HBM, .device = 99}},
+	 HBM_INVALID,
+	 "device 99"},
+	{{.cancel = {HEADER(CANCEL, struct hbm_wire_cancel), .target = 44}}, HBM_NOT_FOUND, "request 44"},
+};
+
+static void test_refusals_say_why(void **state)
+{
+	(void)state;
+	int socket = raw_greet(&daemon_);
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		struct hbm_wire_refusal reply;
+		assert_true(raw_send(socket, &refused[i].message, refused[i].message.header.size, 0));
+		assert_int_equal(recv(socket, &reply, sizeof(reply), 0), sizeof(reply));
+		assert_int_equal(reply.header.status, refused[i].status);
+		assert_int_equal(reply.reason[sizeof(reply.reason) - 1], 0);
+		if (!strstr(reply.reason, refused[i].reason))
+			fail_msg("%zu: \"%s\" without \"%s\"", i, reply.reason, refused[i].reason);
+	}
+	close(socket);
+}
+
 /* ---- Order ---- */
 
 static void test_something_before_hello(void **state)
@@ -375,6 +460,7 @@ int main(void)
 		TEST(test_bodies_that_are_too_short_or_too_long),
 		TEST(test_messages_that_are_too_large),
 		TEST(test_counts_that_do_not_fit),
+		TEST(test_refusals_say_why),
 		TEST(test_something_before_hello),
 		TEST(test_hello_twice),
 		TEST(test_hellos_of_another_kind),

@@ -26,14 +26,14 @@ while read -r number modules; do
 	done
 done <<'END'
 0 checked list checksum place loading fdpass
-1 log config config_file config_keys config_value extent index space peer door state_dir
+1 log config config_file config_keys config_value extent index space peer validate state_dir
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener tree order order_lru
-3 worker notify activity block cache cache_pin
-4 device disk nvme
+3 worker notify activity block cache cache_pin connection fences
+4 device request disk nvme
 5 slab lane host transfer
 6 region mapping claim lease mover
 7 commit decommit
-8 session fences request
+8 session
 9 server serve_blocks serve_keys serve_region serve_space inspect audit hierarchy
 10 main
 END

@@ -23,7 +23,7 @@
 
 struct fixture {
 	struct soft_pool pool;
-	struct session_host host;
+	struct session_owner owner;
 	struct session *session;
 	int client; /* the other end */
 	bool park;  /* keep requests instead of answering them */
@@ -32,9 +32,9 @@ struct fixture {
 	uint64_t wanted;
 };
 
-static struct fixture *fixture_of(struct session_host *host)
+static struct fixture *fixture_of(struct session_owner *owner)
 {
-	return container_of(host, struct fixture, host);
+	return container_of(owner, struct fixture, owner);
 }
 
 static void greet(struct request *request)
@@ -46,28 +46,28 @@ static void greet(struct request *request)
 	session_greeted(session);
 }
 
-static void arrived(struct session_host *host, struct request *request)
+static void arrived(struct session_owner *owner, struct request *request)
 {
-	struct fixture *fixture = fixture_of(host);
+	struct fixture *fixture = fixture_of(owner);
 	fixture->arrived_count++;
-	if (request->message->opcode == HBM_WIRE_HELLO)
-		greet(request);
-	else if (fixture->park)
+	if (fixture->park)
 		list_push_back(&fixture->parked, &request->link);
+	else if (request->message->opcode == HBM_WIRE_HELLO)
+		greet(request);
 	else
 		request_reply(request, HBM_OK, NULL, 0);
 }
 
-static void died(struct session_host *host, struct session *session)
+static void died(struct session_owner *owner, struct session *session)
 {
-	assert_int_equal(session->dead, true);
-	fixture_of(host)->died++;
+	assert_int_equal(session->state, SESSION_DEAD);
+	fixture_of(owner)->died++;
 }
 
-static void freed(struct session_host *host, struct session *session)
+static void freed(struct session_owner *owner, struct session *session)
 {
 	(void)session;
-	fixture_of(host)->freed++;
+	fixture_of(owner)->freed++;
 }
 
 static int setup(void **state)
@@ -78,7 +78,7 @@ static int setup(void **state)
 	fixture.pool.config.limit_requests_in_flight = LIMIT;
 	fixture.pool.config.limit_ready_ms = 50;
 	fixture.pool.config.limit_hello_ms = 5000;
-	fixture.host = (struct session_host){
+	fixture.owner = (struct session_owner){
 		.loop = fixture.pool.loop,
 		.config = &fixture.pool.config,
 		.incoming = aligned_alloc(64, HBM_WIRE_MESSAGE_MAX),
@@ -116,7 +116,7 @@ static int teardown(void **state)
 	assert_int_equal(fixture->died, 1);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	pool_close(&fixture->pool);
-	free(fixture->host.incoming);
+	free(fixture->owner.incoming);
 	return 0;
 }
 
@@ -126,7 +126,7 @@ static void connect_client(struct fixture *fixture)
 {
 	int ends[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-	assert_int_equal(session_open(&fixture->session, &fixture->host, ends[0], 1), 0);
+	assert_int_equal(session_open(&fixture->session, &fixture->owner, ends[0], 1), 0);
 	fixture->client = ends[1];
 }
 
@@ -168,8 +168,8 @@ static void say_hello(struct fixture *fixture)
 	struct hbm_wire_hello hello = {
 		.header = {.size = sizeof(hello), .opcode = HBM_WIRE_HELLO, .id = 1},
 		.magic = HBM_WIRE_MAGIC,
-		.version_min = 1,
-		.version_max = 1,
+		.version_min = HBM_WIRE_VERSION,
+		.version_max = HBM_WIRE_VERSION,
 	};
 	say(fixture, &hello, sizeof(hello));
 }
@@ -215,7 +215,7 @@ static void idle(struct fixture *fixture)
 	pool_run(&fixture->pool, a_moment_has_passed, &turns);
 }
 
-/* ---- The door ---- */
+/* ---- Messages ---- */
 
 static void a_ping_is_answered(void **state)
 {
@@ -236,15 +236,19 @@ static void a_ping_is_answered(void **state)
 static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 {
 	struct fixture *fixture = *state;
-	struct hbm_wire_header reply, bad = {.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
+	struct hbm_wire_header bad = {.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
+	struct hbm_wire_refusal reply;
 	greet_client(fixture, NULL);
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 3, HBM_INVALID);
+	assert_string_equal(reply.reason, "non-zero padding in the header");
 	bad = (struct hbm_wire_header){.size = sizeof(bad), .opcode = 999, .id = 4};
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), 999, 4, HBM_UNSUPPORTED);
+	assert_string_equal(reply.reason, "unknown opcode");
 	say_hello(fixture);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_HELLO, 1, HBM_INVALID);
+	assert_string_equal(reply.reason, "a second HELLO");
 	say_ping(fixture, 5);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 5, HBM_OK);
 	assert_int_equal(fixture->refused, 3);
@@ -362,7 +366,7 @@ static void a_client_that_does_not_read_is_waited_for(void **state)
 		assert_int_equal(reply[size - 1], id);
 	}
 	assert_int_equal(fixture->session->in_flight, 0);
-	assert_int_equal(fixture->session->dead, false);
+	assert_int_equal(fixture->session->state, SESSION_LIVE);
 }
 
 static void a_body_inside_the_request_survives_queueing(void **state)
@@ -409,13 +413,13 @@ static void parts_carry_their_descriptors(void **state)
 	struct list parts;
 	list_init(&parts);
 	for (uint64_t i = 0; i < 5; i++) {
-		struct parcel *parcel = parcel_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
-		memcpy(parcel->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
+		struct out_message *message = out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
+		memcpy(message->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
 		for (size_t k = 0; k < 200; k++)
-			parcel->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
-		list_push_back(&parts, &parcel->link);
+			message->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
+		list_push_back(&parts, &message->link);
 	}
-	request_reply_parcels(container_of(list_pop_front(&fixture->parked), struct request, link), &parts);
+	request_reply_messages(container_of(list_pop_front(&fixture->parked), struct request, link), &parts);
 	for (uint64_t i = 0; i < 5; i++) {
 		struct {
 			struct hbm_wire_header header;
@@ -489,6 +493,74 @@ static void a_drained_session_ends_after_its_last_reply(void **state)
 	answer_parked(fixture);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 1, HBM_OK);
 	pool_run(&fixture->pool, is_freed, fixture);
+}
+
+/* ---- States ---- */
+
+static void session_event_break(struct session *session)
+{
+	session_break(session, NULL);
+}
+
+enum { STATES = SESSION_DEAD + 1, EVENTS = 4 };
+
+static void (*const events[EVENTS])(struct session *session) = {
+	session_greeted,
+	session_drain,
+	session_event_break,
+	session_end,
+};
+
+/* The drawing in session.h: what each event makes of each state. Where it is the same, the transition is refused. */
+static const enum session_state expected[STATES][EVENTS] = {
+	[SESSION_GREETING] = {SESSION_LIVE, SESSION_DRAINING, SESSION_CLOSING, SESSION_DEAD},
+	[SESSION_LIVE] = {SESSION_LIVE, SESSION_DRAINING, SESSION_CLOSING, SESSION_DEAD},
+	[SESSION_DRAINING] = {SESSION_DRAINING, SESSION_DRAINING, SESSION_CLOSING, SESSION_DEAD},
+	[SESSION_CLOSING] = {SESSION_CLOSING, SESSION_CLOSING, SESSION_CLOSING, SESSION_DEAD},
+	[SESSION_DEAD] = {SESSION_DEAD, SESSION_DEAD, SESSION_DEAD, SESSION_DEAD},
+};
+
+/* A session in that state, with its HELLO in flight, which keeps it. */
+static void reach(struct fixture *fixture, enum session_state state)
+{
+	fixture->arrived_count = fixture->died = fixture->freed = 0;
+	fixture->park = true;
+	fixture->wanted = 1;
+	connect_client(fixture);
+	say_hello(fixture);
+	pool_run(&fixture->pool, has_arrived, fixture);
+	assert_int_equal(fixture->session->state, SESSION_GREETING);
+
+	if (state != SESSION_GREETING)
+		events[state - 1](fixture->session);
+	assert_int_equal(fixture->session->state, state);
+}
+
+static void every_event_in_every_state(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (unsigned from = 0; from < STATES; from++) {
+		for (unsigned event = 0; event < EVENTS; event++) {
+			reach(fixture, from);
+			events[event](fixture->session);
+			enum session_state to = expected[from][event];
+			assert_int_equal(fixture->session->state, to);
+			assert_int_equal(fixture->session->in_flight, 1);
+			assert_int_equal(fixture->died, to == SESSION_DEAD);
+			assert_int_equal(connection_is_open(&fixture->session->connection), to < SESSION_CLOSING);
+
+			/* However it got there, it ends once. */
+			close(fixture->client);
+			fixture->client = -1;
+			pool_run(&fixture->pool, is_dead, fixture);
+			assert_int_equal(fixture->freed, 0);
+			answer_parked(fixture);
+			idle(fixture);
+			assert_int_equal(fixture->died, 1);
+			assert_int_equal(fixture->freed, 1);
+		}
+	}
 }
 
 /* ---- Fences ---- */
@@ -582,7 +654,6 @@ static void a_hostile_doorbell_blocks_nobody(void **state)
 
 struct watched_fences {
 	struct fences fences;
-	struct list waiting;
 	uint64_t set_for, looks, until_ns;
 };
 
@@ -600,9 +671,8 @@ static void fences_that_do_not_come_cost_little(void **state)
 {
 	struct fixture *fixture = *state;
 	static struct watched_fences watched; /* a failed assertion must not pull it away from the loop */
-	list_init(&watched.waiting);
 	greet_client(fixture, NULL);
-	assert_int_equal(fences_open(&watched.fences, fixture->pool.loop, &watched.waiting, 10000000000u), 0);
+	assert_int_equal(fences_open(&watched.fences, fixture->pool.loop, 10000000000u), 0);
 	static struct waiter waiter = {.wait = {.slot = 2, .value = 1, .fire = waiter_fire}};
 	fences_wait(&watched.fences, &waiter.wait);
 	watched.until_ns = loop_now() + 400000000u;
@@ -694,7 +764,7 @@ static struct process spawn_client(struct fixture *fixture)
 	close(orders[0]);
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	close(listener);
-	assert_int_equal(session_open(&fixture->session, &fixture->host, fd, 2), 0);
+	assert_int_equal(session_open(&fixture->session, &fixture->owner, fd, 2), 0);
 	assert_int_equal(fixture->session->pid, pid);
 	return (struct process){pid, orders[1]};
 }
@@ -808,6 +878,7 @@ int main(void)
 		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
 		TEST(a_hang_up_drops_queued_replies),
 		TEST(a_drained_session_ends_after_its_last_reply),
+		TEST(every_event_in_every_state),
 		TEST(fences_are_shared_both_ways),
 		TEST(a_hostile_doorbell_blocks_nobody),
 		TEST(fences_that_do_not_come_cost_little),

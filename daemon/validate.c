@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * door: see door.h. A form says where a message's counts are and how large each record is; what the sizes cannot say
+ * validate: see validate.h. A form says where a message's counts are and how large each record is; what the sizes cannot say
  * is in its body check, which may rely on the sizes.
  */
-#include "daemon/door.h"
+#include "daemon/validate.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -274,7 +274,7 @@ static int check_form(const struct form *form, const void *message, size_t size,
 	return form->check ? form->check(message, why) : HBM_OK;
 }
 
-int door_check(const void *message, size_t size, bool greeted, const char **why)
+int validate_message(const void *message, size_t size, bool greeted, const char **why)
 {
 	const struct hbm_wire_header *header = message;
 	if (size < sizeof(*header) || header->size != size) {
@@ -302,7 +302,7 @@ int door_check(const void *message, size_t size, bool greeted, const char **why)
 	return status;
 }
 
-const char *door_name(unsigned opcode)
+const char *validate_opcode_name(unsigned opcode)
 {
 	return opcode < HBM_WIRE_OPCODES ? forms[opcode].name : NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * door: the form of every request, as a table, and the check of a message against it. What passes has the exact size
+ * validate: the form of every request, as a table, and the check of a message against it. What passes has the exact size
  * its counts ask for, counts of at least 1, no unknown flag, zeros where zeros belong, strings that end, fence slots
  * that exist, keys that are not the reserved one. Ids, ranges, limits and rights are the handlers' business; that ids
  * of requests are unique among the unanswered ones is the client's own.
@@ -16,6 +16,6 @@
  * HBM_INVALID, HBM_UNSUPPORTED: refuse it with that status. -EPROTO: no client of ours sent that; end the session.
  * Otherwise *why says what was wrong, a static phrase. greeted: the session has had its HELLO.
  */
-int door_check(const void *message, size_t size, bool greeted, const char **why);
+int validate_message(const void *message, size_t size, bool greeted, const char **why);
 /* "COMMIT"; NULL for an unknown one. */
-const char *door_name(unsigned opcode);
+const char *validate_opcode_name(unsigned opcode);

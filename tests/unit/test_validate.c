@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The door: each opcode's good message passes, and every way to make it bad is refused with the right status. */
+/* Validation: each opcode's good message passes, and every way to make it bad is refused with the right status. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/door.h"
+#include "daemon/validate.h"
 #include "tests/support/seed.h"
 
 /* The message under test, aligned for any. */
@@ -127,7 +127,7 @@ static int verdict(void)
 	void *copy = malloc(m.header.size);
 	assert_non_null(copy);
 	memcpy(copy, &m, m.header.size);
-	int status = door_check(copy, m.header.size, m.header.opcode != HBM_WIRE_HELLO, &why);
+	int status = validate_message(copy, m.header.size, m.header.opcode != HBM_WIRE_HELLO, &why);
 	free(copy);
 	if (status != HBM_OK)
 		assert_non_null(why);
@@ -146,13 +146,13 @@ static void good_messages_pass(void **state)
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++) {
 		make(opcode);
 		assert_int_equal(verdict(), HBM_OK);
-		assert_non_null(door_name(opcode));
+		assert_non_null(validate_opcode_name(opcode));
 	}
 	begin(HBM_WIRE_NAMESPACE_OPEN, sizeof(m.ref));
 	assert_int_equal(verdict(), HBM_OK);
-	assert_null(door_name(0));
-	assert_null(door_name(HBM_WIRE_OPCODES));
-	assert_null(door_name(UINT16_MAX));
+	assert_null(validate_opcode_name(0));
+	assert_null(validate_opcode_name(HBM_WIRE_OPCODES));
+	assert_null(validate_opcode_name(UINT16_MAX));
 }
 
 static void unknown_opcodes_are_unsupported(void **state)
@@ -362,19 +362,19 @@ static void what_no_client_sends_ends_the_session(void **state)
 	const char *why;
 	make(HBM_WIRE_PING);
 	for (size_t size = 0; size < sizeof(m.header); size++)
-		assert_int_equal(door_check(&m, size, true, &why), -EPROTO);
-	assert_int_equal(door_check(&m, sizeof(m.header) + 1, true, &why), -EPROTO);
+		assert_int_equal(validate_message(&m, size, true, &why), -EPROTO);
+	assert_int_equal(validate_message(&m, sizeof(m.header) + 1, true, &why), -EPROTO);
 	m.header.size = UINT32_MAX;
-	assert_int_equal(door_check(&m, sizeof(m.header), true, &why), -EPROTO);
+	assert_int_equal(validate_message(&m, sizeof(m.header), true, &why), -EPROTO);
 	for (unsigned opcode = 0; opcode <= HBM_WIRE_OPCODES; opcode++) {
 		make(opcode);
 		int expected = opcode == HBM_WIRE_HELLO ? HBM_OK : -EPROTO;
-		assert_int_equal(door_check(&m, m.header.size, false, &why), expected);
+		assert_int_equal(validate_message(&m, m.header.size, false, &why), expected);
 	}
 	make(HBM_WIRE_HELLO);
-	assert_int_equal(door_check(&m, m.header.size, true, &why), HBM_INVALID);
+	assert_int_equal(validate_message(&m, m.header.size, true, &why), HBM_INVALID);
 	m.hello.magic++;
-	assert_int_equal(door_check(&m, m.header.size, false, &why), -EPROTO);
+	assert_int_equal(validate_message(&m, m.header.size, false, &why), -EPROTO);
 }
 
 /* Whatever the bytes, a verdict is given without reading beyond the message; a sanitizer would see it. */
@@ -383,7 +383,7 @@ static void random_messages_get_a_verdict(void **state)
 	(void)state;
 	struct seed seed;
 	unsigned passed = 0;
-	seed_open(&seed, "door");
+	seed_open(&seed, "validate");
 	for (int i = 0; i < 20000; i++) {
 		make(1 + (unsigned)seed_below(&seed, HBM_WIRE_OPCODES - 1));
 		for (uint64_t k = seed_below(&seed, 4); k > 0; k--)
