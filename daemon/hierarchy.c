@@ -5,6 +5,7 @@
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/disk.h"
+#include "daemon/hbmd.h"
 #include "daemon/host.h"
 #include "daemon/lane.h"
 #include "daemon/mover.h"

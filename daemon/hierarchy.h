@@ -6,8 +6,10 @@
  */
 #pragma once
 
-#include "daemon/server.h"
+#include <stdbool.h>
+#include <stddef.h>
 
+struct hbmd;
 struct hierarchy;
 
 /* progress() is called on the loop thread whenever more of a tier has come into service. On failure negative errno and

@@ -147,7 +147,7 @@ static void describe(const struct service *service, char *line, size_t size)
 	if (hbmd->nvme && !nvme_settled(hbmd->nvme))
 		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_percent(hbmd->nvme));
 	else
-		snprintf(line, size, "%s", strcmp(hbmd->state, "warming") == 0 ? "Serving; touching DDR" : "Serving");
+		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
 }
 
 static void progress(void *arg)
@@ -161,8 +161,8 @@ static void progress(void *arg)
 		loop_stop(service->hbmd.loop);
 		return;
 	}
-	if (hierarchy_warm(service->hierarchy) && strcmp(service->hbmd.state, "warming") == 0) {
-		service->hbmd.state = "running";
+	if (hierarchy_warm(service->hierarchy) && service->hbmd.state == HBMD_WARMING) {
+		service->hbmd.state = HBMD_RUNNING;
 		log_info("all tiers are in service");
 	}
 	char line[LINE];
@@ -194,7 +194,7 @@ static void stop(struct service *service, const char *why)
 	}
 	log_notice("%s: draining", why);
 	service->stopping = true;
-	service->hbmd.state = "stopping";
+	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
 	server_drain(service->hbmd.server, drained, service);
 }
@@ -268,7 +268,7 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	struct hbmd *hbmd = &service->hbmd;
 	hbmd->config = &service->config;
 	hbmd->started_ns = loop_now();
-	hbmd->state = "warming";
+	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;
 	int r = set_up_loop(service, error, error_size);

@@ -7,33 +7,8 @@
  */
 #pragma once
 
+#include "daemon/hbmd.h"
 #include "daemon/session.h"
-
-struct activity;
-struct cache;
-struct config;
-struct devices;
-struct hbmd;
-struct host;
-struct mover;
-struct nvme;
-
-/* Everything a handler may need: the daemon's parts, borrowed. Made in main.c. */
-struct hbmd {
-	const struct config *config;
-	struct loop *loop;
-	struct devices *devices;
-	struct cache *cache;
-	struct activity *activity;
-	struct mover *mover;
-	struct host *host;
-	struct nvme *nvme; /* NULL without an NVMe tier */
-	struct server *server;
-	uint8_t boot_id[16];
-	uint64_t started_ns;
-	const char *state; /* "running", "warming", "stopping" */
-	uint64_t requests, refused, sessions_total, sessions_dropped;
-};
 
 /* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the message, counts, flags and
  * padding have been checked; ids, ranges and limits have not. Each calls request_reply exactly once, now or later. */
