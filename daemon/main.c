@@ -6,6 +6,7 @@
 #include "daemon/config.h"
 #include "daemon/device.h"
 #include "daemon/hierarchy.h"
+#include "daemon/inherited.h"
 #include "daemon/list.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
@@ -44,6 +45,7 @@ struct service {
 	struct config config;
 	struct hierarchy *hierarchy;
 	struct notify *notify;
+	struct inherited inherited;
 	struct watch signals;
 	struct timer idle;
 	int state_dir;
@@ -271,7 +273,9 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;
-	int r = set_up_loop(service, error, error_size);
+	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
+	if (r == 0)
+		r = set_up_loop(service, error, error_size);
 	if (r == 0)
 		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
 	if (r == 0)
@@ -279,9 +283,11 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = hierarchy_open(&service->hierarchy, hbmd, progress, service, error, error_size);
 	if (r == 0)
-		r = server_open(&hbmd->server, hbmd, error, error_size);
-	if (r == 0)
+		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
+	if (r == 0) {
+		service->inherited.socket = -1; /* the server's now */
 		r = notify_open(&service->notify, hbmd->loop);
+	}
 	return r;
 }
 
@@ -291,6 +297,7 @@ static void tear_down(struct service *service)
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	hbmd->server = server_close(hbmd->server);
+	inherited_close(&service->inherited);
 	/* The loop has ended before all that moves had: what completes from now on finds everything in its place. */
 	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
 	if (service->left)
@@ -342,7 +349,7 @@ int main(int argc, char **argv)
 	int r = parse(argc, argv, &options);
 	if (r != 0)
 		return r == 1 ? EXIT_SUCCESS : 2;
-	static struct service service = {.signals = {.fd = -1}, .state_dir = -1};
+	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	r = read_config(&options, &service.config);
 	if (r == 0 && options.print)
 		config_print(&service.config, stdout);

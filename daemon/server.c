@@ -232,14 +232,14 @@ static struct server *server_new(struct hbmd *hbmd)
 	return server;
 }
 
-int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t error_size)
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size)
 {
 	struct server *server = server_new(hbmd);
 	if (!server) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
-	int r = listener_open(&server->listener, hbmd->config, error, error_size);
+	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
 	if (r == 0) {
 		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = listener_ready};
 		r = loop_watch(hbmd->loop, &server->watch);
@@ -247,6 +247,8 @@ int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t erro
 			snprintf(error, error_size, "cannot watch the listening socket: %s", strerror(-r));
 	}
 	if (r < 0) {
+		if (server->listener.fd == inherited)
+			server->listener.fd = -1;
 		server_close(server);
 		return r;
 	}

@@ -435,6 +435,25 @@ static void test_a_socket_from_the_service_manager(void **state)
 	close(fd);
 }
 
+/* Nobody would know what it is for: the start fails and says its name. */
+static void test_a_descriptor_that_nobody_knows(void **state)
+{
+	(void)state;
+	struct sockaddr_un address;
+	int fd = bind_socket("sock", SOCK_SEQPACKET, &address), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(listen(fd, 16), 0);
+	assert_true(null >= 0);
+	daemon_.listener = fd;
+	daemon_.extra = null;
+	spawn_launch(&daemon_, NULL, NULL);
+	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
+	assert_true(spawn_logged(&daemon_, "a descriptor named 'extra'"));
+	close(null);
+	close(fd);
+}
+
 static void test_sigterm_while_warming(void **state)
 {
 	(void)state;
@@ -461,6 +480,7 @@ int main(void)
 		TEST(test_more_memory_than_there_is),
 		TEST(test_the_service_manager_is_told),
 		TEST(test_a_socket_from_the_service_manager),
+		TEST(test_a_descriptor_that_nobody_knows),
 		TEST(test_sigterm_while_warming),
 	};
 	alarm(100);
