@@ -13,6 +13,7 @@
 #include "daemon/mover.h"
 #include "daemon/notify.h"
 #include "daemon/nvme.h"
+#include "daemon/rlimit.h"
 #include "daemon/server.h"
 #include "daemon/state_dir.h"
 
@@ -223,6 +224,7 @@ static int watch_signals(struct service *service)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error, EFBIG */
 	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return service->signals.fd < 0 ? -errno : 0;
 }
@@ -253,7 +255,9 @@ static int set_up_loop(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = loop_new(&hbmd->loop, &options);
 	if (r < 0) {
-		snprintf(error, error_size, "no event loop: %s", strerror(-r));
+		snprintf(error, error_size, "cannot set up the event loop%s: %s%s",
+			 service->config.io == CONFIG_IO_URING ? " (hbmd.io = io_uring)" : "", strerror(-r),
+			 rlimit_hint((char[RLIMIT_HINT]){""}, r == -ENOMEM ? RLIMIT_MEMLOCK : -1));
 		return r;
 	}
 	const char *fallback = loop_fallback_reason(hbmd->loop);
@@ -322,7 +326,8 @@ static int run(struct service *service)
 	char error[LINE] = "";
 	int r = set_up(service, error, sizeof(error));
 	if (r < 0) {
-		log_error("%s", error[0] != '\0' ? error : strerror(-r));
+		log_error("%s%s", error[0] != '\0' ? error : strerror(-r),
+			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
 	} else {
 		char line[LINE];
 		describe(service, line, sizeof(line));

@@ -20,6 +20,7 @@
 #include "daemon/config.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/rlimit.h"
 #include "daemon/serve_region.h"
 
 enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
@@ -156,7 +157,8 @@ static void pause_fire(struct timer *timer)
 static void pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
-		log_error("cannot accept connections for now: %s; raise LimitNOFILE= if that lasts", strerror(error));
+		log_error("cannot accept connections for now: %s%s", strerror(error),
+			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
 	server->complained = true;
 	if (loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS) == 0)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
