@@ -218,6 +218,13 @@ int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(v
 	return 0;
 }
 
+void hierarchy_drain(struct hierarchy *hierarchy)
+{
+	const struct devices *devices = hierarchy->hbmd->devices;
+	for (uint32_t i = 0; i < devices->count; i++)
+		slabs_drain(devices->list[i].slabs);
+}
+
 static void close_device(struct hierarchy *hierarchy, struct device *device)
 {
 	for (unsigned i = 0; i < 3; i++)

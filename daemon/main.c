@@ -199,6 +199,7 @@ static void stop(struct service *service, const char *why)
 	service->stopping = true;
 	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
+	hierarchy_drain(service->hierarchy);
 	server_drain(service->hbmd.server, drained, service);
 }
 

@@ -538,6 +538,36 @@ static void test_sigterm_while_warming(void **state)
 	assert_int_equal(exists(daemon_.socket), false);
 }
 
+/*
+ * A session that is drained gives its memory back while its process still has it mapped, so the device is full and
+ * nobody will want what is free by the books: nothing is made ahead of need, and nothing fails. A second client keeps
+ * the daemon draining for a while, with a store from a slow device.
+ */
+static void test_draining_makes_nothing_ahead(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"soft.memory=192MiB", "soft.latency_us=500000", NULL};
+	struct kv waiting, holder;
+	struct hbm_block block;
+	struct hbm_segment segment;
+	hbm_ticket ticket;
+
+	spawn_start(&daemon_, sets, NULL);
+	kv_open(&waiting, &daemon_, 0, 2 << 20, 1);
+	kv_open(&holder, &daemon_, 0, 2 << 20, 83); /* with the other's all of the pool */
+	kv_blocks(&waiting, 0, 1, 1, 0, &block, &segment);
+	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.space, &block, 1, NULL, NULL, &ticket), 0);
+	assert_int_equal(hbm_ping(waiting.hbm), 0); /* so the store has arrived */
+
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	if (spawn_log_lines(&daemon_, " error: ") > 0) {
+		spawn_show_log(&daemon_);
+		fail_msg("a clean stop logs errors");
+	}
+	kv_close(&holder);
+	kv_close(&waiting);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -557,6 +587,7 @@ int main(void)
 		TEST(test_a_socket_from_the_service_manager),
 		TEST(test_a_descriptor_that_nobody_knows),
 		TEST(test_sigterm_while_warming),
+		TEST(test_draining_makes_nothing_ahead),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);
