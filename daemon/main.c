@@ -5,6 +5,7 @@
  */
 #include "daemon/config.h"
 #include "daemon/device.h"
+#include "daemon/exit_status.h"
 #include "daemon/hierarchy.h"
 #include "daemon/inherited.h"
 #include "daemon/list.h"
@@ -21,6 +22,7 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +75,21 @@ static const char usage[] =
 
 enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 
+/* An error before the daemon has a log: a line with its priority for the journal, plain on a terminal. */
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+{
+	char line[LINE];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (log_is_journal())
+		log_error("%s", line);
+	else
+		fprintf(stderr, "hbmd: %s\n", line);
+	notify_failed(line);
+}
+
 /* 0: go on; 1: done; 2: bad usage. */
 static int parse(int argc, char **argv, struct options *options)
 {
@@ -86,7 +103,8 @@ static int parse(int argc, char **argv, struct options *options)
 		{"version", no_argument, NULL, OPTION_VERSION},
 		{NULL, 0, NULL, 0},
 	};
-	for (int c; (c = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1;) {
+	opterr = 0; /* its messages have no priority */
+	for (int c; (c = getopt_long(argc, argv, ":c:s:h", longs, NULL)) != -1;) {
 		switch (c) {
 		case 'c':
 			options->config = optarg;
@@ -94,7 +112,7 @@ static int parse(int argc, char **argv, struct options *options)
 			break;
 		case 's':
 			if (options->set_count == SETS_MAX) {
-				fprintf(stderr, "hbmd: more than %d --set: put them into a file\n", SETS_MAX);
+				complain("more than %d --set: put them into a file", SETS_MAX);
 				return 2;
 			}
 			options->sets[options->set_count++] = optarg;
@@ -114,12 +132,16 @@ static int parse(int argc, char **argv, struct options *options)
 		case OPTION_VERSION:
 			puts("hbmd " HBM_VERSION);
 			return 1;
+		case ':':
+			complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
+			return 2;
 		default:
+			complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
 			return 2;
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "hbmd: unexpected argument '%s'; see hbmd --help\n", argv[optind]);
+		complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
 		return 2;
 	}
 	return 0;
@@ -138,7 +160,7 @@ static int read_config(const struct options *options, struct config *config)
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
-		fprintf(stderr, "hbmd: %s\n", error[0] != '\0' ? error : strerror(-r));
+		complain("%s", error[0] != '\0' ? error : strerror(-r));
 	return r;
 }
 
@@ -322,49 +344,61 @@ static void tear_down(struct service *service)
 		close(service->signals.fd);
 }
 
-static int run(struct service *service)
+/* Until told to stop: the exit status. */
+static enum exit_status serve(struct service *service)
+{
+	char line[LINE];
+	describe(service, line, sizeof(line));
+	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
+		   service->hbmd.devices->count, service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+		   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
+	notify_ready(line);
+	int r = loop_run(service->hbmd.loop);
+	if (r < 0)
+		log_error("the event loop failed: %s", strerror(-r));
+	return r < 0 || service->failed ? EXIT_STATUS_FAILED : EXIT_STATUS_OK;
+}
+
+/* One line, the last of the log and the status that the service manager shows. */
+static enum exit_status refuse_start(int r, const char *error)
+{
+	char line[LINE + RLIMIT_HINT];
+	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
+		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
+	log_error("%s", line);
+	notify_failed(line);
+	return exit_status_of_start(r);
+}
+
+static enum exit_status run(struct service *service)
 {
 	char error[LINE] = "";
 	int r = set_up(service, error, sizeof(error));
-	if (r < 0) {
-		log_error("%s%s", error[0] != '\0' ? error : strerror(-r),
-			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
-	} else {
-		char line[LINE];
-		describe(service, line, sizeof(line));
-		log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
-			   service->hbmd.devices->count,
-			   service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
-			   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
-		notify_ready(line);
-		r = loop_run(service->hbmd.loop);
-		if (r < 0)
-			log_error("the event loop failed: %s", strerror(-r));
-		if (r == 0 && service->failed)
-			r = -ENOMEM;
-	}
+	enum exit_status status = r < 0 ? refuse_start(r, error) : serve(service);
 	tear_down(service);
-	if (r == 0)
+	if (status == EXIT_STATUS_OK)
 		log_notice("stopped");
-	return r;
+	return status;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = {.config = DEFAULT_CONFIG};
+	log_open(LOG_INFO);
 	int r = parse(argc, argv, &options);
 	if (r != 0)
-		return r == 1 ? EXIT_SUCCESS : 2;
+		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;
 	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
-	r = read_config(&options, &service.config);
-	if (r == 0 && options.print)
+	enum exit_status status = EXIT_STATUS_OK;
+	if (read_config(&options, &service.config) < 0) {
+		status = EXIT_STATUS_CONFIG;
+	} else if (options.print) {
 		config_print(&service.config, stdout);
-	if (r == 0 && !options.print && !options.check) {
+	} else if (!options.check) {
 		log_open((int)service.config.log_level);
 		raise_descriptor_limit();
-		r = run(&service);
+		status = run(&service);
 	}
-	int status = r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (service.left)
 		_exit(status);
 	config_clear(&service.config);

@@ -23,7 +23,7 @@ while read -r number modules; do
 		layer[$module]=$number
 	done
 done <<'END'
-0 checked list checksum hbmd inherited rlimit
+0 checked list checksum hbmd inherited rlimit exit_status
 1 log config config_file config_keys config_value extent index space fdpass peer door state_dir memory_limit host_size
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener
 3 worker notify activity cache
