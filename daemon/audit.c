@@ -2,6 +2,8 @@
 #include "daemon/audit.h"
 
 #include "daemon/cache.h"
+#include "daemon/device.h"
+#include "daemon/hbmd.h"
 #include "daemon/slab.h"
 
 #include <stdarg.h>

@@ -7,7 +7,10 @@
  */
 #pragma once
 
-#include "daemon/server.h"
+#include <hbm/wire.h>
+#include <stdint.h>
+
+struct hbmd;
 
 /* The account of each pool: at most room of them; how many there are. */
 uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t room);

@@ -77,7 +77,7 @@ const struct config_key config_keys[] = {
 	 "one piece of device memory as lent to clients: 2MiB times a power of two"},
 
 	{"ddr", "size", AT(ddr_size), SHARE(0, 16 * TIB), "0",
-	 "the DDR tier; a percentage is of the host's memory; 0: no such tier"},
+	 "the DDR tier; a percentage is of the host's memory, or its cgroup's; 0: no such tier"},
 	{"ddr", "hugepages", AT(ddr_hugepages), BOOL, "no", "take the pool from 2 MiB huge pages"},
 	{"ddr", "reserve", AT(ddr_reserve), SIZE(0, TIB, 0), "64MiB",
 	 "host memory for blocks passing through, on top of ddr.size"},

@@ -113,7 +113,7 @@ static int check_abilities(const struct device *device, char *error, size_t erro
 		snprintf(error, error_size, "device %u (%s) cannot be used: it has no %s (%s)", device->index,
 			 device->name, needs[i].what,
 			 r == CUDA_SUCCESS ? "the driver says so" : driver_error_name(device->driver, r));
-		return -EOPNOTSUPP;
+		return r == CUDA_SUCCESS || r == CUDA_ERROR_INVALID_VALUE ? -EOPNOTSUPP : -EIO;
 	}
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/disk.h"
+#include "daemon/hbmd.h"
 #include "daemon/host.h"
 #include "daemon/lane.h"
 #include "daemon/mover.h"
@@ -215,6 +216,13 @@ int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(v
 	}
 	*out = hierarchy;
 	return 0;
+}
+
+void hierarchy_drain(struct hierarchy *hierarchy)
+{
+	const struct devices *devices = hierarchy->hbmd->devices;
+	for (uint32_t i = 0; i < devices->count; i++)
+		slabs_drain(devices->list[i].slabs);
 }
 
 static void close_device(struct hierarchy *hierarchy, struct device *device)

@@ -6,14 +6,18 @@
  */
 #pragma once
 
-#include "daemon/server.h"
+#include <stdbool.h>
+#include <stddef.h>
 
+struct hbmd;
 struct hierarchy;
 
 /* progress() is called on the loop thread whenever more of a tier has come into service. On failure negative errno and
  * one line in error. */
 int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size);
+/* The daemon stops: nothing is made ahead of need any more. What is asked for is still done. */
+void hierarchy_drain(struct hierarchy *hierarchy);
 /* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
 struct hierarchy *hierarchy_close(struct hierarchy *hierarchy);
 bool hierarchy_warm(const struct hierarchy *hierarchy);   /* everything is in service that can be */

@@ -2,6 +2,7 @@
 #include "daemon/host.h"
 
 #include "daemon/config.h"
+#include "daemon/host_size.h"
 #include "daemon/log.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HUGE_PAGE (2ull << 20)
+#define HUGE_PAGE HOST_SIZE_HUGE_PAGE
 #define WORKERS_MAX 8
 #define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
@@ -48,7 +49,7 @@ struct host {
 	atomic_bool stop;
 	atomic_bool fragmented;         /* transparent huge pages cannot be had, or only slowly */
 	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
-	uint64_t started_ns;
+	uint64_t started_ns, ready;     /* ready: bytes in service */
 	uint32_t pending;
 	bool broken;
 	void (*progress)(void *arg);
@@ -151,6 +152,7 @@ static void put_into_service(struct job *job)
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct host *host = chunk->host;
 	if (chunk->registered) {
+		host->ready += chunk->bytes;
 		grow_part(host->cache->staging, chunk->offset, chunk->bytes, 0, host->staging);
 		grow_part(host->cache->ddr, chunk->offset, chunk->bytes, host->staging, host->end);
 	} else if (chunk->error == 0 && !atomic_load(&host->stop)) {
@@ -164,9 +166,10 @@ static void put_into_service(struct job *job)
 		give_up(host, chunk);
 	give_next(host, chunk->worker);
 	if (--host->pending == 0)
-		log_info("ddr: %llu MiB touched and registered in %.1f s, %llu MiB of them in huge pages",
-			 (unsigned long long)(host->bytes >> 20), (double)(loop_now() - host->started_ns) / 1e9,
-			 (unsigned long long)(host->hugepages ? host->bytes : atomic_load(&host->collapsed)) >> 20);
+		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge pages",
+			 (unsigned long long)(host->ready >> 20), (unsigned long long)(host->bytes >> 20),
+			 (double)(loop_now() - host->started_ns) / 1e9,
+			 (unsigned long long)(host->hugepages ? host->ready : atomic_load(&host->collapsed)) >> 20);
 	host->progress(host->arg);
 }
 
@@ -247,50 +250,35 @@ static int start_workers(struct host *host, struct loop *loop)
 	return 0;
 }
 
-static uint64_t physical_memory(void)
-{
-	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-/* More than there is would be touched until the kernel ends somebody for it. */
-static int check_size(uint64_t bytes, char *error, size_t error_size)
-{
-	uint64_t have = physical_memory();
-	if (bytes <= have)
-		return 0;
-	snprintf(error, error_size,
-		 "ddr.size: with ddr.reserve and ddr.staging %llu bytes are asked, this host has %llu: lower ddr.size",
-		 (unsigned long long)bytes, (unsigned long long)have);
-	return -ENOMEM;
-}
-
 int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
 	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
 	struct host *host = calloc(1, sizeof(*host));
 	if (!host)
 		return -ENOMEM;
-	uint64_t page = config->ddr_hugepages ? HUGE_PAGE : EXTENT_UNIT;
-	uint64_t size = config_size_of(config->ddr_size, physical_memory()) / EXTENT_UNIT * EXTENT_UNIT;
-	uint64_t reserve = size > 0 ? config->ddr_reserve / EXTENT_UNIT * EXTENT_UNIT : 0;
+	struct memory_limit limit;
+	struct host_size need;
+	memory_limit_read(&limit, "");
+	host_size_of(&need, config, &limit);
 	*host = (struct host){.cache = cache,
 			      .devices = devices,
 			      .fd = -1,
 			      .hugepages = config->ddr_hugepages,
-			      .staging = round_up(config->ddr_staging, page),
+			      .staging = need.staging,
 			      .started_ns = loop_now(),
 			      .progress = progress,
 			      .arg = arg};
-	host->end = host->staging + reserve + size;
-	host->bytes = round_up(host->end, page);
-	int r = check_size(host->bytes, error, error_size);
+	host->end = need.staging + need.reserve + need.size;
+	host->bytes = need.bytes;
+	int r = host_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
 		r = map_memory(host, error, error_size);
 	if (r == 0)
 		r = tier_init(cache->staging, HBM_TIER_NONE, cache->staging->number, host->staging, 0,
 			      config->limit_blocks);
 	if (r == 0)
-		r = tier_init(cache->ddr, HBM_TIER_DDR, cache->ddr->number, size, reserve, config->limit_blocks);
+		r = tier_init(cache->ddr, HBM_TIER_DDR, cache->ddr->number, need.size, need.reserve,
+			      config->limit_blocks);
 	if (r == 0) {
 		cache->staging->host = host->base;
 		cache->ddr->host = host->base + host->staging;

@@ -9,6 +9,7 @@
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/mover.h"
+#include "daemon/server.h"
 #include "daemon/slab.h"
 
 #include <stdio.h>
@@ -79,9 +80,9 @@ static void name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 	while (i < devices->count && !device_is_lost(&devices->list[i]))
 		i++;
 	if (i == devices->count)
-		snprintf(status->state, sizeof(status->state), "%s", hbmd->state);
+		snprintf(status->state, sizeof(status->state), "%s", hbmd_state_name(hbmd->state));
 	else
-		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd->state, i);
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd_state_name(hbmd->state), i);
 }
 
 static void query_status(struct page *page)

@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,28 +32,6 @@ static int refuse(int r, char *error, size_t error_size, const char *what, const
 	snprintf(error, error_size, "%s %s: %s", what, path, strerror(-r));
 	return r;
 }
-
-/* ---- From systemd ---- */
-
-static int inherit(struct listener *out, char *error, size_t error_size)
-{
-	int count = sd_listen_fds(1);
-	if (count == 0)
-		return -ENOENT;
-	if (count != 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_SEQPACKET, 1, NULL, 0) <= 0) {
-		snprintf(error, error_size,
-			 "systemd handed over %d sockets; expected one with ListenSequentialPacket=", count);
-		return -EINVAL;
-	}
-	int flags = fcntl(SD_LISTEN_FDS_START, F_GETFL);
-	if (flags < 0 || fcntl(SD_LISTEN_FDS_START, F_SETFL, flags | O_NONBLOCK) < 0)
-		return refuse(-errno, error, error_size, "cannot use", "the socket from systemd");
-	*out = (struct listener){.fd = SD_LISTEN_FDS_START};
-	log_info("listening on the socket from systemd");
-	return 0;
-}
-
-/* ---- Our own ---- */
 
 /* A locked descriptor of the folder, or negative errno. Two seconds is much longer than any daemon holds it. */
 static int lock_folder(const char *path)
@@ -187,10 +164,14 @@ static int make(struct listener *out, const struct config *config, char *error, 
 	return 0;
 }
 
-int listener_open(struct listener *out, const struct config *config, char *error, size_t error_size)
+int listener_open(struct listener *out, int inherited, const struct config *config, char *error, size_t error_size)
 {
-	int r = inherit(out, error, error_size);
-	return r == -ENOENT ? make(out, config, error, error_size) : r;
+	if (inherited < 0)
+		return make(out, config, error, error_size);
+
+	*out = (struct listener){.fd = inherited};
+	log_info("listening on the socket from the service manager");
+	return 0;
 }
 
 void listener_close(struct listener *listener)

@@ -41,6 +41,11 @@ void log_open(int max_level)
 	atomic_store(&to_journal, stderr_is_journal());
 }
 
+bool log_is_journal(void)
+{
+	return atomic_load(&to_journal);
+}
+
 static const char *level_word(int level)
 {
 	static const char *const words[] = {"emergency", "alert",  "critical", "error",

@@ -10,6 +10,7 @@
 #include <syslog.h> /* LOG_ERR ... LOG_DEBUG */
 
 void log_open(int max_level);
+bool log_is_journal(void); /* whether lines go to journald, with priorities */
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Failures of one kind that may come by the thousand: LOG_QUOTA of them a second are logged. Zeroed at first. */

@@ -25,10 +25,13 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "daemon/list.h"
 #include "daemon/loop_engine.h"
+#include "daemon/rlimit.h"
 
 enum { SUBMISSIONS = 256, COMPLETIONS = 4096, BATCH = 64 };
 #define PUT_OFF_NS 10000000u
@@ -60,6 +63,15 @@ struct poll {
 	struct timer put_off;
 };
 
+/* Static, as every reason: what the limit was when the last ring was refused. */
+static const char *why_no_memory(void)
+{
+	static char text[64 + RLIMIT_HINT];
+	snprintf(text, sizeof(text), "no memory for an io_uring%s",
+		 rlimit_hint((char[RLIMIT_HINT]){""}, RLIMIT_MEMLOCK));
+	return text;
+}
+
 static const char *why_not(int error)
 {
 	switch (-error) {
@@ -69,7 +81,7 @@ static const char *why_not(int error)
 	case ENOSYS:
 		return "this kernel has no io_uring";
 	case ENOMEM:
-		return "no memory for an io_uring (RLIMIT_MEMLOCK?)";
+		return why_no_memory();
 	default:
 		return "io_uring could not be set up";
 	}

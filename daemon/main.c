@@ -5,13 +5,16 @@
  */
 #include "daemon/config.h"
 #include "daemon/device.h"
+#include "daemon/exit_status.h"
 #include "daemon/hierarchy.h"
+#include "daemon/inherited.h"
 #include "daemon/list.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/mover.h"
 #include "daemon/notify.h"
 #include "daemon/nvme.h"
+#include "daemon/rlimit.h"
 #include "daemon/server.h"
 #include "daemon/state_dir.h"
 
@@ -19,6 +22,7 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +48,7 @@ struct service {
 	struct config config;
 	struct hierarchy *hierarchy;
 	struct notify *notify;
+	struct inherited inherited;
 	struct watch signals;
 	struct timer idle;
 	int state_dir;
@@ -70,6 +75,21 @@ static const char usage[] =
 
 enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 
+/* An error before the daemon has a log: a line with its priority for the journal, plain on a terminal. */
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+{
+	char line[LINE];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (log_is_journal())
+		log_error("%s", line);
+	else
+		fprintf(stderr, "hbmd: %s\n", line);
+	notify_failed(line);
+}
+
 /* 0: go on; 1: done; 2: bad usage. */
 static int parse(int argc, char **argv, struct options *options)
 {
@@ -83,7 +103,8 @@ static int parse(int argc, char **argv, struct options *options)
 		{"version", no_argument, NULL, OPTION_VERSION},
 		{NULL, 0, NULL, 0},
 	};
-	for (int c; (c = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1;) {
+	opterr = 0; /* its messages have no priority */
+	for (int c; (c = getopt_long(argc, argv, ":c:s:h", longs, NULL)) != -1;) {
 		switch (c) {
 		case 'c':
 			options->config = optarg;
@@ -91,7 +112,7 @@ static int parse(int argc, char **argv, struct options *options)
 			break;
 		case 's':
 			if (options->set_count == SETS_MAX) {
-				fprintf(stderr, "hbmd: more than %d --set: put them into a file\n", SETS_MAX);
+				complain("more than %d --set: put them into a file", SETS_MAX);
 				return 2;
 			}
 			options->sets[options->set_count++] = optarg;
@@ -111,12 +132,16 @@ static int parse(int argc, char **argv, struct options *options)
 		case OPTION_VERSION:
 			puts("hbmd " HBM_VERSION);
 			return 1;
+		case ':':
+			complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
+			return 2;
 		default:
+			complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
 			return 2;
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "hbmd: unexpected argument '%s'; see hbmd --help\n", argv[optind]);
+		complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
 		return 2;
 	}
 	return 0;
@@ -135,7 +160,7 @@ static int read_config(const struct options *options, struct config *config)
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
-		fprintf(stderr, "hbmd: %s\n", error[0] != '\0' ? error : strerror(-r));
+		complain("%s", error[0] != '\0' ? error : strerror(-r));
 	return r;
 }
 
@@ -147,7 +172,7 @@ static void describe(const struct service *service, char *line, size_t size)
 	if (hbmd->nvme && !nvme_settled(hbmd->nvme))
 		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_percent(hbmd->nvme));
 	else
-		snprintf(line, size, "%s", strcmp(hbmd->state, "warming") == 0 ? "Serving; touching DDR" : "Serving");
+		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
 }
 
 static void progress(void *arg)
@@ -161,8 +186,8 @@ static void progress(void *arg)
 		loop_stop(service->hbmd.loop);
 		return;
 	}
-	if (hierarchy_warm(service->hierarchy) && strcmp(service->hbmd.state, "warming") == 0) {
-		service->hbmd.state = "running";
+	if (hierarchy_warm(service->hierarchy) && service->hbmd.state == HBMD_WARMING) {
+		service->hbmd.state = HBMD_RUNNING;
 		log_info("all tiers are in service");
 	}
 	char line[LINE];
@@ -194,8 +219,9 @@ static void stop(struct service *service, const char *why)
 	}
 	log_notice("%s: draining", why);
 	service->stopping = true;
-	service->hbmd.state = "stopping";
+	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
+	hierarchy_drain(service->hierarchy);
 	server_drain(service->hbmd.server, drained, service);
 }
 
@@ -221,6 +247,7 @@ static int watch_signals(struct service *service)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error, EFBIG */
 	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return service->signals.fd < 0 ? -errno : 0;
 }
@@ -251,7 +278,9 @@ static int set_up_loop(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = loop_new(&hbmd->loop, &options);
 	if (r < 0) {
-		snprintf(error, error_size, "no event loop: %s", strerror(-r));
+		snprintf(error, error_size, "cannot set up the event loop%s: %s%s",
+			 service->config.io == CONFIG_IO_URING ? " (hbmd.io = io_uring)" : "", strerror(-r),
+			 rlimit_hint((char[RLIMIT_HINT]){""}, r == -ENOMEM ? RLIMIT_MEMLOCK : -1));
 		return r;
 	}
 	const char *fallback = loop_fallback_reason(hbmd->loop);
@@ -268,10 +297,12 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	struct hbmd *hbmd = &service->hbmd;
 	hbmd->config = &service->config;
 	hbmd->started_ns = loop_now();
-	hbmd->state = "warming";
+	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;
-	int r = set_up_loop(service, error, error_size);
+	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
+	if (r == 0)
+		r = set_up_loop(service, error, error_size);
 	if (r == 0)
 		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
 	if (r == 0)
@@ -279,9 +310,11 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = hierarchy_open(&service->hierarchy, hbmd, progress, service, error, error_size);
 	if (r == 0)
-		r = server_open(&hbmd->server, hbmd, error, error_size);
-	if (r == 0)
+		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
+	if (r == 0) {
+		service->inherited.socket = -1; /* the server's now */
 		r = notify_open(&service->notify, hbmd->loop);
+	}
 	return r;
 }
 
@@ -291,6 +324,7 @@ static void tear_down(struct service *service)
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	hbmd->server = server_close(hbmd->server);
+	inherited_close(&service->inherited);
 	/* The loop has ended before all that moves had: what completes from now on finds everything in its place. */
 	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
 	if (service->left)
@@ -310,48 +344,61 @@ static void tear_down(struct service *service)
 		close(service->signals.fd);
 }
 
-static int run(struct service *service)
+/* Until told to stop: the exit status. */
+static enum exit_status serve(struct service *service)
+{
+	char line[LINE];
+	describe(service, line, sizeof(line));
+	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
+		   service->hbmd.devices->count, service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+		   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
+	notify_ready(line);
+	int r = loop_run(service->hbmd.loop);
+	if (r < 0)
+		log_error("the event loop failed: %s", strerror(-r));
+	return r < 0 || service->failed ? EXIT_STATUS_FAILED : EXIT_STATUS_OK;
+}
+
+/* One line, the last of the log and the status that the service manager shows. */
+static enum exit_status refuse_start(int r, const char *error)
+{
+	char line[LINE + RLIMIT_HINT];
+	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
+		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
+	log_error("%s", line);
+	notify_failed(line);
+	return exit_status_of_start(r);
+}
+
+static enum exit_status run(struct service *service)
 {
 	char error[LINE] = "";
 	int r = set_up(service, error, sizeof(error));
-	if (r < 0) {
-		log_error("%s", error[0] != '\0' ? error : strerror(-r));
-	} else {
-		char line[LINE];
-		describe(service, line, sizeof(line));
-		log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
-			   service->hbmd.devices->count,
-			   service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
-			   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
-		notify_ready(line);
-		r = loop_run(service->hbmd.loop);
-		if (r < 0)
-			log_error("the event loop failed: %s", strerror(-r));
-		if (r == 0 && service->failed)
-			r = -ENOMEM;
-	}
+	enum exit_status status = r < 0 ? refuse_start(r, error) : serve(service);
 	tear_down(service);
-	if (r == 0)
+	if (status == EXIT_STATUS_OK)
 		log_notice("stopped");
-	return r;
+	return status;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = {.config = DEFAULT_CONFIG};
+	log_open(LOG_INFO);
 	int r = parse(argc, argv, &options);
 	if (r != 0)
-		return r == 1 ? EXIT_SUCCESS : 2;
-	static struct service service = {.signals = {.fd = -1}, .state_dir = -1};
-	r = read_config(&options, &service.config);
-	if (r == 0 && options.print)
+		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;
+	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
+	enum exit_status status = EXIT_STATUS_OK;
+	if (read_config(&options, &service.config) < 0) {
+		status = EXIT_STATUS_CONFIG;
+	} else if (options.print) {
 		config_print(&service.config, stdout);
-	if (r == 0 && !options.print && !options.check) {
+	} else if (!options.check) {
 		log_open((int)service.config.log_level);
 		raise_descriptor_limit();
-		r = run(&service);
+		status = run(&service);
 	}
-	int status = r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (service.left)
 		_exit(status);
 	config_clear(&service.config);

@@ -61,3 +61,8 @@ void notify_stopping(void)
 {
 	sd_notify(0, "STOPPING=1\nSTATUS=Draining");
 }
+
+void notify_failed(const char *reason)
+{
+	sd_notifyf(0, "STATUS=Not started: %s", reason);
+}

@@ -15,3 +15,5 @@ struct notify *notify_close(struct notify *notify);
 void notify_ready(const char *status);
 void notify_status(const char *status);
 void notify_stopping(void);
+/* The reason why the start fails, before the process ends: what systemctl status shows from then on. */
+void notify_failed(const char *reason);

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,7 +184,9 @@ static int open_path(struct nvme *nvme, const struct reason *reason)
 	if (nvme->fd < 0) {
 		int error = errno;
 		return refuse(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path, strerror(error),
-			      error == ENOENT ? "; create its folder first" : "");
+			      error == ENOENT  ? "; create its folder first"
+			      : error == EROFS ? "; in a service its folder must be in ReadWritePaths="
+					       : "");
 	}
 	int r = is_block_device(nvme) ? open_exclusively(nvme, reason) : 0;
 	if (r == 0 && lock(nvme->fd) < 0)
@@ -226,16 +229,45 @@ static int choose_size(struct nvme *nvme, uint64_t configured, uint64_t bytes, c
 	return 0;
 }
 
+/* Bytes that the file can have where it is: those that are free there, and its own. Some file systems do not know. */
+static uint64_t room_for(const struct nvme *nvme)
+{
+	struct statvfs fs;
+	struct stat st;
+	if (fstatvfs(nvme->fd, &fs) < 0 || fstat(nvme->fd, &st) < 0 || fs.f_blocks == 0)
+		return UINT64_MAX;
+	return (uint64_t)fs.f_bavail * fs.f_frsize + (uint64_t)st.st_blocks * 512;
+}
+
+/* A file system that cannot allocate gets the file written out by the formatting, which comes anyway; what is known of
+ * the room there has to do. 0 or an errno. */
+static int allocate_blocks(const struct nvme *nvme, uint64_t length)
+{
+	while (fallocate(nvme->fd, 0, 0, (off_t)length) < 0) {
+		if (errno == EOPNOTSUPP || errno == ENOSYS) {
+			log_notice("nvme: %s is on a file system without fallocate: formatting allocates it",
+				   nvme->path);
+			return room_for(nvme) < length ? ENOSPC : 0;
+		}
+		if (errno != EINTR)
+			return errno;
+	}
+	return 0;
+}
+
 static int allocate(struct nvme *nvme, const struct reason *reason)
 {
-	uint64_t length = NVME_HEAD + nvme->size;
+	uint64_t length = NVME_HEAD + nvme->size, room = room_for(nvme);
 	int r = ftruncate(nvme->fd, (off_t)length) < 0 ? errno : -write_label(nvme, LABEL_FORMATTING);
 	if (r == 0)
-		r = posix_fallocate(nvme->fd, 0, (off_t)length);
+		r = allocate_blocks(nvme, length);
 	if (r == 0)
 		return 0;
 	if (ftruncate(nvme->fd, 0) < 0)
 		log_warning("nvme: cannot shorten %s: %s", nvme->path, strerror(errno));
+	if (r == ENOSPC)
+		return refuse(reason, -r, "nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
+			      (unsigned long long)length, nvme->path, (unsigned long long)room);
 	return refuse(reason, -r, "nvme.path: cannot allocate %llu bytes for %s: %s", (unsigned long long)length,
 		      nvme->path, strerror(r));
 }

@@ -5,7 +5,8 @@
  * written to a file or device that is neither empty nor labelled ours. The label lies where whoever puts a file system
  * or a partition table on a device writes too: then it is not ours any more.
  *
- * A new file is allocated at once, so that a full disk is found at the start, and then filled with zeros in the
+ * A new file is allocated at once, so that a full disk is found at the start (where the file system cannot allocate, by
+ * the room it says it has), and then filled with zeros in the
  * background: a file system makes the first write to unwritten extents cost twice. What has been filled is in service.
  * A label that says "formatted" spares all that the next time. A block device needs no filling.
  *

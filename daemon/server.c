@@ -20,6 +20,7 @@
 #include "daemon/config.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/rlimit.h"
 #include "daemon/serve_region.h"
 
 enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
@@ -163,7 +164,8 @@ static bool is_out_of_resources(int error)
 static void pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
-		log_error("cannot accept connections for now: %s; raise LimitNOFILE= if that lasts", strerror(error));
+		log_error("cannot accept connections for now: %s%s", strerror(error),
+			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
 	server->complained = true;
 	if (loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS) == 0)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
@@ -268,14 +270,14 @@ static struct server *server_new(struct hbmd *hbmd)
 	return server;
 }
 
-int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t error_size)
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size)
 {
 	struct server *server = server_new(hbmd);
 	if (!server) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
-	int r = listener_open(&server->listener, hbmd->config, error, error_size);
+	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
 	if (r == 0) {
 		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = listener_ready};
 		r = loop_watch(hbmd->loop, &server->watch);
@@ -283,6 +285,8 @@ int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t erro
 			snprintf(error, error_size, "cannot watch the listening socket: %s", strerror(-r));
 	}
 	if (r < 0) {
+		if (server->listener.fd == inherited)
+			server->listener.fd = -1;
 		server_close(server);
 		return r;
 	}

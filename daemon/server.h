@@ -7,33 +7,8 @@
  */
 #pragma once
 
+#include "daemon/hbmd.h"
 #include "daemon/session.h"
-
-struct activity;
-struct cache;
-struct config;
-struct devices;
-struct hbmd;
-struct host;
-struct mover;
-struct nvme;
-
-/* Everything a handler may need: the daemon's parts, borrowed. Made in main.c. */
-struct hbmd {
-	const struct config *config;
-	struct loop *loop;
-	struct devices *devices;
-	struct cache *cache;
-	struct activity *activity;
-	struct mover *mover;
-	struct host *host;
-	struct nvme *nvme; /* NULL without an NVMe tier */
-	struct server *server;
-	uint8_t boot_id[16];
-	uint64_t started_ns;
-	const char *state; /* "running", "warming", "stopping" */
-	uint64_t requests, refused, sessions_total, sessions_dropped;
-};
 
 /* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the message, counts, flags and
  * padding have been checked; ids, ranges and limits have not. Each calls request_reply exactly once, now or later. */
@@ -45,9 +20,9 @@ void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */
 void serve_close(struct hbmd *hbmd);
 
-/* Takes over a listening socket from systemd, or makes one at config->socket: refuses a path where a daemon answers,
- * replaces a stale socket file, refuses anything else. Negative errno and one line in error. */
-int server_open(struct server **out, struct hbmd *hbmd, char *error, size_t error_size);
+/* Takes over the inherited listening socket, or makes one (-1) at config->socket: see listener_open(). Negative errno
+ * and one line in error; the inherited socket is then still the caller's. */
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size);
 /* Stops accepting; each session is closed once its requests are over; calls drained() when no session is left. */
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 struct server *server_close(struct server *server); /* removes the socket file it made */

@@ -36,7 +36,7 @@ struct slabs {
 	struct slab *making;
 	struct timer retry;
 	uint64_t retry_ns;
-	bool closing;
+	bool draining; /* nothing is made ahead any more */
 };
 
 static void pump(struct slabs *slabs);
@@ -290,7 +290,7 @@ static void make_done(struct job *job)
 		push_ready(slabs, slab);
 	} else {
 		slabs->books.uncreated += slab->bytes;
-		if (!slabs->closing)
+		if (!slabs->draining)
 			make_again_later(slabs, slab->result);
 		free(slab);
 	}
@@ -323,7 +323,7 @@ static void pump(struct slabs *slabs)
 {
 	while (!list_empty(&slabs->orders) && serve_first(slabs))
 		;
-	if (!slabs->closing && list_empty(&slabs->orders))
+	if (!slabs->draining && list_empty(&slabs->orders))
 		make_ahead(slabs);
 }
 
@@ -374,12 +374,17 @@ static void settle(struct slabs *slabs)
 		sched_yield();
 }
 
+void slabs_drain(struct slabs *slabs)
+{
+	slabs->draining = true;
+	loop_timer_stop(slabs->loop, &slabs->retry);
+}
+
 struct slabs *slabs_close(struct slabs *slabs)
 {
 	if (!slabs)
 		return NULL;
-	slabs->closing = true;
-	loop_timer_stop(slabs->loop, &slabs->retry);
+	slabs_drain(slabs);
 	settle(slabs);
 	assert(list_empty(&slabs->orders));
 	for (struct list *node; (node = list_pop_front(&slabs->ready));) {

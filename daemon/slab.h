@@ -39,6 +39,9 @@ struct slabs_books {
 
 /* A pool of `budget` bytes, none of it created yet; the default slab is what is created ahead. -ENOMEM. */
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget, uint64_t default_slab);
+/* The daemon stops: slabs are made for orders only, no longer ahead of them. Memory that drained sessions gave back may
+ * still be mapped by their processes, and nobody will come for it. */
+void slabs_drain(struct slabs *slabs);
 /* For the time after loop_run(), when no region is left: releases all that is ready. Takes NULL, returns NULL. */
 struct slabs *slabs_close(struct slabs *slabs);
 struct slabs_books slabs_books(const struct slabs *slabs);

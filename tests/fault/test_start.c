@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting and ending: what cannot be used is refused with one line that says why, status 1, and nothing left behind;
+/* Starting and ending: what cannot be used is refused with one line that says why, a status, and nothing left behind;
  * what a killed daemon left is taken over; the service manager is told what it wants to know. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* How a start ends that nothing but a change can mend, or that another try may. */
+enum { CONFIG = 78, UNMET = 69 };
+
 static bool exists(const char *path)
 {
 	struct stat status;
@@ -42,23 +45,23 @@ static void write_file(const char *path, const char *text)
 	assert_int_equal(fclose(out), 0);
 }
 
-/* The start with these settings ends with 1 and one line of error, which has the text in it. */
-static void refused_in(const char *const *sets, const char *const *env, const char *text)
+/* The start with these settings ends with this status and one line of error, which has the text in it. */
+static void refused_in(const char *const *sets, const char *const *env, int expected, const char *text)
 {
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, sets, env);
 	int status = spawn_wait(&daemon_);
 	unsigned lines = spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
-	if (status != 1 || lines != 1 || !spawn_logged(&daemon_, text)) {
+	if (status != expected || lines != 1 || !spawn_logged(&daemon_, text)) {
 		spawn_show_log(&daemon_);
-		fail_msg("expected 1 and one line with \"%s\", got %d and %u", text, status, lines);
+		fail_msg("expected %d and one line with \"%s\", got %d and %u", expected, text, status, lines);
 	}
 	assert_int_equal(exists(daemon_.socket), false);
 }
 
-static void refused(const char *const *sets, const char *text)
+static void refused(const char *const *sets, int status, const char *text)
 {
-	refused_in(sets, NULL, text);
+	refused_in(sets, NULL, status, text);
 }
 
 /* ---- Configuration ---- */
@@ -114,15 +117,15 @@ static void test_configurations_that_are_wrong(void **state)
 	assert_int_equal(check_config(path, out, sizeof(out)), 0);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		write_file(path, wrong[i].text);
-		assert_int_equal(check_config(path, out, sizeof(out)), 1);
+		assert_int_equal(check_config(path, out, sizeof(out)), CONFIG);
 		snprintf(where, sizeof(where), "%s:%u:", path, wrong[i].line);
 		if ((wrong[i].line && !strstr(out, where)) || !strstr(out, wrong[i].expected))
 			fail_msg("%s gives: %s", wrong[i].text, out);
 		assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1); /* one line */
 	}
-	assert_int_equal(check_config("/nonexistent/conf", out, sizeof(out)), 1);
-	refused((const char *[]){"nvme.size", NULL}, "nvme.size");
-	refused((const char *[]){"device.slab=5", NULL}, "expected");
+	assert_int_equal(check_config("/nonexistent/conf", out, sizeof(out)), CONFIG);
+	refused((const char *[]){"nvme.size", NULL}, CONFIG, "nvme.size");
+	refused((const char *[]){"device.slab=5", NULL}, CONFIG, "expected");
 }
 
 /* ---- NVMe ---- */
@@ -134,11 +137,11 @@ static void test_nvme_files_that_cannot_be_used(void **state)
 	snprintf(missing, sizeof(missing), "nvme.path=%s/missing/file", daemon_.dir);
 	snprintf(foreign, sizeof(foreign), "%s/foreign", daemon_.dir);
 	snprintf(folder, sizeof(folder), "nvme.path=%s", daemon_.dir);
-	refused((const char *[]){missing, NULL}, "nvme");
-	refused((const char *[]){folder, NULL}, "nvme");
+	refused((const char *[]){missing, NULL}, UNMET, "create its folder first");
+	refused((const char *[]){folder, NULL}, CONFIG, "nvme");
 	write_file(foreign, "the only copy of something\n");
 	snprintf(set, sizeof(set), "nvme.path=%s", foreign);
-	refused((const char *[]){set, NULL}, foreign);
+	refused((const char *[]){set, NULL}, CONFIG, foreign);
 	char line[64] = "";
 	FILE *in = fopen(foreign, "r");
 	assert_non_null(fgets(line, sizeof(line), in));
@@ -146,11 +149,11 @@ static void test_nvme_files_that_cannot_be_used(void **state)
 	assert_string_equal(line, "the only copy of something\n"); /* and it is as it was */
 }
 
-static void test_disk_full_at_format(void **state)
+/* The signal that comes with it would end the daemon without a word. */
+static void test_a_file_that_may_not_grow(void **state)
 {
 	(void)state;
 	struct rlimit limit, small;
-	void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
 	small = (struct rlimit){.rlim_cur = 8 << 20, .rlim_max = limit.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
@@ -160,9 +163,9 @@ static void test_disk_full_at_format(void **state)
 				      "device.reserve=2MiB", NULL},
 		     NULL);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	signal(SIGXFSZ, before);
-	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_int_equal(spawn_wait(&daemon_), CONFIG);
 	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
+	assert_true(spawn_logged(&daemon_, "; RLIMIT_FSIZE is 8388608 bytes: raise LimitFSIZE="));
 	assert_int_equal(exists(daemon_.nvme), false);
 	assert_int_equal(exists(daemon_.socket), false);
 }
@@ -190,7 +193,7 @@ static void test_one_of_everything(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		spawn_forget_log(&second);
 		spawn_launch(&second, tries[i].sets, NULL);
-		assert_int_equal(spawn_wait(&second), 1);
+		assert_int_equal(spawn_wait(&second), UNMET);
 		if (spawn_log_lines(&second, " error: ") != 1 || !spawn_logged(&second, tries[i].expected)) {
 			spawn_show_log(&second);
 			fail_msg("try %zu", i);
@@ -214,7 +217,7 @@ static void test_the_socket_file(void **state)
 	write_file(daemon_.socket, "no socket\n");
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, NULL, NULL);
-	assert_int_equal(spawn_wait(&daemon_), 1);
+	assert_int_equal(spawn_wait(&daemon_), CONFIG);
 	assert_true(spawn_logged(&daemon_, daemon_.socket));
 	assert_true(exists(daemon_.socket));
 }
@@ -313,10 +316,10 @@ static void test_auto_takes_what_there_is(void **state)
 	const char *const any[] = {"hbmd.driver=auto", "soft.fail=cuInit:2", NULL}; /* for one of the two copies */
 	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
 	disguise_as_cuda(path, sizeof(path));
-	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL},
+	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL}, UNMET,
 		   "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY");
-	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, "does not count");
-	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, "CUDA_ERROR_NO_DEVICE");
+	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, UNMET, "does not count");
+	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, UNMET, "CUDA_ERROR_NO_DEVICE");
 
 	spawn_forget_log(&daemon_);
 	spawn_start(&daemon_, any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL});
@@ -361,7 +364,7 @@ static void test_without_permission(void **state)
 		print_message("SKIP: this root may not give up a capability\n");
 		skip();
 	}
-	assert_int_equal(WEXITSTATUS(status), 1);
+	assert_int_equal(WEXITSTATUS(status), CONFIG);
 	assert_true(spawn_logged(&daemon_, "hbmd.state_dir: cannot make"));
 	assert_true(spawn_logged(&daemon_, "Permission denied"));
 }
@@ -372,8 +375,82 @@ static void test_without_permission(void **state)
 static void test_more_memory_than_there_is(void **state)
 {
 	(void)state;
-	refused((const char *[]){"ddr.size=16TiB", NULL}, "ddr.size: with ddr.reserve and ddr.staging");
-	refused((const char *[]){"ddr.size=100%", NULL}, "lower ddr.size");
+	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG, "ddr.size: with ddr.reserve and ddr.staging");
+	refused((const char *[]){"ddr.size=100%", NULL}, CONFIG, "lower ddr.size");
+}
+
+/* A cgroup below our own that may have so many bytes, of the kind that this host has; skips the test without one. */
+static void make_cgroup(char *path, size_t size, const char *bytes)
+{
+	static const char *const kinds[][2] = {{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+					       {"/sys/fs/cgroup", "memory.max"}};
+	char name[160];
+
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(path, size, "%s/hbmd-test-%d", kinds[i][0], (int)getpid());
+		if (mkdir(path, 0755) < 0)
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, kinds[i][1]);
+		FILE *out = exists(name) ? fopen(name, "we") : NULL;
+		if (out && fputs(bytes, out) >= 0 && fclose(out) == 0)
+			return;
+		if (out)
+			fclose(out);
+		rmdir(path);
+	}
+
+	print_message("SKIP: no memory cgroup can be made here\n");
+	skip();
+}
+
+static void enter_cgroup(const char *path)
+{
+	char name[160];
+	snprintf(name, sizeof(name), "%s/cgroup.procs", path);
+	FILE *out = fopen(name, "we");
+	assert_non_null(out);
+	assert_true(fprintf(out, "%d", (int)getpid()) > 0);
+	assert_int_equal(fclose(out), 0);
+}
+
+/* The folder of the cgroup that the test is in, to go back to. */
+static void own_cgroup(const char *made, char *path, size_t size)
+{
+	char line[512];
+	bool is_v1 = strncmp(made, "/sys/fs/cgroup/memory/", 22) == 0;
+	FILE *in = fopen("/proc/self/cgroup", "re");
+	assert_non_null(in);
+	path[0] = '\0';
+	while (fgets(line, sizeof(line), in)) {
+		const char *at = strstr(line, is_v1 ? ":memory:" : "0::");
+		line[strcspn(line, "\n")] = '\0';
+		if (at)
+			snprintf(path, size, "/sys/fs/cgroup%s%s", is_v1 ? "/memory" : "",
+				 at + (is_v1 ? strlen(":memory:") : strlen("0::")));
+	}
+	fclose(in);
+}
+
+/* Without the check the kernel would end the daemon while it touches the memory, and no log would say why. */
+static void test_a_memory_cgroup_that_is_too_small(void **state)
+{
+	(void)state;
+	char made[128], own[512];
+
+	make_cgroup(made, sizeof(made), "314572800"); /* 300 MiB */
+	own_cgroup(made, own, sizeof(own));
+	enter_cgroup(made);
+	refused((const char *[]){"ddr.size=600MiB", NULL}, CONFIG, "allows 314572800: lower ddr.size");
+	assert_true(spawn_logged(&daemon_, "679477248 bytes are needed")); /* 600 + 8 + 8 + 32 MiB */
+	refused((const char *[]){"ddr.size=90%", NULL}, CONFIG, "allows 314572800: lower ddr.size");
+
+	spawn_forget_log(&daemon_);
+	spawn_start(&daemon_, (const char *[]){"ddr.size=50%", NULL}, NULL); /* 150 MiB: all of it is touched */
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	enter_cgroup(own);
+	assert_int_equal(rmdir(made), 0);
 }
 
 /* ---- The service manager ---- */
@@ -420,6 +497,40 @@ static void test_the_service_manager_is_told(void **state)
 	close(fd);
 }
 
+/* Where a configuration error is looked for: the log at priority err, and the status of the service. */
+static void test_the_service_manager_is_told_of_errors(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *set, *said;
+		int status;
+	} starts[] = {
+		{"ddr.siz=1GiB", "--set: unknown key 'siz' in section [ddr]", CONFIG},
+		{"hbmd.state_dir=/proc/nothing", "hbmd.state_dir: cannot make /proc/nothing", UNMET},
+	};
+	struct sockaddr_un address;
+	char notify[160], journal[64], line[256];
+	int fd = bind_socket("notify", SOCK_DGRAM, &address);
+	snprintf(notify, sizeof(notify), "NOTIFY_SOCKET=%s", address.sun_path);
+
+	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+		struct stat log;
+		spawn_forget_log(&daemon_);
+		write_file(daemon_.log, "");
+		assert_int_equal(stat(daemon_.log, &log), 0);
+		snprintf(journal, sizeof(journal), "JOURNAL_STREAM=%ju:%ju", (uintmax_t)log.st_dev,
+			 (uintmax_t)log.st_ino);
+		spawn_launch(&daemon_, (const char *[]){starts[i].set, NULL}, (const char *[]){notify, journal, NULL});
+		assert_int_equal(spawn_wait(&daemon_), starts[i].status);
+		snprintf(line, sizeof(line), "STATUS=Not started: %s", starts[i].said);
+		await_message(fd, line);
+		assert_int_equal(spawn_log_lines(&daemon_, "<3>"), 1);
+		snprintf(line, sizeof(line), "<3>%s", starts[i].said);
+		assert_true(spawn_logged(&daemon_, line));
+	}
+	close(fd);
+}
+
 static void test_a_socket_from_the_service_manager(void **state)
 {
 	(void)state;
@@ -435,6 +546,25 @@ static void test_a_socket_from_the_service_manager(void **state)
 	close(fd);
 }
 
+/* Nobody would know what it is for: the start fails and says its name. */
+static void test_a_descriptor_that_nobody_knows(void **state)
+{
+	(void)state;
+	struct sockaddr_un address;
+	int fd = bind_socket("sock", SOCK_SEQPACKET, &address), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(listen(fd, 16), 0);
+	assert_true(null >= 0);
+	daemon_.listener = fd;
+	daemon_.extra = null;
+	spawn_launch(&daemon_, NULL, NULL);
+	assert_int_equal(spawn_wait(&daemon_), CONFIG);
+	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
+	assert_true(spawn_logged(&daemon_, "a descriptor named 'extra'"));
+	close(null);
+	close(fd);
+}
+
 static void test_sigterm_while_warming(void **state)
 {
 	(void)state;
@@ -445,13 +575,43 @@ static void test_sigterm_while_warming(void **state)
 	assert_int_equal(exists(daemon_.socket), false);
 }
 
+/*
+ * A session that is drained gives its memory back while its process still has it mapped, so the device is full and
+ * nobody will want what is free by the books: nothing is made ahead of need, and nothing fails. A second client keeps
+ * the daemon draining for a while, with a store from a slow device.
+ */
+static void test_draining_makes_nothing_ahead(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"soft.memory=192MiB", "soft.latency_us=500000", NULL};
+	struct kv waiting, holder;
+	struct hbm_block block;
+	struct hbm_segment segment;
+	hbm_ticket ticket;
+
+	spawn_start(&daemon_, sets, NULL);
+	kv_open(&waiting, &daemon_, 0, 2 << 20, 1);
+	kv_open(&holder, &daemon_, 0, 2 << 20, 83); /* with the other's all of the pool */
+	kv_blocks(&waiting, 0, 1, 1, 0, &block, &segment);
+	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.space, &block, 1, NULL, NULL, &ticket), 0);
+	assert_int_equal(hbm_ping(waiting.hbm), 0); /* so the store has arrived */
+
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	if (spawn_log_lines(&daemon_, " error: ") > 0) {
+		spawn_show_log(&daemon_);
+		fail_msg("a clean stop logs errors");
+	}
+	kv_close(&holder);
+	kv_close(&waiting);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_configurations_that_are_wrong),
 		TEST(test_nvme_files_that_cannot_be_used),
-		TEST(test_disk_full_at_format),
+		TEST(test_a_file_that_may_not_grow),
 		TEST(test_one_of_everything),
 		TEST(test_the_socket_file),
 		TEST(test_killed_and_started_again),
@@ -459,9 +619,13 @@ int main(void)
 		TEST(test_auto_takes_what_there_is),
 		TEST(test_without_permission),
 		TEST(test_more_memory_than_there_is),
+		TEST(test_a_memory_cgroup_that_is_too_small),
 		TEST(test_the_service_manager_is_told),
+		TEST(test_the_service_manager_is_told_of_errors),
 		TEST(test_a_socket_from_the_service_manager),
+		TEST(test_a_descriptor_that_nobody_knows),
 		TEST(test_sigterm_while_warming),
+		TEST(test_draining_makes_nothing_ahead),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,8 @@ while read -r number modules; do
 		layer[$module]=$number
 	done
 done <<'END'
-0 checked list checksum place loading fdpass
-1 log config config_file config_keys config_value extent index space peer validate state_dir
+0 checked list checksum place loading fdpass hbmd inherited rlimit exit_status
+1 log config config_file config_keys config_value extent index space peer validate state_dir memory_limit host_size
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener tree order order_lru
 3 worker notify activity block cache cache_pin connection fences
 4 device request disk nvme

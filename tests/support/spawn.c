@@ -100,6 +100,25 @@ void spawn_needs_soft(void)
 	skip();
 }
 
+/* In the child: passes what is to be handed over from 3 on, as sd_listen_fds(3) says. How many there are. */
+static int pass_descriptors(const struct spawn *spawn)
+{
+	static char listen_pid[32];
+	if (spawn->listener <= 0)
+		return 0;
+	int extra = spawn->extra > 0 ? fcntl(spawn->extra, F_DUPFD, 1000) : -1; /* it may be 3 */
+	dup2(spawn->listener, 3);
+	fcntl(3, F_SETFD, 0); /* it may have been 3 before */
+	if (extra >= 0)
+		dup2(extra, 4);
+	snprintf(listen_pid, sizeof(listen_pid), "LISTEN_PID=%d", (int)getpid());
+	putenv(listen_pid);
+	putenv((char *)(uintptr_t)(extra >= 0 ? "LISTEN_FDS=2" : "LISTEN_FDS=1"));
+	if (extra >= 0)
+		putenv((char *)(uintptr_t) "LISTEN_FDNAMES=hbmd:extra");
+	return extra >= 0 ? 2 : 1;
+}
+
 /* In the child: becomes the daemon. */
 static void become(const struct spawn *spawn, const char *const *sets, const char *const *env)
 {
@@ -135,15 +154,7 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	int log = open(spawn->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	dup2(log, STDERR_FILENO);
 	dup2(log, STDOUT_FILENO);
-	static char listen_pid[32];
-	if (spawn->listener > 0) {
-		dup2(spawn->listener, 3);
-		fcntl(3, F_SETFD, 0); /* it may have been 3 before */
-		snprintf(listen_pid, sizeof(listen_pid), "LISTEN_PID=%d", (int)getpid());
-		putenv(listen_pid);
-		putenv((char *)(uintptr_t) "LISTEN_FDS=1");
-	}
-	for (int fd = spawn->listener > 0 ? 4 : 3; fd < 1024; fd++)
+	for (int fd = 3 + pass_descriptors(spawn); fd < 1024; fd++)
 		close(fd);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that failed */
 	execv(argv[0], (char *const *)(uintptr_t)argv);

@@ -17,6 +17,7 @@ struct spawn {
 	char log[96];    /* dir/log */
 	pid_t pid;       /* 0 when it does not run */
 	int listener;    /* > 0: a listening socket to hand over at the start, as systemd does; the test's own */
+	int extra;       /* > 0: one more descriptor to hand over beside it, named "extra"; the test's own */
 };
 
 /* Makes the folder. The daemon is not started. */

@@ -54,7 +54,7 @@ static int teardown(void **state)
 static int try_open(struct fixture *fixture, struct listener *listener)
 {
 	fixture->error[0] = '\0';
-	return listener_open(listener, &fixture->config, fixture->error, sizeof(fixture->error));
+	return listener_open(listener, -1, &fixture->config, fixture->error, sizeof(fixture->error));
 }
 
 static void the_socket_has_its_mode_and_goes_with_the_listener(void **state)

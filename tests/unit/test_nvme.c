@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +19,11 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
@@ -347,7 +352,8 @@ static void test_a_full_disk(void **state)
 	int left = access(setting->path, F_OK);
 	assert_int_equal(umount(setting->folder), 0);
 	assert_int_equal(r, -ENOSPC);
-	assert_non_null(strstr(setting->error, "cannot allocate"));
+	assert_non_null(strstr(setting->error, "4194304 bytes are needed"));
+	assert_non_null(strstr(setting->error, "there are 2097152: lower nvme.size"));
 	assert_int_equal(left, -1);
 }
 
@@ -369,6 +375,82 @@ static void test_a_file_system_without_direct_io(void **state)
 	assert_int_equal(r, 0);
 	assert_int_equal(refused, -EINVAL);
 	assert_int_equal(left, -1);
+}
+
+/* A file system of its own of the kind that cannot allocate; skips the test where that is not permitted. */
+static void mount_ext2(struct setting *setting, unsigned mib)
+{
+	char command[256];
+	snprintf(command, sizeof(command),
+		 "truncate -s %uM %s.img && mkfs.ext2 -q -F %s.img && mount -o loop %s.img %s", mib, setting->folder,
+		 setting->folder, setting->folder, setting->folder);
+	int status = system(command);
+	char image[64];
+	snprintf(image, sizeof(image), "%s.img", setting->folder);
+	unlink(image); /* a mount keeps it */
+	if (status != 0) {
+		print_message("SKIP: no ext2 file system can be made and mounted here\n");
+		skip();
+	}
+}
+
+static void test_a_file_system_without_fallocate(void **state)
+{
+	struct setting *setting = *state;
+	setting->config.nvme_size = 20 * MIB;
+	mount_ext2(setting, 40);
+	int r = open_tier(setting);
+	if (r == 0)
+		await_format(setting);
+	struct stat st = {0};
+	int seen = stat(setting->path, &st);
+	close_tier(setting);
+	int again = open_tier(setting);
+	unsigned percent = again == 0 ? nvme_percent(setting->nvme) : 0;
+	close_tier(setting);
+
+	setting->config.nvme_size = 60 * MIB;
+	int refused = open_tier(setting);
+	unlink(setting->path);
+	assert_int_equal(umount(setting->folder), 0);
+	assert_int_equal(r, 0);
+	assert_int_equal(seen, 0);
+	assert_in_range(st.st_blocks * 512, setting->config.nvme_size / 3, UINT64_MAX); /* written out */
+	assert_int_equal(again, 0);
+	assert_int_equal(percent, 100);
+	assert_int_equal(refused, -ENOSPC);
+	assert_non_null(strstr(setting->error, "lower nvme.size"));
+}
+
+/* From now on, for this thread and those it makes, no file system can allocate. */
+static void forget_fallocate(void)
+{
+	struct sock_filter refuse_it[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 4, .filter = refuse_it};
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/* The last test: what it takes away does not come back. */
+static void test_without_fallocate(void **state)
+{
+	struct setting *setting = *state;
+	forget_fallocate();
+	setting->config.nvme_size = 70 * MIB;
+	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(nvme_percent(setting->nvme), 0);
+	await_format(setting);
+	assert_in_range(stat_of(setting).st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
+	close_tier(setting);
+	struct statvfs fs;
+	assert_int_equal(statvfs(setting->folder, &fs), 0);
+	setting->config.nvme_size = (uint64_t)fs.f_bfree * fs.f_frsize / 4096 * 4096 + 1024 * MIB;
+	assert_refused(setting, -ENOSPC, "lower nvme.size");
 }
 
 /* ---- block devices ---- */
@@ -507,11 +589,13 @@ int main(void)
 		TEST(test_a_disk_that_fails_while_it_is_formatted),
 		TEST(test_a_full_disk),
 		TEST(test_a_file_system_without_direct_io),
+		TEST(test_a_file_system_without_fallocate),
 		TEST(test_a_blank_device_is_in_service_at_once),
 		TEST(test_a_foreign_device_is_refused_and_untouched),
 		TEST(test_a_device_that_was_given_to_somebody_else),
 		TEST(test_a_device_in_use),
 		TEST(test_a_device_that_is_too_small),
+		TEST(test_without_fallocate),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

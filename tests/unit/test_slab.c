@@ -115,6 +115,28 @@ static void slabs_are_made_ahead(void **state)
 	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
 }
 
+/* Memory that comes back stays uncreated, and what is made on order is still made. */
+static void nothing_is_made_ahead_while_draining(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+	pool_run(&fixture->pool, all_created, fixture);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 3), HBM_OK);
+	slabs_drain(fixture->slabs);
+	give(fixture, &wanted, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	uint64_t calls = fixture->pool.calls("cuMemCreate");
+	struct slabs_books books = slabs_books(fixture->slabs);
+	assert_int_equal(books.uncreated, 12 * MIB);
+	assert_int_equal(books.ready, BUDGET - 12 * MIB);
+
+	assert_int_equal(take(fixture, &wanted, 2 * MIB, 2), HBM_OK);
+	give(fixture, &wanted, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(fixture->pool.calls("cuMemCreate"), calls + 2);
+	assert_int_equal(slabs_books(fixture->slabs).uncreated, 12 * MIB);
+}
+
 static void ready_slabs_make_way_for_other_sizes(void **state)
 {
 	struct fixture *fixture = *state;
@@ -327,6 +349,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(slabs_are_made_ahead),
+		TEST(nothing_is_made_ahead_while_draining),
 		TEST(ready_slabs_make_way_for_other_sizes),
 		TEST(more_than_the_budget_is_refused_at_once),
 		TEST(exported_slabs_are_never_used_again),

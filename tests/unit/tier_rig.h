@@ -22,6 +22,7 @@
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/device.h"
+#include "daemon/hbmd.h"
 #include "daemon/hierarchy.h"
 #include "daemon/log.h"
 #include "daemon/mover.h"

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hbmd: the daemon's parts and what it is doing, as every request handler sees them. main.c makes
+ * it and owns none of the parts: whoever opens a part puts it here and takes it away again. It
+ * includes nothing of ours, so that a module which only passes it on depends on no part.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct activity;
+struct cache;
+struct config;
+struct devices;
+struct host;
+struct loop;
+struct mover;
+struct nvme;
+struct server;
+
+/*
+ *  WARMING ── every tier is in service ──> RUNNING
+ *     │                                       │
+ *     └────────── SIGTERM, SIGINT ────────────┴──> STOPPING
+ */
+enum hbmd_state { HBMD_WARMING, HBMD_RUNNING, HBMD_STOPPING };
+
+struct hbmd {
+	const struct config *config;
+	struct loop *loop;
+	struct devices *devices;
+	struct cache *cache;
+	struct activity *activity;
+	struct mover *mover;
+	struct host *host;
+	struct nvme *nvme; /* NULL without an NVMe tier */
+	struct server *server;
+	uint8_t boot_id[16];
+	uint64_t started_ns;
+	enum hbmd_state state;
+	uint64_t requests, refused, sessions_total, sessions_dropped;
+};
+
+/* "warming", "running", "stopping": as clients and operators read it. Static. */
+const char *hbmd_state_name(enum hbmd_state state);
