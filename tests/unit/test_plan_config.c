@@ -10,12 +10,14 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/ctl/plan_config.c"
-#include "client/ctl/plan_shapes.c"
+#include "client/ctl/plan_config.h"
+#include "client/ctl/plan_shapes.h"
 
 #define FOLDER "tests/data/configs/"
 
@@ -229,25 +231,35 @@ static void test_not_a_config(void **state)
 	assert_non_null(strstr(error, "No such file"));
 }
 
+static struct plan_config read_object(json_t *object)
+{
+	struct plan_config config;
+	char path[] = "/tmp/test_plan_config-XXXXXX", error[512] = "";
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(json_dumpfd(object, fd, 0), 0);
+	close(fd);
+	int r = plan_config_read(path, &config, error, sizeof(error));
+	unlink(path);
+	assert_string_equal(error, "");
+	assert_int_equal(r, 0);
+	json_decref(object);
+	return config;
+}
+
 static void test_variations(void **state)
 {
 	(void)state;
 	json_t *object = fixture("Qwen2.5-7B");
 	json_object_set_new(object, "use_sliding_window", json_true());
 	json_object_set_new(object, "max_window_layers", json_integer(20));
-	struct reader reader = {.path = "", .error = (char[64]){""}, .error_size = 64};
-	struct plan_model model = {.layers = 0};
-	read_model(&reader, object, &model);
-	json_decref(object);
-	assert_false(reader.failed);
+	struct plan_model model = read_object(object).model;
 	assert_int_equal(model.windowed_layers, 8);
 	assert_int_equal(model.window, 131072);
 	object = fixture("Llama-3.1-8B");
 	json_object_set_new(object, "quantization_config", json_pack("{s:s,s:i}", "quant_method", "awq", "bits", 4));
 	json_object_set_new(object, "torch_dtype", json_string("float32"));
-	read_model(&reader, object, &model);
-	json_decref(object);
-	assert_false(reader.failed);
+	model = read_object(object).model;
 	assert_true(model.weight_bits == 4);
 	assert_int_equal(model.element_bits, 32);
 }
