@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The built-in tables of models and GPUs: every row makes sense, and where the CSV files they were made from are at
- * hand (HBM_DATA_DIR, else ../shared/data), every figure is the same. And finding a row by name.
+ * hand (in the folder HBM_DATA_DIR), every figure is the same. And finding a row by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,12 +54,14 @@ static bool csv_open(struct csv *csv, const char *name)
 {
 	const char *folder = getenv("HBM_DATA_DIR");
 	char path[1024];
-	snprintf(path, sizeof(path), "%s/%s", folder ? folder : "../shared/data", name);
-	csv->file = fopen(path, "r");
-	if (!csv->file) {
-		print_message("SKIP the tables are not compared: there is no %s\n", path);
+	if (!folder) {
+		print_message("SKIP %s is not compared with the tables: HBM_DATA_DIR is not set\n", name);
 		return false;
 	}
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	csv->file = fopen(path, "r");
+	if (!csv->file)
+		fail_msg("HBM_DATA_DIR: cannot open %s", path);
 	assert_non_null(fgets(csv->header, sizeof(csv->header), csv->file));
 	csv->count = split(csv->header, csv->names);
 	return true;
