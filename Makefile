@@ -3,6 +3,8 @@
 #   make CC=clang            another compiler, in its own build folder
 #   make V=1                 say every command
 #   make SANITIZE=address,undefined check    the whole suite under sanitizers, in its own build folder
+#   make CFLAGS=-O3          a user's CPPFLAGS, CFLAGS and LDFLAGS come after ours, from the command line or the environment
+#   make WERROR=1            a warning is an error, as in CI
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
@@ -32,17 +34,21 @@ say = $(if $(V),,@echo "  $(1)	$(patsubst $(BUILD)/%,%,$@)")
 comma := ,
 empty :=
 space := $(empty) $(empty)
-BUILD := build$(if $(CLANG),/clang)$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))
+COVERAGE ?=
+WERROR ?=
+BUILD := build$(if $(CLANG),/clang)$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)
 
-# ---- What a machine needs. Debian 12 package names; `make deps` installs the missing ones. ----
+# ---- What a machine needs, by Debian package; each target installs what it uses and no more. ----
 DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libinih-dev libjansson-dev
-DEPS_CHECK := libcmocka-dev clang libclang-rt-14-dev mandoc systemd python3
-DEPS_LINT := clang-format
-DEPS_BENCH := fio
-DEPS := $(DEPS_BUILD) $(DEPS_CHECK)
+DEPS_CHECK := $(DEPS_BUILD) libcmocka-dev clang g++ mandoc systemd python3
+DEPS_LINT := $(DEPS_CHECK) clang-format
+DEPS_BENCH := $(DEPS_BUILD) libcmocka-dev fio
+DEPS_PACK := $(DEPS_BUILD) libcmocka-dev clang
+DEPS_ANALYZE := $(DEPS_BUILD) clang-tidy
+DEPS_COVERAGE := $(DEPS_CHECK) gcovr
 
 # ---- Warnings: each catches something the others do not. ----
-WARN := -Wall -Wextra -Werror
+WARN := -Wall -Wextra
 WARN += -Wundef		      # a misspelt macro in #if is 0
 WARN += -Wshadow	      # two variables of one name: one of them is meant
 WARN += -Wconversion	      # a size that narrows; -Wall and -Wextra say nothing
@@ -62,11 +68,20 @@ WARN += -Wcast-align
 WARN += -Wno-gnu-zero-variadic-macro-arguments # off: cmocka's macros
 endif
 
-OPT ?= -O2 -g
-CPPFLAGS := -I. -Iinclude -D_GNU_SOURCE -DHBM_VERSION='"$(VERSION)"' -DHBM_LIBDIR='"$(LIBDIR)"' $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
-CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -fno-strict-aliasing \
+# ---- Flags. HBM_* are ours and always there; CPPFLAGS, CFLAGS and LDFLAGS are the user's, and being last they win. ----
+CPPFLAGS ?=
+CFLAGS ?=
+LDFLAGS ?=
+OPT ?= $(if $(COVERAGE),-O1 -g,-O2 -g)
+ERROR := $(if $(filter-out 0,$(WERROR)),-Werror)
+# Not beside a user's own, which would define it twice, nor without optimization, of which glibc warns.
+FORTIFY := $(if $(SANITIZE)$(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS))$(filter -O0,$(OPT) $(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HBM_CPPFLAGS := -I. -Iinclude -D_GNU_SOURCE -DHBM_VERSION='"$(VERSION)"' -DHBM_MULTIARCH='"$(MULTIARCH)"' $(FORTIFY)
+HBM_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-common -fvisibility=hidden -fPIC -pthread -fno-strict-aliasing $(if $(COVERAGE),--coverage) \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer,-fstack-protector-strong)
-LDFLAGS := -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
+HBM_LDFLAGS := -pthread $(if $(COVERAGE),--coverage) $(if $(SANITIZE),-fsanitize=$(SANITIZE),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now)
+COMPILE = $(strip $(CC) $(HBM_CPPFLAGS) $(CPPFLAGS) $(HBM_CFLAGS) $(CFLAGS))
+LINK = $(CC) $(HBM_LDFLAGS) $(CFLAGS) $(LDFLAGS)
 PKG = $(shell pkg-config --libs $(1))
 
 # ---- Sources ----
@@ -95,16 +110,24 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
 tests: all $(TESTS) ## build the tests, run none
 
-$(BUILD)/obj/%.o: %.c
+# Objects are compiled anew when the flags are others than last time.
+ifneq ($(file <$(BUILD)/flags),$(COMPILE))
+$(BUILD)/flags: FORCE
+endif
+$(BUILD)/flags:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(COMPILE))' >$@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CPPFLAGS) $(DEVICE_PTX) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) $(ERROR) $(call device_ptx,$<) -MMD -MP -c $< -o $@
 
 # Device code: PTX, which a driver compiles for the device it finds. clang makes it without a CUDA toolkit, whatever
 # compiles the rest; the oldest target it is written for is the one that runs on all of them.
 PTX_CC := clang
 PTX_FLAGS := -x cuda --cuda-path=/nonexistent --cuda-device-only --cuda-gpu-arch=sm_70 -nocudainc -nocudalib -O3 \
-	-Wall -Wextra -Werror
+	-Wall -Wextra $(ERROR)
 
 $(BUILD)/obj/%.ptx: %.cu
 	@mkdir -p $(@D)
@@ -112,9 +135,9 @@ $(BUILD)/obj/%.ptx: %.cu
 	$(Q)$(PTX_CC) $(PTX_FLAGS) -S $< -o $@
 
 # A module that has device code takes it in: see tests/support/device_code.h.
-DEVICE_CODE := $(patsubst %.cu,$(BUILD)/obj/%,$(wildcard tests/*/*.cu))
-$(DEVICE_CODE:=.o): private DEVICE_PTX = -DDEVICE_PTX='"$(@:.o=.ptx)"'
-$(DEVICE_CODE:=.o): %.o: %.ptx
+DEVICE_SRC := $(patsubst %.cu,%.c,$(wildcard tests/*/*.cu))
+device_ptx = $(if $(filter $(1),$(DEVICE_SRC)),-DDEVICE_PTX='"$(BUILD)/obj/$(1:.c=.ptx)"')
+$(call obj,$(DEVICE_SRC)): %.o: %.ptx
 
 $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
 	@rm -f $@
@@ -124,7 +147,7 @@ $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_
 $(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/main.o $(BUILD)/libhbmd.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
+	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
 
 $(BUILD)/libhbm.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC))
 	@rm -f $@
@@ -133,78 +156,115 @@ $(BUILD)/libhbm.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC))
 
 $(BUILD)/libhbm.so.$(VERSION): $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC)) client/libhbm.map
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libhbm.so.$(SOVERSION) -Wl,--version-script=client/libhbm.map \
+	$(Q)$(LINK) -shared -Wl,-soname,libhbm.so.$(SOVERSION) -Wl,--version-script=client/libhbm.map \
 		$(filter %.o,$^) -o $@ -ldl
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so.$(SOVERSION)
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so
 
 $(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC))
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
+	$(Q)$(LINK) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
 
-$(BUILD)/hbmctl $(PACK)/hbmctl: $(call obj,$(CTL_SRC)) $(BUILD)/libhbm.a
+# All of hbmctl but its main(), for its tests.
+$(BUILD)/libhbmctl.a: $(filter-out $(BUILD)/obj/client/ctl/main.o,$(call obj,$(CTL_SRC)))
+	@rm -f $@
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/hbmctl $(PACK)/hbmctl: $(BUILD)/obj/client/ctl/main.o $(BUILD)/libhbmctl.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,jansson libxxhash) -ldl -lm
+	$(Q)$(LINK) $^ -o $@ $(call PKG,jansson libxxhash) -ldl -lm
 
-# Unit tests link the daemon's modules and, for the few that need it, the library; the others only what users link.
-$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libhbmd.a $(BUILD)/libhbm.a
+# What tests share. Each takes what it uses, so that a test can play a function of the libraries after it.
+$(BUILD)/libhbmtest.a: $(call obj,$(SUPPORT_SRC))
+	@rm -f $@
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
+
+# Unit tests link the modules of the daemon, of hbmctl and of the library; the others only what users link.
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbmctl.a $(BUILD)/libhbmd.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash inih jansson) -ldl -lm
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash inih jansson) -ldl -lm
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libhbm.a
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
 
 # The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike
 # a DT_RUNPATH, also holds for the libraries that libraries need.
 pack_rpath = -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/$(1)'
-$(PACK)/hbmd $(PACK)/hbmctl: private LDFLAGS += $(call pack_rpath,lib)
+$(PACK)/hbmd $(PACK)/hbmctl: private HBM_LDFLAGS += $(call pack_rpath,lib)
 
-$(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(SUPPORT_SRC)) $(BUILD)/libhbm.a
+$(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+	$(Q)$(LINK) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
 
 $(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) $(addprefix tests/support/,busy.c device_code.c)) $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(LDFLAGS) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl
+	$(Q)$(LINK) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- Installing what a machine lacks. Stamped per set, so that nothing is asked twice. ----
 deps: ## install the Debian packages that building and checking need
-	@tests/deps $(DEPS)
+	@tests/deps $(DEPS_CHECK)
 
-$(BUILD)/.deps: Makefile
+$(BUILD)/.deps-%: Makefile
 	@mkdir -p $(@D)
-	@tests/deps $(DEPS)
+	@tests/deps $(DEPS_$*)
 	@touch $@
 
 # The first command on a new machine: install, then start over with a make that sees what was installed.
-check: $(BUILD)/.deps ## build and run every test; the last line is "N passed, N failed"
-	@$(MAKE) --no-print-directory -j$(shell nproc) tests
-	@BUILD=$(BUILD) CC="$(CC)" tests/run $(TESTS) -- $(sort $(wildcard tests/lint/*.sh))
+SUBMAKE = $(MAKE) --no-print-directory -j$(shell nproc)
+RUN_TESTS = BUILD=$(BUILD) CC="$(CC)" tests/run
+LINTS := $(sort $(wildcard tests/lint/*.sh))
 
-demo: $(BUILD)/.deps ## start hbmd on a soft device and show the whole job, in under three minutes
-	@$(MAKE) --no-print-directory -j$(shell nproc) all
+check: $(BUILD)/.deps-CHECK ## build and run every test; the last line is "N passed, N failed"
+	@$(SUBMAKE) tests
+	@$(RUN_TESTS) $(TESTS) -- $(LINTS)
+
+# The programs that start threads in the process under test, or in a daemon.
+THREADED := $(addprefix $(BUILD)/tests/,$(addprefix unit/,test_worker test_lane test_loop test_disk test_mover test_session \
+	test_slab test_device test_host test_nvme test_client_region test_client_request test_ctl_copier \
+	test_soft_copy test_soft_stream test_soft_kernel test_soft_process) integration/test_tiers integration/test_region)
+
+check-threads: $(BUILD)/.deps-CHECK ## run the tests of what has threads; made for SANITIZE=thread
+	@$(SUBMAKE) all $(THREADED)
+	@$(RUN_TESTS) $(THREADED)
+
+demo: $(BUILD)/.deps-BUILD ## start hbmd on a soft device and show the whole job, in under three minutes
+	@$(SUBMAKE) all
 	@BUILD=$(BUILD) tests/demo
 
-bench: $(BUILD)/.deps ## measure, as ratios against fio, memcpy and a raw socket; writes nothing
-	@tests/deps $(DEPS_BENCH)
-	@$(MAKE) --no-print-directory -j$(shell nproc) all $(BENCHES)
+bench: $(BUILD)/.deps-BENCH ## measure, as ratios against fio, memcpy and a raw socket; writes nothing
+	@$(SUBMAKE) all $(BENCHES)
 	@BUILD=$(BUILD) tests/bench/run
 
-lint: $(BUILD)/.deps ## check layers, words, format, man pages, units, exported symbols
-	@tests/deps $(DEPS_LINT)
-	@$(MAKE) --no-print-directory -j$(shell nproc) all
-	@BUILD=$(BUILD) CC="$(CC)" tests/run -- $(sort $(wildcard tests/lint/*.sh))
+lint: $(BUILD)/.deps-LINT ## check layers, words, format, man pages, units, exported symbols
+	@$(SUBMAKE) all
+	@$(RUN_TESTS) -- $(LINTS)
 
-gpu-pack: $(BUILD)/.deps ## make a folder that proves hbmd on a machine with a GPU and none of our packages
-	@$(MAKE) --no-print-directory -j$(shell nproc) all $(PACK_PROGRAMS)
+analyze: $(BUILD)/.deps-ANALYZE ## look for bugs with clang-tidy and the checks of .clang-tidy; clean is a condition
+	@$(SUBMAKE) -s compile_commands.json
+	@printf '%s\n' $(PRODUCT_SRC) | xargs -P $(shell nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
+		--extra-arg=-Wno-unknown-warning-option -p . 2>&1 | { ! grep -vE '^[0-9]+ warnings? generated' ; }
+
+coverage: $(BUILD)/.deps-COVERAGE ## run the test programs and say how many lines and branches of the product they reach
+	@$(SUBMAKE) COVERAGE=1 tests
+	@find $(BUILD)/coverage -name '*.gcda' -delete
+	@$(MAKE) --no-print-directory COVERAGE=1 coverage-run
+
+coverage-run:
+	@$(RUN_TESTS) $(TESTS)
+	@gcovr --root . --object-directory $(BUILD) $(addprefix --filter ,daemon/ client/ kernels/) --html-details $(BUILD)/index.html --print-summary
+
+gpu-pack: $(BUILD)/.deps-PACK ## make a folder that proves hbmd on a machine with a GPU and none of our packages
+	@$(SUBMAKE) all $(PACK_PROGRAMS)
 	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh $(PACK)
 	@cp -R tests/data $(PACK)/tests
 	@$(BUILD)/hbmctl replay --generate users=32,turns=6,prompt=6000,reply=600,shared=2048,seed=7 > $(PACK)/trace.jsonl
@@ -235,11 +295,40 @@ install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there sta
 	install -D -m 644 systemd/hbmd.sysusers $(DESTDIR)/usr/lib/sysusers.d/hbmd.conf
 	install -D -m 644 systemd/hbmd.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/hbmd.conf
 	[ -e $(DESTDIR)/etc/hbmd/hbmd.conf ] || install -D -m 644 systemd/hbmd.conf $(DESTDIR)/etc/hbmd/hbmd.conf
+	@[ -n "$(DESTDIR)" ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig -p | grep -qF ' $(LIBDIR)/libhbm.so.$(SOVERSION)' || \
+		echo "programs do not find $(LIBDIR)/libhbm.so.$(SOVERSION) yet: run ldconfig as root (a folder of your own is first named in /etc/ld.so.conf.d/)"
+
+uninstall: ## remove what install put, given the same PREFIX and DESTDIR; an hbmd.conf that was edited stays
+	rm -f $(DESTDIR)$(SBINDIR)/hbmd $(DESTDIR)$(BINDIR)/hbmctl
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libhbm.so libhbm.so.$(SOVERSION) libhbm.so.$(VERSION) libhbm.a hbm/libhbmsoft.so pkgconfig/libhbm.pc)
+	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/hbm/,hbm.h wire.h)
+	rm -f $(foreach page,$(wildcard man/*.[1-8]),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,hbmd.service hbmd.socket)
+	rm -f $(DESTDIR)/usr/lib/sysusers.d/hbmd.conf $(DESTDIR)/usr/lib/tmpfiles.d/hbmd.conf
+	! cmp -s systemd/hbmd.conf $(DESTDIR)/etc/hbmd/hbmd.conf || rm $(DESTDIR)/etc/hbmd/hbmd.conf
+	@for folder in $(DESTDIR)$(LIBDIR)/hbm $(DESTDIR)$(INCLUDEDIR)/hbm $(DESTDIR)/etc/hbmd; do \
+		[ ! -d $$folder ] || rmdir --ignore-fail-on-non-empty $$folder; done
+	@[ ! -e $(DESTDIR)/etc/hbmd/hbmd.conf ] || echo "left as it was edited: $(DESTDIR)/etc/hbmd/hbmd.conf"
+
+# The same commit makes the same bytes.
+dist: ## make build/hbmd-VERSION.tar.gz of the last commit
+	@mkdir -p build
+	@git diff --quiet HEAD || echo "what is not committed is not in it"
+	@git archive --format=tar --prefix=hbmd-$(VERSION)/ HEAD | gzip -9n > build/hbmd-$(VERSION).tar.gz
+	@echo build/hbmd-$(VERSION).tar.gz
+
+# What clangd and clang-tidy read: the command for each source, from the variables that compile it.
+PRODUCT_SRC := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC)
+ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
+json = "$(subst ",\",$(subst \,\\,$(1)))"
+command_of = {"directory": $(call json,$(CURDIR)), "file": $(call json,$(1)), "command": $(call json,$(strip $(COMPILE) $(call device_ptx,$(1)) -c $(1)))}
+compile_commands.json: FORCE ## write the command that compiles each source, for clangd and clang-tidy
+	@: $(file >$@,[)$(foreach source,$(ALL_SRC),$(file >>$@,$(if $(filter $(source),$(firstword $(ALL_SRC))),,$(comma))$(call command_of,$(source))))$(file >>$@,])
 
 clean: ## remove everything that was built
-	rm -rf build
+	rm -rf build compile_commands.json
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check demo bench lint fuzz gpu-check gpu-pack install clean help
+.PHONY: all tests deps check check-threads demo bench lint analyze coverage coverage-run fuzz gpu-check gpu-pack install uninstall dist clean help FORCE

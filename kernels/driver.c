@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #define SOFT_LIBRARY "libhbmsoft.so"
-#ifndef HBM_LIBDIR
-#define HBM_LIBDIR "/usr/lib"
+#ifndef HBM_MULTIARCH
+#define HBM_MULTIARCH "."
 #endif
 
 /* Where a failure is explained. */
@@ -138,10 +138,25 @@ static int own_folder(char folder[PATH_MAX])
 	return 0;
 }
 
-/* The first of the places where the soft driver may lie and does. */
+/*
+ * Where the soft driver may lie. Relative to the folder of this code: a build folder and what lies below it,
+ * libhbm.so's folder, and a program's bin or sbin beside the folders for libraries that distributions use. A program
+ * that is linked with libhbm.a lies anywhere, so the standard prefixes come last.
+ */
+static const char *const soft_places[] = {
+	"", "/hbm", "/..", "/../..", "/../lib/" HBM_MULTIARCH "/hbm", "/../lib/hbm", "/../lib64/hbm"};
+static const char *const soft_standard_places[] = {"/usr/local/lib/" HBM_MULTIARCH "/hbm",
+						   "/usr/lib/" HBM_MULTIARCH "/hbm"};
+
+static bool soft_is_in(char path[PATH_MAX], const char *folder, const char *place)
+{
+	int length = snprintf(path, PATH_MAX, "%s%s/" SOFT_LIBRARY, folder, place);
+
+	return length < PATH_MAX && access(path, R_OK) == 0;
+}
+
 static int soft_find(char path[PATH_MAX], struct explanation *why)
 {
-	static const char *const places[] = {"", "/hbm", "/..", "/../.."};
 	const char *chosen = secure_getenv("HBM_SOFT_DRIVER");
 	char folder[PATH_MAX];
 
@@ -151,18 +166,19 @@ static int soft_find(char path[PATH_MAX], struct explanation *why)
 	}
 	if (own_folder(folder) < 0)
 		folder[0] = '\0';
-	for (size_t i = 0; folder[0] != '\0' && i < sizeof(places) / sizeof(places[0]); i++) {
-		int length = snprintf(path, PATH_MAX, "%s%s/" SOFT_LIBRARY, folder, places[i]);
-
-		if (length < PATH_MAX && access(path, R_OK) == 0)
+	for (size_t i = 0; folder[0] != '\0' && i < sizeof(soft_places) / sizeof(soft_places[0]); i++) {
+		if (soft_is_in(path, folder, soft_places[i]))
 			return 0;
 	}
-	snprintf(path, PATH_MAX, "%s", HBM_LIBDIR "/hbm/" SOFT_LIBRARY);
-	if (access(path, R_OK) == 0)
-		return 0;
+	for (size_t i = 0; i < sizeof(soft_standard_places) / sizeof(soft_standard_places[0]); i++) {
+		if (soft_is_in(path, soft_standard_places[i], ""))
+			return 0;
+	}
 	return explain(why, -ENOENT,
-		       "no " SOFT_LIBRARY " in or above %s, nor in " HBM_LIBDIR "/hbm; HBM_SOFT_DRIVER may name it",
-		       folder[0] != '\0' ? folder : "the program's folder");
+		       "no " SOFT_LIBRARY
+		       " in or above %s, nor in lib beside it, nor in %s or %s; HBM_SOFT_DRIVER may name it",
+		       folder[0] != '\0' ? folder : "the program's folder", soft_standard_places[0],
+		       soft_standard_places[1]);
 }
 
 static int soft_configure(const struct driver *driver, const struct driver_soft_options *options, const char *path,

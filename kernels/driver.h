@@ -39,7 +39,8 @@ struct driver {
  * whose driver does not start is not silently replaced by host memory. soft may be NULL: then the environment's
  * HBM_SOFT, else its defaults. On failure a negative errno and one line in error saying what was looked for.
  * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the object this function is linked
- * into, in hbm/ below it, in the two folders above it, and in HBM_LIBDIR "/hbm" as compiled in.
+ * into, in hbm/ below it, in the two folders above it, in hbm/ of the folders for libraries beside it, and in those of
+ * /usr/local and /usr. No path depends on what PREFIX was when it was compiled.
  */
 int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
 		size_t error_size);

@@ -56,7 +56,8 @@ soft) export HBM_TEST_DRIVER=soft ;;
 	;;
 esac
 quick=${QUICK:+--quick}
-export HBM_BUILD=$pack HBM_SOFT_DRIVER=$pack/libhbmsoft.so HBM_SOFT=${HBM_SOFT:-memory=4GiB} HBM_TRACE_DIR=$pack/none
+export HBM_BUILD=$pack HBM_SOFT_DRIVER=$pack/libhbmsoft.so HBM_SOFT=${HBM_SOFT:-memory=4GiB}
+unset HBM_TRACE_DIR
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-0} # hbmd takes every device it sees
 status=0
 device=$(timeout -k 5 120 "$pack/gpu_facts" --probe) || status=$?

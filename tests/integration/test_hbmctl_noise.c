@@ -49,9 +49,11 @@ static int setup(void **state)
 {
 	(void)state;
 	leaks_begin(&leaks);
-	fake_open(&fake, 0);
-	fake.answer = answer_noise;
 	seed_open(&seed, "test_hbmctl_noise");
+	fake_open(&fake, 0);
+	pthread_mutex_lock(&fake.lock); /* who connects is another process: nothing else orders this */
+	fake.answer = answer_noise;
+	pthread_mutex_unlock(&fake.lock);
 	snprintf(daemon_.socket, sizeof(daemon_.socket), "%s", fake.path);
 	return 0;
 }
@@ -82,7 +84,10 @@ static void test_every_command_bears_noise(void **state)
 		"trace --last 5",
 		"lookup model 00000000000000000000000000000001",
 	};
-	for (noise = 0; noise < NOISES; noise++) {
+	for (int kind = 0; kind < NOISES; kind++) {
+		pthread_mutex_lock(&fake.lock);
+		noise = kind;
+		pthread_mutex_unlock(&fake.lock);
 		for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 			char line[256];
 			assert_in_range(hbmctl_run(commands[i]), 0, 1);

@@ -201,12 +201,19 @@ void fake_await(struct fake *fake, unsigned int opcode, unsigned int count)
 	pthread_mutex_unlock(&fake->lock);
 }
 
+/*
+ * Received in two steps: ThreadSanitizer sees recv() write before it sees that the sender was earlier, and tests look
+ * at the last message until they send the next.
+ */
 static void fake_serve(struct fake *fake)
 {
+	unsigned char buffer[HBM_WIRE_MESSAGE_MAX];
+
 	for (;;) {
-		ssize_t n = recv(fake->peer, fake->last, HBM_WIRE_MESSAGE_MAX, 0);
+		ssize_t n = recv(fake->peer, buffer, sizeof(buffer), 0);
 		if (n < (ssize_t)sizeof(struct hbm_wire_header))
 			return;
+		memcpy(fake->last, buffer, (size_t)n);
 		const struct hbm_wire_header *request = fake->last;
 		fake_count(fake, fake->seen, request->opcode);
 		if (!fake->answer || !fake->answer(fake, request))

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,8 +182,27 @@ void leaks_begin_process(struct leaks *leaks, pid_t pid)
 	add_mappings(leaks);
 }
 
+static void *leaks_return(void *arg)
+{
+	return arg;
+}
+
+/* ThreadSanitizer starts a thread of its own with the first one of a process: that is to have happened. */
+static void leaks_make_first_thread(void)
+{
+	static pid_t made_in;
+	pthread_t thread;
+
+	if (made_in == getpid() || pthread_create(&thread, NULL, leaks_return, NULL) != 0)
+		return;
+
+	pthread_join(thread, NULL);
+	made_in = getpid();
+}
+
 void leaks_begin(struct leaks *leaks)
 {
+	leaks_make_first_thread();
 	leaks_begin_process(leaks, getpid());
 }
 

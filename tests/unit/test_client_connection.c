@@ -349,7 +349,7 @@ static void test_refused_and_dropped(void **state)
 
 static bool answer_nothing(struct fake *self, const struct hbm_wire_header *request)
 {
-	return request->opcode == *(uint16_t *)self->arg;
+	return request->opcode == *(_Atomic uint16_t *)self->arg;
 }
 
 static int ignore(const void *record, size_t bytes, void *arg)
@@ -366,7 +366,7 @@ static void test_a_daemon_that_does_not_answer(void **state)
 	(void)state;
 	struct hbm *hbm = NULL;
 	struct hbm_options options = {.socket = fake.path, .answer_ms = 50};
-	uint16_t silent = HBM_WIRE_HELLO;
+	_Atomic uint16_t silent = HBM_WIRE_HELLO;
 	fake.answer = answer_nothing;
 	fake.arg = &silent;
 	assert_int_equal(hbm_connect(&hbm, &options), -ETIMEDOUT);

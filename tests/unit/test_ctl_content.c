@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys and contents of replayed blocks: every wrong byte is seen. The modules under test are compiled in. */
+/* Keys and contents of replayed blocks: every wrong byte is seen. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,10 +7,12 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "client/ctl/block_key.c"
-#include "client/ctl/content.c"
+#include "client/ctl/block_key.h"
+#include "client/ctl/content.h"
 
 #define BYTES 8192
 

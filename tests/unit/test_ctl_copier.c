@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies into and out of a region's memory where this process counts the daemon's devices otherwise. */
-#include "client/ctl/copier.c"
+#include "client/ctl/copier.h"
 #include "tests/support/fake_stage.h"
 
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hbmctl's command line options; the module under test is compiled in. */
+/* hbmctl's command line options. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,9 +7,12 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "client/ctl/options.c"
+#include "client/ctl/options.h"
 
 static const struct option_spec first_specs[] = {
 	{"json", NULL, "a flag"}, {"socket", "PATH", "a value"}, {NULL, NULL, NULL}};

@@ -2,7 +2,7 @@
 /*
  * A replay worker against a played daemon: what it counts, that it stores chains with the right parents and bytes, that
  * it notices wrong ones and makes lost ones anew. The library's calls and the device copies are played by this file; a
- * device address is a host address here. The modules under test are compiled in.
+ * device address is a host address here.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,28 +12,15 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* The library is linked too, for the tests' support code: what is played here goes by other names. */
-#define hbm_connect played_connect
-#define hbm_close played_close
-#define hbm_info played_info
-#define hbm_strerror played_strerror
-#define hbm_error played_error
-#define hbm_region_create played_region_create
-#define hbm_region_address played_region_address
-#define hbm_region_bytes played_region_bytes
-#define hbm_commit played_commit
-#define hbm_namespace_open played_namespace_open
-#define hbm_lookup played_lookup
-#define hbm_load played_load
-#define hbm_store played_store
-
-#include "client/ctl/content.c"
-#include "client/ctl/no_daemon.c"
-#include "client/ctl/replay_worker.c"
-#include "client/ctl/samples.c"
-#include "client/ctl/tally.c"
+#include "client/ctl/content.h"
+#include "client/ctl/copier.h"
+#include "client/ctl/no_daemon.h"
+#include "client/ctl/replay_worker.h"
+#include "client/ctl/samples.h"
+#include "client/ctl/tally.h"
 
 #define BLOCK 4096
 #define IDS 64 /* ids of the traces here are below */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The aligned columns of hbmctl; the module under test is compiled in. */
+/* The aligned columns of hbmctl. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,12 @@
 
 #include <cmocka.h>
 
-#include "client/ctl/table.c"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/ctl/table.h"
 
 static const struct table_column name_and_size[] = {{"NAME", false}, {"SIZE", true}};
 static const struct table_column bare[] = {{NULL, false}, {NULL, true}};

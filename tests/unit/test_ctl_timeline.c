@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Busy shares of hops over time, and percentiles of samples. The modules under test are compiled in. */
+/* Busy shares of hops over time, and percentiles of samples. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
-#include "client/ctl/samples.c"
-#include "client/ctl/timeline.c"
+#include <errno.h>
+
+#include "client/ctl/samples.h"
+#include "client/ctl/timeline.h"
 
 #define NEAR 1e-9
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sizes, durations and rates as hbmctl prints and reads them; the module under test is compiled in. */
+/* Sizes, durations and rates as hbmctl prints and reads them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,11 @@
 
 #include <cmocka.h>
 
-#include "client/ctl/units.c"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/ctl/units.h"
 
 static void test_bytes(void **state)
 {

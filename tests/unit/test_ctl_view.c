@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Records of the daemon, collected and shown: daemons of other versions, strangers' names, limits and refusals.
- * hbm_query() is played by this file; the modules under test are compiled in.
+ * hbm_query() is played by this file.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,13 +10,15 @@
 
 #include <cmocka.h>
 
-/* The library is linked too, for the tests' support code: what is played here goes by another name. */
-#define hbm_query played_query
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "client/ctl/query.c"
-#include "client/ctl/table.c"
-#include "client/ctl/units.c"
-#include "client/ctl/view.c"
+#include "client/ctl/query.h"
+#include "client/ctl/table.h"
+#include "client/ctl/units.h"
+#include "client/ctl/view.h"
 
 /* What the played daemon has: `count` tiers numbered by capacity, sent as records of `record_bytes`. */
 static struct {

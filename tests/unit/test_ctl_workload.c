@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Traces, read and made: bad lines are named, made chains are chains. The modules under test are compiled in. */
+/* Traces, read and made: bad lines are named, made chains are chains. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,9 +7,14 @@
 
 #include <cmocka.h>
 
-#include "client/ctl/generate.c"
-#include "client/ctl/units.c"
-#include "client/ctl/workload.c"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/ctl/generate.h"
+#include "client/ctl/units.h"
+#include "client/ctl/workload.h"
 
 static int read_text(const char *text, size_t limit, struct workload **out, char error[256])
 {

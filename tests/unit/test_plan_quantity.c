@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers with units as hbmctl plan reads them; the module under test is compiled in. */
+/* Numbers with units as hbmctl plan reads them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,10 @@
 
 #include <cmocka.h>
 
-#include "client/ctl/plan_quantity.c"
+#include <errno.h>
+#include <string.h>
+
+#include "client/ctl/plan_quantity.h"
 
 static void test_quantities(void **state)
 {

@@ -131,8 +131,11 @@ static void count_on_the_way(unsigned counts[4], unsigned threads[4])
 /* What a child saw that does not fit; 0: all does. */
 static int judge(bool litters)
 {
+	struct leaks leaks;
 	unsigned counts[4], threads[4];
 
+	leaks_begin(&leaks); /* a sanitizer's own thread is there from here on */
+	leaks_end(&leaks);
 	count_on_the_way(counts, threads);
 	for (int step = 1; step < 4; step++)
 		if ((counts[step] > counts[step - 1]) != litters)
