@@ -114,7 +114,7 @@ static void empty_slots(struct commit *commit)
 			slot->slab = NULL;
 			if (slab->stuck)
 				slot->claim = &claim_stuck;
-			slabs_give(stretch->region->device->slabs, slab, false);
+			slab_unref(slab, false);
 		}
 	}
 }
@@ -236,7 +236,7 @@ static void give_back(struct commit *commit)
 		if (!share->taken)
 			continue;
 		for (struct list *node; (node = list_pop_front(&share->order.taken));)
-			slabs_give(share->device->slabs, container_of(node, struct slab, link), false);
+			slab_unref(container_of(node, struct slab, link), false);
 	}
 	finish(commit);
 }

@@ -31,7 +31,7 @@ static void empty_stretch(const struct stretch *stretch)
 		slot->slab = NULL;
 		if (slab->stuck)
 			slot->claim = &claim_stuck;
-		slabs_give(region->device->slabs, slab, false);
+		slab_unref(slab, false);
 	}
 	region->committed -= stretch->count * region->slab;
 }

@@ -158,7 +158,7 @@ static void give_slabs(struct region *region)
 		struct slab *slab = region->slots[i].slab;
 		region->slots[i].slab = NULL;
 		if (slab)
-			slabs_give(region->device->slabs, slab, region->quarantined);
+			slab_unref(slab, region->quarantined);
 	}
 	region->committed = 0;
 }
@@ -223,7 +223,7 @@ static void quarantine(struct region *region)
 	region->quarantined = true;
 	for (uint64_t i = 0; i < region->slot_count; i++)
 		if (region->slots[i].slab && !region->slots[i].claim)
-			slabs_quarantine(region->device->slabs, region->slots[i].slab);
+			slab_quarantine(region->slots[i].slab);
 }
 
 void leases_end(struct leases *leases)

@@ -137,6 +137,7 @@ static void fail_order(struct slabs *slabs, struct slab_order *order, int status
 	for (struct list *node; (node = list_pop_front(&order->taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.leased -= slab->bytes;
+		slab->refs = 0;
 		push_ready(slabs, slab);
 	}
 	order->status = status;
@@ -156,6 +157,7 @@ static void order_run(struct job *job)
 			free(slab);
 			return;
 		}
+		slab->refs = 1;
 		list_push_back(&order->taken, &slab->link);
 	}
 }
@@ -194,6 +196,7 @@ static void take_ready(struct slabs *slabs, struct slab_order *order)
 		if (slab->bytes != order->bytes)
 			continue;
 		list_remove(node);
+		slab->refs = 1;
 		list_push_back(&order->taken, node);
 		slabs->books.ready -= slab->bytes;
 		slabs->books.leased += slab->bytes;
@@ -426,16 +429,43 @@ const char *slabs_check(const struct slabs *slabs)
 	return NULL;
 }
 
-void slabs_quarantine(struct slabs *slabs, struct slab *slab)
+struct slab *slab_ref(struct slab *slab)
 {
-	assert(slabs->books.leased >= slab->bytes);
-	slabs->books.leased -= slab->bytes;
-	slabs->books.quarantined += slab->bytes;
+	assert(slab->refs > slab->quarantined);
+	slab->refs++;
+	return slab;
 }
 
-void slabs_give(struct slabs *slabs, struct slab *slab, bool quarantined)
+/* Where the slab is counted follows its references: leased while one of them is not quarantined. */
+static void slab_recount(struct slab *slab, bool was_quarantined)
 {
+	struct slabs_books *books = &slab->slabs->books;
+	if (was_quarantined || slab->quarantined < slab->refs)
+		return;
+
+	assert(books->leased >= slab->bytes);
+	books->leased -= slab->bytes;
+	books->quarantined += slab->bytes;
+}
+
+static bool slab_is_quarantined(const struct slab *slab)
+{
+	return slab->quarantined == slab->refs;
+}
+
+void slab_quarantine(struct slab *slab)
+{
+	assert(slab->quarantined < slab->refs);
+	slab->quarantined++;
+	slab_recount(slab, false);
+}
+
+/* The last reference has gone: out of what the slab was counted as, and on. */
+static void slab_leave(struct slab *slab, bool quarantined)
+{
+	struct slabs *slabs = slab->slabs;
 	uint64_t *from = quarantined ? &slabs->books.quarantined : &slabs->books.leased;
+
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
 	if (slab->stuck)
@@ -445,4 +475,17 @@ void slabs_give(struct slabs *slabs, struct slab *slab, bool quarantined)
 	else
 		push_ready(slabs, slab);
 	pump(slabs);
+}
+
+void slab_unref(struct slab *slab, bool quarantined)
+{
+	bool was_quarantined = slab_is_quarantined(slab);
+
+	assert(slab->refs > 0 && (!quarantined || slab->quarantined > 0));
+	slab->refs--;
+	slab->quarantined -= quarantined;
+	if (slab->refs == 0)
+		slab_leave(slab, was_quarantined);
+	else
+		slab_recount(slab, was_quarantined);
 }

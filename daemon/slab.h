@@ -9,6 +9,9 @@
  *	ready		created ahead, never exported
  *	uncreated	budget without a handle
  *
+ * A slab is reference-counted: each slot of a region that maps it has one reference, so that regions can share a slab
+ * (a fork, a shared prefix). It is charged once, and quarantined once all of its references are.
+ *
  * A slab that was ever exported is never handed to anyone again: an fd is a capability that cannot be revoked, so the
  * handle is released and a new one created; the driver clears the memory and refuses to create it while somebody still
  * holds the old. Ready slabs are created in the background so that a commit does not pay for creation; when another
@@ -26,6 +29,7 @@ struct slab {
 	struct list link; /* in the pool's ready list, or with its owner */
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
+	uint32_t refs, quarantined; /* references, and those of them that are quarantined */
 	bool exported;
 	bool stuck;      /* the device refused to unmap it: it is still mapped somewhere in the daemon */
 	CUresult result; /* the pool's, as are the following */
@@ -52,7 +56,7 @@ const char *slabs_check(const struct slabs *slabs);
 
 /* All that one commit needs of one device: taken from the budget at once, created where none is ready, on the control
  * worker. done() is called once, on the loop thread and maybe before slabs_take() returns: status 0 and `count` slabs
- * on `taken`, now leased; or an enum hbm_status and none. If slabs_take itself refuses (budget), it returns
+ * on `taken`, now leased, with one reference each; or an enum hbm_status and none. If slabs_take itself refuses (budget), it returns
  * HBM_NO_SPACE and done() is not called. */
 struct slab_order {
 	uint64_t bytes; /* of each */
@@ -70,8 +74,11 @@ struct slab_order {
 };
 int slabs_take(struct slabs *slabs, struct slab_order *order);
 
-/* leased -> quarantined. */
-void slabs_quarantine(struct slabs *slabs, struct slab *slab);
-/* From leased or quarantined back into the budget; the slab object is consumed. Exported slabs retire, others become
- * ready. The caller has unmapped it; where the device refused (slab->stuck) it stays quarantined for good. */
-void slabs_give(struct slabs *slabs, struct slab *slab, bool quarantined);
+/* One more reference to a leased slab. */
+struct slab *slab_ref(struct slab *slab);
+/* A reference is quarantined: its holder may still write to the slab. With the last one the slab is. */
+void slab_quarantine(struct slab *slab);
+/* Consumes a reference; `quarantined` says whether it was. The caller has unmapped what the reference stood for. With
+ * the last one the slab goes back into the budget: an exported slab retires, another becomes ready, and one that the
+ * device refused to unmap (slab->stuck) stays quarantined for good. */
+void slab_unref(struct slab *slab, bool quarantined);

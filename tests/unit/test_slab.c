@@ -65,8 +65,8 @@ static void give(struct fixture *fixture, struct wanted *wanted, bool exported, 
 		struct slab *slab = container_of(node, struct slab, link);
 		slab->exported = exported;
 		if (quarantined)
-			slabs_quarantine(fixture->slabs, slab);
-		slabs_give(fixture->slabs, slab, quarantined);
+			slab_quarantine(slab);
+		slab_unref(slab, quarantined);
 		assert_null(slabs_check(fixture->slabs));
 	}
 }
@@ -202,13 +202,80 @@ static void quarantine_is_counted(void **state)
 	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
 	struct slab *slab = container_of(list_pop_front(&wanted.order.taken), struct slab, link);
 	slab->exported = true;
-	slabs_quarantine(fixture->slabs, slab);
+	slab_quarantine(slab);
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 8 * MIB);
 	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
 	assert_int_equal(take(fixture, &wanted, 8 * MIB, 4), HBM_NO_SPACE);
-	slabs_give(fixture->slabs, slab, true);
+	slab_unref(slab, true);
 	pool_run(&fixture->pool, nothing_retires, fixture);
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 0);
+}
+
+/* What the books say of one slab of 8 MiB. */
+static void assert_counted(struct fixture *fixture, uint64_t leased, uint64_t quarantined)
+{
+	struct slabs_books books = slabs_books(fixture->slabs);
+
+	assert_int_equal(books.leased, leased * MIB);
+	assert_int_equal(books.quarantined, quarantined * MIB);
+	assert_null(slabs_check(fixture->slabs));
+}
+
+static struct slab *one_slab(struct fixture *fixture)
+{
+	struct wanted wanted;
+
+	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
+	return container_of(list_pop_front(&wanted.order.taken), struct slab, link);
+}
+
+static void a_shared_slab_is_counted_once_and_freed_with_its_last_reference(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slab *slab = one_slab(fixture);
+
+	assert_ptr_equal(slab_ref(slab), slab);
+	assert_ptr_equal(slab_ref(slab), slab);
+	assert_counted(fixture, 8, 0);
+	slab_unref(slab, false);
+	slab_unref(slab, false);
+	assert_counted(fixture, 8, 0);
+	slab_unref(slab, false);
+	assert_counted(fixture, 0, 0);
+}
+
+static void a_shared_slab_is_quarantined_once_all_of_its_references_are(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slab *slab = one_slab(fixture);
+
+	slab->exported = true;
+	slab_ref(slab_ref(slab));
+	slab_quarantine(slab);
+	assert_counted(fixture, 8, 0);
+	slab_quarantine(slab);
+	assert_counted(fixture, 8, 0);
+	slab_unref(slab, false); /* the only one that could still be used */
+	assert_counted(fixture, 0, 8);
+	slab_unref(slab, true);
+	assert_counted(fixture, 0, 8);
+	slab_unref(slab, true);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_counted(fixture, 0, 0);
+}
+
+static void a_quarantined_reference_may_go_before_the_live_one(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slab *slab = slab_ref(one_slab(fixture));
+
+	slab_quarantine(slab);
+	slab_unref(slab, true);
+	assert_counted(fixture, 8, 0);
+	slab_quarantine(slab);
+	assert_counted(fixture, 0, 8);
+	slab_unref(slab, true);
+	assert_counted(fixture, 0, 0);
 }
 
 static void what_cannot_be_released_stays_quarantined(void **state)
@@ -355,6 +422,9 @@ int main(void)
 		TEST(exported_slabs_are_never_used_again),
 		TEST(orders_are_served_in_turn),
 		TEST(quarantine_is_counted),
+		TEST(a_shared_slab_is_counted_once_and_freed_with_its_last_reference),
+		TEST(a_shared_slab_is_quarantined_once_all_of_its_references_are),
+		TEST(a_quarantined_reference_may_go_before_the_live_one),
 		TEST(what_cannot_be_released_stays_quarantined),
 		TEST(one_refusal_to_release_is_forgiven),
 		TEST(creation_fails_at_every_step),
