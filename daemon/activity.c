@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/activity.h"
 
-#include "daemon/loop.h"
+#include "daemon/clock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -63,7 +63,7 @@ static void account(struct activity *activity, uint64_t now)
 uint64_t activity_begin(struct activity *activity, enum hbm_hop hop)
 {
 	pthread_mutex_lock(&activity->lock);
-	uint64_t now = loop_now();
+	uint64_t now = clock_now();
 	account(activity, now);
 	activity->under_way[hop]++;
 	pthread_mutex_unlock(&activity->lock);
@@ -74,7 +74,7 @@ void activity_end(struct activity *activity, enum hbm_hop hop, uint32_t device, 
 		  uint64_t bytes, uint64_t errors)
 {
 	pthread_mutex_lock(&activity->lock);
-	uint64_t now = loop_now();
+	uint64_t now = clock_now();
 	account(activity, now);
 	activity->under_way[hop]--;
 	activity->hops[hop].count += count;
@@ -88,7 +88,7 @@ void activity_end(struct activity *activity, enum hbm_hop hop, uint32_t device, 
 void activity_hop(struct activity *activity, enum hbm_hop hop, struct hbm_wire_hop *record)
 {
 	pthread_mutex_lock(&activity->lock);
-	account(activity, loop_now());
+	account(activity, clock_now());
 	*record = activity->hops[hop];
 	pthread_mutex_unlock(&activity->lock);
 }

@@ -85,7 +85,7 @@ static void audit_tier(const struct cache *cache, const struct tier *tier, const
 		       struct hbm_wire_account *account)
 {
 	uint8_t n = tier->number;
-	if (tier->kind == HBM_TIER_HBM)
+	if (tier->device)
 		snprintf(account->pool, sizeof(account->pool), "hbm %u cache", tier->device_index);
 	else
 		snprintf(account->pool, sizeof(account->pool), "%s", tier_name(tier->kind));
@@ -141,8 +141,10 @@ uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t ro
 	memset(accounts, 0, room * sizeof(*accounts));
 	for (uint32_t i = 0; i < hbmd->devices->count && count < room; i++)
 		audit_slabs(&hbmd->devices->list[i], &accounts[count++]);
-	for (uint32_t i = 1; i <= cache->staging->number && count < room; i++)
-		if (cache->tiers[i].extents)
-			audit_tier(cache, &cache->tiers[i], &tally, &accounts[count++]);
+	for (uint32_t i = 1; i <= cache->tier_count + 1 && count < room; i++) {
+		const struct tier *tier = i <= cache->tier_count ? &cache->tiers[i] : cache->staging;
+		if (tier->extents)
+			audit_tier(cache, tier, &tally, &accounts[count++]);
+	}
 	return count;
 }

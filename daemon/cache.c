@@ -37,12 +37,38 @@ static void cache_count_out(struct block_listener *listener, uint32_t number, st
 
 static int cache_open_orders(struct cache *cache, const struct order_ops *ops)
 {
-	for (uint32_t i = 1; i <= cache->nvme->number; i++) {
+	cache->order_ops = ops;
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		cache->orders[i] = ops->open(index_table(cache->index));
 		if (!cache->orders[i])
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+struct tier *cache_add_tier(struct cache *cache)
+{
+	uint32_t number = cache->tier_count + 1;
+	struct order *order = NULL;
+	if (number < TIER_NUMBERS)
+		order = cache->order_ops->open(index_table(cache->index));
+	if (!order)
+		return NULL;
+
+	cache->orders[number] = order;
+	cache->tiers[cache->tier_count].below = &cache->tiers[number];
+	cache->tier_count = number;
+	return &cache->tiers[number];
+}
+
+struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device)
+{
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
+		struct tier *tier = &cache->tiers[i];
+		if (tier->kind == kind && (kind != HBM_TIER_HBM || tier->device_index == device))
+			return tier;
+	}
+	return NULL;
 }
 
 static int cache_open_parts(struct cache *cache, const struct config *config, const struct order_ops *ops)
@@ -72,9 +98,16 @@ int cache_open_ordered(struct cache **out, const struct config *config, uint32_t
 	list_init(&cache->kept_pins);
 	cache->walk_left = WALK_MAX;
 	cache->devices = devices;
+	for (uint32_t i = 0; i < devices; i++) {
+		cache_hbm(cache, i)->kind = HBM_TIER_HBM;
+		cache_hbm(cache, i)->device_index = i;
+	}
 	cache->ddr = &cache->tiers[1 + devices];
 	cache->nvme = &cache->tiers[2 + devices];
-	cache->staging = &cache->tiers[3 + devices];
+	cache->staging = &cache->tiers[0];
+	cache->tier_count = 2 + devices;
+	cache->ddr->kind = HBM_TIER_DDR;
+	cache->nvme->kind = HBM_TIER_NVME;
 	cache->pinned_share = config->limit_pinned.percent / 100;
 	cache->pinned_limit = config->limit_pinned.bytes;
 
@@ -234,7 +267,7 @@ static void cache_evict(struct cache *cache, uint32_t number)
 /* Tiers are numbered from the top down, so what one pushes out is settled when its turn comes. */
 void cache_settle(struct cache *cache)
 {
-	for (uint32_t i = 1; i <= cache->nvme->number; i++) {
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
 		for (uint32_t number; tier->bytes > tier->online && (number = cache_victim(cache, tier)) != 0;)
 			cache_evict(cache, number);
@@ -319,7 +352,7 @@ static void cache_shed_dropped(struct cache *cache, struct tier *tier)
 /* Not by pushing out, tier by tier: a block that is queued for another tier keeps its number when it is dropped. */
 void cache_make_room(struct cache *cache, uint32_t count)
 {
-	uint32_t lowest = cache->nvme->number;
+	uint32_t lowest = cache->tier_count;
 	while (lowest >= 1 && index_max(cache->index) - index_count(cache->index) < count) {
 		struct tier *tier = &cache->tiers[lowest];
 		uint32_t victim = cache_victim(cache, tier);

@@ -29,7 +29,9 @@ struct cache {
 	struct spaces *spaces;
 	struct blocks blocks;
 	struct block_listener traffic;      /* counts moves between tiers */
-	struct tier tiers[TIER_NUMBERS];    /* by number; capacity 0: absent */
+	struct tier tiers[TIER_NUMBERS];    /* [0]: staging; [1..tier_count], from the top down; capacity 0: absent */
+	uint32_t tier_count;
+	const struct order_ops *order_ops;
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
@@ -59,6 +61,10 @@ static inline struct tier *cache_hbm(struct cache *cache, uint32_t device)
 {
 	return &cache->tiers[1 + device];
 }
+/* The tier of that kind; of HBM, that of the device. NULL: none. */
+struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device);
+/* One more tier, below all others, while there is no block. NULL: there are as many as can be, or no memory. */
+struct tier *cache_add_tier(struct cache *cache);
 /* The order a block with that target is in, or would be without references. */
 static inline struct order *cache_order(const struct cache *cache, uint32_t number)
 {

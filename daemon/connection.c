@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* connection: see connection.h. A Unix SOCK_SEQPACKET socket, watched by the loop. */
 #include "daemon/connection.h"
+#include "daemon/clock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -51,7 +52,7 @@ static void connection_update_watch(struct connection *connection)
  */
 static int connection_wait_for_readers(struct connection *connection)
 {
-	uint64_t now = loop_now();
+	uint64_t now = clock_now();
 	if (connection->retry_until_ns == 0)
 		connection->retry_until_ns = now + connection->retry_for_ns;
 	if (now >= connection->retry_until_ns)

@@ -38,6 +38,8 @@ struct fault {
 
 struct disk {
 	struct disk_options options;
+	void (*batch_done)(void *arg);
+	void *arg;
 	struct op_queue queues[2][2]; /* [urgent][write] */
 	struct run *runs, *free_runs; /* [depth] */
 	unsigned dispatched;
@@ -151,7 +153,8 @@ static void end_run(struct run *run, int error)
 		op->done(op);
 		op = next;
 	}
-	disk->options.batch_done(disk->options.arg);
+	if (disk->batch_done)
+		disk->batch_done(disk->arg);
 }
 
 /* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
@@ -275,6 +278,12 @@ static struct op_queue *next_queue(struct disk *disk)
 			return queue;
 	}
 	return NULL;
+}
+
+void disk_on_batch(struct disk *disk, void (*batch_done)(void *arg), void *arg)
+{
+	disk->batch_done = batch_done;
+	disk->arg = arg;
 }
 
 void disk_submit(struct disk *disk, struct disk_op *op, bool urgent)

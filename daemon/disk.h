@@ -33,11 +33,11 @@ struct disk_options {
 	unsigned depth;
 	uint64_t merge;   /* bytes of the largest joined I/O */
 	const char *fail; /* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O; "" for none */
-	void (*batch_done)(void *arg); /* after the done() calls of one I/O */
-	void *arg;
 };
 
 int disk_new(struct disk **out, const struct disk_options *options); /* -EINVAL: fail cannot be parsed */
 struct disk *disk_free(struct disk *disk);                           /* nothing may be under way */
+/* What to call after the done() calls of one I/O. */
+void disk_on_batch(struct disk *disk, void (*batch_done)(void *arg), void *arg);
 void disk_submit(struct disk *disk, struct disk_op *op, bool urgent);
 void disk_dispatch(struct disk *disk);

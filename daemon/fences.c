@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fences: see fences.h. The doorbell is watched and the page looked at only while something waits. */
 #include "daemon/fences.h"
+#include "daemon/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -117,7 +118,7 @@ static bool is_over(const struct fences *fences, const struct ready_wait *wait, 
 /* When to look again: UINT64_MAX if nothing waits. */
 static uint64_t next_look(const struct fences *fences)
 {
-	uint64_t now = loop_now(), next = UINT64_MAX;
+	uint64_t now = clock_now(), next = UINT64_MAX;
 	list_for_each (node, &fences->waiting) {
 		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
@@ -151,7 +152,7 @@ static void go_on(struct fences *fences, struct list *over)
 
 static void look(struct fences *fences)
 {
-	uint64_t now = loop_now();
+	uint64_t now = clock_now();
 	struct list over;
 	list_init(&over);
 	list_for_each_safe (node, after, &fences->waiting) {
@@ -181,7 +182,7 @@ bool fences_cancel(struct fences *fences, const uint64_t *id)
 void fences_wait(struct fences *fences, struct ready_wait *wait)
 {
 	assert(wait->slot < HBM_WIRE_FENCES);
-	wait->since_ns = loop_now();
+	wait->since_ns = clock_now();
 	wait->deadline_ns = wait->since_ns + fences->patience_ns;
 	list_push_back(&fences->waiting, &wait->link);
 	/* Only a hint is lost if this fails. */

@@ -48,12 +48,6 @@ static void grown(void *arg)
 	hierarchy->progress(hierarchy->arg);
 }
 
-static void batch_done(void *arg)
-{
-	const struct hierarchy *hierarchy = arg;
-	mover_pump(hierarchy->hbmd->mover);
-}
-
 /* ---- HBM ---- */
 
 /* How one device's memory is divided. */
@@ -97,6 +91,7 @@ static int open_device(struct hierarchy *hierarchy, struct device *device, const
 		      config->limit_blocks);
 	if (r < 0)
 		return r;
+	tier->ops = &tier_hbm_ops;
 	tier->device = device;
 	tier->device_index = device->index;
 	struct device_memory *memory = &hierarchy->hbm[device->index];
@@ -128,9 +123,7 @@ static int open_lanes(struct hierarchy *hierarchy)
 	const struct lane_options options = {.loop = hbmd->loop,
 					     .activity = hbmd->activity,
 					     .host_chunk = HOST_CHUNK,
-					     .host_base = host_base(hbmd->host),
-					     .batch_done = batch_done,
-					     .arg = hierarchy};
+					     .host_base = host_base(hbmd->host)};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++) {
 			struct device *device = &hbmd->devices->list[i];
@@ -147,7 +140,8 @@ static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
 	const struct config *config = hbmd->config;
 	if (config->nvme_path[0] == '\0')
 		return 0;
-	int r = nvme_open(&hbmd->nvme, config, hbmd->cache, hbmd->loop, grown, hierarchy, reason->text, reason->size);
+	struct tier *tier = hbmd->cache->nvme;
+	int r = nvme_open(&hbmd->nvme, config, tier, hbmd->loop, grown, hierarchy, reason->text, reason->size);
 	if (r < 0)
 		return r;
 	const struct disk_options options = {.loop = hbmd->loop,
@@ -156,13 +150,12 @@ static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
 					     .start = NVME_HEAD,
 					     .depth = (unsigned)config->nvme_depth,
 					     .merge = config->nvme_merge,
-					     .fail = config->nvme_fail,
-					     .batch_done = batch_done,
-					     .arg = hierarchy};
+					     .fail = config->nvme_fail};
 	r = disk_new(&hierarchy->disk, &options);
 	if (r == -EINVAL)
 		snprintf(reason->text, reason->size,
 			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short", config->nvme_fail);
+	tier->io = hierarchy->disk;
 	return r;
 }
 
@@ -182,7 +175,7 @@ static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = open_device(hierarchy, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = host_open(&hbmd->host, hbmd->config, hbmd->cache, hbmd->devices, hbmd->loop, grown, hierarchy,
+		r = host_open(&hbmd->host, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, grown, hierarchy,
 			      reason->text, reason->size);
 	if (r == 0)
 		r = open_disk(hierarchy, reason);
@@ -193,7 +186,7 @@ static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
 	link_tiers(hbmd->cache);
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
-					      .disk = hierarchy->disk,
+					      .staging = hbmd->cache->staging,
 					      .max_moves = hbmd->config->limit_moves};
 	return mover_new(&hbmd->mover, &options);
 }

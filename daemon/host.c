@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/host.h"
+#include "daemon/clock.h"
 
 #include "daemon/config.h"
 #include "daemon/host_size.h"
@@ -39,7 +40,7 @@ struct chunk {
 };
 
 struct host {
-	struct cache *cache;
+	struct tier *ddr, *staging_tier;
 	struct devices *devices;
 	int fd; /* of the memory */
 	char *base;
@@ -65,7 +66,7 @@ static void collapse(struct host *host, char *at, uint64_t bytes)
 {
 	if (host->hugepages || atomic_load(&host->fragmented))
 		return;
-	uint64_t started = loop_now();
+	uint64_t started = clock_now();
 	for (uint64_t offset = 0; offset + HUGE_PAGE <= bytes; offset += HUGE_PAGE)
 		*(volatile char *)(at + offset) = 0;
 	uint64_t whole = bytes / HUGE_PAGE * HUGE_PAGE;
@@ -73,7 +74,7 @@ static void collapse(struct host *host, char *at, uint64_t bytes)
 		atomic_fetch_add(&host->collapsed, whole);
 	else if (whole > 0)
 		atomic_store(&host->fragmented, true);
-	if (loop_now() - started > COLLAPSE_LIMIT_NS)
+	if (clock_now() - started > COLLAPSE_LIMIT_NS)
 		atomic_store(&host->fragmented, true);
 }
 
@@ -153,8 +154,8 @@ static void put_into_service(struct job *job)
 	struct host *host = chunk->host;
 	if (chunk->registered) {
 		host->ready += chunk->bytes;
-		grow_part(host->cache->staging, chunk->offset, chunk->bytes, 0, host->staging);
-		grow_part(host->cache->ddr, chunk->offset, chunk->bytes, host->staging, host->end);
+		grow_part(host->staging_tier, chunk->offset, chunk->bytes, 0, host->staging);
+		grow_part(host->ddr, chunk->offset, chunk->bytes, host->staging, host->end);
 	} else if (chunk->error == 0 && !atomic_load(&host->stop)) {
 		device_failed(&host->devices->list[0], "cuMemHostRegister", chunk->result);
 		if (++chunk->attempts < ATTEMPTS) {
@@ -168,7 +169,7 @@ static void put_into_service(struct job *job)
 	if (--host->pending == 0)
 		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge pages",
 			 (unsigned long long)(host->ready >> 20), (unsigned long long)(host->bytes >> 20),
-			 (double)(loop_now() - host->started_ns) / 1e9,
+			 (double)(clock_now() - host->started_ns) / 1e9,
 			 (unsigned long long)(host->hugepages ? host->ready : atomic_load(&host->collapsed)) >> 20);
 	host->progress(host->arg);
 }
@@ -250,8 +251,8 @@ static int start_workers(struct host *host, struct loop *loop)
 	return 0;
 }
 
-int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
-	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
+int host_open(struct host **out, const struct config *config, struct tier *staging, struct tier *ddr,
+	      struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
 	struct host *host = calloc(1, sizeof(*host));
 	if (!host)
@@ -260,12 +261,13 @@ int host_open(struct host **out, const struct config *config, struct cache *cach
 	struct host_size need;
 	memory_limit_read(&limit, "");
 	host_size_of(&need, config, &limit);
-	*host = (struct host){.cache = cache,
+	*host = (struct host){.ddr = ddr,
+			      .staging_tier = staging,
 			      .devices = devices,
 			      .fd = -1,
 			      .hugepages = config->ddr_hugepages,
 			      .staging = need.staging,
-			      .started_ns = loop_now(),
+			      .started_ns = clock_now(),
 			      .progress = progress,
 			      .arg = arg};
 	host->end = need.staging + need.reserve + need.size;
@@ -274,14 +276,14 @@ int host_open(struct host **out, const struct config *config, struct cache *cach
 	if (r == 0)
 		r = map_memory(host, error, error_size);
 	if (r == 0)
-		r = tier_init(cache->staging, HBM_TIER_NONE, cache->staging->number, host->staging, 0,
-			      config->limit_blocks);
+		r = tier_init(staging, HBM_TIER_NONE, staging->number, host->staging, 0, config->limit_blocks);
 	if (r == 0)
-		r = tier_init(cache->ddr, HBM_TIER_DDR, cache->ddr->number, need.size, need.reserve,
+		r = tier_init(ddr, HBM_TIER_DDR, ddr->number, need.size, need.reserve,
 			      config->limit_blocks);
 	if (r == 0) {
-		cache->staging->host = host->base;
-		cache->ddr->host = host->base + host->staging;
+		staging->ops = ddr->ops = &tier_ddr_ops;
+		staging->host = host->base;
+		ddr->host = host->base + host->staging;
 		r = start_workers(host, loop);
 	}
 	if (r < 0) {

@@ -9,19 +9,19 @@
  */
 #pragma once
 
-#include "daemon/cache.h"
 #include "daemon/device.h"
+#include "daemon/tier.h"
 
 struct config;
 struct host;
 
 #define HOST_CHUNK (256ull << 20) /* bytes per registration, counted from the base: the first is in service soon */
 
-/* Makes the mapping, sets capacity, reserve and host of cache's ddr and staging tiers, and starts the workers.
+/* Makes the mapping, sets up the two tiers in it, and starts the workers.
  * progress() is called on the loop thread for each chunk, in service or failed. Negative errno and one line in error.
  */
-int host_open(struct host **out, const struct config *config, struct cache *cache, struct devices *devices,
-	      struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
+int host_open(struct host **out, const struct config *config, struct tier *staging, struct tier *ddr,
+	      struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 /* Stops the workers, unregisters, unmaps. Nothing may be copying. Completions of the workers may still be with the
  * loop, which must not run any more. */
 struct host *host_close(struct host *host);

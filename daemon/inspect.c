@@ -44,7 +44,7 @@ static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 static uint64_t index_bytes(const struct cache *cache)
 {
 	uint64_t bytes = index_memory(cache->index);
-	for (uint32_t i = 1; i <= cache->staging->number; i++)
+	for (uint32_t i = 0; i <= cache->tier_count; i++)
 		if (cache->tiers[i].extents)
 			bytes += extent_memory(cache->tiers[i].extents);
 	return bytes;
@@ -96,7 +96,7 @@ static void query_status(struct page *page)
 	name_state(hbmd, status);
 	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
 	status->pid = (uint64_t)getpid();
-	status->uptime_ms = (loop_now() - hbmd->started_ns) / 1000000;
+	status->uptime_ms = (clock_now() - hbmd->started_ns) / 1000000;
 	status->requests = hbmd->requests;
 	status->refused = hbmd->refused;
 	status->sessions_total = hbmd->sessions_total;
@@ -144,7 +144,7 @@ static void query_tiers(struct page *page)
 	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
 	uint64_t i = page->cursor > 0 ? page->cursor : 1;
-	for (; i <= cache->nvme->number && page->count < page->room; i++) {
+	for (; i <= cache->tier_count && page->count < page->room; i++) {
 		const struct tier *tier = &cache->tiers[i];
 		if (tier->capacity == 0)
 			continue;
@@ -165,7 +165,7 @@ static void query_tiers(struct page *page)
 								.out_bytes = tier->out_bytes,
 								.logical_bytes = tier->logical_bytes};
 	}
-	page->cursor = i <= cache->nvme->number ? i : 0;
+	page->cursor = i <= cache->tier_count ? i : 0;
 }
 
 static void query_sessions(struct page *page)

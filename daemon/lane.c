@@ -29,6 +29,8 @@ struct lane {
 	const struct driver *driver;
 	enum lane_kind kind;
 	struct lane_options options;
+	void (*batch_done)(void *arg);
+	void *arg;
 	CUstream stream;
 	struct batch batches[BATCHES]; /* a ring: [head, head + under_way) */
 	unsigned head, under_way;
@@ -267,7 +269,14 @@ static void deliver(struct post *post)
 		copy->done(copy);
 		copy = next;
 	}
-	lane->options.batch_done(lane->options.arg);
+	if (lane->batch_done)
+		lane->batch_done(lane->arg);
+}
+
+void lane_on_batch(struct lane *lane, void (*batch_done)(void *arg), void *arg)
+{
+	lane->batch_done = batch_done;
+	lane->arg = arg;
 }
 
 void lane_post(struct lane *lane, struct copy *copy, bool urgent)

@@ -50,10 +50,10 @@ struct lane_options {
 	uint64_t host_chunk; /* host memory was registered in pieces of this size, counted from host_base: no single
 				device copy crosses from one to the next */
 	const char *host_base;
-	void (*batch_done)(void *arg); /* loop thread, after the done() calls of a batch */
-	void *arg;
 };
 
 int lane_new(struct lane **out, struct device *device, enum lane_kind kind, const struct lane_options *options);
 struct lane *lane_free(struct lane *lane);                         /* nothing may be under way */
+/* What to call on the loop thread after the done() calls of a batch. */
+void lane_on_batch(struct lane *lane, void (*batch_done)(void *arg), void *arg);
 void lane_post(struct lane *lane, struct copy *copy, bool urgent); /* loop thread; never fails */

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/loop_engine.h"
@@ -69,13 +68,6 @@ const char *loop_engine_name(const struct loop *loop)
 const char *loop_fallback_reason(const struct loop *loop)
 {
 	return loop->fallback_reason;
-}
-
-uint64_t loop_now(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static void wake(struct loop *loop)
@@ -142,7 +134,7 @@ static int64_t time_to_sleep(struct loop *loop)
 	uint64_t next = timers_next(&loop->timers);
 	if (next == UINT64_MAX)
 		return -1;
-	uint64_t now = loop_now();
+	uint64_t now = clock_now();
 	uint64_t left = next > now ? next - now : 0;
 	return left < INT64_MAX ? (int64_t)left : -1;
 }
@@ -156,7 +148,7 @@ static int turn(struct loop *loop)
 	loop->engine->dispatch(loop);
 	run_posts(loop);
 	if (loop->timers.count > 0)
-		timers_fire(&loop->timers, loop_now());
+		timers_fire(&loop->timers, clock_now());
 	return 0;
 }
 

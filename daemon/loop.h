@@ -11,10 +11,12 @@
  * Nothing named by the current batch of events is freed inside it: after loop_unwatch() or loop_timer_stop() returns,
  * the callback is never called again and the caller may free the object at once.
  *
- * All calls but loop_post(), loop_stop() and loop_now() belong to one thread, the one that calls loop_run(); before the
+ * All calls but loop_post() and loop_stop() belong to one thread, the one that calls loop_run(); before the
  * first loop_run() they may be made from the thread that makes the loop.
  */
 #pragma once
+
+#include "daemon/clock.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -86,8 +88,7 @@ int loop_watch(struct loop *loop, struct watch *watch); /* 0 or negative errno: 
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not watched */
 
-uint64_t loop_now(void);                                                    /* CLOCK_MONOTONIC in ns */
-int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns); /* sets or moves; -ENOMEM */
+int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns); /* of clock.h; sets or moves; -ENOMEM */
 void loop_timer_stop(struct loop *loop, struct timer *timer);               /* no-op when not set */
 static inline bool timer_is_set(const struct timer *timer)                  /* and has not fired since */
 {

@@ -296,7 +296,7 @@ static void put_off_over(struct timer *timer)
 static void put_off(struct poll *poll)
 {
 	list_remove(&poll->queued);
-	if (loop_timer_set(poll->uring->loop, &poll->put_off, loop_now() + PUT_OFF_NS) < 0)
+	if (loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS) < 0)
 		queue_poll(poll);
 }
 

@@ -4,6 +4,7 @@
  * does not wait for clients), SIGHUP is answered in the log, as nothing can be reloaded yet.
  */
 #include "daemon/config.h"
+#include "daemon/clock.h"
 #include "daemon/device.h"
 #include "daemon/exit_status.h"
 #include "daemon/hierarchy.h"
@@ -201,7 +202,7 @@ static void stop_when_idle(struct timer *timer)
 	if (mover_active(service->hbmd.mover) == 0)
 		loop_stop(service->hbmd.loop);
 	else
-		loop_timer_set(service->hbmd.loop, timer, loop_now() + IDLE_POLL_NS);
+		loop_timer_set(service->hbmd.loop, timer, clock_now() + IDLE_POLL_NS);
 }
 
 static void drained(void *arg)
@@ -296,7 +297,7 @@ static int set_up(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
 	hbmd->config = &service->config;
-	hbmd->started_ns = loop_now();
+	hbmd->started_ns = clock_now();
 	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;

@@ -17,7 +17,7 @@ static void sign_of_life(struct timer *timer)
 {
 	struct notify *notify = container_of(timer, struct notify, timer);
 	sd_notify(0, "WATCHDOG=1");
-	loop_timer_set(notify->loop, timer, loop_now() + notify->interval_ns);
+	loop_timer_set(notify->loop, timer, clock_now() + notify->interval_ns);
 }
 
 int notify_open(struct notify **out, struct loop *loop)
@@ -31,7 +31,7 @@ int notify_open(struct notify **out, struct loop *loop)
 	int r = 0;
 	if (sd_watchdog_enabled(0, &watchdog_us) > 0) {
 		notify->interval_ns = watchdog_us * 1000 / 2;
-		r = loop_timer_set(loop, &notify->timer, loop_now() + notify->interval_ns);
+		r = loop_timer_set(loop, &notify->timer, clock_now() + notify->interval_ns);
 	}
 	if (r < 0)
 		return notify_close(notify), r;

@@ -43,7 +43,7 @@ struct label {
 };
 
 struct nvme {
-	struct cache *cache;
+	struct tier *tier;
 	struct loop *loop;
 	char *path;
 	int fd;
@@ -340,7 +340,7 @@ static void step_filled(struct job *job)
 		return;
 	}
 	unsigned before = nvme_percent(nvme);
-	tier_grow(nvme->cache->nvme, nvme->filled, nvme->filling - nvme->filled);
+	tier_grow(nvme->tier, nvme->filled, nvme->filling - nvme->filled);
 	nvme->filled = nvme->filling;
 	if (nvme_percent(nvme) / 10 != before / 10)
 		log_info("nvme: formatting %s: %u%%", nvme->path, nvme_percent(nvme));
@@ -354,7 +354,7 @@ static int all_filled(struct nvme *nvme)
 {
 	nvme->filled = nvme->size;
 	nvme->settled = true;
-	return tier_grow(nvme->cache->nvme, 0, nvme->size);
+	return tier_grow(nvme->tier, 0, nvme->size);
 }
 
 static int format(struct nvme *nvme, const struct reason *reason)
@@ -387,23 +387,24 @@ static int set_up(struct nvme *nvme, const struct config *config, const struct r
 	if (!nvme->direct)
 		log_warning("nvme: %s is on a file system without O_DIRECT: the page cache will be used twice",
 			    nvme->path);
-	struct tier *tier = nvme->cache->nvme;
+	struct tier *tier = nvme->tier;
 	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->size, 0, config->limit_blocks);
 	if (r < 0)
 		return refuse(reason, r, "nvme: %s", strerror(-r));
+	tier->ops = &tier_nvme_ops;
 	if (!formatted)
 		return format(nvme, reason);
 	return all_filled(nvme);
 }
 
-int nvme_open(struct nvme **out, const struct config *config, struct cache *cache, struct loop *loop,
+int nvme_open(struct nvme **out, const struct config *config, struct tier *tier, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
 	struct reason reason = {error, error_size};
 	struct nvme *nvme = calloc(1, sizeof(*nvme));
 	if (!nvme)
 		return refuse(&reason, -ENOMEM, "nvme: out of memory");
-	*nvme = (struct nvme){.cache = cache, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
+	*nvme = (struct nvme){.tier = tier, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
 	nvme->fill = (struct job){.run = fill_step, .done = step_filled};
 	nvme->path = strdup(config->nvme_path);
 	nvme->zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES);

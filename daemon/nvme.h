@@ -16,8 +16,8 @@
  */
 #pragma once
 
-#include "daemon/cache.h"
 #include "daemon/loop.h"
+#include "daemon/tier.h"
 
 struct config;
 struct nvme;
@@ -26,9 +26,9 @@ struct nvme;
 	(1ull << 20) /* bytes before the tier's first: large I/O stays aligned to what devices are made of             \
 		      */
 
-/* Opens config->nvme_path and sets up cache's NVMe tier; progress() is called on the loop thread as it grows. Negative
+/* Opens config->nvme_path and sets up the tier; progress() is called on the loop thread as it grows. Negative
  * errno and one line in error. */
-int nvme_open(struct nvme **out, const struct config *config, struct cache *cache, struct loop *loop,
+int nvme_open(struct nvme **out, const struct config *config, struct tier *tier, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 /* Ends a formatting that is under way. A completion of it may still be with the loop, which must not run any more. */
 struct nvme *nvme_close(struct nvme *nvme);

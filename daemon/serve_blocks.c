@@ -8,8 +8,9 @@
  */
 #include "daemon/cache.h"
 #include "daemon/checked.h"
-#include "daemon/mover.h"
+#include "daemon/load.h"
 #include "daemon/serve_space.h"
+#include "daemon/store.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +18,10 @@
 #include <string.h>
 
 struct item {
-	struct transfer transfer;
+	union {
+		struct store store;
+		struct load load;
+	};
 	struct batch *batch;
 	uint32_t number;
 	uint32_t first_span;
@@ -197,9 +201,10 @@ static int resolve_segments(struct batch *batch, struct why *why)
 
 /* ---- store ---- */
 
-static void stored(struct transfer *transfer)
+static void stored(struct store *store)
 {
-	struct item *item = container_of(transfer, struct item, transfer);
+	const struct transfer *transfer = &store->transfer;
+	struct item *item = container_of(store, struct item, store);
 	struct batch *batch = item->batch;
 	uint32_t i = (uint32_t)(item - batch->items);
 	batch->reply->results[i].status = (uint8_t)transfer->status;
@@ -246,14 +251,13 @@ static void start_store(struct batch *batch, uint32_t i, const struct hbm_wire_b
 		return;
 	}
 	set_result(batch, i, HBM_OK, kind_of(batch, item->number));
-	item->transfer = (struct transfer){.kind = TRANSFER_STORE,
-					   .block = item->number,
+	item->store = (struct store){.block = item->number,
 					   .device = batch->device,
 					   .spans = &batch->spans[item->first_span],
 					   .span_count = wanted->segments,
 					   .done = stored};
 	batch->pending++;
-	mover_store(batch->hbmd->mover, &item->transfer);
+	store_begin(batch->hbmd->mover, &item->store);
 }
 
 static void touch_all(struct batch *batch)
@@ -282,9 +286,10 @@ static void run_store(struct batch *batch)
 
 /* ---- load and prefetch ---- */
 
-static void loaded(struct transfer *transfer)
+static void loaded(struct load *load)
 {
-	struct item *item = container_of(transfer, struct item, transfer);
+	const struct transfer *transfer = &load->transfer;
+	struct item *item = container_of(load, struct item, load);
 	struct batch *batch = item->batch;
 	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK && batch->opcode == HBM_WIRE_LOAD) {
@@ -317,14 +322,13 @@ static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_
 static void start_load(struct batch *batch, uint32_t i, uint32_t span_count)
 {
 	struct item *item = &batch->items[i];
-	item->transfer = (struct transfer){.kind = TRANSFER_LOAD,
-					   .block = item->number,
+	item->load = (struct load){.block = item->number,
 					   .device = batch->device,
 					   .spans = &batch->spans[item->first_span],
 					   .span_count = span_count,
 					   .done = loaded};
 	batch->pending++;
-	mover_load(batch->hbmd->mover, &item->transfer);
+	load_begin(batch->hbmd->mover, &item->load);
 	block_unuse(&batch->hbmd->cache->blocks, item->number);
 }
 

@@ -107,7 +107,7 @@ static void touch(struct cache *cache, const struct session *session, const stru
 		if (number == 0)
 			continue;
 		const struct tier *tier = &cache->tiers[cache_block(cache, number)->target];
-		cache_touch(cache, number, tier->kind == HBM_TIER_HBM ? tier->device_index : home ? home->index : 0);
+		cache_touch(cache, number, tier->device ? tier->device->index : home ? home->index : 0);
 		results->done++;
 	}
 	cache_settle(cache);
@@ -338,24 +338,10 @@ static void evict_some(struct post *post)
 	free(eviction);
 }
 
-static struct tier *tier_of(struct hbmd *hbmd, const struct hbm_wire_evict *message)
-{
-	switch (message->tier) {
-	case HBM_TIER_HBM:
-		return message->device < hbmd->devices->count ? cache_hbm(hbmd->cache, message->device) : NULL;
-	case HBM_TIER_DDR:
-		return hbmd->cache->ddr;
-	case HBM_TIER_NVME:
-		return hbmd->cache->nvme;
-	default:
-		return NULL;
-	}
-}
-
 void serve_evict(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_evict *message = (const struct hbm_wire_evict *)request->message;
-	struct tier *tier = tier_of(hbmd, message);
+	struct tier *tier = cache_tier(hbmd->cache, message->tier, message->device);
 	struct eviction *eviction = NULL;
 	if (!session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid evict");

@@ -7,6 +7,7 @@
  * more of them, connections are closed without a word.
  */
 #include "daemon/server.h"
+#include "daemon/clock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -139,7 +140,7 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 		return;
 	}
 	/* Without memory for a timer a client that does not read can delay the end; systemd has a timer of its own. */
-	(void)loop_timer_set(loop, &server->patience, loop_now() + DRAIN_NS);
+	(void)loop_timer_set(loop, &server->patience, clock_now() + DRAIN_NS);
 	for_all(server, session_drain);
 }
 
@@ -167,7 +168,7 @@ static void pause_accepting(struct server *server, int error)
 		log_error("cannot accept connections for now: %s%s", strerror(error),
 			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
 	server->complained = true;
-	if (loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS) == 0)
+	if (loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS) == 0)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
@@ -215,7 +216,7 @@ static void pause_fire(struct timer *timer)
 	if (!admit_kept(server))
 		return;
 	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
-		(void)loop_timer_set(server->hbmd->loop, &server->pause, loop_now() + PAUSE_NS);
+		(void)loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
 }
 
 static void listener_ready(struct watch *watch, uint32_t events)
@@ -301,10 +302,10 @@ int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *err
  */
 static void end_sessions(struct server *server)
 {
-	uint64_t until = loop_now() + CLOSE_NS;
+	uint64_t until = clock_now() + CLOSE_NS;
 	for_all(server, session_drain);
 	for_all(server, session_end);
-	while (loop_flush(server->hbmd->loop), server->count > 0 && loop_now() < until)
+	while (loop_flush(server->hbmd->loop), server->count > 0 && clock_now() < until)
 		sched_yield();
 }
 
@@ -335,7 +336,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.pid = (uint32_t)session->pid,
 		.uid = session->uid,
 		.gid = session->gid,
-		.connected_ms = (loop_now() - session->connected_ns) / 1000000,
+		.connected_ms = (clock_now() - session->connected_ns) / 1000000,
 		.regions = session->leases.count,
 		.reserved = session->leases.reserved,
 		.leased = leases_committed(&session->leases),

@@ -8,6 +8,7 @@
  * seen readable, one that pipelines gets SESSION_BURST.
  */
 #include "daemon/session.h"
+#include "daemon/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -329,7 +330,7 @@ static int session_start(struct session *session, int socket)
 	int r = fences_open(&session->fences, loop, ready_ns);
 	if (r == 0)
 		r = loop_timer_set(loop, &session->greeting,
-				   loop_now() + config->limit_hello_ms * 1000000u);
+				   clock_now() + config->limit_hello_ms * 1000000u);
 	if (r == 0)
 		r = loop_watch(loop, &session->process);
 	if (r == 0)
@@ -357,7 +358,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 		.uid = peer->uid,
 		.gid = peer->gid,
 		.state = SESSION_GREETING,
-		.connected_ns = loop_now(),
+		.connected_ns = clock_now(),
 		.owner = owner,
 		.pidfd = peer->pidfd,
 		.process = {.fd = peer->pidfd, .events = POLLIN, .ready = session_process_gone},

@@ -278,7 +278,7 @@ static void make_again_later(struct slabs *slabs, CUresult result)
 	if (slabs->retry_ns == RETRY_FIRST_NS)
 		device_failed(slabs->device, "cuMemCreate (ahead of need)", result);
 	/* Without memory for a timer the next thing given back tries again. */
-	(void)loop_timer_set(slabs->loop, &slabs->retry, loop_now() + slabs->retry_ns);
+	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
 }
 

@@ -87,6 +87,11 @@ void tier_serve(struct tier *tier)
 	}
 }
 
+bool tier_reaches(const struct tier *tier, const struct device *device)
+{
+	return tier->ops->host || (tier->ops->reaches && tier->ops->reaches(tier, device));
+}
+
 const char *tier_name(enum hbm_tier kind)
 {
 	static const char *const names[HBM_TIERS] = {"staging", "hbm", "ddr", "nvme"};

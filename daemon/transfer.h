@@ -1,72 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer: one block on its way, step by step. Between memory of one device, and from DDR to a device, it is one copy
- * (transfer_direct). Any other goes through host memory (transfer_begin): in by a copy or by an NVMe read, verified
- * against the checksum; then, loads that wait for the bytes are served from there; then out by a copy or an NVMe write.
- * Where neither end is host memory the bytes pass through the staging area.
+ * transfer: bytes on their way from one end to another. An end is a place in a tier, host memory,
+ * spans of a device, or nothing. A transfer knows no block and no kind of tier: what its end means
+ * is its owner's, who embeds it (store.h, load.h, move.h).
  *
- * It knows how bytes travel and nothing of why: what the end of a transfer means for its block, and which is begun
- * when, is the mover's.
+ *	              both ends are one copy apart
+ *	BEGUN ------------------------------------------------------+
+ *	  |                                                         |
+ *	  | host memory: of an end, or a staging buffer             v
+ *	  v                                                      DIRECT
+ *	 IN ------> VERIFIED ------> on_host() ------> OUT          | a checksum is wanted: read back
+ *	  \            \                                |           v
+ *	   \            \ checksum mismatch             |       READ BACK
+ *	    \            \                              v           |
+ *	     +------------+---------------------------> done() <----+
+ *
+ *	IN		from the source into host memory; nothing to do if it is there already
+ *	VERIFIED	the bytes have the checksum that was expected, if one was
+ *	OUT		from host memory to the target; nothing to do if they are there already
+ *
+ * A failed step ends the transfer. The host memory stays valid after done(), for readers of it,
+ * until transfer_release().
  */
 #pragma once
 
-#include "daemon/cache.h"
-#include "daemon/disk.h"
-#include "daemon/lane.h"
-#include "daemon/log.h"
+#include "daemon/place.h"
+#include "daemon/step.h"
+#include "daemon/tier.h"
 
-struct carrier;
+struct devices;
 
-enum transfer_kind { TRANSFER_MOVE, TRANSFER_STORE, TRANSFER_LOAD };
-
-/* kind, block, device, spans and done are the caller's for a store or a load; the rest is of mover.c and transfer.c. */
-struct transfer {
-	enum transfer_kind kind;
-	uint32_t block;
-	struct device *device; /* of the spans */
-	const struct span *spans;
-	uint32_t span_count;
-	int status;                              /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, HBM_NO_SPACE */
-	void (*done)(struct transfer *transfer); /* never called from within mover_store or mover_load */
-
-	struct carrier *carrier;
-	struct list link;        /* a load's: in the readers of the move that serves it */
-	struct transfer *source; /* a load's: that move, once it does */
-	uint64_t bytes;
-	struct tier *from, *to; /* NULL: a client, or nowhere */
-	uint32_t from_unit, to_unit;
-	uint32_t number; /* a move's */
-	bool urgent;
-	bool host_valid, out_done;
+/* Exactly one of place.tier, host and device is set; none of them: nothing. */
+struct transfer_end {
+	struct place place;
 	char *host;
-	uint32_t staging_unit;
-	struct list readers; /* a move's: loads to be served from its host copy */
-	struct slot_wait wait;
-	struct span span; /* the tier's side of a device copy */
-	struct copy copy;
-	struct disk_op op;
+	const struct device *device;
+	const struct span *spans; /* [span_count] of device's memory, in order */
+	uint32_t span_count;      /* 0: nothing, but a device is there to wait for */
 };
 
-/* What transfers use, and whom they tell. */
-struct carrier {
-	struct cache *cache;
+enum transfer_checksum {
+	CHECKSUM_NONE,
+	CHECKSUM_TAKE,   /* of the bytes that came in, or of those that lie at the target */
+	CHECKSUM_EXPECT, /* where the bytes pass host memory they must have it; else HBM_MISS */
+};
+
+/* What all transfers use. */
+struct transfer_context {
+	struct tier *staging;
 	struct devices *devices;
-	struct disk *disk;
-	uint64_t active;      /* begun and not ended */
-	struct log_quota log; /* of blocks that went bad */
-	void (*ended)(struct transfer *transfer);
+	uint64_t active; /* begun and not released */
 };
 
-/* From a client into a slot of its device, or from such a slot or one of DDR to a client: one copy. A store is then
- * read back into host memory once, for its checksum. */
-void transfer_direct(struct transfer *transfer);
-/* Through host memory. The target's slot is held already. */
+struct transfer {
+	/* the owner's; places are held already */
+	struct transfer_context *context;
+	struct transfer_end from, to;
+	uint64_t bytes;
+	bool urgent; /* somebody waits for it */
+	enum transfer_checksum checksum_mode;
+	uint64_t checksum;                          /* expected; or, when done, the one taken */
+	void (*on_host)(struct transfer *transfer); /* NULL, or see above */
+	void (*done)(struct transfer *transfer);    /* from within transfer_begin() only where nothing has to be moved */
+
+	/* the outcome */
+	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner made of it */
+	bool host_valid; /* host has the bytes */
+	char *host;
+
+	struct step step;
+	struct slot_wait wait; /* for a staging buffer */
+	uint32_t staging_unit;
+	bool staged;
+};
+
+/* Whatever the ends are, done() follows. */
 void transfer_begin(struct transfer *transfer);
-/* Copies the host copy a move has made to a reader of it, a load in its list of readers. */
-void transfer_serve(struct transfer *reader, struct transfer *move);
-/* Ends a move that is out, when nobody reads from its host copy or its source any more. */
-void transfer_try_end(struct transfer *move);
-/* The end of any transfer that was begun: gives the staging area back, fails who still waits, tells the carrier. */
-void transfer_end(struct transfer *transfer);
+/* After done(): the staging buffer, if any, is free again. */
+void transfer_release(struct transfer *transfer);
 /* The first failure of a transfer is its status. */
 void transfer_fail(struct transfer *transfer, int status);

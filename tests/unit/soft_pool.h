@@ -56,10 +56,10 @@ static inline void pool_watchman(struct timer *timer)
 {
 	struct soft_pool *pool = container_of(timer, struct soft_pool, watchman);
 	pool->came_true = pool->wanted(pool->arg);
-	if (pool->came_true || loop_now() > pool->until_ns)
+	if (pool->came_true || clock_now() > pool->until_ns)
 		loop_stop(pool->loop);
 	else
-		loop_timer_set(pool->loop, timer, loop_now() + 100000);
+		loop_timer_set(pool->loop, timer, clock_now() + 100000);
 }
 
 /* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */
@@ -67,7 +67,7 @@ static inline void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), v
 {
 	pool->wanted = wanted;
 	pool->arg = arg;
-	pool->until_ns = loop_now() + 10000000000ull;
+	pool->until_ns = clock_now() + 10000000000ull;
 	pool->watchman.fire = pool_watchman;
 	assert_int_equal(loop_timer_set(pool->loop, &pool->watchman, 0), 0);
 	assert_int_equal(loop_run(pool->loop), 0);

@@ -79,10 +79,9 @@ static void open_disk(struct bench *bench, unsigned depth, uint64_t merge, const
 					     .start = START,
 					     .depth = depth,
 					     .merge = merge,
-					     .fail = fault,
-					     .batch_done = batch_done,
-					     .arg = bench};
+					     .fail = fault};
 	assert_int_equal(disk_new(&bench->disk, &options), 0);
+	disk_on_batch(bench->disk, batch_done, bench);
 }
 
 static struct bench *bench_new(enum loop_engine engine)
@@ -156,7 +155,7 @@ static struct work *submit(struct bench *bench, bool write, uint64_t block, uint
 static void run(struct bench *bench)
 {
 	disk_dispatch(bench->disk);
-	assert_int_equal(loop_timer_set(bench->loop, &bench->watchdog, loop_now() + PATIENCE), 0);
+	assert_int_equal(loop_timer_set(bench->loop, &bench->watchdog, clock_now() + PATIENCE), 0);
 	if (bench->ended < bench->used)
 		assert_int_equal(loop_run(bench->loop), 0);
 	loop_timer_stop(bench->loop, &bench->watchdog);

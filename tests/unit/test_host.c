@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "daemon/cache.h"
 #include "daemon/host.h"
 
 struct setting {
@@ -64,8 +65,8 @@ static int teardown(void **state)
 
 static int open_host(struct setting *setting)
 {
-	return host_open(&setting->host, &setting->pool.config, setting->cache, setting->pool.devices,
-			 setting->pool.loop, progress, setting, setting->error, sizeof(setting->error));
+	return host_open(&setting->host, &setting->pool.config, setting->cache->staging, setting->cache->ddr,
+			 setting->pool.devices, setting->pool.loop, progress, setting, setting->error, sizeof(setting->error));
 }
 
 static void assert_in_service(struct setting *setting)

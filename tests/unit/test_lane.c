@@ -108,11 +108,11 @@ static int setup(void **state)
 	const struct lane_options options = {.loop = setting->pool.loop,
 					     .activity = setting->activity,
 					     .host_chunk = CHUNK,
-					     .host_base = setting->host,
-					     .batch_done = batch_done,
-					     .arg = setting};
-	for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++)
+					     .host_base = setting->host};
+	for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++) {
 		assert_int_equal(lane_new(&setting->device->lanes[kind], setting->device, kind, &options), 0);
+		lane_on_batch(setting->device->lanes[kind], batch_done, setting);
+	}
 	*state = setting;
 	return 0;
 }
@@ -364,9 +364,7 @@ static void test_every_call_of_opening_fails_once(void **state)
 	const struct lane_options options = {.loop = setting->pool.loop,
 					     .activity = setting->activity,
 					     .host_chunk = CHUNK,
-					     .host_base = setting->host,
-					     .batch_done = batch_done,
-					     .arg = setting};
+					     .host_base = setting->host};
 	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate", "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};
 	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");

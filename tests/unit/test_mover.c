@@ -4,6 +4,8 @@
  * that comes back is the byte that was stored, everything asked for ends, and at the end the books balance. The
  * contents of a block are a function of its namespace and key.
  */
+#include "daemon/load.h"
+#include "daemon/store.h"
 #include "kernels/soft/soft.h"
 #include "tests/unit/tier_rig.h"
 
@@ -19,7 +21,10 @@ struct traffic;
 
 /* One transfer of the client's, with its slot of client memory. */
 struct work {
-	struct transfer transfer;
+	struct store store;
+	struct load load;
+	struct device *device;
+	uint32_t span_count;
 	struct traffic *traffic;
 	struct span spans[SPANS];
 	uint32_t slot, space, key;
@@ -52,9 +57,9 @@ static void each_word(struct work *work, void (*visit)(uint64_t *at, uint64_t ex
 {
 	static uint64_t words[SLOT_BYTES / sizeof(uint64_t)];
 	const struct rig *rig = &work->traffic->rig;
-	unsigned device = work->transfer.device->index;
+	unsigned device = work->device->index;
 	uint64_t i = 0;
-	for (uint32_t s = 0; s < work->transfer.span_count; s++) {
+	for (uint32_t s = 0; s < work->span_count; s++) {
 		const struct span *span = &work->spans[s];
 		assert_int_equal(rig->peek(words, device, span->address, span->bytes), 0);
 		for (uint64_t n = 0; n < span->bytes / sizeof(words[0]); n++)
@@ -105,20 +110,18 @@ static void cut_spans(struct work *work, struct seed *seed, uint64_t bytes, uint
 		bytes -= piece;
 		work->spans[count++] = (struct span){end, piece};
 	}
-	work->transfer.spans = work->spans;
-	work->transfer.span_count = count;
+	work->span_count = count;
 }
 
-static struct work *new_work(struct traffic *traffic, enum transfer_kind kind, uint32_t space, uint32_t key,
-			     uint32_t device)
+static struct work *new_work(struct traffic *traffic, uint32_t space, uint32_t key, uint32_t device)
 {
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		struct work *work = &traffic->works[i];
 		if (work->busy)
 			continue;
 		struct device *on = &traffic->rig.hbmd.devices->list[device];
-		*work = (struct work){.traffic = traffic, .slot = i, .space = space, .key = key, .busy = true};
-		work->transfer = (struct transfer){.kind = kind, .device = on};
+		*work = (struct work){
+			.traffic = traffic, .slot = i, .space = space, .key = key, .busy = true, .device = on};
 		cut_spans(work, &traffic->seed, traffic->block_bytes[space], traffic->rig.client[device].address);
 		traffic->busy++;
 		return work;
@@ -135,9 +138,10 @@ static void over(struct work *work)
 		loop_stop(traffic->rig.loop);
 }
 
-static void stored(struct transfer *transfer)
+static void stored(struct store *store)
 {
-	struct work *work = container_of(transfer, struct work, transfer);
+	const struct transfer *transfer = &store->transfer;
+	struct work *work = container_of(store, struct work, store);
 	struct traffic *traffic = work->traffic;
 	if (transfer->status == HBM_DEVICE || transfer->status == HBM_IO)
 		assert_true(traffic->faulty);
@@ -148,9 +152,10 @@ static void stored(struct transfer *transfer)
 	over(work);
 }
 
-static void loaded(struct transfer *transfer)
+static void loaded(struct load *load)
 {
-	struct work *work = container_of(transfer, struct work, transfer);
+	const struct transfer *transfer = &load->transfer;
+	struct work *work = container_of(load, struct work, load);
 	struct traffic *traffic = work->traffic;
 	traffic->loads++;
 	if (transfer->status == HBM_OK) {
@@ -165,11 +170,14 @@ static void loaded(struct transfer *transfer)
 
 static void start_load(struct traffic *traffic, uint32_t number, uint32_t space, uint32_t key, uint32_t device)
 {
-	struct work *work = new_work(traffic, TRANSFER_LOAD, space, key, device);
+	struct work *work = new_work(traffic, space, key, device);
 	each_word(work, spoil_word);
-	work->transfer.block = number;
-	work->transfer.done = loaded;
-	mover_load(traffic->rig.hbmd.mover, &work->transfer);
+	work->load = (struct load){.block = number,
+				   .device = work->device,
+				   .spans = work->spans,
+				   .span_count = work->span_count,
+				   .done = loaded};
+	load_begin(traffic->rig.hbmd.mover, &work->load);
 	block_unuse(&traffic->rig.hbmd.cache->blocks, number);
 }
 
@@ -180,11 +188,14 @@ static void start_store(struct traffic *traffic, uint32_t number, uint32_t space
 		cache_abandon_store(cache, number);
 		return;
 	}
-	struct work *work = new_work(traffic, TRANSFER_STORE, space, key, device);
+	struct work *work = new_work(traffic, space, key, device);
 	each_word(work, put_word);
-	work->transfer.block = number;
-	work->transfer.done = stored;
-	mover_store(traffic->rig.hbmd.mover, &work->transfer);
+	work->store = (struct store){.block = number,
+				   .device = work->device,
+				   .spans = work->spans,
+				   .span_count = work->span_count,
+				   .done = stored};
+	store_begin(traffic->rig.hbmd.mover, &work->store);
 }
 
 /* What an engine does with the first `count` keys of a chain: what is there is loaded, what is not is stored. */
@@ -267,7 +278,7 @@ static void unhold_all(struct traffic *traffic)
 static void push_out(struct traffic *traffic)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
-	struct tier *tier = &cache->tiers[1 + seed_below(&traffic->seed, cache->nvme->number)];
+	struct tier *tier = &cache->tiers[1 + seed_below(&traffic->seed, cache->tier_count)];
 	cache_push_out(cache, tier, seed_below(&traffic->seed, MIB), 8);
 	mover_pump(traffic->rig.hbmd.mover);
 }
@@ -556,7 +567,7 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	use_chain(traffic, 0, CHAIN, 1, 0);
 	wait_until_busy(traffic, 0);
 	uint32_t number = find(traffic, 0, 0);
-	assert_int_equal(cache_block(cache, number)->actual, cache->nvme->number);
+	assert_int_equal(cache_block(cache, number)->actual, cache->tier_count);
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
 	cache_push_out(cache, hbm, MIB, 2);
@@ -596,7 +607,7 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	mover_pump(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->failed_loads, 1);
-	assert_int_equal(traffic->works[2].transfer.status, HBM_MISS);
+	assert_int_equal(traffic->works[2].load.transfer.status, HBM_MISS);
 	assert_int_equal(traffic->rig.hbmd.cache->checksum_failures, 1);
 	assert_int_not_equal(find(traffic, 0, 1), 0);
 	assert_int_equal(find(traffic, 0, 2), 0);

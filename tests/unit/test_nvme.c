@@ -28,6 +28,7 @@
 
 #include "daemon/config.h"
 #include "daemon/log.h"
+#include "daemon/cache.h"
 #include "daemon/nvme.h"
 #include "tests/support/leaks.h"
 
@@ -111,7 +112,7 @@ static int open_tier(struct setting *setting)
 		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}), 0);
 	assert_int_equal(cache_open(&setting->cache, &setting->config, 1), 0);
 	setting->error[0] = '\0';
-	return nvme_open(&setting->nvme, &setting->config, setting->cache, setting->loop, progress, setting,
+	return nvme_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop, progress, setting,
 			 setting->error, sizeof(setting->error));
 }
 
@@ -128,7 +129,7 @@ static void assert_refused(struct setting *setting, int error, const char *words
 static void await_format(struct setting *setting)
 {
 	if (!nvme_settled(setting->nvme)) {
-		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, loop_now() + PATIENCE), 0);
+		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
 		assert_int_equal(loop_run(setting->loop), 0);
 		loop_timer_stop(setting->loop, &setting->watchdog);
 	}
@@ -327,7 +328,7 @@ static void test_a_disk_that_fails_while_it_is_formatted(void **state)
 	assert_true(unwritable >= 0);
 	assert_true(dup3(unwritable, nvme_fd(setting->nvme), O_CLOEXEC) >= 0);
 	close(unwritable);
-	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, loop_now() + PATIENCE), 0);
+	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
 	assert_int_equal(loop_run(setting->loop), 0);
 	loop_timer_stop(setting->loop, &setting->watchdog);
 	assert_int_equal(nvme_settled(setting->nvme), true);

@@ -319,7 +319,7 @@ static void test_the_order_of_the_daemon(void **state)
 	assert_int_equal(config_defaults(&config), 0);
 	config.limit_blocks = NODES;
 	assert_int_equal(cache_open(&cache, &config, 1), 0);
-	for (uint32_t i = 1; i <= cache->nvme->number; i++)
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		assert_ptr_equal(cache->orders[i]->ops, &order_lru);
 	cache_close(cache);
 	config_clear(&config);

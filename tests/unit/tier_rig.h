@@ -63,7 +63,7 @@ static inline void rig_dump(struct rig *rig)
 			    (unsigned long long)accounts[i].capacity, (unsigned long long)accounts[i].free,
 			    (unsigned long long)accounts[i].placed, (unsigned long long)accounts[i].moving,
 			    accounts[i].problem);
-	for (uint32_t i = 1; i <= rig->hbmd.cache->staging->number; i++) {
+	for (uint32_t i = 0; i <= rig->hbmd.cache->tier_count; i++) {
 		const struct tier *tier = &rig->hbmd.cache->tiers[i];
 		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
 			    (unsigned long long)tier->online, (unsigned long long)tier->bytes,
@@ -75,11 +75,11 @@ static inline void rig_dump(struct rig *rig)
 static inline void rig_look(struct timer *timer)
 {
 	struct rig *rig = container_of(timer, struct rig, watchman);
-	rig->late = loop_now() > rig->until_ns;
+	rig->late = clock_now() > rig->until_ns;
 	if (rig->late || rig->wanted(rig->arg))
 		loop_stop(rig->loop);
 	else
-		loop_timer_set(rig->loop, timer, loop_now() + 500000);
+		loop_timer_set(rig->loop, timer, clock_now() + 500000);
 }
 
 /* Runs the loop until wanted(arg), which is asked at least twice a millisecond. */
@@ -87,7 +87,7 @@ static inline void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg
 {
 	rig->wanted = wanted;
 	rig->arg = arg;
-	rig->until_ns = loop_now() + RIG_PATIENCE;
+	rig->until_ns = clock_now() + RIG_PATIENCE;
 	rig->watchman.fire = rig_look;
 	while (!wanted(arg)) {
 		assert_int_equal(loop_timer_set(rig->loop, &rig->watchman, 0), 0);
@@ -192,7 +192,7 @@ static inline void rig_assert_at_rest(struct rig *rig)
 {
 	struct cache *cache = rig->hbmd.cache;
 	rig_assert_balanced(rig);
-	for (uint32_t i = 1; i <= cache->staging->number; i++) {
+	for (uint32_t i = 0; i <= cache->tier_count; i++) {
 		if (!cache->tiers[i].extents)
 			continue;
 		assert_int_equal(cache->tiers[i].moving, 0);
@@ -221,7 +221,7 @@ static inline void rig_assert_empties(struct rig *rig)
 	rig_settle(rig);
 	rig_assert_at_rest(rig);
 	assert_int_equal(index_count(cache->index), 0);
-	for (uint32_t i = 1; i < cache->staging->number; i++) {
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		assert_int_equal(cache->tiers[i].bytes, 0);
 		assert_int_equal(cache->tiers[i].blocks, 0);
 		assert_int_equal(cache->tiers[i].placed, 0);

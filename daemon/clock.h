@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* clock: the one clock of the daemon: it never jumps and never goes back. Any thread. */
+#pragma once
+
+#include <stdint.h>
+
+uint64_t clock_now(void); /* CLOCK_MONOTONIC in ns */
