@@ -19,7 +19,7 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_NAMESPACES] = sizeof(struct hbm_wire_space),
 	[HBM_QUERY_BLOCKS] = sizeof(struct hbm_wire_block_info),
 	[HBM_QUERY_VERIFY] = sizeof(struct hbm_wire_account),
-	[HBM_QUERY_HOPS] = sizeof(struct hbm_wire_hop),
+	[HBM_QUERY_LINKS] = sizeof(struct hbm_wire_link),
 	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
 };
 

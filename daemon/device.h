@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 struct config;
-struct lane;
+struct copy_queue;
 struct slabs;
 
 struct device {
@@ -29,7 +29,7 @@ struct device {
 	uint64_t total;         /* bytes the device has */
 	uint64_t granularity;   /* of VMM allocations */
 	struct worker *control; /* VMM calls; the context is current there */
-	struct lane *lanes[3];  /* enum lane_kind */
+	struct copy_queue *queues[3];  /* enum copy_direction */
 	struct slabs *slabs;    /* the memory lent to regions */
 	uint64_t errors;        /* failed device calls; atomic */
 	bool lost;              /* one of them was of those after which nothing works any more; atomic */

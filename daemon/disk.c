@@ -127,9 +127,9 @@ static void issue(struct run *run)
 	loop_io(run->disk->options.loop, &run->io);
 }
 
-static enum hbm_hop hop_of(const struct run *run)
+static enum hbm_link link_of(const struct run *run)
 {
-	return run->io.write ? HBM_HOP_NVME_WRITE : HBM_HOP_NVME_READ;
+	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
 }
 
 static void requeue_front(struct op_queue *queue, struct disk_op *first, struct disk_op *last)
@@ -144,7 +144,7 @@ static void end_run(struct run *run, int error)
 {
 	struct disk *disk = run->disk;
 	struct disk_op *op = run->first;
-	activity_end(disk->options.activity, hop_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+	link_stats_end(disk->options.link_stats, link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
 	run->next_free = disk->free_runs;
 	disk->free_runs = run;
 	while (op) {
@@ -262,7 +262,7 @@ static void start_run(struct disk *disk, struct op_queue *queue)
 	run->io.write = op->write;
 	while (joins(run, queue->first, disk->options.merge))
 		join(run, queue_pop(queue));
-	run->started_ns = activity_begin(disk->options.activity, hop_of(run));
+	run->started_ns = link_stats_begin(disk->options.link_stats, link_of(run));
 	issue(run);
 }
 

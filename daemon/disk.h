@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "daemon/activity.h"
+#include "daemon/link_stats.h"
 #include "daemon/loop.h"
 
 struct disk;
@@ -27,7 +27,7 @@ struct disk_op {
 
 struct disk_options {
 	struct loop *loop;
-	struct activity *activity;
+	struct link_stats *link_stats;
 	int fd;         /* borrowed; O_DIRECT where the file system has it */
 	uint64_t start; /* where in it offset 0 lies; a multiple of 4 KiB */
 	unsigned depth;

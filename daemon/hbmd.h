@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-struct activity;
+struct link_stats;
 struct cache;
 struct config;
 struct devices;
@@ -30,7 +30,7 @@ struct hbmd {
 	struct loop *loop;
 	struct devices *devices;
 	struct cache *cache;
-	struct activity *activity;
+	struct link_stats *link_stats;
 	struct mover *mover;
 	struct host *host;
 	struct nvme *nvme; /* NULL without an NVMe tier */

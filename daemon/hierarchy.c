@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/hierarchy.h"
 
-#include "daemon/activity.h"
+#include "daemon/link_stats.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/disk.h"
 #include "daemon/hbmd.h"
 #include "daemon/host.h"
-#include "daemon/lane.h"
+#include "daemon/copy_queue.h"
 #include "daemon/mover.h"
 #include "daemon/nvme.h"
 #include "daemon/slab.h"
@@ -117,17 +117,17 @@ static int open_device(struct hierarchy *hierarchy, struct device *device, const
 
 /* ---- what carries ---- */
 
-static int open_lanes(struct hierarchy *hierarchy)
+static int open_copy_queues(struct hierarchy *hierarchy)
 {
 	struct hbmd *hbmd = hierarchy->hbmd;
-	const struct lane_options options = {.loop = hbmd->loop,
-					     .activity = hbmd->activity,
+	const struct copy_queue_options options = {.loop = hbmd->loop,
+					     .link_stats = hbmd->link_stats,
 					     .host_chunk = HOST_CHUNK,
 					     .host_base = host_base(hbmd->host)};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++) {
+		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 			struct device *device = &hbmd->devices->list[i];
-			int r = lane_new(&device->lanes[kind], device, kind, &options);
+			int r = copy_queue_new(&device->queues[kind], device, kind, &options);
 			if (r < 0)
 				return r;
 		}
@@ -145,7 +145,7 @@ static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
 	if (r < 0)
 		return r;
 	const struct disk_options options = {.loop = hbmd->loop,
-					     .activity = hbmd->activity,
+					     .link_stats = hbmd->link_stats,
 					     .fd = nvme_fd(hbmd->nvme),
 					     .start = NVME_HEAD,
 					     .depth = (unsigned)config->nvme_depth,
@@ -169,7 +169,7 @@ static void link_tiers(struct cache *cache)
 static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
 {
 	struct hbmd *hbmd = hierarchy->hbmd;
-	int r = activity_new(&hbmd->activity);
+	int r = link_stats_new(&hbmd->link_stats);
 	if (r == 0)
 		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
@@ -180,7 +180,7 @@ static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
 	if (r == 0)
 		r = open_disk(hierarchy, reason);
 	if (r == 0)
-		r = open_lanes(hierarchy);
+		r = open_copy_queues(hierarchy);
 	if (r < 0)
 		return r;
 	link_tiers(hbmd->cache);
@@ -221,7 +221,7 @@ void hierarchy_drain(struct hierarchy *hierarchy)
 static void close_device(struct hierarchy *hierarchy, struct device *device)
 {
 	for (unsigned i = 0; i < 3; i++)
-		device->lanes[i] = lane_free(device->lanes[i]);
+		device->queues[i] = copy_queue_free(device->queues[i]);
 	device->slabs = slabs_close(device->slabs);
 	device_memory_close(&hierarchy->hbm[device->index]);
 }
@@ -238,7 +238,7 @@ struct hierarchy *hierarchy_close(struct hierarchy *hierarchy)
 	hbmd->nvme = nvme_close(hbmd->nvme);
 	hbmd->host = host_close(hbmd->host);
 	hbmd->cache = cache_close(hbmd->cache);
-	hbmd->activity = activity_free(hbmd->activity);
+	hbmd->link_stats = link_stats_free(hbmd->link_stats);
 	free(hierarchy);
 	return NULL;
 }

@@ -5,7 +5,7 @@
  * by a few workers, in chunks, and each chunk enters service when it is ready. The daemon serves meanwhile.
  *
  * Chunks are at most 1 GiB, because a driver holds locks that stop other processes while it pins; a device copy never
- * crosses from one registration into the next (lane.c cuts it).
+ * crosses from one registration into the next (copy_queue.c cuts it).
  */
 #pragma once
 

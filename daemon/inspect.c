@@ -4,7 +4,7 @@
  * cursor is a position in a table; a walk over several pages sees each entry that stays, and may miss or see twice one
  * that comes or goes meanwhile.
  */
-#include "daemon/activity.h"
+#include "daemon/link_stats.h"
 #include "daemon/audit.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
@@ -283,18 +283,18 @@ static void query_verify(struct page *page)
 	page->cursor = 0;
 }
 
-static void query_hops(struct page *page)
+static void query_links(struct page *page)
 {
-	struct hbm_wire_hop *records = (struct hbm_wire_hop *)(void *)page->records;
-	for (unsigned i = 0; i < HBM_HOPS; i++)
-		activity_hop(page->hbmd->activity, i, &records[page->count++]);
+	struct hbm_wire_link *records = (struct hbm_wire_link *)(void *)page->records;
+	for (unsigned i = 0; i < HBM_LINKS; i++)
+		link_stats_link(page->hbmd->link_stats, i, &records[page->count++]);
 	page->cursor = 0;
 }
 
 static void query_timeline(struct page *page)
 {
 	struct hbm_wire_interval *records = (struct hbm_wire_interval *)(void *)page->records;
-	page->count = activity_intervals(page->hbmd->activity, &page->cursor, records, page->room);
+	page->count = link_stats_intervals(page->hbmd->link_stats, &page->cursor, records, page->room);
 	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
 }
 
@@ -310,7 +310,7 @@ static const struct {
 	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_space), query_namespaces},
 	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), query_blocks},
 	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), query_verify},
-	[HBM_QUERY_HOPS] = {sizeof(struct hbm_wire_hop), query_hops},
+	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), query_links},
 	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), query_timeline},
 };
 

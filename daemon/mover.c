@@ -189,8 +189,8 @@ static void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 	const struct cache *cache = mover->cache;
 
 	for (uint32_t i = 0; i < devices->count; i++)
-		for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++)
-			lane_on_batch(devices->list[i].lanes[kind], batch_done, mover);
+		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++)
+			copy_queue_on_batch(devices->list[i].queues[kind], batch_done, mover);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		if (cache->tiers[i].ops && cache->tiers[i].ops->on_batch)
 			cache->tiers[i].ops->on_batch(&cache->tiers[i], batch_done, mover);

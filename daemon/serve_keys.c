@@ -5,7 +5,7 @@
  * A pin is an object of its session, charged to it and gone with it. Pins of operators may be kept instead: they belong
  * to the cache, until an operator takes them back.
  */
-#include "daemon/activity.h"
+#include "daemon/link_stats.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/loading.h"
@@ -50,12 +50,12 @@ static struct hbm_wire_result result_of(const struct cache *cache, uint32_t numb
 /* ---- lookup ---- */
 
 /* How long the run would take to load at the rates measured so far. */
-static uint64_t estimate(struct activity *activity, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
+static uint64_t estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
 {
 	struct loading_rates rates = {
-		.hbm_bytes_s = activity_bandwidth(activity, HBM_HOP_D2D),
-		.link_bytes_s = activity_bandwidth(activity, HBM_HOP_H2D),
-		.nvme_bytes_s = activity_bandwidth(activity, HBM_HOP_NVME_READ),
+		.hbm_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_D2D),
+		.link_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_H2D),
+		.nvme_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_NVME_READ),
 	};
 	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
 					 blocks[HBM_TIER_NVME] * block_bytes);
@@ -87,7 +87,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 		}
 	}
 	results->done = leading;
-	results->load_ns = estimate(hbmd->activity, blocks, spaces_get(cache->spaces, space)->block_bytes);
+	results->load_ns = estimate(hbmd->link_stats, blocks, spaces_get(cache->spaces, space)->block_bytes);
 	cache->lookups++;
 	cache->lookup_keys += message->count;
 	answer_send(request);

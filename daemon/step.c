@@ -16,20 +16,20 @@ static void step_copied(struct copy *copy)
 	step->done(step);
 }
 
-static void step_post(struct step *step, const struct device *device, enum lane_kind kind,
+static void step_post(struct step *step, const struct device *device, enum copy_direction kind,
 		      struct copy copy)
 {
 	copy.host = step->host;
 	copy.bytes = step->bytes;
 	copy.done = step_copied;
 	step->copy = copy;
-	lane_post(device->lanes[kind], &step->copy, step->urgent);
+	copy_queue_post(device->queues[kind], &step->copy, step->urgent);
 }
 
 void step_gather(struct step *step, const struct device *device, const struct span *spans,
 		 uint32_t span_count)
 {
-	step_post(step, device, LANE_D2H,
+	step_post(step, device, COPY_D2H,
 		  (struct copy){.spans = spans,
 				.span_count = span_count,
 				.take_checksum = step->take_checksum});
@@ -38,13 +38,13 @@ void step_gather(struct step *step, const struct device *device, const struct sp
 void step_scatter(struct step *step, const struct device *device, const struct span *spans,
 		  uint32_t span_count)
 {
-	step_post(step, device, LANE_H2D, (struct copy){.spans = spans, .span_count = span_count});
+	step_post(step, device, COPY_H2D, (struct copy){.spans = spans, .span_count = span_count});
 }
 
 void step_gather_flat(struct step *step, const struct device *device, uint64_t flat,
 		      const struct span *spans, uint32_t span_count)
 {
-	step_post(step, device, LANE_D2D,
+	step_post(step, device, COPY_D2D,
 		  (struct copy){
 			  .spans = spans, .span_count = span_count, .gather = true, .flat = flat});
 }
@@ -52,12 +52,12 @@ void step_gather_flat(struct step *step, const struct device *device, uint64_t f
 void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
 		       const struct span *spans, uint32_t span_count)
 {
-	step_post(step, device, LANE_D2D,
+	step_post(step, device, COPY_D2D,
 		  (struct copy){.spans = spans, .span_count = span_count, .flat = flat});
 }
 
 void step_verify(struct step *step, const struct device *device, uint64_t expected)
 {
-	step_post(step, device, LANE_H2D,
+	step_post(step, device, COPY_H2D,
 		  (struct copy){.verify_checksum = true, .checksum = expected});
 }

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "daemon/disk.h"
-#include "daemon/lane.h"
+#include "daemon/copy_queue.h"
 
 struct step {
 	/* the caller's */

@@ -2,7 +2,7 @@
 /*
  * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one member of the record, read once
  * for every record. Names end in the unit (_bytes, _seconds) and, for what only grows, in _total, as Prometheus wants
- * it. Labels come from the record (which tier, device or hop) or from the table (a member that is one of a family).
+ * it. Labels come from the record (which tier, device or link) or from the table (a member that is one of a family).
  */
 #include "client/ctl/metrics.h"
 #include "client/ctl/ctl.h"
@@ -117,14 +117,14 @@ static const struct metric tier_metrics[] = {
 	METRICS_END,
 };
 
-static const struct metric hop_metrics[] = {
-	COUNTER(struct hbm_wire_hop, count, "hop_movements_total", "Movements over the hop."),
-	COUNTER(struct hbm_wire_hop, bytes, "hop_bytes_total", "Bytes moved over the hop."),
-	SECONDS(struct hbm_wire_hop, busy_ns, "counter", NS_PER_SECOND, "hop_busy_seconds_total",
+static const struct metric link_metrics[] = {
+	COUNTER(struct hbm_wire_link, count, "link_movements_total", "Movements over the link."),
+	COUNTER(struct hbm_wire_link, bytes, "link_bytes_total", "Bytes moved over the link."),
+	SECONDS(struct hbm_wire_link, busy_ns, "counter", NS_PER_SECOND, "link_busy_seconds_total",
 		"Time with at least one movement under way."),
-	SECONDS(struct hbm_wire_hop, overlapped_ns, "counter", NS_PER_SECOND, "hop_overlapped_seconds_total",
+	SECONDS(struct hbm_wire_link, overlapped_ns, "counter", NS_PER_SECOND, "link_overlapped_seconds_total",
 		"Part of the busy time in which the other kind (device copy, NVMe) was busy too."),
-	COUNTER(struct hbm_wire_hop, errors, "hop_errors_total", "Movements that failed."),
+	COUNTER(struct hbm_wire_link, errors, "link_errors_total", "Movements that failed."),
 	METRICS_END,
 };
 
@@ -166,10 +166,10 @@ static void label_tier(const void *record, struct labels *labels)
 		label_device_number(labels, tier->device);
 }
 
-static void label_hop(const void *record, struct labels *labels)
+static void label_link(const void *record, struct labels *labels)
 {
-	const struct hbm_wire_hop *hop = record;
-	add_label(labels, "hop", view_name(&view_hops, hop->hop), HBM_WIRE_NAME_BYTES);
+	const struct hbm_wire_link *link = record;
+	add_label(labels, "link", view_name(&view_links, link->link), HBM_WIRE_NAME_BYTES);
 }
 
 static void label_device(const void *record, struct labels *labels)
@@ -182,7 +182,7 @@ static void label_device(const void *record, struct labels *labels)
 static const struct metric_set sets[] = {
 	{HBM_QUERY_STATUS, sizeof(struct hbm_wire_status), status_metrics, NULL},
 	{HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_metrics, label_tier},
-	{HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), hop_metrics, label_hop},
+	{HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), link_metrics, label_link},
 	{HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_metrics, label_device},
 };
 #define SET_COUNT (sizeof(sets) / sizeof(sets[0]))

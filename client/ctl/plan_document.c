@@ -288,7 +288,7 @@ static json_t *plan_document_live(const struct plan_live *live)
 							  "measured_by_theoretical_ratio",
 							  plan_document_ratio(plan_switch_ratio(s))));
 	}
-	return json_pack("{s:o,s:o,s:s}", "hops", plan_document_measures(live->hops, live->hop_count), "switches",
+	return json_pack("{s:o,s:o,s:s}", "links", plan_document_measures(live->links, live->link_count), "switches",
 			 switches, "note", live->note);
 }
 

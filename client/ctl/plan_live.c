@@ -18,20 +18,20 @@ double plan_switch_ratio(const struct plan_switch *performed)
 	return took_s > 0 ? performed->theoretical_s / took_s : 0;
 }
 
-/* What a hop should reach: one link's direction, the drive, and for a copy within HBM
+/* What a link should reach: one link's direction, the drive, and for a copy within HBM
  * half its bandwidth, since every byte is read and written. */
-static double plan_live_theory_of(const struct plan_hardware *theory, uint32_t hop)
+static double plan_live_theory_of(const struct plan_hardware *theory, uint32_t link)
 {
-	switch (hop) {
-	case HBM_HOP_D2D:
+	switch (link) {
+	case HBM_LINK_D2D:
 		return theory->hbm_bytes_s / 2;
-	case HBM_HOP_D2H:
+	case HBM_LINK_D2H:
 		return theory->link.out_bytes_s;
-	case HBM_HOP_H2D:
+	case HBM_LINK_H2D:
 		return theory->link.in_bytes_s;
-	case HBM_HOP_NVME_WRITE:
+	case HBM_LINK_NVME_WRITE:
 		return theory->nvme.out_bytes_s;
-	case HBM_HOP_NVME_READ:
+	case HBM_LINK_NVME_READ:
 		return theory->nvme.in_bytes_s;
 	default:
 		return 0;
@@ -57,22 +57,22 @@ static double plan_live_switch_theory(const struct plan_hardware *theory, const 
 	return out > 0 && in > 0 ? (double)performed->bytes / out + (double)performed->bytes / in : 0;
 }
 
-static int plan_live_read_hops(struct ctl *ctl, const struct plan_hardware *theory, struct plan_live *live,
-			       double rates[HBM_HOPS])
+static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *theory, struct plan_live *live,
+			       double rates[HBM_LINKS])
 {
-	struct query hops;
-	int status = query_all(ctl->hbm, HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), &hops);
+	struct query links;
+	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
 	if (status != 0)
-		return ctl_refused(ctl->hbm, "hops", status);
-	for (size_t i = 0; i < hops.count && live->hop_count < HBM_HOPS; i++) {
-		const struct hbm_wire_hop *hop = query_record(&hops, i);
-		double rate = hop->busy_ns ? (double)hop->bytes / ((double)hop->busy_ns / 1e9) : 0;
-		if (hop->hop < HBM_HOPS)
-			rates[hop->hop] = rate;
-		live->hops[live->hop_count++] = (struct plan_measure){view_name(&view_hops, hop->hop),
-								      plan_live_theory_of(theory, hop->hop), rate};
+		return ctl_refused(ctl->hbm, "links", status);
+	for (size_t i = 0; i < links.count && live->link_count < HBM_LINKS; i++) {
+		const struct hbm_wire_link *link = query_record(&links, i);
+		double rate = link->busy_ns ? (double)link->bytes / ((double)link->busy_ns / 1e9) : 0;
+		if (link->link < HBM_LINKS)
+			rates[link->link] = rate;
+		live->links[live->link_count++] = (struct plan_measure){view_name(&view_links, link->link),
+								      plan_live_theory_of(theory, link->link), rate};
 	}
-	query_clear(&hops);
+	query_clear(&links);
 	return CTL_DONE;
 }
 
@@ -122,23 +122,23 @@ static void plan_live_take_rate(double measured, double *rate)
 		*rate = measured;
 }
 
-/* A hop that has moved nothing keeps its theory; a drive without either is left out of
+/* A link that has moved nothing keeps its theory; a drive without either is left out of
  * the plan. */
-static void plan_live_take_rates(struct plan_hardware *hardware, const double rates[HBM_HOPS])
+static void plan_live_take_rates(struct plan_hardware *hardware, const double rates[HBM_LINKS])
 {
-	plan_live_take_rate(rates[HBM_HOP_D2H], &hardware->link.out_bytes_s);
-	plan_live_take_rate(rates[HBM_HOP_H2D], &hardware->link.in_bytes_s);
-	plan_live_take_rate(rates[HBM_HOP_NVME_WRITE], &hardware->nvme.out_bytes_s);
-	plan_live_take_rate(rates[HBM_HOP_NVME_READ], &hardware->nvme.in_bytes_s);
+	plan_live_take_rate(rates[HBM_LINK_D2H], &hardware->link.out_bytes_s);
+	plan_live_take_rate(rates[HBM_LINK_H2D], &hardware->link.in_bytes_s);
+	plan_live_take_rate(rates[HBM_LINK_NVME_WRITE], &hardware->nvme.out_bytes_s);
+	plan_live_take_rate(rates[HBM_LINK_NVME_READ], &hardware->nvme.in_bytes_s);
 	if (!(hardware->nvme.out_bytes_s > 0 && hardware->nvme.in_bytes_s > 0))
 		hardware->nvme_bytes = 0;
 }
 
 int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan_live *out)
 {
-	struct plan_live live = {.hop_count = 0};
+	struct plan_live live = {.link_count = 0};
 	struct plan_hardware theory = request->hardware;
-	double rates[HBM_HOPS] = {0};
+	double rates[HBM_LINKS] = {0};
 
 	int r = ctl_connect(ctl);
 	if (r == CTL_DONE)
@@ -148,7 +148,7 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 	if (r == CTL_DONE)
 		r = plan_live_read_tiers(ctl, &request->hardware);
 	if (r == CTL_DONE)
-		r = plan_live_read_hops(ctl, &theory, &live, rates);
+		r = plan_live_read_links(ctl, &theory, &live, rates);
 	if (r != CTL_DONE)
 		return r;
 

@@ -24,8 +24,8 @@ struct plan_switch {
 };
 
 struct plan_live {
-	struct plan_measure hops[HBM_HOPS];
-	size_t hop_count;
+	struct plan_measure links[HBM_LINKS];
+	size_t link_count;
 	struct plan_switch switches[PLAN_SWITCHES_MAX];
 	size_t switch_count;
 	char note[160]; /* why a tier was not measured, or "" */

@@ -335,19 +335,19 @@ static void plan_show_notes(const struct plan_request *request, const struct pla
 
 /* ---- What was measured ---- */
 
-static int plan_show_hops(const struct plan_live *live)
+static int plan_show_links(const struct plan_live *live)
 {
-	const struct table_column columns[] = {{"HOP", false}, {"MEASURED", true}, {"THEORY", true}, {"RATIO", true}};
+	const struct table_column columns[] = {{"LINK", false}, {"MEASURED", true}, {"THEORY", true}, {"RATIO", true}};
 	struct table *table = table_new(columns, 4);
 
 	putchar('\n');
-	for (size_t i = 0; i < live->hop_count; i++) {
-		const struct plan_measure *hop = &live->hops[i];
-		bool known = hop->theoretical_bytes_s > 0;
-		table_cell(table, "%s", hop->name);
-		table_cell(table, "%s", hop->measured_bytes_s > 0 ? plan_units_gb_s(hop->measured_bytes_s).text : "-");
-		table_cell(table, "%s", known ? plan_units_gb_s(hop->theoretical_bytes_s).text : "-");
-		table_cell(table, "%s", plan_units_figure(plan_measure_ratio(hop)).text);
+	for (size_t i = 0; i < live->link_count; i++) {
+		const struct plan_measure *link = &live->links[i];
+		bool known = link->theoretical_bytes_s > 0;
+		table_cell(table, "%s", link->name);
+		table_cell(table, "%s", link->measured_bytes_s > 0 ? plan_units_gb_s(link->measured_bytes_s).text : "-");
+		table_cell(table, "%s", known ? plan_units_gb_s(link->theoretical_bytes_s).text : "-");
+		table_cell(table, "%s", plan_units_figure(plan_measure_ratio(link)).text);
 	}
 	return table_finish(table, stdout);
 }
@@ -377,7 +377,7 @@ static int plan_show_live(const struct plan_live *live)
 	if (!live)
 		return 0;
 
-	int r = plan_show_hops(live);
+	int r = plan_show_links(live);
 	if (r == 0 && live->switch_count)
 		r = plan_show_switches(live);
 	if (*live->note)

@@ -39,15 +39,15 @@ static void add_busy(double *slices, size_t width, double from, double to)
 	}
 }
 
-/* One hop's row: the union of its intervals, which come in the order of their starts. */
-static void fill_row(const struct hbm_wire_interval *intervals, size_t count, uint32_t hop, struct timeline *timeline)
+/* One link's row: the union of its intervals, which come in the order of their starts. */
+static void fill_row(const struct hbm_wire_interval *intervals, size_t count, uint32_t link, struct timeline *timeline)
 {
-	double *slices = timeline->busy + (size_t)hop * timeline->width;
+	double *slices = timeline->busy + (size_t)link * timeline->width;
 	double scale = (double)timeline->width / (double)(timeline->end_ns - timeline->start_ns);
 	uint64_t covered = timeline->start_ns;
 	for (size_t i = 0; i < count; i++) {
 		uint64_t from = intervals[i].start_ns > covered ? intervals[i].start_ns : covered;
-		if (intervals[i].hop != hop || intervals[i].end_ns <= from)
+		if (intervals[i].link != link || intervals[i].end_ns <= from)
 			continue;
 		add_busy(slices, timeline->width, (double)(from - timeline->start_ns) * scale,
 			 (double)(intervals[i].end_ns - timeline->start_ns) * scale);
@@ -61,13 +61,13 @@ int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t la
 	struct timeline timeline = {.width = width};
 	if (count == 0)
 		return -ENODATA;
-	timeline.busy = calloc(width * HBM_HOPS, sizeof(*timeline.busy));
+	timeline.busy = calloc(width * HBM_LINKS, sizeof(*timeline.busy));
 	if (!timeline.busy)
 		return -ENOMEM;
 	qsort(intervals, count, sizeof(*intervals), by_start);
 	find_bounds(intervals, count, last_ns, &timeline);
-	for (uint32_t hop = 0; hop < HBM_HOPS; hop++)
-		fill_row(intervals, count, hop, &timeline);
+	for (uint32_t link = 0; link < HBM_LINKS; link++)
+		fill_row(intervals, count, link, &timeline);
 	*out = timeline;
 	return 0;
 }
@@ -78,8 +78,8 @@ void timeline_clear(struct timeline *timeline)
 	*timeline = (struct timeline){0};
 }
 
-double timeline_busy(const struct timeline *timeline, uint32_t hop, size_t slice)
+double timeline_busy(const struct timeline *timeline, uint32_t link, size_t slice)
 {
-	double busy = timeline->busy[(size_t)hop * timeline->width + slice];
+	double busy = timeline->busy[(size_t)link * timeline->width + slice];
 	return busy > 1 ? 1 : busy;
 }

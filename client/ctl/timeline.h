@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * timeline: how busy each hop was in each of `width` equal slices of time. A hop is busy while at least one of its
+ * timeline: how busy each link was in each of `width` equal slices of time. A link is busy while at least one of its
  * movements is under way, so movements that overlap count once.
  */
 #pragma once
@@ -12,7 +12,7 @@
 struct timeline {
 	uint64_t start_ns, end_ns;
 	size_t width;
-	double *busy; /* [hop * width + slice], 0..1 */
+	double *busy; /* [link * width + slice], 0..1 */
 };
 
 /*
@@ -22,4 +22,4 @@ struct timeline {
 int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns, size_t width,
 		  struct timeline *out);
 void timeline_clear(struct timeline *timeline);
-double timeline_busy(const struct timeline *timeline, uint32_t hop, size_t slice);
+double timeline_busy(const struct timeline *timeline, uint32_t link, size_t slice);

@@ -31,7 +31,7 @@ const struct option_spec trace_options[] = {
 };
 
 /* In the order in which a block goes down and comes back. */
-static const uint32_t rows[] = {HBM_HOP_D2D, HBM_HOP_D2H, HBM_HOP_H2D, HBM_HOP_NVME_WRITE, HBM_HOP_NVME_READ};
+static const uint32_t rows[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D, HBM_LINK_NVME_WRITE, HBM_LINK_NVME_READ};
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 static uint64_t default_width(void)
@@ -64,7 +64,7 @@ static void draw_axis(const struct timeline *timeline)
 static void draw(const struct timeline *timeline)
 {
 	for (size_t r = 0; r < ROW_COUNT; r++) {
-		printf("%-*s|", LABEL_WIDTH, view_name(&view_hops, rows[r]));
+		printf("%-*s|", LABEL_WIDTH, view_name(&view_links, rows[r]));
 		for (size_t s = 0; s < timeline->width; s++)
 			fputs(shade(timeline_busy(timeline, rows[r], s)), stdout);
 		puts("|");
@@ -72,53 +72,53 @@ static void draw(const struct timeline *timeline)
 	draw_axis(timeline);
 }
 
-static bool is_nvme(uint32_t hop)
+static bool is_nvme(uint32_t link)
 {
-	return hop == HBM_HOP_NVME_WRITE || hop == HBM_HOP_NVME_READ;
+	return link == HBM_LINK_NVME_WRITE || link == HBM_LINK_NVME_READ;
 }
 
-static int print_hops(const struct query *hops)
+static int print_links(const struct query *links)
 {
 	static const struct table_column columns[] = {
-		{"HOP", false},  {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
+		{"LINK", false},  {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
 		{"GiB/s", true}, {"OVERLAP", true},   {"ERRORS", true}, {"OVERLAP IS WITH", false},
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < hops->count; i++) {
-		const struct hbm_wire_hop *hop = query_record(hops, i);
-		table_cell(table, "%s", view_name(&view_hops, hop->hop));
-		table_cell(table, "%" PRIu64, hop->count);
-		table_cell(table, "%s", units_bytes(hop->bytes).text);
-		table_cell(table, "%s", units_duration_ns(hop->busy_ns).text);
-		table_cell(table, "%s", units_rate(hop->bytes, hop->busy_ns).text);
-		table_cell(table, "%s", units_percent(hop->overlapped_ns, hop->busy_ns).text);
-		table_cell(table, "%" PRIu64, hop->errors);
-		table_cell(table, "%s", is_nvme(hop->hop) ? "device copies" : "NVMe I/O");
+	for (size_t i = 0; i < links->count; i++) {
+		const struct hbm_wire_link *link = query_record(links, i);
+		table_cell(table, "%s", view_name(&view_links, link->link));
+		table_cell(table, "%" PRIu64, link->count);
+		table_cell(table, "%s", units_bytes(link->bytes).text);
+		table_cell(table, "%s", units_duration_ns(link->busy_ns).text);
+		table_cell(table, "%s", units_rate(link->bytes, link->busy_ns).text);
+		table_cell(table, "%s", units_percent(link->overlapped_ns, link->busy_ns).text);
+		table_cell(table, "%" PRIu64, link->errors);
+		table_cell(table, "%s", is_nvme(link->link) ? "device copies" : "NVMe I/O");
 	}
 	return ctl_printed(table_finish(table, stdout));
 }
 
-static json_t *busy_json(const struct timeline *timeline, uint32_t hop)
+static json_t *busy_json(const struct timeline *timeline, uint32_t link)
 {
 	json_t *array = json_array();
-	for (size_t s = 0; timeline->busy && hop < HBM_HOPS && s < timeline->width; s++)
-		json_array_append_new(array, json_real(timeline_busy(timeline, hop, s)));
+	for (size_t s = 0; timeline->busy && link < HBM_LINKS && s < timeline->width; s++)
+		json_array_append_new(array, json_real(timeline_busy(timeline, link, s)));
 	return array;
 }
 
-static json_t *hops_json(const struct query *hops, const struct timeline *timeline)
+static json_t *links_json(const struct query *links, const struct timeline *timeline)
 {
 	json_t *array = json_array();
-	for (size_t i = 0; i < hops->count; i++) {
-		const struct hbm_wire_hop *hop = query_record(hops, i);
-		double share = hop->busy_ns ? 100.0 * (double)hop->overlapped_ns / (double)hop->busy_ns : 0;
+	for (size_t i = 0; i < links->count; i++) {
+		const struct hbm_wire_link *link = query_record(links, i);
+		double share = link->busy_ns ? 100.0 * (double)link->overlapped_ns / (double)link->busy_ns : 0;
 		json_array_append_new(
-			array, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "hop",
-					 view_name(&view_hops, hop->hop), "count", view_json_count(hop->count), "bytes",
-					 view_json_count(hop->bytes), "busy_ns", view_json_count(hop->busy_ns),
-					 "overlapped_ns", view_json_count(hop->overlapped_ns), "errors",
-					 view_json_count(hop->errors), "gib_s", units_gib_s(hop->bytes, hop->busy_ns),
-					 "overlapped_percent", share, "busy_share", busy_json(timeline, hop->hop)));
+			array, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "link",
+					 view_name(&view_links, link->link), "count", view_json_count(link->count), "bytes",
+					 view_json_count(link->bytes), "busy_ns", view_json_count(link->busy_ns),
+					 "overlapped_ns", view_json_count(link->overlapped_ns), "errors",
+					 view_json_count(link->errors), "gib_s", units_gib_s(link->bytes, link->busy_ns),
+					 "overlapped_percent", share, "busy_share", busy_json(timeline, link->link)));
 	}
 	return array;
 }
@@ -131,7 +131,7 @@ static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
 		if (interval->end_ns <= from_ns)
 			continue;
 		json_array_append_new(
-			array, json_pack("{s:s,s:I,s:o,s:o,s:o}", "hop", view_name(&view_hops, interval->hop), "device",
+			array, json_pack("{s:s,s:I,s:o,s:o,s:o}", "link", view_name(&view_links, interval->link), "device",
 					 (json_int_t)interval->device, "start_ns", view_json_count(interval->start_ns),
 					 "end_ns", view_json_count(interval->end_ns), "bytes",
 					 view_json_count(interval->bytes)));
@@ -139,31 +139,31 @@ static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
 	return array;
 }
 
-static int print_json(const struct timeline *timeline, const struct query *hops, const struct query *intervals)
+static int print_json(const struct timeline *timeline, const struct query *links, const struct query *intervals)
 {
 	return ctl_print_json(json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
 					"end_ns", view_json_count(timeline->end_ns), "slices",
-					(json_int_t)timeline->width, "hops", hops_json(hops, timeline), "intervals",
+					(json_int_t)timeline->width, "links", links_json(links, timeline), "intervals",
 					intervals_json(intervals, timeline->start_ns)));
 }
 
-static int print_text(const struct timeline *timeline, const struct query *hops)
+static int print_text(const struct timeline *timeline, const struct query *links)
 {
 	if (timeline->busy)
 		draw(timeline);
 	else
 		puts("nothing has moved yet");
 	putchar('\n');
-	return print_hops(hops);
+	return print_links(links);
 }
 
-static int show(struct ctl *ctl, const struct query *hops, struct query *intervals, uint64_t last_ms, size_t width)
+static int show(struct ctl *ctl, const struct query *links, struct query *intervals, uint64_t last_ms, size_t width)
 {
 	struct timeline timeline = {.width = width};
 	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width, &timeline);
 	if (r < 0 && r != -ENODATA)
 		return ctl_printed(r);
-	r = ctl->json ? print_json(&timeline, hops, intervals) : print_text(&timeline, hops);
+	r = ctl->json ? print_json(&timeline, links, intervals) : print_text(&timeline, links);
 	timeline_clear(&timeline);
 	return r;
 }
@@ -182,18 +182,18 @@ static int parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
 
 int trace_run(struct ctl *ctl)
 {
-	struct query hops = {0}, intervals = {0};
+	struct query links = {0}, intervals = {0};
 	uint64_t last_ms = 0, width = default_width();
 	int r = parse(ctl, &last_ms, &width);
 	if (r == CTL_DONE)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
-	int status = query_all(ctl->hbm, HBM_QUERY_HOPS, sizeof(struct hbm_wire_hop), &hops);
+	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
 	if (status == 0)
 		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval), &intervals);
-	r = status == 0 ? show(ctl, &hops, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
-	query_clear(&hops);
+	r = status == 0 ? show(ctl, &links, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
+	query_clear(&links);
 	query_clear(&intervals);
 	return r;
 }

@@ -13,11 +13,11 @@
 #define DIGEST_MAX 32 /* bytes */
 
 static const char *const tier_names[] = {"none", "hbm", "ddr", "nvme"};
-static const char *const hop_names[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
+static const char *const link_names[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
 static_assert(sizeof(tier_names) / sizeof(tier_names[0]) == HBM_TIERS, "a name for each tier");
-static_assert(sizeof(hop_names) / sizeof(hop_names[0]) == HBM_HOPS, "a name for each hop");
+static_assert(sizeof(link_names) / sizeof(link_names[0]) == HBM_LINKS, "a name for each link");
 const struct view_names view_tiers = {HBM_TIERS, tier_names};
-const struct view_names view_hops = {HBM_HOPS, hop_names};
+const struct view_names view_links = {HBM_LINKS, link_names};
 
 const char *view_name(const struct view_names *names, uint32_t index)
 {

@@ -56,7 +56,7 @@ struct view_names {
 	}
 
 extern const struct view_names view_tiers; /* "none", "hbm", "ddr", "nvme" */
-extern const struct view_names view_hops;  /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
+extern const struct view_names view_links;  /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
 
 /* The name at index, or "unknown". */
 const char *view_name(const struct view_names *names, uint32_t index);

@@ -281,7 +281,7 @@ enum hbm_wire_query_kind {
 	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_space */
 	HBM_QUERY_BLOCKS = 7,     /* struct hbm_wire_block_info */
 	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
-	HBM_QUERY_HOPS = 9,       /* struct hbm_wire_hop: one for each kind of hop */
+	HBM_QUERY_LINKS = 9,       /* struct hbm_wire_link: one for each kind of link */
 	HBM_QUERY_TIMELINE = 10,  /* struct hbm_wire_interval: the last few thousand movements */
 	HBM_QUERY_KINDS = 11,     /* one past the last */
 };
@@ -394,29 +394,29 @@ struct hbm_wire_account {
 };
 static_assert(sizeof(struct hbm_wire_account) == 208, "wire layout");
 
-enum hbm_hop {
-	HBM_HOP_D2D = 0,        /* region <-> HBM tier */
-	HBM_HOP_D2H = 1,        /* device to host memory */
-	HBM_HOP_H2D = 2,        /* host memory to device */
-	HBM_HOP_NVME_WRITE = 3, /* host memory to NVMe */
-	HBM_HOP_NVME_READ = 4,  /* NVMe to host memory */
-	HBM_HOPS = 5,
+enum hbm_link {
+	HBM_LINK_D2D = 0,        /* region <-> HBM tier */
+	HBM_LINK_D2H = 1,        /* device to host memory */
+	HBM_LINK_H2D = 2,        /* host memory to device */
+	HBM_LINK_NVME_WRITE = 3, /* host memory to NVMe */
+	HBM_LINK_NVME_READ = 4,  /* NVMe to host memory */
+	HBM_LINKS = 5,
 };
 
-struct hbm_wire_hop {
-	uint32_t hop, zero; /* enum hbm_hop */
+struct hbm_wire_link {
+	uint32_t link, zero; /* enum hbm_link */
 	uint64_t count, bytes;
 	uint64_t busy_ns;       /* time with at least one such movement under way */
-	uint64_t overlapped_ns; /* of busy_ns: for NVMe hops, while a device copy was under way; for device hops, while
+	uint64_t overlapped_ns; /* of busy_ns: for NVMe links, while a device copy was under way; for device links, while
 				   an NVMe movement was */
 	uint64_t errors;
 };
-static_assert(sizeof(struct hbm_wire_hop) == 48, "wire layout");
+static_assert(sizeof(struct hbm_wire_link) == 48, "wire layout");
 
 struct hbm_wire_interval {
 	uint64_t start_ns, end_ns; /* CLOCK_MONOTONIC */
 	uint64_t bytes;
-	uint32_t hop, device;
+	uint32_t link, device;
 };
 static_assert(sizeof(struct hbm_wire_interval) == 32, "wire layout");
 

@@ -352,7 +352,7 @@ static void test_who_never_reads(void **state)
 	enum { FLOODERS = 4 };
 	int sockets[FLOODERS];
 	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
-					     .kind = HBM_QUERY_HOPS};
+					     .kind = HBM_QUERY_LINKS};
 	for (size_t i = 0; i < FLOODERS; i++) {
 		sockets[i] = raw_greet(&daemon_);
 		assert_int_equal(fcntl(sockets[i], F_SETFL, O_NONBLOCK), 0);

@@ -486,11 +486,11 @@ ddr_roof() {
 }
 
 overlap() { # the share of NVMe time in which copies ran too, in percent
-	local line hop number busy=0 overlapped=0
+	local line link number busy=0 overlapped=0
 	while read -r line number; do
 		[[ $line == *nvme* ]] || continue
-		[[ $line != hbmd_hop_busy_seconds_total* ]] || busy=$((busy + $(milli "$number")))
-		[[ $line != hbmd_hop_overlapped_seconds_total* ]] || overlapped=$((overlapped + $(milli "$number")))
+		[[ $line != hbmd_link_busy_seconds_total* ]] || busy=$((busy + $(milli "$number")))
+		[[ $line != hbmd_link_overlapped_seconds_total* ]] || overlapped=$((overlapped + $(milli "$number")))
 	done < <(ctl metrics)
 	[ $busy -gt 0 ] && echo $((overlapped * 100 / busy)) || echo 0
 }

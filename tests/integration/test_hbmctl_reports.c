@@ -116,7 +116,7 @@ static void test_metrics(void **state)
 static void test_trace(void **state)
 {
 	(void)state;
-	static const char *const hops[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
+	static const char *const links[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
 	spawn_start(&daemon_, NULL, NULL);
 	hbmctl_expect("trace", 0);
 	hbmctl_expect_text("trace", "nothing has moved yet\n");
@@ -124,22 +124,22 @@ static void test_trace(void **state)
 	hbmctl_begin();
 	hbmctl_expect("evict hbm all", 0);
 	hbmctl_expect("trace --width 20", 0);
-	assert_int_equal(hbmctl_line_count(), 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, hops */
+	assert_int_equal(hbmctl_line_count(), 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, links */
 	hbmctl_expect_text("trace", "\nHOP ");
-	json_t *document = hbmctl_json("trace --width 20"), *hop;
+	json_t *document = hbmctl_json("trace --width 20"), *link;
 	size_t index;
 	assert_int_equal(hbmctl_count(document, "slices"), 20);
 	assert_in_range(hbmctl_count(document, "start_ns"), 1, hbmctl_count(document, "end_ns") - 1);
-	assert_int_equal(json_array_size(hbmctl_array(document, "hops")), 5);
-	json_array_foreach(hbmctl_array(document, "hops"), index, hop)
+	assert_int_equal(json_array_size(hbmctl_array(document, "links")), 5);
+	json_array_foreach(hbmctl_array(document, "links"), index, link)
 	{
 		/* stored, and read back for the checksum; then evicted */
 		uint64_t times = index == 0 ? 1 : index == 1 ? 2 : 0;
-		assert_string_equal(hbmctl_text(hop, "hop"), hops[index]);
-		assert_int_equal(json_array_size(hbmctl_array(hop, "busy_share")), 20);
-		assert_int_equal(hbmctl_count(hop, "bytes"), times * HBMCTL_STORED * HBMCTL_BLOCK);
-		assert_int_equal(hbmctl_count(hop, "busy_ns") > 0, times > 0);
-		assert_int_equal(hbmctl_count(hop, "errors"), 0);
+		assert_string_equal(hbmctl_text(link, "link"), links[index]);
+		assert_int_equal(json_array_size(hbmctl_array(link, "busy_share")), 20);
+		assert_int_equal(hbmctl_count(link, "bytes"), times * HBMCTL_STORED * HBMCTL_BLOCK);
+		assert_int_equal(hbmctl_count(link, "busy_ns") > 0, times > 0);
+		assert_int_equal(hbmctl_count(link, "errors"), 0);
 	}
 	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 3 * HBMCTL_STORED);
 	json_decref(document);

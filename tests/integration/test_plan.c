@@ -380,15 +380,15 @@ static void test_live(void **state)
 		assert_true(real(one, "in_seconds") > 0);
 		assert_true(real(one, "measured_by_theoretical_ratio") > 0);
 	}
-	const json_t *hops = json_object_get(live, "hops");
-	assert_int_equal(json_array_size(hops), HBM_HOPS);
-	for (size_t i = 0; i < HBM_HOPS; i++)
-		assert_true(real(json_array_get(hops, i), "measured_bytes_per_second") > 0);
+	const json_t *links = json_object_get(live, "links");
+	assert_int_equal(json_array_size(links), HBM_LINKS);
+	for (size_t i = 0; i < HBM_LINKS; i++)
+		assert_true(real(json_array_get(links, i), "measured_bytes_per_second") > 0);
 	assert_int_equal((uint64_t)real(hardware, "hbm_bytes"), device_total());
 	assert_int_equal((int)real(hardware, "ddr_bytes"), 32 << 20);
 	assert_int_equal((int)real(hardware, "nvme_bytes"), 64 << 20);
 	assert_true(real(hardware, "link_in_bytes_per_second") ==
-		    real(json_array_get(hops, HBM_HOP_H2D), "measured_bytes_per_second"));
+		    real(json_array_get(links, HBM_LINK_H2D), "measured_bytes_per_second"));
 	json_decref(document);
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));

@@ -28,9 +28,9 @@ done <<'END'
 0 checked list checksum place loading fdpass hbmd inherited rlimit exit_status clock
 1 log config config_file config_keys config_value extent index space peer validate state_dir memory_limit host_size
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener tree order order_lru
-3 worker notify activity block cache cache_pin connection fences
+3 worker notify link_stats block cache cache_pin connection fences
 4 device request disk nvme
-5 slab lane host
+5 slab copy_queue host
 6 region mapping claim lease step tier_hbm tier_ddr tier_nvme transfer mover store load move
 7 commit decommit
 8 session

@@ -25,21 +25,21 @@ static int setup(void **state)
 
 struct page {
 	struct hbm_wire_query_reply head;
-	struct hbm_wire_hop hops[4];
+	struct hbm_wire_link links[4];
 };
 
-/* Hops 0 to 9 in pages of four; the cursor is the next hop. */
+/* Hops 0 to 9 in pages of four; the cursor is the next link. */
 static bool answer_pages(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_query *query = (const void *)request;
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
-	struct page page = {.head = {.kind = query->kind, .record_bytes = sizeof(page.hops[0])}};
-	uint64_t hop = query->cursor;
-	while (hop < 10 && page.head.count < 4)
-		page.hops[page.head.count++].hop = (uint32_t)hop++;
-	page.head.next = hop < 10 ? hop : 0;
-	size_t size = sizeof(page.head) + page.head.count * sizeof(page.hops[0]);
+	struct page page = {.head = {.kind = query->kind, .record_bytes = sizeof(page.links[0])}};
+	uint64_t link = query->cursor;
+	while (link < 10 && page.head.count < 4)
+		page.links[page.head.count++].link = (uint32_t)link++;
+	page.head.next = link < 10 ? link : 0;
+	size_t size = sizeof(page.head) + page.head.count * sizeof(page.links[0]);
 	return fake_reply_message(self, request, &page, size, NULL, 0);
 }
 
@@ -48,14 +48,14 @@ struct walk {
 	bool nested;
 };
 
-static int walk_hop(const void *record, size_t record_bytes, void *arg)
+static int walk_link(const void *record, size_t record_bytes, void *arg)
 {
 	struct walk *walk = arg;
-	const struct hbm_wire_hop *hop = record;
-	assert_int_equal(record_bytes, sizeof(*hop));
+	const struct hbm_wire_link *link = record;
+	assert_int_equal(record_bytes, sizeof(*link));
 	if (walk->nested)
 		assert_int_equal(hbm_ping(hbm), 0);
-	assert_int_equal(hop->hop, walk->count);
+	assert_int_equal(link->link, walk->count);
 	return ++walk->count == walk->until ? 42 : 0;
 }
 
@@ -64,7 +64,7 @@ static void test_pages(void **state)
 	(void)state;
 	fake.answer = answer_pages;
 	struct walk walk = {0};
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_link, &walk), 0);
 	assert_int_equal(walk.count, 10);
 	fake_await(&fake, HBM_WIRE_QUERY, 3);
 	assert_int_equal(fake.seen[HBM_WIRE_QUERY], 3);
@@ -75,7 +75,7 @@ static void test_early_end(void **state)
 	(void)state;
 	fake.answer = answer_pages;
 	struct walk walk = {.until = 6};
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 42);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_link, &walk), 42);
 	assert_int_equal(walk.count, 6);
 }
 
@@ -84,7 +84,7 @@ static void test_the_connection_may_be_used_inside(void **state)
 	(void)state;
 	fake.answer = answer_pages;
 	struct walk walk = {.nested = true};
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_HOPS, walk_hop, &walk), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_link, &walk), 0);
 	assert_int_equal(walk.count, 10);
 }
 
@@ -123,8 +123,8 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 	enum wrong wrong = *(enum wrong *)self->arg;
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
-	struct page page = {.head = {.kind = HBM_QUERY_HOPS, .count = 2, .record_bytes = sizeof(page.hops[0])}};
-	size_t size = sizeof(page.head) + 2 * sizeof(page.hops[0]);
+	struct page page = {.head = {.kind = HBM_QUERY_LINKS, .count = 2, .record_bytes = sizeof(page.links[0])}};
+	size_t size = sizeof(page.head) + 2 * sizeof(page.links[0]);
 	if (wrong == ANOTHER_KIND)
 		page.head.kind = HBM_QUERY_TIMELINE;
 	else if (wrong == UNKNOWN_KIND)
@@ -160,8 +160,8 @@ static bool answer_stuck(struct fake *self, const struct hbm_wire_header *reques
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
 	struct page page = {
-		.head = {.kind = HBM_QUERY_HOPS, .count = 1, .record_bytes = sizeof(page.hops[0]), .next = 1}};
-	return fake_reply_message(self, request, &page, sizeof(page.head) + sizeof(page.hops[0]), NULL, 0);
+		.head = {.kind = HBM_QUERY_LINKS, .count = 1, .record_bytes = sizeof(page.links[0]), .next = 1}};
+	return fake_reply_message(self, request, &page, sizeof(page.head) + sizeof(page.links[0]), NULL, 0);
 }
 
 static void test_wrong_pages(void **state)
@@ -171,7 +171,7 @@ static void test_wrong_pages(void **state)
 	for (wrong = 0; wrong < WRONGS; wrong++) {
 		fake.answer = wrong == NO_PROGRESS ? answer_stuck : answer_wrong;
 		fake.arg = &wrong;
-		int rc = hbm_query(hbm, HBM_QUERY_HOPS, walk_on, NULL);
+		int rc = hbm_query(hbm, HBM_QUERY_LINKS, walk_on, NULL);
 		if (rc != -EPROTO)
 			fail_msg("wrong page %d: hbm_query() returned %d", (int)wrong, rc);
 		hbm = hbm_close(hbm);

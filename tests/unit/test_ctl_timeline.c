@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Busy shares of hops over time, and percentiles of samples. */
+/* Busy shares of links over time, and percentiles of samples. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,10 +14,10 @@
 
 #define NEAR 1e-9
 
-static void assert_row(const struct timeline *timeline, uint32_t hop, const double *expected)
+static void assert_row(const struct timeline *timeline, uint32_t link, const double *expected)
 {
 	for (size_t s = 0; s < timeline->width; s++)
-		assert_float_equal(timeline_busy(timeline, hop, s), expected[s], NEAR);
+		assert_float_equal(timeline_busy(timeline, link, s), expected[s], NEAR);
 }
 
 static void test_no_intervals(void **state)
@@ -32,18 +32,18 @@ static void test_overlapping_movements_count_once(void **state)
 {
 	(void)state;
 	struct hbm_wire_interval intervals[] = {
-		{.start_ns = 1050, .end_ns = 1100, .hop = HBM_HOP_D2H},
-		{.start_ns = 1000, .end_ns = 1060, .hop = HBM_HOP_D2H},
-		{.start_ns = 1010, .end_ns = 1020, .hop = HBM_HOP_D2H},
-		{.start_ns = 1150, .end_ns = 1400, .hop = HBM_HOP_NVME_WRITE},
+		{.start_ns = 1050, .end_ns = 1100, .link = HBM_LINK_D2H},
+		{.start_ns = 1000, .end_ns = 1060, .link = HBM_LINK_D2H},
+		{.start_ns = 1010, .end_ns = 1020, .link = HBM_LINK_D2H},
+		{.start_ns = 1150, .end_ns = 1400, .link = HBM_LINK_NVME_WRITE},
 	};
 	struct timeline timeline;
 	assert_int_equal(timeline_make(intervals, 4, 0, 4, &timeline), 0);
 	assert_int_equal(timeline.start_ns, 1000);
 	assert_int_equal(timeline.end_ns, 1400);
-	assert_row(&timeline, HBM_HOP_D2H, (const double[]){1, 0, 0, 0});
-	assert_row(&timeline, HBM_HOP_NVME_WRITE, (const double[]){0, 0.5, 1, 1});
-	assert_row(&timeline, HBM_HOP_D2D, (const double[]){0, 0, 0, 0});
+	assert_row(&timeline, HBM_LINK_D2H, (const double[]){1, 0, 0, 0});
+	assert_row(&timeline, HBM_LINK_NVME_WRITE, (const double[]){0, 0.5, 1, 1});
+	assert_row(&timeline, HBM_LINK_D2D, (const double[]){0, 0, 0, 0});
 	timeline_clear(&timeline);
 }
 
@@ -51,15 +51,15 @@ static void test_last(void **state)
 {
 	(void)state;
 	struct hbm_wire_interval intervals[] = {
-		{.start_ns = 0, .end_ns = 500, .hop = HBM_HOP_D2D},
-		{.start_ns = 850, .end_ns = 950, .hop = HBM_HOP_D2D},
-		{.start_ns = 990, .end_ns = 1000, .hop = HBM_HOP_H2D},
+		{.start_ns = 0, .end_ns = 500, .link = HBM_LINK_D2D},
+		{.start_ns = 850, .end_ns = 950, .link = HBM_LINK_D2D},
+		{.start_ns = 990, .end_ns = 1000, .link = HBM_LINK_H2D},
 	};
 	struct timeline timeline;
 	assert_int_equal(timeline_make(intervals, 3, 100, 2, &timeline), 0);
 	assert_int_equal(timeline.start_ns, 900);
-	assert_row(&timeline, HBM_HOP_D2D, (const double[]){1, 0});
-	assert_row(&timeline, HBM_HOP_H2D, (const double[]){0, 0.2});
+	assert_row(&timeline, HBM_LINK_D2D, (const double[]){1, 0});
+	assert_row(&timeline, HBM_LINK_H2D, (const double[]){0, 0.2});
 	timeline_clear(&timeline);
 }
 
@@ -67,13 +67,13 @@ static void test_strange_intervals(void **state)
 {
 	(void)state;
 	struct hbm_wire_interval intervals[] = {
-		{.start_ns = 100, .end_ns = 100, .hop = HBM_HOP_D2D},
-		{.start_ns = 100, .end_ns = 50, .hop = 77},
+		{.start_ns = 100, .end_ns = 100, .link = HBM_LINK_D2D},
+		{.start_ns = 100, .end_ns = 50, .link = 77},
 	};
 	struct timeline timeline;
 	assert_int_equal(timeline_make(intervals, 2, 0, 10, &timeline), 0);
-	for (uint32_t hop = 0; hop < HBM_HOPS; hop++)
-		assert_row(&timeline, hop, (const double[10]){0});
+	for (uint32_t link = 0; link < HBM_LINKS; link++)
+		assert_row(&timeline, link, (const double[10]){0});
 	timeline_clear(&timeline);
 }
 

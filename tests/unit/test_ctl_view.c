@@ -222,8 +222,8 @@ static void test_names(void **state)
 	(void)state;
 	assert_int_equal(view_index(&view_tiers, "nvme"), HBM_TIER_NVME);
 	assert_int_equal(view_index(&view_tiers, "tape"), -1);
-	assert_string_equal(view_name(&view_hops, HBM_HOP_NVME_READ), "nvme_read");
-	assert_string_equal(view_name(&view_hops, HBM_HOPS), "unknown");
+	assert_string_equal(view_name(&view_links, HBM_LINK_NVME_READ), "nvme_read");
+	assert_string_equal(view_name(&view_links, HBM_LINKS), "unknown");
 }
 
 int main(void)

@@ -40,7 +40,7 @@ struct work {
 struct bench {
 	struct leaks leaks;
 	struct loop *loop;
-	struct activity *activity;
+	struct link_stats *link_stats;
 	struct disk *disk;
 	int fd;
 	struct timer watchdog;
@@ -74,7 +74,7 @@ static void too_long(struct timer *timer)
 static void open_disk(struct bench *bench, unsigned depth, uint64_t merge, const char *fault)
 {
 	const struct disk_options options = {.loop = bench->loop,
-					     .activity = bench->activity,
+					     .link_stats = bench->link_stats,
 					     .fd = bench->fd,
 					     .start = START,
 					     .depth = depth,
@@ -91,7 +91,7 @@ static struct bench *bench_new(enum loop_engine engine)
 	leaks_begin(&bench->leaks);
 	log_open(LOG_CRIT);
 	assert_int_equal(loop_new(&bench->loop, &(struct loop_options){.engine = engine, .io_depth = 8}), 0);
-	assert_int_equal(activity_new(&bench->activity), 0);
+	assert_int_equal(link_stats_new(&bench->link_stats), 0);
 	char path[] = "/var/tmp/hbmd-disk-XXXXXX";
 	int fd = mkstemp(path);
 	assert_in_range(fd, 0, INT32_MAX);
@@ -121,7 +121,7 @@ static void bench_free(struct bench *bench)
 	bench->disk = disk_free(bench->disk);
 	assert_head_untouched(bench);
 	bench->loop = loop_free(bench->loop);
-	bench->activity = activity_free(bench->activity);
+	bench->link_stats = link_stats_free(bench->link_stats);
 	close(bench->fd);
 	free(bench->memory);
 	struct leaks leaks = bench->leaks;
@@ -183,16 +183,16 @@ static void assert_block(const char *memory, uint64_t block, unsigned version)
 	assert_memory_equal(memory, expected, BLOCK);
 }
 
-static uint64_t ios(struct bench *bench, enum hbm_hop hop, uint64_t *intervals)
+static uint64_t ios(struct bench *bench, enum hbm_link link, uint64_t *intervals)
 {
 	struct hbm_wire_interval kept[64];
 	uint64_t cursor = 0;
-	struct hbm_wire_hop record;
-	activity_hop(bench->activity, hop, &record);
+	struct hbm_wire_link record;
+	link_stats_link(bench->link_stats, link, &record);
 	*intervals = 0;
-	for (uint32_t count; (count = activity_intervals(bench->activity, &cursor, kept, 64)) > 0; cursor += count)
+	for (uint32_t count; (count = link_stats_intervals(bench->link_stats, &cursor, kept, 64)) > 0; cursor += count)
 		for (uint32_t i = 0; i < count; i++)
-			*intervals += kept[i].hop == hop;
+			*intervals += kept[i].link == link;
 	return record.count;
 }
 
@@ -212,13 +212,13 @@ static void check_joining(enum loop_engine engine)
 	open_disk(bench, 4, 16 * BLOCK, "");
 	uint64_t intervals;
 	write_all(bench, 1); /* ascending */
-	assert_int_equal(ios(bench, HBM_HOP_NVME_WRITE, &intervals), BLOCKS);
+	assert_int_equal(ios(bench, HBM_LINK_NVME_WRITE, &intervals), BLOCKS);
 	assert_int_equal(intervals, BLOCKS / 16);
 	forget(bench);
 	for (uint64_t block = BLOCKS; block-- > 0;) /* descending */
 		submit(bench, false, block, 1, false);
 	run(bench);
-	assert_int_equal(ios(bench, HBM_HOP_NVME_READ, &intervals), BLOCKS);
+	assert_int_equal(ios(bench, HBM_LINK_NVME_READ, &intervals), BLOCKS);
 	assert_int_equal(intervals, BLOCKS / 16);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		assert_block(bench->works[i].op.memory, BLOCKS - 1 - i, 1);
@@ -226,7 +226,7 @@ static void check_joining(enum loop_engine engine)
 	for (uint64_t block = 0; block < BLOCKS; block += 2) /* no neighbours */
 		submit(bench, false, block, 1, false);
 	run(bench);
-	ios(bench, HBM_HOP_NVME_READ, &intervals);
+	ios(bench, HBM_LINK_NVME_READ, &intervals);
 	assert_int_equal(intervals, BLOCKS / 16 + BLOCKS / 2);
 	bench_free(bench);
 }

@@ -541,9 +541,9 @@ static void test_a_block_is_read_once(void **state)
 	mover_pump(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->loads, 20);
-	struct hbm_wire_hop hop;
-	activity_hop(traffic->rig.hbmd.activity, HBM_HOP_NVME_READ, &hop);
-	assert_int_equal(hop.count, 1);
+	struct hbm_wire_link link;
+	link_stats_link(traffic->rig.hbmd.link_stats, HBM_LINK_NVME_READ, &link);
+	assert_int_equal(link.count, 1);
 	rig_settle(&traffic->rig);
 	end_test(traffic);
 }
@@ -777,10 +777,10 @@ static void test_every_device_call_fails_once(void **state)
 	end_test(traffic);
 }
 
-static uint64_t count_ios(struct traffic *traffic, enum hbm_hop hop)
+static uint64_t count_ios(struct traffic *traffic, enum hbm_link link)
 {
-	struct hbm_wire_hop record;
-	activity_hop(traffic->rig.hbmd.activity, hop, &record);
+	struct hbm_wire_link record;
+	link_stats_link(traffic->rig.hbmd.link_stats, link, &record);
 	return record.count;
 }
 
@@ -791,7 +791,7 @@ static void every_io_fails_once(struct traffic *traffic, const char *direction, 
 	free(traffic->rig.config.nvme_fail);
 	traffic->rig.config.nvme_fail = fail;
 	traffic->faulty = strcmp(what, "EIO") == 0;
-	enum hbm_hop hop = direction[0] == 'r' ? HBM_HOP_NVME_READ : HBM_HOP_NVME_WRITE;
+	enum hbm_link link = direction[0] == 'r' ? HBM_LINK_NVME_READ : HBM_LINK_NVME_WRITE;
 	uint64_t ios = UINT64_MAX;
 	unsigned nth = 1;
 	for (; nth <= ios; nth++) {
@@ -799,7 +799,7 @@ static void every_io_fails_once(struct traffic *traffic, const char *direction, 
 		traffic_open(traffic, 1, one_size);
 		uint64_t failed = traffic->failed_loads + traffic->failed_stores;
 		small_workload(traffic);
-		ios = count_ios(traffic, hop);
+		ios = count_ios(traffic, link);
 		if (!traffic->faulty)
 			assert_int_equal(traffic->failed_loads + traffic->failed_stores, failed);
 		traffic_close(traffic);

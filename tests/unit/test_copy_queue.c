@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "daemon/lane.h"
+#include "daemon/copy_queue.h"
 
 enum { COPIES = 300, CHUNKS = 4 };
 #define BYTES (16 * 1024ull) /* of a copy */
@@ -28,7 +28,7 @@ struct work {
 
 struct setting {
 	struct soft_pool pool;
-	struct activity *activity;
+	struct link_stats *link_stats;
 	struct device *device;
 	struct device_memory memory; /* first half: scattered, second: flat */
 	char *host;
@@ -99,19 +99,19 @@ static int setup(void **state)
 	setting->device = &setting->pool.devices->list[0];
 	for (uint32_t i = 0; i < 2; i++)
 		await_control(setting, &setting->pool.devices->list[i]);
-	assert_int_equal(activity_new(&setting->activity), 0);
+	assert_int_equal(link_stats_new(&setting->link_stats), 0);
 	assert_int_equal(device_memory_open(&setting->memory, setting->device, 16 * MIB, 8 * MIB), 0);
 	setting->host = mmap(NULL, CHUNKS * CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(setting->host, MAP_FAILED);
 	for (unsigned i = 0; i < CHUNKS; i++)
 		assert_int_equal(setting->device->driver->cuMemHostRegister(setting->host + i * CHUNK, CHUNK, 0), 0);
-	const struct lane_options options = {.loop = setting->pool.loop,
-					     .activity = setting->activity,
+	const struct copy_queue_options options = {.loop = setting->pool.loop,
+					     .link_stats = setting->link_stats,
 					     .host_chunk = CHUNK,
 					     .host_base = setting->host};
-	for (enum lane_kind kind = LANE_D2D; kind <= LANE_H2D; kind++) {
-		assert_int_equal(lane_new(&setting->device->lanes[kind], setting->device, kind, &options), 0);
-		lane_on_batch(setting->device->lanes[kind], batch_done, setting);
+	for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
+		assert_int_equal(copy_queue_new(&setting->device->queues[kind], setting->device, kind, &options), 0);
+		copy_queue_on_batch(setting->device->queues[kind], batch_done, setting);
 	}
 	*state = setting;
 	return 0;
@@ -121,14 +121,14 @@ static int teardown(void **state)
 {
 	struct setting *setting = *state;
 	for (unsigned i = 0; i < 3; i++)
-		setting->device->lanes[i] = lane_free(setting->device->lanes[i]);
+		setting->device->queues[i] = copy_queue_free(setting->device->queues[i]);
 	assert_int_equal(setting->pool.live("streams"), 0);
 	assert_int_equal(setting->pool.live("events"), 0);
 	for (unsigned i = 0; i < CHUNKS; i++)
 		assert_int_equal(setting->device->driver->cuMemHostUnregister(setting->host + i * CHUNK), 0);
 	munmap(setting->host, CHUNKS * CHUNK);
 	device_memory_close(&setting->memory);
-	setting->activity = activity_free(setting->activity);
+	setting->link_stats = link_stats_free(setting->link_stats);
 	pool_close(&setting->pool);
 	free(setting);
 	return 0;
@@ -218,7 +218,7 @@ static void test_gathered_into_host_memory(void **state)
 		struct work *work = new_work(setting);
 		put_scattered(work, i);
 		work->copy.take_checksum = i % 2 == 0;
-		lane_post(setting->device->lanes[LANE_D2H], &work->copy, i % 3 == 0);
+		copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, i % 3 == 0);
 	}
 	run(setting);
 	for (unsigned i = 0; i < COPIES; i++) {
@@ -229,11 +229,11 @@ static void test_gathered_into_host_memory(void **state)
 			assert_int_equal(work->copy.checksum, XXH3_64bits(work->copy.host, BYTES));
 	}
 	assert_in_range(setting->batches, 1, COPIES);
-	struct hbm_wire_hop hop;
-	activity_hop(setting->activity, HBM_HOP_D2H, &hop);
-	assert_int_equal(hop.count, COPIES);
-	assert_int_equal(hop.bytes, COPIES * BYTES);
-	assert_int_equal(hop.errors, 0);
+	struct hbm_wire_link link;
+	link_stats_link(setting->link_stats, HBM_LINK_D2H, &link);
+	assert_int_equal(link.count, COPIES);
+	assert_int_equal(link.bytes, COPIES * BYTES);
+	assert_int_equal(link.errors, 0);
 }
 
 static void test_scattered_from_host_memory(void **state)
@@ -242,7 +242,7 @@ static void test_scattered_from_host_memory(void **state)
 	for (unsigned i = 0; i < COPIES; i++) {
 		struct work *work = new_work(setting);
 		put_flat(work->copy.host, i);
-		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
 	}
 	run(setting);
 	for (unsigned i = 0; i < COPIES; i++) {
@@ -261,7 +261,7 @@ static void test_within_the_device(void **state)
 			put_scattered(work, i);
 		else
 			put_flat_on_device(work, i);
-		lane_post(setting->device->lanes[LANE_D2D], &work->copy, false);
+		copy_queue_post(setting->device->queues[COPY_D2D], &work->copy, false);
 	}
 	run(setting);
 	for (unsigned i = 0; i < COPIES; i++) {
@@ -284,7 +284,7 @@ static void test_verified_before_it_is_copied(void **state)
 		work->copy.checksum = XXH3_64bits(work->copy.host, BYTES) + (i == 7);
 		work->copy.span_count = i % 2 == 1 ? 3 : 0; /* even ones are verified only */
 		put_on_device(setting, setting->memory.address + i * BYTES, untouched, BYTES);
-		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
 	}
 	run(setting);
 	for (unsigned i = 0; i < 20; i++) {
@@ -308,7 +308,7 @@ static void test_a_failed_copy_fails_alone(void **state)
 		setting->used = setting->ended = 0;
 		assert_int_equal(setting->pool.fault("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN), 0);
 		for (unsigned i = 0; i < 10; i++)
-			lane_post(setting->device->lanes[LANE_D2H], &new_work(setting)->copy, true);
+			copy_queue_post(setting->device->queues[COPY_D2H], &new_work(setting)->copy, true);
 		run(setting);
 		unsigned failed = 0;
 		for (unsigned i = 0; i < 10; i++)
@@ -330,7 +330,7 @@ static void test_events_that_fail(void **state)
 		for (unsigned i = 0; i < 40; i++) {
 			struct work *work = new_work(setting);
 			put_scattered(work, i);
-			lane_post(setting->device->lanes[LANE_D2H], &work->copy, true);
+			copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, true);
 		}
 		run(setting);
 		for (unsigned i = 0; i < 40; i++) {
@@ -350,7 +350,7 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 		setting->used = setting->ended = 0;
 		struct work *work = new_work(setting);
 		put_flat(work->copy.host, 0);
-		lane_post(setting->device->lanes[LANE_H2D], &work->copy, true);
+		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
 		run(setting);
 		assert_int_equal(work->copy.status, round == 0 ? HBM_DEVICE : HBM_OK);
 	}
@@ -361,18 +361,18 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 static void test_every_call_of_opening_fails_once(void **state)
 {
 	struct setting *setting = *state;
-	const struct lane_options options = {.loop = setting->pool.loop,
-					     .activity = setting->activity,
+	const struct copy_queue_options options = {.loop = setting->pool.loop,
+					     .link_stats = setting->link_stats,
 					     .host_chunk = CHUNK,
 					     .host_base = setting->host};
 	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate", "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};
 	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");
 	for (unsigned c = 0; c < 4; c++) {
-		struct lane *lane = NULL;
+		struct copy_queue *queue = NULL;
 		assert_int_equal(setting->pool.fault(calls[c], nth[c], CUDA_ERROR_UNKNOWN), 0);
-		assert_int_not_equal(lane_new(&lane, setting->device, LANE_D2D, &options), 0);
-		assert_null(lane);
+		assert_int_not_equal(copy_queue_new(&queue, setting->device, COPY_D2D, &options), 0);
+		assert_null(queue);
 		assert_int_equal(setting->pool.live("events"), events);
 		assert_int_equal(setting->pool.live("streams"), streams);
 	}

@@ -12,11 +12,11 @@
  */
 #pragma once
 
-#include "daemon/activity.h"
+#include "daemon/link_stats.h"
 #include "daemon/device.h"
 #include "daemon/loop.h"
 
-enum lane_kind { LANE_D2D, LANE_D2H, LANE_H2D };
+enum copy_direction { COPY_D2D, COPY_D2H, COPY_H2D };
 
 /* A piece of device address space. */
 struct span {
@@ -42,18 +42,18 @@ struct copy {
 	struct copy *next;               /* the lane's */
 };
 
-struct lane;
+struct copy_queue;
 
-struct lane_options {
+struct copy_queue_options {
 	struct loop *loop;
-	struct activity *activity;
+	struct link_stats *link_stats;
 	uint64_t host_chunk; /* host memory was registered in pieces of this size, counted from host_base: no single
 				device copy crosses from one to the next */
 	const char *host_base;
 };
 
-int lane_new(struct lane **out, struct device *device, enum lane_kind kind, const struct lane_options *options);
-struct lane *lane_free(struct lane *lane);                         /* nothing may be under way */
+int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind, const struct copy_queue_options *options);
+struct copy_queue *copy_queue_free(struct copy_queue *queue);                         /* nothing may be under way */
 /* What to call on the loop thread after the done() calls of a batch. */
-void lane_on_batch(struct lane *lane, void (*batch_done)(void *arg), void *arg);
-void lane_post(struct lane *lane, struct copy *copy, bool urgent); /* loop thread; never fails */
+void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg), void *arg);
+void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent); /* loop thread; never fails */
