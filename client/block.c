@@ -31,10 +31,10 @@ static int build_segment(struct builder *builder, const struct hbm_segment *segm
 	const struct hbm_region *region = segment->region;
 	if (!region || region->hbm != hbm)
 		return hbm_fail(hbm, HBM_INVALID, "block %zu: a segment in no region of this connection", block);
-	if (!checked_range(segment->offset, segment->bytes, region->reserve))
+	if (!checked_range(segment->offset, segment->bytes, region->address_space))
 		return hbm_fail(hbm, HBM_INVALID, "block %zu: a segment of %llu bytes at %llu in a region of %llu",
 				block, (unsigned long long)segment->bytes, (unsigned long long)segment->offset,
-				(unsigned long long)region->reserve);
+				(unsigned long long)region->address_space);
 	if (!builder->first)
 		builder->first = region;
 	if (region->device != builder->first->device)
@@ -93,7 +93,7 @@ static bool slot_is_sound(uint32_t slot)
 }
 
 /* The head of the message, its room for blocks and that for segments. */
-static int build_start(struct builder *builder, uint32_t space, size_t count, const struct hbm_sync *sync)
+static int build_start(struct builder *builder, uint32_t ns, size_t count, const struct hbm_sync *sync)
 {
 	struct hbm *hbm = builder->hbm;
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(*builder->message)) /
@@ -110,7 +110,7 @@ static int build_start(struct builder *builder, uint32_t space, size_t count, co
 				HBM_WIRE_FENCES);
 	builder->message = hbm->scratch;
 	*builder->message = (struct hbm_wire_blocks){
-		.space = space,
+		.ns = ns,
 		.count = (uint32_t)count,
 		.ready_slot = sync->ready_slot,
 		.ready_value = sync->ready_value,
@@ -123,13 +123,13 @@ static int build_start(struct builder *builder, uint32_t space, size_t count, co
 	return 0;
 }
 
-static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, const struct hbm_block *blocks,
+static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, const struct hbm_block *blocks,
 			 size_t count, const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
 	struct builder builder = {.hbm = hbm};
-	int rc = build_start(&builder, space, count, sync);
+	int rc = build_start(&builder, ns, count, sync);
 	for (size_t i = 0; rc == 0 && i < count; i++)
 		rc = build_block(&builder, op, &blocks[i], i);
 	if (rc)
@@ -145,28 +145,28 @@ static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t spac
 	return hbm_request_submit(hbm, &request, ticket);
 }
 
-int hbm_submit_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+int hbm_submit_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		     const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
-	return blocks_submit(hbm, HBM_WIRE_STORE, space, blocks, count, sync, results, ticket);
+	return blocks_submit(hbm, HBM_WIRE_STORE, ns, blocks, count, sync, results, ticket);
 }
 
-int hbm_submit_load(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+int hbm_submit_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		    const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
-	return blocks_submit(hbm, HBM_WIRE_LOAD, space, blocks, count, sync, results, ticket);
+	return blocks_submit(hbm, HBM_WIRE_LOAD, ns, blocks, count, sync, results, ticket);
 }
 
-int hbm_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_store(hbm, space, blocks, count, NULL, results, &ticket);
+	int rc = hbm_submit_store(hbm, ns, blocks, count, NULL, results, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
-int hbm_load(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_load(hbm, space, blocks, count, NULL, results, &ticket);
+	int rc = hbm_submit_load(hbm, ns, blocks, count, NULL, results, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }

@@ -72,25 +72,25 @@ static int keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire
 	return hbm_request_submit(hbm, &request, ticket);
 }
 
-int hbm_submit_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
 		      hbm_result *results, hbm_ticket *ticket)
 {
-	struct hbm_wire_keys message = {.space = space};
+	struct hbm_wire_keys message = {.ns = ns};
 	struct ticket_answer where = {.lookup = answer, .results = results};
 	return keys_submit(hbm, HBM_WIRE_LOOKUP, &message, keys, count, where, ticket);
 }
 
-int hbm_submit_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
 			uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket)
 {
 	if (device >= hbm->info.devices)
 		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device, hbm->info.devices);
-	struct hbm_wire_keys message = {.space = space, .device = device, .deadline_us = deadline_us};
+	struct hbm_wire_keys message = {.ns = ns, .device = device, .deadline_us = deadline_us};
 	struct ticket_answer where = {.results = results};
 	return keys_submit(hbm, HBM_WIRE_PREFETCH, &message, keys, count, where, ticket);
 }
 
-int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,
+int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
 		    size_t count, hbm_result *results, hbm_ticket *ticket)
 {
 	bool pin = op == HBM_WIRE_PIN || op == HBM_WIRE_UNPIN;
@@ -98,34 +98,34 @@ int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, ui
 		return hbm_fail(hbm, HBM_INVALID, "opcode %d is not touch, pin, unpin or remove", (int)op);
 	if (flags & ~(pin ? HBM_WIRE_KEEP : 0))
 		return hbm_fail(hbm, HBM_UNSUPPORTED, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
-	struct hbm_wire_keys message = {.space = space, .flags = flags};
+	struct hbm_wire_keys message = {.ns = ns, .flags = flags};
 	struct ticket_answer where = {.results = results};
 	return keys_submit(hbm, op, &message, keys, count, where, ticket);
 }
 
 /* ---- The blocking forms ---- */
 
-int hbm_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
 	       hbm_result *results)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_lookup(hbm, space, keys, count, answer, results, &ticket);
+	int rc = hbm_submit_lookup(hbm, ns, keys, count, answer, results, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
-int hbm_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
 		 uint64_t deadline_us, hbm_result *results)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_prefetch(hbm, space, device, keys, count, deadline_us, results, &ticket);
+	int rc = hbm_submit_prefetch(hbm, ns, device, keys, count, deadline_us, results, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
-int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,
+int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
 	     size_t count, hbm_result *results)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_keys(hbm, op, space, flags, keys, count, results, &ticket);
+	int rc = hbm_submit_keys(hbm, op, ns, flags, keys, count, results, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 

@@ -40,7 +40,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
-	if (reply->space == 0 || !is_block_size(reply->block_bytes) ||
+	if (reply->ns == 0 || !is_block_size(reply->block_bytes) ||
 	    (block_bytes && reply->block_bytes != block_bytes)) {
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon opened another namespace than was asked for");
@@ -48,7 +48,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	return 0;
 }
 
-int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *space)
+int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns)
 {
 	struct hbm_wire_namespace_open open = {
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
@@ -63,13 +63,13 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	struct hbm_wire_namespace_reply reply;
 	int rc = namespace_request(hbm, &open, sizeof(open), options->block_bytes, &reply);
 	if (rc == 0)
-		*space = reply.space;
+		*ns = reply.ns;
 	return rc;
 }
 
-int hbm_namespace_attach(struct hbm *hbm, uint32_t space, uint64_t *block_bytes)
+int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes)
 {
-	struct hbm_wire_namespace_ref ref = {.space = space};
+	struct hbm_wire_namespace_ref ref = {.ns = ns};
 	struct hbm_wire_namespace_reply reply;
 	int rc = namespace_request(hbm, &ref, sizeof(ref), 0, &reply);
 	if (rc == 0)
@@ -77,9 +77,9 @@ int hbm_namespace_attach(struct hbm *hbm, uint32_t space, uint64_t *block_bytes)
 	return rc;
 }
 
-int hbm_namespace_close(struct hbm *hbm, uint32_t space)
+int hbm_namespace_close(struct hbm *hbm, uint32_t ns)
 {
-	struct hbm_wire_namespace_ref ref = {.space = space};
+	struct hbm_wire_namespace_ref ref = {.ns = ns};
 	struct request request = {
 		.opcode = HBM_WIRE_NAMESPACE_CLOSE,
 		.kind = &hbm_kind_bare,

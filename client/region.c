@@ -21,7 +21,7 @@ uint64_t hbm_region_address(const struct hbm_region *region)
 
 uint64_t hbm_region_bytes(const struct hbm_region *region)
 {
-	return region->reserve;
+	return region->address_space;
 }
 
 uint64_t hbm_region_slab(const struct hbm_region *region)
@@ -49,11 +49,11 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 			return hbm_fail(hbm, HBM_INVALID, "range %zu: not a region of this connection", i);
 		uint64_t slab = range->region->slab;
 		if (!is_aligned(range->offset, slab) || !is_aligned(range->bytes, slab) ||
-		    !checked_range(range->offset, range->bytes, range->region->reserve))
+		    !checked_range(range->offset, range->bytes, range->region->address_space))
 			return hbm_fail(hbm, HBM_INVALID,
 					"range %zu: %llu bytes at %llu are not slabs of %llu bytes within %llu", i,
 					(unsigned long long)range->bytes, (unsigned long long)range->offset,
-					(unsigned long long)slab, (unsigned long long)range->region->reserve);
+					(unsigned long long)slab, (unsigned long long)range->region->address_space);
 	}
 	return 0;
 }
@@ -156,7 +156,7 @@ void hbm_region_unplace(struct hbm_region *region, uint64_t offset, uint64_t byt
 /* Unmaps, run by run, all that is mapped. */
 static void region_unmap_all(struct hbm_region *region)
 {
-	uint64_t count = region->reserve / region->slab;
+	uint64_t count = region->address_space / region->slab;
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t end = i;
 		while (end < count && region->slabs[end] != SLAB_EMPTY)
@@ -172,7 +172,7 @@ static bool region_address_reserve(struct hbm_region *region)
 	struct gpu *gpu = &region->hbm->gpu;
 	if (!hbm_gpu_enter(gpu, region->device))
 		return false;
-	bool reserved = GPU_CALL(gpu, cuMemAddressReserve, &region->address, region->reserve, 0, 0, 0);
+	bool reserved = GPU_CALL(gpu, cuMemAddressReserve, &region->address, region->address_space, 0, 0, 0);
 	hbm_gpu_leave(gpu);
 	return reserved;
 }
@@ -182,7 +182,7 @@ static void region_address_free(struct hbm_region *region)
 	struct gpu *gpu = &region->hbm->gpu;
 	bool entered = hbm_gpu_enter(gpu, region->device);
 	region_unmap_all(region);
-	GPU_CALL(gpu, cuMemAddressFree, region->address, region->reserve);
+	GPU_CALL(gpu, cuMemAddressFree, region->address, region->address_space);
 	if (entered)
 		hbm_gpu_leave(gpu);
 }
@@ -229,22 +229,22 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 
 static int region_new(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
 {
-	uint64_t slab = 0, reserve;
+	uint64_t slab = 0, address_space;
 	int rc = region_slab(hbm, options, &slab);
 	if (rc)
 		return rc;
-	if (options->reserve == 0 || !checked_add(options->reserve, slab - 1, &reserve) || reserve > INT64_MAX)
-		return hbm_fail(hbm, HBM_INVALID, "a region of %llu bytes", (unsigned long long)options->reserve);
-	reserve -= reserve % slab;
+	if (options->address_space == 0 || !checked_add(options->address_space, slab - 1, &address_space) || address_space > INT64_MAX)
+		return hbm_fail(hbm, HBM_INVALID, "a region of %llu bytes", (unsigned long long)options->address_space);
+	address_space -= address_space % slab;
 
-	struct hbm_region *region = calloc(1, sizeof(*region) + reserve / slab);
+	struct hbm_region *region = calloc(1, sizeof(*region) + address_space / slab);
 	if (!region)
 		return hbm_fail(hbm, -ENOMEM, "no memory for a region of %llu slabs",
-				(unsigned long long)(reserve / slab));
+				(unsigned long long)(address_space / slab));
 	region->hbm = hbm;
 	region->device = options->device;
 	region->slab = slab;
-	region->reserve = reserve;
+	region->address_space = address_space;
 	list_init(&region->link);
 	*out = region;
 	return 0;
@@ -255,7 +255,7 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 	struct hbm_wire_region_create_reply reply;
 	struct hbm_wire_region_create create = {
 		.device = region->device,
-		.reserve = region->reserve,
+		.address_space = region->address_space,
 		.slab = region->slab,
 	};
 	struct request request = {
@@ -268,7 +268,7 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
-	if (reply.region == 0 || reply.reserve != region->reserve || reply.slab != region->slab) {
+	if (reply.region == 0 || reply.address_space != region->address_space || reply.slab != region->slab) {
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon made another region than was asked for");
 	}

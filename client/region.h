@@ -16,7 +16,7 @@ struct hbm_region {
 	struct list link; /* in hbm->regions */
 	struct hbm *hbm;
 	uint32_t id, device;
-	uint64_t reserve, slab;
+	uint64_t address_space, slab;
 	CUdeviceptr address;
 	uint32_t commits; /* under way */
 	uint8_t slabs[];  /* enum slab_state */

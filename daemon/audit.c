@@ -103,9 +103,9 @@ static void audit_tier(const struct cache *cache, const struct tier *tier, const
 	expect(account, "blocks that belong here", tier->blocks, tally->blocks[n]);
 	expect(account, "logical bytes that belong here", tier->logical_bytes, tally->logical[n]);
 	expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
-	if (tier->bytes > tier->online)
+	if (tier->bytes > tier->usable)
 		problem(account, "%llu bytes belong here, %llu fit", (unsigned long long)tier->bytes,
-			(unsigned long long)tier->online);
+			(unsigned long long)tier->usable);
 	if (cache->orders[n])
 		audit_order(cache->orders[n], tally->ordered[n], account);
 	const char *fault = extent_check(tier->extents);

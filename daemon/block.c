@@ -63,11 +63,11 @@ static struct block *block_step(struct blocks *blocks, uint32_t number, enum blo
 	return block;
 }
 
-void blocks_init(struct blocks *blocks, struct index *index, struct spaces *spaces,
+void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
 		 struct tier *tiers)
 {
 	*blocks = (struct blocks){
-		.table = index_table(index), .index = index, .spaces = spaces, .tiers = tiers};
+		.table = index_table(index), .index = index, .namespaces = namespaces, .tiers = tiers};
 	list_init(&blocks->listeners);
 }
 
@@ -78,7 +78,7 @@ void block_listen(struct blocks *blocks, struct block_listener *listener)
 
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number)
 {
-	return spaces_get(blocks->spaces, block_get(blocks, number)->space)->block_bytes;
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->block_bytes;
 }
 
 static void block_emit_placed(struct blocks *blocks, uint32_t number, struct tier *to,
@@ -134,7 +134,7 @@ static void block_give_up_place(struct blocks *blocks, uint32_t number)
 	block_emit_unplaced(blocks, number, tier, NULL);
 	block->actual = 0;
 	tier_unplace(tier, bytes);
-	tier_give(tier, block->unit, bytes);
+	tier_free(tier, block->unit, bytes);
 }
 
 static void block_release_if_idle(struct blocks *blocks, uint32_t number)
@@ -149,7 +149,7 @@ static void block_release_if_idle(struct blocks *blocks, uint32_t number)
 		return;
 
 	block->state = BLOCK_ABSENT;
-	spaces_block_gone(blocks->spaces, block->space);
+	namespaces_block_gone(blocks->namespaces, block->ns);
 	index_release(blocks->index, number);
 }
 
@@ -171,13 +171,13 @@ void block_unqueue(struct blocks *blocks, struct tier *tier)
 
 /* ---- transitions ---- */
 
-uint32_t block_begin_store(struct blocks *blocks, uint16_t space, const struct hbm_wire_key *key)
+uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key)
 {
-	struct space *in = spaces_get(blocks->spaces, space);
+	struct namespace *in = namespaces_get(blocks->namespaces, ns);
 	uint64_t units = (in->block_bytes + EXTENT_UNIT - 1) / EXTENT_UNIT;
 	assert(units <= BLOCK_UNITS_MAX);
 
-	uint32_t number = index_insert(blocks->index, space, key);
+	uint32_t number = index_insert(blocks->index, ns, key);
 	if (number == 0)
 		return 0;
 
@@ -228,7 +228,7 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 
 	block_emit_unplaced(blocks, number, old.tier, place.tier);
 	block->move = 0;
-	tier_give(old.tier, old.unit, block_stored_bytes(block));
+	tier_free(old.tier, old.unit, block_stored_bytes(block));
 	block_take_place(blocks, number, place, old.tier);
 
 	block_queue_if_misplaced(blocks, number);
@@ -263,29 +263,29 @@ static void block_leave_target(struct blocks *blocks, struct block *block)
 {
 	struct tier *tier = &blocks->tiers[block->target];
 	uint64_t stored = block_stored_bytes(block);
-	struct space *space = spaces_get(blocks->spaces, block->space);
+	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
 	tier->blocks--;
 	tier->bytes -= stored;
-	tier->logical_bytes -= space->block_bytes;
+	tier->logical_bytes -= ns->block_bytes;
 	if (block->refs > 0)
 		tier->pinned -= stored;
-	space->blocks_in[tier->kind]--;
+	ns->blocks_in[tier->kind]--;
 	block->target = 0;
 }
 
 static void block_join_target(struct blocks *blocks, struct block *block, struct tier *tier)
 {
 	uint64_t stored = block_stored_bytes(block);
-	struct space *space = spaces_get(blocks->spaces, block->space);
+	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
 	block->target = tier->number;
 	tier->blocks++;
 	tier->bytes += stored;
-	tier->logical_bytes += space->block_bytes;
+	tier->logical_bytes += ns->block_bytes;
 	if (block->refs > 0)
 		tier->pinned += stored;
-	space->blocks_in[tier->kind]++;
+	ns->blocks_in[tier->kind]++;
 }
 
 void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)

@@ -46,7 +46,7 @@
 #include "daemon/index.h"
 #include "daemon/list.h"
 #include "daemon/place.h"
-#include "daemon/space.h"
+#include "daemon/namespace.h"
 #include "daemon/tier.h"
 
 enum block_state {
@@ -90,19 +90,19 @@ struct block_listener {
 struct blocks {
 	struct block *table; /* the index's; written to by this module, and by tree and order */
 	struct index *index;
-	struct spaces *spaces;
+	struct namespaces *namespaces;
 	struct tier *tiers; /* [TIER_NUMBERS] */
 	struct list listeners;
 };
 
-void blocks_init(struct blocks *blocks, struct index *index, struct spaces *spaces,
+void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
 		 struct tier *tiers);
 void block_listen(struct blocks *blocks, struct block_listener *listener);
 
 /* ---- transitions ---- */
 
 /* A new block of that namespace and key, of the namespace's size; 0 when the index is full. */
-uint32_t block_begin_store(struct blocks *blocks, uint16_t space, const struct hbm_wire_key *key);
+uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key);
 /* The block is complete. The slot is the block's from now on. Without a tier it has no bytes. */
 void block_stored(struct blocks *blocks, uint32_t number, struct place place);
 /* The store of a block that has been dropped is over. */

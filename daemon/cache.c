@@ -75,13 +75,13 @@ static int cache_open_parts(struct cache *cache, const struct config *config, co
 {
 	int r = index_new(&cache->index, config->limit_blocks);
 	if (r == 0)
-		r = spaces_new(&cache->spaces, config->limit_namespaces);
+		r = namespaces_new(&cache->namespaces, config->limit_namespaces);
 	if (r == 0)
 		r = cache_open_orders(cache, ops);
 	if (r < 0)
 		return r;
 
-	blocks_init(&cache->blocks, cache->index, cache->spaces, cache->tiers);
+	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers);
 	cache->traffic = (struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
 	block_listen(&cache->blocks, &cache->traffic);
 	return 0;
@@ -134,21 +134,21 @@ struct cache *cache_close(struct cache *cache)
 		cache->orders[i] = order_close(cache->orders[i]);
 		tier_clear(&cache->tiers[i]);
 	}
-	cache->spaces = spaces_free(cache->spaces);
+	cache->namespaces = namespaces_free(cache->namespaces);
 	cache->index = index_free(cache->index);
 	free(cache);
 	return NULL;
 }
 
-uint32_t cache_find(const struct cache *cache, uint16_t space, const struct hbm_wire_key *key)
+uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key)
 {
-	uint32_t number = index_find(cache->index, space, key);
+	uint32_t number = index_find(cache->index, ns, key);
 	return number != 0 && block_is_complete(cache_block(cache, number)) ? number : 0;
 }
 
-uint32_t cache_insert(struct cache *cache, uint16_t space, const struct hbm_wire_key *key, uint32_t parent)
+uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key, uint32_t parent)
 {
-	uint32_t number = block_begin_store(&cache->blocks, space, key);
+	uint32_t number = block_begin_store(&cache->blocks, ns, key);
 	if (number != 0)
 		tree_link(cache->blocks.table, number, parent);
 	return number;
@@ -159,7 +159,7 @@ uint32_t cache_insert(struct cache *cache, uint16_t space, const struct hbm_wire
 /* The tier itself or the first below that could ever take so large a block. */
 static struct tier *cache_tier_for(struct tier *tier, const struct block *block)
 {
-	while (tier && tier->online < block_stored_bytes(block))
+	while (tier && tier->usable < block_stored_bytes(block))
 		tier = tier->below;
 	return tier;
 }
@@ -269,7 +269,7 @@ void cache_settle(struct cache *cache)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
-		for (uint32_t number; tier->bytes > tier->online && (number = cache_victim(cache, tier)) != 0;)
+		for (uint32_t number; tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;)
 			cache_evict(cache, number);
 	}
 }
@@ -331,7 +331,7 @@ static bool cache_is_lost_with(const struct block *block, const struct tier *tie
 
 void cache_lose_tier(struct cache *cache, struct tier *tier)
 {
-	tier->online = 0;
+	tier->usable = 0;
 	uint32_t highest = index_highest(cache->index);
 	for (uint32_t number = 1; number <= highest; number++)
 		if (index_used(cache->index, number) && cache_is_lost_with(cache_block(cache, number), tier))

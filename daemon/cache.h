@@ -26,7 +26,7 @@
 
 struct cache {
 	struct index *index;
-	struct spaces *spaces;
+	struct namespaces *namespaces;
 	struct blocks blocks;
 	struct block_listener traffic;      /* counts moves between tiers */
 	struct tier tiers[TIER_NUMBERS];    /* [0]: staging; [1..tier_count], from the top down; capacity 0: absent */
@@ -72,11 +72,11 @@ static inline struct order *cache_order(const struct cache *cache, uint32_t numb
 }
 
 /* The block of that key if it is complete, else 0. */
-uint32_t cache_find(const struct cache *cache, uint16_t space, const struct hbm_wire_key *key);
+uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
 
 /* A new block under a parent (0: a root), whose store has begun; in no order and without a target yet: 0 when the index
  * is full. */
-uint32_t cache_insert(struct cache *cache, uint16_t space, const struct hbm_wire_key *key, uint32_t parent);
+uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key, uint32_t parent);
 /* Drops a block whose store has failed or cannot be done. */
 void cache_abandon_store(struct cache *cache, uint32_t number);
 

@@ -15,7 +15,7 @@ static bool cache_may_pin(const struct cache *cache, uint32_t number)
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *tier = &cache->tiers[block->target];
-	uint64_t share = (uint64_t)((double)tier->online * cache->pinned_share);
+	uint64_t share = (uint64_t)((double)tier->usable * cache->pinned_share);
 	uint64_t limit = cache->pinned_share > 0 ? share : cache->pinned_limit;
 
 	return tier->pinned + block_stored_bytes(block) <= limit;

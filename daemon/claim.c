@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/checked.h"
-#include "daemon/region.h"
+#include "daemon/slot.h"
 
 const struct claim claim_stuck;
 
@@ -50,11 +50,11 @@ static int mark(struct claim *claim, struct stretch stretch, enum claim_kind kin
 
 static int add_range(struct claim *claim, const struct hbm_wire_range *range, enum claim_kind kind, uint64_t max_slots)
 {
-	struct region *region = lease_find(claim->leases, range->region);
+	struct region *region = region_find(claim->regions, range->region);
 	if (!region)
 		return HBM_NOT_FOUND;
 	if (!is_aligned(range->offset, region->slab) || !is_aligned(range->bytes, region->slab) ||
-	    !checked_range(range->offset, range->bytes, region->reserve))
+	    !checked_range(range->offset, range->bytes, region->address_space))
 		return HBM_INVALID;
 	struct stretch stretch = {
 		.region = region,
@@ -75,10 +75,10 @@ static void forget(struct claim *claim)
 	*claim = (struct claim){0};
 }
 
-int claim_make(struct claim *claim, struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 	       enum claim_kind kind, uint64_t max_slots)
 {
-	*claim = (struct claim){.leases = leases, .stretches = calloc(count, sizeof(*claim->stretches))};
+	*claim = (struct claim){.regions = regions, .stretches = calloc(count, sizeof(*claim->stretches))};
 	if (!claim->stretches)
 		return HBM_NO_SPACE;
 	for (uint32_t i = 0; i < count; i++) {
@@ -93,19 +93,19 @@ int claim_make(struct claim *claim, struct leases *leases, const struct hbm_wire
 
 void claim_drop(struct claim *claim)
 {
-	struct leases *leases = claim->leases;
-	if (!leases)
+	struct regions *regions = claim->regions;
+	if (!regions)
 		return;
 	forget(claim);
-	leases_advance(leases);
+	regions_advance(regions);
 }
 
-bool claim_held(const struct claim *claim)
+bool claim_is_used(const struct claim *claim)
 {
 	for (size_t i = 0; i < claim->count; i++) {
 		const struct stretch *stretch = &claim->stretches[i];
 		for (uint64_t k = 0; k < stretch->count; k++)
-			if (stretch->region->slots[stretch->first + k].holds > 0)
+			if (stretch->region->slots[stretch->first + k].users > 0)
 				return true;
 	}
 	return false;

@@ -9,10 +9,10 @@
 
 #include <stdbool.h>
 
-struct leases;
+struct regions;
 
 struct claim {
-	struct leases *leases;
+	struct regions *regions;
 	struct stretch *stretches;
 	size_t count;
 	uint64_t slots; /* of all stretches */
@@ -25,9 +25,9 @@ enum claim_kind { CLAIM_EMPTY, CLAIM_COMMITTED }; /* what the slots must be */
  * such region; not committed), HBM_INVALID (misaligned, outside, twice in this request), HBM_EXISTS (not empty),
  * HBM_LIMIT (more than max_slots), HBM_NO_SPACE (the daemon is out of memory). The claim must not move in memory.
  */
-int claim_make(struct claim *claim, struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 	       enum claim_kind kind, uint64_t max_slots);
 /* Lets go; whatever waited for that goes on. Takes one that was never made or failed to be, zeroed. */
 void claim_drop(struct claim *claim);
-bool claim_held(const struct claim *claim);   /* whether a transfer uses one of its slots */
+bool claim_is_used(const struct claim *claim);   /* whether a transfer uses one of its slots */
 bool claim_wanted(const struct claim *claim); /* whether all of its regions are still live */

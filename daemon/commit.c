@@ -12,13 +12,13 @@
 #include <unistd.h>
 
 #include "daemon/claim.h"
-#include "daemon/region.h"
+#include "daemon/slot.h"
 #include "daemon/slab.h"
 
 struct share {
 	struct commit *commit;
 	struct device *device;
-	struct slab_order order;
+	struct slab_request request;
 	struct mapping mapping;
 	bool taken, mapped;
 };
@@ -40,13 +40,13 @@ static struct share *share_for(struct commit *commit, const struct region *regio
 {
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
-		if (share->device == region->device && share->order.bytes == region->slab)
+		if (share->device == region->device && share->request.bytes == region->slab)
 			return share;
 	}
 	struct share *share = &commit->shares[commit->share_count++];
 	share->commit = commit;
 	share->device = region->device;
-	share->order.bytes = region->slab;
+	share->request.bytes = region->slab;
 	return share;
 }
 
@@ -54,17 +54,17 @@ static void make_shares(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct stretch *stretch = &commit->claim.stretches[i];
-		share_for(commit, stretch->region)->order.count += stretch->count;
+		share_for(commit, stretch->region)->request.count += stretch->count;
 	}
 }
 
-int commit_new(struct commit **out, struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 	       uint64_t max_slabs)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
 	if (!commit)
 		return HBM_NO_SPACE;
-	int status = claim_make(&commit->claim, leases, ranges, count, CLAIM_EMPTY, max_slabs);
+	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY, max_slabs);
 	if (status != HBM_OK) {
 		free(commit);
 		return status;
@@ -194,10 +194,10 @@ static void place_slabs(struct share *share)
 	const struct claim *claim = &share->commit->claim;
 	for (size_t i = 0; i < claim->count; i++) {
 		const struct stretch *stretch = &claim->stretches[i];
-		if (stretch->region->device != share->device || stretch->region->slab != share->order.bytes)
+		if (stretch->region->device != share->device || stretch->region->slab != share->request.bytes)
 			continue;
 		for (uint64_t k = 0; k < stretch->count; k++) {
-			struct list *node = list_pop_front(&share->order.taken);
+			struct list *node = list_pop_front(&share->request.taken);
 			assert(node);
 			struct slab *slab = container_of(node, struct slab, link);
 			slab->exported = true; /* or will be, for all we know */
@@ -214,7 +214,7 @@ static void start_mapping(struct commit *commit)
 		place_slabs(share);
 		share->mapping = (struct mapping){
 			.device = share->device,
-			.slab = share->order.bytes,
+			.slab = share->request.bytes,
 			.stretches = commit->claim.stretches,
 			.stretch_count = commit->claim.count,
 			.fds = commit->fds,
@@ -235,7 +235,7 @@ static void give_back(struct commit *commit)
 		struct share *share = &commit->shares[i];
 		if (!share->taken)
 			continue;
-		for (struct list *node; (node = list_pop_front(&share->order.taken));)
+		for (struct list *node; (node = list_pop_front(&share->request.taken));)
 			slab_unref(container_of(node, struct slab, link), false);
 	}
 	finish(commit);
@@ -250,12 +250,12 @@ static void end_taking(struct commit *commit)
 		give_back(commit);
 }
 
-static void taken(struct slab_order *order)
+static void taken(struct slab_request *request)
 {
-	struct share *share = container_of(order, struct share, order);
+	struct share *share = container_of(request, struct share, request);
 	struct commit *commit = share->commit;
-	share->taken = order->status == HBM_OK;
-	refuse(commit, order->status);
+	share->taken = request->status == HBM_OK;
+	refuse(commit, request->status);
 	if (--commit->pending == 0)
 		end_taking(commit);
 }
@@ -267,9 +267,9 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
-		share->order.done = taken;
+		share->request.done = taken;
 		commit->pending++;
-		int status = slabs_take(share->device->slabs, &share->order);
+		int status = slabs_request(share->device->slabs, &share->request);
 		if (status != HBM_OK) {
 			refuse(commit, status);
 			commit->pending--;

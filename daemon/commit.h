@@ -10,12 +10,12 @@
  */
 #pragma once
 
-#include "daemon/lease.h"
+#include "daemon/region.h"
 
 struct commit;
 
 /* Validates and claims: HBM_OK or a refusal (claim.h), which leaves nothing. */
-int commit_new(struct commit **out, struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 	       uint64_t max_slabs);
 uint64_t commit_slabs(const struct commit *commit); /* how many it needs */
 /* done() is called once, on the loop thread, maybe at once: HBM_OK, or a refusal after which nothing has changed. */

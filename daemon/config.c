@@ -81,17 +81,17 @@ static int check_device(const struct config *config, char *error, size_t error_s
 {
 	if (!is_power_of_two(config->device_slab))
 		return config_refuse(error, error_size, "device.slab: expected 2MiB times a power of two, up to 1GiB");
-	double shares = config->device_cache.percent + config->device_reserve.percent;
+	double shares = config->device_cache.percent + config->device_headroom.percent;
 	if (shares > 100)
 		return config_refuse(error, error_size,
-				     "device.cache and device.reserve: expected at most 100%% together");
+				     "device.cache and device.headroom: expected at most 100%% together");
 	if (config->device_memory.percent > 0)
 		return 0;
 	uint64_t memory = config->device_memory.bytes;
 	uint64_t cache = config_size_of(config->device_cache, memory), needed;
-	if (!checked_add(cache, config_size_of(config->device_reserve, memory), &needed) || needed > memory)
+	if (!checked_add(cache, config_size_of(config->device_headroom, memory), &needed) || needed > memory)
 		return config_refuse(error, error_size,
-				     "device.memory: expected at least device.cache and device.reserve together");
+				     "device.memory: expected at least device.cache and device.headroom together");
 	return 0;
 }
 

@@ -35,12 +35,12 @@ struct config {
 	/* [device] */
 	struct config_size device_memory;  /* % of the device */
 	struct config_size device_cache;   /* % of device.memory: the HBM tier */
-	struct config_size device_reserve; /* % of device.memory: for blocks passing through */
+	struct config_size device_headroom; /* % of device.memory: for blocks passing through */
 	uint64_t device_slab;              /* 2MiB << k, k = 0..9 */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */
-	uint64_t ddr_reserve;        /* on top of size */
+	uint64_t ddr_headroom;        /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */
 	char *nvme_path;     /* empty: no NVMe tier */
@@ -58,7 +58,7 @@ struct config {
 	uint64_t limit_sessions;
 	uint64_t limit_requests_in_flight; /* a session */
 	uint64_t limit_regions;            /* a session */
-	uint64_t limit_reserve;            /* address space of one session's regions */
+	uint64_t limit_address_space;            /* address space of one session's regions */
 	uint64_t limit_commit_slabs;       /* one commit request */
 	uint64_t limit_namespaces;
 	uint64_t limit_namespace_opens; /* a session */

@@ -100,7 +100,7 @@ static uint64_t to_chunk_end(const struct copy_queue *queue, const struct copy *
 {
 	if (queue->kind == COPY_D2D)
 		return UINT64_MAX;
-	uint64_t offset = (uint64_t)(copy->host + at - queue->options.host_base);
+	uint64_t offset = (uint64_t)(copy->host + at - queue->options.ddr_base);
 	return queue->options.host_chunk - offset % queue->options.host_chunk;
 }
 

@@ -47,9 +47,9 @@ struct copy_queue;
 struct copy_queue_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
-	uint64_t host_chunk; /* host memory was registered in pieces of this size, counted from host_base: no single
+	uint64_t host_chunk; /* host memory was registered in pieces of this size, counted from ddr_base: no single
 				device copy crosses from one to the next */
-	const char *host_base;
+	const char *ddr_base;
 };
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind, const struct copy_queue_options *options);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/claim.h"
-#include "daemon/region.h"
+#include "daemon/slot.h"
 #include "daemon/slab.h"
 
 struct part {
@@ -15,7 +15,7 @@ struct part {
 
 struct decommit {
 	struct claim claim;
-	struct lease_wait wait;
+	struct region_wait wait;
 	struct part *parts; /* [claim.count] allocated */
 	size_t part_count, pending;
 	void (*done)(void *arg, int status);
@@ -68,10 +68,10 @@ static void add_part(struct decommit *decommit, struct device *device)
 	};
 }
 
-static void begin(struct lease_wait *wait)
+static void begin(struct region_wait *wait)
 {
 	struct decommit *decommit = container_of(wait, struct decommit, wait);
-	if (claim_held(&decommit->claim))
+	if (claim_is_used(&decommit->claim))
 		return;
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
@@ -81,13 +81,13 @@ static void begin(struct lease_wait *wait)
 		mapping_unmap(&decommit->parts[i].mapping);
 }
 
-int decommit_start(struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg)
 {
 	struct decommit *decommit = calloc(1, sizeof(*decommit));
 	struct part *parts = calloc(count, sizeof(*parts));
 	int status = decommit && parts
-			     ? claim_make(&decommit->claim, leases, ranges, count, CLAIM_COMMITTED, UINT64_MAX)
+			     ? claim_make(&decommit->claim, regions, ranges, count, CLAIM_COMMITTED, UINT64_MAX)
 			     : HBM_NO_SPACE;
 	if (status != HBM_OK) {
 		free(parts);
@@ -98,7 +98,7 @@ int decommit_start(struct leases *leases, const struct hbm_wire_range *ranges, u
 	decommit->done = done;
 	decommit->arg = arg;
 	decommit->wait.retry = begin;
-	list_push_back(&leases->waiting, &decommit->wait.link);
+	list_push_back(&regions->waiting, &decommit->wait.link);
 	begin(&decommit->wait);
 	return HBM_OK;
 }

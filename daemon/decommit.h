@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "daemon/lease.h"
+#include "daemon/region.h"
 
 /* HBM_OK, and done() will be called on the loop thread with HBM_OK, maybe at once; or a refusal (claim.h). */
-int decommit_start(struct leases *leases, const struct hbm_wire_range *ranges, uint32_t count,
+int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg);

@@ -12,10 +12,10 @@ struct link_stats;
 struct cache;
 struct config;
 struct devices;
-struct host;
+struct ddr;
 struct loop;
 struct mover;
-struct nvme;
+struct nvme_file;
 struct server;
 
 /*
@@ -32,8 +32,8 @@ struct hbmd {
 	struct cache *cache;
 	struct link_stats *link_stats;
 	struct mover *mover;
-	struct host *host;
-	struct nvme *nvme; /* NULL without an NVMe tier */
+	struct ddr *ddr;
+	struct nvme_file *nvme; /* NULL without an NVMe tier */
 	struct server *server;
 	uint8_t boot_id[16];
 	uint64_t started_ns;

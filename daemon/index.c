@@ -80,9 +80,9 @@ uint32_t index_number(const struct index *index, const struct block *block)
 	return (uint32_t)(block - index->table);
 }
 
-static uint64_t hash_of(const struct index *index, uint16_t space, const struct hbm_wire_key *key)
+static uint64_t hash_of(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
-	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), index->secret ^ ((uint64_t)space << 48));
+	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), index->secret ^ ((uint64_t)ns << 48));
 }
 
 /* There are low_mask + 1 + split buckets; those already split, and their new halves, are told apart by one more bit. */
@@ -92,39 +92,39 @@ static uint32_t bucket_of(const struct index *index, uint64_t hash)
 	return bucket < index->split ? (uint32_t)hash & (index->low_mask * 2 + 1) : bucket;
 }
 
-static bool is_key(const struct block *block, uint16_t space, const struct hbm_wire_key *key)
+static bool is_key(const struct block *block, uint16_t ns, const struct hbm_wire_key *key)
 {
-	return block->space == space && memcmp(&block->key, key, sizeof(*key)) == 0;
+	return block->ns == ns && memcmp(&block->key, key, sizeof(*key)) == 0;
 }
 
-static uint32_t find_in(const struct index *index, uint32_t bucket, uint16_t space, const struct hbm_wire_key *key)
+static uint32_t find_in(const struct index *index, uint32_t bucket, uint16_t ns, const struct hbm_wire_key *key)
 {
 	uint32_t number = index->buckets[bucket];
-	while (number != 0 && !is_key(&index->table[number], space, key))
+	while (number != 0 && !is_key(&index->table[number], ns, key))
 		number = index->table[number].hash_next;
 	return number;
 }
 
-uint32_t index_find(const struct index *index, uint16_t space, const struct hbm_wire_key *key)
+uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
-	return find_in(index, bucket_of(index, hash_of(index, space, key)), space, key);
+	return find_in(index, bucket_of(index, hash_of(index, ns, key)), ns, key);
 }
 
 /* A window of keys is in three stages at once: bucket asked for, entry asked for, compared. */
-size_t index_find_chain(const struct index *index, uint16_t space, const struct hbm_wire_key *keys, size_t count,
+size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys, size_t count,
 			uint32_t *found)
 {
 	uint32_t bucket[PREFETCH_AHEAD];
 	for (size_t base = 0; base < count; base += PREFETCH_AHEAD) {
 		size_t window = count - base < PREFETCH_AHEAD ? count - base : PREFETCH_AHEAD;
 		for (size_t i = 0; i < window; i++) {
-			bucket[i] = bucket_of(index, hash_of(index, space, &keys[base + i]));
+			bucket[i] = bucket_of(index, hash_of(index, ns, &keys[base + i]));
 			__builtin_prefetch(&index->buckets[bucket[i]]);
 		}
 		for (size_t i = 0; i < window; i++)
 			__builtin_prefetch(&index->table[index->buckets[bucket[i]]]);
 		for (size_t i = 0; i < window; i++) {
-			uint32_t number = find_in(index, bucket[i], space, &keys[base + i]);
+			uint32_t number = find_in(index, bucket[i], ns, &keys[base + i]);
 			if (number == 0)
 				return base + i;
 			found[base + i] = number;
@@ -141,7 +141,7 @@ static void split_bucket(struct index *index)
 	while (number != 0) {
 		struct block *block = &index->table[number];
 		uint32_t next = block->hash_next;
-		uint64_t hash = hash_of(index, block->space, &block->key);
+		uint64_t hash = hash_of(index, block->ns, &block->key);
 		uint32_t *half = ((uint32_t)hash & (index->low_mask + 1)) != 0 ? &high : &low;
 		block->hash_next = *half;
 		*half = number;
@@ -167,9 +167,9 @@ static uint32_t take_number(struct index *index)
 	return ++index->highest;
 }
 
-uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire_key *key)
+uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
-	assert(space != UNUSED);
+	assert(ns != UNUSED);
 	uint32_t number = take_number(index);
 	if (number == 0)
 		return 0;
@@ -178,8 +178,8 @@ uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire
 	struct block *block = &index->table[number];
 	memset(block, 0, sizeof(*block));
 	block->key = *key;
-	block->space = space;
-	uint32_t bucket = bucket_of(index, hash_of(index, space, key));
+	block->ns = ns;
+	uint32_t bucket = bucket_of(index, hash_of(index, ns, key));
 	block->hash_next = index->buckets[bucket];
 	index->buckets[bucket] = number;
 	index->count++;
@@ -189,7 +189,7 @@ uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire
 void index_remove(struct index *index, uint32_t number)
 {
 	struct block *block = &index->table[number];
-	uint32_t *link = &index->buckets[bucket_of(index, hash_of(index, block->space, &block->key))];
+	uint32_t *link = &index->buckets[bucket_of(index, hash_of(index, block->ns, &block->key))];
 	while (*link != number) {
 		assert(*link != 0);
 		link = &index->table[*link].hash_next;
@@ -201,8 +201,8 @@ void index_remove(struct index *index, uint32_t number)
 void index_release(struct index *index, uint32_t number)
 {
 	struct block *block = &index->table[number];
-	assert(block->space != UNUSED);
-	block->space = UNUSED;
+	assert(block->ns != UNUSED);
+	block->ns = UNUSED;
 	block->hash_next = index->free_list;
 	index->free_list = number;
 	index->count--;
@@ -225,7 +225,7 @@ uint32_t index_highest(const struct index *index)
 
 bool index_used(const struct index *index, uint32_t number)
 {
-	return number != 0 && number <= index->highest && index->table[number].space != UNUSED;
+	return number != 0 && number <= index->highest && index->table[number].ns != UNUSED;
 }
 
 uint64_t index_memory(const struct index *index)

@@ -23,7 +23,7 @@ struct block {
 	/* index.c */
 	struct hbm_wire_key key;
 	uint32_t hash_next;
-	uint16_t space; /* namespace number */
+	uint16_t ns; /* namespace number */
 
 	/* block.c, down to the end but for what is named */
 	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
@@ -51,13 +51,13 @@ struct block *index_table(struct index *index); /* the table; valid for the life
 uint32_t index_number(const struct index *index, const struct block *block);
 
 /* The block of that key, or 0. */
-uint32_t index_find(const struct index *index, uint16_t space, const struct hbm_wire_key *key);
+uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
 /* The same for `count` keys at once, with the memory accesses overlapped; stops early after the first key that is
  * absent: returns how many were found, their numbers in found. */
-size_t index_find_chain(const struct index *index, uint16_t space, const struct hbm_wire_key *keys, size_t count,
+size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys, size_t count,
 			uint32_t *found);
 /* A new entry, zeroed but for space and key, which must not be there yet; 0 when the table is full. */
-uint32_t index_insert(struct index *index, uint16_t space, const struct hbm_wire_key *key);
+uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key);
 void index_remove(struct index *index, uint32_t number);  /* from the hash; the entry stays until index_release */
 void index_release(struct index *index, uint32_t number); /* the number may be reused */
 

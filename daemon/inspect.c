@@ -37,7 +37,7 @@ static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
 		status->sessions += session->state != SESSION_DEAD;
-		status->regions += session->leases.count;
+		status->regions += session->regions.count;
 	}
 }
 
@@ -52,7 +52,7 @@ static uint64_t index_bytes(const struct cache *cache)
 
 static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
 {
-	status->namespaces = spaces_count(cache->spaces);
+	status->namespaces = namespaces_count(cache->namespaces);
 	status->blocks = index_count(cache->index);
 	status->blocks_max = index_max(cache->index);
 	status->index_bytes = index_bytes(cache);
@@ -122,9 +122,9 @@ static void query_devices(struct page *page)
 		*record = (struct hbm_wire_device){.index = device->index,
 						   .lost = device_is_lost(device),
 						   .total = device->total,
-						   .memory = tier->capacity + tier->reserve + books.budget,
+						   .memory = tier->capacity + tier->headroom + books.budget,
 						   .cache = tier->capacity,
-						   .reserve = tier->reserve,
+						   .headroom = tier->headroom,
 						   .regions = books.budget,
 						   .leased = books.leased,
 						   .quarantined = books.quarantined,
@@ -151,8 +151,8 @@ static void query_tiers(struct page *page)
 		records[page->count++] = (struct hbm_wire_tier){.tier = tier->kind,
 								.device = tier->device_index,
 								.capacity = tier->capacity,
-								.reserve = tier->reserve,
-								.online = tier->online,
+								.headroom = tier->headroom,
+								.usable = tier->usable,
 								.blocks = tier->blocks,
 								.bytes = tier->bytes,
 								.placed = tier->placed,
@@ -208,32 +208,32 @@ static void query_regions(struct page *page)
 	page->cursor = 0;
 }
 
-static void fill_space(const struct space *space, uint32_t number, struct hbm_wire_space *record)
+static void fill_namespace(const struct namespace *ns, uint32_t number, struct hbm_wire_namespace *record)
 {
-	*record = (struct hbm_wire_space){.space = number,
-					  .opens = space->opens,
-					  .weights = space->spec.weights,
-					  .block_bytes = space->block_bytes,
-					  .blocks = space->blocks,
-					  .salted = space->spec.salt[0] != '\0'};
-	memcpy(record->model, space->spec.model, sizeof(record->model));
-	memcpy(record->layout, space->spec.layout, sizeof(record->layout));
-	memcpy(record->fingerprint, space->fingerprint, sizeof(record->fingerprint));
-	record->blocks_in[HBM_TIER_NONE] = space->blocks;
+	*record = (struct hbm_wire_namespace){.ns = number,
+					  .opens = ns->opens,
+					  .weights = ns->spec.weights,
+					  .block_bytes = ns->block_bytes,
+					  .blocks = ns->blocks,
+					  .salted = ns->spec.salt[0] != '\0'};
+	memcpy(record->model, ns->spec.model, sizeof(record->model));
+	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
+	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));
+	record->blocks_in[HBM_TIER_NONE] = ns->blocks;
 	for (unsigned tier = HBM_TIER_HBM; tier < HBM_TIERS; tier++) {
-		record->blocks_in[tier] = space->blocks_in[tier];
-		record->blocks_in[HBM_TIER_NONE] -= space->blocks_in[tier];
+		record->blocks_in[tier] = ns->blocks_in[tier];
+		record->blocks_in[HBM_TIER_NONE] -= ns->blocks_in[tier];
 	}
 }
 
 static void query_namespaces(struct page *page)
 {
-	struct hbm_wire_space *records = (struct hbm_wire_space *)(void *)page->records;
+	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
 	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
 	for (; i <= max && page->count < page->room; i++) {
-		const struct space *space = spaces_get(page->hbmd->cache->spaces, (uint32_t)i);
-		if (space)
-			fill_space(space, (uint32_t)i, &records[page->count++]);
+		const struct namespace *ns = namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
+		if (ns)
+			fill_namespace(ns, (uint32_t)i, &records[page->count++]);
 	}
 	page->cursor = i <= max ? i : 0;
 }
@@ -242,7 +242,7 @@ static void fill_block(const struct cache *cache, uint32_t number, struct hbm_wi
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *place = &cache->tiers[block->actual];
-	*record = (struct hbm_wire_block_info){.space = block->space,
+	*record = (struct hbm_wire_block_info){.ns = block->ns,
 					       .device = place->device_index,
 					       .key = block->key,
 					       .tier = cache->tiers[block->target].kind,
@@ -307,7 +307,7 @@ static const struct {
 	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), query_tiers},
 	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), query_sessions},
 	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), query_regions},
-	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_space), query_namespaces},
+	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_namespace), query_namespaces},
 	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), query_blocks},
 	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), query_verify},
 	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), query_links},

@@ -80,13 +80,13 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (block->target != block->actual)
 		to.tier = block_target(load_blocks(load), load->block);
 	if (to.tier)
-		to.unit = tier_take(to.tier, block_stored_bytes(block));
+		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
 
 	struct move *move = move_new(mover, load->block, to, true);
 	if (!move && to.tier)
-		tier_give(to.tier, to.unit, block_stored_bytes(block));
+		tier_free(to.tier, to.unit, block_stored_bytes(block));
 	return move;
 }
 

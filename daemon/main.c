@@ -7,14 +7,14 @@
 #include "daemon/clock.h"
 #include "daemon/device.h"
 #include "daemon/exit_status.h"
-#include "daemon/hierarchy.h"
+#include "daemon/memory_setup.h"
 #include "daemon/inherited.h"
 #include "daemon/list.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/mover.h"
 #include "daemon/notify.h"
-#include "daemon/nvme.h"
+#include "daemon/nvme_file.h"
 #include "daemon/rlimit.h"
 #include "daemon/server.h"
 #include "daemon/state_dir.h"
@@ -47,7 +47,7 @@ struct options {
 struct service {
 	struct hbmd hbmd;
 	struct config config;
-	struct hierarchy *hierarchy;
+	struct memory_setup *memory_setup;
 	struct notify *notify;
 	struct inherited inherited;
 	struct watch signals;
@@ -170,8 +170,8 @@ static int read_config(const struct options *options, struct config *config)
 static void describe(const struct service *service, char *line, size_t size)
 {
 	const struct hbmd *hbmd = &service->hbmd;
-	if (hbmd->nvme && !nvme_settled(hbmd->nvme))
-		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_percent(hbmd->nvme));
+	if (hbmd->nvme && !nvme_file_settled(hbmd->nvme))
+		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_file_percent(hbmd->nvme));
 	else
 		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
 }
@@ -179,15 +179,15 @@ static void describe(const struct service *service, char *line, size_t size)
 static void progress(void *arg)
 {
 	struct service *service = arg;
-	if (service->stopping || !service->hierarchy)
+	if (service->stopping || !service->memory_setup)
 		return;
-	if (hierarchy_broken(service->hierarchy)) {
+	if (memory_setup_broken(service->memory_setup)) {
 		log_error("without memory to pass blocks through there is nothing to serve with: stopping");
 		service->failed = true;
 		loop_stop(service->hbmd.loop);
 		return;
 	}
-	if (hierarchy_warm(service->hierarchy) && service->hbmd.state == HBMD_WARMING) {
+	if (memory_setup_warm(service->memory_setup) && service->hbmd.state == HBMD_WARMING) {
 		service->hbmd.state = HBMD_RUNNING;
 		log_info("all tiers are in service");
 	}
@@ -222,7 +222,7 @@ static void stop(struct service *service, const char *why)
 	service->stopping = true;
 	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
-	hierarchy_drain(service->hierarchy);
+	memory_setup_drain(service->memory_setup);
 	server_drain(service->hbmd.server, drained, service);
 }
 
@@ -309,7 +309,7 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
 	if (r == 0)
-		r = hierarchy_open(&service->hierarchy, hbmd, progress, service, error, error_size);
+		r = memory_setup_open(&service->memory_setup, hbmd, progress, service, error, error_size);
 	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
 	if (r == 0) {
@@ -332,7 +332,7 @@ static void tear_down(struct service *service)
 		return;
 	if (hbmd->cache)
 		serve_close(hbmd);
-	service->hierarchy = hierarchy_close(service->hierarchy);
+	service->memory_setup = memory_setup_close(service->memory_setup);
 	hbmd->devices = devices_close(hbmd->devices);
 	if (service->state_dir >= 0)
 		close(service->state_dir);

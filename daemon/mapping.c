@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/fdpass.h"
-#include "daemon/region.h"
+#include "daemon/slot.h"
 
 static bool concerns(const struct mapping *mapping, const struct stretch *stretch)
 {

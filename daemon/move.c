@@ -32,7 +32,7 @@ static void move_settle(struct move *move)
 	}
 
 	if (to.tier)
-		tier_give(to.tier, to.unit, transfer->bytes);
+		tier_free(to.tier, to.unit, transfer->bytes);
 	if (transfer->status != HBM_OK && !move_is_good_at_source(move))
 		cache_drop(move->mover->cache, move->block);
 	block_end_move(blocks, move->block);

@@ -17,7 +17,7 @@ static void mover_give_up_lost_devices(struct mover *mover)
 
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
-		if (tier->device && tier->online > 0 && device_is_lost(tier->device))
+		if (tier->device && tier->usable > 0 && device_is_lost(tier->device))
 			cache_lose_tier(cache, tier);
 	}
 }
@@ -61,13 +61,13 @@ static bool mover_start_first(struct mover *mover, struct tier *tier)
 	struct cache *cache = mover->cache;
 	uint32_t number = tier->inbound_first;
 	uint64_t bytes = block_stored_bytes(cache_block(cache, number));
-	struct place to = {tier, tier_take(tier, bytes)};
+	struct place to = {tier, tier_alloc(tier, bytes)};
 	if (to.unit == UINT32_MAX)
 		return false;
 
 	struct move *move = move_new(mover, number, to, false);
 	if (!move) {
-		tier_give(tier, to.unit, bytes);
+		tier_free(tier, to.unit, bytes);
 		cache_drop(cache, number);
 	}
 	block_unqueue(&cache->blocks, tier);
@@ -94,7 +94,7 @@ static void mover_start_inbound(struct mover *mover, struct tier *tier)
 static uint64_t mover_wanted(const struct mover *mover, const struct tier *tier)
 {
 	if (!list_empty(&tier->waiting))
-		return container_of(tier->waiting.next, struct slot_wait, link)->bytes;
+		return container_of(tier->waiting.next, struct extent_request, link)->bytes;
 	if (tier->inbound_first != 0)
 		return block_stored_bytes(cache_block(mover->cache, tier->inbound_first));
 	return 0;
@@ -124,7 +124,7 @@ static void mover_give_up_first(struct mover *mover, struct tier *tier)
 	if (!node)
 		return;
 
-	store_give_up(container_of(node, struct slot_wait, link));
+	store_give_up(container_of(node, struct extent_request, link));
 	mover->again = true;
 }
 

@@ -9,7 +9,7 @@
 #include "daemon/cache.h"
 #include "daemon/checked.h"
 #include "daemon/load.h"
-#include "daemon/serve_space.h"
+#include "daemon/serve_namespace.h"
 #include "daemon/store.h"
 
 #include <stdarg.h>
@@ -31,7 +31,7 @@ struct batch {
 	struct hbmd *hbmd;
 	struct request *request;
 	struct ready_wait wait;
-	uint16_t space;
+	uint16_t ns;
 	uint16_t opcode;
 	uint64_t block_bytes;    /* logical, the namespace's */
 	uint32_t count, pending; /* transfers, and one while starting */
@@ -48,8 +48,8 @@ struct batch {
 
 static void batch_free(struct batch *batch)
 {
-	if (batch->space != 0)
-		spaces_unref(batch->hbmd->cache->spaces, batch->space);
+	if (batch->ns != 0)
+		namespaces_unref(batch->hbmd->cache->namespaces, batch->ns);
 	free(batch->regions);
 	free(batch->spans);
 	free(batch->reply);
@@ -79,18 +79,18 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 }
 
 /* The namespace stays while the batch lives, even if the session closes it. */
-static void set_space(struct batch *batch, uint32_t space)
+static void set_namespace(struct batch *batch, uint32_t ns)
 {
-	batch->space = (uint16_t)space;
-	batch->block_bytes = spaces_get(batch->hbmd->cache->spaces, space)->block_bytes;
-	spaces_ref(batch->hbmd->cache->spaces, batch->space);
+	batch->ns = (uint16_t)ns;
+	batch->block_bytes = namespaces_get(batch->hbmd->cache->namespaces, ns)->block_bytes;
+	namespaces_ref(batch->hbmd->cache->namespaces, batch->ns);
 }
 
 /* Lets go of the client's memory; the request's message is still there. */
 static void release_segments(struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->held; i++)
-		lease_put(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
+		region_unuse(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
 	batch->held = 0;
 }
 
@@ -177,21 +177,21 @@ static int resolve_segments(struct batch *batch, struct why *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
-		struct region *region = lease_find(&batch->request->session->leases, segments[i].region);
+		struct region *region = region_find(&batch->request->session->regions, segments[i].region);
 		if (!region)
 			return because(why, HBM_NOT_FOUND, "segment %u: no region %u", i, segments[i].region);
 		CUdeviceptr address;
-		int status = lease_address(region, segments[i].offset, segments[i].bytes, &address);
+		int status = region_address(region, segments[i].offset, segments[i].bytes, &address);
 		if (status != HBM_OK)
 			return because(why, status, "segment %u: %llu bytes at %llu of region %u are %s", i,
 				       (unsigned long long)segments[i].bytes, (unsigned long long)segments[i].offset,
 				       segments[i].region, status == HBM_INVALID ? "outside it" : "not committed");
-		if (batch->device && batch->device != lease_device(region))
+		if (batch->device && batch->device != region_device(region))
 			return because(why, HBM_INVALID, "segment %u: on another device than those before", i);
-		batch->device = lease_device(region);
+		batch->device = region_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
-		lease_hold(region, segments[i].offset, segments[i].bytes);
+		region_use(region, segments[i].offset, segments[i].bytes);
 		batch->held++;
 	}
 	return device_is_lost(batch->device)
@@ -221,17 +221,17 @@ static void admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
-	item->number = index_find(cache->index, batch->space, &wanted->key);
+	item->number = index_find(cache->index, batch->ns, &wanted->key);
 	if (item->number != 0) {
 		set_result(batch, i, HBM_EXISTS, kind_of(batch, item->number));
 		return;
 	}
-	uint32_t parent = is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->space, &wanted->parent);
+	uint32_t parent = is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->ns, &wanted->parent);
 	if (parent == 0 && !is_zero_key(&wanted->parent)) {
 		set_result(batch, i, HBM_NO_PARENT, 0);
 		return;
 	}
-	item->number = cache_insert(cache, batch->space, &wanted->key, parent);
+	item->number = cache_insert(cache, batch->ns, &wanted->key, parent);
 	if (item->number == 0)
 		set_result(batch, i, HBM_LIMIT, 0);
 }
@@ -306,7 +306,7 @@ static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_
 	struct cache *cache = batch->hbmd->cache;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct hbm_wire_key *key = (const struct hbm_wire_key *)((const char *)keys + i * stride);
-		uint32_t number = cache_find(cache, batch->space, key);
+		uint32_t number = cache_find(cache, batch->ns, key);
 		batch->items[i].number = number;
 		if (number == 0) {
 			set_result(batch, i, HBM_MISS, 0);
@@ -407,17 +407,17 @@ static void start(struct batch *batch)
 static void serve_blocks(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
-	int status = session_has_space(request->session, message->space) ? HBM_OK : HBM_NOT_FOUND;
+	int status = session_has_namespace(request->session, message->ns) ? HBM_OK : HBM_NOT_FOUND;
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, message->segments) : NULL;
 	if (!batch) {
 		session_fence(request->session, message->fence_slot, message->fence_value);
 		if (status == HBM_OK)
 			request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
 		else
-			request_refuse(request, status, "namespace %u is not open in this session", message->space);
+			request_refuse(request, status, "namespace %u is not open in this session", message->ns);
 		return;
 	}
-	set_space(batch, message->space);
+	set_namespace(batch, message->ns);
 	batch->fence_slot = message->fence_slot;
 	batch->fence_value = message->fence_value;
 	batch->wait = (struct ready_wait){
@@ -447,7 +447,7 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_INVALID;
-	if (status == HBM_OK && !session_has_space(request->session, message->space))
+	if (status == HBM_OK && !session_has_namespace(request->session, message->ns))
 		status = HBM_NOT_FOUND;
 	if (status == HBM_OK && device_is_lost(&hbmd->devices->list[message->device]))
 		status = HBM_DEVICE;
@@ -460,7 +460,7 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 							 : "the device is lost until hbmd restarts");
 		return;
 	}
-	set_space(batch, message->space);
+	set_namespace(batch, message->ns);
 	batch->device = &hbmd->devices->list[message->device];
 	batch->wait.slot = HBM_WIRE_NO_FENCE;
 	start(batch);

@@ -10,7 +10,7 @@
 #include "daemon/config.h"
 #include "daemon/loading.h"
 #include "daemon/mover.h"
-#include "daemon/serve_space.h"
+#include "daemon/serve_namespace.h"
 
 #include <stdlib.h>
 
@@ -66,18 +66,18 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	struct cache *cache = hbmd->cache;
-	if (!session_has_space(request->session, message->space)) {
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->space);
+	if (!session_has_namespace(request->session, message->ns)) {
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->ns);
 		return;
 	}
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
-	uint16_t space = (uint16_t)message->space;
-	uint32_t run = (uint32_t)index_find_chain(cache->index, space, message->keys, message->count, found);
+	uint16_t ns = (uint16_t)message->ns;
+	uint32_t run = (uint32_t)index_find_chain(cache->index, ns, message->keys, message->count, found);
 	struct hbm_wire_results *results = answer_new(message->count);
 	uint64_t blocks[HBM_TIERS] = {0};
 	uint32_t leading = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
-		uint32_t number = i < run ? found[i] : cache_find(cache, space, &message->keys[i]);
+		uint32_t number = i < run ? found[i] : cache_find(cache, ns, &message->keys[i]);
 		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
 		results->results[i] = result_of(cache, number);
@@ -87,7 +87,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 		}
 	}
 	results->done = leading;
-	results->load_ns = estimate(hbmd->link_stats, blocks, spaces_get(cache->spaces, space)->block_bytes);
+	results->load_ns = estimate(hbmd->link_stats, blocks, namespaces_get(cache->namespaces, ns)->block_bytes);
 	cache->lookups++;
 	cache->lookup_keys += message->count;
 	answer_send(request);
@@ -99,10 +99,10 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 static void touch(struct cache *cache, const struct session *session, const struct hbm_wire_keys *message)
 {
 	struct hbm_wire_results *results = answer_new(message->count);
-	const struct device *home = leases_device(&session->leases);
+	const struct device *home = regions_device(&session->regions);
 	cache_touch_begin(cache);
 	for (uint32_t i = message->count; i-- > 0;) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
@@ -118,7 +118,7 @@ static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *messa
 {
 	struct hbm_wire_results *results = answer_new(message->count);
 	for (uint32_t i = message->count; i-- > 0;) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
@@ -182,7 +182,7 @@ static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct 
 		session->pins_count -= forget_lost(cache, pins);
 	cache_touch_begin(cache);
 	for (uint32_t i = 0; i < message->count; i++) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
@@ -250,7 +250,7 @@ static void unpin_blocks(struct cache *cache, struct session *session, const str
 	struct hbm_wire_results *results = answer_new(message->count);
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
-		uint32_t number = cache_find(cache, (uint16_t)message->space, &message->keys[i]);
+		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
 		results->results[i] = result_of(cache, number);
 		if (number == 0)
 			continue;
@@ -275,8 +275,8 @@ static void pins_gone(struct hbmd *hbmd, struct session *session)
 void serve_keys(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
-	if (!session_has_space(request->session, message->space)) {
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->space);
+	if (!session_has_namespace(request->session, message->ns)) {
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->ns);
 		return;
 	}
 	if (message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session)) {
@@ -303,7 +303,7 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 void serve_session_gone(struct hbmd *hbmd, struct session *session)
 {
 	pins_gone(hbmd, session);
-	serve_spaces_gone(hbmd, session);
+	serve_namespaces_gone(hbmd, session);
 	mover_pump(hbmd->mover);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve_region: the handlers of what concerns a session itself and its regions: HELLO, PING, CANCEL,
- * REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and lease.h, commit.h, decommit.h,
+ * REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and region.h, commit.h, decommit.h,
  * which know no messages.
  */
 #include "daemon/serve_region.h"
@@ -99,9 +99,9 @@ static void created(void *arg, int status, struct region *region)
 		return;
 	}
 	struct hbm_wire_region_create_reply reply = {
-		.region = lease_id(region),
-		.reserve = lease_reserve(region),
-		.slab = lease_slab(region),
+		.region = region_id(region),
+		.address_space = region_address_space(region),
+		.slab = region_slab(region),
 	};
 	request_reply(request, HBM_OK, &reply.region, sizeof(reply) - sizeof(reply.header));
 }
@@ -109,23 +109,23 @@ static void created(void *arg, int status, struct region *region)
 void serve_region_create(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_region_create *create = (const void *)request->message;
-	struct lease_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_reserve};
-	struct leases *leases = &request->session->leases;
+	struct region_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_address_space};
+	struct regions *regions = &request->session->regions;
 	if (create->device >= hbmd->devices->count) {
 		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device, hbmd->devices->count);
 		return;
 	}
-	int status = lease_create(leases, &hbmd->devices->list[create->device], create->reserve, create->slab, &limits,
+	int status = region_create(regions, &hbmd->devices->list[create->device], create->address_space, create->slab, &limits,
 				  created, request);
 	if (status == HBM_LIMIT)
 		request_refuse(request, status,
-			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.reserve = %llu",
-			       (unsigned long long)leases->count, (unsigned long long)limits.regions,
-			       (unsigned long long)leases->reserved, (unsigned long long)create->reserve,
-			       (unsigned long long)limits.reserve);
+			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.address_space = %llu",
+			       (unsigned long long)regions->count, (unsigned long long)limits.regions,
+			       (unsigned long long)regions->reserved, (unsigned long long)create->address_space,
+			       (unsigned long long)limits.address_space);
 	else if (status == HBM_INVALID)
 		request_refuse(request, status, "slab %llu is no slab size, or reserve %llu no multiple of it",
-			       (unsigned long long)create->slab, (unsigned long long)create->reserve);
+			       (unsigned long long)create->slab, (unsigned long long)create->address_space);
 	else if (status != HBM_OK)
 		request_refuse(request, status, "the daemon is out of memory");
 }
@@ -140,7 +140,7 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
-	int status = lease_destroy(&request->session->leases, destroy->region, destroyed, request);
+	int status = region_destroy(&request->session->regions, destroy->region, destroyed, request);
 	if (status != HBM_OK)
 		request_refuse(request, status, "no region %u", destroy->region);
 }
@@ -148,15 +148,15 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 /* ---- COMMIT ---- */
 
 /* Not enough memory: of the device of the first range, which is the only one for nearly all requests. */
-static void refuse_space(struct request *request)
+static void refuse_namespace(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	const struct region *region = lease_find(&request->session->leases, ranges->ranges[0].region);
+	const struct region *region = region_find(&request->session->regions, ranges->ranges[0].region);
 	if (!region) {
 		request_refuse(request, HBM_NO_SPACE, "not enough free memory");
 		return;
 	}
-	const struct device *device = lease_device(region);
+	const struct device *device = region_device(region);
 	struct slabs_books books = slabs_books(device->slabs);
 	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free", device->index,
 		       (unsigned long long)(books.ready + books.uncreated + books.retiring),
@@ -167,7 +167,7 @@ static void refuse_space(struct request *request)
 static void refuse_ranges(struct request *request, int status)
 {
 	if (status == HBM_NO_SPACE) {
-		refuse_space(request);
+		refuse_namespace(request);
 		return;
 	}
 	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
@@ -239,7 +239,7 @@ static int start_commit(struct hbmd *hbmd, struct request *request)
 		return HBM_NO_SPACE;
 	granting->request = request;
 	list_init(&granting->parts);
-	int status = commit_new(&granting->commit, &request->session->leases, ranges->ranges, ranges->count,
+	int status = commit_new(&granting->commit, &request->session->regions, ranges->ranges, ranges->count,
 				hbmd->config->limit_commit_slabs);
 	if (status == HBM_OK && !make_parts(granting))
 		status = HBM_NO_SPACE;
@@ -272,7 +272,7 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	int status = decommit_start(&request->session->leases, ranges->ranges, ranges->count, decommitted, request);
+	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count, decommitted, request);
 	if (status != HBM_OK)
 		refuse_ranges(request, status);
 }

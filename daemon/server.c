@@ -337,9 +337,9 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.uid = session->uid,
 		.gid = session->gid,
 		.connected_ms = (clock_now() - session->connected_ns) / 1000000,
-		.regions = session->leases.count,
-		.reserved = session->leases.reserved,
-		.leased = leases_committed(&session->leases),
+		.regions = session->regions.count,
+		.address_space = session->regions.reserved,
+		.leased = regions_committed(&session->regions),
 		.requests = session->requests,
 		.in_flight = session->in_flight,
 		.loaded_bytes = session->loaded_bytes,
@@ -351,7 +351,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 
 bool region_record(const struct session *session, size_t nth, struct hbm_wire_region *record)
 {
-	if (!leases_record(&session->leases, nth, record))
+	if (!regions_record(&session->regions, nth, record))
 		return false;
 	record->session = session->id;
 	return true;

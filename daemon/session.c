@@ -66,13 +66,13 @@ static void session_unref(struct session *session)
 {
 	assert(session->refs > 0);
 	if (--session->refs == 0 && session->state == SESSION_DEAD &&
-	    list_empty(&session->leases.regions))
+	    list_empty(&session->regions.all))
 		session_free(session);
 }
 
-static void session_leases_emptied(struct leases *leases)
+static void session_regions_emptied(struct regions *regions)
 {
-	struct session *session = container_of(leases, struct session, leases);
+	struct session *session = container_of(regions, struct session, regions);
 
 	session_ref(session);
 	session_unref(session);
@@ -92,7 +92,7 @@ void session_end(struct session *session)
 	connection_close(&session->connection);
 	fences_end(&session->fences);
 	session->owner->died(session->owner, session);
-	leases_end(&session->leases);
+	regions_end(&session->regions);
 
 	session_unref(session);
 }
@@ -137,7 +137,7 @@ static bool session_may_read(const struct session *session)
 void session_drain(struct session *session)
 {
 	session_ref(session);
-	leases_release(&session->leases);
+	regions_release(&session->regions);
 
 	if (session_enter(session, SESSION_DRAINING)) {
 		fences_end(&session->fences);
@@ -161,7 +161,7 @@ static void session_process_gone(struct watch *watch, uint32_t events)
 	session_ref(session);
 	loop_unwatch(session->owner->loop, watch);
 	session_end(session);
-	leases_release(&session->leases);
+	regions_release(&session->regions);
 	session_unref(session);
 }
 
@@ -368,8 +368,8 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 	list_init(&session->link);
 	list_init(&session->opens);
 	list_init(&session->pins);
-	leases_init(&session->leases);
-	session->leases.emptied = session_leases_emptied;
+	regions_init(&session->regions);
+	session->regions.emptied = session_regions_emptied;
 	return session;
 }
 

@@ -38,7 +38,7 @@
 
 #include "daemon/connection.h"
 #include "daemon/fences.h"
-#include "daemon/lease.h"
+#include "daemon/region.h"
 #include "daemon/list.h"
 #include "daemon/loop.h"
 #include "daemon/request.h"
@@ -62,8 +62,8 @@ struct session {
 	gid_t gid;
 	char name[HBM_WIRE_NAME_BYTES];
 	enum session_state state;
-	struct leases leases;
-	struct list opens; /* struct space_open: the namespaces it opened (cache.h) */
+	struct regions regions;
+	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
 	struct list pins;  /* the pins it holds (cache.h) */
 	uint64_t opens_count, pins_count;
 	uint64_t in_flight, requests, loaded_bytes, stored_bytes, connected_ns;

@@ -32,7 +32,7 @@ struct slabs {
 	uint64_t default_slab, ahead;
 	struct slabs_books books; /* ready includes the one being made */
 	struct list ready, lost;
-	struct list orders; /* waiting, in order */
+	struct list requests; /* waiting, in order */
 	struct slab *making;
 	struct timer retry;
 	uint64_t retry_ns;
@@ -132,108 +132,108 @@ static void push_ready(struct slabs *slabs, struct slab *slab)
 	list_push_back(&slabs->ready, &slab->link);
 }
 
-static void fail_order(struct slabs *slabs, struct slab_order *order, int status)
+static void fail_request(struct slabs *slabs, struct slab_request *request, int status)
 {
-	for (struct list *node; (node = list_pop_front(&order->taken));) {
+	for (struct list *node; (node = list_pop_front(&request->taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.leased -= slab->bytes;
 		slab->refs = 0;
 		push_ready(slabs, slab);
 	}
-	order->status = status;
-	order->done(order);
+	request->status = status;
+	request->done(request);
 }
 
-static void order_run(struct job *job)
+static void request_run(struct job *job)
 {
-	struct slab_order *order = container_of(job, struct slab_order, job);
-	order->result = CUDA_SUCCESS;
-	order->lacks_fds = false;
-	for (; order->missing > 0; order->missing--) {
-		struct slab *slab = slab_new(order->slabs, order->bytes);
-		order->result = slab ? create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
-		if (order->result != CUDA_SUCCESS) {
-			order->lacks_fds = fdpass_exhausted();
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	request->result = CUDA_SUCCESS;
+	request->lacks_fds = false;
+	for (; request->missing > 0; request->missing--) {
+		struct slab *slab = slab_new(request->slabs, request->bytes);
+		request->result = slab ? create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
+		if (request->result != CUDA_SUCCESS) {
+			request->lacks_fds = fdpass_exhausted();
 			free(slab);
 			return;
 		}
 		slab->refs = 1;
-		list_push_back(&order->taken, &slab->link);
+		list_push_back(&request->taken, &slab->link);
 	}
 }
 
-static void order_done(struct job *job)
+static void request_done(struct job *job)
 {
-	struct slab_order *order = container_of(job, struct slab_order, job);
-	struct slabs *slabs = order->slabs;
-	if (order->result == CUDA_SUCCESS) {
-		order->status = HBM_OK;
-		order->done(order);
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	struct slabs *slabs = request->slabs;
+	if (request->result == CUDA_SUCCESS) {
+		request->status = HBM_OK;
+		request->done(request);
 		pump(slabs);
 		return;
 	}
-	uint64_t bytes = order->missing * order->bytes;
+	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.leased -= bytes;
 	slabs->books.uncreated += bytes;
-	int status = order->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
-				      : device_failed(slabs->device, "cuMemCreate", order->result);
+	int status = request->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
+				      : device_failed(slabs->device, "cuMemCreate", request->result);
 	/* The budget says it fits, so somebody holds memory that has retired; what lies ready in other sizes may do. */
-	if (status == HBM_NO_SPACE && !order->retried && retire_others(slabs, order->bytes, UINT64_MAX)) {
-		order->retried = true;
-		list_push_front(&slabs->orders, &order->link);
+	if (status == HBM_NO_SPACE && !request->retried && retire_others(slabs, request->bytes, UINT64_MAX)) {
+		request->retried = true;
+		list_push_front(&slabs->requests, &request->link);
 	} else {
-		fail_order(slabs, order, status);
+		fail_request(slabs, request, status);
 	}
 	pump(slabs);
 }
 
-static void take_ready(struct slabs *slabs, struct slab_order *order)
+static void take_ready(struct slabs *slabs, struct slab_request *request)
 {
 	list_for_each_safe (node, after, &slabs->ready) {
 		struct slab *slab = container_of(node, struct slab, link);
-		if (order->missing == 0)
+		if (request->missing == 0)
 			break;
-		if (slab->bytes != order->bytes)
+		if (slab->bytes != request->bytes)
 			continue;
 		list_remove(node);
 		slab->refs = 1;
-		list_push_back(&order->taken, node);
+		list_push_back(&request->taken, node);
 		slabs->books.ready -= slab->bytes;
 		slabs->books.leased += slab->bytes;
-		order->missing--;
+		request->missing--;
 	}
 }
 
-static void create_missing(struct slabs *slabs, struct slab_order *order)
+static void create_missing(struct slabs *slabs, struct slab_request *request)
 {
-	uint64_t bytes = order->missing * order->bytes;
+	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.uncreated -= bytes;
 	slabs->books.leased += bytes;
-	order->job.run = order_run;
-	order->job.done = order_done;
-	worker_post(slabs->device->control, &order->job);
+	request->job.run = request_run;
+	request->job.done = request_done;
+	worker_post(slabs->device->control, &request->job);
 }
 
 /* Serves the first order if that can be: false if it must wait. */
 static bool serve_first(struct slabs *slabs)
 {
-	struct slab_order *order = container_of(slabs->orders.next, struct slab_order, link);
-	take_ready(slabs, order);
-	uint64_t bytes = order->missing * order->bytes;
+	struct slab_request *request = container_of(slabs->requests.next, struct slab_request, link);
+	take_ready(slabs, request);
+	uint64_t bytes = request->missing * request->bytes;
 	if (bytes > slabs->books.uncreated) {
-		retire_others(slabs, order->bytes, bytes);
+		retire_others(slabs, request->bytes, bytes);
 		if (slabs->books.retiring > 0 || slabs->making)
 			return false;
-		list_remove(&order->link);
-		fail_order(slabs, order, HBM_NO_SPACE);
+		list_remove(&request->link);
+		fail_request(slabs, request, HBM_NO_SPACE);
 		return true;
 	}
-	list_remove(&order->link);
-	if (order->missing > 0) {
-		create_missing(slabs, order);
+	list_remove(&request->link);
+	if (request->missing > 0) {
+		create_missing(slabs, request);
 	} else {
-		order->status = HBM_OK;
-		order->done(order);
+		request->status = HBM_OK;
+		request->done(request);
 	}
 	return true;
 }
@@ -241,25 +241,25 @@ static bool serve_first(struct slabs *slabs)
 static uint64_t promised(const struct slabs *slabs)
 {
 	uint64_t bytes = 0;
-	list_for_each (node, &slabs->orders) {
-		const struct slab_order *order = container_of(node, struct slab_order, link);
-		bytes += order->missing * order->bytes;
+	list_for_each (node, &slabs->requests) {
+		const struct slab_request *request = container_of(node, struct slab_request, link);
+		bytes += request->missing * request->bytes;
 	}
 	return bytes;
 }
 
-int slabs_take(struct slabs *slabs, struct slab_order *order)
+int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
-	if (!checked_mul(order->bytes, order->count, &need) || !checked_add(need, promised(slabs), &need) ||
+	if (!checked_mul(request->bytes, request->count, &need) || !checked_add(need, promised(slabs), &need) ||
 	    need > books->ready + books->uncreated + books->retiring)
 		return HBM_NO_SPACE;
-	list_init(&order->taken);
-	order->slabs = slabs;
-	order->missing = order->count;
-	order->retried = false;
-	list_push_back(&slabs->orders, &order->link);
+	list_init(&request->taken);
+	request->slabs = slabs;
+	request->missing = request->count;
+	request->retried = false;
+	list_push_back(&slabs->requests, &request->link);
 	pump(slabs);
 	return HBM_OK;
 }
@@ -324,9 +324,9 @@ static void retry_fire(struct timer *timer)
 
 static void pump(struct slabs *slabs)
 {
-	while (!list_empty(&slabs->orders) && serve_first(slabs))
+	while (!list_empty(&slabs->requests) && serve_first(slabs))
 		;
-	if (!slabs->draining && list_empty(&slabs->orders))
+	if (!slabs->draining && list_empty(&slabs->requests))
 		make_ahead(slabs);
 }
 
@@ -345,7 +345,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	slabs->books.budget = slabs->books.uncreated = budget;
 	list_init(&slabs->ready);
 	list_init(&slabs->lost);
-	list_init(&slabs->orders);
+	list_init(&slabs->requests);
 	slabs->retry.fire = retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
 	*out = slabs;
@@ -389,7 +389,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 		return NULL;
 	slabs_drain(slabs);
 	settle(slabs);
-	assert(list_empty(&slabs->orders));
+	assert(list_empty(&slabs->requests));
 	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.ready -= slab->bytes;

@@ -55,13 +55,13 @@ bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k = 0..9 */
 const char *slabs_check(const struct slabs *slabs);
 
 /* All that one commit needs of one device: taken from the budget at once, created where none is ready, on the control
- * worker. done() is called once, on the loop thread and maybe before slabs_take() returns: status 0 and `count` slabs
- * on `taken`, now leased, with one reference each; or an enum hbm_status and none. If slabs_take itself refuses (budget), it returns
+ * worker. done() is called once, on the loop thread and maybe before slabs_request() returns: status 0 and `count` slabs
+ * on `taken`, now leased, with one reference each; or an enum hbm_status and none. If slabs_request itself refuses (budget), it returns
  * HBM_NO_SPACE and done() is not called. */
-struct slab_order {
+struct slab_request {
 	uint64_t bytes; /* of each */
 	uint64_t count;
-	void (*done)(struct slab_order *order);
+	void (*done)(struct slab_request *request);
 	struct list taken;
 	int status;
 	struct list link; /* the pool's, as are the following */
@@ -72,7 +72,7 @@ struct slab_order {
 	struct job job;
 	struct slabs *slabs;
 };
-int slabs_take(struct slabs *slabs, struct slab_order *order);
+int slabs_request(struct slabs *slabs, struct slab_request *request);
 
 /* One more reference to a leased slab. */
 struct slab *slab_ref(struct slab *slab);

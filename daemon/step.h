@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "daemon/disk.h"
+#include "daemon/nvme_io.h"
 #include "daemon/copy_queue.h"
 
 struct step {
@@ -27,7 +27,7 @@ struct step {
 	struct span span;
 	union {
 		struct copy copy;
-		struct disk_op op;
+		struct nvme_op op;
 	};
 };
 

@@ -27,7 +27,7 @@ static void store_end(struct store *store)
 	} else {
 		transfer_fail(transfer, HBM_NO_SPACE);
 		if (to.tier)
-			tier_give(to.tier, to.unit, transfer->bytes);
+			tier_free(to.tier, to.unit, transfer->bytes);
 		cache_abandon_store(cache, store->block);
 	}
 	store->done(store);
@@ -39,7 +39,7 @@ static void store_transferred(struct transfer *transfer)
 	store_end(container_of(transfer, struct store, transfer));
 }
 
-static void store_slot_granted(struct slot_wait *wait, uint32_t unit)
+static void store_slot_granted(struct extent_request *wait, uint32_t unit)
 {
 	struct store *store = container_of(wait, struct store, wait);
 
@@ -50,7 +50,7 @@ static void store_slot_granted(struct slot_wait *wait, uint32_t unit)
 		transfer_begin(&store->transfer);
 }
 
-void store_give_up(struct slot_wait *wait)
+void store_give_up(struct extent_request *wait)
 {
 	struct store *store = container_of(wait, struct store, wait);
 
@@ -78,7 +78,7 @@ void store_begin(struct mover *mover, struct store *store)
 		.checksum_mode = CHECKSUM_TAKE,
 		.done = store_transferred,
 	};
-	store->wait = (struct slot_wait){.bytes = store->transfer.bytes,
+	store->wait = (struct extent_request){.bytes = store->transfer.bytes,
 					 .granted = store_slot_granted};
-	tier_wait(target, &store->wait);
+	tier_request(target, &store->wait);
 }

@@ -18,9 +18,9 @@ struct store {
 	/* HBM_OK; HBM_NO_SPACE: also where the block was dropped meanwhile; HBM_IO, HBM_DEVICE */
 	struct transfer transfer;
 	struct mover *mover;
-	struct slot_wait wait;
+	struct extent_request wait;
 };
 
 void store_begin(struct mover *mover, struct store *store);
 /* The store at the head of those that wait for a slot of a tier cannot have one. */
-void store_give_up(struct slot_wait *wait);
+void store_give_up(struct extent_request *wait);

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <string.h>
 
-int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t reserve,
+int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t headroom,
 	      uint64_t max_blocks)
 {
-	*tier = (struct tier){.kind = kind, .number = number, .capacity = capacity, .reserve = reserve};
+	*tier = (struct tier){.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
 	list_init(&tier->waiting);
 	/* every block may hold one slot here and be the target of one movement */
 	return extent_pool_new(&tier->extents, max_blocks * 2);
@@ -25,7 +25,7 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	if (r < 0)
 		return r;
 	uint64_t have = extent_capacity(tier->extents);
-	tier->online = have > tier->reserve ? have - tier->reserve : 0;
+	tier->usable = have > tier->headroom ? have - tier->headroom : 0;
 	tier_serve(tier);
 	return 0;
 }
@@ -39,21 +39,21 @@ static uint32_t take(struct tier *tier, uint64_t bytes)
 	return (uint32_t)(offset / EXTENT_UNIT);
 }
 
-uint32_t tier_take(struct tier *tier, uint64_t bytes)
+uint32_t tier_alloc(struct tier *tier, uint64_t bytes)
 {
 	return list_empty(&tier->waiting) ? take(tier, bytes) : UINT32_MAX;
 }
 
-void tier_wait(struct tier *tier, struct slot_wait *wait)
+void tier_request(struct tier *tier, struct extent_request *wait)
 {
-	uint32_t unit = tier_take(tier, wait->bytes);
+	uint32_t unit = tier_alloc(tier, wait->bytes);
 	if (unit != UINT32_MAX)
 		wait->granted(wait, unit);
 	else
 		list_push_back(&tier->waiting, &wait->link);
 }
 
-void tier_give(struct tier *tier, uint32_t unit, uint64_t bytes)
+void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
 	assert(tier->moving >= bytes);
 	tier->moving -= bytes;
@@ -78,7 +78,7 @@ void tier_unplace(struct tier *tier, uint64_t bytes)
 void tier_serve(struct tier *tier)
 {
 	while (!list_empty(&tier->waiting)) {
-		struct slot_wait *wait = container_of(tier->waiting.next, struct slot_wait, link);
+		struct extent_request *wait = container_of(tier->waiting.next, struct extent_request, link);
 		uint32_t unit = take(tier, wait->bytes);
 		if (unit == UINT32_MAX)
 			return;

@@ -64,13 +64,13 @@ struct tier {
 	struct device *device; /* whose memory this is; NULL: no device's */
 	struct tier *below;    /* where what is pushed out goes; NULL: away */
 	struct extent_pool *extents;
-	uint64_t capacity, reserve;
-	uint64_t online; /* of capacity, usable by now */
+	uint64_t capacity, headroom;
+	uint64_t usable; /* of capacity, usable by now */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */
 	char *host;       /* DDR, staging */
-	void *io;         /* NVMe: its struct disk */
+	void *io;         /* NVMe: its struct nvme_io */
 
 	/* the policy's view: blocks whose target this is (block.c); bytes are stored bytes */
 	uint64_t blocks, bytes, logical_bytes, pinned;
@@ -79,29 +79,29 @@ struct tier {
 	uint64_t placed,
 		moving; /* bytes of slots that hold a stored block; that are the source or target of something */
 	uint32_t inbound_first, inbound_last; /* blocks that belong here and are not here */
-	struct list waiting;                  /* struct slot_wait */
+	struct list waiting;                  /* struct extent_request */
 
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes;
 };
 
-struct slot_wait {
+struct extent_request {
 	struct list link;
 	uint64_t bytes;
-	void (*granted)(struct slot_wait *wait, uint32_t unit);
+	void (*granted)(struct extent_request *wait, uint32_t unit);
 };
 
 /* An empty tier without space: tier_grow adds it. The caller sets ops and where the bytes are. */
-int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t reserve,
+int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t headroom,
 	      uint64_t max_blocks);
 void tier_clear(struct tier *tier);
 /* [from, from + bytes) is usable from now on. The reserve is filled before the capacity is. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 
 /* A slot, counted as moving: its unit, or UINT32_MAX when there is none free or others wait already. */
-uint32_t tier_take(struct tier *tier, uint64_t bytes);
+uint32_t tier_alloc(struct tier *tier, uint64_t bytes);
 /* Takes a slot now or later: granted() may be called from within. */
-void tier_wait(struct tier *tier, struct slot_wait *wait);
-void tier_give(struct tier *tier, uint32_t unit, uint64_t bytes); /* a moving slot becomes free */
+void tier_request(struct tier *tier, struct extent_request *wait);
+void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* a moving slot becomes free */
 void tier_place(struct tier *tier, uint64_t bytes);               /* moving -> placed */
 void tier_unplace(struct tier *tier, uint64_t bytes);             /* placed -> moving */
 /* Grants what can be granted to those who wait. Called by the mover when slots may have become free. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tier_nvme: places in a file or block device. Steps are queued with tier->io, a struct disk. */
+/* tier_nvme: places in a file or block device. Steps are queued with tier->io, a struct nvme_io. */
 #include <stddef.h>
 
 #include "daemon/step.h"
 #include "daemon/tier.h"
 
-static void tier_nvme_done(struct disk_op *op)
+static void tier_nvme_done(struct nvme_op *op)
 {
 	struct step *step = container_of(op, struct step, op);
 
@@ -16,14 +16,14 @@ static void tier_nvme_done(struct disk_op *op)
 
 static void tier_nvme_submit(const struct tier *tier, uint32_t unit, struct step *step, bool write)
 {
-	step->op = (struct disk_op){
+	step->op = (struct nvme_op){
 		.write = write,
 		.offset = tier_offset(unit),
 		.bytes = step->bytes,
 		.memory = step->host,
 		.done = tier_nvme_done,
 	};
-	disk_submit(tier->io, &step->op, step->urgent);
+	nvme_io_submit(tier->io, &step->op, step->urgent);
 }
 
 static void tier_nvme_read(const struct tier *tier, uint32_t unit, struct step *step)
@@ -39,13 +39,13 @@ static void tier_nvme_write(const struct tier *tier, uint32_t unit, struct step 
 static void tier_nvme_flush(const struct tier *tier)
 {
 	if (tier->io)
-		disk_dispatch(tier->io);
+		nvme_io_dispatch(tier->io);
 }
 
 static void tier_nvme_on_batch(const struct tier *tier, void (*batch_done)(void *arg), void *arg)
 {
 	if (tier->io)
-		disk_on_batch(tier->io, batch_done, arg);
+		nvme_io_on_batch(tier->io, batch_done, arg);
 }
 
 const struct tier_ops tier_nvme_ops = {

@@ -16,7 +16,7 @@ void transfer_release(struct transfer *transfer)
 {
 	transfer->context->active--;
 	if (transfer->staged)
-		tier_give(transfer->context->staging, transfer->staging_unit, transfer->bytes);
+		tier_free(transfer->context->staging, transfer->staging_unit, transfer->bytes);
 	transfer->staged = false;
 }
 
@@ -138,13 +138,13 @@ static void transfer_begin_read_back(struct transfer *transfer)
 /* ---- staging ---- */
 
 static void transfer_stage(struct transfer *transfer,
-			   void (*granted)(struct slot_wait *wait, uint32_t unit))
+			   void (*granted)(struct extent_request *wait, uint32_t unit))
 {
-	transfer->wait = (struct slot_wait){.bytes = transfer->bytes, .granted = granted};
-	tier_wait(transfer->context->staging, &transfer->wait);
+	transfer->wait = (struct extent_request){.bytes = transfer->bytes, .granted = granted};
+	tier_request(transfer->context->staging, &transfer->wait);
 }
 
-static struct transfer *transfer_staged(struct slot_wait *wait, uint32_t unit)
+static struct transfer *transfer_staged(struct extent_request *wait, uint32_t unit)
 {
 	struct transfer *transfer = container_of(wait, struct transfer, wait);
 
@@ -154,12 +154,12 @@ static struct transfer *transfer_staged(struct slot_wait *wait, uint32_t unit)
 	return transfer;
 }
 
-static void transfer_staged_for_in(struct slot_wait *wait, uint32_t unit)
+static void transfer_staged_for_in(struct extent_request *wait, uint32_t unit)
 {
 	transfer_in(transfer_staged(wait, unit));
 }
 
-static void transfer_staged_for_read_back(struct slot_wait *wait, uint32_t unit)
+static void transfer_staged_for_read_back(struct extent_request *wait, uint32_t unit)
 {
 	transfer_begin_read_back(transfer_staged(wait, unit));
 }

@@ -69,7 +69,7 @@ struct transfer {
 	char *host;
 
 	struct step step;
-	struct slot_wait wait; /* for a staging buffer */
+	struct extent_request wait; /* for a staging buffer */
 	uint32_t staging_unit;
 	bool staged;
 };

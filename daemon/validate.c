@@ -74,7 +74,7 @@ static int check_ranges(const void *message, const char **why)
 
 static int check_namespace(const void *message, const char **why)
 {
-	const struct hbm_wire_namespace *spec = &((const struct hbm_wire_namespace_open *)message)->spec;
+	const struct hbm_wire_namespace_spec *spec = &((const struct hbm_wire_namespace_open *)message)->spec;
 	return is_padded(spec->model) && is_padded(spec->layout) && is_padded(spec->salt)
 		       ? HBM_OK
 		       : invalid(why, "a string is not NUL-padded");

@@ -54,7 +54,7 @@ static const struct view_field device_fields[] = {
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, total, "TOTAL"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, memory, "OWNED"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, cache, "CACHE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, reserve, "RESERVE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, headroom, "HEADROOM"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, regions, "REGIONS"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, leased, "LEASED"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, quarantined, "QUARANTINED"),
@@ -80,8 +80,8 @@ static const struct view_field tier_fields[] = {
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, moving, "MOVING"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, free, "FREE"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, pinned, "PINNED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, online, "ONLINE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, reserve, "RESERVE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, usable, "ONLINE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, headroom, "HEADROOM"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, in_blocks, NULL),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, in_bytes, "IN"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, out_blocks, NULL),
@@ -98,7 +98,7 @@ static const struct view_field session_fields[] = {
 	VIEW_FIELD_NAMED(struct hbm_wire_session, state, "STATE", &view_session_states),
 	VIEW_FIELD(VIEW_MS, struct hbm_wire_session, connected_ms, "CONNECTED"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, regions, "REGIONS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, reserved, "RESERVED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, address_space, "ADDRESSES"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, leased, "LEASED"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, requests, "REQUESTS"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, in_flight, "IN FLIGHT"),
@@ -111,28 +111,28 @@ static const struct view_field region_fields[] = {
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_region, session, "SESSION"),
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, region, "REGION"),
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, device, "DEVICE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, reserve, "RESERVED"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, address_space, "ADDRESSES"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, committed, "COMMITTED"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, slab, "SLAB"),
 	VIEW_END,
 };
 
-static const struct view_field space_fields[] = {
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, space, "NAMESPACE"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, model, "MODEL"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, layout, "LAYOUT"),
-	VIEW_FIELD(VIEW_MARK, struct hbm_wire_space, weights, "WEIGHTS"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, "SALTED"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, opens, "OPENS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_space, block_bytes, "BLOCK"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_space, blocks, "BLOCKS"),
-	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_space, blocks_in, "IN"),
-	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_space, fingerprint, NULL),
+static const struct view_field namespace_fields[] = {
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, ns, "NAMESPACE"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, model, "MODEL"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, layout, "LAYOUT"),
+	VIEW_FIELD(VIEW_MARK, struct hbm_wire_namespace, weights, "WEIGHTS"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_namespace, salted, "SALTED"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, opens, "OPENS"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_namespace, block_bytes, "BLOCK"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_namespace, blocks, "BLOCKS"),
+	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_namespace, blocks_in, "IN"),
+	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_namespace, fingerprint, NULL),
 	VIEW_END,
 };
 
 static const struct view_field block_fields[] = {
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, space, "NAMESPACE"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, ns, "NAMESPACE"),
 	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, key, "KEY"),
 	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, parent, "PARENT"),
 	VIEW_FIELD_NAMED(struct hbm_wire_block_info, tier, "TIER", &view_tiers),
@@ -239,20 +239,20 @@ int inspect_regions(struct ctl *ctl)
 
 int inspect_namespaces(struct ctl *ctl)
 {
-	return show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_space), space_fields);
+	return show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), namespace_fields);
 }
 
-static bool in_space(const void *record, const void *arg)
+static bool in_namespace(const void *record, const void *arg)
 {
 	const struct hbm_wire_block_info *block = record;
-	const uint64_t *space = arg;
-	return *space == 0 || block->space == *space;
+	const uint64_t *ns = arg;
+	return *ns == 0 || block->ns == *ns;
 }
 
 int inspect_blocks(struct ctl *ctl)
 {
-	uint64_t space = 0, limit = 0;
-	int r = ctl_count(ctl, "--namespace", ctl->options.values[BLOCKS_NAMESPACE], &space);
+	uint64_t ns = 0, limit = 0;
+	int r = ctl_count(ctl, "--namespace", ctl->options.values[BLOCKS_NAMESPACE], &ns);
 	if (r == CTL_DONE)
 		r = ctl_count(ctl, "--limit", ctl->options.values[BLOCKS_LIMIT], &limit);
 	if (r == CTL_DONE)
@@ -260,7 +260,7 @@ int inspect_blocks(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 	struct query query;
-	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), in_space, &space, limit, &query);
+	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), in_namespace, &ns, limit, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
 	r = show(ctl, "blocks", block_fields, &query);

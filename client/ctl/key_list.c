@@ -26,22 +26,22 @@ int key_list(const struct ctl *ctl, char *const *words, size_t count, hbm_key **
 
 static bool has_model(const void *record, const void *arg)
 {
-	const struct hbm_wire_space *space = record;
+	const struct hbm_wire_namespace *ns = record;
 	const char *model = arg;
-	return strlen(model) < sizeof(space->model) && strncmp(space->model, model, sizeof(space->model)) == 0;
+	return strlen(model) < sizeof(ns->model) && strncmp(ns->model, model, sizeof(ns->model)) == 0;
 }
 
 /* The number of the one namespace with this model. */
-static int space_of_model(struct ctl *ctl, const char *model, uint32_t *number)
+static int namespace_of_model(struct ctl *ctl, const char *model, uint32_t *number)
 {
-	struct query spaces;
-	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_space), has_model, model, 0, &spaces);
+	struct query namespaces;
+	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), has_model, model, 0, &namespaces);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "namespaces", r);
-	size_t count = spaces.count;
+	size_t count = namespaces.count;
 	if (count == 1)
-		*number = ((const struct hbm_wire_space *)spaces.records)->space;
-	query_clear(&spaces);
+		*number = ((const struct hbm_wire_namespace *)namespaces.records)->ns;
+	query_clear(&namespaces);
 	if (count == 0)
 		return ctl_fail("no namespace has the model \"%s\": see hbmctl namespaces", model);
 	if (count > 1)
@@ -50,14 +50,14 @@ static int space_of_model(struct ctl *ctl, const char *model, uint32_t *number)
 	return CTL_DONE;
 }
 
-int namespace_named(struct ctl *ctl, const char *name, uint32_t *space)
+int namespace_named(struct ctl *ctl, const char *name, uint32_t *ns)
 {
 	uint64_t number, block_bytes;
 	uint32_t found = 0;
 	if (units_parse_count(name, &number) == 0 && number <= UINT32_MAX) {
 		found = (uint32_t)number;
 	} else {
-		int r = space_of_model(ctl, name, &found);
+		int r = namespace_of_model(ctl, name, &found);
 		if (r != CTL_DONE)
 			return r;
 	}
@@ -66,6 +66,6 @@ int namespace_named(struct ctl *ctl, const char *name, uint32_t *space)
 		return ctl_fail("there is no namespace %" PRIu32 ": see hbmctl namespaces", found);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "namespace", status);
-	*space = found;
+	*ns = found;
 	return CTL_DONE;
 }

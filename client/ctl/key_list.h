@@ -8,4 +8,4 @@
 int key_list(const struct ctl *ctl, char *const *words, size_t count, hbm_key **out);
 /* The namespace that `name`, a number or the model of exactly one namespace, means, opened on ctl->hbm. An exit status;
  * the line is printed. */
-int namespace_named(struct ctl *ctl, const char *name, uint32_t *space);
+int namespace_named(struct ctl *ctl, const char *name, uint32_t *ns);

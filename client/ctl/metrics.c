@@ -101,7 +101,7 @@ static const struct metric status_metrics[] = {
 
 static const struct metric tier_metrics[] = {
 	GAUGE(struct hbm_wire_tier, capacity, "tier_capacity_bytes", "Configured size of the tier."),
-	GAUGE(struct hbm_wire_tier, online, "tier_online_bytes", "Part of the capacity that is usable now."),
+	GAUGE(struct hbm_wire_tier, usable, "tier_online_bytes", "Part of the capacity that is usable now."),
 	GAUGE(struct hbm_wire_tier, blocks, "tier_blocks", "Blocks that belong to the tier."),
 	GAUGE(struct hbm_wire_tier, bytes, "tier_used_bytes", "Bytes that the blocks of the tier occupy."),
 	GAUGE(struct hbm_wire_tier, logical_bytes, "tier_logical_bytes", "Size of those blocks as clients see it."),
@@ -109,7 +109,7 @@ static const struct metric tier_metrics[] = {
 	GAUGE(struct hbm_wire_tier, moving, "tier_moving_bytes", "Bytes that are source or target of a movement."),
 	GAUGE(struct hbm_wire_tier, free, "tier_free_bytes", "Bytes that hold nothing."),
 	GAUGE(struct hbm_wire_tier, pinned, "tier_pinned_bytes", "Bytes that may not be evicted."),
-	GAUGE(struct hbm_wire_tier, reserve, "tier_reserve_bytes", "Room beside the tier for blocks passing through."),
+	GAUGE(struct hbm_wire_tier, headroom, "tier_headroom_bytes", "Room beside the tier for blocks passing through."),
 	COUNTER(struct hbm_wire_tier, in_blocks, "tier_in_blocks_total", "Blocks moved in."),
 	COUNTER(struct hbm_wire_tier, in_bytes, "tier_in_bytes_total", "Bytes moved in."),
 	COUNTER(struct hbm_wire_tier, out_blocks, "tier_out_blocks_total", "Blocks moved out."),
@@ -132,7 +132,7 @@ static const struct metric device_metrics[] = {
 	GAUGE(struct hbm_wire_device, total, "device_memory_bytes", "Memory of the device."),
 	GAUGE(struct hbm_wire_device, memory, "device_owned_bytes", "Memory that hbmd owns."),
 	GAUGE(struct hbm_wire_device, cache, "device_cache_bytes", "Of it, the HBM tier."),
-	GAUGE(struct hbm_wire_device, reserve, "device_reserve_bytes", "Of it, room for blocks passing through."),
+	GAUGE(struct hbm_wire_device, headroom, "device_headroom_bytes", "Of it, room for blocks passing through."),
 	GAUGE(struct hbm_wire_device, regions, "device_regions_bytes", "Of it, the pool of clients' regions."),
 	GAUGE(struct hbm_wire_device, leased, "device_leased_bytes", "Of the pool, in regions of live clients."),
 	GAUGE(struct hbm_wire_device, quarantined, "device_quarantined_bytes",

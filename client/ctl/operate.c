@@ -25,7 +25,7 @@ const struct option_spec operate_evict_options[] = {
 
 /* The blocks a command names, and what the daemon said about each. */
 struct operation {
-	uint32_t space;
+	uint32_t ns;
 	hbm_key *keys;
 	size_t count;
 	hbm_result *results;
@@ -49,7 +49,7 @@ static int operation_start(struct ctl *ctl, struct operation *operation)
 	if (!operation->results)
 		return ctl_fail("out of memory");
 	r = ctl_connect(ctl);
-	return r == CTL_DONE ? namespace_named(ctl, ctl->words[0], &operation->space) : r;
+	return r == CTL_DONE ? namespace_named(ctl, ctl->words[0], &operation->ns) : r;
 }
 
 static const char *status_word(uint8_t status)
@@ -88,7 +88,7 @@ static int look_up(struct ctl *ctl, struct operation *operation)
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
 		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
 		struct hbm_lookup answer;
-		int status = hbm_lookup(ctl->hbm, operation->space, operation->keys + from, count, &answer,
+		int status = hbm_lookup(ctl->hbm, operation->ns, operation->keys + from, count, &answer,
 					operation->results + from);
 		if (status != 0)
 			return ctl_refused(ctl->hbm, "lookup", status);
@@ -104,7 +104,7 @@ static int look_up(struct ctl *ctl, struct operation *operation)
 static int show_lookup(struct ctl *ctl, const struct operation *operation)
 {
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace", (json_int_t)operation->space,
+		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace", (json_int_t)operation->ns,
 						"resident", view_json_count(operation->resident), "load_ns",
 						view_json_count(operation->load_ns), "blocks",
 						results_json(operation)));
@@ -130,7 +130,7 @@ static int change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct oper
 {
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
 		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
-		int status = hbm_keys(ctl->hbm, opcode, operation->space, HBM_WIRE_KEEP, operation->keys + from, count,
+		int status = hbm_keys(ctl->hbm, opcode, operation->ns, HBM_WIRE_KEEP, operation->keys + from, count,
 				      operation->results + from);
 		if (status != 0)
 			return ctl_refused(ctl->hbm, ctl->command->name, status);
@@ -146,7 +146,7 @@ static int show_pins(struct ctl *ctl, const struct operation *operation)
 		wrong += refused;
 		first = refused ? i : first;
 	}
-	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace", (json_int_t)operation->space, "blocks",
+	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace", (json_int_t)operation->ns, "blocks",
 						     results_json(operation)))
 			  : results_table(ctl->words + 1, operation);
 	if (r == CTL_DONE && wrong)

@@ -25,7 +25,7 @@ struct scratch {
 	struct hbm *hbm;
 	struct hbm_region *region;
 	struct copier *copier;
-	uint32_t space;
+	uint32_t ns;
 	size_t count; /* of blocks */
 	struct hbm_segment *segments;
 	struct hbm_block *blocks;
@@ -54,7 +54,7 @@ __attribute__((format(printf, 2, 3))) static void plan_switch_note(struct scratc
 
 static int plan_switch_scratch_memory(struct scratch *scratch, uint64_t bytes)
 {
-	struct hbm_region_options options = {.reserve = bytes};
+	struct hbm_region_options options = {.address_space = bytes};
 	int status = hbm_region_create(scratch->hbm, &options, &scratch->region);
 	if (status != 0)
 		return plan_switch_refused(scratch, "a scratch region", status);
@@ -75,7 +75,7 @@ static int plan_switch_scratch_namespace(struct scratch *scratch)
 
 	struct hbm_namespace_options options = {
 		.model = "plan", .layout = "scratch", .salt = salt, .block_bytes = BLOCK_BYTES};
-	int status = hbm_namespace_open(scratch->hbm, &options, &scratch->space);
+	int status = hbm_namespace_open(scratch->hbm, &options, &scratch->ns);
 	return status == 0 ? CTL_DONE : plan_switch_refused(scratch, "a scratch namespace", status);
 }
 
@@ -187,7 +187,7 @@ static int plan_switch_move(struct scratch *scratch, bool out)
 
 	for (; status == 0 && sent < batches; sent++) {
 		size_t from = sent * BATCH, count = scratch->count - from < BATCH ? scratch->count - from : BATCH;
-		status = (out ? hbm_submit_store : hbm_submit_load)(scratch->hbm, scratch->space,
+		status = (out ? hbm_submit_store : hbm_submit_load)(scratch->hbm, scratch->ns,
 								    scratch->blocks + from, count, NULL,
 								    scratch->results + from, &tickets[sent]);
 		sent -= status != 0;
@@ -279,7 +279,7 @@ static int plan_switch_all_in_tier(struct scratch *scratch, enum hbm_tier tier, 
 		size_t count = scratch->count - from < BATCH ? scratch->count - from : BATCH;
 		struct hbm_lookup answer;
 		hbm_result results[BATCH];
-		int status = hbm_lookup(scratch->hbm, scratch->space, scratch->keys + from, count, &answer, results);
+		int status = hbm_lookup(scratch->hbm, scratch->ns, scratch->keys + from, count, &answer, results);
 		if (status != 0)
 			return plan_switch_refused(scratch, "lookup", status);
 		for (size_t i = 0; i < count; i++)
@@ -291,7 +291,7 @@ static int plan_switch_all_in_tier(struct scratch *scratch, enum hbm_tier tier, 
 /* Removing the head of the chain removes the others. */
 static int plan_switch_remove(struct scratch *scratch)
 {
-	int status = hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->space, 0, scratch->keys, 1, NULL);
+	int status = hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->ns, 0, scratch->keys, 1, NULL);
 	return status == 0 ? plan_switch_settle(scratch) : plan_switch_refused(scratch, "remove", status);
 }
 
@@ -351,7 +351,7 @@ static int plan_switch_round_trip(struct scratch *scratch, enum hbm_tier tier)
 		r = plan_switch_load_back(scratch, &in_s);
 	if (r != CTL_DONE) {
 		/* Already reported; remove what can still be removed. */
-		hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->space, 0, scratch->keys, 1, NULL);
+		hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->ns, 0, scratch->keys, 1, NULL);
 		return r;
 	}
 	if (there)

@@ -21,7 +21,7 @@
 
 struct replay_worker {
 	struct replay_plan *plan;
-	uint32_t index, space;
+	uint32_t index, ns;
 	struct hbm *hbm;
 	struct hbm_region *region;
 	struct copier *copier;
@@ -91,7 +91,7 @@ static uint64_t slab_for(uint64_t bytes)
 static int get_region(struct replay_worker *worker)
 {
 	uint64_t bytes = worker->plan->window * worker->plan->block_bytes;
-	struct hbm_region_options options = {.device = worker->plan->device, .reserve = bytes, .slab = slab_for(bytes)};
+	struct hbm_region_options options = {.device = worker->plan->device, .address_space = bytes, .slab = slab_for(bytes)};
 	int status = hbm_region_create(worker->hbm, &options, &worker->region);
 	if (status != 0)
 		return refused(worker, "a region for the requests", status);
@@ -100,11 +100,11 @@ static int get_region(struct replay_worker *worker)
 	return status == 0 ? 0 : refused(worker, "memory for the longest request (--window takes less)", status);
 }
 
-static int open_space(struct replay_worker *worker)
+static int open_namespace(struct replay_worker *worker)
 {
 	struct hbm_namespace_options options = {
 		.model = worker->plan->model, .layout = "replay", .block_bytes = worker->plan->block_bytes};
-	int status = hbm_namespace_open(worker->hbm, &options, &worker->space);
+	int status = hbm_namespace_open(worker->hbm, &options, &worker->ns);
 	return status == 0 ? 0 : refused(worker, "namespace", status);
 }
 
@@ -143,7 +143,7 @@ int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uin
 	}
 	worker->plan = plan;
 	worker->index = index;
-	if (connect_daemon(worker) < 0 || open_space(worker) < 0 || get_region(worker) < 0 || get_copier(worker) < 0 ||
+	if (connect_daemon(worker) < 0 || open_namespace(worker) < 0 || get_region(worker) < 0 || get_copier(worker) < 0 ||
 	    get_buffers(worker) < 0) {
 		snprintf(error, error_size, "%s", worker->error);
 		replay_worker_close(worker);
@@ -210,7 +210,7 @@ static void name_blocks(struct replay_worker *worker, size_t first, size_t count
 static int load(struct replay_worker *worker, size_t count)
 {
 	uint64_t start = samples_clock_ns();
-	int status = hbm_load(worker->hbm, worker->space, worker->blocks, count, worker->results);
+	int status = hbm_load(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
 	if (status != 0)
 		return refused(worker, "load", status);
@@ -253,7 +253,7 @@ static int compare_all(struct replay_worker *worker, size_t count)
 static int store(struct replay_worker *worker, size_t count)
 {
 	uint64_t start = samples_clock_ns();
-	int status = hbm_store(worker->hbm, worker->space, worker->blocks, count, worker->results);
+	int status = hbm_store(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
 	if (status != 0)
 		return refused(worker, "store", status);
@@ -290,7 +290,7 @@ static int look_up(struct replay_worker *worker)
 		size_t count = worker->count - from < KEYS_MAX ? worker->count - from : KEYS_MAX;
 		struct hbm_lookup answer;
 		uint64_t start = samples_clock_ns();
-		int status = hbm_lookup(worker->hbm, worker->space, worker->keys + from, count, &answer,
+		int status = hbm_lookup(worker->hbm, worker->ns, worker->keys + from, count, &answer,
 					worker->found + from);
 		uint64_t took = samples_clock_ns() - start;
 		if (status != 0)

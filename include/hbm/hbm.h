@@ -112,7 +112,7 @@ HBM_API int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value);
 
 struct hbm_region_options {
 	uint32_t device;
-	uint64_t reserve; /* bytes of address space, > 0; rounded up to a multiple of the slab */
+	uint64_t address_space; /* bytes of address space, > 0; rounded up to a multiple of the slab */
 	uint64_t slab;    /* bytes per slab, 2 MiB << k; 0: the daemon's default */
 };
 
@@ -151,9 +151,9 @@ struct hbm_namespace_options {
 	uint64_t block_bytes; /* a multiple of 4 KiB */
 };
 
-HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *space);
-HBM_API int hbm_namespace_attach(struct hbm *hbm, uint32_t space, uint64_t *block_bytes); /* by number: operators */
-HBM_API int hbm_namespace_close(struct hbm *hbm, uint32_t space);
+HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns);
+HBM_API int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes); /* by number: operators */
+HBM_API int hbm_namespace_close(struct hbm *hbm, uint32_t ns);
 
 struct hbm_segment {
 	struct hbm_region *region;
@@ -195,30 +195,30 @@ struct hbm_lookup {
  * sync may be NULL: start at once, signal nothing. The memory of the segments must not be written (store) or read
  * (load) between submit and the end of the ticket or its fence.
  */
-HBM_API int hbm_submit_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count,
+HBM_API int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
 			      struct hbm_lookup *answer, hbm_result *results, hbm_ticket *ticket);
-HBM_API int hbm_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+HBM_API int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
 		       hbm_result *results);
-HBM_API int hbm_submit_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+HBM_API int hbm_submit_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 			     const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket);
-HBM_API int hbm_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+HBM_API int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		      hbm_result *results);
-HBM_API int hbm_submit_load(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+HBM_API int hbm_submit_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 			    const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket);
-HBM_API int hbm_load(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count,
+HBM_API int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		     hbm_result *results);
 /* Brings blocks to `device`'s HBM tier as if they had been used; the ticket ends when they have arrived. */
-HBM_API int hbm_submit_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+HBM_API int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
 				uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket);
-HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t space, uint32_t device, const hbm_key *keys, size_t count,
+HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
 			 uint64_t deadline_us, hbm_result *results);
 
 /* op: HBM_WIRE_TOUCH (as if used), HBM_WIRE_PIN (never evicted, until as many UNPINs or the session ends),
  * HBM_WIRE_UNPIN (a key named twice takes two pins back; HBM_NOT_FOUND where none is left), HBM_WIRE_REMOVE (with
  * everything that descends from it). flags: 0, or HBM_WIRE_KEEP. */
-HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags,
+HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
 			    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket);
-HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t space, uint32_t flags, const hbm_key *keys,
+HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
 		     size_t count, hbm_result *results);
 
 /* Operators (uid 0 or the daemon's): pushes least recently used blocks out of a tier. */

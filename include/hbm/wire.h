@@ -135,7 +135,7 @@ static_assert(sizeof(struct hbm_wire_hello_reply) == 1104, "wire layout");
 struct hbm_wire_region_create {
 	struct hbm_wire_header header;
 	uint32_t device, zero;
-	uint64_t reserve; /* bytes of address space, a multiple of the slab */
+	uint64_t address_space; /* bytes, a multiple of the slab */
 	uint64_t slab;    /* bytes per slab: 2 MiB << k, k = 0..9; 0: the device's default */
 };
 static_assert(sizeof(struct hbm_wire_region_create) == 48, "wire layout");
@@ -143,7 +143,7 @@ static_assert(sizeof(struct hbm_wire_region_create) == 48, "wire layout");
 struct hbm_wire_region_create_reply {
 	struct hbm_wire_header header;
 	uint32_t region, zero; /* the session's name for it, never 0 */
-	uint64_t reserve, slab;
+	uint64_t address_space, slab;
 };
 static_assert(sizeof(struct hbm_wire_region_create_reply) == 48, "wire layout");
 
@@ -168,31 +168,31 @@ struct hbm_wire_ranges {
 static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 
 /* ---- Namespaces: two specs that differ in any field never share a block. ---- */
-struct hbm_wire_namespace {
+struct hbm_wire_namespace_spec {
 	char model[HBM_WIRE_NAME_BYTES];  /* the model and what else makes bytes interchangeable, NUL-padded */
 	char layout[HBM_WIRE_NAME_BYTES]; /* the engine's name for how KV lies in a block, NUL-padded */
 	char salt[HBM_WIRE_NAME_BYTES];   /* the tenant's secret or empty, NUL-padded; never shown */
 	uint64_t weights;                 /* version of the weights */
 	uint64_t block_bytes;             /* of every block: a multiple of 4 KiB */
 };
-static_assert(sizeof(struct hbm_wire_namespace) == 208, "wire layout");
+static_assert(sizeof(struct hbm_wire_namespace_spec) == 208, "wire layout");
 
 struct hbm_wire_namespace_open {
 	struct hbm_wire_header header;
-	struct hbm_wire_namespace spec;
+	struct hbm_wire_namespace_spec spec;
 };
 static_assert(sizeof(struct hbm_wire_namespace_open) == 232, "wire layout");
 
 /* By id instead of by spec: for inspection, allowed to uid 0 and the daemon's own uid. */
 struct hbm_wire_namespace_ref {
 	struct hbm_wire_header header;
-	uint32_t space, zero;
+	uint32_t ns, zero;
 };
 static_assert(sizeof(struct hbm_wire_namespace_ref) == 32, "wire layout");
 
 struct hbm_wire_namespace_reply {
 	struct hbm_wire_header header;
-	uint32_t space, zero; /* the daemon's number for the namespace, never 0 */
+	uint32_t ns, zero; /* the daemon's number for the namespace, never 0 */
 	uint64_t block_bytes;
 	uint8_t fingerprint[16];
 };
@@ -204,7 +204,7 @@ static_assert(sizeof(struct hbm_wire_namespace_reply) == 56, "wire layout");
 /* ---- Cache. LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE carry keys only. ---- */
 struct hbm_wire_keys {
 	struct hbm_wire_header header;
-	uint32_t space, count;
+	uint32_t ns, count;
 	uint32_t device;      /* PREFETCH: whose HBM the blocks should come to; else 0 */
 	uint32_t flags;       /* PIN, UNPIN: HBM_WIRE_KEEP or 0; else 0 */
 	uint64_t deadline_us; /* PREFETCH: from now, 0 for none; else 0 */
@@ -224,7 +224,7 @@ static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
  * regions of one device. */
 struct hbm_wire_blocks {
 	struct hbm_wire_header header;
-	uint32_t space, count;
+	uint32_t ns, count;
 	uint32_t segments;   /* length of the segment array */
 	uint32_t ready_slot; /* start only when fence page[ready_slot] >= ready_value; HBM_WIRE_NO_FENCE: at once */
 	uint64_t ready_value;
@@ -278,7 +278,7 @@ enum hbm_wire_query_kind {
 	HBM_QUERY_TIERS = 3,      /* struct hbm_wire_tier */
 	HBM_QUERY_SESSIONS = 4,   /* struct hbm_wire_session */
 	HBM_QUERY_REGIONS = 5,    /* struct hbm_wire_region */
-	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_space */
+	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_namespace_spec */
 	HBM_QUERY_BLOCKS = 7,     /* struct hbm_wire_block_info */
 	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
 	HBM_QUERY_LINKS = 9,       /* struct hbm_wire_link: one for each kind of link */
@@ -325,7 +325,7 @@ struct hbm_wire_device {
 	uint32_t index, zero;
 	char name[HBM_WIRE_NAME_BYTES];
 	uint64_t total, memory;                                   /* bytes the device has; bytes hbmd owns */
-	uint64_t cache, reserve, regions;                         /* how hbmd divides them */
+	uint64_t cache, headroom, regions;                         /* how hbmd divides them */
 	uint64_t leased, quarantined, retiring, ready, uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
 	uint64_t lost; /* 1: after an error that does not pass; nothing works on it until hbmd starts again */
@@ -335,8 +335,8 @@ static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
 
 struct hbm_wire_tier {
 	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */
-	uint64_t capacity, reserve; /* bytes */
-	uint64_t online; /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
+	uint64_t capacity, headroom; /* bytes */
+	uint64_t usable; /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
 	uint64_t blocks, bytes;        /* that belong here (the policy's view); bytes: what they occupy */
 	uint64_t placed, moving, free; /* bytes: hold a block, are source or target of a movement, nothing */
 	uint64_t pinned;
@@ -350,7 +350,7 @@ struct hbm_wire_session {
 	uint32_t pid, uid, gid, zero;
 	char name[HBM_WIRE_NAME_BYTES];
 	uint64_t connected_ms;
-	uint64_t regions, reserved, leased; /* leased: bytes of HBM */
+	uint64_t regions, address_space, leased; /* leased: bytes of HBM */
 	uint64_t requests, in_flight;
 	uint64_t loaded_bytes, stored_bytes;
 	uint32_t state, zero2; /* 0 live, 1 dead and quarantined */
@@ -360,22 +360,22 @@ static_assert(sizeof(struct hbm_wire_session) == 160, "wire layout");
 struct hbm_wire_region {
 	uint64_t session;
 	uint32_t region, device;
-	uint64_t reserve, slab, committed;
+	uint64_t address_space, slab, committed;
 };
 static_assert(sizeof(struct hbm_wire_region) == 40, "wire layout");
 
-struct hbm_wire_space {
-	uint32_t space, opens;
+struct hbm_wire_namespace {
+	uint32_t ns, opens;
 	char model[HBM_WIRE_NAME_BYTES], layout[HBM_WIRE_NAME_BYTES];
 	uint8_t fingerprint[16];
 	uint64_t weights, block_bytes, blocks;
 	uint64_t blocks_in[HBM_TIERS];
 	uint32_t salted, zero;
 };
-static_assert(sizeof(struct hbm_wire_space) == 216, "wire layout");
+static_assert(sizeof(struct hbm_wire_namespace) == 216, "wire layout");
 
 struct hbm_wire_block_info {
-	uint32_t space, device;
+	uint32_t ns, device;
 	struct hbm_wire_key key, parent;
 	uint32_t tier, place; /* where it belongs, where its bytes are now */
 	uint64_t offset, bytes, checksum;

@@ -60,18 +60,18 @@ static hbm_key key_of(uint64_t round, uint64_t n)
 
 static struct hbm_region *make_region(struct hbm *hbm, uint64_t bytes, uint64_t slab)
 {
-	const struct hbm_region_options options = {.reserve = bytes, .slab = slab};
+	const struct hbm_region_options options = {.address_space = bytes, .slab = slab};
 	struct hbm_region *region;
 	check(hbm, hbm_region_create(hbm, &options, &region), "region");
 	return region;
 }
 
-static uint32_t open_space(struct hbm *hbm, const char *name, uint64_t block_bytes)
+static uint32_t open_namespace(struct hbm *hbm, const char *name, uint64_t block_bytes)
 {
 	const struct hbm_namespace_options options = {.model = name, .block_bytes = block_bytes};
-	uint32_t space;
-	check(hbm, hbm_namespace_open(hbm, &options, &space), "namespace");
-	return space;
+	uint32_t ns;
+	check(hbm, hbm_namespace_open(hbm, &options, &ns), "namespace");
+	return ns;
 }
 
 /* ---- store and load ---- */
@@ -79,7 +79,7 @@ static uint32_t open_space(struct hbm *hbm, const char *name, uint64_t block_byt
 struct stream {
 	struct hbm *hbm;
 	struct hbm_region *region;
-	uint32_t space;
+	uint32_t ns;
 	uint64_t bytes, count, depth, batch;
 };
 
@@ -109,7 +109,7 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 							     .segment_count = 1};
 		}
 		check(s->hbm,
-		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->space, blocks[slot], s->batch, NULL,
+		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->ns, blocks[slot], s->batch, NULL,
 								   results[slot], &tickets[slot]),
 		      "submit");
 	}
@@ -131,7 +131,7 @@ static void forget(const struct stream *s, uint64_t round)
 		keys[n++] = key_of(round, i);
 		if (n < 1024 && i + 1 < s->count)
 			continue;
-		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->space, 0, keys, n, NULL), "remove");
+		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->ns, 0, keys, n, NULL), "remove");
 		n = 0;
 	}
 }
@@ -161,7 +161,7 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
 	s.batch = s.batch > BATCH_MAX ? BATCH_MAX : s.batch;
 	s.count = s.count / s.batch * s.batch;
-	s.space = open_space(hbm, "bench", s.bytes);
+	s.ns = open_namespace(hbm, "bench", s.bytes);
 	uint64_t region = (s.depth * s.batch * s.bytes + 2097151) / 2097152 * 2097152;
 	s.region = make_region(hbm, region, 2097152);
 	struct hbm_range all = {s.region, 0, region};
@@ -252,7 +252,7 @@ static void bench_commit(struct hbm *hbm, char **argv)
 
 /* ---- lookups ---- */
 
-static void store_chain(struct hbm *hbm, uint32_t space, const hbm_key *keys, uint64_t length, uint64_t block_bytes)
+static void store_chain(struct hbm *hbm, uint32_t ns, const hbm_key *keys, uint64_t length, uint64_t block_bytes)
 {
 	struct hbm_region *region = make_region(hbm, 2097152, 2097152);
 	struct hbm_range all = {region, 0, 2097152};
@@ -262,7 +262,7 @@ static void store_chain(struct hbm *hbm, uint32_t space, const hbm_key *keys, ui
 		struct hbm_block block = {.key = keys[i], .segments = &segment, .segment_count = 1};
 		if (i > 0)
 			block.parent = keys[i - 1];
-		check(hbm, hbm_store(hbm, space, &block, 1, NULL), "store");
+		check(hbm, hbm_store(hbm, ns, &block, 1, NULL), "store");
 	}
 }
 
@@ -274,14 +274,14 @@ static void bench_lookup(struct hbm *hbm, char **argv)
 		exit(1);
 	for (uint64_t i = 0; i < length; i++)
 		keys[i] = key_of(length, i);
-	uint32_t space = open_space(hbm, "lookup", 4096);
-	store_chain(hbm, space, keys, length, 4096);
+	uint32_t ns = open_namespace(hbm, "lookup", 4096);
+	store_chain(hbm, ns, keys, length, 4096);
 	double rates[ROUNDS];
 	for (int round = 0; round < ROUNDS; round++) {
 		double start = now();
 		struct hbm_lookup answer = {0, 0};
 		for (uint64_t i = 0; i < count; i++)
-			check(hbm, hbm_lookup(hbm, space, keys, length, &answer, NULL), "lookup");
+			check(hbm, hbm_lookup(hbm, ns, keys, length, &answer, NULL), "lookup");
 		if (answer.resident != length)
 			exit(1);
 		rates[round] = (double)(length * count) / (now() - start);

@@ -158,7 +158,7 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 	(void)state;
 	static const uint64_t slabs[] = {SLAB, 4 * SLAB};
 	for (size_t i = 0; i < 2; i++) {
-		const struct hbm_region_options options = {.reserve = 8 * slabs[i], .slab = slabs[i]};
+		const struct hbm_region_options options = {.address_space = 8 * slabs[i], .slab = slabs[i]};
 		struct hbm_region *region = NULL;
 		assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 		const struct hbm_range all = {region, 0, 8 * slabs[i]};

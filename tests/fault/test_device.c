@@ -69,7 +69,7 @@ static void store_blocks(struct work *work)
 			return;
 	}
 	kv_blocks(kv, 0, 1, BLOCKS, 0, blocks, segments);
-	if (!good(work, hbm_store(kv->hbm, kv->space, blocks, BLOCKS, results)))
+	if (!good(work, hbm_store(kv->hbm, kv->ns, blocks, BLOCKS, results)))
 		return;
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		work->failures += results[i].status != HBM_OK && results[i].status != HBM_EXISTS;
@@ -97,7 +97,7 @@ static void load_blocks(struct work *work)
 		if (!good(work, (int)kv->driver->cuMemcpyHtoD(at + i * BLOCK, kv->buffer, BLOCK)))
 			return;
 	kv_blocks(kv, BLOCKS, 1, BLOCKS, 0, blocks, segments);
-	if (!good(work, hbm_load(kv->hbm, kv->space, blocks, BLOCKS, results)))
+	if (!good(work, hbm_load(kv->hbm, kv->ns, blocks, BLOCKS, results)))
 		return;
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		if (good(work, results[i].status))
@@ -107,12 +107,12 @@ static void load_blocks(struct work *work)
 static void move_blocks(struct work *work)
 {
 	struct kv *kv = &work->kv;
-	const struct hbm_namespace_options space = {.model = "kv", .block_bytes = BLOCK};
+	const struct hbm_namespace_options ns = {.model = "kv", .block_bytes = BLOCK};
 	kv->block_bytes = BLOCK;
 	kv->region = work->region;
 	kv->buffer = malloc(BLOCK);
 	assert_non_null(kv->buffer);
-	if (good(work, hbm_namespace_open(kv->hbm, &space, &kv->space))) {
+	if (good(work, hbm_namespace_open(kv->hbm, &ns, &kv->ns))) {
 		store_blocks(work);
 		load_blocks(work);
 		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX));
@@ -126,7 +126,7 @@ static void move_blocks(struct work *work)
 
 static void do_work(const struct spawn *spawn, struct work *work)
 {
-	const struct hbm_region_options options = {.reserve = 3 * SLAB, .slab = SLAB};
+	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
 	*work = (struct work){.kv.hbm = spawn_connect(spawn)};
 	struct hbm *hbm = work->kv.hbm;
 	if (good(work, hbm_region_create(hbm, &options, &work->region))) {
@@ -163,9 +163,9 @@ static bool run_daemon(unsigned n)
 	const char *const sets[] = {"soft.memory=32MiB",
 				    "device.memory=14MiB",
 				    "device.cache=2MiB",
-				    "device.reserve=2MiB",
+				    "device.headroom=2MiB",
 				    "ddr.size=2MiB",
-				    "ddr.reserve=1MiB",
+				    "ddr.headroom=1MiB",
 				    "ddr.staging=1MiB",
 				    "nvme.size=4MiB",
 				    fail,

@@ -101,7 +101,7 @@ static void store_roots(void)
 	kv_blocks(&kv, 0, 1, BLOCKS, 0, blocks, segments);
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		blocks[i].parent = (hbm_key){{0}};
-	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, BLOCKS, results), 0);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, BLOCKS, results), 0);
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		assert_true(results[i].status == HBM_OK || results[i].status == HBM_EXISTS);
 }

@@ -140,7 +140,7 @@ static void test_counts_that_do_not_fit(void **state)
 	_Alignas(struct hbm_wire_keys) unsigned char bytes[sizeof(struct hbm_wire_keys) + 2 * sizeof(hbm_key)] = {0};
 	struct hbm_wire_keys *message = (void *)bytes;
 	*message = (struct hbm_wire_keys){.header = {.size = sizeof(bytes), .opcode = HBM_WIRE_LOOKUP, .id = 1},
-					  .space = 1};
+					  .ns = 1};
 	message->keys[0].bytes[0] = message->keys[1].bytes[0] = 1;
 	const uint32_t counts[] = {0, 1, 3, 0x10000000, 0x10000002, UINT32_MAX};
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
@@ -185,7 +185,7 @@ struct refused {
 #define HEADER(name, type) .header = {.size = sizeof(type), .opcode = HBM_WIRE_##name, .id = 9}
 #define KEYS(name)                                                                                                     \
 	.keys = {.head = {.header = {.size = sizeof(struct hbm_wire_keys) + 16, .opcode = HBM_WIRE_##name, .id = 9},   \
-			  .space = 77,                                                                                 \
+			  .ns = 77,                                                                                 \
 			  .count = 1},                                                                                 \
 		 .key = {{1}}}
 #define RANGE(name)                                                                                                    \
@@ -197,10 +197,10 @@ struct refused {
 static const struct refused refused[] = {
 	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}}, HBM_INVALID, "padding in the header"},
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}}, HBM_INVALID, "device 99"},
-	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .reserve = 5}}, HBM_INVALID, "reserve 5"},
-	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .reserve = 1ull << 50}},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 5}}, HBM_INVALID, "reserve 5"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 1ull << 50}},
 	 HBM_LIMIT,
-	 "limits.reserve = "},
+	 "limits.address_space = "},
 	{{.destroy = {HEADER(REGION_DESTROY, struct hbm_wire_region_destroy), .region = 66}},
 	 HBM_NOT_FOUND,
 	 "region 66"},
@@ -212,8 +212,8 @@ static const struct refused refused[] = {
 	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 1ull << 40}}},
 	 HBM_LIMIT,
 	 "limits.block_bytes = "},
-	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .space = 55}}, HBM_NOT_FOUND, "namespace 55"},
-	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .space = 55}}, HBM_NOT_FOUND, "namespace 55"},
+	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .ns = 55}}, HBM_NOT_FOUND, "namespace 55"},
+	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .ns = 55}}, HBM_NOT_FOUND, "namespace 55"},
 	{{KEYS(LOOKUP)}, HBM_NOT_FOUND, "namespace 77"},
 	{{KEYS(PREFETCH)}, HBM_NOT_FOUND, "namespace"},
 	{{KEYS(TOUCH)}, HBM_NOT_FOUND, "namespace 77"},

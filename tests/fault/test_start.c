@@ -158,9 +158,9 @@ static void test_a_file_that_may_not_grow(void **state)
 	small = (struct rlimit){.rlim_cur = 8 << 20, .rlim_max = limit.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
 	spawn_launch(&daemon_,
-		     (const char *[]){"nvme.size=32MiB", "ddr.size=0", "ddr.reserve=1MiB", "ddr.staging=1MiB",
+		     (const char *[]){"nvme.size=32MiB", "ddr.size=0", "ddr.headroom=1MiB", "ddr.staging=1MiB",
 				      "soft.memory=16MiB", "device.memory=12MiB", "device.cache=2MiB",
-				      "device.reserve=2MiB", NULL},
+				      "device.headroom=2MiB", NULL},
 		     NULL);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	assert_int_equal(spawn_wait(&daemon_), CONFIG);
@@ -263,21 +263,21 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, sets, (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:400000", NULL});
 	const struct hbm_namespace_options options = {.model = "early", .block_bytes = BLOCK};
-	const struct hbm_region_options region_options = {.reserve = 2ull << 20, .slab = 2ull << 20};
+	const struct hbm_region_options region_options = {.address_space = 2ull << 20, .slab = 2ull << 20};
 	struct hbm *hbm = connect_early();
 	struct hbm_region *region;
 	struct hbm_block blocks[BLOCKS];
 	struct hbm_segment segments[BLOCKS];
 	hbm_result results[BLOCKS];
-	uint32_t space;
-	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
+	uint32_t ns;
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
 	assert_int_equal(hbm_region_create(hbm, &region_options, &region), 0);
 	assert_int_equal(hbm_commit(hbm, &(struct hbm_range){region, 0, 2ull << 20}, 1), 0);
 	for (uint64_t i = 0; i < BLOCKS; i++) {
 		segments[i] = (struct hbm_segment){region, i * BLOCK, BLOCK};
 		blocks[i] = (struct hbm_block){.key = kv_key(1 + i), .segments = &segments[i], .segment_count = 1};
 	}
-	assert_int_not_equal(hbm_store(hbm, space, blocks, BLOCKS, results), 0); /* the daemon goes */
+	assert_int_not_equal(hbm_store(hbm, ns, blocks, BLOCKS, results), 0); /* the daemon goes */
 	hbm_close(hbm);
 	assert_int_equal(spawn_wait(&daemon_), 1);
 	assert_true(spawn_logged(&daemon_, "nothing to serve with"));
@@ -375,7 +375,7 @@ static void test_without_permission(void **state)
 static void test_more_memory_than_there_is(void **state)
 {
 	(void)state;
-	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG, "ddr.size: with ddr.reserve and ddr.staging");
+	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG, "ddr.size: with ddr.headroom and ddr.staging");
 	refused((const char *[]){"ddr.size=100%", NULL}, CONFIG, "lower ddr.size");
 }
 
@@ -593,7 +593,7 @@ static void test_draining_makes_nothing_ahead(void **state)
 	kv_open(&waiting, &daemon_, 0, 2 << 20, 1);
 	kv_open(&holder, &daemon_, 0, 2 << 20, 83); /* with the other's all of the pool */
 	kv_blocks(&waiting, 0, 1, 1, 0, &block, &segment);
-	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.space, &block, 1, NULL, NULL, &ticket), 0);
+	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.ns, &block, 1, NULL, NULL, &ticket), 0);
 	assert_int_equal(hbm_ping(waiting.hbm), 0); /* so the store has arrived */
 
 	assert_int_equal(spawn_stop(&daemon_), 0);

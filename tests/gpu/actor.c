@@ -21,8 +21,8 @@ bool message_send(int socket, const void *message, size_t size, int fd)
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {.space = {0}};
+		char ns[CMSG_SPACE(sizeof(int))];
+	} control = {.ns = {0}};
 	struct iovec data = {(void *)(uintptr_t)message, size};
 	struct msghdr header = {.msg_iov = &data, .msg_iovlen = 1};
 
@@ -39,7 +39,7 @@ bool message_receive(int socket, void *message, size_t size, int *fd)
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
+		char ns[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec data = {message, size};
 	struct msghdr header = {

@@ -210,7 +210,7 @@ start() { # --set values on top of what all have; false: it did not get there
 	for set in "$@"; do sets+=(--set "$set"); done
 	"$pack/hbmd" --config /dev/null --set hbmd.socket="$HBM_SOCKET" --set hbmd.state_dir="$work/state" \
 		--set hbmd.driver="$HBM_TEST_DRIVER" --set hbmd.log_level=notice --set soft.memory=4GiB \
-		--set device.reserve=64MiB "${sets[@]}" 2>>"$out/log/hbmd" &
+		--set device.headroom=64MiB "${sets[@]}" 2>>"$out/log/hbmd" &
 	daemon=$!
 	until is_running; do
 		sleep 0.1

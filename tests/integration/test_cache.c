@@ -92,13 +92,13 @@ static void test_a_block_in_scattered_pieces(void **state)
 		kv_write(&kv, (from[i].region == other ? other_at : main_at) + from[i].offset, bytes + at,
 			 from[i].bytes);
 	struct hbm_block block = {.key = kv_key(7), .segments = from, .segment_count = 4};
-	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, results), 0);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, results), 0);
 	expect_all(1, HBM_OK);
 	for (int place = 0; place < 3; place++) {
 		block.segments = to;
 		block.segment_count = 2;
 		memset(back, 0, sizeof(back));
-		assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, results), 0);
+		assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, results), 0);
 		expect_all(1, HBM_OK);
 		kv_read(&kv, back, main_at + 3 * SLAB, 65528);
 		kv_read(&kv, back + 65528, other_at + 2 * SLAB - 8, 8);
@@ -124,8 +124,8 @@ static void test_segments_that_are_not_a_block(void **state)
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		const struct hbm_block block = {.key = kv_key(1), .segments = bad[i], .segment_count = 2};
-		assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
-		assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+		assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
+		assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	}
 	assert_int_equal(kv_lookup(&kv, 1, 1, NULL), 0);
 }
@@ -136,13 +136,13 @@ static void test_segments_are_added_up_before_they_are_looked_for(void **state)
 {
 	(void)state;
 	struct hbm_region *empty;
-	const struct hbm_region_options options = {.reserve = 64 * SLAB, .slab = SLAB};
+	const struct hbm_region_options options = {.address_space = 64 * SLAB, .slab = SLAB};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &empty), 0);
 	const struct hbm_segment whole = {empty, 0, hbm_region_bytes(empty)}, right = {empty, 0, BLOCK};
 	struct hbm_block block = {.key = kv_key(1), .segments = &whole, .segment_count = 1};
-	assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	block.segments = &right;
-	assert_int_equal(hbm_load(kv.hbm, kv.space, &block, 1, NULL), HBM_NOT_FOUND); /* nothing is committed there */
+	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_NOT_FOUND); /* nothing is committed there */
 	assert_int_equal(hbm_region_destroy(kv.hbm, empty), 0);
 }
 
@@ -156,7 +156,7 @@ static void test_a_key_that_exists(void **state)
 	struct hbm_block blocks[8];
 	struct hbm_segment segments[8];
 	kv_blocks(&kv, 0, 1, 8, 0, blocks, segments);
-	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, 8, results), 0);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, 8, results), 0);
 	expect_all(8, HBM_EXISTS);
 	load(1, 8);
 	/* Twice in one request. */
@@ -165,7 +165,7 @@ static void test_a_key_that_exists(void **state)
 	kv_blocks(&kv, 0, 100, 2, 0, blocks, segments);
 	blocks[1].key = blocks[0].key;
 	blocks[1].parent = (hbm_key){{0}};
-	assert_int_equal(hbm_store(kv.hbm, kv.space, blocks, 2, results), 0);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, 2, results), 0);
 	assert_int_equal(results[0].status, HBM_OK);
 	assert_int_equal(results[1].status, HBM_EXISTS);
 	load(100, 1);
@@ -324,7 +324,7 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 	store(1, 2, 0);
 	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
 	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
-	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.space, 0, named, 5, results), 0, INT32_MAX);
+	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.ns, 0, named, 5, results), 0, INT32_MAX);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(results[i].status, expected[i]);
 	keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
@@ -381,22 +381,22 @@ static void test_namespaces_share_nothing(void **state)
 		{.model = "kv2", .block_bytes = BLOCK},
 		{.model = "kv", .block_bytes = BLOCK / 2},
 	};
-	uint32_t own = kv.space, space, again;
+	uint32_t own = kv.ns, ns, again;
 	store(1, 4, 0);
 	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
 		struct hbm_lookup answer;
 		hbm_key key = kv_key(1);
-		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &space), 0);
+		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &ns), 0);
 		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &again), 0);
-		assert_int_equal(space, again);
-		assert_int_not_equal(space, own);
-		assert_int_equal(hbm_lookup(kv.hbm, space, &key, 1, &answer, NULL), 0);
+		assert_int_equal(ns, again);
+		assert_int_not_equal(ns, own);
+		assert_int_equal(hbm_lookup(kv.hbm, ns, &key, 1, &answer, NULL), 0);
 		assert_int_equal(answer.resident, 0);
-		assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, space, 0, &key, 1, results), 0);
+		assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, ns, 0, &key, 1, results), 0);
 		assert_int_equal(results[0].status, HBM_MISS);
-		assert_int_equal(hbm_namespace_close(kv.hbm, space), 0); /* a session opens it once, however often */
-		assert_int_equal(hbm_namespace_close(kv.hbm, space), HBM_NOT_FOUND);
-		assert_int_equal(hbm_lookup(kv.hbm, space, &key, 1, &answer, NULL), HBM_NOT_FOUND);
+		assert_int_equal(hbm_namespace_close(kv.hbm, ns), 0); /* a session opens it once, however often */
+		assert_int_equal(hbm_namespace_close(kv.hbm, ns), HBM_NOT_FOUND);
+		assert_int_equal(hbm_lookup(kv.hbm, ns, &key, 1, &answer, NULL), HBM_NOT_FOUND);
 	}
 	load(1, 4);
 }
@@ -406,7 +406,7 @@ static void test_namespaces_that_cannot_be(void **state)
 	(void)state;
 	char long_name[HBM_WIRE_NAME_BYTES + 1] = {0};
 	memset(long_name, 'x', HBM_WIRE_NAME_BYTES);
-	uint32_t space = 0;
+	uint32_t ns = 0;
 	const struct hbm_namespace_options bad[] = {
 		{.model = "m", .block_bytes = 0},
 		{.model = "m", .block_bytes = 4095},
@@ -414,12 +414,12 @@ static void test_namespaces_that_cannot_be(void **state)
 		{.model = long_name, .block_bytes = 4096},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(hbm_namespace_open(kv.hbm, &bad[i], &space), HBM_INVALID);
+		assert_int_equal(hbm_namespace_open(kv.hbm, &bad[i], &ns), HBM_INVALID);
 	assert_int_not_equal(
 		hbm_namespace_open(kv.hbm, &(struct hbm_namespace_options){.model = "m", .block_bytes = 1ull << 40},
-				   &space),
+				   &ns),
 		0);
-	assert_int_equal(space, 0);
+	assert_int_equal(ns, 0);
 	assert_int_equal(hbm_namespace_close(kv.hbm, 999), HBM_NOT_FOUND);
 }
 
@@ -431,7 +431,7 @@ static void test_how_long_a_load_would_take(void **state)
 	store(1, 2, 0);
 	for (int i = 0; i < 2; i++) {
 		load(1, 2);
-		assert_int_equal(hbm_lookup(kv.hbm, kv.space, chain, 2, &answer[i], results), 0);
+		assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer[i], results), 0);
 		assert_int_equal(answer[i].resident, 2);
 		assert_true(answer[i].load_ns > 0);
 		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);

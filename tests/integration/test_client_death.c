@@ -101,7 +101,7 @@ static void connect_only(struct client *client)
 
 static void create_region(struct client *client)
 {
-	const struct hbm_region_options options = {.reserve = 16 * SLAB, .slab = SLAB};
+	const struct hbm_region_options options = {.address_space = 16 * SLAB, .slab = SLAB};
 	must(hbm_region_create(client->kv.hbm, &options, &client->region));
 }
 
@@ -137,7 +137,7 @@ static void submit_last_commit(struct client *client)
 static void open_namespace(struct client *client)
 {
 	const struct hbm_namespace_options options = {.model = "kv", .block_bytes = BLOCK};
-	must(hbm_namespace_open(client->kv.hbm, &options, &client->kv.space));
+	must(hbm_namespace_open(client->kv.hbm, &options, &client->kv.ns));
 	client->kv.region = client->region;
 	client->kv.block_bytes = BLOCK;
 }
@@ -151,14 +151,14 @@ static uint64_t first_block(void)
 static void submit_store(struct client *client)
 {
 	kv_blocks(&client->kv, 0, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_store(client->kv.hbm, client->kv.space, client->blocks, BATCH, HBM_NO_FENCES, client->results,
+	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES, client->results,
 			      &client->ticket));
 }
 
 static void submit_load(struct client *client)
 {
 	kv_blocks(&client->kv, 0, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_load(client->kv.hbm, client->kv.space, client->blocks, BATCH, HBM_NO_FENCES, client->results,
+	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES, client->results,
 			     &client->ticket));
 }
 
@@ -166,7 +166,7 @@ static void submit_store_not_ready(struct client *client)
 {
 	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 1};
 	kv_blocks(&client->kv, BATCH, first_block() + BATCH, BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_store(client->kv.hbm, client->kv.space, client->blocks, BATCH, &sync, client->results,
+	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync, client->results,
 			      &client->ticket));
 }
 
@@ -174,14 +174,14 @@ static void submit_load_not_ready(struct client *client)
 {
 	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 2, .fence_slot = 2, .fence_value = 1};
 	kv_blocks(&client->kv, BATCH, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_load(client->kv.hbm, client->kv.space, client->blocks, BATCH, &sync, client->results,
+	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync, client->results,
 			     &client->ticket));
 }
 
 static void pin(struct client *client)
 {
 	hbm_key key = kv_key(first_block() + 3);
-	must(hbm_keys(client->kv.hbm, HBM_WIRE_PIN, client->kv.space, 0, &key, 1, client->results));
+	must(hbm_keys(client->kv.hbm, HBM_WIRE_PIN, client->kv.ns, 0, &key, 1, client->results));
 }
 
 static void evict_all(struct client *client)
@@ -199,7 +199,7 @@ static void submit_prefetch(struct client *client)
 	hbm_key keys[BATCH];
 	for (uint64_t i = 0; i < BATCH; i++)
 		keys[i] = kv_key(first_block() + i);
-	must(hbm_submit_prefetch(client->kv.hbm, client->kv.space, 0, keys, BATCH, 0, client->results,
+	must(hbm_submit_prefetch(client->kv.hbm, client->kv.ns, 0, keys, BATCH, 0, client->results,
 				 &client->ticket));
 }
 
@@ -354,7 +354,7 @@ static void test_quarantined_until_the_process_is_gone(void **state)
 	assert_int_equal(device.leased, 0);
 	/* It is nobody else's. */
 	struct hbm_region *region;
-	const struct hbm_region_options options = {.reserve = device.regions, .slab = SLAB};
+	const struct hbm_region_options options = {.address_space = device.regions, .slab = SLAB};
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	const struct hbm_range all = {region, 0, device.regions};
 	assert_int_equal(hbm_commit(hbm, &all, 1), HBM_NO_SPACE);

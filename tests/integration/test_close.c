@@ -51,8 +51,8 @@ static int teardown(void **state)
 static hbm_ticket submit_never(bool store, size_t nth)
 {
 	hbm_ticket ticket;
-	int rc = store ? hbm_submit_store(kv.hbm, kv.space, &blocks[nth], 1, &never, NULL, &ticket)
-		       : hbm_submit_load(kv.hbm, kv.space, &blocks[nth], 1, &never, NULL, &ticket);
+	int rc = store ? hbm_submit_store(kv.hbm, kv.ns, &blocks[nth], 1, &never, NULL, &ticket)
+		       : hbm_submit_load(kv.hbm, kv.ns, &blocks[nth], 1, &never, NULL, &ticket);
 	assert_int_equal(rc, 0);
 	return ticket;
 }
@@ -79,7 +79,7 @@ static void test_what_is_over_cannot_be_taken_back(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, SLOTS, NULL, NULL, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, SLOTS, NULL, NULL, &ticket), 0);
 	assert_int_equal(hbm_cancel(kv.hbm, ticket), HBM_NOT_FOUND);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	assert_int_equal(kv_lookup(&kv, 1, SLOTS, NULL), SLOTS);
@@ -115,11 +115,11 @@ static void test_closing_with_copies_and_commits_under_way(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	struct hbm_region *region;
-	const struct hbm_region_options options = {.reserve = 32 << 20, .slab = 2 << 20};
+	const struct hbm_region_options options = {.address_space = 32 << 20, .slab = 2 << 20};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &region), 0);
 	const struct hbm_range all = {region, 0, 32 << 20};
 	for (int i = 0; i < SLOTS; i++)
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.space, &blocks[i], 1, NULL, NULL, &ticket), 0);
+		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, NULL, &ticket), 0);
 	assert_int_equal(hbm_submit_commit(kv.hbm, &all, 1, &ticket), 0);
 	submit_never(true, 0);
 	kv_close(&kv);

@@ -64,7 +64,7 @@ static void test_many_tickets_through_poll(void **state)
 	hbm_ticket tickets[TICKETS];
 	for (uint64_t i = 0; i < TICKETS; i++) {
 		blocks[i].parent = (hbm_key){{0}};
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.space, &blocks[i], 1, NULL, &results[i], &tickets[i]), 0);
+		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, &results[i], &tickets[i]), 0);
 	}
 	for (size_t ended = 0; ended < TICKETS;) {
 		struct pollfd fd = {.fd = hbm_fd(kv.hbm), .events = POLLIN};
@@ -89,7 +89,7 @@ static void test_a_ticket_is_given_back_once(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 4, NULL, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 4, NULL, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 0), -EINVAL);
 	assert_int_equal(hbm_poll(kv.hbm, ticket), -EINVAL);
@@ -101,7 +101,7 @@ static void test_more_tickets_than_may_be_in_flight(void **state)
 	(void)state;
 	static hbm_ticket tickets[1000];
 	for (size_t i = 0; i < 1000; i++)
-		assert_int_equal(hbm_submit_load(kv.hbm, kv.space, blocks, 1, NULL, NULL, &tickets[i]), 0);
+		assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, NULL, NULL, &tickets[i]), 0);
 	for (size_t i = 1000; i-- > 0;)
 		assert_int_equal(hbm_wait(kv.hbm, tickets[i], 20000), 0);
 }
@@ -120,14 +120,14 @@ static void test_a_fence_is_set_when_the_bytes_are_there(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 7, .fence_value = 3};
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 16, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 16, &sync, results, &ticket), 0);
 	expect_fence(7, 3);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	for (uint64_t i = 0; i < 16; i++)
 		kv_wipe(&kv, i);
 	kv_blocks(&kv, 0, 1, 16, 0, blocks, segments);
 	sync.fence_value = 4;
-	assert_int_equal(hbm_submit_load(kv.hbm, kv.space, blocks, 16, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 16, &sync, results, &ticket), 0);
 	expect_fence(7, 4);
 	for (uint64_t i = 0; i < 16; i++)
 		assert_int_equal(kv_holds(&kv, i, 1 + i), 1);
@@ -141,7 +141,7 @@ static void test_a_fence_is_set_also_when_a_request_is_refused(void **state)
 	const struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 9, .fence_value = 5};
 	const struct hbm_range all = {kv.region, 0, hbm_region_bytes(kv.region)};
 	assert_int_equal(hbm_decommit(kv.hbm, &all, 1), 0);
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), HBM_NOT_FOUND);
 	expect_fence(9, 5);
 }
@@ -151,7 +151,7 @@ static void test_a_miss_sets_its_fence(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	const struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 511, .fence_value = UINT64_MAX};
-	assert_int_equal(hbm_submit_load(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	assert_int_equal(results[0].status, HBM_MISS);
 	expect_fence(511, UINT64_MAX);
@@ -178,7 +178,7 @@ static void test_a_store_waits_until_the_data_is_ready(void **state)
 	sem_init(&may_signal, 0, 0);
 	assert_int_equal(pthread_create(&thread, NULL, signal_later, &kv), 0);
 	kv_wipe(&kv, 0);
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	/* What comes after is not held up, and the block is not there. */
 	assert_int_equal(hbm_ping(kv.hbm), 0);
 	assert_int_equal(hbm_fence_signal(kv.hbm, 3, 9), 0);
@@ -200,7 +200,7 @@ static void test_a_fence_without_a_doorbell(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	const struct hbm_sync sync = {.ready_slot = 0, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	*hbm_fence(kv.hbm, 0) = 1;
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	assert_int_equal(results[0].status, HBM_OK);
@@ -211,10 +211,10 @@ static void test_who_never_gets_ready_is_told_so(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 8};
-	assert_int_equal(hbm_submit_store(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), HBM_TIMEOUT);
 	expect_fence(2, 8);
-	assert_int_equal(hbm_submit_load(kv.hbm, kv.space, blocks, 1, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), HBM_TIMEOUT);
 	assert_int_equal(kv_lookup(&kv, 1, 1, NULL), 0);
 }
@@ -231,7 +231,7 @@ static void test_leaving_while_waiting(void **state)
 	kv_open(&other, &daemon_, 0, BLOCK, 8);
 	kv_blocks(&other, 0, 500, 1, 0, &block, &segment);
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(hbm_submit_store(other.hbm, other.space, &block, 1, &sync, NULL, &ticket), 0);
+		assert_int_equal(hbm_submit_store(other.hbm, other.ns, &block, 1, &sync, NULL, &ticket), 0);
 	assert_int_equal(hbm_ping(other.hbm), 0);
 	kv_close(&other);
 	assert_int_equal(kv_lookup(&kv, 500, 1, NULL), 0);
@@ -247,7 +247,7 @@ static void test_a_region_destroyed_under_its_requests(void **state)
 	const struct hbm_sync sync = {.ready_slot = 3, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
 	for (size_t i = 0; i < 8; i++) {
 		segments[i] = (struct hbm_segment){region, i * BLOCK, BLOCK};
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.space, &blocks[i], 1, i % 2 ? &sync : NULL, &results[i],
+		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, i % 2 ? &sync : NULL, &results[i],
 						  &tickets[i]),
 				 0);
 	}

@@ -34,7 +34,7 @@ static const char *key_text(uint64_t block)
 static const char *keys_line(const char *command, uint64_t first, uint64_t count)
 {
 	static char line[512];
-	int length = snprintf(line, sizeof(line), "%s %u", command, hbmctl_kv.space);
+	int length = snprintf(line, sizeof(line), "%s %u", command, hbmctl_kv.ns);
 	for (uint64_t i = 0; i < count; i++)
 		length += snprintf(line + length, sizeof(line) - (size_t)length, " %s", key_text(first + i));
 	return line;
@@ -247,7 +247,7 @@ static void expect_blocks(const char *command, const char *tier)
 	const char *line = keys_line(command, 1, HBMCTL_STORED);
 	json_t *document = hbmctl_json(line), *block;
 	size_t index;
-	assert_int_equal(hbmctl_count(document, "namespace"), hbmctl_kv.space);
+	assert_int_equal(hbmctl_count(document, "namespace"), hbmctl_kv.ns);
 	assert_int_equal(json_array_size(hbmctl_array(document, "blocks")), HBMCTL_STORED);
 	json_array_foreach(hbmctl_array(document, "blocks"), index, block)
 	{
@@ -327,7 +327,7 @@ static void test_namespaces_by_model(void **state)
 	assert_int_equal(hbmctl_count(document, "resident"), 1);
 	json_decref(document);
 	assert_int_equal(hbm_namespace_open(hbmctl_kv.hbm, &same, &second), 0);
-	assert_int_not_equal(second, hbmctl_kv.space);
+	assert_int_not_equal(second, hbmctl_kv.ns);
 	hbmctl_expect_refusal(line, 1, "2 namespaces have the model \"kv\"");
 	snprintf(line, sizeof(line), "pin none %s", key_text(1));
 	hbmctl_expect_refusal(line, 1, "no namespace has the model \"none\"");

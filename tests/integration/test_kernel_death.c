@@ -127,8 +127,8 @@ static void work_until_killed(const struct spawn *spawn, uint64_t number)
 	child_tell();
 	kv_blocks(&kv, 0, (number + 1) * 1000, BATCH, 0, blocks, segments);
 	for (;;) {
-		must("store", hbm_submit_store(kv.hbm, kv.space, blocks, BATCH, HBM_NO_FENCES, results, &ticket));
-		must("load", hbm_submit_load(kv.hbm, kv.space, blocks, BATCH, HBM_NO_FENCES, results, &ticket));
+		must("store", hbm_submit_store(kv.hbm, kv.ns, blocks, BATCH, HBM_NO_FENCES, results, &ticket));
+		must("load", hbm_submit_load(kv.hbm, kv.ns, blocks, BATCH, HBM_NO_FENCES, results, &ticket));
 		must("evict", hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX));
 		must("wait", hbm_wait(kv.hbm, ticket, 60000));
 	}

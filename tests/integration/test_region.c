@@ -46,9 +46,9 @@ static int teardown(void **state)
 	return stage_teardown(state);
 }
 
-static struct hbm_region *create(uint64_t reserve, uint64_t slab)
+static struct hbm_region *create(uint64_t address_space, uint64_t slab)
 {
-	const struct hbm_region_options options = {.reserve = reserve, .slab = slab};
+	const struct hbm_region_options options = {.address_space = address_space, .slab = slab};
 	struct hbm_region *region = NULL;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	return region;
@@ -118,7 +118,7 @@ static void test_slab_sizes(void **state)
 	assert_int_equal(leased(), 0);
 	const uint64_t bad[] = {1, SLAB - 1, SLAB + 1, 3 * SLAB, SLAB << 10, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct hbm_region_options options = {.reserve = SLAB, .slab = bad[i]};
+		const struct hbm_region_options options = {.address_space = SLAB, .slab = bad[i]};
 		struct hbm_region *region = NULL;
 		assert_int_equal(hbm_region_create(hbm, &options, &region), HBM_INVALID);
 		assert_null(region);
@@ -230,12 +230,12 @@ static void test_a_decommit_is_all_or_none(void **state)
 static void test_limits(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"limits.regions=3", "limits.reserve=64MiB", "limits.commit_slabs=4", NULL};
+	static const char *const sets[] = {"limits.regions=3", "limits.address_space=64MiB", "limits.commit_slabs=4", NULL};
 	start(sets);
 	struct hbm_region *region = NULL;
-	const struct hbm_region_options large = {.reserve = 66ull << 20}, huge = {.reserve = UINT64_MAX},
-					small = {.reserve = SLAB}, none = {.reserve = 0},
-					elsewhere = {.device = 1, .reserve = SLAB};
+	const struct hbm_region_options large = {.address_space = 66ull << 20}, huge = {.address_space = UINT64_MAX},
+					small = {.address_space = SLAB}, none = {.address_space = 0},
+					elsewhere = {.device = 1, .address_space = SLAB};
 	assert_int_equal(hbm_region_create(hbm, &large, &region), HBM_LIMIT);
 	assert_int_equal(hbm_region_create(hbm, &huge, &region), HBM_INVALID);
 	assert_int_equal(hbm_region_create(hbm, &none, &region), HBM_INVALID);
@@ -261,7 +261,7 @@ static void test_one_client_loads_what_another_wrote(void **state)
 	struct kv writer, reader;
 	kv_open(&writer, &daemon_, 0, 65536, 64);
 	kv_open(&reader, &daemon_, 0, 65536, 64);
-	assert_int_equal(writer.space, reader.space);
+	assert_int_equal(writer.ns, reader.ns);
 	hbm_result results[64];
 	assert_int_equal(kv_store(&writer, 0, 1, 64, 0, results), 0);
 	for (int i = 0; i < 64; i++)
@@ -284,7 +284,7 @@ static void test_decommitted_memory_cannot_be_stored_from(void **state)
 	struct hbm_block block;
 	struct hbm_segment segment;
 	kv_blocks(&kv, 0, 1, 1, 0, &block, &segment);
-	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_NOT_FOUND);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, NULL), HBM_NOT_FOUND);
 	kv_close(&kv);
 }
 

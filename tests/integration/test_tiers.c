@@ -132,7 +132,7 @@ static void test_sizes_mixed_without_reserves(void **state)
 {
 	(void)state;
 	static const char *const sets[] = {"device.cache=8MiB",   "ddr.size=12MiB",   "nvme.size=24MiB",
-					   "device.reserve=2MiB", "ddr.reserve=2MiB", "ddr.staging=2MiB",
+					   "device.headroom=2MiB", "ddr.headroom=2MiB", "ddr.staging=2MiB",
 					   "limits.moves=2",      "hbmd.io=threads",  NULL};
 	mix(sets);
 }
@@ -199,7 +199,7 @@ static void test_a_touch_brings_blocks_to_the_sessions_device(void **state)
 	assert_int_equal(kv_store(&kv, 0, 1, 1, 0, &result), 0);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
-	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_TOUCH, kv.space, 0, &key, 1, &result), 0);
+	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_TOUCH, kv.ns, 0, &key, 1, &result), 0);
 	assert_int_equal(hbm_blocks(&kv, 0), 0);
 	assert_int_equal(hbm_blocks(&kv, 1), 1);
 	kv_close(&kv);
@@ -215,13 +215,13 @@ static void test_segments_on_two_devices_are_refused(void **state)
 	unsigned fds = spawn_fds(&daemon_);
 	struct kv kv;
 	kv_open(&kv, &daemon_, 0, BLOCK, 8);
-	const struct hbm_region_options options = {.device = 1, .reserve = 2 << 20};
+	const struct hbm_region_options options = {.device = 1, .address_space = 2 << 20};
 	struct hbm_region *other;
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &other), 0);
 	assert_int_equal(hbm_commit(kv.hbm, &(struct hbm_range){other, 0, 2 << 20}, 1), 0);
 	const struct hbm_segment segments[] = {{kv.region, 0, BLOCK / 2}, {other, 0, BLOCK / 2}};
 	const struct hbm_block block = {.key = kv_key(1), .segments = segments, .segment_count = 2};
-	assert_int_equal(hbm_store(kv.hbm, kv.space, &block, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	kv_close(&kv);
 	stage_finish(fds);
 }

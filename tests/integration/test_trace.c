@@ -157,7 +157,7 @@ static void test_with_little_room_to_move(void **state)
 {
 	(void)state;
 	static const char *const sets[] = {
-		"device.cache=4MiB", "device.reserve=1MiB", "ddr.size=16MiB",   "ddr.reserve=1MiB", "ddr.staging=1MiB",
+		"device.cache=4MiB", "device.headroom=1MiB", "ddr.size=16MiB",   "ddr.headroom=1MiB", "ddr.staging=1MiB",
 		"nvme.size=64MiB",   "nvme.depth=1",        "nvme.merge=64KiB", "limits.moves=2",   NULL};
 	char path[512];
 	struct outcome outcome;

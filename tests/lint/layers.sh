@@ -26,15 +26,15 @@ while read -r number modules; do
 	done
 done <<'END'
 0 checked list checksum place loading fdpass hbmd inherited rlimit exit_status clock
-1 log config config_file config_keys config_value extent index space peer validate state_dir memory_limit host_size
+1 log config config_file config_keys config_value extent index namespace peer validate state_dir memory_limit ddr_size
 2 loop loop_engine loop_threads loop_timers loop_uring tier outbox listener tree order order_lru
 3 worker notify link_stats block cache cache_pin connection fences
-4 device request disk nvme
-5 slab copy_queue host
-6 region mapping claim lease step tier_hbm tier_ddr tier_nvme transfer mover store load move
+4 device request nvme_io nvme_file
+5 slab copy_queue ddr
+6 slot mapping claim region step tier_hbm tier_ddr tier_nvme transfer mover store load move
 7 commit decommit
 8 session
-9 server serve_blocks serve_keys serve_region serve_space inspect audit hierarchy
+9 server serve_blocks serve_keys serve_region serve_namespace inspect audit memory_setup
 10 main
 END
 
@@ -79,7 +79,7 @@ while IFS=: read -r file line included; do
 			fail "$file:$line: $lower (layer ${layer[$lower]}) includes $upper (layer ${layer[$upper]})"
 		;;
 	esac
-done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*("|<hbm/)' daemon client kernels include --include='*.[ch]' |
+done < <(grep -rnE '^[[:namespace:]]*#[[:namespace:]]*include[[:namespace:]]*("|<hbm/)' daemon client kernels include --include='*.[ch]' |
 	sed -E 's/^([^:]*):([0-9]+):[^"<]*["<]([^">]*)[">].*/\1:\2:\3/')
 
 # tsort names the members of a circle and fails.

@@ -31,8 +31,8 @@ esac
 
 export HBM_SOCKET=$work/sock
 "$build/hbmd" --set hbmd.socket="$HBM_SOCKET" --set hbmd.state_dir="$work/state" --set hbmd.driver=soft \
-	--set soft.memory=64MiB --set device.cache=2MiB --set device.reserve=2MiB --set device.slab=2MiB \
-	--set ddr.reserve=0 --set ddr.staging=2MiB >"$work/log" 2>&1 &
+	--set soft.memory=64MiB --set device.cache=2MiB --set device.headroom=2MiB --set device.slab=2MiB \
+	--set ddr.headroom=0 --set ddr.staging=2MiB >"$work/log" 2>&1 &
 daemon=$!
 for ((i = 0; i < 200; i++)); do
 	[ -S "$HBM_SOCKET" ] || ! kill -0 "$daemon" 2>/dev/null || { sleep 0.1; continue; }

@@ -25,7 +25,7 @@ bool fake_send(struct fake *fake, const void *message, size_t size, const int *f
 {
 	union {
 		struct cmsghdr align;
-		char space[CMSG_SPACE(HBM_WIRE_FDS_MAX * sizeof(int))];
+		char ns[CMSG_SPACE(HBM_WIRE_FDS_MAX * sizeof(int))];
 	} control;
 	struct iovec piece = {(void *)message, size};
 	struct msghdr packet = {.msg_iov = &piece, .msg_iovlen = 1};
@@ -92,7 +92,7 @@ static void obey_region_create(struct fake *fake, const struct hbm_wire_header *
 	const struct hbm_wire_region_create *create = (const void *)request;
 	struct hbm_wire_region_create_reply reply = {
 		.region = ++fake->regions,
-		.reserve = create->reserve,
+		.address_space = create->address_space,
 		.slab = create->slab,
 	};
 	fake_reply_message(fake, request, &reply, sizeof(reply), NULL, 0);
@@ -127,7 +127,7 @@ static void obey_namespace(struct fake *fake, const struct hbm_wire_header *requ
 	const struct hbm_wire_namespace_open *open = (const void *)request;
 	bool by_number = request->size == sizeof(struct hbm_wire_namespace_ref);
 	struct hbm_wire_namespace_reply reply = {
-		.space = 5,
+		.ns = 5,
 		.block_bytes = by_number ? 65536 : open->spec.block_bytes,
 	};
 	fake_reply_message(fake, request, &reply, sizeof(reply), NULL, 0);

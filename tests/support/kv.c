@@ -41,7 +41,7 @@ void kv_enter(struct kv *kv, struct hbm *hbm, uint32_t device)
 
 struct hbm_region *kv_region(struct kv *kv, uint64_t bytes)
 {
-	const struct hbm_region_options options = {.device = kv->device, .reserve = bytes, .slab = 2 << 20};
+	const struct hbm_region_options options = {.device = kv->device, .address_space = bytes, .slab = 2 << 20};
 	struct hbm_region *region;
 	accept_status(kv, "region", hbm_region_create(kv->hbm, &options, &region));
 	const struct hbm_range all = {region, 0, hbm_region_bytes(region)};
@@ -56,8 +56,8 @@ void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t
 	kv_enter(kv, kv->hbm, device);
 	kv->buffer = malloc(block_bytes);
 	assert_non_null(kv->buffer);
-	const struct hbm_namespace_options space = {.model = "kv", .block_bytes = block_bytes};
-	accept_status(kv, "namespace", hbm_namespace_open(kv->hbm, &space, &kv->space));
+	const struct hbm_namespace_options ns = {.model = "kv", .block_bytes = block_bytes};
+	accept_status(kv, "namespace", hbm_namespace_open(kv->hbm, &ns, &kv->ns));
 }
 
 void kv_leave(struct kv *kv)
@@ -155,7 +155,7 @@ int kv_store(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count,
 	for (uint64_t i = 0; i < count; i++)
 		kv_put(kv, first_slot + i, first + i);
 	kv_blocks(kv, first_slot, first, count, parent, blocks, segments);
-	return hbm_store(kv->hbm, kv->space, blocks, count, results);
+	return hbm_store(kv->hbm, kv->ns, blocks, count, results);
 }
 
 int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, hbm_result *results)
@@ -168,7 +168,7 @@ int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, 
 	for (uint64_t i = 0; i < count; i++)
 		kv_wipe(kv, first_slot + i);
 	kv_blocks(kv, first_slot, first, count, 0, blocks, segments);
-	int status = hbm_load(kv->hbm, kv->space, blocks, count, results);
+	int status = hbm_load(kv->hbm, kv->ns, blocks, count, results);
 	for (uint64_t i = 0; status == 0 && i < count; i++)
 		if (results[i].status == HBM_OK && !kv_holds(kv, first_slot + i, first + i))
 			fail_msg("block %llu came back wrong", (unsigned long long)(first + i));
@@ -187,8 +187,8 @@ int kv_keys(struct kv *kv, enum hbm_wire_opcode op, uint64_t first, uint64_t cou
 	hbm_key keys[BLOCKS_MAX];
 	fill_keys(keys, first, count);
 	if (op == HBM_WIRE_PREFETCH)
-		return hbm_prefetch(kv->hbm, kv->space, kv->device, keys, count, 0, results);
-	return hbm_keys(kv->hbm, op, kv->space, flags, keys, count, results);
+		return hbm_prefetch(kv->hbm, kv->ns, kv->device, keys, count, 0, results);
+	return hbm_keys(kv->hbm, op, kv->ns, flags, keys, count, results);
 }
 
 uint32_t kv_lookup(struct kv *kv, uint64_t first, uint64_t count, hbm_result *results)
@@ -196,7 +196,7 @@ uint32_t kv_lookup(struct kv *kv, uint64_t first, uint64_t count, hbm_result *re
 	hbm_key keys[BLOCKS_MAX];
 	struct hbm_lookup answer = {0};
 	fill_keys(keys, first, count);
-	accept_status(kv, "lookup", hbm_lookup(kv->hbm, kv->space, keys, count, &answer, results));
+	accept_status(kv, "lookup", hbm_lookup(kv->hbm, kv->ns, keys, count, &answer, results));
 	return answer.resident;
 }
 

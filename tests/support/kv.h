@@ -17,7 +17,7 @@ struct kv {
 	CUdevice handle;   /* the same one, here */
 	CUcontext context; /* its own */
 	struct hbm_region *region;
-	uint32_t space;
+	uint32_t ns;
 	uint64_t block_bytes;
 	void *buffer; /* one block */
 };

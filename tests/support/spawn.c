@@ -130,8 +130,8 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.driver=%s", driver());
 	static const char *const fixed[] = {"hbmd.log_level=debug", "soft.memory=256MiB",  "device.memory=192MiB",
-					    "device.cache=16MiB",   "device.reserve=8MiB", "device.slab=2MiB",
-					    "ddr.size=32MiB",       "ddr.reserve=8MiB",    "ddr.staging=8MiB",
+					    "device.cache=16MiB",   "device.headroom=8MiB", "device.slab=2MiB",
+					    "ddr.size=32MiB",       "ddr.headroom=8MiB",    "ddr.staging=8MiB",
 					    "nvme.size=64MiB"};
 	argv[argc++] = spawn_path("hbmd");
 	argv[argc++] = "--config";

@@ -32,13 +32,13 @@ struct heard {
 struct setting {
 	struct leaks leaks;
 	struct index *index;
-	struct spaces *spaces;
+	struct namespaces *namespaces;
 	struct tier tiers[TIER_NUMBERS];
 	struct blocks blocks;
 	struct block_listener listener;
 	struct heard heard[EVENTS_MAX];
 	uint32_t heard_count;
-	uint16_t space;
+	uint16_t ns;
 	uint32_t keys;
 };
 
@@ -72,7 +72,7 @@ static void setting_open(struct setting *setting)
 	*setting = (struct setting){0};
 	leaks_begin(&setting->leaks);
 	assert_int_equal(index_new(&setting->index, SLOTS), 0);
-	assert_int_equal(spaces_new(&setting->spaces, 2), 0);
+	assert_int_equal(namespaces_new(&setting->namespaces, 2), 0);
 	for (uint8_t i = HBM; i <= DDR; i++) {
 		enum hbm_tier kind = i == HBM ? HBM_TIER_HBM : HBM_TIER_DDR;
 		assert_int_equal(tier_init(&setting->tiers[i], kind, i, SLOTS * STORED, 0, SLOTS),
@@ -80,13 +80,13 @@ static void setting_open(struct setting *setting)
 		assert_int_equal(tier_grow(&setting->tiers[i], 0, SLOTS * STORED), 0);
 	}
 
-	blocks_init(&setting->blocks, setting->index, setting->spaces, setting->tiers);
+	blocks_init(&setting->blocks, setting->index, setting->namespaces, setting->tiers);
 	setting->listener =
 		(struct block_listener){.placed = hear_placed, .unplaced = hear_unplaced};
 	block_listen(&setting->blocks, &setting->listener);
-	setting->space =
-		spaces_open(setting->spaces, &(struct hbm_wire_namespace){.block_bytes = BYTES});
-	assert_int_equal(setting->space, 1);
+	setting->ns =
+		namespaces_open(setting->namespaces, &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});
+	assert_int_equal(setting->ns, 1);
 }
 
 /* Nothing is left of any block. */
@@ -106,16 +106,16 @@ static void setting_close(struct setting *setting)
 		assert_int_equal(extent_available(tier->extents), SLOTS * STORED);
 		tier_clear(&setting->tiers[i]);
 	}
-	spaces_unref(setting->spaces, setting->space);
-	assert_int_equal(spaces_count(setting->spaces), 0); /* it counted its blocks */
-	setting->spaces = spaces_free(setting->spaces);
+	namespaces_unref(setting->namespaces, setting->ns);
+	assert_int_equal(namespaces_count(setting->namespaces), 0); /* it counted its blocks */
+	setting->namespaces = namespaces_free(setting->namespaces);
 	setting->index = index_free(setting->index);
 	assert_int_equal(leaks_end(&setting->leaks), 0);
 }
 
 static struct place slot(struct setting *setting, int tier)
 {
-	uint32_t unit = tier_take(&setting->tiers[tier], STORED);
+	uint32_t unit = tier_alloc(&setting->tiers[tier], STORED);
 	assert_int_not_equal(unit, UINT32_MAX);
 	return (struct place){&setting->tiers[tier], unit};
 }
@@ -124,7 +124,7 @@ static uint32_t begin(struct setting *setting)
 {
 	struct hbm_wire_key key = {{1}};
 	key.bytes[1] = (uint8_t)++setting->keys;
-	uint32_t number = block_begin_store(&setting->blocks, setting->space, &key);
+	uint32_t number = block_begin_store(&setting->blocks, setting->ns, &key);
 	assert_int_not_equal(number, 0);
 	return number;
 }
@@ -518,19 +518,19 @@ static void test_sizes(void **state)
 	setting_open(&setting);
 	uint32_t number = resident(&setting);
 	const struct tier *hbm = &setting.tiers[HBM];
-	const struct space *space = spaces_get(setting.spaces, setting.space);
+	const struct namespace *ns = namespaces_get(setting.namespaces, setting.ns);
 	assert_int_equal(block_logical_bytes(&setting.blocks, number), BYTES);
 	assert_int_equal(block_stored_bytes(block_get(&setting.blocks, number)), STORED);
 	assert_int_equal(hbm->bytes, STORED);
 	assert_int_equal(hbm->logical_bytes, BYTES);
-	assert_int_equal(space->blocks_in[HBM_TIER_HBM], 1);
+	assert_int_equal(ns->blocks_in[HBM_TIER_HBM], 1);
 
 	block_ref(&setting.blocks, number);
 	block_ref(&setting.blocks, number);
 	assert_int_equal(hbm->pinned, STORED);
 	block_set_target(&setting.blocks, number, NULL);
 	assert_int_equal(hbm->bytes + hbm->logical_bytes + hbm->blocks + hbm->pinned, 0);
-	assert_int_equal(space->blocks_in[HBM_TIER_HBM], 0);
+	assert_int_equal(ns->blocks_in[HBM_TIER_HBM], 0);
 
 	block_drop(&setting.blocks, number);
 	assert_false(block_unref(&setting.blocks, number));

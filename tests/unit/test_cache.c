@@ -62,10 +62,10 @@ static void setting_close(struct setting *setting)
 	assert_int_equal(leaks_end(&setting->leaks), 0);
 }
 
-static uint16_t open_space(struct setting *setting, uint64_t units)
+static uint16_t open_namespace(struct setting *setting, uint64_t units)
 {
-	struct hbm_wire_namespace spec = {.weights = units, .block_bytes = units * UNIT};
-	return spaces_open(setting->cache->spaces, &spec);
+	struct hbm_wire_namespace_spec spec = {.weights = units, .block_bytes = units * UNIT};
+	return namespaces_open(setting->cache->namespaces, &spec);
 }
 
 static struct hbm_wire_key key_of(uint32_t n)
@@ -75,29 +75,29 @@ static struct hbm_wire_key key_of(uint32_t n)
 	return key;
 }
 
-static uint32_t find(struct setting *setting, uint16_t space, uint32_t n)
+static uint32_t find(struct setting *setting, uint16_t ns, uint32_t n)
 {
 	struct hbm_wire_key key = key_of(n);
-	return cache_find(setting->cache, space, &key);
+	return cache_find(setting->cache, ns, &key);
 }
 
-static uint32_t insert(struct setting *setting, uint16_t space, uint32_t n, uint32_t parent)
+static uint32_t insert(struct setting *setting, uint16_t ns, uint32_t n, uint32_t parent)
 {
 	struct hbm_wire_key key = key_of(n);
-	uint32_t number = cache_insert(setting->cache, space, &key, parent);
+	uint32_t number = cache_insert(setting->cache, ns, &key, parent);
 	assert_int_not_equal(number, 0);
 	block_stored(&setting->cache->blocks, number, (struct place){0});
 	return number;
 }
 
 /* One request of an engine: the chain's blocks that are not there are inserted, then all are used. */
-static void request(struct setting *setting, uint16_t space, const uint32_t *keys, uint32_t count, uint32_t device)
+static void request(struct setting *setting, uint16_t ns, const uint32_t *keys, uint32_t count, uint32_t device)
 {
 	uint32_t numbers[LENGTH_MAX];
 	for (uint32_t i = 0; i < count; i++) {
-		numbers[i] = find(setting, space, keys[i]);
+		numbers[i] = find(setting, ns, keys[i]);
 		if (numbers[i] == 0)
-			numbers[i] = insert(setting, space, keys[i], i == 0 ? 0 : numbers[i - 1]);
+			numbers[i] = insert(setting, ns, keys[i], i == 0 ? 0 : numbers[i - 1]);
 	}
 	cache_touch_begin(setting->cache);
 	for (uint32_t i = count; i-- > 0;)
@@ -106,16 +106,16 @@ static void request(struct setting *setting, uint16_t space, const uint32_t *key
 }
 
 /* A block with a slot in HBM, used there once. */
-static uint32_t insert_placed(struct setting *setting, uint16_t space, uint32_t n)
+static uint32_t insert_placed(struct setting *setting, uint16_t ns, uint32_t n)
 {
 	struct hbm_wire_key key = key_of(n);
 	struct cache *cache = setting->cache;
-	uint32_t number = cache_insert(cache, space, &key, 0);
+	uint32_t number = cache_insert(cache, ns, &key, 0);
 	assert_int_not_equal(number, 0);
-	uint32_t unit = tier_take(cache_hbm(cache, 0), UNIT);
+	uint32_t unit = tier_alloc(cache_hbm(cache, 0), UNIT);
 	assert_int_not_equal(unit, UINT32_MAX);
 	block_stored(&cache->blocks, number, (struct place){cache_hbm(cache, 0), unit});
-	request(setting, space, &n, 1, 0);
+	request(setting, ns, &n, 1, 0);
 	return number;
 }
 
@@ -197,14 +197,14 @@ static void one_lru_test(const char *name, const uint64_t *units)
 	struct talk talks[TALKS] = {0};
 	static struct lru lru;
 	lru = (struct lru){.capacity = units[0] + units[1] + units[2]};
-	uint16_t space = open_space(&setting, 1);
+	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t fresh = 0; fresh + 20 < KEYS;) {
 		struct talk *talk = &talks[seed_below(&setting.seed, TALKS)];
 		next_turn(talk, talks, TALKS, &fresh, &setting.seed);
-		request(&setting, space, talk->keys, talk->length, 0);
+		request(&setting, ns, talk->keys, talk->length, 0);
 		lru_request(&lru, talk->keys, talk->length);
 		for (uint32_t k = 0; k < fresh; k++) {
-			uint32_t number = find(&setting, space, k);
+			uint32_t number = find(&setting, ns, k);
 			assert_int_equal(number != 0, lru.stamp[k] != 0);
 			if (number == 0 || seed_below(&setting.seed, 8) != 0)
 				continue;
@@ -258,7 +258,7 @@ struct ranking {
 
 struct model {
 	struct setting setting;
-	uint16_t space[SIZES];
+	uint16_t ns[SIZES];
 	struct node nodes[NODES];
 	uint8_t tier[NODES];
 	struct ranking orders[TIERS_MAX + 1]; /* by number of the tier */
@@ -370,7 +370,7 @@ static void model_use(struct model *model, uint32_t node, uint32_t device)
 
 static uint32_t number_of(struct model *model, uint32_t node)
 {
-	return find(&model->setting, model->space[node % SIZES], node);
+	return find(&model->setting, model->ns[node % SIZES], node);
 }
 
 static void use_node(struct model *model, uint32_t leaf, uint32_t device)
@@ -382,7 +382,7 @@ static void use_node(struct model *model, uint32_t leaf, uint32_t device)
 		uint32_t parent = i + 1 < depth ? number_of(model, path[i + 1]) : 0;
 		if (model->nodes[path[i]].there)
 			continue;
-		insert(&model->setting, model->space[path[i] % SIZES], path[i], parent);
+		insert(&model->setting, model->ns[path[i] % SIZES], path[i], parent);
 		model->nodes[path[i]].there = true;
 	}
 	cache_touch_begin(model->setting.cache);
@@ -475,7 +475,7 @@ static void compare_order(struct model *model, uint8_t tier)
 	assert_int_equal(order_victim(cache->orders[tier]), newer);
 }
 
-static void compare_spaces(struct model *model)
+static void compare_namespaces(struct model *model)
 {
 	struct cache *cache = model->setting.cache;
 	uint64_t blocks_in[SIZES][HBM_TIERS] = {0};
@@ -484,7 +484,7 @@ static void compare_spaces(struct model *model)
 			blocks_in[n % SIZES][cache->tiers[model->tier[n]].kind]++;
 	for (uint32_t i = 0; i < SIZES; i++)
 		for (unsigned kind = HBM_TIER_HBM; kind < HBM_TIERS; kind++)
-			assert_int_equal(spaces_get(cache->spaces, model->space[i])->blocks_in[kind],
+			assert_int_equal(namespaces_get(cache->namespaces, model->ns[i])->blocks_in[kind],
 					 blocks_in[i][kind]);
 }
 
@@ -504,13 +504,13 @@ static void compare(struct model *model)
 		assert_int_equal(cache_block(cache, number)->pins, model->nodes[n].pins);
 	}
 	assert_int_equal(index_count(cache->index), there);
-	compare_spaces(model);
+	compare_namespaces(model);
 	for (uint8_t tier = 1; tier <= model->devices + 2; tier++) {
 		compare_order(model, tier);
 		assert_int_equal(cache->tiers[tier].blocks, blocks[tier]);
 		assert_int_equal(cache->tiers[tier].bytes, model->orders[tier].bytes);
 		assert_int_equal(cache->tiers[tier].pinned, model_pinned(model, tier));
-		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].online);
+		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].usable);
 	}
 }
 
@@ -546,7 +546,7 @@ static void cascade_test(const char *name, uint32_t devices, const uint64_t *uni
 	setting_open(&model->setting, name, devices, units);
 	model->devices = devices;
 	for (uint32_t i = 0; i < SIZES; i++)
-		model->space[i] = open_space(&model->setting, bytes_of(i) / UNIT);
+		model->ns[i] = open_namespace(&model->setting, bytes_of(i) / UNIT);
 	for (uint32_t i = 1; i <= devices + 2; i++)
 		model->orders[i].capacity = units[i - 1] * UNIT;
 	for (uint32_t n = 0; n < NODES; n++) /* trees of one namespace each */
@@ -586,14 +586,14 @@ static void test_tiers_too_small_for_some_blocks(void **state)
 
 /* ---- one use of many branches ---- */
 
-static uint64_t branch_ns(struct setting *setting, uint16_t space, uint32_t trunk, uint32_t leaves)
+static uint64_t branch_ns(struct setting *setting, uint16_t ns, uint32_t trunk, uint32_t leaves)
 {
 	uint64_t least = UINT64_MAX;
 	for (unsigned repeat = 0; repeat < 20; repeat++) {
 		uint64_t started = clock_now();
 		cache_touch_begin(setting->cache);
 		for (uint32_t i = 0; i < leaves; i++)
-			cache_touch(setting->cache, find(setting, space, trunk + i), 0);
+			cache_touch(setting->cache, find(setting, ns, trunk + i), 0);
 		uint64_t took = clock_now() - started;
 		least = took < least ? took : least;
 	}
@@ -601,13 +601,13 @@ static uint64_t branch_ns(struct setting *setting, uint16_t space, uint32_t trun
 }
 
 /* A chain of keys [0, trunk), and `leaves` children of its end. */
-static void grow_branches(struct setting *setting, uint16_t space, uint32_t trunk, uint32_t leaves)
+static void grow_branches(struct setting *setting, uint16_t ns, uint32_t trunk, uint32_t leaves)
 {
 	uint32_t parent = 0;
 	for (uint32_t n = 0; n < trunk; n++)
-		parent = insert(setting, space, n, parent);
+		parent = insert(setting, ns, n, parent);
 	for (uint32_t n = trunk; n < trunk + leaves; n++)
-		insert(setting, space, n, parent);
+		insert(setting, ns, n, parent);
 }
 
 /* A request that names many ends of one long chain walks the chain once, not once for each end. */
@@ -617,9 +617,9 @@ static void test_branches_share_their_walk(void **state)
 	(void)state;
 	struct setting setting;
 	setting_open(&setting, "test_branches_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
-	uint16_t space = open_space(&setting, 1);
-	grow_branches(&setting, space, TRUNK, LEAVES);
-	uint64_t one = branch_ns(&setting, space, TRUNK, 1), all = branch_ns(&setting, space, TRUNK, LEAVES);
+	uint16_t ns = open_namespace(&setting, 1);
+	grow_branches(&setting, ns, TRUNK, LEAVES);
+	uint64_t one = branch_ns(&setting, ns, TRUNK, 1), all = branch_ns(&setting, ns, TRUNK, LEAVES);
 	assert_in_range(all, 0, 50 * one);
 	assert_emptied(&setting);
 	setting_close(&setting);
@@ -635,16 +635,16 @@ static void test_refused_holds_share_their_walk(void **state)
 	struct cache *cache = setting.cache;
 	cache->pinned_share = 0;
 	cache->pinned_limit = (TRUNK - 100) * UNIT;
-	uint16_t space = open_space(&setting, 1);
-	grow_branches(&setting, space, TRUNK, LEAVES);
-	branch_ns(&setting, space, TRUNK, LEAVES);
+	uint16_t ns = open_namespace(&setting, 1);
+	grow_branches(&setting, ns, TRUNK, LEAVES);
+	branch_ns(&setting, ns, TRUNK, LEAVES);
 	uint64_t least[2] = {UINT64_MAX, UINT64_MAX};
 	for (unsigned repeat = 0; repeat < 20; repeat++) {
 		for (unsigned all = 0; all < 2; all++) {
 			uint64_t started = clock_now();
 			cache_touch_begin(cache);
 			for (uint32_t i = 0; i < (all ? LEAVES : 1); i++)
-				assert_int_equal(cache_pin(cache, find(&setting, space, TRUNK + i)), false);
+				assert_int_equal(cache_pin(cache, find(&setting, ns, TRUNK + i)), false);
 			uint64_t took = clock_now() - started;
 			least[all] = took < least[all] ? took : least[all];
 		}
@@ -652,8 +652,8 @@ static void test_refused_holds_share_their_walk(void **state)
 	assert_in_range(least[1], 0, 150 * least[0]);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	cache_touch_begin(cache); /* what fits is held whatever was refused before */
-	assert_int_equal(cache_pin(cache, find(&setting, space, TRUNK - 200)), true);
-	cache_unpin(cache, find(&setting, space, TRUNK - 200));
+	assert_int_equal(cache_pin(cache, find(&setting, ns, TRUNK - 200)), true);
+	cache_unpin(cache, find(&setting, ns, TRUNK - 200));
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -666,15 +666,15 @@ static void test_parents_go_after_their_children(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_parents_go_after_their_children", 1, (const uint64_t[]){KEYS, 0, 0});
 	struct cache *cache = setting.cache;
-	uint16_t space = open_space(&setting, 1);
+	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t n = 0; n < NODES_USED; n++) {
-		uint32_t parent = n == 0 ? 0 : find(&setting, space, (uint32_t)seed_below(&setting.seed, n));
-		insert(&setting, space, n, parent);
+		uint32_t parent = n == 0 ? 0 : find(&setting, ns, (uint32_t)seed_below(&setting.seed, n));
+		insert(&setting, ns, n, parent);
 	}
 	for (unsigned pass = 0; pass < 200; pass++) {
 		cache_touch_begin(cache);
 		for (uint64_t uses = 1 + seed_below(&setting.seed, 20); uses > 0; uses--)
-			cache_touch(cache, find(&setting, space, (uint32_t)seed_below(&setting.seed, NODES_USED)), 0);
+			cache_touch(cache, find(&setting, ns, (uint32_t)seed_below(&setting.seed, NODES_USED)), 0);
 		cache_settle(cache);
 		bool seen[NODES_USED + 1] = {true};
 		uint32_t length = 0;
@@ -697,15 +697,15 @@ static void test_a_use_where_it_cannot_go(void **state)
 	(void)state;
 	struct setting setting;
 	setting_open(&setting, "test_a_use_where_it_cannot_go", 2, (const uint64_t[]){8, 2, 0, 0});
-	uint16_t space = open_space(&setting, 4);
-	request(&setting, space, (const uint32_t[]){1}, 1, 0);
-	request(&setting, space, (const uint32_t[]){1}, 1, 1);
-	assert_int_equal(cache_block(setting.cache, find(&setting, space, 1))->target, 1);
-	request(&setting, space, (const uint32_t[]){2}, 1, 0);
-	request(&setting, space, (const uint32_t[]){1}, 1, 1);
-	request(&setting, space, (const uint32_t[]){3}, 1, 0);
-	assert_int_not_equal(find(&setting, space, 1), 0); /* the use counted */
-	assert_int_equal(find(&setting, space, 2), 0);
+	uint16_t ns = open_namespace(&setting, 4);
+	request(&setting, ns, (const uint32_t[]){1}, 1, 0);
+	request(&setting, ns, (const uint32_t[]){1}, 1, 1);
+	assert_int_equal(cache_block(setting.cache, find(&setting, ns, 1))->target, 1);
+	request(&setting, ns, (const uint32_t[]){2}, 1, 0);
+	request(&setting, ns, (const uint32_t[]){1}, 1, 1);
+	request(&setting, ns, (const uint32_t[]){3}, 1, 0);
+	assert_int_not_equal(find(&setting, ns, 1), 0); /* the use counted */
+	assert_int_equal(find(&setting, ns, 2), 0);
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -715,12 +715,12 @@ static void test_incomplete_blocks_are_not_found(void **state)
 	(void)state;
 	struct setting setting;
 	setting_open(&setting, "test_incomplete_blocks_are_not_found", 1, (const uint64_t[]){8, 0, 0});
-	uint16_t space = open_space(&setting, 1);
+	uint16_t ns = open_namespace(&setting, 1);
 	struct hbm_wire_key key = key_of(1);
-	uint32_t number = cache_insert(setting.cache, space, &key, 0);
-	assert_int_equal(find(&setting, space, 1), 0);
+	uint32_t number = cache_insert(setting.cache, ns, &key, 0);
+	assert_int_equal(find(&setting, ns, 1), 0);
 	block_stored(&setting.cache->blocks, number, (struct place){0});
-	assert_int_equal(find(&setting, space, 1), number);
+	assert_int_equal(find(&setting, ns, 1), number);
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -732,13 +732,13 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_a_dropped_block_goes_when_nothing_uses_it", 1, (const uint64_t[]){8, 8, 0});
 	struct cache *cache = setting.cache;
-	uint16_t space = open_space(&setting, 1);
-	uint32_t number = insert_placed(&setting, space, 1);
+	uint16_t ns = open_namespace(&setting, 1);
+	uint32_t number = insert_placed(&setting, ns, 1);
 	cache_push_out(cache, cache_hbm(cache, 0), 1, 1); /* belongs to DDR now, and is on its inbound queue */
 	assert_int_equal(cache->ddr->inbound_first, number);
 	block_use(&cache->blocks, number);
 	cache_drop(cache, number);
-	assert_int_equal(find(&setting, space, 1), 0);
+	assert_int_equal(find(&setting, ns, 1), 0);
 	assert_int_equal(index_used(cache->index, number), true);
 	assert_int_equal(cache_hbm(cache, 0)->placed, UNIT);
 	block_unuse(&cache->blocks, number);
@@ -747,8 +747,8 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 	assert_int_equal(index_used(cache->index, number), true); /* the queue still names it */
 	block_unqueue(&cache->blocks, cache->ddr);
 	assert_int_equal(index_used(cache->index, number), false);
-	spaces_unref(cache->spaces, space);
-	assert_int_equal(spaces_count(cache->spaces), 0);
+	namespaces_unref(cache->namespaces, ns);
+	assert_int_equal(namespaces_count(cache->namespaces), 0);
 	setting_close(&setting);
 }
 
@@ -760,9 +760,9 @@ static void test_room_in_the_index(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_room_in_the_index", 1, (const uint64_t[]){BLOCKS, BLOCKS, BLOCKS});
 	struct cache *cache = setting.cache;
-	uint16_t space = open_space(&setting, 1);
+	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t key = 1; key <= BLOCKS; key++)
-		insert_placed(&setting, space, key);
+		insert_placed(&setting, ns, key);
 	cache_push_out(cache, cache_hbm(cache, 0), 4 * UNIT, 4);
 	assert_int_equal(cache->ddr->blocks, 4);
 	const uint32_t gone[] = {0, 2, 6};
@@ -770,7 +770,7 @@ static void test_room_in_the_index(void **state)
 		cache_make_room(cache, KEYS - BLOCKS + gone[i]);
 		assert_int_equal(index_count(cache->index), BLOCKS - gone[i]);
 		for (uint32_t key = 1; key <= BLOCKS; key++)
-			assert_int_equal(find(&setting, space, key) == 0, key <= gone[i]);
+			assert_int_equal(find(&setting, ns, key) == 0, key <= gone[i]);
 	}
 	assert_int_equal(cache->ddr->inbound_first, 0);
 	assert_emptied(&setting);
@@ -784,9 +784,9 @@ static void test_pins_outlive_a_drop(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_pins_outlive_a_drop", 1, (const uint64_t[]){8, 0, 0});
 	struct cache *cache = setting.cache;
-	uint16_t space = open_space(&setting, 1);
-	request(&setting, space, (const uint32_t[]){1, 2}, 2, 0);
-	uint32_t parent = find(&setting, space, 1), child = find(&setting, space, 2);
+	uint16_t ns = open_namespace(&setting, 1);
+	request(&setting, ns, (const uint32_t[]){1, 2}, 2, 0);
+	uint32_t parent = find(&setting, ns, 1), child = find(&setting, ns, 2);
 	assert_int_equal(cache_pin(cache, child), true);
 	assert_int_equal(cache_is_pinned(cache, parent), true);
 	assert_int_equal(cache->tiers[1].pinned, 2 * UNIT);
@@ -808,14 +808,14 @@ static void test_a_limit_in_bytes(void **state)
 	struct cache *cache = setting.cache;
 	cache->pinned_share = 0;
 	cache->pinned_limit = 2 * UNIT;
-	uint16_t space = open_space(&setting, 1);
-	request(&setting, space, (const uint32_t[]){1, 2, 3}, 3, 0);
-	assert_int_equal(cache_pin(cache, find(&setting, space, 3)), false);
+	uint16_t ns = open_namespace(&setting, 1);
+	request(&setting, ns, (const uint32_t[]){1, 2, 3}, 3, 0);
+	assert_int_equal(cache_pin(cache, find(&setting, ns, 3)), false);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	for (uint32_t key = 1; key <= 3; key++)
-		assert_int_equal(cache_is_pinned(cache, find(&setting, space, key)), false);
-	assert_int_equal(cache_pin(cache, find(&setting, space, 2)), true);
-	cache_unpin(cache, find(&setting, space, 2));
+		assert_int_equal(cache_is_pinned(cache, find(&setting, ns, key)), false);
+	assert_int_equal(cache_pin(cache, find(&setting, ns, 2)), true);
+	cache_unpin(cache, find(&setting, ns, 2));
 	assert_emptied(&setting);
 	setting_close(&setting);
 }

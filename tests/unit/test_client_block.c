@@ -21,7 +21,7 @@ static struct hbm_region *first, *second, *far;
 
 static struct hbm_region *make_region(uint32_t device)
 {
-	struct hbm_region_options options = {.device = device, .reserve = 4 * SLAB, .slab = SLAB};
+	struct hbm_region_options options = {.device = device, .address_space = 4 * SLAB, .slab = SLAB};
 	struct hbm_region *region;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	return region;
@@ -64,7 +64,7 @@ static void test_store_and_load(void **state)
 	const struct hbm_wire_blocks *message = fake.last;
 	size_t size = sizeof(*message) + 2 * sizeof(message->blocks[0]) + 4 * sizeof(struct hbm_wire_range);
 	assert_int_equal(message->header.size, size);
-	assert_int_equal(message->space, 6);
+	assert_int_equal(message->ns, 6);
 	assert_int_equal(message->count, 2);
 	assert_int_equal(message->segments, 4);
 	assert_int_equal(message->ready_slot, 3);

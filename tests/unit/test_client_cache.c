@@ -62,7 +62,7 @@ static void test_lookup(void **state)
 	fake.answer = answer_lookup;
 	assert_int_equal(hbm_lookup(hbm, 9, keys, 3, &answer, results), 0);
 	const struct hbm_wire_keys *message = last(HBM_WIRE_LOOKUP, sizeof(*message) + sizeof(keys));
-	assert_int_equal(message->space, 9);
+	assert_int_equal(message->ns, 9);
 	assert_int_equal(message->count, 3);
 	assert_int_equal(message->device, 0);
 	assert_int_equal(message->flags, 0);
@@ -142,9 +142,9 @@ static void test_namespace(void **state)
 {
 	(void)state;
 	struct hbm_namespace_options options = {.model = "llama", .layout = "L32", .weights = 77, .block_bytes = 65536};
-	uint32_t space = 0;
-	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
-	assert_int_equal(space, 5);
+	uint32_t ns = 0;
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+	assert_int_equal(ns, 5);
 	const struct hbm_wire_namespace_open *open = last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*open));
 	assert_string_equal(open->spec.model, "llama");
 	assert_string_equal(open->spec.layout, "L32");
@@ -154,7 +154,7 @@ static void test_namespace(void **state)
 
 	assert_int_equal(hbm_namespace_close(hbm, 5), 0);
 	const struct hbm_wire_namespace_ref *close_message = last(HBM_WIRE_NAMESPACE_CLOSE, sizeof(*close_message));
-	assert_int_equal(close_message->space, 5);
+	assert_int_equal(close_message->ns, 5);
 }
 
 static void test_namespace_attach(void **state)
@@ -164,10 +164,10 @@ static void test_namespace_attach(void **state)
 	assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), 0);
 	assert_int_equal(bytes, 65536);
 	const struct hbm_wire_namespace_ref *attach = last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*attach));
-	assert_int_equal(attach->space, 5);
+	assert_int_equal(attach->ns, 5);
 }
 
-static bool answer_space(struct fake *self, const struct hbm_wire_header *request)
+static bool answer_namespace(struct fake *self, const struct hbm_wire_header *request)
 {
 	struct hbm_wire_namespace_reply reply = *(struct hbm_wire_namespace_reply *)self->arg;
 	return request->opcode == HBM_WIRE_NAMESPACE_OPEN &&
@@ -186,21 +186,21 @@ static void test_wrong_namespaces(void **state)
 {
 	(void)state;
 	struct hbm_wire_namespace_reply replies[] = {{.block_bytes = 4096},
-						     {.space = 1},
-						     {.space = 1, .block_bytes = 4097},
-						     {.space = 1, .block_bytes = 8192}};
+						     {.ns = 1},
+						     {.ns = 1, .block_bytes = 4097},
+						     {.ns = 1, .block_bytes = 8192}};
 	const struct hbm_namespace_options options = {.model = "m", .block_bytes = 4096};
 	uint64_t bytes;
-	uint32_t space = 99;
-	fake.answer = answer_space;
+	uint32_t ns = 99;
+	fake.answer = answer_namespace;
 	for (size_t i = 0; i < 4; i++) {
 		fake.arg = &replies[i];
-		assert_int_equal(hbm_namespace_open(hbm, &options, &space), -EPROTO);
+		assert_int_equal(hbm_namespace_open(hbm, &options, &ns), -EPROTO);
 		reconnect();
 		assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), i < 3 ? -EPROTO : 0);
 		reconnect();
 	}
-	assert_int_equal(space, 99);
+	assert_int_equal(ns, 99);
 	assert_int_equal(bytes, 8192);
 }
 
@@ -209,21 +209,21 @@ static void test_namespaces_are_checked_here(void **state)
 	(void)state;
 	char name[HBM_WIRE_NAME_BYTES + 1] = {0};
 	memset(name, 'n', HBM_WIRE_NAME_BYTES - 1);
-	uint32_t space = 0;
+	uint32_t ns = 0;
 	struct hbm_namespace_options options = {.model = name, .layout = name, .salt = name, .block_bytes = 4096};
-	assert_int_equal(hbm_namespace_open(hbm, &options, &space), 0);
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
 	name[HBM_WIRE_NAME_BYTES - 1] = 'n';
 	for (int i = 0; i < 3; i++) {
 		struct hbm_namespace_options wrong = {.model = i == 0 ? name : "m",
 						      .layout = i == 1 ? name : NULL,
 						      .salt = i == 2 ? name : NULL,
 						      .block_bytes = 4096};
-		assert_int_equal(hbm_namespace_open(hbm, &wrong, &space), HBM_INVALID);
+		assert_int_equal(hbm_namespace_open(hbm, &wrong, &ns), HBM_INVALID);
 	}
 	static const uint64_t sizes[] = {0, 1, 4095, 4097, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct hbm_namespace_options wrong = {.model = "m", .block_bytes = sizes[i]};
-		assert_int_equal(hbm_namespace_open(hbm, &wrong, &space), HBM_INVALID);
+		assert_int_equal(hbm_namespace_open(hbm, &wrong, &ns), HBM_INVALID);
 	}
 	assert_int_equal(fake.seen[HBM_WIRE_NAMESPACE_OPEN], 1);
 }

@@ -399,7 +399,7 @@ static void test_no_devices_for_inspection(void **state)
 	struct hbm_options options = {.socket = fake.path, .inspect_only = true};
 	assert_int_equal(hbm_connect(&hbm, &options), 0);
 	struct hbm_region *region;
-	assert_int_equal(hbm_region_create(hbm, &(struct hbm_region_options){.reserve = 1}, &region), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_region_create(hbm, &(struct hbm_region_options){.address_space = 1}, &region), HBM_UNSUPPORTED);
 	assert_string_not_equal(hbm_error(hbm), "");
 	uint64_t address;
 	assert_int_equal(hbm_fence_device(hbm, 0, 0, &address), HBM_UNSUPPORTED);

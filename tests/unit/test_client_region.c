@@ -72,7 +72,7 @@ static int teardown(void **state)
 
 static struct hbm_region *make_region(uint64_t slabs)
 {
-	struct hbm_region_options options = {.reserve = slabs * SLAB, .slab = SLAB};
+	struct hbm_region_options options = {.address_space = slabs * SLAB, .slab = SLAB};
 	struct hbm_region *region = NULL;
 	int rc = hbm_region_create(hbm, &options, &region);
 	if (rc)
@@ -148,7 +148,7 @@ static void test_devices_counted_differently(void **state)
 static void test_device_not_seen(void **state)
 {
 	(void)state;
-	struct hbm_region_options options = {.reserve = SLAB, .slab = SLAB};
+	struct hbm_region_options options = {.address_space = SLAB, .slab = SLAB};
 	struct hbm_region *region;
 	uint64_t address;
 	int ordinal = 7;
@@ -186,7 +186,7 @@ static void test_devices_that_do_not_tell(void **state)
 static void test_create_rounds_up(void **state)
 {
 	(void)state;
-	struct hbm_region_options options = {.device = 1, .reserve = 3 * SLAB + 1};
+	struct hbm_region_options options = {.device = 1, .address_space = 3 * SLAB + 1};
 	struct hbm_region *region;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	assert_int_equal(hbm_region_slab(region), SLAB);
@@ -195,7 +195,7 @@ static void test_create_rounds_up(void **state)
 	assert_int_not_equal(hbm_region_address(region), 0);
 	fake_await(&fake, HBM_WIRE_REGION_CREATE, 1);
 	const struct hbm_wire_region_create *create = fake.last;
-	assert_int_equal(create->reserve, 4 * SLAB);
+	assert_int_equal(create->address_space, 4 * SLAB);
 	assert_int_equal(create->slab, SLAB);
 	assert_int_equal(create->device, 1);
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
@@ -206,16 +206,16 @@ static void test_create_refuses_nonsense(void **state)
 {
 	(void)state;
 	static const struct hbm_region_options wrong[] = {
-		{.device = FAKE_DEVICES, .reserve = SLAB, .slab = SLAB},
-		{.device = UINT32_MAX, .reserve = SLAB, .slab = SLAB},
-		{.reserve = 0, .slab = SLAB},
-		{.reserve = UINT64_MAX, .slab = SLAB},
-		{.reserve = 1ull << 63, .slab = SLAB},
-		{.reserve = SLAB, .slab = SLAB / 2},
-		{.reserve = SLAB, .slab = 3 * SLAB},
-		{.reserve = SLAB, .slab = SLAB << 10},
-		{.reserve = SLAB, .slab = 1ull << 63},
-		{.reserve = SLAB, .slab = 1},
+		{.device = FAKE_DEVICES, .address_space = SLAB, .slab = SLAB},
+		{.device = UINT32_MAX, .address_space = SLAB, .slab = SLAB},
+		{.address_space = 0, .slab = SLAB},
+		{.address_space = UINT64_MAX, .slab = SLAB},
+		{.address_space = 1ull << 63, .slab = SLAB},
+		{.address_space = SLAB, .slab = SLAB / 2},
+		{.address_space = SLAB, .slab = 3 * SLAB},
+		{.address_space = SLAB, .slab = SLAB << 10},
+		{.address_space = SLAB, .slab = 1ull << 63},
+		{.address_space = SLAB, .slab = 1},
 	};
 	struct hbm_region *untouched = (struct hbm_region *)8, *region = untouched;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
@@ -237,14 +237,14 @@ static bool answer_less(struct fake *self, const struct hbm_wire_header *request
 	const struct hbm_wire_region_create *create = (const void *)request;
 	if (request->opcode != HBM_WIRE_REGION_CREATE)
 		return false;
-	struct hbm_wire_region_create_reply reply = {.region = 1, .reserve = SLAB, .slab = create->slab};
+	struct hbm_wire_region_create_reply reply = {.region = 1, .address_space = SLAB, .slab = create->slab};
 	return fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
 }
 
 static void test_create_refused_by_the_daemon(void **state)
 {
 	(void)state;
-	struct hbm_region_options options = {.reserve = 2 * SLAB, .slab = SLAB};
+	struct hbm_region_options options = {.address_space = 2 * SLAB, .slab = SLAB};
 	struct hbm_region *region;
 	fake.answer = answer_refuse;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), HBM_LIMIT);
@@ -317,7 +317,7 @@ static int calls_let_through(struct hbm_region *region)
 	const struct hbm_range range = {region, 0, SLAB};
 	const struct hbm_segment segment = {region, 0, 65536};
 	const struct hbm_block block = {.key = {"k"}, .segments = &segment, .segment_count = 1};
-	const struct hbm_namespace_options space = {.block_bytes = 65536};
+	const struct hbm_namespace_options ns = {.block_bytes = 65536};
 	struct hbm_lookup found;
 	struct hbm_region *other;
 	uint64_t number;
@@ -332,11 +332,11 @@ static int calls_let_through(struct hbm_region *region)
 		hbm_cancel(hbm, 1),
 		hbm_fence_device(hbm, 0, 0, &number),
 		hbm_fence_signal(hbm, 0, 99),
-		hbm_region_create(hbm, &(struct hbm_region_options){.reserve = SLAB, .slab = SLAB}, &other),
+		hbm_region_create(hbm, &(struct hbm_region_options){.address_space = SLAB, .slab = SLAB}, &other),
 		hbm_commit(hbm, &(struct hbm_range){region, SLAB, SLAB}, 1),
 		hbm_decommit(hbm, &range, 1),
 		hbm_region_destroy(hbm, region),
-		hbm_namespace_open(hbm, &space, &id),
+		hbm_namespace_open(hbm, &ns, &id),
 		hbm_namespace_attach(hbm, 1, &number),
 		hbm_namespace_close(hbm, 1),
 		hbm_lookup(hbm, 1, &block.key, 1, &found, NULL),
@@ -545,12 +545,12 @@ static void test_commit_refused_by_the_daemon(void **state)
 static void send_grant(struct fake *self, const struct hbm_wire_header *request, uint64_t offset, uint16_t flags)
 {
 	const struct hbm_wire_ranges *asked = (const void *)request;
-	char space[sizeof(struct hbm_wire_ranges) + sizeof(struct hbm_wire_range)] __attribute__((aligned(8))) = {0};
-	struct hbm_wire_ranges *part = (void *)space;
+	char ns[sizeof(struct hbm_wire_ranges) + sizeof(struct hbm_wire_range)] __attribute__((aligned(8))) = {0};
+	struct hbm_wire_ranges *part = (void *)ns;
 	part->header.flags = flags;
 	part->count = 1;
 	part->ranges[0] = (struct hbm_wire_range){asked->ranges[0].region, 0, offset, SLAB};
-	fake_reply_message(self, request, space, sizeof(space), self->slabs, 1);
+	fake_reply_message(self, request, ns, sizeof(ns), self->slabs, 1);
 }
 
 static bool answer_part_then_refuse(struct fake *self, const struct hbm_wire_header *request)
@@ -694,7 +694,7 @@ static void test_a_handle_is_not_released_twice(void **state)
 static void test_every_device_call_of_a_creation_fails(void **state)
 {
 	(void)state;
-	struct hbm_region_options options = {.reserve = 2 * SLAB, .slab = SLAB};
+	struct hbm_region_options options = {.address_space = 2 * SLAB, .slab = SLAB};
 	unsigned int failures = 0;
 	for (unsigned int n = 1, reached = 1; reached; n++) {
 		connect_again();
@@ -764,10 +764,10 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
 	const struct hbm_wire_ranges *asked = (const void *)request;
-	char space[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
+	char ns[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
 		__attribute__((aligned(8))) = {0};
-	struct hbm_wire_ranges *part = (void *)space;
-	size_t size = sizeof(space), fds = 2;
+	struct hbm_wire_ranges *part = (void *)ns;
+	size_t size = sizeof(ns), fds = 2;
 	part->count = 2;
 	for (uint64_t i = 0; i < 2; i++)
 		part->ranges[i] = (struct hbm_wire_range){asked->ranges[0].region, 0, (1 + i) * SLAB, SLAB};
@@ -824,13 +824,13 @@ static bool answer_not_a_slab(struct fake *self, const struct hbm_wire_header *r
 	const struct hbm_wire_ranges *asked = (const void *)request;
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
-	char space[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
+	char ns[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
 		__attribute__((aligned(8))) = {0};
-	struct hbm_wire_ranges *part = (void *)space;
+	struct hbm_wire_ranges *part = (void *)ns;
 	part->count = 2;
 	for (uint64_t i = 0; i < 2; i++)
 		part->ranges[i] = (struct hbm_wire_range){asked->ranges[0].region, 0, i * SLAB, SLAB};
-	return fake_reply_message(self, request, part, sizeof(space), (int[]){self->slabs[0], self->fences}, 2);
+	return fake_reply_message(self, request, part, sizeof(ns), (int[]){self->slabs[0], self->fences}, 2);
 }
 
 static void test_an_fd_that_is_no_slab(void **state)

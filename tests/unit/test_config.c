@@ -128,11 +128,11 @@ static void test_defaults(void **state)
 	assert_int_equal(config.log_level, LOG_INFO);
 	assert_int_equal(config_size_of(config.device_memory, 1000), 900);
 	assert_int_equal(config_size_of(config.device_cache, 1000), 500);
-	assert_int_equal(config_size_of(config.device_reserve, 1000), 64 * MIB);
+	assert_int_equal(config_size_of(config.device_headroom, 1000), 64 * MIB);
 	assert_int_equal(config.device_slab, 64 * MIB);
 	assert_int_equal(config_size_of(config.ddr_size, 1000), 0);
 	assert_int_equal(config.ddr_hugepages, 0);
-	assert_int_equal(config.ddr_reserve, 64 * MIB);
+	assert_int_equal(config.ddr_headroom, 64 * MIB);
 	assert_int_equal(config.ddr_staging, 64 * MIB);
 	assert_string_equal(config.nvme_path, "");
 	assert_int_equal(config.nvme_size, 0);
@@ -140,7 +140,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.nvme_merge, 2 * MIB);
 	assert_int_equal(config.soft_devices, 1);
 	assert_int_equal(config.soft_memory, GIB);
-	assert_int_equal(config.limit_reserve, TIB);
+	assert_int_equal(config.limit_address_space, TIB);
 	assert_int_equal(config.limit_blocks, 4194304);
 	assert_int_equal(config_size_of(config.limit_pinned, 1000), 500);
 	assert_int_equal(config.limit_ready_ms, 10000);
@@ -205,7 +205,7 @@ static void test_bad_sizes(void **state)
 		snprintf(assignment, sizeof(assignment), "ddr.size=%s", near[i]);
 		bad(assignment, "(units are KiB, MiB, GiB and TiB, written just so)");
 	}
-	bad("ddr.reserve=50%", "expected a size from 0 to 1TiB");
+	bad("ddr.headroom=50%", "expected a size from 0 to 1TiB");
 	bad("nvme.size=1000", "in steps of 4KiB");
 	bad("device.slab=3MiB", "in steps of 2MiB");
 	bad("device.slab=2GiB", "from 2MiB to 1GiB");
@@ -475,7 +475,7 @@ static void test_check(void **state)
 	unsound("nvme.size=1GiB", "nvme.path");
 	unsound("device.memory=100MiB", "device.memory");
 	good("device.cache=60%");
-	unsound("device.reserve=41%", "at most 100% together");
+	unsound("device.headroom=41%", "at most 100% together");
 	good("device.memory=1GiB");
 	unsound("device.cache=1GiB", "device.memory");
 	good("nvme.path=/tmp/file");

@@ -108,7 +108,7 @@ static int setup(void **state)
 	const struct copy_queue_options options = {.loop = setting->pool.loop,
 					     .link_stats = setting->link_stats,
 					     .host_chunk = CHUNK,
-					     .host_base = setting->host};
+					     .ddr_base = setting->host};
 	for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 		assert_int_equal(copy_queue_new(&setting->device->queues[kind], setting->device, kind, &options), 0);
 		copy_queue_on_batch(setting->device->queues[kind], batch_done, setting);
@@ -364,7 +364,7 @@ static void test_every_call_of_opening_fails_once(void **state)
 	const struct copy_queue_options options = {.loop = setting->pool.loop,
 					     .link_stats = setting->link_stats,
 					     .host_chunk = CHUNK,
-					     .host_base = setting->host};
+					     .ddr_base = setting->host};
 	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate", "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};
 	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");

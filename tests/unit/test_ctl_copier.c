@@ -26,7 +26,7 @@ static int setup(void **state)
 
 static struct hbm_region *make_region(void)
 {
-	struct hbm_region_options options = {.reserve = FAKE_SLAB, .slab = FAKE_SLAB};
+	struct hbm_region_options options = {.address_space = FAKE_SLAB, .slab = FAKE_SLAB};
 	struct hbm_region *region = NULL;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	assert_int_equal(hbm_commit(hbm, &(struct hbm_range){region, 0, FAKE_SLAB}, 1), 0);

@@ -101,7 +101,7 @@ const char *hbm_error(const struct hbm *hbm)
 int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
 {
 	(void)hbm;
-	uint64_t rounded = (options->reserve + options->slab - 1) / options->slab * options->slab;
+	uint64_t rounded = (options->address_space + options->slab - 1) / options->slab * options->slab;
 	the_region = (struct hbm_region){calloc(1, rounded), rounded, options->slab};
 	*out = &the_region;
 	return 0;
@@ -125,19 +125,19 @@ int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 	return cache.commit_status;
 }
 
-int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *space)
+int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns)
 {
 	(void)hbm;
 	assert_int_equal(options->block_bytes, BLOCK);
-	*space = 5;
+	*ns = 5;
 	return 0;
 }
 
-int hbm_lookup(struct hbm *hbm, uint32_t space, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
+int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
 	       hbm_result *results)
 {
 	(void)hbm;
-	assert_int_equal(space, 5);
+	assert_int_equal(ns, 5);
 	*answer = (struct hbm_lookup){0};
 	for (size_t i = 0; i < count; i++) {
 		uint64_t id = id_of(&keys[i]);
@@ -156,10 +156,10 @@ static unsigned char *memory_of(const struct hbm_block *block)
 	return block->segments->region->memory + block->segments->offset;
 }
 
-int hbm_load(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
 {
 	(void)hbm;
-	(void)space;
+	(void)ns;
 	cache.loads++;
 	for (size_t i = 0; i < count; i++) {
 		uint64_t id = id_of(&blocks[i].key);
@@ -191,10 +191,10 @@ static uint8_t store_one(const struct hbm_block *block)
 	return HBM_OK;
 }
 
-int hbm_store(struct hbm *hbm, uint32_t space, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
 {
 	(void)hbm;
-	(void)space;
+	(void)ns;
 	cache.stores++;
 	cache.most_blocks = count > cache.most_blocks ? count : cache.most_blocks;
 	for (size_t i = 0; cache.store_status == 0 && i < count; i++)

@@ -125,33 +125,33 @@ static void test_refusals_leave_the_output_alone(void **state)
 }
 
 static const struct view_field fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_space, model, "MODEL"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_space, opens, NULL),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_space, block_bytes, "BLOCK"),
-	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_space, blocks_in, "IN"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_space, salted, NULL),
-	VIEW_FIELD_NAMED(struct hbm_wire_space, space, "TIER", &view_tiers),
-	VIEW_FIELD(VIEW_MARK, struct hbm_wire_space, weights, "WEIGHTS"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, model, "MODEL"),
+	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, opens, NULL),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_namespace, block_bytes, "BLOCK"),
+	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_namespace, blocks_in, "IN"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_namespace, salted, NULL),
+	VIEW_FIELD_NAMED(struct hbm_wire_namespace, ns, "TIER", &view_tiers),
+	VIEW_FIELD(VIEW_MARK, struct hbm_wire_namespace, weights, "WEIGHTS"),
 	VIEW_END,
 };
 
-static struct hbm_wire_space sample(void)
+static struct hbm_wire_namespace sample(void)
 {
-	struct hbm_wire_space space = {.space = HBM_TIER_NVME,
+	struct hbm_wire_namespace ns = {.ns = HBM_TIER_NVME,
 				       .opens = UINT32_MAX,
 				       .model = "m",
 				       .block_bytes = 65536,
 				       .blocks_in = {9, 1, 2, 3},
 				       .salted = 1,
 				       .weights = 77};
-	return space;
+	return ns;
 }
 
 static void test_json(void **state)
 {
 	(void)state;
-	struct hbm_wire_space space = sample();
-	json_t *object = view_json(fields, &space);
+	struct hbm_wire_namespace ns = sample();
+	json_t *object = view_json(fields, &ns);
 	char *text = json_dumps(object, JSON_COMPACT);
 	assert_string_equal(text, "{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
 				  "\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\","
@@ -164,12 +164,12 @@ static void test_json(void **state)
 static void test_large_numbers(void **state)
 {
 	(void)state;
-	struct hbm_wire_space space = sample();
-	space.block_bytes = 1ull << 63;
-	space.blocks_in[HBM_TIER_HBM] = UINT64_MAX;
-	space.blocks_in[HBM_TIER_DDR] = INT64_MAX;
-	space.weights = UINT64_MAX;
-	json_t *object = view_json(fields, &space);
+	struct hbm_wire_namespace ns = sample();
+	ns.block_bytes = 1ull << 63;
+	ns.blocks_in[HBM_TIER_HBM] = UINT64_MAX;
+	ns.blocks_in[HBM_TIER_DDR] = INT64_MAX;
+	ns.weights = UINT64_MAX;
+	json_t *object = view_json(fields, &ns);
 	assert_int_equal(json_real_value(json_object_get(object, "block_bytes")) / 0x1p62, 2);
 	const json_t *tiers = json_object_get(object, "blocks_in");
 	assert_int_equal(json_real_value(json_object_get(tiers, "hbm")) / 0x1p62, 4);
@@ -181,15 +181,15 @@ static void test_large_numbers(void **state)
 static void test_table(void **state)
 {
 	(void)state;
-	struct hbm_wire_space space = sample();
-	struct query query = {.records = &space, .count = 1, .record_bytes = sizeof(space)};
+	struct hbm_wire_namespace ns = sample();
+	struct query query = {.records = &ns, .count = 1, .record_bytes = sizeof(ns)};
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 	assert_int_equal(view_table(fields, &query, out), 0);
-	space.space = 99;
-	memset(space.model, 'x', sizeof(space.model));
-	assert_int_equal(view_list(fields, &space, out), 0);
+	ns.ns = 99;
+	memset(ns.model, 'x', sizeof(ns.model));
+	assert_int_equal(view_list(fields, &ns, out), 0);
 	fclose(out);
 	assert_string_equal(text, "MODEL   BLOCK  IN                    TIER  WEIGHTS\n"
 				  "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme       77\n"

@@ -24,16 +24,16 @@ static struct hbm_wire_key key_of(uint64_t n)
 	return key;
 }
 
-static uint32_t find(const struct index *index, uint16_t space, uint64_t n)
+static uint32_t find(const struct index *index, uint16_t ns, uint64_t n)
 {
 	struct hbm_wire_key key = key_of(n);
-	return index_find(index, space, &key);
+	return index_find(index, ns, &key);
 }
 
-static uint32_t insert(struct index *index, uint16_t space, uint64_t n)
+static uint32_t insert(struct index *index, uint16_t ns, uint64_t n)
 {
 	struct hbm_wire_key key = key_of(n);
-	return index_insert(index, space, &key);
+	return index_insert(index, ns, &key);
 }
 
 static void take_out(struct index *index, uint32_t number)
@@ -184,9 +184,9 @@ struct model {
 static void model_check(const struct model *model, const struct index *index)
 {
 	uint64_t used = 0;
-	for (uint16_t space = 0; space < SPACES; space++)
+	for (uint16_t ns = 0; ns < SPACES; ns++)
 		for (uint64_t n = 0; n < KEYS; n++)
-			assert_int_equal(find(index, space, n), model->number[space][n]);
+			assert_int_equal(find(index, ns, n), model->number[ns][n]);
 	for (uint32_t number = 0; number <= index_highest(index); number++)
 		used += index_used(index, number);
 	assert_int_equal(used, model->count);
@@ -205,19 +205,19 @@ static void test_against_a_model(void **state)
 	for (int i = 0; i < 200000; i++) {
 		if (i % 5000 == 0)
 			eagerness = 10 + 20 * (unsigned)seed_below(&seed, 5);
-		uint16_t space = (uint16_t)seed_below(&seed, SPACES);
+		uint16_t ns = (uint16_t)seed_below(&seed, SPACES);
 		uint64_t n = seed_below(&seed, KEYS);
-		uint32_t *number = &model.number[space][n];
+		uint32_t *number = &model.number[ns][n];
 		if (*number != 0 && seed_below(&seed, 100) >= eagerness) {
 			take_out(index, *number);
 			*number = 0;
 			model.count--;
 		} else if (*number == 0 && seed_below(&seed, 100) < eagerness) {
-			*number = insert(index, space, n);
+			*number = insert(index, ns, n);
 			assert_int_equal(*number != 0, model.count < MAX);
 			model.count += *number != 0;
 		}
-		assert_int_equal(find(index, space, n), *number);
+		assert_int_equal(find(index, ns, n), *number);
 		if (i % 10000 == 0)
 			model_check(&model, index);
 	}

@@ -27,7 +27,7 @@ struct work {
 	uint32_t span_count;
 	struct traffic *traffic;
 	struct span spans[SPANS];
-	uint32_t slot, space, key;
+	uint32_t slot, ns, key;
 	bool busy;
 };
 
@@ -35,8 +35,8 @@ struct traffic {
 	struct rig rig;
 	struct seed seed;
 	uint64_t block_bytes[SPACES];
-	uint16_t space[SPACES];
-	uint32_t spaces;
+	uint16_t ns[SPACES];
+	uint32_t namespaces;
 	struct work works[SLOTS];
 	uint32_t busy, wanted_busy; /* transfers under way; how many are waited for to remain */
 	uint32_t held[SPACES][KEYS];
@@ -46,9 +46,9 @@ struct traffic {
 
 /* ---- contents ---- */
 
-static uint64_t word(uint32_t space, uint32_t key, uint64_t i)
+static uint64_t word(uint32_t ns, uint32_t key, uint64_t i)
 {
-	uint64_t x = ((uint64_t)space << 48 | (uint64_t)key << 32 | i) * 0x9e3779b97f4a7c15u;
+	uint64_t x = ((uint64_t)ns << 48 | (uint64_t)key << 32 | i) * 0x9e3779b97f4a7c15u;
 	return x ^ x >> 29;
 }
 
@@ -63,7 +63,7 @@ static void each_word(struct work *work, void (*visit)(uint64_t *at, uint64_t ex
 		const struct span *span = &work->spans[s];
 		assert_int_equal(rig->peek(words, device, span->address, span->bytes), 0);
 		for (uint64_t n = 0; n < span->bytes / sizeof(words[0]); n++)
-			visit(&words[n], word(work->space, work->key, i++));
+			visit(&words[n], word(work->ns, work->key, i++));
 		assert_int_equal(rig->poke(device, span->address, words, span->bytes), 0);
 	}
 }
@@ -93,10 +93,10 @@ static struct hbm_wire_key key_of(uint32_t key)
 	return wire;
 }
 
-static uint32_t find(struct traffic *traffic, uint32_t space, uint32_t key)
+static uint32_t find(struct traffic *traffic, uint32_t ns, uint32_t key)
 {
 	struct hbm_wire_key wire = key_of(key);
-	return index_find(traffic->rig.hbmd.cache->index, traffic->space[space], &wire);
+	return index_find(traffic->rig.hbmd.cache->index, traffic->ns[ns], &wire);
 }
 
 /* Pieces of random sizes, last first in memory. */
@@ -113,7 +113,7 @@ static void cut_spans(struct work *work, struct seed *seed, uint64_t bytes, uint
 	work->span_count = count;
 }
 
-static struct work *new_work(struct traffic *traffic, uint32_t space, uint32_t key, uint32_t device)
+static struct work *new_work(struct traffic *traffic, uint32_t ns, uint32_t key, uint32_t device)
 {
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		struct work *work = &traffic->works[i];
@@ -121,8 +121,8 @@ static struct work *new_work(struct traffic *traffic, uint32_t space, uint32_t k
 			continue;
 		struct device *on = &traffic->rig.hbmd.devices->list[device];
 		*work = (struct work){
-			.traffic = traffic, .slot = i, .space = space, .key = key, .busy = true, .device = on};
-		cut_spans(work, &traffic->seed, traffic->block_bytes[space], traffic->rig.client[device].address);
+			.traffic = traffic, .slot = i, .ns = ns, .key = key, .busy = true, .device = on};
+		cut_spans(work, &traffic->seed, traffic->block_bytes[ns], traffic->rig.client[device].address);
 		traffic->busy++;
 		return work;
 	}
@@ -168,9 +168,9 @@ static void loaded(struct load *load)
 	over(work);
 }
 
-static void start_load(struct traffic *traffic, uint32_t number, uint32_t space, uint32_t key, uint32_t device)
+static void start_load(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key, uint32_t device)
 {
-	struct work *work = new_work(traffic, space, key, device);
+	struct work *work = new_work(traffic, ns, key, device);
 	each_word(work, spoil_word);
 	work->load = (struct load){.block = number,
 				   .device = work->device,
@@ -181,14 +181,14 @@ static void start_load(struct traffic *traffic, uint32_t number, uint32_t space,
 	block_unuse(&traffic->rig.hbmd.cache->blocks, number);
 }
 
-static void start_store(struct traffic *traffic, uint32_t number, uint32_t space, uint32_t key, uint32_t device)
+static void start_store(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key, uint32_t device)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
 	if (!block_target(&cache->blocks, number)) {
 		cache_abandon_store(cache, number);
 		return;
 	}
-	struct work *work = new_work(traffic, space, key, device);
+	struct work *work = new_work(traffic, ns, key, device);
 	each_word(work, put_word);
 	work->store = (struct store){.block = number,
 				   .device = work->device,
@@ -199,22 +199,22 @@ static void start_store(struct traffic *traffic, uint32_t number, uint32_t space
 }
 
 /* What an engine does with the first `count` keys of a chain: what is there is loaded, what is not is stored. */
-static void use_chain(struct traffic *traffic, uint32_t space, uint32_t first, uint32_t count, uint32_t device)
+static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint32_t count, uint32_t device)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t numbers[CHAIN] = {0}, present = 0;
 	for (; present < count; present++) {
 		struct hbm_wire_key key = key_of(first + present);
-		numbers[present] = cache_find(cache, traffic->space[space], &key);
+		numbers[present] = cache_find(cache, traffic->ns[ns], &key);
 		if (numbers[present] == 0)
 			break;
 		block_use(&cache->blocks, numbers[present]);
 	}
 	uint32_t end = present;
-	for (; end < count && find(traffic, space, first + end) == 0; end++) {
+	for (; end < count && find(traffic, ns, first + end) == 0; end++) {
 		struct hbm_wire_key key = key_of(first + end);
 		uint32_t parent = end == 0 ? 0 : numbers[end - 1];
-		numbers[end] = cache_insert(cache, traffic->space[space], &key, parent);
+		numbers[end] = cache_insert(cache, traffic->ns[ns], &key, parent);
 		assert_int_not_equal(numbers[end], 0);
 	}
 	cache_touch_begin(cache);
@@ -222,9 +222,9 @@ static void use_chain(struct traffic *traffic, uint32_t space, uint32_t first, u
 		cache_touch(cache, numbers[i], device);
 	cache_settle(cache);
 	for (uint32_t i = 0; i < present; i++)
-		start_load(traffic, numbers[i], space, first + i, device);
+		start_load(traffic, numbers[i], ns, first + i, device);
 	for (uint32_t i = present; i < end; i++)
-		start_store(traffic, numbers[i], space, first + i, device);
+		start_store(traffic, numbers[i], ns, first + i, device);
 	mover_pump(traffic->rig.hbmd.mover);
 }
 
@@ -243,36 +243,36 @@ static void wait_until_busy(struct traffic *traffic, uint32_t busy)
 
 /* ---- random operations ---- */
 
-static void drop_one(struct traffic *traffic, uint32_t space, uint32_t key)
+static void drop_one(struct traffic *traffic, uint32_t ns, uint32_t key)
 {
-	uint32_t number = find(traffic, space, key);
+	uint32_t number = find(traffic, ns, key);
 	if (number != 0 && !cache_is_pinned(traffic->rig.hbmd.cache, number))
 		cache_drop(traffic->rig.hbmd.cache, number);
 	mover_pump(traffic->rig.hbmd.mover);
 }
 
-static void hold_one(struct traffic *traffic, uint32_t space, uint32_t key)
+static void hold_one(struct traffic *traffic, uint32_t ns, uint32_t key)
 {
 	struct hbm_wire_key wire = key_of(key);
 	struct cache *cache = traffic->rig.hbmd.cache;
-	uint32_t number = cache_find(cache, traffic->space[space], &wire);
-	if (number != 0 && traffic->held[space][key] == 0 && cache_pin(cache, number))
-		traffic->held[space][key] = number;
+	uint32_t number = cache_find(cache, traffic->ns[ns], &wire);
+	if (number != 0 && traffic->held[ns][key] == 0 && cache_pin(cache, number))
+		traffic->held[ns][key] = number;
 }
 
-static void unhold_one(struct traffic *traffic, uint32_t space, uint32_t key)
+static void unhold_one(struct traffic *traffic, uint32_t ns, uint32_t key)
 {
-	if (traffic->held[space][key] != 0)
-		cache_unpin(traffic->rig.hbmd.cache, traffic->held[space][key]);
-	traffic->held[space][key] = 0;
+	if (traffic->held[ns][key] != 0)
+		cache_unpin(traffic->rig.hbmd.cache, traffic->held[ns][key]);
+	traffic->held[ns][key] = 0;
 	mover_pump(traffic->rig.hbmd.mover);
 }
 
 static void unhold_all(struct traffic *traffic)
 {
-	for (uint32_t space = 0; space < traffic->spaces; space++)
+	for (uint32_t ns = 0; ns < traffic->namespaces; ns++)
 		for (uint32_t key = 0; key < KEYS; key++)
-			unhold_one(traffic, space, key);
+			unhold_one(traffic, ns, key);
 }
 
 static void push_out(struct traffic *traffic)
@@ -286,19 +286,19 @@ static void push_out(struct traffic *traffic)
 static void random_operation(struct traffic *traffic)
 {
 	struct seed *seed = &traffic->seed;
-	uint32_t space = (uint32_t)seed_below(seed, traffic->spaces);
+	uint32_t ns = (uint32_t)seed_below(seed, traffic->namespaces);
 	/* some keys far more often than others */
 	uint32_t key = (uint32_t)seed_below(seed, 1 + seed_below(seed, 1 + seed_below(seed, KEYS)));
 	uint32_t device = (uint32_t)seed_below(seed, traffic->rig.hbmd.devices->count);
 	uint64_t dice = seed_below(seed, 100);
 	if (dice < 90)
-		use_chain(traffic, space, key / CHAIN * CHAIN, 1 + key % CHAIN, device);
+		use_chain(traffic, ns, key / CHAIN * CHAIN, 1 + key % CHAIN, device);
 	else if (dice < 93)
-		drop_one(traffic, space, key);
+		drop_one(traffic, ns, key);
 	else if (dice < 95)
-		hold_one(traffic, space, key);
+		hold_one(traffic, ns, key);
 	else if (dice < 98)
-		unhold_one(traffic, space, key);
+		unhold_one(traffic, ns, key);
 	else
 		push_out(traffic);
 }
@@ -327,15 +327,15 @@ static struct traffic *traffic_new(const char *name)
 	return traffic;
 }
 
-static void traffic_open(struct traffic *traffic, uint32_t spaces, const uint64_t *block_bytes)
+static void traffic_open(struct traffic *traffic, uint32_t namespaces, const uint64_t *block_bytes)
 {
 	rig_open(&traffic->rig, CLIENT_BYTES);
-	traffic->spaces = spaces;
-	for (uint32_t i = 0; i < spaces; i++) {
-		struct hbm_wire_namespace spec = {.weights = i, .block_bytes = block_bytes[i]};
+	traffic->namespaces = namespaces;
+	for (uint32_t i = 0; i < namespaces; i++) {
+		struct hbm_wire_namespace_spec spec = {.weights = i, .block_bytes = block_bytes[i]};
 		traffic->block_bytes[i] = block_bytes[i];
-		traffic->space[i] = spaces_open(traffic->rig.hbmd.cache->spaces, &spec);
-		assert_int_not_equal(traffic->space[i], 0);
+		traffic->ns[i] = namespaces_open(traffic->rig.hbmd.cache->namespaces, &spec);
+		assert_int_not_equal(traffic->ns[i], 0);
 	}
 }
 
@@ -390,9 +390,9 @@ static void test_stores_and_loads_through_all_tiers(void **state)
 	end_test(traffic);
 }
 
-static void random_test(const char *name, struct traffic *traffic, uint32_t spaces, const uint64_t *sizes)
+static void random_test(const char *name, struct traffic *traffic, uint32_t namespaces, const uint64_t *sizes)
 {
-	traffic_open(traffic, spaces, sizes);
+	traffic_open(traffic, namespaces, sizes);
 	run_random(traffic, 1500);
 	print_message("%s: %llu loads, %llu stores, %llu of them dropped meanwhile\n", name,
 		      (unsigned long long)traffic->loads, (unsigned long long)traffic->stores,
@@ -430,9 +430,9 @@ static void test_random_without_reserves(void **state)
 	struct traffic *traffic = traffic_new(__func__);
 	struct config *config = &traffic->rig.config;
 	config->device_cache.bytes = GRANULE;
-	config->device_reserve = (struct config_size){0};
+	config->device_headroom = (struct config_size){0};
 	config->ddr_size.bytes = 2 * MIB;
-	config->ddr_reserve = 0;
+	config->ddr_headroom = 0;
 	config->nvme_size = 4 * MIB;
 	random_test(__func__, traffic, SPACES, mixed_sizes);
 }
@@ -699,7 +699,7 @@ static void test_a_lost_device_takes_only_its_own(void **state)
 	wait_until_busy(traffic, 0);
 	rig_settle(&traffic->rig);
 	assert_int_equal(traffic->failed_loads, OTHERS);
-	assert_int_equal(cache_hbm(cache, 0)->online, 0);
+	assert_int_equal(cache_hbm(cache, 0)->usable, 0);
 	assert_int_equal(cache_hbm(cache, 0)->placed, 0);
 	for (uint32_t key = 0; key < OWN; key++)
 		assert_int_equal(find(traffic, 0, key), 0);

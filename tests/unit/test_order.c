@@ -41,7 +41,7 @@ struct model {
 	struct config config;
 	struct cache *cache;
 	struct seed seed;
-	uint16_t space;
+	uint16_t ns;
 	struct node nodes[NODES];
 	struct fifo tiers[TIERS + 1];
 	uint64_t births;
@@ -67,8 +67,8 @@ static void model_open(struct model *model, const char *name, const uint64_t *un
 		cache->tiers[i].below = i < TIERS ? &cache->tiers[i + 1] : NULL;
 		model->tiers[i].capacity = units[i - 1];
 	}
-	struct hbm_wire_namespace spec = {.block_bytes = UNIT};
-	model->space = spaces_open(cache->spaces, &spec);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = UNIT};
+	model->ns = namespaces_open(cache->namespaces, &spec);
 
 	for (uint32_t n = 0; n < NODES; n++) {
 		uint32_t parent = n < ROOTS ? NODES : (uint32_t)seed_below(&model->seed, n);
@@ -96,7 +96,7 @@ static struct hbm_wire_key key_of(uint32_t node)
 static uint32_t number_of(const struct model *model, uint32_t node)
 {
 	struct hbm_wire_key key = key_of(node);
-	return cache_find(model->cache, model->space, &key);
+	return cache_find(model->cache, model->ns, &key);
 }
 
 /* ---- the model ---- */
@@ -194,7 +194,7 @@ static void use_node(struct model *model, uint32_t leaf)
 		if (model->nodes[path[i]].born)
 			continue;
 		struct hbm_wire_key key = key_of(path[i]);
-		uint32_t number = cache_insert(cache, model->space, &key, parent);
+		uint32_t number = cache_insert(cache, model->ns, &key, parent);
 		assert_int_not_equal(number, 0);
 		block_stored(&cache->blocks, number, (struct place){0});
 		model->nodes[path[i]].born = ++model->births;
@@ -252,7 +252,7 @@ static void compare(const struct model *model)
 		}
 		assert_int_equal(order_walk(cache->orders[tier], number), 0);
 		assert_int_equal(cache->tiers[tier].bytes, fifo->blocks * UNIT);
-		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].online);
+		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].usable);
 	}
 }
 

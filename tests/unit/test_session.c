@@ -796,14 +796,14 @@ static void commit_over(void *arg, int status)
 static void lease_some(struct fixture *fixture)
 {
 	struct outcome outcome = {0};
-	struct lease_limits limits = {10, 1ull << 40};
-	assert_int_equal(lease_create(&fixture->session->leases, &fixture->pool.devices->list[0], 16 * MIB, 0, &limits,
+	struct region_limits limits = {10, 1ull << 40};
+	assert_int_equal(region_create(&fixture->session->regions, &fixture->pool.devices->list[0], 16 * MIB, 0, &limits,
 				      region_over, &outcome),
 			 HBM_OK);
 	pool_run(&fixture->pool, is_over, &outcome);
-	struct hbm_wire_range range = {.region = lease_id(outcome.region), .bytes = 8 * MIB};
+	struct hbm_wire_range range = {.region = region_id(outcome.region), .bytes = 8 * MIB};
 	struct commit *commit;
-	assert_int_equal(commit_new(&commit, &fixture->session->leases, &range, 1, 10), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->session->regions, &range, 1, 10), HBM_OK);
 	outcome.over = false;
 	commit_start(commit, commit_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);

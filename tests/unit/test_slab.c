@@ -28,13 +28,13 @@ static int teardown(void **state)
 }
 
 struct wanted {
-	struct slab_order order;
+	struct slab_request request;
 	bool over;
 };
 
-static void order_over(struct slab_order *order)
+static void request_over(struct slab_request *request)
 {
-	container_of(order, struct wanted, order)->over = true;
+	container_of(request, struct wanted, request)->over = true;
 }
 
 static bool is_over(void *arg)
@@ -44,8 +44,8 @@ static bool is_over(void *arg)
 
 static int begin(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, uint64_t count)
 {
-	*wanted = (struct wanted){.order = {.bytes = bytes, .count = count, .done = order_over}};
-	return slabs_take(fixture->slabs, &wanted->order);
+	*wanted = (struct wanted){.request = {.bytes = bytes, .count = count, .done = request_over}};
+	return slabs_request(fixture->slabs, &wanted->request);
 }
 
 /* Takes count slabs: the status. */
@@ -56,12 +56,12 @@ static int take(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, 
 		return status;
 	pool_run(&fixture->pool, is_over, wanted);
 	assert_null(slabs_check(fixture->slabs));
-	return wanted->order.status;
+	return wanted->request.status;
 }
 
 static void give(struct fixture *fixture, struct wanted *wanted, bool exported, bool quarantined)
 {
-	for (struct list *node; (node = list_pop_front(&wanted->order.taken));) {
+	for (struct list *node; (node = list_pop_front(&wanted->request.taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slab->exported = exported;
 		if (quarantined)
@@ -108,7 +108,7 @@ static void slabs_are_made_ahead(void **state)
 	assert_int_equal(slabs_default(fixture->slabs), 4 * MIB);
 	pool_run(&fixture->pool, all_created, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 3), HBM_OK);
-	assert_int_equal(length(&wanted.order.taken), 3);
+	assert_int_equal(length(&wanted.request.taken), 3);
 	assert_int_equal(slabs_books(fixture->slabs).leased, 12 * MIB);
 	assert_int_equal(all_created(fixture), true);
 	give(fixture, &wanted, false, false);
@@ -143,7 +143,7 @@ static void ready_slabs_make_way_for_other_sizes(void **state)
 	struct wanted all;
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &all, 2 * MIB, 16), HBM_OK);
-	assert_int_equal(length(&all.order.taken), 16);
+	assert_int_equal(length(&all.request.taken), 16);
 	assert_int_equal(slabs_books(fixture->slabs).leased, BUDGET);
 	give(fixture, &all, false, false);
 	assert_int_equal(take(fixture, &all, 32 * MIB, 1), HBM_OK);
@@ -189,8 +189,8 @@ static void orders_are_served_in_turn(void **state)
 	assert_int_equal(begin(fixture, &third, 2 * MIB, 1), HBM_NO_SPACE);
 	pool_run(&fixture->pool, is_over, &first);
 	pool_run(&fixture->pool, is_over, &second);
-	assert_int_equal(first.order.status, HBM_OK);
-	assert_int_equal(second.order.status, HBM_OK);
+	assert_int_equal(first.request.status, HBM_OK);
+	assert_int_equal(second.request.status, HBM_OK);
 	give(fixture, &first, false, false);
 	give(fixture, &second, false, false);
 }
@@ -200,7 +200,7 @@ static void quarantine_is_counted(void **state)
 	struct fixture *fixture = *state;
 	struct wanted wanted;
 	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
-	struct slab *slab = container_of(list_pop_front(&wanted.order.taken), struct slab, link);
+	struct slab *slab = container_of(list_pop_front(&wanted.request.taken), struct slab, link);
 	slab->exported = true;
 	slab_quarantine(slab);
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 8 * MIB);
@@ -226,7 +226,7 @@ static struct slab *one_slab(struct fixture *fixture)
 	struct wanted wanted;
 
 	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
-	return container_of(list_pop_front(&wanted.order.taken), struct slab, link);
+	return container_of(list_pop_front(&wanted.request.taken), struct slab, link);
 }
 
 static void a_shared_slab_is_counted_once_and_freed_with_its_last_reference(void **state)
@@ -284,7 +284,7 @@ static void what_cannot_be_released_stays_quarantined(void **state)
 	struct wanted wanted;
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
-	struct slab *slab = container_of(wanted.order.taken.next, struct slab, link);
+	struct slab *slab = container_of(wanted.request.taken.next, struct slab, link);
 	CUmemGenericAllocationHandle handle = slab->handle;
 	assert_int_equal(fixture->pool.faults("cuMemRelease:1,cuMemRelease:2"), 0);
 	give(fixture, &wanted, true, false);
@@ -316,7 +316,7 @@ static int take_failing(struct fixture *fixture, unsigned n, CUresult result)
 	assert_int_equal(fixture->pool.fault("cuMemCreate", n, result), 0);
 	int status = take(fixture, &wanted, 2 * MIB, 6);
 	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
-	assert_int_equal(length(&wanted.order.taken), status == HBM_OK ? 6 : 0);
+	assert_int_equal(length(&wanted.request.taken), status == HBM_OK ? 6 : 0);
 	give(fixture, &wanted, true, false);
 	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
 	give(fixture, &wanted, true, false);
@@ -368,7 +368,7 @@ static void memory_held_by_somebody_else_is_no_space(void **state)
 	CUmemGenericAllocationHandle outside, kept;
 	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
 	assert_int_equal(driver->cuMemCreate(&outside, 32 * MIB - 4 * MIB, &prop, 0), CUDA_SUCCESS);
-	kept = keep(driver, container_of(wanted.order.taken.next, struct slab, link));
+	kept = keep(driver, container_of(wanted.request.taken.next, struct slab, link));
 	give(fixture, &wanted, true, false);
 
 	/* The budget is 32 MiB again, but only 4 are to be had, in which a slab of 4 may lie ready. */
@@ -393,7 +393,7 @@ static void random_orders_balance(void **state)
 	for (int i = 0; i < 400; i++) {
 		struct wanted *wanted = &out[seed_below(&seed, 8)];
 		if (wanted->over) {
-			leased -= wanted->order.bytes * wanted->order.count;
+			leased -= wanted->request.bytes * wanted->request.count;
 			give(fixture, wanted, seed_below(&seed, 2), seed_below(&seed, 2));
 			wanted->over = false;
 		} else {

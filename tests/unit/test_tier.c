@@ -14,14 +14,14 @@
 #define U ((uint64_t)EXTENT_UNIT)
 
 struct waiter {
-	struct slot_wait wait;
+	struct extent_request wait;
 	uint32_t unit; /* UINT32_MAX: not yet */
 	unsigned turn;
 };
 
 static unsigned turns;
 
-static void granted(struct slot_wait *wait, uint32_t unit)
+static void granted(struct extent_request *wait, uint32_t unit)
 {
 	struct waiter *waiter = container_of(wait, struct waiter, wait);
 	assert_int_equal(waiter->unit, UINT32_MAX);
@@ -34,10 +34,10 @@ static struct waiter waiter_of(uint64_t units)
 	return (struct waiter){.wait = {.bytes = units * U, .granted = granted}, .unit = UINT32_MAX};
 }
 
-static void tier_open(struct tier *tier, uint64_t capacity, uint64_t reserve)
+static void tier_open(struct tier *tier, uint64_t capacity, uint64_t headroom)
 {
 	turns = 0;
-	assert_int_equal(tier_init(tier, HBM_TIER_DDR, 3, capacity * U, reserve * U, 100), 0);
+	assert_int_equal(tier_init(tier, HBM_TIER_DDR, 3, capacity * U, headroom * U, 100), 0);
 }
 
 static void assert_books(const struct tier *tier)
@@ -50,13 +50,13 @@ static void test_the_reserve_is_filled_first(void **state)
 	(void)state;
 	struct tier tier;
 	tier_open(&tier, 10, 4);
-	assert_int_equal(tier.online, 0);
+	assert_int_equal(tier.usable, 0);
 	assert_int_equal(tier_grow(&tier, 0, 3 * U), 0);
-	assert_int_equal(tier.online, 0);
+	assert_int_equal(tier.usable, 0);
 	assert_int_equal(tier_grow(&tier, 3 * U, 3 * U), 0);
-	assert_int_equal(tier.online, 2 * U);
+	assert_int_equal(tier.usable, 2 * U);
 	assert_int_equal(tier_grow(&tier, 6 * U, 8 * U), 0);
-	assert_int_equal(tier.online, 10 * U);
+	assert_int_equal(tier.usable, 10 * U);
 	tier_clear(&tier);
 	tier_clear(&tier);
 }
@@ -67,18 +67,18 @@ static void test_a_slot_through_its_life(void **state)
 	struct tier tier;
 	tier_open(&tier, 8, 0);
 	assert_int_equal(tier_grow(&tier, 0, 8 * U), 0);
-	uint32_t unit = tier_take(&tier, 3 * U);
+	uint32_t unit = tier_alloc(&tier, 3 * U);
 	assert_int_equal(unit, 0);
 	assert_int_equal(tier.moving, 3 * U);
 	assert_books(&tier);
 	tier_place(&tier, 3 * U);
 	assert_int_equal(tier.placed, 3 * U);
-	assert_int_equal(tier_take(&tier, 6 * U), UINT32_MAX);
-	assert_int_equal(tier_take(&tier, 5 * U), 3);
+	assert_int_equal(tier_alloc(&tier, 6 * U), UINT32_MAX);
+	assert_int_equal(tier_alloc(&tier, 5 * U), 3);
 	assert_books(&tier);
 	tier_unplace(&tier, 3 * U);
-	tier_give(&tier, unit, 3 * U);
-	tier_give(&tier, 3, 5 * U);
+	tier_free(&tier, unit, 3 * U);
+	tier_free(&tier, 3, 5 * U);
 	assert_books(&tier);
 	assert_int_equal(extent_available(tier.extents), 8 * U);
 	tier_clear(&tier);
@@ -92,23 +92,23 @@ static void test_who_waits_is_served_in_order(void **state)
 	tier_open(&tier, 4, 0);
 	assert_int_equal(tier_grow(&tier, 0, 4 * U), 0);
 	struct waiter first = waiter_of(3), large = waiter_of(4), small = waiter_of(1);
-	tier_wait(&tier, &first.wait);
+	tier_request(&tier, &first.wait);
 	assert_int_equal(first.unit, 0);
-	tier_wait(&tier, &large.wait);
-	tier_wait(&tier, &small.wait);
+	tier_request(&tier, &large.wait);
+	tier_request(&tier, &small.wait);
 	tier_serve(&tier);
 	assert_int_equal(large.unit, UINT32_MAX);
 	assert_int_equal(small.unit, UINT32_MAX);
-	assert_int_equal(tier_take(&tier, U), UINT32_MAX); /* nor does one that does not want to wait */
-	tier_give(&tier, first.unit, 3 * U);
+	assert_int_equal(tier_alloc(&tier, U), UINT32_MAX); /* nor does one that does not want to wait */
+	tier_free(&tier, first.unit, 3 * U);
 	tier_serve(&tier);
 	assert_int_equal(large.unit, 0);
 	assert_int_equal(small.unit, UINT32_MAX);
-	tier_give(&tier, large.unit, 4 * U);
+	tier_free(&tier, large.unit, 4 * U);
 	tier_serve(&tier);
 	assert_int_equal(small.unit, 0);
 	assert_in_range(small.turn, large.turn + 1, 3);
-	tier_give(&tier, small.unit, U);
+	tier_free(&tier, small.unit, U);
 	assert_books(&tier);
 	tier_clear(&tier);
 }
@@ -119,7 +119,7 @@ static void test_growing_serves_who_waits(void **state)
 	struct tier tier;
 	tier_open(&tier, 4, 0);
 	struct waiter waiter = waiter_of(2);
-	tier_wait(&tier, &waiter.wait);
+	tier_request(&tier, &waiter.wait);
 	assert_int_equal(tier_grow(&tier, 0, U), 0);
 	assert_int_equal(waiter.unit, UINT32_MAX);
 	assert_int_equal(tier_grow(&tier, U, U), 0);

@@ -23,10 +23,10 @@
 #include "daemon/config.h"
 #include "daemon/device.h"
 #include "daemon/hbmd.h"
-#include "daemon/hierarchy.h"
+#include "daemon/memory_setup.h"
 #include "daemon/log.h"
 #include "daemon/mover.h"
-#include "daemon/nvme.h"
+#include "daemon/nvme_file.h"
 #include "tests/support/leaks.h"
 
 #define KIB 1024ull
@@ -40,7 +40,7 @@ struct rig {
 	struct config config;
 	struct loop *loop;
 	struct hbmd hbmd;
-	struct hierarchy *hierarchy;
+	struct memory_setup *memory_setup;
 	struct device_memory client[HBM_WIRE_DEVICES_MAX]; /* the client's memory on each device */
 	char folder[32], file[64];
 	struct timer watchman;
@@ -66,7 +66,7 @@ static inline void rig_dump(struct rig *rig)
 	for (uint32_t i = 0; i <= rig->hbmd.cache->tier_count; i++) {
 		const struct tier *tier = &rig->hbmd.cache->tiers[i];
 		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
-			    (unsigned long long)tier->online, (unsigned long long)tier->bytes,
+			    (unsigned long long)tier->usable, (unsigned long long)tier->bytes,
 			    (unsigned long long)tier->pinned, tier->inbound_first, !list_empty(&tier->waiting));
 	}
 	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
@@ -103,7 +103,7 @@ static inline void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg
 static inline bool rig_is_warm(void *arg)
 {
 	const struct rig *rig = arg;
-	return hierarchy_warm(rig->hierarchy);
+	return memory_setup_warm(rig->memory_setup);
 }
 
 static inline bool rig_is_idle(void *arg)
@@ -128,10 +128,10 @@ static inline void rig_init(struct rig *rig)
 	config->soft_memory = 64 * MIB;
 	config->device_memory = (struct config_size){.bytes = 2 * GRANULE};
 	config->device_cache = (struct config_size){.bytes = 512 * KIB};
-	config->device_reserve = (struct config_size){.bytes = 256 * KIB};
+	config->device_headroom = (struct config_size){.bytes = 256 * KIB};
 	config->device_slab = GRANULE;
 	config->ddr_size = (struct config_size){.bytes = MIB};
-	config->ddr_reserve = 256 * KIB;
+	config->ddr_headroom = 256 * KIB;
 	config->ddr_staging = 512 * KIB;
 	free(config->nvme_path);
 	config->nvme_path = strdup(rig->file);
@@ -163,7 +163,7 @@ static inline void rig_open(struct rig *rig, uint64_t client_bytes)
 	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop};
 	if (devices_open(&hbmd->devices, &rig->config, rig->loop, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
-	if (hierarchy_open(&rig->hierarchy, hbmd, rig_ignore, NULL, error, sizeof(error)) != 0)
+	if (memory_setup_open(&rig->memory_setup, hbmd, rig_ignore, NULL, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		assert_int_equal(device_memory_open(&rig->client[i], &hbmd->devices->list[i], client_bytes, GRANULE),
@@ -232,7 +232,7 @@ static inline void rig_close(struct rig *rig)
 {
 	for (uint32_t i = 0; i < rig->hbmd.devices->count; i++)
 		device_memory_close(&rig->client[i]);
-	rig->hierarchy = hierarchy_close(rig->hierarchy);
+	rig->memory_setup = memory_setup_close(rig->memory_setup);
 	rig->hbmd.devices = devices_close(rig->hbmd.devices);
 	rig->loop = loop_free(rig->loop);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk: reads and writes of the NVMe tier. Operations of one block each are queued; disk_dispatch() turns what is
+ * disk: reads and writes of the NVMe tier. Operations of one block each are queued; nvme_io_dispatch() turns what is
  * queued into as few and as large I/Os as it can, joining operations that are neighbours on the disk, and keeps `depth`
  * of them under way. Operations someone waits for go before those nobody does, except that every eighth I/O goes to the
  * others.
@@ -14,18 +14,18 @@
 #include "daemon/link_stats.h"
 #include "daemon/loop.h"
 
-struct disk;
+struct nvme_io;
 
-struct disk_op {
+struct nvme_op {
 	bool write;
 	uint64_t offset, bytes; /* multiples of 4 KiB */
 	char *memory;           /* aligned to 4 KiB */
 	int error;              /* 0 or negative errno */
-	void (*done)(struct disk_op *op);
-	struct disk_op *next; /* the disk's */
+	void (*done)(struct nvme_op *op);
+	struct nvme_op *next; /* the disk's */
 };
 
-struct disk_options {
+struct nvme_io_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
 	int fd;         /* borrowed; O_DIRECT where the file system has it */
@@ -35,9 +35,9 @@ struct disk_options {
 	const char *fail; /* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O; "" for none */
 };
 
-int disk_new(struct disk **out, const struct disk_options *options); /* -EINVAL: fail cannot be parsed */
-struct disk *disk_free(struct disk *disk);                           /* nothing may be under way */
+int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options); /* -EINVAL: fail cannot be parsed */
+struct nvme_io *nvme_io_free(struct nvme_io *nvme_io);                           /* nothing may be under way */
 /* What to call after the done() calls of one I/O. */
-void disk_on_batch(struct disk *disk, void (*batch_done)(void *arg), void *arg);
-void disk_submit(struct disk *disk, struct disk_op *op, bool urgent);
-void disk_dispatch(struct disk *disk);
+void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg);
+void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent);
+void nvme_io_dispatch(struct nvme_io *nvme_io);

@@ -20,7 +20,7 @@
 #include "daemon/tier.h"
 
 struct config;
-struct nvme;
+struct nvme_file;
 
 #define NVME_HEAD                                                                                                      \
 	(1ull << 20) /* bytes before the tier's first: large I/O stays aligned to what devices are made of             \
@@ -28,10 +28,10 @@ struct nvme;
 
 /* Opens config->nvme_path and sets up the tier; progress() is called on the loop thread as it grows. Negative
  * errno and one line in error. */
-int nvme_open(struct nvme **out, const struct config *config, struct tier *tier, struct loop *loop,
+int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 /* Ends a formatting that is under way. A completion of it may still be with the loop, which must not run any more. */
-struct nvme *nvme_close(struct nvme *nvme);
-int nvme_fd(const struct nvme *nvme);
-unsigned nvme_percent(const struct nvme *nvme); /* formatted */
-bool nvme_settled(const struct nvme *nvme);     /* all of it is in service, or all that ever will be */
+struct nvme_file *nvme_file_close(struct nvme_file *nvme);
+int nvme_file_fd(const struct nvme_file *nvme);
+unsigned nvme_file_percent(const struct nvme_file *nvme); /* formatted */
+bool nvme_file_settled(const struct nvme_file *nvme);     /* all of it is in service, or all that ever will be */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/nvme.h"
+#include "daemon/nvme_file.h"
 
 #include "daemon/config.h"
 #include "daemon/log.h"
@@ -42,7 +42,7 @@ struct label {
 	uint64_t checksum; /* XXH3-64 of what is before it */
 };
 
-struct nvme {
+struct nvme_file {
 	struct tier *tier;
 	struct loop *loop;
 	char *path;
@@ -81,7 +81,7 @@ static uint64_t label_checksum(const struct label *label)
 	return XXH3_64bits(label, offsetof(struct label, checksum));
 }
 
-static int write_label(const struct nvme *nvme, enum label_state state)
+static int write_label(const struct nvme_file *nvme, enum label_state state)
 {
 	struct label *label = (struct label *)(void *)nvme->zeros;
 	memset(label, 0, LABEL_BYTES);
@@ -97,7 +97,7 @@ static int write_label(const struct nvme *nvme, enum label_state state)
 }
 
 /* Whether the path begins with a label of ours. */
-static int read_label(const struct nvme *nvme, struct label *label, bool *ours)
+static int read_label(const struct nvme_file *nvme, struct label *label, bool *ours)
 {
 	ssize_t n = pread(nvme->fd, nvme->zeros, LABEL_BYTES, 0);
 	int r = n < 0 ? -errno : 0;
@@ -112,7 +112,7 @@ static int read_label(const struct nvme *nvme, struct label *label, bool *ours)
  * Whether a device has nothing where file systems, partition tables, volume managers and swap have what they are known
  * by: in its first MiB or its last. It has at least that much.
  */
-static int read_blank(const struct nvme *nvme, uint64_t bytes, bool *blank)
+static int read_blank(const struct nvme_file *nvme, uint64_t bytes, bool *blank)
 {
 	const uint64_t places[] = {0, bytes - NVME_HEAD};
 	int r = 0;
@@ -140,7 +140,7 @@ static int lock(int fd)
 	return 0;
 }
 
-static bool is_block_device(const struct nvme *nvme)
+static bool is_block_device(const struct nvme_file *nvme)
 {
 	struct stat st;
 	return fstat(nvme->fd, &st) == 0 && S_ISBLK(st.st_mode);
@@ -148,7 +148,7 @@ static bool is_block_device(const struct nvme *nvme)
 
 /* Of a device only: the kernel refuses one that is mounted, swapped to, or part of another, and keeps it from being so.
  */
-static int open_exclusively(struct nvme *nvme, const struct reason *reason)
+static int open_exclusively(struct nvme_file *nvme, const struct reason *reason)
 {
 	char path[32];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", nvme->fd);
@@ -168,7 +168,7 @@ static int open_exclusively(struct nvme *nvme, const struct reason *reason)
 	return 0;
 }
 
-static int open_path(struct nvme *nvme, const struct reason *reason)
+static int open_path(struct nvme_file *nvme, const struct reason *reason)
 {
 	int flags = O_RDWR | O_CLOEXEC | O_NOCTTY;
 	nvme->direct = true;
@@ -196,7 +196,7 @@ static int open_path(struct nvme *nvme, const struct reason *reason)
 }
 
 /* Its size, and whether nothing at all has been written to it (a start may have been cut off before the label). */
-static int measure(const struct nvme *nvme, uint64_t *bytes, bool *empty, const struct reason *reason)
+static int measure(const struct nvme_file *nvme, uint64_t *bytes, bool *empty, const struct reason *reason)
 {
 	struct stat st;
 	*empty = false;
@@ -214,7 +214,7 @@ static int measure(const struct nvme *nvme, uint64_t *bytes, bool *empty, const 
 	return 0;
 }
 
-static int choose_size(struct nvme *nvme, uint64_t configured, uint64_t bytes, const struct reason *reason)
+static int choose_size(struct nvme_file *nvme, uint64_t configured, uint64_t bytes, const struct reason *reason)
 {
 	nvme->size = configured / EXTENT_UNIT * EXTENT_UNIT;
 	if (nvme->is_device && configured == 0 && bytes >= NVME_HEAD)
@@ -230,7 +230,7 @@ static int choose_size(struct nvme *nvme, uint64_t configured, uint64_t bytes, c
 }
 
 /* Bytes that the file can have where it is: those that are free there, and its own. Some file systems do not know. */
-static uint64_t room_for(const struct nvme *nvme)
+static uint64_t room_for(const struct nvme_file *nvme)
 {
 	struct statvfs fs;
 	struct stat st;
@@ -241,7 +241,7 @@ static uint64_t room_for(const struct nvme *nvme)
 
 /* A file system that cannot allocate gets the file written out by the formatting, which comes anyway; what is known of
  * the room there has to do. 0 or an errno. */
-static int allocate_blocks(const struct nvme *nvme, uint64_t length)
+static int allocate_blocks(const struct nvme_file *nvme, uint64_t length)
 {
 	while (fallocate(nvme->fd, 0, 0, (off_t)length) < 0) {
 		if (errno == EOPNOTSUPP || errno == ENOSYS) {
@@ -255,7 +255,7 @@ static int allocate_blocks(const struct nvme *nvme, uint64_t length)
 	return 0;
 }
 
-static int allocate(struct nvme *nvme, const struct reason *reason)
+static int allocate(struct nvme_file *nvme, const struct reason *reason)
 {
 	uint64_t length = NVME_HEAD + nvme->size, room = room_for(nvme);
 	int r = ftruncate(nvme->fd, (off_t)length) < 0 ? errno : -write_label(nvme, LABEL_FORMATTING);
@@ -273,7 +273,7 @@ static int allocate(struct nvme *nvme, const struct reason *reason)
 }
 
 /* Decides whether the path may be used and whether it must be formatted. */
-static int claim(struct nvme *nvme, uint64_t configured, bool *formatted, const struct reason *reason)
+static int claim(struct nvme_file *nvme, uint64_t configured, bool *formatted, const struct reason *reason)
 {
 	uint64_t bytes = 0;
 	struct label label;
@@ -303,7 +303,7 @@ static int claim(struct nvme *nvme, uint64_t configured, bool *formatted, const 
 
 static void fill_step(struct job *job)
 {
-	struct nvme *nvme = container_of(job, struct nvme, fill);
+	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
 	for (uint64_t at = nvme->filled; at < nvme->filling && nvme->fill_error == 0;) {
 		if (atomic_load(&nvme->stop))
 			return;
@@ -319,7 +319,7 @@ static void fill_step(struct job *job)
 		nvme->fill_error = write_label(nvme, LABEL_FORMATTED);
 }
 
-static void next_step(struct nvme *nvme)
+static void next_step(struct nvme_file *nvme)
 {
 	uint64_t left = nvme->size - nvme->filled;
 	nvme->filling = nvme->filled + (left < FILL_STEP ? left : FILL_STEP);
@@ -328,7 +328,7 @@ static void next_step(struct nvme *nvme)
 
 static void step_filled(struct job *job)
 {
-	struct nvme *nvme = container_of(job, struct nvme, fill);
+	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
 	if (atomic_load(&nvme->stop))
 		return;
 	if (nvme->fill_error < 0) {
@@ -339,25 +339,25 @@ static void step_filled(struct job *job)
 		nvme->progress(nvme->arg);
 		return;
 	}
-	unsigned before = nvme_percent(nvme);
+	unsigned before = nvme_file_percent(nvme);
 	tier_grow(nvme->tier, nvme->filled, nvme->filling - nvme->filled);
 	nvme->filled = nvme->filling;
-	if (nvme_percent(nvme) / 10 != before / 10)
-		log_info("nvme: formatting %s: %u%%", nvme->path, nvme_percent(nvme));
+	if (nvme_file_percent(nvme) / 10 != before / 10)
+		log_info("nvme: formatting %s: %u%%", nvme->path, nvme_file_percent(nvme));
 	nvme->settled = nvme->filled == nvme->size;
 	if (!nvme->settled)
 		next_step(nvme);
 	nvme->progress(nvme->arg);
 }
 
-static int all_filled(struct nvme *nvme)
+static int all_filled(struct nvme_file *nvme)
 {
 	nvme->filled = nvme->size;
 	nvme->settled = true;
 	return tier_grow(nvme->tier, 0, nvme->size);
 }
 
-static int format(struct nvme *nvme, const struct reason *reason)
+static int format(struct nvme_file *nvme, const struct reason *reason)
 {
 	if (nvme->is_device) {
 		int r = write_label(nvme, LABEL_FORMATTED);
@@ -376,7 +376,7 @@ static int format(struct nvme *nvme, const struct reason *reason)
 	return 0;
 }
 
-static int set_up(struct nvme *nvme, const struct config *config, const struct reason *reason)
+static int set_up(struct nvme_file *nvme, const struct config *config, const struct reason *reason)
 {
 	bool formatted = false;
 	int r = open_path(nvme, reason);
@@ -397,14 +397,14 @@ static int set_up(struct nvme *nvme, const struct config *config, const struct r
 	return all_filled(nvme);
 }
 
-int nvme_open(struct nvme **out, const struct config *config, struct tier *tier, struct loop *loop,
+int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier, struct loop *loop,
 	      void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
 	struct reason reason = {error, error_size};
-	struct nvme *nvme = calloc(1, sizeof(*nvme));
+	struct nvme_file *nvme = calloc(1, sizeof(*nvme));
 	if (!nvme)
 		return refuse(&reason, -ENOMEM, "nvme: out of memory");
-	*nvme = (struct nvme){.tier = tier, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
+	*nvme = (struct nvme_file){.tier = tier, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
 	nvme->fill = (struct job){.run = fill_step, .done = step_filled};
 	nvme->path = strdup(config->nvme_path);
 	nvme->zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES);
@@ -416,14 +416,14 @@ int nvme_open(struct nvme **out, const struct config *config, struct tier *tier,
 	if (r < 0) {
 		if (nvme->created)
 			unlink(nvme->path);
-		nvme_close(nvme);
+		nvme_file_close(nvme);
 		return r;
 	}
 	*out = nvme;
 	return 0;
 }
 
-struct nvme *nvme_close(struct nvme *nvme)
+struct nvme_file *nvme_file_close(struct nvme_file *nvme)
 {
 	if (!nvme)
 		return NULL;
@@ -437,17 +437,17 @@ struct nvme *nvme_close(struct nvme *nvme)
 	return NULL;
 }
 
-int nvme_fd(const struct nvme *nvme)
+int nvme_file_fd(const struct nvme_file *nvme)
 {
 	return nvme->fd;
 }
 
-unsigned nvme_percent(const struct nvme *nvme)
+unsigned nvme_file_percent(const struct nvme_file *nvme)
 {
 	return (unsigned)(nvme->filled * 100 / nvme->size);
 }
 
-bool nvme_settled(const struct nvme *nvme)
+bool nvme_file_settled(const struct nvme_file *nvme)
 {
 	return nvme->settled;
 }

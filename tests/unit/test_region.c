@@ -14,20 +14,20 @@
 
 struct fixture {
 	struct soft_pool pool;
-	struct leases leases;
-	struct lease_limits limits;
+	struct regions regions;
+	struct region_limits limits;
 	bool emptied;
 };
 
-static void emptied(struct leases *leases)
+static void emptied(struct regions *regions)
 {
-	container_of(leases, struct fixture, leases)->emptied = true;
+	container_of(regions, struct fixture, regions)->emptied = true;
 }
 
-static void open_leases(struct fixture *fixture)
+static void open_regions(struct fixture *fixture)
 {
-	leases_init(&fixture->leases);
-	fixture->leases.emptied = emptied;
+	regions_init(&fixture->regions);
+	fixture->regions.emptied = emptied;
 	fixture->emptied = false;
 }
 
@@ -35,8 +35,8 @@ static int setup(void **state)
 {
 	static struct fixture fixture;
 	pool_open(&fixture.pool, BUDGET);
-	open_leases(&fixture);
-	fixture.limits = (struct lease_limits){.regions = 4, .reserve = 256 * MIB};
+	open_regions(&fixture);
+	fixture.limits = (struct region_limits){.regions = 4, .address_space = 256 * MIB};
 	*state = &fixture;
 	return 0;
 }
@@ -44,15 +44,15 @@ static int setup(void **state)
 static bool no_regions(void *arg)
 {
 	struct fixture *fixture = arg;
-	return list_empty(&fixture->leases.regions);
+	return list_empty(&fixture->regions.all);
 }
 
 static void assert_all_is_back(struct fixture *fixture)
 {
 	pool_run(&fixture->pool, no_regions, fixture);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
-	assert_int_equal(fixture->leases.count, 0);
-	assert_int_equal(fixture->leases.reserved, 0);
+	assert_int_equal(fixture->regions.count, 0);
+	assert_int_equal(fixture->regions.reserved, 0);
 	for (uint32_t i = 0; i < 2; i++) {
 		struct slabs_books books = slabs_books(fixture->pool.devices->list[i].slabs);
 		assert_int_equal(books.leased + books.quarantined, 0);
@@ -64,8 +64,8 @@ static void assert_all_is_back(struct fixture *fixture)
 static int teardown(void **state)
 {
 	struct fixture *fixture = *state;
-	leases_end(&fixture->leases);
-	leases_release(&fixture->leases);
+	regions_end(&fixture->regions);
+	regions_release(&fixture->regions);
 	assert_all_is_back(fixture);
 	pool_close(&fixture->pool);
 	return 0;
@@ -94,10 +94,10 @@ static void op_over(void *arg, int status)
 	*(struct outcome *)arg = (struct outcome){.over = true, .status = status};
 }
 
-static int create(struct fixture *fixture, uint32_t device, uint64_t reserve, uint64_t slab, struct region **out)
+static int create(struct fixture *fixture, uint32_t device, uint64_t address_space, uint64_t slab, struct region **out)
 {
 	struct outcome outcome = {0};
-	int status = lease_create(&fixture->leases, &fixture->pool.devices->list[device], reserve, slab,
+	int status = region_create(&fixture->regions, &fixture->pool.devices->list[device], address_space, slab,
 				  &fixture->limits, region_over, &outcome);
 	if (status != HBM_OK)
 		return status;
@@ -106,17 +106,17 @@ static int create(struct fixture *fixture, uint32_t device, uint64_t reserve, ui
 	return outcome.status;
 }
 
-static struct region *must_create(struct fixture *fixture, uint32_t device, uint64_t reserve, uint64_t slab)
+static struct region *must_create(struct fixture *fixture, uint32_t device, uint64_t address_space, uint64_t slab)
 {
 	struct region *region = NULL;
-	assert_int_equal(create(fixture, device, reserve, slab, &region), HBM_OK);
+	assert_int_equal(create(fixture, device, address_space, slab, &region), HBM_OK);
 	return region;
 }
 
 static int destroy(struct fixture *fixture, const struct region *region)
 {
 	struct outcome outcome = {0};
-	int status = lease_destroy(&fixture->leases, lease_id(region), region_over, &outcome);
+	int status = region_destroy(&fixture->regions, region_id(region), region_over, &outcome);
 	if (status != HBM_OK)
 		return status;
 	pool_run(&fixture->pool, is_over, &outcome);
@@ -128,7 +128,7 @@ static int commit(struct fixture *fixture, const struct hbm_wire_range *ranges, 
 {
 	struct commit *commit;
 	struct outcome outcome = {0};
-	int status = commit_new(&commit, &fixture->leases, ranges, count, 1024);
+	int status = commit_new(&commit, &fixture->regions, ranges, count, 1024);
 	if (status != HBM_OK)
 		return status;
 	uint64_t slabs = commit_slabs(commit), got = 0;
@@ -147,7 +147,7 @@ static int commit(struct fixture *fixture, const struct hbm_wire_range *ranges, 
 static int decommit(struct fixture *fixture, const struct hbm_wire_range *ranges, uint32_t count)
 {
 	struct outcome outcome = {0};
-	int status = decommit_start(&fixture->leases, ranges, count, op_over, &outcome);
+	int status = decommit_start(&fixture->regions, ranges, count, op_over, &outcome);
 	if (status != HBM_OK)
 		return status;
 	pool_run(&fixture->pool, is_over, &outcome);
@@ -156,8 +156,8 @@ static int decommit(struct fixture *fixture, const struct hbm_wire_range *ranges
 
 static struct hbm_wire_range range(const struct region *region, uint64_t first, uint64_t count)
 {
-	uint64_t slab = lease_slab(region);
-	return (struct hbm_wire_range){.region = lease_id(region), .offset = first * slab, .bytes = count * slab};
+	uint64_t slab = region_slab(region);
+	return (struct hbm_wire_range){.region = region_id(region), .offset = first * slab, .bytes = count * slab};
 }
 
 static int commit_slots(struct fixture *fixture, const struct region *region, uint64_t first, uint64_t count)
@@ -173,7 +173,7 @@ static int decommit_slots(struct fixture *fixture, const struct region *region, 
 static int address(const struct region *region, uint64_t offset, uint64_t bytes)
 {
 	CUdeviceptr where;
-	return lease_address(region, offset, bytes, &where);
+	return region_address(region, offset, bytes, &where);
 }
 
 /* ---- Regions ---- */
@@ -183,21 +183,21 @@ static void regions_are_created_and_destroyed(void **state)
 	struct fixture *fixture = *state;
 	struct region *first = must_create(fixture, 0, 64 * MIB, 0);
 	struct region *second = must_create(fixture, 1, 32 * MIB, 16 * MIB);
-	assert_int_equal(lease_slab(first), 4 * MIB);
-	assert_int_equal(lease_slab(second), 16 * MIB);
-	assert_int_not_equal(lease_id(first), lease_id(second));
-	assert_int_not_equal(lease_id(first), 0);
-	assert_ptr_equal(lease_find(&fixture->leases, lease_id(first)), first);
-	assert_ptr_equal(lease_device(second), &fixture->pool.devices->list[1]);
-	assert_int_equal(fixture->leases.reserved, 96 * MIB);
-	uint32_t id = lease_id(first);
+	assert_int_equal(region_slab(first), 4 * MIB);
+	assert_int_equal(region_slab(second), 16 * MIB);
+	assert_int_not_equal(region_id(first), region_id(second));
+	assert_int_not_equal(region_id(first), 0);
+	assert_ptr_equal(region_find(&fixture->regions, region_id(first)), first);
+	assert_ptr_equal(region_device(second), &fixture->pool.devices->list[1]);
+	assert_int_equal(fixture->regions.reserved, 96 * MIB);
+	uint32_t id = region_id(first);
 	assert_int_equal(destroy(fixture, first), HBM_OK);
-	assert_null(lease_find(&fixture->leases, id));
+	assert_null(region_find(&fixture->regions, id));
 	assert_int_equal(fixture->emptied, false);
 	assert_int_equal(destroy(fixture, second), HBM_OK);
 	pool_run(&fixture->pool, no_regions, fixture);
 	assert_int_equal(fixture->emptied, true);
-	assert_int_equal(lease_destroy(&fixture->leases, id, region_over, NULL), HBM_NOT_FOUND);
+	assert_int_equal(region_destroy(&fixture->regions, id, region_over, NULL), HBM_NOT_FOUND);
 }
 
 static void regions_are_limited(void **state)
@@ -226,7 +226,7 @@ static void a_failed_reservation_leaves_nothing(void **state)
 	struct region *region;
 	assert_int_equal(fixture->pool.fault("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(create(fixture, 0, 4 * MIB, 0, &region), HBM_NO_SPACE);
-	assert_int_equal(fixture->leases.count, 0);
+	assert_int_equal(fixture->regions.count, 0);
 	must_create(fixture, 0, 4 * MIB, 0);
 }
 
@@ -238,7 +238,7 @@ static void committed_memory_has_an_address(void **state)
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	assert_int_equal(address(region, 0, 1), HBM_NOT_FOUND);
 	assert_int_equal(commit_slots(fixture, region, 2, 3), HBM_OK);
-	assert_int_equal(leases_committed(&fixture->leases), 3 * SLAB);
+	assert_int_equal(regions_committed(&fixture->regions), 3 * SLAB);
 	assert_int_equal(address(region, 2 * SLAB, 3 * SLAB), HBM_OK);
 	assert_int_equal(address(region, 2 * SLAB - 1, 1), HBM_NOT_FOUND);
 	assert_int_equal(address(region, 2 * SLAB - 1, 2), HBM_NOT_FOUND);
@@ -250,8 +250,8 @@ static void committed_memory_has_an_address(void **state)
 	CUdeviceptr where;
 	char out[4] = "";
 	const struct driver *driver = fixture->pool.devices->driver;
-	assert_int_equal(lease_address(region, 3 * SLAB - 2, 4, &where), HBM_OK);
-	assert_int_equal(device_enter(lease_device(region)), CUDA_SUCCESS);
+	assert_int_equal(region_address(region, 3 * SLAB - 2, 4, &where), HBM_OK);
+	assert_int_equal(device_enter(region_device(region)), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemcpyHtoD(where, "abc", 4), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemcpyDtoH(out, where, 4), CUDA_SUCCESS);
 	assert_string_equal(out, "abc");
@@ -265,13 +265,13 @@ static void fds_come_in_the_order_of_the_ranges(void **state)
 	const uint64_t offsets[] = {4 * SLAB, 5 * SLAB, 4 * MIB, 0};
 	struct commit *commit;
 	struct outcome outcome = {0};
-	assert_int_equal(commit_new(&commit, &fixture->leases, ranges, 3, 4), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 3, 4), HBM_OK);
 	commit_start(commit, op_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
 	for (size_t i = 0; i < 3; i++) { /* the fourth is for commit_free to close */
 		int fd = commit_next(commit, &got);
-		assert_int_equal(got.region, lease_id(i == 2 ? large : small));
+		assert_int_equal(got.region, region_id(i == 2 ? large : small));
 		assert_int_equal(got.offset, offsets[i]);
 		assert_int_equal(got.bytes, i == 2 ? 4 * MIB : SLAB);
 		assert_int_equal(close(fd), 0);
@@ -293,17 +293,17 @@ static void bad_commits_change_nothing(void **state)
 		{range(region, 2, 2), HBM_EXISTS},          {range(region, 3, 1), HBM_EXISTS},
 		{range(other, 1, 2), HBM_INVALID},          {range(region, 7, 2), HBM_INVALID},
 		{range(region, 8, 1), HBM_INVALID},         {range(region, 0, 0), HBM_INVALID},
-		{{99, 0, 0, SLAB}, HBM_NOT_FOUND},          {{lease_id(region), 0, 1, SLAB}, HBM_INVALID},
-		{{lease_id(region), 0, 0, 1}, HBM_INVALID}, {{lease_id(region), 0, -SLAB, 2 * SLAB}, HBM_INVALID},
+		{{99, 0, 0, SLAB}, HBM_NOT_FOUND},          {{region_id(region), 0, 1, SLAB}, HBM_INVALID},
+		{{region_id(region), 0, 0, 1}, HBM_INVALID}, {{region_id(region), 0, -SLAB, 2 * SLAB}, HBM_INVALID},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		bad = cases[i].range;
 		struct hbm_wire_range ranges[] = {ok, bad};
 		assert_int_equal(commit(fixture, ranges, 2), cases[i].status);
-		assert_int_equal(leases_committed(&fixture->leases), SLAB);
+		assert_int_equal(regions_committed(&fixture->regions), SLAB);
 	}
 	struct commit *commit;
-	assert_int_equal(commit_new(&commit, &fixture->leases, (struct hbm_wire_range[]){range(other, 0, 8)}, 1, 7),
+	assert_int_equal(commit_new(&commit, &fixture->regions, (struct hbm_wire_range[]){range(other, 0, 8)}, 1, 7),
 			 HBM_LIMIT);
 	assert_int_equal(commit_slots(fixture, other, 0, 8), HBM_OK);
 }
@@ -314,7 +314,7 @@ static void more_than_the_pool_changes_nothing(void **state)
 	struct region *one = must_create(fixture, 0, 32 * SLAB, SLAB), *two = must_create(fixture, 1, 32 * SLAB, SLAB);
 	struct hbm_wire_range ranges[] = {range(one, 0, 4), range(two, 0, 17)};
 	assert_int_equal(commit(fixture, ranges, 2), HBM_NO_SPACE);
-	assert_int_equal(leases_committed(&fixture->leases), 0);
+	assert_int_equal(regions_committed(&fixture->regions), 0);
 	ranges[1] = range(two, 0, 16);
 	assert_int_equal(commit(fixture, ranges, 2), HBM_OK);
 	assert_int_equal(commit_slots(fixture, two, 20, 1), HBM_NO_SPACE);
@@ -329,18 +329,18 @@ static void two_commits_of_one_slot_do_not_meet(void **state)
 	struct hbm_wire_range slots = range(region, 0, 4);
 	struct commit *commit, *again;
 	struct outcome outcome = {0};
-	assert_int_equal(commit_new(&commit, &fixture->leases, &slots, 1, 8), HBM_OK);
-	assert_int_equal(commit_new(&again, &fixture->leases, &slots, 1, 8), HBM_EXISTS);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1, 8), HBM_EXISTS);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_NOT_FOUND);
 	commit_start(commit, op_over, &outcome);
-	assert_int_equal(commit_new(&again, &fixture->leases, &slots, 1, 8), HBM_EXISTS);
+	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1, 8), HBM_EXISTS);
 	pool_run(&fixture->pool, is_over, &outcome);
 	commit_free(commit);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_OK);
 	/* One that was never started lets go. */
-	assert_int_equal(commit_new(&commit, &fixture->leases, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	commit_free(commit);
-	assert_int_equal(commit_new(&commit, &fixture->leases, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	commit_free(commit);
 }
 
@@ -357,11 +357,11 @@ static void bad_decommits_change_nothing(void **state)
 	assert_int_equal(decommit(fixture, ranges, 2), HBM_INVALID);
 	ranges[1] = range(region, 3, 6);
 	assert_int_equal(decommit(fixture, ranges, 2), HBM_INVALID);
-	assert_int_equal(leases_committed(&fixture->leases), 4 * SLAB);
+	assert_int_equal(regions_committed(&fixture->regions), 4 * SLAB);
 	assert_int_equal(address(region, 0, 4 * SLAB), HBM_OK);
 	ranges[1] = range(region, 3, 1);
 	assert_int_equal(decommit(fixture, ranges, 2), HBM_OK);
-	assert_int_equal(leases_committed(&fixture->leases), SLAB);
+	assert_int_equal(regions_committed(&fixture->regions), SLAB);
 	assert_int_equal(address(region, 2 * SLAB, SLAB), HBM_OK);
 }
 
@@ -372,23 +372,23 @@ static void a_decommit_waits_for_holds(void **state)
 	struct outcome outcome = {0};
 	struct hbm_wire_range slots = range(region, 1, 2);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region, SLAB, SLAB);
-	lease_hold(region, 2 * SLAB, 2 * SLAB);
-	lease_hold(region, 0, SLAB); /* of another slab: does not matter */
-	assert_int_equal(decommit_start(&fixture->leases, &slots, 1, op_over, &outcome), HBM_OK);
+	region_use(region, SLAB, SLAB);
+	region_use(region, 2 * SLAB, 2 * SLAB);
+	region_use(region, 0, SLAB); /* of another slab: does not matter */
+	assert_int_equal(decommit_start(&fixture->regions, &slots, 1, op_over, &outcome), HBM_OK);
 	/* Nothing new may begin there; the rest stays usable. */
 	assert_int_equal(address(region, SLAB, SLAB), HBM_NOT_FOUND);
 	assert_int_equal(address(region, 0, SLAB), HBM_OK);
 	assert_int_equal(commit_slots(fixture, region, 1, 1), HBM_EXISTS);
-	lease_put(region, SLAB, SLAB);
+	region_unuse(region, SLAB, SLAB);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.live("mappings"), 4);
-	lease_put(region, 2 * SLAB, 2 * SLAB);
+	region_unuse(region, 2 * SLAB, 2 * SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
 	assert_int_equal(fixture->pool.live("mappings"), 2);
-	lease_put(region, 0, SLAB);
+	region_unuse(region, 0, SLAB);
 }
 
 /* ---- Ends ---- */
@@ -398,15 +398,15 @@ static void a_destroyed_region_waits_for_holds(void **state)
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct outcome outcome = {0};
-	uint32_t id = lease_id(region);
+	uint32_t id = region_id(region);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region, 0, SLAB);
-	assert_int_equal(lease_destroy(&fixture->leases, id, region_over, &outcome), HBM_OK);
-	assert_null(lease_find(&fixture->leases, id));
+	region_use(region, 0, SLAB);
+	assert_int_equal(region_destroy(&fixture->regions, id, region_over, &outcome), HBM_OK);
+	assert_null(region_find(&fixture->regions, id));
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.live("mappings"), 4);
-	lease_put(region, 0, SLAB);
+	region_unuse(region, 0, SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
 	assert_all_is_back(fixture);
@@ -419,9 +419,9 @@ static void a_commit_under_way_fails_when_its_region_goes(void **state)
 	struct hbm_wire_range slots = range(region, 0, 4);
 	struct outcome committed = {0}, destroyed = {0};
 	struct commit *commit;
-	assert_int_equal(commit_new(&commit, &fixture->leases, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	commit_start(commit, op_over, &committed);
-	assert_int_equal(lease_destroy(&fixture->leases, lease_id(region), region_over, &destroyed), HBM_OK);
+	assert_int_equal(region_destroy(&fixture->regions, region_id(region), region_over, &destroyed), HBM_OK);
 	pool_run(&fixture->pool, is_over, &committed);
 	assert_int_equal(committed.status, HBM_NOT_FOUND);
 	commit_free(commit);
@@ -434,17 +434,17 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct slabs *slabs = fixture->pool.devices->list[0].slabs;
-	uint32_t id = lease_id(region);
+	uint32_t id = region_id(region);
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	lease_hold(region, 0, SLAB);
-	leases_end(&fixture->leases);
-	assert_null(lease_find(&fixture->leases, id));
+	region_use(region, 0, SLAB);
+	regions_end(&fixture->regions);
+	assert_null(region_find(&fixture->regions, id));
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
 	assert_int_equal(slabs_books(slabs).leased, 0);
-	leases_release(&fixture->leases);
+	regions_release(&fixture->regions);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
-	lease_put(region, 0, SLAB);
+	region_unuse(region, 0, SLAB);
 	assert_all_is_back(fixture);
 	assert_int_equal(fixture->emptied, true);
 }
@@ -472,17 +472,17 @@ static void a_client_dies_at_every_step_of_a_commit(void **state)
 		struct hbm_wire_range ranges[] = {range(one, 0, 3), range(two, 2, 3)};
 		struct outcome outcome = {0};
 		struct commit *commit;
-		assert_int_equal(commit_new(&commit, &fixture->leases, ranges, 2, 8), HBM_OK);
+		assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 2, 8), HBM_OK);
 		commit_start(commit, op_over, &outcome);
 		struct countdown countdown = {fixture, step};
 		if (step > 0)
 			pool_run(&fixture->pool, count_down, &countdown);
-		leases_end(&fixture->leases);
+		regions_end(&fixture->regions);
 		pool_run(&fixture->pool, is_over, &outcome);
 		commit_free(commit);
-		leases_release(&fixture->leases);
+		regions_release(&fixture->regions);
 		assert_all_is_back(fixture);
-		open_leases(fixture);
+		open_regions(fixture);
 	}
 }
 
@@ -514,14 +514,14 @@ static void commit_survives_the_nth_failure_of(struct fixture *fixture, const ch
 		int status = commit(fixture, ranges, 3);
 		fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
 		if (status == HBM_OK) {
-			assert_int_equal(leases_committed(&fixture->leases), 4 * SLAB + 8 * MIB);
+			assert_int_equal(regions_committed(&fixture->regions), 4 * SLAB + 8 * MIB);
 			assert_int_equal(decommit(fixture, ranges, 3), HBM_OK);
 			passed++;
 		} else {
 			assert_int_equal(status, HBM_DEVICE);
 			passed = 0;
 		}
-		assert_int_equal(leases_committed(&fixture->leases), 0);
+		assert_int_equal(regions_committed(&fixture->regions), 0);
 		assert_int_equal(fixture->pool.live("mappings"), 0);
 		pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	}
@@ -564,7 +564,7 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	struct slabs *slabs = fixture->pool.devices->list[0].slabs;
 	CUdeviceptr where;
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
-	assert_int_equal(lease_address(region, 0, SLAB, &where), HBM_OK);
+	assert_int_equal(region_address(region, 0, SLAB, &where), HBM_OK);
 	/* The run as a whole, then the first slab twice. */
 	assert_int_equal(fixture->pool.faults("cuMemUnmap:1,cuMemUnmap:2,cuMemUnmap:3"), 0);
 	assert_int_equal(decommit_slots(fixture, region, 0, 2), HBM_OK);
@@ -630,7 +630,7 @@ static void random_operations_agree_with_a_model(void **state)
 		for (uint64_t k = first; status == HBM_OK && k < first + count; k++)
 			model[r][k] = grow;
 		used += status != HBM_OK ? 0 : grow ? count : -count;
-		assert_int_equal(leases_committed(&fixture->leases), used * SLAB);
+		assert_int_equal(regions_committed(&fixture->regions), used * SLAB);
 		for (uint64_t k = 0; k < MODEL_SLOTS; k++)
 			assert_int_equal(address(regions[r], k * SLAB, SLAB), model[r][k] ? HBM_OK : HBM_NOT_FOUND);
 		assert_int_equal(fixture->pool.live("mappings"), used);

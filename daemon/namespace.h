@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct space {
-	struct hbm_wire_namespace spec;
+struct namespace {
+	struct hbm_wire_namespace_spec spec;
 	uint8_t fingerprint[16];
 	uint64_t block_bytes; /* the spec's */
 	uint64_t blocks;
@@ -21,15 +21,15 @@ struct space {
 	bool used;
 };
 
-struct spaces;
+struct namespaces;
 
-int spaces_new(struct spaces **out, uint64_t max); /* max < 65535 */
-struct spaces *spaces_free(struct spaces *spaces);
+int namespaces_new(struct namespaces **out, uint64_t max); /* max < 65535 */
+struct namespaces *namespaces_free(struct namespaces *namespaces);
 /* The number (from 1) of the namespace of that spec, its opens one more; 0 when the table is full. */
-uint16_t spaces_open(struct spaces *spaces, const struct hbm_wire_namespace *spec);
-void spaces_ref(struct spaces *spaces, uint16_t number);   /* one more open */
-void spaces_unref(struct spaces *spaces, uint16_t number); /* one open less */
+uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec);
+void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
+void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open less */
 /* A namespace in use, or NULL for any other number. */
-struct space *spaces_get(struct spaces *spaces, uint32_t number);
-void spaces_block_gone(struct spaces *spaces, uint16_t number); /* one block less */
-uint64_t spaces_count(const struct spaces *spaces);
+struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
+void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block less */
+uint64_t namespaces_count(const struct namespaces *namespaces);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/hierarchy.h"
+#include "daemon/memory_setup.h"
 
 #include "daemon/link_stats.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
-#include "daemon/disk.h"
+#include "daemon/nvme_io.h"
 #include "daemon/hbmd.h"
-#include "daemon/host.h"
+#include "daemon/ddr.h"
 #include "daemon/copy_queue.h"
 #include "daemon/mover.h"
-#include "daemon/nvme.h"
+#include "daemon/nvme_file.h"
 #include "daemon/slab.h"
 
 #include <errno.h>
@@ -17,12 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct hierarchy {
+struct memory_setup {
 	struct hbmd *hbmd;
 	void (*progress)(void *arg);
 	void *arg;
 	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
-	struct disk *disk;
+	struct nvme_io *nvme_io;
 };
 
 struct reason {
@@ -42,10 +42,10 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit)
 
 static void grown(void *arg)
 {
-	struct hierarchy *hierarchy = arg;
-	if (hierarchy->hbmd->mover)
-		mover_pump(hierarchy->hbmd->mover);
-	hierarchy->progress(hierarchy->arg);
+	struct memory_setup *memory_setup = arg;
+	if (memory_setup->hbmd->mover)
+		mover_pump(memory_setup->hbmd->mover);
+	memory_setup->progress(memory_setup->arg);
 }
 
 /* ---- HBM ---- */
@@ -60,8 +60,8 @@ static int divide(const struct config *config, const struct device *device, stru
 {
 	division->memory = round_down(config_size_of(config->device_memory, device->total), device->granularity);
 	division->cache = round_down(config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
-	uint64_t reserve = division->cache > 0 ? config_size_of(config->device_reserve, division->memory) : 0;
-	division->mapped = round_up(division->cache + reserve, device->granularity);
+	uint64_t headroom = division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
+	division->mapped = round_up(division->cache + headroom, device->granularity);
 	if (division->memory > device->total) {
 		snprintf(reason->text, reason->size, "device.memory: %llu bytes asked, device %u has %llu",
 			 (unsigned long long)division->memory, device->index, (unsigned long long)device->total);
@@ -71,16 +71,16 @@ static int divide(const struct config *config, const struct device *device, stru
 		snprintf(
 			reason->text, reason->size,
 			"device.cache: cache and reserve need %llu bytes, device.memory is %llu: lower device.cache or "
-			"device.reserve",
+			"device.headroom",
 			(unsigned long long)division->mapped, (unsigned long long)division->memory);
 		return -EINVAL;
 	}
 	return 0;
 }
 
-static int open_device(struct hierarchy *hierarchy, struct device *device, const struct reason *reason)
+static int open_device(struct memory_setup *memory_setup, struct device *device, const struct reason *reason)
 {
-	struct hbmd *hbmd = hierarchy->hbmd;
+	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct config *config = hbmd->config;
 	struct division division;
 	int r = divide(config, device, &division, reason);
@@ -94,7 +94,7 @@ static int open_device(struct hierarchy *hierarchy, struct device *device, const
 	tier->ops = &tier_hbm_ops;
 	tier->device = device;
 	tier->device_index = device->index;
-	struct device_memory *memory = &hierarchy->hbm[device->index];
+	struct device_memory *memory = &memory_setup->hbm[device->index];
 	if (division.mapped > 0) {
 		uint64_t slab = round_up(config->device_slab, device->granularity);
 		CUresult result = device_memory_open(memory, device, division.mapped, slab);
@@ -117,13 +117,13 @@ static int open_device(struct hierarchy *hierarchy, struct device *device, const
 
 /* ---- what carries ---- */
 
-static int open_copy_queues(struct hierarchy *hierarchy)
+static int open_copy_queues(struct memory_setup *memory_setup)
 {
-	struct hbmd *hbmd = hierarchy->hbmd;
+	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct copy_queue_options options = {.loop = hbmd->loop,
 					     .link_stats = hbmd->link_stats,
-					     .host_chunk = HOST_CHUNK,
-					     .host_base = host_base(hbmd->host)};
+					     .host_chunk = DDR_CHUNK,
+					     .ddr_base = ddr_base(hbmd->ddr)};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 			struct device *device = &hbmd->devices->list[i];
@@ -134,28 +134,28 @@ static int open_copy_queues(struct hierarchy *hierarchy)
 	return 0;
 }
 
-static int open_disk(struct hierarchy *hierarchy, const struct reason *reason)
+static int open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
-	struct hbmd *hbmd = hierarchy->hbmd;
+	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct config *config = hbmd->config;
 	if (config->nvme_path[0] == '\0')
 		return 0;
 	struct tier *tier = hbmd->cache->nvme;
-	int r = nvme_open(&hbmd->nvme, config, tier, hbmd->loop, grown, hierarchy, reason->text, reason->size);
+	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, grown, memory_setup, reason->text, reason->size);
 	if (r < 0)
 		return r;
-	const struct disk_options options = {.loop = hbmd->loop,
+	const struct nvme_io_options options = {.loop = hbmd->loop,
 					     .link_stats = hbmd->link_stats,
-					     .fd = nvme_fd(hbmd->nvme),
+					     .fd = nvme_file_fd(hbmd->nvme),
 					     .start = NVME_HEAD,
 					     .depth = (unsigned)config->nvme_depth,
 					     .merge = config->nvme_merge,
 					     .fail = config->nvme_fail};
-	r = disk_new(&hierarchy->disk, &options);
+	r = nvme_io_new(&memory_setup->nvme_io, &options);
 	if (r == -EINVAL)
 		snprintf(reason->text, reason->size,
 			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short", config->nvme_fail);
-	tier->io = hierarchy->disk;
+	tier->io = memory_setup->nvme_io;
 	return r;
 }
 
@@ -166,21 +166,21 @@ static void link_tiers(struct cache *cache)
 	cache->ddr->below = cache->nvme;
 }
 
-static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
+static int open_parts(struct memory_setup *memory_setup, const struct reason *reason)
 {
-	struct hbmd *hbmd = hierarchy->hbmd;
+	struct hbmd *hbmd = memory_setup->hbmd;
 	int r = link_stats_new(&hbmd->link_stats);
 	if (r == 0)
 		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
-		r = open_device(hierarchy, &hbmd->devices->list[i], reason);
+		r = open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = host_open(&hbmd->host, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, grown, hierarchy,
+		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, grown, memory_setup,
 			      reason->text, reason->size);
 	if (r == 0)
-		r = open_disk(hierarchy, reason);
+		r = open_nvme_io(memory_setup, reason);
 	if (r == 0)
-		r = open_copy_queues(hierarchy);
+		r = open_copy_queues(memory_setup);
 	if (r < 0)
 		return r;
 	link_tiers(hbmd->cache);
@@ -191,65 +191,65 @@ static int open_parts(struct hierarchy *hierarchy, const struct reason *reason)
 	return mover_new(&hbmd->mover, &options);
 }
 
-int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
+int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size)
 {
 	struct reason reason = {error, error_size};
-	struct hierarchy *hierarchy = calloc(1, sizeof(*hierarchy));
-	if (!hierarchy)
+	struct memory_setup *memory_setup = calloc(1, sizeof(*memory_setup));
+	if (!memory_setup)
 		return -ENOMEM;
-	*hierarchy = (struct hierarchy){.hbmd = hbmd, .progress = progress, .arg = arg};
+	*memory_setup = (struct memory_setup){.hbmd = hbmd, .progress = progress, .arg = arg};
 	error[0] = '\0';
-	int r = open_parts(hierarchy, &reason);
+	int r = open_parts(memory_setup, &reason);
 	if (r < 0) {
 		if (error[0] == '\0')
 			snprintf(error, error_size, "cannot set up the tiers: %s", strerror(-r));
-		hierarchy_close(hierarchy);
+		memory_setup_close(memory_setup);
 		return r;
 	}
-	*out = hierarchy;
+	*out = memory_setup;
 	return 0;
 }
 
-void hierarchy_drain(struct hierarchy *hierarchy)
+void memory_setup_drain(struct memory_setup *memory_setup)
 {
-	const struct devices *devices = hierarchy->hbmd->devices;
+	const struct devices *devices = memory_setup->hbmd->devices;
 	for (uint32_t i = 0; i < devices->count; i++)
 		slabs_drain(devices->list[i].slabs);
 }
 
-static void close_device(struct hierarchy *hierarchy, struct device *device)
+static void close_device(struct memory_setup *memory_setup, struct device *device)
 {
 	for (unsigned i = 0; i < 3; i++)
 		device->queues[i] = copy_queue_free(device->queues[i]);
 	device->slabs = slabs_close(device->slabs);
-	device_memory_close(&hierarchy->hbm[device->index]);
+	device_memory_close(&memory_setup->hbm[device->index]);
 }
 
-struct hierarchy *hierarchy_close(struct hierarchy *hierarchy)
+struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 {
-	if (!hierarchy)
+	if (!memory_setup)
 		return NULL;
-	struct hbmd *hbmd = hierarchy->hbmd;
+	struct hbmd *hbmd = memory_setup->hbmd;
 	hbmd->mover = mover_free(hbmd->mover);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		close_device(hierarchy, &hbmd->devices->list[i]);
-	hierarchy->disk = disk_free(hierarchy->disk);
-	hbmd->nvme = nvme_close(hbmd->nvme);
-	hbmd->host = host_close(hbmd->host);
+		close_device(memory_setup, &hbmd->devices->list[i]);
+	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);
+	hbmd->nvme = nvme_file_close(hbmd->nvme);
+	hbmd->ddr = ddr_close(hbmd->ddr);
 	hbmd->cache = cache_close(hbmd->cache);
 	hbmd->link_stats = link_stats_free(hbmd->link_stats);
-	free(hierarchy);
+	free(memory_setup);
 	return NULL;
 }
 
-bool hierarchy_warm(const struct hierarchy *hierarchy)
+bool memory_setup_warm(const struct memory_setup *memory_setup)
 {
-	const struct hbmd *hbmd = hierarchy->hbmd;
-	return host_warm(hbmd->host) && (!hbmd->nvme || nvme_settled(hbmd->nvme));
+	const struct hbmd *hbmd = memory_setup->hbmd;
+	return ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme));
 }
 
-bool hierarchy_broken(const struct hierarchy *hierarchy)
+bool memory_setup_broken(const struct memory_setup *memory_setup)
 {
-	return host_broken(hierarchy->hbmd->host);
+	return ddr_broken(memory_setup->hbmd->ddr);
 }

@@ -10,15 +10,15 @@
 #include <stddef.h>
 
 struct hbmd;
-struct hierarchy;
+struct memory_setup;
 
 /* progress() is called on the loop thread whenever more of a tier has come into service. On failure negative errno and
  * one line in error. */
-int hierarchy_open(struct hierarchy **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
+int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size);
 /* The daemon stops: nothing is made ahead of need any more. What is asked for is still done. */
-void hierarchy_drain(struct hierarchy *hierarchy);
+void memory_setup_drain(struct memory_setup *memory_setup);
 /* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
-struct hierarchy *hierarchy_close(struct hierarchy *hierarchy);
-bool hierarchy_warm(const struct hierarchy *hierarchy);   /* everything is in service that can be */
-bool hierarchy_broken(const struct hierarchy *hierarchy); /* it can never work: host_broken() */
+struct memory_setup *memory_setup_close(struct memory_setup *memory_setup);
+bool memory_setup_warm(const struct memory_setup *memory_setup);   /* everything is in service that can be */
+bool memory_setup_broken(const struct memory_setup *memory_setup); /* it can never work: ddr_broken() */

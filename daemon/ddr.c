@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/host.h"
+#include "daemon/ddr.h"
 #include "daemon/clock.h"
 
 #include "daemon/config.h"
-#include "daemon/host_size.h"
+#include "daemon/ddr_size.h"
 #include "daemon/log.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HUGE_PAGE HOST_SIZE_HUGE_PAGE
+#define HUGE_PAGE DDR_SIZE_HUGE_PAGE
 #define WORKERS_MAX 8
 #define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
@@ -30,7 +30,7 @@
 
 struct chunk {
 	struct job job;
-	struct host *host;
+	struct ddr *ddr;
 	struct worker *worker;
 	uint64_t offset, bytes;
 	unsigned attempts;
@@ -39,8 +39,8 @@ struct chunk {
 	CUresult result; /* of registering */
 };
 
-struct host {
-	struct tier *ddr, *staging_tier;
+struct ddr {
+	struct tier *tier, *staging_tier;
 	struct devices *devices;
 	int fd; /* of the memory */
 	char *base;
@@ -62,32 +62,32 @@ struct host {
 
 /* Asks for transparent huge pages: large I/O and copies then handle one page where there were 512. The kernel fills in
  * around the one small page there must be. Without them everything works, more slowly. */
-static void collapse(struct host *host, char *at, uint64_t bytes)
+static void collapse(struct ddr *ddr, char *at, uint64_t bytes)
 {
-	if (host->hugepages || atomic_load(&host->fragmented))
+	if (ddr->hugepages || atomic_load(&ddr->fragmented))
 		return;
 	uint64_t started = clock_now();
 	for (uint64_t offset = 0; offset + HUGE_PAGE <= bytes; offset += HUGE_PAGE)
 		*(volatile char *)(at + offset) = 0;
 	uint64_t whole = bytes / HUGE_PAGE * HUGE_PAGE;
 	if (whole > 0 && madvise(at, whole, MADV_COLLAPSE) == 0)
-		atomic_fetch_add(&host->collapsed, whole);
+		atomic_fetch_add(&ddr->collapsed, whole);
 	else if (whole > 0)
-		atomic_store(&host->fragmented, true);
+		atomic_store(&ddr->fragmented, true);
 	if (clock_now() - started > COLLAPSE_LIMIT_NS)
-		atomic_store(&host->fragmented, true);
+		atomic_store(&ddr->fragmented, true);
 }
 
 /* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels before 5.14 have no call for it;
  * there the file gets its pages first, and touching them maps them. */
-static int populate(const struct host *host, const struct chunk *chunk)
+static int populate(const struct ddr *ddr, const struct chunk *chunk)
 {
-	char *at = host->base + chunk->offset;
+	char *at = ddr->base + chunk->offset;
 	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) == 0)
 		return 0;
 	if (errno != EINVAL)
 		return -errno;
-	if (fallocate(host->fd, 0, (off_t)chunk->offset, (off_t)chunk->bytes) < 0)
+	if (fallocate(ddr->fd, 0, (off_t)chunk->offset, (off_t)chunk->bytes) < 0)
 		return -errno;
 	for (uint64_t offset = 0; offset < chunk->bytes; offset += EXTENT_UNIT)
 		*(volatile char *)(at + offset) = 0;
@@ -97,17 +97,17 @@ static int populate(const struct host *host, const struct chunk *chunk)
 static void prepare(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
-	struct host *host = chunk->host;
-	char *at = host->base + chunk->offset;
-	if (atomic_load(&host->stop))
+	struct ddr *ddr = chunk->ddr;
+	char *at = ddr->base + chunk->offset;
+	if (atomic_load(&ddr->stop))
 		return;
 	if (chunk->attempts == 0) {
-		collapse(host, at, chunk->bytes);
-		chunk->error = populate(host, chunk);
+		collapse(ddr, at, chunk->bytes);
+		chunk->error = populate(ddr, chunk);
 	}
 	if (chunk->error < 0)
 		return;
-	struct device *device = &host->devices->list[0];
+	struct device *device = &ddr->devices->list[0];
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
 		chunk->result = device->driver->cuMemHostRegister(
@@ -126,52 +126,52 @@ static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t
 
 /* In order, whatever the workers' speeds: what is in service is then of few pieces, which is all that a tier can have.
  */
-static void give_next(struct host *host, struct worker *worker)
+static void give_next(struct ddr *ddr, struct worker *worker)
 {
-	if (host->given == host->chunk_count)
+	if (ddr->given == ddr->chunk_count)
 		return;
-	struct chunk *chunk = &host->chunks[host->given++];
+	struct chunk *chunk = &ddr->chunks[ddr->given++];
 	chunk->worker = worker;
 	worker_post(worker, &chunk->job);
 }
 
-static void give_up(struct host *host, const struct chunk *chunk)
+static void give_up(struct ddr *ddr, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
 		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
 			  strerror(-chunk->error),
-			  host->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
+			  ddr->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
 					  : "; lower ddr.size");
 	else
 		log_error("ddr: the device refused %u times to register %llu MiB", chunk->attempts,
 			  (unsigned long long)(chunk->bytes >> 20));
-	host->broken |= chunk->offset < host->staging;
+	ddr->broken |= chunk->offset < ddr->staging;
 }
 
 static void put_into_service(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
-	struct host *host = chunk->host;
+	struct ddr *ddr = chunk->ddr;
 	if (chunk->registered) {
-		host->ready += chunk->bytes;
-		grow_part(host->staging_tier, chunk->offset, chunk->bytes, 0, host->staging);
-		grow_part(host->ddr, chunk->offset, chunk->bytes, host->staging, host->end);
-	} else if (chunk->error == 0 && !atomic_load(&host->stop)) {
-		device_failed(&host->devices->list[0], "cuMemHostRegister", chunk->result);
+		ddr->ready += chunk->bytes;
+		grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
+		grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
+	} else if (chunk->error == 0 && !atomic_load(&ddr->stop)) {
+		device_failed(&ddr->devices->list[0], "cuMemHostRegister", chunk->result);
 		if (++chunk->attempts < ATTEMPTS) {
 			worker_post(chunk->worker, job);
 			return;
 		}
 	}
 	if (!chunk->registered)
-		give_up(host, chunk);
-	give_next(host, chunk->worker);
-	if (--host->pending == 0)
+		give_up(ddr, chunk);
+	give_next(ddr, chunk->worker);
+	if (--ddr->pending == 0)
 		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge pages",
-			 (unsigned long long)(host->ready >> 20), (unsigned long long)(host->bytes >> 20),
-			 (double)(clock_now() - host->started_ns) / 1e9,
-			 (unsigned long long)(host->hugepages ? host->ready : atomic_load(&host->collapsed)) >> 20);
-	host->progress(host->arg);
+			 (unsigned long long)(ddr->ready >> 20), (unsigned long long)(ddr->bytes >> 20),
+			 (double)(clock_now() - ddr->started_ns) / 1e9,
+			 (unsigned long long)(ddr->hugepages ? ddr->ready : atomic_load(&ddr->collapsed)) >> 20);
+	ddr->progress(ddr->arg);
 }
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit)
@@ -198,70 +198,70 @@ static char *map_aligned(uint64_t bytes, int fd)
 	return NULL;
 }
 
-static int map_memory(struct host *host, char *error, size_t error_size)
+static int map_memory(struct ddr *ddr, char *error, size_t error_size)
 {
-	unsigned flags = MFD_CLOEXEC | (host->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
+	unsigned flags = MFD_CLOEXEC | (ddr->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
 	int fd = memfd_create("hbmd-ddr", flags);
-	if (fd < 0 || ftruncate(fd, (off_t)host->bytes) < 0) {
+	if (fd < 0 || ftruncate(fd, (off_t)ddr->bytes) < 0) {
 		int r = -errno;
-		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s", (unsigned long long)host->bytes,
+		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s", (unsigned long long)ddr->bytes,
 			 strerror(-r));
 		if (fd >= 0)
 			close(fd);
 		return r;
 	}
-	host->fd = fd;
-	char *base = map_aligned(host->bytes, fd);
+	ddr->fd = fd;
+	char *base = map_aligned(ddr->bytes, fd);
 	int r = !base ? -errno : 0;
 	if (r < 0) {
-		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)host->bytes,
-			 host->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
+		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)ddr->bytes,
+			 ddr->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
 		return r;
 	}
-	host->base = base;
+	ddr->base = base;
 	return 0;
 }
 
-static int start_workers(struct host *host, struct loop *loop)
+static int start_workers(struct ddr *ddr, struct loop *loop)
 {
-	host->chunk_count = (uint32_t)((host->bytes + HOST_CHUNK - 1) / HOST_CHUNK);
-	host->chunks = calloc(host->chunk_count, sizeof(struct chunk));
-	if (!host->chunks)
+	ddr->chunk_count = (uint32_t)((ddr->bytes + DDR_CHUNK - 1) / DDR_CHUNK);
+	ddr->chunks = calloc(ddr->chunk_count, sizeof(struct chunk));
+	if (!ddr->chunks)
 		return -ENOMEM;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned workers = cpus > WORKERS_MAX ? WORKERS_MAX : cpus < 1 ? 1 : (unsigned)cpus;
-	if (workers > host->chunk_count)
-		workers = host->chunk_count;
+	if (workers > ddr->chunk_count)
+		workers = ddr->chunk_count;
 	for (unsigned i = 0; i < workers; i++) {
-		int r = worker_new(&host->workers[i], loop, "ddr-touch", NULL, NULL);
+		int r = worker_new(&ddr->workers[i], loop, "ddr-touch", NULL, NULL);
 		if (r < 0)
 			return r;
 	}
-	host->pending = host->chunk_count;
-	for (uint32_t i = 0; i < host->chunk_count; i++) {
-		struct chunk *chunk = &host->chunks[i];
-		uint64_t offset = i * HOST_CHUNK, left = host->bytes - offset;
+	ddr->pending = ddr->chunk_count;
+	for (uint32_t i = 0; i < ddr->chunk_count; i++) {
+		struct chunk *chunk = &ddr->chunks[i];
+		uint64_t offset = i * DDR_CHUNK, left = ddr->bytes - offset;
 		*chunk = (struct chunk){.job = {.run = prepare, .done = put_into_service},
-					.host = host,
+					.ddr = ddr,
 					.offset = offset,
-					.bytes = left < HOST_CHUNK ? left : HOST_CHUNK};
+					.bytes = left < DDR_CHUNK ? left : DDR_CHUNK};
 	}
 	for (unsigned i = 0; i < workers; i++)
-		give_next(host, host->workers[i]);
+		give_next(ddr, ddr->workers[i]);
 	return 0;
 }
 
-int host_open(struct host **out, const struct config *config, struct tier *staging, struct tier *ddr,
+int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *tier,
 	      struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
-	struct host *host = calloc(1, sizeof(*host));
-	if (!host)
+	struct ddr *ddr = calloc(1, sizeof(*ddr));
+	if (!ddr)
 		return -ENOMEM;
 	struct memory_limit limit;
-	struct host_size need;
+	struct ddr_size need;
 	memory_limit_read(&limit, "");
-	host_size_of(&need, config, &limit);
-	*host = (struct host){.ddr = ddr,
+	ddr_size_of(&need, config, &limit);
+	*ddr = (struct ddr){.tier = tier,
 			      .staging_tier = staging,
 			      .devices = devices,
 			      .fd = -1,
@@ -270,64 +270,64 @@ int host_open(struct host **out, const struct config *config, struct tier *stagi
 			      .started_ns = clock_now(),
 			      .progress = progress,
 			      .arg = arg};
-	host->end = need.staging + need.reserve + need.size;
-	host->bytes = need.bytes;
-	int r = host_size_check(&need, config, &limit, error, error_size);
+	ddr->end = need.staging + need.headroom + need.size;
+	ddr->bytes = need.bytes;
+	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
-		r = map_memory(host, error, error_size);
+		r = map_memory(ddr, error, error_size);
 	if (r == 0)
-		r = tier_init(staging, HBM_TIER_NONE, staging->number, host->staging, 0, config->limit_blocks);
+		r = tier_init(staging, HBM_TIER_NONE, staging->number, ddr->staging, 0, config->limit_blocks);
 	if (r == 0)
-		r = tier_init(ddr, HBM_TIER_DDR, ddr->number, need.size, need.reserve,
+		r = tier_init(tier, HBM_TIER_DDR, tier->number, need.size, need.headroom,
 			      config->limit_blocks);
 	if (r == 0) {
-		staging->ops = ddr->ops = &tier_ddr_ops;
-		staging->host = host->base;
-		ddr->host = host->base + host->staging;
-		r = start_workers(host, loop);
+		staging->ops = tier->ops = &tier_ddr_ops;
+		staging->host = ddr->base;
+		tier->host = ddr->base + ddr->staging;
+		r = start_workers(ddr, loop);
 	}
 	if (r < 0) {
 		if (error[0] == '\0')
 			snprintf(error, error_size, "ddr: cannot start: %s", strerror(-r));
-		host_close(host);
+		ddr_close(ddr);
 		return r;
 	}
-	*out = host;
+	*out = ddr;
 	return 0;
 }
 
-struct host *host_close(struct host *host)
+struct ddr *ddr_close(struct ddr *ddr)
 {
-	if (!host)
+	if (!ddr)
 		return NULL;
-	atomic_store(&host->stop, true); /* the chunks that are still waiting take seconds each */
+	atomic_store(&ddr->stop, true); /* the chunks that are still waiting take seconds each */
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
-		host->workers[i] = worker_free(host->workers[i]);
-	if (host->devices->count > 0)
-		device_enter(&host->devices->list[0]);
-	for (uint32_t i = 0; i < host->chunk_count && host->chunks; i++)
-		if (host->chunks[i].registered)
-			host->devices->driver->cuMemHostUnregister(host->base + host->chunks[i].offset);
-	if (host->base)
-		munmap(host->base, host->bytes);
-	if (host->fd >= 0)
-		close(host->fd);
-	free(host->chunks);
-	free(host);
+		ddr->workers[i] = worker_free(ddr->workers[i]);
+	if (ddr->devices->count > 0)
+		device_enter(&ddr->devices->list[0]);
+	for (uint32_t i = 0; i < ddr->chunk_count && ddr->chunks; i++)
+		if (ddr->chunks[i].registered)
+			ddr->devices->driver->cuMemHostUnregister(ddr->base + ddr->chunks[i].offset);
+	if (ddr->base)
+		munmap(ddr->base, ddr->bytes);
+	if (ddr->fd >= 0)
+		close(ddr->fd);
+	free(ddr->chunks);
+	free(ddr);
 	return NULL;
 }
 
-const char *host_base(const struct host *host)
+const char *ddr_base(const struct ddr *ddr)
 {
-	return host->base;
+	return ddr->base;
 }
 
-bool host_warm(const struct host *host)
+bool ddr_warm(const struct ddr *ddr)
 {
-	return host->pending == 0;
+	return ddr->pending == 0;
 }
 
-bool host_broken(const struct host *host)
+bool ddr_broken(const struct ddr *ddr)
 {
-	return host->broken;
+	return ddr->broken;
 }

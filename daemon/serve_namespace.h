@@ -5,6 +5,6 @@
 #include "daemon/server.h"
 
 /* Whether the session has it open. */
-bool session_has_space(const struct session *session, uint32_t space);
+bool session_has_namespace(const struct session *session, uint32_t ns);
 /* Closes all that a session that has died had open. */
-void serve_spaces_gone(struct hbmd *hbmd, struct session *session);
+void serve_namespaces_gone(struct hbmd *hbmd, struct session *session);

@@ -10,12 +10,12 @@
 #include <sys/syscall.h>
 
 #include "daemon/cache.h"
-#include "daemon/host.h"
+#include "daemon/ddr.h"
 
 struct setting {
 	struct soft_pool pool;
 	struct cache *cache;
-	struct host *host;
+	struct ddr *ddr;
 	unsigned steps;
 	uint64_t staging_first; /* of the staging area in service at the first step */
 	char error[512];
@@ -24,14 +24,14 @@ struct setting {
 static bool is_warm(void *arg)
 {
 	const struct setting *setting = arg;
-	return host_warm(setting->host);
+	return ddr_warm(setting->ddr);
 }
 
 static void progress(void *arg)
 {
 	struct setting *setting = arg;
 	if (setting->steps++ == 0)
-		setting->staging_first = setting->cache->staging->online;
+		setting->staging_first = setting->cache->staging->usable;
 }
 
 static int setup(void **state)
@@ -40,7 +40,7 @@ static int setup(void **state)
 	assert_non_null(setting);
 	pool_open(&setting->pool, 8 * MIB);
 	setting->pool.config.ddr_size = (struct config_size){.bytes = 5 * MIB + 4096};
-	setting->pool.config.ddr_reserve = 1 * MIB;
+	setting->pool.config.ddr_headroom = 1 * MIB;
 	setting->pool.config.ddr_staging = 3 * MIB;
 	setting->pool.config.limit_blocks = 1024;
 	assert_int_equal(cache_open(&setting->cache, &setting->pool.config, 2), 0);
@@ -55,7 +55,7 @@ static int teardown(void **state)
 		struct device *device = &setting->pool.devices->list[i];
 		device->slabs = slabs_close(device->slabs);
 	}
-	setting->host = host_close(setting->host);
+	setting->ddr = ddr_close(setting->ddr);
 	assert_int_equal(setting->pool.live("registrations"), 0);
 	setting->cache = cache_close(setting->cache);
 	pool_close(&setting->pool);
@@ -65,28 +65,28 @@ static int teardown(void **state)
 
 static int open_host(struct setting *setting)
 {
-	return host_open(&setting->host, &setting->pool.config, setting->cache->staging, setting->cache->ddr,
+	return ddr_open(&setting->ddr, &setting->pool.config, setting->cache->staging, setting->cache->ddr,
 			 setting->pool.devices, setting->pool.loop, progress, setting, setting->error, sizeof(setting->error));
 }
 
 static void assert_in_service(struct setting *setting)
 {
 	struct cache *cache = setting->cache;
-	assert_int_equal(cache->staging->online, setting->pool.config.ddr_staging);
+	assert_int_equal(cache->staging->usable, setting->pool.config.ddr_staging);
 	assert_int_equal(extent_capacity(cache->staging->extents), setting->pool.config.ddr_staging);
-	assert_int_equal(cache->ddr->online, setting->pool.config.ddr_size.bytes);
+	assert_int_equal(cache->ddr->usable, setting->pool.config.ddr_size.bytes);
 	assert_int_equal(cache->ddr->capacity, setting->pool.config.ddr_size.bytes);
 	assert_int_equal(extent_capacity(cache->ddr->extents),
-			 setting->pool.config.ddr_size.bytes + setting->pool.config.ddr_reserve);
-	assert_ptr_equal(cache->staging->host, host_base(setting->host));
-	assert_ptr_equal(cache->ddr->host, host_base(setting->host) + setting->pool.config.ddr_staging);
+			 setting->pool.config.ddr_size.bytes + setting->pool.config.ddr_headroom);
+	assert_ptr_equal(cache->staging->host, ddr_base(setting->ddr));
+	assert_ptr_equal(cache->ddr->host, ddr_base(setting->ddr) + setting->pool.config.ddr_staging);
 }
 
 static void test_it_comes_into_service(void **state)
 {
 	struct setting *setting = *state;
 	assert_int_equal(open_host(setting), 0);
-	assert_int_equal(setting->cache->ddr->online, 0);
+	assert_int_equal(setting->cache->ddr->usable, 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_in_service(setting);
 	assert_int_equal(setting->steps, 1);
@@ -100,7 +100,7 @@ static void test_it_comes_into_service(void **state)
 static void test_several_chunks(void **state)
 {
 	struct setting *setting = *state;
-	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_in_service(setting);
@@ -111,9 +111,9 @@ static void test_several_chunks(void **state)
 static void test_closed_while_it_warms_up(void **state)
 {
 	struct setting *setting = *state;
-	setting->pool.config.ddr_size.bytes = 3 * HOST_CHUNK;
+	setting->pool.config.ddr_size.bytes = 3 * DDR_CHUNK;
 	assert_int_equal(open_host(setting), 0);
-	assert_int_equal(host_warm(setting->host), false);
+	assert_int_equal(ddr_warm(setting->ddr), false);
 }
 
 static void test_without_ddr(void **state)
@@ -122,9 +122,9 @@ static void test_without_ddr(void **state)
 	setting->pool.config.ddr_size.bytes = 0;
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
-	assert_int_equal(setting->cache->staging->online, 3 * MIB);
-	assert_int_equal(setting->cache->ddr->online, 0);
-	assert_int_equal(setting->cache->ddr->reserve, 0);
+	assert_int_equal(setting->cache->staging->usable, 3 * MIB);
+	assert_int_equal(setting->cache->ddr->usable, 0);
+	assert_int_equal(setting->cache->ddr->headroom, 0);
 }
 
 static uint64_t in_service(const struct setting *setting)
@@ -135,7 +135,7 @@ static uint64_t in_service(const struct setting *setting)
 static void test_a_refused_registration_is_tried_again(void **state)
 {
 	struct setting *setting = *state;
-	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	assert_int_equal(setting->pool.fault("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -143,14 +143,14 @@ static void test_a_refused_registration_is_tried_again(void **state)
 	assert_int_equal(setting->pool.live("registrations"), 2);
 	assert_int_equal(in_service(setting), setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
 	assert_int_equal(setting->pool.devices->list[0].errors, 1);
-	assert_int_equal(host_broken(setting->host), false);
+	assert_int_equal(ddr_broken(setting->ddr), false);
 }
 
 /* Nothing comes into service, and the daemon can know that it never will. */
 static void test_registration_that_is_always_refused(void **state)
 {
 	struct setting *setting = *state;
-	setting->pool.config.ddr_size.bytes = HOST_CHUNK;
+	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	for (unsigned nth = 1; nth <= 8; nth++)
 		assert_int_equal(setting->pool.fault("cuMemHostRegister", nth, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(open_host(setting), 0);
@@ -158,7 +158,7 @@ static void test_registration_that_is_always_refused(void **state)
 	assert_int_equal(setting->steps, 2);
 	assert_int_equal(setting->pool.live("registrations"), 0);
 	assert_int_equal(in_service(setting), 0);
-	assert_int_equal(host_broken(setting->host), true);
+	assert_int_equal(ddr_broken(setting->ddr), true);
 }
 
 static uint64_t free_huge_pages(void)
@@ -183,7 +183,7 @@ static void test_huge_pages(void **state)
 	int r = open_host(setting);
 	assert_int_equal(r < 0, pages < 6);
 	if (r < 0) {
-		assert_null(setting->host);
+		assert_null(setting->ddr);
 		assert_non_null(strstr(setting->error, "vm.nr_hugepages"));
 		assert_null(strchr(setting->error, '\n'));
 		return;

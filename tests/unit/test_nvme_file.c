@@ -29,7 +29,7 @@
 #include "daemon/config.h"
 #include "daemon/log.h"
 #include "daemon/cache.h"
-#include "daemon/nvme.h"
+#include "daemon/nvme_file.h"
 #include "tests/support/leaks.h"
 
 #define MIB (1ull << 20)
@@ -40,7 +40,7 @@ struct setting {
 	struct config config;
 	struct loop *loop;
 	struct cache *cache;
-	struct nvme *nvme;
+	struct nvme_file *nvme;
 	struct timer watchdog;
 	char folder[32], path[64], error[512];
 	int device; /* a loop device on `path`, while a test has one; 0: none */
@@ -51,14 +51,14 @@ static void progress(void *arg)
 {
 	struct setting *setting = arg;
 	setting->steps++;
-	if (nvme_settled(setting->nvme))
+	if (nvme_file_settled(setting->nvme))
 		loop_stop(setting->loop);
 }
 
 static void too_long(struct timer *timer)
 {
 	struct setting *setting = container_of(timer, struct setting, watchdog);
-	fail_msg("formatting is at %u%%", nvme_percent(setting->nvme));
+	fail_msg("formatting is at %u%%", nvme_file_percent(setting->nvme));
 }
 
 static int setup(void **state)
@@ -83,7 +83,7 @@ static int setup(void **state)
 /* The tier may leave its last completion with the loop: the loop goes with it. */
 static void close_tier(struct setting *setting)
 {
-	setting->nvme = nvme_close(setting->nvme);
+	setting->nvme = nvme_file_close(setting->nvme);
 	setting->loop = loop_free(setting->loop);
 }
 
@@ -112,7 +112,7 @@ static int open_tier(struct setting *setting)
 		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}), 0);
 	assert_int_equal(cache_open(&setting->cache, &setting->config, 1), 0);
 	setting->error[0] = '\0';
-	return nvme_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop, progress, setting,
+	return nvme_file_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop, progress, setting,
 			 setting->error, sizeof(setting->error));
 }
 
@@ -128,12 +128,12 @@ static void assert_refused(struct setting *setting, int error, const char *words
 /* Waits for the whole tier to be in service. */
 static void await_format(struct setting *setting)
 {
-	if (!nvme_settled(setting->nvme)) {
+	if (!nvme_file_settled(setting->nvme)) {
 		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
 		assert_int_equal(loop_run(setting->loop), 0);
 		loop_timer_stop(setting->loop, &setting->watchdog);
 	}
-	assert_int_equal(setting->cache->nvme->online, setting->config.nvme_size);
+	assert_int_equal(setting->cache->nvme->usable, setting->config.nvme_size);
 	assert_int_equal(setting->cache->nvme->capacity, setting->config.nvme_size);
 }
 
@@ -169,14 +169,14 @@ static void test_a_new_file(void **state)
 	struct setting *setting = *state;
 	setting->config.nvme_size = 150 * MIB; /* three steps of formatting */
 	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(setting->cache->nvme->online, 0);
+	assert_int_equal(setting->cache->nvme->usable, 0);
 	await_format(setting);
 	assert_int_equal(setting->steps, 3);
 	struct stat st = stat_of(setting);
 	assert_int_equal(st.st_size, setting->config.nvme_size + NVME_HEAD);
 	assert_in_range(st.st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_in_range(nvme_fd(setting->nvme), 0, INT32_MAX);
+	assert_in_range(nvme_file_fd(setting->nvme), 0, INT32_MAX);
 }
 
 static void test_a_formatted_file_is_in_service_at_once(void **state)
@@ -185,8 +185,8 @@ static void test_a_formatted_file_is_in_service_at_once(void **state)
 	open_and_close(setting);
 	setting->steps = 0;
 	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_percent(setting->nvme), 100);
-	assert_int_equal(setting->cache->nvme->online, 3 * MIB);
+	assert_int_equal(nvme_file_percent(setting->nvme), 100);
+	assert_int_equal(setting->cache->nvme->usable, 3 * MIB);
 	assert_int_equal(setting->steps, 0);
 }
 
@@ -198,7 +198,7 @@ static void test_a_file_of_another_size_is_formatted_again(void **state)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		setting->config.nvme_size = sizes[i];
 		assert_int_equal(open_tier(setting), 0);
-		assert_int_equal(nvme_percent(setting->nvme), 0);
+		assert_int_equal(nvme_file_percent(setting->nvme), 0);
 		await_format(setting);
 		close_tier(setting);
 		assert_int_equal(stat_of(setting).st_size, sizes[i] + NVME_HEAD);
@@ -213,7 +213,7 @@ static void test_an_interrupted_format(void **state)
 	assert_int_equal(open_tier(setting), 0);
 	close_tier(setting);
 	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_percent(setting->nvme), 0);
+	assert_int_equal(nvme_file_percent(setting->nvme), 0);
 	await_format(setting);
 }
 
@@ -326,14 +326,14 @@ static void test_a_disk_that_fails_while_it_is_formatted(void **state)
 	assert_int_equal(open_tier(setting), 0);
 	int unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_true(unwritable >= 0);
-	assert_true(dup3(unwritable, nvme_fd(setting->nvme), O_CLOEXEC) >= 0);
+	assert_true(dup3(unwritable, nvme_file_fd(setting->nvme), O_CLOEXEC) >= 0);
 	close(unwritable);
 	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
 	assert_int_equal(loop_run(setting->loop), 0);
 	loop_timer_stop(setting->loop, &setting->watchdog);
-	assert_int_equal(nvme_settled(setting->nvme), true);
-	assert_in_range(nvme_percent(setting->nvme), 0, 99);
-	assert_in_range(setting->cache->nvme->online, 0, setting->config.nvme_size - 1);
+	assert_int_equal(nvme_file_settled(setting->nvme), true);
+	assert_in_range(nvme_file_percent(setting->nvme), 0, 99);
+	assert_in_range(setting->cache->nvme->usable, 0, setting->config.nvme_size - 1);
 }
 
 /* A file system of its own, of `type`; skips the test where that is not permitted. */
@@ -407,7 +407,7 @@ static void test_a_file_system_without_fallocate(void **state)
 	int seen = stat(setting->path, &st);
 	close_tier(setting);
 	int again = open_tier(setting);
-	unsigned percent = again == 0 ? nvme_percent(setting->nvme) : 0;
+	unsigned percent = again == 0 ? nvme_file_percent(setting->nvme) : 0;
 	close_tier(setting);
 
 	setting->config.nvme_size = 60 * MIB;
@@ -444,7 +444,7 @@ static void test_without_fallocate(void **state)
 	forget_fallocate();
 	setting->config.nvme_size = 70 * MIB;
 	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_percent(setting->nvme), 0);
+	assert_int_equal(nvme_file_percent(setting->nvme), 0);
 	await_format(setting);
 	assert_in_range(stat_of(setting).st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
 	close_tier(setting);
@@ -510,15 +510,15 @@ static void test_a_blank_device_is_in_service_at_once(void **state)
 	become_device(setting, 16 * (off_t)MIB);
 	for (int i = 0; i < 2; i++) { /* the second time by its label */
 		assert_int_equal(open_tier(setting), 0);
-		assert_int_equal(nvme_percent(setting->nvme), 100);
-		assert_int_equal(setting->cache->nvme->online, 16 * MIB - NVME_HEAD);
+		assert_int_equal(nvme_file_percent(setting->nvme), 100);
+		assert_int_equal(setting->cache->nvme->usable, 16 * MIB - NVME_HEAD);
 		assert_int_equal(setting->steps, 0);
 		close_tier(setting);
 	}
 	write_device(setting, "a block", 5 * (off_t)MIB); /* data, and so no longer blank */
 	setting->config.nvme_size = 7 * MIB;
 	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(setting->cache->nvme->online, 7 * MIB);
+	assert_int_equal(setting->cache->nvme->usable, 7 * MIB);
 }
 
 /* Where file systems, partition tables, volume managers and the tables' copies at the end write. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/disk.h"
+#include "daemon/nvme_io.h"
 
 #include "daemon/list.h"
 #include "daemon/log.h"
@@ -15,15 +15,15 @@
 #define FAULTS 16
 
 struct op_queue {
-	struct disk_op *first, **last;
+	struct nvme_op *first, **last;
 };
 
 /* One I/O: some operations that are neighbours, in the order of their offsets. */
 struct run {
 	struct loop_io io;
-	struct disk *disk;
+	struct nvme_io *nvme_io;
 	struct run *next_free;
-	struct disk_op *first, *last; /* by next */
+	struct nvme_op *first, *last; /* by next */
 	uint64_t offset, bytes, moved;
 	unsigned retries, ops;
 	uint64_t started_ns;
@@ -36,8 +36,8 @@ struct fault {
 	int error; /* negative errno, or 0 for a short I/O */
 };
 
-struct disk {
-	struct disk_options options;
+struct nvme_io {
+	struct nvme_io_options options;
 	void (*batch_done)(void *arg);
 	void *arg;
 	struct op_queue queues[2][2]; /* [urgent][write] */
@@ -52,13 +52,13 @@ struct disk {
 
 /* ---- faults, for tests ---- */
 
-static int parse_fault(struct disk *disk, const char *text)
+static int parse_fault(struct nvme_io *nvme_io, const char *text)
 {
 	char direction[8], what[16];
 	unsigned long long nth;
-	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 || disk->fault_count == FAULTS)
+	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 || nvme_io->fault_count == FAULTS)
 		return -EINVAL;
-	struct fault *fault = &disk->faults[disk->fault_count++];
+	struct fault *fault = &nvme_io->faults[nvme_io->fault_count++];
 	fault->nth = nth;
 	fault->write = strcmp(direction, "write") == 0;
 	if (!fault->write && strcmp(direction, "read") != 0)
@@ -74,22 +74,22 @@ static int parse_fault(struct disk *disk, const char *text)
 	return 0;
 }
 
-static int parse_faults(struct disk *disk, const char *list)
+static int parse_faults(struct nvme_io *nvme_io, const char *list)
 {
 	char *copy = strdup(list), *rest = copy;
 	int r = copy ? 0 : -ENOMEM;
 	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
 		if (*item != '\0')
-			r = parse_fault(disk, item);
+			r = parse_fault(nvme_io, item);
 	free(copy);
 	return r;
 }
 
-static int64_t injected(struct disk *disk, const struct run *run, int64_t result)
+static int64_t injected(struct nvme_io *nvme_io, const struct run *run, int64_t result)
 {
-	uint64_t nth = ++disk->ios[run->io.write];
-	for (unsigned i = 0; i < disk->fault_count; i++) {
-		const struct fault *fault = &disk->faults[i];
+	uint64_t nth = ++nvme_io->ios[run->io.write];
+	for (unsigned i = 0; i < nvme_io->fault_count; i++) {
+		const struct fault *fault = &nvme_io->faults[i];
 		if (fault->write == run->io.write && fault->nth == nth)
 			return fault->error < 0 ? fault->error : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
 	}
@@ -103,7 +103,7 @@ static void aim(struct run *run)
 {
 	uint64_t skip = run->moved;
 	unsigned count = 0;
-	for (struct disk_op *op = run->first; op; op = op->next) {
+	for (struct nvme_op *op = run->first; op; op = op->next) {
 		if (skip >= op->bytes) {
 			skip -= op->bytes;
 			continue;
@@ -118,13 +118,13 @@ static void aim(struct run *run)
 			run->iov[count++] = (struct iovec){memory, bytes};
 	}
 	run->io.iov_count = count;
-	run->io.offset = run->disk->options.start + run->offset + run->moved;
+	run->io.offset = run->nvme_io->options.start + run->offset + run->moved;
 }
 
 static void issue(struct run *run)
 {
 	aim(run);
-	loop_io(run->disk->options.loop, &run->io);
+	loop_io(run->nvme_io->options.loop, &run->io);
 }
 
 static enum hbm_link link_of(const struct run *run)
@@ -132,7 +132,7 @@ static enum hbm_link link_of(const struct run *run)
 	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
 }
 
-static void requeue_front(struct op_queue *queue, struct disk_op *first, struct disk_op *last)
+static void requeue_front(struct op_queue *queue, struct nvme_op *first, struct nvme_op *last)
 {
 	last->next = queue->first;
 	if (!queue->first)
@@ -142,28 +142,28 @@ static void requeue_front(struct op_queue *queue, struct disk_op *first, struct 
 
 static void end_run(struct run *run, int error)
 {
-	struct disk *disk = run->disk;
-	struct disk_op *op = run->first;
-	link_stats_end(disk->options.link_stats, link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
-	run->next_free = disk->free_runs;
-	disk->free_runs = run;
+	struct nvme_io *nvme_io = run->nvme_io;
+	struct nvme_op *op = run->first;
+	link_stats_end(nvme_io->options.link_stats, link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+	run->next_free = nvme_io->free_runs;
+	nvme_io->free_runs = run;
 	while (op) {
-		struct disk_op *next = op->next;
+		struct nvme_op *next = op->next;
 		op->error = error;
 		op->done(op);
 		op = next;
 	}
-	if (disk->batch_done)
-		disk->batch_done(disk->arg);
+	if (nvme_io->batch_done)
+		nvme_io->batch_done(nvme_io->arg);
 }
 
 /* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
 static void take_apart(struct run *run)
 {
-	struct disk_op *rest = run->first->next;
-	for (struct disk_op *op = rest; op; op = op->next)
+	struct nvme_op *rest = run->first->next;
+	for (struct nvme_op *op = rest; op; op = op->next)
 		op->error = -EIO; /* marks it: not to be joined again */
-	requeue_front(&run->disk->queues[1][run->io.write], rest, run->last);
+	requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
 	run->first->next = NULL;
 	run->last = run->first;
 	run->ops = 1;
@@ -177,7 +177,7 @@ static void take_apart(struct run *run)
 static void io_done(struct loop_io *io)
 {
 	struct run *run = container_of(io, struct run, io);
-	int64_t result = injected(run->disk, run, io->result);
+	int64_t result = injected(run->nvme_io, run, io->result);
 	bool transient = result == -EINTR || result == -EAGAIN;
 	if (transient && run->retries++ < RETRIES) {
 		issue(run);
@@ -201,7 +201,7 @@ static void io_done(struct loop_io *io)
 		take_apart(run);
 		return;
 	}
-	if (log_quota(&run->disk->log))
+	if (log_quota(&run->nvme_io->log))
 		log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
 			  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
 	end_run(run, error);
@@ -209,16 +209,16 @@ static void io_done(struct loop_io *io)
 
 /* ---- from queues to I/Os ---- */
 
-static void queue_push(struct op_queue *queue, struct disk_op *op)
+static void queue_push(struct op_queue *queue, struct nvme_op *op)
 {
 	op->next = NULL;
 	*queue->last = op;
 	queue->last = &op->next;
 }
 
-static struct disk_op *queue_pop(struct op_queue *queue)
+static struct nvme_op *queue_pop(struct op_queue *queue)
 {
-	struct disk_op *op = queue->first;
+	struct nvme_op *op = queue->first;
 	queue->first = op->next;
 	if (!queue->first)
 		queue->last = &queue->first;
@@ -227,14 +227,14 @@ static struct disk_op *queue_pop(struct op_queue *queue)
 }
 
 /* Whether the next of the queue is the run's neighbour and may join it. */
-static bool joins(const struct run *run, const struct disk_op *op, uint64_t merge)
+static bool joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
 	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge || run->ops == PIECES)
 		return false;
 	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
 }
 
-static void join(struct run *run, struct disk_op *op)
+static void join(struct run *run, struct nvme_op *op)
 {
 	if (op->offset > run->offset) {
 		run->last->next = op;
@@ -248,11 +248,11 @@ static void join(struct run *run, struct disk_op *op)
 	run->ops++;
 }
 
-static void start_run(struct disk *disk, struct op_queue *queue)
+static void start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 {
-	struct run *run = disk->free_runs;
-	disk->free_runs = run->next_free;
-	struct disk_op *op = queue_pop(queue);
+	struct run *run = nvme_io->free_runs;
+	nvme_io->free_runs = run->next_free;
+	struct nvme_op *op = queue_pop(queue);
 	run->first = run->last = op;
 	run->ops = 1;
 	run->offset = op->offset;
@@ -260,78 +260,78 @@ static void start_run(struct disk *disk, struct op_queue *queue)
 	run->moved = 0;
 	run->retries = 0;
 	run->io.write = op->write;
-	while (joins(run, queue->first, disk->options.merge))
+	while (joins(run, queue->first, nvme_io->options.merge))
 		join(run, queue_pop(queue));
-	run->started_ns = link_stats_begin(disk->options.link_stats, link_of(run));
+	run->started_ns = link_stats_begin(nvme_io->options.link_stats, link_of(run));
 	issue(run);
 }
 
 /* The queue to serve next: urgent before patient but for every eighth, reads and writes in turn. */
-static struct op_queue *next_queue(struct disk *disk)
+static struct op_queue *next_queue(struct nvme_io *nvme_io)
 {
-	bool patient_first = ++disk->dispatched % FAIR == 0;
-	disk->turn = !disk->turn;
+	bool patient_first = ++nvme_io->dispatched % FAIR == 0;
+	nvme_io->turn = !nvme_io->turn;
 	for (unsigned i = 0; i < 4; i++) {
 		bool urgent = (i < 2) != patient_first;
-		struct op_queue *queue = &disk->queues[urgent][disk->turn ^ (i & 1)];
+		struct op_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
 		if (queue->first)
 			return queue;
 	}
 	return NULL;
 }
 
-void disk_on_batch(struct disk *disk, void (*batch_done)(void *arg), void *arg)
+void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg)
 {
-	disk->batch_done = batch_done;
-	disk->arg = arg;
+	nvme_io->batch_done = batch_done;
+	nvme_io->arg = arg;
 }
 
-void disk_submit(struct disk *disk, struct disk_op *op, bool urgent)
+void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
 {
 	op->error = 0;
-	queue_push(&disk->queues[urgent][op->write], op);
+	queue_push(&nvme_io->queues[urgent][op->write], op);
 }
 
-void disk_dispatch(struct disk *disk)
+void nvme_io_dispatch(struct nvme_io *nvme_io)
 {
-	while (disk->free_runs) {
-		struct op_queue *queue = next_queue(disk);
+	while (nvme_io->free_runs) {
+		struct op_queue *queue = next_queue(nvme_io);
 		if (!queue)
 			return;
-		start_run(disk, queue);
+		start_run(nvme_io, queue);
 	}
 }
 
-int disk_new(struct disk **out, const struct disk_options *options)
+int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 {
-	struct disk *disk = calloc(1, sizeof(*disk));
-	if (!disk)
+	struct nvme_io *nvme_io = calloc(1, sizeof(*nvme_io));
+	if (!nvme_io)
 		return -ENOMEM;
-	disk->options = *options;
+	nvme_io->options = *options;
 	for (unsigned i = 0; i < 4; i++)
-		disk->queues[i / 2][i % 2].last = &disk->queues[i / 2][i % 2].first;
-	disk->runs = calloc(options->depth, sizeof(struct run));
-	int r = disk->runs ? parse_faults(disk, options->fail) : -ENOMEM;
+		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
+	nvme_io->runs = calloc(options->depth, sizeof(struct run));
+	int r = nvme_io->runs ? parse_faults(nvme_io, options->fail) : -ENOMEM;
 	if (r < 0) {
-		disk_free(disk);
+		nvme_io_free(nvme_io);
 		return r;
 	}
 	for (unsigned i = 0; i < options->depth; i++) {
-		struct run *run = &disk->runs[i];
-		run->disk = disk;
+		struct run *run = &nvme_io->runs[i];
+		run->nvme_io = nvme_io;
 		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = io_done};
-		run->next_free = disk->free_runs;
-		disk->free_runs = run;
+		run->next_free = nvme_io->free_runs;
+		nvme_io->free_runs = run;
 	}
-	*out = disk;
+	*out = nvme_io;
 	return 0;
 }
 
-struct disk *disk_free(struct disk *disk)
+struct nvme_io *nvme_io_free(struct nvme_io *nvme_io)
 {
-	if (!disk)
+	if (!nvme_io)
 		return NULL;
-	free(disk->runs);
-	free(disk);
+	free(nvme_io->runs);
+	free(nvme_io);
 	return NULL;
 }

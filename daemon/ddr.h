@@ -13,19 +13,19 @@
 #include "daemon/tier.h"
 
 struct config;
-struct host;
+struct ddr;
 
-#define HOST_CHUNK (256ull << 20) /* bytes per registration, counted from the base: the first is in service soon */
+#define DDR_CHUNK (256ull << 20) /* bytes per registration, counted from the base: the first is in service soon */
 
 /* Makes the mapping, sets up the two tiers in it, and starts the workers.
  * progress() is called on the loop thread for each chunk, in service or failed. Negative errno and one line in error.
  */
-int host_open(struct host **out, const struct config *config, struct tier *staging, struct tier *ddr,
+int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *ddr,
 	      struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size);
 /* Stops the workers, unregisters, unmaps. Nothing may be copying. Completions of the workers may still be with the
  * loop, which must not run any more. */
-struct host *host_close(struct host *host);
-bool host_warm(const struct host *host); /* no chunk is still being prepared */
+struct ddr *ddr_close(struct ddr *ddr);
+bool ddr_warm(const struct ddr *ddr); /* no chunk is still being prepared */
 /* The staging area is not whole and will not be: nothing can pass between NVMe and devices. */
-bool host_broken(const struct host *host);
-const char *host_base(const struct host *host);
+bool ddr_broken(const struct ddr *ddr);
+const char *ddr_base(const struct ddr *ddr);

@@ -12,19 +12,19 @@
 #include <string.h>
 
 #include "daemon/config.h"
-#include "daemon/host_size.h"
+#include "daemon/ddr_size.h"
 
 #define KIB (1ull << 10)
 #define MIB (1ull << 20)
 
 static struct config config;
-static struct host_size size;
+static struct ddr_size size;
 static char error[512];
 
 static int setup(void **state)
 {
 	(void)state;
-	config = (struct config){.ddr_size = {.bytes = 100 * MIB}, .ddr_reserve = 10 * MIB, .ddr_staging = 20 * MIB};
+	config = (struct config){.ddr_size = {.bytes = 100 * MIB}, .ddr_headroom = 10 * MIB, .ddr_staging = 20 * MIB};
 	error[0] = '\0';
 	return 0;
 }
@@ -35,8 +35,8 @@ static int check(uint64_t host, uint64_t bytes)
 
 	if (bytes < host)
 		snprintf(limit.cgroup, sizeof(limit.cgroup), "/sys/fs/cgroup/x");
-	host_size_of(&size, &config, &limit);
-	return host_size_check(&size, &config, &limit, error, sizeof(error));
+	ddr_size_of(&size, &config, &limit);
+	return ddr_size_check(&size, &config, &limit, error, sizeof(error));
 }
 
 static void assert_says(const char *words)
@@ -50,16 +50,16 @@ static void test_division(void **state)
 	(void)state;
 	assert_int_equal(check(MIB << 10, MIB << 10), 0);
 	assert_int_equal(size.staging, 20 * MIB);
-	assert_int_equal(size.reserve, 10 * MIB);
+	assert_int_equal(size.headroom, 10 * MIB);
 	assert_int_equal(size.size, 100 * MIB);
 	assert_int_equal(size.bytes, 130 * MIB);
 
 	config.ddr_size.bytes = 4 * KIB + 1;
-	config.ddr_reserve = 4 * KIB - 1;
+	config.ddr_headroom = 4 * KIB - 1;
 	config.ddr_staging = MIB + 1;
 	assert_int_equal(check(MIB << 10, MIB << 10), 0);
 	assert_int_equal(size.staging, MIB + 4 * KIB);
-	assert_int_equal(size.reserve, 0);
+	assert_int_equal(size.headroom, 0);
 	assert_int_equal(size.size, 4 * KIB);
 	assert_int_equal(size.bytes, MIB + 8 * KIB);
 }
@@ -83,8 +83,8 @@ static void test_the_host(void **state)
 static void test_the_cgroup(void **state)
 {
 	(void)state;
-	assert_int_equal(check(MIB << 10, 130 * MIB + HOST_SIZE_OWN), 0);
-	assert_int_equal(check(MIB << 10, 130 * MIB + HOST_SIZE_OWN - 1), -EINVAL);
+	assert_int_equal(check(MIB << 10, 130 * MIB + DDR_SIZE_OWN), 0);
+	assert_int_equal(check(MIB << 10, 130 * MIB + DDR_SIZE_OWN - 1), -EINVAL);
 	assert_says("169869312 bytes are needed, the memory cgroup /sys/fs/cgroup/x allows 169869311: lower ddr.size");
 }
 
@@ -103,12 +103,12 @@ static void test_a_percentage_is_of_what_can_be_had(void **state)
 static void test_huge_pages(void **state)
 {
 	(void)state;
-	uint64_t pages = host_size_huge_pages();
+	uint64_t pages = ddr_size_huge_pages();
 
 	config.ddr_hugepages = true;
-	config.ddr_size.bytes = (pages + 1) * HOST_SIZE_HUGE_PAGE;
+	config.ddr_size.bytes = (pages + 1) * DDR_SIZE_HUGE_PAGE;
 	assert_int_equal(check(UINT64_MAX, 1), -ENOMEM);
-	assert_int_equal(size.bytes % HOST_SIZE_HUGE_PAGE, 0);
+	assert_int_equal(size.bytes % DDR_SIZE_HUGE_PAGE, 0);
 	assert_says("vm.nr_hugepages");
 
 	char words[64];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/serve_space.h"
+#include "daemon/serve_namespace.h"
 
 #include "daemon/cache.h"
 #include "daemon/checked.h"
@@ -8,55 +8,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct space_open {
+struct namespace_open {
 	struct list link; /* in session->opens */
-	uint16_t space;
+	uint16_t ns;
 };
 
-static struct space_open *find_open(const struct session *session, uint32_t space)
+static struct namespace_open *find_open(const struct session *session, uint32_t ns)
 {
 	list_for_each (node, &session->opens) {
-		struct space_open *open = container_of(node, struct space_open, link);
-		if (open->space == space)
+		struct namespace_open *open = container_of(node, struct namespace_open, link);
+		if (open->ns == ns)
 			return open;
 	}
 	return NULL;
 }
 
-bool session_has_space(const struct session *session, uint32_t space)
+bool session_has_namespace(const struct session *session, uint32_t ns)
 {
-	return find_open(session, space) != NULL;
+	return find_open(session, ns) != NULL;
 }
 
 static void reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
-	const struct space *space = spaces_get(hbmd->cache->spaces, number);
-	struct hbm_wire_namespace_reply reply = {.space = number, .block_bytes = space->block_bytes};
-	memcpy(reply.fingerprint, space->fingerprint, sizeof(reply.fingerprint));
-	request_reply(request, HBM_OK, &reply.space, sizeof(reply) - sizeof(reply.header));
+	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
+	struct hbm_wire_namespace_reply reply = {.ns = number, .block_bytes = ns->block_bytes};
+	memcpy(reply.fingerprint, ns->fingerprint, sizeof(reply.fingerprint));
+	request_reply(request, HBM_OK, &reply.ns, sizeof(reply) - sizeof(reply.header));
 }
 
 /* The session's open of a namespace that has been counted already; opening twice counts once. */
 static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	struct session *session = request->session;
-	struct spaces *spaces = hbmd->cache->spaces;
-	if (session_has_space(session, number)) {
-		spaces_unref(spaces, number);
+	struct namespaces *namespaces = hbmd->cache->namespaces;
+	if (session_has_namespace(session, number)) {
+		namespaces_unref(namespaces, number);
 		reply_opened(hbmd, request, number);
 		return;
 	}
-	struct space_open *open = NULL;
+	struct namespace_open *open = NULL;
 	if (session->opens_count < hbmd->config->limit_namespace_opens)
 		open = calloc(1, sizeof(*open));
 	if (!open) {
-		spaces_unref(spaces, number);
+		namespaces_unref(namespaces, number);
 		request_refuse(request, HBM_LIMIT, "%llu namespaces open; limits.namespace_opens = %llu",
 			       (unsigned long long)session->opens_count,
 			       (unsigned long long)hbmd->config->limit_namespace_opens);
 		return;
 	}
-	open->space = number;
+	open->ns = number;
 	list_push_back(&session->opens, &open->link);
 	session->opens_count++;
 	reply_opened(hbmd, request, number);
@@ -74,10 +74,10 @@ static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t 
 {
 	if (!session_is_operator(request->session)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
-	} else if (!spaces_get(hbmd->cache->spaces, number)) {
+	} else if (!namespaces_get(hbmd->cache->namespaces, number)) {
 		request_refuse(request, HBM_NOT_FOUND, "no namespace %u", number);
 	} else {
-		spaces_ref(hbmd->cache->spaces, (uint16_t)number);
+		namespaces_ref(hbmd->cache->namespaces, (uint16_t)number);
 		add_open(hbmd, request, (uint16_t)number);
 	}
 }
@@ -85,12 +85,12 @@ static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t 
 void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
-		open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->space);
+		open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->ns);
 		return;
 	}
 	const struct hbm_wire_namespace_open *open = (const struct hbm_wire_namespace_open *)request->message;
 	int status = check_block_bytes(hbmd, open->spec.block_bytes);
-	uint16_t number = status == HBM_OK ? spaces_open(hbmd->cache->spaces, &open->spec) : 0;
+	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
 	if (number != 0)
 		add_open(hbmd, request, number);
 	else if (status == HBM_OK)
@@ -106,28 +106,28 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
-static void close_space(struct hbmd *hbmd, struct session *session, struct space_open *open)
+static void close_namespace(struct hbmd *hbmd, struct session *session, struct namespace_open *open)
 {
 	list_remove(&open->link);
 	session->opens_count--;
-	spaces_unref(hbmd->cache->spaces, open->space);
+	namespaces_unref(hbmd->cache->namespaces, open->ns);
 	free(open);
 }
 
 void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_namespace_ref *ref = (const struct hbm_wire_namespace_ref *)request->message;
-	struct space_open *open = find_open(request->session, ref->space);
+	struct namespace_open *open = find_open(request->session, ref->ns);
 	if (open)
-		close_space(hbmd, request->session, open);
+		close_namespace(hbmd, request->session, open);
 	if (open)
 		request_reply(request, HBM_OK, NULL, 0);
 	else
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", ref->space);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", ref->ns);
 }
 
-void serve_spaces_gone(struct hbmd *hbmd, struct session *session)
+void serve_namespaces_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->opens)
-		close_space(hbmd, session, container_of(node, struct space_open, link));
+		close_namespace(hbmd, session, container_of(node, struct namespace_open, link));
 }

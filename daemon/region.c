@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lease: see lease.h. Address space is reserved and freed on the device's control worker, like everything that may take
+ * lease: see region.h. Address space is reserved and freed on the device's control worker, like everything that may take
  * the driver long; regions are freed only when such a job has ended, so nothing here frees one under its caller.
  */
-#include "daemon/lease.h"
+#include "daemon/region.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 #include "daemon/checked.h"
 #include "daemon/claim.h"
-#include "daemon/region.h"
+#include "daemon/slot.h"
 
-void leases_init(struct leases *leases)
+void regions_init(struct regions *regions)
 {
-	*leases = (struct leases){0};
-	list_init(&leases->regions);
-	list_init(&leases->waiting);
-	for (size_t i = 0; i < LEASE_BUCKETS; i++)
-		list_init(&leases->by_id[i]);
+	*regions = (struct regions){0};
+	list_init(&regions->all);
+	list_init(&regions->waiting);
+	for (size_t i = 0; i < REGION_BUCKETS; i++)
+		list_init(&regions->by_id[i]);
 }
 
 /* ---- Looking ---- */
 
-struct region *lease_find(const struct leases *leases, uint32_t id)
+struct region *region_find(const struct regions *regions, uint32_t id)
 {
-	const struct list *bucket = &leases->by_id[id % LEASE_BUCKETS];
+	const struct list *bucket = &regions->by_id[id % REGION_BUCKETS];
 	for (struct list *node = bucket->next; node != bucket; node = node->next) {
 		struct region *region = container_of(node, struct region, by_id);
 		if (region->id == id)
@@ -34,35 +34,35 @@ struct region *lease_find(const struct leases *leases, uint32_t id)
 	return NULL;
 }
 
-struct device *lease_device(const struct region *region)
+struct device *region_device(const struct region *region)
 {
 	return region->device;
 }
 
-struct device *leases_device(const struct leases *leases)
+struct device *regions_device(const struct regions *regions)
 {
-	const struct list *oldest = leases->regions.next;
-	return list_empty(&leases->regions) ? NULL : container_of(oldest, const struct region, link)->device;
+	const struct list *oldest = regions->all.next;
+	return list_empty(&regions->all) ? NULL : container_of(oldest, const struct region, link)->device;
 }
 
-uint32_t lease_id(const struct region *region)
+uint32_t region_id(const struct region *region)
 {
 	return region->id;
 }
 
-uint64_t lease_reserve(const struct region *region)
+uint64_t region_address_space(const struct region *region)
 {
-	return region->reserve;
+	return region->address_space;
 }
 
-uint64_t lease_slab(const struct region *region)
+uint64_t region_slab(const struct region *region)
 {
 	return region->slab;
 }
 
-int lease_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address)
+int region_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address)
 {
-	if (!checked_range(offset, bytes, region->reserve))
+	if (!checked_range(offset, bytes, region->address_space))
 		return HBM_INVALID;
 	uint64_t last = (offset + bytes - 1) / region->slab;
 	for (uint64_t i = offset / region->slab; i <= last; i++)
@@ -72,24 +72,24 @@ int lease_address(const struct region *region, uint64_t offset, uint64_t bytes, 
 	return HBM_OK;
 }
 
-uint64_t leases_committed(const struct leases *leases)
+uint64_t regions_committed(const struct regions *regions)
 {
 	uint64_t bytes = 0;
-	list_for_each (node, &leases->regions)
+	list_for_each (node, &regions->all)
 		bytes += container_of(node, struct region, link)->committed;
 	return bytes;
 }
 
-bool leases_record(const struct leases *leases, size_t nth, struct hbm_wire_region *record)
+bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_region *record)
 {
-	list_for_each (node, &leases->regions) {
+	list_for_each (node, &regions->all) {
 		const struct region *region = container_of(node, struct region, link);
 		if (nth-- > 0)
 			continue;
 		*record = (struct hbm_wire_region){
 			.region = region->id,
 			.device = region->device->index,
-			.reserve = region->reserve,
+			.address_space = region->address_space,
 			.slab = region->slab,
 			.committed = region->committed,
 		};
@@ -100,40 +100,40 @@ bool leases_record(const struct leases *leases, size_t nth, struct hbm_wire_regi
 
 /* ---- Holding ---- */
 
-void lease_hold(struct region *region, uint64_t offset, uint64_t bytes)
+void region_use(struct region *region, uint64_t offset, uint64_t bytes)
 {
-	region->holds++;
+	region->users++;
 	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
-		region->slots[i].holds++;
+		region->slots[i].users++;
 }
 
-void lease_put(struct region *region, uint64_t offset, uint64_t bytes)
+void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 {
-	assert(region->holds > 0);
-	region->holds--;
+	assert(region->users > 0);
+	region->users--;
 	bool claimed = false;
 	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++) {
 		struct slot *slot = &region->slots[i];
-		assert(slot->holds > 0);
-		claimed |= --slot->holds == 0 && slot->claim;
+		assert(slot->users > 0);
+		claimed |= --slot->users == 0 && slot->claim;
 	}
-	if (claimed || (region->holds == 0 && region->gone))
-		leases_advance(region->leases);
+	if (claimed || (region->users == 0 && region->gone))
+		regions_advance(region->regions);
 }
 
 /* ---- Closing ---- */
 
 static void free_region(struct region *region)
 {
-	struct leases *leases = region->leases;
+	struct regions *regions = region->regions;
 	list_remove(&region->by_id);
 	list_remove(&region->link);
-	leases->count--;
-	leases->reserved -= region->reserve;
+	regions->count--;
+	regions->reserved -= region->address_space;
 	free(region->slots);
 	free(region);
-	if (list_empty(&leases->regions) && leases->emptied)
-		leases->emptied(leases);
+	if (list_empty(&regions->all) && regions->emptied)
+		regions->emptied(regions);
 }
 
 static void close_done(struct job *job)
@@ -149,7 +149,7 @@ static void close_done(struct job *job)
 static void close_run(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
-	region->result = device_unreserve(region->device, region->address, region->reserve);
+	region->result = device_unreserve(region->device, region->address, region->address_space);
 }
 
 static void give_slabs(struct region *region)
@@ -187,33 +187,33 @@ static void close_region(struct region *region)
 
 static bool may_close(const struct region *region)
 {
-	return region->gone && !region->closing && region->holds == 0 && region->claims == 0 &&
-	       (region->given_up || region->leases->released);
+	return region->gone && !region->closing && region->users == 0 && region->claims == 0 &&
+	       (region->given_up || region->regions->released);
 }
 
-void leases_advance(struct leases *leases)
+void regions_advance(struct regions *regions)
 {
-	list_for_each_safe (node, after, &leases->waiting) {
-		struct lease_wait *wait = container_of(node, struct lease_wait, link);
+	list_for_each_safe (node, after, &regions->waiting) {
+		struct region_wait *wait = container_of(node, struct region_wait, link);
 		wait->retry(wait);
 	}
-	list_for_each (node, &leases->regions) {
+	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
 		if (may_close(region))
 			close_region(region);
 	}
 }
 
-int lease_destroy(struct leases *leases, uint32_t id, lease_done *done, void *arg)
+int region_destroy(struct regions *regions, uint32_t id, region_done *done, void *arg)
 {
-	struct region *region = lease_find(leases, id);
+	struct region *region = region_find(regions, id);
 	if (!region)
 		return HBM_NOT_FOUND;
 	list_remove(&region->by_id);
 	region->gone = region->given_up = true;
 	region->done = done;
 	region->arg = arg;
-	leases_advance(leases);
+	regions_advance(regions);
 	return HBM_OK;
 }
 
@@ -226,10 +226,10 @@ static void quarantine(struct region *region)
 			slab_quarantine(region->slots[i].slab);
 }
 
-void leases_end(struct leases *leases)
+void regions_end(struct regions *regions)
 {
-	leases->ended = true;
-	list_for_each (node, &leases->regions) {
+	regions->ended = true;
+	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
 		if (region->gone)
 			continue;
@@ -237,13 +237,13 @@ void leases_end(struct leases *leases)
 		list_remove(&region->by_id);
 		quarantine(region);
 	}
-	leases_advance(leases);
+	regions_advance(regions);
 }
 
-void leases_release(struct leases *leases)
+void regions_release(struct regions *regions)
 {
-	leases->released = true;
-	leases_advance(leases);
+	regions->released = true;
+	regions_advance(regions);
 }
 
 /* ---- Creating ---- */
@@ -251,14 +251,14 @@ void leases_release(struct leases *leases)
 static void create_run(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
-	region->result = region->device->driver->cuMemAddressReserve(&region->address, region->reserve, 0, 0, 0);
+	region->result = region->device->driver->cuMemAddressReserve(&region->address, region->address_space, 0, 0, 0);
 }
 
 static void create_done(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
-	struct leases *leases = region->leases;
-	lease_done *done = region->done;
+	struct regions *regions = region->regions;
+	region_done *done = region->done;
 	region->done = NULL;
 	region->claims--;
 	if (region->result != CUDA_SUCCESS) {
@@ -266,72 +266,72 @@ static void create_done(struct job *job)
 		free_region(region);
 		return;
 	}
-	if (leases->ended) {
+	if (regions->ended) {
 		region->gone = region->given_up = true;
 		done(region->arg, HBM_SHUTDOWN, NULL);
-		leases_advance(leases);
+		regions_advance(regions);
 		return;
 	}
-	list_push_back(&leases->by_id[region->id % LEASE_BUCKETS], &region->by_id);
+	list_push_back(&regions->by_id[region->id % REGION_BUCKETS], &region->by_id);
 	done(region->arg, HBM_OK, region);
 }
 
-static uint32_t new_id(struct leases *leases)
+static uint32_t new_id(struct regions *regions)
 {
 	do
-		leases->last_id++;
-	while (leases->last_id == 0 || lease_find(leases, leases->last_id));
-	return leases->last_id;
+		regions->last_id++;
+	while (regions->last_id == 0 || region_find(regions, regions->last_id));
+	return regions->last_id;
 }
 
-static int check_creation(const struct leases *leases, const struct device *device, uint64_t reserve, uint64_t slab,
-			  const struct lease_limits *limits)
+static int check_creation(const struct regions *regions, const struct device *device, uint64_t address_space, uint64_t slab,
+			  const struct region_limits *limits)
 {
 	uint64_t reserved;
-	if (!slabs_is_size(slab) || slab % device->granularity != 0 || reserve == 0 || reserve % slab != 0)
+	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 || address_space % slab != 0)
 		return HBM_INVALID;
-	if (leases->count >= limits->regions || !checked_add(leases->reserved, reserve, &reserved) ||
-	    reserved > limits->reserve)
+	if (regions->count >= limits->regions || !checked_add(regions->reserved, address_space, &reserved) ||
+	    reserved > limits->address_space)
 		return HBM_LIMIT;
 	return HBM_OK;
 }
 
-static struct region *region_new(struct leases *leases, struct device *device, uint64_t reserve, uint64_t slab)
+static struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab)
 {
 	struct region *region = calloc(1, sizeof(*region));
 	if (!region)
 		return NULL;
-	region->slot_count = reserve / slab;
+	region->slot_count = address_space / slab;
 	region->slots = calloc(region->slot_count, sizeof(*region->slots));
 	if (!region->slots) {
 		free(region);
 		return NULL;
 	}
-	region->leases = leases;
+	region->regions = regions;
 	region->device = device;
-	region->reserve = reserve;
+	region->address_space = address_space;
 	region->slab = slab;
 	list_init(&region->by_id);
 	return region;
 }
 
-int lease_create(struct leases *leases, struct device *device, uint64_t reserve, uint64_t slab,
-		 const struct lease_limits *limits, lease_done *done, void *arg)
+int region_create(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab,
+		 const struct region_limits *limits, region_done *done, void *arg)
 {
 	slab = slab ? slab : slabs_default(device->slabs);
-	int status = check_creation(leases, device, reserve, slab, limits);
+	int status = check_creation(regions, device, address_space, slab, limits);
 	if (status != HBM_OK)
 		return status;
-	struct region *region = region_new(leases, device, reserve, slab);
+	struct region *region = region_new(regions, device, address_space, slab);
 	if (!region)
 		return HBM_NO_SPACE;
-	region->id = new_id(leases);
+	region->id = new_id(regions);
 	region->done = done;
 	region->arg = arg;
 	region->claims = 1;
-	list_push_back(&leases->regions, &region->link);
-	leases->count++;
-	leases->reserved += reserve;
+	list_push_back(&regions->all, &region->link);
+	regions->count++;
+	regions->reserved += address_space;
 	region->job.run = create_run;
 	region->job.done = create_done;
 	worker_post(device->control, &region->job);

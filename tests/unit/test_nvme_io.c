@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/disk.h"
+#include "daemon/nvme_io.h"
 #include "daemon/list.h"
 #include "daemon/log.h"
 #include "tests/support/leaks.h"
@@ -31,7 +31,7 @@ enum { BLOCKS = 256, OPS = 4096 };
 struct bench;
 
 struct work {
-	struct disk_op op;
+	struct nvme_op op;
 	struct bench *bench;
 	unsigned over; /* how often done() was called */
 	unsigned turn; /* as which it ended */
@@ -41,7 +41,7 @@ struct bench {
 	struct leaks leaks;
 	struct loop *loop;
 	struct link_stats *link_stats;
-	struct disk *disk;
+	struct nvme_io *nvme_io;
 	int fd;
 	struct timer watchdog;
 	struct work works[OPS];
@@ -49,7 +49,7 @@ struct bench {
 	char *memory; /* a block for each work */
 };
 
-static void over(struct disk_op *op)
+static void over(struct nvme_op *op)
 {
 	struct work *work = container_of(op, struct work, op);
 	work->over++;
@@ -61,7 +61,7 @@ static void over(struct disk_op *op)
 static void batch_done(void *arg)
 {
 	struct bench *bench = arg;
-	disk_dispatch(bench->disk);
+	nvme_io_dispatch(bench->nvme_io);
 }
 
 static void too_long(struct timer *timer)
@@ -71,17 +71,17 @@ static void too_long(struct timer *timer)
 	fail();
 }
 
-static void open_disk(struct bench *bench, unsigned depth, uint64_t merge, const char *fault)
+static void open_nvme_io(struct bench *bench, unsigned depth, uint64_t merge, const char *fault)
 {
-	const struct disk_options options = {.loop = bench->loop,
+	const struct nvme_io_options options = {.loop = bench->loop,
 					     .link_stats = bench->link_stats,
 					     .fd = bench->fd,
 					     .start = START,
 					     .depth = depth,
 					     .merge = merge,
 					     .fail = fault};
-	assert_int_equal(disk_new(&bench->disk, &options), 0);
-	disk_on_batch(bench->disk, batch_done, bench);
+	assert_int_equal(nvme_io_new(&bench->nvme_io, &options), 0);
+	nvme_io_on_batch(bench->nvme_io, batch_done, bench);
 }
 
 static struct bench *bench_new(enum loop_engine engine)
@@ -118,7 +118,7 @@ static void assert_head_untouched(const struct bench *bench)
 
 static void bench_free(struct bench *bench)
 {
-	bench->disk = disk_free(bench->disk);
+	bench->nvme_io = nvme_io_free(bench->nvme_io);
 	assert_head_untouched(bench);
 	bench->loop = loop_free(bench->loop);
 	bench->link_stats = link_stats_free(bench->link_stats);
@@ -132,8 +132,8 @@ static void bench_free(struct bench *bench)
 /* A new disk on the same file. */
 static void reopen(struct bench *bench, unsigned depth, uint64_t merge, const char *fault)
 {
-	bench->disk = disk_free(bench->disk);
-	open_disk(bench, depth, merge, fault);
+	bench->nvme_io = nvme_io_free(bench->nvme_io);
+	open_nvme_io(bench, depth, merge, fault);
 }
 
 static struct work *submit(struct bench *bench, bool write, uint64_t block, uint64_t blocks, bool urgent)
@@ -142,19 +142,19 @@ static struct work *submit(struct bench *bench, bool write, uint64_t block, uint
 	assert_in_range(nth + blocks, 1, OPS);
 	struct work *work = &bench->works[nth];
 	*work = (struct work){.bench = bench};
-	work->op = (struct disk_op){.write = write,
+	work->op = (struct nvme_op){.write = write,
 				    .offset = block * BLOCK,
 				    .bytes = blocks * BLOCK,
 				    .memory = bench->memory + nth * BLOCK,
 				    .done = over};
 	bench->used++;
-	disk_submit(bench->disk, &work->op, urgent);
+	nvme_io_submit(bench->nvme_io, &work->op, urgent);
 	return work;
 }
 
 static void run(struct bench *bench)
 {
-	disk_dispatch(bench->disk);
+	nvme_io_dispatch(bench->nvme_io);
 	assert_int_equal(loop_timer_set(bench->loop, &bench->watchdog, clock_now() + PATIENCE), 0);
 	if (bench->ended < bench->used)
 		assert_int_equal(loop_run(bench->loop), 0);
@@ -209,7 +209,7 @@ static void write_all(struct bench *bench, unsigned version)
 static void check_joining(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 4, 16 * BLOCK, "");
+	open_nvme_io(bench, 4, 16 * BLOCK, "");
 	uint64_t intervals;
 	write_all(bench, 1); /* ascending */
 	assert_int_equal(ios(bench, HBM_LINK_NVME_WRITE, &intervals), BLOCKS);
@@ -237,7 +237,7 @@ static void check_random(enum loop_engine engine)
 	struct bench *bench = bench_new(engine);
 	struct seed seed;
 	seed_open(&seed, "check_random");
-	open_disk(bench, 3, 8 * BLOCK, "");
+	open_nvme_io(bench, 3, 8 * BLOCK, "");
 	unsigned version[BLOCKS];
 	write_all(bench, 0);
 	memset(version, 0, sizeof(version));
@@ -256,7 +256,7 @@ static void check_random(enum loop_engine engine)
 				fill(work->op.memory, block, version[block] = round);
 			used[block] = true;
 			if (seed_below(&seed, 8) == 0)
-				disk_dispatch(bench->disk);
+				nvme_io_dispatch(bench->nvme_io);
 		}
 		run(bench);
 		for (unsigned i = 0; i < 64; i++) {
@@ -300,7 +300,7 @@ static void check_passing_faults(enum loop_engine engine)
 {
 	static const char *const what[] = {"EIO", "short", "EINTR", "ENOSPC"};
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 2, 4 * BLOCK, "");
+	open_nvme_io(bench, 2, 4 * BLOCK, "");
 	write_all(bench, 1);
 	for (unsigned w = 0; w < 4; w++) {
 		for (unsigned nth = 1; nth <= 4; nth++) {
@@ -323,7 +323,7 @@ static void check_passing_faults(enum loop_engine engine)
 static void check_lasting_fault(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 1, 4 * BLOCK, "");
+	open_nvme_io(bench, 1, 4 * BLOCK, "");
 	write_all(bench, 1);
 	for (unsigned nth = 2; nth <= 5; nth++) {
 		char fault[64];
@@ -348,7 +348,7 @@ static void check_lasting_fault(enum loop_engine engine)
 static void check_faults_that_do_not_pass(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 1, 4 * BLOCK, "read:1:EINTR,read:2:EINTR,read:3:EINTR,read:4:EINTR");
+	open_nvme_io(bench, 1, 4 * BLOCK, "read:1:EINTR,read:2:EINTR,read:3:EINTR,read:4:EINTR");
 	submit(bench, false, 0, 1, true);
 	run(bench);
 	assert_int_equal(bench->works[0].op.error, -EINTR);
@@ -364,7 +364,7 @@ static void check_faults_that_do_not_pass(enum loop_engine engine)
 static void check_end_of_file(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 1, 4 * BLOCK, "");
+	open_nvme_io(bench, 1, 4 * BLOCK, "");
 	for (uint64_t block = BLOCKS - 2; block < BLOCKS + 2; block++)
 		submit(bench, false, block, 1, true);
 	run(bench);
@@ -380,7 +380,7 @@ static void check_order(enum loop_engine engine)
 {
 	enum { EACH = 40 };
 	struct bench *bench = bench_new(engine);
-	open_disk(bench, 1, BLOCK, "");
+	open_nvme_io(bench, 1, BLOCK, "");
 	for (uint64_t i = 0; i < EACH; i++)
 		submit(bench, i % 2 == 0, 2 * i, 1, false);
 	for (uint64_t i = 0; i < EACH; i++)
@@ -457,11 +457,11 @@ static void test_faults_that_cannot_be_parsed(void **state)
 					  "read:1", "read:x:EIO", "read:1:EIO,write", ":1:EIO"};
 	struct bench *bench = bench_new(LOOP_THREADS);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct disk_options options = {.loop = bench->loop, .depth = 1, .fail = bad[i]};
-		assert_int_equal(disk_new(&bench->disk, &options), -EINVAL);
-		assert_null(bench->disk);
+		const struct nvme_io_options options = {.loop = bench->loop, .depth = 1, .fail = bad[i]};
+		assert_int_equal(nvme_io_new(&bench->nvme_io, &options), -EINVAL);
+		assert_null(bench->nvme_io);
 	}
-	open_disk(bench, 1, BLOCK, "read:1:EIO,write:20:short,");
+	open_nvme_io(bench, 1, BLOCK, "read:1:EIO,write:20:short,");
 	bench_free(bench);
 }
 
