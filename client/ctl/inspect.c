@@ -80,7 +80,7 @@ static const struct view_field tier_fields[] = {
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, moving, "MOVING"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, free, "FREE"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, pinned, "PINNED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, usable, "ONLINE"),
+	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, usable, "USABLE"),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, headroom, "HEADROOM"),
 	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, in_blocks, NULL),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, in_bytes, "IN"),
