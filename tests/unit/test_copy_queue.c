@@ -3,7 +3,7 @@
  * Lanes: copies between scattered device memory and one flat range, cut where a registration ends, with checksums taken
  * and verified on the way; which failures cost which copy.
  */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include <sys/mman.h>
 

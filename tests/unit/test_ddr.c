@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Host memory on its way into service: which part of it is which tier, in what order, and what is refused. */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include <errno.h>
 #include <linux/filter.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening devices and the daemon's own device memory, also where the n-th device call fails, for every n. */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include <errno.h>
 

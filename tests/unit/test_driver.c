@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* driver_open: which library it takes, what it says when it cannot, and several users of one soft driver. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <errno.h>
 #include <stdbool.h>

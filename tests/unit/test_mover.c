@@ -7,7 +7,7 @@
 #include "daemon/load.h"
 #include "daemon/store.h"
 #include "kernels/soft/soft.h"
-#include "tests/unit/tier_rig.h"
+#include "tests/support/tier_rig.h"
 
 #include <fcntl.h>
 

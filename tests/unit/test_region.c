@@ -3,7 +3,7 @@
  * Regions: creating, committing, decommitting, destroying and dying, all or none, with devices that fail at every step.
  * After each test the pools hold all memory again and the devices nothing.
  */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include "daemon/commit.h"
 #include "daemon/decommit.h"

@@ -3,7 +3,7 @@
  * A session, with the test as its client on the other end of a socket and as its server behind the hooks: what is
  * dropped, refused and let through; clients that do not read, do not speak, hang up or die; fences.
  */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pool of slabs: its books, what orders get, conversion between sizes, and devices that refuse. */
-#include "tests/unit/soft_pool.h"
+#include "tests/support/soft_pool.h"
 
 #include "tests/support/seed.h"
 

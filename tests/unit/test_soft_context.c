@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: starting, devices, primary contexts, the current context of a thread. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: copies and fills: the bytes, what may not be touched, what may not go away meanwhile, and the copy engines. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <time.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: calls told to fail: by options, environment and function, by count; what is counted; and that a failed call
  * changed nothing. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <errno.h>
 

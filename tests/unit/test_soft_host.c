@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: registered host memory. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <unistd.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: modules, the text they are made of, launches, what a kernel may touch, and what its errors do to the context.
  */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: device address space: reserving, mapping, access, and everything it refuses; then at random beside a dumb
  * model. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include "tests/support/seed.h"
 

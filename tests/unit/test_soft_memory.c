@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: physical memory: creating, the charge, handles after their release, exporting and importing. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <errno.h>
 #include <fcntl.h>

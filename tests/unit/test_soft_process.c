@@ -2,7 +2,7 @@
 /* Soft: what it is to the process it is in: a forked child gets nothing from it, as with the real driver, and is not
  * hurt by that either; a child that is the first to use it gets everything. And what it costs its process on request:
  * litter that stays, calls that take their time. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <dirent.h>
 #include <errno.h>

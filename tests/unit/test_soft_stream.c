@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: streams, events, values in memory, and host functions. */
-#include "tests/unit/soft_device.h"
+#include "tests/support/soft_device.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
