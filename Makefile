@@ -85,13 +85,13 @@ LINK = $(CC) $(HBM_LDFLAGS) $(CFLAGS) $(LDFLAGS)
 PKG = $(shell pkg-config --libs $(1))
 
 # ---- Sources ----
-KERNELS_SRC := $(wildcard kernels/*.c)
+KERNELS_SRC := $(wildcard kernels/driver/*.c kernels/device/*.c)
 SOFT_SRC := $(wildcard kernels/soft/*.c)
-DAEMON_SRC := $(wildcard daemon/*.c)
-CLIENT_SRC := $(wildcard client/*.c client/plan/*.c) $(addprefix daemon/,fdpass.c loading.c)
+DAEMON_SRC := $(wildcard daemon/*/*.c)
+CLIENT_SRC := $(wildcard client/*.c client/plan/*.c) $(addprefix daemon/base/,fdpass.c loading.c)
 CTL_SRC := $(wildcard client/ctl/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
-UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT_SRC := $(sort $(shell find tests/unit -name 'test_*.c'))
 INTEGRATION_SRC := $(wildcard tests/integration/test_*.c)
 FAULT_SRC := $(wildcard tests/fault/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
@@ -135,16 +135,16 @@ $(BUILD)/obj/%.ptx: %.cu
 	$(Q)$(PTX_CC) $(PTX_FLAGS) -S $< -o $@
 
 # A module that has device code takes it in: see tests/support/device_code.h.
-DEVICE_SRC := $(patsubst %.cu,%.c,$(wildcard tests/*/*.cu))
+DEVICE_SRC := $(patsubst %.cu,%.c,$(wildcard kernels/device/*.cu tests/*/*.cu))
 device_ptx = $(if $(filter $(1),$(DEVICE_SRC)),-DDEVICE_PTX='"$(BUILD)/obj/$(1:.c=.ptx)"')
 $(call obj,$(DEVICE_SRC)): %.o: %.ptx
 
-$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
+$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/service/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
 	@rm -f $@
 	$(call say,AR)
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/main.o $(BUILD)/libhbmd.a
+$(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
@@ -229,9 +229,10 @@ check: $(BUILD)/.deps-CHECK ## build and run every test; the last line is "N pas
 	@$(RUN_TESTS) $(TESTS) -- $(LINTS)
 
 # The programs that start threads in the process under test, or in a daemon.
-THREADED := $(addprefix $(BUILD)/tests/,$(addprefix unit/,test_worker test_lane test_loop test_disk test_mover test_session \
-	test_slab test_device test_host test_nvme test_client_region test_client_request test_ctl_copier \
-	test_soft_copy test_soft_stream test_soft_kernel test_soft_process) integration/test_tiers integration/test_region)
+THREADED_TESTS := test_worker test_copy_queue test_loop test_nvme_io test_mover test_session test_slab test_device test_ddr \
+	test_nvme_file client/test_region test_request test_copier soft/test_copy soft/test_stream soft/test_kernel soft/test_process \
+	integration/test_tiers integration/test_region
+THREADED := $(foreach test,$(THREADED_TESTS),$(filter %/$(test),$(TESTS)))
 
 check-threads: $(BUILD)/.deps-CHECK ## run the tests of what has threads; made for SANITIZE=thread
 	@$(SUBMAKE) all $(THREADED)

@@ -9,7 +9,7 @@
 #include "client/cache.h"
 #include "client/error.h"
 #include "client/region.h"
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "daemon/fdpass.h"
+#include "daemon/base/fdpass.h"
 
 #include <hbm/wire.h>
 #include <stdbool.h>

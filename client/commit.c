@@ -16,7 +16,7 @@
 #include "client/region.h"
 #include "client/request.h"
 
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 #include <stdlib.h>

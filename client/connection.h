@@ -12,7 +12,7 @@
 #include "client/channel.h"
 #include "client/gpu.h"
 #include "client/ticket.h"
-#include "daemon/list.h"
+#include "daemon/base/list.h"
 
 #include <hbm/hbm.h>
 #include <sys/types.h>

@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 #include <hbm/hbm.h>
 

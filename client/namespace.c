@@ -3,7 +3,7 @@
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #include "client/device.h"
 #include "client/error.h"
 #include "client/request.h"
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 #include <stdlib.h>

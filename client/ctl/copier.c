@@ -2,7 +2,7 @@
 /* copier: see copier.h. */
 #include "client/ctl/copier.h"
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 #include <inttypes.h>
 #include <stdio.h>

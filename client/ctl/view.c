@@ -2,7 +2,7 @@
 /* view: see view.h. */
 #include "client/ctl/view.h"
 #include "client/ctl/units.h"
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 #include <assert.h>
 #include <inttypes.h>

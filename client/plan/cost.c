@@ -2,7 +2,7 @@
 /* cost: see cost.h. */
 #include "client/plan/cost.h"
 
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 

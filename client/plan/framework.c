@@ -9,7 +9,7 @@
 #include "client/plan/fit.h"
 #include "client/plan/session.h"
 
-#include "daemon/checked.h"
+#include "daemon/base/checked.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
 #include "client/plan/session.h"
 #include "client/plan/cost.h"
 
-#include "daemon/loading.h"
+#include "daemon/base/loading.h"
 
 #include <assert.h>
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kernels/cuda_abi.h"
+#include "kernels/driver/cuda_abi.h"
 #include "kernels/soft/soft.h"
 
 #include <stdint.h>

@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include "kernels/cuda_abi.h"
-#include "kernels/driver.h"
+#include "kernels/driver/cuda_abi.h"
+#include "kernels/driver/driver.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "kernels/cuda_abi.h"
+#include "kernels/driver/cuda_abi.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 #include <stdbool.h>
 

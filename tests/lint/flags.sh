@@ -6,7 +6,7 @@
 set -u
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-object=$work/build/obj/daemon/extent.o library=$work/build/libhbmsoft.so
+object=$work/build/obj/daemon/tier/extent.o library=$work/build/libhbmsoft.so
 
 fail() {
 	echo "flags: $1"

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 #include "kernels/soft/soft.h"
 
 #include <stdbool.h>

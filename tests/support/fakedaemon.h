@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 #include <hbm/wire.h>
 #include <pthread.h>

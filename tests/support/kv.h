@@ -8,7 +8,7 @@
 
 #include "tests/support/spawn.h"
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 
 struct kv {
 	struct hbm *hbm;

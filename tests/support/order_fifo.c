@@ -9,7 +9,7 @@
 
 #include "tests/support/order_fifo.h"
 
-#include "daemon/list.h"
+#include "daemon/base/list.h"
 
 #include <stdlib.h>
 #include <string.h>

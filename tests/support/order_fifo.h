@@ -6,6 +6,6 @@
  */
 #pragma once
 
-#include "daemon/order.h"
+#include "daemon/cache/order.h"
 
 extern const struct order_ops order_fifo;

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/driver.h"
+#include "kernels/driver/driver.h"
 #include "kernels/soft/soft.h"
 #include "tests/support/leaks.h"
 

@@ -18,10 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
-#include "daemon/device.h"
-#include "daemon/log.h"
-#include "daemon/slab.h"
+#include "daemon/config/config.h"
+#include "daemon/device/device.h"
+#include "daemon/base/log.h"
+#include "daemon/region/slab.h"
 #include "tests/support/leaks.h"
 
 #define MIB (1ull << 20)

@@ -18,15 +18,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/audit.h"
-#include "daemon/cache.h"
-#include "daemon/config.h"
-#include "daemon/device.h"
-#include "daemon/hbmd.h"
-#include "daemon/memory_setup.h"
-#include "daemon/log.h"
-#include "daemon/mover.h"
-#include "daemon/nvme_file.h"
+#include "daemon/serve/audit.h"
+#include "daemon/cache/cache.h"
+#include "daemon/config/config.h"
+#include "daemon/device/device.h"
+#include "daemon/serve/hbmd.h"
+#include "daemon/service/memory_setup.h"
+#include "daemon/base/log.h"
+#include "daemon/move/mover.h"
+#include "daemon/tier/nvme_file.h"
 #include "tests/support/leaks.h"
 
 #define KIB 1024ull

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/base/link_stats.h"
+
+#include "daemon/base/clock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define KEPT 16384 /* intervals remembered; a power of two */
+
+struct link_stats {
+	pthread_mutex_t lock;
+	uint32_t under_way[HBM_LINKS];
+	uint64_t changed_ns; /* when under_way last changed: the sums below are true until then */
+	struct hbm_wire_link links[HBM_LINKS];
+	uint64_t recorded; /* intervals ever */
+	struct hbm_wire_interval kept[KEPT];
+};
+
+static int is_nvme(enum hbm_link link)
+{
+	return link == HBM_LINK_NVME_READ || link == HBM_LINK_NVME_WRITE;
+}
+
+int link_stats_new(struct link_stats **out)
+{
+	struct link_stats *link_stats = calloc(1, sizeof(*link_stats));
+	if (!link_stats)
+		return -ENOMEM;
+	pthread_mutex_init(&link_stats->lock, NULL);
+	for (uint32_t i = 0; i < HBM_LINKS; i++)
+		link_stats->links[i].link = i;
+	*out = link_stats;
+	return 0;
+}
+
+struct link_stats *link_stats_free(struct link_stats *link_stats)
+{
+	if (link_stats)
+		pthread_mutex_destroy(&link_stats->lock);
+	free(link_stats);
+	return NULL;
+}
+
+/* Brings the sums up to `now`. */
+static void account(struct link_stats *link_stats, uint64_t now)
+{
+	uint64_t passed = now - link_stats->changed_ns;
+	uint32_t nvme = link_stats->under_way[HBM_LINK_NVME_READ] + link_stats->under_way[HBM_LINK_NVME_WRITE];
+	uint32_t device =
+		link_stats->under_way[HBM_LINK_D2D] + link_stats->under_way[HBM_LINK_D2H] + link_stats->under_way[HBM_LINK_H2D];
+	for (unsigned i = 0; i < HBM_LINKS; i++) {
+		if (link_stats->under_way[i] == 0)
+			continue;
+		link_stats->links[i].busy_ns += passed;
+		if ((is_nvme(i) ? device : nvme) > 0)
+			link_stats->links[i].overlapped_ns += passed;
+	}
+	link_stats->changed_ns = now;
+}
+
+uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	uint64_t now = clock_now();
+	account(link_stats, now);
+	link_stats->under_way[link]++;
+	pthread_mutex_unlock(&link_stats->lock);
+	return now;
+}
+
+void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device, uint64_t started_ns, uint64_t count,
+		  uint64_t bytes, uint64_t errors)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	uint64_t now = clock_now();
+	account(link_stats, now);
+	link_stats->under_way[link]--;
+	link_stats->links[link].count += count;
+	link_stats->links[link].bytes += bytes;
+	link_stats->links[link].errors += errors;
+	link_stats->kept[link_stats->recorded++ % KEPT] = (struct hbm_wire_interval){
+		.start_ns = started_ns, .end_ns = now, .bytes = bytes, .link = link, .device = device};
+	pthread_mutex_unlock(&link_stats->lock);
+}
+
+void link_stats_link(struct link_stats *link_stats, enum hbm_link link, struct hbm_wire_link *record)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	account(link_stats, clock_now());
+	*record = link_stats->links[link];
+	pthread_mutex_unlock(&link_stats->lock);
+}
+
+double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link)
+{
+	struct hbm_wire_link record;
+	link_stats_link(link_stats, link, &record);
+	return record.busy_ns > 0 ? (double)record.bytes * 1e9 / (double)record.busy_ns : 0;
+}
+
+uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor, struct hbm_wire_interval *out, uint32_t room)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	uint64_t first = link_stats->recorded > KEPT ? link_stats->recorded - KEPT : 0;
+	if (*cursor < first)
+		*cursor = first;
+	uint32_t count = 0;
+	for (uint64_t i = *cursor; i < link_stats->recorded && count < room; i++)
+		out[count++] = link_stats->kept[i % KEPT];
+	pthread_mutex_unlock(&link_stats->lock);
+	return count;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/cache/block.h"
+
+#include <assert.h>
+
+#define BLOCK_UNITS_MAX ((1u << 24) - 1) /* what block.stored_units can say: nearly 64 GiB */
+
+static const uint8_t block_transitions[BLOCK_STATES][BLOCK_EVENTS] = {
+	[BLOCK_ABSENT] =
+		{
+			[BLOCK_BEGIN_STORE] = BLOCK_STORING,
+		},
+	[BLOCK_STORING] =
+		{
+			[BLOCK_STORED] = BLOCK_RESIDENT,
+			[BLOCK_DROP] = BLOCK_STORING_DROPPED,
+		},
+	[BLOCK_RESIDENT] =
+		{
+			[BLOCK_BEGIN_MOVE] = BLOCK_MOVING,
+			[BLOCK_USE] = BLOCK_RESIDENT,
+			[BLOCK_UNUSE] = BLOCK_RESIDENT,
+			[BLOCK_DROP] = BLOCK_DROPPED,
+		},
+	[BLOCK_MOVING] =
+		{
+			[BLOCK_PLACED] = BLOCK_RESIDENT,
+			[BLOCK_END_MOVE] = BLOCK_RESIDENT,
+			[BLOCK_USE] = BLOCK_MOVING,
+			[BLOCK_UNUSE] = BLOCK_MOVING,
+			[BLOCK_DROP] = BLOCK_MOVING_DROPPED,
+		},
+	[BLOCK_STORING_DROPPED] =
+		{
+			[BLOCK_ABANDON_STORE] = BLOCK_DROPPED,
+		},
+	[BLOCK_MOVING_DROPPED] =
+		{
+			[BLOCK_END_MOVE] = BLOCK_DROPPED,
+			[BLOCK_USE] = BLOCK_MOVING_DROPPED,
+			[BLOCK_UNUSE] = BLOCK_MOVING_DROPPED,
+		},
+	[BLOCK_DROPPED] =
+		{
+			[BLOCK_BEGIN_MOVE] = BLOCK_MOVING_DROPPED,
+			[BLOCK_USE] = BLOCK_DROPPED,
+			[BLOCK_UNUSE] = BLOCK_DROPPED,
+		},
+};
+
+enum block_state block_next(enum block_state state, enum block_event event)
+{
+	return block_transitions[state][event];
+}
+
+static struct block *block_step(struct blocks *blocks, uint32_t number, enum block_event event)
+{
+	struct block *block = &blocks->table[number];
+	enum block_state next = block_next(block->state, event);
+
+	assert(next != BLOCK_ABSENT);
+	block->state = next & 0xf;
+	return block;
+}
+
+void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
+		 struct tier *tiers)
+{
+	*blocks = (struct blocks){
+		.table = index_table(index), .index = index, .namespaces = namespaces, .tiers = tiers};
+	list_init(&blocks->listeners);
+}
+
+void block_listen(struct blocks *blocks, struct block_listener *listener)
+{
+	list_push_back(&blocks->listeners, &listener->link);
+}
+
+uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number)
+{
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->block_bytes;
+}
+
+static void block_emit_placed(struct blocks *blocks, uint32_t number, struct tier *to,
+			      struct tier *from)
+{
+	list_for_each (node, &blocks->listeners) {
+		struct block_listener *listener = container_of(node, struct block_listener, link);
+		listener->placed(listener, number, to, from);
+	}
+}
+
+static void block_emit_unplaced(struct blocks *blocks, uint32_t number, struct tier *from,
+				struct tier *to)
+{
+	list_for_each (node, &blocks->listeners) {
+		struct block_listener *listener = container_of(node, struct block_listener, link);
+		listener->unplaced(listener, number, from, to);
+	}
+}
+
+/* ---- the inbound queues ---- */
+
+static bool block_is_misplaced(const struct block *block)
+{
+	return block->state == BLOCK_RESIDENT && block->actual != 0 && block->target != 0 &&
+	       block->actual != block->target;
+}
+
+static void block_queue_if_misplaced(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	if (block->queued || !block_is_misplaced(block))
+		return;
+
+	struct tier *tier = &blocks->tiers[block->target];
+	block->queued = true;
+	block->queue_next = 0;
+	if (tier->inbound_last != 0)
+		blocks->table[tier->inbound_last].queue_next = number;
+	else
+		tier->inbound_first = number;
+	tier->inbound_last = number;
+}
+
+/* ---- the end of a block ---- */
+
+static void block_give_up_place(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	struct tier *tier = &blocks->tiers[block->actual];
+	uint64_t bytes = block_stored_bytes(block);
+
+	block_emit_unplaced(blocks, number, tier, NULL);
+	block->actual = 0;
+	tier_unplace(tier, bytes);
+	tier_free(tier, block->unit, bytes);
+}
+
+static void block_release_if_idle(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	if (block->state != BLOCK_DROPPED || block->users > 0)
+		return;
+
+	if (block->actual != 0)
+		block_give_up_place(blocks, number);
+	if (block->queued || block->refs > 0)
+		return;
+
+	block->state = BLOCK_ABSENT;
+	namespaces_block_gone(blocks->namespaces, block->ns);
+	index_release(blocks->index, number);
+}
+
+void block_unqueue(struct blocks *blocks, struct tier *tier)
+{
+	uint32_t number = tier->inbound_first;
+	struct block *block = &blocks->table[number];
+	assert(number != 0 && block->queued);
+
+	tier->inbound_first = block->queue_next;
+	if (tier->inbound_first == 0)
+		tier->inbound_last = 0;
+	block->queue_next = 0;
+	block->queued = false;
+
+	block_queue_if_misplaced(blocks, number);
+	block_release_if_idle(blocks, number);
+}
+
+/* ---- transitions ---- */
+
+uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key)
+{
+	struct namespace *in = namespaces_get(blocks->namespaces, ns);
+	uint64_t units = (in->block_bytes + EXTENT_UNIT - 1) / EXTENT_UNIT;
+	assert(units <= BLOCK_UNITS_MAX);
+
+	uint32_t number = index_insert(blocks->index, ns, key);
+	if (number == 0)
+		return 0;
+
+	struct block *block = block_step(blocks, number, BLOCK_BEGIN_STORE);
+	block->stored_units = (uint32_t)units & BLOCK_UNITS_MAX;
+	in->blocks++;
+	return number;
+}
+
+static void block_take_place(struct blocks *blocks, uint32_t number, struct place place,
+			     struct tier *from)
+{
+	struct block *block = &blocks->table[number];
+	block->actual = place.tier->number;
+	block->unit = place.unit;
+	tier_place(place.tier, block_stored_bytes(block));
+	block_emit_placed(blocks, number, place.tier, from);
+}
+
+void block_stored(struct blocks *blocks, uint32_t number, struct place place)
+{
+	block_step(blocks, number, BLOCK_STORED);
+	if (place.tier)
+		block_take_place(blocks, number, place, NULL);
+	block_queue_if_misplaced(blocks, number);
+}
+
+void block_abandon_store(struct blocks *blocks, uint32_t number)
+{
+	block_step(blocks, number, BLOCK_ABANDON_STORE);
+	block_release_if_idle(blocks, number);
+}
+
+void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move)
+{
+	struct block *block = block_step(blocks, number, BLOCK_BEGIN_MOVE);
+	assert(move != 0 && block->actual != 0);
+
+	block->move = move;
+	tier_unplace(&blocks->tiers[block->actual], block_stored_bytes(block));
+}
+
+void block_placed(struct blocks *blocks, uint32_t number, struct place place)
+{
+	struct block *block = block_step(blocks, number, BLOCK_PLACED);
+	struct place old = block_place(blocks, number);
+	assert(block->users == 0);
+
+	block_emit_unplaced(blocks, number, old.tier, place.tier);
+	block->move = 0;
+	tier_free(old.tier, old.unit, block_stored_bytes(block));
+	block_take_place(blocks, number, place, old.tier);
+
+	block_queue_if_misplaced(blocks, number);
+}
+
+void block_end_move(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = block_step(blocks, number, BLOCK_END_MOVE);
+	block->move = 0;
+	tier_place(&blocks->tiers[block->actual], block_stored_bytes(block));
+
+	block_queue_if_misplaced(blocks, number);
+	block_release_if_idle(blocks, number);
+}
+
+void block_use(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = block_step(blocks, number, BLOCK_USE);
+	assert(block->state != BLOCK_DROPPED || block->users > 0);
+	block->users++;
+}
+
+void block_unuse(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = block_step(blocks, number, BLOCK_UNUSE);
+	assert(block->users > 0);
+	block->users--;
+	block_release_if_idle(blocks, number);
+}
+
+static void block_leave_target(struct blocks *blocks, struct block *block)
+{
+	struct tier *tier = &blocks->tiers[block->target];
+	uint64_t stored = block_stored_bytes(block);
+	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
+
+	tier->blocks--;
+	tier->bytes -= stored;
+	tier->logical_bytes -= ns->block_bytes;
+	if (block->refs > 0)
+		tier->pinned -= stored;
+	ns->blocks_in[tier->kind]--;
+	block->target = 0;
+}
+
+static void block_join_target(struct blocks *blocks, struct block *block, struct tier *tier)
+{
+	uint64_t stored = block_stored_bytes(block);
+	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
+
+	block->target = tier->number;
+	tier->blocks++;
+	tier->bytes += stored;
+	tier->logical_bytes += ns->block_bytes;
+	if (block->refs > 0)
+		tier->pinned += stored;
+	ns->blocks_in[tier->kind]++;
+}
+
+void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)
+{
+	struct block *block = &blocks->table[number];
+	assert(block->state != BLOCK_ABSENT && !block_is_dropped(block));
+
+	if (block->target != 0)
+		block_leave_target(blocks, block);
+	if (tier)
+		block_join_target(blocks, block, tier);
+	block_queue_if_misplaced(blocks, number);
+}
+
+void block_drop(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = block_step(blocks, number, BLOCK_DROP);
+
+	index_remove(blocks->index, number);
+	if (block->target != 0)
+		block_leave_target(blocks, block);
+	block_release_if_idle(blocks, number);
+}
+
+/* ---- references ---- */
+
+void block_ref(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	assert(!block_is_dropped(block) && block->target != 0);
+	if (block->refs++ == 0)
+		blocks->tiers[block->target].pinned += block_stored_bytes(block);
+}
+
+bool block_unref(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	assert(block->refs > 0);
+	if (--block->refs > 0)
+		return false;
+
+	if (block->target != 0)
+		blocks->tiers[block->target].pinned -= block_stored_bytes(block);
+	block_release_if_idle(blocks, number);
+	return true;
+}
+
+void block_count_pin(struct blocks *blocks, uint32_t number, int change)
+{
+	struct block *block = &blocks->table[number];
+	assert(change > 0 || block->pins > 0);
+	block->pins = (uint32_t)((int64_t)block->pins + change);
+}
+
+/* ---- checksum ---- */
+
+bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t checksum)
+{
+	struct block *block = &blocks->table[number];
+	if (block->checksummed)
+		return block->checksum == checksum;
+
+	block->checksum = checksum;
+	block->checksummed = true;
+	return true;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache_pin: what may not be evicted. A pin of a block is a reference to it and, if it is the first,
+ * to its parent, and so on up: no ancestor can go before it. A block with references is in no order.
+ * When its last one goes it is in front of its order again.
+ */
+#include "daemon/cache/cache.h"
+
+bool cache_is_pinned(const struct cache *cache, uint32_t number)
+{
+	return cache_block(cache, number)->refs > 0;
+}
+
+static bool cache_may_pin(const struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	const struct tier *tier = &cache->tiers[block->target];
+	uint64_t share = (uint64_t)((double)tier->usable * cache->pinned_share);
+	uint64_t limit = cache->pinned_share > 0 ? share : cache->pinned_limit;
+
+	return tier->pinned + block_stored_bytes(block) <= limit;
+}
+
+/* Back to the order of its tier, if that was the last reference. */
+static bool cache_unref(struct cache *cache, uint32_t number)
+{
+	bool dropped = block_is_dropped(cache_block(cache, number));
+	if (!block_unref(&cache->blocks, number) || dropped)
+		return false;
+
+	order_insert(cache_order(cache, number), number, 0);
+	return true;
+}
+
+void cache_unref_branch(struct cache *cache, uint32_t number)
+{
+	while (number != 0) {
+		uint32_t parent = cache_block(cache, number)->parent;
+		if (!cache_unref(cache, number))
+			return;
+		number = parent;
+	}
+}
+
+/* The block and its ancestors, up to the first that has a reference already; all or none. */
+static bool cache_ref_branch(struct cache *cache, uint32_t number)
+{
+	uint32_t at = number;
+	while (at != 0 && cache_block(cache, at)->refs == 0) {
+		if (!cache_may_pin(cache, at) || !cache_may_walk(cache))
+			break;
+		order_remove(cache_order(cache, at), at);
+		block_ref(&cache->blocks, at);
+		at = cache_block(cache, at)->parent;
+	}
+	if (at == 0)
+		return true;
+	if (cache_block(cache, at)->refs > 0) {
+		block_ref(&cache->blocks, at); /* its ancestors have theirs */
+		return true;
+	}
+
+	for (uint32_t undo = number; undo != at; undo = cache_block(cache, undo)->parent)
+		cache_unref(cache, undo);
+	return false;
+}
+
+bool cache_pin(struct cache *cache, uint32_t number)
+{
+	if (!cache_ref_branch(cache, number))
+		return false;
+
+	block_count_pin(&cache->blocks, number, 1);
+	return true;
+}
+
+void cache_unpin(struct cache *cache, uint32_t number)
+{
+	block_count_pin(&cache->blocks, number, -1);
+	cache_unref_branch(cache, number);
+}

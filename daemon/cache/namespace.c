@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/cache/namespace.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+struct namespaces {
+	uint64_t max, count;
+	struct namespace list[]; /* [max + 1]; 0 is nobody */
+};
+
+int namespaces_new(struct namespaces **out, uint64_t max)
+{
+	if (max == 0 || max >= UINT16_MAX)
+		return -EINVAL;
+	struct namespaces *namespaces = calloc(1, sizeof(*namespaces) + (max + 1) * sizeof(struct namespace));
+	if (!namespaces)
+		return -ENOMEM;
+	namespaces->max = max;
+	*out = namespaces;
+	return 0;
+}
+
+struct namespaces *namespaces_free(struct namespaces *namespaces)
+{
+	free(namespaces);
+	return NULL;
+}
+
+static void fill(struct namespace *ns, const struct hbm_wire_namespace_spec *spec)
+{
+	XXH128_canonical_t canonical;
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(spec, sizeof(*spec)));
+	*ns = (struct namespace){.used = true, .opens = 1, .spec = *spec, .block_bytes = spec->block_bytes};
+	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
+}
+
+uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec)
+{
+	uint16_t vacant = 0;
+	for (uint16_t i = 1; i <= namespaces->max; i++) {
+		struct namespace *ns = &namespaces->list[i];
+		if (ns->used && memcmp(&ns->spec, spec, sizeof(*spec)) == 0) {
+			ns->opens++;
+			return i;
+		}
+		if (!ns->used && vacant == 0)
+			vacant = i;
+	}
+	if (vacant != 0) {
+		fill(&namespaces->list[vacant], spec);
+		namespaces->count++;
+	}
+	return vacant;
+}
+
+static void forget_if_idle(struct namespaces *namespaces, struct namespace *ns)
+{
+	if (ns->opens == 0 && ns->blocks == 0) {
+		ns->used = false;
+		namespaces->count--;
+	}
+}
+
+void namespaces_ref(struct namespaces *namespaces, uint16_t number)
+{
+	namespaces->list[number].opens++;
+}
+
+void namespaces_unref(struct namespaces *namespaces, uint16_t number)
+{
+	struct namespace *ns = &namespaces->list[number];
+	assert(ns->used && ns->opens > 0);
+	ns->opens--;
+	forget_if_idle(namespaces, ns);
+}
+
+struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
+{
+	if (number == 0 || number > namespaces->max || !namespaces->list[number].used)
+		return NULL;
+	return &namespaces->list[number];
+}
+
+void namespaces_block_gone(struct namespaces *namespaces, uint16_t number)
+{
+	struct namespace *ns = &namespaces->list[number];
+	assert(ns->used && ns->blocks > 0);
+	ns->blocks--;
+	forget_if_idle(namespaces, ns);
+}
+
+uint64_t namespaces_count(const struct namespaces *namespaces)
+{
+	return namespaces->count;
+}

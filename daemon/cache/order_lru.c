@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * order_lru: the least recently used block goes first. One list through the entries, newest first.
+ *
+ * A used block goes to the front, or right behind an ancestor that is in front already. The cache
+ * tells of uses from the leaf up, so a parent is always newer than its children.
+ */
+#include "daemon/base/list.h"
+#include "daemon/cache/order.h"
+
+#include <stdlib.h>
+
+struct order_lru {
+	struct order order;
+	uint32_t newest, oldest;
+};
+
+static struct order_lru *order_lru_of(struct order *order)
+{
+	return container_of(order, struct order_lru, order);
+}
+
+static const struct order_lru *order_lru_const(const struct order *order)
+{
+	return container_of(order, const struct order_lru, order);
+}
+
+static struct order *order_lru_open(struct block *table)
+{
+	struct order_lru *lru = calloc(1, sizeof(*lru));
+	if (!lru)
+		return NULL;
+
+	lru->order = (struct order){.ops = &order_lru, .table = table};
+	return &lru->order;
+}
+
+static struct order *order_lru_close(struct order *order)
+{
+	free(order_lru_of(order));
+	return NULL;
+}
+
+static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahead)
+{
+	struct order_lru *lru = order_lru_of(order);
+	struct block *block = &order->table[number];
+	uint32_t *link = ahead != 0 ? &order->table[ahead].older : &lru->newest;
+
+	block->newer = ahead;
+	block->older = *link;
+	if (*link != 0)
+		order->table[*link].newer = number;
+	else
+		lru->oldest = number;
+	*link = number;
+}
+
+static void order_lru_remove(struct order *order, uint32_t number)
+{
+	struct order_lru *lru = order_lru_of(order);
+	struct block *block = &order->table[number];
+
+	if (block->newer != 0)
+		order->table[block->newer].older = block->older;
+	else
+		lru->newest = block->older;
+	if (block->older != 0)
+		order->table[block->older].newer = block->newer;
+	else
+		lru->oldest = block->newer;
+	block->newer = block->older = 0;
+}
+
+static void order_lru_use(struct order *order, uint32_t number, uint32_t ahead)
+{
+	order_lru_remove(order, number);
+	order_lru_insert(order, number, ahead);
+}
+
+static uint32_t order_lru_victim(const struct order *order)
+{
+	return order_lru_const(order)->oldest;
+}
+
+static uint32_t order_lru_walk(const struct order *order, uint32_t number)
+{
+	return number != 0 ? order->table[number].older : order_lru_const(order)->newest;
+}
+
+static bool order_lru_is_valid(const struct order *order, uint32_t number)
+{
+	const struct order_lru *lru = order_lru_const(order);
+	const struct block *block = &order->table[number];
+	uint32_t newer = block->newer != 0 ? order->table[block->newer].older : lru->newest;
+	uint32_t older = block->older != 0 ? order->table[block->older].newer : lru->oldest;
+
+	return newer == number && older == number;
+}
+
+const struct order_ops order_lru = {
+	.name = "lru",
+	.parents_last = true,
+	.open = order_lru_open,
+	.close = order_lru_close,
+	.insert = order_lru_insert,
+	.use = order_lru_use,
+	.remove = order_lru_remove,
+	.victim = order_lru_victim,
+	.walk = order_lru_walk,
+	.is_valid = order_lru_is_valid,
+};

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_file: reading values into a config, from a file and its folder or from one --set.
+ *
+ * A file is read into a copy, which takes the place of the config only when all of it was good. libinih takes the lines
+ * apart; we hand them to it one by one, so that we know the number of the line that is wrong.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/config/config_keys.h"
+
+/* "socket, socket_mode, ..." of a section, or the sections themselves if section is NULL. */
+static void list_names(const char *section, char *list, size_t size)
+{
+	list[0] = '\0';
+	const char *last = "";
+	for (size_t i = 0; i < config_keys_count; i++) {
+		const char *name = section ? config_keys[i].name : config_keys[i].section;
+		if ((section && strcmp(section, config_keys[i].section) != 0) || strcmp(name, last) == 0)
+			continue;
+		size_t length = strlen(list);
+		snprintf(list + length, size - length, "%s%s", length ? ", " : "", name);
+		last = name;
+	}
+}
+
+static bool is_section(const char *section)
+{
+	for (size_t i = 0; i < config_keys_count; i++)
+		if (strcmp(config_keys[i].section, section) == 0)
+			return true;
+	return false;
+}
+
+static int refuse_section(const char *where, const char *section, char *error, size_t error_size)
+{
+	char names[256];
+	list_names(NULL, names, sizeof(names));
+	return config_refuse(error, error_size, "%s: unknown section '%s', expected one of: %s", where, section, names);
+}
+
+/* Looks a key up; NULL, and the sentence in error, if there is none. `where` opens the sentence. */
+static const struct config_key *find(const char *where, const char *section, const char *name, char *error,
+				     size_t error_size)
+{
+	for (size_t i = 0; i < config_keys_count; i++)
+		if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
+			return &config_keys[i];
+	if (is_section(section)) {
+		char names[512];
+		list_names(section, names, sizeof(names));
+		config_refuse(error, error_size, "%s: unknown key '%s' in section [%s], expected one of: %s", where,
+			      name, section, names);
+	} else if (*section == '\0') {
+		config_refuse(error, error_size, "%s: '%s' stands before any [section]", where, name);
+	} else {
+		refuse_section(where, section, error, error_size);
+	}
+	return NULL;
+}
+
+static int set_value(struct config *config, const struct config_key *key, const char *text, const char *where,
+		     char *error, size_t error_size)
+{
+	int r = value_parse(&key->kind, text, config_field(config, key));
+	if (r == -EINVAL) {
+		char sentence[256];
+		value_expected(&key->kind, text, sentence, sizeof(sentence));
+		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where, key->section, key->name,
+			      text, sentence);
+	} else if (r < 0) {
+		config_refuse(error, error_size, "%s: out of memory", where);
+	}
+	return r;
+}
+
+int config_set(struct config *config, const char *assignment, char *error, size_t error_size)
+{
+	char section[64], name[64];
+	size_t dot = strcspn(assignment, ".="), equals = strcspn(assignment, "=");
+	if (assignment[dot] != '.' || assignment[equals] != '=' || dot >= sizeof(section) ||
+	    equals - dot - 1 >= sizeof(name))
+		return config_refuse(error, error_size, "--set: got '%s', expected section.key=value", assignment);
+	snprintf(section, sizeof(section), "%.*s", (int)dot, assignment);
+	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), assignment + dot + 1);
+	const struct config_key *key = find("--set", section, name, error, error_size);
+	if (!key)
+		return -EINVAL;
+	return set_value(config, key, assignment + equals + 1, "--set", error, error_size);
+}
+
+/* A file being read. */
+struct reading {
+	struct config *config;
+	const char *path;
+	FILE *file;
+	int line;
+	bool seen[CONFIG_KEYS_MAX]; /* in this file */
+	int result;                 /* the first failure; nothing is read after it */
+	char *error;
+	size_t error_size;
+};
+
+static void where(const struct reading *reading, char *text, size_t size)
+{
+	snprintf(text, size, "%s:%d", reading->path, reading->line);
+}
+
+/* libinih does not report a section without keys. */
+static void check_section(struct reading *reading, const char *line)
+{
+	char name[64], end, place[4200];
+	if (sscanf(line, "[%63[^]\n]%c", name, &end) != 2 || end != ']' || is_section(name))
+		return;
+	where(reading, place, sizeof(place));
+	reading->result = refuse_section(place, name, reading->error, reading->error_size);
+}
+
+/* Hands libinih the next line, without the white space before it, which it would take for a continuation. */
+static char *next_line(char *line, int size, void *arg)
+{
+	struct reading *reading = arg;
+	if (reading->result < 0 || !fgets(line, size, reading->file))
+		return NULL;
+	reading->line++;
+	size_t length = strlen(line);
+	if ((length == 0 || line[length - 1] != '\n') && !feof(reading->file)) {
+		reading->result =
+			config_refuse(reading->error, reading->error_size,
+				      "%s:%d: got a longer line, expected at most %d characters and no zero bytes",
+				      reading->path, reading->line, size - 2);
+		return NULL;
+	}
+	size_t indent = strspn(line, " \t");
+	memmove(line, line + indent, length - indent + 1);
+	check_section(reading, line);
+	return reading->result < 0 ? NULL : line;
+}
+
+static int take_pair(void *arg, const char *section, const char *name, const char *value)
+{
+	struct reading *reading = arg;
+	char place[4200];
+	where(reading, place, sizeof(place));
+	const struct config_key *key = find(place, section, name, reading->error, reading->error_size);
+	if (!key)
+		reading->result = -EINVAL;
+	else if (reading->seen[key - config_keys])
+		reading->result = config_refuse(reading->error, reading->error_size, "%s: %s.%s is given a second time",
+						place, section, name);
+	else
+		reading->result = set_value(reading->config, key, value, place, reading->error, reading->error_size);
+	if (key)
+		reading->seen[key - config_keys] = true;
+	return reading->result == 0;
+}
+
+static int read_file(struct config *config, const char *path, char *error, size_t error_size)
+{
+	FILE *file = fopen(path, "re");
+	if (!file) {
+		int r = -errno;
+		config_refuse(error, error_size, "%s: %s", path, strerror(-r));
+		return r;
+	}
+	struct reading reading = {
+		.config = config, .path = path, .file = file, .error = error, .error_size = error_size};
+	int line = ini_parse_stream(next_line, &reading, take_pair, &reading);
+	int failed = ferror(file) ? -EIO : 0;
+	fclose(file);
+	/* libinih goes on after a line it cannot take apart, and returns the first bad one. */
+	bool is_syntax = line > 0 && (reading.result == 0 || line < reading.line);
+	if (is_syntax)
+		return config_refuse(error, error_size, "%s:%d: expected [section], key = value or # comment", path,
+				     line);
+	if (reading.result < 0)
+		return reading.result;
+	if (failed) {
+		config_refuse(error, error_size, "%s: cannot be read", path);
+		return failed;
+	}
+	return 0;
+}
+
+static int is_conf(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+	return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".conf") == 0;
+}
+
+/* By bytes: the order must not depend on the locale. */
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int read_folder(struct config *config, const char *path, char *error, size_t error_size)
+{
+	struct dirent **entries;
+	int count = scandir(path, &entries, is_conf, by_name);
+	if (count < 0 && errno == ENOENT)
+		return 0;
+	if (count < 0) {
+		int failed = -errno;
+		config_refuse(error, error_size, "%s: %s", path, strerror(-failed));
+		return failed;
+	}
+	int r = 0;
+	for (int i = 0; i < count; i++) {
+		char *file;
+		if (r == 0 && asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0) {
+			r = -ENOMEM;
+			config_refuse(error, error_size, "%s: out of memory", path);
+		} else if (r == 0) {
+			r = read_file(config, file, error, error_size);
+			free(file);
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+int config_read(struct config *config, const char *path, char *error, size_t error_size)
+{
+	struct config next;
+	char *folder;
+	int r = config_copy(&next, config);
+	if (r == 0 && asprintf(&folder, "%s.d", path) < 0) {
+		config_clear(&next);
+		r = -ENOMEM;
+	}
+	if (r < 0) {
+		config_refuse(error, error_size, "%s: out of memory", path);
+		return r;
+	}
+	r = read_file(&next, path, error, error_size);
+	if (r == 0)
+		r = read_folder(&next, folder, error, error_size);
+	free(folder);
+	if (r < 0) {
+		config_clear(&next);
+		return r;
+	}
+	config_clear(config);
+	*config = next;
+	return 0;
+}

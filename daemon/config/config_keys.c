@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_keys: see config_keys.h. */
+#include "daemon/config/config_keys.h"
+
+#include <assert.h>
+#include <sys/un.h>
+#include <syslog.h>
+
+#define KIB UINT64_C(1024)
+#define MIB (KIB * 1024)
+#define GIB (MIB * 1024)
+#define TIB (GIB * 1024)
+
+static const struct value_choice drivers[] = {
+	{"auto", CONFIG_DRIVER_AUTO}, {"cuda", CONFIG_DRIVER_CUDA}, {"soft", CONFIG_DRIVER_SOFT}, {NULL, 0}};
+static const struct value_choice engines[] = {
+	{"auto", CONFIG_IO_AUTO}, {"io_uring", CONFIG_IO_URING}, {"threads", CONFIG_IO_THREADS}, {NULL, 0}};
+static const struct value_choice levels[] = {{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
+					     {"info", LOG_INFO}, {"debug", LOG_DEBUG},     {NULL, 0}};
+
+#define AT(member) offsetof(struct config, member)
+#define TEXT                                                                                                           \
+	{                                                                                                              \
+		.type = VALUE_TEXT                                                                                     \
+	}
+#define PATH(least, limit)                                                                                             \
+	{                                                                                                              \
+		.type = VALUE_PATH, .min = (least), .max = (limit)                                                     \
+	}
+#define BOOL                                                                                                           \
+	{                                                                                                              \
+		.type = VALUE_BOOL                                                                                     \
+	}
+#define COUNT(least, most)                                                                                             \
+	{                                                                                                              \
+		.type = VALUE_COUNT, .min = (least), .max = (most)                                                     \
+	}
+#define MODE                                                                                                           \
+	{                                                                                                              \
+		.type = VALUE_MODE, .max = 0777                                                                        \
+	}
+#define DECIMAL(most)                                                                                                  \
+	{                                                                                                              \
+		.type = VALUE_DECIMAL, .max = (most)                                                                   \
+	}
+#define SIZE(least, most, step)                                                                                        \
+	{                                                                                                              \
+		.type = VALUE_SIZE, .min = (least), .max = (most), .unit = (step)                                      \
+	}
+#define SHARE(least, most)                                                                                             \
+	{                                                                                                              \
+		.type = VALUE_SHARE, .min = (least), .max = (most)                                                     \
+	}
+#define CHOICE(names)                                                                                                  \
+	{                                                                                                              \
+		.type = VALUE_CHOICE, .choices = (names)                                                               \
+	}
+
+/* clang-format off */
+const struct config_key config_keys[] = {
+	{"hbmd", "socket", AT(socket), PATH(1, sizeof(((struct sockaddr_un *)0)->sun_path)), "/run/hbmd/hbmd.sock",
+	 "where clients connect; unused when systemd passes a socket"},
+	{"hbmd", "socket_mode", AT(socket_mode), MODE, "0660", "mode of the socket file"},
+	{"hbmd", "socket_group", AT(socket_group), TEXT, "", "group of the socket file; empty: leave it"},
+	{"hbmd", "state_dir", AT(state_dir), PATH(1, 4096), "/var/lib/hbmd", "where the daemon may keep files"},
+	{"hbmd", "driver", AT(driver), CHOICE(drivers), "auto", "auto takes cuda if a device answers, else soft"},
+	{"hbmd", "io", AT(io), CHOICE(engines), "auto", "auto takes io_uring if the kernel allows it, else threads"},
+	{"hbmd", "log_level", AT(log_level), CHOICE(levels), "info", "least important message that is logged"},
+
+	{"device", "memory", AT(device_memory), SHARE(0, 16 * TIB), "90%",
+	 "what the daemon may use of each device; a percentage is of the device's memory"},
+	{"device", "cache", AT(device_cache), SHARE(0, 16 * TIB), "50%",
+	 "the HBM tier of the block cache; a percentage is of device.memory"},
+	{"device", "headroom", AT(device_headroom), SHARE(0, 16 * TIB), "64MiB",
+	 "device memory for blocks passing through; a percentage is of device.memory"},
+	{"device", "slab", AT(device_slab), SIZE(2 * MIB, GIB, 2 * MIB), "64MiB",
+	 "one piece of device memory as lent to clients: 2MiB times a power of two"},
+
+	{"ddr", "size", AT(ddr_size), SHARE(0, 16 * TIB), "0",
+	 "the DDR tier; a percentage is of the host's memory, or its cgroup's; 0: no such tier"},
+	{"ddr", "hugepages", AT(ddr_hugepages), BOOL, "no", "take the pool from 2 MiB huge pages"},
+	{"ddr", "headroom", AT(ddr_headroom), SIZE(0, TIB, 0), "64MiB",
+	 "host memory for blocks passing through, on top of ddr.size"},
+	{"ddr", "staging", AT(ddr_staging), SIZE(MIB, TIB, 0), "64MiB",
+	 "host memory between NVMe and devices, on top of ddr.size"},
+
+	{"nvme", "path", AT(nvme_path), PATH(0, 4096), "", "file or block device; empty: no NVMe tier"},
+	{"nvme", "size", AT(nvme_size), SIZE(0, 16 * TIB - 4 * KIB, 4 * KIB), "0",
+	 "bytes of the NVMe tier; 0: the whole block device"},
+	{"nvme", "depth", AT(nvme_depth), COUNT(1, 4096), "32", "reads and writes under way at once"},
+	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "the largest read or write"},
+	{"nvme", "fail", AT(nvme_fail), TEXT, "", "for tests: faults to inject, as in read:3:EIO,write:1:short"},
+
+	{"soft", "devices", AT(soft_devices), COUNT(1, 16), "1", "how many soft devices there are"},
+	{"soft", "memory", AT(soft_memory), SIZE(2 * MIB, 16 * TIB, 2 * MIB), "1GiB", "memory of each soft device"},
+	{"soft", "d2h_gib_s", AT(soft_d2h_gib_s), DECIMAL(100000), "0",
+	 "bandwidth from device to host in GiB/s; 0: as fast as the host copies"},
+	{"soft", "h2d_gib_s", AT(soft_h2d_gib_s), DECIMAL(100000), "0",
+	 "bandwidth from host to device in GiB/s; 0: as fast as the host copies"},
+	{"soft", "latency_us", AT(soft_latency_us), DECIMAL(1000000), "0", "added to each copy, in microseconds"},
+	{"soft", "fail", AT(soft_fail), TEXT, "", "for tests: device calls that fail, as in cuMemCreate:3"},
+
+	{"limits", "sessions", AT(limit_sessions), COUNT(1, 1000000), "1024", "connected clients"},
+	{"limits", "requests_in_flight", AT(limit_requests_in_flight), COUNT(2, 65536), "64",
+	 "requests of one session that were read and not answered yet"},
+	{"limits", "regions", AT(limit_regions), COUNT(1, 1000000), "256", "regions of one session"},
+	{"limits", "address_space", AT(limit_address_space), SIZE(2 * MIB, 64 * TIB, 0), "1TiB",
+	 "address space of one session's regions"},
+	{"limits", "commit_slabs", AT(limit_commit_slabs), COUNT(1, 1000000), "4096", "slabs of one commit request"},
+	{"limits", "namespaces", AT(limit_namespaces), COUNT(1, 65000), "1024", "namespaces with blocks or users"},
+	{"limits", "namespace_opens", AT(limit_namespace_opens), COUNT(1, 1000000), "64",
+	 "namespaces one session has open"},
+	{"limits", "blocks", AT(limit_blocks), COUNT(1, 2000000000), "4194304", "blocks in the cache, all tiers together"},
+	{"limits", "block_bytes", AT(limit_block_bytes), SIZE(1, 4 * GIB, 0), "64MiB", "the largest block"},
+	{"limits", "pinned", AT(limit_pinned), SHARE(0, 16 * TIB), "50%",
+	 "pinned blocks in each tier; a percentage is of the tier"},
+	{"limits", "pins", AT(limit_pins), COUNT(0, 1000000000), "65536", "blocks one session has pinned"},
+	{"limits", "moves", AT(limit_moves), COUNT(1, 65536), "1024", "movements between tiers under way at once"},
+	{"limits", "ready_ms", AT(limit_ready_ms), COUNT(1, 86400000), "10000",
+	 "longest wait for a client's data to become ready, in milliseconds"},
+	{"limits", "hello_ms", AT(limit_hello_ms), COUNT(1, 86400000), "5000",
+	 "longest silence of a new client, in milliseconds"},
+};
+/* clang-format on */
+
+const size_t config_keys_count = sizeof(config_keys) / sizeof(config_keys[0]);
+static_assert(sizeof(config_keys) / sizeof(config_keys[0]) <= CONFIG_KEYS_MAX, "room for all keys");

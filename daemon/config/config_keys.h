@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_keys: which keys the configuration has. The table in config_keys.c is the one place that knows; reading,
+ * printing and clearing walk it. Only the config modules include this.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "daemon/config/config.h"
+#include "daemon/config/config_value.h"
+
+struct config_key {
+	const char *section, *name;
+	size_t offset; /* of the field in struct config */
+	struct value_kind kind;
+	const char *value; /* the default, as text: read like any other */
+	const char *help;
+};
+
+extern const struct config_key config_keys[]; /* those of a section stand together */
+extern const size_t config_keys_count;
+enum { CONFIG_KEYS_MAX = 64 };
+
+static inline void *config_field(struct config *config, const struct config_key *key)
+{
+	return (char *)config + key->offset;
+}
+
+/* A deep copy: -ENOMEM leaves out untouched. */
+int config_copy(struct config *out, const struct config *from);
+/* Writes a line to error and returns -EINVAL. */
+int config_refuse(char *error, size_t error_size, const char *format, ...) __attribute__((format(printf, 3, 4)));

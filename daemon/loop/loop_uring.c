@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop_uring: the engine on one io_uring. Everything wanted of the kernel is noted in lists and becomes submission
+ * entries just before the loop waits, so that one turn costs one system call, which submits and waits at once.
+ *
+ * A watch is a one-shot poll request that is armed again each time it has fired: arming looks at the descriptor first,
+ * so that what a callback left undone is reported again. Its user_data is a `struct poll` of ours, never the caller's
+ * watch, and is freed only when its completion is seen; that is what makes loop_unwatch() immediate:
+ *
+ *	waiting to be armed -> armed -> (completion) -> waiting to be armed ...
+ *	                         \-> to be cancelled -> cancelling -> (completion) -> waiting, or freed if unwatched
+ *
+ * An armed poll keeps the file open, so what the owner closes after loop_unwatch() is closed for the other side in the
+ * next turn of the loop.
+ *
+ * The kernel reports POLLRDHUP even to those who did not ask. Such a poll would complete at once for ever, so it is put
+ * off for a while instead.
+ *
+ * The ring is used by one thread and says so (SINGLE_ISSUER, DEFER_TASKRUN); it is made disabled and belongs to
+ *whichever thread first runs the loop. Completions cannot be lost: the kernel keeps what does not fit the queue
+ *(NODROP).
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "daemon/base/list.h"
+#include "daemon/loop/loop_engine.h"
+#include "daemon/base/rlimit.h"
+
+enum { SUBMISSIONS = 256, COMPLETIONS = 4096, BATCH = 64 };
+#define PUT_OFF_NS 10000000u
+
+/* What a completion is for, in the low bits of user_data; pointers leave them free. */
+enum { FOR_NOBODY, FOR_POLL, FOR_IO, FOR_WAKE, FOR_MASK = 3 };
+
+struct uring {
+	struct io_uring ring;
+	struct loop *loop;
+	bool disabled;        /* not yet given to a thread */
+	uint8_t cancel_flags; /* for the submission entry of a cancellation */
+	bool wake_wanted;     /* the wake-up read is to be submitted */
+	unsigned io_under_way;
+	uint64_t polls_armed;
+	uint64_t woken;    /* what the wake-up read reads into */
+	struct list polls; /* all */
+	struct list arm, cancel;
+	struct loop_io *io_first, **io_last; /* not submitted yet, in order */
+};
+
+struct poll {
+	struct list all;     /* in uring->polls */
+	struct list queued;  /* in uring->arm, uring->cancel or neither */
+	struct watch *watch; /* NULL once unwatched */
+	struct uring *uring;
+	int fd;
+	bool armed, cancelling;
+	struct timer put_off;
+};
+
+/* Static, as every reason: what the limit was when the last ring was refused. */
+static const char *why_no_memory(void)
+{
+	static char text[64 + RLIMIT_HINT];
+	snprintf(text, sizeof(text), "no memory for an io_uring%s",
+		 rlimit_hint((char[RLIMIT_HINT]){""}, RLIMIT_MEMLOCK));
+	return text;
+}
+
+static const char *why_not(int error)
+{
+	switch (-error) {
+	case EPERM:
+	case EACCES:
+		return "io_uring is forbidden here (kernel.io_uring_disabled or a seccomp filter)";
+	case ENOSYS:
+		return "this kernel has no io_uring";
+	case ENOMEM:
+		return why_no_memory();
+	default:
+		return "io_uring could not be set up";
+	}
+}
+
+/* The best ring this kernel has. */
+static int open_ring(struct uring *uring)
+{
+	static const unsigned flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED,
+		IORING_SETUP_COOP_TASKRUN,
+		0,
+	};
+	int r = -EINVAL;
+	for (size_t i = 0; r == -EINVAL && i < sizeof(flags) / sizeof(flags[0]); i++) {
+		struct io_uring_params params = {
+			.flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+			.cq_entries = COMPLETIONS,
+		};
+		r = io_uring_queue_init_params(SUBMISSIONS, &uring->ring, &params);
+		uring->disabled = flags[i] & IORING_SETUP_R_DISABLED;
+		uring->cancel_flags = params.features & IORING_FEAT_CQE_SKIP ? IOSQE_CQE_SKIP_SUCCESS : 0;
+	}
+	return r;
+}
+
+static int uring_open(struct loop *loop, const char **reason)
+{
+	struct uring *uring = calloc(1, sizeof(*uring));
+	if (!uring) {
+		*reason = why_not(-ENOMEM);
+		return -ENOMEM;
+	}
+	int r = open_ring(uring);
+	if (r < 0) {
+		*reason = why_not(r);
+		free(uring);
+		return r;
+	}
+	unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
+	if ((uring->ring.features & needed) != needed) {
+		*reason = "this kernel's io_uring is too old (Linux 5.11 is needed)";
+		io_uring_queue_exit(&uring->ring);
+		free(uring);
+		return -ENOSYS;
+	}
+	uring->loop = loop;
+	uring->wake_wanted = true;
+	uring->io_last = &uring->io_first;
+	list_init(&uring->polls);
+	list_init(&uring->arm);
+	list_init(&uring->cancel);
+	loop->state = uring;
+	return 0;
+}
+
+static int uring_enter(struct loop *loop)
+{
+	struct uring *uring = loop->state;
+	if (!uring->disabled)
+		return 0;
+	/* Not io_uring_enable_rings(): liburing 2.3 declares but does not export it. */
+	int r = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	if (r < 0)
+		return r;
+	uring->disabled = false;
+	/* Saves looking the descriptor up in each call; does as well without. */
+	io_uring_register_ring_fd(&uring->ring);
+	return 0;
+}
+
+static void tag(struct io_uring_sqe *sqe, void *pointer, unsigned what)
+{
+	assert(((uintptr_t)pointer & FOR_MASK) == 0);
+	sqe->user_data = (uintptr_t)pointer | what;
+}
+
+/* A free submission entry, if need be after submitting what is there; NULL when the kernel takes no more now. */
+static struct io_uring_sqe *next_entry(struct uring *uring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+	if (sqe || io_uring_submit(&uring->ring) < 0)
+		return sqe;
+	return io_uring_get_sqe(&uring->ring);
+}
+
+static bool submit_cancel(struct uring *uring, uint64_t user_data)
+{
+	struct io_uring_sqe *sqe = next_entry(uring);
+	if (!sqe)
+		return false;
+	io_uring_prep_cancel64(sqe, user_data, 0);
+	sqe->flags |= uring->cancel_flags;
+	tag(sqe, NULL, FOR_NOBODY);
+	return true;
+}
+
+static bool submit_cancels(struct uring *uring)
+{
+	list_for_each_safe (node, after, &uring->cancel) {
+		struct poll *poll = container_of(node, struct poll, queued);
+		if (!submit_cancel(uring, (uintptr_t)poll | FOR_POLL))
+			return false;
+		poll->cancelling = true;
+		list_remove(node);
+	}
+	return true;
+}
+
+static bool submit_polls(struct uring *uring)
+{
+	list_for_each_safe (node, after, &uring->arm) {
+		struct poll *poll = container_of(node, struct poll, queued);
+		struct io_uring_sqe *sqe = next_entry(uring);
+		if (!sqe)
+			return false;
+		io_uring_prep_poll_add(sqe, poll->fd, poll->watch->events);
+		tag(sqe, poll, FOR_POLL);
+		poll->armed = true;
+		uring->polls_armed++;
+		list_remove(node);
+	}
+	return true;
+}
+
+static bool submit_wake(struct uring *uring)
+{
+	struct io_uring_sqe *sqe = uring->wake_wanted ? next_entry(uring) : NULL;
+	if (!sqe)
+		return !uring->wake_wanted;
+	io_uring_prep_read(sqe, uring->loop->wake_fd, &uring->woken, sizeof(uring->woken), 0);
+	tag(sqe, NULL, FOR_WAKE);
+	uring->wake_wanted = false;
+	return true;
+}
+
+static void prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
+{
+	bool plain = io->iov_count == 1 && io->iov->iov_len <= INT32_MAX;
+	if (plain && io->write)
+		io_uring_prep_write(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len, io->offset);
+	else if (plain)
+		io_uring_prep_read(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len, io->offset);
+	else if (io->write)
+		io_uring_prep_writev(sqe, io->fd, io->iov, io->iov_count, io->offset);
+	else
+		io_uring_prep_readv(sqe, io->fd, io->iov, io->iov_count, io->offset);
+}
+
+static bool submit_io(struct uring *uring)
+{
+	while (uring->io_first && uring->io_under_way < uring->loop->io_depth) {
+		struct io_uring_sqe *sqe = next_entry(uring);
+		if (!sqe)
+			return false;
+		struct loop_io *io = uring->io_first;
+		uring->io_first = io->next;
+		if (!uring->io_first)
+			uring->io_last = &uring->io_first;
+		prepare_io(sqe, io);
+		tag(sqe, io, FOR_IO);
+		uring->io_under_way++;
+	}
+	return true;
+}
+
+/* Cancellations go first: a descriptor's number may have been used again since. */
+static bool submit_all(struct uring *uring)
+{
+	return submit_cancels(uring) && submit_polls(uring) && submit_wake(uring) && submit_io(uring);
+}
+
+static int submit_and_wait(struct uring *uring, int64_t timeout_ns)
+{
+	struct __kernel_timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+	struct io_uring_cqe *first;
+	return io_uring_submit_and_wait_timeout(&uring->ring, &first, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
+}
+
+static int uring_wait(struct loop *loop, int64_t timeout_ns)
+{
+	struct uring *uring = loop->state;
+	/* Completions at hand are no reason not to look for more: those still to come would starve. */
+	bool wait = submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
+	int r = wait ? submit_and_wait(uring, timeout_ns) : io_uring_submit_and_get_events(&uring->ring);
+	/* EAGAIN and EBUSY: short of memory, or completions are to be taken first; the entries stay for the next turn.
+	 */
+	if (r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY)
+		return 0;
+	return r < 0 ? r : 0;
+}
+
+static void poll_free(struct poll *poll)
+{
+	loop_timer_stop(poll->uring->loop, &poll->put_off);
+	list_remove(&poll->all);
+	list_remove(&poll->queued);
+	free(poll);
+}
+
+static void queue_poll(struct poll *poll)
+{
+	list_remove(&poll->queued);
+	list_push_back(&poll->uring->arm, &poll->queued);
+}
+
+static void put_off_over(struct timer *timer)
+{
+	queue_poll(container_of(timer, struct poll, put_off));
+}
+
+static void put_off(struct poll *poll)
+{
+	list_remove(&poll->queued);
+	if (loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS) < 0)
+		queue_poll(poll);
+}
+
+static void poll_completed(struct poll *poll, int result)
+{
+	struct watch *watch = poll->watch;
+	bool rewatched = poll->cancelling || !list_empty(&poll->queued);
+	poll->armed = poll->cancelling = false;
+	poll->uring->polls_armed--;
+	if (!watch) {
+		poll_free(poll);
+		return;
+	}
+	uint32_t events = POLLERR;
+	if (result >= 0)
+		events = (uint32_t)result & (watch->events | POLLERR | POLLHUP | POLLNVAL);
+	else if (result == -ECANCELED || result == -ENOMEM)
+		events = 0;
+	if (events == 0 && !rewatched) {
+		put_off(poll);
+		return;
+	}
+	/* Before the callback, which may unwatch and so free the poll. */
+	queue_poll(poll);
+	if (events)
+		watch->ready(watch, events);
+}
+
+static void io_completed(struct uring *uring, struct loop_io *io, int result)
+{
+	uring->io_under_way--;
+	io->result = result;
+	io->done(io);
+}
+
+static void completed(struct uring *uring, uint64_t user_data, int result)
+{
+	void *pointer = (void *)(uintptr_t)(user_data & ~(uint64_t)FOR_MASK);
+	switch (user_data & FOR_MASK) {
+	case FOR_POLL:
+		poll_completed(pointer, result);
+		break;
+	case FOR_IO:
+		io_completed(uring, pointer, result);
+		break;
+	case FOR_WAKE:
+		uring->wake_wanted = true;
+		break;
+	default: /* a cancellation that came too late */
+		break;
+	}
+}
+
+static void uring_dispatch(struct loop *loop)
+{
+	struct uring *uring = loop->state;
+	struct io_uring_cqe *batch[BATCH];
+	unsigned count = io_uring_peek_batch_cqe(&uring->ring, batch, BATCH);
+	for (unsigned i = 0; i < count; i++)
+		completed(uring, batch[i]->user_data, batch[i]->res);
+	io_uring_cq_advance(&uring->ring, count);
+}
+
+static int uring_watch(struct loop *loop, struct watch *watch)
+{
+	struct uring *uring = loop->state;
+	if (fcntl(watch->fd, F_GETFD) < 0)
+		return -errno;
+	struct poll *poll = calloc(1, sizeof(*poll));
+	if (!poll)
+		return -ENOMEM;
+	poll->watch = watch;
+	poll->uring = uring;
+	poll->fd = watch->fd;
+	poll->put_off.fire = put_off_over;
+	list_push_back(&uring->polls, &poll->all);
+	list_push_back(&uring->arm, &poll->queued);
+	watch->private = poll;
+	return 0;
+}
+
+/* Has the kernel give up an armed poll: its completion follows. */
+static void cancel_poll(struct poll *poll)
+{
+	if (poll->cancelling || !list_empty(&poll->queued))
+		return;
+	list_push_back(&poll->uring->cancel, &poll->queued);
+}
+
+static int uring_rewatch(struct loop *loop, struct watch *watch)
+{
+	struct poll *poll = watch->private;
+	if (poll->armed) {
+		cancel_poll(poll);
+	} else {
+		loop_timer_stop(loop, &poll->put_off);
+		queue_poll(poll);
+	}
+	return 0;
+}
+
+static void uring_unwatch(struct loop *loop, struct watch *watch)
+{
+	struct poll *poll = watch->private;
+	(void)loop;
+	poll->watch = NULL;
+	if (poll->armed)
+		cancel_poll(poll);
+	else
+		poll_free(poll);
+}
+
+static void uring_io(struct loop *loop, struct loop_io *io)
+{
+	struct uring *uring = loop->state;
+	*uring->io_last = io;
+	uring->io_last = &io->next;
+}
+
+/* Waits until the kernel has let go of every poll, so that the files they kept open are closed when loop_free()
+ * returns. On a thread that is not the ring's the kernel refuses, and lets go a little after the ring is closed. */
+static void let_go(struct uring *uring)
+{
+	list_for_each_safe (node, after, &uring->polls) {
+		struct poll *poll = container_of(node, struct poll, all);
+		poll->watch = NULL;
+		if (poll->armed)
+			cancel_poll(poll);
+		else
+			poll_free(poll);
+	}
+	if (!uring->wake_wanted && !submit_cancel(uring, FOR_WAKE))
+		uring->wake_wanted = true;
+	while (uring->polls_armed > 0 || !uring->wake_wanted) {
+		submit_cancels(uring);
+		int r = io_uring_submit_and_wait(&uring->ring, 1);
+		if (r < 0 && r != -EINTR)
+			break;
+		uring_dispatch(uring->loop);
+	}
+}
+
+static void uring_close(struct loop *loop)
+{
+	struct uring *uring = loop->state;
+	assert(uring->io_under_way == 0 && !uring->io_first);
+	let_go(uring);
+	io_uring_queue_exit(&uring->ring);
+	list_for_each_safe (node, after, &uring->polls)
+		poll_free(container_of(node, struct poll, all));
+	free(uring);
+}
+
+const struct engine engine_uring = {
+	.name = "io_uring",
+	.open = uring_open,
+	.close = uring_close,
+	.enter = uring_enter,
+	.wait = uring_wait,
+	.dispatch = uring_dispatch,
+	.watch = uring_watch,
+	.rewatch = uring_rewatch,
+	.unwatch = uring_unwatch,
+	.io = uring_io,
+};

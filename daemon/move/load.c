@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/move/load.h"
+
+#include <stddef.h>
+
+static struct blocks *load_blocks(const struct load *load)
+{
+	return &load->mover->cache->blocks;
+}
+
+/* ---- from the block's place ---- */
+
+static void load_copied(struct transfer *transfer)
+{
+	struct load *load = container_of(transfer, struct load, transfer);
+	const struct block *block = block_get(load_blocks(load), load->block);
+	struct move *move = load->mover->moves[block->move];
+	bool last = block->users == 1;
+
+	transfer_release(transfer);
+	if (transfer->status != HBM_OK)
+		mover_failed(load->mover, transfer);
+	block_unuse(load_blocks(load), load->block);
+	if (last && move)
+		move_try_end(move);
+	load->done(load);
+}
+
+static void load_from_place(struct load *load, struct place place)
+{
+	block_use(load_blocks(load), load->block);
+	load->transfer.from.place = place;
+	load->transfer.done = load_copied;
+	transfer_begin(&load->transfer);
+}
+
+/* ---- from a move's host memory ---- */
+
+static void load_served(struct transfer *transfer)
+{
+	struct load *load = container_of(transfer, struct load, transfer);
+	struct move *move = load->reader.move;
+
+	transfer_release(transfer);
+	if (transfer->status != HBM_OK)
+		mover_failed(load->mover, transfer);
+	list_remove(&load->reader.link);
+	load->done(load);
+	move_try_end(move);
+}
+
+static void load_serve(struct move_reader *reader)
+{
+	struct load *load = container_of(reader, struct load, reader);
+
+	load->transfer.from.host = reader->move->transfer.host;
+	load->transfer.done = load_served;
+	transfer_begin(&load->transfer);
+}
+
+static void load_move_failed(struct move_reader *reader, int status)
+{
+	struct load *load = container_of(reader, struct load, reader);
+
+	transfer_fail(&load->transfer, status);
+	load->done(load);
+}
+
+/* A move to read from: the one under way, or a new one, to where the block belongs if there is a
+ * slot for it now. */
+static struct move *load_find_move(struct load *load, bool *fresh)
+{
+	struct mover *mover = load->mover;
+	const struct block *block = block_get(load_blocks(load), load->block);
+	*fresh = block->move == 0;
+	if (!*fresh)
+		return mover->moves[block->move];
+
+	struct place to = {.tier = NULL};
+	if (block->target != block->actual)
+		to.tier = block_target(load_blocks(load), load->block);
+	if (to.tier)
+		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
+	if (to.unit == UINT32_MAX)
+		to.tier = NULL;
+
+	struct move *move = move_new(mover, load->block, to, true);
+	if (!move && to.tier)
+		tier_free(to.tier, to.unit, block_stored_bytes(block));
+	return move;
+}
+
+static void load_through_host(struct load *load)
+{
+	bool fresh;
+	struct move *move = load_find_move(load, &fresh);
+	if (!move) {
+		block_use(load_blocks(load), load->block); /* so that the number stays this block's */
+		list_push_back(&load->mover->loads, &load->link);
+		return;
+	}
+
+	if (fresh)
+		load_attach_waiting(move);
+	move_add_reader(move, &load->reader);
+	if (fresh)
+		move_begin(move);
+}
+
+/* ---- beginning ---- */
+
+static void load_start(struct load *load)
+{
+	struct place place = block_place(load_blocks(load), load->block);
+
+	if (tier_reaches(place.tier, load->device))
+		load_from_place(load, place);
+	else
+		load_through_host(load);
+}
+
+void load_begin(struct mover *mover, struct load *load)
+{
+	load->mover = mover;
+	load->transfer = (struct transfer){
+		.context = &mover->context,
+		.to = {.device = load->device,
+		       .spans = load->spans,
+		       .span_count = load->span_count},
+		.bytes = block_stored_bytes(block_get(&mover->cache->blocks, load->block)),
+		.urgent = true,
+	};
+	load->reader = (struct move_reader){.ready = load_serve, .failed = load_move_failed};
+	list_init(&load->link);
+	load_start(load);
+}
+
+void load_attach_waiting(struct move *move)
+{
+	struct mover *mover = move->mover;
+	if (block_get(&mover->cache->blocks, move->block)->users == 0)
+		return;
+
+	list_for_each_safe (node, after, &mover->loads) {
+		struct load *load = container_of(node, struct load, link);
+		if (load->block != move->block)
+			continue;
+		list_remove(&load->link);
+		block_unuse(load_blocks(load), load->block);
+		move_add_reader(move, &load->reader);
+	}
+}
+
+void load_retry_waiting(struct mover *mover)
+{
+	while (mover->vacant_count > 0 && !list_empty(&mover->loads)) {
+		struct list *node = list_pop_front(&mover->loads);
+		struct load *load = container_of(node, struct load, link);
+		uint32_t number = load->block;
+
+		load_start(load);
+		block_unuse(&mover->cache->blocks, number);
+		if (mover->loads.prev == node) /* no memory for its move: later */
+			return;
+	}
+}

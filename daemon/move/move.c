@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/move/move.h"
+
+#include <stdlib.h>
+
+static struct blocks *move_blocks(const struct move *move)
+{
+	return &move->mover->cache->blocks;
+}
+
+/* Blocks that were on their way to a device that is lost are where they were, and now belong
+ * elsewhere. */
+static bool move_is_good_at_source(const struct move *move)
+{
+	const struct tier *to = move->transfer.to.place.tier;
+	const struct block *block = block_get(move_blocks(move), move->block);
+
+	return move->transfer.host_valid && to && block->target != to->number;
+}
+
+/* What the end of the transfer means for the block. */
+static void move_settle(struct move *move)
+{
+	struct blocks *blocks = move_blocks(move);
+	const struct transfer *transfer = &move->transfer;
+	struct place to = transfer->to.place;
+	bool dropped = block_is_dropped(block_get(blocks, move->block));
+
+	if (to.tier && transfer->status == HBM_OK && !dropped) {
+		block_placed(blocks, move->block, to);
+		return;
+	}
+
+	if (to.tier)
+		tier_free(to.tier, to.unit, transfer->bytes);
+	if (transfer->status != HBM_OK && !move_is_good_at_source(move))
+		cache_drop(move->mover->cache, move->block);
+	block_end_move(blocks, move->block);
+}
+
+static void move_fail_readers(struct move *move)
+{
+	for (struct list *node; (node = list_pop_front(&move->readers)) != NULL;) {
+		struct move_reader *reader = container_of(node, struct move_reader, link);
+		reader->failed(reader, move->transfer.status);
+	}
+}
+
+static void move_end(struct move *move)
+{
+	struct mover *mover = move->mover;
+
+	transfer_release(&move->transfer);
+	move_fail_readers(move);
+	if (move->transfer.status != HBM_OK)
+		mover_failed(mover, &move->transfer);
+
+	mover->moves[move->number] = NULL;
+	mover->vacant[mover->vacant_count++] = move->number;
+	move_settle(move);
+	free(move);
+}
+
+void move_try_end(struct move *move)
+{
+	const struct block *block = block_get(move_blocks(move), move->block);
+
+	if (move->out && list_empty(&move->readers) && block->users == 0)
+		move_end(move);
+}
+
+static void move_done(struct transfer *transfer)
+{
+	struct move *move = container_of(transfer, struct move, transfer);
+
+	move->out = true;
+	if (transfer->host_valid)
+		move_try_end(move);
+	else
+		move_end(move);
+}
+
+static void move_on_host(struct transfer *transfer)
+{
+	struct move *move = container_of(transfer, struct move, transfer);
+
+	list_for_each_safe (node, after, &move->readers) {
+		struct move_reader *reader = container_of(node, struct move_reader, link);
+		reader->ready(reader);
+	}
+}
+
+struct move *move_new(struct mover *mover, uint32_t number, struct place to, bool urgent)
+{
+	struct move *move = mover->vacant_count > 0 ? malloc(sizeof(*move)) : NULL;
+	if (!move)
+		return NULL;
+
+	struct blocks *blocks = &mover->cache->blocks;
+	const struct block *block = block_get(blocks, number);
+	*move = (struct move){
+		.transfer = {.context = &mover->context,
+			     .from = {.place = block_place(blocks, number)},
+			     .to = {.place = to},
+			     .bytes = block_stored_bytes(block),
+			     .urgent = urgent,
+			     .checksum_mode = CHECKSUM_EXPECT,
+			     .checksum = block->checksum,
+			     .on_host = move_on_host,
+			     .done = move_done},
+		.mover = mover,
+		.block = number,
+		.number = mover->vacant[--mover->vacant_count],
+	};
+	list_init(&move->readers);
+	mover->moves[move->number] = move;
+	block_begin_move(blocks, number, move->number);
+	return move;
+}
+
+void move_begin(struct move *move)
+{
+	transfer_begin(&move->transfer);
+}
+
+void move_add_reader(struct move *move, struct move_reader *reader)
+{
+	reader->move = move;
+	list_push_back(&move->readers, &reader->link);
+	if (move->transfer.host_valid)
+		reader->ready(reader);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/move/transfer.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "daemon/device/device.h"
+
+void transfer_fail(struct transfer *transfer, int status)
+{
+	if (transfer->status == HBM_OK)
+		transfer->status = status;
+}
+
+void transfer_release(struct transfer *transfer)
+{
+	transfer->context->active--;
+	if (transfer->staged)
+		tier_free(transfer->context->staging, transfer->staging_unit, transfer->bytes);
+	transfer->staged = false;
+}
+
+static struct step *transfer_step(struct transfer *transfer, void (*done)(struct step *step))
+{
+	transfer->step = (struct step){
+		.host = transfer->host,
+		.bytes = transfer->bytes,
+		.urgent = transfer->urgent,
+		.take_checksum = transfer->checksum_mode != CHECKSUM_NONE,
+		.done = done,
+	};
+	return &transfer->step;
+}
+
+/* ---- out ---- */
+
+static void transfer_out_done(struct step *step)
+{
+	struct transfer *transfer = container_of(step, struct transfer, step);
+
+	transfer_fail(transfer, step->status);
+	transfer->done(transfer);
+}
+
+static void transfer_out(struct transfer *transfer)
+{
+	const struct transfer_end *to = &transfer->to;
+	const struct tier *tier = to->place.tier;
+
+	if (to->device)
+		step_scatter(transfer_step(transfer, transfer_out_done), to->device, to->spans,
+			     to->span_count);
+	else if (tier && !tier->ops->host)
+		tier->ops->write(tier, to->place.unit, transfer_step(transfer, transfer_out_done));
+	else
+		transfer->done(transfer);
+}
+
+/* ---- in ---- */
+
+static void transfer_is_valid(struct transfer *transfer)
+{
+	transfer->host_valid = true;
+	if (transfer->on_host)
+		transfer->on_host(transfer);
+	transfer_out(transfer);
+}
+
+static void transfer_checked(struct transfer *transfer, int status)
+{
+	transfer_fail(transfer, status);
+	if (transfer->status == HBM_OK)
+		transfer_is_valid(transfer);
+	else
+		transfer->done(transfer);
+}
+
+static void transfer_verified(struct step *step)
+{
+	transfer_checked(container_of(step, struct transfer, step), step->status);
+}
+
+/* Where no device has a part in it, the first one's thread does it. */
+static const struct device *transfer_verifier(const struct transfer *transfer)
+{
+	const struct tier *to = transfer->to.place.tier;
+	return to && to->device ? to->device : &transfer->context->devices->list[0];
+}
+
+static void transfer_in_done(struct step *step)
+{
+	struct transfer *transfer = container_of(step, struct transfer, step);
+	bool expects = transfer->checksum_mode == CHECKSUM_EXPECT;
+
+	if (step->status == HBM_OK && expects && !step->has_checksum) {
+		uint64_t expected = transfer->checksum;
+		step_verify(transfer_step(transfer, transfer_verified), transfer_verifier(transfer),
+			    expected);
+		return;
+	}
+
+	bool mismatch = expects && step->has_checksum && step->checksum != transfer->checksum;
+	if (transfer->checksum_mode == CHECKSUM_TAKE)
+		transfer->checksum = step->checksum;
+	transfer_checked(transfer, mismatch ? HBM_MISS : step->status);
+}
+
+static void transfer_in(struct transfer *transfer)
+{
+	const struct transfer_end *from = &transfer->from;
+	const struct tier *tier = from->place.tier;
+	struct step *step = transfer_step(transfer, transfer_in_done);
+
+	if (from->device)
+		step_gather(step, from->device, from->spans, from->span_count);
+	else
+		tier->ops->read(tier, from->place.unit, step);
+}
+
+/* ---- direct ---- */
+
+static void transfer_read_back(struct step *step)
+{
+	struct transfer *transfer = container_of(step, struct transfer, step);
+
+	transfer->checksum = step->checksum;
+	transfer_fail(transfer, step->status);
+	transfer->done(transfer);
+}
+
+static void transfer_begin_read_back(struct transfer *transfer)
+{
+	const struct place *place = &transfer->to.place;
+	place->tier->ops->read(place->tier, place->unit,
+			       transfer_step(transfer, transfer_read_back));
+}
+
+/* ---- staging ---- */
+
+static void transfer_stage(struct transfer *transfer,
+			   void (*granted)(struct extent_request *wait, uint32_t unit))
+{
+	transfer->wait = (struct extent_request){.bytes = transfer->bytes, .granted = granted};
+	tier_request(transfer->context->staging, &transfer->wait);
+}
+
+static struct transfer *transfer_staged(struct extent_request *wait, uint32_t unit)
+{
+	struct transfer *transfer = container_of(wait, struct transfer, wait);
+
+	transfer->staged = true;
+	transfer->staging_unit = unit;
+	transfer->host = tier_host(transfer->context->staging, unit);
+	return transfer;
+}
+
+static void transfer_staged_for_in(struct extent_request *wait, uint32_t unit)
+{
+	transfer_in(transfer_staged(wait, unit));
+}
+
+static void transfer_staged_for_read_back(struct extent_request *wait, uint32_t unit)
+{
+	transfer_begin_read_back(transfer_staged(wait, unit));
+}
+
+/* The processor sees no bytes that a device has copied within its memory: for their checksum they
+ * are read back, by way of a staging buffer. */
+static void transfer_direct_done(struct step *step)
+{
+	struct transfer *transfer = container_of(step, struct transfer, step);
+
+	transfer_fail(transfer, step->status);
+	if (transfer->status == HBM_OK && transfer->checksum_mode == CHECKSUM_TAKE)
+		transfer_stage(transfer, transfer_staged_for_read_back);
+	else
+		transfer->done(transfer);
+}
+
+/* ---- beginning ---- */
+
+static bool transfer_end_reaches(const struct transfer_end *end, const struct device *device)
+{
+	const struct tier *tier = end->place.tier;
+	return tier && device && tier->ops->reaches && tier->ops->reaches(tier, device);
+}
+
+static bool transfer_begin_direct(struct transfer *transfer)
+{
+	const struct transfer_end *from = &transfer->from, *to = &transfer->to;
+
+	if (transfer_end_reaches(to, from->device)) {
+		to->place.tier->ops->gather(to->place.tier, to->place.unit,
+					    transfer_step(transfer, transfer_direct_done),
+					    from->spans, from->span_count);
+		return true;
+	}
+	if (transfer_end_reaches(from, to->device)) {
+		from->place.tier->ops->scatter(from->place.tier, from->place.unit,
+					       transfer_step(transfer, transfer_direct_done),
+					       to->spans, to->span_count);
+		return true;
+	}
+	return false;
+}
+
+static char *transfer_end_host(const struct transfer_end *end)
+{
+	if (end->place.tier)
+		return tier_host(end->place.tier, end->place.unit);
+	return end->host;
+}
+
+void transfer_begin(struct transfer *transfer)
+{
+	transfer->context->active++;
+	if (transfer_begin_direct(transfer))
+		return;
+
+	transfer->host = transfer_end_host(&transfer->from);
+	if (transfer->host) {
+		transfer_is_valid(transfer);
+		return;
+	}
+
+	transfer->host = transfer_end_host(&transfer->to);
+	if (transfer->host)
+		transfer_in(transfer);
+	else
+		transfer_stage(transfer, transfer_staged_for_in);
+}

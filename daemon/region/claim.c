@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* claim: see claim.h. */
+#include "daemon/region/claim.h"
+
+#include <stdlib.h>
+
+#include "daemon/base/checked.h"
+#include "daemon/region/slot.h"
+
+const struct claim claim_stuck;
+
+static int check_slot(const struct claim *claim, const struct slot *slot, enum claim_kind kind)
+{
+	if (slot->claim == claim)
+		return HBM_INVALID;
+	if (kind == CLAIM_EMPTY)
+		return slot->slab || slot->claim ? HBM_EXISTS : HBM_OK;
+	return slot->slab && !slot->claim ? HBM_OK : HBM_NOT_FOUND;
+}
+
+static void unmark(const struct stretch *stretch)
+{
+	for (uint64_t i = 0; i < stretch->count; i++) {
+		struct slot *slot = &stretch->region->slots[stretch->first + i];
+		if (slot->claim != &claim_stuck)
+			slot->claim = NULL;
+	}
+	stretch->region->claims--;
+}
+
+/* Marks slot by slot; a stretch that is refused half way is unmarked as far as it came. */
+static int mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
+{
+	struct region *region = stretch.region;
+	region->claims++;
+	for (uint64_t i = 0; i < stretch.count; i++) {
+		struct slot *slot = &region->slots[stretch.first + i];
+		int status = check_slot(claim, slot, kind);
+		if (status != HBM_OK) {
+			stretch.count = i;
+			unmark(&stretch);
+			return status;
+		}
+		slot->claim = claim;
+	}
+	claim->stretches[claim->count++] = stretch;
+	claim->slots += stretch.count;
+	return HBM_OK;
+}
+
+static int add_range(struct claim *claim, const struct hbm_wire_range *range, enum claim_kind kind, uint64_t max_slots)
+{
+	struct region *region = region_find(claim->regions, range->region);
+	if (!region)
+		return HBM_NOT_FOUND;
+	if (!is_aligned(range->offset, region->slab) || !is_aligned(range->bytes, region->slab) ||
+	    !checked_range(range->offset, range->bytes, region->address_space))
+		return HBM_INVALID;
+	struct stretch stretch = {
+		.region = region,
+		.first = range->offset / region->slab,
+		.count = range->bytes / region->slab,
+		.at = claim->slots,
+	};
+	if (stretch.count > max_slots - claim->slots)
+		return HBM_LIMIT;
+	return mark(claim, stretch, kind);
+}
+
+static void forget(struct claim *claim)
+{
+	for (size_t i = 0; i < claim->count; i++)
+		unmark(&claim->stretches[i]);
+	free(claim->stretches);
+	*claim = (struct claim){0};
+}
+
+int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
+	       enum claim_kind kind, uint64_t max_slots)
+{
+	*claim = (struct claim){.regions = regions, .stretches = calloc(count, sizeof(*claim->stretches))};
+	if (!claim->stretches)
+		return HBM_NO_SPACE;
+	for (uint32_t i = 0; i < count; i++) {
+		int status = add_range(claim, &ranges[i], kind, max_slots);
+		if (status != HBM_OK) {
+			forget(claim);
+			return status;
+		}
+	}
+	return HBM_OK;
+}
+
+void claim_drop(struct claim *claim)
+{
+	struct regions *regions = claim->regions;
+	if (!regions)
+		return;
+	forget(claim);
+	regions_advance(regions);
+}
+
+bool claim_is_used(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->count; i++) {
+		const struct stretch *stretch = &claim->stretches[i];
+		for (uint64_t k = 0; k < stretch->count; k++)
+			if (stretch->region->slots[stretch->first + k].users > 0)
+				return true;
+	}
+	return false;
+}
+
+bool claim_wanted(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->count; i++)
+		if (claim->stretches[i].region->gone)
+			return false;
+	return true;
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * commit: see commit.h. A share is what a commit needs of one pool in one slab size. The shares of a commit go through
+ * each stage side by side; the next stage begins when all have ended theirs. `pending` counts those that have not, plus
+ * one while a stage is being started, as a share may end its stage at once.
+ */
+#include "daemon/region/commit.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/region/claim.h"
+#include "daemon/region/slot.h"
+#include "daemon/region/slab.h"
+
+struct share {
+	struct commit *commit;
+	struct device *device;
+	struct slab_request request;
+	struct mapping mapping;
+	bool taken, mapped;
+};
+
+struct commit {
+	struct claim claim;
+	struct share *shares; /* [claim.count] allocated */
+	size_t share_count;
+	int *fds; /* [claim.slots] */
+	size_t pending;
+	int status; /* the first refusal */
+	void (*done)(void *arg, int status);
+	void *arg;
+	size_t next_stretch; /* commit_next's */
+	uint64_t next_slot;
+};
+
+static struct share *share_for(struct commit *commit, const struct region *region)
+{
+	for (size_t i = 0; i < commit->share_count; i++) {
+		struct share *share = &commit->shares[i];
+		if (share->device == region->device && share->request.bytes == region->slab)
+			return share;
+	}
+	struct share *share = &commit->shares[commit->share_count++];
+	share->commit = commit;
+	share->device = region->device;
+	share->request.bytes = region->slab;
+	return share;
+}
+
+static void make_shares(struct commit *commit)
+{
+	for (size_t i = 0; i < commit->claim.count; i++) {
+		const struct stretch *stretch = &commit->claim.stretches[i];
+		share_for(commit, stretch->region)->request.count += stretch->count;
+	}
+}
+
+int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
+	       uint64_t max_slabs)
+{
+	struct commit *commit = calloc(1, sizeof(*commit));
+	if (!commit)
+		return HBM_NO_SPACE;
+	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY, max_slabs);
+	if (status != HBM_OK) {
+		free(commit);
+		return status;
+	}
+	commit->shares = calloc(commit->claim.count, sizeof(*commit->shares));
+	commit->fds = malloc(commit->claim.slots * sizeof(*commit->fds));
+	if (!commit->shares || !commit->fds) {
+		free(commit->fds);
+		commit->fds = NULL;
+		commit_free(commit);
+		return HBM_NO_SPACE;
+	}
+	memset(commit->fds, 0xff, commit->claim.slots * sizeof(*commit->fds));
+	make_shares(commit);
+	*out = commit;
+	return HBM_OK;
+}
+
+uint64_t commit_slabs(const struct commit *commit)
+{
+	return commit->claim.slots;
+}
+
+static void refuse(struct commit *commit, int status)
+{
+	if (commit->status == HBM_OK)
+		commit->status = status;
+}
+
+/* ---- The end ---- */
+
+static void finish(struct commit *commit)
+{
+	commit->done(commit->arg, commit->status);
+}
+
+/* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would not unmap is lost. */
+static void empty_slots(struct commit *commit)
+{
+	for (size_t i = 0; i < commit->claim.count; i++) {
+		const struct stretch *stretch = &commit->claim.stretches[i];
+		for (uint64_t k = 0; k < stretch->count; k++) {
+			struct slot *slot = &stretch->region->slots[stretch->first + k];
+			struct slab *slab = slot->slab;
+			if (!slab)
+				continue;
+			slot->slab = NULL;
+			if (slab->stuck)
+				slot->claim = &claim_stuck;
+			slab_unref(slab, false);
+		}
+	}
+}
+
+static void fail(struct commit *commit)
+{
+	empty_slots(commit);
+	finish(commit);
+}
+
+static void undone(struct mapping *mapping)
+{
+	struct commit *commit = container_of(mapping, struct share, mapping)->commit;
+	if (--commit->pending == 0)
+		fail(commit);
+}
+
+static void undo(struct commit *commit)
+{
+	commit->pending = 1;
+	for (size_t i = 0; i < commit->share_count; i++) {
+		struct share *share = &commit->shares[i];
+		if (!share->mapped)
+			continue;
+		commit->pending++;
+		share->mapping.done = undone;
+		mapping_unmap(&share->mapping);
+	}
+	if (--commit->pending == 0)
+		fail(commit);
+}
+
+static void publish(struct commit *commit)
+{
+	for (size_t i = 0; i < commit->claim.count; i++) {
+		struct stretch *stretch = &commit->claim.stretches[i];
+		stretch->region->committed += stretch->count * stretch->region->slab;
+		for (uint64_t k = 0; k < stretch->count; k++)
+			stretch->region->slots[stretch->first + k].claim = NULL;
+	}
+	finish(commit);
+}
+
+/* ---- Mapping ---- */
+
+/* The region, or the session, may have gone while the commit was under way. */
+static void check_wanted(struct commit *commit)
+{
+	if (!claim_wanted(&commit->claim))
+		refuse(commit, HBM_NOT_FOUND);
+}
+
+static void end_mapping(struct commit *commit)
+{
+	check_wanted(commit);
+	if (commit->status == HBM_OK)
+		publish(commit);
+	else
+		undo(commit);
+}
+
+static void mapped(struct mapping *mapping)
+{
+	struct share *share = container_of(mapping, struct share, mapping);
+	struct commit *commit = share->commit;
+	share->mapped = mapping->result == CUDA_SUCCESS;
+	if (!share->mapped && mapping->lacks_fds)
+		refuse(commit, device_lacks_fds(share->device, mapping->call));
+	else if (!share->mapped)
+		refuse(commit, device_failed(share->device, mapping->call, mapping->result));
+	if (--commit->pending == 0)
+		end_mapping(commit);
+}
+
+static void place_slabs(struct share *share)
+{
+	const struct claim *claim = &share->commit->claim;
+	for (size_t i = 0; i < claim->count; i++) {
+		const struct stretch *stretch = &claim->stretches[i];
+		if (stretch->region->device != share->device || stretch->region->slab != share->request.bytes)
+			continue;
+		for (uint64_t k = 0; k < stretch->count; k++) {
+			struct list *node = list_pop_front(&share->request.taken);
+			assert(node);
+			struct slab *slab = container_of(node, struct slab, link);
+			slab->exported = true; /* or will be, for all we know */
+			stretch->region->slots[stretch->first + k].slab = slab;
+		}
+	}
+}
+
+static void start_mapping(struct commit *commit)
+{
+	commit->pending = 1;
+	for (size_t i = 0; i < commit->share_count; i++) {
+		struct share *share = &commit->shares[i];
+		place_slabs(share);
+		share->mapping = (struct mapping){
+			.device = share->device,
+			.slab = share->request.bytes,
+			.stretches = commit->claim.stretches,
+			.stretch_count = commit->claim.count,
+			.fds = commit->fds,
+			.done = mapped,
+		};
+		commit->pending++;
+		mapping_map(&share->mapping);
+	}
+	if (--commit->pending == 0)
+		end_mapping(commit);
+}
+
+/* ---- Taking ---- */
+
+static void give_back(struct commit *commit)
+{
+	for (size_t i = 0; i < commit->share_count; i++) {
+		struct share *share = &commit->shares[i];
+		if (!share->taken)
+			continue;
+		for (struct list *node; (node = list_pop_front(&share->request.taken));)
+			slab_unref(container_of(node, struct slab, link), false);
+	}
+	finish(commit);
+}
+
+static void end_taking(struct commit *commit)
+{
+	check_wanted(commit);
+	if (commit->status == HBM_OK)
+		start_mapping(commit);
+	else
+		give_back(commit);
+}
+
+static void taken(struct slab_request *request)
+{
+	struct share *share = container_of(request, struct share, request);
+	struct commit *commit = share->commit;
+	share->taken = request->status == HBM_OK;
+	refuse(commit, request->status);
+	if (--commit->pending == 0)
+		end_taking(commit);
+}
+
+void commit_start(struct commit *commit, void (*done)(void *arg, int status), void *arg)
+{
+	commit->done = done;
+	commit->arg = arg;
+	commit->pending = 1;
+	for (size_t i = 0; i < commit->share_count; i++) {
+		struct share *share = &commit->shares[i];
+		share->request.done = taken;
+		commit->pending++;
+		int status = slabs_request(share->device->slabs, &share->request);
+		if (status != HBM_OK) {
+			refuse(commit, status);
+			commit->pending--;
+		}
+	}
+	if (--commit->pending == 0)
+		end_taking(commit);
+}
+
+/* ---- Afterwards ---- */
+
+int commit_next(struct commit *commit, struct hbm_wire_range *range)
+{
+	if (commit->next_stretch == commit->claim.count)
+		return -1;
+	const struct stretch *stretch = &commit->claim.stretches[commit->next_stretch];
+	const struct region *region = stretch->region;
+	uint64_t slot = commit->next_slot++;
+	*range = (struct hbm_wire_range){
+		.region = region->id,
+		.offset = (stretch->first + slot) * region->slab,
+		.bytes = region->slab,
+	};
+	if (commit->next_slot == stretch->count) {
+		commit->next_stretch++;
+		commit->next_slot = 0;
+	}
+	int *fd = &commit->fds[stretch->at + slot];
+	int taken_fd = *fd;
+	*fd = -1;
+	return taken_fd;
+}
+
+struct commit *commit_free(struct commit *commit)
+{
+	if (!commit)
+		return NULL;
+	for (uint64_t i = 0; commit->fds && i < commit->claim.slots; i++)
+		if (commit->fds[i] >= 0)
+			close(commit->fds[i]);
+	free(commit->fds);
+	free(commit->shares);
+	claim_drop(&commit->claim);
+	free(commit);
+	return NULL;
+}

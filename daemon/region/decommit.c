@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decommit: see decommit.h. One unmapping job for each device concerned; it ends when all have. */
+#include "daemon/region/decommit.h"
+
+#include <stdlib.h>
+
+#include "daemon/region/claim.h"
+#include "daemon/region/slot.h"
+#include "daemon/region/slab.h"
+
+struct part {
+	struct decommit *decommit;
+	struct mapping mapping;
+};
+
+struct decommit {
+	struct claim claim;
+	struct region_wait wait;
+	struct part *parts; /* [claim.count] allocated */
+	size_t part_count, pending;
+	void (*done)(void *arg, int status);
+	void *arg;
+};
+
+static void empty_stretch(const struct stretch *stretch)
+{
+	struct region *region = stretch->region;
+	for (uint64_t k = 0; k < stretch->count; k++) {
+		struct slot *slot = &region->slots[stretch->first + k];
+		struct slab *slab = slot->slab;
+		slot->slab = NULL;
+		if (slab->stuck)
+			slot->claim = &claim_stuck;
+		slab_unref(slab, false);
+	}
+	region->committed -= stretch->count * region->slab;
+}
+
+static void finish(struct decommit *decommit)
+{
+	for (size_t i = 0; i < decommit->claim.count; i++)
+		empty_stretch(&decommit->claim.stretches[i]);
+	decommit->done(decommit->arg, HBM_OK);
+	claim_drop(&decommit->claim);
+	free(decommit->parts);
+	free(decommit);
+}
+
+static void unmapped(struct mapping *mapping)
+{
+	struct decommit *decommit = container_of(mapping, struct part, mapping)->decommit;
+	if (--decommit->pending == 0)
+		finish(decommit);
+}
+
+static void add_part(struct decommit *decommit, struct device *device)
+{
+	for (size_t i = 0; i < decommit->part_count; i++)
+		if (decommit->parts[i].mapping.device == device)
+			return;
+	struct part *part = &decommit->parts[decommit->part_count++];
+	part->decommit = decommit;
+	part->mapping = (struct mapping){
+		.device = device,
+		.stretches = decommit->claim.stretches,
+		.stretch_count = decommit->claim.count,
+		.done = unmapped,
+	};
+}
+
+static void begin(struct region_wait *wait)
+{
+	struct decommit *decommit = container_of(wait, struct decommit, wait);
+	if (claim_is_used(&decommit->claim))
+		return;
+	list_remove(&wait->link);
+	for (size_t i = 0; i < decommit->claim.count; i++)
+		add_part(decommit, decommit->claim.stretches[i].region->device);
+	decommit->pending = decommit->part_count;
+	for (size_t i = 0; i < decommit->part_count; i++)
+		mapping_unmap(&decommit->parts[i].mapping);
+}
+
+int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
+		   void (*done)(void *arg, int status), void *arg)
+{
+	struct decommit *decommit = calloc(1, sizeof(*decommit));
+	struct part *parts = calloc(count, sizeof(*parts));
+	int status = decommit && parts
+			     ? claim_make(&decommit->claim, regions, ranges, count, CLAIM_COMMITTED, UINT64_MAX)
+			     : HBM_NO_SPACE;
+	if (status != HBM_OK) {
+		free(parts);
+		free(decommit);
+		return status;
+	}
+	decommit->parts = parts;
+	decommit->done = done;
+	decommit->arg = arg;
+	decommit->wait.retry = begin;
+	list_push_back(&regions->waiting, &decommit->wait.link);
+	begin(&decommit->wait);
+	return HBM_OK;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lease: see region.h. Address space is reserved and freed on the device's control worker, like everything that may take
+ * the driver long; regions are freed only when such a job has ended, so nothing here frees one under its caller.
+ */
+#include "daemon/region/region.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "daemon/base/checked.h"
+#include "daemon/region/claim.h"
+#include "daemon/region/slot.h"
+
+void regions_init(struct regions *regions)
+{
+	*regions = (struct regions){0};
+	list_init(&regions->all);
+	list_init(&regions->waiting);
+	for (size_t i = 0; i < REGION_BUCKETS; i++)
+		list_init(&regions->by_id[i]);
+}
+
+/* ---- Looking ---- */
+
+struct region *region_find(const struct regions *regions, uint32_t id)
+{
+	const struct list *bucket = &regions->by_id[id % REGION_BUCKETS];
+	for (struct list *node = bucket->next; node != bucket; node = node->next) {
+		struct region *region = container_of(node, struct region, by_id);
+		if (region->id == id)
+			return region;
+	}
+	return NULL;
+}
+
+struct device *region_device(const struct region *region)
+{
+	return region->device;
+}
+
+struct device *regions_device(const struct regions *regions)
+{
+	const struct list *oldest = regions->all.next;
+	return list_empty(&regions->all) ? NULL : container_of(oldest, const struct region, link)->device;
+}
+
+uint32_t region_id(const struct region *region)
+{
+	return region->id;
+}
+
+uint64_t region_address_space(const struct region *region)
+{
+	return region->address_space;
+}
+
+uint64_t region_slab(const struct region *region)
+{
+	return region->slab;
+}
+
+int region_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address)
+{
+	if (!checked_range(offset, bytes, region->address_space))
+		return HBM_INVALID;
+	uint64_t last = (offset + bytes - 1) / region->slab;
+	for (uint64_t i = offset / region->slab; i <= last; i++)
+		if (!region->slots[i].slab || region->slots[i].claim)
+			return HBM_NOT_FOUND;
+	*address = region->address + offset;
+	return HBM_OK;
+}
+
+uint64_t regions_committed(const struct regions *regions)
+{
+	uint64_t bytes = 0;
+	list_for_each (node, &regions->all)
+		bytes += container_of(node, struct region, link)->committed;
+	return bytes;
+}
+
+bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_region *record)
+{
+	list_for_each (node, &regions->all) {
+		const struct region *region = container_of(node, struct region, link);
+		if (nth-- > 0)
+			continue;
+		*record = (struct hbm_wire_region){
+			.region = region->id,
+			.device = region->device->index,
+			.address_space = region->address_space,
+			.slab = region->slab,
+			.committed = region->committed,
+		};
+		return true;
+	}
+	return false;
+}
+
+/* ---- Holding ---- */
+
+void region_use(struct region *region, uint64_t offset, uint64_t bytes)
+{
+	region->users++;
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
+		region->slots[i].users++;
+}
+
+void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
+{
+	assert(region->users > 0);
+	region->users--;
+	bool claimed = false;
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++) {
+		struct slot *slot = &region->slots[i];
+		assert(slot->users > 0);
+		claimed |= --slot->users == 0 && slot->claim;
+	}
+	if (claimed || (region->users == 0 && region->gone))
+		regions_advance(region->regions);
+}
+
+/* ---- Closing ---- */
+
+static void free_region(struct region *region)
+{
+	struct regions *regions = region->regions;
+	list_remove(&region->by_id);
+	list_remove(&region->link);
+	regions->count--;
+	regions->reserved -= region->address_space;
+	free(region->slots);
+	free(region);
+	if (list_empty(&regions->all) && regions->emptied)
+		regions->emptied(regions);
+}
+
+static void close_done(struct job *job)
+{
+	struct region *region = container_of(job, struct region, job);
+	if (region->result != CUDA_SUCCESS)
+		device_failed(region->device, "cuMemAddressFree", region->result);
+	if (region->done)
+		region->done(region->arg, HBM_OK, NULL);
+	free_region(region);
+}
+
+static void close_run(struct job *job)
+{
+	struct region *region = container_of(job, struct region, job);
+	region->result = device_unreserve(region->device, region->address, region->address_space);
+}
+
+static void give_slabs(struct region *region)
+{
+	for (uint64_t i = 0; i < region->slot_count; i++) {
+		struct slab *slab = region->slots[i].slab;
+		region->slots[i].slab = NULL;
+		if (slab)
+			slab_unref(slab, region->quarantined);
+	}
+	region->committed = 0;
+}
+
+static void close_unmapped(struct mapping *mapping)
+{
+	struct region *region = container_of(mapping, struct region, mapping);
+	give_slabs(region);
+	region->job.run = close_run;
+	region->job.done = close_done;
+	worker_post(region->device->control, &region->job);
+}
+
+static void close_region(struct region *region)
+{
+	region->closing = true;
+	region->whole = (struct stretch){.region = region, .first = 0, .count = region->slot_count};
+	region->mapping = (struct mapping){
+		.device = region->device,
+		.stretches = &region->whole,
+		.stretch_count = 1,
+		.done = close_unmapped,
+	};
+	mapping_unmap(&region->mapping);
+}
+
+static bool may_close(const struct region *region)
+{
+	return region->gone && !region->closing && region->users == 0 && region->claims == 0 &&
+	       (region->given_up || region->regions->released);
+}
+
+void regions_advance(struct regions *regions)
+{
+	list_for_each_safe (node, after, &regions->waiting) {
+		struct region_wait *wait = container_of(node, struct region_wait, link);
+		wait->retry(wait);
+	}
+	list_for_each (node, &regions->all) {
+		struct region *region = container_of(node, struct region, link);
+		if (may_close(region))
+			close_region(region);
+	}
+}
+
+int region_destroy(struct regions *regions, uint32_t id, region_done *done, void *arg)
+{
+	struct region *region = region_find(regions, id);
+	if (!region)
+		return HBM_NOT_FOUND;
+	list_remove(&region->by_id);
+	region->gone = region->given_up = true;
+	region->done = done;
+	region->arg = arg;
+	regions_advance(regions);
+	return HBM_OK;
+}
+
+/* Slots under a claim are left to the operation that claimed them: it sees that the region is gone. */
+static void quarantine(struct region *region)
+{
+	region->quarantined = true;
+	for (uint64_t i = 0; i < region->slot_count; i++)
+		if (region->slots[i].slab && !region->slots[i].claim)
+			slab_quarantine(region->slots[i].slab);
+}
+
+void regions_end(struct regions *regions)
+{
+	regions->ended = true;
+	list_for_each (node, &regions->all) {
+		struct region *region = container_of(node, struct region, link);
+		if (region->gone)
+			continue;
+		region->gone = true;
+		list_remove(&region->by_id);
+		quarantine(region);
+	}
+	regions_advance(regions);
+}
+
+void regions_release(struct regions *regions)
+{
+	regions->released = true;
+	regions_advance(regions);
+}
+
+/* ---- Creating ---- */
+
+static void create_run(struct job *job)
+{
+	struct region *region = container_of(job, struct region, job);
+	region->result = region->device->driver->cuMemAddressReserve(&region->address, region->address_space, 0, 0, 0);
+}
+
+static void create_done(struct job *job)
+{
+	struct region *region = container_of(job, struct region, job);
+	struct regions *regions = region->regions;
+	region_done *done = region->done;
+	region->done = NULL;
+	region->claims--;
+	if (region->result != CUDA_SUCCESS) {
+		done(region->arg, device_failed(region->device, "cuMemAddressReserve", region->result), NULL);
+		free_region(region);
+		return;
+	}
+	if (regions->ended) {
+		region->gone = region->given_up = true;
+		done(region->arg, HBM_SHUTDOWN, NULL);
+		regions_advance(regions);
+		return;
+	}
+	list_push_back(&regions->by_id[region->id % REGION_BUCKETS], &region->by_id);
+	done(region->arg, HBM_OK, region);
+}
+
+static uint32_t new_id(struct regions *regions)
+{
+	do
+		regions->last_id++;
+	while (regions->last_id == 0 || region_find(regions, regions->last_id));
+	return regions->last_id;
+}
+
+static int check_creation(const struct regions *regions, const struct device *device, uint64_t address_space, uint64_t slab,
+			  const struct region_limits *limits)
+{
+	uint64_t reserved;
+	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 || address_space % slab != 0)
+		return HBM_INVALID;
+	if (regions->count >= limits->regions || !checked_add(regions->reserved, address_space, &reserved) ||
+	    reserved > limits->address_space)
+		return HBM_LIMIT;
+	return HBM_OK;
+}
+
+static struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab)
+{
+	struct region *region = calloc(1, sizeof(*region));
+	if (!region)
+		return NULL;
+	region->slot_count = address_space / slab;
+	region->slots = calloc(region->slot_count, sizeof(*region->slots));
+	if (!region->slots) {
+		free(region);
+		return NULL;
+	}
+	region->regions = regions;
+	region->device = device;
+	region->address_space = address_space;
+	region->slab = slab;
+	list_init(&region->by_id);
+	return region;
+}
+
+int region_create(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab,
+		 const struct region_limits *limits, region_done *done, void *arg)
+{
+	slab = slab ? slab : slabs_default(device->slabs);
+	int status = check_creation(regions, device, address_space, slab, limits);
+	if (status != HBM_OK)
+		return status;
+	struct region *region = region_new(regions, device, address_space, slab);
+	if (!region)
+		return HBM_NO_SPACE;
+	region->id = new_id(regions);
+	region->done = done;
+	region->arg = arg;
+	region->claims = 1;
+	list_push_back(&regions->all, &region->link);
+	regions->count++;
+	regions->reserved += address_space;
+	region->job.run = create_run;
+	region->job.done = create_done;
+	worker_post(device->control, &region->job);
+	return HBM_OK;
+}

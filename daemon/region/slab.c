@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slab: see slab.h. The books are kept on the loop thread and change before a device call is posted (creation) or after
+ * it has succeeded (release), so that they never promise bytes the device does not have.
+ *
+ * Orders are served first come, first served. An order that only fits once something retires, or a wrong-sized ready
+ * slab is released, waits for that. What it still misses is promised to it: later orders see a smaller budget.
+ *
+ * Background creation makes one slab a job, so that an order never waits for more than one. When the device refuses
+ * (somebody still holds memory that has retired), it tries again later, and ever later.
+ */
+#include "daemon/region/slab.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "daemon/base/checked.h"
+#include "daemon/base/fdpass.h"
+#include "daemon/base/log.h"
+
+#define SLAB_MIN (2ull << 20)
+#define SLAB_MAX (1ull << 30)
+#define AHEAD (1ull << 30) /* bytes kept ready, or two default slabs if that is more */
+#define RETRY_FIRST_NS 100000000ull
+#define RETRY_LAST_NS 10000000000ull
+
+struct slabs {
+	struct device *device;
+	struct loop *loop;
+	uint64_t default_slab, ahead;
+	struct slabs_books books; /* ready includes the one being made */
+	struct list ready, lost;
+	struct list requests; /* waiting, in order */
+	struct slab *making;
+	struct timer retry;
+	uint64_t retry_ns;
+	bool draining; /* nothing is made ahead any more */
+};
+
+static void pump(struct slabs *slabs);
+
+bool slabs_is_size(uint64_t bytes)
+{
+	return is_power_of_two(bytes) && bytes >= SLAB_MIN && bytes <= SLAB_MAX;
+}
+
+static struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
+{
+	struct slab *slab = calloc(1, sizeof(*slab));
+	if (!slab)
+		return NULL;
+	slab->slabs = slabs;
+	slab->bytes = bytes;
+	return slab;
+}
+
+/* On the control worker. */
+static CUresult create(struct slab *slab)
+{
+	struct device *device = slab->slabs->device;
+	CUmemAllocationProp prop = device_allocation(device);
+	return device->driver->cuMemCreate(&slab->handle, slab->bytes, &prop, 0);
+}
+
+/* ---- Retiring ---- */
+
+static void release_run(struct job *job)
+{
+	struct slab *slab = container_of(job, struct slab, job);
+	slab->result = device_release(slab->slabs->device, slab->handle);
+}
+
+static void lose(struct slabs *slabs, struct slab *slab)
+{
+	slabs->books.quarantined += slab->bytes;
+	list_push_back(&slabs->lost, &slab->link);
+	if (device_is_lost(slabs->device))
+		return; /* and that has been said */
+	log_error("device %u: %llu MiB could not be given back and stay quarantined until the daemon restarts",
+		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
+}
+
+static void release_done(struct job *job)
+{
+	struct slab *slab = container_of(job, struct slab, job);
+	struct slabs *slabs = slab->slabs;
+	slabs->books.retiring -= slab->bytes;
+	if (slab->result == CUDA_SUCCESS) {
+		slabs->books.uncreated += slab->bytes;
+		free(slab);
+	} else {
+		device_failed(slabs->device, "cuMemRelease", slab->result);
+		lose(slabs, slab);
+	}
+	pump(slabs);
+}
+
+/* Its bytes have left whatever they were counted as. */
+static void retire(struct slabs *slabs, struct slab *slab)
+{
+	slabs->books.retiring += slab->bytes;
+	slab->job.run = release_run;
+	slab->job.done = release_done;
+	worker_post(slabs->device->control, &slab->job);
+}
+
+/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be; false if there was none. */
+static bool retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
+{
+	bool any = false;
+	list_for_each_safe (node, after, &slabs->ready) {
+		struct slab *slab = container_of(node, struct slab, link);
+		if (slabs->books.uncreated + slabs->books.retiring >= enough)
+			break;
+		if (slab->bytes == bytes)
+			continue;
+		list_remove(node);
+		slabs->books.ready -= slab->bytes;
+		retire(slabs, slab);
+		any = true;
+	}
+	return any;
+}
+
+/* ---- Orders ---- */
+
+static void push_ready(struct slabs *slabs, struct slab *slab)
+{
+	slabs->books.ready += slab->bytes;
+	list_push_back(&slabs->ready, &slab->link);
+}
+
+static void fail_request(struct slabs *slabs, struct slab_request *request, int status)
+{
+	for (struct list *node; (node = list_pop_front(&request->taken));) {
+		struct slab *slab = container_of(node, struct slab, link);
+		slabs->books.leased -= slab->bytes;
+		slab->refs = 0;
+		push_ready(slabs, slab);
+	}
+	request->status = status;
+	request->done(request);
+}
+
+static void request_run(struct job *job)
+{
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	request->result = CUDA_SUCCESS;
+	request->lacks_fds = false;
+	for (; request->missing > 0; request->missing--) {
+		struct slab *slab = slab_new(request->slabs, request->bytes);
+		request->result = slab ? create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
+		if (request->result != CUDA_SUCCESS) {
+			request->lacks_fds = fdpass_exhausted();
+			free(slab);
+			return;
+		}
+		slab->refs = 1;
+		list_push_back(&request->taken, &slab->link);
+	}
+}
+
+static void request_done(struct job *job)
+{
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	struct slabs *slabs = request->slabs;
+	if (request->result == CUDA_SUCCESS) {
+		request->status = HBM_OK;
+		request->done(request);
+		pump(slabs);
+		return;
+	}
+	uint64_t bytes = request->missing * request->bytes;
+	slabs->books.leased -= bytes;
+	slabs->books.uncreated += bytes;
+	int status = request->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
+				      : device_failed(slabs->device, "cuMemCreate", request->result);
+	/* The budget says it fits, so somebody holds memory that has retired; what lies ready in other sizes may do. */
+	if (status == HBM_NO_SPACE && !request->retried && retire_others(slabs, request->bytes, UINT64_MAX)) {
+		request->retried = true;
+		list_push_front(&slabs->requests, &request->link);
+	} else {
+		fail_request(slabs, request, status);
+	}
+	pump(slabs);
+}
+
+static void take_ready(struct slabs *slabs, struct slab_request *request)
+{
+	list_for_each_safe (node, after, &slabs->ready) {
+		struct slab *slab = container_of(node, struct slab, link);
+		if (request->missing == 0)
+			break;
+		if (slab->bytes != request->bytes)
+			continue;
+		list_remove(node);
+		slab->refs = 1;
+		list_push_back(&request->taken, node);
+		slabs->books.ready -= slab->bytes;
+		slabs->books.leased += slab->bytes;
+		request->missing--;
+	}
+}
+
+static void create_missing(struct slabs *slabs, struct slab_request *request)
+{
+	uint64_t bytes = request->missing * request->bytes;
+	slabs->books.uncreated -= bytes;
+	slabs->books.leased += bytes;
+	request->job.run = request_run;
+	request->job.done = request_done;
+	worker_post(slabs->device->control, &request->job);
+}
+
+/* Serves the first order if that can be: false if it must wait. */
+static bool serve_first(struct slabs *slabs)
+{
+	struct slab_request *request = container_of(slabs->requests.next, struct slab_request, link);
+	take_ready(slabs, request);
+	uint64_t bytes = request->missing * request->bytes;
+	if (bytes > slabs->books.uncreated) {
+		retire_others(slabs, request->bytes, bytes);
+		if (slabs->books.retiring > 0 || slabs->making)
+			return false;
+		list_remove(&request->link);
+		fail_request(slabs, request, HBM_NO_SPACE);
+		return true;
+	}
+	list_remove(&request->link);
+	if (request->missing > 0) {
+		create_missing(slabs, request);
+	} else {
+		request->status = HBM_OK;
+		request->done(request);
+	}
+	return true;
+}
+
+static uint64_t promised(const struct slabs *slabs)
+{
+	uint64_t bytes = 0;
+	list_for_each (node, &slabs->requests) {
+		const struct slab_request *request = container_of(node, struct slab_request, link);
+		bytes += request->missing * request->bytes;
+	}
+	return bytes;
+}
+
+int slabs_request(struct slabs *slabs, struct slab_request *request)
+{
+	uint64_t need;
+	const struct slabs_books *books = &slabs->books;
+	if (!checked_mul(request->bytes, request->count, &need) || !checked_add(need, promised(slabs), &need) ||
+	    need > books->ready + books->uncreated + books->retiring)
+		return HBM_NO_SPACE;
+	list_init(&request->taken);
+	request->slabs = slabs;
+	request->missing = request->count;
+	request->retried = false;
+	list_push_back(&slabs->requests, &request->link);
+	pump(slabs);
+	return HBM_OK;
+}
+
+/* ---- Making ahead ---- */
+
+static void make_run(struct job *job)
+{
+	struct slab *slab = container_of(job, struct slab, job);
+	slab->result = create(slab);
+}
+
+static void make_again_later(struct slabs *slabs, CUresult result)
+{
+	/* Said once for each row of failures. */
+	if (slabs->retry_ns == RETRY_FIRST_NS)
+		device_failed(slabs->device, "cuMemCreate (ahead of need)", result);
+	/* Without memory for a timer the next thing given back tries again. */
+	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
+	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
+}
+
+static void make_done(struct job *job)
+{
+	struct slab *slab = container_of(job, struct slab, job);
+	struct slabs *slabs = slab->slabs;
+	slabs->making = NULL;
+	slabs->books.ready -= slab->bytes;
+	if (slab->result == CUDA_SUCCESS) {
+		slabs->retry_ns = RETRY_FIRST_NS;
+		push_ready(slabs, slab);
+	} else {
+		slabs->books.uncreated += slab->bytes;
+		if (!slabs->draining)
+			make_again_later(slabs, slab->result);
+		free(slab);
+	}
+	pump(slabs);
+}
+
+static void make_ahead(struct slabs *slabs)
+{
+	uint64_t bytes = slabs->default_slab;
+	if (slabs->making || timer_is_set(&slabs->retry) || slabs->books.uncreated < bytes ||
+	    slabs->books.ready + bytes > slabs->ahead)
+		return;
+	struct slab *slab = slab_new(slabs, bytes);
+	if (!slab)
+		return;
+	slabs->making = slab;
+	slabs->books.uncreated -= bytes;
+	slabs->books.ready += bytes;
+	slab->job.run = make_run;
+	slab->job.done = make_done;
+	worker_post(slabs->device->control, &slab->job);
+}
+
+static void retry_fire(struct timer *timer)
+{
+	pump(container_of(timer, struct slabs, retry));
+}
+
+static void pump(struct slabs *slabs)
+{
+	while (!list_empty(&slabs->requests) && serve_first(slabs))
+		;
+	if (!slabs->draining && list_empty(&slabs->requests))
+		make_ahead(slabs);
+}
+
+/* ---- The pool ---- */
+
+int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget, uint64_t default_slab)
+{
+	assert(slabs_is_size(default_slab));
+	struct slabs *slabs = calloc(1, sizeof(*slabs));
+	if (!slabs)
+		return -ENOMEM;
+	slabs->device = device;
+	slabs->loop = loop;
+	slabs->default_slab = default_slab;
+	slabs->ahead = default_slab * 2 > AHEAD ? default_slab * 2 : AHEAD;
+	slabs->books.budget = slabs->books.uncreated = budget;
+	list_init(&slabs->ready);
+	list_init(&slabs->lost);
+	list_init(&slabs->requests);
+	slabs->retry.fire = retry_fire;
+	slabs->retry_ns = RETRY_FIRST_NS;
+	*out = slabs;
+	pump(slabs);
+	return 0;
+}
+
+struct pause {
+	struct job job;
+	bool over;
+};
+
+static void pause_run(struct job *job)
+{
+	(void)job;
+}
+
+static void pause_done(struct job *job)
+{
+	container_of(job, struct pause, job)->over = true;
+}
+
+/* Waits until the control worker has done all it was given, and its completions have been handled. */
+static void settle(struct slabs *slabs)
+{
+	struct pause pause = {.job = {.run = pause_run, .done = pause_done}};
+	worker_post(slabs->device->control, &pause.job);
+	while (loop_flush(slabs->loop), !pause.over)
+		sched_yield();
+}
+
+void slabs_drain(struct slabs *slabs)
+{
+	slabs->draining = true;
+	loop_timer_stop(slabs->loop, &slabs->retry);
+}
+
+struct slabs *slabs_close(struct slabs *slabs)
+{
+	if (!slabs)
+		return NULL;
+	slabs_drain(slabs);
+	settle(slabs);
+	assert(list_empty(&slabs->requests));
+	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
+		struct slab *slab = container_of(node, struct slab, link);
+		slabs->books.ready -= slab->bytes;
+		retire(slabs, slab);
+	}
+	settle(slabs);
+	for (struct list *node; (node = list_pop_front(&slabs->lost));)
+		free(container_of(node, struct slab, link));
+	free(slabs);
+	return NULL;
+}
+
+struct slabs_books slabs_books(const struct slabs *slabs)
+{
+	return slabs->books;
+}
+
+uint64_t slabs_default(const struct slabs *slabs)
+{
+	return slabs->default_slab;
+}
+
+const char *slabs_check(const struct slabs *slabs)
+{
+	const struct slabs_books *books = &slabs->books;
+	if (books->leased + books->quarantined + books->retiring + books->ready + books->uncreated != books->budget)
+		return "leased, quarantined, retiring, ready and uncreated do not add up to the budget";
+	uint64_t ready = slabs->making ? slabs->making->bytes : 0, lost = 0;
+	list_for_each (node, &slabs->ready)
+		ready += container_of(node, struct slab, link)->bytes;
+	if (ready != books->ready)
+		return "the ready slabs do not add up";
+	list_for_each (node, &slabs->lost)
+		lost += container_of(node, struct slab, link)->bytes;
+	if (lost > books->quarantined)
+		return "more is lost than quarantined";
+	return NULL;
+}
+
+struct slab *slab_ref(struct slab *slab)
+{
+	assert(slab->refs > slab->quarantined);
+	slab->refs++;
+	return slab;
+}
+
+/* Where the slab is counted follows its references: leased while one of them is not quarantined. */
+static void slab_recount(struct slab *slab, bool was_quarantined)
+{
+	struct slabs_books *books = &slab->slabs->books;
+	if (was_quarantined || slab->quarantined < slab->refs)
+		return;
+
+	assert(books->leased >= slab->bytes);
+	books->leased -= slab->bytes;
+	books->quarantined += slab->bytes;
+}
+
+static bool slab_is_quarantined(const struct slab *slab)
+{
+	return slab->quarantined == slab->refs;
+}
+
+void slab_quarantine(struct slab *slab)
+{
+	assert(slab->quarantined < slab->refs);
+	slab->quarantined++;
+	slab_recount(slab, false);
+}
+
+/* The last reference has gone: out of what the slab was counted as, and on. */
+static void slab_leave(struct slab *slab, bool quarantined)
+{
+	struct slabs *slabs = slab->slabs;
+	uint64_t *from = quarantined ? &slabs->books.quarantined : &slabs->books.leased;
+
+	assert(*from >= slab->bytes);
+	*from -= slab->bytes;
+	if (slab->stuck)
+		lose(slabs, slab);
+	else if (slab->exported)
+		retire(slabs, slab);
+	else
+		push_ready(slabs, slab);
+	pump(slabs);
+}
+
+void slab_unref(struct slab *slab, bool quarantined)
+{
+	bool was_quarantined = slab_is_quarantined(slab);
+
+	assert(slab->refs > 0 && (!quarantined || slab->quarantined > 0));
+	slab->refs--;
+	slab->quarantined -= quarantined;
+	if (slab->refs == 0)
+		slab_leave(slab, was_quarantined);
+	else
+		slab_recount(slab, was_quarantined);
+}

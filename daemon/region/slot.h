@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * region: the inside of a region, shared by the operations on it: region.c, claim.c, mapping.c, commit.c, decommit.c.
+ *
+ * A slot is a place for one slab:
+ *
+ *	slab  claim
+ *	 -     -	empty
+ *	 -     yes	being committed, no slab yet
+ *	 yes   yes	being committed or decommitted: nothing may start to use it
+ *	 yes   -	committed
+ *	 -   &claim_stuck	the device refused to unmap what was here: never usable again
+ *
+ * The loop thread changes slots; the control worker reads the slabs of slots that a claim or a closing region has made
+ * its own, while nobody changes them.
+ */
+#pragma once
+
+#include "daemon/region/region.h"
+#include "daemon/region/mapping.h"
+#include "daemon/region/slab.h"
+
+struct claim;
+
+struct slot {
+	struct slab *slab;
+	const struct claim *claim;
+	uint64_t users; /* by transfers */
+};
+
+struct region {
+	struct list link;  /* in leases->regions */
+	struct list by_id; /* in leases->by_id while live */
+	struct regions *regions;
+	struct device *device;
+	uint32_t id;
+	uint64_t address_space, slab, committed;
+	CUdeviceptr address;
+	struct slot *slots;
+	uint64_t slot_count;
+	uint64_t users;  /* by transfers, of any slot */
+	uint64_t claims; /* stretches of operations, and the creation */
+	bool gone, quarantined, closing;
+	bool given_up; /* by its client: nothing to wait for but holds and claims */
+	region_done *done;
+	void *arg;
+	/* creating and closing */
+	struct stretch whole;
+	struct mapping mapping;
+	struct job job;
+	CUresult result;
+};
+
+extern const struct claim claim_stuck;

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inspect: answers QUERY: what the daemon looks like right now, as pages of fixed-size records. It changes nothing. A
+ * cursor is a position in a table; a walk over several pages sees each entry that stays, and may miss or see twice one
+ * that comes or goes meanwhile.
+ */
+#include "daemon/base/link_stats.h"
+#include "daemon/serve/audit.h"
+#include "daemon/cache/cache.h"
+#include "daemon/config/config.h"
+#include "daemon/move/mover.h"
+#include "daemon/serve/server.h"
+#include "daemon/region/slab.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BLOCKS_STEP 16384     /* entries of the index, and children of theirs, that one page of blocks looks at */
+#define CHILDREN_COUNTED 1024 /* of one block */
+
+/* One page being made: at most `room` records from *cursor on; 0 in *cursor when there are no more. */
+struct page {
+	struct hbmd *hbmd;
+	uint64_t cursor;
+	uint32_t room, count;
+	char *records;
+};
+
+static union {
+	struct hbm_wire_query_reply reply;
+	char bytes[HBM_WIRE_MESSAGE_MAX];
+} answer;
+
+static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
+{
+	list_for_each (node, server_sessions(hbmd->server)) {
+		const struct session *session = container_of(node, struct session, link);
+		status->sessions += session->state != SESSION_DEAD;
+		status->regions += session->regions.count;
+	}
+}
+
+static uint64_t index_bytes(const struct cache *cache)
+{
+	uint64_t bytes = index_memory(cache->index);
+	for (uint32_t i = 0; i <= cache->tier_count; i++)
+		if (cache->tiers[i].extents)
+			bytes += extent_memory(cache->tiers[i].extents);
+	return bytes;
+}
+
+static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
+{
+	status->namespaces = namespaces_count(cache->namespaces);
+	status->blocks = index_count(cache->index);
+	status->blocks_max = index_max(cache->index);
+	status->index_bytes = index_bytes(cache);
+	status->lookups = cache->lookups;
+	status->lookup_keys = cache->lookup_keys;
+	memcpy(status->hits, cache->hits, sizeof(status->hits));
+	status->misses = cache->misses;
+	status->stores = cache->stores;
+	status->stored_blocks = cache->stored_blocks;
+	status->stored_bytes = cache->stored_bytes;
+	status->loads = cache->loads;
+	status->loaded_blocks = cache->loaded_blocks;
+	status->loaded_bytes = cache->loaded_bytes;
+	status->evicted_blocks = cache->evicted_blocks;
+	status->removed_blocks = cache->removed_blocks;
+	status->checksum_failures = cache->checksum_failures;
+	status->io_errors = cache->io_errors;
+}
+
+/* What the daemon is about, and the first of its devices that is lost. */
+static void name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
+{
+	const struct devices *devices = hbmd->devices;
+	uint32_t i = 0;
+	while (i < devices->count && !device_is_lost(&devices->list[i]))
+		i++;
+	if (i == devices->count)
+		snprintf(status->state, sizeof(status->state), "%s", hbmd_state_name(hbmd->state));
+	else
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd_state_name(hbmd->state), i);
+}
+
+static void query_status(struct page *page)
+{
+	struct hbmd *hbmd = page->hbmd;
+	struct hbm_wire_status *status = (struct hbm_wire_status *)(void *)page->records;
+	snprintf(status->version, sizeof(status->version), "%s", HBM_VERSION);
+	snprintf(status->driver, sizeof(status->driver), "%s",
+		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
+	snprintf(status->io, sizeof(status->io), "%s", loop_engine_name(hbmd->loop));
+	name_state(hbmd, status);
+	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
+	status->pid = (uint64_t)getpid();
+	status->uptime_ms = (clock_now() - hbmd->started_ns) / 1000000;
+	status->requests = hbmd->requests;
+	status->refused = hbmd->refused;
+	status->sessions_total = hbmd->sessions_total;
+	status->sessions_dropped = hbmd->sessions_dropped;
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		status->device_errors += device_errors(&hbmd->devices->list[i]);
+	count_sessions(hbmd, status);
+	fill_cache_counts(hbmd->cache, status);
+	page->count = 1;
+	page->cursor = 0;
+}
+
+static void query_devices(struct page *page)
+{
+	struct hbm_wire_device *records = (struct hbm_wire_device *)(void *)page->records;
+	const struct devices *devices = page->hbmd->devices;
+	uint64_t i = page->cursor;
+	for (; i < devices->count && page->count < page->room; i++) {
+		const struct device *device = &devices->list[i];
+		const struct tier *tier = cache_hbm(page->hbmd->cache, (uint32_t)i);
+		struct slabs_books books = slabs_books(device->slabs);
+		struct hbm_wire_device *record = &records[page->count++];
+		*record = (struct hbm_wire_device){.index = device->index,
+						   .lost = device_is_lost(device),
+						   .total = device->total,
+						   .memory = tier->capacity + tier->headroom + books.budget,
+						   .cache = tier->capacity,
+						   .headroom = tier->headroom,
+						   .regions = books.budget,
+						   .leased = books.leased,
+						   .quarantined = books.quarantined,
+						   .retiring = books.retiring,
+						   .ready = books.ready,
+						   .uncreated = books.uncreated,
+						   .slab = slabs_default(device->slabs),
+						   .granularity = device->granularity};
+		memcpy(record->name, device->name, sizeof(record->name));
+		memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
+	}
+	page->cursor = i < devices->count ? i : 0;
+}
+
+static void query_tiers(struct page *page)
+{
+	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
+	const struct cache *cache = page->hbmd->cache;
+	uint64_t i = page->cursor > 0 ? page->cursor : 1;
+	for (; i <= cache->tier_count && page->count < page->room; i++) {
+		const struct tier *tier = &cache->tiers[i];
+		if (tier->capacity == 0)
+			continue;
+		records[page->count++] = (struct hbm_wire_tier){.tier = tier->kind,
+								.device = tier->device_index,
+								.capacity = tier->capacity,
+								.headroom = tier->headroom,
+								.usable = tier->usable,
+								.blocks = tier->blocks,
+								.bytes = tier->bytes,
+								.placed = tier->placed,
+								.moving = tier->moving,
+								.free = extent_available(tier->extents),
+								.pinned = tier->pinned,
+								.in_blocks = tier->in_blocks,
+								.in_bytes = tier->in_bytes,
+								.out_blocks = tier->out_blocks,
+								.out_bytes = tier->out_bytes,
+								.logical_bytes = tier->logical_bytes};
+	}
+	page->cursor = i <= cache->tier_count ? i : 0;
+}
+
+static void query_sessions(struct page *page)
+{
+	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
+	uint64_t position = 0;
+	list_for_each (node, server_sessions(page->hbmd->server)) {
+		if (position++ < page->cursor)
+			continue;
+		if (page->count == page->room) {
+			page->cursor = position - 1;
+			return;
+		}
+		session_record(container_of(node, struct session, link), &records[page->count++]);
+	}
+	page->cursor = 0;
+}
+
+/* The cursor is session's position << 32 | region's. */
+static void query_regions(struct page *page)
+{
+	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
+	uint64_t position = 0;
+	list_for_each (node, server_sessions(page->hbmd->server)) {
+		const struct session *session = container_of(node, struct session, link);
+		size_t nth = position == page->cursor >> 32 ? (uint32_t)page->cursor : 0;
+		if (position++ < page->cursor >> 32)
+			continue;
+		for (;; nth++) {
+			struct hbm_wire_region record;
+			if (!region_record(session, nth, &record))
+				break;
+			if (page->count == page->room) {
+				page->cursor = (position - 1) << 32 | nth;
+				return;
+			}
+			records[page->count++] = record;
+		}
+	}
+	page->cursor = 0;
+}
+
+static void fill_namespace(const struct namespace *ns, uint32_t number, struct hbm_wire_namespace *record)
+{
+	*record = (struct hbm_wire_namespace){.ns = number,
+					  .opens = ns->opens,
+					  .weights = ns->spec.weights,
+					  .block_bytes = ns->block_bytes,
+					  .blocks = ns->blocks,
+					  .salted = ns->spec.salt[0] != '\0'};
+	memcpy(record->model, ns->spec.model, sizeof(record->model));
+	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
+	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));
+	record->blocks_in[HBM_TIER_NONE] = ns->blocks;
+	for (unsigned tier = HBM_TIER_HBM; tier < HBM_TIERS; tier++) {
+		record->blocks_in[tier] = ns->blocks_in[tier];
+		record->blocks_in[HBM_TIER_NONE] -= ns->blocks_in[tier];
+	}
+}
+
+static void query_namespaces(struct page *page)
+{
+	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
+	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
+	for (; i <= max && page->count < page->room; i++) {
+		const struct namespace *ns = namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
+		if (ns)
+			fill_namespace(ns, (uint32_t)i, &records[page->count++]);
+	}
+	page->cursor = i <= max ? i : 0;
+}
+
+static void fill_block(const struct cache *cache, uint32_t number, struct hbm_wire_block_info *record)
+{
+	const struct block *block = cache_block(cache, number);
+	const struct tier *place = &cache->tiers[block->actual];
+	*record = (struct hbm_wire_block_info){.ns = block->ns,
+					       .device = place->device_index,
+					       .key = block->key,
+					       .tier = cache->tiers[block->target].kind,
+					       .place = place->kind,
+					       .offset = tier_offset(block->unit),
+					       .bytes = block_logical_bytes(&cache->blocks, number),
+					       .checksum = block->checksum,
+					       .pins = block->pins,
+					       .readers = block->users,
+					       .checksummed = block->checksummed};
+	if (block->parent != 0)
+		record->parent = cache_block(cache, block->parent)->key;
+	for (uint32_t child = block->child; child != 0 && record->children < CHILDREN_COUNTED;
+	     child = cache_block(cache, child)->sibling)
+		record->children++;
+}
+
+/* A page may be short, or empty, and not the last: whoever asks must not hold up the others for long. */
+static void query_blocks(struct page *page)
+{
+	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
+	const struct cache *cache = page->hbmd->cache;
+	uint32_t highest = index_highest(cache->index);
+	uint64_t number = page->cursor > 0 ? page->cursor : 1;
+	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP; number++, step++) {
+		if (!index_used(cache->index, (uint32_t)number) ||
+		    !block_is_complete(cache_block(cache, (uint32_t)number)))
+			continue;
+		fill_block(cache, (uint32_t)number, &records[page->count]);
+		step += records[page->count++].children;
+	}
+	page->cursor = number <= highest ? number : 0;
+}
+
+static void query_verify(struct page *page)
+{
+	page->count = audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
+	page->cursor = 0;
+}
+
+static void query_links(struct page *page)
+{
+	struct hbm_wire_link *records = (struct hbm_wire_link *)(void *)page->records;
+	for (unsigned i = 0; i < HBM_LINKS; i++)
+		link_stats_link(page->hbmd->link_stats, i, &records[page->count++]);
+	page->cursor = 0;
+}
+
+static void query_timeline(struct page *page)
+{
+	struct hbm_wire_interval *records = (struct hbm_wire_interval *)(void *)page->records;
+	page->count = link_stats_intervals(page->hbmd->link_stats, &page->cursor, records, page->room);
+	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
+}
+
+static const struct {
+	uint32_t record_bytes;
+	void (*fill)(struct page *page);
+} kinds[HBM_QUERY_KINDS] = {
+	[HBM_QUERY_STATUS] = {sizeof(struct hbm_wire_status), query_status},
+	[HBM_QUERY_DEVICES] = {sizeof(struct hbm_wire_device), query_devices},
+	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), query_tiers},
+	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), query_sessions},
+	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), query_regions},
+	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_namespace), query_namespaces},
+	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), query_blocks},
+	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), query_verify},
+	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), query_links},
+	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), query_timeline},
+};
+
+void serve_query(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
+	/* The one query that has to look at everything at once. */
+	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
+		return;
+	}
+	struct page page = {.hbmd = hbmd,
+			    .cursor = message->cursor,
+			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / kinds[message->kind].record_bytes,
+			    .records = answer.bytes + sizeof(answer.reply)};
+	memset(page.records, 0, kinds[message->kind].record_bytes);
+	kinds[message->kind].fill(&page);
+	answer.reply.kind = message->kind;
+	answer.reply.count = page.count;
+	answer.reply.record_bytes = kinds[message->kind].record_bytes;
+	answer.reply.next = page.cursor;
+	request_reply(request, HBM_OK, &answer.reply.kind,
+		      sizeof(answer.reply) - sizeof(answer.reply.header) +
+			      page.count * (size_t)kinds[message->kind].record_bytes);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/serve_namespace.h"
+
+#include "daemon/cache/cache.h"
+#include "daemon/base/checked.h"
+#include "daemon/config/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct namespace_open {
+	struct list link; /* in session->opens */
+	uint16_t ns;
+};
+
+static struct namespace_open *find_open(const struct session *session, uint32_t ns)
+{
+	list_for_each (node, &session->opens) {
+		struct namespace_open *open = container_of(node, struct namespace_open, link);
+		if (open->ns == ns)
+			return open;
+	}
+	return NULL;
+}
+
+bool session_has_namespace(const struct session *session, uint32_t ns)
+{
+	return find_open(session, ns) != NULL;
+}
+
+static void reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
+{
+	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
+	struct hbm_wire_namespace_reply reply = {.ns = number, .block_bytes = ns->block_bytes};
+	memcpy(reply.fingerprint, ns->fingerprint, sizeof(reply.fingerprint));
+	request_reply(request, HBM_OK, &reply.ns, sizeof(reply) - sizeof(reply.header));
+}
+
+/* The session's open of a namespace that has been counted already; opening twice counts once. */
+static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
+{
+	struct session *session = request->session;
+	struct namespaces *namespaces = hbmd->cache->namespaces;
+	if (session_has_namespace(session, number)) {
+		namespaces_unref(namespaces, number);
+		reply_opened(hbmd, request, number);
+		return;
+	}
+	struct namespace_open *open = NULL;
+	if (session->opens_count < hbmd->config->limit_namespace_opens)
+		open = calloc(1, sizeof(*open));
+	if (!open) {
+		namespaces_unref(namespaces, number);
+		request_refuse(request, HBM_LIMIT, "%llu namespaces open; limits.namespace_opens = %llu",
+			       (unsigned long long)session->opens_count,
+			       (unsigned long long)hbmd->config->limit_namespace_opens);
+		return;
+	}
+	open->ns = number;
+	list_push_back(&session->opens, &open->link);
+	session->opens_count++;
+	reply_opened(hbmd, request, number);
+}
+
+/* A block must fit the staging area, and some tier. */
+static int check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
+{
+	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
+		return HBM_INVALID;
+	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity ? HBM_LIMIT : HBM_OK;
+}
+
+static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
+{
+	if (!session_is_operator(request->session)) {
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
+	} else if (!namespaces_get(hbmd->cache->namespaces, number)) {
+		request_refuse(request, HBM_NOT_FOUND, "no namespace %u", number);
+	} else {
+		namespaces_ref(hbmd->cache->namespaces, (uint16_t)number);
+		add_open(hbmd, request, (uint16_t)number);
+	}
+}
+
+void serve_namespace_open(struct hbmd *hbmd, struct request *request)
+{
+	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
+		open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->ns);
+		return;
+	}
+	const struct hbm_wire_namespace_open *open = (const struct hbm_wire_namespace_open *)request->message;
+	int status = check_block_bytes(hbmd, open->spec.block_bytes);
+	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
+	if (number != 0)
+		add_open(hbmd, request, number);
+	else if (status == HBM_OK)
+		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
+			       (unsigned long long)hbmd->config->limit_namespaces);
+	else if (status == HBM_INVALID)
+		request_refuse(request, status, "block_bytes %llu is no multiple of 4 KiB, or 0",
+			       (unsigned long long)open->spec.block_bytes);
+	else
+		request_refuse(request, status, "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
+			       (unsigned long long)open->spec.block_bytes,
+			       (unsigned long long)hbmd->config->limit_block_bytes,
+			       (unsigned long long)hbmd->cache->staging->capacity);
+}
+
+static void close_namespace(struct hbmd *hbmd, struct session *session, struct namespace_open *open)
+{
+	list_remove(&open->link);
+	session->opens_count--;
+	namespaces_unref(hbmd->cache->namespaces, open->ns);
+	free(open);
+}
+
+void serve_namespace_close(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_namespace_ref *ref = (const struct hbm_wire_namespace_ref *)request->message;
+	struct namespace_open *open = find_open(request->session, ref->ns);
+	if (open)
+		close_namespace(hbmd, request->session, open);
+	if (open)
+		request_reply(request, HBM_OK, NULL, 0);
+	else
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", ref->ns);
+}
+
+void serve_namespaces_gone(struct hbmd *hbmd, struct session *session)
+{
+	list_for_each_safe (node, after, &session->opens)
+		close_namespace(hbmd, session, container_of(node, struct namespace_open, link));
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve_space: which namespaces a session has open. A request may only name those. */
+#pragma once
+
+#include "daemon/serve/server.h"
+
+/* Whether the session has it open. */
+bool session_has_namespace(const struct session *session, uint32_t ns);
+/* Closes all that a session that has died had open. */
+void serve_namespaces_gone(struct hbmd *hbmd, struct session *session);

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server: see server.h. It keeps all sessions, live and dead, until they are freed; a dead one whose process lives
+ * still counts against [limits] sessions, as it still holds memory.
+ *
+ * Sessions beyond the limit are let in so far that their HELLO can be answered with HBM_LIMIT; beyond ROOM_TO_REFUSE
+ * more of them, connections are closed without a word.
+ */
+#include "daemon/serve/server.h"
+#include "daemon/base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/config/config.h"
+#include "daemon/serve/listener.h"
+#include "daemon/base/log.h"
+#include "daemon/base/rlimit.h"
+#include "daemon/serve/serve_region.h"
+
+enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
+#define PAUSE_NS 100000000u
+#define DRAIN_NS 3000000000u
+#define CLOSE_NS 500000000u
+
+struct server {
+	struct hbmd *hbmd;
+	struct session_owner owner;
+	struct listener listener;
+	struct watch watch;
+	struct timer pause; /* set while accepting is paused */
+	int unadmitted;     /* an accepted socket whose session there were no descriptors or memory for; -1: none */
+	bool complained;    /* about not being able to accept */
+	struct list sessions;
+	uint64_t count, last_id;
+	bool draining;
+	struct timer patience; /* with clients that do not read, while draining */
+	struct post drained_post;
+	void (*drained)(void *arg);
+	void *arg;
+};
+
+static request_handler *const handlers[HBM_WIRE_OPCODES] = {
+	[HBM_WIRE_HELLO] = serve_hello,
+	[HBM_WIRE_REGION_CREATE] = serve_region_create,
+	[HBM_WIRE_REGION_DESTROY] = serve_region_destroy,
+	[HBM_WIRE_COMMIT] = serve_commit,
+	[HBM_WIRE_DECOMMIT] = serve_decommit,
+	[HBM_WIRE_NAMESPACE_OPEN] = serve_namespace_open,
+	[HBM_WIRE_NAMESPACE_CLOSE] = serve_namespace_close,
+	[HBM_WIRE_LOOKUP] = serve_lookup,
+	[HBM_WIRE_STORE] = serve_store,
+	[HBM_WIRE_LOAD] = serve_load,
+	[HBM_WIRE_PREFETCH] = serve_prefetch,
+	[HBM_WIRE_TOUCH] = serve_keys,
+	[HBM_WIRE_PIN] = serve_keys,
+	[HBM_WIRE_UNPIN] = serve_keys,
+	[HBM_WIRE_REMOVE] = serve_keys,
+	[HBM_WIRE_EVICT] = serve_evict,
+	[HBM_WIRE_QUERY] = serve_query,
+	[HBM_WIRE_PING] = serve_ping,
+	[HBM_WIRE_CANCEL] = serve_cancel,
+};
+
+static struct server *server_of(struct session_owner *owner)
+{
+	return container_of(owner, struct server, owner);
+}
+
+static void arrived(struct session_owner *owner, struct request *request)
+{
+	handlers[request->message->opcode](server_of(owner)->hbmd, request);
+}
+
+static void died(struct session_owner *owner, struct session *session)
+{
+	serve_session_gone(server_of(owner)->hbmd, session);
+}
+
+/* ---- Draining ---- */
+
+/* From the top of the loop: whoever freed the last session is still at it. */
+static void drained_run(struct post *post)
+{
+	struct server *server = container_of(post, struct server, drained_post);
+	server->drained(server->arg);
+}
+
+static void freed(struct session_owner *owner, struct session *session)
+{
+	struct server *server = server_of(owner);
+	list_remove(&session->link);
+	server->count--;
+	if (server->draining && server->count == 0) {
+		loop_timer_stop(server->hbmd->loop, &server->patience);
+		loop_post(server->hbmd->loop, &server->drained_post);
+	}
+}
+
+/* Runs `end` on every session; each may free its session, none frees another. */
+static void for_all(struct server *server, void (*end)(struct session *session))
+{
+	list_for_each_safe (node, after, &server->sessions)
+		end(container_of(node, struct session, link));
+}
+
+static void patience_fire(struct timer *timer)
+{
+	struct server *server = container_of(timer, struct server, patience);
+	log_notice("%llu sessions did not take their replies in time", (unsigned long long)server->count);
+	for_all(server, session_end);
+}
+
+static void stop_accepting(struct server *server)
+{
+	loop_unwatch(server->hbmd->loop, &server->watch);
+	loop_timer_stop(server->hbmd->loop, &server->pause);
+	if (server->unadmitted >= 0)
+		close(server->unadmitted);
+	server->unadmitted = -1;
+}
+
+void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
+{
+	struct loop *loop = server->hbmd->loop;
+	if (server->draining)
+		return;
+	server->draining = true;
+	server->drained = drained;
+	server->arg = arg;
+	stop_accepting(server);
+	if (server->count == 0) {
+		loop_post(loop, &server->drained_post);
+		return;
+	}
+	/* Without memory for a timer a client that does not read can delay the end; systemd has a timer of its own. */
+	(void)loop_timer_set(loop, &server->patience, clock_now() + DRAIN_NS);
+	for_all(server, session_drain);
+}
+
+bool server_is_draining(const struct server *server)
+{
+	return server->draining;
+}
+
+bool server_is_full(const struct server *server)
+{
+	return server->count > server->hbmd->config->limit_sessions;
+}
+
+/* ---- Accepting ---- */
+
+static bool is_out_of_resources(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Out of descriptors or memory: the connections wait in the backlog. */
+static void pause_accepting(struct server *server, int error)
+{
+	if (!server->complained)
+		log_error("cannot accept connections for now: %s%s", strerror(error),
+			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
+	server->complained = true;
+	if (loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS) == 0)
+		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
+}
+
+/* Makes a session of an accepted socket. False: it is kept for later, and accepting is paused. */
+static bool admit(struct server *server, int socket)
+{
+	struct session *session;
+	if (server->count >= server->hbmd->config->limit_sessions + ROOM_TO_REFUSE) {
+		close(socket);
+		return true;
+	}
+
+	int r = session_open(&session, &server->owner, socket, server->last_id + 1);
+	if (is_out_of_resources(-r)) {
+		server->unadmitted = socket;
+		pause_accepting(server, -r);
+		return false;
+	}
+	if (r < 0) {
+		log_info("a connection was closed at once: %s", strerror(-r));
+		close(socket);
+		return true;
+	}
+
+	server->complained = false;
+	server->last_id++;
+	server->count++;
+	server->hbmd->sessions_total++;
+	list_push_back(&server->sessions, &session->link);
+	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id, (int)session->pid, session->uid);
+	return true;
+}
+
+/* Tries the socket that was kept again. False: there are still no resources for it. */
+static bool admit_kept(struct server *server)
+{
+	int socket = server->unadmitted;
+	server->unadmitted = -1;
+	return socket < 0 || admit(server, socket);
+}
+
+static void pause_fire(struct timer *timer)
+{
+	struct server *server = container_of(timer, struct server, pause);
+	if (!admit_kept(server))
+		return;
+	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
+		(void)loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
+}
+
+static void listener_ready(struct watch *watch, uint32_t events)
+{
+	struct server *server = container_of(watch, struct server, watch);
+	(void)events;
+	if (!admit_kept(server))
+		return;
+
+	for (int i = 0; i < ACCEPT_BURST; i++) {
+		int socket = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (socket >= 0) {
+			if (!admit(server, socket))
+				return;
+		} else if (is_out_of_resources(errno)) {
+			pause_accepting(server, errno);
+			return;
+		} else if (errno != EINTR && errno != ECONNABORTED) {
+			return;
+		}
+	}
+}
+
+/* ---- The server ---- */
+
+static struct server *server_new(struct hbmd *hbmd)
+{
+	struct server *server = calloc(1, sizeof(*server));
+	unsigned char *incoming = aligned_alloc(64, HBM_WIRE_MESSAGE_MAX);
+	if (!server || !incoming) {
+		free(incoming);
+		free(server);
+		return NULL;
+	}
+	server->hbmd = hbmd;
+	server->owner = (struct session_owner){
+		.loop = hbmd->loop,
+		.config = hbmd->config,
+		.incoming = incoming,
+		.requests = &hbmd->requests,
+		.refused = &hbmd->refused,
+		.dropped = &hbmd->sessions_dropped,
+		.arrived = arrived,
+		.died = died,
+		.freed = freed,
+	};
+	server->listener.fd = server->unadmitted = -1;
+	server->pause.fire = pause_fire;
+	server->patience.fire = patience_fire;
+	server->drained_post.run = drained_run;
+	list_init(&server->sessions);
+	return server;
+}
+
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size)
+{
+	struct server *server = server_new(hbmd);
+	if (!server) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
+	if (r == 0) {
+		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = listener_ready};
+		r = loop_watch(hbmd->loop, &server->watch);
+		if (r < 0)
+			snprintf(error, error_size, "cannot watch the listening socket: %s", strerror(-r));
+	}
+	if (r < 0) {
+		if (server->listener.fd == inherited)
+			server->listener.fd = -1;
+		server_close(server);
+		return r;
+	}
+	*out = server;
+	return 0;
+}
+
+/*
+ * Ends sessions that were not drained, and waits for what the control workers still do for them. Where a request does
+ * not end, because the loop no longer runs, its session and this server are left as they are: the process is about to
+ * exit, and what may still refer to them must not find them gone.
+ */
+static void end_sessions(struct server *server)
+{
+	uint64_t until = clock_now() + CLOSE_NS;
+	for_all(server, session_drain);
+	for_all(server, session_end);
+	while (loop_flush(server->hbmd->loop), server->count > 0 && clock_now() < until)
+		sched_yield();
+}
+
+struct server *server_close(struct server *server)
+{
+	if (!server)
+		return NULL;
+	stop_accepting(server);
+	listener_close(&server->listener);
+	end_sessions(server);
+	loop_timer_stop(server->hbmd->loop, &server->patience);
+	if (server->count > 0)
+		return NULL;
+	free(server->owner.incoming);
+	free(server);
+	return NULL;
+}
+
+struct list *server_sessions(struct server *server)
+{
+	return &server->sessions;
+}
+
+void session_record(const struct session *session, struct hbm_wire_session *record)
+{
+	*record = (struct hbm_wire_session){
+		.session = session->id,
+		.pid = (uint32_t)session->pid,
+		.uid = session->uid,
+		.gid = session->gid,
+		.connected_ms = (clock_now() - session->connected_ns) / 1000000,
+		.regions = session->regions.count,
+		.address_space = session->regions.reserved,
+		.leased = regions_committed(&session->regions),
+		.requests = session->requests,
+		.in_flight = session->in_flight,
+		.loaded_bytes = session->loaded_bytes,
+		.stored_bytes = session->stored_bytes,
+		.state = session->state == SESSION_DEAD,
+	};
+	memcpy(record->name, session->name, sizeof(record->name));
+}
+
+bool region_record(const struct session *session, size_t nth, struct hbm_wire_region *record)
+{
+	if (!regions_record(&session->regions, nth, record))
+		return false;
+	record->session = session->id;
+	return true;
+}

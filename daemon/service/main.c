@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and SIGINT drain (a second one
+ * does not wait for clients), SIGHUP is answered in the log, as nothing can be reloaded yet.
+ */
+#include "daemon/config/config.h"
+#include "daemon/base/clock.h"
+#include "daemon/device/device.h"
+#include "daemon/service/exit_status.h"
+#include "daemon/service/memory_setup.h"
+#include "daemon/service/inherited.h"
+#include "daemon/base/list.h"
+#include "daemon/base/log.h"
+#include "daemon/loop/loop.h"
+#include "daemon/move/mover.h"
+#include "daemon/service/notify.h"
+#include "daemon/tier/nvme_file.h"
+#include "daemon/base/rlimit.h"
+#include "daemon/serve/server.h"
+#include "daemon/service/state_dir.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
+#define SETS_MAX 256
+#define LINE 512
+#define IDLE_POLL_NS 5000000ull /* between looks at whether the last transfer is over, while stopping */
+
+struct options {
+	const char *config;
+	bool config_given, check, reference, print;
+	const char *sets[SETS_MAX];
+	size_t set_count;
+};
+
+struct service {
+	struct hbmd hbmd;
+	struct config config;
+	struct memory_setup *memory_setup;
+	struct notify *notify;
+	struct inherited inherited;
+	struct watch signals;
+	struct timer idle;
+	int state_dir;
+	bool stopping, failed;
+	bool left; /* not torn down: threads still work with it */
+};
+
+static const char usage[] =
+	"usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
+	"\n"
+	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache memory to "
+	"LLM-serving\n"
+	"processes over a Unix socket. See hbmd(8) and hbmd.conf(5).\n"
+	"\n"
+	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
+	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
+	"      --check-config           read the configuration, say what is wrong with it, start nothing\n"
+	"      --print-config           print the configuration as it would be used\n"
+	"      --help-config            print every key with its default, as a configuration file\n"
+	"  -h, --help                   print this\n"
+	"      --version                print the version\n";
+
+/* ---- options ---- */
+
+enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
+
+/* An error before the daemon has a log: a line with its priority for the journal, plain on a terminal. */
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+{
+	char line[LINE];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (log_is_journal())
+		log_error("%s", line);
+	else
+		fprintf(stderr, "hbmd: %s\n", line);
+	notify_failed(line);
+}
+
+/* 0: go on; 1: done; 2: bad usage. */
+static int parse(int argc, char **argv, struct options *options)
+{
+	static const struct option longs[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"set", required_argument, NULL, 's'},
+		{"check-config", no_argument, NULL, OPTION_CHECK},
+		{"print-config", no_argument, NULL, OPTION_PRINT},
+		{"help-config", no_argument, NULL, OPTION_REFERENCE},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, OPTION_VERSION},
+		{NULL, 0, NULL, 0},
+	};
+	opterr = 0; /* its messages have no priority */
+	for (int c; (c = getopt_long(argc, argv, ":c:s:h", longs, NULL)) != -1;) {
+		switch (c) {
+		case 'c':
+			options->config = optarg;
+			options->config_given = true;
+			break;
+		case 's':
+			if (options->set_count == SETS_MAX) {
+				complain("more than %d --set: put them into a file", SETS_MAX);
+				return 2;
+			}
+			options->sets[options->set_count++] = optarg;
+			break;
+		case OPTION_CHECK:
+			options->check = true;
+			break;
+		case OPTION_PRINT:
+			options->print = true;
+			break;
+		case OPTION_REFERENCE:
+			config_print_reference(stdout);
+			return 1;
+		case 'h':
+			fputs(usage, stdout);
+			return 1;
+		case OPTION_VERSION:
+			puts("hbmd " HBM_VERSION);
+			return 1;
+		case ':':
+			complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
+			return 2;
+		default:
+			complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
+		return 2;
+	}
+	return 0;
+}
+
+static int read_config(const struct options *options, struct config *config)
+{
+	char error[LINE] = "";
+	int r = config_defaults(config);
+	if (r == 0)
+		r = config_read(config, options->config, error, sizeof(error));
+	if (r == -ENOENT && !options->config_given)
+		r = 0; /* the defaults are a configuration */
+	for (size_t i = 0; r == 0 && i < options->set_count; i++)
+		r = config_set(config, options->sets[i], error, sizeof(error));
+	if (r == 0)
+		r = config_check(config, error, sizeof(error));
+	if (r < 0)
+		complain("%s", error[0] != '\0' ? error : strerror(-r));
+	return r;
+}
+
+/* ---- running ---- */
+
+static void describe(const struct service *service, char *line, size_t size)
+{
+	const struct hbmd *hbmd = &service->hbmd;
+	if (hbmd->nvme && !nvme_file_settled(hbmd->nvme))
+		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_file_percent(hbmd->nvme));
+	else
+		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
+}
+
+static void progress(void *arg)
+{
+	struct service *service = arg;
+	if (service->stopping || !service->memory_setup)
+		return;
+	if (memory_setup_broken(service->memory_setup)) {
+		log_error("without memory to pass blocks through there is nothing to serve with: stopping");
+		service->failed = true;
+		loop_stop(service->hbmd.loop);
+		return;
+	}
+	if (memory_setup_warm(service->memory_setup) && service->hbmd.state == HBMD_WARMING) {
+		service->hbmd.state = HBMD_RUNNING;
+		log_info("all tiers are in service");
+	}
+	char line[LINE];
+	describe(service, line, sizeof(line));
+	notify_status(line);
+}
+
+static void stop_when_idle(struct timer *timer)
+{
+	struct service *service = container_of(timer, struct service, idle);
+	if (mover_active(service->hbmd.mover) == 0)
+		loop_stop(service->hbmd.loop);
+	else
+		loop_timer_set(service->hbmd.loop, timer, clock_now() + IDLE_POLL_NS);
+}
+
+static void drained(void *arg)
+{
+	struct service *service = arg;
+	stop_when_idle(&service->idle);
+}
+
+static void stop(struct service *service, const char *why)
+{
+	if (service->stopping) {
+		log_notice("%s again: not waiting for clients", why);
+		stop_when_idle(&service->idle);
+		return;
+	}
+	log_notice("%s: draining", why);
+	service->stopping = true;
+	service->hbmd.state = HBMD_STOPPING;
+	notify_stopping();
+	memory_setup_drain(service->memory_setup);
+	server_drain(service->hbmd.server, drained, service);
+}
+
+static void signalled(struct watch *watch, uint32_t events)
+{
+	struct service *service = container_of(watch, struct service, signals);
+	(void)events;
+	struct signalfd_siginfo info;
+	if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP)
+		log_notice("SIGHUP: the configuration is read at start only; restart to change it");
+	else
+		stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static int watch_signals(struct service *service)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error, EFBIG */
+	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return service->signals.fd < 0 ? -errno : 0;
+}
+
+/* Every slab is a descriptor while it is handed out: what the service manager allows is what we take. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static enum loop_engine engine_of(const struct config *config)
+{
+	static const enum loop_engine engines[] = {
+		[CONFIG_IO_AUTO] = LOOP_AUTO, [CONFIG_IO_URING] = LOOP_URING, [CONFIG_IO_THREADS] = LOOP_THREADS};
+	return engines[config->io];
+}
+
+static int set_up_loop(struct service *service, char *error, size_t error_size)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	int r = watch_signals(service); /* before any thread: all of them inherit the mask */
+	const struct loop_options options = {.engine = engine_of(&service->config),
+					     .io_depth = (unsigned)service->config.nvme_depth};
+	if (r == 0)
+		r = loop_new(&hbmd->loop, &options);
+	if (r < 0) {
+		snprintf(error, error_size, "cannot set up the event loop%s: %s%s",
+			 service->config.io == CONFIG_IO_URING ? " (hbmd.io = io_uring)" : "", strerror(-r),
+			 rlimit_hint((char[RLIMIT_HINT]){""}, r == -ENOMEM ? RLIMIT_MEMLOCK : -1));
+		return r;
+	}
+	const char *fallback = loop_fallback_reason(hbmd->loop);
+	if (fallback)
+		log_notice("I/O by threads, not io_uring: %s", fallback);
+	service->signals.events = POLLIN;
+	service->signals.ready = signalled;
+	service->idle.fire = stop_when_idle;
+	return loop_watch(hbmd->loop, &service->signals);
+}
+
+static int set_up(struct service *service, char *error, size_t error_size)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	hbmd->config = &service->config;
+	hbmd->started_ns = clock_now();
+	hbmd->state = HBMD_WARMING;
+	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
+		return -EIO;
+	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
+	if (r == 0)
+		r = set_up_loop(service, error, error_size);
+	if (r == 0)
+		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
+	if (r == 0)
+		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
+	if (r == 0)
+		r = memory_setup_open(&service->memory_setup, hbmd, progress, service, error, error_size);
+	if (r == 0)
+		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
+	if (r == 0) {
+		service->inherited.socket = -1; /* the server's now */
+		r = notify_open(&service->notify, hbmd->loop);
+	}
+	return r;
+}
+
+static void tear_down(struct service *service)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	service->stopping = true;
+	service->notify = notify_close(service->notify);
+	hbmd->server = server_close(hbmd->server);
+	inherited_close(&service->inherited);
+	/* The loop has ended before all that moves had: what completes from now on finds everything in its place. */
+	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
+	if (service->left)
+		return;
+	if (hbmd->cache)
+		serve_close(hbmd);
+	service->memory_setup = memory_setup_close(service->memory_setup);
+	hbmd->devices = devices_close(hbmd->devices);
+	if (service->state_dir >= 0)
+		close(service->state_dir);
+	if (hbmd->loop) {
+		loop_timer_stop(hbmd->loop, &service->idle);
+		loop_unwatch(hbmd->loop, &service->signals);
+	}
+	hbmd->loop = loop_free(hbmd->loop);
+	if (service->signals.fd >= 0)
+		close(service->signals.fd);
+}
+
+/* Until told to stop: the exit status. */
+static enum exit_status serve(struct service *service)
+{
+	char line[LINE];
+	describe(service, line, sizeof(line));
+	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
+		   service->hbmd.devices->count, service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+		   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
+	notify_ready(line);
+	int r = loop_run(service->hbmd.loop);
+	if (r < 0)
+		log_error("the event loop failed: %s", strerror(-r));
+	return r < 0 || service->failed ? EXIT_STATUS_FAILED : EXIT_STATUS_OK;
+}
+
+/* One line, the last of the log and the status that the service manager shows. */
+static enum exit_status refuse_start(int r, const char *error)
+{
+	char line[LINE + RLIMIT_HINT];
+	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
+		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
+	log_error("%s", line);
+	notify_failed(line);
+	return exit_status_of_start(r);
+}
+
+static enum exit_status run(struct service *service)
+{
+	char error[LINE] = "";
+	int r = set_up(service, error, sizeof(error));
+	enum exit_status status = r < 0 ? refuse_start(r, error) : serve(service);
+	tear_down(service);
+	if (status == EXIT_STATUS_OK)
+		log_notice("stopped");
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {.config = DEFAULT_CONFIG};
+	log_open(LOG_INFO);
+	int r = parse(argc, argv, &options);
+	if (r != 0)
+		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;
+	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
+	enum exit_status status = EXIT_STATUS_OK;
+	if (read_config(&options, &service.config) < 0) {
+		status = EXIT_STATUS_CONFIG;
+	} else if (options.print) {
+		config_print(&service.config, stdout);
+	} else if (!options.check) {
+		log_open((int)service.config.log_level);
+		raise_descriptor_limit();
+		status = run(&service);
+	}
+	if (service.left)
+		_exit(status);
+	config_clear(&service.config);
+	return status;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* connection: see connection.h. A Unix SOCK_SEQPACKET socket, watched by the loop. */
+#include "daemon/session/connection.h"
+#include "daemon/base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <hbm/wire.h>
+
+#include "daemon/base/fdpass.h"
+
+#define CONNECTION_RETRY_NS 1000000u
+
+bool connection_is_open(const struct connection *connection)
+{
+	return connection->state == CONNECTION_OPEN;
+}
+
+void connection_fail(struct connection *connection, int r)
+{
+	if (!connection_is_open(connection))
+		return;
+
+	connection->state = CONNECTION_FAILED;
+	loop_unwatch(connection->loop, &connection->watch);
+	loop_timer_stop(connection->loop, &connection->retry);
+	connection->ops->failed(connection, r);
+}
+
+/* Reads while it may, writes while it must. */
+static void connection_update_watch(struct connection *connection)
+{
+	uint32_t events = 0;
+	if (connection->receiving)
+		events |= POLLIN;
+	if (!outbox_is_empty(&connection->outbox) && !timer_is_set(&connection->retry))
+		events |= POLLOUT;
+
+	int r = loop_rewatch(connection->loop, &connection->watch, events);
+	if (r < 0)
+		connection_fail(connection, r);
+}
+
+/* ---- Sending ---- */
+
+/*
+ * ETOOMANYREFS: this user has as many fds in sockets, unread, as it may open. That passes when
+ * clients read; no poll tells when.
+ */
+static int connection_wait_for_readers(struct connection *connection)
+{
+	uint64_t now = clock_now();
+	if (connection->retry_until_ns == 0)
+		connection->retry_until_ns = now + connection->retry_for_ns;
+	if (now >= connection->retry_until_ns)
+		return -ETOOMANYREFS;
+
+	return loop_timer_set(connection->loop, &connection->retry, now + CONNECTION_RETRY_NS);
+}
+
+static void connection_flush(struct connection *connection)
+{
+	int r = outbox_flush(&connection->outbox, connection->watch.fd);
+	if (r == -ETOOMANYREFS)
+		r = connection_wait_for_readers(connection);
+	else
+		connection->retry_until_ns = 0;
+
+	if (r < 0 && r != -EAGAIN)
+		connection_fail(connection, r);
+	/* What a released message woke may have failed or closed it. */
+	else if (connection_is_open(connection))
+		connection_update_watch(connection);
+}
+
+static void connection_retry_fire(struct timer *timer)
+{
+	struct connection *connection = container_of(timer, struct connection, retry);
+
+	connection->ops->ref(connection);
+	connection_flush(connection);
+	connection->ops->unref(connection);
+}
+
+int connection_send(struct connection *connection, const struct iovec *iov, size_t iov_count,
+		    const int *fds, size_t fd_count)
+{
+	if (!outbox_is_empty(&connection->outbox))
+		return -EAGAIN;
+
+	int r = fdpass_send(connection->watch.fd, iov, iov_count, fds, fd_count);
+	if (r == -ETOOMANYREFS)
+		return -EAGAIN;
+	if (r < 0 && r != -EAGAIN && r != -EMSGSIZE)
+		connection_fail(connection, r);
+	return r;
+}
+
+void connection_queue(struct connection *connection, struct out_message *message)
+{
+	if (!connection_is_open(connection)) {
+		out_message_release(message);
+		return;
+	}
+
+	connection->ops->ref(connection);
+	outbox_push(&connection->outbox, message);
+	connection_flush(connection);
+	connection->ops->unref(connection);
+}
+
+/* ---- Receiving ---- */
+
+void connection_allow(struct connection *connection, bool receiving)
+{
+	if (!connection_is_open(connection) || connection->receiving == receiving)
+		return;
+	connection->receiving = receiving;
+	connection_update_watch(connection);
+}
+
+ssize_t connection_receive(struct connection *connection, void *bytes, size_t room)
+{
+	return fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
+}
+
+static void connection_ready(struct watch *watch, uint32_t events)
+{
+	struct connection *connection = container_of(watch, struct connection, watch);
+
+	connection->ops->ref(connection);
+	if (events & (POLLHUP | POLLERR)) {
+		connection_fail(connection, -ECONNRESET);
+	} else {
+		if (events & POLLOUT)
+			connection_flush(connection);
+		if (events & POLLIN && connection_is_open(connection) && connection->receiving)
+			connection->ops->readable(connection);
+	}
+	connection->ops->unref(connection);
+}
+
+/* ---- Opening and closing ---- */
+
+int connection_open(struct connection *connection, struct loop *loop, int socket,
+		    uint64_t retry_for_ns, const struct connection_ops *ops)
+{
+	*connection = (struct connection){
+		.ops = ops,
+		.loop = loop,
+		.receiving = true,
+		.watch = {.fd = socket, .events = POLLIN, .ready = connection_ready},
+		.retry.fire = connection_retry_fire,
+		.retry_for_ns = retry_for_ns,
+	};
+	outbox_init(&connection->outbox);
+
+	/* Room for a largest message even where the default is small; refused beyond what the
+	 * system allows. */
+	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &(int){2 * HBM_WIRE_MESSAGE_MAX}, sizeof(int));
+
+	int r = loop_watch(loop, &connection->watch);
+	if (r == 0)
+		connection->state = CONNECTION_OPEN;
+	return r;
+}
+
+void connection_close(struct connection *connection)
+{
+	if (connection->state == CONNECTION_CLOSED)
+		return;
+
+	connection->state = CONNECTION_CLOSED;
+	loop_unwatch(connection->loop, &connection->watch);
+	loop_timer_stop(connection->loop, &connection->retry);
+
+	/* The loop may keep the file a moment longer; the peer is to see the end now. */
+	shutdown(connection->watch.fd, SHUT_RDWR);
+	close(connection->watch.fd);
+	connection->watch.fd = -1;
+	outbox_clear(&connection->outbox);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fences: see fences.h. The doorbell is watched and the page looked at only while something waits. */
+#include "daemon/session/fences.h"
+#include "daemon/base/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <hbm/wire.h>
+
+#define PAGE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
+
+static void look(struct fences *fences);
+
+static void tick_fire(struct timer *timer)
+{
+	look(container_of(timer, struct fences, tick));
+}
+
+static void rung_ready(struct watch *watch, uint32_t events)
+{
+	struct fences *fences = container_of(watch, struct fences, rung);
+	uint64_t count;
+	struct iovec iov = {&count, sizeof(count)};
+	(void)events;
+	/* O_NONBLOCK is the client's to clear, as it shares the file: only RWF_NOWAIT never blocks. Where the kernel
+	 * cannot do that, the tick will have to do. */
+	if (preadv2(fences->doorbell, &iov, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
+		loop_unwatch(fences->loop, watch);
+	look(fences);
+}
+
+/* A page of exactly this size for ever: a client that shrinks it would kill us on access. */
+static int make_page(struct fences *fences)
+{
+	fences->memfd = memfd_create("hbm-fences", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fences->memfd < 0)
+		return -errno;
+	if (ftruncate(fences->memfd, PAGE_BYTES) < 0 ||
+	    fcntl(fences->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fences->memfd, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	fences->page = page;
+	return 0;
+}
+
+int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns)
+{
+	*fences = (struct fences){
+		.loop = loop,
+		.memfd = -1,
+		.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+		.patience_ns = patience_ns,
+		.tick.fire = tick_fire,
+	};
+	list_init(&fences->waiting);
+	int r = fences->doorbell < 0 ? -errno : make_page(fences);
+	if (r == 0)
+		r = loop_timer_set(loop, &fences->tick, UINT64_MAX);
+	if (r < 0) {
+		fences_close(fences);
+		return r;
+	}
+	fences->rung = (struct watch){.fd = fences->doorbell, .events = POLLIN, .ready = rung_ready};
+	return 0;
+}
+
+void fences_handed_over(struct fences *fences)
+{
+	close(fences->memfd);
+	fences->memfd = -1;
+}
+
+void fences_close(struct fences *fences)
+{
+	if (!fences->loop)
+		return;
+	loop_unwatch(fences->loop, &fences->rung);
+	loop_timer_stop(fences->loop, &fences->tick);
+	if (fences->page)
+		munmap((void *)(uintptr_t)fences->page, PAGE_BYTES);
+	if (fences->memfd >= 0)
+		close(fences->memfd);
+	if (fences->doorbell >= 0)
+		close(fences->doorbell);
+	*fences = (struct fences){0};
+}
+
+void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
+{
+	if (slot == HBM_WIRE_NO_FENCE)
+		return;
+	assert(slot < HBM_WIRE_FENCES);
+	/* Release: whoever sees the value sees what was done before. */
+	__atomic_store_n(&fences->page[slot], value, __ATOMIC_RELEASE);
+}
+
+static bool is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now, int *status)
+{
+	if (fences->ended)
+		*status = HBM_SHUTDOWN;
+	else if (__atomic_load_n(&fences->page[wait->slot], __ATOMIC_ACQUIRE) >= wait->value)
+		*status = HBM_OK;
+	else if (now >= wait->deadline_ns)
+		*status = HBM_TIMEOUT;
+	else
+		return false;
+	return true;
+}
+
+/* When to look again: UINT64_MAX if nothing waits. */
+static uint64_t next_look(const struct fences *fences)
+{
+	uint64_t now = clock_now(), next = UINT64_MAX;
+	list_for_each (node, &fences->waiting) {
+		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
+		uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
+		at = at < wait->deadline_ns ? at : wait->deadline_ns;
+		next = at < next ? at : next;
+	}
+	return next;
+}
+
+static void set_over(struct ready_wait *wait, int status, struct list *over)
+{
+	wait->status = status;
+	list_remove(&wait->link);
+	list_push_back(over, &wait->link);
+}
+
+/* Looks again in time if anything still waits, and tells those for whom it is over. */
+static void go_on(struct fences *fences, struct list *over)
+{
+	if (list_empty(&fences->waiting))
+		loop_unwatch(fences->loop, &fences->rung);
+	int r = loop_timer_set(fences->loop, &fences->tick, next_look(fences));
+	assert(r == 0);
+	(void)r;
+	for (struct list *node; (node = list_pop_front(over));) {
+		struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		wait->fire(wait, wait->status);
+	}
+}
+
+static void look(struct fences *fences)
+{
+	uint64_t now = clock_now();
+	struct list over;
+	list_init(&over);
+	list_for_each_safe (node, after, &fences->waiting) {
+		struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		int status;
+		if (is_over(fences, wait, now, &status))
+			set_over(wait, status, &over);
+	}
+	go_on(fences, &over);
+}
+
+bool fences_cancel(struct fences *fences, const uint64_t *id)
+{
+	struct list over;
+	list_init(&over);
+	list_for_each_safe (node, after, &fences->waiting) {
+		struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		if (!id || wait->id == *id)
+			set_over(wait, HBM_CANCELLED, &over);
+	}
+	bool any = !list_empty(&over);
+	if (any)
+		go_on(fences, &over);
+	return any;
+}
+
+void fences_wait(struct fences *fences, struct ready_wait *wait)
+{
+	assert(wait->slot < HBM_WIRE_FENCES);
+	wait->since_ns = clock_now();
+	wait->deadline_ns = wait->since_ns + fences->patience_ns;
+	list_push_back(&fences->waiting, &wait->link);
+	/* Only a hint is lost if this fails. */
+	(void)loop_watch(fences->loop, &fences->rung);
+	int r = loop_timer_set(fences->loop, &fences->tick, 0);
+	assert(r == 0);
+	(void)r;
+}
+
+void fences_end(struct fences *fences)
+{
+	fences->ended = true;
+	look(fences);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peer: see peer.h. Credentials are those of connect() time. */
+#include "daemon/session/peer.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5; the C library of Debian 12 does not name it */
+#endif
+
+/* Where the kernel has no SO_PEERPIDFD the number of the process is all there is; it may have been used again since. */
+static int open_pidfd(int socket, pid_t pid)
+{
+	int fd;
+	socklen_t size = sizeof(fd);
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0)
+		return fd;
+	if (errno != ENOPROTOOPT)
+		return -errno;
+	long r = syscall(SYS_pidfd_open, pid, 0);
+	return r < 0 ? -errno : (int)r;
+}
+
+int peer_identify(int socket, struct peer *out)
+{
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+		return -errno;
+	int pidfd = open_pidfd(socket, credentials.pid);
+	if (pidfd < 0)
+		return pidfd;
+	*out = (struct peer){credentials.pid, credentials.uid, credentials.gid, pidfd};
+	return 0;
+}

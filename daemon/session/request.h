@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request: one request in flight, from the moment its message was read until its reply has been
+ * given to the connection. It owns a copy of the message, which its handler works on.
+ *
+ * A handler keeps the request while it works, on a list of its own if it likes, and ends it with
+ * exactly one call of request_reply() or one of its variants. The owner is then told that it ended.
+ */
+#pragma once
+
+#include "daemon/session/connection.h"
+#include "daemon/base/list.h"
+
+#include <hbm/wire.h>
+
+struct request;
+struct session;
+
+/* What a request needs of its owner. */
+struct request_ops {
+	void (*refused)(struct session *session); /* its reply has a status other than HBM_OK */
+	void (*ended)(struct session *session);   /* it has been freed; the owner may go with it */
+};
+
+struct request {
+	struct list link;        /* the handler's, while it waits somewhere */
+	struct session *session; /* the owner, which outlives it */
+	const struct hbm_wire_header *message;
+	/* The rest is request.c's. */
+	const struct request_ops *ops;
+	struct connection *connection;
+	struct out_message reply; /* while it waits in the reserved room */
+	size_t room;
+	_Alignas(16) unsigned char bytes[]; /* [room]: the message, then its reply */
+};
+
+/* A request with its own copy of a message that has been validated. NULL: out of memory. */
+struct request *request_new(struct session *session, struct connection *connection,
+			    const struct request_ops *ops, const void *message, size_t size);
+
+/* Sends header + body (size bytes after the header) and frees the request. The body may lie in the
+ * request's message. status != HBM_OK: body must be NULL. */
+void request_reply(struct request *request, int status, const void *body, size_t size);
+/* The same with fds, which are borrowed. */
+void request_reply_fds(struct request *request, int status, const void *body, size_t size,
+		       const int *fds, size_t fd_count);
+/* Refuses it: status is not HBM_OK. The reason, one line for people, says which field or limit and
+ * what it allows; what does not fit HBM_WIRE_REASON_BYTES is cut. */
+void request_refuse(struct request *request, int status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Replies with messages made in advance, each with room for a header before its body; consumes
+ * them. There must be one at least. */
+void request_reply_messages(struct request *request, struct list *messages);

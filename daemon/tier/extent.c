@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * extent: see extent.h. All arithmetic here is in units of EXTENT_UNIT, which fit 32 bits, so that a node is 24 bytes.
+ *
+ * Node 0 of the table stands for "none": it is never linked and its `largest` is 0, so reading through an absent child
+ * needs no test. A node's priority is random and fixed when it is inserted; parents have priorities at least as high as
+ * their children's, which keeps the expected depth logarithmic whatever the order of calls.
+ */
+#include "daemon/tier/extent.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "daemon/base/checked.h"
+
+struct node {
+	uint32_t left, right; /* in a spare node, left is the next spare */
+	uint32_t start, units;
+	uint32_t largest; /* of the units of all nodes from here down */
+	uint32_t priority;
+};
+
+static_assert(sizeof(struct node) == 24, "what one free range costs");
+
+struct piece {
+	uint32_t start, units;
+};
+
+struct extent_pool {
+	struct node *nodes;
+	size_t table_bytes;
+	uint32_t root, spare;
+	uint32_t touched; /* nodes ever used, with node 0: [0, touched) */
+	uint32_t ranges;  /* free ranges: nodes in the treap */
+	uint64_t allocated, max_allocated;
+	uint64_t capacity, available; /* units */
+	uint64_t random;
+	uint32_t pieces;
+	struct piece piece[EXTENT_PIECES]; /* in order, neither overlapping nor touching */
+};
+
+int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
+{
+	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES)
+		return -EINVAL;
+	struct extent_pool *pool = calloc(1, sizeof(*pool));
+	if (!pool)
+		return -ENOMEM;
+	pool->max_allocated = max_allocated;
+	pool->table_bytes = (size_t)(1 + max_allocated + EXTENT_PIECES) * sizeof(struct node);
+	void *table = mmap(NULL, pool->table_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			   -1, 0);
+	if (table == MAP_FAILED) {
+		free(pool);
+		return -ENOMEM;
+	}
+	pool->nodes = table;
+	pool->touched = 1;
+	pool->random = 0x9e3779b97f4a7c15u;
+	*out = pool;
+	return 0;
+}
+
+struct extent_pool *extent_pool_free(struct extent_pool *pool)
+{
+	if (!pool)
+		return NULL;
+	munmap(pool->nodes, pool->table_bytes);
+	free(pool);
+	return NULL;
+}
+
+static uint32_t next_priority(struct extent_pool *pool)
+{
+	pool->random ^= pool->random << 13;
+	pool->random ^= pool->random >> 7;
+	pool->random ^= pool->random << 17;
+	return (uint32_t)(pool->random >> 32);
+}
+
+static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	uint32_t at = pool->spare;
+	if (at)
+		pool->spare = pool->nodes[at].left;
+	else
+		at = pool->touched++;
+	assert((size_t)at * sizeof(struct node) < pool->table_bytes);
+	pool->nodes[at] =
+		(struct node){.start = start, .units = units, .largest = units, .priority = next_priority(pool)};
+	pool->ranges++;
+	return at;
+}
+
+static void node_drop(struct extent_pool *pool, uint32_t at)
+{
+	pool->nodes[at].left = pool->spare;
+	pool->spare = at;
+	pool->ranges--;
+}
+
+static uint32_t max_of(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static void refresh(struct extent_pool *pool, uint32_t at)
+{
+	struct node *node = &pool->nodes[at];
+	uint32_t below = max_of(pool->nodes[node->left].largest, pool->nodes[node->right].largest);
+	node->largest = max_of(node->units, below);
+}
+
+/* Joins two treaps, all of `low` before all of `high`: the new root. */
+static uint32_t join(struct extent_pool *pool, uint32_t low, uint32_t high)
+{
+	if (!low || !high)
+		return low ? low : high;
+	struct node *nodes = pool->nodes;
+	uint32_t root = low;
+	if (nodes[low].priority >= nodes[high].priority) {
+		nodes[low].right = join(pool, nodes[low].right, high);
+	} else {
+		nodes[high].left = join(pool, low, nodes[high].left);
+		root = high;
+	}
+	refresh(pool, root);
+	return root;
+}
+
+/* Parts a treap into what starts before `start` and what starts after it. */
+static void part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low, uint32_t *high)
+{
+	if (!at) {
+		*low = *high = 0;
+		return;
+	}
+	struct node *node = &pool->nodes[at];
+	if (node->start < start) {
+		part(pool, node->right, start, &node->right, high);
+		*low = at;
+	} else {
+		part(pool, node->left, start, low, &node->left);
+		*high = at;
+	}
+	refresh(pool, at);
+}
+
+static void insert(struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	uint32_t fresh = node_new(pool, start, units);
+	struct node *node = &pool->nodes[fresh];
+	uint32_t *link = &pool->root;
+	while (*link && pool->nodes[*link].priority >= node->priority) {
+		struct node *above = &pool->nodes[*link];
+		above->largest = max_of(above->largest, units);
+		link = start < above->start ? &above->left : &above->right;
+	}
+	part(pool, *link, start, &node->left, &node->right);
+	refresh(pool, fresh);
+	*link = fresh;
+}
+
+/* Removes the range that starts at `start` from the treap at `at`: the new root. */
+static uint32_t erase(struct extent_pool *pool, uint32_t at, uint32_t start)
+{
+	struct node *node = &pool->nodes[at];
+	assert(at);
+	if (node->start == start) {
+		uint32_t rest = join(pool, node->left, node->right);
+		node_drop(pool, at);
+		return rest;
+	}
+	if (start < node->start)
+		node->left = erase(pool, node->left, start);
+	else
+		node->right = erase(pool, node->right, start);
+	refresh(pool, at);
+	return at;
+}
+
+/* Lets the range that starts at `old` become the larger [start, start + units), which nothing else reaches into. */
+static void stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
+{
+	struct node *node = &pool->nodes[pool->root];
+	while (node->start != old) {
+		node->largest = max_of(node->largest, units);
+		node = &pool->nodes[old < node->start ? node->left : node->right];
+	}
+	node->start = start;
+	node->units = units;
+	node->largest = max_of(node->largest, units);
+}
+
+/* Makes [start, start + units) free. It must not overlap what is free: such a range is freed twice. */
+static void release(struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	const struct node *before = NULL, *after = NULL;
+	for (uint32_t at = pool->root; at;) {
+		const struct node *node = &pool->nodes[at];
+		if (node->start <= start)
+			before = node;
+		else
+			after = node;
+		at = node->start <= start ? node->right : node->left;
+	}
+	assert(!before || before->units <= start - before->start);
+	assert(!after || units <= after->start - start);
+	bool joins_before = before && before->start + before->units == start;
+	bool joins_after = after && start + units == after->start;
+
+	pool->available += units;
+	if (joins_before && joins_after) {
+		units += before->units + after->units;
+		start = before->start;
+		pool->root = erase(pool, pool->root, after->start);
+		stretch(pool, start, start, units);
+	} else if (joins_before) {
+		stretch(pool, before->start, before->start, before->units + units);
+	} else if (joins_after) {
+		stretch(pool, after->start, start, after->units + units);
+	} else {
+		insert(pool, start, units);
+	}
+}
+
+/* Whether all of [start, start + units) was grown. */
+static bool is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	for (uint32_t i = 0; i < pool->pieces; i++) {
+		const struct piece *piece = &pool->piece[i];
+		if (start >= piece->start && start - piece->start <= piece->units)
+			return units <= piece->units - (start - piece->start);
+	}
+	return false;
+}
+
+/* Adds a piece to the ordered list, joined with the neighbours it touches. */
+static int add_piece(struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	uint32_t at = 0;
+	while (at < pool->pieces && pool->piece[at].start < start)
+		at++;
+	struct piece *before = at > 0 ? &pool->piece[at - 1] : NULL;
+	struct piece *after = at < pool->pieces ? &pool->piece[at] : NULL;
+	if ((before && before->units > start - before->start) || (after && units > after->start - start))
+		return -EINVAL;
+	bool joins_before = before && before->start + before->units == start;
+	bool joins_after = after && start + units == after->start;
+	if (!joins_before && !joins_after) {
+		if (pool->pieces == EXTENT_PIECES)
+			return -ENOSPC;
+		memmove(&pool->piece[at + 1], &pool->piece[at], (pool->pieces - at) * sizeof(struct piece));
+		pool->piece[at] = (struct piece){.start = start, .units = units};
+		pool->pieces++;
+		return 0;
+	}
+	if (!joins_before) {
+		*after = (struct piece){.start = start, .units = after->units + units};
+		return 0;
+	}
+	before->units += units;
+	if (joins_after) {
+		before->units += after->units;
+		memmove(&pool->piece[at], &pool->piece[at + 1], (pool->pieces - at - 1) * sizeof(struct piece));
+		pool->pieces--;
+	}
+	return 0;
+}
+
+int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
+{
+	if (!is_aligned(from, EXTENT_UNIT) || !is_aligned(bytes, EXTENT_UNIT))
+		return -EINVAL;
+	if (!checked_range(from, bytes, EXTENT_END))
+		return -EINVAL;
+	uint32_t start = (uint32_t)(from / EXTENT_UNIT), units = (uint32_t)(bytes / EXTENT_UNIT);
+	int r = add_piece(pool, start, units);
+	if (r < 0)
+		return r;
+	pool->capacity += units;
+	release(pool, start, units);
+	return 0;
+}
+
+/* Cuts `units` off the front of the lowest range that has them; there is one. Returns the new root. */
+static uint32_t take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
+{
+	struct node *node = &pool->nodes[at];
+	if (pool->nodes[node->left].largest >= units) {
+		node->left = take(pool, node->left, units, start);
+	} else if (node->units >= units) {
+		*start = node->start;
+		node->start += units;
+		node->units -= units;
+		if (node->units == 0) {
+			uint32_t rest = join(pool, node->left, node->right);
+			node_drop(pool, at);
+			return rest;
+		}
+	} else {
+		node->right = take(pool, node->right, units, start);
+	}
+	refresh(pool, at);
+	return at;
+}
+
+uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
+{
+	if (bytes == 0 || bytes > EXTENT_END || pool->allocated == pool->max_allocated)
+		return EXTENT_NONE;
+	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
+	if (pool->nodes[pool->root].largest < units)
+		return EXTENT_NONE;
+	uint32_t start = 0;
+	pool->root = take(pool, pool->root, units, &start);
+	pool->available -= units;
+	pool->allocated++;
+	return (uint64_t)start * EXTENT_UNIT;
+}
+
+void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
+{
+	assert(bytes > 0 && bytes <= EXTENT_END && is_aligned(offset, EXTENT_UNIT) && offset < EXTENT_END);
+	assert(pool->allocated > 0);
+	uint32_t start = (uint32_t)(offset / EXTENT_UNIT);
+	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
+	assert(is_grown(pool, start, units));
+	pool->allocated--;
+	release(pool, start, units);
+}
+
+uint64_t extent_capacity(const struct extent_pool *pool)
+{
+	return pool->capacity * EXTENT_UNIT;
+}
+
+uint64_t extent_available(const struct extent_pool *pool)
+{
+	return pool->available * EXTENT_UNIT;
+}
+
+uint64_t extent_largest(const struct extent_pool *pool)
+{
+	return (uint64_t)pool->nodes[pool->root].largest * EXTENT_UNIT;
+}
+
+uint64_t extent_memory(const struct extent_pool *pool)
+{
+	return sizeof(*pool) + (uint64_t)pool->touched * sizeof(struct node);
+}
+
+/* What a walk through the treap in order has seen so far. */
+struct walk {
+	uint64_t end, units, ranges;
+	const char *fault;
+};
+
+static void check_node(const struct extent_pool *pool, struct walk *walk, uint32_t at)
+{
+	const struct node *node = &pool->nodes[at];
+	const struct node *left = &pool->nodes[node->left], *right = &pool->nodes[node->right];
+	if (node->units == 0)
+		walk->fault = "a free range is empty";
+	else if (walk->ranges > 0 && node->start < walk->end)
+		walk->fault = "free ranges overlap or are out of order";
+	else if (walk->ranges > 0 && node->start == walk->end)
+		walk->fault = "two free ranges touch and were not joined";
+	else if (!is_grown(pool, node->start, node->units))
+		walk->fault = "a free range lies outside the capacity";
+	else if (node->largest != max_of(node->units, max_of(left->largest, right->largest)))
+		walk->fault = "a node does not know the largest range below it";
+	else if ((node->left && left->priority > node->priority) || (node->right && right->priority > node->priority))
+		walk->fault = "a node's priority is above its parent's";
+	walk->end = (uint64_t)node->start + node->units;
+	walk->units += node->units;
+	walk->ranges++;
+}
+
+static void check_below(const struct extent_pool *pool, struct walk *walk, uint32_t at)
+{
+	if (!at || walk->fault)
+		return;
+	check_below(pool, walk, pool->nodes[at].left);
+	if (!walk->fault)
+		check_node(pool, walk, at);
+	check_below(pool, walk, pool->nodes[at].right);
+}
+
+const char *extent_check(const struct extent_pool *pool)
+{
+	struct walk walk = {0};
+	check_below(pool, &walk, pool->root);
+	if (walk.fault)
+		return walk.fault;
+	if (walk.units != pool->available)
+		return "the free ranges do not add up to what is available";
+	if (walk.ranges != pool->ranges)
+		return "a node was lost";
+	if (walk.ranges > pool->allocated + pool->pieces)
+		return "there are more free ranges than allocated ones can part";
+	if (pool->available > pool->capacity)
+		return "more is available than the capacity";
+	return NULL;
+}

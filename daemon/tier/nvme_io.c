@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/tier/nvme_io.h"
+
+#include "daemon/base/list.h"
+#include "daemon/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECES 512 /* of one I/O: under IOV_MAX, and 2 MiB of 4 KiB blocks */
+#define RETRIES 3  /* of an I/O that was interrupted or should be tried again */
+#define FAIR 8
+#define FAULTS 16
+
+struct op_queue {
+	struct nvme_op *first, **last;
+};
+
+/* One I/O: some operations that are neighbours, in the order of their offsets. */
+struct run {
+	struct loop_io io;
+	struct nvme_io *nvme_io;
+	struct run *next_free;
+	struct nvme_op *first, *last; /* by next */
+	uint64_t offset, bytes, moved;
+	unsigned retries, ops;
+	uint64_t started_ns;
+	struct iovec iov[PIECES];
+};
+
+struct fault {
+	bool write;
+	uint64_t nth;
+	int error; /* negative errno, or 0 for a short I/O */
+};
+
+struct nvme_io {
+	struct nvme_io_options options;
+	void (*batch_done)(void *arg);
+	void *arg;
+	struct op_queue queues[2][2]; /* [urgent][write] */
+	struct run *runs, *free_runs; /* [depth] */
+	unsigned dispatched;
+	bool turn; /* which direction goes next */
+	struct fault faults[FAULTS];
+	unsigned fault_count;
+	uint64_t ios[2]; /* since start, by direction */
+	struct log_quota log;
+};
+
+/* ---- faults, for tests ---- */
+
+static int parse_fault(struct nvme_io *nvme_io, const char *text)
+{
+	char direction[8], what[16];
+	unsigned long long nth;
+	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 || nvme_io->fault_count == FAULTS)
+		return -EINVAL;
+	struct fault *fault = &nvme_io->faults[nvme_io->fault_count++];
+	fault->nth = nth;
+	fault->write = strcmp(direction, "write") == 0;
+	if (!fault->write && strcmp(direction, "read") != 0)
+		return -EINVAL;
+	if (strcmp(what, "EIO") == 0)
+		fault->error = -EIO;
+	else if (strcmp(what, "ENOSPC") == 0)
+		fault->error = -ENOSPC;
+	else if (strcmp(what, "EINTR") == 0)
+		fault->error = -EINTR;
+	else if (strcmp(what, "short") != 0)
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_faults(struct nvme_io *nvme_io, const char *list)
+{
+	char *copy = strdup(list), *rest = copy;
+	int r = copy ? 0 : -ENOMEM;
+	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
+		if (*item != '\0')
+			r = parse_fault(nvme_io, item);
+	free(copy);
+	return r;
+}
+
+static int64_t injected(struct nvme_io *nvme_io, const struct run *run, int64_t result)
+{
+	uint64_t nth = ++nvme_io->ios[run->io.write];
+	for (unsigned i = 0; i < nvme_io->fault_count; i++) {
+		const struct fault *fault = &nvme_io->faults[i];
+		if (fault->write == run->io.write && fault->nth == nth)
+			return fault->error < 0 ? fault->error : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
+	}
+	return result;
+}
+
+/* ---- one I/O ---- */
+
+/* Points the vector at what has not been moved yet. */
+static void aim(struct run *run)
+{
+	uint64_t skip = run->moved;
+	unsigned count = 0;
+	for (struct nvme_op *op = run->first; op; op = op->next) {
+		if (skip >= op->bytes) {
+			skip -= op->bytes;
+			continue;
+		}
+		char *memory = op->memory + skip;
+		uint64_t bytes = op->bytes - skip;
+		skip = 0;
+		struct iovec *last = count > 0 ? &run->iov[count - 1] : NULL;
+		if (last && (char *)last->iov_base + last->iov_len == memory)
+			last->iov_len += bytes;
+		else
+			run->iov[count++] = (struct iovec){memory, bytes};
+	}
+	run->io.iov_count = count;
+	run->io.offset = run->nvme_io->options.start + run->offset + run->moved;
+}
+
+static void issue(struct run *run)
+{
+	aim(run);
+	loop_io(run->nvme_io->options.loop, &run->io);
+}
+
+static enum hbm_link link_of(const struct run *run)
+{
+	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
+}
+
+static void requeue_front(struct op_queue *queue, struct nvme_op *first, struct nvme_op *last)
+{
+	last->next = queue->first;
+	if (!queue->first)
+		queue->last = &last->next;
+	queue->first = first;
+}
+
+static void end_run(struct run *run, int error)
+{
+	struct nvme_io *nvme_io = run->nvme_io;
+	struct nvme_op *op = run->first;
+	link_stats_end(nvme_io->options.link_stats, link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+	run->next_free = nvme_io->free_runs;
+	nvme_io->free_runs = run;
+	while (op) {
+		struct nvme_op *next = op->next;
+		op->error = error;
+		op->done(op);
+		op = next;
+	}
+	if (nvme_io->batch_done)
+		nvme_io->batch_done(nvme_io->arg);
+}
+
+/* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
+static void take_apart(struct run *run)
+{
+	struct nvme_op *rest = run->first->next;
+	for (struct nvme_op *op = rest; op; op = op->next)
+		op->error = -EIO; /* marks it: not to be joined again */
+	requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
+	run->first->next = NULL;
+	run->last = run->first;
+	run->ops = 1;
+	run->bytes = run->first->bytes;
+	run->moved = 0;
+	run->retries = 0;
+	issue(run);
+}
+
+/* The one place that knows what may become of an I/O. */
+static void io_done(struct loop_io *io)
+{
+	struct run *run = container_of(io, struct run, io);
+	int64_t result = injected(run->nvme_io, run, io->result);
+	bool transient = result == -EINTR || result == -EAGAIN;
+	if (transient && run->retries++ < RETRIES) {
+		issue(run);
+		return;
+	}
+	if (result > 0) {
+		run->moved += (uint64_t)result;
+		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved again. */
+		run->moved -= run->moved % 4096;
+		if (run->moved >= run->bytes) {
+			end_run(run, 0);
+			return;
+		}
+		if (result >= 4096 || run->retries++ < RETRIES) {
+			issue(run);
+			return;
+		}
+	}
+	int error = result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
+	if (run->ops > 1) {
+		take_apart(run);
+		return;
+	}
+	if (log_quota(&run->nvme_io->log))
+		log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
+			  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
+	end_run(run, error);
+}
+
+/* ---- from queues to I/Os ---- */
+
+static void queue_push(struct op_queue *queue, struct nvme_op *op)
+{
+	op->next = NULL;
+	*queue->last = op;
+	queue->last = &op->next;
+}
+
+static struct nvme_op *queue_pop(struct op_queue *queue)
+{
+	struct nvme_op *op = queue->first;
+	queue->first = op->next;
+	if (!queue->first)
+		queue->last = &queue->first;
+	op->next = NULL;
+	return op;
+}
+
+/* Whether the next of the queue is the run's neighbour and may join it. */
+static bool joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
+{
+	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge || run->ops == PIECES)
+		return false;
+	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
+}
+
+static void join(struct run *run, struct nvme_op *op)
+{
+	if (op->offset > run->offset) {
+		run->last->next = op;
+		run->last = op;
+	} else {
+		op->next = run->first;
+		run->first = op;
+		run->offset = op->offset;
+	}
+	run->bytes += op->bytes;
+	run->ops++;
+}
+
+static void start_run(struct nvme_io *nvme_io, struct op_queue *queue)
+{
+	struct run *run = nvme_io->free_runs;
+	nvme_io->free_runs = run->next_free;
+	struct nvme_op *op = queue_pop(queue);
+	run->first = run->last = op;
+	run->ops = 1;
+	run->offset = op->offset;
+	run->bytes = op->bytes;
+	run->moved = 0;
+	run->retries = 0;
+	run->io.write = op->write;
+	while (joins(run, queue->first, nvme_io->options.merge))
+		join(run, queue_pop(queue));
+	run->started_ns = link_stats_begin(nvme_io->options.link_stats, link_of(run));
+	issue(run);
+}
+
+/* The queue to serve next: urgent before patient but for every eighth, reads and writes in turn. */
+static struct op_queue *next_queue(struct nvme_io *nvme_io)
+{
+	bool patient_first = ++nvme_io->dispatched % FAIR == 0;
+	nvme_io->turn = !nvme_io->turn;
+	for (unsigned i = 0; i < 4; i++) {
+		bool urgent = (i < 2) != patient_first;
+		struct op_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
+		if (queue->first)
+			return queue;
+	}
+	return NULL;
+}
+
+void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg)
+{
+	nvme_io->batch_done = batch_done;
+	nvme_io->arg = arg;
+}
+
+void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
+{
+	op->error = 0;
+	queue_push(&nvme_io->queues[urgent][op->write], op);
+}
+
+void nvme_io_dispatch(struct nvme_io *nvme_io)
+{
+	while (nvme_io->free_runs) {
+		struct op_queue *queue = next_queue(nvme_io);
+		if (!queue)
+			return;
+		start_run(nvme_io, queue);
+	}
+}
+
+int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
+{
+	struct nvme_io *nvme_io = calloc(1, sizeof(*nvme_io));
+	if (!nvme_io)
+		return -ENOMEM;
+	nvme_io->options = *options;
+	for (unsigned i = 0; i < 4; i++)
+		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
+	nvme_io->runs = calloc(options->depth, sizeof(struct run));
+	int r = nvme_io->runs ? parse_faults(nvme_io, options->fail) : -ENOMEM;
+	if (r < 0) {
+		nvme_io_free(nvme_io);
+		return r;
+	}
+	for (unsigned i = 0; i < options->depth; i++) {
+		struct run *run = &nvme_io->runs[i];
+		run->nvme_io = nvme_io;
+		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = io_done};
+		run->next_free = nvme_io->free_runs;
+		nvme_io->free_runs = run;
+	}
+	*out = nvme_io;
+	return 0;
+}
+
+struct nvme_io *nvme_io_free(struct nvme_io *nvme_io)
+{
+	if (!nvme_io)
+		return NULL;
+	free(nvme_io->runs);
+	free(nvme_io);
+	return NULL;
+}

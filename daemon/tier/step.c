@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/tier/step.h"
+
+#include <stddef.h>
+
+#include "daemon/device/device.h"
+#include "daemon/base/list.h"
+
+static void step_copied(struct copy *copy)
+{
+	struct step *step = container_of(copy, struct step, copy);
+
+	step->status = copy->status;
+	step->has_checksum = copy->take_checksum && copy->status == HBM_OK;
+	step->checksum = copy->checksum;
+	step->done(step);
+}
+
+static void step_post(struct step *step, const struct device *device, enum copy_direction kind,
+		      struct copy copy)
+{
+	copy.host = step->host;
+	copy.bytes = step->bytes;
+	copy.done = step_copied;
+	step->copy = copy;
+	copy_queue_post(device->queues[kind], &step->copy, step->urgent);
+}
+
+void step_gather(struct step *step, const struct device *device, const struct span *spans,
+		 uint32_t span_count)
+{
+	step_post(step, device, COPY_D2H,
+		  (struct copy){.spans = spans,
+				.span_count = span_count,
+				.take_checksum = step->take_checksum});
+}
+
+void step_scatter(struct step *step, const struct device *device, const struct span *spans,
+		  uint32_t span_count)
+{
+	step_post(step, device, COPY_H2D, (struct copy){.spans = spans, .span_count = span_count});
+}
+
+void step_gather_flat(struct step *step, const struct device *device, uint64_t flat,
+		      const struct span *spans, uint32_t span_count)
+{
+	step_post(step, device, COPY_D2D,
+		  (struct copy){
+			  .spans = spans, .span_count = span_count, .gather = true, .flat = flat});
+}
+
+void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
+		       const struct span *spans, uint32_t span_count)
+{
+	step_post(step, device, COPY_D2D,
+		  (struct copy){.spans = spans, .span_count = span_count, .flat = flat});
+}
+
+void step_verify(struct step *step, const struct device *device, uint64_t expected)
+{
+	step_post(step, device, COPY_H2D,
+		  (struct copy){.verify_checksum = true, .checksum = expected});
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * step: one leg of a transfer: bytes on their way between host memory, or a flat range of a device,
+ * and wherever else they are. A tier makes steps with its places (tier.h); the functions below make
+ * them with device memory. A step is started, and later completed once, on the loop thread; never
+ * from within the call that starts it.
+ */
+#pragma once
+
+#include "daemon/tier/nvme_io.h"
+#include "daemon/device/copy_queue.h"
+
+struct step {
+	/* the caller's */
+	char *host;
+	uint64_t bytes;
+	bool urgent;        /* somebody waits for it */
+	bool take_checksum; /* whoever passes the bytes by a processor takes their checksum */
+	void (*done)(struct step *step);
+
+	/* the outcome */
+	int status; /* HBM_OK, HBM_IO, HBM_DEVICE; of step_verify also HBM_MISS */
+	bool has_checksum;
+	uint64_t checksum; /* XXH3-64 */
+
+	/* whoever makes it */
+	struct span span;
+	union {
+		struct copy copy;
+		struct nvme_op op;
+	};
+};
+
+/* Spans of a device, in order, into host memory; takes the checksum if asked to. */
+void step_gather(struct step *step, const struct device *device, const struct span *spans,
+		 uint32_t span_count);
+/* The reverse. Without spans nothing is copied. */
+void step_scatter(struct step *step, const struct device *device, const struct span *spans,
+		  uint32_t span_count);
+/* Between spans and a flat range of the same device, past host memory. */
+void step_gather_flat(struct step *step, const struct device *device, uint64_t flat,
+		      const struct span *spans, uint32_t span_count);
+void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
+		       const struct span *spans, uint32_t span_count);
+/* Compares the checksum of host memory: HBM_MISS if it is another. On a thread of that device. */
+void step_verify(struct step *step, const struct device *device, uint64_t expected);

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/tier/tier.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t headroom,
+	      uint64_t max_blocks)
+{
+	*tier = (struct tier){.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
+	list_init(&tier->waiting);
+	/* every block may hold one slot here and be the target of one movement */
+	return extent_pool_new(&tier->extents, max_blocks * 2);
+}
+
+void tier_clear(struct tier *tier)
+{
+	tier->extents = extent_pool_free(tier->extents);
+}
+
+int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
+{
+	int r = extent_pool_grow(tier->extents, from, bytes);
+	if (r < 0)
+		return r;
+	uint64_t have = extent_capacity(tier->extents);
+	tier->usable = have > tier->headroom ? have - tier->headroom : 0;
+	tier_serve(tier);
+	return 0;
+}
+
+static uint32_t take(struct tier *tier, uint64_t bytes)
+{
+	uint64_t offset = extent_alloc(tier->extents, bytes);
+	if (offset == EXTENT_NONE)
+		return UINT32_MAX;
+	tier->moving += bytes;
+	return (uint32_t)(offset / EXTENT_UNIT);
+}
+
+uint32_t tier_alloc(struct tier *tier, uint64_t bytes)
+{
+	return list_empty(&tier->waiting) ? take(tier, bytes) : UINT32_MAX;
+}
+
+void tier_request(struct tier *tier, struct extent_request *wait)
+{
+	uint32_t unit = tier_alloc(tier, wait->bytes);
+	if (unit != UINT32_MAX)
+		wait->granted(wait, unit);
+	else
+		list_push_back(&tier->waiting, &wait->link);
+}
+
+void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
+{
+	assert(tier->moving >= bytes);
+	tier->moving -= bytes;
+	extent_free(tier->extents, tier_offset(unit), bytes);
+}
+
+void tier_place(struct tier *tier, uint64_t bytes)
+{
+	assert(tier->moving >= bytes);
+	tier->moving -= bytes;
+	tier->placed += bytes;
+}
+
+void tier_unplace(struct tier *tier, uint64_t bytes)
+{
+	assert(tier->placed >= bytes);
+	tier->placed -= bytes;
+	tier->moving += bytes;
+}
+
+/* In order, without overtaking: a large block would otherwise wait for ever behind small ones. */
+void tier_serve(struct tier *tier)
+{
+	while (!list_empty(&tier->waiting)) {
+		struct extent_request *wait = container_of(tier->waiting.next, struct extent_request, link);
+		uint32_t unit = take(tier, wait->bytes);
+		if (unit == UINT32_MAX)
+			return;
+		list_remove(&wait->link);
+		wait->granted(wait, unit);
+	}
+}
+
+bool tier_reaches(const struct tier *tier, const struct device *device)
+{
+	return tier->ops->host || (tier->ops->reaches && tier->ops->reaches(tier, device));
+}
+
+const char *tier_name(enum hbm_tier kind)
+{
+	static const char *const names[HBM_TIERS] = {"staging", "hbm", "ddr", "nvme"};
+	return names[kind];
+}

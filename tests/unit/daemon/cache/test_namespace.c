@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Namespaces: equal specs share one, any difference makes another, and one that nobody uses is forgotten. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/cache/namespace.h"
+
+static struct namespaces *namespaces_of(uint64_t max)
+{
+	struct namespaces *namespaces = NULL;
+	assert_int_equal(namespaces_new(&namespaces, max), 0);
+	return namespaces;
+}
+
+static void test_new_refuses_nonsense(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = NULL;
+	assert_int_equal(namespaces_new(&namespaces, 0), -EINVAL);
+	assert_int_equal(namespaces_new(&namespaces, UINT16_MAX), -EINVAL);
+	assert_null(namespaces);
+	assert_null(namespaces_free(NULL));
+}
+
+/* Each byte of the spec counts, the salt's as well. */
+static void test_any_difference_makes_another(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(sizeof(struct hbm_wire_namespace_spec) + 1);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	uint16_t first = namespaces_open(namespaces, &spec);
+	assert_int_equal(first, 1);
+	assert_int_equal(namespaces_open(namespaces, &spec), first);
+	assert_int_equal(namespaces_get(namespaces, first)->opens, 2);
+	for (size_t i = 0; i < sizeof(spec); i++) {
+		struct hbm_wire_namespace_spec other = spec;
+		((uint8_t *)&other)[i] ^= 1;
+		uint16_t number = namespaces_open(namespaces, &other);
+		assert_int_equal(number, 2 + i);
+		assert_memory_not_equal(namespaces_get(namespaces, number)->fingerprint, namespaces_get(namespaces, first)->fingerprint,
+					16);
+	}
+	assert_int_equal(namespaces_count(namespaces), 1 + sizeof(spec));
+	namespaces_free(namespaces);
+}
+
+static void test_a_full_table(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(2);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	for (uint64_t i = 0; i < 2; i++) {
+		spec.weights = i;
+		assert_int_equal(namespaces_open(namespaces, &spec), 1 + i);
+	}
+	spec.weights = 2;
+	assert_int_equal(namespaces_open(namespaces, &spec), 0);
+	namespaces_unref(namespaces, 1);
+	assert_int_equal(namespaces_open(namespaces, &spec), 1);
+	assert_null(namespaces_get(namespaces, 0));
+	assert_null(namespaces_get(namespaces, 3));
+	assert_null(namespaces_get(namespaces, UINT32_MAX));
+	namespaces_free(namespaces);
+}
+
+/* It stays while somebody has it open or it has blocks. */
+static void test_it_is_forgotten_with_its_last_use(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(4);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 8192};
+	uint16_t number = namespaces_open(namespaces, &spec);
+	namespaces_ref(namespaces, number);
+	struct namespace *ns = namespaces_get(namespaces, number);
+	assert_int_equal(ns->block_bytes, 8192);
+	ns->blocks = 2;
+	namespaces_unref(namespaces, number);
+	namespaces_unref(namespaces, number);
+	assert_int_equal(namespaces_count(namespaces), 1);
+	namespaces_block_gone(namespaces, number);
+	assert_int_equal(namespaces_open(namespaces, &spec), number); /* found again */
+	namespaces_block_gone(namespaces, number);
+	assert_int_equal(namespaces_count(namespaces), 1);
+	namespaces_unref(namespaces, number);
+	assert_int_equal(namespaces_count(namespaces), 0);
+	assert_null(namespaces_get(namespaces, number));
+	namespaces_free(namespaces);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_new_refuses_nonsense),
+		cmocka_unit_test(test_any_difference_makes_another),
+		cmocka_unit_test(test_a_full_table),
+		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

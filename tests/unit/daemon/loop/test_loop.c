@@ -1,0 +1,861 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event loop: the same tests for both engines, then what only one of them can get wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/base/list.h"
+#include "daemon/loop/loop.h"
+#include "tests/support/leaks.h"
+#include "tests/support/seed.h"
+
+#define MS UINT64_C(1000000)
+
+enum { DEPTH = 8 };
+
+static struct loop *loop; /* the one under test */
+
+static struct loop *loop_of(enum loop_engine engine)
+{
+	struct loop *fresh = NULL;
+	assert_int_equal(loop_new(&fresh, &(struct loop_options){.engine = engine, .io_depth = DEPTH}), 0);
+	return fresh;
+}
+
+/* Each test gets a loop, and must leave nothing but what it found. */
+struct fixture {
+	enum loop_engine engine;
+	struct leaks leaks;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	fixture->engine = *(enum loop_engine *)*state;
+	leaks_begin(&fixture->leaks);
+	loop = loop_of(fixture->engine);
+	*state = fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+	loop = loop_free(loop);
+	size_t leaked = leaks_end(&fixture->leaks);
+	free(fixture);
+	return leaked == 0 ? 0 : -1;
+}
+
+static void stop_at(struct timer *timer)
+{
+	(void)timer;
+	loop_stop(loop);
+}
+
+/* Runs the loop until somebody stops it, or for so long. */
+static void run_for(uint64_t ns)
+{
+	struct timer timer = {.fire = stop_at};
+	assert_int_equal(loop_timer_set(loop, &timer, clock_now() + ns), 0);
+	assert_int_equal(loop_run(loop), 0);
+	loop_timer_stop(loop, &timer);
+}
+
+static void run_until_stopped(void)
+{
+	assert_int_equal(loop_run(loop), 0);
+}
+
+/* A watch that counts its calls and does one thing. */
+struct seer {
+	struct watch watch;
+	int other; /* the other end of watch.fd */
+	unsigned calls, left;
+	uint32_t events; /* last seen */
+	struct seer *victim;
+};
+
+static void seer_open(struct seer *seer, void (*ready)(struct watch *, uint32_t), uint32_t events)
+{
+	int ends[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	*seer = (struct seer){.watch = {.fd = ends[0], .events = events, .ready = ready}, .other = ends[1]};
+	assert_int_equal(loop_watch(loop, &seer->watch), 0);
+}
+
+static void seer_close(struct seer *seer)
+{
+	loop_unwatch(loop, &seer->watch);
+	close(seer->watch.fd);
+	if (seer->other >= 0)
+		close(seer->other);
+}
+
+static void say(const struct seer *seer, const char *text)
+{
+	assert_int_equal(write(seer->other, text, strlen(text)), strlen(text));
+}
+
+static struct seer *note(struct watch *watch, uint32_t events)
+{
+	struct seer *seer = container_of(watch, struct seer, watch);
+	seer->calls++;
+	seer->events = events;
+	return seer;
+}
+
+static void see(struct watch *watch, uint32_t events)
+{
+	note(watch, events);
+}
+
+static void see_and_stop(struct watch *watch, uint32_t events)
+{
+	note(watch, events);
+	loop_stop(loop);
+}
+
+static void read_one_byte(struct watch *watch, uint32_t events)
+{
+	struct seer *seer = note(watch, events);
+	char byte;
+	assert_int_equal(read(watch->fd, &byte, 1), 1);
+	if (--seer->left == 0)
+		loop_stop(loop);
+}
+
+static void test_level_triggered(void **state)
+{
+	(void)state;
+	struct seer seer;
+	seer_open(&seer, read_one_byte, POLLIN);
+	say(&seer, "abcdef");
+	seer.left = 6;
+	run_until_stopped();
+	assert_int_equal(seer.calls, 6);
+	assert_int_equal(seer.events, POLLIN);
+	run_for(5 * MS);
+	assert_int_equal(seer.calls, 6);
+	say(&seer, "gh");
+	seer.left = 2;
+	run_until_stopped();
+	assert_int_equal(seer.calls, 8);
+	seer_close(&seer);
+}
+
+static void test_watch_refuses(void **state)
+{
+	(void)state;
+	struct watch watch = {.fd = 987654, .events = POLLIN, .ready = see};
+	assert_int_equal(loop_watch(loop, &watch), -EBADF);
+	assert_null(watch.private);
+	loop_unwatch(loop, &watch);
+	struct seer seer;
+	seer_open(&seer, see, POLLIN);
+	assert_int_equal(loop_watch(loop, &seer.watch), -EEXIST);
+	seer_close(&seer);
+}
+
+static void unwatch_and_free(struct watch *watch, uint32_t events)
+{
+	struct seer *seer = note(watch, events);
+	seer_close(seer);
+	memset(seer, 0xa5, sizeof(*seer));
+	free(seer);
+	loop_stop(loop);
+}
+
+static void test_unwatch_in_own_callback(void **state)
+{
+	(void)state;
+	struct seer *seer = malloc(sizeof(*seer));
+	seer_open(seer, unwatch_and_free, POLLIN);
+	say(seer, "x");
+	run_until_stopped();
+	run_for(5 * MS);
+}
+
+static void unwatch_victim(struct watch *watch, uint32_t events)
+{
+	struct seer *seer = note(watch, events), *victim = seer->victim;
+	char byte;
+	assert_int_equal(read(watch->fd, &byte, 1), 1);
+	/* Whichever is called first takes the other away. */
+	victim->victim = NULL;
+	seer_close(victim);
+	memset(victim, 0xa5, sizeof(*victim));
+	free(victim);
+	seer->victim = NULL;
+	loop_stop(loop);
+}
+
+static void test_unwatch_another_of_the_same_batch(void **state)
+{
+	(void)state;
+	struct seer *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
+	seer_open(a, unwatch_victim, POLLIN);
+	seer_open(b, unwatch_victim, POLLIN);
+	a->victim = b;
+	b->victim = a;
+	run_for(2 * MS); /* armed both; now both become ready before the loop looks */
+	say(a, "x");
+	say(b, "x");
+	run_until_stopped();
+	run_for(5 * MS);
+	/* One of the two is left: the one that was called. Engines may differ in which. */
+	struct seer *left = a->calls == 1 ? a : b;
+	assert_int_equal(left->calls, 1);
+	seer_close(left);
+	free(left);
+}
+
+static void test_rewatch(void **state)
+{
+	(void)state;
+	struct seer seer;
+	seer_open(&seer, see_and_stop, 0);
+	say(&seer, "x");
+	run_for(5 * MS);
+	assert_int_equal(seer.calls, 0);
+	/* While armed. */
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
+	run_until_stopped();
+	assert_int_equal(seer.events, POLLIN);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLOUT), 0);
+	run_until_stopped();
+	assert_int_equal(seer.events, POLLOUT);
+	/* Several times before the loop looks: the last counts. */
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN | POLLOUT), 0);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
+	unsigned before = seer.calls;
+	run_for(5 * MS);
+	assert_int_equal(seer.calls, before);
+	seer_close(&seer);
+}
+
+static void test_unwatch_after_rewatch(void **state)
+{
+	(void)state;
+	struct seer seer;
+	seer_open(&seer, see, POLLIN);
+	run_for(2 * MS);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLOUT), 0);
+	loop_unwatch(loop, &seer.watch);
+	assert_null(seer.watch.private);
+	say(&seer, "x");
+	run_for(5 * MS);
+	assert_int_equal(seer.calls, 0);
+	assert_int_equal(loop_watch(loop, &seer.watch), 0);
+	run_for(2 * MS);
+	assert_int_not_equal(seer.calls, 0);
+	seer_close(&seer);
+}
+
+static void test_hang_up_is_always_seen(void **state)
+{
+	(void)state;
+	struct seer seer;
+	seer_open(&seer, see_and_stop, 0);
+	run_for(2 * MS);
+	close(seer.other);
+	seer.other = -1;
+	run_until_stopped();
+	assert_true(seer.events & POLLHUP);
+	seer_close(&seer);
+}
+
+/* The other end stops writing: no event, unless POLLIN is asked for. */
+static void test_half_closed(void **state)
+{
+	(void)state;
+	struct seer seer;
+	seer_open(&seer, see_and_stop, 0);
+	run_for(2 * MS);
+	assert_int_equal(shutdown(seer.other, SHUT_WR), 0);
+	run_for(30 * MS);
+	assert_int_equal(seer.calls, 0);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
+	run_until_stopped();
+	assert_int_equal(seer.events, POLLIN);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
+	run_for(5 * MS);
+	close(seer.other);
+	seer.other = -1;
+	run_until_stopped();
+	assert_true(seer.events & POLLHUP);
+	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
+	seer_close(&seer);
+}
+
+static void test_descriptor_number_used_again(void **state)
+{
+	(void)state;
+	struct seer first, second;
+	seer_open(&first, see, POLLIN);
+	run_for(2 * MS);
+	int fd = first.watch.fd, keep = dup(fd);
+	loop_unwatch(loop, &first.watch);
+	close(fd);
+	seer_open(&second, see_and_stop, POLLIN);
+	assert_int_equal(second.watch.fd, fd);
+	say(&first, "not for the second");
+	run_for(5 * MS);
+	assert_int_equal(first.calls + second.calls, 0);
+	say(&second, "x");
+	run_until_stopped();
+	assert_int_equal(second.calls, 1);
+	seer_close(&second);
+	close(keep);
+	close(first.other);
+}
+
+static void test_closing_after_unwatch_is_seen_by_the_other_side(void **state)
+{
+	(void)state;
+	struct seer seer;
+	char byte;
+	seer_open(&seer, see, POLLIN);
+	run_for(2 * MS);
+	loop_unwatch(loop, &seer.watch);
+	close(seer.watch.fd);
+	run_for(2 * MS);
+	assert_int_equal(read(seer.other, &byte, 1), 0);
+	close(seer.other);
+}
+
+static void count_down(struct watch *watch, uint32_t events)
+{
+	static unsigned total;
+	struct seer *seer = note(watch, events);
+	uint64_t value;
+	assert_int_equal(read(watch->fd, &value, sizeof(value)), sizeof(value));
+	if (++total % seer->left == 0)
+		loop_stop(loop);
+}
+
+static void test_many_watches(void **state)
+{
+	(void)state;
+	enum { MANY = 700 };
+	struct seer *seers = calloc(MANY, sizeof(*seers));
+	for (int i = 0; i < MANY; i++) {
+		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		assert_int_not_equal(fd, -1);
+		seers[i] = (struct seer){.watch = {.fd = fd, .events = POLLIN, .ready = count_down}, .left = MANY};
+		assert_int_equal(loop_watch(loop, &seers[i].watch), 0);
+	}
+	for (int round = 1; round <= 3; round++) {
+		for (int i = 0; i < MANY; i++)
+			assert_int_equal(eventfd_write(seers[i].watch.fd, 1), 0);
+		run_until_stopped();
+		for (int i = 0; i < MANY; i++)
+			assert_int_equal(seers[i].calls, round);
+	}
+	for (int i = 0; i < MANY; i++) {
+		loop_unwatch(loop, &seers[i].watch);
+		close(seers[i].watch.fd);
+	}
+	free(seers);
+}
+
+static void test_freed_while_watching(void **state)
+{
+	struct fixture *fixture = *state;
+	struct seer armed, fresh;
+	seer_open(&armed, see, POLLIN);
+	run_for(2 * MS);
+	seer_open(&fresh, see, POLLIN);
+	assert_int_equal(loop_rewatch(loop, &armed.watch, POLLIN | POLLOUT), 0);
+	loop_free(loop);
+	close(armed.watch.fd);
+	close(armed.other);
+	close(fresh.watch.fd);
+	close(fresh.other);
+	loop = loop_of(fixture->engine); /* never run: this one must be freed as well */
+}
+
+/* Posts. */
+
+struct letter {
+	struct post post;
+	unsigned sender, number;
+};
+
+enum { SENDERS = 4, LETTERS = 5000 };
+static unsigned expected[SENDERS], arrived;
+
+static void receive(struct post *post)
+{
+	struct letter *letter = container_of(post, struct letter, post);
+	assert_int_equal(letter->number, expected[letter->sender]);
+	expected[letter->sender]++;
+	if (++arrived == SENDERS * LETTERS)
+		loop_stop(loop);
+}
+
+static void *send_letters(void *arg)
+{
+	struct letter *letters = arg;
+	for (int i = 0; i < LETTERS; i++)
+		loop_post(loop, &letters[i].post);
+	return NULL;
+}
+
+static void test_posts_keep_their_order(void **state)
+{
+	(void)state;
+	static struct letter letters[SENDERS][LETTERS];
+	pthread_t threads[SENDERS];
+	memset(expected, 0, sizeof(expected));
+	arrived = 0;
+	for (unsigned s = 0; s < SENDERS; s++) {
+		for (unsigned i = 0; i < LETTERS; i++)
+			letters[s][i] = (struct letter){.post = {.run = receive}, .sender = s, .number = i};
+		assert_int_equal(pthread_create(&threads[s], NULL, send_letters, letters[s]), 0);
+	}
+	run_until_stopped();
+	for (int s = 0; s < SENDERS; s++)
+		pthread_join(threads[s], NULL);
+	assert_int_equal(arrived, SENDERS * LETTERS);
+}
+
+/* One at a time, each sent only when the last has arrived: each must wake the loop. */
+struct ping {
+	struct post post;
+	int back; /* an eventfd */
+	unsigned left;
+};
+
+static void answer(struct post *post)
+{
+	struct ping *ping = container_of(post, struct ping, post);
+	if (--ping->left == 0)
+		loop_stop(loop);
+	assert_int_equal(eventfd_write(ping->back, 1), 0);
+}
+
+static void *send_pings(void *arg)
+{
+	struct ping *ping = arg;
+	for (unsigned left = ping->left; left > 0; left--) {
+		eventfd_t value;
+		loop_post(loop, &ping->post);
+		if (eventfd_read(ping->back, &value) < 0)
+			return arg;
+	}
+	return NULL;
+}
+
+static void test_every_post_wakes_the_loop(void **state)
+{
+	(void)state;
+	struct ping ping = {.post = {.run = answer}, .back = eventfd(0, EFD_CLOEXEC), .left = 2000};
+	pthread_t thread;
+	void *result;
+	assert_int_equal(pthread_create(&thread, NULL, send_pings, &ping), 0);
+	run_until_stopped();
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(ping.left, 0);
+	close(ping.back);
+}
+
+static void post_again(struct post *post)
+{
+	struct ping *ping = container_of(post, struct ping, post);
+	if (--ping->left > 0)
+		loop_post(loop, post);
+	else
+		loop_stop(loop);
+}
+
+static void test_posts_from_posts(void **state)
+{
+	(void)state;
+	struct ping ping = {.post = {.run = post_again}, .left = 100};
+	loop_post(loop, &ping.post);
+	run_until_stopped();
+	assert_int_equal(ping.left, 0);
+	ping.left = 100;
+	loop_post(loop, &ping.post);
+	loop_flush(loop);
+	assert_int_equal(ping.left, 0);
+	run_until_stopped(); /* the last post stopped it */
+}
+
+static void *stop_from_thread(void *arg)
+{
+	loop_stop(arg);
+	return NULL;
+}
+
+static void test_stop(void **state)
+{
+	(void)state;
+	pthread_t thread;
+	loop_stop(loop);
+	run_until_stopped();
+	assert_int_equal(pthread_create(&thread, NULL, stop_from_thread, loop), 0);
+	run_until_stopped();
+	pthread_join(thread, NULL);
+}
+
+/* Timers. */
+
+struct alarm {
+	struct timer timer;
+	uint64_t at;
+	unsigned fired;
+};
+
+static uint64_t last_fired;
+static unsigned alarms_left;
+
+static void ring_alarm(struct timer *timer)
+{
+	struct alarm *alarm = container_of(timer, struct alarm, timer);
+	assert_int_equal(timer->position, 0);
+	assert_in_range(alarm->at, last_fired, clock_now());
+	last_fired = alarm->at;
+	alarm->fired++;
+	if (--alarms_left == 0)
+		loop_stop(loop);
+}
+
+static void set_alarm(struct alarm *alarm, uint64_t at)
+{
+	alarm->at = at;
+	assert_int_equal(loop_timer_set(loop, &alarm->timer, at), 0);
+}
+
+static void test_timers_fire_in_order(void **state)
+{
+	(void)state;
+	enum { ALARMS = 1000 };
+	static struct alarm alarms[ALARMS];
+	struct seed seed;
+	seed_open(&seed, "test_timers_fire_in_order");
+	uint64_t start = clock_now();
+	for (int i = 0; i < ALARMS; i++) {
+		alarms[i] = (struct alarm){.timer = {.fire = ring_alarm}};
+		set_alarm(&alarms[i], start + seed_below(&seed, 20 * MS));
+	}
+	alarms_left = ALARMS;
+	for (int i = 0; i < ALARMS; i++) {
+		if (i % 3 == 0) {
+			set_alarm(&alarms[i], start + seed_below(&seed, 20 * MS));
+		} else if (i % 3 == 1) {
+			loop_timer_stop(loop, &alarms[i].timer);
+			loop_timer_stop(loop, &alarms[i].timer);
+			alarms_left--;
+		}
+	}
+	last_fired = 0;
+	run_until_stopped();
+	for (int i = 0; i < ALARMS; i++)
+		assert_int_equal(alarms[i].fired, i % 3 != 1);
+}
+
+static void set_to_the_past(struct timer *timer)
+{
+	assert_int_equal(loop_timer_set(loop, timer, 1), 0);
+}
+
+static void test_timer_set_to_the_past_starves_nobody(void **state)
+{
+	(void)state;
+	struct timer timer = {.fire = set_to_the_past};
+	struct seer seer;
+	seer_open(&seer, see_and_stop, POLLIN);
+	assert_int_equal(loop_timer_set(loop, &timer, 1), 0);
+	say(&seer, "x");
+	run_until_stopped();
+	assert_int_equal(seer.calls, 1);
+	loop_timer_stop(loop, &timer);
+	seer_close(&seer);
+}
+
+/* File I/O. */
+
+enum { FILE_BYTES = 1 << 20, CHUNK = 4096, CHUNKS = FILE_BYTES / CHUNK };
+
+struct transfer {
+	struct loop_io io;
+	struct iovec iov[3];
+	unsigned calls;
+};
+
+static unsigned transfers_left;
+
+static void count_transfer(struct loop_io *io)
+{
+	container_of(io, struct transfer, io)->calls++;
+	if (--transfers_left == 0)
+		loop_stop(loop);
+}
+
+static void start(struct transfer *transfer, int fd, bool write, uint64_t offset, unsigned iov_count)
+{
+	transfer->calls = 0;
+	transfer->io = (struct loop_io){.write = write,
+					.fd = fd,
+					.offset = offset,
+					.iov = transfer->iov,
+					.iov_count = iov_count,
+					.done = count_transfer};
+	transfers_left++;
+	loop_io(loop, &transfer->io);
+	assert_int_equal(transfer->calls, 0);
+}
+
+static int file_of(uint64_t bytes)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+/* More at once than the depth, in one piece and in three. */
+static void test_io_reads_what_it_wrote(void **state)
+{
+	(void)state;
+	static uint8_t out[FILE_BYTES], in[FILE_BYTES];
+	static struct transfer transfers[CHUNKS];
+	int fd = file_of(FILE_BYTES);
+	struct seed seed;
+	seed_open(&seed, "test_io_reads_what_it_wrote");
+	for (size_t i = 0; i < FILE_BYTES; i++)
+		out[i] = (uint8_t)seed_next(&seed);
+	for (int write = 1; write >= 0; write--) {
+		for (unsigned i = 0; i < CHUNKS; i++) {
+			uint8_t *at = (write ? out : in) + i * CHUNK;
+			struct iovec *iov = transfers[i].iov;
+			bool three = i % 2;
+			iov[0] = (struct iovec){at, three ? 100 : CHUNK};
+			iov[1] = (struct iovec){at + 100, 1000};
+			iov[2] = (struct iovec){at + 1100, CHUNK - 1100};
+			start(&transfers[i], fd, write, i * CHUNK, three ? 3 : 1);
+		}
+		run_until_stopped();
+		for (unsigned i = 0; i < CHUNKS; i++) {
+			assert_int_equal(transfers[i].calls, 1);
+			assert_int_equal(transfers[i].io.result, CHUNK);
+		}
+	}
+	assert_memory_equal(out, in, FILE_BYTES);
+	close(fd);
+}
+
+static void test_io_hands_up_raw_results(void **state)
+{
+	(void)state;
+	static uint8_t buffer[CHUNK];
+	struct transfer transfers[3] = {0};
+	int fd = file_of(1000);
+	for (int i = 0; i < 3; i++)
+		transfers[i].iov[0] = (struct iovec){buffer, CHUNK};
+	start(&transfers[0], fd, false, 0, 1);
+	start(&transfers[1], fd, false, 5000, 1);
+	start(&transfers[2], -1, false, 0, 1);
+	run_until_stopped();
+	assert_int_equal(transfers[0].io.result, 1000);
+	assert_int_equal(transfers[1].io.result, 0);
+	assert_int_equal(transfers[2].io.result, -EBADF);
+	close(fd);
+}
+
+struct chain {
+	struct transfer transfer;
+	unsigned left;
+	uint8_t byte;
+};
+
+static void next_in_chain(struct loop_io *io)
+{
+	struct chain *chain = container_of(io, struct chain, transfer.io);
+	assert_int_equal(io->result, 1);
+	io->offset++;
+	if (--chain->left > 0)
+		loop_io(loop, io);
+	else
+		loop_stop(loop);
+}
+
+static void test_io_submitted_from_done(void **state)
+{
+	(void)state;
+	struct chain chain = {.left = 500, .byte = 'x'};
+	int fd = file_of(0);
+	chain.transfer.iov[0] = (struct iovec){&chain.byte, 1};
+	chain.transfer.io = (struct loop_io){
+		.write = true, .fd = fd, .iov = chain.transfer.iov, .iov_count = 1, .done = next_in_chain};
+	loop_io(loop, &chain.transfer.io);
+	run_until_stopped();
+	assert_int_equal(lseek(fd, 0, SEEK_END), 500);
+	close(fd);
+}
+
+static void test_name(void **state)
+{
+	const struct fixture *fixture = *state;
+	assert_string_equal(loop_engine_name(loop), fixture->engine == LOOP_URING ? "io_uring" : "threads");
+	assert_null(loop_fallback_reason(loop));
+}
+
+/* What has no engine, or one only. */
+
+static void test_options_refused(void **state)
+{
+	(void)state;
+	struct loop *none = NULL;
+	assert_int_equal(loop_new(&none, &(struct loop_options){.io_depth = 0}), -EINVAL);
+	assert_null(none);
+	assert_null(loop_free(NULL));
+}
+
+static unsigned unseen;
+
+static void see_once(struct watch *watch, uint32_t events)
+{
+	if (note(watch, events)->calls == 1 && --unseen == 0)
+		loop_stop(loop);
+}
+
+/* More completions at once than the ring has room for, and for ever: none may be lost, none may starve. */
+static void test_completions_overflow(void **state)
+{
+	(void)state;
+	enum { MANY = 6000 };
+	struct seer *seers = calloc(MANY, sizeof(*seers));
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	for (int i = 0; i < MANY; i++) {
+		seers[i].watch = (struct watch){.fd = fd, .events = POLLIN, .ready = see_once};
+		assert_int_equal(loop_watch(loop, &seers[i].watch), 0);
+	}
+	run_for(2 * MS);
+	unseen = MANY;
+	assert_int_equal(eventfd_write(fd, 1), 0);
+	run_until_stopped();
+	for (int i = 0; i < MANY; i++)
+		loop_unwatch(loop, &seers[i].watch);
+	close(fd);
+	free(seers);
+}
+
+/* In a child that may not use io_uring: 0 if the loop noticed and said so. */
+static int without_io_uring(void)
+{
+	struct sock_filter refuse_setup[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 4, .filter = refuse_setup};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		return 2;
+	struct loop *fallback;
+	if (loop_new(&fallback, &(struct loop_options){.engine = LOOP_URING, .io_depth = 1}) != -EPERM)
+		return 3;
+	if (loop_new(&fallback, &(struct loop_options){.engine = LOOP_AUTO, .io_depth = 1}) < 0)
+		return 4;
+	if (strcmp(loop_engine_name(fallback), "threads") != 0)
+		return 5;
+	if (!strstr(loop_fallback_reason(fallback), "forbidden"))
+		return 6;
+	loop_free(fallback);
+	return 0;
+}
+
+static void test_auto_falls_back(void **state)
+{
+	(void)state;
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(without_io_uring());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static enum loop_engine uring = LOOP_URING, threads = LOOP_THREADS;
+
+/* Instead of a test with io_uring, where that may not be used. */
+static void left_out(void **state)
+{
+	(void)state;
+	print_message("SKIP: io_uring may not be used here\n");
+	skip();
+}
+
+static bool has_uring(void)
+{
+	struct loop *trial;
+	if (loop_new(&trial, &(struct loop_options){.engine = LOOP_URING, .io_depth = DEPTH}) < 0)
+		return false;
+	loop_free(trial);
+	return true;
+}
+
+#define WITH(test, engine) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, &engine)
+#define BOTH(test) WITH(test, uring), WITH(test, threads)
+
+int main(void)
+{
+	struct CMUnitTest tests[] = {
+		BOTH(test_name),
+		BOTH(test_level_triggered),
+		BOTH(test_watch_refuses),
+		BOTH(test_unwatch_in_own_callback),
+		BOTH(test_unwatch_another_of_the_same_batch),
+		BOTH(test_rewatch),
+		BOTH(test_unwatch_after_rewatch),
+		BOTH(test_hang_up_is_always_seen),
+		BOTH(test_half_closed),
+		BOTH(test_descriptor_number_used_again),
+		BOTH(test_closing_after_unwatch_is_seen_by_the_other_side),
+		BOTH(test_many_watches),
+		BOTH(test_freed_while_watching),
+		BOTH(test_posts_keep_their_order),
+		BOTH(test_every_post_wakes_the_loop),
+		BOTH(test_posts_from_posts),
+		BOTH(test_stop),
+		BOTH(test_timers_fire_in_order),
+		BOTH(test_timer_set_to_the_past_starves_nobody),
+		BOTH(test_io_reads_what_it_wrote),
+		BOTH(test_io_hands_up_raw_results),
+		BOTH(test_io_submitted_from_done),
+		WITH(test_completions_overflow, uring),
+		cmocka_unit_test(test_options_refused),
+		cmocka_unit_test(test_auto_falls_back),
+	};
+	const bool all = has_uring();
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		if (tests[i].initial_state == &uring && !all)
+			tests[i] = (struct CMUnitTest){.name = tests[i].name, .test_func = left_out};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

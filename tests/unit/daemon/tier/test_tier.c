@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A tier's slots: the reserve comes first, who waits is served in order, and the books add up at every step. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "daemon/tier/tier.h"
+
+#define U ((uint64_t)EXTENT_UNIT)
+
+struct waiter {
+	struct extent_request wait;
+	uint32_t unit; /* UINT32_MAX: not yet */
+	unsigned turn;
+};
+
+static unsigned turns;
+
+static void granted(struct extent_request *wait, uint32_t unit)
+{
+	struct waiter *waiter = container_of(wait, struct waiter, wait);
+	assert_int_equal(waiter->unit, UINT32_MAX);
+	waiter->unit = unit;
+	waiter->turn = ++turns;
+}
+
+static struct waiter waiter_of(uint64_t units)
+{
+	return (struct waiter){.wait = {.bytes = units * U, .granted = granted}, .unit = UINT32_MAX};
+}
+
+static void tier_open(struct tier *tier, uint64_t capacity, uint64_t headroom)
+{
+	turns = 0;
+	assert_int_equal(tier_init(tier, HBM_TIER_DDR, 3, capacity * U, headroom * U, 100), 0);
+}
+
+static void assert_books(const struct tier *tier)
+{
+	assert_int_equal(extent_available(tier->extents) + tier->placed + tier->moving, extent_capacity(tier->extents));
+}
+
+static void test_the_reserve_is_filled_first(void **state)
+{
+	(void)state;
+	struct tier tier;
+	tier_open(&tier, 10, 4);
+	assert_int_equal(tier.usable, 0);
+	assert_int_equal(tier_grow(&tier, 0, 3 * U), 0);
+	assert_int_equal(tier.usable, 0);
+	assert_int_equal(tier_grow(&tier, 3 * U, 3 * U), 0);
+	assert_int_equal(tier.usable, 2 * U);
+	assert_int_equal(tier_grow(&tier, 6 * U, 8 * U), 0);
+	assert_int_equal(tier.usable, 10 * U);
+	tier_clear(&tier);
+	tier_clear(&tier);
+}
+
+static void test_a_slot_through_its_life(void **state)
+{
+	(void)state;
+	struct tier tier;
+	tier_open(&tier, 8, 0);
+	assert_int_equal(tier_grow(&tier, 0, 8 * U), 0);
+	uint32_t unit = tier_alloc(&tier, 3 * U);
+	assert_int_equal(unit, 0);
+	assert_int_equal(tier.moving, 3 * U);
+	assert_books(&tier);
+	tier_place(&tier, 3 * U);
+	assert_int_equal(tier.placed, 3 * U);
+	assert_int_equal(tier_alloc(&tier, 6 * U), UINT32_MAX);
+	assert_int_equal(tier_alloc(&tier, 5 * U), 3);
+	assert_books(&tier);
+	tier_unplace(&tier, 3 * U);
+	tier_free(&tier, unit, 3 * U);
+	tier_free(&tier, 3, 5 * U);
+	assert_books(&tier);
+	assert_int_equal(extent_available(tier.extents), 8 * U);
+	tier_clear(&tier);
+}
+
+/* A small one that came later does not pass a large one, which would wait for ever. */
+static void test_who_waits_is_served_in_order(void **state)
+{
+	(void)state;
+	struct tier tier;
+	tier_open(&tier, 4, 0);
+	assert_int_equal(tier_grow(&tier, 0, 4 * U), 0);
+	struct waiter first = waiter_of(3), large = waiter_of(4), small = waiter_of(1);
+	tier_request(&tier, &first.wait);
+	assert_int_equal(first.unit, 0);
+	tier_request(&tier, &large.wait);
+	tier_request(&tier, &small.wait);
+	tier_serve(&tier);
+	assert_int_equal(large.unit, UINT32_MAX);
+	assert_int_equal(small.unit, UINT32_MAX);
+	assert_int_equal(tier_alloc(&tier, U), UINT32_MAX); /* nor does one that does not want to wait */
+	tier_free(&tier, first.unit, 3 * U);
+	tier_serve(&tier);
+	assert_int_equal(large.unit, 0);
+	assert_int_equal(small.unit, UINT32_MAX);
+	tier_free(&tier, large.unit, 4 * U);
+	tier_serve(&tier);
+	assert_int_equal(small.unit, 0);
+	assert_in_range(small.turn, large.turn + 1, 3);
+	tier_free(&tier, small.unit, U);
+	assert_books(&tier);
+	tier_clear(&tier);
+}
+
+static void test_growing_serves_who_waits(void **state)
+{
+	(void)state;
+	struct tier tier;
+	tier_open(&tier, 4, 0);
+	struct waiter waiter = waiter_of(2);
+	tier_request(&tier, &waiter.wait);
+	assert_int_equal(tier_grow(&tier, 0, U), 0);
+	assert_int_equal(waiter.unit, UINT32_MAX);
+	assert_int_equal(tier_grow(&tier, U, U), 0);
+	assert_int_equal(waiter.unit, 0);
+	assert_true(list_empty(&tier.waiting));
+	tier_clear(&tier);
+}
+
+static void test_every_kind_has_a_name(void **state)
+{
+	(void)state;
+	assert_string_equal(tier_name(HBM_TIER_NONE), "staging");
+	assert_string_equal(tier_name(HBM_TIER_HBM), "hbm");
+	assert_string_equal(tier_name(HBM_TIER_DDR), "ddr");
+	assert_string_equal(tier_name(HBM_TIER_NVME), "nvme");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_reserve_is_filled_first),  cmocka_unit_test(test_a_slot_through_its_life),
+		cmocka_unit_test(test_who_waits_is_served_in_order), cmocka_unit_test(test_growing_serves_who_waits),
+		cmocka_unit_test(test_every_kind_has_a_name),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
