@@ -25,7 +25,7 @@ struct builder {
 	uint64_t block_bytes;            /* of the first block */
 };
 
-static int build_segment(struct builder *builder, const struct hbm_segment *segment, size_t block)
+static int block_build_segment(struct builder *builder, const struct hbm_segment *segment, size_t block)
 {
 	struct hbm *hbm = builder->hbm;
 	const struct hbm_region *region = segment->region;
@@ -48,7 +48,7 @@ static int build_segment(struct builder *builder, const struct hbm_segment *segm
 	return 0;
 }
 
-static int build_segments(struct builder *builder, const struct hbm_block *block, size_t nth, uint64_t *bytes)
+static int block_build_segments(struct builder *builder, const struct hbm_block *block, size_t nth, uint64_t *bytes)
 {
 	struct hbm *hbm = builder->hbm;
 	if (block->segment_count == 0)
@@ -57,7 +57,7 @@ static int build_segments(struct builder *builder, const struct hbm_block *block
 		return hbm_fail(hbm, HBM_LIMIT, "block %zu does not fit: a request has at most %d bytes", nth,
 				HBM_WIRE_MESSAGE_MAX);
 	for (size_t i = 0; i < block->segment_count; i++) {
-		int rc = build_segment(builder, &block->segments[i], nth);
+		int rc = block_build_segment(builder, &block->segments[i], nth);
 		if (rc)
 			return rc;
 		if (!checked_add(*bytes, block->segments[i].bytes, bytes))
@@ -66,12 +66,12 @@ static int build_segments(struct builder *builder, const struct hbm_block *block
 	return 0;
 }
 
-static int build_block(struct builder *builder, enum hbm_wire_opcode op, const struct hbm_block *block, size_t nth)
+static int block_build_block(struct builder *builder, enum hbm_wire_opcode op, const struct hbm_block *block, size_t nth)
 {
 	if (!hbm_key_is_sound(&block->key))
 		return hbm_fail(builder->hbm, HBM_INVALID, "block %zu: its key is all zero, which is reserved", nth);
 	uint64_t bytes = 0;
-	int rc = build_segments(builder, block, nth, &bytes);
+	int rc = block_build_segments(builder, block, nth, &bytes);
 	if (rc)
 		return rc;
 	if (nth == 0)
@@ -87,13 +87,13 @@ static int build_block(struct builder *builder, enum hbm_wire_opcode op, const s
 	return 0;
 }
 
-static bool slot_is_sound(uint32_t slot)
+static bool block_slot_is_sound(uint32_t slot)
 {
 	return slot < HBM_WIRE_FENCES || slot == HBM_WIRE_NO_FENCE;
 }
 
 /* The head of the message, its room for blocks and that for segments. */
-static int build_start(struct builder *builder, uint32_t ns, size_t count, const struct hbm_sync *sync)
+static int block_build_start(struct builder *builder, uint32_t ns, size_t count, const struct hbm_sync *sync)
 {
 	struct hbm *hbm = builder->hbm;
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(*builder->message)) /
@@ -105,7 +105,7 @@ static int build_start(struct builder *builder, uint32_t ns, size_t count, const
 	static const struct hbm_sync no_fences = {HBM_WIRE_NO_FENCE, HBM_WIRE_NO_FENCE, 0, 0};
 	if (!sync)
 		sync = &no_fences;
-	if (!slot_is_sound(sync->ready_slot) || !slot_is_sound(sync->fence_slot))
+	if (!block_slot_is_sound(sync->ready_slot) || !block_slot_is_sound(sync->fence_slot))
 		return hbm_fail(hbm, HBM_INVALID, "fences %u and %u: there are %d", sync->ready_slot, sync->fence_slot,
 				HBM_WIRE_FENCES);
 	builder->message = hbm->scratch;
@@ -123,15 +123,15 @@ static int build_start(struct builder *builder, uint32_t ns, size_t count, const
 	return 0;
 }
 
-static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, const struct hbm_block *blocks,
+static int block_blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, const struct hbm_block *blocks,
 			 size_t count, const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
 	struct builder builder = {.hbm = hbm};
-	int rc = build_start(&builder, ns, count, sync);
+	int rc = block_build_start(&builder, ns, count, sync);
 	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = build_block(&builder, op, &blocks[i], i);
+		rc = block_build_block(&builder, op, &blocks[i], i);
 	if (rc)
 		return rc;
 	char *end = (char *)&builder.segments[builder.message->segments];
@@ -148,13 +148,13 @@ static int blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, 
 int hbm_submit_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		     const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
-	return blocks_submit(hbm, HBM_WIRE_STORE, ns, blocks, count, sync, results, ticket);
+	return block_blocks_submit(hbm, HBM_WIRE_STORE, ns, blocks, count, sync, results, ticket);
 }
 
 int hbm_submit_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		    const struct hbm_sync *sync, hbm_result *results, hbm_ticket *ticket)
 {
-	return blocks_submit(hbm, HBM_WIRE_LOAD, ns, blocks, count, sync, results, ticket);
+	return block_blocks_submit(hbm, HBM_WIRE_LOAD, ns, blocks, count, sync, results, ticket);
 }
 
 int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)

@@ -13,7 +13,7 @@ bool hbm_key_is_sound(const hbm_key *key)
 	return memcmp(key, &reserved, sizeof(reserved)) != 0;
 }
 
-static bool results_are_sound(const struct ticket *ticket, const struct message *message)
+static bool cache_results_are_sound(const struct ticket *ticket, const struct message *message)
 {
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
@@ -22,12 +22,12 @@ static bool results_are_sound(const struct ticket *ticket, const struct message 
 	       reply->done <= reply->count;
 }
 
-static int reply_results(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int cache_reply_results(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!results_are_sound(ticket, message))
+	if (!cache_results_are_sound(ticket, message))
 		return TICKET_BROKEN;
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	if (ticket->answer.results)
@@ -37,9 +37,9 @@ static int reply_results(struct hbm *hbm, struct ticket *ticket, struct message 
 	return HBM_OK;
 }
 
-const struct ticket_kind hbm_kind_results = {.reply = reply_results};
+const struct ticket_kind hbm_kind_results = {.reply = cache_reply_results};
 
-static int keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
+static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 {
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key);
 	if (count == 0)
@@ -53,12 +53,12 @@ static int keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 }
 
 /* Sends `message`, of which space, device, flags and deadline are filled in, followed by the keys. */
-static int keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
+static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
 		       size_t count, struct ticket_answer answer, hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
-	int rc = keys_check(hbm, keys, count);
+	int rc = cache_keys_check(hbm, keys, count);
 	if (rc)
 		return rc;
 	message->count = answer.count = (uint32_t)count;
@@ -77,7 +77,7 @@ int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t 
 {
 	struct hbm_wire_keys message = {.ns = ns};
 	struct ticket_answer where = {.lookup = answer, .results = results};
-	return keys_submit(hbm, HBM_WIRE_LOOKUP, &message, keys, count, where, ticket);
+	return cache_keys_submit(hbm, HBM_WIRE_LOOKUP, &message, keys, count, where, ticket);
 }
 
 int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
@@ -87,7 +87,7 @@ int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm
 		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device, hbm->info.devices);
 	struct hbm_wire_keys message = {.ns = ns, .device = device, .deadline_us = deadline_us};
 	struct ticket_answer where = {.results = results};
-	return keys_submit(hbm, HBM_WIRE_PREFETCH, &message, keys, count, where, ticket);
+	return cache_keys_submit(hbm, HBM_WIRE_PREFETCH, &message, keys, count, where, ticket);
 }
 
 int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
@@ -100,7 +100,7 @@ int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint3
 		return hbm_fail(hbm, HBM_UNSUPPORTED, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
 	struct hbm_wire_keys message = {.ns = ns, .flags = flags};
 	struct ticket_answer where = {.results = results};
-	return keys_submit(hbm, op, &message, keys, count, where, ticket);
+	return cache_keys_submit(hbm, op, &message, keys, count, where, ticket);
 }
 
 /* ---- The blocking forms ---- */

@@ -68,7 +68,7 @@ int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, 
 	return channel_error(fdpass_send(channel->fd, pieces, count, NULL, 0));
 }
 
-static int message_check(const struct message *message)
+static int channel_message_check(const struct message *message)
 {
 	/* The end of the stream, or an empty message, which looks the same but may have brought fds. */
 	if (message->size == 0)
@@ -93,7 +93,7 @@ int hbm_channel_receive(const struct channel *channel, bool wait, struct message
 
 	message->header = channel->buffer;
 	message->size = (size_t)n;
-	int rc = message_check(message);
+	int rc = channel_message_check(message);
 	if (rc)
 		hbm_message_clear(message);
 	return rc;

@@ -41,12 +41,12 @@ static struct commit *commit_free(struct commit *commit)
 	return NULL;
 }
 
-static size_t ranges_message_bytes(size_t count)
+static size_t commit_ranges_message_bytes(size_t count)
 {
 	return sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
 }
 
-static void ranges_message_fill(struct hbm_wire_ranges *message, const struct hbm_range *ranges, size_t count)
+static void commit_ranges_message_fill(struct hbm_wire_ranges *message, const struct hbm_range *ranges, size_t count)
 {
 	*message = (struct hbm_wire_ranges){.count = (uint32_t)count};
 	for (size_t i = 0; i < count; i++)
@@ -70,10 +70,10 @@ static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
 	if (!commit)
 		return NULL;
 	list_init(&commit->undo.link);
-	struct hbm_wire_ranges *message = malloc(ranges_message_bytes(count));
+	struct hbm_wire_ranges *message = malloc(commit_ranges_message_bytes(count));
 	if (!message)
 		return commit_free(commit);
-	ranges_message_fill(message, ranges, count);
+	commit_ranges_message_fill(message, ranges, count);
 	commit->undo.message = &message->header;
 	commit->count = count;
 	for (size_t i = 0; i < count; i++) {
@@ -108,7 +108,7 @@ static void commit_fail_fds(struct ticket *ticket)
 
 /* ---- Grants ---- */
 
-static bool range_has(const struct hbm_range *range, const struct hbm_wire_range *slab)
+static bool commit_range_has(const struct hbm_range *range, const struct hbm_wire_range *slab)
 {
 	return range->region->id == slab->region && slab->bytes == range->region->slab && slab->zero == 0 &&
 	       is_aligned(slab->offset, slab->bytes) && slab->offset >= range->offset &&
@@ -120,7 +120,7 @@ static const struct hbm_range *commit_find(struct commit *commit, const struct h
 {
 	for (size_t n = 0; n < commit->count; n++) {
 		const struct hbm_range *range = &commit->ranges[commit->cursor];
-		if (range_has(range, slab))
+		if (commit_range_has(range, slab))
 			return range;
 		commit->cursor = (commit->cursor + 1) % commit->count;
 	}
@@ -158,7 +158,7 @@ static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct mes
 	const struct hbm_wire_ranges *part = (const void *)message->header;
 	/* A part without slabs is refused, so that a reply has an end. */
 	if (message->size < sizeof(*part) || part->zero || part->count == 0 || part->count > HBM_WIRE_FDS_MAX ||
-	    message->size != ranges_message_bytes(part->count))
+	    message->size != commit_ranges_message_bytes(part->count))
 		return false;
 	if (message->fds.lost)
 		commit_fail_fds(ticket);
@@ -176,7 +176,7 @@ static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct mes
 /* ---- The end of a commit ---- */
 
 /* How many of the ranges from the first on are one run of addresses, and how long it is. */
-static size_t run_length(const struct hbm_range *ranges, size_t count, uint64_t *bytes)
+static size_t commit_run_length(const struct hbm_range *ranges, size_t count, uint64_t *bytes)
 {
 	size_t n = 1;
 	*bytes = ranges[0].bytes;
@@ -190,7 +190,7 @@ static void commit_open(struct hbm *hbm, struct ticket *ticket)
 	struct commit *commit = ticket->answer.commit;
 	for (size_t i = 0; i < commit->count && !commit->failure;) {
 		uint64_t bytes;
-		size_t n = run_length(&commit->ranges[i], commit->count - i, &bytes);
+		size_t n = commit_run_length(&commit->ranges[i], commit->count - i, &bytes);
 		struct hbm_region *region = commit->ranges[i].region;
 		bool entered = hbm_gpu_enter(&hbm->gpu, region->device);
 		if (!entered || !hbm_region_open(region, commit->ranges[i].offset, bytes))
@@ -241,7 +241,7 @@ static int commit_done(struct hbm *hbm, struct ticket *ticket)
 	return HBM_OK;
 }
 
-static int reply_undo(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int commit_reply_undo(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	if (hbm_kind_bare.reply(hbm, ticket, message) == TICKET_BROKEN)
 		return TICKET_BROKEN;
@@ -250,11 +250,11 @@ static int reply_undo(struct hbm *hbm, struct ticket *ticket, struct message *me
 	return failure;
 }
 
-static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int commit_reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	struct commit *commit = ticket->answer.commit;
 	if (commit->undoing)
-		return reply_undo(hbm, ticket, message);
+		return commit_reply_undo(hbm, ticket, message);
 	if (hbm_reply_is_refusal(message)) {
 		commit_revert(hbm, ticket);
 		ticket->device_call = ticket->failure = NULL;
@@ -271,7 +271,7 @@ static int reply_commit(struct hbm *hbm, struct ticket *ticket, struct message *
 }
 
 static const struct ticket_kind kind_commit = {
-	.reply = reply_commit,
+	.reply = commit_reply_commit,
 	.takes_lost_fds = true,
 	.abandon = commit_revert,
 };
@@ -291,7 +291,7 @@ int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t co
 			.opcode = HBM_WIRE_COMMIT,
 			.kind = &kind_commit,
 			.answer = {.commit = commit},
-			.pieces = {{commit->undo.message, ranges_message_bytes(count)}},
+			.pieces = {{commit->undo.message, commit_ranges_message_bytes(count)}},
 			.piece_count = 1,
 		};
 		rc = hbm_request_submit(hbm, &request, ticket);
@@ -318,21 +318,21 @@ int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 /* ---- Decommit ---- */
 
 /* A decommit of which only a part could be unmapped: what was, is given back. */
-static int reply_partial(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int commit_reply_partial(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	int status = hbm_kind_bare.reply(hbm, ticket, message);
 	return status == HBM_OK ? HBM_DEVICE : status;
 }
 
-static const struct ticket_kind kind_partial = {.reply = reply_partial};
+static const struct ticket_kind kind_partial = {.reply = commit_reply_partial};
 
 /* Unmaps the ranges; how many it came to. */
-static size_t ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+static size_t commit_ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 {
 	size_t done = 0;
 	while (done < count) {
 		uint64_t bytes;
-		size_t n = run_length(ranges + done, count - done, &bytes);
+		size_t n = commit_run_length(ranges + done, count - done, &bytes);
 		bool entered = hbm_gpu_enter(&hbm->gpu, ranges[done].region->device);
 		bool unmapped = entered && hbm_region_unmap(ranges[done].region, ranges[done].offset, bytes);
 		if (entered)
@@ -355,18 +355,18 @@ int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t 
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_MAPPED, SLAB_MAPPED, HBM_NOT_FOUND);
 	if (rc)
 		return rc;
-	size_t done = ranges_unmap(hbm, ranges, count);
+	size_t done = commit_ranges_unmap(hbm, ranges, count);
 	const char *call = done < count ? hbm->gpu.failed_call : NULL;
 	int result = (int)hbm->gpu.failed_result;
 	if (done == 0)
 		return hbm_fail_device(hbm, call, result);
 
 	struct hbm_wire_ranges *message = hbm->scratch;
-	ranges_message_fill(message, ranges, done);
+	commit_ranges_message_fill(message, ranges, done);
 	struct request request = {
 		.opcode = HBM_WIRE_DECOMMIT,
 		.kind = done < count ? &kind_partial : &hbm_kind_bare,
-		.pieces = {{message, ranges_message_bytes(done)}},
+		.pieces = {{message, commit_ranges_message_bytes(done)}},
 		.piece_count = 1,
 	};
 	hbm_ticket ticket;

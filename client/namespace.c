@@ -11,7 +11,7 @@
 #define BLOCK_UNIT 4096
 
 /* Copies a string into a zeroed field, NULL being "". */
-static bool name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
+static bool namespace_name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
 {
 	size_t length = name ? strnlen(name, HBM_WIRE_NAME_BYTES) : 0;
 	if (length == HBM_WIRE_NAME_BYTES)
@@ -21,7 +21,7 @@ static bool name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
 	return true;
 }
 
-static bool is_block_size(uint64_t bytes)
+static bool namespace_is_block_size(uint64_t bytes)
 {
 	return bytes > 0 && is_aligned(bytes, BLOCK_UNIT);
 }
@@ -40,7 +40,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
-	if (reply->ns == 0 || !is_block_size(reply->block_bytes) ||
+	if (reply->ns == 0 || !namespace_is_block_size(reply->block_bytes) ||
 	    (block_bytes && reply->block_bytes != block_bytes)) {
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon opened another namespace than was asked for");
@@ -53,11 +53,11 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	struct hbm_wire_namespace_open open = {
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
 	};
-	if (!name_copy(open.spec.model, options->model) || !name_copy(open.spec.layout, options->layout) ||
-	    !name_copy(open.spec.salt, options->salt))
+	if (!namespace_name_copy(open.spec.model, options->model) || !namespace_name_copy(open.spec.layout, options->layout) ||
+	    !namespace_name_copy(open.spec.salt, options->salt))
 		return hbm_fail(hbm, HBM_INVALID, "model, layout and salt have at most %d bytes",
 				HBM_WIRE_NAME_BYTES - 1);
-	if (!is_block_size(options->block_bytes))
+	if (!namespace_is_block_size(options->block_bytes))
 		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
 				(unsigned long long)options->block_bytes, BLOCK_UNIT);
 	struct hbm_wire_namespace_reply reply;

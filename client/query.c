@@ -24,7 +24,7 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 };
 
 /* A page without records is the last one, so that a walk gets somewhere with every page. */
-static bool page_is_sound(const struct message *message)
+static bool query_page_is_sound(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
@@ -37,12 +37,12 @@ static bool page_is_sound(const struct message *message)
 }
 
 /* answer.body: where to put a pointer to the page, which is malloc'ed and the waiter's. */
-static int reply_page(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int query_reply_page(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!page_is_sound(message))
+	if (!query_page_is_sound(message))
 		return TICKET_BROKEN;
 	struct hbm_wire_query_reply **out = ticket->answer.body;
 	*out = malloc(message->size);
@@ -51,7 +51,7 @@ static int reply_page(struct hbm *hbm, struct ticket *ticket, struct message *me
 	return HBM_OK;
 }
 
-static const struct ticket_kind kind_page = {.reply = reply_page};
+static const struct ticket_kind kind_page = {.reply = query_reply_page};
 
 static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t cursor,
 		      struct hbm_wire_query_reply **out)
@@ -79,7 +79,7 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 	return 0;
 }
 
-static int page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *each, void *arg)
+static int query_page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *each, void *arg)
 {
 	const char *record = (const char *)(page + 1);
 	int rc = 0;
@@ -101,7 +101,7 @@ int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *eac
 		if (rc)
 			return rc;
 		cursor = page->next;
-		rc = page_walk(page, each, arg);
+		rc = query_page_walk(page, each, arg);
 		free(page);
 		if (rc)
 			return rc;

@@ -59,7 +59,7 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 }
 
 /* How many leading slabs of the range were in state `from` and are now in state `to`. */
-static uint64_t range_turn(const struct hbm_range *range, uint64_t slabs, enum slab_state from, enum slab_state to)
+static uint64_t region_range_turn(const struct hbm_range *range, uint64_t slabs, enum slab_state from, enum slab_state to)
 {
 	uint8_t *first = range->region->slabs + range->offset / range->region->slab;
 	uint64_t n = 0;
@@ -68,7 +68,7 @@ static uint64_t range_turn(const struct hbm_range *range, uint64_t slabs, enum s
 	return n;
 }
 
-static uint64_t range_slabs(const struct hbm_range *range)
+static uint64_t region_range_slabs(const struct hbm_range *range)
 {
 	return range->bytes / range->region->slab;
 }
@@ -79,20 +79,20 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 	uint64_t turned = 0;
 	size_t i = 0;
 	while (i < count &&
-	       (turned = range_turn(&ranges[i], range_slabs(&ranges[i]), from, SLAB_MARKED)) == range_slabs(&ranges[i]))
+	       (turned = region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), from, SLAB_MARKED)) == region_range_slabs(&ranges[i]))
 		i++;
 	if (i == count) {
 		for (i = 0; i < count; i++)
-			range_turn(&ranges[i], range_slabs(&ranges[i]), SLAB_MARKED, to);
+			region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), SLAB_MARKED, to);
 		return 0;
 	}
 
 	const struct hbm_range *bad = &ranges[i];
 	uint64_t offset = bad->offset + turned * bad->region->slab;
 	bool twice = bad->region->slabs[offset / bad->region->slab] == SLAB_MARKED;
-	range_turn(bad, turned, SLAB_MARKED, from);
+	region_range_turn(bad, turned, SLAB_MARKED, from);
 	for (size_t k = 0; k < i; k++)
-		range_turn(&ranges[k], range_slabs(&ranges[k]), SLAB_MARKED, from);
+		region_range_turn(&ranges[k], region_range_slabs(&ranges[k]), SLAB_MARKED, from);
 	return hbm_fail(hbm, twice ? HBM_INVALID : refusal, "range %zu: the slab at %llu %s", i,
 			(unsigned long long)offset,
 			twice                   ? "is in this request twice"
@@ -105,7 +105,7 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 /* The mapping keeps the memory. A handle that stayed would keep it from everyone for as long as this process lives, so
  * that a refusal is not the last word; but an error that stays may be an earlier call's, reported by one that has done
  * its work, and the handle of somebody else in this process by now. */
-static bool handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
+static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
 {
 	return GPU_CALL(gpu, cuMemRelease, handle) ||
 	       (!driver_error_is_for_good(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
@@ -121,7 +121,7 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
 	if (mapped)
 		region->slabs[offset / region->slab] = SLAB_PLACED;
-	bool released = handle_release(gpu, handle);
+	bool released = region_handle_release(gpu, handle);
 	return mapped && released;
 }
 
@@ -204,7 +204,7 @@ static int default_slab_found(const void *record, size_t record_bytes, void *arg
 	return 0;
 }
 
-static bool slab_is_sound(uint64_t slab)
+static bool region_slab_is_sound(uint64_t slab)
 {
 	return is_power_of_two(slab) && slab >= SLAB_MIN && slab <= SLAB_MAX;
 }
@@ -217,10 +217,10 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 		int rc = hbm_query(hbm, HBM_QUERY_DEVICES, default_slab_found, &asked);
 		if (rc)
 			return rc;
-		if (!slab_is_sound(asked.bytes))
+		if (!region_slab_is_sound(asked.bytes))
 			return hbm_fail(hbm, -EPROTO, "the daemon names no default slab for device %u", asked.device);
 	}
-	if (!slab_is_sound(asked.bytes))
+	if (!region_slab_is_sound(asked.bytes))
 		return hbm_fail(hbm, HBM_INVALID, "a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
 				(unsigned long long)asked.bytes);
 	*slab = asked.bytes;

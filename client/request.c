@@ -21,7 +21,7 @@ bool hbm_reply_is_refusal(const struct message *message)
 }
 
 /* What the daemon says about a refusal, to be freed; NULL: nothing, or out of memory. */
-static char *reply_reason(const struct message *message)
+static char *request_reply_reason(const struct message *message)
 {
 	if (!hbm_reply_is_refusal(message) || message->size != sizeof(struct hbm_wire_refusal))
 		return NULL;
@@ -30,7 +30,7 @@ static char *reply_reason(const struct message *message)
 	return refusal->reason[0] ? strndup(refusal->reason, sizeof(refusal->reason)) : NULL;
 }
 
-static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int request_reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	(void)ticket;
@@ -41,9 +41,9 @@ static int reply_bare(struct hbm *hbm, struct ticket *ticket, struct message *me
 	return message->header->status;
 }
 
-const struct ticket_kind hbm_kind_bare = {.reply = reply_bare};
+const struct ticket_kind hbm_kind_bare = {.reply = request_reply_bare};
 
-static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *message)
+static int request_reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
@@ -55,7 +55,7 @@ static int reply_fixed(struct hbm *hbm, struct ticket *ticket, struct message *m
 	return HBM_OK;
 }
 
-const struct ticket_kind hbm_kind_fixed = {.reply = reply_fixed};
+const struct ticket_kind hbm_kind_fixed = {.reply = request_reply_fixed};
 
 static bool request_header_is_sound(const struct hbm_wire_header *header)
 {
@@ -81,7 +81,7 @@ static int request_handle(struct hbm *hbm, struct message *message)
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
 	if (status != TICKET_MORE) {
-		ticket->reason = reply_reason(message);
+		ticket->reason = request_reply_reason(message);
 		hbm_ticket_end(&hbm->tickets, ticket, status);
 	}
 	return 0;
@@ -257,28 +257,28 @@ int hbm_request_query(struct hbm *hbm, struct request *request)
 
 /* ---- Waiting ---- */
 
-static int64_t now_ms(void)
+static int64_t request_now_ms(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int64_t deadline_in(int timeout_ms)
+static int64_t request_deadline_in(int timeout_ms)
 {
-	return timeout_ms > 0 ? now_ms() + timeout_ms : timeout_ms;
+	return timeout_ms > 0 ? request_now_ms() + timeout_ms : timeout_ms;
 }
 
 /* What is left of timeout_ms; 0 and -1 stay what they are. */
-static int deadline_left(int64_t deadline, int timeout_ms)
+static int request_deadline_left(int64_t deadline, int timeout_ms)
 {
 	if (timeout_ms <= 0)
 		return timeout_ms < 0 ? -1 : 0;
-	int64_t left = deadline - now_ms();
+	int64_t left = deadline - request_now_ms();
 	return left > 0 ? (int)left : 0;
 }
 
-static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
+static int request_ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 {
 	int status = ticket->status;
 	if (status && ticket->failure)
@@ -294,7 +294,7 @@ static int ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 	return status;
 }
 
-static int ticket_unknown(struct hbm *hbm, hbm_ticket id)
+static int request_ticket_unknown(struct hbm *hbm, hbm_ticket id)
 {
 	return hbm_fail(hbm, -EINVAL, "there is no ticket %#llx", (unsigned long long)id);
 }
@@ -305,15 +305,15 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
-		return ticket_unknown(hbm, id);
-	int64_t deadline = deadline_in(timeout_ms);
+		return request_ticket_unknown(hbm, id);
+	int64_t deadline = request_deadline_in(timeout_ms);
 	while (ticket->state == TICKET_WAITING) {
-		int rc = request_wait(hbm, deadline_left(deadline, timeout_ms));
+		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc && !hbm->broken)
 			return hbm_fail(hbm, rc, "%s still unanswered: %s", hbm_opcode_name(ticket->opcode),
 					hbm_strerror(rc));
 	}
-	return ticket_give_back(hbm, ticket);
+	return request_ticket_give_back(hbm, ticket);
 }
 
 int hbm_poll(struct hbm *hbm, hbm_ticket id)
@@ -322,8 +322,8 @@ int hbm_poll(struct hbm *hbm, hbm_ticket id)
 		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
-		return ticket_unknown(hbm, id);
-	return ticket->state == TICKET_ENDED ? ticket_give_back(hbm, ticket) : -EAGAIN;
+		return request_ticket_unknown(hbm, id);
+	return ticket->state == TICKET_ENDED ? request_ticket_give_back(hbm, ticket) : -EAGAIN;
 }
 
 /* ---- Cancelling ---- */
@@ -346,7 +346,7 @@ int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
-		return ticket_unknown(hbm, id);
+		return request_ticket_unknown(hbm, id);
 	unsigned int opcode = ticket->opcode;
 	int rc = ticket->state == TICKET_WAITING ? request_cancel(hbm, id, 0) : HBM_NOT_FOUND;
 	if (rc == HBM_NOT_FOUND)
@@ -364,7 +364,7 @@ void hbm_request_end_all(struct hbm *hbm)
 
 /* ---- Dispatching ---- */
 
-static int dispatch_broken(struct hbm *hbm, int error)
+static int request_dispatch_broken(struct hbm *hbm, int error)
 {
 	return hbm_fail(hbm, error, "the connection has ended, and every ticket with it: %s", hbm_strerror(error));
 }
@@ -374,16 +374,16 @@ int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 	if (hbm_check_owner(hbm))
 		return -EPERM;
 	if (hbm->broken)
-		return dispatch_broken(hbm, -ENOTCONN);
-	int64_t deadline = deadline_in(timeout_ms);
+		return request_dispatch_broken(hbm, -ENOTCONN);
+	int64_t deadline = request_deadline_in(timeout_ms);
 	while (hbm->tickets.unreported == 0) {
-		int rc = request_wait(hbm, deadline_left(deadline, timeout_ms));
+		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc == -ETIMEDOUT)
 			break;
 		if (rc)
-			return dispatch_broken(hbm, rc);
+			return request_dispatch_broken(hbm, rc);
 	}
 	while (request_receive(hbm, false) == 0)
 		;
-	return hbm->broken ? dispatch_broken(hbm, hbm->broken) : hbm_tickets_report(&hbm->tickets);
+	return hbm->broken ? request_dispatch_broken(hbm, hbm->broken) : hbm_tickets_report(&hbm->tickets);
 }

@@ -15,7 +15,7 @@ struct block_key_text block_key_text(const hbm_key *key)
 	return out;
 }
 
-static int digit(char c)
+static int block_key_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -33,7 +33,7 @@ int block_key_parse(const char *text, hbm_key *key)
 	if (strlen(text) != 2 * HBM_WIRE_KEY_BYTES)
 		return -EINVAL;
 	for (size_t i = 0; i < HBM_WIRE_KEY_BYTES; i++) {
-		int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+		int high = block_key_digit(text[2 * i]), low = block_key_digit(text[2 * i + 1]);
 		if (high < 0 || low < 0)
 			return -EINVAL;
 		parsed.bytes[i] = (uint8_t)(high * 16 + low);

@@ -27,7 +27,7 @@ static struct sequence sequence_of(const hbm_key *key, uint64_t bytes)
 	return s;
 }
 
-static inline uint64_t word_at(struct sequence s, uint64_t i)
+static inline uint64_t content_word_at(struct sequence s, uint64_t i)
 {
 	uint64_t product = (s.first + i) * MULTIPLIER;
 	return (product ^ (product >> 32)) + s.second;
@@ -49,13 +49,13 @@ void content_fill(const hbm_key *key, uint64_t bytes, void *buffer)
 	struct sequence s = sequence_of(key, bytes);
 	uint64_t *words = buffer;
 	for (uint64_t i = 0; i < bytes / 8; i++)
-		words[i] = word_at(s, i);
+		words[i] = content_word_at(s, i);
 }
 
-static uint64_t first_difference(struct sequence s, const uint64_t *words, uint64_t from)
+static uint64_t content_first_difference(struct sequence s, const uint64_t *words, uint64_t from)
 {
 	for (uint64_t i = from;; i++) {
-		uint64_t difference = words[i] ^ word_at(s, i);
+		uint64_t difference = words[i] ^ content_word_at(s, i);
 		if (difference)
 			return 8 * i + (uint64_t)__builtin_ctzll(difference) / 8;
 	}
@@ -70,9 +70,9 @@ uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer)
 		uint64_t to = from + WORDS_AT_ONCE < count ? from + WORDS_AT_ONCE : count;
 		uint64_t wrong = 0;
 		for (uint64_t i = from; i < to; i++)
-			wrong |= words[i] ^ word_at(s, i);
+			wrong |= words[i] ^ content_word_at(s, i);
 		if (wrong)
-			return first_difference(s, words, from);
+			return content_first_difference(s, words, from);
 	}
 	return CONTENT_SAME;
 }

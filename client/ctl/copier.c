@@ -14,7 +14,7 @@ struct copier {
 	CUcontext context; /* NULL: not retained */
 };
 
-static CUresult retain(struct copier *copier, int ordinal)
+static CUresult copier_retain(struct copier *copier, int ordinal)
 {
 	CUresult result = copier->driver->cuDeviceGet(&copier->device, ordinal);
 	if (result != CUDA_SUCCESS)
@@ -44,7 +44,7 @@ int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *err
 		copier_close(copier);
 		return -1;
 	}
-	CUresult result = retain(copier, ordinal);
+	CUresult result = copier_retain(copier, ordinal);
 	if (result != CUDA_SUCCESS) {
 		snprintf(error, error_size, "device %" PRIu32 ": %s", device,
 			 driver_error_name(copier->driver, result));

@@ -39,7 +39,7 @@ int ctl_no_daemon(const struct ctl *ctl, int status)
 	return ctl_fail("%s", text);
 }
 
-__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list arguments)
+__attribute__((format(printf, 1, 0))) static void ctl_say(const char *format, va_list arguments)
 {
 	fflush(stdout);
 	fputs("hbmctl: ", stderr);
@@ -50,7 +50,7 @@ int ctl_fail(const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
-	say(format, arguments);
+	ctl_say(format, arguments);
 	va_end(arguments);
 	fputc('\n', stderr);
 	return CTL_FAILED;
@@ -60,14 +60,14 @@ int ctl_usage(const struct ctl *ctl, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
-	say(format, arguments);
+	ctl_say(format, arguments);
 	va_end(arguments);
 	const char *command = ctl->command ? ctl->command->name : "";
 	fprintf(stderr, "; see hbmctl%s%s --help\n", *command ? " " : "", command);
 	return CTL_USAGE;
 }
 
-static const char *advice(int status)
+static const char *ctl_advice(int status)
 {
 	switch (status) {
 	case HBM_DENIED:
@@ -95,7 +95,7 @@ static const char *advice(int status)
 int ctl_refused(const struct hbm *hbm, const char *what, int status)
 {
 	const char *detail = hbm_error(hbm);
-	return ctl_fail("%s: %s%s", what, *detail ? detail : hbm_strerror(status), advice(status));
+	return ctl_fail("%s: %s%s", what, *detail ? detail : hbm_strerror(status), ctl_advice(status));
 }
 
 int ctl_print_json(json_t *document)

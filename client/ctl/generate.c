@@ -33,7 +33,7 @@ static const struct parameter {
 /* Blocks of one prompt beyond which a workload is refused: it would not fit any machine. */
 #define PROMPT_BLOCKS_MAX 10000000
 
-static uint64_t *member(struct generate_spec *spec, const struct parameter *parameter)
+static uint64_t *generate_member(struct generate_spec *spec, const struct parameter *parameter)
 {
 	return (uint64_t *)(void *)((char *)spec + parameter->offset);
 }
@@ -47,7 +47,7 @@ void generate_help(FILE *out)
 }
 
 /* "name=value" of that length. */
-static int parse_one(const char *item, size_t length, struct generate_spec *spec, char *error, size_t error_size)
+static int generate_parse_one(const char *item, size_t length, struct generate_spec *spec, char *error, size_t error_size)
 {
 	for (size_t i = 0; i < PARAMETER_COUNT; i++) {
 		const struct parameter *p = &parameters[i];
@@ -62,7 +62,7 @@ static int parse_one(const char *item, size_t length, struct generate_spec *spec
 				 (int)length, item, p->least, p->most);
 			return -EINVAL;
 		}
-		*member(spec, p) = number;
+		*generate_member(spec, p) = number;
 		return 0;
 	}
 	snprintf(error, error_size, "\"%.*s\" is no parameter of a workload", (int)length, item);
@@ -73,12 +73,12 @@ int generate_parse(const char *text, struct generate_spec *spec, char *error, si
 {
 	struct generate_spec parsed;
 	for (size_t i = 0; i < PARAMETER_COUNT; i++)
-		*member(&parsed, &parameters[i]) = parameters[i].initial;
+		*generate_member(&parsed, &parameters[i]) = parameters[i].initial;
 	if (strcmp(text, "default") == 0)
 		text = "";
 	while (*text) {
 		size_t length = strcspn(text, ",");
-		if (parse_one(text, length, &parsed, error, error_size) < 0)
+		if (generate_parse_one(text, length, &parsed, error, error_size) < 0)
 			return -EINVAL;
 		text += length + (text[length] == ',');
 	}
@@ -106,7 +106,7 @@ struct generator {
 };
 
 /* splitmix64: tiny, and the same on every machine. */
-static uint64_t random_next(struct generator *g)
+static uint64_t generate_random_next(struct generator *g)
 {
 	uint64_t z = g->random += 0x9e3779b97f4a7c15ull;
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -115,13 +115,13 @@ static uint64_t random_next(struct generator *g)
 }
 
 /* From half to one and a half of the mean. */
-static uint64_t random_about(struct generator *g, uint64_t mean)
+static uint64_t generate_random_about(struct generator *g, uint64_t mean)
 {
-	return mean / 2 + random_next(g) % (mean + 1);
+	return mean / 2 + generate_random_next(g) % (mean + 1);
 }
 
 /* Room for one more id than asked, for the block that is not full. */
-static int make_room(struct user *user, size_t count)
+static int generate_make_room(struct user *user, size_t count)
 {
 	if (count < user->id_room)
 		return 0;
@@ -135,41 +135,41 @@ static int make_room(struct user *user, size_t count)
 }
 
 /* Gives ids to the blocks that have become full. */
-static int fill_blocks(struct generator *g, struct user *user)
+static int generate_fill_blocks(struct generator *g, struct user *user)
 {
 	size_t full = (size_t)(user->tokens / g->spec->block);
 	size_t common = (size_t)(g->spec->shared / g->spec->block);
-	if (make_room(user, full) < 0)
+	if (generate_make_room(user, full) < 0)
 		return -ENOMEM;
 	for (; user->id_count < full; user->id_count++)
 		user->ids[user->id_count] = user->id_count < common ? user->id_count : g->next_id++;
 	return 0;
 }
 
-static int take_turn(struct generator *g, struct user *user)
+static int generate_take_turn(struct generator *g, struct user *user)
 {
 	if (user->turn == 0) {
 		user->tokens = g->spec->shared;
 		user->id_count = 0;
 	}
-	user->tokens += random_about(g, g->spec->prompt);
-	int r = fill_blocks(g, user);
+	user->tokens += generate_random_about(g, g->spec->prompt);
+	int r = generate_fill_blocks(g, user);
 	if (r < 0)
 		return r;
 	size_t count = user->id_count;
 	if (user->tokens % g->spec->block)
 		user->ids[count++] = g->next_id++;
-	uint64_t reply = random_about(g, g->spec->reply);
+	uint64_t reply = generate_random_about(g, g->spec->reply);
 	struct workload_request request = {
 		.timestamp_ms = user->next_ms, .input_length = user->tokens, .output_length = reply};
 	r = workload_add(g->workload, &request, user->ids, count);
 	user->tokens += reply;
 	user->turn = (user->turn + 1) % g->spec->turns;
-	user->next_ms += (double)random_about(g, g->spec->think_ms);
+	user->next_ms += (double)generate_random_about(g, g->spec->think_ms);
 	return r;
 }
 
-static struct user *whose_turn(struct generator *g)
+static struct user *generate_whose_turn(struct generator *g)
 {
 	struct user *first = &g->users[0];
 	for (uint64_t u = 1; u < g->spec->users; u++)
@@ -178,15 +178,15 @@ static struct user *whose_turn(struct generator *g)
 }
 
 /* A user who has had his one conversation has no next turn: later than everyone. */
-static int run(struct generator *g)
+static int generate_run(struct generator *g)
 {
 	uint64_t total = g->spec->requests ? g->spec->requests : g->spec->users * g->spec->turns;
 	bool once = g->spec->requests == 0;
 	for (uint64_t u = 0; u < g->spec->users; u++)
-		g->users[u].next_ms = (double)(random_next(g) % (g->spec->think_ms + 1));
+		g->users[u].next_ms = (double)(generate_random_next(g) % (g->spec->think_ms + 1));
 	for (uint64_t i = 0; i < total; i++) {
-		struct user *user = whose_turn(g);
-		if (take_turn(g, user) < 0)
+		struct user *user = generate_whose_turn(g);
+		if (generate_take_turn(g, user) < 0)
 			return -ENOMEM;
 		if (once && user->turn == 0)
 			user->next_ms = 1e300;
@@ -199,7 +199,7 @@ int generate(const struct generate_spec *spec, struct workload **out)
 	struct generator g = {.spec = spec, .random = spec->seed, .next_id = spec->shared / spec->block};
 	g.users = calloc(spec->users, sizeof(*g.users));
 	g.workload = calloc(1, sizeof(*g.workload));
-	int r = g.users && g.workload ? run(&g) : -ENOMEM;
+	int r = g.users && g.workload ? generate_run(&g) : -ENOMEM;
 	for (uint64_t u = 0; g.users && u < spec->users; u++)
 		free(g.users[u].ids);
 	free(g.users);

@@ -168,14 +168,14 @@ const struct option_spec inspect_blocks_options[] = {
 };
 
 /* Shows all records of a kind: {"<name>": [...]}, or a table. */
-static int show(struct ctl *ctl, const char *name, const struct view_field *fields, const struct query *query)
+static int inspect_show(struct ctl *ctl, const char *name, const struct view_field *fields, const struct query *query)
 {
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:o}", name, view_json_all(fields, query)));
 	return ctl_printed(view_table(fields, query, stdout));
 }
 
-static int show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind, size_t record_bytes,
+static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind, size_t record_bytes,
 		    const struct view_field *fields)
 {
 	struct query query;
@@ -185,13 +185,13 @@ static int show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind 
 	r = query_all(ctl->hbm, kind, record_bytes, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, name, r);
-	r = show(ctl, name, fields, &query);
+	r = inspect_show(ctl, name, fields, &query);
 	query_clear(&query);
 	return r;
 }
 
 /* The one record of HBM_QUERY_STATUS. */
-static int status_get(struct ctl *ctl, struct hbm_wire_status *status)
+static int inspect_status_get(struct ctl *ctl, struct hbm_wire_status *status)
 {
 	struct query query;
 	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, sizeof(*status), &query);
@@ -209,7 +209,7 @@ int inspect_status(struct ctl *ctl)
 	struct hbm_wire_status status;
 	int r = ctl_connect(ctl);
 	if (r == CTL_DONE)
-		r = status_get(ctl, &status);
+		r = inspect_status_get(ctl, &status);
 	if (r != CTL_DONE)
 		return r;
 	if (ctl->json)
@@ -219,30 +219,30 @@ int inspect_status(struct ctl *ctl)
 
 int inspect_devices(struct ctl *ctl)
 {
-	return show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_fields);
+	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_fields);
 }
 
 int inspect_tiers(struct ctl *ctl)
 {
-	return show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_fields);
+	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_fields);
 }
 
 int inspect_sessions(struct ctl *ctl)
 {
-	return show_all(ctl, "sessions", HBM_QUERY_SESSIONS, sizeof(struct hbm_wire_session), session_fields);
+	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS, sizeof(struct hbm_wire_session), session_fields);
 }
 
 int inspect_regions(struct ctl *ctl)
 {
-	return show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region), region_fields);
+	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region), region_fields);
 }
 
 int inspect_namespaces(struct ctl *ctl)
 {
-	return show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), namespace_fields);
+	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), namespace_fields);
 }
 
-static bool in_namespace(const void *record, const void *arg)
+static bool inspect_in_namespace(const void *record, const void *arg)
 {
 	const struct hbm_wire_block_info *block = record;
 	const uint64_t *ns = arg;
@@ -260,15 +260,15 @@ int inspect_blocks(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 	struct query query;
-	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), in_namespace, &ns, limit, &query);
+	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), inspect_in_namespace, &ns, limit, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
-	r = show(ctl, "blocks", block_fields, &query);
+	r = inspect_show(ctl, "blocks", block_fields, &query);
 	query_clear(&query);
 	return r;
 }
 
-static size_t count_unbalanced(const struct query *accounts)
+static size_t inspect_count_unbalanced(const struct query *accounts)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < accounts->count; i++)
@@ -276,7 +276,7 @@ static size_t count_unbalanced(const struct query *accounts)
 	return count;
 }
 
-static int show_accounts(struct ctl *ctl, const struct query *accounts, bool balanced)
+static int inspect_show_accounts(struct ctl *ctl, const struct query *accounts, bool balanced)
 {
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:b,s:o}", "balanced", balanced, "accounts",
@@ -293,8 +293,8 @@ int inspect_verify(struct ctl *ctl)
 	r = query_all(ctl->hbm, HBM_QUERY_VERIFY, sizeof(struct hbm_wire_account), &accounts);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "verify", r);
-	size_t total = accounts.count, wrong = count_unbalanced(&accounts);
-	r = show_accounts(ctl, &accounts, wrong == 0);
+	size_t total = accounts.count, wrong = inspect_count_unbalanced(&accounts);
+	r = inspect_show_accounts(ctl, &accounts, wrong == 0);
 	query_clear(&accounts);
 	if (r == CTL_DONE && wrong)
 		return ctl_fail("%zu of %zu accounts do not balance: this is a bug of hbmd; restart it and report "
@@ -309,7 +309,7 @@ int inspect_version(struct ctl *ctl)
 	options.inspect_only = true;
 	struct hbm_wire_status status = {0};
 	if (hbm_connect(&ctl->hbm, &options) == 0) {
-		int r = status_get(ctl, &status);
+		int r = inspect_status_get(ctl, &status);
 		if (r != CTL_DONE)
 			return r;
 	}

@@ -24,7 +24,7 @@ int key_list(const struct ctl *ctl, char *const *words, size_t count, hbm_key **
 	return CTL_DONE;
 }
 
-static bool has_model(const void *record, const void *arg)
+static bool key_list_has_model(const void *record, const void *arg)
 {
 	const struct hbm_wire_namespace *ns = record;
 	const char *model = arg;
@@ -32,10 +32,10 @@ static bool has_model(const void *record, const void *arg)
 }
 
 /* The number of the one namespace with this model. */
-static int namespace_of_model(struct ctl *ctl, const char *model, uint32_t *number)
+static int key_list_namespace_of_model(struct ctl *ctl, const char *model, uint32_t *number)
 {
 	struct query namespaces;
-	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), has_model, model, 0, &namespaces);
+	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), key_list_has_model, model, 0, &namespaces);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "namespaces", r);
 	size_t count = namespaces.count;
@@ -57,7 +57,7 @@ int namespace_named(struct ctl *ctl, const char *name, uint32_t *ns)
 	if (units_parse_count(name, &number) == 0 && number <= UINT32_MAX) {
 		found = (uint32_t)number;
 	} else {
-		int r = namespace_of_model(ctl, name, &found);
+		int r = key_list_namespace_of_model(ctl, name, &found);
 		if (r != CTL_DONE)
 			return r;
 	}

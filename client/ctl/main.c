@@ -22,12 +22,12 @@ static const struct option_spec shared_options[] = {
 	{NULL, NULL, NULL},
 };
 
-static bool is_option(const char *word)
+static bool hbmctl_is_option(const char *word)
 {
 	return strncmp(word, "--", 2) == 0;
 }
 
-static int take_option(struct ctl *ctl, struct option_set *shared, char ***args)
+static int hbmctl_take_option(struct ctl *ctl, struct option_set *shared, char ***args)
 {
 	char error[256];
 	struct option_set *sets[] = {shared, &ctl->options};
@@ -37,15 +37,15 @@ static int take_option(struct ctl *ctl, struct option_set *shared, char ***args)
 }
 
 /* Splits what follows the command into options and words; `--` ends the options. ctl->words has room for all. */
-static int take_arguments(struct ctl *ctl, struct option_set *shared, char **args)
+static int hbmctl_take_arguments(struct ctl *ctl, struct option_set *shared, char **args)
 {
 	bool options_over = false;
 	while (*args) {
 		if (!options_over && strcmp(*args, "--") == 0) {
 			options_over = true;
 			args++;
-		} else if (!options_over && is_option(*args)) {
-			int r = take_option(ctl, shared, &args);
+		} else if (!options_over && hbmctl_is_option(*args)) {
+			int r = hbmctl_take_option(ctl, shared, &args);
 			if (r != CTL_DONE)
 				return r;
 		} else {
@@ -56,7 +56,7 @@ static int take_arguments(struct ctl *ctl, struct option_set *shared, char **arg
 }
 
 /* `hbmctl help [COMMAND]` is `hbmctl [COMMAND] --help`. */
-static int help(struct ctl *ctl, char **args)
+static int hbmctl_help(struct ctl *ctl, char **args)
 {
 	if (!args[0]) {
 		command_help_all(shared_options, stdout);
@@ -69,10 +69,10 @@ static int help(struct ctl *ctl, char **args)
 	return CTL_DONE;
 }
 
-static int run_command(struct ctl *ctl, struct option_set *shared, char **args)
+static int hbmctl_run_command(struct ctl *ctl, struct option_set *shared, char **args)
 {
 	ctl->options.specs = ctl->command->options;
-	int r = take_arguments(ctl, shared, args);
+	int r = hbmctl_take_arguments(ctl, shared, args);
 	if (r != CTL_DONE)
 		return r;
 	if (shared->values[SHARED_HELP]) {
@@ -93,31 +93,31 @@ static int run_command(struct ctl *ctl, struct option_set *shared, char **args)
 	return r;
 }
 
-static int run(struct ctl *ctl, char **args)
+static int hbmctl_run(struct ctl *ctl, char **args)
 {
 	struct option_set shared = {.specs = shared_options};
-	while (*args && is_option(*args)) {
-		int r = take_option(ctl, &shared, &args);
+	while (*args && hbmctl_is_option(*args)) {
+		int r = hbmctl_take_option(ctl, &shared, &args);
 		if (r != CTL_DONE)
 			return r;
 	}
 	if (shared.values[SHARED_HELP])
-		return help(ctl, args);
+		return hbmctl_help(ctl, args);
 	if (!*args)
 		return ctl_usage(ctl, "expected a command");
 	if (strcmp(*args, "help") == 0)
-		return help(ctl, args + 1);
+		return hbmctl_help(ctl, args + 1);
 	ctl->command = command_find(*args);
 	if (!ctl->command)
 		return ctl_usage(ctl, "there is no command \"%s\"", *args);
-	return run_command(ctl, &shared, args + 1);
+	return hbmctl_run_command(ctl, &shared, args + 1);
 }
 
 int main(int argc, char **argv)
 {
 	setlocale(LC_CTYPE, ""); /* only to know whether the terminal takes UTF-8 */
 	struct ctl ctl = {.words = calloc((size_t)argc + 1, sizeof(char *))};
-	int r = ctl.words && argc > 0 ? run(&ctl, argv + 1) : ctl_fail("out of memory");
+	int r = ctl.words && argc > 0 ? hbmctl_run(&ctl, argv + 1) : ctl_fail("out of memory");
 	free(ctl.words);
 	if ((fflush(stdout) != 0 || ferror(stdout)) && r == CTL_DONE)
 		r = ctl_fail("cannot write the result: %s", strerror(errno));

@@ -144,7 +144,7 @@ static const struct metric device_metrics[] = {
 	METRICS_END,
 };
 
-static void add_label(struct labels *labels, const char *name, const char *value, size_t length)
+static void metrics_add_label(struct labels *labels, const char *name, const char *value, size_t length)
 {
 	struct label *label = &labels->label[labels->count++];
 	label->name = name;
@@ -155,13 +155,13 @@ static void label_device_number(struct labels *labels, uint32_t device)
 {
 	char number[16];
 	int length = snprintf(number, sizeof(number), "%" PRIu32, device);
-	add_label(labels, "device", number, (size_t)length);
+	metrics_add_label(labels, "device", number, (size_t)length);
 }
 
 static void label_tier(const void *record, struct labels *labels)
 {
 	const struct hbm_wire_tier *tier = record;
-	add_label(labels, "tier", view_name(&view_tiers, tier->tier), HBM_WIRE_NAME_BYTES);
+	metrics_add_label(labels, "tier", view_name(&view_tiers, tier->tier), HBM_WIRE_NAME_BYTES);
 	if (tier->tier == HBM_TIER_HBM)
 		label_device_number(labels, tier->device);
 }
@@ -169,14 +169,14 @@ static void label_tier(const void *record, struct labels *labels)
 static void label_link(const void *record, struct labels *labels)
 {
 	const struct hbm_wire_link *link = record;
-	add_label(labels, "link", view_name(&view_links, link->link), HBM_WIRE_NAME_BYTES);
+	metrics_add_label(labels, "link", view_name(&view_links, link->link), HBM_WIRE_NAME_BYTES);
 }
 
 static void label_device(const void *record, struct labels *labels)
 {
 	const struct hbm_wire_device *device = record;
 	label_device_number(labels, device->index);
-	add_label(labels, "name", device->name, sizeof(device->name));
+	metrics_add_label(labels, "name", device->name, sizeof(device->name));
 }
 
 static const struct metric_set sets[] = {
@@ -194,10 +194,10 @@ static void labels_of(const struct metric_set *set, const struct metric *metric,
 	if (set->label)
 		set->label(record, labels);
 	if (metric->tier)
-		add_label(labels, "tier", metric->tier, HBM_WIRE_NAME_BYTES);
+		metrics_add_label(labels, "tier", metric->tier, HBM_WIRE_NAME_BYTES);
 }
 
-static uint64_t value_of(const struct metric *metric, const void *record)
+static uint64_t metrics_value_of(const struct metric *metric, const void *record)
 {
 	uint64_t value;
 	memcpy(&value, (const char *)record + metric->offset, sizeof(value));
@@ -205,7 +205,7 @@ static uint64_t value_of(const struct metric *metric, const void *record)
 }
 
 /* A label's value between quotes, escaped as the text format asks. */
-static void print_label_value(const char *value)
+static void metrics_print_label_value(const char *value)
 {
 	for (; *value; value++) {
 		if (*value == '\n') {
@@ -218,31 +218,31 @@ static void print_label_value(const char *value)
 	}
 }
 
-static void print_labels(const struct labels *labels)
+static void metrics_print_labels(const struct labels *labels)
 {
 	for (size_t i = 0; i < labels->count; i++) {
 		printf("%s%s=\"", i == 0 ? "{" : ",", labels->label[i].name);
-		print_label_value(labels->label[i].value);
+		metrics_print_label_value(labels->label[i].value);
 		putchar('"');
 	}
 	if (labels->count > 0)
 		putchar('}');
 }
 
-static void print_sample(const struct metric_set *set, const struct metric *metric, const void *record)
+static void metrics_print_sample(const struct metric_set *set, const struct metric *metric, const void *record)
 {
 	struct labels labels;
 	labels_of(set, metric, record, &labels);
 	fputs(metric->name, stdout);
-	print_labels(&labels);
-	uint64_t value = value_of(metric, record), divisor = metric->divisor;
+	metrics_print_labels(&labels);
+	uint64_t value = metrics_value_of(metric, record), divisor = metric->divisor;
 	printf(" %" PRIu64, value / divisor);
 	if (divisor > 1)
 		printf(".%09" PRIu64, value % divisor * (NS_PER_SECOND / divisor));
 	putchar('\n');
 }
 
-static void print_set(const struct metric_set *set, const struct query *records)
+static void metrics_print_set(const struct metric_set *set, const struct query *records)
 {
 	const char *before = "";
 	for (const struct metric *m = set->metrics; m->name; m++) {
@@ -250,11 +250,11 @@ static void print_set(const struct metric_set *set, const struct query *records)
 			printf("# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->type);
 		before = m->name;
 		for (size_t i = 0; i < records->count; i++)
-			print_sample(set, m, query_record(records, i));
+			metrics_print_sample(set, m, query_record(records, i));
 	}
 }
 
-static json_t *sample_json(const struct metric_set *set, const struct metric *metric, const void *record)
+static json_t *metrics_sample_json(const struct metric_set *set, const struct metric *metric, const void *record)
 {
 	struct labels labels;
 	labels_of(set, metric, record, &labels);
@@ -262,35 +262,35 @@ static json_t *sample_json(const struct metric_set *set, const struct metric *me
 	for (size_t i = 0; i < labels.count; i++)
 		json_object_set_new(object, labels.label[i].name,
 				    view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
-	uint64_t value = value_of(metric, record);
+	uint64_t value = metrics_value_of(metric, record);
 	json_t *number =
 		metric->divisor == 1 ? view_json_count(value) : json_real((double)value / (double)metric->divisor);
 	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels", object, "value",
 			 number);
 }
 
-static json_t *all_json(const struct query *records)
+static json_t *metrics_all_json(const struct query *records)
 {
 	json_t *samples = json_array();
 	for (size_t s = 0; s < SET_COUNT; s++) {
 		for (const struct metric *m = sets[s].metrics; m->name; m++) {
 			for (size_t i = 0; i < records[s].count; i++)
-				json_array_append_new(samples, sample_json(&sets[s], m, query_record(&records[s], i)));
+				json_array_append_new(samples, metrics_sample_json(&sets[s], m, query_record(&records[s], i)));
 		}
 	}
 	return json_pack("{s:o}", "metrics", samples);
 }
 
 /* What is the same as long as one daemon runs, as labels of a constant 1. */
-static void print_info(const struct hbm_wire_status *status)
+static void metrics_print_info(const struct hbm_wire_status *status)
 {
 	struct labels labels = {0};
-	add_label(&labels, "version", status->version, sizeof(status->version));
-	add_label(&labels, "driver", status->driver, sizeof(status->driver));
-	add_label(&labels, "io", status->io, sizeof(status->io));
-	add_label(&labels, "state", status->state, sizeof(status->state));
+	metrics_add_label(&labels, "version", status->version, sizeof(status->version));
+	metrics_add_label(&labels, "driver", status->driver, sizeof(status->driver));
+	metrics_add_label(&labels, "io", status->io, sizeof(status->io));
+	metrics_add_label(&labels, "state", status->state, sizeof(status->state));
 	fputs("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info", stdout);
-	print_labels(&labels);
+	metrics_print_labels(&labels);
 	puts(" 1");
 }
 
@@ -304,12 +304,12 @@ int metrics_run(struct ctl *ctl)
 			r = ctl_refused(ctl->hbm, "metrics", status);
 	}
 	if (r == CTL_DONE && ctl->json)
-		r = ctl_print_json(all_json(records));
+		r = ctl_print_json(metrics_all_json(records));
 	else if (r == CTL_DONE) {
 		if (records[0].count)
-			print_info(records[0].records);
+			metrics_print_info(records[0].records);
 		for (size_t s = 0; s < SET_COUNT; s++)
-			print_set(&sets[s], &records[s]);
+			metrics_print_set(&sets[s], &records[s]);
 	}
 	for (size_t s = 0; s < SET_COUNT; s++)
 		query_clear(&records[s]);

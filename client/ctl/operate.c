@@ -52,37 +52,37 @@ static int operation_start(struct ctl *ctl, struct operation *operation)
 	return r == CTL_DONE ? namespace_named(ctl, ctl->words[0], &operation->ns) : r;
 }
 
-static const char *status_word(uint8_t status)
+static const char *operate_status_word(uint8_t status)
 {
 	const char *name = hbm_status_name(status);
 	return name ? name : "unknown";
 }
 
-static json_t *results_json(const struct operation *operation)
+static json_t *operate_results_json(const struct operation *operation)
 {
 	json_t *array = json_array();
 	for (size_t i = 0; i < operation->count; i++) {
 		json_array_append_new(array, json_pack("{s:s,s:s,s:s}", "key", block_key_text(&operation->keys[i]).text,
-						       "status", status_word(operation->results[i].status), "tier",
+						       "status", operate_status_word(operation->results[i].status), "tier",
 						       view_name(&view_tiers, operation->results[i].tier)));
 	}
 	return array;
 }
 
-static int results_table(char *const *words, const struct operation *operation)
+static int operate_results_table(char *const *words, const struct operation *operation)
 {
 	const struct table_column columns[] = {{"KEY", false}, {"STATUS", false}, {"TIER", false}};
 	struct table *table = table_new(columns, 3);
 	for (size_t i = 0; i < operation->count; i++) {
 		table_cell(table, "%s", words[i]);
-		table_cell(table, "%s", status_word(operation->results[i].status));
+		table_cell(table, "%s", operate_status_word(operation->results[i].status));
 		uint8_t tier = operation->results[i].tier;
 		table_cell(table, "%s", tier == HBM_TIER_NONE ? "-" : view_name(&view_tiers, tier));
 	}
 	return ctl_printed(table_finish(table, stdout));
 }
 
-static int look_up(struct ctl *ctl, struct operation *operation)
+static int operate_look_up(struct ctl *ctl, struct operation *operation)
 {
 	bool unbroken = true;
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
@@ -101,14 +101,14 @@ static int look_up(struct ctl *ctl, struct operation *operation)
 	return CTL_DONE;
 }
 
-static int show_lookup(struct ctl *ctl, const struct operation *operation)
+static int operate_show_lookup(struct ctl *ctl, const struct operation *operation)
 {
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace", (json_int_t)operation->ns,
 						"resident", view_json_count(operation->resident), "load_ns",
 						view_json_count(operation->load_ns), "blocks",
-						results_json(operation)));
-	int r = results_table(ctl->words + 1, operation);
+						operate_results_json(operation)));
+	int r = operate_results_table(ctl->words + 1, operation);
 	printf("%" PRIu64 " of %zu from the front are resident; loading them would take about %s\n",
 	       operation->resident, operation->count, units_duration_ns(operation->load_ns).text);
 	return r;
@@ -119,14 +119,14 @@ int operate_lookup(struct ctl *ctl)
 	struct operation operation;
 	int r = operation_start(ctl, &operation);
 	if (r == CTL_DONE)
-		r = look_up(ctl, &operation);
+		r = operate_look_up(ctl, &operation);
 	if (r == CTL_DONE)
-		r = show_lookup(ctl, &operation);
+		r = operate_show_lookup(ctl, &operation);
 	operation_clear(&operation);
 	return r;
 }
 
-static int change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct operation *operation)
+static int operate_change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct operation *operation)
 {
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
 		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
@@ -138,7 +138,7 @@ static int change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct oper
 	return CTL_DONE;
 }
 
-static int show_pins(struct ctl *ctl, const struct operation *operation)
+static int operate_show_pins(struct ctl *ctl, const struct operation *operation)
 {
 	size_t wrong = 0, first = 0;
 	for (size_t i = operation->count; i-- > 0;) {
@@ -147,8 +147,8 @@ static int show_pins(struct ctl *ctl, const struct operation *operation)
 		first = refused ? i : first;
 	}
 	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace", (json_int_t)operation->ns, "blocks",
-						     results_json(operation)))
-			  : results_table(ctl->words + 1, operation);
+						     operate_results_json(operation)))
+			  : operate_results_table(ctl->words + 1, operation);
 	if (r == CTL_DONE && wrong)
 		return ctl_fail("%s: %zu of %zu blocks were refused, the first being %s: %s", ctl->command->name, wrong,
 				operation->count, ctl->words[1 + first],
@@ -156,30 +156,30 @@ static int show_pins(struct ctl *ctl, const struct operation *operation)
 	return r;
 }
 
-static int run_pins(struct ctl *ctl, enum hbm_wire_opcode opcode)
+static int operate_run_pins(struct ctl *ctl, enum hbm_wire_opcode opcode)
 {
 	struct operation operation;
 	int r = operation_start(ctl, &operation);
 	if (r == CTL_DONE)
-		r = change_pins(ctl, opcode, &operation);
+		r = operate_change_pins(ctl, opcode, &operation);
 	if (r == CTL_DONE)
-		r = show_pins(ctl, &operation);
+		r = operate_show_pins(ctl, &operation);
 	operation_clear(&operation);
 	return r;
 }
 
 int operate_pin(struct ctl *ctl)
 {
-	return run_pins(ctl, HBM_WIRE_PIN);
+	return operate_run_pins(ctl, HBM_WIRE_PIN);
 }
 
 int operate_unpin(struct ctl *ctl)
 {
-	return run_pins(ctl, HBM_WIRE_UNPIN);
+	return operate_run_pins(ctl, HBM_WIRE_UNPIN);
 }
 
 /* UINT64_MAX stands for "all" on the wire too. */
-static int evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)
+static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)
 {
 	*tier = view_index(&view_tiers, ctl->words[0]);
 	if (*tier <= HBM_TIER_NONE)
@@ -196,7 +196,7 @@ int operate_evict(struct ctl *ctl)
 {
 	int tier;
 	uint64_t device = 0, bytes = UINT64_MAX;
-	int r = evict_words(ctl, &tier, &device, &bytes);
+	int r = operate_evict_words(ctl, &tier, &device, &bytes);
 	if (r == CTL_DONE)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)

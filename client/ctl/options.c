@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* The entry of specs that the first `length` characters of name spell, or OPTIONS_MAX. */
-static size_t find(const struct option_spec *specs, const char *name, size_t length)
+static size_t options_find(const struct option_spec *specs, const char *name, size_t length)
 {
 	for (size_t i = 0; specs && specs[i].name; i++) {
 		assert(i < OPTIONS_MAX);
@@ -19,7 +19,7 @@ static size_t find(const struct option_spec *specs, const char *name, size_t len
 
 /* The option's value: what follows '=', else the next argument; a flag's is "". NULL, with error set, if it is wrong.
  */
-static const char *value_of(const struct option_spec *spec, const char *equals, char ***args, char *error, size_t size)
+static const char *options_value_of(const struct option_spec *spec, const char *equals, char ***args, char *error, size_t size)
 {
 	if (!spec->argument) {
 		if (equals)
@@ -42,10 +42,10 @@ int options_take(struct option_set *const *sets, size_t set_count, char ***args,
 	const char *equals = strchr(name, '=');
 	size_t length = equals ? (size_t)(equals - name) : strlen(name);
 	for (size_t s = 0; s < set_count; s++) {
-		size_t i = find(sets[s]->specs, name, length);
+		size_t i = options_find(sets[s]->specs, name, length);
 		if (i == OPTIONS_MAX)
 			continue;
-		const char *value = value_of(&sets[s]->specs[i], equals, args, error, error_size);
+		const char *value = options_value_of(&sets[s]->specs[i], equals, args, error, error_size);
 		if (!value)
 			return -EINVAL;
 		sets[s]->values[i] = value;

@@ -28,7 +28,7 @@ static int collection_make_room(struct collection *to)
 	return 0;
 }
 
-static int collect(const void *record, size_t record_bytes, void *arg)
+static int query_collect(const void *record, size_t record_bytes, void *arg)
 {
 	struct collection *to = arg;
 	if (collection_make_room(to) < 0)
@@ -47,7 +47,7 @@ int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_byt
 	       const void *arg, size_t limit, struct query *out)
 {
 	struct collection to = {.query = {.record_bytes = record_bytes}, .limit = limit, .filter = filter, .arg = arg};
-	int r = hbm_query(hbm, kind, collect, &to);
+	int r = hbm_query(hbm, kind, query_collect, &to);
 	/* ENOUGH is also a status; ours only comes with a full collection. */
 	if (r != 0 && !(r == ENOUGH && limit && to.query.count >= limit)) {
 		query_clear(&to.query);

@@ -61,16 +61,16 @@ const char replay_details[] =
 
 static atomic_bool stop, interrupted;
 
-static void on_signal(int number)
+static void replay_on_signal(int number)
 {
 	(void)number;
 	atomic_store(&interrupted, true);
 	atomic_store(&stop, true);
 }
 
-static void watch_signals(void)
+static void replay_watch_signals(void)
 {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction action = {.sa_handler = replay_on_signal, .sa_flags = (int)SA_RESETHAND};
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }
@@ -78,7 +78,7 @@ static void watch_signals(void)
 /* ---- The command line ---- */
 
 /* "max", or a positive number and an x. */
-static int parse_speed(const struct ctl *ctl, const char *text, double *speed)
+static int replay_parse_speed(const struct ctl *ctl, const char *text, double *speed)
 {
 	char *end;
 	if (!text || strcmp(text, "max") == 0)
@@ -91,7 +91,7 @@ static int parse_speed(const struct ctl *ctl, const char *text, double *speed)
 }
 
 /* A whole number from least to most. */
-static int parse_count(const struct ctl *ctl, size_t option, uint64_t least, uint64_t most, uint64_t *out)
+static int replay_parse_count(const struct ctl *ctl, size_t option, uint64_t least, uint64_t most, uint64_t *out)
 {
 	char name[32];
 	uint64_t value = *out;
@@ -105,7 +105,7 @@ static int parse_count(const struct ctl *ctl, size_t option, uint64_t least, uin
 	return CTL_DONE;
 }
 
-static int parse_block_bytes(const struct ctl *ctl, uint64_t *bytes)
+static int replay_parse_block_bytes(const struct ctl *ctl, uint64_t *bytes)
 {
 	int r = ctl_bytes(ctl, "--block-bytes", ctl->options.values[REPLAY_BLOCK_BYTES], bytes);
 	if (r == CTL_DONE && (*bytes == 0 || *bytes % BLOCK_UNIT != 0 || *bytes > BLOCK_MAX))
@@ -114,7 +114,7 @@ static int parse_block_bytes(const struct ctl *ctl, uint64_t *bytes)
 	return r;
 }
 
-static int parse(const struct ctl *ctl, struct replay_plan *plan, uint64_t *limit)
+static int replay_parse(const struct ctl *ctl, struct replay_plan *plan, uint64_t *limit)
 {
 	uint64_t workers = 1, device = 0, window = REPLAY_WINDOW_MAX;
 	const char *format = ctl->options.values[REPLAY_FORMAT], *model = ctl->options.values[REPLAY_NAMESPACE];
@@ -124,12 +124,12 @@ static int parse(const struct ctl *ctl, struct replay_plan *plan, uint64_t *limi
 	if (strlen(plan->model) >= HBM_WIRE_NAME_BYTES)
 		return ctl_usage(ctl, "--namespace is longer than %d bytes", HBM_WIRE_NAME_BYTES - 1);
 	plan->block_bytes = 64 << 10;
-	int r = parse_count(ctl, REPLAY_WORKERS, 1, WORKERS_MAX, &workers);
-	r = r ? r : parse_count(ctl, REPLAY_DEVICE, 0, HBM_WIRE_DEVICES_MAX - 1, &device);
-	r = r ? r : parse_count(ctl, REPLAY_WINDOW, 1, REPLAY_WINDOW_MAX, &window);
-	r = r ? r : parse_count(ctl, REPLAY_LIMIT, 0, SIZE_MAX, limit);
-	r = r ? r : parse_block_bytes(ctl, &plan->block_bytes);
-	r = r ? r : parse_speed(ctl, ctl->options.values[REPLAY_SPEED], &plan->speed);
+	int r = replay_parse_count(ctl, REPLAY_WORKERS, 1, WORKERS_MAX, &workers);
+	r = r ? r : replay_parse_count(ctl, REPLAY_DEVICE, 0, HBM_WIRE_DEVICES_MAX - 1, &device);
+	r = r ? r : replay_parse_count(ctl, REPLAY_WINDOW, 1, REPLAY_WINDOW_MAX, &window);
+	r = r ? r : replay_parse_count(ctl, REPLAY_LIMIT, 0, SIZE_MAX, limit);
+	r = r ? r : replay_parse_block_bytes(ctl, &plan->block_bytes);
+	r = r ? r : replay_parse_speed(ctl, ctl->options.values[REPLAY_SPEED], &plan->speed);
 	plan->workers = (uint32_t)workers;
 	plan->device = (uint32_t)device;
 	plan->window = (size_t)window;
@@ -138,7 +138,7 @@ static int parse(const struct ctl *ctl, struct replay_plan *plan, uint64_t *limi
 
 /* ---- The workload ---- */
 
-static int print_generated(const struct ctl *ctl)
+static int replay_print_generated(const struct ctl *ctl)
 {
 	struct generate_spec spec;
 	struct workload *workload;
@@ -155,7 +155,7 @@ static int print_generated(const struct ctl *ctl)
 	return CTL_DONE;
 }
 
-static int read_trace(const char *path, uint64_t limit, struct workload **out)
+static int replay_read_trace(const char *path, uint64_t limit, struct workload **out)
 {
 	char error[512];
 	bool standard = strcmp(path, "-") == 0;
@@ -183,7 +183,7 @@ struct start {
 	struct replay_worker *worker;
 };
 
-static void *worker_thread(void *arg)
+static void *replay_worker_thread(void *arg)
 {
 	struct start start = *(struct start *)arg;
 	free(arg);
@@ -192,7 +192,7 @@ static void *worker_thread(void *arg)
 	return NULL;
 }
 
-static int open_workers(struct crew *crew)
+static int replay_open_workers(struct crew *crew)
 {
 	char error[512];
 	for (; crew->opened < crew->plan->workers; crew->opened++) {
@@ -210,7 +210,7 @@ static int start_workers(struct crew *crew)
 		if (!start)
 			return ctl_fail("out of memory");
 		*start = (struct start){crew, crew->workers[crew->started]};
-		int r = pthread_create(&crew->threads[crew->started], NULL, worker_thread, start);
+		int r = pthread_create(&crew->threads[crew->started], NULL, replay_worker_thread, start);
 		if (r != 0) {
 			free(start);
 			return ctl_fail("a thread: %s", strerror(r));
@@ -220,7 +220,7 @@ static int start_workers(struct crew *crew)
 }
 
 /* Waits for all that were started, and draws meanwhile. */
-static void await_workers(struct crew *crew)
+static void replay_await_workers(struct crew *crew)
 {
 	const struct replay_plan *plan = crew->plan;
 	for (uint32_t ended = 0; ended < crew->started;) {
@@ -235,7 +235,7 @@ static void await_workers(struct crew *crew)
 	progress_end();
 }
 
-static int collect(struct crew *crew, struct tally *tally)
+static int replay_collect(struct crew *crew, struct tally *tally)
 {
 	int r = CTL_DONE;
 	for (uint32_t i = 0; i < crew->started; i++) {
@@ -251,29 +251,29 @@ static int collect(struct crew *crew, struct tally *tally)
 	return r;
 }
 
-static int run_crew(struct crew *crew, struct replay_outcome *outcome)
+static int replay_run_crew(struct crew *crew, struct replay_outcome *outcome)
 {
 	struct replay_plan *plan = crew->plan;
 	crew->workers = calloc(plan->workers, sizeof(struct replay_worker *));
 	crew->threads = calloc(plan->workers, sizeof(*crew->threads));
 	if (!crew->workers || !crew->threads)
 		return ctl_fail("out of memory");
-	int r = open_workers(crew);
+	int r = replay_open_workers(crew);
 	if (r != CTL_DONE)
 		return r;
-	watch_signals();
+	replay_watch_signals();
 	plan->start_ns = samples_clock_ns();
 	r = start_workers(crew);
 	if (r != CTL_DONE)
 		atomic_store(&stop, true);
-	await_workers(crew);
+	replay_await_workers(crew);
 	outcome->elapsed_ns = samples_clock_ns() - plan->start_ns;
 	outcome->interrupted = atomic_load(&interrupted);
-	int collected = collect(crew, &outcome->tally);
+	int collected = replay_collect(crew, &outcome->tally);
 	return r ? r : collected;
 }
 
-static void close_crew(struct crew *crew)
+static void replay_close_crew(struct crew *crew)
 {
 	for (uint32_t i = 0; i < crew->opened; i++)
 		replay_worker_close(crew->workers[i]);
@@ -282,7 +282,7 @@ static void close_crew(struct crew *crew)
 	sem_destroy(&crew->ended);
 }
 
-static void report_mismatches(const struct tally *tally)
+static void replay_report_mismatches(const struct tally *tally)
 {
 	for (uint64_t i = 0; i < tally->mismatches && i < TALLY_MISMATCHES_KEPT; i++) {
 		ctl_fail("block %s came back with other bytes than were stored, from offset %" PRIu64 " on",
@@ -291,10 +291,10 @@ static void report_mismatches(const struct tally *tally)
 }
 
 /* The verdict on a run that itself worked. */
-static int judge(const struct replay_outcome *outcome)
+static int replay_judge(const struct replay_outcome *outcome)
 {
 	const struct tally *tally = &outcome->tally;
-	report_mismatches(tally);
+	replay_report_mismatches(tally);
 	if (tally->mismatches)
 		return ctl_fail("%" PRIu64 " of the loaded blocks had wrong bytes: do not use this cache, and report "
 				"it with the output of hbmctl status and verify",
@@ -305,18 +305,18 @@ static int judge(const struct replay_outcome *outcome)
 	return CTL_DONE;
 }
 
-static int run(struct ctl *ctl, struct replay_plan *plan, const char *trace)
+static int replay_command(struct ctl *ctl, struct replay_plan *plan, const char *trace)
 {
 	struct crew crew = {.plan = plan};
 	struct replay_outcome outcome = {.trace = trace, .plan = plan};
 	sem_init(&crew.ended, 0, 0);
-	int r = run_crew(&crew, &outcome);
+	int r = replay_run_crew(&crew, &outcome);
 	if (crew.started) {
 		int printed = replay_report(ctl, &outcome);
-		int verdict = judge(&outcome);
+		int verdict = replay_judge(&outcome);
 		r = r ? r : printed ? printed : verdict;
 	}
-	close_crew(&crew);
+	replay_close_crew(&crew);
 	tally_clear(&outcome.tally);
 	return r;
 }
@@ -327,18 +327,18 @@ int replay_run(struct ctl *ctl)
 	struct workload *workload = NULL;
 	uint64_t limit = LIMIT_NONE;
 	if (ctl->options.values[REPLAY_GENERATE])
-		return print_generated(ctl);
+		return replay_print_generated(ctl);
 	if (ctl->word_count == 0)
 		return ctl_usage(ctl, "replay needs a TRACE, - for stdin, or --generate SPEC");
-	int r = parse(ctl, &plan, &limit);
+	int r = replay_parse(ctl, &plan, &limit);
 	if (r == CTL_DONE)
-		r = read_trace(ctl->words[0], limit, &workload);
+		r = replay_read_trace(ctl->words[0], limit, &workload);
 	if (r != CTL_DONE)
 		return r;
 	plan.workload = workload;
 	plan.window = plan.window < workload->longest ? plan.window : workload->longest;
 	plan.window = plan.window ? plan.window : 1;
-	r = run(ctl, &plan, strcmp(ctl->words[0], "-") == 0 ? "stdin" : ctl->words[0]);
+	r = replay_command(ctl, &plan, strcmp(ctl->words[0], "-") == 0 ? "stdin" : ctl->words[0]);
 	workload_free(workload);
 	return r;
 }

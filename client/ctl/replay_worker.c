@@ -40,7 +40,7 @@ struct replay_worker {
 	char error[256];
 };
 
-__attribute__((format(printf, 2, 3))) static int worker_fail(struct replay_worker *worker, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int replay_worker_worker_fail(struct replay_worker *worker, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -49,20 +49,20 @@ __attribute__((format(printf, 2, 3))) static int worker_fail(struct replay_worke
 	return -1;
 }
 
-static int refused(struct replay_worker *worker, const char *what, int status)
+static int replay_worker_refused(struct replay_worker *worker, const char *what, int status)
 {
 	const char *detail = hbm_error(worker->hbm);
-	return worker_fail(worker, "%s: %s", what, *detail ? detail : hbm_strerror(status));
+	return replay_worker_worker_fail(worker, "%s: %s", what, *detail ? detail : hbm_strerror(status));
 }
 
-static int out_of_memory(struct replay_worker *worker)
+static int replay_worker_out_of_memory(struct replay_worker *worker)
 {
-	return worker_fail(worker, "out of memory");
+	return replay_worker_worker_fail(worker, "out of memory");
 }
 
 /* ---- Set up ---- */
 
-static int connect_daemon(struct replay_worker *worker)
+static int replay_worker_connect_daemon(struct replay_worker *worker)
 {
 	char name[HBM_WIRE_NAME_BYTES];
 	snprintf(name, sizeof(name), "replay %" PRIu32, worker->index);
@@ -74,13 +74,13 @@ static int connect_daemon(struct replay_worker *worker)
 		return -1;
 	}
 	if (worker->plan->device >= hbm_info(worker->hbm)->devices)
-		return worker_fail(worker, "there is no device %" PRIu32 ": the daemon has %" PRIu32,
+		return replay_worker_worker_fail(worker, "there is no device %" PRIu32 ": the daemon has %" PRIu32,
 				   worker->plan->device, hbm_info(worker->hbm)->devices);
 	return 0;
 }
 
 /* The smallest slab with which the region has no more than SLABS_WANTED: slabs are sent as file descriptors. */
-static uint64_t slab_for(uint64_t bytes)
+static uint64_t replay_worker_slab_for(uint64_t bytes)
 {
 	uint64_t slab = SLAB_MIN;
 	while (slab < SLAB_MAX && bytes / slab > SLABS_WANTED)
@@ -88,27 +88,27 @@ static uint64_t slab_for(uint64_t bytes)
 	return slab;
 }
 
-static int get_region(struct replay_worker *worker)
+static int replay_worker_get_region(struct replay_worker *worker)
 {
 	uint64_t bytes = worker->plan->window * worker->plan->block_bytes;
-	struct hbm_region_options options = {.device = worker->plan->device, .address_space = bytes, .slab = slab_for(bytes)};
+	struct hbm_region_options options = {.device = worker->plan->device, .address_space = bytes, .slab = replay_worker_slab_for(bytes)};
 	int status = hbm_region_create(worker->hbm, &options, &worker->region);
 	if (status != 0)
-		return refused(worker, "a region for the requests", status);
+		return replay_worker_refused(worker, "a region for the requests", status);
 	struct hbm_range all = {worker->region, 0, hbm_region_bytes(worker->region)};
 	status = hbm_commit(worker->hbm, &all, 1);
-	return status == 0 ? 0 : refused(worker, "memory for the longest request (--window takes less)", status);
+	return status == 0 ? 0 : replay_worker_refused(worker, "memory for the longest request (--window takes less)", status);
 }
 
-static int open_namespace(struct replay_worker *worker)
+static int replay_worker_open_namespace(struct replay_worker *worker)
 {
 	struct hbm_namespace_options options = {
 		.model = worker->plan->model, .layout = "replay", .block_bytes = worker->plan->block_bytes};
 	int status = hbm_namespace_open(worker->hbm, &options, &worker->ns);
-	return status == 0 ? 0 : refused(worker, "namespace", status);
+	return status == 0 ? 0 : replay_worker_refused(worker, "namespace", status);
 }
 
-static int get_buffers(struct replay_worker *worker)
+static int replay_worker_get_buffers(struct replay_worker *worker)
 {
 	const struct replay_plan *plan = worker->plan;
 	size_t longest = plan->workload->longest;
@@ -122,13 +122,13 @@ static int get_buffers(struct replay_worker *worker)
 	worker->made_anew = calloc(plan->window, sizeof(*worker->made_anew));
 	if (!worker->staging || !worker->keys || !worker->found || !worker->segments || !worker->blocks ||
 	    !worker->results || !worker->made_anew)
-		return out_of_memory(worker);
+		return replay_worker_out_of_memory(worker);
 	for (size_t i = 0; i < plan->window; i++)
 		worker->segments[i] = (struct hbm_segment){worker->region, i * plan->block_bytes, plan->block_bytes};
 	return 0;
 }
 
-static int get_copier(struct replay_worker *worker)
+static int replay_worker_get_copier(struct replay_worker *worker)
 {
 	return copier_open(&worker->copier, worker->hbm, worker->plan->device, worker->error, sizeof(worker->error));
 }
@@ -143,8 +143,8 @@ int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uin
 	}
 	worker->plan = plan;
 	worker->index = index;
-	if (connect_daemon(worker) < 0 || open_namespace(worker) < 0 || get_region(worker) < 0 || get_copier(worker) < 0 ||
-	    get_buffers(worker) < 0) {
+	if (replay_worker_connect_daemon(worker) < 0 || replay_worker_open_namespace(worker) < 0 || replay_worker_get_region(worker) < 0 || replay_worker_get_copier(worker) < 0 ||
+	    replay_worker_get_buffers(worker) < 0) {
 		snprintf(error, error_size, "%s", worker->error);
 		replay_worker_close(worker);
 		return -1;
@@ -183,20 +183,20 @@ const char *replay_worker_error(const struct replay_worker *worker)
 
 /* ---- One window of one request: blocks [first, first + count) of it in slots [0, count) ---- */
 
-static uint64_t slot_address(const struct replay_worker *worker, size_t slot)
+static uint64_t replay_worker_slot_address(const struct replay_worker *worker, size_t slot)
 {
 	return hbm_region_address(worker->region) + slot * worker->plan->block_bytes;
 }
 
-static int make_block(struct replay_worker *worker, const hbm_key *key, size_t slot)
+static int replay_worker_make_block(struct replay_worker *worker, const hbm_key *key, size_t slot)
 {
 	uint64_t bytes = worker->plan->block_bytes;
 	content_fill(key, bytes, worker->staging);
-	int r = copier_write(worker->copier, slot_address(worker, slot), worker->staging, bytes);
-	return r == 0 ? 0 : worker_fail(worker, "copy to the device: %s", copier_error(worker->copier, r));
+	int r = copier_write(worker->copier, replay_worker_slot_address(worker, slot), worker->staging, bytes);
+	return r == 0 ? 0 : replay_worker_worker_fail(worker, "copy to the device: %s", copier_error(worker->copier, r));
 }
 
-static void name_blocks(struct replay_worker *worker, size_t first, size_t count)
+static void replay_worker_name_blocks(struct replay_worker *worker, size_t first, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct hbm_block *block = &worker->blocks[i];
@@ -207,24 +207,24 @@ static void name_blocks(struct replay_worker *worker, size_t first, size_t count
 	}
 }
 
-static int load(struct replay_worker *worker, size_t count)
+static int replay_worker_load(struct replay_worker *worker, size_t count)
 {
 	uint64_t start = samples_clock_ns();
 	int status = hbm_load(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
 	if (status != 0)
-		return refused(worker, "load", status);
+		return replay_worker_refused(worker, "load", status);
 	for (size_t i = 0; i < count; i++) {
 		bool loaded = worker->results[i].status == HBM_OK;
 		worker->made_anew[i] = !loaded;
 		worker->tally.late_misses += !loaded;
 		worker->tally.bytes_loaded += loaded ? worker->plan->block_bytes : 0;
 	}
-	return samples_add(&worker->tally.load, took) < 0 ? out_of_memory(worker) : 0;
+	return samples_add(&worker->tally.load, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
 }
 
 /* A block that came back wrong is made anew too: it must not go on into the cache under its key. */
-static void compare(struct replay_worker *worker, size_t slot, const void *bytes)
+static void replay_worker_compare(struct replay_worker *worker, size_t slot, const void *bytes)
 {
 	const hbm_key *key = &worker->blocks[slot].key;
 	if (worker->made_anew[slot])
@@ -236,54 +236,54 @@ static void compare(struct replay_worker *worker, size_t slot, const void *bytes
 	worker->made_anew[slot] = true;
 }
 
-static int compare_all(struct replay_worker *worker, size_t count)
+static int replay_worker_compare_all(struct replay_worker *worker, size_t count)
 {
 	uint64_t bytes = worker->plan->block_bytes;
 	for (size_t from = 0; from < count; from += worker->staging_blocks) {
 		size_t n = count - from < worker->staging_blocks ? count - from : worker->staging_blocks;
-		int r = copier_read(worker->copier, worker->staging, slot_address(worker, from), n * bytes);
+		int r = copier_read(worker->copier, worker->staging, replay_worker_slot_address(worker, from), n * bytes);
 		if (r != 0)
-			return worker_fail(worker, "copy from the device: %s", copier_error(worker->copier, r));
+			return replay_worker_worker_fail(worker, "copy from the device: %s", copier_error(worker->copier, r));
 		for (size_t i = 0; i < n; i++)
-			compare(worker, from + i, worker->staging + i * bytes);
+			replay_worker_compare(worker, from + i, worker->staging + i * bytes);
 	}
 	return 0;
 }
 
-static int store(struct replay_worker *worker, size_t count)
+static int replay_worker_store(struct replay_worker *worker, size_t count)
 {
 	uint64_t start = samples_clock_ns();
 	int status = hbm_store(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
 	if (status != 0)
-		return refused(worker, "store", status);
+		return replay_worker_refused(worker, "store", status);
 	for (size_t i = 0; i < count; i++) {
 		uint8_t ended = worker->results[i].status;
 		worker->tally.bytes_stored += ended == HBM_OK ? worker->plan->block_bytes : 0;
 		worker->tally.not_stored += ended != HBM_OK && ended != HBM_EXISTS;
 	}
-	return samples_add(&worker->tally.store, took) < 0 ? out_of_memory(worker) : 0;
+	return samples_add(&worker->tally.store, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
 }
 
-static int run_window(struct replay_worker *worker, size_t first, size_t count)
+static int replay_worker_run_window(struct replay_worker *worker, size_t first, size_t count)
 {
 	size_t loaded = worker->resident > first ? worker->resident - first : 0;
 	loaded = loaded < count ? loaded : count;
-	name_blocks(worker, first, count);
-	if (loaded && (load(worker, loaded) < 0 || compare_all(worker, loaded) < 0))
+	replay_worker_name_blocks(worker, first, count);
+	if (loaded && (replay_worker_load(worker, loaded) < 0 || replay_worker_compare_all(worker, loaded) < 0))
 		return -1;
 	for (size_t i = 0; i < count; i++) {
 		bool needed = i >= loaded || worker->made_anew[i];
-		if (needed && make_block(worker, &worker->blocks[i].key, i) < 0)
+		if (needed && replay_worker_make_block(worker, &worker->blocks[i].key, i) < 0)
 			return -1;
 	}
-	return store(worker, count);
+	return replay_worker_store(worker, count);
 }
 
 /* ---- One request ---- */
 
 /* The leading run, in as many messages as the keys need. */
-static int look_up(struct replay_worker *worker)
+static int replay_worker_look_up(struct replay_worker *worker)
 {
 	worker->resident = 0;
 	for (size_t from = 0; from < worker->count && worker->resident == from; from += KEYS_MAX) {
@@ -294,15 +294,15 @@ static int look_up(struct replay_worker *worker)
 					worker->found + from);
 		uint64_t took = samples_clock_ns() - start;
 		if (status != 0)
-			return refused(worker, "lookup", status);
+			return replay_worker_refused(worker, "lookup", status);
 		worker->resident += answer.resident;
 		if (samples_add(&worker->tally.lookup, took) < 0)
-			return out_of_memory(worker);
+			return replay_worker_out_of_memory(worker);
 	}
 	return 0;
 }
 
-static void count_hits(struct replay_worker *worker)
+static void replay_worker_count_hits(struct replay_worker *worker)
 {
 	for (size_t i = 0; i < worker->resident; i++) {
 		uint8_t tier = worker->found[i].tier;
@@ -313,32 +313,32 @@ static void count_hits(struct replay_worker *worker)
 	worker->tally.requests++;
 }
 
-static int run_request(struct replay_worker *worker, const struct workload_request *request)
+static int replay_worker_run_request(struct replay_worker *worker, const struct workload_request *request)
 {
 	const uint64_t *ids = worker->plan->workload->ids + request->first;
 	worker->count = request->count;
 	for (size_t i = 0; i < request->count; i++)
 		worker->keys[i] = content_key(ids[i]);
-	if (look_up(worker) < 0)
+	if (replay_worker_look_up(worker) < 0)
 		return -1;
 	for (size_t first = 0; first < request->count; first += worker->plan->window) {
 		size_t left = request->count - first;
-		if (run_window(worker, first, left < worker->plan->window ? left : worker->plan->window) < 0)
+		if (replay_worker_run_window(worker, first, left < worker->plan->window ? left : worker->plan->window) < 0)
 			return -1;
 	}
-	count_hits(worker);
+	replay_worker_count_hits(worker);
 	return 0;
 }
 
 /* ---- The run ---- */
 
-static bool stopped(const struct replay_worker *worker)
+static bool replay_worker_stopped(const struct replay_worker *worker)
 {
 	return atomic_load_explicit(worker->plan->stop, memory_order_relaxed);
 }
 
 /* Sleeps until the request is due, or the run is stopped. */
-static void wait_for(const struct replay_worker *worker, const struct workload_request *request)
+static void replay_worker_wait_for(const struct replay_worker *worker, const struct workload_request *request)
 {
 	const struct replay_plan *plan = worker->plan;
 	if (plan->speed <= 0)
@@ -347,7 +347,7 @@ static void wait_for(const struct replay_worker *worker, const struct workload_r
 	double due = (double)plan->start_ns + after_ms * 1e6 / plan->speed;
 	for (;;) {
 		double left = due - (double)samples_clock_ns();
-		if (left <= 0 || stopped(worker))
+		if (left <= 0 || replay_worker_stopped(worker))
 			return;
 		struct timespec nap = {.tv_nsec = (long)(left < NAP_NS ? left : NAP_NS)};
 		nanosleep(&nap, NULL);
@@ -359,14 +359,14 @@ void replay_worker_run(struct replay_worker *worker)
 	struct replay_plan *plan = worker->plan;
 	int r = copier_enter(worker->copier);
 	if (r != 0)
-		worker_fail(worker, "device context: %s", copier_error(worker->copier, r));
+		replay_worker_worker_fail(worker, "device context: %s", copier_error(worker->copier, r));
 	for (size_t i = worker->index; r == 0 && i < plan->workload->request_count; i += plan->workers) {
 		const struct workload_request *request = &plan->workload->requests[i];
-		wait_for(worker, request);
-		if (stopped(worker))
+		replay_worker_wait_for(worker, request);
+		if (replay_worker_stopped(worker))
 			break;
 		if (request->count > 0)
-			r = run_request(worker, request);
+			r = replay_worker_run_request(worker, request);
 		else
 			worker->tally.requests++;
 		if (r == 0)

@@ -38,7 +38,7 @@ int samples_merge(struct samples *samples, const struct samples *from)
 	return 0;
 }
 
-static int ascending(const void *a, const void *b)
+static int samples_ascending(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 	return (x > y) - (x < y);
@@ -47,7 +47,7 @@ static int ascending(const void *a, const void *b)
 void samples_sort(struct samples *samples)
 {
 	if (samples->count)
-		qsort(samples->ns, samples->count, sizeof(*samples->ns), ascending);
+		qsort(samples->ns, samples->count, sizeof(*samples->ns), samples_ascending);
 }
 
 uint64_t samples_percentile(const struct samples *samples, double percent)

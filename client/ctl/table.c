@@ -58,7 +58,7 @@ static bool table_make_room(struct table *table)
 }
 
 /* The C0 set, DEL, and the C1 set as UTF-8 writes it: terminals act on all of them. */
-static void blunt(char *text)
+static void table_blunt(char *text)
 {
 	for (unsigned char *c = (unsigned char *)text; *c; c++) {
 		if (*c < 0x20 || *c == 0x7f)
@@ -82,12 +82,12 @@ void table_cell(struct table *table, const char *format, ...)
 		free(length < 0 ? NULL : text);
 		return;
 	}
-	blunt(text);
+	table_blunt(text);
 	table->cells[table->cell_count++] = text;
 }
 
 /* Columns on a terminal, taking each character of UTF-8 for one. */
-static size_t width_of(const char *text)
+static size_t table_width_of(const char *text)
 {
 	size_t width = 0;
 	for (; *text; text++)
@@ -95,22 +95,22 @@ static size_t width_of(const char *text)
 	return width;
 }
 
-static size_t column_width(const struct table *table, size_t column)
+static size_t table_column_width(const struct table *table, size_t column)
 {
 	const char *header = table->columns[column].header;
-	size_t width = header ? width_of(header) : 0;
+	size_t width = header ? table_width_of(header) : 0;
 	for (size_t i = column; i < table->cell_count; i += table->column_count) {
-		size_t w = width_of(table->cells[i]);
+		size_t w = table_width_of(table->cells[i]);
 		width = w > width ? w : width;
 	}
 	return width;
 }
 
 /* Spaces are printed before the next text, so that no line ends in them; *owed is how many there are to come. */
-static void print_cell(const struct table *table, size_t column, size_t width, const char *text, size_t *owed,
+static void table_print_cell(const struct table *table, size_t column, size_t width, const char *text, size_t *owed,
 		       FILE *out)
 {
-	size_t pad = width - width_of(text);
+	size_t pad = width - table_width_of(text);
 	bool right = table->columns[column].right;
 	if (right)
 		*owed += pad;
@@ -127,7 +127,7 @@ static void print_cell(const struct table *table, size_t column, size_t width, c
 	}
 }
 
-static bool has_header(const struct table *table)
+static bool table_has_header(const struct table *table)
 {
 	for (size_t i = 0; i < table->column_count; i++) {
 		if (table->columns[i].header)
@@ -136,14 +136,14 @@ static bool has_header(const struct table *table)
 	return false;
 }
 
-static void print_rows(const struct table *table, const size_t *widths, FILE *out)
+static void table_print_rows(const struct table *table, const size_t *widths, FILE *out)
 {
 	size_t columns = table->column_count, owed = 0;
-	for (size_t i = 0; has_header(table) && i < columns; i++)
-		print_cell(table, i, widths[i], table->columns[i].header ? table->columns[i].header : "", &owed, out);
+	for (size_t i = 0; table_has_header(table) && i < columns; i++)
+		table_print_cell(table, i, widths[i], table->columns[i].header ? table->columns[i].header : "", &owed, out);
 	size_t rows = (table->cell_count + columns - 1) / columns;
 	for (size_t i = 0; i < rows * columns; i++)
-		print_cell(table, i % columns, widths[i % columns], i < table->cell_count ? table->cells[i] : "", &owed,
+		table_print_cell(table, i % columns, widths[i % columns], i < table->cell_count ? table->cells[i] : "", &owed,
 			   out);
 }
 
@@ -155,8 +155,8 @@ int table_print(const struct table *table, FILE *out)
 	if (!widths)
 		return -ENOMEM;
 	for (size_t i = 0; i < table->column_count; i++)
-		widths[i] = column_width(table, i);
-	print_rows(table, widths, out);
+		widths[i] = table_column_width(table, i);
+	table_print_rows(table, widths, out);
 	free(widths);
 	return 0;
 }

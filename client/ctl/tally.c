@@ -11,7 +11,7 @@ void tally_mismatch(struct tally *tally, const hbm_key *key, uint64_t offset)
 	tally->mismatches++;
 }
 
-static void merge_mismatches(struct tally *tally, const struct tally *from)
+static void tally_merge_mismatches(struct tally *tally, const struct tally *from)
 {
 	for (uint64_t i = 0; i < from->mismatches && i < TALLY_MISMATCHES_KEPT; i++)
 		tally_mismatch(tally, &from->first[i].key, from->first[i].offset);
@@ -30,7 +30,7 @@ int tally_merge(struct tally *tally, const struct tally *from)
 	tally->not_stored += from->not_stored;
 	tally->bytes_loaded += from->bytes_loaded;
 	tally->bytes_stored += from->bytes_stored;
-	merge_mismatches(tally, from);
+	tally_merge_mismatches(tally, from);
 	if (samples_merge(&tally->lookup, &from->lookup) < 0 || samples_merge(&tally->load, &from->load) < 0 ||
 	    samples_merge(&tally->store, &from->store) < 0)
 		return -ENOMEM;

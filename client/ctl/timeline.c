@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int by_start(const void *a, const void *b)
+static int timeline_by_start(const void *a, const void *b)
 {
 	const struct hbm_wire_interval *x = a, *y = b;
 	return (x->start_ns > y->start_ns) - (x->start_ns < y->start_ns);
 }
 
-static void find_bounds(const struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns,
+static void timeline_find_bounds(const struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns,
 			struct timeline *timeline)
 {
 	timeline->start_ns = UINT64_MAX;
@@ -28,7 +28,7 @@ static void find_bounds(const struct hbm_wire_interval *intervals, size_t count,
 }
 
 /* Adds [from, to), seconds in units of slices from the start, to the slices it lies in. */
-static void add_busy(double *slices, size_t width, double from, double to)
+static void timeline_add_busy(double *slices, size_t width, double from, double to)
 {
 	from = from < 0 ? 0 : from;
 	to = to > (double)width ? (double)width : to;
@@ -40,7 +40,7 @@ static void add_busy(double *slices, size_t width, double from, double to)
 }
 
 /* One link's row: the union of its intervals, which come in the order of their starts. */
-static void fill_row(const struct hbm_wire_interval *intervals, size_t count, uint32_t link, struct timeline *timeline)
+static void timeline_fill_row(const struct hbm_wire_interval *intervals, size_t count, uint32_t link, struct timeline *timeline)
 {
 	double *slices = timeline->busy + (size_t)link * timeline->width;
 	double scale = (double)timeline->width / (double)(timeline->end_ns - timeline->start_ns);
@@ -49,7 +49,7 @@ static void fill_row(const struct hbm_wire_interval *intervals, size_t count, ui
 		uint64_t from = intervals[i].start_ns > covered ? intervals[i].start_ns : covered;
 		if (intervals[i].link != link || intervals[i].end_ns <= from)
 			continue;
-		add_busy(slices, timeline->width, (double)(from - timeline->start_ns) * scale,
+		timeline_add_busy(slices, timeline->width, (double)(from - timeline->start_ns) * scale,
 			 (double)(intervals[i].end_ns - timeline->start_ns) * scale);
 		covered = intervals[i].end_ns;
 	}
@@ -64,10 +64,10 @@ int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t la
 	timeline.busy = calloc(width * HBM_LINKS, sizeof(*timeline.busy));
 	if (!timeline.busy)
 		return -ENOMEM;
-	qsort(intervals, count, sizeof(*intervals), by_start);
-	find_bounds(intervals, count, last_ns, &timeline);
+	qsort(intervals, count, sizeof(*intervals), timeline_by_start);
+	timeline_find_bounds(intervals, count, last_ns, &timeline);
 	for (uint32_t link = 0; link < HBM_LINKS; link++)
-		fill_row(intervals, count, link, &timeline);
+		timeline_fill_row(intervals, count, link, &timeline);
 	*out = timeline;
 	return 0;
 }

@@ -34,7 +34,7 @@ const struct option_spec trace_options[] = {
 static const uint32_t rows[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D, HBM_LINK_NVME_WRITE, HBM_LINK_NVME_READ};
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
-static uint64_t default_width(void)
+static uint64_t trace_default_width(void)
 {
 	struct winsize size;
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > LABEL_WIDTH + 2 + WIDTH_MIN)
@@ -42,7 +42,7 @@ static uint64_t default_width(void)
 	return 80 - LABEL_WIDTH - 2;
 }
 
-static const char *shade(double busy)
+static const char *trace_shade(double busy)
 {
 	static const char *const ascii[] = {" ", ".", ":", "+", "#"};
 	static const char *const blocks[] = {" ", "░", "▒", "▓", "█"};
@@ -53,7 +53,7 @@ static const char *shade(double busy)
 	return utf8 ? blocks[level] : ascii[level];
 }
 
-static void draw_axis(const struct timeline *timeline)
+static void trace_draw_axis(const struct timeline *timeline)
 {
 	char end[32];
 	double ms = (double)(timeline->end_ns - timeline->start_ns) / NS_PER_MS;
@@ -61,23 +61,23 @@ static void draw_axis(const struct timeline *timeline)
 	printf("%-*s 0%*s\n", LABEL_WIDTH, "", (int)timeline->width, length < (int)timeline->width ? end : "");
 }
 
-static void draw(const struct timeline *timeline)
+static void trace_draw(const struct timeline *timeline)
 {
 	for (size_t r = 0; r < ROW_COUNT; r++) {
 		printf("%-*s|", LABEL_WIDTH, view_name(&view_links, rows[r]));
 		for (size_t s = 0; s < timeline->width; s++)
-			fputs(shade(timeline_busy(timeline, rows[r], s)), stdout);
+			fputs(trace_shade(timeline_busy(timeline, rows[r], s)), stdout);
 		puts("|");
 	}
-	draw_axis(timeline);
+	trace_draw_axis(timeline);
 }
 
-static bool is_nvme(uint32_t link)
+static bool trace_is_nvme(uint32_t link)
 {
 	return link == HBM_LINK_NVME_WRITE || link == HBM_LINK_NVME_READ;
 }
 
-static int print_links(const struct query *links)
+static int trace_print_links(const struct query *links)
 {
 	static const struct table_column columns[] = {
 		{"LINK", false},  {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
@@ -93,12 +93,12 @@ static int print_links(const struct query *links)
 		table_cell(table, "%s", units_rate(link->bytes, link->busy_ns).text);
 		table_cell(table, "%s", units_percent(link->overlapped_ns, link->busy_ns).text);
 		table_cell(table, "%" PRIu64, link->errors);
-		table_cell(table, "%s", is_nvme(link->link) ? "device copies" : "NVMe I/O");
+		table_cell(table, "%s", trace_is_nvme(link->link) ? "device copies" : "NVMe I/O");
 	}
 	return ctl_printed(table_finish(table, stdout));
 }
 
-static json_t *busy_json(const struct timeline *timeline, uint32_t link)
+static json_t *trace_busy_json(const struct timeline *timeline, uint32_t link)
 {
 	json_t *array = json_array();
 	for (size_t s = 0; timeline->busy && link < HBM_LINKS && s < timeline->width; s++)
@@ -106,7 +106,7 @@ static json_t *busy_json(const struct timeline *timeline, uint32_t link)
 	return array;
 }
 
-static json_t *links_json(const struct query *links, const struct timeline *timeline)
+static json_t *trace_links_json(const struct query *links, const struct timeline *timeline)
 {
 	json_t *array = json_array();
 	for (size_t i = 0; i < links->count; i++) {
@@ -118,12 +118,12 @@ static json_t *links_json(const struct query *links, const struct timeline *time
 					 view_json_count(link->bytes), "busy_ns", view_json_count(link->busy_ns),
 					 "overlapped_ns", view_json_count(link->overlapped_ns), "errors",
 					 view_json_count(link->errors), "gib_s", units_gib_s(link->bytes, link->busy_ns),
-					 "overlapped_percent", share, "busy_share", busy_json(timeline, link->link)));
+					 "overlapped_percent", share, "busy_share", trace_busy_json(timeline, link->link)));
 	}
 	return array;
 }
 
-static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
+static json_t *trace_intervals_json(const struct query *intervals, uint64_t from_ns)
 {
 	json_t *array = json_array();
 	for (size_t i = 0; i < intervals->count; i++) {
@@ -139,36 +139,36 @@ static json_t *intervals_json(const struct query *intervals, uint64_t from_ns)
 	return array;
 }
 
-static int print_json(const struct timeline *timeline, const struct query *links, const struct query *intervals)
+static int trace_print_json(const struct timeline *timeline, const struct query *links, const struct query *intervals)
 {
 	return ctl_print_json(json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
 					"end_ns", view_json_count(timeline->end_ns), "slices",
-					(json_int_t)timeline->width, "links", links_json(links, timeline), "intervals",
-					intervals_json(intervals, timeline->start_ns)));
+					(json_int_t)timeline->width, "links", trace_links_json(links, timeline), "intervals",
+					trace_intervals_json(intervals, timeline->start_ns)));
 }
 
-static int print_text(const struct timeline *timeline, const struct query *links)
+static int trace_print_text(const struct timeline *timeline, const struct query *links)
 {
 	if (timeline->busy)
-		draw(timeline);
+		trace_draw(timeline);
 	else
 		puts("nothing has moved yet");
 	putchar('\n');
-	return print_links(links);
+	return trace_print_links(links);
 }
 
-static int show(struct ctl *ctl, const struct query *links, struct query *intervals, uint64_t last_ms, size_t width)
+static int trace_show(struct ctl *ctl, const struct query *links, struct query *intervals, uint64_t last_ms, size_t width)
 {
 	struct timeline timeline = {.width = width};
 	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width, &timeline);
 	if (r < 0 && r != -ENODATA)
 		return ctl_printed(r);
-	r = ctl->json ? print_json(&timeline, links, intervals) : print_text(&timeline, links);
+	r = ctl->json ? trace_print_json(&timeline, links, intervals) : trace_print_text(&timeline, links);
 	timeline_clear(&timeline);
 	return r;
 }
 
-static int parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
+static int trace_parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
 {
 	int r = ctl_count(ctl, "--last", ctl->options.values[TRACE_LAST], last_ms);
 	if (r == CTL_DONE && *last_ms > UINT64_MAX / NS_PER_MS)
@@ -183,8 +183,8 @@ static int parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
 int trace_run(struct ctl *ctl)
 {
 	struct query links = {0}, intervals = {0};
-	uint64_t last_ms = 0, width = default_width();
-	int r = parse(ctl, &last_ms, &width);
+	uint64_t last_ms = 0, width = trace_default_width();
+	int r = trace_parse(ctl, &last_ms, &width);
 	if (r == CTL_DONE)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
@@ -192,7 +192,7 @@ int trace_run(struct ctl *ctl)
 	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
 	if (status == 0)
 		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval), &intervals);
-	r = status == 0 ? show(ctl, &links, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
+	r = status == 0 ? trace_show(ctl, &links, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
 	query_clear(&links);
 	query_clear(&intervals);
 	return r;

@@ -33,7 +33,7 @@ struct units_text units_bytes(uint64_t bytes)
 	return out;
 }
 
-static struct units_text two_parts(uint64_t whole, const char *large, uint64_t part, const char *small)
+static struct units_text units_two_parts(uint64_t whole, const char *large, uint64_t part, const char *small)
 {
 	struct units_text out;
 	snprintf(out.text, sizeof(out.text), "%u %s %u %s", (unsigned)whole, large, (unsigned)part, small);
@@ -45,11 +45,11 @@ struct units_text units_duration_ns(uint64_t ns)
 	struct units_text out;
 	uint64_t seconds = ns / 1000000000;
 	if (seconds >= 86400)
-		return two_parts(seconds / 86400, "d", seconds % 86400 / 3600, "h");
+		return units_two_parts(seconds / 86400, "d", seconds % 86400 / 3600, "h");
 	if (seconds >= 3600)
-		return two_parts(seconds / 3600, "h", seconds % 3600 / 60, "min");
+		return units_two_parts(seconds / 3600, "h", seconds % 3600 / 60, "min");
 	if (seconds >= 60)
-		return two_parts(seconds / 60, "min", seconds % 60, "s");
+		return units_two_parts(seconds / 60, "min", seconds % 60, "s");
 	if (seconds >= 1)
 		snprintf(out.text, sizeof(out.text), "%.1f s", (double)ns / 1e9);
 	else if (ns >= 1000000)
@@ -83,7 +83,7 @@ struct units_text units_percent(uint64_t part, uint64_t whole)
 }
 
 /* The number at the front; *rest is what follows it. strtoull alone would take a sign and leading space. */
-static int parse_number(const char *text, uint64_t *number, const char **rest)
+static int units_parse_number(const char *text, uint64_t *number, const char **rest)
 {
 	if (!isdigit((unsigned char)text[0]))
 		return -EINVAL;
@@ -101,7 +101,7 @@ int units_parse_count(const char *text, uint64_t *count)
 {
 	const char *rest;
 	uint64_t value;
-	int r = parse_number(text, &value, &rest);
+	int r = units_parse_number(text, &value, &rest);
 	if (r == 0 && *rest != '\0')
 		r = -EINVAL;
 	if (r == 0)
@@ -113,7 +113,7 @@ int units_parse_bytes(const char *text, uint64_t *bytes)
 {
 	const char *rest;
 	uint64_t value;
-	int r = parse_number(text, &value, &rest);
+	int r = units_parse_number(text, &value, &rest);
 	if (r < 0)
 		return r;
 	if (*rest == ' ')

@@ -34,26 +34,26 @@ int view_index(const struct view_names *names, const char *name)
 }
 
 /* Records come from a byte stream: nothing is assumed about their alignment. */
-static uint32_t u32_at(const void *field)
+static uint32_t view_u32_at(const void *field)
 {
 	uint32_t value;
 	memcpy(&value, field, sizeof(value));
 	return value;
 }
 
-static uint64_t u64_at(const void *field)
+static uint64_t view_u64_at(const void *field)
 {
 	uint64_t value;
 	memcpy(&value, field, sizeof(value));
 	return value;
 }
 
-static const void *field_of(const struct view_field *field, const void *record)
+static const void *view_field_of(const struct view_field *field, const void *record)
 {
 	return (const char *)record + field->offset;
 }
 
-static const char *digest(char *hex, const unsigned char *bytes, size_t count)
+static const char *view_digest(char *hex, const unsigned char *bytes, size_t count)
 {
 	hex[0] = '\0';
 	for (size_t i = 0; i < count && i < DIGEST_MAX; i++)
@@ -90,39 +90,39 @@ json_t *view_json_tiers(const uint64_t *tiers)
 	return object;
 }
 
-static json_t *tiers_json(const void *field)
+static json_t *view_tiers_json(const void *field)
 {
 	uint64_t tiers[HBM_TIERS];
 	memcpy(tiers, field, sizeof(tiers));
 	return view_json_tiers(tiers);
 }
 
-static json_t *value_json(const struct view_field *field, const void *at)
+static json_t *view_value_json(const struct view_field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1]; /* long enough for all that is spelt here */
 	switch (field->type) {
 	case VIEW_TEXT:
 		return view_json_text(at, field->bytes);
 	case VIEW_ID:
-		return json_integer(u32_at(at));
+		return json_integer(view_u32_at(at));
 	case VIEW_BOOL:
-		return json_boolean(u32_at(at) != 0);
+		return json_boolean(view_u32_at(at) != 0);
 	case VIEW_DIGEST:
-		return json_string(digest(hex, at, field->bytes));
+		return json_string(view_digest(hex, at, field->bytes));
 	case VIEW_UUID:
 		return json_string(driver_uuid_text(hex, at));
 	case VIEW_HASH:
-		snprintf(hex, sizeof(hex), "%016" PRIx64, u64_at(at));
+		snprintf(hex, sizeof(hex), "%016" PRIx64, view_u64_at(at));
 		return json_string(hex);
 	case VIEW_MARK:
-		snprintf(hex, sizeof(hex), "%" PRIu64, u64_at(at));
+		snprintf(hex, sizeof(hex), "%" PRIu64, view_u64_at(at));
 		return json_string(hex);
 	case VIEW_NAMED:
-		return json_string(view_name(field->names, u32_at(at)));
+		return json_string(view_name(field->names, view_u32_at(at)));
 	case VIEW_TIERS:
-		return tiers_json(at);
+		return view_tiers_json(at);
 	default:
-		return view_json_count(u64_at(at));
+		return view_json_count(view_u64_at(at));
 	}
 }
 
@@ -132,7 +132,7 @@ json_t *view_json(const struct view_field *fields, const void *record)
 	for (; object && fields->name; fields++) {
 		if (fields->type == VIEW_POOL)
 			continue;
-		if (json_object_set_new(object, fields->name, value_json(fields, field_of(fields, record))) < 0) {
+		if (json_object_set_new(object, fields->name, view_value_json(fields, view_field_of(fields, record))) < 0) {
 			json_decref(object);
 			return NULL;
 		}
@@ -152,7 +152,7 @@ json_t *view_json_all(const struct view_field *fields, const struct query *query
 	return array;
 }
 
-static void tiers_cell(struct table *table, const void *field)
+static void view_tiers_cell(struct table *table, const void *field)
 {
 	uint64_t tiers[HBM_TIERS];
 	memcpy(tiers, field, sizeof(tiers));
@@ -160,7 +160,7 @@ static void tiers_cell(struct table *table, const void *field)
 		   tiers[HBM_TIER_NVME]);
 }
 
-static void pool_cell(struct table *table, const void *field)
+static void view_pool_cell(struct table *table, const void *field)
 {
 	uint32_t pool[2];
 	memcpy(pool, field, sizeof(pool));
@@ -170,41 +170,41 @@ static void pool_cell(struct table *table, const void *field)
 		table_cell(table, "%s", view_name(&view_tiers, pool[0]));
 }
 
-static void value_cell(struct table *table, const struct view_field *field, const void *at)
+static void view_value_cell(struct table *table, const struct view_field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1];
 	switch (field->type) {
 	case VIEW_TEXT:
 		return table_cell(table, "%.*s", (int)field->bytes, (const char *)at);
 	case VIEW_ID:
-		return table_cell(table, "%" PRIu32, u32_at(at));
+		return table_cell(table, "%" PRIu32, view_u32_at(at));
 	case VIEW_COUNT:
 	case VIEW_MARK:
-		return table_cell(table, "%" PRIu64, u64_at(at));
+		return table_cell(table, "%" PRIu64, view_u64_at(at));
 	case VIEW_BYTES:
-		return table_cell(table, "%s", units_bytes(u64_at(at)).text);
+		return table_cell(table, "%s", units_bytes(view_u64_at(at)).text);
 	case VIEW_MS:
-		return table_cell(table, "%s", units_duration_ns(u64_at(at) * 1000000).text);
+		return table_cell(table, "%s", units_duration_ns(view_u64_at(at) * 1000000).text);
 	case VIEW_NS:
-		return table_cell(table, "%s", units_duration_ns(u64_at(at)).text);
+		return table_cell(table, "%s", units_duration_ns(view_u64_at(at)).text);
 	case VIEW_BOOL:
-		return table_cell(table, "%s", u32_at(at) ? "yes" : "no");
+		return table_cell(table, "%s", view_u32_at(at) ? "yes" : "no");
 	case VIEW_DIGEST:
-		return table_cell(table, "%s", digest(hex, at, field->bytes));
+		return table_cell(table, "%s", view_digest(hex, at, field->bytes));
 	case VIEW_UUID:
 		return table_cell(table, "%s", driver_uuid_text(hex, at));
 	case VIEW_HASH:
-		return table_cell(table, "%016" PRIx64, u64_at(at));
+		return table_cell(table, "%016" PRIx64, view_u64_at(at));
 	case VIEW_NAMED:
-		return table_cell(table, "%s", view_name(field->names, u32_at(at)));
+		return table_cell(table, "%s", view_name(field->names, view_u32_at(at)));
 	case VIEW_TIERS:
-		return tiers_cell(table, at);
+		return view_tiers_cell(table, at);
 	case VIEW_POOL:
-		return pool_cell(table, at);
+		return view_pool_cell(table, at);
 	}
 }
 
-static bool is_number(enum view_type type)
+static bool view_is_number(enum view_type type)
 {
 	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_MARK || type == VIEW_BYTES || type == VIEW_MS ||
 	       type == VIEW_NS;
@@ -217,13 +217,13 @@ int view_table(const struct view_field *fields, const struct query *query, FILE 
 	for (const struct view_field *f = fields; f->name; f++) {
 		assert(count < COLUMNS_MAX);
 		if (f->header)
-			columns[count++] = (struct table_column){f->header, is_number(f->type)};
+			columns[count++] = (struct table_column){f->header, view_is_number(f->type)};
 	}
 	struct table *table = table_new(columns, count);
 	for (size_t i = 0; i < query->count; i++) {
 		for (const struct view_field *f = fields; f->name; f++) {
 			if (f->header)
-				value_cell(table, f, field_of(f, query_record(query, i)));
+				view_value_cell(table, f, view_field_of(f, query_record(query, i)));
 		}
 	}
 	return table_finish(table, out);
@@ -236,7 +236,7 @@ int view_list(const struct view_field *fields, const void *record, FILE *out)
 		if (!fields->header)
 			continue;
 		table_cell(table, "%s", fields->header);
-		value_cell(table, fields, field_of(fields, record));
+		view_value_cell(table, fields, view_field_of(fields, record));
 	}
 	return table_finish(table, out);
 }

@@ -16,7 +16,7 @@ struct id_buffer {
 	size_t count, room;
 };
 
-static int grow(void **array, size_t *room, size_t needed, size_t element)
+static int workload_grow(void **array, size_t *room, size_t needed, size_t element)
 {
 	if (needed <= *room)
 		return 0;
@@ -43,8 +43,8 @@ struct workload *workload_free(struct workload *workload)
 int workload_add(struct workload *workload, const struct workload_request *request, const uint64_t *ids, size_t count)
 {
 	struct workload *w = workload;
-	if (grow((void **)&w->requests, &w->request_room, w->request_count + 1, sizeof(*w->requests)) < 0 ||
-	    grow((void **)&w->ids, &w->id_room, w->id_count + count, sizeof(*w->ids)) < 0)
+	if (workload_grow((void **)&w->requests, &w->request_room, w->request_count + 1, sizeof(*w->requests)) < 0 ||
+	    workload_grow((void **)&w->ids, &w->id_room, w->id_count + count, sizeof(*w->ids)) < 0)
 		return -ENOMEM;
 	struct workload_request *slot = &w->requests[w->request_count++];
 	*slot = *request;
@@ -58,12 +58,12 @@ int workload_add(struct workload *workload, const struct workload_request *reque
 }
 
 /* A sentence for what is wrong with the ids, or NULL. */
-static const char *read_ids(const json_t *array, struct id_buffer *buffer)
+static const char *workload_read_ids(const json_t *array, struct id_buffer *buffer)
 {
 	size_t count = json_array_size(array);
 	if (!json_is_array(array))
 		return "\"hash_ids\" is missing or no array";
-	if (grow((void **)&buffer->ids, &buffer->room, count, sizeof(*buffer->ids)) < 0)
+	if (workload_grow((void **)&buffer->ids, &buffer->room, count, sizeof(*buffer->ids)) < 0)
 		return "out of memory";
 	for (size_t i = 0; i < count; i++) {
 		const json_t *id = json_array_get(array, i);
@@ -76,7 +76,7 @@ static const char *read_ids(const json_t *array, struct id_buffer *buffer)
 }
 
 /* Optional lengths: absent is 0. */
-static bool read_length(const json_t *object, const char *name, uint64_t *length)
+static bool workload_read_length(const json_t *object, const char *name, uint64_t *length)
 {
 	const json_t *value = json_object_get(object, name);
 	if (value && (!json_is_integer(value) || json_integer_value(value) < 0))
@@ -85,7 +85,7 @@ static bool read_length(const json_t *object, const char *name, uint64_t *length
 	return true;
 }
 
-static const char *read_request(const json_t *object, struct workload_request *request, struct id_buffer *buffer)
+static const char *workload_read_request(const json_t *object, struct workload_request *request, struct id_buffer *buffer)
 {
 	const json_t *timestamp = json_object_get(object, "timestamp");
 	if (!json_is_object(object))
@@ -93,19 +93,19 @@ static const char *read_request(const json_t *object, struct workload_request *r
 	if (!json_is_number(timestamp) || json_number_value(timestamp) < 0)
 		return "\"timestamp\" is missing or no number from 0 on";
 	request->timestamp_ms = json_number_value(timestamp);
-	if (!read_length(object, "input_length", &request->input_length) ||
-	    !read_length(object, "output_length", &request->output_length))
+	if (!workload_read_length(object, "input_length", &request->input_length) ||
+	    !workload_read_length(object, "output_length", &request->output_length))
 		return "a length is no whole number from 0 on";
-	return read_ids(json_object_get(object, "hash_ids"), buffer);
+	return workload_read_ids(json_object_get(object, "hash_ids"), buffer);
 }
 
-static int read_line(struct workload *workload, const char *line, size_t length, struct id_buffer *buffer, char *error,
+static int workload_read_line(struct workload *workload, const char *line, size_t length, struct id_buffer *buffer, char *error,
 		     size_t error_size)
 {
 	json_error_t wrong;
 	struct workload_request request = {0};
 	json_t *object = json_loadb(line, length, 0, &wrong);
-	const char *problem = object ? read_request(object, &request, buffer) : wrong.text;
+	const char *problem = object ? workload_read_request(object, &request, buffer) : wrong.text;
 	int r = problem ? -EINVAL : workload_add(workload, &request, buffer->ids, buffer->count);
 	if (r < 0)
 		snprintf(error, error_size, "%s", problem ? problem : "out of memory");
@@ -113,12 +113,12 @@ static int read_line(struct workload *workload, const char *line, size_t length,
 	return r;
 }
 
-static bool is_blank(const char *line)
+static bool workload_is_blank(const char *line)
 {
 	return line[strspn(line, " \t\r\n")] == '\0';
 }
 
-static int read_lines(FILE *in, const char *name, size_t limit, struct workload *workload, char *error, size_t size)
+static int workload_read_lines(FILE *in, const char *name, size_t limit, struct workload *workload, char *error, size_t size)
 {
 	char *line = NULL;
 	size_t room = 0;
@@ -130,9 +130,9 @@ static int read_lines(FILE *in, const char *name, size_t limit, struct workload 
 		ssize_t length = getline(&line, &room, in);
 		if (length < 0)
 			break;
-		if (is_blank(line))
+		if (workload_is_blank(line))
 			continue;
-		r = read_line(workload, line, (size_t)length, &buffer, problem, sizeof(problem));
+		r = workload_read_line(workload, line, (size_t)length, &buffer, problem, sizeof(problem));
 		if (r < 0)
 			snprintf(error, size, "%s, line %" PRIu64 ": %s", name, number, problem);
 	}
@@ -152,7 +152,7 @@ int workload_read(FILE *in, const char *name, size_t limit, struct workload **ou
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
-	int r = read_lines(in, name, limit, workload, error, error_size);
+	int r = workload_read_lines(in, name, limit, workload, error, error_size);
 	if (r == 0 && workload->request_count == 0) {
 		snprintf(error, error_size, "%s holds no request", name);
 		r = -ENODATA;

@@ -18,7 +18,7 @@ struct link_stats {
 	struct hbm_wire_interval kept[KEPT];
 };
 
-static int is_nvme(enum hbm_link link)
+static int link_stats_is_nvme(enum hbm_link link)
 {
 	return link == HBM_LINK_NVME_READ || link == HBM_LINK_NVME_WRITE;
 }
@@ -44,7 +44,7 @@ struct link_stats *link_stats_free(struct link_stats *link_stats)
 }
 
 /* Brings the sums up to `now`. */
-static void account(struct link_stats *link_stats, uint64_t now)
+static void link_stats_account(struct link_stats *link_stats, uint64_t now)
 {
 	uint64_t passed = now - link_stats->changed_ns;
 	uint32_t nvme = link_stats->under_way[HBM_LINK_NVME_READ] + link_stats->under_way[HBM_LINK_NVME_WRITE];
@@ -54,7 +54,7 @@ static void account(struct link_stats *link_stats, uint64_t now)
 		if (link_stats->under_way[i] == 0)
 			continue;
 		link_stats->links[i].busy_ns += passed;
-		if ((is_nvme(i) ? device : nvme) > 0)
+		if ((link_stats_is_nvme(i) ? device : nvme) > 0)
 			link_stats->links[i].overlapped_ns += passed;
 	}
 	link_stats->changed_ns = now;
@@ -64,7 +64,7 @@ uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link)
 {
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t now = clock_now();
-	account(link_stats, now);
+	link_stats_account(link_stats, now);
 	link_stats->under_way[link]++;
 	pthread_mutex_unlock(&link_stats->lock);
 	return now;
@@ -75,7 +75,7 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 {
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t now = clock_now();
-	account(link_stats, now);
+	link_stats_account(link_stats, now);
 	link_stats->under_way[link]--;
 	link_stats->links[link].count += count;
 	link_stats->links[link].bytes += bytes;
@@ -88,7 +88,7 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 void link_stats_link(struct link_stats *link_stats, enum hbm_link link, struct hbm_wire_link *record)
 {
 	pthread_mutex_lock(&link_stats->lock);
-	account(link_stats, clock_now());
+	link_stats_account(link_stats, clock_now());
 	*record = link_stats->links[link];
 	pthread_mutex_unlock(&link_stats->lock);
 }

@@ -25,7 +25,7 @@ static atomic_int max_logged = LOG_INFO;
 static atomic_bool to_journal;
 
 /* Whether stderr is the journal's stream, as sd_journal_stream_fd(3) says to find out. */
-static bool stderr_is_journal(void)
+static bool log_stderr_is_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
 	uintmax_t device, inode;
@@ -38,7 +38,7 @@ static bool stderr_is_journal(void)
 void log_open(int max_level)
 {
 	atomic_store(&max_logged, max_level);
-	atomic_store(&to_journal, stderr_is_journal());
+	atomic_store(&to_journal, log_stderr_is_journal());
 }
 
 bool log_is_journal(void)
@@ -46,14 +46,14 @@ bool log_is_journal(void)
 	return atomic_load(&to_journal);
 }
 
-static const char *level_word(int level)
+static const char *log_level_word(int level)
 {
 	static const char *const words[] = {"emergency", "alert",  "critical", "error",
 					    "warning",   "notice", "info",     "debug"};
 	return level >= 0 && level <= LOG_DEBUG ? words[level] : "?";
 }
 
-static size_t print_head(char *line, size_t size, int level)
+static size_t log_print_head(char *line, size_t size, int level)
 {
 	if (atomic_load(&to_journal))
 		return (size_t)snprintf(line, size, "<%d>", level);
@@ -63,10 +63,10 @@ static size_t print_head(char *line, size_t size, int level)
 	gmtime_r(&now.tv_sec, &tm);
 	size_t length = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &tm);
 	return length +
-	       (size_t)snprintf(line + length, size - length, ".%03ldZ %s: ", now.tv_nsec / 1000000, level_word(level));
+	       (size_t)snprintf(line + length, size - length, ".%03ldZ %s: ", now.tv_nsec / 1000000, log_level_word(level));
 }
 
-static void replace_controls(char *text)
+static void log_replace_controls(char *text)
 {
 	for (; *text; text++)
 		if ((unsigned char)*text < ' ' || *text == 0x7f)
@@ -79,13 +79,13 @@ void log_message(int level, const char *format, ...)
 		return;
 	int error = errno; /* what %m means, and what the caller finds again */
 	char line[LINE_BYTES];
-	size_t head = print_head(line, sizeof(line), level);
+	size_t head = log_print_head(line, sizeof(line), level);
 	va_list arguments;
 	va_start(arguments, format);
 	errno = error;
 	vsnprintf(line + head, sizeof(line) - head - 1, format, arguments);
 	va_end(arguments);
-	replace_controls(line + head);
+	log_replace_controls(line + head);
 	size_t length = strlen(line);
 	if (length == sizeof(line) - 2)
 		memcpy(line + length - 3, "...", 3);

@@ -11,7 +11,7 @@ bool cache_is_pinned(const struct cache *cache, uint32_t number)
 	return cache_block(cache, number)->refs > 0;
 }
 
-static bool cache_may_pin(const struct cache *cache, uint32_t number)
+static bool cache_pin_cache_may_pin(const struct cache *cache, uint32_t number)
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *tier = &cache->tiers[block->target];
@@ -22,7 +22,7 @@ static bool cache_may_pin(const struct cache *cache, uint32_t number)
 }
 
 /* Back to the order of its tier, if that was the last reference. */
-static bool cache_unref(struct cache *cache, uint32_t number)
+static bool cache_pin_cache_unref(struct cache *cache, uint32_t number)
 {
 	bool dropped = block_is_dropped(cache_block(cache, number));
 	if (!block_unref(&cache->blocks, number) || dropped)
@@ -36,18 +36,18 @@ void cache_unref_branch(struct cache *cache, uint32_t number)
 {
 	while (number != 0) {
 		uint32_t parent = cache_block(cache, number)->parent;
-		if (!cache_unref(cache, number))
+		if (!cache_pin_cache_unref(cache, number))
 			return;
 		number = parent;
 	}
 }
 
 /* The block and its ancestors, up to the first that has a reference already; all or none. */
-static bool cache_ref_branch(struct cache *cache, uint32_t number)
+static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 {
 	uint32_t at = number;
 	while (at != 0 && cache_block(cache, at)->refs == 0) {
-		if (!cache_may_pin(cache, at) || !cache_may_walk(cache))
+		if (!cache_pin_cache_may_pin(cache, at) || !cache_may_walk(cache))
 			break;
 		order_remove(cache_order(cache, at), at);
 		block_ref(&cache->blocks, at);
@@ -61,13 +61,13 @@ static bool cache_ref_branch(struct cache *cache, uint32_t number)
 	}
 
 	for (uint32_t undo = number; undo != at; undo = cache_block(cache, undo)->parent)
-		cache_unref(cache, undo);
+		cache_pin_cache_unref(cache, undo);
 	return false;
 }
 
 bool cache_pin(struct cache *cache, uint32_t number)
 {
-	if (!cache_ref_branch(cache, number))
+	if (!cache_pin_cache_ref_branch(cache, number))
 		return false;
 
 	block_count_pin(&cache->blocks, number, 1);

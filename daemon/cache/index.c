@@ -23,18 +23,18 @@ struct index {
 	uint32_t split;
 };
 
-static void *reserve(uint64_t bytes)
+static void *index_reserve(uint64_t bytes)
 {
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-static uint64_t table_bytes(uint64_t max)
+static uint64_t index_table_bytes(uint64_t max)
 {
 	return (max + 1) * sizeof(struct block);
 }
 
-static uint64_t bucket_bytes(uint64_t max)
+static uint64_t index_bucket_bytes(uint64_t max)
 {
 	return (max + 2) * sizeof(uint32_t);
 }
@@ -47,8 +47,8 @@ int index_new(struct index **out, uint64_t max_blocks)
 	if (!index)
 		return -ENOMEM;
 	index->max = max_blocks;
-	index->table = reserve(table_bytes(max_blocks));
-	index->buckets = reserve(bucket_bytes(max_blocks));
+	index->table = index_reserve(index_table_bytes(max_blocks));
+	index->buckets = index_reserve(index_bucket_bytes(max_blocks));
 	if (!index->table || !index->buckets ||
 	    getrandom(&index->secret, sizeof(index->secret), 0) != sizeof(index->secret)) {
 		index_free(index);
@@ -63,9 +63,9 @@ struct index *index_free(struct index *index)
 	if (!index)
 		return NULL;
 	if (index->table)
-		munmap(index->table, table_bytes(index->max));
+		munmap(index->table, index_table_bytes(index->max));
 	if (index->buckets)
-		munmap(index->buckets, bucket_bytes(index->max));
+		munmap(index->buckets, index_bucket_bytes(index->max));
 	free(index);
 	return NULL;
 }
@@ -80,34 +80,34 @@ uint32_t index_number(const struct index *index, const struct block *block)
 	return (uint32_t)(block - index->table);
 }
 
-static uint64_t hash_of(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
+static uint64_t index_hash_of(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
 	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), index->secret ^ ((uint64_t)ns << 48));
 }
 
 /* There are low_mask + 1 + split buckets; those already split, and their new halves, are told apart by one more bit. */
-static uint32_t bucket_of(const struct index *index, uint64_t hash)
+static uint32_t index_bucket_of(const struct index *index, uint64_t hash)
 {
 	uint32_t bucket = (uint32_t)hash & index->low_mask;
 	return bucket < index->split ? (uint32_t)hash & (index->low_mask * 2 + 1) : bucket;
 }
 
-static bool is_key(const struct block *block, uint16_t ns, const struct hbm_wire_key *key)
+static bool index_is_key(const struct block *block, uint16_t ns, const struct hbm_wire_key *key)
 {
 	return block->ns == ns && memcmp(&block->key, key, sizeof(*key)) == 0;
 }
 
-static uint32_t find_in(const struct index *index, uint32_t bucket, uint16_t ns, const struct hbm_wire_key *key)
+static uint32_t index_find_in(const struct index *index, uint32_t bucket, uint16_t ns, const struct hbm_wire_key *key)
 {
 	uint32_t number = index->buckets[bucket];
-	while (number != 0 && !is_key(&index->table[number], ns, key))
+	while (number != 0 && !index_is_key(&index->table[number], ns, key))
 		number = index->table[number].hash_next;
 	return number;
 }
 
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
-	return find_in(index, bucket_of(index, hash_of(index, ns, key)), ns, key);
+	return index_find_in(index, index_bucket_of(index, index_hash_of(index, ns, key)), ns, key);
 }
 
 /* A window of keys is in three stages at once: bucket asked for, entry asked for, compared. */
@@ -118,13 +118,13 @@ size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm
 	for (size_t base = 0; base < count; base += PREFETCH_AHEAD) {
 		size_t window = count - base < PREFETCH_AHEAD ? count - base : PREFETCH_AHEAD;
 		for (size_t i = 0; i < window; i++) {
-			bucket[i] = bucket_of(index, hash_of(index, ns, &keys[base + i]));
+			bucket[i] = index_bucket_of(index, index_hash_of(index, ns, &keys[base + i]));
 			__builtin_prefetch(&index->buckets[bucket[i]]);
 		}
 		for (size_t i = 0; i < window; i++)
 			__builtin_prefetch(&index->table[index->buckets[bucket[i]]]);
 		for (size_t i = 0; i < window; i++) {
-			uint32_t number = find_in(index, bucket[i], ns, &keys[base + i]);
+			uint32_t number = index_find_in(index, bucket[i], ns, &keys[base + i]);
 			if (number == 0)
 				return base + i;
 			found[base + i] = number;
@@ -134,14 +134,14 @@ size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm
 }
 
 /* One more bucket: the entries of bucket `split` divide between it and the new one. */
-static void split_bucket(struct index *index)
+static void index_split_bucket(struct index *index)
 {
 	uint32_t number = index->buckets[index->split];
 	uint32_t low = 0, high = 0, high_bucket = index->split + index->low_mask + 1;
 	while (number != 0) {
 		struct block *block = &index->table[number];
 		uint32_t next = block->hash_next;
-		uint64_t hash = hash_of(index, block->ns, &block->key);
+		uint64_t hash = index_hash_of(index, block->ns, &block->key);
 		uint32_t *half = ((uint32_t)hash & (index->low_mask + 1)) != 0 ? &high : &low;
 		block->hash_next = *half;
 		*half = number;
@@ -155,7 +155,7 @@ static void split_bucket(struct index *index)
 	}
 }
 
-static uint32_t take_number(struct index *index)
+static uint32_t index_take_number(struct index *index)
 {
 	uint32_t number = index->free_list;
 	if (number != 0) {
@@ -170,16 +170,16 @@ static uint32_t take_number(struct index *index)
 uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
 	assert(ns != UNUSED);
-	uint32_t number = take_number(index);
+	uint32_t number = index_take_number(index);
 	if (number == 0)
 		return 0;
 	if (number == index->highest && number > index->low_mask + 1 + index->split)
-		split_bucket(index);
+		index_split_bucket(index);
 	struct block *block = &index->table[number];
 	memset(block, 0, sizeof(*block));
 	block->key = *key;
 	block->ns = ns;
-	uint32_t bucket = bucket_of(index, hash_of(index, ns, key));
+	uint32_t bucket = index_bucket_of(index, index_hash_of(index, ns, key));
 	block->hash_next = index->buckets[bucket];
 	index->buckets[bucket] = number;
 	index->count++;
@@ -189,7 +189,7 @@ uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_ke
 void index_remove(struct index *index, uint32_t number)
 {
 	struct block *block = &index->table[number];
-	uint32_t *link = &index->buckets[bucket_of(index, hash_of(index, block->ns, &block->key))];
+	uint32_t *link = &index->buckets[index_bucket_of(index, index_hash_of(index, block->ns, &block->key))];
 	while (*link != number) {
 		assert(*link != 0);
 		link = &index->table[*link].hash_next;

@@ -32,7 +32,7 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 	return NULL;
 }
 
-static void fill(struct namespace *ns, const struct hbm_wire_namespace_spec *spec)
+static void namespace_fill(struct namespace *ns, const struct hbm_wire_namespace_spec *spec)
 {
 	XXH128_canonical_t canonical;
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits(spec, sizeof(*spec)));
@@ -53,13 +53,13 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 			vacant = i;
 	}
 	if (vacant != 0) {
-		fill(&namespaces->list[vacant], spec);
+		namespace_fill(&namespaces->list[vacant], spec);
 		namespaces->count++;
 	}
 	return vacant;
 }
 
-static void forget_if_idle(struct namespaces *namespaces, struct namespace *ns)
+static void namespace_forget_if_idle(struct namespaces *namespaces, struct namespace *ns)
 {
 	if (ns->opens == 0 && ns->blocks == 0) {
 		ns->used = false;
@@ -77,7 +77,7 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->opens > 0);
 	ns->opens--;
-	forget_if_idle(namespaces, ns);
+	namespace_forget_if_idle(namespaces, ns);
 }
 
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
@@ -92,7 +92,7 @@ void namespaces_block_gone(struct namespaces *namespaces, uint16_t number)
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->blocks > 0);
 	ns->blocks--;
-	forget_if_idle(namespaces, ns);
+	namespace_forget_if_idle(namespaces, ns);
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)

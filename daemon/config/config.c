@@ -11,7 +11,7 @@
 #include "daemon/base/checked.h"
 #include "daemon/config/config_keys.h"
 
-static bool is_owned(const struct config_key *key)
+static bool config_is_owned(const struct config_key *key)
 {
 	return key->kind.type == VALUE_TEXT || key->kind.type == VALUE_PATH;
 }
@@ -32,7 +32,7 @@ int config_refuse(char *error, size_t error_size, const char *format, ...)
 void config_clear(struct config *config)
 {
 	for (size_t i = 0; i < config_keys_count; i++)
-		if (is_owned(&config_keys[i]))
+		if (config_is_owned(&config_keys[i]))
 			free(*(char **)config_field(config, &config_keys[i]));
 	*config = (struct config){0};
 }
@@ -56,7 +56,7 @@ int config_copy(struct config *out, const struct config *from)
 	struct config copy = *from;
 	bool complete = true;
 	for (size_t i = 0; i < config_keys_count; i++) {
-		if (!is_owned(&config_keys[i]))
+		if (!config_is_owned(&config_keys[i]))
 			continue;
 		char **text = config_field(&copy, &config_keys[i]);
 		*text = strdup(*text);
@@ -77,7 +77,7 @@ uint64_t config_size_of(struct config_size size, uint64_t whole)
 	return (uint64_t)((long double)whole * (long double)size.percent / 100);
 }
 
-static int check_device(const struct config *config, char *error, size_t error_size)
+static int config_check_device(const struct config *config, char *error, size_t error_size)
 {
 	if (!is_power_of_two(config->device_slab))
 		return config_refuse(error, error_size, "device.slab: expected 2MiB times a power of two, up to 1GiB");
@@ -97,7 +97,7 @@ static int check_device(const struct config *config, char *error, size_t error_s
 
 int config_check(const struct config *config, char *error, size_t error_size)
 {
-	int r = check_device(config, error, error_size);
+	int r = config_check_device(config, error, error_size);
 	if (r < 0)
 		return r;
 	bool has_nvme = config->nvme_path[0] != '\0';
@@ -106,7 +106,7 @@ int config_check(const struct config *config, char *error, size_t error_size)
 	return 0;
 }
 
-static void print_keys(const struct config *config, bool with_help, FILE *out)
+static void config_print_keys(const struct config *config, bool with_help, FILE *out)
 {
 	for (size_t i = 0; i < config_keys_count; i++) {
 		const struct config_key *key = &config_keys[i];
@@ -125,10 +125,10 @@ static void print_keys(const struct config *config, bool with_help, FILE *out)
 
 void config_print_reference(FILE *out)
 {
-	print_keys(NULL, true, out);
+	config_print_keys(NULL, true, out);
 }
 
 void config_print(const struct config *config, FILE *out)
 {
-	print_keys(config, false, out);
+	config_print_keys(config, false, out);
 }

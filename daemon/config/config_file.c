@@ -14,7 +14,7 @@
 #include "daemon/config/config_keys.h"
 
 /* "socket, socket_mode, ..." of a section, or the sections themselves if section is NULL. */
-static void list_names(const char *section, char *list, size_t size)
+static void config_file_list_names(const char *section, char *list, size_t size)
 {
 	list[0] = '\0';
 	const char *last = "";
@@ -28,7 +28,7 @@ static void list_names(const char *section, char *list, size_t size)
 	}
 }
 
-static bool is_section(const char *section)
+static bool config_file_is_section(const char *section)
 {
 	for (size_t i = 0; i < config_keys_count; i++)
 		if (strcmp(config_keys[i].section, section) == 0)
@@ -36,34 +36,34 @@ static bool is_section(const char *section)
 	return false;
 }
 
-static int refuse_section(const char *where, const char *section, char *error, size_t error_size)
+static int config_file_refuse_section(const char *where, const char *section, char *error, size_t error_size)
 {
 	char names[256];
-	list_names(NULL, names, sizeof(names));
+	config_file_list_names(NULL, names, sizeof(names));
 	return config_refuse(error, error_size, "%s: unknown section '%s', expected one of: %s", where, section, names);
 }
 
 /* Looks a key up; NULL, and the sentence in error, if there is none. `where` opens the sentence. */
-static const struct config_key *find(const char *where, const char *section, const char *name, char *error,
+static const struct config_key *config_file_find(const char *where, const char *section, const char *name, char *error,
 				     size_t error_size)
 {
 	for (size_t i = 0; i < config_keys_count; i++)
 		if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
 			return &config_keys[i];
-	if (is_section(section)) {
+	if (config_file_is_section(section)) {
 		char names[512];
-		list_names(section, names, sizeof(names));
+		config_file_list_names(section, names, sizeof(names));
 		config_refuse(error, error_size, "%s: unknown key '%s' in section [%s], expected one of: %s", where,
 			      name, section, names);
 	} else if (*section == '\0') {
 		config_refuse(error, error_size, "%s: '%s' stands before any [section]", where, name);
 	} else {
-		refuse_section(where, section, error, error_size);
+		config_file_refuse_section(where, section, error, error_size);
 	}
 	return NULL;
 }
 
-static int set_value(struct config *config, const struct config_key *key, const char *text, const char *where,
+static int config_file_set_value(struct config *config, const struct config_key *key, const char *text, const char *where,
 		     char *error, size_t error_size)
 {
 	int r = value_parse(&key->kind, text, config_field(config, key));
@@ -87,10 +87,10 @@ int config_set(struct config *config, const char *assignment, char *error, size_
 		return config_refuse(error, error_size, "--set: got '%s', expected section.key=value", assignment);
 	snprintf(section, sizeof(section), "%.*s", (int)dot, assignment);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), assignment + dot + 1);
-	const struct config_key *key = find("--set", section, name, error, error_size);
+	const struct config_key *key = config_file_find("--set", section, name, error, error_size);
 	if (!key)
 		return -EINVAL;
-	return set_value(config, key, assignment + equals + 1, "--set", error, error_size);
+	return config_file_set_value(config, key, assignment + equals + 1, "--set", error, error_size);
 }
 
 /* A file being read. */
@@ -105,23 +105,23 @@ struct reading {
 	size_t error_size;
 };
 
-static void where(const struct reading *reading, char *text, size_t size)
+static void config_file_where(const struct reading *reading, char *text, size_t size)
 {
 	snprintf(text, size, "%s:%d", reading->path, reading->line);
 }
 
 /* libinih does not report a section without keys. */
-static void check_section(struct reading *reading, const char *line)
+static void config_file_check_section(struct reading *reading, const char *line)
 {
 	char name[64], end, place[4200];
-	if (sscanf(line, "[%63[^]\n]%c", name, &end) != 2 || end != ']' || is_section(name))
+	if (sscanf(line, "[%63[^]\n]%c", name, &end) != 2 || end != ']' || config_file_is_section(name))
 		return;
-	where(reading, place, sizeof(place));
-	reading->result = refuse_section(place, name, reading->error, reading->error_size);
+	config_file_where(reading, place, sizeof(place));
+	reading->result = config_file_refuse_section(place, name, reading->error, reading->error_size);
 }
 
 /* Hands libinih the next line, without the white space before it, which it would take for a continuation. */
-static char *next_line(char *line, int size, void *arg)
+static char *config_file_next_line(char *line, int size, void *arg)
 {
 	struct reading *reading = arg;
 	if (reading->result < 0 || !fgets(line, size, reading->file))
@@ -137,29 +137,29 @@ static char *next_line(char *line, int size, void *arg)
 	}
 	size_t indent = strspn(line, " \t");
 	memmove(line, line + indent, length - indent + 1);
-	check_section(reading, line);
+	config_file_check_section(reading, line);
 	return reading->result < 0 ? NULL : line;
 }
 
-static int take_pair(void *arg, const char *section, const char *name, const char *value)
+static int config_file_take_pair(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *reading = arg;
 	char place[4200];
-	where(reading, place, sizeof(place));
-	const struct config_key *key = find(place, section, name, reading->error, reading->error_size);
+	config_file_where(reading, place, sizeof(place));
+	const struct config_key *key = config_file_find(place, section, name, reading->error, reading->error_size);
 	if (!key)
 		reading->result = -EINVAL;
 	else if (reading->seen[key - config_keys])
 		reading->result = config_refuse(reading->error, reading->error_size, "%s: %s.%s is given a second time",
 						place, section, name);
 	else
-		reading->result = set_value(reading->config, key, value, place, reading->error, reading->error_size);
+		reading->result = config_file_set_value(reading->config, key, value, place, reading->error, reading->error_size);
 	if (key)
 		reading->seen[key - config_keys] = true;
 	return reading->result == 0;
 }
 
-static int read_file(struct config *config, const char *path, char *error, size_t error_size)
+static int config_file_read_file(struct config *config, const char *path, char *error, size_t error_size)
 {
 	FILE *file = fopen(path, "re");
 	if (!file) {
@@ -169,7 +169,7 @@ static int read_file(struct config *config, const char *path, char *error, size_
 	}
 	struct reading reading = {
 		.config = config, .path = path, .file = file, .error = error, .error_size = error_size};
-	int line = ini_parse_stream(next_line, &reading, take_pair, &reading);
+	int line = ini_parse_stream(config_file_next_line, &reading, config_file_take_pair, &reading);
 	int failed = ferror(file) ? -EIO : 0;
 	fclose(file);
 	/* libinih goes on after a line it cannot take apart, and returns the first bad one. */
@@ -186,22 +186,22 @@ static int read_file(struct config *config, const char *path, char *error, size_
 	return 0;
 }
 
-static int is_conf(const struct dirent *entry)
+static int config_file_is_conf(const struct dirent *entry)
 {
 	size_t length = strlen(entry->d_name);
 	return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".conf") == 0;
 }
 
 /* By bytes: the order must not depend on the locale. */
-static int by_name(const struct dirent **a, const struct dirent **b)
+static int config_file_by_name(const struct dirent **a, const struct dirent **b)
 {
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int read_folder(struct config *config, const char *path, char *error, size_t error_size)
+static int config_file_read_folder(struct config *config, const char *path, char *error, size_t error_size)
 {
 	struct dirent **entries;
-	int count = scandir(path, &entries, is_conf, by_name);
+	int count = scandir(path, &entries, config_file_is_conf, config_file_by_name);
 	if (count < 0 && errno == ENOENT)
 		return 0;
 	if (count < 0) {
@@ -216,7 +216,7 @@ static int read_folder(struct config *config, const char *path, char *error, siz
 			r = -ENOMEM;
 			config_refuse(error, error_size, "%s: out of memory", path);
 		} else if (r == 0) {
-			r = read_file(config, file, error, error_size);
+			r = config_file_read_file(config, file, error, error_size);
 			free(file);
 		}
 		free(entries[i]);
@@ -238,9 +238,9 @@ int config_read(struct config *config, const char *path, char *error, size_t err
 		config_refuse(error, error_size, "%s: out of memory", path);
 		return r;
 	}
-	r = read_file(&next, path, error, error_size);
+	r = config_file_read_file(&next, path, error, error_size);
 	if (r == 0)
-		r = read_folder(&next, folder, error, error_size);
+		r = config_file_read_folder(&next, folder, error, error_size);
 	free(folder);
 	if (r < 0) {
 		config_clear(&next);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_value: see config_value.h. Every number goes through read_number(), which yields an exact integer part and an
+ * config_value: see config_value.h. Every number goes through config_value_read_number(), which yields an exact integer part and an
  * exact fraction in billionths, so that nothing depends on the locale or on how a double rounds.
  */
 #include "daemon/config/config_value.h"
@@ -31,7 +31,7 @@ static const struct {
 enum { UNITS = sizeof(units) / sizeof(units[0]) };
 
 /* Reads digits and perhaps a point and at most nine more: what follows them, or NULL if there is no such number. */
-static const char *read_number(const char *text, struct number *number)
+static const char *config_value_read_number(const char *text, struct number *number)
 {
 	*number = (struct number){0};
 	if (!isdigit((unsigned char)*text))
@@ -54,15 +54,15 @@ static const char *read_number(const char *text, struct number *number)
 	return weight < BILLION ? text : NULL;
 }
 
-static bool read_count(const char *text, uint64_t *count)
+static bool config_value_read_count(const char *text, uint64_t *count)
 {
 	struct number number;
-	const char *rest = read_number(text, &number);
+	const char *rest = config_value_read_number(text, &number);
 	*count = number.whole;
 	return rest && *rest == '\0' && !number.has_point;
 }
 
-static bool read_mode(const char *text, uint64_t *mode)
+static bool config_value_read_mode(const char *text, uint64_t *mode)
 {
 	*mode = 0;
 	if (!*text)
@@ -75,18 +75,18 @@ static bool read_mode(const char *text, uint64_t *mode)
 	return *text == '\0';
 }
 
-static bool read_decimal(const char *text, double *decimal)
+static bool config_value_read_decimal(const char *text, double *decimal)
 {
 	struct number number;
-	const char *rest = read_number(text, &number);
+	const char *rest = config_value_read_number(text, &number);
 	*decimal = (double)number.whole + (double)number.billionths / BILLION;
 	return rest && *rest == '\0';
 }
 
-static bool read_size(const char *text, uint64_t *size)
+static bool config_value_read_size(const char *text, uint64_t *size)
 {
 	struct number number;
-	const char *rest = read_number(text, &number);
+	const char *rest = config_value_read_number(text, &number);
 	if (!rest)
 		return false;
 	*size = number.whole;
@@ -105,13 +105,13 @@ static bool read_size(const char *text, uint64_t *size)
 	return false;
 }
 
-static bool read_share(const char *text, struct config_size *share)
+static bool config_value_read_share(const char *text, struct config_size *share)
 {
 	struct number number;
-	const char *rest = read_number(text, &number);
+	const char *rest = config_value_read_number(text, &number);
 	*share = (struct config_size){0};
 	if (!rest || strcmp(rest, "%") != 0)
-		return read_size(text, &share->bytes);
+		return config_value_read_size(text, &share->bytes);
 	share->percent = (double)number.whole + (double)number.billionths / BILLION;
 	return share->percent <= 100;
 }
@@ -119,7 +119,7 @@ static bool read_share(const char *text, struct config_size *share)
 static const struct value_choice yes_or_no[] = {{"yes", 1}, {"no", 0},  {"true", 1}, {"false", 0},
 						{"on", 1},  {"off", 0}, {NULL, 0}};
 
-static bool read_choice(const struct value_choice *choices, const char *text, uint64_t *value)
+static bool config_value_read_choice(const struct value_choice *choices, const char *text, uint64_t *value)
 {
 	for (; choices->name; choices++) {
 		if (strcmp(choices->name, text) == 0) {
@@ -130,7 +130,7 @@ static bool read_choice(const struct value_choice *choices, const char *text, ui
 	return false;
 }
 
-static bool is_text(const char *text)
+static bool config_value_is_text(const char *text)
 {
 	size_t length = strlen(text);
 	if (length > 0 && (isspace((unsigned char)text[0]) || isspace((unsigned char)text[length - 1])))
@@ -141,28 +141,28 @@ static bool is_text(const char *text)
 	return true;
 }
 
-static bool is_path(const struct value_kind *kind, const char *text)
+static bool config_value_is_path(const struct value_kind *kind, const char *text)
 {
-	return is_text(text) && strlen(text) < kind->max && (*text == '/' || (*text == '\0' && kind->min == 0));
+	return config_value_is_text(text) && strlen(text) < kind->max && (*text == '/' || (*text == '\0' && kind->min == 0));
 }
 
-static bool read_whole(const struct value_kind *kind, const char *text, uint64_t *value)
+static bool config_value_read_whole(const struct value_kind *kind, const char *text, uint64_t *value)
 {
 	switch (kind->type) {
 	case VALUE_BOOL:
-		return read_choice(yes_or_no, text, value);
+		return config_value_read_choice(yes_or_no, text, value);
 	case VALUE_CHOICE:
-		return read_choice(kind->choices, text, value);
+		return config_value_read_choice(kind->choices, text, value);
 	case VALUE_MODE:
-		return read_mode(text, value);
+		return config_value_read_mode(text, value);
 	case VALUE_SIZE:
-		return read_size(text, value);
+		return config_value_read_size(text, value);
 	default:
-		return read_count(text, value);
+		return config_value_read_count(text, value);
 	}
 }
 
-static bool in_bounds(const struct value_kind *kind, uint64_t value)
+static bool config_value_in_bounds(const struct value_kind *kind, uint64_t value)
 {
 	bool bounded = kind->type != VALUE_BOOL && kind->type != VALUE_CHOICE;
 	if (bounded && (value < kind->min || value > kind->max))
@@ -170,7 +170,7 @@ static bool in_bounds(const struct value_kind *kind, uint64_t value)
 	return kind->unit == 0 || is_aligned(value, kind->unit);
 }
 
-static int set_text(const char *text, char **field)
+static int config_value_set_text(const char *text, char **field)
 {
 	char *copy = strdup(text);
 	if (!copy)
@@ -180,28 +180,28 @@ static int set_text(const char *text, char **field)
 	return 0;
 }
 
-static int set_decimal(const struct value_kind *kind, const char *text, double *field)
+static int config_value_set_decimal(const struct value_kind *kind, const char *text, double *field)
 {
 	double value;
-	if (!read_decimal(text, &value) || value < (double)kind->min || value > (double)kind->max)
+	if (!config_value_read_decimal(text, &value) || value < (double)kind->min || value > (double)kind->max)
 		return -EINVAL;
 	*field = value;
 	return 0;
 }
 
-static int set_share(const struct value_kind *kind, const char *text, struct config_size *field)
+static int config_value_set_share(const struct value_kind *kind, const char *text, struct config_size *field)
 {
 	struct config_size value;
-	if (!read_share(text, &value) || (value.percent <= 0 && !in_bounds(kind, value.bytes)))
+	if (!config_value_read_share(text, &value) || (value.percent <= 0 && !config_value_in_bounds(kind, value.bytes)))
 		return -EINVAL;
 	*field = value;
 	return 0;
 }
 
-static int set_whole(const struct value_kind *kind, const char *text, uint64_t *field)
+static int config_value_set_whole(const struct value_kind *kind, const char *text, uint64_t *field)
 {
 	uint64_t value;
-	if (!read_whole(kind, text, &value) || !in_bounds(kind, value))
+	if (!config_value_read_whole(kind, text, &value) || !config_value_in_bounds(kind, value))
 		return -EINVAL;
 	*field = value;
 	return 0;
@@ -211,20 +211,20 @@ int value_parse(const struct value_kind *kind, const char *text, void *field)
 {
 	switch (kind->type) {
 	case VALUE_TEXT:
-		return is_text(text) ? set_text(text, field) : -EINVAL;
+		return config_value_is_text(text) ? config_value_set_text(text, field) : -EINVAL;
 	case VALUE_PATH:
-		return is_path(kind, text) ? set_text(text, field) : -EINVAL;
+		return config_value_is_path(kind, text) ? config_value_set_text(text, field) : -EINVAL;
 	case VALUE_DECIMAL:
-		return set_decimal(kind, text, field);
+		return config_value_set_decimal(kind, text, field);
 	case VALUE_SHARE:
-		return set_share(kind, text, field);
+		return config_value_set_share(kind, text, field);
 	default:
-		return set_whole(kind, text, field);
+		return config_value_set_whole(kind, text, field);
 	}
 }
 
 /* A size in the largest unit that needs no fraction. */
-static void print_size(uint64_t bytes, FILE *out)
+static void config_value_print_size(uint64_t bytes, FILE *out)
 {
 	for (size_t i = 0; bytes > 0 && i < UNITS; i++) {
 		if (is_aligned(bytes, UINT64_C(1) << units[i].shift)) {
@@ -235,7 +235,7 @@ static void print_size(uint64_t bytes, FILE *out)
 	fprintf(out, "%" PRIu64, bytes);
 }
 
-static void print_decimal(double value, FILE *out)
+static void config_value_print_decimal(double value, FILE *out)
 {
 	char text[64];
 	int length = snprintf(text, sizeof(text), "%.9f", value);
@@ -246,20 +246,20 @@ static void print_decimal(double value, FILE *out)
 	fprintf(out, "%.*s", length, text);
 }
 
-static void print_choice(const struct value_choice *choices, uint64_t value, FILE *out)
+static void config_value_print_choice(const struct value_choice *choices, uint64_t value, FILE *out)
 {
 	while (choices->name && choices->value != value)
 		choices++;
 	fputs(choices->name ? choices->name : "?", out);
 }
 
-static void print_share(const struct config_size *share, FILE *out)
+static void config_value_print_share(const struct config_size *share, FILE *out)
 {
 	if (share->percent <= 0) {
-		print_size(share->bytes, out);
+		config_value_print_size(share->bytes, out);
 		return;
 	}
-	print_decimal(share->percent, out);
+	config_value_print_decimal(share->percent, out);
 	putc('%', out);
 }
 
@@ -271,10 +271,10 @@ void value_print(const struct value_kind *kind, const void *field, FILE *out)
 		fputs(*(char *const *)field, out);
 		break;
 	case VALUE_BOOL:
-		print_choice(yes_or_no, *(const uint64_t *)field, out);
+		config_value_print_choice(yes_or_no, *(const uint64_t *)field, out);
 		break;
 	case VALUE_CHOICE:
-		print_choice(kind->choices, *(const uint64_t *)field, out);
+		config_value_print_choice(kind->choices, *(const uint64_t *)field, out);
 		break;
 	case VALUE_COUNT:
 		fprintf(out, "%" PRIu64, *(const uint64_t *)field);
@@ -283,66 +283,66 @@ void value_print(const struct value_kind *kind, const void *field, FILE *out)
 		fprintf(out, "0%" PRIo64, *(const uint64_t *)field);
 		break;
 	case VALUE_DECIMAL:
-		print_decimal(*(const double *)field, out);
+		config_value_print_decimal(*(const double *)field, out);
 		break;
 	case VALUE_SIZE:
-		print_size(*(const uint64_t *)field, out);
+		config_value_print_size(*(const uint64_t *)field, out);
 		break;
 	case VALUE_SHARE:
-		print_share(field, out);
+		config_value_print_share(field, out);
 		break;
 	}
 }
 
-static void expect_choice(const struct value_choice *choices, FILE *out)
+static void config_value_expect_choice(const struct value_choice *choices, FILE *out)
 {
 	fputs("one of", out);
 	for (; choices->name; choices++)
 		fprintf(out, " %s", choices->name);
 }
 
-static void expect_size(const struct value_kind *kind, const char *what, FILE *out)
+static void config_value_expect_size(const struct value_kind *kind, const char *what, FILE *out)
 {
 	fprintf(out, "%s from ", what);
-	print_size(kind->min, out);
+	config_value_print_size(kind->min, out);
 	fputs(" to ", out);
-	print_size(kind->max, out);
+	config_value_print_size(kind->max, out);
 	if (kind->unit) {
 		fputs(" in steps of ", out);
-		print_size(kind->unit, out);
+		config_value_print_size(kind->unit, out);
 	}
 	if (kind->type == VALUE_SHARE)
 		fputs(", or a percentage up to 100%", out);
 }
 
 /* "64GB", "64 mb", "64K", "64Gi": a number and a unit that is nearly one of ours. */
-static bool is_near_unit(const char *text)
+static bool config_value_is_near_unit(const char *text)
 {
 	text += strspn(text, "0123456789.");
 	text += strspn(text, " ");
 	return *text && strchr("kKmMgGtT", *text) && strlen(text) <= 3;
 }
 
-static void expect_path(const struct value_kind *kind, FILE *out)
+static void config_value_expect_path(const struct value_kind *kind, FILE *out)
 {
 	fprintf(out, "an absolute path of less than %" PRIu64 " bytes without ';' or '#'%s", kind->max,
 		kind->min == 0 ? ", or nothing" : "");
 }
 
-static void expect(const struct value_kind *kind, FILE *out)
+static void config_value_expect(const struct value_kind *kind, FILE *out)
 {
 	switch (kind->type) {
 	case VALUE_TEXT:
 		fputs("text without ';', '#' or control characters", out);
 		break;
 	case VALUE_PATH:
-		expect_path(kind, out);
+		config_value_expect_path(kind, out);
 		break;
 	case VALUE_BOOL:
-		expect_choice(yes_or_no, out);
+		config_value_expect_choice(yes_or_no, out);
 		break;
 	case VALUE_CHOICE:
-		expect_choice(kind->choices, out);
+		config_value_expect_choice(kind->choices, out);
 		break;
 	case VALUE_COUNT:
 		fprintf(out, "a whole number from %" PRIu64 " to %" PRIu64, kind->min, kind->max);
@@ -355,7 +355,7 @@ static void expect(const struct value_kind *kind, FILE *out)
 		break;
 	case VALUE_SIZE:
 	case VALUE_SHARE:
-		expect_size(kind, "a size", out);
+		config_value_expect_size(kind, "a size", out);
 		break;
 	}
 }
@@ -367,8 +367,8 @@ void value_expected(const struct value_kind *kind, const char *text, char *sente
 		snprintf(sentence, size, "another value");
 		return;
 	}
-	expect(kind, out);
-	if ((kind->type == VALUE_SIZE || kind->type == VALUE_SHARE) && is_near_unit(text))
+	config_value_expect(kind, out);
+	if ((kind->type == VALUE_SIZE || kind->type == VALUE_SHARE) && config_value_is_near_unit(text))
 		fputs(" (units are KiB, MiB, GiB and TiB, written just so)", out);
 	fclose(out);
 }

@@ -71,7 +71,7 @@ static struct copy *queue_pop(struct queue *queue)
 	return copy;
 }
 
-static enum hbm_link link_of(const struct copy_queue *queue)
+static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 {
 	static const enum hbm_link links[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D};
 	return links[queue->kind];
@@ -79,7 +79,7 @@ static enum hbm_link link_of(const struct copy_queue *queue)
 
 /* ---- on the lane's thread ---- */
 
-static CUresult issue_piece(struct copy_queue *queue, const struct copy *copy, uint64_t address, uint64_t at, uint64_t bytes)
+static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct copy *copy, uint64_t address, uint64_t at, uint64_t bytes)
 {
 	const struct driver *driver = queue->driver;
 	switch (queue->kind) {
@@ -96,7 +96,7 @@ static CUresult issue_piece(struct copy_queue *queue, const struct copy *copy, u
 }
 
 /* Bytes from host + at to the end of the registration it lies in. */
-static uint64_t to_chunk_end(const struct copy_queue *queue, const struct copy *copy, uint64_t at)
+static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy, uint64_t at)
 {
 	if (queue->kind == COPY_D2D)
 		return UINT64_MAX;
@@ -104,15 +104,15 @@ static uint64_t to_chunk_end(const struct copy_queue *queue, const struct copy *
 	return queue->options.host_chunk - offset % queue->options.host_chunk;
 }
 
-static CUresult issue(struct copy_queue *queue, const struct copy *copy)
+static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *copy)
 {
 	uint64_t at = 0;
 	for (uint32_t i = 0; i < copy->span_count; i++) {
 		uint64_t address = copy->spans[i].address, left = copy->spans[i].bytes;
 		while (left > 0) {
-			uint64_t bytes = to_chunk_end(queue, copy, at);
+			uint64_t bytes = copy_queue_to_chunk_end(queue, copy, at);
 			bytes = bytes < left ? bytes : left;
-			CUresult r = issue_piece(queue, copy, address, at, bytes);
+			CUresult r = copy_queue_issue_piece(queue, copy, address, at, bytes);
 			if (r != CUDA_SUCCESS)
 				return r;
 			address += bytes;
@@ -123,14 +123,14 @@ static CUresult issue(struct copy_queue *queue, const struct copy *copy)
 	return CUDA_SUCCESS;
 }
 
-static void start_copy(struct copy_queue *queue, struct copy *copy)
+static void copy_queue_start_copy(struct copy_queue *queue, struct copy *copy)
 {
 	copy->status = HBM_OK;
 	if (copy->verify_checksum && checksum(copy->host, copy->bytes) != copy->checksum) {
 		copy->status = HBM_MISS;
 		return;
 	}
-	CUresult r = issue(queue, copy);
+	CUresult r = copy_queue_issue(queue, copy);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuMemcpyAsync", r);
 		copy->status = HBM_DEVICE;
@@ -138,7 +138,7 @@ static void start_copy(struct copy_queue *queue, struct copy *copy)
 }
 
 /* Until it has succeeded once, each batch tries: a passing failure must not cost the lane. */
-static void enter(struct copy_queue *queue)
+static void copy_queue_enter(struct copy_queue *queue)
 {
 	if (queue->entered)
 		return;
@@ -149,22 +149,22 @@ static void enter(struct copy_queue *queue)
 }
 
 /* All but those that copy nothing: a verification has no need of the device. */
-static void fail_copies(struct copy *copies)
+static void copy_queue_fail_copies(struct copy *copies)
 {
 	for (struct copy *copy = copies; copy; copy = copy->next)
 		if (copy->span_count > 0)
 			copy->status = HBM_DEVICE;
 }
 
-static void start_batch(struct copy_queue *queue, struct copy *copies)
+static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies)
 {
-	enter(queue);
+	copy_queue_enter(queue);
 	struct batch *batch = &queue->batches[(queue->head + queue->under_way++) % BATCHES];
 	batch->copies = copies;
 	batch->count = batch->bytes = batch->errors = 0;
-	batch->started_ns = link_stats_begin(queue->options.link_stats, link_of(queue));
+	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
 	for (struct copy *copy = copies; copy; copy = copy->next) {
-		start_copy(queue, copy);
+		copy_queue_start_copy(queue, copy);
 		batch->count++;
 		batch->bytes += copy->span_count > 0 ? copy->bytes : 0;
 	}
@@ -175,10 +175,10 @@ static void start_batch(struct copy_queue *queue, struct copy *copies)
 	 * event that was not recorded again returns at once. */
 	device_failed(queue->device, "cuEventRecord", r);
 	if (queue->driver->cuStreamSynchronize(queue->stream) != CUDA_SUCCESS)
-		fail_copies(copies);
+		copy_queue_fail_copies(copies);
 }
 
-static void hand_over(struct copy_queue *queue, struct copy *copies)
+static void copy_queue_hand_over(struct copy_queue *queue, struct copy *copies)
 {
 	pthread_mutex_lock(&queue->lock);
 	bool was_empty = queue->finished == NULL;
@@ -190,7 +190,7 @@ static void hand_over(struct copy_queue *queue, struct copy *copies)
 		loop_post(queue->options.loop, &queue->post);
 }
 
-static void finish_batch(struct copy_queue *queue)
+static void copy_queue_finish_batch(struct copy_queue *queue)
 {
 	struct batch *batch = &queue->batches[queue->head];
 	queue->head = (queue->head + 1) % BATCHES;
@@ -202,18 +202,18 @@ static void finish_batch(struct copy_queue *queue)
 		r = queue->driver->cuStreamSynchronize(queue->stream);
 	}
 	if (r != CUDA_SUCCESS)
-		fail_copies(batch->copies);
+		copy_queue_fail_copies(batch->copies);
 	for (const struct copy *copy = batch->copies; copy; copy = copy->next)
 		batch->errors += copy->status == HBM_DEVICE;
-	link_stats_end(queue->options.link_stats, link_of(queue), queue->device->index, batch->started_ns, batch->count,
+	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index, batch->started_ns, batch->count,
 		     batch->bytes, batch->errors);
 	for (struct copy *copy = batch->copies; copy; copy = copy->next)
 		if (copy->take_checksum && copy->status == HBM_OK)
 			copy->checksum = checksum(copy->host, copy->bytes);
-	hand_over(queue, batch->copies);
+	copy_queue_hand_over(queue, batch->copies);
 }
 
-static struct copy *next_copy(struct copy_queue *queue)
+static struct copy *copy_queue_next_copy(struct copy_queue *queue)
 {
 	bool patient_first = ++queue->taken % FAIR == 0;
 	struct copy *copy = queue_pop(patient_first ? &queue->patient : &queue->urgent);
@@ -221,7 +221,7 @@ static struct copy *next_copy(struct copy_queue *queue)
 }
 
 /* A batch's worth of copies, or NULL when there is none; waits only if nothing is under way. */
-static struct copy *take_batch(struct copy_queue *queue, bool *stopped)
+static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
 {
 	struct queue taken;
 	queue_init(&taken);
@@ -230,7 +230,7 @@ static struct copy *take_batch(struct copy_queue *queue, bool *stopped)
 	while (!queue->urgent.first && !queue->patient.first && queue->under_way == 0 && !queue->stop)
 		pthread_cond_wait(&queue->wake, &queue->lock);
 	for (unsigned i = 0; i < BATCH_COPIES && bytes < BATCH_BYTES; i++) {
-		struct copy *copy = next_copy(queue);
+		struct copy *copy = copy_queue_next_copy(queue);
 		if (!copy)
 			break;
 		bytes += copy->bytes;
@@ -245,18 +245,18 @@ static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
 	for (bool stopped = false; !stopped || queue->under_way > 0;) {
-		struct copy *copies = queue->under_way < BATCHES ? take_batch(queue, &stopped) : NULL;
+		struct copy *copies = queue->under_way < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
 		if (copies)
-			start_batch(queue, copies);
+			copy_queue_start_batch(queue, copies);
 		else if (queue->under_way > 0)
-			finish_batch(queue);
+			copy_queue_finish_batch(queue);
 	}
 	return NULL;
 }
 
 /* ---- on the loop thread ---- */
 
-static void deliver(struct post *post)
+static void copy_queue_deliver(struct post *post)
 {
 	struct copy_queue *queue = container_of(post, struct copy_queue, post);
 	pthread_mutex_lock(&queue->lock);
@@ -289,7 +289,7 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 		pthread_cond_signal(&queue->wake);
 }
 
-static CUresult open_stream(struct copy_queue *queue)
+static CUresult copy_queue_open_stream(struct copy_queue *queue)
 {
 	const struct driver *driver = queue->driver;
 	CUresult r = device_enter(queue->device);
@@ -309,13 +309,13 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->driver = device->driver;
 	queue->kind = kind;
 	queue->options = *options;
-	queue->post.run = deliver;
+	queue->post.run = copy_queue_deliver;
 	queue->finished_last = &queue->finished;
 	queue_init(&queue->urgent);
 	queue_init(&queue->patient);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->wake, NULL);
-	CUresult r = open_stream(queue);
+	CUresult r = copy_queue_open_stream(queue);
 	if (r != CUDA_SUCCESS) {
 		device_failed(device, "creating a copy stream", r);
 		copy_queue_free(queue);

@@ -18,7 +18,7 @@
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
-static enum driver_choice choice_of(const struct config *config)
+static enum driver_choice device_choice_of(const struct config *config)
 {
 	switch (config->driver) {
 	case CONFIG_DRIVER_CUDA:
@@ -30,7 +30,7 @@ static enum driver_choice choice_of(const struct config *config)
 	}
 }
 
-static int open_driver(struct devices *devices, const struct config *config, char *error, size_t error_size)
+static int device_open_driver(struct devices *devices, const struct config *config, char *error, size_t error_size)
 {
 	struct driver_soft_options soft = {
 		.devices = (uint32_t)config->soft_devices,
@@ -41,7 +41,7 @@ static int open_driver(struct devices *devices, const struct config *config, cha
 		.fail = config->soft_fail && *config->soft_fail ? config->soft_fail : NULL,
 	};
 	struct driver *driver;
-	int r = driver_open(&driver, choice_of(config), &soft, error, error_size);
+	int r = driver_open(&driver, device_choice_of(config), &soft, error, error_size);
 	size_t length = r == -EIO ? strlen(error) : 0;
 	if (r == -EIO)
 		snprintf(error + length, error_size - length,
@@ -58,13 +58,13 @@ static int open_driver(struct devices *devices, const struct config *config, cha
 	return 0;
 }
 
-static int refuse(const struct devices *devices, const char *call, CUresult result, char *error, size_t error_size)
+static int device_refuse(const struct devices *devices, const char *call, CUresult result, char *error, size_t error_size)
 {
 	snprintf(error, error_size, "%s failed: %s", call, driver_error_name(devices->driver, result));
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
-static CUresult ask_facts(struct device *device, const char **call)
+static CUresult device_ask_facts(struct device *device, const char **call)
 {
 	const struct driver *driver = device->driver;
 	*call = "cuDeviceGet";
@@ -93,7 +93,7 @@ static CUresult ask_facts(struct device *device, const char **call)
 }
 
 /* A device that lacks one of these could be opened all right, and would fail later with less to say. */
-static int check_abilities(const struct device *device, char *error, size_t error_size)
+static int device_check_abilities(const struct device *device, char *error, size_t error_size)
 {
 	static const struct {
 		CUdevice_attribute attribute;
@@ -121,7 +121,7 @@ static int check_abilities(const struct device *device, char *error, size_t erro
 int device_check(const struct device *device, char *error, size_t error_size)
 {
 	int mode = CU_COMPUTEMODE_DEFAULT;
-	int r = check_abilities(device, error, error_size);
+	int r = device_check_abilities(device, error, error_size);
 	if (r < 0 || device->driver->cuDeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, device->handle) !=
 			     CUDA_SUCCESS)
 		return r;
@@ -138,7 +138,7 @@ int device_check(const struct device *device, char *error, size_t error_size)
 	return 0;
 }
 
-static void enter_control(void *arg)
+static void device_enter_control(void *arg)
 {
 	struct device *device = arg;
 	CUresult r = device_enter(device);
@@ -148,24 +148,24 @@ static void enter_control(void *arg)
 		device_failed(device, "cuCtxSetCurrent", r);
 }
 
-static int open_device(struct devices *devices, uint32_t index, struct loop *loop, char *error, size_t error_size)
+static int device_open_device(struct devices *devices, uint32_t index, struct loop *loop, char *error, size_t error_size)
 {
 	struct device *device = &devices->list[index];
 	device->driver = devices->driver;
 	device->index = index;
 	const char *call;
-	CUresult result = ask_facts(device, &call);
+	CUresult result = device_ask_facts(device, &call);
 	if (result != CUDA_SUCCESS)
-		return refuse(devices, call, result, error, error_size);
+		return device_refuse(devices, call, result, error, error_size);
 	int r = device_check(device, error, error_size);
 	if (r < 0)
 		return r;
 	result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);
 	if (result != CUDA_SUCCESS)
-		return refuse(devices, "cuDevicePrimaryCtxRetain", result, error, error_size);
+		return device_refuse(devices, "cuDevicePrimaryCtxRetain", result, error, error_size);
 	char name[24]; /* with room for any number, though a thread shows 15 */
 	snprintf(name, sizeof(name), "control-%u", index);
-	r = worker_new(&device->control, loop, name, enter_control, device);
+	r = worker_new(&device->control, loop, name, device_enter_control, device);
 	if (r < 0)
 		snprintf(error, error_size, "no thread for device %u", index);
 	else
@@ -175,12 +175,12 @@ static int open_device(struct devices *devices, uint32_t index, struct loop *loo
 	return r;
 }
 
-static int open_all(struct devices *devices, struct loop *loop, char *error, size_t error_size)
+static int device_open_all(struct devices *devices, struct loop *loop, char *error, size_t error_size)
 {
 	int count;
 	CUresult result = devices->driver->cuDeviceGetCount(&count);
 	if (result != CUDA_SUCCESS)
-		return refuse(devices, "cuDeviceGetCount", result, error, error_size);
+		return device_refuse(devices, "cuDeviceGetCount", result, error, error_size);
 	if (count < 1 || count > HBM_WIRE_DEVICES_MAX) {
 		snprintf(error, error_size, "the driver shows %d devices; 1 to %d can be used", count,
 			 HBM_WIRE_DEVICES_MAX);
@@ -193,7 +193,7 @@ static int open_all(struct devices *devices, struct loop *loop, char *error, siz
 	}
 	devices->count = (uint32_t)count;
 	for (uint32_t i = 0; i < devices->count; i++) {
-		int r = open_device(devices, i, loop, error, error_size);
+		int r = device_open_device(devices, i, loop, error, error_size);
 		if (r < 0)
 			return r;
 	}
@@ -207,9 +207,9 @@ int devices_open(struct devices **out, const struct config *config, struct loop 
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
-	int r = open_driver(devices, config, error, error_size);
+	int r = device_open_driver(devices, config, error, error_size);
 	if (r == 0)
-		r = open_all(devices, loop, error, error_size);
+		r = device_open_all(devices, loop, error, error_size);
 	if (r < 0) {
 		devices_close(devices);
 		return r;
@@ -291,7 +291,7 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
 
 /* An error that stays may be an earlier call's, reported by one that has done its work: what it took must not be given
  * back twice. */
-static bool is_worth_another_try(CUresult result)
+static bool device_is_worth_another_try(CUresult result)
 {
 	return result != CUDA_SUCCESS && !driver_error_is_for_good(result);
 }
@@ -299,23 +299,23 @@ static bool is_worth_another_try(CUresult result)
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemUnmap(address, bytes);
-	return is_worth_another_try(r) ? device->driver->cuMemUnmap(address, bytes) : r;
+	return device_is_worth_another_try(r) ? device->driver->cuMemUnmap(address, bytes) : r;
 }
 
 CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle)
 {
 	CUresult r = device->driver->cuMemRelease(handle);
-	return is_worth_another_try(r) ? device->driver->cuMemRelease(handle) : r;
+	return device_is_worth_another_try(r) ? device->driver->cuMemRelease(handle) : r;
 }
 
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemAddressFree(address, bytes);
-	return is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes) : r;
+	return device_is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes) : r;
 }
 
 /* Bytes of the handle mapped at an offset: a slab, or as much of one as still fits. */
-static uint64_t piece_at(const struct device_memory *memory, uint64_t offset)
+static uint64_t device_piece_at(const struct device_memory *memory, uint64_t offset)
 {
 	uint64_t piece = memory->slab;
 	while (piece > memory->bytes - offset)
@@ -324,11 +324,11 @@ static uint64_t piece_at(const struct device_memory *memory, uint64_t offset)
 }
 
 /* Maps the next piece at the end of what is mapped. The mapping alone keeps the memory: the handle is let go. */
-static CUresult map_next(struct device_memory *memory)
+static CUresult device_map_next(struct device_memory *memory)
 {
 	const struct driver *driver = memory->device->driver;
 	CUmemAllocationProp prop = device_allocation(memory->device);
-	uint64_t piece = piece_at(memory, memory->mapped);
+	uint64_t piece = device_piece_at(memory, memory->mapped);
 	CUmemGenericAllocationHandle handle;
 	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
 	if (r != CUDA_SUCCESS)
@@ -351,7 +351,7 @@ CUresult device_memory_open(struct device_memory *memory, struct device *device,
 		if (r == CUDA_SUCCESS)
 			r = device->driver->cuMemAddressReserve(&made.address, bytes, 0, 0, 0);
 		while (r == CUDA_SUCCESS && made.mapped < bytes)
-			r = map_next(&made);
+			r = device_map_next(&made);
 		if (r == CUDA_SUCCESS)
 			r = device_allow(device, made.address, bytes);
 	}
@@ -364,10 +364,10 @@ CUresult device_memory_open(struct device_memory *memory, struct device *device,
 }
 
 /* Whole pieces one at a time: what one call refuses does not keep the others. */
-static void unmap_all(const struct device_memory *memory)
+static void device_unmap_all(const struct device_memory *memory)
 {
 	for (uint64_t at = 0; at < memory->mapped;) {
-		uint64_t piece = piece_at(memory, at);
+		uint64_t piece = device_piece_at(memory, at);
 		CUresult r = device_unmap(memory->device, memory->address + at, piece);
 		if (r != CUDA_SUCCESS)
 			device_failed(memory->device, "cuMemUnmap", r);
@@ -381,7 +381,7 @@ void device_memory_close(struct device_memory *memory)
 		return;
 	/* If that fails the context may be current all the same, and removing mappings may do without. */
 	(void)device_enter(memory->device);
-	unmap_all(memory);
+	device_unmap_all(memory);
 	CUresult r = device_unreserve(memory->device, memory->address, memory->bytes);
 	if (r != CUDA_SUCCESS)
 		device_failed(memory->device, "cuMemAddressFree", r);

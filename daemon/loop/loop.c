@@ -13,7 +13,7 @@
 
 #include "daemon/loop/loop_engine.h"
 
-static int open_engine(struct loop *loop, enum loop_engine wanted)
+static int loop_open_engine(struct loop *loop, enum loop_engine wanted)
 {
 	const char *reason = NULL;
 	int r = -ENOSYS;
@@ -38,7 +38,7 @@ int loop_new(struct loop **out, const struct loop_options *options)
 		return -ENOMEM;
 	loop->io_depth = options->io_depth;
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	int r = loop->wake_fd < 0 ? -errno : open_engine(loop, options->engine);
+	int r = loop->wake_fd < 0 ? -errno : loop_open_engine(loop, options->engine);
 	if (r < 0) {
 		if (loop->wake_fd >= 0)
 			close(loop->wake_fd);
@@ -70,7 +70,7 @@ const char *loop_fallback_reason(const struct loop *loop)
 	return loop->fallback_reason;
 }
 
-static void wake(struct loop *loop)
+static void loop_wake(struct loop *loop)
 {
 	if (!atomic_exchange(&loop->asleep, false))
 		return;
@@ -84,11 +84,11 @@ void loop_post(struct loop *loop, struct post *post)
 	post->next = atomic_load(&loop->posts);
 	while (!atomic_compare_exchange_weak(&loop->posts, &post->next, post))
 		;
-	wake(loop);
+	loop_wake(loop);
 }
 
 /* Takes all posts there are, in the order they were posted. */
-static struct post *take_posts(struct loop *loop)
+static struct post *loop_take_posts(struct loop *loop)
 {
 	struct post *stack = atomic_exchange(&loop->posts, NULL), *queue = NULL;
 	while (stack) {
@@ -100,9 +100,9 @@ static struct post *take_posts(struct loop *loop)
 	return queue;
 }
 
-static bool run_posts(struct loop *loop)
+static bool loop_run_posts(struct loop *loop)
 {
-	struct post *post = take_posts(loop);
+	struct post *post = loop_take_posts(loop);
 	bool any = post != NULL;
 	while (post) {
 		/* Read first: run() may free the post. */
@@ -115,18 +115,18 @@ static bool run_posts(struct loop *loop)
 
 void loop_flush(struct loop *loop)
 {
-	while (run_posts(loop))
+	while (loop_run_posts(loop))
 		;
 }
 
 void loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stopping, true);
-	wake(loop);
+	loop_wake(loop);
 }
 
 /* How long the engine may wait. From here on a post wakes it. */
-static int64_t time_to_sleep(struct loop *loop)
+static int64_t loop_time_to_sleep(struct loop *loop)
 {
 	atomic_store(&loop->asleep, true);
 	if (atomic_load(&loop->posts) || atomic_load(&loop->stopping))
@@ -139,14 +139,14 @@ static int64_t time_to_sleep(struct loop *loop)
 	return left < INT64_MAX ? (int64_t)left : -1;
 }
 
-static int turn(struct loop *loop)
+static int loop_turn(struct loop *loop)
 {
-	int r = loop->engine->wait(loop, time_to_sleep(loop));
+	int r = loop->engine->wait(loop, loop_time_to_sleep(loop));
 	atomic_store(&loop->asleep, false);
 	if (r < 0)
 		return r;
 	loop->engine->dispatch(loop);
-	run_posts(loop);
+	loop_run_posts(loop);
 	if (loop->timers.count > 0)
 		timers_fire(&loop->timers, clock_now());
 	return 0;
@@ -156,7 +156,7 @@ int loop_run(struct loop *loop)
 {
 	int r = loop->engine->enter(loop);
 	while (r == 0 && !atomic_exchange(&loop->stopping, false))
-		r = turn(loop);
+		r = loop_turn(loop);
 	return r;
 }
 

@@ -44,20 +44,20 @@ struct poll {
 	struct watch *watch;
 };
 
-static void queue_init(struct io_queue *queue)
+static void threads_queue_init(struct io_queue *queue)
 {
 	queue->first = NULL;
 	queue->last = &queue->first;
 }
 
-static void queue_push(struct io_queue *queue, struct loop_io *io)
+static void threads_queue_push(struct io_queue *queue, struct loop_io *io)
 {
 	io->next = NULL;
 	*queue->last = io;
 	queue->last = &io->next;
 }
 
-static struct loop_io *queue_pop(struct io_queue *queue)
+static struct loop_io *threads_queue_pop(struct io_queue *queue)
 {
 	struct loop_io *io = queue->first;
 	queue->first = io->next;
@@ -66,47 +66,47 @@ static struct loop_io *queue_pop(struct io_queue *queue)
 	return io;
 }
 
-static struct loop_io *take_wanted(struct threads *threads)
+static struct loop_io *threads_take_wanted(struct threads *threads)
 {
 	pthread_mutex_lock(&threads->lock);
 	while (!threads->wanted.first && !threads->ending)
 		pthread_cond_wait(&threads->changed, &threads->lock);
-	struct loop_io *io = threads->wanted.first ? queue_pop(&threads->wanted) : NULL;
+	struct loop_io *io = threads->wanted.first ? threads_queue_pop(&threads->wanted) : NULL;
 	pthread_mutex_unlock(&threads->lock);
 	return io;
 }
 
-static void put_finished(struct threads *threads, struct loop_io *io)
+static void threads_put_finished(struct threads *threads, struct loop_io *io)
 {
 	pthread_mutex_lock(&threads->lock);
 	bool was_empty = !threads->finished.first;
-	queue_push(&threads->finished, io);
+	threads_queue_push(&threads->finished, io);
 	pthread_mutex_unlock(&threads->lock);
 	if (was_empty)
 		loop_post(threads->loop, &threads->post);
 }
 
-static void *run_io(void *arg)
+static void *threads_run_io(void *arg)
 {
 	struct threads *threads = arg;
 	pthread_setname_np(pthread_self(), "hbmd-io");
-	for (struct loop_io *io; (io = take_wanted(threads));) {
+	for (struct loop_io *io; (io = threads_take_wanted(threads));) {
 		int count = (int)io->iov_count;
 		off_t offset = (off_t)io->offset;
 		ssize_t n =
 			io->write ? pwritev(io->fd, io->iov, count, offset) : preadv(io->fd, io->iov, count, offset);
 		io->result = n < 0 ? -errno : n;
-		put_finished(threads, io);
+		threads_put_finished(threads, io);
 	}
 	return NULL;
 }
 
-static void call_done(struct post *post)
+static void threads_call_done(struct post *post)
 {
 	struct threads *threads = container_of(post, struct threads, post);
 	pthread_mutex_lock(&threads->lock);
 	struct loop_io *io = threads->finished.first;
-	queue_init(&threads->finished);
+	threads_queue_init(&threads->finished);
 	pthread_mutex_unlock(&threads->lock);
 	while (io) {
 		/* Read first: done() may free it or submit it again. */
@@ -117,7 +117,7 @@ static void call_done(struct post *post)
 	}
 }
 
-static void end_threads(struct threads *threads)
+static void threads_end_threads(struct threads *threads)
 {
 	pthread_mutex_lock(&threads->lock);
 	threads->ending = true;
@@ -127,11 +127,11 @@ static void end_threads(struct threads *threads)
 		pthread_join(threads->thread[--threads->count], NULL);
 }
 
-static int start_threads(struct threads *threads)
+static int threads_start_threads(struct threads *threads)
 {
 	unsigned wanted = threads->loop->io_depth < THREADS_MAX ? threads->loop->io_depth : THREADS_MAX;
 	while (threads->count < wanted) {
-		int r = pthread_create(&threads->thread[threads->count], NULL, run_io, threads);
+		int r = pthread_create(&threads->thread[threads->count], NULL, threads_run_io, threads);
 		if (r != 0)
 			return -r;
 		threads->count++;
@@ -141,7 +141,7 @@ static int start_threads(struct threads *threads)
 
 static struct threads *threads_free(struct threads *threads)
 {
-	end_threads(threads);
+	threads_end_threads(threads);
 	if (threads->epoll_fd >= 0)
 		close(threads->epoll_fd);
 	pthread_cond_destroy(&threads->changed);
@@ -158,7 +158,7 @@ static int threads_start(struct threads *threads)
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
 	if (epoll_ctl(threads->epoll_fd, EPOLL_CTL_ADD, threads->loop->wake_fd, &event) < 0)
 		return -errno;
-	return start_threads(threads);
+	return threads_start_threads(threads);
 }
 
 static int threads_open(struct loop *loop, const char **reason)
@@ -168,11 +168,11 @@ static int threads_open(struct loop *loop, const char **reason)
 		return -ENOMEM;
 	threads->loop = loop;
 	threads->epoll_fd = -1;
-	threads->post.run = call_done;
+	threads->post.run = threads_call_done;
 	pthread_mutex_init(&threads->lock, NULL);
 	pthread_cond_init(&threads->changed, NULL);
-	queue_init(&threads->wanted);
-	queue_init(&threads->finished);
+	threads_queue_init(&threads->wanted);
+	threads_queue_init(&threads->finished);
 	list_init(&threads->polls);
 	list_init(&threads->dead);
 	int r = threads_start(threads);
@@ -185,7 +185,7 @@ static int threads_open(struct loop *loop, const char **reason)
 	return 0;
 }
 
-static void free_polls(struct list *polls)
+static void threads_free_polls(struct list *polls)
 {
 	for (struct list *node; (node = list_pop_front(polls));)
 		free(container_of(node, struct poll, link));
@@ -195,8 +195,8 @@ static void threads_close(struct loop *loop)
 {
 	struct threads *threads = loop->state;
 	assert(threads->under_way == 0);
-	free_polls(&threads->polls);
-	free_polls(&threads->dead);
+	threads_free_polls(&threads->polls);
+	threads_free_polls(&threads->dead);
 	threads_free(threads);
 }
 
@@ -232,7 +232,7 @@ static void threads_dispatch(struct loop *loop)
 			assert(errno == EINTR);
 	}
 	threads->ready = 0;
-	free_polls(&threads->dead);
+	threads_free_polls(&threads->dead);
 }
 
 static int threads_watch(struct loop *loop, struct watch *watch)
@@ -276,7 +276,7 @@ static void threads_io(struct loop *loop, struct loop_io *io)
 	struct threads *threads = loop->state;
 	threads->under_way++;
 	pthread_mutex_lock(&threads->lock);
-	queue_push(&threads->wanted, io);
+	threads_queue_push(&threads->wanted, io);
 	pthread_cond_signal(&threads->changed);
 	pthread_mutex_unlock(&threads->lock);
 }

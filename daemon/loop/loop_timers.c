@@ -8,23 +8,23 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static void put(struct timers *timers, size_t at, struct timer *timer)
+static void loop_timers_put(struct timers *timers, size_t at, struct timer *timer)
 {
 	timers->heap[at] = timer;
 	timer->position = at + 1;
 }
 
-static void rise(struct timers *timers, size_t at)
+static void loop_timers_rise(struct timers *timers, size_t at)
 {
 	struct timer *timer = timers->heap[at];
 	while (at > 0 && timers->heap[(at - 1) / 2]->at_ns > timer->at_ns) {
-		put(timers, at, timers->heap[(at - 1) / 2]);
+		loop_timers_put(timers, at, timers->heap[(at - 1) / 2]);
 		at = (at - 1) / 2;
 	}
-	put(timers, at, timer);
+	loop_timers_put(timers, at, timer);
 }
 
-static void sink(struct timers *timers, size_t at)
+static void loop_timers_sink(struct timers *timers, size_t at)
 {
 	struct timer *timer = timers->heap[at];
 	for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
@@ -32,13 +32,13 @@ static void sink(struct timers *timers, size_t at)
 			child++;
 		if (timers->heap[child]->at_ns >= timer->at_ns)
 			break;
-		put(timers, at, timers->heap[child]);
+		loop_timers_put(timers, at, timers->heap[child]);
 		at = child;
 	}
-	put(timers, at, timer);
+	loop_timers_put(timers, at, timer);
 }
 
-static int make_room(struct timers *timers)
+static int loop_timers_make_room(struct timers *timers)
 {
 	if (timers->count < timers->room)
 		return 0;
@@ -54,14 +54,14 @@ static int make_room(struct timers *timers)
 int timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
 {
 	if (!timer_is_set(timer)) {
-		int r = make_room(timers);
+		int r = loop_timers_make_room(timers);
 		if (r < 0)
 			return r;
-		put(timers, timers->count++, timer);
+		loop_timers_put(timers, timers->count++, timer);
 	}
 	timer->at_ns = at_ns;
-	rise(timers, timer->position - 1);
-	sink(timers, timer->position - 1);
+	loop_timers_rise(timers, timer->position - 1);
+	loop_timers_sink(timers, timer->position - 1);
 	return 0;
 }
 
@@ -74,9 +74,9 @@ void timers_stop(struct timers *timers, struct timer *timer)
 	struct timer *last = timers->heap[--timers->count];
 	if (last == timer)
 		return;
-	put(timers, at, last);
-	rise(timers, at);
-	sink(timers, last->position - 1);
+	loop_timers_put(timers, at, last);
+	loop_timers_rise(timers, at);
+	loop_timers_sink(timers, last->position - 1);
 }
 
 uint64_t timers_next(const struct timers *timers)

@@ -64,7 +64,7 @@ struct poll {
 };
 
 /* Static, as every reason: what the limit was when the last ring was refused. */
-static const char *why_no_memory(void)
+static const char *uring_why_no_memory(void)
 {
 	static char text[64 + RLIMIT_HINT];
 	snprintf(text, sizeof(text), "no memory for an io_uring%s",
@@ -72,7 +72,7 @@ static const char *why_no_memory(void)
 	return text;
 }
 
-static const char *why_not(int error)
+static const char *uring_why_not(int error)
 {
 	switch (-error) {
 	case EPERM:
@@ -81,14 +81,14 @@ static const char *why_not(int error)
 	case ENOSYS:
 		return "this kernel has no io_uring";
 	case ENOMEM:
-		return why_no_memory();
+		return uring_why_no_memory();
 	default:
 		return "io_uring could not be set up";
 	}
 }
 
 /* The best ring this kernel has. */
-static int open_ring(struct uring *uring)
+static int uring_open_ring(struct uring *uring)
 {
 	static const unsigned flags[] = {
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED,
@@ -112,12 +112,12 @@ static int uring_open(struct loop *loop, const char **reason)
 {
 	struct uring *uring = calloc(1, sizeof(*uring));
 	if (!uring) {
-		*reason = why_not(-ENOMEM);
+		*reason = uring_why_not(-ENOMEM);
 		return -ENOMEM;
 	}
-	int r = open_ring(uring);
+	int r = uring_open_ring(uring);
 	if (r < 0) {
-		*reason = why_not(r);
+		*reason = uring_why_not(r);
 		free(uring);
 		return r;
 	}
@@ -153,14 +153,14 @@ static int uring_enter(struct loop *loop)
 	return 0;
 }
 
-static void tag(struct io_uring_sqe *sqe, void *pointer, unsigned what)
+static void uring_tag(struct io_uring_sqe *sqe, void *pointer, unsigned what)
 {
 	assert(((uintptr_t)pointer & FOR_MASK) == 0);
 	sqe->user_data = (uintptr_t)pointer | what;
 }
 
 /* A free submission entry, if need be after submitting what is there; NULL when the kernel takes no more now. */
-static struct io_uring_sqe *next_entry(struct uring *uring)
+static struct io_uring_sqe *uring_next_entry(struct uring *uring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 	if (sqe || io_uring_submit(&uring->ring) < 0)
@@ -168,22 +168,22 @@ static struct io_uring_sqe *next_entry(struct uring *uring)
 	return io_uring_get_sqe(&uring->ring);
 }
 
-static bool submit_cancel(struct uring *uring, uint64_t user_data)
+static bool uring_submit_cancel(struct uring *uring, uint64_t user_data)
 {
-	struct io_uring_sqe *sqe = next_entry(uring);
+	struct io_uring_sqe *sqe = uring_next_entry(uring);
 	if (!sqe)
 		return false;
 	io_uring_prep_cancel64(sqe, user_data, 0);
 	sqe->flags |= uring->cancel_flags;
-	tag(sqe, NULL, FOR_NOBODY);
+	uring_tag(sqe, NULL, FOR_NOBODY);
 	return true;
 }
 
-static bool submit_cancels(struct uring *uring)
+static bool uring_submit_cancels(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->cancel) {
 		struct poll *poll = container_of(node, struct poll, queued);
-		if (!submit_cancel(uring, (uintptr_t)poll | FOR_POLL))
+		if (!uring_submit_cancel(uring, (uintptr_t)poll | FOR_POLL))
 			return false;
 		poll->cancelling = true;
 		list_remove(node);
@@ -191,15 +191,15 @@ static bool submit_cancels(struct uring *uring)
 	return true;
 }
 
-static bool submit_polls(struct uring *uring)
+static bool uring_submit_polls(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->arm) {
 		struct poll *poll = container_of(node, struct poll, queued);
-		struct io_uring_sqe *sqe = next_entry(uring);
+		struct io_uring_sqe *sqe = uring_next_entry(uring);
 		if (!sqe)
 			return false;
 		io_uring_prep_poll_add(sqe, poll->fd, poll->watch->events);
-		tag(sqe, poll, FOR_POLL);
+		uring_tag(sqe, poll, FOR_POLL);
 		poll->armed = true;
 		uring->polls_armed++;
 		list_remove(node);
@@ -207,18 +207,18 @@ static bool submit_polls(struct uring *uring)
 	return true;
 }
 
-static bool submit_wake(struct uring *uring)
+static bool uring_submit_wake(struct uring *uring)
 {
-	struct io_uring_sqe *sqe = uring->wake_wanted ? next_entry(uring) : NULL;
+	struct io_uring_sqe *sqe = uring->wake_wanted ? uring_next_entry(uring) : NULL;
 	if (!sqe)
 		return !uring->wake_wanted;
 	io_uring_prep_read(sqe, uring->loop->wake_fd, &uring->woken, sizeof(uring->woken), 0);
-	tag(sqe, NULL, FOR_WAKE);
+	uring_tag(sqe, NULL, FOR_WAKE);
 	uring->wake_wanted = false;
 	return true;
 }
 
-static void prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
+static void uring_prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
 {
 	bool plain = io->iov_count == 1 && io->iov->iov_len <= INT32_MAX;
 	if (plain && io->write)
@@ -231,30 +231,30 @@ static void prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
 		io_uring_prep_readv(sqe, io->fd, io->iov, io->iov_count, io->offset);
 }
 
-static bool submit_io(struct uring *uring)
+static bool uring_submit_io(struct uring *uring)
 {
 	while (uring->io_first && uring->io_under_way < uring->loop->io_depth) {
-		struct io_uring_sqe *sqe = next_entry(uring);
+		struct io_uring_sqe *sqe = uring_next_entry(uring);
 		if (!sqe)
 			return false;
 		struct loop_io *io = uring->io_first;
 		uring->io_first = io->next;
 		if (!uring->io_first)
 			uring->io_last = &uring->io_first;
-		prepare_io(sqe, io);
-		tag(sqe, io, FOR_IO);
+		uring_prepare_io(sqe, io);
+		uring_tag(sqe, io, FOR_IO);
 		uring->io_under_way++;
 	}
 	return true;
 }
 
 /* Cancellations go first: a descriptor's number may have been used again since. */
-static bool submit_all(struct uring *uring)
+static bool uring_submit_all(struct uring *uring)
 {
-	return submit_cancels(uring) && submit_polls(uring) && submit_wake(uring) && submit_io(uring);
+	return uring_submit_cancels(uring) && uring_submit_polls(uring) && uring_submit_wake(uring) && uring_submit_io(uring);
 }
 
-static int submit_and_wait(struct uring *uring, int64_t timeout_ns)
+static int uring_submit_and_wait(struct uring *uring, int64_t timeout_ns)
 {
 	struct __kernel_timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
 	struct io_uring_cqe *first;
@@ -265,8 +265,8 @@ static int uring_wait(struct loop *loop, int64_t timeout_ns)
 {
 	struct uring *uring = loop->state;
 	/* Completions at hand are no reason not to look for more: those still to come would starve. */
-	bool wait = submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
-	int r = wait ? submit_and_wait(uring, timeout_ns) : io_uring_submit_and_get_events(&uring->ring);
+	bool wait = uring_submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
+	int r = wait ? uring_submit_and_wait(uring, timeout_ns) : io_uring_submit_and_get_events(&uring->ring);
 	/* EAGAIN and EBUSY: short of memory, or completions are to be taken first; the entries stay for the next turn.
 	 */
 	if (r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY)
@@ -282,22 +282,22 @@ static void poll_free(struct poll *poll)
 	free(poll);
 }
 
-static void queue_poll(struct poll *poll)
+static void uring_queue_poll(struct poll *poll)
 {
 	list_remove(&poll->queued);
 	list_push_back(&poll->uring->arm, &poll->queued);
 }
 
-static void put_off_over(struct timer *timer)
+static void uring_put_off_over(struct timer *timer)
 {
-	queue_poll(container_of(timer, struct poll, put_off));
+	uring_queue_poll(container_of(timer, struct poll, put_off));
 }
 
-static void put_off(struct poll *poll)
+static void uring_put_off(struct poll *poll)
 {
 	list_remove(&poll->queued);
 	if (loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS) < 0)
-		queue_poll(poll);
+		uring_queue_poll(poll);
 }
 
 static void poll_completed(struct poll *poll, int result)
@@ -316,23 +316,23 @@ static void poll_completed(struct poll *poll, int result)
 	else if (result == -ECANCELED || result == -ENOMEM)
 		events = 0;
 	if (events == 0 && !rewatched) {
-		put_off(poll);
+		uring_put_off(poll);
 		return;
 	}
 	/* Before the callback, which may unwatch and so free the poll. */
-	queue_poll(poll);
+	uring_queue_poll(poll);
 	if (events)
 		watch->ready(watch, events);
 }
 
-static void io_completed(struct uring *uring, struct loop_io *io, int result)
+static void uring_io_completed(struct uring *uring, struct loop_io *io, int result)
 {
 	uring->io_under_way--;
 	io->result = result;
 	io->done(io);
 }
 
-static void completed(struct uring *uring, uint64_t user_data, int result)
+static void uring_completed(struct uring *uring, uint64_t user_data, int result)
 {
 	void *pointer = (void *)(uintptr_t)(user_data & ~(uint64_t)FOR_MASK);
 	switch (user_data & FOR_MASK) {
@@ -340,7 +340,7 @@ static void completed(struct uring *uring, uint64_t user_data, int result)
 		poll_completed(pointer, result);
 		break;
 	case FOR_IO:
-		io_completed(uring, pointer, result);
+		uring_io_completed(uring, pointer, result);
 		break;
 	case FOR_WAKE:
 		uring->wake_wanted = true;
@@ -356,7 +356,7 @@ static void uring_dispatch(struct loop *loop)
 	struct io_uring_cqe *batch[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(&uring->ring, batch, BATCH);
 	for (unsigned i = 0; i < count; i++)
-		completed(uring, batch[i]->user_data, batch[i]->res);
+		uring_completed(uring, batch[i]->user_data, batch[i]->res);
 	io_uring_cq_advance(&uring->ring, count);
 }
 
@@ -371,7 +371,7 @@ static int uring_watch(struct loop *loop, struct watch *watch)
 	poll->watch = watch;
 	poll->uring = uring;
 	poll->fd = watch->fd;
-	poll->put_off.fire = put_off_over;
+	poll->put_off.fire = uring_put_off_over;
 	list_push_back(&uring->polls, &poll->all);
 	list_push_back(&uring->arm, &poll->queued);
 	watch->private = poll;
@@ -379,7 +379,7 @@ static int uring_watch(struct loop *loop, struct watch *watch)
 }
 
 /* Has the kernel give up an armed poll: its completion follows. */
-static void cancel_poll(struct poll *poll)
+static void uring_cancel_poll(struct poll *poll)
 {
 	if (poll->cancelling || !list_empty(&poll->queued))
 		return;
@@ -390,10 +390,10 @@ static int uring_rewatch(struct loop *loop, struct watch *watch)
 {
 	struct poll *poll = watch->private;
 	if (poll->armed) {
-		cancel_poll(poll);
+		uring_cancel_poll(poll);
 	} else {
 		loop_timer_stop(loop, &poll->put_off);
-		queue_poll(poll);
+		uring_queue_poll(poll);
 	}
 	return 0;
 }
@@ -404,7 +404,7 @@ static void uring_unwatch(struct loop *loop, struct watch *watch)
 	(void)loop;
 	poll->watch = NULL;
 	if (poll->armed)
-		cancel_poll(poll);
+		uring_cancel_poll(poll);
 	else
 		poll_free(poll);
 }
@@ -418,20 +418,20 @@ static void uring_io(struct loop *loop, struct loop_io *io)
 
 /* Waits until the kernel has let go of every poll, so that the files they kept open are closed when loop_free()
  * returns. On a thread that is not the ring's the kernel refuses, and lets go a little after the ring is closed. */
-static void let_go(struct uring *uring)
+static void uring_let_go(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->polls) {
 		struct poll *poll = container_of(node, struct poll, all);
 		poll->watch = NULL;
 		if (poll->armed)
-			cancel_poll(poll);
+			uring_cancel_poll(poll);
 		else
 			poll_free(poll);
 	}
-	if (!uring->wake_wanted && !submit_cancel(uring, FOR_WAKE))
+	if (!uring->wake_wanted && !uring_submit_cancel(uring, FOR_WAKE))
 		uring->wake_wanted = true;
 	while (uring->polls_armed > 0 || !uring->wake_wanted) {
-		submit_cancels(uring);
+		uring_submit_cancels(uring);
 		int r = io_uring_submit_and_wait(&uring->ring, 1);
 		if (r < 0 && r != -EINTR)
 			break;
@@ -443,7 +443,7 @@ static void uring_close(struct loop *loop)
 {
 	struct uring *uring = loop->state;
 	assert(uring->io_under_way == 0 && !uring->io_first);
-	let_go(uring);
+	uring_let_go(uring);
 	io_uring_queue_exit(&uring->ring);
 	list_for_each_safe (node, after, &uring->polls)
 		poll_free(container_of(node, struct poll, all));

@@ -26,14 +26,14 @@ struct worker {
 	bool ending;
 };
 
-static void finish(struct post *post)
+static void worker_finish(struct post *post)
 {
 	struct job *job = container_of(post, struct job, post);
 	job->done(job);
 }
 
 /* Waits for jobs and takes them all: NULL when the worker is to end. */
-static struct job *take_jobs(struct worker *worker)
+static struct job *worker_take_jobs(struct worker *worker)
 {
 	pthread_mutex_lock(&worker->lock);
 	while (!worker->first && !worker->ending)
@@ -45,13 +45,13 @@ static struct job *take_jobs(struct worker *worker)
 	return jobs;
 }
 
-static void *work(void *arg)
+static void *worker_work(void *arg)
 {
 	struct worker *worker = arg;
 	pthread_setname_np(pthread_self(), worker->name);
 	if (worker->enter)
 		worker->enter(worker->arg);
-	for (struct job *job; (job = take_jobs(worker));) {
+	for (struct job *job; (job = worker_take_jobs(worker));) {
 		while (job) {
 			/* Read before the post: done() may free the job at once. */
 			struct job *next = job->next;
@@ -75,7 +75,7 @@ int worker_new(struct worker **out, struct loop *loop, const char *name, void (*
 	snprintf(worker->name, sizeof(worker->name), "%s", name);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_cond_init(&worker->changed, NULL);
-	int r = pthread_create(&worker->thread, NULL, work, worker);
+	int r = pthread_create(&worker->thread, NULL, worker_work, worker);
 	if (r != 0) {
 		pthread_cond_destroy(&worker->changed);
 		pthread_mutex_destroy(&worker->lock);
@@ -105,7 +105,7 @@ void worker_post(struct worker *worker, struct job *job)
 {
 	job->worker = worker;
 	job->next = NULL;
-	job->post.run = finish;
+	job->post.run = worker_finish;
 	pthread_mutex_lock(&worker->lock);
 	assert(!worker->ending);
 	bool was_empty = worker->first == NULL;

@@ -9,7 +9,7 @@
 
 const struct claim claim_stuck;
 
-static int check_slot(const struct claim *claim, const struct slot *slot, enum claim_kind kind)
+static int claim_check_slot(const struct claim *claim, const struct slot *slot, enum claim_kind kind)
 {
 	if (slot->claim == claim)
 		return HBM_INVALID;
@@ -18,7 +18,7 @@ static int check_slot(const struct claim *claim, const struct slot *slot, enum c
 	return slot->slab && !slot->claim ? HBM_OK : HBM_NOT_FOUND;
 }
 
-static void unmark(const struct stretch *stretch)
+static void claim_unmark(const struct stretch *stretch)
 {
 	for (uint64_t i = 0; i < stretch->count; i++) {
 		struct slot *slot = &stretch->region->slots[stretch->first + i];
@@ -29,16 +29,16 @@ static void unmark(const struct stretch *stretch)
 }
 
 /* Marks slot by slot; a stretch that is refused half way is unmarked as far as it came. */
-static int mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
+static int claim_mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
 {
 	struct region *region = stretch.region;
 	region->claims++;
 	for (uint64_t i = 0; i < stretch.count; i++) {
 		struct slot *slot = &region->slots[stretch.first + i];
-		int status = check_slot(claim, slot, kind);
+		int status = claim_check_slot(claim, slot, kind);
 		if (status != HBM_OK) {
 			stretch.count = i;
-			unmark(&stretch);
+			claim_unmark(&stretch);
 			return status;
 		}
 		slot->claim = claim;
@@ -48,7 +48,7 @@ static int mark(struct claim *claim, struct stretch stretch, enum claim_kind kin
 	return HBM_OK;
 }
 
-static int add_range(struct claim *claim, const struct hbm_wire_range *range, enum claim_kind kind, uint64_t max_slots)
+static int claim_add_range(struct claim *claim, const struct hbm_wire_range *range, enum claim_kind kind, uint64_t max_slots)
 {
 	struct region *region = region_find(claim->regions, range->region);
 	if (!region)
@@ -64,13 +64,13 @@ static int add_range(struct claim *claim, const struct hbm_wire_range *range, en
 	};
 	if (stretch.count > max_slots - claim->slots)
 		return HBM_LIMIT;
-	return mark(claim, stretch, kind);
+	return claim_mark(claim, stretch, kind);
 }
 
-static void forget(struct claim *claim)
+static void claim_forget(struct claim *claim)
 {
 	for (size_t i = 0; i < claim->count; i++)
-		unmark(&claim->stretches[i]);
+		claim_unmark(&claim->stretches[i]);
 	free(claim->stretches);
 	*claim = (struct claim){0};
 }
@@ -82,9 +82,9 @@ int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wi
 	if (!claim->stretches)
 		return HBM_NO_SPACE;
 	for (uint32_t i = 0; i < count; i++) {
-		int status = add_range(claim, &ranges[i], kind, max_slots);
+		int status = claim_add_range(claim, &ranges[i], kind, max_slots);
 		if (status != HBM_OK) {
-			forget(claim);
+			claim_forget(claim);
 			return status;
 		}
 	}
@@ -96,7 +96,7 @@ void claim_drop(struct claim *claim)
 	struct regions *regions = claim->regions;
 	if (!regions)
 		return;
-	forget(claim);
+	claim_forget(claim);
 	regions_advance(regions);
 }
 

@@ -50,7 +50,7 @@ static struct share *share_for(struct commit *commit, const struct region *regio
 	return share;
 }
 
-static void make_shares(struct commit *commit)
+static void commit_make_shares(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct stretch *stretch = &commit->claim.stretches[i];
@@ -78,7 +78,7 @@ int commit_new(struct commit **out, struct regions *regions, const struct hbm_wi
 		return HBM_NO_SPACE;
 	}
 	memset(commit->fds, 0xff, commit->claim.slots * sizeof(*commit->fds));
-	make_shares(commit);
+	commit_make_shares(commit);
 	*out = commit;
 	return HBM_OK;
 }
@@ -88,7 +88,7 @@ uint64_t commit_slabs(const struct commit *commit)
 	return commit->claim.slots;
 }
 
-static void refuse(struct commit *commit, int status)
+static void commit_refuse(struct commit *commit, int status)
 {
 	if (commit->status == HBM_OK)
 		commit->status = status;
@@ -96,13 +96,13 @@ static void refuse(struct commit *commit, int status)
 
 /* ---- The end ---- */
 
-static void finish(struct commit *commit)
+static void commit_finish(struct commit *commit)
 {
 	commit->done(commit->arg, commit->status);
 }
 
 /* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would not unmap is lost. */
-static void empty_slots(struct commit *commit)
+static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct stretch *stretch = &commit->claim.stretches[i];
@@ -119,20 +119,20 @@ static void empty_slots(struct commit *commit)
 	}
 }
 
-static void fail(struct commit *commit)
+static void commit_fail(struct commit *commit)
 {
-	empty_slots(commit);
-	finish(commit);
+	commit_empty_slots(commit);
+	commit_finish(commit);
 }
 
-static void undone(struct mapping *mapping)
+static void commit_undone(struct mapping *mapping)
 {
 	struct commit *commit = container_of(mapping, struct share, mapping)->commit;
 	if (--commit->pending == 0)
-		fail(commit);
+		commit_fail(commit);
 }
 
-static void undo(struct commit *commit)
+static void commit_unmap(struct commit *commit)
 {
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
@@ -140,14 +140,14 @@ static void undo(struct commit *commit)
 		if (!share->mapped)
 			continue;
 		commit->pending++;
-		share->mapping.done = undone;
+		share->mapping.done = commit_undone;
 		mapping_unmap(&share->mapping);
 	}
 	if (--commit->pending == 0)
-		fail(commit);
+		commit_fail(commit);
 }
 
-static void publish(struct commit *commit)
+static void commit_publish(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		struct stretch *stretch = &commit->claim.stretches[i];
@@ -155,41 +155,41 @@ static void publish(struct commit *commit)
 		for (uint64_t k = 0; k < stretch->count; k++)
 			stretch->region->slots[stretch->first + k].claim = NULL;
 	}
-	finish(commit);
+	commit_finish(commit);
 }
 
 /* ---- Mapping ---- */
 
 /* The region, or the session, may have gone while the commit was under way. */
-static void check_wanted(struct commit *commit)
+static void commit_check_wanted(struct commit *commit)
 {
 	if (!claim_wanted(&commit->claim))
-		refuse(commit, HBM_NOT_FOUND);
+		commit_refuse(commit, HBM_NOT_FOUND);
 }
 
-static void end_mapping(struct commit *commit)
+static void commit_end_mapping(struct commit *commit)
 {
-	check_wanted(commit);
+	commit_check_wanted(commit);
 	if (commit->status == HBM_OK)
-		publish(commit);
+		commit_publish(commit);
 	else
-		undo(commit);
+		commit_unmap(commit);
 }
 
-static void mapped(struct mapping *mapping)
+static void commit_mapped(struct mapping *mapping)
 {
 	struct share *share = container_of(mapping, struct share, mapping);
 	struct commit *commit = share->commit;
 	share->mapped = mapping->result == CUDA_SUCCESS;
 	if (!share->mapped && mapping->lacks_fds)
-		refuse(commit, device_lacks_fds(share->device, mapping->call));
+		commit_refuse(commit, device_lacks_fds(share->device, mapping->call));
 	else if (!share->mapped)
-		refuse(commit, device_failed(share->device, mapping->call, mapping->result));
+		commit_refuse(commit, device_failed(share->device, mapping->call, mapping->result));
 	if (--commit->pending == 0)
-		end_mapping(commit);
+		commit_end_mapping(commit);
 }
 
-static void place_slabs(struct share *share)
+static void commit_place_slabs(struct share *share)
 {
 	const struct claim *claim = &share->commit->claim;
 	for (size_t i = 0; i < claim->count; i++) {
@@ -206,30 +206,30 @@ static void place_slabs(struct share *share)
 	}
 }
 
-static void start_mapping(struct commit *commit)
+static void commit_start_mapping(struct commit *commit)
 {
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
-		place_slabs(share);
+		commit_place_slabs(share);
 		share->mapping = (struct mapping){
 			.device = share->device,
 			.slab = share->request.bytes,
 			.stretches = commit->claim.stretches,
 			.stretch_count = commit->claim.count,
 			.fds = commit->fds,
-			.done = mapped,
+			.done = commit_mapped,
 		};
 		commit->pending++;
 		mapping_map(&share->mapping);
 	}
 	if (--commit->pending == 0)
-		end_mapping(commit);
+		commit_end_mapping(commit);
 }
 
 /* ---- Taking ---- */
 
-static void give_back(struct commit *commit)
+static void commit_give_back(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
@@ -238,26 +238,26 @@ static void give_back(struct commit *commit)
 		for (struct list *node; (node = list_pop_front(&share->request.taken));)
 			slab_unref(container_of(node, struct slab, link), false);
 	}
-	finish(commit);
+	commit_finish(commit);
 }
 
-static void end_taking(struct commit *commit)
+static void commit_end_taking(struct commit *commit)
 {
-	check_wanted(commit);
+	commit_check_wanted(commit);
 	if (commit->status == HBM_OK)
-		start_mapping(commit);
+		commit_start_mapping(commit);
 	else
-		give_back(commit);
+		commit_give_back(commit);
 }
 
-static void taken(struct slab_request *request)
+static void commit_taken(struct slab_request *request)
 {
 	struct share *share = container_of(request, struct share, request);
 	struct commit *commit = share->commit;
 	share->taken = request->status == HBM_OK;
-	refuse(commit, request->status);
+	commit_refuse(commit, request->status);
 	if (--commit->pending == 0)
-		end_taking(commit);
+		commit_end_taking(commit);
 }
 
 void commit_start(struct commit *commit, void (*done)(void *arg, int status), void *arg)
@@ -267,16 +267,16 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
-		share->request.done = taken;
+		share->request.done = commit_taken;
 		commit->pending++;
 		int status = slabs_request(share->device->slabs, &share->request);
 		if (status != HBM_OK) {
-			refuse(commit, status);
+			commit_refuse(commit, status);
 			commit->pending--;
 		}
 	}
 	if (--commit->pending == 0)
-		end_taking(commit);
+		commit_end_taking(commit);
 }
 
 /* ---- Afterwards ---- */

@@ -22,7 +22,7 @@ struct decommit {
 	void *arg;
 };
 
-static void empty_stretch(const struct stretch *stretch)
+static void decommit_empty_stretch(const struct stretch *stretch)
 {
 	struct region *region = stretch->region;
 	for (uint64_t k = 0; k < stretch->count; k++) {
@@ -36,24 +36,24 @@ static void empty_stretch(const struct stretch *stretch)
 	region->committed -= stretch->count * region->slab;
 }
 
-static void finish(struct decommit *decommit)
+static void decommit_finish(struct decommit *decommit)
 {
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		empty_stretch(&decommit->claim.stretches[i]);
+		decommit_empty_stretch(&decommit->claim.stretches[i]);
 	decommit->done(decommit->arg, HBM_OK);
 	claim_drop(&decommit->claim);
 	free(decommit->parts);
 	free(decommit);
 }
 
-static void unmapped(struct mapping *mapping)
+static void decommit_unmapped(struct mapping *mapping)
 {
 	struct decommit *decommit = container_of(mapping, struct part, mapping)->decommit;
 	if (--decommit->pending == 0)
-		finish(decommit);
+		decommit_finish(decommit);
 }
 
-static void add_part(struct decommit *decommit, struct device *device)
+static void decommit_add_part(struct decommit *decommit, struct device *device)
 {
 	for (size_t i = 0; i < decommit->part_count; i++)
 		if (decommit->parts[i].mapping.device == device)
@@ -64,18 +64,18 @@ static void add_part(struct decommit *decommit, struct device *device)
 		.device = device,
 		.stretches = decommit->claim.stretches,
 		.stretch_count = decommit->claim.count,
-		.done = unmapped,
+		.done = decommit_unmapped,
 	};
 }
 
-static void begin(struct region_wait *wait)
+static void decommit_begin(struct region_wait *wait)
 {
 	struct decommit *decommit = container_of(wait, struct decommit, wait);
 	if (claim_is_used(&decommit->claim))
 		return;
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		add_part(decommit, decommit->claim.stretches[i].region->device);
+		decommit_add_part(decommit, decommit->claim.stretches[i].region->device);
 	decommit->pending = decommit->part_count;
 	for (size_t i = 0; i < decommit->part_count; i++)
 		mapping_unmap(&decommit->parts[i].mapping);
@@ -97,8 +97,8 @@ int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges,
 	decommit->parts = parts;
 	decommit->done = done;
 	decommit->arg = arg;
-	decommit->wait.retry = begin;
+	decommit->wait.retry = decommit_begin;
 	list_push_back(&regions->waiting, &decommit->wait.link);
-	begin(&decommit->wait);
+	decommit_begin(&decommit->wait);
 	return HBM_OK;
 }

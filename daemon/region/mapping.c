@@ -10,29 +10,29 @@
 #include "daemon/base/fdpass.h"
 #include "daemon/region/slot.h"
 
-static bool concerns(const struct mapping *mapping, const struct stretch *stretch)
+static bool mapping_concerns(const struct mapping *mapping, const struct stretch *stretch)
 {
 	const struct region *region = stretch->region;
 	return region->device == mapping->device && (mapping->slab == 0 || region->slab == mapping->slab);
 }
 
-static CUdeviceptr slot_address(const struct region *region, uint64_t slot)
+static CUdeviceptr mapping_slot_address(const struct region *region, uint64_t slot)
 {
 	return region->address + slot * region->slab;
 }
 
 /* A run of occupied slots. */
-static void unmap_run(const struct region *region, uint64_t first, uint64_t count)
+static void mapping_unmap_run(const struct region *region, uint64_t first, uint64_t count)
 {
 	const struct device *device = region->device;
-	if (device->driver->cuMemUnmap(slot_address(region, first), count * region->slab) == CUDA_SUCCESS)
+	if (device->driver->cuMemUnmap(mapping_slot_address(region, first), count * region->slab) == CUDA_SUCCESS)
 		return;
 	for (uint64_t i = first; i < first + count; i++)
-		if (device_unmap(device, slot_address(region, i), region->slab) != CUDA_SUCCESS)
+		if (device_unmap(device, mapping_slot_address(region, i), region->slab) != CUDA_SUCCESS)
 			region->slots[i].slab->stuck = true;
 }
 
-static void unmap_stretch(const struct region *region, uint64_t first, uint64_t count)
+static void mapping_unmap_stretch(const struct region *region, uint64_t first, uint64_t count)
 {
 	uint64_t end = first + count;
 	while (first < end) {
@@ -40,28 +40,28 @@ static void unmap_stretch(const struct region *region, uint64_t first, uint64_t 
 		while (run < end && region->slots[run].slab)
 			run++;
 		if (run > first)
-			unmap_run(region, first, run - first);
+			mapping_unmap_run(region, first, run - first);
 		first = run + 1;
 	}
 }
 
-static CUresult map_slots(struct mapping *mapping, const struct stretch *stretch, uint64_t *mapped)
+static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch *stretch, uint64_t *mapped)
 {
 	const struct region *region = stretch->region;
 	const struct driver *driver = region->device->driver;
 	mapping->call = "cuMemMap";
 	for (; *mapped < stretch->count; (*mapped)++) {
 		uint64_t slot = stretch->first + *mapped;
-		CUresult r = driver->cuMemMap(slot_address(region, slot), region->slab, 0,
+		CUresult r = driver->cuMemMap(mapping_slot_address(region, slot), region->slab, 0,
 					      region->slots[slot].slab->handle, 0);
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
 	mapping->call = "cuMemSetAccess";
-	return device_allow(region->device, slot_address(region, stretch->first), stretch->count * region->slab);
+	return device_allow(region->device, mapping_slot_address(region, stretch->first), stretch->count * region->slab);
 }
 
-static CUresult export_slots(struct mapping *mapping, const struct stretch *stretch)
+static CUresult mapping_export_slots(struct mapping *mapping, const struct stretch *stretch)
 {
 	const struct region *region = stretch->region;
 	mapping->call = "cuMemExportToShareableHandle";
@@ -78,9 +78,9 @@ static CUresult export_slots(struct mapping *mapping, const struct stretch *stre
 	return CUDA_SUCCESS;
 }
 
-static void undo_stretch(struct mapping *mapping, const struct stretch *stretch, uint64_t mapped)
+static void mapping_undo_stretch(struct mapping *mapping, const struct stretch *stretch, uint64_t mapped)
 {
-	unmap_stretch(stretch->region, stretch->first, mapped);
+	mapping_unmap_stretch(stretch->region, stretch->first, mapped);
 	for (uint64_t i = 0; i < stretch->count; i++) {
 		int *fd = &mapping->fds[stretch->at + i];
 		if (*fd >= 0)
@@ -89,40 +89,40 @@ static void undo_stretch(struct mapping *mapping, const struct stretch *stretch,
 	}
 }
 
-static CUresult map_stretch(struct mapping *mapping, const struct stretch *stretch)
+static CUresult mapping_map_stretch(struct mapping *mapping, const struct stretch *stretch)
 {
 	uint64_t mapped = 0;
-	CUresult r = map_slots(mapping, stretch, &mapped);
+	CUresult r = mapping_map_slots(mapping, stretch, &mapped);
 	if (r == CUDA_SUCCESS)
-		r = export_slots(mapping, stretch);
+		r = mapping_export_slots(mapping, stretch);
 	if (r != CUDA_SUCCESS)
-		undo_stretch(mapping, stretch, mapped);
+		mapping_undo_stretch(mapping, stretch, mapped);
 	return r;
 }
 
-static void map_job_run(struct job *job)
+static void mapping_map_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
 	mapping->result = CUDA_SUCCESS;
 	size_t i = 0;
 	for (; i < mapping->stretch_count && mapping->result == CUDA_SUCCESS; i++)
-		if (concerns(mapping, &mapping->stretches[i]))
-			mapping->result = map_stretch(mapping, &mapping->stretches[i]);
+		if (mapping_concerns(mapping, &mapping->stretches[i]))
+			mapping->result = mapping_map_stretch(mapping, &mapping->stretches[i]);
 	if (mapping->result == CUDA_SUCCESS)
 		return;
 	/* The last one looked at has undone itself. */
 	for (size_t k = 0; k + 1 < i; k++)
-		if (concerns(mapping, &mapping->stretches[k]))
-			undo_stretch(mapping, &mapping->stretches[k], mapping->stretches[k].count);
+		if (mapping_concerns(mapping, &mapping->stretches[k]))
+			mapping_undo_stretch(mapping, &mapping->stretches[k], mapping->stretches[k].count);
 }
 
-static void unmap_job_run(struct job *job)
+static void mapping_unmap_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
 	mapping->result = CUDA_SUCCESS;
 	for (size_t i = 0; i < mapping->stretch_count; i++)
-		if (concerns(mapping, &mapping->stretches[i]))
-			unmap_stretch(mapping->stretches[i].region, mapping->stretches[i].first,
+		if (mapping_concerns(mapping, &mapping->stretches[i]))
+			mapping_unmap_stretch(mapping->stretches[i].region, mapping->stretches[i].first,
 				      mapping->stretches[i].count);
 }
 
@@ -132,7 +132,7 @@ static void mapping_done(struct job *job)
 	mapping->done(mapping);
 }
 
-static void post(struct mapping *mapping, void (*run)(struct job *job))
+static void mapping_post(struct mapping *mapping, void (*run)(struct job *job))
 {
 	mapping->job.run = run;
 	mapping->job.done = mapping_done;
@@ -141,10 +141,10 @@ static void post(struct mapping *mapping, void (*run)(struct job *job))
 
 void mapping_map(struct mapping *mapping)
 {
-	post(mapping, map_job_run);
+	mapping_post(mapping, mapping_map_job_run);
 }
 
 void mapping_unmap(struct mapping *mapping)
 {
-	post(mapping, unmap_job_run);
+	mapping_post(mapping, mapping_unmap_job_run);
 }

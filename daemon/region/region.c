@@ -123,7 +123,7 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 
 /* ---- Closing ---- */
 
-static void free_region(struct region *region)
+static void region_free_region(struct region *region)
 {
 	struct regions *regions = region->regions;
 	list_remove(&region->by_id);
@@ -136,23 +136,23 @@ static void free_region(struct region *region)
 		regions->emptied(regions);
 }
 
-static void close_done(struct job *job)
+static void region_close_done(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
 	if (region->result != CUDA_SUCCESS)
 		device_failed(region->device, "cuMemAddressFree", region->result);
 	if (region->done)
 		region->done(region->arg, HBM_OK, NULL);
-	free_region(region);
+	region_free_region(region);
 }
 
-static void close_run(struct job *job)
+static void region_close_run(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
 	region->result = device_unreserve(region->device, region->address, region->address_space);
 }
 
-static void give_slabs(struct region *region)
+static void region_give_slabs(struct region *region)
 {
 	for (uint64_t i = 0; i < region->slot_count; i++) {
 		struct slab *slab = region->slots[i].slab;
@@ -163,16 +163,16 @@ static void give_slabs(struct region *region)
 	region->committed = 0;
 }
 
-static void close_unmapped(struct mapping *mapping)
+static void region_close_unmapped(struct mapping *mapping)
 {
 	struct region *region = container_of(mapping, struct region, mapping);
-	give_slabs(region);
-	region->job.run = close_run;
-	region->job.done = close_done;
+	region_give_slabs(region);
+	region->job.run = region_close_run;
+	region->job.done = region_close_done;
 	worker_post(region->device->control, &region->job);
 }
 
-static void close_region(struct region *region)
+static void region_close_region(struct region *region)
 {
 	region->closing = true;
 	region->whole = (struct stretch){.region = region, .first = 0, .count = region->slot_count};
@@ -180,12 +180,12 @@ static void close_region(struct region *region)
 		.device = region->device,
 		.stretches = &region->whole,
 		.stretch_count = 1,
-		.done = close_unmapped,
+		.done = region_close_unmapped,
 	};
 	mapping_unmap(&region->mapping);
 }
 
-static bool may_close(const struct region *region)
+static bool region_may_close(const struct region *region)
 {
 	return region->gone && !region->closing && region->users == 0 && region->claims == 0 &&
 	       (region->given_up || region->regions->released);
@@ -199,8 +199,8 @@ void regions_advance(struct regions *regions)
 	}
 	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
-		if (may_close(region))
-			close_region(region);
+		if (region_may_close(region))
+			region_close_region(region);
 	}
 }
 
@@ -218,7 +218,7 @@ int region_destroy(struct regions *regions, uint32_t id, region_done *done, void
 }
 
 /* Slots under a claim are left to the operation that claimed them: it sees that the region is gone. */
-static void quarantine(struct region *region)
+static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
 	for (uint64_t i = 0; i < region->slot_count; i++)
@@ -235,7 +235,7 @@ void regions_end(struct regions *regions)
 			continue;
 		region->gone = true;
 		list_remove(&region->by_id);
-		quarantine(region);
+		region_quarantine(region);
 	}
 	regions_advance(regions);
 }
@@ -248,13 +248,13 @@ void regions_release(struct regions *regions)
 
 /* ---- Creating ---- */
 
-static void create_run(struct job *job)
+static void region_create_run(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
 	region->result = region->device->driver->cuMemAddressReserve(&region->address, region->address_space, 0, 0, 0);
 }
 
-static void create_done(struct job *job)
+static void region_create_done(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
 	struct regions *regions = region->regions;
@@ -263,7 +263,7 @@ static void create_done(struct job *job)
 	region->claims--;
 	if (region->result != CUDA_SUCCESS) {
 		done(region->arg, device_failed(region->device, "cuMemAddressReserve", region->result), NULL);
-		free_region(region);
+		region_free_region(region);
 		return;
 	}
 	if (regions->ended) {
@@ -276,7 +276,7 @@ static void create_done(struct job *job)
 	done(region->arg, HBM_OK, region);
 }
 
-static uint32_t new_id(struct regions *regions)
+static uint32_t region_new_id(struct regions *regions)
 {
 	do
 		regions->last_id++;
@@ -284,7 +284,7 @@ static uint32_t new_id(struct regions *regions)
 	return regions->last_id;
 }
 
-static int check_creation(const struct regions *regions, const struct device *device, uint64_t address_space, uint64_t slab,
+static int region_check_creation(const struct regions *regions, const struct device *device, uint64_t address_space, uint64_t slab,
 			  const struct region_limits *limits)
 {
 	uint64_t reserved;
@@ -319,21 +319,21 @@ int region_create(struct regions *regions, struct device *device, uint64_t addre
 		 const struct region_limits *limits, region_done *done, void *arg)
 {
 	slab = slab ? slab : slabs_default(device->slabs);
-	int status = check_creation(regions, device, address_space, slab, limits);
+	int status = region_check_creation(regions, device, address_space, slab, limits);
 	if (status != HBM_OK)
 		return status;
 	struct region *region = region_new(regions, device, address_space, slab);
 	if (!region)
 		return HBM_NO_SPACE;
-	region->id = new_id(regions);
+	region->id = region_new_id(regions);
 	region->done = done;
 	region->arg = arg;
 	region->claims = 1;
 	list_push_back(&regions->all, &region->link);
 	regions->count++;
 	regions->reserved += address_space;
-	region->job.run = create_run;
-	region->job.done = create_done;
+	region->job.run = region_create_run;
+	region->job.done = region_create_done;
 	worker_post(device->control, &region->job);
 	return HBM_OK;
 }

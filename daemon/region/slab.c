@@ -39,7 +39,7 @@ struct slabs {
 	bool draining; /* nothing is made ahead any more */
 };
 
-static void pump(struct slabs *slabs);
+static void slab_pump(struct slabs *slabs);
 
 bool slabs_is_size(uint64_t bytes)
 {
@@ -57,7 +57,7 @@ static struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 }
 
 /* On the control worker. */
-static CUresult create(struct slab *slab)
+static CUresult slab_create(struct slab *slab)
 {
 	struct device *device = slab->slabs->device;
 	CUmemAllocationProp prop = device_allocation(device);
@@ -66,13 +66,13 @@ static CUresult create(struct slab *slab)
 
 /* ---- Retiring ---- */
 
-static void release_run(struct job *job)
+static void slab_release_run(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	slab->result = device_release(slab->slabs->device, slab->handle);
 }
 
-static void lose(struct slabs *slabs, struct slab *slab)
+static void slab_lose(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.quarantined += slab->bytes;
 	list_push_back(&slabs->lost, &slab->link);
@@ -82,7 +82,7 @@ static void lose(struct slabs *slabs, struct slab *slab)
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
 
-static void release_done(struct job *job)
+static void slab_release_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
@@ -92,22 +92,22 @@ static void release_done(struct job *job)
 		free(slab);
 	} else {
 		device_failed(slabs->device, "cuMemRelease", slab->result);
-		lose(slabs, slab);
+		slab_lose(slabs, slab);
 	}
-	pump(slabs);
+	slab_pump(slabs);
 }
 
 /* Its bytes have left whatever they were counted as. */
-static void retire(struct slabs *slabs, struct slab *slab)
+static void slab_retire(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.retiring += slab->bytes;
-	slab->job.run = release_run;
-	slab->job.done = release_done;
+	slab->job.run = slab_release_run;
+	slab->job.done = slab_release_done;
 	worker_post(slabs->device->control, &slab->job);
 }
 
 /* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be; false if there was none. */
-static bool retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
+static bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 {
 	bool any = false;
 	list_for_each_safe (node, after, &slabs->ready) {
@@ -118,7 +118,7 @@ static bool retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 			continue;
 		list_remove(node);
 		slabs->books.ready -= slab->bytes;
-		retire(slabs, slab);
+		slab_retire(slabs, slab);
 		any = true;
 	}
 	return any;
@@ -126,32 +126,32 @@ static bool retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 
 /* ---- Orders ---- */
 
-static void push_ready(struct slabs *slabs, struct slab *slab)
+static void slab_push_ready(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.ready += slab->bytes;
 	list_push_back(&slabs->ready, &slab->link);
 }
 
-static void fail_request(struct slabs *slabs, struct slab_request *request, int status)
+static void slab_fail_request(struct slabs *slabs, struct slab_request *request, int status)
 {
 	for (struct list *node; (node = list_pop_front(&request->taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.leased -= slab->bytes;
 		slab->refs = 0;
-		push_ready(slabs, slab);
+		slab_push_ready(slabs, slab);
 	}
 	request->status = status;
 	request->done(request);
 }
 
-static void request_run(struct job *job)
+static void slab_request_run(struct job *job)
 {
 	struct slab_request *request = container_of(job, struct slab_request, job);
 	request->result = CUDA_SUCCESS;
 	request->lacks_fds = false;
 	for (; request->missing > 0; request->missing--) {
 		struct slab *slab = slab_new(request->slabs, request->bytes);
-		request->result = slab ? create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
+		request->result = slab ? slab_create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
 		if (request->result != CUDA_SUCCESS) {
 			request->lacks_fds = fdpass_exhausted();
 			free(slab);
@@ -162,14 +162,14 @@ static void request_run(struct job *job)
 	}
 }
 
-static void request_done(struct job *job)
+static void slab_request_done(struct job *job)
 {
 	struct slab_request *request = container_of(job, struct slab_request, job);
 	struct slabs *slabs = request->slabs;
 	if (request->result == CUDA_SUCCESS) {
 		request->status = HBM_OK;
 		request->done(request);
-		pump(slabs);
+		slab_pump(slabs);
 		return;
 	}
 	uint64_t bytes = request->missing * request->bytes;
@@ -178,16 +178,16 @@ static void request_done(struct job *job)
 	int status = request->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
 				      : device_failed(slabs->device, "cuMemCreate", request->result);
 	/* The budget says it fits, so somebody holds memory that has retired; what lies ready in other sizes may do. */
-	if (status == HBM_NO_SPACE && !request->retried && retire_others(slabs, request->bytes, UINT64_MAX)) {
+	if (status == HBM_NO_SPACE && !request->retried && slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
 		request->retried = true;
 		list_push_front(&slabs->requests, &request->link);
 	} else {
-		fail_request(slabs, request, status);
+		slab_fail_request(slabs, request, status);
 	}
-	pump(slabs);
+	slab_pump(slabs);
 }
 
-static void take_ready(struct slabs *slabs, struct slab_request *request)
+static void slab_take_ready(struct slabs *slabs, struct slab_request *request)
 {
 	list_for_each_safe (node, after, &slabs->ready) {
 		struct slab *slab = container_of(node, struct slab, link);
@@ -204,33 +204,33 @@ static void take_ready(struct slabs *slabs, struct slab_request *request)
 	}
 }
 
-static void create_missing(struct slabs *slabs, struct slab_request *request)
+static void slab_create_missing(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.uncreated -= bytes;
 	slabs->books.leased += bytes;
-	request->job.run = request_run;
-	request->job.done = request_done;
+	request->job.run = slab_request_run;
+	request->job.done = slab_request_done;
 	worker_post(slabs->device->control, &request->job);
 }
 
 /* Serves the first order if that can be: false if it must wait. */
-static bool serve_first(struct slabs *slabs)
+static bool slab_serve_first(struct slabs *slabs)
 {
 	struct slab_request *request = container_of(slabs->requests.next, struct slab_request, link);
-	take_ready(slabs, request);
+	slab_take_ready(slabs, request);
 	uint64_t bytes = request->missing * request->bytes;
 	if (bytes > slabs->books.uncreated) {
-		retire_others(slabs, request->bytes, bytes);
+		slab_retire_others(slabs, request->bytes, bytes);
 		if (slabs->books.retiring > 0 || slabs->making)
 			return false;
 		list_remove(&request->link);
-		fail_request(slabs, request, HBM_NO_SPACE);
+		slab_fail_request(slabs, request, HBM_NO_SPACE);
 		return true;
 	}
 	list_remove(&request->link);
 	if (request->missing > 0) {
-		create_missing(slabs, request);
+		slab_create_missing(slabs, request);
 	} else {
 		request->status = HBM_OK;
 		request->done(request);
@@ -238,7 +238,7 @@ static bool serve_first(struct slabs *slabs)
 	return true;
 }
 
-static uint64_t promised(const struct slabs *slabs)
+static uint64_t slab_promised(const struct slabs *slabs)
 {
 	uint64_t bytes = 0;
 	list_for_each (node, &slabs->requests) {
@@ -252,7 +252,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
-	if (!checked_mul(request->bytes, request->count, &need) || !checked_add(need, promised(slabs), &need) ||
+	if (!checked_mul(request->bytes, request->count, &need) || !checked_add(need, slab_promised(slabs), &need) ||
 	    need > books->ready + books->uncreated + books->retiring)
 		return HBM_NO_SPACE;
 	list_init(&request->taken);
@@ -260,19 +260,19 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	request->missing = request->count;
 	request->retried = false;
 	list_push_back(&slabs->requests, &request->link);
-	pump(slabs);
+	slab_pump(slabs);
 	return HBM_OK;
 }
 
 /* ---- Making ahead ---- */
 
-static void make_run(struct job *job)
+static void slab_make_run(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
-	slab->result = create(slab);
+	slab->result = slab_create(slab);
 }
 
-static void make_again_later(struct slabs *slabs, CUresult result)
+static void slab_make_again_later(struct slabs *slabs, CUresult result)
 {
 	/* Said once for each row of failures. */
 	if (slabs->retry_ns == RETRY_FIRST_NS)
@@ -282,7 +282,7 @@ static void make_again_later(struct slabs *slabs, CUresult result)
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
 }
 
-static void make_done(struct job *job)
+static void slab_make_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
@@ -290,17 +290,17 @@ static void make_done(struct job *job)
 	slabs->books.ready -= slab->bytes;
 	if (slab->result == CUDA_SUCCESS) {
 		slabs->retry_ns = RETRY_FIRST_NS;
-		push_ready(slabs, slab);
+		slab_push_ready(slabs, slab);
 	} else {
 		slabs->books.uncreated += slab->bytes;
 		if (!slabs->draining)
-			make_again_later(slabs, slab->result);
+			slab_make_again_later(slabs, slab->result);
 		free(slab);
 	}
-	pump(slabs);
+	slab_pump(slabs);
 }
 
-static void make_ahead(struct slabs *slabs)
+static void slab_make_ahead(struct slabs *slabs)
 {
 	uint64_t bytes = slabs->default_slab;
 	if (slabs->making || timer_is_set(&slabs->retry) || slabs->books.uncreated < bytes ||
@@ -312,22 +312,22 @@ static void make_ahead(struct slabs *slabs)
 	slabs->making = slab;
 	slabs->books.uncreated -= bytes;
 	slabs->books.ready += bytes;
-	slab->job.run = make_run;
-	slab->job.done = make_done;
+	slab->job.run = slab_make_run;
+	slab->job.done = slab_make_done;
 	worker_post(slabs->device->control, &slab->job);
 }
 
-static void retry_fire(struct timer *timer)
+static void slab_retry_fire(struct timer *timer)
 {
-	pump(container_of(timer, struct slabs, retry));
+	slab_pump(container_of(timer, struct slabs, retry));
 }
 
-static void pump(struct slabs *slabs)
+static void slab_pump(struct slabs *slabs)
 {
-	while (!list_empty(&slabs->requests) && serve_first(slabs))
+	while (!list_empty(&slabs->requests) && slab_serve_first(slabs))
 		;
 	if (!slabs->draining && list_empty(&slabs->requests))
-		make_ahead(slabs);
+		slab_make_ahead(slabs);
 }
 
 /* ---- The pool ---- */
@@ -346,10 +346,10 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	list_init(&slabs->ready);
 	list_init(&slabs->lost);
 	list_init(&slabs->requests);
-	slabs->retry.fire = retry_fire;
+	slabs->retry.fire = slab_retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
 	*out = slabs;
-	pump(slabs);
+	slab_pump(slabs);
 	return 0;
 }
 
@@ -369,7 +369,7 @@ static void pause_done(struct job *job)
 }
 
 /* Waits until the control worker has done all it was given, and its completions have been handled. */
-static void settle(struct slabs *slabs)
+static void slab_settle(struct slabs *slabs)
 {
 	struct pause pause = {.job = {.run = pause_run, .done = pause_done}};
 	worker_post(slabs->device->control, &pause.job);
@@ -388,14 +388,14 @@ struct slabs *slabs_close(struct slabs *slabs)
 	if (!slabs)
 		return NULL;
 	slabs_drain(slabs);
-	settle(slabs);
+	slab_settle(slabs);
 	assert(list_empty(&slabs->requests));
 	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.ready -= slab->bytes;
-		retire(slabs, slab);
+		slab_retire(slabs, slab);
 	}
-	settle(slabs);
+	slab_settle(slabs);
 	for (struct list *node; (node = list_pop_front(&slabs->lost));)
 		free(container_of(node, struct slab, link));
 	free(slabs);
@@ -469,12 +469,12 @@ static void slab_leave(struct slab *slab, bool quarantined)
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
 	if (slab->stuck)
-		lose(slabs, slab);
+		slab_lose(slabs, slab);
 	else if (slab->exported)
-		retire(slabs, slab);
+		slab_retire(slabs, slab);
 	else
-		push_ready(slabs, slab);
-	pump(slabs);
+		slab_push_ready(slabs, slab);
+	slab_pump(slabs);
 }
 
 void slab_unref(struct slab *slab, bool quarantined)

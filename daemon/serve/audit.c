@@ -50,7 +50,7 @@ static void tally_all(const struct cache *cache, struct tally *tally)
 			tally_block(cache, number, tally);
 }
 
-__attribute__((format(printf, 2, 3))) static void problem(struct hbm_wire_account *account, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void audit_problem(struct hbm_wire_account *account, const char *format, ...)
 {
 	va_list args;
 	account->balanced = 0;
@@ -61,10 +61,10 @@ __attribute__((format(printf, 2, 3))) static void problem(struct hbm_wire_accoun
 	va_end(args);
 }
 
-static void expect(struct hbm_wire_account *account, const char *what, uint64_t counted, uint64_t found)
+static void audit_expect(struct hbm_wire_account *account, const char *what, uint64_t counted, uint64_t found)
 {
 	if (counted != found)
-		problem(account, "%s: counted %llu, found %llu", what, (unsigned long long)counted,
+		audit_problem(account, "%s: counted %llu, found %llu", what, (unsigned long long)counted,
 			(unsigned long long)found);
 }
 
@@ -74,11 +74,11 @@ static void audit_order(const struct order *order, uint64_t expected, struct hbm
 	uint64_t length = 0;
 	for (uint32_t number = 0; (number = order_walk(order, number)) != 0;) {
 		if (!order->ops->is_valid(order, number) || ++length > expected) {
-			problem(account, "the order of use is broken at block %u", number);
+			audit_problem(account, "the order of use is broken at block %u", number);
 			return;
 		}
 	}
-	expect(account, "blocks in the order of use", length, expected);
+	audit_expect(account, "blocks in the order of use", length, expected);
 }
 
 static void audit_tier(const struct cache *cache, const struct tier *tier, const struct tally *tally,
@@ -94,25 +94,25 @@ static void audit_tier(const struct cache *cache, const struct tier *tier, const
 	account->free = extent_available(tier->extents);
 	account->placed = tier->placed;
 	account->moving = tier->moving;
-	expect(account, "free + placed + moving", account->free + account->placed + account->moving, account->capacity);
-	expect(account, "placed bytes", tier->placed, tally->placed[n]);
+	audit_expect(account, "free + placed + moving", account->free + account->placed + account->moving, account->capacity);
+	audit_expect(account, "placed bytes", tier->placed, tally->placed[n]);
 	if (tier->moving < tally->source[n])
-		problem(account, "moving bytes: counted %llu, at least %llu are on their way out",
+		audit_problem(account, "moving bytes: counted %llu, at least %llu are on their way out",
 			(unsigned long long)tier->moving, (unsigned long long)tally->source[n]);
-	expect(account, "bytes that belong here", tier->bytes, tally->belongs[n]);
-	expect(account, "blocks that belong here", tier->blocks, tally->blocks[n]);
-	expect(account, "logical bytes that belong here", tier->logical_bytes, tally->logical[n]);
-	expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
+	audit_expect(account, "bytes that belong here", tier->bytes, tally->belongs[n]);
+	audit_expect(account, "blocks that belong here", tier->blocks, tally->blocks[n]);
+	audit_expect(account, "logical bytes that belong here", tier->logical_bytes, tally->logical[n]);
+	audit_expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
 	if (tier->bytes > tier->usable)
-		problem(account, "%llu bytes belong here, %llu fit", (unsigned long long)tier->bytes,
+		audit_problem(account, "%llu bytes belong here, %llu fit", (unsigned long long)tier->bytes,
 			(unsigned long long)tier->usable);
 	if (cache->orders[n])
 		audit_order(cache->orders[n], tally->ordered[n], account);
 	const char *fault = extent_check(tier->extents);
 	if (fault)
-		problem(account, "extents: %s", fault);
+		audit_problem(account, "extents: %s", fault);
 	if (n == 1 && tally->orphans > 0)
-		problem(account, "%llu blocks have lost their parent", (unsigned long long)tally->orphans);
+		audit_problem(account, "%llu blocks have lost their parent", (unsigned long long)tally->orphans);
 }
 
 static void audit_slabs(const struct device *device, struct hbm_wire_account *account)
@@ -125,11 +125,11 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 	account->placed = books.leased;
 	account->moving = books.retiring;
 	account->quarantined = books.quarantined;
-	expect(account, "free + leased + retiring + quarantined",
+	audit_expect(account, "free + leased + retiring + quarantined",
 	       account->free + account->placed + account->moving + account->quarantined, account->capacity);
 	const char *fault = slabs_check(device->slabs);
 	if (fault)
-		problem(account, "%s", fault);
+		audit_problem(account, "%s", fault);
 }
 
 uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t room)

@@ -32,7 +32,7 @@ static union {
 	char bytes[HBM_WIRE_MESSAGE_MAX];
 } answer;
 
-static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
+static void inspect_count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
@@ -41,7 +41,7 @@ static void count_sessions(struct hbmd *hbmd, struct hbm_wire_status *status)
 	}
 }
 
-static uint64_t index_bytes(const struct cache *cache)
+static uint64_t inspect_index_bytes(const struct cache *cache)
 {
 	uint64_t bytes = index_memory(cache->index);
 	for (uint32_t i = 0; i <= cache->tier_count; i++)
@@ -50,12 +50,12 @@ static uint64_t index_bytes(const struct cache *cache)
 	return bytes;
 }
 
-static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
+static void inspect_fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
 {
 	status->namespaces = namespaces_count(cache->namespaces);
 	status->blocks = index_count(cache->index);
 	status->blocks_max = index_max(cache->index);
-	status->index_bytes = index_bytes(cache);
+	status->index_bytes = inspect_index_bytes(cache);
 	status->lookups = cache->lookups;
 	status->lookup_keys = cache->lookup_keys;
 	memcpy(status->hits, cache->hits, sizeof(status->hits));
@@ -73,7 +73,7 @@ static void fill_cache_counts(const struct cache *cache, struct hbm_wire_status 
 }
 
 /* What the daemon is about, and the first of its devices that is lost. */
-static void name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
+static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	const struct devices *devices = hbmd->devices;
 	uint32_t i = 0;
@@ -85,7 +85,7 @@ static void name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd_state_name(hbmd->state), i);
 }
 
-static void query_status(struct page *page)
+static void inspect_query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
 	struct hbm_wire_status *status = (struct hbm_wire_status *)(void *)page->records;
@@ -93,7 +93,7 @@ static void query_status(struct page *page)
 	snprintf(status->driver, sizeof(status->driver), "%s",
 		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
 	snprintf(status->io, sizeof(status->io), "%s", loop_engine_name(hbmd->loop));
-	name_state(hbmd, status);
+	inspect_name_state(hbmd, status);
 	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
 	status->pid = (uint64_t)getpid();
 	status->uptime_ms = (clock_now() - hbmd->started_ns) / 1000000;
@@ -103,13 +103,13 @@ static void query_status(struct page *page)
 	status->sessions_dropped = hbmd->sessions_dropped;
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		status->device_errors += device_errors(&hbmd->devices->list[i]);
-	count_sessions(hbmd, status);
-	fill_cache_counts(hbmd->cache, status);
+	inspect_count_sessions(hbmd, status);
+	inspect_fill_cache_counts(hbmd->cache, status);
 	page->count = 1;
 	page->cursor = 0;
 }
 
-static void query_devices(struct page *page)
+static void inspect_query_devices(struct page *page)
 {
 	struct hbm_wire_device *records = (struct hbm_wire_device *)(void *)page->records;
 	const struct devices *devices = page->hbmd->devices;
@@ -139,7 +139,7 @@ static void query_devices(struct page *page)
 	page->cursor = i < devices->count ? i : 0;
 }
 
-static void query_tiers(struct page *page)
+static void inspect_query_tiers(struct page *page)
 {
 	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
@@ -168,7 +168,7 @@ static void query_tiers(struct page *page)
 	page->cursor = i <= cache->tier_count ? i : 0;
 }
 
-static void query_sessions(struct page *page)
+static void inspect_query_sessions(struct page *page)
 {
 	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
 	uint64_t position = 0;
@@ -185,7 +185,7 @@ static void query_sessions(struct page *page)
 }
 
 /* The cursor is session's position << 32 | region's. */
-static void query_regions(struct page *page)
+static void inspect_query_regions(struct page *page)
 {
 	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
 	uint64_t position = 0;
@@ -208,7 +208,7 @@ static void query_regions(struct page *page)
 	page->cursor = 0;
 }
 
-static void fill_namespace(const struct namespace *ns, uint32_t number, struct hbm_wire_namespace *record)
+static void inspect_fill_namespace(const struct namespace *ns, uint32_t number, struct hbm_wire_namespace *record)
 {
 	*record = (struct hbm_wire_namespace){.ns = number,
 					  .opens = ns->opens,
@@ -226,19 +226,19 @@ static void fill_namespace(const struct namespace *ns, uint32_t number, struct h
 	}
 }
 
-static void query_namespaces(struct page *page)
+static void inspect_query_namespaces(struct page *page)
 {
 	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
 	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
 	for (; i <= max && page->count < page->room; i++) {
 		const struct namespace *ns = namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
 		if (ns)
-			fill_namespace(ns, (uint32_t)i, &records[page->count++]);
+			inspect_fill_namespace(ns, (uint32_t)i, &records[page->count++]);
 	}
 	page->cursor = i <= max ? i : 0;
 }
 
-static void fill_block(const struct cache *cache, uint32_t number, struct hbm_wire_block_info *record)
+static void inspect_fill_block(const struct cache *cache, uint32_t number, struct hbm_wire_block_info *record)
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *place = &cache->tiers[block->actual];
@@ -261,7 +261,7 @@ static void fill_block(const struct cache *cache, uint32_t number, struct hbm_wi
 }
 
 /* A page may be short, or empty, and not the last: whoever asks must not hold up the others for long. */
-static void query_blocks(struct page *page)
+static void inspect_query_blocks(struct page *page)
 {
 	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
@@ -271,19 +271,19 @@ static void query_blocks(struct page *page)
 		if (!index_used(cache->index, (uint32_t)number) ||
 		    !block_is_complete(cache_block(cache, (uint32_t)number)))
 			continue;
-		fill_block(cache, (uint32_t)number, &records[page->count]);
+		inspect_fill_block(cache, (uint32_t)number, &records[page->count]);
 		step += records[page->count++].children;
 	}
 	page->cursor = number <= highest ? number : 0;
 }
 
-static void query_verify(struct page *page)
+static void inspect_query_verify(struct page *page)
 {
 	page->count = audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
 	page->cursor = 0;
 }
 
-static void query_links(struct page *page)
+static void inspect_query_links(struct page *page)
 {
 	struct hbm_wire_link *records = (struct hbm_wire_link *)(void *)page->records;
 	for (unsigned i = 0; i < HBM_LINKS; i++)
@@ -291,7 +291,7 @@ static void query_links(struct page *page)
 	page->cursor = 0;
 }
 
-static void query_timeline(struct page *page)
+static void inspect_query_timeline(struct page *page)
 {
 	struct hbm_wire_interval *records = (struct hbm_wire_interval *)(void *)page->records;
 	page->count = link_stats_intervals(page->hbmd->link_stats, &page->cursor, records, page->room);
@@ -302,16 +302,16 @@ static const struct {
 	uint32_t record_bytes;
 	void (*fill)(struct page *page);
 } kinds[HBM_QUERY_KINDS] = {
-	[HBM_QUERY_STATUS] = {sizeof(struct hbm_wire_status), query_status},
-	[HBM_QUERY_DEVICES] = {sizeof(struct hbm_wire_device), query_devices},
-	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), query_tiers},
-	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), query_sessions},
-	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), query_regions},
-	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_namespace), query_namespaces},
-	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), query_blocks},
-	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), query_verify},
-	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), query_links},
-	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), query_timeline},
+	[HBM_QUERY_STATUS] = {sizeof(struct hbm_wire_status), inspect_query_status},
+	[HBM_QUERY_DEVICES] = {sizeof(struct hbm_wire_device), inspect_query_devices},
+	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), inspect_query_tiers},
+	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), inspect_query_sessions},
+	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), inspect_query_regions},
+	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_namespace), inspect_query_namespaces},
+	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), inspect_query_blocks},
+	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), inspect_query_verify},
+	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), inspect_query_links},
+	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), inspect_query_timeline},
 };
 
 void serve_query(struct hbmd *hbmd, struct request *request)

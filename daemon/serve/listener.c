@@ -27,14 +27,14 @@
 #define LOCK_TRIES 20
 #define LOCK_WAIT_NS 100000000
 
-static int refuse(int r, char *error, size_t error_size, const char *what, const char *path)
+static int listener_refuse(int r, char *error, size_t error_size, const char *what, const char *path)
 {
 	snprintf(error, error_size, "%s %s: %s", what, path, strerror(-r));
 	return r;
 }
 
 /* A locked descriptor of the folder, or negative errno. Two seconds is much longer than any daemon holds it. */
-static int lock_folder(const char *path)
+static int listener_lock_folder(const char *path)
 {
 	char *copy = strdup(path);
 	if (!copy)
@@ -62,7 +62,7 @@ static bool listener_is_gone(int fd)
 }
 
 /* Whether a connection to the address is accepted: 1, 0 (a stale socket file), or negative errno. */
-static int answers(const struct sockaddr_un *address)
+static int listener_answers(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -77,28 +77,28 @@ static int answers(const struct sockaddr_un *address)
 	return r == -ECONNREFUSED ? 0 : r;
 }
 
-static int make_way(const struct sockaddr_un *address, char *error, size_t error_size)
+static int listener_make_way(const struct sockaddr_un *address, char *error, size_t error_size)
 {
 	const char *path = address->sun_path;
 	struct stat status;
 	if (lstat(path, &status) < 0)
-		return errno == ENOENT ? 0 : refuse(-errno, error, error_size, "cannot look at", path);
+		return errno == ENOENT ? 0 : listener_refuse(-errno, error, error_size, "cannot look at", path);
 	if (!S_ISSOCK(status.st_mode)) {
 		snprintf(error, error_size, "%s exists and is not a socket: remove it or set hbmd.socket", path);
 		return -EEXIST;
 	}
-	int r = answers(address);
+	int r = listener_answers(address);
 	if (r < 0)
-		return refuse(r, error, error_size, "cannot find out whether a daemon uses", path);
+		return listener_refuse(r, error, error_size, "cannot find out whether a daemon uses", path);
 	if (r > 0) {
 		snprintf(error, error_size, "another daemon answers at %s", path);
 		return -EADDRINUSE;
 	}
 	log_notice("replacing the stale socket file %s", path);
-	return unlink(path) < 0 && errno != ENOENT ? refuse(-errno, error, error_size, "cannot remove", path) : 0;
+	return unlink(path) < 0 && errno != ENOENT ? listener_refuse(-errno, error, error_size, "cannot remove", path) : 0;
 }
 
-static int set_rights(const char *path, const struct config *config, char *error, size_t error_size)
+static int listener_set_rights(const char *path, const struct config *config, char *error, size_t error_size)
 {
 	if (config->socket_group && *config->socket_group) {
 		const struct group *group = getgrnam(config->socket_group);
@@ -107,14 +107,14 @@ static int set_rights(const char *path, const struct config *config, char *error
 			return -EINVAL;
 		}
 		if (chown(path, (uid_t)-1, group->gr_gid) < 0)
-			return refuse(-errno, error, error_size, "cannot set the group of", path);
+			return listener_refuse(-errno, error, error_size, "cannot set the group of", path);
 	}
 	if (chmod(path, (mode_t)config->socket_mode) < 0)
-		return refuse(-errno, error, error_size, "cannot set the mode of", path);
+		return listener_refuse(-errno, error, error_size, "cannot set the mode of", path);
 	return 0;
 }
 
-static int bind_and_listen(int fd, const struct sockaddr_un *address, const struct config *config, char *error,
+static int listener_bind_and_listen(int fd, const struct sockaddr_un *address, const struct config *config, char *error,
 			   size_t error_size)
 {
 	const char *path = address->sun_path;
@@ -122,16 +122,16 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address, const stru
 	int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
 	umask(mask);
 	if (r < 0)
-		return refuse(r, error, error_size, "cannot make the socket", path);
-	r = set_rights(path, config, error, error_size);
+		return listener_refuse(r, error, error_size, "cannot make the socket", path);
+	r = listener_set_rights(path, config, error, error_size);
 	if (r == 0 && listen(fd, SOMAXCONN) < 0)
-		r = refuse(-errno, error, error_size, "cannot listen at", path);
+		r = listener_refuse(-errno, error, error_size, "cannot listen at", path);
 	if (r < 0)
 		unlink(path);
 	return r;
 }
 
-static int make(struct listener *out, const struct config *config, char *error, size_t error_size)
+static int listener_make(struct listener *out, const struct config *config, char *error, size_t error_size)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (strlen(config->socket) >= sizeof(address.sun_path)) {
@@ -140,17 +140,17 @@ static int make(struct listener *out, const struct config *config, char *error, 
 		return -ENAMETOOLONG;
 	}
 	strcpy(address.sun_path, config->socket);
-	int lock = lock_folder(config->socket);
+	int lock = listener_lock_folder(config->socket);
 	if (lock < 0)
-		return refuse(lock, error, error_size, "cannot lock the folder of", config->socket);
+		return listener_refuse(lock, error, error_size, "cannot lock the folder of", config->socket);
 	int fd = -1;
 	char *path = strdup(config->socket);
-	int r = path ? make_way(&address, error, error_size)
-		     : refuse(-ENOMEM, error, error_size, "no room for", "a path");
+	int r = path ? listener_make_way(&address, error, error_size)
+		     : listener_refuse(-ENOMEM, error, error_size, "no room for", "a path");
 	if (r == 0) {
 		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		r = fd < 0 ? refuse(-errno, error, error_size, "cannot make a socket for", path)
-			   : bind_and_listen(fd, &address, config, error, error_size);
+		r = fd < 0 ? listener_refuse(-errno, error, error_size, "cannot make a socket for", path)
+			   : listener_bind_and_listen(fd, &address, config, error, error_size);
 	}
 	close(lock);
 	if (r < 0) {
@@ -167,7 +167,7 @@ static int make(struct listener *out, const struct config *config, char *error, 
 int listener_open(struct listener *out, int inherited, const struct config *config, char *error, size_t error_size)
 {
 	if (inherited < 0)
-		return make(out, config, error, error_size);
+		return listener_make(out, config, error, error_size);
 
 	*out = (struct listener){.fd = inherited};
 	log_info("listening on the socket from the service manager");

@@ -79,7 +79,7 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 }
 
 /* The namespace stays while the batch lives, even if the session closes it. */
-static void set_namespace(struct batch *batch, uint32_t ns)
+static void serve_blocks_set_namespace(struct batch *batch, uint32_t ns)
 {
 	batch->ns = (uint16_t)ns;
 	batch->block_bytes = namespaces_get(batch->hbmd->cache->namespaces, ns)->block_bytes;
@@ -87,7 +87,7 @@ static void set_namespace(struct batch *batch, uint32_t ns)
 }
 
 /* Lets go of the client's memory; the request's message is still there. */
-static void release_segments(struct batch *batch)
+static void serve_blocks_release_segments(struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->held; i++)
 		region_unuse(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
@@ -99,7 +99,7 @@ static void batch_end(struct batch *batch)
 	struct hbm_wire_results *reply = batch->reply;
 	for (uint32_t i = 0; i < batch->count; i++)
 		reply->done += reply->results[i].status == HBM_OK;
-	release_segments(batch);
+	serve_blocks_release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
 	request_reply(batch->request, HBM_OK, &reply->count,
 		      sizeof(*reply) - sizeof(reply->header) + batch->count * sizeof(reply->results[0]));
@@ -108,24 +108,24 @@ static void batch_end(struct batch *batch)
 
 static void batch_refuse(struct batch *batch, int status, const char *why)
 {
-	release_segments(batch);
+	serve_blocks_release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
 	request_refuse(batch->request, status, "%s", why);
 	batch_free(batch);
 }
 
-static void one_less(struct batch *batch)
+static void serve_blocks_one_less(struct batch *batch)
 {
 	if (--batch->pending == 0)
 		batch_end(batch);
 }
 
-static void set_result(struct batch *batch, uint32_t i, int status, uint8_t tier)
+static void serve_blocks_set_result(struct batch *batch, uint32_t i, int status, uint8_t tier)
 {
 	batch->reply->results[i] = (struct hbm_wire_result){.status = (uint8_t)status, .tier = tier};
 }
 
-static uint8_t kind_of(const struct batch *batch, uint32_t number)
+static uint8_t serve_blocks_kind_of(const struct batch *batch, uint32_t number)
 {
 	const struct cache *cache = batch->hbmd->cache;
 	return (uint8_t)cache->tiers[cache_block(cache, number)->target].kind;
@@ -133,7 +133,7 @@ static uint8_t kind_of(const struct batch *batch, uint32_t number)
 
 /* ---- checking ---- */
 
-static bool is_zero_key(const struct hbm_wire_key *key)
+static bool serve_blocks_is_zero_key(const struct hbm_wire_key *key)
 {
 	static const struct hbm_wire_key zero;
 	return memcmp(key, &zero, sizeof(zero)) == 0;
@@ -144,7 +144,7 @@ struct why {
 	char text[HBM_WIRE_REASON_BYTES];
 };
 
-__attribute__((format(printf, 3, 4))) static int because(struct why *why, int status, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why *why, int status, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -155,7 +155,7 @@ __attribute__((format(printf, 3, 4))) static int because(struct why *why, int st
 
 /* Which segments each block has: together they must be exactly its bytes. Before any is looked up, as that takes time
  * for every slab they reach over. */
-static int divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, struct why *why)
+static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, struct why *why)
 {
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -163,9 +163,9 @@ static int divide_segments(struct batch *batch, const struct hbm_wire_block *blo
 		batch->items[i].first_span = next;
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
-				return because(why, HBM_INVALID, "block %u: its segments' bytes overflow", i);
+				return serve_blocks_because(why, HBM_INVALID, "block %u: its segments' bytes overflow", i);
 		if (sum != batch->block_bytes)
-			return because(why, HBM_INVALID, "block %u: segments of %llu bytes, block_bytes is %llu", i,
+			return serve_blocks_because(why, HBM_INVALID, "block %u: segments of %llu bytes, block_bytes is %llu", i,
 				       (unsigned long long)sum, (unsigned long long)batch->block_bytes);
 	}
 	return HBM_OK;
@@ -173,21 +173,21 @@ static int divide_segments(struct batch *batch, const struct hbm_wire_block *blo
 
 /* The daemon's addresses of a client's segments; holds their regions. Of a lost device nothing is asked: what others
  * have in the cache would move for it, and in vain. */
-static int resolve_segments(struct batch *batch, struct why *why)
+static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
 		struct region *region = region_find(&batch->request->session->regions, segments[i].region);
 		if (!region)
-			return because(why, HBM_NOT_FOUND, "segment %u: no region %u", i, segments[i].region);
+			return serve_blocks_because(why, HBM_NOT_FOUND, "segment %u: no region %u", i, segments[i].region);
 		CUdeviceptr address;
 		int status = region_address(region, segments[i].offset, segments[i].bytes, &address);
 		if (status != HBM_OK)
-			return because(why, status, "segment %u: %llu bytes at %llu of region %u are %s", i,
+			return serve_blocks_because(why, status, "segment %u: %llu bytes at %llu of region %u are %s", i,
 				       (unsigned long long)segments[i].bytes, (unsigned long long)segments[i].offset,
 				       segments[i].region, status == HBM_INVALID ? "outside it" : "not committed");
 		if (batch->device && batch->device != region_device(region))
-			return because(why, HBM_INVALID, "segment %u: on another device than those before", i);
+			return serve_blocks_because(why, HBM_INVALID, "segment %u: on another device than those before", i);
 		batch->device = region_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
@@ -195,13 +195,13 @@ static int resolve_segments(struct batch *batch, struct why *why)
 		batch->held++;
 	}
 	return device_is_lost(batch->device)
-		       ? because(why, HBM_DEVICE, "device %u is lost until hbmd restarts", batch->device->index)
+		       ? serve_blocks_because(why, HBM_DEVICE, "device %u is lost until hbmd restarts", batch->device->index)
 		       : HBM_OK;
 }
 
 /* ---- store ---- */
 
-static void stored(struct store *store)
+static void serve_blocks_stored(struct store *store)
 {
 	const struct transfer *transfer = &store->transfer;
 	struct item *item = container_of(store, struct item, store);
@@ -213,54 +213,54 @@ static void stored(struct store *store)
 		batch->hbmd->cache->stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;
 	}
-	one_less(batch);
+	serve_blocks_one_less(batch);
 }
 
 /* A new block, or the result that says why there is none. */
-static void admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
+static void serve_blocks_admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
 	item->number = index_find(cache->index, batch->ns, &wanted->key);
 	if (item->number != 0) {
-		set_result(batch, i, HBM_EXISTS, kind_of(batch, item->number));
+		serve_blocks_set_result(batch, i, HBM_EXISTS, serve_blocks_kind_of(batch, item->number));
 		return;
 	}
-	uint32_t parent = is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->ns, &wanted->parent);
-	if (parent == 0 && !is_zero_key(&wanted->parent)) {
-		set_result(batch, i, HBM_NO_PARENT, 0);
+	uint32_t parent = serve_blocks_is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->ns, &wanted->parent);
+	if (parent == 0 && !serve_blocks_is_zero_key(&wanted->parent)) {
+		serve_blocks_set_result(batch, i, HBM_NO_PARENT, 0);
 		return;
 	}
 	item->number = cache_insert(cache, batch->ns, &wanted->key, parent);
 	if (item->number == 0)
-		set_result(batch, i, HBM_LIMIT, 0);
+		serve_blocks_set_result(batch, i, HBM_LIMIT, 0);
 }
 
-static bool is_admitted(const struct batch *batch, uint32_t i)
+static bool serve_blocks_is_admitted(const struct batch *batch, uint32_t i)
 {
 	return batch->reply->results[i].status == HBM_OK;
 }
 
-static void start_store(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
+static void serve_blocks_start_store(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
 	if (!block_target(&cache->blocks, item->number)) {
-		set_result(batch, i, HBM_NO_SPACE, 0);
+		serve_blocks_set_result(batch, i, HBM_NO_SPACE, 0);
 		cache_abandon_store(cache, item->number);
 		return;
 	}
-	set_result(batch, i, HBM_OK, kind_of(batch, item->number));
+	serve_blocks_set_result(batch, i, HBM_OK, serve_blocks_kind_of(batch, item->number));
 	item->store = (struct store){.block = item->number,
 					   .device = batch->device,
 					   .spans = &batch->spans[item->first_span],
 					   .span_count = wanted->segments,
-					   .done = stored};
+					   .done = serve_blocks_stored};
 	batch->pending++;
 	store_begin(batch->hbmd->mover, &item->store);
 }
 
-static void touch_all(struct batch *batch)
+static void serve_blocks_touch_all(struct batch *batch)
 {
 	struct cache *cache = batch->hbmd->cache;
 	cache_touch_begin(cache);
@@ -270,23 +270,23 @@ static void touch_all(struct batch *batch)
 	cache_settle(cache);
 }
 
-static void run_store(struct batch *batch)
+static void serve_blocks_run_store(struct batch *batch)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
 	batch->hbmd->cache->stores++;
 	/* Before anything is looked up, so that nothing this request names goes under its feet. */
 	cache_make_room(batch->hbmd->cache, batch->count);
 	for (uint32_t i = 0; i < batch->count; i++)
-		admit(batch, i, &message->blocks[i]);
-	touch_all(batch);
+		serve_blocks_admit(batch, i, &message->blocks[i]);
+	serve_blocks_touch_all(batch);
 	for (uint32_t i = 0; i < batch->count; i++)
-		if (is_admitted(batch, i))
-			start_store(batch, i, &message->blocks[i]);
+		if (serve_blocks_is_admitted(batch, i))
+			serve_blocks_start_store(batch, i, &message->blocks[i]);
 }
 
 /* ---- load and prefetch ---- */
 
-static void loaded(struct load *load)
+static void serve_blocks_loaded(struct load *load)
 {
 	const struct transfer *transfer = &load->transfer;
 	struct item *item = container_of(load, struct item, load);
@@ -297,11 +297,11 @@ static void loaded(struct load *load)
 		batch->hbmd->cache->loaded_bytes += batch->block_bytes;
 		batch->request->session->loaded_bytes += batch->block_bytes;
 	}
-	one_less(batch);
+	serve_blocks_one_less(batch);
 }
 
 /* Finds the blocks and keeps them from going while the policy makes room for them. */
-static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_t stride)
+static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key *keys, size_t stride)
 {
 	struct cache *cache = batch->hbmd->cache;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -309,71 +309,71 @@ static void find_all(struct batch *batch, const struct hbm_wire_key *keys, size_
 		uint32_t number = cache_find(cache, batch->ns, key);
 		batch->items[i].number = number;
 		if (number == 0) {
-			set_result(batch, i, HBM_MISS, 0);
+			serve_blocks_set_result(batch, i, HBM_MISS, 0);
 			cache->misses += batch->opcode == HBM_WIRE_LOAD;
 			continue;
 		}
 		block_use(&cache->blocks, number);
-		set_result(batch, i, HBM_OK, kind_of(batch, number));
-		cache->hits[kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
+		serve_blocks_set_result(batch, i, HBM_OK, serve_blocks_kind_of(batch, number));
+		cache->hits[serve_blocks_kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
 	}
 }
 
-static void start_load(struct batch *batch, uint32_t i, uint32_t span_count)
+static void serve_blocks_start_load(struct batch *batch, uint32_t i, uint32_t span_count)
 {
 	struct item *item = &batch->items[i];
 	item->load = (struct load){.block = item->number,
 					   .device = batch->device,
 					   .spans = &batch->spans[item->first_span],
 					   .span_count = span_count,
-					   .done = loaded};
+					   .done = serve_blocks_loaded};
 	batch->pending++;
 	load_begin(batch->hbmd->mover, &item->load);
 	block_unuse(&batch->hbmd->cache->blocks, item->number);
 }
 
-static void run_load(struct batch *batch)
+static void serve_blocks_run_load(struct batch *batch)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
 	batch->hbmd->cache->loads++;
-	find_all(batch, &message->blocks[0].key, sizeof(message->blocks[0]));
-	touch_all(batch);
+	serve_blocks_find_all(batch, &message->blocks[0].key, sizeof(message->blocks[0]));
+	serve_blocks_touch_all(batch);
 	for (uint32_t i = 0; i < batch->count; i++)
 		if (batch->items[i].number != 0)
-			start_load(batch, i, message->blocks[i].segments);
+			serve_blocks_start_load(batch, i, message->blocks[i].segments);
 }
 
 /* A load into nothing: it is over when the block is in memory, on its way to where it belongs. */
-static void run_prefetch(struct batch *batch)
+static void serve_blocks_run_prefetch(struct batch *batch)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)batch->request->message;
-	find_all(batch, message->keys, sizeof(message->keys[0]));
-	touch_all(batch);
+	serve_blocks_find_all(batch, message->keys, sizeof(message->keys[0]));
+	serve_blocks_touch_all(batch);
 	for (uint32_t i = 0; i < batch->count; i++)
 		if (batch->items[i].number != 0)
-			start_load(batch, i, 0);
+			serve_blocks_start_load(batch, i, 0);
 }
 
 /* ---- requests ---- */
 
-static void run(struct batch *batch)
+static void serve_blocks_run(struct batch *batch)
 {
 	batch->pending = 1;
 	switch (batch->opcode) {
 	case HBM_WIRE_STORE:
-		run_store(batch);
+		serve_blocks_run_store(batch);
 		break;
 	case HBM_WIRE_LOAD:
-		run_load(batch);
+		serve_blocks_run_load(batch);
 		break;
 	default:
-		run_prefetch(batch);
+		serve_blocks_run_prefetch(batch);
 	}
 	mover_pump(batch->hbmd->mover);
-	one_less(batch);
+	serve_blocks_one_less(batch);
 }
 
-static const char *unready(int status)
+static const char *serve_blocks_unready(int status)
 {
 	switch (status) {
 	case HBM_TIMEOUT:
@@ -385,21 +385,21 @@ static const char *unready(int status)
 	}
 }
 
-static void ready(struct ready_wait *wait, int status)
+static void serve_blocks_ready(struct ready_wait *wait, int status)
 {
 	struct batch *batch = container_of(wait, struct batch, wait);
 	if (status != HBM_OK)
-		batch_refuse(batch, status, unready(status));
+		batch_refuse(batch, status, serve_blocks_unready(status));
 	else
-		run(batch);
+		serve_blocks_run(batch);
 }
 
-static void start(struct batch *batch)
+static void serve_blocks_start(struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->count; i++)
 		batch->items[i].batch = batch;
 	if (batch->wait.slot == HBM_WIRE_NO_FENCE)
-		run(batch);
+		serve_blocks_run(batch);
 	else
 		session_wait_ready(batch->request->session, &batch->wait);
 }
@@ -417,18 +417,18 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 			request_refuse(request, status, "namespace %u is not open in this session", message->ns);
 		return;
 	}
-	set_namespace(batch, message->ns);
+	serve_blocks_set_namespace(batch, message->ns);
 	batch->fence_slot = message->fence_slot;
 	batch->fence_value = message->fence_value;
 	batch->wait = (struct ready_wait){
-		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = ready};
+		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = serve_blocks_ready};
 	batch->segments = (const void *)&message->blocks[message->count];
 	struct why why;
-	status = divide_segments(batch, message->blocks, &why);
+	status = serve_blocks_divide_segments(batch, message->blocks, &why);
 	if (status == HBM_OK)
-		status = resolve_segments(batch, &why);
+		status = serve_blocks_resolve_segments(batch, &why);
 	if (status == HBM_OK)
-		start(batch);
+		serve_blocks_start(batch);
 	else
 		batch_refuse(batch, status, why.text);
 }
@@ -460,8 +460,8 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 							 : "the device is lost until hbmd restarts");
 		return;
 	}
-	set_namespace(batch, message->ns);
+	serve_blocks_set_namespace(batch, message->ns);
 	batch->device = &hbmd->devices->list[message->device];
 	batch->wait.slot = HBM_WIRE_NO_FENCE;
-	start(batch);
+	serve_blocks_start(batch);
 }

@@ -27,20 +27,20 @@ static union {
 	char bytes[HBM_WIRE_MESSAGE_MAX];
 } answer;
 
-static struct hbm_wire_results *answer_new(uint32_t count)
+static struct hbm_wire_results *serve_keys_answer_new(uint32_t count)
 {
 	answer.results = (struct hbm_wire_results){.count = count};
 	return &answer.results;
 }
 
-static void answer_send(struct request *request)
+static void serve_keys_answer_send(struct request *request)
 {
 	struct hbm_wire_results *results = &answer.results;
 	request_reply(request, HBM_OK, &results->count,
 		      sizeof(*results) - sizeof(results->header) + results->count * sizeof(results->results[0]));
 }
 
-static struct hbm_wire_result result_of(const struct cache *cache, uint32_t number)
+static struct hbm_wire_result serve_keys_result_of(const struct cache *cache, uint32_t number)
 {
 	if (number == 0)
 		return (struct hbm_wire_result){.status = HBM_MISS};
@@ -50,7 +50,7 @@ static struct hbm_wire_result result_of(const struct cache *cache, uint32_t numb
 /* ---- lookup ---- */
 
 /* How long the run would take to load at the rates measured so far. */
-static uint64_t estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
+static uint64_t serve_keys_estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
 {
 	struct loading_rates rates = {
 		.hbm_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_D2D),
@@ -73,37 +73,37 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	uint16_t ns = (uint16_t)message->ns;
 	uint32_t run = (uint32_t)index_find_chain(cache->index, ns, message->keys, message->count, found);
-	struct hbm_wire_results *results = answer_new(message->count);
+	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint64_t blocks[HBM_TIERS] = {0};
 	uint32_t leading = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = i < run ? found[i] : cache_find(cache, ns, &message->keys[i]);
 		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
-		results->results[i] = result_of(cache, number);
+		results->results[i] = serve_keys_result_of(cache, number);
 		if (number != 0 && leading == i) {
 			leading++;
 			blocks[results->results[i].tier]++;
 		}
 	}
 	results->done = leading;
-	results->load_ns = estimate(hbmd->link_stats, blocks, namespaces_get(cache->namespaces, ns)->block_bytes);
+	results->load_ns = serve_keys_estimate(hbmd->link_stats, blocks, namespaces_get(cache->namespaces, ns)->block_bytes);
 	cache->lookups++;
 	cache->lookup_keys += message->count;
-	answer_send(request);
+	serve_keys_answer_send(request);
 }
 
 /* ---- touch, remove ---- */
 
 /* What lies below the HBM is used on the session's device. */
-static void touch(struct cache *cache, const struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_touch(struct cache *cache, const struct session *session, const struct hbm_wire_keys *message)
 {
-	struct hbm_wire_results *results = answer_new(message->count);
+	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	const struct device *home = regions_device(&session->regions);
 	cache_touch_begin(cache);
 	for (uint32_t i = message->count; i-- > 0;) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
-		results->results[i] = result_of(cache, number);
+		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
 		const struct tier *tier = &cache->tiers[cache_block(cache, number)->target];
@@ -114,12 +114,12 @@ static void touch(struct cache *cache, const struct session *session, const stru
 }
 
 /* Last key first: a chain's head takes its descendants along, and each should be counted where it is named. */
-static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *message)
+static void serve_keys_remove_blocks(struct cache *cache, const struct hbm_wire_keys *message)
 {
-	struct hbm_wire_results *results = answer_new(message->count);
+	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	for (uint32_t i = message->count; i-- > 0;) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
-		results->results[i] = result_of(cache, number);
+		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
 		if (cache_is_pinned(cache, number)) {
@@ -134,7 +134,7 @@ static void remove_blocks(struct cache *cache, const struct hbm_wire_keys *messa
 
 /* ---- pins ---- */
 
-static void unpin(struct cache *cache, struct pin *pin)
+static void serve_keys_unpin(struct cache *cache, struct pin *pin)
 {
 	list_remove(&pin->link);
 	cache_unpin(cache, pin->number);
@@ -143,20 +143,20 @@ static void unpin(struct cache *cache, struct pin *pin)
 
 /* A block that could not be read is lost, pinned or not, and no key names it any more: its pins are of no use but keep
  * its entry, and count. How many there were. */
-static uint64_t forget_lost(struct cache *cache, struct list *pins)
+static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
 {
 	uint64_t count = 0;
 	list_for_each_safe (node, after, pins) {
 		struct pin *pin = container_of(node, struct pin, link);
 		if (!block_is_dropped(cache_block(cache, pin->number)))
 			continue;
-		unpin(cache, pin);
+		serve_keys_unpin(cache, pin);
 		count++;
 	}
 	return count;
 }
 
-static int pin_one(struct cache *cache, struct list *pins, uint32_t number)
+static int serve_keys_pin_one(struct cache *cache, struct list *pins, uint32_t number)
 {
 	struct pin *pin = calloc(1, sizeof(*pin));
 	if (!pin)
@@ -170,24 +170,24 @@ static int pin_one(struct cache *cache, struct list *pins, uint32_t number)
 	return HBM_OK;
 }
 
-static void pin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
 {
 	struct cache *cache = hbmd->cache;
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct list *pins = keep ? &cache->kept_pins : &session->pins;
-	struct hbm_wire_results *results = answer_new(message->count);
+	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	if (keep)
-		forget_lost(cache, pins);
+		serve_keys_forget_lost(cache, pins);
 	else if (session->pins_count + message->count > hbmd->config->limit_pins)
-		session->pins_count -= forget_lost(cache, pins);
+		session->pins_count -= serve_keys_forget_lost(cache, pins);
 	cache_touch_begin(cache);
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
-		results->results[i] = result_of(cache, number);
+		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
 		int status = !keep && session->pins_count >= hbmd->config->limit_pins ? HBM_LIMIT
-										      : pin_one(cache, pins, number);
+										      : serve_keys_pin_one(cache, pins, number);
 		results->results[i].status = (uint8_t)status;
 		if (status != HBM_OK)
 			continue;
@@ -224,7 +224,7 @@ static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, 
 }
 
 /* Takes a pin off for each time its key is named. One walk over the pins, not one for each key. */
-static void unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys, uint32_t count)
+static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys, uint32_t count)
 {
 	struct hbm_wire_results *results = &answer.results;
 	list_for_each_safe (node, after, pins) {
@@ -239,19 +239,19 @@ static void unpin_named(struct cache *cache, struct list *pins, struct unpin_key
 		results->results[key->index].status = HBM_OK;
 		results->done++;
 		first->taken++;
-		unpin(cache, pin);
+		serve_keys_unpin(cache, pin);
 	}
 }
 
-static void unpin_blocks(struct cache *cache, struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_unpin_blocks(struct cache *cache, struct session *session, const struct hbm_wire_keys *message)
 {
 	static struct unpin_key keys[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	bool keep = message->flags == HBM_WIRE_KEEP;
-	struct hbm_wire_results *results = answer_new(message->count);
+	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
-		results->results[i] = result_of(cache, number);
+		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
 		results->results[i].status = HBM_NOT_FOUND; /* until a pin of it is found */
@@ -259,16 +259,16 @@ static void unpin_blocks(struct cache *cache, struct session *session, const str
 	}
 	qsort(keys, count, sizeof(keys[0]), unpin_key_compare);
 
-	unpin_named(cache, keep ? &cache->kept_pins : &session->pins, keys, count);
+	serve_keys_unpin_named(cache, keep ? &cache->kept_pins : &session->pins, keys, count);
 	if (!keep)
 		session->pins_count -= results->done;
 	cache_settle(cache);
 }
 
-static void pins_gone(struct hbmd *hbmd, struct session *session)
+static void serve_keys_pins_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->pins)
-		unpin(hbmd->cache, container_of(node, struct pin, link));
+		serve_keys_unpin(hbmd->cache, container_of(node, struct pin, link));
 	session->pins_count = 0;
 }
 
@@ -285,24 +285,24 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 	}
 	switch (message->header.opcode) {
 	case HBM_WIRE_TOUCH:
-		touch(hbmd->cache, request->session, message);
+		serve_keys_touch(hbmd->cache, request->session, message);
 		break;
 	case HBM_WIRE_REMOVE:
-		remove_blocks(hbmd->cache, message);
+		serve_keys_remove_blocks(hbmd->cache, message);
 		break;
 	case HBM_WIRE_PIN:
-		pin_blocks(hbmd, request->session, message);
+		serve_keys_pin_blocks(hbmd, request->session, message);
 		break;
 	default:
-		unpin_blocks(hbmd->cache, request->session, message);
+		serve_keys_unpin_blocks(hbmd->cache, request->session, message);
 	}
-	answer_send(request);
+	serve_keys_answer_send(request);
 	mover_pump(hbmd->mover);
 }
 
 void serve_session_gone(struct hbmd *hbmd, struct session *session)
 {
-	pins_gone(hbmd, session);
+	serve_keys_pins_gone(hbmd, session);
 	serve_namespaces_gone(hbmd, session);
 	mover_pump(hbmd->mover);
 }
@@ -310,7 +310,7 @@ void serve_session_gone(struct hbmd *hbmd, struct session *session)
 void serve_close(struct hbmd *hbmd)
 {
 	list_for_each_safe (node, after, &hbmd->cache->kept_pins)
-		unpin(hbmd->cache, container_of(node, struct pin, link));
+		serve_keys_unpin(hbmd->cache, container_of(node, struct pin, link));
 }
 
 /* ---- evict ---- */
@@ -323,7 +323,7 @@ struct eviction {
 	uint64_t left;
 };
 
-static void evict_some(struct post *post)
+static void serve_keys_evict_some(struct post *post)
 {
 	struct eviction *eviction = container_of(post, struct eviction, post);
 	struct hbmd *hbmd = eviction->hbmd;
@@ -354,6 +354,6 @@ void serve_evict(struct hbmd *hbmd, struct request *request)
 	if (!eviction)
 		return;
 	*eviction = (struct eviction){
-		.post = {.run = evict_some}, .hbmd = hbmd, .request = request, .tier = tier, .left = message->bytes};
-	evict_some(&eviction->post);
+		.post = {.run = serve_keys_evict_some}, .hbmd = hbmd, .request = request, .tier = tier, .left = message->bytes};
+	serve_keys_evict_some(&eviction->post);
 }

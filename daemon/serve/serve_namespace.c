@@ -13,7 +13,7 @@ struct namespace_open {
 	uint16_t ns;
 };
 
-static struct namespace_open *find_open(const struct session *session, uint32_t ns)
+static struct namespace_open *serve_namespace_find_open(const struct session *session, uint32_t ns)
 {
 	list_for_each (node, &session->opens) {
 		struct namespace_open *open = container_of(node, struct namespace_open, link);
@@ -25,10 +25,10 @@ static struct namespace_open *find_open(const struct session *session, uint32_t 
 
 bool session_has_namespace(const struct session *session, uint32_t ns)
 {
-	return find_open(session, ns) != NULL;
+	return serve_namespace_find_open(session, ns) != NULL;
 }
 
-static void reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
+static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
 	struct hbm_wire_namespace_reply reply = {.ns = number, .block_bytes = ns->block_bytes};
@@ -37,13 +37,13 @@ static void reply_opened(struct hbmd *hbmd, struct request *request, uint16_t nu
 }
 
 /* The session's open of a namespace that has been counted already; opening twice counts once. */
-static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
+static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	struct session *session = request->session;
 	struct namespaces *namespaces = hbmd->cache->namespaces;
 	if (session_has_namespace(session, number)) {
 		namespaces_unref(namespaces, number);
-		reply_opened(hbmd, request, number);
+		serve_namespace_reply_opened(hbmd, request, number);
 		return;
 	}
 	struct namespace_open *open = NULL;
@@ -59,18 +59,18 @@ static void add_open(struct hbmd *hbmd, struct request *request, uint16_t number
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
 	session->opens_count++;
-	reply_opened(hbmd, request, number);
+	serve_namespace_reply_opened(hbmd, request, number);
 }
 
 /* A block must fit the staging area, and some tier. */
-static int check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
+static int serve_namespace_check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
 {
 	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
 		return HBM_INVALID;
 	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity ? HBM_LIMIT : HBM_OK;
 }
 
-static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
+static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
 {
 	if (!session_is_operator(request->session)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
@@ -78,21 +78,21 @@ static void open_by_number(struct hbmd *hbmd, struct request *request, uint32_t 
 		request_refuse(request, HBM_NOT_FOUND, "no namespace %u", number);
 	} else {
 		namespaces_ref(hbmd->cache->namespaces, (uint16_t)number);
-		add_open(hbmd, request, (uint16_t)number);
+		serve_namespace_add_open(hbmd, request, (uint16_t)number);
 	}
 }
 
 void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
-		open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->ns);
+		serve_namespace_open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->ns);
 		return;
 	}
 	const struct hbm_wire_namespace_open *open = (const struct hbm_wire_namespace_open *)request->message;
-	int status = check_block_bytes(hbmd, open->spec.block_bytes);
+	int status = serve_namespace_check_block_bytes(hbmd, open->spec.block_bytes);
 	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
 	if (number != 0)
-		add_open(hbmd, request, number);
+		serve_namespace_add_open(hbmd, request, number);
 	else if (status == HBM_OK)
 		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
 			       (unsigned long long)hbmd->config->limit_namespaces);
@@ -106,7 +106,7 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
-static void close_namespace(struct hbmd *hbmd, struct session *session, struct namespace_open *open)
+static void serve_namespace_close_namespace(struct hbmd *hbmd, struct session *session, struct namespace_open *open)
 {
 	list_remove(&open->link);
 	session->opens_count--;
@@ -117,9 +117,9 @@ static void close_namespace(struct hbmd *hbmd, struct session *session, struct n
 void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_namespace_ref *ref = (const struct hbm_wire_namespace_ref *)request->message;
-	struct namespace_open *open = find_open(request->session, ref->ns);
+	struct namespace_open *open = serve_namespace_find_open(request->session, ref->ns);
 	if (open)
-		close_namespace(hbmd, request->session, open);
+		serve_namespace_close_namespace(hbmd, request->session, open);
 	if (open)
 		request_reply(request, HBM_OK, NULL, 0);
 	else
@@ -129,5 +129,5 @@ void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 void serve_namespaces_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->opens)
-		close_namespace(hbmd, session, container_of(node, struct namespace_open, link));
+		serve_namespace_close_namespace(hbmd, session, container_of(node, struct namespace_open, link));
 }

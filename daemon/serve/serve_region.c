@@ -20,7 +20,7 @@
 /* ---- HELLO, PING, CANCEL ---- */
 
 /* For people, on their terminals: nothing that a terminal would obey. */
-static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAME_BYTES])
+static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAME_BYTES])
 {
 	for (size_t i = 0; i < HBM_WIRE_NAME_BYTES; i++) {
 		unsigned char c = (unsigned char)from[i];
@@ -29,7 +29,7 @@ static void copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAM
 }
 
 /* True if it was refused. */
-static bool refuse_greeting(struct hbmd *hbmd, struct request *request, const struct hbm_wire_hello *hello)
+static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request, const struct hbm_wire_hello *hello)
 {
 	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
 		request_refuse(request, HBM_UNSUPPORTED, "the daemon speaks version %d, the client %u to %u",
@@ -49,9 +49,9 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_hello *hello = (const void *)request->message;
 	struct session *session = request->session;
-	if (refuse_greeting(hbmd, request, hello))
+	if (serve_region_refuse_greeting(hbmd, request, hello))
 		return;
-	copy_name(session->name, hello->name);
+	serve_region_copy_name(session->name, hello->name);
 	struct hbm_wire_hello_reply reply = {
 		.magic = HBM_WIRE_MAGIC,
 		.version = HBM_WIRE_VERSION,
@@ -91,7 +91,7 @@ void serve_cancel(struct hbmd *hbmd, struct request *request)
 
 /* ---- Regions ---- */
 
-static void created(void *arg, int status, struct region *region)
+static void serve_region_created(void *arg, int status, struct region *region)
 {
 	struct request *request = arg;
 	if (status != HBM_OK) {
@@ -116,7 +116,7 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 	int status = region_create(regions, &hbmd->devices->list[create->device], create->address_space, create->slab, &limits,
-				  created, request);
+				  serve_region_created, request);
 	if (status == HBM_LIMIT)
 		request_refuse(request, status,
 			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.address_space = %llu",
@@ -130,7 +130,7 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, status, "the daemon is out of memory");
 }
 
-static void destroyed(void *arg, int status, struct region *region)
+static void serve_region_destroyed(void *arg, int status, struct region *region)
 {
 	(void)region;
 	request_reply(arg, status, NULL, 0);
@@ -140,7 +140,7 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
-	int status = region_destroy(&request->session->regions, destroy->region, destroyed, request);
+	int status = region_destroy(&request->session->regions, destroy->region, serve_region_destroyed, request);
 	if (status != HBM_OK)
 		request_refuse(request, status, "no region %u", destroy->region);
 }
@@ -148,7 +148,7 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 /* ---- COMMIT ---- */
 
 /* Not enough memory: of the device of the first range, which is the only one for nearly all requests. */
-static void refuse_namespace(struct request *request)
+static void serve_region_refuse_namespace(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	const struct region *region = region_find(&request->session->regions, ranges->ranges[0].region);
@@ -164,10 +164,10 @@ static void refuse_namespace(struct request *request)
 }
 
 /* What COMMIT and DECOMMIT say. */
-static void refuse_ranges(struct request *request, int status)
+static void serve_region_refuse_ranges(struct request *request, int status)
 {
 	if (status == HBM_NO_SPACE) {
-		refuse_namespace(request);
+		serve_region_refuse_namespace(request);
 		return;
 	}
 	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
@@ -193,7 +193,7 @@ static void granting_free(struct granting *granting)
 	free(granting);
 }
 
-static bool make_parts(struct granting *granting)
+static bool serve_region_make_parts(struct granting *granting)
 {
 	uint64_t left = commit_slabs(granting->commit);
 	while (left > 0) {
@@ -208,7 +208,7 @@ static bool make_parts(struct granting *granting)
 	return true;
 }
 
-static void fill_part(struct granting *granting, struct out_message *message)
+static void serve_region_fill_part(struct granting *granting, struct out_message *message)
 {
 	struct hbm_wire_ranges *ranges = (void *)message->bytes;
 	ranges->count = (uint32_t)message->fd_count;
@@ -217,21 +217,21 @@ static void fill_part(struct granting *granting, struct out_message *message)
 		message->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
 }
 
-static void granted(void *arg, int status)
+static void serve_region_granted(void *arg, int status)
 {
 	struct granting *granting = arg;
 	struct request *request = granting->request;
 	if (status == HBM_OK) {
 		list_for_each (node, &granting->parts)
-			fill_part(granting, container_of(node, struct out_message, link));
+			serve_region_fill_part(granting, container_of(node, struct out_message, link));
 		request_reply_messages(request, &granting->parts);
 	} else {
-		refuse_ranges(request, status);
+		serve_region_refuse_ranges(request, status);
 	}
 	granting_free(granting);
 }
 
-static int start_commit(struct hbmd *hbmd, struct request *request)
+static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	struct granting *granting = calloc(1, sizeof(*granting));
@@ -241,29 +241,29 @@ static int start_commit(struct hbmd *hbmd, struct request *request)
 	list_init(&granting->parts);
 	int status = commit_new(&granting->commit, &request->session->regions, ranges->ranges, ranges->count,
 				hbmd->config->limit_commit_slabs);
-	if (status == HBM_OK && !make_parts(granting))
+	if (status == HBM_OK && !serve_region_make_parts(granting))
 		status = HBM_NO_SPACE;
 	if (status != HBM_OK) {
 		granting_free(granting);
 		return status;
 	}
-	commit_start(granting->commit, granted, granting);
+	commit_start(granting->commit, serve_region_granted, granting);
 	return HBM_OK;
 }
 
 void serve_commit(struct hbmd *hbmd, struct request *request)
 {
-	int status = start_commit(hbmd, request);
+	int status = serve_region_start_commit(hbmd, request);
 	if (status == HBM_LIMIT)
 		request_refuse(request, status, "more than limits.commit_slabs = %llu slabs in one request",
 			       (unsigned long long)hbmd->config->limit_commit_slabs);
 	else if (status != HBM_OK)
-		refuse_ranges(request, status);
+		serve_region_refuse_ranges(request, status);
 }
 
 /* ---- DECOMMIT ---- */
 
-static void decommitted(void *arg, int status)
+static void serve_region_decommitted(void *arg, int status)
 {
 	request_reply(arg, status, NULL, 0);
 }
@@ -272,7 +272,7 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count, decommitted, request);
+	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count, serve_region_decommitted, request);
 	if (status != HBM_OK)
-		refuse_ranges(request, status);
+		serve_region_refuse_ranges(request, status);
 }

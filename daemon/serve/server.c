@@ -73,12 +73,12 @@ static struct server *server_of(struct session_owner *owner)
 	return container_of(owner, struct server, owner);
 }
 
-static void arrived(struct session_owner *owner, struct request *request)
+static void server_arrived(struct session_owner *owner, struct request *request)
 {
 	handlers[request->message->opcode](server_of(owner)->hbmd, request);
 }
 
-static void died(struct session_owner *owner, struct session *session)
+static void server_died(struct session_owner *owner, struct session *session)
 {
 	serve_session_gone(server_of(owner)->hbmd, session);
 }
@@ -86,13 +86,13 @@ static void died(struct session_owner *owner, struct session *session)
 /* ---- Draining ---- */
 
 /* From the top of the loop: whoever freed the last session is still at it. */
-static void drained_run(struct post *post)
+static void server_drained_run(struct post *post)
 {
 	struct server *server = container_of(post, struct server, drained_post);
 	server->drained(server->arg);
 }
 
-static void freed(struct session_owner *owner, struct session *session)
+static void server_freed(struct session_owner *owner, struct session *session)
 {
 	struct server *server = server_of(owner);
 	list_remove(&session->link);
@@ -104,20 +104,20 @@ static void freed(struct session_owner *owner, struct session *session)
 }
 
 /* Runs `end` on every session; each may free its session, none frees another. */
-static void for_all(struct server *server, void (*end)(struct session *session))
+static void server_for_all(struct server *server, void (*end)(struct session *session))
 {
 	list_for_each_safe (node, after, &server->sessions)
 		end(container_of(node, struct session, link));
 }
 
-static void patience_fire(struct timer *timer)
+static void server_patience_fire(struct timer *timer)
 {
 	struct server *server = container_of(timer, struct server, patience);
 	log_notice("%llu sessions did not take their replies in time", (unsigned long long)server->count);
-	for_all(server, session_end);
+	server_for_all(server, session_end);
 }
 
-static void stop_accepting(struct server *server)
+static void server_stop_accepting(struct server *server)
 {
 	loop_unwatch(server->hbmd->loop, &server->watch);
 	loop_timer_stop(server->hbmd->loop, &server->pause);
@@ -134,14 +134,14 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 	server->draining = true;
 	server->drained = drained;
 	server->arg = arg;
-	stop_accepting(server);
+	server_stop_accepting(server);
 	if (server->count == 0) {
 		loop_post(loop, &server->drained_post);
 		return;
 	}
 	/* Without memory for a timer a client that does not read can delay the end; systemd has a timer of its own. */
 	(void)loop_timer_set(loop, &server->patience, clock_now() + DRAIN_NS);
-	for_all(server, session_drain);
+	server_for_all(server, session_drain);
 }
 
 bool server_is_draining(const struct server *server)
@@ -156,13 +156,13 @@ bool server_is_full(const struct server *server)
 
 /* ---- Accepting ---- */
 
-static bool is_out_of_resources(int error)
+static bool server_is_out_of_resources(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 /* Out of descriptors or memory: the connections wait in the backlog. */
-static void pause_accepting(struct server *server, int error)
+static void server_pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
 		log_error("cannot accept connections for now: %s%s", strerror(error),
@@ -173,7 +173,7 @@ static void pause_accepting(struct server *server, int error)
 }
 
 /* Makes a session of an accepted socket. False: it is kept for later, and accepting is paused. */
-static bool admit(struct server *server, int socket)
+static bool server_admit(struct server *server, int socket)
 {
 	struct session *session;
 	if (server->count >= server->hbmd->config->limit_sessions + ROOM_TO_REFUSE) {
@@ -182,9 +182,9 @@ static bool admit(struct server *server, int socket)
 	}
 
 	int r = session_open(&session, &server->owner, socket, server->last_id + 1);
-	if (is_out_of_resources(-r)) {
+	if (server_is_out_of_resources(-r)) {
 		server->unadmitted = socket;
-		pause_accepting(server, -r);
+		server_pause_accepting(server, -r);
 		return false;
 	}
 	if (r < 0) {
@@ -203,36 +203,36 @@ static bool admit(struct server *server, int socket)
 }
 
 /* Tries the socket that was kept again. False: there are still no resources for it. */
-static bool admit_kept(struct server *server)
+static bool server_admit_kept(struct server *server)
 {
 	int socket = server->unadmitted;
 	server->unadmitted = -1;
-	return socket < 0 || admit(server, socket);
+	return socket < 0 || server_admit(server, socket);
 }
 
-static void pause_fire(struct timer *timer)
+static void server_pause_fire(struct timer *timer)
 {
 	struct server *server = container_of(timer, struct server, pause);
-	if (!admit_kept(server))
+	if (!server_admit_kept(server))
 		return;
 	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
 		(void)loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
 }
 
-static void listener_ready(struct watch *watch, uint32_t events)
+static void server_listener_ready(struct watch *watch, uint32_t events)
 {
 	struct server *server = container_of(watch, struct server, watch);
 	(void)events;
-	if (!admit_kept(server))
+	if (!server_admit_kept(server))
 		return;
 
 	for (int i = 0; i < ACCEPT_BURST; i++) {
 		int socket = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
-			if (!admit(server, socket))
+			if (!server_admit(server, socket))
 				return;
-		} else if (is_out_of_resources(errno)) {
-			pause_accepting(server, errno);
+		} else if (server_is_out_of_resources(errno)) {
+			server_pause_accepting(server, errno);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			return;
@@ -259,14 +259,14 @@ static struct server *server_new(struct hbmd *hbmd)
 		.requests = &hbmd->requests,
 		.refused = &hbmd->refused,
 		.dropped = &hbmd->sessions_dropped,
-		.arrived = arrived,
-		.died = died,
-		.freed = freed,
+		.arrived = server_arrived,
+		.died = server_died,
+		.freed = server_freed,
 	};
 	server->listener.fd = server->unadmitted = -1;
-	server->pause.fire = pause_fire;
-	server->patience.fire = patience_fire;
-	server->drained_post.run = drained_run;
+	server->pause.fire = server_pause_fire;
+	server->patience.fire = server_patience_fire;
+	server->drained_post.run = server_drained_run;
 	list_init(&server->sessions);
 	return server;
 }
@@ -280,7 +280,7 @@ int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *err
 	}
 	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
 	if (r == 0) {
-		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = listener_ready};
+		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = server_listener_ready};
 		r = loop_watch(hbmd->loop, &server->watch);
 		if (r < 0)
 			snprintf(error, error_size, "cannot watch the listening socket: %s", strerror(-r));
@@ -300,11 +300,11 @@ int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *err
  * not end, because the loop no longer runs, its session and this server are left as they are: the process is about to
  * exit, and what may still refer to them must not find them gone.
  */
-static void end_sessions(struct server *server)
+static void server_end_sessions(struct server *server)
 {
 	uint64_t until = clock_now() + CLOSE_NS;
-	for_all(server, session_drain);
-	for_all(server, session_end);
+	server_for_all(server, session_drain);
+	server_for_all(server, session_end);
 	while (loop_flush(server->hbmd->loop), server->count > 0 && clock_now() < until)
 		sched_yield();
 }
@@ -313,9 +313,9 @@ struct server *server_close(struct server *server)
 {
 	if (!server)
 		return NULL;
-	stop_accepting(server);
+	server_stop_accepting(server);
 	listener_close(&server->listener);
-	end_sessions(server);
+	server_end_sessions(server);
 	loop_timer_stop(server->hbmd->loop, &server->patience);
 	if (server->count > 0)
 		return NULL;

@@ -77,7 +77,7 @@ static const char usage[] =
 enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 
 /* An error before the daemon has a log: a line with its priority for the journal, plain on a terminal. */
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void hbmd_complain(const char *format, ...)
 {
 	char line[LINE];
 	va_list arguments;
@@ -92,7 +92,7 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
 }
 
 /* 0: go on; 1: done; 2: bad usage. */
-static int parse(int argc, char **argv, struct options *options)
+static int hbmd_parse(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {
 		{"config", required_argument, NULL, 'c'},
@@ -113,7 +113,7 @@ static int parse(int argc, char **argv, struct options *options)
 			break;
 		case 's':
 			if (options->set_count == SETS_MAX) {
-				complain("more than %d --set: put them into a file", SETS_MAX);
+				hbmd_complain("more than %d --set: put them into a file", SETS_MAX);
 				return 2;
 			}
 			options->sets[options->set_count++] = optarg;
@@ -134,21 +134,21 @@ static int parse(int argc, char **argv, struct options *options)
 			puts("hbmd " HBM_VERSION);
 			return 1;
 		case ':':
-			complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
+			hbmd_complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
 			return 2;
 		default:
-			complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
+			hbmd_complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
 			return 2;
 		}
 	}
 	if (optind < argc) {
-		complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
+		hbmd_complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
 		return 2;
 	}
 	return 0;
 }
 
-static int read_config(const struct options *options, struct config *config)
+static int hbmd_read_config(const struct options *options, struct config *config)
 {
 	char error[LINE] = "";
 	int r = config_defaults(config);
@@ -161,13 +161,13 @@ static int read_config(const struct options *options, struct config *config)
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
-		complain("%s", error[0] != '\0' ? error : strerror(-r));
+		hbmd_complain("%s", error[0] != '\0' ? error : strerror(-r));
 	return r;
 }
 
 /* ---- running ---- */
 
-static void describe(const struct service *service, char *line, size_t size)
+static void hbmd_describe(const struct service *service, char *line, size_t size)
 {
 	const struct hbmd *hbmd = &service->hbmd;
 	if (hbmd->nvme && !nvme_file_settled(hbmd->nvme))
@@ -176,7 +176,7 @@ static void describe(const struct service *service, char *line, size_t size)
 		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
 }
 
-static void progress(void *arg)
+static void hbmd_progress(void *arg)
 {
 	struct service *service = arg;
 	if (service->stopping || !service->memory_setup)
@@ -192,11 +192,11 @@ static void progress(void *arg)
 		log_info("all tiers are in service");
 	}
 	char line[LINE];
-	describe(service, line, sizeof(line));
+	hbmd_describe(service, line, sizeof(line));
 	notify_status(line);
 }
 
-static void stop_when_idle(struct timer *timer)
+static void hbmd_stop_when_idle(struct timer *timer)
 {
 	struct service *service = container_of(timer, struct service, idle);
 	if (mover_active(service->hbmd.mover) == 0)
@@ -205,17 +205,17 @@ static void stop_when_idle(struct timer *timer)
 		loop_timer_set(service->hbmd.loop, timer, clock_now() + IDLE_POLL_NS);
 }
 
-static void drained(void *arg)
+static void hbmd_drained(void *arg)
 {
 	struct service *service = arg;
-	stop_when_idle(&service->idle);
+	hbmd_stop_when_idle(&service->idle);
 }
 
-static void stop(struct service *service, const char *why)
+static void hbmd_stop(struct service *service, const char *why)
 {
 	if (service->stopping) {
 		log_notice("%s again: not waiting for clients", why);
-		stop_when_idle(&service->idle);
+		hbmd_stop_when_idle(&service->idle);
 		return;
 	}
 	log_notice("%s: draining", why);
@@ -223,10 +223,10 @@ static void stop(struct service *service, const char *why)
 	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
 	memory_setup_drain(service->memory_setup);
-	server_drain(service->hbmd.server, drained, service);
+	server_drain(service->hbmd.server, hbmd_drained, service);
 }
 
-static void signalled(struct watch *watch, uint32_t events)
+static void hbmd_signalled(struct watch *watch, uint32_t events)
 {
 	struct service *service = container_of(watch, struct service, signals);
 	(void)events;
@@ -236,10 +236,10 @@ static void signalled(struct watch *watch, uint32_t events)
 	if (info.ssi_signo == SIGHUP)
 		log_notice("SIGHUP: the configuration is read at start only; restart to change it");
 	else
-		stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		hbmd_stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
-static int watch_signals(struct service *service)
+static int hbmd_watch_signals(struct service *service)
 {
 	sigset_t set;
 	sigemptyset(&set);
@@ -254,7 +254,7 @@ static int watch_signals(struct service *service)
 }
 
 /* Every slab is a descriptor while it is handed out: what the service manager allows is what we take. */
-static void raise_descriptor_limit(void)
+static void hbmd_raise_descriptor_limit(void)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -263,18 +263,18 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-static enum loop_engine engine_of(const struct config *config)
+static enum loop_engine hbmd_engine_of(const struct config *config)
 {
 	static const enum loop_engine engines[] = {
 		[CONFIG_IO_AUTO] = LOOP_AUTO, [CONFIG_IO_URING] = LOOP_URING, [CONFIG_IO_THREADS] = LOOP_THREADS};
 	return engines[config->io];
 }
 
-static int set_up_loop(struct service *service, char *error, size_t error_size)
+static int hbmd_set_up_loop(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
-	int r = watch_signals(service); /* before any thread: all of them inherit the mask */
-	const struct loop_options options = {.engine = engine_of(&service->config),
+	int r = hbmd_watch_signals(service); /* before any thread: all of them inherit the mask */
+	const struct loop_options options = {.engine = hbmd_engine_of(&service->config),
 					     .io_depth = (unsigned)service->config.nvme_depth};
 	if (r == 0)
 		r = loop_new(&hbmd->loop, &options);
@@ -288,12 +288,12 @@ static int set_up_loop(struct service *service, char *error, size_t error_size)
 	if (fallback)
 		log_notice("I/O by threads, not io_uring: %s", fallback);
 	service->signals.events = POLLIN;
-	service->signals.ready = signalled;
-	service->idle.fire = stop_when_idle;
+	service->signals.ready = hbmd_signalled;
+	service->idle.fire = hbmd_stop_when_idle;
 	return loop_watch(hbmd->loop, &service->signals);
 }
 
-static int set_up(struct service *service, char *error, size_t error_size)
+static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
 	hbmd->config = &service->config;
@@ -303,13 +303,13 @@ static int set_up(struct service *service, char *error, size_t error_size)
 		return -EIO;
 	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
 	if (r == 0)
-		r = set_up_loop(service, error, error_size);
+		r = hbmd_set_up_loop(service, error, error_size);
 	if (r == 0)
 		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
 	if (r == 0)
-		r = memory_setup_open(&service->memory_setup, hbmd, progress, service, error, error_size);
+		r = memory_setup_open(&service->memory_setup, hbmd, hbmd_progress, service, error, error_size);
 	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
 	if (r == 0) {
@@ -319,7 +319,7 @@ static int set_up(struct service *service, char *error, size_t error_size)
 	return r;
 }
 
-static void tear_down(struct service *service)
+static void hbmd_tear_down(struct service *service)
 {
 	struct hbmd *hbmd = &service->hbmd;
 	service->stopping = true;
@@ -346,10 +346,10 @@ static void tear_down(struct service *service)
 }
 
 /* Until told to stop: the exit status. */
-static enum exit_status serve(struct service *service)
+static enum exit_status hbmd_serve(struct service *service)
 {
 	char line[LINE];
-	describe(service, line, sizeof(line));
+	hbmd_describe(service, line, sizeof(line));
 	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
 		   service->hbmd.devices->count, service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
 		   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
@@ -361,7 +361,7 @@ static enum exit_status serve(struct service *service)
 }
 
 /* One line, the last of the log and the status that the service manager shows. */
-static enum exit_status refuse_start(int r, const char *error)
+static enum exit_status hbmd_refuse_start(int r, const char *error)
 {
 	char line[LINE + RLIMIT_HINT];
 	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
@@ -371,12 +371,12 @@ static enum exit_status refuse_start(int r, const char *error)
 	return exit_status_of_start(r);
 }
 
-static enum exit_status run(struct service *service)
+static enum exit_status hbmd_run(struct service *service)
 {
 	char error[LINE] = "";
-	int r = set_up(service, error, sizeof(error));
-	enum exit_status status = r < 0 ? refuse_start(r, error) : serve(service);
-	tear_down(service);
+	int r = hbmd_set_up(service, error, sizeof(error));
+	enum exit_status status = r < 0 ? hbmd_refuse_start(r, error) : hbmd_serve(service);
+	hbmd_tear_down(service);
 	if (status == EXIT_STATUS_OK)
 		log_notice("stopped");
 	return status;
@@ -386,19 +386,19 @@ int main(int argc, char **argv)
 {
 	struct options options = {.config = DEFAULT_CONFIG};
 	log_open(LOG_INFO);
-	int r = parse(argc, argv, &options);
+	int r = hbmd_parse(argc, argv, &options);
 	if (r != 0)
 		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;
 	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
-	if (read_config(&options, &service.config) < 0) {
+	if (hbmd_read_config(&options, &service.config) < 0) {
 		status = EXIT_STATUS_CONFIG;
 	} else if (options.print) {
 		config_print(&service.config, stdout);
 	} else if (!options.check) {
 		log_open((int)service.config.log_level);
-		raise_descriptor_limit();
-		status = run(&service);
+		hbmd_raise_descriptor_limit();
+		status = hbmd_run(&service);
 	}
 	if (service.left)
 		_exit(status);

@@ -30,17 +30,17 @@ struct reason {
 	size_t size;
 };
 
-static uint64_t round_down(uint64_t bytes, uint64_t unit)
+static uint64_t memory_setup_round_down(uint64_t bytes, uint64_t unit)
 {
 	return bytes / unit * unit;
 }
 
-static uint64_t round_up(uint64_t bytes, uint64_t unit)
+static uint64_t memory_setup_round_up(uint64_t bytes, uint64_t unit)
 {
-	return round_down(bytes + unit - 1, unit);
+	return memory_setup_round_down(bytes + unit - 1, unit);
 }
 
-static void grown(void *arg)
+static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
 	if (memory_setup->hbmd->mover)
@@ -55,13 +55,13 @@ struct division {
 	uint64_t memory, cache, mapped; /* mapped: cache and reserve, in whole granules */
 };
 
-static int divide(const struct config *config, const struct device *device, struct division *division,
+static int memory_setup_divide(const struct config *config, const struct device *device, struct division *division,
 		  const struct reason *reason)
 {
-	division->memory = round_down(config_size_of(config->device_memory, device->total), device->granularity);
-	division->cache = round_down(config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
+	division->memory = memory_setup_round_down(config_size_of(config->device_memory, device->total), device->granularity);
+	division->cache = memory_setup_round_down(config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
 	uint64_t headroom = division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
-	division->mapped = round_up(division->cache + headroom, device->granularity);
+	division->mapped = memory_setup_round_up(division->cache + headroom, device->granularity);
 	if (division->memory > device->total) {
 		snprintf(reason->text, reason->size, "device.memory: %llu bytes asked, device %u has %llu",
 			 (unsigned long long)division->memory, device->index, (unsigned long long)device->total);
@@ -78,12 +78,12 @@ static int divide(const struct config *config, const struct device *device, stru
 	return 0;
 }
 
-static int open_device(struct memory_setup *memory_setup, struct device *device, const struct reason *reason)
+static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct config *config = hbmd->config;
 	struct division division;
-	int r = divide(config, device, &division, reason);
+	int r = memory_setup_divide(config, device, &division, reason);
 	if (r < 0)
 		return r;
 	struct tier *tier = cache_hbm(hbmd->cache, device->index);
@@ -96,7 +96,7 @@ static int open_device(struct memory_setup *memory_setup, struct device *device,
 	tier->device_index = device->index;
 	struct device_memory *memory = &memory_setup->hbm[device->index];
 	if (division.mapped > 0) {
-		uint64_t slab = round_up(config->device_slab, device->granularity);
+		uint64_t slab = memory_setup_round_up(config->device_slab, device->granularity);
 		CUresult result = device_memory_open(memory, device, division.mapped, slab);
 		if (result != CUDA_SUCCESS) {
 			device_failed(device, "allocating the HBM tier", result);
@@ -117,7 +117,7 @@ static int open_device(struct memory_setup *memory_setup, struct device *device,
 
 /* ---- what carries ---- */
 
-static int open_copy_queues(struct memory_setup *memory_setup)
+static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct copy_queue_options options = {.loop = hbmd->loop,
@@ -134,14 +134,14 @@ static int open_copy_queues(struct memory_setup *memory_setup)
 	return 0;
 }
 
-static int open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
+static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct config *config = hbmd->config;
 	if (config->nvme_path[0] == '\0')
 		return 0;
 	struct tier *tier = hbmd->cache->nvme;
-	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, grown, memory_setup, reason->text, reason->size);
+	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown, memory_setup, reason->text, reason->size);
 	if (r < 0)
 		return r;
 	const struct nvme_io_options options = {.loop = hbmd->loop,
@@ -159,31 +159,31 @@ static int open_nvme_io(struct memory_setup *memory_setup, const struct reason *
 	return r;
 }
 
-static void link_tiers(struct cache *cache)
+static void memory_setup_link_tiers(struct cache *cache)
 {
 	for (uint32_t i = 0; i < cache->devices; i++)
 		cache_hbm(cache, i)->below = cache->ddr;
 	cache->ddr->below = cache->nvme;
 }
 
-static int open_parts(struct memory_setup *memory_setup, const struct reason *reason)
+static int memory_setup_open_parts(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	int r = link_stats_new(&hbmd->link_stats);
 	if (r == 0)
 		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
-		r = open_device(memory_setup, &hbmd->devices->list[i], reason);
+		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, grown, memory_setup,
+		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, memory_setup_grown, memory_setup,
 			      reason->text, reason->size);
 	if (r == 0)
-		r = open_nvme_io(memory_setup, reason);
+		r = memory_setup_open_nvme_io(memory_setup, reason);
 	if (r == 0)
-		r = open_copy_queues(memory_setup);
+		r = memory_setup_open_copy_queues(memory_setup);
 	if (r < 0)
 		return r;
-	link_tiers(hbmd->cache);
+	memory_setup_link_tiers(hbmd->cache);
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
@@ -200,7 +200,7 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 		return -ENOMEM;
 	*memory_setup = (struct memory_setup){.hbmd = hbmd, .progress = progress, .arg = arg};
 	error[0] = '\0';
-	int r = open_parts(memory_setup, &reason);
+	int r = memory_setup_open_parts(memory_setup, &reason);
 	if (r < 0) {
 		if (error[0] == '\0')
 			snprintf(error, error_size, "cannot set up the tiers: %s", strerror(-r));
@@ -218,7 +218,7 @@ void memory_setup_drain(struct memory_setup *memory_setup)
 		slabs_drain(devices->list[i].slabs);
 }
 
-static void close_device(struct memory_setup *memory_setup, struct device *device)
+static void memory_setup_close_device(struct memory_setup *memory_setup, struct device *device)
 {
 	for (unsigned i = 0; i < 3; i++)
 		device->queues[i] = copy_queue_free(device->queues[i]);
@@ -233,7 +233,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	struct hbmd *hbmd = memory_setup->hbmd;
 	hbmd->mover = mover_free(hbmd->mover);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		close_device(memory_setup, &hbmd->devices->list[i]);
+		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
 	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);
 	hbmd->nvme = nvme_file_close(hbmd->nvme);
 	hbmd->ddr = ddr_close(hbmd->ddr);

@@ -15,14 +15,14 @@
 
 #define PAGE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
 
-static void look(struct fences *fences);
+static void fences_look(struct fences *fences);
 
-static void tick_fire(struct timer *timer)
+static void fences_tick_fire(struct timer *timer)
 {
-	look(container_of(timer, struct fences, tick));
+	fences_look(container_of(timer, struct fences, tick));
 }
 
-static void rung_ready(struct watch *watch, uint32_t events)
+static void fences_rung_ready(struct watch *watch, uint32_t events)
 {
 	struct fences *fences = container_of(watch, struct fences, rung);
 	uint64_t count;
@@ -32,11 +32,11 @@ static void rung_ready(struct watch *watch, uint32_t events)
 	 * cannot do that, the tick will have to do. */
 	if (preadv2(fences->doorbell, &iov, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
 		loop_unwatch(fences->loop, watch);
-	look(fences);
+	fences_look(fences);
 }
 
 /* A page of exactly this size for ever: a client that shrinks it would kill us on access. */
-static int make_page(struct fences *fences)
+static int fences_make_page(struct fences *fences)
 {
 	fences->memfd = memfd_create("hbm-fences", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fences->memfd < 0)
@@ -58,17 +58,17 @@ int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns)
 		.memfd = -1,
 		.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 		.patience_ns = patience_ns,
-		.tick.fire = tick_fire,
+		.tick.fire = fences_tick_fire,
 	};
 	list_init(&fences->waiting);
-	int r = fences->doorbell < 0 ? -errno : make_page(fences);
+	int r = fences->doorbell < 0 ? -errno : fences_make_page(fences);
 	if (r == 0)
 		r = loop_timer_set(loop, &fences->tick, UINT64_MAX);
 	if (r < 0) {
 		fences_close(fences);
 		return r;
 	}
-	fences->rung = (struct watch){.fd = fences->doorbell, .events = POLLIN, .ready = rung_ready};
+	fences->rung = (struct watch){.fd = fences->doorbell, .events = POLLIN, .ready = fences_rung_ready};
 	return 0;
 }
 
@@ -102,7 +102,7 @@ void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
 	__atomic_store_n(&fences->page[slot], value, __ATOMIC_RELEASE);
 }
 
-static bool is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now, int *status)
+static bool fences_is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now, int *status)
 {
 	if (fences->ended)
 		*status = HBM_SHUTDOWN;
@@ -116,7 +116,7 @@ static bool is_over(const struct fences *fences, const struct ready_wait *wait, 
 }
 
 /* When to look again: UINT64_MAX if nothing waits. */
-static uint64_t next_look(const struct fences *fences)
+static uint64_t fences_next_look(const struct fences *fences)
 {
 	uint64_t now = clock_now(), next = UINT64_MAX;
 	list_for_each (node, &fences->waiting) {
@@ -129,7 +129,7 @@ static uint64_t next_look(const struct fences *fences)
 	return next;
 }
 
-static void set_over(struct ready_wait *wait, int status, struct list *over)
+static void fences_set_over(struct ready_wait *wait, int status, struct list *over)
 {
 	wait->status = status;
 	list_remove(&wait->link);
@@ -137,11 +137,11 @@ static void set_over(struct ready_wait *wait, int status, struct list *over)
 }
 
 /* Looks again in time if anything still waits, and tells those for whom it is over. */
-static void go_on(struct fences *fences, struct list *over)
+static void fences_go_on(struct fences *fences, struct list *over)
 {
 	if (list_empty(&fences->waiting))
 		loop_unwatch(fences->loop, &fences->rung);
-	int r = loop_timer_set(fences->loop, &fences->tick, next_look(fences));
+	int r = loop_timer_set(fences->loop, &fences->tick, fences_next_look(fences));
 	assert(r == 0);
 	(void)r;
 	for (struct list *node; (node = list_pop_front(over));) {
@@ -150,7 +150,7 @@ static void go_on(struct fences *fences, struct list *over)
 	}
 }
 
-static void look(struct fences *fences)
+static void fences_look(struct fences *fences)
 {
 	uint64_t now = clock_now();
 	struct list over;
@@ -158,10 +158,10 @@ static void look(struct fences *fences)
 	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		int status;
-		if (is_over(fences, wait, now, &status))
-			set_over(wait, status, &over);
+		if (fences_is_over(fences, wait, now, &status))
+			fences_set_over(wait, status, &over);
 	}
-	go_on(fences, &over);
+	fences_go_on(fences, &over);
 }
 
 bool fences_cancel(struct fences *fences, const uint64_t *id)
@@ -171,11 +171,11 @@ bool fences_cancel(struct fences *fences, const uint64_t *id)
 	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		if (!id || wait->id == *id)
-			set_over(wait, HBM_CANCELLED, &over);
+			fences_set_over(wait, HBM_CANCELLED, &over);
 	}
 	bool any = !list_empty(&over);
 	if (any)
-		go_on(fences, &over);
+		fences_go_on(fences, &over);
 	return any;
 }
 
@@ -195,5 +195,5 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 void fences_end(struct fences *fences)
 {
 	fences->ended = true;
-	look(fences);
+	fences_look(fences);
 }

@@ -12,7 +12,7 @@
 #endif
 
 /* Where the kernel has no SO_PEERPIDFD the number of the process is all there is; it may have been used again since. */
-static int open_pidfd(int socket, pid_t pid)
+static int peer_open_pidfd(int socket, pid_t pid)
 {
 	int fd;
 	socklen_t size = sizeof(fd);
@@ -30,7 +30,7 @@ int peer_identify(int socket, struct peer *out)
 	socklen_t size = sizeof(credentials);
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
 		return -errno;
-	int pidfd = open_pidfd(socket, credentials.pid);
+	int pidfd = peer_open_pidfd(socket, credentials.pid);
 	if (pidfd < 0)
 		return pidfd;
 	*out = (struct peer){credentials.pid, credentials.uid, credentials.gid, pidfd};

@@ -62,7 +62,7 @@ struct ddr {
 
 /* Asks for transparent huge pages: large I/O and copies then handle one page where there were 512. The kernel fills in
  * around the one small page there must be. Without them everything works, more slowly. */
-static void collapse(struct ddr *ddr, char *at, uint64_t bytes)
+static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 {
 	if (ddr->hugepages || atomic_load(&ddr->fragmented))
 		return;
@@ -80,7 +80,7 @@ static void collapse(struct ddr *ddr, char *at, uint64_t bytes)
 
 /* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels before 5.14 have no call for it;
  * there the file gets its pages first, and touching them maps them. */
-static int populate(const struct ddr *ddr, const struct chunk *chunk)
+static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
 {
 	char *at = ddr->base + chunk->offset;
 	if (madvise(at, chunk->bytes, MADV_POPULATE_WRITE) == 0)
@@ -94,7 +94,7 @@ static int populate(const struct ddr *ddr, const struct chunk *chunk)
 	return 0;
 }
 
-static void prepare(struct job *job)
+static void ddr_prepare(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct ddr *ddr = chunk->ddr;
@@ -102,8 +102,8 @@ static void prepare(struct job *job)
 	if (atomic_load(&ddr->stop))
 		return;
 	if (chunk->attempts == 0) {
-		collapse(ddr, at, chunk->bytes);
-		chunk->error = populate(ddr, chunk);
+		ddr_collapse(ddr, at, chunk->bytes);
+		chunk->error = ddr_populate(ddr, chunk);
 	}
 	if (chunk->error < 0)
 		return;
@@ -116,7 +116,7 @@ static void prepare(struct job *job)
 }
 
 /* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. */
-static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low, uint64_t high)
+static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low, uint64_t high)
 {
 	uint64_t start = from > low ? from : low;
 	uint64_t end = from + bytes < high ? from + bytes : high;
@@ -126,7 +126,7 @@ static void grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t
 
 /* In order, whatever the workers' speeds: what is in service is then of few pieces, which is all that a tier can have.
  */
-static void give_next(struct ddr *ddr, struct worker *worker)
+static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 {
 	if (ddr->given == ddr->chunk_count)
 		return;
@@ -135,7 +135,7 @@ static void give_next(struct ddr *ddr, struct worker *worker)
 	worker_post(worker, &chunk->job);
 }
 
-static void give_up(struct ddr *ddr, const struct chunk *chunk)
+static void ddr_give_up(struct ddr *ddr, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
 		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
@@ -148,14 +148,14 @@ static void give_up(struct ddr *ddr, const struct chunk *chunk)
 	ddr->broken |= chunk->offset < ddr->staging;
 }
 
-static void put_into_service(struct job *job)
+static void ddr_put_into_service(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct ddr *ddr = chunk->ddr;
 	if (chunk->registered) {
 		ddr->ready += chunk->bytes;
-		grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
-		grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
+		ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
+		ddr_grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
 	} else if (chunk->error == 0 && !atomic_load(&ddr->stop)) {
 		device_failed(&ddr->devices->list[0], "cuMemHostRegister", chunk->result);
 		if (++chunk->attempts < ATTEMPTS) {
@@ -164,8 +164,8 @@ static void put_into_service(struct job *job)
 		}
 	}
 	if (!chunk->registered)
-		give_up(ddr, chunk);
-	give_next(ddr, chunk->worker);
+		ddr_give_up(ddr, chunk);
+	ddr_give_next(ddr, chunk->worker);
 	if (--ddr->pending == 0)
 		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge pages",
 			 (unsigned long long)(ddr->ready >> 20), (unsigned long long)(ddr->bytes >> 20),
@@ -174,19 +174,19 @@ static void put_into_service(struct job *job)
 	ddr->progress(ddr->arg);
 }
 
-static uint64_t round_up(uint64_t bytes, uint64_t unit)
+static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 {
 	return (bytes + unit - 1) / unit * unit;
 }
 
 /* At an address a huge page can have: room is reserved for that, and what is too much given back. NULL and errno. */
-static char *map_aligned(uint64_t bytes, int fd)
+static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
-	uint64_t room = round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
+	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
 	char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
-	char *base = (char *)(uintptr_t)round_up((uintptr_t)start, HUGE_PAGE);
+	char *base = (char *)(uintptr_t)ddr_round_up((uintptr_t)start, HUGE_PAGE);
 	if (base > start)
 		munmap(start, (size_t)(base - start));
 	munmap(base + bytes, (size_t)(start + room - (base + bytes)));
@@ -198,7 +198,7 @@ static char *map_aligned(uint64_t bytes, int fd)
 	return NULL;
 }
 
-static int map_memory(struct ddr *ddr, char *error, size_t error_size)
+static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
 {
 	unsigned flags = MFD_CLOEXEC | (ddr->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
 	int fd = memfd_create("hbmd-ddr", flags);
@@ -211,7 +211,7 @@ static int map_memory(struct ddr *ddr, char *error, size_t error_size)
 		return r;
 	}
 	ddr->fd = fd;
-	char *base = map_aligned(ddr->bytes, fd);
+	char *base = ddr_map_aligned(ddr->bytes, fd);
 	int r = !base ? -errno : 0;
 	if (r < 0) {
 		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)ddr->bytes,
@@ -222,7 +222,7 @@ static int map_memory(struct ddr *ddr, char *error, size_t error_size)
 	return 0;
 }
 
-static int start_workers(struct ddr *ddr, struct loop *loop)
+static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
 {
 	ddr->chunk_count = (uint32_t)((ddr->bytes + DDR_CHUNK - 1) / DDR_CHUNK);
 	ddr->chunks = calloc(ddr->chunk_count, sizeof(struct chunk));
@@ -241,13 +241,13 @@ static int start_workers(struct ddr *ddr, struct loop *loop)
 	for (uint32_t i = 0; i < ddr->chunk_count; i++) {
 		struct chunk *chunk = &ddr->chunks[i];
 		uint64_t offset = i * DDR_CHUNK, left = ddr->bytes - offset;
-		*chunk = (struct chunk){.job = {.run = prepare, .done = put_into_service},
+		*chunk = (struct chunk){.job = {.run = ddr_prepare, .done = ddr_put_into_service},
 					.ddr = ddr,
 					.offset = offset,
 					.bytes = left < DDR_CHUNK ? left : DDR_CHUNK};
 	}
 	for (unsigned i = 0; i < workers; i++)
-		give_next(ddr, ddr->workers[i]);
+		ddr_give_next(ddr, ddr->workers[i]);
 	return 0;
 }
 
@@ -274,7 +274,7 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 	ddr->bytes = need.bytes;
 	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
-		r = map_memory(ddr, error, error_size);
+		r = ddr_map_memory(ddr, error, error_size);
 	if (r == 0)
 		r = tier_init(staging, HBM_TIER_NONE, staging->number, ddr->staging, 0, config->limit_blocks);
 	if (r == 0)
@@ -284,7 +284,7 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 		staging->ops = tier->ops = &tier_ddr_ops;
 		staging->host = ddr->base;
 		tier->host = ddr->base + ddr->staging;
-		r = start_workers(ddr, loop);
+		r = ddr_start_workers(ddr, loop);
 	}
 	if (r < 0) {
 		if (error[0] == '\0')

@@ -74,7 +74,7 @@ struct extent_pool *extent_pool_free(struct extent_pool *pool)
 	return NULL;
 }
 
-static uint32_t next_priority(struct extent_pool *pool)
+static uint32_t extent_next_priority(struct extent_pool *pool)
 {
 	pool->random ^= pool->random << 13;
 	pool->random ^= pool->random >> 7;
@@ -91,7 +91,7 @@ static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t unit
 		at = pool->touched++;
 	assert((size_t)at * sizeof(struct node) < pool->table_bytes);
 	pool->nodes[at] =
-		(struct node){.start = start, .units = units, .largest = units, .priority = next_priority(pool)};
+		(struct node){.start = start, .units = units, .largest = units, .priority = extent_next_priority(pool)};
 	pool->ranges++;
 	return at;
 }
@@ -103,37 +103,37 @@ static void node_drop(struct extent_pool *pool, uint32_t at)
 	pool->ranges--;
 }
 
-static uint32_t max_of(uint32_t a, uint32_t b)
+static uint32_t extent_max_of(uint32_t a, uint32_t b)
 {
 	return a > b ? a : b;
 }
 
-static void refresh(struct extent_pool *pool, uint32_t at)
+static void extent_refresh(struct extent_pool *pool, uint32_t at)
 {
 	struct node *node = &pool->nodes[at];
-	uint32_t below = max_of(pool->nodes[node->left].largest, pool->nodes[node->right].largest);
-	node->largest = max_of(node->units, below);
+	uint32_t below = extent_max_of(pool->nodes[node->left].largest, pool->nodes[node->right].largest);
+	node->largest = extent_max_of(node->units, below);
 }
 
 /* Joins two treaps, all of `low` before all of `high`: the new root. */
-static uint32_t join(struct extent_pool *pool, uint32_t low, uint32_t high)
+static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t high)
 {
 	if (!low || !high)
 		return low ? low : high;
 	struct node *nodes = pool->nodes;
 	uint32_t root = low;
 	if (nodes[low].priority >= nodes[high].priority) {
-		nodes[low].right = join(pool, nodes[low].right, high);
+		nodes[low].right = extent_join(pool, nodes[low].right, high);
 	} else {
-		nodes[high].left = join(pool, low, nodes[high].left);
+		nodes[high].left = extent_join(pool, low, nodes[high].left);
 		root = high;
 	}
-	refresh(pool, root);
+	extent_refresh(pool, root);
 	return root;
 }
 
 /* Parts a treap into what starts before `start` and what starts after it. */
-static void part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low, uint32_t *high)
+static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low, uint32_t *high)
 {
 	if (!at) {
 		*low = *high = 0;
@@ -141,63 +141,63 @@ static void part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t
 	}
 	struct node *node = &pool->nodes[at];
 	if (node->start < start) {
-		part(pool, node->right, start, &node->right, high);
+		extent_part(pool, node->right, start, &node->right, high);
 		*low = at;
 	} else {
-		part(pool, node->left, start, low, &node->left);
+		extent_part(pool, node->left, start, low, &node->left);
 		*high = at;
 	}
-	refresh(pool, at);
+	extent_refresh(pool, at);
 }
 
-static void insert(struct extent_pool *pool, uint32_t start, uint32_t units)
+static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t fresh = node_new(pool, start, units);
 	struct node *node = &pool->nodes[fresh];
 	uint32_t *link = &pool->root;
 	while (*link && pool->nodes[*link].priority >= node->priority) {
 		struct node *above = &pool->nodes[*link];
-		above->largest = max_of(above->largest, units);
+		above->largest = extent_max_of(above->largest, units);
 		link = start < above->start ? &above->left : &above->right;
 	}
-	part(pool, *link, start, &node->left, &node->right);
-	refresh(pool, fresh);
+	extent_part(pool, *link, start, &node->left, &node->right);
+	extent_refresh(pool, fresh);
 	*link = fresh;
 }
 
 /* Removes the range that starts at `start` from the treap at `at`: the new root. */
-static uint32_t erase(struct extent_pool *pool, uint32_t at, uint32_t start)
+static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t start)
 {
 	struct node *node = &pool->nodes[at];
 	assert(at);
 	if (node->start == start) {
-		uint32_t rest = join(pool, node->left, node->right);
+		uint32_t rest = extent_join(pool, node->left, node->right);
 		node_drop(pool, at);
 		return rest;
 	}
 	if (start < node->start)
-		node->left = erase(pool, node->left, start);
+		node->left = extent_erase(pool, node->left, start);
 	else
-		node->right = erase(pool, node->right, start);
-	refresh(pool, at);
+		node->right = extent_erase(pool, node->right, start);
+	extent_refresh(pool, at);
 	return at;
 }
 
 /* Lets the range that starts at `old` become the larger [start, start + units), which nothing else reaches into. */
-static void stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
+static void extent_stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
 {
 	struct node *node = &pool->nodes[pool->root];
 	while (node->start != old) {
-		node->largest = max_of(node->largest, units);
+		node->largest = extent_max_of(node->largest, units);
 		node = &pool->nodes[old < node->start ? node->left : node->right];
 	}
 	node->start = start;
 	node->units = units;
-	node->largest = max_of(node->largest, units);
+	node->largest = extent_max_of(node->largest, units);
 }
 
 /* Makes [start, start + units) free. It must not overlap what is free: such a range is freed twice. */
-static void release(struct extent_pool *pool, uint32_t start, uint32_t units)
+static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	const struct node *before = NULL, *after = NULL;
 	for (uint32_t at = pool->root; at;) {
@@ -217,19 +217,19 @@ static void release(struct extent_pool *pool, uint32_t start, uint32_t units)
 	if (joins_before && joins_after) {
 		units += before->units + after->units;
 		start = before->start;
-		pool->root = erase(pool, pool->root, after->start);
-		stretch(pool, start, start, units);
+		pool->root = extent_erase(pool, pool->root, after->start);
+		extent_stretch(pool, start, start, units);
 	} else if (joins_before) {
-		stretch(pool, before->start, before->start, before->units + units);
+		extent_stretch(pool, before->start, before->start, before->units + units);
 	} else if (joins_after) {
-		stretch(pool, after->start, start, after->units + units);
+		extent_stretch(pool, after->start, start, after->units + units);
 	} else {
-		insert(pool, start, units);
+		extent_insert(pool, start, units);
 	}
 }
 
 /* Whether all of [start, start + units) was grown. */
-static bool is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
+static bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	for (uint32_t i = 0; i < pool->pieces; i++) {
 		const struct piece *piece = &pool->piece[i];
@@ -240,7 +240,7 @@ static bool is_grown(const struct extent_pool *pool, uint32_t start, uint32_t un
 }
 
 /* Adds a piece to the ordered list, joined with the neighbours it touches. */
-static int add_piece(struct extent_pool *pool, uint32_t start, uint32_t units)
+static int extent_add_piece(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t at = 0;
 	while (at < pool->pieces && pool->piece[at].start < start)
@@ -279,33 +279,33 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 	if (!checked_range(from, bytes, EXTENT_END))
 		return -EINVAL;
 	uint32_t start = (uint32_t)(from / EXTENT_UNIT), units = (uint32_t)(bytes / EXTENT_UNIT);
-	int r = add_piece(pool, start, units);
+	int r = extent_add_piece(pool, start, units);
 	if (r < 0)
 		return r;
 	pool->capacity += units;
-	release(pool, start, units);
+	extent_release(pool, start, units);
 	return 0;
 }
 
 /* Cuts `units` off the front of the lowest range that has them; there is one. Returns the new root. */
-static uint32_t take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
+static uint32_t extent_take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
 {
 	struct node *node = &pool->nodes[at];
 	if (pool->nodes[node->left].largest >= units) {
-		node->left = take(pool, node->left, units, start);
+		node->left = extent_take(pool, node->left, units, start);
 	} else if (node->units >= units) {
 		*start = node->start;
 		node->start += units;
 		node->units -= units;
 		if (node->units == 0) {
-			uint32_t rest = join(pool, node->left, node->right);
+			uint32_t rest = extent_join(pool, node->left, node->right);
 			node_drop(pool, at);
 			return rest;
 		}
 	} else {
-		node->right = take(pool, node->right, units, start);
+		node->right = extent_take(pool, node->right, units, start);
 	}
-	refresh(pool, at);
+	extent_refresh(pool, at);
 	return at;
 }
 
@@ -317,7 +317,7 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 	if (pool->nodes[pool->root].largest < units)
 		return EXTENT_NONE;
 	uint32_t start = 0;
-	pool->root = take(pool, pool->root, units, &start);
+	pool->root = extent_take(pool, pool->root, units, &start);
 	pool->available -= units;
 	pool->allocated++;
 	return (uint64_t)start * EXTENT_UNIT;
@@ -329,9 +329,9 @@ void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 	assert(pool->allocated > 0);
 	uint32_t start = (uint32_t)(offset / EXTENT_UNIT);
 	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
-	assert(is_grown(pool, start, units));
+	assert(extent_is_grown(pool, start, units));
 	pool->allocated--;
-	release(pool, start, units);
+	extent_release(pool, start, units);
 }
 
 uint64_t extent_capacity(const struct extent_pool *pool)
@@ -360,7 +360,7 @@ struct walk {
 	const char *fault;
 };
 
-static void check_node(const struct extent_pool *pool, struct walk *walk, uint32_t at)
+static void extent_check_node(const struct extent_pool *pool, struct walk *walk, uint32_t at)
 {
 	const struct node *node = &pool->nodes[at];
 	const struct node *left = &pool->nodes[node->left], *right = &pool->nodes[node->right];
@@ -370,9 +370,9 @@ static void check_node(const struct extent_pool *pool, struct walk *walk, uint32
 		walk->fault = "free ranges overlap or are out of order";
 	else if (walk->ranges > 0 && node->start == walk->end)
 		walk->fault = "two free ranges touch and were not joined";
-	else if (!is_grown(pool, node->start, node->units))
+	else if (!extent_is_grown(pool, node->start, node->units))
 		walk->fault = "a free range lies outside the capacity";
-	else if (node->largest != max_of(node->units, max_of(left->largest, right->largest)))
+	else if (node->largest != extent_max_of(node->units, extent_max_of(left->largest, right->largest)))
 		walk->fault = "a node does not know the largest range below it";
 	else if ((node->left && left->priority > node->priority) || (node->right && right->priority > node->priority))
 		walk->fault = "a node's priority is above its parent's";
@@ -381,20 +381,20 @@ static void check_node(const struct extent_pool *pool, struct walk *walk, uint32
 	walk->ranges++;
 }
 
-static void check_below(const struct extent_pool *pool, struct walk *walk, uint32_t at)
+static void extent_check_below(const struct extent_pool *pool, struct walk *walk, uint32_t at)
 {
 	if (!at || walk->fault)
 		return;
-	check_below(pool, walk, pool->nodes[at].left);
+	extent_check_below(pool, walk, pool->nodes[at].left);
 	if (!walk->fault)
-		check_node(pool, walk, at);
-	check_below(pool, walk, pool->nodes[at].right);
+		extent_check_node(pool, walk, at);
+	extent_check_below(pool, walk, pool->nodes[at].right);
 }
 
 const char *extent_check(const struct extent_pool *pool)
 {
 	struct walk walk = {0};
-	check_below(pool, &walk, pool->root);
+	extent_check_below(pool, &walk, pool->root);
 	if (walk.fault)
 		return walk.fault;
 	if (walk.units != pool->available)

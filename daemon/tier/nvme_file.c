@@ -65,7 +65,7 @@ struct reason {
 	size_t size;
 };
 
-__attribute__((format(printf, 3, 4))) static int refuse(const struct reason *reason, int error, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int nvme_file_refuse(const struct reason *reason, int error, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -81,7 +81,7 @@ static uint64_t label_checksum(const struct label *label)
 	return XXH3_64bits(label, offsetof(struct label, checksum));
 }
 
-static int write_label(const struct nvme_file *nvme, enum label_state state)
+static int nvme_file_write_label(const struct nvme_file *nvme, enum label_state state)
 {
 	struct label *label = (struct label *)(void *)nvme->zeros;
 	memset(label, 0, LABEL_BYTES);
@@ -97,7 +97,7 @@ static int write_label(const struct nvme_file *nvme, enum label_state state)
 }
 
 /* Whether the path begins with a label of ours. */
-static int read_label(const struct nvme_file *nvme, struct label *label, bool *ours)
+static int nvme_file_read_label(const struct nvme_file *nvme, struct label *label, bool *ours)
 {
 	ssize_t n = pread(nvme->fd, nvme->zeros, LABEL_BYTES, 0);
 	int r = n < 0 ? -errno : 0;
@@ -112,7 +112,7 @@ static int read_label(const struct nvme_file *nvme, struct label *label, bool *o
  * Whether a device has nothing where file systems, partition tables, volume managers and swap have what they are known
  * by: in its first MiB or its last. It has at least that much.
  */
-static int read_blank(const struct nvme_file *nvme, uint64_t bytes, bool *blank)
+static int nvme_file_read_blank(const struct nvme_file *nvme, uint64_t bytes, bool *blank)
 {
 	const uint64_t places[] = {0, bytes - NVME_HEAD};
 	int r = 0;
@@ -130,7 +130,7 @@ static int read_blank(const struct nvme_file *nvme, uint64_t bytes, bool *blank)
 /* ---- opening ---- */
 
 /* A daemon that was killed with I/O under way keeps the file, and so the lock, until the disk has answered. */
-static int lock(int fd)
+static int nvme_file_lock(int fd)
 {
 	for (unsigned tries = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
 		if (errno != EWOULDBLOCK || tries == LOCK_TRIES)
@@ -140,7 +140,7 @@ static int lock(int fd)
 	return 0;
 }
 
-static bool is_block_device(const struct nvme_file *nvme)
+static bool nvme_file_is_block_device(const struct nvme_file *nvme)
 {
 	struct stat st;
 	return fstat(nvme->fd, &st) == 0 && S_ISBLK(st.st_mode);
@@ -148,7 +148,7 @@ static bool is_block_device(const struct nvme_file *nvme)
 
 /* Of a device only: the kernel refuses one that is mounted, swapped to, or part of another, and keeps it from being so.
  */
-static int open_exclusively(struct nvme_file *nvme, const struct reason *reason)
+static int nvme_file_open_exclusively(struct nvme_file *nvme, const struct reason *reason)
 {
 	char path[32];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", nvme->fd);
@@ -156,7 +156,7 @@ static int open_exclusively(struct nvme_file *nvme, const struct reason *reason)
 	for (unsigned tries = 1; fd < 0; tries++) {
 		fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT | O_EXCL);
 		if (fd < 0 && (errno != EBUSY || tries == LOCK_TRIES))
-			return refuse(reason, -errno,
+			return nvme_file_refuse(reason, -errno,
 				      "nvme.path: %s is in use: mounted, swap, part of another device, or another "
 				      "hbmd's (%s)",
 				      nvme->path, strerror(errno));
@@ -168,7 +168,7 @@ static int open_exclusively(struct nvme_file *nvme, const struct reason *reason)
 	return 0;
 }
 
-static int open_path(struct nvme_file *nvme, const struct reason *reason)
+static int nvme_file_open_path(struct nvme_file *nvme, const struct reason *reason)
 {
 	int flags = O_RDWR | O_CLOEXEC | O_NOCTTY;
 	nvme->direct = true;
@@ -183,54 +183,54 @@ static int open_path(struct nvme_file *nvme, const struct reason *reason)
 	}
 	if (nvme->fd < 0) {
 		int error = errno;
-		return refuse(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path, strerror(error),
+		return nvme_file_refuse(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path, strerror(error),
 			      error == ENOENT  ? "; create its folder first"
 			      : error == EROFS ? "; in a service its folder must be in ReadWritePaths="
 					       : "");
 	}
-	int r = is_block_device(nvme) ? open_exclusively(nvme, reason) : 0;
-	if (r == 0 && lock(nvme->fd) < 0)
-		return refuse(reason, -errno, "nvme.path: %s is in use: %s holds its lock", nvme->path,
+	int r = nvme_file_is_block_device(nvme) ? nvme_file_open_exclusively(nvme, reason) : 0;
+	if (r == 0 && nvme_file_lock(nvme->fd) < 0)
+		return nvme_file_refuse(reason, -errno, "nvme.path: %s is in use: %s holds its lock", nvme->path,
 			      errno == EWOULDBLOCK ? "another hbmd" : strerror(errno));
 	return r;
 }
 
 /* Its size, and whether nothing at all has been written to it (a start may have been cut off before the label). */
-static int measure(const struct nvme_file *nvme, uint64_t *bytes, bool *empty, const struct reason *reason)
+static int nvme_file_measure(const struct nvme_file *nvme, uint64_t *bytes, bool *empty, const struct reason *reason)
 {
 	struct stat st;
 	*empty = false;
 	if (fstat(nvme->fd, &st) < 0)
-		return refuse(reason, -errno, "nvme.path: %s: %s", nvme->path, strerror(errno));
+		return nvme_file_refuse(reason, -errno, "nvme.path: %s: %s", nvme->path, strerror(errno));
 	if (S_ISREG(st.st_mode)) {
 		*bytes = (uint64_t)st.st_size;
 		*empty = st.st_blocks == 0;
 		return 0;
 	}
 	if (!S_ISBLK(st.st_mode))
-		return refuse(reason, -ENOTBLK, "nvme.path: %s is neither a file nor a block device", nvme->path);
+		return nvme_file_refuse(reason, -ENOTBLK, "nvme.path: %s is neither a file nor a block device", nvme->path);
 	if (ioctl(nvme->fd, BLKGETSIZE64, bytes) < 0)
-		return refuse(reason, -errno, "nvme.path: %s: cannot read its size: %s", nvme->path, strerror(errno));
+		return nvme_file_refuse(reason, -errno, "nvme.path: %s: cannot read its size: %s", nvme->path, strerror(errno));
 	return 0;
 }
 
-static int choose_size(struct nvme_file *nvme, uint64_t configured, uint64_t bytes, const struct reason *reason)
+static int nvme_file_choose_size(struct nvme_file *nvme, uint64_t configured, uint64_t bytes, const struct reason *reason)
 {
 	nvme->size = configured / EXTENT_UNIT * EXTENT_UNIT;
 	if (nvme->is_device && configured == 0 && bytes >= NVME_HEAD)
 		nvme->size = (bytes - NVME_HEAD) / EXTENT_UNIT * EXTENT_UNIT;
 	if (nvme->size < SIZE_MIN)
-		return refuse(reason, -EINVAL, "nvme.size: %llu bytes are too small, expected at least 1MiB",
+		return nvme_file_refuse(reason, -EINVAL, "nvme.size: %llu bytes are too small, expected at least 1MiB",
 			      (unsigned long long)nvme->size);
 	if (nvme->is_device && (bytes < NVME_HEAD || nvme->size > bytes - NVME_HEAD))
-		return refuse(reason, -ENOSPC,
+		return nvme_file_refuse(reason, -ENOSPC,
 			      "nvme.size: %s has %llu bytes, too small for %llu and a head of %llu: lower nvme.size",
 			      nvme->path, (unsigned long long)bytes, (unsigned long long)nvme->size, NVME_HEAD);
 	return 0;
 }
 
 /* Bytes that the file can have where it is: those that are free there, and its own. Some file systems do not know. */
-static uint64_t room_for(const struct nvme_file *nvme)
+static uint64_t nvme_file_room_for(const struct nvme_file *nvme)
 {
 	struct statvfs fs;
 	struct stat st;
@@ -241,13 +241,13 @@ static uint64_t room_for(const struct nvme_file *nvme)
 
 /* A file system that cannot allocate gets the file written out by the formatting, which comes anyway; what is known of
  * the room there has to do. 0 or an errno. */
-static int allocate_blocks(const struct nvme_file *nvme, uint64_t length)
+static int nvme_file_allocate_blocks(const struct nvme_file *nvme, uint64_t length)
 {
 	while (fallocate(nvme->fd, 0, 0, (off_t)length) < 0) {
 		if (errno == EOPNOTSUPP || errno == ENOSYS) {
 			log_notice("nvme: %s is on a file system without fallocate: formatting allocates it",
 				   nvme->path);
-			return room_for(nvme) < length ? ENOSPC : 0;
+			return nvme_file_room_for(nvme) < length ? ENOSPC : 0;
 		}
 		if (errno != EINTR)
 			return errno;
@@ -255,42 +255,42 @@ static int allocate_blocks(const struct nvme_file *nvme, uint64_t length)
 	return 0;
 }
 
-static int allocate(struct nvme_file *nvme, const struct reason *reason)
+static int nvme_file_allocate(struct nvme_file *nvme, const struct reason *reason)
 {
-	uint64_t length = NVME_HEAD + nvme->size, room = room_for(nvme);
-	int r = ftruncate(nvme->fd, (off_t)length) < 0 ? errno : -write_label(nvme, LABEL_FORMATTING);
+	uint64_t length = NVME_HEAD + nvme->size, room = nvme_file_room_for(nvme);
+	int r = ftruncate(nvme->fd, (off_t)length) < 0 ? errno : -nvme_file_write_label(nvme, LABEL_FORMATTING);
 	if (r == 0)
-		r = allocate_blocks(nvme, length);
+		r = nvme_file_allocate_blocks(nvme, length);
 	if (r == 0)
 		return 0;
 	if (ftruncate(nvme->fd, 0) < 0)
 		log_warning("nvme: cannot shorten %s: %s", nvme->path, strerror(errno));
 	if (r == ENOSPC)
-		return refuse(reason, -r, "nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
+		return nvme_file_refuse(reason, -r, "nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
 			      (unsigned long long)length, nvme->path, (unsigned long long)room);
-	return refuse(reason, -r, "nvme.path: cannot allocate %llu bytes for %s: %s", (unsigned long long)length,
+	return nvme_file_refuse(reason, -r, "nvme.path: cannot allocate %llu bytes for %s: %s", (unsigned long long)length,
 		      nvme->path, strerror(r));
 }
 
 /* Decides whether the path may be used and whether it must be formatted. */
-static int claim(struct nvme_file *nvme, uint64_t configured, bool *formatted, const struct reason *reason)
+static int nvme_file_claim(struct nvme_file *nvme, uint64_t configured, bool *formatted, const struct reason *reason)
 {
 	uint64_t bytes = 0;
 	struct label label;
 	bool ours = false, empty = false;
-	nvme->is_device = is_block_device(nvme);
-	int r = measure(nvme, &bytes, &empty, reason);
+	nvme->is_device = nvme_file_is_block_device(nvme);
+	int r = nvme_file_measure(nvme, &bytes, &empty, reason);
 	if (r == 0)
-		r = choose_size(nvme, configured, bytes, reason);
+		r = nvme_file_choose_size(nvme, configured, bytes, reason);
 	if (r < 0)
 		return r;
-	r = read_label(nvme, &label, &ours);
+	r = nvme_file_read_label(nvme, &label, &ours);
 	if (r == 0 && !ours && nvme->is_device)
-		r = read_blank(nvme, bytes, &empty);
+		r = nvme_file_read_blank(nvme, bytes, &empty);
 	if (r < 0)
-		return refuse(reason, r, "nvme.path: cannot read %s: %s", nvme->path, strerror(-r));
+		return nvme_file_refuse(reason, r, "nvme.path: cannot read %s: %s", nvme->path, strerror(-r));
 	if (!ours && !empty)
-		return refuse(reason, -EEXIST,
+		return nvme_file_refuse(reason, -EEXIST,
 			      "nvme.path: %s holds something that is not hbmd's and would be overwritten: name another "
 			      "path, or empty it first%s",
 			      nvme->path, nvme->is_device ? " (wipefs, blkdiscard)" : "");
@@ -301,7 +301,7 @@ static int claim(struct nvme_file *nvme, uint64_t configured, bool *formatted, c
 
 /* ---- filling ---- */
 
-static void fill_step(struct job *job)
+static void nvme_file_fill_step(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
 	for (uint64_t at = nvme->filled; at < nvme->filling && nvme->fill_error == 0;) {
@@ -316,17 +316,17 @@ static void fill_step(struct job *job)
 			nvme->fill_error = n == 0 ? -ENOSPC : -errno;
 	}
 	if (nvme->fill_error == 0 && nvme->filling == nvme->size)
-		nvme->fill_error = write_label(nvme, LABEL_FORMATTED);
+		nvme->fill_error = nvme_file_write_label(nvme, LABEL_FORMATTED);
 }
 
-static void next_step(struct nvme_file *nvme)
+static void nvme_file_next_step(struct nvme_file *nvme)
 {
 	uint64_t left = nvme->size - nvme->filled;
 	nvme->filling = nvme->filled + (left < FILL_STEP ? left : FILL_STEP);
 	worker_post(nvme->worker, &nvme->fill);
 }
 
-static void step_filled(struct job *job)
+static void nvme_file_step_filled(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
 	if (atomic_load(&nvme->stop))
@@ -346,42 +346,42 @@ static void step_filled(struct job *job)
 		log_info("nvme: formatting %s: %u%%", nvme->path, nvme_file_percent(nvme));
 	nvme->settled = nvme->filled == nvme->size;
 	if (!nvme->settled)
-		next_step(nvme);
+		nvme_file_next_step(nvme);
 	nvme->progress(nvme->arg);
 }
 
-static int all_filled(struct nvme_file *nvme)
+static int nvme_file_all_filled(struct nvme_file *nvme)
 {
 	nvme->filled = nvme->size;
 	nvme->settled = true;
 	return tier_grow(nvme->tier, 0, nvme->size);
 }
 
-static int format(struct nvme_file *nvme, const struct reason *reason)
+static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 {
 	if (nvme->is_device) {
-		int r = write_label(nvme, LABEL_FORMATTED);
+		int r = nvme_file_write_label(nvme, LABEL_FORMATTED);
 		if (r < 0)
-			return refuse(reason, r, "nvme.path: cannot write to %s: %s", nvme->path, strerror(-r));
-		return all_filled(nvme);
+			return nvme_file_refuse(reason, r, "nvme.path: cannot write to %s: %s", nvme->path, strerror(-r));
+		return nvme_file_all_filled(nvme);
 	}
-	int r = allocate(nvme, reason);
+	int r = nvme_file_allocate(nvme, reason);
 	if (r < 0)
 		return r;
 	r = worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
 	if (r < 0)
-		return refuse(reason, r, "nvme: no thread to format with: %s", strerror(-r));
+		return nvme_file_refuse(reason, r, "nvme: no thread to format with: %s", strerror(-r));
 	log_info("nvme: formatting %s, %llu MiB", nvme->path, (unsigned long long)(nvme->size >> 20));
-	next_step(nvme);
+	nvme_file_next_step(nvme);
 	return 0;
 }
 
-static int set_up(struct nvme_file *nvme, const struct config *config, const struct reason *reason)
+static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config, const struct reason *reason)
 {
 	bool formatted = false;
-	int r = open_path(nvme, reason);
+	int r = nvme_file_open_path(nvme, reason);
 	if (r == 0)
-		r = claim(nvme, config->nvme_size, &formatted, reason);
+		r = nvme_file_claim(nvme, config->nvme_size, &formatted, reason);
 	if (r < 0)
 		return r;
 	if (!nvme->direct)
@@ -390,11 +390,11 @@ static int set_up(struct nvme_file *nvme, const struct config *config, const str
 	struct tier *tier = nvme->tier;
 	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->size, 0, config->limit_blocks);
 	if (r < 0)
-		return refuse(reason, r, "nvme: %s", strerror(-r));
+		return nvme_file_refuse(reason, r, "nvme: %s", strerror(-r));
 	tier->ops = &tier_nvme_ops;
 	if (!formatted)
-		return format(nvme, reason);
-	return all_filled(nvme);
+		return nvme_file_format(nvme, reason);
+	return nvme_file_all_filled(nvme);
 }
 
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier, struct loop *loop,
@@ -403,15 +403,15 @@ int nvme_file_open(struct nvme_file **out, const struct config *config, struct t
 	struct reason reason = {error, error_size};
 	struct nvme_file *nvme = calloc(1, sizeof(*nvme));
 	if (!nvme)
-		return refuse(&reason, -ENOMEM, "nvme: out of memory");
+		return nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
 	*nvme = (struct nvme_file){.tier = tier, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
-	nvme->fill = (struct job){.run = fill_step, .done = step_filled};
+	nvme->fill = (struct job){.run = nvme_file_fill_step, .done = nvme_file_step_filled};
 	nvme->path = strdup(config->nvme_path);
 	nvme->zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES);
-	int r = nvme->path && nvme->zeros ? 0 : refuse(&reason, -ENOMEM, "nvme: out of memory");
+	int r = nvme->path && nvme->zeros ? 0 : nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
 	if (r == 0) {
 		memset(nvme->zeros, 0, FILL_BYTES);
-		r = set_up(nvme, config, &reason);
+		r = nvme_file_set_up(nvme, config, &reason);
 	}
 	if (r < 0) {
 		if (nvme->created)

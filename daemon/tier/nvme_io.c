@@ -52,7 +52,7 @@ struct nvme_io {
 
 /* ---- faults, for tests ---- */
 
-static int parse_fault(struct nvme_io *nvme_io, const char *text)
+static int nvme_io_parse_fault(struct nvme_io *nvme_io, const char *text)
 {
 	char direction[8], what[16];
 	unsigned long long nth;
@@ -74,18 +74,18 @@ static int parse_fault(struct nvme_io *nvme_io, const char *text)
 	return 0;
 }
 
-static int parse_faults(struct nvme_io *nvme_io, const char *list)
+static int nvme_io_parse_faults(struct nvme_io *nvme_io, const char *list)
 {
 	char *copy = strdup(list), *rest = copy;
 	int r = copy ? 0 : -ENOMEM;
 	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
 		if (*item != '\0')
-			r = parse_fault(nvme_io, item);
+			r = nvme_io_parse_fault(nvme_io, item);
 	free(copy);
 	return r;
 }
 
-static int64_t injected(struct nvme_io *nvme_io, const struct run *run, int64_t result)
+static int64_t nvme_io_injected(struct nvme_io *nvme_io, const struct run *run, int64_t result)
 {
 	uint64_t nth = ++nvme_io->ios[run->io.write];
 	for (unsigned i = 0; i < nvme_io->fault_count; i++) {
@@ -99,7 +99,7 @@ static int64_t injected(struct nvme_io *nvme_io, const struct run *run, int64_t 
 /* ---- one I/O ---- */
 
 /* Points the vector at what has not been moved yet. */
-static void aim(struct run *run)
+static void nvme_io_aim(struct run *run)
 {
 	uint64_t skip = run->moved;
 	unsigned count = 0;
@@ -121,18 +121,18 @@ static void aim(struct run *run)
 	run->io.offset = run->nvme_io->options.start + run->offset + run->moved;
 }
 
-static void issue(struct run *run)
+static void nvme_io_issue(struct run *run)
 {
-	aim(run);
+	nvme_io_aim(run);
 	loop_io(run->nvme_io->options.loop, &run->io);
 }
 
-static enum hbm_link link_of(const struct run *run)
+static enum hbm_link nvme_io_link_of(const struct run *run)
 {
 	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
 }
 
-static void requeue_front(struct op_queue *queue, struct nvme_op *first, struct nvme_op *last)
+static void nvme_io_requeue_front(struct op_queue *queue, struct nvme_op *first, struct nvme_op *last)
 {
 	last->next = queue->first;
 	if (!queue->first)
@@ -140,11 +140,11 @@ static void requeue_front(struct op_queue *queue, struct nvme_op *first, struct 
 	queue->first = first;
 }
 
-static void end_run(struct run *run, int error)
+static void nvme_io_end_run(struct run *run, int error)
 {
 	struct nvme_io *nvme_io = run->nvme_io;
 	struct nvme_op *op = run->first;
-	link_stats_end(nvme_io->options.link_stats, link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
 	run->next_free = nvme_io->free_runs;
 	nvme_io->free_runs = run;
 	while (op) {
@@ -158,29 +158,29 @@ static void end_run(struct run *run, int error)
 }
 
 /* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
-static void take_apart(struct run *run)
+static void nvme_io_take_apart(struct run *run)
 {
 	struct nvme_op *rest = run->first->next;
 	for (struct nvme_op *op = rest; op; op = op->next)
 		op->error = -EIO; /* marks it: not to be joined again */
-	requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
+	nvme_io_requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
 	run->first->next = NULL;
 	run->last = run->first;
 	run->ops = 1;
 	run->bytes = run->first->bytes;
 	run->moved = 0;
 	run->retries = 0;
-	issue(run);
+	nvme_io_issue(run);
 }
 
 /* The one place that knows what may become of an I/O. */
-static void io_done(struct loop_io *io)
+static void nvme_io_io_done(struct loop_io *io)
 {
 	struct run *run = container_of(io, struct run, io);
-	int64_t result = injected(run->nvme_io, run, io->result);
+	int64_t result = nvme_io_injected(run->nvme_io, run, io->result);
 	bool transient = result == -EINTR || result == -EAGAIN;
 	if (transient && run->retries++ < RETRIES) {
-		issue(run);
+		nvme_io_issue(run);
 		return;
 	}
 	if (result > 0) {
@@ -188,35 +188,35 @@ static void io_done(struct loop_io *io)
 		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved again. */
 		run->moved -= run->moved % 4096;
 		if (run->moved >= run->bytes) {
-			end_run(run, 0);
+			nvme_io_end_run(run, 0);
 			return;
 		}
 		if (result >= 4096 || run->retries++ < RETRIES) {
-			issue(run);
+			nvme_io_issue(run);
 			return;
 		}
 	}
 	int error = result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
 	if (run->ops > 1) {
-		take_apart(run);
+		nvme_io_take_apart(run);
 		return;
 	}
 	if (log_quota(&run->nvme_io->log))
 		log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
 			  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
-	end_run(run, error);
+	nvme_io_end_run(run, error);
 }
 
 /* ---- from queues to I/Os ---- */
 
-static void queue_push(struct op_queue *queue, struct nvme_op *op)
+static void nvme_io_queue_push(struct op_queue *queue, struct nvme_op *op)
 {
 	op->next = NULL;
 	*queue->last = op;
 	queue->last = &op->next;
 }
 
-static struct nvme_op *queue_pop(struct op_queue *queue)
+static struct nvme_op *nvme_io_queue_pop(struct op_queue *queue)
 {
 	struct nvme_op *op = queue->first;
 	queue->first = op->next;
@@ -227,14 +227,14 @@ static struct nvme_op *queue_pop(struct op_queue *queue)
 }
 
 /* Whether the next of the queue is the run's neighbour and may join it. */
-static bool joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
+static bool nvme_io_joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
 	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge || run->ops == PIECES)
 		return false;
 	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
 }
 
-static void join(struct run *run, struct nvme_op *op)
+static void nvme_io_join(struct run *run, struct nvme_op *op)
 {
 	if (op->offset > run->offset) {
 		run->last->next = op;
@@ -248,11 +248,11 @@ static void join(struct run *run, struct nvme_op *op)
 	run->ops++;
 }
 
-static void start_run(struct nvme_io *nvme_io, struct op_queue *queue)
+static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 {
 	struct run *run = nvme_io->free_runs;
 	nvme_io->free_runs = run->next_free;
-	struct nvme_op *op = queue_pop(queue);
+	struct nvme_op *op = nvme_io_queue_pop(queue);
 	run->first = run->last = op;
 	run->ops = 1;
 	run->offset = op->offset;
@@ -260,14 +260,14 @@ static void start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 	run->moved = 0;
 	run->retries = 0;
 	run->io.write = op->write;
-	while (joins(run, queue->first, nvme_io->options.merge))
-		join(run, queue_pop(queue));
-	run->started_ns = link_stats_begin(nvme_io->options.link_stats, link_of(run));
-	issue(run);
+	while (nvme_io_joins(run, queue->first, nvme_io->options.merge))
+		nvme_io_join(run, nvme_io_queue_pop(queue));
+	run->started_ns = link_stats_begin(nvme_io->options.link_stats, nvme_io_link_of(run));
+	nvme_io_issue(run);
 }
 
 /* The queue to serve next: urgent before patient but for every eighth, reads and writes in turn. */
-static struct op_queue *next_queue(struct nvme_io *nvme_io)
+static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 {
 	bool patient_first = ++nvme_io->dispatched % FAIR == 0;
 	nvme_io->turn = !nvme_io->turn;
@@ -289,16 +289,16 @@ void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), vo
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
 {
 	op->error = 0;
-	queue_push(&nvme_io->queues[urgent][op->write], op);
+	nvme_io_queue_push(&nvme_io->queues[urgent][op->write], op);
 }
 
 void nvme_io_dispatch(struct nvme_io *nvme_io)
 {
 	while (nvme_io->free_runs) {
-		struct op_queue *queue = next_queue(nvme_io);
+		struct op_queue *queue = nvme_io_next_queue(nvme_io);
 		if (!queue)
 			return;
-		start_run(nvme_io, queue);
+		nvme_io_start_run(nvme_io, queue);
 	}
 }
 
@@ -311,7 +311,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	for (unsigned i = 0; i < 4; i++)
 		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
 	nvme_io->runs = calloc(options->depth, sizeof(struct run));
-	int r = nvme_io->runs ? parse_faults(nvme_io, options->fail) : -ENOMEM;
+	int r = nvme_io->runs ? nvme_io_parse_faults(nvme_io, options->fail) : -ENOMEM;
 	if (r < 0) {
 		nvme_io_free(nvme_io);
 		return r;
@@ -319,7 +319,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	for (unsigned i = 0; i < options->depth; i++) {
 		struct run *run = &nvme_io->runs[i];
 		run->nvme_io = nvme_io;
-		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = io_done};
+		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = nvme_io_io_done};
 		run->next_free = nvme_io->free_runs;
 		nvme_io->free_runs = run;
 	}

@@ -31,7 +31,7 @@ struct explanation {
 	size_t size;
 };
 
-__attribute__((format(printf, 3, 4))) static int explain(struct explanation *why, int result, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int driver_explain(struct explanation *why, int result, const char *format, ...)
 {
 	va_list arguments;
 
@@ -48,7 +48,7 @@ static int driver_take_symbols(struct driver *driver, const char *path, struct e
 #define DRIVER_CALL(name, symbol, arguments)                                                                           \
 	*(void **)&driver->name = dlsym(driver->library, symbol);                                                      \
 	if (driver->name == NULL)                                                                                      \
-		return explain(why, -ENOSYS, "%s has no %s: the driver is too old", path, symbol);
+		return driver_explain(why, -ENOSYS, "%s has no %s: the driver is too old", path, symbol);
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 	return 0;
@@ -62,10 +62,10 @@ static int driver_load(struct driver **out, enum hbm_driver kind, const char *pa
 	int result;
 
 	if (driver == NULL)
-		return explain(why, -ENOMEM, "out of memory");
+		return driver_explain(why, -ENOMEM, "out of memory");
 	driver->library = dlopen(path, flags);
 	if (driver->library == NULL) {
-		result = explain(why, -ENOENT, "%s", dlerror());
+		result = driver_explain(why, -ENOENT, "%s", dlerror());
 		free(driver);
 		return result;
 	}
@@ -86,7 +86,7 @@ static int driver_start(struct driver *driver, const char *path, struct explanat
 	bool absent = result == CUDA_ERROR_NO_DEVICE || result == CUDA_ERROR_STUB_LIBRARY;
 
 	if (result != CUDA_SUCCESS)
-		return explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s%s", path,
+		return driver_explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s%s", path,
 			       driver_error_name(driver, result),
 			       result == CUDA_ERROR_NOT_INITIALIZED ? ": it was in use before fork()" : "");
 	return 0;
@@ -103,9 +103,9 @@ static int driver_open_cuda(struct driver **out, struct explanation *why)
 		return result;
 	result = driver_start(driver, path, why);
 	if (result == 0 && driver->cuDeviceGetCount(&count) != CUDA_SUCCESS)
-		result = explain(why, -EIO, "%s answers, but does not count its devices", path);
+		result = driver_explain(why, -EIO, "%s answers, but does not count its devices", path);
 	if (result == 0 && count < 1)
-		result = explain(why, -ENODEV, "%s answers, but there is no device", path);
+		result = driver_explain(why, -ENODEV, "%s answers, but there is no device", path);
 	if (result < 0) {
 		driver_close(driver);
 		return result;
@@ -115,7 +115,7 @@ static int driver_open_cuda(struct driver **out, struct explanation *why)
 }
 
 /* The folder of the program or library this code is in. dladdr() knows a program only by its argv[0]. */
-static int own_folder(char folder[PATH_MAX])
+static int driver_own_folder(char folder[PATH_MAX])
 {
 	Dl_info here, program;
 	char *slash;
@@ -148,14 +148,14 @@ static const char *const soft_places[] = {
 static const char *const soft_standard_places[] = {"/usr/local/lib/" HBM_MULTIARCH "/hbm",
 						   "/usr/lib/" HBM_MULTIARCH "/hbm"};
 
-static bool soft_is_in(char path[PATH_MAX], const char *folder, const char *place)
+static bool driver_soft_is_in(char path[PATH_MAX], const char *folder, const char *place)
 {
 	int length = snprintf(path, PATH_MAX, "%s%s/" SOFT_LIBRARY, folder, place);
 
 	return length < PATH_MAX && access(path, R_OK) == 0;
 }
 
-static int soft_find(char path[PATH_MAX], struct explanation *why)
+static int driver_soft_find(char path[PATH_MAX], struct explanation *why)
 {
 	const char *chosen = secure_getenv("HBM_SOFT_DRIVER");
 	char folder[PATH_MAX];
@@ -164,24 +164,24 @@ static int soft_find(char path[PATH_MAX], struct explanation *why)
 		snprintf(path, PATH_MAX, "%s", chosen);
 		return 0;
 	}
-	if (own_folder(folder) < 0)
+	if (driver_own_folder(folder) < 0)
 		folder[0] = '\0';
 	for (size_t i = 0; folder[0] != '\0' && i < sizeof(soft_places) / sizeof(soft_places[0]); i++) {
-		if (soft_is_in(path, folder, soft_places[i]))
+		if (driver_soft_is_in(path, folder, soft_places[i]))
 			return 0;
 	}
 	for (size_t i = 0; i < sizeof(soft_standard_places) / sizeof(soft_standard_places[0]); i++) {
-		if (soft_is_in(path, soft_standard_places[i], ""))
+		if (driver_soft_is_in(path, soft_standard_places[i], ""))
 			return 0;
 	}
-	return explain(why, -ENOENT,
+	return driver_explain(why, -ENOENT,
 		       "no " SOFT_LIBRARY
 		       " in or above %s, nor in lib beside it, nor in %s or %s; HBM_SOFT_DRIVER may name it",
 		       folder[0] != '\0' ? folder : "the program's folder", soft_standard_places[0],
 		       soft_standard_places[1]);
 }
 
-static int soft_configure(const struct driver *driver, const struct driver_soft_options *options, const char *path,
+static int driver_soft_configure(const struct driver *driver, const struct driver_soft_options *options, const char *path,
 			  struct explanation *why)
 {
 	int (*configure)(const struct driver_soft_options *) = NULL;
@@ -189,12 +189,12 @@ static int soft_configure(const struct driver *driver, const struct driver_soft_
 
 	*(void **)&configure = dlsym(driver->library, "hbm_soft_configure");
 	if (configure == NULL)
-		return explain(why, -ENOSYS, "%s is not a soft driver: it has no hbm_soft_configure", path);
+		return driver_explain(why, -ENOSYS, "%s is not a soft driver: it has no hbm_soft_configure", path);
 	result = configure(options);
 	if (result == -EBUSY)
-		return explain(why, result, "this process already uses a soft driver with other devices or memory");
+		return driver_explain(why, result, "this process already uses a soft driver with other devices or memory");
 	if (result < 0)
-		return explain(why, result,
+		return driver_explain(why, result,
 			       "the soft driver's options, HBM_SOFT or HBM_SOFT_FAIL cannot be understood");
 	return 0;
 }
@@ -209,13 +209,13 @@ static int driver_open_soft(struct driver **out, const struct driver_soft_option
 {
 	char path[PATH_MAX];
 	struct driver *driver;
-	int result = soft_find(path, why);
+	int result = driver_soft_find(path, why);
 
 	if (result == 0)
 		result = driver_load(&driver, HBM_DRIVER_SOFT, path, why);
 	if (result < 0)
 		return result;
-	result = soft_configure(driver, options, path, why);
+	result = driver_soft_configure(driver, options, path, why);
 	if (result < 0) {
 		driver_unload(driver);
 		return result;
@@ -238,10 +238,10 @@ static int driver_open_any(struct driver **out, const struct driver_soft_options
 	if (result == 0)
 		return 0;
 	if (result != -ENOENT && result != -ENODEV)
-		return explain(why, result, "%s", no_cuda);
+		return driver_explain(why, result, "%s", no_cuda);
 	result = driver_open_soft(out, soft, &(struct explanation){no_soft, sizeof(no_soft)});
 	if (result < 0)
-		return explain(why, result, "%s; nor a soft driver: %s", no_cuda, no_soft);
+		return driver_explain(why, result, "%s; nor a soft driver: %s", no_cuda, no_soft);
 	memcpy((*out)->passed_over, no_cuda, sizeof(no_cuda));
 	return 0;
 }

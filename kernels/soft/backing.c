@@ -132,7 +132,7 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 	return CUDA_SUCCESS;
 }
 
-static CUresult check_prop(const CUmemAllocationProp *prop)
+static CUresult backing_check_prop(const CUmemAllocationProp *prop)
 {
 	if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED || prop->win32HandleMetaData != NULL)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -155,7 +155,7 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
 	CUresult result;
 
 	CALL_ENTER(cuMemGetAllocationGranularity);
-	result = check_prop(prop);
+	result = backing_check_prop(prop);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (granularity == NULL || (unsigned)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
@@ -171,7 +171,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
 	CUresult result;
 
 	CALL_ENTER(cuMemCreate);
-	result = check_prop(prop);
+	result = backing_check_prop(prop);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (handle == NULL || flags != 0 || bytes == 0 || bytes % SOFT_GRANULARITY != 0)

@@ -23,14 +23,14 @@ static bool litters;
 static bool forked; /* from a process that had called cuInit */
 static _Thread_local bool in_host_function;
 
-static void note_fork(void)
+static void call_note_fork(void)
 {
 	forked = true;
 }
 
-static void watch_forks(void)
+static void call_watch_forks(void)
 {
-	pthread_atfork(NULL, NULL, note_fork);
+	pthread_atfork(NULL, NULL, call_note_fork);
 }
 
 bool call_is_forked(void)
@@ -80,7 +80,7 @@ void call_initialised(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	pthread_once(&once, watch_forks);
+	pthread_once(&once, call_watch_forks);
 	atomic_store(&initialised, true);
 	atomic_store(&started, true);
 }

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-static void *host_place(uint64_t address)
+static void *copy_host_place(uint64_t address)
 {
 	return (void *)(uintptr_t)address;
 }
@@ -49,7 +49,7 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 }
 
 /* When an operation submitted now is ready to start; 0 where time plays no part. */
-static uint64_t ready_now(void)
+static uint64_t copy_ready_now(void)
 {
 	const struct device *any = device_at(0);
 
@@ -61,7 +61,7 @@ static uint64_t ready_now(void)
 
 /* ---- Host to device ---- */
 
-static CUresult h2d_hold(struct op *op, struct device *device)
+static CUresult copy_h2d_hold(struct op *op, struct device *device)
 {
 	CUresult result;
 
@@ -76,12 +76,12 @@ static CUresult h2d_hold(struct op *op, struct device *device)
 	return result;
 }
 
-static void h2d_run(struct op *op, struct stream *stream)
+static void copy_h2d_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_H2D, reservation_place(op->target), host_place(op->source));
+	copy_run(op, stream, ENGINE_H2D, reservation_place(op->target), copy_host_place(op->source));
 }
 
-static void h2d_drop(struct op *op)
+static void copy_h2d_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
@@ -91,17 +91,17 @@ static void h2d_drop(struct op *op)
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {h2d_hold, h2d_run, h2d_drop};
+	static const struct op_kind kind = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
 	struct op op = {.kind = &kind, .target = target, .source = (uint64_t)(uintptr_t)source, .bytes = bytes};
 
 	CALL_ENTER(cuMemcpyHtoDAsync);
-	op.ready = ready_now();
+	op.ready = copy_ready_now();
 	return stream_submit(stream, &op);
 }
 
 /* ---- Device to host ---- */
 
-static CUresult d2h_hold(struct op *op, struct device *device)
+static CUresult copy_d2h_hold(struct op *op, struct device *device)
 {
 	CUresult result;
 
@@ -116,12 +116,12 @@ static CUresult d2h_hold(struct op *op, struct device *device)
 	return result;
 }
 
-static void d2h_run(struct op *op, struct stream *stream)
+static void copy_d2h_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_D2H, host_place(op->target), reservation_place(op->source));
+	copy_run(op, stream, ENGINE_D2H, copy_host_place(op->target), reservation_place(op->source));
 }
 
-static void d2h_drop(struct op *op)
+static void copy_d2h_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
@@ -131,17 +131,17 @@ static void d2h_drop(struct op *op)
 
 CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {d2h_hold, d2h_run, d2h_drop};
+	static const struct op_kind kind = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
 	struct op op = {.kind = &kind, .target = (uint64_t)(uintptr_t)target, .source = source, .bytes = bytes};
 
 	CALL_ENTER(cuMemcpyDtoHAsync);
-	op.ready = ready_now();
+	op.ready = copy_ready_now();
 	return stream_submit(stream, &op);
 }
 
 /* ---- Device to device ---- */
 
-static CUresult d2d_hold(struct op *op, struct device *device)
+static CUresult copy_d2d_hold(struct op *op, struct device *device)
 {
 	CUresult result;
 
@@ -158,14 +158,14 @@ static CUresult d2d_hold(struct op *op, struct device *device)
 	return result;
 }
 
-static void d2d_run(struct op *op, struct stream *stream)
+static void copy_d2d_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	if (op->bytes != 0)
 		memcpy(reservation_place(op->target), reservation_place(op->source), op->bytes);
 }
 
-static void d2d_drop(struct op *op)
+static void copy_d2d_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
@@ -175,7 +175,7 @@ static void d2d_drop(struct op *op)
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {d2d_hold, d2d_run, d2d_drop};
+	static const struct op_kind kind = {copy_d2d_hold, copy_d2d_run, copy_d2d_drop};
 	struct op op = {.kind = &kind, .target = target, .source = source, .bytes = bytes};
 
 	CALL_ENTER(cuMemcpyDtoDAsync);
@@ -184,21 +184,21 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes,
 
 /* ---- Fill ---- */
 
-static CUresult fill_hold(struct op *op, struct device *device)
+static CUresult copy_fill_hold(struct op *op, struct device *device)
 {
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
 	return mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 }
 
-static void fill_run(struct op *op, struct stream *stream)
+static void copy_fill_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	if (op->bytes != 0)
 		memset(reservation_place(op->target), (int)op->value, op->bytes);
 }
 
-static void fill_drop(struct op *op)
+static void copy_fill_drop(struct op *op)
 {
 	if (op->bytes != 0)
 		mapping_drop_range(op->target, op->bytes);
@@ -206,7 +206,7 @@ static void fill_drop(struct op *op)
 
 CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {fill_hold, fill_run, fill_drop};
+	static const struct op_kind kind = {copy_fill_hold, copy_fill_run, copy_fill_drop};
 	struct op op = {.kind = &kind, .target = target, .bytes = bytes, .value = value};
 
 	CALL_ENTER(cuMemsetD8Async);
@@ -216,7 +216,7 @@ CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t bytes, 
 /* ---- Synchronous copies: any host memory, no stream, this thread ---- */
 
 /* Holds device memory for a copy on this thread; *device: of the current context. */
-static CUresult sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted, struct device **device)
+static CUresult copy_sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted, struct device **device)
 {
 	CUresult result;
 
@@ -225,14 +225,14 @@ static CUresult sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags
 	return result != CUDA_SUCCESS ? result : mapping_hold_range(address, bytes, *device, wanted);
 }
 
-static void sync_drop(CUdeviceptr address, uint64_t bytes)
+static void copy_sync_drop(CUdeviceptr address, uint64_t bytes)
 {
 	LOCKED(table_lock);
 	mapping_drop_range(address, bytes);
 }
 
 /* A device address in place of a host's would be a fault of this process. */
-static bool is_of_host(const void *place)
+static bool copy_is_of_host(const void *place)
 {
 	return place != NULL && (uintptr_t)place < SOFT_ALIASES;
 }
@@ -243,14 +243,14 @@ CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)
 	CUresult result;
 
 	CALL_ENTER(cuMemcpyHtoD);
-	if (bytes != 0 && !is_of_host(source))
+	if (bytes != 0 && !copy_is_of_host(source))
 		return CUDA_ERROR_INVALID_VALUE;
-	result = sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
+	result = copy_sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (bytes != 0)
 		copy_timed(&device->engines[ENGINE_H2D], clock_now(), reservation_place(target), source, bytes);
-	sync_drop(target, bytes);
+	copy_sync_drop(target, bytes);
 	return CUDA_SUCCESS;
 }
 
@@ -260,20 +260,20 @@ CUresult cuMemcpyDtoH(void *target, CUdeviceptr source, size_t bytes)
 	CUresult result;
 
 	CALL_ENTER(cuMemcpyDtoH);
-	if (bytes != 0 && !is_of_host(target))
+	if (bytes != 0 && !copy_is_of_host(target))
 		return CUDA_ERROR_INVALID_VALUE;
-	result = sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
+	result = copy_sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (bytes != 0)
 		copy_timed(&device->engines[ENGINE_D2H], clock_now(), target, reservation_place(source), bytes);
-	sync_drop(source, bytes);
+	copy_sync_drop(source, bytes);
 	return CUDA_SUCCESS;
 }
 
 /* ---- For tests ---- */
 
-static int test_hold(unsigned device, CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted)
+static int copy_test_hold(unsigned device, CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted)
 {
 	const struct device *found = device_at((int)device);
 
@@ -285,18 +285,18 @@ static int test_hold(unsigned device, CUdeviceptr address, uint64_t bytes, CUmem
 
 int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes)
 {
-	if (test_hold(device, source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ) < 0)
+	if (copy_test_hold(device, source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ) < 0)
 		return -EFAULT;
 	memcpy(target, reservation_place(source), bytes);
-	sync_drop(source, bytes);
+	copy_sync_drop(source, bytes);
 	return 0;
 }
 
 int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *source, size_t bytes)
 {
-	if (test_hold(device, target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) < 0)
+	if (copy_test_hold(device, target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) < 0)
 		return -EFAULT;
 	memcpy(reservation_place(target), source, bytes);
-	sync_drop(target, bytes);
+	copy_sync_drop(target, bytes);
 	return 0;
 }

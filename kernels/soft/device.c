@@ -89,7 +89,7 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 }
 
 /* The arguments of a question about a device. */
-static CUresult check_question(const void *out, CUdevice device)
+static CUresult device_check_question(const void *out, CUdevice device)
 {
 	if (device_at(device) == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
@@ -101,7 +101,7 @@ CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 	CUresult result;
 
 	CALL_ENTER(cuDeviceGetName);
-	result = check_question(name, device);
+	result = device_check_question(name, device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (length < 1)
@@ -115,7 +115,7 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 	CUresult result;
 
 	CALL_ENTER(cuDeviceGetUuid);
-	result = check_question(uuid, device);
+	result = device_check_question(uuid, device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	memcpy(uuid->bytes, "hbm soft device", sizeof(uuid->bytes));
@@ -128,7 +128,7 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device)
 	CUresult result;
 
 	CALL_ENTER(cuDeviceTotalMem);
-	result = check_question(bytes, device);
+	result = device_check_question(bytes, device);
 	if (result == CUDA_SUCCESS)
 		*bytes = device_at(device)->total;
 	return result;
@@ -140,7 +140,7 @@ CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
 	CUresult result;
 
 	CALL_ENTER(cuDeviceGetPCIBusId);
-	result = check_question(id, device);
+	result = device_check_question(id, device);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (length < 13)
@@ -149,7 +149,7 @@ CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
 	return CUDA_SUCCESS;
 }
 
-static int attribute_value(CUdevice_attribute attribute, CUdevice device, int *value)
+static int device_attribute_value(CUdevice_attribute attribute, CUdevice device, int *value)
 {
 	switch (attribute) {
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_MODE:
@@ -194,8 +194,8 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 	CUresult result;
 
 	CALL_ENTER(cuDeviceGetAttribute);
-	result = check_question(value, device);
-	if (result == CUDA_SUCCESS && attribute_value(attribute, device, value) < 0)
+	result = device_check_question(value, device);
+	if (result == CUDA_SUCCESS && device_attribute_value(attribute, device, value) < 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	return result;
 }

@@ -135,7 +135,7 @@ CUresult cuEventDestroy(CUevent handle)
 /* ---- Operations ---- */
 
 /* op->value: the event's name. */
-static CUresult record_hold(struct op *op, struct device *device)
+static CUresult event_record_hold(struct op *op, struct device *device)
 {
 	struct event *event = slots_find(&names, op->value);
 	struct mark *mark = op->object;
@@ -147,14 +147,14 @@ static CUresult record_hold(struct op *op, struct device *device)
 	return CUDA_SUCCESS;
 }
 
-static void record_run(struct op *op, struct stream *stream)
+static void event_record_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	mark_set(op->object);
 }
 
 /* Also of a recording that was discarded: nobody is to wait for it for ever. */
-static void record_drop(struct op *op)
+static void event_record_drop(struct op *op)
 {
 	mark_set(op->object);
 	mark_drop(op->object);
@@ -162,7 +162,7 @@ static void record_drop(struct op *op)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
-	static const struct op_kind kind = {record_hold, record_run, record_drop};
+	static const struct op_kind kind = {event_record_hold, event_record_run, event_record_drop};
 	struct op op = {.kind = &kind, .value = (uint64_t)(uintptr_t)event};
 	struct mark *mark;
 	CUresult result;
@@ -179,7 +179,7 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 	return result;
 }
 
-static CUresult wait_hold(struct op *op, struct device *device)
+static CUresult event_wait_hold(struct op *op, struct device *device)
 {
 	struct event *event = slots_find(&names, op->value);
 
@@ -189,20 +189,20 @@ static CUresult wait_hold(struct op *op, struct device *device)
 	return CUDA_SUCCESS;
 }
 
-static void wait_run(struct op *op, struct stream *stream)
+static void event_wait_run(struct op *op, struct stream *stream)
 {
 	if (op->object != NULL)
 		mark_wait(op->object, stream);
 }
 
-static void wait_drop(struct op *op)
+static void event_wait_drop(struct op *op)
 {
 	op->object = mark_drop(op->object);
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
 {
-	static const struct op_kind kind = {wait_hold, wait_run, wait_drop};
+	static const struct op_kind kind = {event_wait_hold, event_wait_run, event_wait_drop};
 	struct op op = {.kind = &kind, .value = (uint64_t)(uintptr_t)event};
 
 	CALL_ENTER(cuStreamWaitEvent);
@@ -227,7 +227,7 @@ static CUresult event_mark(CUevent handle, struct mark **out)
 }
 
 /* What has become of the current context: asked after a mark was seen done, as a ruined context's marks are set too. */
-static CUresult context_fault(void)
+static CUresult event_context_fault(void)
 {
 	struct device *device;
 
@@ -244,7 +244,7 @@ CUresult cuEventQuery(CUevent event)
 	result = event_mark(event, &mark);
 	if (result != CUDA_SUCCESS || mark == NULL)
 		return result;
-	result = mark_is_done(mark) ? context_fault() : CUDA_ERROR_NOT_READY;
+	result = mark_is_done(mark) ? event_context_fault() : CUDA_ERROR_NOT_READY;
 	mark_drop(mark);
 	return result;
 }
@@ -260,7 +260,7 @@ CUresult cuEventSynchronize(CUevent event)
 		return result;
 	mark_wait(mark, NULL);
 	mark_drop(mark);
-	return context_fault();
+	return event_context_fault();
 }
 
 /* When an event with timing was done, in *ns; table_lock is held. */

@@ -96,7 +96,7 @@ int hbm_soft_fail(const char *name, unsigned nth, CUresult result)
 	return fault_add(&fault, 1);
 }
 
-static int result_parse(const char *text, int *result)
+static int fault_result_parse(const char *text, int *result)
 {
 	static const struct {
 		const char *name;
@@ -135,7 +135,7 @@ static int fault_parse(char *entry, struct fault *fault)
 	code = strchr(nth, ':');
 	if (code != NULL) {
 		*code++ = '\0';
-		if (result_parse(code, &fault->result) < 0)
+		if (fault_result_parse(code, &fault->result) < 0)
 			return -EINVAL;
 	}
 	call = calls_find(entry);

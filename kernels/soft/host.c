@@ -23,7 +23,7 @@ struct registration {
 static struct registration *registrations;
 static size_t registration_count;
 
-static uint64_t page_bytes(void)
+static uint64_t host_page_bytes(void)
 {
 	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
@@ -111,9 +111,9 @@ void host_reset(void)
 }
 
 /* Whether the pages of the range share one with a registration. */
-static bool range_overlaps(uint64_t address, uint64_t bytes)
+static bool host_range_overlaps(uint64_t address, uint64_t bytes)
 {
-	uint64_t page = page_bytes();
+	uint64_t page = host_page_bytes();
 	uint64_t start = address / page * page, end = (address + bytes + page - 1) / page * page;
 
 	for (size_t i = 0; i < registration_count; i++) {
@@ -127,11 +127,11 @@ static bool range_overlaps(uint64_t address, uint64_t bytes)
 }
 
 /* Whether the kernel can be asked to touch pages; it learned that with 5.14. */
-static bool touching_works(void)
+static bool host_touching_works(void)
 {
 	static _Alignas(4096) char page[4096];
 
-	return page_bytes() > sizeof(page) || madvise(page, sizeof(page), MADV_POPULATE_READ) == 0;
+	return host_page_bytes() > sizeof(page) || madvise(page, sizeof(page), MADV_POPULATE_READ) == 0;
 }
 
 /*
@@ -139,14 +139,14 @@ static bool touching_works(void)
  * read-only: it is touched for that, as pinning it would. Where the kernel cannot be asked, whether something is mapped
  * there: an asynchronous msync walks the mappings and does nothing else.
  */
-static bool range_can_be_pinned(uint64_t address, uint64_t bytes, bool read_only)
+static bool host_range_can_be_pinned(uint64_t address, uint64_t bytes, bool read_only)
 {
-	uint64_t start = address / page_bytes() * page_bytes(), length = bytes + (address - start);
+	uint64_t start = address / host_page_bytes() * host_page_bytes(), length = bytes + (address - start);
 	void *first = (void *)(uintptr_t)start;
 
 	if (madvise(first, length, read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) == 0)
 		return true;
-	return !touching_works() && msync(first, length, MS_ASYNC) == 0;
+	return !host_touching_works() && msync(first, length, MS_ASYNC) == 0;
 }
 
 static CUresult registration_insert(const struct registration *added)
@@ -175,9 +175,9 @@ static CUresult registration_check(const struct registration *added)
 	pthread_mutex_unlock(&table_lock);
 	if (result != CUDA_SUCCESS)
 		return result;
-	if (range_overlaps(added->address, added->bytes))
+	if (host_range_overlaps(added->address, added->bytes))
 		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-	return range_can_be_pinned(added->address, added->bytes, (added->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
+	return host_range_can_be_pinned(added->address, added->bytes, (added->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
 		       ? CUDA_SUCCESS
 		       : CUDA_ERROR_INVALID_VALUE;
 }

@@ -109,7 +109,7 @@ static void launch_drop(struct op *op)
 
 /* ---- The call ---- */
 
-static CUresult check_sizes(const struct hbm_soft_launch *seen, const struct ptx_entry *entry)
+static CUresult launch_check_sizes(const struct hbm_soft_launch *seen, const struct ptx_entry *entry)
 {
 	const uint32_t *grid = seen->grid, *block = seen->block, *exact = entry->exact_threads;
 	uint64_t threads = (uint64_t)block[0] * block[1] * block[2]; /* each below 2^16 where it is looked at */
@@ -128,7 +128,7 @@ static CUresult check_sizes(const struct hbm_soft_launch *seen, const struct ptx
 }
 
 /* Parameters as the call gave them; extra is the other way to give them, which nobody here uses. */
-static CUresult check_params(const struct kernel *kernel, void **params, void **extra)
+static CUresult launch_check_params(const struct kernel *kernel, void **params, void **extra)
 {
 	if (extra != NULL)
 		return params != NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
@@ -138,7 +138,7 @@ static CUresult check_params(const struct kernel *kernel, void **params, void **
 	return CUDA_SUCCESS;
 }
 
-static size_t param_room(uint32_t bytes)
+static size_t launch_param_room(uint32_t bytes)
 {
 	return (bytes + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
 }
@@ -151,7 +151,7 @@ static struct launch *launch_new(const struct hbm_soft_launch *seen, struct func
 	size_t room = 0, at = 0;
 
 	for (uint32_t i = 0; i < kernel->params; i++)
-		room += param_room(kernel->param_bytes[i]);
+		room += launch_param_room(kernel->param_bytes[i]);
 	room = (sizeof(*launch) + room + _Alignof(struct launch) - 1) / _Alignof(struct launch) *
 	       _Alignof(struct launch);
 	launch = aligned_alloc(_Alignof(struct launch), room);
@@ -160,7 +160,7 @@ static struct launch *launch_new(const struct hbm_soft_launch *seen, struct func
 	*launch = (struct launch){.seen = *seen, .function = function};
 	for (uint32_t i = 0; i < kernel->params; i++) {
 		launch->params[i] = memcpy(&launch->copies[at], params[i], kernel->param_bytes[i]);
-		at += param_room(kernel->param_bytes[i]);
+		at += launch_param_room(kernel->param_bytes[i]);
 	}
 	return launch;
 }
@@ -171,10 +171,10 @@ static CUresult launch_submit(const struct hbm_soft_launch *seen, struct functio
 {
 	static const struct op_kind kind = {NULL, launch_run, launch_drop};
 	struct op op = {.kind = &kind};
-	CUresult result = check_sizes(seen, function->entry);
+	CUresult result = launch_check_sizes(seen, function->entry);
 
 	if (result == CUDA_SUCCESS)
-		result = check_params(function->kernel, params, extra);
+		result = launch_check_params(function->kernel, params, extra);
 	if (result != CUDA_SUCCESS)
 		return result;
 	op.object = launch_new(seen, function, params);

@@ -30,14 +30,14 @@ static bool configured;
 static struct options in_force;
 static unsigned users;
 
-static int faults_configure(const char *given)
+static int life_faults_configure(const char *given)
 {
 	const char *list = given != NULL ? given : secure_getenv("HBM_SOFT_FAIL");
 
 	return list == NULL ? 0 : hbm_soft_faults(list);
 }
 
-static int configure_first(const struct driver_soft_options *given)
+static int life_configure_first(const struct driver_soft_options *given)
 {
 	struct options options;
 	int result = options_resolve(&options, given);
@@ -45,7 +45,7 @@ static int configure_first(const struct driver_soft_options *given)
 	if (result < 0)
 		return result;
 	call_reset();
-	result = faults_configure(given != NULL ? given->fail : NULL);
+	result = life_faults_configure(given != NULL ? given->fail : NULL);
 	if (result < 0)
 		return result;
 	devices_setup(&options);
@@ -55,7 +55,7 @@ static int configure_first(const struct driver_soft_options *given)
 	return 0;
 }
 
-static int configure_again(const struct driver_soft_options *given)
+static int life_configure_again(const struct driver_soft_options *given)
 {
 	if (given == NULL)
 		return 0;
@@ -73,14 +73,14 @@ int hbm_soft_configure(const struct driver_soft_options *options)
 	if (call_is_forked())
 		return 0; /* cuInit is where it is refused */
 	LOCKED(life_lock);
-	result = configured ? configure_again(options) : configure_first(options);
+	result = configured ? life_configure_again(options) : life_configure_first(options);
 	if (result < 0)
 		return result;
 	users++;
 	return 0;
 }
 
-static void tear_down(void)
+static void life_tear_down(void)
 {
 	streams_reset();
 	events_reset();
@@ -105,17 +105,17 @@ void hbm_soft_release(void)
 	if (users != 0)
 		users--;
 	if (users == 0 && configured) /* also by cuInit alone, after a release too many */
-		tear_down();
+		life_tear_down();
 }
 
 /* For a process that does not know what it has loaded. */
-static int configure_unasked(void)
+static int life_configure_unasked(void)
 {
 	LOCKED(life_lock);
-	return configured ? 0 : configure_first(NULL);
+	return configured ? 0 : life_configure_first(NULL);
 }
 
-static void stay_loaded(void)
+static void life_stay_loaded(void)
 {
 	Dl_info here;
 
@@ -125,13 +125,13 @@ static void stay_loaded(void)
 
 CUresult cuInit(unsigned int flags)
 {
-	if (configure_unasked() < 0) /* before the call is counted: the first may be one that is to fail */
+	if (life_configure_unasked() < 0) /* before the call is counted: the first may be one that is to fail */
 		return CUDA_ERROR_INVALID_VALUE;
 	CALL_ENTER(cuInit);
 	if (flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	call_initialised();
-	stay_loaded();
+	life_stay_loaded();
 	return CUDA_SUCCESS;
 }
 

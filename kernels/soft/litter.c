@@ -17,24 +17,24 @@
 #define LATE_MAX 4u
 #define MEMORY_BYTES 65536u
 
-static void drop_file(void)
+static void litter_drop_file(void)
 {
 	(void)!open("/dev/zero", O_RDWR | O_CLOEXEC);
 }
 
-static void drop_event(void)
+static void litter_drop_event(void)
 {
 	(void)!eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-static void drop_pipe(void)
+static void litter_drop_pipe(void)
 {
 	int ends[2];
 
 	(void)!pipe2(ends, O_CLOEXEC | O_NONBLOCK);
 }
 
-static void drop_socket(unsigned number)
+static void litter_drop_socket(unsigned number)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int length =
@@ -46,7 +46,7 @@ static void drop_socket(unsigned number)
 		close(fd);
 }
 
-static void drop_memory(void)
+static void litter_drop_memory(void)
 {
 	int fd = memfd_create("cuda-soft", MFD_CLOEXEC);
 
@@ -55,7 +55,7 @@ static void drop_memory(void)
 }
 
 /* It takes the signals that its maker does not block, as the real driver's would. */
-static void *lie_idle(void *name)
+static void *litter_lie_idle(void *name)
 {
 	if (name != NULL)
 		pthread_setname_np(pthread_self(), name);
@@ -64,52 +64,52 @@ static void *lie_idle(void *name)
 	return NULL;
 }
 
-static void drop_thread(const char *name)
+static void litter_drop_thread(const char *name)
 {
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, lie_idle, (void *)(uintptr_t)name) == 0)
+	if (pthread_create(&thread, NULL, litter_lie_idle, (void *)(uintptr_t)name) == 0)
 		pthread_detach(thread);
 }
 
-static void drop_at_start(void)
+static void litter_drop_at_start(void)
 {
-	drop_file();
-	drop_file();
-	drop_event();
-	drop_pipe();
-	drop_socket(0);
+	litter_drop_file();
+	litter_drop_file();
+	litter_drop_event();
+	litter_drop_pipe();
+	litter_drop_socket(0);
 }
 
-static void drop_with_context(void)
+static void litter_drop_with_context(void)
 {
-	drop_file();
-	drop_event();
+	litter_drop_file();
+	litter_drop_event();
 	(void)!epoll_create1(EPOLL_CLOEXEC);
-	drop_memory();
-	drop_thread("cuda-EvtHandlr");
-	drop_thread(NULL);
+	litter_drop_memory();
+	litter_drop_thread("cuda-EvtHandlr");
+	litter_drop_thread(NULL);
 }
 
-static void drop_late(void)
+static void litter_drop_late(void)
 {
 	static atomic_uint dropped;
 	unsigned number = atomic_fetch_add(&dropped, 1);
 
 	if (number >= LATE_MAX)
 		return;
-	drop_file();
-	drop_event();
-	drop_socket(1 + number);
+	litter_drop_file();
+	litter_drop_event();
+	litter_drop_socket(1 + number);
 }
 
 void litter_drop(enum call call, uint64_t nth)
 {
 	static pthread_once_t start = PTHREAD_ONCE_INIT, context = PTHREAD_ONCE_INIT;
 
-	pthread_once(&start, drop_at_start);
+	pthread_once(&start, litter_drop_at_start);
 	if (call == CALL_cuDevicePrimaryCtxRetain)
-		pthread_once(&context, drop_with_context);
+		pthread_once(&context, litter_drop_with_context);
 	if (nth != 0 && nth % LATE_CALLS == 0)
-		drop_late();
+		litter_drop_late();
 }

@@ -30,7 +30,7 @@ uint64_t mappings_live(void)
 	return mapping_count;
 }
 
-static bool aligned(uint64_t value)
+static bool mapping_aligned(uint64_t value)
 {
 	return value % SOFT_GRANULARITY == 0;
 }
@@ -55,7 +55,7 @@ static struct mapping *mapping_after(const struct mapping *mapping, CUdeviceptr 
 }
 
 /* Whether every address of the range is mapped, and all of it in one reservation. */
-static bool range_is_mapped(CUdeviceptr address, uint64_t bytes)
+static bool mapping_range_is_mapped(CUdeviceptr address, uint64_t bytes)
 {
 	const struct mapping *mapping;
 
@@ -75,7 +75,7 @@ CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct de
 
 	if (bytes == 0)
 		return CUDA_SUCCESS;
-	if (!range_is_mapped(address, bytes))
+	if (!mapping_range_is_mapped(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
 	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
 		if ((mapping->access[device->index] & wanted) != wanted)
@@ -91,7 +91,7 @@ void mapping_drop_range(CUdeviceptr address, uint64_t bytes)
 
 	if (bytes == 0)
 		return;
-	assert(range_is_mapped(address, bytes));
+	assert(mapping_range_is_mapped(address, bytes));
 	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes)) {
 		assert(mapping->uses > 0);
 		mapping->uses--;
@@ -107,7 +107,7 @@ static void mapping_enter(struct reservation *in, struct mapping *mapping)
 	mapping_count++;
 }
 
-static bool range_is_unmapped(const struct reservation *in, CUdeviceptr address, uint64_t bytes)
+static bool mapping_range_is_unmapped(const struct reservation *in, CUdeviceptr address, uint64_t bytes)
 {
 	for (uint64_t at = 0; at < bytes; at += SOFT_GRANULARITY)
 		if (*reservation_granule(in, address + at) != NULL)
@@ -126,9 +126,9 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 	LOCKED(vmm_lock);
 	backing = backing_find(handle);
 	in = reservation_find(address, bytes);
-	if (backing == NULL || in == NULL || !aligned(address) || offset != 0 || bytes != backing->bytes || flags != 0)
+	if (backing == NULL || in == NULL || !mapping_aligned(address) || offset != 0 || bytes != backing->bytes || flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!range_is_unmapped(in, address, bytes))
+	if (!mapping_range_is_unmapped(in, address, bytes))
 		return CUDA_ERROR_ALREADY_MAPPED;
 	mapping = calloc(1, sizeof(*mapping));
 	if (mapping == NULL)
@@ -147,14 +147,14 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 }
 
 /* Whether the range is one or several whole mappings side by side. */
-static bool range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
+static bool mapping_range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
 {
-	return range_is_mapped(address, bytes) && mapping_at(address)->address == address &&
+	return mapping_range_is_mapped(address, bytes) && mapping_at(address)->address == address &&
 	       mapping_end(mapping_at(address + bytes - 1)) == address + bytes;
 }
 
 /* Takes all access from the mappings of a range, so that no work starts on it; false if some is under way. */
-static bool range_close(CUdeviceptr address, uint64_t bytes)
+static bool mapping_range_close(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping;
 
@@ -181,7 +181,7 @@ static void mapping_leave(struct mapping *mapping)
 	free(mapping);
 }
 
-static void range_leave(CUdeviceptr address, uint64_t bytes)
+static void mapping_range_leave(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping = mapping_at(address), *next;
 
@@ -197,17 +197,17 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 
 	CALL_ENTER(cuMemUnmap);
 	LOCKED(vmm_lock);
-	if (!range_is_whole_mappings(address, bytes))
+	if (!mapping_range_is_whole_mappings(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!range_close(address, bytes))
+	if (!mapping_range_close(address, bytes))
 		return CUDA_ERROR_ILLEGAL_STATE;
 	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	range_leave(address, bytes);
+	mapping_range_leave(address, bytes);
 	return CUDA_SUCCESS;
 }
 
-static CUresult check_accesses(const CUmemAccessDesc *accesses, size_t count)
+static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t count)
 {
 	if (accesses == NULL || count == 0)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -238,7 +238,7 @@ static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessD
 }
 
 /* Sets the access to a range of whole mappings; false, and nothing is set, if work under way would lose some. */
-static bool range_set_access(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
 {
 	struct mapping *mapping;
 
@@ -257,13 +257,13 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 	CUresult result;
 
 	CALL_ENTER(cuMemSetAccess);
-	result = check_accesses(accesses, count);
+	result = mapping_check_accesses(accesses, count);
 	if (result != CUDA_SUCCESS)
 		return result;
 	LOCKED(vmm_lock);
-	if (!range_is_whole_mappings(address, bytes))
+	if (!mapping_range_is_whole_mappings(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	return range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_STATE;
+	return mapping_range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_STATE;
 }
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)

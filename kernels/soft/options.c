@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int parse_number(const char *text, double *out)
+static int options_parse_number(const char *text, double *out)
 {
 	char *end;
 	double number = strtod(text, &end);
@@ -21,7 +21,7 @@ static int parse_number(const char *text, double *out)
 }
 
 /* "4GiB", "512MiB" or plain bytes. */
-static int parse_bytes(const char *text, uint64_t *out)
+static int options_parse_bytes(const char *text, uint64_t *out)
 {
 	static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
 	char *end;
@@ -39,7 +39,7 @@ static int parse_bytes(const char *text, uint64_t *out)
 }
 
 /* "name:us+name:us" */
-static int parse_slow(struct options *options, char *list)
+static int options_parse_slow(struct options *options, char *list)
 {
 	char *item;
 
@@ -52,22 +52,22 @@ static int parse_slow(struct options *options, char *list)
 			return -EINVAL;
 		*us++ = '\0';
 		call = calls_find(item);
-		if (call < 0 || call == CALLS || parse_number(us, &number) < 0 || !(number >= 0 && number <= 1e9))
+		if (call < 0 || call == CALLS || options_parse_number(us, &number) < 0 || !(number >= 0 && number <= 1e9))
 			return -EINVAL;
 		options->slow_us[call] = (uint32_t)number;
 	}
 	return 0;
 }
 
-static int parse_word(struct options *options, const char *key, char *value)
+static int options_parse_word(struct options *options, const char *key, char *value)
 {
 	double number;
 
 	if (strcmp(key, "memory") == 0)
-		return parse_bytes(value, &options->memory);
+		return options_parse_bytes(value, &options->memory);
 	if (strcmp(key, "slow") == 0)
-		return parse_slow(options, value);
-	if (parse_number(value, &number) < 0)
+		return options_parse_slow(options, value);
+	if (options_parse_number(value, &number) < 0)
 		return -EINVAL;
 	if (strcmp(key, "devices") == 0) {
 		if (!(number >= 1 && number <= SOFT_DEVICES_MAX))
@@ -87,7 +87,7 @@ static int parse_word(struct options *options, const char *key, char *value)
 	return 0;
 }
 
-static int parse_environment(struct options *options, const char *words)
+static int options_parse_environment(struct options *options, const char *words)
 {
 	char text[1024], *rest = text, *word;
 
@@ -101,13 +101,13 @@ static int parse_environment(struct options *options, const char *words)
 		if (value == NULL)
 			return -EINVAL;
 		*value++ = '\0';
-		if (parse_word(options, word, value) < 0)
+		if (options_parse_word(options, word, value) < 0)
 			return -EINVAL;
 	}
 	return 0;
 }
 
-static bool rate_is_sane(double value)
+static bool options_rate_is_sane(double value)
 {
 	return isfinite(value) && value >= 0 && value <= 1e9;
 }
@@ -115,8 +115,8 @@ static bool rate_is_sane(double value)
 static bool options_are_sane(const struct options *options)
 {
 	return options->devices >= 1 && options->devices <= SOFT_DEVICES_MAX && options->memory >= SOFT_GRANULARITY &&
-	       options->memory <= (1ull << 46) && rate_is_sane(options->d2h_gib_s) &&
-	       rate_is_sane(options->h2d_gib_s) && rate_is_sane(options->latency_us);
+	       options->memory <= (1ull << 46) && options_rate_is_sane(options->d2h_gib_s) &&
+	       options_rate_is_sane(options->h2d_gib_s) && options_rate_is_sane(options->latency_us);
 }
 
 int options_resolve(struct options *out, const struct driver_soft_options *given)
@@ -124,7 +124,7 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 	struct options options = {.devices = 1, .memory = SOFT_MEMORY_DEFAULT};
 	const char *words = secure_getenv("HBM_SOFT");
 
-	if (words != NULL && parse_environment(&options, words) < 0)
+	if (words != NULL && options_parse_environment(&options, words) < 0)
 		return -EINVAL;
 	if (given != NULL) {
 		options.devices = given->devices != 0 ? given->devices : 1;

@@ -13,7 +13,7 @@
 #define SPIN_NS 20000u
 #define SLEEP_LATENESS_NS 10000u /* what a sleep is ended early by; the rest is spun */
 
-static bool spinning_pays(void)
+static bool park_spinning_pays(void)
 {
 	static _Atomic int processors;
 	int known = atomic_load_explicit(&processors, memory_order_relaxed);
@@ -41,7 +41,7 @@ bool park_spin(_Atomic uint32_t *word, uint32_t seen)
 
 	if (atomic_load(word) != seen)
 		return true;
-	if (!spinning_pays())
+	if (!park_spinning_pays())
 		return false;
 	end = clock_now() + SPIN_NS;
 	do {

@@ -42,21 +42,21 @@ static void reader_skip_blank(struct reader *reader)
 	}
 }
 
-static bool is_letter(char c)
+static bool ptx_is_letter(char c)
 {
 	return isalnum((unsigned char)c) || c == '_' || c == '$' || c == '%';
 }
 
-static size_t token_length(const char *at)
+static size_t ptx_token_length(const char *at)
 {
 	size_t length = *at != '\0';
 
 	if (*at == '"')
 		return strcspn(at + 1, "\"\n") + 2;
-	if (!is_letter(*at) && *at != '.')
+	if (!ptx_is_letter(*at) && *at != '.')
 		return length;
 	/* A dot begins a directive and stands in a number. */
-	while (is_letter(at[length]) || (at[length] == '.' && isdigit((unsigned char)*at)))
+	while (ptx_is_letter(at[length]) || (at[length] == '.' && isdigit((unsigned char)*at)))
 		length++;
 	return length;
 }
@@ -65,7 +65,7 @@ static void reader_next(struct reader *reader)
 {
 	reader_skip_blank(reader);
 	reader->token = reader->at;
-	reader->length = token_length(reader->at);
+	reader->length = ptx_token_length(reader->at);
 	if (*reader->at == '"' && (reader->length > strlen(reader->at) || reader->at[reader->length - 1] != '"')) {
 		reader->broken = true;
 		reader->length = strnlen(reader->at, reader->length);
@@ -89,7 +89,7 @@ static bool reader_take(struct reader *reader, const char *word)
 
 static bool reader_at_name(const struct reader *reader)
 {
-	return reader->length != 0 && is_letter(*reader->token) && !isdigit((unsigned char)*reader->token);
+	return reader->length != 0 && ptx_is_letter(*reader->token) && !isdigit((unsigned char)*reader->token);
 }
 
 /* A decimal number of at most `most`. */
@@ -127,7 +127,7 @@ static bool reader_skip_braces(struct reader *reader)
 /* ---- The head of a text ---- */
 
 /* The first version of PTX that knows a target, as 10 * major + minor. */
-static unsigned version_of_target(unsigned target)
+static unsigned ptx_version_of_target(unsigned target)
 {
 	static const struct {
 		unsigned target, version;
@@ -141,7 +141,7 @@ static unsigned version_of_target(unsigned target)
 }
 
 /* "6.0": 60 */
-static CUresult read_version(struct reader *reader, unsigned *version)
+static CUresult ptx_read_version(struct reader *reader, unsigned *version)
 {
 	if (!reader_take(reader, ".version"))
 		return CUDA_ERROR_INVALID_IMAGE;
@@ -154,7 +154,7 @@ static CUresult read_version(struct reader *reader, unsigned *version)
 }
 
 /* "sm_70": 70. A target of one architecture ("sm_90a") runs on no other and is no number. */
-static CUresult read_target(struct reader *reader, unsigned *target)
+static CUresult ptx_read_target(struct reader *reader, unsigned *target)
 {
 	static const char prefix[] = "sm_";
 	char *end;
@@ -170,14 +170,14 @@ static CUresult read_target(struct reader *reader, unsigned *target)
 	return CUDA_SUCCESS;
 }
 
-static CUresult read_head(struct reader *reader, unsigned capability)
+static CUresult ptx_read_head(struct reader *reader, unsigned capability)
 {
 	unsigned version = 0, target = 0;
 	uint32_t bits = 32; /* what is meant where nothing is said */
-	CUresult result = read_version(reader, &version);
+	CUresult result = ptx_read_version(reader, &version);
 
 	if (result == CUDA_SUCCESS)
-		result = read_target(reader, &target);
+		result = ptx_read_target(reader, &target);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (reader_take(reader, ".address_size") && !reader_take_number(reader, 64, &bits))
@@ -186,13 +186,13 @@ static CUresult read_head(struct reader *reader, unsigned capability)
 		return CUDA_ERROR_INVALID_PTX;
 	if (target < TARGET_OLDEST || target > capability)
 		return CUDA_ERROR_NO_BINARY_FOR_GPU;
-	return version < version_of_target(target) ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_SUCCESS;
+	return version < ptx_version_of_target(target) ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_SUCCESS;
 }
 
 /* ---- Entries ---- */
 
 /* Bytes of a type such as ".u64"; 0: no type. */
-static uint32_t type_bytes(const struct reader *reader)
+static uint32_t ptx_type_bytes(const struct reader *reader)
 {
 	static const struct {
 		const char *types;
@@ -212,7 +212,7 @@ static uint32_t type_bytes(const struct reader *reader)
 }
 
 /* ".param .align 8 .b8 name[16]" */
-static bool read_param(struct reader *reader, uint32_t *bytes)
+static bool ptx_read_param(struct reader *reader, uint32_t *bytes)
 {
 	uint32_t one = 0, count = 1, alignment;
 
@@ -224,8 +224,8 @@ static bool read_param(struct reader *reader, uint32_t *bytes)
 				return false;
 			continue;
 		}
-		if (type_bytes(reader) != 0)
-			one = type_bytes(reader);
+		if (ptx_type_bytes(reader) != 0)
+			one = ptx_type_bytes(reader);
 		reader_next(reader);
 	}
 	if (one == 0 || !reader_at_name(reader))
@@ -238,14 +238,14 @@ static bool read_param(struct reader *reader, uint32_t *bytes)
 	return *bytes != 0;
 }
 
-static bool read_params(struct reader *reader, struct ptx_entry *entry)
+static bool ptx_read_params(struct reader *reader, struct ptx_entry *entry)
 {
 	uint64_t all = 0;
 
 	if (!reader_take(reader, "(") || reader_take(reader, ")"))
 		return true;
 	do {
-		if (entry->params == HBM_SOFT_PARAMS_MAX || !read_param(reader, &entry->param_bytes[entry->params]))
+		if (entry->params == HBM_SOFT_PARAMS_MAX || !ptx_read_param(reader, &entry->param_bytes[entry->params]))
 			return false;
 		all += entry->param_bytes[entry->params++];
 	} while (reader_take(reader, ","));
@@ -253,7 +253,7 @@ static bool read_params(struct reader *reader, struct ptx_entry *entry)
 }
 
 /* "256, 1, 1": up to three sizes; those left out are 1. */
-static bool read_sizes(struct reader *reader, uint32_t sizes[3])
+static bool ptx_read_sizes(struct reader *reader, uint32_t sizes[3])
 {
 	sizes[1] = sizes[2] = 1;
 	for (unsigned i = 0; i < 3; i++) {
@@ -266,17 +266,17 @@ static bool read_sizes(struct reader *reader, uint32_t sizes[3])
 }
 
 /* What stands between an entry's parameters and its statements. */
-static bool read_tuning(struct reader *reader, struct ptx_entry *entry)
+static bool ptx_read_tuning(struct reader *reader, struct ptx_entry *entry)
 {
 	uint32_t most[3];
 
 	while (reader->length != 0 && !reader_is(reader, "{") && !reader_is(reader, ";")) {
 		if (reader_take(reader, ".maxntid")) {
-			if (!read_sizes(reader, most))
+			if (!ptx_read_sizes(reader, most))
 				return false;
 			entry->most_threads = (uint64_t)most[0] * most[1] * most[2];
 		} else if (reader_take(reader, ".reqntid")) {
-			if (!read_sizes(reader, entry->exact_threads))
+			if (!ptx_read_sizes(reader, entry->exact_threads))
 				return false;
 		} else {
 			reader_next(reader);
@@ -297,7 +297,7 @@ static CUresult ptx_add(struct ptx *ptx, const struct ptx_entry *entry)
 }
 
 /* From behind ".entry" to behind its statements; a declaration without them is none of the module's entries. */
-static CUresult read_entry(struct reader *reader, struct ptx *ptx)
+static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 {
 	struct ptx_entry entry = {.name = NULL};
 	const struct reader name = *reader;
@@ -306,7 +306,7 @@ static CUresult read_entry(struct reader *reader, struct ptx *ptx)
 	if (!reader_at_name(reader))
 		return result;
 	reader_next(reader);
-	if (!read_params(reader, &entry) || !read_tuning(reader, &entry))
+	if (!ptx_read_params(reader, &entry) || !ptx_read_tuning(reader, &entry))
 		return result;
 	if (reader_take(reader, ";"))
 		return CUDA_SUCCESS;
@@ -322,7 +322,7 @@ static CUresult read_entry(struct reader *reader, struct ptx *ptx)
 	return result;
 }
 
-static CUresult read_entries(struct reader *reader, struct ptx *ptx)
+static CUresult ptx_read_entries(struct reader *reader, struct ptx *ptx)
 {
 	while (reader->length != 0) {
 		CUresult result = CUDA_SUCCESS;
@@ -332,7 +332,7 @@ static CUresult read_entries(struct reader *reader, struct ptx *ptx)
 		else if (reader_is(reader, "}"))
 			result = CUDA_ERROR_INVALID_PTX;
 		else if (reader_take(reader, ".entry"))
-			result = read_entry(reader, ptx);
+			result = ptx_read_entry(reader, ptx);
 		else
 			reader_next(reader);
 		if (result != CUDA_SUCCESS)
@@ -344,7 +344,7 @@ static CUresult read_entries(struct reader *reader, struct ptx *ptx)
 /* ---- A text ---- */
 
 /* What a real driver would take and we cannot: ELF, or a fat binary. */
-static bool is_machine_code(const char *image)
+static bool ptx_is_machine_code(const char *image)
 {
 	return strncmp(image, "\177ELF", 4) == 0 || strncmp(image, "\x50\xed\x55\xba", 4) == 0;
 }
@@ -355,12 +355,12 @@ CUresult ptx_read(struct ptx *out, const char *text, unsigned capability)
 	struct ptx ptx = {NULL, 0};
 	CUresult result;
 
-	if (is_machine_code(text))
+	if (ptx_is_machine_code(text))
 		return CUDA_ERROR_NO_BINARY_FOR_GPU;
 	reader_next(&reader);
-	result = read_head(&reader, capability);
+	result = ptx_read_head(&reader, capability);
 	if (result == CUDA_SUCCESS)
-		result = read_entries(&reader, &ptx);
+		result = ptx_read_entries(&reader, &ptx);
 	if (result != CUDA_SUCCESS) {
 		ptx_clear(&ptx);
 		return result;

@@ -12,7 +12,7 @@
 static struct reservation **reservations;
 static size_t reservation_count;
 
-static bool aligned(uint64_t value)
+static bool reservation_aligned(uint64_t value)
 {
 	return value % SOFT_GRANULARITY == 0;
 }
@@ -59,7 +59,7 @@ struct reservation *reservation_nth(size_t n)
 }
 
 /* A place of the given alignment, inaccessible; that of the hint if it is free; NULL if there is none. */
-static void *reserve_place(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
+static void *reservation_reserve_place(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uintptr_t start, end, at;
@@ -104,7 +104,7 @@ static struct reservation *reservation_new(uint64_t bytes)
 	return reservation->granules == NULL ? reservation_free(reservation) : reservation;
 }
 
-static bool reservations_grow(void)
+static bool reservation_reservations_grow(void)
 {
 	struct reservation **grown;
 
@@ -135,18 +135,18 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
 	void *range;
 
 	CALL_ENTER(cuMemAddressReserve);
-	if (address == NULL || bytes == 0 || !aligned(bytes) || bytes > 1ull << 47 || flags != 0 || !aligned(hint) ||
+	if (address == NULL || bytes == 0 || !reservation_aligned(bytes) || bytes > 1ull << 47 || flags != 0 || !reservation_aligned(hint) ||
 	    (alignment & (alignment - 1)) != 0 || alignment > 1ull << 40)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (alignment < SOFT_GRANULARITY)
 		alignment = SOFT_GRANULARITY;
 	LOCKED(vmm_lock);
 	reservation = reservation_new(bytes);
-	if (reservation == NULL || !reservations_grow()) {
+	if (reservation == NULL || !reservation_reservations_grow()) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	range = reserve_place(bytes, alignment, hint);
+	range = reservation_reserve_place(bytes, alignment, hint);
 	if (range == NULL) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;

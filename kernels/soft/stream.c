@@ -135,7 +135,7 @@ static void stream_free(struct stream *stream)
 }
 
 /* Takes one stream that can be reaped out of the list, or NULL; table_lock is held. */
-static struct stream *streams_take_ended(void)
+static struct stream *stream_streams_take_ended(void)
 {
 	for (struct stream **at = &streams; *at != NULL; at = &(*at)->next) {
 		struct stream *stream = *at;
@@ -149,13 +149,13 @@ static struct stream *streams_take_ended(void)
 }
 
 /* Joins and frees what has ended; no lock is held, as a thread on its way out may still want one. */
-static void streams_reap(void)
+static void stream_streams_reap(void)
 {
 	for (;;) {
 		struct stream *stream;
 
 		pthread_mutex_lock(&table_lock);
-		stream = streams_take_ended();
+		stream = stream_streams_take_ended();
 		pthread_mutex_unlock(&table_lock);
 		if (stream == NULL)
 			return;
@@ -217,7 +217,7 @@ static CUresult stream_create_checked(CUstream *stream, unsigned flags, int prio
 	if (stream == NULL || flags > CU_STREAM_NON_BLOCKING || priority > STREAM_PRIORITY_LEAST ||
 	    priority < STREAM_PRIORITY_GREATEST)
 		return CUDA_ERROR_INVALID_VALUE;
-	streams_reap();
+	stream_streams_reap();
 	LOCKED(table_lock);
 	return stream_create(stream);
 }
@@ -317,7 +317,7 @@ CUresult cuStreamDestroy(CUstream handle)
 		pthread_join(stream->thread, NULL);
 		stream_free(stream);
 	}
-	streams_reap();
+	stream_streams_reap();
 	return result;
 }
 
@@ -427,7 +427,7 @@ CUresult stream_submit(CUstream handle, const struct op *op)
 
 /* ---- The end of all ---- */
 
-static void streams_abort(void)
+static void stream_streams_abort(void)
 {
 	LOCKED(table_lock);
 	for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
@@ -441,7 +441,7 @@ void streams_reset(void)
 {
 	struct stream *stream, *next;
 
-	streams_abort();
+	stream_streams_abort();
 	for (stream = streams; stream != NULL; stream = next) {
 		next = stream->next;
 		pthread_join(stream->thread, NULL);

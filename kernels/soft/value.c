@@ -39,12 +39,12 @@ static void value_drop(struct op *op)
 		mapping_drop_range(op->target, op->bytes);
 }
 
-static CUresult write_hold(struct op *op, struct device *device)
+static CUresult value_write_hold(struct op *op, struct device *device)
 {
 	return value_hold(op, device, true);
 }
 
-static void write_run(struct op *op, struct stream *stream)
+static void value_write_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	__atomic_store_n(value_at(op), op->value, __ATOMIC_SEQ_CST);
@@ -52,7 +52,7 @@ static void write_run(struct op *op, struct stream *stream)
 
 CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags)
 {
-	static const struct op_kind kind = {write_hold, write_run, value_drop};
+	static const struct op_kind kind = {value_write_hold, value_write_run, value_drop};
 	struct op op = {.kind = &kind, .target = address, .value = value};
 
 	CALL_ENTER(cuStreamWriteValue64);
@@ -61,7 +61,7 @@ CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t val
 	return stream_submit(stream, &op);
 }
 
-static bool wait_is_over(const struct op *op)
+static bool value_wait_is_over(const struct op *op)
 {
 	uint64_t value = __atomic_load_n(value_at(op), __ATOMIC_SEQ_CST);
 
@@ -77,16 +77,16 @@ static bool wait_is_over(const struct op *op)
 	}
 }
 
-static CUresult wait_hold(struct op *op, struct device *device)
+static CUresult value_wait_hold(struct op *op, struct device *device)
 {
 	return value_hold(op, device, false);
 }
 
-static void wait_run(struct op *op, struct stream *stream)
+static void value_wait_run(struct op *op, struct stream *stream)
 {
 	uint64_t now = clock_now(), spin_until = now + POLL_FIRST_NS, pause = POLL_FIRST_NS;
 
-	while (!wait_is_over(op) && !stream_is_aborted(stream)) {
+	while (!value_wait_is_over(op) && !stream_is_aborted(stream)) {
 		if (now < spin_until) {
 			clock_relax();
 			now = clock_now();
@@ -99,7 +99,7 @@ static void wait_run(struct op *op, struct stream *stream)
 
 CUresult cuStreamWaitValue64(CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags)
 {
-	static const struct op_kind kind = {wait_hold, wait_run, value_drop};
+	static const struct op_kind kind = {value_wait_hold, value_wait_run, value_drop};
 	struct op op = {.kind = &kind, .target = address, .value = value, .flags = flags};
 
 	CALL_ENTER(cuStreamWaitValue64);
@@ -108,7 +108,7 @@ CUresult cuStreamWaitValue64(CUstream stream, CUdeviceptr address, uint64_t valu
 	return stream_submit(stream, &op);
 }
 
-static void function_run(struct op *op, struct stream *stream)
+static void value_function_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	call_forbid(true);
@@ -118,7 +118,7 @@ static void function_run(struct op *op, struct stream *stream)
 
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *argument)
 {
-	static const struct op_kind kind = {NULL, function_run, NULL};
+	static const struct op_kind kind = {NULL, value_function_run, NULL};
 	struct op op = {.kind = &kind, .function = function, .object = argument};
 
 	CALL_ENTER(cuLaunchHostFunc);
