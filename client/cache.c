@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in block.c. */
+/* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in
+ * block.c. */
 #include "client/cache.h"
 
 #include "client/error.h"
@@ -17,7 +18,8 @@ static bool cache_results_are_sound(const struct ticket *ticket, const struct me
 {
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
-	       message->fds.count == 0 && message->size >= sizeof(*reply) && reply->count == ticket->answer.count &&
+	       message->fds.count == 0 && message->size >= sizeof(*reply) &&
+	       reply->count == ticket->answer.count &&
 	       message->size == sizeof(*reply) + reply->count * sizeof(reply->results[0]) &&
 	       reply->done <= reply->count;
 }
@@ -29,11 +31,16 @@ static int cache_reply_results(struct hbm *hbm, struct ticket *ticket, struct me
 		return message->header->status;
 	if (!cache_results_are_sound(ticket, message))
 		return TICKET_BROKEN;
+
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	if (ticket->answer.results)
-		memcpy(ticket->answer.results, reply->results, reply->count * sizeof(reply->results[0]));
+		memcpy(ticket->answer.results, reply->results,
+		       reply->count * sizeof(reply->results[0]));
+
 	if (ticket->answer.lookup)
-		*ticket->answer.lookup = (struct hbm_lookup){.resident = reply->done, .load_ns = reply->load_ns};
+		*ticket->answer.lookup =
+			(struct hbm_lookup){.resident = reply->done, .load_ns = reply->load_ns};
+
 	return HBM_OK;
 }
 
@@ -42,25 +49,33 @@ const struct ticket_kind hbm_kind_results = {.reply = cache_reply_results};
 static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 {
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key);
+
 	if (count == 0)
 		return hbm_fail(hbm, HBM_INVALID, "no keys");
 	if (count > most)
 		return hbm_fail(hbm, HBM_LIMIT, "%zu keys: a request has at most %zu", count, most);
+
 	for (size_t i = 0; i < count; i++)
 		if (!hbm_key_is_sound(&keys[i]))
-			return hbm_fail(hbm, HBM_INVALID, "key %zu is all zero, which is reserved", i);
+			return hbm_fail(hbm, HBM_INVALID, "key %zu is all zero, which is reserved",
+					i);
+
 	return 0;
 }
 
-/* Sends `message`, of which space, device, flags and deadline are filled in, followed by the keys. */
-static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hbm_wire_keys *message, const hbm_key *keys,
-		       size_t count, struct ticket_answer answer, hbm_ticket *ticket)
+/* Sends `message`, of which space, device, flags and deadline are filled in, followed by
+ * the keys. */
+static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op,
+			     struct hbm_wire_keys *message, const hbm_key *keys, size_t count,
+			     struct ticket_answer answer, hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
+
 	int rc = cache_keys_check(hbm, keys, count);
 	if (rc)
 		return rc;
+
 	message->count = answer.count = (uint32_t)count;
 	struct request request = {
 		.opcode = op,
@@ -69,44 +84,52 @@ static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op, struct hb
 		.pieces = {{message, sizeof(*message)}, {(void *)keys, count * sizeof(*keys)}},
 		.piece_count = 2,
 	};
+
 	return hbm_request_submit(hbm, &request, ticket);
 }
 
-int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
-		      hbm_result *results, hbm_ticket *ticket)
+int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
+		      struct hbm_lookup *answer, hbm_result *results, hbm_ticket *ticket)
 {
 	struct hbm_wire_keys message = {.ns = ns};
 	struct ticket_answer where = {.lookup = answer, .results = results};
 	return cache_keys_submit(hbm, HBM_WIRE_LOOKUP, &message, keys, count, where, ticket);
 }
 
-int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys, size_t count,
-			uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket)
+int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys,
+			size_t count, uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket)
 {
 	if (device >= hbm->info.devices)
-		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device, hbm->info.devices);
+		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device,
+				hbm->info.devices);
+
 	struct hbm_wire_keys message = {.ns = ns, .device = device, .deadline_us = deadline_us};
 	struct ticket_answer where = {.results = results};
 	return cache_keys_submit(hbm, HBM_WIRE_PREFETCH, &message, keys, count, where, ticket);
 }
 
-int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
-		    size_t count, hbm_result *results, hbm_ticket *ticket)
+int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
+		    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket)
 {
 	bool pin = op == HBM_WIRE_PIN || op == HBM_WIRE_UNPIN;
 	if (!pin && op != HBM_WIRE_TOUCH && op != HBM_WIRE_REMOVE)
-		return hbm_fail(hbm, HBM_INVALID, "opcode %d is not touch, pin, unpin or remove", (int)op);
+		return hbm_fail(hbm, HBM_INVALID, "opcode %d is not touch, pin, unpin or remove",
+				(int)op);
+
 	if (flags & ~(pin ? HBM_WIRE_KEEP : 0))
-		return hbm_fail(hbm, HBM_UNSUPPORTED, "flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
+		return hbm_fail(hbm, HBM_UNSUPPORTED,
+				"flags %#x: only pin and unpin have one, HBM_WIRE_KEEP", flags);
+
 	struct hbm_wire_keys message = {.ns = ns, .flags = flags};
 	struct ticket_answer where = {.results = results};
+
 	return cache_keys_submit(hbm, op, &message, keys, count, where, ticket);
 }
 
 /* ---- The blocking forms ---- */
 
-int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
-	       hbm_result *results)
+int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
+	       struct hbm_lookup *answer, hbm_result *results)
 {
 	hbm_ticket ticket;
 	int rc = hbm_submit_lookup(hbm, ns, keys, count, answer, results, &ticket);
@@ -121,8 +144,8 @@ int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *k
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
-int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags, const hbm_key *keys,
-	     size_t count, hbm_result *results)
+int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
+	     const hbm_key *keys, size_t count, hbm_result *results)
 {
 	hbm_ticket ticket;
 	int rc = hbm_submit_keys(hbm, op, ns, flags, keys, count, results, &ticket);
@@ -135,9 +158,12 @@ int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t byt
 {
 	if (tier <= HBM_TIER_NONE || tier >= HBM_TIERS)
 		return hbm_fail(hbm, HBM_INVALID, "there is no tier %d", (int)tier);
+
 	if (device && (tier != HBM_TIER_HBM || device >= hbm->info.devices))
-		return hbm_fail(hbm, HBM_INVALID, "device %u: only the HBM tier has devices, %u of them", device,
+		return hbm_fail(hbm, HBM_INVALID,
+				"device %u: only the HBM tier has devices, %u of them", device,
 				hbm->info.devices);
+
 	struct hbm_wire_evict evict = {.tier = tier, .device = device, .bytes = bytes};
 	struct request request = {
 		.opcode = HBM_WIRE_EVICT,
@@ -145,6 +171,7 @@ int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t byt
 		.pieces = {{&evict, sizeof(evict)}},
 		.piece_count = 1,
 	};
+
 	return hbm_request_query(hbm, &request);
 }
 

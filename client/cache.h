@@ -4,7 +4,8 @@
 
 #include "client/request.h"
 
-/* The reply is a struct hbm_wire_results; answer.results (may be NULL) has room for answer.count. */
+/* The reply is a struct hbm_wire_results; answer.results (may be NULL) has room for
+ * answer.count. */
 extern const struct ticket_kind hbm_kind_results;
 /* Whether the key is not the reserved one. */
 bool hbm_key_is_sound(const hbm_key *key);

@@ -11,7 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Limits how long connect() waits for a listener whose queue is full; -1: no limit. Sending never waits. */
+/* Limits how long connect() waits for a listener whose queue is full; -1: no limit.
+ * Sending never waits. */
 static int channel_limit(int fd, int timeout_ms)
 {
 	struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
@@ -33,11 +34,13 @@ int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
+
 	memcpy(address.sun_path, path, strlen(path));
 
 	void *buffer = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!buffer)
 		return -ENOMEM;
+
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0 || channel_limit(fd, timeout_ms) < 0 || channel_connect(fd, &address) < 0) {
 		int error = errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -46,7 +49,9 @@ int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms)
 			close(fd);
 		return error;
 	}
+
 	*channel = (struct channel){fd, buffer};
+
 	return 0;
 }
 
@@ -70,7 +75,8 @@ int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, 
 
 static int channel_message_check(const struct message *message)
 {
-	/* The end of the stream, or an empty message, which looks the same but may have brought fds. */
+	/* The end of the stream, or an empty message, which looks the same but may have
+	 * brought fds. */
 	if (message->size == 0)
 		return -ENOTCONN;
 	if (message->size < sizeof(*message->header) || message->header->size != message->size)
@@ -81,11 +87,15 @@ static int channel_message_check(const struct message *message)
 int hbm_channel_receive(const struct channel *channel, bool wait, struct message *message)
 {
 	unsigned flags = wait ? FDPASS_WAIT : 0;
-	ssize_t n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX, &message->fds, flags);
+	ssize_t n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX,
+				   &message->fds, flags);
 
-	/* A peer that died with our requests unread is reported once, before the replies it had sent. */
+	/* A peer that died with our requests unread is reported once, before the replies
+	 * it had sent. */
 	if (n == -ECONNRESET)
-		n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX, &message->fds, flags);
+		n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX,
+				   &message->fds, flags);
+
 	if (n == -EMSGSIZE)
 		return -EPROTO;
 	if (n < 0)
@@ -96,6 +106,7 @@ int hbm_channel_receive(const struct channel *channel, bool wait, struct message
 	int rc = channel_message_check(message);
 	if (rc)
 		hbm_message_clear(message);
+
 	return rc;
 }
 

@@ -2,15 +2,19 @@
 /*
  * commit: backing ranges of regions with memory, and giving it back.
  *
- * The reply to a commit comes in parts, with an fd for each slab. Each slab is mapped when its fd arrives. Access is
- * opened when the last part has come, run by run, and then the ticket ends HBM_OK.
+ * The reply to a commit comes in parts, with an fd for each slab. Each slab is mapped
+ * when its fd arrives. Access is opened when the last part has come, run by run, and then
+ * the ticket ends HBM_OK.
  *
- * If something fails here, later parts are received without mapping them, and the whole request is undone: what was
- * mapped is unmapped, a DECOMMIT of the same ranges goes out under the same ticket, and the ticket ends when that is
- * answered, so that the caller may retry at once. Until then its slabs stay asked for. The ticket ends HBM_DEVICE after
- * a failed device call, and -EMFILE if this process has no descriptors left for the slabs.
+ * If something fails here, later parts are received without mapping them, and the whole
+ * request is undone: what was mapped is unmapped, a DECOMMIT of the same ranges goes out
+ * under the same ticket, and the ticket ends when that is answered, so that the caller
+ * may retry at once. Until then its slabs stay asked for. The ticket ends HBM_DEVICE
+ * after a failed device call, and -EMFILE if this process has no descriptors left for the
+ * slabs.
  *
- * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has given to somebody else.
+ * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has
+ * given to somebody else.
  */
 #include "client/error.h"
 #include "client/region.h"
@@ -46,7 +50,8 @@ static size_t commit_ranges_message_bytes(size_t count)
 	return sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
 }
 
-static void commit_ranges_message_fill(struct hbm_wire_ranges *message, const struct hbm_range *ranges, size_t count)
+static void commit_ranges_message_fill(struct hbm_wire_ranges *message,
+				       const struct hbm_range *ranges, size_t count)
 {
 	*message = (struct hbm_wire_ranges){.count = (uint32_t)count};
 	for (size_t i = 0; i < count; i++)
@@ -69,10 +74,12 @@ static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
 	struct commit *commit = calloc(1, sizeof(*commit) + count * sizeof(*ranges));
 	if (!commit)
 		return NULL;
+
 	list_init(&commit->undo.link);
 	struct hbm_wire_ranges *message = malloc(commit_ranges_message_bytes(count));
 	if (!message)
 		return commit_free(commit);
+
 	commit_ranges_message_fill(message, ranges, count);
 	commit->undo.message = &message->header;
 	commit->count = count;
@@ -80,6 +87,7 @@ static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
 		commit->ranges[i] = ranges[i];
 		commit->slabs += ranges[i].bytes / ranges[i].region->slab;
 	}
+
 	return commit;
 }
 
@@ -103,19 +111,20 @@ static void commit_fail_fds(struct ticket *ticket)
 
 	commit->failure = -EMFILE;
 	ticket->failure = "COMMIT undone: this process has too few descriptors left for the slabs; "
-			 "raise RLIMIT_NOFILE, commit less at once, or use larger slabs";
+			  "raise RLIMIT_NOFILE, commit less at once, or use larger slabs";
 }
 
 /* ---- Grants ---- */
 
 static bool commit_range_has(const struct hbm_range *range, const struct hbm_wire_range *slab)
 {
-	return range->region->id == slab->region && slab->bytes == range->region->slab && slab->zero == 0 &&
-	       is_aligned(slab->offset, slab->bytes) && slab->offset >= range->offset &&
-	       slab->offset - range->offset < range->bytes;
+	return range->region->id == slab->region && slab->bytes == range->region->slab &&
+	       slab->zero == 0 && is_aligned(slab->offset, slab->bytes) &&
+	       slab->offset >= range->offset && slab->offset - range->offset < range->bytes;
 }
 
-/* The range of the commit that a granted slab lies in, starting where the last one was; NULL: in none. */
+/* The range of the commit that a granted slab lies in, starting where the last one was;
+ * NULL: in none. */
 static const struct hbm_range *commit_find(struct commit *commit, const struct hbm_wire_range *slab)
 {
 	for (size_t n = 0; n < commit->count; n++) {
@@ -127,39 +136,48 @@ static const struct hbm_range *commit_find(struct commit *commit, const struct h
 	return NULL;
 }
 
-static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hbm_wire_range *slab, int fd)
+static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hbm_wire_range *slab,
+			 int fd)
 {
 	struct commit *commit = ticket->answer.commit;
 	const struct hbm_range *range = commit_find(commit, slab);
 	if (!range || range->region->slabs[slab->offset / slab->bytes] != SLAB_ASKED)
 		return false;
+
 	/* After a failure nothing else tells a slab that comes again. */
 	if (commit->granted == commit->slabs)
 		return false;
+
 	commit->granted++;
 	if (commit->failure)
 		return true;
 
 	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
 	if (!entered || !hbm_region_place(range->region, slab->offset, fd)) {
-		/* A driver may need a descriptor of its own for each slab, and does not say so. */
+		/* A driver may need a descriptor of its own for each slab, and does not
+		 * say so. */
 		if (fdpass_exhausted())
 			commit_fail_fds(ticket);
 		else
 			commit_fail_device(hbm, ticket);
 	}
+
 	if (entered)
 		hbm_gpu_leave(&hbm->gpu);
+
 	return true;
 }
 
 static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct message *message)
 {
 	const struct hbm_wire_ranges *part = (const void *)message->header;
+
 	/* A part without slabs is refused, so that a reply has an end. */
-	if (message->size < sizeof(*part) || part->zero || part->count == 0 || part->count > HBM_WIRE_FDS_MAX ||
+	if (message->size < sizeof(*part) || part->zero || part->count == 0 ||
+	    part->count > HBM_WIRE_FDS_MAX ||
 	    message->size != commit_ranges_message_bytes(part->count))
 		return false;
+
 	if (message->fds.lost)
 		commit_fail_fds(ticket);
 	else if (part->count != message->fds.count)
@@ -170,6 +188,7 @@ static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct mes
 		if (!commit_grant(hbm, ticket, &part->ranges[i], fd))
 			return false;
 	}
+
 	return true;
 }
 
@@ -180,8 +199,10 @@ static size_t commit_run_length(const struct hbm_range *ranges, size_t count, ui
 {
 	size_t n = 1;
 	*bytes = ranges[0].bytes;
-	while (n < count && ranges[n].region == ranges[0].region && ranges[n].offset == ranges[0].offset + *bytes)
+	while (n < count && ranges[n].region == ranges[0].region &&
+	       ranges[n].offset == ranges[0].offset + *bytes)
 		*bytes += ranges[n++].bytes;
+
 	return n;
 }
 
@@ -197,6 +218,7 @@ static void commit_open(struct hbm *hbm, struct ticket *ticket)
 			commit_fail_device(hbm, ticket);
 		if (entered)
 			hbm_gpu_leave(&hbm->gpu);
+
 		i += n;
 	}
 }
@@ -224,11 +246,13 @@ static void commit_revert(struct hbm *hbm, struct ticket *ticket)
 static int commit_undo(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
+
 	commit_unplace(hbm, commit, SLAB_ASKED);
 	commit->undoing = true;
 	ticket->opcode = HBM_WIRE_DECOMMIT;
 	commit->undo.message->opcode = HBM_WIRE_DECOMMIT;
 	list_push_back(&hbm->unsent, &commit->undo.link);
+
 	return TICKET_MORE;
 }
 
@@ -255,18 +279,22 @@ static int commit_reply_commit(struct hbm *hbm, struct ticket *ticket, struct me
 	struct commit *commit = ticket->answer.commit;
 	if (commit->undoing)
 		return commit_reply_undo(hbm, ticket, message);
+
 	if (hbm_reply_is_refusal(message)) {
 		commit_revert(hbm, ticket);
 		ticket->device_call = ticket->failure = NULL;
 		return message->header->status;
 	}
+
 	if (message->header->status != HBM_OK || !commit_part(hbm, ticket, message))
 		return TICKET_BROKEN;
 	if (message->header->flags & HBM_WIRE_MORE)
 		return TICKET_MORE;
 	if (commit->granted != commit->slabs)
 		return TICKET_BROKEN;
+
 	commit_open(hbm, ticket);
+
 	return commit->failure ? commit_undo(hbm, ticket) : commit_done(hbm, ticket);
 }
 
@@ -276,15 +304,18 @@ static const struct ticket_kind kind_commit = {
 	.abandon = commit_revert,
 };
 
-int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *ticket)
+int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
+		      hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
+
 	int rc = hbm_ranges_check(hbm, ranges, count);
 	if (rc == 0)
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_EMPTY, SLAB_ASKED, HBM_EXISTS);
 	if (rc)
 		return rc;
+
 	struct commit *commit = commit_new(ranges, count);
 	if (commit) {
 		struct request request = {
@@ -298,13 +329,16 @@ int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t co
 	} else {
 		rc = hbm_fail(hbm, -ENOMEM, "no memory for a commit of %zu ranges", count);
 	}
+
 	if (rc == 0) {
 		commit_count(commit, 1);
 		return 0;
 	}
+
 	commit_free(commit);
 	for (size_t i = 0; i < count; i++)
 		hbm_region_unplace(ranges[i].region, ranges[i].offset, ranges[i].bytes, SLAB_EMPTY);
+
 	return rc;
 }
 
@@ -334,27 +368,33 @@ static size_t commit_ranges_unmap(struct hbm *hbm, const struct hbm_range *range
 		uint64_t bytes;
 		size_t n = commit_run_length(ranges + done, count - done, &bytes);
 		bool entered = hbm_gpu_enter(&hbm->gpu, ranges[done].region->device);
-		bool unmapped = entered && hbm_region_unmap(ranges[done].region, ranges[done].offset, bytes);
+		bool unmapped = entered &&
+				hbm_region_unmap(ranges[done].region, ranges[done].offset, bytes);
 		if (entered)
 			hbm_gpu_leave(&hbm->gpu);
 		if (!unmapped)
 			break;
+
 		done += n;
 	}
+
 	return done;
 }
 
-int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count, hbm_ticket *id)
+int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
+			hbm_ticket *id)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
 	if (hbm->broken)
 		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
+
 	int rc = hbm_ranges_check(hbm, ranges, count);
 	if (rc == 0)
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_MAPPED, SLAB_MAPPED, HBM_NOT_FOUND);
 	if (rc)
 		return rc;
+
 	size_t done = commit_ranges_unmap(hbm, ranges, count);
 	const char *call = done < count ? hbm->gpu.failed_call : NULL;
 	int result = (int)hbm->gpu.failed_result;
@@ -372,14 +412,17 @@ int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t 
 	hbm_ticket ticket;
 	rc = hbm_request_submit(hbm, &request, &ticket);
 	if (rc) {
-		/* The daemon was not told of memory that is no longer mapped: the two cannot go on together. */
+		/* The daemon was not told of memory that is no longer mapped: the two
+		 * cannot go on together. */
 		hbm_request_break(hbm, rc);
 		return rc;
 	}
+
 	struct ticket *entry = hbm_ticket_find(&hbm->tickets, ticket);
 	entry->device_call = call;
 	entry->device_result = result;
 	*id = ticket;
+
 	return 0;
 }
 

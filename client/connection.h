@@ -2,9 +2,10 @@
 /*
  * connection: struct hbm, a session with the daemon.
  *
- * States: open -> broken (the daemon is gone, or said something that is not the protocol) -> freed by hbm_close().
- * Breaking ends every waiting ticket and shuts the socket; regions stay mapped, fences readable, until hbm_close().
- * A forked child has a copy of it, but the socket, the leases and the device are still the parent's: all that can be
+ * States: open -> broken (the daemon is gone, or said something that is not the protocol)
+ * -> freed by hbm_close(). Breaking ends every waiting ticket and shuts the socket;
+ * regions stay mapped, fences readable, until hbm_close(). A forked child has a copy of
+ * it, but the socket, the leases and the device are still the parent's: all that can be
  * done with the copy is to close it, which only lets go of the child's descriptors.
  */
 #pragma once
@@ -32,8 +33,9 @@ struct hbm {
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
-	int timeout_ms;            /* with a daemon that says nothing: -1, for ever; else the connection ends */
-	int answer_ms;             /* the same for what only asks */
-	int close_ms;              /* what hbm_close() makes of it */
+	/* with a daemon that says nothing: -1, for ever; else the connection ends */
+	int timeout_ms;
+	int answer_ms; /* the same for what only asks */
+	int close_ms;  /* what hbm_close() makes of it */
 	char error[320];
 };

@@ -28,7 +28,9 @@ int hbm_check_owner(struct hbm *hbm)
 {
 	if (hbm->pid == getpid())
 		return 0;
-	return hbm_fail(hbm, -EPERM, "the connection belongs to the process that opened it, and this is a child of it");
+	return hbm_fail(
+		hbm, -EPERM,
+		"the connection belongs to the process that opened it, and this is a child of it");
 }
 
 const char *hbm_error(const struct hbm *hbm)

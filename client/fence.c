@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fence: the shared page of timelines, from the CPU and from a stream. The page is registered with the driver once, for
- * all contexts; its address for a device is asked for each time, being a cheap question.
+ * fence: the shared page of timelines, from the CPU and from a stream. The page is
+ * registered with the driver once, for all contexts; its address for a device is asked
+ * for each time, being a cheap question.
  */
 #include "client/fence.h"
 
@@ -26,8 +27,11 @@ int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value)
 		return -EPERM;
 	if (slot >= HBM_WIRE_FENCES)
 		return HBM_INVALID;
-	/* Pairs with the daemon's load: what was written before the signal is seen by who sees the value. */
+
+	/* Pairs with the daemon's load: what was written before the signal is seen by who
+	 * sees the value. */
 	__atomic_store_n(&hbm->fences[slot], value, __ATOMIC_RELEASE);
+
 	/* A full doorbell rings already. */
 	return eventfd_write(hbm->doorbell, 1) < 0 && errno != EAGAIN ? -errno : 0;
 }
@@ -44,29 +48,36 @@ static bool fence_address(struct hbm *hbm, uint32_t device, CUdeviceptr *page)
 {
 	void *fences = (void *)hbm->fences;
 	if (!hbm->fences_registered) {
-		hbm->fences_registered =
-			GPU_CALL(&hbm->gpu, cuMemHostRegister, fences, HBM_WIRE_FENCES * sizeof(uint64_t),
-				 CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+		hbm->fences_registered = GPU_CALL(
+			&hbm->gpu, cuMemHostRegister, fences, HBM_WIRE_FENCES * sizeof(uint64_t),
+			CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
 		hbm->fences_device = device;
 	}
-	return hbm->fences_registered && GPU_CALL(&hbm->gpu, cuMemHostGetDevicePointer, page, fences, 0);
+
+	return hbm->fences_registered &&
+	       GPU_CALL(&hbm->gpu, cuMemHostGetDevicePointer, page, fences, 0);
 }
 
 int hbm_fence_device(struct hbm *hbm, uint32_t device, uint32_t slot, uint64_t *address)
 {
 	if (slot >= HBM_WIRE_FENCES)
 		return hbm_fail(hbm, HBM_INVALID, "fence %u: there are %d", slot, HBM_WIRE_FENCES);
+
 	int rc = hbm_use_device(hbm, device);
 	if (rc)
 		return rc;
+
 	CUdeviceptr page;
-	bool entered = hbm_gpu_enter(&hbm->gpu, device), done = entered && fence_address(hbm, device, &page);
+	bool entered = hbm_gpu_enter(&hbm->gpu, device),
+	     done = entered && fence_address(hbm, device, &page);
 	const char *call = hbm->gpu.failed_call;
 	CUresult result = hbm->gpu.failed_result;
 	if (entered)
 		hbm_gpu_leave(&hbm->gpu);
 	if (!done)
 		return hbm_fail_device(hbm, call, result);
+
 	*address = page + slot * sizeof(uint64_t);
+
 	return 0;
 }

@@ -11,8 +11,8 @@ int hbm_gpu_open(struct gpu *gpu, const struct hbm_info *info, char *error, size
 		return 0;
 	struct driver_soft_options soft = {.devices = info->devices, .memory = gpu->soft_memory};
 	bool is_soft = info->driver == HBM_DRIVER_SOFT;
-	return driver_open(&gpu->driver, is_soft ? DRIVER_SOFT : DRIVER_CUDA, is_soft ? &soft : NULL, error,
-			   error_size);
+	return driver_open(&gpu->driver, is_soft ? DRIVER_SOFT : DRIVER_CUDA,
+			   is_soft ? &soft : NULL, error, error_size);
 }
 
 /* Finds one of this process's devices among the daemon's. */
@@ -27,20 +27,26 @@ static void gpu_found(struct gpu *gpu, uint32_t devices, int ordinal, const CUuu
 bool hbm_gpu_recognise(struct gpu *gpu, const struct hbm_info *info)
 {
 	int count = 0;
+
 	if (gpu->recognised)
 		return true;
 	if (!GPU_CALL(gpu, cuDeviceGetCount, &count))
 		return false;
+
 	for (uint32_t i = 0; i < HBM_WIRE_DEVICES_MAX; i++)
 		gpu->ordinals[i] = -1;
 	for (int ordinal = 0; ordinal < count; ordinal++) {
 		CUdevice device;
 		CUuuid uuid;
-		if (!GPU_CALL(gpu, cuDeviceGet, &device, ordinal) || !GPU_CALL(gpu, cuDeviceGetUuid, &uuid, device))
+		if (!GPU_CALL(gpu, cuDeviceGet, &device, ordinal) ||
+		    !GPU_CALL(gpu, cuDeviceGetUuid, &uuid, device))
 			return false;
+
 		gpu_found(gpu, info->devices, ordinal, &uuid);
 	}
+
 	gpu->recognised = true;
+
 	return true;
 }
 
@@ -51,6 +57,7 @@ void hbm_gpu_close(struct gpu *gpu)
 		if (gpu->contexts[i] && GPU_CALL(gpu, cuDeviceGet, &device, gpu->ordinals[i]))
 			GPU_CALL(gpu, cuDevicePrimaryCtxRelease, device);
 	}
+
 	driver_close(gpu->driver);
 	*gpu = (struct gpu){0};
 }
@@ -67,8 +74,9 @@ bool hbm_gpu_check(struct gpu *gpu, const char *call, CUresult result)
 static bool gpu_retain(struct gpu *gpu, uint32_t index)
 {
 	CUdevice device;
-	return gpu->contexts[index] || (GPU_CALL(gpu, cuDeviceGet, &device, gpu->ordinals[index]) &&
-					GPU_CALL(gpu, cuDevicePrimaryCtxRetain, &gpu->contexts[index], device));
+	return gpu->contexts[index] ||
+	       (GPU_CALL(gpu, cuDeviceGet, &device, gpu->ordinals[index]) &&
+		GPU_CALL(gpu, cuDevicePrimaryCtxRetain, &gpu->contexts[index], device));
 }
 
 bool hbm_gpu_enter(struct gpu *gpu, uint32_t device)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu: a connection's way to the devices: the driver table, which of this process's devices is which of the daemon's,
- * and each device's primary context, retained when the device is first used. Devices are numbered as the daemon does;
- * this process may count them differently, or not see all (CUDA_VISIBLE_DEVICES), so they are told apart by UUID.
- * Device calls are made between hbm_gpu_enter() and hbm_gpu_leave(), which put the caller's current context back; the
- * caller may have none, or one of his own.
+ * gpu: a connection's way to the devices: the driver table, which of this process's
+ * devices is which of the daemon's, and each device's primary context, retained when the
+ * device is first used. Devices are numbered as the daemon does; this process may count
+ * them differently, or not see all (CUDA_VISIBLE_DEVICES), so they are told apart by
+ * UUID. Device calls are made between hbm_gpu_enter() and hbm_gpu_leave(), which put the
+ * caller's current context back; the caller may have none, or one of his own.
  *
- * A failed call is remembered by name and result until the next failure, for the error line.
+ * A failed call is remembered by name and result until the next failure, for the error
+ * line.
  */
 #pragma once
 
@@ -29,7 +31,8 @@ struct gpu {
 /* True if the call succeeded; else remembers it. */
 #define GPU_CALL(gpu, name, ...) hbm_gpu_check(gpu, #name, (gpu)->driver->name(__VA_ARGS__))
 
-/* Loads the driver the daemon uses. 0, or negative errno and a line in error. Does nothing when it is loaded. */
+/* Loads the driver the daemon uses. 0, or negative errno and a line in error. Does
+ * nothing when it is loaded. */
 int hbm_gpu_open(struct gpu *gpu, const struct hbm_info *info, char *error, size_t error_size);
 /* Finds the daemon's devices among those of this process, once; the driver is loaded. */
 bool hbm_gpu_recognise(struct gpu *gpu, const struct hbm_info *info);

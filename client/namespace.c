@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* namespace: opening by description, attaching by number, closing. The daemon keeps the count of opens. */
+/* namespace: opening by description, attaching by number, closing. The daemon keeps the
+ * count of opens. */
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -26,7 +27,8 @@ static bool namespace_is_block_size(uint64_t bytes)
 	return bytes > 0 && is_aligned(bytes, BLOCK_UNIT);
 }
 
-/* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: what the reply has to say, or 0. */
+/* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: what the reply has to say,
+ * or 0. */
 static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint64_t block_bytes,
 			     struct hbm_wire_namespace_reply *reply)
 {
@@ -40,11 +42,14 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
+
 	if (reply->ns == 0 || !namespace_is_block_size(reply->block_bytes) ||
 	    (block_bytes && reply->block_bytes != block_bytes)) {
 		hbm_request_break(hbm, -EPROTO);
-		return hbm_fail(hbm, -EPROTO, "the daemon opened another namespace than was asked for");
+		return hbm_fail(hbm, -EPROTO,
+				"the daemon opened another namespace than was asked for");
 	}
+
 	return 0;
 }
 
@@ -53,17 +58,21 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	struct hbm_wire_namespace_open open = {
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
 	};
-	if (!namespace_name_copy(open.spec.model, options->model) || !namespace_name_copy(open.spec.layout, options->layout) ||
+	if (!namespace_name_copy(open.spec.model, options->model) ||
+	    !namespace_name_copy(open.spec.layout, options->layout) ||
 	    !namespace_name_copy(open.spec.salt, options->salt))
 		return hbm_fail(hbm, HBM_INVALID, "model, layout and salt have at most %d bytes",
 				HBM_WIRE_NAME_BYTES - 1);
+
 	if (!namespace_is_block_size(options->block_bytes))
 		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
 				(unsigned long long)options->block_bytes, BLOCK_UNIT);
+
 	struct hbm_wire_namespace_reply reply;
 	int rc = namespace_request(hbm, &open, sizeof(open), options->block_bytes, &reply);
 	if (rc == 0)
 		*ns = reply.ns;
+
 	return rc;
 }
 
@@ -74,6 +83,7 @@ int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes)
 	int rc = namespace_request(hbm, &ref, sizeof(ref), 0, &reply);
 	if (rc == 0)
 		*block_bytes = reply.block_bytes;
+
 	return rc;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query: walking the daemon's records page by page. Each page is copied, so that `each` may use the connection. */
+/* query: walking the daemon's records page by page. Each page is copied, so that `each`
+ * may use the connection. */
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -44,10 +45,12 @@ static int query_reply_page(struct hbm *hbm, struct ticket *ticket, struct messa
 		return message->header->status;
 	if (!query_page_is_sound(message))
 		return TICKET_BROKEN;
+
 	struct hbm_wire_query_reply **out = ticket->answer.body;
 	*out = malloc(message->size);
 	if (*out)
 		memcpy(*out, message->header, message->size);
+
 	return HBM_OK;
 }
 
@@ -70,12 +73,15 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 		return rc;
 	if (!page)
 		return hbm_fail(hbm, -ENOMEM, "no memory for a page of records");
+
 	if (page->kind != kind || (page->next && page->next == cursor)) {
 		free(page);
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon answered another query than was asked");
 	}
+
 	*out = page;
+
 	return 0;
 }
 
@@ -94,17 +100,20 @@ int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *eac
 		return -EPERM;
 	if (kind <= 0 || kind >= HBM_QUERY_KINDS)
 		return hbm_fail(hbm, HBM_UNSUPPORTED, "there is no query of kind %d", (int)kind);
+
 	uint64_t cursor = 0;
 	do {
 		struct hbm_wire_query_reply *page = NULL;
 		int rc = query_page(hbm, kind, cursor, &page);
 		if (rc)
 			return rc;
+
 		cursor = page->next;
 		rc = query_page_walk(page, each, arg);
 		free(page);
 		if (rc)
 			return rc;
 	} while (cursor);
+
 	return 0;
 }

@@ -38,28 +38,39 @@ uint32_t hbm_region_device(const struct hbm_region *region)
 
 int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 {
-	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_ranges)) / sizeof(struct hbm_wire_range);
+	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_ranges)) /
+		      sizeof(struct hbm_wire_range);
+
 	if (count == 0)
 		return hbm_fail(hbm, HBM_INVALID, "no ranges");
+
 	if (count > most)
-		return hbm_fail(hbm, HBM_LIMIT, "%zu ranges: a request has at most %zu", count, most);
+		return hbm_fail(hbm, HBM_LIMIT, "%zu ranges: a request has at most %zu", count,
+				most);
+
 	for (size_t i = 0; i < count; i++) {
 		const struct hbm_range *range = &ranges[i];
 		if (!range->region || range->region->hbm != hbm)
-			return hbm_fail(hbm, HBM_INVALID, "range %zu: not a region of this connection", i);
+			return hbm_fail(hbm, HBM_INVALID,
+					"range %zu: not a region of this connection", i);
+
 		uint64_t slab = range->region->slab;
 		if (!is_aligned(range->offset, slab) || !is_aligned(range->bytes, slab) ||
 		    !checked_range(range->offset, range->bytes, range->region->address_space))
 			return hbm_fail(hbm, HBM_INVALID,
-					"range %zu: %llu bytes at %llu are not slabs of %llu bytes within %llu", i,
-					(unsigned long long)range->bytes, (unsigned long long)range->offset,
-					(unsigned long long)slab, (unsigned long long)range->region->address_space);
+					"range %zu: %llu bytes at %llu are not slabs of %llu bytes "
+					"within %llu",
+					i, (unsigned long long)range->bytes,
+					(unsigned long long)range->offset, (unsigned long long)slab,
+					(unsigned long long)range->region->address_space);
 	}
+
 	return 0;
 }
 
 /* How many leading slabs of the range were in state `from` and are now in state `to`. */
-static uint64_t region_range_turn(const struct hbm_range *range, uint64_t slabs, enum slab_state from, enum slab_state to)
+static uint64_t region_range_turn(const struct hbm_range *range, uint64_t slabs,
+				  enum slab_state from, enum slab_state to)
 {
 	uint8_t *first = range->region->slabs + range->offset / range->region->slab;
 	uint64_t n = 0;
@@ -73,17 +84,21 @@ static uint64_t region_range_slabs(const struct hbm_range *range)
 	return range->bytes / range->region->slab;
 }
 
-int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count, enum slab_state from,
-		    enum slab_state to, int refusal)
+int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
+		    enum slab_state from, enum slab_state to, int refusal)
 {
 	uint64_t turned = 0;
 	size_t i = 0;
+
 	while (i < count &&
-	       (turned = region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), from, SLAB_MARKED)) == region_range_slabs(&ranges[i]))
+	       (turned = region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), from,
+					   SLAB_MARKED)) == region_range_slabs(&ranges[i]))
 		i++;
+
 	if (i == count) {
 		for (i = 0; i < count; i++)
-			region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), SLAB_MARKED, to);
+			region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), SLAB_MARKED,
+					  to);
 		return 0;
 	}
 
@@ -93,6 +108,7 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 	region_range_turn(bad, turned, SLAB_MARKED, from);
 	for (size_t k = 0; k < i; k++)
 		region_range_turn(&ranges[k], region_range_slabs(&ranges[k]), SLAB_MARKED, from);
+
 	return hbm_fail(hbm, twice ? HBM_INVALID : refusal, "range %zu: the slab at %llu %s", i,
 			(unsigned long long)offset,
 			twice                   ? "is in this request twice"
@@ -102,13 +118,15 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 
 /* ---- Device memory ---- */
 
-/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as long as this process lives, so
- * that a refusal is not the last word; but an error that stays may be an earlier call's, reported by one that has done
- * its work, and the handle of somebody else in this process by now. */
+/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as
+ * long as this process lives, so that a refusal is not the last word; but an error that
+ * stays may be an earlier call's, reported by one that has done its work, and the handle
+ * of somebody else in this process by now. */
 static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
 {
 	return GPU_CALL(gpu, cuMemRelease, handle) ||
-	       (!driver_error_is_for_good(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
+	       (!driver_error_is_for_good(gpu->failed_result) &&
+		GPU_CALL(gpu, cuMemRelease, handle));
 }
 
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
@@ -118,20 +136,25 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 	if (!GPU_CALL(gpu, cuMemImportFromShareableHandle, &handle, (void *)(intptr_t)fd,
 		      CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
 		return false;
+
 	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
 	if (mapped)
 		region->slabs[offset / region->slab] = SLAB_PLACED;
+
 	bool released = region_handle_release(gpu, handle);
+
 	return mapped && released;
 }
 
 bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes)
 {
 	CUmemAccessDesc access = {
-		.location = {CU_MEM_LOCATION_TYPE_DEVICE, region->hbm->gpu.ordinals[region->device]},
+		.location = {CU_MEM_LOCATION_TYPE_DEVICE,
+			     region->hbm->gpu.ordinals[region->device]},
 		.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 	};
-	return GPU_CALL(&region->hbm->gpu, cuMemSetAccess, region->address + offset, bytes, &access, 1);
+	return GPU_CALL(&region->hbm->gpu, cuMemSetAccess, region->address + offset, bytes, &access,
+			1);
 }
 
 bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes)
@@ -142,7 +165,8 @@ bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes
 	return true;
 }
 
-void hbm_region_unplace(struct hbm_region *region, uint64_t offset, uint64_t bytes, enum slab_state asked)
+void hbm_region_unplace(struct hbm_region *region, uint64_t offset, uint64_t bytes,
+			enum slab_state asked)
 {
 	for (uint64_t at = offset; at < offset + bytes; at += region->slab) {
 		uint8_t *slab = &region->slabs[at / region->slab];
@@ -172,8 +196,11 @@ static bool region_address_reserve(struct hbm_region *region)
 	struct gpu *gpu = &region->hbm->gpu;
 	if (!hbm_gpu_enter(gpu, region->device))
 		return false;
-	bool reserved = GPU_CALL(gpu, cuMemAddressReserve, &region->address, region->address_space, 0, 0, 0);
+
+	bool reserved = GPU_CALL(gpu, cuMemAddressReserve, &region->address, region->address_space,
+				 0, 0, 0);
 	hbm_gpu_leave(gpu);
+
 	return reserved;
 }
 
@@ -181,6 +208,7 @@ static void region_address_free(struct hbm_region *region)
 {
 	struct gpu *gpu = &region->hbm->gpu;
 	bool entered = hbm_gpu_enter(gpu, region->device);
+
 	region_unmap_all(region);
 	GPU_CALL(gpu, cuMemAddressFree, region->address, region->address_space);
 	if (entered)
@@ -201,6 +229,7 @@ static int default_slab_found(const void *record, size_t record_bytes, void *arg
 	struct default_slab *found = arg;
 	if (device->index == found->device)
 		found->bytes = device->slab;
+
 	return 0;
 }
 
@@ -217,36 +246,51 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 		int rc = hbm_query(hbm, HBM_QUERY_DEVICES, default_slab_found, &asked);
 		if (rc)
 			return rc;
+
 		if (!region_slab_is_sound(asked.bytes))
-			return hbm_fail(hbm, -EPROTO, "the daemon names no default slab for device %u", asked.device);
+			return hbm_fail(hbm, -EPROTO,
+					"the daemon names no default slab for device %u",
+					asked.device);
 	}
+
 	if (!region_slab_is_sound(asked.bytes))
-		return hbm_fail(hbm, HBM_INVALID, "a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
+		return hbm_fail(hbm, HBM_INVALID,
+				"a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
 				(unsigned long long)asked.bytes);
+
 	*slab = asked.bytes;
+
 	return 0;
 }
 
-static int region_new(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
+static int region_new(struct hbm *hbm, const struct hbm_region_options *options,
+		      struct hbm_region **out)
 {
 	uint64_t slab = 0, address_space;
 	int rc = region_slab(hbm, options, &slab);
 	if (rc)
 		return rc;
-	if (options->address_space == 0 || !checked_add(options->address_space, slab - 1, &address_space) || address_space > INT64_MAX)
-		return hbm_fail(hbm, HBM_INVALID, "a region of %llu bytes", (unsigned long long)options->address_space);
+
+	if (options->address_space == 0 ||
+	    !checked_add(options->address_space, slab - 1, &address_space) ||
+	    address_space > INT64_MAX)
+		return hbm_fail(hbm, HBM_INVALID, "a region of %llu bytes",
+				(unsigned long long)options->address_space);
+
 	address_space -= address_space % slab;
 
 	struct hbm_region *region = calloc(1, sizeof(*region) + address_space / slab);
 	if (!region)
 		return hbm_fail(hbm, -ENOMEM, "no memory for a region of %llu slabs",
 				(unsigned long long)(address_space / slab));
+
 	region->hbm = hbm;
 	region->device = options->device;
 	region->slab = slab;
 	region->address_space = address_space;
 	list_init(&region->link);
 	*out = region;
+
 	return 0;
 }
 
@@ -268,35 +312,45 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 	int rc = hbm_request_query(hbm, &request);
 	if (rc)
 		return rc;
-	if (reply.region == 0 || reply.address_space != region->address_space || reply.slab != region->slab) {
+
+	if (reply.region == 0 || reply.address_space != region->address_space ||
+	    reply.slab != region->slab) {
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon made another region than was asked for");
 	}
+
 	region->id = reply.region;
+
 	return 0;
 }
 
-int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
+int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
+		      struct hbm_region **out)
 {
 	int rc = hbm_use_device(hbm, options->device);
 	if (rc)
 		return rc;
+
 	struct hbm_region *region = NULL;
 	rc = region_new(hbm, options, &region);
 	if (rc)
 		return rc;
+
 	if (!region_address_reserve(region)) {
 		free(region);
 		return hbm_fail_device(hbm, hbm->gpu.failed_call, hbm->gpu.failed_result);
 	}
+
 	rc = region_register(hbm, region);
 	if (rc) {
 		region_address_free(region);
 		free(region);
 		return rc;
 	}
+
 	list_push_back(&hbm->regions, &region->link);
 	*out = region;
+
 	return 0;
 }
 
@@ -306,6 +360,7 @@ int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 		return -EPERM;
 	if (!region || region->hbm != hbm)
 		return hbm_fail(hbm, HBM_INVALID, "not a region of this connection");
+
 	while (region->commits > 0)
 		hbm_request_poll(hbm);
 	region_address_free(region);
@@ -319,5 +374,6 @@ int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 	};
 	list_remove(&region->link);
 	free(region);
+
 	return hbm_request_submit_wait(hbm, &request);
 }

@@ -36,8 +36,11 @@ static int request_reply_bare(struct hbm *hbm, struct ticket *ticket, struct mes
 	(void)ticket;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (message->size != sizeof(*message->header) || message->fds.count || message->header->flags & HBM_WIRE_MORE)
+
+	if (message->size != sizeof(*message->header) || message->fds.count ||
+	    message->header->flags & HBM_WIRE_MORE)
 		return TICKET_BROKEN;
+
 	return message->header->status;
 }
 
@@ -48,10 +51,13 @@ static int request_reply_fixed(struct hbm *hbm, struct ticket *ticket, struct me
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE || message->fds.count ||
-	    message->size != ticket->answer.size)
+
+	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE ||
+	    message->fds.count || message->size != ticket->answer.size)
 		return TICKET_BROKEN;
+
 	memcpy(ticket->answer.body, message->header, message->size);
+
 	return HBM_OK;
 }
 
@@ -61,7 +67,8 @@ static bool request_header_is_sound(const struct hbm_wire_header *header)
 {
 	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
 
-	return header->zero == 0 && header->status >= 0 && !(header->flags & ~known) && header->flags & HBM_WIRE_REPLY;
+	return header->zero == 0 && header->status >= 0 && !(header->flags & ~known) &&
+	       header->flags & HBM_WIRE_REPLY;
 }
 
 /* Brings a message to its ticket. 0, or the negative errno that ends the connection. */
@@ -80,10 +87,12 @@ static int request_handle(struct hbm *hbm, struct message *message)
 	int status = ticket->kind->reply(hbm, ticket, message);
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
+
 	if (status != TICKET_MORE) {
 		ticket->reason = request_reply_reason(message);
 		hbm_ticket_end(&hbm->tickets, ticket, status);
 	}
+
 	return 0;
 }
 
@@ -93,6 +102,7 @@ void hbm_request_break(struct hbm *hbm, int error)
 		return;
 	hbm->broken = error;
 	shutdown(hbm->channel.fd, SHUT_RDWR);
+
 	for (uint32_t i = 0; i < hbm->tickets.size; i++) {
 		struct ticket *ticket = &hbm->tickets.entries[i];
 		if (ticket->state != TICKET_WAITING)
@@ -114,6 +124,7 @@ static int request_flush(struct hbm *hbm)
 		int rc = hbm_channel_send(&hbm->channel, &piece, 1);
 		if (rc)
 			return rc;
+
 		list_remove(&first->link);
 	}
 	return 0;
@@ -124,33 +135,41 @@ static int request_receive(struct hbm *hbm, bool block)
 {
 	if (hbm->broken)
 		return hbm->broken;
+
 	struct message message;
 	int rc = hbm_channel_receive(&hbm->channel, block, &message);
 	if (rc == -EAGAIN)
 		return rc;
+
 	if (rc == 0) {
 		rc = request_handle(hbm, &message);
 		hbm_message_clear(&message);
 	}
+
 	if (rc)
 		hbm_request_break(hbm, rc);
 	else
-		/* Without room it is tried again with the next message; without a peer, receiving finds out. */
+		/* Without room it is tried again with the next message; without a peer,
+		 * receiving finds out. */
 		request_flush(hbm);
+
 	return rc;
 }
 
-/* Waits for a message at most timeout_ms (-1: for ever) and handles it. 0 (also for a message less), -ETIMEDOUT, or
- * negative errno. */
+/* Waits for a message at most timeout_ms (-1: for ever) and handles it. 0 (also for a
+ * message less), -ETIMEDOUT, or negative errno. */
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
 	bool more = request_flush(hbm) == -EAGAIN;
 	if (!more && timeout_ms < 0)
 		return request_receive(hbm, true);
+
 	int rc = hbm_channel_wait(&hbm->channel, more, timeout_ms);
 	if (rc)
 		return rc;
+
 	rc = request_receive(hbm, false);
+
 	return rc == -EAGAIN ? 0 : rc;
 }
 
@@ -167,17 +186,21 @@ static int request_send(struct hbm *hbm, struct request *request)
 		int rc = request_flush(hbm);
 		if (rc == 0)
 			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count);
+
 		if (rc == -ENOTCONN) {
 			/* What the daemon had answered before it went still counts. */
 			while (request_receive(hbm, false) == 0)
 				;
 			hbm_request_break(hbm, -ENOTCONN);
 		}
+
 		if (rc != -EAGAIN)
 			return rc;
+
 		rc = hbm_channel_wait(&hbm->channel, true, hbm->timeout_ms);
 		if (rc == 0)
 			rc = request_receive(hbm, false);
+
 		if (rc && rc != -EAGAIN) {
 			hbm_request_break(hbm, rc);
 			return rc;
@@ -187,7 +210,8 @@ static int request_send(struct hbm *hbm, struct request *request)
 
 static int request_fail(struct hbm *hbm, const struct request *request, int error)
 {
-	return hbm_fail(hbm, error, "%s not sent: %s", hbm_opcode_name(request->opcode), hbm_strerror(error));
+	return hbm_fail(hbm, error, "%s not sent: %s", hbm_opcode_name(request->opcode),
+			hbm_strerror(error));
 }
 
 /* Handles replies until one more request may be under way. */
@@ -204,15 +228,18 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
+
 	request_wait_turn(hbm, request);
 	if (hbm->broken)
 		return request_fail(hbm, request, -ENOTCONN);
+
 	size_t size = 0;
 	for (size_t i = 0; i < request->piece_count; i++)
 		size += request->pieces[i].iov_len;
 	if (size > HBM_WIRE_MESSAGE_MAX)
 		return hbm_fail(hbm, HBM_LIMIT, "%s of %zu bytes: a request has at most %d",
 				hbm_opcode_name(request->opcode), size, HBM_WIRE_MESSAGE_MAX);
+
 	hbm_ticket number;
 	struct ticket *ticket = hbm_ticket_new(&hbm->tickets, &number);
 	if (!ticket)
@@ -222,14 +249,17 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	ticket->kind = request->kind;
 	ticket->answer = request->answer;
 	struct hbm_wire_header *header = request->pieces[0].iov_base;
-	*header = (struct hbm_wire_header){.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
+	*header = (struct hbm_wire_header){
+		.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
 	int rc = request_send(hbm, request);
 	if (rc) {
 		hbm_ticket_free(&hbm->tickets, ticket);
 		return request_fail(hbm, request, rc);
 	}
+
 	hbm_ticket_sent(&hbm->tickets, ticket);
 	*id = number;
+
 	return 0;
 }
 
@@ -239,9 +269,11 @@ static int request_submit_wait(struct hbm *hbm, struct request *request, int tim
 	int rc = hbm_request_submit(hbm, request, &ticket);
 	if (rc)
 		return rc;
+
 	rc = hbm_wait(hbm, ticket, timeout_ms);
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
+
 	return rc;
 }
 
@@ -286,10 +318,13 @@ static int request_ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 	else if (status == HBM_DEVICE && ticket->device_call)
 		hbm_fail_device(hbm, ticket->device_call, ticket->device_result);
 	else if (status > 0)
-		hbm_fail(hbm, status, "the daemon refused %s: %s%s%s", hbm_opcode_name(ticket->opcode),
-			 hbm_strerror(status), ticket->reason ? ": " : "", ticket->reason ? ticket->reason : "");
+		hbm_fail(hbm, status, "the daemon refused %s: %s%s%s",
+			 hbm_opcode_name(ticket->opcode), hbm_strerror(status),
+			 ticket->reason ? ": " : "", ticket->reason ? ticket->reason : "");
 	else if (status < 0)
-		hbm_fail(hbm, status, "%s unanswered: %s", hbm_opcode_name(ticket->opcode), hbm_strerror(status));
+		hbm_fail(hbm, status, "%s unanswered: %s", hbm_opcode_name(ticket->opcode),
+			 hbm_strerror(status));
+
 	hbm_ticket_free(&hbm->tickets, ticket);
 	return status;
 }
@@ -303,16 +338,19 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
+
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return request_ticket_unknown(hbm, id);
+
 	int64_t deadline = request_deadline_in(timeout_ms);
 	while (ticket->state == TICKET_WAITING) {
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc && !hbm->broken)
-			return hbm_fail(hbm, rc, "%s still unanswered: %s", hbm_opcode_name(ticket->opcode),
-					hbm_strerror(rc));
+			return hbm_fail(hbm, rc, "%s still unanswered: %s",
+					hbm_opcode_name(ticket->opcode), hbm_strerror(rc));
 	}
+
 	return request_ticket_give_back(hbm, ticket);
 }
 
@@ -344,13 +382,17 @@ int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
+
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
 		return request_ticket_unknown(hbm, id);
+
 	unsigned int opcode = ticket->opcode;
 	int rc = ticket->state == TICKET_WAITING ? request_cancel(hbm, id, 0) : HBM_NOT_FOUND;
 	if (rc == HBM_NOT_FOUND)
-		return hbm_fail(hbm, rc, "%s has begun or is over: it cannot be cancelled", hbm_opcode_name(opcode));
+		return hbm_fail(hbm, rc, "%s has begun or is over: it cannot be cancelled",
+				hbm_opcode_name(opcode));
+
 	return rc;
 }
 
@@ -366,7 +408,8 @@ void hbm_request_end_all(struct hbm *hbm)
 
 static int request_dispatch_broken(struct hbm *hbm, int error)
 {
-	return hbm_fail(hbm, error, "the connection has ended, and every ticket with it: %s", hbm_strerror(error));
+	return hbm_fail(hbm, error, "the connection has ended, and every ticket with it: %s",
+			hbm_strerror(error));
 }
 
 int hbm_dispatch(struct hbm *hbm, int timeout_ms)
@@ -375,6 +418,7 @@ int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 		return -EPERM;
 	if (hbm->broken)
 		return request_dispatch_broken(hbm, -ENOTCONN);
+
 	int64_t deadline = request_deadline_in(timeout_ms);
 	while (hbm->tickets.unreported == 0) {
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
@@ -383,7 +427,10 @@ int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 		if (rc)
 			return request_dispatch_broken(hbm, rc);
 	}
+
 	while (request_receive(hbm, false) == 0)
 		;
-	return hbm->broken ? request_dispatch_broken(hbm, hbm->broken) : hbm_tickets_report(&hbm->tickets);
+
+	return hbm->broken ? request_dispatch_broken(hbm, hbm->broken)
+			   : hbm_tickets_report(&hbm->tickets);
 }

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: sends requests and brings their replies to the tickets. The one place that reads from the socket.
+ * request: sends requests and brings their replies to the tickets. The one place that
+ * reads from the socket.
  *
- * No more requests are under way than the daemon reads, less one, which is kept for a CANCEL: one that had to queue
- * behind what it is to cancel would be of no use. Until there is a turn, and when the socket has no room, the sender
- * handles replies: a client with any number of requests never waits for a daemon that waits for it. Handling a reply
- * never sends and never makes a ticket; what a reply gives rise to is put on hbm->unsent.
+ * No more requests are under way than the daemon reads, less one, which is kept for a
+ * CANCEL: one that had to queue behind what it is to cancel would be of no use. Until
+ * there is a turn, and when the socket has no room, the sender handles replies: a client
+ * with any number of requests never waits for a daemon that waits for it. Handling a
+ * reply never sends and never makes a ticket; what a reply gives rise to is put on
+ * hbm->unsent.
  */
 #pragma once
 
@@ -16,21 +19,24 @@ struct request {
 	enum hbm_wire_opcode opcode;
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
-	struct iovec pieces[2]; /* the first begins with a header, which hbm_request_submit() fills in */
+	struct iovec
+		pieces[2]; /* the first begins with a header, which hbm_request_submit() fills in */
 	size_t piece_count;
 };
 
-/* A whole message, to be sent as soon as there is room. Its memory is the owner's, who takes it off before freeing. */
+/* A whole message, to be sent as soon as there is room. Its memory is the owner's, who
+ * takes it off before freeing. */
 struct unsent {
 	struct list link;
 	struct hbm_wire_header *message;
 };
 
-/* Sends. 0 and the ticket in *ticket; HBM_LIMIT: longer than a message may be; or negative errno. On failure nothing
- * was sent, and request->answer remains the caller's. */
+/* Sends. 0 and the ticket in *ticket; HBM_LIMIT: longer than a message may be; or
+ * negative errno. On failure nothing was sent, and request->answer remains the caller's. */
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *ticket);
-/* Sends, waits, and returns how the ticket ended. A question is answered at once: a daemon that does not, and says
- * nothing else, is given up after what the connection's owner chose; other requests take their time. */
+/* Sends, waits, and returns how the ticket ended. A question is answered at once: a
+ * daemon that does not, and says nothing else, is given up after what the connection's
+ * owner chose; other requests take their time. */
 int hbm_request_submit_wait(struct hbm *hbm, struct request *request);
 int hbm_request_query(struct hbm *hbm, struct request *request);
 /* Handles at least one reply, or breaks. */

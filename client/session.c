@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session: opening a connection and the greeting, and closing it with everything that was made on it. The top of the
- * library: it uses every module that has something to take down.
+ * session: opening a connection and the greeting, and closing it with everything that was
+ * made on it. The top of the library: it uses every module that has something to take
+ * down.
  */
 #include "client/connection.h"
 #include "client/fence.h"
@@ -27,27 +28,32 @@ static volatile uint64_t *session_map_fences(int fd)
 {
 	struct stat stat;
 	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &stat) < 0 || stat.st_size < (off_t)FENCE_BYTES)
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &stat) < 0 ||
+	    stat.st_size < (off_t)FENCE_BYTES)
 		return NULL;
+
 	void *page = mmap(NULL, FENCE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
 	return page == MAP_FAILED ? NULL : page;
 }
 
-/* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block does neither. It is none of
- * the kinds of file that stat() knows. */
+/* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block
+ * does neither. It is none of the kinds of file that stat() knows. */
 static bool session_doorbell_is_sound(int fd)
 {
 	struct stat stat;
 	int flags = fcntl(fd, F_GETFL);
-	return flags >= 0 && flags & O_NONBLOCK && fstat(fd, &stat) == 0 && (stat.st_mode & S_IFMT) == 0;
+	return flags >= 0 && flags & O_NONBLOCK && fstat(fd, &stat) == 0 &&
+	       (stat.st_mode & S_IFMT) == 0;
 }
 
 static bool session_hello_is_sound(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
-	return message->size == sizeof(*reply) && message->fds.count == 2 && reply->header.status == HBM_OK &&
-	       reply->header.flags == HBM_WIRE_REPLY && reply->magic == HBM_WIRE_MAGIC &&
-	       reply->version == HBM_WIRE_VERSION && reply->zero == 0 && reply->devices <= HBM_WIRE_DEVICES_MAX &&
+	return message->size == sizeof(*reply) && message->fds.count == 2 &&
+	       reply->header.status == HBM_OK && reply->header.flags == HBM_WIRE_REPLY &&
+	       reply->magic == HBM_WIRE_MAGIC && reply->version == HBM_WIRE_VERSION &&
+	       reply->zero == 0 && reply->devices <= HBM_WIRE_DEVICES_MAX &&
 	       (reply->driver == HBM_DRIVER_SOFT || reply->driver == HBM_DRIVER_CUDA);
 }
 
@@ -58,9 +64,13 @@ static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct me
 		return message->header->status;
 	if (!session_hello_is_sound(message))
 		return TICKET_BROKEN;
-	hbm->fences = session_doorbell_is_sound(message->fds.list[1]) ? session_map_fences(message->fds.list[0]) : NULL;
+
+	hbm->fences = session_doorbell_is_sound(message->fds.list[1])
+			      ? session_map_fences(message->fds.list[0])
+			      : NULL;
 	if (!hbm->fences)
 		return TICKET_BROKEN;
+
 	hbm->doorbell = hbm_message_steal(message, 1);
 
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
@@ -74,6 +84,7 @@ static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct me
 		.regions = reply->regions,
 	};
 	memcpy(hbm->info.boot_id, reply->boot_id, sizeof(hbm->info.boot_id));
+
 	return HBM_OK;
 }
 
@@ -119,8 +130,12 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!hbm->scratch)
 		return -ENOMEM;
+
 	int rc = hbm_channel_open(&hbm->channel, session_socket_path(options), hbm->answer_ms);
-	return rc ? rc : session_greet(hbm, options->name ? options->name : program_invocation_short_name);
+
+	return rc ? rc
+		  : session_greet(hbm,
+				  options->name ? options->name : program_invocation_short_name);
 }
 
 int hbm_connect(struct hbm **out, const struct hbm_options *options)
@@ -129,12 +144,15 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 	struct hbm *hbm = calloc(1, sizeof(*hbm));
 	if (!hbm)
 		return -ENOMEM;
+
 	int rc = session_open(hbm, options ? options : &defaults);
 	if (rc) {
 		hbm_close(hbm);
 		return rc;
 	}
+
 	*out = hbm;
+
 	return 0;
 }
 
@@ -143,11 +161,14 @@ static void session_end(struct hbm *hbm)
 {
 	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;
 	hbm_request_end_all(hbm);
-	/* Slabs of a region that is not destroyed stay quarantined until this process exits. */
+
+	/* Slabs of a region that is not destroyed stay quarantined until this process
+	 * exits. */
 	while (!list_empty(&hbm->regions))
 		hbm_region_destroy(hbm, container_of(hbm->regions.next, struct hbm_region, link));
 	if (hbm->channel.buffer)
 		hbm_request_break(hbm, -ENOTCONN);
+
 	hbm_fences_unregister(hbm);
 	hbm_gpu_close(&hbm->gpu);
 }
@@ -162,9 +183,11 @@ struct hbm *hbm_close(struct hbm *hbm)
 		munmap((void *)hbm->fences, FENCE_BYTES);
 	if (hbm->doorbell >= 0)
 		close(hbm->doorbell);
+
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);
 	free(hbm->scratch);
 	free(hbm);
+
 	return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* status: names and sentences for statuses and errno values, and names of requests for error lines. */
+/* status: names and sentences for statuses and errno values, and names of requests for
+ * error lines. */
 #include "client/status.h"
 
 #include <hbm/hbm.h>
@@ -16,8 +17,9 @@ static const struct {
 	[HBM_UNSUPPORTED] = {"HBM_UNSUPPORTED", "this daemon or connection does not support it"},
 	[HBM_NO_SPACE] = {"HBM_NO_SPACE", "not enough memory in the pool"},
 	[HBM_LIMIT] = {"HBM_LIMIT", "a limit would be exceeded"},
-	[HBM_NOT_FOUND] = {"HBM_NOT_FOUND",
-			   "no such region, namespace, session or pin, or memory that is not committed"},
+	[HBM_NOT_FOUND] =
+		{"HBM_NOT_FOUND",
+		 "no such region, namespace, session or pin, or memory that is not committed"},
 	[HBM_MISS] = {"HBM_MISS", "the block is not in the cache"},
 	[HBM_EXISTS] = {"HBM_EXISTS", "the block or the committed range is there already"},
 	[HBM_NO_PARENT] = {"HBM_NO_PARENT", "the block's parent is not in the cache"},
@@ -70,7 +72,9 @@ const char *hbm_strerror(int status)
 		return "no answer yet";
 	if (status >= 0)
 		return hbm_status_name(status) ? statuses[status].sentence : "unknown status";
+
 	const char *sentence = status == INT_MIN ? NULL : strerrordesc_np(-status);
+
 	return sentence ? sentence : "unknown error";
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of tickets: a growable array with a free list threaded through it. See ticket.h. */
+/* The table of tickets: a growable array with a free list threaded through it. See
+ * ticket.h. */
 #include "client/ticket.h"
 
 #include <assert.h>
@@ -18,6 +19,7 @@ static bool ticket_tickets_grow(struct tickets *tickets)
 	uint32_t size = tickets->size ? tickets->size * 2 : 16;
 	if (size >= NONE / 2)
 		return false;
+
 	struct ticket *entries = realloc(tickets->entries, size * sizeof(*entries));
 	if (!entries)
 		return false;
@@ -27,9 +29,11 @@ static bool ticket_tickets_grow(struct tickets *tickets)
 		entries[i].generation = 1;
 		entries[i].next_free = i + 1 < size ? i + 1 : NONE;
 	}
+
 	tickets->free = tickets->size;
 	tickets->entries = entries;
 	tickets->size = size;
+
 	return true;
 }
 
@@ -42,6 +46,7 @@ struct ticket *hbm_ticket_new(struct tickets *tickets, hbm_ticket *id)
 	tickets->free = ticket->next_free;
 	ticket->state = TICKET_UNSENT;
 	*id = (uint64_t)ticket->generation << 32 | ticket_index(tickets, ticket);
+
 	return ticket;
 }
 
@@ -74,9 +79,11 @@ void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket)
 {
 	if (ticket->state == TICKET_ENDED && ticket->epoch == tickets->epoch)
 		tickets->unreported--;
+
 	free(ticket->reason);
 	uint32_t generation = ticket->generation + 1;
-	*ticket = (struct ticket){.generation = generation ? generation : 1, .next_free = tickets->free};
+	*ticket = (struct ticket){.generation = generation ? generation : 1,
+				  .next_free = tickets->free};
 	tickets->free = ticket_index(tickets, ticket);
 }
 

@@ -2,12 +2,14 @@
 /*
  * ticket: the requests of a connection that have not been given back to the caller.
  *
- * A ticket is free -> unsent (its request is on its way into the socket) -> waiting (for the reply) -> ended (its
- * status is known) -> free. Its number is a generation and an index; the generation changes whenever the entry is
- * freed, so that a number used twice, or a reply to something long over, finds nothing. The number is also the id of
- * the request on the wire. 0 is never one.
+ * A ticket is free -> unsent (its request is on its way into the socket) -> waiting (for
+ * the reply) -> ended (its status is known) -> free. Its number is a generation and an
+ * index; the generation changes whenever the entry is freed, so that a number used twice,
+ * or a reply to something long over, finds nothing. The number is also the id of the
+ * request on the wire. 0 is never one.
  *
- * The table grows and never shrinks. Entries move when it does: a pointer to one holds until the next hbm_ticket_new().
+ * The table grows and never shrinks. Entries move when it does: a pointer to one holds
+ * until the next hbm_ticket_new().
  */
 #pragma once
 
@@ -27,10 +29,13 @@ enum {
 
 /* What to do with the replies to one kind of request. */
 struct ticket_kind {
-	/* An enum hbm_status or a negative errno ends the ticket. May steal fds of the message; those left are closed.
+	/*
+	 * An enum hbm_status or a negative errno ends the ticket. May steal fds of the
+	 * message; those left are closed.
 	 */
 	int (*reply)(struct hbm *hbm, struct ticket *ticket, struct message *message);
-	/* Whether reply() copes with a message whose fds were lost; else it ends the connection with -EMFILE. */
+	/* Whether reply() copes with a message whose fds were lost; else it ends the
+	 * connection with -EMFILE. */
 	bool takes_lost_fds;
 	/* The connection has ended before the reply. May be NULL. */
 	void (*abandon)(struct hbm *hbm, struct ticket *ticket);

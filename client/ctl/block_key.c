@@ -30,8 +30,10 @@ int block_key_parse(const char *text, hbm_key *key)
 {
 	hbm_key parsed;
 	unsigned char any = 0;
+
 	if (strlen(text) != 2 * HBM_WIRE_KEY_BYTES)
 		return -EINVAL;
+
 	for (size_t i = 0; i < HBM_WIRE_KEY_BYTES; i++) {
 		int high = block_key_digit(text[2 * i]), low = block_key_digit(text[2 * i + 1]);
 		if (high < 0 || low < 0)
@@ -39,8 +41,11 @@ int block_key_parse(const char *text, hbm_key *key)
 		parsed.bytes[i] = (uint8_t)(high * 16 + low);
 		any |= parsed.bytes[i];
 	}
+
 	if (!any)
 		return -EINVAL;
+
 	*key = parsed;
+
 	return 0;
 }

@@ -15,37 +15,44 @@
 
 static const char block_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n";
-static const char pin_words[] = "NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
-				"A pin made here outlives hbmctl: it is taken back with unpin.\n";
-static const char verify_words[] =
-	"For every pool: free + placed + moving + quarantined = capacity, and what the daemon checks beyond it.\n"
-	"The exit status is 1 if any pool is wrong.\n";
+static const char pin_words[] =
+	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
+	"A pin made here outlives hbmctl: it is taken back with unpin.\n";
+static const char verify_words[] = "For every pool: free + placed + moving + quarantined = "
+				   "capacity, and what the daemon checks beyond it.\n"
+				   "The exit status is 1 if any pool is wrong.\n";
 static const char evict_words[] =
 	"TIER is hbm, ddr or nvme. Blocks go to the next tier below, from the last one away.\n";
 
 static const struct command commands[] = {
 	{"status", "", "what the daemon is and what it has done", inspect_status, NULL, 0, 0, NULL},
-	{"devices", "", "memory of each device and how it is divided", inspect_devices, NULL, 0, 0, NULL},
+	{"devices", "", "memory of each device and how it is divided", inspect_devices, NULL, 0, 0,
+	 NULL},
 	{"tiers", "", "capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
 	{"sessions", "", "connected clients", inspect_sessions, NULL, 0, 0, NULL},
 	{"regions", "", "clients' regions", inspect_regions, NULL, 0, 0, NULL},
 	{"namespaces", "", "families of blocks", inspect_namespaces, NULL, 0, 0, NULL},
-	{"blocks", "[--namespace N] [--limit N]", "cached blocks, one a line", inspect_blocks, inspect_blocks_options,
-	 0, 0, NULL},
-	{"lookup", "NAMESPACE KEY...", "which blocks are there, and in which tier", operate_lookup, NULL, 2, SIZE_MAX,
-	 block_words},
-	{"pin", "NAMESPACE KEY...", "keep blocks from being evicted", operate_pin, NULL, 2, SIZE_MAX, pin_words},
-	{"unpin", "NAMESPACE KEY...", "take back a pin", operate_unpin, NULL, 2, SIZE_MAX, pin_words},
-	{"evict", "TIER [--device D] SIZE|all", "push least recently used blocks out of a tier", operate_evict,
-	 operate_evict_options, 2, 2, evict_words},
-	{"verify", "", "whether the daemon's books balance", inspect_verify, NULL, 0, 0, verify_words},
+	{"blocks", "[--namespace N] [--limit N]", "cached blocks, one a line", inspect_blocks,
+	 inspect_blocks_options, 0, 0, NULL},
+	{"lookup", "NAMESPACE KEY...", "which blocks are there, and in which tier", operate_lookup,
+	 NULL, 2, SIZE_MAX, block_words},
+	{"pin", "NAMESPACE KEY...", "keep blocks from being evicted", operate_pin, NULL, 2,
+	 SIZE_MAX, pin_words},
+	{"unpin", "NAMESPACE KEY...", "take back a pin", operate_unpin, NULL, 2, SIZE_MAX,
+	 pin_words},
+	{"evict", "TIER [--device D] SIZE|all", "push least recently used blocks out of a tier",
+	 operate_evict, operate_evict_options, 2, 2, evict_words},
+	{"verify", "", "whether the daemon's books balance", inspect_verify, NULL, 0, 0,
+	 verify_words},
 	{"metrics", "", "all numbers as Prometheus text", metrics_run, NULL, 0, 0, NULL},
-	{"trace", "[--last MS] [--width N]", "a timeline of movements between tiers", trace_run, trace_options, 0, 0,
-	 NULL},
-	{"replay", "TRACE [OPTION...] | --generate SPEC", "drive the daemon with a trace, checking every byte",
-	 replay_run, replay_options, 0, 1, replay_details},
-	{"plan", "--model NAME --gpu NAME [OPTION...] | --list", "how many users fit on a host, and what they cost",
-	 plan_run, plan_options, 0, 0, plan_details},
+	{"trace", "[--last MS] [--width N]", "a timeline of movements between tiers", trace_run,
+	 trace_options, 0, 0, NULL},
+	{"replay", "TRACE [OPTION...] | --generate SPEC",
+	 "drive the daemon with a trace, checking every byte", replay_run, replay_options, 0, 1,
+	 replay_details},
+	{"plan", "--model NAME --gpu NAME [OPTION...] | --list",
+	 "how many users fit on a host, and what they cost", plan_run, plan_options, 0, 0,
+	 plan_details},
 	{"version", "", "versions of hbmctl and of the daemon", inspect_version, NULL, 0, 0, NULL},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -61,7 +68,9 @@ const struct command *command_find(const char *name)
 
 void command_help_all(const struct option_spec *shared, FILE *out)
 {
-	fputs("Usage: hbmctl [--socket PATH] [--timeout SECONDS] [--json] COMMAND [ARGUMENT...]\n\nCommands:\n", out);
+	fputs("Usage: hbmctl [--socket PATH] [--timeout SECONDS] [--json] COMMAND "
+	      "[ARGUMENT...]\n\nCommands:\n",
+	      out);
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
 		fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
 	fputs("\nOptions of all commands:\n", out);
@@ -71,12 +80,14 @@ void command_help_all(const struct option_spec *shared, FILE *out)
 
 void command_help(const struct command *command, const struct option_spec *shared, FILE *out)
 {
-	fprintf(out, "Usage: hbmctl %s%s%s\n\n%s: %s\n", command->name, *command->arguments ? " " : "",
-		command->arguments, command->name, command->summary);
+	fprintf(out, "Usage: hbmctl %s%s%s\n\n%s: %s\n", command->name,
+		*command->arguments ? " " : "", command->arguments, command->name,
+		command->summary);
 	if (command->details)
 		fprintf(out, "\n%s", command->details);
 	if (command->run == replay_run)
 		generate_help(out);
+
 	fputs("\nOptions:\n", out);
 	options_help(command->options, out);
 	options_help(shared, out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * command: the table of everything hbmctl can do. The table is the only list of commands: dispatch, --help and the help
- * of each command walk it.
+ * command: the table of everything hbmctl can do. The table is the only list of commands:
+ * dispatch, --help and the help of each command walk it.
  */
 #pragma once
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * content: see content.h. Word i is a product of (seed + i) with an odd constant, its halves folded, and the second
- * half of the key: one multiplication a word, which is about as fast as memory takes it, and no two words of a block
- * alike in a way that a shifted or repeated piece could hide in.
+ * content: see content.h. Word i is a product of (seed + i) with an odd constant, its
+ * halves folded, and the second half of the key: one multiplication a word, which is
+ * about as fast as memory takes it, and no two words of a block alike in a way that a
+ * shifted or repeated piece could hide in.
  */
 #include "client/ctl/content.h"
 
@@ -10,7 +11,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define KEY_SEED 0x68626d6374ull /* any constant; keys of earlier runs are found again only with the same */
+#define KEY_SEED                                                                                   \
+	0x68626d6374ull /* any constant; keys of earlier runs are found again only with the same */
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
 #define WORDS_AT_ONCE 512 /* compared before the first look at the outcome */
 
@@ -37,10 +39,13 @@ hbm_key content_key(uint64_t id)
 {
 	XXH128_hash_t hash = XXH3_128bits_withSeed(&id, sizeof(id), KEY_SEED);
 	hbm_key key;
+
 	if (hash.low64 == 0 && hash.high64 == 0)
 		hash.low64 = 1;
+
 	memcpy(key.bytes, &hash.low64, 8);
 	memcpy(key.bytes + 8, &hash.high64, 8);
+
 	return key;
 }
 
@@ -66,6 +71,7 @@ uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer)
 	struct sequence s = sequence_of(key, bytes);
 	const uint64_t *words = buffer;
 	uint64_t count = bytes / 8;
+
 	for (uint64_t from = 0; from < count; from += WORDS_AT_ONCE) {
 		uint64_t to = from + WORDS_AT_ONCE < count ? from + WORDS_AT_ONCE : count;
 		uint64_t wrong = 0;
@@ -74,5 +80,6 @@ uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer)
 		if (wrong)
 			return content_first_difference(s, words, from);
 	}
+
 	return CONTENT_SAME;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * content: what the blocks of a replay hold. A block's key is made from its number in the trace; its bytes are made
- * from its key, its size and their own position, so that a block swapped with another, moved within itself or cut short
- * is noticed at the first byte. Nothing is stored: what was expected is made again when it is compared.
+ * content: what the blocks of a replay hold. A block's key is made from its number in the
+ * trace; its bytes are made from its key, its size and their own position, so that a
+ * block swapped with another, moved within itself or cut short is noticed at the first
+ * byte. Nothing is stored: what was expected is made again when it is compared.
  */
 #pragma once
 

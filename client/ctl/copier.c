@@ -19,31 +19,39 @@ static CUresult copier_retain(struct copier *copier, int ordinal)
 	CUresult result = copier->driver->cuDeviceGet(&copier->device, ordinal);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	CUcontext context;
 	result = copier->driver->cuDevicePrimaryCtxRetain(&context, copier->device);
 	if (result == CUDA_SUCCESS)
 		copier->context = context;
+
 	return result;
 }
 
-int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error, size_t error_size)
+int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error,
+		size_t error_size)
 {
-	/* The library loads its own driver first, as only it knows how the soft one is to be configured. */
+	/* The library loads its own driver first, as only it knows how the soft one is to
+	 * be configured. */
 	int ordinal;
 	if (hbm_device_ordinal(hbm, device, &ordinal) != 0) {
 		snprintf(error, error_size, "%s", hbm_error(hbm));
 		return -1;
 	}
-	enum driver_choice choice = hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
+
+	enum driver_choice choice =
+		hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
 	struct copier *copier = calloc(1, sizeof(*copier));
 	if (!copier) {
 		snprintf(error, error_size, "out of memory");
 		return -1;
 	}
+
 	if (driver_open(&copier->driver, choice, NULL, error, error_size) < 0) {
 		copier_close(copier);
 		return -1;
 	}
+
 	CUresult result = copier_retain(copier, ordinal);
 	if (result != CUDA_SUCCESS) {
 		snprintf(error, error_size, "device %" PRIu32 ": %s", device,
@@ -51,7 +59,9 @@ int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *err
 		copier_close(copier);
 		return -1;
 	}
+
 	*out = copier;
+
 	return 0;
 }
 
@@ -61,8 +71,10 @@ struct copier *copier_close(struct copier *copier)
 		return NULL;
 	if (copier->context)
 		copier->driver->cuDevicePrimaryCtxRelease(copier->device);
+
 	driver_close(copier->driver);
 	free(copier);
+
 	return NULL;
 }
 
@@ -74,7 +86,8 @@ int copier_enter(struct copier *copier)
 int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes)
 {
 	CUresult result = copier->driver->cuMemcpyHtoD((CUdeviceptr)to, from, bytes);
-	/* From memory that is not registered that returns as soon as the driver has the bytes. */
+	/* From memory that is not registered that returns as soon as the driver has the
+	 * bytes. */
 	return (int)(result == CUDA_SUCCESS ? copier->driver->cuCtxSynchronize() : result);
 }
 

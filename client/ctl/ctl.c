@@ -20,8 +20,10 @@ const char *ctl_socket(const struct ctl *ctl)
 
 struct hbm_options ctl_options(const struct ctl *ctl, const char *name)
 {
-	uint64_t answer_ms = ctl->timeout_s < UINT32_MAX / 1000 ? ctl->timeout_s * 1000 : UINT32_MAX;
-	return (struct hbm_options){.socket = ctl_socket(ctl), .name = name, .answer_ms = (uint32_t)answer_ms};
+	uint64_t answer_ms =
+		ctl->timeout_s < UINT32_MAX / 1000 ? ctl->timeout_s * 1000 : UINT32_MAX;
+	return (struct hbm_options){
+		.socket = ctl_socket(ctl), .name = name, .answer_ms = (uint32_t)answer_ms};
 }
 
 int ctl_connect(struct ctl *ctl)
@@ -49,21 +51,25 @@ __attribute__((format(printf, 1, 0))) static void ctl_say(const char *format, va
 int ctl_fail(const char *format, ...)
 {
 	va_list arguments;
+
 	va_start(arguments, format);
 	ctl_say(format, arguments);
 	va_end(arguments);
 	fputc('\n', stderr);
+
 	return CTL_FAILED;
 }
 
 int ctl_usage(const struct ctl *ctl, const char *format, ...)
 {
 	va_list arguments;
+
 	va_start(arguments, format);
 	ctl_say(format, arguments);
 	va_end(arguments);
 	const char *command = ctl->command ? ctl->command->name : "";
 	fprintf(stderr, "; see hbmctl%s%s --help\n", *command ? " " : "", command);
+
 	return CTL_USAGE;
 }
 
@@ -95,16 +101,19 @@ static const char *ctl_advice(int status)
 int ctl_refused(const struct hbm *hbm, const char *what, int status)
 {
 	const char *detail = hbm_error(hbm);
-	return ctl_fail("%s: %s%s", what, *detail ? detail : hbm_strerror(status), ctl_advice(status));
+	return ctl_fail("%s: %s%s", what, *detail ? detail : hbm_strerror(status),
+			ctl_advice(status));
 }
 
 int ctl_print_json(json_t *document)
 {
 	if (!document)
 		return ctl_fail("out of memory");
+
 	int r = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
 	json_decref(document);
 	putchar('\n');
+
 	return r == 0 ? CTL_DONE : ctl_fail("cannot write the result: %s", strerror(errno));
 }
 
@@ -127,6 +136,6 @@ int ctl_bytes(const struct ctl *ctl, const char *what, const char *value, uint64
 	int r = value ? units_parse_bytes(value, out) : 0;
 	if (r == 0)
 		return CTL_DONE;
-	return ctl_usage(ctl, "%s is \"%s\": expected a size such as 65536, 64KiB or 2GiB%s", what, value,
-			 r == -ERANGE ? ", below 2^64 bytes" : "");
+	return ctl_usage(ctl, "%s is \"%s\": expected a size such as 65536, 64KiB or 2GiB%s", what,
+			 value, r == -ERANGE ? ", below 2^64 bytes" : "");
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl: one run of hbmctl: what was asked, the connection it is asked over, and the ways to say how it ended. A command
- * prints its result on stdout, as a table or as one JSON document; one line on stderr says what went wrong and what to
- * do about it. Exit status: enum ctl_exit.
+ * ctl: one run of hbmctl: what was asked, the connection it is asked over, and the ways
+ * to say how it ended. A command prints its result on stdout, as a table or as one JSON
+ * document; one line on stderr says what went wrong and what to do about it. Exit status:
+ * enum ctl_exit.
  */
 #pragma once
 
@@ -37,18 +38,21 @@ const char *ctl_socket(const struct ctl *ctl);
 struct hbm_options ctl_options(const struct ctl *ctl, const char *name);
 /* Connects ctl->hbm for inspection. CTL_DONE, or CTL_FAILED with the line printed. */
 int ctl_connect(struct ctl *ctl);
-/* The line for a connection that could not be made; for commands that connect otherwise. Returns CTL_FAILED. */
+/* The line for a connection that could not be made; for commands that connect otherwise.
+ * Returns CTL_FAILED. */
 int ctl_no_daemon(const struct ctl *ctl, int status);
 /* One line on stderr. Return CTL_FAILED and CTL_USAGE. */
 int ctl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* For a library call on `hbm` that returned status != 0: `what` failed, why, and what to do. Returns CTL_FAILED. */
+/* For a library call on `hbm` that returned status != 0: `what` failed, why, and what to
+ * do. Returns CTL_FAILED. */
 int ctl_refused(const struct hbm *hbm, const char *what, int status);
 /* Prints and releases the document; NULL is "out of memory". Returns the exit status. */
 int ctl_print_json(json_t *document);
 /* The exit status for a table_finish() or a query that returned r. */
 int ctl_printed(int r);
 
-/* Option values, with the usage line printed when they are wrong. value may be NULL: *out is left alone. */
+/* Option values, with the usage line printed when they are wrong. value may be NULL: *out
+ * is left alone. */
 int ctl_count(const struct ctl *ctl, const char *what, const char *value, uint64_t *out);
 int ctl_bytes(const struct ctl *ctl, const char *what, const char *value, uint64_t *out);

@@ -16,17 +16,22 @@ static const struct parameter {
 	uint64_t initial, least, most;
 	const char *meaning;
 } parameters[] = {
-	{"users", offsetof(struct generate_spec, users), 8, 1, 100000, "conversations going on at the same time"},
+	{"users", offsetof(struct generate_spec, users), 8, 1, 100000,
+	 "conversations going on at the same time"},
 	{"turns", offsetof(struct generate_spec, turns), 6, 1, 100000, "turns of one conversation"},
 	{"prompt", offsetof(struct generate_spec, prompt), 2000, 1, 10000000,
 	 "tokens a user adds in a turn, on average"},
-	{"reply", offsetof(struct generate_spec, reply), 300, 0, 10000000, "tokens of an answer, on average"},
-	{"shared", offsetof(struct generate_spec, shared), 1024, 0, 10000000, "tokens of the common system prompt"},
-	{"think_ms", offsetof(struct generate_spec, think_ms), 2000, 0, 1000000000, "between two turns, on average"},
+	{"reply", offsetof(struct generate_spec, reply), 300, 0, 10000000,
+	 "tokens of an answer, on average"},
+	{"shared", offsetof(struct generate_spec, shared), 1024, 0, 10000000,
+	 "tokens of the common system prompt"},
+	{"think_ms", offsetof(struct generate_spec, think_ms), 2000, 0, 1000000000,
+	 "between two turns, on average"},
 	{"requests", offsetof(struct generate_spec, requests), 0, 0, 10000000,
 	 "how many in all; 0: one conversation for each user"},
 	{"block", offsetof(struct generate_spec, block), 512, 1, 1000000, "tokens of a block"},
-	{"seed", offsetof(struct generate_spec, seed), 1, 0, UINT64_MAX, "another seed, another workload"},
+	{"seed", offsetof(struct generate_spec, seed), 1, 0, UINT64_MAX,
+	 "another seed, another workload"},
 };
 #define PARAMETER_COUNT (sizeof(parameters) / sizeof(parameters[0]))
 
@@ -47,24 +52,32 @@ void generate_help(FILE *out)
 }
 
 /* "name=value" of that length. */
-static int generate_parse_one(const char *item, size_t length, struct generate_spec *spec, char *error, size_t error_size)
+static int generate_parse_one(const char *item, size_t length, struct generate_spec *spec,
+			      char *error, size_t error_size)
 {
 	for (size_t i = 0; i < PARAMETER_COUNT; i++) {
 		const struct parameter *p = &parameters[i];
 		size_t name = strlen(p->name);
 		char value[32];
 		uint64_t number = 0;
+
 		if (length <= name || strncmp(item, p->name, name) != 0 || item[name] != '=')
 			continue;
+
 		snprintf(value, sizeof(value), "%.*s", (int)(length - name - 1), item + name + 1);
-		if (units_parse_count(value, &number) < 0 || number < p->least || number > p->most) {
-			snprintf(error, error_size, "%.*s: expected a whole number from %" PRIu64 " to %" PRIu64,
+		if (units_parse_count(value, &number) < 0 || number < p->least ||
+		    number > p->most) {
+			snprintf(error, error_size,
+				 "%.*s: expected a whole number from %" PRIu64 " to %" PRIu64,
 				 (int)length, item, p->least, p->most);
 			return -EINVAL;
 		}
+
 		*generate_member(spec, p) = number;
+
 		return 0;
 	}
+
 	snprintf(error, error_size, "\"%.*s\" is no parameter of a workload", (int)length, item);
 	return -EINVAL;
 }
@@ -72,22 +85,29 @@ static int generate_parse_one(const char *item, size_t length, struct generate_s
 int generate_parse(const char *text, struct generate_spec *spec, char *error, size_t error_size)
 {
 	struct generate_spec parsed;
+
 	for (size_t i = 0; i < PARAMETER_COUNT; i++)
 		*generate_member(&parsed, &parameters[i]) = parameters[i].initial;
 	if (strcmp(text, "default") == 0)
 		text = "";
+
 	while (*text) {
 		size_t length = strcspn(text, ",");
 		if (generate_parse_one(text, length, &parsed, error, error_size) < 0)
 			return -EINVAL;
 		text += length + (text[length] == ',');
 	}
-	if ((parsed.shared + parsed.turns * (parsed.prompt + parsed.reply) * 2) / parsed.block > PROMPT_BLOCKS_MAX) {
-		snprintf(error, error_size, "conversations of more than %d blocks: take fewer turns or larger blocks",
+
+	if ((parsed.shared + parsed.turns * (parsed.prompt + parsed.reply) * 2) / parsed.block >
+	    PROMPT_BLOCKS_MAX) {
+		snprintf(error, error_size,
+			 "conversations of more than %d blocks: take fewer turns or larger blocks",
 			 PROMPT_BLOCKS_MAX);
 		return -EINVAL;
 	}
+
 	*spec = parsed;
+
 	return 0;
 }
 
@@ -125,12 +145,15 @@ static int generate_make_room(struct user *user, size_t count)
 {
 	if (count < user->id_room)
 		return 0;
+
 	size_t room = 2 * count + 16;
 	uint64_t *ids = reallocarray(user->ids, room, sizeof(*ids));
 	if (!ids)
 		return -ENOMEM;
+
 	user->ids = ids;
 	user->id_room = room;
+
 	return 0;
 }
 
@@ -139,10 +162,13 @@ static int generate_fill_blocks(struct generator *g, struct user *user)
 {
 	size_t full = (size_t)(user->tokens / g->spec->block);
 	size_t common = (size_t)(g->spec->shared / g->spec->block);
+
 	if (generate_make_room(user, full) < 0)
 		return -ENOMEM;
+
 	for (; user->id_count < full; user->id_count++)
 		user->ids[user->id_count] = user->id_count < common ? user->id_count : g->next_id++;
+
 	return 0;
 }
 
@@ -152,20 +178,25 @@ static int generate_take_turn(struct generator *g, struct user *user)
 		user->tokens = g->spec->shared;
 		user->id_count = 0;
 	}
+
 	user->tokens += generate_random_about(g, g->spec->prompt);
 	int r = generate_fill_blocks(g, user);
 	if (r < 0)
 		return r;
+
 	size_t count = user->id_count;
 	if (user->tokens % g->spec->block)
 		user->ids[count++] = g->next_id++;
+
 	uint64_t reply = generate_random_about(g, g->spec->reply);
-	struct workload_request request = {
-		.timestamp_ms = user->next_ms, .input_length = user->tokens, .output_length = reply};
+	struct workload_request request = {.timestamp_ms = user->next_ms,
+					   .input_length = user->tokens,
+					   .output_length = reply};
 	r = workload_add(g->workload, &request, user->ids, count);
 	user->tokens += reply;
 	user->turn = (user->turn + 1) % g->spec->turns;
 	user->next_ms += (double)generate_random_about(g, g->spec->think_ms);
+
 	return r;
 }
 
@@ -182,6 +213,7 @@ static int generate_run(struct generator *g)
 {
 	uint64_t total = g->spec->requests ? g->spec->requests : g->spec->users * g->spec->turns;
 	bool once = g->spec->requests == 0;
+
 	for (uint64_t u = 0; u < g->spec->users; u++)
 		g->users[u].next_ms = (double)(generate_random_next(g) % (g->spec->think_ms + 1));
 	for (uint64_t i = 0; i < total; i++) {
@@ -191,22 +223,28 @@ static int generate_run(struct generator *g)
 		if (once && user->turn == 0)
 			user->next_ms = 1e300;
 	}
+
 	return 0;
 }
 
 int generate(const struct generate_spec *spec, struct workload **out)
 {
-	struct generator g = {.spec = spec, .random = spec->seed, .next_id = spec->shared / spec->block};
+	struct generator g = {
+		.spec = spec, .random = spec->seed, .next_id = spec->shared / spec->block};
+
 	g.users = calloc(spec->users, sizeof(*g.users));
 	g.workload = calloc(1, sizeof(*g.workload));
 	int r = g.users && g.workload ? generate_run(&g) : -ENOMEM;
 	for (uint64_t u = 0; g.users && u < spec->users; u++)
 		free(g.users[u].ids);
 	free(g.users);
+
 	if (r < 0) {
 		workload_free(g.workload);
 		return r;
 	}
+
 	*out = g.workload;
+
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inspect: see inspect.h. The tables of fields come first; they are the whole difference between most of the commands.
+ * inspect: see inspect.h. The tables of fields come first; they are the whole difference
+ * between most of the commands.
  */
 #include "client/ctl/inspect.h"
 #include "client/ctl/ctl.h"
@@ -69,7 +70,8 @@ static const struct view_field device_fields[] = {
 };
 
 static const struct view_field tier_fields[] = {
-	{"pool", "TIER", VIEW_POOL, offsetof(struct hbm_wire_tier, tier), 2 * sizeof(uint32_t), NULL},
+	{"pool", "TIER", VIEW_POOL, offsetof(struct hbm_wire_tier, tier), 2 * sizeof(uint32_t),
+	 NULL},
 	VIEW_FIELD_NAMED(struct hbm_wire_tier, tier, NULL, &view_tiers),
 	VIEW_FIELD(VIEW_ID, struct hbm_wire_tier, device, NULL),
 	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, capacity, "CAPACITY"),
@@ -162,31 +164,36 @@ static const struct view_field account_fields[] = {
 
 enum { BLOCKS_NAMESPACE, BLOCKS_LIMIT };
 const struct option_spec inspect_blocks_options[] = {
-	[BLOCKS_NAMESPACE] = {"namespace", "N", "only the blocks of the namespace with this number"},
+	[BLOCKS_NAMESPACE] = {"namespace", "N",
+			      "only the blocks of the namespace with this number"},
 	[BLOCKS_LIMIT] = {"limit", "N", "at most so many blocks; 0, the default: all"},
 	{NULL, NULL, NULL},
 };
 
 /* Shows all records of a kind: {"<name>": [...]}, or a table. */
-static int inspect_show(struct ctl *ctl, const char *name, const struct view_field *fields, const struct query *query)
+static int inspect_show(struct ctl *ctl, const char *name, const struct view_field *fields,
+			const struct query *query)
 {
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:o}", name, view_json_all(fields, query)));
 	return ctl_printed(view_table(fields, query, stdout));
 }
 
-static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind, size_t record_bytes,
-		    const struct view_field *fields)
+static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind,
+			    size_t record_bytes, const struct view_field *fields)
 {
 	struct query query;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
+
 	r = query_all(ctl->hbm, kind, record_bytes, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, name, r);
+
 	r = inspect_show(ctl, name, fields, &query);
 	query_clear(&query);
+
 	return r;
 }
 
@@ -197,10 +204,13 @@ static int inspect_status_get(struct ctl *ctl, struct hbm_wire_status *status)
 	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, sizeof(*status), &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "status", r);
+
 	bool found = query.count == 1;
 	if (found)
 		memcpy(status, query.records, sizeof(*status));
+
 	query_clear(&query);
+
 	return found ? CTL_DONE : ctl_fail("the daemon sent no status: compare hbmctl version");
 }
 
@@ -214,32 +224,38 @@ int inspect_status(struct ctl *ctl)
 		return r;
 	if (ctl->json)
 		return ctl_print_json(view_json(status_fields, &status));
+
 	return ctl_printed(view_list(status_fields, &status, stdout));
 }
 
 int inspect_devices(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_fields);
+	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device),
+				device_fields);
 }
 
 int inspect_tiers(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_fields);
+	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier),
+				tier_fields);
 }
 
 int inspect_sessions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS, sizeof(struct hbm_wire_session), session_fields);
+	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS,
+				sizeof(struct hbm_wire_session), session_fields);
 }
 
 int inspect_regions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region), region_fields);
+	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region),
+				region_fields);
 }
 
 int inspect_namespaces(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace), namespace_fields);
+	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES,
+				sizeof(struct hbm_wire_namespace), namespace_fields);
 }
 
 static bool inspect_in_namespace(const void *record, const void *arg)
@@ -259,12 +275,16 @@ int inspect_blocks(struct ctl *ctl)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
+
 	struct query query;
-	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info), inspect_in_namespace, &ns, limit, &query);
+	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info),
+		       inspect_in_namespace, &ns, limit, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
+
 	r = inspect_show(ctl, "blocks", block_fields, &query);
 	query_clear(&query);
+
 	return r;
 }
 
@@ -272,7 +292,8 @@ static size_t inspect_count_unbalanced(const struct query *accounts)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < accounts->count; i++)
-		count += ((const struct hbm_wire_account *)query_record(accounts, i))->balanced != 1;
+		count +=
+			((const struct hbm_wire_account *)query_record(accounts, i))->balanced != 1;
 	return count;
 }
 
@@ -290,22 +311,28 @@ int inspect_verify(struct ctl *ctl)
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
+
 	r = query_all(ctl->hbm, HBM_QUERY_VERIFY, sizeof(struct hbm_wire_account), &accounts);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "verify", r);
+
 	size_t total = accounts.count, wrong = inspect_count_unbalanced(&accounts);
 	r = inspect_show_accounts(ctl, &accounts, wrong == 0);
 	query_clear(&accounts);
+
 	if (r == CTL_DONE && wrong)
-		return ctl_fail("%zu of %zu accounts do not balance: this is a bug of hbmd; restart it and report "
+		return ctl_fail("%zu of %zu accounts do not balance: this is a bug of hbmd; "
+				"restart it and report "
 				"the line above",
 				wrong, total);
+
 	return r;
 }
 
 int inspect_version(struct ctl *ctl)
 {
 	struct hbm_options options = ctl_options(ctl, "hbmctl");
+
 	options.inspect_only = true;
 	struct hbm_wire_status status = {0};
 	if (hbm_connect(&ctl->hbm, &options) == 0) {
@@ -313,12 +340,17 @@ int inspect_version(struct ctl *ctl)
 		if (r != CTL_DONE)
 			return r;
 	}
+
 	if (ctl->json) {
-		json_t *daemon = ctl->hbm ? view_json_text(status.version, sizeof(status.version)) : json_null();
-		return ctl_print_json(json_pack("{s:s,s:o}", "hbmctl", HBM_VERSION, "hbmd", daemon));
+		json_t *daemon = ctl->hbm ? view_json_text(status.version, sizeof(status.version))
+					  : json_null();
+		return ctl_print_json(
+			json_pack("{s:s,s:o}", "hbmctl", HBM_VERSION, "hbmd", daemon));
 	}
+
 	printf("hbmctl %s\n", HBM_VERSION);
 	if (ctl->hbm)
 		printf("hbmd %.*s\n", (int)sizeof(status.version), status.version);
+
 	return CTL_DONE;
 }

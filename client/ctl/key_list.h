@@ -6,6 +6,6 @@
 
 /* Keys of the words, to be freed by the caller. An exit status; the line is printed. */
 int key_list(const struct ctl *ctl, char *const *words, size_t count, hbm_key **out);
-/* The namespace that `name`, a number or the model of exactly one namespace, means, opened on ctl->hbm. An exit status;
- * the line is printed. */
+/* The namespace that `name`, a number or the model of exactly one namespace, means,
+ * opened on ctl->hbm. An exit status; the line is printed. */
 int namespace_named(struct ctl *ctl, const char *name, uint32_t *ns);

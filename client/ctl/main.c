@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl: asks a running hbmd, or drives it. The command line is `hbmctl [OPTION...] COMMAND [ARGUMENT or OPTION...]`;
- * the options that all commands share may stand on either side of the command.
+ * hbmctl: asks a running hbmd, or drives it. The command line is `hbmctl [OPTION...]
+ * COMMAND [ARGUMENT or OPTION...]`; the options that all commands share may stand on
+ * either side of the command.
  */
 #include "client/ctl/command.h"
 #include "client/ctl/ctl.h"
@@ -15,8 +16,10 @@
 
 enum { SHARED_SOCKET, SHARED_TIMEOUT, SHARED_JSON, SHARED_HELP };
 static const struct option_spec shared_options[] = {
-	[SHARED_SOCKET] = {"socket", "PATH", "the daemon's socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
-	[SHARED_TIMEOUT] = {"timeout", "SECONDS", "for a daemon that does not answer; default 30, 0: none"},
+	[SHARED_SOCKET] = {"socket", "PATH",
+			   "the daemon's socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
+	[SHARED_TIMEOUT] = {"timeout", "SECONDS",
+			    "for a daemon that does not answer; default 30, 0: none"},
 	[SHARED_JSON] = {"json", NULL, "print one JSON document"},
 	[SHARED_HELP] = {"help", NULL, "print this"},
 	{NULL, NULL, NULL},
@@ -36,7 +39,8 @@ static int hbmctl_take_option(struct ctl *ctl, struct option_set *shared, char *
 	return ctl_usage(ctl, "%s", error);
 }
 
-/* Splits what follows the command into options and words; `--` ends the options. ctl->words has room for all. */
+/* Splits what follows the command into options and words; `--` ends the options.
+ * ctl->words has room for all. */
 static int hbmctl_take_arguments(struct ctl *ctl, struct option_set *shared, char **args)
 {
 	bool options_over = false;
@@ -52,6 +56,7 @@ static int hbmctl_take_arguments(struct ctl *ctl, struct option_set *shared, cha
 			ctl->words[ctl->word_count++] = *args++;
 		}
 	}
+
 	return CTL_DONE;
 }
 
@@ -62,10 +67,13 @@ static int hbmctl_help(struct ctl *ctl, char **args)
 		command_help_all(shared_options, stdout);
 		return CTL_DONE;
 	}
+
 	const struct command *command = command_find(args[0]);
 	if (!command)
 		return ctl_usage(ctl, "there is no command \"%s\"", args[0]);
+
 	command_help(command, shared_options, stdout);
+
 	return CTL_DONE;
 }
 
@@ -75,41 +83,51 @@ static int hbmctl_run_command(struct ctl *ctl, struct option_set *shared, char *
 	int r = hbmctl_take_arguments(ctl, shared, args);
 	if (r != CTL_DONE)
 		return r;
+
 	if (shared->values[SHARED_HELP]) {
 		command_help(ctl->command, shared_options, stdout);
 		return CTL_DONE;
 	}
+
 	if (ctl->word_count < ctl->command->least || ctl->word_count > ctl->command->most)
 		return ctl_usage(ctl, "%s takes %s", ctl->command->name,
-				 *ctl->command->arguments ? ctl->command->arguments : "no arguments");
+				 *ctl->command->arguments ? ctl->command->arguments
+							  : "no arguments");
+
 	ctl->socket = shared->values[SHARED_SOCKET];
 	ctl->json = shared->values[SHARED_JSON] != NULL;
 	ctl->timeout_s = TIMEOUT_S;
 	r = ctl_count(ctl, "--timeout", shared->values[SHARED_TIMEOUT], &ctl->timeout_s);
 	if (r != CTL_DONE)
 		return r;
+
 	r = ctl->command->run(ctl);
 	ctl->hbm = hbm_close(ctl->hbm);
+
 	return r;
 }
 
 static int hbmctl_run(struct ctl *ctl, char **args)
 {
 	struct option_set shared = {.specs = shared_options};
+
 	while (*args && hbmctl_is_option(*args)) {
 		int r = hbmctl_take_option(ctl, &shared, &args);
 		if (r != CTL_DONE)
 			return r;
 	}
+
 	if (shared.values[SHARED_HELP])
 		return hbmctl_help(ctl, args);
 	if (!*args)
 		return ctl_usage(ctl, "expected a command");
 	if (strcmp(*args, "help") == 0)
 		return hbmctl_help(ctl, args + 1);
+
 	ctl->command = command_find(*args);
 	if (!ctl->command)
 		return ctl_usage(ctl, "there is no command \"%s\"", *args);
+
 	return hbmctl_run_command(ctl, &shared, args + 1);
 }
 
@@ -121,5 +139,6 @@ int main(int argc, char **argv)
 	free(ctl.words);
 	if ((fflush(stdout) != 0 || ferror(stdout)) && r == CTL_DONE)
 		r = ctl_fail("cannot write the result: %s", strerror(errno));
+
 	return r;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one member of the record, read once
- * for every record. Names end in the unit (_bytes, _seconds) and, for what only grows, in _total, as Prometheus wants
- * it. Labels come from the record (which tier, device or link) or from the table (a member that is one of a family).
+ * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one
+ * member of the record, read once for every record. Names end in the unit (_bytes,
+ * _seconds) and, for what only grows, in _total, as Prometheus wants it. Labels come from
+ * the record (which tier, device or link) or from the table (a member that is one of a
+ * family).
  */
 #include "client/ctl/metrics.h"
 #include "client/ctl/ctl.h"
@@ -40,34 +42,36 @@ struct metric_set {
 	void (*label)(const void *record, struct labels *labels); /* or NULL */
 };
 
-#define GAUGE(record, member, name, help)                                                                              \
-	{                                                                                                              \
-		"hbmd_" name, "gauge", help, offsetof(record, member), 1, NULL                                         \
+#define GAUGE(record, member, name, help)                                                          \
+	{                                                                                          \
+		"hbmd_" name, "gauge", help, offsetof(record, member), 1, NULL                     \
 	}
-#define COUNTER(record, member, name, help)                                                                            \
-	{                                                                                                              \
-		"hbmd_" name, "counter", help, offsetof(record, member), 1, NULL                                       \
+#define COUNTER(record, member, name, help)                                                        \
+	{                                                                                          \
+		"hbmd_" name, "counter", help, offsetof(record, member), 1, NULL                   \
 	}
-#define SECONDS(record, member, type, per_second, name, help)                                                          \
-	{                                                                                                              \
-		"hbmd_" name, type, help, offsetof(record, member), per_second, NULL                                   \
+#define SECONDS(record, member, type, per_second, name, help)                                      \
+	{                                                                                          \
+		"hbmd_" name, type, help, offsetof(record, member), per_second, NULL               \
 	}
-#define HITS(member, tier)                                                                                             \
-	{                                                                                                              \
-		"hbmd_hits_total", "counter", "Blocks loaded, by the tier they belonged to.",                          \
-			offsetof(struct hbm_wire_status, hits[member]), 1, tier                                        \
+#define HITS(member, tier)                                                                         \
+	{                                                                                          \
+		"hbmd_hits_total", "counter", "Blocks loaded, by the tier they belonged to.",      \
+			offsetof(struct hbm_wire_status, hits[member]), 1, tier                    \
 	}
-#define METRICS_END                                                                                                    \
-	{                                                                                                              \
-		NULL, NULL, NULL, 0, 0, NULL                                                                           \
+#define METRICS_END                                                                                \
+	{                                                                                          \
+		NULL, NULL, NULL, 0, 0, NULL                                                       \
 	}
 #define NS_PER_SECOND 1000000000
 #define MS_PER_SECOND 1000
 
 static const struct metric status_metrics[] = {
-	SECONDS(struct hbm_wire_status, uptime_ms, "gauge", MS_PER_SECOND, "uptime_seconds", "Time since start."),
+	SECONDS(struct hbm_wire_status, uptime_ms, "gauge", MS_PER_SECOND, "uptime_seconds",
+		"Time since start."),
 	GAUGE(struct hbm_wire_status, sessions, "sessions", "Connected clients."),
-	COUNTER(struct hbm_wire_status, sessions_total, "sessions_accepted_total", "Clients ever accepted."),
+	COUNTER(struct hbm_wire_status, sessions_total, "sessions_accepted_total",
+		"Clients ever accepted."),
 	COUNTER(struct hbm_wire_status, sessions_dropped, "sessions_dropped_total",
 		"Clients dropped for breaking the protocol."),
 	GAUGE(struct hbm_wire_status, regions, "regions", "Regions of all clients."),
@@ -76,13 +80,15 @@ static const struct metric status_metrics[] = {
 	GAUGE(struct hbm_wire_status, blocks_max, "blocks_limit", "Blocks the index has room for."),
 	GAUGE(struct hbm_wire_status, index_bytes, "index_bytes", "Memory of the index."),
 	COUNTER(struct hbm_wire_status, requests, "requests_total", "Requests answered."),
-	COUNTER(struct hbm_wire_status, refused, "requests_refused_total", "Requests answered with a refusal."),
+	COUNTER(struct hbm_wire_status, refused, "requests_refused_total",
+		"Requests answered with a refusal."),
 	COUNTER(struct hbm_wire_status, lookups, "lookups_total", "LOOKUP requests."),
 	COUNTER(struct hbm_wire_status, lookup_keys, "lookup_keys_total", "Keys looked up."),
 	HITS(HBM_TIER_HBM, "hbm"),
 	HITS(HBM_TIER_DDR, "ddr"),
 	HITS(HBM_TIER_NVME, "nvme"),
-	COUNTER(struct hbm_wire_status, misses, "misses_total", "Blocks asked for in LOAD that were not there."),
+	COUNTER(struct hbm_wire_status, misses, "misses_total",
+		"Blocks asked for in LOAD that were not there."),
 	COUNTER(struct hbm_wire_status, stores, "stores_total", "STORE requests."),
 	COUNTER(struct hbm_wire_status, stored_blocks, "stored_blocks_total", "Blocks stored."),
 	COUNTER(struct hbm_wire_status, stored_bytes, "stored_bytes_total", "Bytes stored."),
@@ -91,25 +97,34 @@ static const struct metric status_metrics[] = {
 	COUNTER(struct hbm_wire_status, loaded_bytes, "loaded_bytes_total", "Bytes loaded."),
 	COUNTER(struct hbm_wire_status, evicted_blocks, "evicted_blocks_total",
 		"Blocks that fell out of the last tier."),
-	COUNTER(struct hbm_wire_status, removed_blocks, "removed_blocks_total", "Blocks removed by request."),
+	COUNTER(struct hbm_wire_status, removed_blocks, "removed_blocks_total",
+		"Blocks removed by request."),
 	COUNTER(struct hbm_wire_status, checksum_failures, "checksum_failures_total",
 		"Blocks that came back with other bytes, and were dropped."),
-	COUNTER(struct hbm_wire_status, io_errors, "io_errors_total", "NVMe reads and writes that failed."),
-	COUNTER(struct hbm_wire_status, device_errors, "device_errors_total", "Device calls that failed."),
+	COUNTER(struct hbm_wire_status, io_errors, "io_errors_total",
+		"NVMe reads and writes that failed."),
+	COUNTER(struct hbm_wire_status, device_errors, "device_errors_total",
+		"Device calls that failed."),
 	METRICS_END,
 };
 
 static const struct metric tier_metrics[] = {
-	GAUGE(struct hbm_wire_tier, capacity, "tier_capacity_bytes", "Configured size of the tier."),
-	GAUGE(struct hbm_wire_tier, usable, "tier_online_bytes", "Part of the capacity that is usable now."),
+	GAUGE(struct hbm_wire_tier, capacity, "tier_capacity_bytes",
+	      "Configured size of the tier."),
+	GAUGE(struct hbm_wire_tier, usable, "tier_online_bytes",
+	      "Part of the capacity that is usable now."),
 	GAUGE(struct hbm_wire_tier, blocks, "tier_blocks", "Blocks that belong to the tier."),
-	GAUGE(struct hbm_wire_tier, bytes, "tier_used_bytes", "Bytes that the blocks of the tier occupy."),
-	GAUGE(struct hbm_wire_tier, logical_bytes, "tier_logical_bytes", "Size of those blocks as clients see it."),
+	GAUGE(struct hbm_wire_tier, bytes, "tier_used_bytes",
+	      "Bytes that the blocks of the tier occupy."),
+	GAUGE(struct hbm_wire_tier, logical_bytes, "tier_logical_bytes",
+	      "Size of those blocks as clients see it."),
 	GAUGE(struct hbm_wire_tier, placed, "tier_placed_bytes", "Bytes that hold a block."),
-	GAUGE(struct hbm_wire_tier, moving, "tier_moving_bytes", "Bytes that are source or target of a movement."),
+	GAUGE(struct hbm_wire_tier, moving, "tier_moving_bytes",
+	      "Bytes that are source or target of a movement."),
 	GAUGE(struct hbm_wire_tier, free, "tier_free_bytes", "Bytes that hold nothing."),
 	GAUGE(struct hbm_wire_tier, pinned, "tier_pinned_bytes", "Bytes that may not be evicted."),
-	GAUGE(struct hbm_wire_tier, headroom, "tier_headroom_bytes", "Room beside the tier for blocks passing through."),
+	GAUGE(struct hbm_wire_tier, headroom, "tier_headroom_bytes",
+	      "Room beside the tier for blocks passing through."),
 	COUNTER(struct hbm_wire_tier, in_blocks, "tier_in_blocks_total", "Blocks moved in."),
 	COUNTER(struct hbm_wire_tier, in_bytes, "tier_in_bytes_total", "Bytes moved in."),
 	COUNTER(struct hbm_wire_tier, out_blocks, "tier_out_blocks_total", "Blocks moved out."),
@@ -122,7 +137,8 @@ static const struct metric link_metrics[] = {
 	COUNTER(struct hbm_wire_link, bytes, "link_bytes_total", "Bytes moved over the link."),
 	SECONDS(struct hbm_wire_link, busy_ns, "counter", NS_PER_SECOND, "link_busy_seconds_total",
 		"Time with at least one movement under way."),
-	SECONDS(struct hbm_wire_link, overlapped_ns, "counter", NS_PER_SECOND, "link_overlapped_seconds_total",
+	SECONDS(struct hbm_wire_link, overlapped_ns, "counter", NS_PER_SECOND,
+		"link_overlapped_seconds_total",
 		"Part of the busy time in which the other kind (device copy, NVMe) was busy too."),
 	COUNTER(struct hbm_wire_link, errors, "link_errors_total", "Movements that failed."),
 	METRICS_END,
@@ -132,19 +148,26 @@ static const struct metric device_metrics[] = {
 	GAUGE(struct hbm_wire_device, total, "device_memory_bytes", "Memory of the device."),
 	GAUGE(struct hbm_wire_device, memory, "device_owned_bytes", "Memory that hbmd owns."),
 	GAUGE(struct hbm_wire_device, cache, "device_cache_bytes", "Of it, the HBM tier."),
-	GAUGE(struct hbm_wire_device, headroom, "device_headroom_bytes", "Of it, room for blocks passing through."),
-	GAUGE(struct hbm_wire_device, regions, "device_regions_bytes", "Of it, the pool of clients' regions."),
-	GAUGE(struct hbm_wire_device, leased, "device_leased_bytes", "Of the pool, in regions of live clients."),
+	GAUGE(struct hbm_wire_device, headroom, "device_headroom_bytes",
+	      "Of it, room for blocks passing through."),
+	GAUGE(struct hbm_wire_device, regions, "device_regions_bytes",
+	      "Of it, the pool of clients' regions."),
+	GAUGE(struct hbm_wire_device, leased, "device_leased_bytes",
+	      "Of the pool, in regions of live clients."),
 	GAUGE(struct hbm_wire_device, quarantined, "device_quarantined_bytes",
 	      "Of the pool, in regions of clients whose process may still run."),
-	GAUGE(struct hbm_wire_device, retiring, "device_retiring_bytes", "Of the pool, being released."),
+	GAUGE(struct hbm_wire_device, retiring, "device_retiring_bytes",
+	      "Of the pool, being released."),
 	GAUGE(struct hbm_wire_device, ready, "device_ready_bytes", "Of the pool, created ahead."),
-	GAUGE(struct hbm_wire_device, uncreated, "device_uncreated_bytes", "Of the pool, not created."),
-	GAUGE(struct hbm_wire_device, lost, "device_lost", "1: it is of no use until hbmd starts again."),
+	GAUGE(struct hbm_wire_device, uncreated, "device_uncreated_bytes",
+	      "Of the pool, not created."),
+	GAUGE(struct hbm_wire_device, lost, "device_lost",
+	      "1: it is of no use until hbmd starts again."),
 	METRICS_END,
 };
 
-static void metrics_add_label(struct labels *labels, const char *name, const char *value, size_t length)
+static void metrics_add_label(struct labels *labels, const char *name, const char *value,
+			      size_t length)
 {
 	struct label *label = &labels->label[labels->count++];
 	label->name = name;
@@ -212,6 +235,7 @@ static void metrics_print_label_value(const char *value)
 			fputs("\\n", stdout);
 			continue;
 		}
+
 		if (*value == '"' || *value == '\\')
 			putchar('\\');
 		putchar(*value);
@@ -229,9 +253,11 @@ static void metrics_print_labels(const struct labels *labels)
 		putchar('}');
 }
 
-static void metrics_print_sample(const struct metric_set *set, const struct metric *metric, const void *record)
+static void metrics_print_sample(const struct metric_set *set, const struct metric *metric,
+				 const void *record)
 {
 	struct labels labels;
+
 	labels_of(set, metric, record, &labels);
 	fputs(metric->name, stdout);
 	metrics_print_labels(&labels);
@@ -239,6 +265,7 @@ static void metrics_print_sample(const struct metric_set *set, const struct metr
 	printf(" %" PRIu64, value / divisor);
 	if (divisor > 1)
 		printf(".%09" PRIu64, value % divisor * (NS_PER_SECOND / divisor));
+
 	putchar('\n');
 }
 
@@ -254,19 +281,24 @@ static void metrics_print_set(const struct metric_set *set, const struct query *
 	}
 }
 
-static json_t *metrics_sample_json(const struct metric_set *set, const struct metric *metric, const void *record)
+static json_t *metrics_sample_json(const struct metric_set *set, const struct metric *metric,
+				   const void *record)
 {
 	struct labels labels;
+
 	labels_of(set, metric, record, &labels);
 	json_t *object = json_object();
 	for (size_t i = 0; i < labels.count; i++)
-		json_object_set_new(object, labels.label[i].name,
-				    view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
+		json_object_set_new(
+			object, labels.label[i].name,
+			view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
+
 	uint64_t value = metrics_value_of(metric, record);
-	json_t *number =
-		metric->divisor == 1 ? view_json_count(value) : json_real((double)value / (double)metric->divisor);
-	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels", object, "value",
-			 number);
+	json_t *number = metric->divisor == 1 ? view_json_count(value)
+					      : json_real((double)value / (double)metric->divisor);
+
+	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels",
+			 object, "value", number);
 }
 
 static json_t *metrics_all_json(const struct query *records)
@@ -275,9 +307,12 @@ static json_t *metrics_all_json(const struct query *records)
 	for (size_t s = 0; s < SET_COUNT; s++) {
 		for (const struct metric *m = sets[s].metrics; m->name; m++) {
 			for (size_t i = 0; i < records[s].count; i++)
-				json_array_append_new(samples, metrics_sample_json(&sets[s], m, query_record(&records[s], i)));
+				json_array_append_new(
+					samples, metrics_sample_json(&sets[s], m,
+								     query_record(&records[s], i)));
 		}
 	}
+
 	return json_pack("{s:o}", "metrics", samples);
 }
 
@@ -285,11 +320,13 @@ static json_t *metrics_all_json(const struct query *records)
 static void metrics_print_info(const struct hbm_wire_status *status)
 {
 	struct labels labels = {0};
+
 	metrics_add_label(&labels, "version", status->version, sizeof(status->version));
 	metrics_add_label(&labels, "driver", status->driver, sizeof(status->driver));
 	metrics_add_label(&labels, "io", status->io, sizeof(status->io));
 	metrics_add_label(&labels, "state", status->state, sizeof(status->state));
-	fputs("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info", stdout);
+	fputs("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info",
+	      stdout);
 	metrics_print_labels(&labels);
 	puts(" 1");
 }
@@ -298,11 +335,13 @@ int metrics_run(struct ctl *ctl)
 {
 	struct query records[SET_COUNT] = {0};
 	int r = ctl_connect(ctl);
+
 	for (size_t s = 0; r == CTL_DONE && s < SET_COUNT; s++) {
 		int status = query_all(ctl->hbm, sets[s].kind, sets[s].record_bytes, &records[s]);
 		if (status != 0)
 			r = ctl_refused(ctl->hbm, "metrics", status);
 	}
+
 	if (r == CTL_DONE && ctl->json)
 		r = ctl_print_json(metrics_all_json(records));
 	else if (r == CTL_DONE) {
@@ -311,7 +350,9 @@ int metrics_run(struct ctl *ctl)
 		for (size_t s = 0; s < SET_COUNT; s++)
 			metrics_print_set(&sets[s], &records[s]);
 	}
+
 	for (size_t s = 0; s < SET_COUNT; s++)
 		query_clear(&records[s]);
+
 	return r;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * operate: see operate.h. Keys go to the daemon in as many messages as they need. A lookup answers for the leading
- * resident run, so it is counted over all messages: it goes on only as long as every key so far was there.
+ * operate: see operate.h. Keys go to the daemon in as many messages as they need. A
+ * lookup answers for the leading resident run, so it is counted over all messages: it
+ * goes on only as long as every key so far was there.
  */
 #include "client/ctl/operate.h"
 #include "client/ctl/block_key.h"
@@ -15,7 +16,8 @@
 #include <string.h>
 
 /* What one KEYS message holds. */
-#define KEYS_MAX ((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
+#define KEYS_MAX                                                                                   \
+	((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
 
 enum { EVICT_DEVICE };
 const struct option_spec operate_evict_options[] = {
@@ -45,10 +47,13 @@ static int operation_start(struct ctl *ctl, struct operation *operation)
 	int r = key_list(ctl, ctl->words + 1, operation->count, &operation->keys);
 	if (r != CTL_DONE)
 		return r;
+
 	operation->results = calloc(operation->count, sizeof(*operation->results));
 	if (!operation->results)
 		return ctl_fail("out of memory");
+
 	r = ctl_connect(ctl);
+
 	return r == CTL_DONE ? namespace_named(ctl, ctl->words[0], &operation->ns) : r;
 }
 
@@ -62,10 +67,13 @@ static json_t *operate_results_json(const struct operation *operation)
 {
 	json_t *array = json_array();
 	for (size_t i = 0; i < operation->count; i++) {
-		json_array_append_new(array, json_pack("{s:s,s:s,s:s}", "key", block_key_text(&operation->keys[i]).text,
-						       "status", operate_status_word(operation->results[i].status), "tier",
-						       view_name(&view_tiers, operation->results[i].tier)));
+		json_array_append_new(
+			array,
+			json_pack("{s:s,s:s,s:s}", "key", block_key_text(&operation->keys[i]).text,
+				  "status", operate_status_word(operation->results[i].status),
+				  "tier", view_name(&view_tiers, operation->results[i].tier)));
 	}
+
 	return array;
 }
 
@@ -79,6 +87,7 @@ static int operate_results_table(char *const *words, const struct operation *ope
 		uint8_t tier = operation->results[i].tier;
 		table_cell(table, "%s", tier == HBM_TIER_NONE ? "-" : view_name(&view_tiers, tier));
 	}
+
 	return ctl_printed(table_finish(table, stdout));
 }
 
@@ -86,28 +95,34 @@ static int operate_look_up(struct ctl *ctl, struct operation *operation)
 {
 	bool unbroken = true;
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
-		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
+		size_t count =
+			operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
 		struct hbm_lookup answer;
-		int status = hbm_lookup(ctl->hbm, operation->ns, operation->keys + from, count, &answer,
-					operation->results + from);
+		int status = hbm_lookup(ctl->hbm, operation->ns, operation->keys + from, count,
+					&answer, operation->results + from);
 		if (status != 0)
 			return ctl_refused(ctl->hbm, "lookup", status);
+
 		if (unbroken) {
 			operation->resident += answer.resident;
 			operation->load_ns += answer.load_ns;
 		}
+
 		unbroken = unbroken && answer.resident == count;
 	}
+
 	return CTL_DONE;
 }
 
 static int operate_show_lookup(struct ctl *ctl, const struct operation *operation)
 {
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace", (json_int_t)operation->ns,
-						"resident", view_json_count(operation->resident), "load_ns",
+		return ctl_print_json(json_pack("{s:I,s:o,s:o,s:o}", "namespace",
+						(json_int_t)operation->ns, "resident",
+						view_json_count(operation->resident), "load_ns",
 						view_json_count(operation->load_ns), "blocks",
 						operate_results_json(operation)));
+
 	int r = operate_results_table(ctl->words + 1, operation);
 	printf("%" PRIu64 " of %zu from the front are resident; loading them would take about %s\n",
 	       operation->resident, operation->count, units_duration_ns(operation->load_ns).text);
@@ -122,16 +137,20 @@ int operate_lookup(struct ctl *ctl)
 		r = operate_look_up(ctl, &operation);
 	if (r == CTL_DONE)
 		r = operate_show_lookup(ctl, &operation);
+
 	operation_clear(&operation);
+
 	return r;
 }
 
-static int operate_change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, struct operation *operation)
+static int operate_change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode,
+			       struct operation *operation)
 {
 	for (size_t from = 0; from < operation->count; from += KEYS_MAX) {
-		size_t count = operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
-		int status = hbm_keys(ctl->hbm, opcode, operation->ns, HBM_WIRE_KEEP, operation->keys + from, count,
-				      operation->results + from);
+		size_t count =
+			operation->count - from < KEYS_MAX ? operation->count - from : KEYS_MAX;
+		int status = hbm_keys(ctl->hbm, opcode, operation->ns, HBM_WIRE_KEEP,
+				      operation->keys + from, count, operation->results + from);
 		if (status != 0)
 			return ctl_refused(ctl->hbm, ctl->command->name, status);
 	}
@@ -141,18 +160,22 @@ static int operate_change_pins(struct ctl *ctl, enum hbm_wire_opcode opcode, str
 static int operate_show_pins(struct ctl *ctl, const struct operation *operation)
 {
 	size_t wrong = 0, first = 0;
+
 	for (size_t i = operation->count; i-- > 0;) {
 		bool refused = operation->results[i].status != HBM_OK;
 		wrong += refused;
 		first = refused ? i : first;
 	}
-	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace", (json_int_t)operation->ns, "blocks",
+
+	int r = ctl->json ? ctl_print_json(json_pack("{s:I,s:o}", "namespace",
+						     (json_int_t)operation->ns, "blocks",
 						     operate_results_json(operation)))
 			  : operate_results_table(ctl->words + 1, operation);
 	if (r == CTL_DONE && wrong)
-		return ctl_fail("%s: %zu of %zu blocks were refused, the first being %s: %s", ctl->command->name, wrong,
-				operation->count, ctl->words[1 + first],
+		return ctl_fail("%s: %zu of %zu blocks were refused, the first being %s: %s",
+				ctl->command->name, wrong, operation->count, ctl->words[1 + first],
 				hbm_strerror(operation->results[first].status));
+
 	return r;
 }
 
@@ -164,7 +187,9 @@ static int operate_run_pins(struct ctl *ctl, enum hbm_wire_opcode opcode)
 		r = operate_change_pins(ctl, opcode, &operation);
 	if (r == CTL_DONE)
 		r = operate_show_pins(ctl, &operation);
+
 	operation_clear(&operation);
+
 	return r;
 }
 
@@ -183,12 +208,17 @@ static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uin
 {
 	*tier = view_index(&view_tiers, ctl->words[0]);
 	if (*tier <= HBM_TIER_NONE)
-		return ctl_usage(ctl, "\"%s\" is no tier: expected hbm, ddr or nvme", ctl->words[0]);
+		return ctl_usage(ctl, "\"%s\" is no tier: expected hbm, ddr or nvme",
+				 ctl->words[0]);
+
 	int r = ctl_count(ctl, "--device", ctl->options.values[EVICT_DEVICE], device);
 	if (r == CTL_DONE && *device >= HBM_WIRE_DEVICES_MAX)
-		return ctl_usage(ctl, "--device is %" PRIu64 ": expected less than %d", *device, HBM_WIRE_DEVICES_MAX);
+		return ctl_usage(ctl, "--device is %" PRIu64 ": expected less than %d", *device,
+				 HBM_WIRE_DEVICES_MAX);
+
 	if (r != CTL_DONE || strcmp(ctl->words[1], "all") == 0)
 		return r;
+
 	return ctl_bytes(ctl, "SIZE", ctl->words[1], bytes);
 }
 
@@ -201,11 +231,16 @@ int operate_evict(struct ctl *ctl)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
+
 	int status = hbm_evict(ctl->hbm, (enum hbm_tier)tier, (uint32_t)device, bytes);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "evict", status);
+
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:s,s:I}", "tier", ctl->words[0], "device", (json_int_t)device));
+		return ctl_print_json(json_pack("{s:s,s:I}", "tier", ctl->words[0], "device",
+						(json_int_t)device));
+
 	printf("evicted from %s\n", ctl->words[0]);
+
 	return CTL_DONE;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* operate: the commands that name blocks by key (lookup, pin, unpin) and the one that pushes blocks out (evict). */
+/* operate: the commands that name blocks by key (lookup, pin, unpin) and the one that
+ * pushes blocks out (evict). */
 #pragma once
 
 #include "client/ctl/options.h"

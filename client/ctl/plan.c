@@ -9,8 +9,10 @@
 #include "client/ctl/plan_show.h"
 
 const char plan_details[] =
-	"Four metrics, each limited by one piece of hardware: concurrency, prefill, decode, context switch.\n"
-	"The hardware is --gpu, or --hbm, --flops, --bandwidth and --link, or with --live what the daemon has.\n"
+	"Four metrics, each limited by one piece of hardware: concurrency, prefill, decode, "
+	"context switch.\n"
+	"The hardware is --gpu, or --hbm, --flops, --bandwidth and --link, or with --live what the "
+	"daemon has.\n"
 	"Names may be short: H100, DeepSeek-V3. --list prints them all.\n"
 	"All times are lower bounds at peak rates; K is 1,000 tokens. Formulas: hbm-plan(7).\n"
 	"The exit status is 1 if no context length leaves room for one user.\n";
@@ -30,10 +32,12 @@ static int plan_check_outputs(const struct ctl *ctl, const struct plan_request *
 		return ctl_usage(ctl, "--csv does not have what --live measures: use --json");
 	if (plan_option(ctl, PLAN_OPTION_SWITCH_BYTES) && !live)
 		return ctl_usage(ctl, "--switch-bytes needs --live");
+
 	return path ? plan_plot_check(ctl, path, request) : CTL_DONE;
 }
 
-static int plan_points(const struct ctl *ctl, const struct plan_request *request, struct plan_point *points)
+static int plan_points(const struct ctl *ctl, const struct plan_request *request,
+		       struct plan_point *points)
 {
 	for (size_t i = 0; i < request->context_count; i++) {
 		struct plan_load load = request->load;
@@ -45,8 +49,8 @@ static int plan_points(const struct ctl *ctl, const struct plan_request *request
 	return CTL_DONE;
 }
 
-static int plan_print(const struct ctl *ctl, const struct plan_request *request, const struct plan_point *points,
-		      const struct plan_live *live)
+static int plan_print(const struct ctl *ctl, const struct plan_request *request,
+		      const struct plan_point *points, const struct plan_live *live)
 {
 	const char *path = plan_option(ctl, PLAN_OPTION_PLOT);
 	int r = path ? plan_plot(path, request, points) : CTL_DONE;
@@ -57,6 +61,7 @@ static int plan_print(const struct ctl *ctl, const struct plan_request *request,
 		return plan_document_json(request, points, live);
 	if (plan_option(ctl, PLAN_OPTION_CSV))
 		return plan_document_csv(request, points);
+
 	return plan_show(request, points, live);
 }
 
@@ -84,6 +89,7 @@ static int plan_resolve(struct ctl *ctl, struct plan_request *request, struct pl
 		return r;
 
 	r = plan_live_measure(ctl, request, live);
+
 	return r == CTL_DONE ? plan_request_complete(ctl, request, false) : r;
 }
 
@@ -103,5 +109,6 @@ int plan_run(struct ctl *ctl)
 		r = plan_points(ctl, &request, points);
 	if (r == CTL_DONE)
 		r = plan_print(ctl, &request, points, live);
+
 	return r == CTL_DONE ? plan_verdict(&request, points) : r;
 }

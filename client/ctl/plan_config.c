@@ -63,10 +63,12 @@ struct reader {
 	bool failed;
 };
 
-__attribute__((format(printf, 2, 3))) static void plan_config_wrong(struct reader *reader, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void plan_config_wrong(struct reader *reader,
+								    const char *format, ...)
 {
 	if (reader->failed)
 		return;
+
 	reader->failed = true;
 
 	int used = snprintf(reader->error, reader->error_size, "%s: ", reader->path);
@@ -86,7 +88,8 @@ static json_t *plan_config_member(const struct reader *reader, const char *name)
 	return json_is_null(value) ? NULL : value;
 }
 
-static uint32_t plan_config_whole(struct reader *reader, const char *name, json_t *value, uint32_t least, uint32_t most)
+static uint32_t plan_config_whole(struct reader *reader, const char *name, json_t *value,
+				  uint32_t least, uint32_t most)
 {
 	json_int_t number = json_integer_value(value);
 	if (json_is_integer(value) && number >= (json_int_t)least && number <= (json_int_t)most)
@@ -104,7 +107,8 @@ static uint32_t plan_config_required(struct reader *reader, const char *name, ui
 	return 1;
 }
 
-static uint32_t plan_config_optional(struct reader *reader, const char *name, uint32_t otherwise, uint32_t most)
+static uint32_t plan_config_optional(struct reader *reader, const char *name, uint32_t otherwise,
+				     uint32_t most)
 {
 	json_t *value = plan_config_member(reader, name);
 	return value ? plan_config_whole(reader, name, value, 0, most) : otherwise;
@@ -127,7 +131,8 @@ static const char *plan_config_text(const struct reader *reader, const char *nam
 static uint32_t plan_config_listed_windows(struct reader *reader, json_t *list, uint32_t layers)
 {
 	if (!json_is_array(list) || json_array_size(list) != layers) {
-		plan_config_wrong(reader, "layer_types does not list num_hidden_layers = %u layers", layers);
+		plan_config_wrong(reader, "layer_types does not list num_hidden_layers = %u layers",
+				  layers);
 		return 0;
 	}
 
@@ -136,36 +141,49 @@ static uint32_t plan_config_listed_windows(struct reader *reader, json_t *list, 
 		const char *type = json_string_value(json_array_get(list, i));
 		bool sliding = type && strcmp(type, "sliding_attention") == 0;
 		if (!sliding && (!type || strcmp(type, "full_attention") != 0))
-			plan_config_wrong(
-				reader, "layer_types has \"%s\", which is neither full_attention nor sliding_attention",
-				type ? type : "");
+			plan_config_wrong(reader,
+					  "layer_types has \"%s\", which is neither full_attention "
+					  "nor sliding_attention",
+					  type ? type : "");
+
 		windowed += sliding;
 	}
+
 	return windowed;
 }
 
-static uint32_t plan_config_ruled_windows(struct reader *reader, const struct family *family, uint32_t layers)
+static uint32_t plan_config_ruled_windows(struct reader *reader, const struct family *family,
+					  uint32_t layers)
 {
 	if (family->windows == WINDOWS_ALL)
 		return layers;
-	if (family->windows == WINDOWS_LATE && plan_config_flag(reader, "use_sliding_window", false)) {
-		uint32_t full = plan_config_optional(reader, "max_window_layers", layers, LAYERS_MAX);
+	if (family->windows == WINDOWS_LATE &&
+	    plan_config_flag(reader, "use_sliding_window", false)) {
+		uint32_t full =
+			plan_config_optional(reader, "max_window_layers", layers, LAYERS_MAX);
 		return full < layers ? layers - full : 0;
 	}
+
 	if (family->windows == WINDOWS_PERIOD) {
-		uint32_t period = plan_config_optional(reader, "sliding_window_pattern", family->period, LAYERS_MAX);
+		uint32_t period = plan_config_optional(reader, "sliding_window_pattern",
+						       family->period, LAYERS_MAX);
 		return period ? layers - layers / period : 0;
 	}
+
 	return 0;
 }
 
-static void plan_config_read_windows(struct reader *reader, const struct family *family, struct plan_model *model)
+static void plan_config_read_windows(struct reader *reader, const struct family *family,
+				     struct plan_model *model)
 {
-	uint32_t layers = model->layers, window = plan_config_optional(reader, "sliding_window", 0, FIELD_MAX);
+	uint32_t layers = model->layers,
+		 window = plan_config_optional(reader, "sliding_window", 0, FIELD_MAX);
 
 	if (family->windows == WINDOWS_NONE)
 		return;
-	if (family->windows == WINDOWS_LATE && !plan_config_flag(reader, "use_sliding_window", false))
+
+	if (family->windows == WINDOWS_LATE &&
+	    !plan_config_flag(reader, "use_sliding_window", false))
 		return;
 
 	json_t *list = plan_config_member(reader, "layer_types");
@@ -173,6 +191,7 @@ static void plan_config_read_windows(struct reader *reader, const struct family 
 				 : plan_config_ruled_windows(reader, family, layers);
 	if (window == 0 && family->windows == WINDOWS_PERIOD && windowed > 0)
 		plan_config_wrong(reader, "has no sliding_window");
+
 	model->windowed_layers = window ? windowed : 0;
 	model->window = model->windowed_layers ? window : 0;
 }
@@ -182,24 +201,30 @@ static uint32_t plan_config_head_dim(struct reader *reader, const struct plan_sh
 {
 	if (plan_config_member(reader, "head_dim"))
 		return plan_config_required(reader, "head_dim", HEAD_DIM_MAX);
+
 	if (shapes->hidden % shapes->heads != 0)
-		plan_config_wrong(reader, "has no head_dim, and hidden_size is not a multiple of num_attention_heads");
+		plan_config_wrong(reader, "has no head_dim, and hidden_size is not a multiple of "
+					  "num_attention_heads");
 
 	uint32_t part = shapes->hidden / shapes->heads;
 	if (part == 0 || part > HEAD_DIM_MAX)
-		plan_config_wrong(reader, "hidden_size by num_attention_heads is %u: expected 1 to %u", part,
-				  HEAD_DIM_MAX);
+		plan_config_wrong(reader,
+				  "hidden_size by num_attention_heads is %u: expected 1 to %u",
+				  part, HEAD_DIM_MAX);
+
 	return part;
 }
 
-static void plan_config_read_attention(struct reader *reader, struct plan_model *model, struct plan_shapes *shapes)
+static void plan_config_read_attention(struct reader *reader, struct plan_model *model,
+				       struct plan_shapes *shapes)
 {
 	uint32_t value_dim, key_dim;
 
 	if (plan_config_member(reader, "kv_lora_rank")) {
 		shapes->kv_rank = plan_config_required(reader, "kv_lora_rank", HEAD_DIM_MAX);
 		shapes->rope_dim = plan_config_required(reader, "qk_rope_head_dim", HEAD_DIM_MAX);
-		shapes->nope_dim = plan_config_required(reader, "qk_nope_head_dim", HEAD_DIM_MAX / 4);
+		shapes->nope_dim =
+			plan_config_required(reader, "qk_nope_head_dim", HEAD_DIM_MAX / 4);
 		shapes->value_dim = plan_config_required(reader, "v_head_dim", HEAD_DIM_MAX / 2);
 		shapes->q_rank = plan_config_optional(reader, "q_lora_rank", 0, FIELD_MAX);
 		model->latent_dim = shapes->kv_rank + shapes->rope_dim +
@@ -208,28 +233,36 @@ static void plan_config_read_attention(struct reader *reader, struct plan_model 
 		value_dim = shapes->value_dim;
 	} else {
 		shapes->head_dim = value_dim = key_dim = plan_config_head_dim(reader, shapes);
-		shapes->kv_heads = plan_config_optional(reader, "num_key_value_heads", shapes->heads, HEADS_MAX);
+		shapes->kv_heads = plan_config_optional(reader, "num_key_value_heads",
+							shapes->heads, HEADS_MAX);
 		if (shapes->kv_heads == 0 || shapes->heads % shapes->kv_heads != 0)
-			plan_config_wrong(reader, "num_attention_heads is not a multiple of num_key_value_heads");
+			plan_config_wrong(
+				reader,
+				"num_attention_heads is not a multiple of num_key_value_heads");
+
 		model->kv_heads = shapes->kv_heads;
 		model->head_dim = shapes->head_dim;
 	}
+
 	model->attention_width = shapes->heads * (key_dim + value_dim);
 }
 
 /* ---- What it says about the weights ---- */
 
-static void plan_config_read_experts(struct reader *reader, const struct family *family, struct plan_shapes *shapes)
+static void plan_config_read_experts(struct reader *reader, const struct family *family,
+				     struct plan_shapes *shapes)
 {
 	shapes->dense_layers = shapes->layers;
 	shapes->width = plan_config_required(reader, "intermediate_size", FIELD_MAX);
-	if (!family->experts ||
-	    (strncmp(family->type, "deepseek", 8) == 0 && !plan_config_member(reader, family->experts)))
+
+	if (!family->experts || (strncmp(family->type, "deepseek", 8) == 0 &&
+				 !plan_config_member(reader, family->experts)))
 		return;
+
 	shapes->experts = plan_config_required(reader, family->experts, FIELD_MAX);
 
-	const char *used =
-		plan_config_member(reader, "experts_per_token") ? "experts_per_token" : "num_experts_per_tok";
+	const char *used = plan_config_member(reader, "experts_per_token") ? "experts_per_token"
+									   : "num_experts_per_tok";
 	shapes->experts_used = plan_config_required(reader, used, shapes->experts);
 	shapes->expert_width = plan_config_required(reader, family->expert_width, FIELD_MAX);
 
@@ -239,9 +272,11 @@ static void plan_config_read_experts(struct reader *reader, const struct family 
 
 	json_t *listed = plan_config_member(reader, "mlp_only_layers");
 	uint32_t dense = (uint32_t)json_array_size(listed);
-	shapes->dense_layers = plan_config_optional(reader, "first_k_dense_replace", dense, shapes->layers);
+	shapes->dense_layers =
+		plan_config_optional(reader, "first_k_dense_replace", dense, shapes->layers);
 	if (shapes->dense_layers > shapes->layers)
-		plan_config_wrong(reader, "mlp_only_layers lists more than num_hidden_layers = %u layers",
+		plan_config_wrong(reader,
+				  "mlp_only_layers lists more than num_hidden_layers = %u layers",
 				  shapes->layers);
 }
 
@@ -259,19 +294,23 @@ static double plan_config_quantised_bits(json_t *quantisation, uint32_t unquanti
 	const char *method = json_string_value(json_object_get(quantisation, "quant_method"));
 	json_t *bits = json_object_get(quantisation, "bits");
 
-	if (json_is_integer(bits) && json_integer_value(bits) >= 1 && json_integer_value(bits) <= 32)
+	if (json_is_integer(bits) && json_integer_value(bits) >= 1 &&
+	    json_integer_value(bits) <= 32)
 		return (double)json_integer_value(bits);
+
 	if (method && strcmp(method, "fp8") == 0)
 		return 8;
 	if (method && strcmp(method, "mxfp4") == 0)
 		return unquantised - (unquantised - MXFP4_BITS) * (count->experts / count->all);
 	if (json_is_true(json_object_get(quantisation, "load_in_4bit")))
 		return 4;
+
 	return json_is_true(json_object_get(quantisation, "load_in_8bit")) ? 8 : 0;
 }
 
-static void plan_config_read_weights(struct reader *reader, const struct family *family, json_t *root,
-				     struct plan_shapes *shapes, struct plan_model *model)
+static void plan_config_read_weights(struct reader *reader, const struct family *family,
+				     json_t *root, struct plan_shapes *shapes,
+				     struct plan_model *model)
 {
 	shapes->matrices = family->matrices;
 	shapes->tied = plan_config_flag(reader, "tie_word_embeddings", family->tied);
@@ -279,20 +318,24 @@ static void plan_config_read_weights(struct reader *reader, const struct family 
 
 	struct plan_parameters count = plan_shapes_count(shapes);
 	if (count.all > PARAMS_MAX) {
-		plan_config_wrong(reader, "its shapes come to %.3g parameters: expected at most %.0e", count.all,
-				  PARAMS_MAX);
+		plan_config_wrong(reader,
+				  "its shapes come to %.3g parameters: expected at most %.0e",
+				  count.all, PARAMS_MAX);
 		return;
 	}
+
 	model->params = (uint64_t)count.all;
 	model->active_params = (uint64_t)count.active;
 	model->element_bits = plan_config_dtype_bits(reader);
 
 	json_t *quantisation = json_object_get(root, "quantization_config");
-	model->weight_bits = json_is_object(quantisation)
-				     ? plan_config_quantised_bits(quantisation, model->element_bits, &count)
-				     : model->element_bits;
+	model->weight_bits =
+		json_is_object(quantisation)
+			? plan_config_quantised_bits(quantisation, model->element_bits, &count)
+			: model->element_bits;
 	if (model->weight_bits <= 0)
-		plan_config_wrong(reader, "quantization_config has neither bits nor a known quant_method (fp8, mxfp4)");
+		plan_config_wrong(reader, "quantization_config has neither bits nor a known "
+					  "quant_method (fp8, mxfp4)");
 }
 
 /* ---- The file ---- */
@@ -304,11 +347,13 @@ static void plan_config_supply_defaults(const struct family *family, json_t *obj
 	static const struct {
 		const char *name;
 		json_int_t value;
-	} gemma3[] = {{"vocab_size", 262208}, {"num_attention_heads", 8}, {"num_key_value_heads", 4},
-		      {"head_dim", 256},      {"sliding_window", 4096},   {"max_position_embeddings", 131072}};
+	} gemma3[] = {{"vocab_size", 262208},     {"num_attention_heads", 8},
+		      {"num_key_value_heads", 4}, {"head_dim", 256},
+		      {"sliding_window", 4096},   {"max_position_embeddings", 131072}};
 
 	if (strcmp(family->type, "gemma3_text") != 0)
 		return;
+
 	for (size_t i = 0; i < sizeof(gemma3) / sizeof(gemma3[0]); i++) {
 		if (!json_object_get(object, gemma3[i].name))
 			json_object_set_new(object, gemma3[i].name, json_integer(gemma3[i].value));
@@ -328,9 +373,12 @@ static const struct family *plan_config_family_of(struct reader *reader)
 		if (strcmp(families[i].type, type) == 0)
 			return &families[i];
 		size_t used = strlen(known);
-		snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", families[i].type);
+		snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "",
+			 families[i].type);
 	}
+
 	plan_config_wrong(reader, "model_type \"%.40s\" is none of %s", type, known);
+
 	return NULL;
 }
 
@@ -339,11 +387,13 @@ static void plan_config_read_model(struct reader *reader, json_t *root, struct p
 	/* Models that also see have the language model's fields in an object of their
 	 * own. */
 	json_t *inner = json_object_get(root, "text_config");
+
 	reader->object = json_is_object(inner) ? inner : root;
 
 	const struct family *family = plan_config_family_of(reader);
 	if (!family)
 		return;
+
 	plan_config_supply_defaults(family, reader->object);
 
 	struct plan_shapes shapes = {
@@ -370,6 +420,7 @@ static json_t *plan_config_load(struct reader *reader, const char *path)
 		plan_config_wrong(reader, "%s", problem.text);
 	else if (!json_is_object(root))
 		plan_config_wrong(reader, "is not a JSON object");
+
 	return root;
 }
 
@@ -381,6 +432,7 @@ int plan_config_read(const char *path, struct plan_config *out, char *error, siz
 
 	if (!reader.failed)
 		plan_config_read_model(&reader, root, &model);
+
 	json_decref(root);
 	if (reader.failed)
 		return -1;
@@ -389,5 +441,6 @@ int plan_config_read(const char *path, struct plan_config *out, char *error, siz
 	snprintf(out->name, sizeof(out->name), "%s", length > room ? path + length - room : path);
 	model.name = out->name;
 	out->model = model;
+
 	return 0;
 }

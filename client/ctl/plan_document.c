@@ -15,13 +15,13 @@ struct number {
 	size_t offset;
 };
 
-#define NUMBER(record, member, type, name)                                                                             \
-	{                                                                                                              \
-		name, type, offsetof(struct record, member)                                                            \
+#define NUMBER(record, member, type, name)                                                         \
+	{                                                                                          \
+		name, type, offsetof(struct record, member)                                        \
 	}
-#define NUMBERS_END                                                                                                    \
-	{                                                                                                              \
-		NULL, WHOLE, 0                                                                                         \
+#define NUMBERS_END                                                                                \
+	{                                                                                          \
+		NULL, WHOLE, 0                                                                     \
 	}
 
 static const struct number model_numbers[] = {
@@ -119,8 +119,11 @@ static const struct number live_numbers[] = {
 };
 
 static const char *const resources[PLAN_RESOURCES] = {
-	[PLAN_HBM_SIZE] = "hbm_size", [PLAN_FLOPS] = "flops", [PLAN_HBM_BANDWIDTH] = "hbm_bandwidth",
-	[PLAN_LINK] = "link",         [PLAN_NVME] = "nvme",
+	[PLAN_HBM_SIZE] = "hbm_size",
+	[PLAN_FLOPS] = "flops",
+	[PLAN_HBM_BANDWIDTH] = "hbm_bandwidth",
+	[PLAN_LINK] = "link",
+	[PLAN_NVME] = "nvme",
 };
 
 static uint64_t plan_document_whole_at(const struct number *number, const void *record)
@@ -137,13 +140,15 @@ static double plan_document_real_at(const struct number *number, const void *rec
 	return value;
 }
 
-static void plan_document_add_numbers(json_t *object, const struct number *number, const void *record)
+static void plan_document_add_numbers(json_t *object, const struct number *number,
+				      const void *record)
 {
 	for (; number->name; number++)
-		json_object_set_new(object, number->name,
-				    number->type == WHOLE
-					    ? json_integer((json_int_t)plan_document_whole_at(number, record))
-					    : json_real(plan_document_real_at(number, record)));
+		json_object_set_new(
+			object, number->name,
+			number->type == WHOLE
+				? json_integer((json_int_t)plan_document_whole_at(number, record))
+				: json_real(plan_document_real_at(number, record)));
 }
 
 static json_t *plan_document_numbers(const struct number *numbers, const void *record)
@@ -161,6 +166,7 @@ static json_t *plan_document_wall(const struct plan_wall *wall)
 		if (wall->used[i] > 0)
 			json_object_set_new(used, resources[i], json_real(wall->used[i]));
 	}
+
 	return json_pack("{s:s,s:o}", "resource", resources[wall->resource], "used_ratio", used);
 }
 
@@ -182,41 +188,51 @@ static json_t *plan_document_variants(const struct plan_request *request, uint64
 	load.context = context;
 	for (size_t i = 0; i < plan_variant_count; i++) {
 		struct plan_point point;
-		if (!plan_variant_compute(&plan_variants[i], &request->model, &request->hardware, &load, &point))
+		if (!plan_variant_compute(&plan_variants[i], &request->model, &request->hardware,
+					  &load, &point))
 			continue;
+
 		json_t *object = plan_document_numbers(point_numbers, &point);
 		json_object_set_new(object, "change", json_string(plan_variants[i].name));
 		json_array_append_new(array, object);
 	}
+
 	return array;
 }
 
-static json_t *plan_document_point(const struct plan_request *request, const struct plan_point *point)
+static json_t *plan_document_point(const struct plan_request *request,
+				   const struct plan_point *point)
 {
 	json_t *object = plan_document_numbers(point_numbers, point);
 
 	json_object_set_new(object, "walls",
-			    json_pack("{s:o,s:o,s:o,s:o}", "concurrency", plan_document_wall(&point->concurrency_wall),
-				      "prefill", plan_document_wall(&point->prefill_wall), "decode",
+			    json_pack("{s:o,s:o,s:o,s:o}", "concurrency",
+				      plan_document_wall(&point->concurrency_wall), "prefill",
+				      plan_document_wall(&point->prefill_wall), "decode",
 				      plan_document_wall(&point->decode_wall), "switch",
 				      plan_document_wall(&point->switch_wall)));
-	json_object_set_new(object, "ddr", plan_document_parking(&point->ddr, request->hardware.ddr_bytes > 0));
-	json_object_set_new(object, "nvme", plan_document_parking(&point->nvme, request->hardware.nvme_bytes > 0));
+	json_object_set_new(object, "ddr",
+			    plan_document_parking(&point->ddr, request->hardware.ddr_bytes > 0));
+	json_object_set_new(object, "nvme",
+			    plan_document_parking(&point->nvme, request->hardware.nvme_bytes > 0));
 	json_object_set_new(object, "fit", plan_document_numbers(fit_numbers, &point->fit));
 	json_object_set_new(object, "changes", plan_document_variants(request, point->context));
+
 	return object;
 }
 
 json_t *plan_document_model(const struct plan_model *model)
 {
 	json_t *object = json_pack(
-		"{s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name", view_json_text(model->name, SIZE_MAX),
-		"hf_id", view_json_text(model->hf_id, SIZE_MAX), "source", view_json_text(model->source, SIZE_MAX),
-		"layers", (json_int_t)model->layers, "windowed_layers", (json_int_t)model->windowed_layers,
-		"window_tokens", (json_int_t)model->window, "q_heads", (json_int_t)model->q_heads, "kv_heads",
+		"{s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name",
+		view_json_text(model->name, SIZE_MAX), "hf_id",
+		view_json_text(model->hf_id, SIZE_MAX), "source",
+		view_json_text(model->source, SIZE_MAX), "layers", (json_int_t)model->layers,
+		"windowed_layers", (json_int_t)model->windowed_layers, "window_tokens",
+		(json_int_t)model->window, "q_heads", (json_int_t)model->q_heads, "kv_heads",
 		(json_int_t)model->kv_heads, "head_dim", (json_int_t)model->head_dim, "latent_dim",
-		(json_int_t)model->latent_dim, "element_bits", (json_int_t)model->element_bits, "attention_flop",
-		(json_int_t)model->attention_width);
+		(json_int_t)model->latent_dim, "element_bits", (json_int_t)model->element_bits,
+		"attention_flop", (json_int_t)model->attention_width);
 
 	plan_document_add_numbers(object, model_numbers, model);
 	return object;
@@ -224,8 +240,8 @@ json_t *plan_document_model(const struct plan_model *model)
 
 json_t *plan_document_gpu(const struct plan_gpu *gpu)
 {
-	json_t *object = json_pack("{s:s,s:s,s:s,s:s}", "name", gpu->name, "host_link", gpu->host_link, "source",
-				   gpu->source, "checked", gpu->checked);
+	json_t *object = json_pack("{s:s,s:s,s:s,s:s}", "name", gpu->name, "host_link",
+				   gpu->host_link, "source", gpu->source, "checked", gpu->checked);
 
 	plan_document_add_numbers(object, gpu_numbers, gpu);
 	return object;
@@ -234,11 +250,12 @@ json_t *plan_document_gpu(const struct plan_gpu *gpu)
 static json_t *plan_document_hardware(const struct plan_request *request)
 {
 	const struct plan_hardware *hardware = &request->hardware;
-	json_t *object =
-		json_pack("{s:s?,s:s?,s:I,s:b,s:s,s:f}", "gpu", request->gpu ? request->gpu->name : NULL, "source",
-			  request->gpu ? request->gpu->source : NULL, "gpus", (json_int_t)hardware->gpus,
-			  "data_parallel_attention", hardware->data_parallel, "hbm_note", request->hbm_note,
-			  "intensity_flop_per_byte", hardware->flop_s / hardware->hbm_bytes_s);
+	json_t *object = json_pack(
+		"{s:s?,s:s?,s:I,s:b,s:s,s:f}", "gpu", request->gpu ? request->gpu->name : NULL,
+		"source", request->gpu ? request->gpu->source : NULL, "gpus",
+		(json_int_t)hardware->gpus, "data_parallel_attention", hardware->data_parallel,
+		"hbm_note", request->hbm_note, "intensity_flop_per_byte",
+		hardware->flop_s / hardware->hbm_bytes_s);
 
 	plan_document_add_numbers(object, hardware_numbers, hardware);
 	return object;
@@ -251,6 +268,7 @@ static json_t *plan_document_load(const struct plan_request *request)
 
 	json_object_set_new(object, "encoding", json_string(request->encoding));
 	json_object_set_new(object, "d_eff_flop", width > 0 ? json_real(width) : json_null());
+
 	return object;
 }
 
@@ -271,6 +289,7 @@ static json_t *plan_document_measures(const struct plan_measure *measures, size_
 				    plan_document_ratio(plan_measure_ratio(&measures[i])));
 		json_array_append_new(array, object);
 	}
+
 	return array;
 }
 
@@ -282,13 +301,16 @@ static json_t *plan_document_live(const struct plan_live *live)
 	json_t *switches = json_array();
 	for (size_t i = 0; i < live->switch_count; i++) {
 		const struct plan_switch *s = &live->switches[i];
-		json_array_append_new(switches, json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier", s->tier, "bytes",
-							  (json_int_t)s->bytes, "out_seconds", s->out_s, "in_seconds",
-							  s->in_s, "theoretical_seconds", s->theoretical_s,
-							  "measured_by_theoretical_ratio",
-							  plan_document_ratio(plan_switch_ratio(s))));
+		json_array_append_new(
+			switches, json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier", s->tier, "bytes",
+					    (json_int_t)s->bytes, "out_seconds", s->out_s,
+					    "in_seconds", s->in_s, "theoretical_seconds",
+					    s->theoretical_s, "measured_by_theoretical_ratio",
+					    plan_document_ratio(plan_switch_ratio(s))));
 	}
-	return json_pack("{s:o,s:o,s:s}", "links", plan_document_measures(live->links, live->link_count), "switches",
+
+	return json_pack("{s:o,s:o,s:s}", "links",
+			 plan_document_measures(live->links, live->link_count), "switches",
 			 switches, "note", live->note);
 }
 
@@ -299,10 +321,10 @@ int plan_document_json(const struct plan_request *request, const struct plan_poi
 
 	for (size_t i = 0; i < request->context_count; i++)
 		json_array_append_new(array, plan_document_point(request, &points[i]));
-	return ctl_print_json(json_pack("{s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model),
-					"hardware", plan_document_hardware(request), "load",
-					plan_document_load(request), "points", array, "live",
-					plan_document_live(live)));
+	return ctl_print_json(json_pack(
+		"{s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model), "hardware",
+		plan_document_hardware(request), "load", plan_document_load(request), "points",
+		array, "live", plan_document_live(live)));
 }
 
 int plan_document_csv(const struct plan_request *request, const struct plan_point *points)
@@ -310,6 +332,7 @@ int plan_document_csv(const struct plan_request *request, const struct plan_poin
 	for (const struct number *n = point_numbers; n->name; n++)
 		printf("%s%s", n == point_numbers ? "" : ",", n->name);
 	putchar('\n');
+
 	for (size_t i = 0; i < request->context_count; i++) {
 		for (const struct number *n = point_numbers; n->name; n++) {
 			if (n != point_numbers)
@@ -321,5 +344,6 @@ int plan_document_csv(const struct plan_request *request, const struct plan_poin
 		}
 		putchar('\n');
 	}
+
 	return CTL_DONE;
 }

@@ -34,13 +34,15 @@ static int plan_list_models(void)
 		table_cell(table, "%.4g KiB", (double)kv_bits / 8 / 1024);
 		table_cell(table, "%llu", (unsigned long long)model->max_context);
 	}
+
 	return table_finish(table, stdout);
 }
 
 static int plan_list_gpus(void)
 {
 	const struct table_column columns[] = {
-		{"GPU", false}, {"HBM", true}, {"BANDWIDTH", true}, {"BF16", true}, {"HOST LINK", true}, {"", false},
+		{"GPU", false}, {"HBM", true},       {"BANDWIDTH", true},
+		{"BF16", true}, {"HOST LINK", true}, {"", false},
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 
@@ -54,6 +56,7 @@ static int plan_list_gpus(void)
 		table_cell(table, "%.4g GB/s", gpu->link_bytes_s / 1e9);
 		table_cell(table, "%s", gpu->host_link);
 	}
+
 	return table_finish(table, stdout);
 }
 
@@ -77,5 +80,6 @@ int plan_list(const struct ctl *ctl)
 	putchar('\n');
 	if (r == 0)
 		r = plan_list_gpus();
+
 	return ctl_printed(r);
 }

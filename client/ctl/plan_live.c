@@ -9,7 +9,9 @@
 
 double plan_measure_ratio(const struct plan_measure *measure)
 {
-	return measure->theoretical_bytes_s > 0 ? measure->measured_bytes_s / measure->theoretical_bytes_s : 0;
+	return measure->theoretical_bytes_s > 0
+		       ? measure->measured_bytes_s / measure->theoretical_bytes_s
+		       : 0;
 }
 
 double plan_switch_ratio(const struct plan_switch *performed)
@@ -44,7 +46,8 @@ static double plan_live_slower(double a, double b)
 }
 
 /* Out and in, in theory; 0 where a rate of it is not known. */
-static double plan_live_switch_theory(const struct plan_hardware *theory, const struct plan_switch *performed)
+static double plan_live_switch_theory(const struct plan_hardware *theory,
+				      const struct plan_switch *performed)
 {
 	double out = theory->link.out_bytes_s, in = theory->link.in_bytes_s;
 
@@ -54,25 +57,32 @@ static double plan_live_switch_theory(const struct plan_hardware *theory, const 
 		out = plan_live_slower(out, theory->nvme.out_bytes_s);
 		in = plan_live_slower(in, theory->nvme.in_bytes_s);
 	}
-	return out > 0 && in > 0 ? (double)performed->bytes / out + (double)performed->bytes / in : 0;
+
+	return out > 0 && in > 0 ? (double)performed->bytes / out + (double)performed->bytes / in
+				 : 0;
 }
 
-static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *theory, struct plan_live *live,
-			       double rates[HBM_LINKS])
+static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *theory,
+				struct plan_live *live, double rates[HBM_LINKS])
 {
 	struct query links;
 	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "links", status);
+
 	for (size_t i = 0; i < links.count && live->link_count < HBM_LINKS; i++) {
 		const struct hbm_wire_link *link = query_record(&links, i);
-		double rate = link->busy_ns ? (double)link->bytes / ((double)link->busy_ns / 1e9) : 0;
+		double rate =
+			link->busy_ns ? (double)link->bytes / ((double)link->busy_ns / 1e9) : 0;
 		if (link->link < HBM_LINKS)
 			rates[link->link] = rate;
-		live->links[live->link_count++] = (struct plan_measure){view_name(&view_links, link->link),
-								      plan_live_theory_of(theory, link->link), rate};
+		live->links[live->link_count++] =
+			(struct plan_measure){view_name(&view_links, link->link),
+					      plan_live_theory_of(theory, link->link), rate};
 	}
+
 	query_clear(&links);
+
 	return CTL_DONE;
 }
 
@@ -80,7 +90,8 @@ static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *the
 static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 {
 	struct query devices;
-	int status = query_all(ctl->hbm, HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), &devices);
+	int status =
+		query_all(ctl->hbm, HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), &devices);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "devices", status);
 
@@ -89,12 +100,15 @@ static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 		const struct hbm_wire_device *device = query_record(&devices, i);
 		least = device->total < least ? device->total : least;
 	}
+
 	if (devices.count > 0) {
 		request->hardware.gpus = (uint32_t)devices.count;
 		request->hardware.hbm_bytes = least;
 		request->hbm_note = "as the daemon's devices have it";
 	}
+
 	query_clear(&devices);
+
 	return CTL_DONE;
 }
 
@@ -104,6 +118,7 @@ static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 	int status = query_all(ctl->hbm, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), &tiers);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "tiers", status);
+
 	hardware->ddr_bytes = hardware->nvme_bytes = 0;
 	for (size_t i = 0; i < tiers.count; i++) {
 		const struct hbm_wire_tier *tier = query_record(&tiers, i);
@@ -112,7 +127,9 @@ static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 		if (tier->tier == HBM_TIER_NVME)
 			hardware->nvme_bytes += tier->capacity;
 	}
+
 	query_clear(&tiers);
+
 	return CTL_DONE;
 }
 
@@ -153,8 +170,11 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 		return r;
 
 	for (size_t i = 0; i < live.switch_count; i++)
-		live.switches[i].theoretical_s = plan_live_switch_theory(&theory, &live.switches[i]);
+		live.switches[i].theoretical_s =
+			plan_live_switch_theory(&theory, &live.switches[i]);
+
 	plan_live_take_rates(&request->hardware, rates);
 	*out = live;
+
 	return CTL_DONE;
 }

@@ -20,7 +20,8 @@ struct plan_switch {
 	const char *tier;
 	uint64_t bytes;
 	double out_s, in_s;
-	double theoretical_s; /* both, at the rates the plan would take without a daemon; 0: not known */
+	/* both, at the rates the plan would take without a daemon; 0: not known */
+	double theoretical_s;
 };
 
 struct plan_live {

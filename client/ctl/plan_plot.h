@@ -11,4 +11,5 @@
  * context. */
 int plan_plot_check(const struct ctl *ctl, const char *path, const struct plan_request *request);
 /* Draws; returns the exit status. points has one for each context. */
-int plan_plot(const char *path, const struct plan_request *request, const struct plan_point *points);
+int plan_plot(const char *path, const struct plan_request *request,
+	      const struct plan_point *points);

@@ -19,20 +19,23 @@ struct suffix {
 
 static const struct suffix tokens[] = {{"", 1}, {"K", 1e3}, {"M", 1e6}, {NULL, 0}};
 static const struct suffix counts[] = {{"", 1}, {"K", 1e3}, {NULL, 0}};
-static const struct suffix params[] = {{"", 1}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}, {"T", 1e12}, {NULL, 0}};
+static const struct suffix params[] = {{"", 1},    {"K", 1e3},  {"M", 1e6},
+				       {"B", 1e9}, {"T", 1e12}, {NULL, 0}};
 static const struct suffix sizes[] = {
 	{"B", 1},      {"KB", 1e3},      {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},
 	{"KiB", 1024}, {"MiB", 1048576}, {"GiB", 0x1p30}, {"TiB", 0x1p40}, {NULL, 0},
 };
 static const struct suffix rates[] = {
-	{"", 1e9},       {"B/s", 1},         {"KB/s", 1e3},     {"MB/s", 1e6},     {"GB/s", 1e9}, {"TB/s", 1e12},
-	{"KiB/s", 1024}, {"MiB/s", 1048576}, {"GiB/s", 0x1p30}, {"TiB/s", 0x1p40}, {NULL, 0},
+	{"", 1e9},         {"B/s", 1},        {"KB/s", 1e3},   {"MB/s", 1e6},
+	{"GB/s", 1e9},     {"TB/s", 1e12},    {"KiB/s", 1024}, {"MiB/s", 1048576},
+	{"GiB/s", 0x1p30}, {"TiB/s", 0x1p40}, {NULL, 0},
 };
 static const struct suffix flops[] = {
 	{"", 1},           {"G", 1e9},        {"T", 1e12},      {"P", 1e15},      {"GFLOP/s", 1e9},
 	{"TFLOP/s", 1e12}, {"PFLOP/s", 1e15}, {"TFLOPS", 1e12}, {"PFLOPS", 1e15}, {NULL, 0},
 };
-static const struct suffix times[] = {{"", 1}, {"ms", 1e-3}, {"s", 1}, {"min", 60}, {"h", 3600}, {NULL, 0}};
+static const struct suffix times[] = {{"", 1},     {"ms", 1e-3}, {"s", 1},
+				      {"min", 60}, {"h", 3600},  {NULL, 0}};
 static const struct suffix ratios[] = {{"", 1}, {"%", 0.01}, {NULL, 0}};
 static const struct suffix plain[] = {{"", 1}, {NULL, 0}};
 
@@ -42,15 +45,20 @@ static const struct kind {
 	double least, most;
 	bool whole;
 } kinds[] = {
-	[PLAN_TOKENS] = {tokens, "tokens such as 4000, 4K (1,000 each) or 1M, at most 1000M", 1, PLAN_CONTEXT_MAX,
-			 true},
+	[PLAN_TOKENS] = {tokens, "tokens such as 4000, 4K (1,000 each) or 1M, at most 1000M", 1,
+			 PLAN_CONTEXT_MAX, true},
 	[PLAN_COUNT] = {counts, "a whole number from 1 to 1000000", 1, 1e6, true},
-	[PLAN_PARAMS] = {params, "parameters such as 34B or 46.7B/12.9B, at most 1000T", 1, 1e15, true},
-	[PLAN_BYTES] = {sizes, "a size with its unit, such as 80GiB or 80GB, at most 1024TiB", 1, 0x1p50, true},
-	[PLAN_RATE] = {rates, "a rate such as 20GB/s, or 20 for the same, from 1B/s to 1000TB/s", 1, 1e15, false},
-	[PLAN_FLOP_S] = {flops, "FLOP/s such as 312T or 312e12, from 1G to 1000P", 1e9, 1e18, false},
+	[PLAN_PARAMS] = {params, "parameters such as 34B or 46.7B/12.9B, at most 1000T", 1, 1e15,
+			 true},
+	[PLAN_BYTES] = {sizes, "a size with its unit, such as 80GiB or 80GB, at most 1024TiB", 1,
+			0x1p50, true},
+	[PLAN_RATE] = {rates, "a rate such as 20GB/s, or 20 for the same, from 1B/s to 1000TB/s", 1,
+		       1e15, false},
+	[PLAN_FLOP_S] = {flops, "FLOP/s such as 312T or 312e12, from 1G to 1000P", 1e9, 1e18,
+			 false},
 	[PLAN_SECONDS] = {times, "a time such as 30s, 5min or 1h, at most 1000h", 0, 3.6e6, false},
-	[PLAN_RATIO] = {ratios, "a part above 0 and at most 1, such as 0.5, 50% or 1/60", 1e-6, 1, false},
+	[PLAN_RATIO] = {ratios, "a part above 0 and at most 1, such as 0.5, 50% or 1/60", 1e-6, 1,
+			false},
 	[PLAN_WIDTH] = {plain, "FLOP such as 6656, from 1 to 1e9", 1, 1e9, false},
 	[PLAN_BITS] = {plain, "bits from 1 to 32", 1, 32, false},
 };
@@ -64,6 +72,7 @@ static int plan_quantity_number(const char *text, double *value, const char **re
 	char *end;
 	*value = strtod(text, &end);
 	*rest = end;
+
 	return 0;
 }
 
@@ -86,7 +95,9 @@ static int plan_quantity_fraction(const char *text, double *value)
 	if (plan_quantity_number(text, &over, &rest) < 0 || *rest != '/' ||
 	    plan_quantity_number(rest + 1, &under, &end) < 0 || *end || under <= 0)
 		return -EINVAL;
+
 	*value = over / under;
+
 	return 0;
 }
 
@@ -96,6 +107,7 @@ int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length
 
 	if (length > TEXT_MAX)
 		return -EINVAL;
+
 	memcpy(copy, text, length);
 	copy[length] = '\0';
 
@@ -109,6 +121,7 @@ int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length
 	if ((is_fraction ? plan_quantity_fraction(copy, &value)
 			 : plan_quantity_scaled(expected->suffixes, rest, &value)) < 0)
 		return -EINVAL;
+
 	if (!(value >= expected->least && value <= expected->most))
 		return -ERANGE;
 
@@ -117,7 +130,9 @@ int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length
 	double off = value - (double)nearest;
 	if (expected->whole && (off > 1e-6 || off < -1e-6))
 		return -EINVAL;
+
 	*out = expected->whole ? (double)nearest : value;
+
 	return 0;
 }
 

@@ -13,32 +13,40 @@
 const struct option_spec plan_options[] = {
 	[PLAN_OPTION_LIST] = {"list", NULL, "print the models and GPUs that are built in"},
 	[PLAN_OPTION_MODEL] = {"model", "NAME|FILE", "a model that is built in, or a config.json"},
-	[PLAN_OPTION_PARAMS] = {"params", "N[/ACTIVE]", "its parameters, and those active for one token"},
-	[PLAN_OPTION_WEIGHT_BITS] = {"weight-bits", "N", "bits of one parameter; default: as published"},
+	[PLAN_OPTION_PARAMS] = {"params", "N[/ACTIVE]",
+				"its parameters, and those active for one token"},
+	[PLAN_OPTION_WEIGHT_BITS] = {"weight-bits", "N",
+				     "bits of one parameter; default: as published"},
 	[PLAN_OPTION_GPU] = {"gpu", "NAME", "a GPU that is built in"},
 	[PLAN_OPTION_GPUS] = {"gpus", "M", "how many of them hold the model together; default 1"},
-	[PLAN_OPTION_DP_ATTENTION] = {"dp-attention", NULL,
-				      "data-parallel: each GPU holds the KV cache of its own users"},
+	[PLAN_OPTION_DP_ATTENTION] =
+		{"dp-attention", NULL,
+		 "data-parallel: each GPU holds the KV cache of its own users"},
 	[PLAN_OPTION_HBM] = {"hbm", "SIZE", "memory of one GPU"},
 	[PLAN_OPTION_FLOPS] = {"flops", "FLOP/S", "of one GPU"},
 	[PLAN_OPTION_BANDWIDTH] = {"bandwidth", "RATE", "of one GPU's memory"},
 	[PLAN_OPTION_LINK] = {"link", "RATE", "of one GPU's link to the host, each direction"},
 	[PLAN_OPTION_DDR] = {"ddr", "SIZE", "host memory for parked users"},
 	[PLAN_OPTION_NVME] = {"nvme", "SIZE@RATE", "a drive for parked users"},
-	[PLAN_OPTION_CONTEXT] = {"context", "LIST", "tokens: 50K, or 4K,50K, or 4K..1M doubling; K is 1,000"},
+	[PLAN_OPTION_CONTEXT] = {"context", "LIST",
+				 "tokens: 50K, or 4K,50K, or 4K..1M doubling; K is 1,000"},
 	[PLAN_OPTION_OUTPUT_TOKENS] = {"output-tokens", "N", "tokens of an answer; default 250"},
-	[PLAN_OPTION_BATCH] = {"batch", "N|max", "users decoded together, at most as many as fit; default 1"},
+	[PLAN_OPTION_BATCH] = {"batch", "N|max",
+			       "users decoded together, at most as many as fit; default 1"},
 	[PLAN_OPTION_USERS] = {"users", "N", "users at the same time; default: as many as fit"},
 	[PLAN_OPTION_ROUNDS] = {"rounds", "N", "questions in a session; default 1"},
 	[PLAN_OPTION_THINK_TIME] = {"think-time", "TIME", "between two questions; default 0"},
-	[PLAN_OPTION_KEEP_LAYERS] = {"keep-layers", "PART", "of the KV cache, such as 0.5, 50% or 1/60"},
+	[PLAN_OPTION_KEEP_LAYERS] = {"keep-layers", "PART",
+				     "of the KV cache, such as 0.5, 50% or 1/60"},
 	[PLAN_OPTION_KEEP_HEADS] = {"keep-heads", "PART", "of the KV cache"},
 	[PLAN_OPTION_KEEP_TOKENS] = {"keep-tokens", "PART", "of the KV cache"},
 	[PLAN_OPTION_ENCODING] = {"encoding", "NAME", "of the KV cache: none, fp8, int8 or int4"},
-	[PLAN_OPTION_D_EFF] = {"d-eff", "N", "FLOP of attention for a token, context token and layer"},
+	[PLAN_OPTION_D_EFF] = {"d-eff", "N",
+			       "FLOP of attention for a token, context token and layer"},
 	[PLAN_OPTION_CSV] = {"csv", NULL, "print one line for each context length"},
 	[PLAN_OPTION_PLOT] = {"plot", "FILE", "draw the metrics over context length: .svg or .png"},
-	[PLAN_OPTION_LIVE] = {"live", NULL, "take sizes and measured links from the running daemon"},
+	[PLAN_OPTION_LIVE] = {"live", NULL,
+			      "take sizes and measured links from the running daemon"},
 	[PLAN_OPTION_SWITCH_BYTES] = {"switch-bytes", "SIZE",
 				      "with --live: how much is moved to measure; default 256MiB"},
 	{NULL, NULL, NULL},
@@ -51,13 +59,15 @@ static const char *plan_request_value_of(const struct ctl *ctl, enum plan_option
 
 /* ---- One quantity ---- */
 
-static int plan_request_unexpected(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind)
+static int plan_request_unexpected(const struct ctl *ctl, enum plan_option option,
+				   enum plan_quantity kind)
 {
 	return ctl_usage(ctl, "--%s is \"%s\": expected %s", plan_options[option].name,
 			 plan_request_value_of(ctl, option), plan_quantity_expected(kind));
 }
 
-static int plan_request_take(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind, double *out)
+static int plan_request_take(const struct ctl *ctl, enum plan_option option,
+			     enum plan_quantity kind, double *out)
 {
 	const char *value = plan_request_value_of(ctl, option);
 	if (!value || plan_quantity_parse(kind, value, strlen(value), out) == 0)
@@ -65,8 +75,8 @@ static int plan_request_take(const struct ctl *ctl, enum plan_option option, enu
 	return plan_request_unexpected(ctl, option, kind);
 }
 
-static int plan_request_take_whole(const struct ctl *ctl, enum plan_option option, enum plan_quantity kind,
-				   uint64_t *out)
+static int plan_request_take_whole(const struct ctl *ctl, enum plan_option option,
+				   enum plan_quantity kind, uint64_t *out)
 {
 	double number = (double)*out;
 	int r = plan_request_take(ctl, option, kind, &number);
@@ -82,6 +92,7 @@ int plan_request_list(const struct ctl *ctl, bool *asked)
 		if (i != PLAN_OPTION_LIST && plan_request_value_of(ctl, (enum plan_option)i))
 			return ctl_usage(ctl, "--list takes no --%s", plan_options[i].name);
 	}
+
 	return CTL_DONE;
 }
 
@@ -99,7 +110,8 @@ static bool plan_request_is_path(const char *name)
 	return strchr(name, '/') && stat(name, &stat_of) == 0 && S_ISREG(stat_of.st_mode);
 }
 
-static int plan_request_find_model(const struct ctl *ctl, const char *name, struct plan_request *request)
+static int plan_request_find_model(const struct ctl *ctl, const char *name,
+				   struct plan_request *request)
 {
 	if (!plan_request_is_path(name)) {
 		const struct plan_model *known;
@@ -113,7 +125,9 @@ static int plan_request_find_model(const struct ctl *ctl, const char *name, stru
 	char error[512];
 	if (plan_config_read(name, &request->config, error, sizeof(error)) < 0)
 		return ctl_usage(ctl, "--model: %s", error);
+
 	request->model = request->config.model;
+
 	return CTL_DONE;
 }
 
@@ -127,14 +141,20 @@ static int plan_request_take_params(const struct ctl *ctl, struct plan_model *mo
 	const char *slash = strchr(value, '/');
 	double all, active;
 	bool right =
-		plan_quantity_parse(PLAN_PARAMS, value, slash ? (size_t)(slash - value) : strlen(value), &all) == 0;
+		plan_quantity_parse(PLAN_PARAMS, value,
+				    slash ? (size_t)(slash - value) : strlen(value), &all) == 0;
 	active = all;
 	if (right && slash)
-		right = plan_quantity_parse(PLAN_PARAMS, slash + 1, strlen(slash + 1), &active) == 0 && active <= all;
+		right = plan_quantity_parse(PLAN_PARAMS, slash + 1, strlen(slash + 1), &active) ==
+				0 &&
+			active <= all;
+
 	if (!right)
 		return plan_request_unexpected(ctl, PLAN_OPTION_PARAMS, PLAN_PARAMS);
+
 	model->params = (uint64_t)all;
 	model->active_params = (uint64_t)active;
+
 	return CTL_DONE;
 }
 
@@ -147,11 +167,16 @@ static int plan_request_take_model(const struct ctl *ctl, struct plan_request *r
 	int r = plan_request_find_model(ctl, name, request);
 	if (r == CTL_DONE)
 		r = plan_request_take_params(ctl, &request->model);
+
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS, &request->model.weight_bits);
+		r = plan_request_take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS,
+				      &request->model.weight_bits);
+
 	if (r == CTL_DONE && request->model.params == 0)
-		return ctl_usage(ctl, "%s: the number of parameters is not known: give it with --params",
+		return ctl_usage(ctl,
+				 "%s: the number of parameters is not known: give it with --params",
 				 request->model.name);
+
 	return r;
 }
 
@@ -172,6 +197,7 @@ static int plan_request_take_encoding(const struct ctl *ctl, struct plan_request
 		request->load.encoding_bits = encodings[i].bits;
 		return CTL_DONE;
 	}
+
 	return ctl_usage(ctl, "--encoding is \"%s\": expected none, fp8, int8 or int4", value);
 }
 
@@ -192,7 +218,9 @@ static int plan_request_take_load(const struct ctl *ctl, struct plan_request *re
 
 	int r = plan_request_take_batch(ctl, load);
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS, &load->output_tokens);
+		r = plan_request_take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS,
+					    &load->output_tokens);
+
 	if (r == CTL_DONE)
 		r = plan_request_take_whole(ctl, PLAN_OPTION_USERS, PLAN_COUNT, &load->users);
 	if (r == CTL_DONE)
@@ -207,6 +235,7 @@ static int plan_request_take_load(const struct ctl *ctl, struct plan_request *re
 		r = plan_request_take(ctl, PLAN_OPTION_KEEP_TOKENS, PLAN_RATIO, &load->keep_tokens);
 	if (r == CTL_DONE)
 		r = plan_request_take(ctl, PLAN_OPTION_D_EFF, PLAN_WIDTH, &load->attention_width);
+
 	return r == CTL_DONE ? plan_request_take_encoding(ctl, request) : r;
 }
 
@@ -228,6 +257,7 @@ static bool plan_request_add_range(struct plan_request *request, uint64_t first,
 		if (!plan_request_add_context(request, context))
 			return false;
 	}
+
 	return plan_request_add_context(request, last);
 }
 
@@ -242,8 +272,11 @@ static bool plan_request_add_item(struct plan_request *request, const char *item
 		return false;
 	if (!dots)
 		return plan_request_add_context(request, (uint64_t)first);
-	if (plan_quantity_parse(PLAN_TOKENS, dots + 2, length - first_length - 2, &last) < 0 || last < first)
+
+	if (plan_quantity_parse(PLAN_TOKENS, dots + 2, length - first_length - 2, &last) < 0 ||
+	    last < first)
 		return false;
+
 	return plan_request_add_range(request, (uint64_t)first, (uint64_t)last);
 }
 
@@ -255,13 +288,16 @@ static int plan_request_take_contexts(const struct ctl *ctl, struct plan_request
 		plan_request_add_range(request, longest < 4000 ? longest : 4000, longest);
 		return CTL_DONE;
 	}
+
 	for (;;) {
 		size_t length = strcspn(item, ",");
 		if (!plan_request_add_item(request, item, length))
 			return ctl_usage(ctl,
-					 "--context is \"%s\": expected %s; several as 4K,50K or 4K..1M, %d at most",
+					 "--context is \"%s\": expected %s; several as 4K,50K or "
+					 "4K..1M, %d at most",
 					 plan_request_value_of(ctl, PLAN_OPTION_CONTEXT),
 					 plan_quantity_expected(PLAN_TOKENS), PLAN_CONTEXTS_MAX);
+
 		if (item[length] == '\0')
 			return CTL_DONE;
 		item += length + 1;
@@ -296,6 +332,7 @@ static int plan_request_take_gpu(const struct ctl *ctl, struct plan_request *req
 	hardware->flop_s = gpu->flop_s;
 	hardware->hbm_bytes_s = gpu->hbm_bytes_s;
 	hardware->link = (struct plan_link){gpu->link_bytes_s, gpu->link_bytes_s};
+
 	return CTL_DONE;
 }
 
@@ -320,9 +357,13 @@ static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *h
 	double size, rate;
 	if (!at || plan_quantity_parse(PLAN_BYTES, value, (size_t)(at - value), &size) < 0 ||
 	    plan_quantity_parse(PLAN_RATE, at + 1, strlen(at + 1), &rate) < 0)
-		return ctl_usage(ctl, "--nvme is \"%s\": expected a size and a rate, such as 4TB@6GB/s", value);
+		return ctl_usage(ctl,
+				 "--nvme is \"%s\": expected a size and a rate, such as 4TB@6GB/s",
+				 value);
+
 	hardware->nvme_bytes = (uint64_t)size;
 	hardware->nvme = (struct plan_link){rate, rate};
+
 	return CTL_DONE;
 }
 
@@ -330,10 +371,12 @@ static int plan_request_take_switch_bytes(const struct ctl *ctl, struct plan_req
 {
 	request->switch_bytes = SWITCH_BYTES;
 
-	int r = plan_request_take_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES, &request->switch_bytes);
+	int r = plan_request_take_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES,
+					&request->switch_bytes);
 	if (r == CTL_DONE && request->switch_bytes > SWITCH_BYTES_MAX)
 		return ctl_usage(ctl, "--switch-bytes is \"%s\": expected at most 1TiB",
 				 plan_request_value_of(ctl, PLAN_OPTION_SWITCH_BYTES));
+
 	return r;
 }
 
@@ -344,6 +387,7 @@ static int plan_request_take_gpus(const struct ctl *ctl, struct plan_hardware *h
 
 	hardware->gpus = (uint32_t)gpus;
 	hardware->data_parallel = plan_request_value_of(ctl, PLAN_OPTION_DP_ATTENTION) != NULL;
+
 	return r;
 }
 
@@ -359,19 +403,24 @@ int plan_request_hardware(const struct ctl *ctl, struct plan_request *request)
 		r = plan_request_take_whole(ctl, PLAN_OPTION_HBM, PLAN_BYTES, &hardware->hbm_bytes);
 	if (r == CTL_DONE)
 		r = plan_request_take(ctl, PLAN_OPTION_FLOPS, PLAN_FLOP_S, &hardware->flop_s);
+
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE, &hardware->hbm_bytes_s);
+		r = plan_request_take(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE,
+				      &hardware->hbm_bytes_s);
+
 	if (r == CTL_DONE)
 		r = plan_request_take_link(ctl, hardware);
 	if (r == CTL_DONE)
 		r = plan_request_take_whole(ctl, PLAN_OPTION_DDR, PLAN_BYTES, &hardware->ddr_bytes);
 	if (r == CTL_DONE)
 		r = plan_request_take_switch_bytes(ctl, request);
+
 	return r == CTL_DONE ? plan_request_take_nvme(ctl, hardware) : r;
 }
 
 /* The option of the first figure that is missing, or NULL. */
-static const char *plan_request_missing(const struct plan_hardware *hardware, bool daemon_to_be_asked)
+static const char *plan_request_missing(const struct plan_hardware *hardware,
+					bool daemon_to_be_asked)
 {
 	if (!(hardware->flop_s > 0))
 		return "--flops";
@@ -381,14 +430,18 @@ static const char *plan_request_missing(const struct plan_hardware *hardware, bo
 		return NULL;
 	if (hardware->hbm_bytes == 0)
 		return "--hbm";
+
 	return hardware->link.out_bytes_s > 0 && hardware->link.in_bytes_s > 0 ? NULL : "--link";
 }
 
-int plan_request_complete(const struct ctl *ctl, const struct plan_request *request, bool daemon_to_be_asked)
+int plan_request_complete(const struct ctl *ctl, const struct plan_request *request,
+			  bool daemon_to_be_asked)
 {
 	const char *missing = plan_request_missing(&request->hardware, daemon_to_be_asked);
 
 	if (!missing)
 		return CTL_DONE;
-	return ctl_usage(ctl, "expected --gpu, or --hbm, --flops, --bandwidth and --link: %s is missing", missing);
+	return ctl_usage(ctl,
+			 "expected --gpu, or --hbm, --flops, --bandwidth and --link: %s is missing",
+			 missing);
 }

@@ -66,4 +66,5 @@ int plan_request_load(const struct ctl *ctl, struct plan_request *request);
 int plan_request_hardware(const struct ctl *ctl, struct plan_request *request);
 /* Whether every figure of a GPU is there, except those that a daemon is still to be
  * asked for. */
-int plan_request_complete(const struct ctl *ctl, const struct plan_request *request, bool daemon_to_be_asked);
+int plan_request_complete(const struct ctl *ctl, const struct plan_request *request,
+			  bool daemon_to_be_asked);

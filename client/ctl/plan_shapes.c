@@ -12,6 +12,7 @@ static double plan_shapes_latent_attention(const struct plan_shapes *s)
 	double queries = s->q_rank ? (hidden + query_dim) * s->q_rank : hidden * query_dim;
 	double latent = hidden * ((double)s->kv_rank + s->rope_dim);
 	double unpacked = heads * s->kv_rank * ((double)s->nope_dim + s->value_dim);
+
 	return queries + latent + unpacked + heads * s->value_dim * hidden;
 }
 
@@ -35,5 +36,6 @@ struct plan_parameters plan_shapes_count(const struct plan_shapes *s)
 	struct plan_parameters count = {.experts = expert * s->experts};
 	count.all = rest + count.experts;
 	count.active = rest + expert * s->experts_used;
+
 	return count;
 }

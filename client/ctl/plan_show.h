@@ -10,4 +10,5 @@
 #include "client/ctl/plan_request.h"
 
 /* Prints; returns the exit status. points has one for each context. live may be NULL. */
-int plan_show(const struct plan_request *request, const struct plan_point *points, const struct plan_live *live);
+int plan_show(const struct plan_request *request, const struct plan_point *points,
+	      const struct plan_live *live);

@@ -18,7 +18,8 @@
 #define SETTLE_NS 60000000000ull /* timeout for transfers to finish */
 
 /* In enum hbm_tier's order: from the top. */
-static const char *const tier_names[] = {[HBM_TIER_HBM] = "hbm", [HBM_TIER_DDR] = "ddr", [HBM_TIER_NVME] = "nvme"};
+static const char *const tier_names[] = {
+	[HBM_TIER_HBM] = "hbm", [HBM_TIER_DDR] = "ddr", [HBM_TIER_NVME] = "nvme"};
 
 struct scratch {
 	struct ctl *ctl;
@@ -40,7 +41,8 @@ static int plan_switch_refused(const struct scratch *scratch, const char *what, 
 	return ctl_refused(scratch->hbm, what, status);
 }
 
-__attribute__((format(printf, 2, 3))) static void plan_switch_note(struct scratch *scratch, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void plan_switch_note(struct scratch *scratch,
+								   const char *format, ...)
 {
 	va_list arguments;
 
@@ -61,9 +63,12 @@ static int plan_switch_scratch_memory(struct scratch *scratch, uint64_t bytes)
 
 	struct hbm_range all = {scratch->region, 0, hbm_region_bytes(scratch->region)};
 	status = hbm_commit(scratch->hbm, &all, 1);
-	return status == 0 ? CTL_DONE
-			   : plan_switch_refused(scratch, "memory for a scratch region (--switch-bytes takes less)",
-						 status);
+
+	return status == 0
+		       ? CTL_DONE
+		       : plan_switch_refused(
+				 scratch, "memory for a scratch region (--switch-bytes takes less)",
+				 status);
 }
 
 /* A namespace of its own for each run: blocks of another run are not found. */
@@ -76,6 +81,7 @@ static int plan_switch_scratch_namespace(struct scratch *scratch)
 	struct hbm_namespace_options options = {
 		.model = "plan", .layout = "scratch", .salt = salt, .block_bytes = BLOCK_BYTES};
 	int status = hbm_namespace_open(scratch->hbm, &options, &scratch->ns);
+
 	return status == 0 ? CTL_DONE : plan_switch_refused(scratch, "a scratch namespace", status);
 }
 
@@ -86,10 +92,14 @@ static int plan_switch_scratch_buffers(struct scratch *scratch)
 	scratch->keys = calloc(scratch->count, sizeof(*scratch->keys));
 	scratch->results = calloc(scratch->count, sizeof(*scratch->results));
 	scratch->staging = aligned_alloc(4096, BLOCK_BYTES);
-	if (!scratch->segments || !scratch->blocks || !scratch->keys || !scratch->results || !scratch->staging)
+	if (!scratch->segments || !scratch->blocks || !scratch->keys || !scratch->results ||
+	    !scratch->staging)
 		return ctl_fail("out of memory");
+
 	for (size_t i = 0; i < scratch->count; i++)
-		scratch->segments[i] = (struct hbm_segment){scratch->region, i * BLOCK_BYTES, BLOCK_BYTES};
+		scratch->segments[i] =
+			(struct hbm_segment){scratch->region, i * BLOCK_BYTES, BLOCK_BYTES};
+
 	return CTL_DONE;
 }
 
@@ -109,6 +119,7 @@ static int plan_switch_scratch_open(struct scratch *scratch, uint64_t bytes)
 	int status = hbm_connect(&scratch->hbm, &options);
 	if (status != 0)
 		return ctl_no_daemon(scratch->ctl, status);
+
 	scratch->count = (size_t)(bytes / BLOCK_BYTES + (bytes % BLOCK_BYTES != 0));
 
 	int r = plan_switch_scratch_memory(scratch, scratch->count * BLOCK_BYTES);
@@ -116,6 +127,7 @@ static int plan_switch_scratch_open(struct scratch *scratch, uint64_t bytes)
 		r = plan_switch_scratch_namespace(scratch);
 	if (r == CTL_DONE)
 		r = plan_switch_scratch_copier(scratch);
+
 	return r == CTL_DONE ? plan_switch_scratch_buffers(scratch) : r;
 }
 
@@ -142,12 +154,15 @@ static int plan_switch_fill(struct scratch *scratch, enum hbm_tier tier)
 {
 	for (size_t i = 0; i < scratch->count; i++) {
 		scratch->keys[i] = content_key(((uint64_t)tier << 32) + i);
-		scratch->blocks[i] = (struct hbm_block){
-			.key = scratch->keys[i], .segments = &scratch->segments[i], .segment_count = 1};
+		scratch->blocks[i] = (struct hbm_block){.key = scratch->keys[i],
+							.segments = &scratch->segments[i],
+							.segment_count = 1};
 		if (i > 0)
 			scratch->blocks[i].parent = scratch->keys[i - 1];
+
 		content_fill(&scratch->keys[i], BLOCK_BYTES, scratch->staging);
-		int r = copier_write(scratch->copier, plan_switch_address(scratch, i), scratch->staging, BLOCK_BYTES);
+		int r = copier_write(scratch->copier, plan_switch_address(scratch, i),
+				     scratch->staging, BLOCK_BYTES);
 		if (r != 0)
 			return ctl_fail("copy to the device: %s", copier_error(scratch->copier, r));
 	}
@@ -158,21 +173,28 @@ static int plan_switch_wipe(struct scratch *scratch)
 {
 	memset(scratch->staging, 0, BLOCK_BYTES);
 	for (size_t i = 0; i < scratch->count; i++) {
-		int r = copier_write(scratch->copier, plan_switch_address(scratch, i), scratch->staging, BLOCK_BYTES);
+		int r = copier_write(scratch->copier, plan_switch_address(scratch, i),
+				     scratch->staging, BLOCK_BYTES);
 		if (r != 0)
 			return ctl_fail("copy to the device: %s", copier_error(scratch->copier, r));
 	}
+
 	return CTL_DONE;
 }
 
 static int plan_switch_compare(struct scratch *scratch)
 {
 	for (size_t i = 0; i < scratch->count; i++) {
-		int r = copier_read(scratch->copier, scratch->staging, plan_switch_address(scratch, i), BLOCK_BYTES);
+		int r = copier_read(scratch->copier, scratch->staging,
+				    plan_switch_address(scratch, i), BLOCK_BYTES);
 		if (r != 0)
-			return ctl_fail("copy from the device: %s", copier_error(scratch->copier, r));
-		if (content_compare(&scratch->keys[i], BLOCK_BYTES, scratch->staging) != CONTENT_SAME)
-			return ctl_fail("block %zu differs from what was stored: see the daemon's log", i);
+			return ctl_fail("copy from the device: %s",
+					copier_error(scratch->copier, r));
+
+		if (content_compare(&scratch->keys[i], BLOCK_BYTES, scratch->staging) !=
+		    CONTENT_SAME)
+			return ctl_fail(
+				"block %zu differs from what was stored: see the daemon's log", i);
 	}
 	return CTL_DONE;
 }
@@ -186,20 +208,25 @@ static int plan_switch_move(struct scratch *scratch, bool out)
 	size_t sent = 0;
 
 	for (; status == 0 && sent < batches; sent++) {
-		size_t from = sent * BATCH, count = scratch->count - from < BATCH ? scratch->count - from : BATCH;
-		status = (out ? hbm_submit_store : hbm_submit_load)(scratch->hbm, scratch->ns,
-								    scratch->blocks + from, count, NULL,
-								    scratch->results + from, &tickets[sent]);
+		size_t from = sent * BATCH,
+		       count = scratch->count - from < BATCH ? scratch->count - from : BATCH;
+		status = (out ? hbm_submit_store : hbm_submit_load)(
+			scratch->hbm, scratch->ns, scratch->blocks + from, count, NULL,
+			scratch->results + from, &tickets[sent]);
 		sent -= status != 0;
 	}
+
 	for (size_t i = 0; i < sent; i++) {
 		int ended = hbm_wait(scratch->hbm, tickets[i], -1);
 		status = status == 0 ? ended : status;
 	}
+
 	free(tickets);
 	if (!tickets)
 		return ctl_fail("out of memory");
-	return status == 0 ? CTL_DONE : plan_switch_refused(scratch, out ? "store" : "load", status);
+
+	return status == 0 ? CTL_DONE
+			   : plan_switch_refused(scratch, out ? "store" : "load", status);
 }
 
 /* The first block that did not end HBM_OK, or count. */
@@ -223,12 +250,14 @@ static int plan_switch_add_tier(const void *record, size_t record_bytes, void *a
 	struct tier_state *states = arg;
 
 	(void)record_bytes;
+
 	if (tier->tier < HBM_TIERS && tier->device == 0) {
 		states[tier->tier].capacity += tier->capacity;
 		states[tier->tier].used += tier->bytes;
 		states[tier->tier].blocks += tier->blocks;
 		states[tier->tier].moving += tier->moving;
 	}
+
 	return 0;
 }
 
@@ -247,12 +276,13 @@ static int plan_switch_settle(struct scratch *scratch)
 	for (;;) {
 		struct tier_state states[HBM_TIERS];
 		int r = plan_switch_read_tiers(scratch, states);
-		uint64_t moving =
-			states[HBM_TIER_HBM].moving + states[HBM_TIER_DDR].moving + states[HBM_TIER_NVME].moving;
+		uint64_t moving = states[HBM_TIER_HBM].moving + states[HBM_TIER_DDR].moving +
+				  states[HBM_TIER_NVME].moving;
 		if (r != CTL_DONE || moving == 0)
 			return r;
 		if (samples_clock_ns() >= end)
 			return ctl_fail("transfers did not finish in 60 s: see hbmctl trace");
+
 		nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
 	}
 }
@@ -279,20 +309,25 @@ static int plan_switch_all_in_tier(struct scratch *scratch, enum hbm_tier tier, 
 		size_t count = scratch->count - from < BATCH ? scratch->count - from : BATCH;
 		struct hbm_lookup answer;
 		hbm_result results[BATCH];
-		int status = hbm_lookup(scratch->hbm, scratch->ns, scratch->keys + from, count, &answer, results);
+		int status = hbm_lookup(scratch->hbm, scratch->ns, scratch->keys + from, count,
+					&answer, results);
 		if (status != 0)
 			return plan_switch_refused(scratch, "lookup", status);
+
 		for (size_t i = 0; i < count; i++)
 			*all = *all && results[i].status == HBM_OK && results[i].tier == tier;
 	}
+
 	return CTL_DONE;
 }
 
 /* Removing the head of the chain removes the others. */
 static int plan_switch_remove(struct scratch *scratch)
 {
-	int status = hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->ns, 0, scratch->keys, 1, NULL);
-	return status == 0 ? plan_switch_settle(scratch) : plan_switch_refused(scratch, "remove", status);
+	int status =
+		hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->ns, 0, scratch->keys, 1, NULL);
+	return status == 0 ? plan_switch_settle(scratch)
+			   : plan_switch_refused(scratch, "remove", status);
 }
 
 static double plan_switch_since(uint64_t start)
@@ -301,7 +336,8 @@ static double plan_switch_since(uint64_t start)
 }
 
 /* *there: all blocks are in the tier; otherwise the note says why not. */
-static int plan_switch_store_down(struct scratch *scratch, enum hbm_tier tier, double *out_s, bool *there)
+static int plan_switch_store_down(struct scratch *scratch, enum hbm_tier tier, double *out_s,
+				  bool *there)
 {
 	*there = false;
 
@@ -312,17 +348,22 @@ static int plan_switch_store_down(struct scratch *scratch, enum hbm_tier tier, d
 
 	size_t bad = plan_switch_first_bad(scratch);
 	if (r == CTL_DONE && bad < scratch->count) {
-		plan_switch_note(scratch, "%s not measured: storing block %zu: %s", tier_names[tier], bad,
-				 hbm_strerror(scratch->results[bad].status));
+		plan_switch_note(scratch, "%s not measured: storing block %zu: %s",
+				 tier_names[tier], bad, hbm_strerror(scratch->results[bad].status));
 		return CTL_DONE;
 	}
+
 	if (r == CTL_DONE)
 		r = plan_switch_push_down(scratch, tier);
+
 	*out_s = plan_switch_since(start);
 	if (r == CTL_DONE)
 		r = plan_switch_all_in_tier(scratch, tier, there);
+
 	if (r == CTL_DONE && !*there)
-		plan_switch_note(scratch, "%s not measured: not all blocks reached it", tier_names[tier]);
+		plan_switch_note(scratch, "%s not measured: not all blocks reached it",
+				 tier_names[tier]);
+
 	return r;
 }
 
@@ -333,11 +374,14 @@ static int plan_switch_load_back(struct scratch *scratch, double *in_s)
 
 	if (r == CTL_DONE)
 		r = plan_switch_move(scratch, false);
+
 	*in_s = plan_switch_since(start);
 
 	size_t bad = plan_switch_first_bad(scratch);
 	if (r == CTL_DONE && bad < scratch->count)
-		return ctl_fail("loading block %zu: %s", bad, hbm_strerror(scratch->results[bad].status));
+		return ctl_fail("loading block %zu: %s", bad,
+				hbm_strerror(scratch->results[bad].status));
+
 	return r == CTL_DONE ? plan_switch_compare(scratch) : r;
 }
 
@@ -349,28 +393,38 @@ static int plan_switch_round_trip(struct scratch *scratch, enum hbm_tier tier)
 	int r = plan_switch_store_down(scratch, tier, &out_s, &there);
 	if (r == CTL_DONE && there)
 		r = plan_switch_load_back(scratch, &in_s);
+
 	if (r != CTL_DONE) {
 		/* Already reported; remove what can still be removed. */
 		hbm_keys(scratch->hbm, HBM_WIRE_REMOVE, scratch->ns, 0, scratch->keys, 1, NULL);
 		return r;
 	}
+
 	if (there)
-		live->switches[live->switch_count++] = (struct plan_switch){
-			.tier = tier_names[tier], .bytes = scratch->count * BLOCK_BYTES, .out_s = out_s, .in_s = in_s};
+		live->switches[live->switch_count++] =
+			(struct plan_switch){.tier = tier_names[tier],
+					     .bytes = scratch->count * BLOCK_BYTES,
+					     .out_s = out_s,
+					     .in_s = in_s};
+
 	return plan_switch_remove(scratch);
 }
 
 /* Why this tier cannot be measured without harm, or NULL. */
-static const char *plan_switch_obstacle(const struct tier_state *states, enum hbm_tier tier, uint64_t bytes)
+static const char *plan_switch_obstacle(const struct tier_state *states, enum hbm_tier tier,
+					uint64_t bytes)
 {
 	if (states[tier].capacity < bytes)
 		return "it is smaller than --switch-bytes";
 	if (states[tier].capacity - states[tier].used < bytes)
-		return "it has less room than --switch-bytes, and blocks of others would be evicted";
+		return "it has less room than --switch-bytes, and blocks of others would be "
+		       "evicted";
+
 	for (int above = HBM_TIER_HBM; above < (int)tier; above++) {
 		if (states[above].blocks > 0)
 			return "the tiers above hold blocks of others, which would be evicted";
 	}
+
 	return NULL;
 }
 
@@ -384,7 +438,9 @@ static int plan_switch_measure(struct scratch *scratch, enum hbm_tier tier)
 	const char *why = plan_switch_obstacle(states, tier, scratch->count * BLOCK_BYTES);
 	if (!why)
 		return plan_switch_round_trip(scratch, tier);
+
 	plan_switch_note(scratch, "%s not measured: %s", tier_names[tier], why);
+
 	return CTL_DONE;
 }
 
@@ -396,5 +452,6 @@ int plan_switch_perform(struct ctl *ctl, uint64_t bytes, struct plan_live *live)
 	for (int tier = HBM_TIER_HBM; r == CTL_DONE && tier <= HBM_TIER_NVME; tier++)
 		r = plan_switch_measure(&scratch, (enum hbm_tier)tier);
 	plan_switch_scratch_close(&scratch);
+
 	return r;
 }

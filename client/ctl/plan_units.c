@@ -35,7 +35,9 @@ struct units_text plan_units_grouped(uint64_t number)
 		if (i + 1 < length && (length - i - 1) % 3 == 0)
 			out.text[used++] = ',';
 	}
+
 	out.text[used] = '\0';
+
 	return out;
 }
 

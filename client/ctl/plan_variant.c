@@ -13,7 +13,8 @@ const struct plan_variant plan_variants[] = {
 const size_t plan_variant_count = sizeof(plan_variants) / sizeof(plan_variants[0]);
 
 bool plan_variant_compute(const struct plan_variant *variant, const struct plan_model *model,
-			  const struct plan_hardware *hardware, const struct plan_load *load, struct plan_point *out)
+			  const struct plan_hardware *hardware, const struct plan_load *load,
+			  struct plan_point *out)
 {
 	struct plan_hardware grown = *hardware;
 	struct plan_load changed = *load;
@@ -23,9 +24,11 @@ bool plan_variant_compute(const struct plan_variant *variant, const struct plan_
 		return false;
 	if (variant->bits)
 		changed.encoding_bits = variant->bits;
+
 	changed.keep_layers *= variant->layers;
 	changed.keep_heads *= variant->heads;
 	changed.keep_tokens *= variant->tokens;
 	grown.gpus += variant->more_gpus;
+
 	return plan_compute(model, &grown, &changed, out) == 0;
 }

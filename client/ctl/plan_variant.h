@@ -21,4 +21,5 @@ extern const size_t plan_variant_count;
 /* The point with that change. False: it changes nothing here (an element has no more
  * bits already), or its sizes are beyond 64 bits. */
 bool plan_variant_compute(const struct plan_variant *variant, const struct plan_model *model,
-			  const struct plan_hardware *hardware, const struct plan_load *load, struct plan_point *out);
+			  const struct plan_hardware *hardware, const struct plan_load *load,
+			  struct plan_point *out);

@@ -19,12 +19,15 @@ static int collection_make_room(struct collection *to)
 {
 	if (to->query.count < to->room)
 		return 0;
+
 	size_t room = to->room ? 2 * to->room : 16;
 	void *records = reallocarray(to->query.records, room, to->query.record_bytes);
 	if (!records)
 		return -ENOMEM;
+
 	to->query.records = records;
 	to->room = room;
+
 	return 0;
 }
 
@@ -33,31 +36,41 @@ static int query_collect(const void *record, size_t record_bytes, void *arg)
 	struct collection *to = arg;
 	if (collection_make_room(to) < 0)
 		return -ENOMEM;
+
 	size_t ours = to->query.record_bytes;
 	char *slot = (char *)to->query.records + to->query.count * ours;
 	memset(slot, 0, ours);
 	memcpy(slot, record, record_bytes < ours ? record_bytes : ours);
 	if (to->filter && !to->filter(slot, to->arg))
 		return 0;
+
 	to->query.count++;
+
 	return to->limit && to->query.count >= to->limit ? ENOUGH : 0;
 }
 
-int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes, query_filter *filter,
-	       const void *arg, size_t limit, struct query *out)
+int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
+	       query_filter *filter, const void *arg, size_t limit, struct query *out)
 {
-	struct collection to = {.query = {.record_bytes = record_bytes}, .limit = limit, .filter = filter, .arg = arg};
+	struct collection to = {.query = {.record_bytes = record_bytes},
+				.limit = limit,
+				.filter = filter,
+				.arg = arg};
 	int r = hbm_query(hbm, kind, query_collect, &to);
+
 	/* ENOUGH is also a status; ours only comes with a full collection. */
 	if (r != 0 && !(r == ENOUGH && limit && to.query.count >= limit)) {
 		query_clear(&to.query);
 		return r;
 	}
+
 	*out = to.query;
+
 	return 0;
 }
 
-int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes, struct query *out)
+int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
+	      struct query *out)
 {
 	return query_some(hbm, kind, record_bytes, NULL, NULL, 0, out);
 }

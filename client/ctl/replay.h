@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* replay: the command that drives the daemon with a trace as serving engines would, or makes such a trace. */
+/* replay: the command that drives the daemon with a trace as serving engines would, or
+ * makes such a trace. */
 #pragma once
 
 #include "client/ctl/options.h"

@@ -16,7 +16,8 @@ static double replay_report_microseconds(uint64_t ns)
 
 static json_t *replay_report_latency_json(const struct samples *samples)
 {
-	return json_pack("{s:f,s:f,s:f}", "p50", replay_report_microseconds(samples_percentile(samples, 50)), "p99",
+	return json_pack("{s:f,s:f,s:f}", "p50",
+			 replay_report_microseconds(samples_percentile(samples, 50)), "p99",
 			 replay_report_microseconds(samples_percentile(samples, 99)), "max",
 			 replay_report_microseconds(samples_percentile(samples, 100)));
 }
@@ -35,18 +36,22 @@ static int replay_report_put_run(json_t *document, const struct replay_outcome *
 {
 	const struct replay_plan *plan = outcome->plan;
 	return replay_report_put(document, "trace", view_json_text(outcome->trace, SIZE_MAX)) |
-	       replay_report_put_count(document, "workers", plan->workers) | replay_report_put_count(document, "device", plan->device) |
+	       replay_report_put_count(document, "workers", plan->workers) |
+	       replay_report_put_count(document, "device", plan->device) |
 	       replay_report_put_count(document, "block_bytes", plan->block_bytes) |
 	       replay_report_put_count(document, "window_blocks", plan->window) |
 	       replay_report_put_count(document, "trace_requests", plan->workload->request_count) |
 	       replay_report_put(document, "interrupted", json_boolean(outcome->interrupted)) |
-	       replay_report_put(document, "elapsed_s", json_real((double)outcome->elapsed_ns / 1e9));
+	       replay_report_put(document, "elapsed_s",
+				 json_real((double)outcome->elapsed_ns / 1e9));
 }
 
 static int replay_report_put_counts(json_t *document, const struct tally *tally)
 {
-	return replay_report_put_count(document, "requests", tally->requests) | replay_report_put_count(document, "block_refs", tally->block_refs) |
-	       replay_report_put(document, "hits", view_json_tiers(tally->hits)) | replay_report_put_count(document, "misses", tally->misses) |
+	return replay_report_put_count(document, "requests", tally->requests) |
+	       replay_report_put_count(document, "block_refs", tally->block_refs) |
+	       replay_report_put(document, "hits", view_json_tiers(tally->hits)) |
+	       replay_report_put_count(document, "misses", tally->misses) |
 	       replay_report_put_count(document, "late_misses", tally->late_misses) |
 	       replay_report_put_count(document, "not_stored", tally->not_stored) |
 	       replay_report_put_count(document, "mismatches", tally->mismatches) |
@@ -56,25 +61,31 @@ static int replay_report_put_counts(json_t *document, const struct tally *tally)
 
 static int replay_report_put_speeds(json_t *document, const struct tally *tally)
 {
-	return replay_report_put(document, "lookup_us", replay_report_latency_json(&tally->lookup)) |
+	return replay_report_put(document, "lookup_us",
+				 replay_report_latency_json(&tally->lookup)) |
 	       replay_report_put(document, "load_us", replay_report_latency_json(&tally->load)) |
 	       replay_report_put(document, "store_us", replay_report_latency_json(&tally->store)) |
-	       replay_report_put(document, "load_gib_s", json_real(units_gib_s(tally->bytes_loaded, tally->load.sum_ns))) |
-	       replay_report_put(document, "store_gib_s", json_real(units_gib_s(tally->bytes_stored, tally->store.sum_ns)));
+	       replay_report_put(document, "load_gib_s",
+				 json_real(units_gib_s(tally->bytes_loaded, tally->load.sum_ns))) |
+	       replay_report_put(document, "store_gib_s",
+				 json_real(units_gib_s(tally->bytes_stored, tally->store.sum_ns)));
 }
 
 static json_t *replay_report_outcome_json(const struct replay_outcome *outcome)
 {
 	json_t *document = json_object();
-	if (replay_report_put_run(document, outcome) | replay_report_put_counts(document, &outcome->tally) |
+	if (replay_report_put_run(document, outcome) |
+	    replay_report_put_counts(document, &outcome->tally) |
 	    replay_report_put_speeds(document, &outcome->tally)) {
 		json_decref(document);
 		return NULL;
 	}
+
 	return document;
 }
 
-static void replay_report_count_row(struct table *table, const char *name, uint64_t count, uint64_t whole)
+static void replay_report_count_row(struct table *table, const char *name, uint64_t count,
+				    uint64_t whole)
 {
 	table_cell(table, "%s", name);
 	table_cell(table, "%" PRIu64, count);
@@ -83,7 +94,9 @@ static void replay_report_count_row(struct table *table, const char *name, uint6
 
 static int replay_report_print_counts(const struct tally *tally)
 {
-	struct table *table = table_new((const struct table_column[]){{NULL, false}, {NULL, true}, {NULL, true}}, 3);
+	struct table *table = table_new(
+		(const struct table_column[]){{NULL, false}, {NULL, true}, {NULL, true}}, 3);
+
 	replay_report_count_row(table, "requests", tally->requests, 0);
 	replay_report_count_row(table, "blocks", tally->block_refs, 0);
 	replay_report_count_row(table, "hits", tally_hits(tally), tally->block_refs);
@@ -94,10 +107,12 @@ static int replay_report_print_counts(const struct tally *tally)
 	replay_report_count_row(table, "late misses", tally->late_misses, 0);
 	replay_report_count_row(table, "not stored", tally->not_stored, 0);
 	replay_report_count_row(table, "mismatches", tally->mismatches, 0);
+
 	return table_finish(table, stdout);
 }
 
-static void replay_report_call_row(struct table *table, const char *name, const struct samples *samples, uint64_t bytes)
+static void replay_report_call_row(struct table *table, const char *name,
+				   const struct samples *samples, uint64_t bytes)
 {
 	table_cell(table, "%s", name);
 	table_cell(table, "%zu", samples->count);
@@ -115,9 +130,11 @@ static int replay_report_print_calls(const struct tally *tally)
 		{"MAX", true},   {"BYTES", true}, {"GiB/s", true},
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+
 	replay_report_call_row(table, "lookup", &tally->lookup, 0);
 	replay_report_call_row(table, "load", &tally->load, tally->bytes_loaded);
 	replay_report_call_row(table, "store", &tally->store, tally->bytes_stored);
+
 	return table_finish(table, stdout);
 }
 
@@ -125,10 +142,12 @@ int replay_report(const struct ctl *ctl, const struct replay_outcome *outcome)
 {
 	if (ctl->json)
 		return ctl_print_json(replay_report_outcome_json(outcome));
+
 	printf("%s: blocks of %s, %" PRIu32 " worker%s, %s\n\n", outcome->trace,
 	       units_bytes(outcome->plan->block_bytes).text, outcome->plan->workers,
 	       outcome->plan->workers == 1 ? "" : "s", units_duration_ns(outcome->elapsed_ns).text);
 	int r = replay_report_print_counts(&outcome->tally);
 	putchar('\n');
+
 	return ctl_printed(r < 0 ? r : replay_report_print_calls(&outcome->tally));
 }

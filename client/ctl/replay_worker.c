@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* replay_worker: see replay_worker.h. Internally 0 is success and -1 a failure that worker->error describes. */
+/* replay_worker: see replay_worker.h. Internally 0 is success and -1 a failure that
+ * worker->error describes. */
 #include "client/ctl/replay_worker.h"
 #include "client/ctl/content.h"
 #include "client/ctl/copier.h"
@@ -12,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-#define KEYS_MAX ((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
+#define KEYS_MAX                                                                                   \
+	((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
 #define STAGING_BYTES (1u << 20) /* copied back at once; at least one block */
 #define SLAB_MIN (2ull << 20)
 #define SLAB_MAX (SLAB_MIN << 9)
@@ -40,7 +42,8 @@ struct replay_worker {
 	char error[256];
 };
 
-__attribute__((format(printf, 2, 3))) static int replay_worker_worker_fail(struct replay_worker *worker, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int
+replay_worker_worker_fail(struct replay_worker *worker, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -52,7 +55,8 @@ __attribute__((format(printf, 2, 3))) static int replay_worker_worker_fail(struc
 static int replay_worker_refused(struct replay_worker *worker, const char *what, int status)
 {
 	const char *detail = hbm_error(worker->hbm);
-	return replay_worker_worker_fail(worker, "%s: %s", what, *detail ? detail : hbm_strerror(status));
+	return replay_worker_worker_fail(worker, "%s: %s", what,
+					 *detail ? detail : hbm_strerror(status));
 }
 
 static int replay_worker_out_of_memory(struct replay_worker *worker)
@@ -65,6 +69,7 @@ static int replay_worker_out_of_memory(struct replay_worker *worker)
 static int replay_worker_connect_daemon(struct replay_worker *worker)
 {
 	char name[HBM_WIRE_NAME_BYTES];
+
 	snprintf(name, sizeof(name), "replay %" PRIu32, worker->index);
 	struct hbm_options options = worker->plan->connect;
 	options.name = name;
@@ -73,13 +78,17 @@ static int replay_worker_connect_daemon(struct replay_worker *worker)
 		no_daemon_text(worker->error, sizeof(worker->error), options.socket, status);
 		return -1;
 	}
+
 	if (worker->plan->device >= hbm_info(worker->hbm)->devices)
-		return replay_worker_worker_fail(worker, "there is no device %" PRIu32 ": the daemon has %" PRIu32,
-				   worker->plan->device, hbm_info(worker->hbm)->devices);
+		return replay_worker_worker_fail(
+			worker, "there is no device %" PRIu32 ": the daemon has %" PRIu32,
+			worker->plan->device, hbm_info(worker->hbm)->devices);
+
 	return 0;
 }
 
-/* The smallest slab with which the region has no more than SLABS_WANTED: slabs are sent as file descriptors. */
+/* The smallest slab with which the region has no more than SLABS_WANTED: slabs are sent
+ * as file descriptors. */
 static uint64_t replay_worker_slab_for(uint64_t bytes)
 {
 	uint64_t slab = SLAB_MIN;
@@ -91,19 +100,27 @@ static uint64_t replay_worker_slab_for(uint64_t bytes)
 static int replay_worker_get_region(struct replay_worker *worker)
 {
 	uint64_t bytes = worker->plan->window * worker->plan->block_bytes;
-	struct hbm_region_options options = {.device = worker->plan->device, .address_space = bytes, .slab = replay_worker_slab_for(bytes)};
+	struct hbm_region_options options = {.device = worker->plan->device,
+					     .address_space = bytes,
+					     .slab = replay_worker_slab_for(bytes)};
 	int status = hbm_region_create(worker->hbm, &options, &worker->region);
 	if (status != 0)
 		return replay_worker_refused(worker, "a region for the requests", status);
+
 	struct hbm_range all = {worker->region, 0, hbm_region_bytes(worker->region)};
 	status = hbm_commit(worker->hbm, &all, 1);
-	return status == 0 ? 0 : replay_worker_refused(worker, "memory for the longest request (--window takes less)", status);
+
+	return status == 0 ? 0
+			   : replay_worker_refused(
+				     worker, "memory for the longest request (--window takes less)",
+				     status);
 }
 
 static int replay_worker_open_namespace(struct replay_worker *worker)
 {
-	struct hbm_namespace_options options = {
-		.model = worker->plan->model, .layout = "replay", .block_bytes = worker->plan->block_bytes};
+	struct hbm_namespace_options options = {.model = worker->plan->model,
+						.layout = "replay",
+						.block_bytes = worker->plan->block_bytes};
 	int status = hbm_namespace_open(worker->hbm, &options, &worker->ns);
 	return status == 0 ? 0 : replay_worker_refused(worker, "namespace", status);
 }
@@ -112,7 +129,9 @@ static int replay_worker_get_buffers(struct replay_worker *worker)
 {
 	const struct replay_plan *plan = worker->plan;
 	size_t longest = plan->workload->longest;
-	worker->staging_blocks = plan->block_bytes < STAGING_BYTES ? STAGING_BYTES / plan->block_bytes : 1;
+
+	worker->staging_blocks =
+		plan->block_bytes < STAGING_BYTES ? STAGING_BYTES / plan->block_bytes : 1;
 	worker->staging = aligned_alloc(4096, worker->staging_blocks * plan->block_bytes);
 	worker->keys = calloc(longest + 1, sizeof(*worker->keys));
 	worker->found = calloc(longest + 1, sizeof(*worker->found));
@@ -120,36 +139,44 @@ static int replay_worker_get_buffers(struct replay_worker *worker)
 	worker->blocks = calloc(plan->window, sizeof(*worker->blocks));
 	worker->results = calloc(plan->window, sizeof(*worker->results));
 	worker->made_anew = calloc(plan->window, sizeof(*worker->made_anew));
-	if (!worker->staging || !worker->keys || !worker->found || !worker->segments || !worker->blocks ||
-	    !worker->results || !worker->made_anew)
+	if (!worker->staging || !worker->keys || !worker->found || !worker->segments ||
+	    !worker->blocks || !worker->results || !worker->made_anew)
 		return replay_worker_out_of_memory(worker);
+
 	for (size_t i = 0; i < plan->window; i++)
-		worker->segments[i] = (struct hbm_segment){worker->region, i * plan->block_bytes, plan->block_bytes};
+		worker->segments[i] = (struct hbm_segment){worker->region, i * plan->block_bytes,
+							   plan->block_bytes};
+
 	return 0;
 }
 
 static int replay_worker_get_copier(struct replay_worker *worker)
 {
-	return copier_open(&worker->copier, worker->hbm, worker->plan->device, worker->error, sizeof(worker->error));
+	return copier_open(&worker->copier, worker->hbm, worker->plan->device, worker->error,
+			   sizeof(worker->error));
 }
 
-int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uint32_t index, char *error,
-		       size_t error_size)
+int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uint32_t index,
+		       char *error, size_t error_size)
 {
 	struct replay_worker *worker = calloc(1, sizeof(*worker));
 	if (!worker) {
 		snprintf(error, error_size, "out of memory");
 		return -1;
 	}
+
 	worker->plan = plan;
 	worker->index = index;
-	if (replay_worker_connect_daemon(worker) < 0 || replay_worker_open_namespace(worker) < 0 || replay_worker_get_region(worker) < 0 || replay_worker_get_copier(worker) < 0 ||
+	if (replay_worker_connect_daemon(worker) < 0 || replay_worker_open_namespace(worker) < 0 ||
+	    replay_worker_get_region(worker) < 0 || replay_worker_get_copier(worker) < 0 ||
 	    replay_worker_get_buffers(worker) < 0) {
 		snprintf(error, error_size, "%s", worker->error);
 		replay_worker_close(worker);
 		return -1;
 	}
+
 	*out = worker;
+
 	return 0;
 }
 
@@ -157,6 +184,7 @@ struct replay_worker *replay_worker_close(struct replay_worker *worker)
 {
 	if (!worker)
 		return NULL;
+
 	copier_close(worker->copier);
 	hbm_close(worker->hbm);
 	free(worker->staging);
@@ -168,6 +196,7 @@ struct replay_worker *replay_worker_close(struct replay_worker *worker)
 	free(worker->made_anew);
 	tally_clear(&worker->tally);
 	free(worker);
+
 	return NULL;
 }
 
@@ -181,7 +210,8 @@ const char *replay_worker_error(const struct replay_worker *worker)
 	return worker->error;
 }
 
-/* ---- One window of one request: blocks [first, first + count) of it in slots [0, count) ---- */
+/* ---- One window of one request: blocks [first, first + count) of it in slots [0, count) ----
+ */
 
 static uint64_t replay_worker_slot_address(const struct replay_worker *worker, size_t slot)
 {
@@ -192,16 +222,20 @@ static int replay_worker_make_block(struct replay_worker *worker, const hbm_key 
 {
 	uint64_t bytes = worker->plan->block_bytes;
 	content_fill(key, bytes, worker->staging);
-	int r = copier_write(worker->copier, replay_worker_slot_address(worker, slot), worker->staging, bytes);
-	return r == 0 ? 0 : replay_worker_worker_fail(worker, "copy to the device: %s", copier_error(worker->copier, r));
+	int r = copier_write(worker->copier, replay_worker_slot_address(worker, slot),
+			     worker->staging, bytes);
+	return r == 0 ? 0
+		      : replay_worker_worker_fail(worker, "copy to the device: %s",
+						  copier_error(worker->copier, r));
 }
 
 static void replay_worker_name_blocks(struct replay_worker *worker, size_t first, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct hbm_block *block = &worker->blocks[i];
-		*block = (struct hbm_block){
-			.key = worker->keys[first + i], .segments = &worker->segments[i], .segment_count = 1};
+		*block = (struct hbm_block){.key = worker->keys[first + i],
+					    .segments = &worker->segments[i],
+					    .segment_count = 1};
 		if (first + i > 0)
 			block->parent = worker->keys[first + i - 1];
 	}
@@ -212,26 +246,33 @@ static int replay_worker_load(struct replay_worker *worker, size_t count)
 	uint64_t start = samples_clock_ns();
 	int status = hbm_load(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
+
 	if (status != 0)
 		return replay_worker_refused(worker, "load", status);
+
 	for (size_t i = 0; i < count; i++) {
 		bool loaded = worker->results[i].status == HBM_OK;
 		worker->made_anew[i] = !loaded;
 		worker->tally.late_misses += !loaded;
 		worker->tally.bytes_loaded += loaded ? worker->plan->block_bytes : 0;
 	}
+
 	return samples_add(&worker->tally.load, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
 }
 
-/* A block that came back wrong is made anew too: it must not go on into the cache under its key. */
+/* A block that came back wrong is made anew too: it must not go on into the cache under
+ * its key. */
 static void replay_worker_compare(struct replay_worker *worker, size_t slot, const void *bytes)
 {
 	const hbm_key *key = &worker->blocks[slot].key;
+
 	if (worker->made_anew[slot])
 		return;
+
 	uint64_t offset = content_compare(key, worker->plan->block_bytes, bytes);
 	if (offset == CONTENT_SAME)
 		return;
+
 	tally_mismatch(&worker->tally, key, offset);
 	worker->made_anew[slot] = true;
 }
@@ -240,13 +281,18 @@ static int replay_worker_compare_all(struct replay_worker *worker, size_t count)
 {
 	uint64_t bytes = worker->plan->block_bytes;
 	for (size_t from = 0; from < count; from += worker->staging_blocks) {
-		size_t n = count - from < worker->staging_blocks ? count - from : worker->staging_blocks;
-		int r = copier_read(worker->copier, worker->staging, replay_worker_slot_address(worker, from), n * bytes);
+		size_t n = count - from < worker->staging_blocks ? count - from
+								 : worker->staging_blocks;
+		int r = copier_read(worker->copier, worker->staging,
+				    replay_worker_slot_address(worker, from), n * bytes);
 		if (r != 0)
-			return replay_worker_worker_fail(worker, "copy from the device: %s", copier_error(worker->copier, r));
+			return replay_worker_worker_fail(worker, "copy from the device: %s",
+							 copier_error(worker->copier, r));
+
 		for (size_t i = 0; i < n; i++)
 			replay_worker_compare(worker, from + i, worker->staging + i * bytes);
 	}
+
 	return 0;
 }
 
@@ -255,28 +301,37 @@ static int replay_worker_store(struct replay_worker *worker, size_t count)
 	uint64_t start = samples_clock_ns();
 	int status = hbm_store(worker->hbm, worker->ns, worker->blocks, count, worker->results);
 	uint64_t took = samples_clock_ns() - start;
+
 	if (status != 0)
 		return replay_worker_refused(worker, "store", status);
+
 	for (size_t i = 0; i < count; i++) {
 		uint8_t ended = worker->results[i].status;
 		worker->tally.bytes_stored += ended == HBM_OK ? worker->plan->block_bytes : 0;
 		worker->tally.not_stored += ended != HBM_OK && ended != HBM_EXISTS;
 	}
-	return samples_add(&worker->tally.store, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
+
+	return samples_add(&worker->tally.store, took) < 0 ? replay_worker_out_of_memory(worker)
+							   : 0;
 }
 
 static int replay_worker_run_window(struct replay_worker *worker, size_t first, size_t count)
 {
 	size_t loaded = worker->resident > first ? worker->resident - first : 0;
+
 	loaded = loaded < count ? loaded : count;
 	replay_worker_name_blocks(worker, first, count);
-	if (loaded && (replay_worker_load(worker, loaded) < 0 || replay_worker_compare_all(worker, loaded) < 0))
+
+	if (loaded && (replay_worker_load(worker, loaded) < 0 ||
+		       replay_worker_compare_all(worker, loaded) < 0))
 		return -1;
+
 	for (size_t i = 0; i < count; i++) {
 		bool needed = i >= loaded || worker->made_anew[i];
 		if (needed && replay_worker_make_block(worker, &worker->blocks[i].key, i) < 0)
 			return -1;
 	}
+
 	return replay_worker_store(worker, count);
 }
 
@@ -290,15 +345,18 @@ static int replay_worker_look_up(struct replay_worker *worker)
 		size_t count = worker->count - from < KEYS_MAX ? worker->count - from : KEYS_MAX;
 		struct hbm_lookup answer;
 		uint64_t start = samples_clock_ns();
-		int status = hbm_lookup(worker->hbm, worker->ns, worker->keys + from, count, &answer,
-					worker->found + from);
+		int status = hbm_lookup(worker->hbm, worker->ns, worker->keys + from, count,
+					&answer, worker->found + from);
 		uint64_t took = samples_clock_ns() - start;
+
 		if (status != 0)
 			return replay_worker_refused(worker, "lookup", status);
+
 		worker->resident += answer.resident;
 		if (samples_add(&worker->tally.lookup, took) < 0)
 			return replay_worker_out_of_memory(worker);
 	}
+
 	return 0;
 }
 
@@ -308,25 +366,33 @@ static void replay_worker_count_hits(struct replay_worker *worker)
 		uint8_t tier = worker->found[i].tier;
 		worker->tally.hits[tier < HBM_TIERS ? tier : HBM_TIER_NONE]++;
 	}
+
 	worker->tally.misses += worker->count - worker->resident;
 	worker->tally.block_refs += worker->count;
 	worker->tally.requests++;
 }
 
-static int replay_worker_run_request(struct replay_worker *worker, const struct workload_request *request)
+static int replay_worker_run_request(struct replay_worker *worker,
+				     const struct workload_request *request)
 {
 	const uint64_t *ids = worker->plan->workload->ids + request->first;
+
 	worker->count = request->count;
 	for (size_t i = 0; i < request->count; i++)
 		worker->keys[i] = content_key(ids[i]);
 	if (replay_worker_look_up(worker) < 0)
 		return -1;
+
 	for (size_t first = 0; first < request->count; first += worker->plan->window) {
 		size_t left = request->count - first;
-		if (replay_worker_run_window(worker, first, left < worker->plan->window ? left : worker->plan->window) < 0)
+		if (replay_worker_run_window(
+			    worker, first,
+			    left < worker->plan->window ? left : worker->plan->window) < 0)
 			return -1;
 	}
+
 	replay_worker_count_hits(worker);
+
 	return 0;
 }
 
@@ -338,11 +404,13 @@ static bool replay_worker_stopped(const struct replay_worker *worker)
 }
 
 /* Sleeps until the request is due, or the run is stopped. */
-static void replay_worker_wait_for(const struct replay_worker *worker, const struct workload_request *request)
+static void replay_worker_wait_for(const struct replay_worker *worker,
+				   const struct workload_request *request)
 {
 	const struct replay_plan *plan = worker->plan;
 	if (plan->speed <= 0)
 		return;
+
 	double after_ms = request->timestamp_ms - plan->workload->requests[0].timestamp_ms;
 	double due = (double)plan->start_ns + after_ms * 1e6 / plan->speed;
 	for (;;) {
@@ -359,19 +427,26 @@ void replay_worker_run(struct replay_worker *worker)
 	struct replay_plan *plan = worker->plan;
 	int r = copier_enter(worker->copier);
 	if (r != 0)
-		replay_worker_worker_fail(worker, "device context: %s", copier_error(worker->copier, r));
-	for (size_t i = worker->index; r == 0 && i < plan->workload->request_count; i += plan->workers) {
+		replay_worker_worker_fail(worker, "device context: %s",
+					  copier_error(worker->copier, r));
+
+	for (size_t i = worker->index; r == 0 && i < plan->workload->request_count;
+	     i += plan->workers) {
 		const struct workload_request *request = &plan->workload->requests[i];
+
 		replay_worker_wait_for(worker, request);
 		if (replay_worker_stopped(worker))
 			break;
+
 		if (request->count > 0)
 			r = replay_worker_run_request(worker, request);
 		else
 			worker->tally.requests++;
+
 		if (r == 0)
 			atomic_fetch_add_explicit(&plan->requests_done, 1, memory_order_relaxed);
 	}
+
 	if (r != 0)
 		atomic_store(plan->stop, true);
 }

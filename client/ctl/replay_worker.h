@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replay_worker: one serving engine of a replay: a thread with a connection and a region of its own, which takes every
- * workers-th request of the trace. For each it asks which leading blocks are there, loads them into its region,
- * compares every byte, makes the others, and stores the whole chain: what is there already is touched by that, so that
+ * replay_worker: one serving engine of a replay: a thread with a connection and a region
+ * of its own, which takes every workers-th request of the trace. For each it asks which
+ * leading blocks are there, loads them into its region, compares every byte, makes the
+ * others, and stores the whole chain: what is there already is touched by that, so that
  * the cache's order is the order of use.
  *
- * The region holds `window` blocks. A longer request is worked off window by window, from its head.
+ * The region holds `window` blocks. A longer request is worked off window by window, from
+ * its head.
  */
 #pragma once
 
@@ -16,8 +18,8 @@
 #include <stdbool.h>
 
 /* What one message of STORE or LOAD holds. */
-#define REPLAY_WINDOW_MAX                                                                                              \
-	((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_blocks)) /                                                     \
+#define REPLAY_WINDOW_MAX                                                                          \
+	((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_blocks)) /                                 \
 	 (sizeof(struct hbm_wire_block) + sizeof(struct hbm_wire_range)))
 
 /* What all workers share. Constant while they run, but for the two atomics. */
@@ -37,10 +39,12 @@ struct replay_plan {
 struct replay_worker;
 
 /* Connects and gets the region. 0; -1 and one line in error. */
-int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uint32_t index, char *error,
-		       size_t error_size);
-struct replay_worker *replay_worker_close(struct replay_worker *worker); /* takes NULL, returns NULL */
-/* Works off its requests until the end, a failure (which stops all the others) or plan->stop. On its own thread. */
+int replay_worker_open(struct replay_worker **out, struct replay_plan *plan, uint32_t index,
+		       char *error, size_t error_size);
+struct replay_worker *
+replay_worker_close(struct replay_worker *worker); /* takes NULL, returns NULL */
+/* Works off its requests until the end, a failure (which stops all the others) or
+ * plan->stop. On its own thread. */
 void replay_worker_run(struct replay_worker *worker);
 const struct tally *replay_worker_tally(const struct replay_worker *worker);
 /* What made it fail, "" if nothing did. */

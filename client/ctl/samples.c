@@ -21,9 +21,11 @@ int samples_add(struct samples *samples, uint64_t ns)
 		uint64_t *larger = reallocarray(samples->ns, room, sizeof(*larger));
 		if (!larger)
 			return -ENOMEM;
+
 		samples->ns = larger;
 		samples->room = room;
 	}
+
 	samples->ns[samples->count++] = ns;
 	samples->sum_ns += ns;
 	return 0;

@@ -20,6 +20,7 @@ int samples_add(struct samples *samples, uint64_t ns);
 int samples_merge(struct samples *samples, const struct samples *from);
 /* Sorts; to be called before samples_percentile(). */
 void samples_sort(struct samples *samples);
-/* The smallest sample that `percent` of them do not exceed (nearest rank); 0 when there are none. */
+/* The smallest sample that `percent` of them do not exceed (nearest rank); 0 when there
+ * are none. */
 uint64_t samples_percentile(const struct samples *samples, double percent);
 void samples_clear(struct samples *samples);

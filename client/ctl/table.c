@@ -26,9 +26,11 @@ struct table *table_new(const struct table_column *columns, size_t count)
 		free(copy);
 		return NULL;
 	}
+
 	memcpy(copy, columns, count * sizeof(*copy));
 	table->columns = copy;
 	table->column_count = count;
+
 	return table;
 }
 
@@ -36,11 +38,13 @@ struct table *table_free(struct table *table)
 {
 	if (!table)
 		return NULL;
+
 	for (size_t i = 0; i < table->cell_count; i++)
 		free(table->cells[i]);
 	free(table->cells);
 	free(table->columns);
 	free(table);
+
 	return NULL;
 }
 
@@ -48,12 +52,15 @@ static bool table_make_room(struct table *table)
 {
 	if (table->cell_count < table->cell_room)
 		return true;
+
 	size_t room = table->cell_room ? 2 * table->cell_room : 64;
 	char **cells = reallocarray(table->cells, room, sizeof(*cells));
 	if (!cells)
 		return false;
+
 	table->cells = cells;
 	table->cell_room = room;
+
 	return true;
 }
 
@@ -72,16 +79,19 @@ void table_cell(struct table *table, const char *format, ...)
 {
 	if (!table)
 		return;
+
 	char *text = NULL;
 	va_list arguments;
 	va_start(arguments, format);
 	int length = vasprintf(&text, format, arguments);
 	va_end(arguments);
+
 	if (length < 0 || !table_make_room(table)) {
 		table->incomplete = true;
 		free(length < 0 ? NULL : text);
 		return;
 	}
+
 	table_blunt(text);
 	table->cells[table->cell_count++] = text;
 }
@@ -103,23 +113,28 @@ static size_t table_column_width(const struct table *table, size_t column)
 		size_t w = table_width_of(table->cells[i]);
 		width = w > width ? w : width;
 	}
+
 	return width;
 }
 
-/* Spaces are printed before the next text, so that no line ends in them; *owed is how many there are to come. */
-static void table_print_cell(const struct table *table, size_t column, size_t width, const char *text, size_t *owed,
-		       FILE *out)
+/* Spaces are printed before the next text, so that no line ends in them; *owed is how
+ * many there are to come. */
+static void table_print_cell(const struct table *table, size_t column, size_t width,
+			     const char *text, size_t *owed, FILE *out)
 {
 	size_t pad = width - table_width_of(text);
 	bool right = table->columns[column].right;
 	if (right)
 		*owed += pad;
+
 	if (*text) {
 		fprintf(out, "%*s%s", (int)*owed, "", text);
 		*owed = 0;
 	}
+
 	if (!right)
 		*owed += pad;
+
 	*owed += COLUMN_GAP;
 	if (column + 1 == table->column_count) {
 		putc('\n', out);
@@ -140,24 +155,30 @@ static void table_print_rows(const struct table *table, const size_t *widths, FI
 {
 	size_t columns = table->column_count, owed = 0;
 	for (size_t i = 0; table_has_header(table) && i < columns; i++)
-		table_print_cell(table, i, widths[i], table->columns[i].header ? table->columns[i].header : "", &owed, out);
+		table_print_cell(table, i, widths[i],
+				 table->columns[i].header ? table->columns[i].header : "", &owed,
+				 out);
+
 	size_t rows = (table->cell_count + columns - 1) / columns;
 	for (size_t i = 0; i < rows * columns; i++)
-		table_print_cell(table, i % columns, widths[i % columns], i < table->cell_count ? table->cells[i] : "", &owed,
-			   out);
+		table_print_cell(table, i % columns, widths[i % columns],
+				 i < table->cell_count ? table->cells[i] : "", &owed, out);
 }
 
 int table_print(const struct table *table, FILE *out)
 {
 	if (!table || table->incomplete)
 		return -ENOMEM;
+
 	size_t *widths = calloc(table->column_count, sizeof(*widths));
 	if (!widths)
 		return -ENOMEM;
+
 	for (size_t i = 0; i < table->column_count; i++)
 		widths[i] = table_column_width(table, i);
 	table_print_rows(table, widths, out);
 	free(widths);
+
 	return 0;
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table: aligned columns for people. Cells are added row by row, left to right; the table is printed once it is whole,
- * because only then the widths are known. Cells may hold text that a stranger chose (the name of a session): control
- * characters are shown as '?', so that nobody's name can move the reader's cursor.
+ * table: aligned columns for people. Cells are added row by row, left to right; the table
+ * is printed once it is whole, because only then the widths are known. Cells may hold
+ * text that a stranger chose (the name of a session): control characters are shown as
+ * '?', so that nobody's name can move the reader's cursor.
  *
- * A failed allocation is remembered and returned by table_print(); the calls before it need no check.
+ * A failed allocation is remembered and returned by table_print(); the calls before it
+ * need no check.
  */
 #pragma once
 
@@ -19,12 +21,14 @@ struct table_column {
 	bool right;         /* numbers */
 };
 
-/* The columns are copied, their headers borrowed. NULL when there is no memory; every other call takes that NULL. */
+/* The columns are copied, their headers borrowed. NULL when there is no memory; every
+ * other call takes that NULL. */
 struct table *table_new(const struct table_column *columns, size_t count);
 struct table *table_free(struct table *table); /* takes NULL, returns NULL */
 /* Appends one cell to the row under way; after `count` cells the next row begins. */
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A last row that is not full is padded. 0, or -ENOMEM if something is missing (then nothing is printed). */
+/* A last row that is not full is padded. 0, or -ENOMEM if something is missing (then
+ * nothing is printed). */
 int table_print(const struct table *table, FILE *out);
 /* table_print and table_free. */
 int table_finish(struct table *table, FILE *out);

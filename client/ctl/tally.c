@@ -31,9 +31,12 @@ int tally_merge(struct tally *tally, const struct tally *from)
 	tally->bytes_loaded += from->bytes_loaded;
 	tally->bytes_stored += from->bytes_stored;
 	tally_merge_mismatches(tally, from);
-	if (samples_merge(&tally->lookup, &from->lookup) < 0 || samples_merge(&tally->load, &from->load) < 0 ||
+
+	if (samples_merge(&tally->lookup, &from->lookup) < 0 ||
+	    samples_merge(&tally->load, &from->load) < 0 ||
 	    samples_merge(&tally->store, &from->store) < 0)
 		return -ENOMEM;
+
 	return 0;
 }
 

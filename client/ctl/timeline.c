@@ -11,8 +11,8 @@ static int timeline_by_start(const void *a, const void *b)
 	return (x->start_ns > y->start_ns) - (x->start_ns < y->start_ns);
 }
 
-static void timeline_find_bounds(const struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns,
-			struct timeline *timeline)
+static void timeline_find_bounds(const struct hbm_wire_interval *intervals, size_t count,
+				 uint64_t last_ns, struct timeline *timeline)
 {
 	timeline->start_ns = UINT64_MAX;
 	for (size_t i = 0; i < count; i++) {
@@ -21,8 +21,11 @@ static void timeline_find_bounds(const struct hbm_wire_interval *intervals, size
 		if (intervals[i].end_ns > timeline->end_ns)
 			timeline->end_ns = intervals[i].end_ns;
 	}
-	if (last_ns && last_ns < timeline->end_ns && timeline->end_ns - last_ns > timeline->start_ns)
+
+	if (last_ns && last_ns < timeline->end_ns &&
+	    timeline->end_ns - last_ns > timeline->start_ns)
 		timeline->start_ns = timeline->end_ns - last_ns;
+
 	if (timeline->end_ns <= timeline->start_ns)
 		timeline->end_ns = timeline->start_ns + 1;
 }
@@ -40,7 +43,8 @@ static void timeline_add_busy(double *slices, size_t width, double from, double 
 }
 
 /* One link's row: the union of its intervals, which come in the order of their starts. */
-static void timeline_fill_row(const struct hbm_wire_interval *intervals, size_t count, uint32_t link, struct timeline *timeline)
+static void timeline_fill_row(const struct hbm_wire_interval *intervals, size_t count,
+			      uint32_t link, struct timeline *timeline)
 {
 	double *slices = timeline->busy + (size_t)link * timeline->width;
 	double scale = (double)timeline->width / (double)(timeline->end_ns - timeline->start_ns);
@@ -49,8 +53,9 @@ static void timeline_fill_row(const struct hbm_wire_interval *intervals, size_t 
 		uint64_t from = intervals[i].start_ns > covered ? intervals[i].start_ns : covered;
 		if (intervals[i].link != link || intervals[i].end_ns <= from)
 			continue;
-		timeline_add_busy(slices, timeline->width, (double)(from - timeline->start_ns) * scale,
-			 (double)(intervals[i].end_ns - timeline->start_ns) * scale);
+		timeline_add_busy(slices, timeline->width,
+				  (double)(from - timeline->start_ns) * scale,
+				  (double)(intervals[i].end_ns - timeline->start_ns) * scale);
 		covered = intervals[i].end_ns;
 	}
 }
@@ -59,16 +64,20 @@ int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t la
 		  struct timeline *out)
 {
 	struct timeline timeline = {.width = width};
+
 	if (count == 0)
 		return -ENODATA;
+
 	timeline.busy = calloc(width * HBM_LINKS, sizeof(*timeline.busy));
 	if (!timeline.busy)
 		return -ENOMEM;
+
 	qsort(intervals, count, sizeof(*intervals), timeline_by_start);
 	timeline_find_bounds(intervals, count, last_ns, &timeline);
 	for (uint32_t link = 0; link < HBM_LINKS; link++)
 		timeline_fill_row(intervals, count, link, &timeline);
 	*out = timeline;
+
 	return 0;
 }
 

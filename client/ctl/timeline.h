@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * timeline: how busy each link was in each of `width` equal slices of time. A link is busy while at least one of its
- * movements is under way, so movements that overlap count once.
+ * timeline: how busy each link was in each of `width` equal slices of time. A link is
+ * busy while at least one of its movements is under way, so movements that overlap count
+ * once.
  */
 #pragma once
 
@@ -16,8 +17,9 @@ struct timeline {
 };
 
 /*
- * From `count` intervals in any order, which are sorted in place. last_ns: only so much before the latest end; 0: all.
- * 0 and *out, to be given to timeline_clear(); -ENODATA: there are no intervals; -ENOMEM.
+ * From `count` intervals in any order, which are sorted in place. last_ns: only so much
+ * before the latest end; 0: all. 0 and *out, to be given to timeline_clear(); -ENODATA:
+ * there are no intervals; -ENOMEM.
  */
 int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns, size_t width,
 		  struct timeline *out);

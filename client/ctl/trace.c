@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * trace: see trace.h. The picture shows the daemon's last few thousand movements; the numbers below it are sums since
- * the daemon started.
+ * trace: see trace.h. The picture shows the daemon's last few thousand movements; the
+ * numbers below it are sums since the daemon started.
  */
 #include "client/ctl/trace.h"
 #include "client/ctl/ctl.h"
@@ -25,19 +25,23 @@
 enum { TRACE_LAST, TRACE_WIDTH };
 const struct option_spec trace_options[] = {
 	[TRACE_LAST] = {"last", "MS",
-			"only the last so many milliseconds of movements; 0, the default: all that are kept"},
-	[TRACE_WIDTH] = {"width", "N", "slices of time; default: as many as the terminal has room for"},
+			"only the last so many milliseconds of movements; 0, the default: all that "
+			"are kept"},
+	[TRACE_WIDTH] = {"width", "N",
+			 "slices of time; default: as many as the terminal has room for"},
 	{NULL, NULL, NULL},
 };
 
 /* In the order in which a block goes down and comes back. */
-static const uint32_t rows[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D, HBM_LINK_NVME_WRITE, HBM_LINK_NVME_READ};
+static const uint32_t rows[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D, HBM_LINK_NVME_WRITE,
+				HBM_LINK_NVME_READ};
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 static uint64_t trace_default_width(void)
 {
 	struct winsize size;
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > LABEL_WIDTH + 2 + WIDTH_MIN)
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+	    size.ws_col > LABEL_WIDTH + 2 + WIDTH_MIN)
 		return (uint64_t)size.ws_col - LABEL_WIDTH - 2;
 	return 80 - LABEL_WIDTH - 2;
 }
@@ -47,9 +51,12 @@ static const char *trace_shade(double busy)
 	static const char *const ascii[] = {" ", ".", ":", "+", "#"};
 	static const char *const blocks[] = {" ", "░", "▒", "▓", "█"};
 	bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+
 	/* Whatever was busy at all is seen. */
 	size_t level = busy <= 0 ? 0 : 1 + (size_t)(busy * 3.999);
+
 	level = level > 4 ? 4 : level;
+
 	return utf8 ? blocks[level] : ascii[level];
 }
 
@@ -58,7 +65,8 @@ static void trace_draw_axis(const struct timeline *timeline)
 	char end[32];
 	double ms = (double)(timeline->end_ns - timeline->start_ns) / NS_PER_MS;
 	int length = snprintf(end, sizeof(end), "%.1f ms", ms);
-	printf("%-*s 0%*s\n", LABEL_WIDTH, "", (int)timeline->width, length < (int)timeline->width ? end : "");
+	printf("%-*s 0%*s\n", LABEL_WIDTH, "", (int)timeline->width,
+	       length < (int)timeline->width ? end : "");
 }
 
 static void trace_draw(const struct timeline *timeline)
@@ -80,12 +88,13 @@ static bool trace_is_nvme(uint32_t link)
 static int trace_print_links(const struct query *links)
 {
 	static const struct table_column columns[] = {
-		{"LINK", false},  {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
+		{"LINK", false}, {"MOVEMENTS", true}, {"BYTES", true},  {"BUSY", true},
 		{"GiB/s", true}, {"OVERLAP", true},   {"ERRORS", true}, {"OVERLAP IS WITH", false},
 	};
 	struct table *table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
 	for (size_t i = 0; i < links->count; i++) {
 		const struct hbm_wire_link *link = query_record(links, i);
+
 		table_cell(table, "%s", view_name(&view_links, link->link));
 		table_cell(table, "%" PRIu64, link->count);
 		table_cell(table, "%s", units_bytes(link->bytes).text);
@@ -95,6 +104,7 @@ static int trace_print_links(const struct query *links)
 		table_cell(table, "%" PRIu64, link->errors);
 		table_cell(table, "%s", trace_is_nvme(link->link) ? "device copies" : "NVMe I/O");
 	}
+
 	return ctl_printed(table_finish(table, stdout));
 }
 
@@ -111,15 +121,22 @@ static json_t *trace_links_json(const struct query *links, const struct timeline
 	json_t *array = json_array();
 	for (size_t i = 0; i < links->count; i++) {
 		const struct hbm_wire_link *link = query_record(links, i);
-		double share = link->busy_ns ? 100.0 * (double)link->overlapped_ns / (double)link->busy_ns : 0;
-		json_array_append_new(
-			array, json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "link",
-					 view_name(&view_links, link->link), "count", view_json_count(link->count), "bytes",
-					 view_json_count(link->bytes), "busy_ns", view_json_count(link->busy_ns),
-					 "overlapped_ns", view_json_count(link->overlapped_ns), "errors",
-					 view_json_count(link->errors), "gib_s", units_gib_s(link->bytes, link->busy_ns),
-					 "overlapped_percent", share, "busy_share", trace_busy_json(timeline, link->link)));
+		double share = link->busy_ns
+				       ? 100.0 * (double)link->overlapped_ns / (double)link->busy_ns
+				       : 0;
+		json_array_append_new(array,
+				      json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "link",
+						view_name(&view_links, link->link), "count",
+						view_json_count(link->count), "bytes",
+						view_json_count(link->bytes), "busy_ns",
+						view_json_count(link->busy_ns), "overlapped_ns",
+						view_json_count(link->overlapped_ns), "errors",
+						view_json_count(link->errors), "gib_s",
+						units_gib_s(link->bytes, link->busy_ns),
+						"overlapped_percent", share, "busy_share",
+						trace_busy_json(timeline, link->link)));
 	}
+
 	return array;
 }
 
@@ -130,21 +147,26 @@ static json_t *trace_intervals_json(const struct query *intervals, uint64_t from
 		const struct hbm_wire_interval *interval = query_record(intervals, i);
 		if (interval->end_ns <= from_ns)
 			continue;
-		json_array_append_new(
-			array, json_pack("{s:s,s:I,s:o,s:o,s:o}", "link", view_name(&view_links, interval->link), "device",
-					 (json_int_t)interval->device, "start_ns", view_json_count(interval->start_ns),
-					 "end_ns", view_json_count(interval->end_ns), "bytes",
-					 view_json_count(interval->bytes)));
+		json_array_append_new(array,
+				      json_pack("{s:s,s:I,s:o,s:o,s:o}", "link",
+						view_name(&view_links, interval->link), "device",
+						(json_int_t)interval->device, "start_ns",
+						view_json_count(interval->start_ns), "end_ns",
+						view_json_count(interval->end_ns), "bytes",
+						view_json_count(interval->bytes)));
 	}
+
 	return array;
 }
 
-static int trace_print_json(const struct timeline *timeline, const struct query *links, const struct query *intervals)
+static int trace_print_json(const struct timeline *timeline, const struct query *links,
+			    const struct query *intervals)
 {
-	return ctl_print_json(json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
-					"end_ns", view_json_count(timeline->end_ns), "slices",
-					(json_int_t)timeline->width, "links", trace_links_json(links, timeline), "intervals",
-					trace_intervals_json(intervals, timeline->start_ns)));
+	return ctl_print_json(
+		json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
+			  "end_ns", view_json_count(timeline->end_ns), "slices",
+			  (json_int_t)timeline->width, "links", trace_links_json(links, timeline),
+			  "intervals", trace_intervals_json(intervals, timeline->start_ns)));
 }
 
 static int trace_print_text(const struct timeline *timeline, const struct query *links)
@@ -153,18 +175,24 @@ static int trace_print_text(const struct timeline *timeline, const struct query 
 		trace_draw(timeline);
 	else
 		puts("nothing has moved yet");
+
 	putchar('\n');
 	return trace_print_links(links);
 }
 
-static int trace_show(struct ctl *ctl, const struct query *links, struct query *intervals, uint64_t last_ms, size_t width)
+static int trace_show(struct ctl *ctl, const struct query *links, struct query *intervals,
+		      uint64_t last_ms, size_t width)
 {
 	struct timeline timeline = {.width = width};
-	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width, &timeline);
+	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width,
+			      &timeline);
 	if (r < 0 && r != -ENODATA)
 		return ctl_printed(r);
-	r = ctl->json ? trace_print_json(&timeline, links, intervals) : trace_print_text(&timeline, links);
+
+	r = ctl->json ? trace_print_json(&timeline, links, intervals)
+		      : trace_print_text(&timeline, links);
 	timeline_clear(&timeline);
+
 	return r;
 }
 
@@ -175,8 +203,11 @@ static int trace_parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
 		return ctl_usage(ctl, "--last is %" PRIu64 " ms: that is too far back", *last_ms);
 	if (r == CTL_DONE)
 		r = ctl_count(ctl, "--width", ctl->options.values[TRACE_WIDTH], width);
+
 	if (r == CTL_DONE && (*width < WIDTH_MIN || *width > WIDTH_MAX))
-		return ctl_usage(ctl, "--width is %" PRIu64 ": expected %d to %d", *width, WIDTH_MIN, WIDTH_MAX);
+		return ctl_usage(ctl, "--width is %" PRIu64 ": expected %d to %d", *width,
+				 WIDTH_MIN, WIDTH_MAX);
+
 	return r;
 }
 
@@ -189,11 +220,16 @@ int trace_run(struct ctl *ctl)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
+
 	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
 	if (status == 0)
-		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval), &intervals);
-	r = status == 0 ? trace_show(ctl, &links, &intervals, last_ms, (size_t)width) : ctl_refused(ctl->hbm, "trace", status);
+		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval),
+				   &intervals);
+
+	r = status == 0 ? trace_show(ctl, &links, &intervals, last_ms, (size_t)width)
+			: ctl_refused(ctl->hbm, "trace", status);
 	query_clear(&links);
 	query_clear(&intervals);
+
 	return r;
 }

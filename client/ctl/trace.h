@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* trace: the command that draws which links were busy when, and how much of them overlapped. */
+/* trace: the command that draws which links were busy when, and how much of them
+ * overlapped. */
 #pragma once
 
 #include "client/ctl/options.h"

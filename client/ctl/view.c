@@ -67,13 +67,16 @@ json_t *view_json_text(const char *text, size_t length)
 	json_t *string = json_stringn(text, length);
 	if (string)
 		return string;
+
 	char *plain = strndup(text, length);
 	for (char *c = plain; c && *c; c++) {
 		if ((unsigned char)*c >= 0x80)
 			*c = '?';
 	}
+
 	string = plain ? json_string(plain) : NULL;
 	free(plain);
+
 	return string;
 }
 
@@ -132,11 +135,14 @@ json_t *view_json(const struct view_field *fields, const void *record)
 	for (; object && fields->name; fields++) {
 		if (fields->type == VIEW_POOL)
 			continue;
-		if (json_object_set_new(object, fields->name, view_value_json(fields, view_field_of(fields, record))) < 0) {
+		if (json_object_set_new(object, fields->name,
+					view_value_json(fields, view_field_of(fields, record))) <
+		    0) {
 			json_decref(object);
 			return NULL;
 		}
 	}
+
 	return object;
 }
 
@@ -149,6 +155,7 @@ json_t *view_json_all(const struct view_field *fields, const struct query *query
 			return NULL;
 		}
 	}
+
 	return array;
 }
 
@@ -156,14 +163,15 @@ static void view_tiers_cell(struct table *table, const void *field)
 {
 	uint64_t tiers[HBM_TIERS];
 	memcpy(tiers, field, sizeof(tiers));
-	table_cell(table, "hbm %" PRIu64 ", ddr %" PRIu64 ", nvme %" PRIu64, tiers[HBM_TIER_HBM], tiers[HBM_TIER_DDR],
-		   tiers[HBM_TIER_NVME]);
+	table_cell(table, "hbm %" PRIu64 ", ddr %" PRIu64 ", nvme %" PRIu64, tiers[HBM_TIER_HBM],
+		   tiers[HBM_TIER_DDR], tiers[HBM_TIER_NVME]);
 }
 
 static void view_pool_cell(struct table *table, const void *field)
 {
 	uint32_t pool[2];
 	memcpy(pool, field, sizeof(pool));
+
 	if (pool[0] == HBM_TIER_HBM)
 		table_cell(table, "hbm %" PRIu32, pool[1]);
 	else
@@ -206,19 +214,22 @@ static void view_value_cell(struct table *table, const struct view_field *field,
 
 static bool view_is_number(enum view_type type)
 {
-	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_MARK || type == VIEW_BYTES || type == VIEW_MS ||
-	       type == VIEW_NS;
+	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_MARK || type == VIEW_BYTES ||
+	       type == VIEW_MS || type == VIEW_NS;
 }
 
 int view_table(const struct view_field *fields, const struct query *query, FILE *out)
 {
 	struct table_column columns[COLUMNS_MAX];
 	size_t count = 0;
+
 	for (const struct view_field *f = fields; f->name; f++) {
 		assert(count < COLUMNS_MAX);
 		if (f->header)
-			columns[count++] = (struct table_column){f->header, view_is_number(f->type)};
+			columns[count++] =
+				(struct table_column){f->header, view_is_number(f->type)};
 	}
+
 	struct table *table = table_new(columns, count);
 	for (size_t i = 0; i < query->count; i++) {
 		for (const struct view_field *f = fields; f->name; f++) {
@@ -226,17 +237,20 @@ int view_table(const struct view_field *fields, const struct query *query, FILE 
 				view_value_cell(table, f, view_field_of(f, query_record(query, i)));
 		}
 	}
+
 	return table_finish(table, out);
 }
 
 int view_list(const struct view_field *fields, const void *record, FILE *out)
 {
-	struct table *table = table_new((const struct table_column[]){{NULL, false}, {NULL, false}}, 2);
+	struct table *table =
+		table_new((const struct table_column[]){{NULL, false}, {NULL, false}}, 2);
 	for (; fields->name; fields++) {
 		if (!fields->header)
 			continue;
 		table_cell(table, "%s", fields->header);
 		view_value_cell(table, fields, view_field_of(fields, record));
 	}
+
 	return table_finish(table, out);
 }

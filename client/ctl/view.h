@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * view: how the records of wire.h are shown. One table of fields per record yields the columns for people and the names
- * of the JSON document, so that the two cannot drift apart. JSON names are the members' names in wire.h; sizes there
- * are bytes.
+ * view: how the records of wire.h are shown. One table of fields per record yields the
+ * columns for people and the names of the JSON document, so that the two cannot drift
+ * apart. JSON names are the members' names in wire.h; sizes there are bytes.
  */
 #pragma once
 
@@ -23,10 +23,12 @@ enum view_type {
 	VIEW_DIGEST, /* bytes, as hex digits */
 	VIEW_UUID,   /* of a device, as nvidia-smi writes it */
 	VIEW_HASH,   /* uint64_t, as 16 hex digits */
-	VIEW_MARK,   /* uint64_t of a client's choosing; in JSON a string, as not all readers have 64-bit integers */
-	VIEW_NAMED,  /* uint32_t, an index into `names` */
-	VIEW_TIERS,  /* uint64_t[HBM_TIERS], [0] unused */
-	VIEW_POOL,   /* uint32_t tier, uint32_t device: "hbm 0", "ddr"; not in JSON */
+	/* uint64_t of a client's choosing; in JSON a string, as not all readers have
+	 * 64-bit integers */
+	VIEW_MARK,
+	VIEW_NAMED, /* uint32_t, an index into `names` */
+	VIEW_TIERS, /* uint64_t[HBM_TIERS], [0] unused */
+	VIEW_POOL,  /* uint32_t tier, uint32_t device: "hbm 0", "ddr"; not in JSON */
 };
 
 struct view_field {
@@ -42,30 +44,34 @@ struct view_names {
 	const char *const *names;
 };
 
-#define VIEW_FIELD(type, record, member, header)                                                                       \
-	{                                                                                                              \
-#member, header, type, offsetof(record, member), sizeof(((const record *)0)->member), NULL             \
+#define VIEW_FIELD(type, record, member, header)                                                   \
+	{                                                                                          \
+#member, header, type, offsetof(record, member),                                   \
+			sizeof(((const record *)0)->member), NULL                                  \
 	}
-#define VIEW_FIELD_NAMED(record, member, header, names)                                                                \
-	{                                                                                                              \
-#member, header, VIEW_NAMED, offsetof(record, member), sizeof(((const record *)0)->member), names      \
+#define VIEW_FIELD_NAMED(record, member, header, names)                                            \
+	{                                                                                          \
+#member, header, VIEW_NAMED, offsetof(record, member),                             \
+			sizeof(((const record *)0)->member), names                                 \
 	}
-#define VIEW_END                                                                                                       \
-	{                                                                                                              \
-		NULL, NULL, VIEW_TEXT, 0, 0, NULL                                                                      \
+#define VIEW_END                                                                                   \
+	{                                                                                          \
+		NULL, NULL, VIEW_TEXT, 0, 0, NULL                                                  \
 	}
 
 extern const struct view_names view_tiers; /* "none", "hbm", "ddr", "nvme" */
-extern const struct view_names view_links;  /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
+extern const struct view_names view_links; /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
 
 /* The name at index, or "unknown". */
 const char *view_name(const struct view_names *names, uint32_t index);
 /* The index of a name, or -1. */
 int view_index(const struct view_names *names, const char *name);
 
-/* A JSON string of a text that need not be UTF-8 (what is not becomes '?'). length: at most so many bytes. */
+/* A JSON string of a text that need not be UTF-8 (what is not becomes '?'). length: at
+ * most so many bytes. */
 json_t *view_json_text(const char *text, size_t length);
-/* A whole number; from 2^63 on, where jansson has none, the nearest real one: a measure so large is a rough one. */
+/* A whole number; from 2^63 on, where jansson has none, the nearest real one: a measure
+ * so large is a rough one. */
 json_t *view_json_count(uint64_t count);
 /* An object with one member for each tier but "none". */
 json_t *view_json_tiers(const uint64_t *tiers);

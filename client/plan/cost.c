@@ -9,7 +9,8 @@
 /* The part of its computed bytes that the cache of a user is kept in. */
 static double cost_kept_part(const struct plan_model *model, const struct plan_load *load)
 {
-	double encoding = load->encoding_bits ? (double)load->encoding_bits / model->element_bits : 1;
+	double encoding =
+		load->encoding_bits ? (double)load->encoding_bits / model->element_bits : 1;
 
 	return load->keep_layers * load->keep_heads * load->keep_tokens * encoding;
 }
@@ -21,18 +22,21 @@ static uint64_t cost_round_up(double bytes)
 	return whole + ((double)whole < bytes);
 }
 
-int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, uint64_t context, uint64_t *bytes)
+int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, uint64_t context,
+		  uint64_t *bytes)
 {
 	uint64_t in_window = context < model->window ? context : model->window;
 	uint64_t full, windowed, tokens, bits;
 
 	if (!checked_mul(context, model->layers - model->windowed_layers, &full) ||
-	    !checked_mul(in_window, model->windowed_layers, &windowed) || !checked_add(full, windowed, &tokens) ||
+	    !checked_mul(in_window, model->windowed_layers, &windowed) ||
+	    !checked_add(full, windowed, &tokens) ||
 	    !checked_mul(tokens, plan_model_elements(model) * model->element_bits, &bits))
 		return -ERANGE;
 
 	double part = cost_kept_part(model, load);
 	*bytes = part < 1 ? cost_round_up((double)(bits / 8) * part) : bits / 8;
+
 	return 0;
 }
 
@@ -56,11 +60,13 @@ static double cost_twice_mean_context(double tokens, double window)
 }
 
 /* FLOP of attention for one token of the prompt. */
-static double cost_attention_flop(const struct plan_model *model, const struct plan_load *load, double tokens)
+static double cost_attention_flop(const struct plan_model *model, const struct plan_load *load,
+				  double tokens)
 {
 	double width = load->attention_width > 0 ? load->attention_width : model->attention_width;
 	double full = (double)(model->layers - model->windowed_layers) * tokens;
-	double windowed = (double)model->windowed_layers * cost_twice_mean_context(tokens, model->window);
+	double windowed =
+		(double)model->windowed_layers * cost_twice_mean_context(tokens, model->window);
 
 	return width * (full + windowed);
 }
@@ -69,7 +75,8 @@ double plan_prefill_compute_s(const struct plan_model *model, const struct plan_
 			      const struct plan_load *load, uint64_t context)
 {
 	double tokens = (double)context;
-	double flop = tokens * (2 * (double)model->active_params + cost_attention_flop(model, load, tokens));
+	double flop = tokens *
+		      (2 * (double)model->active_params + cost_attention_flop(model, load, tokens));
 
 	/* A layer whose keys and values are not kept need not run over the prompt. */
 	return flop * load->keep_layers / (hardware->gpus * hardware->flop_s);

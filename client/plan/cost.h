@@ -16,7 +16,8 @@
 
 /* Bytes of the KV cache of `context` tokens, once, as load keeps it. 0; -ERANGE:
  * beyond 64 bits. */
-int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, uint64_t context, uint64_t *bytes);
+int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, uint64_t context,
+		  uint64_t *bytes);
 /* The most GPUs that this model's cache of one user can be divided among. */
 uint32_t plan_kv_parts_max(const struct plan_model *model, const struct plan_hardware *hardware);
 /* Among how many it is divided: each of them holds one such part. At most

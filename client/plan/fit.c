@@ -11,7 +11,8 @@ static double fit_smaller(double a, double b)
 }
 
 /* The longest context whose cache is at most `room` bytes. */
-static uint64_t fit_longest_context(const struct plan_model *model, const struct plan_load *load, uint64_t room)
+static uint64_t fit_longest_context(const struct plan_model *model, const struct plan_load *load,
+				    uint64_t room)
 {
 	uint64_t fits = 0, beyond = PLAN_CONTEXT_MAX + 1;
 
@@ -23,6 +24,7 @@ static uint64_t fit_longest_context(const struct plan_model *model, const struct
 		else
 			beyond = middle;
 	}
+
 	return fits;
 }
 
@@ -44,15 +46,17 @@ static uint64_t fit_gpus(const struct plan_model *model, const struct plan_hardw
 
 	fit_wide left = hbm * parts - kv;
 	fit_wide replicated = (weights * parts + left - 1) / left;
+
 	return replicated <= UINT64_MAX ? (uint64_t)replicated : 0;
 }
 
-void plan_fit(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-	      struct plan_point *point)
+void plan_fit(const struct plan_model *model, const struct plan_hardware *hardware,
+	      const struct plan_load *load, struct plan_point *point)
 {
 	uint64_t hbm = point->hbm_bytes, slot = point->kv_slot_bytes;
 	uint64_t left = hbm > point->weight_bytes ? hbm - point->weight_bytes : 0;
-	uint64_t room = (uint64_t)((fit_wide)left * plan_kv_parts(model, hardware) / hardware->gpus);
+	uint64_t room =
+		(uint64_t)((fit_wide)left * plan_kv_parts(model, hardware) / hardware->gpus);
 
 	fit_wide needed = (fit_wide)point->weight_bytes + slot;
 
@@ -63,6 +67,6 @@ void plan_fit(const struct plan_model *model, const struct plan_hardware *hardwa
 		.keep = fit_smaller(1, (double)room / (double)point->kv_bytes),
 	};
 	if (hbm > slot)
-		point->fit.weight_bits =
-			fit_smaller(model->weight_bits, (double)(hbm - slot) * 8 / (double)model->params);
+		point->fit.weight_bits = fit_smaller(
+			model->weight_bits, (double)(hbm - slot) * 8 / (double)model->params);
 }

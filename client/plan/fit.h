@@ -11,5 +11,5 @@
 #include "client/plan/point.h"
 
 /* Fills in point->fit; the point's sizes are known. */
-void plan_fit(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-	      struct plan_point *point);
+void plan_fit(const struct plan_model *model, const struct plan_hardware *hardware,
+	      const struct plan_load *load, struct plan_point *point);

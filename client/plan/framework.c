@@ -16,9 +16,11 @@
 
 /* Bytes of weights that `tokens` tokens at a time read: at worst each its own experts,
  * and never more than there are. */
-static double framework_weights_read(const struct plan_model *model, uint64_t weight_bytes, double tokens)
+static double framework_weights_read(const struct plan_model *model, uint64_t weight_bytes,
+				     double tokens)
 {
-	double active = (double)weight_bytes * ((double)model->active_params / (double)model->params);
+	double active =
+		(double)weight_bytes * ((double)model->active_params / (double)model->params);
 	double read = active * tokens;
 
 	return read < (double)weight_bytes ? read : (double)weight_bytes;
@@ -32,6 +34,7 @@ static double framework_slower(double compute_s, double memory_s, struct plan_wa
 	wall->resource = compute_s >= memory_s ? PLAN_FLOPS : PLAN_HBM_BANDWIDTH;
 	wall->used[PLAN_FLOPS] = compute_s / longest;
 	wall->used[PLAN_HBM_BANDWIDTH] = memory_s / longest;
+
 	return longest;
 }
 
@@ -60,13 +63,16 @@ static int framework_sizes(const struct plan_model *model, const struct plan_har
 	uint32_t parts = plan_kv_parts(model, hardware);
 	point->kv_slot_bytes = on_all / parts + (on_all % parts != 0);
 	point->kv_copies = (double)hardware->gpus / parts / (double)framework_slot_users(hardware);
+
 	return 0;
 }
 
 static void framework_concurrency(const struct plan_hardware *hardware, struct plan_point *point)
 {
 	uint64_t hbm = point->hbm_bytes, weights = point->weight_bytes;
-	uint64_t slots = hbm > weights && point->kv_slot_bytes > 0 ? (hbm - weights) / point->kv_slot_bytes : 0;
+	uint64_t slots = hbm > weights && point->kv_slot_bytes > 0
+				 ? (hbm - weights) / point->kv_slot_bytes
+				 : 0;
 	double used = (double)weights + (double)slots * (double)point->kv_slot_bytes;
 
 	point->concurrency = slots * framework_slot_users(hardware);
@@ -79,7 +85,8 @@ static void framework_prefill(const struct plan_model *model, const struct plan_
 {
 	double tokens = (double)load->context;
 	double compute_s = plan_prefill_compute_s(model, hardware, load, load->context);
-	double read = framework_weights_read(model, point->weight_bytes, tokens) * load->keep_layers;
+	double read =
+		framework_weights_read(model, point->weight_bytes, tokens) * load->keep_layers;
 	double memory_s = read / (hardware->gpus * hardware->hbm_bytes_s);
 	double linear_flop = tokens * 2 * (double)model->active_params * load->keep_layers;
 
@@ -103,15 +110,17 @@ static void framework_decode(const struct plan_model *model, const struct plan_h
 	double bytes = framework_weights_read(model, point->weight_bytes, batch) +
 		       (double)slots * (double)point->kv_slot_bytes;
 	double memory_s = steps * bytes / (hardware->gpus * hardware->hbm_bytes_s);
-	double compute_s = steps * batch * 2 * (double)model->active_params / (hardware->gpus * hardware->flop_s);
+	double compute_s = steps * batch * 2 * (double)model->active_params /
+			   (hardware->gpus * hardware->flop_s);
 
 	point->decode_s = framework_slower(compute_s, memory_s, &point->decode_wall);
 }
 
-int plan_compute(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-		 struct plan_point *out)
+int plan_compute(const struct plan_model *model, const struct plan_hardware *hardware,
+		 const struct plan_load *load, struct plan_point *out)
 {
-	assert(model->params > 0 && load->context > 0 && load->output_tokens > 0 && hardware->gpus > 0);
+	assert(model->params > 0 && load->context > 0 && load->output_tokens > 0 &&
+	       hardware->gpus > 0);
 
 	struct plan_point point = {.context = load->context};
 	int r = framework_sizes(model, hardware, load, &point);
@@ -124,5 +133,6 @@ int plan_compute(const struct plan_model *model, const struct plan_hardware *har
 	plan_sessions(model, hardware, load, &point);
 	plan_fit(model, hardware, load, &point);
 	*out = point;
+
 	return 0;
 }

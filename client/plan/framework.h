@@ -18,5 +18,5 @@
 
 /* 0; -ERANGE: a size is beyond 64 bits. The caller has made sure that all inputs are
  * in range. */
-int plan_compute(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-		 struct plan_point *out);
+int plan_compute(const struct plan_model *model, const struct plan_hardware *hardware,
+		 const struct plan_load *load, struct plan_point *out);

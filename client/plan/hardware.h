@@ -16,11 +16,11 @@ struct plan_link {
 
 struct plan_hardware {
 	uint32_t gpus;
-	bool data_parallel;             /* attention is: each GPU holds the caches of its own users */
-	uint64_t hbm_bytes;             /* of one GPU */
-	double flop_s;                  /* of one GPU */
-	double hbm_bytes_s;             /* of one GPU's memory */
-	struct plan_link link;          /* of one GPU, both directions at once */
+	bool data_parallel;    /* attention is: each GPU holds the caches of its own users */
+	uint64_t hbm_bytes;    /* of one GPU */
+	double flop_s;         /* of one GPU */
+	double hbm_bytes_s;    /* of one GPU's memory */
+	struct plan_link link; /* of one GPU, both directions at once */
 	uint64_t ddr_bytes, nvme_bytes; /* for parked users; 0: none */
-	struct plan_link nvme;          /* of the host, one direction at a time; only with nvme_bytes */
+	struct plan_link nvme; /* of the host, one direction at a time; only with nvme_bytes */
 };

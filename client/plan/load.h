@@ -12,13 +12,14 @@
 struct plan_load {
 	uint64_t context; /* tokens of each user */
 	uint64_t output_tokens;
-	uint64_t batch;                              /* users decoded together; 0: as many as fit */
-	uint64_t users;                              /* at the same time; 0: no more than fit */
-	uint64_t rounds;                             /* questions in a session */
-	double think_s;                              /* between two of them */
-	double keep_layers, keep_heads, keep_tokens; /* parts of the KV cache kept: above 0, at most 1 */
-	uint32_t encoding_bits;                      /* of an element that is kept; 0: as computed */
-	double attention_width;                      /* FLOP for one token, context token and layer; 0: the model's */
+	uint64_t batch;  /* users decoded together; 0: as many as fit */
+	uint64_t users;  /* at the same time; 0: no more than fit */
+	uint64_t rounds; /* questions in a session */
+	double think_s;  /* between two of them */
+	double keep_layers, keep_heads,
+		keep_tokens;    /* parts of the KV cache kept: above 0, at most 1 */
+	uint32_t encoding_bits; /* of an element that is kept; 0: as computed */
+	double attention_width; /* FLOP for one token, context token and layer; 0: the model's */
 };
 
 /* The load that most questions start from: one user at a time, everything kept. */

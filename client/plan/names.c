@@ -20,6 +20,7 @@ static struct names_plain names_plain(const char *name)
 		if (isalnum((unsigned char)*name))
 			out.text[out.length++] = (char)tolower((unsigned char)*name);
 	}
+
 	out.text[out.length] = '\0';
 	return out;
 }
@@ -43,6 +44,7 @@ bool names_begins(const char *name, const char *asked)
 	}
 
 	bool ends_word = !isalnum((unsigned char)*name) && *name != '.';
+
 	return from.length > 0 && matched == from.length && ends_word;
 }
 
@@ -59,8 +61,8 @@ static bool names_any(names_test *test, const char *asked, names_at *name, size_
 	return false;
 }
 
-static size_t names_collect(names_test *test, const char *asked, names_at *name, size_t count, size_t *found,
-			    size_t most)
+static size_t names_collect(names_test *test, const char *asked, names_at *name, size_t count,
+			    size_t *found, size_t most)
 {
 	size_t matches = 0;
 
@@ -71,6 +73,7 @@ static size_t names_collect(names_test *test, const char *asked, names_at *name,
 			found[matches] = row;
 		matches++;
 	}
+
 	return matches;
 }
 
@@ -108,6 +111,7 @@ static unsigned names_edits(const struct names_plain *a, const struct names_plai
 			diagonal = above;
 		}
 	}
+
 	return row[b->length];
 }
 
@@ -143,9 +147,11 @@ size_t names_nearest(const char *asked, names_at *name, size_t count, size_t *ne
 			at--;
 		if (at == most)
 			continue;
+
 		found += found < most;
 		memmove(nearest + at + 1, nearest + at, (found - at - 1) * sizeof(*nearest));
 		nearest[at] = row;
 	}
+
 	return found;
 }

@@ -29,8 +29,8 @@ struct plan_parking {
 	double out_s, in_s;        /* of one user */
 	double serial_s, duplex_s; /* of a switch: out, then in; one out while another comes in */
 	struct plan_wall wall;     /* of the serial switch */
-	uint64_t break_even;       /* tokens from which on loading is faster than prefill; 0: none */
-	double session_s;          /* with every switch through this tier; 0: no user fits */
+	uint64_t break_even; /* tokens from which on loading is faster than prefill; 0: none */
+	double session_s;    /* with every switch through this tier; 0: no user fits */
 	double sessions_per_hour, sustainable_users;
 };
 
@@ -40,7 +40,7 @@ struct plan_fit {
 	uint64_t gpus;          /* of this kind that hold one user; 0: no number of them */
 	uint64_t context;       /* the longest that fits; 0: not even the weights do */
 	double weight_bits;     /* for one parameter at most; 0: none would do */
-	double keep;            /* the part of the KV cache that fits, at most 1; 0: not even the weights do */
+	double keep; /* the part of the KV cache that fits, at most 1; 0: not even the weights do */
 };
 
 struct plan_point {
@@ -48,16 +48,20 @@ struct plan_point {
 	uint64_t weight_bytes, hbm_bytes; /* of all GPUs */
 	uint64_t kv_bytes;                /* of one user, as kept */
 	uint64_t kv_computed_bytes;       /* of one user, with nothing left out */
-	uint64_t kv_slot_bytes;           /* on all GPUs, for one user; with data-parallel attention for one on each */
-	double kv_copies;                 /* of a user's cache in HBM: above 1 where GPUs replicate it */
+	uint64_t
+		/* on all GPUs, for one user; with data-parallel attention for one on
+		 * each */
+		kv_slot_bytes;
+	double kv_copies; /* of a user's cache in HBM: above 1 where GPUs replicate it */
 	uint64_t concurrency, batch;
 	double prefill_s, prefill_linear_s; /* the second without attention */
 	double decode_s;                    /* of all output tokens of the batch */
 	double switch_s, switch_duplex_s;   /* through the link */
-	double break_even_bytes_s;          /* a tier with more loads faster than prefill computes */
-	double session_s;                   /* 0: no user fits */
+	double break_even_bytes_s; /* a tier with more loads faster than prefill computes */
+	double session_s;          /* 0: no user fits */
 	double sessions_per_hour, sustainable_users;
-	uint64_t users_in_ddr, users_in_nvme, users_without_place; /* of the users beyond concurrency */
+	uint64_t users_in_ddr, users_in_nvme,
+		users_without_place; /* of the users beyond concurrency */
 	struct plan_wall concurrency_wall, prefill_wall, decode_wall, switch_wall;
 	struct plan_parking ddr, nvme;
 	struct plan_fit fit;

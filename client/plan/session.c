@@ -25,7 +25,8 @@ static double session_out_bytes_s(const struct plan_hardware *hardware)
 	return hardware->gpus * hardware->link.out_bytes_s;
 }
 
-static double session_in_bytes_s(const struct plan_hardware *hardware, const struct plan_point *point)
+static double session_in_bytes_s(const struct plan_hardware *hardware,
+				 const struct plan_point *point)
 {
 	return hardware->gpus * hardware->link.in_bytes_s / point->kv_copies;
 }
@@ -34,22 +35,25 @@ static double session_in_bytes_s(const struct plan_hardware *hardware, const str
 static void session_link_switch(const struct plan_hardware *hardware, struct plan_point *point)
 {
 	double kv = (double)point->kv_bytes;
-	double out_s = kv / session_out_bytes_s(hardware), in_s = kv / session_in_bytes_s(hardware, point);
+	double out_s = kv / session_out_bytes_s(hardware),
+	       in_s = kv / session_in_bytes_s(hardware, point);
 
 	point->switch_s = out_s + in_s;
 	point->switch_duplex_s = out_s > in_s ? out_s : in_s;
 
 	/* One direction at a time: of what both could move in that time. */
 	double moved = kv * (1 + point->kv_copies);
-	double both_bytes_s = hardware->gpus * (hardware->link.out_bytes_s + hardware->link.in_bytes_s);
+	double both_bytes_s =
+		hardware->gpus * (hardware->link.out_bytes_s + hardware->link.in_bytes_s);
 	point->switch_wall.resource = PLAN_LINK;
 	point->switch_wall.used[PLAN_LINK] = moved / (point->switch_s * both_bytes_s);
 }
 
 /* Whether loading `context` tokens takes no longer than computing them again. The
  * ratio of the two never grows with the context. */
-static bool session_loading_wins(const struct plan_model *model, const struct plan_hardware *hardware,
-				 const struct plan_load *load, double bytes_s, uint64_t context)
+static bool session_loading_wins(const struct plan_model *model,
+				 const struct plan_hardware *hardware, const struct plan_load *load,
+				 double bytes_s, uint64_t context)
 {
 	uint64_t bytes;
 
@@ -57,13 +61,15 @@ static bool session_loading_wins(const struct plan_model *model, const struct pl
 	       (double)bytes / bytes_s <= plan_prefill_compute_s(model, hardware, load, context);
 }
 
-static uint64_t session_break_even(const struct plan_model *model, const struct plan_hardware *hardware,
+static uint64_t session_break_even(const struct plan_model *model,
+				   const struct plan_hardware *hardware,
 				   const struct plan_load *load, double bytes_s)
 {
 	uint64_t below = 0, enough = PLAN_CONTEXT_MAX;
 
 	if (!session_loading_wins(model, hardware, load, bytes_s, enough))
 		return 0;
+
 	while (enough - below > 1) {
 		uint64_t middle = below + (enough - below) / 2;
 
@@ -72,11 +78,13 @@ static uint64_t session_break_even(const struct plan_model *model, const struct 
 		else
 			below = middle;
 	}
+
 	return enough;
 }
 
 /* S = P + R·(D/C + X). 0: no user fits. */
-static double session_total_s(const struct plan_load *load, const struct plan_point *point, double switch_s)
+static double session_total_s(const struct plan_load *load, const struct plan_point *point,
+			      double switch_s)
 {
 	if (point->concurrency == 0)
 		return 0;
@@ -99,7 +107,8 @@ static double session_sustainable(const struct plan_load *load, double session_s
 
 /* One user's cache over the links and, for NVMe, the drive; with rates of one
  * direction. */
-static double session_transfer_s(const struct plan_point *point, double link_bytes_s, double nvme_bytes_s)
+static double session_transfer_s(const struct plan_point *point, double link_bytes_s,
+				 double nvme_bytes_s)
 {
 	struct loading_rates rates = {.link_bytes_s = link_bytes_s, .nvme_bytes_s = nvme_bytes_s};
 	bool nvme = nvme_bytes_s > 0;
@@ -132,13 +141,15 @@ static void session_park(const struct plan_model *model, const struct plan_hardw
 	parking->users = (nvme ? hardware->nvme_bytes : hardware->ddr_bytes) / point->kv_bytes;
 	parking->wall = point->switch_wall;
 	parking->duplex_s = point->switch_duplex_s;
-	parking->out_s = session_transfer_s(point, session_out_bytes_s(hardware), drive->out_bytes_s);
+	parking->out_s =
+		session_transfer_s(point, session_out_bytes_s(hardware), drive->out_bytes_s);
 	parking->in_s = session_transfer_s(point, link_in_bytes_s, drive->in_bytes_s);
 	parking->serial_s = parking->out_s + parking->in_s;
 	if (nvme)
 		session_add_drive(hardware, point, parking);
 
-	double in_bytes_s = nvme ? session_smaller(link_in_bytes_s, drive->in_bytes_s) : link_in_bytes_s;
+	double in_bytes_s =
+		nvme ? session_smaller(link_in_bytes_s, drive->in_bytes_s) : link_in_bytes_s;
 	parking->break_even = session_break_even(model, hardware, load, in_bytes_s);
 
 	parking->session_s = session_total_s(load, point, parking->serial_s);
@@ -149,8 +160,8 @@ static void session_park(const struct plan_model *model, const struct plan_hardw
 /* Of the users beyond concurrency as many as there is room for are in DDR, the next in
  * NVMe. The context of one without room is computed again each time. Where no tier is
  * named, the host has room for all. */
-static double session_mean_switch(const struct plan_hardware *hardware, const struct plan_load *load,
-				  struct plan_point *point)
+static double session_mean_switch(const struct plan_hardware *hardware,
+				  const struct plan_load *load, struct plan_point *point)
 {
 	uint64_t parked = load->users > point->concurrency ? load->users - point->concurrency : 0;
 
@@ -166,11 +177,12 @@ static double session_mean_switch(const struct plan_hardware *hardware, const st
 	double all_s = (double)point->users_in_ddr * point->ddr.serial_s +
 		       (double)point->users_in_nvme * point->nvme.serial_s +
 		       (double)point->users_without_place * point->prefill_s;
+
 	return all_s / (double)parked;
 }
 
-void plan_sessions(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-		   struct plan_point *point)
+void plan_sessions(const struct plan_model *model, const struct plan_hardware *hardware,
+		   const struct plan_load *load, struct plan_point *point)
 {
 	assert(point->kv_bytes > 0 && point->kv_copies > 0);
 

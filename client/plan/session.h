@@ -15,5 +15,5 @@
 
 /* Fills in the switch, the parking and the session of a point whose sizes,
  * concurrency, prefill and decode are known. */
-void plan_sessions(const struct plan_model *model, const struct plan_hardware *hardware, const struct plan_load *load,
-		   struct plan_point *point);
+void plan_sessions(const struct plan_model *model, const struct plan_hardware *hardware,
+		   const struct plan_load *load, struct plan_point *point);

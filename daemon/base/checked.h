@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checked: arithmetic on numbers that came from outside. True when the result fits and has been stored. */
+/* checked: arithmetic on numbers that came from outside. True when the result fits and
+ * has been stored. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checksum: XXH3-64 of a block's bytes, by the fastest code this processor has. Any thread. */
+/* checksum: XXH3-64 of a block's bytes, by the fastest code this processor has. Any
+ * thread. */
 #pragma once
 
 #include <stddef.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fdpass: see fdpass.h. Two traps on the receiving side. After MSG_CTRUNC the descriptors that did fit are in our table
- * and have to be closed. And CMSG_SPACE rounds up, so that room asked for three may deliver four: what counts is the
- * length of each control message, not the room given.
+ * fdpass: see fdpass.h. Two traps on the receiving side. After MSG_CTRUNC the descriptors
+ * that did fit are in our table and have to be closed. And CMSG_SPACE rounds up, so that
+ * room asked for three may deliver four: what counts is the length of each control
+ * message, not the room given.
  */
 #include "daemon/base/fdpass.h"
 
@@ -13,17 +14,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Room for one message's control data, aligned as the kernel wants it; one more fd than may come, as it rounds. */
+/* Room for one message's control data, aligned as the kernel wants it; one more fd than
+ * may come, as it rounds. */
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int) * (HBM_WIRE_FDS_MAX + 1))];
 };
 
-int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count)
+int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int *fds,
+		size_t fd_count)
 {
 	assert(fd_count <= HBM_WIRE_FDS_MAX);
 	union control control;
-	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = iov_count};
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
+				 .msg_iovlen = iov_count};
 	if (fd_count > 0) {
 		memset(&control.header, 0, sizeof(control.header));
 		message.msg_control = &control;
@@ -33,14 +37,17 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
 		control.header.cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
 		memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * fd_count);
 	}
+
 	ssize_t n;
 	do
 		n = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
+
 	return n < 0 ? -errno : 0;
 }
 
-/* Takes the fds of one control message. False: more than a message may have; those beyond are closed. */
+/* Takes the fds of one control message. False: more than a message may have; those beyond
+ * are closed. */
 static bool fdpass_take(const struct cmsghdr *header, struct fdpass_fds *fds)
 {
 	size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -49,6 +56,7 @@ static bool fdpass_take(const struct cmsghdr *header, struct fdpass_fds *fds)
 	for (size_t i = 0; i < count; i++) {
 		int fd;
 		memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
+
 		if (fds->count < HBM_WIRE_FDS_MAX) {
 			fds->list[fds->count++] = fd;
 		} else {
@@ -83,9 +91,11 @@ static int fdpass_check(const struct msghdr *message, bool all, struct fdpass_fd
 	if (!fds)
 		return -EPROTO;
 
-	/* There was room for the most that the kernel delivers: it is this process that has none. */
+	/* There was room for the most that the kernel delivers: it is this process that
+	 * has none. */
 	fdpass_close(fds);
 	fds->lost = true;
+
 	return 0;
 }
 
@@ -108,14 +118,17 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 	do
 		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | wait);
 	while (n < 0 && errno == EINTR);
+
 	if (n < 0)
 		return -errno;
 
 	if (fds)
 		all = fdpass_take_all(&message, fds);
+
 	int r = fdpass_check(&message, all, fds);
 	if (r < 0 && fds)
 		fdpass_close(fds);
+
 	return r < 0 ? r : n;
 }
 

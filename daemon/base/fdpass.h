@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fdpass: messages with file descriptors over a Unix SOCK_SEQPACKET socket, for the daemon and the client library. One
- * function sends, one receives, and no other code knows control messages. Neither raises SIGPIPE or leaks a descriptor.
+ * fdpass: messages with file descriptors over a Unix SOCK_SEQPACKET socket, for the
+ * daemon and the client library. One function sends, one receives, and no other code
+ * knows control messages. Neither raises SIGPIPE or leaks a descriptor.
  */
 #pragma once
 
@@ -21,23 +22,26 @@ struct fdpass_fds {
 
 #define FDPASS_WAIT 1u /* until there is a message */
 
-/* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds, without blocking. 0, or negative errno; nothing was sent
- * then: -EAGAIN (the socket is full), -EMSGSIZE (it never will fit), -ETOOMANYREFS (too many fds of this user are in
- * flight), -EPIPE. */
-int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int *fds, size_t fd_count);
+/* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds, without blocking. 0, or
+ * negative errno; nothing was sent then: -EAGAIN (the socket is full), -EMSGSIZE (it
+ * never will fit), -ETOOMANYREFS (too many fds of this user are in flight), -EPIPE. */
+int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int *fds,
+		size_t fd_count);
 
 /*
- * Receives one message of up to `room` bytes, and its fds into *fds; fds NULL: it may have none. Returns the message's
- * size, 0 when the peer has closed (or sent an empty message, which no peer of ours does), or negative errno: -EAGAIN;
- * -EMSGSIZE: longer than room; -EPROTO: fds where none may be. On an error no fd is kept.
+ * Receives one message of up to `room` bytes, and its fds into *fds; fds NULL: it may
+ * have none. Returns the message's size, 0 when the peer has closed (or sent an empty
+ * message, which no peer of ours does), or negative errno: -EAGAIN; -EMSGSIZE: longer
+ * than room; -EPROTO: fds where none may be. On an error no fd is kept.
  *
- * A message whose fds did not all fit into this process is returned without any of them, and fds->lost is set: what it
- * says may be needed to give up what they stood for.
+ * A message whose fds did not all fit into this process is returned without any of them,
+ * and fds->lost is set: what it says may be needed to give up what they stood for.
  */
-ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds, unsigned flags);
+ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds,
+		       unsigned flags);
 
-/* Whether this process, or the system, cannot open one more descriptor right now. For after a failure that does not say
- * so itself, such as a device driver's. */
+/* Whether this process, or the system, cannot open one more descriptor right now. For
+ * after a failure that does not say so itself, such as a device driver's. */
 bool fdpass_exhausted(void);
 
 /* Closes those that nobody has taken. */

@@ -28,10 +28,12 @@ int link_stats_new(struct link_stats **out)
 	struct link_stats *link_stats = calloc(1, sizeof(*link_stats));
 	if (!link_stats)
 		return -ENOMEM;
+
 	pthread_mutex_init(&link_stats->lock, NULL);
 	for (uint32_t i = 0; i < HBM_LINKS; i++)
 		link_stats->links[i].link = i;
 	*out = link_stats;
+
 	return 0;
 }
 
@@ -47,9 +49,11 @@ struct link_stats *link_stats_free(struct link_stats *link_stats)
 static void link_stats_account(struct link_stats *link_stats, uint64_t now)
 {
 	uint64_t passed = now - link_stats->changed_ns;
-	uint32_t nvme = link_stats->under_way[HBM_LINK_NVME_READ] + link_stats->under_way[HBM_LINK_NVME_WRITE];
-	uint32_t device =
-		link_stats->under_way[HBM_LINK_D2D] + link_stats->under_way[HBM_LINK_D2H] + link_stats->under_way[HBM_LINK_H2D];
+	uint32_t nvme = link_stats->under_way[HBM_LINK_NVME_READ] +
+			link_stats->under_way[HBM_LINK_NVME_WRITE];
+	uint32_t device = link_stats->under_way[HBM_LINK_D2D] +
+			  link_stats->under_way[HBM_LINK_D2H] + link_stats->under_way[HBM_LINK_H2D];
+
 	for (unsigned i = 0; i < HBM_LINKS; i++) {
 		if (link_stats->under_way[i] == 0)
 			continue;
@@ -57,6 +61,7 @@ static void link_stats_account(struct link_stats *link_stats, uint64_t now)
 		if ((link_stats_is_nvme(i) ? device : nvme) > 0)
 			link_stats->links[i].overlapped_ns += passed;
 	}
+
 	link_stats->changed_ns = now;
 }
 
@@ -67,11 +72,12 @@ uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link)
 	link_stats_account(link_stats, now);
 	link_stats->under_way[link]++;
 	pthread_mutex_unlock(&link_stats->lock);
+
 	return now;
 }
 
-void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device, uint64_t started_ns, uint64_t count,
-		  uint64_t bytes, uint64_t errors)
+void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device,
+		    uint64_t started_ns, uint64_t count, uint64_t bytes, uint64_t errors)
 {
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t now = clock_now();
@@ -80,12 +86,17 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 	link_stats->links[link].count += count;
 	link_stats->links[link].bytes += bytes;
 	link_stats->links[link].errors += errors;
-	link_stats->kept[link_stats->recorded++ % KEPT] = (struct hbm_wire_interval){
-		.start_ns = started_ns, .end_ns = now, .bytes = bytes, .link = link, .device = device};
+	link_stats->kept[link_stats->recorded++ % KEPT] =
+		(struct hbm_wire_interval){.start_ns = started_ns,
+					   .end_ns = now,
+					   .bytes = bytes,
+					   .link = link,
+					   .device = device};
 	pthread_mutex_unlock(&link_stats->lock);
 }
 
-void link_stats_link(struct link_stats *link_stats, enum hbm_link link, struct hbm_wire_link *record)
+void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
+		     struct hbm_wire_link *record)
 {
 	pthread_mutex_lock(&link_stats->lock);
 	link_stats_account(link_stats, clock_now());
@@ -100,15 +111,18 @@ double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link)
 	return record.busy_ns > 0 ? (double)record.bytes * 1e9 / (double)record.busy_ns : 0;
 }
 
-uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor, struct hbm_wire_interval *out, uint32_t room)
+uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor,
+			      struct hbm_wire_interval *out, uint32_t room)
 {
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t first = link_stats->recorded > KEPT ? link_stats->recorded - KEPT : 0;
 	if (*cursor < first)
 		*cursor = first;
+
 	uint32_t count = 0;
 	for (uint64_t i = *cursor; i < link_stats->recorded && count < room; i++)
 		out[count++] = link_stats->kept[i % KEPT];
 	pthread_mutex_unlock(&link_stats->lock);
+
 	return count;
 }

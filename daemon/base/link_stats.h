@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * activity: who was busy when. Each kind of link (device to host, NVMe write, ...) has a count of movements under way,
- * and from the changes of these counts come the time it was busy, the share of that time in which the other side (NVMe
- * for device copies, device copies for NVMe) was busy too, and its bandwidth while busy. The last movements are kept as
- * intervals for a timeline. Callable from any thread; one short lock.
+ * activity: who was busy when. Each kind of link (device to host, NVMe write, ...) has a
+ * count of movements under way, and from the changes of these counts come the time it was
+ * busy, the share of that time in which the other side (NVMe for device copies, device
+ * copies for NVMe) was busy too, and its bandwidth while busy. The last movements are
+ * kept as intervals for a timeline. Callable from any thread; one short lock.
  */
 #pragma once
 
@@ -16,11 +17,14 @@ int link_stats_new(struct link_stats **out);
 struct link_stats *link_stats_free(struct link_stats *link_stats);
 /* Now, for link_stats_end. */
 uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link);
-void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device, uint64_t started_ns, uint64_t count,
-		  uint64_t bytes, uint64_t errors);
-void link_stats_link(struct link_stats *link_stats, enum hbm_link link, struct hbm_wire_link *record);
+void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device,
+		    uint64_t started_ns, uint64_t count, uint64_t bytes, uint64_t errors);
+void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
+		     struct hbm_wire_link *record);
 /* Bytes per second while busy; 0 while nothing has been measured. */
 double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link);
-/* Copies at most `room` intervals from the cursor-th on (counted since start); the number copied. Intervals that have
- * been overwritten are skipped: *cursor is moved to the first one copied. */
-uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor, struct hbm_wire_interval *out, uint32_t room);
+/* Copies at most `room` intervals from the cursor-th on (counted since start); the number
+ * copied. Intervals that have been overwritten are skipped: *cursor is moved to the first
+ * one copied. */
+uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor,
+			      struct hbm_wire_interval *out, uint32_t room);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* list: a circular doubly linked list; the head is a node of its own. Nodes live in the things they link. */
+/* list: a circular doubly linked list; the head is a node of its own. Nodes live in the
+ * things they link. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,15 +10,18 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(name)                                                                                                \
-	{                                                                                                              \
-		&(name), &(name)                                                                                       \
+#define LIST_INIT(name)                                                                            \
+	{                                                                                          \
+		&(name), &(name)                                                                   \
 	}
-#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
-#define list_for_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
+#define container_of(pointer, type, member)                                                        \
+	((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define list_for_each(node, head)                                                                  \
+	for (struct list *node = (head)->next; node != (head); node = node->next)
 /* Safe against removing `node` itself. */
-#define list_for_each_safe(node, after, head)                                                                          \
-	for (struct list *node = (head)->next, *after = node->next; node != (head); node = after, after = node->next)
+#define list_for_each_safe(node, after, head)                                                      \
+	for (struct list *node = (head)->next, *after = node->next; node != (head);                \
+	     node = after, after = node->next)
 
 static inline void list_init(struct list *list)
 {

@@ -15,4 +15,5 @@ struct loading_rates {
 };
 
 /* Seconds for so many bytes in each tier. */
-double loading_seconds(const struct loading_rates *rates, uint64_t hbm, uint64_t ddr, uint64_t nvme);
+double loading_seconds(const struct loading_rates *rates, uint64_t hbm, uint64_t ddr,
+		       uint64_t nvme);

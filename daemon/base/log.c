@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: see log.h. A line is put together on the stack and written with one write(2), so that lines of different threads
- * do not mix. What a client had a say in (its name, say) may be part of a message; control characters become '?', so
- * that nobody can forge a second line. What cannot be written is lost: logging never fails and never waits for more
- * than the one write.
+ * log: see log.h. A line is put together on the stack and written with one write(2), so
+ * that lines of different threads do not mix. What a client had a say in (its name, say)
+ * may be part of a message; control characters become '?', so that nobody can forge a
+ * second line. What cannot be written is lost: logging never fails and never waits for
+ * more than the one write.
  */
 #include "daemon/base/log.h"
 
@@ -30,8 +31,10 @@ static bool log_stderr_is_journal(void)
 	const char *stream = getenv("JOURNAL_STREAM");
 	uintmax_t device, inode;
 	struct stat status;
-	if (!stream || sscanf(stream, "%ju:%ju", &device, &inode) != 2 || fstat(STDERR_FILENO, &status) < 0)
+	if (!stream || sscanf(stream, "%ju:%ju", &device, &inode) != 2 ||
+	    fstat(STDERR_FILENO, &status) < 0)
 		return false;
+
 	return status.st_dev == device && status.st_ino == inode;
 }
 
@@ -57,13 +60,16 @@ static size_t log_print_head(char *line, size_t size, int level)
 {
 	if (atomic_load(&to_journal))
 		return (size_t)snprintf(line, size, "<%d>", level);
+
 	struct timespec now;
 	struct tm tm;
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	size_t length = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	return length +
-	       (size_t)snprintf(line + length, size - length, ".%03ldZ %s: ", now.tv_nsec / 1000000, log_level_word(level));
+
+	return length + (size_t)snprintf(line + length, size - length,
+					 ".%03ldZ %s: ", now.tv_nsec / 1000000,
+					 log_level_word(level));
 }
 
 static void log_replace_controls(char *text)
@@ -77,6 +83,7 @@ void log_message(int level, const char *format, ...)
 {
 	if (level > atomic_load(&max_logged))
 		return;
+
 	int error = errno; /* what %m means, and what the caller finds again */
 	char line[LINE_BYTES];
 	size_t head = log_print_head(line, sizeof(line), level);
@@ -89,6 +96,7 @@ void log_message(int level, const char *format, ...)
 	size_t length = strlen(line);
 	if (length == sizeof(line) - 2)
 		memcpy(line + length - 3, "...", 3);
+
 	line[length++] = '\n';
 	ssize_t written = write(STDERR_FILENO, line, length);
 	(void)written;
@@ -99,16 +107,22 @@ bool log_quota(struct log_quota *quota)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct timespec time;
+
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	uint64_t now = (uint64_t)time.tv_sec * SECOND_NS + (uint64_t)time.tv_nsec, left_out = 0;
 	pthread_mutex_lock(&lock);
+
 	if (now >= quota->second_ns + SECOND_NS) {
 		left_out = quota->count > LOG_QUOTA ? quota->count - LOG_QUOTA : 0;
 		*quota = (struct log_quota){.second_ns = now};
 	}
+
 	bool is_within = ++quota->count <= LOG_QUOTA;
 	pthread_mutex_unlock(&lock);
+
 	if (left_out > 0)
-		log_error("%llu failures such as the next were not logged", (unsigned long long)left_out);
+		log_error("%llu failures such as the next were not logged",
+			  (unsigned long long)left_out);
+
 	return is_within;
 }

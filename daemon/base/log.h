@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: one line a message on stderr. Under systemd (JOURNAL_STREAM set) lines carry the <N> priority prefix that
- * journald reads; on a terminal they carry a time and a level word. Callable from any thread.
+ * log: one line a message on stderr. Under systemd (JOURNAL_STREAM set) lines carry the
+ * <N> priority prefix that journald reads; on a terminal they carry a time and a level
+ * word. Callable from any thread.
  */
 #pragma once
 
@@ -13,12 +14,14 @@ void log_open(int max_level);
 bool log_is_journal(void); /* whether lines go to journald, with priorities */
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Failures of one kind that may come by the thousand: LOG_QUOTA of them a second are logged. Zeroed at first. */
+/* Failures of one kind that may come by the thousand: LOG_QUOTA of them a second are
+ * logged. Zeroed at first. */
 #define LOG_QUOTA 20
 struct log_quota {
 	uint64_t second_ns, count; /* log.c's: the second that is counted for, and its failures */
 };
-/* Any thread. Whether this one is to be logged. Says in a line of its own how many were not in the second before. */
+/* Any thread. Whether this one is to be logged. Says in a line of its own how many were
+ * not in the second before. */
 bool log_quota(struct log_quota *quota);
 
 #define log_error(...) log_message(LOG_ERR, __VA_ARGS__)

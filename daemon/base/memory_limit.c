@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_limit: see memory_limit.h. /proc/self/cgroup says which cgroup we are in, by its path below
- * the root of its hierarchy; /proc/self/mountinfo says which part of that hierarchy is mounted where.
- * In a container that part may begin at our own cgroup: the limits above it are then out of sight.
+ * memory_limit: see memory_limit.h. /proc/self/cgroup says which cgroup we are in, by its
+ * path below the root of its hierarchy; /proc/self/mountinfo says which part of that
+ * hierarchy is mounted where. In a container that part may begin at our own cgroup: the
+ * limits above it are then out of sight.
  */
 #include "daemon/base/memory_limit.h"
 
@@ -45,31 +46,38 @@ static bool memory_limit_lists(const char *list, const char *word)
 }
 
 /* The path of our cgroup, from a line "4:memory:/path" (v1) or "0::/path" (v2). */
-static bool memory_limit_find_path(const char *root, const struct memory_limit_kind *kind, char path[PATH_MAX])
+static bool memory_limit_find_path(const char *root, const struct memory_limit_kind *kind,
+				   char path[PATH_MAX])
 {
 	FILE *file = memory_limit_open(root, "/proc/self/cgroup");
 	char line[PATH_MAX];
 	bool found = false;
 
 	while (file && !found && fgets(line, sizeof(line), file)) {
-		char *controllers = strchr(line, ':'), *at = controllers ? strchr(controllers + 1, ':') : NULL;
+		char *controllers = strchr(line, ':'),
+		     *at = controllers ? strchr(controllers + 1, ':') : NULL;
 
 		if (!at)
 			continue;
+
 		*at++ = '\0';
 		at[strcspn(at, "\n")] = '\0';
-		found = kind->is_v2 ? controllers[1] == '\0' : memory_limit_lists(controllers + 1, "memory");
+		found = kind->is_v2 ? controllers[1] == '\0'
+				    : memory_limit_lists(controllers + 1, "memory");
 		if (found)
 			snprintf(path, PATH_MAX, "%s", at);
 	}
 
 	if (file)
 		fclose(file);
+
 	return found;
 }
 
-/* Whether a line of mountinfo is such a hierarchy; if so, which part of it is mounted and where. */
-static bool memory_limit_parse_mount(char *line, const struct memory_limit_kind *kind, char *part, char *where)
+/* Whether a line of mountinfo is such a hierarchy; if so, which part of it is mounted and
+ * where. */
+static bool memory_limit_parse_mount(char *line, const struct memory_limit_kind *kind, char *part,
+				     char *where)
 {
 	char type[32], options[512];
 	const char *tail = strstr(line, " - ");
@@ -84,8 +92,8 @@ static bool memory_limit_parse_mount(char *line, const struct memory_limit_kind 
 	return sscanf(line, "%*d %*d %*s %4095s %4095s", part, where) == 2;
 }
 
-static bool memory_limit_find_mount(const char *root, const struct memory_limit_kind *kind, char part[PATH_MAX],
-				    char where[PATH_MAX])
+static bool memory_limit_find_mount(const char *root, const struct memory_limit_kind *kind,
+				    char part[PATH_MAX], char where[PATH_MAX])
 {
 	FILE *file = memory_limit_open(root, "/proc/self/mountinfo");
 	char line[3 * PATH_MAX];
@@ -96,11 +104,13 @@ static bool memory_limit_find_mount(const char *root, const struct memory_limit_
 
 	if (file)
 		fclose(file);
+
 	return found;
 }
 
 /* Takes the limit of one cgroup if it is less than what is known. */
-static void memory_limit_take(struct memory_limit *limit, const char *root, const char *folder, const char *name)
+static void memory_limit_take(struct memory_limit *limit, const char *root, const char *folder,
+			      const char *name)
 {
 	char path[2 * PATH_MAX], text[64] = "";
 	unsigned long long bytes;
@@ -108,7 +118,8 @@ static void memory_limit_take(struct memory_limit *limit, const char *root, cons
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	FILE *file = memory_limit_open(root, path);
 
-	if (file && fgets(text, sizeof(text), file) && sscanf(text, "%llu", &bytes) == 1 && bytes < limit->bytes) {
+	if (file && fgets(text, sizeof(text), file) && sscanf(text, "%llu", &bytes) == 1 &&
+	    bytes < limit->bytes) {
 		limit->bytes = bytes;
 		snprintf(limit->cgroup, sizeof(limit->cgroup), "%s", folder);
 	}
@@ -117,16 +128,19 @@ static void memory_limit_take(struct memory_limit *limit, const char *root, cons
 		fclose(file);
 }
 
-static void memory_limit_walk(struct memory_limit *limit, const char *root, const struct memory_limit_kind *kind)
+static void memory_limit_walk(struct memory_limit *limit, const char *root,
+			      const struct memory_limit_kind *kind)
 {
 	char path[PATH_MAX], part[PATH_MAX], where[PATH_MAX], folder[2 * PATH_MAX];
 
-	if (!memory_limit_find_path(root, kind, path) || !memory_limit_find_mount(root, kind, part, where))
+	if (!memory_limit_find_path(root, kind, path) ||
+	    !memory_limit_find_mount(root, kind, part, where))
 		return;
 
 	/* What of our path lies below the mounted part; nothing if we are not in it. */
 	size_t length = strcmp(part, "/") == 0 ? 0 : strlen(part);
-	bool is_below = strncmp(path, part, length) == 0 && (path[length] == '/' || path[length] == '\0');
+	bool is_below =
+		strncmp(path, part, length) == 0 && (path[length] == '/' || path[length] == '\0');
 
 	snprintf(folder, sizeof(folder), "%s%s", where, is_below ? path + length : "");
 

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_limit: how much memory this process can have before the kernel ends it: what the host has,
- * or the least hard limit (memory.max, memory.limit_in_bytes) of the memory cgroup it is in and of
- * those above it, as far up as they can be seen. Cgroup v1, v2 and both side by side. What others in
- * a cgroup use, soft limits and swap do not count.
+ * memory_limit: how much memory this process can have before the kernel ends it: what the
+ * host has, or the least hard limit (memory.max, memory.limit_in_bytes) of the memory
+ * cgroup it is in and of those above it, as far up as they can be seen. Cgroup v1, v2 and
+ * both side by side. What others in a cgroup use, soft limits and swap do not count.
  */
 #pragma once
 
 #include <stdint.h>
 
 struct memory_limit {
-	uint64_t host;    /* bytes the host has */
-	uint64_t bytes;   /* what can be had of them */
-	char cgroup[256]; /* folder of the cgroup whose limit that is, perhaps cut; "": no limit below host */
+	uint64_t host;  /* bytes the host has */
+	uint64_t bytes; /* what can be had of them */
+	char cgroup
+		/* folder of the cgroup whose limit that is, perhaps cut; "": no limit
+		 * below host */
+		[256];
 };
 
-/* root: a folder that stands for /, in which proc/self and the cgroups are looked for; "" but in
- * tests. What cannot be read does not limit. */
+/* root: a folder that stands for /, in which proc/self and the cgroups are looked for; ""
+ * but in tests. What cannot be read does not limit. */
 void memory_limit_read(struct memory_limit *out, const char *root);

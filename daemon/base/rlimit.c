@@ -38,12 +38,14 @@ const char *rlimit_hint(char text[static RLIMIT_HINT], int resource)
 	text[0] = '\0';
 
 	for (size_t i = 0; i < sizeof(rlimit_names) / sizeof(rlimit_names[0]); i++) {
-		if (rlimit_names[i].resource != resource || getrlimit((__rlimit_resource_t)resource, &limit) < 0 ||
+		if (rlimit_names[i].resource != resource ||
+		    getrlimit((__rlimit_resource_t)resource, &limit) < 0 ||
 		    limit.rlim_cur == RLIM_INFINITY)
 			continue;
-		snprintf(text, RLIMIT_HINT, "; RLIMIT_%s is %llu%s: raise Limit%s= of the unit, or ulimit %s",
-			 rlimit_names[i].name, (unsigned long long)limit.rlim_cur, rlimit_names[i].unit,
-			 rlimit_names[i].name, rlimit_names[i].option);
+		snprintf(text, RLIMIT_HINT,
+			 "; RLIMIT_%s is %llu%s: raise Limit%s= of the unit, or ulimit %s",
+			 rlimit_names[i].name, (unsigned long long)limit.rlim_cur,
+			 rlimit_names[i].unit, rlimit_names[i].name, rlimit_names[i].option);
 	}
 
 	return text;

@@ -60,14 +60,17 @@ static struct block *block_step(struct blocks *blocks, uint32_t number, enum blo
 
 	assert(next != BLOCK_ABSENT);
 	block->state = next & 0xf;
+
 	return block;
 }
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
 		 struct tier *tiers)
 {
-	*blocks = (struct blocks){
-		.table = index_table(index), .index = index, .namespaces = namespaces, .tiers = tiers};
+	*blocks = (struct blocks){.table = index_table(index),
+				  .index = index,
+				  .namespaces = namespaces,
+				  .tiers = tiers};
 	list_init(&blocks->listeners);
 }
 
@@ -120,6 +123,7 @@ static void block_queue_if_misplaced(struct blocks *blocks, uint32_t number)
 		blocks->table[tier->inbound_last].queue_next = number;
 	else
 		tier->inbound_first = number;
+
 	tier->inbound_last = number;
 }
 
@@ -157,11 +161,13 @@ void block_unqueue(struct blocks *blocks, struct tier *tier)
 {
 	uint32_t number = tier->inbound_first;
 	struct block *block = &blocks->table[number];
+
 	assert(number != 0 && block->queued);
 
 	tier->inbound_first = block->queue_next;
 	if (tier->inbound_first == 0)
 		tier->inbound_last = 0;
+
 	block->queue_next = 0;
 	block->queued = false;
 
@@ -175,6 +181,7 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 {
 	struct namespace *in = namespaces_get(blocks->namespaces, ns);
 	uint64_t units = (in->block_bytes + EXTENT_UNIT - 1) / EXTENT_UNIT;
+
 	assert(units <= BLOCK_UNITS_MAX);
 
 	uint32_t number = index_insert(blocks->index, ns, key);
@@ -184,6 +191,7 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_STORE);
 	block->stored_units = (uint32_t)units & BLOCK_UNITS_MAX;
 	in->blocks++;
+
 	return number;
 }
 
@@ -224,6 +232,7 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 {
 	struct block *block = block_step(blocks, number, BLOCK_PLACED);
 	struct place old = block_place(blocks, number);
+
 	assert(block->users == 0);
 
 	block_emit_unplaced(blocks, number, old.tier, place.tier);
@@ -237,6 +246,7 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 void block_end_move(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_END_MOVE);
+
 	block->move = 0;
 	tier_place(&blocks->tiers[block->actual], block_stored_bytes(block));
 
@@ -270,6 +280,7 @@ static void block_leave_target(struct blocks *blocks, struct block *block)
 	tier->logical_bytes -= ns->block_bytes;
 	if (block->refs > 0)
 		tier->pinned -= stored;
+
 	ns->blocks_in[tier->kind]--;
 	block->target = 0;
 }
@@ -285,18 +296,21 @@ static void block_join_target(struct blocks *blocks, struct block *block, struct
 	tier->logical_bytes += ns->block_bytes;
 	if (block->refs > 0)
 		tier->pinned += stored;
+
 	ns->blocks_in[tier->kind]++;
 }
 
 void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 {
 	struct block *block = &blocks->table[number];
+
 	assert(block->state != BLOCK_ABSENT && !block_is_dropped(block));
 
 	if (block->target != 0)
 		block_leave_target(blocks, block);
 	if (tier)
 		block_join_target(blocks, block, tier);
+
 	block_queue_if_misplaced(blocks, number);
 }
 
@@ -323,13 +337,16 @@ void block_ref(struct blocks *blocks, uint32_t number)
 bool block_unref(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = &blocks->table[number];
+
 	assert(block->refs > 0);
 	if (--block->refs > 0)
 		return false;
 
 	if (block->target != 0)
 		blocks->tiers[block->target].pinned -= block_stored_bytes(block);
+
 	block_release_if_idle(blocks, number);
+
 	return true;
 }
 
@@ -350,5 +367,6 @@ bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t chec
 
 	block->checksum = checksum;
 	block->checksummed = true;
+
 	return true;
 }

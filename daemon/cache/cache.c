@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/cache/cache.h"
 
-#include "daemon/config/config.h"
 #include "daemon/cache/tree.h"
+#include "daemon/config/config.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* Upper bound on ancestors visited in one pass of uses, or of pins, so that one request cannot stall the loop. Uses
- * lose nothing by it but the exactness of leaf-first order; a pin that would have to go further is refused. */
+/* Upper bound on ancestors visited in one pass of uses, or of pins, so that one request
+ * cannot stall the loop. Uses lose nothing by it but the exactness of leaf-first order; a
+ * pin that would have to go further is refused. */
 #define WALK_MAX 65536
 
 /* ---- traffic between tiers ---- */
 
-static void cache_count_in(struct block_listener *listener, uint32_t number, struct tier *to, struct tier *from)
+static void cache_count_in(struct block_listener *listener, uint32_t number, struct tier *to,
+			   struct tier *from)
 {
 	const struct cache *cache = container_of(listener, struct cache, traffic);
 	if (!from)
@@ -23,7 +25,8 @@ static void cache_count_in(struct block_listener *listener, uint32_t number, str
 	to->in_bytes += block_stored_bytes(cache_block(cache, number));
 }
 
-static void cache_count_out(struct block_listener *listener, uint32_t number, struct tier *from, struct tier *to)
+static void cache_count_out(struct block_listener *listener, uint32_t number, struct tier *from,
+			    struct tier *to)
 {
 	const struct cache *cache = container_of(listener, struct cache, traffic);
 	if (!to)
@@ -43,6 +46,7 @@ static int cache_open_orders(struct cache *cache, const struct order_ops *ops)
 		if (!cache->orders[i])
 			return -ENOMEM;
 	}
+
 	return 0;
 }
 
@@ -50,6 +54,7 @@ struct tier *cache_add_tier(struct cache *cache)
 {
 	uint32_t number = cache->tier_count + 1;
 	struct order *order = NULL;
+
 	if (number < TIER_NUMBERS)
 		order = cache->order_ops->open(index_table(cache->index));
 	if (!order)
@@ -58,6 +63,7 @@ struct tier *cache_add_tier(struct cache *cache)
 	cache->orders[number] = order;
 	cache->tiers[cache->tier_count].below = &cache->tiers[number];
 	cache->tier_count = number;
+
 	return &cache->tiers[number];
 }
 
@@ -71,7 +77,8 @@ struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device
 	return NULL;
 }
 
-static int cache_open_parts(struct cache *cache, const struct config *config, const struct order_ops *ops)
+static int cache_open_parts(struct cache *cache, const struct config *config,
+			    const struct order_ops *ops)
 {
 	int r = index_new(&cache->index, config->limit_blocks);
 	if (r == 0)
@@ -82,19 +89,24 @@ static int cache_open_parts(struct cache *cache, const struct config *config, co
 		return r;
 
 	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers);
-	cache->traffic = (struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
+	cache->traffic =
+		(struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
 	block_listen(&cache->blocks, &cache->traffic);
+
 	return 0;
 }
 
-int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices, const struct order_ops *ops)
+int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices,
+		       const struct order_ops *ops)
 {
 	struct cache *cache = calloc(1, sizeof(*cache));
 	if (!cache)
 		return -ENOMEM;
 
 	for (unsigned i = 0; i < TIER_NUMBERS; i++)
-		cache->tiers[i] = (struct tier){.number = (uint8_t)i, .waiting = LIST_INIT(cache->tiers[i].waiting)};
+		cache->tiers[i] = (struct tier){.number = (uint8_t)i,
+						.waiting = LIST_INIT(cache->tiers[i].waiting)};
+
 	list_init(&cache->kept_pins);
 	cache->walk_left = WALK_MAX;
 	cache->devices = devices;
@@ -102,6 +114,7 @@ int cache_open_ordered(struct cache **out, const struct config *config, uint32_t
 		cache_hbm(cache, i)->kind = HBM_TIER_HBM;
 		cache_hbm(cache, i)->device_index = i;
 	}
+
 	cache->ddr = &cache->tiers[1 + devices];
 	cache->nvme = &cache->tiers[2 + devices];
 	cache->staging = &cache->tiers[0];
@@ -116,7 +129,9 @@ int cache_open_ordered(struct cache **out, const struct config *config, uint32_t
 		cache_close(cache);
 		return r;
 	}
+
 	*out = cache;
+
 	return 0;
 }
 
@@ -134,9 +149,11 @@ struct cache *cache_close(struct cache *cache)
 		cache->orders[i] = order_close(cache->orders[i]);
 		tier_clear(&cache->tiers[i]);
 	}
+
 	cache->namespaces = namespaces_free(cache->namespaces);
 	cache->index = index_free(cache->index);
 	free(cache);
+
 	return NULL;
 }
 
@@ -146,7 +163,8 @@ uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wir
 	return number != 0 && block_is_complete(cache_block(cache, number)) ? number : 0;
 }
 
-uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key, uint32_t parent)
+uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
+		      uint32_t parent)
 {
 	uint32_t number = block_begin_store(&cache->blocks, ns, key);
 	if (number != 0)
@@ -174,6 +192,7 @@ static uint32_t cache_ahead_in(const struct cache *cache, uint32_t ahead, const 
 static void cache_use(struct cache *cache, uint32_t number, uint32_t device, uint32_t ahead)
 {
 	const struct block *block = cache_block(cache, number);
+
 	cache->blocks.table[number].touched = cache->pass;
 	if (block->refs > 0)
 		return;
@@ -190,8 +209,10 @@ static void cache_use(struct cache *cache, uint32_t number, uint32_t device, uin
 		order_use(cache->orders[to->number], number, ahead);
 		return;
 	}
+
 	if (from)
 		order_remove(cache->orders[from->number], number);
+
 	block_set_target(&cache->blocks, number, to);
 	order_insert(cache->orders[to->number], number, ahead);
 }
@@ -215,15 +236,18 @@ static bool cache_is_touched(const struct cache *cache, uint32_t number)
 	return cache_block(cache, number)->touched == cache->pass;
 }
 
-/* A block and its ancestors, up to the first that is in front already: they go right behind that one, which keeps every
- * parent ahead of its children without another walk to the root for each branch. */
+/* A block and its ancestors, up to the first that is in front already: they go right
+ * behind that one, which keeps every parent ahead of its children without another walk to
+ * the root for each branch. */
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 {
 	uint32_t ahead = number, length = 0;
-	while (ahead != 0 && !cache_is_touched(cache, ahead) && (length == 0 || cache_may_walk(cache))) {
+	while (ahead != 0 && !cache_is_touched(cache, ahead) &&
+	       (length == 0 || cache_may_walk(cache))) {
 		length++;
 		ahead = cache_block(cache, ahead)->parent;
 	}
+
 	if (ahead != 0 && !cache_is_touched(cache, ahead))
 		ahead = 0;
 	for (; length > 0; length--) {
@@ -234,8 +258,8 @@ void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 
 /* ---- eviction ---- */
 
-/* The block of a tier that goes next, or 0. Children go before their parents whatever the order says. One with
- * references has none in any order, nor have its ancestors. */
+/* The block of a tier that goes next, or 0. Children go before their parents whatever the
+ * order says. One with references has none in any order, nor have its ancestors. */
 static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 {
 	const struct order *order = cache->orders[tier->number];
@@ -243,8 +267,10 @@ static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 	if (number == 0 || order->ops->parents_last)
 		return number;
 
-	for (uint32_t child; (child = tree_child_in(cache->blocks.table, number, tier->number)) != 0;)
+	for (uint32_t child;
+	     (child = tree_child_in(cache->blocks.table, number, tier->number)) != 0;)
 		number = child;
+
 	return number;
 }
 
@@ -264,12 +290,14 @@ static void cache_evict(struct cache *cache, uint32_t number)
 	order_insert(cache->orders[below->number], number, 0);
 }
 
-/* Tiers are numbered from the top down, so what one pushes out is settled when its turn comes. */
+/* Tiers are numbered from the top down, so what one pushes out is settled when its turn
+ * comes. */
 void cache_settle(struct cache *cache)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
-		for (uint32_t number; tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;)
+		for (uint32_t number;
+		     tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;)
 			cache_evict(cache, number);
 	}
 }
@@ -284,6 +312,7 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, 
 		gone += block_stored_bytes(cache_block(cache, number));
 		cache_evict(cache, number);
 	}
+
 	cache_settle(cache);
 	return gone;
 }
@@ -298,6 +327,7 @@ static void cache_drop_leaf(struct cache *cache, uint32_t number)
 
 	if (block->target != 0 && !pinned)
 		order_remove(cache_order(cache, number), number);
+
 	tree_unlink(cache->blocks.table, number);
 	block_drop(&cache->blocks, number);
 	if (pinned && parent != 0)
@@ -334,22 +364,26 @@ void cache_lose_tier(struct cache *cache, struct tier *tier)
 	tier->usable = 0;
 	uint32_t highest = index_highest(cache->index);
 	for (uint32_t number = 1; number <= highest; number++)
-		if (index_used(cache->index, number) && cache_is_lost_with(cache_block(cache, number), tier))
+		if (index_used(cache->index, number) &&
+		    cache_is_lost_with(cache_block(cache, number), tier))
 			cache_drop(cache, number);
+
 	cache_settle(cache);
 }
 
 /* ---- room in the index ---- */
 
-/* Frees the numbers of blocks that were dropped while they were next on the queue of their tier. The oldest of a tier,
- * where they wait at all, were queued first. */
+/* Frees the numbers of blocks that were dropped while they were next on the queue of
+ * their tier. The oldest of a tier, where they wait at all, were queued first. */
 static void cache_shed_dropped(struct cache *cache, struct tier *tier)
 {
-	while (tier->inbound_first != 0 && block_is_dropped(cache_block(cache, tier->inbound_first)))
+	while (tier->inbound_first != 0 &&
+	       block_is_dropped(cache_block(cache, tier->inbound_first)))
 		block_unqueue(&cache->blocks, tier);
 }
 
-/* Not by pushing out, tier by tier: a block that is queued for another tier keeps its number when it is dropped. */
+/* Not by pushing out, tier by tier: a block that is queued for another tier keeps its
+ * number when it is dropped. */
 void cache_make_room(struct cache *cache, uint32_t count)
 {
 	uint32_t lowest = cache->tier_count;
@@ -360,6 +394,7 @@ void cache_make_room(struct cache *cache, uint32_t count)
 			lowest--;
 			continue;
 		}
+
 		cache->evicted_blocks++;
 		cache_drop(cache, victim);
 		cache_shed_dropped(cache, tier);

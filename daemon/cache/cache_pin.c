@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cache_pin: what may not be evicted. A pin of a block is a reference to it and, if it is the first,
- * to its parent, and so on up: no ancestor can go before it. A block with references is in no order.
- * When its last one goes it is in front of its order again.
+ * cache_pin: what may not be evicted. A pin of a block is a reference to it and, if it is
+ * the first, to its parent, and so on up: no ancestor can go before it. A block with
+ * references is in no order. When its last one goes it is in front of its order again.
  */
 #include "daemon/cache/cache.h"
 
@@ -46,6 +46,7 @@ void cache_unref_branch(struct cache *cache, uint32_t number)
 static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 {
 	uint32_t at = number;
+
 	while (at != 0 && cache_block(cache, at)->refs == 0) {
 		if (!cache_pin_cache_may_pin(cache, at) || !cache_may_walk(cache))
 			break;
@@ -53,8 +54,10 @@ static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 		block_ref(&cache->blocks, at);
 		at = cache_block(cache, at)->parent;
 	}
+
 	if (at == 0)
 		return true;
+
 	if (cache_block(cache, at)->refs > 0) {
 		block_ref(&cache->blocks, at); /* its ancestors have theirs */
 		return true;
@@ -62,6 +65,7 @@ static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 
 	for (uint32_t undo = number; undo != at; undo = cache_block(cache, undo)->parent)
 		cache_pin_cache_unref(cache, undo);
+
 	return false;
 }
 

@@ -25,7 +25,8 @@ struct index {
 
 static void *index_reserve(uint64_t bytes)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -43,9 +44,11 @@ int index_new(struct index **out, uint64_t max_blocks)
 {
 	if (max_blocks == 0 || max_blocks >= UINT32_MAX - 1)
 		return -EINVAL;
+
 	struct index *index = calloc(1, sizeof(*index));
 	if (!index)
 		return -ENOMEM;
+
 	index->max = max_blocks;
 	index->table = index_reserve(index_table_bytes(max_blocks));
 	index->buckets = index_reserve(index_bucket_bytes(max_blocks));
@@ -54,7 +57,9 @@ int index_new(struct index **out, uint64_t max_blocks)
 		index_free(index);
 		return -ENOMEM;
 	}
+
 	*out = index;
+
 	return 0;
 }
 
@@ -66,7 +71,9 @@ struct index *index_free(struct index *index)
 		munmap(index->table, index_table_bytes(index->max));
 	if (index->buckets)
 		munmap(index->buckets, index_bucket_bytes(index->max));
+
 	free(index);
+
 	return NULL;
 }
 
@@ -80,12 +87,15 @@ uint32_t index_number(const struct index *index, const struct block *block)
 	return (uint32_t)(block - index->table);
 }
 
-static uint64_t index_hash_of(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
+static uint64_t index_hash_of(const struct index *index, uint16_t ns,
+			      const struct hbm_wire_key *key)
 {
-	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), index->secret ^ ((uint64_t)ns << 48));
+	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes),
+				    index->secret ^ ((uint64_t)ns << 48));
 }
 
-/* There are low_mask + 1 + split buckets; those already split, and their new halves, are told apart by one more bit. */
+/* There are low_mask + 1 + split buckets; those already split, and their new halves, are
+ * told apart by one more bit. */
 static uint32_t index_bucket_of(const struct index *index, uint64_t hash)
 {
 	uint32_t bucket = (uint32_t)hash & index->low_mask;
@@ -97,7 +107,8 @@ static bool index_is_key(const struct block *block, uint16_t ns, const struct hb
 	return block->ns == ns && memcmp(&block->key, key, sizeof(*key)) == 0;
 }
 
-static uint32_t index_find_in(const struct index *index, uint32_t bucket, uint16_t ns, const struct hbm_wire_key *key)
+static uint32_t index_find_in(const struct index *index, uint32_t bucket, uint16_t ns,
+			      const struct hbm_wire_key *key)
 {
 	uint32_t number = index->buckets[bucket];
 	while (number != 0 && !index_is_key(&index->table[number], ns, key))
@@ -110,17 +121,20 @@ uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wir
 	return index_find_in(index, index_bucket_of(index, index_hash_of(index, ns, key)), ns, key);
 }
 
-/* A window of keys is in three stages at once: bucket asked for, entry asked for, compared. */
-size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys, size_t count,
-			uint32_t *found)
+/* A window of keys is in three stages at once: bucket asked for, entry asked for,
+ * compared. */
+size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
+			size_t count, uint32_t *found)
 {
 	uint32_t bucket[PREFETCH_AHEAD];
 	for (size_t base = 0; base < count; base += PREFETCH_AHEAD) {
 		size_t window = count - base < PREFETCH_AHEAD ? count - base : PREFETCH_AHEAD;
 		for (size_t i = 0; i < window; i++) {
-			bucket[i] = index_bucket_of(index, index_hash_of(index, ns, &keys[base + i]));
+			bucket[i] =
+				index_bucket_of(index, index_hash_of(index, ns, &keys[base + i]));
 			__builtin_prefetch(&index->buckets[bucket[i]]);
 		}
+
 		for (size_t i = 0; i < window; i++)
 			__builtin_prefetch(&index->table[index->buckets[bucket[i]]]);
 		for (size_t i = 0; i < window; i++) {
@@ -130,6 +144,7 @@ size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm
 			found[base + i] = number;
 		}
 	}
+
 	return count;
 }
 
@@ -138,15 +153,18 @@ static void index_split_bucket(struct index *index)
 {
 	uint32_t number = index->buckets[index->split];
 	uint32_t low = 0, high = 0, high_bucket = index->split + index->low_mask + 1;
+
 	while (number != 0) {
 		struct block *block = &index->table[number];
 		uint32_t next = block->hash_next;
 		uint64_t hash = index_hash_of(index, block->ns, &block->key);
 		uint32_t *half = ((uint32_t)hash & (index->low_mask + 1)) != 0 ? &high : &low;
+
 		block->hash_next = *half;
 		*half = number;
 		number = next;
 	}
+
 	index->buckets[index->split] = low;
 	index->buckets[high_bucket] = high;
 	if (++index->split > index->low_mask) {
@@ -162,6 +180,7 @@ static uint32_t index_take_number(struct index *index)
 		index->free_list = index->table[number].hash_next;
 		return number;
 	}
+
 	if (index->highest == index->max)
 		return 0;
 	return ++index->highest;
@@ -175,6 +194,7 @@ uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_ke
 		return 0;
 	if (number == index->highest && number > index->low_mask + 1 + index->split)
 		index_split_bucket(index);
+
 	struct block *block = &index->table[number];
 	memset(block, 0, sizeof(*block));
 	block->key = *key;
@@ -183,17 +203,21 @@ uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_ke
 	block->hash_next = index->buckets[bucket];
 	index->buckets[bucket] = number;
 	index->count++;
+
 	return number;
 }
 
 void index_remove(struct index *index, uint32_t number)
 {
 	struct block *block = &index->table[number];
-	uint32_t *link = &index->buckets[index_bucket_of(index, index_hash_of(index, block->ns, &block->key))];
+	uint32_t *link = &index->buckets[index_bucket_of(
+		index, index_hash_of(index, block->ns, &block->key))];
+
 	while (*link != number) {
 		assert(*link != 0);
 		link = &index->table[*link].hash_next;
 	}
+
 	*link = block->hash_next;
 	block->hash_next = 0;
 }
@@ -201,6 +225,7 @@ void index_remove(struct index *index, uint32_t number)
 void index_release(struct index *index, uint32_t number)
 {
 	struct block *block = &index->table[number];
+
 	assert(block->ns != UNUSED);
 	block->ns = UNUSED;
 	block->hash_next = index->free_list;

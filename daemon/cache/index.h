@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * index: which blocks exist. A table of fixed-size entries named by number (0 is nobody), and a hash over (namespace,
- * key) that finds them. The table's address space is reserved once for [limits] blocks; pages are touched as blocks
- * come, and numbers are reused last freed first, so memory follows the number of blocks.
+ * index: which blocks exist. A table of fixed-size entries named by number (0 is nobody),
+ * and a hash over (namespace, key) that finds them. The table's address space is reserved
+ * once for [limits] blocks; pages are touched as blocks come, and numbers are reused last
+ * freed first, so memory follows the number of blocks.
  *
- * The hash grows by linear hashing: each insertion splits at most one bucket, so no insertion is ever slow, and there
- * is one bucket for each block the table has held at once. The hash is keyed with a secret of this process: clients
- * choose the keys.
+ * The hash grows by linear hashing: each insertion splits at most one bucket, so no
+ * insertion is ever slow, and there is one bucket for each block the table has held at
+ * once. The hash is keyed with a secret of this process: clients choose the keys.
  *
  * What an entry's other members mean is told by the modules that own them.
  */
@@ -17,8 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One block; 88 bytes, so that with its share of hash and extents an entry stays under 96. Numbers refer to the same
- * table. What a search compares is in front, in one cache line for most entries; it decides how long a lookup takes. */
+/* One block; 88 bytes, so that with its share of hash and extents an entry stays under
+ * 96. Numbers refer to the same table. What a search compares is in front, in one cache
+ * line for most entries; it decides how long a lookup takes. */
 struct block {
 	/* index.c */
 	struct hbm_wire_key key;
@@ -52,17 +54,21 @@ uint32_t index_number(const struct index *index, const struct block *block);
 
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
-/* The same for `count` keys at once, with the memory accesses overlapped; stops early after the first key that is
- * absent: returns how many were found, their numbers in found. */
-size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys, size_t count,
-			uint32_t *found);
-/* A new entry, zeroed but for space and key, which must not be there yet; 0 when the table is full. */
+/* The same for `count` keys at once, with the memory accesses overlapped; stops early
+ * after the first key that is absent: returns how many were found, their numbers in
+ * found. */
+size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
+			size_t count, uint32_t *found);
+/* A new entry, zeroed but for space and key, which must not be there yet; 0 when the
+ * table is full. */
 uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key);
-void index_remove(struct index *index, uint32_t number);  /* from the hash; the entry stays until index_release */
+void index_remove(struct index *index,
+		  uint32_t number); /* from the hash; the entry stays until index_release */
 void index_release(struct index *index, uint32_t number); /* the number may be reused */
 
 uint64_t index_count(const struct index *index); /* entries in use */
 uint64_t index_max(const struct index *index);
-uint32_t index_highest(const struct index *index);           /* no number above this has been used: for walks */
+uint32_t
+index_highest(const struct index *index); /* no number above this has been used: for walks */
 bool index_used(const struct index *index, uint32_t number); /* in use, dropped ones included */
-uint64_t index_memory(const struct index *index);            /* bytes of table and hash touched so far */
+uint64_t index_memory(const struct index *index); /* bytes of table and hash touched so far */

@@ -18,11 +18,15 @@ int namespaces_new(struct namespaces **out, uint64_t max)
 {
 	if (max == 0 || max >= UINT16_MAX)
 		return -EINVAL;
-	struct namespaces *namespaces = calloc(1, sizeof(*namespaces) + (max + 1) * sizeof(struct namespace));
+
+	struct namespaces *namespaces =
+		calloc(1, sizeof(*namespaces) + (max + 1) * sizeof(struct namespace));
 	if (!namespaces)
 		return -ENOMEM;
+
 	namespaces->max = max;
 	*out = namespaces;
+
 	return 0;
 }
 
@@ -36,7 +40,8 @@ static void namespace_fill(struct namespace *ns, const struct hbm_wire_namespace
 {
 	XXH128_canonical_t canonical;
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits(spec, sizeof(*spec)));
-	*ns = (struct namespace){.used = true, .opens = 1, .spec = *spec, .block_bytes = spec->block_bytes};
+	*ns = (struct namespace){
+		.used = true, .opens = 1, .spec = *spec, .block_bytes = spec->block_bytes};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
 }
 
@@ -49,13 +54,16 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 			ns->opens++;
 			return i;
 		}
+
 		if (!ns->used && vacant == 0)
 			vacant = i;
 	}
+
 	if (vacant != 0) {
 		namespace_fill(&namespaces->list[vacant], spec);
 		namespaces->count++;
 	}
+
 	return vacant;
 }
 

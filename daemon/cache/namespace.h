@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * space: namespaces, the families of interchangeable blocks. A namespace is made by the first open of its spec, is
- * found again by any equal spec, and is forgotten when nobody has it open and it has no blocks. Its number is part of
- * every key in the index, put there by the daemon. Specs are compared whole: the fingerprint is for people, and a
+ * space: namespaces, the families of interchangeable blocks. A namespace is made by the
+ * first open of its spec, is found again by any equal spec, and is forgotten when nobody
+ * has it open and it has no blocks. Its number is part of every key in the index, put
+ * there by the daemon. Specs are compared whole: the fingerprint is for people, and a
  * client that knows one cannot open the namespace with it.
  */
 #pragma once
@@ -11,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct namespace {
+struct namespace
+{
 	struct hbm_wire_namespace_spec spec;
 	uint8_t fingerprint[16];
 	uint64_t block_bytes; /* the spec's */
@@ -25,7 +27,8 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, uint64_t max); /* max < 65535 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* The number (from 1) of the namespace of that spec, its opens one more; 0 when the table is full. */
+/* The number (from 1) of the namespace of that spec, its opens one more; 0 when the table
+ * is full. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open less */

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * order: in which order the blocks of a tier are evicted. Each tier has an order of its own, and all
- * have the same kind, chosen in cache_open(). A kind is one file with a struct order_ops.
+ * order: in which order the blocks of a tier are evicted. Each tier has an order of its
+ * own, and all have the same kind, chosen in cache_open(). A kind is one file with a
+ * struct order_ops.
  *
- * An order knows blocks by number and hears of each that comes (insert), is used while it is there
- * (use) and goes (remove). It is asked for a victim and takes it off only when told to. It may keep
- * two numbers in the block's entry (newer, older), so that it needs no memory for each block.
+ * An order knows blocks by number and hears of each that comes (insert), is used while it
+ * is there (use) and goes (remove). It is asked for a victim and takes it off only when
+ * told to. It may keep two numbers in the block's entry (newer, older), so that it needs
+ * no memory for each block.
  *
- * Children go before their parents. That rule is the cache's: where an order names a parent whose
- * child is in the same tier, the cache takes a descendant instead. Finding one costs a walk over
- * children, which an order saves by saying parents_last: its victims come after their children as
- * far as it was told of uses in that order.
+ * Children go before their parents. That rule is the cache's: where an order names a
+ * parent whose child is in the same tier, the cache takes a descendant instead. Finding
+ * one costs a walk over children, which an order saves by saying parents_last: its
+ * victims come after their children as far as it was told of uses in that order.
  */
 #pragma once
 
@@ -31,8 +33,8 @@ struct order_ops {
 	struct order *(*open)(struct block *table); /* NULL: out of memory */
 	struct order *(*close)(struct order *order);
 
-	/* A block that is not in the order. `ahead` is in it, and is to go after the block: the
-	 * nearest ancestor that was used in the same pass; 0: none. */
+	/* A block that is not in the order. `ahead` is in it, and is to go after the
+	 * block: the nearest ancestor that was used in the same pass; 0: none. */
 	void (*insert)(struct order *order, uint32_t number, uint32_t ahead);
 	/* A use of a block that is in the order; `ahead` as above. */
 	void (*use)(struct order *order, uint32_t number, uint32_t ahead);
@@ -41,8 +43,8 @@ struct order_ops {
 	/* The first to go; 0: the order is empty. */
 	uint32_t (*victim)(const struct order *order);
 
-	/* The whole order, last to go first: the one that goes right before `number`, or with 0 the
-	 * one that goes last; 0 ends it. For audits and tests. */
+	/* The whole order, last to go first: the one that goes right before `number`, or
+	 * with 0 the one that goes last; 0 ends it. For audits and tests. */
 	uint32_t (*walk)(const struct order *order, uint32_t number);
 	/* Whether what it keeps for this block agrees with its neighbours. */
 	bool (*is_valid)(const struct order *order, uint32_t number);

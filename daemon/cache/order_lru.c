@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * order_lru: the least recently used block goes first. One list through the entries, newest first.
+ * order_lru: the least recently used block goes first. One list through the entries,
+ * newest first.
  *
- * A used block goes to the front, or right behind an ancestor that is in front already. The cache
- * tells of uses from the leaf up, so a parent is always newer than its children.
+ * A used block goes to the front, or right behind an ancestor that is in front already.
+ * The cache tells of uses from the leaf up, so a parent is always newer than its
+ * children.
  */
 #include "daemon/base/list.h"
 #include "daemon/cache/order.h"
@@ -49,10 +51,12 @@ static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahea
 
 	block->newer = ahead;
 	block->older = *link;
+
 	if (*link != 0)
 		order->table[*link].newer = number;
 	else
 		lru->oldest = number;
+
 	*link = number;
 }
 
@@ -65,10 +69,12 @@ static void order_lru_remove(struct order *order, uint32_t number)
 		order->table[block->newer].older = block->older;
 	else
 		lru->newest = block->older;
+
 	if (block->older != 0)
 		order->table[block->older].newer = block->newer;
 	else
 		lru->oldest = block->newer;
+
 	block->newer = block->older = 0;
 }
 

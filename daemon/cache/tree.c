@@ -6,6 +6,7 @@
 void tree_link(struct block *table, uint32_t number, uint32_t parent)
 {
 	struct block *block = &table[number];
+
 	assert(block->parent == 0);
 
 	block->parent = parent;
@@ -16,20 +17,24 @@ void tree_link(struct block *table, uint32_t number, uint32_t parent)
 	block->sibling = above->child;
 	if (above->child != 0)
 		table[above->child].sibling_back = number;
+
 	above->child = number;
 }
 
 void tree_unlink(struct block *table, uint32_t number)
 {
 	struct block *block = &table[number];
+
 	assert(block->child == 0);
 
 	if (block->sibling != 0)
 		table[block->sibling].sibling_back = block->sibling_back;
+
 	if (block->sibling_back != 0)
 		table[block->sibling_back].sibling = block->sibling;
 	else if (block->parent != 0)
 		table[block->parent].child = block->sibling;
+
 	block->parent = block->sibling = block->sibling_back = 0;
 }
 

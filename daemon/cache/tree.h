@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tree: which block continues which. A block has at most one parent; its children are a list of
- * siblings, the youngest first. It says nothing of tiers, order or state.
+ * tree: which block continues which. A block has at most one parent; its children are a
+ * list of siblings, the youngest first. It says nothing of tiers, order or state.
  */
 #pragma once
 

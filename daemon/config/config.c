@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config: see config.h. Making, clearing, copying, printing, and what holds between keys; config_file.c reads. */
+/* config: see config.h. Making, clearing, copying, printing, and what holds between keys;
+ * config_file.c reads. */
 #include "daemon/config/config.h"
 
 #include <ctype.h>
@@ -19,13 +20,16 @@ static bool config_is_owned(const struct config_key *key)
 int config_refuse(char *error, size_t error_size, const char *format, ...)
 {
 	va_list arguments;
+
 	va_start(arguments, format);
 	vsnprintf(error, error_size, format, arguments);
 	va_end(arguments);
+
 	/* What was written there may be quoted: it is to stay one line. */
 	for (; *error; error++)
 		if (iscntrl((unsigned char)*error))
 			*error = '?';
+
 	return -EINVAL;
 }
 
@@ -41,12 +45,14 @@ int config_defaults(struct config *config)
 {
 	struct config fresh = {0};
 	for (size_t i = 0; i < config_keys_count; i++) {
-		int r = value_parse(&config_keys[i].kind, config_keys[i].value, config_field(&fresh, &config_keys[i]));
+		int r = value_parse(&config_keys[i].kind, config_keys[i].value,
+				    config_field(&fresh, &config_keys[i]));
 		if (r < 0) {
 			config_clear(&fresh);
 			return r;
 		}
 	}
+
 	*config = fresh;
 	return 0;
 }
@@ -55,6 +61,7 @@ int config_copy(struct config *out, const struct config *from)
 {
 	struct config copy = *from;
 	bool complete = true;
+
 	for (size_t i = 0; i < config_keys_count; i++) {
 		if (!config_is_owned(&config_keys[i]))
 			continue;
@@ -62,11 +69,14 @@ int config_copy(struct config *out, const struct config *from)
 		*text = strdup(*text);
 		complete = complete && *text;
 	}
+
 	if (!complete) {
 		config_clear(&copy);
 		return -ENOMEM;
 	}
+
 	*out = copy;
+
 	return 0;
 }
 
@@ -80,18 +90,26 @@ uint64_t config_size_of(struct config_size size, uint64_t whole)
 static int config_check_device(const struct config *config, char *error, size_t error_size)
 {
 	if (!is_power_of_two(config->device_slab))
-		return config_refuse(error, error_size, "device.slab: expected 2MiB times a power of two, up to 1GiB");
+		return config_refuse(error, error_size,
+				     "device.slab: expected 2MiB times a power of two, up to 1GiB");
+
 	double shares = config->device_cache.percent + config->device_headroom.percent;
 	if (shares > 100)
-		return config_refuse(error, error_size,
-				     "device.cache and device.headroom: expected at most 100%% together");
+		return config_refuse(
+			error, error_size,
+			"device.cache and device.headroom: expected at most 100%% together");
+
 	if (config->device_memory.percent > 0)
 		return 0;
+
 	uint64_t memory = config->device_memory.bytes;
 	uint64_t cache = config_size_of(config->device_cache, memory), needed;
-	if (!checked_add(cache, config_size_of(config->device_headroom, memory), &needed) || needed > memory)
+	if (!checked_add(cache, config_size_of(config->device_headroom, memory), &needed) ||
+	    needed > memory)
 		return config_refuse(error, error_size,
-				     "device.memory: expected at least device.cache and device.headroom together");
+				     "device.memory: expected at least device.cache and "
+				     "device.headroom together");
+
 	return 0;
 }
 
@@ -100,9 +118,12 @@ int config_check(const struct config *config, char *error, size_t error_size)
 	int r = config_check_device(config, error, error_size);
 	if (r < 0)
 		return r;
+
 	bool has_nvme = config->nvme_path[0] != '\0';
 	if (config->nvme_size > 0 && !has_nvme)
-		return config_refuse(error, error_size, "nvme.size: expected nvme.path to be set as well");
+		return config_refuse(error, error_size,
+				     "nvme.size: expected nvme.path to be set as well");
+
 	return 0;
 }
 
@@ -114,11 +135,14 @@ static void config_print_keys(const struct config *config, bool with_help, FILE 
 			fprintf(out, "%s[%s]\n", i ? "\n" : "", key->section);
 		if (with_help)
 			fprintf(out, "# %s\n", key->help);
+
 		fprintf(out, "%s = ", key->name);
+
 		if (with_help)
 			fputs(key->value, out);
 		else
 			value_print(&key->kind, (const char *)config + key->offset, out);
+
 		putc('\n', out);
 	}
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config: what the operator asked for. One table in config_keys.c gives every key its section, type, default, bounds
- * and a line of help; the reader, --check-config, --help-config and hbmd.conf(5)'s test all walk that table.
+ * config: what the operator asked for. One table in config_keys.c gives every key its
+ * section, type, default, bounds and a line of help; the reader, --check-config,
+ * --help-config and hbmd.conf(5)'s test all walk that table.
  *
- * Precedence: defaults, then the file, then FILE.d/(star).conf in name order, then each --set section.key=value. An
- * unknown section or key, a bad or repeated value: one line naming file, line, key and what was expected.
+ * Precedence: defaults, then the file, then FILE.d/(star).conf in name order, then each
+ * --set section.key=value. An unknown section or key, a bad or repeated value: one line
+ * naming file, line, key and what was expected.
  */
 #pragma once
 
@@ -33,21 +35,21 @@ struct config {
 	uint64_t io;        /* enum config_io */
 	uint64_t log_level; /* a syslog priority */
 	/* [device] */
-	struct config_size device_memory;  /* % of the device */
-	struct config_size device_cache;   /* % of device.memory: the HBM tier */
+	struct config_size device_memory;   /* % of the device */
+	struct config_size device_cache;    /* % of device.memory: the HBM tier */
 	struct config_size device_headroom; /* % of device.memory: for blocks passing through */
-	uint64_t device_slab;              /* 2MiB << k, k = 0..9 */
+	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */
-	uint64_t ddr_headroom;        /* on top of size */
+	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */
 	char *nvme_path;     /* empty: no NVMe tier */
 	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
 	uint64_t nvme_depth; /* I/Os under way */
 	uint64_t nvme_merge; /* bytes of the largest merged I/O */
-	char *nvme_fail;     /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
+	char *nvme_fail; /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
 	/* [soft] */
 	uint64_t soft_devices;
 	uint64_t soft_memory;                  /* of each */
@@ -58,7 +60,7 @@ struct config {
 	uint64_t limit_sessions;
 	uint64_t limit_requests_in_flight; /* a session */
 	uint64_t limit_regions;            /* a session */
-	uint64_t limit_address_space;            /* address space of one session's regions */
+	uint64_t limit_address_space;      /* address space of one session's regions */
 	uint64_t limit_commit_slabs;       /* one commit request */
 	uint64_t limit_namespaces;
 	uint64_t limit_namespace_opens; /* a session */
@@ -74,12 +76,13 @@ struct config {
 /* All defaults; strings are owned by the config. */
 int config_defaults(struct config *config);
 void config_clear(struct config *config);
-/* Reads a file and its .d folder. On a bad line: -EINVAL and one line in `error` ("FILE:LINE: ..."). A missing file is
- * -ENOENT. */
+/* Reads a file and its .d folder. On a bad line: -EINVAL and one line in `error`
+ * ("FILE:LINE: ..."). A missing file is -ENOENT. */
 int config_read(struct config *config, const char *path, char *error, size_t error_size);
 /* "section.key=value". */
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size);
-/* What holds between keys: cache + reserve <= memory where both are bytes, nvme_size without path, and so on. */
+/* What holds between keys: cache + reserve <= memory where both are bytes, nvme_size
+ * without path, and so on. */
 int config_check(const struct config *config, char *error, size_t error_size);
 /* Every key with its default and a line of help, as a valid config file. */
 void config_print_reference(FILE *out);

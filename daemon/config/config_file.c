@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_file: reading values into a config, from a file and its folder or from one --set.
+ * config_file: reading values into a config, from a file and its folder or from one
+ * --set.
  *
- * A file is read into a copy, which takes the place of the config only when all of it was good. libinih takes the lines
- * apart; we hand them to it one by one, so that we know the number of the line that is wrong.
+ * A file is read into a copy, which takes the place of the config only when all of it was
+ * good. libinih takes the lines apart; we hand them to it one by one, so that we know the
+ * number of the line that is wrong.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,8 +22,10 @@ static void config_file_list_names(const char *section, char *list, size_t size)
 	const char *last = "";
 	for (size_t i = 0; i < config_keys_count; i++) {
 		const char *name = section ? config_keys[i].name : config_keys[i].section;
-		if ((section && strcmp(section, config_keys[i].section) != 0) || strcmp(name, last) == 0)
+		if ((section && strcmp(section, config_keys[i].section) != 0) ||
+		    strcmp(name, last) == 0)
 			continue;
+
 		size_t length = strlen(list);
 		snprintf(list + length, size - length, "%s%s", length ? ", " : "", name);
 		last = name;
@@ -36,45 +40,55 @@ static bool config_file_is_section(const char *section)
 	return false;
 }
 
-static int config_file_refuse_section(const char *where, const char *section, char *error, size_t error_size)
+static int config_file_refuse_section(const char *where, const char *section, char *error,
+				      size_t error_size)
 {
 	char names[256];
 	config_file_list_names(NULL, names, sizeof(names));
-	return config_refuse(error, error_size, "%s: unknown section '%s', expected one of: %s", where, section, names);
+	return config_refuse(error, error_size, "%s: unknown section '%s', expected one of: %s",
+			     where, section, names);
 }
 
-/* Looks a key up; NULL, and the sentence in error, if there is none. `where` opens the sentence. */
-static const struct config_key *config_file_find(const char *where, const char *section, const char *name, char *error,
-				     size_t error_size)
+/* Looks a key up; NULL, and the sentence in error, if there is none. `where` opens the
+ * sentence. */
+static const struct config_key *config_file_find(const char *where, const char *section,
+						 const char *name, char *error, size_t error_size)
 {
 	for (size_t i = 0; i < config_keys_count; i++)
-		if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
+		if (strcmp(config_keys[i].section, section) == 0 &&
+		    strcmp(config_keys[i].name, name) == 0)
 			return &config_keys[i];
+
 	if (config_file_is_section(section)) {
 		char names[512];
 		config_file_list_names(section, names, sizeof(names));
-		config_refuse(error, error_size, "%s: unknown key '%s' in section [%s], expected one of: %s", where,
+		config_refuse(error, error_size,
+			      "%s: unknown key '%s' in section [%s], expected one of: %s", where,
 			      name, section, names);
 	} else if (*section == '\0') {
-		config_refuse(error, error_size, "%s: '%s' stands before any [section]", where, name);
+		config_refuse(error, error_size, "%s: '%s' stands before any [section]", where,
+			      name);
 	} else {
 		config_file_refuse_section(where, section, error, error_size);
 	}
+
 	return NULL;
 }
 
-static int config_file_set_value(struct config *config, const struct config_key *key, const char *text, const char *where,
-		     char *error, size_t error_size)
+static int config_file_set_value(struct config *config, const struct config_key *key,
+				 const char *text, const char *where, char *error,
+				 size_t error_size)
 {
 	int r = value_parse(&key->kind, text, config_field(config, key));
 	if (r == -EINVAL) {
 		char sentence[256];
 		value_expected(&key->kind, text, sentence, sizeof(sentence));
-		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where, key->section, key->name,
-			      text, sentence);
+		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where,
+			      key->section, key->name, text, sentence);
 	} else if (r < 0) {
 		config_refuse(error, error_size, "%s: out of memory", where);
 	}
+
 	return r;
 }
 
@@ -84,13 +98,17 @@ int config_set(struct config *config, const char *assignment, char *error, size_
 	size_t dot = strcspn(assignment, ".="), equals = strcspn(assignment, "=");
 	if (assignment[dot] != '.' || assignment[equals] != '=' || dot >= sizeof(section) ||
 	    equals - dot - 1 >= sizeof(name))
-		return config_refuse(error, error_size, "--set: got '%s', expected section.key=value", assignment);
+		return config_refuse(error, error_size,
+				     "--set: got '%s', expected section.key=value", assignment);
+
 	snprintf(section, sizeof(section), "%.*s", (int)dot, assignment);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), assignment + dot + 1);
 	const struct config_key *key = config_file_find("--set", section, name, error, error_size);
 	if (!key)
 		return -EINVAL;
-	return config_file_set_value(config, key, assignment + equals + 1, "--set", error, error_size);
+
+	return config_file_set_value(config, key, assignment + equals + 1, "--set", error,
+				     error_size);
 }
 
 /* A file being read. */
@@ -114,52 +132,67 @@ static void config_file_where(const struct reading *reading, char *text, size_t 
 static void config_file_check_section(struct reading *reading, const char *line)
 {
 	char name[64], end, place[4200];
-	if (sscanf(line, "[%63[^]\n]%c", name, &end) != 2 || end != ']' || config_file_is_section(name))
+	if (sscanf(line, "[%63[^]\n]%c", name, &end) != 2 || end != ']' ||
+	    config_file_is_section(name))
 		return;
+
 	config_file_where(reading, place, sizeof(place));
-	reading->result = config_file_refuse_section(place, name, reading->error, reading->error_size);
+	reading->result =
+		config_file_refuse_section(place, name, reading->error, reading->error_size);
 }
 
-/* Hands libinih the next line, without the white space before it, which it would take for a continuation. */
+/* Hands libinih the next line, without the white space before it, which it would take for
+ * a continuation. */
 static char *config_file_next_line(char *line, int size, void *arg)
 {
 	struct reading *reading = arg;
 	if (reading->result < 0 || !fgets(line, size, reading->file))
 		return NULL;
+
 	reading->line++;
 	size_t length = strlen(line);
 	if ((length == 0 || line[length - 1] != '\n') && !feof(reading->file)) {
-		reading->result =
-			config_refuse(reading->error, reading->error_size,
-				      "%s:%d: got a longer line, expected at most %d characters and no zero bytes",
-				      reading->path, reading->line, size - 2);
+		reading->result = config_refuse(reading->error, reading->error_size,
+						"%s:%d: got a longer line, expected at most %d "
+						"characters and no zero bytes",
+						reading->path, reading->line, size - 2);
 		return NULL;
 	}
+
 	size_t indent = strspn(line, " \t");
 	memmove(line, line + indent, length - indent + 1);
 	config_file_check_section(reading, line);
+
 	return reading->result < 0 ? NULL : line;
 }
 
-static int config_file_take_pair(void *arg, const char *section, const char *name, const char *value)
+static int config_file_take_pair(void *arg, const char *section, const char *name,
+				 const char *value)
 {
 	struct reading *reading = arg;
 	char place[4200];
+
 	config_file_where(reading, place, sizeof(place));
-	const struct config_key *key = config_file_find(place, section, name, reading->error, reading->error_size);
+	const struct config_key *key =
+		config_file_find(place, section, name, reading->error, reading->error_size);
 	if (!key)
 		reading->result = -EINVAL;
 	else if (reading->seen[key - config_keys])
-		reading->result = config_refuse(reading->error, reading->error_size, "%s: %s.%s is given a second time",
-						place, section, name);
+		reading->result =
+			config_refuse(reading->error, reading->error_size,
+				      "%s: %s.%s is given a second time", place, section, name);
 	else
-		reading->result = config_file_set_value(reading->config, key, value, place, reading->error, reading->error_size);
+		reading->result = config_file_set_value(reading->config, key, value, place,
+							reading->error, reading->error_size);
+
 	if (key)
 		reading->seen[key - config_keys] = true;
+
 	return reading->result == 0;
 }
 
-static int config_file_read_file(struct config *config, const char *path, char *error, size_t error_size)
+static int config_file_read_file(struct config *config, const char *path, char *error,
+				 size_t error_size)
 {
 	FILE *file = fopen(path, "re");
 	if (!file) {
@@ -167,29 +200,41 @@ static int config_file_read_file(struct config *config, const char *path, char *
 		config_refuse(error, error_size, "%s: %s", path, strerror(-r));
 		return r;
 	}
-	struct reading reading = {
-		.config = config, .path = path, .file = file, .error = error, .error_size = error_size};
-	int line = ini_parse_stream(config_file_next_line, &reading, config_file_take_pair, &reading);
+
+	struct reading reading = {.config = config,
+				  .path = path,
+				  .file = file,
+				  .error = error,
+				  .error_size = error_size};
+	int line =
+		ini_parse_stream(config_file_next_line, &reading, config_file_take_pair, &reading);
 	int failed = ferror(file) ? -EIO : 0;
 	fclose(file);
-	/* libinih goes on after a line it cannot take apart, and returns the first bad one. */
+
+	/* libinih goes on after a line it cannot take apart, and returns the first bad
+	 * one. */
 	bool is_syntax = line > 0 && (reading.result == 0 || line < reading.line);
 	if (is_syntax)
-		return config_refuse(error, error_size, "%s:%d: expected [section], key = value or # comment", path,
+		return config_refuse(error, error_size,
+				     "%s:%d: expected [section], key = value or # comment", path,
 				     line);
+
 	if (reading.result < 0)
 		return reading.result;
+
 	if (failed) {
 		config_refuse(error, error_size, "%s: cannot be read", path);
 		return failed;
 	}
+
 	return 0;
 }
 
 static int config_file_is_conf(const struct dirent *entry)
 {
 	size_t length = strlen(entry->d_name);
-	return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".conf") == 0;
+	return entry->d_name[0] != '.' && length > 5 &&
+	       strcmp(entry->d_name + length - 5, ".conf") == 0;
 }
 
 /* By bytes: the order must not depend on the locale. */
@@ -198,17 +243,20 @@ static int config_file_by_name(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int config_file_read_folder(struct config *config, const char *path, char *error, size_t error_size)
+static int config_file_read_folder(struct config *config, const char *path, char *error,
+				   size_t error_size)
 {
 	struct dirent **entries;
 	int count = scandir(path, &entries, config_file_is_conf, config_file_by_name);
 	if (count < 0 && errno == ENOENT)
 		return 0;
+
 	if (count < 0) {
 		int failed = -errno;
 		config_refuse(error, error_size, "%s: %s", path, strerror(-failed));
 		return failed;
 	}
+
 	int r = 0;
 	for (int i = 0; i < count; i++) {
 		char *file;
@@ -219,9 +267,12 @@ static int config_file_read_folder(struct config *config, const char *path, char
 			r = config_file_read_file(config, file, error, error_size);
 			free(file);
 		}
+
 		free(entries[i]);
 	}
+
 	free(entries);
+
 	return r;
 }
 
@@ -234,19 +285,25 @@ int config_read(struct config *config, const char *path, char *error, size_t err
 		config_clear(&next);
 		r = -ENOMEM;
 	}
+
 	if (r < 0) {
 		config_refuse(error, error_size, "%s: out of memory", path);
 		return r;
 	}
+
 	r = config_file_read_file(&next, path, error, error_size);
 	if (r == 0)
 		r = config_file_read_folder(&next, folder, error, error_size);
+
 	free(folder);
+
 	if (r < 0) {
 		config_clear(&next);
 		return r;
 	}
+
 	config_clear(config);
 	*config = next;
+
 	return 0;
 }

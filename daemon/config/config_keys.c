@@ -11,49 +11,54 @@
 #define GIB (MIB * 1024)
 #define TIB (GIB * 1024)
 
-static const struct value_choice drivers[] = {
-	{"auto", CONFIG_DRIVER_AUTO}, {"cuda", CONFIG_DRIVER_CUDA}, {"soft", CONFIG_DRIVER_SOFT}, {NULL, 0}};
-static const struct value_choice engines[] = {
-	{"auto", CONFIG_IO_AUTO}, {"io_uring", CONFIG_IO_URING}, {"threads", CONFIG_IO_THREADS}, {NULL, 0}};
-static const struct value_choice levels[] = {{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
-					     {"info", LOG_INFO}, {"debug", LOG_DEBUG},     {NULL, 0}};
+static const struct value_choice drivers[] = {{"auto", CONFIG_DRIVER_AUTO},
+					      {"cuda", CONFIG_DRIVER_CUDA},
+					      {"soft", CONFIG_DRIVER_SOFT},
+					      {NULL, 0}};
+static const struct value_choice engines[] = {{"auto", CONFIG_IO_AUTO},
+					      {"io_uring", CONFIG_IO_URING},
+					      {"threads", CONFIG_IO_THREADS},
+					      {NULL, 0}};
+static const struct value_choice levels[] = {{"error", LOG_ERR},     {"warning", LOG_WARNING},
+					     {"notice", LOG_NOTICE}, {"info", LOG_INFO},
+					     {"debug", LOG_DEBUG},   {NULL, 0}};
 
 #define AT(member) offsetof(struct config, member)
-#define TEXT                                                                                                           \
-	{                                                                                                              \
-		.type = VALUE_TEXT                                                                                     \
+#define TEXT                                                                                       \
+	{                                                                                          \
+		.type = VALUE_TEXT                                                                 \
 	}
-#define PATH(least, limit)                                                                                             \
-	{                                                                                                              \
-		.type = VALUE_PATH, .min = (least), .max = (limit)                                                     \
+#define PATH(least, limit)                                                                         \
+	{                                                                                          \
+		.type = VALUE_PATH, .min = (least), .max = (limit)                                 \
 	}
-#define BOOL                                                                                                           \
-	{                                                                                                              \
-		.type = VALUE_BOOL                                                                                     \
+#define BOOL                                                                                       \
+	{                                                                                          \
+		.type = VALUE_BOOL                                                                 \
 	}
-#define COUNT(least, most)                                                                                             \
-	{                                                                                                              \
-		.type = VALUE_COUNT, .min = (least), .max = (most)                                                     \
+#define COUNT(least, most)                                                                         \
+	{                                                                                          \
+		.type = VALUE_COUNT, .min = (least), .max = (most)                                 \
 	}
-#define MODE                                                                                                           \
-	{                                                                                                              \
-		.type = VALUE_MODE, .max = 0777                                                                        \
+#define MODE                                                                                       \
+	{                                                                                          \
+		.type = VALUE_MODE, .max = 0777                                                    \
 	}
-#define DECIMAL(most)                                                                                                  \
-	{                                                                                                              \
-		.type = VALUE_DECIMAL, .max = (most)                                                                   \
+#define DECIMAL(most)                                                                              \
+	{                                                                                          \
+		.type = VALUE_DECIMAL, .max = (most)                                               \
 	}
-#define SIZE(least, most, step)                                                                                        \
-	{                                                                                                              \
-		.type = VALUE_SIZE, .min = (least), .max = (most), .unit = (step)                                      \
+#define SIZE(least, most, step)                                                                    \
+	{                                                                                          \
+		.type = VALUE_SIZE, .min = (least), .max = (most), .unit = (step)                  \
 	}
-#define SHARE(least, most)                                                                                             \
-	{                                                                                                              \
-		.type = VALUE_SHARE, .min = (least), .max = (most)                                                     \
+#define SHARE(least, most)                                                                         \
+	{                                                                                          \
+		.type = VALUE_SHARE, .min = (least), .max = (most)                                 \
 	}
-#define CHOICE(names)                                                                                                  \
-	{                                                                                                              \
-		.type = VALUE_CHOICE, .choices = (names)                                                               \
+#define CHOICE(names)                                                                              \
+	{                                                                                          \
+		.type = VALUE_CHOICE, .choices = (names)                                           \
 	}
 
 /* clang-format off */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_keys: which keys the configuration has. The table in config_keys.c is the one place that knows; reading,
- * printing and clearing walk it. Only the config modules include this.
+ * config_keys: which keys the configuration has. The table in config_keys.c is the one
+ * place that knows; reading, printing and clearing walk it. Only the config modules
+ * include this.
  */
 #pragma once
 
@@ -30,4 +31,5 @@ static inline void *config_field(struct config *config, const struct config_key 
 /* A deep copy: -ENOMEM leaves out untouched. */
 int config_copy(struct config *out, const struct config *from);
 /* Writes a line to error and returns -EINVAL. */
-int config_refuse(char *error, size_t error_size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int config_refuse(char *error, size_t error_size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_value: see config_value.h. Every number goes through config_value_read_number(), which yields an exact integer part and an
- * exact fraction in billionths, so that nothing depends on the locale or on how a double rounds.
+ * config_value: see config_value.h. Every number goes through config_value_read_number(),
+ * which yields an exact integer part and an exact fraction in billionths, so that nothing
+ * depends on the locale or on how a double rounds.
  */
 #include "daemon/config/config_value.h"
 
@@ -30,19 +31,23 @@ static const struct {
 
 enum { UNITS = sizeof(units) / sizeof(units[0]) };
 
-/* Reads digits and perhaps a point and at most nine more: what follows them, or NULL if there is no such number. */
+/* Reads digits and perhaps a point and at most nine more: what follows them, or NULL if
+ * there is no such number. */
 static const char *config_value_read_number(const char *text, struct number *number)
 {
 	*number = (struct number){0};
 	if (!isdigit((unsigned char)*text))
 		return NULL;
+
 	for (; isdigit((unsigned char)*text); text++) {
 		if (!checked_mul(number->whole, 10, &number->whole) ||
 		    !checked_add(number->whole, (uint64_t)(*text - '0'), &number->whole))
 			return NULL;
 	}
+
 	if (*text != '.')
 		return text;
+
 	number->has_point = true;
 	uint32_t weight = BILLION;
 	for (text++; isdigit((unsigned char)*text); text++) {
@@ -51,6 +56,7 @@ static const char *config_value_read_number(const char *text, struct number *num
 			return NULL;
 		number->billionths += weight * (uint32_t)(*text - '0');
 	}
+
 	return weight < BILLION ? text : NULL;
 }
 
@@ -67,11 +73,13 @@ static bool config_value_read_mode(const char *text, uint64_t *mode)
 	*mode = 0;
 	if (!*text)
 		return false;
+
 	for (; *text >= '0' && *text <= '7'; text++) {
 		if (!checked_mul(*mode, 8, mode))
 			return false;
 		*mode |= (uint64_t)(*text - '0');
 	}
+
 	return *text == '\0';
 }
 
@@ -89,19 +97,23 @@ static bool config_value_read_size(const char *text, uint64_t *size)
 	const char *rest = config_value_read_number(text, &number);
 	if (!rest)
 		return false;
+
 	*size = number.whole;
 	if (*rest == '\0')
 		return !number.has_point;
+
 	while (*rest == ' ')
 		rest++;
 	for (size_t i = 0; i < UNITS; i++) {
 		if (strcmp(rest, units[i].name) != 0)
 			continue;
 		uint64_t unit = UINT64_C(1) << units[i].shift;
+
 		/* At most 10^9 * 2^40 < 2^70: one step wider than 64 bits. */
 		uint64_t part = (uint64_t)((unsigned __int128)unit * number.billionths / BILLION);
 		return checked_mul(number.whole, unit, size) && checked_add(*size, part, size);
 	}
+
 	return false;
 }
 
@@ -109,17 +121,21 @@ static bool config_value_read_share(const char *text, struct config_size *share)
 {
 	struct number number;
 	const char *rest = config_value_read_number(text, &number);
+
 	*share = (struct config_size){0};
 	if (!rest || strcmp(rest, "%") != 0)
 		return config_value_read_size(text, &share->bytes);
+
 	share->percent = (double)number.whole + (double)number.billionths / BILLION;
+
 	return share->percent <= 100;
 }
 
 static const struct value_choice yes_or_no[] = {{"yes", 1}, {"no", 0},  {"true", 1}, {"false", 0},
 						{"on", 1},  {"off", 0}, {NULL, 0}};
 
-static bool config_value_read_choice(const struct value_choice *choices, const char *text, uint64_t *value)
+static bool config_value_read_choice(const struct value_choice *choices, const char *text,
+				     uint64_t *value)
 {
 	for (; choices->name; choices++) {
 		if (strcmp(choices->name, text) == 0) {
@@ -133,20 +149,25 @@ static bool config_value_read_choice(const struct value_choice *choices, const c
 static bool config_value_is_text(const char *text)
 {
 	size_t length = strlen(text);
-	if (length > 0 && (isspace((unsigned char)text[0]) || isspace((unsigned char)text[length - 1])))
+	if (length > 0 &&
+	    (isspace((unsigned char)text[0]) || isspace((unsigned char)text[length - 1])))
 		return false;
+
 	for (; *text; text++)
 		if (iscntrl((unsigned char)*text) || *text == ';' || *text == '#')
 			return false;
+
 	return true;
 }
 
 static bool config_value_is_path(const struct value_kind *kind, const char *text)
 {
-	return config_value_is_text(text) && strlen(text) < kind->max && (*text == '/' || (*text == '\0' && kind->min == 0));
+	return config_value_is_text(text) && strlen(text) < kind->max &&
+	       (*text == '/' || (*text == '\0' && kind->min == 0));
 }
 
-static bool config_value_read_whole(const struct value_kind *kind, const char *text, uint64_t *value)
+static bool config_value_read_whole(const struct value_kind *kind, const char *text,
+				    uint64_t *value)
 {
 	switch (kind->type) {
 	case VALUE_BOOL:
@@ -175,25 +196,32 @@ static int config_value_set_text(const char *text, char **field)
 	char *copy = strdup(text);
 	if (!copy)
 		return -ENOMEM;
+
 	free(*field);
 	*field = copy;
+
 	return 0;
 }
 
 static int config_value_set_decimal(const struct value_kind *kind, const char *text, double *field)
 {
 	double value;
-	if (!config_value_read_decimal(text, &value) || value < (double)kind->min || value > (double)kind->max)
+	if (!config_value_read_decimal(text, &value) || value < (double)kind->min ||
+	    value > (double)kind->max)
 		return -EINVAL;
+
 	*field = value;
 	return 0;
 }
 
-static int config_value_set_share(const struct value_kind *kind, const char *text, struct config_size *field)
+static int config_value_set_share(const struct value_kind *kind, const char *text,
+				  struct config_size *field)
 {
 	struct config_size value;
-	if (!config_value_read_share(text, &value) || (value.percent <= 0 && !config_value_in_bounds(kind, value.bytes)))
+	if (!config_value_read_share(text, &value) ||
+	    (value.percent <= 0 && !config_value_in_bounds(kind, value.bytes)))
 		return -EINVAL;
+
 	*field = value;
 	return 0;
 }
@@ -213,7 +241,8 @@ int value_parse(const struct value_kind *kind, const char *text, void *field)
 	case VALUE_TEXT:
 		return config_value_is_text(text) ? config_value_set_text(text, field) : -EINVAL;
 	case VALUE_PATH:
-		return config_value_is_path(kind, text) ? config_value_set_text(text, field) : -EINVAL;
+		return config_value_is_path(kind, text) ? config_value_set_text(text, field)
+							: -EINVAL;
 	case VALUE_DECIMAL:
 		return config_value_set_decimal(kind, text, field);
 	case VALUE_SHARE:
@@ -239,10 +268,12 @@ static void config_value_print_decimal(double value, FILE *out)
 {
 	char text[64];
 	int length = snprintf(text, sizeof(text), "%.9f", value);
+
 	while (length > 0 && text[length - 1] == '0')
 		length--;
 	if (length > 0 && text[length - 1] == '.')
 		length--;
+
 	fprintf(out, "%.*s", length, text);
 }
 
@@ -259,6 +290,7 @@ static void config_value_print_share(const struct config_size *share, FILE *out)
 		config_value_print_size(share->bytes, out);
 		return;
 	}
+
 	config_value_print_decimal(share->percent, out);
 	putc('%', out);
 }
@@ -307,10 +339,12 @@ static void config_value_expect_size(const struct value_kind *kind, const char *
 	config_value_print_size(kind->min, out);
 	fputs(" to ", out);
 	config_value_print_size(kind->max, out);
+
 	if (kind->unit) {
 		fputs(" in steps of ", out);
 		config_value_print_size(kind->unit, out);
 	}
+
 	if (kind->type == VALUE_SHARE)
 		fputs(", or a percentage up to 100%", out);
 }
@@ -325,8 +359,8 @@ static bool config_value_is_near_unit(const char *text)
 
 static void config_value_expect_path(const struct value_kind *kind, FILE *out)
 {
-	fprintf(out, "an absolute path of less than %" PRIu64 " bytes without ';' or '#'%s", kind->max,
-		kind->min == 0 ? ", or nothing" : "");
+	fprintf(out, "an absolute path of less than %" PRIu64 " bytes without ';' or '#'%s",
+		kind->max, kind->min == 0 ? ", or nothing" : "");
 }
 
 static void config_value_expect(const struct value_kind *kind, FILE *out)
@@ -367,8 +401,12 @@ void value_expected(const struct value_kind *kind, const char *text, char *sente
 		snprintf(sentence, size, "another value");
 		return;
 	}
+
 	config_value_expect(kind, out);
-	if ((kind->type == VALUE_SIZE || kind->type == VALUE_SHARE) && config_value_is_near_unit(text))
+
+	if ((kind->type == VALUE_SIZE || kind->type == VALUE_SHARE) &&
+	    config_value_is_near_unit(text))
 		fputs(" (units are KiB, MiB, GiB and TiB, written just so)", out);
+
 	fclose(out);
 }

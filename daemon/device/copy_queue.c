@@ -68,6 +68,7 @@ static struct copy *queue_pop(struct queue *queue)
 		if (!queue->first)
 			queue->last = &queue->first;
 	}
+
 	return copy;
 }
 
@@ -79,7 +80,8 @@ static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 
 /* ---- on the lane's thread ---- */
 
-static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct copy *copy, uint64_t address, uint64_t at, uint64_t bytes)
+static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct copy *copy,
+				       uint64_t address, uint64_t at, uint64_t bytes)
 {
 	const struct driver *driver = queue->driver;
 	switch (queue->kind) {
@@ -90,13 +92,15 @@ static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct co
 	case COPY_D2D:
 		break;
 	}
+
 	if (copy->gather)
 		return driver->cuMemcpyDtoDAsync(copy->flat + at, address, bytes, queue->stream);
 	return driver->cuMemcpyDtoDAsync(address, copy->flat + at, bytes, queue->stream);
 }
 
 /* Bytes from host + at to the end of the registration it lies in. */
-static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy, uint64_t at)
+static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy,
+					uint64_t at)
 {
 	if (queue->kind == COPY_D2D)
 		return UINT64_MAX;
@@ -111,15 +115,18 @@ static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *co
 		uint64_t address = copy->spans[i].address, left = copy->spans[i].bytes;
 		while (left > 0) {
 			uint64_t bytes = copy_queue_to_chunk_end(queue, copy, at);
+
 			bytes = bytes < left ? bytes : left;
 			CUresult r = copy_queue_issue_piece(queue, copy, address, at, bytes);
 			if (r != CUDA_SUCCESS)
 				return r;
+
 			address += bytes;
 			at += bytes;
 			left -= bytes;
 		}
 	}
+
 	return CUDA_SUCCESS;
 }
 
@@ -130,6 +137,7 @@ static void copy_queue_start_copy(struct copy_queue *queue, struct copy *copy)
 		copy->status = HBM_MISS;
 		return;
 	}
+
 	CUresult r = copy_queue_issue(queue, copy);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuMemcpyAsync", r);
@@ -137,7 +145,8 @@ static void copy_queue_start_copy(struct copy_queue *queue, struct copy *copy)
 	}
 }
 
-/* Until it has succeeded once, each batch tries: a passing failure must not cost the lane. */
+/* Until it has succeeded once, each batch tries: a passing failure must not cost the
+ * lane. */
 static void copy_queue_enter(struct copy_queue *queue)
 {
 	if (queue->entered)
@@ -145,7 +154,8 @@ static void copy_queue_enter(struct copy_queue *queue)
 	CUresult r = device_enter(queue->device);
 	queue->entered = r == CUDA_SUCCESS;
 	if (!queue->entered)
-		device_failed(queue->device, "cuCtxSetCurrent", r); /* every copy of the batch will say so too */
+		device_failed(queue->device, "cuCtxSetCurrent",
+			      r); /* every copy of the batch will say so too */
 }
 
 /* All but those that copy nothing: a verification has no need of the device. */
@@ -168,11 +178,13 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies
 		batch->count++;
 		batch->bytes += copy->span_count > 0 ? copy->bytes : 0;
 	}
+
 	CUresult r = queue->driver->cuEventRecord(batch->event, queue->stream);
 	if (r == CUDA_SUCCESS)
 		return;
-	/* Without the event the only way to know that the copies are over is to wait for the stream; waiting for an
-	 * event that was not recorded again returns at once. */
+
+	/* Without the event the only way to know that the copies are over is to wait for
+	 * the stream; waiting for an event that was not recorded again returns at once. */
 	device_failed(queue->device, "cuEventRecord", r);
 	if (queue->driver->cuStreamSynchronize(queue->stream) != CUDA_SUCCESS)
 		copy_queue_fail_copies(copies);
@@ -193,23 +205,29 @@ static void copy_queue_hand_over(struct copy_queue *queue, struct copy *copies)
 static void copy_queue_finish_batch(struct copy_queue *queue)
 {
 	struct batch *batch = &queue->batches[queue->head];
+
 	queue->head = (queue->head + 1) % BATCHES;
 	queue->under_way--;
 	CUresult r = queue->driver->cuEventSynchronize(batch->event);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuEventSynchronize", r);
-		/* The copies may still be running: their memory must not be reused before the stream is known idle. */
+		/* The copies may still be running: their memory must not be reused before
+		 * the stream is known idle. */
 		r = queue->driver->cuStreamSynchronize(queue->stream);
 	}
+
 	if (r != CUDA_SUCCESS)
 		copy_queue_fail_copies(batch->copies);
+
 	for (const struct copy *copy = batch->copies; copy; copy = copy->next)
 		batch->errors += copy->status == HBM_DEVICE;
-	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index, batch->started_ns, batch->count,
-		     batch->bytes, batch->errors);
+	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index,
+		       batch->started_ns, batch->count, batch->bytes, batch->errors);
+
 	for (struct copy *copy = batch->copies; copy; copy = copy->next)
 		if (copy->take_checksum && copy->status == HBM_OK)
 			copy->checksum = checksum(copy->host, copy->bytes);
+
 	copy_queue_hand_over(queue, batch->copies);
 }
 
@@ -220,15 +238,20 @@ static struct copy *copy_queue_next_copy(struct copy_queue *queue)
 	return copy ? copy : queue_pop(patient_first ? &queue->urgent : &queue->patient);
 }
 
-/* A batch's worth of copies, or NULL when there is none; waits only if nothing is under way. */
+/* A batch's worth of copies, or NULL when there is none; waits only if nothing is under
+ * way. */
 static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
 {
 	struct queue taken;
+
 	queue_init(&taken);
 	uint64_t bytes = 0;
 	pthread_mutex_lock(&queue->lock);
-	while (!queue->urgent.first && !queue->patient.first && queue->under_way == 0 && !queue->stop)
+
+	while (!queue->urgent.first && !queue->patient.first && queue->under_way == 0 &&
+	       !queue->stop)
 		pthread_cond_wait(&queue->wake, &queue->lock);
+
 	for (unsigned i = 0; i < BATCH_COPIES && bytes < BATCH_BYTES; i++) {
 		struct copy *copy = copy_queue_next_copy(queue);
 		if (!copy)
@@ -236,8 +259,10 @@ static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stoppe
 		bytes += copy->bytes;
 		queue_push(&taken, copy);
 	}
+
 	*stopped = queue->stop && !taken.first;
 	pthread_mutex_unlock(&queue->lock);
+
 	return taken.first;
 }
 
@@ -245,12 +270,14 @@ static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
 	for (bool stopped = false; !stopped || queue->under_way > 0;) {
-		struct copy *copies = queue->under_way < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
+		struct copy *copies =
+			queue->under_way < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
 		if (copies)
 			copy_queue_start_batch(queue, copies);
 		else if (queue->under_way > 0)
 			copy_queue_finish_batch(queue);
 	}
+
 	return NULL;
 }
 
@@ -259,16 +286,19 @@ static void *copy_queue_thread(void *arg)
 static void copy_queue_deliver(struct post *post)
 {
 	struct copy_queue *queue = container_of(post, struct copy_queue, post);
+
 	pthread_mutex_lock(&queue->lock);
 	struct copy *copy = queue->finished;
 	queue->finished = NULL;
 	queue->finished_last = &queue->finished;
 	pthread_mutex_unlock(&queue->lock);
+
 	while (copy) {
 		struct copy *next = copy->next;
 		copy->done(copy);
 		copy = next;
 	}
+
 	if (queue->batch_done)
 		queue->batch_done(queue->arg);
 }
@@ -295,16 +325,20 @@ static CUresult copy_queue_open_stream(struct copy_queue *queue)
 	CUresult r = device_enter(queue->device);
 	if (r == CUDA_SUCCESS)
 		r = driver->cuStreamCreate(&queue->stream, CU_STREAM_NON_BLOCKING);
+
 	for (unsigned i = 0; i < BATCHES && r == CUDA_SUCCESS; i++)
 		r = driver->cuEventCreate(&queue->batches[i].event, CU_EVENT_DISABLE_TIMING);
+
 	return r;
 }
 
-int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind, const struct copy_queue_options *options)
+int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,
+		   const struct copy_queue_options *options)
 {
 	struct copy_queue *queue = calloc(1, sizeof(*queue));
 	if (!queue)
 		return -ENOMEM;
+
 	queue->device = device;
 	queue->driver = device->driver;
 	queue->kind = kind;
@@ -321,15 +355,18 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 		copy_queue_free(queue);
 		return -EIO;
 	}
+
 	int error = pthread_create(&queue->thread, NULL, copy_queue_thread, queue);
 	if (error != 0) {
 		copy_queue_free(queue);
 		return -error;
 	}
+
 	queue->started = true;
 	static const char *const names[] = {"d2d", "d2h", "h2d"};
 	pthread_setname_np(queue->thread, names[kind]);
 	*out = queue;
+
 	return 0;
 }
 
@@ -337,6 +374,7 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 {
 	if (!queue)
 		return NULL;
+
 	if (queue->started) {
 		pthread_mutex_lock(&queue->lock);
 		queue->stop = true;
@@ -344,14 +382,19 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 		pthread_cond_signal(&queue->wake);
 		pthread_join(queue->thread, NULL);
 	}
+
 	device_enter(queue->device);
+
 	for (unsigned i = 0; i < BATCHES; i++)
 		if (queue->batches[i].event)
 			queue->driver->cuEventDestroy(queue->batches[i].event);
+
 	if (queue->stream)
 		queue->driver->cuStreamDestroy(queue->stream);
+
 	pthread_cond_destroy(&queue->wake);
 	pthread_mutex_destroy(&queue->lock);
 	free(queue);
+
 	return NULL;
 }

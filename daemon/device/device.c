@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device: see device.h. What is opened is closed in the opposite order, and a half-opened set of devices is closed the
- * same way as a whole one. The daemon takes every device the driver shows it; hiding some is the driver's business
- * (CUDA_VISIBLE_DEVICES).
+ * device: see device.h. What is opened is closed in the opposite order, and a half-opened
+ * set of devices is closed the same way as a whole one. The daemon takes every device the
+ * driver shows it; hiding some is the driver's business (CUDA_VISIBLE_DEVICES).
  */
 #include "daemon/device/device.h"
 
@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "daemon/base/checked.h"
-#include "daemon/config/config.h"
 #include "daemon/base/log.h"
+#include "daemon/config/config.h"
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
@@ -30,7 +30,8 @@ static enum driver_choice device_choice_of(const struct config *config)
 	}
 }
 
-static int device_open_driver(struct devices *devices, const struct config *config, char *error, size_t error_size)
+static int device_open_driver(struct devices *devices, const struct config *config, char *error,
+			      size_t error_size)
 {
 	struct driver_soft_options soft = {
 		.devices = (uint32_t)config->soft_devices,
@@ -45,54 +46,68 @@ static int device_open_driver(struct devices *devices, const struct config *conf
 	size_t length = r == -EIO ? strlen(error) : 0;
 	if (r == -EIO)
 		snprintf(error + length, error_size - length,
-			 ": the kernel's log and nvidia-smi may say why; hbmd.driver = soft would do without");
+			 ": the kernel's log and nvidia-smi may say why; hbmd.driver = soft would "
+			 "do without");
+
 	if (r < 0)
 		return r;
+
 	devices->driver = driver;
 	devices->kind = driver->kind;
-	const char *name = driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory stands in for a GPU)";
+	const char *name =
+		driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory stands in for a GPU)";
 	const char *why = config->driver != CONFIG_DRIVER_AUTO ? "as configured"
 			  : driver->kind == HBM_DRIVER_CUDA    ? "auto: a CUDA device answers"
 							       : "auto: ";
 	log_notice("device driver: %s, %s%s", name, why, driver->passed_over);
+
 	return 0;
 }
 
-static int device_refuse(const struct devices *devices, const char *call, CUresult result, char *error, size_t error_size)
+static int device_refuse(const struct devices *devices, const char *call, CUresult result,
+			 char *error, size_t error_size)
 {
-	snprintf(error, error_size, "%s failed: %s", call, driver_error_name(devices->driver, result));
+	snprintf(error, error_size, "%s failed: %s", call,
+		 driver_error_name(devices->driver, result));
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
 static CUresult device_ask_facts(struct device *device, const char **call)
 {
 	const struct driver *driver = device->driver;
+
 	*call = "cuDeviceGet";
 	CUresult r = driver->cuDeviceGet(&device->handle, (int)device->index);
 	if (r != CUDA_SUCCESS)
 		return r;
+
 	*call = "cuDeviceGetName";
 	r = driver->cuDeviceGetName(device->name, (int)sizeof(device->name), device->handle);
 	if (r != CUDA_SUCCESS)
 		return r;
+
 	*call = "cuDeviceGetUuid";
 	r = driver->cuDeviceGetUuid(&device->uuid, device->handle);
 	if (r != CUDA_SUCCESS)
 		return r;
+
 	size_t bytes;
 	*call = "cuDeviceTotalMem";
 	r = driver->cuDeviceTotalMem(&bytes, device->handle);
 	if (r != CUDA_SUCCESS)
 		return r;
+
 	device->total = bytes;
 	CUmemAllocationProp prop = device_allocation(device);
 	*call = "cuMemGetAllocationGranularity";
 	r = driver->cuMemGetAllocationGranularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 	device->granularity = bytes;
+
 	return r;
 }
 
-/* A device that lacks one of these could be opened all right, and would fail later with less to say. */
+/* A device that lacks one of these could be opened all right, and would fail later with
+ * less to say. */
 static int device_check_abilities(const struct device *device, char *error, size_t error_size)
 {
 	static const struct {
@@ -100,21 +115,30 @@ static int device_check_abilities(const struct device *device, char *error, size
 		const char *what;
 	} needs[] = {
 		{CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, "unified addressing"},
-		{CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, "virtual memory management"},
-		{CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, "memory as file descriptors"},
+		{CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+		 "virtual memory management"},
+		{CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
+		 "memory as file descriptors"},
 		{CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, "registering host memory"},
 	};
 	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
 		int value = 0;
-		/* An attribute that a driver does not know is one that its devices do not have. */
-		CUresult r = device->driver->cuDeviceGetAttribute(&value, needs[i].attribute, device->handle);
+
+		/* An attribute that a driver does not know is one that its devices do not
+		 * have. */
+		CUresult r = device->driver->cuDeviceGetAttribute(&value, needs[i].attribute,
+								  device->handle);
 		if (r == CUDA_SUCCESS && value != 0)
 			continue;
-		snprintf(error, error_size, "device %u (%s) cannot be used: it has no %s (%s)", device->index,
-			 device->name, needs[i].what,
-			 r == CUDA_SUCCESS ? "the driver says so" : driver_error_name(device->driver, r));
+
+		snprintf(error, error_size, "device %u (%s) cannot be used: it has no %s (%s)",
+			 device->index, device->name, needs[i].what,
+			 r == CUDA_SUCCESS ? "the driver says so"
+					   : driver_error_name(device->driver, r));
+
 		return r == CUDA_SUCCESS || r == CUDA_ERROR_INVALID_VALUE ? -EOPNOTSUPP : -EIO;
 	}
+
 	return 0;
 }
 
@@ -122,19 +146,24 @@ int device_check(const struct device *device, char *error, size_t error_size)
 {
 	int mode = CU_COMPUTEMODE_DEFAULT;
 	int r = device_check_abilities(device, error, error_size);
-	if (r < 0 || device->driver->cuDeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, device->handle) !=
-			     CUDA_SUCCESS)
+	if (r < 0 || device->driver->cuDeviceGetAttribute(&mode, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE,
+							  device->handle) != CUDA_SUCCESS)
 		return r;
+
 	if (mode == CU_COMPUTEMODE_PROHIBITED) {
 		snprintf(error, error_size,
-			 "device %u (%s) may not be used: its compute mode is PROHIBITED; nvidia-smi -c DEFAULT",
+			 "device %u (%s) may not be used: its compute mode is PROHIBITED; "
+			 "nvidia-smi -c DEFAULT",
 			 device->index, device->name);
 		return -EACCES;
 	}
+
 	if (mode != CU_COMPUTEMODE_DEFAULT)
-		log_warning("device %u: its compute mode lets one process at a time use it: clients will be refused "
+		log_warning("device %u: its compute mode lets one process at a time use it: "
+			    "clients will be refused "
 			    "unless all, hbmd too, go through MPS; nvidia-smi -c DEFAULT",
 			    device->index);
+
 	return 0;
 }
 
@@ -143,26 +172,34 @@ static void device_enter_control(void *arg)
 	struct device *device = arg;
 	CUresult r = device_enter(device);
 	if (r != CUDA_SUCCESS)
-		r = device_enter(device); /* a passing failure would cost every region of this device */
+		r = device_enter(
+			device); /* a passing failure would cost every region of this device */
+
 	if (r != CUDA_SUCCESS)
 		device_failed(device, "cuCtxSetCurrent", r);
 }
 
-static int device_open_device(struct devices *devices, uint32_t index, struct loop *loop, char *error, size_t error_size)
+static int device_open_device(struct devices *devices, uint32_t index, struct loop *loop,
+			      char *error, size_t error_size)
 {
 	struct device *device = &devices->list[index];
+
 	device->driver = devices->driver;
 	device->index = index;
 	const char *call;
 	CUresult result = device_ask_facts(device, &call);
 	if (result != CUDA_SUCCESS)
 		return device_refuse(devices, call, result, error, error_size);
+
 	int r = device_check(device, error, error_size);
 	if (r < 0)
 		return r;
+
 	result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);
 	if (result != CUDA_SUCCESS)
-		return device_refuse(devices, "cuDevicePrimaryCtxRetain", result, error, error_size);
+		return device_refuse(devices, "cuDevicePrimaryCtxRetain", result, error,
+				     error_size);
+
 	char name[24]; /* with room for any number, though a thread shows 15 */
 	snprintf(name, sizeof(name), "control-%u", index);
 	r = worker_new(&device->control, loop, name, device_enter_control, device);
@@ -172,49 +209,60 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 		log_info("device %u: %s, %s, %llu MiB", index, device->name,
 			 driver_uuid_text((char[DRIVER_UUID_TEXT]){0}, &device->uuid),
 			 (unsigned long long)(device->total >> 20));
+
 	return r;
 }
 
-static int device_open_all(struct devices *devices, struct loop *loop, char *error, size_t error_size)
+static int device_open_all(struct devices *devices, struct loop *loop, char *error,
+			   size_t error_size)
 {
 	int count;
 	CUresult result = devices->driver->cuDeviceGetCount(&count);
 	if (result != CUDA_SUCCESS)
 		return device_refuse(devices, "cuDeviceGetCount", result, error, error_size);
+
 	if (count < 1 || count > HBM_WIRE_DEVICES_MAX) {
-		snprintf(error, error_size, "the driver shows %d devices; 1 to %d can be used", count,
-			 HBM_WIRE_DEVICES_MAX);
+		snprintf(error, error_size, "the driver shows %d devices; 1 to %d can be used",
+			 count, HBM_WIRE_DEVICES_MAX);
 		return -ENODEV;
 	}
+
 	devices->list = calloc((size_t)count, sizeof(*devices->list));
 	if (!devices->list) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
+
 	devices->count = (uint32_t)count;
 	for (uint32_t i = 0; i < devices->count; i++) {
 		int r = device_open_device(devices, i, loop, error, error_size);
 		if (r < 0)
 			return r;
 	}
+
 	return 0;
 }
 
-int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error, size_t error_size)
+int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error,
+		 size_t error_size)
 {
 	struct devices *devices = calloc(1, sizeof(*devices));
 	if (!devices) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
+
 	int r = device_open_driver(devices, config, error, error_size);
 	if (r == 0)
 		r = device_open_all(devices, loop, error, error_size);
+
 	if (r < 0) {
 		devices_close(devices);
 		return r;
 	}
+
 	*out = devices;
+
 	return 0;
 }
 
@@ -222,15 +270,18 @@ struct devices *devices_close(struct devices *devices)
 {
 	if (!devices)
 		return NULL;
+
 	for (uint32_t i = 0; i < devices->count; i++) {
 		struct device *device = &devices->list[i];
 		device->control = worker_free(device->control);
 		if (device->context)
 			device->driver->cuDevicePrimaryCtxRelease(device->handle);
 	}
+
 	free(devices->list);
 	driver_close(devices->driver);
 	free(devices);
+
 	return NULL;
 }
 
@@ -243,21 +294,25 @@ int device_failed(struct device *device, const char *call, CUresult result)
 {
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
+
 	if (!driver_error_is_for_good(result)) {
 		if (log_quota(&device->log))
 			log_error("device %u: %s failed: %s", device->index, call, name);
 	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
-		log_error("device %u: %s failed: %s: nothing works on this device any more; restart hbmd (the kernel's "
+		log_error("device %u: %s failed: %s: nothing works on this device any more; "
+			  "restart hbmd (the kernel's "
 			  "log may say why: Xid)",
 			  device->index, call, name);
 	}
+
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
 }
 
 int device_lacks_fds(struct device *device, const char *call)
 {
 	if (log_quota(&device->log))
-		log_error("device %u: %s failed: no file descriptors left; raise LimitNOFILE=", device->index, call);
+		log_error("device %u: %s failed: no file descriptors left; raise LimitNOFILE=",
+			  device->index, call);
 	return HBM_LIMIT;
 }
 
@@ -289,8 +344,8 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
 	return device->driver->cuMemSetAccess(address, bytes, &access, 1);
 }
 
-/* An error that stays may be an earlier call's, reported by one that has done its work: what it took must not be given
- * back twice. */
+/* An error that stays may be an earlier call's, reported by one that has done its work:
+ * what it took must not be given back twice. */
 static bool device_is_worth_another_try(CUresult result)
 {
 	return result != CUDA_SUCCESS && !driver_error_is_for_good(result);
@@ -311,7 +366,8 @@ CUresult device_release(const struct device *device, CUmemGenericAllocationHandl
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemAddressFree(address, bytes);
-	return device_is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes) : r;
+	return device_is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes)
+					      : r;
 }
 
 /* Bytes of the handle mapped at an offset: a slab, or as much of one as still fits. */
@@ -323,7 +379,8 @@ static uint64_t device_piece_at(const struct device_memory *memory, uint64_t off
 	return piece;
 }
 
-/* Maps the next piece at the end of what is mapped. The mapping alone keeps the memory: the handle is let go. */
+/* Maps the next piece at the end of what is mapped. The mapping alone keeps the memory:
+ * the handle is let go. */
 static CUresult device_map_next(struct device_memory *memory)
 {
 	const struct driver *driver = memory->device->driver;
@@ -333,14 +390,18 @@ static CUresult device_map_next(struct device_memory *memory)
 	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
 	if (r != CUDA_SUCCESS)
 		return r;
+
 	r = driver->cuMemMap(memory->address + memory->mapped, piece, 0, handle, 0);
 	if (r == CUDA_SUCCESS)
 		memory->mapped += piece;
+
 	CUresult released = device_release(memory->device, handle);
+
 	return r != CUDA_SUCCESS ? r : released;
 }
 
-CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes, uint64_t slab)
+CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes,
+			    uint64_t slab)
 {
 	assert(slab % device->granularity == 0 && bytes % device->granularity == 0);
 	assert(is_power_of_two(slab / device->granularity));
@@ -355,11 +416,14 @@ CUresult device_memory_open(struct device_memory *memory, struct device *device,
 		if (r == CUDA_SUCCESS)
 			r = device_allow(device, made.address, bytes);
 	}
+
 	if (r != CUDA_SUCCESS) {
 		device_memory_close(&made);
 		return r;
 	}
+
 	*memory = made;
+
 	return CUDA_SUCCESS;
 }
 
@@ -379,11 +443,14 @@ void device_memory_close(struct device_memory *memory)
 {
 	if (!memory->address)
 		return;
-	/* If that fails the context may be current all the same, and removing mappings may do without. */
+
+	/* If that fails the context may be current all the same, and removing mappings
+	 * may do without. */
 	(void)device_enter(memory->device);
 	device_unmap_all(memory);
 	CUresult r = device_unreserve(memory->device, memory->address, memory->bytes);
 	if (r != CUDA_SUCCESS)
 		device_failed(memory->device, "cuMemAddressFree", r);
+
 	*memory = (struct device_memory){0};
 }

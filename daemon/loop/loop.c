@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop: see loop.h. What is common to both engines: choosing one, the run loop, timers, posts.
+ * loop: see loop.h. What is common to both engines: choosing one, the run loop, timers,
+ * posts.
  *
- * One turn of the loop waits, calls back for descriptors and I/O, runs what had been posted by then, and fires the
- * timers that are due. None of the four can starve the others: each handles what there was when its part began.
+ * One turn of the loop waits, calls back for descriptors and I/O, runs what had been
+ * posted by then, and fires the timers that are due. None of the four can starve the
+ * others: each handles what there was when its part began.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,15 +19,18 @@ static int loop_open_engine(struct loop *loop, enum loop_engine wanted)
 {
 	const char *reason = NULL;
 	int r = -ENOSYS;
+
 	if (wanted != LOOP_THREADS) {
 		loop->engine = &engine_uring;
 		r = loop->engine->open(loop, &reason);
 	}
+
 	if (r < 0 && wanted != LOOP_URING) {
 		loop->fallback_reason = reason;
 		loop->engine = &engine_threads;
 		r = loop->engine->open(loop, &reason);
 	}
+
 	return r;
 }
 
@@ -33,9 +38,11 @@ int loop_new(struct loop **out, const struct loop_options *options)
 {
 	if (options->io_depth == 0)
 		return -EINVAL;
+
 	struct loop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
 		return -ENOMEM;
+
 	loop->io_depth = options->io_depth;
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
 	int r = loop->wake_fd < 0 ? -errno : loop_open_engine(loop, options->engine);
@@ -45,7 +52,9 @@ int loop_new(struct loop **out, const struct loop_options *options)
 		free(loop);
 		return r;
 	}
+
 	*out = loop;
+
 	return 0;
 }
 
@@ -53,10 +62,12 @@ struct loop *loop_free(struct loop *loop)
 {
 	if (!loop)
 		return NULL;
+
 	loop->engine->close(loop);
 	timers_clear(&loop->timers);
 	close(loop->wake_fd);
 	free(loop);
+
 	return NULL;
 }
 
@@ -97,6 +108,7 @@ static struct post *loop_take_posts(struct loop *loop)
 		post->next = queue;
 		queue = post;
 	}
+
 	return queue;
 }
 
@@ -110,6 +122,7 @@ static bool loop_run_posts(struct loop *loop)
 		post->run(post);
 		post = next;
 	}
+
 	return any;
 }
 
@@ -131,24 +144,30 @@ static int64_t loop_time_to_sleep(struct loop *loop)
 	atomic_store(&loop->asleep, true);
 	if (atomic_load(&loop->posts) || atomic_load(&loop->stopping))
 		return 0;
+
 	uint64_t next = timers_next(&loop->timers);
 	if (next == UINT64_MAX)
 		return -1;
+
 	uint64_t now = clock_now();
 	uint64_t left = next > now ? next - now : 0;
+
 	return left < INT64_MAX ? (int64_t)left : -1;
 }
 
 static int loop_turn(struct loop *loop)
 {
 	int r = loop->engine->wait(loop, loop_time_to_sleep(loop));
+
 	atomic_store(&loop->asleep, false);
 	if (r < 0)
 		return r;
+
 	loop->engine->dispatch(loop);
 	loop_run_posts(loop);
 	if (loop->timers.count > 0)
 		timers_fire(&loop->timers, clock_now());
+
 	return 0;
 }
 
@@ -172,11 +191,13 @@ int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events)
 	assert(watch->private);
 	if (watch->events == events)
 		return 0;
+
 	uint32_t before = watch->events;
 	watch->events = events;
 	int r = loop->engine->rewatch(loop, watch);
 	if (r < 0)
 		watch->events = before;
+
 	return r;
 }
 

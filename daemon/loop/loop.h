@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop: the one event loop. It waits for descriptors, timers, completions of file I/O and work posted by other
- * threads, and calls back on the loop thread, which owns all of the daemon's state; nothing here needs a lock but
- * loop_post(). Two engines, the same calls: io_uring (polls and file I/O on one ring), and, where io_uring is
- * forbidden, epoll with a few pread/pwrite threads.
+ * loop: the one event loop. It waits for descriptors, timers, completions of file I/O and
+ * work posted by other threads, and calls back on the loop thread, which owns all of the
+ * daemon's state; nothing here needs a lock but loop_post(). Two engines, the same calls:
+ * io_uring (polls and file I/O on one ring), and, where io_uring is forbidden, epoll with
+ * a few pread/pwrite threads.
  *
- * It does not know what a descriptor or a byte means. Short and failed I/O is not its business either: it hands up raw
- * results (disk.c makes sense of them).
+ * It does not know what a descriptor or a byte means. Short and failed I/O is not its
+ * business either: it hands up raw results (disk.c makes sense of them).
  *
- * Nothing named by the current batch of events is freed inside it: after loop_unwatch() or loop_timer_stop() returns,
- * the callback is never called again and the caller may free the object at once.
+ * Nothing named by the current batch of events is freed inside it: after loop_unwatch()
+ * or loop_timer_stop() returns, the callback is never called again and the caller may
+ * free the object at once.
  *
- * All calls but loop_post() and loop_stop() belong to one thread, the one that calls loop_run(); before the
- * first loop_run() they may be made from the thread that makes the loop.
+ * All calls but loop_post() and loop_stop() belong to one thread, the one that calls
+ * loop_run(); before the first loop_run() they may be made from the thread that makes the
+ * loop.
  */
 #pragma once
 
@@ -29,11 +32,15 @@ enum loop_engine { LOOP_AUTO, LOOP_URING, LOOP_THREADS };
 
 struct loop_options {
 	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel lets us, else threads */
-	unsigned io_depth;       /* file operations under way at once, at least 1; more are queued inside */
+	unsigned
+		/* file operations under way at once, at least 1; more are queued
+		 * inside */
+		io_depth;
 };
 
-/* A descriptor of interest: level-triggered, like poll(2). The descriptor is borrowed and must stay open while watched.
- * It must be one that can be polled: regular files cannot. Zero all members that are not set. */
+/* A descriptor of interest: level-triggered, like poll(2). The descriptor is borrowed and
+ * must stay open while watched. It must be one that can be polled: regular files cannot.
+ * Zero all members that are not set. */
 struct watch {
 	int fd;
 	uint32_t events; /* POLLIN, POLLOUT; POLLERR and POLLHUP always */
@@ -48,14 +55,16 @@ struct timer {
 	size_t position; /* the loop's: index in its heap + 1, 0 when not set */
 };
 
-/* Work handed to the loop thread from any thread. The object is the caller's and is in use until run() is called. */
+/* Work handed to the loop thread from any thread. The object is the caller's and is in
+ * use until run() is called. */
 struct post {
 	void (*run)(struct post *post);
 	struct post *next; /* the loop's */
 };
 
-/* One read or write at an offset. All members but the last three are the caller's and stay valid until done(), which is
- * never called from within loop_io(). At most IOV_MAX pieces. */
+/* One read or write at an offset. All members but the last three are the caller's and
+ * stay valid until done(), which is never called from within loop_io(). At most IOV_MAX
+ * pieces. */
 struct loop_io {
 	bool write;
 	int fd;
@@ -68,10 +77,11 @@ struct loop_io {
 	struct loop *loop;    /* the loop's */
 };
 
-/* Negative errno if no engine can be had. Signals must be blocked before (the threads inherit the mask). */
+/* Negative errno if no engine can be had. Signals must be blocked before (the threads
+ * inherit the mask). */
 int loop_new(struct loop **out, const struct loop_options *options);
-/* File I/O must be over. What is still watched or posted is forgotten, its callbacks not called. Takes NULL, returns
- * NULL. */
+/* File I/O must be over. What is still watched or posted is forgotten, its callbacks not
+ * called. Takes NULL, returns NULL. */
 struct loop *loop_free(struct loop *loop);
 const char *loop_engine_name(const struct loop *loop); /* "io_uring" or "threads" */
 /* Why auto did not take io_uring, a static sentence; NULL if it did. */
@@ -80,20 +90,25 @@ const char *loop_fallback_reason(const struct loop *loop);
 /* Runs until loop_stop(): 0, or negative errno of the engine. May be called again. */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread; before loop_run(): it will return at once */
-/* Runs what has been posted, and what that posts, without waiting: for the time after loop_run(). */
+/* Runs what has been posted, and what that posts, without waiting: for the time after
+ * loop_run(). */
 void loop_flush(struct loop *loop);
 
-int loop_watch(struct loop *loop, struct watch *watch); /* 0 or negative errno: -EBADF, -EEXIST, -ENOMEM */
-/* Changes what a watched descriptor is waited for; 0 events keeps only errors and hang-ups. */
+int loop_watch(struct loop *loop,
+	       struct watch *watch); /* 0 or negative errno: -EBADF, -EEXIST, -ENOMEM */
+/* Changes what a watched descriptor is waited for; 0 events keeps only errors and
+ * hang-ups. */
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not watched */
 
-int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns); /* of clock.h; sets or moves; -ENOMEM */
-void loop_timer_stop(struct loop *loop, struct timer *timer);               /* no-op when not set */
-static inline bool timer_is_set(const struct timer *timer)                  /* and has not fired since */
+int loop_timer_set(struct loop *loop, struct timer *timer,
+		   uint64_t at_ns); /* of clock.h; sets or moves; -ENOMEM */
+void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not set */
+static inline bool timer_is_set(const struct timer *timer)    /* and has not fired since */
 {
 	return timer->position != 0;
 }
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
-void loop_io(struct loop *loop, struct loop_io *io);  /* loop thread; never fails: errors come through done() */
+void loop_io(struct loop *loop,
+	     struct loop_io *io); /* loop thread; never fails: errors come through done() */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_threads: the engine for where io_uring is forbidden: epoll for descriptors, and a few threads that take file I/O
- * from a queue in order and run it with preadv and pwritev. What is under way is bounded by the number of threads.
+ * loop_threads: the engine for where io_uring is forbidden: epoll for descriptors, and a
+ * few threads that take file I/O from a queue in order and run it with preadv and
+ * pwritev. What is under way is bounded by the number of threads.
  *
- * Finished I/O goes onto a list; whoever makes the list non-empty posts to the loop, which empties it. An unwatched
- * descriptor's node may still be named by the batch of events in hand, so it is freed when the batch is done.
+ * Finished I/O goes onto a list; whoever makes the list non-empty posts to the loop,
+ * which empties it. An unwatched descriptor's node may still be named by the batch of
+ * events in hand, so it is freed when the batch is done.
  */
 #include <assert.h>
 #include <errno.h>
@@ -73,6 +75,7 @@ static struct loop_io *threads_take_wanted(struct threads *threads)
 		pthread_cond_wait(&threads->changed, &threads->lock);
 	struct loop_io *io = threads->wanted.first ? threads_queue_pop(&threads->wanted) : NULL;
 	pthread_mutex_unlock(&threads->lock);
+
 	return io;
 }
 
@@ -90,24 +93,29 @@ static void *threads_run_io(void *arg)
 {
 	struct threads *threads = arg;
 	pthread_setname_np(pthread_self(), "hbmd-io");
+
 	for (struct loop_io *io; (io = threads_take_wanted(threads));) {
 		int count = (int)io->iov_count;
 		off_t offset = (off_t)io->offset;
-		ssize_t n =
-			io->write ? pwritev(io->fd, io->iov, count, offset) : preadv(io->fd, io->iov, count, offset);
+		ssize_t n = io->write ? pwritev(io->fd, io->iov, count, offset)
+				      : preadv(io->fd, io->iov, count, offset);
+
 		io->result = n < 0 ? -errno : n;
 		threads_put_finished(threads, io);
 	}
+
 	return NULL;
 }
 
 static void threads_call_done(struct post *post)
 {
 	struct threads *threads = container_of(post, struct threads, post);
+
 	pthread_mutex_lock(&threads->lock);
 	struct loop_io *io = threads->finished.first;
 	threads_queue_init(&threads->finished);
 	pthread_mutex_unlock(&threads->lock);
+
 	while (io) {
 		/* Read first: done() may free it or submit it again. */
 		struct loop_io *next = io->next;
@@ -129,13 +137,16 @@ static void threads_end_threads(struct threads *threads)
 
 static int threads_start_threads(struct threads *threads)
 {
-	unsigned wanted = threads->loop->io_depth < THREADS_MAX ? threads->loop->io_depth : THREADS_MAX;
+	unsigned wanted =
+		threads->loop->io_depth < THREADS_MAX ? threads->loop->io_depth : THREADS_MAX;
 	while (threads->count < wanted) {
-		int r = pthread_create(&threads->thread[threads->count], NULL, threads_run_io, threads);
+		int r = pthread_create(&threads->thread[threads->count], NULL, threads_run_io,
+				       threads);
 		if (r != 0)
 			return -r;
 		threads->count++;
 	}
+
 	return 0;
 }
 
@@ -144,9 +155,11 @@ static struct threads *threads_free(struct threads *threads)
 	threads_end_threads(threads);
 	if (threads->epoll_fd >= 0)
 		close(threads->epoll_fd);
+
 	pthread_cond_destroy(&threads->changed);
 	pthread_mutex_destroy(&threads->lock);
 	free(threads);
+
 	return NULL;
 }
 
@@ -155,9 +168,11 @@ static int threads_start(struct threads *threads)
 	threads->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (threads->epoll_fd < 0)
 		return -errno;
+
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
 	if (epoll_ctl(threads->epoll_fd, EPOLL_CTL_ADD, threads->loop->wake_fd, &event) < 0)
 		return -errno;
+
 	return threads_start_threads(threads);
 }
 
@@ -166,6 +181,7 @@ static int threads_open(struct loop *loop, const char **reason)
 	struct threads *threads = calloc(1, sizeof(*threads));
 	if (!threads)
 		return -ENOMEM;
+
 	threads->loop = loop;
 	threads->epoll_fd = -1;
 	threads->post.run = threads_call_done;
@@ -181,7 +197,9 @@ static int threads_open(struct loop *loop, const char **reason)
 		threads_free(threads);
 		return r;
 	}
+
 	loop->state = threads;
+
 	return 0;
 }
 
@@ -209,14 +227,19 @@ static int threads_enter(struct loop *loop)
 static int threads_wait(struct loop *loop, int64_t timeout_ns)
 {
 	struct threads *threads = loop->state;
+
 	/* Rounded up: a timer must not be waited for in a circle. */
-	int64_t timeout_ms = timeout_ns < 0 ? -1 : timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+	int64_t timeout_ms =
+		timeout_ns < 0 ? -1 : timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
 	if (timeout_ms > INT32_MAX)
 		timeout_ms = INT32_MAX;
+
 	threads->ready = epoll_wait(threads->epoll_fd, threads->events, BATCH, (int)timeout_ms);
 	if (threads->ready >= 0)
 		return 0;
+
 	threads->ready = 0;
+
 	return errno == EINTR ? 0 : -errno;
 }
 
@@ -231,6 +254,7 @@ static void threads_dispatch(struct loop *loop)
 		else if (!poll && read(loop->wake_fd, &count, sizeof(count)) < 0)
 			assert(errno == EINTR);
 	}
+
 	threads->ready = 0;
 	threads_free_polls(&threads->dead);
 }
@@ -241,14 +265,17 @@ static int threads_watch(struct loop *loop, struct watch *watch)
 	struct poll *poll = calloc(1, sizeof(*poll));
 	if (!poll)
 		return -ENOMEM;
+
 	struct epoll_event event = {.events = watch->events, .data.ptr = poll};
 	if (epoll_ctl(threads->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) < 0) {
 		free(poll);
 		return -errno;
 	}
+
 	poll->watch = watch;
 	list_push_back(&threads->polls, &poll->link);
 	watch->private = poll;
+
 	return 0;
 }
 
@@ -264,6 +291,7 @@ static void threads_unwatch(struct loop *loop, struct watch *watch)
 	struct threads *threads = loop->state;
 	struct poll *poll = watch->private;
 	int r = epoll_ctl(threads->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+
 	assert(r == 0);
 	(void)r;
 	poll->watch = NULL;
@@ -274,6 +302,7 @@ static void threads_unwatch(struct loop *loop, struct watch *watch)
 static void threads_io(struct loop *loop, struct loop_io *io)
 {
 	struct threads *threads = loop->state;
+
 	threads->under_way++;
 	pthread_mutex_lock(&threads->lock);
 	threads_queue_push(&threads->wanted, io);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_timers: see loop_timers.h. heap[0] is the earliest; the children of heap[i] are heap[2i + 1] and heap[2i + 2],
- * and heap[i]->position is i + 1.
+ * loop_timers: see loop_timers.h. heap[0] is the earliest; the children of heap[i] are
+ * heap[2i + 1] and heap[2i + 2], and heap[i]->position is i + 1.
  */
 #include "daemon/loop/loop_timers.h"
 
@@ -21,6 +21,7 @@ static void loop_timers_rise(struct timers *timers, size_t at)
 		loop_timers_put(timers, at, timers->heap[(at - 1) / 2]);
 		at = (at - 1) / 2;
 	}
+
 	loop_timers_put(timers, at, timer);
 }
 
@@ -28,13 +29,16 @@ static void loop_timers_sink(struct timers *timers, size_t at)
 {
 	struct timer *timer = timers->heap[at];
 	for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
-		if (child + 1 < timers->count && timers->heap[child + 1]->at_ns < timers->heap[child]->at_ns)
+		if (child + 1 < timers->count &&
+		    timers->heap[child + 1]->at_ns < timers->heap[child]->at_ns)
 			child++;
+
 		if (timers->heap[child]->at_ns >= timer->at_ns)
 			break;
 		loop_timers_put(timers, at, timers->heap[child]);
 		at = child;
 	}
+
 	loop_timers_put(timers, at, timer);
 }
 
@@ -42,12 +46,15 @@ static int loop_timers_make_room(struct timers *timers)
 {
 	if (timers->count < timers->room)
 		return 0;
+
 	size_t room = timers->room ? timers->room * 2 : 64;
 	struct timer **heap = reallocarray(timers->heap, room, sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
+
 	timers->heap = heap;
 	timers->room = room;
+
 	return 0;
 }
 
@@ -59,9 +66,11 @@ int timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
 			return r;
 		loop_timers_put(timers, timers->count++, timer);
 	}
+
 	timer->at_ns = at_ns;
 	loop_timers_rise(timers, timer->position - 1);
 	loop_timers_sink(timers, timer->position - 1);
+
 	return 0;
 }
 
@@ -69,11 +78,13 @@ void timers_stop(struct timers *timers, struct timer *timer)
 {
 	if (!timer_is_set(timer))
 		return;
+
 	size_t at = timer->position - 1;
 	timer->position = 0;
 	struct timer *last = timers->heap[--timers->count];
 	if (last == timer)
 		return;
+
 	loop_timers_put(timers, at, last);
 	loop_timers_rise(timers, at);
 	loop_timers_sink(timers, last->position - 1);
@@ -86,7 +97,9 @@ uint64_t timers_next(const struct timers *timers)
 
 void timers_fire(struct timers *timers, uint64_t now)
 {
-	/* Bounded by the number there is now: a callback that sets its timer to the past must not keep the loop here.
+	/*
+	 * Bounded by the number there is now: a callback that sets its timer to the past
+	 * must not keep the loop here.
 	 */
 	for (size_t left = timers->count; left > 0 && timers_next(timers) <= now; left--) {
 		struct timer *timer = timers->heap[0];

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_uring: the engine on one io_uring. Everything wanted of the kernel is noted in lists and becomes submission
- * entries just before the loop waits, so that one turn costs one system call, which submits and waits at once.
+ * loop_uring: the engine on one io_uring. Everything wanted of the kernel is noted in
+ * lists and becomes submission entries just before the loop waits, so that one turn costs
+ * one system call, which submits and waits at once.
  *
- * A watch is a one-shot poll request that is armed again each time it has fired: arming looks at the descriptor first,
- * so that what a callback left undone is reported again. Its user_data is a `struct poll` of ours, never the caller's
- * watch, and is freed only when its completion is seen; that is what makes loop_unwatch() immediate:
+ * A watch is a one-shot poll request that is armed again each time it has fired: arming
+ * looks at the descriptor first, so that what a callback left undone is reported again.
+ * Its user_data is a `struct poll` of ours, never the caller's watch, and is freed only
+ * when its completion is seen; that is what makes loop_unwatch() immediate:
  *
- *	waiting to be armed -> armed -> (completion) -> waiting to be armed ...
- *	                         \-> to be cancelled -> cancelling -> (completion) -> waiting, or freed if unwatched
+ * 	waiting to be armed -> armed -> (completion) -> waiting to be armed ...
+ * 	                         \-> to be cancelled -> cancelling -> (completion) -> waiting, or freed if unwatched
  *
- * An armed poll keeps the file open, so what the owner closes after loop_unwatch() is closed for the other side in the
- * next turn of the loop.
+ * An armed poll keeps the file open, so what the owner closes after loop_unwatch() is
+ * closed for the other side in the next turn of the loop.
  *
- * The kernel reports POLLRDHUP even to those who did not ask. Such a poll would complete at once for ever, so it is put
- * off for a while instead.
+ * The kernel reports POLLRDHUP even to those who did not ask. Such a poll would complete
+ * at once for ever, so it is put off for a while instead.
  *
- * The ring is used by one thread and says so (SINGLE_ISSUER, DEFER_TASKRUN); it is made disabled and belongs to
- *whichever thread first runs the loop. Completions cannot be lost: the kernel keeps what does not fit the queue
- *(NODROP).
+ * The ring is used by one thread and says so (SINGLE_ISSUER, DEFER_TASKRUN); it is made
+ * disabled and belongs to whichever thread first runs the loop. Completions cannot be
+ * lost: the kernel keeps what does not fit the queue (NODROP).
  */
 #include <assert.h>
 #include <errno.h>
@@ -30,8 +32,8 @@
 #include <sys/resource.h>
 
 #include "daemon/base/list.h"
-#include "daemon/loop/loop_engine.h"
 #include "daemon/base/rlimit.h"
+#include "daemon/loop/loop_engine.h"
 
 enum { SUBMISSIONS = 256, COMPLETIONS = 4096, BATCH = 64 };
 #define PUT_OFF_NS 10000000u
@@ -103,8 +105,10 @@ static int uring_open_ring(struct uring *uring)
 		};
 		r = io_uring_queue_init_params(SUBMISSIONS, &uring->ring, &params);
 		uring->disabled = flags[i] & IORING_SETUP_R_DISABLED;
-		uring->cancel_flags = params.features & IORING_FEAT_CQE_SKIP ? IOSQE_CQE_SKIP_SUCCESS : 0;
+		uring->cancel_flags =
+			params.features & IORING_FEAT_CQE_SKIP ? IOSQE_CQE_SKIP_SUCCESS : 0;
 	}
+
 	return r;
 }
 
@@ -115,12 +119,14 @@ static int uring_open(struct loop *loop, const char **reason)
 		*reason = uring_why_not(-ENOMEM);
 		return -ENOMEM;
 	}
+
 	int r = uring_open_ring(uring);
 	if (r < 0) {
 		*reason = uring_why_not(r);
 		free(uring);
 		return r;
 	}
+
 	unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
 	if ((uring->ring.features & needed) != needed) {
 		*reason = "this kernel's io_uring is too old (Linux 5.11 is needed)";
@@ -128,6 +134,7 @@ static int uring_open(struct loop *loop, const char **reason)
 		free(uring);
 		return -ENOSYS;
 	}
+
 	uring->loop = loop;
 	uring->wake_wanted = true;
 	uring->io_last = &uring->io_first;
@@ -135,6 +142,7 @@ static int uring_open(struct loop *loop, const char **reason)
 	list_init(&uring->arm);
 	list_init(&uring->cancel);
 	loop->state = uring;
+
 	return 0;
 }
 
@@ -143,13 +151,18 @@ static int uring_enter(struct loop *loop)
 	struct uring *uring = loop->state;
 	if (!uring->disabled)
 		return 0;
+
 	/* Not io_uring_enable_rings(): liburing 2.3 declares but does not export it. */
-	int r = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	int r = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+				  0);
 	if (r < 0)
 		return r;
+
 	uring->disabled = false;
+
 	/* Saves looking the descriptor up in each call; does as well without. */
 	io_uring_register_ring_fd(&uring->ring);
+
 	return 0;
 }
 
@@ -159,7 +172,8 @@ static void uring_tag(struct io_uring_sqe *sqe, void *pointer, unsigned what)
 	sqe->user_data = (uintptr_t)pointer | what;
 }
 
-/* A free submission entry, if need be after submitting what is there; NULL when the kernel takes no more now. */
+/* A free submission entry, if need be after submitting what is there; NULL when the
+ * kernel takes no more now. */
 static struct io_uring_sqe *uring_next_entry(struct uring *uring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
@@ -173,9 +187,11 @@ static bool uring_submit_cancel(struct uring *uring, uint64_t user_data)
 	struct io_uring_sqe *sqe = uring_next_entry(uring);
 	if (!sqe)
 		return false;
+
 	io_uring_prep_cancel64(sqe, user_data, 0);
 	sqe->flags |= uring->cancel_flags;
 	uring_tag(sqe, NULL, FOR_NOBODY);
+
 	return true;
 }
 
@@ -198,6 +214,7 @@ static bool uring_submit_polls(struct uring *uring)
 		struct io_uring_sqe *sqe = uring_next_entry(uring);
 		if (!sqe)
 			return false;
+
 		io_uring_prep_poll_add(sqe, poll->fd, poll->watch->events);
 		uring_tag(sqe, poll, FOR_POLL);
 		poll->armed = true;
@@ -212,9 +229,11 @@ static bool uring_submit_wake(struct uring *uring)
 	struct io_uring_sqe *sqe = uring->wake_wanted ? uring_next_entry(uring) : NULL;
 	if (!sqe)
 		return !uring->wake_wanted;
+
 	io_uring_prep_read(sqe, uring->loop->wake_fd, &uring->woken, sizeof(uring->woken), 0);
 	uring_tag(sqe, NULL, FOR_WAKE);
 	uring->wake_wanted = false;
+
 	return true;
 }
 
@@ -222,9 +241,11 @@ static void uring_prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
 {
 	bool plain = io->iov_count == 1 && io->iov->iov_len <= INT32_MAX;
 	if (plain && io->write)
-		io_uring_prep_write(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len, io->offset);
+		io_uring_prep_write(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len,
+				    io->offset);
 	else if (plain)
-		io_uring_prep_read(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len, io->offset);
+		io_uring_prep_read(sqe, io->fd, io->iov->iov_base, (unsigned)io->iov->iov_len,
+				   io->offset);
 	else if (io->write)
 		io_uring_prep_writev(sqe, io->fd, io->iov, io->iov_count, io->offset);
 	else
@@ -237,10 +258,12 @@ static bool uring_submit_io(struct uring *uring)
 		struct io_uring_sqe *sqe = uring_next_entry(uring);
 		if (!sqe)
 			return false;
+
 		struct loop_io *io = uring->io_first;
 		uring->io_first = io->next;
 		if (!uring->io_first)
 			uring->io_last = &uring->io_first;
+
 		uring_prepare_io(sqe, io);
 		uring_tag(sqe, io, FOR_IO);
 		uring->io_under_way++;
@@ -251,26 +274,37 @@ static bool uring_submit_io(struct uring *uring)
 /* Cancellations go first: a descriptor's number may have been used again since. */
 static bool uring_submit_all(struct uring *uring)
 {
-	return uring_submit_cancels(uring) && uring_submit_polls(uring) && uring_submit_wake(uring) && uring_submit_io(uring);
+	return uring_submit_cancels(uring) && uring_submit_polls(uring) &&
+	       uring_submit_wake(uring) && uring_submit_io(uring);
 }
 
 static int uring_submit_and_wait(struct uring *uring, int64_t timeout_ns)
 {
-	struct __kernel_timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+	struct __kernel_timespec timeout = {.tv_sec = timeout_ns / 1000000000,
+					    .tv_nsec = timeout_ns % 1000000000};
 	struct io_uring_cqe *first;
-	return io_uring_submit_and_wait_timeout(&uring->ring, &first, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
+	return io_uring_submit_and_wait_timeout(&uring->ring, &first, 1,
+						timeout_ns < 0 ? NULL : &timeout, NULL);
 }
 
 static int uring_wait(struct loop *loop, int64_t timeout_ns)
 {
 	struct uring *uring = loop->state;
-	/* Completions at hand are no reason not to look for more: those still to come would starve. */
-	bool wait = uring_submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
-	int r = wait ? uring_submit_and_wait(uring, timeout_ns) : io_uring_submit_and_get_events(&uring->ring);
-	/* EAGAIN and EBUSY: short of memory, or completions are to be taken first; the entries stay for the next turn.
+
+	/* Completions at hand are no reason not to look for more: those still to come
+	 * would starve. */
+	bool wait =
+		uring_submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
+	int r = wait ? uring_submit_and_wait(uring, timeout_ns)
+		     : io_uring_submit_and_get_events(&uring->ring);
+
+	/*
+	 * EAGAIN and EBUSY: short of memory, or completions are to be taken first; the
+	 * entries stay for the next turn.
 	 */
 	if (r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY)
 		return 0;
+
 	return r < 0 ? r : 0;
 }
 
@@ -304,21 +338,26 @@ static void poll_completed(struct poll *poll, int result)
 {
 	struct watch *watch = poll->watch;
 	bool rewatched = poll->cancelling || !list_empty(&poll->queued);
+
 	poll->armed = poll->cancelling = false;
 	poll->uring->polls_armed--;
+
 	if (!watch) {
 		poll_free(poll);
 		return;
 	}
+
 	uint32_t events = POLLERR;
 	if (result >= 0)
 		events = (uint32_t)result & (watch->events | POLLERR | POLLHUP | POLLNVAL);
 	else if (result == -ECANCELED || result == -ENOMEM)
 		events = 0;
+
 	if (events == 0 && !rewatched) {
 		uring_put_off(poll);
 		return;
 	}
+
 	/* Before the callback, which may unwatch and so free the poll. */
 	uring_queue_poll(poll);
 	if (events)
@@ -355,6 +394,7 @@ static void uring_dispatch(struct loop *loop)
 	struct uring *uring = loop->state;
 	struct io_uring_cqe *batch[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(&uring->ring, batch, BATCH);
+
 	for (unsigned i = 0; i < count; i++)
 		uring_completed(uring, batch[i]->user_data, batch[i]->res);
 	io_uring_cq_advance(&uring->ring, count);
@@ -363,11 +403,14 @@ static void uring_dispatch(struct loop *loop)
 static int uring_watch(struct loop *loop, struct watch *watch)
 {
 	struct uring *uring = loop->state;
+
 	if (fcntl(watch->fd, F_GETFD) < 0)
 		return -errno;
+
 	struct poll *poll = calloc(1, sizeof(*poll));
 	if (!poll)
 		return -ENOMEM;
+
 	poll->watch = watch;
 	poll->uring = uring;
 	poll->fd = watch->fd;
@@ -375,6 +418,7 @@ static int uring_watch(struct loop *loop, struct watch *watch)
 	list_push_back(&uring->polls, &poll->all);
 	list_push_back(&uring->arm, &poll->queued);
 	watch->private = poll;
+
 	return 0;
 }
 
@@ -395,6 +439,7 @@ static int uring_rewatch(struct loop *loop, struct watch *watch)
 		loop_timer_stop(loop, &poll->put_off);
 		uring_queue_poll(poll);
 	}
+
 	return 0;
 }
 
@@ -416,8 +461,9 @@ static void uring_io(struct loop *loop, struct loop_io *io)
 	uring->io_last = &io->next;
 }
 
-/* Waits until the kernel has let go of every poll, so that the files they kept open are closed when loop_free()
- * returns. On a thread that is not the ring's the kernel refuses, and lets go a little after the ring is closed. */
+/* Waits until the kernel has let go of every poll, so that the files they kept open are
+ * closed when loop_free() returns. On a thread that is not the ring's the kernel refuses,
+ * and lets go a little after the ring is closed. */
 static void uring_let_go(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->polls) {
@@ -428,6 +474,7 @@ static void uring_let_go(struct uring *uring)
 		else
 			poll_free(poll);
 	}
+
 	if (!uring->wake_wanted && !uring_submit_cancel(uring, FOR_WAKE))
 		uring->wake_wanted = true;
 	while (uring->polls_armed > 0 || !uring->wake_wanted) {
@@ -442,6 +489,7 @@ static void uring_let_go(struct uring *uring)
 static void uring_close(struct loop *loop)
 {
 	struct uring *uring = loop->state;
+
 	assert(uring->io_under_way == 0 && !uring->io_first);
 	uring_let_go(uring);
 	io_uring_queue_exit(&uring->ring);

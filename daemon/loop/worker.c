@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker: see worker.h. One mutex guards the queue; the thread sleeps on one condition while the queue is empty. It
- * takes the whole queue at a time, so a burst of jobs costs one lock. Once told to end it still runs all that was
- * queued.
+ * worker: see worker.h. One mutex guards the queue; the thread sleeps on one condition
+ * while the queue is empty. It takes the whole queue at a time, so a burst of jobs costs
+ * one lock. Once told to end it still runs all that was queued.
  */
 #include "daemon/loop/worker.h"
 
@@ -42,15 +42,18 @@ static struct job *worker_take_jobs(struct worker *worker)
 	worker->first = NULL;
 	worker->last = &worker->first;
 	pthread_mutex_unlock(&worker->lock);
+
 	return jobs;
 }
 
 static void *worker_work(void *arg)
 {
 	struct worker *worker = arg;
+
 	pthread_setname_np(pthread_self(), worker->name);
 	if (worker->enter)
 		worker->enter(worker->arg);
+
 	for (struct job *job; (job = worker_take_jobs(worker));) {
 		while (job) {
 			/* Read before the post: done() may free the job at once. */
@@ -60,14 +63,17 @@ static void *worker_work(void *arg)
 			job = next;
 		}
 	}
+
 	return NULL;
 }
 
-int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *), void *arg)
+int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *),
+	       void *arg)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	if (!worker)
 		return -ENOMEM;
+
 	worker->loop = loop;
 	worker->enter = enter;
 	worker->arg = arg;
@@ -82,7 +88,9 @@ int worker_new(struct worker **out, struct loop *loop, const char *name, void (*
 		free(worker);
 		return -r;
 	}
+
 	*out = worker;
+
 	return 0;
 }
 
@@ -90,6 +98,7 @@ struct worker *worker_free(struct worker *worker)
 {
 	if (!worker)
 		return NULL;
+
 	pthread_mutex_lock(&worker->lock);
 	worker->ending = true;
 	pthread_cond_signal(&worker->changed);
@@ -98,6 +107,7 @@ struct worker *worker_free(struct worker *worker)
 	pthread_cond_destroy(&worker->changed);
 	pthread_mutex_destroy(&worker->lock);
 	free(worker);
+
 	return NULL;
 }
 
@@ -113,5 +123,6 @@ void worker_post(struct worker *worker, struct job *job)
 	worker->last = &job->next;
 	if (was_empty)
 		pthread_cond_signal(&worker->changed);
+
 	pthread_mutex_unlock(&worker->lock);
 }

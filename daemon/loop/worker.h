@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker: a thread that runs blocking jobs in order, so that the loop thread does not wait. A job's run() is called on
- * the worker, then its done() on the loop thread. It touches nothing of the daemon's state itself.
+ * worker: a thread that runs blocking jobs in order, so that the loop thread does not
+ * wait. A job's run() is called on the worker, then its done() on the loop thread. It
+ * touches nothing of the daemon's state itself.
  */
 #pragma once
 
@@ -17,10 +18,12 @@ struct job {
 	struct worker *worker;         /* the worker's */
 };
 
-/* name: of the thread, at most 15 bytes. enter (may be NULL) runs on the thread before any job. Negative errno if there
- * can be no thread. */
-int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *), void *arg);
-/* Runs what was posted, ends the thread and joins it. Completions still posted are run by the loop later, or by
- * loop_flush() where the loop no longer runs. Takes NULL, returns NULL. */
+/* name: of the thread, at most 15 bytes. enter (may be NULL) runs on the thread before
+ * any job. Negative errno if there can be no thread. */
+int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *),
+	       void *arg);
+/* Runs what was posted, ends the thread and joins it. Completions still posted are run by
+ * the loop later, or by loop_flush() where the loop no longer runs. Takes NULL, returns
+ * NULL. */
 struct worker *worker_free(struct worker *worker);
 void worker_post(struct worker *worker, struct job *job); /* loop thread; never fails */

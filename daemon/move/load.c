@@ -20,9 +20,11 @@ static void load_copied(struct transfer *transfer)
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
 		mover_failed(load->mover, transfer);
+
 	block_unuse(load_blocks(load), load->block);
 	if (last && move)
 		move_try_end(move);
+
 	load->done(load);
 }
 
@@ -44,6 +46,7 @@ static void load_served(struct transfer *transfer)
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
 		mover_failed(load->mover, transfer);
+
 	list_remove(&load->reader.link);
 	load->done(load);
 	move_try_end(move);
@@ -66,12 +69,13 @@ static void load_move_failed(struct move_reader *reader, int status)
 	load->done(load);
 }
 
-/* A move to read from: the one under way, or a new one, to where the block belongs if there is a
- * slot for it now. */
+/* A move to read from: the one under way, or a new one, to where the block belongs if
+ * there is a slot for it now. */
 static struct move *load_find_move(struct load *load, bool *fresh)
 {
 	struct mover *mover = load->mover;
 	const struct block *block = block_get(load_blocks(load), load->block);
+
 	*fresh = block->move == 0;
 	if (!*fresh)
 		return mover->moves[block->move];
@@ -87,6 +91,7 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	struct move *move = move_new(mover, load->block, to, true);
 	if (!move && to.tier)
 		tier_free(to.tier, to.unit, block_stored_bytes(block));
+
 	return move;
 }
 
@@ -95,13 +100,15 @@ static void load_through_host(struct load *load)
 	bool fresh;
 	struct move *move = load_find_move(load, &fresh);
 	if (!move) {
-		block_use(load_blocks(load), load->block); /* so that the number stays this block's */
+		block_use(load_blocks(load),
+			  load->block); /* so that the number stays this block's */
 		list_push_back(&load->mover->loads, &load->link);
 		return;
 	}
 
 	if (fresh)
 		load_attach_waiting(move);
+
 	move_add_reader(move, &load->reader);
 	if (fresh)
 		move_begin(move);
@@ -145,6 +152,7 @@ void load_attach_waiting(struct move *move)
 		struct load *load = container_of(node, struct load, link);
 		if (load->block != move->block)
 			continue;
+
 		list_remove(&load->link);
 		block_unuse(load_blocks(load), load->block);
 		move_add_reader(move, &load->reader);

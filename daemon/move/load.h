@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: the bytes of a complete block on their way to a client's memory; without spans it is a
- * prefetch, which is over when the bytes have been in memory on their way to where the block
- * belongs. A block in host memory, or in the memory of the client's device, is copied from its
- * place. Any other is read by a move into host memory, and copied from there.
+ * load: the bytes of a complete block on their way to a client's memory; without spans it
+ * is a prefetch, which is over when the bytes have been in memory on their way to where
+ * the block belongs. A block in host memory, or in the memory of the client's device, is
+ * copied from its place. Any other is read by a move into host memory, and copied from
+ * there.
  */
 #pragma once
 
@@ -24,8 +25,8 @@ struct load {
 };
 
 void load_begin(struct mover *mover, struct load *load);
-/* Loads that wait for a move of this block read from this one, which has not begun. They must: while
- * they wait they keep it from ending. */
+/* Loads that wait for a move of this block read from this one, which has not begun. They
+ * must: while they wait they keep it from ending. */
 void load_attach_waiting(struct move *move);
 /* Begins the moves that loads wait for, as far as numbers are vacant. */
 void load_retry_waiting(struct mover *mover);

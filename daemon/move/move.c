@@ -8,8 +8,8 @@ static struct blocks *move_blocks(const struct move *move)
 	return &move->mover->cache->blocks;
 }
 
-/* Blocks that were on their way to a device that is lost are where they were, and now belong
- * elsewhere. */
+/* Blocks that were on their way to a device that is lost are where they were, and now
+ * belong elsewhere. */
 static bool move_is_good_at_source(const struct move *move)
 {
 	const struct tier *to = move->transfer.to.place.tier;
@@ -35,6 +35,7 @@ static void move_settle(struct move *move)
 		tier_free(to.tier, to.unit, transfer->bytes);
 	if (transfer->status != HBM_OK && !move_is_good_at_source(move))
 		cache_drop(move->mover->cache, move->block);
+
 	block_end_move(blocks, move->block);
 }
 
@@ -115,6 +116,7 @@ struct move *move_new(struct mover *mover, uint32_t number, struct place to, boo
 	list_init(&move->readers);
 	mover->moves[move->number] = move;
 	block_begin_move(blocks, number, move->number);
+
 	return move;
 }
 

@@ -54,8 +54,8 @@ static bool mover_may_start(const struct mover *mover, uint32_t number, const st
 	       block->actual != tier->number;
 }
 
-/* Begins the move of the block at the head of a tier's inbound queue: false where there is no slot
- * for it. */
+/* Begins the move of the block at the head of a tier's inbound queue: false where there
+ * is no slot for it. */
 static bool mover_start_first(struct mover *mover, struct tier *tier)
 {
 	struct cache *cache = mover->cache;
@@ -70,11 +70,14 @@ static bool mover_start_first(struct mover *mover, struct tier *tier)
 		tier_free(tier, to.unit, bytes);
 		cache_drop(cache, number);
 	}
+
 	block_unqueue(&cache->blocks, tier);
+
 	if (move) {
 		load_attach_waiting(move);
 		move_begin(move);
 	}
+
 	return true;
 }
 
@@ -100,8 +103,8 @@ static uint64_t mover_wanted(const struct mover *mover, const struct tier *tier)
 	return 0;
 }
 
-/* Somebody waits for a slot and nothing that is under way will free one: the free space is in
- * pieces that are too small, or there is no reserve. One more block has to go. */
+/* Somebody waits for a slot and nothing that is under way will free one: the free space
+ * is in pieces that are too small, or there is no reserve. One more block has to go. */
 static void mover_make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = mover_wanted(mover, tier);
@@ -116,8 +119,8 @@ static void mover_make_room(struct mover *mover, struct tier *tier)
 		mover->again = true;
 }
 
-/* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned, and the
- * store that waits for a slot can have none. */
+/* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned,
+ * and the store that waits for a slot can have none. */
 static void mover_give_up_first(struct mover *mover, struct tier *tier)
 {
 	struct list *node = list_pop_front(&tier->waiting);
@@ -134,10 +137,12 @@ static void mover_pump_once(struct mover *mover)
 
 	tier_serve(mover->context.staging);
 	load_retry_waiting(mover);
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		tier_serve(&cache->tiers[i]);
 		mover_start_inbound(mover, &cache->tiers[i]);
 	}
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		mover_make_room(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
@@ -162,10 +167,12 @@ void mover_pump(struct mover *mover)
 
 	mover->pumping = true;
 	mover_give_up_lost_devices(mover);
+
 	while (mover->again) {
 		mover->again = false;
 		mover_pump_once(mover);
 	}
+
 	mover->pumping = false;
 	mover_flush(mover);
 }
@@ -191,6 +198,7 @@ static void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 	for (uint32_t i = 0; i < devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++)
 			copy_queue_on_batch(devices->list[i].queues[kind], batch_done, mover);
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		if (cache->tiers[i].ops && cache->tiers[i].ops->on_batch)
 			cache->tiers[i].ops->on_batch(&cache->tiers[i], batch_done, mover);
@@ -203,8 +211,8 @@ int mover_new(struct mover **out, const struct mover_options *options)
 		return -ENOMEM;
 
 	mover->cache = options->cache;
-	mover->context = (struct transfer_context){.staging = options->staging,
-						   .devices = options->devices};
+	mover->context =
+		(struct transfer_context){.staging = options->staging, .devices = options->devices};
 	list_init(&mover->loads);
 	mover->max_moves = options->max_moves * 2;
 	mover->moves = calloc(mover->max_moves + 1, sizeof(*mover->moves));
@@ -218,6 +226,7 @@ int mover_new(struct mover **out, const struct mover_options *options)
 		mover->vacant[mover->vacant_count++] = (uint32_t)n;
 	mover_listen(mover, mover_batch_done);
 	*out = mover;
+
 	return 0;
 }
 
@@ -228,8 +237,10 @@ struct mover *mover_free(struct mover *mover)
 
 	if (mover->vacant && mover->moves)
 		mover_listen(mover, NULL);
+
 	free(mover->vacant);
 	free(mover->moves);
 	free(mover);
+
 	return NULL;
 }

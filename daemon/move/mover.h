@@ -1,33 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mover: makes the bytes of blocks follow the policy. Three kinds of transfer, each with a module
- * of its own:
+ * mover: makes the bytes of blocks follow the policy. Three kinds of transfer, each with
+ * a module of its own:
  *
- *	store	from a client's memory into a slot of the tier the block belongs in (store.h)
- *	move	from one tier's slot to another's, or only into host memory, for somebody to read
- *		there (move.h)
- *	load	from a block's slot, or the host copy a move makes of it, to a client (load.h)
+ * 	store	from a client's memory into a slot of the tier the block belongs in (store.h)
+ * 	move	from one tier's slot to another's, or only into host memory, for somebody to read
+ * 		there (move.h)
+ * 	load	from a block's slot, or the host copy a move makes of it, to a client (load.h)
  *
- * How the bytes travel is transfer.h's. This module decides when a move begins, and frees space
- * when a slot is waited for.
+ * How the bytes travel is transfer.h's. This module decides when a move begins, and frees
+ * space when a slot is waited for.
  *
- * Why it always goes on: resources are taken in one order, slot of the target, then staging buffer,
- * and nothing that waits for a slot has one. As the slots of all tiers together outnumber the
- * blocks by the reserves, some move can always begin; whatever is staged has its target already.
- * So nothing deadlocks, whatever the tiers are full of. mover_pump() ends with: a transfer is
- * active, or nobody waits for a slot and every inbound queue is empty.
+ * Why it always goes on: resources are taken in one order, slot of the target, then
+ * staging buffer, and nothing that waits for a slot has one. As the slots of all tiers
+ * together outnumber the blocks by the reserves, some move can always begin; whatever is
+ * staged has its target already. So nothing deadlocks, whatever the tiers are full of.
+ * mover_pump() ends with: a transfer is active, or nobody waits for a slot and every
+ * inbound queue is empty.
  *
- * A source slot is freed when its move is over and nobody reads it any more. If a move fails its
- * block is dropped; later loads miss, and wrong bytes are never served. But one that fails on its
- * way to a place where the block no longer belongs leaves it where it was.
+ * A source slot is freed when its move is over and nobody reads it any more. If a move
+ * fails its block is dropped; later loads miss, and wrong bytes are never served. But one
+ * that fails on its way to a place where the block no longer belongs leaves it where it
+ * was.
  *
- * A device that is lost (device_is_lost) takes the blocks in its HBM along, and from then on no
- * block belongs there. What lies elsewhere is there for the other devices.
+ * A device that is lost (device_is_lost) takes the blocks in its HBM along, and from then
+ * on no block belongs there. What lies elsewhere is there for the other devices.
  */
 #pragma once
 
-#include "daemon/cache/cache.h"
 #include "daemon/base/log.h"
+#include "daemon/cache/cache.h"
 #include "daemon/move/transfer.h"
 
 struct move;
@@ -54,8 +56,8 @@ struct mover_options {
 int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be active */
 
-/* Starts what can be started. To be called after every change of policy and every batch of
- * completions. */
+/* Starts what can be started. To be called after every change of policy and every batch
+ * of completions. */
 void mover_pump(struct mover *mover);
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not over */
 

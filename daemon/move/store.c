@@ -21,6 +21,7 @@ static void store_end(struct store *store)
 
 	if (transfer->status != HBM_OK)
 		mover_failed(store->mover, transfer);
+
 	if (transfer->status == HBM_OK && !store_is_dropped(store)) {
 		block_settle_checksum(&cache->blocks, store->block, transfer->checksum);
 		block_stored(&cache->blocks, store->block, to);
@@ -30,6 +31,7 @@ static void store_end(struct store *store)
 			tier_free(to.tier, to.unit, transfer->bytes);
 		cache_abandon_store(cache, store->block);
 	}
+
 	store->done(store);
 }
 
@@ -64,6 +66,7 @@ void store_begin(struct mover *mover, struct store *store)
 	struct blocks *blocks = &mover->cache->blocks;
 	const struct block *block = block_get(blocks, store->block);
 	struct tier *target = block_target(blocks, store->block);
+
 	assert(target && block->state == BLOCK_STORING);
 
 	store->mover = mover;
@@ -79,6 +82,6 @@ void store_begin(struct mover *mover, struct store *store)
 		.done = store_transferred,
 	};
 	store->wait = (struct extent_request){.bytes = store->transfer.bytes,
-					 .granted = store_slot_granted};
+					      .granted = store_slot_granted};
 	tier_request(target, &store->wait);
 }

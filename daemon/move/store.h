@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store: a new block on its way from a client's memory into a slot of the tier it belongs in. With
- * HBM_OK it is complete when done.
+ * store: a new block on its way from a client's memory into a slot of the tier it belongs
+ * in. With HBM_OK it is complete when done.
  */
 #pragma once
 
@@ -15,7 +15,8 @@ struct store {
 	uint32_t span_count;
 	void (*done)(struct store *store); /* never from within store_begin() */
 
-	/* HBM_OK; HBM_NO_SPACE: also where the block was dropped meanwhile; HBM_IO, HBM_DEVICE */
+	/* HBM_OK; HBM_NO_SPACE: also where the block was dropped meanwhile; HBM_IO,
+	 * HBM_DEVICE */
 	struct transfer transfer;
 	struct mover *mover;
 	struct extent_request wait;

@@ -102,6 +102,7 @@ static void transfer_in_done(struct step *step)
 	bool mismatch = expects && step->has_checksum && step->checksum != transfer->checksum;
 	if (transfer->checksum_mode == CHECKSUM_TAKE)
 		transfer->checksum = step->checksum;
+
 	transfer_checked(transfer, mismatch ? HBM_MISS : step->status);
 }
 
@@ -151,6 +152,7 @@ static struct transfer *transfer_staged(struct extent_request *wait, uint32_t un
 	transfer->staged = true;
 	transfer->staging_unit = unit;
 	transfer->host = tier_host(transfer->context->staging, unit);
+
 	return transfer;
 }
 
@@ -164,13 +166,14 @@ static void transfer_staged_for_read_back(struct extent_request *wait, uint32_t 
 	transfer_begin_read_back(transfer_staged(wait, unit));
 }
 
-/* The processor sees no bytes that a device has copied within its memory: for their checksum they
- * are read back, by way of a staging buffer. */
+/* The processor sees no bytes that a device has copied within its memory: for their
+ * checksum they are read back, by way of a staging buffer. */
 static void transfer_direct_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
 	transfer_fail(transfer, step->status);
+
 	if (transfer->status == HBM_OK && transfer->checksum_mode == CHECKSUM_TAKE)
 		transfer_stage(transfer, transfer_staged_for_read_back);
 	else
@@ -195,12 +198,14 @@ static bool transfer_begin_direct(struct transfer *transfer)
 					    from->spans, from->span_count);
 		return true;
 	}
+
 	if (transfer_end_reaches(from, to->device)) {
 		from->place.tier->ops->scatter(from->place.tier, from->place.unit,
 					       transfer_step(transfer, transfer_direct_done),
 					       to->spans, to->span_count);
 		return true;
 	}
+
 	return false;
 }
 

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer: bytes on their way from one end to another. An end is a place in a tier, host memory,
- * spans of a device, or nothing. A transfer knows no block and no kind of tier: what its end means
- * is its owner's, who embeds it (store.h, load.h, move.h).
+ * transfer: bytes on their way from one end to another. An end is a place in a tier, host
+ * memory, spans of a device, or nothing. A transfer knows no block and no kind of tier:
+ * what its end means is its owner's, who embeds it (store.h, load.h, move.h).
  *
- *	              both ends are one copy apart
- *	BEGUN ------------------------------------------------------+
- *	  |                                                         |
- *	  | host memory: of an end, or a staging buffer             v
- *	  v                                                      DIRECT
- *	 IN ------> VERIFIED ------> on_host() ------> OUT          | a checksum is wanted: read back
- *	  \            \                                |           v
- *	   \            \ checksum mismatch             |       READ BACK
- *	    \            \                              v           |
- *	     +------------+---------------------------> done() <----+
+ * 	              both ends are one copy apart
+ * 	BEGUN ------------------------------------------------------+
+ * 	  |                                                         |
+ * 	  | host memory: of an end, or a staging buffer             v
+ * 	  v                                                      DIRECT
+ * 	 IN ------> VERIFIED ------> on_host() ------> OUT          | a checksum is wanted: read back
+ * 	  \            \                                |           v
+ * 	   \            \ checksum mismatch             |       READ BACK
+ * 	    \            \                              v           |
+ * 	     +------------+---------------------------> done() <----+
  *
- *	IN		from the source into host memory; nothing to do if it is there already
- *	VERIFIED	the bytes have the checksum that was expected, if one was
- *	OUT		from host memory to the target; nothing to do if they are there already
+ * 	IN		from the source into host memory; nothing to do if it is there already
+ * 	VERIFIED	the bytes have the checksum that was expected, if one was
+ * 	OUT		from host memory to the target; nothing to do if they are there already
  *
- * A failed step ends the transfer. The host memory stays valid after done(), for readers of it,
- * until transfer_release().
+ * A failed step ends the transfer. The host memory stays valid after done(), for readers
+ * of it, until transfer_release().
  */
 #pragma once
 
@@ -61,7 +61,10 @@ struct transfer {
 	enum transfer_checksum checksum_mode;
 	uint64_t checksum;                          /* expected; or, when done, the one taken */
 	void (*on_host)(struct transfer *transfer); /* NULL, or see above */
-	void (*done)(struct transfer *transfer);    /* from within transfer_begin() only where nothing has to be moved */
+	void (*done)(struct transfer *
+			     /* from within transfer_begin() only where nothing has to be
+			 * moved */
+			     transfer);
 
 	/* the outcome */
 	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner made of it */

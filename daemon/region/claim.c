@@ -9,7 +9,8 @@
 
 const struct claim claim_stuck;
 
-static int claim_check_slot(const struct claim *claim, const struct slot *slot, enum claim_kind kind)
+static int claim_check_slot(const struct claim *claim, const struct slot *slot,
+			    enum claim_kind kind)
 {
 	if (slot->claim == claim)
 		return HBM_INVALID;
@@ -32,7 +33,9 @@ static void claim_unmark(const struct stretch *stretch)
 static int claim_mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
 {
 	struct region *region = stretch.region;
+
 	region->claims++;
+
 	for (uint64_t i = 0; i < stretch.count; i++) {
 		struct slot *slot = &region->slots[stretch.first + i];
 		int status = claim_check_slot(claim, slot, kind);
@@ -41,21 +44,27 @@ static int claim_mark(struct claim *claim, struct stretch stretch, enum claim_ki
 			claim_unmark(&stretch);
 			return status;
 		}
+
 		slot->claim = claim;
 	}
+
 	claim->stretches[claim->count++] = stretch;
 	claim->slots += stretch.count;
+
 	return HBM_OK;
 }
 
-static int claim_add_range(struct claim *claim, const struct hbm_wire_range *range, enum claim_kind kind, uint64_t max_slots)
+static int claim_add_range(struct claim *claim, const struct hbm_wire_range *range,
+			   enum claim_kind kind, uint64_t max_slots)
 {
 	struct region *region = region_find(claim->regions, range->region);
 	if (!region)
 		return HBM_NOT_FOUND;
+
 	if (!is_aligned(range->offset, region->slab) || !is_aligned(range->bytes, region->slab) ||
 	    !checked_range(range->offset, range->bytes, region->address_space))
 		return HBM_INVALID;
+
 	struct stretch stretch = {
 		.region = region,
 		.first = range->offset / region->slab,
@@ -64,6 +73,7 @@ static int claim_add_range(struct claim *claim, const struct hbm_wire_range *ran
 	};
 	if (stretch.count > max_slots - claim->slots)
 		return HBM_LIMIT;
+
 	return claim_mark(claim, stretch, kind);
 }
 
@@ -75,12 +85,14 @@ static void claim_forget(struct claim *claim)
 	*claim = (struct claim){0};
 }
 
-int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
-	       enum claim_kind kind, uint64_t max_slots)
+int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges,
+	       uint32_t count, enum claim_kind kind, uint64_t max_slots)
 {
-	*claim = (struct claim){.regions = regions, .stretches = calloc(count, sizeof(*claim->stretches))};
+	*claim = (struct claim){.regions = regions,
+				.stretches = calloc(count, sizeof(*claim->stretches))};
 	if (!claim->stretches)
 		return HBM_NO_SPACE;
+
 	for (uint32_t i = 0; i < count; i++) {
 		int status = claim_add_range(claim, &ranges[i], kind, max_slots);
 		if (status != HBM_OK) {
@@ -88,6 +100,7 @@ int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wi
 			return status;
 		}
 	}
+
 	return HBM_OK;
 }
 

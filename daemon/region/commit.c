@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commit: see commit.h. A share is what a commit needs of one pool in one slab size. The shares of a commit go through
- * each stage side by side; the next stage begins when all have ended theirs. `pending` counts those that have not, plus
- * one while a stage is being started, as a share may end its stage at once.
+ * commit: see commit.h. A share is what a commit needs of one pool in one slab size. The
+ * shares of a commit go through each stage side by side; the next stage begins when all
+ * have ended theirs. `pending` counts those that have not, plus one while a stage is
+ * being started, as a share may end its stage at once.
  */
 #include "daemon/region/commit.h"
 
@@ -12,8 +13,8 @@
 #include <unistd.h>
 
 #include "daemon/region/claim.h"
-#include "daemon/region/slot.h"
 #include "daemon/region/slab.h"
+#include "daemon/region/slot.h"
 
 struct share {
 	struct commit *commit;
@@ -43,10 +44,12 @@ static struct share *share_for(struct commit *commit, const struct region *regio
 		if (share->device == region->device && share->request.bytes == region->slab)
 			return share;
 	}
+
 	struct share *share = &commit->shares[commit->share_count++];
 	share->commit = commit;
 	share->device = region->device;
 	share->request.bytes = region->slab;
+
 	return share;
 }
 
@@ -58,17 +61,19 @@ static void commit_make_shares(struct commit *commit)
 	}
 }
 
-int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
-	       uint64_t max_slabs)
+int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
+	       uint32_t count, uint64_t max_slabs)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
 	if (!commit)
 		return HBM_NO_SPACE;
+
 	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY, max_slabs);
 	if (status != HBM_OK) {
 		free(commit);
 		return status;
 	}
+
 	commit->shares = calloc(commit->claim.count, sizeof(*commit->shares));
 	commit->fds = malloc(commit->claim.slots * sizeof(*commit->fds));
 	if (!commit->shares || !commit->fds) {
@@ -77,9 +82,11 @@ int commit_new(struct commit **out, struct regions *regions, const struct hbm_wi
 		commit_free(commit);
 		return HBM_NO_SPACE;
 	}
+
 	memset(commit->fds, 0xff, commit->claim.slots * sizeof(*commit->fds));
 	commit_make_shares(commit);
 	*out = commit;
+
 	return HBM_OK;
 }
 
@@ -101,7 +108,8 @@ static void commit_finish(struct commit *commit)
 	commit->done(commit->arg, commit->status);
 }
 
-/* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would not unmap is lost. */
+/* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would
+ * not unmap is lost. */
 static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
@@ -111,9 +119,11 @@ static void commit_empty_slots(struct commit *commit)
 			struct slab *slab = slot->slab;
 			if (!slab)
 				continue;
+
 			slot->slab = NULL;
 			if (slab->stuck)
 				slot->claim = &claim_stuck;
+
 			slab_unref(slab, false);
 		}
 	}
@@ -139,10 +149,12 @@ static void commit_unmap(struct commit *commit)
 		struct share *share = &commit->shares[i];
 		if (!share->mapped)
 			continue;
+
 		commit->pending++;
 		share->mapping.done = commit_undone;
 		mapping_unmap(&share->mapping);
 	}
+
 	if (--commit->pending == 0)
 		commit_fail(commit);
 }
@@ -180,11 +192,13 @@ static void commit_mapped(struct mapping *mapping)
 {
 	struct share *share = container_of(mapping, struct share, mapping);
 	struct commit *commit = share->commit;
+
 	share->mapped = mapping->result == CUDA_SUCCESS;
 	if (!share->mapped && mapping->lacks_fds)
 		commit_refuse(commit, device_lacks_fds(share->device, mapping->call));
 	else if (!share->mapped)
 		commit_refuse(commit, device_failed(share->device, mapping->call, mapping->result));
+
 	if (--commit->pending == 0)
 		commit_end_mapping(commit);
 }
@@ -194,8 +208,10 @@ static void commit_place_slabs(struct share *share)
 	const struct claim *claim = &share->commit->claim;
 	for (size_t i = 0; i < claim->count; i++) {
 		const struct stretch *stretch = &claim->stretches[i];
-		if (stretch->region->device != share->device || stretch->region->slab != share->request.bytes)
+		if (stretch->region->device != share->device ||
+		    stretch->region->slab != share->request.bytes)
 			continue;
+
 		for (uint64_t k = 0; k < stretch->count; k++) {
 			struct list *node = list_pop_front(&share->request.taken);
 			assert(node);
@@ -211,6 +227,7 @@ static void commit_start_mapping(struct commit *commit)
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
+
 		commit_place_slabs(share);
 		share->mapping = (struct mapping){
 			.device = share->device,
@@ -223,6 +240,7 @@ static void commit_start_mapping(struct commit *commit)
 		commit->pending++;
 		mapping_map(&share->mapping);
 	}
+
 	if (--commit->pending == 0)
 		commit_end_mapping(commit);
 }
@@ -254,6 +272,7 @@ static void commit_taken(struct slab_request *request)
 {
 	struct share *share = container_of(request, struct share, request);
 	struct commit *commit = share->commit;
+
 	share->taken = request->status == HBM_OK;
 	commit_refuse(commit, request->status);
 	if (--commit->pending == 0)
@@ -267,6 +286,7 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->share_count; i++) {
 		struct share *share = &commit->shares[i];
+
 		share->request.done = commit_taken;
 		commit->pending++;
 		int status = slabs_request(share->device->slabs, &share->request);
@@ -275,6 +295,7 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 			commit->pending--;
 		}
 	}
+
 	if (--commit->pending == 0)
 		commit_end_taking(commit);
 }
@@ -285,6 +306,7 @@ int commit_next(struct commit *commit, struct hbm_wire_range *range)
 {
 	if (commit->next_stretch == commit->claim.count)
 		return -1;
+
 	const struct stretch *stretch = &commit->claim.stretches[commit->next_stretch];
 	const struct region *region = stretch->region;
 	uint64_t slot = commit->next_slot++;
@@ -297,9 +319,11 @@ int commit_next(struct commit *commit, struct hbm_wire_range *range)
 		commit->next_stretch++;
 		commit->next_slot = 0;
 	}
+
 	int *fd = &commit->fds[stretch->at + slot];
 	int taken_fd = *fd;
 	*fd = -1;
+
 	return taken_fd;
 }
 
@@ -307,12 +331,15 @@ struct commit *commit_free(struct commit *commit)
 {
 	if (!commit)
 		return NULL;
+
 	for (uint64_t i = 0; commit->fds && i < commit->claim.slots; i++)
 		if (commit->fds[i] >= 0)
 			close(commit->fds[i]);
+
 	free(commit->fds);
 	free(commit->shares);
 	claim_drop(&commit->claim);
 	free(commit);
+
 	return NULL;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* decommit: see decommit.h. One unmapping job for each device concerned; it ends when all have. */
+/* decommit: see decommit.h. One unmapping job for each device concerned; it ends when all
+ * have. */
 #include "daemon/region/decommit.h"
 
 #include <stdlib.h>
 
 #include "daemon/region/claim.h"
-#include "daemon/region/slot.h"
 #include "daemon/region/slab.h"
+#include "daemon/region/slot.h"
 
 struct part {
 	struct decommit *decommit;
@@ -28,11 +29,14 @@ static void decommit_empty_stretch(const struct stretch *stretch)
 	for (uint64_t k = 0; k < stretch->count; k++) {
 		struct slot *slot = &region->slots[stretch->first + k];
 		struct slab *slab = slot->slab;
+
 		slot->slab = NULL;
 		if (slab->stuck)
 			slot->claim = &claim_stuck;
+
 		slab_unref(slab, false);
 	}
+
 	region->committed -= stretch->count * region->slab;
 }
 
@@ -58,6 +62,7 @@ static void decommit_add_part(struct decommit *decommit, struct device *device)
 	for (size_t i = 0; i < decommit->part_count; i++)
 		if (decommit->parts[i].mapping.device == device)
 			return;
+
 	struct part *part = &decommit->parts[decommit->part_count++];
 	part->decommit = decommit;
 	part->mapping = (struct mapping){
@@ -73,6 +78,7 @@ static void decommit_begin(struct region_wait *wait)
 	struct decommit *decommit = container_of(wait, struct decommit, wait);
 	if (claim_is_used(&decommit->claim))
 		return;
+
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
 		decommit_add_part(decommit, decommit->claim.stretches[i].region->device);
@@ -86,19 +92,21 @@ int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges,
 {
 	struct decommit *decommit = calloc(1, sizeof(*decommit));
 	struct part *parts = calloc(count, sizeof(*parts));
-	int status = decommit && parts
-			     ? claim_make(&decommit->claim, regions, ranges, count, CLAIM_COMMITTED, UINT64_MAX)
-			     : HBM_NO_SPACE;
+	int status = decommit && parts ? claim_make(&decommit->claim, regions, ranges, count,
+						    CLAIM_COMMITTED, UINT64_MAX)
+				       : HBM_NO_SPACE;
 	if (status != HBM_OK) {
 		free(parts);
 		free(decommit);
 		return status;
 	}
+
 	decommit->parts = parts;
 	decommit->done = done;
 	decommit->arg = arg;
 	decommit->wait.retry = decommit_begin;
 	list_push_back(&regions->waiting, &decommit->wait.link);
 	decommit_begin(&decommit->wait);
+
 	return HBM_OK;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mapping: see mapping.h. Access is set and mappings are removed for whole runs of slots at once, as each such call
- * costs tens of microseconds whatever its length.
+ * mapping: see mapping.h. Access is set and mappings are removed for whole runs of slots
+ * at once, as each such call costs tens of microseconds whatever its length.
  */
 #include "daemon/region/mapping.h"
 
@@ -13,7 +13,8 @@
 static bool mapping_concerns(const struct mapping *mapping, const struct stretch *stretch)
 {
 	const struct region *region = stretch->region;
-	return region->device == mapping->device && (mapping->slab == 0 || region->slab == mapping->slab);
+	return region->device == mapping->device &&
+	       (mapping->slab == 0 || region->slab == mapping->slab);
 }
 
 static CUdeviceptr mapping_slot_address(const struct region *region, uint64_t slot)
@@ -25,10 +26,13 @@ static CUdeviceptr mapping_slot_address(const struct region *region, uint64_t sl
 static void mapping_unmap_run(const struct region *region, uint64_t first, uint64_t count)
 {
 	const struct device *device = region->device;
-	if (device->driver->cuMemUnmap(mapping_slot_address(region, first), count * region->slab) == CUDA_SUCCESS)
+	if (device->driver->cuMemUnmap(mapping_slot_address(region, first), count * region->slab) ==
+	    CUDA_SUCCESS)
 		return;
+
 	for (uint64_t i = first; i < first + count; i++)
-		if (device_unmap(device, mapping_slot_address(region, i), region->slab) != CUDA_SUCCESS)
+		if (device_unmap(device, mapping_slot_address(region, i), region->slab) !=
+		    CUDA_SUCCESS)
 			region->slots[i].slab->stuck = true;
 }
 
@@ -45,11 +49,14 @@ static void mapping_unmap_stretch(const struct region *region, uint64_t first, u
 	}
 }
 
-static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch *stretch, uint64_t *mapped)
+static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch *stretch,
+				  uint64_t *mapped)
 {
 	const struct region *region = stretch->region;
 	const struct driver *driver = region->device->driver;
+
 	mapping->call = "cuMemMap";
+
 	for (; *mapped < stretch->count; (*mapped)++) {
 		uint64_t slot = stretch->first + *mapped;
 		CUresult r = driver->cuMemMap(mapping_slot_address(region, slot), region->slab, 0,
@@ -57,8 +64,11 @@ static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch 
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
+
 	mapping->call = "cuMemSetAccess";
-	return device_allow(region->device, mapping_slot_address(region, stretch->first), stretch->count * region->slab);
+
+	return device_allow(region->device, mapping_slot_address(region, stretch->first),
+			    stretch->count * region->slab);
 }
 
 static CUresult mapping_export_slots(struct mapping *mapping, const struct stretch *stretch)
@@ -67,7 +77,8 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct stret
 	mapping->call = "cuMemExportToShareableHandle";
 	for (uint64_t i = 0; i < stretch->count; i++) {
 		CUresult r = region->device->driver->cuMemExportToShareableHandle(
-			&mapping->fds[stretch->at + i], region->slots[stretch->first + i].slab->handle,
+			&mapping->fds[stretch->at + i],
+			region->slots[stretch->first + i].slab->handle,
 			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
 		if (r != CUDA_SUCCESS) {
 			mapping->lacks_fds = fdpass_exhausted();
@@ -75,10 +86,12 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct stret
 			return r;
 		}
 	}
+
 	return CUDA_SUCCESS;
 }
 
-static void mapping_undo_stretch(struct mapping *mapping, const struct stretch *stretch, uint64_t mapped)
+static void mapping_undo_stretch(struct mapping *mapping, const struct stretch *stretch,
+				 uint64_t mapped)
 {
 	mapping_unmap_stretch(stretch->region, stretch->first, mapped);
 	for (uint64_t i = 0; i < stretch->count; i++) {
@@ -97,23 +110,28 @@ static CUresult mapping_map_stretch(struct mapping *mapping, const struct stretc
 		r = mapping_export_slots(mapping, stretch);
 	if (r != CUDA_SUCCESS)
 		mapping_undo_stretch(mapping, stretch, mapped);
+
 	return r;
 }
 
 static void mapping_map_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
+
 	mapping->result = CUDA_SUCCESS;
 	size_t i = 0;
 	for (; i < mapping->stretch_count && mapping->result == CUDA_SUCCESS; i++)
 		if (mapping_concerns(mapping, &mapping->stretches[i]))
 			mapping->result = mapping_map_stretch(mapping, &mapping->stretches[i]);
+
 	if (mapping->result == CUDA_SUCCESS)
 		return;
+
 	/* The last one looked at has undone itself. */
 	for (size_t k = 0; k + 1 < i; k++)
 		if (mapping_concerns(mapping, &mapping->stretches[k]))
-			mapping_undo_stretch(mapping, &mapping->stretches[k], mapping->stretches[k].count);
+			mapping_undo_stretch(mapping, &mapping->stretches[k],
+					     mapping->stretches[k].count);
 }
 
 static void mapping_unmap_job_run(struct job *job)
@@ -122,8 +140,9 @@ static void mapping_unmap_job_run(struct job *job)
 	mapping->result = CUDA_SUCCESS;
 	for (size_t i = 0; i < mapping->stretch_count; i++)
 		if (mapping_concerns(mapping, &mapping->stretches[i]))
-			mapping_unmap_stretch(mapping->stretches[i].region, mapping->stretches[i].first,
-				      mapping->stretches[i].count);
+			mapping_unmap_stretch(mapping->stretches[i].region,
+					      mapping->stretches[i].first,
+					      mapping->stretches[i].count);
 }
 
 static void mapping_done(struct job *job)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mapping: one job for a device's control worker: maps, or unmaps, the slabs of stretches of slots in the daemon's
- * address space. The only place that calls cuMemMap and cuMemUnmap for regions.
+ * mapping: one job for a device's control worker: maps, or unmaps, the slabs of stretches
+ * of slots in the daemon's address space. The only place that calls cuMemMap and
+ * cuMemUnmap for regions.
  *
- * Mapping is all or none: on failure nothing of it is mapped and no fd is left. Unmapping always ends; a slab the
- * device refuses to unmap is marked stuck.
+ * Mapping is all or none: on failure nothing of it is mapped and no fd is left. Unmapping
+ * always ends; a slab the device refuses to unmap is marked stuck.
  */
 #pragma once
 
@@ -25,7 +26,9 @@ struct mapping {
 	uint64_t slab; /* only regions with such slabs; 0: with any */
 	const struct stretch *stretches;
 	size_t stretch_count;
-	int *fds; /* map: one for each slot of the operation, -1 before and where nothing was exported */
+	/* map: one for each slot of the operation, -1 before and where nothing was
+	 * exported */
+	int *fds;
 	void (*done)(struct mapping *mapping); /* loop thread */
 	/* the outcome */
 	CUresult result;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lease: see region.h. Address space is reserved and freed on the device's control worker, like everything that may take
- * the driver long; regions are freed only when such a job has ended, so nothing here frees one under its caller.
+ * lease: see region.h. Address space is reserved and freed on the device's control
+ * worker, like everything that may take the driver long; regions are freed only when such
+ * a job has ended, so nothing here frees one under its caller.
  */
 #include "daemon/region/region.h"
 
@@ -31,6 +32,7 @@ struct region *region_find(const struct regions *regions, uint32_t id)
 		if (region->id == id)
 			return region;
 	}
+
 	return NULL;
 }
 
@@ -42,7 +44,8 @@ struct device *region_device(const struct region *region)
 struct device *regions_device(const struct regions *regions)
 {
 	const struct list *oldest = regions->all.next;
-	return list_empty(&regions->all) ? NULL : container_of(oldest, const struct region, link)->device;
+	return list_empty(&regions->all) ? NULL
+					 : container_of(oldest, const struct region, link)->device;
 }
 
 uint32_t region_id(const struct region *region)
@@ -60,15 +63,19 @@ uint64_t region_slab(const struct region *region)
 	return region->slab;
 }
 
-int region_address(const struct region *region, uint64_t offset, uint64_t bytes, CUdeviceptr *address)
+int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
+		   CUdeviceptr *address)
 {
 	if (!checked_range(offset, bytes, region->address_space))
 		return HBM_INVALID;
+
 	uint64_t last = (offset + bytes - 1) / region->slab;
 	for (uint64_t i = offset / region->slab; i <= last; i++)
 		if (!region->slots[i].slab || region->slots[i].claim)
 			return HBM_NOT_FOUND;
+
 	*address = region->address + offset;
+
 	return HBM_OK;
 }
 
@@ -117,6 +124,7 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 		assert(slot->users > 0);
 		claimed |= --slot->users == 0 && slot->claim;
 	}
+
 	if (claimed || (region->users == 0 && region->gone))
 		regions_advance(region->regions);
 }
@@ -126,6 +134,7 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 static void region_free_region(struct region *region)
 {
 	struct regions *regions = region->regions;
+
 	list_remove(&region->by_id);
 	list_remove(&region->link);
 	regions->count--;
@@ -209,15 +218,18 @@ int region_destroy(struct regions *regions, uint32_t id, region_done *done, void
 	struct region *region = region_find(regions, id);
 	if (!region)
 		return HBM_NOT_FOUND;
+
 	list_remove(&region->by_id);
 	region->gone = region->given_up = true;
 	region->done = done;
 	region->arg = arg;
 	regions_advance(regions);
+
 	return HBM_OK;
 }
 
-/* Slots under a claim are left to the operation that claimed them: it sees that the region is gone. */
+/* Slots under a claim are left to the operation that claimed them: it sees that the
+ * region is gone. */
 static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
@@ -233,10 +245,12 @@ void regions_end(struct regions *regions)
 		struct region *region = container_of(node, struct region, link);
 		if (region->gone)
 			continue;
+
 		region->gone = true;
 		list_remove(&region->by_id);
 		region_quarantine(region);
 	}
+
 	regions_advance(regions);
 }
 
@@ -251,7 +265,8 @@ void regions_release(struct regions *regions)
 static void region_create_run(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
-	region->result = region->device->driver->cuMemAddressReserve(&region->address, region->address_space, 0, 0, 0);
+	region->result = region->device->driver->cuMemAddressReserve(
+		&region->address, region->address_space, 0, 0, 0);
 }
 
 static void region_create_done(struct job *job)
@@ -259,19 +274,24 @@ static void region_create_done(struct job *job)
 	struct region *region = container_of(job, struct region, job);
 	struct regions *regions = region->regions;
 	region_done *done = region->done;
+
 	region->done = NULL;
 	region->claims--;
+
 	if (region->result != CUDA_SUCCESS) {
-		done(region->arg, device_failed(region->device, "cuMemAddressReserve", region->result), NULL);
+		done(region->arg,
+		     device_failed(region->device, "cuMemAddressReserve", region->result), NULL);
 		region_free_region(region);
 		return;
 	}
+
 	if (regions->ended) {
 		region->gone = region->given_up = true;
 		done(region->arg, HBM_SHUTDOWN, NULL);
 		regions_advance(regions);
 		return;
 	}
+
 	list_push_back(&regions->by_id[region->id % REGION_BUCKETS], &region->by_id);
 	done(region->arg, HBM_OK, region);
 }
@@ -284,47 +304,58 @@ static uint32_t region_new_id(struct regions *regions)
 	return regions->last_id;
 }
 
-static int region_check_creation(const struct regions *regions, const struct device *device, uint64_t address_space, uint64_t slab,
-			  const struct region_limits *limits)
+static int region_check_creation(const struct regions *regions, const struct device *device,
+				 uint64_t address_space, uint64_t slab,
+				 const struct region_limits *limits)
 {
 	uint64_t reserved;
-	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 || address_space % slab != 0)
+	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 ||
+	    address_space % slab != 0)
 		return HBM_INVALID;
-	if (regions->count >= limits->regions || !checked_add(regions->reserved, address_space, &reserved) ||
+
+	if (regions->count >= limits->regions ||
+	    !checked_add(regions->reserved, address_space, &reserved) ||
 	    reserved > limits->address_space)
 		return HBM_LIMIT;
+
 	return HBM_OK;
 }
 
-static struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab)
+static struct region *region_new(struct regions *regions, struct device *device,
+				 uint64_t address_space, uint64_t slab)
 {
 	struct region *region = calloc(1, sizeof(*region));
 	if (!region)
 		return NULL;
+
 	region->slot_count = address_space / slab;
 	region->slots = calloc(region->slot_count, sizeof(*region->slots));
 	if (!region->slots) {
 		free(region);
 		return NULL;
 	}
+
 	region->regions = regions;
 	region->device = device;
 	region->address_space = address_space;
 	region->slab = slab;
 	list_init(&region->by_id);
+
 	return region;
 }
 
-int region_create(struct regions *regions, struct device *device, uint64_t address_space, uint64_t slab,
-		 const struct region_limits *limits, region_done *done, void *arg)
+int region_create(struct regions *regions, struct device *device, uint64_t address_space,
+		  uint64_t slab, const struct region_limits *limits, region_done *done, void *arg)
 {
 	slab = slab ? slab : slabs_default(device->slabs);
 	int status = region_check_creation(regions, device, address_space, slab, limits);
 	if (status != HBM_OK)
 		return status;
+
 	struct region *region = region_new(regions, device, address_space, slab);
 	if (!region)
 		return HBM_NO_SPACE;
+
 	region->id = region_new_id(regions);
 	region->done = done;
 	region->arg = arg;
@@ -335,5 +366,6 @@ int region_create(struct regions *regions, struct device *device, uint64_t addre
 	region->job.run = region_create_run;
 	region->job.done = region_create_done;
 	worker_post(device->control, &region->job);
+
 	return HBM_OK;
 }

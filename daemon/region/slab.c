@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slab: see slab.h. The books are kept on the loop thread and change before a device call is posted (creation) or after
- * it has succeeded (release), so that they never promise bytes the device does not have.
+ * slab: see slab.h. The books are kept on the loop thread and change before a device call
+ * is posted (creation) or after it has succeeded (release), so that they never promise
+ * bytes the device does not have.
  *
- * Orders are served first come, first served. An order that only fits once something retires, or a wrong-sized ready
- * slab is released, waits for that. What it still misses is promised to it: later orders see a smaller budget.
+ * Orders are served first come, first served. An order that only fits once something
+ * retires, or a wrong-sized ready slab is released, waits for that. What it still misses
+ * is promised to it: later orders see a smaller budget.
  *
- * Background creation makes one slab a job, so that an order never waits for more than one. When the device refuses
- * (somebody still holds memory that has retired), it tries again later, and ever later.
+ * Background creation makes one slab a job, so that an order never waits for more than
+ * one. When the device refuses (somebody still holds memory that has retired), it tries
+ * again later, and ever later.
  */
 #include "daemon/region/slab.h"
 
@@ -51,8 +54,10 @@ static struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 	struct slab *slab = calloc(1, sizeof(*slab));
 	if (!slab)
 		return NULL;
+
 	slab->slabs = slabs;
 	slab->bytes = bytes;
+
 	return slab;
 }
 
@@ -78,7 +83,8 @@ static void slab_lose(struct slabs *slabs, struct slab *slab)
 	list_push_back(&slabs->lost, &slab->link);
 	if (device_is_lost(slabs->device))
 		return; /* and that has been said */
-	log_error("device %u: %llu MiB could not be given back and stay quarantined until the daemon restarts",
+	log_error("device %u: %llu MiB could not be given back and stay quarantined until the "
+		  "daemon restarts",
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
 
@@ -86,6 +92,7 @@ static void slab_release_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
+
 	slabs->books.retiring -= slab->bytes;
 	if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
@@ -94,6 +101,7 @@ static void slab_release_done(struct job *job)
 		device_failed(slabs->device, "cuMemRelease", slab->result);
 		slab_lose(slabs, slab);
 	}
+
 	slab_pump(slabs);
 }
 
@@ -106,21 +114,25 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	worker_post(slabs->device->control, &slab->job);
 }
 
-/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be; false if there was none. */
+/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be; false
+ * if there was none. */
 static bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 {
 	bool any = false;
 	list_for_each_safe (node, after, &slabs->ready) {
 		struct slab *slab = container_of(node, struct slab, link);
+
 		if (slabs->books.uncreated + slabs->books.retiring >= enough)
 			break;
 		if (slab->bytes == bytes)
 			continue;
+
 		list_remove(node);
 		slabs->books.ready -= slab->bytes;
 		slab_retire(slabs, slab);
 		any = true;
 	}
+
 	return any;
 }
 
@@ -140,6 +152,7 @@ static void slab_fail_request(struct slabs *slabs, struct slab_request *request,
 		slab->refs = 0;
 		slab_push_ready(slabs, slab);
 	}
+
 	request->status = status;
 	request->done(request);
 }
@@ -151,12 +164,14 @@ static void slab_request_run(struct job *job)
 	request->lacks_fds = false;
 	for (; request->missing > 0; request->missing--) {
 		struct slab *slab = slab_new(request->slabs, request->bytes);
+
 		request->result = slab ? slab_create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
 		if (request->result != CUDA_SUCCESS) {
 			request->lacks_fds = fdpass_exhausted();
 			free(slab);
 			return;
 		}
+
 		slab->refs = 1;
 		list_push_back(&request->taken, &slab->link);
 	}
@@ -166,24 +181,31 @@ static void slab_request_done(struct job *job)
 {
 	struct slab_request *request = container_of(job, struct slab_request, job);
 	struct slabs *slabs = request->slabs;
+
 	if (request->result == CUDA_SUCCESS) {
 		request->status = HBM_OK;
 		request->done(request);
 		slab_pump(slabs);
 		return;
 	}
+
 	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.leased -= bytes;
 	slabs->books.uncreated += bytes;
-	int status = request->lacks_fds ? device_lacks_fds(slabs->device, "cuMemCreate")
-				      : device_failed(slabs->device, "cuMemCreate", request->result);
-	/* The budget says it fits, so somebody holds memory that has retired; what lies ready in other sizes may do. */
-	if (status == HBM_NO_SPACE && !request->retried && slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
+	int status = request->lacks_fds
+			     ? device_lacks_fds(slabs->device, "cuMemCreate")
+			     : device_failed(slabs->device, "cuMemCreate", request->result);
+
+	/* The budget says it fits, so somebody holds memory that has retired; what lies
+	 * ready in other sizes may do. */
+	if (status == HBM_NO_SPACE && !request->retried &&
+	    slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
 		request->retried = true;
 		list_push_front(&slabs->requests, &request->link);
 	} else {
 		slab_fail_request(slabs, request, status);
 	}
+
 	slab_pump(slabs);
 }
 
@@ -191,10 +213,12 @@ static void slab_take_ready(struct slabs *slabs, struct slab_request *request)
 {
 	list_for_each_safe (node, after, &slabs->ready) {
 		struct slab *slab = container_of(node, struct slab, link);
+
 		if (request->missing == 0)
 			break;
 		if (slab->bytes != request->bytes)
 			continue;
+
 		list_remove(node);
 		slab->refs = 1;
 		list_push_back(&request->taken, node);
@@ -207,6 +231,7 @@ static void slab_take_ready(struct slabs *slabs, struct slab_request *request)
 static void slab_create_missing(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t bytes = request->missing * request->bytes;
+
 	slabs->books.uncreated -= bytes;
 	slabs->books.leased += bytes;
 	request->job.run = slab_request_run;
@@ -217,24 +242,31 @@ static void slab_create_missing(struct slabs *slabs, struct slab_request *reques
 /* Serves the first order if that can be: false if it must wait. */
 static bool slab_serve_first(struct slabs *slabs)
 {
-	struct slab_request *request = container_of(slabs->requests.next, struct slab_request, link);
+	struct slab_request *request =
+		container_of(slabs->requests.next, struct slab_request, link);
+
 	slab_take_ready(slabs, request);
 	uint64_t bytes = request->missing * request->bytes;
 	if (bytes > slabs->books.uncreated) {
 		slab_retire_others(slabs, request->bytes, bytes);
 		if (slabs->books.retiring > 0 || slabs->making)
 			return false;
+
 		list_remove(&request->link);
 		slab_fail_request(slabs, request, HBM_NO_SPACE);
+
 		return true;
 	}
+
 	list_remove(&request->link);
+
 	if (request->missing > 0) {
 		slab_create_missing(slabs, request);
 	} else {
 		request->status = HBM_OK;
 		request->done(request);
 	}
+
 	return true;
 }
 
@@ -245,6 +277,7 @@ static uint64_t slab_promised(const struct slabs *slabs)
 		const struct slab_request *request = container_of(node, struct slab_request, link);
 		bytes += request->missing * request->bytes;
 	}
+
 	return bytes;
 }
 
@@ -252,15 +285,18 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
-	if (!checked_mul(request->bytes, request->count, &need) || !checked_add(need, slab_promised(slabs), &need) ||
+	if (!checked_mul(request->bytes, request->count, &need) ||
+	    !checked_add(need, slab_promised(slabs), &need) ||
 	    need > books->ready + books->uncreated + books->retiring)
 		return HBM_NO_SPACE;
+
 	list_init(&request->taken);
 	request->slabs = slabs;
 	request->missing = request->count;
 	request->retried = false;
 	list_push_back(&slabs->requests, &request->link);
 	slab_pump(slabs);
+
 	return HBM_OK;
 }
 
@@ -277,6 +313,7 @@ static void slab_make_again_later(struct slabs *slabs, CUresult result)
 	/* Said once for each row of failures. */
 	if (slabs->retry_ns == RETRY_FIRST_NS)
 		device_failed(slabs->device, "cuMemCreate (ahead of need)", result);
+
 	/* Without memory for a timer the next thing given back tries again. */
 	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
@@ -286,6 +323,7 @@ static void slab_make_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
+
 	slabs->making = NULL;
 	slabs->books.ready -= slab->bytes;
 	if (slab->result == CUDA_SUCCESS) {
@@ -297,6 +335,7 @@ static void slab_make_done(struct job *job)
 			slab_make_again_later(slabs, slab->result);
 		free(slab);
 	}
+
 	slab_pump(slabs);
 }
 
@@ -306,9 +345,11 @@ static void slab_make_ahead(struct slabs *slabs)
 	if (slabs->making || timer_is_set(&slabs->retry) || slabs->books.uncreated < bytes ||
 	    slabs->books.ready + bytes > slabs->ahead)
 		return;
+
 	struct slab *slab = slab_new(slabs, bytes);
 	if (!slab)
 		return;
+
 	slabs->making = slab;
 	slabs->books.uncreated -= bytes;
 	slabs->books.ready += bytes;
@@ -332,12 +373,14 @@ static void slab_pump(struct slabs *slabs)
 
 /* ---- The pool ---- */
 
-int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget, uint64_t default_slab)
+int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
+	       uint64_t default_slab)
 {
 	assert(slabs_is_size(default_slab));
 	struct slabs *slabs = calloc(1, sizeof(*slabs));
 	if (!slabs)
 		return -ENOMEM;
+
 	slabs->device = device;
 	slabs->loop = loop;
 	slabs->default_slab = default_slab;
@@ -350,6 +393,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	slabs->retry_ns = RETRY_FIRST_NS;
 	*out = slabs;
 	slab_pump(slabs);
+
 	return 0;
 }
 
@@ -368,7 +412,8 @@ static void pause_done(struct job *job)
 	container_of(job, struct pause, job)->over = true;
 }
 
-/* Waits until the control worker has done all it was given, and its completions have been handled. */
+/* Waits until the control worker has done all it was given, and its completions have been
+ * handled. */
 static void slab_settle(struct slabs *slabs)
 {
 	struct pause pause = {.job = {.run = pause_run, .done = pause_done}};
@@ -387,6 +432,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 {
 	if (!slabs)
 		return NULL;
+
 	slabs_drain(slabs);
 	slab_settle(slabs);
 	assert(list_empty(&slabs->requests));
@@ -395,10 +441,12 @@ struct slabs *slabs_close(struct slabs *slabs)
 		slabs->books.ready -= slab->bytes;
 		slab_retire(slabs, slab);
 	}
+
 	slab_settle(slabs);
 	for (struct list *node; (node = list_pop_front(&slabs->lost));)
 		free(container_of(node, struct slab, link));
 	free(slabs);
+
 	return NULL;
 }
 
@@ -415,17 +463,23 @@ uint64_t slabs_default(const struct slabs *slabs)
 const char *slabs_check(const struct slabs *slabs)
 {
 	const struct slabs_books *books = &slabs->books;
-	if (books->leased + books->quarantined + books->retiring + books->ready + books->uncreated != books->budget)
-		return "leased, quarantined, retiring, ready and uncreated do not add up to the budget";
+	if (books->leased + books->quarantined + books->retiring + books->ready +
+		    books->uncreated !=
+	    books->budget)
+		return "leased, quarantined, retiring, ready and uncreated do not add up to the "
+		       "budget";
+
 	uint64_t ready = slabs->making ? slabs->making->bytes : 0, lost = 0;
 	list_for_each (node, &slabs->ready)
 		ready += container_of(node, struct slab, link)->bytes;
 	if (ready != books->ready)
 		return "the ready slabs do not add up";
+
 	list_for_each (node, &slabs->lost)
 		lost += container_of(node, struct slab, link)->bytes;
 	if (lost > books->quarantined)
 		return "more is lost than quarantined";
+
 	return NULL;
 }
 
@@ -436,10 +490,12 @@ struct slab *slab_ref(struct slab *slab)
 	return slab;
 }
 
-/* Where the slab is counted follows its references: leased while one of them is not quarantined. */
+/* Where the slab is counted follows its references: leased while one of them is not
+ * quarantined. */
 static void slab_recount(struct slab *slab, bool was_quarantined)
 {
 	struct slabs_books *books = &slab->slabs->books;
+
 	if (was_quarantined || slab->quarantined < slab->refs)
 		return;
 
@@ -468,12 +524,14 @@ static void slab_leave(struct slab *slab, bool quarantined)
 
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
+
 	if (slab->stuck)
 		slab_lose(slabs, slab);
 	else if (slab->exported)
 		slab_retire(slabs, slab);
 	else
 		slab_push_ready(slabs, slab);
+
 	slab_pump(slabs);
 }
 

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * region: the inside of a region, shared by the operations on it: region.c, claim.c, mapping.c, commit.c, decommit.c.
+ * region: the inside of a region, shared by the operations on it: region.c, claim.c,
+ * mapping.c, commit.c, decommit.c.
  *
  * A slot is a place for one slab:
  *
- *	slab  claim
- *	 -     -	empty
- *	 -     yes	being committed, no slab yet
- *	 yes   yes	being committed or decommitted: nothing may start to use it
- *	 yes   -	committed
- *	 -   &claim_stuck	the device refused to unmap what was here: never usable again
+ * 	slab  claim
+ * 	 -     -	empty
+ * 	 -     yes	being committed, no slab yet
+ * 	 yes   yes	being committed or decommitted: nothing may start to use it
+ * 	 yes   -	committed
+ * 	 -   &claim_stuck	the device refused to unmap what was here: never usable again
  *
- * The loop thread changes slots; the control worker reads the slabs of slots that a claim or a closing region has made
- * its own, while nobody changes them.
+ * The loop thread changes slots; the control worker reads the slabs of slots that a claim
+ * or a closing region has made its own, while nobody changes them.
  */
 #pragma once
 
-#include "daemon/region/region.h"
 #include "daemon/region/mapping.h"
+#include "daemon/region/region.h"
 #include "daemon/region/slab.h"
 
 struct claim;

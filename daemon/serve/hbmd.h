@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmd: the daemon's parts and what it is doing, as every request handler sees them. main.c makes
- * it and owns none of the parts: whoever opens a part puts it here and takes it away again. It
- * includes nothing of ours, so that a module which only passes it on depends on no part.
+ * hbmd: the daemon's parts and what it is doing, as every request handler sees them.
+ * main.c makes it and owns none of the parts: whoever opens a part puts it here and takes
+ * it away again. It includes nothing of ours, so that a module which only passes it on
+ * depends on no part.
  */
 #pragma once
 

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inspect: answers QUERY: what the daemon looks like right now, as pages of fixed-size records. It changes nothing. A
- * cursor is a position in a table; a walk over several pages sees each entry that stays, and may miss or see twice one
- * that comes or goes meanwhile.
+ * inspect: answers QUERY: what the daemon looks like right now, as pages of fixed-size
+ * records. It changes nothing. A cursor is a position in a table; a walk over several
+ * pages sees each entry that stays, and may miss or see twice one that comes or goes
+ * meanwhile.
  */
 #include "daemon/base/link_stats.h"
-#include "daemon/serve/audit.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
-#include "daemon/serve/server.h"
 #include "daemon/region/slab.h"
+#include "daemon/serve/audit.h"
+#include "daemon/serve/server.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define BLOCKS_STEP 16384     /* entries of the index, and children of theirs, that one page of blocks looks at */
+#define BLOCKS_STEP                                                                                \
+	16384 /* entries of the index, and children of theirs, that one page of blocks looks at */
 #define CHILDREN_COUNTED 1024 /* of one block */
 
-/* One page being made: at most `room` records from *cursor on; 0 in *cursor when there are no more. */
+/* One page being made: at most `room` records from *cursor on; 0 in *cursor when there
+ * are no more. */
 struct page {
 	struct hbmd *hbmd;
 	uint64_t cursor;
@@ -82,13 +85,15 @@ static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *
 	if (i == devices->count)
 		snprintf(status->state, sizeof(status->state), "%s", hbmd_state_name(hbmd->state));
 	else
-		snprintf(status->state, sizeof(status->state), "%s, device %u lost", hbmd_state_name(hbmd->state), i);
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost",
+			 hbmd_state_name(hbmd->state), i);
 }
 
 static void inspect_query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
 	struct hbm_wire_status *status = (struct hbm_wire_status *)(void *)page->records;
+
 	snprintf(status->version, sizeof(status->version), "%s", HBM_VERSION);
 	snprintf(status->driver, sizeof(status->driver), "%s",
 		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
@@ -114,15 +119,18 @@ static void inspect_query_devices(struct page *page)
 	struct hbm_wire_device *records = (struct hbm_wire_device *)(void *)page->records;
 	const struct devices *devices = page->hbmd->devices;
 	uint64_t i = page->cursor;
+
 	for (; i < devices->count && page->count < page->room; i++) {
 		const struct device *device = &devices->list[i];
 		const struct tier *tier = cache_hbm(page->hbmd->cache, (uint32_t)i);
 		struct slabs_books books = slabs_books(device->slabs);
 		struct hbm_wire_device *record = &records[page->count++];
+
 		*record = (struct hbm_wire_device){.index = device->index,
 						   .lost = device_is_lost(device),
 						   .total = device->total,
-						   .memory = tier->capacity + tier->headroom + books.budget,
+						   .memory = tier->capacity + tier->headroom +
+							     books.budget,
 						   .cache = tier->capacity,
 						   .headroom = tier->headroom,
 						   .regions = books.budget,
@@ -136,6 +144,7 @@ static void inspect_query_devices(struct page *page)
 		memcpy(record->name, device->name, sizeof(record->name));
 		memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
 	}
+
 	page->cursor = i < devices->count ? i : 0;
 }
 
@@ -144,27 +153,30 @@ static void inspect_query_tiers(struct page *page)
 	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
 	uint64_t i = page->cursor > 0 ? page->cursor : 1;
+
 	for (; i <= cache->tier_count && page->count < page->room; i++) {
 		const struct tier *tier = &cache->tiers[i];
 		if (tier->capacity == 0)
 			continue;
-		records[page->count++] = (struct hbm_wire_tier){.tier = tier->kind,
-								.device = tier->device_index,
-								.capacity = tier->capacity,
-								.headroom = tier->headroom,
-								.usable = tier->usable,
-								.blocks = tier->blocks,
-								.bytes = tier->bytes,
-								.placed = tier->placed,
-								.moving = tier->moving,
-								.free = extent_available(tier->extents),
-								.pinned = tier->pinned,
-								.in_blocks = tier->in_blocks,
-								.in_bytes = tier->in_bytes,
-								.out_blocks = tier->out_blocks,
-								.out_bytes = tier->out_bytes,
-								.logical_bytes = tier->logical_bytes};
+		records[page->count++] =
+			(struct hbm_wire_tier){.tier = tier->kind,
+					       .device = tier->device_index,
+					       .capacity = tier->capacity,
+					       .headroom = tier->headroom,
+					       .usable = tier->usable,
+					       .blocks = tier->blocks,
+					       .bytes = tier->bytes,
+					       .placed = tier->placed,
+					       .moving = tier->moving,
+					       .free = extent_available(tier->extents),
+					       .pinned = tier->pinned,
+					       .in_blocks = tier->in_blocks,
+					       .in_bytes = tier->in_bytes,
+					       .out_blocks = tier->out_blocks,
+					       .out_bytes = tier->out_bytes,
+					       .logical_bytes = tier->logical_bytes};
 	}
+
 	page->cursor = i <= cache->tier_count ? i : 0;
 }
 
@@ -179,8 +191,10 @@ static void inspect_query_sessions(struct page *page)
 			page->cursor = position - 1;
 			return;
 		}
+
 		session_record(container_of(node, struct session, link), &records[page->count++]);
 	}
+
 	page->cursor = 0;
 }
 
@@ -198,24 +212,28 @@ static void inspect_query_regions(struct page *page)
 			struct hbm_wire_region record;
 			if (!region_record(session, nth, &record))
 				break;
+
 			if (page->count == page->room) {
 				page->cursor = (position - 1) << 32 | nth;
 				return;
 			}
+
 			records[page->count++] = record;
 		}
 	}
+
 	page->cursor = 0;
 }
 
-static void inspect_fill_namespace(const struct namespace *ns, uint32_t number, struct hbm_wire_namespace *record)
+static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
+				   struct hbm_wire_namespace *record)
 {
 	*record = (struct hbm_wire_namespace){.ns = number,
-					  .opens = ns->opens,
-					  .weights = ns->spec.weights,
-					  .block_bytes = ns->block_bytes,
-					  .blocks = ns->blocks,
-					  .salted = ns->spec.salt[0] != '\0'};
+					      .opens = ns->opens,
+					      .weights = ns->spec.weights,
+					      .block_bytes = ns->block_bytes,
+					      .blocks = ns->blocks,
+					      .salted = ns->spec.salt[0] != '\0'};
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
 	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));
@@ -229,19 +247,24 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number, 
 static void inspect_query_namespaces(struct page *page)
 {
 	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
-	uint64_t max = page->hbmd->config->limit_namespaces, i = page->cursor > 0 ? page->cursor : 1;
+	uint64_t max = page->hbmd->config->limit_namespaces,
+		 i = page->cursor > 0 ? page->cursor : 1;
 	for (; i <= max && page->count < page->room; i++) {
-		const struct namespace *ns = namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
+		const struct namespace *ns =
+			namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
 		if (ns)
 			inspect_fill_namespace(ns, (uint32_t)i, &records[page->count++]);
 	}
+
 	page->cursor = i <= max ? i : 0;
 }
 
-static void inspect_fill_block(const struct cache *cache, uint32_t number, struct hbm_wire_block_info *record)
+static void inspect_fill_block(const struct cache *cache, uint32_t number,
+			       struct hbm_wire_block_info *record)
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *place = &cache->tiers[block->actual];
+
 	*record = (struct hbm_wire_block_info){.ns = block->ns,
 					       .device = place->device_index,
 					       .key = block->key,
@@ -255,31 +278,37 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number, struc
 					       .checksummed = block->checksummed};
 	if (block->parent != 0)
 		record->parent = cache_block(cache, block->parent)->key;
+
 	for (uint32_t child = block->child; child != 0 && record->children < CHILDREN_COUNTED;
 	     child = cache_block(cache, child)->sibling)
 		record->children++;
 }
 
-/* A page may be short, or empty, and not the last: whoever asks must not hold up the others for long. */
+/* A page may be short, or empty, and not the last: whoever asks must not hold up the
+ * others for long. */
 static void inspect_query_blocks(struct page *page)
 {
 	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
 	const struct cache *cache = page->hbmd->cache;
 	uint32_t highest = index_highest(cache->index);
 	uint64_t number = page->cursor > 0 ? page->cursor : 1;
-	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP; number++, step++) {
+
+	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP;
+	     number++, step++) {
 		if (!index_used(cache->index, (uint32_t)number) ||
 		    !block_is_complete(cache_block(cache, (uint32_t)number)))
 			continue;
 		inspect_fill_block(cache, (uint32_t)number, &records[page->count]);
 		step += records[page->count++].children;
 	}
+
 	page->cursor = number <= highest ? number : 0;
 }
 
 static void inspect_query_verify(struct page *page)
 {
-	page->count = audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
+	page->count =
+		audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
 	page->cursor = 0;
 }
 
@@ -294,7 +323,8 @@ static void inspect_query_links(struct page *page)
 static void inspect_query_timeline(struct page *page)
 {
 	struct hbm_wire_interval *records = (struct hbm_wire_interval *)(void *)page->records;
-	page->count = link_stats_intervals(page->hbmd->link_stats, &page->cursor, records, page->room);
+	page->count =
+		link_stats_intervals(page->hbmd->link_stats, &page->cursor, records, page->room);
 	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
 }
 
@@ -317,14 +347,17 @@ static const struct {
 void serve_query(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
+
 	/* The one query that has to look at everything at once. */
 	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
 		return;
 	}
+
 	struct page page = {.hbmd = hbmd,
 			    .cursor = message->cursor,
-			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / kinds[message->kind].record_bytes,
+			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) /
+				    kinds[message->kind].record_bytes,
 			    .records = answer.bytes + sizeof(answer.reply)};
 	memset(page.records, 0, kinds[message->kind].record_bytes);
 	kinds[message->kind].fill(&page);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_blocks: STORE, LOAD and PREFETCH. A batch is one such request under way: it holds the regions its segments lie
- * in, waits until the client's data is ready, lets the policy see all its blocks at once, and then has one transfer for
- * each block that must move. It ends when the last of them has.
+ * serve_blocks: STORE, LOAD and PREFETCH. A batch is one such request under way: it holds
+ * the regions its segments lie in, waits until the client's data is ready, lets the
+ * policy see all its blocks at once, and then has one transfer for each block that must
+ * move. It ends when the last of them has.
  *
- * Nothing is decided before the data is ready: a client that never gets ready holds its own regions and nothing else.
+ * Nothing is decided before the data is ready: a client that never gets ready holds its
+ * own regions and nothing else.
  */
-#include "daemon/cache/cache.h"
 #include "daemon/base/checked.h"
+#include "daemon/cache/cache.h"
 #include "daemon/move/load.h"
-#include "daemon/serve/serve_namespace.h"
 #include "daemon/move/store.h"
+#include "daemon/serve/serve_namespace.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -50,17 +52,20 @@ static void batch_free(struct batch *batch)
 {
 	if (batch->ns != 0)
 		namespaces_unref(batch->hbmd->cache->namespaces, batch->ns);
+
 	free(batch->regions);
 	free(batch->spans);
 	free(batch->reply);
 	free(batch);
 }
 
-static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t count, uint32_t span_count)
+static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t count,
+			       uint32_t span_count)
 {
 	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(struct item));
 	if (!batch)
 		return NULL;
+
 	*batch = (struct batch){.hbmd = hbmd,
 				.request = request,
 				.opcode = request->message->opcode,
@@ -74,7 +79,9 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 		batch_free(batch);
 		return NULL;
 	}
+
 	batch->reply->count = count;
+
 	return batch;
 }
 
@@ -90,19 +97,22 @@ static void serve_blocks_set_namespace(struct batch *batch, uint32_t ns)
 static void serve_blocks_release_segments(struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->held; i++)
-		region_unuse(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
+		region_unuse(batch->regions[i], batch->segments[i].offset,
+			     batch->segments[i].bytes);
 	batch->held = 0;
 }
 
 static void batch_end(struct batch *batch)
 {
 	struct hbm_wire_results *reply = batch->reply;
+
 	for (uint32_t i = 0; i < batch->count; i++)
 		reply->done += reply->results[i].status == HBM_OK;
 	serve_blocks_release_segments(batch);
 	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
 	request_reply(batch->request, HBM_OK, &reply->count,
-		      sizeof(*reply) - sizeof(reply->header) + batch->count * sizeof(reply->results[0]));
+		      sizeof(*reply) - sizeof(reply->header) +
+			      batch->count * sizeof(reply->results[0]));
 	batch_free(batch);
 }
 
@@ -122,7 +132,8 @@ static void serve_blocks_one_less(struct batch *batch)
 
 static void serve_blocks_set_result(struct batch *batch, uint32_t i, int status, uint8_t tier)
 {
-	batch->reply->results[i] = (struct hbm_wire_result){.status = (uint8_t)status, .tier = tier};
+	batch->reply->results[i] =
+		(struct hbm_wire_result){.status = (uint8_t)status, .tier = tier};
 }
 
 static uint8_t serve_blocks_kind_of(const struct batch *batch, uint32_t number)
@@ -144,7 +155,8 @@ struct why {
 	char text[HBM_WIRE_REASON_BYTES];
 };
 
-__attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why *why, int status, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why *why, int status,
+								      const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -153,9 +165,10 @@ __attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why
 	return status;
 }
 
-/* Which segments each block has: together they must be exactly its bytes. Before any is looked up, as that takes time
- * for every slab they reach over. */
-static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wire_block *blocks, struct why *why)
+/* Which segments each block has: together they must be exactly its bytes. Before any is
+ * looked up, as that takes time for every slab they reach over. */
+static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wire_block *blocks,
+					struct why *why)
 {
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -163,39 +176,58 @@ static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wi
 		batch->items[i].first_span = next;
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
-				return serve_blocks_because(why, HBM_INVALID, "block %u: its segments' bytes overflow", i);
+				return serve_blocks_because(
+					why, HBM_INVALID, "block %u: its segments' bytes overflow",
+					i);
+
 		if (sum != batch->block_bytes)
-			return serve_blocks_because(why, HBM_INVALID, "block %u: segments of %llu bytes, block_bytes is %llu", i,
-				       (unsigned long long)sum, (unsigned long long)batch->block_bytes);
+			return serve_blocks_because(
+				why, HBM_INVALID,
+				"block %u: segments of %llu bytes, block_bytes is %llu", i,
+				(unsigned long long)sum, (unsigned long long)batch->block_bytes);
 	}
+
 	return HBM_OK;
 }
 
-/* The daemon's addresses of a client's segments; holds their regions. Of a lost device nothing is asked: what others
- * have in the cache would move for it, and in vain. */
+/* The daemon's addresses of a client's segments; holds their regions. Of a lost device
+ * nothing is asked: what others have in the cache would move for it, and in vain. */
 static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
-		struct region *region = region_find(&batch->request->session->regions, segments[i].region);
+		struct region *region =
+			region_find(&batch->request->session->regions, segments[i].region);
 		if (!region)
-			return serve_blocks_because(why, HBM_NOT_FOUND, "segment %u: no region %u", i, segments[i].region);
+			return serve_blocks_because(why, HBM_NOT_FOUND, "segment %u: no region %u",
+						    i, segments[i].region);
+
 		CUdeviceptr address;
-		int status = region_address(region, segments[i].offset, segments[i].bytes, &address);
+		int status =
+			region_address(region, segments[i].offset, segments[i].bytes, &address);
 		if (status != HBM_OK)
-			return serve_blocks_because(why, status, "segment %u: %llu bytes at %llu of region %u are %s", i,
-				       (unsigned long long)segments[i].bytes, (unsigned long long)segments[i].offset,
-				       segments[i].region, status == HBM_INVALID ? "outside it" : "not committed");
+			return serve_blocks_because(
+				why, status, "segment %u: %llu bytes at %llu of region %u are %s",
+				i, (unsigned long long)segments[i].bytes,
+				(unsigned long long)segments[i].offset, segments[i].region,
+				status == HBM_INVALID ? "outside it" : "not committed");
+
 		if (batch->device && batch->device != region_device(region))
-			return serve_blocks_because(why, HBM_INVALID, "segment %u: on another device than those before", i);
+			return serve_blocks_because(
+				why, HBM_INVALID, "segment %u: on another device than those before",
+				i);
+
 		batch->device = region_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
 		region_use(region, segments[i].offset, segments[i].bytes);
 		batch->held++;
 	}
+
 	return device_is_lost(batch->device)
-		       ? serve_blocks_because(why, HBM_DEVICE, "device %u is lost until hbmd restarts", batch->device->index)
+		       ? serve_blocks_because(why, HBM_DEVICE,
+					      "device %u is lost until hbmd restarts",
+					      batch->device->index)
 		       : HBM_OK;
 }
 
@@ -207,12 +239,14 @@ static void serve_blocks_stored(struct store *store)
 	struct item *item = container_of(store, struct item, store);
 	struct batch *batch = item->batch;
 	uint32_t i = (uint32_t)(item - batch->items);
+
 	batch->reply->results[i].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK) {
 		batch->hbmd->cache->stored_blocks++;
 		batch->hbmd->cache->stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;
 	}
+
 	serve_blocks_one_less(batch);
 }
 
@@ -221,16 +255,22 @@ static void serve_blocks_admit(struct batch *batch, uint32_t i, const struct hbm
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
+
 	item->number = index_find(cache->index, batch->ns, &wanted->key);
 	if (item->number != 0) {
-		serve_blocks_set_result(batch, i, HBM_EXISTS, serve_blocks_kind_of(batch, item->number));
+		serve_blocks_set_result(batch, i, HBM_EXISTS,
+					serve_blocks_kind_of(batch, item->number));
 		return;
 	}
-	uint32_t parent = serve_blocks_is_zero_key(&wanted->parent) ? 0 : index_find(cache->index, batch->ns, &wanted->parent);
+
+	uint32_t parent = serve_blocks_is_zero_key(&wanted->parent)
+				  ? 0
+				  : index_find(cache->index, batch->ns, &wanted->parent);
 	if (parent == 0 && !serve_blocks_is_zero_key(&wanted->parent)) {
 		serve_blocks_set_result(batch, i, HBM_NO_PARENT, 0);
 		return;
 	}
+
 	item->number = cache_insert(cache, batch->ns, &wanted->key, parent);
 	if (item->number == 0)
 		serve_blocks_set_result(batch, i, HBM_LIMIT, 0);
@@ -241,7 +281,8 @@ static bool serve_blocks_is_admitted(const struct batch *batch, uint32_t i)
 	return batch->reply->results[i].status == HBM_OK;
 }
 
-static void serve_blocks_start_store(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
+static void serve_blocks_start_store(struct batch *batch, uint32_t i,
+				     const struct hbm_wire_block *wanted)
 {
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
@@ -250,12 +291,13 @@ static void serve_blocks_start_store(struct batch *batch, uint32_t i, const stru
 		cache_abandon_store(cache, item->number);
 		return;
 	}
+
 	serve_blocks_set_result(batch, i, HBM_OK, serve_blocks_kind_of(batch, item->number));
 	item->store = (struct store){.block = item->number,
-					   .device = batch->device,
-					   .spans = &batch->spans[item->first_span],
-					   .span_count = wanted->segments,
-					   .done = serve_blocks_stored};
+				     .device = batch->device,
+				     .spans = &batch->spans[item->first_span],
+				     .span_count = wanted->segments,
+				     .done = serve_blocks_stored};
 	batch->pending++;
 	store_begin(batch->hbmd->mover, &item->store);
 }
@@ -264,21 +306,28 @@ static void serve_blocks_touch_all(struct batch *batch)
 {
 	struct cache *cache = batch->hbmd->cache;
 	cache_touch_begin(cache);
+
 	for (uint32_t i = batch->count; i-- > 0;)
 		if (batch->items[i].number != 0)
 			cache_touch(cache, batch->items[i].number, batch->device->index);
+
 	cache_settle(cache);
 }
 
 static void serve_blocks_run_store(struct batch *batch)
 {
-	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
+	const struct hbm_wire_blocks *message =
+		(const struct hbm_wire_blocks *)batch->request->message;
+
 	batch->hbmd->cache->stores++;
-	/* Before anything is looked up, so that nothing this request names goes under its feet. */
+
+	/* Before anything is looked up, so that nothing this request names goes under its
+	 * feet. */
 	cache_make_room(batch->hbmd->cache, batch->count);
 	for (uint32_t i = 0; i < batch->count; i++)
 		serve_blocks_admit(batch, i, &message->blocks[i]);
 	serve_blocks_touch_all(batch);
+
 	for (uint32_t i = 0; i < batch->count; i++)
 		if (serve_blocks_is_admitted(batch, i))
 			serve_blocks_start_store(batch, i, &message->blocks[i]);
@@ -291,28 +340,34 @@ static void serve_blocks_loaded(struct load *load)
 	const struct transfer *transfer = &load->transfer;
 	struct item *item = container_of(load, struct item, load);
 	struct batch *batch = item->batch;
+
 	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK && batch->opcode == HBM_WIRE_LOAD) {
 		batch->hbmd->cache->loaded_blocks++;
 		batch->hbmd->cache->loaded_bytes += batch->block_bytes;
 		batch->request->session->loaded_bytes += batch->block_bytes;
 	}
+
 	serve_blocks_one_less(batch);
 }
 
 /* Finds the blocks and keeps them from going while the policy makes room for them. */
-static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key *keys, size_t stride)
+static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key *keys,
+				  size_t stride)
 {
 	struct cache *cache = batch->hbmd->cache;
 	for (uint32_t i = 0; i < batch->count; i++) {
-		const struct hbm_wire_key *key = (const struct hbm_wire_key *)((const char *)keys + i * stride);
+		const struct hbm_wire_key *key =
+			(const struct hbm_wire_key *)((const char *)keys + i * stride);
 		uint32_t number = cache_find(cache, batch->ns, key);
+
 		batch->items[i].number = number;
 		if (number == 0) {
 			serve_blocks_set_result(batch, i, HBM_MISS, 0);
 			cache->misses += batch->opcode == HBM_WIRE_LOAD;
 			continue;
 		}
+
 		block_use(&cache->blocks, number);
 		serve_blocks_set_result(batch, i, HBM_OK, serve_blocks_kind_of(batch, number));
 		cache->hits[serve_blocks_kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
@@ -322,11 +377,12 @@ static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key
 static void serve_blocks_start_load(struct batch *batch, uint32_t i, uint32_t span_count)
 {
 	struct item *item = &batch->items[i];
+
 	item->load = (struct load){.block = item->number,
-					   .device = batch->device,
-					   .spans = &batch->spans[item->first_span],
-					   .span_count = span_count,
-					   .done = serve_blocks_loaded};
+				   .device = batch->device,
+				   .spans = &batch->spans[item->first_span],
+				   .span_count = span_count,
+				   .done = serve_blocks_loaded};
 	batch->pending++;
 	load_begin(batch->hbmd->mover, &item->load);
 	block_unuse(&batch->hbmd->cache->blocks, item->number);
@@ -334,21 +390,26 @@ static void serve_blocks_start_load(struct batch *batch, uint32_t i, uint32_t sp
 
 static void serve_blocks_run_load(struct batch *batch)
 {
-	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)batch->request->message;
+	const struct hbm_wire_blocks *message =
+		(const struct hbm_wire_blocks *)batch->request->message;
+
 	batch->hbmd->cache->loads++;
 	serve_blocks_find_all(batch, &message->blocks[0].key, sizeof(message->blocks[0]));
 	serve_blocks_touch_all(batch);
+
 	for (uint32_t i = 0; i < batch->count; i++)
 		if (batch->items[i].number != 0)
 			serve_blocks_start_load(batch, i, message->blocks[i].segments);
 }
 
-/* A load into nothing: it is over when the block is in memory, on its way to where it belongs. */
+/* A load into nothing: it is over when the block is in memory, on its way to where it
+ * belongs. */
 static void serve_blocks_run_prefetch(struct batch *batch)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)batch->request->message;
 	serve_blocks_find_all(batch, message->keys, sizeof(message->keys[0]));
 	serve_blocks_touch_all(batch);
+
 	for (uint32_t i = 0; i < batch->count; i++)
 		if (batch->items[i].number != 0)
 			serve_blocks_start_load(batch, i, 0);
@@ -369,6 +430,7 @@ static void serve_blocks_run(struct batch *batch)
 	default:
 		serve_blocks_run_prefetch(batch);
 	}
+
 	mover_pump(batch->hbmd->mover);
 	serve_blocks_one_less(batch);
 }
@@ -408,25 +470,33 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
 	int status = session_has_namespace(request->session, message->ns) ? HBM_OK : HBM_NOT_FOUND;
-	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, message->segments) : NULL;
+	struct batch *batch = status == HBM_OK
+				      ? batch_new(hbmd, request, message->count, message->segments)
+				      : NULL;
 	if (!batch) {
 		session_fence(request->session, message->fence_slot, message->fence_value);
 		if (status == HBM_OK)
 			request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
 		else
-			request_refuse(request, status, "namespace %u is not open in this session", message->ns);
+			request_refuse(request, status, "namespace %u is not open in this session",
+				       message->ns);
+
 		return;
 	}
+
 	serve_blocks_set_namespace(batch, message->ns);
 	batch->fence_slot = message->fence_slot;
 	batch->fence_value = message->fence_value;
-	batch->wait = (struct ready_wait){
-		.id = message->header.id, .slot = message->ready_slot, .value = message->ready_value, .fire = serve_blocks_ready};
+	batch->wait = (struct ready_wait){.id = message->header.id,
+					  .slot = message->ready_slot,
+					  .value = message->ready_value,
+					  .fire = serve_blocks_ready};
 	batch->segments = (const void *)&message->blocks[message->count];
 	struct why why;
 	status = serve_blocks_divide_segments(batch, message->blocks, &why);
 	if (status == HBM_OK)
 		status = serve_blocks_resolve_segments(batch, &why);
+
 	if (status == HBM_OK)
 		serve_blocks_start(batch);
 	else
@@ -451,15 +521,18 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 		status = HBM_NOT_FOUND;
 	if (status == HBM_OK && device_is_lost(&hbmd->devices->list[message->device]))
 		status = HBM_DEVICE;
+
 	struct batch *batch = status == HBM_OK ? batch_new(hbmd, request, message->count, 0) : NULL;
 	if (!batch) {
 		request_refuse(request, status == HBM_OK ? HBM_LIMIT : status, "%s",
-			       status == HBM_OK          ? "the daemon is out of memory"
-			       : status == HBM_INVALID   ? "no such device"
-			       : status == HBM_NOT_FOUND ? "the namespace is not open in this session"
-							 : "the device is lost until hbmd restarts");
+			       status == HBM_OK        ? "the daemon is out of memory"
+			       : status == HBM_INVALID ? "no such device"
+			       : status == HBM_NOT_FOUND
+				       ? "the namespace is not open in this session"
+				       : "the device is lost until hbmd restarts");
 		return;
 	}
+
 	serve_blocks_set_namespace(batch, message->ns);
 	batch->device = &hbmd->devices->list[message->device];
 	batch->wait.slot = HBM_WIRE_NO_FENCE;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_keys: requests that are answered from the index alone: LOOKUP, TOUCH, PIN, UNPIN, REMOVE, EVICT.
+ * serve_keys: requests that are answered from the index alone: LOOKUP, TOUCH, PIN, UNPIN,
+ * REMOVE, EVICT.
  *
- * A pin is an object of its session, charged to it and gone with it. Pins of operators may be kept instead: they belong
- * to the cache, until an operator takes them back.
+ * A pin is an object of its session, charged to it and gone with it. Pins of operators
+ * may be kept instead: they belong to the cache, until an operator takes them back.
  */
 #include "daemon/base/link_stats.h"
+#include "daemon/base/loading.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
-#include "daemon/base/loading.h"
 #include "daemon/move/mover.h"
 #include "daemon/serve/serve_namespace.h"
 
@@ -37,27 +38,31 @@ static void serve_keys_answer_send(struct request *request)
 {
 	struct hbm_wire_results *results = &answer.results;
 	request_reply(request, HBM_OK, &results->count,
-		      sizeof(*results) - sizeof(results->header) + results->count * sizeof(results->results[0]));
+		      sizeof(*results) - sizeof(results->header) +
+			      results->count * sizeof(results->results[0]));
 }
 
 static struct hbm_wire_result serve_keys_result_of(const struct cache *cache, uint32_t number)
 {
 	if (number == 0)
 		return (struct hbm_wire_result){.status = HBM_MISS};
-	return (struct hbm_wire_result){.tier = (uint8_t)cache->tiers[cache_block(cache, number)->target].kind};
+	return (struct hbm_wire_result){
+		.tier = (uint8_t)cache->tiers[cache_block(cache, number)->target].kind};
 }
 
 /* ---- lookup ---- */
 
 /* How long the run would take to load at the rates measured so far. */
-static uint64_t serve_keys_estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS], uint64_t block_bytes)
+static uint64_t serve_keys_estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS],
+				    uint64_t block_bytes)
 {
 	struct loading_rates rates = {
 		.hbm_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_D2D),
 		.link_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_H2D),
 		.nvme_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_NVME_READ),
 	};
-	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * block_bytes, blocks[HBM_TIER_DDR] * block_bytes,
+	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * block_bytes,
+					 blocks[HBM_TIER_DDR] * block_bytes,
 					 blocks[HBM_TIER_NVME] * block_bytes);
 	return (uint64_t)(seconds * 1e9);
 }
@@ -66,13 +71,17 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	struct cache *cache = hbmd->cache;
+
 	if (!session_has_namespace(request->session, message->ns)) {
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->ns);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       message->ns);
 		return;
 	}
+
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	uint16_t ns = (uint16_t)message->ns;
-	uint32_t run = (uint32_t)index_find_chain(cache->index, ns, message->keys, message->count, found);
+	uint32_t run =
+		(uint32_t)index_find_chain(cache->index, ns, message->keys, message->count, found);
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint64_t blocks[HBM_TIERS] = {0};
 	uint32_t leading = 0;
@@ -86,8 +95,10 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 			blocks[results->results[i].tier]++;
 		}
 	}
+
 	results->done = leading;
-	results->load_ns = serve_keys_estimate(hbmd->link_stats, blocks, namespaces_get(cache->namespaces, ns)->block_bytes);
+	results->load_ns = serve_keys_estimate(hbmd->link_stats, blocks,
+					       namespaces_get(cache->namespaces, ns)->block_bytes);
 	cache->lookups++;
 	cache->lookup_keys += message->count;
 	serve_keys_answer_send(request);
@@ -96,36 +107,49 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 /* ---- touch, remove ---- */
 
 /* What lies below the HBM is used on the session's device. */
-static void serve_keys_touch(struct cache *cache, const struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_touch(struct cache *cache, const struct session *session,
+			     const struct hbm_wire_keys *message)
 {
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	const struct device *home = regions_device(&session->regions);
+
 	cache_touch_begin(cache);
+
 	for (uint32_t i = message->count; i-- > 0;) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
+
 		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
+
 		const struct tier *tier = &cache->tiers[cache_block(cache, number)->target];
-		cache_touch(cache, number, tier->device ? tier->device->index : home ? home->index : 0);
+		cache_touch(cache, number,
+			    tier->device ? tier->device->index
+			    : home       ? home->index
+					 : 0);
 		results->done++;
 	}
+
 	cache_settle(cache);
 }
 
-/* Last key first: a chain's head takes its descendants along, and each should be counted where it is named. */
+/* Last key first: a chain's head takes its descendants along, and each should be counted
+ * where it is named. */
 static void serve_keys_remove_blocks(struct cache *cache, const struct hbm_wire_keys *message)
 {
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	for (uint32_t i = message->count; i-- > 0;) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
+
 		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
+
 		if (cache_is_pinned(cache, number)) {
 			results->results[i].status = HBM_DENIED;
 			continue;
 		}
+
 		cache_drop(cache, number);
 		cache->removed_blocks++;
 		results->done++;
@@ -141,8 +165,8 @@ static void serve_keys_unpin(struct cache *cache, struct pin *pin)
 	free(pin);
 }
 
-/* A block that could not be read is lost, pinned or not, and no key names it any more: its pins are of no use but keep
- * its entry, and count. How many there were. */
+/* A block that could not be read is lost, pinned or not, and no key names it any more:
+ * its pins are of no use but keep its entry, and count. How many there were. */
 static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
 {
 	uint64_t count = 0;
@@ -153,6 +177,7 @@ static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
 		serve_keys_unpin(cache, pin);
 		count++;
 	}
+
 	return count;
 }
 
@@ -161,36 +186,47 @@ static int serve_keys_pin_one(struct cache *cache, struct list *pins, uint32_t n
 	struct pin *pin = calloc(1, sizeof(*pin));
 	if (!pin)
 		return HBM_LIMIT;
+
 	if (!cache_pin(cache, number)) {
 		free(pin);
 		return HBM_LIMIT;
 	}
+
 	pin->number = number;
 	list_push_back(pins, &pin->link);
+
 	return HBM_OK;
 }
 
-static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session,
+				  const struct hbm_wire_keys *message)
 {
 	struct cache *cache = hbmd->cache;
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct list *pins = keep ? &cache->kept_pins : &session->pins;
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
+
 	if (keep)
 		serve_keys_forget_lost(cache, pins);
 	else if (session->pins_count + message->count > hbmd->config->limit_pins)
 		session->pins_count -= serve_keys_forget_lost(cache, pins);
+
 	cache_touch_begin(cache);
+
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
+
 		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
-		int status = !keep && session->pins_count >= hbmd->config->limit_pins ? HBM_LIMIT
-										      : serve_keys_pin_one(cache, pins, number);
+
+		int status = !keep && session->pins_count >= hbmd->config->limit_pins
+				     ? HBM_LIMIT
+				     : serve_keys_pin_one(cache, pins, number);
 		results->results[i].status = (uint8_t)status;
 		if (status != HBM_OK)
 			continue;
+
 		results->done++;
 		session->pins_count += !keep;
 	}
@@ -199,13 +235,17 @@ static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session, co
 /* A key of an UNPIN whose block there is, and its place in the message. */
 struct unpin_key {
 	uint32_t number, index;
-	uint32_t taken; /* in the first of several of one number: how many of them have found a pin */
+	uint32_t
+		/* in the first of several of one number: how many of them have found a
+		 * pin */
+		taken;
 };
 
 static int unpin_key_compare(const void *one, const void *other)
 {
 	const struct unpin_key *a = one, *b = other;
-	uint64_t left = (uint64_t)a->number << 32 | a->index, right = (uint64_t)b->number << 32 | b->index;
+	uint64_t left = (uint64_t)a->number << 32 | a->index,
+		 right = (uint64_t)b->number << 32 | b->index;
 	return (left > right) - (left < right);
 }
 
@@ -220,11 +260,14 @@ static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, 
 		else
 			high = middle;
 	}
+
 	return low < count && keys[low].number == number ? &keys[low] : NULL;
 }
 
-/* Takes a pin off for each time its key is named. One walk over the pins, not one for each key. */
-static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys, uint32_t count)
+/* Takes a pin off for each time its key is named. One walk over the pins, not one for
+ * each key. */
+static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys,
+				   uint32_t count)
 {
 	struct hbm_wire_results *results = &answer.results;
 	list_for_each_safe (node, after, pins) {
@@ -236,6 +279,7 @@ static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struc
 		const struct unpin_key *key = first + first->taken;
 		if (key == keys + count || key->number != pin->number)
 			continue;
+
 		results->results[key->index].status = HBM_OK;
 		results->done++;
 		first->taken++;
@@ -243,25 +287,31 @@ static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struc
 	}
 }
 
-static void serve_keys_unpin_blocks(struct cache *cache, struct session *session, const struct hbm_wire_keys *message)
+static void serve_keys_unpin_blocks(struct cache *cache, struct session *session,
+				    const struct hbm_wire_keys *message)
 {
 	static struct unpin_key keys[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint32_t count = 0;
+
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = cache_find(cache, (uint16_t)message->ns, &message->keys[i]);
+
 		results->results[i] = serve_keys_result_of(cache, number);
 		if (number == 0)
 			continue;
+
 		results->results[i].status = HBM_NOT_FOUND; /* until a pin of it is found */
 		keys[count++] = (struct unpin_key){.number = number, .index = i};
 	}
+
 	qsort(keys, count, sizeof(keys[0]), unpin_key_compare);
 
 	serve_keys_unpin_named(cache, keep ? &cache->kept_pins : &session->pins, keys, count);
 	if (!keep)
 		session->pins_count -= results->done;
+
 	cache_settle(cache);
 }
 
@@ -276,13 +326,16 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	if (!session_has_namespace(request->session, message->ns)) {
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", message->ns);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       message->ns);
 		return;
 	}
+
 	if (message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 		return;
 	}
+
 	switch (message->header.opcode) {
 	case HBM_WIRE_TOUCH:
 		serve_keys_touch(hbmd->cache, request->session, message);
@@ -296,6 +349,7 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 	default:
 		serve_keys_unpin_blocks(hbmd->cache, request->session, message);
 	}
+
 	serve_keys_answer_send(request);
 	mover_pump(hbmd->mover);
 }
@@ -328,12 +382,14 @@ static void serve_keys_evict_some(struct post *post)
 	struct eviction *eviction = container_of(post, struct eviction, post);
 	struct hbmd *hbmd = eviction->hbmd;
 	uint64_t gone = cache_push_out(hbmd->cache, eviction->tier, eviction->left, EVICT_STEP);
+
 	mover_pump(hbmd->mover);
 	eviction->left = gone < eviction->left ? eviction->left - gone : 0;
 	if (gone > 0 && eviction->left > 0) {
 		loop_post(hbmd->loop, post);
 		return;
 	}
+
 	request_reply(eviction->request, HBM_OK, NULL, 0);
 	free(eviction);
 }
@@ -343,17 +399,24 @@ void serve_evict(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_evict *message = (const struct hbm_wire_evict *)request->message;
 	struct tier *tier = cache_tier(hbmd->cache, message->tier, message->device);
 	struct eviction *eviction = NULL;
+
 	if (!session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid evict");
 	else if (!tier)
-		request_refuse(request, HBM_INVALID, "device %u: there are %u", message->device, hbmd->devices->count);
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", message->device,
+			       hbmd->devices->count);
 	else if (tier->capacity == 0)
 		request_refuse(request, HBM_UNSUPPORTED, "this daemon has no such tier");
 	else if (!(eviction = calloc(1, sizeof(*eviction))))
 		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+
 	if (!eviction)
 		return;
-	*eviction = (struct eviction){
-		.post = {.run = serve_keys_evict_some}, .hbmd = hbmd, .request = request, .tier = tier, .left = message->bytes};
+
+	*eviction = (struct eviction){.post = {.run = serve_keys_evict_some},
+				      .hbmd = hbmd,
+				      .request = request,
+				      .tier = tier,
+				      .left = message->bytes};
 	serve_keys_evict_some(&eviction->post);
 }

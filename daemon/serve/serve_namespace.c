@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/serve_namespace.h"
 
-#include "daemon/cache/cache.h"
 #include "daemon/base/checked.h"
+#include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 
 #include <stdlib.h>
@@ -28,7 +28,8 @@ bool session_has_namespace(const struct session *session, uint32_t ns)
 	return serve_namespace_find_open(session, ns) != NULL;
 }
 
-static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request, uint16_t number)
+static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request,
+					 uint16_t number)
 {
 	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
 	struct hbm_wire_namespace_reply reply = {.ns = number, .block_bytes = ns->block_bytes};
@@ -36,26 +37,32 @@ static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *requ
 	request_reply(request, HBM_OK, &reply.ns, sizeof(reply) - sizeof(reply.header));
 }
 
-/* The session's open of a namespace that has been counted already; opening twice counts once. */
+/* The session's open of a namespace that has been counted already; opening twice counts
+ * once. */
 static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	struct session *session = request->session;
 	struct namespaces *namespaces = hbmd->cache->namespaces;
+
 	if (session_has_namespace(session, number)) {
 		namespaces_unref(namespaces, number);
 		serve_namespace_reply_opened(hbmd, request, number);
 		return;
 	}
+
 	struct namespace_open *open = NULL;
 	if (session->opens_count < hbmd->config->limit_namespace_opens)
 		open = calloc(1, sizeof(*open));
+
 	if (!open) {
 		namespaces_unref(namespaces, number);
-		request_refuse(request, HBM_LIMIT, "%llu namespaces open; limits.namespace_opens = %llu",
+		request_refuse(request, HBM_LIMIT,
+			       "%llu namespaces open; limits.namespace_opens = %llu",
 			       (unsigned long long)session->opens_count,
 			       (unsigned long long)hbmd->config->limit_namespace_opens);
 		return;
 	}
+
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
 	session->opens_count++;
@@ -67,13 +74,17 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd, uint64_t b
 {
 	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
 		return HBM_INVALID;
-	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity ? HBM_LIMIT : HBM_OK;
+	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity
+		       ? HBM_LIMIT
+		       : HBM_OK;
 }
 
-static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request, uint32_t number)
+static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request,
+					   uint32_t number)
 {
 	if (!session_is_operator(request->session)) {
-		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
+		request_refuse(request, HBM_DENIED,
+			       "only uid 0 and the daemon's uid open a namespace by number");
 	} else if (!namespaces_get(hbmd->cache->namespaces, number)) {
 		request_refuse(request, HBM_NOT_FOUND, "no namespace %u", number);
 	} else {
@@ -85,12 +96,17 @@ static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *re
 void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
-		serve_namespace_open_by_number(hbmd, request, ((const struct hbm_wire_namespace_ref *)request->message)->ns);
+		serve_namespace_open_by_number(
+			hbmd, request,
+			((const struct hbm_wire_namespace_ref *)request->message)->ns);
 		return;
 	}
-	const struct hbm_wire_namespace_open *open = (const struct hbm_wire_namespace_open *)request->message;
+
+	const struct hbm_wire_namespace_open *open =
+		(const struct hbm_wire_namespace_open *)request->message;
 	int status = serve_namespace_check_block_bytes(hbmd, open->spec.block_bytes);
-	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
+	uint16_t number =
+		status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
 	if (number != 0)
 		serve_namespace_add_open(hbmd, request, number);
 	else if (status == HBM_OK)
@@ -100,13 +116,15 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, status, "block_bytes %llu is no multiple of 4 KiB, or 0",
 			       (unsigned long long)open->spec.block_bytes);
 	else
-		request_refuse(request, status, "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
+		request_refuse(request, status,
+			       "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
 			       (unsigned long long)open->spec.block_bytes,
 			       (unsigned long long)hbmd->config->limit_block_bytes,
 			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
-static void serve_namespace_close_namespace(struct hbmd *hbmd, struct session *session, struct namespace_open *open)
+static void serve_namespace_close_namespace(struct hbmd *hbmd, struct session *session,
+					    struct namespace_open *open)
 {
 	list_remove(&open->link);
 	session->opens_count--;
@@ -116,18 +134,22 @@ static void serve_namespace_close_namespace(struct hbmd *hbmd, struct session *s
 
 void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 {
-	const struct hbm_wire_namespace_ref *ref = (const struct hbm_wire_namespace_ref *)request->message;
+	const struct hbm_wire_namespace_ref *ref =
+		(const struct hbm_wire_namespace_ref *)request->message;
 	struct namespace_open *open = serve_namespace_find_open(request->session, ref->ns);
 	if (open)
 		serve_namespace_close_namespace(hbmd, request->session, open);
+
 	if (open)
 		request_reply(request, HBM_OK, NULL, 0);
 	else
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session", ref->ns);
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       ref->ns);
 }
 
 void serve_namespaces_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->opens)
-		serve_namespace_close_namespace(hbmd, session, container_of(node, struct namespace_open, link));
+		serve_namespace_close_namespace(hbmd, session,
+						container_of(node, struct namespace_open, link));
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_region: the handlers of what concerns a session itself and its regions: HELLO, PING, CANCEL,
- * REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between messages and region.h, commit.h, decommit.h,
- * which know no messages.
+ * serve_region: the handlers of what concerns a session itself and its regions: HELLO,
+ * PING, CANCEL, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
+ * messages and region.h, commit.h, decommit.h, which know no messages.
  */
 #include "daemon/serve/serve_region.h"
 
@@ -10,17 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/region/commit.h"
 #include "daemon/config/config.h"
-#include "daemon/region/decommit.h"
 #include "daemon/device/device.h"
-#include "daemon/session/outbox.h"
+#include "daemon/region/commit.h"
+#include "daemon/region/decommit.h"
 #include "daemon/region/slab.h"
+#include "daemon/session/outbox.h"
 
 /* ---- HELLO, PING, CANCEL ---- */
 
 /* For people, on their terminals: nothing that a terminal would obey. */
-static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES], const char from[HBM_WIRE_NAME_BYTES])
+static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES],
+				   const char from[HBM_WIRE_NAME_BYTES])
 {
 	for (size_t i = 0; i < HBM_WIRE_NAME_BYTES; i++) {
 		unsigned char c = (unsigned char)from[i];
@@ -29,10 +30,12 @@ static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES], const char from
 }
 
 /* True if it was refused. */
-static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request, const struct hbm_wire_hello *hello)
+static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request,
+					 const struct hbm_wire_hello *hello)
 {
 	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
-		request_refuse(request, HBM_UNSUPPORTED, "the daemon speaks version %d, the client %u to %u",
+		request_refuse(request, HBM_UNSUPPORTED,
+			       "the daemon speaks version %d, the client %u to %u",
 			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
 	else if (server_is_draining(hbmd->server))
 		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
@@ -44,13 +47,16 @@ static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *requ
 	return true;
 }
 
-/* A refused session stays as it was: it may say another HELLO until its time for that is over. */
+/* A refused session stays as it was: it may say another HELLO until its time for that is
+ * over. */
 void serve_hello(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_hello *hello = (const void *)request->message;
 	struct session *session = request->session;
+
 	if (serve_region_refuse_greeting(hbmd, request, hello))
 		return;
+
 	serve_region_copy_name(session->name, hello->name);
 	struct hbm_wire_hello_reply reply = {
 		.magic = HBM_WIRE_MAGIC,
@@ -60,13 +66,15 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 		.devices = hbmd->devices->count,
 		.requests_in_flight = (uint32_t)hbmd->config->limit_requests_in_flight,
 		.regions = (uint32_t)hbmd->config->limit_regions,
-		.soft_memory = hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
+		.soft_memory =
+			hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
 	};
 	memcpy(reply.boot_id, hbmd->boot_id, sizeof(reply.boot_id));
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memcpy(reply.uuids[i], hbmd->devices->list[i].uuid.bytes, sizeof(reply.uuids[i]));
 	int fds[] = {session_fence_fd(session), session_doorbell_fd(session)};
-	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds, 2);
+	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds,
+			  2);
 	session_greeted(session);
 }
 
@@ -95,9 +103,11 @@ static void serve_region_created(void *arg, int status, struct region *region)
 {
 	struct request *request = arg;
 	if (status != HBM_OK) {
-		request_refuse(request, status, "address space cannot be reserved; the daemon's log says why");
+		request_refuse(request, status,
+			       "address space cannot be reserved; the daemon's log says why");
 		return;
 	}
+
 	struct hbm_wire_region_create_reply reply = {
 		.region = region_id(region),
 		.address_space = region_address_space(region),
@@ -109,23 +119,33 @@ static void serve_region_created(void *arg, int status, struct region *region)
 void serve_region_create(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_region_create *create = (const void *)request->message;
-	struct region_limits limits = {hbmd->config->limit_regions, hbmd->config->limit_address_space};
+	struct region_limits limits = {hbmd->config->limit_regions,
+				       hbmd->config->limit_address_space};
 	struct regions *regions = &request->session->regions;
+
 	if (create->device >= hbmd->devices->count) {
-		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device, hbmd->devices->count);
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device,
+			       hbmd->devices->count);
 		return;
 	}
-	int status = region_create(regions, &hbmd->devices->list[create->device], create->address_space, create->slab, &limits,
-				  serve_region_created, request);
+
+	int status =
+		region_create(regions, &hbmd->devices->list[create->device], create->address_space,
+			      create->slab, &limits, serve_region_created, request);
 	if (status == HBM_LIMIT)
 		request_refuse(request, status,
-			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, limits.address_space = %llu",
-			       (unsigned long long)regions->count, (unsigned long long)limits.regions,
-			       (unsigned long long)regions->reserved, (unsigned long long)create->address_space,
+			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, "
+			       "limits.address_space = %llu",
+			       (unsigned long long)regions->count,
+			       (unsigned long long)limits.regions,
+			       (unsigned long long)regions->reserved,
+			       (unsigned long long)create->address_space,
 			       (unsigned long long)limits.address_space);
 	else if (status == HBM_INVALID)
-		request_refuse(request, status, "slab %llu is no slab size, or reserve %llu no multiple of it",
-			       (unsigned long long)create->slab, (unsigned long long)create->address_space);
+		request_refuse(request, status,
+			       "slab %llu is no slab size, or reserve %llu no multiple of it",
+			       (unsigned long long)create->slab,
+			       (unsigned long long)create->address_space);
 	else if (status != HBM_OK)
 		request_refuse(request, status, "the daemon is out of memory");
 }
@@ -140,25 +160,30 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_region_destroy *destroy = (const void *)request->message;
-	int status = region_destroy(&request->session->regions, destroy->region, serve_region_destroyed, request);
+	int status = region_destroy(&request->session->regions, destroy->region,
+				    serve_region_destroyed, request);
 	if (status != HBM_OK)
 		request_refuse(request, status, "no region %u", destroy->region);
 }
 
 /* ---- COMMIT ---- */
 
-/* Not enough memory: of the device of the first range, which is the only one for nearly all requests. */
+/* Not enough memory: of the device of the first range, which is the only one for nearly
+ * all requests. */
 static void serve_region_refuse_namespace(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	const struct region *region = region_find(&request->session->regions, ranges->ranges[0].region);
+	const struct region *region =
+		region_find(&request->session->regions, ranges->ranges[0].region);
 	if (!region) {
 		request_refuse(request, HBM_NO_SPACE, "not enough free memory");
 		return;
 	}
+
 	const struct device *device = region_device(region);
 	struct slabs_books books = slabs_books(device->slabs);
-	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free", device->index,
+	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free",
+		       device->index,
 		       (unsigned long long)(books.ready + books.uncreated + books.retiring),
 		       (unsigned long long)books.budget);
 }
@@ -170,11 +195,14 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 		serve_region_refuse_namespace(request);
 		return;
 	}
+
 	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
-			  : status == HBM_INVALID ? "a range is misaligned, outside its region, or named twice"
-			  : status == HBM_EXISTS  ? "part of a range is committed already, or just being committed"
-			  : status == HBM_DEVICE  ? "a device call failed; the daemon's log names it"
-						  : "the region or the session is gone";
+			  : status == HBM_INVALID
+				  ? "a range is misaligned, outside its region, or named twice"
+			  : status == HBM_EXISTS
+				  ? "part of a range is committed already, or just being committed"
+			  : status == HBM_DEVICE ? "a device call failed; the daemon's log names it"
+						 : "the region or the session is gone";
 	request_refuse(request, status, "%s", why);
 }
 
@@ -198,13 +226,16 @@ static bool serve_region_make_parts(struct granting *granting)
 	uint64_t left = commit_slabs(granting->commit);
 	while (left > 0) {
 		size_t count = left < HBM_WIRE_FDS_MAX ? (size_t)left : HBM_WIRE_FDS_MAX;
-		size_t size = sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
+		size_t size =
+			sizeof(struct hbm_wire_ranges) + count * sizeof(struct hbm_wire_range);
 		struct out_message *message = out_message_new(size, count);
 		if (!message)
 			return false;
+
 		list_push_back(&granting->parts, &message->link);
 		left -= count;
 	}
+
 	return true;
 }
 
@@ -223,11 +254,13 @@ static void serve_region_granted(void *arg, int status)
 	struct request *request = granting->request;
 	if (status == HBM_OK) {
 		list_for_each (node, &granting->parts)
-			serve_region_fill_part(granting, container_of(node, struct out_message, link));
+			serve_region_fill_part(granting,
+					       container_of(node, struct out_message, link));
 		request_reply_messages(request, &granting->parts);
 	} else {
 		serve_region_refuse_ranges(request, status);
 	}
+
 	granting_free(granting);
 }
 
@@ -237,17 +270,21 @@ static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
 	struct granting *granting = calloc(1, sizeof(*granting));
 	if (!granting)
 		return HBM_NO_SPACE;
+
 	granting->request = request;
 	list_init(&granting->parts);
-	int status = commit_new(&granting->commit, &request->session->regions, ranges->ranges, ranges->count,
-				hbmd->config->limit_commit_slabs);
+	int status = commit_new(&granting->commit, &request->session->regions, ranges->ranges,
+				ranges->count, hbmd->config->limit_commit_slabs);
 	if (status == HBM_OK && !serve_region_make_parts(granting))
 		status = HBM_NO_SPACE;
+
 	if (status != HBM_OK) {
 		granting_free(granting);
 		return status;
 	}
+
 	commit_start(granting->commit, serve_region_granted, granting);
+
 	return HBM_OK;
 }
 
@@ -255,7 +292,8 @@ void serve_commit(struct hbmd *hbmd, struct request *request)
 {
 	int status = serve_region_start_commit(hbmd, request);
 	if (status == HBM_LIMIT)
-		request_refuse(request, status, "more than limits.commit_slabs = %llu slabs in one request",
+		request_refuse(request, status,
+			       "more than limits.commit_slabs = %llu slabs in one request",
 			       (unsigned long long)hbmd->config->limit_commit_slabs);
 	else if (status != HBM_OK)
 		serve_region_refuse_ranges(request, status);
@@ -272,7 +310,8 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count, serve_region_decommitted, request);
+	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count,
+				    serve_region_decommitted, request);
 	if (status != HBM_OK)
 		serve_region_refuse_ranges(request, status);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: see server.h. It keeps all sessions, live and dead, until they are freed; a dead one whose process lives
- * still counts against [limits] sessions, as it still holds memory.
+ * server: see server.h. It keeps all sessions, live and dead, until they are freed; a
+ * dead one whose process lives still counts against [limits] sessions, as it still holds
+ * memory.
  *
- * Sessions beyond the limit are let in so far that their HELLO can be answered with HBM_LIMIT; beyond ROOM_TO_REFUSE
- * more of them, connections are closed without a word.
+ * Sessions beyond the limit are let in so far that their HELLO can be answered with
+ * HBM_LIMIT; beyond ROOM_TO_REFUSE more of them, connections are closed without a word.
  */
 #include "daemon/serve/server.h"
 #include "daemon/base/clock.h"
@@ -18,10 +19,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/config/config.h"
-#include "daemon/serve/listener.h"
 #include "daemon/base/log.h"
 #include "daemon/base/rlimit.h"
+#include "daemon/config/config.h"
+#include "daemon/serve/listener.h"
 #include "daemon/serve/serve_region.h"
 
 enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
@@ -35,8 +36,10 @@ struct server {
 	struct listener listener;
 	struct watch watch;
 	struct timer pause; /* set while accepting is paused */
-	int unadmitted;     /* an accepted socket whose session there were no descriptors or memory for; -1: none */
-	bool complained;    /* about not being able to accept */
+	/* an accepted socket whose session there were no descriptors or memory for;
+	 * -1: none */
+	int unadmitted;
+	bool complained; /* about not being able to accept */
 	struct list sessions;
 	uint64_t count, last_id;
 	bool draining;
@@ -97,6 +100,7 @@ static void server_freed(struct session_owner *owner, struct session *session)
 	struct server *server = server_of(owner);
 	list_remove(&session->link);
 	server->count--;
+
 	if (server->draining && server->count == 0) {
 		loop_timer_stop(server->hbmd->loop, &server->patience);
 		loop_post(server->hbmd->loop, &server->drained_post);
@@ -113,7 +117,8 @@ static void server_for_all(struct server *server, void (*end)(struct session *se
 static void server_patience_fire(struct timer *timer)
 {
 	struct server *server = container_of(timer, struct server, patience);
-	log_notice("%llu sessions did not take their replies in time", (unsigned long long)server->count);
+	log_notice("%llu sessions did not take their replies in time",
+		   (unsigned long long)server->count);
 	server_for_all(server, session_end);
 }
 
@@ -129,17 +134,22 @@ static void server_stop_accepting(struct server *server)
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 {
 	struct loop *loop = server->hbmd->loop;
+
 	if (server->draining)
 		return;
+
 	server->draining = true;
 	server->drained = drained;
 	server->arg = arg;
 	server_stop_accepting(server);
+
 	if (server->count == 0) {
 		loop_post(loop, &server->drained_post);
 		return;
 	}
-	/* Without memory for a timer a client that does not read can delay the end; systemd has a timer of its own. */
+
+	/* Without memory for a timer a client that does not read can delay the end;
+	 * systemd has a timer of its own. */
 	(void)loop_timer_set(loop, &server->patience, clock_now() + DRAIN_NS);
 	server_for_all(server, session_drain);
 }
@@ -167,15 +177,18 @@ static void server_pause_accepting(struct server *server, int error)
 	if (!server->complained)
 		log_error("cannot accept connections for now: %s%s", strerror(error),
 			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
+
 	server->complained = true;
 	if (loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS) == 0)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
-/* Makes a session of an accepted socket. False: it is kept for later, and accepting is paused. */
+/* Makes a session of an accepted socket. False: it is kept for later, and accepting is
+ * paused. */
 static bool server_admit(struct server *server, int socket)
 {
 	struct session *session;
+
 	if (server->count >= server->hbmd->config->limit_sessions + ROOM_TO_REFUSE) {
 		close(socket);
 		return true;
@@ -187,6 +200,7 @@ static bool server_admit(struct server *server, int socket)
 		server_pause_accepting(server, -r);
 		return false;
 	}
+
 	if (r < 0) {
 		log_info("a connection was closed at once: %s", strerror(-r));
 		close(socket);
@@ -198,7 +212,9 @@ static bool server_admit(struct server *server, int socket)
 	server->count++;
 	server->hbmd->sessions_total++;
 	list_push_back(&server->sessions, &session->link);
-	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id, (int)session->pid, session->uid);
+	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id,
+		  (int)session->pid, session->uid);
+
 	return true;
 }
 
@@ -251,6 +267,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		free(server);
 		return NULL;
 	}
+
 	server->hbmd = hbmd;
 	server->owner = (struct session_owner){
 		.loop = hbmd->loop,
@@ -268,37 +285,47 @@ static struct server *server_new(struct hbmd *hbmd)
 	server->patience.fire = server_patience_fire;
 	server->drained_post.run = server_drained_run;
 	list_init(&server->sessions);
+
 	return server;
 }
 
-int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size)
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error,
+		size_t error_size)
 {
 	struct server *server = server_new(hbmd);
 	if (!server) {
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
+
 	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
 	if (r == 0) {
-		server->watch = (struct watch){.fd = server->listener.fd, .events = POLLIN, .ready = server_listener_ready};
+		server->watch = (struct watch){.fd = server->listener.fd,
+					       .events = POLLIN,
+					       .ready = server_listener_ready};
 		r = loop_watch(hbmd->loop, &server->watch);
 		if (r < 0)
-			snprintf(error, error_size, "cannot watch the listening socket: %s", strerror(-r));
+			snprintf(error, error_size, "cannot watch the listening socket: %s",
+				 strerror(-r));
 	}
+
 	if (r < 0) {
 		if (server->listener.fd == inherited)
 			server->listener.fd = -1;
 		server_close(server);
 		return r;
 	}
+
 	*out = server;
+
 	return 0;
 }
 
 /*
- * Ends sessions that were not drained, and waits for what the control workers still do for them. Where a request does
- * not end, because the loop no longer runs, its session and this server are left as they are: the process is about to
- * exit, and what may still refer to them must not find them gone.
+ * Ends sessions that were not drained, and waits for what the control workers still do
+ * for them. Where a request does not end, because the loop no longer runs, its session
+ * and this server are left as they are: the process is about to exit, and what may still
+ * refer to them must not find them gone.
  */
 static void server_end_sessions(struct server *server)
 {
@@ -313,14 +340,17 @@ struct server *server_close(struct server *server)
 {
 	if (!server)
 		return NULL;
+
 	server_stop_accepting(server);
 	listener_close(&server->listener);
 	server_end_sessions(server);
 	loop_timer_stop(server->hbmd->loop, &server->patience);
 	if (server->count > 0)
 		return NULL;
+
 	free(server->owner.incoming);
 	free(server);
+
 	return NULL;
 }
 

@@ -1,29 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: the listening socket and the sessions. It accepts, reads messages, checks each against the table of opcodes
- * (size, array counts, fds, flags, padding, needs a session) and only then calls the handler, which trusts its typed
- * arguments. A message that breaks the protocol gets HBM_INVALID where it has a readable header; one that cannot have
- * come from a client of ours (truncated, wrong size, unexpected fds, something before HELLO) ends the session.
+ * server: the listening socket and the sessions. It accepts, reads messages, checks each
+ * against the table of opcodes (size, array counts, fds, flags, padding, needs a session)
+ * and only then calls the handler, which trusts its typed arguments. A message that
+ * breaks the protocol gets HBM_INVALID where it has a readable header; one that cannot
+ * have come from a client of ours (truncated, wrong size, unexpected fds, something
+ * before HELLO) ends the session.
  */
 #pragma once
 
 #include "daemon/serve/hbmd.h"
 #include "daemon/session/session.h"
 
-/* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the message, counts, flags and
- * padding have been checked; ids, ranges and limits have not. Each calls request_reply exactly once, now or later. */
+/* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the
+ * message, counts, flags and padding have been checked; ids, ranges and limits have not.
+ * Each calls request_reply exactly once, now or later. */
 typedef void request_handler(struct hbmd *hbmd, struct request *request);
-request_handler serve_namespace_open, serve_namespace_close, serve_lookup, serve_store, serve_load, serve_prefetch,
-	serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict, serve_query;
+request_handler serve_namespace_open, serve_namespace_close, serve_lookup, serve_store, serve_load,
+	serve_prefetch, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict, serve_query;
 /* What the cache holds for a session that has died: namespaces opened, pins. */
 void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */
 void serve_close(struct hbmd *hbmd);
 
-/* Takes over the inherited listening socket, or makes one (-1) at config->socket: see listener_open(). Negative errno
- * and one line in error; the inherited socket is then still the caller's. */
-int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error, size_t error_size);
-/* Stops accepting; each session is closed once its requests are over; calls drained() when no session is left. */
+/* Takes over the inherited listening socket, or makes one (-1) at config->socket: see
+ * listener_open(). Negative errno and one line in error; the inherited socket is then
+ * still the caller's. */
+int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error,
+		size_t error_size);
+/* Stops accepting; each session is closed once its requests are over; calls drained()
+ * when no session is left. */
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 

@@ -4,10 +4,11 @@
 #include <errno.h>
 
 /*
- * The one place where an errno decides something, as nobody but the operator is concerned. Asked of
- * each is whether time alone can mend it: a module that is loaded late, a disk that is mounted late,
- * memory, room or a lock that another process gives back. Whatever is not listed is tried again:
- * to give up wrongly is worse than to try in vain.
+ * The one place where an errno decides something, as nobody but the operator is
+ * concerned. Asked of each is whether time alone can mend it: a module that is loaded
+ * late, a disk that is mounted late, memory, room or a lock that another process gives
+ * back. Whatever is not listed is tried again: to give up wrongly is worse than to try in
+ * vain.
  */
 enum exit_status exit_status_of_start(int error)
 {

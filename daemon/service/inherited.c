@@ -14,19 +14,24 @@
 /* "unknown" is what sd_listen_fds_with_names(3) calls all of them where none has a name. */
 static bool inherited_is_socket_name(const char *name)
 {
-	return strcmp(name, "hbmd") == 0 || strcmp(name, "hbmd.socket") == 0 || strcmp(name, "unknown") == 0;
+	return strcmp(name, "hbmd") == 0 || strcmp(name, "hbmd.socket") == 0 ||
+	       strcmp(name, "unknown") == 0;
 }
 
-static int inherited_take_socket(struct inherited *inherited, int fd, const char *name, char *error, size_t error_size)
+static int inherited_take_socket(struct inherited *inherited, int fd, const char *name, char *error,
+				 size_t error_size)
 {
 	if (sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, NULL, 0) <= 0) {
 		snprintf(error, error_size,
-			 "the service manager passed '%s', which is not a socket with ListenSequentialPacket=", name);
+			 "the service manager passed '%s', which is not a socket with "
+			 "ListenSequentialPacket=",
+			 name);
 		return -EINVAL;
 	}
 
 	if (inherited->socket >= 0) {
-		snprintf(error, error_size, "the service manager passed two listening sockets, expected one");
+		snprintf(error, error_size,
+			 "the service manager passed two listening sockets, expected one");
 		return -EINVAL;
 	}
 
@@ -35,16 +40,19 @@ static int inherited_take_socket(struct inherited *inherited, int fd, const char
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		int r = -errno;
 
-		snprintf(error, error_size, "cannot use the socket from the service manager: %s", strerror(-r));
+		snprintf(error, error_size, "cannot use the socket from the service manager: %s",
+			 strerror(-r));
 		return r;
 	}
 
 	inherited->socket = fd;
+
 	return 0;
 }
 
-static int inherited_give(struct inherited *inherited, int fd, const char *name, const struct inherited_taker *takers,
-			  size_t taker_count, char *error, size_t error_size)
+static int inherited_give(struct inherited *inherited, int fd, const char *name,
+			  const struct inherited_taker *takers, size_t taker_count, char *error,
+			  size_t error_size)
 {
 	for (size_t i = 0; i < taker_count; i++)
 		if (strcmp(takers[i].name, name) == 0)
@@ -54,14 +62,15 @@ static int inherited_give(struct inherited *inherited, int fd, const char *name,
 		return inherited_take_socket(inherited, fd, name, error, error_size);
 
 	snprintf(error, error_size,
-		 "the service manager passed a descriptor named '%s', which this hbmd does not know: remove it from "
+		 "the service manager passed a descriptor named '%s', which this hbmd does not "
+		 "know: remove it from "
 		 "the unit, or start the version that stored it",
 		 name);
 	return -EINVAL;
 }
 
-int inherited_open(struct inherited *out, const struct inherited_taker *takers, size_t taker_count, char *error,
-		   size_t error_size)
+int inherited_open(struct inherited *out, const struct inherited_taker *takers, size_t taker_count,
+		   char *error, size_t error_size)
 {
 	struct inherited inherited = {.socket = -1};
 	char **names = NULL;
@@ -69,14 +78,17 @@ int inherited_open(struct inherited *out, const struct inherited_taker *takers, 
 	int r = count < 0 ? count : 0;
 
 	if (r < 0)
-		snprintf(error, error_size, "cannot read which descriptors the service manager passed: %s",
+		snprintf(error, error_size,
+			 "cannot read which descriptors the service manager passed: %s",
 			 strerror(-r));
 
 	for (int i = 0; i < count; i++) {
 		int fd = SD_LISTEN_FDS_START + i;
 
 		if (r == 0)
-			r = inherited_give(&inherited, fd, names[i], takers, taker_count, error, error_size);
+			r = inherited_give(&inherited, fd, names[i], takers, taker_count, error,
+					   error_size);
+
 		if (r < 0)
 			close(fd);
 		free(names[i]);
@@ -90,6 +102,7 @@ int inherited_open(struct inherited *out, const struct inherited_taker *takers, 
 	}
 
 	*out = inherited;
+
 	return 0;
 }
 

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and SIGINT drain (a second one
- * does not wait for clients), SIGHUP is answered in the log, as nothing can be reloaded yet.
+ * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and
+ * SIGINT drain (a second one does not wait for clients), SIGHUP is answered in the log,
+ * as nothing can be reloaded yet.
  */
-#include "daemon/config/config.h"
 #include "daemon/base/clock.h"
-#include "daemon/device/device.h"
-#include "daemon/service/exit_status.h"
-#include "daemon/service/memory_setup.h"
-#include "daemon/service/inherited.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/base/rlimit.h"
+#include "daemon/config/config.h"
+#include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
-#include "daemon/service/notify.h"
-#include "daemon/tier/nvme_file.h"
-#include "daemon/base/rlimit.h"
 #include "daemon/serve/server.h"
+#include "daemon/service/exit_status.h"
+#include "daemon/service/inherited.h"
+#include "daemon/service/memory_setup.h"
+#include "daemon/service/notify.h"
 #include "daemon/service/state_dir.h"
+#include "daemon/tier/nvme_file.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -35,7 +36,8 @@
 #define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
 #define SETS_MAX 256
 #define LINE 512
-#define IDLE_POLL_NS 5000000ull /* between looks at whether the last transfer is over, while stopping */
+#define IDLE_POLL_NS                                                                               \
+	5000000ull /* between looks at whether the last transfer is over, while stopping */
 
 struct options {
 	const char *config;
@@ -60,13 +62,15 @@ struct service {
 static const char usage[] =
 	"usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
 	"\n"
-	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache memory to "
+	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache "
+	"memory to "
 	"LLM-serving\n"
 	"processes over a Unix socket. See hbmd(8) and hbmd.conf(5).\n"
 	"\n"
 	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
 	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
-	"      --check-config           read the configuration, say what is wrong with it, start nothing\n"
+	"      --check-config           read the configuration, say what is wrong with it, start "
+	"nothing\n"
 	"      --print-config           print the configuration as it would be used\n"
 	"      --help-config            print every key with its default, as a configuration file\n"
 	"  -h, --help                   print this\n"
@@ -76,18 +80,22 @@ static const char usage[] =
 
 enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 
-/* An error before the daemon has a log: a line with its priority for the journal, plain on a terminal. */
+/* An error before the daemon has a log: a line with its priority for the journal, plain
+ * on a terminal. */
 __attribute__((format(printf, 1, 2))) static void hbmd_complain(const char *format, ...)
 {
 	char line[LINE];
 	va_list arguments;
+
 	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
+
 	if (log_is_journal())
 		log_error("%s", line);
 	else
 		fprintf(stderr, "hbmd: %s\n", line);
+
 	notify_failed(line);
 }
 
@@ -104,7 +112,9 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 		{"version", no_argument, NULL, OPTION_VERSION},
 		{NULL, 0, NULL, 0},
 	};
+
 	opterr = 0; /* its messages have no priority */
+
 	for (int c; (c = getopt_long(argc, argv, ":c:s:h", longs, NULL)) != -1;) {
 		switch (c) {
 		case 'c':
@@ -134,17 +144,20 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 			puts("hbmd " HBM_VERSION);
 			return 1;
 		case ':':
-			hbmd_complain("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
+			hbmd_complain("option '%s' needs a value; see hbmd --help",
+				      argv[optind - 1]);
 			return 2;
 		default:
 			hbmd_complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
 			return 2;
 		}
 	}
+
 	if (optind < argc) {
 		hbmd_complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
 		return 2;
 	}
+
 	return 0;
 }
 
@@ -156,12 +169,14 @@ static int hbmd_read_config(const struct options *options, struct config *config
 		r = config_read(config, options->config, error, sizeof(error));
 	if (r == -ENOENT && !options->config_given)
 		r = 0; /* the defaults are a configuration */
+
 	for (size_t i = 0; r == 0 && i < options->set_count; i++)
 		r = config_set(config, options->sets[i], error, sizeof(error));
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
 		hbmd_complain("%s", error[0] != '\0' ? error : strerror(-r));
+
 	return r;
 }
 
@@ -171,9 +186,11 @@ static void hbmd_describe(const struct service *service, char *line, size_t size
 {
 	const struct hbmd *hbmd = &service->hbmd;
 	if (hbmd->nvme && !nvme_file_settled(hbmd->nvme))
-		snprintf(line, size, "Serving; formatting NVMe, %u%%", nvme_file_percent(hbmd->nvme));
+		snprintf(line, size, "Serving; formatting NVMe, %u%%",
+			 nvme_file_percent(hbmd->nvme));
 	else
-		snprintf(line, size, "%s", hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
+		snprintf(line, size, "%s",
+			 hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
 }
 
 static void hbmd_progress(void *arg)
@@ -181,16 +198,20 @@ static void hbmd_progress(void *arg)
 	struct service *service = arg;
 	if (service->stopping || !service->memory_setup)
 		return;
+
 	if (memory_setup_broken(service->memory_setup)) {
-		log_error("without memory to pass blocks through there is nothing to serve with: stopping");
+		log_error("without memory to pass blocks through there is nothing to serve with: "
+			  "stopping");
 		service->failed = true;
 		loop_stop(service->hbmd.loop);
 		return;
 	}
+
 	if (memory_setup_warm(service->memory_setup) && service->hbmd.state == HBMD_WARMING) {
 		service->hbmd.state = HBMD_RUNNING;
 		log_info("all tiers are in service");
 	}
+
 	char line[LINE];
 	hbmd_describe(service, line, sizeof(line));
 	notify_status(line);
@@ -218,6 +239,7 @@ static void hbmd_stop(struct service *service, const char *why)
 		hbmd_stop_when_idle(&service->idle);
 		return;
 	}
+
 	log_notice("%s: draining", why);
 	service->stopping = true;
 	service->hbmd.state = HBMD_STOPPING;
@@ -229,10 +251,12 @@ static void hbmd_stop(struct service *service, const char *why)
 static void hbmd_signalled(struct watch *watch, uint32_t events)
 {
 	struct service *service = container_of(watch, struct service, signals);
+
 	(void)events;
 	struct signalfd_siginfo info;
 	if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
 		return;
+
 	if (info.ssi_signo == SIGHUP)
 		log_notice("SIGHUP: the configuration is read at start only; restart to change it");
 	else
@@ -242,6 +266,7 @@ static void hbmd_signalled(struct watch *watch, uint32_t events)
 static int hbmd_watch_signals(struct service *service)
 {
 	sigset_t set;
+
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -250,10 +275,12 @@ static int hbmd_watch_signals(struct service *service)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error, EFBIG */
 	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+
 	return service->signals.fd < 0 ? -errno : 0;
 }
 
-/* Every slab is a descriptor while it is handed out: what the service manager allows is what we take. */
+/* Every slab is a descriptor while it is handed out: what the service manager allows is
+ * what we take. */
 static void hbmd_raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -265,8 +292,9 @@ static void hbmd_raise_descriptor_limit(void)
 
 static enum loop_engine hbmd_engine_of(const struct config *config)
 {
-	static const enum loop_engine engines[] = {
-		[CONFIG_IO_AUTO] = LOOP_AUTO, [CONFIG_IO_URING] = LOOP_URING, [CONFIG_IO_THREADS] = LOOP_THREADS};
+	static const enum loop_engine engines[] = {[CONFIG_IO_AUTO] = LOOP_AUTO,
+						   [CONFIG_IO_URING] = LOOP_URING,
+						   [CONFIG_IO_THREADS] = LOOP_THREADS};
 	return engines[config->io];
 }
 
@@ -276,70 +304,92 @@ static int hbmd_set_up_loop(struct service *service, char *error, size_t error_s
 	int r = hbmd_watch_signals(service); /* before any thread: all of them inherit the mask */
 	const struct loop_options options = {.engine = hbmd_engine_of(&service->config),
 					     .io_depth = (unsigned)service->config.nvme_depth};
+
 	if (r == 0)
 		r = loop_new(&hbmd->loop, &options);
+
 	if (r < 0) {
 		snprintf(error, error_size, "cannot set up the event loop%s: %s%s",
-			 service->config.io == CONFIG_IO_URING ? " (hbmd.io = io_uring)" : "", strerror(-r),
+			 service->config.io == CONFIG_IO_URING ? " (hbmd.io = io_uring)" : "",
+			 strerror(-r),
 			 rlimit_hint((char[RLIMIT_HINT]){""}, r == -ENOMEM ? RLIMIT_MEMLOCK : -1));
 		return r;
 	}
+
 	const char *fallback = loop_fallback_reason(hbmd->loop);
 	if (fallback)
 		log_notice("I/O by threads, not io_uring: %s", fallback);
+
 	service->signals.events = POLLIN;
 	service->signals.ready = hbmd_signalled;
 	service->idle.fire = hbmd_stop_when_idle;
+
 	return loop_watch(hbmd->loop, &service->signals);
 }
 
 static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
+
 	hbmd->config = &service->config;
 	hbmd->started_ns = clock_now();
 	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;
+
 	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
 	if (r == 0)
 		r = hbmd_set_up_loop(service, error, error_size);
+
 	if (r == 0)
-		r = state_dir_lock(service->config.state_dir, &service->state_dir, error, error_size);
+		r = state_dir_lock(service->config.state_dir, &service->state_dir, error,
+				   error_size);
+
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
+
 	if (r == 0)
-		r = memory_setup_open(&service->memory_setup, hbmd, hbmd_progress, service, error, error_size);
+		r = memory_setup_open(&service->memory_setup, hbmd, hbmd_progress, service, error,
+				      error_size);
+
 	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
+
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */
 		r = notify_open(&service->notify, hbmd->loop);
 	}
+
 	return r;
 }
 
 static void hbmd_tear_down(struct service *service)
 {
 	struct hbmd *hbmd = &service->hbmd;
+
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
-	/* The loop has ended before all that moves had: what completes from now on finds everything in its place. */
+
+	/* The loop has ended before all that moves had: what completes from now on finds
+	 * everything in its place. */
 	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
 	if (service->left)
 		return;
 	if (hbmd->cache)
 		serve_close(hbmd);
+
 	service->memory_setup = memory_setup_close(service->memory_setup);
 	hbmd->devices = devices_close(hbmd->devices);
 	if (service->state_dir >= 0)
 		close(service->state_dir);
+
 	if (hbmd->loop) {
 		loop_timer_stop(hbmd->loop, &service->idle);
 		loop_unwatch(hbmd->loop, &service->signals);
 	}
+
 	hbmd->loop = loop_free(hbmd->loop);
 	if (service->signals.fd >= 0)
 		close(service->signals.fd);
@@ -349,14 +399,18 @@ static void hbmd_tear_down(struct service *service)
 static enum exit_status hbmd_serve(struct service *service)
 {
 	char line[LINE];
+
 	hbmd_describe(service, line, sizeof(line));
-	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION, service->config.socket,
-		   service->hbmd.devices->count, service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
-		   service->hbmd.devices->count == 1 ? "" : "s", loop_engine_name(service->hbmd.loop));
+	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION,
+		   service->config.socket, service->hbmd.devices->count,
+		   service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+		   service->hbmd.devices->count == 1 ? "" : "s",
+		   loop_engine_name(service->hbmd.loop));
 	notify_ready(line);
 	int r = loop_run(service->hbmd.loop);
 	if (r < 0)
 		log_error("the event loop failed: %s", strerror(-r));
+
 	return r < 0 || service->failed ? EXIT_STATUS_FAILED : EXIT_STATUS_OK;
 }
 
@@ -364,10 +418,12 @@ static enum exit_status hbmd_serve(struct service *service)
 static enum exit_status hbmd_refuse_start(int r, const char *error)
 {
 	char line[LINE + RLIMIT_HINT];
+
 	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
 		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
 	log_error("%s", line);
 	notify_failed(line);
+
 	return exit_status_of_start(r);
 }
 
@@ -376,20 +432,25 @@ static enum exit_status hbmd_run(struct service *service)
 	char error[LINE] = "";
 	int r = hbmd_set_up(service, error, sizeof(error));
 	enum exit_status status = r < 0 ? hbmd_refuse_start(r, error) : hbmd_serve(service);
+
 	hbmd_tear_down(service);
 	if (status == EXIT_STATUS_OK)
 		log_notice("stopped");
+
 	return status;
 }
 
 int main(int argc, char **argv)
 {
 	struct options options = {.config = DEFAULT_CONFIG};
+
 	log_open(LOG_INFO);
 	int r = hbmd_parse(argc, argv, &options);
 	if (r != 0)
 		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;
-	static struct service service = {.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
+
+	static struct service service = {
+		.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
 	if (hbmd_read_config(&options, &service.config) < 0) {
 		status = EXIT_STATUS_CONFIG;
@@ -400,8 +461,11 @@ int main(int argc, char **argv)
 		hbmd_raise_descriptor_limit();
 		status = hbmd_run(&service);
 	}
+
 	if (service.left)
 		_exit(status);
+
 	config_clear(&service.config);
+
 	return status;
 }

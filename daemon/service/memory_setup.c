@@ -4,13 +4,13 @@
 #include "daemon/base/link_stats.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
-#include "daemon/tier/nvme_io.h"
-#include "daemon/serve/hbmd.h"
-#include "daemon/tier/ddr.h"
 #include "daemon/device/copy_queue.h"
 #include "daemon/move/mover.h"
-#include "daemon/tier/nvme_file.h"
 #include "daemon/region/slab.h"
+#include "daemon/serve/hbmd.h"
+#include "daemon/tier/ddr.h"
+#include "daemon/tier/nvme_file.h"
+#include "daemon/tier/nvme_io.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -55,30 +55,39 @@ struct division {
 	uint64_t memory, cache, mapped; /* mapped: cache and reserve, in whole granules */
 };
 
-static int memory_setup_divide(const struct config *config, const struct device *device, struct division *division,
-		  const struct reason *reason)
+static int memory_setup_divide(const struct config *config, const struct device *device,
+			       struct division *division, const struct reason *reason)
 {
-	division->memory = memory_setup_round_down(config_size_of(config->device_memory, device->total), device->granularity);
-	division->cache = memory_setup_round_down(config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
-	uint64_t headroom = division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
+	division->memory = memory_setup_round_down(
+		config_size_of(config->device_memory, device->total), device->granularity);
+	division->cache = memory_setup_round_down(
+		config_size_of(config->device_cache, division->memory), EXTENT_UNIT);
+	uint64_t headroom =
+		division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
 	division->mapped = memory_setup_round_up(division->cache + headroom, device->granularity);
 	if (division->memory > device->total) {
-		snprintf(reason->text, reason->size, "device.memory: %llu bytes asked, device %u has %llu",
-			 (unsigned long long)division->memory, device->index, (unsigned long long)device->total);
+		snprintf(reason->text, reason->size,
+			 "device.memory: %llu bytes asked, device %u has %llu",
+			 (unsigned long long)division->memory, device->index,
+			 (unsigned long long)device->total);
 		return -EINVAL;
 	}
+
 	if (division->mapped > division->memory) {
-		snprintf(
-			reason->text, reason->size,
-			"device.cache: cache and reserve need %llu bytes, device.memory is %llu: lower device.cache or "
-			"device.headroom",
-			(unsigned long long)division->mapped, (unsigned long long)division->memory);
+		snprintf(reason->text, reason->size,
+			 "device.cache: cache and reserve need %llu bytes, device.memory is %llu: "
+			 "lower device.cache or "
+			 "device.headroom",
+			 (unsigned long long)division->mapped,
+			 (unsigned long long)division->memory);
 		return -EINVAL;
 	}
+
 	return 0;
 }
 
-static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device, const struct reason *reason)
+static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device,
+				    const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct config *config = hbmd->config;
@@ -86,11 +95,13 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	int r = memory_setup_divide(config, device, &division, reason);
 	if (r < 0)
 		return r;
+
 	struct tier *tier = cache_hbm(hbmd->cache, device->index);
-	r = tier_init(tier, HBM_TIER_HBM, tier->number, division.cache, division.mapped - division.cache,
-		      config->limit_blocks);
+	r = tier_init(tier, HBM_TIER_HBM, tier->number, division.cache,
+		      division.mapped - division.cache, config->limit_blocks);
 	if (r < 0)
 		return r;
+
 	tier->ops = &tier_hbm_ops;
 	tier->device = device;
 	tier->device_index = device->index;
@@ -101,17 +112,21 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 		if (result != CUDA_SUCCESS) {
 			device_failed(device, "allocating the HBM tier", result);
 			snprintf(reason->text, reason->size,
-				 "device.cache: device %u did not give %llu bytes (%s): is something else using it?",
+				 "device.cache: device %u did not give %llu bytes (%s): is "
+				 "something else using it?",
 				 device->index, (unsigned long long)division.mapped,
 				 driver_error_name(device->driver, result));
 			return -ENOMEM;
 		}
+
 		tier->base = memory->address;
 		r = tier_grow(tier, 0, division.mapped);
 	}
+
 	if (r == 0)
-		r = slabs_open(&device->slabs, device, hbmd->loop, division.memory - division.mapped,
-			       config->device_slab);
+		r = slabs_open(&device->slabs, device, hbmd->loop,
+			       division.memory - division.mapped, config->device_slab);
+
 	return r;
 }
 
@@ -121,9 +136,9 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct copy_queue_options options = {.loop = hbmd->loop,
-					     .link_stats = hbmd->link_stats,
-					     .host_chunk = DDR_CHUNK,
-					     .ddr_base = ddr_base(hbmd->ddr)};
+						   .link_stats = hbmd->link_stats,
+						   .host_chunk = DDR_CHUNK,
+						   .ddr_base = ddr_base(hbmd->ddr)};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 			struct device *device = &hbmd->devices->list[i];
@@ -131,6 +146,7 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 			if (r < 0)
 				return r;
 		}
+
 	return 0;
 }
 
@@ -140,22 +156,28 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	const struct config *config = hbmd->config;
 	if (config->nvme_path[0] == '\0')
 		return 0;
+
 	struct tier *tier = hbmd->cache->nvme;
-	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown, memory_setup, reason->text, reason->size);
+	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown,
+			       memory_setup, reason->text, reason->size);
 	if (r < 0)
 		return r;
+
 	const struct nvme_io_options options = {.loop = hbmd->loop,
-					     .link_stats = hbmd->link_stats,
-					     .fd = nvme_file_fd(hbmd->nvme),
-					     .start = NVME_HEAD,
-					     .depth = (unsigned)config->nvme_depth,
-					     .merge = config->nvme_merge,
-					     .fail = config->nvme_fail};
+						.link_stats = hbmd->link_stats,
+						.fd = nvme_file_fd(hbmd->nvme),
+						.start = NVME_HEAD,
+						.depth = (unsigned)config->nvme_depth,
+						.merge = config->nvme_merge,
+						.fail = config->nvme_fail};
 	r = nvme_io_new(&memory_setup->nvme_io, &options);
 	if (r == -EINVAL)
 		snprintf(reason->text, reason->size,
-			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short", config->nvme_fail);
+			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short",
+			 config->nvme_fail);
+
 	tier->io = memory_setup->nvme_io;
+
 	return r;
 }
 
@@ -172,32 +194,38 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	int r = link_stats_new(&hbmd->link_stats);
 	if (r == 0)
 		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
+
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop, memory_setup_grown, memory_setup,
-			      reason->text, reason->size);
+		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr,
+			     hbmd->devices, hbmd->loop, memory_setup_grown, memory_setup,
+			     reason->text, reason->size);
+
 	if (r == 0)
 		r = memory_setup_open_nvme_io(memory_setup, reason);
 	if (r == 0)
 		r = memory_setup_open_copy_queues(memory_setup);
 	if (r < 0)
 		return r;
+
 	memory_setup_link_tiers(hbmd->cache);
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
 					      .max_moves = hbmd->config->limit_moves};
+
 	return mover_new(&hbmd->mover, &options);
 }
 
-int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
-		   size_t error_size)
+int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
+		      void *arg, char *error, size_t error_size)
 {
 	struct reason reason = {error, error_size};
 	struct memory_setup *memory_setup = calloc(1, sizeof(*memory_setup));
 	if (!memory_setup)
 		return -ENOMEM;
+
 	*memory_setup = (struct memory_setup){.hbmd = hbmd, .progress = progress, .arg = arg};
 	error[0] = '\0';
 	int r = memory_setup_open_parts(memory_setup, &reason);
@@ -207,7 +235,9 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 		memory_setup_close(memory_setup);
 		return r;
 	}
+
 	*out = memory_setup;
+
 	return 0;
 }
 
@@ -230,6 +260,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 {
 	if (!memory_setup)
 		return NULL;
+
 	struct hbmd *hbmd = memory_setup->hbmd;
 	hbmd->mover = mover_free(hbmd->mover);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
@@ -240,6 +271,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	hbmd->cache = cache_close(hbmd->cache);
 	hbmd->link_stats = link_stats_free(hbmd->link_stats);
 	free(memory_setup);
+
 	return NULL;
 }
 

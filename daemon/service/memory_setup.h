@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hierarchy: puts the memory hierarchy together and takes it apart: the tiers with what is behind them (HBM of each
- * device, host memory, NVMe), the lanes and the disk that carry blocks between them, the mover, and the slabs that are
- * left for regions. It fills in the parts of struct hbmd and decides nothing later on.
+ * hierarchy: puts the memory hierarchy together and takes it apart: the tiers with what
+ * is behind them (HBM of each device, host memory, NVMe), the lanes and the disk that
+ * carry blocks between them, the mover, and the slabs that are left for regions. It fills
+ * in the parts of struct hbmd and decides nothing later on.
  */
 #pragma once
 
@@ -12,13 +13,16 @@
 struct hbmd;
 struct memory_setup;
 
-/* progress() is called on the loop thread whenever more of a tier has come into service. On failure negative errno and
- * one line in error. */
-int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg), void *arg, char *error,
-		   size_t error_size);
-/* The daemon stops: nothing is made ahead of need any more. What is asked for is still done. */
+/* progress() is called on the loop thread whenever more of a tier has come into service.
+ * On failure negative errno and one line in error. */
+int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
+		      void *arg, char *error, size_t error_size);
+/* The daemon stops: nothing is made ahead of need any more. What is asked for is still
+ * done. */
 void memory_setup_drain(struct memory_setup *memory_setup);
 /* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
 struct memory_setup *memory_setup_close(struct memory_setup *memory_setup);
-bool memory_setup_warm(const struct memory_setup *memory_setup);   /* everything is in service that can be */
-bool memory_setup_broken(const struct memory_setup *memory_setup); /* it can never work: ddr_broken() */
+bool memory_setup_warm(
+	const struct memory_setup *memory_setup); /* everything is in service that can be */
+bool memory_setup_broken(
+	const struct memory_setup *memory_setup); /* it can never work: ddr_broken() */

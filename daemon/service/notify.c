@@ -25,6 +25,7 @@ int notify_open(struct notify **out, struct loop *loop)
 	struct notify *notify = calloc(1, sizeof(*notify));
 	if (!notify)
 		return -ENOMEM;
+
 	notify->loop = loop;
 	notify->timer.fire = notify_sign_of_life;
 	uint64_t watchdog_us = 0;
@@ -33,9 +34,12 @@ int notify_open(struct notify **out, struct loop *loop)
 		notify->interval_ns = watchdog_us * 1000 / 2;
 		r = loop_timer_set(loop, &notify->timer, clock_now() + notify->interval_ns);
 	}
+
 	if (r < 0)
 		return notify_close(notify), r;
+
 	*out = notify;
+
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * notify: what systemd is told: ready, a line of status, stopping, and signs of life if it asked for them. Without
- * systemd every call does nothing.
+ * notify: what systemd is told: ready, a line of status, stopping, and signs of life if
+ * it asked for them. Without systemd every call does nothing.
  */
 #pragma once
 
@@ -15,5 +15,6 @@ struct notify *notify_close(struct notify *notify);
 void notify_ready(const char *status);
 void notify_status(const char *status);
 void notify_stopping(void);
-/* The reason why the start fails, before the process ends: what systemctl status shows from then on. */
+/* The reason why the start fails, before the process ends: what systemctl status shows
+ * from then on. */
 void notify_failed(const char *reason);

@@ -34,6 +34,7 @@ void connection_fail(struct connection *connection, int r)
 static void connection_update_watch(struct connection *connection)
 {
 	uint32_t events = 0;
+
 	if (connection->receiving)
 		events |= POLLIN;
 	if (!outbox_is_empty(&connection->outbox) && !timer_is_set(&connection->retry))
@@ -47,8 +48,8 @@ static void connection_update_watch(struct connection *connection)
 /* ---- Sending ---- */
 
 /*
- * ETOOMANYREFS: this user has as many fds in sockets, unread, as it may open. That passes when
- * clients read; no poll tells when.
+ * ETOOMANYREFS: this user has as many fds in sockets, unread, as it may open. That passes
+ * when clients read; no poll tells when.
  */
 static int connection_wait_for_readers(struct connection *connection)
 {
@@ -96,6 +97,7 @@ int connection_send(struct connection *connection, const struct iovec *iov, size
 		return -EAGAIN;
 	if (r < 0 && r != -EAGAIN && r != -EMSGSIZE)
 		connection_fail(connection, r);
+
 	return r;
 }
 
@@ -132,6 +134,7 @@ static void connection_ready(struct watch *watch, uint32_t events)
 	struct connection *connection = container_of(watch, struct connection, watch);
 
 	connection->ops->ref(connection);
+
 	if (events & (POLLHUP | POLLERR)) {
 		connection_fail(connection, -ECONNRESET);
 	} else {
@@ -140,6 +143,7 @@ static void connection_ready(struct watch *watch, uint32_t events)
 		if (events & POLLIN && connection_is_open(connection) && connection->receiving)
 			connection->ops->readable(connection);
 	}
+
 	connection->ops->unref(connection);
 }
 
@@ -158,13 +162,14 @@ int connection_open(struct connection *connection, struct loop *loop, int socket
 	};
 	outbox_init(&connection->outbox);
 
-	/* Room for a largest message even where the default is small; refused beyond what the
-	 * system allows. */
+	/* Room for a largest message even where the default is small; refused beyond what
+	 * the system allows. */
 	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &(int){2 * HBM_WIRE_MESSAGE_MAX}, sizeof(int));
 
 	int r = loop_watch(loop, &connection->watch);
 	if (r == 0)
 		connection->state = CONNECTION_OPEN;
+
 	return r;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fences: see fences.h. The doorbell is watched and the page looked at only while something waits. */
+/* fences: see fences.h. The doorbell is watched and the page looked at only while
+ * something waits. */
 #include "daemon/session/fences.h"
 #include "daemon/base/clock.h"
 
@@ -27,11 +28,14 @@ static void fences_rung_ready(struct watch *watch, uint32_t events)
 	struct fences *fences = container_of(watch, struct fences, rung);
 	uint64_t count;
 	struct iovec iov = {&count, sizeof(count)};
+
 	(void)events;
-	/* O_NONBLOCK is the client's to clear, as it shares the file: only RWF_NOWAIT never blocks. Where the kernel
-	 * cannot do that, the tick will have to do. */
+
+	/* O_NONBLOCK is the client's to clear, as it shares the file: only RWF_NOWAIT
+	 * never blocks. Where the kernel cannot do that, the tick will have to do. */
 	if (preadv2(fences->doorbell, &iov, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
 		loop_unwatch(fences->loop, watch);
+
 	fences_look(fences);
 }
 
@@ -41,13 +45,17 @@ static int fences_make_page(struct fences *fences)
 	fences->memfd = memfd_create("hbm-fences", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fences->memfd < 0)
 		return -errno;
+
 	if (ftruncate(fences->memfd, PAGE_BYTES) < 0 ||
 	    fcntl(fences->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
+
 	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fences->memfd, 0);
 	if (page == MAP_FAILED)
 		return -errno;
+
 	fences->page = page;
+
 	return 0;
 }
 
@@ -64,11 +72,15 @@ int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns)
 	int r = fences->doorbell < 0 ? -errno : fences_make_page(fences);
 	if (r == 0)
 		r = loop_timer_set(loop, &fences->tick, UINT64_MAX);
+
 	if (r < 0) {
 		fences_close(fences);
 		return r;
 	}
-	fences->rung = (struct watch){.fd = fences->doorbell, .events = POLLIN, .ready = fences_rung_ready};
+
+	fences->rung = (struct watch){
+		.fd = fences->doorbell, .events = POLLIN, .ready = fences_rung_ready};
+
 	return 0;
 }
 
@@ -82,6 +94,7 @@ void fences_close(struct fences *fences)
 {
 	if (!fences->loop)
 		return;
+
 	loop_unwatch(fences->loop, &fences->rung);
 	loop_timer_stop(fences->loop, &fences->tick);
 	if (fences->page)
@@ -90,6 +103,7 @@ void fences_close(struct fences *fences)
 		close(fences->memfd);
 	if (fences->doorbell >= 0)
 		close(fences->doorbell);
+
 	*fences = (struct fences){0};
 }
 
@@ -102,7 +116,8 @@ void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
 	__atomic_store_n(&fences->page[slot], value, __ATOMIC_RELEASE);
 }
 
-static bool fences_is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now, int *status)
+static bool fences_is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now,
+			   int *status)
 {
 	if (fences->ended)
 		*status = HBM_SHUTDOWN;
@@ -126,6 +141,7 @@ static uint64_t fences_next_look(const struct fences *fences)
 		at = at < wait->deadline_ns ? at : wait->deadline_ns;
 		next = at < next ? at : next;
 	}
+
 	return next;
 }
 
@@ -141,9 +157,11 @@ static void fences_go_on(struct fences *fences, struct list *over)
 {
 	if (list_empty(&fences->waiting))
 		loop_unwatch(fences->loop, &fences->rung);
+
 	int r = loop_timer_set(fences->loop, &fences->tick, fences_next_look(fences));
 	assert(r == 0);
 	(void)r;
+
 	for (struct list *node; (node = list_pop_front(over));) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		wait->fire(wait, wait->status);
@@ -154,28 +172,35 @@ static void fences_look(struct fences *fences)
 {
 	uint64_t now = clock_now();
 	struct list over;
+
 	list_init(&over);
+
 	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		int status;
 		if (fences_is_over(fences, wait, now, &status))
 			fences_set_over(wait, status, &over);
 	}
+
 	fences_go_on(fences, &over);
 }
 
 bool fences_cancel(struct fences *fences, const uint64_t *id)
 {
 	struct list over;
+
 	list_init(&over);
+
 	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
 		if (!id || wait->id == *id)
 			fences_set_over(wait, HBM_CANCELLED, &over);
 	}
+
 	bool any = !list_empty(&over);
 	if (any)
 		fences_go_on(fences, &over);
+
 	return any;
 }
 
@@ -185,6 +210,7 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 	wait->since_ns = clock_now();
 	wait->deadline_ns = wait->since_ns + fences->patience_ns;
 	list_push_back(&fences->waiting, &wait->link);
+
 	/* Only a hint is lost if this fails. */
 	(void)loop_watch(fences->loop, &fences->rung);
 	int r = loop_timer_set(fences->loop, &fences->tick, 0);

@@ -16,10 +16,12 @@ struct out_message *out_message_new(size_t size, size_t fd_count)
 {
 	/* One allocation: the message, its fds, its bytes (aligned for a message). */
 	size_t at = sizeof(struct out_message) + fd_count * sizeof(int);
+
 	at = (at + 15) & ~(size_t)15;
 	struct out_message *message = malloc(at + size);
 	if (!message)
 		return NULL;
+
 	*message = (struct out_message){
 		.bytes = (unsigned char *)message + at,
 		.size = size,
@@ -30,6 +32,7 @@ struct out_message *out_message_new(size_t size, size_t fd_count)
 	list_init(&message->link);
 	for (size_t i = 0; i < fd_count; i++)
 		message->fds[i] = -1;
+
 	return message;
 }
 
@@ -40,6 +43,7 @@ struct out_message *out_message_release(struct out_message *message)
 	for (size_t i = 0; i < message->fd_count; i++)
 		if (message->fds[i] >= 0)
 			close(message->fds[i]);
+
 	message->release(message);
 	return NULL;
 }
@@ -62,11 +66,13 @@ void outbox_push(struct outbox *outbox, struct out_message *message)
 int outbox_flush(struct outbox *outbox, int socket)
 {
 	while (!list_empty(&outbox->messages)) {
-		struct out_message *message = container_of(outbox->messages.next, struct out_message, link);
+		struct out_message *message =
+			container_of(outbox->messages.next, struct out_message, link);
 		struct iovec iov = {message->bytes, message->size};
 		int r = fdpass_send(socket, &iov, 1, message->fds, message->fd_count);
 		if (r < 0)
 			return r;
+
 		list_remove(&message->link);
 		out_message_release(message);
 	}

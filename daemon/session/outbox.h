@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * outbox: the messages that wait until a session's socket takes them, in order. It owns what it holds: bytes, fds, and
- * through release() whatever else a message keeps alive.
+ * outbox: the messages that wait until a session's socket takes them, in order. It owns
+ * what it holds: bytes, fds, and through release() whatever else a message keeps alive.
  */
 #pragma once
 
@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* One message. Made by out_message_new(), or embedded in something larger by whoever sets release(). */
+/* One message. Made by out_message_new(), or embedded in something larger by whoever sets
+ * release(). */
 struct out_message {
 	struct list link;
 	unsigned char *bytes;
@@ -33,7 +34,7 @@ struct outbox {
 void outbox_init(struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct out_message *message); /* consumes it */
-/* Sends what the socket takes: 0 when nothing is left, -EAGAIN when the socket is full, other negative errno when the
- * connection is of no more use. */
+/* Sends what the socket takes: 0 when nothing is left, -EAGAIN when the socket is full,
+ * other negative errno when the connection is of no more use. */
 int outbox_flush(struct outbox *outbox, int socket);
 void outbox_clear(struct outbox *outbox); /* ends all */

@@ -11,7 +11,8 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5; the C library of Debian 12 does not name it */
 #endif
 
-/* Where the kernel has no SO_PEERPIDFD the number of the process is all there is; it may have been used again since. */
+/* Where the kernel has no SO_PEERPIDFD the number of the process is all there is; it may
+ * have been used again since. */
 static int peer_open_pidfd(int socket, pid_t pid)
 {
 	int fd;
@@ -20,7 +21,9 @@ static int peer_open_pidfd(int socket, pid_t pid)
 		return fd;
 	if (errno != ENOPROTOOPT)
 		return -errno;
+
 	long r = syscall(SYS_pidfd_open, pid, 0);
+
 	return r < 0 ? -errno : (int)r;
 }
 
@@ -30,9 +33,12 @@ int peer_identify(int socket, struct peer *out)
 	socklen_t size = sizeof(credentials);
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
 		return -errno;
+
 	int pidfd = peer_open_pidfd(socket, credentials.pid);
 	if (pidfd < 0)
 		return pidfd;
+
 	*out = (struct peer){credentials.pid, credentials.uid, credentials.gid, pidfd};
+
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peer: who is at the other end of a Unix socket, as the kernel says: credentials, and a pidfd to see its end. */
+/* peer: who is at the other end of a Unix socket, as the kernel says: credentials, and a
+ * pidfd to see its end. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: see request.h. The memory that held the message is the room reserved for the reply: most
- * replies are no longer than their request, so a socket that is full right now does not ask for
- * memory. What does not fit is allocated; when that fails the connection fails, as a client that
- * got no answer would wait for ever.
+ * request: see request.h. The memory that held the message is the room reserved for the
+ * reply: most replies are no longer than their request, so a socket that is full right
+ * now does not ask for memory. What does not fit is allocated; when that fails the
+ * connection fails, as a client that got no answer would wait for ever.
  */
 #include "daemon/session/request.h"
 
@@ -36,6 +36,7 @@ struct request *request_new(struct session *session, struct connection *connecti
 	};
 	list_init(&request->link);
 	memcpy(request->bytes, message, size);
+
 	return request;
 }
 
@@ -82,6 +83,7 @@ static struct out_message *request_use_room(struct request *request,
 	/* The body may lie in the message. */
 	if (body_size > 0)
 		memmove(request->bytes + sizeof(*header), body, body_size);
+
 	memcpy(request->bytes, header, sizeof(*header));
 
 	request->reply = (struct out_message){
@@ -89,6 +91,7 @@ static struct out_message *request_use_room(struct request *request,
 		.size = header->size,
 		.release = request_release_own,
 	};
+
 	return &request->reply;
 }
 
@@ -114,6 +117,7 @@ static struct out_message *request_make_message(const struct hbm_wire_header *he
 	memcpy(message->bytes, header, sizeof(*header));
 	if (header->size > sizeof(*header))
 		memcpy(message->bytes + sizeof(*header), body, header->size - sizeof(*header));
+
 	return message;
 }
 
@@ -132,9 +136,11 @@ static void request_queue(struct request *request, const struct hbm_wire_header 
 			request_end(request);
 			return;
 		}
+
 		message->owner = request;
 		message->release = request_release_last;
 	}
+
 	connection_queue(request->connection, message);
 }
 
@@ -155,6 +161,7 @@ static void request_finish(struct request *request, int status, const void *body
 {
 	if (status != HBM_OK)
 		request->ops->refused(request->session);
+
 	if (!connection_is_open(request->connection)) {
 		request_end(request);
 		return;
@@ -168,6 +175,7 @@ static void request_finish(struct request *request, int status, const void *body
 		fd_count = 0;
 		r = request_send(request, &header, NULL, NULL, 0);
 	}
+
 	if (r == -EAGAIN) {
 		request_queue(request, &header, body, fds, fd_count);
 		return;
@@ -175,6 +183,7 @@ static void request_finish(struct request *request, int status, const void *body
 
 	if (r < 0)
 		connection_fail(request->connection, r);
+
 	request_end(request);
 }
 
@@ -191,6 +200,7 @@ void request_refuse(struct request *request, int status, const char *format, ...
 {
 	char reason[HBM_WIRE_REASON_BYTES] = "";
 	va_list arguments;
+
 	assert(status > HBM_OK);
 
 	va_start(arguments, format);
@@ -212,12 +222,13 @@ void request_reply_messages(struct request *request, struct list *messages)
 	do {
 		struct list *node = list_pop_front(messages);
 		struct out_message *message = container_of(node, struct out_message, link);
+
 		last = list_empty(messages);
 
-		struct hbm_wire_header header =
-			request_make_header(request, last ? 0 : HBM_WIRE_MORE, HBM_OK,
-					    message->size - sizeof(header));
+		struct hbm_wire_header header = request_make_header(
+			request, last ? 0 : HBM_WIRE_MORE, HBM_OK, message->size - sizeof(header));
 		memcpy(message->bytes, &header, sizeof(header));
+
 		if (last) {
 			message->owner = request;
 			message->release = request_release_last;

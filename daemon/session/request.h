@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: one request in flight, from the moment its message was read until its reply has been
- * given to the connection. It owns a copy of the message, which its handler works on.
+ * request: one request in flight, from the moment its message was read until its reply
+ * has been given to the connection. It owns a copy of the message, which its handler
+ * works on.
  *
- * A handler keeps the request while it works, on a list of its own if it likes, and ends it with
- * exactly one call of request_reply() or one of its variants. The owner is then told that it ended.
+ * A handler keeps the request while it works, on a list of its own if it likes, and ends
+ * it with exactly one call of request_reply() or one of its variants. The owner is then
+ * told that it ended.
  */
 #pragma once
 
-#include "daemon/session/connection.h"
 #include "daemon/base/list.h"
+#include "daemon/session/connection.h"
 
 #include <hbm/wire.h>
 
@@ -38,16 +40,16 @@ struct request {
 struct request *request_new(struct session *session, struct connection *connection,
 			    const struct request_ops *ops, const void *message, size_t size);
 
-/* Sends header + body (size bytes after the header) and frees the request. The body may lie in the
- * request's message. status != HBM_OK: body must be NULL. */
+/* Sends header + body (size bytes after the header) and frees the request. The body may
+ * lie in the request's message. status != HBM_OK: body must be NULL. */
 void request_reply(struct request *request, int status, const void *body, size_t size);
 /* The same with fds, which are borrowed. */
 void request_reply_fds(struct request *request, int status, const void *body, size_t size,
 		       const int *fds, size_t fd_count);
-/* Refuses it: status is not HBM_OK. The reason, one line for people, says which field or limit and
- * what it allows; what does not fit HBM_WIRE_REASON_BYTES is cut. */
+/* Refuses it: status is not HBM_OK. The reason, one line for people, says which field or
+ * limit and what it allows; what does not fit HBM_WIRE_REASON_BYTES is cut. */
 void request_refuse(struct request *request, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Replies with messages made in advance, each with room for a header before its body; consumes
- * them. There must be one at least. */
+/* Replies with messages made in advance, each with room for a header before its body;
+ * consumes them. There must be one at least. */
 void request_reply_messages(struct request *request, struct list *messages);

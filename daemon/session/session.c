@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * session: see session.h. Everything that ends a session does so from the top of the loop
- * (session_end): from its process's watch and its timers, from the server, or through a post
- * (session_break).
+ * (session_end): from its process's watch and its timers, from the server, or through a
+ * post (session_break).
  *
- * Reading is fair: a session with nothing in flight gets one message read each time its socket is
- * seen readable, one that pipelines gets SESSION_BURST.
+ * Reading is fair: a session with nothing in flight gets one message read each time its
+ * socket is seen readable, one that pipelines gets SESSION_BURST.
  */
 #include "daemon/session/session.h"
 #include "daemon/base/clock.h"
@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "daemon/config/config.h"
 #include "daemon/base/log.h"
+#include "daemon/config/config.h"
 #include "daemon/session/peer.h"
 #include "daemon/session/validate.h"
 
@@ -145,6 +145,7 @@ void session_drain(struct session *session)
 		if (session->in_flight == 0)
 			session_break(session, NULL);
 	}
+
 	session_unref(session);
 }
 
@@ -156,6 +157,7 @@ static void session_greeting_fire(struct timer *timer)
 static void session_process_gone(struct watch *watch, uint32_t events)
 {
 	struct session *session = container_of(watch, struct session, process);
+
 	(void)events;
 
 	session_ref(session);
@@ -180,6 +182,7 @@ static void session_request_ended(struct session *session)
 		session_break(session, NULL);
 	else
 		connection_allow(&session->connection, session_may_read(session));
+
 	session_unref(session);
 }
 
@@ -200,6 +203,7 @@ static struct request *session_begin_request(struct session *session, size_t siz
 	++*session->owner->requests;
 	session->in_flight++;
 	connection_allow(&session->connection, session_may_read(session));
+
 	return request;
 }
 
@@ -234,6 +238,7 @@ static bool session_take_message(struct session *session, size_t size)
 		session->owner->arrived(session->owner, request);
 	else
 		session_refuse(session, request, status, why);
+
 	return true;
 }
 
@@ -255,6 +260,7 @@ static bool session_read_message(struct session *session, bool *any)
 		session_drop(session, "descriptors that nobody asked for");
 	else
 		session_end(session);
+
 	return false;
 }
 
@@ -284,8 +290,8 @@ static void session_readable(struct connection *connection)
 		if (!session_read_message(session, &any))
 			return;
 
-		/* Nothing in flight after a message: a client that waits for each answer. Looking
-		 * again would be a wasted system call in every round trip. */
+		/* Nothing in flight after a message: a client that waits for each answer.
+		 * Looking again would be a wasted system call in every round trip. */
 		if (session->in_flight == 0)
 			return;
 	}
@@ -331,8 +337,10 @@ static int session_start(struct session *session, int socket)
 	if (r == 0)
 		r = loop_timer_set(loop, &session->greeting,
 				   clock_now() + config->limit_hello_ms * 1000000u);
+
 	if (r == 0)
 		r = loop_watch(loop, &session->process);
+
 	if (r == 0)
 		r = connection_open(&session->connection, loop, socket, ready_ns,
 				    &session_connection_ops);
@@ -342,6 +350,7 @@ static int session_start(struct session *session, int socket)
 		loop_timer_stop(loop, &session->greeting);
 		fences_close(&session->fences);
 	}
+
 	return r;
 }
 
@@ -370,6 +379,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 	list_init(&session->pins);
 	regions_init(&session->regions);
 	session->regions.emptied = session_regions_emptied;
+
 	return session;
 }
 
@@ -389,6 +399,7 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 	}
 
 	*out = session;
+
 	return 0;
 }
 

@@ -1,46 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session: one client: its connection, credentials and pidfd, its fence page and doorbell, its
- * leases, and the requests it has in flight.
+ * session: one client: its connection, credentials and pidfd, its fence page and
+ * doorbell, its leases, and the requests it has in flight.
  *
- * Its life, where "hang-up" stands for the end of the socket or of the process, and for a message
- * that breaks the protocol:
+ * Its life, where "hang-up" stands for the end of the socket or of the process, and for a
+ * message that breaks the protocol:
  *
- *	            HELLO answered
- *	 greeting ------------------> live
- *	  |  |  \____        ________/ | |
- *	  |  |   drain\     /drain     | |
- *	  |  |         v   v           | |
- *	  |  |        draining         | |
- *	  |  |   break |   |hang-up    | |
- *	  |  v_________v   |     break | |
- *	  |  closing <-----|-----------' |
- *	  |     | next turn|             |
- *	  v     v  of loop v    hang-up  v
- *	  `--------> dead <--------------'
+ * 	            HELLO answered
+ * 	 greeting ------------------> live
+ * 	  |  |  \____        ________/ | |
+ * 	  |  |   drain\     /drain     | |
+ * 	  |  |         v   v           | |
+ * 	  |  |        draining         | |
+ * 	  |  |   break |   |hang-up    | |
+ * 	  |  v_________v   |     break | |
+ * 	  |  closing <-----|-----------' |
+ * 	  |     | next turn|             |
+ * 	  v     v  of loop v    hang-up  v
+ * 	  `--------> dead <--------------'
  *
- *	greeting  only HELLO is accepted, for [limits] hello_ms
- *	live      requests are read
- *	draining  no request is read; it closes when those in flight have been answered
- *	closing   it has failed, or is drained: nothing is read or sent; it dies from the top of the loop,
- *	          so that no handler loses the session it works for
- *	dead      the socket is gone; replies go nowhere. Its regions stay while its process lives.
+ * 	greeting  only HELLO is accepted, for [limits] hello_ms
+ * 	live      requests are read
+ * 	draining  no request is read; it closes when those in flight have been answered
+ * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top of the loop,
+ * 	          so that no handler loses the session it works for
+ * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process lives.
  *
- * Every other transition is refused and changes nothing. A dead session is freed with its last
- * reference and its last region. Requests, and whatever may end the session while it is used, hold a
- * reference.
+ * Every other transition is refused and changes nothing. A dead session is freed with its
+ * last reference and its last region. Requests, and whatever may end the session while it
+ * is used, hold a reference.
  *
- * Bounded by construction: a session may have [limits] requests_in_flight requests, where a request
- * counts from the moment it is read until its reply is in the socket; at the limit the daemon stops
- * reading from it. Nobody else notices. The room for a reply is reserved when the request is read.
+ * Bounded by construction: a session may have [limits] requests_in_flight requests, where
+ * a request counts from the moment it is read until its reply is in the socket; at the
+ * limit the daemon stops reading from it. Nobody else notices. The room for a reply is
+ * reserved when the request is read.
  */
 #pragma once
 
-#include "daemon/session/connection.h"
-#include "daemon/session/fences.h"
-#include "daemon/region/region.h"
 #include "daemon/base/list.h"
 #include "daemon/loop/loop.h"
+#include "daemon/region/region.h"
+#include "daemon/session/connection.h"
+#include "daemon/session/fences.h"
 #include "daemon/session/request.h"
 
 #include <hbm/wire.h>
@@ -96,15 +97,17 @@ struct session_owner {
 
 /* Whether the peer is uid 0 or runs as the daemon's uid. */
 bool session_is_operator(const struct session *session);
-/* Sets a fence of the session, whether or not it still lives. slot HBM_WIRE_NO_FENCE: nothing. */
+/* Sets a fence of the session, whether or not it still lives. slot HBM_WIRE_NO_FENCE:
+ * nothing. */
 void session_fence(struct session *session, uint32_t slot, uint64_t value);
-/* Fires the wait when its fence is reached, after [limits] ready_ms, or with the session's end. */
+/* Fires the wait when its fence is reached, after [limits] ready_ms, or with the
+ * session's end. */
 void session_wait_ready(struct session *session, struct ready_wait *wait);
-/* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED. False: there
- * was none. */
+/* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED.
+ * False: there was none. */
 bool session_cancel(struct session *session, const uint64_t *id);
-/* For HELLO: greeting -> live: other requests are welcome. The fds of its reply are borrowed until
- * then. */
+/* For HELLO: greeting -> live: other requests are welcome. The fds of its reply are
+ * borrowed until then. */
 void session_greeted(struct session *session);
 int session_fence_fd(const struct session *session);
 int session_doorbell_fd(const struct session *session);
@@ -113,9 +116,11 @@ int session_doorbell_fd(const struct session *session);
 
 /* A session on an accepted socket, which it consumes if it succeeds. Negative errno. */
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id);
-/* greeting, live -> draining -> closing. Whatever its state: its regions need no quarantine. */
+/* greeting, live -> draining -> closing. Whatever its state: its regions need no
+ * quarantine. */
 void session_drain(struct session *session);
-/* Any state -> dead, whatever is in flight. May free it. Not from within a request handler. */
+/* Any state -> dead, whatever is in flight. May free it. Not from within a request
+ * handler. */
 void session_end(struct session *session);
 /* greeting, live, draining -> closing. why, a static phrase or NULL, is logged. */
 void session_break(struct session *session, const char *why);

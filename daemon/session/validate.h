@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * validate: the form of every request, as a table, and the check of a message against it. What passes has the exact size
- * its counts ask for, counts of at least 1, no unknown flag, zeros where zeros belong, strings that end, fence slots
- * that exist, keys that are not the reserved one. Ids, ranges, limits and rights are the handlers' business; that ids
- * of requests are unique among the unanswered ones is the client's own.
+ * validate: the form of every request, as a table, and the check of a message against it.
+ * What passes has the exact size its counts ask for, counts of at least 1, no unknown
+ * flag, zeros where zeros belong, strings that end, fence slots that exist, keys that are
+ * not the reserved one. Ids, ranges, limits and rights are the handlers' business; that
+ * ids of requests are unique among the unanswered ones is the client's own.
  */
 #pragma once
 
@@ -12,9 +13,10 @@
 #include <stddef.h>
 
 /*
- * Judges a message of `size` bytes as received, aligned like a struct of wire.h. HBM_OK: hand it to its handler.
- * HBM_INVALID, HBM_UNSUPPORTED: refuse it with that status. -EPROTO: no client of ours sent that; end the session.
- * Otherwise *why says what was wrong, a static phrase. greeted: the session has had its HELLO.
+ * Judges a message of `size` bytes as received, aligned like a struct of wire.h. HBM_OK:
+ * hand it to its handler. HBM_INVALID, HBM_UNSUPPORTED: refuse it with that status.
+ * -EPROTO: no client of ours sent that; end the session. Otherwise *why says what was
+ * wrong, a static phrase. greeted: the session has had its HELLO.
  */
 int validate_message(const void *message, size_t size, bool greeted, const char **why);
 /* "COMMIT"; NULL for an unknown one. */

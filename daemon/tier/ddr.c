@@ -2,9 +2,9 @@
 #include "daemon/tier/ddr.h"
 #include "daemon/base/clock.h"
 
+#include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/tier/ddr_size.h"
-#include "daemon/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,8 @@
 #define WORKERS_MAX 8
 #define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
-#define COLLAPSE_LIMIT_NS 2000000000ull /* a chunk that took longer is the last: memory is too fragmented */
+#define COLLAPSE_LIMIT_NS                                                                          \
+	2000000000ull /* a chunk that took longer is the last: memory is too fragmented */
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
@@ -60,12 +61,14 @@ struct ddr {
 	struct chunk *chunks; /* the first `given` of them have a worker */
 };
 
-/* Asks for transparent huge pages: large I/O and copies then handle one page where there were 512. The kernel fills in
- * around the one small page there must be. Without them everything works, more slowly. */
+/* Asks for transparent huge pages: large I/O and copies then handle one page where there
+ * were 512. The kernel fills in around the one small page there must be. Without them
+ * everything works, more slowly. */
 static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 {
 	if (ddr->hugepages || atomic_load(&ddr->fragmented))
 		return;
+
 	uint64_t started = clock_now();
 	for (uint64_t offset = 0; offset + HUGE_PAGE <= bytes; offset += HUGE_PAGE)
 		*(volatile char *)(at + offset) = 0;
@@ -74,12 +77,14 @@ static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 		atomic_fetch_add(&ddr->collapsed, whole);
 	else if (whole > 0)
 		atomic_store(&ddr->fragmented, true);
+
 	if (clock_now() - started > COLLAPSE_LIMIT_NS)
 		atomic_store(&ddr->fragmented, true);
 }
 
-/* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels before 5.14 have no call for it;
- * there the file gets its pages first, and touching them maps them. */
+/* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels
+ * before 5.14 have no call for it; there the file gets its pages first, and touching them
+ * maps them. */
 static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
 {
 	char *at = ddr->base + chunk->offset;
@@ -89,8 +94,10 @@ static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
 		return -errno;
 	if (fallocate(ddr->fd, 0, (off_t)chunk->offset, (off_t)chunk->bytes) < 0)
 		return -errno;
+
 	for (uint64_t offset = 0; offset < chunk->bytes; offset += EXTENT_UNIT)
 		*(volatile char *)(at + offset) = 0;
+
 	return 0;
 }
 
@@ -101,22 +108,28 @@ static void ddr_prepare(struct job *job)
 	char *at = ddr->base + chunk->offset;
 	if (atomic_load(&ddr->stop))
 		return;
+
 	if (chunk->attempts == 0) {
 		ddr_collapse(ddr, at, chunk->bytes);
 		chunk->error = ddr_populate(ddr, chunk);
 	}
+
 	if (chunk->error < 0)
 		return;
+
 	struct device *device = &ddr->devices->list[0];
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
 		chunk->result = device->driver->cuMemHostRegister(
-			at, chunk->bytes, CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+			at, chunk->bytes,
+			CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+
 	chunk->registered = chunk->result == CUDA_SUCCESS;
 }
 
 /* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. */
-static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low, uint64_t high)
+static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low,
+			  uint64_t high)
 {
 	uint64_t start = from > low ? from : low;
 	uint64_t end = from + bytes < high ? from + bytes : high;
@@ -124,7 +137,9 @@ static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint
 		tier_grow(tier, start - low, end - start);
 }
 
-/* In order, whatever the workers' speeds: what is in service is then of few pieces, which is all that a tier can have.
+/*
+ * In order, whatever the workers' speeds: what is in service is then of few pieces, which
+ * is all that a tier can have.
  */
 static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 {
@@ -138,10 +153,11 @@ static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 static void ddr_give_up(struct ddr *ddr, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
-		log_error("ddr: %llu MiB could not be had: %s%s", (unsigned long long)(chunk->bytes >> 20),
-			  strerror(-chunk->error),
-			  ddr->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set ddr.hugepages = no"
-					  : "; lower ddr.size");
+		log_error("ddr: %llu MiB could not be had: %s%s",
+			  (unsigned long long)(chunk->bytes >> 20), strerror(-chunk->error),
+			  ddr->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set "
+					   "ddr.hugepages = no"
+					 : "; lower ddr.size");
 	else
 		log_error("ddr: the device refused %u times to register %llu MiB", chunk->attempts,
 			  (unsigned long long)(chunk->bytes >> 20));
@@ -152,6 +168,7 @@ static void ddr_put_into_service(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
 	struct ddr *ddr = chunk->ddr;
+
 	if (chunk->registered) {
 		ddr->ready += chunk->bytes;
 		ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
@@ -163,14 +180,22 @@ static void ddr_put_into_service(struct job *job)
 			return;
 		}
 	}
+
 	if (!chunk->registered)
 		ddr_give_up(ddr, chunk);
+
 	ddr_give_next(ddr, chunk->worker);
+
 	if (--ddr->pending == 0)
-		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge pages",
-			 (unsigned long long)(ddr->ready >> 20), (unsigned long long)(ddr->bytes >> 20),
+		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge "
+			 "pages",
+			 (unsigned long long)(ddr->ready >> 20),
+			 (unsigned long long)(ddr->bytes >> 20),
 			 (double)(clock_now() - ddr->started_ns) / 1e9,
-			 (unsigned long long)(ddr->hugepages ? ddr->ready : atomic_load(&ddr->collapsed)) >> 20);
+			 (unsigned long long)(ddr->hugepages ? ddr->ready
+							     : atomic_load(&ddr->collapsed)) >>
+				 20);
+
 	ddr->progress(ddr->arg);
 }
 
@@ -179,22 +204,29 @@ static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 	return (bytes + unit - 1) / unit * unit;
 }
 
-/* At an address a huge page can have: room is reserved for that, and what is too much given back. NULL and errno. */
+/* At an address a huge page can have: room is reserved for that, and what is too much
+ * given back. NULL and errno. */
 static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
 	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
-	char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *start =
+		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
+
 	char *base = (char *)(uintptr_t)ddr_round_up((uintptr_t)start, HUGE_PAGE);
 	if (base > start)
 		munmap(start, (size_t)(base - start));
+
 	munmap(base + bytes, (size_t)(start + room - (base + bytes)));
-	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != MAP_FAILED)
+	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
+		 0) != MAP_FAILED)
 		return base;
+
 	int error = errno;
 	munmap(base, bytes);
 	errno = error;
+
 	return NULL;
 }
 
@@ -204,21 +236,25 @@ static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
 	int fd = memfd_create("hbmd-ddr", flags);
 	if (fd < 0 || ftruncate(fd, (off_t)ddr->bytes) < 0) {
 		int r = -errno;
-		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s", (unsigned long long)ddr->bytes,
-			 strerror(-r));
+		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s",
+			 (unsigned long long)ddr->bytes, strerror(-r));
 		if (fd >= 0)
 			close(fd);
 		return r;
 	}
+
 	ddr->fd = fd;
 	char *base = ddr_map_aligned(ddr->bytes, fd);
 	int r = !base ? -errno : 0;
 	if (r < 0) {
-		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s", (unsigned long long)ddr->bytes,
+		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s",
+			 (unsigned long long)ddr->bytes,
 			 ddr->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
 		return r;
 	}
+
 	ddr->base = base;
+
 	return 0;
 }
 
@@ -228,15 +264,18 @@ static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
 	ddr->chunks = calloc(ddr->chunk_count, sizeof(struct chunk));
 	if (!ddr->chunks)
 		return -ENOMEM;
+
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned workers = cpus > WORKERS_MAX ? WORKERS_MAX : cpus < 1 ? 1 : (unsigned)cpus;
 	if (workers > ddr->chunk_count)
 		workers = ddr->chunk_count;
+
 	for (unsigned i = 0; i < workers; i++) {
 		int r = worker_new(&ddr->workers[i], loop, "ddr-touch", NULL, NULL);
 		if (r < 0)
 			return r;
 	}
+
 	ddr->pending = ddr->chunk_count;
 	for (uint32_t i = 0; i < ddr->chunk_count; i++) {
 		struct chunk *chunk = &ddr->chunks[i];
@@ -246,53 +285,64 @@ static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
 					.offset = offset,
 					.bytes = left < DDR_CHUNK ? left : DDR_CHUNK};
 	}
+
 	for (unsigned i = 0; i < workers; i++)
 		ddr_give_next(ddr, ddr->workers[i]);
+
 	return 0;
 }
 
 int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *tier,
-	      struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg, char *error, size_t error_size)
+	     struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg,
+	     char *error, size_t error_size)
 {
 	struct ddr *ddr = calloc(1, sizeof(*ddr));
 	if (!ddr)
 		return -ENOMEM;
+
 	struct memory_limit limit;
 	struct ddr_size need;
 	memory_limit_read(&limit, "");
 	ddr_size_of(&need, config, &limit);
 	*ddr = (struct ddr){.tier = tier,
-			      .staging_tier = staging,
-			      .devices = devices,
-			      .fd = -1,
-			      .hugepages = config->ddr_hugepages,
-			      .staging = need.staging,
-			      .started_ns = clock_now(),
-			      .progress = progress,
-			      .arg = arg};
+			    .staging_tier = staging,
+			    .devices = devices,
+			    .fd = -1,
+			    .hugepages = config->ddr_hugepages,
+			    .staging = need.staging,
+			    .started_ns = clock_now(),
+			    .progress = progress,
+			    .arg = arg};
 	ddr->end = need.staging + need.headroom + need.size;
 	ddr->bytes = need.bytes;
 	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
 		r = ddr_map_memory(ddr, error, error_size);
+
 	if (r == 0)
-		r = tier_init(staging, HBM_TIER_NONE, staging->number, ddr->staging, 0, config->limit_blocks);
+		r = tier_init(staging, HBM_TIER_NONE, staging->number, ddr->staging, 0,
+			      config->limit_blocks);
+
 	if (r == 0)
 		r = tier_init(tier, HBM_TIER_DDR, tier->number, need.size, need.headroom,
 			      config->limit_blocks);
+
 	if (r == 0) {
 		staging->ops = tier->ops = &tier_ddr_ops;
 		staging->host = ddr->base;
 		tier->host = ddr->base + ddr->staging;
 		r = ddr_start_workers(ddr, loop);
 	}
+
 	if (r < 0) {
 		if (error[0] == '\0')
 			snprintf(error, error_size, "ddr: cannot start: %s", strerror(-r));
 		ddr_close(ddr);
 		return r;
 	}
+
 	*out = ddr;
+
 	return 0;
 }
 
@@ -300,20 +350,26 @@ struct ddr *ddr_close(struct ddr *ddr)
 {
 	if (!ddr)
 		return NULL;
+
 	atomic_store(&ddr->stop, true); /* the chunks that are still waiting take seconds each */
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		ddr->workers[i] = worker_free(ddr->workers[i]);
 	if (ddr->devices->count > 0)
 		device_enter(&ddr->devices->list[0]);
+
 	for (uint32_t i = 0; i < ddr->chunk_count && ddr->chunks; i++)
 		if (ddr->chunks[i].registered)
-			ddr->devices->driver->cuMemHostUnregister(ddr->base + ddr->chunks[i].offset);
+			ddr->devices->driver->cuMemHostUnregister(ddr->base +
+								  ddr->chunks[i].offset);
+
 	if (ddr->base)
 		munmap(ddr->base, ddr->bytes);
 	if (ddr->fd >= 0)
 		close(ddr->fd);
+
 	free(ddr->chunks);
 	free(ddr);
+
 	return NULL;
 }
 

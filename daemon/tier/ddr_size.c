@@ -19,14 +19,17 @@ static uint64_t ddr_size_round_up(uint64_t bytes, uint64_t unit)
 	return ddr_size_round_down(bytes + unit - 1, unit);
 }
 
-void ddr_size_of(struct ddr_size *out, const struct config *config, const struct memory_limit *limit)
+void ddr_size_of(struct ddr_size *out, const struct config *config,
+		 const struct memory_limit *limit)
 {
 	uint64_t page = config->ddr_hugepages ? DDR_SIZE_HUGE_PAGE : EXTENT_UNIT;
 	struct ddr_size size = {.staging = ddr_size_round_up(config->ddr_staging, page)};
 
-	size.size = ddr_size_round_down(config_size_of(config->ddr_size, limit->bytes), EXTENT_UNIT);
+	size.size =
+		ddr_size_round_down(config_size_of(config->ddr_size, limit->bytes), EXTENT_UNIT);
 	if (size.size > 0)
 		size.headroom = ddr_size_round_down(config->ddr_headroom, EXTENT_UNIT);
+
 	size.bytes = ddr_size_round_up(size.staging + size.headroom + size.size, page);
 	*out = size;
 }
@@ -40,6 +43,7 @@ static uint64_t ddr_size_read(const char *path)
 		number = 0;
 	if (file)
 		fclose(file);
+
 	return number;
 }
 
@@ -64,18 +68,20 @@ static int ddr_size_check_pages(const struct ddr_size *size, char *error, size_t
 		return 0;
 
 	snprintf(error, error_size,
-		 "ddr.hugepages: %llu huge pages of 2MiB are needed, %llu are free: reserve more (vm.nr_hugepages) or "
+		 "ddr.hugepages: %llu huge pages of 2MiB are needed, %llu are free: reserve more "
+		 "(vm.nr_hugepages) or "
 		 "set ddr.hugepages = no",
 		 (unsigned long long)need, (unsigned long long)have);
 	return -ENOMEM;
 }
 
-int ddr_size_check(const struct ddr_size *size, const struct config *config, const struct memory_limit *limit,
-		    char *error, size_t error_size)
+int ddr_size_check(const struct ddr_size *size, const struct config *config,
+		   const struct memory_limit *limit, char *error, size_t error_size)
 {
 	if (size->bytes > limit->host) {
 		snprintf(error, error_size,
-			 "ddr.size: with ddr.headroom and ddr.staging %llu bytes are needed, this host has %llu: lower "
+			 "ddr.size: with ddr.headroom and ddr.staging %llu bytes are needed, this "
+			 "host has %llu: lower "
 			 "ddr.size",
 			 (unsigned long long)size->bytes, (unsigned long long)limit->host);
 		return -EINVAL;
@@ -88,8 +94,11 @@ int ddr_size_check(const struct ddr_size *size, const struct config *config, con
 		return 0;
 
 	snprintf(error, error_size,
-		 "ddr.size: with ddr.headroom, ddr.staging and what hbmd itself needs %llu bytes are needed, the memory "
+		 "ddr.size: with ddr.headroom, ddr.staging and what hbmd itself needs %llu bytes "
+		 "are needed, the memory "
 		 "cgroup %s allows %llu: lower ddr.size or raise its limit (MemoryMax=)",
-		 (unsigned long long)(size->bytes + DDR_SIZE_OWN), limit->cgroup, (unsigned long long)limit->bytes);
+		 (unsigned long long)(size->bytes + DDR_SIZE_OWN), limit->cgroup,
+		 (unsigned long long)limit->bytes);
+
 	return -EINVAL;
 }

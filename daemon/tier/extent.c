@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * extent: see extent.h. All arithmetic here is in units of EXTENT_UNIT, which fit 32 bits, so that a node is 24 bytes.
+ * extent: see extent.h. All arithmetic here is in units of EXTENT_UNIT, which fit 32
+ * bits, so that a node is 24 bytes.
  *
- * Node 0 of the table stands for "none": it is never linked and its `largest` is 0, so reading through an absent child
- * needs no test. A node's priority is random and fixed when it is inserted; parents have priorities at least as high as
- * their children's, which keeps the expected depth logarithmic whatever the order of calls.
+ * Node 0 of the table stands for "none": it is never linked and its `largest` is 0, so
+ * reading through an absent child needs no test. A node's priority is random and fixed
+ * when it is inserted; parents have priorities at least as high as their children's,
+ * which keeps the expected depth logarithmic whatever the order of calls.
  */
 #include "daemon/tier/extent.h"
 
@@ -47,21 +49,25 @@ int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
 	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES)
 		return -EINVAL;
+
 	struct extent_pool *pool = calloc(1, sizeof(*pool));
 	if (!pool)
 		return -ENOMEM;
+
 	pool->max_allocated = max_allocated;
 	pool->table_bytes = (size_t)(1 + max_allocated + EXTENT_PIECES) * sizeof(struct node);
-	void *table = mmap(NULL, pool->table_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			   -1, 0);
+	void *table = mmap(NULL, pool->table_bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (table == MAP_FAILED) {
 		free(pool);
 		return -ENOMEM;
 	}
+
 	pool->nodes = table;
 	pool->touched = 1;
 	pool->random = 0x9e3779b97f4a7c15u;
 	*out = pool;
+
 	return 0;
 }
 
@@ -89,10 +95,14 @@ static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t unit
 		pool->spare = pool->nodes[at].left;
 	else
 		at = pool->touched++;
+
 	assert((size_t)at * sizeof(struct node) < pool->table_bytes);
-	pool->nodes[at] =
-		(struct node){.start = start, .units = units, .largest = units, .priority = extent_next_priority(pool)};
+	pool->nodes[at] = (struct node){.start = start,
+					.units = units,
+					.largest = units,
+					.priority = extent_next_priority(pool)};
 	pool->ranges++;
+
 	return at;
 }
 
@@ -111,7 +121,8 @@ static uint32_t extent_max_of(uint32_t a, uint32_t b)
 static void extent_refresh(struct extent_pool *pool, uint32_t at)
 {
 	struct node *node = &pool->nodes[at];
-	uint32_t below = extent_max_of(pool->nodes[node->left].largest, pool->nodes[node->right].largest);
+	uint32_t below =
+		extent_max_of(pool->nodes[node->left].largest, pool->nodes[node->right].largest);
 	node->largest = extent_max_of(node->units, below);
 }
 
@@ -120,6 +131,7 @@ static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t hig
 {
 	if (!low || !high)
 		return low ? low : high;
+
 	struct node *nodes = pool->nodes;
 	uint32_t root = low;
 	if (nodes[low].priority >= nodes[high].priority) {
@@ -128,17 +140,21 @@ static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t hig
 		nodes[high].left = extent_join(pool, low, nodes[high].left);
 		root = high;
 	}
+
 	extent_refresh(pool, root);
+
 	return root;
 }
 
 /* Parts a treap into what starts before `start` and what starts after it. */
-static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low, uint32_t *high)
+static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low,
+			uint32_t *high)
 {
 	if (!at) {
 		*low = *high = 0;
 		return;
 	}
+
 	struct node *node = &pool->nodes[at];
 	if (node->start < start) {
 		extent_part(pool, node->right, start, &node->right, high);
@@ -147,6 +163,7 @@ static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, u
 		extent_part(pool, node->left, start, low, &node->left);
 		*high = at;
 	}
+
 	extent_refresh(pool, at);
 }
 
@@ -155,11 +172,13 @@ static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t uni
 	uint32_t fresh = node_new(pool, start, units);
 	struct node *node = &pool->nodes[fresh];
 	uint32_t *link = &pool->root;
+
 	while (*link && pool->nodes[*link].priority >= node->priority) {
 		struct node *above = &pool->nodes[*link];
 		above->largest = extent_max_of(above->largest, units);
 		link = start < above->start ? &above->left : &above->right;
 	}
+
 	extent_part(pool, *link, start, &node->left, &node->right);
 	extent_refresh(pool, fresh);
 	*link = fresh;
@@ -169,45 +188,56 @@ static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t uni
 static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t start)
 {
 	struct node *node = &pool->nodes[at];
+
 	assert(at);
 	if (node->start == start) {
 		uint32_t rest = extent_join(pool, node->left, node->right);
 		node_drop(pool, at);
 		return rest;
 	}
+
 	if (start < node->start)
 		node->left = extent_erase(pool, node->left, start);
 	else
 		node->right = extent_erase(pool, node->right, start);
+
 	extent_refresh(pool, at);
+
 	return at;
 }
 
-/* Lets the range that starts at `old` become the larger [start, start + units), which nothing else reaches into. */
+/* Lets the range that starts at `old` become the larger [start, start + units), which
+ * nothing else reaches into. */
 static void extent_stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
 {
 	struct node *node = &pool->nodes[pool->root];
+
 	while (node->start != old) {
 		node->largest = extent_max_of(node->largest, units);
 		node = &pool->nodes[old < node->start ? node->left : node->right];
 	}
+
 	node->start = start;
 	node->units = units;
 	node->largest = extent_max_of(node->largest, units);
 }
 
-/* Makes [start, start + units) free. It must not overlap what is free: such a range is freed twice. */
+/* Makes [start, start + units) free. It must not overlap what is free: such a range is
+ * freed twice. */
 static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	const struct node *before = NULL, *after = NULL;
+
 	for (uint32_t at = pool->root; at;) {
 		const struct node *node = &pool->nodes[at];
 		if (node->start <= start)
 			before = node;
 		else
 			after = node;
+
 		at = node->start <= start ? node->right : node->left;
 	}
+
 	assert(!before || before->units <= start - before->start);
 	assert(!after || units <= after->start - start);
 	bool joins_before = before && before->start + before->units == start;
@@ -243,32 +273,42 @@ static bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint
 static int extent_add_piece(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t at = 0;
+
 	while (at < pool->pieces && pool->piece[at].start < start)
 		at++;
 	struct piece *before = at > 0 ? &pool->piece[at - 1] : NULL;
 	struct piece *after = at < pool->pieces ? &pool->piece[at] : NULL;
-	if ((before && before->units > start - before->start) || (after && units > after->start - start))
+	if ((before && before->units > start - before->start) ||
+	    (after && units > after->start - start))
 		return -EINVAL;
+
 	bool joins_before = before && before->start + before->units == start;
 	bool joins_after = after && start + units == after->start;
 	if (!joins_before && !joins_after) {
 		if (pool->pieces == EXTENT_PIECES)
 			return -ENOSPC;
-		memmove(&pool->piece[at + 1], &pool->piece[at], (pool->pieces - at) * sizeof(struct piece));
+
+		memmove(&pool->piece[at + 1], &pool->piece[at],
+			(pool->pieces - at) * sizeof(struct piece));
 		pool->piece[at] = (struct piece){.start = start, .units = units};
 		pool->pieces++;
+
 		return 0;
 	}
+
 	if (!joins_before) {
 		*after = (struct piece){.start = start, .units = after->units + units};
 		return 0;
 	}
+
 	before->units += units;
 	if (joins_after) {
 		before->units += after->units;
-		memmove(&pool->piece[at], &pool->piece[at + 1], (pool->pieces - at - 1) * sizeof(struct piece));
+		memmove(&pool->piece[at], &pool->piece[at + 1],
+			(pool->pieces - at - 1) * sizeof(struct piece));
 		pool->pieces--;
 	}
+
 	return 0;
 }
 
@@ -278,16 +318,20 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 		return -EINVAL;
 	if (!checked_range(from, bytes, EXTENT_END))
 		return -EINVAL;
+
 	uint32_t start = (uint32_t)(from / EXTENT_UNIT), units = (uint32_t)(bytes / EXTENT_UNIT);
 	int r = extent_add_piece(pool, start, units);
 	if (r < 0)
 		return r;
+
 	pool->capacity += units;
 	extent_release(pool, start, units);
+
 	return 0;
 }
 
-/* Cuts `units` off the front of the lowest range that has them; there is one. Returns the new root. */
+/* Cuts `units` off the front of the lowest range that has them; there is one. Returns the
+ * new root. */
 static uint32_t extent_take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
 {
 	struct node *node = &pool->nodes[at];
@@ -305,6 +349,7 @@ static uint32_t extent_take(struct extent_pool *pool, uint32_t at, uint32_t unit
 	} else {
 		node->right = extent_take(pool, node->right, units, start);
 	}
+
 	extent_refresh(pool, at);
 	return at;
 }
@@ -313,19 +358,23 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 {
 	if (bytes == 0 || bytes > EXTENT_END || pool->allocated == pool->max_allocated)
 		return EXTENT_NONE;
+
 	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
 	if (pool->nodes[pool->root].largest < units)
 		return EXTENT_NONE;
+
 	uint32_t start = 0;
 	pool->root = extent_take(pool, pool->root, units, &start);
 	pool->available -= units;
 	pool->allocated++;
+
 	return (uint64_t)start * EXTENT_UNIT;
 }
 
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 {
-	assert(bytes > 0 && bytes <= EXTENT_END && is_aligned(offset, EXTENT_UNIT) && offset < EXTENT_END);
+	assert(bytes > 0 && bytes <= EXTENT_END && is_aligned(offset, EXTENT_UNIT) &&
+	       offset < EXTENT_END);
 	assert(pool->allocated > 0);
 	uint32_t start = (uint32_t)(offset / EXTENT_UNIT);
 	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
@@ -364,6 +413,7 @@ static void extent_check_node(const struct extent_pool *pool, struct walk *walk,
 {
 	const struct node *node = &pool->nodes[at];
 	const struct node *left = &pool->nodes[node->left], *right = &pool->nodes[node->right];
+
 	if (node->units == 0)
 		walk->fault = "a free range is empty";
 	else if (walk->ranges > 0 && node->start < walk->end)
@@ -372,10 +422,13 @@ static void extent_check_node(const struct extent_pool *pool, struct walk *walk,
 		walk->fault = "two free ranges touch and were not joined";
 	else if (!extent_is_grown(pool, node->start, node->units))
 		walk->fault = "a free range lies outside the capacity";
-	else if (node->largest != extent_max_of(node->units, extent_max_of(left->largest, right->largest)))
+	else if (node->largest !=
+		 extent_max_of(node->units, extent_max_of(left->largest, right->largest)))
 		walk->fault = "a node does not know the largest range below it";
-	else if ((node->left && left->priority > node->priority) || (node->right && right->priority > node->priority))
+	else if ((node->left && left->priority > node->priority) ||
+		 (node->right && right->priority > node->priority))
 		walk->fault = "a node's priority is above its parent's";
+
 	walk->end = (uint64_t)node->start + node->units;
 	walk->units += node->units;
 	walk->ranges++;
@@ -394,6 +447,7 @@ static void extent_check_below(const struct extent_pool *pool, struct walk *walk
 const char *extent_check(const struct extent_pool *pool)
 {
 	struct walk walk = {0};
+
 	extent_check_below(pool, &walk, pool->root);
 	if (walk.fault)
 		return walk.fault;
@@ -405,5 +459,6 @@ const char *extent_check(const struct extent_pool *pool)
 		return "there are more free ranges than allocated ones can part";
 	if (pool->available > pool->capacity)
 		return "more is available than the capacity";
+
 	return NULL;
 }

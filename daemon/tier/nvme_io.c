@@ -56,13 +56,16 @@ static int nvme_io_parse_fault(struct nvme_io *nvme_io, const char *text)
 {
 	char direction[8], what[16];
 	unsigned long long nth;
-	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 || nvme_io->fault_count == FAULTS)
+	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 ||
+	    nvme_io->fault_count == FAULTS)
 		return -EINVAL;
+
 	struct fault *fault = &nvme_io->faults[nvme_io->fault_count++];
 	fault->nth = nth;
 	fault->write = strcmp(direction, "write") == 0;
 	if (!fault->write && strcmp(direction, "read") != 0)
 		return -EINVAL;
+
 	if (strcmp(what, "EIO") == 0)
 		fault->error = -EIO;
 	else if (strcmp(what, "ENOSPC") == 0)
@@ -71,6 +74,7 @@ static int nvme_io_parse_fault(struct nvme_io *nvme_io, const char *text)
 		fault->error = -EINTR;
 	else if (strcmp(what, "short") != 0)
 		return -EINVAL;
+
 	return 0;
 }
 
@@ -78,10 +82,13 @@ static int nvme_io_parse_faults(struct nvme_io *nvme_io, const char *list)
 {
 	char *copy = strdup(list), *rest = copy;
 	int r = copy ? 0 : -ENOMEM;
+
 	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
 		if (*item != '\0')
 			r = nvme_io_parse_fault(nvme_io, item);
+
 	free(copy);
+
 	return r;
 }
 
@@ -91,8 +98,11 @@ static int64_t nvme_io_injected(struct nvme_io *nvme_io, const struct run *run, 
 	for (unsigned i = 0; i < nvme_io->fault_count; i++) {
 		const struct fault *fault = &nvme_io->faults[i];
 		if (fault->write == run->io.write && fault->nth == nth)
-			return fault->error < 0 ? fault->error : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
+			return fault->error < 0
+				       ? fault->error
+				       : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
 	}
+
 	return result;
 }
 
@@ -103,11 +113,13 @@ static void nvme_io_aim(struct run *run)
 {
 	uint64_t skip = run->moved;
 	unsigned count = 0;
+
 	for (struct nvme_op *op = run->first; op; op = op->next) {
 		if (skip >= op->bytes) {
 			skip -= op->bytes;
 			continue;
 		}
+
 		char *memory = op->memory + skip;
 		uint64_t bytes = op->bytes - skip;
 		skip = 0;
@@ -117,6 +129,7 @@ static void nvme_io_aim(struct run *run)
 		else
 			run->iov[count++] = (struct iovec){memory, bytes};
 	}
+
 	run->io.iov_count = count;
 	run->io.offset = run->nvme_io->options.start + run->offset + run->moved;
 }
@@ -132,7 +145,8 @@ static enum hbm_link nvme_io_link_of(const struct run *run)
 	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
 }
 
-static void nvme_io_requeue_front(struct op_queue *queue, struct nvme_op *first, struct nvme_op *last)
+static void nvme_io_requeue_front(struct op_queue *queue, struct nvme_op *first,
+				  struct nvme_op *last)
 {
 	last->next = queue->first;
 	if (!queue->first)
@@ -144,23 +158,29 @@ static void nvme_io_end_run(struct run *run, int error)
 {
 	struct nvme_io *nvme_io = run->nvme_io;
 	struct nvme_op *op = run->first;
-	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns, run->ops, run->bytes, error < 0);
+
+	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns,
+		       run->ops, run->bytes, error < 0);
 	run->next_free = nvme_io->free_runs;
 	nvme_io->free_runs = run;
+
 	while (op) {
 		struct nvme_op *next = op->next;
 		op->error = error;
 		op->done(op);
 		op = next;
 	}
+
 	if (nvme_io->batch_done)
 		nvme_io->batch_done(nvme_io->arg);
 }
 
-/* A run of several operations failed: from now on each is its own. The first is this run, the rest are queued again. */
+/* A run of several operations failed: from now on each is its own. The first is this run,
+ * the rest are queued again. */
 static void nvme_io_take_apart(struct run *run)
 {
 	struct nvme_op *rest = run->first->next;
+
 	for (struct nvme_op *op = rest; op; op = op->next)
 		op->error = -EIO; /* marks it: not to be joined again */
 	nvme_io_requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
@@ -183,27 +203,37 @@ static void nvme_io_io_done(struct loop_io *io)
 		nvme_io_issue(run);
 		return;
 	}
+
 	if (result > 0) {
 		run->moved += (uint64_t)result;
-		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved again. */
+
+		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved
+		 * again. */
 		run->moved -= run->moved % 4096;
 		if (run->moved >= run->bytes) {
 			nvme_io_end_run(run, 0);
 			return;
 		}
+
 		if (result >= 4096 || run->retries++ < RETRIES) {
 			nvme_io_issue(run);
 			return;
 		}
 	}
-	int error = result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
+
+	int error =
+		result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
+
 	if (run->ops > 1) {
 		nvme_io_take_apart(run);
 		return;
 	}
+
 	if (log_quota(&run->nvme_io->log))
-		log_error("nvme: %s of %llu bytes at %llu failed: %s", run->io.write ? "write" : "read",
-			  (unsigned long long)run->bytes, (unsigned long long)run->offset, strerror(-error));
+		log_error("nvme: %s of %llu bytes at %llu failed: %s",
+			  run->io.write ? "write" : "read", (unsigned long long)run->bytes,
+			  (unsigned long long)run->offset, strerror(-error));
+
 	nvme_io_end_run(run, error);
 }
 
@@ -219,17 +249,21 @@ static void nvme_io_queue_push(struct op_queue *queue, struct nvme_op *op)
 static struct nvme_op *nvme_io_queue_pop(struct op_queue *queue)
 {
 	struct nvme_op *op = queue->first;
+
 	queue->first = op->next;
 	if (!queue->first)
 		queue->last = &queue->first;
+
 	op->next = NULL;
+
 	return op;
 }
 
 /* Whether the next of the queue is the run's neighbour and may join it. */
 static bool nvme_io_joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
-	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge || run->ops == PIECES)
+	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge ||
+	    run->ops == PIECES)
 		return false;
 	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
 }
@@ -244,6 +278,7 @@ static void nvme_io_join(struct run *run, struct nvme_op *op)
 		run->first = op;
 		run->offset = op->offset;
 	}
+
 	run->bytes += op->bytes;
 	run->ops++;
 }
@@ -251,6 +286,7 @@ static void nvme_io_join(struct run *run, struct nvme_op *op)
 static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 {
 	struct run *run = nvme_io->free_runs;
+
 	nvme_io->free_runs = run->next_free;
 	struct nvme_op *op = nvme_io_queue_pop(queue);
 	run->first = run->last = op;
@@ -266,7 +302,8 @@ static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 	nvme_io_issue(run);
 }
 
-/* The queue to serve next: urgent before patient but for every eighth, reads and writes in turn. */
+/* The queue to serve next: urgent before patient but for every eighth, reads and writes
+ * in turn. */
 static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 {
 	bool patient_first = ++nvme_io->dispatched % FAIR == 0;
@@ -277,6 +314,7 @@ static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 		if (queue->first)
 			return queue;
 	}
+
 	return NULL;
 }
 
@@ -307,6 +345,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	struct nvme_io *nvme_io = calloc(1, sizeof(*nvme_io));
 	if (!nvme_io)
 		return -ENOMEM;
+
 	nvme_io->options = *options;
 	for (unsigned i = 0; i < 4; i++)
 		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
@@ -316,14 +355,19 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 		nvme_io_free(nvme_io);
 		return r;
 	}
+
 	for (unsigned i = 0; i < options->depth; i++) {
 		struct run *run = &nvme_io->runs[i];
+
 		run->nvme_io = nvme_io;
-		run->io = (struct loop_io){.fd = options->fd, .iov = run->iov, .done = nvme_io_io_done};
+		run->io = (struct loop_io){
+			.fd = options->fd, .iov = run->iov, .done = nvme_io_io_done};
 		run->next_free = nvme_io->free_runs;
 		nvme_io->free_runs = run;
 	}
+
 	*out = nvme_io;
+
 	return 0;
 }
 

@@ -3,8 +3,8 @@
 
 #include <stddef.h>
 
-#include "daemon/device/device.h"
 #include "daemon/base/list.h"
+#include "daemon/device/device.h"
 
 static void step_copied(struct copy *copy)
 {

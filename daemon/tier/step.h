@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * step: one leg of a transfer: bytes on their way between host memory, or a flat range of a device,
- * and wherever else they are. A tier makes steps with its places (tier.h); the functions below make
- * them with device memory. A step is started, and later completed once, on the loop thread; never
- * from within the call that starts it.
+ * step: one leg of a transfer: bytes on their way between host memory, or a flat range of
+ * a device, and wherever else they are. A tier makes steps with its places (tier.h); the
+ * functions below make them with device memory. A step is started, and later completed
+ * once, on the loop thread; never from within the call that starts it.
  */
 #pragma once
 
-#include "daemon/tier/nvme_io.h"
 #include "daemon/device/copy_queue.h"
+#include "daemon/tier/nvme_io.h"
 
 struct step {
 	/* the caller's */
@@ -42,5 +42,6 @@ void step_gather_flat(struct step *step, const struct device *device, uint64_t f
 		      const struct span *spans, uint32_t span_count);
 void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
 		       const struct span *spans, uint32_t span_count);
-/* Compares the checksum of host memory: HBM_MISS if it is another. On a thread of that device. */
+/* Compares the checksum of host memory: HBM_MISS if it is another. On a thread of that
+ * device. */
 void step_verify(struct step *step, const struct device *device, uint64_t expected);

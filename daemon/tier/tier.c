@@ -5,10 +5,11 @@
 #include <errno.h>
 #include <string.h>
 
-int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity, uint64_t headroom,
-	      uint64_t max_blocks)
+int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
+	      uint64_t headroom, uint64_t max_blocks)
 {
-	*tier = (struct tier){.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
+	*tier = (struct tier){
+		.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
 	list_init(&tier->waiting);
 	/* every block may hold one slot here and be the target of one movement */
 	return extent_pool_new(&tier->extents, max_blocks * 2);
@@ -24,9 +25,11 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	int r = extent_pool_grow(tier->extents, from, bytes);
 	if (r < 0)
 		return r;
+
 	uint64_t have = extent_capacity(tier->extents);
 	tier->usable = have > tier->headroom ? have - tier->headroom : 0;
 	tier_serve(tier);
+
 	return 0;
 }
 
@@ -74,14 +77,17 @@ void tier_unplace(struct tier *tier, uint64_t bytes)
 	tier->moving += bytes;
 }
 
-/* In order, without overtaking: a large block would otherwise wait for ever behind small ones. */
+/* In order, without overtaking: a large block would otherwise wait for ever behind small
+ * ones. */
 void tier_serve(struct tier *tier)
 {
 	while (!list_empty(&tier->waiting)) {
-		struct extent_request *wait = container_of(tier->waiting.next, struct extent_request, link);
+		struct extent_request *wait =
+			container_of(tier->waiting.next, struct extent_request, link);
 		uint32_t unit = tier_take(tier, wait->bytes);
 		if (unit == UINT32_MAX)
 			return;
+
 		list_remove(&wait->link);
 		wait->granted(wait, unit);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tier_hbm: places in the memory of a device, tier->base. Every step is a copy by that device. */
+/* tier_hbm: places in the memory of a device, tier->base. Every step is a copy by that
+ * device. */
 #include <stddef.h>
 
 #include "daemon/tier/step.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tier_nvme: places in a file or block device. Steps are queued with tier->io, a struct nvme_io. */
+/* tier_nvme: places in a file or block device. Steps are queued with tier->io, a struct
+ * nvme_io. */
 #include <stddef.h>
 
 #include "daemon/tier/step.h"

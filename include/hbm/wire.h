@@ -2,11 +2,12 @@
 /*
  * wire.h: every byte that crosses the socket between a client and hbmd.
  *
- * The transport is a Unix SOCK_SEQPACKET socket, so one send is one message. A message is a header, a body whose
- * layout is fixed by the opcode, and possibly file descriptors. All integers are in host byte order: both ends are on
- * one host. Padding is named `zero` and must be zero; unknown opcodes and flags are refused. Every request gets one
- * reply with the same `id`, except that a COMMIT reply may come in several messages, all but the last carrying
- * HBM_WIRE_MORE. Replies may come in another order than the requests.
+ * The transport is a Unix SOCK_SEQPACKET socket, so one send is one message. A message is
+ * a header, a body whose layout is fixed by the opcode, and possibly file descriptors.
+ * All integers are in host byte order: both ends are on one host. Padding is named `zero`
+ * and must be zero; unknown opcodes and flags are refused. Every request gets one reply
+ * with the same `id`, except that a COMMIT reply may come in several messages, all but
+ * the last carrying HBM_WIRE_MORE. Replies may come in another order than the requests.
  *
  * What is not here: behaviour (hbm-protocol(7)) and the library's interface (hbm.h).
  */
@@ -18,8 +19,9 @@
 
 #define HBM_WIRE_MAGIC 0x444d4248u /* "HBMD" */
 #define HBM_WIRE_VERSION 2
-#define HBM_WIRE_MESSAGE_MAX 131072 /* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
-#define HBM_WIRE_FDS_MAX 253        /* the kernel's SCM_MAX_FD */
+#define HBM_WIRE_MESSAGE_MAX                                                                       \
+	131072 /* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
+#define HBM_WIRE_FDS_MAX 253 /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
 #define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
@@ -28,23 +30,26 @@
 #define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
 #define HBM_WIRE_NO_FENCE 0xffffffffu /* "no slot", in ready_slot and fence_slot */
 
-/* What a refused request or a single block of an array request says. Expected outcomes: positive, stable numbers. */
+/* What a refused request or a single block of an array request says. Expected outcomes:
+ * positive, stable numbers. */
 enum hbm_status {
 	HBM_OK = 0,
-	HBM_INVALID = 1,     /* an argument is malformed, misaligned or out of range */
-	HBM_UNSUPPORTED = 2, /* this daemon does not know the opcode, flag or version, or lacks the tier */
-	HBM_NO_SPACE = 3,    /* not enough memory in the pool asked */
-	HBM_LIMIT = 4,       /* a limit of the configuration's [limits] section would be exceeded */
-	HBM_NOT_FOUND = 5,   /* no such region, namespace, session or pin, or range not committed */
-	HBM_MISS = 6,        /* the block is not in the cache (any more) */
-	HBM_EXISTS = 7,      /* the block, or the committed range, is there already */
-	HBM_NO_PARENT = 8,   /* a block's parent is not in the cache, so storing the block would strand it */
-	HBM_DENIED = 9,      /* the peer's credentials do not allow this */
-	HBM_IO = 10,         /* a tier's I/O failed */
-	HBM_DEVICE = 11,     /* a device call failed */
-	HBM_TIMEOUT = 12,    /* the client's data did not become ready in time */
-	HBM_SHUTDOWN = 13,   /* the daemon is stopping */
-	HBM_CANCELLED = 14,  /* the client took the request back before it had begun */
+	HBM_INVALID = 1, /* an argument is malformed, misaligned or out of range */
+	HBM_UNSUPPORTED =
+		2, /* this daemon does not know the opcode, flag or version, or lacks the tier */
+	HBM_NO_SPACE = 3,  /* not enough memory in the pool asked */
+	HBM_LIMIT = 4,     /* a limit of the configuration's [limits] section would be exceeded */
+	HBM_NOT_FOUND = 5, /* no such region, namespace, session or pin, or range not committed */
+	HBM_MISS = 6,      /* the block is not in the cache (any more) */
+	HBM_EXISTS = 7,    /* the block, or the committed range, is there already */
+	HBM_NO_PARENT =
+		8, /* a block's parent is not in the cache, so storing the block would strand it */
+	HBM_DENIED = 9,     /* the peer's credentials do not allow this */
+	HBM_IO = 10,        /* a tier's I/O failed */
+	HBM_DEVICE = 11,    /* a device call failed */
+	HBM_TIMEOUT = 12,   /* the client's data did not become ready in time */
+	HBM_SHUTDOWN = 13,  /* the daemon is stopping */
+	HBM_CANCELLED = 14, /* the client took the request back before it had begun */
 };
 
 enum hbm_wire_opcode {
@@ -94,25 +99,32 @@ struct hbm_wire_header {
 };
 static_assert(sizeof(struct hbm_wire_header) == 24, "wire layout");
 
-/* A reply whose status is not HBM_OK is this, or a bare header where there is no reason to give. */
+/* A reply whose status is not HBM_OK is this, or a bare header where there is no reason
+ * to give. */
 struct hbm_wire_refusal {
 	struct hbm_wire_header header;
-	char reason[HBM_WIRE_REASON_BYTES]; /* for people, NUL-padded: which field or limit, and what it allows */
+	char reason
+		/* for people, NUL-padded: which field or limit, and what it allows */
+		[HBM_WIRE_REASON_BYTES];
 };
 static_assert(sizeof(struct hbm_wire_refusal) == 184, "wire layout");
 
 struct hbm_wire_key {
-	uint8_t bytes[HBM_WIRE_KEY_BYTES]; /* a hash of the whole prefix ending with this block; all zero is reserved */
+	uint8_t bytes
+		/* a hash of the whole prefix ending with this block; all zero is
+		 * reserved */
+		[HBM_WIRE_KEY_BYTES];
 };
 static_assert(sizeof(struct hbm_wire_key) == 16, "wire layout");
 
 /* ---- HELLO: the first message of a session. The reply carries two fds: the fence page (a sealed memfd of
- * HBM_WIRE_FENCES uint64_t) and the doorbell (an eventfd the client writes after making a ready fence true). ---- */
+ * HBM_WIRE_FENCES uint64_t) and the doorbell (an eventfd the client writes after making a
+ * ready fence true). ---- */
 struct hbm_wire_hello {
 	struct hbm_wire_header header;
 	uint32_t magic;
 	uint16_t version_min, version_max; /* what the client speaks */
-	char name[HBM_WIRE_NAME_BYTES];    /* for people: shown by hbmctl sessions; NUL-terminated */
+	char name[HBM_WIRE_NAME_BYTES]; /* for people: shown by hbmctl sessions; NUL-terminated */
 };
 static_assert(sizeof(struct hbm_wire_hello) == 96, "wire layout");
 
@@ -125,7 +137,10 @@ struct hbm_wire_hello_reply {
 	uint32_t driver;     /* enum hbm_driver */
 	uint32_t devices;
 	uint32_t requests_in_flight, regions; /* this session's limits */
-	uint64_t soft_memory; /* bytes per soft device, 0 on a real one: the client's soft driver must agree */
+	uint64_t
+		/* bytes per soft device, 0 on a real one: the client's soft driver
+		 * must agree */
+		soft_memory;
 	/* Of the devices: a client may see others, or in another order. */
 	uint8_t uuids[HBM_WIRE_DEVICES_MAX][HBM_WIRE_UUID_BYTES];
 };
@@ -136,7 +151,7 @@ struct hbm_wire_region_create {
 	struct hbm_wire_header header;
 	uint32_t device, zero;
 	uint64_t address_space; /* bytes, a multiple of the slab */
-	uint64_t slab;    /* bytes per slab: 2 MiB << k, k = 0..9; 0: the device's default */
+	uint64_t slab;          /* bytes per slab: 2 MiB << k, k = 0..9; 0: the device's default */
 };
 static_assert(sizeof(struct hbm_wire_region_create) == 48, "wire layout");
 
@@ -159,7 +174,8 @@ struct hbm_wire_range {
 };
 static_assert(sizeof(struct hbm_wire_range) == 24, "wire layout");
 
-/* COMMIT, DECOMMIT, and the reply to COMMIT: there, one range of one slab for each fd of the message, in order. */
+/* COMMIT, DECOMMIT, and the reply to COMMIT: there, one range of one slab for each fd of
+ * the message, in order. */
 struct hbm_wire_ranges {
 	struct hbm_wire_header header;
 	uint32_t count, zero;
@@ -169,11 +185,15 @@ static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 
 /* ---- Namespaces: two specs that differ in any field never share a block. ---- */
 struct hbm_wire_namespace_spec {
-	char model[HBM_WIRE_NAME_BYTES];  /* the model and what else makes bytes interchangeable, NUL-padded */
-	char layout[HBM_WIRE_NAME_BYTES]; /* the engine's name for how KV lies in a block, NUL-padded */
-	char salt[HBM_WIRE_NAME_BYTES];   /* the tenant's secret or empty, NUL-padded; never shown */
-	uint64_t weights;                 /* version of the weights */
-	uint64_t block_bytes;             /* of every block: a multiple of 4 KiB */
+	char model
+		/* the model and what else makes bytes interchangeable, NUL-padded */
+		[HBM_WIRE_NAME_BYTES];
+	char layout
+		/* the engine's name for how KV lies in a block, NUL-padded */
+		[HBM_WIRE_NAME_BYTES];
+	char salt[HBM_WIRE_NAME_BYTES]; /* the tenant's secret or empty, NUL-padded; never shown */
+	uint64_t weights;               /* version of the weights */
+	uint64_t block_bytes;           /* of every block: a multiple of 4 KiB */
 };
 static_assert(sizeof(struct hbm_wire_namespace_spec) == 208, "wire layout");
 
@@ -198,7 +218,8 @@ struct hbm_wire_namespace_reply {
 };
 static_assert(sizeof(struct hbm_wire_namespace_reply) == 56, "wire layout");
 
-/* A pin that outlives its session; allowed to uid 0 and the daemon's own uid. UNPIN with it takes back such a pin. */
+/* A pin that outlives its session; allowed to uid 0 and the daemon's own uid. UNPIN with
+ * it takes back such a pin. */
 #define HBM_WIRE_KEEP 1u
 
 /* ---- Cache. LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE carry keys only. ---- */
@@ -212,24 +233,30 @@ struct hbm_wire_keys {
 };
 static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
 
-/* One block of STORE or LOAD. Its bytes are the concatenation of its segments, which follow those of the block
- * before it in the request's segment array; together they have exactly the namespace's block_bytes. */
+/* One block of STORE or LOAD. Its bytes are the concatenation of its segments, which
+ * follow those of the block before it in the request's segment array; together they have
+ * exactly the namespace's block_bytes. */
 struct hbm_wire_block {
 	struct hbm_wire_key key, parent; /* parent: all zero for a root, and in every LOAD */
 	uint32_t segments, zero;         /* how many of the segment array, >= 1 */
 };
 static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 
-/* STORE and LOAD. After `blocks` follow `segments` ranges (struct hbm_wire_range). All segments of one request lie in
- * regions of one device. */
+/* STORE and LOAD. After `blocks` follow `segments` ranges (struct hbm_wire_range). All
+ * segments of one request lie in regions of one device. */
 struct hbm_wire_blocks {
 	struct hbm_wire_header header;
 	uint32_t ns, count;
-	uint32_t segments;   /* length of the segment array */
-	uint32_t ready_slot; /* start only when fence page[ready_slot] >= ready_value; HBM_WIRE_NO_FENCE: at once */
+	uint32_t segments; /* length of the segment array */
+	uint32_t
+		/* start only when fence page[ready_slot] >= ready_value;
+		 * HBM_WIRE_NO_FENCE: at once */
+		ready_slot;
 	uint64_t ready_value;
 	uint32_t
-		fence_slot; /* when done, however it ends: fence page[fence_slot] = fence_value; or HBM_WIRE_NO_FENCE */
+		/* when done, however it ends: fence page[fence_slot] = fence_value; or
+		 * HBM_WIRE_NO_FENCE */
+		fence_slot;
 	uint32_t zero;
 	uint64_t fence_value;
 	struct hbm_wire_block blocks[];
@@ -238,7 +265,9 @@ static_assert(sizeof(struct hbm_wire_blocks) == 64, "wire layout");
 
 struct hbm_wire_result {
 	uint8_t status; /* enum hbm_status */
-	uint8_t tier;   /* enum hbm_tier: where the block belonged when the request arrived; STORE: where it went */
+	/* enum hbm_tier: where the block belonged when the request arrived; STORE:
+	 * where it went */
+	uint8_t tier;
 	uint16_t zero;
 };
 static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
@@ -246,14 +275,18 @@ static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
 /* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE. */
 struct hbm_wire_results {
 	struct hbm_wire_header header;
-	uint32_t count;   /* results that follow: one for each key or block asked */
-	uint32_t done;    /* LOOKUP: length of the leading resident run; else: how many ended HBM_OK */
-	uint64_t load_ns; /* LOOKUP: estimated time to load that run, from measured bandwidths; else 0 */
+	uint32_t count; /* results that follow: one for each key or block asked */
+	uint32_t done; /* LOOKUP: length of the leading resident run; else: how many ended HBM_OK */
+	uint64_t
+		/* LOOKUP: estimated time to load that run, from measured bandwidths;
+		 * else 0 */
+		load_ns;
 	struct hbm_wire_result results[];
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 
-/* EVICT: push least recently used blocks out of a tier, to the next one below or away. Reply: a bare header. */
+/* EVICT: push least recently used blocks out of a tier, to the next one below or away.
+ * Reply: a bare header. */
 struct hbm_wire_evict {
 	struct hbm_wire_header header;
 	uint32_t tier, device; /* enum hbm_tier; the device only for HBM_TIER_HBM */
@@ -261,8 +294,9 @@ struct hbm_wire_evict {
 };
 static_assert(sizeof(struct hbm_wire_evict) == 40, "wire layout");
 
-/* CANCEL: takes back a STORE or LOAD that still waits for its ready fence; that one is answered HBM_CANCELLED, before
- * this one. Reply: a bare header, HBM_NOT_FOUND where no such request waits (any more). */
+/* CANCEL: takes back a STORE or LOAD that still waits for its ready fence; that one is
+ * answered HBM_CANCELLED, before this one. Reply: a bare header, HBM_NOT_FOUND where no
+ * such request waits (any more). */
 #define HBM_WIRE_ALL 1u /* every request of the session; target is 0 */
 struct hbm_wire_cancel {
 	struct hbm_wire_header header;
@@ -271,7 +305,8 @@ struct hbm_wire_cancel {
 };
 static_assert(sizeof(struct hbm_wire_cancel) == 40, "wire layout");
 
-/* ---- QUERY: inspection. Records of one kind, from a cursor on; the reply says where to go on. ---- */
+/* ---- QUERY: inspection. Records of one kind, from a cursor on; the reply says where to go on. ----
+ */
 enum hbm_wire_query_kind {
 	HBM_QUERY_STATUS = 1,     /* one struct hbm_wire_status */
 	HBM_QUERY_DEVICES = 2,    /* struct hbm_wire_device */
@@ -281,7 +316,7 @@ enum hbm_wire_query_kind {
 	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_namespace_spec */
 	HBM_QUERY_BLOCKS = 7,     /* struct hbm_wire_block_info */
 	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
-	HBM_QUERY_LINKS = 9,       /* struct hbm_wire_link: one for each kind of link */
+	HBM_QUERY_LINKS = 9,      /* struct hbm_wire_link: one for each kind of link */
 	HBM_QUERY_TIMELINE = 10,  /* struct hbm_wire_interval: the last few thousand movements */
 	HBM_QUERY_KINDS = 11,     /* one past the last */
 };
@@ -313,35 +348,45 @@ struct hbm_wire_status {
 	uint64_t index_bytes;       /* memory of the index, per-block share and tables */
 	uint64_t requests, refused; /* since start */
 	uint64_t lookups, lookup_keys;
-	uint64_t hits[HBM_TIERS], misses; /* blocks of LOAD by the tier they belonged to; [0] unused */
+	uint64_t hits[HBM_TIERS],
+		misses; /* blocks of LOAD by the tier they belonged to; [0] unused */
 	uint64_t stores, stored_blocks, stored_bytes, loads, loaded_blocks, loaded_bytes;
 	uint64_t evicted_blocks, removed_blocks;
 	uint64_t checksum_failures, io_errors, device_errors;
-	uint64_t sessions_total, sessions_dropped; /* ever accepted; dropped for breaking the protocol */
+	uint64_t sessions_total,
+		sessions_dropped; /* ever accepted; dropped for breaking the protocol */
 };
 static_assert(sizeof(struct hbm_wire_status) == 384, "wire layout");
 
 struct hbm_wire_device {
 	uint32_t index, zero;
 	char name[HBM_WIRE_NAME_BYTES];
-	uint64_t total, memory;                                   /* bytes the device has; bytes hbmd owns */
-	uint64_t cache, headroom, regions;                         /* how hbmd divides them */
-	uint64_t leased, quarantined, retiring, ready, uncreated; /* of `regions`: they add up to it */
+	uint64_t total, memory;            /* bytes the device has; bytes hbmd owns */
+	uint64_t cache, headroom, regions; /* how hbmd divides them */
+	uint64_t leased, quarantined, retiring, ready,
+		uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
-	uint64_t lost; /* 1: after an error that does not pass; nothing works on it until hbmd starts again */
+	uint64_t
+		/* 1: after an error that does not pass; nothing works on it until hbmd
+		 * starts again */
+		lost;
 	uint8_t uuid[HBM_WIRE_UUID_BYTES]; /* as cuDeviceGetUuid tells it */
 };
 static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
 
 struct hbm_wire_tier {
-	uint32_t tier, device;      /* enum hbm_tier; device only for HBM */
+	uint32_t tier, device;       /* enum hbm_tier; device only for HBM */
 	uint64_t capacity, headroom; /* bytes */
-	uint64_t usable; /* of capacity: usable now (DDR grows while it is touched, NVMe while it is formatted) */
-	uint64_t blocks, bytes;        /* that belong here (the policy's view); bytes: what they occupy */
-	uint64_t placed, moving, free; /* bytes: hold a block, are source or target of a movement, nothing */
+	uint64_t
+		/* of capacity: usable now (DDR grows while it is touched, NVMe while
+		 * it is formatted) */
+		usable;
+	uint64_t blocks, bytes; /* that belong here (the policy's view); bytes: what they occupy */
+	uint64_t placed, moving,
+		free; /* bytes: hold a block, are source or target of a movement, nothing */
 	uint64_t pinned;
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes; /* moved in, moved out, since start */
-	uint64_t logical_bytes;                              /* of the blocks that belong here, as clients see them */
+	uint64_t logical_bytes; /* of the blocks that belong here, as clients see them */
 };
 static_assert(sizeof(struct hbm_wire_tier) == 120, "wire layout");
 
@@ -385,7 +430,8 @@ struct hbm_wire_block_info {
 };
 static_assert(sizeof(struct hbm_wire_block_info) == 88, "wire layout");
 
-/* One pool's books: capacity = free + placed + moving (+ quarantined), or the daemon is wrong. */
+/* One pool's books: capacity = free + placed + moving (+ quarantined), or the daemon is
+ * wrong. */
 struct hbm_wire_account {
 	char pool[32]; /* "hbm 0 cache", "hbm 0 regions", "ddr", "nvme", "staging" */
 	uint64_t capacity, free, placed, moving, quarantined;
@@ -406,8 +452,9 @@ enum hbm_link {
 struct hbm_wire_link {
 	uint32_t link, zero; /* enum hbm_link */
 	uint64_t count, bytes;
-	uint64_t busy_ns;       /* time with at least one such movement under way */
-	uint64_t overlapped_ns; /* of busy_ns: for NVMe links, while a device copy was under way; for device links, while
+	uint64_t busy_ns; /* time with at least one such movement under way */
+	uint64_t
+		overlapped_ns; /* of busy_ns: for NVMe links, while a device copy was under way; for device links, while
 				   an NVMe movement was */
 	uint64_t errors;
 };

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_abi: our own declarations of the part of the CUDA Driver API this project uses, so that building needs no CUDA
- * toolkit. Made from the lists of cuda_facts.h; names are those of the API so that its documentation applies. Not to be
- * included together with <cuda.h>.
+ * cuda_abi: our own declarations of the part of the CUDA Driver API this project uses, so
+ * that building needs no CUDA toolkit. Made from the lists of cuda_facts.h; names are
+ * those of the API so that its documentation applies. Not to be included together with
+ * <cuda.h>.
  *
- * An enum here has fewer constants than the driver's: a CUresult that is not among them is possible at any time.
+ * An enum here has fewer constants than the driver's: a CUresult that is not among them
+ * is possible at any time.
  */
 #pragma once
 
@@ -65,8 +67,8 @@ typedef struct {
 } CUmemAllocationProp;
 
 #define CUDA_SIZE_HOLDS(type, size) static_assert(sizeof(type) == (size), "size of " #type);
-#define CUDA_MEMBER_HOLDS(type, member, offset, size)                                                                  \
-	static_assert(offsetof(type, member) == (offset), "offset of " #type "." #member);                             \
+#define CUDA_MEMBER_HOLDS(type, member, offset, size)                                              \
+	static_assert(offsetof(type, member) == (offset), "offset of " #type "." #member);         \
 	static_assert(sizeof(((type *)0)->member) == (size), "size of " #type "." #member);
 CUDA_SIZES(CUDA_SIZE_HOLDS)
 CUDA_MEMBERS(CUDA_MEMBER_HOLDS)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loading a driver: find the library, take every symbol of the list, start it. A library is taken whole or not at all;
- * what was looked for and why it did not do ends up in one line. libcuda.so.1 is never unloaded again, as threads of
- * its own go on when its last user is gone.
+ * Loading a driver: find the library, take every symbol of the list, start it. A library
+ * is taken whole or not at all; what was looked for and why it did not do ends up in one
+ * line. libcuda.so.1 is never unloaded again, as threads of its own go on when its last
+ * user is gone.
  *
- * The soft driver is not a system library, so it is looked for by path: where it lies depends on whether this is
- * an installed program or a build folder, and on whether this code is in a program or in libhbm.so.
+ * The soft driver is not a system library, so it is looked for by path: where it lies
+ * depends on whether this is an installed program or a build folder, and on whether this
+ * code is in a program or in libhbm.so.
  */
 #include "kernels/driver/driver.h"
 
@@ -31,31 +33,37 @@ struct explanation {
 	size_t size;
 };
 
-__attribute__((format(printf, 3, 4))) static int driver_explain(struct explanation *why, int result, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int driver_explain(struct explanation *why, int result,
+								const char *format, ...)
 {
 	va_list arguments;
 
 	if (why->size == 0)
 		return result;
+
 	va_start(arguments, format);
 	vsnprintf(why->text, why->size, format, arguments);
 	va_end(arguments);
+
 	return result;
 }
 
 static int driver_take_symbols(struct driver *driver, const char *path, struct explanation *why)
 {
-#define DRIVER_CALL(name, symbol, arguments)                                                                           \
-	*(void **)&driver->name = dlsym(driver->library, symbol);                                                      \
-	if (driver->name == NULL)                                                                                      \
-		return driver_explain(why, -ENOSYS, "%s has no %s: the driver is too old", path, symbol);
+#define DRIVER_CALL(name, symbol, arguments)                                                       \
+	*(void **)&driver->name = dlsym(driver->library, symbol);                                  \
+	if (driver->name == NULL)                                                                  \
+		return driver_explain(why, -ENOSYS, "%s has no %s: the driver is too old", path,   \
+				      symbol);
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
+
 	return 0;
 }
 
 /* Allocates a table and fills it from the library at path, which is not started. */
-static int driver_load(struct driver **out, enum hbm_driver kind, const char *path, struct explanation *why)
+static int driver_load(struct driver **out, enum hbm_driver kind, const char *path,
+		       struct explanation *why)
 {
 	const int flags = RTLD_NOW | RTLD_LOCAL | (kind == HBM_DRIVER_CUDA ? RTLD_NODELETE : 0);
 	struct driver *driver = calloc(1, sizeof(*driver));
@@ -63,20 +71,24 @@ static int driver_load(struct driver **out, enum hbm_driver kind, const char *pa
 
 	if (driver == NULL)
 		return driver_explain(why, -ENOMEM, "out of memory");
+
 	driver->library = dlopen(path, flags);
 	if (driver->library == NULL) {
 		result = driver_explain(why, -ENOENT, "%s", dlerror());
 		free(driver);
 		return result;
 	}
+
 	result = driver_take_symbols(driver, path, why);
 	if (result < 0) {
 		dlclose(driver->library);
 		free(driver);
 		return result;
 	}
+
 	driver->kind = kind;
 	*out = driver;
+
 	return 0;
 }
 
@@ -86,9 +98,12 @@ static int driver_start(struct driver *driver, const char *path, struct explanat
 	bool absent = result == CUDA_ERROR_NO_DEVICE || result == CUDA_ERROR_STUB_LIBRARY;
 
 	if (result != CUDA_SUCCESS)
-		return driver_explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s%s", path,
-			       driver_error_name(driver, result),
-			       result == CUDA_ERROR_NOT_INITIALIZED ? ": it was in use before fork()" : "");
+		return driver_explain(why, absent ? -ENODEV : -EIO, "%s: cuInit failed with %s%s",
+				      path, driver_error_name(driver, result),
+				      result == CUDA_ERROR_NOT_INITIALIZED
+					      ? ": it was in use before fork()"
+					      : "");
+
 	return 0;
 }
 
@@ -101,20 +116,27 @@ static int driver_open_cuda(struct driver **out, struct explanation *why)
 
 	if (result < 0)
 		return result;
+
 	result = driver_start(driver, path, why);
 	if (result == 0 && driver->cuDeviceGetCount(&count) != CUDA_SUCCESS)
-		result = driver_explain(why, -EIO, "%s answers, but does not count its devices", path);
+		result = driver_explain(why, -EIO, "%s answers, but does not count its devices",
+					path);
+
 	if (result == 0 && count < 1)
 		result = driver_explain(why, -ENODEV, "%s answers, but there is no device", path);
+
 	if (result < 0) {
 		driver_close(driver);
 		return result;
 	}
+
 	*out = driver;
+
 	return 0;
 }
 
-/* The folder of the program or library this code is in. dladdr() knows a program only by its argv[0]. */
+/* The folder of the program or library this code is in. dladdr() knows a program only by
+ * its argv[0]. */
 static int driver_own_folder(char folder[PATH_MAX])
 {
 	Dl_info here, program;
@@ -122,7 +144,9 @@ static int driver_own_folder(char folder[PATH_MAX])
 
 	if (dladdr((void *)(uintptr_t)driver_open, &here) == 0)
 		return -ENOENT;
-	if (dladdr((void *)(uintptr_t)getauxval(AT_ENTRY), &program) != 0 && program.dli_fbase == here.dli_fbase) {
+
+	if (dladdr((void *)(uintptr_t)getauxval(AT_ENTRY), &program) != 0 &&
+	    program.dli_fbase == here.dli_fbase) {
 		ssize_t length = readlink("/proc/self/exe", folder, PATH_MAX - 1);
 
 		if (length < 0)
@@ -131,20 +155,29 @@ static int driver_own_folder(char folder[PATH_MAX])
 	} else if (realpath(here.dli_fname, folder) == NULL) {
 		return -errno;
 	}
+
 	slash = strrchr(folder, '/');
 	if (slash == NULL)
 		return -ENOENT;
+
 	*slash = '\0';
+
 	return 0;
 }
 
 /*
- * Where the soft driver may lie. Relative to the folder of this code: a build folder and what lies below it,
- * libhbm.so's folder, and a program's bin or sbin beside the folders for libraries that distributions use. A program
- * that is linked with libhbm.a lies anywhere, so the standard prefixes come last.
+ * Where the soft driver may lie. Relative to the folder of this code: a build folder and
+ * what lies below it, libhbm.so's folder, and a program's bin or sbin beside the folders
+ * for libraries that distributions use. A program that is linked with libhbm.a lies
+ * anywhere, so the standard prefixes come last.
  */
-static const char *const soft_places[] = {
-	"", "/hbm", "/..", "/../..", "/../lib/" HBM_MULTIARCH "/hbm", "/../lib/hbm", "/../lib64/hbm"};
+static const char *const soft_places[] = {"",
+					  "/hbm",
+					  "/..",
+					  "/../..",
+					  "/../lib/" HBM_MULTIARCH "/hbm",
+					  "/../lib/hbm",
+					  "/../lib64/hbm"};
 static const char *const soft_standard_places[] = {"/usr/local/lib/" HBM_MULTIARCH "/hbm",
 						   "/usr/lib/" HBM_MULTIARCH "/hbm"};
 
@@ -164,38 +197,53 @@ static int driver_soft_find(char path[PATH_MAX], struct explanation *why)
 		snprintf(path, PATH_MAX, "%s", chosen);
 		return 0;
 	}
+
 	if (driver_own_folder(folder) < 0)
 		folder[0] = '\0';
-	for (size_t i = 0; folder[0] != '\0' && i < sizeof(soft_places) / sizeof(soft_places[0]); i++) {
+
+	for (size_t i = 0; folder[0] != '\0' && i < sizeof(soft_places) / sizeof(soft_places[0]);
+	     i++) {
 		if (driver_soft_is_in(path, folder, soft_places[i]))
 			return 0;
 	}
-	for (size_t i = 0; i < sizeof(soft_standard_places) / sizeof(soft_standard_places[0]); i++) {
+
+	for (size_t i = 0; i < sizeof(soft_standard_places) / sizeof(soft_standard_places[0]);
+	     i++) {
 		if (driver_soft_is_in(path, soft_standard_places[i], ""))
 			return 0;
 	}
+
 	return driver_explain(why, -ENOENT,
-		       "no " SOFT_LIBRARY
-		       " in or above %s, nor in lib beside it, nor in %s or %s; HBM_SOFT_DRIVER may name it",
-		       folder[0] != '\0' ? folder : "the program's folder", soft_standard_places[0],
-		       soft_standard_places[1]);
+			      "no " SOFT_LIBRARY " in or above %s, nor in lib beside it, nor in %s "
+			      "or %s; HBM_SOFT_DRIVER may name it",
+			      folder[0] != '\0' ? folder : "the program's folder",
+			      soft_standard_places[0], soft_standard_places[1]);
 }
 
-static int driver_soft_configure(const struct driver *driver, const struct driver_soft_options *options, const char *path,
-			  struct explanation *why)
+static int driver_soft_configure(const struct driver *driver,
+				 const struct driver_soft_options *options, const char *path,
+				 struct explanation *why)
 {
 	int (*configure)(const struct driver_soft_options *) = NULL;
 	int result;
 
 	*(void **)&configure = dlsym(driver->library, "hbm_soft_configure");
 	if (configure == NULL)
-		return driver_explain(why, -ENOSYS, "%s is not a soft driver: it has no hbm_soft_configure", path);
+		return driver_explain(why, -ENOSYS,
+				      "%s is not a soft driver: it has no hbm_soft_configure",
+				      path);
+
 	result = configure(options);
 	if (result == -EBUSY)
-		return driver_explain(why, result, "this process already uses a soft driver with other devices or memory");
+		return driver_explain(
+			why, result,
+			"this process already uses a soft driver with other devices or memory");
+
 	if (result < 0)
 		return driver_explain(why, result,
-			       "the soft driver's options, HBM_SOFT or HBM_SOFT_FAIL cannot be understood");
+				      "the soft driver's options, HBM_SOFT or HBM_SOFT_FAIL cannot "
+				      "be understood");
+
 	return 0;
 }
 
@@ -205,7 +253,8 @@ static void driver_unload(struct driver *driver)
 	free(driver);
 }
 
-static int driver_open_soft(struct driver **out, const struct driver_soft_options *options, struct explanation *why)
+static int driver_open_soft(struct driver **out, const struct driver_soft_options *options,
+			    struct explanation *why)
 {
 	char path[PATH_MAX];
 	struct driver *driver;
@@ -215,22 +264,27 @@ static int driver_open_soft(struct driver **out, const struct driver_soft_option
 		result = driver_load(&driver, HBM_DRIVER_SOFT, path, why);
 	if (result < 0)
 		return result;
+
 	result = driver_soft_configure(driver, options, path, why);
 	if (result < 0) {
 		driver_unload(driver);
 		return result;
 	}
+
 	result = driver_start(driver, path, why);
 	if (result < 0) {
 		driver_close(driver);
 		return result;
 	}
+
 	*out = driver;
+
 	return 0;
 }
 
 /* A real device if there is one, else a soft one. */
-static int driver_open_any(struct driver **out, const struct driver_soft_options *soft, struct explanation *why)
+static int driver_open_any(struct driver **out, const struct driver_soft_options *soft,
+			   struct explanation *why)
 {
 	char no_cuda[sizeof((*out)->passed_over)] = "", no_soft[256] = "";
 	int result = driver_open_cuda(out, &(struct explanation){no_cuda, sizeof(no_cuda)});
@@ -239,15 +293,18 @@ static int driver_open_any(struct driver **out, const struct driver_soft_options
 		return 0;
 	if (result != -ENOENT && result != -ENODEV)
 		return driver_explain(why, result, "%s", no_cuda);
+
 	result = driver_open_soft(out, soft, &(struct explanation){no_soft, sizeof(no_soft)});
 	if (result < 0)
 		return driver_explain(why, result, "%s; nor a soft driver: %s", no_cuda, no_soft);
+
 	memcpy((*out)->passed_over, no_cuda, sizeof(no_cuda));
+
 	return 0;
 }
 
-int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
-		size_t error_size)
+int driver_open(struct driver **out, enum driver_choice choice,
+		const struct driver_soft_options *soft, char *error, size_t error_size)
 {
 	struct explanation why = {error, error_size};
 
@@ -272,6 +329,7 @@ struct driver *driver_close(struct driver *driver)
 		if (release != NULL)
 			release();
 	}
+
 	driver_unload(driver);
 	return NULL;
 }
@@ -283,9 +341,10 @@ const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *u
 	for (size_t i = 0; i < sizeof(uuid->bytes); i++) {
 		const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
 
-		length += (size_t)snprintf(text + length, DRIVER_UUID_TEXT - length, "%s%02x", begins ? "-" : "",
-					   (unsigned char)uuid->bytes[i]);
+		length += (size_t)snprintf(text + length, DRIVER_UUID_TEXT - length, "%s%02x",
+					   begins ? "-" : "", (unsigned char)uuid->bytes[i]);
 	}
+
 	return text;
 }
 
@@ -295,15 +354,18 @@ const char *driver_error_name(const struct driver *driver, CUresult result)
 	const char *name = NULL;
 
 	switch (result) {
-#define CUDA_CONSTANT(constant, value)                                                                                 \
-	case constant:                                                                                                 \
+#define CUDA_CONSTANT(constant, value)                                                             \
+	case constant:                                                                             \
 		return #constant;
 		CUDA_RESULTS(CUDA_CONSTANT)
 #undef CUDA_CONSTANT
 	}
+
 	if (driver != NULL && driver->cuGetErrorName(result, &name) == CUDA_SUCCESS && name != NULL)
 		return name;
+
 	snprintf(unknown, sizeof(unknown), "CUDA_ERROR_%d", (int)result);
+
 	return unknown;
 }
 

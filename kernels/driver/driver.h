@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * driver: the table of CUDA Driver API entry points everything in this project reaches a device through, and the two
- * ways to fill it: "cuda" (the driver's libcuda.so.1) and "soft" (our libhbmsoft.so, the same entry points over host
- * memory). Nothing else in the project names a cu symbol.
+ * driver: the table of CUDA Driver API entry points everything in this project reaches a
+ * device through, and the two ways to fill it: "cuda" (the driver's libcuda.so.1) and
+ * "soft" (our libhbmsoft.so, the same entry points over host memory). Nothing else in the
+ * project names a cu symbol.
  */
 #pragma once
 
@@ -15,7 +16,8 @@
 
 enum driver_choice { DRIVER_AUTO, DRIVER_CUDA, DRIVER_SOFT };
 
-/* How the soft device is to behave; all zero: its own defaults (one device of 1 GiB, no delays, no faults). */
+/* How the soft device is to behave; all zero: its own defaults (one device of 1 GiB, no
+ * delays, no faults). */
 struct driver_soft_options {
 	uint32_t devices;
 	uint64_t memory;             /* bytes per device */
@@ -24,32 +26,37 @@ struct driver_soft_options {
 	const char *fail;            /* "cuMemCreate:3[:code],..." */
 };
 
-/* One member for each entry point, named without its version suffix: driver->cuMemCreate(...). */
+/* One member for each entry point, named without its version suffix:
+ * driver->cuMemCreate(...). */
 struct driver {
 	enum hbm_driver kind;
 	void *library;
-	char passed_over[160]; /* why DRIVER_AUTO did not take cuda; "": it was not asked to, or did */
+	char passed_over
+		[160]; /* why DRIVER_AUTO did not take cuda; "": it was not asked to, or did */
 #define DRIVER_CALL(name, symbol, arguments) CUresult(*name) arguments;
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 };
 
 /*
- * Loads a driver and calls cuInit. DRIVER_AUTO: cuda; soft only where there is no such library or no device: a device
- * whose driver does not start is not silently replaced by host memory. soft may be NULL: then the environment's
- * HBM_SOFT, else its defaults. On failure a negative errno and one line in error saying what was looked for.
- * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the object this function is linked
- * into, in hbm/ below it, in the two folders above it, in hbm/ of the folders for libraries beside it, and in those of
- * /usr/local and /usr. No path depends on what PREFIX was when it was compiled.
+ * Loads a driver and calls cuInit. DRIVER_AUTO: cuda; soft only where there is no such
+ * library or no device: a device whose driver does not start is not silently replaced by
+ * host memory. soft may be NULL: then the environment's HBM_SOFT, else its defaults. On
+ * failure a negative errno and one line in error saying what was looked for.
+ * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the
+ * object this function is linked into, in hbm/ below it, in the two folders above it, in
+ * hbm/ of the folders for libraries beside it, and in those of /usr/local and /usr. No
+ * path depends on what PREFIX was when it was compiled.
  */
-int driver_open(struct driver **out, enum driver_choice choice, const struct driver_soft_options *soft, char *error,
-		size_t error_size);
+int driver_open(struct driver **out, enum driver_choice choice,
+		const struct driver_soft_options *soft, char *error, size_t error_size);
 struct driver *driver_close(struct driver *driver); /* takes NULL, returns NULL */
 /* Writes "GPU-" and the UUID as nvidia-smi does; returns text. */
 #define DRIVER_UUID_TEXT 41
 const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid);
 /* "CUDA_ERROR_OUT_OF_MEMORY", or "CUDA_ERROR_<n>"; never NULL, static. */
 const char *driver_error_name(const struct driver *driver, CUresult result);
-/* After such an error every call in the context returns the same, as long as the process lives. It need not be the
- * error of the call that returned it, which may have done its work. */
+/* After such an error every call in the context returns the same, as long as the process
+ * lives. It need not be the error of the call that returned it, which may have done its
+ * work. */
 bool driver_error_is_for_good(CUresult result);

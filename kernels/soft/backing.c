@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Physical memory: creating, releasing, and the charge. Exporting and importing are in share.c.
+ * Physical memory: creating, releasing, and the charge. Exporting and importing are in
+ * share.c.
  */
 #include "kernels/soft/backing.h"
 
@@ -35,18 +36,22 @@ uint64_t backings_live(void)
 	return handles.live;
 }
 
-/* Keeps the charge of memory that others hold; without memory for that it is taken back early. */
+/* Keeps the charge of memory that others hold; without memory for that it is taken back
+ * early. */
 static bool backing_linger(struct backing *backing)
 {
 	struct lingerer *lingerer;
 
 	if (!backing->charged || !backing->exported || !share_is_held(backing->fd))
 		return false;
+
 	lingerer = malloc(sizeof(*lingerer));
 	if (lingerer == NULL)
 		return false;
+
 	*lingerer = (struct lingerer){lingerers, backing->device, backing->bytes, backing->fd};
 	lingerers = lingerer;
+
 	return true;
 }
 
@@ -61,6 +66,7 @@ void lingerers_sweep(void)
 			at = &lingerer->next;
 			continue;
 		}
+
 		*at = lingerer->next;
 		lingerer->device->used -= lingerer->bytes;
 		close(lingerer->fd);
@@ -73,11 +79,13 @@ static void backing_settle(struct backing *backing)
 	if (backing->references != 0 || backing->mappings != 0)
 		return;
 	slots_remove(&handles, backing->name);
+
 	if (!backing_linger(backing)) {
 		if (backing->charged)
 			backing->device->used -= backing->bytes;
 		close(backing->fd);
 	}
+
 	free(backing);
 }
 
@@ -101,7 +109,9 @@ void backings_reset(void)
 		close(backing->fd);
 		free(backing);
 	}
+
 	slots_clear(&handles);
+
 	while (lingerers != NULL) {
 		struct lingerer *lingerer = lingerers;
 
@@ -118,34 +128,45 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 
 	if (backing == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	*backing = *model;
 	name = slots_add(&handles, backing);
 	if (name == 0) {
 		free(backing);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+
 	backing->name = name;
 	backing->references = 1;
 	if (backing->charged)
 		backing->device->used += backing->bytes;
+
 	*handle = name;
+
 	return CUDA_SUCCESS;
 }
 
 static CUresult backing_check_prop(const CUmemAllocationProp *prop)
 {
-	if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED || prop->win32HandleMetaData != NULL)
+	if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	    prop->win32HandleMetaData != NULL)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (((unsigned)prop->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
+
+	if (((unsigned)prop->requestedHandleTypes &
+	     ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
+
 	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.gpuDirectRDMACapable != 0 ||
 	    prop->allocFlags.usage != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
+
 	for (size_t i = 0; i < sizeof(prop->allocFlags.reserved); i++)
 		if (prop->allocFlags.reserved[i] != 0)
 			return CUDA_ERROR_INVALID_VALUE;
+
 	if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
 		return CUDA_ERROR_NOT_SUPPORTED;
+
 	return device_at(prop->location.id) == NULL ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 
@@ -160,12 +181,14 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
 		return result;
 	if (granularity == NULL || (unsigned)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	*granularity = SOFT_GRANULARITY;
+
 	return CUDA_SUCCESS;
 }
 
-CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
-		     unsigned long long flags)
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
+		     const CUmemAllocationProp *prop, unsigned long long flags)
 {
 	struct backing model = {.bytes = bytes, .charged = true};
 	CUresult result;
@@ -176,18 +199,22 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
 		return result;
 	if (handle == NULL || flags != 0 || bytes == 0 || bytes % SOFT_GRANULARITY != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(vmm_lock);
 	lingerers_sweep();
 	model.device = device_at(prop->location.id);
 	model.shareable = prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	if (bytes > model.device->total - model.device->used)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	model.fd = share_create(model.device->index, bytes);
 	if (model.fd < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	result = backing_new(&model, handle);
 	if (result != CUDA_SUCCESS)
 		close(model.fd);
+
 	return result;
 }
 
@@ -200,12 +227,15 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 	backing = backing_find(handle);
 	if (backing == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	backing->references--;
 	backing_settle(backing);
+
 	return CUDA_SUCCESS;
 }
 
-CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle)
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
+						CUmemGenericAllocationHandle handle)
 {
 	struct backing *backing;
 
@@ -214,12 +244,15 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmem
 	backing = backing_find(handle);
 	if (backing == NULL || prop == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	*prop = (CUmemAllocationProp){
 		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
-		.requestedHandleTypes =
-			backing->shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE,
+		.requestedHandleTypes = backing->shareable
+						? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+						: CU_MEM_HANDLE_TYPE_NONE,
 		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)backing->device->index},
 	};
+
 	return CUDA_SUCCESS;
 }
 
@@ -231,13 +264,16 @@ CUresult cuMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 	CALL_ENTER(cuMemGetInfo);
 	if (free_bytes == NULL || total_bytes == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(vmm_lock);
 	LOCKED(table_lock);
 	result = device_current(&device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	lingerers_sweep();
 	*free_bytes = device->total - device->used;
 	*total_bytes = device->total;
+
 	return CUDA_SUCCESS;
 }

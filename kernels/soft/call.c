@@ -2,8 +2,8 @@
 /*
  * Entering an entry point: permission, count, fault, cost. The common path takes no lock.
  *
- * A process forked by one that has called cuInit is refused for good, as with the real driver: what the driver had in
- * the parent (threads, open devices) is not in the child.
+ * A process forked by one that has called cuInit is refused for good, as with the real
+ * driver: what the driver had in the parent (threads, open devices) is not in the child.
  */
 #include "kernels/soft/call.h"
 
@@ -64,15 +64,19 @@ CUresult call_enter(enum call call)
 		return CUDA_ERROR_NOT_PERMITTED;
 	if (forked && (call == CALL_cuInit || !call_is_plain(call)))
 		return CUDA_ERROR_NOT_INITIALIZED;
+
 	nth = calls_add(call);
 	if (!call_is_plain(call))
 		nth_of_all = calls_add(CALLS);
+
 	fault = fault_hit(call, nth, nth_of_all);
 	if (fault != CUDA_SUCCESS)
 		return fault;
 	if (!call_is_plain(call) && call != CALL_cuDriverGetVersion && !atomic_load(&initialised))
 		return CUDA_ERROR_NOT_INITIALIZED;
+
 	call_cost(call, nth_of_all);
+
 	return CUDA_SUCCESS;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * call: what every entry point does first. It is refused inside a host function, before cuInit and in a process forked
- * after it, counted, and failed if a fault says so; then, where options want that, it takes its time and leaves litter.
+ * call: what every entry point does first. It is refused inside a host function, before
+ * cuInit and in a process forked after it, counted, and failed if a fault says so; then,
+ * where options want that, it takes its time and leaves litter.
  */
 #pragma once
 
@@ -12,17 +13,18 @@
 /* CUDA_SUCCESS: go on; anything else is the result of the entry point. */
 CUresult call_enter(enum call call);
 
-#define CALL_ENTER(name)                                                                                               \
-	do {                                                                                                           \
-		CUresult entered = call_enter(CALL_##name);                                                            \
-		if (entered != CUDA_SUCCESS)                                                                           \
-			return entered;                                                                                \
+#define CALL_ENTER(name)                                                                           \
+	do {                                                                                       \
+		CUresult entered = call_enter(CALL_##name);                                        \
+		if (entered != CUDA_SUCCESS)                                                       \
+			return entered;                                                            \
 	} while (0)
 
 void call_initialised(void); /* cuInit has succeeded */
 bool call_is_forked(void);   /* this process was forked after cuInit: it gets nothing */
 void call_reset(void);       /* as before cuInit; counts are 0, nothing is slow or littered */
 struct options;
-void call_configure(const struct options *options); /* how slow calls are, and whether they litter */
+void call_configure(
+	const struct options *options); /* how slow calls are, and whether they litter */
 /* Marks this thread as being inside a host function, where calls are refused. */
 void call_forbid(bool forbidden);

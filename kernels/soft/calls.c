@@ -16,6 +16,7 @@ int calls_find(const char *name)
 	for (int i = 0; i <= CALLS; i++)
 		if (strcmp(names[i], name) == 0)
 			return i;
+
 	return -1;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls: the entry points of the driver: their prototypes, numbers and names, and how often each was called. A function
- * is written under its plain name and exported under its symbol.
+ * calls: the entry points of the driver: their prototypes, numbers and names, and how
+ * often each was called. A function is written under its plain name and exported under
+ * its symbol.
  */
 #pragma once
 
@@ -20,7 +21,8 @@ enum call { DRIVER_CALLS(DRIVER_CALL) CALLS };
 
 /* The entry point's number, CALLS for "*", negative if there is no such. */
 int calls_find(const char *name);
-/* How often since calls_reset(); CALLS: all together, those without a device's part in them left out. */
+/* How often since calls_reset(); CALLS: all together, those without a device's part in
+ * them left out. */
 uint64_t calls_count(unsigned call);
 /* Counts one more and returns the new count. */
 uint64_t calls_add(unsigned call);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Primary contexts and the current context of a thread. Stricter than the real driver, which destroys what a context
- * still has: the last release is refused while streams, events, modules or registrations of the context live.
+ * Primary contexts and the current context of a thread. Stricter than the real driver,
+ * which destroys what a context still has: the last release is refused while streams,
+ * events, modules or registrations of the context live.
  *
- * A context that a kernel has ruined answers with the kernel's error wherever it is needed, also where things of it are
- * to be destroyed; so it can be released as it is, and what it has goes when the library is. As on a real device there
- * is no other context for that device in this process.
+ * A context that a kernel has ruined answers with the kernel's error wherever it is
+ * needed, also where things of it are to be destroyed; so it can be released as it is,
+ * and what it has goes when the library is. As on a real device there is no other context
+ * for that device in this process.
  */
 #include "kernels/soft/device.h"
 #include "kernels/soft/lock.h"
@@ -41,7 +43,9 @@ CUresult device_current(struct device **out)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (device == NULL)
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+
 	*out = device;
+
 	return device_fault(device);
 }
 
@@ -54,12 +58,15 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 		return CUDA_ERROR_INVALID_DEVICE;
 	if (context == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(table_lock);
 	if (device_fault(found) != CUDA_SUCCESS)
 		return device_fault(found);
 	if (found->retained++ == 0)
 		found->life = CONTEXTS + ++lives;
+
 	*context = context_of(found);
+
 	return CUDA_SUCCESS;
 }
 
@@ -70,12 +77,15 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 	CALL_ENTER(cuDevicePrimaryCtxRelease);
 	if (found == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
+
 	LOCKED(table_lock);
 	if (found->retained == 0)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (found->retained == 1 && found->children != 0 && device_fault(found) == CUDA_SUCCESS)
 		return CUDA_ERROR_ILLEGAL_STATE;
+
 	found->retained--;
+
 	return CUDA_SUCCESS;
 }
 
@@ -85,7 +95,9 @@ CUresult cuCtxSetCurrent(CUcontext context)
 	LOCKED(table_lock);
 	if (context != NULL && context_find(context) == NULL)
 		return CUDA_ERROR_INVALID_CONTEXT;
+
 	current = context;
+
 	return CUDA_SUCCESS;
 }
 
@@ -109,7 +121,9 @@ CUresult cuCtxSynchronize(void)
 	pthread_mutex_unlock(&table_lock);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	streams_drain(device);
+
 	return device_fault(device);
 }
 
@@ -127,5 +141,6 @@ CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)
 		*least = STREAM_PRIORITY_LEAST;
 	if (greatest != NULL)
 		*greatest = STREAM_PRIORITY_GREATEST;
+
 	return CUDA_SUCCESS;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copies and fills. An asynchronous copy takes device memory that is mapped with access and host memory that is
- * registered; the bytes go by memcpy on the stream's thread, and where the device's engine is limited the operation is
- * not done before the engine's clock says so. A copy of 0 bytes does nothing and looks at no address.
+ * Copies and fills. An asynchronous copy takes device memory that is mapped with access
+ * and host memory that is registered; the bytes go by memcpy on the stream's thread, and
+ * where the device's engine is limited the operation is not done before the engine's
+ * clock says so. A copy of 0 bytes does nothing and looks at no address.
  *
  * Copies between device memories are not limited, and their ranges may not overlap.
  */
@@ -21,8 +22,10 @@ static void *copy_host_place(uint64_t address)
 	return (void *)(uintptr_t)address;
 }
 
-/* Copies as the engine would: `ready` is when it could have started; returns when it was done by the clock. */
-static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, const void *source, uint64_t bytes)
+/* Copies as the engine would: `ready` is when it could have started; returns when it was
+ * done by the clock. */
+static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, const void *source,
+			   uint64_t bytes)
 {
 	uint64_t due;
 
@@ -30,14 +33,16 @@ static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, 
 		memcpy(target, source, bytes);
 		return ready;
 	}
+
 	due = engine_schedule(engine, ready, bytes);
 	memcpy(target, source, bytes);
 	clock_wait_until(due);
+
 	return due;
 }
 
-static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction, void *target,
-		     const void *source)
+static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction,
+		     void *target, const void *source)
 {
 	uint64_t *stream_time = stream_due(stream);
 
@@ -45,7 +50,8 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 		return;
 	if (op->ready < *stream_time)
 		op->ready = *stream_time;
-	*stream_time = copy_timed(&op->device->engines[direction], op->ready, target, source, op->bytes);
+	*stream_time =
+		copy_timed(&op->device->engines[direction], op->ready, target, source, op->bytes);
 }
 
 /* When an operation submitted now is ready to start; 0 where time plays no part. */
@@ -54,7 +60,8 @@ static uint64_t copy_ready_now(void)
 	const struct device *any = device_at(0);
 
 	/* All devices are alike. */
-	return engine_is_limited(&any->engines[ENGINE_D2H]) || engine_is_limited(&any->engines[ENGINE_H2D])
+	return engine_is_limited(&any->engines[ENGINE_D2H]) ||
+			       engine_is_limited(&any->engines[ENGINE_H2D])
 		       ? clock_now()
 		       : 0;
 }
@@ -67,18 +74,23 @@ static CUresult copy_h2d_hold(struct op *op, struct device *device)
 
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
+
 	result = host_hold(op->source, op->bytes, device, false);
 	if (result != CUDA_SUCCESS)
 		return result;
-	result = mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+
+	result = mapping_hold_range(op->target, op->bytes, device,
+				    CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 	if (result != CUDA_SUCCESS)
 		host_drop(op->source);
+
 	return result;
 }
 
 static void copy_h2d_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_H2D, reservation_place(op->target), copy_host_place(op->source));
+	copy_run(op, stream, ENGINE_H2D, reservation_place(op->target),
+		 copy_host_place(op->source));
 }
 
 static void copy_h2d_drop(struct op *op)
@@ -92,10 +104,14 @@ static void copy_h2d_drop(struct op *op)
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes, CUstream stream)
 {
 	static const struct op_kind kind = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
-	struct op op = {.kind = &kind, .target = target, .source = (uint64_t)(uintptr_t)source, .bytes = bytes};
+	struct op op = {.kind = &kind,
+			.target = target,
+			.source = (uint64_t)(uintptr_t)source,
+			.bytes = bytes};
 
 	CALL_ENTER(cuMemcpyHtoDAsync);
 	op.ready = copy_ready_now();
+
 	return stream_submit(stream, &op);
 }
 
@@ -107,18 +123,22 @@ static CUresult copy_d2h_hold(struct op *op, struct device *device)
 
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
+
 	result = host_hold(op->target, op->bytes, device, true);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
 	if (result != CUDA_SUCCESS)
 		host_drop(op->target);
+
 	return result;
 }
 
 static void copy_d2h_run(struct op *op, struct stream *stream)
 {
-	copy_run(op, stream, ENGINE_D2H, copy_host_place(op->target), reservation_place(op->source));
+	copy_run(op, stream, ENGINE_D2H, copy_host_place(op->target),
+		 reservation_place(op->source));
 }
 
 static void copy_d2h_drop(struct op *op)
@@ -132,10 +152,14 @@ static void copy_d2h_drop(struct op *op)
 CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
 	static const struct op_kind kind = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
-	struct op op = {.kind = &kind, .target = (uint64_t)(uintptr_t)target, .source = source, .bytes = bytes};
+	struct op op = {.kind = &kind,
+			.target = (uint64_t)(uintptr_t)target,
+			.source = source,
+			.bytes = bytes};
 
 	CALL_ENTER(cuMemcpyDtoHAsync);
 	op.ready = copy_ready_now();
+
 	return stream_submit(stream, &op);
 }
 
@@ -147,14 +171,20 @@ static CUresult copy_d2d_hold(struct op *op, struct device *device)
 
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
-	if ((op->target >= op->source ? op->target - op->source : op->source - op->target) < op->bytes)
+
+	if ((op->target >= op->source ? op->target - op->source : op->source - op->target) <
+	    op->bytes)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
 	if (result != CUDA_SUCCESS)
 		return result;
-	result = mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+
+	result = mapping_hold_range(op->target, op->bytes, device,
+				    CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 	if (result != CUDA_SUCCESS)
 		mapping_drop_range(op->source, op->bytes);
+
 	return result;
 }
 
@@ -188,7 +218,8 @@ static CUresult copy_fill_hold(struct op *op, struct device *device)
 {
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
-	return mapping_hold_range(op->target, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	return mapping_hold_range(op->target, op->bytes, device,
+				  CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 }
 
 static void copy_fill_run(struct op *op, struct stream *stream)
@@ -216,13 +247,15 @@ CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t bytes, 
 /* ---- Synchronous copies: any host memory, no stream, this thread ---- */
 
 /* Holds device memory for a copy on this thread; *device: of the current context. */
-static CUresult copy_sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted, struct device **device)
+static CUresult copy_sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted,
+			       struct device **device)
 {
 	CUresult result;
 
 	LOCKED(table_lock);
 	result = device_current(device);
-	return result != CUDA_SUCCESS ? result : mapping_hold_range(address, bytes, *device, wanted);
+	return result != CUDA_SUCCESS ? result
+				      : mapping_hold_range(address, bytes, *device, wanted);
 }
 
 static void copy_sync_drop(CUdeviceptr address, uint64_t bytes)
@@ -245,12 +278,17 @@ CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)
 	CALL_ENTER(cuMemcpyHtoD);
 	if (bytes != 0 && !copy_is_of_host(source))
 		return CUDA_ERROR_INVALID_VALUE;
+
 	result = copy_sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_H2D], clock_now(), reservation_place(target), source, bytes);
+		copy_timed(&device->engines[ENGINE_H2D], clock_now(), reservation_place(target),
+			   source, bytes);
+
 	copy_sync_drop(target, bytes);
+
 	return CUDA_SUCCESS;
 }
 
@@ -262,18 +300,24 @@ CUresult cuMemcpyDtoH(void *target, CUdeviceptr source, size_t bytes)
 	CALL_ENTER(cuMemcpyDtoH);
 	if (bytes != 0 && !copy_is_of_host(target))
 		return CUDA_ERROR_INVALID_VALUE;
+
 	result = copy_sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_D2H], clock_now(), target, reservation_place(source), bytes);
+		copy_timed(&device->engines[ENGINE_D2H], clock_now(), target,
+			   reservation_place(source), bytes);
+
 	copy_sync_drop(source, bytes);
+
 	return CUDA_SUCCESS;
 }
 
 /* ---- For tests ---- */
 
-static int copy_test_hold(unsigned device, CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted)
+static int copy_test_hold(unsigned device, CUdeviceptr address, uint64_t bytes,
+			  CUmemAccess_flags wanted)
 {
 	const struct device *found = device_at((int)device);
 

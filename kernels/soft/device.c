@@ -17,8 +17,10 @@ void devices_setup(const struct options *options)
 		devices[i].total = options->memory;
 		pthread_mutex_init(&devices[i].engines[ENGINE_D2H].lock, NULL);
 		pthread_mutex_init(&devices[i].engines[ENGINE_H2D].lock, NULL);
-		engine_setup(&devices[i].engines[ENGINE_D2H], options->d2h_gib_s, options->latency_us);
-		engine_setup(&devices[i].engines[ENGINE_H2D], options->h2d_gib_s, options->latency_us);
+		engine_setup(&devices[i].engines[ENGINE_D2H], options->d2h_gib_s,
+			     options->latency_us);
+		engine_setup(&devices[i].engines[ENGINE_H2D], options->h2d_gib_s,
+			     options->latency_us);
 	}
 }
 
@@ -84,7 +86,9 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (device_at(ordinal) == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
+
 	*device = ordinal;
+
 	return CUDA_SUCCESS;
 }
 
@@ -106,7 +110,9 @@ CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 		return result;
 	if (length < 1)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	snprintf(name, (size_t)length, "soft device %d", device);
+
 	return CUDA_SUCCESS;
 }
 
@@ -118,8 +124,10 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 	result = device_check_question(uuid, device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	memcpy(uuid->bytes, "hbm soft device", sizeof(uuid->bytes));
 	uuid->bytes[15] = (char)device;
+
 	return CUDA_SUCCESS;
 }
 
@@ -131,6 +139,7 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device)
 	result = device_check_question(bytes, device);
 	if (result == CUDA_SUCCESS)
 		*bytes = device_at(device)->total;
+
 	return result;
 }
 
@@ -145,7 +154,9 @@ CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
 		return result;
 	if (length < 13)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	snprintf(id, (size_t)length, "ffff:ff:%02x.0", (unsigned)device & 0x1fu);
+
 	return CUDA_SUCCESS;
 }
 
@@ -197,5 +208,6 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 	result = device_check_question(value, device);
 	if (result == CUDA_SUCCESS && device_attribute_value(attribute, device, value) < 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	return result;
 }

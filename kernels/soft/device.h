@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device: the soft devices of this process, their primary contexts and copy engines. There are primary contexts only: a
- * CUcontext is the number of a life, from a first retain to a last release, of its device's. Between setup and reset of
- * the process's devices nothing here moves.
+ * device: the soft devices of this process, their primary contexts and copy engines.
+ * There are primary contexts only: a CUcontext is the number of a life, from a first
+ * retain to a last release, of its device's. Between setup and reset of the process's
+ * devices nothing here moves.
  */
 #pragma once
 
@@ -20,11 +21,17 @@ enum engine_direction { ENGINE_D2H, ENGINE_H2D, ENGINES };
 struct device {
 	unsigned index;
 	uint64_t total;
-	uint64_t used;          /* bytes of allocations made here; vmm_lock */
-	unsigned retained;      /* how often the primary context was; table_lock */
-	uint64_t life;          /* the context's number, different for each in this process; table_lock */
-	uint64_t children;      /* streams, events, modules and registrations of the context; table_lock */
-	_Atomic CUresult fault; /* what a kernel did to the context, which is of no use any more; or CUDA_SUCCESS */
+	uint64_t used;     /* bytes of allocations made here; vmm_lock */
+	unsigned retained; /* how often the primary context was; table_lock */
+	uint64_t life; /* the context's number, different for each in this process; table_lock */
+	uint64_t
+		/* streams, events, modules and registrations of the context;
+		 * table_lock */
+		children;
+	_Atomic CUresult
+		/* what a kernel did to the context, which is of no use any more; or
+		 * CUDA_SUCCESS */
+		fault;
 	struct engine engines[ENGINES];
 };
 
@@ -34,11 +41,13 @@ unsigned devices_count(void);
 struct device *device_at(int ordinal); /* NULL: no such device */
 uint64_t devices_retained(void);       /* how many have a context; table_lock held */
 
-/* Ends the use of a device's context: its streams drop what is queued, and calls return the fault. The first one stays.
+/*
+ * Ends the use of a device's context: its streams drop what is queued, and calls return
+ * the fault. The first one stays.
  */
 void device_fail(struct device *device, CUresult fault);
 CUresult device_fault(const struct device *device); /* CUDA_SUCCESS: none */
 
-/* The device of this thread's current context, in *out; CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_CONTEXT_IS_DESTROYED, or
- * the fault of the context. table_lock is held. */
+/* The device of this thread's current context, in *out; CUDA_ERROR_INVALID_CONTEXT,
+ * CUDA_ERROR_CONTEXT_IS_DESTROYED, or the fault of the context. table_lock is held. */
 CUresult device_current(struct device **out);

@@ -25,5 +25,6 @@ uint64_t engine_schedule(struct engine *engine, uint64_t ready, uint64_t bytes)
 	due += (uint64_t)(engine->latency_ns + engine->ns_per_byte * (double)bytes);
 	engine->free_at = due;
 	pthread_mutex_unlock(&engine->lock);
+
 	return due;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine: a copy engine, of which a device has two, one for each direction. It is a clock: a copy occupies the engine
- * for the latency and its bytes at the bandwidth, one copy after the other, and must not be seen to be done earlier.
+ * engine: a copy engine, of which a device has two, one for each direction. It is a
+ * clock: a copy occupies the engine for the latency and its bytes at the bandwidth, one
+ * copy after the other, and must not be seen to be done earlier.
  */
 #pragma once
 
@@ -18,7 +19,8 @@ struct engine {
 void engine_setup(struct engine *engine, double gib_s, double latency_us);
 bool engine_is_limited(const struct engine *engine);
 /*
- * When a copy of so many bytes that could start at `ready` is done. `ready` may lie in the past: being late is made up
- * for, so that the average bandwidth is the configured one however late threads and timers are.
+ * When a copy of so many bytes that could start at `ready` is done. `ready` may lie in
+ * the past: being late is made up for, so that the average bandwidth is the configured
+ * one however late threads and timers are.
  */
 uint64_t engine_schedule(struct engine *engine, uint64_t ready, uint64_t bytes);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuGetErrorName, cuGetErrorString: the constants this project knows. The sentence is the name: there is nobody to read
- * it. */
+/* cuGetErrorName, cuGetErrorString: the constants this project knows. The sentence is the
+ * name: there is nobody to read it. */
 #include "kernels/soft/call.h"
 
 static const char *errors_error_name(CUresult result)
 {
 	switch (result) {
-#define CUDA_CONSTANT(name, value)                                                                                     \
-	case name:                                                                                                     \
+#define CUDA_CONSTANT(name, value)                                                                 \
+	case name:                                                                                 \
 		return #name;
 		CUDA_RESULTS(CUDA_CONSTANT)
 #undef CUDA_CONSTANT

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events. Each recording of an event is a mark of its own, with a reference from the event (the latest only), from the
- * recording operation, and from each operation that waits for it: a later recording does not change what an earlier
- * wait waits for. An event never recorded counts as done.
+ * Events. Each recording of an event is a mark of its own, with a reference from the
+ * event (the latest only), from the recording operation, and from each operation that
+ * waits for it: a later recording does not change what an earlier wait waits for. An
+ * event never recorded counts as done.
  */
 #include "kernels/soft/event.h"
 
@@ -15,7 +16,8 @@
 #include <stdlib.h>
 
 #define EVENT_FLAGS ((unsigned)CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING)
-#define ABORT_CHECK_NS 20000000u /* how often a waiting stream looks whether it is being ended by force */
+#define ABORT_CHECK_NS                                                                             \
+	20000000u /* how often a waiting stream looks whether it is being ended by force */
 
 struct mark {
 	_Atomic uint32_t done;
@@ -84,7 +86,9 @@ static CUresult event_current(CUevent handle, struct event **out)
 		return result;
 	if (event == NULL || event->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
+
 	*out = event;
+
 	return CUDA_SUCCESS;
 }
 
@@ -96,9 +100,11 @@ CUresult cuEventCreate(CUevent *out, unsigned int flags)
 	CALL_ENTER(cuEventCreate);
 	if (out == NULL || (flags & ~EVENT_FLAGS) != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	event = calloc(1, sizeof(*event));
 	if (event == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	event->flags = flags;
 	LOCKED(table_lock);
 	result = device_current(&event->device);
@@ -106,12 +112,15 @@ CUresult cuEventCreate(CUevent *out, unsigned int flags)
 		event->name = slots_add(&names, event);
 		result = event->name == 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 	}
+
 	if (result != CUDA_SUCCESS) {
 		free(event);
 		return result;
 	}
+
 	event->device->children++;
 	*out = (CUevent)(uintptr_t)event->name;
+
 	return CUDA_SUCCESS;
 }
 
@@ -125,10 +134,12 @@ CUresult cuEventDestroy(CUevent handle)
 	result = event_current(handle, &event);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	slots_remove(&names, event->name);
 	event->device->children--;
 	mark_drop(event->mark);
 	free(event);
+
 	return CUDA_SUCCESS;
 }
 
@@ -142,8 +153,10 @@ static CUresult event_record_hold(struct op *op, struct device *device)
 
 	if (event == NULL || event->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
+
 	mark_drop(event->mark);
 	event->mark = mark_take(mark);
+
 	return CUDA_SUCCESS;
 }
 
@@ -171,11 +184,13 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 	mark = calloc(1, sizeof(*mark));
 	if (mark == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	atomic_store(&mark->references, 1); /* the operation's */
 	op.object = mark;
 	result = stream_submit(stream, &op);
 	if (result != CUDA_SUCCESS)
 		mark_drop(mark);
+
 	return result;
 }
 
@@ -208,6 +223,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
 	CALL_ENTER(cuStreamWaitEvent);
 	if (flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	return stream_submit(stream, &op);
 }
 
@@ -220,13 +236,16 @@ static CUresult event_mark(CUevent handle, struct mark **out)
 	CUresult result;
 
 	LOCKED(table_lock);
+
 	result = event_current(handle, &event);
 	if (result == CUDA_SUCCESS)
 		*out = event->mark == NULL ? NULL : mark_take(event->mark);
+
 	return result;
 }
 
-/* What has become of the current context: asked after a mark was seen done, as a ruined context's marks are set too. */
+/* What has become of the current context: asked after a mark was seen done, as a ruined
+ * context's marks are set too. */
 static CUresult event_context_fault(void)
 {
 	struct device *device;
@@ -244,8 +263,10 @@ CUresult cuEventQuery(CUevent event)
 	result = event_mark(event, &mark);
 	if (result != CUDA_SUCCESS || mark == NULL)
 		return result;
+
 	result = mark_is_done(mark) ? event_context_fault() : CUDA_ERROR_NOT_READY;
 	mark_drop(mark);
+
 	return result;
 }
 
@@ -258,8 +279,10 @@ CUresult cuEventSynchronize(CUevent event)
 	result = event_mark(event, &mark);
 	if (result != CUDA_SUCCESS || mark == NULL)
 		return result;
+
 	mark_wait(mark, NULL);
 	mark_drop(mark);
+
 	return event_context_fault();
 }
 
@@ -275,7 +298,9 @@ static CUresult event_time(CUevent handle, uint64_t *ns)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (!mark_is_done(event->mark))
 		return CUDA_ERROR_NOT_READY;
+
 	*ns = event->mark->ns;
+
 	return device_fault(event->device);
 }
 
@@ -287,12 +312,14 @@ CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
 	CALL_ENTER(cuEventElapsedTime);
 	if (milliseconds == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(table_lock);
 	result = event_time(start, &from);
 	if (result == CUDA_SUCCESS)
 		result = event_time(end, &to);
 	if (result == CUDA_SUCCESS)
 		*milliseconds = (float)((double)(int64_t)(to - from) / 1e6);
+
 	return result;
 }
 
@@ -305,5 +332,6 @@ void events_reset(void)
 		mark_drop(event->mark);
 		free(event);
 	}
+
 	slots_clear(&names);
 }

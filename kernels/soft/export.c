@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exporting and importing. An exported fd is a description of its own of the same file, and so is the one we keep after
- * that: only then does share_is_held() tell whether somebody else has the memory.
+ * Exporting and importing. An exported fd is a description of its own of the same file,
+ * and so is the one we keep after that: only then does share_is_held() tell whether
+ * somebody else has the memory.
  */
 #include "kernels/soft/backing.h"
 #include "kernels/soft/lock.h"
@@ -17,12 +18,15 @@ static int export_make_countable(struct backing *backing)
 
 	if (backing->exported)
 		return 0;
+
 	fd = share_reopen(backing->fd);
 	if (fd < 0)
 		return fd;
+
 	close(backing->fd);
 	backing->fd = fd;
 	backing->exported = true;
+
 	return 0;
 }
 
@@ -35,15 +39,19 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 	CALL_ENTER(cuMemExportToShareableHandle);
 	LOCKED(vmm_lock);
 	backing = backing_find(handle);
-	if (backing == NULL || shareable == NULL || flags != 0 || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
-	    !backing->shareable)
+	if (backing == NULL || shareable == NULL || flags != 0 ||
+	    type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !backing->shareable)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	if (export_make_countable(backing) < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
+
 	fd = share_reopen(backing->fd);
 	if (fd < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
+
 	*(int *)shareable = fd;
+
 	return CUDA_SUCCESS;
 }
 
@@ -56,18 +64,23 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 	CUresult result;
 
 	CALL_ENTER(cuMemImportFromShareableHandle);
+
 	if (handle == NULL || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
 	    share_examine(fd, &device, &model.bytes) < 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(vmm_lock);
 	model.device = device > SOFT_DEVICES_MAX ? NULL : device_at((int)device);
 	if (model.device == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
+
 	model.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (model.fd < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
+
 	result = backing_new(&model, handle);
 	if (result != CUDA_SUCCESS)
 		close(model.fd);
+
 	return result;
 }

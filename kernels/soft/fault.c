@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Faults: a short array that only grows until it is forgotten, and the grammar of fault lists. While there is none, the
- * cost to a call is one atomic load.
+ * Faults: a short array that only grows until it is forgotten, and the grammar of fault
+ * lists. While there is none, the cost to a call is one atomic load.
  */
 #include "kernels/soft/fault.h"
 
@@ -30,12 +30,15 @@ static CUresult fault_result(const struct fault *fault, enum call call)
 {
 	if (fault->result != NATURAL_RESULT)
 		return (CUresult)fault->result;
-	if (call == CALL_cuMemCreate || call == CALL_cuMemAddressReserve || call == CALL_cuMemHostRegister)
+	if (call == CALL_cuMemCreate || call == CALL_cuMemAddressReserve ||
+	    call == CALL_cuMemHostRegister)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	return CUDA_ERROR_UNKNOWN;
 }
 
-static bool fault_strikes(const struct fault *fault, enum call call, uint64_t nth, uint64_t nth_of_all)
+static bool fault_strikes(const struct fault *fault, enum call call, uint64_t nth,
+			  uint64_t nth_of_all)
 {
 	uint64_t count = fault->call == CALLS ? nth_of_all : nth;
 
@@ -50,11 +53,15 @@ CUresult fault_hit(enum call call, uint64_t nth, uint64_t nth_of_all)
 
 	if (atomic_load(&fault_count) == 0)
 		return CUDA_SUCCESS;
+
 	pthread_mutex_lock(&fault_lock);
+
 	for (unsigned i = 0; i < fault_count && result == CUDA_SUCCESS; i++)
 		if (fault_strikes(&faults[i], call, nth, nth_of_all))
 			result = fault_result(&faults[i], call);
+
 	pthread_mutex_unlock(&fault_lock);
+
 	return result;
 }
 
@@ -63,12 +70,15 @@ static int fault_add(const struct fault *added, unsigned count)
 	int result = -ENOSPC;
 
 	pthread_mutex_lock(&fault_lock);
+
 	if (count <= FAULTS_MAX - fault_count) {
 		memcpy(&faults[fault_count], added, count * sizeof(*added));
 		atomic_fetch_add(&fault_count, count);
 		result = 0;
 	}
+
 	pthread_mutex_unlock(&fault_lock);
+
 	return result;
 }
 
@@ -88,11 +98,14 @@ int hbm_soft_fail(const char *name, unsigned nth, CUresult result)
 		fault_forget();
 		return 0;
 	}
+
 	call = calls_find(name);
 	if (call < 0 || nth == 0)
 		return -EINVAL;
+
 	fault.call = (unsigned)call;
 	fault.at = calls_count(fault.call) + nth;
+
 	return fault_add(&fault, 1);
 }
 
@@ -115,10 +128,13 @@ static int fault_result_parse(const char *text, int *result)
 			return 0;
 		}
 	}
+
 	number = strtol(text, &end, 10);
 	if (end == text || *end != '\0' || number <= 0 || number > 9999)
 		return -EINVAL;
+
 	*result = (int)number;
+
 	return 0;
 }
 
@@ -131,6 +147,7 @@ static int fault_parse(char *entry, struct fault *fault)
 	fault->result = NATURAL_RESULT;
 	if (nth == NULL)
 		return -EINVAL;
+
 	*nth++ = '\0';
 	code = strchr(nth, ':');
 	if (code != NULL) {
@@ -138,6 +155,7 @@ static int fault_parse(char *entry, struct fault *fault)
 		if (fault_result_parse(code, &fault->result) < 0)
 			return -EINVAL;
 	}
+
 	call = calls_find(entry);
 	fault->at = strtoull(nth, &end, 10);
 	fault->onward = *end == '+';
@@ -145,8 +163,10 @@ static int fault_parse(char *entry, struct fault *fault)
 		end++;
 	if (call < 0 || end == nth || *end != '\0' || *nth < '0' || *nth > '9' || fault->at == 0)
 		return -EINVAL;
+
 	fault->call = (unsigned)call;
 	fault->at += calls_count(fault->call);
+
 	return 0;
 }
 
@@ -158,6 +178,7 @@ int hbm_soft_faults(const char *list)
 
 	if (snprintf(text, sizeof(text), "%s", list) >= (int)sizeof(text))
 		return -EINVAL;
+
 	while ((entry = strsep(&rest, ",")) != NULL) {
 		if (*entry == '\0')
 			continue;
@@ -167,5 +188,6 @@ int hbm_soft_faults(const char *list)
 			return -EINVAL;
 		count++;
 	}
+
 	return fault_add(parsed, count);
 }

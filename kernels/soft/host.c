@@ -10,8 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define REGISTER_FLAGS                                                                                                 \
-	((unsigned)CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_READ_ONLY)
+#define REGISTER_FLAGS                                                                             \
+	((unsigned)CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |                    \
+	 CU_MEMHOSTREGISTER_READ_ONLY)
 
 struct registration {
 	uint64_t address, bytes;
@@ -41,6 +42,7 @@ static size_t registration_index(uint64_t address)
 		else
 			high = middle;
 	}
+
 	return low;
 }
 
@@ -56,11 +58,12 @@ static struct registration *registration_at(uint64_t address)
 /* Whether a device's context made the registration, or has it from the one that did. */
 static bool registration_is_of(const struct registration *registration, const struct device *device)
 {
-	return registration->device == device || (registration->flags & CU_MEMHOSTREGISTER_PORTABLE) != 0;
+	return registration->device == device ||
+	       (registration->flags & CU_MEMHOSTREGISTER_PORTABLE) != 0;
 }
 
-static CUresult registration_allows(const struct registration *registration, uint64_t address, uint64_t bytes,
-				    const struct device *device, bool write)
+static CUresult registration_allows(const struct registration *registration, uint64_t address,
+				    uint64_t bytes, const struct device *device, bool write)
 {
 	if (registration == NULL || bytes > registration->bytes - (address - registration->address))
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
@@ -118,11 +121,14 @@ static bool host_range_overlaps(uint64_t address, uint64_t bytes)
 
 	for (size_t i = 0; i < registration_count; i++) {
 		uint64_t other_start = registrations[i].address / page * page;
-		uint64_t other_end = (registrations[i].address + registrations[i].bytes + page - 1) / page * page;
+		uint64_t other_end =
+			(registrations[i].address + registrations[i].bytes + page - 1) / page *
+			page;
 
 		if (start < other_end && other_start < end)
 			return true;
 	}
+
 	return false;
 }
 
@@ -131,17 +137,20 @@ static bool host_touching_works(void)
 {
 	static _Alignas(4096) char page[4096];
 
-	return host_page_bytes() > sizeof(page) || madvise(page, sizeof(page), MADV_POPULATE_READ) == 0;
+	return host_page_bytes() > sizeof(page) ||
+	       madvise(page, sizeof(page), MADV_POPULATE_READ) == 0;
 }
 
 /*
- * Whether there is memory throughout the range that a device could read, and write unless it is registered as
- * read-only: it is touched for that, as pinning it would. Where the kernel cannot be asked, whether something is mapped
- * there: an asynchronous msync walks the mappings and does nothing else.
+ * Whether there is memory throughout the range that a device could read, and write unless
+ * it is registered as read-only: it is touched for that, as pinning it would. Where the
+ * kernel cannot be asked, whether something is mapped there: an asynchronous msync walks
+ * the mappings and does nothing else.
  */
 static bool host_range_can_be_pinned(uint64_t address, uint64_t bytes, bool read_only)
 {
-	uint64_t start = address / host_page_bytes() * host_page_bytes(), length = bytes + (address - start);
+	uint64_t start = address / host_page_bytes() * host_page_bytes(),
+		 length = bytes + (address - start);
 	void *first = (void *)(uintptr_t)start;
 
 	if (madvise(first, length, read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) == 0)
@@ -151,20 +160,25 @@ static bool host_range_can_be_pinned(uint64_t address, uint64_t bytes, bool read
 
 static CUresult registration_insert(const struct registration *added)
 {
-	struct registration *grown = reallocarray(registrations, registration_count + 1, sizeof(*grown));
+	struct registration *grown =
+		reallocarray(registrations, registration_count + 1, sizeof(*grown));
 	size_t index;
 
 	if (grown == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	registrations = grown;
 	index = registration_index(added->address);
-	memmove(&registrations[index + 1], &registrations[index], (registration_count - index) * sizeof(*added));
+	memmove(&registrations[index + 1], &registrations[index],
+		(registration_count - index) * sizeof(*added));
 	registrations[index] = *added;
 	registration_count++;
+
 	return CUDA_SUCCESS;
 }
 
-/* Whether the range can be registered now; vmm_lock is held, and nothing else for the time it takes. */
+/* Whether the range can be registered now; vmm_lock is held, and nothing else for the
+ * time it takes. */
 static CUresult registration_check(const struct registration *added)
 {
 	struct device *device;
@@ -177,7 +191,9 @@ static CUresult registration_check(const struct registration *added)
 		return result;
 	if (host_range_overlaps(added->address, added->bytes))
 		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-	return host_range_can_be_pinned(added->address, added->bytes, (added->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
+
+	return host_range_can_be_pinned(added->address, added->bytes,
+					(added->flags & CU_MEMHOSTREGISTER_READ_ONLY) != 0)
 		       ? CUDA_SUCCESS
 		       : CUDA_ERROR_INVALID_VALUE;
 }
@@ -191,18 +207,23 @@ CUresult cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 	CALL_ENTER(cuMemHostRegister);
 	if (address == NULL || bytes == 0 || __builtin_add_overflow(added.address, bytes, &end))
 		return CUDA_ERROR_INVALID_VALUE;
+
 	if ((flags & ~REGISTER_FLAGS) != 0)
-		return flags == CU_MEMHOSTREGISTER_IOMEMORY ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+		return flags == CU_MEMHOSTREGISTER_IOMEMORY ? CUDA_ERROR_NOT_SUPPORTED
+							    : CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(vmm_lock);
 	result = registration_check(&added);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	LOCKED(table_lock);
 	result = device_current(&added.device);
 	if (result == CUDA_SUCCESS)
 		result = registration_insert(&added);
 	if (result == CUDA_SUCCESS)
 		added.device->children++;
+
 	return result;
 }
 
@@ -218,16 +239,21 @@ CUresult cuMemHostUnregister(void *address)
 	result = device_current(&device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	registration = registration_at((uint64_t)(uintptr_t)address);
 	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
 	    !registration_is_of(registration, device))
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+
 	if (registration->uses != 0)
 		return CUDA_ERROR_ILLEGAL_STATE;
+
 	registration->device->children--;
 	registration_count--;
 	memmove(registration, registration + 1,
-		(size_t)(registrations + registration_count - registration) * sizeof(*registration));
+		(size_t)(registrations + registration_count - registration) *
+			sizeof(*registration));
+
 	return CUDA_SUCCESS;
 }
 
@@ -240,15 +266,21 @@ CUresult cuMemHostGetDevicePointer(CUdeviceptr *device_address, void *address, u
 	CALL_ENTER(cuMemHostGetDevicePointer);
 	if (device_address == NULL || flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(table_lock);
 	result = device_current(&device);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	registration = registration_at((uint64_t)(uintptr_t)address);
+
 	/* What is said of the start of a registration is not said of the rest. */
 	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
-	    (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0 || !registration_is_of(registration, device))
+	    (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0 ||
+	    !registration_is_of(registration, device))
 		return CUDA_ERROR_INVALID_VALUE;
+
 	*device_address = SOFT_ALIASES + registration->address;
+
 	return CUDA_SUCCESS;
 }

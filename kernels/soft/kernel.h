@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kernel: the host functions that were given for the names of entries (hbm_soft_kernel() in soft.h).
+ * kernel: the host functions that were given for the names of entries (hbm_soft_kernel()
+ * in soft.h).
  *
- * Changed and read with table_lock held; a kernel that was found stays until kernels_reset().
+ * Changed and read with table_lock held; a kernel that was found stays until
+ * kernels_reset().
  */
 #pragma once
 

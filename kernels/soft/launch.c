@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Launches. A launch holds its module from the call on, and the memory its kernel asks for from then until the stream
- * is done with it. The first thing that goes wrong in it is the context's fault.
+ * Launches. A launch holds its module from the call on, and the memory its kernel asks
+ * for from then until the stream is done with it. The first thing that goes wrong in it
+ * is the context's fault.
  */
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
@@ -44,10 +45,12 @@ static CUresult held_take(struct held *held, struct device *device, bool writes)
 	if (host_is_alias(held->address))
 		return host_hold_alias(held->address, held->bytes, device, writes);
 	return mapping_hold_range(held->address, held->bytes, device,
-				  writes ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_READ);
+				  writes ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+					 : CU_MEM_ACCESS_FLAGS_PROT_READ);
 }
 
-static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, size_t bytes, bool writes)
+static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, size_t bytes,
+			   bool writes)
 {
 	static unsigned char nothing[1];
 	struct launch *launch = (struct launch *)(void *)seen;
@@ -56,11 +59,13 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 
 	if (bytes == 0)
 		return nothing;
+
 	held = malloc(sizeof(*held));
 	if (held == NULL) {
 		launch->fault = CUDA_ERROR_OUT_OF_MEMORY;
 		return NULL;
 	}
+
 	*held = (struct held){launch->held, address, bytes};
 	LOCKED(table_lock);
 	result = held_take(held, launch->device, writes);
@@ -69,8 +74,11 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 		free(held);
 		return NULL;
 	}
+
 	launch->held = held;
-	return host_is_alias(address) ? (void *)(uintptr_t)host_of_alias(address) : reservation_place(address);
+
+	return host_is_alias(address) ? (void *)(uintptr_t)host_of_alias(address)
+				      : reservation_place(address);
 }
 
 static void launch_run(struct op *op, struct stream *stream)
@@ -101,33 +109,42 @@ static void launch_drop(struct op *op)
 			host_drop(host_of_alias(held->address));
 		else
 			mapping_drop_range(held->address, held->bytes);
+
 		free(held);
 	}
+
 	function_drop(launch->function);
 	free(launch);
 }
 
 /* ---- The call ---- */
 
-static CUresult launch_check_sizes(const struct hbm_soft_launch *seen, const struct ptx_entry *entry)
+static CUresult launch_check_sizes(const struct hbm_soft_launch *seen,
+				   const struct ptx_entry *entry)
 {
 	const uint32_t *grid = seen->grid, *block = seen->block, *exact = entry->exact_threads;
-	uint64_t threads = (uint64_t)block[0] * block[1] * block[2]; /* each below 2^16 where it is looked at */
+	uint64_t threads = (uint64_t)block[0] * block[1] *
+			   block[2]; /* each below 2^16 where it is looked at */
 
-	if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > GRID_X_MAX || grid[1] > GRID_YZ_MAX ||
-	    grid[2] > GRID_YZ_MAX)
+	if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > GRID_X_MAX ||
+	    grid[1] > GRID_YZ_MAX || grid[2] > GRID_YZ_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[0] > THREADS_MAX || block[1] > THREADS_MAX ||
-	    block[2] > BLOCK_Z_MAX || threads > THREADS_MAX || seen->shared_bytes > SHARED_MAX)
+
+	if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[0] > THREADS_MAX ||
+	    block[1] > THREADS_MAX || block[2] > BLOCK_Z_MAX || threads > THREADS_MAX ||
+	    seen->shared_bytes > SHARED_MAX)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	if (exact[0] != 0 && memcmp(exact, block, sizeof(seen->block)) != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (entry->most_threads != 0 && threads > entry->most_threads)
 		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+
 	return CUDA_SUCCESS;
 }
 
-/* Parameters as the call gave them; extra is the other way to give them, which nobody here uses. */
+/* Parameters as the call gave them; extra is the other way to give them, which nobody
+ * here uses. */
 static CUresult launch_check_params(const struct kernel *kernel, void **params, void **extra)
 {
 	if (extra != NULL)
@@ -135,6 +152,7 @@ static CUresult launch_check_params(const struct kernel *kernel, void **params, 
 	for (uint32_t i = 0; i < kernel->params; i++)
 		if (params == NULL || params[i] == NULL)
 			return CUDA_ERROR_INVALID_VALUE;
+
 	return CUDA_SUCCESS;
 }
 
@@ -144,7 +162,8 @@ static size_t launch_param_room(uint32_t bytes)
 }
 
 /* A launch of a held function, with copies of its parameters; NULL: out of memory. */
-static struct launch *launch_new(const struct hbm_soft_launch *seen, struct function *function, void **params)
+static struct launch *launch_new(const struct hbm_soft_launch *seen, struct function *function,
+				 void **params)
 {
 	const struct kernel *kernel = function->kernel;
 	struct launch *launch;
@@ -157,17 +176,19 @@ static struct launch *launch_new(const struct hbm_soft_launch *seen, struct func
 	launch = aligned_alloc(_Alignof(struct launch), room);
 	if (launch == NULL)
 		return NULL;
+
 	*launch = (struct launch){.seen = *seen, .function = function};
 	for (uint32_t i = 0; i < kernel->params; i++) {
 		launch->params[i] = memcpy(&launch->copies[at], params[i], kernel->param_bytes[i]);
 		at += launch_param_room(kernel->param_bytes[i]);
 	}
+
 	return launch;
 }
 
 /* Queues a launch of a held function; on failure it is still held. */
-static CUresult launch_submit(const struct hbm_soft_launch *seen, struct function *function, CUstream stream,
-			      void **params, void **extra)
+static CUresult launch_submit(const struct hbm_soft_launch *seen, struct function *function,
+			      CUstream stream, void **params, void **extra)
 {
 	static const struct op_kind kind = {NULL, launch_run, launch_drop};
 	struct op op = {.kind = &kind};
@@ -177,18 +198,22 @@ static CUresult launch_submit(const struct hbm_soft_launch *seen, struct functio
 		result = launch_check_params(function->kernel, params, extra);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	op.object = launch_new(seen, function, params);
 	if (op.object == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	result = stream_submit(stream, &op);
 	if (result != CUDA_SUCCESS)
 		free(op.object);
+
 	return result;
 }
 
-CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
-			unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
-			CUstream stream, void **params, void **extra)
+CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y,
+			unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+			unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+			void **params, void **extra)
 {
 	const struct hbm_soft_launch seen = {
 		{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, launch_memory};
@@ -201,10 +226,12 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int gri
 	pthread_mutex_unlock(&table_lock);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	result = launch_submit(&seen, function, stream, params, extra);
 	if (result != CUDA_SUCCESS) {
 		LOCKED(table_lock);
 		function_drop(function);
 	}
+
 	return result;
 }

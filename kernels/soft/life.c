@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of the library in a process: configured by its first user, started by cuInit, torn down with its last user.
- * A user is a driver table; several may be open, in one process and through several copies of driver.c. A process
- * that loads the library as if it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
+ * The life of the library in a process: configured by its first user, started by cuInit,
+ * torn down with its last user. A user is a driver table; several may be open, in one
+ * process and through several copies of driver.c. A process that loads the library as if
+ * it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
  *
- * What a driver is to its process outlives its last user, so from cuInit on the library stays loaded: that
- * forked children get nothing (call.h), and what it littered (litter.h).
+ * What a driver is to its process outlives its last user, so from cuInit on the library
+ * stays loaded: that forked children get nothing (call.h), and what it littered
+ * (litter.h).
  */
 #include "kernels/soft/soft.h"
 
@@ -44,14 +46,17 @@ static int life_configure_first(const struct driver_soft_options *given)
 
 	if (result < 0)
 		return result;
+
 	call_reset();
 	result = life_faults_configure(given != NULL ? given->fail : NULL);
 	if (result < 0)
 		return result;
+
 	devices_setup(&options);
 	call_configure(&options);
 	in_force = options;
 	configured = true;
+
 	return 0;
 }
 
@@ -61,8 +66,10 @@ static int life_configure_again(const struct driver_soft_options *given)
 		return 0;
 	if (given->devices != 0 && given->devices != in_force.devices)
 		return -EBUSY;
-	if (given->memory != 0 && given->memory - given->memory % SOFT_GRANULARITY != in_force.memory)
+	if (given->memory != 0 &&
+	    given->memory - given->memory % SOFT_GRANULARITY != in_force.memory)
 		return -EBUSY;
+
 	return given->fail == NULL ? 0 : hbm_soft_faults(given->fail);
 }
 
@@ -72,11 +79,14 @@ int hbm_soft_configure(const struct driver_soft_options *options)
 
 	if (call_is_forked())
 		return 0; /* cuInit is where it is refused */
+
 	LOCKED(life_lock);
 	result = configured ? life_configure_again(options) : life_configure_first(options);
 	if (result < 0)
 		return result;
+
 	users++;
+
 	return 0;
 }
 
@@ -125,13 +135,17 @@ static void life_stay_loaded(void)
 
 CUresult cuInit(unsigned int flags)
 {
-	if (life_configure_unasked() < 0) /* before the call is counted: the first may be one that is to fail */
+	if (life_configure_unasked() <
+	    0) /* before the call is counted: the first may be one that is to fail */
 		return CUDA_ERROR_INVALID_VALUE;
+
 	CALL_ENTER(cuInit);
 	if (flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	call_initialised();
 	life_stay_loaded();
+
 	return CUDA_SUCCESS;
 }
 
@@ -153,8 +167,10 @@ uint64_t hbm_soft_live(const char *kind)
 
 	LOCKED(vmm_lock);
 	LOCKED(table_lock);
+
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		if (strcmp(counters[i].kind, kind) == 0)
 			return counters[i].count();
+
 	return UINT64_MAX;
 }

@@ -37,12 +37,13 @@ static void litter_drop_pipe(void)
 static void litter_drop_socket(unsigned number)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int length =
-		snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "cuda-soft-%d-%u", (int)getpid(), number);
+	int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "cuda-soft-%d-%u",
+			      (int)getpid(), number);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&address,
-			    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) < 0)
+	if (fd >= 0 &&
+	    bind(fd, (struct sockaddr *)&address,
+		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) < 0)
 		close(fd);
 }
 
@@ -98,6 +99,7 @@ static void litter_drop_late(void)
 
 	if (number >= LATE_MAX)
 		return;
+
 	litter_drop_file();
 	litter_drop_event();
 	litter_drop_socket(1 + number);

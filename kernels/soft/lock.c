@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two locks. Adaptive: table_lock is held so briefly that the next in line does better to look again than to sleep.
+/*
+ * The two locks. Adaptive: table_lock is held so briefly that the next in line does
+ * better to look again than to sleep.
  */
 #include "kernels/soft/lock.h"
 

@@ -2,12 +2,13 @@
 /*
  * lock: the soft driver's two locks and their order.
  *
- *	vmm_lock	held by calls that create, map, unmap, register or free memory, for their whole duration, system
- *			calls included; they are slow and exclude each other, as in the real driver
- *	table_lock	held for moments: to look things up, to queue work, to count who uses what
+ * 	vmm_lock	held by calls that create, map, unmap, register or free memory, for their whole duration, system
+ * 			calls included; they are slow and exclude each other, as in the real driver
+ * 	table_lock	held for moments: to look things up, to queue work, to count who uses what
  *
- * vmm_lock is taken before table_lock. What the memory tables hold is changed with both held and may be read with one
- * of them. Streams, events and contexts are under table_lock alone.
+ * vmm_lock is taken before table_lock. What the memory tables hold is changed with both
+ * held and may be read with one of them. Streams, events and contexts are under
+ * table_lock alone.
  */
 #pragma once
 
@@ -28,7 +29,8 @@ static inline void lock_leave(pthread_mutex_t **mutex)
 
 /* Holds a lock until the end of the enclosing block. */
 #define LOCK_NAME(line) lock_held_since_##line
-#define LOCK_LINE(mutex, line)                                                                                         \
-	pthread_mutex_t *LOCK_NAME(line) __attribute__((cleanup(lock_leave), unused)) = lock_enter(&(mutex))
+#define LOCK_LINE(mutex, line)                                                                     \
+	pthread_mutex_t *LOCK_NAME(line) __attribute__((cleanup(lock_leave), unused)) =            \
+		lock_enter(&(mutex))
 #define LOCK_AT(mutex, line) LOCK_LINE(mutex, line)
 #define LOCKED(mutex) LOCK_AT(mutex, __LINE__)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mapping, unmapping, and granting access. A call checks everything first and then changes the address space outside
- * table_lock, so that copies elsewhere go on: access goes before the pages do. What is mapped the driver itself can
- * always read and write; who has access is in the table alone, and asked wherever work holds a range.
+ * Mapping, unmapping, and granting access. A call checks everything first and then
+ * changes the address space outside table_lock, so that copies elsewhere go on: access
+ * goes before the pages do. What is mapped the driver itself can always read and write;
+ * who has access is in the table alone, and asked wherever work holds a range.
  */
 #include "kernels/soft/mapping.h"
 
@@ -48,7 +49,8 @@ static CUdeviceptr mapping_end(const struct mapping *mapping)
 	return mapping->address + mapping->bytes;
 }
 
-/* The mapping after this one in a range that is mapped up to `end`; NULL: this was the last. */
+/* The mapping after this one in a range that is mapped up to `end`; NULL: this was the
+ * last. */
 static struct mapping *mapping_after(const struct mapping *mapping, CUdeviceptr end)
 {
 	return mapping_end(mapping) < end ? mapping_at(mapping_end(mapping)) : NULL;
@@ -66,10 +68,12 @@ static bool mapping_range_is_mapped(CUdeviceptr address, uint64_t bytes)
 		if (mapping == NULL)
 			return false;
 	}
+
 	return true;
 }
 
-CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct device *device, CUmemAccess_flags wanted)
+CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct device *device,
+			    CUmemAccess_flags wanted)
 {
 	struct mapping *mapping;
 
@@ -77,11 +81,16 @@ CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct de
 		return CUDA_SUCCESS;
 	if (!mapping_range_is_mapped(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		if ((mapping->access[device->index] & wanted) != wanted)
 			return CUDA_ERROR_ILLEGAL_ADDRESS;
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		mapping->uses++;
+
 	return CUDA_SUCCESS;
 }
 
@@ -92,7 +101,8 @@ void mapping_drop_range(CUdeviceptr address, uint64_t bytes)
 	if (bytes == 0)
 		return;
 	assert(mapping_range_is_mapped(address, bytes));
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes)) {
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes)) {
 		assert(mapping->uses > 0);
 		mapping->uses--;
 	}
@@ -107,7 +117,8 @@ static void mapping_enter(struct reservation *in, struct mapping *mapping)
 	mapping_count++;
 }
 
-static bool mapping_range_is_unmapped(const struct reservation *in, CUdeviceptr address, uint64_t bytes)
+static bool mapping_range_is_unmapped(const struct reservation *in, CUdeviceptr address,
+				      uint64_t bytes)
 {
 	for (uint64_t at = 0; at < bytes; at += SOFT_GRANULARITY)
 		if (*reservation_granule(in, address + at) != NULL)
@@ -115,8 +126,8 @@ static bool mapping_range_is_unmapped(const struct reservation *in, CUdeviceptr 
 	return true;
 }
 
-CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
-		  unsigned long long flags)
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
+		  CUmemGenericAllocationHandle handle, unsigned long long flags)
 {
 	struct reservation *in;
 	struct backing *backing;
@@ -126,23 +137,29 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 	LOCKED(vmm_lock);
 	backing = backing_find(handle);
 	in = reservation_find(address, bytes);
-	if (backing == NULL || in == NULL || !mapping_aligned(address) || offset != 0 || bytes != backing->bytes || flags != 0)
+	if (backing == NULL || in == NULL || !mapping_aligned(address) || offset != 0 ||
+	    bytes != backing->bytes || flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	if (!mapping_range_is_unmapped(in, address, bytes))
 		return CUDA_ERROR_ALREADY_MAPPED;
+
 	mapping = calloc(1, sizeof(*mapping));
 	if (mapping == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (mmap(reservation_place(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, backing->fd, 0) ==
-	    MAP_FAILED) {
+
+	if (mmap(reservation_place(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 backing->fd, 0) == MAP_FAILED) {
 		free(mapping);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+
 	mapping->address = address;
 	mapping->bytes = bytes;
 	mapping->backing = backing;
 	backing_hold(backing);
 	mapping_enter(in, mapping);
+
 	return CUDA_SUCCESS;
 }
 
@@ -153,17 +170,23 @@ static bool mapping_range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
 	       mapping_end(mapping_at(address + bytes - 1)) == address + bytes;
 }
 
-/* Takes all access from the mappings of a range, so that no work starts on it; false if some is under way. */
+/* Takes all access from the mappings of a range, so that no work starts on it; false if
+ * some is under way. */
 static bool mapping_range_close(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping;
 
 	LOCKED(table_lock);
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		if (mapping->uses != 0)
 			return false;
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		memset(mapping->access, 0, sizeof(mapping->access));
+
 	return true;
 }
 
@@ -203,7 +226,9 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 		return CUDA_ERROR_ILLEGAL_STATE;
 	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	mapping_range_leave(address, bytes);
+
 	return CUDA_SUCCESS;
 }
 
@@ -218,18 +243,23 @@ static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t c
 			return CUDA_ERROR_NOT_SUPPORTED;
 		if (device_at(access->location.id) == NULL)
 			return CUDA_ERROR_INVALID_DEVICE;
-		if (access->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && access->flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
+
+		if (access->flags != CU_MEM_ACCESS_FLAGS_PROT_NONE &&
+		    access->flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
 		    access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
 			return CUDA_ERROR_INVALID_VALUE;
+
 		for (size_t j = 0; j < i; j++)
 			if (accesses[j].location.id == access->location.id)
 				return CUDA_ERROR_INVALID_VALUE;
 	}
+
 	return CUDA_SUCCESS;
 }
 
 /* Whether work under way would lose access it has. */
-static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses, size_t count)
+static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses,
+			       size_t count)
 {
 	for (size_t i = 0; i < count && mapping->uses != 0; i++)
 		if ((mapping->access[accesses[i].location.id] & ~(unsigned)accesses[i].flags) != 0)
@@ -237,22 +267,30 @@ static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessD
 	return false;
 }
 
-/* Sets the access to a range of whole mappings; false, and nothing is set, if work under way would lose some. */
-static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes, const CUmemAccessDesc *accesses, size_t count)
+/* Sets the access to a range of whole mappings; false, and nothing is set, if work under
+ * way would lose some. */
+static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes,
+				     const CUmemAccessDesc *accesses, size_t count)
 {
 	struct mapping *mapping;
 
 	LOCKED(table_lock);
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		if (mapping_would_lose(mapping, accesses, count))
 			return false;
-	for (mapping = mapping_at(address); mapping != NULL; mapping = mapping_after(mapping, address + bytes))
+
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
 		for (size_t i = 0; i < count; i++)
 			mapping->access[accesses[i].location.id] = (uint8_t)accesses[i].flags;
+
 	return true;
 }
 
-CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *accesses, size_t count)
+CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *accesses,
+			size_t count)
 {
 	CUresult result;
 
@@ -260,13 +298,17 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 	result = mapping_check_accesses(accesses, count);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	LOCKED(vmm_lock);
 	if (!mapping_range_is_whole_mappings(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	return mapping_range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_STATE;
+
+	return mapping_range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS
+									 : CUDA_ERROR_ILLEGAL_STATE;
 }
 
-CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address)
+CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location,
+			CUdeviceptr address)
 {
 	const struct mapping *mapping;
 
@@ -275,11 +317,14 @@ CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location
 		return CUDA_ERROR_INVALID_VALUE;
 	if (device_at(location->id) == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
+
 	LOCKED(vmm_lock);
 	mapping = mapping_at(address);
 	if (mapping == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	*flags = mapping->access[location->id];
+
 	return CUDA_SUCCESS;
 }
 
@@ -292,8 +337,10 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 	mapping = mapping_at((CUdeviceptr)(uintptr_t)address);
 	if (handle == NULL || mapping == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	mapping->backing->references++;
 	*handle = mapping->backing->name;
+
 	return CUDA_SUCCESS;
 }
 

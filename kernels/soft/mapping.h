@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mapping: whole backings mapped into reservations, with the access each device has to them. Work that is queued or
- * under way holds the mappings it touches: they cannot be unmapped or lose access meanwhile.
+ * mapping: whole backings mapped into reservations, with the access each device has to
+ * them. Work that is queued or under way holds the mappings it touches: they cannot be
+ * unmapped or lose access meanwhile.
  */
 #pragma once
 
 #include "kernels/soft/device.h"
 
 /*
- * Holds [address, address + bytes) for work of a device. CUDA_ERROR_INVALID_VALUE: not mapped throughout;
- * CUDA_ERROR_ILLEGAL_ADDRESS: mapped, but not with the access wanted. table_lock is held.
+ * Holds [address, address + bytes) for work of a device. CUDA_ERROR_INVALID_VALUE: not
+ * mapped throughout; CUDA_ERROR_ILLEGAL_ADDRESS: mapped, but not with the access wanted.
+ * table_lock is held.
  */
-CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct device *device, CUmemAccess_flags wanted);
-void mapping_drop_range(CUdeviceptr address, uint64_t bytes); /* of what was held; table_lock is held */
-uint64_t mappings_live(void);                                 /* vmm_lock is held */
-/* Forgets all, leaving their pages to reservations_reset(); vmm_lock is held, nothing is held by work. */
+CUresult mapping_hold_range(CUdeviceptr address, uint64_t bytes, const struct device *device,
+			    CUmemAccess_flags wanted);
+void mapping_drop_range(CUdeviceptr address,
+			uint64_t bytes); /* of what was held; table_lock is held */
+uint64_t mappings_live(void);            /* vmm_lock is held */
+/* Forgets all, leaving their pages to reservations_reset(); vmm_lock is held, nothing is
+ * held by work. */
 void mappings_reset(void);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Modules and functions: both have names that are not soon given out again, so that stale ones are found out. */
+/* Modules and functions: both have names that are not soon given out again, so that stale
+ * ones are found out. */
 #include "kernels/soft/module.h"
 
 #include "kernels/soft/lock.h"
@@ -31,6 +32,7 @@ static struct module *module_free(struct module *module)
 		free(module->functions);
 		ptx_clear(&module->ptx);
 	}
+
 	free(module);
 	return NULL;
 }
@@ -42,16 +44,20 @@ static CUresult module_new(const char *text, struct module **out)
 
 	if (module == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	result = ptx_read(&module->ptx, text, SOFT_CAPABILITY);
 	if (result == CUDA_SUCCESS && module->ptx.count != 0) {
 		module->functions = calloc(module->ptx.count, sizeof(*module->functions));
 		result = module->functions == NULL ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 	}
+
 	if (result != CUDA_SUCCESS) {
 		module_free(module);
 		return result;
 	}
+
 	*out = module;
+
 	return CUDA_SUCCESS;
 }
 
@@ -62,10 +68,13 @@ static CUresult module_enter(struct module *module)
 
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	module->name = slots_add(&modules, module);
 	if (module->name == 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	module->device->children++;
+
 	return CUDA_SUCCESS;
 }
 
@@ -77,15 +86,18 @@ CUresult cuModuleLoadData(CUmodule *out, const void *image)
 	CALL_ENTER(cuModuleLoadData);
 	if (out == NULL || image == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	result = module_new(image, &module);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	LOCKED(table_lock);
 	result = module_enter(module);
 	if (result == CUDA_SUCCESS)
 		*out = (CUmodule)(uintptr_t)module->name;
 	else
 		module_free(module);
+
 	return result;
 }
 
@@ -100,7 +112,9 @@ static CUresult module_current(CUmodule handle, struct module **out)
 		return result;
 	if (module == NULL || module->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
+
 	*out = module;
+
 	return CUDA_SUCCESS;
 }
 
@@ -125,13 +139,16 @@ CUresult cuModuleUnload(CUmodule handle)
 		return result;
 	if (module->uses != 0)
 		return CUDA_ERROR_ILLEGAL_STATE;
+
 	module_leave(module);
 	module_free(module);
+
 	return CUDA_SUCCESS;
 }
 
 /* The entry's function, with a name from now on; table_lock is held. */
-static CUresult module_function(struct module *module, const struct ptx_entry *entry, struct function **out)
+static CUresult module_function(struct module *module, const struct ptx_entry *entry,
+				struct function **out)
 {
 	struct function *function = &module->functions[entry - module->ptx.entries];
 
@@ -143,8 +160,10 @@ static CUresult module_function(struct module *module, const struct ptx_entry *e
 			return CUDA_ERROR_NO_BINARY_FOR_GPU;
 		if (name == 0)
 			return CUDA_ERROR_OUT_OF_MEMORY;
+
 		*function = (struct function){name, module, entry, kernel};
 	}
+
 	*out = function;
 	return CUDA_SUCCESS;
 }
@@ -159,16 +178,20 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name)
 	CALL_ENTER(cuModuleGetFunction);
 	if (out == NULL || name == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	LOCKED(table_lock);
 	result = module_current(handle, &module);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	entry = ptx_find(&module->ptx, name);
 	if (entry == NULL)
 		return CUDA_ERROR_NOT_FOUND;
+
 	result = module_function(module, entry, &function);
 	if (result == CUDA_SUCCESS)
 		*out = (CUfunction)(uintptr_t)function->name;
+
 	return result;
 }
 
@@ -182,8 +205,10 @@ CUresult function_hold(CUfunction handle, struct function **out)
 		return result;
 	if (function == NULL || function->module->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
+
 	function->module->uses++;
 	*out = function;
+
 	return CUDA_SUCCESS;
 }
 

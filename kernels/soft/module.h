@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * module: a PTX text loaded into a context, and its functions: those entries that were asked for by name and have a
- * kernel. A module that a launch is queued or running of cannot be unloaded; its functions go with it.
+ * module: a PTX text loaded into a context, and its functions: those entries that were
+ * asked for by name and have a kernel. A module that a launch is queued or running of
+ * cannot be unloaded; its functions go with it.
  *
  * All under table_lock.
  */
@@ -17,7 +18,8 @@ struct function {
 	const struct kernel *kernel;
 };
 
-/* A function of the current context, held against unloading, in *out; CUDA_ERROR_INVALID_HANDLE. table_lock is held. */
+/* A function of the current context, held against unloading, in *out;
+ * CUDA_ERROR_INVALID_HANDLE. table_lock is held. */
 CUresult function_hold(CUfunction handle, struct function **out);
 void function_drop(struct function *function); /* of what was held; table_lock is held */
 uint64_t modules_live(void);                   /* table_lock is held */

@@ -16,7 +16,9 @@ static int options_parse_number(const char *text, double *out)
 
 	if (end == text || *end != '\0')
 		return -EINVAL;
+
 	*out = number;
+
 	return 0;
 }
 
@@ -29,12 +31,14 @@ static int options_parse_bytes(const char *text, uint64_t *out)
 
 	if (end == text || *text < '0' || *text > '9')
 		return -EINVAL;
+
 	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (strcmp(end, units[i]) == 0 && number <= UINT64_MAX >> (10 * i)) {
 			*out = number << (10 * i);
 			return 0;
 		}
 	}
+
 	return -EINVAL;
 }
 
@@ -50,12 +54,16 @@ static int options_parse_slow(struct options *options, char *list)
 
 		if (us == NULL)
 			return -EINVAL;
+
 		*us++ = '\0';
 		call = calls_find(item);
-		if (call < 0 || call == CALLS || options_parse_number(us, &number) < 0 || !(number >= 0 && number <= 1e9))
+		if (call < 0 || call == CALLS || options_parse_number(us, &number) < 0 ||
+		    !(number >= 0 && number <= 1e9))
 			return -EINVAL;
+
 		options->slow_us[call] = (uint32_t)number;
 	}
+
 	return 0;
 }
 
@@ -69,6 +77,7 @@ static int options_parse_word(struct options *options, const char *key, char *va
 		return options_parse_slow(options, value);
 	if (options_parse_number(value, &number) < 0)
 		return -EINVAL;
+
 	if (strcmp(key, "devices") == 0) {
 		if (!(number >= 1 && number <= SOFT_DEVICES_MAX))
 			return -EINVAL;
@@ -84,6 +93,7 @@ static int options_parse_word(struct options *options, const char *key, char *va
 	} else {
 		return -EINVAL;
 	}
+
 	return 0;
 }
 
@@ -93,6 +103,7 @@ static int options_parse_environment(struct options *options, const char *words)
 
 	if (snprintf(text, sizeof(text), "%s", words) >= (int)sizeof(text))
 		return -EINVAL;
+
 	while ((word = strsep(&rest, ",")) != NULL) {
 		char *value = strchr(word, '=');
 
@@ -100,10 +111,12 @@ static int options_parse_environment(struct options *options, const char *words)
 			continue;
 		if (value == NULL)
 			return -EINVAL;
+
 		*value++ = '\0';
 		if (options_parse_word(options, word, value) < 0)
 			return -EINVAL;
 	}
+
 	return 0;
 }
 
@@ -114,9 +127,11 @@ static bool options_rate_is_sane(double value)
 
 static bool options_are_sane(const struct options *options)
 {
-	return options->devices >= 1 && options->devices <= SOFT_DEVICES_MAX && options->memory >= SOFT_GRANULARITY &&
-	       options->memory <= (1ull << 46) && options_rate_is_sane(options->d2h_gib_s) &&
-	       options_rate_is_sane(options->h2d_gib_s) && options_rate_is_sane(options->latency_us);
+	return options->devices >= 1 && options->devices <= SOFT_DEVICES_MAX &&
+	       options->memory >= SOFT_GRANULARITY && options->memory <= (1ull << 46) &&
+	       options_rate_is_sane(options->d2h_gib_s) &&
+	       options_rate_is_sane(options->h2d_gib_s) &&
+	       options_rate_is_sane(options->latency_us);
 }
 
 int options_resolve(struct options *out, const struct driver_soft_options *given)
@@ -126,6 +141,7 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 
 	if (words != NULL && options_parse_environment(&options, words) < 0)
 		return -EINVAL;
+
 	if (given != NULL) {
 		options.devices = given->devices != 0 ? given->devices : 1;
 		options.memory = given->memory != 0 ? given->memory : SOFT_MEMORY_DEFAULT;
@@ -133,9 +149,12 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 		options.h2d_gib_s = given->h2d_gib_s;
 		options.latency_us = given->latency_us;
 	}
+
 	if (!options_are_sane(&options))
 		return -EINVAL;
+
 	options.memory -= options.memory % SOFT_GRANULARITY;
 	*out = options;
+
 	return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * options: what soft devices are like: how many, how large, how fast. From the caller, else the environment, else this.
- * What the driver is like in its process, littering and slow in single calls, is only ever said by the environment, and
- * holds for callers with options too: it is for tests, which have daemon and clients under it alike.
+ * options: what soft devices are like: how many, how large, how fast. From the caller,
+ * else the environment, else this. What the driver is like in its process, littering and
+ * slow in single calls, is only ever said by the environment, and holds for callers with
+ * options too: it is for tests, which have daemon and clients under it alike.
  */
 #pragma once
 
@@ -21,8 +22,11 @@ struct options {
 	uint64_t memory;             /* bytes per device, a multiple of the granularity */
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
-	bool litter;             /* litter.h */
-	uint32_t slow_us[CALLS]; /* what each call of an entry point takes longer; cuInit only the first in a process */
+	bool litter; /* litter.h */
+	uint32_t slow_us
+		/* what each call of an entry point takes longer; cuInit only the first
+		 * in a process */
+		[CALLS];
 };
 
 /* What given and the environment (HBM_SOFT) make of the defaults; -EINVAL. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting: a bounded spin, a futex, and an absolute sleep that ends in a spin, because timers wake late. */
+/* Waiting: a bounded spin, a futex, and an absolute sleep that ends in a spin, because
+ * timers wake late. */
 #include "kernels/soft/park.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ static bool park_spinning_pays(void)
 		known = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 2;
 		atomic_store_explicit(&processors, known, memory_order_relaxed);
 	}
+
 	return known > 1;
 }
 
@@ -43,6 +45,7 @@ bool park_spin(_Atomic uint32_t *word, uint32_t seen)
 		return true;
 	if (!park_spinning_pays())
 		return false;
+
 	end = clock_now() + SPIN_NS;
 	do {
 		for (int i = 0; i < 16; i++) {
@@ -51,14 +54,17 @@ bool park_spin(_Atomic uint32_t *word, uint32_t seen)
 			clock_relax();
 		}
 	} while (clock_now() < end);
+
 	return false;
 }
 
 void park_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t timeout_ns)
 {
-	struct timespec timeout = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+	struct timespec timeout = {(time_t)(timeout_ns / 1000000000u),
+				   (long)(timeout_ns % 1000000000u)};
 
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, timeout_ns != 0 ? &timeout : NULL, NULL, 0);
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, timeout_ns != 0 ? &timeout : NULL, NULL,
+		0);
 }
 
 void park_wake(_Atomic uint32_t *word)
@@ -81,7 +87,8 @@ void clock_wait_until(uint64_t ns)
 	while (now < ns) {
 		if (ns - now > 2 * SLEEP_LATENESS_NS) {
 			uint64_t wake = ns - SLEEP_LATENESS_NS;
-			struct timespec at = {(time_t)(wake / 1000000000u), (long)(wake % 1000000000u)};
+			struct timespec at = {(time_t)(wake / 1000000000u),
+					      (long)(wake % 1000000000u)};
 
 			clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 		} else {

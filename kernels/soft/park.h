@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * park: waiting for a word to change, first by looking, then asleep in the kernel. Looking lasts about as long as a
- * sleep and its wake-up cost; on a single processor it is left out.
+ * park: waiting for a word to change, first by looking, then asleep in the kernel.
+ * Looking lasts about as long as a sleep and its wake-up cost; on a single processor it
+ * is left out.
  *
- * The side that changes the word does so with sequential consistency and then wakes, if the waiter has said
- * (likewise, before it last looked) that it may sleep. Wake-ups may be spurious: callers look again.
+ * The side that changes the word does so with sequential consistency and then wakes, if
+ * the waiter has said (likewise, before it last looked) that it may sleep. Wake-ups may
+ * be spurious: callers look again.
  */
 #pragma once
 
@@ -16,7 +18,8 @@
 bool park_spin(_Atomic uint32_t *word, uint32_t seen);
 /* Sleeps while the word is `seen`, at most timeout_ns, 0: for ever. */
 void park_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t timeout_ns);
-/* Wakes all who sleep on the word. Reads nothing at its address, which need not exist any more. */
+/* Wakes all who sleep on the word. Reads nothing at its address, which need not exist any
+ * more. */
 void park_wake(_Atomic uint32_t *word);
 
 uint64_t clock_now(void); /* ns, CLOCK_MONOTONIC */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A reader of tokens, and on it the few forms of PTX that matter here: the three directives a text opens with, and
- * entries. Everything else outside of braces is stepped over.
+ * A reader of tokens, and on it the few forms of PTX that matter here: the three
+ * directives a text opens with, and entries. Everything else outside of braces is stepped
+ * over.
  */
 #include "kernels/soft/ptx.h"
 
@@ -21,7 +22,8 @@ struct reader {
 	bool broken;   /* a comment or a string that does not end */
 };
 
-/* ---- Tokens: names, directives with their dot, numbers, strings, and single characters ---- */
+/* ---- Tokens: names, directives with their dot, numbers, strings, and single characters ----
+ */
 
 static void reader_skip_blank(struct reader *reader)
 {
@@ -55,9 +57,11 @@ static size_t ptx_token_length(const char *at)
 		return strcspn(at + 1, "\"\n") + 2;
 	if (!ptx_is_letter(*at) && *at != '.')
 		return length;
+
 	/* A dot begins a directive and stands in a number. */
 	while (ptx_is_letter(at[length]) || (at[length] == '.' && isdigit((unsigned char)*at)))
 		length++;
+
 	return length;
 }
 
@@ -66,10 +70,12 @@ static void reader_next(struct reader *reader)
 	reader_skip_blank(reader);
 	reader->token = reader->at;
 	reader->length = ptx_token_length(reader->at);
-	if (*reader->at == '"' && (reader->length > strlen(reader->at) || reader->at[reader->length - 1] != '"')) {
+	if (*reader->at == '"' &&
+	    (reader->length > strlen(reader->at) || reader->at[reader->length - 1] != '"')) {
 		reader->broken = true;
 		reader->length = strnlen(reader->at, reader->length);
 	}
+
 	reader->at += reader->length;
 }
 
@@ -89,7 +95,8 @@ static bool reader_take(struct reader *reader, const char *word)
 
 static bool reader_at_name(const struct reader *reader)
 {
-	return reader->length != 0 && ptx_is_letter(*reader->token) && !isdigit((unsigned char)*reader->token);
+	return reader->length != 0 && ptx_is_letter(*reader->token) &&
+	       !isdigit((unsigned char)*reader->token);
 }
 
 /* A decimal number of at most `most`. */
@@ -99,15 +106,19 @@ static bool reader_take_number(struct reader *reader, uint32_t most, uint32_t *o
 
 	if (reader->length == 0)
 		return false;
+
 	for (size_t i = 0; i < reader->length; i++) {
 		if (!isdigit((unsigned char)reader->token[i]) || number > most)
 			return false;
 		number = number * 10 + (uint64_t)(reader->token[i] - '0');
 	}
+
 	if (number > most)
 		return false;
+
 	*out = (uint32_t)number;
 	reader_next(reader);
+
 	return true;
 }
 
@@ -121,6 +132,7 @@ static bool reader_skip_braces(struct reader *reader)
 		depth -= reader_is(reader, "}");
 		reader_next(reader);
 	} while (depth != 0 && reader->length != 0);
+
 	return depth == 0;
 }
 
@@ -137,6 +149,7 @@ static unsigned ptx_version_of_target(unsigned target)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (table[i].target <= target)
 			version = table[i].version;
+
 	return version;
 }
 
@@ -145,11 +158,14 @@ static CUresult ptx_read_version(struct reader *reader, unsigned *version)
 {
 	if (!reader_take(reader, ".version"))
 		return CUDA_ERROR_INVALID_IMAGE;
-	if (reader->length != 3 || !isdigit((unsigned char)reader->token[0]) || reader->token[1] != '.' ||
-	    !isdigit((unsigned char)reader->token[2]))
+
+	if (reader->length != 3 || !isdigit((unsigned char)reader->token[0]) ||
+	    reader->token[1] != '.' || !isdigit((unsigned char)reader->token[2]))
 		return CUDA_ERROR_INVALID_PTX;
+
 	*version = (unsigned)(reader->token[0] - '0') * 10 + (unsigned)(reader->token[2] - '0');
 	reader_next(reader);
+
 	return *version > SOFT_PTX_VERSION ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_SUCCESS;
 }
 
@@ -159,14 +175,18 @@ static CUresult ptx_read_target(struct reader *reader, unsigned *target)
 	static const char prefix[] = "sm_";
 	char *end;
 
-	if (!reader_take(reader, ".target") || strncmp(reader->token, prefix, sizeof(prefix) - 1) != 0)
+	if (!reader_take(reader, ".target") ||
+	    strncmp(reader->token, prefix, sizeof(prefix) - 1) != 0)
 		return CUDA_ERROR_INVALID_PTX;
+
 	*target = (unsigned)strtoul(reader->token + sizeof(prefix) - 1, &end, 10);
 	if (end != reader->token + reader->length)
 		return CUDA_ERROR_NO_BINARY_FOR_GPU;
+
 	reader_next(reader);
 	while (reader_take(reader, ",")) /* texmode_independent, debug */
 		reader_next(reader);
+
 	return CUDA_SUCCESS;
 }
 
@@ -186,7 +206,9 @@ static CUresult ptx_read_head(struct reader *reader, unsigned capability)
 		return CUDA_ERROR_INVALID_PTX;
 	if (target < TARGET_OLDEST || target > capability)
 		return CUDA_ERROR_NO_BINARY_FOR_GPU;
-	return version < ptx_version_of_target(target) ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_SUCCESS;
+
+	return version < ptx_version_of_target(target) ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+						       : CUDA_SUCCESS;
 }
 
 /* ---- Entries ---- */
@@ -203,11 +225,14 @@ static uint32_t ptx_type_bytes(const struct reader *reader)
 		     {".b64 .u64 .s64 .f64 ", 8}};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		const char *found = memmem(table[i].types, strlen(table[i].types), reader->token, reader->length);
+		const char *found = memmem(table[i].types, strlen(table[i].types), reader->token,
+					   reader->length);
 
-		if (reader->length > 1 && *reader->token == '.' && found != NULL && found[reader->length] == ' ')
+		if (reader->length > 1 && *reader->token == '.' && found != NULL &&
+		    found[reader->length] == ' ')
 			return table[i].bytes;
 	}
+
 	return 0;
 }
 
@@ -218,23 +243,31 @@ static bool ptx_read_param(struct reader *reader, uint32_t *bytes)
 
 	if (!reader_take(reader, ".param"))
 		return false;
+
 	while (reader->length != 0 && *reader->token == '.') {
 		if (reader_take(reader, ".align")) {
 			if (!reader_take_number(reader, 128, &alignment))
 				return false;
 			continue;
 		}
+
 		if (ptx_type_bytes(reader) != 0)
 			one = ptx_type_bytes(reader);
 		reader_next(reader);
 	}
+
 	if (one == 0 || !reader_at_name(reader))
 		return false;
+
 	reader_next(reader);
+
 	if (reader_take(reader, "[") &&
-	    (!reader_take_number(reader, HBM_SOFT_PARAM_BYTES_MAX, &count) || !reader_take(reader, "]")))
+	    (!reader_take_number(reader, HBM_SOFT_PARAM_BYTES_MAX, &count) ||
+	     !reader_take(reader, "]")))
 		return false;
+
 	*bytes = one * count;
+
 	return *bytes != 0;
 }
 
@@ -245,10 +278,12 @@ static bool ptx_read_params(struct reader *reader, struct ptx_entry *entry)
 	if (!reader_take(reader, "(") || reader_take(reader, ")"))
 		return true;
 	do {
-		if (entry->params == HBM_SOFT_PARAMS_MAX || !ptx_read_param(reader, &entry->param_bytes[entry->params]))
+		if (entry->params == HBM_SOFT_PARAMS_MAX ||
+		    !ptx_read_param(reader, &entry->param_bytes[entry->params]))
 			return false;
 		all += entry->param_bytes[entry->params++];
 	} while (reader_take(reader, ","));
+
 	return all <= HBM_SOFT_PARAM_BYTES_MAX && reader_take(reader, ")");
 }
 
@@ -262,6 +297,7 @@ static bool ptx_read_sizes(struct reader *reader, uint32_t sizes[3])
 		if (!reader_take_number(reader, UINT16_MAX, &sizes[i]))
 			return false;
 	}
+
 	return true;
 }
 
@@ -282,6 +318,7 @@ static bool ptx_read_tuning(struct reader *reader, struct ptx_entry *entry)
 			reader_next(reader);
 		}
 	}
+
 	return true;
 }
 
@@ -291,12 +328,15 @@ static CUresult ptx_add(struct ptx *ptx, const struct ptx_entry *entry)
 
 	if (grown == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	ptx->entries = grown;
 	ptx->entries[ptx->count++] = *entry;
+
 	return CUDA_SUCCESS;
 }
 
-/* From behind ".entry" to behind its statements; a declaration without them is none of the module's entries. */
+/* From behind ".entry" to behind its statements; a declaration without them is none of
+ * the module's entries. */
 static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 {
 	struct ptx_entry entry = {.name = NULL};
@@ -305,6 +345,7 @@ static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 
 	if (!reader_at_name(reader))
 		return result;
+
 	reader_next(reader);
 	if (!ptx_read_params(reader, &entry) || !ptx_read_tuning(reader, &entry))
 		return result;
@@ -312,6 +353,7 @@ static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 		return CUDA_SUCCESS;
 	if (!reader_is(reader, "{") || !reader_skip_braces(reader))
 		return result;
+
 	entry.name = strndup(name.token, name.length);
 	if (entry.name == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -319,6 +361,7 @@ static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 		result = ptx_add(ptx, &entry);
 	if (result != CUDA_SUCCESS)
 		free(entry.name);
+
 	return result;
 }
 
@@ -335,6 +378,7 @@ static CUresult ptx_read_entries(struct reader *reader, struct ptx *ptx)
 			result = ptx_read_entry(reader, ptx);
 		else
 			reader_next(reader);
+
 		if (result != CUDA_SUCCESS)
 			return result;
 	}
@@ -357,15 +401,19 @@ CUresult ptx_read(struct ptx *out, const char *text, unsigned capability)
 
 	if (ptx_is_machine_code(text))
 		return CUDA_ERROR_NO_BINARY_FOR_GPU;
+
 	reader_next(&reader);
 	result = ptx_read_head(&reader, capability);
 	if (result == CUDA_SUCCESS)
 		result = ptx_read_entries(&reader, &ptx);
+
 	if (result != CUDA_SUCCESS) {
 		ptx_clear(&ptx);
 		return result;
 	}
+
 	*out = ptx;
+
 	return CUDA_SUCCESS;
 }
 

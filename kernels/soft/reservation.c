@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reservations: an array sorted by address; the place of a reserved range is inaccessible, unbacked memory of this
- * process. */
+/* Reservations: an array sorted by address; the place of a reserved range is
+ * inaccessible, unbacked memory of this process. */
 #include "kernels/soft/reservation.h"
 
 #include "kernels/soft/lock.h"
@@ -30,6 +30,7 @@ static size_t reservation_index(CUdeviceptr address)
 		else
 			high = middle;
 	}
+
 	return low;
 }
 
@@ -38,8 +39,10 @@ struct reservation *reservation_find(CUdeviceptr address, uint64_t bytes)
 	size_t index = reservation_index(address);
 	struct reservation *found = index < reservation_count ? reservations[index] : NULL;
 
-	if (found == NULL || address < found->address || bytes > found->bytes - (address - found->address))
+	if (found == NULL || address < found->address ||
+	    bytes > found->bytes - (address - found->address))
 		return NULL;
+
 	return found;
 }
 
@@ -58,7 +61,8 @@ struct reservation *reservation_nth(size_t n)
 	return n < reservation_count ? reservations[n] : NULL;
 }
 
-/* A place of the given alignment, inaccessible; that of the hint if it is free; NULL if there is none. */
+/* A place of the given alignment, inaccessible; that of the hint if it is free; NULL if
+ * there is none. */
 static void *reservation_reserve_place(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -66,15 +70,18 @@ static void *reservation_reserve_place(uint64_t bytes, uint64_t alignment, CUdev
 	void *range;
 
 	if (hint > SOFT_ADDRESSES && hint % alignment == 0) {
-		range = mmap(reservation_place(hint), bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+		range = mmap(reservation_place(hint), bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE,
+			     -1, 0);
 		if (range == reservation_place(hint))
 			return range;
 		if (range != MAP_FAILED)
 			munmap(range, bytes);
 	}
+
 	range = mmap(NULL, bytes + alignment, PROT_NONE, flags, -1, 0);
 	if (range == MAP_FAILED)
 		return NULL;
+
 	start = (uintptr_t)range;
 	end = start + bytes + alignment;
 	at = (start + alignment - 1) / alignment * alignment;
@@ -82,6 +89,7 @@ static void *reservation_reserve_place(uint64_t bytes, uint64_t alignment, CUdev
 		munmap(range, at - start);
 	if (end > at + bytes)
 		munmap((void *)(at + bytes), end - (at + bytes));
+
 	return (void *)at;
 }
 
@@ -99,8 +107,10 @@ static struct reservation *reservation_new(uint64_t bytes)
 
 	if (reservation == NULL)
 		return NULL;
+
 	reservation->bytes = bytes;
 	reservation->granules = calloc(bytes / SOFT_GRANULARITY, sizeof(struct mapping *));
+
 	return reservation->granules == NULL ? reservation_free(reservation) : reservation;
 }
 
@@ -109,10 +119,13 @@ static bool reservation_reservations_grow(void)
 	struct reservation **grown;
 
 	LOCKED(table_lock);
+
 	grown = reallocarray(reservations, reservation_count + 1, sizeof(*grown));
 	if (grown == NULL)
 		return false;
+
 	reservations = grown;
+
 	return true;
 }
 
@@ -121,6 +134,7 @@ static void reservation_insert(struct reservation *reservation)
 	size_t index;
 
 	LOCKED(table_lock);
+
 	index = reservation_index(reservation->address);
 	memmove(&reservations[index + 1], &reservations[index],
 		(reservation_count - index) * sizeof(struct reservation *));
@@ -135,25 +149,32 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
 	void *range;
 
 	CALL_ENTER(cuMemAddressReserve);
-	if (address == NULL || bytes == 0 || !reservation_aligned(bytes) || bytes > 1ull << 47 || flags != 0 || !reservation_aligned(hint) ||
-	    (alignment & (alignment - 1)) != 0 || alignment > 1ull << 40)
+
+	if (address == NULL || bytes == 0 || !reservation_aligned(bytes) || bytes > 1ull << 47 ||
+	    flags != 0 || !reservation_aligned(hint) || (alignment & (alignment - 1)) != 0 ||
+	    alignment > 1ull << 40)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	if (alignment < SOFT_GRANULARITY)
 		alignment = SOFT_GRANULARITY;
+
 	LOCKED(vmm_lock);
 	reservation = reservation_new(bytes);
 	if (reservation == NULL || !reservation_reservations_grow()) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+
 	range = reservation_reserve_place(bytes, alignment, hint);
 	if (range == NULL) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+
 	reservation->address = SOFT_ADDRESSES + (CUdeviceptr)(uintptr_t)range;
 	reservation_insert(reservation);
 	*address = reservation->address;
+
 	return CUDA_SUCCESS;
 }
 
@@ -175,12 +196,16 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
 	index = reservation_index(address);
 	if (index == reservation_count)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	reservation = reservations[index];
-	if (reservation->address != address || reservation->bytes != bytes || reservation->mappings != 0)
+	if (reservation->address != address || reservation->bytes != bytes ||
+	    reservation->mappings != 0)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	reservation_remove(index);
 	munmap(reservation_place(address), bytes);
 	reservation_free(reservation);
+
 	return CUDA_SUCCESS;
 }
 
@@ -193,6 +218,7 @@ void reservations_reset(void)
 		munmap(reservation_place(last->address), last->bytes);
 		reservation_free(last);
 	}
+
 	free(reservations);
 	reservations = NULL;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel counts descriptions open for writing, not fds, and the answer to a request for a write lease tells whether
- * ours is the only one. A mapping keeps its description open.
+ * The kernel counts descriptions open for writing, not fds, and the answer to a request
+ * for a write lease tells whether ours is the only one. A mapping keeps its description
+ * open.
  */
 #include "kernels/soft/share.h"
 
@@ -34,11 +35,13 @@ int share_create(unsigned device, uint64_t bytes)
 	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
+
 	result = share_size(fd, bytes);
 	if (result < 0) {
 		close(fd);
 		return result;
 	}
+
 	return fd;
 }
 
@@ -57,6 +60,7 @@ int share_reopen(int fd)
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	reopened = open(path, O_RDWR | O_CLOEXEC);
+
 	return reopened < 0 ? -errno : reopened;
 }
 
@@ -71,15 +75,20 @@ int share_examine(int fd, unsigned *device, uint64_t *bytes)
 	length = readlink(path, target, sizeof(target) - 1);
 	if (length < 0 || fstat(fd, &status) < 0)
 		return -EINVAL;
+
 	target[length] = '\0';
-	if (strncmp(target, prefix, sizeof(prefix) - 1) != 0 || sscanf(target + sizeof(prefix) - 1, "%u", device) != 1)
+	if (strncmp(target, prefix, sizeof(prefix) - 1) != 0 ||
+	    sscanf(target + sizeof(prefix) - 1, "%u", device) != 1)
 		return -EINVAL;
+
 	if ((fcntl(fd, F_GET_SEALS) & FILE_SEALS) != FILE_SEALS)
 		return -EINVAL;
 	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
 		return -EINVAL;
 	if (status.st_size <= 0 || (uint64_t)status.st_size % SOFT_GRANULARITY != 0)
 		return -EINVAL;
+
 	*bytes = (uint64_t)status.st_size;
+
 	return 0;
 }

@@ -22,17 +22,21 @@ static int slots_take(struct slots *slots, uint32_t *index)
 		slots->free = slots->list[*index].next;
 		return 0;
 	}
+
 	if (slots->used == slots->capacity) {
 		uint32_t capacity = slots->capacity == 0 ? 64 : slots->capacity * 2;
 		struct slot *list = reallocarray(slots->list, capacity, sizeof(*list));
 
 		if (list == NULL)
 			return -1;
+
 		slots->list = list;
 		slots->capacity = capacity;
 	}
+
 	*index = slots->used++;
 	slots->list[*index].generation = 0;
+
 	return 0;
 }
 
@@ -43,10 +47,12 @@ uint64_t slots_add(struct slots *slots, void *object)
 
 	if (slots_take(slots, &index) < 0)
 		return 0;
+
 	slot = &slots->list[index];
 	slot->object = object;
 	slot->generation = (slot->generation + 1) % GENERATIONS;
 	slots->live++;
+
 	return (uint64_t)slots->kind << 56 | (uint64_t)slot->generation << 32 | (index + 1);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slots: names for objects that a caller may hold on to for too long. A name is a slot's number, the generation of its
- * use, and the kind of object; one that was removed, or is of another kind, finds nothing, and is not given out again
- * before its slot was used 2^24 times. Names are never 0. The caller locks.
+ * slots: names for objects that a caller may hold on to for too long. A name is a slot's
+ * number, the generation of its use, and the kind of object; one that was removed, or is
+ * of another kind, finds nothing, and is not given out again before its slot was used
+ * 2^24 times. Names are never 0. The caller locks.
  */
 #pragma once
 
@@ -21,6 +22,7 @@ struct slots {
 uint64_t slots_add(struct slots *slots, void *object); /* its name, or 0: out of memory */
 void *slots_find(const struct slots *slots, uint64_t name);
 void slots_remove(struct slots *slots, uint64_t name); /* of an object that is there */
-/* The next object from *at on, moving it, or NULL at the end; objects may be removed meanwhile. */
+/* The next object from *at on, moving it, or NULL at the end; objects may be removed
+ * meanwhile. */
 void *slots_next(const struct slots *slots, uint32_t *at);
 void slots_clear(struct slots *slots); /* frees the table, not the objects */

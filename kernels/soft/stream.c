@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams. The queue is a ring that grows, under table_lock. Two words tell the two sides of a stream about each other:
- * `pushed` changes when there is something new for the thread, `finished` counts what was done; each side looks at the
- * other's word for a while before it sleeps on it, and says so, so that a busy stream makes no system calls.
+ * Streams. The queue is a ring that grows, under table_lock. Two words tell the two sides
+ * of a stream about each other: `pushed` changes when there is something new for the
+ * thread, `finished` counts what was done; each side looks at the other's word for a
+ * while before it sleeps on it, and says so, so that a busy stream makes no system calls.
  *
- * A destroyed stream stays in the list until its thread has ended and nobody waits for it; then it is reaped: joined
- * and freed, by whoever comes by next.
+ * A destroyed stream stays in the list until its thread has ended and nobody waits for
+ * it; then it is reaped: joined and freed, by whoever comes by next.
  */
 #include "kernels/soft/stream.h"
 
@@ -64,9 +65,11 @@ static bool stream_pop(struct stream *stream, struct op *op)
 {
 	if (stream->queued == 0)
 		return false;
+
 	*op = stream->ring[stream->head];
 	stream->head = (stream->head + 1) & (stream->capacity - 1);
 	stream->queued--;
+
 	return true;
 }
 
@@ -88,14 +91,17 @@ static bool stream_next(struct stream *stream, struct op *op)
 		bool end;
 
 		pthread_mutex_lock(&table_lock);
+
 		if (stream_pop(stream, op)) {
 			pthread_mutex_unlock(&table_lock);
 			return true;
 		}
+
 		end = stream->ended = stream->destroyed;
 		pthread_mutex_unlock(&table_lock);
 		if (end)
 			return false;
+
 		stream_wait_for_work(stream, seen);
 	}
 }
@@ -106,6 +112,7 @@ static void stream_finish(struct stream *stream, struct op *op)
 		LOCKED(table_lock);
 		op->kind->drop(op);
 	}
+
 	atomic_fetch_add(&stream->finished, 1);
 	if (atomic_load(&stream->waiters) != 0)
 		park_wake(&stream->finished);
@@ -118,11 +125,13 @@ static void *stream_main(void *argument)
 
 	/* Timed copies sleep for microseconds; the default slack of 50 would show. */
 	prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
+
 	while (stream_next(stream, &op)) {
 		if (!stream_is_aborted(stream))
 			op.kind->run(&op, stream);
 		stream_finish(stream, &op);
 	}
+
 	return NULL;
 }
 
@@ -148,7 +157,8 @@ static struct stream *stream_streams_take_ended(void)
 	return NULL;
 }
 
-/* Joins and frees what has ended; no lock is held, as a thread on its way out may still want one. */
+/* Joins and frees what has ended; no lock is held, as a thread on its way out may still
+ * want one. */
 static void stream_streams_reap(void)
 {
 	for (;;) {
@@ -159,6 +169,7 @@ static void stream_streams_reap(void)
 		pthread_mutex_unlock(&table_lock);
 		if (stream == NULL)
 			return;
+
 		pthread_join(stream->thread, NULL);
 		stream_free(stream);
 	}
@@ -176,6 +187,7 @@ static struct stream *stream_new(struct device *device)
 
 	if (stream == NULL)
 		return NULL;
+
 	stream->device = device;
 	stream->capacity = 64;
 	stream->ring = calloc(stream->capacity, sizeof(*stream->ring));
@@ -184,6 +196,7 @@ static struct stream *stream_new(struct device *device)
 		stream_free(stream);
 		return NULL;
 	}
+
 	return stream;
 }
 
@@ -196,27 +209,33 @@ static CUresult stream_create(CUstream *out)
 
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	stream = stream_new(device);
 	if (stream == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+
 	if (pthread_create(&stream->thread, NULL, stream_main, stream) != 0) {
 		slots_remove(&names, stream->name);
 		stream_free(stream);
 		return CUDA_ERROR_OPERATING_SYSTEM;
 	}
+
 	stream->next = streams;
 	streams = stream;
 	device->children++;
 	*out = (CUstream)(uintptr_t)stream->name;
+
 	return CUDA_SUCCESS;
 }
 
 static CUresult stream_create_checked(CUstream *stream, unsigned flags, int priority)
 {
-	/* On the real driver a stream of CU_STREAM_DEFAULT waits for stream 0, which there is none of here. */
+	/* On the real driver a stream of CU_STREAM_DEFAULT waits for stream 0, which
+	 * there is none of here. */
 	if (stream == NULL || flags > CU_STREAM_NON_BLOCKING || priority > STREAM_PRIORITY_LEAST ||
 	    priority < STREAM_PRIORITY_GREATEST)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	stream_streams_reap();
 	LOCKED(table_lock);
 	return stream_create(stream);
@@ -245,11 +264,14 @@ static CUresult stream_current(CUstream handle, struct stream **out)
 		return result;
 	if (stream == NULL || stream->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
+
 	*out = stream;
+
 	return CUDA_SUCCESS;
 }
 
-/* From here on nothing finds the stream; its thread ends when it has run what is queued. table_lock is held. */
+/* From here on nothing finds the stream; its thread ends when it has run what is queued.
+ * table_lock is held. */
 static void stream_condemn(struct stream *stream)
 {
 	slots_remove(&names, stream->name);
@@ -268,6 +290,7 @@ static void stream_wait(struct stream *stream, uint32_t target)
 			return;
 		if (park_spin(&stream->finished, finished))
 			continue;
+
 		atomic_fetch_add(&stream->waiters, 1);
 		park_sleep(&stream->finished, finished, 0);
 		atomic_fetch_sub(&stream->waiters, 1);
@@ -289,8 +312,8 @@ static void stream_unlink(struct stream *stream)
 	*at = stream->next;
 }
 
-/* An idle stream is unlinked, and the caller's to join and free: its thread is gone when cuStreamDestroy() returns, so
- * that whoever counts threads and maps finds none left. */
+/* An idle stream is unlinked, and the caller's to join and free: its thread is gone when
+ * cuStreamDestroy() returns, so that whoever counts threads and maps finds none left. */
 static bool stream_take_idle(struct stream *stream)
 {
 	if (!stream_is_idle(stream) || stream->references != 0)
@@ -312,12 +335,16 @@ CUresult cuStreamDestroy(CUstream handle)
 		taken = stream_take_idle(stream);
 		stream_condemn(stream);
 	}
+
 	pthread_mutex_unlock(&table_lock);
+
 	if (taken) {
 		pthread_join(stream->thread, NULL);
 		stream_free(stream);
 	}
+
 	stream_streams_reap();
+
 	return result;
 }
 
@@ -331,11 +358,13 @@ CUresult cuStreamQuery(CUstream handle)
 	result = stream_current(handle, &stream);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	/* In this order: a ruined context's streams become idle too. */
 	return stream_is_idle(stream) ? device_fault(stream->device) : CUDA_ERROR_NOT_READY;
 }
 
-/* Waits for what is submitted to the stream now; table_lock is held and let go of meanwhile. */
+/* Waits for what is submitted to the stream now; table_lock is held and let go of
+ * meanwhile. */
 static void stream_drain(struct stream *stream)
 {
 	uint32_t target = stream->submitted;
@@ -357,7 +386,9 @@ CUresult cuStreamSynchronize(CUstream handle)
 	result = stream_current(handle, &stream);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	stream_drain(stream);
+
 	return device_fault(stream->device);
 }
 
@@ -379,15 +410,18 @@ static bool stream_grow(struct stream *stream)
 
 	if (stream->queued < stream->capacity)
 		return true;
+
 	ring = reallocarray(NULL, (size_t)stream->capacity * 2, sizeof(*ring));
 	if (ring == NULL)
 		return false;
+
 	for (uint32_t i = 0; i < stream->queued; i++)
 		ring[i] = stream->ring[(stream->head + i) & (stream->capacity - 1)];
 	free(stream->ring);
 	stream->ring = ring;
 	stream->capacity *= 2;
 	stream->head = 0;
+
 	return true;
 }
 
@@ -412,16 +446,20 @@ CUresult stream_submit(CUstream handle, const struct op *op)
 	result = stream_current(handle, &stream);
 	if (result == CUDA_SUCCESS && !stream_grow(stream))
 		result = CUDA_ERROR_OUT_OF_MEMORY;
+
 	if (result == CUDA_SUCCESS) {
 		held.device = stream->device;
 		if (held.kind->hold != NULL)
 			result = held.kind->hold(&held, stream->device);
 	}
+
 	if (result == CUDA_SUCCESS)
 		wake = stream_push(stream, &held);
+
 	pthread_mutex_unlock(&table_lock);
 	if (wake)
 		park_wake(&stream->pushed);
+
 	return result;
 }
 
@@ -442,11 +480,13 @@ void streams_reset(void)
 	struct stream *stream, *next;
 
 	stream_streams_abort();
+
 	for (stream = streams; stream != NULL; stream = next) {
 		next = stream->next;
 		pthread_join(stream->thread, NULL);
 		stream_free(stream);
 	}
+
 	streams = NULL;
 	slots_clear(&names);
 }

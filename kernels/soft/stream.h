@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stream: a queue of operations and the thread that runs them in order. What an operation is, is its kind's business:
+ * stream: a queue of operations and the thread that runs them in order. What an operation
+ * is, is its kind's business:
  *
- *	hold	when it is submitted: checks it, and holds what it uses; under table_lock
- *	run	on the stream's thread, without a lock
- *	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
+ * 	hold	when it is submitted: checks it, and holds what it uses; under table_lock
+ * 	run	on the stream's thread, without a lock
+ * 	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
  *
- * An operation is done once it was dropped: who has waited for a stream may unmap at once. Destroying a stream lets
- * what is queued run, and does not wait for it. There is no default stream: a NULL stream is refused. What the streams
- * of a context still have when a kernel has ruined it is dropped and not run.
+ * An operation is done once it was dropped: who has waited for a stream may unmap at
+ * once. Destroying a stream lets what is queued run, and does not wait for it. There is
+ * no default stream: a NULL stream is refused. What the streams of a context still have
+ * when a kernel has ruined it is dropped and not run.
  */
 #pragma once
 
@@ -36,13 +38,16 @@ struct op {
 	CUhostFn function;
 };
 
-/* Queues a copy of op. CUDA_ERROR_INVALID_HANDLE: no such stream, or another context's; else what hold() says. */
+/* Queues a copy of op. CUDA_ERROR_INVALID_HANDLE: no such stream, or another context's;
+ * else what hold() says. */
 CUresult stream_submit(CUstream handle, const struct op *op);
-/* Whether the stream is being ended by force, or its context is ruined: whoever waits in run() is to return. */
+/* Whether the stream is being ended by force, or its context is ruined: whoever waits in
+ * run() is to return. */
 bool stream_is_aborted(const struct stream *stream);
 /* For run(): when the stream's last timed operation was done by the clock; settable. */
 uint64_t *stream_due(struct stream *stream);
 
-void streams_drain(const struct device *device); /* waits for what was submitted to the device's streams */
-uint64_t streams_live(void);                     /* table_lock is held */
-void streams_reset(void);                        /* aborts and joins all; no lock is held */
+void streams_drain(
+	const struct device *device); /* waits for what was submitted to the device's streams */
+uint64_t streams_live(void);          /* table_lock is held */
+void streams_reset(void);             /* aborts and joins all; no lock is held */

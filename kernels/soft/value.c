@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations that order a stream with the rest of the world: writing a 64-bit value, waiting for one, and calling a
- * host function. A value lies in device memory or in host memory registered with CU_MEMHOSTREGISTER_DEVICEMAP, and may
- * be written by anybody, other processes included; so a wait polls, ever more slowly down to every 200 µs.
+ * Operations that order a stream with the rest of the world: writing a 64-bit value,
+ * waiting for one, and calling a host function. A value lies in device memory or in host
+ * memory registered with CU_MEMHOSTREGISTER_DEVICEMAP, and may be written by anybody,
+ * other processes included; so a wait polls, ever more slowly down to every 200 µs.
  */
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
@@ -17,7 +18,8 @@
 /* op->bytes says what is held: 0, host memory, else so many bytes of device memory. */
 static uint64_t *value_at(const struct op *op)
 {
-	return op->bytes == 0 ? (uint64_t *)(uintptr_t)host_of_alias(op->target) : reservation_place(op->target);
+	return op->bytes == 0 ? (uint64_t *)(uintptr_t)host_of_alias(op->target)
+			      : reservation_place(op->target);
 }
 
 static CUresult value_hold(struct op *op, struct device *device, bool write)
@@ -28,7 +30,8 @@ static CUresult value_hold(struct op *op, struct device *device, bool write)
 		return host_hold_alias(op->target, sizeof(uint64_t), device, write);
 	op->bytes = sizeof(uint64_t);
 	return mapping_hold_range(op->target, op->bytes, device,
-				  write ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_READ);
+				  write ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+					: CU_MEM_ACCESS_FLAGS_PROT_READ);
 }
 
 static void value_drop(struct op *op)
@@ -50,7 +53,8 @@ static void value_write_run(struct op *op, struct stream *stream)
 	__atomic_store_n(value_at(op), op->value, __ATOMIC_SEQ_CST);
 }
 
-CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags)
+CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t value,
+			      unsigned int flags)
 {
 	static const struct op_kind kind = {value_write_hold, value_write_run, value_drop};
 	struct op op = {.kind = &kind, .target = address, .value = value};
@@ -58,6 +62,7 @@ CUresult cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t val
 	CALL_ENTER(cuStreamWriteValue64);
 	if (flags > CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	return stream_submit(stream, &op);
 }
 
@@ -92,19 +97,23 @@ static void value_wait_run(struct op *op, struct stream *stream)
 			now = clock_now();
 			continue;
 		}
+
 		clock_wait_until(clock_now() + pause);
 		pause = pause * 2 > POLL_LONGEST_NS ? POLL_LONGEST_NS : pause * 2;
 	}
 }
 
-CUresult cuStreamWaitValue64(CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags)
+CUresult cuStreamWaitValue64(CUstream stream, CUdeviceptr address, uint64_t value,
+			     unsigned int flags)
 {
 	static const struct op_kind kind = {value_wait_hold, value_wait_run, value_drop};
 	struct op op = {.kind = &kind, .target = address, .value = value, .flags = flags};
 
 	CALL_ENTER(cuStreamWaitValue64);
 	if (flags > CU_STREAM_WAIT_VALUE_NOR)
-		return CUDA_ERROR_NOT_SUPPORTED; /* CU_STREAM_WAIT_VALUE_FLUSH: the device says it cannot */
+		/* CU_STREAM_WAIT_VALUE_FLUSH: the device says it cannot */
+		return CUDA_ERROR_NOT_SUPPORTED;
+
 	return stream_submit(stream, &op);
 }
 
@@ -124,5 +133,6 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *argument)
 	CALL_ENTER(cuLaunchHostFunc);
 	if (function == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
+
 	return stream_submit(stream, &op);
 }

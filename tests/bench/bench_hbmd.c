@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and in turns, the thing it is to
- *be compared with. Prints "name value unit" lines; tests/bench/run makes ratios of them. Medians of several rounds.
+ * bench_hbmd: measures one thing of a running daemon, and beside it, in the same run and
+ * in turns, the thing it is to be compared with. Prints "name value unit" lines;
+ * tests/bench/run makes ratios of them. Medians of several rounds.
  *
- *	blocks BYTES COUNT DEPTH ROUNDS	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
- *	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
- *	commit SLAB COUNT		commit and map, decommit
- *	lookup LENGTH N			look up a resident chain
+ * 	blocks BYTES COUNT DEPTH ROUNDS	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
+ * 	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
+ * 	commit SLAB COUNT		commit and map, decommit
+ * 	lookup LENGTH N			look up a resident chain
  */
 #include <hbm/hbm.h>
 
@@ -83,7 +84,8 @@ struct stream {
 	uint64_t bytes, count, depth, batch;
 };
 
-/* All blocks once, `depth` requests in flight, each with its own part of the region; seconds. */
+/* All blocks once, `depth` requests in flight, each with its own part of the region;
+ * seconds. */
 static double move_all(const struct stream *s, uint64_t round, bool store, const uint64_t *order)
 {
 	hbm_ticket tickets[64];
@@ -92,27 +94,36 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 	static hbm_result results[64][BATCH_MAX];
 	uint64_t requests = s->count / s->batch;
 	double start = now();
+
 	for (uint64_t i = 0; i < requests + s->depth; i++) {
 		uint64_t slot = i % s->depth;
 		if (i >= s->depth) {
-			check(s->hbm, hbm_wait(s->hbm, tickets[slot], -1), store ? "store" : "load");
+			check(s->hbm, hbm_wait(s->hbm, tickets[slot], -1),
+			      store ? "store" : "load");
 			for (uint64_t b = 0; b < s->batch; b++)
 				if (results[slot][b].status != HBM_OK)
 					check(s->hbm, results[slot][b].status, "a block");
 		}
+
 		if (i >= requests)
 			continue;
+
 		for (uint64_t b = 0; b < s->batch; b++) {
-			segments[slot][b] = (struct hbm_segment){s->region, (slot * s->batch + b) * s->bytes, s->bytes};
-			blocks[slot][b] = (struct hbm_block){.key = key_of(round, order[i * s->batch + b]),
-							     .segments = &segments[slot][b],
-							     .segment_count = 1};
+			segments[slot][b] = (struct hbm_segment){
+				s->region, (slot * s->batch + b) * s->bytes, s->bytes};
+			blocks[slot][b] =
+				(struct hbm_block){.key = key_of(round, order[i * s->batch + b]),
+						   .segments = &segments[slot][b],
+						   .segment_count = 1};
 		}
+
 		check(s->hbm,
-		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->ns, blocks[slot], s->batch, NULL,
-								   results[slot], &tickets[slot]),
+		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->ns, blocks[slot],
+								   s->batch, NULL, results[slot],
+								   &tickets[slot]),
 		      "submit");
 	}
+
 	return now() - start;
 }
 
@@ -156,7 +167,9 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 			   .count = strtoull(argv[1], NULL, 10),
 			   .depth = strtoull(argv[2], NULL, 10)};
 	uint64_t rounds = strtoull(argv[3], NULL, 10);
+
 	rounds = rounds < 1 ? 1 : rounds > ROUNDS ? ROUNDS : rounds;
+
 	/* one request moves up to 2 MiB, as an engine's do */
 	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
 	s.batch = s.batch > BATCH_MAX ? BATCH_MAX : s.batch;
@@ -167,22 +180,26 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	struct hbm_range all = {s.region, 0, region};
 	check(hbm, hbm_commit(hbm, &all, 1), "commit");
 	uint64_t total = s.bytes * s.count;
-	char *from = mmap(NULL, total * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	char *from = mmap(NULL, total * 2, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t *order = calloc(s.count, sizeof(*order));
 	if (from == MAP_FAILED || !order)
 		exit(1);
+
 	double stores[ROUNDS], loads[ROUNDS], copies[ROUNDS];
 	for (uint64_t round = 0; round < rounds; round++) {
 		for (uint64_t i = 0; i < s.count; i++)
 			order[i] = i;
-		copies[round] = (double)total / GIB / copy_all(from + total, from, s.bytes, s.count);
+		copies[round] =
+			(double)total / GIB / copy_all(from + total, from, s.bytes, s.count);
 		stores[round] = (double)total / GIB / move_all(&s, round, true, order);
 		shuffle(order, s.count);
 		loads[round] = (double)total / GIB / move_all(&s, round, false, order);
 		forget(&s, round);
 	}
-	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, rounds), median(loads, rounds),
-	       median(copies, rounds));
+
+	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, rounds),
+	       median(loads, rounds), median(copies, rounds));
 }
 
 /* ---- round trips ---- */
@@ -191,9 +208,12 @@ static double raw_ping(int fd, uint64_t count)
 {
 	struct hbm_wire_header header = {.size = sizeof(header)};
 	double start = now();
+
 	for (uint64_t i = 0; i < count; i++)
-		if (send(fd, &header, sizeof(header), 0) < 0 || recv(fd, &header, sizeof(header), 0) < 0)
+		if (send(fd, &header, sizeof(header), 0) < 0 ||
+		    recv(fd, &header, sizeof(header), 0) < 0)
 			exit(1);
+
 	return (now() - start) / (double)count;
 }
 
@@ -203,6 +223,7 @@ static void bench_ping(struct hbm *hbm, char **argv)
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
 		exit(1);
+
 	pid_t peer = fork();
 	if (peer == 0) {
 		close(pair[0]);
@@ -210,8 +231,10 @@ static void bench_ping(struct hbm *hbm, char **argv)
 		for (ssize_t n; (n = recv(pair[1], message, sizeof(message), 0)) > 0;)
 			if (send(pair[1], message, (size_t)n, 0) < 0)
 				break;
+
 		_exit(0);
 	}
+
 	close(pair[1]);
 	double ours[ROUNDS], raw[ROUNDS], ratios[ROUNDS];
 	for (int round = 0; round < ROUNDS; round++) {
@@ -222,10 +245,11 @@ static void bench_ping(struct hbm *hbm, char **argv)
 		ours[round] = (now() - start) / (double)count;
 		ratios[round] = ours[round] / raw[round];
 	}
+
 	close(pair[0]);
 	waitpid(peer, NULL, 0);
-	printf("ping %.2f us\nraw %.2f us\nratio %.3f x\n", median(ours, ROUNDS) * 1e6, median(raw, ROUNDS) * 1e6,
-	       median(ratios, ROUNDS));
+	printf("ping %.2f us\nraw %.2f us\nratio %.3f x\n", median(ours, ROUNDS) * 1e6,
+	       median(raw, ROUNDS) * 1e6, median(ratios, ROUNDS));
 }
 
 /* ---- memory ---- */
@@ -236,8 +260,10 @@ static void bench_commit(struct hbm *hbm, char **argv)
 	struct hbm_region *region = make_region(hbm, slab * count, slab);
 	struct hbm_range all = {region, 0, slab * count};
 	double commits[ROUNDS], decommits[ROUNDS];
+
 	for (int round = 0; round < ROUNDS; round++) {
 		double start = now();
+
 		check(hbm, hbm_commit(hbm, &all, 1), "commit");
 		commits[round] = (now() - start) / (double)count;
 		start = now();
@@ -245,6 +271,7 @@ static void bench_commit(struct hbm *hbm, char **argv)
 		decommits[round] = (now() - start) / (double)count;
 		usleep(200000); /* the pool creates slabs ahead in the background */
 	}
+
 	double commit = median(commits, ROUNDS);
 	printf("commit %.2f us/slab\ncommit_rate %.2f GiB/s\ndecommit %.2f us/slab\n", commit * 1e6,
 	       (double)slab / GIB / commit, median(decommits, ROUNDS) * 1e6);
@@ -252,10 +279,12 @@ static void bench_commit(struct hbm *hbm, char **argv)
 
 /* ---- lookups ---- */
 
-static void store_chain(struct hbm *hbm, uint32_t ns, const hbm_key *keys, uint64_t length, uint64_t block_bytes)
+static void store_chain(struct hbm *hbm, uint32_t ns, const hbm_key *keys, uint64_t length,
+			uint64_t block_bytes)
 {
 	struct hbm_region *region = make_region(hbm, 2097152, 2097152);
 	struct hbm_range all = {region, 0, 2097152};
+
 	check(hbm, hbm_commit(hbm, &all, 1), "commit");
 	const struct hbm_segment segment = {region, 0, block_bytes};
 	for (uint64_t i = 0; i < length; i++) {
@@ -272,6 +301,7 @@ static void bench_lookup(struct hbm *hbm, char **argv)
 	hbm_key *keys = calloc(length, sizeof(*keys));
 	if (!keys)
 		exit(1);
+
 	for (uint64_t i = 0; i < length; i++)
 		keys[i] = key_of(length, i);
 	uint32_t ns = open_namespace(hbm, "lookup", 4096);
@@ -280,12 +310,15 @@ static void bench_lookup(struct hbm *hbm, char **argv)
 	for (int round = 0; round < ROUNDS; round++) {
 		double start = now();
 		struct hbm_lookup answer = {0, 0};
+
 		for (uint64_t i = 0; i < count; i++)
 			check(hbm, hbm_lookup(hbm, ns, keys, length, &answer, NULL), "lookup");
 		if (answer.resident != length)
 			exit(1);
+
 		rates[round] = (double)(length * count) / (now() - start);
 	}
+
 	printf("lookup %.3f Mkeys/s\n", median(rates, ROUNDS) / 1e6);
 }
 
@@ -302,17 +335,21 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc > 1 && i < sizeof(benches) / sizeof(benches[0]); i++) {
 		if (strcmp(argv[1], benches[i].name) != 0 || argc != benches[i].arguments + 2)
 			continue;
+
 		struct hbm *hbm;
 		int r = hbm_connect(&hbm, NULL);
 		if (r != 0) {
 			fprintf(stderr, "bench: no daemon: %s\n", hbm_strerror(r));
 			return 1;
 		}
+
 		benches[i].run(hbm, argv + 2);
 		hbm_close(hbm);
+
 		return 0;
 	}
-	fprintf(stderr,
-		"usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS | ping N | commit SLAB COUNT | lookup LENGTH N\n");
+
+	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS | ping N | commit SLAB "
+			"COUNT | lookup LENGTH N\n");
 	return 2;
 }

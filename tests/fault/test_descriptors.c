@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A daemon that runs out of file descriptors. A connection waits until there are some again, a
- * COMMIT is refused with HBM_LIMIT, and nothing is lost by either. The limit is lowered while the
- * daemon runs, to each number of free descriptors in turn.
+ * A daemon that runs out of file descriptors. A connection waits until there are some
+ * again, a COMMIT is refused with HBM_LIMIT, and nothing is lost by either. The limit is
+ * lowered while the daemon runs, to each number of free descriptors in turn.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,6 +36,7 @@ static int setup(void **state)
 	fds = spawn_fds(&daemon_);
 	hbm = spawn_connect(&daemon_);
 	assert_int_equal(prlimit(daemon_.pid, RLIMIT_NOFILE, NULL, &usual), 0);
+
 	return 0;
 }
 
@@ -57,6 +58,7 @@ static int teardown(void **state)
 static void numbers_in_use(bool *used, size_t count)
 {
 	char path[32];
+
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_.pid);
 	DIR *folder = opendir(path);
 	assert_non_null(folder);
@@ -66,6 +68,7 @@ static void numbers_in_use(bool *used, size_t count)
 		if (entry->d_name[0] != '.' && number < count)
 			used[number] = true;
 	}
+
 	closedir(folder);
 }
 
@@ -73,6 +76,7 @@ static void numbers_in_use(bool *used, size_t count)
 static void leave(unsigned free_fds)
 {
 	bool used[4096];
+
 	numbers_in_use(used, 4096);
 	size_t limit = 0;
 	for (unsigned found = 0; used[limit] || found < free_fds; limit++)
@@ -100,6 +104,7 @@ static void test_connections_wait_for_descriptors(void **state)
 	(void)state;
 	for (unsigned room = 0; room <= SESSION_FDS; room++) {
 		unsigned lines = spawn_log_lines(&daemon_, COMPLAINT);
+
 		leave(room);
 		int first = raw_connect(&daemon_), second = raw_connect(&daemon_);
 		greet(first);
@@ -158,8 +163,10 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 	(void)state;
 	static const uint64_t slabs[] = {SLAB, 4 * SLAB};
 	for (size_t i = 0; i < 2; i++) {
-		const struct hbm_region_options options = {.address_space = 8 * slabs[i], .slab = slabs[i]};
+		const struct hbm_region_options options = {.address_space = 8 * slabs[i],
+							   .slab = slabs[i]};
 		struct hbm_region *region = NULL;
+
 		assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 		const struct hbm_range all = {region, 0, 8 * slabs[i]};
 		unsigned refused = 0;
@@ -172,6 +179,7 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 			assert_int_equal(look_at_device().leased, status == HBM_OK ? all.bytes : 0);
 			assert_int_equal(look_at_device().lost, 0);
 		}
+
 		assert_int_equal(status, HBM_OK);
 		assert_in_range(refused, 8, 64);
 		assert_true(spawn_logged(&daemon_, "raise LimitNOFILE="));
@@ -182,9 +190,12 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_connections_wait_for_descriptors, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stopping_with_a_connection_that_waits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_commit_without_descriptors_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_connections_wait_for_descriptors, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_stopping_with_a_connection_that_waits, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_commit_without_descriptors_is_refused, setup,
+						teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The n-th device call fails, for n = 1, 2, ... until a run passes without noticing: first in the daemon, then in the
- * client. Whatever the call was: a start that fails says so and exits 1; else requests end with a status,
- * the bytes that come back are right, the books balance, and SIGTERM ends the daemon with 0.
+ * The n-th device call fails, for n = 1, 2, ... until a run passes without noticing:
+ * first in the daemon, then in the client. Whatever the call was: a start that fails says
+ * so and exits 1; else requests end with a status, the bytes that come back are right,
+ * the books balance, and SIGTERM ends the daemon with 0.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,14 +26,18 @@
 #define BLOCK 65536u
 #define BLOCKS 8u
 #define SLAB (2ull << 20)
-#define CLEAN_ROW 5 /* clean runs in a row that show that n is past the last call: some failures cost nothing */
+#define CLEAN_ROW                                                                                  \
+/* clean runs in a row that show that n is past the last call: some failures
+	 * cost nothing */
+5
 #define STEPS_MAX 2000
-#define FAILED 1 /* exit statuses: it could not go on; it could not start, and another try may succeed */
+#define FAILED                                                                                     \
+	1 /* exit statuses: it could not go on; it could not start, and another try may succeed */
 #define UNMET 69
 
-/* ---- A client that takes every refusal ---- */
+	/* ---- A client that takes every refusal ---- */
 
-struct work {
+	struct work {
 	struct kv kv;
 	struct hbm_region *region;
 	unsigned failures, wrong;
@@ -50,9 +55,11 @@ static void use_device(struct work *work)
 	struct kv *kv = &work->kv;
 	if (!good(work, driver_open(&kv->driver, DRIVER_SOFT, NULL, error, sizeof(error))))
 		return;
+
 	if (good(work, (int)kv->driver->cuDevicePrimaryCtxRetain(&kv->context, 0)) &&
 	    good(work, (int)kv->driver->cuCtxSetCurrent(kv->context)))
 		return;
+
 	kv->driver = driver_close(kv->driver);
 }
 
@@ -62,15 +69,19 @@ static void store_blocks(struct work *work)
 	struct hbm_block blocks[BLOCKS];
 	struct hbm_segment segments[BLOCKS];
 	hbm_result results[BLOCKS];
+
 	for (uint64_t i = 0; i < BLOCKS; i++) {
 		kv_fill(1 + i, kv->buffer, BLOCK);
-		if (!good(work, (int)kv->driver->cuMemcpyHtoD(hbm_region_address(work->region) + i * BLOCK, kv->buffer,
-							      BLOCK)))
+		if (!good(work,
+			  (int)kv->driver->cuMemcpyHtoD(
+				  hbm_region_address(work->region) + i * BLOCK, kv->buffer, BLOCK)))
 			return;
 	}
+
 	kv_blocks(kv, 0, 1, BLOCKS, 0, blocks, segments);
 	if (!good(work, hbm_store(kv->hbm, kv->ns, blocks, BLOCKS, results)))
 		return;
+
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		work->failures += results[i].status != HBM_OK && results[i].status != HBM_EXISTS;
 }
@@ -80,8 +91,9 @@ static void check_block(struct work *work, uint64_t slot, uint64_t block)
 	struct kv *kv = &work->kv;
 	static uint64_t expected[BLOCK / 8];
 	kv_fill(block, expected, BLOCK);
-	if (good(work,
-		 (int)kv->driver->cuMemcpyDtoH(kv->buffer, hbm_region_address(work->region) + slot * BLOCK, BLOCK)))
+
+	if (good(work, (int)kv->driver->cuMemcpyDtoH(
+			       kv->buffer, hbm_region_address(work->region) + slot * BLOCK, BLOCK)))
 		work->wrong += memcmp(kv->buffer, expected, BLOCK) != 0;
 }
 
@@ -92,13 +104,17 @@ static void load_blocks(struct work *work)
 	struct hbm_segment segments[BLOCKS];
 	hbm_result results[BLOCKS];
 	uint64_t at = hbm_region_address(work->region) + BLOCKS * BLOCK;
+
 	memset(kv->buffer, 0xa5, BLOCK);
+
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		if (!good(work, (int)kv->driver->cuMemcpyHtoD(at + i * BLOCK, kv->buffer, BLOCK)))
 			return;
+
 	kv_blocks(kv, BLOCKS, 1, BLOCKS, 0, blocks, segments);
 	if (!good(work, hbm_load(kv->hbm, kv->ns, blocks, BLOCKS, results)))
 		return;
+
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		if (good(work, results[i].status))
 			check_block(work, BLOCKS + i, 1 + i);
@@ -108,10 +124,12 @@ static void move_blocks(struct work *work)
 {
 	struct kv *kv = &work->kv;
 	const struct hbm_namespace_options ns = {.model = "kv", .block_bytes = BLOCK};
+
 	kv->block_bytes = BLOCK;
 	kv->region = work->region;
 	kv->buffer = malloc(BLOCK);
 	assert_non_null(kv->buffer);
+
 	if (good(work, hbm_namespace_open(kv->hbm, &ns, &kv->ns))) {
 		store_blocks(work);
 		load_blocks(work);
@@ -121,26 +139,32 @@ static void move_blocks(struct work *work)
 		good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX));
 		load_blocks(work);
 	}
+
 	free(kv->buffer);
 }
 
 static void do_work(const struct spawn *spawn, struct work *work)
 {
 	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
+
 	*work = (struct work){.kv.hbm = spawn_connect(spawn)};
 	struct hbm *hbm = work->kv.hbm;
 	if (good(work, hbm_region_create(hbm, &options, &work->region))) {
 		unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
-		const struct hbm_range all = {work->region, 0, 2 * SLAB}, last = {work->region, 2 * SLAB, SLAB};
+		const struct hbm_range all = {work->region, 0, 2 * SLAB},
+				       last = {work->region, 2 * SLAB, SLAB};
 		bool committed = good(work, hbm_commit(hbm, &all, 1));
 		use_device(work);
 		if (committed && work->kv.driver)
 			move_blocks(work);
+
 		good(work, hbm_commit(hbm, &last, 1));
 		if (committed)
 			good(work, hbm_decommit(hbm, &all, 1));
+
 		good(work, hbm_region_destroy(hbm, work->region));
 	}
+
 	kv_leave(&work->kv);
 	hbm_close(hbm);
 }
@@ -159,6 +183,7 @@ static bool run_daemon(unsigned n)
 {
 	char fail[64];
 	struct work work = {.failures = 1};
+
 	snprintf(fail, sizeof(fail), "soft.fail=*:%u", n);
 	const char *const sets[] = {"soft.memory=32MiB",
 				    "device.memory=14MiB",
@@ -174,23 +199,29 @@ static bool run_daemon(unsigned n)
 	spawn_launch(&daemon_, sets, NULL);
 	int status = spawn_try_warm(&daemon_);
 	if (status >= 0) {
-		if ((status != UNMET && status != FAILED) || spawn_log_lines(&daemon_, " error: ") == 0) {
+		if ((status != UNMET && status != FAILED) ||
+		    spawn_log_lines(&daemon_, " error: ") == 0) {
 			spawn_show_log(&daemon_);
 			fail_msg("call %u: the start ended with %d", n, status);
 		}
 		return false;
 	}
+
 	do_work(&daemon_, &work);
+
 	if (work.wrong > 0 || !spawn_balanced(&daemon_)) {
 		spawn_show_log(&daemon_);
-		fail_msg("call %u: %u blocks came back wrong, or the books do not balance", n, work.wrong);
+		fail_msg("call %u: %u blocks came back wrong, or the books do not balance", n,
+			 work.wrong);
 	}
+
 	bool clean = work.failures == 0 && device_errors() == 0;
 	status = spawn_stop(&daemon_);
 	if (status != 0) {
 		spawn_show_log(&daemon_);
 		fail_msg("call %u: hbmd ended with %d", n, status);
 	}
+
 	return clean;
 }
 
@@ -203,7 +234,9 @@ static void test_every_call_of_the_daemon(void **state)
 		row = clean ? row + 1 : 0;
 		noticed += !clean;
 	}
-	print_message("the daemon made about %u device calls; the failure of %u was noticed\n", n - CLEAN_ROW, noticed);
+
+	print_message("the daemon made about %u device calls; the failure of %u was noticed\n",
+		      n - CLEAN_ROW, noticed);
 	assert_int_equal(row, CLEAN_ROW);
 	assert_in_range(noticed, 20, STEPS_MAX);
 }
@@ -215,12 +248,13 @@ static int take_device(const void *record, size_t bytes, void *arg)
 	return 0;
 }
 
-/* An error that does not pass is shown wherever one looks, and nothing is stored from the device or loaded into it any
- * more; what it is not needed for goes on. */
+/* An error that does not pass is shown wherever one looks, and nothing is stored from the
+ * device or loaded into it any more; what it is not needed for goes on. */
 static void test_a_lost_device_is_seen(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyDtoDAsync:1:214", NULL};
+	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyDtoDAsync:1:214",
+					   NULL};
 	spawn_needs_soft();
 	spawn_start(&daemon_, sets, NULL);
 	struct work work;
@@ -254,6 +288,7 @@ static void fail_and_work(const struct spawn *spawn, uint64_t n)
 {
 	char fail[32];
 	struct work work;
+
 	snprintf(fail, sizeof(fail), "*:%u", (unsigned)n);
 	setenv("HBM_SOFT_FAIL", fail, 1);
 	do_work(spawn, &work);
@@ -278,12 +313,15 @@ static void test_every_call_of_a_client(void **state)
 		int status = run_client(n);
 		if (status > 1)
 			fail_msg("call %u: the client ended with %d", n, status);
+
 		spawn_settle(&daemon_);
 		assert_true(spawn_balanced(&daemon_));
 		row = status == 0 ? row + 1 : 0;
 		noticed += status;
 	}
-	print_message("the client made about %u device calls; the failure of %u was noticed\n", n - CLEAN_ROW, noticed);
+
+	print_message("the client made about %u device calls; the failure of %u was noticed\n",
+		      n - CLEAN_ROW, noticed);
 	assert_int_equal(row, CLEAN_ROW);
 	assert_in_range(noticed, 10, STEPS_MAX);
 	stage_finish(fds);
@@ -292,6 +330,7 @@ static void test_every_call_of_a_client(void **state)
 int main(int argc, char **argv)
 {
 	static const struct child_part parts[] = {{"fail_and_work", fail_and_work}, {NULL, NULL}};
+
 	child_main(argc, argv, parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
@@ -300,5 +339,6 @@ int main(int argc, char **argv)
 		TEST(test_every_call_of_a_client),
 	};
 	alarm(400); /* a hang is a failure */
+
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

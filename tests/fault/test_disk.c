@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The disk does not keep its word: the n-th read or write fails or comes back short, for n = 1, 2, ...; and what is on
- * it is changed behind the daemon's back. A block comes back right or not at all, and everything goes on.
+ * The disk does not keep its word: the n-th read or write fails or comes back short, for
+ * n = 1, 2, ...; and what is on it is changed behind the daemon's back. A block comes
+ * back right or not at all, and everything goes on.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,13 +30,16 @@ static hbm_result results[BLOCKS];
 static unsigned start(const char *fail, const char *engine, const char *merge)
 {
 	char fault[64], io[32], largest[32];
+
 	snprintf(fault, sizeof(fault), "nvme.fail=%s", fail);
 	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
 	snprintf(largest, sizeof(largest), "nvme.merge=%s", merge);
-	const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", largest, fault, io, NULL};
+	const char *const sets[] = {
+		"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", largest, fault, io, NULL};
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+
 	return fds;
 }
 
@@ -61,8 +65,9 @@ static void wait_until_still(void)
 	}
 }
 
-/* Pushes all down to the disk, and waits until it is there. In two steps: what is in DDR goes on in one piece, while
- * what is still arriving there would be written block by block. */
+/* Pushes all down to the disk, and waits until it is there. In two steps: what is in DDR
+ * goes on in one piece, while what is still arriving there would be written block by
+ * block. */
 static void push_to_disk(void)
 {
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
@@ -76,11 +81,13 @@ static uint64_t load_all(void)
 {
 	uint64_t found = 0;
 	assert_int_equal(kv_load(&kv, 0, 1, BLOCKS, results), 0);
+
 	for (uint64_t i = 0; i < BLOCKS; i++) {
 		found += results[i].status == HBM_OK;
 		assert_true(results[i].status == HBM_OK || results[i].status == HBM_MISS ||
 			    results[i].status == HBM_IO);
 	}
+
 	return found;
 }
 
@@ -96,6 +103,7 @@ static void store_roots(void)
 {
 	struct hbm_block blocks[BLOCKS];
 	struct hbm_segment segments[BLOCKS];
+
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		kv_put(&kv, i, 1 + i);
 	kv_blocks(&kv, 0, 1, BLOCKS, 0, blocks, segments);
@@ -106,10 +114,12 @@ static void store_roots(void)
 		assert_true(results[i].status == HBM_OK || results[i].status == HBM_EXISTS);
 }
 
-/* Down and up again with a fault on the way, and once more without: how many blocks it cost. */
+/* Down and up again with a fault on the way, and once more without: how many blocks it
+ * cost. */
 static uint64_t run(const char *fail, const char *engine, const char *merge)
 {
 	unsigned fds = start(fail, engine, merge);
+
 	store_roots();
 	push_to_disk();
 	uint64_t first = load_all();
@@ -121,10 +131,12 @@ static uint64_t run(const char *fail, const char *engine, const char *merge)
 	finish(fds);
 	spawn_free(&daemon_);
 	spawn_init(&daemon_);
+
 	return BLOCKS - first;
 }
 
-/* An I/O of one block that fails costs it; one of several is taken apart and tried again; a short one goes on. */
+/* An I/O of one block that fails costs it; one of several is taken apart and tried again;
+ * a short one goes on. */
 static void run_all(const char *operation, const char *fault, uint64_t cost)
 {
 	char fail[48];
@@ -180,6 +192,7 @@ static void test_several_failures_cost_as_many_blocks(void **state)
 static void change_every_page(void)
 {
 	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
+
 	assert_true(fd >= 0);
 	for (off_t at = HEAD + 100; at < HEAD + (8 << 20); at += 4096) {
 		unsigned char byte;
@@ -187,6 +200,7 @@ static void change_every_page(void)
 		byte ^= 0x10;
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 	}
+
 	assert_int_equal(fsync(fd), 0);
 	assert_int_equal(close(fd), 0);
 }
@@ -195,6 +209,7 @@ static void change_one_bit(void)
 {
 	int fd = open(daemon_.nvme, O_RDWR | O_CLOEXEC);
 	unsigned char byte;
+
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, &byte, 1, HEAD + 5 * BLOCK + 1234), 1);
 	byte ^= 1;
@@ -203,11 +218,14 @@ static void change_one_bit(void)
 	assert_int_equal(close(fd), 0);
 }
 
-/* A pinned block that cannot be read is lost like any other, and nothing of it is left: not its pin, not its entry. */
+/* A pinned block that cannot be read is lost like any other, and nothing of it is left:
+ * not its pin, not its entry. */
 static void test_a_lost_block_takes_its_pins_along(void **state)
 {
-	static const char *const sets[] = {"device.cache=4MiB",    "ddr.size=4MiB", "nvme.size=8MiB",
-					   "nvme.fail=read:1:EIO", "limits.pins=1", NULL};
+	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB",
+					   "nvme.size=8MiB",    "nvme.fail=read:1:EIO",
+					   "limits.pins=1",     NULL};
+
 	(void)state;
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
@@ -220,16 +238,21 @@ static void test_a_lost_block_takes_its_pins_along(void **state)
 	assert_int_equal(results[0].status, HBM_OK);
 	assert_int_equal(kv_load(&kv, 0, 1, 1, results), 0);
 	assert_int_equal(results[0].status, HBM_IO);
-	for (uint32_t kept = 0; kept < 2; kept++) { /* each a new block, the second after the first has been removed */
+
+	for (uint32_t kept = 0; kept < 2;
+	     kept++) { /* each a new block, the second after the first has been removed */
 		assert_int_equal(kv_store(&kv, 0, 1, 1, 0, results), 0);
 		assert_int_equal(results[0].status, HBM_OK);
-		assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
+		assert_int_equal(
+			kv_keys(&kv, HBM_WIRE_PIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
 		assert_int_equal(results[0].status, HBM_OK);
-		assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
+		assert_int_equal(
+			kv_keys(&kv, HBM_WIRE_UNPIN, 1, 1, kept ? HBM_WIRE_KEEP : 0, results), 0);
 		assert_int_equal(results[0].status, HBM_OK);
 		assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, 1, 1, 0, results), 0);
 		assert_int_equal(results[0].status, HBM_OK);
 	}
+
 	assert_int_equal(status_now().blocks, 0);
 	finish(fds);
 }

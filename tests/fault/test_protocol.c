@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client that is broken or hostile. Whatever it sends, the daemon answers as hbm-protocol(7) says or ends that
- * session; it loses nothing, and another client is served the whole time.
+ * A client that is broken or hostile. Whatever it sends, the daemon answers as
+ * hbm-protocol(7) says or ends that session; it loses nothing, and another client is
+ * served the whole time.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,11 +29,14 @@ static struct hbm *bystander;
 
 static int setup(void **state)
 {
-	static const char *const sets[] = {"limits.hello_ms=200", "limits.requests_in_flight=8", NULL};
+	static const char *const sets[] = {"limits.hello_ms=200", "limits.requests_in_flight=8",
+					   NULL};
+
 	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	bystander = spawn_connect(&daemon_);
+
 	return 0;
 }
 
@@ -46,7 +50,8 @@ static int teardown(void **state)
 
 static struct hbm_wire_header ping(uint64_t id)
 {
-	return (struct hbm_wire_header){.size = sizeof(struct hbm_wire_header), .opcode = HBM_WIRE_PING, .id = id};
+	return (struct hbm_wire_header){
+		.size = sizeof(struct hbm_wire_header), .opcode = HBM_WIRE_PING, .id = id};
 }
 
 /* Sent on a session of its own; what came of it. A session that was answered still works. */
@@ -55,10 +60,13 @@ static int ask(const void *message, size_t size)
 	int socket = raw_greet(&daemon_);
 	int status = raw_ask(socket, message, size);
 	const struct hbm_wire_header next = ping(99);
+
 	if (status != RAW_DROPPED)
 		assert_int_equal(raw_ask(socket, &next, sizeof(next)), HBM_OK);
+
 	close(socket);
 	assert_int_equal(hbm_ping(bystander), 0);
+
 	return status;
 }
 
@@ -108,9 +116,12 @@ static void test_bodies_that_are_too_short_or_too_long(void **state)
 	(void)state;
 	static unsigned char bytes[4096];
 	for (uint16_t opcode = HBM_WIRE_REGION_CREATE; opcode < HBM_WIRE_PING; opcode++) {
-		const size_t sizes[] = {sizeof(struct hbm_wire_header), sizeof(struct hbm_wire_header) + 4, 4096};
+		const size_t sizes[] = {sizeof(struct hbm_wire_header),
+					sizeof(struct hbm_wire_header) + 4, 4096};
 		for (size_t i = 0; i < 3; i++) {
-			const struct hbm_wire_header header = {.size = (uint32_t)sizes[i], .opcode = opcode, .id = 5};
+			const struct hbm_wire_header header = {
+				.size = (uint32_t)sizes[i], .opcode = opcode, .id = 5};
+
 			memset(bytes, 0, sizeof(bytes));
 			memcpy(bytes, &header, sizeof(header));
 			int status = ask(bytes, sizes[i]);
@@ -137,10 +148,11 @@ static void test_messages_that_are_too_large(void **state)
 static void test_counts_that_do_not_fit(void **state)
 {
 	(void)state;
-	_Alignas(struct hbm_wire_keys) unsigned char bytes[sizeof(struct hbm_wire_keys) + 2 * sizeof(hbm_key)] = {0};
+	_Alignas(struct hbm_wire_keys) unsigned char
+		bytes[sizeof(struct hbm_wire_keys) + 2 * sizeof(hbm_key)] = {0};
 	struct hbm_wire_keys *message = (void *)bytes;
-	*message = (struct hbm_wire_keys){.header = {.size = sizeof(bytes), .opcode = HBM_WIRE_LOOKUP, .id = 1},
-					  .ns = 1};
+	*message = (struct hbm_wire_keys){
+		.header = {.size = sizeof(bytes), .opcode = HBM_WIRE_LOOKUP, .id = 1}, .ns = 1};
 	message->keys[0].bytes[0] = message->keys[1].bytes[0] = 1;
 	const uint32_t counts[] = {0, 1, 3, 0x10000000, 0x10000002, UINT32_MAX};
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
@@ -149,8 +161,10 @@ static void test_counts_that_do_not_fit(void **state)
 		if (status != RAW_DROPPED)
 			assert_int_equal(status, HBM_INVALID);
 	}
+
 	message->count = 2;
-	assert_int_equal(ask(message, sizeof(bytes)), HBM_NOT_FOUND); /* well formed, but no such namespace */
+	assert_int_equal(ask(message, sizeof(bytes)),
+			 HBM_NOT_FOUND); /* well formed, but no such namespace */
 	message->flags = HBM_WIRE_KEEP;
 	assert_int_equal(ask(message, sizeof(bytes)), HBM_UNSUPPORTED);
 	message->flags = 0;
@@ -183,22 +197,32 @@ struct refused {
 };
 
 #define HEADER(name, type) .header = {.size = sizeof(type), .opcode = HBM_WIRE_##name, .id = 9}
-#define KEYS(name)                                                                                                     \
-	.keys = {.head = {.header = {.size = sizeof(struct hbm_wire_keys) + 16, .opcode = HBM_WIRE_##name, .id = 9},   \
-			  .ns = 77,                                                                                 \
-			  .count = 1},                                                                                 \
+#define KEYS(name)                                                                                 \
+	.keys = {.head = {.header = {.size = sizeof(struct hbm_wire_keys) + 16,                    \
+				     .opcode = HBM_WIRE_##name,                                    \
+				     .id = 9},                                                     \
+			  .ns = 77,                                                                \
+			  .count = 1},                                                             \
 		 .key = {{1}}}
-#define RANGE(name)                                                                                                    \
-	.ranges = {                                                                                                    \
-		.head = {.header = {.size = sizeof(struct hbm_wire_ranges) + 24, .opcode = HBM_WIRE_##name, .id = 9},  \
-			 .count = 1},                                                                                  \
-		.range = {.region = 88, .bytes = 1}}
+#define RANGE(name)                                                                                \
+	.ranges = {.head = {.header = {.size = sizeof(struct hbm_wire_ranges) + 24,                \
+				       .opcode = HBM_WIRE_##name,                                  \
+				       .id = 9},                                                   \
+			    .count = 1},                                                           \
+		   .range = {.region = 88, .bytes = 1}}
 
 static const struct refused refused[] = {
-	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}}, HBM_INVALID, "padding in the header"},
-	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}}, HBM_INVALID, "device 99"},
-	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 5}}, HBM_INVALID, "reserve 5"},
-	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 1ull << 50}},
+	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}},
+	 HBM_INVALID,
+	 "padding in the header"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}},
+	 HBM_INVALID,
+	 "device 99"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 5}},
+	 HBM_INVALID,
+	 "reserve 5"},
+	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create),
+		     .address_space = 1ull << 50}},
 	 HBM_LIMIT,
 	 "limits.address_space = "},
 	{{.destroy = {HEADER(REGION_DESTROY, struct hbm_wire_region_destroy), .region = 66}},
@@ -206,14 +230,20 @@ static const struct refused refused[] = {
 	 "region 66"},
 	{{RANGE(COMMIT)}, HBM_NOT_FOUND, "no region"},
 	{{RANGE(DECOMMIT)}, HBM_NOT_FOUND, "no region"},
-	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 5}}},
+	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open),
+		   .spec = {.block_bytes = 5}}},
 	 HBM_INVALID,
 	 "block_bytes 5"},
-	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open), .spec = {.block_bytes = 1ull << 40}}},
+	{{.open = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_open),
+		   .spec = {.block_bytes = 1ull << 40}}},
 	 HBM_LIMIT,
 	 "limits.block_bytes = "},
-	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .ns = 55}}, HBM_NOT_FOUND, "namespace 55"},
-	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .ns = 55}}, HBM_NOT_FOUND, "namespace 55"},
+	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .ns = 55}},
+	 HBM_NOT_FOUND,
+	 "namespace 55"},
+	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .ns = 55}},
+	 HBM_NOT_FOUND,
+	 "namespace 55"},
 	{{KEYS(LOOKUP)}, HBM_NOT_FOUND, "namespace 77"},
 	{{KEYS(PREFETCH)}, HBM_NOT_FOUND, "namespace"},
 	{{KEYS(TOUCH)}, HBM_NOT_FOUND, "namespace 77"},
@@ -223,7 +253,9 @@ static const struct refused refused[] = {
 	{{.evict = {HEADER(EVICT, struct hbm_wire_evict), .tier = HBM_TIER_HBM, .device = 99}},
 	 HBM_INVALID,
 	 "device 99"},
-	{{.cancel = {HEADER(CANCEL, struct hbm_wire_cancel), .target = 44}}, HBM_NOT_FOUND, "request 44"},
+	{{.cancel = {HEADER(CANCEL, struct hbm_wire_cancel), .target = 44}},
+	 HBM_NOT_FOUND,
+	 "request 44"},
 };
 
 static void test_refusals_say_why(void **state)
@@ -233,13 +265,16 @@ static void test_refusals_say_why(void **state)
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
 		struct hbm_wire_refusal reply;
-		assert_true(raw_send(socket, &refused[i].message, refused[i].message.header.size, 0));
+
+		assert_true(
+			raw_send(socket, &refused[i].message, refused[i].message.header.size, 0));
 		assert_int_equal(recv(socket, &reply, sizeof(reply), 0), sizeof(reply));
 		assert_int_equal(reply.header.status, refused[i].status);
 		assert_int_equal(reply.reason[sizeof(reply.reason) - 1], 0);
 		if (!strstr(reply.reason, refused[i].reason))
 			fail_msg("%zu: \"%s\" without \"%s\"", i, reply.reason, refused[i].reason);
 	}
+
 	close(socket);
 }
 
@@ -305,6 +340,7 @@ static void test_descriptors_nobody_asked_for(void **state)
 		int socket = raw_greet(&daemon_);
 		const struct hbm_wire_header header = ping(1);
 		struct hbm_wire_header reply;
+
 		assert_true(raw_send(socket, &header, sizeof(header), counts[i]));
 		assert_int_equal(raw_receive(socket, &reply), false);
 		close(socket);
@@ -322,6 +358,7 @@ static void test_who_never_says_hello_is_dropped(void **state)
 	for (size_t i = 0; i < 20; i++)
 		sockets[i] = raw_connect(&daemon_);
 	assert_int_equal(hbm_ping(bystander), 0);
+
 	for (size_t i = 0; i < 20; i++) {
 		assert_int_equal(raw_receive(sockets[i], &reply), false);
 		close(sockets[i]);
@@ -351,18 +388,22 @@ static void test_who_never_reads(void **state)
 	(void)state;
 	enum { FLOODERS = 4 };
 	int sockets[FLOODERS];
-	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
-					     .kind = HBM_QUERY_LINKS};
+	const struct hbm_wire_query query = {
+		.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
+		.kind = HBM_QUERY_LINKS};
+
 	for (size_t i = 0; i < FLOODERS; i++) {
 		sockets[i] = raw_greet(&daemon_);
 		assert_int_equal(fcntl(sockets[i], F_SETFL, O_NONBLOCK), 0);
 	}
+
 	for (int round = 0; round < 2000; round++) {
 		for (size_t i = 0; i < FLOODERS; i++)
 			raw_send(sockets[i], &query, sizeof(query), 0);
 		if (round % 20 == 0)
 			assert_int_equal(hbm_ping(bystander), 0);
 	}
+
 	/* What was taken is answered in the end. */
 	struct hbm_wire_header reply;
 	assert_int_equal(raw_receive(sockets[0], &reply), true);
@@ -376,8 +417,8 @@ static void test_who_never_reads(void **state)
 /* In a process of another user: the status a query of that kind gets, as an exit status. */
 static int ask_as_nobody(uint32_t kind)
 {
-	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
-					     .kind = kind};
+	const struct hbm_wire_query query = {
+		.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1}, .kind = kind};
 	int status;
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -385,8 +426,10 @@ static int ask_as_nobody(uint32_t kind)
 			_exit(99);
 		_exit(raw_ask(raw_greet(&daemon_), &query, sizeof(query)));
 	}
+
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
+
 	return WEXITSTATUS(status);
 }
 
@@ -398,10 +441,13 @@ static void test_other_users_may_look_but_not_verify(void **state)
 		print_message("SKIP: only root can become somebody else\n");
 		skip();
 	}
+
 	assert_int_equal(chmod(daemon_.dir, 0755), 0);
 	assert_int_equal(chmod(daemon_.socket, 0666), 0);
+
 	for (uint32_t kind = HBM_QUERY_STATUS; kind < HBM_QUERY_KINDS; kind++)
-		assert_int_equal(ask_as_nobody(kind), kind == HBM_QUERY_VERIFY ? HBM_DENIED : HBM_OK);
+		assert_int_equal(ask_as_nobody(kind),
+				 kind == HBM_QUERY_VERIFY ? HBM_DENIED : HBM_OK);
 }
 
 /* ---- Anything ---- */
@@ -410,6 +456,7 @@ static void test_other_users_may_look_but_not_verify(void **state)
 static size_t make_message(struct seed *seed, unsigned char *bytes, size_t room)
 {
 	size_t size = 1 + seed_below(seed, seed_below(seed, 4) ? 300 : room);
+
 	for (size_t i = 0; i < size; i++)
 		bytes[i] = seed_below(seed, 3) ? 0 : (unsigned char)seed_next(seed);
 	struct hbm_wire_header header = {.size = (uint32_t)size,
@@ -419,8 +466,12 @@ static size_t make_message(struct seed *seed, unsigned char *bytes, size_t room)
 		header.opcode = HBM_WIRE_STORE;
 	if (size >= sizeof(header) && seed_below(seed, 8))
 		memcpy(bytes, &header, sizeof(header));
-	if (size >= sizeof(header) + 8 && seed_below(seed, 2)) /* a small number where a count may be */
-		memcpy(bytes + sizeof(header) + 4, &(uint32_t){(uint32_t)seed_below(seed, 8)}, sizeof(uint32_t));
+
+	if (size >= sizeof(header) + 8 &&
+	    seed_below(seed, 2)) /* a small number where a count may be */
+		memcpy(bytes + sizeof(header) + 4, &(uint32_t){(uint32_t)seed_below(seed, 8)},
+		       sizeof(uint32_t));
+
 	return size;
 }
 
@@ -435,16 +486,19 @@ static void test_random_bytes(void **state)
 	for (unsigned i = 0; i < messages; i++) {
 		size_t size = make_message(&seed, bytes, sizeof(bytes));
 		struct hbm_wire_header reply;
-		if (raw_send(socket, bytes, size, seed_below(&seed, 50) == 0) && raw_receive(socket, &reply)) {
+		if (raw_send(socket, bytes, size, seed_below(&seed, 50) == 0) &&
+		    raw_receive(socket, &reply)) {
 			answered++;
 			continue;
 		}
+
 		dropped++;
 		close(socket);
 		socket = raw_greet(&daemon_);
 		if (dropped % 50 == 0)
 			assert_int_equal(hbm_ping(bystander), 0);
 	}
+
 	close(socket);
 	print_message("%u messages answered, %u sessions dropped\n", answered, dropped);
 	assert_true(answered > 100);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting and ending: what cannot be used is refused with one line that says why, a status, and nothing left behind;
- * what a killed daemon left is taken over; the service manager is told what it wants to know. */
+/* Starting and ending: what cannot be used is refused with one line that says why, a
+ * status, and nothing left behind; what a killed daemon left is taken over; the service
+ * manager is told what it wants to know. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,17 +46,22 @@ static void write_file(const char *path, const char *text)
 	assert_int_equal(fclose(out), 0);
 }
 
-/* The start with these settings ends with this status and one line of error, which has the text in it. */
-static void refused_in(const char *const *sets, const char *const *env, int expected, const char *text)
+/* The start with these settings ends with this status and one line of error, which has
+ * the text in it. */
+static void refused_in(const char *const *sets, const char *const *env, int expected,
+		       const char *text)
 {
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, sets, env);
 	int status = spawn_wait(&daemon_);
-	unsigned lines = spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
+	unsigned lines =
+		spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
 	if (status != expected || lines != 1 || !spawn_logged(&daemon_, text)) {
 		spawn_show_log(&daemon_);
-		fail_msg("expected %d and one line with \"%s\", got %d and %u", expected, text, status, lines);
+		fail_msg("expected %d and one line with \"%s\", got %d and %u", expected, text,
+			 status, lines);
 	}
+
 	assert_int_equal(exists(daemon_.socket), false);
 }
 
@@ -70,6 +76,7 @@ static int check_config(const char *path, char *out, size_t size)
 {
 	int pipes[2], status;
 	size_t filled = 0;
+
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
 	pid_t pid = fork();
 	assert_true(pid >= 0);
@@ -79,12 +86,17 @@ static int check_config(const char *path, char *out, size_t size)
 		execl(program, program, "--config", path, "--check-config", (char *)NULL);
 		_exit(127);
 	}
+
 	close(pipes[1]);
-	for (ssize_t n; filled < size - 1 && (n = read(pipes[0], out + filled, size - 1 - filled)) > 0;)
+
+	for (ssize_t n;
+	     filled < size - 1 && (n = read(pipes[0], out + filled, size - 1 - filled)) > 0;)
 		filled += (size_t)n;
+
 	out[filled] = '\0';
 	close(pipes[0]);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
@@ -115,14 +127,17 @@ static void test_configurations_that_are_wrong(void **state)
 	snprintf(path, sizeof(path), "%s/conf", daemon_.dir);
 	write_file(path, "[hbmd]\nlog_level = debug\n");
 	assert_int_equal(check_config(path, out, sizeof(out)), 0);
+
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		write_file(path, wrong[i].text);
 		assert_int_equal(check_config(path, out, sizeof(out)), CONFIG);
 		snprintf(where, sizeof(where), "%s:%u:", path, wrong[i].line);
 		if ((wrong[i].line && !strstr(out, where)) || !strstr(out, wrong[i].expected))
 			fail_msg("%s gives: %s", wrong[i].text, out);
+
 		assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1); /* one line */
 	}
+
 	assert_int_equal(check_config("/nonexistent/conf", out, sizeof(out)), CONFIG);
 	refused((const char *[]){"nvme.size", NULL}, CONFIG, "nvme.size");
 	refused((const char *[]){"device.slab=5", NULL}, CONFIG, "expected");
@@ -158,8 +173,9 @@ static void test_a_file_that_may_not_grow(void **state)
 	small = (struct rlimit){.rlim_cur = 8 << 20, .rlim_max = limit.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
 	spawn_launch(&daemon_,
-		     (const char *[]){"nvme.size=32MiB", "ddr.size=0", "ddr.headroom=1MiB", "ddr.staging=1MiB",
-				      "soft.memory=16MiB", "device.memory=12MiB", "device.cache=2MiB",
+		     (const char *[]){"nvme.size=32MiB", "ddr.size=0", "ddr.headroom=1MiB",
+				      "ddr.staging=1MiB", "soft.memory=16MiB",
+				      "device.memory=12MiB", "device.cache=2MiB",
 				      "device.headroom=2MiB", NULL},
 		     NULL);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
@@ -194,11 +210,14 @@ static void test_one_of_everything(void **state)
 		spawn_forget_log(&second);
 		spawn_launch(&second, tries[i].sets, NULL);
 		assert_int_equal(spawn_wait(&second), UNMET);
-		if (spawn_log_lines(&second, " error: ") != 1 || !spawn_logged(&second, tries[i].expected)) {
+
+		if (spawn_log_lines(&second, " error: ") != 1 ||
+		    !spawn_logged(&second, tries[i].expected)) {
 			spawn_show_log(&second);
 			fail_msg("try %zu", i);
 		}
 	}
+
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
@@ -241,16 +260,20 @@ static struct hbm *connect_early(void)
 {
 	const struct hbm_options options = {.socket = daemon_.socket, .name = "early"};
 	struct hbm *hbm = NULL;
+
 	for (int tries = 0; tries < 1000 && hbm_connect(&hbm, &options) != 0; tries++)
 		usleep(5000);
 	assert_non_null(hbm);
+
 	return hbm;
 }
 
-/* Some of the staging area is in service, blocks are copied into it, slowly, and then the rest cannot be had. */
+/* Some of the staging area is in service, blocks are copied into it, slowly, and then the
+ * rest cannot be had. */
 static void test_a_start_that_fails_while_blocks_move(void **state)
 {
 	enum { BLOCKS = 8, BLOCK = 65536 };
+
 	(void)state;
 	static const char *const sets[] = {"device.cache=0",
 					   "ddr.size=0",
@@ -261,9 +284,11 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	spawn_start(&daemon_, NULL, NULL); /* which formats the NVMe tier */
 	assert_int_equal(spawn_stop(&daemon_), 0);
 	spawn_forget_log(&daemon_);
-	spawn_launch(&daemon_, sets, (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:400000", NULL});
+	spawn_launch(&daemon_, sets,
+		     (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:400000", NULL});
 	const struct hbm_namespace_options options = {.model = "early", .block_bytes = BLOCK};
-	const struct hbm_region_options region_options = {.address_space = 2ull << 20, .slab = 2ull << 20};
+	const struct hbm_region_options region_options = {.address_space = 2ull << 20,
+							  .slab = 2ull << 20};
 	struct hbm *hbm = connect_early();
 	struct hbm_region *region;
 	struct hbm_block blocks[BLOCKS];
@@ -273,10 +298,13 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
 	assert_int_equal(hbm_region_create(hbm, &region_options, &region), 0);
 	assert_int_equal(hbm_commit(hbm, &(struct hbm_range){region, 0, 2ull << 20}, 1), 0);
+
 	for (uint64_t i = 0; i < BLOCKS; i++) {
 		segments[i] = (struct hbm_segment){region, i * BLOCK, BLOCK};
-		blocks[i] = (struct hbm_block){.key = kv_key(1 + i), .segments = &segments[i], .segment_count = 1};
+		blocks[i] = (struct hbm_block){
+			.key = kv_key(1 + i), .segments = &segments[i], .segment_count = 1};
 	}
+
 	assert_int_not_equal(hbm_store(hbm, ns, blocks, BLOCKS, results), 0); /* the daemon goes */
 	hbm_close(hbm);
 	assert_int_equal(spawn_wait(&daemon_), 1);
@@ -288,7 +316,9 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 
 static void copy_file(const char *from, const char *to)
 {
-	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	int in = open(from, O_RDONLY | O_CLOEXEC),
+	    out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+
 	assert_true(in >= 0 && out >= 0);
 	for (ssize_t n; (n = sendfile(out, in, NULL, 1 << 20)) != 0;)
 		assert_in_range(n, 1, 1 << 20);
@@ -296,10 +326,12 @@ static void copy_file(const char *from, const char *to)
 	assert_int_equal(close(out), 0);
 }
 
-/* In `variable`: what makes the daemon find another copy of the soft driver where it looks for libcuda.so.1. */
+/* In `variable`: what makes the daemon find another copy of the soft driver where it
+ * looks for libcuda.so.1. */
 static void disguise_as_cuda(char *variable, size_t size)
 {
 	char folder[96], library[128];
+
 	snprintf(folder, sizeof(folder), "%s/lib", daemon_.dir);
 	assert_int_equal(mkdir(folder, 0700), 0);
 	snprintf(library, sizeof(library), "%s/libcuda.so.1", folder);
@@ -307,19 +339,24 @@ static void disguise_as_cuda(char *variable, size_t size)
 	snprintf(variable, size, "LD_LIBRARY_PATH=%s", folder);
 }
 
-/* A device whose driver does not start is not replaced by host memory; where there is none, it is, and the log says so.
+/*
+ * A device whose driver does not start is not replaced by host memory; where there is
+ * none, it is, and the log says so.
  */
 static void test_auto_takes_what_there_is(void **state)
 {
 	(void)state;
 	static char path[160];
-	const char *const any[] = {"hbmd.driver=auto", "soft.fail=cuInit:2", NULL}; /* for one of the two copies */
+	const char *const any[] = {"hbmd.driver=auto", "soft.fail=cuInit:2",
+				   NULL}; /* for one of the two copies */
 	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
 	disguise_as_cuda(path, sizeof(path));
 	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL}, UNMET,
 		   "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY");
-	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, UNMET, "does not count");
-	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, UNMET, "CUDA_ERROR_NO_DEVICE");
+	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, UNMET,
+		   "does not count");
+	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, UNMET,
+		   "CUDA_ERROR_NO_DEVICE");
 
 	spawn_forget_log(&daemon_);
 	spawn_start(&daemon_, any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL});
@@ -333,8 +370,8 @@ static void test_auto_takes_what_there_is(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
-/* A root that file modes hold for, in somebody else's folder: it still reads its programs and libraries wherever they
- * lie, as somebody else might not. */
+/* A root that file modes hold for, in somebody else's folder: it still reads its programs
+ * and libraries wherever they lie, as somebody else might not. */
 static void test_without_permission(void **state)
 {
 	(void)state;
@@ -342,6 +379,7 @@ static void test_without_permission(void **state)
 		print_message("SKIP: only root can give a folder away\n");
 		skip();
 	}
+
 	int status;
 	char set[192];
 	snprintf(set, sizeof(set), "hbmd.state_dir=%s/state", daemon_.dir);
@@ -353,10 +391,11 @@ static void test_without_permission(void **state)
 	if (pid == 0) {
 		if (dup2(log, STDERR_FILENO) < 0 || prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE) != 0)
 			_exit(99);
-		execl(spawn_path("hbmd"), "hbmd", "--config", "/dev/null", "--set", "hbmd.driver=soft", "--set", set,
-		      NULL);
+		execl(spawn_path("hbmd"), "hbmd", "--config", "/dev/null", "--set",
+		      "hbmd.driver=soft", "--set", set, NULL);
 		_exit(127);
 	}
+
 	close(log);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
@@ -364,6 +403,7 @@ static void test_without_permission(void **state)
 		print_message("SKIP: this root may not give up a capability\n");
 		skip();
 	}
+
 	assert_int_equal(WEXITSTATUS(status), CONFIG);
 	assert_true(spawn_logged(&daemon_, "hbmd.state_dir: cannot make"));
 	assert_true(spawn_logged(&daemon_, "Permission denied"));
@@ -375,11 +415,13 @@ static void test_without_permission(void **state)
 static void test_more_memory_than_there_is(void **state)
 {
 	(void)state;
-	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG, "ddr.size: with ddr.headroom and ddr.staging");
+	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG,
+		"ddr.size: with ddr.headroom and ddr.staging");
 	refused((const char *[]){"ddr.size=100%", NULL}, CONFIG, "lower ddr.size");
 }
 
-/* A cgroup below our own that may have so many bytes, of the kind that this host has; skips the test without one. */
+/* A cgroup below our own that may have so many bytes, of the kind that this host has;
+ * skips the test without one. */
 static void make_cgroup(char *path, size_t size, const char *bytes)
 {
 	static const char *const kinds[][2] = {{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
@@ -390,12 +432,14 @@ static void make_cgroup(char *path, size_t size, const char *bytes)
 		snprintf(path, size, "%s/hbmd-test-%d", kinds[i][0], (int)getpid());
 		if (mkdir(path, 0755) < 0)
 			continue;
+
 		snprintf(name, sizeof(name), "%s/%s", path, kinds[i][1]);
 		FILE *out = exists(name) ? fopen(name, "we") : NULL;
 		if (out && fputs(bytes, out) >= 0 && fclose(out) == 0)
 			return;
 		if (out)
 			fclose(out);
+
 		rmdir(path);
 	}
 
@@ -406,6 +450,7 @@ static void make_cgroup(char *path, size_t size, const char *bytes)
 static void enter_cgroup(const char *path)
 {
 	char name[160];
+
 	snprintf(name, sizeof(name), "%s/cgroup.procs", path);
 	FILE *out = fopen(name, "we");
 	assert_non_null(out);
@@ -419,6 +464,7 @@ static void own_cgroup(const char *made, char *path, size_t size)
 	char line[512];
 	bool is_v1 = strncmp(made, "/sys/fs/cgroup/memory/", 22) == 0;
 	FILE *in = fopen("/proc/self/cgroup", "re");
+
 	assert_non_null(in);
 	path[0] = '\0';
 	while (fgets(line, sizeof(line), in)) {
@@ -428,10 +474,12 @@ static void own_cgroup(const char *made, char *path, size_t size)
 			snprintf(path, size, "/sys/fs/cgroup%s%s", is_v1 ? "/memory" : "",
 				 at + (is_v1 ? strlen(":memory:") : strlen("0::")));
 	}
+
 	fclose(in);
 }
 
-/* Without the check the kernel would end the daemon while it touches the memory, and no log would say why. */
+/* Without the check the kernel would end the daemon while it touches the memory, and no
+ * log would say why. */
 static void test_a_memory_cgroup_that_is_too_small(void **state)
 {
 	(void)state;
@@ -440,12 +488,15 @@ static void test_a_memory_cgroup_that_is_too_small(void **state)
 	make_cgroup(made, sizeof(made), "314572800"); /* 300 MiB */
 	own_cgroup(made, own, sizeof(own));
 	enter_cgroup(made);
-	refused((const char *[]){"ddr.size=600MiB", NULL}, CONFIG, "allows 314572800: lower ddr.size");
-	assert_true(spawn_logged(&daemon_, "679477248 bytes are needed")); /* 600 + 8 + 8 + 32 MiB */
+	refused((const char *[]){"ddr.size=600MiB", NULL}, CONFIG,
+		"allows 314572800: lower ddr.size");
+	assert_true(
+		spawn_logged(&daemon_, "679477248 bytes are needed")); /* 600 + 8 + 8 + 32 MiB */
 	refused((const char *[]){"ddr.size=90%", NULL}, CONFIG, "allows 314572800: lower ddr.size");
 
 	spawn_forget_log(&daemon_);
-	spawn_start(&daemon_, (const char *[]){"ddr.size=50%", NULL}, NULL); /* 150 MiB: all of it is touched */
+	spawn_start(&daemon_, (const char *[]){"ddr.size=50%", NULL},
+		    NULL); /* 150 MiB: all of it is touched */
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
 
@@ -462,6 +513,7 @@ static int bind_socket(const char *name, int type, struct sockaddr_un *address)
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	assert_true(fd >= 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)address, sizeof(*address)), 0);
+
 	return fd;
 }
 
@@ -473,6 +525,7 @@ static void await_message(int fd, const char *text)
 		struct pollfd poller = {.fd = fd, .events = POLLIN};
 		if (poll(&poller, 1, 20000) != 1)
 			fail_msg("no %s", text);
+
 		ssize_t n = read(fd, bytes, sizeof(bytes) - 1);
 		assert_true(n >= 0);
 		bytes[n] = '\0';
@@ -497,7 +550,8 @@ static void test_the_service_manager_is_told(void **state)
 	close(fd);
 }
 
-/* Where a configuration error is looked for: the log at priority err, and the status of the service. */
+/* Where a configuration error is looked for: the log at priority err, and the status of
+ * the service. */
 static void test_the_service_manager_is_told_of_errors(void **state)
 {
 	(void)state;
@@ -506,7 +560,8 @@ static void test_the_service_manager_is_told_of_errors(void **state)
 		int status;
 	} starts[] = {
 		{"ddr.siz=1GiB", "--set: unknown key 'siz' in section [ddr]", CONFIG},
-		{"hbmd.state_dir=/proc/nothing", "hbmd.state_dir: cannot make /proc/nothing", UNMET},
+		{"hbmd.state_dir=/proc/nothing", "hbmd.state_dir: cannot make /proc/nothing",
+		 UNMET},
 	};
 	struct sockaddr_un address;
 	char notify[160], journal[64], line[256];
@@ -515,12 +570,14 @@ static void test_the_service_manager_is_told_of_errors(void **state)
 
 	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
 		struct stat log;
+
 		spawn_forget_log(&daemon_);
 		write_file(daemon_.log, "");
 		assert_int_equal(stat(daemon_.log, &log), 0);
 		snprintf(journal, sizeof(journal), "JOURNAL_STREAM=%ju:%ju", (uintmax_t)log.st_dev,
 			 (uintmax_t)log.st_ino);
-		spawn_launch(&daemon_, (const char *[]){starts[i].set, NULL}, (const char *[]){notify, journal, NULL});
+		spawn_launch(&daemon_, (const char *[]){starts[i].set, NULL},
+			     (const char *[]){notify, journal, NULL});
 		assert_int_equal(spawn_wait(&daemon_), starts[i].status);
 		snprintf(line, sizeof(line), "STATUS=Not started: %s", starts[i].said);
 		await_message(fd, line);
@@ -528,6 +585,7 @@ static void test_the_service_manager_is_told_of_errors(void **state)
 		snprintf(line, sizeof(line), "<3>%s", starts[i].said);
 		assert_true(spawn_logged(&daemon_, line));
 	}
+
 	close(fd);
 }
 
@@ -551,7 +609,8 @@ static void test_a_descriptor_that_nobody_knows(void **state)
 {
 	(void)state;
 	struct sockaddr_un address;
-	int fd = bind_socket("sock", SOCK_SEQPACKET, &address), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = bind_socket("sock", SOCK_SEQPACKET, &address),
+	    null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	assert_int_equal(listen(fd, 16), 0);
 	assert_true(null >= 0);
@@ -576,9 +635,10 @@ static void test_sigterm_while_warming(void **state)
 }
 
 /*
- * A session that is drained gives its memory back while its process still has it mapped, so the device is full and
- * nobody will want what is free by the books: nothing is made ahead of need, and nothing fails. A second client keeps
- * the daemon draining for a while, with a store from a slow device.
+ * A session that is drained gives its memory back while its process still has it mapped,
+ * so the device is full and nobody will want what is free by the books: nothing is made
+ * ahead of need, and nothing fails. A second client keeps the daemon draining for a
+ * while, with a store from a slow device.
  */
 static void test_draining_makes_nothing_ahead(void **state)
 {
@@ -593,14 +653,17 @@ static void test_draining_makes_nothing_ahead(void **state)
 	kv_open(&waiting, &daemon_, 0, 2 << 20, 1);
 	kv_open(&holder, &daemon_, 0, 2 << 20, 83); /* with the other's all of the pool */
 	kv_blocks(&waiting, 0, 1, 1, 0, &block, &segment);
-	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.ns, &block, 1, NULL, NULL, &ticket), 0);
+	assert_int_equal(hbm_submit_store(waiting.hbm, waiting.ns, &block, 1, NULL, NULL, &ticket),
+			 0);
 	assert_int_equal(hbm_ping(waiting.hbm), 0); /* so the store has arrived */
 
 	assert_int_equal(spawn_stop(&daemon_), 0);
+
 	if (spawn_log_lines(&daemon_, " error: ") > 0) {
 		spawn_show_log(&daemon_);
 		fail_msg("a clean stop logs errors");
 	}
+
 	kv_close(&holder);
 	kv_close(&waiting);
 }

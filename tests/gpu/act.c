@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * act: what an actor does when it is given an order: one function for each verb of actor.h. It has a rig once it was
- * told to open the driver, a few slabs, and at most one fd that it holds for others.
+ * act: what an actor does when it is given an order: one function for each verb of
+ * actor.h. It has a rig once it was told to open the driver, a few slabs, and at most one
+ * fd that it holds for others.
  */
 #include "tests/gpu/actor.h"
 #include "tests/gpu/rig.h"
@@ -46,7 +47,8 @@ static bool act_check(struct scene *scene, const char *call, CUresult result)
 	if (result == CUDA_SUCCESS)
 		return true;
 	scene->answer.status = (int32_t)result;
-	snprintf(scene->answer.text, sizeof(scene->answer.text), "%s: %s", call, driver_error_name(rig.driver, result));
+	snprintf(scene->answer.text, sizeof(scene->answer.text), "%s: %s", call,
+		 driver_error_name(rig.driver, result));
 	return false;
 }
 
@@ -60,23 +62,27 @@ static void act_load(struct scene *scene)
 		scene->answer.value = rig.driver->kind;
 }
 
-/* What the kernel takes from a process that changes its user is taken back: the driver writes the names of its threads
- * into /proc/self, which is root's while the process may not be dumped, and does not start if it cannot. */
+/* What the kernel takes from a process that changes its user is taken back: the driver
+ * writes the names of its threads into /proc/self, which is root's while the process may
+ * not be dumped, and does not start if it cannot. */
 static bool become_user(struct scene *scene)
 {
 	uid_t user = (uid_t)scene->order.value;
 
-	if (user == 0 ||
-	    (setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0 &&
-	     prctl(PR_SET_DUMPABLE, 1) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0))
+	if (user == 0 || (setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 &&
+			  setresuid(user, user, user) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0 &&
+			  prctl(PR_SET_PDEATHSIG, SIGKILL) == 0))
 		return true;
+
 	scene->answer.status = -errno;
-	snprintf(scene->answer.text, sizeof(scene->answer.text), "cannot become user %u: %s", user, strerror(errno));
+	snprintf(scene->answer.text, sizeof(scene->answer.text), "cannot become user %u: %s", user,
+		 strerror(errno));
+
 	return false;
 }
 
-/* The soft driver is a file of this pack, which another user may not be able to read; it opens nothing when it is
- * loaded, so loading it first proves as much. */
+/* The soft driver is a file of this pack, which another user may not be able to read; it
+ * opens nothing when it is loaded, so loading it first proves as much. */
 static void act_open(struct scene *scene)
 {
 	const char *driver = getenv("HBM_TEST_DRIVER");
@@ -84,9 +90,11 @@ static void act_open(struct scene *scene)
 
 	if (!soft && !become_user(scene))
 		return;
+
 	act_load(scene);
 	if (scene->answer.status != 0 || (soft && !become_user(scene)))
 		return;
+
 	act_check(scene, "context", rig_enter(&rig));
 }
 
@@ -98,6 +106,7 @@ static void act_make(struct scene *scene)
 		act_check(scene, "make", rig_slab(&rig, scene->order.bytes, slab));
 		return;
 	}
+
 	slab->bytes = scene->order.bytes;
 	act_check(scene, "cuMemCreate", rig_create(&rig, slab->bytes, &slab->handle));
 }
@@ -109,6 +118,7 @@ static void act_export(struct scene *scene)
 	if (!ACT(scene, cuMemExportToShareableHandle, &fd, scene->slab->handle,
 		 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0))
 		return;
+
 	scene->answer_fd = fd;
 	scene->closes = true;
 }
@@ -120,11 +130,14 @@ static void act_import(struct scene *scene)
 	if (!ACT(scene, cuMemImportFromShareableHandle, &slab.handle, (void *)(uintptr_t)scene->fd,
 		 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
 		return;
+
 	if (!act_check(scene, "map",
-		       rig_map(&rig, slab.handle, slab.bytes, (CUmemAccess_flags)scene->order.value, &slab.address)))
+		       rig_map(&rig, slab.handle, slab.bytes, (CUmemAccess_flags)scene->order.value,
+			       &slab.address)))
 		rig.driver->cuMemRelease(slab.handle);
 	else
 		*scene->slab = slab;
+
 	scene->answer.value = slab.handle;
 }
 
@@ -135,7 +148,8 @@ static void act_map_again(struct scene *scene)
 	struct slab_map slab = {.bytes = first->bytes};
 
 	if (act_check(scene, "map",
-		      rig_map(&rig, first->handle, slab.bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &slab.address)))
+		      rig_map(&rig, first->handle, slab.bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+			      &slab.address)))
 		*scene->slab = slab;
 }
 
@@ -148,12 +162,14 @@ static void act_map_part(struct scene *scene)
 		return;
 	if (ACT(scene, cuMemMap, address, bytes, scene->order.value, scene->slab->handle, 0))
 		rig.driver->cuMemUnmap(address, bytes);
+
 	rig.driver->cuMemAddressFree(address, bytes);
 }
 
 static void act_fill(struct scene *scene)
 {
-	act_check(scene, "fill", rig_fill(&rig, scene->slab->address, scene->slab->bytes, scene->order.value));
+	act_check(scene, "fill",
+		  rig_fill(&rig, scene->slab->address, scene->slab->bytes, scene->order.value));
 }
 
 static void act_compare(struct scene *scene)
@@ -161,7 +177,8 @@ static void act_compare(struct scene *scene)
 	bool same = false;
 
 	act_check(scene, "compare",
-		  rig_compare(&rig, scene->slab->address, scene->slab->bytes, scene->order.value, &same));
+		  rig_compare(&rig, scene->slab->address, scene->slab->bytes, scene->order.value,
+			      &same));
 	scene->answer.value = same;
 }
 
@@ -174,13 +191,14 @@ static void act_clear(struct scene *scene)
 		scene->answer.status = -ENOMEM;
 	else if (ACT(scene, cuMemcpyDtoH, copy, scene->slab->address, bytes))
 		scene->answer.value = copy[0] == 0 && memcmp(copy, copy + 1, bytes - 1) == 0;
+
 	free(copy);
 }
 
 static void act_memset(struct scene *scene)
 {
-	if (ACT(scene, cuMemsetD8Async, scene->slab->address, (unsigned char)scene->order.value, scene->slab->bytes,
-		rig.stream))
+	if (ACT(scene, cuMemsetD8Async, scene->slab->address, (unsigned char)scene->order.value,
+		scene->slab->bytes, rig.stream))
 		ACT(scene, cuStreamSynchronize, rig.stream);
 }
 
@@ -192,6 +210,7 @@ static size_t span_map(struct scene *scene, CUdeviceptr range, size_t bytes, siz
 
 		if (!act_check(scene, "cuMemCreate", rig_create(&rig, bytes, &handle)))
 			return i;
+
 		bool mapped = ACT(scene, cuMemMap, range + i * bytes, bytes, 0, handle, 0);
 		rig.driver->cuMemRelease(handle); /* the mapping keeps it */
 		if (!mapped)
@@ -204,12 +223,14 @@ static void act_span(struct scene *scene)
 {
 	const size_t bytes = scene->order.bytes;
 	const size_t count = scene->order.value < SPAN_MAX ? scene->order.value : SPAN_MAX;
-	const CUmemAccessDesc access = {rig_prop(&rig).location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+	const CUmemAccessDesc access = {rig_prop(&rig).location,
+					CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 	bool same = false;
 	CUdeviceptr range;
 
 	if (!ACT(scene, cuMemAddressReserve, &range, bytes * count, 0, 0, 0))
 		return;
+
 	size_t mapped = span_map(scene, range, bytes, count);
 	if (mapped == count && ACT(scene, cuMemSetAccess, range, bytes * count, &access, 1) &&
 	    act_check(scene, "fill", rig_fill(&rig, range, bytes * count, count)) &&
@@ -218,6 +239,7 @@ static void act_span(struct scene *scene)
 	else
 		for (size_t i = 0; i < mapped; i++)
 			rig.driver->cuMemUnmap(range + i * bytes, bytes);
+
 	ACT(scene, cuMemAddressFree, range, bytes * count);
 	scene->answer.value = same;
 }
@@ -245,11 +267,13 @@ static void *copy_on(void *argument)
 	size_t half = slab->bytes / 2;
 
 	rig.driver->cuCtxSetCurrent(rig.context);
+
 	for (unsigned round = 0;; round++) {
 		rig.driver->cuMemcpyHtoDAsync(slab->address + half, busy_host, half, rig.stream);
 		if (round % 64 == 63)
 			rig.driver->cuStreamSynchronize(rig.stream);
 	}
+
 	return NULL;
 }
 
@@ -273,8 +297,10 @@ static void act_keep_busy(struct scene *scene)
 	    !ACT(scene, cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING) ||
 	    !act_check(scene, "busy_open", busy_open(&busy, rig.driver)) ||
 	    !act_check(scene, "busy_launch",
-		       busy_launch(&busy, stream, scene->slab->address, scene->slab->bytes / 2, BUSY_WORD, BUSY_MS)))
+		       busy_launch(&busy, stream, scene->slab->address, scene->slab->bytes / 2,
+				   BUSY_WORD, BUSY_MS)))
 		return;
+
 	if (pthread_create(&thread, NULL, copy_on, scene->slab) == 0)
 		pthread_detach(thread);
 	else
@@ -283,12 +309,15 @@ static void act_keep_busy(struct scene *scene)
 
 static void *map_page(struct scene *scene)
 {
-	void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, scene->fd, 0);
+	void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED,
+			  scene->fd, 0);
 
 	if (page != MAP_FAILED)
 		return page;
+
 	scene->answer.status = -errno;
 	snprintf(scene->answer.text, sizeof(scene->answer.text), "mmap: %s", strerror(errno));
+
 	return NULL;
 }
 
@@ -301,8 +330,10 @@ static void act_wait_fence(struct scene *scene)
 	    ACT(scene, cuMemHostRegister, page, (size_t)sysconf(_SC_PAGESIZE),
 		CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP) &&
 	    ACT(scene, cuMemHostGetDevicePointer, &word, page, 0) &&
-	    ACT(scene, cuStreamWaitValue64, rig.stream, word, scene->order.value, CU_STREAM_WAIT_VALUE_GEQ))
-		ACT(scene, cuMemsetD8Async, scene->slab->address, AFTER_FENCE, scene->slab->bytes, rig.stream);
+	    ACT(scene, cuStreamWaitValue64, rig.stream, word, scene->order.value,
+		CU_STREAM_WAIT_VALUE_GEQ))
+		ACT(scene, cuMemsetD8Async, scene->slab->address, AFTER_FENCE, scene->slab->bytes,
+		    rig.stream);
 }
 
 static void act_fence_passed(struct scene *scene)
@@ -333,7 +364,8 @@ static void act_lose(struct scene *scene)
 	held = -1;
 }
 
-/* The driver's first device may have any number. The files stay open as long as the process. */
+/* The driver's first device may have any number. The files stay open as long as the
+ * process. */
 static void act_open_file(struct scene *scene)
 {
 	bool any = false;
@@ -347,11 +379,13 @@ static void act_open_file(struct scene *scene)
 		else if (errno != ENOENT)
 			why = errno;
 	}
+
 	if (any)
 		return;
+
 	scene->answer.status = -why;
-	snprintf(scene->answer.text, sizeof(scene->answer.text), "no /dev/nvidia0 to 63 can be opened: %s",
-		 strerror(why));
+	snprintf(scene->answer.text, sizeof(scene->answer.text),
+		 "no /dev/nvidia0 to 63 can be opened: %s", strerror(why));
 }
 
 static void act_set_word(struct scene *scene)
@@ -396,6 +430,7 @@ int actor_play(int socket)
 	while (message_receive(socket, &scene.order, sizeof(scene.order), &scene.fd)) {
 		if (scene.order.verb >= VERBS)
 			return 2;
+
 		scene.slab = &slabs[scene.order.slot % SLOTS];
 		scene.answer_fd = -1;
 		scene.answer = (struct answer){.status = 0};
@@ -408,5 +443,6 @@ int actor_play(int socket)
 		if (scene.fd >= 0)
 			close(scene.fd);
 	}
+
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* actor: the director's side, and the messages. See actor.h; what the orders do is in act.c. */
+/* actor: the director's side, and the messages. See actor.h; what the orders do is in
+ * act.c. */
 #include "tests/gpu/actor.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ bool message_send(int socket, const void *message, size_t size, int fd)
 		control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 	}
+
 	return sendmsg(socket, &header, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
@@ -42,8 +44,10 @@ bool message_receive(int socket, void *message, size_t size, int *fd)
 		char ns[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec data = {message, size};
-	struct msghdr header = {
-		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr header = {.msg_iov = &data,
+				.msg_iovlen = 1,
+				.msg_control = &control,
+				.msg_controllen = sizeof(control)};
 	struct cmsghdr *part;
 	int came = -1;
 	ssize_t length = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
@@ -51,10 +55,12 @@ bool message_receive(int socket, void *message, size_t size, int *fd)
 	part = length < 0 ? NULL : CMSG_FIRSTHDR(&header);
 	if (part && part->cmsg_type == SCM_RIGHTS)
 		memcpy(&came, CMSG_DATA(part), sizeof(came));
+
 	if (fd)
 		*fd = came;
 	else if (came >= 0)
 		close(came);
+
 	return length == (ssize_t)size;
 }
 
@@ -66,6 +72,7 @@ static void become_actor(int socket, pid_t director)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != director)
 		_exit(1);
+
 	fcntl(socket, F_SETFD, 0);
 	snprintf(number, sizeof(number), "%d", socket);
 	execl("/proc/self/exe", "actor", "--actor", number, (char *)NULL);
@@ -81,17 +88,22 @@ bool actor_start(struct actor *actor)
 	*actor = (struct actor){.socket = -1};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return false;
+
 	setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	actor->pid = fork();
 	if (actor->pid == 0)
 		become_actor(ends[1], director);
+
 	close(ends[1]);
+
 	if (actor->pid < 0) {
 		close(ends[0]);
 		actor->pid = 0;
 		return false;
 	}
+
 	actor->socket = ends[0];
+
 	return true;
 }
 
@@ -101,13 +113,18 @@ static struct answer actor_ask(struct actor *actor, const struct order *order, i
 
 	if (actor->pid == 0 || !message_send(actor->socket, order, sizeof(*order), fd))
 		return answer;
+
 	errno = 0;
 	if (message_receive(actor->socket, &answer, sizeof(answer), came))
 		return answer;
+
 	answer = (struct answer){.status = -ECHILD, .text = "the process ended"};
 	if (errno == EAGAIN)
-		answer = (struct answer){.status = -ETIMEDOUT, .text = "the process did not answer"};
+		answer =
+			(struct answer){.status = -ETIMEDOUT, .text = "the process did not answer"};
+
 	actor_kill(actor);
+
 	return answer;
 }
 
@@ -134,10 +151,12 @@ void actor_end(struct actor *actor)
 	if (actor->pid <= 0)
 		return;
 	close(actor->socket);
+
 	for (int step = 0; waitpid(actor->pid, NULL, WNOHANG) == 0; step++) {
 		if (step == END_STEPS)
 			kill(actor->pid, SIGKILL);
 		nanosleep(&(const struct timespec){.tv_nsec = 10000000}, NULL);
 	}
+
 	*actor = (struct actor){.socket = -1};
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * actor: another process, told what to do. The claims are about what happens between processes, and to what one leaves
- * behind when it is killed, so each part is played by a process of its own: this program, started anew (a process that
- * was forked after the driver was loaded can do nothing with it). The one that directs them uses no device itself:
- * whether a device has users at all is one of the questions.
+ * actor: another process, told what to do. The claims are about what happens between
+ * processes, and to what one leaves behind when it is killed, so each part is played by a
+ * process of its own: this program, started anew (a process that was forked after the
+ * driver was loaded can do nothing with it). The one that directs them uses no device
+ * itself: whether a device has users at all is one of the questions.
  *
- * An order goes to the actor, an answer comes back, over a SEQPACKET socket; either may carry one fd. An actor
- * that does not answer in time is killed and answers -ETIMEDOUT.
+ * An order goes to the actor, an answer comes back, over a SEQPACKET socket; either may
+ * carry one fd. An actor that does not answer in time is killed and answers -ETIMEDOUT.
  */
 #pragma once
 
@@ -18,22 +19,31 @@
 
 /* slot: which of the actor's slabs. */
 enum verb {
-	VERB_OPEN,      /* the driver and a context, as user `value` if that is not 0; answers the driver's kind */
-	VERB_LOAD,      /* the driver without a context */
-	VERB_MAKE,      /* a slab of `bytes`, mapped if there is a context */
-	VERB_EXPORT,    /* the slab: an fd */
-	VERB_IMPORT,    /* an fd as a slab of `bytes`, mapped with access `value`; answers its handle */
+	/* the driver and a context, as user `value` if that is not 0; answers the
+	 * driver's kind */
+	VERB_OPEN,
+	VERB_LOAD,   /* the driver without a context */
+	VERB_MAKE,   /* a slab of `bytes`, mapped if there is a context */
+	VERB_EXPORT, /* the slab: an fd */
+	/* an fd as a slab of `bytes`, mapped with access `value`; answers its handle */
+	VERB_IMPORT,
 	VERB_MAP_AGAIN, /* slot `value`'s handle at another address, as slot `slot` */
-	VERB_MAP_PART,  /* the slab's handle from offset `value` for `bytes`, at another address; and unmapped */
-	VERB_FILL,      /* with words of seed `value` */
-	VERB_COMPARE,   /* answers 1 if it holds the words of seed `value` */
-	VERB_CLEAR,     /* answers 1 if all of it is zero */
-	VERB_MEMSET,    /* to byte `value`, waiting for it */
-	VERB_SPAN, /* `value` slabs of `bytes` in one range with one set-access; answers 1 if all hold their bytes */
-	VERB_DROP, /* the slab */
-	VERB_FREE_BYTES,   /* of device memory */
-	VERB_KEEP_BUSY,    /* from now on writes the slab with kernels and copies, until killed */
-	VERB_WAIT_FENCE,   /* an fd of a page: a stream waits for `value` there, then sets the slab to 0x77 */
+	/* the slab's handle from offset `value` for `bytes`, at another address; and
+	 * unmapped */
+	VERB_MAP_PART,
+	VERB_FILL,    /* with words of seed `value` */
+	VERB_COMPARE, /* answers 1 if it holds the words of seed `value` */
+	VERB_CLEAR,   /* answers 1 if all of it is zero */
+	VERB_MEMSET,  /* to byte `value`, waiting for it */
+	/* `value` slabs of `bytes` in one range with one set-access; answers 1 if all
+	 * hold their bytes */
+	VERB_SPAN,
+	VERB_DROP,       /* the slab */
+	VERB_FREE_BYTES, /* of device memory */
+	VERB_KEEP_BUSY,  /* from now on writes the slab with kernels and copies, until killed */
+	/* an fd of a page: a stream waits for `value` there, then sets the slab to
+	 * 0x77 */
+	VERB_WAIT_FENCE,
 	VERB_FENCE_PASSED, /* answers 1 if the stream is done */
 	VERB_HOLD,         /* an fd, with no device in use */
 	VERB_GIVE,         /* the held fd: an fd */
@@ -68,10 +78,12 @@ struct answer actor_tell(struct actor *actor, const struct order *order, int fd)
 /* The same, for an order whose answer has an fd, which is handed over; -1: there is none. */
 struct answer actor_fetch(struct actor *actor, const struct order *order, int *fd);
 void actor_kill(struct actor *actor); /* SIGKILL, and reaped */
-void actor_end(struct actor *actor);  /* lets it end by itself; killed if it does not in ten seconds */
+void actor_end(
+	struct actor *actor); /* lets it end by itself; killed if it does not in ten seconds */
 /* The actor's side: carries out orders until there are no more. Returns the exit status. */
 int actor_play(int socket);
 
-/* Used by both sides; false: the peer is gone or took too long. fd may be NULL where none is expected. */
+/* Used by both sides; false: the peer is gone or took too long. fd may be NULL where none
+ * is expected. */
 bool message_send(int socket, const void *message, size_t size, int fd);
 bool message_receive(int socket, void *message, size_t size, int *fd);

@@ -48,13 +48,15 @@ void call_expect(enum call call, bool holds, const char *condition)
 		call_blame(call, "not so:", condition);
 }
 
-/* The driver is where the process is stuck, or died: printing is as safe as it will ever be. */
+/* The driver is where the process is stuck, or died: printing is as safe as it will ever
+ * be. */
 static void give_up(int number)
 {
 	if (number == SIGALRM)
 		call_blame((enum call)under_way, "does not", "return");
 	else
 		call_blame((enum call)under_way, "ended in", strsignal(number));
+
 	calls[under_way].made++;
 	last = calls[under_way].name;
 	calls_report();
@@ -77,13 +79,16 @@ void calls_report(void)
 {
 	alarm(0);
 	catch_deadly(SIG_DFL);
+
 	for (int i = 0; i < CALLS; i++) {
 		if (calls[i].made == 0 && last)
-			record(calls[i].name, OUTCOME_UNSUPPORTED, "%s: not tried after %s", calls[i].symbol, last);
+			record(calls[i].name, OUTCOME_UNSUPPORTED, "%s: not tried after %s",
+			       calls[i].symbol, last);
 		else if (calls[i].made == 0)
 			record(calls[i].name, OUTCOME_FAIL, "%s: was not called", calls[i].symbol);
 		else if (calls[i].wrong[0] != '\0')
-			record(calls[i].name, OUTCOME_FAIL, "%s: %s", calls[i].symbol, calls[i].wrong);
+			record(calls[i].name, OUTCOME_FAIL, "%s: %s", calls[i].symbol,
+			       calls[i].wrong);
 		else
 			record(calls[i].name, OUTCOME_PASS, "%s: as declared", calls[i].symbol);
 	}

@@ -12,9 +12,11 @@ static bool cast_wake(struct cast *cast, enum role role)
 	if (cast->failed)
 		return false;
 	if (cast->actors[role].pid == 0 && !actor_start(&cast->actors[role])) {
-		snprintf(cast->failure, sizeof(cast->failure), "the %s could not be started", names[role]);
+		snprintf(cast->failure, sizeof(cast->failure), "the %s could not be started",
+			 names[role]);
 		cast->failed = true;
 	}
+
 	return !cast->failed;
 }
 
@@ -54,12 +56,15 @@ int cast_fetch(struct cast *cast, enum role role, const struct order *order)
 
 	if (!cast_wake(cast, role))
 		return -1;
+
 	const struct answer answer = actor_fetch(&cast->actors[role], order, &fd);
 	cast_hear(cast, role, &answer);
+
 	return fd;
 }
 
-uint64_t cast_hand(struct cast *cast, enum role from, enum verb how, enum role to, const struct order *order)
+uint64_t cast_hand(struct cast *cast, enum role from, enum verb how, enum role to,
+		   const struct order *order)
 {
 	int fd = cast_fetch(cast, from, &(const struct order){.verb = how});
 	uint64_t value = cast_step_fd(cast, to, order, fd);

@@ -13,7 +13,8 @@ static char failure[160];
 bool costs_did(const struct rig *rig, const char *call, CUresult result)
 {
 	if (result != CUDA_SUCCESS && failure[0] == '\0')
-		snprintf(failure, sizeof(failure), "%s: %s", call, driver_error_name(rig->driver, result));
+		snprintf(failure, sizeof(failure), "%s: %s", call,
+			 driver_error_name(rig->driver, result));
 	return result == CUDA_SUCCESS;
 }
 
@@ -49,8 +50,10 @@ double samples_percentile(struct samples *samples, double percent)
 
 	if (samples->count == 0)
 		return 0;
+
 	qsort(samples->values, samples->count, sizeof(samples->values[0]), ascending);
 	at = (size_t)((double)samples->count * percent / 100);
+
 	return samples->values[at < samples->count ? at : samples->count - 1];
 }
 
@@ -64,5 +67,6 @@ const char *size_text(uint64_t bytes)
 		snprintf(text, sizeof(text), "%llu MiB", (unsigned long long)(bytes / MIB));
 	else
 		snprintf(text, sizeof(text), "%llu KiB", (unsigned long long)(bytes >> 10));
+
 	return text;
 }

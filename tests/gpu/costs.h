@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * costs: what gpu_costs measures, one function for each kind; and the samples they are made of. Each keeps within the
- * memory it is given, however much there is.
+ * costs: what gpu_costs measures, one function for each kind; and the samples they are
+ * made of. Each keeps within the memory it is given, however much there is.
  */
 #pragma once
 
@@ -24,7 +24,8 @@ struct limits {
 	const char *folder;      /* for the file */
 };
 
-/* Calls an entry point; true if it succeeded. The first that did not is what costs_blame() records. */
+/* Calls an entry point; true if it succeeded. The first that did not is what
+ * costs_blame() records. */
 #define COST(rig, name, ...) costs_did((rig), #name, (rig)->driver->name(__VA_ARGS__))
 bool costs_did(const struct rig *rig, const char *call, CUresult result);
 /* A record of a failure: which call it was, and what it said. Forgets it. */
@@ -39,7 +40,8 @@ double samples_percentile(struct samples *samples, double percent);
 const char *size_text(uint64_t bytes);
 
 void costs_vmm(const struct rig *rig, const struct limits *limits);
-/* Backing 1 GiB as a client does when the daemon is asked nothing: by calls in this process. */
+/* Backing 1 GiB as a client does when the daemon is asked nothing: by calls in this
+ * process. */
 void costs_commit(const struct rig *rig, const struct limits *limits);
 void costs_register(const struct rig *rig, const struct limits *limits);
 void costs_copy(const struct rig *rig, const struct limits *limits);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a link carries: copies between pinned host memory and device memory, by the size of the block, one way and both
- * ways at once, and within the device; one copy at a time with a wait after each, and many queued with one wait. A
- * stream for each direction. And what it costs to wait for a copy, by an event that is waited for spinning, as a lane
- * of hbmd does, or sleeping.
+ * What a link carries: copies between pinned host memory and device memory, by the size
+ * of the block, one way and both ways at once, and within the device; one copy at a time
+ * with a wait after each, and many queued with one wait. A stream for each direction. And
+ * what it costs to wait for a copy, by an event that is waited for spinning, as a lane of
+ * hbmd does, or sleeping.
  */
 #include "tests/gpu/costs.h"
 
@@ -33,13 +34,15 @@ static bool link_queue(const struct link *link, enum way way, size_t block, size
 	const struct rig *rig = link->rig;
 
 	if (way == D2D)
-		return COST(rig, cuMemcpyDtoDAsync, link->up.address + at, link->down.address + at, block,
-			    link->streams[0]);
-	if ((way & D2H) &&
-	    !COST(rig, cuMemcpyDtoHAsync, link->host + at, link->down.address + at, block, link->streams[0]))
+		return COST(rig, cuMemcpyDtoDAsync, link->up.address + at, link->down.address + at,
+			    block, link->streams[0]);
+
+	if ((way & D2H) && !COST(rig, cuMemcpyDtoHAsync, link->host + at, link->down.address + at,
+				 block, link->streams[0]))
 		return false;
-	return !(way & H2D) ||
-	       COST(rig, cuMemcpyHtoDAsync, link->up.address + at, link->host + SPAN + at, block, link->streams[1]);
+
+	return !(way & H2D) || COST(rig, cuMemcpyHtoDAsync, link->up.address + at,
+				    link->host + SPAN + at, block, link->streams[1]);
 }
 
 static bool link_wait(const struct link *link)
@@ -49,7 +52,8 @@ static bool link_wait(const struct link *link)
 }
 
 /* Bytes a second in GB, both directions together; 0: a copy failed. */
-static double link_rate(const struct link *link, enum way way, size_t block, unsigned batch, double seconds)
+static double link_rate(const struct link *link, enum way way, size_t block, unsigned batch,
+			double seconds)
 {
 	size_t at = 0, copies = 0;
 	double began = clock_s(), ended = began;
@@ -60,11 +64,13 @@ static double link_rate(const struct link *link, enum way way, size_t block, uns
 				return 0;
 			at = at + block < SPAN ? at + block : 0;
 		}
+
 		if (!link_wait(link))
 			return 0;
 		copies += batch;
 		ended = clock_s();
 	}
+
 	return (double)(copies * block) * (way == BOTH ? 2 : 1) / (ended - began) / 1e9;
 }
 
@@ -74,17 +80,19 @@ static unsigned batch_of(size_t block)
 	return block * BATCH <= SPAN ? BATCH : (unsigned)(SPAN / block);
 }
 
-static void link_point(const struct link *link, const struct limits *limits, enum way way, const char *way_name,
-		       size_t block)
+static void link_point(const struct link *link, const struct limits *limits, enum way way,
+		       const char *way_name, size_t block)
 {
 	const double seconds = limits->quick ? POINT_S / 10 : POINT_S;
 	char name[80];
 	double single, batched;
 
-	link_rate(link, way, block, batch_of(block), seconds / 10); /* so that the first is not the slowest */
+	link_rate(link, way, block, batch_of(block),
+		  seconds / 10); /* so that the first is not the slowest */
 	single = link_rate(link, way, block, 1, seconds);
 	batched = link_rate(link, way, block, batch_of(block), seconds);
 	snprintf(name, sizeof(name), "%s, block of %s", way_name, size_text(block));
+
 	if (single > 0 && batched > 0)
 		record_number(name, batched, "GB/s", "one at a time: %.3f GB/s", single);
 	else
@@ -113,38 +121,45 @@ static double thread_s(void)
 }
 
 /* Copies with a wait after each; false: a call failed. */
-static bool link_waits(const struct link *link, CUevent event, unsigned count, struct samples *samples)
+static bool link_waits(const struct link *link, CUevent event, unsigned count,
+		       struct samples *samples)
 {
 	for (unsigned i = 0; i < count; i++) {
 		double began = clock_s();
 
-		if (!link_queue(link, D2H, WAIT_BLOCK, 0) || !COST(link->rig, cuEventRecord, event, link->streams[0]) ||
+		if (!link_queue(link, D2H, WAIT_BLOCK, 0) ||
+		    !COST(link->rig, cuEventRecord, event, link->streams[0]) ||
 		    !COST(link->rig, cuEventSynchronize, event))
 			return false;
+
 		samples_add(samples, (clock_s() - began) * 1e6);
 	}
 	return true;
 }
 
-static void link_wait_cost(const struct link *link, const struct limits *limits, unsigned flags, const char *name)
+static void link_wait_cost(const struct link *link, const struct limits *limits, unsigned flags,
+			   const char *name)
 {
 	static struct samples samples;
 	const unsigned count = limits->quick ? WAITS / 10 : WAITS;
 	CUevent event;
 
 	samples.count = 0;
+
 	if (!COST(link->rig, cuEventCreate, &event, CU_EVENT_DISABLE_TIMING | flags)) {
 		costs_blame(name);
 		return;
 	}
+
 	double cpu = thread_s(), began = clock_s();
 	bool works = link_waits(link, event, count, &samples);
 	cpu = (thread_s() - cpu) / (clock_s() - began) * 100;
 	link->rig->driver->cuEventDestroy(event);
+
 	if (works)
 		record_number(name, samples_percentile(&samples, 50), "us",
-			      "p99 %.1f us of %zu; %.0f %% of a processor", samples_percentile(&samples, 99),
-			      samples.count, cpu);
+			      "p99 %.1f us of %zu; %.0f %% of a processor",
+			      samples_percentile(&samples, 99), samples.count, cpu);
 	else
 		costs_blame(name);
 }
@@ -152,11 +167,14 @@ static void link_wait_cost(const struct link *link, const struct limits *limits,
 static bool link_open(struct link *link)
 {
 	const struct rig *rig = link->rig;
-	void *host = mmap(NULL, 2 * SPAN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void *host = mmap(NULL, 2 * SPAN, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (host == MAP_FAILED)
 		return costs_did(rig, "mmap", CUDA_ERROR_OUT_OF_MEMORY);
+
 	link->host = host;
+
 	return COST(rig, cuMemHostRegister, host, 2 * SPAN, CU_MEMHOSTREGISTER_PORTABLE) &&
 	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->down)) &&
 	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->up)) &&
@@ -170,8 +188,10 @@ static void link_close(struct link *link)
 		if (link->streams[i])
 			link->rig->driver->cuStreamDestroy(link->streams[i]);
 	}
+
 	rig_drop(link->rig, &link->down);
 	rig_drop(link->rig, &link->up);
+
 	if (link->host) {
 		link->rig->driver->cuMemHostUnregister(link->host);
 		munmap(link->host, 2 * SPAN);
@@ -187,9 +207,11 @@ void costs_copy(const struct rig *rig, const struct limits *limits)
 	else if (link_open(&link)) {
 		link_points(&link, limits);
 		link_wait_cost(&link, limits, 0, "512 KiB D2H and a wait, spinning");
-		link_wait_cost(&link, limits, CU_EVENT_BLOCKING_SYNC, "512 KiB D2H and a wait, sleeping");
+		link_wait_cost(&link, limits, CU_EVENT_BLOCKING_SYNC,
+			       "512 KiB D2H and a wait, sleeping");
 	} else {
 		costs_blame("copies");
 	}
+
 	link_close(&link);
 }

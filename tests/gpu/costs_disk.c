@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the disk does alone: a file that was written once, then written again and read, with so many blocks in flight by
- * io_uring, past the page cache. What the NVMe tier is put beside.
+ * What the disk does alone: a file that was written once, then written again and read,
+ * with so many blocks in flight by io_uring, past the page cache. What the NVMe tier is
+ * put beside.
  */
 #include "tests/gpu/costs.h"
 
@@ -35,6 +36,7 @@ static void disk_queue(struct disk *disk, bool write, uint64_t block, unsigned s
 		io_uring_prep_write(sqe, disk->file, buffer, BLOCK, block * BLOCK);
 	else
 		io_uring_prep_read(sqe, disk->file, buffer, BLOCK, block * BLOCK);
+
 	io_uring_sqe_set_data64(sqe, slot);
 }
 
@@ -57,29 +59,37 @@ static double disk_pass(struct disk *disk, bool write)
 		disk_queue(disk, write, queued, (unsigned)queued);
 		queued++;
 	}
+
 	for (; done < queued; done++) {
 		struct io_uring_cqe *cqe;
 
-		if (io_uring_submit_and_wait(&disk->ring, 1) < 0 || io_uring_wait_cqe(&disk->ring, &cqe) < 0)
+		if (io_uring_submit_and_wait(&disk->ring, 1) < 0 ||
+		    io_uring_wait_cqe(&disk->ring, &cqe) < 0)
 			return -EIO;
+
 		int result = cqe->res;
 		unsigned slot = (unsigned)io_uring_cqe_get_data64(cqe);
 		io_uring_cqe_seen(&disk->ring, cqe);
+
 		if (result != (int)BLOCK) {
 			disk_drain(disk, queued - done - 1);
 			return result < 0 ? result : -EIO;
 		}
+
 		if (queued < disk->blocks && clock_s() - began < PASS_S)
 			disk_queue(disk, write, queued++, slot);
 	}
+
 	disk->blocks = done;
+
 	return (double)(done * BLOCK) / (clock_s() - began) / 1e9;
 }
 
 static void disk_report(const char *name, double rate, uint64_t bytes)
 {
 	if (rate > 0)
-		record_number(name, rate, "GB/s", "%s, 16 blocks of 2 MiB in flight", size_text(bytes));
+		record_number(name, rate, "GB/s", "%s, 16 blocks of 2 MiB in flight",
+			      size_text(bytes));
 	else
 		record(name, OUTCOME_FAIL, "%s", strerror((int)-rate));
 }
@@ -92,6 +102,7 @@ static void disk_measure(struct disk *disk)
 		disk_report("disk alone", first, 0);
 		return;
 	}
+
 	double again = disk_pass(disk, true);
 	disk_report("disk alone, write", again, disk->blocks * BLOCK);
 	double back = disk_pass(disk, false);
@@ -110,6 +121,7 @@ static bool disk_open(struct disk *disk, const char *folder)
 		record("disk alone", OUTCOME_UNSUPPORTED, "%s: %s", path, strerror(errno));
 		return false;
 	}
+
 	unlink(path);
 	result = io_uring_queue_init(DEPTH, &disk->ring, 0);
 	disk->buffers = result < 0 ? NULL : aligned_alloc(2 * MIB, DEPTH * BLOCK);
@@ -117,10 +129,14 @@ static bool disk_open(struct disk *disk, const char *folder)
 		memset(disk->buffers, 0x3c, DEPTH * BLOCK);
 		return true;
 	}
+
 	if (result == 0)
 		io_uring_queue_exit(&disk->ring);
-	record("disk alone", OUTCOME_UNSUPPORTED, "no io_uring: %s", strerror(result < 0 ? -result : ENOMEM));
+
+	record("disk alone", OUTCOME_UNSUPPORTED, "no io_uring: %s",
+	       strerror(result < 0 ? -result : ENOMEM));
 	close(disk->file);
+
 	return false;
 }
 
@@ -131,9 +147,11 @@ void costs_disk(const struct limits *limits)
 
 	if (bytes > limits->disk)
 		bytes = limits->disk;
+
 	disk.blocks = bytes / BLOCK;
 	if (disk.blocks == 0 || !disk_open(&disk, limits->folder))
 		return;
+
 	disk_measure(&disk);
 	io_uring_queue_exit(&disk.ring);
 	free(disk.buffers);

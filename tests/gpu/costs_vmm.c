@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the calls cost that make, hand over, map and give back a slab, by its size: one slab at a time through all of
- * them, over and over. And what backing 1 GiB costs with them: with slabs that are made for it, and with slabs that
- * were there, which is the daemon's and its client's part together.
+ * What the calls cost that make, hand over, map and give back a slab, by its size: one
+ * slab at a time through all of them, over and over. And what backing 1 GiB costs with
+ * them: with slabs that are made for it, and with slabs that were there, which is the
+ * daemon's and its client's part together.
  */
 #include "tests/gpu/costs.h"
 
@@ -19,19 +20,21 @@
 static const uint64_t slab_sizes[] = {2 * MIB, 8 * MIB, 32 * MIB, 128 * MIB, 512 * MIB, GIB};
 
 enum step { CREATE, EXPORT, IMPORT, MAP, ACCESS, UNMAP, RELEASE, STEPS };
-static const char *const step_names[STEPS] = {"create", "export", "import", "map", "set-access", "unmap", "release"};
+static const char *const step_names[STEPS] = {"create",     "export", "import", "map",
+					      "set-access", "unmap",  "release"};
 
 /* Takes the time of a call; gives false up the function it is in if the call failed. */
-#define TIMED(samples, step, ...)                                                                                      \
-	do {                                                                                                           \
-		double began = clock_s();                                                                              \
-		if (!COST(__VA_ARGS__))                                                                                \
-			return false;                                                                                  \
-		samples_add(&(samples)[step], (clock_s() - began) * 1e6);                                              \
+#define TIMED(samples, step, ...)                                                                  \
+	do {                                                                                       \
+		double began = clock_s();                                                          \
+		if (!COST(__VA_ARGS__))                                                            \
+			return false;                                                              \
+		samples_add(&(samples)[step], (clock_s() - began) * 1e6);                          \
 	} while (0)
 
 /* What fails here leaves what it had to the end of the process. */
-static bool one_slab(const struct rig *rig, CUdeviceptr address, size_t bytes, struct samples *samples)
+static bool one_slab(const struct rig *rig, CUdeviceptr address, size_t bytes,
+		     struct samples *samples)
 {
 	const CUmemAllocationProp prop = rig_prop(rig);
 	const CUmemAccessDesc access = {prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
@@ -41,14 +44,17 @@ static bool one_slab(const struct rig *rig, CUdeviceptr address, size_t bytes, s
 
 	TIMED(samples, CREATE, rig, cuMemCreate, &made, bytes, &prop, 0);
 	TIMED(samples, EXPORT, rig, cuMemExportToShareableHandle, &fd, made, type, 0);
-	TIMED(samples, IMPORT, rig, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd, type);
+	TIMED(samples, IMPORT, rig, cuMemImportFromShareableHandle, &imported,
+	      (void *)(uintptr_t)fd, type);
 	close(fd);
 	TIMED(samples, MAP, rig, cuMemMap, address, bytes, 0, imported, 0);
 	TIMED(samples, ACCESS, rig, cuMemSetAccess, address, bytes, &access, 1);
 	TIMED(samples, UNMAP, rig, cuMemUnmap, address, bytes);
 	if (!COST(rig, cuMemRelease, imported))
 		return false;
+
 	TIMED(samples, RELEASE, rig, cuMemRelease, made);
+
 	return true;
 }
 
@@ -58,8 +64,9 @@ static void vmm_report(uint64_t bytes, struct samples *samples)
 
 	for (int step = 0; step < STEPS; step++) {
 		snprintf(name, sizeof(name), "%s, slab of %s", step_names[step], size_text(bytes));
-		record_number(name, samples_percentile(&samples[step], 50), "us", "p99 %.1f us of %zu",
-			      samples_percentile(&samples[step], 99), samples[step].count);
+		record_number(name, samples_percentile(&samples[step], 50), "us",
+			      "p99 %.1f us of %zu", samples_percentile(&samples[step], 99),
+			      samples[step].count);
 	}
 }
 
@@ -80,6 +87,7 @@ static void vmm_size(const struct rig *rig, const struct limits *limits, uint64_
 		vmm_report(bytes, samples);
 		return;
 	}
+
 	snprintf(name, sizeof(name), "slab of %s", size_text(bytes));
 	costs_blame(name);
 }
@@ -105,7 +113,8 @@ static bool backing_make(struct backing *backing)
 {
 	for (; backing->made < backing->count; backing->made++) {
 		if (!costs_did(backing->rig, "cuMemCreate",
-			       rig_create(backing->rig, backing->slab, &backing->handles[backing->made])))
+			       rig_create(backing->rig, backing->slab,
+					  &backing->handles[backing->made])))
 			return false;
 	}
 	return true;
@@ -122,23 +131,29 @@ static bool slab_hand_over(const struct backing *backing, size_t i)
 
 	if (!COST(rig, cuMemExportToShareableHandle, &fd, backing->handles[i], type, 0))
 		return false;
+
 	works = COST(rig, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd, type);
 	close(fd);
 	if (!works)
 		return false;
-	works = COST(rig, cuMemMap, backing->range + i * backing->slab, backing->slab, 0, imported, 0);
+
+	works = COST(rig, cuMemMap, backing->range + i * backing->slab, backing->slab, 0, imported,
+		     0);
 	rig->driver->cuMemRelease(imported);
+
 	return works;
 }
 
 static bool backing_map(struct backing *backing)
 {
-	const CUmemAccessDesc access = {rig_prop(backing->rig).location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+	const CUmemAccessDesc access = {rig_prop(backing->rig).location,
+					CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 
 	for (; backing->mapped < backing->count; backing->mapped++) {
 		if (!slab_hand_over(backing, backing->mapped))
 			return false;
 	}
+
 	return COST(backing->rig, cuMemSetAccess, backing->range, GIB, &access, 1);
 }
 
@@ -151,6 +166,7 @@ static bool backing_drop(struct backing *backing)
 	for (size_t i = 0; i < backing->made; i++)
 		backing->rig->driver->cuMemRelease(backing->handles[i]);
 	backing->made = backing->mapped = 0;
+
 	return works;
 }
 
@@ -173,10 +189,13 @@ static void commit_slab(const struct rig *rig, uint64_t slab, CUdeviceptr range)
 		samples_add(&mapped, (double)GIB / (clock_s() - between) / 1e9);
 		works = backing_drop(&backing) && works;
 	}
+
 	snprintf(name, sizeof(name), "1 GiB in one process, slab of %s", size_text(slab));
+
 	if (works)
 		record_number(name, samples_percentile(&mapped, 50), "GB/s",
-			      "export to set-access; with creation: %.1f GB/s", samples_percentile(&made, 50));
+			      "export to set-access; with creation: %.1f GB/s",
+			      samples_percentile(&made, 50));
 	else
 		costs_blame(name);
 }
@@ -185,10 +204,13 @@ void costs_commit(const struct rig *rig, const struct limits *limits)
 {
 	CUdeviceptr range;
 
-	if (limits->hbm < GIB || rig->driver->cuMemAddressReserve(&range, GIB, 0, 0, 0) != CUDA_SUCCESS) {
-		record("1 GiB in one process", OUTCOME_UNSUPPORTED, "there is less memory than that");
+	if (limits->hbm < GIB ||
+	    rig->driver->cuMemAddressReserve(&range, GIB, 0, 0, 0) != CUDA_SUCCESS) {
+		record("1 GiB in one process", OUTCOME_UNSUPPORTED,
+		       "there is less memory than that");
 		return;
 	}
+
 	for (size_t i = 0; i < sizeof(slab_sizes) / sizeof(slab_sizes[0]); i++)
 		commit_slab(rig, slab_sizes[i], range);
 	rig->driver->cuMemAddressFree(range, GIB);

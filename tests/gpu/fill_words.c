@@ -16,11 +16,14 @@ static CUresult fill_words_run(struct hbm_soft_launch *launch, void *const *para
 
 	if (target % sizeof(*words) != 0)
 		return CUDA_ERROR_MISALIGNED_ADDRESS;
+
 	words = hbm_soft_memory(launch, target, end * sizeof(*words), true);
 	if (!words)
 		return CUDA_ERROR_ILLEGAL_ADDRESS;
+
 	for (uint32_t i = 0; i < end; i++)
 		words[i] = value + i;
+
 	return CUDA_SUCCESS;
 }
 

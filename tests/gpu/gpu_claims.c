@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_claims: what the design takes for granted of a device and its driver and nothing but a device can prove: what an
- * exported fd is worth when its maker is dead, who may import it and how often, what can be mapped how, what a fence
- * does. Each claim is a small play (cast.h); its record says whether it held and what was seen.
+ * gpu_claims: what the design takes for granted of a device and its driver and nothing
+ * but a device can prove: what an exported fd is worth when its maker is dead, who may
+ * import it and how often, what can be mapped how, what a fence does. Each claim is a
+ * small play (cast.h); its record says whether it held and what was seen.
  *
- * A question that the design does not depend on is answered with SEEN. What the soft device cannot tell is UNSUPPORTED
- * on it, however it went there.
+ * A question that the design does not depend on is answered with SEEN. What the soft
+ * device cannot tell is UNSUPPORTED on it, however it went there.
  *
- *	gpu_claims		all claims, as records
- *	gpu_claims NAME		one of them
- *	gpu_claims --actor N	an actor on socket N
+ * 	gpu_claims		all claims, as records
+ * 	gpu_claims NAME		one of them
+ * 	gpu_claims --actor N	an actor on socket N
  */
 #include "tests/gpu/cast.h"
 #include "tests/gpu/record.h"
@@ -78,10 +79,13 @@ static bool has_device_open(const char *pid)
 		snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, entry->d_name);
 		length = readlink(path, target, sizeof(target) - 1);
 		target[length > 0 ? length : 0] = '\0';
-		found = strncmp(target, "/dev/nvidia", 11) == 0 && target[11] >= '0' && target[11] <= '9';
+		found = strncmp(target, "/dev/nvidia", 11) == 0 && target[11] >= '0' &&
+			target[11] <= '9';
 	}
+
 	if (dir)
 		closedir(dir);
+
 	return found;
 }
 
@@ -92,13 +96,17 @@ static unsigned device_users(void)
 	DIR *dir = opendir("/proc");
 
 	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
-		users += entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && has_device_open(entry->d_name);
+		users += entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
+			 has_device_open(entry->d_name);
+
 	if (dir)
 		closedir(dir);
+
 	return users;
 }
 
-/* From a slab in a maker's hands to its fd in a holder's, the maker killed, and what an importer finds. */
+/* From a slab in a maker's hands to its fd in a holder's, the maker killed, and what an
+ * importer finds. */
 static bool outlive(struct cast *cast, unsigned *users)
 {
 	make_slab(cast);
@@ -108,6 +116,7 @@ static bool outlive(struct cast *cast, unsigned *users)
 	*users = device_users();
 	STEP(cast, READER, OPEN, .value = 0);
 	cast_hand(cast, HOLDER, VERB_GIVE, READER, IMPORT(0, READ_WRITE));
+
 	return STEP(cast, READER, COMPARE, .value = 1) == 1;
 }
 
@@ -118,7 +127,8 @@ static void claim_outlives_with_user(const char *name)
 
 	STEP(&cast, WATCHER, OPEN, .value = 0);
 	bool same = outlive(&cast, &users);
-	verdict(name, &cast, same, same ? "contents kept while another process used the device" : "contents lost");
+	verdict(name, &cast, same,
+		same ? "contents kept while another process used the device" : "contents lost");
 	cast_close(&cast);
 }
 
@@ -130,11 +140,13 @@ static void claim_outlives_alone(const char *name)
 	const char *saw = cast.failed ? cast.failure : same ? "contents kept" : "contents lost";
 
 	if (is_soft() && same)
-		record(name, OUTCOME_UNSUPPORTED, "the soft device is not shut down with its last user (%s)", saw);
+		record(name, OUTCOME_UNSUPPORTED,
+		       "the soft device is not shut down with its last user (%s)", saw);
 	else if (is_soft())
 		record(name, OUTCOME_FAIL, "%s", saw);
 	else
 		record(name, OUTCOME_SEEN, "%s; processes seen with a device open: %u", saw, users);
+
 	cast_close(&cast);
 }
 
@@ -147,14 +159,18 @@ static void claim_outlives_with_file(const char *name)
 		record(name, OUTCOME_UNSUPPORTED, "the soft device has no device file");
 		return;
 	}
-	const struct answer answer = cast_try(&cast, HOLDER, &(const struct order){.verb = VERB_OPEN_FILE});
+
+	const struct answer answer =
+		cast_try(&cast, HOLDER, &(const struct order){.verb = VERB_OPEN_FILE});
 	if (!cast.failed && answer.status != 0) {
 		record(name, OUTCOME_UNSUPPORTED, "%s", answer.text);
 		cast_close(&cast);
 		return;
 	}
+
 	bool same = outlive(&cast, &users);
-	verdict(name, &cast, same, same ? "contents kept with a device file held open" : "contents lost");
+	verdict(name, &cast, same,
+		same ? "contents kept with a device file held open" : "contents lost");
 	cast_close(&cast);
 }
 
@@ -168,7 +184,8 @@ static void claim_no_context_needed(const char *name)
 	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
 	STEP(&cast, READER, FILL, .value = 3);
 	bool same = STEP(&cast, READER, COMPARE, .value = 3) == 1;
-	verdict(name, &cast, same, "created and exported by a process without a context, used by another");
+	verdict(name, &cast, same,
+		"created and exported by a process without a context, used by another");
 	cast_close(&cast);
 }
 
@@ -180,10 +197,12 @@ static void claim_another_user(const char *name)
 	make_slab(&cast);
 	const struct answer answer = cast_try(&cast, READER, &open);
 	if (!cast.failed && answer.status != 0) {
-		record(name, OUTCOME_UNSUPPORTED, "uid 65534 cannot use the device at all: %s", answer.text);
+		record(name, OUTCOME_UNSUPPORTED, "uid 65534 cannot use the device at all: %s",
+		       answer.text);
 		cast_close(&cast);
 		return;
 	}
+
 	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
 	bool same = STEP(&cast, READER, COMPARE, .value = 1) == 1;
 	STEP(&cast, READER, FILL, .value = 2);
@@ -208,12 +227,15 @@ static void claim_second_import(const char *name)
 	same = STEP(&cast, READER, COMPARE, .slot = 1, .value = 4) == 1 && same;
 	snprintf(note, sizeof(note), "both usable, the handles are %s, one outlives the other",
 		 first == second ? "equal" : "different");
+
 	if (cast.failed)
 		record(name, OUTCOME_SEEN, "not possible: %s", cast.failure);
 	else
 		verdict(name, &cast, same, note);
+
 	if (fd >= 0)
 		close(fd);
+
 	cast_close(&cast);
 }
 
@@ -231,7 +253,9 @@ static void claim_export_again(const char *name)
 	if (cast.failed)
 		record(name, OUTCOME_SEEN, "not possible: %s", cast.failure);
 	else
-		verdict(name, &cast, same, "exported by an importer after its maker's death, with its contents");
+		verdict(name, &cast, same,
+			"exported by an importer after its maker's death, with its contents");
+
 	cast_close(&cast);
 }
 
@@ -257,7 +281,8 @@ static void claim_one_access(const char *name)
 
 	STEP(&cast, MAKER, OPEN, .value = 0);
 	bool same = STEP(&cast, MAKER, SPAN, .bytes = 2 * MIB, .value = 32) == 1;
-	verdict(name, &cast, same, "32 slabs of 2 MiB opened by one cuMemSetAccess and unmapped by one cuMemUnmap");
+	verdict(name, &cast, same,
+		"32 slabs of 2 MiB opened by one cuMemSetAccess and unmapped by one cuMemUnmap");
 	cast_close(&cast);
 }
 
@@ -273,6 +298,7 @@ static void map_part(const char *name, uint64_t offset)
 		verdict(name, &cast, false, "");
 	else
 		record(name, OUTCOME_SEEN, "%s", answer.status == 0 ? "accepted" : answer.text);
+
 	cast_close(&cast);
 }
 
@@ -295,7 +321,8 @@ static void claim_read_only(const char *name)
 	STEP(&cast, READER, OPEN, .value = 0);
 	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_ONLY));
 	bool holds = STEP(&cast, READER, COMPARE, .value = 1) == 1;
-	const struct answer answer = cast_try(&cast, READER, &(const struct order){VERB_MEMSET, 0, 0, 0x99});
+	const struct answer answer =
+		cast_try(&cast, READER, &(const struct order){VERB_MEMSET, 0, 0, 0x99});
 	bool same = STEP(&cast, MAKER, COMPARE, .value = 1) == 1;
 	holds = holds && (same || answer.status == 0);
 	STEP(&cast, MAKER, MEMSET, .value = 0x12);
@@ -308,6 +335,7 @@ static void claim_read_only(const char *name)
 		verdict(name, &cast, holds, note);
 	else
 		record(name, OUTCOME_SEEN, "%s", note);
+
 	cast_close(&cast);
 }
 
@@ -324,16 +352,20 @@ static void claim_fence(const char *name)
 		record(name, OUTCOME_FAIL, "no page for the fence");
 		return;
 	}
+
 	make_slab(&cast);
-	cast_step_fd(&cast, MAKER, &(const struct order){.verb = VERB_WAIT_FENCE, .value = 5}, page);
+	cast_step_fd(&cast, MAKER, &(const struct order){.verb = VERB_WAIT_FENCE, .value = 5},
+		     page);
 	cast_step_fd(&cast, HOLDER, &(const struct order){.verb = VERB_SET_WORD, .value = 4}, page);
 	sleep_ms(50);
 	early = cast_step(&cast, MAKER, &passed) == 1;
 	cast_step_fd(&cast, HOLDER, &(const struct order){.verb = VERB_SET_WORD, .value = 5}, page);
+
 	for (int waited = 0; waited < 500 && !late && !cast.failed; waited++) {
 		late = cast_step(&cast, MAKER, &passed) == 1;
 		sleep_ms(late ? 0 : 10);
 	}
+
 	verdict(name, &cast, !early && late,
 		early  ? "the stream did not wait"
 		: late ? "the stream went on when another process's CPU wrote the value"
@@ -360,24 +392,29 @@ static void claim_no_write_after_death(const char *name)
 	bool same = STEP(&cast, MAKER, COMPARE, .value = 7) == 1;
 	verdict(name, &cast, was_busy && same,
 		!was_busy ? "the client wrote nothing while it lived"
-		: same    ? "killed with a kernel and copies in flight; nothing came after it was reaped"
+		: same    ? "killed with a kernel and copies in flight; nothing came after it was "
+			    "reaped"
 			  : "written to after its client was reaped");
 	cast_close(&cast);
 }
 
-/* What a slab held is gone when its memory is created anew: by the process that made it, after another used it too. */
+/* What a slab held is gone when its memory is created anew: by the process that made it,
+ * after another used it too. */
 static void claim_made_anew_is_clear(const char *name)
 {
 	struct cast cast = {.failed = false};
 	bool clear = true;
 
 	STEP(&cast, MAKER, OPEN, .value = 0);
+
 	for (uint32_t slot = 0; slot < LARGE_SLABS; slot++) {
 		STEP(&cast, MAKER, MAKE, .slot = slot, .bytes = LARGE);
 		STEP(&cast, MAKER, FILL, .slot = slot, .value = 8);
 	}
+
 	STEP(&cast, READER, OPEN, .value = 0);
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, &(const struct order){VERB_IMPORT, 0, LARGE, READ_WRITE});
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER,
+		  &(const struct order){VERB_IMPORT, 0, LARGE, READ_WRITE});
 	STEP(&cast, READER, FILL, .value = 9);
 	STEP(&cast, READER, DROP, .slot = 0);
 	for (uint32_t slot = 0; slot < LARGE_SLABS; slot++)
@@ -386,9 +423,11 @@ static void claim_made_anew_is_clear(const char *name)
 		STEP(&cast, MAKER, MAKE, .slot = slot, .bytes = LARGE);
 		clear = STEP(&cast, MAKER, CLEAR, .slot = slot) == 1 && clear;
 	}
+
 	verdict(name, &cast, clear,
 		clear ? "4 slabs of 64 MiB: filled, released, created again, all zero"
-		      : "4 slabs of 64 MiB: filled, released, created again, not zero: hbmd has to clear them itself");
+		      : "4 slabs of 64 MiB: filled, released, created again, not zero: hbmd has to "
+			"clear them itself");
 	cast_close(&cast);
 }
 
@@ -411,9 +450,11 @@ static void claim_memory_of_the_dead(const char *name)
 	char note[200];
 
 	if (is_soft()) {
-		record(name, OUTCOME_UNSUPPORTED, "each process's soft driver has its own count of memory");
+		record(name, OUTCOME_UNSUPPORTED,
+		       "each process's soft driver has its own count of memory");
 		return;
 	}
+
 	STEP(&cast, WATCHER, OPEN, .value = 0);
 	uint64_t before = free_bytes(&cast);
 	STEP(&cast, MAKER, LOAD, .value = 0);
@@ -426,8 +467,10 @@ static void claim_memory_of_the_dead(const char *name)
 	STEP(&cast, HOLDER, LOSE, .value = 0);
 	sleep_ms(1000);
 	uint64_t closed = free_bytes(&cast);
-	snprintf(note, sizeof(note), "taken of 256 MiB: made %.0f MiB, maker dead and its fd held %.0f, fd closed %.0f",
+	snprintf(note, sizeof(note),
+		 "taken of 256 MiB: made %.0f MiB, maker dead and its fd held %.0f, fd closed %.0f",
 		 mib(before, made), mib(before, dead), mib(before, closed));
+
 	/* Others may use the device too. */
 	verdict(name, &cast, mib(before, dead) >= 192 && mib(before, closed) < 64, note);
 	cast_close(&cast);
@@ -441,6 +484,7 @@ static void claim_context_cost(const char *name)
 		record(name, OUTCOME_UNSUPPORTED, "a context takes no memory of the soft device");
 		return;
 	}
+
 	STEP(&cast, WATCHER, OPEN, .value = 0);
 	uint64_t before = free_bytes(&cast);
 	STEP(&cast, MAKER, OPEN, .value = 0);
@@ -449,6 +493,7 @@ static void claim_context_cost(const char *name)
 		verdict(name, &cast, false, "");
 	else
 		record_number(name, mib(before, after), "MiB", "of one process with one stream");
+
 	cast_close(&cast);
 }
 
@@ -477,7 +522,8 @@ static const struct claim {
 	{"memory of a context", claim_context_cost, false},
 };
 
-/* Has the devices held open, where that can be: else each claim waits for one to be woken that the last one let go. */
+/* Has the devices held open, where that can be: else each claim waits for one to be woken
+ * that the last one let go. */
 static void keep_awake(struct actor *keeper)
 {
 	if (keeper->pid == 0 && !is_soft() && actor_start(keeper))
@@ -490,7 +536,9 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && strcmp(argv[1], "--actor") == 0)
 		return actor_play(atoi(argv[2]));
+
 	record_part("claims");
+
 	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
 		if (argc >= 2 && strcmp(argv[1], claims[i].name) != 0)
 			continue;
@@ -498,6 +546,8 @@ int main(int argc, char **argv)
 			keep_awake(&keeper);
 		claims[i].check(claims[i].name);
 	}
+
 	actor_end(&keeper);
+
 	return 0;
 }

@@ -2,9 +2,10 @@
 /*
  * gpu_costs: what the calls and the links cost on this machine, as records.
  *
- *	gpu_costs [--quick] HBM DDR DISK FOLDER
+ * 	gpu_costs [--quick] HBM DDR DISK FOLDER
  *
- * The first three are how many MiB of each it may use; in FOLDER it makes one file, which it removes.
+ * The first three are how many MiB of each it may use; in FOLDER it makes one file, which
+ * it removes.
  */
 #include "tests/gpu/costs.h"
 #include "tests/gpu/record.h"
@@ -26,7 +27,9 @@ static void measure(const struct rig *rig, struct limits *limits)
 
 	if (rig->driver->cuMemGetInfo(&free_bytes, &total) == CUDA_SUCCESS)
 		limits->hbm = at_most_half(limits->hbm, free_bytes);
-	limits->ddr = at_most_half(limits->ddr, (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
+
+	limits->ddr = at_most_half(limits->ddr, (uint64_t)sysconf(_SC_AVPHYS_PAGES) *
+							(uint64_t)sysconf(_SC_PAGESIZE));
 	costs_vmm(rig, limits);
 	costs_commit(rig, limits);
 	costs_register(rig, limits);
@@ -41,20 +44,25 @@ int main(int argc, char **argv)
 	struct rig rig;
 
 	argv += limits.quick;
+
 	if (argc - limits.quick != 5) {
 		fprintf(stderr, "usage: gpu_costs [--quick] HBM_MIB DDR_MIB DISK_MIB FOLDER\n");
 		return 2;
 	}
+
 	limits.hbm = strtoull(argv[1], NULL, 10) * MIB;
 	limits.ddr = strtoull(argv[2], NULL, 10) * MIB;
 	limits.disk = strtoull(argv[3], NULL, 10) * MIB;
 	limits.folder = argv[4];
+
 	if (!rig_open(&rig, error, sizeof(error))) {
 		fprintf(stderr, "gpu_costs: %s\n", error);
 		return 1;
 	}
+
 	record_part("costs");
 	measure(&rig, &limits);
 	rig_close(&rig);
+
 	return 0;
 }

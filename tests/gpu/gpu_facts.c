@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_facts: what there is: the machine, the driver, the device and its attributes; and whether our declarations of the
- * driver's entry points are right, by calling each one and looking at what it did.
+ * gpu_facts: what there is: the machine, the driver, the device and its attributes; and
+ * whether our declarations of the driver's entry points are right, by calling each one
+ * and looking at what it did.
  *
- *	gpu_facts		all of that, as records
- *	gpu_facts --probe	one line: the device; or what was looked for, and exit status 77; or why the device
- *				that is there cannot be used, and exit status 1
- *	gpu_facts --free	the bytes of device memory that are free, by a process that has a context
+ * 	gpu_facts		all of that, as records
+ * 	gpu_facts --probe	one line: the device; or what was looked for, and exit status 77; or why the device
+ * 				that is there cannot be used, and exit status 1
+ * 	gpu_facts --free	the bytes of device memory that are free, by a process that has a context
  */
 #include "tests/gpu/calls.h"
 #include "tests/gpu/fill_words.h"
@@ -68,16 +69,21 @@ static void attribute_fact(const struct rig *rig, const struct attribute *a)
 		record(name, OUTCOME_UNSUPPORTED, "%s", driver_error_name(rig->driver, result));
 }
 
-static void granularity_fact(const struct rig *rig, const char *name, CUmemAllocationGranularity_flags which)
+static void granularity_fact(const struct rig *rig, const char *name,
+			     CUmemAllocationGranularity_flags which)
 {
 	const CUmemAllocationProp prop = rig_prop(rig);
 	size_t granularity = 0;
 
 	if (!TRY(rig->driver, cuMemGetAllocationGranularity, &granularity, &prop, which))
 		return;
+
 	EXPECT(cuMemGetAllocationGranularity, granularity > 0);
-	if (which == CU_MEM_ALLOC_GRANULARITY_MINIMUM) /* slabs are multiples of 2 MiB, whatever is recommended */
+	if (which ==
+	    /* slabs are multiples of 2 MiB, whatever is recommended */
+	    CU_MEM_ALLOC_GRANULARITY_MINIMUM)
 		EXPECT(cuMemGetAllocationGranularity, (2 * MIB) % granularity == 0);
+
 	record_number(name, (double)granularity, "bytes", "%s", "");
 }
 
@@ -90,23 +96,29 @@ static void driver_facts(const struct rig *rig)
 	int version = 0, count = 0;
 
 	record_word("driver", rig_is_soft(rig) ? "soft" : "cuda");
+
 	if (TRY(driver, cuDriverGetVersion, &version)) {
 		snprintf(text, sizeof(text), "CUDA %d.%d", version / 1000, version % 1000 / 10);
 		record_word("driver API", text);
 	}
+
 	if (TRY(driver, cuDeviceGetCount, &count))
 		record_number("devices", count, "", "%s", "");
+
 	EXPECT(cuDeviceGetCount, count >= 1);
 	if (TRY(driver, cuDeviceGetName, text, sizeof(text), rig->device))
 		record_word("device", text);
+
 	EXPECT(cuDeviceGetName, text[0] != '\0');
 	if (TRY(driver, cuDeviceGetPCIBusId, text, sizeof(text), rig->device))
 		record_word("PCI", text);
+
 	EXPECT(cuDeviceGetPCIBusId, strchr(text, ':') != NULL);
 	TRY(driver, cuDeviceGetUuid, &uuid, rig->device);
 	EXPECT(cuDeviceGetUuid, memcmp(&uuid, &(CUuuid){{0}}, sizeof(uuid)) != 0);
 	if (TRY(driver, cuDeviceTotalMem, &bytes, rig->device))
 		record_number("device memory", (double)bytes / (double)GIB, "GiB", "%s", "");
+
 	granularity_fact(rig, "granularity, minimum", CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 	granularity_fact(rig, "granularity, recommended", CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
 	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
@@ -154,7 +166,8 @@ static void try_context(const struct rig *rig)
 }
 
 /* A slab's way from creation to a second mapping by its fd. */
-static void try_mapping(const struct rig *rig, CUdeviceptr *address, CUmemGenericAllocationHandle *handle)
+static void try_mapping(const struct rig *rig, CUdeviceptr *address,
+			CUmemGenericAllocationHandle *handle)
 {
 	const struct driver *driver = rig->driver;
 	const CUmemAllocationProp prop = rig_prop(rig);
@@ -168,7 +181,8 @@ static void try_mapping(const struct rig *rig, CUdeviceptr *address, CUmemGeneri
 	TRY(driver, cuMemCreate, handle, 2 * MIB, &prop, 0);
 	TRY(driver, cuMemGetAllocationPropertiesFromHandle, &seen, *handle);
 	EXPECT(cuMemGetAllocationPropertiesFromHandle, seen.type == CU_MEM_ALLOCATION_TYPE_PINNED);
-	EXPECT(cuMemGetAllocationPropertiesFromHandle, seen.location.type == CU_MEM_LOCATION_TYPE_DEVICE);
+	EXPECT(cuMemGetAllocationPropertiesFromHandle,
+	       seen.location.type == CU_MEM_LOCATION_TYPE_DEVICE);
 	EXPECT(cuMemGetAllocationPropertiesFromHandle, seen.location.id == rig->device);
 	EXPECT(cuMemGetAllocationPropertiesFromHandle,
 	       (seen.requestedHandleTypes & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0);
@@ -181,14 +195,18 @@ static void try_mapping(const struct rig *rig, CUdeviceptr *address, CUmemGeneri
 	TRY(driver, cuMemRetainAllocationHandle, &retained, (void *)(uintptr_t)*address);
 	EXPECT(cuMemRetainAllocationHandle, retained == *handle);
 	TRY(driver, cuMemRelease, retained);
-	TRY(driver, cuMemExportToShareableHandle, &fd, *handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+	TRY(driver, cuMemExportToShareableHandle, &fd, *handle,
+	    CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
 	EXPECT(cuMemExportToShareableHandle, fd >= 0);
 	if (!TRY(driver, cuMemImportFromShareableHandle, &imported, (void *)(uintptr_t)fd,
 		 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
 		imported = 0;
+
 	if (fd >= 0)
 		close(fd);
-	/* Where there is no second handle, the first serves: the calls to come are not to blame. */
+
+	/* Where there is no second handle, the first serves: the calls to come are not to
+	 * blame. */
 	TRY(driver, cuMemMap, *address + 2 * MIB, 2 * MIB, 0, imported ? imported : *handle, 0);
 	TRY(driver, cuMemSetAccess, *address + 2 * MIB, 2 * MIB, &access, 1);
 	if (imported)
@@ -227,7 +245,8 @@ static void try_copies(const struct rig *rig, CUdeviceptr address, unsigned char
 	TRY(driver, cuMemcpyDtoH, host, second + MIB, MIB);
 	EXPECT(cuMemcpyDtoDAsync, all_bytes(host, MIB, 0x33));
 	memset(host, 0x44, MIB);
-	TRY(driver, cuMemcpyHtoD, second, host, MIB); /* from registered memory: done when it returns */
+	TRY(driver, cuMemcpyHtoD, second, host,
+	    MIB); /* from registered memory: done when it returns */
 	memset(host, 0, MIB);
 	TRY(driver, cuMemcpyDtoHAsync, host, address, MIB, rig->stream);
 	TRY(driver, cuStreamSynchronize, rig->stream);
@@ -253,8 +272,9 @@ static void try_stream(const struct rig *rig, CUdeviceptr word, volatile uint64_
 	TRY(driver, cuEventRecord, start, other);
 	TRY(driver, cuStreamWaitValue64, other, word, 8, CU_STREAM_WAIT_VALUE_GEQ);
 	EXPECT(cuStreamQuery, driver->cuStreamQuery(other) == CUDA_ERROR_NOT_READY);
-	/* By the processor: two streams may share a queue of the device, and one would wait behind the other for
-	 * ever. */
+
+	/* By the processor: two streams may share a queue of the device, and one would
+	 * wait behind the other for ever. */
 	__atomic_store_n(host, 8, __ATOMIC_RELEASE);
 	TRY(driver, cuEventRecord, end, other);
 	TRY(driver, cuStreamWaitEvent, plain, end, 0);
@@ -296,7 +316,8 @@ static void try_kernel(const struct rig *rig, CUdeviceptr address, uint32_t *hos
 	EXPECT(cuModuleLoadData, module != NULL);
 	TRY(driver, cuModuleGetFunction, &function, module, "fill_words");
 	EXPECT(cuModuleGetFunction,
-	       driver->cuModuleGetFunction(&(CUfunction){NULL}, module, "no_words") == CUDA_ERROR_NOT_FOUND);
+	       driver->cuModuleGetFunction(&(CUfunction){NULL}, module, "no_words") ==
+		       CUDA_ERROR_NOT_FOUND);
 	TRY(driver, cuMemsetD8Async, address, 0x5a, 8192, rig->stream);
 	TRY(driver, cuLaunchKernel, function, 8, 1, 1, 128, 1, 1, 0, rig->stream, params, NULL);
 	target = 0; /* it has copies */
@@ -317,13 +338,16 @@ static void try_host(const struct rig *rig, CUdeviceptr address)
 
 	if (host == MAP_FAILED)
 		return;
-	TRY(driver, cuMemHostRegister, host, 2 * MIB, CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+
+	TRY(driver, cuMemHostRegister, host, 2 * MIB,
+	    CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
 	TRY(driver, cuMemHostGetDevicePointer, &alias, host, 0);
 	EXPECT(cuMemHostGetDevicePointer, alias != 0);
 	try_copies(rig, address, host);
 	try_kernel(rig, address, host);
 	if (alias != 0)
 		try_stream(rig, alias, host);
+
 	TRY(driver, cuMemHostUnregister, host);
 	munmap(host, 2 * MIB);
 }
@@ -373,13 +397,14 @@ static int all_facts(const struct rig *rig)
 	calls_watch(PATIENCE_S);
 	try_calls(rig);
 	calls_report();
+
 	return 0;
 }
 
 /*
- * Says why there is no device; the exit status: a device that is there and cannot be used is not the same. That a node
- * is there says little: the driver's library makes one wherever root starts it. Nobody answers behind it where there is
- * no driver.
+ * Says why there is no device; the exit status: a device that is there and cannot be used
+ * is not the same. That a node is there says little: the driver's library makes one
+ * wherever root starts it. Nobody answers behind it where there is no driver.
  */
 static int explain(const char *error)
 {
@@ -389,8 +414,11 @@ static int explain(const char *error)
 
 	if (node >= 0)
 		close(node);
+
 	printf("%s: looked for libcuda.so.1 (%s) and /dev/nvidiactl (%s)\n",
-	       there ? "the device cannot be used" : "no device", error, why == 0 ? "there" : strerror(why));
+	       there ? "the device cannot be used" : "no device", error,
+	       why == 0 ? "there" : strerror(why));
+
 	return there ? 1 : SKIPPED;
 }
 
@@ -411,9 +439,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: gpu_facts [--probe | --free]\n");
 		return 2;
 	}
+
 	if (!rig_open(&rig, error, sizeof(error)))
 		return explain(error);
+
 	status = run(&rig);
 	rig_close(&rig);
+
 	return status;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_host FOLDER: the claim the DDR tier stands on: the same pages of a memfd, small or huge, registered with the
- * device and with io_uring at once. Bytes go device -> pages -> file and are compared in the file, and file -> pages ->
- * device and are compared as the device has them. The file is made in FOLDER and removed. Where io_uring may not be
+ * gpu_host FOLDER: the claim the DDR tier stands on: the same pages of a memfd, small or
+ * huge, registered with the device and with io_uring at once. Bytes go device -> pages ->
+ * file and are compared in the file, and file -> pages -> device and are compared as the
+ * device has them. The file is made in FOLDER and removed. Where io_uring may not be
  * used, or may not lock that much memory, there is nothing to claim.
  */
 #include "tests/gpu/record.h"
@@ -37,7 +38,8 @@ static bool fail(struct both *both, const char *what, const char *why)
 
 static bool device_did(struct both *both, const char *call, CUresult result)
 {
-	return result == CUDA_SUCCESS || fail(both, call, driver_error_name(both->rig->driver, result));
+	return result == CUDA_SUCCESS ||
+	       fail(both, call, driver_error_name(both->rig->driver, result));
 }
 
 #define DEVICE(both, name, ...) device_did((both), #name, (both)->rig->driver->name(__VA_ARGS__))
@@ -53,17 +55,23 @@ static bool ring_move(struct both *both, bool write)
 		io_uring_prep_write_fixed(sqe, both->file, both->pages, BYTES, 0, 0);
 	else
 		io_uring_prep_read_fixed(sqe, both->file, both->pages, BYTES, 0, 0);
-	if (io_uring_submit_and_wait(&both->ring, 1) < 0 || io_uring_wait_cqe(&both->ring, &cqe) < 0)
+
+	if (io_uring_submit_and_wait(&both->ring, 1) < 0 ||
+	    io_uring_wait_cqe(&both->ring, &cqe) < 0)
 		return fail(both, "io_uring", "no completion");
+
 	moved = cqe->res;
 	io_uring_cqe_seen(&both->ring, cqe);
-	return moved == (int)BYTES || fail(both, "io_uring", moved < 0 ? strerror(-moved) : "short");
+
+	return moved == (int)BYTES ||
+	       fail(both, "io_uring", moved < 0 ? strerror(-moved) : "short");
 }
 
 static bool file_holds(struct both *both, uint64_t seed)
 {
 	void *bytes = aligned_alloc(4096, BYTES);
-	bool holds = bytes && pread(both->file, bytes, BYTES, 0) == (ssize_t)BYTES && pattern_holds(bytes, BYTES, seed);
+	bool holds = bytes && pread(both->file, bytes, BYTES, 0) == (ssize_t)BYTES &&
+		     pattern_holds(bytes, BYTES, seed);
 
 	free(bytes);
 	return holds || fail(both, "the file", "holds other bytes than the device");
@@ -78,7 +86,9 @@ static bool file_put(struct both *both, uint64_t seed)
 		pattern_fill(bytes, BYTES, seed);
 		done = pwrite(both->file, bytes, BYTES, 0) == (ssize_t)BYTES;
 	}
+
 	free(bytes);
+
 	return done || fail(both, "the file", "cannot be written");
 }
 
@@ -86,7 +96,8 @@ static bool device_holds(struct both *both, uint64_t seed)
 {
 	bool same = false;
 
-	return device_did(both, "compare", rig_compare(both->rig, both->slab.address, BYTES, seed, &same)) &&
+	return device_did(both, "compare",
+			  rig_compare(both->rig, both->slab.address, BYTES, seed, &same)) &&
 	       (same || fail(both, "the device", "holds other bytes than the file"));
 }
 
@@ -96,8 +107,8 @@ static bool move_both_ways(struct both *both)
 
 	return device_did(both, "fill", rig_fill(both->rig, both->slab.address, BYTES, 1)) &&
 	       DEVICE(both, cuMemcpyDtoHAsync, both->pages, both->slab.address, BYTES, stream) &&
-	       DEVICE(both, cuStreamSynchronize, stream) && ring_move(both, true) && file_holds(both, 1) &&
-	       file_put(both, 2) && ring_move(both, false) &&
+	       DEVICE(both, cuStreamSynchronize, stream) && ring_move(both, true) &&
+	       file_holds(both, 1) && file_put(both, 2) && ring_move(both, false) &&
 	       DEVICE(both, cuMemcpyHtoDAsync, both->slab.address, both->pages, BYTES, stream) &&
 	       DEVICE(both, cuStreamSynchronize, stream) && device_holds(both, 2);
 }
@@ -108,32 +119,42 @@ static bool move_registered(struct both *both)
 	int result = io_uring_register_buffers(&both->ring, &buffer, 1);
 	bool moved;
 
-	both->refused = result == -ENOMEM || result == -EPERM; /* RLIMIT_MEMLOCK, without CAP_IPC_LOCK */
+	both->refused =
+		result == -ENOMEM || result == -EPERM; /* RLIMIT_MEMLOCK, without CAP_IPC_LOCK */
 	if (result < 0)
 		return fail(both, "io_uring_register_buffers", strerror(-result));
+
 	if (!DEVICE(both, cuMemHostRegister, both->pages, BYTES,
 		    CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP))
 		return false;
+
 	moved = move_both_ways(both);
+
 	return DEVICE(both, cuMemHostUnregister, both->pages) && moved;
 }
 
-/* NULL: there are no such pages, or a container may not touch those there are, which would else be found out by a
- * signal. */
+/* NULL: there are no such pages, or a container may not touch those there are, which
+ * would else be found out by a signal. */
 static void *make_pages(unsigned int flags)
 {
 	int memory = memfd_create("pages", MFD_CLOEXEC | flags);
 	void *pages = MAP_FAILED;
 
 	if (memory >= 0 && ftruncate(memory, BYTES) == 0)
-		pages = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory, 0);
+		pages = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory,
+			     0);
+
 	if (memory >= 0)
 		close(memory);
 	if (pages == MAP_FAILED)
 		return NULL;
-	if (madvise(pages, BYTES, MADV_POPULATE_WRITE) == 0 || errno == EINVAL) /* a kernel before 5.14 */
+
+	if (madvise(pages, BYTES, MADV_POPULATE_WRITE) == 0 ||
+	    errno == EINVAL) /* a kernel before 5.14 */
 		return pages;
+
 	munmap(pages, BYTES);
+
 	return NULL;
 }
 
@@ -143,13 +164,18 @@ static void claim(const char *name, struct both *both, unsigned int flags)
 	both->refused = false;
 	both->pages = make_pages(flags);
 	if (!both->pages) {
-		record(name, OUTCOME_UNSUPPORTED, "no such pages can be had here (%s)", strerror(errno));
+		record(name, OUTCOME_UNSUPPORTED, "no such pages can be had here (%s)",
+		       strerror(errno));
 		return;
 	}
+
 	if (move_registered(both))
-		record(name, OUTCOME_PASS, "8 MiB each way, registered with both, compared at both ends");
+		record(name, OUTCOME_PASS,
+		       "8 MiB each way, registered with both, compared at both ends");
 	else
-		record(name, both->refused ? OUTCOME_UNSUPPORTED : OUTCOME_FAIL, "%s", both->failure);
+		record(name, both->refused ? OUTCOME_UNSUPPORTED : OUTCOME_FAIL, "%s",
+		       both->failure);
+
 	munmap(both->pages, BYTES);
 }
 
@@ -162,6 +188,7 @@ static void claim_with_ring(const char *name, struct both *both, unsigned int fl
 		record(name, OUTCOME_UNSUPPORTED, "no io_uring here: %s", strerror(-result));
 		return;
 	}
+
 	claim(name, both, flags);
 	io_uring_queue_exit(&both->ring);
 }
@@ -178,6 +205,7 @@ static int open_file(const char *folder)
 		file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (file >= 0)
 		unlink(path);
+
 	return file;
 }
 
@@ -192,12 +220,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: gpu_host FOLDER\n");
 		return 2;
 	}
+
 	record_part("claims");
 	both.file = open_file(argv[1]);
 	if (both.file < 0 || !rig_open(&rig, error, sizeof(error))) {
 		fprintf(stderr, "gpu_host: %s\n", both.file < 0 ? strerror(errno) : error);
 		return 1;
 	}
+
 	made = rig_slab(&rig, BYTES, &both.slab);
 	if (made == CUDA_SUCCESS) {
 		claim_with_ring("device and io_uring share 4 KiB pages", &both, 0);
@@ -206,7 +236,9 @@ int main(int argc, char **argv)
 	} else {
 		fprintf(stderr, "gpu_host: no slab: %s\n", driver_error_name(rig.driver, made));
 	}
+
 	rig_close(&rig);
 	close(both.file);
+
 	return made == CUDA_SUCCESS ? 0 : 1;
 }

@@ -41,6 +41,7 @@ static bool split(char *line, char *fields[FIELDS])
 		if (!fields[i])
 			return false;
 	}
+
 	return line == NULL && fields[PART][0] != '\0' && fields[NAME][0] != '\0';
 }
 
@@ -59,9 +60,11 @@ static void add_record(json_t *document, char *fields[FIELDS])
 		part = json_array();
 		json_object_set_new(parts, fields[PART], part);
 	}
+
 	json_array_append_new(part,
-			      json_pack("{s:s,s:s,s:o,s:s,s:s}", "name", fields[NAME], "outcome", fields[OUTCOME],
-					"value", value_of(fields[VALUE]), "unit", fields[UNIT], "note", fields[NOTE]));
+			      json_pack("{s:s,s:s,s:o,s:s,s:s}", "name", fields[NAME], "outcome",
+					fields[OUTCOME], "value", value_of(fields[VALUE]), "unit",
+					fields[UNIT], "note", fields[NOTE]));
 	count_outcome(json_object_get(document, "summary"), fields[OUTCOME]);
 }
 
@@ -79,7 +82,9 @@ static bool read_records(json_t *document)
 			add_record(document, fields);
 		good = good && whole;
 	}
+
 	free(line);
+
 	return good;
 }
 
@@ -114,6 +119,7 @@ static void put_value(const json_t *record)
 		printf("%.10g", json_real_value(value));
 	else if (json_is_string(value))
 		put_cell(json_string_value(value));
+
 	printf(" %s", json_string_value(json_object_get(record, "unit")));
 }
 
@@ -123,6 +129,7 @@ static void put_part(const char *part, json_t *records)
 	size_t i;
 
 	printf("\n## %s\n\n| what | outcome | value | seen |\n|---|---|---|---|\n", part);
+
 	json_array_foreach(records, i, record)
 	{
 		printf("| ");
@@ -163,15 +170,19 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: gpu_report json|markdown|fails [KEY=VALUE...] <RECORDS\n");
 		return 2;
 	}
+
 	read_run(document, argv + 2);
 	good = read_records(document);
 	if (strcmp(argv[1], "json") == 0)
-		good = json_dumpf(document, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) == 0 && putchar('\n') &&
-		       good;
+		good = json_dumpf(document, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) ==
+			       0 &&
+		       putchar('\n') && good;
 	else if (strcmp(argv[1], "markdown") == 0)
 		put_markdown(document);
 	else
 		status = has_failed(document);
+
 	json_decref(document);
+
 	return good ? status : BAD_RECORD;
 }

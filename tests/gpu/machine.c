@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * machine: see machine.h. A call that hbmd can do without is UNSUPPORTED where it is missing; one that it cannot, FAIL.
+ * machine: see machine.h. A call that hbmd can do without is UNSUPPORTED where it is
+ * missing; one that it cannot, FAIL.
  */
 #include "tests/gpu/machine.h"
 
@@ -43,8 +44,10 @@ static void read_line(const char *path, const char *key, char *line, int size)
 		found = strncmp(line, key, strlen(key)) == 0;
 	if (file)
 		fclose(file);
+
 	line[found ? strcspn(line, "\n") : 0] = '\0';
-	memmove(line, line + (found ? strlen(key) : 0), strlen(line + (found ? strlen(key) : 0)) + 1);
+	memmove(line, line + (found ? strlen(key) : 0),
+		strlen(line + (found ? strlen(key) : 0)) + 1);
 }
 
 static void limit_fact(const char *name, __rlimit_resource_t resource)
@@ -67,11 +70,15 @@ static void written_facts(void)
 
 	if (uname(&name) == 0)
 		record_word("kernel", name.release);
+
 	snprintf(libc, sizeof(libc), "glibc %s", gnu_get_libc_version());
 	record_word("libc", libc);
 	record_number("processors", (double)sysconf(_SC_NPROCESSORS_ONLN), "", "%s", "");
+
 	if (sysinfo(&info) == 0)
-		record_number("memory", (double)info.totalram * info.mem_unit / (double)GIB, "GiB", "%s", "");
+		record_number("memory", (double)info.totalram * info.mem_unit / (double)GIB, "GiB",
+			      "%s", "");
+
 	read_line("/sys/fs/cgroup/memory.max", "", line, sizeof(line));
 	record_word("memory of the container, at most", line[0] ? line : "?");
 	limit_fact("open files, at most", RLIMIT_NOFILE);
@@ -80,7 +87,9 @@ static void written_facts(void)
 	read_line("/proc/sys/vm/nr_hugepages", "", line, sizeof(line));
 	record_word("huge pages reserved", line[0] ? line : "none");
 	read_line("/proc/self/status", "Seccomp:\t", line, sizeof(line));
-	record_word("system calls filtered", strcmp(line, "2") == 0 ? "yes" : strcmp(line, "0") == 0 ? "no" : "?");
+	record_word("system calls filtered", strcmp(line, "2") == 0   ? "yes"
+					     : strcmp(line, "0") == 0 ? "no"
+								      : "?");
 	read_line("/proc/driver/nvidia/version", "", line, sizeof(line));
 	record_word("kernel module", line[0] ? line : "none");
 }
@@ -111,9 +120,11 @@ static int try_peer_pidfd(void)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
+
 	r = getsockopt(ends[0], SOL_SOCKET, SO_PEERPIDFD, &fd, &size) < 0 ? -errno : close(fd);
 	close(ends[0]);
 	close(ends[1]);
+
 	return r;
 }
 
@@ -123,9 +134,13 @@ static int try_seals(void)
 
 	if (fd < 0)
 		return -errno;
-	r = ftruncate(fd, 4096) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ? -errno
-													     : 0;
+
+	r = ftruncate(fd, 4096) < 0 ||
+			    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0
+		    ? -errno
+		    : 0;
 	close(fd);
+
 	return r;
 }
 
@@ -138,16 +153,19 @@ static int try_advice(int advice)
 	char *memory = MAP_FAILED;
 
 	if (fd >= 0 && ftruncate(fd, (off_t)huge) == 0 && room != MAP_FAILED)
-		memory = mmap(room + (huge - (uintptr_t)room % huge) % huge, huge, PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_FIXED, fd, 0);
+		memory = mmap(room + (huge - (uintptr_t)room % huge) % huge, huge,
+			      PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+
 	if (memory != MAP_FAILED) {
 		*(volatile char *)memory = 0;
 		r = madvise(memory, huge, advice) < 0 ? -errno : 0;
 	}
+
 	if (room != MAP_FAILED)
 		munmap(room, 2 * huge);
 	if (fd >= 0)
 		close(fd);
+
 	return r;
 }
 

@@ -20,7 +20,8 @@ static void put_field(const char *text)
 		putchar(*text == '\t' || *text == '\n' || *text == '\r' ? ' ' : *text);
 }
 
-static void put_line(const char *name, enum outcome outcome, const char *value, const char *unit, const char *note)
+static void put_line(const char *name, enum outcome outcome, const char *value, const char *unit,
+		     const char *note)
 {
 	const char *const fields[] = {part, name, outcome_name(outcome), value, unit, note};
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -28,6 +29,7 @@ static void put_line(const char *name, enum outcome outcome, const char *value, 
 			putchar('\t');
 		put_field(fields[i]);
 	}
+
 	putchar('\n');
 	fflush(stdout);
 }

@@ -27,6 +27,7 @@ bool pattern_holds(const void *bytes, size_t size, uint64_t seed)
 		if (words[i] != pattern_word(seed, i))
 			return false;
 	}
+
 	return true;
 }
 
@@ -36,7 +37,8 @@ bool rig_load(struct rig *rig, char *error, size_t error_size)
 	bool cuda = wanted && strcmp(wanted, "cuda") == 0;
 
 	*rig = (struct rig){0};
-	return driver_open(&rig->driver, cuda ? DRIVER_CUDA : DRIVER_SOFT, NULL, error, error_size) == 0 &&
+	return driver_open(&rig->driver, cuda ? DRIVER_CUDA : DRIVER_SOFT, NULL, error,
+			   error_size) == 0 &&
 	       rig->driver->cuDeviceGet(&rig->device, 0) == CUDA_SUCCESS;
 }
 
@@ -57,12 +59,15 @@ bool rig_open(struct rig *rig, char *error, size_t error_size)
 
 	if (!rig_load(rig, error, error_size))
 		return false;
+
 	result = rig_enter(rig);
 	if (result == CUDA_SUCCESS)
 		return true;
+
 	strncpy(error, driver_error_name(rig->driver, result), error_size - 1);
 	error[error_size - 1] = '\0';
 	rig_close(rig);
+
 	return false;
 }
 
@@ -84,7 +89,8 @@ bool rig_is_soft(const struct rig *rig)
 CUmemAllocationProp rig_prop(const struct rig *rig)
 {
 	return (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED,
-				     .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+				     .requestedHandleTypes =
+					     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
 				     .location = {CU_MEM_LOCATION_TYPE_DEVICE, rig->device}};
 }
 
@@ -94,8 +100,8 @@ CUresult rig_create(const struct rig *rig, size_t bytes, CUmemGenericAllocationH
 	return rig->driver->cuMemCreate(handle, bytes, &prop, 0);
 }
 
-CUresult rig_map(const struct rig *rig, CUmemGenericAllocationHandle handle, size_t bytes, CUmemAccess_flags access,
-		 CUdeviceptr *out)
+CUresult rig_map(const struct rig *rig, CUmemGenericAllocationHandle handle, size_t bytes,
+		 CUmemAccess_flags access, CUdeviceptr *out)
 {
 	const CUmemAccessDesc desc = {{CU_MEM_LOCATION_TYPE_DEVICE, rig->device}, access};
 	CUdeviceptr address;
@@ -103,16 +109,19 @@ CUresult rig_map(const struct rig *rig, CUmemGenericAllocationHandle handle, siz
 
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	result = rig->driver->cuMemMap(address, bytes, 0, handle, 0);
 	if (result != CUDA_SUCCESS) {
 		rig->driver->cuMemAddressFree(address, bytes);
 		return result;
 	}
+
 	result = rig->driver->cuMemSetAccess(address, bytes, &desc, 1);
 	if (result != CUDA_SUCCESS)
 		rig_unmap(rig, address, bytes);
 	else
 		*out = address;
+
 	return result;
 }
 
@@ -129,11 +138,14 @@ CUresult rig_slab(const struct rig *rig, size_t bytes, struct slab_map *out)
 
 	if (result != CUDA_SUCCESS)
 		return result;
-	result = rig_map(rig, slab.handle, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &slab.address);
+
+	result =
+		rig_map(rig, slab.handle, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &slab.address);
 	if (result != CUDA_SUCCESS)
 		rig->driver->cuMemRelease(slab.handle);
 	else
 		*out = slab;
+
 	return result;
 }
 
@@ -155,13 +167,18 @@ CUresult rig_fill(const struct rig *rig, CUdeviceptr address, size_t bytes, uint
 		pattern_fill(words, bytes, seed);
 		result = rig->driver->cuMemcpyHtoD(address, words, bytes);
 	}
-	if (result == CUDA_SUCCESS) /* that may return before all is there for another process to see */
+
+	if (result ==
+	    CUDA_SUCCESS) /* that may return before all is there for another process to see */
 		result = rig->driver->cuCtxSynchronize();
+
 	free(words);
+
 	return result;
 }
 
-CUresult rig_compare(const struct rig *rig, CUdeviceptr address, size_t bytes, uint64_t seed, bool *same)
+CUresult rig_compare(const struct rig *rig, CUdeviceptr address, size_t bytes, uint64_t seed,
+		     bool *same)
 {
 	void *words = malloc(bytes);
 	CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -170,6 +187,8 @@ CUresult rig_compare(const struct rig *rig, CUdeviceptr address, size_t bytes, u
 		result = rig->driver->cuMemcpyDtoH(words, address, bytes);
 	if (result == CUDA_SUCCESS)
 		*same = pattern_holds(words, bytes, seed);
+
 	free(words);
+
 	return result;
 }

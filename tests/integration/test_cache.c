@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the cache says to requests on keys: residence, order of going, pins, isolation. Bytes are compared on the way,
- * but movement between tiers is test_tiers' and asynchrony test_fence's. */
+/* What the cache says to requests on keys: residence, order of going, pins, isolation.
+ * Bytes are compared on the way, but movement between tiers is test_tiers' and asynchrony
+ * test_fence's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,11 +30,14 @@ static hbm_result results[1024];
 
 static int setup(void **state)
 {
-	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", NULL};
+	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB",
+					   NULL};
+
 	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, 512);
+
 	return 0;
 }
 
@@ -82,18 +86,25 @@ static void test_a_block_in_scattered_pieces(void **state)
 	(void)state;
 	struct hbm_region *other = kv_region(&kv, 2 * SLAB);
 	uint64_t main_at = hbm_region_address(kv.region), other_at = hbm_region_address(other);
-	/* One piece crosses from one slab into the next, the pieces do not lie in their order, sizes are odd. */
-	const struct hbm_segment from[] = {
-		{other, SLAB - 8192, 16384}, {kv.region, 40000, 24}, {kv.region, 8, 32744}, {other, 0, 16384}};
+
+	/* One piece crosses from one slab into the next, the pieces do not lie in their
+	 * order, sizes are odd. */
+	const struct hbm_segment from[] = {{other, SLAB - 8192, 16384},
+					   {kv.region, 40000, 24},
+					   {kv.region, 8, 32744},
+					   {other, 0, 16384}};
 	const struct hbm_segment to[] = {{kv.region, 3 * SLAB, 65528}, {other, 2 * SLAB - 8, 8}};
 	char bytes[BLOCK], back[BLOCK];
 	kv_fill(7, bytes, BLOCK);
+
 	for (size_t i = 0, at = 0; i < 4; at += from[i].bytes, i++)
-		kv_write(&kv, (from[i].region == other ? other_at : main_at) + from[i].offset, bytes + at,
-			 from[i].bytes);
+		kv_write(&kv, (from[i].region == other ? other_at : main_at) + from[i].offset,
+			 bytes + at, from[i].bytes);
+
 	struct hbm_block block = {.key = kv_key(7), .segments = from, .segment_count = 4};
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, results), 0);
 	expect_all(1, HBM_OK);
+
 	for (int place = 0; place < 3; place++) {
 		block.segments = to;
 		block.segment_count = 2;
@@ -103,11 +114,13 @@ static void test_a_block_in_scattered_pieces(void **state)
 		kv_read(&kv, back, main_at + 3 * SLAB, 65528);
 		kv_read(&kv, back + 65528, other_at + 2 * SLAB - 8, 8);
 		assert_memory_equal(back, bytes, BLOCK);
+
 		/* the next time from the tier below */
 		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
 		if (place == 1)
 			assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
 	}
+
 	assert_int_equal(hbm_region_destroy(kv.hbm, other), 0);
 }
 
@@ -118,31 +131,37 @@ static void test_segments_that_are_not_a_block(void **state)
 		{{kv.region, 0, BLOCK - 8}, {kv.region, 0, 4}},
 		{{kv.region, 0, BLOCK}, {kv.region, 0, 8}},
 		{{kv.region, 0, UINT64_MAX}, {kv.region, 0, BLOCK + 1}},
-		{{kv.region, 0, BLOCK / 2}, {kv.region, hbm_region_bytes(kv.region) - 8, BLOCK / 2}},
+		{{kv.region, 0, BLOCK / 2},
+		 {kv.region, hbm_region_bytes(kv.region) - 8, BLOCK / 2}},
 		{{kv.region, 0, BLOCK / 2}, {kv.region, UINT64_MAX - 8, BLOCK / 2}},
 		{{kv.region, 0, BLOCK}, {kv.region, 0, 0}},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct hbm_block block = {.key = kv_key(1), .segments = bad[i], .segment_count = 2};
+		const struct hbm_block block = {
+			.key = kv_key(1), .segments = bad[i], .segment_count = 2};
 		assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 		assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	}
+
 	assert_int_equal(kv_lookup(&kv, 1, 1, NULL), 0);
 }
 
-/* What a message costs is bounded by the bytes of its blocks: segments that reach over whole regions, by the thousand
- * and with the time it takes to look at every slab of each, are refused before that is begun. */
+/* What a message costs is bounded by the bytes of its blocks: segments that reach over
+ * whole regions, by the thousand and with the time it takes to look at every slab of
+ * each, are refused before that is begun. */
 static void test_segments_are_added_up_before_they_are_looked_for(void **state)
 {
 	(void)state;
 	struct hbm_region *empty;
 	const struct hbm_region_options options = {.address_space = 64 * SLAB, .slab = SLAB};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &empty), 0);
-	const struct hbm_segment whole = {empty, 0, hbm_region_bytes(empty)}, right = {empty, 0, BLOCK};
+	const struct hbm_segment whole = {empty, 0, hbm_region_bytes(empty)},
+				 right = {empty, 0, BLOCK};
 	struct hbm_block block = {.key = kv_key(1), .segments = &whole, .segment_count = 1};
 	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	block.segments = &right;
-	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_NOT_FOUND); /* nothing is committed there */
+	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL),
+			 HBM_NOT_FOUND); /* nothing is committed there */
 	assert_int_equal(hbm_region_destroy(kv.hbm, empty), 0);
 }
 
@@ -150,6 +169,7 @@ static void test_a_key_that_exists(void **state)
 {
 	(void)state;
 	store(1, 8, 0);
+
 	/* Other bytes under the same key change nothing. */
 	for (uint64_t slot = 0; slot < 8; slot++)
 		kv_wipe(&kv, slot);
@@ -159,6 +179,7 @@ static void test_a_key_that_exists(void **state)
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, 8, results), 0);
 	expect_all(8, HBM_EXISTS);
 	load(1, 8);
+
 	/* Twice in one request. */
 	kv_put(&kv, 0, 100);
 	kv_put(&kv, 1, 100);
@@ -209,11 +230,12 @@ static void test_more_in_one_request_than_the_tiers_hold(void **state)
 
 /* ---- Order ---- */
 
-/* When there may be no more blocks, the least recently used make room for new ones, one for one, however much room for
- * bytes there is. */
+/* When there may be no more blocks, the least recently used make room for new ones, one
+ * for one, however much room for bytes there is. */
 static void test_a_full_index_forgets_as_many_as_come(void **state)
 {
 	static const char *const sets[] = {"limits.blocks=32", NULL};
+
 	(void)state;
 	struct spawn other;
 	struct kv few;
@@ -222,10 +244,12 @@ static void test_a_full_index_forgets_as_many_as_come(void **state)
 	kv_open(&few, &other, 0, BLOCK, 32);
 	assert_int_equal(kv_store(&few, 0, 1, 16, 0, NULL), 0);
 	assert_int_equal(kv_store(&few, 0, 101, 16, 0, NULL), 0);
+
 	for (uint64_t i = 0; i < 8; i++) {
 		assert_int_equal(kv_store(&few, 0, 201 + i, 1, 0, results), 0);
 		expect_all(1, HBM_OK);
 	}
+
 	assert_int_equal(kv_lookup(&few, 1, 16, NULL), 8);
 	assert_int_equal(kv_lookup(&few, 101, 16, NULL), 16);
 	for (uint64_t i = 0; i < 8; i++)
@@ -283,10 +307,12 @@ static void test_remove_takes_what_descends(void **state)
 	store(20, 4, 13); /* below those */
 	keys(HBM_WIRE_REMOVE, 10, 1, HBM_OK);
 	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 4);
+
 	for (uint64_t i = 0; i < 4; i++) {
 		assert_int_equal(kv_tier(&kv, 10 + i), HBM_TIER_NONE);
 		assert_int_equal(kv_tier(&kv, 20 + i), HBM_TIER_NONE);
 	}
+
 	keys(HBM_WIRE_REMOVE, 1, 4, HBM_OK);
 	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 0);
 }
@@ -324,7 +350,8 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 	store(1, 2, 0);
 	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
 	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
-	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.ns, 0, named, 5, results), 0, INT32_MAX);
+	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.ns, 0, named, 5, results), 0,
+			INT32_MAX);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(results[i].status, expected[i]);
 	keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
@@ -383,9 +410,11 @@ static void test_namespaces_share_nothing(void **state)
 	};
 	uint32_t own = kv.ns, ns, again;
 	store(1, 4, 0);
+
 	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
 		struct hbm_lookup answer;
 		hbm_key key = kv_key(1);
+
 		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &ns), 0);
 		assert_int_equal(hbm_namespace_open(kv.hbm, &specs[i], &again), 0);
 		assert_int_equal(ns, again);
@@ -394,10 +423,12 @@ static void test_namespaces_share_nothing(void **state)
 		assert_int_equal(answer.resident, 0);
 		assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, ns, 0, &key, 1, results), 0);
 		assert_int_equal(results[0].status, HBM_MISS);
-		assert_int_equal(hbm_namespace_close(kv.hbm, ns), 0); /* a session opens it once, however often */
+		assert_int_equal(hbm_namespace_close(kv.hbm, ns),
+				 0); /* a session opens it once, however often */
 		assert_int_equal(hbm_namespace_close(kv.hbm, ns), HBM_NOT_FOUND);
 		assert_int_equal(hbm_lookup(kv.hbm, ns, &key, 1, &answer, NULL), HBM_NOT_FOUND);
 	}
+
 	load(1, 4);
 }
 
@@ -415,10 +446,11 @@ static void test_namespaces_that_cannot_be(void **state)
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(hbm_namespace_open(kv.hbm, &bad[i], &ns), HBM_INVALID);
-	assert_int_not_equal(
-		hbm_namespace_open(kv.hbm, &(struct hbm_namespace_options){.model = "m", .block_bytes = 1ull << 40},
-				   &ns),
-		0);
+	assert_int_not_equal(hbm_namespace_open(kv.hbm,
+						&(struct hbm_namespace_options){
+							.model = "m", .block_bytes = 1ull << 40},
+						&ns),
+			     0);
 	assert_int_equal(ns, 0);
 	assert_int_equal(hbm_namespace_close(kv.hbm, 999), HBM_NOT_FOUND);
 }
@@ -429,6 +461,7 @@ static void test_how_long_a_load_would_take(void **state)
 	struct hbm_lookup answer[2] = {0};
 	hbm_key chain[2] = {kv_key(1), kv_key(2)};
 	store(1, 2, 0);
+
 	for (int i = 0; i < 2; i++) {
 		load(1, 2);
 		assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer[i], results), 0);
@@ -451,9 +484,11 @@ static int see_block(const void *record, size_t size, void *arg)
 {
 	const struct hbm_wire_block_info *block = record;
 	struct seen *seen = arg;
+
 	(void)size;
 	seen->blocks++;
 	seen->children += block->children;
+
 	return 0;
 }
 
@@ -461,21 +496,27 @@ static int see_block(const void *record, size_t size, void *arg)
 static uint32_t page_of_blocks(int socket, uint64_t *cursor)
 {
 	static _Alignas(struct hbm_wire_query_reply) unsigned char bytes[HBM_WIRE_MESSAGE_MAX];
-	const struct hbm_wire_query query = {.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
-					     .kind = HBM_QUERY_BLOCKS,
-					     .cursor = *cursor};
+	const struct hbm_wire_query query = {
+		.header = {.size = sizeof(query), .opcode = HBM_WIRE_QUERY, .id = 1},
+		.kind = HBM_QUERY_BLOCKS,
+		.cursor = *cursor};
+
 	assert_true(raw_send(socket, &query, sizeof(query), 0));
-	assert_in_range(recv(socket, bytes, sizeof(bytes), 0), sizeof(struct hbm_wire_query_reply), sizeof(bytes));
+	assert_in_range(recv(socket, bytes, sizeof(bytes), 0), sizeof(struct hbm_wire_query_reply),
+			sizeof(bytes));
 	const struct hbm_wire_query_reply *reply = (const void *)bytes;
 	assert_int_equal(reply->header.status, HBM_OK);
 	*cursor = reply->next;
+
 	return reply->count;
 }
 
-/* Listing what is in the cache is done in steps, however many blocks there are, or were, or are children of one. */
+/* Listing what is in the cache is done in steps, however many blocks there are, or were,
+ * or are children of one. */
 static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 {
 	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
+
 	(void)state;
 	struct spawn other;
 	struct kv small;
@@ -483,11 +524,13 @@ static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 	spawn_init(&other);
 	spawn_start(&other, sets, NULL);
 	kv_open(&small, &other, 0, SMALL, 1000);
+
 	for (uint64_t first = 1; first < MANY;
 	     first += 1000) { /* chains of a thousand; the first root gets more children */
 		assert_int_equal(kv_store(&small, 0, first, 1000, 0, results), 0);
 		expect_all(1000, HBM_OK);
 	}
+
 	for (uint64_t child = MANY + 1; child <= MANY + 1500; child++)
 		assert_int_equal(kv_store(&small, 0, child, 1, 1, NULL), 0);
 	assert_int_equal(hbm_query(small.hbm, HBM_QUERY_BLOCKS, see_block, &seen), 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clients that are killed. A child (tests/support/child.h) goes through all that a client does and is killed after its
- * k-th step, for every k; then at random moments. Each time all it had must come back, nothing may stay quarantined,
- * and the books balance. Half of the steps only submit: what they started is under way in the daemon when the child
+ * Clients that are killed. A child (tests/support/child.h) goes through all that a client
+ * does and is killed after its k-th step, for every k; then at random moments. Each time
+ * all it had must come back, nothing may stay quarantined, and the books balance. Half of
+ * the steps only submit: what they started is under way in the daemon when the child
  * goes.
  */
 #include <setjmp.h>
@@ -48,6 +49,7 @@ static int setup(void **state)
 	spawn_init(&daemon_);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
+
 	return 0;
 }
 
@@ -65,6 +67,7 @@ static int teardown(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 	spawn_free(&daemon_);
 	assert_int_equal(leaks_end(&leaks), 0);
+
 	return 0;
 }
 
@@ -107,7 +110,8 @@ static void create_region(struct client *client)
 
 static void submit_commit(struct client *client)
 {
-	const struct hbm_range ranges[] = {{client->region, 0, 4 * SLAB}, {client->region, 8 * SLAB, 4 * SLAB}};
+	const struct hbm_range ranges[] = {{client->region, 0, 4 * SLAB},
+					   {client->region, 8 * SLAB, 4 * SLAB}};
 	must(hbm_submit_commit(client->kv.hbm, ranges, 2, &client->ticket));
 }
 
@@ -151,31 +155,34 @@ static uint64_t first_block(void)
 static void submit_store(struct client *client)
 {
 	kv_blocks(&client->kv, 0, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES, client->results,
-			      &client->ticket));
+	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES,
+			      client->results, &client->ticket));
 }
 
 static void submit_load(struct client *client)
 {
 	kv_blocks(&client->kv, 0, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES, client->results,
-			     &client->ticket));
+	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, HBM_NO_FENCES,
+			     client->results, &client->ticket));
 }
 
 static void submit_store_not_ready(struct client *client)
 {
-	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 1};
-	kv_blocks(&client->kv, BATCH, first_block() + BATCH, BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync, client->results,
-			      &client->ticket));
+	const struct hbm_sync sync = {
+		.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 1};
+	kv_blocks(&client->kv, BATCH, first_block() + BATCH, BATCH, 0, client->blocks,
+		  client->segments);
+	must(hbm_submit_store(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync,
+			      client->results, &client->ticket));
 }
 
 static void submit_load_not_ready(struct client *client)
 {
-	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 2, .fence_slot = 2, .fence_value = 1};
+	const struct hbm_sync sync = {
+		.ready_slot = 1, .ready_value = 2, .fence_slot = 2, .fence_value = 1};
 	kv_blocks(&client->kv, BATCH, first_block(), BATCH, 0, client->blocks, client->segments);
-	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync, client->results,
-			     &client->ticket));
+	must(hbm_submit_load(client->kv.hbm, client->kv.ns, client->blocks, BATCH, &sync,
+			     client->results, &client->ticket));
 }
 
 static void pin(struct client *client)
@@ -265,6 +272,7 @@ static void test_killed_after_every_step(void **state)
 static void live_until_killed(const struct spawn *spawn, uint64_t number)
 {
 	static struct client client = {0};
+
 	(void)number;
 	client.spawn = spawn;
 	connect_only(&client);
@@ -273,6 +281,7 @@ static void live_until_killed(const struct spawn *spawn, uint64_t number)
 	submit_second_commit(&client); /* stays */
 	wait_ticket(&client);
 	child_tell(); /* the device is in use now, however long that took */
+
 	for (uint64_t round = 0;; round++) {
 		submit_commit(&client);
 		wait_ticket(&client);
@@ -281,7 +290,8 @@ static void live_until_killed(const struct spawn *spawn, uint64_t number)
 		evict_all(&client);
 		submit_load(&client);
 		wait_ticket(&client);
-		const struct hbm_range ranges[] = {{client.region, 0, 4 * SLAB}, {client.region, 8 * SLAB, 4 * SLAB}};
+		const struct hbm_range ranges[] = {{client.region, 0, 4 * SLAB},
+						   {client.region, 8 * SLAB, 4 * SLAB}};
 		must(hbm_submit_decommit(client.kv.hbm, ranges, 2, &client.ticket));
 		wait_ticket(&client);
 	}
@@ -294,9 +304,11 @@ static void test_killed_at_random_moments(void **state)
 	bool thorough = getenv("HBM_TEST_LONG") != NULL;
 	time_t enough = time(NULL) + ENOUGH_S;
 	seed_open(&seed, "test_client_death");
+
 	for (int round = 0; round < (thorough ? 1000 : 40); round++) {
 		if (!thorough && round >= ROUNDS_MIN && time(NULL) >= enough)
 			break;
+
 		struct child child;
 		child_start(&child, "live_until_killed", &daemon_, 0);
 		child_await(&child);
@@ -326,6 +338,7 @@ static struct hbm_wire_device device_now(struct hbm *hbm)
 static void shut_down_and_stay(const struct spawn *spawn, uint64_t number)
 {
 	static struct client client;
+
 	(void)number;
 	client.spawn = spawn;
 	connect_only(&client);
@@ -350,8 +363,10 @@ static void test_quarantined_until_the_process_is_gone(void **state)
 		poll(NULL, 0, 1);
 		device = device_now(hbm);
 	}
+
 	assert_int_equal(device.quarantined, 8 * SLAB);
 	assert_int_equal(device.leased, 0);
+
 	/* It is nobody else's. */
 	struct hbm_region *region;
 	const struct hbm_region_options options = {.address_space = device.regions, .slab = SLAB};
@@ -371,9 +386,11 @@ static void test_quarantined_until_the_process_is_gone(void **state)
 static pid_t start_replay(const char *trace, const char *output)
 {
 	pid_t pid = fork();
+
 	assert_true(pid >= 0);
 	if (pid > 0)
 		return pid;
+
 	int out = open(output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	dup2(out, STDOUT_FILENO);
 	dup2(out, STDERR_FILENO);
@@ -386,6 +403,7 @@ static void generate(const char *path)
 {
 	static char trace[1 << 20];
 	const char *arguments[] = {"replay", "--generate", "users=32,turns=8,seed=5", NULL};
+
 	assert_int_equal(spawn_hbmctl(&daemon_, arguments, trace, sizeof(trace)), 0);
 	FILE *out = fopen(path, "w");
 	assert_non_null(out);
@@ -412,6 +430,7 @@ static void test_the_other_one_does_not_notice(void **state)
 		kill(victim, SIGKILL);
 		waitpid(victim, NULL, 0);
 	}
+
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0); /* not one wrong byte */
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking requests back, and closing a connection with requests under way. The daemon's patience with a ready fence is a
- * minute here: a test that waits for that is ended by its alarm.
+ * Taking requests back, and closing a connection with requests under way. The daemon's
+ * patience with a ready fence is a minute here: a test that waits for that is ended by
+ * its alarm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,17 +26,20 @@ static unsigned fds;
 static struct kv kv;
 static struct hbm_block blocks[SLOTS];
 static struct hbm_segment segments[SLOTS];
-static const struct hbm_sync never = {.ready_slot = 3, .ready_value = 10, .fence_slot = 4, .fence_value = 1};
+static const struct hbm_sync never = {
+	.ready_slot = 3, .ready_value = 10, .fence_slot = 4, .fence_value = 1};
 
 static int setup(void **state)
 {
 	static const char *const sets[] = {"limits.ready_ms=60000", NULL};
+
 	alarm(ALARM_S);
 	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, SLOTS);
 	kv_blocks(&kv, 0, 1, SLOTS, 0, blocks, segments);
+
 	return 0;
 }
 
@@ -69,6 +73,7 @@ static void test_a_request_that_waits_is_taken_back(void **state)
 	assert_int_equal(hbm_poll(kv.hbm, load), -EAGAIN);
 	assert_int_equal(hbm_cancel(kv.hbm, load), 0);
 	assert_int_equal(hbm_poll(kv.hbm, load), HBM_CANCELLED);
+
 	/* Ready after all: nothing comes of it. */
 	assert_int_equal(hbm_fence_signal(kv.hbm, 3, 10), 0);
 	assert_int_equal(hbm_ping(kv.hbm), 0);
@@ -118,8 +123,11 @@ static void test_closing_with_copies_and_commits_under_way(void **state)
 	const struct hbm_region_options options = {.address_space = 32 << 20, .slab = 2 << 20};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &region), 0);
 	const struct hbm_range all = {region, 0, 32 << 20};
+
 	for (int i = 0; i < SLOTS; i++)
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, NULL, &ticket), 0);
+		assert_int_equal(
+			hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, NULL, &ticket), 0);
+
 	assert_int_equal(hbm_submit_commit(kv.hbm, &all, 1, &ticket), 0);
 	submit_never(true, 0);
 	kv_close(&kv);

@@ -64,8 +64,11 @@ static void test_many_tickets_through_poll(void **state)
 	hbm_ticket tickets[TICKETS];
 	for (uint64_t i = 0; i < TICKETS; i++) {
 		blocks[i].parent = (hbm_key){{0}};
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, &results[i], &tickets[i]), 0);
+		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, NULL, &results[i],
+						  &tickets[i]),
+				 0);
 	}
+
 	for (size_t ended = 0; ended < TICKETS;) {
 		struct pollfd fd = {.fd = hbm_fd(kv.hbm), .events = POLLIN};
 		assert_int_equal(hbm_dispatch(kv.hbm, 0) >= 0, 1);
@@ -73,14 +76,17 @@ static void test_many_tickets_through_poll(void **state)
 			int status = tickets[i] ? hbm_poll(kv.hbm, tickets[i]) : -EAGAIN;
 			if (status == -EAGAIN)
 				continue;
+
 			assert_int_equal(status, 0);
 			assert_int_equal(results[i].status, HBM_OK);
 			tickets[i] = 0;
 			ended++;
 		}
+
 		if (ended < TICKETS)
 			assert_int_equal(poll(&fd, 1, 20000), 1);
 	}
+
 	for (uint64_t i = 0; i < TICKETS; i++)
 		assert_int_equal(kv_load(&kv, i, 1 + i, 1, results), 0);
 }
@@ -101,7 +107,9 @@ static void test_more_tickets_than_may_be_in_flight(void **state)
 	(void)state;
 	static hbm_ticket tickets[1000];
 	for (size_t i = 0; i < 1000; i++)
-		assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, NULL, NULL, &tickets[i]), 0);
+		assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, NULL, NULL, &tickets[i]),
+				 0);
+
 	for (size_t i = 1000; i-- > 0;)
 		assert_int_equal(hbm_wait(kv.hbm, tickets[i], 20000), 0);
 }
@@ -138,7 +146,8 @@ static void test_a_fence_is_set_also_when_a_request_is_refused(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	const struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 9, .fence_value = 5};
+	const struct hbm_sync sync = {
+		.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 9, .fence_value = 5};
 	const struct hbm_range all = {kv.region, 0, hbm_region_bytes(kv.region)};
 	assert_int_equal(hbm_decommit(kv.hbm, &all, 1), 0);
 	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
@@ -150,7 +159,8 @@ static void test_a_miss_sets_its_fence(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	const struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 511, .fence_value = UINT64_MAX};
+	const struct hbm_sync sync = {
+		.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 511, .fence_value = UINT64_MAX};
 	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
 	assert_int_equal(results[0].status, HBM_MISS);
@@ -174,11 +184,13 @@ static void test_a_store_waits_until_the_data_is_ready(void **state)
 	(void)state;
 	pthread_t thread;
 	hbm_ticket ticket;
-	const struct hbm_sync sync = {.ready_slot = 3, .ready_value = 10, .fence_slot = HBM_WIRE_NO_FENCE};
+	const struct hbm_sync sync = {
+		.ready_slot = 3, .ready_value = 10, .fence_slot = HBM_WIRE_NO_FENCE};
 	sem_init(&may_signal, 0, 0);
 	assert_int_equal(pthread_create(&thread, NULL, signal_later, &kv), 0);
 	kv_wipe(&kv, 0);
 	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
+
 	/* What comes after is not held up, and the block is not there. */
 	assert_int_equal(hbm_ping(kv.hbm), 0);
 	assert_int_equal(hbm_fence_signal(kv.hbm, 3, 9), 0);
@@ -199,7 +211,8 @@ static void test_a_fence_without_a_doorbell(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	const struct hbm_sync sync = {.ready_slot = 0, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
+	const struct hbm_sync sync = {
+		.ready_slot = 0, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
 	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	*hbm_fence(kv.hbm, 0) = 1;
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), 0);
@@ -210,7 +223,8 @@ static void test_who_never_gets_ready_is_told_so(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
-	const struct hbm_sync sync = {.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 8};
+	const struct hbm_sync sync = {
+		.ready_slot = 1, .ready_value = 1, .fence_slot = 2, .fence_value = 8};
 	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 1, &sync, results, &ticket), 0);
 	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), HBM_TIMEOUT);
 	expect_fence(2, 8);
@@ -227,11 +241,15 @@ static void test_leaving_while_waiting(void **state)
 	hbm_ticket ticket;
 	struct hbm_block block;
 	struct hbm_segment segment;
-	const struct hbm_sync sync = {.ready_slot = 3, .ready_value = 10, .fence_slot = 4, .fence_value = 1};
+	const struct hbm_sync sync = {
+		.ready_slot = 3, .ready_value = 10, .fence_slot = 4, .fence_value = 1};
 	kv_open(&other, &daemon_, 0, BLOCK, 8);
 	kv_blocks(&other, 0, 500, 1, 0, &block, &segment);
+
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(hbm_submit_store(other.hbm, other.ns, &block, 1, &sync, NULL, &ticket), 0);
+		assert_int_equal(
+			hbm_submit_store(other.hbm, other.ns, &block, 1, &sync, NULL, &ticket), 0);
+
 	assert_int_equal(hbm_ping(other.hbm), 0);
 	kv_close(&other);
 	assert_int_equal(kv_lookup(&kv, 500, 1, NULL), 0);
@@ -244,13 +262,15 @@ static void test_a_region_destroyed_under_its_requests(void **state)
 	(void)state;
 	struct hbm_region *region = kv_region(&kv, 4 << 20);
 	hbm_ticket tickets[8];
-	const struct hbm_sync sync = {.ready_slot = 3, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
+	const struct hbm_sync sync = {
+		.ready_slot = 3, .ready_value = 1, .fence_slot = HBM_WIRE_NO_FENCE};
 	for (size_t i = 0; i < 8; i++) {
 		segments[i] = (struct hbm_segment){region, i * BLOCK, BLOCK};
-		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1, i % 2 ? &sync : NULL, &results[i],
-						  &tickets[i]),
+		assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, &blocks[i], 1,
+						  i % 2 ? &sync : NULL, &results[i], &tickets[i]),
 				 0);
 	}
+
 	assert_int_equal(hbm_fence_signal(kv.hbm, 3, 1), 0);
 	assert_int_equal(hbm_region_destroy(kv.hbm, region), 0);
 	for (size_t i = 0; i < 8; i++)
@@ -269,8 +289,10 @@ int main(void)
 		TEST(test_a_miss_sets_its_fence),
 		TEST(test_a_store_waits_until_the_data_is_ready),
 		TEST(test_a_fence_without_a_doorbell),
-		cmocka_unit_test_setup_teardown(test_who_never_gets_ready_is_told_so, setup_impatient, teardown),
-		cmocka_unit_test_setup_teardown(test_leaving_while_waiting, setup_impatient, teardown),
+		cmocka_unit_test_setup_teardown(test_who_never_gets_ready_is_told_so,
+						setup_impatient, teardown),
+		cmocka_unit_test_setup_teardown(test_leaving_while_waiting, setup_impatient,
+						teardown),
 		TEST(test_a_region_destroyed_under_its_requests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl as a command: what every command prints for people and as JSON, the two compared with each other and with what
- * a client did, and the exit status: 0 done, 1 refused or failed with one line that says what, 2 usage with one line
- * that points to the help. The commands plan, metrics, trace and replay have tests of their own; verify cannot be made
+ * hbmctl as a command: what every command prints for people and as JSON, the two compared
+ * with each other and with what a client did, and the exit status: 0 done, 1 refused or
+ * failed with one line that says what, 2 usage with one line that points to the help. The
+ * commands plan, metrics, trace and replay have tests of their own; verify cannot be made
  * to fail from outside.
  */
 #include <setjmp.h>
@@ -36,7 +37,9 @@ static const char *keys_line(const char *command, uint64_t first, uint64_t count
 	static char line[512];
 	int length = snprintf(line, sizeof(line), "%s %u", command, hbmctl_kv.ns);
 	for (uint64_t i = 0; i < count; i++)
-		length += snprintf(line + length, sizeof(line) - (size_t)length, " %s", key_text(first + i));
+		length += snprintf(line + length, sizeof(line) - (size_t)length, " %s",
+				   key_text(first + i));
+
 	return line;
 }
 
@@ -88,9 +91,10 @@ static void test_usage_is_refused_with_2(void **state)
 	}
 }
 
-static const char *const commands[] = {"status",  "devices", "tiers",  "sessions", "regions", "namespaces",
-				       "blocks",  "lookup",  "pin",    "unpin",    "evict",   "verify",
-				       "metrics", "trace",   "replay", "plan",     "version"};
+static const char *const commands[] = {"status",     "devices", "tiers",   "sessions", "regions",
+				       "namespaces", "blocks",  "lookup",  "pin",      "unpin",
+				       "evict",      "verify",  "metrics", "trace",    "replay",
+				       "plan",       "version"};
 
 static void test_help_names_every_command(void **state)
 {
@@ -136,6 +140,7 @@ static void test_without_a_daemon(void **state)
 		snprintf(line, sizeof(line), "--json %s", lines[i]);
 		hbmctl_expect_refusal(line, 1, "no daemon at ");
 	}
+
 	json_t *document = hbmctl_json("version");
 	assert_int_equal(json_typeof(hbmctl_member(document, "hbmd")), JSON_NULL);
 	assert_string_equal(hbmctl_text(document, "hbmctl"), HBM_VERSION);
@@ -183,32 +188,73 @@ static void test_lists(void **state)
 		const char *header, *cell;
 		const char *counts[5]; /* members that are whole numbers */
 	} lists[] = {
-		{"devices", "devices", 1, "DEVICE  NAME", " 192 MiB ", {"index", "total", "memory", "leased"}},
-		{"tiers", "tiers", 3, "TIER ", "\nnvme ", {"device", "capacity", "bytes", "in_blocks", "reserve"}},
-		{"sessions", "sessions", 2, "SESSION ", "  test ", {"session", "pid", "leased", "stored_bytes"}},
-		{"regions", "regions", 1, "SESSION  REGION", " 2 MiB", {"session", "region", "committed", "slab"}},
-		{"namespaces", "namespaces", 1, "NAMESPACE ", "  kv ", {"space", "block_bytes", "blocks"}},
-		{"blocks", "blocks", HBMCTL_STORED, "NAMESPACE ", "  hbm ", {"space", "offset", "bytes", "pins"}},
+		{"devices",
+		 "devices",
+		 1,
+		 "DEVICE  NAME",
+		 " 192 MiB ",
+		 {"index", "total", "memory", "leased"}},
+		{"tiers",
+		 "tiers",
+		 3,
+		 "TIER ",
+		 "\nnvme ",
+		 {"device", "capacity", "bytes", "in_blocks", "reserve"}},
+		{"sessions",
+		 "sessions",
+		 2,
+		 "SESSION ",
+		 "  test ",
+		 {"session", "pid", "leased", "stored_bytes"}},
+		{"regions",
+		 "regions",
+		 1,
+		 "SESSION  REGION",
+		 " 2 MiB",
+		 {"session", "region", "committed", "slab"}},
+		{"namespaces",
+		 "namespaces",
+		 1,
+		 "NAMESPACE ",
+		 "  kv ",
+		 {"space", "block_bytes", "blocks"}},
+		{"blocks",
+		 "blocks",
+		 HBMCTL_STORED,
+		 "NAMESPACE ",
+		 "  hbm ",
+		 {"space", "offset", "bytes", "pins"}},
 		{"blocks --limit 3", "blocks", 3, "NAMESPACE ", "  hbm ", {"children"}},
 		{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
-		{"verify", "accounts", 5, "POOL ", "\nstaging ", {"capacity", "free", "placed", "moving"}},
+		{"verify",
+		 "accounts",
+		 5,
+		 "POOL ",
+		 "\nstaging ",
+		 {"capacity", "free", "placed", "moving"}},
 	};
 	hbmctl_begin();
+
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		json_t *document = hbmctl_json(lists[i].line), *record;
 		size_t index;
-		assert_int_equal(json_array_size(hbmctl_array(document, lists[i].array)), lists[i].records);
+
+		assert_int_equal(json_array_size(hbmctl_array(document, lists[i].array)),
+				 lists[i].records);
+
 		json_array_foreach(hbmctl_array(document, lists[i].array), index, record)
 		{
 			for (size_t c = 0; c < 5 && lists[i].counts[c]; c++)
 				hbmctl_count(record, lists[i].counts[c]);
 		}
+
 		json_decref(document);
 		hbmctl_expect(lists[i].line, 0);
 		assert_int_equal(hbmctl_line_count(), 1 + lists[i].records);
 		assert_memory_equal(hbmctl_output, lists[i].header, strlen(lists[i].header));
 		hbmctl_expect_text(lists[i].line, lists[i].cell);
 	}
+
 	json_t *document = hbmctl_json("verify");
 	assert_int_equal(json_typeof(hbmctl_member(document, "balanced")), JSON_TRUE);
 	json_decref(document);
@@ -226,6 +272,7 @@ static void test_blocks_are_the_chain_that_was_stored(void **state)
 		{
 			if (strcmp(hbmctl_text(block, "key"), key_text(b)) != 0)
 				continue;
+
 			seen++;
 			assert_int_equal(hbmctl_count(block, "bytes"), HBMCTL_BLOCK);
 			assert_int_equal(hbmctl_count(block, "children"), b < HBMCTL_STORED);
@@ -234,6 +281,7 @@ static void test_blocks_are_the_chain_that_was_stored(void **state)
 				assert_string_equal(hbmctl_text(block, "parent"), key_text(b - 1));
 		}
 	}
+
 	assert_int_equal(seen, HBMCTL_STORED);
 	json_decref(document);
 	hbmctl_finish();
@@ -247,14 +295,17 @@ static void expect_blocks(const char *command, const char *tier)
 	const char *line = keys_line(command, 1, HBMCTL_STORED);
 	json_t *document = hbmctl_json(line), *block;
 	size_t index;
+
 	assert_int_equal(hbmctl_count(document, "namespace"), hbmctl_kv.ns);
 	assert_int_equal(json_array_size(hbmctl_array(document, "blocks")), HBMCTL_STORED);
+
 	json_array_foreach(hbmctl_array(document, "blocks"), index, block)
 	{
 		assert_string_equal(hbmctl_text(block, "key"), key_text(index + 1));
 		assert_string_equal(hbmctl_text(block, "status"), "HBM_OK");
 		assert_string_equal(hbmctl_text(block, "tier"), tier);
 	}
+
 	json_decref(document);
 }
 
@@ -320,7 +371,8 @@ static void test_namespaces_by_model(void **state)
 	(void)state;
 	char line[128];
 	uint32_t second;
-	const struct hbm_namespace_options same = {.model = "kv", .weights = 2, .block_bytes = HBMCTL_BLOCK};
+	const struct hbm_namespace_options same = {
+		.model = "kv", .weights = 2, .block_bytes = HBMCTL_BLOCK};
 	hbmctl_begin();
 	snprintf(line, sizeof(line), "lookup kv %s", key_text(1));
 	json_t *document = hbmctl_json(line);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl against a daemon whose records are noise, and longer than those it knows: full strings without a NUL, kinds
- * that do not exist, times that run backwards. Whatever it makes of them, it ends by itself with a result or a line.
+ * hbmctl against a daemon whose records are noise, and longer than those it knows: full
+ * strings without a NUL, kinds that do not exist, times that run backwards. Whatever it
+ * makes of them, it ends by itself with a result or a line.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,13 +36,19 @@ static bool answer_noise(struct fake *self, const struct hbm_wire_header *reques
 		struct hbm_wire_query_reply head;
 		unsigned char bytes[RECORDS * RECORD_MAX];
 	} page;
+
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
+
 	uint32_t count = query->kind == HBM_QUERY_STATUS ? 1 : RECORDS;
 	size_t size = RECORD_LEAST + (size_t)seed_below(&seed, 3) * sizeof(uint64_t);
-	page.head = (struct hbm_wire_query_reply){.kind = query->kind, .count = count, .record_bytes = (uint32_t)size};
+	page.head = (struct hbm_wire_query_reply){
+		.kind = query->kind, .count = count, .record_bytes = (uint32_t)size};
 	for (size_t i = 0; i < count * size; i++)
-		page.bytes[i] = noise == ALL_ONES ? 0xff : noise == LETTERS ? 'A' : (unsigned char)seed_next(&seed);
+		page.bytes[i] = noise == ALL_ONES  ? 0xff
+				: noise == LETTERS ? 'A'
+						   : (unsigned char)seed_next(&seed);
+
 	return fake_reply_message(self, request, &page, sizeof(page.head) + count * size, NULL, 0);
 }
 
@@ -51,10 +58,12 @@ static int setup(void **state)
 	leaks_begin(&leaks);
 	seed_open(&seed, "test_hbmctl_noise");
 	fake_open(&fake, 0);
-	pthread_mutex_lock(&fake.lock); /* who connects is another process: nothing else orders this */
+	pthread_mutex_lock(
+		&fake.lock); /* who connects is another process: nothing else orders this */
 	fake.answer = answer_noise;
 	pthread_mutex_unlock(&fake.lock);
 	snprintf(daemon_.socket, sizeof(daemon_.socket), "%s", fake.path);
+
 	return 0;
 }
 
@@ -88,10 +97,12 @@ static void test_every_command_bears_noise(void **state)
 		pthread_mutex_lock(&fake.lock);
 		noise = kind;
 		pthread_mutex_unlock(&fake.lock);
+
 		for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 			char line[256];
 			assert_in_range(hbmctl_run(commands[i]), 0, 1);
 			snprintf(line, sizeof(line), "--json %s", commands[i]);
+
 			if (hbmctl_run(line) == 0) {
 				json_t *document = json_loads(hbmctl_output, 0, NULL);
 				assert_non_null(document);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What hbmctl reports at length: metrics as Prometheus wants them, trace, and replay with a workload that it generated:
- * the numbers of the JSON documents agree with each other, with the text and with what was done.
+ * What hbmctl reports at length: metrics as Prometheus wants them, trace, and replay with
+ * a workload that it generated: the numbers of the JSON documents agree with each other,
+ * with the text and with what was done.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,6 +40,7 @@ static void family_name(const char *line, size_t skip, char name[64])
 static void take_sample(struct family *family, const char *line)
 {
 	char name[64], *end;
+
 	family_name(line, 0, name);
 	assert_string_equal(name, family->name); /* samples stand under their own family */
 	assert_true(family->typed);
@@ -54,14 +56,17 @@ static void take_sample(struct family *family, const char *line)
 static void take_line(struct family *families, size_t *count, const char *line)
 {
 	char name[64];
+
 	if (strncmp(line, "# HELP ", 7) == 0) {
 		family_name(line, 7, name);
 		for (size_t i = 0; i < *count; i++)
 			assert_string_not_equal(families[i].name, name);
 		assert_in_range(*count, 0, FAMILIES - 1);
 		memcpy(families[(*count)++].name, name, sizeof(name));
+
 		return;
 	}
+
 	assert_in_range(*count, 1, FAMILIES);
 	struct family *family = &families[*count - 1];
 	if (strncmp(line, "# TYPE ", 7) == 0) {
@@ -72,8 +77,10 @@ static void take_line(struct family *families, size_t *count, const char *line)
 		family->typed = true;
 		family->counter = strcmp(type, "counter") == 0;
 		assert_string_equal(type, family->counter ? "counter" : "gauge");
+
 		return;
 	}
+
 	take_sample(family, line);
 }
 
@@ -88,14 +95,17 @@ static void test_metrics(void **state)
 	hbmctl_expect_text("metrics", "\nhbmd_tier_blocks{tier=\"hbm\",device=\"0\"} 4\n");
 	for (char *rest = hbmctl_output, *line; (line = strsep(&rest, "\n")) != NULL && rest;)
 		take_line(families, &count, line);
+
 	for (size_t i = 0; i < count; i++) {
 		size_t length = strlen(families[i].name);
 		bool total = length > 6 && strcmp(families[i].name + length - 6, "_total") == 0;
+
 		assert_int_equal(families[i].counter, total);
 		assert_memory_equal(families[i].name, "hbmd_", 5);
 		assert_in_range(families[i].samples, 1, 5);
 		samples += families[i].samples;
 	}
+
 	json_t *document = hbmctl_json("metrics"), *sample;
 	size_t index, found = 0;
 	json_array_foreach(hbmctl_array(document, "metrics"), index, sample)
@@ -105,6 +115,7 @@ static void test_metrics(void **state)
 		for (size_t i = 0; i < count; i++)
 			found += strcmp(families[i].name, hbmctl_text(sample, "name")) == 0;
 	}
+
 	assert_int_equal(found, index);
 	assert_int_equal(samples, index + 1); /* hbmd_info is only in the text */
 	json_decref(document);
@@ -124,23 +135,28 @@ static void test_trace(void **state)
 	hbmctl_begin();
 	hbmctl_expect("evict hbm all", 0);
 	hbmctl_expect("trace --width 20", 0);
-	assert_int_equal(hbmctl_line_count(), 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, links */
+	assert_int_equal(hbmctl_line_count(),
+			 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, links */
 	hbmctl_expect_text("trace", "\nHOP ");
 	json_t *document = hbmctl_json("trace --width 20"), *link;
 	size_t index;
 	assert_int_equal(hbmctl_count(document, "slices"), 20);
-	assert_in_range(hbmctl_count(document, "start_ns"), 1, hbmctl_count(document, "end_ns") - 1);
+	assert_in_range(hbmctl_count(document, "start_ns"), 1,
+			hbmctl_count(document, "end_ns") - 1);
 	assert_int_equal(json_array_size(hbmctl_array(document, "links")), 5);
+
 	json_array_foreach(hbmctl_array(document, "links"), index, link)
 	{
 		/* stored, and read back for the checksum; then evicted */
 		uint64_t times = index == 0 ? 1 : index == 1 ? 2 : 0;
+
 		assert_string_equal(hbmctl_text(link, "link"), links[index]);
 		assert_int_equal(json_array_size(hbmctl_array(link, "busy_share")), 20);
 		assert_int_equal(hbmctl_count(link, "bytes"), times * HBMCTL_STORED * HBMCTL_BLOCK);
 		assert_int_equal(hbmctl_count(link, "busy_ns") > 0, times > 0);
 		assert_int_equal(hbmctl_count(link, "errors"), 0);
 	}
+
 	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 3 * HBMCTL_STORED);
 	json_decref(document);
 	hbmctl_expect("trace --last 1", 0);
@@ -161,7 +177,8 @@ static void write_file(char *path, size_t size, const char *text)
 static void expect_latencies(const json_t *document, const char *name)
 {
 	const json_t *latency = hbmctl_member(document, name);
-	double p50 = hbmctl_real(latency, "p50"), p99 = hbmctl_real(latency, "p99"), max = hbmctl_real(latency, "max");
+	double p50 = hbmctl_real(latency, "p50"), p99 = hbmctl_real(latency, "p99"),
+	       max = hbmctl_real(latency, "max");
 	assert_int_equal(p50 > 0 && p50 <= p99 && p99 <= max, 1);
 }
 
@@ -169,18 +186,23 @@ static void expect_latencies(const json_t *document, const char *name)
 static uint64_t expect_replay(const json_t *document, const struct trace_file *trace)
 {
 	const json_t *hits = hbmctl_member(document, "hits");
-	uint64_t found = hbmctl_count(hits, "hbm") + hbmctl_count(hits, "ddr") + hbmctl_count(hits, "nvme");
+	uint64_t found =
+		hbmctl_count(hits, "hbm") + hbmctl_count(hits, "ddr") + hbmctl_count(hits, "nvme");
+
 	assert_int_equal(hbmctl_count(document, "requests"), trace->request_count);
 	assert_int_equal(hbmctl_count(document, "block_refs"), trace->starts[trace->request_count]);
-	assert_int_equal(found + hbmctl_count(document, "misses"), hbmctl_count(document, "block_refs"));
+	assert_int_equal(found + hbmctl_count(document, "misses"),
+			 hbmctl_count(document, "block_refs"));
 	assert_int_equal(hbmctl_count(document, "mismatches"), 0);
 	assert_int_equal(hbmctl_count(document, "bytes_loaded"), found * HBMCTL_BLOCK);
 	assert_int_equal(hbmctl_real(document, "elapsed_s") > 0, 1);
 	assert_int_equal(hbmctl_real(document, "load_gib_s") > 0, found > 0);
-	assert_int_equal(hbmctl_real(document, "store_gib_s") > 0, hbmctl_count(document, "bytes_stored") > 0);
+	assert_int_equal(hbmctl_real(document, "store_gib_s") > 0,
+			 hbmctl_count(document, "bytes_stored") > 0);
 	expect_latencies(document, "lookup_us");
 	expect_latencies(document, "load_us");
 	expect_latencies(document, "store_us");
+
 	return found;
 }
 
@@ -203,8 +225,10 @@ static void test_replay(void **state)
 	snprintf(line, sizeof(line), "replay %s", path);
 	json_t *document = hbmctl_json(line);
 	uint64_t refs = hbmctl_count(document, "block_refs");
-	assert_int_equal(refs - expect_replay(document, &trace), trace.distinct); /* all fits: first uses miss */
-	assert_int_equal(hbmctl_count(document, "bytes_stored"), (uint64_t)trace.distinct * HBMCTL_BLOCK);
+	assert_int_equal(refs - expect_replay(document, &trace),
+			 trace.distinct); /* all fits: first uses miss */
+	assert_int_equal(hbmctl_count(document, "bytes_stored"),
+			 (uint64_t)trace.distinct * HBMCTL_BLOCK);
 	json_decref(document);
 	document = hbmctl_json(line);
 	assert_int_equal(expect_replay(document, &trace), refs);
@@ -252,11 +276,13 @@ static void test_replay_names_the_line_that_is_wrong(void **state)
 	};
 	char path[128], line[256], text[256];
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		snprintf(text, sizeof(text), "%s\n%s%s", good, good, wrong[i]); /* the second line is blank */
+		snprintf(text, sizeof(text), "%s\n%s%s", good, good,
+			 wrong[i]); /* the second line is blank */
 		write_file(path, sizeof(path), text);
 		snprintf(line, sizeof(line), "replay %s", path);
 		hbmctl_expect_refusal(line, 1, "/trace, line 4: ");
 	}
+
 	write_file(path, sizeof(path), "\n");
 	hbmctl_expect_refusal(line, 1, "holds no request");
 	hbmctl_expect_refusal("replay /nonexistent/trace", 1, "/nonexistent/trace: No such file");

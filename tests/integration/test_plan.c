@@ -32,12 +32,15 @@ static int plan(const char *line)
 	char copy[1024];
 	const char *words[WORDS + 1] = {"plan"};
 	size_t count = 1;
+
 	snprintf(copy, sizeof(copy), "%s", line);
+
 	for (char *word = strtok(copy, " "); word && count < WORDS; word = strtok(NULL, " ")) {
 		for (char *c = word; *c; c++)
 			*c = *c == '_' ? ' ' : *c;
 		words[count++] = word;
 	}
+
 	return spawn_hbmctl(&daemon_, words, output, OUTPUT);
 }
 
@@ -51,11 +54,13 @@ static void assert_says(const char *part)
 static json_t *plan_json_ending(const char *line, int expected)
 {
 	char whole[1024];
+
 	snprintf(whole, sizeof(whole), "--json %s", line);
 	int r = plan(whole);
 	json_t *document = r == expected ? json_loads(output, 0, NULL) : NULL;
 	if (!document)
 		fail_msg("exit status %d:\n%s", r, output);
+
 	return document;
 }
 
@@ -104,9 +109,11 @@ static void test_example_as_printed(void **state)
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char line[256];
+
 		snprintf(line, sizeof(line), EXAMPLE "%s", cases[i].options);
 		json_t *document = plan_json_ending(line, cases[i].users > 0 ? 0 : 1);
-		assert_int_equal(json_integer_value(json_object_get(first_point(document), "concurrency_users")),
+		assert_int_equal(json_integer_value(json_object_get(first_point(document),
+								    "concurrency_users")),
 				 cases[i].users);
 		json_decref(document);
 	}
@@ -121,11 +128,14 @@ static void test_wrong_input(void **state)
 		{"", "expected --model"},
 		{"--model Yi-34B-200K", "expected --gpu"},
 		{"--model Yi-34B-200K --hbm 80GiB --flops 312T --bandwidth 2TB/s", "--link"},
-		{"--model Lama-3-8B --gpu L4", "unknown model \"Lama-3-8B\"; the nearest are: Llama-3-8B, "},
-		{"--model Llama-3.1 --gpu L4", "is ambiguous: Llama-3.1-8B, Llama-3.1-70B, Llama-3.1-405B;"},
+		{"--model Lama-3-8B --gpu L4",
+		 "unknown model \"Lama-3-8B\"; the nearest are: Llama-3-8B, "},
+		{"--model Llama-3.1 --gpu L4",
+		 "is ambiguous: Llama-3.1-8B, Llama-3.1-70B, Llama-3.1-405B;"},
 		{"--model Qwen --gpu L4", "--list"},
 		{"--model Yi-34B-200K --gpu H10", "unknown GPU \"H10\"; the nearest are: "},
-		{"--model Yi-34B-200K --gpu A100", "is ambiguous: A100 40GB PCIe, A100 80GB SXM, A100 80GB PCIe;"},
+		{"--model Yi-34B-200K --gpu A100",
+		 "is ambiguous: A100 40GB PCIe, A100 80GB SXM, A100 80GB PCIe;"},
 		{"--model Yi-34B-200K --gpu H20", "H200 SXM"},
 		{"--list --gpu L4", "--list takes no --gpu"},
 		{"--model ./nothing.json --gpu L4", "nothing.json"},
@@ -237,18 +247,23 @@ static void test_replicated_caches(void **state)
 {
 	(void)state;
 	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K"), 0);
-	assert_says("8 copies of each KV cache: tensor parallelism replicates a latent vector on every GPU");
+	assert_says("8 copies of each KV cache: tensor parallelism replicates a latent vector on "
+		    "every GPU");
 	assert_int_equal(plan("--model Qwen2.5-7B --gpu H100 --gpus 8 --context 4K,8K"), 0);
-	assert_says("2 copies of each KV cache: tensor parallelism replicates 4 KV heads on 8 GPUs");
+	assert_says(
+		"2 copies of each KV cache: tensor parallelism replicates 4 KV heads on 8 GPUs");
 	assert_int_equal(plan("--model Qwen2.5-7B --gpu H100 --gpus 4 --context 4K,8K"), 0);
 	assert_null(strstr(output, "copies"));
-	assert_int_equal(plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention"), 0);
+	assert_int_equal(
+		plan("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention"), 0);
 	assert_null(strstr(output, "copies"));
 	assert_says("data-parallel attention: the KV cache of a user is on one GPU");
 
 	assert_int_equal(users_of("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K"), 30);
-	json_t *document = plan_json("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention");
-	assert_true(json_is_true(json_object_get(json_object_get(document, "hardware"), "data_parallel_attention")));
+	json_t *document =
+		plan_json("--model DeepSeek-V3 --gpu H200 --gpus 8 --context 32K --dp-attention");
+	assert_true(json_is_true(
+		json_object_get(json_object_get(document, "hardware"), "data_parallel_attention")));
 	assert_int_equal((int)real(first_point(document), "concurrency_users"), 240);
 	assert_int_equal((int)real(first_point(document), "kv_copies_ratio"), 1);
 	json_decref(document);
@@ -263,20 +278,25 @@ static void test_list(void **state)
 
 	/* Every name in the list is one that --model and --gpu take. */
 	json_t *document = plan_json("--list");
-	const json_t *models = json_object_get(document, "models"), *gpus = json_object_get(document, "gpus");
+	const json_t *models = json_object_get(document, "models"),
+		     *gpus = json_object_get(document, "gpus");
 	assert_true(json_array_size(models) >= 40);
 	assert_true(json_array_size(gpus) >= 16);
 	for (size_t i = 0; i < json_array_size(models); i++) {
 		const json_t *model = json_array_get(models, i);
-		assert_ptr_equal(plan_model_find(json_string_value(json_object_get(model, "name"))), &plan_models[i]);
+		assert_ptr_equal(plan_model_find(json_string_value(json_object_get(model, "name"))),
+				 &plan_models[i]);
 		assert_true(real(model, "weight_bits") > 0);
 		assert_true(json_is_string(json_object_get(model, "source")));
 	}
+
 	for (size_t i = 0; i < json_array_size(gpus); i++) {
 		const json_t *gpu = json_array_get(gpus, i);
-		assert_ptr_equal(plan_gpu_find(json_string_value(json_object_get(gpu, "name"))), &plan_gpus[i]);
+		assert_ptr_equal(plan_gpu_find(json_string_value(json_object_get(gpu, "name"))),
+				 &plan_gpus[i]);
 		assert_true(real(gpu, "hbm_bytes") > 0);
 	}
+
 	json_decref(document);
 }
 
@@ -290,6 +310,7 @@ static void test_sweep_and_csv(void **state)
 		commas += *c == ',';
 		header_commas += lines == 0 && *c == ',';
 	}
+
 	assert_int_equal(lines, 1 + 1 + 6); /* 4, 8, 16, 32, 64, 100K */
 	assert_int_equal(commas, lines * header_commas);
 	assert_says("\n100000,68000000000,");
@@ -302,7 +323,8 @@ static void test_sweep_and_csv(void **state)
 static void test_parking_in_json(void **state)
 {
 	(void)state;
-	json_t *document = plan_json(EXAMPLE "--context 50K --ddr 100GB --nvme 1TB@1GB/s --users 40 --rounds 2");
+	json_t *document = plan_json(
+		EXAMPLE "--context 50K --ddr 100GB --nvme 1TB@1GB/s --users 40 --rounds 2");
 	json_t *point = first_point(document);
 	assert_int_equal((int)real(json_object_get(point, "ddr"), "room_users"), 8);
 	assert_int_equal((int)real(json_object_get(point, "nvme"), "room_users"), 81);
@@ -310,9 +332,10 @@ static void test_parking_in_json(void **state)
 	assert_int_equal((int)real(point, "parked_in_nvme_users"), 31);
 	assert_int_equal((int)real(point, "without_place_users"), 0);
 	assert_true(json_array_size(json_object_get(point, "changes")) == 6);
-	assert_string_equal(json_string_value(json_object_get(
-				    json_object_get(json_object_get(point, "walls"), "decode"), "resource")),
-			    "hbm_bandwidth");
+	assert_string_equal(
+		json_string_value(json_object_get(
+			json_object_get(json_object_get(point, "walls"), "decode"), "resource")),
+		"hbm_bandwidth");
 	json_decref(document);
 }
 
@@ -354,9 +377,11 @@ static uint64_t device_total(void)
 {
 	struct hbm *hbm = spawn_connect(&daemon_);
 	uint64_t total = 0;
+
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_total, &total), 0);
 	hbm_close(hbm);
 	assert_true(total >= 192 << 20);
+
 	return total;
 }
 
@@ -365,21 +390,25 @@ static void test_live(void **state)
 {
 	(void)state;
 	spawn_start(&daemon_, NULL, NULL);
-	json_t *document = plan_json(
-		"--model Llama-3.2-1B --params 1M --gpu L4 --context 1K --nvme 1GB@1 --live --switch-bytes 8MiB");
-	const json_t *live = json_object_get(document, "live"), *hardware = json_object_get(document, "hardware");
+	json_t *document = plan_json("--model Llama-3.2-1B --params 1M --gpu L4 --context 1K "
+				     "--nvme 1GB@1 --live --switch-bytes 8MiB");
+	const json_t *live = json_object_get(document, "live"),
+		     *hardware = json_object_get(document, "hardware");
 	assert_string_equal(json_string_value(json_object_get(live, "note")), "");
 	const json_t *switches = json_object_get(live, "switches");
 	static const char *const tiers[] = {"hbm", "ddr", "nvme"};
 	assert_int_equal(json_array_size(switches), 3);
+
 	for (size_t i = 0; i < 3; i++) {
 		const json_t *one = json_array_get(switches, i);
+
 		assert_string_equal(json_string_value(json_object_get(one, "tier")), tiers[i]);
 		assert_int_equal((int)real(one, "bytes"), 8 << 20);
 		assert_true(real(one, "out_seconds") > 0);
 		assert_true(real(one, "in_seconds") > 0);
 		assert_true(real(one, "measured_by_theoretical_ratio") > 0);
 	}
+
 	const json_t *links = json_object_get(live, "links");
 	assert_int_equal(json_array_size(links), HBM_LINKS);
 	for (size_t i = 0; i < HBM_LINKS; i++)
@@ -405,12 +434,15 @@ static void test_live_leaves_out_what_does_not_fit(void **state)
 {
 	(void)state;
 	spawn_start(&daemon_, NULL, NULL);
-	json_t *document = plan_json_ending(
-		"--model Llama-3.2-1B --params 1T --gpu L4 --context 4K --live --switch-bytes 24MiB", 1);
+	json_t *document = plan_json_ending("--model Llama-3.2-1B --params 1T --gpu L4 --context "
+					    "4K --live --switch-bytes 24MiB",
+					    1);
 	const json_t *live = json_object_get(document, "live");
 	const char *note = json_string_value(json_object_get(live, "note"));
-	if (!strstr(note, "hbm not measured") || json_array_size(json_object_get(live, "switches")) != 2)
+	if (!strstr(note, "hbm not measured") ||
+	    json_array_size(json_object_get(live, "switches")) != 2)
 		fail_msg("not \"hbm not measured\" and two switches:\n%s", output);
+
 	json_decref(document);
 	assert_int_equal(plan("--model Llama-3.2-1B --gpu L4 --live --switch-bytes 1TiB"), 1);
 	spawn_settle(&daemon_);
@@ -420,19 +452,24 @@ static void test_live_leaves_out_what_does_not_fit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_example_as_printed, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_example_as_printed, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_input, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_not_fitting_says_what_would, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_not_fitting_says_what_would, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_short_names, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_published_widths, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_replicated_caches, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_replicated_caches, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_list, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_sweep_and_csv, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_parking_in_json, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_plot, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_live_without_a_daemon, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live_without_a_daemon, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_live, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_live_leaves_out_what_does_not_fit, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live_leaves_out_what_does_not_fit, stage_setup,
+						stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Regions end to end: memory that comes and goes under an address that stays, requests that are all or nothing, and
- * bytes that client and daemon see alike. */
+/* Regions end to end: memory that comes and goes under an address that stays, requests
+ * that are all or nothing, and bytes that client and daemon see alike. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,16 +56,21 @@ static struct hbm_region *create(uint64_t address_space, uint64_t slab)
 
 static int first_device(const void *record, size_t bytes, void *arg)
 {
-	memcpy(arg, record, bytes < sizeof(struct hbm_wire_device) ? bytes : sizeof(struct hbm_wire_device));
+	memcpy(arg, record,
+	       bytes < sizeof(struct hbm_wire_device) ? bytes : sizeof(struct hbm_wire_device));
 	return 1;
 }
 
 static uint64_t leased(void)
 {
 	struct hbm_wire_device device;
+
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, first_device, &device), 1);
 	assert_int_equal(device.regions, POOL);
-	assert_int_equal(device.leased + device.quarantined + device.retiring + device.ready + device.uncreated, POOL);
+	assert_int_equal(device.leased + device.quarantined + device.retiring + device.ready +
+				 device.uncreated,
+			 POOL);
+
 	return device.leased;
 }
 
@@ -82,8 +87,10 @@ static void test_memory_comes_and_goes_under_one_address(void **state)
 	assert_int_equal(leased(), 0);
 	struct kv kv = {0};
 	kv_enter(&kv, hbm, 0);
+
 	for (uint64_t round = 1; round <= 5; round++) {
 		const struct hbm_range parts[] = {{region, 0, 2 * SLAB}, {region, 5 * SLAB, SLAB}};
+
 		assert_int_equal(hbm_commit(hbm, parts, 2), 0);
 		assert_int_equal(leased(), 3 * SLAB);
 		assert_int_equal(hbm_region_address(region), address);
@@ -98,6 +105,7 @@ static void test_memory_comes_and_goes_under_one_address(void **state)
 		assert_int_equal(hbm_decommit(hbm, parts, 1), 0);
 		assert_int_equal(leased(), 0);
 	}
+
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
 	kv_leave(&kv);
 }
@@ -113,6 +121,7 @@ static void test_slab_sizes(void **state)
 		assert_int_equal(hbm_commit(hbm, &all, 1), 0);
 		assert_int_equal(leased(), (k + 1) * (32ull << 20));
 	}
+
 	for (unsigned k = 0; k < 5; k++)
 		assert_int_equal(hbm_region_destroy(hbm, regions[k]), 0);
 	assert_int_equal(leased(), 0);
@@ -138,6 +147,7 @@ static void test_one_commit_of_more_slabs_than_a_message_takes(void **state)
 		assert_int_equal(hbm_commit(hbm, &all, 1), 0);
 		assert_int_equal(hbm_decommit(hbm, &all, 1), 0);
 	}
+
 	assert_int_equal(hbm_commit(hbm, &all, 1), 0);
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
 }
@@ -165,7 +175,8 @@ static void test_a_commit_is_all_or_none(void **state)
 	assert_int_equal(hbm_commit(hbm, &taken, 1), 0);
 
 	refuse((const struct hbm_range[]){{two, 0, SLAB}, {one, 4 * SLAB, SLAB}}, 2, HBM_EXISTS);
-	refuse((const struct hbm_range[]){{two, 0, SLAB}, {one, 3 * SLAB, 2 * SLAB}}, 2, HBM_EXISTS);
+	refuse((const struct hbm_range[]){{two, 0, SLAB}, {one, 3 * SLAB, 2 * SLAB}}, 2,
+	       HBM_EXISTS);
 	refuse((const struct hbm_range[]){{one, 0, 2 * SLAB}, {one, SLAB, SLAB}}, 2, HBM_INVALID);
 	refuse((const struct hbm_range[]){{two, 0, 256 * SLAB}}, 1, HBM_NO_SPACE);
 	refuse((const struct hbm_range[]){{one, 0, SLAB}, {two, 0, 256 * SLAB}}, 2, HBM_NO_SPACE);
@@ -178,13 +189,15 @@ static void test_a_commit_is_all_or_none(void **state)
 	refuse((const struct hbm_range[]){{one, 0 - SLAB, 2 * SLAB}}, 1, HBM_INVALID);
 
 	/* Everything that was refused is still free. */
-	const struct hbm_range rest[] = {{one, 0, 4 * SLAB}, {one, 5 * SLAB, 11 * SLAB}, {two, 0, 68 * SLAB}};
+	const struct hbm_range rest[] = {
+		{one, 0, 4 * SLAB}, {one, 5 * SLAB, 11 * SLAB}, {two, 0, 68 * SLAB}};
 	assert_int_equal(hbm_commit(hbm, rest, 3), 0);
 	assert_int_equal(leased(), POOL);
 }
 
-/* A client that may open too few descriptors is told so, again and again, and loses nothing by it: neither its
- * connection nor any of the memory, though its process goes on. */
+/* A client that may open too few descriptors is told so, again and again, and loses
+ * nothing by it: neither its connection nor any of the memory, though its process goes
+ * on. */
 static void test_a_client_short_of_descriptors(void **state)
 {
 	(void)state;
@@ -203,6 +216,7 @@ static void test_a_client_short_of_descriptors(void **state)
 		assert_int_equal(r, -EMFILE);
 		assert_int_equal(leased(), 0);
 	}
+
 	assert_int_equal(hbm_commit(hbm, &most, 1), 0);
 	assert_int_equal(leased(), 120ull << 20);
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
@@ -230,11 +244,14 @@ static void test_a_decommit_is_all_or_none(void **state)
 static void test_limits(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"limits.regions=3", "limits.address_space=64MiB", "limits.commit_slabs=4", NULL};
+	static const char *const sets[] = {"limits.regions=3", "limits.address_space=64MiB",
+					   "limits.commit_slabs=4", NULL};
 	start(sets);
 	struct hbm_region *region = NULL;
-	const struct hbm_region_options large = {.address_space = 66ull << 20}, huge = {.address_space = UINT64_MAX},
-					small = {.address_space = SLAB}, none = {.address_space = 0},
+	const struct hbm_region_options large = {.address_space = 66ull << 20},
+					huge = {.address_space = UINT64_MAX},
+					small = {.address_space = SLAB},
+					none = {.address_space = 0},
 					elsewhere = {.device = 1, .address_space = SLAB};
 	assert_int_equal(hbm_region_create(hbm, &large, &region), HBM_LIMIT);
 	assert_int_equal(hbm_region_create(hbm, &huge, &region), HBM_INVALID);
@@ -297,10 +314,14 @@ static void test_hbmctl_shows_regions_and_sessions(void **state)
 	start(NULL);
 	one = create(16 * SLAB, SLAB);
 	assert_int_equal(hbm_commit(hbm, &(const struct hbm_range){one, 0, 3 * SLAB}, 1), 0);
-	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"--json", "regions", NULL}, out, sizeof(out)), 0);
+	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"--json", "regions", NULL}, out,
+				      sizeof(out)),
+			 0);
 	assert_non_null(strstr(out, "33554432")); /* reserved */
 	assert_non_null(strstr(out, "6291456"));  /* committed */
-	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"--json", "sessions", NULL}, out, sizeof(out)), 0);
+	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"--json", "sessions", NULL}, out,
+				      sizeof(out)),
+			 0);
 	assert_non_null(strstr(out, "\"test\""));
 	assert_non_null(strstr(out, "6291456"));
 }

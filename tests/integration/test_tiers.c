@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Blocks through daemons of every shape: tiers left out, sizes mixed, several devices. What comes back is right, or is
- * a miss; what was accepted last, up to the capacity, is there. */
+/* Blocks through daemons of every shape: tiers left out, sizes mixed, several devices.
+ * What comes back is right, or is a miss; what was accepted last, up to the capacity, is
+ * there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,10 +29,12 @@ static uint64_t load_all(struct kv *kv, uint64_t count)
 		for (uint64_t i = 0; i < BATCH; i++)
 			found += results[i].status == HBM_OK;
 	}
+
 	return found;
 }
 
-/* Stores more than there is room for, twice over; of the newest, as many as there is room for are there. */
+/* Stores more than there is room for, twice over; of the newest, as many as there is room
+ * for are there. */
 static void run_shape(const char *const *sets, uint64_t capacity)
 {
 	spawn_start(&daemon_, sets, NULL);
@@ -40,11 +43,13 @@ static void run_shape(const char *const *sets, uint64_t capacity)
 	hbm_result results[BATCH];
 	uint64_t count = 2 * capacity + 2 * BATCH;
 	kv_open(&kv, &daemon_, 0, BLOCK, BATCH);
+
 	for (uint64_t first = 1; first <= count; first += BATCH) {
 		assert_int_equal(kv_store(&kv, 0, first, BATCH, 0, results), 0);
 		for (uint64_t i = 0; i < BATCH; i++)
 			assert_int_equal(results[i].status, capacity > 0 ? HBM_OK : HBM_NO_SPACE);
 	}
+
 	uint64_t resident = 0;
 	for (uint64_t block = 1; block <= count; block++)
 		resident += kv_tier(&kv, block) != HBM_TIER_NONE;
@@ -71,9 +76,10 @@ static void test_with_any_tier_left_out(void **state)
 		const char *sets[6];
 		uint64_t capacity; /* blocks */
 	} shapes[] = {
-		{{HBM, DDR, NVME}, 448},      {{NO_HBM, DDR, NVME}, 384},     {{HBM, NO_DDR, NVME}, 320},
-		{{HBM, DDR, NO_NVME}, 192},   {{NO_HBM, NO_DDR, NVME}, 256},  {{NO_HBM, DDR, NO_NVME}, 128},
-		{{HBM, NO_DDR, NO_NVME}, 64}, {{NO_HBM, NO_DDR, NO_NVME}, 0},
+		{{HBM, DDR, NVME}, 448},       {{NO_HBM, DDR, NVME}, 384},
+		{{HBM, NO_DDR, NVME}, 320},    {{HBM, DDR, NO_NVME}, 192},
+		{{NO_HBM, NO_DDR, NVME}, 256}, {{NO_HBM, DDR, NO_NVME}, 128},
+		{{HBM, NO_DDR, NO_NVME}, 64},  {{NO_HBM, NO_DDR, NO_NVME}, 0},
 	};
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		run_shape(shapes[i].sets, shapes[i].capacity);
@@ -90,9 +96,11 @@ static void step(struct kv kvs[SIZES], struct seed *seed, uint64_t counts[3])
 	struct kv *kv = &kvs[seed_below(seed, SIZES)];
 	hbm_result results[4];
 	uint64_t first = 1 + seed_below(seed, 40) * 4, count = 1 + seed_below(seed, 4);
-	int status =
-		seed_below(seed, 2) ? kv_load(kv, 0, first, count, results) : kv_store(kv, 0, first, count, 0, results);
+	int status = seed_below(seed, 2) ? kv_load(kv, 0, first, count, results)
+					 : kv_store(kv, 0, first, count, 0, results);
+
 	assert_int_equal(status, 0);
+
 	for (uint64_t i = 0; i < count; i++) {
 		counts[0] += results[i].status == HBM_OK;
 		counts[1] += results[i].status == HBM_MISS;
@@ -107,6 +115,7 @@ static void mix(const char *const *sets)
 	struct seed seed;
 	struct kv kvs[SIZES];
 	uint64_t counts[3] = {0};
+
 	seed_open(&seed, "test_tiers");
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
@@ -124,16 +133,18 @@ static void mix(const char *const *sets)
 static void test_sizes_mixed(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"device.cache=8MiB", "ddr.size=12MiB", "nvme.size=24MiB", NULL};
+	static const char *const sets[] = {"device.cache=8MiB", "ddr.size=12MiB", "nvme.size=24MiB",
+					   NULL};
 	mix(sets);
 }
 
 static void test_sizes_mixed_without_reserves(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"device.cache=8MiB",   "ddr.size=12MiB",   "nvme.size=24MiB",
-					   "device.headroom=2MiB", "ddr.headroom=2MiB", "ddr.staging=2MiB",
-					   "limits.moves=2",      "hbmd.io=threads",  NULL};
+	static const char *const sets[] = {
+		"device.cache=8MiB",    "ddr.size=12MiB",    "nvme.size=24MiB",
+		"device.headroom=2MiB", "ddr.headroom=2MiB", "ddr.staging=2MiB",
+		"limits.moves=2",       "hbmd.io=threads",   NULL};
 	mix(sets);
 }
 
@@ -150,8 +161,10 @@ static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
 		kv_open(&kvs[i], &daemon_, i, BLOCK, 64);
 	hbm_result results[64];
 	assert_int_equal(kv_store(&kvs[0], 0, 1, 64, 0, results), 0);
+
 	for (int round = 0; round < 6; round++) {
 		struct kv *kv = &kvs[(round + 1) % 3];
+
 		assert_int_equal(kv_load(kv, 0, 1, 64, results), 0);
 		for (int i = 0; i < 64; i++)
 			assert_int_equal(results[i].status, HBM_OK);
@@ -159,6 +172,7 @@ static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
 		if (round == 3)
 			assert_int_equal(hbm_evict(kv->hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
 	}
+
 	for (uint32_t i = 0; i < 3; i++)
 		kv_close(&kvs[i]);
 	stage_finish(fds);
@@ -168,10 +182,13 @@ static int find_hbm(const void *record, size_t bytes, void *arg)
 {
 	const struct hbm_wire_tier *tier = record;
 	struct hbm_wire_tier *wanted = arg;
+
 	assert_int_equal(bytes, sizeof(*tier));
 	if (tier->tier != HBM_TIER_HBM || tier->device != wanted->device)
 		return 0;
+
 	*wanted = *tier;
+
 	return 1;
 }
 

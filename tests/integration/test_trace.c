@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The main job: a trace through all three tiers. The tiers of the daemon must hit exactly what one list of their summed
- * size would, tier by tier, and every byte that comes back must be what went in.
+ * The main job: a trace through all three tiers. The tiers of the daemon must hit exactly
+ * what one list of their summed size would, tier by tier, and every byte that comes back
+ * must be what went in.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,8 @@
 #include <unistd.h>
 
 #define TRACE "mooncake_conversation_trace.jsonl"
-#define SMALL "tests/data/traces/generated.jsonl" /* hbmctl replay --generate users=64,turns=5,seed=11 */
+#define SMALL                                                                                      \
+	"tests/data/traces/generated.jsonl" /* hbmctl replay --generate users=64,turns=5,seed=11 */
 #define GENERATED "users=64,turns=8,seed=11"
 #define OUTPUT (1u << 20)
 
@@ -54,6 +56,7 @@ static bool find_trace(char *path, size_t size)
 
 	print_message("NOTE HBM_TRACE_DIR is not set: " SMALL " takes the place of " TRACE "\n");
 	snprintf(path, size, "%s", SMALL);
+
 	return false;
 }
 
@@ -75,6 +78,7 @@ static void replay(const char *const *arguments, struct outcome *outcome)
 	int status = spawn_hbmctl(&daemon_, arguments, output, OUTPUT);
 	if (status != 0)
 		print_error("hbmctl: %s\n", output);
+
 	assert_int_equal(status, 0);
 	json_error_t error;
 	json_t *document = json_loads(output, 0, &error);
@@ -90,14 +94,17 @@ static void replay(const char *const *arguments, struct outcome *outcome)
 				    .not_stored = member(document, "not_stored")};
 	json_decref(document);
 	assert_int_equal(outcome->mismatches, 0);
-	assert_int_equal(outcome->hbm + outcome->ddr + outcome->nvme + outcome->misses, outcome->refs);
+	assert_int_equal(outcome->hbm + outcome->ddr + outcome->nvme + outcome->misses,
+			 outcome->refs);
 }
 
-/* Replays the first `limit` requests by one worker and compares with the model at the three summed capacities. */
-static void replay_exactly(const char *path, size_t limit, uint64_t hbm, uint64_t ddr, uint64_t nvme,
-			   struct outcome *outcome)
+/* Replays the first `limit` requests by one worker and compares with the model at the
+ * three summed capacities. */
+static void replay_exactly(const char *path, size_t limit, uint64_t hbm, uint64_t ddr,
+			   uint64_t nvme, struct outcome *outcome)
 {
 	char count[32];
+
 	snprintf(count, sizeof(count), "%zu", limit);
 	const char *arguments[] = {"--json", "replay", path, "--limit", count, NULL};
 	struct trace_file trace;
@@ -106,7 +113,8 @@ static void replay_exactly(const char *path, size_t limit, uint64_t hbm, uint64_
 	assert_int_equal(outcome->refs, trace.starts[trace.request_count]);
 	assert_int_equal(outcome->hbm, lru_model_hits(&trace, limit, hbm));
 	assert_int_equal(outcome->hbm + outcome->ddr, lru_model_hits(&trace, limit, hbm + ddr));
-	assert_int_equal(outcome->hbm + outcome->ddr + outcome->nvme, lru_model_hits(&trace, limit, hbm + ddr + nvme));
+	assert_int_equal(outcome->hbm + outcome->ddr + outcome->nvme,
+			 lru_model_hits(&trace, limit, hbm + ddr + nvme));
 	assert_int_equal(outcome->late_misses, 0);
 	assert_int_equal(outcome->not_stored, 0);
 	assert_true(outcome->nvme > 0);
@@ -116,13 +124,16 @@ static void replay_exactly(const char *path, size_t limit, uint64_t hbm, uint64_
 static void test_tiers_together_hit_what_one_list_hits(void **state)
 {
 	(void)state;
-	static const char *const large[] = {"device.cache=16MiB", "ddr.size=240MiB", "nvme.size=3840MiB", NULL};
-	static const char *const small[] = {"device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB", NULL};
+	static const char *const large[] = {"device.cache=16MiB", "ddr.size=240MiB",
+					    "nvme.size=3840MiB", NULL};
+	static const char *const small[] = {"device.cache=4MiB", "ddr.size=16MiB",
+					    "nvme.size=64MiB", NULL};
 	char path[512];
 	struct outcome outcome;
 	bool real = find_trace(path, sizeof(path));
 	spawn_start(&daemon_, real ? large : small, NULL);
 	unsigned fds = spawn_fds(&daemon_);
+
 	if (real) {
 		replay_exactly(path, 2000, 256, 3840, 61440, &outcome);
 		assert_int_equal(outcome.refs, 54559);
@@ -132,14 +143,15 @@ static void test_tiers_together_hit_what_one_list_hits(void **state)
 	} else {
 		replay_exactly(path, 320, 64, 256, 1024, &outcome);
 	}
+
 	stage_finish(fds);
 }
 
 static void test_without_io_uring(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"hbmd.io=threads", "device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB",
-					   NULL};
+	static const char *const sets[] = {"hbmd.io=threads", "device.cache=4MiB", "ddr.size=16MiB",
+					   "nvme.size=64MiB", NULL};
 	char path[512];
 	struct outcome outcome;
 	generate(path, sizeof(path));
@@ -156,9 +168,11 @@ static void test_without_io_uring(void **state)
 static void test_with_little_room_to_move(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {
-		"device.cache=4MiB", "device.headroom=1MiB", "ddr.size=16MiB",   "ddr.headroom=1MiB", "ddr.staging=1MiB",
-		"nvme.size=64MiB",   "nvme.depth=1",        "nvme.merge=64KiB", "limits.moves=2",   NULL};
+	static const char *const sets[] = {"device.cache=4MiB", "device.headroom=1MiB",
+					   "ddr.size=16MiB",    "ddr.headroom=1MiB",
+					   "ddr.staging=1MiB",  "nvme.size=64MiB",
+					   "nvme.depth=1",      "nvme.merge=64KiB",
+					   "limits.moves=2",    NULL};
 	char path[512];
 	struct outcome outcome;
 	generate(path, sizeof(path));
@@ -171,26 +185,35 @@ static void test_with_little_room_to_move(void **state)
 static void test_from_two_devices(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"soft.devices=2", "device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB",
-					   NULL};
+	static const char *const sets[] = {"soft.devices=2", "device.cache=4MiB", "ddr.size=16MiB",
+					   "nvme.size=64MiB", NULL};
 	char path[512];
 	struct outcome outcome;
 	generate(path, sizeof(path));
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
+
 	for (int round = 0; round < 4; round++) {
-		const char *arguments[] = {
-			"--json", "replay", path, "--limit", "100", "--device", round % 2 ? "1" : "0", NULL};
+		const char *arguments[] = {"--json",
+					   "replay",
+					   path,
+					   "--limit",
+					   "100",
+					   "--device",
+					   round % 2 ? "1" : "0",
+					   NULL};
 		replay(arguments, &outcome);
 		assert_true(round == 0 || outcome.hbm + outcome.ddr + outcome.nvme > 0);
 	}
+
 	stage_finish(fds);
 }
 
 static void test_by_several_workers(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB", NULL};
+	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB",
+					   NULL};
 	char path[512];
 	struct outcome outcome;
 	generate(path, sizeof(path));
@@ -202,18 +225,21 @@ static void test_by_several_workers(void **state)
 		replay(arguments, &outcome);
 		assert_true(outcome.nvme > 0);
 	}
+
 	stage_finish(fds);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits, stage_setup,
-						stage_teardown),
+		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits,
+						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_without_io_uring, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_with_little_room_to_move, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_with_little_room_to_move, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_from_two_devices, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_by_several_workers, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_by_several_workers, stage_setup,
+						stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

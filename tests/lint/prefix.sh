@@ -17,7 +17,9 @@ while read -r file; do
 		sed -nE 's/^([0-9]+):.*[ *]([a-z_A-Z0-9]+)\(.*/\1 \2/p' |
 		grep -vE "^[0-9]+ (($nouns${own:+|$own})(_|\$)|cu[A-Z])")
 	[ -z "$wrong" ] || {
-		echo "$wrong" | sed "s|^|$file:|; s|\$|: has no name of its module ($nouns)|"
+		echo "$wrong" | while read -r line name; do
+			echo "$file:$line: $name() does not begin with its module's name"
+		done
 		status=1
 	}
 done < <(find daemon client kernels -name '*.c' | sort)

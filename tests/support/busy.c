@@ -21,7 +21,8 @@ static uint64_t now_ns(void)
 }
 
 /* Device code: what the host reads meanwhile is a race by intention. */
-__attribute__((no_sanitize("thread"))) static CUresult run(struct hbm_soft_launch *launch, void *const *params)
+__attribute__((no_sanitize("thread"))) static CUresult run(struct hbm_soft_launch *launch,
+							   void *const *params)
 {
 	const CUdeviceptr *memory = params[0];
 	const uint64_t *count = params[1], *value = params[2], *nanoseconds = params[3];
@@ -30,10 +31,12 @@ __attribute__((no_sanitize("thread"))) static CUresult run(struct hbm_soft_launc
 
 	if (!words)
 		return CUDA_ERROR_ILLEGAL_ADDRESS;
+
 	do {
 		for (uint64_t i = 0; i < *count; i++)
 			words[i] = *value;
 	} while (now_ns() - start < *nanoseconds);
+
 	return CUDA_SUCCESS;
 }
 
@@ -56,16 +59,18 @@ CUresult busy_open(struct busy *busy, const struct driver *driver)
 		result = driver->cuModuleLoadData(&busy->module, busy_ptx);
 	if (result == CUDA_SUCCESS)
 		result = driver->cuModuleGetFunction(&busy->kernel, busy->module, "busy");
+
 	return result;
 }
 
-CUresult busy_launch(const struct busy *busy, CUstream stream, CUdeviceptr memory, uint64_t bytes, uint64_t value,
-		     uint64_t milliseconds)
+CUresult busy_launch(const struct busy *busy, CUstream stream, CUdeviceptr memory, uint64_t bytes,
+		     uint64_t value, uint64_t milliseconds)
 {
 	uint64_t count = bytes / sizeof(uint64_t), nanoseconds = milliseconds * 1000000;
 	void *params[] = {&memory, &count, &value, &nanoseconds};
 
-	return busy->driver->cuLaunchKernel(busy->kernel, BLOCKS, 1, 1, THREADS, 1, 1, 0, stream, params, NULL);
+	return busy->driver->cuLaunchKernel(busy->kernel, BLOCKS, 1, 1, THREADS, 1, 1, 0, stream,
+					    params, NULL);
 }
 
 CUresult busy_close(struct busy *busy)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel of busy.h: writes one value over all of a device's memory that it was given, again and again, until its
- * time is over. Device code for clang without a CUDA toolkit: what a toolkit's headers would declare is said here.
+ * The kernel of busy.h: writes one value over all of a device's memory that it was given,
+ * again and again, until its time is over. Device code for clang without a CUDA toolkit:
+ * what a toolkit's headers would declare is said here.
  */
 #define GLOBAL __attribute__((global))
 
@@ -18,8 +19,8 @@ static __attribute__((device)) u64 now(void)
 extern "C" GLOBAL void busy(volatile u64 *words, u64 count, u64 value, u64 nanoseconds)
 {
 	const u64 threads = (u64)__nvvm_read_ptx_sreg_nctaid_x() * __nvvm_read_ptx_sreg_ntid_x();
-	const u64 thread =
-		(u64)__nvvm_read_ptx_sreg_ctaid_x() * __nvvm_read_ptx_sreg_ntid_x() + __nvvm_read_ptx_sreg_tid_x();
+	const u64 thread = (u64)__nvvm_read_ptx_sreg_ctaid_x() * __nvvm_read_ptx_sreg_ntid_x() +
+			   __nvvm_read_ptx_sreg_tid_x();
 	const u64 start = now();
 
 	do {

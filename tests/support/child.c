@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* child: see child.h. Its arguments are "--child PART FOLDER NUMBER FD", the last a pipe's end for what it tells. */
+/* child: see child.h. Its arguments are "--child PART FOLDER NUMBER FD", the last a
+ * pipe's end for what it tells. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,17 +28,21 @@ static int mouth = -1; /* in a child */
 void child_main(int argc, char **argv, const struct child_part *parts)
 {
 	struct spawn spawn;
+
 	if (argc != 6 || strcmp(argv[1], "--child") != 0)
 		return;
+
 	spawn_of(&spawn, argv[3]);
 	mouth = atoi(argv[5]);
 	fcntl(mouth, F_SETFD, FD_CLOEXEC);
+
 	for (; parts->name; parts++) {
 		if (strcmp(parts->name, argv[2]) == 0) {
 			parts->play(&spawn, strtoull(argv[4], NULL, 10));
 			exit(0);
 		}
 	}
+
 	fprintf(stderr, "there is no part %s\n", argv[2]);
 	exit(125);
 }
@@ -51,13 +56,16 @@ void child_tell(void)
 static void become(const char *part, const struct spawn *spawn, uint64_t number, int fd, pid_t test)
 {
 	char number_text[24], fd_text[16];
+
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != test)
 		_exit(126);
+
 	fcntl(fd, F_SETFD, 0);
 	snprintf(number_text, sizeof(number_text), "%" PRIu64, number);
 	snprintf(fd_text, sizeof(fd_text), "%d", fd);
-	execl("/proc/self/exe", part, "--child", part, spawn->dir, number_text, fd_text, (char *)NULL);
+	execl("/proc/self/exe", part, "--child", part, spawn->dir, number_text, fd_text,
+	      (char *)NULL);
 	_exit(127);
 }
 
@@ -65,11 +73,13 @@ void child_start(struct child *child, const char *part, const struct spawn *spaw
 {
 	const pid_t test = getpid();
 	int ends[2];
+
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
 		become(part, spawn, number, ends[1], test);
+
 	close(ends[1]);
 	*child = (struct child){.pid = pid, .ear = ends[0]};
 }

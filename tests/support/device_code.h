@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device_code: kernels that are written twice: for a device in NAME.cu, of which clang makes PTX that becomes part of
- * NAME.c, and for the soft device as a host function there.
+ * device_code: kernels that are written twice: for a device in NAME.cu, of which clang
+ * makes PTX that becomes part of NAME.c, and for the soft device as a host function
+ * there.
  */
 #pragma once
 
@@ -10,12 +11,14 @@
 
 #include <stdbool.h>
 
-/* Defines `const char symbol[]`, which the file declares: the PTX of its NAME.cu with a zero at its end. */
-#define DEVICE_CODE(symbol)                                                                                            \
-	__asm__(".pushsection .rodata\n.globl " #symbol "\n" #symbol ":\n"                                             \
-		".incbin \"" DEVICE_PTX "\"\n" /* the build says where */                                              \
-		".byte 0\n"                                                                                            \
+/* Defines `const char symbol[]`, which the file declares: the PTX of its NAME.cu with a
+ * zero at its end. */
+#define DEVICE_CODE(symbol)                                                                        \
+	__asm__(".pushsection .rodata\n.globl " #symbol "\n" #symbol ":\n"                         \
+		".incbin \"" DEVICE_PTX "\"\n" /* the build says where */                          \
+		".byte 0\n"                                                                        \
 		".popsection\n")
 
-/* Gives the host function to the soft driver; nothing to do on a real one. False: it was refused. */
+/* Gives the host function to the soft driver; nothing to do on a real one. False: it was
+ * refused. */
 bool device_code_give(const struct driver *driver, const struct hbm_soft_kernel *kernel);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fake_stage: what most tests of the library begin and end with: a fake daemon, one connection to it, and the check
- * that they leave nothing.
+ * fake_stage: what most tests of the library begin and end with: a fake daemon, one
+ * connection to it, and the check that they leave nothing.
  */
 #pragma once
 

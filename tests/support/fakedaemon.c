@@ -29,6 +29,7 @@ bool fake_send(struct fake *fake, const void *message, size_t size, const int *f
 	} control;
 	struct iovec piece = {(void *)message, size};
 	struct msghdr packet = {.msg_iov = &piece, .msg_iovlen = 1};
+
 	if (fd_count) {
 		memset(&control, 0, sizeof(control));
 		packet.msg_control = &control;
@@ -39,15 +40,17 @@ bool fake_send(struct fake *fake, const void *message, size_t size, const int *f
 		part->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
 		memcpy(CMSG_DATA(part), fds, fd_count * sizeof(int));
 	}
+
 	return sendmsg(fake->peer, &packet, MSG_NOSIGNAL) >= 0;
 }
 
-bool fake_reply_message(struct fake *fake, const struct hbm_wire_header *request, void *message, size_t size,
-			const int *fds, size_t fd_count)
+bool fake_reply_message(struct fake *fake, const struct hbm_wire_header *request, void *message,
+			size_t size, const int *fds, size_t fd_count)
 {
 	struct hbm_wire_header *header = message;
 	uint16_t flags = header->flags | HBM_WIRE_REPLY;
-	*header = (struct hbm_wire_header){(uint32_t)size, request->opcode, flags, request->id, HBM_OK, 0};
+	*header = (struct hbm_wire_header){(uint32_t)size, request->opcode, flags,
+					   request->id,    HBM_OK,          0};
 	return fake_send(fake, message, size, fds, fd_count);
 }
 
@@ -84,7 +87,8 @@ static void obey_hello(struct fake *fake, const struct hbm_wire_header *request)
 	};
 	for (uint32_t i = 0; i < FAKE_DEVICES; i++)
 		memcpy(reply.uuids[i], fake->uuids[i].bytes, sizeof(reply.uuids[i]));
-	fake_reply_message(fake, request, &reply, sizeof(reply), (int[]){fake->fences, fake->doorbell}, 2);
+	fake_reply_message(fake, request, &reply, sizeof(reply),
+			   (int[]){fake->fences, fake->doorbell}, 2);
 }
 
 static void obey_region_create(struct fake *fake, const struct hbm_wire_header *request)
@@ -102,23 +106,28 @@ static void obey_region_create(struct fake *fake, const struct hbm_wire_header *
 static void obey_commit(struct fake *fake, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_ranges *asked = (const void *)request;
-	struct hbm_wire_ranges *part = calloc(1, sizeof(*part) + fake->part * sizeof(part->ranges[0]));
+	struct hbm_wire_ranges *part =
+		calloc(1, sizeof(*part) + fake->part * sizeof(part->ranges[0]));
 	int fds[HBM_WIRE_FDS_MAX];
+
 	for (uint32_t i = 0; i < asked->count; i++) {
 		const struct hbm_wire_range *range = &asked->ranges[i];
 		for (uint64_t at = 0; at < range->bytes; at += FAKE_SLAB) {
 			fds[part->count] = fake->slabs[fake->slab_next++ % fake->slab_count];
-			part->ranges[part->count++] =
-				(struct hbm_wire_range){range->region, 0, range->offset + at, FAKE_SLAB};
+			part->ranges[part->count++] = (struct hbm_wire_range){
+				range->region, 0, range->offset + at, FAKE_SLAB};
 			bool last = i + 1 == asked->count && at + FAKE_SLAB == range->bytes;
 			if (part->count < fake->part && !last)
 				continue;
+
 			part->header.flags = last ? 0 : HBM_WIRE_MORE;
-			fake_reply_message(fake, request, part, sizeof(*part) + part->count * sizeof(part->ranges[0]),
+			fake_reply_message(fake, request, part,
+					   sizeof(*part) + part->count * sizeof(part->ranges[0]),
 					   fds, part->count);
 			part->count = 0;
 		}
 	}
+
 	free(part);
 }
 
@@ -136,9 +145,12 @@ static void obey_namespace(struct fake *fake, const struct hbm_wire_header *requ
 /* Every block is where it should be. */
 static void obey_array(struct fake *fake, const struct hbm_wire_header *request)
 {
-	const struct hbm_wire_keys *keys = (const void *)request; /* count is at the same place in hbm_wire_blocks */
-	size_t size = sizeof(struct hbm_wire_results) + keys->count * sizeof(struct hbm_wire_result);
+	const struct hbm_wire_keys *keys =
+		(const void *)request; /* count is at the same place in hbm_wire_blocks */
+	size_t size =
+		sizeof(struct hbm_wire_results) + keys->count * sizeof(struct hbm_wire_result);
 	struct hbm_wire_results *reply = calloc(1, size);
+
 	reply->count = reply->done = keys->count;
 	reply->load_ns = 1000;
 	for (uint32_t i = 0; i < keys->count; i++)
@@ -155,19 +167,23 @@ static void obey_query(struct fake *fake, const struct hbm_wire_header *request)
 		struct hbm_wire_query_reply head;
 		struct hbm_wire_device devices[FAKE_DEVICES];
 	} reply = {.head = {.kind = query->kind, .record_bytes = sizeof(struct hbm_wire_device)}};
+
 	if (query->kind == HBM_QUERY_DEVICES)
 		reply.head.count = FAKE_DEVICES;
+
 	for (uint32_t i = 0; i < FAKE_DEVICES; i++) {
 		reply.devices[i].index = i;
 		reply.devices[i].slab = FAKE_SLAB;
 	}
+
 	size_t size = sizeof(reply.head) + reply.head.count * sizeof(reply.devices[0]);
 	fake_reply_message(fake, request, &reply, size, NULL, 0);
 }
 
 void fake_obey(struct fake *fake, const struct hbm_wire_header *request)
 {
-	static void (*const obey[HBM_WIRE_OPCODES])(struct fake *, const struct hbm_wire_header *) = {
+	static void (*const obey[HBM_WIRE_OPCODES])(struct fake *,
+						    const struct hbm_wire_header *) = {
 		[HBM_WIRE_HELLO] = obey_hello,   [HBM_WIRE_REGION_CREATE] = obey_region_create,
 		[HBM_WIRE_COMMIT] = obey_commit, [HBM_WIRE_NAMESPACE_OPEN] = obey_namespace,
 		[HBM_WIRE_LOOKUP] = obey_array,  [HBM_WIRE_STORE] = obey_array,
@@ -202,8 +218,8 @@ void fake_await(struct fake *fake, unsigned int opcode, unsigned int count)
 }
 
 /*
- * Received in two steps: ThreadSanitizer sees recv() write before it sees that the sender was earlier, and tests look
- * at the last message until they send the next.
+ * Received in two steps: ThreadSanitizer sees recv() write before it sees that the sender
+ * was earlier, and tests look at the last message until they send the next.
  */
 static void fake_serve(struct fake *fake)
 {
@@ -213,11 +229,13 @@ static void fake_serve(struct fake *fake)
 		ssize_t n = recv(fake->peer, buffer, sizeof(buffer), 0);
 		if (n < (ssize_t)sizeof(struct hbm_wire_header))
 			return;
+
 		memcpy(fake->last, buffer, (size_t)n);
 		const struct hbm_wire_header *request = fake->last;
 		fake_count(fake, fake->seen, request->opcode);
 		if (!fake->answer || !fake->answer(fake, request))
 			fake_obey(fake, request);
+
 		fake_count(fake, fake->done, request->opcode);
 	}
 }
@@ -238,6 +256,7 @@ static void *fake_run(void *arg)
 		int fd = accept4(fake->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			return NULL;
+
 		fake_set_peer(fake, fd);
 		fake_serve(fake);
 		fake_set_peer(fake, -1);
@@ -260,6 +279,7 @@ static void fake_make_slabs(struct fake *fake, size_t count)
 	char error[256] = "";
 	if (driver_open(&fake->driver, DRIVER_SOFT, &options, error, sizeof(error)))
 		fail_msg("%s", error);
+
 	for (int i = 0; i < FAKE_DEVICES; i++)
 		assert_int_equal(fake->driver->cuDeviceGetUuid(&fake->uuids[i], i), CUDA_SUCCESS);
 	CUmemAllocationProp prop = {
@@ -270,10 +290,11 @@ static void fake_make_slabs(struct fake *fake, size_t count)
 	fake->slabs = calloc(count + 1, sizeof(int));
 	for (fake->slab_count = 0; fake->slab_count < count; fake->slab_count++) {
 		CUmemGenericAllocationHandle handle;
-		assert_int_equal(fake->driver->cuMemCreate(&handle, FAKE_SLAB, &prop, 0), CUDA_SUCCESS);
-		assert_int_equal(fake->driver->cuMemExportToShareableHandle(&fake->slabs[fake->slab_count], handle,
-									    CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-									    0),
+		assert_int_equal(fake->driver->cuMemCreate(&handle, FAKE_SLAB, &prop, 0),
+				 CUDA_SUCCESS);
+		assert_int_equal(fake->driver->cuMemExportToShareableHandle(
+					 &fake->slabs[fake->slab_count], handle,
+					 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
 				 CUDA_SUCCESS);
 		assert_int_equal(fake->driver->cuMemRelease(handle), CUDA_SUCCESS);
 	}
@@ -296,6 +317,7 @@ void fake_open(struct fake *fake, size_t slabs)
 	*fake = (struct fake){.peer = -1, .part = HBM_WIRE_FDS_MAX};
 	if (slabs)
 		fake_make_slabs(fake, slabs);
+
 	fake_listen(fake);
 	fake->last = malloc(HBM_WIRE_MESSAGE_MAX);
 	size_t page = HBM_WIRE_FENCES * sizeof(uint64_t);

@@ -37,13 +37,17 @@ int hbmctl_run(const char *line)
 	char copy[1024], *rest = copy;
 	const char *words[WORDS + 1] = {NULL};
 	size_t count = 0;
+
 	snprintf(copy, sizeof(copy), "%s", line);
+
 	for (char *word; (word = strsep(&rest, " ")) != NULL && count < WORDS;) {
 		if (*word)
 			words[count++] = word;
 	}
+
 	int status = spawn_hbmctl(&daemon_, words, hbmctl_output, HBMCTL_OUTPUT);
 	assert_in_range(strlen(hbmctl_output), 0, HBMCTL_OUTPUT - 2);
+
 	return status;
 }
 
@@ -51,7 +55,8 @@ void hbmctl_expect(const char *line, int expected)
 {
 	int status = hbmctl_run(line);
 	if (status != expected)
-		fail_msg("hbmctl %s: exit status %d, not %d: %s", line, status, expected, hbmctl_output);
+		fail_msg("hbmctl %s: exit status %d, not %d: %s", line, status, expected,
+			 hbmctl_output);
 }
 
 void hbmctl_expect_text(const char *line, const char *text)
@@ -81,11 +86,13 @@ json_t *hbmctl_json(const char *line)
 {
 	char all[1024];
 	json_error_t error;
+
 	snprintf(all, sizeof(all), "--json %s", line);
 	hbmctl_expect(all, 0);
 	json_t *document = json_loads(hbmctl_output, JSON_REJECT_DUPLICATES, &error);
 	if (!document)
 		fail_msg("hbmctl %s: %s: %s", all, error.text, hbmctl_output);
+
 	return document;
 }
 

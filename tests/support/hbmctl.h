@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbmctl: the command as a test sees it: a line to run, an exit status, and what it printed on both outputs, which
- * hbmctl_output keeps until the next run. What is expected and is not so fails the test, with the line and the output.
- * It talks to the daemon of stage.h, which need not run; one to ask about is hbmctl_begin()'s.
+ * hbmctl: the command as a test sees it: a line to run, an exit status, and what it
+ * printed on both outputs, which hbmctl_output keeps until the next run. What is expected
+ * and is not so fails the test, with the line and the output. It talks to the daemon of
+ * stage.h, which need not run; one to ask about is hbmctl_begin()'s.
  */
 #pragma once
 
@@ -21,7 +22,8 @@ extern char hbmctl_output[HBMCTL_OUTPUT];
 #define HBMCTL_STORED 4u
 extern struct kv hbmctl_kv;
 
-/* Starts the daemon, with one client, hbmctl_kv, that has stored the chain 1 to HBMCTL_STORED. */
+/* Starts the daemon, with one client, hbmctl_kv, that has stored the chain 1 to
+ * HBMCTL_STORED. */
 void hbmctl_begin(void);
 void hbmctl_finish(void); /* that client leaves, and stage_finish() */
 
@@ -36,7 +38,8 @@ size_t hbmctl_line_count(void);
 
 /* The document that `--json line` prints, with nothing beside it. The caller's. */
 json_t *hbmctl_json(const char *line);
-/* Members, which have to be there and of that type; borrowed. Numbers of hbmctl_count() are whole and not negative. */
+/* Members, which have to be there and of that type; borrowed. Numbers of hbmctl_count()
+ * are whole and not negative. */
 json_t *hbmctl_member(const json_t *object, const char *name);
 json_t *hbmctl_array(const json_t *object, const char *name);
 const char *hbmctl_text(const json_t *object, const char *name);

@@ -29,29 +29,37 @@ static void accept_result(struct kv *kv, const char *what, CUresult result)
 void kv_enter(struct kv *kv, struct hbm *hbm, uint32_t device)
 {
 	char error[256];
-	enum driver_choice choice = hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
+	enum driver_choice choice =
+		hbm_info(hbm)->driver == HBM_DRIVER_CUDA ? DRIVER_CUDA : DRIVER_SOFT;
 	int ordinal = 0;
+
 	kv->hbm = hbm;
 	accept_status(kv, "device", hbm_device_ordinal(hbm, device, &ordinal));
 	if (driver_open(&kv->driver, choice, NULL, error, sizeof(error)) < 0)
 		fail_msg("%s", error);
+
 	accept_result(kv, "cuDeviceGet", kv->driver->cuDeviceGet(&kv->handle, ordinal));
 	accept_result(kv, "retain", kv->driver->cuDevicePrimaryCtxRetain(&kv->context, kv->handle));
 }
 
 struct hbm_region *kv_region(struct kv *kv, uint64_t bytes)
 {
-	const struct hbm_region_options options = {.device = kv->device, .address_space = bytes, .slab = 2 << 20};
+	const struct hbm_region_options options = {
+		.device = kv->device, .address_space = bytes, .slab = 2 << 20};
 	struct hbm_region *region;
+
 	accept_status(kv, "region", hbm_region_create(kv->hbm, &options, &region));
 	const struct hbm_range all = {region, 0, hbm_region_bytes(region)};
 	accept_status(kv, "commit", hbm_commit(kv->hbm, &all, 1));
+
 	return region;
 }
 
-void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t block_bytes, uint64_t slots)
+void kv_open(struct kv *kv, const struct spawn *spawn, uint32_t device, uint64_t block_bytes,
+	     uint64_t slots)
 {
-	*kv = (struct kv){.hbm = spawn_connect(spawn), .device = device, .block_bytes = block_bytes};
+	*kv = (struct kv){
+		.hbm = spawn_connect(spawn), .device = device, .block_bytes = block_bytes};
 	kv->region = kv_region(kv, block_bytes * slots);
 	kv_enter(kv, kv->hbm, device);
 	kv->buffer = malloc(block_bytes);
@@ -98,7 +106,8 @@ void kv_write(struct kv *kv, uint64_t address, const void *bytes, uint64_t size)
 {
 	kv->driver->cuCtxSetCurrent(kv->context);
 	accept_result(kv, "cuMemcpyHtoD", kv->driver->cuMemcpyHtoD(address, bytes, size));
-	/* Of memory that is not registered it may only be under way; other processes are told of it next. */
+	/* Of memory that is not registered it may only be under way; other processes are
+	 * told of it next. */
 	accept_result(kv, "cuCtxSynchronize", kv->driver->cuCtxSynchronize());
 }
 
@@ -129,9 +138,11 @@ uint64_t kv_holds(struct kv *kv, uint64_t slot, uint64_t block)
 {
 	const uint64_t *words = kv->buffer;
 	kv_read(kv, kv->buffer, slot_address(kv, slot), kv->block_bytes);
+
 	for (uint64_t i = 0; i < kv->block_bytes / sizeof(*words); i++)
 		if (words[i] != (block * MIXER + kv->block_bytes) * MIXER + i)
 			return 0;
+
 	return 1;
 }
 
@@ -141,20 +152,25 @@ void kv_blocks(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t coun
 	       struct hbm_block *blocks, struct hbm_segment *segments)
 {
 	for (uint64_t i = 0; i < count; i++) {
-		segments[i] = (struct hbm_segment){kv->region, (first_slot + i) * kv->block_bytes, kv->block_bytes};
-		blocks[i] = (struct hbm_block){.key = kv_key(first + i), .segments = &segments[i], .segment_count = 1};
+		segments[i] = (struct hbm_segment){kv->region, (first_slot + i) * kv->block_bytes,
+						   kv->block_bytes};
+		blocks[i] = (struct hbm_block){
+			.key = kv_key(first + i), .segments = &segments[i], .segment_count = 1};
 		blocks[i].parent = kv_key(i > 0 ? first + i - 1 : parent);
 	}
 }
 
-int kv_store(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, uint64_t parent, hbm_result *results)
+int kv_store(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, uint64_t parent,
+	     hbm_result *results)
 {
 	static struct hbm_block blocks[BLOCKS_MAX];
 	static struct hbm_segment segments[BLOCKS_MAX];
+
 	assert_in_range(count, 1, BLOCKS_MAX);
 	for (uint64_t i = 0; i < count; i++)
 		kv_put(kv, first_slot + i, first + i);
 	kv_blocks(kv, first_slot, first, count, parent, blocks, segments);
+
 	return hbm_store(kv->hbm, kv->ns, blocks, count, results);
 }
 
@@ -163,6 +179,7 @@ int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, 
 	static struct hbm_block blocks[BLOCKS_MAX];
 	static struct hbm_segment segments[BLOCKS_MAX];
 	hbm_result own[BLOCKS_MAX];
+
 	assert_in_range(count, 1, BLOCKS_MAX);
 	results = results ? results : own;
 	for (uint64_t i = 0; i < count; i++)
@@ -172,6 +189,7 @@ int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, 
 	for (uint64_t i = 0; status == 0 && i < count; i++)
 		if (results[i].status == HBM_OK && !kv_holds(kv, first_slot + i, first + i))
 			fail_msg("block %llu came back wrong", (unsigned long long)(first + i));
+
 	return status;
 }
 
@@ -182,7 +200,8 @@ static void fill_keys(hbm_key *keys, uint64_t first, uint64_t count)
 		keys[i] = kv_key(first + i);
 }
 
-int kv_keys(struct kv *kv, enum hbm_wire_opcode op, uint64_t first, uint64_t count, uint32_t flags, hbm_result *results)
+int kv_keys(struct kv *kv, enum hbm_wire_opcode op, uint64_t first, uint64_t count, uint32_t flags,
+	    hbm_result *results)
 {
 	hbm_key keys[BLOCKS_MAX];
 	fill_keys(keys, first, count);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * leaks: see leaks.h. A snapshot is a list of strings, so that comparing is taking away equal strings. A mapping is
- * named by file and size and not by address: it may be moved without being leaked.
+ * leaks: see leaks.h. A snapshot is a list of strings, so that comparing is taking away
+ * equal strings. A mapping is named by file and size and not by address: it may be moved
+ * without being leaked.
  */
 #include "tests/support/leaks.h"
 
@@ -22,6 +23,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct leaks *leaks, const
 {
 	char *thing;
 	va_list arguments;
+
 	va_start(arguments, format);
 	int length = vasprintf(&thing, format, arguments);
 	va_end(arguments);
@@ -56,6 +58,7 @@ static bool is_of_cuda(pid_t pid, unsigned long socket)
 {
 	char path[64], line[512], name[256];
 	bool found = false;
+
 	snprintf(path, sizeof(path), "/proc/%d/net/unix", pid);
 	FILE *file = fopen(path, "re");
 	while (file && !found && fgets(line, sizeof(line), file)) {
@@ -63,26 +66,33 @@ static bool is_of_cuda(pid_t pid, unsigned long socket)
 		if (sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %255s", &inode, name) == 2)
 			found = inode == socket && starts_with(name, "@cuda");
 	}
+
 	if (file)
 		fclose(file);
+
 	return found;
 }
 
 bool leaks_counts_fd(pid_t pid, const char *target)
 {
-	static const char *const ours[] = {"/memfd:hbm", "anon_inode:[io_uring]", "anon_inode:[pidfd]", "pidfd:"};
+	static const char *const ours[] = {"/memfd:hbm", "anon_inode:[io_uring]",
+					   "anon_inode:[pidfd]", "pidfd:"};
 	static const char *const others[] = {"/memfd:", "/dev/", "/proc/", "/sys/"};
 	unsigned long inode;
+
 	if (!driver_keeps_things())
 		return true;
 	if (sscanf(target, "socket:[%lu]", &inode) == 1)
 		return !is_of_cuda(pid, inode);
+
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (starts_with(target, ours[i]))
 			return true;
+
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (starts_with(target, others[i]))
 			return false;
+
 	return target[0] == '/'; /* a file */
 }
 
@@ -91,6 +101,7 @@ __attribute__((format(printf, 2, 3))) static void read_name(char name[64], const
 {
 	char path[320];
 	va_list arguments;
+
 	va_start(arguments, format);
 	vsnprintf(path, sizeof(path), format, arguments);
 	va_end(arguments);
@@ -100,6 +111,7 @@ __attribute__((format(printf, 2, 3))) static void read_name(char name[64], const
 		return;
 	if (!fgets(name, 64, file))
 		name[0] = '\0';
+
 	fclose(file);
 }
 
@@ -107,16 +119,20 @@ __attribute__((format(printf, 2, 3))) static void read_name(char name[64], const
 bool leaks_counts_thread(pid_t pid, const char *thread)
 {
 	char process[64], name[64];
+
 	if (!driver_keeps_things())
 		return true;
+
 	read_name(process, "/proc/%d/comm", pid);
 	read_name(name, "/proc/%d/task/%s/comm", pid, thread);
+
 	return strcmp(name, process) != 0 && !starts_with(name, "cuda");
 }
 
 static bool counts_mapping(const char *name)
 {
-	return !driver_keeps_things() || !starts_with(name, "memfd:") || starts_with(name, "memfd:hbm");
+	return !driver_keeps_things() || !starts_with(name, "memfd:") ||
+	       starts_with(name, "memfd:hbm");
 }
 
 /* ---- Looking ---- */
@@ -124,6 +140,7 @@ static bool counts_mapping(const char *name)
 static void add_fds(struct leaks *leaks)
 {
 	char path[320], target[256];
+
 	snprintf(path, sizeof(path), "/proc/%d/fd", leaks->pid);
 	DIR *folder = opendir(path);
 	assert(folder);
@@ -131,32 +148,38 @@ static void add_fds(struct leaks *leaks)
 		int fd = atoi(entry->d_name);
 		if (entry->d_name[0] == '.' || (leaks->pid == getpid() && fd == dirfd(folder)))
 			continue;
+
 		snprintf(path, sizeof(path), "/proc/%d/fd/%s", leaks->pid, entry->d_name);
 		ssize_t length = readlink(path, target, sizeof(target) - 1);
 		if (length < 0)
 			continue;
+
 		target[length] = '\0';
 		if (leaks_counts_fd(leaks->pid, target))
 			add(leaks, "fd %d -> %s", fd, target);
 	}
+
 	closedir(folder);
 }
 
 static void add_threads(struct leaks *leaks)
 {
 	char path[64];
+
 	snprintf(path, sizeof(path), "/proc/%d/task", leaks->pid);
 	DIR *folder = opendir(path);
 	assert(folder);
 	for (struct dirent *entry; (entry = readdir(folder));)
 		if (entry->d_name[0] != '.' && leaks_counts_thread(leaks->pid, entry->d_name))
 			add(leaks, "thread %s", entry->d_name);
+
 	closedir(folder);
 }
 
 static void add_mappings(struct leaks *leaks)
 {
 	char path[64], line[4096 + 256];
+
 	snprintf(path, sizeof(path), "/proc/%d/maps", leaks->pid);
 	FILE *file = fopen(path, "re");
 	assert(file);
@@ -167,10 +190,12 @@ static void add_mappings(struct leaks *leaks)
 			name = strstr(line, "[io_uring]");
 		if (!name || sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2)
 			continue;
+
 		name[strcspn(name, "\n")] = '\0';
 		if (counts_mapping(name))
 			add(leaks, "mapping %s of %" PRIu64 " bytes", name, to - from);
 	}
+
 	fclose(file);
 }
 
@@ -187,7 +212,8 @@ static void *leaks_return(void *arg)
 	return arg;
 }
 
-/* ThreadSanitizer starts a thread of its own with the first one of a process: that is to have happened. */
+/* ThreadSanitizer starts a thread of its own with the first one of a process: that is to
+ * have happened. */
 static void leaks_make_first_thread(void)
 {
 	static pid_t made_in;
@@ -228,16 +254,20 @@ static void look(const struct leaks *before, struct leaks *appeared)
 size_t leaks_end(struct leaks *leaks)
 {
 	struct leaks appeared;
+
 	look(leaks, &appeared);
+
 	for (int i = 0; appeared.count > 0 && i < LOOKS; i++) {
 		clear(&appeared);
 		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 		look(leaks, &appeared);
 	}
+
 	size_t count = appeared.count;
 	for (size_t i = 0; i < count; i++)
 		fprintf(stderr, "leaked: %s\n", appeared.things[i]);
 	clear(&appeared);
 	clear(leaks);
+
 	return count;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lru_model: see lru_model.h. The list is a ring through `newer` and `older`, by block number; entry `none` is its
- * head. */
+/* lru_model: see lru_model.h. The list is a ring through `newer` and `older`, by block
+ * number; entry `none` is its head. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,6 +40,7 @@ static void use(struct lru *lru, uint32_t block)
 		unlink_block(lru, block);
 	else if (lru->count == lru->capacity)
 		unlink_block(lru, head->newer);
+
 	*b = (struct links){.newer = lru->none, .older = head->older, .resident = true};
 	lru->blocks[head->older].newer = block;
 	head->older = block;
@@ -60,11 +61,15 @@ uint64_t lru_model_hits(const struct trace_file *trace, size_t requests, uint64_
 {
 	struct lru lru = {.none = trace->distinct, .capacity = capacity};
 	uint64_t hits = 0;
+
 	lru.blocks = calloc((size_t)trace->distinct + 1, sizeof(*lru.blocks));
 	assert_non_null(lru.blocks);
 	lru.blocks[lru.none] = (struct links){.newer = lru.none, .older = lru.none};
 	for (size_t i = 0; i < requests && i < trace->request_count; i++)
-		hits += request(&lru, trace->blocks + trace->starts[i], trace->starts[i + 1] - trace->starts[i]);
+		hits += request(&lru, trace->blocks + trace->starts[i],
+				trace->starts[i + 1] - trace->starts[i]);
+
 	free(lru.blocks);
+
 	return hits;
 }

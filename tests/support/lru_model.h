@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lru_model: how many blocks of a trace one least-recently-used list of a given capacity hits: what the tiers of the
- * daemon, taken together, must hit exactly. A request hits its leading run of resident blocks, as they are when it
- * arrives; then all its blocks are used, from the tail to the head, so that a prefix is always newer than what
+ * lru_model: how many blocks of a trace one least-recently-used list of a given capacity
+ * hits: what the tiers of the daemon, taken together, must hit exactly. A request hits
+ * its leading run of resident blocks, as they are when it arrives; then all its blocks
+ * are used, from the tail to the head, so that a prefix is always newer than what
  * continues it.
  */
 #pragma once

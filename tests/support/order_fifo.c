@@ -57,6 +57,7 @@ static uint32_t order_fifo_find(const struct order_fifo *fifo, uint32_t number)
 static void order_fifo_insert(struct order *order, uint32_t number, uint32_t ahead)
 {
 	struct order_fifo *fifo = order_fifo_of(order);
+
 	assert_int_equal(order_fifo_find(fifo, number), fifo->count);
 	if (ahead != 0)
 		assert_in_range(fifo->count, order_fifo_find(fifo, ahead) + 1, UINT32_MAX);
@@ -66,6 +67,7 @@ static void order_fifo_insert(struct order *order, uint32_t number, uint32_t ahe
 		fifo->numbers = realloc(fifo->numbers, fifo->room * sizeof(fifo->numbers[0]));
 		assert_non_null(fifo->numbers);
 	}
+
 	fifo->numbers[fifo->count++] = number;
 }
 

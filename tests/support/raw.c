@@ -22,10 +22,12 @@ int raw_connect(const struct spawn *spawn)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", spawn->socket);
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){1 << 20}, sizeof(int)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+
 	return fd;
 }
 
@@ -57,7 +59,9 @@ bool raw_send(int socket, const void *message, size_t size, size_t fd_count)
 	} control = {{0}};
 	struct iovec iov = {(void *)(uintptr_t)message, size};
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+
 	assert_in_range(fd_count, 0, HBM_WIRE_FDS_MAX);
+
 	if (fd_count > 0) {
 		header.msg_control = control.bytes;
 		header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
@@ -66,14 +70,17 @@ bool raw_send(int socket, const void *message, size_t size, size_t fd_count)
 		cmsg->cmsg_type = SCM_RIGHTS;
 		cmsg->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
 		for (size_t i = 0; i < fd_count; i++)
-			memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &(int){STDERR_FILENO}, sizeof(int));
+			memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &(int){STDERR_FILENO},
+			       sizeof(int));
 	}
+
 	return sendmsg(socket, &header, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
 static void close_fds(struct msghdr *message)
 {
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg)) {
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg;
+	     cmsg = CMSG_NXTHDR(message, cmsg)) {
 		size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		for (size_t i = 0; i < count; i++) {
 			int fd;
@@ -91,28 +98,36 @@ bool raw_receive(int socket, struct hbm_wire_header *header)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = {bytes, sizeof(bytes)};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
 	struct pollfd poller = {.fd = socket, .events = POLLIN};
+
 	assert_int_equal(poll(&poller, 1, PATIENCE_MS), 1);
 	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
 	if (n <= 0)
 		return false;
+
 	close_fds(&message);
 	assert_true((size_t)n >= sizeof(*header));
 	memcpy(header, bytes, sizeof(*header));
 	assert_int_equal(header->size, n);
 	assert_int_equal(header->flags & HBM_WIRE_REPLY, HBM_WIRE_REPLY);
+
 	return true;
 }
 
 int raw_ask(int socket, const void *message, size_t size)
 {
 	struct hbm_wire_header reply, asked = {0};
+
 	memcpy(&asked, message, size < sizeof(asked) ? size : sizeof(asked));
 	if (!raw_send(socket, message, size, 0) || !raw_receive(socket, &reply))
 		return RAW_DROPPED;
+
 	assert_int_equal(reply.id, asked.id);
 	assert_int_equal(reply.opcode, asked.opcode);
+
 	return reply.status;
 }

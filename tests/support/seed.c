@@ -11,8 +11,10 @@ void seed_open(struct seed *seed, const char *name)
 {
 	const char *given = getenv("HBM_TEST_SEED");
 	struct timespec now;
+
 	clock_gettime(CLOCK_REALTIME, &now);
-	seed->state = given ? strtoull(given, NULL, 0) : (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	seed->state = given ? strtoull(given, NULL, 0)
+			    : (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	fprintf(stderr, "%s: HBM_TEST_SEED=%" PRIu64 "\n", name, seed->state);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * seed: random numbers for tests that can be repeated. The seed comes from HBM_TEST_SEED, or else from the clock;
- * either way it is printed, so that a failure can be had again.
+ * seed: random numbers for tests that can be repeated. The seed comes from HBM_TEST_SEED,
+ * or else from the clock; either way it is printed, so that a failure can be had again.
  */
 #pragma once
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * soft_device: what the tests of the soft driver share: an open driver with a current context, and a device range with
- * memory in it. Closing checks that nothing of the soft driver's is left, and nothing of the process's.
+ * soft_device: what the tests of the soft driver share: an open driver with a current
+ * context, and a device range with memory in it. Closing checks that nothing of the soft
+ * driver's is left, and nothing of the process's.
  */
 #pragma once
 
@@ -106,19 +107,21 @@ static inline int soft_teardown(void **state)
 static inline CUmemAllocationProp soft_prop(int device)
 {
 	return (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED,
-				     .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+				     .requestedHandleTypes =
+					     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
 				     .location = {CU_MEM_LOCATION_TYPE_DEVICE, device}};
 }
 
-static inline CUresult soft_access(const struct driver *driver, CUdeviceptr address, size_t bytes, int device,
-				   CUmemAccess_flags flags)
+static inline CUresult soft_access(const struct driver *driver, CUdeviceptr address, size_t bytes,
+				   int device, CUmemAccess_flags flags)
 {
 	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, device}, flags};
 
 	return driver->cuMemSetAccess(address, bytes, &access, 1);
 }
 
-/* A reservation with memory of a device throughout, accessible by it; to be given back with soft_memory_free(). */
+/* A reservation with memory of a device throughout, accessible by it; to be given back
+ * with soft_memory_free(). */
 static inline CUdeviceptr soft_memory(const struct driver *driver, int device, size_t bytes)
 {
 	CUmemAllocationProp prop = soft_prop(device);
@@ -129,7 +132,9 @@ static inline CUdeviceptr soft_memory(const struct driver *driver, int device, s
 	assert_int_equal(driver->cuMemAddressReserve(&address, bytes, 0, 0, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemMap(address, bytes, 0, handle, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
-	assert_int_equal(soft_access(driver, address, bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE), CUDA_SUCCESS);
+	assert_int_equal(
+		soft_access(driver, address, bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+		CUDA_SUCCESS);
 	return address;
 }
 
@@ -139,7 +144,8 @@ static inline void soft_memory_free(const struct driver *driver, CUdeviceptr add
 	assert_int_equal(driver->cuMemAddressFree(address, bytes), CUDA_SUCCESS);
 }
 
-/* Registered host memory, of whole pages and shared with children; to be given back with soft_host_free(). */
+/* Registered host memory, of whole pages and shared with children; to be given back with
+ * soft_host_free(). */
 static inline void *soft_host(const struct driver *driver, size_t bytes, unsigned flags)
 {
 	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

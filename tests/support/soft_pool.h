@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * soft_pool: what the tests of slabs, leases and sessions share: an event loop, the soft driver's devices opened as the
- * daemon opens them, a slab pool on each, and a way to run the loop until something has come true. Closing checks that
- * the device holds nothing of the daemon's any more and that the process leaked nothing.
+ * soft_pool: what the tests of slabs, leases and sessions share: an event loop, the soft
+ * driver's devices opened as the daemon opens them, a slab pool on each, and a way to run
+ * the loop until something has come true. Closing checks that the device holds nothing of
+ * the daemon's any more and that the process leaked nothing.
  */
 #pragma once
 
@@ -18,9 +19,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
-#include "daemon/base/log.h"
 #include "daemon/region/slab.h"
 #include "tests/support/leaks.h"
 
@@ -109,7 +110,8 @@ static inline void pool_open(struct soft_pool *pool, uint64_t budget)
 	*(void **)&pool->live = pool_symbol(pool, "hbm_soft_live");
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];
-		assert_int_equal(slabs_open(&device->slabs, device, pool->loop, budget, 4 * MIB), 0);
+		assert_int_equal(slabs_open(&device->slabs, device, pool->loop, budget, 4 * MIB),
+				 0);
 	}
 }
 

@@ -46,7 +46,8 @@ static const char *driver(void)
 	return chosen ? chosen : "soft";
 }
 
-/* The tests are about one device: of several real ones the first, for daemon and clients alike. */
+/* The tests are about one device: of several real ones the first, for daemon and clients
+ * alike. */
 static void use_one_device(void)
 {
 	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -60,11 +61,14 @@ void spawn_init(struct spawn *spawn)
 {
 	const char *folder = getenv("TMPDIR");
 	char dir[sizeof(spawn->dir)];
+
 	if (strcmp(driver(), "cuda") == 0)
 		use_one_device();
+
 	int length = snprintf(dir, sizeof(dir), "%s/hbmd-test.XXXXXX", folder ? folder : "/tmp");
 	if (length >= (int)sizeof(dir)) /* a socket's path must be short */
 		snprintf(dir, sizeof(dir), "/tmp/hbmd-test.XXXXXX");
+
 	assert_non_null(mkdtemp(dir));
 	spawn_of(spawn, dir);
 }
@@ -85,10 +89,12 @@ static bool is_soft_only(const char *const *sets, const char *const *env)
 		if (strncmp(*sets, "soft.", 5) == 0 && strncmp(*sets, "soft.memory=", 12) != 0)
 			return true;
 	}
+
 	for (; env && *env; env++) {
 		if (strncmp(*env, "HBM_SOFT", 8) == 0)
 			return true;
 	}
+
 	return false;
 }
 
@@ -96,26 +102,32 @@ void spawn_needs_soft(void)
 {
 	if (strcmp(driver(), "soft") == 0)
 		return;
-	print_message("SKIP: takes a soft device that can be slowed, made to fail, or made several of\n");
+	print_message(
+		"SKIP: takes a soft device that can be slowed, made to fail, or made several of\n");
 	skip();
 }
 
-/* In the child: passes what is to be handed over from 3 on, as sd_listen_fds(3) says. How many there are. */
+/* In the child: passes what is to be handed over from 3 on, as sd_listen_fds(3) says. How
+ * many there are. */
 static int pass_descriptors(const struct spawn *spawn)
 {
 	static char listen_pid[32];
+
 	if (spawn->listener <= 0)
 		return 0;
+
 	int extra = spawn->extra > 0 ? fcntl(spawn->extra, F_DUPFD, 1000) : -1; /* it may be 3 */
 	dup2(spawn->listener, 3);
 	fcntl(3, F_SETFD, 0); /* it may have been 3 before */
 	if (extra >= 0)
 		dup2(extra, 4);
+
 	snprintf(listen_pid, sizeof(listen_pid), "LISTEN_PID=%d", (int)getpid());
 	putenv(listen_pid);
 	putenv((char *)(uintptr_t)(extra >= 0 ? "LISTEN_FDS=2" : "LISTEN_FDS=1"));
 	if (extra >= 0)
 		putenv((char *)(uintptr_t) "LISTEN_FDNAMES=hbmd:extra");
+
 	return extra >= 0 ? 2 : 1;
 }
 
@@ -125,14 +137,16 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	char defaults[16][160];
 	size_t n = 0, argc = 0;
 	const char *argv[ARGUMENTS];
+
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.socket=%s", spawn->socket);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.state_dir=%s/state", spawn->dir);
 	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.driver=%s", driver());
-	static const char *const fixed[] = {"hbmd.log_level=debug", "soft.memory=256MiB",  "device.memory=192MiB",
-					    "device.cache=16MiB",   "device.headroom=8MiB", "device.slab=2MiB",
-					    "ddr.size=32MiB",       "ddr.headroom=8MiB",    "ddr.staging=8MiB",
-					    "nvme.size=64MiB"};
+	static const char *const fixed[] = {"hbmd.log_level=debug", "soft.memory=256MiB",
+					    "device.memory=192MiB", "device.cache=16MiB",
+					    "device.headroom=8MiB", "device.slab=2MiB",
+					    "ddr.size=32MiB",       "ddr.headroom=8MiB",
+					    "ddr.staging=8MiB",     "nvme.size=64MiB"};
 	argv[argc++] = spawn_path("hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
@@ -140,14 +154,17 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 		argv[argc++] = "--set";
 		argv[argc++] = defaults[i];
 	}
+
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
 		argv[argc++] = "--set";
 		argv[argc++] = fixed[i];
 	}
+
 	for (; sets && *sets && argc < ARGUMENTS - 3; sets++) {
 		argv[argc++] = "--set";
 		argv[argc++] = *sets;
 	}
+
 	argv[argc] = NULL;
 	for (; env && *env; env++)
 		putenv((char *)(uintptr_t)*env);
@@ -166,10 +183,12 @@ void spawn_launch(struct spawn *spawn, const char *const *sets, const char *cons
 	assert_int_equal(spawn->pid, 0);
 	if (is_soft_only(sets, env))
 		spawn_needs_soft();
+
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
 		become(spawn, sets, env);
+
 	spawn->pid = pid;
 }
 
@@ -179,7 +198,9 @@ static int ended(struct spawn *spawn, int flags)
 	pid_t r = waitpid(spawn->pid, &status, flags);
 	if (r == 0)
 		return -1;
+
 	spawn->pid = 0;
+
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -192,12 +213,15 @@ static int keep_status(const void *record, size_t bytes, void *arg)
 
 static bool ask_status(const struct spawn *spawn, struct hbm_wire_status *status)
 {
-	const struct hbm_options options = {.socket = spawn->socket, .name = "test", .inspect_only = true};
+	const struct hbm_options options = {
+		.socket = spawn->socket, .name = "test", .inspect_only = true};
 	struct hbm *hbm;
 	if (hbm_connect(&hbm, &options) != 0)
 		return false;
+
 	int r = hbm_query(hbm, HBM_QUERY_STATUS, keep_status, status);
 	hbm_close(hbm);
+
 	return r == 0;
 }
 
@@ -207,11 +231,14 @@ int spawn_try_warm(struct spawn *spawn)
 		struct hbm_wire_status status = {.state = ""};
 		if (ask_status(spawn, &status) && strcmp(status.state, "running") == 0)
 			return -1;
+
 		int exit_status = ended(spawn, WNOHANG);
 		if (exit_status >= 0)
 			return exit_status;
+
 		sleep_ms(STEP_MS);
 	}
+
 	spawn_show_log(spawn);
 	fail_msg("hbmd was not ready after %d ms", WAIT_MS);
 	return 0;
@@ -240,9 +267,11 @@ int spawn_wait(struct spawn *spawn)
 			return status;
 		sleep_ms(STEP_MS);
 	}
+
 	spawn_show_log(spawn);
 	spawn_kill(spawn);
 	fail_msg("hbmd did not end");
+
 	return -1;
 }
 
@@ -269,6 +298,7 @@ static void remove_tree(const char *path)
 		if (unlink(name) < 0 && (errno == EISDIR || errno == EPERM))
 			remove_tree(name);
 	}
+
 	if (dir)
 		closedir(dir);
 	rmdir(path);
@@ -290,6 +320,7 @@ struct hbm *spawn_connect(const struct spawn *spawn)
 		spawn_show_log(spawn);
 		fail_msg("no connection to hbmd: %s", hbm_strerror(r));
 	}
+
 	return hbm;
 }
 
@@ -297,11 +328,14 @@ static int check_account(const void *record, size_t bytes, void *arg)
 {
 	const struct hbm_wire_account *account = record;
 	bool *balanced = arg;
+
 	assert_int_equal(bytes, sizeof(*account));
 	if (account->balanced)
 		return 0;
+
 	*balanced = false;
 	print_error("%s does not balance: %s\n", account->pool, account->problem);
+
 	return 0;
 }
 
@@ -318,10 +352,12 @@ static int is_busy(const void *record, size_t bytes, void *arg)
 {
 	const struct hbm_wire_account *account = record;
 	bool *busy = arg;
+
 	assert_int_equal(bytes, sizeof(*account));
 	bool regions = strstr(account->pool, "regions") != NULL;
 	if (account->moving > 0 || account->quarantined > 0 || (regions && account->placed > 0))
 		*busy = true;
+
 	return 0;
 }
 
@@ -329,6 +365,7 @@ void spawn_settle(const struct spawn *spawn)
 {
 	struct hbm *hbm = spawn_connect(spawn);
 	bool busy = true;
+
 	for (int waited = 0; busy && waited < SETTLE_MS; waited += STEP_MS) {
 		busy = false;
 		if (hbm_query(hbm, HBM_QUERY_VERIFY, is_busy, &busy) != 0)
@@ -336,9 +373,11 @@ void spawn_settle(const struct spawn *spawn)
 		if (busy)
 			sleep_ms(STEP_MS);
 	}
+
 	hbm_close(hbm);
 	if (!busy)
 		return;
+
 	spawn_show_log(spawn);
 	fail_msg("hbmd did not come to rest");
 }
@@ -353,10 +392,12 @@ bool spawn_logged(const struct spawn *spawn, const char *text)
 	FILE *log = fopen(spawn->log, "r");
 	char line[1024];
 	bool found = false;
+
 	while (log && !found && fgets(line, sizeof(line), log))
 		found = strstr(line, text) != NULL;
 	if (log)
 		fclose(log);
+
 	return found;
 }
 
@@ -365,10 +406,12 @@ unsigned spawn_log_lines(const struct spawn *spawn, const char *text)
 	FILE *log = fopen(spawn->log, "r");
 	char line[1024];
 	unsigned count = 0;
+
 	while (log && fgets(line, sizeof(line), log))
 		count += strstr(line, text) != NULL;
 	if (log)
 		fclose(log);
+
 	return count;
 }
 
@@ -391,6 +434,7 @@ int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *
 {
 	const char *argv[ARGUMENTS] = {spawn_path("hbmctl"), "--socket", spawn->socket};
 	size_t argc = 3, filled = 0;
+
 	while (*arguments && argc < ARGUMENTS - 1)
 		argv[argc++] = *arguments++;
 	int pipes[2];
@@ -403,59 +447,75 @@ int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *
 		execv(argv[0], (char *const *)(uintptr_t)argv);
 		_exit(127);
 	}
+
 	close(pipes[1]);
 	char scrap[4096];
 	for (ssize_t n; (n = read(pipes[0], filled + 1 < size ? out + filled : scrap,
 				  filled + 1 < size ? size - 1 - filled : sizeof(scrap))) > 0;)
 		filled += filled + 1 < size ? (size_t)n : 0;
+
 	if (size > 0)
 		out[filled] = '\0';
+
 	close(pipes[0]);
 	int status;
 	waitpid(pid, &status, 0);
+
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* How many descriptors of its own the daemon has; in *sessions how many of them watch a client's process. */
+/* How many descriptors of its own the daemon has; in *sessions how many of them watch a
+ * client's process. */
 static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 {
 	char path[64], name[320], target[256];
 	unsigned count = 0;
+
 	*sessions = 0;
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)spawn->pid);
 	DIR *dir = opendir(path);
 	for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
 		if (entry->d_name[0] == '.')
 			continue;
+
 		snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
 		ssize_t n = readlink(name, target, sizeof(target) - 1);
 		target[n > 0 ? n : 0] = '\0';
-		*sessions += n < 0 || strstr(target, "pidfd") != NULL; /* one that has just gone was somebody's */
+		*sessions += n < 0 || strstr(target, "pidfd") !=
+					      NULL; /* one that has just gone was somebody's */
 		count += n < 0 || leaks_counts_fd(spawn->pid, target);
 	}
+
 	if (dir)
 		closedir(dir);
+
 	return count;
 }
 
-/* Whether a thread waits for something, rather than being in the middle of something and not getting on. */
+/* Whether a thread waits for something, rather than being in the middle of something and
+ * not getting on. */
 static bool is_asleep(const struct spawn *spawn, const char *thread)
 {
 	char path[320], line[512] = "";
+
 	snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)spawn->pid, thread);
 	FILE *file = fopen(path, "re");
 	if (!file)
 		return false;
+
 	const char *name_end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
 	fclose(file);
+
 	return name_end && strncmp(name_end, ") S", 3) == 0;
 }
 
-/* Whether the daemon does nothing at this moment: its loop and its workers, but not threads of a driver. */
+/* Whether the daemon does nothing at this moment: its loop and its workers, but not
+ * threads of a driver. */
 static bool all_asleep(const struct spawn *spawn)
 {
 	char path[64];
 	bool asleep = true;
+
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)spawn->pid);
 	DIR *dir = opendir(path);
 	for (struct dirent *entry; asleep && dir && (entry = readdir(dir)) != NULL;) {
@@ -465,8 +525,10 @@ static bool all_asleep(const struct spawn *spawn)
 		if (loop || leaks_counts_thread(spawn->pid, entry->d_name))
 			asleep = is_asleep(spawn, entry->d_name);
 	}
+
 	if (dir)
 		closedir(dir);
+
 	return asleep;
 }
 
@@ -493,20 +555,25 @@ unsigned spawn_fds(const struct spawn *spawn)
 {
 	unsigned sessions = 1;
 	bool making = true, asleep = false;
+
 	for (int waited = 0; waited < SETTLE_MS; waited += STEP_MS) {
 		if (making) {
 			making = makes_slabs(spawn);
 			sessions = 1; /* that very question */
 		}
+
 		bool rested = !making && sessions == 0 && asleep;
 		unsigned count = count_fds(spawn, &sessions);
 		asleep = all_asleep(spawn);
 		if (rested && asleep && sessions == 0)
 			return count;
+
 		sleep_ms(STEP_MS);
 	}
+
 	spawn_show_log(spawn);
 	fail_msg("hbmd still watches %u clients%s%s", sessions, making ? ", makes slabs" : "",
 		 asleep ? "" : ", is at work");
+
 	return 0;
 }

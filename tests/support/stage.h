@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stage: what most tests with a daemon begin and end with: a folder for one daemon, which the test starts as it wants,
- * and the check that it and the test leave nothing. cmocka's setup and teardown.
+ * stage: what most tests with a daemon begin and end with: a folder for one daemon, which
+ * the test starts as it wants, and the check that it and the test leave nothing. cmocka's
+ * setup and teardown.
  */
 #pragma once
 
@@ -11,6 +12,6 @@ extern struct spawn daemon_;
 
 int stage_setup(void **state);
 int stage_teardown(void **state);
-/* Ends the daemon, whose work is done and whose clients have gone: it comes to rest, balances, has as many descriptors
- * as spawn_fds() said before, and ends with 0. */
+/* Ends the daemon, whose work is done and whose clients have gone: it comes to rest,
+ * balances, has as many descriptors as spawn_fds() said before, and ends with 0. */
 void stage_finish(unsigned fds);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tier_rig: what the tests of the movers share: soft devices, tiers of a few slots each, host memory, an NVMe file in a
- * folder of its own, the mover, and memory that plays the client's. A test sets up rig->config between rig_init() and
- * rig_open(). Closing checks that the books balance, that nothing moves, and that the process leaked nothing.
+ * tier_rig: what the tests of the movers share: soft devices, tiers of a few slots each,
+ * host memory, an NVMe file in a folder of its own, the mover, and memory that plays the
+ * client's. A test sets up rig->config between rig_init() and rig_open(). Closing checks
+ * that the books balance, that nothing moves, and that the process leaked nothing.
  */
 #pragma once
 
@@ -18,14 +19,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/serve/audit.h"
+#include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
+#include "daemon/move/mover.h"
+#include "daemon/serve/audit.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/service/memory_setup.h"
-#include "daemon/base/log.h"
-#include "daemon/move/mover.h"
 #include "daemon/tier/nvme_file.h"
 #include "tests/support/leaks.h"
 
@@ -59,15 +60,17 @@ static inline void rig_dump(struct rig *rig)
 	struct hbm_wire_account accounts[RIG_ACCOUNTS];
 	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
 	for (uint32_t i = 0; i < count; i++)
-		print_error("%-14s capacity %llu free %llu placed %llu moving %llu %s\n", accounts[i].pool,
-			    (unsigned long long)accounts[i].capacity, (unsigned long long)accounts[i].free,
-			    (unsigned long long)accounts[i].placed, (unsigned long long)accounts[i].moving,
-			    accounts[i].problem);
+		print_error("%-14s capacity %llu free %llu placed %llu moving %llu %s\n",
+			    accounts[i].pool, (unsigned long long)accounts[i].capacity,
+			    (unsigned long long)accounts[i].free,
+			    (unsigned long long)accounts[i].placed,
+			    (unsigned long long)accounts[i].moving, accounts[i].problem);
 	for (uint32_t i = 0; i <= rig->hbmd.cache->tier_count; i++) {
 		const struct tier *tier = &rig->hbmd.cache->tiers[i];
 		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
 			    (unsigned long long)tier->usable, (unsigned long long)tier->bytes,
-			    (unsigned long long)tier->pinned, tier->inbound_first, !list_empty(&tier->waiting));
+			    (unsigned long long)tier->pinned, tier->inbound_first,
+			    !list_empty(&tier->waiting));
 	}
 	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
 }
@@ -112,7 +115,8 @@ static inline bool rig_is_idle(void *arg)
 	return mover_active(rig->hbmd.mover) == 0;
 }
 
-/* One device with 512 KiB of HBM tier in its 2 MiB, 1 MiB of DDR, 2 MiB of NVMe: a test changes what it is about. */
+/* One device with 512 KiB of HBM tier in its 2 MiB, 1 MiB of DDR, 2 MiB of NVMe: a test
+ * changes what it is about. */
 static inline void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
@@ -163,10 +167,12 @@ static inline void rig_open(struct rig *rig, uint64_t client_bytes)
 	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop};
 	if (devices_open(&hbmd->devices, &rig->config, rig->loop, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
-	if (memory_setup_open(&rig->memory_setup, hbmd, rig_ignore, NULL, error, sizeof(error)) != 0)
+	if (memory_setup_open(&rig->memory_setup, hbmd, rig_ignore, NULL, error, sizeof(error)) !=
+	    0)
 		fail_msg("%s", error);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		assert_int_equal(device_memory_open(&rig->client[i], &hbmd->devices->list[i], client_bytes, GRANULE),
+		assert_int_equal(device_memory_open(&rig->client[i], &hbmd->devices->list[i],
+						    client_bytes, GRANULE),
 				 0);
 	*(void **)&rig->fault = rig_symbol(rig, "hbm_soft_fail");
 	*(void **)&rig->calls = rig_symbol(rig, "hbm_soft_calls");
@@ -182,12 +188,14 @@ static inline void rig_assert_balanced(struct rig *rig)
 	for (uint32_t i = 0; i < count; i++) {
 		if (!accounts[i].balanced)
 			fail_msg("%s: %s", accounts[i].pool, accounts[i].problem);
-		assert_int_equal(accounts[i].free + accounts[i].placed + accounts[i].moving + accounts[i].quarantined,
+		assert_int_equal(accounts[i].free + accounts[i].placed + accounts[i].moving +
+					 accounts[i].quarantined,
 				 accounts[i].capacity);
 	}
 }
 
-/* Nothing moves: every slot is free or holds a block, the staging area is empty, each block is where it belongs. */
+/* Nothing moves: every slot is free or holds a block, the staging area is empty, each
+ * block is where it belongs. */
 static inline void rig_assert_at_rest(struct rig *rig)
 {
 	struct cache *cache = rig->hbmd.cache;
@@ -199,10 +207,12 @@ static inline void rig_assert_at_rest(struct rig *rig)
 		assert_true(list_empty(&cache->tiers[i].waiting));
 		assert_int_equal(cache->tiers[i].inbound_first, 0);
 	}
-	assert_int_equal(extent_available(cache->staging->extents), extent_capacity(cache->staging->extents));
+	assert_int_equal(extent_available(cache->staging->extents),
+			 extent_capacity(cache->staging->extents));
 	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
 		if (index_used(cache->index, number))
-			assert_int_equal(cache_block(cache, number)->actual, cache_block(cache, number)->target);
+			assert_int_equal(cache_block(cache, number)->actual,
+					 cache_block(cache, number)->target);
 }
 
 static inline void rig_settle(struct rig *rig)

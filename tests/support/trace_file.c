@@ -39,14 +39,19 @@ static void number_blocks(struct trace_file *trace, struct seen *seen, size_t co
 static size_t add_request(struct seen **seen, size_t count, const char *line)
 {
 	json_t *request = json_loads(line, 0, NULL);
+
 	assert_non_null(request);
 	json_t *ids = json_object_get(request, "hash_ids");
 	size_t added = json_array_size(ids);
 	*seen = realloc(*seen, (count + added + 1) * sizeof(**seen));
 	assert_non_null(*seen);
+
 	for (size_t i = 0; i < added; i++)
-		(*seen)[count + i] = (struct seen){(uint64_t)json_integer_value(json_array_get(ids, i)), count + i};
+		(*seen)[count + i] = (struct seen){
+			(uint64_t)json_integer_value(json_array_get(ids, i)), count + i};
+
 	json_decref(request);
+
 	return count + added;
 }
 
@@ -56,13 +61,16 @@ void trace_file_read(struct trace_file *trace, const char *path, size_t limit)
 	char *line = NULL;
 	size_t size = 0, count = 0;
 	struct seen *seen = NULL;
+
 	*trace = (struct trace_file){.starts = calloc(limit + 1, sizeof(*trace->starts))};
 	assert_non_null(in);
 	assert_non_null(trace->starts);
+
 	while (trace->request_count < limit && getline(&line, &size, in) > 0) {
 		count = add_request(&seen, count, line);
 		trace->starts[++trace->request_count] = count;
 	}
+
 	trace->blocks = calloc(count + 1, sizeof(*trace->blocks));
 	assert_non_null(trace->blocks);
 	number_blocks(trace, seen, count);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* STORE and LOAD on the wire, what is refused before it is sent, and fences as a stream's memory. */
+/* STORE and LOAD on the wire, what is refused before it is sent, and fences as a stream's
+ * memory. */
 #include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
@@ -21,7 +22,8 @@ static struct hbm_region *first, *second, *far;
 
 static struct hbm_region *make_region(uint32_t device)
 {
-	struct hbm_region_options options = {.device = device, .address_space = 4 * SLAB, .slab = SLAB};
+	struct hbm_region_options options = {
+		.device = device, .address_space = 4 * SLAB, .slab = SLAB};
 	struct hbm_region *region;
 	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
 	return region;
@@ -35,11 +37,12 @@ static int setup(void **state)
 	first = make_region(0);
 	second = make_region(0);
 	far = make_region(1);
+
 	return 0;
 }
 
-static void check_wire_block(const struct hbm_wire_blocks *message, size_t nth, uint8_t key, uint8_t parent,
-			     uint32_t segments)
+static void check_wire_block(const struct hbm_wire_blocks *message, size_t nth, uint8_t key,
+			     uint8_t parent, uint32_t segments)
 {
 	assert_int_equal(message->blocks[nth].key.bytes[0], key);
 	assert_int_equal(message->blocks[nth].parent.bytes[0], parent);
@@ -62,7 +65,8 @@ static void test_store_and_load(void **state)
 
 	fake_await(&fake, HBM_WIRE_STORE, 1);
 	const struct hbm_wire_blocks *message = fake.last;
-	size_t size = sizeof(*message) + 2 * sizeof(message->blocks[0]) + 4 * sizeof(struct hbm_wire_range);
+	size_t size = sizeof(*message) + 2 * sizeof(message->blocks[0]) +
+		      4 * sizeof(struct hbm_wire_range);
 	assert_int_equal(message->header.size, size);
 	assert_int_equal(message->ns, 6);
 	assert_int_equal(message->count, 2);
@@ -87,6 +91,7 @@ static void test_store_and_load(void **state)
 	message = fake.last;
 	assert_int_equal(message->ready_slot, HBM_WIRE_NO_FENCE);
 	assert_int_equal(message->fence_slot, HBM_WIRE_NO_FENCE);
+
 	/* A load has no parents, whatever the caller left there. */
 	check_wire_block(message, 1, 2, 0, 1);
 	assert_int_equal(hbm_submit_store(hbm, 6, blocks, 2, HBM_NO_FENCES, NULL, &ticket), 0);
@@ -104,14 +109,21 @@ static void test_segments_are_checked_here(void **state)
 	(void)state;
 	const struct hbm_segment good = {first, 0, 4096};
 	const struct hbm_segment wrong[] = {
-		{NULL, 0, 4096},      {first, 4 * SLAB, 4096},         {first, 4 * SLAB - 1, 4096},
-		{first, 0, 0},        {first, 0, 4 * SLAB + 4096},     {first, UINT64_MAX - 4095, 4096},
-		{first, 4096, -4096}, {first, UINT64_MAX, UINT64_MAX}, {far, 0, 4096},
+		{NULL, 0, 4096},
+		{first, 4 * SLAB, 4096},
+		{first, 4 * SLAB - 1, 4096},
+		{first, 0, 0},
+		{first, 0, 4 * SLAB + 4096},
+		{first, UINT64_MAX - 4095, 4096},
+		{first, 4096, -4096},
+		{first, UINT64_MAX, UINT64_MAX},
+		{far, 0, 4096},
 	};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		const struct hbm_segment pair[] = {good, wrong[i]};
 		assert_int_equal(store_one(pair, 2), HBM_INVALID);
 	}
+
 	assert_int_equal(store_one(NULL, 0), HBM_INVALID);
 	const struct hbm_segment odd[] = {{first, 0, 4096}, {first, 0, 100}};
 	assert_int_equal(store_one(odd, 2), HBM_INVALID);
@@ -130,7 +142,8 @@ static void test_blocks_are_checked_here(void **state)
 	assert_int_equal(hbm_store(hbm, 1, sizes, 0, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, sizes, SIZE_MAX, NULL), HBM_LIMIT);
 	hbm_ticket ticket;
-	const struct hbm_sync ready = {HBM_WIRE_FENCES, 0, 0, 0}, fence = {0, HBM_WIRE_FENCES, 0, 0};
+	const struct hbm_sync ready = {HBM_WIRE_FENCES, 0, 0, 0},
+			      fence = {0, HBM_WIRE_FENCES, 0, 0};
 	assert_int_equal(hbm_submit_load(hbm, 1, sizes, 1, &ready, NULL, &ticket), HBM_INVALID);
 	assert_int_equal(hbm_submit_load(hbm, 1, sizes, 1, &fence, NULL, &ticket), HBM_INVALID);
 	assert_int_equal(fake.seen[HBM_WIRE_STORE] + fake.seen[HBM_WIRE_LOAD], 0);

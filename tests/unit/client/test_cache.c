@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What requests on keys and namespaces look like on the wire, what is refused before it is sent, and their answers. */
+/* What requests on keys and namespaces look like on the wire, what is refused before it
+ * is sent, and their answers. */
 #include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
@@ -35,6 +36,7 @@ static const void *last(unsigned int opcode, size_t size)
 	assert_int_equal(header->flags, 0);
 	assert_int_equal(header->status, 0);
 	assert_int_equal(header->zero, 0);
+
 	return header;
 }
 
@@ -44,6 +46,7 @@ static bool answer_lookup(struct fake *self, const struct hbm_wire_header *reque
 {
 	if (request->opcode != HBM_WIRE_LOOKUP)
 		return false;
+
 	const struct hbm_wire_result results[] = {
 		{HBM_OK, HBM_TIER_DDR, 0}, {HBM_OK, HBM_TIER_NVME, 0}, {HBM_MISS, 0, 0}};
 	union {
@@ -51,6 +54,7 @@ static bool answer_lookup(struct fake *self, const struct hbm_wire_header *reque
 		char bytes[sizeof(struct hbm_wire_results) + sizeof(results)];
 	} reply = {.head = {.count = 3, .done = 2, .load_ns = 12345}};
 	memcpy(reply.head.results, results, sizeof(results));
+
 	return fake_reply_message(self, request, &reply, sizeof(reply.bytes), NULL, 0);
 }
 
@@ -61,7 +65,8 @@ static void test_lookup(void **state)
 	hbm_result results[3];
 	fake.answer = answer_lookup;
 	assert_int_equal(hbm_lookup(hbm, 9, keys, 3, &answer, results), 0);
-	const struct hbm_wire_keys *message = last(HBM_WIRE_LOOKUP, sizeof(*message) + sizeof(keys));
+	const struct hbm_wire_keys *message =
+		last(HBM_WIRE_LOOKUP, sizeof(*message) + sizeof(keys));
 	assert_int_equal(message->ns, 9);
 	assert_int_equal(message->count, 3);
 	assert_int_equal(message->device, 0);
@@ -73,6 +78,7 @@ static void test_lookup(void **state)
 	assert_int_equal(results[0].tier, HBM_TIER_DDR);
 	assert_int_equal(results[1].tier, HBM_TIER_NVME);
 	assert_int_equal(results[2].status, HBM_MISS);
+
 	/* Both answers are optional. */
 	assert_int_equal(hbm_lookup(hbm, 9, keys, 3, NULL, NULL), 0);
 }
@@ -81,7 +87,8 @@ static void test_prefetch(void **state)
 {
 	(void)state;
 	assert_int_equal(hbm_prefetch(hbm, 9, 1, keys, 3, 5000, NULL), 0);
-	const struct hbm_wire_keys *message = last(HBM_WIRE_PREFETCH, sizeof(*message) + sizeof(keys));
+	const struct hbm_wire_keys *message =
+		last(HBM_WIRE_PREFETCH, sizeof(*message) + sizeof(keys));
 	assert_int_equal(message->device, 1);
 	assert_int_equal(message->deadline_us, 5000);
 	assert_int_equal(hbm_prefetch(hbm, 9, FAKE_DEVICES, keys, 3, 0, NULL), HBM_INVALID);
@@ -90,17 +97,24 @@ static void test_prefetch(void **state)
 static void test_touch_pin_unpin_remove(void **state)
 {
 	(void)state;
-	static const enum hbm_wire_opcode ops[] = {HBM_WIRE_TOUCH, HBM_WIRE_PIN, HBM_WIRE_UNPIN, HBM_WIRE_REMOVE};
+	static const enum hbm_wire_opcode ops[] = {HBM_WIRE_TOUCH, HBM_WIRE_PIN, HBM_WIRE_UNPIN,
+						   HBM_WIRE_REMOVE};
 	for (size_t i = 0; i < 4; i++) {
 		bool pin = ops[i] == HBM_WIRE_PIN || ops[i] == HBM_WIRE_UNPIN;
-		assert_int_equal(hbm_keys(hbm, ops[i], 9, HBM_WIRE_KEEP, keys, 1, NULL), pin ? 0 : HBM_UNSUPPORTED);
+
+		assert_int_equal(hbm_keys(hbm, ops[i], 9, HBM_WIRE_KEEP, keys, 1, NULL),
+				 pin ? 0 : HBM_UNSUPPORTED);
+
 		if (pin) {
-			const struct hbm_wire_keys *message = last(ops[i], sizeof(*message) + sizeof(keys[0]));
+			const struct hbm_wire_keys *message =
+				last(ops[i], sizeof(*message) + sizeof(keys[0]));
 			assert_int_equal(message->flags, HBM_WIRE_KEEP);
 		}
+
 		assert_int_equal(hbm_keys(hbm, ops[i], 9, 2, keys, 1, NULL), HBM_UNSUPPORTED);
 		assert_int_equal(hbm_keys(hbm, ops[i], 9, 0, keys, 3, NULL), 0);
 	}
+
 	assert_int_equal(hbm_keys(hbm, HBM_WIRE_LOOKUP, 9, 0, keys, 3, NULL), HBM_INVALID);
 	assert_int_equal(hbm_keys(hbm, HBM_WIRE_STORE, 9, 0, keys, 3, NULL), HBM_INVALID);
 	assert_int_equal(hbm_keys(hbm, (enum hbm_wire_opcode)99, 9, 0, keys, 3, NULL), HBM_INVALID);
@@ -141,7 +155,8 @@ static void test_the_longest_message(void **state)
 static void test_namespace(void **state)
 {
 	(void)state;
-	struct hbm_namespace_options options = {.model = "llama", .layout = "L32", .weights = 77, .block_bytes = 65536};
+	struct hbm_namespace_options options = {
+		.model = "llama", .layout = "L32", .weights = 77, .block_bytes = 65536};
 	uint32_t ns = 0;
 	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
 	assert_int_equal(ns, 5);
@@ -153,7 +168,8 @@ static void test_namespace(void **state)
 	assert_int_equal(open->spec.block_bytes, 65536);
 
 	assert_int_equal(hbm_namespace_close(hbm, 5), 0);
-	const struct hbm_wire_namespace_ref *close_message = last(HBM_WIRE_NAMESPACE_CLOSE, sizeof(*close_message));
+	const struct hbm_wire_namespace_ref *close_message =
+		last(HBM_WIRE_NAMESPACE_CLOSE, sizeof(*close_message));
 	assert_int_equal(close_message->ns, 5);
 }
 
@@ -163,7 +179,8 @@ static void test_namespace_attach(void **state)
 	uint64_t bytes = 0;
 	assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), 0);
 	assert_int_equal(bytes, 65536);
-	const struct hbm_wire_namespace_ref *attach = last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*attach));
+	const struct hbm_wire_namespace_ref *attach =
+		last(HBM_WIRE_NAMESPACE_OPEN, sizeof(*attach));
 	assert_int_equal(attach->ns, 5);
 }
 
@@ -200,6 +217,7 @@ static void test_wrong_namespaces(void **state)
 		assert_int_equal(hbm_namespace_attach(hbm, 5, &bytes), i < 3 ? -EPROTO : 0);
 		reconnect();
 	}
+
 	assert_int_equal(ns, 99);
 	assert_int_equal(bytes, 8192);
 }
@@ -210,7 +228,8 @@ static void test_namespaces_are_checked_here(void **state)
 	char name[HBM_WIRE_NAME_BYTES + 1] = {0};
 	memset(name, 'n', HBM_WIRE_NAME_BYTES - 1);
 	uint32_t ns = 0;
-	struct hbm_namespace_options options = {.model = name, .layout = name, .salt = name, .block_bytes = 4096};
+	struct hbm_namespace_options options = {
+		.model = name, .layout = name, .salt = name, .block_bytes = 4096};
 	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
 	name[HBM_WIRE_NAME_BYTES - 1] = 'n';
 	for (int i = 0; i < 3; i++) {
@@ -220,11 +239,13 @@ static void test_namespaces_are_checked_here(void **state)
 						      .block_bytes = 4096};
 		assert_int_equal(hbm_namespace_open(hbm, &wrong, &ns), HBM_INVALID);
 	}
+
 	static const uint64_t sizes[] = {0, 1, 4095, 4097, UINT64_MAX};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct hbm_namespace_options wrong = {.model = "m", .block_bytes = sizes[i]};
 		assert_int_equal(hbm_namespace_open(hbm, &wrong, &ns), HBM_INVALID);
 	}
+
 	assert_int_equal(fake.seen[HBM_WIRE_NAMESPACE_OPEN], 1);
 }
 

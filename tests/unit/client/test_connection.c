@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connecting: what goes out, every way the greeting can be wrong, and that nothing of a failed connection stays. */
+/* Connecting: what goes out, every way the greeting can be wrong, and that nothing of a
+ * failed connection stays. */
 #include "tests/support/fakedaemon.h"
 #include "tests/support/leaks.h"
 
@@ -81,7 +82,8 @@ static void test_names_and_the_environment(void **state)
 	setenv("HBM_SOCKET", fake.path, 1);
 	assert_int_equal(hbm_connect(&hbm, NULL), 0);
 	fake_await(&fake, HBM_WIRE_HELLO, 1);
-	assert_string_equal(((struct hbm_wire_hello *)fake.last)->name, program_invocation_short_name);
+	assert_string_equal(((struct hbm_wire_hello *)fake.last)->name,
+			    program_invocation_short_name);
 	hbm_close(hbm);
 
 	char name[3 * HBM_WIRE_NAME_BYTES];
@@ -90,7 +92,8 @@ static void test_names_and_the_environment(void **state)
 	struct hbm_options options = {.name = name};
 	assert_int_equal(hbm_connect(&hbm, &options), 0);
 	fake_await(&fake, HBM_WIRE_HELLO, 2);
-	assert_int_equal(strlen(((struct hbm_wire_hello *)fake.last)->name), HBM_WIRE_NAME_BYTES - 1);
+	assert_int_equal(strlen(((struct hbm_wire_hello *)fake.last)->name),
+			 HBM_WIRE_NAME_BYTES - 1);
 	hbm_close(hbm);
 	unsetenv("HBM_SOCKET");
 }
@@ -116,6 +119,7 @@ static void test_a_stale_socket(void **state)
 	fake_open(&other, 0);
 	char path[sizeof(other.path)];
 	memcpy(path, other.path, sizeof(path));
+
 	/* The file stays when only the listener goes. */
 	char aside[sizeof(path) + 8];
 	snprintf(aside, sizeof(aside), "%s.stale", fake.path);
@@ -127,7 +131,8 @@ static void test_a_stale_socket(void **state)
 	unlink(aside);
 }
 
-/* A listener whose queue is full. The alarms' handler makes room in it at the third, and closes it at the fifth. */
+/* A listener whose queue is full. The alarms' handler makes room in it at the third, and
+ * closes it at the fifth. */
 static int full_listener;
 static volatile sig_atomic_t alarms;
 
@@ -135,6 +140,7 @@ static void on_alarm(int number)
 {
 	(void)number;
 	alarms++;
+
 	if (alarms == 3)
 		close(accept(full_listener, NULL, NULL));
 	else if (alarms == 5)
@@ -144,14 +150,17 @@ static void on_alarm(int number)
 static int fill_queue(const struct sockaddr_un *address)
 {
 	full_listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(full_listener, (const struct sockaddr *)address, sizeof(*address)), 0);
+	assert_int_equal(bind(full_listener, (const struct sockaddr *)address, sizeof(*address)),
+			 0);
 	assert_int_equal(listen(full_listener, 0), 0);
 	int first = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	assert_int_equal(connect(first, (const struct sockaddr *)address, sizeof(*address)), 0);
+
 	return first;
 }
 
-/* Waiting for a place in the queue, which signals do not end: for ever, or as long as was wished. */
+/* Waiting for a place in the queue, which signals do not end: for ever, or as long as was
+ * wished. */
 static void test_signals_while_connecting(void **state)
 {
 	(void)state;
@@ -273,8 +282,10 @@ static bool make_bell(enum wrong wrong, int bells[2])
 static bool answer_wrong(struct fake *self, const struct hbm_wire_header *request)
 {
 	enum wrong wrong = *(enum wrong *)self->arg;
+
 	if (request->opcode != HBM_WIRE_HELLO)
 		return false;
+
 	struct hbm_wire_hello_reply reply = {
 		.header = {sizeof(reply), HBM_WIRE_HELLO, HBM_WIRE_REPLY, request->id, HBM_OK, 0},
 		.magic = HBM_WIRE_MAGIC,
@@ -283,9 +294,11 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		.devices = 1,
 	};
 	wrong_fields(&reply, wrong);
-	size_t size = wrong == SHORTER_THAN_A_HEADER ? 5 : sizeof(reply) - (wrong == WRONG_SIZE ? 8 : 0);
+	size_t size =
+		wrong == SHORTER_THAN_A_HEADER ? 5 : sizeof(reply) - (wrong == WRONG_SIZE ? 8 : 0);
 	if (wrong == WRONG_SIZE)
 		reply.header.size -= 8;
+
 	int fds[3] = {self->fences, self->doorbell, self->doorbell};
 	size_t count = wrong == NO_FDS ? 0 : wrong == ONE_FD ? 1 : wrong == THREE_FDS ? 3 : 2;
 	int page = -1;
@@ -295,17 +308,22 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		page = fake_page(8192, F_SEAL_GROW);
 	else if (wrong == PAGE_NOT_A_MEMFD)
 		page = open("/dev/zero", O_RDWR | O_CLOEXEC);
+
 	if (page >= 0)
 		fds[0] = page;
+
 	int bells[2] = {-1, -1};
 	if (make_bell(wrong, bells))
 		fds[1] = bells[1];
+
 	fake_send(self, &reply, size, fds, count);
 	if (page >= 0)
 		close(page);
+
 	for (size_t i = 0; i < 2; i++)
 		if (bells[i] >= 0)
 			close(bells[i]);
+
 	return true;
 }
 
@@ -315,6 +333,7 @@ static void test_wrong_greetings(void **state)
 	enum wrong wrong;
 	fake.answer = answer_wrong;
 	fake.arg = &wrong;
+
 	for (wrong = RIGHT; wrong < WRONGS; wrong++) {
 		struct hbm *hbm = NULL;
 		int rc = try_connect(&hbm);
@@ -360,7 +379,8 @@ static int ignore(const void *record, size_t bytes, void *arg)
 	return 0;
 }
 
-/* What only asks gives up a daemon that says nothing, and the connection with it; if that was wished. */
+/* What only asks gives up a daemon that says nothing, and the connection with it; if that
+ * was wished. */
 static void test_a_daemon_that_does_not_answer(void **state)
 {
 	(void)state;
@@ -399,7 +419,9 @@ static void test_no_devices_for_inspection(void **state)
 	struct hbm_options options = {.socket = fake.path, .inspect_only = true};
 	assert_int_equal(hbm_connect(&hbm, &options), 0);
 	struct hbm_region *region;
-	assert_int_equal(hbm_region_create(hbm, &(struct hbm_region_options){.address_space = 1}, &region), HBM_UNSUPPORTED);
+	assert_int_equal(
+		hbm_region_create(hbm, &(struct hbm_region_options){.address_space = 1}, &region),
+		HBM_UNSUPPORTED);
 	assert_string_not_equal(hbm_error(hbm), "");
 	uint64_t address;
 	assert_int_equal(hbm_fence_device(hbm, 0, 0, &address), HBM_UNSUPPORTED);
@@ -433,7 +455,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_signals_while_connecting, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_greetings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_and_dropped, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_daemon_that_does_not_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_daemon_that_does_not_answer, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_close_of_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_devices_for_inspection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_connections, setup, teardown),

@@ -32,14 +32,17 @@ struct page {
 static bool answer_pages(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_query *query = (const void *)request;
+
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
+
 	struct page page = {.head = {.kind = query->kind, .record_bytes = sizeof(page.links[0])}};
 	uint64_t link = query->cursor;
 	while (link < 10 && page.head.count < 4)
 		page.links[page.head.count++].link = (uint32_t)link++;
 	page.head.next = link < 10 ? link : 0;
 	size_t size = sizeof(page.head) + page.head.count * sizeof(page.links[0]);
+
 	return fake_reply_message(self, request, &page, size, NULL, 0);
 }
 
@@ -52,10 +55,13 @@ static int walk_link(const void *record, size_t record_bytes, void *arg)
 {
 	struct walk *walk = arg;
 	const struct hbm_wire_link *link = record;
+
 	assert_int_equal(record_bytes, sizeof(*link));
 	if (walk->nested)
 		assert_int_equal(hbm_ping(hbm), 0);
+
 	assert_int_equal(link->link, walk->count);
+
 	return ++walk->count == walk->until ? 42 : 0;
 }
 
@@ -100,7 +106,8 @@ static void test_nothing_and_no_such_kind(void **state)
 {
 	(void)state;
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, walk_nothing, NULL), 0);
-	assert_int_equal(hbm_query(hbm, (enum hbm_wire_query_kind)0, walk_nothing, NULL), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_query(hbm, (enum hbm_wire_query_kind)0, walk_nothing, NULL),
+			 HBM_UNSUPPORTED);
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_KINDS, walk_nothing, NULL), HBM_UNSUPPORTED);
 }
 
@@ -121,9 +128,13 @@ enum wrong {
 static bool answer_wrong(struct fake *self, const struct hbm_wire_header *request)
 {
 	enum wrong wrong = *(enum wrong *)self->arg;
+
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
-	struct page page = {.head = {.kind = HBM_QUERY_LINKS, .count = 2, .record_bytes = sizeof(page.links[0])}};
+
+	struct page page = {.head = {.kind = HBM_QUERY_LINKS,
+				     .count = 2,
+				     .record_bytes = sizeof(page.links[0])}};
 	size_t size = sizeof(page.head) + 2 * sizeof(page.links[0]);
 	if (wrong == ANOTHER_KIND)
 		page.head.kind = HBM_QUERY_TIMELINE;
@@ -143,6 +154,7 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		page.head.count = 0, page.head.next = 7, size = sizeof(page.head);
 	else if (wrong == NO_HEAD)
 		size = sizeof(page.head) - 8;
+
 	return fake_reply_message(self, request, &page, size, NULL, 0);
 }
 
@@ -159,9 +171,12 @@ static bool answer_stuck(struct fake *self, const struct hbm_wire_header *reques
 {
 	if (request->opcode != HBM_WIRE_QUERY)
 		return false;
-	struct page page = {
-		.head = {.kind = HBM_QUERY_LINKS, .count = 1, .record_bytes = sizeof(page.links[0]), .next = 1}};
-	return fake_reply_message(self, request, &page, sizeof(page.head) + sizeof(page.links[0]), NULL, 0);
+	struct page page = {.head = {.kind = HBM_QUERY_LINKS,
+				     .count = 1,
+				     .record_bytes = sizeof(page.links[0]),
+				     .next = 1}};
+	return fake_reply_message(self, request, &page, sizeof(page.head) + sizeof(page.links[0]),
+				  NULL, 0);
 }
 
 static void test_wrong_pages(void **state)
@@ -174,6 +189,7 @@ static void test_wrong_pages(void **state)
 		int rc = hbm_query(hbm, HBM_QUERY_LINKS, walk_on, NULL);
 		if (rc != -EPROTO)
 			fail_msg("wrong page %d: hbm_query() returned %d", (int)wrong, rc);
+
 		hbm = hbm_close(hbm);
 		struct hbm_options options = {.socket = fake.path, .inspect_only = true};
 		assert_int_equal(hbm_connect(&hbm, &options), 0);
@@ -185,8 +201,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_pages, setup, fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_early_end, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_pages, setup, fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

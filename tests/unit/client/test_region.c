@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Regions on the soft device: commit, decommit, destroy, and every way a commit can fail or be answered wrongly. */
+/* Regions on the soft device: commit, decommit, destroy, and every way a commit can fail
+ * or be answered wrongly. */
 #include "client/connection.h"
 #include "tests/support/fake_stage.h"
 
@@ -55,6 +56,7 @@ static int setup(void **state)
 	*(void **)&peek = soft_symbol("hbm_soft_peek");
 	*(void **)&poke = soft_symbol("hbm_soft_poke");
 	connect_again();
+
 	return 0;
 }
 
@@ -67,6 +69,7 @@ static int teardown(void **state)
 	assert_int_equal(live("registrations"), 0);
 	assert_int_equal(live("contexts"), 0);
 	assert_int_equal(live("handles"), 0);
+
 	return fake_stage_teardown(state);
 }
 
@@ -77,6 +80,7 @@ static struct hbm_region *make_region(uint64_t slabs)
 	int rc = hbm_region_create(hbm, &options, &region);
 	if (rc)
 		fail_msg("hbm_region_create() returned %d: %s", rc, hbm_error(hbm));
+
 	return region;
 }
 
@@ -95,13 +99,17 @@ static int decommit_one(struct hbm_region *region, uint64_t first, uint64_t slab
 /* The first byte of a region's nth slab, as its device sees it. */
 static void put_byte(const struct hbm_region *region, uint64_t slab, char byte)
 {
-	assert_int_equal(poke(hbm_region_device(region), hbm_region_address(region) + slab * SLAB, &byte, 1), 0);
+	assert_int_equal(
+		poke(hbm_region_device(region), hbm_region_address(region) + slab * SLAB, &byte, 1),
+		0);
 }
 
 static char get_byte(const struct hbm_region *region, uint64_t slab)
 {
 	char byte;
-	assert_int_equal(peek(&byte, hbm_region_device(region), hbm_region_address(region) + slab * SLAB, 1), 0);
+	assert_int_equal(
+		peek(&byte, hbm_region_device(region), hbm_region_address(region) + slab * SLAB, 1),
+		0);
 	return byte;
 }
 
@@ -156,8 +164,10 @@ static void test_device_not_seen(void **state)
 	connect_again();
 	assert_int_equal(hbm_device_ordinal(hbm, 0, &ordinal), -ENODEV);
 	assert_int_equal(ordinal, 7);
-	assert_string_equal(hbm_error(hbm), "device 0 (GPU-9f626d20-736f-6674-2064-657669636500) is none of those this "
-					    "process sees: see CUDA_VISIBLE_DEVICES");
+	assert_string_equal(
+		hbm_error(hbm),
+		"device 0 (GPU-9f626d20-736f-6674-2064-657669636500) is none of those this "
+		"process sees: see CUDA_VISIBLE_DEVICES");
 	assert_int_equal(hbm_region_create(hbm, &options, &region), -ENODEV);
 	assert_int_equal(hbm_fence_device(hbm, 0, 0, &address), -ENODEV);
 	assert_int_equal(hbm_fence_device(hbm, 1, 0, &address), 0);
@@ -170,8 +180,8 @@ static void test_devices_that_do_not_tell(void **state)
 {
 	(void)state;
 	int ordinal;
-	for (const char *const *name =
-		     (const char *const[]){"cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetUuid", NULL};
+	for (const char *const *name = (const char *const[]){"cuDeviceGetCount", "cuDeviceGet",
+							     "cuDeviceGetUuid", NULL};
 	     *name; name++) {
 		connect_again();
 		assert_int_equal(fail_call(*name, 1, CUDA_ERROR_UNKNOWN), 0);
@@ -222,6 +232,7 @@ static void test_create_refuses_nonsense(void **state)
 		assert_int_equal(hbm_region_create(hbm, &wrong[i], &region), HBM_INVALID);
 		assert_string_not_equal(hbm_error(hbm), "");
 	}
+
 	assert_ptr_equal(region, untouched);
 	assert_int_equal(fake.seen[HBM_WIRE_REGION_CREATE], 0);
 }
@@ -237,7 +248,8 @@ static bool answer_less(struct fake *self, const struct hbm_wire_header *request
 	const struct hbm_wire_region_create *create = (const void *)request;
 	if (request->opcode != HBM_WIRE_REGION_CREATE)
 		return false;
-	struct hbm_wire_region_create_reply reply = {.region = 1, .address_space = SLAB, .slab = create->slab};
+	struct hbm_wire_region_create_reply reply = {
+		.region = 1, .address_space = SLAB, .slab = create->slab};
 	return fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
 }
 
@@ -286,7 +298,8 @@ static void test_close_without_an_answer(void **state)
 	assert_int_equal(live("mappings"), 0);
 }
 
-/* What a child closes is its copy: the session, the regions and the socket are the parent's. */
+/* What a child closes is its copy: the session, the regions and the socket are the
+ * parent's. */
 static void test_close_in_a_child(void **state)
 {
 	(void)state;
@@ -295,6 +308,7 @@ static void test_close_in_a_child(void **state)
 	pid_t child = fork();
 	if (child == 0)
 		_exit(hbm_close(hbm) != NULL);
+
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -332,7 +346,9 @@ static int calls_let_through(struct hbm_region *region)
 		hbm_cancel(hbm, 1),
 		hbm_fence_device(hbm, 0, 0, &number),
 		hbm_fence_signal(hbm, 0, 99),
-		hbm_region_create(hbm, &(struct hbm_region_options){.address_space = SLAB, .slab = SLAB}, &other),
+		hbm_region_create(hbm,
+				  &(struct hbm_region_options){.address_space = SLAB, .slab = SLAB},
+				  &other),
 		hbm_commit(hbm, &(struct hbm_range){region, SLAB, SLAB}, 1),
 		hbm_decommit(hbm, &range, 1),
 		hbm_region_destroy(hbm, region),
@@ -348,8 +364,10 @@ static int calls_let_through(struct hbm_region *region)
 		hbm_query(hbm, HBM_QUERY_DEVICES, count_record, NULL),
 	};
 	int through = hbm_fence(hbm, 0) != NULL;
+
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		through += ends[i] != -EPERM;
+
 	return through;
 }
 
@@ -363,6 +381,7 @@ static void test_a_child_is_refused(void **state)
 	pid_t child = fork();
 	if (child == 0)
 		_exit(calls_let_through(region));
+
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -385,13 +404,15 @@ static void test_commit_maps_the_slabs_in_place(void **state)
 {
 	(void)state;
 	struct hbm_region *region = make_region(SLABS);
-	struct hbm_range ranges[] = {{region, 6 * SLAB, SLAB}, {region, 0, 2 * SLAB}, {region, 2 * SLAB, SLAB}};
+	struct hbm_range ranges[] = {
+		{region, 6 * SLAB, SLAB}, {region, 0, 2 * SLAB}, {region, 2 * SLAB, SLAB}};
 	assert_int_equal(hbm_commit(hbm, ranges, 3), 0);
 	static const uint64_t order[] = {6, 0, 1, 2};
 	for (size_t i = 0; i < 4; i++) {
 		put_byte(region, order[i], (char)('a' + i));
 		assert_int_equal(slab_byte(i), 'a' + i);
 	}
+
 	assert_int_equal(live("mappings"), 4);
 
 	assert_int_equal(decommit_one(region, 1, 2), 0);
@@ -418,6 +439,7 @@ static void test_parts_of_every_size(void **state)
 	for (fake.part = 1; fake.part <= 7; fake.part++) {
 		struct hbm_region *a = make_region(5), *b = make_region(3);
 		struct hbm_range ranges[] = {{a, 0, 5 * SLAB}, {b, SLAB, SLAB}};
+
 		fake.slab_next = 0;
 		assert_int_equal(hbm_commit(hbm, ranges, 2), 0);
 		for (uint64_t i = 0; i < 5; i++)
@@ -459,6 +481,7 @@ static void test_ranges_are_checked_here(void **state)
 		assert_int_equal(hbm_commit(hbm, ranges, 2), HBM_INVALID);
 		assert_int_equal(hbm_decommit(hbm, &wrong[i], 1), HBM_INVALID);
 	}
+
 	assert_int_equal(hbm_commit(hbm, NULL, 0), HBM_INVALID);
 	assert_int_equal(hbm_decommit(hbm, NULL, 0), HBM_INVALID);
 	static struct hbm_range many[6000];
@@ -488,6 +511,7 @@ static void test_slabs_are_committed_once(void **state)
 	put_byte(region, 2, 1);
 	assert_int_equal(fake.seen[HBM_WIRE_COMMIT], 1);
 	assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], 0);
+
 	/* None of the refusals left a mark. */
 	assert_int_equal(commit_one(region, 0, 1), 0);
 	assert_int_equal(commit_one(region, 3, 3), 0);
@@ -503,6 +527,7 @@ static void test_several_under_way(void **state)
 		struct hbm_range range = {region, 2 * i * SLAB, 2 * SLAB};
 		assert_int_equal(hbm_submit_commit(hbm, &range, 1, &tickets[i]), 0);
 	}
+
 	assert_int_equal(commit_one(region, 3, 1), HBM_EXISTS);
 	assert_int_equal(decommit_one(region, 0, 1), HBM_NOT_FOUND);
 	for (int i = 2; i >= 0; i--)
@@ -542,11 +567,14 @@ static void test_commit_refused_by_the_daemon(void **state)
 }
 
 /* One slab, with `flags`. */
-static void send_grant(struct fake *self, const struct hbm_wire_header *request, uint64_t offset, uint16_t flags)
+static void send_grant(struct fake *self, const struct hbm_wire_header *request, uint64_t offset,
+		       uint16_t flags)
 {
 	const struct hbm_wire_ranges *asked = (const void *)request;
-	char ns[sizeof(struct hbm_wire_ranges) + sizeof(struct hbm_wire_range)] __attribute__((aligned(8))) = {0};
+	char ns[sizeof(struct hbm_wire_ranges) + sizeof(struct hbm_wire_range)]
+		__attribute__((aligned(8))) = {0};
 	struct hbm_wire_ranges *part = (void *)ns;
+
 	part->header.flags = flags;
 	part->count = 1;
 	part->ranges[0] = (struct hbm_wire_range){asked->ranges[0].region, 0, offset, SLAB};
@@ -583,10 +611,12 @@ static bool answer_a_slab_again(struct fake *self, const struct hbm_wire_header 
 {
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
+
 	assert_int_equal(fail_call("cuMemImportFromShareableHandle", 2, CUDA_ERROR_UNKNOWN), 0);
 	send_grant(self, request, 0, HBM_WIRE_MORE);
 	for (int i = 0; i < 2; i++)
 		send_grant(self, request, SLAB, HBM_WIRE_MORE);
+
 	return true;
 }
 
@@ -598,6 +628,7 @@ static void test_a_reply_has_an_end(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct hbm_range range = {make_region(2), 0, 2 * SLAB};
 		hbm_ticket ticket;
+
 		fake.answer = answers[i];
 		assert_int_equal(hbm_submit_commit(hbm, &range, 1, &ticket), 0);
 		assert_int_equal(hbm_wait(hbm, ticket, 10000), -EPROTO);
@@ -625,6 +656,7 @@ static void test_death_in_the_middle(void **state)
 	put_byte(region, 0, 'k');
 	fake.answer = answer_part_then_die;
 	assert_int_equal(commit_one(region, 1, 3), -ENOTCONN);
+
 	/* What was there before stays, and nothing else. */
 	assert_int_equal(live("mappings"), 1);
 	assert_int_equal(get_byte(region, 0), 'k');
@@ -635,8 +667,9 @@ static void test_death_in_the_middle(void **state)
 	assert_int_equal(live("mappings"), 0);
 }
 
-/* The n-th device call of a commit fails, for every n until the fault lies behind the last call. A commit may get over
- * a failure (a handle is released again), or end whole or not at all. */
+/* The n-th device call of a commit fails, for every n until the fault lies behind the
+ * last call. A commit may get over a failure (a handle is released again), or end whole
+ * or not at all. */
 static void test_every_device_call_of_a_commit_fails(void **state)
 {
 	(void)state;
@@ -646,11 +679,13 @@ static void test_every_device_call_of_a_commit_fails(void **state)
 	unsigned int failures = 0, decommits = 0, n = 1;
 	for (bool reached = true; reached; n++) {
 		uint64_t before = calls("*");
+
 		assert_int_equal(fail_call("*", n, CUDA_ERROR_UNKNOWN), 0);
 		int rc = hbm_commit(hbm, ranges, 2);
 		reached = calls("*") - before >= n;
 		fail_call(NULL, 0, CUDA_SUCCESS);
 		assert_int_equal(fake.driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
+
 		if (rc == 0) {
 			for (size_t i = 0; i < 4; i++)
 				put_byte(region, (uint64_t[]){0, 1, 3, 4}[i], 1);
@@ -660,19 +695,22 @@ static void test_every_device_call_of_a_commit_fails(void **state)
 			assert_non_null(strstr(hbm_error(hbm), "CUDA_ERROR_UNKNOWN"));
 			failures++;
 		}
+
 		assert_int_equal(live("mappings"), 0);
 		assert_int_equal(live("handles"), 0);
+
 		/* The daemon was told. */
 		fake_await(&fake, HBM_WIRE_DECOMMIT, ++decommits);
 		const struct hbm_wire_ranges *message = fake.last;
 		assert_int_equal(message->count, 2);
 		assert_int_equal(message->ranges[1].offset, 3 * SLAB);
 	}
+
 	assert_in_range(failures, 10, n);
 }
 
-/* An error that stays is an earlier call's: a device would have released the handle, and another may have its number.
- * The slab stays mapped, for the handle to be found again. */
+/* An error that stays is an earlier call's: a device would have released the handle, and
+ * another may have its number. The slab stays mapped, for the handle to be found again. */
 static void test_a_handle_is_not_released_twice(void **state)
 {
 	(void)state;
@@ -684,7 +722,8 @@ static void test_a_handle_is_not_released_twice(void **state)
 		assert_int_equal(fail_call("cuMemUnmap", n, CUDA_ERROR_ASSERT), 0);
 	assert_int_equal(commit_one(region, 0, 1), HBM_DEVICE);
 	assert_int_equal(calls("cuMemRelease") - before, 1);
-	assert_int_equal(fake.driver->cuMemRetainAllocationHandle(&handle, (void *)hbm_region_address(region)),
+	assert_int_equal(fake.driver->cuMemRetainAllocationHandle(
+				 &handle, (void *)hbm_region_address(region)),
 			 CUDA_SUCCESS);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(fake.driver->cuMemRelease(handle), CUDA_SUCCESS);
@@ -710,8 +749,10 @@ static void test_every_device_call_of_a_creation_fails(void **state)
 			assert_int_equal(hbm_region_destroy(hbm, region), 0);
 		else
 			assert_int_equal(rc, HBM_DEVICE);
+
 		assert_int_equal(live("reservations"), 0);
 	}
+
 	assert_in_range(failures, 4, 100);
 }
 
@@ -721,7 +762,8 @@ static void test_unmapping_fails(void **state)
 	(void)state;
 	struct hbm_region *region = make_region(5);
 	assert_int_equal(commit_one(region, 0, 5), 0);
-	struct hbm_range ranges[] = {{region, 0, SLAB}, {region, 2 * SLAB, SLAB}, {region, 4 * SLAB, SLAB}};
+	struct hbm_range ranges[] = {
+		{region, 0, SLAB}, {region, 2 * SLAB, SLAB}, {region, 4 * SLAB, SLAB}};
 	assert_int_equal(fail_call("cuMemUnmap", 1, CUDA_ERROR_UNKNOWN), 0);
 	assert_int_equal(hbm_decommit(hbm, ranges, 3), HBM_DEVICE);
 	assert_int_equal(live("mappings"), 5);
@@ -761,8 +803,10 @@ enum wrong {
 static bool answer_wrong(struct fake *self, const struct hbm_wire_header *request)
 {
 	enum wrong wrong = *(enum wrong *)self->arg;
+
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
+
 	const struct hbm_wire_ranges *asked = (const void *)request;
 	char ns[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
 		__attribute__((aligned(8))) = {0};
@@ -770,7 +814,9 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 	size_t size = sizeof(ns), fds = 2;
 	part->count = 2;
 	for (uint64_t i = 0; i < 2; i++)
-		part->ranges[i] = (struct hbm_wire_range){asked->ranges[0].region, 0, (1 + i) * SLAB, SLAB};
+		part->ranges[i] =
+			(struct hbm_wire_range){asked->ranges[0].region, 0, (1 + i) * SLAB, SLAB};
+
 	struct hbm_wire_range *second = &part->ranges[1];
 	if (wrong == ANOTHER_REGION)
 		second->region++;
@@ -798,6 +844,7 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		part->count = UINT32_MAX;
 	else if (wrong == BARE)
 		size = sizeof(part->header), fds = 0;
+
 	return fake_reply_message(self, request, part, size, self->slabs, fds);
 }
 
@@ -807,11 +854,13 @@ static void test_wrong_answers(void **state)
 	enum wrong wrong;
 	for (wrong = 0; wrong < WRONGS; wrong++) {
 		struct hbm_region *region = make_region(4);
+
 		fake.arg = &wrong;
 		fake.answer = answer_wrong;
 		int rc = commit_one(region, 1, 2);
 		if (rc != -EPROTO)
 			fail_msg("wrong answer %d: hbm_commit() returned %d", (int)wrong, rc);
+
 		assert_int_equal(live("mappings"), 0);
 		connect_again();
 		assert_int_equal(live("handles"), 0);
@@ -822,15 +871,20 @@ static void test_wrong_answers(void **state)
 static bool answer_not_a_slab(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_ranges *asked = (const void *)request;
+
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
+
 	char ns[sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range)]
 		__attribute__((aligned(8))) = {0};
 	struct hbm_wire_ranges *part = (void *)ns;
 	part->count = 2;
 	for (uint64_t i = 0; i < 2; i++)
-		part->ranges[i] = (struct hbm_wire_range){asked->ranges[0].region, 0, i * SLAB, SLAB};
-	return fake_reply_message(self, request, part, sizeof(ns), (int[]){self->slabs[0], self->fences}, 2);
+		part->ranges[i] =
+			(struct hbm_wire_range){asked->ranges[0].region, 0, i * SLAB, SLAB};
+
+	return fake_reply_message(self, request, part, sizeof(ns),
+				  (int[]){self->slabs[0], self->fences}, 2);
 }
 
 static void test_an_fd_that_is_no_slab(void **state)
@@ -856,7 +910,8 @@ static bool answer_when_full(struct fake *self, const struct hbm_wire_header *re
 	return answer_not_a_slab(self, request);
 }
 
-/* The undoing has to wait for room, and the requests that fill the socket for their answers. */
+/* The undoing has to wait for room, and the requests that fill the socket for their
+ * answers. */
 static void test_undoing_when_the_socket_is_full(void **state)
 {
 	(void)state;
@@ -869,12 +924,16 @@ static void test_undoing_when_the_socket_is_full(void **state)
 	struct hbm_range range = {region, 0, 2 * SLAB};
 	fake.answer = answer_when_full;
 	assert_int_equal(hbm_submit_commit(hbm, &range, 1, &commit), 0);
+
 	for (int i = 0; i < REQUESTS; i++) {
 		/* Two messages of this length are what a socket takes by default. */
 		if (i == 2)
 			sem_post(&full);
-		assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, keys, KEYS, NULL, &tickets[i]), 0);
+		assert_int_equal(
+			hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, keys, KEYS, NULL, &tickets[i]),
+			0);
 	}
+
 	assert_int_equal(hbm_wait(hbm, commit, -1), HBM_DEVICE);
 	assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], 1);
 	for (int i = 0; i < REQUESTS; i++)
@@ -885,12 +944,14 @@ static void test_undoing_when_the_socket_is_full(void **state)
 	free(keys);
 }
 
-/* Commits 6 slabs where only `room` more descriptors may be opened while the replies are handled. */
+/* Commits 6 slabs where only `room` more descriptors may be opened while the replies are
+ * handled. */
 static int commit_with_room_for(struct hbm_region *region, rlim_t room)
 {
 	hbm_ticket ticket;
 	struct hbm_range range = {region, 0, 6 * SLAB};
 	unsigned int before = fake.done[HBM_WIRE_COMMIT];
+
 	assert_int_equal(hbm_submit_commit(hbm, &range, 1, &ticket), 0);
 	fake_await(&fake, HBM_WIRE_COMMIT, before + 1);
 	struct rlimit old, few;
@@ -902,11 +963,12 @@ static int commit_with_room_for(struct hbm_region *region, rlim_t room)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	int rc = hbm_wait(hbm, ticket, -1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+
 	return rc;
 }
 
-/* The commit is undone, in whichever part of the reply the descriptors run out, or in the driver, which needs one for
- * each slab; the connection goes on. */
+/* The commit is undone, in whichever part of the reply the descriptors run out, or in the
+ * driver, which needs one for each slab; the connection goes on. */
 static void test_no_room_for_fds(void **state)
 {
 	(void)state;
@@ -914,11 +976,14 @@ static void test_no_room_for_fds(void **state)
 	for (fake.part = 1; fake.part <= 6; fake.part++) {
 		unsigned int undone = 0;
 		int rc = -EMFILE;
+
 		for (rlim_t room = 0; rc != HBM_OK; room++) {
 			unsigned int before = fake.seen[HBM_WIRE_DECOMMIT];
+
 			rc = commit_with_room_for(region, room);
 			if (rc == HBM_OK)
 				break;
+
 			assert_int_equal(rc, -EMFILE);
 			assert_non_null(strstr(hbm_error(hbm), "RLIMIT_NOFILE"));
 			assert_int_equal(fake.seen[HBM_WIRE_DECOMMIT], before + 1);
@@ -926,6 +991,7 @@ static void test_no_room_for_fds(void **state)
 			assert_int_equal(live("handles"), 0);
 			undone++;
 		}
+
 		assert_in_range(undone, 6, 20);
 		assert_int_equal(decommit_one(region, 0, 6), 0);
 	}
@@ -935,14 +1001,17 @@ static void test_no_room_for_fds(void **state)
 static bool answer_lost_and_wrong(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_ranges *asked = (const void *)request;
+
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
+
 	struct {
 		struct hbm_wire_ranges head;
 		struct hbm_wire_range range;
 	} part = {.head = {.count = 1}, .range = asked->ranges[0]};
 	part.range.bytes = SLAB;
 	part.range.offset = 6 * SLAB; /* was not asked for */
+
 	return fake_reply_message(self, request, &part, sizeof(part), self->slabs, 3);
 }
 
@@ -966,8 +1035,10 @@ static void test_the_callers_context_stays(void **state)
 	CUcontext mine, current;
 	assert_int_equal(driver->cuDeviceGet(&device, 1), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRetain(&mine, device), CUDA_SUCCESS);
+
 	for (int i = 0; i < 2; i++) {
 		CUcontext before = i ? mine : NULL;
+
 		assert_int_equal(driver->cuCtxSetCurrent(before), CUDA_SUCCESS);
 		struct hbm_region *region = make_region(2);
 		uint64_t address;
@@ -978,6 +1049,7 @@ static void test_the_callers_context_stays(void **state)
 		assert_int_equal(driver->cuCtxGetCurrent(&current), CUDA_SUCCESS);
 		assert_ptr_equal(current, before);
 	}
+
 	assert_int_equal(driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(device), CUDA_SUCCESS);
 }

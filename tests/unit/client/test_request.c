@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tickets over the socket: order, waiting, polling, dispatching, back-pressure, malformed replies, and death. */
+/* Tickets over the socket: order, waiting, polling, dispatching, back-pressure, malformed
+ * replies, and death. */
 #include "tests/support/fake_stage.h"
 
 #include <hbm/hbm.h>
@@ -47,13 +48,15 @@ static bool answer_hold(struct fake *self, const struct hbm_wire_header *request
 static hbm_ticket submit_touch(const hbm_key *keys, size_t count, hbm_result *results)
 {
 	hbm_ticket ticket;
-	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, keys, count, results, &ticket), 0);
+	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, keys, count, results, &ticket),
+			 0);
 	return ticket;
 }
 
 static const hbm_key one_key = {{1}};
 
-/* Submits `count` requests of one key each; when it returns, the fake has them all and has answered none. */
+/* Submits `count` requests of one key each; when it returns, the fake has them all and
+ * has answered none. */
 static void submit_held(hbm_ticket *tickets, hbm_result *results, unsigned int count)
 {
 	fake.answer = answer_hold;
@@ -124,6 +127,7 @@ static void test_dispatch_counts_each_end_once(void **state)
 	assert_int_equal(hbm_dispatch(hbm, 0), 0);
 	reply_held(2, HBM_OK);
 	reply_held(3, HBM_OK);
+
 	/* The one that is waited for has been seen; the other has not. */
 	assert_int_equal(hbm_wait(hbm, tickets[3], -1), HBM_OK);
 	assert_int_equal(hbm_dispatch(hbm, -1), 1);
@@ -138,25 +142,31 @@ static void test_refusals_have_an_error_line(void **state)
 	submit_held(&ticket, NULL, 1);
 	assert_true(fake_reply(&fake, &held[0], HBM_NO_SPACE));
 	assert_int_equal(hbm_wait(hbm, ticket, -1), HBM_NO_SPACE);
-	assert_string_equal(hbm_error(hbm), "the daemon refused TOUCH: not enough memory in the pool");
+	assert_string_equal(hbm_error(hbm),
+			    "the daemon refused TOUCH: not enough memory in the pool");
 	fake.answer = NULL;
 	assert_int_equal(hbm_ping(hbm), 0);
 }
 
 /* ---- Back-pressure ---- */
 
-/* Like a daemon at its limit of one request in flight: it reads the next only when its answer is in the socket. Its
- * answers are as long as the requests, so that it blocks when the client does not read. */
+/* Like a daemon at its limit of one request in flight: it reads the next only when its
+ * answer is in the socket. Its answers are as long as the requests, so that it blocks
+ * when the client does not read. */
 static bool answer_at_length(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_keys *keys = (const void *)request;
+
 	if (request->opcode != HBM_WIRE_TOUCH)
 		return false;
-	size_t size = sizeof(struct hbm_wire_results) + keys->count * sizeof(struct hbm_wire_result);
+
+	size_t size =
+		sizeof(struct hbm_wire_results) + keys->count * sizeof(struct hbm_wire_result);
 	struct hbm_wire_results *reply = calloc(1, size);
 	reply->count = reply->done = keys->count;
 	fake_reply_message(self, request, reply, size, NULL, 0);
 	free(reply);
+
 	return true;
 }
 
@@ -170,13 +180,16 @@ static void test_submits_without_end_do_not_deadlock(void **state)
 	fake.answer = answer_at_length;
 	for (int i = 0; i < REQUESTS; i++)
 		tickets[i] = submit_touch(keys, KEYS, NULL);
-	/* Replies that were handled while submitting are reported, though the socket has nothing more of them. */
+
+	/* Replies that were handled while submitting are reported, though the socket has
+	 * nothing more of them. */
 	int ended = 0;
 	while (ended < REQUESTS) {
 		int n = hbm_dispatch(hbm, -1);
 		assert_true(n > 0);
 		ended += n;
 	}
+
 	assert_int_equal(ended, REQUESTS);
 	for (int i = 0; i < REQUESTS; i++)
 		assert_int_equal(hbm_poll(hbm, tickets[i]), HBM_OK);
@@ -214,21 +227,25 @@ static void test_any_number_outstanding(void **state)
 		assert_int_equal(hbm_wait(hbm, tickets[i], -1), HBM_OK);
 		assert_int_equal(results[i].status, HBM_OK);
 	}
+
 	free(results);
 	free(tickets);
 }
 
 /* ---- Cancelling ---- */
 
-/* The request that is cancelled is answered first. hbm_close() cancels all: a flag says so. */
+/* The request that is cancelled is answered first. hbm_close() cancels all: a flag says
+ * so. */
 static bool answer_cancel(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_cancel *cancel = (const void *)request;
 	if (request->opcode != HBM_WIRE_CANCEL)
 		return answer_hold(self, request);
+
 	for (unsigned int i = 0; cancel->flags == 0 && i < held_count; i++)
 		if (held[i].id == cancel->target)
 			fake_reply(self, &held[i], HBM_CANCELLED);
+
 	return false;
 }
 
@@ -240,6 +257,7 @@ static void test_cancel(void **state)
 	fake.answer = answer_cancel;
 	assert_int_equal(hbm_cancel(hbm, tickets[1]), 0);
 	assert_int_equal(hbm_poll(hbm, tickets[0]), -EAGAIN);
+
 	/* It has ended, and is asked about no more. */
 	assert_int_equal(hbm_cancel(hbm, tickets[1]), HBM_NOT_FOUND);
 	assert_int_equal(fake.seen[HBM_WIRE_CANCEL], 1);
@@ -278,12 +296,14 @@ static void test_death_ends_every_ticket(void **state)
 	submit_held(tickets, NULL, 3);
 	reply_held(1, HBM_OK);
 	fake_hang_up(&fake);
+
 	/* What was answered before counts. */
 	assert_int_equal(hbm_wait(hbm, tickets[0], -1), -ENOTCONN);
 	assert_int_equal(hbm_wait(hbm, tickets[1], -1), HBM_OK);
 	assert_int_equal(hbm_poll(hbm, tickets[2]), -ENOTCONN);
 	hbm_ticket ticket;
-	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, &one_key, 1, NULL, &ticket), -ENOTCONN);
+	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, &one_key, 1, NULL, &ticket),
+			 -ENOTCONN);
 	assert_int_equal(hbm_ping(hbm), -ENOTCONN);
 	assert_int_equal(hbm_dispatch(hbm, -1), -ENOTCONN);
 	assert_string_not_equal(hbm_error(hbm), "");
@@ -308,7 +328,8 @@ static void test_death_found_by_submit(void **state)
 	submit_held(&ticket, NULL, 1);
 	reply_held(0, HBM_OK);
 	fake_hang_up(&fake);
-	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, &one_key, 1, NULL, &other), -ENOTCONN);
+	assert_int_equal(hbm_submit_keys(hbm, HBM_WIRE_TOUCH, 1, 0, &one_key, 1, NULL, &other),
+			 -ENOTCONN);
 	assert_int_equal(hbm_poll(hbm, ticket), HBM_OK);
 }
 
@@ -321,6 +342,7 @@ static bool answer_and_die(struct fake *self, const struct hbm_wire_header *requ
 	poll(&poll_fd, 1, -1);
 	close(self->peer);
 	self->peer = -1;
+
 	return true;
 }
 
@@ -329,7 +351,8 @@ static void test_death_with_requests_unread(void **state)
 {
 	(void)state;
 	fake.answer = answer_and_die;
-	hbm_ticket first = submit_touch(&one_key, 1, NULL), second = submit_touch(&one_key, 1, NULL);
+	hbm_ticket first = submit_touch(&one_key, 1, NULL),
+		   second = submit_touch(&one_key, 1, NULL);
 	fake_await(&fake, HBM_WIRE_TOUCH, 1);
 	assert_int_equal(hbm_wait(hbm, first, -1), HBM_OK);
 	assert_int_equal(hbm_wait(hbm, second, -1), -ENOTCONN);
@@ -361,10 +384,12 @@ static void send_wrong(enum wrong wrong)
 		struct hbm_wire_results head;
 		char bytes[sizeof(struct hbm_wire_results) + 4 * sizeof(struct hbm_wire_result)];
 	} reply = {
-		.head = {.header = {0, HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, HBM_OK, 0}, .count = 1},
+		.head = {.header = {0, HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, HBM_OK, 0},
+			 .count = 1},
 	};
 	size_t size = sizeof(reply.head) + sizeof(struct hbm_wire_result);
 	struct hbm_wire_header *header = &reply.head.header;
+
 	if (wrong == COUNT_TOO_LOW)
 		reply.head.count = 0;
 	else if (wrong == COUNT_TOO_HIGH)
@@ -387,6 +412,7 @@ static void send_wrong(enum wrong wrong)
 		header->id = UINT64_MAX;
 	else if (wrong == ANOTHER_OPCODE)
 		header->opcode = HBM_WIRE_PIN;
+
 	header->size = (uint32_t)size + (wrong == SIZE_TOO_HIGH);
 	assert_true(fake_send(&fake, &reply, size, &fake.doorbell, wrong == AN_FD));
 	if (wrong == TWICE)
@@ -406,12 +432,15 @@ static void test_malformed_replies(void **state)
 	(void)state;
 	for (enum wrong wrong = 0; wrong < WRONGS; wrong++) {
 		hbm_ticket tickets[2];
+
 		fake.answer = answer_hold;
 		submit_held(tickets, NULL, 2);
 		send_wrong(wrong);
 		int first = hbm_wait(hbm, tickets[0], -1), second = hbm_wait(hbm, tickets[1], 5000);
 		if (first != (wrong == TWICE ? HBM_OK : -EPROTO) || second != -EPROTO)
-			fail_msg("malformed reply %d: the tickets ended %d and %d", (int)wrong, first, second);
+			fail_msg("malformed reply %d: the tickets ended %d and %d", (int)wrong,
+				 first, second);
+
 		assert_int_equal(hbm_ping(hbm), -ENOTCONN);
 		reconnect();
 	}
@@ -422,17 +451,22 @@ static void test_random_bytes(void **state)
 	(void)state;
 	unsigned int seed = 77;
 	print_message("seed %u\n", seed);
+
 	for (int round = 0; round < 200; round++) {
 		hbm_ticket ticket;
+
 		submit_held(&ticket, NULL, 1);
 		unsigned char noise[300];
 		size_t size = 1 + (size_t)rand_r(&seed) % sizeof(noise);
 		for (size_t i = 0; i < size; i++)
 			noise[i] = (unsigned char)rand_r(&seed);
+
 		/* Half of the time the noise begins like an answer. */
-		struct hbm_wire_header header = {(uint32_t)size, HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, 0, 0};
+		struct hbm_wire_header header = {
+			(uint32_t)size, HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, 0, 0};
 		if (round % 2 && size >= sizeof(header))
 			memcpy(noise, &header, sizeof(header));
+
 		fake_send(&fake, noise, size, NULL, 0);
 		assert_int_equal(hbm_wait(hbm, ticket, -1), -EPROTO);
 		reconnect();
@@ -456,7 +490,8 @@ static void test_no_room_for_fds(void **state)
 	(void)state;
 	hbm_ticket ticket;
 	submit_held(&ticket, NULL, 1);
-	struct hbm_wire_header header = {sizeof(header), HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, 0, 0};
+	struct hbm_wire_header header = {
+		sizeof(header), HBM_WIRE_TOUCH, HBM_WIRE_REPLY, held[0].id, 0, 0};
 	int fds[8];
 	for (size_t i = 0; i < 8; i++)
 		fds[i] = fake.doorbell;
@@ -477,22 +512,33 @@ static void test_no_room_for_fds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_replies_in_another_order, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_replies_in_another_order, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_waiting_in_vain, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_submits_without_end_do_not_deadlock, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_a_place_is_kept_for_cancelling, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_submits_without_end_do_not_deadlock, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_place_is_kept_for_cancelling, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_too_late, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_any_number_outstanding, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_death_ends_every_ticket, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_death_found_by_dispatch, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_death_found_by_submit, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_death_with_requests_unread, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_any_number_outstanding, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_ends_every_ticket, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_found_by_dispatch, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_found_by_submit, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_death_with_requests_unread, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_malformed_replies, setup, fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_random_bytes, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_an_empty_message_with_fds, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_an_empty_message_with_fds, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_no_room_for_fds, setup, fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,11 +21,13 @@ static void test_every_status_has_a_name_of_its_own(void **state)
 	for (int i = HBM_OK; i <= HBM_CANCELLED; i++) {
 		assert_non_null(hbm_status_name(i));
 		assert_memory_equal(hbm_status_name(i), "HBM_", 4);
+
 		for (int k = HBM_OK; k < i; k++) {
 			assert_string_not_equal(hbm_status_name(i), hbm_status_name(k));
 			assert_string_not_equal(hbm_strerror(i), hbm_strerror(k));
 		}
 	}
+
 	assert_string_equal(hbm_status_name(HBM_NO_SPACE), "HBM_NO_SPACE");
 	assert_string_equal(hbm_status_name(HBM_SHUTDOWN), "HBM_SHUTDOWN");
 }
@@ -38,6 +40,7 @@ static void test_other_numbers_have_none(void **state)
 		assert_null(hbm_status_name(others[i]));
 		assert_non_null(hbm_strerror(others[i]));
 	}
+
 	assert_string_equal(hbm_strerror(INT_MIN), "unknown error");
 	assert_string_equal(hbm_strerror(INT_MAX), "unknown status");
 }
@@ -46,6 +49,7 @@ static void test_errno_sentences(void **state)
 {
 	(void)state;
 	assert_string_equal(hbm_strerror(-ENOENT), strerror(ENOENT));
+
 	/* Where the system speaks of a network, we say what has happened here. */
 	static const int own[] = {ENOTCONN, EPROTO, ETIMEDOUT, EAGAIN};
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)

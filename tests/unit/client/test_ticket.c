@@ -58,6 +58,7 @@ static void test_ended_are_reported_once(void **state)
 		hbm_ticket_sent(&tickets, hbm_ticket_find(&tickets, ids[i]));
 		hbm_ticket_end(&tickets, hbm_ticket_find(&tickets, ids[i]), HBM_OK);
 	}
+
 	hbm_ticket_free(&tickets, hbm_ticket_find(&tickets, ids[0]));
 	assert_int_equal(hbm_tickets_report(&tickets), 2);
 	assert_int_equal(hbm_tickets_report(&tickets), 0);
@@ -77,6 +78,7 @@ static void test_against_a_model(void **state)
 	size_t count = 0;
 	unsigned int seed = 20240611;
 	print_message("seed %u\n", seed);
+
 	for (int step = 0; step < 60000; step++) {
 		bool add = count == 0 || (count < MOST && rand_r(&seed) % 100 < 52);
 		if (add) {
@@ -86,6 +88,7 @@ static void test_against_a_model(void **state)
 		} else {
 			size_t victim = (size_t)rand_r(&seed) % count;
 			struct ticket *ticket = hbm_ticket_find(&tickets, live[victim]);
+
 			assert_non_null(ticket);
 			assert_int_equal(ticket->answer.count, (uint32_t)live[victim]);
 			hbm_ticket_free(&tickets, ticket);
@@ -93,6 +96,7 @@ static void test_against_a_model(void **state)
 			live[victim] = live[--count];
 		}
 	}
+
 	for (size_t i = 0; i < count; i++)
 		assert_non_null(hbm_ticket_find(&tickets, live[i]));
 	free(tickets.entries);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The leak checker must be able to fail: each kind of thing is leaked once on purpose, also beside a driver that has
- * things of its own. */
+/* The leak checker must be able to fail: each kind of thing is leaked once on purpose,
+ * also beside a driver that has things of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,11 +108,15 @@ static int teardown_litter(void **state)
 static int bound_socket(const char *name)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s-%d", name, (int)getpid());
+	int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s-%d", name,
+			      (int)getpid());
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&address,
-			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)),
-			 0);
+
+	assert_int_equal(
+		bind(fd, (struct sockaddr *)&address,
+		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)),
+		0);
+
 	return fd;
 }
 
@@ -142,7 +146,8 @@ static void test_what_is_ours_is_a_leak(void **state)
 	struct leaks leaks;
 	leaks_begin(&leaks);
 	const int fds[] = {bound_socket("hbm"), socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
-			   open("/proc/self/exe", O_RDONLY | O_CLOEXEC), memfd_create("hbm-fences", MFD_CLOEXEC),
+			   open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+			   memfd_create("hbm-fences", MFD_CLOEXEC),
 			   (int)syscall(SYS_pidfd_open, getpid(), 0)};
 	void *memory = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fds[3], 0);
 	assert_ptr_not_equal(memory, MAP_FAILED);
@@ -158,15 +163,18 @@ static size_t leaked_with_a_thread(const char *name)
 	struct leaks leaks;
 	pthread_t thread;
 	int ends[2];
+
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	leaks_begin(&leaks);
 	assert_int_equal(pthread_create(&thread, NULL, wait_for_eof, &ends[0]), 0);
 	if (name)
 		assert_int_equal(pthread_setname_np(thread, name), 0);
+
 	size_t leaked = leaks_end(&leaks);
 	close(ends[1]);
 	pthread_join(thread, NULL);
 	close(ends[0]);
+
 	return leaked;
 }
 

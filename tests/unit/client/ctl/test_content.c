@@ -24,10 +24,12 @@ static void test_keys(void **state)
 	hbm_key zero = {{0}}, before = content_key(0);
 	for (uint64_t id = 0; id < 10000; id++) {
 		hbm_key key = content_key(id), again = content_key(id);
+
 		assert_memory_equal(&key, &again, sizeof(key));
 		assert_memory_not_equal(&key, &zero, sizeof(key));
 		if (id > 0)
 			assert_memory_not_equal(&key, &before, sizeof(key));
+
 		before = key;
 	}
 }
@@ -73,6 +75,7 @@ static void test_every_byte_counts(void **state)
 	(void)state;
 	hbm_key key = content_key(2);
 	content_fill(&key, BYTES, expected);
+
 	for (uint64_t offset = 0; offset < BYTES; offset++) {
 		((unsigned char *)expected)[offset] ^= (unsigned char)(1u << (offset % 8));
 		assert_int_equal(content_compare(&key, BYTES, expected), offset);
@@ -85,10 +88,12 @@ static void test_other_key_other_size_other_content(void **state)
 	(void)state;
 	hbm_key key = content_key(3);
 	content_fill(&key, BYTES, expected);
+
 	for (uint64_t id = 4; id < 200; id++) {
 		hbm_key another = content_key(id);
 		assert_int_not_equal(content_compare(&another, BYTES, expected), CONTENT_SAME);
 	}
+
 	content_fill(&key, BYTES / 2, other);
 	assert_int_not_equal(content_compare(&key, BYTES, other), CONTENT_SAME);
 	assert_memory_not_equal(expected, other, BYTES / 2);

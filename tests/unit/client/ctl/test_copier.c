@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies into and out of a region's memory where this process counts the daemon's devices otherwise. */
+/* Copies into and out of a region's memory where this process counts the daemon's devices
+ * otherwise. */
 #include "client/ctl/copier.h"
 #include "tests/support/fake_stage.h"
 
@@ -21,6 +22,7 @@ static int setup(void **state)
 	fake.uuids[0] = fake.uuids[1];
 	fake.uuids[1] = first;
 	fake_stage_connect();
+
 	return 0;
 }
 
@@ -39,7 +41,8 @@ static void test_copies_reach_the_region(void **state)
 	struct copier *copier = NULL;
 	char error[256] = "", byte = 0;
 	struct hbm_region *region = make_region();
-	assert_int_equal(copier_open(&copier, hbm, hbm_region_device(region), error, sizeof(error)), 0);
+	assert_int_equal(copier_open(&copier, hbm, hbm_region_device(region), error, sizeof(error)),
+			 0);
 	assert_int_equal(copier_enter(copier), 0);
 	assert_int_equal(copier_write(copier, hbm_region_address(region), "q", 1), 0);
 	assert_int_equal(copier_read(copier, &byte, hbm_region_address(region), 1), 0);
@@ -62,8 +65,10 @@ static void test_a_device_the_daemon_has_not(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_copies_reach_the_region, setup, fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_a_device_the_daemon_has_not, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_copies_reach_the_region, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_device_the_daemon_has_not, setup,
+						fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

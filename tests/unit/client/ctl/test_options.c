@@ -41,6 +41,7 @@ static void assert_wrong(const char *word, const char *expected)
 	struct option_set *sets[] = {&first, &none};
 	char error[128] = "";
 	char text[32];
+
 	snprintf(text, sizeof(text), "%s", word);
 	char *words[] = {text, NULL};
 	char **args = words;
@@ -69,7 +70,8 @@ static void test_help_names_all(void **state)
 	options_help(first_specs, out);
 	options_help(NULL, out);
 	fclose(out);
-	assert_string_equal(text, "  --json                  a flag\n  --socket PATH           a value\n");
+	assert_string_equal(
+		text, "  --json                  a flag\n  --socket PATH           a value\n");
 	free(text);
 }
 

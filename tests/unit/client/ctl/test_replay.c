@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A replay worker against a played daemon: what it counts, that it stores chains with the right parents and bytes, that
- * it notices wrong ones and makes lost ones anew. The library's calls and the device copies are played by this file; a
- * device address is a host address here.
+ * A replay worker against a played daemon: what it counts, that it stores chains with the
+ * right parents and bytes, that it notices wrong ones and makes lost ones anew. The
+ * library's calls and the device copies are played by this file; a device address is a
+ * host address here.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,6 +62,7 @@ static uint64_t id_of(const hbm_key *key)
 		if (memcmp(key, &candidate, sizeof(*key)) == 0)
 			return id;
 	}
+
 	fail_msg("a key of no block");
 	return IDS;
 }
@@ -98,12 +100,15 @@ const char *hbm_error(const struct hbm *hbm)
 	return "detail";
 }
 
-int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options, struct hbm_region **out)
+int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
+		      struct hbm_region **out)
 {
 	(void)hbm;
-	uint64_t rounded = (options->address_space + options->slab - 1) / options->slab * options->slab;
+	uint64_t rounded =
+		(options->address_space + options->slab - 1) / options->slab * options->slab;
 	the_region = (struct hbm_region){calloc(1, rounded), rounded, options->slab};
 	*out = &the_region;
+
 	return 0;
 }
 
@@ -133,8 +138,8 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	return 0;
 }
 
-int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, struct hbm_lookup *answer,
-	       hbm_result *results)
+int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
+	       struct hbm_lookup *answer, hbm_result *results)
 {
 	(void)hbm;
 	assert_int_equal(ns, 5);
@@ -145,6 +150,7 @@ int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count, 
 					  .tier = cache.there[id] ? (uint8_t)(1 + id % 3) : 0};
 		answer->resident += answer->resident == i && cache.there[id];
 	}
+
 	return 0;
 }
 
@@ -156,23 +162,29 @@ static unsigned char *memory_of(const struct hbm_block *block)
 	return block->segments->region->memory + block->segments->offset;
 }
 
-int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
+	     hbm_result *results)
 {
 	(void)hbm;
 	(void)ns;
 	cache.loads++;
+
 	for (size_t i = 0; i < count; i++) {
 		uint64_t id = id_of(&blocks[i].key);
 		if (cache.lose == id + 1)
 			cache.there[id] = false;
+
 		results[i].status = cache.there[id] ? HBM_OK : HBM_MISS;
 		if (!cache.there[id])
 			continue;
+
 		memcpy(memory_of(&blocks[i]), cache.bytes[id], BLOCK);
 		if (cache.flip == id + 1)
 			memory_of(&blocks[i])[1234] ^= 1;
 	}
+
 	cache.lose = cache.flip = 0;
+
 	return 0;
 }
 
@@ -184,14 +196,17 @@ static uint8_t store_one(const struct hbm_block *block)
 		return HBM_EXISTS;
 	if (cache.refuse == id + 1)
 		return HBM_NO_SPACE;
+
 	bool root = memcmp(&block->parent, &none, sizeof(none)) == 0;
 	cache.parent[id] = root ? 0 : id_of(&block->parent) + 1;
 	memcpy(cache.bytes[id], memory_of(block), BLOCK);
 	cache.there[id] = true;
+
 	return HBM_OK;
 }
 
-int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count, hbm_result *results)
+int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
+	      hbm_result *results)
 {
 	(void)hbm;
 	(void)ns;
@@ -199,16 +214,19 @@ int hbm_store(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size
 	cache.most_blocks = count > cache.most_blocks ? count : cache.most_blocks;
 	for (size_t i = 0; cache.store_status == 0 && i < count; i++)
 		results[i].status = store_one(&blocks[i]);
+
 	return cache.store_status;
 }
 
-int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error, size_t error_size)
+int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error,
+		size_t error_size)
 {
 	(void)error;
 	(void)error_size;
 	assert_ptr_equal(hbm, &the_connection);
 	assert_int_equal(device, 0);
 	*out = &the_copier;
+
 	return 0;
 }
 
@@ -268,20 +286,24 @@ static void add(struct trial *trial, size_t count, const uint64_t *ids)
 {
 	struct workload *w = trial->workload;
 	struct workload_request *request = &w->requests[w->request_count++];
+
 	*request = (struct workload_request){.first = w->id_count, .count = count};
 	if (count)
 		memcpy(w->ids + w->id_count, ids, count * sizeof(*ids));
+
 	w->id_count += count;
 	w->longest = count > w->longest ? count : w->longest;
 }
-#define ADD(trial, ...)                                                                                                \
-	add(trial, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), (const uint64_t[]){__VA_ARGS__})
+#define ADD(trial, ...)                                                                            \
+	add(trial, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t),                     \
+	    (const uint64_t[]){__VA_ARGS__})
 
 static void prepare(struct trial *trial)
 {
 	static struct workload_request requests[16];
 	static uint64_t ids[256];
 	static struct workload workload;
+
 	workload = (struct workload){.requests = requests, .ids = ids};
 	*trial = (struct trial){.workload = &workload};
 	trial->plan = (struct replay_plan){.workload = &workload,
@@ -295,9 +317,12 @@ static void prepare(struct trial *trial)
 static const struct tally *run(struct trial *trial, size_t window)
 {
 	char error[256] = "";
+
 	trial->plan.window = window ? window : trial->workload->longest;
-	assert_int_equal(replay_worker_open(&trial->worker, &trial->plan, 0, error, sizeof(error)), 0);
+	assert_int_equal(replay_worker_open(&trial->worker, &trial->plan, 0, error, sizeof(error)),
+			 0);
 	replay_worker_run(trial->worker);
+
 	return replay_worker_tally(trial->worker);
 }
 
@@ -347,6 +372,7 @@ static void test_windows(void **state)
 	(void)state;
 	for (size_t window = 1; window <= 8; window++) {
 		struct trial trial;
+
 		begin(state);
 		prepare(&trial);
 		ADD(&trial, 0, 1, 2, 3, 4);
@@ -357,10 +383,12 @@ static void test_windows(void **state)
 		assert_int_equal(tally->mismatches, 0);
 		assert_int_equal(tally->bytes_loaded, 5 * BLOCK);
 		assert_int_equal(cache.most_blocks, window < 7 ? window : 7);
+
 		for (uint64_t id = 0; id < 7; id++) {
 			assert_cached_right(id);
 			assert_int_equal(cache.parent[id], id);
 		}
+
 		replay_worker_close(trial.worker);
 	}
 }
@@ -436,7 +464,8 @@ static void test_a_failed_copy_ends_the_run(void **state)
 	ADD(&trial, 0);
 	the_copier.error = 999;
 	run(&trial, 0);
-	assert_string_equal(replay_worker_error(trial.worker), "copy to the device: CUDA_ERROR_PLAYED");
+	assert_string_equal(replay_worker_error(trial.worker),
+			    "copy to the device: CUDA_ERROR_PLAYED");
 	assert_int_equal(cache.stores, 0);
 	replay_worker_close(trial.worker);
 }
@@ -462,28 +491,42 @@ static void test_failures_to_open(void **state)
 	ADD(&trial, 0);
 	trial.plan.window = 1;
 	cache.connect_status = -ENOENT;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "no daemon at /nowhere (a status): is hbmd running? Start it, or name its socket "
-				   "with --socket");
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
+	assert_string_equal(
+		error,
+		"no daemon at /nowhere (a status): is hbmd running? Start it, or name its socket "
+		"with --socket");
 	cache.connect_status = -EACCES;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "no access to /nowhere (a status): join its group or run as root");
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
+	assert_string_equal(error,
+			    "no access to /nowhere (a status): join its group or run as root");
 	cache.connect_status = HBM_LIMIT;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "refused by the daemon at /nowhere (a status): see [limits] in hbmd.conf(5)");
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
+	assert_string_equal(
+		error,
+		"refused by the daemon at /nowhere (a status): see [limits] in hbmd.conf(5)");
 	cache.connect_status = -EPROTO;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
-	assert_string_equal(error, "no hbmd of this version at /nowhere (a status): compare hbmd --version and hbmctl "
-				   "version");
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
+	assert_string_equal(
+		error,
+		"no hbmd of this version at /nowhere (a status): compare hbmd --version and hbmctl "
+		"version");
 	cache.connect_status = -ENOMEM;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
 	assert_string_equal(error, "no connection to /nowhere (a status)");
 	cache.connect_status = 0;
 	cache.commit_status = HBM_NO_SPACE;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
 	assert_string_equal(error, "memory for the longest request (--window takes less): detail");
 	trial.plan.device = 1;
-	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)), -1);
+	assert_int_equal(replay_worker_open(&trial.worker, &trial.plan, 0, error, sizeof(error)),
+			 -1);
 	assert_string_equal(error, "there is no device 1: the daemon has 1");
 	assert_null(trial.worker);
 	assert_null(replay_worker_close(NULL));
@@ -492,7 +535,8 @@ static void test_failures_to_open(void **state)
 static void test_tallies_add_up(void **state)
 {
 	(void)state;
-	struct tally sum = {0}, part = {.requests = 1, .hits = {0, 1, 2, 3}, .misses = 4, .bytes_loaded = 5};
+	struct tally sum = {0},
+		     part = {.requests = 1, .hits = {0, 1, 2, 3}, .misses = 4, .bytes_loaded = 5};
 	hbm_key key = content_key(1);
 	for (int i = 0; i < TALLY_MISMATCHES_KEPT + 2; i++)
 		tally_mismatch(&part, &key, (uint64_t)i);

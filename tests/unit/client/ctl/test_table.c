@@ -22,9 +22,11 @@ static char *printed(struct table *table)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
+
 	assert_non_null(out);
 	assert_int_equal(table_finish(table, out), 0);
 	fclose(out);
+
 	return text;
 }
 
@@ -93,6 +95,7 @@ static void test_many_cells(void **state)
 		table_cell(table, "%d", i % 10);
 		table_cell(table, "x");
 	}
+
 	char *text = printed(table);
 	assert_int_equal(strlen(text), 10000 * strlen("0  x\n"));
 	free(text);

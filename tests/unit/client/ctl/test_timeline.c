@@ -101,8 +101,10 @@ static void test_percentiles(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_intervals), cmocka_unit_test(test_overlapping_movements_count_once),
-		cmocka_unit_test(test_last),         cmocka_unit_test(test_strange_intervals),
+		cmocka_unit_test(test_no_intervals),
+		cmocka_unit_test(test_overlapping_movements_count_once),
+		cmocka_unit_test(test_last),
+		cmocka_unit_test(test_strange_intervals),
 		cmocka_unit_test(test_percentiles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records of the daemon, collected and shown: daemons of other versions, strangers' names, limits and refusals.
- * hbm_query() is played by this file.
+ * Records of the daemon, collected and shown: daemons of other versions, strangers'
+ * names, limits and refusals. hbm_query() is played by this file.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,8 @@
 #include "client/ctl/units.h"
 #include "client/ctl/view.h"
 
-/* What the played daemon has: `count` tiers numbered by capacity, sent as records of `record_bytes`. */
+/* What the played daemon has: `count` tiers numbered by capacity, sent as records of
+ * `record_bytes`. */
 static struct {
 	size_t count, record_bytes;
 	int refusal;
@@ -31,21 +32,26 @@ int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *eac
 {
 	(void)hbm;
 	assert_int_equal(kind, HBM_QUERY_TIERS);
+
 	for (daemon_.sent = 0; daemon_.sent < daemon_.count; daemon_.sent++) {
 		unsigned char record[2 * sizeof(struct hbm_wire_tier)];
+
 		memset(record, 0xee, sizeof(record));
-		struct hbm_wire_tier tier = {.tier = HBM_TIER_DDR, .capacity = daemon_.sent, .out_bytes = 7};
+		struct hbm_wire_tier tier = {
+			.tier = HBM_TIER_DDR, .capacity = daemon_.sent, .out_bytes = 7};
 		memcpy(record, &tier, sizeof(tier));
 		int r = each(record, daemon_.record_bytes, arg);
 		if (r != 0)
 			return r;
 	}
+
 	return daemon_.refusal;
 }
 
 static int collect_tiers(size_t limit, query_filter *filter, struct query *out)
 {
-	return query_some(NULL, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), filter, NULL, limit, out);
+	return query_some(NULL, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), filter, NULL, limit,
+			  out);
 }
 
 static const struct hbm_wire_tier *tier_at(const struct query *query, size_t index)
@@ -138,12 +144,12 @@ static const struct view_field fields[] = {
 static struct hbm_wire_namespace sample(void)
 {
 	struct hbm_wire_namespace ns = {.ns = HBM_TIER_NVME,
-				       .opens = UINT32_MAX,
-				       .model = "m",
-				       .block_bytes = 65536,
-				       .blocks_in = {9, 1, 2, 3},
-				       .salted = 1,
-				       .weights = 77};
+					.opens = UINT32_MAX,
+					.model = "m",
+					.block_bytes = 65536,
+					.blocks_in = {9, 1, 2, 3},
+					.salted = 1,
+					.weights = 77};
 	return ns;
 }
 
@@ -153,9 +159,11 @@ static void test_json(void **state)
 	struct hbm_wire_namespace ns = sample();
 	json_t *object = view_json(fields, &ns);
 	char *text = json_dumps(object, JSON_COMPACT);
-	assert_string_equal(text, "{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
-				  "\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\","
-				  "\"weights\":\"77\"}");
+	assert_string_equal(
+		text,
+		"{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
+		"\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\","
+		"\"weights\":\"77\"}");
 	free(text);
 	json_decref(object);
 }
@@ -174,7 +182,8 @@ static void test_large_numbers(void **state)
 	const json_t *tiers = json_object_get(object, "blocks_in");
 	assert_int_equal(json_real_value(json_object_get(tiers, "hbm")) / 0x1p62, 4);
 	assert_int_equal(json_integer_value(json_object_get(tiers, "ddr")), INT64_MAX);
-	assert_string_equal(json_string_value(json_object_get(object, "weights")), "18446744073709551615");
+	assert_string_equal(json_string_value(json_object_get(object, "weights")),
+			    "18446744073709551615");
 	json_decref(object);
 }
 
@@ -191,13 +200,14 @@ static void test_table(void **state)
 	memset(ns.model, 'x', sizeof(ns.model));
 	assert_int_equal(view_list(fields, &ns, out), 0);
 	fclose(out);
-	assert_string_equal(text, "MODEL   BLOCK  IN                    TIER  WEIGHTS\n"
-				  "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme       77\n"
-				  "MODEL    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
-				  "BLOCK    64 KiB\n"
-				  "IN       hbm 1, ddr 2, nvme 3\n"
-				  "TIER     unknown\n"
-				  "WEIGHTS  77\n");
+	assert_string_equal(
+		text, "MODEL   BLOCK  IN                    TIER  WEIGHTS\n"
+		      "m      64 KiB  hbm 1, ddr 2, nvme 3  nvme       77\n"
+		      "MODEL    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
+		      "BLOCK    64 KiB\n"
+		      "IN       hbm 1, ddr 2, nvme 3\n"
+		      "TIER     unknown\n"
+		      "WEIGHTS  77\n");
 	free(text);
 }
 
@@ -206,12 +216,17 @@ static void test_text_that_is_not_utf8(void **state)
 	(void)state;
 	static const struct {
 		const char *text, *json;
-	} cases[] = {{"plain", "plain"}, {"\xc3\xa9", "\xc3\xa9"}, {"a\xff\xfe", "a??"}, {"\xc3", "?"}, {"", ""}};
+	} cases[] = {{"plain", "plain"},
+		     {"\xc3\xa9", "\xc3\xa9"},
+		     {"a\xff\xfe", "a??"},
+		     {"\xc3", "?"},
+		     {"", ""}};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		json_t *string = view_json_text(cases[i].text, 64);
 		assert_string_equal(json_string_value(string), cases[i].json);
 		json_decref(string);
 	}
+
 	json_t *cut = view_json_text("abcdef", 3);
 	assert_string_equal(json_string_value(cut), "abc");
 	json_decref(cut);

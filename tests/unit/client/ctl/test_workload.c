@@ -30,10 +30,12 @@ static void test_read(void **state)
 	(void)state;
 	struct workload *workload = NULL;
 	char error[256];
-	const char *text = "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, 1]}\n"
-			   "\n"
-			   "{\"hash_ids\": [0, 2, 3], \"timestamp\": 12.5, \"session\": {\"x\": [1]}}\r\n"
-			   "{\"timestamp\": 13, \"hash_ids\": []}";
+	const char *text =
+		"{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, "
+		"1]}\n"
+		"\n"
+		"{\"hash_ids\": [0, 2, 3], \"timestamp\": 12.5, \"session\": {\"x\": [1]}}\r\n"
+		"{\"timestamp\": 13, \"hash_ids\": []}";
 	assert_int_equal(read_text(text, 0, &workload, error), 0);
 	assert_int_equal(workload->request_count, 3);
 	assert_int_equal(workload->longest, 3);
@@ -52,7 +54,8 @@ static void test_limit(void **state)
 	(void)state;
 	struct workload *workload = NULL;
 	char error[256];
-	const char *text = "{\"timestamp\": 0, \"hash_ids\": [7]}\n{\"timestamp\": 1, \"hash_ids\": [8]}\nnot read\n";
+	const char *text = "{\"timestamp\": 0, \"hash_ids\": [7]}\n{\"timestamp\": 1, "
+			   "\"hash_ids\": [8]}\nnot read\n";
 	assert_int_equal(read_text(text, 2, &workload, error), 0);
 	assert_int_equal(workload->request_count, 2);
 	workload_free(workload);
@@ -62,6 +65,7 @@ static void assert_bad(const char *text, int result, const char *message)
 {
 	struct workload *workload = NULL;
 	char error[256] = "";
+
 	assert_int_equal(read_text(text, 0, &workload, error), result);
 	assert_null(workload);
 	if (strncmp(error, message, strlen(message)) != 0)
@@ -77,16 +81,24 @@ static void test_bad_lines(void **state)
 	assert_bad(GOOD "\n{\"timestamp\": 0, \"hash_ids\": [1}\n", -EINVAL, "t, line 3: ");
 	assert_bad(GOOD "[1]\n", -EINVAL, "t, line 2: expected an object");
 	assert_bad("{\"hash_ids\": [1]}\n", -EINVAL, "t, line 1: \"timestamp\" is missing");
-	assert_bad("{\"timestamp\": -1, \"hash_ids\": [1]}\n", -EINVAL, "t, line 1: \"timestamp\" is missing");
-	assert_bad("{\"timestamp\": \"0\", \"hash_ids\": [1]}\n", -EINVAL, "t, line 1: \"timestamp\" is missing");
+	assert_bad("{\"timestamp\": -1, \"hash_ids\": [1]}\n", -EINVAL,
+		   "t, line 1: \"timestamp\" is missing");
+	assert_bad("{\"timestamp\": \"0\", \"hash_ids\": [1]}\n", -EINVAL,
+		   "t, line 1: \"timestamp\" is missing");
 	assert_bad("{\"timestamp\": 0}\n", -EINVAL, "t, line 1: \"hash_ids\" is missing");
-	assert_bad("{\"timestamp\": 0, \"hash_ids\": 3}\n", -EINVAL, "t, line 1: \"hash_ids\" is missing");
-	assert_bad("{\"timestamp\": 0, \"hash_ids\": [1, -2]}\n", -EINVAL, "t, line 1: \"hash_ids\" holds");
-	assert_bad("{\"timestamp\": 0, \"hash_ids\": [1.5]}\n", -EINVAL, "t, line 1: \"hash_ids\" holds");
-	assert_bad("{\"timestamp\": 0, \"hash_ids\": [null]}\n", -EINVAL, "t, line 1: \"hash_ids\" holds");
-	assert_bad("{\"timestamp\": 0, \"input_length\": -1, \"hash_ids\": [1]}\n", -EINVAL, "t, line 1: a length");
+	assert_bad("{\"timestamp\": 0, \"hash_ids\": 3}\n", -EINVAL,
+		   "t, line 1: \"hash_ids\" is missing");
+	assert_bad("{\"timestamp\": 0, \"hash_ids\": [1, -2]}\n", -EINVAL,
+		   "t, line 1: \"hash_ids\" holds");
+	assert_bad("{\"timestamp\": 0, \"hash_ids\": [1.5]}\n", -EINVAL,
+		   "t, line 1: \"hash_ids\" holds");
+	assert_bad("{\"timestamp\": 0, \"hash_ids\": [null]}\n", -EINVAL,
+		   "t, line 1: \"hash_ids\" holds");
+	assert_bad("{\"timestamp\": 0, \"input_length\": -1, \"hash_ids\": [1]}\n", -EINVAL,
+		   "t, line 1: a length");
 	assert_bad(GOOD GOOD "{\"timestamp\": 0, \"hash_ids\": [1]} x\n", -EINVAL, "t, line 3: ");
-	assert_bad("{\"timestamp\": 0, \"hash_ids\": [99999999999999999999]}\n", -EINVAL, "t, line 1: ");
+	assert_bad("{\"timestamp\": 0, \"hash_ids\": [99999999999999999999]}\n", -EINVAL,
+		   "t, line 1: ");
 }
 
 static void test_spec_errors(void **state)
@@ -121,8 +133,10 @@ static struct workload *made(const char *text)
 	struct generate_spec spec;
 	struct workload *workload = NULL;
 	char error[256] = "";
+
 	assert_int_equal(generate_parse(text, &spec, error, sizeof(error)), 0);
 	assert_int_equal(generate(&spec, &workload), 0);
+
 	return workload;
 }
 
@@ -131,9 +145,11 @@ static char *printed(const struct workload *workload)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
+
 	for (size_t i = 0; i < workload->request_count; i++)
 		workload_print(workload, &workload->requests[i], out);
 	fclose(out);
+
 	return text;
 }
 
@@ -173,6 +189,7 @@ static void check_chains(const struct workload *workload)
 {
 	uint64_t *parent_plus_2 = calloc(workload->id_count + 2, sizeof(*parent_plus_2));
 	assert_non_null(parent_plus_2);
+
 	for (size_t r = 0; r < workload->request_count; r++) {
 		const uint64_t *ids = workload->ids + workload->requests[r].first;
 		for (size_t i = 0; i < workload->requests[r].count; i++) {
@@ -183,6 +200,7 @@ static void check_chains(const struct workload *workload)
 			assert_int_equal(parent_plus_2[ids[i]], parent);
 		}
 	}
+
 	free(parent_plus_2);
 }
 
@@ -199,9 +217,12 @@ static void test_chains(void **state)
 	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
 		struct workload *workload = made(specs[i]);
 		check_chains(workload);
+
 		for (size_t r = 1; r < workload->request_count; r++)
 			assert_in_range((uint64_t)workload->requests[r].timestamp_ms,
-					(uint64_t)workload->requests[r - 1].timestamp_ms, UINT64_MAX);
+					(uint64_t)workload->requests[r - 1].timestamp_ms,
+					UINT64_MAX);
+
 		workload_free(workload);
 	}
 }
@@ -211,12 +232,14 @@ static void test_blocks_cover_the_prompt(void **state)
 	(void)state;
 	struct workload *workload = made("users=5,turns=4,block=256,shared=700,requests=43");
 	assert_int_equal(workload->request_count, 43);
+
 	for (size_t r = 0; r < workload->request_count; r++) {
 		const struct workload_request *request = &workload->requests[r];
 		assert_int_equal(request->count, (request->input_length + 255) / 256);
 		assert_int_equal(workload->ids[request->first], 0);
 		assert_int_equal(workload->ids[request->first + 1], 1);
 	}
+
 	workload_free(workload);
 }
 
@@ -224,12 +247,16 @@ static void test_later_turns_find_earlier_blocks(void **state)
 {
 	(void)state;
 	struct workload *workload = made("users=1,turns=2,shared=0,prompt=5120,reply=0");
-	const struct workload_request *first = &workload->requests[0], *second = &workload->requests[1];
+	const struct workload_request *first = &workload->requests[0],
+				      *second = &workload->requests[1];
 	size_t full = first->input_length / 512;
 	assert_in_range(second->count, full + 1, SIZE_MAX);
-	assert_memory_equal(workload->ids + first->first, workload->ids + second->first, full * sizeof(uint64_t));
+	assert_memory_equal(workload->ids + first->first, workload->ids + second->first,
+			    full * sizeof(uint64_t));
 	if (first->count > full)
-		assert_int_not_equal(workload->ids[first->first + full], workload->ids[second->first + full]);
+		assert_int_not_equal(workload->ids[first->first + full],
+				     workload->ids[second->first + full]);
+
 	workload_free(workload);
 }
 

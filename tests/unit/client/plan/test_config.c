@@ -24,11 +24,13 @@ static struct plan_config read_good(const char *file)
 {
 	struct plan_config config;
 	char path[128], error[512] = "";
+
 	snprintf(path, sizeof(path), FOLDER "%s.json", file);
 	int r = plan_config_read(path, &config, error, sizeof(error));
 	assert_string_equal(error, "");
 	assert_int_equal(r, 0);
 	assert_string_equal(config.name, path);
+
 	return config;
 }
 
@@ -58,7 +60,9 @@ static void test_same_as_the_table(void **state)
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct plan_config config = read_good(cases[i].file);
-		const struct plan_model *read = &config.model, *known = plan_model_find(cases[i].name);
+		const struct plan_model *read = &config.model,
+					*known = plan_model_find(cases[i].name);
+
 		assert_non_null(known);
 		assert_int_equal(read->layers, known->layers);
 		assert_int_equal(read->windowed_layers, known->windowed_layers);
@@ -81,14 +85,15 @@ static void test_same_as_the_table(void **state)
 static void test_active_parameters(void **state)
 {
 	(void)state;
-	static const char *const names[] = {"Mixtral-8x7B", "Qwen3-30B-A3B", "DeepSeek-V2", "gpt-oss-20b",
-					    "gpt-oss-120b"};
+	static const char *const names[] = {"Mixtral-8x7B", "Qwen3-30B-A3B", "DeepSeek-V2",
+					    "gpt-oss-20b", "gpt-oss-120b"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		struct plan_config config = read_good(names[i]);
 		double known = (double)plan_model_find(names[i])->active_params;
 		double read = (double)config.model.active_params;
 		assert_true(read > 0.85 * known && read < 1.25 * known);
 	}
+
 	struct plan_config dense = read_good("Llama-3.1-8B");
 	assert_int_equal(dense.model.active_params, dense.model.params);
 }
@@ -110,6 +115,7 @@ static void test_phi(void **state)
 	assert_int_equal(two.model.head_dim, 80);
 	assert_about((double)two.model.params, 2.78e9);
 	assert_about((double)three.model.params, 3.82e9);
+
 	/* The file asks for a window in every layer; the row of the table was made
 	 * without. */
 	assert_int_equal(three.model.windowed_layers, 32);
@@ -122,12 +128,14 @@ static int read_text(const char *content, char *error, size_t error_size)
 {
 	char path[] = "/tmp/test_plan_config.XXXXXX";
 	int fd = mkstemp(path);
+
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, content, strlen(content)), strlen(content));
 	close(fd);
 	struct plan_config config;
 	int r = plan_config_read(path, &config, error, error_size);
 	unlink(path);
+
 	return r;
 }
 
@@ -180,14 +188,17 @@ static void test_missing_fields_are_named(void **state)
 static void test_wrong_values_are_named(void **state)
 {
 	(void)state;
-	static const char *const values[] = {"0", "-1", "1.5", "\"8\"", "[]", "true", "9223372036854775807"};
-	static const char *const fields[] = {"num_hidden_layers",  "hidden_size",       "num_attention_heads",
-					     "vocab_size",         "intermediate_size", "max_position_embeddings",
+	static const char *const values[] = {
+		"0", "-1", "1.5", "\"8\"", "[]", "true", "9223372036854775807"};
+	static const char *const fields[] = {"num_hidden_layers",   "hidden_size",
+					     "num_attention_heads", "vocab_size",
+					     "intermediate_size",   "max_position_embeddings",
 					     "num_key_value_heads"};
 	for (size_t f = 0; f < sizeof(fields) / sizeof(fields[0]); f++) {
 		for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
 			json_t *object = fixture("Llama-3.1-8B");
-			json_object_set_new(object, fields[f], json_loads(values[v], JSON_DECODE_ANY, NULL));
+			json_object_set_new(object, fields[f],
+					    json_loads(values[v], JSON_DECODE_ANY, NULL));
 			assert_object_refused(object, fields[f]);
 		}
 	}
@@ -200,7 +211,8 @@ static void test_contradictions(void **state)
 	json_array_remove(json_object_get(object, "layer_types"), 0);
 	assert_object_refused(object, "layer_types");
 	object = fixture("gpt-oss-20b");
-	json_array_set_new(json_object_get(object, "layer_types"), 3, json_string("linear_attention"));
+	json_array_set_new(json_object_get(object, "layer_types"), 3,
+			   json_string("linear_attention"));
 	assert_object_refused(object, "linear_attention");
 	object = fixture("Llama-3.1-8B");
 	json_object_set_new(object, "num_key_value_heads", json_integer(7));
@@ -213,7 +225,8 @@ static void test_contradictions(void **state)
 	json_object_set_new(object, "model_type", json_string("rwkv"));
 	assert_object_refused(object, "rwkv");
 	object = fixture("Llama-3.1-8B");
-	json_object_set_new(object, "quantization_config", json_pack("{s:s}", "quant_method", "unheard-of"));
+	json_object_set_new(object, "quantization_config",
+			    json_pack("{s:s}", "quant_method", "unheard-of"));
 	assert_object_refused(object, "quantization_config");
 }
 
@@ -226,7 +239,8 @@ static void test_not_a_config(void **state)
 	assert_refused("{}", "model_type");
 	char error[512];
 	struct plan_config config;
-	assert_int_equal(plan_config_read("/nonexistent/config.json", &config, error, sizeof(error)), -1);
+	assert_int_equal(
+		plan_config_read("/nonexistent/config.json", &config, error, sizeof(error)), -1);
 	assert_non_null(strstr(error, "No such file"));
 }
 
@@ -244,7 +258,8 @@ static void test_variations(void **state)
 	assert_int_equal(model.windowed_layers, 8);
 	assert_int_equal(model.window, 131072);
 	object = fixture("Llama-3.1-8B");
-	json_object_set_new(object, "quantization_config", json_pack("{s:s,s:i}", "quant_method", "awq", "bits", 4));
+	json_object_set_new(object, "quantization_config",
+			    json_pack("{s:s,s:i}", "quant_method", "awq", "bits", 4));
 	json_object_set_new(object, "torch_dtype", json_string("float32"));
 	plan_config_read_model(&reader, object, &model);
 	json_decref(object);

@@ -36,12 +36,16 @@ static const struct plan_model example = {
 
 static struct plan_hardware a100(uint64_t hbm_bytes, uint32_t gpus)
 {
-	return (struct plan_hardware){
-		.gpus = gpus, .hbm_bytes = hbm_bytes, .flop_s = 312e12, .hbm_bytes_s = 2.039e12, .link = {20e9, 20e9}};
+	return (struct plan_hardware){.gpus = gpus,
+				      .hbm_bytes = hbm_bytes,
+				      .flop_s = 312e12,
+				      .hbm_bytes_s = 2.039e12,
+				      .link = {20e9, 20e9}};
 }
 
-static struct plan_point compute(const struct plan_model *model, const struct plan_hardware *hardware,
-				 const struct plan_load *load, uint64_t context)
+static struct plan_point compute(const struct plan_model *model,
+				 const struct plan_hardware *hardware, const struct plan_load *load,
+				 uint64_t context)
 {
 	struct plan_load at = *load;
 	struct plan_point point;
@@ -89,6 +93,7 @@ static void test_golden_kv(void **state)
 		assert_int_equal(point.kv_bytes, cases[i].bytes);
 		assert_printed((double)point.kv_bytes / 0x1p30, cases[i].format, cases[i].gib);
 	}
+
 	assert_int_equal(example_at(GIB80, 1, 1).weight_bytes, 68000000000);
 }
 
@@ -105,7 +110,8 @@ static void test_golden_concurrency(void **state)
 static void test_golden_times(void **state)
 {
 	(void)state;
-	struct plan_point short_one = example_at(GIB80, 1, 4000), long_one = example_at(GIB80, 1, 50000);
+	struct plan_point short_one = example_at(GIB80, 1, 4000),
+			  long_one = example_at(GIB80, 1, 50000);
 	assert_printed(short_one.decode_s, "%.3f", "8.458");
 	assert_printed(long_one.decode_s, "%.3f", "9.844");
 	assert_printed(short_one.prefill_s, "%.3f", "0.892");
@@ -129,6 +135,7 @@ static void test_walls_of_the_example(void **state)
 	assert_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
 	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
 	assert_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
+
 	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the
 	 * weights, a longer one by arithmetic. */
 	assert_int_equal(example_at(GIB80, 1, 140).prefill_wall.resource, PLAN_HBM_BANDWIDTH);
@@ -174,8 +181,10 @@ static void test_parking(void **state)
 	assert_near(point.nvme.serial_s, 983040000 / 5e9 + 983040000 / 4e9);
 	assert_near(point.nvme.duplex_s, point.nvme.serial_s);
 	assert_int_equal(point.nvme.wall.resource, PLAN_NVME);
-	double mean = (30 * point.ddr.serial_s + 7 * point.nvme.serial_s + 2 * point.prefill_s) / 39;
+	double mean =
+		(30 * point.ddr.serial_s + 7 * point.nvme.serial_s + 2 * point.prefill_s) / 39;
 	assert_near(point.session_s, point.prefill_s + point.decode_s / 18 + mean);
+
 	/* A drive faster than the link is hidden behind it. */
 	hardware.nvme = (struct plan_link){100e9, 100e9};
 	assert_near(compute(&example, &hardware, &load, 4000).nvme.serial_s, point.switch_s);
@@ -218,6 +227,7 @@ static void test_latent_and_windows_by_hand(void **state)
 	assert_int_equal(bytes, (10ull * 100000 + 52ull * 1024) * 2 * 16 * 128 * 2);
 	assert_int_equal(plan_kv_bytes(gemma, &load, 1000, &bytes), 0);
 	assert_int_equal(bytes, 62ull * 1000 * 2 * 16 * 128 * 2);
+
 	/* Prompt tokens of a layer with a window of 3 meet 1, 2, 3, 3, 3, ... tokens:
 	 * the mean, counted as the area under that line. */
 	struct plan_model windowed = {.layers = 1,
@@ -252,9 +262,11 @@ static void test_experts(void **state)
 	assert_near(point.switch_s, dense_point.switch_s);
 	assert_near(point.prefill_linear_s, dense_point.prefill_linear_s / 4);
 	assert_near(point.decode_s, 250 * (17e9 + 983040000) / 2.039e12);
+
 	/* Four tokens may choose four different sets of experts: all weights are read. */
 	load.batch = 4;
-	assert_near(compute(&sparse, &hardware, &load, 4000).decode_s, 250 * (68e9 + 4 * 983040000.0) / 2.039e12);
+	assert_near(compute(&sparse, &hardware, &load, 4000).decode_s,
+		    250 * (68e9 + 4 * 983040000.0) / 2.039e12);
 }
 
 static void test_batch(void **state)
@@ -268,6 +280,7 @@ static void test_batch(void **state)
 	assert_near(most.decode_s, 250 * (68e9 + 18 * 983040000.0) / 2.039e12);
 	load.batch = 1000;
 	assert_int_equal(compute(&example, &hardware, &load, 4000).batch, 18);
+
 	/* Larger than the intensity: bound by arithmetic. */
 	hardware.gpus = 8;
 	struct plan_point large = compute(&example, &hardware, &load, 400);
@@ -290,6 +303,7 @@ static void test_compression(void **state)
 	changes[3].encoding_bits = 8;
 	for (size_t i = 0; i < 4; i++) {
 		struct plan_point half = compute(&example, &hardware, &changes[i], 50000);
+
 		assert_int_equal(half.kv_bytes, whole.kv_bytes / 2);
 		assert_int_equal(half.kv_computed_bytes, whole.kv_bytes);
 		assert_int_equal(half.concurrency, 2);
@@ -297,6 +311,7 @@ static void test_compression(void **state)
 		assert_true(half.decode_s < whole.decode_s);
 		assert_near(half.prefill_s, i == 0 ? whole.prefill_s / 2 : whole.prefill_s);
 	}
+
 	struct plan_load all = {.output_tokens = 250,
 				.batch = 1,
 				.rounds = 1,
@@ -304,7 +319,8 @@ static void test_compression(void **state)
 				.keep_heads = 0.5,
 				.keep_tokens = 0.5,
 				.encoding_bits = 4};
-	assert_int_equal(compute(&example, &hardware, &all, 50000).kv_bytes, 12288000000 / 60 / 2 / 2 / 4);
+	assert_int_equal(compute(&example, &hardware, &all, 50000).kv_bytes,
+			 12288000000 / 60 / 2 / 2 / 4);
 	all.keep_layers = 1e-6;
 	assert_int_equal(compute(&example, &hardware, &all, 1).kv_bytes, 1);
 }
@@ -358,6 +374,7 @@ static void test_a_latent_vector_is_on_every_gpu(void **state)
 	assert_near(point.kv_copies, 8);
 	assert_int_equal(point.concurrency, (8 * GIB80 - 68000000000) / (8 * 70272ull * 4000));
 	assert_near(point.decode_s, 250 * (68e9 + 8 * kv) / (8 * 2.039e12));
+
 	/* One copy goes out over all links, and each GPU loads its own. */
 	assert_near(point.switch_s, kv / (8 * 20e9) + kv / 20e9);
 	assert_near(point.switch_duplex_s, kv / 20e9);
@@ -370,7 +387,8 @@ static void test_kv_heads_are_replicated(void **state)
 	static const struct {
 		uint32_t gpus, parts;
 		const char *copies;
-	} cases[] = {{1, 1, "1.00"}, {3, 3, "1.00"}, {8, 8, "1.00"}, {12, 8, "1.50"}, {16, 8, "2.00"}};
+	} cases[] = {
+		{1, 1, "1.00"}, {3, 3, "1.00"}, {8, 8, "1.00"}, {12, 8, "1.50"}, {16, 8, "2.00"}};
 	const struct plan_load load = plan_load_default();
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -403,9 +421,11 @@ static void test_data_parallel_attention(void **state)
 
 	/* A step takes as long as on the GPU with the most users. */
 	load.batch = 8;
-	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s,
+		    250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
 	load.batch = 9;
-	assert_near(compute(&model, &hardware, &load, 4000).decode_s, 250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
+	assert_near(compute(&model, &hardware, &load, 4000).decode_s,
+		    250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
 
 	/* KV heads do not divide a cache then. */
 	load.batch = 1;
@@ -449,10 +469,14 @@ static void test_replicated_caches_that_never_fit(void **state)
 static void test_published_widths_fit(void **state)
 {
 	(void)state;
-	struct plan_hardware h200 = {
-		.gpus = 8, .hbm_bytes = 141ull << 30, .flop_s = 989e12, .hbm_bytes_s = 4.8e12, .link = {63e9, 63e9}};
+	struct plan_hardware h200 = {.gpus = 8,
+				     .hbm_bytes = 141ull << 30,
+				     .flop_s = 989e12,
+				     .hbm_bytes_s = 4.8e12,
+				     .link = {63e9, 63e9}};
 	const struct plan_load load = plan_load_default();
-	const struct plan_model *deepseek = plan_model_find("DeepSeek-V3"), *oss = plan_model_find("gpt-oss-120b");
+	const struct plan_model *deepseek = plan_model_find("DeepSeek-V3"),
+				*oss = plan_model_find("gpt-oss-120b");
 	assert_non_null(deepseek);
 	assert_non_null(oss);
 
@@ -509,6 +533,7 @@ static void monotone(const struct plan_model *model, const struct plan_gpu *gpu)
 	struct plan_point before = compute(model, &hardware, &load, contexts[0]);
 	for (size_t i = 1; i < CONTEXTS; i++) {
 		struct plan_point point = compute(model, &hardware, &load, contexts[i]);
+
 		assert_true(point.kv_bytes >= before.kv_bytes);
 		assert_true(point.concurrency <= before.concurrency);
 		assert_true(point.prefill_s >= before.prefill_s);
@@ -529,6 +554,7 @@ static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
 {
 	struct plan_load load = plan_load_default();
 	struct plan_hardware one = hardware_of(gpu, 2), two = hardware_of(gpu, 4);
+
 	one.hbm_bytes = two.hbm_bytes = 16 * gpu->hbm_bytes;
 	if (plan_kv_parts_max(model, &two) < two.gpus)
 		return;
@@ -536,6 +562,7 @@ static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
 	for (size_t i = 0; i < CONTEXTS; i++) {
 		struct plan_point whole = compute(model, &one, &load, contexts[i]);
 		struct plan_point half = compute(model, &two, &load, contexts[i]);
+
 		assert_near(half.prefill_s, whole.prefill_s / 2);
 		assert_near(half.decode_s, whole.decode_s / 2);
 		assert_near(half.switch_s, whole.switch_s / 2);
@@ -558,12 +585,14 @@ static void test_kv_is_linear(void **state)
 	for (size_t m = 0; m < plan_model_count; m++) {
 		struct plan_model model = model_at(m);
 		uint64_t one, thousand, more;
+
 		assert_int_equal(plan_kv_bytes(&model, &load, 1, &one), 0);
 		assert_int_equal(plan_kv_bytes(&model, &load, 100000, &thousand), 0);
 		assert_int_equal(plan_kv_bytes(&model, &load, 200000, &more), 0);
 		uint64_t per_layer = plan_model_elements(&model) * 2;
 		assert_int_equal(one, model.layers * per_layer);
-		assert_int_equal(more - thousand, 100000 * (model.layers - model.windowed_layers) * per_layer);
+		assert_int_equal(more - thousand,
+				 100000 * (model.layers - model.windowed_layers) * per_layer);
 		if (model.windowed_layers == 0)
 			assert_int_equal(thousand, 100000 * one);
 	}
@@ -577,6 +606,7 @@ static void test_fewer_kv_heads_divide_exactly(void **state)
 		struct plan_model model = model_at(m);
 		if (model.kv_heads == 0)
 			continue;
+
 		struct plan_model all_heads = model;
 		all_heads.kv_heads = model.q_heads;
 		uint64_t grouped, whole;
@@ -595,6 +625,7 @@ static void huge(const struct plan_model *model, const struct plan_gpu *gpu)
 {
 	struct plan_hardware hardware = hardware_of(gpu, 1024);
 	struct plan_load load = plan_load_default();
+
 	load.users = 1000000;
 	load.think_s = 3600;
 	struct plan_point point = compute(model, &hardware, &load, 10000000);
@@ -647,9 +678,11 @@ static void fits_on(const struct plan_model *model, struct plan_hardware hardwar
 	assert_true((point.fit.missing_bytes == 0) == (point.concurrency > 0));
 
 	if (point.fit.gpus == 0) {
-		assert_true(point.kv_bytes / plan_kv_parts_max(model, &hardware) >= hardware.hbm_bytes);
+		assert_true(point.kv_bytes / plan_kv_parts_max(model, &hardware) >=
+			    hardware.hbm_bytes);
 		return;
 	}
+
 	hardware.gpus = (uint32_t)point.fit.gpus;
 	assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
 	hardware.gpus--;

@@ -85,6 +85,7 @@ static void test_quantities(void **state)
 		int r = plan_quantity_parse(cases[i].kind, text, strlen(text), &value);
 		if (r != cases[i].result)
 			fail_msg("\"%s\" is %d, not %d", text, r, cases[i].result);
+
 		double expected = r == 0 ? cases[i].value : 12345;
 		if (value < expected * (1 - 1e-12) || value > expected * (1 + 1e-12))
 			fail_msg("\"%s\" is %.17g, not %.17g", text, value, expected);
@@ -99,7 +100,8 @@ static void test_only_the_length_is_read(void **state)
 	assert_int_equal((int)value, 4000);
 	char long_text[200];
 	memset(long_text, '1', sizeof(long_text));
-	assert_int_equal(plan_quantity_parse(PLAN_BYTES, long_text, sizeof(long_text), &value), -EINVAL);
+	assert_int_equal(plan_quantity_parse(PLAN_BYTES, long_text, sizeof(long_text), &value),
+			 -EINVAL);
 }
 
 static void test_every_kind_says_what_it_expects(void **state)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The built-in tables of models and GPUs: every row makes sense, and every figure is that of
- * the CSV files they were made from. And finding a row by name.
+ * The built-in tables of models and GPUs: every row makes sense, and every figure is that
+ * of the CSV files they were made from. And finding a row by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,16 +37,21 @@ static size_t split(char *line, char **fields)
 	for (char *from = line; from && count < FIELDS_MAX; count++) {
 		char *to = from;
 		bool quoted = *from == '"';
+
 		fields[count] = to;
-		for (from += quoted; *from && (quoted ? *from != '"' || from[1] == '"' : *from != ','); from++) {
+
+		for (from += quoted;
+		     *from && (quoted ? *from != '"' || from[1] == '"' : *from != ','); from++) {
 			from += quoted && *from == '"';
 			*to++ = *from;
 		}
+
 		from += quoted && *from == '"';
 		char *next = *from == ',' ? from + 1 : NULL;
 		*to = '\0';
 		from = next;
 	}
+
 	return count;
 }
 
@@ -64,6 +69,7 @@ static bool csv_next(struct csv *csv)
 		fclose(csv->file);
 		return false;
 	}
+
 	assert_int_equal(split(csv->line, csv->values), csv->count);
 	return true;
 }
@@ -74,6 +80,7 @@ static const char *text(const struct csv *csv, const char *name)
 		if (strcmp(csv->names[i], name) == 0)
 			return csv->values[i];
 	}
+
 	fail_msg("there is no column %s", name);
 	return "";
 }
@@ -122,10 +129,12 @@ static void test_models_are_the_csv(void **state)
 	size_t row = 0;
 
 	csv_open(&csv, "tests/data/models.csv");
+
 	for (; csv_next(&csv); row++) {
 		assert_in_range(row, 0, plan_model_count - 1);
 		compare_model(&csv, &plan_models[row]);
 	}
+
 	assert_int_equal(row, plan_model_count);
 }
 
@@ -141,6 +150,7 @@ static void test_gpus_are_the_csv(void **state)
 	size_t row = 0;
 
 	csv_open(&csv, "tests/data/gpus.csv");
+
 	for (; csv_next(&csv); row++) {
 		assert_in_range(row, 0, plan_gpu_count - 1);
 		const struct plan_gpu *gpu = &plan_gpus[row];
@@ -150,8 +160,10 @@ static void test_gpus_are_the_csv(void **state)
 		assert_same(gpu->flop_s, number(&csv, "bf16_dense_tflops") * 1e12);
 		assert_same(gpu->hbm_bytes_s, number(&csv, "mem_bw_gb_s") * 1e9);
 		assert_same(gpu->link_bytes_s, number(&csv, "host_link_gb_s_per_direction") * 1e9);
-		assert_same(gpu->gpu_link_bytes_s, number(&csv, "gpu_gpu_gb_s_bidirectional") * 1e9);
+		assert_same(gpu->gpu_link_bytes_s,
+			    number(&csv, "gpu_gpu_gb_s_bidirectional") * 1e9);
 	}
+
 	assert_int_equal(row, plan_gpu_count);
 }
 
@@ -160,6 +172,7 @@ static void test_rows_make_sense(void **state)
 	(void)state;
 	for (size_t i = 0; i < plan_model_count; i++) {
 		const struct plan_model *model = &plan_models[i];
+
 		assert_in_range(model->windowed_layers, 0, model->layers);
 		assert_in_range(model->active_params, 0, model->params);
 		assert_int_equal(model->window == 0, model->windowed_layers == 0);
@@ -169,6 +182,7 @@ static void test_rows_make_sense(void **state)
 		assert_ptr_equal(plan_model_find(model->name), model);
 		assert_ptr_equal(plan_model_find(model->hf_id), model);
 	}
+
 	for (size_t i = 0; i < plan_gpu_count; i++) {
 		assert_true(strlen(plan_gpus[i].source) > 0);
 		assert_ptr_equal(plan_gpu_find(plan_gpus[i].name), &plan_gpus[i]);
@@ -240,6 +254,7 @@ static void test_short_names(void **state)
 		if (found)
 			assert_string_equal(found->name, models[i].model);
 	}
+
 	for (size_t i = 0; i < sizeof(gpus) / sizeof(gpus[0]); i++) {
 		const struct plan_gpu *found = plan_gpu_find(gpus[i].asked);
 		assert_int_equal(!found, !gpus[i].gpu);

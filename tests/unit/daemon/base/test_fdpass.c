@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors over a socket: what is sent arrives, close-on-exec; whatever does not fit is closed, not leaked. */
+/* Descriptors over a socket: what is sent arrives, close-on-exec; whatever does not fit
+ * is closed, not leaked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,21 +31,25 @@ struct pair {
 static int setup(void **state)
 {
 	static struct pair pair;
+
 	leaks_begin(&pair.leaks);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.ends), 0);
 	pair.event = eventfd(0, EFD_CLOEXEC);
 	assert_true(pair.event >= 0);
 	*state = &pair;
+
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct pair *pair = *state;
+
 	close(pair->ends[0]);
 	close(pair->ends[1]);
 	close(pair->event);
 	assert_int_equal(leaks_end(&pair->leaks), 0);
+
 	return 0;
 }
 
@@ -63,6 +68,7 @@ static void bytes_and_fds_arrive(void **state)
 	for (size_t count = 0; count <= HBM_WIRE_FDS_MAX; count += count < 5 ? 1 : 31) {
 		char bytes[16] = "";
 		struct fdpass_fds got;
+
 		assert_int_equal(send_fds(pair, count), 0);
 		assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), &got, 0), 5);
 		assert_string_equal(bytes, "hello");
@@ -70,11 +76,13 @@ static void bytes_and_fds_arrive(void **state)
 		assert_false(got.lost);
 		struct stat sent, received;
 		assert_int_equal(fstat(pair->event, &sent), 0);
+
 		for (size_t i = 0; i < got.count; i++) {
 			assert_int_equal(fstat(got.list[i], &received), 0);
 			assert_int_equal(received.st_ino, sent.st_ino);
 			assert_int_equal(fcntl(got.list[i], F_GETFD), FD_CLOEXEC);
 		}
+
 		fdpass_close(&got);
 	}
 }
@@ -85,6 +93,7 @@ static void a_taken_fd_stays_open(void **state)
 	struct pair *pair = *state;
 	char bytes[16];
 	struct fdpass_fds got;
+
 	assert_int_equal(send_fds(pair, 3), 0);
 	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), &got, 0), 5);
 	int taken = got.list[1];
@@ -100,15 +109,18 @@ static void fds_where_none_may_be_are_an_error(void **state)
 	for (size_t count = 1; count < 4; count++) {
 		char bytes[16];
 		assert_int_equal(send_fds(pair, count), 0);
-		assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, 0), -EPROTO);
+		assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, 0),
+				 -EPROTO);
 	}
 }
 
-/* The message arrives without them: none of the eight, though some of them would have fitted. */
+/* The message arrives without them: none of the eight, though some of them would have
+ * fitted. */
 static void fds_lost_for_want_of_room_are_told(void **state)
 {
 	struct pair *pair = *state;
 	struct rlimit before, tight;
+
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	int lowest = dup(pair->event); /* the lowest free number; some above it may be taken */
 	close(lowest);
@@ -116,6 +128,7 @@ static void fds_lost_for_want_of_room_are_told(void **state)
 	rlim_t room = 0;
 	for (; got.lost; room++) {
 		char bytes[16] = "";
+
 		assert_int_equal(send_fds(pair, 8), 0);
 		tight = (struct rlimit){(rlim_t)lowest + room, before.rlim_max};
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
@@ -126,6 +139,7 @@ static void fds_lost_for_want_of_room_are_told(void **state)
 		assert_int_equal(got.count, got.lost ? 0 : 8);
 		fdpass_close(&got);
 	}
+
 	assert_in_range(room, 9, 64); /* 0 to 7 were too few */
 }
 
@@ -134,6 +148,7 @@ static void a_message_longer_than_room_is_an_error(void **state)
 	struct pair *pair = *state;
 	char bytes[4];
 	struct fdpass_fds got;
+
 	assert_int_equal(send_fds(pair, 2), 0);
 	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), &got, 0), -EMSGSIZE);
 	assert_int_equal(got.count, 0);
@@ -152,6 +167,7 @@ static void waiting_ends_with_a_message(void **state)
 	struct pair *pair = *state;
 	pthread_t sender;
 	char bytes[16];
+
 	assert_int_equal(pthread_create(&sender, NULL, send_late, pair), 0);
 	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, FDPASS_WAIT), 5);
 	assert_int_equal(pthread_join(sender, NULL), 0);
@@ -161,6 +177,7 @@ static void neither_end_blocks(void **state)
 {
 	struct pair *pair = *state;
 	char bytes[1024] = "";
+
 	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, 0), -EAGAIN);
 	struct iovec iov = {bytes, sizeof(bytes)};
 	int r, sent = 0;
@@ -175,8 +192,10 @@ static void the_largest_message_fits(void **state)
 	struct pair *pair = *state;
 	static char bytes[HBM_WIRE_MESSAGE_MAX];
 	struct iovec iov = {bytes, sizeof(bytes)};
+
 	assert_int_equal(fdpass_send(pair->ends[0], &iov, 1, NULL, 0), 0);
-	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, 0), HBM_WIRE_MESSAGE_MAX);
+	assert_int_equal(fdpass_receive(pair->ends[1], bytes, sizeof(bytes), NULL, 0),
+			 HBM_WIRE_MESSAGE_MAX);
 }
 
 static void a_closed_peer_is_seen(void **state)
@@ -193,9 +212,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(bytes_and_fds_arrive, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_taken_fd_stays_open, setup, teardown),
-		cmocka_unit_test_setup_teardown(fds_where_none_may_be_are_an_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(fds_lost_for_want_of_room_are_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_message_longer_than_room_is_an_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(fds_where_none_may_be_are_an_error, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(fds_lost_for_want_of_room_are_told, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_message_longer_than_room_is_an_error, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(waiting_ends_with_a_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(neither_end_blocks, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_largest_message_fits, setup, teardown),

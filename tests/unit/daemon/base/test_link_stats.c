@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who was busy when: sums, what counts as overlapped, and the intervals that are kept. No expectation is of a time:
- * only of what must be zero, equal, or no more than something else. */
+/* Who was busy when: sums, what counts as overlapped, and the intervals that are kept. No
+ * expectation is of a time: only of what must be zero, equal, or no more than something
+ * else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,6 +42,7 @@ static void test_nothing_has_been_measured(void **state)
 		assert_int_equal(link_of(link_stats, link).busy_ns, 0);
 		assert_true(link_stats_bandwidth(link_stats, link) < 1);
 	}
+
 	struct hbm_wire_interval intervals[4];
 	uint64_t cursor = 0;
 	assert_int_equal(link_stats_intervals(link_stats, &cursor, intervals, 4), 0);
@@ -57,6 +59,7 @@ static void test_sums(void **state)
 		pass_time();
 		link_stats_end(link_stats, HBM_LINK_D2H, 1, started, i, 1000 * i, i == 2);
 	}
+
 	struct hbm_wire_link link = link_of(link_stats, HBM_LINK_D2H);
 	assert_int_equal(link.count, 6);
 	assert_int_equal(link.bytes, 6000);
@@ -65,11 +68,13 @@ static void test_sums(void **state)
 	assert_int_equal(link.overlapped_ns, 0);
 	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_D2H) > 0);
 	pass_time();
-	assert_int_equal(link_of(link_stats, HBM_LINK_D2H).busy_ns, link.busy_ns); /* idle time is not busy time */
+	assert_int_equal(link_of(link_stats, HBM_LINK_D2H).busy_ns,
+			 link.busy_ns); /* idle time is not busy time */
 	link_stats_free(link_stats);
 }
 
-/* Two at once are one busy time; NVMe and device copies overlap each other, and neither overlaps its own kind. */
+/* Two at once are one busy time; NVMe and device copies overlap each other, and neither
+ * overlaps its own kind. */
 static void test_overlap(void **state)
 {
 	(void)state;
@@ -87,7 +92,8 @@ static void test_overlap(void **state)
 	assert_int_equal(h2d.overlapped_ns, h2d.busy_ns);
 	assert_int_equal(link_of(link_stats, HBM_LINK_NVME_WRITE).overlapped_ns, h2d.busy_ns);
 	assert_int_equal(link_of(link_stats, HBM_LINK_NVME_READ).overlapped_ns, h2d.busy_ns);
-	assert_in_range(link_of(link_stats, HBM_LINK_NVME_WRITE).busy_ns, h2d.busy_ns + 200000, UINT64_MAX);
+	assert_in_range(link_of(link_stats, HBM_LINK_NVME_WRITE).busy_ns, h2d.busy_ns + 200000,
+			UINT64_MAX);
 	link_stats_free(link_stats);
 }
 
@@ -99,22 +105,31 @@ static void test_intervals(void **state)
 	struct link_stats *link_stats = link_stats_open();
 	struct hbm_wire_interval intervals[100];
 	uint64_t cursor = 0, seen = 0;
+
 	for (uint64_t i = 0; i < 10; i++)
-		link_stats_end(link_stats, HBM_LINK_D2D, 2, link_stats_begin(link_stats, HBM_LINK_D2D), 1, i, 0);
+		link_stats_end(link_stats, HBM_LINK_D2D, 2,
+			       link_stats_begin(link_stats, HBM_LINK_D2D), 1, i, 0);
+
 	assert_int_equal(link_stats_intervals(link_stats, &cursor, intervals, 4), 4);
 	assert_int_equal(cursor, 0);
 	assert_int_equal(intervals[3].bytes, 3);
 	assert_int_equal(intervals[3].link, HBM_LINK_D2D);
 	assert_int_equal(intervals[3].device, 2);
 	assert_in_range(intervals[3].end_ns, intervals[3].start_ns, UINT64_MAX);
+
 	for (uint64_t i = 10; i < MANY; i++)
-		link_stats_end(link_stats, HBM_LINK_D2D, 0, link_stats_begin(link_stats, HBM_LINK_D2D), 1, i, 0);
+		link_stats_end(link_stats, HBM_LINK_D2D, 0,
+			       link_stats_begin(link_stats, HBM_LINK_D2D), 1, i, 0);
+
 	cursor = 4;
-	for (uint32_t count; (count = link_stats_intervals(link_stats, &cursor, intervals, 100)) > 0; cursor += count) {
+	for (uint32_t count;
+	     (count = link_stats_intervals(link_stats, &cursor, intervals, 100)) > 0;
+	     cursor += count) {
 		for (uint32_t i = 0; i < count; i++)
 			assert_int_equal(intervals[i].bytes, cursor + i);
 		seen += count;
 	}
+
 	assert_int_equal(cursor, MANY);
 	assert_in_range(seen, 1000, MANY - 5);
 	link_stats_free(link_stats);

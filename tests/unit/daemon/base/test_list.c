@@ -27,6 +27,7 @@ static void assert_numbers(struct list *head, const int *numbers, int count)
 		assert_ptr_equal(node->next->prev, node);
 		assert_ptr_equal(node->prev->next, node);
 	}
+
 	assert_int_equal(seen, count);
 }
 
@@ -70,16 +71,19 @@ static void test_remove_while_walking(void **state)
 	struct item items[10];
 	list_init(&head);
 	list_init(&odd);
+
 	for (int i = 0; i < 10; i++) {
 		items[i].number = i;
 		list_push_back(&head, &items[i].link);
 	}
+
 	list_for_each_safe (node, after, &head) {
 		if (number_of(node) % 2 == 0)
 			continue;
 		list_remove(node);
 		list_push_back(&odd, node);
 	}
+
 	assert_numbers(&head, (int[]){0, 2, 4, 6, 8}, 5);
 	assert_numbers(&odd, (int[]){1, 3, 5, 7, 9}, 5);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Load times: the slowest link counts, and what comes from NVMe crosses the device's link too. */
+/* Load times: the slowest link counts, and what comes from NVMe crosses the device's link
+ * too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +19,8 @@ static int loading_ms(const struct loading_rates *rates, uint64_t hbm, uint64_t 
 static void test_the_slowest_link_counts(void **state)
 {
 	(void)state;
-	const struct loading_rates rates = {.hbm_bytes_s = 100, .link_bytes_s = 10, .nvme_bytes_s = 5};
+	const struct loading_rates rates = {
+		.hbm_bytes_s = 100, .link_bytes_s = 10, .nvme_bytes_s = 5};
 
 	assert_int_equal(loading_ms(&rates, 0, 0, 0), 0);
 	assert_int_equal(loading_ms(&rates, 1000, 0, 0), 10000);

@@ -29,9 +29,11 @@ static int set_up(void **state)
 	unsetenv("JOURNAL_STREAM");
 	real_stderr = dup(STDERR_FILENO);
 	file = memfd_create("stderr", MFD_CLOEXEC);
+
 	/* Writers of a memfd share a position, but do not lock it. */
 	if (fcntl(file, F_SETFL, O_APPEND) < 0)
 		return -1;
+
 	return dup2(file, STDERR_FILENO) < 0 ? -1 : 0;
 }
 
@@ -58,8 +60,10 @@ static void pretend_journal(void)
 {
 	struct stat status;
 	char stream[64];
+
 	assert_int_equal(fstat(STDERR_FILENO, &status), 0);
-	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)status.st_dev,
+		 (uintmax_t)status.st_ino);
 	setenv("JOURNAL_STREAM", stream, 1);
 }
 
@@ -68,7 +72,8 @@ static void test_time_and_word(void **state)
 	(void)state;
 	regex_t pattern;
 	assert_int_equal(regcomp(&pattern,
-				 "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z warning: 3 of 4 things\n$",
+				 "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z warning: 3 of "
+				 "4 things\n$",
 				 REG_EXTENDED | REG_NOSUB),
 			 0);
 	log_open(LOG_INFO);
@@ -169,10 +174,12 @@ static void test_threads_do_not_mix(void **state)
 		snprintf(expected, sizeof(expected), "<6>thread %c line %c\n", line[10], line[10]);
 		assert_memory_equal(line, expected, strlen(expected));
 	}
+
 	assert_int_equal(lines, THREADS * LINES);
 }
 
-/* What fails by the thousand is logged for a while, and later it is said how many were not. */
+/* What fails by the thousand is logged for a while, and later it is said how many were
+ * not. */
 static void test_a_quota(void **state)
 {
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The least limit of our memory cgroup and those above it, in trees of files that a kernel of each kind would show. */
+/* The least limit of our memory cgroup and those above it, in trees of files that a
+ * kernel of each kind would show. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,6 +34,7 @@ static int setup(void **state)
 	leaks_begin(&fixture.leaks);
 	assert_non_null(mkdtemp(fixture.root));
 	*state = &fixture;
+
 	return 0;
 }
 
@@ -57,7 +59,9 @@ static void write_file(const struct fixture *fixture, const char *path, const ch
 	char name[512];
 
 	snprintf(name, sizeof(name), "%s%s", fixture->root, path);
-	for (char *at = strchr(name + strlen(fixture->root) + 1, '/'); at; at = strchr(at + 1, '/')) {
+
+	for (char *at = strchr(name + strlen(fixture->root) + 1, '/'); at;
+	     at = strchr(at + 1, '/')) {
 		*at = '\0';
 		mkdir(name, 0700);
 		*at = '/';
@@ -99,9 +103,10 @@ static void test_v2_walks_up(void **state)
 	struct fixture *fixture = *state;
 
 	write_file(fixture, "/proc/self/cgroup", "0::/system.slice/hbmd.service\n");
-	write_file(fixture, "/proc/self/mountinfo",
-		   "22 1 0:20 / /proc rw - proc proc rw\n"
-		   "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+	write_file(
+		fixture, "/proc/self/mountinfo",
+		"22 1 0:20 / /proc rw - proc proc rw\n"
+		"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
 	write_file(fixture, "/sys/fs/cgroup/system.slice/hbmd.service/memory.max", "max\n");
 	assert_unlimited(fixture);
 	write_file(fixture, "/sys/fs/cgroup/system.slice/memory.max", "314572800\n");
@@ -118,13 +123,15 @@ static void test_v1_beside_v2(void **state)
 {
 	struct fixture *fixture = *state;
 
-	write_file(fixture, "/proc/self/cgroup", "9:name=systemd:/\n5:cpu,memory:/a/b\n4:memoryx:/wrong\n0::/u\n");
+	write_file(fixture, "/proc/self/cgroup",
+		   "9:name=systemd:/\n5:cpu,memory:/a/b\n4:memoryx:/wrong\n0::/u\n");
 	write_file(fixture, "/proc/self/mountinfo",
 		   "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
 		   "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,cpu,memory\n"
 		   "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
 	write_file(fixture, "/sys/fs/cgroup/cpu/a/memory.limit_in_bytes", "1\n");
-	write_file(fixture, "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
+	write_file(fixture, "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+		   "9223372036854771712\n");
 	assert_unlimited(fixture);
 	write_file(fixture, "/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "209715200\n");
 	assert_limit(fixture, 200 * MIB, "/sys/fs/cgroup/memory/a");
@@ -132,31 +139,36 @@ static void test_v1_beside_v2(void **state)
 	assert_limit(fixture, 100 * MIB, "/sys/fs/cgroup/unified/u");
 }
 
-/* A container without a namespace of its own for cgroups: its part of the tree is mounted at the root. */
+/* A container without a namespace of its own for cgroups: its part of the tree is mounted
+ * at the root. */
 static void test_a_part_of_the_tree(void **state)
 {
 	struct fixture *fixture = *state;
 
 	write_file(fixture, "/proc/self/cgroup", "4:memory:/docker/abc/inner\n");
 	write_file(fixture, "/proc/self/mountinfo",
-		   "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro master:11 - cgroup cgroup rw,memory\n");
+		   "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro master:11 - cgroup cgroup "
+		   "rw,memory\n");
 	write_file(fixture, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "314572800\n");
 	write_file(fixture, "/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "209715200\n");
 	assert_limit(fixture, 200 * MIB, "/sys/fs/cgroup/memory/inner");
 	write_file(fixture, "/proc/self/cgroup", "4:memory:/docker/abc\n");
 	assert_limit(fixture, 300 * MIB, "/sys/fs/cgroup/memory");
-	write_file(fixture, "/proc/self/cgroup", "4:memory:/docker/abcd/inner\n"); /* another one's */
+	write_file(fixture, "/proc/self/cgroup",
+		   "4:memory:/docker/abcd/inner\n"); /* another one's */
 	assert_limit(fixture, 300 * MIB, "/sys/fs/cgroup/memory");
 }
 
-/* The kernel's own files are understood: the limit of this very process is no more than the host has. */
+/* The kernel's own files are understood: the limit of this very process is no more than
+ * the host has. */
 static void test_this_process(void **state)
 {
 	struct fixture *fixture = *state;
 
 	memory_limit_read(&fixture->limit, "");
 	assert_in_range(fixture->limit.bytes, 1, fixture->limit.host);
-	assert_int_equal(fixture->limit.cgroup[0] == '\0', fixture->limit.bytes == fixture->limit.host);
+	assert_int_equal(fixture->limit.cgroup[0] == '\0',
+			 fixture->limit.bytes == fixture->limit.host);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

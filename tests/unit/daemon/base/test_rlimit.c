@@ -43,11 +43,13 @@ static void test_what_is_said(void **state)
 	limit = before;
 	limit.rlim_cur = 8 << 20;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	assert_string_equal(rlimit_hint(text, RLIMIT_FSIZE),
-			    "; RLIMIT_FSIZE is 8388608 bytes: raise LimitFSIZE= of the unit, or ulimit -f");
+	assert_string_equal(
+		rlimit_hint(text, RLIMIT_FSIZE),
+		"; RLIMIT_FSIZE is 8388608 bytes: raise LimitFSIZE= of the unit, or ulimit -f");
 	limit.rlim_cur = limit.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	assert_int_equal(rlimit_hint(text, RLIMIT_FSIZE)[0] == '\0', limit.rlim_max == RLIM_INFINITY);
+	assert_int_equal(rlimit_hint(text, RLIMIT_FSIZE)[0] == '\0',
+			 limit.rlim_max == RLIM_INFINITY);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 
 	assert_string_equal(rlimit_hint(text, -1), "");

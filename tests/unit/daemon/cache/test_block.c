@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A block's states: every transition from every state, the allowed ones done and seen, the refused
- * ones done in a child process that must abort. Then what goes with them: slots, queues, listeners,
- * references, sizes.
+ * A block's states: every transition from every state, the allowed ones done and seen,
+ * the refused ones done in a child process that must abort. Then what goes with them:
+ * slots, queues, listeners, references, sizes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,6 +73,7 @@ static void setting_open(struct setting *setting)
 	leaks_begin(&setting->leaks);
 	assert_int_equal(index_new(&setting->index, SLOTS), 0);
 	assert_int_equal(namespaces_new(&setting->namespaces, 2), 0);
+
 	for (uint8_t i = HBM; i <= DDR; i++) {
 		enum hbm_tier kind = i == HBM ? HBM_TIER_HBM : HBM_TIER_DDR;
 		assert_int_equal(tier_init(&setting->tiers[i], kind, i, SLOTS * STORED, 0, SLOTS),
@@ -84,8 +85,8 @@ static void setting_open(struct setting *setting)
 	setting->listener =
 		(struct block_listener){.placed = hear_placed, .unplaced = hear_unplaced};
 	block_listen(&setting->blocks, &setting->listener);
-	setting->ns =
-		namespaces_open(setting->namespaces, &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});
+	setting->ns = namespaces_open(setting->namespaces,
+				      &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});
 	assert_int_equal(setting->ns, 1);
 }
 
@@ -95,6 +96,7 @@ static void setting_close(struct setting *setting)
 	assert_int_equal(index_count(setting->index), 0);
 	for (int i = HBM; i <= DDR; i++) {
 		const struct tier *tier = &setting->tiers[i];
+
 		assert_int_equal(tier->placed, 0);
 		assert_int_equal(tier->moving, 0);
 		assert_int_equal(tier->blocks, 0);
@@ -106,6 +108,7 @@ static void setting_close(struct setting *setting)
 		assert_int_equal(extent_available(tier->extents), SLOTS * STORED);
 		tier_clear(&setting->tiers[i]);
 	}
+
 	namespaces_unref(setting->namespaces, setting->ns);
 	assert_int_equal(namespaces_count(setting->namespaces), 0); /* it counted its blocks */
 	setting->namespaces = namespaces_free(setting->namespaces);
@@ -180,8 +183,8 @@ static enum block_state expected(enum block_state state, enum block_event event)
 	return BLOCK_ABSENT;
 }
 
-/* A block in that state, with a reference so that it stays, and with a user where that is wanted
- * and possible. */
+/* A block in that state, with a reference so that it stays, and with a user where that is
+ * wanted and possible. */
 static uint32_t block_in(struct setting *setting, enum block_state state, bool used)
 {
 	if (state == BLOCK_ABSENT)
@@ -192,6 +195,7 @@ static uint32_t block_in(struct setting *setting, enum block_state state, bool u
 	uint32_t number = complete ? resident(setting) : begin(setting);
 	if (!complete)
 		block_set_target(blocks, number, &setting->tiers[HBM]);
+
 	block_ref(blocks, number);
 	if (complete && used)
 		block_use(blocks, number);
@@ -199,7 +203,9 @@ static uint32_t block_in(struct setting *setting, enum block_state state, bool u
 		block_begin_move(blocks, number, 7);
 	if (state >= BLOCK_STORING_DROPPED)
 		block_drop(blocks, number);
+
 	assert_int_equal(state_of(setting, number), state);
+
 	return number;
 }
 
@@ -247,11 +253,14 @@ static void end_block(struct setting *setting, uint32_t number)
 		block_abandon_store(blocks, number);
 	if (block->state == BLOCK_MOVING_DROPPED)
 		block_end_move(blocks, number);
+
 	while (block->users > 0)
 		block_unuse(blocks, number);
+
 	for (int i = HBM; i <= DDR; i++)
 		while (setting->tiers[i].inbound_first != 0)
 			block_unqueue(blocks, &setting->tiers[i]);
+
 	assert_true(index_used(setting->index, number));
 	assert_true(block_unref(blocks, number));
 	assert_false(index_used(setting->index, number));
@@ -261,7 +270,9 @@ static void end_block(struct setting *setting, uint32_t number)
 static int signal_of(struct setting *setting, uint32_t number, enum block_event event)
 {
 	pid_t child = fork();
+
 	assert_in_range(child, 0, INT32_MAX);
+
 	if (child == 0) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
 		signal(SIGABRT, SIG_DFL);
@@ -272,6 +283,7 @@ static int signal_of(struct setting *setting, uint32_t number, enum block_event 
 
 	int status;
 	assert_int_equal(waitpid(child, &status, 0), child);
+
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
@@ -281,6 +293,7 @@ static void test_every_transition(void **state)
 	for (enum block_state from = BLOCK_ABSENT; from < BLOCK_STATES; from++) {
 		for (enum block_event event = 0; event < BLOCK_EVENTS; event++) {
 			enum block_state to = expected(from, event);
+
 			assert_int_equal(block_next(from, event), to);
 			if (event == BLOCK_BEGIN_STORE)
 				continue; /* it takes no number: there is nothing to refuse */
@@ -294,8 +307,10 @@ static void test_every_transition(void **state)
 				do_event(&setting, number, event);
 				assert_int_equal(state_of(&setting, number), to);
 			}
+
 			if (from != BLOCK_ABSENT)
 				end_block(&setting, number);
+
 			setting_close(&setting);
 		}
 	}
@@ -335,6 +350,7 @@ static void test_questions(void **state)
 						   [BLOCK_DROPPED] = true};
 	for (enum block_state from = BLOCK_STORING; from < BLOCK_STATES; from++) {
 		struct setting setting;
+
 		setting_open(&setting);
 		uint32_t number = block_in(&setting, from, true);
 		const struct block *block = block_get(&setting.blocks, number);
@@ -379,7 +395,8 @@ static void test_slots_follow_the_block(void **state)
 	setting_close(&setting);
 }
 
-/* A dropped block keeps its slot while it has users, and its number while anything names it. */
+/* A dropped block keeps its slot while it has users, and its number while anything names
+ * it. */
 static void test_a_dropped_block_goes_when_idle(void **state)
 {
 	(void)state;
@@ -474,6 +491,7 @@ static void test_misplaced_blocks_are_queued_in_order(void **state)
 		block_set_target(&setting.blocks, order[i], hbm); /* where it is */
 		block_unqueue(&setting.blocks, ddr);
 	}
+
 	assert_int_equal(ddr->inbound_first, 0);
 	assert_int_equal(hbm->inbound_first, 0);
 
@@ -482,7 +500,8 @@ static void test_misplaced_blocks_are_queued_in_order(void **state)
 	setting_close(&setting);
 }
 
-/* One that waits on a queue and belongs elsewhere by the time it is taken off waits there instead. */
+/* One that waits on a queue and belongs elsewhere by the time it is taken off waits there
+ * instead. */
 static void test_a_queued_block_changes_queues_when_taken_off(void **state)
 {
 	(void)state;

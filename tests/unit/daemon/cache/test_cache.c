@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The policy, against two models that are as dumb as can be. The first is one LRU list for one size of block: which
- * blocks are in which tier is the top C1 of it, the next C2, the next C3. The second is the cascade itself over arrays
- * that are searched and shifted, for all that the first cannot say: several sizes, two devices, holding, dropping.
+ * The policy, against two models that are as dumb as can be. The first is one LRU list
+ * for one size of block: which blocks are in which tier is the top C1 of it, the next C2,
+ * the next C3. The second is the cascade itself over arrays that are searched and
+ * shifted, for all that the first cannot say: several sizes, two devices, holding,
+ * dropping.
  *
- * No bytes are moved here: a block is stored as soon as it is inserted, or, where that is what is tested, has a slot.
+ * No bytes are moved here: a block is stored as soon as it is inserted, or, where that is
+ * what is tested, has a slot.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +36,8 @@ struct setting {
 };
 
 /* Capacities in units, by tier from the top; 0: absent. */
-static void setting_open(struct setting *setting, const char *name, uint32_t devices, const uint64_t *units)
+static void setting_open(struct setting *setting, const char *name, uint32_t devices,
+			 const uint64_t *units)
 {
 	leaks_begin(&setting->leaks);
 	seed_open(&setting->seed, name);
@@ -46,10 +50,12 @@ static void setting_open(struct setting *setting, const char *name, uint32_t dev
 		uint64_t bytes = units[i - 1] * UNIT;
 		if (bytes == 0)
 			continue;
+
 		enum hbm_tier kind = i <= devices ? HBM_TIER_HBM : kinds[i - devices - 1];
 		assert_int_equal(tier_init(&cache->tiers[i], kind, i, bytes, 0, KEYS), 0);
 		assert_int_equal(tier_grow(&cache->tiers[i], 0, bytes), 0);
 	}
+
 	for (uint32_t i = 0; i < devices; i++)
 		cache_hbm(cache, i)->below = cache->ddr;
 	cache->ddr->below = cache->nvme;
@@ -90,15 +96,19 @@ static uint32_t insert(struct setting *setting, uint16_t ns, uint32_t n, uint32_
 	return number;
 }
 
-/* One request of an engine: the chain's blocks that are not there are inserted, then all are used. */
-static void request(struct setting *setting, uint16_t ns, const uint32_t *keys, uint32_t count, uint32_t device)
+/* One request of an engine: the chain's blocks that are not there are inserted, then all
+ * are used. */
+static void request(struct setting *setting, uint16_t ns, const uint32_t *keys, uint32_t count,
+		    uint32_t device)
 {
 	uint32_t numbers[LENGTH_MAX];
+
 	for (uint32_t i = 0; i < count; i++) {
 		numbers[i] = find(setting, ns, keys[i]);
 		if (numbers[i] == 0)
 			numbers[i] = insert(setting, ns, keys[i], i == 0 ? 0 : numbers[i - 1]);
 	}
+
 	cache_touch_begin(setting->cache);
 	for (uint32_t i = count; i-- > 0;)
 		cache_touch(setting->cache, numbers[i], device);
@@ -111,11 +121,13 @@ static uint32_t insert_placed(struct setting *setting, uint16_t ns, uint32_t n)
 	struct hbm_wire_key key = key_of(n);
 	struct cache *cache = setting->cache;
 	uint32_t number = cache_insert(cache, ns, &key, 0);
+
 	assert_int_not_equal(number, 0);
 	uint32_t unit = tier_alloc(cache_hbm(cache, 0), UNIT);
 	assert_int_not_equal(unit, UINT32_MAX);
 	block_stored(&cache->blocks, number, (struct place){cache_hbm(cache, 0), unit});
 	request(setting, ns, &n, 1, 0);
+
 	return number;
 }
 
@@ -125,6 +137,7 @@ static void assert_emptied(struct setting *setting)
 	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
 		if (index_used(cache->index, number))
 			cache_drop(cache, number);
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		while (cache->tiers[i].inbound_first != 0)
 			block_unqueue(&cache->blocks, &cache->tiers[i]);
@@ -137,6 +150,7 @@ static void assert_emptied(struct setting *setting)
 		assert_int_equal(cache->tiers[i].placed, 0);
 		assert_int_equal(cache->tiers[i].moving, 0);
 	}
+
 	assert_int_equal(index_count(cache->index), 0);
 }
 
@@ -156,8 +170,10 @@ static void lru_request(struct lru *lru, const uint32_t *keys, uint32_t count)
 	while (lru->count > lru->capacity) {
 		uint32_t oldest = KEYS;
 		for (uint32_t k = 0; k < KEYS; k++)
-			if (lru->stamp[k] != 0 && (oldest == KEYS || lru->stamp[k] < lru->stamp[oldest]))
+			if (lru->stamp[k] != 0 &&
+			    (oldest == KEYS || lru->stamp[k] < lru->stamp[oldest]))
 				oldest = k;
+
 		lru->stamp[oldest] = 0;
 		lru->count--;
 	}
@@ -176,11 +192,12 @@ struct talk {
 	uint32_t keys[LENGTH_MAX], length;
 };
 
-static void next_turn(struct talk *talk, struct talk *all, uint32_t talks, uint32_t *fresh, struct seed *seed)
+static void next_turn(struct talk *talk, struct talk *all, uint32_t talks, uint32_t *fresh,
+		      struct seed *seed)
 {
 	if (talk->length >= LENGTH_MAX / 2 || seed_below(seed, 20) == 0) {
-		const struct talk *other =
-			&all[seed_below(seed, talks)]; /* a new one, maybe with a prefix of another */
+		const struct talk *other = &all[seed_below(
+			seed, talks)]; /* a new one, maybe with a prefix of another */
 		uint32_t shared = (uint32_t)seed_below(seed, other->length + 1);
 		memmove(talk->keys, other->keys, shared * sizeof(talk->keys[0]));
 		talk->length = shared;
@@ -193,6 +210,7 @@ static void one_lru_test(const char *name, const uint64_t *units)
 {
 	enum { TALKS = 12 };
 	struct setting setting;
+
 	setting_open(&setting, name, 1, units);
 	struct talk talks[TALKS] = {0};
 	static struct lru lru;
@@ -200,20 +218,26 @@ static void one_lru_test(const char *name, const uint64_t *units)
 	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t fresh = 0; fresh + 20 < KEYS;) {
 		struct talk *talk = &talks[seed_below(&setting.seed, TALKS)];
+
 		next_turn(talk, talks, TALKS, &fresh, &setting.seed);
 		request(&setting, ns, talk->keys, talk->length, 0);
 		lru_request(&lru, talk->keys, talk->length);
+
 		for (uint32_t k = 0; k < fresh; k++) {
 			uint32_t number = find(&setting, ns, k);
+
 			assert_int_equal(number != 0, lru.stamp[k] != 0);
 			if (number == 0 || seed_below(&setting.seed, 8) != 0)
 				continue;
+
 			uint64_t rank = lru_rank(&lru, k);
 			uint8_t tier = rank < units[0] ? 1 : rank < units[0] + units[1] ? 2 : 3;
 			assert_int_equal(cache_block(setting.cache, number)->target, tier);
 		}
+
 		assert_int_equal(index_count(setting.cache->index), lru.count);
 	}
+
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
@@ -227,7 +251,8 @@ static void test_tiers_are_one_lru_list(void **state)
 static void test_one_lru_list_of_tiers_smaller_than_a_chain(void **state)
 {
 	(void)state;
-	one_lru_test("test_one_lru_list_of_tiers_smaller_than_a_chain", (const uint64_t[]){1, 3, 20});
+	one_lru_test("test_one_lru_list_of_tiers_smaller_than_a_chain",
+		     (const uint64_t[]){1, 3, 20});
 }
 
 static void test_one_lru_list_without_some_tier(void **state)
@@ -279,6 +304,7 @@ static bool model_held(const struct model *model, uint32_t node)
 	for (uint32_t n = 0; n < NODES; n++)
 		if (model->nodes[n].there && model->nodes[n].parent == node && model_held(model, n))
 			return true;
+
 	return false;
 }
 
@@ -287,7 +313,8 @@ static void ranking_take(struct ranking *order, uint32_t node)
 	for (uint32_t i = 0; i < order->count; i++) {
 		if (order->list[i] != node)
 			continue;
-		memmove(&order->list[i], &order->list[i + 1], (order->count - i - 1) * sizeof(node));
+		memmove(&order->list[i], &order->list[i + 1],
+			(order->count - i - 1) * sizeof(node));
 		order->count--;
 		return;
 	}
@@ -320,6 +347,7 @@ static void model_drop(struct model *model, uint32_t node)
 	for (uint32_t n = 0; n < NODES; n++)
 		if (model->nodes[n].there && model->nodes[n].parent == node)
 			model_drop(model, n);
+
 	if (model->tier[node] != 0)
 		model_leave(model, node);
 	model->nodes[node].there = false;
@@ -328,7 +356,8 @@ static void model_drop(struct model *model, uint32_t node)
 /* The first tier from this one down that has room for it at all; 0: none. */
 static uint8_t model_tier_for(const struct model *model, uint32_t node, uint8_t tier)
 {
-	for (; tier <= model->devices + 2; tier = tier <= model->devices ? (uint8_t)(model->devices + 1) : tier + 1)
+	for (; tier <= model->devices + 2;
+	     tier = tier <= model->devices ? (uint8_t)(model->devices + 1) : tier + 1)
 		if (model->orders[tier].capacity >= bytes_of(node))
 			return tier;
 	return 0;
@@ -339,11 +368,13 @@ static void model_push_down(struct model *model, uint8_t tier)
 	struct ranking *order = &model->orders[tier];
 	uint32_t node = order->list[order->count - 1];
 	uint8_t below = tier <= model->devices ? (uint8_t)(model->devices + 1) : tier + 1;
+
 	below = model_tier_for(model, node, below);
 	if (below == 0) {
 		model_drop(model, node);
 		return;
 	}
+
 	model_leave(model, node);
 	model_join(model, node, below);
 }
@@ -351,7 +382,8 @@ static void model_push_down(struct model *model, uint8_t tier)
 static void model_settle(struct model *model)
 {
 	for (uint8_t tier = 1; tier <= model->devices + 2; tier++)
-		while (model->orders[tier].bytes > model->orders[tier].capacity && model->orders[tier].count > 0)
+		while (model->orders[tier].bytes > model->orders[tier].capacity &&
+		       model->orders[tier].count > 0)
 			model_push_down(model, tier);
 }
 
@@ -376,6 +408,7 @@ static uint32_t number_of(struct model *model, uint32_t node)
 static void use_node(struct model *model, uint32_t leaf, uint32_t device)
 {
 	uint32_t path[NODES], depth = 0;
+
 	for (uint32_t n = leaf; n != NODES; n = model->nodes[n].parent)
 		path[depth++] = n;
 	for (uint32_t i = depth; i-- > 0;) {
@@ -385,6 +418,7 @@ static void use_node(struct model *model, uint32_t leaf, uint32_t device)
 		insert(&model->setting, model->ns[path[i] % SIZES], path[i], parent);
 		model->nodes[path[i]].there = true;
 	}
+
 	cache_touch_begin(model->setting.cache);
 	cache_touch(model->setting.cache, number_of(model, leaf), device);
 	cache_settle(model->setting.cache);
@@ -410,23 +444,27 @@ static uint64_t model_pinned(const struct model *model, uint8_t tier)
 	return pinned;
 }
 
-/* Pins, unless half of some tier would be exceeded; what was found free on the way has been used, then. */
+/* Pins, unless half of some tier would be exceeded; what was found free on the way has
+ * been used, then. */
 static void pin_node(struct model *model, uint32_t node)
 {
 	if (!model->nodes[node].there)
 		return;
+
 	uint32_t fresh[NODES], count = 0;
 	uint64_t pinned[TIERS_MAX + 1];
 	for (uint8_t t = 1; t <= model->devices + 2; t++)
 		pinned[t] = model_pinned(model, t);
 	bool may = true;
-	for (uint32_t n = node; may && n != NODES && !model_held(model, n); n = model->nodes[n].parent) {
+	for (uint32_t n = node; may && n != NODES && !model_held(model, n);
+	     n = model->nodes[n].parent) {
 		uint8_t t = model->tier[n];
 		pinned[t] += bytes_of(n);
 		may = pinned[t] <= model->orders[t].capacity / 2;
 		if (may)
 			fresh[count++] = n;
 	}
+
 	assert_int_equal(cache_pin(model->setting.cache, number_of(model, node)), may);
 	model->nodes[node].pins += may;
 	for (uint32_t i = 0; i < count; i++) {
@@ -450,10 +488,12 @@ static void push_out(struct model *model, uint8_t tier, uint64_t bytes)
 {
 	struct ranking *order = &model->orders[tier];
 	uint64_t gone = 0;
+
 	for (uint32_t most = 5; most > 0 && gone < bytes && order->count > 0; most--) {
 		gone += bytes_of(order->list[order->count - 1]);
 		model_push_down(model, tier);
 	}
+
 	model_settle(model);
 	struct cache *cache = model->setting.cache;
 	assert_int_equal(cache_push_out(cache, &cache->tiers[tier], bytes, 5), gone);
@@ -464,6 +504,7 @@ static void compare_order(struct model *model, uint8_t tier)
 	struct cache *cache = model->setting.cache;
 	const struct ranking *order = &model->orders[tier];
 	uint32_t number = order_walk(cache->orders[tier], 0), newer = 0;
+
 	for (uint32_t i = 0; i < order->count; i++) {
 		assert_int_equal(number, number_of(model, order->list[i]));
 		assert_int_equal(cache_block(cache, number)->newer, newer);
@@ -471,6 +512,7 @@ static void compare_order(struct model *model, uint8_t tier)
 		newer = number;
 		number = order_walk(cache->orders[tier], number);
 	}
+
 	assert_int_equal(number, 0);
 	assert_int_equal(order_victim(cache->orders[tier]), newer);
 }
@@ -482,29 +524,36 @@ static void compare_namespaces(struct model *model)
 	for (uint32_t n = 0; n < NODES; n++)
 		if (model->nodes[n].there)
 			blocks_in[n % SIZES][cache->tiers[model->tier[n]].kind]++;
+
 	for (uint32_t i = 0; i < SIZES; i++)
 		for (unsigned kind = HBM_TIER_HBM; kind < HBM_TIERS; kind++)
-			assert_int_equal(namespaces_get(cache->namespaces, model->ns[i])->blocks_in[kind],
-					 blocks_in[i][kind]);
+			assert_int_equal(
+				namespaces_get(cache->namespaces, model->ns[i])->blocks_in[kind],
+				blocks_in[i][kind]);
 }
 
 static void compare(struct model *model)
 {
 	struct cache *cache = model->setting.cache;
 	uint64_t there = 0, blocks[TIERS_MAX + 1] = {0};
+
 	for (uint32_t n = 0; n < NODES; n++) {
 		uint32_t number = number_of(model, n);
+
 		assert_int_equal(number != 0, model->nodes[n].there);
 		if (number == 0)
 			continue;
+
 		there++;
 		blocks[model->tier[n]]++;
 		assert_int_equal(cache_block(cache, number)->target, model->tier[n]);
 		assert_int_equal(cache_is_pinned(cache, number), model_held(model, n));
 		assert_int_equal(cache_block(cache, number)->pins, model->nodes[n].pins);
 	}
+
 	assert_int_equal(index_count(cache->index), there);
 	compare_namespaces(model);
+
 	for (uint8_t tier = 1; tier <= model->devices + 2; tier++) {
 		compare_order(model, tier);
 		assert_int_equal(cache->tiers[tier].blocks, blocks[tier]);
@@ -532,7 +581,8 @@ static void random_step(struct model *model)
 				unpin_node(model, n);
 		break;
 	case 4:
-		push_out(model, (uint8_t)(1 + seed_below(seed, model->devices + 2)), 1 + seed_below(seed, 10 * UNIT));
+		push_out(model, (uint8_t)(1 + seed_below(seed, model->devices + 2)),
+			 1 + seed_below(seed, 10 * UNIT));
 		break;
 	default:
 		use_node(model, node, (uint32_t)seed_below(seed, model->devices));
@@ -542,6 +592,7 @@ static void random_step(struct model *model)
 static void cascade_test(const char *name, uint32_t devices, const uint64_t *units)
 {
 	struct model *model = calloc(1, sizeof(*model));
+
 	assert_non_null(model);
 	setting_open(&model->setting, name, devices, units);
 	model->devices = devices;
@@ -551,15 +602,20 @@ static void cascade_test(const char *name, uint32_t devices, const uint64_t *uni
 		model->orders[i].capacity = units[i - 1] * UNIT;
 	for (uint32_t n = 0; n < NODES; n++) /* trees of one namespace each */
 		model->nodes[n].parent =
-			n < 10 * SIZES ? NODES : n - SIZES * (1 + (uint32_t)seed_below(&model->setting.seed, 9));
+			n < 10 * SIZES
+				? NODES
+				: n - SIZES * (1 + (uint32_t)seed_below(&model->setting.seed, 9));
+
 	for (unsigned i = 0; i < 6000; i++) {
 		random_step(model);
 		if (i % 4 == 0)
 			compare(model);
 	}
+
 	for (uint32_t n = 0; n < NODES; n++)
 		while (model->nodes[n].pins > 0)
 			unpin_node(model, n);
+
 	compare(model);
 	assert_emptied(&model->setting);
 	setting_close(&model->setting);
@@ -591,12 +647,14 @@ static uint64_t branch_ns(struct setting *setting, uint16_t ns, uint32_t trunk, 
 	uint64_t least = UINT64_MAX;
 	for (unsigned repeat = 0; repeat < 20; repeat++) {
 		uint64_t started = clock_now();
+
 		cache_touch_begin(setting->cache);
 		for (uint32_t i = 0; i < leaves; i++)
 			cache_touch(setting->cache, find(setting, ns, trunk + i), 0);
 		uint64_t took = clock_now() - started;
 		least = took < least ? took : least;
 	}
+
 	return least;
 }
 
@@ -610,28 +668,34 @@ static void grow_branches(struct setting *setting, uint16_t ns, uint32_t trunk, 
 		insert(setting, ns, n, parent);
 }
 
-/* A request that names many ends of one long chain walks the chain once, not once for each end. */
+/* A request that names many ends of one long chain walks the chain once, not once for
+ * each end. */
 static void test_branches_share_their_walk(void **state)
 {
 	enum { TRUNK = 3000, LEAVES = 900 };
+
 	(void)state;
 	struct setting setting;
 	setting_open(&setting, "test_branches_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
 	uint16_t ns = open_namespace(&setting, 1);
 	grow_branches(&setting, ns, TRUNK, LEAVES);
-	uint64_t one = branch_ns(&setting, ns, TRUNK, 1), all = branch_ns(&setting, ns, TRUNK, LEAVES);
+	uint64_t one = branch_ns(&setting, ns, TRUNK, 1),
+		 all = branch_ns(&setting, ns, TRUNK, LEAVES);
 	assert_in_range(all, 0, 50 * one);
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
 
-/* Nor can a request that asks for many holds of which none can be had walk a long chain for each of them. */
+/* Nor can a request that asks for many holds of which none can be had walk a long chain
+ * for each of them. */
 static void test_refused_holds_share_their_walk(void **state)
 {
 	enum { TRUNK = 3000, LEAVES = 900 };
+
 	(void)state;
 	struct setting setting;
-	setting_open(&setting, "test_refused_holds_share_their_walk", 1, (const uint64_t[]){KEYS, 0, 0});
+	setting_open(&setting, "test_refused_holds_share_their_walk", 1,
+		     (const uint64_t[]){KEYS, 0, 0});
 	struct cache *cache = setting.cache;
 	cache->pinned_share = 0;
 	cache->pinned_limit = (TRUNK - 100) * UNIT;
@@ -642,13 +706,18 @@ static void test_refused_holds_share_their_walk(void **state)
 	for (unsigned repeat = 0; repeat < 20; repeat++) {
 		for (unsigned all = 0; all < 2; all++) {
 			uint64_t started = clock_now();
+
 			cache_touch_begin(cache);
+
 			for (uint32_t i = 0; i < (all ? LEAVES : 1); i++)
-				assert_int_equal(cache_pin(cache, find(&setting, ns, TRUNK + i)), false);
+				assert_int_equal(cache_pin(cache, find(&setting, ns, TRUNK + i)),
+						 false);
+
 			uint64_t took = clock_now() - started;
 			least[all] = took < least[all] ? took : least[all];
 		}
 	}
+
 	assert_in_range(least[1], 0, 150 * least[0]);
 	assert_int_equal(cache->tiers[1].pinned, 0);
 	cache_touch_begin(cache); /* what fits is held whatever was refused before */
@@ -658,23 +727,32 @@ static void test_refused_holds_share_their_walk(void **state)
 	setting_close(&setting);
 }
 
-/* Whatever is used in one pass, a block's parent is ahead of it, so that it goes after it. */
+/* Whatever is used in one pass, a block's parent is ahead of it, so that it goes after
+ * it. */
 static void test_parents_go_after_their_children(void **state)
 {
 	enum { NODES_USED = 400 };
+
 	(void)state;
 	struct setting setting;
-	setting_open(&setting, "test_parents_go_after_their_children", 1, (const uint64_t[]){KEYS, 0, 0});
+	setting_open(&setting, "test_parents_go_after_their_children", 1,
+		     (const uint64_t[]){KEYS, 0, 0});
 	struct cache *cache = setting.cache;
 	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t n = 0; n < NODES_USED; n++) {
-		uint32_t parent = n == 0 ? 0 : find(&setting, ns, (uint32_t)seed_below(&setting.seed, n));
+		uint32_t parent =
+			n == 0 ? 0 : find(&setting, ns, (uint32_t)seed_below(&setting.seed, n));
 		insert(&setting, ns, n, parent);
 	}
+
 	for (unsigned pass = 0; pass < 200; pass++) {
 		cache_touch_begin(cache);
 		for (uint64_t uses = 1 + seed_below(&setting.seed, 20); uses > 0; uses--)
-			cache_touch(cache, find(&setting, ns, (uint32_t)seed_below(&setting.seed, NODES_USED)), 0);
+			cache_touch(
+				cache,
+				find(&setting, ns, (uint32_t)seed_below(&setting.seed, NODES_USED)),
+				0);
+
 		cache_settle(cache);
 		bool seen[NODES_USED + 1] = {true};
 		uint32_t length = 0;
@@ -683,15 +761,18 @@ static void test_parents_go_after_their_children(void **state)
 			seen[number] = true;
 			length++;
 		}
+
 		assert_int_equal(length, cache->tiers[1].blocks);
 	}
+
 	assert_emptied(&setting);
 	setting_close(&setting);
 }
 
 /* ---- cases ---- */
 
-/* A block in one device's HBM that is used on another, whose tiers cannot take it, stays what it is. */
+/* A block in one device's HBM that is used on another, whose tiers cannot take it, stays
+ * what it is. */
 static void test_a_use_where_it_cannot_go(void **state)
 {
 	(void)state;
@@ -714,7 +795,8 @@ static void test_incomplete_blocks_are_not_found(void **state)
 {
 	(void)state;
 	struct setting setting;
-	setting_open(&setting, "test_incomplete_blocks_are_not_found", 1, (const uint64_t[]){8, 0, 0});
+	setting_open(&setting, "test_incomplete_blocks_are_not_found", 1,
+		     (const uint64_t[]){8, 0, 0});
 	uint16_t ns = open_namespace(&setting, 1);
 	struct hbm_wire_key key = key_of(1);
 	uint32_t number = cache_insert(setting.cache, ns, &key, 0);
@@ -730,11 +812,13 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 {
 	(void)state;
 	struct setting setting;
-	setting_open(&setting, "test_a_dropped_block_goes_when_nothing_uses_it", 1, (const uint64_t[]){8, 8, 0});
+	setting_open(&setting, "test_a_dropped_block_goes_when_nothing_uses_it", 1,
+		     (const uint64_t[]){8, 8, 0});
 	struct cache *cache = setting.cache;
 	uint16_t ns = open_namespace(&setting, 1);
 	uint32_t number = insert_placed(&setting, ns, 1);
-	cache_push_out(cache, cache_hbm(cache, 0), 1, 1); /* belongs to DDR now, and is on its inbound queue */
+	cache_push_out(cache, cache_hbm(cache, 0), 1,
+		       1); /* belongs to DDR now, and is on its inbound queue */
 	assert_int_equal(cache->ddr->inbound_first, number);
 	block_use(&cache->blocks, number);
 	cache_drop(cache, number);
@@ -752,13 +836,16 @@ static void test_a_dropped_block_goes_when_nothing_uses_it(void **state)
 	setting_close(&setting);
 }
 
-/* The oldest go, one for one, also where they wait to be moved to the tier they belong to. */
+/* The oldest go, one for one, also where they wait to be moved to the tier they belong
+ * to. */
 static void test_room_in_the_index(void **state)
 {
 	enum { BLOCKS = 8 };
+
 	(void)state;
 	struct setting setting;
-	setting_open(&setting, "test_room_in_the_index", 1, (const uint64_t[]){BLOCKS, BLOCKS, BLOCKS});
+	setting_open(&setting, "test_room_in_the_index", 1,
+		     (const uint64_t[]){BLOCKS, BLOCKS, BLOCKS});
 	struct cache *cache = setting.cache;
 	uint16_t ns = open_namespace(&setting, 1);
 	for (uint32_t key = 1; key <= BLOCKS; key++)
@@ -772,6 +859,7 @@ static void test_room_in_the_index(void **state)
 		for (uint32_t key = 1; key <= BLOCKS; key++)
 			assert_int_equal(find(&setting, ns, key) == 0, key <= gone[i]);
 	}
+
 	assert_int_equal(cache->ddr->inbound_first, 0);
 	assert_emptied(&setting);
 	cache_make_room(cache, KEYS + 1); /* more than there can be */

@@ -101,7 +101,8 @@ static void test_a_full_table(void **state)
 	index_free(index);
 }
 
-/* What is out of the hash keeps its number until it is released, and a new entry starts from nothing. */
+/* What is out of the hash keeps its number until it is released, and a new entry starts
+ * from nothing. */
 static void test_numbers_are_reused_only_when_released(void **state)
 {
 	(void)state;
@@ -126,15 +127,18 @@ static void test_a_chain_ends_at_the_first_absent_key(void **state)
 {
 	(void)state;
 	enum { LENGTH = 50 };
+
 	for (size_t present = 0; present <= LENGTH; present++) {
 		struct index *index = index_of(100);
 		struct hbm_wire_key keys[LENGTH];
 		uint32_t found[LENGTH] = {0};
+
 		for (size_t i = 0; i < LENGTH; i++) {
 			keys[i] = key_of(i);
 			if (i != present)
 				assert_int_not_equal(index_insert(index, 1, &keys[i]), 0);
 		}
+
 		assert_int_equal(index_find_chain(index, 1, keys, LENGTH, found), present);
 		for (size_t i = 0; i < present; i++)
 			assert_int_equal(found[i], index_find(index, 1, &keys[i]));
@@ -159,6 +163,7 @@ static void test_growing(void **state)
 			assert_in_range(index_memory(index) / n, 1, BUDGET);
 		}
 	}
+
 	assert_int_equal(insert(index, 1, MANY + 1), 0);
 	assert_int_equal(index_highest(index), MANY);
 	for (uint32_t n = 1; n <= MANY; n++)
@@ -184,9 +189,11 @@ struct model {
 static void model_check(const struct model *model, const struct index *index)
 {
 	uint64_t used = 0;
+
 	for (uint16_t ns = 0; ns < SPACES; ns++)
 		for (uint64_t n = 0; n < KEYS; n++)
 			assert_int_equal(find(index, ns, n), model->number[ns][n]);
+
 	for (uint32_t number = 0; number <= index_highest(index); number++)
 		used += index_used(index, number);
 	assert_int_equal(used, model->count);
@@ -205,6 +212,7 @@ static void test_against_a_model(void **state)
 	for (int i = 0; i < 200000; i++) {
 		if (i % 5000 == 0)
 			eagerness = 10 + 20 * (unsigned)seed_below(&seed, 5);
+
 		uint16_t ns = (uint16_t)seed_below(&seed, SPACES);
 		uint64_t n = seed_below(&seed, KEYS);
 		uint32_t *number = &model.number[ns][n];
@@ -217,10 +225,12 @@ static void test_against_a_model(void **state)
 			assert_int_equal(*number != 0, model.count < MAX);
 			model.count += *number != 0;
 		}
+
 		assert_int_equal(find(index, ns, n), *number);
 		if (i % 10000 == 0)
 			model_check(&model, index);
 	}
+
 	model_check(&model, index);
 	index_free(index);
 }
@@ -245,10 +255,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_new_refuses_nonsense, before, after),
 		cmocka_unit_test_setup_teardown(test_an_empty_index, before, after),
-		cmocka_unit_test_setup_teardown(test_the_namespace_is_part_of_the_key, before, after),
+		cmocka_unit_test_setup_teardown(test_the_namespace_is_part_of_the_key, before,
+						after),
 		cmocka_unit_test_setup_teardown(test_a_full_table, before, after),
-		cmocka_unit_test_setup_teardown(test_numbers_are_reused_only_when_released, before, after),
-		cmocka_unit_test_setup_teardown(test_a_chain_ends_at_the_first_absent_key, before, after),
+		cmocka_unit_test_setup_teardown(test_numbers_are_reused_only_when_released, before,
+						after),
+		cmocka_unit_test_setup_teardown(test_a_chain_ends_at_the_first_absent_key, before,
+						after),
 		cmocka_unit_test_setup_teardown(test_growing, before, after),
 		cmocka_unit_test_setup_teardown(test_against_a_model, before, after),
 	};

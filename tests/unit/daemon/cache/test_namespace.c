@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Namespaces: equal specs share one, any difference makes another, and one that nobody uses is forgotten. */
+/* Namespaces: equal specs share one, any difference makes another, and one that nobody
+ * uses is forgotten. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,14 +40,17 @@ static void test_any_difference_makes_another(void **state)
 	assert_int_equal(first, 1);
 	assert_int_equal(namespaces_open(namespaces, &spec), first);
 	assert_int_equal(namespaces_get(namespaces, first)->opens, 2);
+
 	for (size_t i = 0; i < sizeof(spec); i++) {
 		struct hbm_wire_namespace_spec other = spec;
+
 		((uint8_t *)&other)[i] ^= 1;
 		uint16_t number = namespaces_open(namespaces, &other);
 		assert_int_equal(number, 2 + i);
-		assert_memory_not_equal(namespaces_get(namespaces, number)->fingerprint, namespaces_get(namespaces, first)->fingerprint,
-					16);
+		assert_memory_not_equal(namespaces_get(namespaces, number)->fingerprint,
+					namespaces_get(namespaces, first)->fingerprint, 16);
 	}
+
 	assert_int_equal(namespaces_count(namespaces), 1 + sizeof(spec));
 	namespaces_free(namespaces);
 }
@@ -60,6 +64,7 @@ static void test_a_full_table(void **state)
 		spec.weights = i;
 		assert_int_equal(namespaces_open(namespaces, &spec), 1 + i);
 	}
+
 	spec.weights = 2;
 	assert_int_equal(namespaces_open(namespaces, &spec), 0);
 	namespaces_unref(namespaces, 1);

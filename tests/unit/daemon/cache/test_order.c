@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Another order than the daemon's through the same cache: first in, first out. Against a model over
- * arrays, which knows each tier as a list of keys in the order of their coming, takes the first as
- * victim, and a child of it that is in the same tier instead where there is one.
+ * Another order than the daemon's through the same cache: first in, first out. Against a
+ * model over arrays, which knows each tier as a list of keys in the order of their
+ * coming, takes the first as victim, and a child of it that is in the same tier instead
+ * where there is one.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,6 +52,7 @@ struct model {
 static void model_open(struct model *model, const char *name, const uint64_t *units)
 {
 	static const enum hbm_tier kinds[] = {HBM_TIER_HBM, HBM_TIER_DDR, HBM_TIER_NVME};
+
 	*model = (struct model){0};
 	leaks_begin(&model->leaks);
 	seed_open(&model->seed, name);
@@ -67,6 +69,7 @@ static void model_open(struct model *model, const char *name, const uint64_t *un
 		cache->tiers[i].below = i < TIERS ? &cache->tiers[i + 1] : NULL;
 		model->tiers[i].capacity = units[i - 1];
 	}
+
 	struct hbm_wire_namespace_spec spec = {.block_bytes = UNIT};
 	model->ns = namespaces_open(cache->namespaces, &spec);
 
@@ -109,6 +112,7 @@ static bool model_is_held(const struct model *model, uint32_t node)
 		if (model->nodes[n].born && model->nodes[n].parent == node &&
 		    model_is_held(model, n))
 			return true;
+
 	return false;
 }
 
@@ -122,6 +126,7 @@ static void model_take(struct model *model, uint32_t node)
 {
 	struct fifo *fifo = &model->tiers[model->nodes[node].tier];
 	uint32_t i = 0;
+
 	while (fifo->list[i] != node)
 		assert_true(++i < fifo->count);
 	fifo->count--;
@@ -134,6 +139,7 @@ static void model_move(struct model *model, uint32_t node, int tier)
 		model_take(model, node);
 		model->tiers[model->nodes[node].tier].blocks--;
 	}
+
 	model->nodes[node].tier = tier;
 	if (tier != 0) {
 		model->tiers[tier].blocks++;
@@ -161,6 +167,7 @@ static uint32_t model_child(const struct model *model, uint32_t node)
 		if (youngest == NODES || child->born > model->nodes[youngest].born)
 			youngest = n;
 	}
+
 	return youngest;
 }
 
@@ -186,6 +193,7 @@ static void model_settle(struct model *model)
 static void use_node(struct model *model, uint32_t leaf)
 {
 	uint32_t path[DEPTH_MAX], depth = 0;
+
 	for (uint32_t n = leaf; n != NODES; n = model->nodes[n].parent)
 		path[depth++] = n;
 
@@ -193,12 +201,14 @@ static void use_node(struct model *model, uint32_t leaf)
 	for (uint32_t i = depth, parent = 0; i-- > 0; parent = number_of(model, path[i])) {
 		if (model->nodes[path[i]].born)
 			continue;
+
 		struct hbm_wire_key key = key_of(path[i]);
 		uint32_t number = cache_insert(cache, model->ns, &key, parent);
 		assert_int_not_equal(number, 0);
 		block_stored(&cache->blocks, number, (struct place){0});
 		model->nodes[path[i]].born = ++model->births;
 	}
+
 	cache_touch_begin(cache);
 	cache_touch(cache, number_of(model, leaf), 0);
 	cache_settle(cache);
@@ -206,6 +216,7 @@ static void use_node(struct model *model, uint32_t leaf)
 	for (uint32_t i = 0; i < depth; i++)
 		if (model->nodes[path[i]].tier != 1 && !model_is_held(model, path[i]))
 			model_move(model, path[i], 1);
+
 	model_settle(model);
 }
 
@@ -243,13 +254,16 @@ static void compare(const struct model *model)
 		if (number != 0)
 			assert_int_equal(cache_block(cache, number)->target, model->nodes[n].tier);
 	}
+
 	for (int tier = 1; tier <= TIERS; tier++) {
 		const struct fifo *fifo = &model->tiers[tier];
 		uint32_t number = 0;
+
 		for (uint32_t i = fifo->count; i-- > 0;) {
 			number = order_walk(cache->orders[tier], number);
 			assert_int_equal(number, number_of(model, fifo->list[i]));
 		}
+
 		assert_int_equal(order_walk(cache->orders[tier], number), 0);
 		assert_int_equal(cache->tiers[tier].bytes, fifo->blocks * UNIT);
 		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].usable);
@@ -272,20 +286,26 @@ static void assert_leaf_first(const struct cache *cache)
 static void fifo_test(const char *name, bool pins, const uint64_t *units)
 {
 	struct model *model = calloc(1, sizeof(*model));
+
 	assert_non_null(model);
 	model_open(model, name, units);
+
 	for (unsigned step = 0; step < 4000; step++) {
 		uint32_t node = (uint32_t)seed_below(&model->seed, NODES);
+
 		if (pins && seed_below(&model->seed, 4) == 0)
 			pin_node(model, node);
+
 		for (uint32_t n = 0; pins && n < NODES; n++)
 			if (seed_below(&model->seed, 20) == 0)
 				unpin_node(model, n);
+
 		use_node(model, (uint32_t)seed_below(&model->seed, NODES));
 		compare(model);
 		if (!pins)
 			assert_leaf_first(model->cache);
 	}
+
 	model_close(model);
 	free(model);
 }
@@ -310,7 +330,8 @@ static void test_fifo_with_pins(void **state)
 		  (const uint64_t[]){least + 10, least + 10, least + 10});
 }
 
-/* The daemon's own is least recently used, and keeps parents behind their children by itself. */
+/* The daemon's own is least recently used, and keeps parents behind their children by
+ * itself. */
 static void test_the_order_of_the_daemon(void **state)
 {
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration: defaults, every kind of value, files and their folder, and what is said about mistakes. */
+/* The configuration: defaults, every kind of value, files and their folder, and what is
+ * said about mistakes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +32,9 @@ static int set_up(void **state)
 	snprintf(folder, sizeof(folder), "/tmp/hbmd-test-config-XXXXXX");
 	if (!mkdtemp(folder))
 		return -1;
+
 	snprintf(path, sizeof(path), "%s/hbmd.conf", folder);
+
 	return config_defaults(&config);
 }
 
@@ -46,17 +49,21 @@ static int tear_down(void **state)
 {
 	(void)state;
 	config_clear(&config);
+
 	for (const char *const *name =
-		     (const char *const[]){"hbmd.conf.d/10-a.conf", "hbmd.conf.d/20-b.conf", "hbmd.conf.d/ignored.txt",
-					   "hbmd.conf.d", "hbmd.conf", NULL};
+		     (const char *const[]){"hbmd.conf.d/10-a.conf", "hbmd.conf.d/20-b.conf",
+					   "hbmd.conf.d/ignored.txt", "hbmd.conf.d", "hbmd.conf",
+					   NULL};
 	     *name; name++)
 		remove_in(*name);
+
 	return rmdir(folder);
 }
 
 static void write_bytes(const char *name, const void *bytes, size_t size)
 {
 	char file[256];
+
 	snprintf(file, sizeof(file), "%s/%s", folder, name);
 	FILE *out = fopen(file, "we");
 	assert_non_null(out);
@@ -95,6 +102,7 @@ static void bad(const char *assignment, const char *words)
 static void bad_file(const char *text, const char *words)
 {
 	char expected[512];
+
 	write_file("hbmd.conf", text);
 	assert_int_equal(config_read(&config, path, error, sizeof(error)), -EINVAL);
 	snprintf(expected, sizeof(expected), "%s:%s", path, words);
@@ -107,12 +115,16 @@ static char *printed(const struct config *from)
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
+
 	assert_non_null(out);
+
 	if (from)
 		config_print(from, out);
 	else
 		config_print_reference(out);
+
 	fclose(out);
+
 	return text;
 }
 
@@ -198,13 +210,16 @@ static void test_bad_sizes(void **state)
 		snprintf(assignment, sizeof(assignment), "ddr.size=%s", texts[i]);
 		bad(assignment, "expected a size from 0 to 16TiB, or a percentage up to 100%");
 	}
+
 	assert_int_equal(config.ddr_size.bytes, 0);
-	static const char *const near[] = {"64GB", "64gb", "64G", "64g", "64Gi", "64gib", "64 MB", "1.5k", "2T"};
+	static const char *const near[] = {"64GB",  "64gb",  "64G",  "64g", "64Gi",
+					   "64gib", "64 MB", "1.5k", "2T"};
 	for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
 		char assignment[64];
 		snprintf(assignment, sizeof(assignment), "ddr.size=%s", near[i]);
 		bad(assignment, "(units are KiB, MiB, GiB and TiB, written just so)");
 	}
+
 	bad("ddr.headroom=50%", "expected a size from 0 to 1TiB");
 	bad("nvme.size=1000", "in steps of 4KiB");
 	bad("device.slab=3MiB", "in steps of 2MiB");
@@ -234,12 +249,14 @@ static void test_whole_numbers(void **state)
 	good("nvme.depth=1");
 	good("nvme.depth=4096");
 	assert_int_equal(config.nvme_depth, 4096);
-	static const char *const texts[] = {"0", "4097", "", "-1", "1.0", "0x10", "8 ", "18446744073709551617", "8K"};
+	static const char *const texts[] = {
+		"0", "4097", "", "-1", "1.0", "0x10", "8 ", "18446744073709551617", "8K"};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		char assignment[64];
 		snprintf(assignment, sizeof(assignment), "nvme.depth=%s", texts[i]);
 		bad(assignment, "expected a whole number from 1 to 4096");
 	}
+
 	assert_int_equal(config.nvme_depth, 4096);
 }
 
@@ -282,9 +299,11 @@ static void test_choices_and_bools(void **state)
 	assert_int_equal(config.log_level, LOG_DEBUG);
 	bad("hbmd.driver=Soft", "got 'Soft', expected one of auto cuda soft");
 	bad("hbmd.io=", "expected one of auto io_uring threads");
-	static const char *const yes[] = {"yes", "true", "on"}, *const no[] = {"no", "false", "off"};
+	static const char *const yes[] = {"yes", "true", "on"}, *const no[] = {"no", "false",
+									       "off"};
 	for (size_t i = 0; i < 3; i++) {
 		char assignment[64];
+
 		snprintf(assignment, sizeof(assignment), "ddr.hugepages=%s", yes[i]);
 		good(assignment);
 		assert_int_equal(config.ddr_hugepages, 1);
@@ -292,6 +311,7 @@ static void test_choices_and_bools(void **state)
 		good(assignment);
 		assert_int_equal(config.ddr_hugepages, 0);
 	}
+
 	bad("ddr.hugepages=1", "expected one of yes no");
 	bad("ddr.hugepages=YES", "expected one of yes no");
 }
@@ -329,8 +349,10 @@ static void test_set_refuses(void **state)
 	bad("size=1", "expected section.key=value");
 	bad("=1", "expected section.key=value");
 	bad("size=a.b", "expected section.key=value");
-	bad("ddr.seize=1", "--set: unknown key 'seize' in section [ddr], expected one of: size, hugepages, reserve");
-	bad("dddr.size=1", "unknown section 'dddr', expected one of: hbmd, device, ddr, nvme, soft, limits");
+	bad("ddr.seize=1", "--set: unknown key 'seize' in section [ddr], expected one of: size, "
+			   "hugepages, reserve");
+	bad("dddr.size=1",
+	    "unknown section 'dddr', expected one of: hbmd, device, ddr, nvme, soft, limits");
 	bad("ddr.size=x", "--set: ddr.size: got 'x', expected");
 	char assignment[300];
 	memset(assignment, 'a', sizeof(assignment));
@@ -341,8 +363,10 @@ static void test_set_refuses(void **state)
 static void test_file(void **state)
 {
 	(void)state;
-	write_file("hbmd.conf", "\xef\xbb\xbf# a comment\n\n[hbmd]\nsocket = /tmp/s ; where\r\n  log_level=debug\n"
-				"[nvme]\n; another\npath: /tmp/file\n\tdepth = 8");
+	write_file(
+		"hbmd.conf",
+		"\xef\xbb\xbf# a comment\n\n[hbmd]\nsocket = /tmp/s ; where\r\n  log_level=debug\n"
+		"[nvme]\n; another\npath: /tmp/file\n\tdepth = 8");
 	assert_int_equal(config_read(&config, path, error, sizeof(error)), 0);
 	assert_string_equal(config.socket, "/tmp/s");
 	assert_int_equal(config.log_level, LOG_DEBUG);
@@ -355,7 +379,8 @@ static void test_bad_files(void **state)
 {
 	(void)state;
 	bad_file("[ddr]\nsize = 1GiB\nsize = 2GiB\n", "3: ddr.size is given a second time");
-	bad_file("[ddr]\nsize = 1GiB\n[nvme]\n[ddr]\nsize = 1GiB\n", "5: ddr.size is given a second time");
+	bad_file("[ddr]\nsize = 1GiB\n[nvme]\n[ddr]\nsize = 1GiB\n",
+		 "5: ddr.size is given a second time");
 	bad_file("\n\n[ddr]\n\nsize = 1GB\n", "5: ddr.size: got '1GB', expected a size");
 	bad_file("[ddr]\nsize\n", "2: expected [section], key = value");
 	bad_file("[ddr\nsize = 1\n", "1: expected [section], key = value");
@@ -363,10 +388,12 @@ static void test_bad_files(void **state)
 	bad_file("[dram]\n", "1: unknown section 'dram'");
 	bad_file("[DDR]\nsize = 1\n", "1: unknown section 'DDR'");
 	bad_file("socket = /tmp/s\n", "1: 'socket' stands before any [section]");
-	bad_file("[hbmd]\nlog_level = info\nlog_level = debug\n[x]\n", "3: hbmd.log_level is given a second time");
+	bad_file("[hbmd]\nlog_level = info\nlog_level = debug\n[x]\n",
+		 "3: hbmd.log_level is given a second time");
 	char text[600] = "[nvme]\npath = /";
 	memset(text + strlen(text), 'x', 400);
 	bad_file(text, "2: got a longer line, expected at most ");
+
 	/* The config is as it was. */
 	assert_int_equal(config.ddr_size.bytes, 0);
 	assert_int_equal(config.log_level, LOG_INFO);
@@ -417,6 +444,7 @@ static void test_reference_is_the_defaults(void **state)
 	write_file("hbmd.conf", reference);
 	if (config_read(&config, path, error, sizeof(error)) < 0)
 		fail_msg("%s", error);
+
 	char *again = printed(&config);
 	assert_string_equal(again, defaults);
 	assert_int_equal(config.nvme_depth, 32);
@@ -449,6 +477,7 @@ static void test_printed_config_reads_back(void **state)
 	assert_int_equal(config_defaults(&config), 0);
 	if (config_read(&config, path, error, sizeof(error)) < 0)
 		fail_msg("%s", error);
+
 	char *after = printed(&config);
 	assert_string_equal(before, after);
 	assert_int_equal(config.device_memory.bytes, 1025);
@@ -464,6 +493,7 @@ static void unsound(const char *assignment, const char *words)
 	assert_int_equal(config_check(&config, error, sizeof(error)), -EINVAL);
 	if (!strstr(error, words))
 		fail_msg("'%s' does not say '%s'", error, words);
+
 	config_clear(&config);
 	assert_int_equal(config_defaults(&config), 0);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lanes: copies between scattered device memory and one flat range, cut where a registration ends, with checksums taken
- * and verified on the way; which failures cost which copy.
+ * Lanes: copies between scattered device memory and one flat range, cut where a
+ * registration ends, with checksums taken and verified on the way; which failures cost
+ * which copy.
  */
 #include "tests/support/soft_pool.h"
 
@@ -83,7 +84,8 @@ static bool has_started(void *arg)
 	return start->over;
 }
 
-/* The device's own thread has made its first call: from now on all calls are of this test's doing. */
+/* The device's own thread has made its first call: from now on all calls are of this
+ * test's doing. */
 static void await_control(struct setting *setting, struct device *device)
 {
 	struct start start = {.job = {.run = do_nothing, .done = started}};
@@ -94,43 +96,59 @@ static void await_control(struct setting *setting, struct device *device)
 static int setup(void **state)
 {
 	struct setting *setting = calloc(1, sizeof(*setting));
+
 	assert_non_null(setting);
 	pool_open(&setting->pool, 8 * MIB);
 	setting->device = &setting->pool.devices->list[0];
 	for (uint32_t i = 0; i < 2; i++)
 		await_control(setting, &setting->pool.devices->list[i]);
 	assert_int_equal(link_stats_new(&setting->link_stats), 0);
-	assert_int_equal(device_memory_open(&setting->memory, setting->device, 16 * MIB, 8 * MIB), 0);
-	setting->host = mmap(NULL, CHUNKS * CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_int_equal(device_memory_open(&setting->memory, setting->device, 16 * MIB, 8 * MIB),
+			 0);
+	setting->host = mmap(NULL, CHUNKS * CHUNK, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(setting->host, MAP_FAILED);
+
 	for (unsigned i = 0; i < CHUNKS; i++)
-		assert_int_equal(setting->device->driver->cuMemHostRegister(setting->host + i * CHUNK, CHUNK, 0), 0);
+		assert_int_equal(setting->device->driver->cuMemHostRegister(
+					 setting->host + i * CHUNK, CHUNK, 0),
+				 0);
+
 	const struct copy_queue_options options = {.loop = setting->pool.loop,
-					     .link_stats = setting->link_stats,
-					     .host_chunk = CHUNK,
-					     .ddr_base = setting->host};
+						   .link_stats = setting->link_stats,
+						   .host_chunk = CHUNK,
+						   .ddr_base = setting->host};
 	for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
-		assert_int_equal(copy_queue_new(&setting->device->queues[kind], setting->device, kind, &options), 0);
+		assert_int_equal(copy_queue_new(&setting->device->queues[kind], setting->device,
+						kind, &options),
+				 0);
 		copy_queue_on_batch(setting->device->queues[kind], batch_done, setting);
 	}
+
 	*state = setting;
+
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct setting *setting = *state;
+
 	for (unsigned i = 0; i < 3; i++)
 		setting->device->queues[i] = copy_queue_free(setting->device->queues[i]);
 	assert_int_equal(setting->pool.live("streams"), 0);
 	assert_int_equal(setting->pool.live("events"), 0);
+
 	for (unsigned i = 0; i < CHUNKS; i++)
-		assert_int_equal(setting->device->driver->cuMemHostUnregister(setting->host + i * CHUNK), 0);
+		assert_int_equal(
+			setting->device->driver->cuMemHostUnregister(setting->host + i * CHUNK), 0);
+
 	munmap(setting->host, CHUNKS * CHUNK);
 	device_memory_close(&setting->memory);
 	setting->link_stats = link_stats_free(setting->link_stats);
 	pool_close(&setting->pool);
 	free(setting);
+
 	return 0;
 }
 
@@ -138,10 +156,12 @@ static int teardown(void **state)
 static struct work *new_work(struct setting *setting)
 {
 	unsigned nth = setting->used++;
+
 	assert_in_range(nth, 0, COPIES - 1);
 	struct work *work = &setting->works[nth];
 	uint64_t base = setting->memory.address + nth * BYTES;
-	*work = (struct work){.setting = setting, .spans = {{base + 12288, 4096}, {base + 24, 12264}, {base, 24}}};
+	*work = (struct work){.setting = setting,
+			      .spans = {{base + 12288, 4096}, {base + 24, 12264}, {base, 24}}};
 	work->copy = (struct copy){.spans = work->spans,
 				   .span_count = 3,
 				   .bytes = BYTES,
@@ -149,6 +169,7 @@ static struct work *new_work(struct setting *setting)
 				   .host = setting->host + CHUNK - BYTES / 2 +
 					   nth * BYTES, /* the first one across a border */
 				   .done = over};
+
 	return work;
 }
 
@@ -171,12 +192,14 @@ static void check_flat(const char *flat, unsigned nth)
 }
 
 /* The same in device memory. */
-static void put_on_device(const struct setting *setting, uint64_t address, const char *bytes, uint64_t size)
+static void put_on_device(const struct setting *setting, uint64_t address, const char *bytes,
+			  uint64_t size)
 {
 	assert_int_equal(setting->pool.poke(setting->device->index, address, bytes, size), 0);
 }
 
-static void get_from_device(const struct setting *setting, char *bytes, uint64_t address, uint64_t size)
+static void get_from_device(const struct setting *setting, char *bytes, uint64_t address,
+			    uint64_t size)
 {
 	assert_int_equal(setting->pool.peek(bytes, setting->device->index, address, size), 0);
 }
@@ -214,13 +237,16 @@ static void check_scattered(const struct work *work, unsigned nth)
 static void test_gathered_into_host_memory(void **state)
 {
 	struct setting *setting = *state;
+
 	for (unsigned i = 0; i < COPIES; i++) {
 		struct work *work = new_work(setting);
 		put_scattered(work, i);
 		work->copy.take_checksum = i % 2 == 0;
 		copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, i % 3 == 0);
 	}
+
 	run(setting);
+
 	for (unsigned i = 0; i < COPIES; i++) {
 		struct work *work = &setting->works[i];
 		assert_int_equal(work->copy.status, HBM_OK);
@@ -228,6 +254,7 @@ static void test_gathered_into_host_memory(void **state)
 		if (work->copy.take_checksum)
 			assert_int_equal(work->copy.checksum, XXH3_64bits(work->copy.host, BYTES));
 	}
+
 	assert_in_range(setting->batches, 1, COPIES);
 	struct hbm_wire_link link;
 	link_stats_link(setting->link_stats, HBM_LINK_D2H, &link);
@@ -244,7 +271,9 @@ static void test_scattered_from_host_memory(void **state)
 		put_flat(work->copy.host, i);
 		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
 	}
+
 	run(setting);
+
 	for (unsigned i = 0; i < COPIES; i++) {
 		assert_int_equal(setting->works[i].copy.status, HBM_OK);
 		check_scattered(&setting->works[i], i);
@@ -261,9 +290,12 @@ static void test_within_the_device(void **state)
 			put_scattered(work, i);
 		else
 			put_flat_on_device(work, i);
+
 		copy_queue_post(setting->device->queues[COPY_D2D], &work->copy, false);
 	}
+
 	run(setting);
+
 	for (unsigned i = 0; i < COPIES; i++) {
 		assert_int_equal(setting->works[i].copy.status, HBM_OK);
 		check_flat_on_device(&setting->works[i], i);
@@ -276,9 +308,12 @@ static void test_verified_before_it_is_copied(void **state)
 {
 	struct setting *setting = *state;
 	char untouched[BYTES];
+
 	memset(untouched, 'x', BYTES);
+
 	for (unsigned i = 0; i < 20; i++) {
 		struct work *work = new_work(setting);
+
 		put_flat(work->copy.host, i);
 		work->copy.verify_checksum = true;
 		work->copy.checksum = XXH3_64bits(work->copy.host, BYTES) + (i == 7);
@@ -286,7 +321,9 @@ static void test_verified_before_it_is_copied(void **state)
 		put_on_device(setting, setting->memory.address + i * BYTES, untouched, BYTES);
 		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
 	}
+
 	run(setting);
+
 	for (unsigned i = 0; i < 20; i++) {
 		assert_int_equal(setting->works[i].copy.status, i == 7 ? HBM_MISS : HBM_OK);
 		if (i % 2 == 1 && i != 7) {
@@ -297,6 +334,7 @@ static void test_verified_before_it_is_copied(void **state)
 			assert_memory_equal(seen, untouched, BYTES);
 		}
 	}
+
 	assert_int_equal(setting->device->errors, 0);
 }
 
@@ -306,9 +344,13 @@ static void test_a_failed_copy_fails_alone(void **state)
 	struct setting *setting = *state;
 	for (unsigned nth = 1; nth <= 30; nth++) { /* three calls a copy, one for the border */
 		setting->used = setting->ended = 0;
-		assert_int_equal(setting->pool.fault("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(setting->pool.fault("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN),
+				 0);
+
 		for (unsigned i = 0; i < 10; i++)
-			copy_queue_post(setting->device->queues[COPY_D2H], &new_work(setting)->copy, true);
+			copy_queue_post(setting->device->queues[COPY_D2H], &new_work(setting)->copy,
+					true);
+
 		run(setting);
 		unsigned failed = 0;
 		for (unsigned i = 0; i < 10; i++)
@@ -319,7 +361,8 @@ static void test_a_failed_copy_fails_alone(void **state)
 	}
 }
 
-/* What cannot be waited for in the usual way is waited for in another: the copies are not lost by it. */
+/* What cannot be waited for in the usual way is waited for in another: the copies are not
+ * lost by it. */
 static void test_events_that_fail(void **state)
 {
 	struct setting *setting = *state;
@@ -327,16 +370,20 @@ static void test_events_that_fail(void **state)
 	for (unsigned c = 0; c < 2; c++) {
 		setting->used = setting->ended = 0;
 		assert_int_equal(setting->pool.fault(calls[c], 1, CUDA_ERROR_UNKNOWN), 0);
+
 		for (unsigned i = 0; i < 40; i++) {
 			struct work *work = new_work(setting);
 			put_scattered(work, i);
 			copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, true);
 		}
+
 		run(setting);
+
 		for (unsigned i = 0; i < 40; i++) {
 			assert_int_equal(setting->works[i].copy.status, HBM_OK);
 			check_flat(setting->works[i].copy.host, i);
 		}
+
 		assert_int_equal(setting->device->errors, c + 1);
 	}
 }
@@ -346,6 +393,7 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 {
 	struct setting *setting = *state;
 	assert_int_equal(setting->pool.fault("cuCtxSetCurrent", 1, CUDA_ERROR_UNKNOWN), 0);
+
 	for (int round = 0; round < 2; round++) {
 		setting->used = setting->ended = 0;
 		struct work *work = new_work(setting);
@@ -354,6 +402,7 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 		run(setting);
 		assert_int_equal(work->copy.status, round == 0 ? HBM_DEVICE : HBM_OK);
 	}
+
 	check_scattered(&setting->works[0], 0);
 }
 
@@ -362,16 +411,20 @@ static void test_every_call_of_opening_fails_once(void **state)
 {
 	struct setting *setting = *state;
 	const struct copy_queue_options options = {.loop = setting->pool.loop,
-					     .link_stats = setting->link_stats,
-					     .host_chunk = CHUNK,
-					     .ddr_base = setting->host};
-	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate", "cuCtxSetCurrent"};
+						   .link_stats = setting->link_stats,
+						   .host_chunk = CHUNK,
+						   .ddr_base = setting->host};
+	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate",
+					    "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};
 	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");
+
 	for (unsigned c = 0; c < 4; c++) {
 		struct copy_queue *queue = NULL;
+
 		assert_int_equal(setting->pool.fault(calls[c], nth[c], CUDA_ERROR_UNKNOWN), 0);
-		assert_int_not_equal(copy_queue_new(&queue, setting->device, COPY_D2D, &options), 0);
+		assert_int_not_equal(copy_queue_new(&queue, setting->device, COPY_D2D, &options),
+				     0);
 		assert_null(queue);
 		assert_int_equal(setting->pool.live("events"), events);
 		assert_int_equal(setting->pool.live("streams"), streams);
@@ -387,8 +440,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_verified_before_it_is_copied, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_failed_copy_fails_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events_that_fail, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_every_call_of_opening_fails_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_call_of_opening_fails_once, setup,
+						teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening devices and the daemon's own device memory, also where the n-th device call fails, for every n. */
+/* Opening devices and the daemon's own device memory, also where the n-th device call
+ * fails, for every n. */
 #include "tests/support/soft_pool.h"
 
 #include <errno.h>
@@ -19,18 +20,22 @@ static void devices_have_facts(void **state)
 	struct soft_pool pool;
 	pool_open(&pool, 0);
 	assert_int_equal(pool.devices->kind, HBM_DRIVER_SOFT);
+
 	for (uint32_t i = 0; i < 2; i++) {
 		const struct device *device = &pool.devices->list[i];
+
 		assert_int_equal(device->index, i);
 		assert_int_equal(device->total, 64 * MIB);
 		assert_int_equal(device->granularity, GRANULE);
 		assert_int_not_equal(device->name[0], '\0');
 		assert_non_null(device->control);
 	}
+
 	pool_close(&pool);
 }
 
-/* A driver whose device has every attribute but the lacking one, which it does not have or does not know. */
+/* A driver whose device has every attribute but the lacking one, which it does not have
+ * or does not know. */
 static CUdevice_attribute lacking;
 static CUresult lacking_result;
 static int compute_mode;
@@ -38,7 +43,8 @@ static int compute_mode;
 static CUresult attribute_of(int *value, CUdevice_attribute attribute, CUdevice device)
 {
 	(void)device;
-	*value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_MODE ? compute_mode : attribute != lacking;
+	*value =
+		attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_MODE ? compute_mode : attribute != lacking;
 	return attribute == lacking ? lacking_result : CUDA_SUCCESS;
 }
 
@@ -70,16 +76,20 @@ static void a_device_without_what_is_needed_is_refused(void **state)
 static void a_compute_mode_that_excludes_us_is_refused(void **state)
 {
 	(void)state;
-	static const int answers[] = {[0] = 0, [1] = 0, [2] = -EACCES, [3] = 0}; /* 1, 3: warnings */
+	static const int answers[] = {
+		[0] = 0, [1] = 0, [2] = -EACCES, [3] = 0}; /* 1, 3: warnings */
 	const struct driver driver = {.cuDeviceGetAttribute = attribute_of};
 	const struct device device = {.driver = &driver};
 	lacking = CU_DEVICE_ATTRIBUTE_PCI_BUS_ID;
 	log_open(LOG_CRIT);
+
 	for (compute_mode = 0; compute_mode < 4; compute_mode++) {
 		char error[256] = "";
-		assert_int_equal(device_check(&device, error, sizeof(error)), answers[compute_mode]);
+		assert_int_equal(device_check(&device, error, sizeof(error)),
+				 answers[compute_mode]);
 		assert_int_equal(error[0] != '\0', answers[compute_mode] != 0);
 	}
+
 	compute_mode = 0;
 }
 
@@ -93,6 +103,7 @@ static void opening_survives_the_nth_failure(void **state)
 		struct loop *loop;
 		struct devices *devices = NULL;
 		char error[256] = "", fail[32];
+
 		assert_in_range(n, 1, 100);
 		leaks_begin(&leaks);
 		configure(&config);
@@ -105,6 +116,7 @@ static void opening_survives_the_nth_failure(void **state)
 			assert_null(devices);
 			assert_int_not_equal(error[0], '\0');
 		}
+
 		devices_close(devices);
 		loop_free(loop);
 		config.soft_fail = before;
@@ -133,11 +145,13 @@ static void memory_is_mapped_and_usable(void **state)
 	device_memory_close(&memory);
 	assert_int_equal(device_memory_open(&memory, device, 0, 4 * MIB), CUDA_SUCCESS);
 	device_memory_close(&memory);
-	assert_int_equal(device_memory_open(&memory, device, 68 * MIB, 4 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(device_memory_open(&memory, device, 68 * MIB, 4 * MIB),
+			 CUDA_ERROR_OUT_OF_MEMORY);
 	pool_close(&pool);
 }
 
-/* Few handles, whatever the number of bytes: the n-th doubling of a granule is there at most once at the end. */
+/* Few handles, whatever the number of bytes: the n-th doubling of a granule is there at
+ * most once at the end. */
 static void memory_of_odd_size_has_few_handles(void **state)
 {
 	(void)state;
@@ -170,6 +184,7 @@ static void memory_survives_the_nth_failure(void **state)
 	unsigned failures = 0;
 	for (unsigned n = 1; n < 30; n++) {
 		struct device_memory memory = {0};
+
 		assert_int_equal(pool.fault("*", n, CUDA_ERROR_UNKNOWN), 0);
 		CUresult r = device_memory_open(&memory, device, 12 * MIB, 4 * MIB);
 		if (r != CUDA_SUCCESS) {
@@ -177,12 +192,14 @@ static void memory_survives_the_nth_failure(void **state)
 			assert_int_equal(memory.address, 0);
 			failures++;
 		}
+
 		device_memory_close(&memory);
 		pool.fault(NULL, 0, CUDA_SUCCESS);
 		assert_int_equal(pool.live("handles"), 0);
 		assert_int_equal(pool.live("mappings"), 0);
 		assert_int_equal(pool.live("reservations"), 0);
 	}
+
 	assert_in_range(failures, 8, 20);
 	pool_close(&pool);
 }
@@ -193,7 +210,8 @@ static void failures_are_counted_and_named(void **state)
 	struct soft_pool pool;
 	pool_open(&pool, 0);
 	struct device *device = &pool.devices->list[0];
-	assert_int_equal(device_failed(device, "cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY), HBM_NO_SPACE);
+	assert_int_equal(device_failed(device, "cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY),
+			 HBM_NO_SPACE);
 	assert_int_equal(device_failed(device, "cuMemMap", CUDA_ERROR_UNKNOWN), HBM_DEVICE);
 	assert_int_equal(device->errors, 2);
 	pool_close(&pool);
@@ -204,11 +222,13 @@ static unsigned lines_in(const char *path)
 {
 	FILE *file = fopen(path, "r");
 	unsigned lines = 0;
+
 	assert_non_null(file);
 	for (int c; (c = fgetc(file)) != EOF;)
 		lines += c == '\n';
 	fclose(file);
 	unlink(path);
+
 	return lines;
 }
 
@@ -224,11 +244,14 @@ static void a_lost_device_is_said_once(void **state)
 	assert_in_range(log, 0, 1023);
 	log_open(LOG_INFO);
 	dup2(log, STDERR_FILENO);
+
 	for (int i = 0; i < 3; i++) {
 		device_failed(device, "cuMemcpyAsync", CUDA_ERROR_ECC_UNCORRECTABLE);
 		device_failed(device, "cuMemMap", CUDA_ERROR_UNKNOWN);
 	}
-	other->log = (struct log_quota){.second_ns = UINT64_MAX / 2, .count = LOG_QUOTA}; /* far from over */
+
+	other->log = (struct log_quota){.second_ns = UINT64_MAX / 2,
+					.count = LOG_QUOTA}; /* far from over */
 	device_failed(other, "cuMemcpyAsync", CUDA_ERROR_UNKNOWN);
 	dup2(before, STDERR_FILENO);
 	log_open(LOG_CRIT);

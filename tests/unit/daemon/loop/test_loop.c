@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop: the same tests for both engines, then what only one of them can get wrong. */
+/* The event loop: the same tests for both engines, then what only one of them can get
+ * wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +38,8 @@ static struct loop *loop; /* the one under test */
 static struct loop *loop_of(enum loop_engine engine)
 {
 	struct loop *fresh = NULL;
-	assert_int_equal(loop_new(&fresh, &(struct loop_options){.engine = engine, .io_depth = DEPTH}), 0);
+	assert_int_equal(
+		loop_new(&fresh, &(struct loop_options){.engine = engine, .io_depth = DEPTH}), 0);
 	return fresh;
 }
 
@@ -50,10 +52,12 @@ struct fixture {
 static int set_up(void **state)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
 	fixture->engine = *(enum loop_engine *)*state;
 	leaks_begin(&fixture->leaks);
 	loop = loop_of(fixture->engine);
 	*state = fixture;
+
 	return 0;
 }
 
@@ -98,8 +102,10 @@ struct seer {
 static void seer_open(struct seer *seer, void (*ready)(struct watch *, uint32_t), uint32_t events)
 {
 	int ends[2];
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-	*seer = (struct seer){.watch = {.fd = ends[0], .events = events, .ready = ready}, .other = ends[1]};
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends),
+			 0);
+	*seer = (struct seer){.watch = {.fd = ends[0], .events = events, .ready = ready},
+			      .other = ends[1]};
 	assert_int_equal(loop_watch(loop, &seer->watch), 0);
 }
 
@@ -199,7 +205,9 @@ static void unwatch_victim(struct watch *watch, uint32_t events)
 {
 	struct seer *seer = note(watch, events), *victim = seer->victim;
 	char byte;
+
 	assert_int_equal(read(watch->fd, &byte, 1), 1);
+
 	/* Whichever is called first takes the other away. */
 	victim->victim = NULL;
 	seer_close(victim);
@@ -222,6 +230,7 @@ static void test_unwatch_another_of_the_same_batch(void **state)
 	say(b, "x");
 	run_until_stopped();
 	run_for(5 * MS);
+
 	/* One of the two is left: the one that was called. Engines may differ in which. */
 	struct seer *left = a->calls == 1 ? a : b;
 	assert_int_equal(left->calls, 1);
@@ -237,6 +246,7 @@ static void test_rewatch(void **state)
 	say(&seer, "x");
 	run_for(5 * MS);
 	assert_int_equal(seer.calls, 0);
+
 	/* While armed. */
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
 	run_until_stopped();
@@ -244,6 +254,7 @@ static void test_rewatch(void **state)
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLOUT), 0);
 	run_until_stopped();
 	assert_int_equal(seer.events, POLLOUT);
+
 	/* Several times before the loop looks: the last counts. */
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
 	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
@@ -350,6 +361,7 @@ static void count_down(struct watch *watch, uint32_t events)
 	static unsigned total;
 	struct seer *seer = note(watch, events);
 	uint64_t value;
+
 	assert_int_equal(read(watch->fd, &value, sizeof(value)), sizeof(value));
 	if (++total % seer->left == 0)
 		loop_stop(loop);
@@ -363,9 +375,11 @@ static void test_many_watches(void **state)
 	for (int i = 0; i < MANY; i++) {
 		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		assert_int_not_equal(fd, -1);
-		seers[i] = (struct seer){.watch = {.fd = fd, .events = POLLIN, .ready = count_down}, .left = MANY};
+		seers[i] = (struct seer){.watch = {.fd = fd, .events = POLLIN, .ready = count_down},
+					 .left = MANY};
 		assert_int_equal(loop_watch(loop, &seers[i].watch), 0);
 	}
+
 	for (int round = 1; round <= 3; round++) {
 		for (int i = 0; i < MANY; i++)
 			assert_int_equal(eventfd_write(seers[i].watch.fd, 1), 0);
@@ -373,10 +387,12 @@ static void test_many_watches(void **state)
 		for (int i = 0; i < MANY; i++)
 			assert_int_equal(seers[i].calls, round);
 	}
+
 	for (int i = 0; i < MANY; i++) {
 		loop_unwatch(loop, &seers[i].watch);
 		close(seers[i].watch.fd);
 	}
+
 	free(seers);
 }
 
@@ -384,6 +400,7 @@ static void test_freed_while_watching(void **state)
 {
 	struct fixture *fixture = *state;
 	struct seer armed, fresh;
+
 	seer_open(&armed, see, POLLIN);
 	run_for(2 * MS);
 	seer_open(&fresh, see, POLLIN);
@@ -430,11 +447,14 @@ static void test_posts_keep_their_order(void **state)
 	pthread_t threads[SENDERS];
 	memset(expected, 0, sizeof(expected));
 	arrived = 0;
+
 	for (unsigned s = 0; s < SENDERS; s++) {
 		for (unsigned i = 0; i < LETTERS; i++)
-			letters[s][i] = (struct letter){.post = {.run = receive}, .sender = s, .number = i};
+			letters[s][i] =
+				(struct letter){.post = {.run = receive}, .sender = s, .number = i};
 		assert_int_equal(pthread_create(&threads[s], NULL, send_letters, letters[s]), 0);
 	}
+
 	run_until_stopped();
 	for (int s = 0; s < SENDERS; s++)
 		pthread_join(threads[s], NULL);
@@ -465,6 +485,7 @@ static void *send_pings(void *arg)
 		if (eventfd_read(ping->back, &value) < 0)
 			return arg;
 	}
+
 	return NULL;
 }
 
@@ -536,6 +557,7 @@ static unsigned alarms_left;
 static void ring_alarm(struct timer *timer)
 {
 	struct alarm *alarm = container_of(timer, struct alarm, timer);
+
 	assert_int_equal(timer->position, 0);
 	assert_in_range(alarm->at, last_fired, clock_now());
 	last_fired = alarm->at;
@@ -562,6 +584,7 @@ static void test_timers_fire_in_order(void **state)
 		alarms[i] = (struct alarm){.timer = {.fire = ring_alarm}};
 		set_alarm(&alarms[i], start + seed_below(&seed, 20 * MS));
 	}
+
 	alarms_left = ALARMS;
 	for (int i = 0; i < ALARMS; i++) {
 		if (i % 3 == 0) {
@@ -572,6 +595,7 @@ static void test_timers_fire_in_order(void **state)
 			alarms_left--;
 		}
 	}
+
 	last_fired = 0;
 	run_until_stopped();
 	for (int i = 0; i < ALARMS; i++)
@@ -616,7 +640,8 @@ static void count_transfer(struct loop_io *io)
 		loop_stop(loop);
 }
 
-static void start(struct transfer *transfer, int fd, bool write, uint64_t offset, unsigned iov_count)
+static void start(struct transfer *transfer, int fd, bool write, uint64_t offset,
+		  unsigned iov_count)
 {
 	transfer->calls = 0;
 	transfer->io = (struct loop_io){.write = write,
@@ -654,17 +679,21 @@ static void test_io_reads_what_it_wrote(void **state)
 			uint8_t *at = (write ? out : in) + i * CHUNK;
 			struct iovec *iov = transfers[i].iov;
 			bool three = i % 2;
+
 			iov[0] = (struct iovec){at, three ? 100 : CHUNK};
 			iov[1] = (struct iovec){at + 100, 1000};
 			iov[2] = (struct iovec){at + 1100, CHUNK - 1100};
 			start(&transfers[i], fd, write, i * CHUNK, three ? 3 : 1);
 		}
+
 		run_until_stopped();
+
 		for (unsigned i = 0; i < CHUNKS; i++) {
 			assert_int_equal(transfers[i].calls, 1);
 			assert_int_equal(transfers[i].io.result, CHUNK);
 		}
 	}
+
 	assert_memory_equal(out, in, FILE_BYTES);
 	close(fd);
 }
@@ -698,6 +727,7 @@ static void next_in_chain(struct loop_io *io)
 	struct chain *chain = container_of(io, struct chain, transfer.io);
 	assert_int_equal(io->result, 1);
 	io->offset++;
+
 	if (--chain->left > 0)
 		loop_io(loop, io);
 	else
@@ -710,8 +740,11 @@ static void test_io_submitted_from_done(void **state)
 	struct chain chain = {.left = 500, .byte = 'x'};
 	int fd = file_of(0);
 	chain.transfer.iov[0] = (struct iovec){&chain.byte, 1};
-	chain.transfer.io = (struct loop_io){
-		.write = true, .fd = fd, .iov = chain.transfer.iov, .iov_count = 1, .done = next_in_chain};
+	chain.transfer.io = (struct loop_io){.write = true,
+					     .fd = fd,
+					     .iov = chain.transfer.iov,
+					     .iov_count = 1,
+					     .done = next_in_chain};
 	loop_io(loop, &chain.transfer.io);
 	run_until_stopped();
 	assert_int_equal(lseek(fd, 0, SEEK_END), 500);
@@ -721,7 +754,8 @@ static void test_io_submitted_from_done(void **state)
 static void test_name(void **state)
 {
 	const struct fixture *fixture = *state;
-	assert_string_equal(loop_engine_name(loop), fixture->engine == LOOP_URING ? "io_uring" : "threads");
+	assert_string_equal(loop_engine_name(loop),
+			    fixture->engine == LOOP_URING ? "io_uring" : "threads");
 	assert_null(loop_fallback_reason(loop));
 }
 
@@ -744,7 +778,8 @@ static void see_once(struct watch *watch, uint32_t events)
 		loop_stop(loop);
 }
 
-/* More completions at once than the ring has room for, and for ever: none may be lost, none may starve. */
+/* More completions at once than the ring has room for, and for ever: none may be lost,
+ * none may starve. */
 static void test_completions_overflow(void **state)
 {
 	(void)state;
@@ -755,6 +790,7 @@ static void test_completions_overflow(void **state)
 		seers[i].watch = (struct watch){.fd = fd, .events = POLLIN, .ready = see_once};
 		assert_int_equal(loop_watch(loop, &seers[i].watch), 0);
 	}
+
 	run_for(2 * MS);
 	unseen = MANY;
 	assert_int_equal(eventfd_write(fd, 1), 0);
@@ -775,18 +811,24 @@ static int without_io_uring(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = {.len = 4, .filter = refuse_setup};
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
 		return 2;
+
 	struct loop *fallback;
-	if (loop_new(&fallback, &(struct loop_options){.engine = LOOP_URING, .io_depth = 1}) != -EPERM)
+	if (loop_new(&fallback, &(struct loop_options){.engine = LOOP_URING, .io_depth = 1}) !=
+	    -EPERM)
 		return 3;
+
 	if (loop_new(&fallback, &(struct loop_options){.engine = LOOP_AUTO, .io_depth = 1}) < 0)
 		return 4;
 	if (strcmp(loop_engine_name(fallback), "threads") != 0)
 		return 5;
 	if (!strstr(loop_fallback_reason(fallback), "forbidden"))
 		return 6;
+
 	loop_free(fallback);
+
 	return 0;
 }
 
@@ -797,6 +839,7 @@ static void test_auto_falls_back(void **state)
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(without_io_uring());
+
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
@@ -821,7 +864,8 @@ static bool has_uring(void)
 	return true;
 }
 
-#define WITH(test, engine) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, &engine)
+#define WITH(test, engine)                                                                         \
+	cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, &engine)
 #define BOTH(test) WITH(test, uring), WITH(test, threads)
 
 int main(void)
@@ -856,6 +900,8 @@ int main(void)
 	const bool all = has_uring();
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		if (tests[i].initial_state == &uring && !all)
-			tests[i] = (struct CMUnitTest){.name = tests[i].name, .test_func = left_out};
+			tests[i] =
+				(struct CMUnitTest){.name = tests[i].name, .test_func = left_out};
+
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

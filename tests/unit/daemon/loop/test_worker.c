@@ -50,6 +50,7 @@ static void run_task(struct job *job)
 static void finish_task(struct job *job)
 {
 	struct task *task = container_of(job, struct task, job);
+
 	assert_int_equal(task->number, finished++);
 	assert_false(pthread_equal(task->ran_on, pthread_self()));
 	free(task);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mover and the lanes under it, on soft devices and a real file: whatever is asked in whatever order, every byte
- * that comes back is the byte that was stored, everything asked for ends, and at the end the books balance. The
- * contents of a block are a function of its namespace and key.
+ * The mover and the lanes under it, on soft devices and a real file: whatever is asked in
+ * whatever order, every byte that comes back is the byte that was stored, everything
+ * asked for ends, and at the end the books balance. The contents of a block are a
+ * function of its namespace and key.
  */
 #include "daemon/move/load.h"
 #include "daemon/move/store.h"
@@ -52,13 +53,15 @@ static uint64_t word(uint32_t ns, uint32_t key, uint64_t i)
 	return x ^ x >> 29;
 }
 
-/* The client's memory of a work, as the concatenation of its spans: each word is seen and put back. */
+/* The client's memory of a work, as the concatenation of its spans: each word is seen and
+ * put back. */
 static void each_word(struct work *work, void (*visit)(uint64_t *at, uint64_t expected))
 {
 	static uint64_t words[SLOT_BYTES / sizeof(uint64_t)];
 	const struct rig *rig = &work->traffic->rig;
 	unsigned device = work->device->index;
 	uint64_t i = 0;
+
 	for (uint32_t s = 0; s < work->span_count; s++) {
 		const struct span *span = &work->spans[s];
 		assert_int_equal(rig->peek(words, device, span->address, span->bytes), 0);
@@ -110,6 +113,7 @@ static void cut_spans(struct work *work, struct seed *seed, uint64_t bytes, uint
 		bytes -= piece;
 		work->spans[count++] = (struct span){end, piece};
 	}
+
 	work->span_count = count;
 }
 
@@ -119,13 +123,21 @@ static struct work *new_work(struct traffic *traffic, uint32_t ns, uint32_t key,
 		struct work *work = &traffic->works[i];
 		if (work->busy)
 			continue;
+
 		struct device *on = &traffic->rig.hbmd.devices->list[device];
-		*work = (struct work){
-			.traffic = traffic, .slot = i, .ns = ns, .key = key, .busy = true, .device = on};
-		cut_spans(work, &traffic->seed, traffic->block_bytes[ns], traffic->rig.client[device].address);
+		*work = (struct work){.traffic = traffic,
+				      .slot = i,
+				      .ns = ns,
+				      .key = key,
+				      .busy = true,
+				      .device = on};
+		cut_spans(work, &traffic->seed, traffic->block_bytes[ns],
+			  traffic->rig.client[device].address);
 		traffic->busy++;
+
 		return work;
 	}
+
 	fail_msg("%s", "more transfers than the test has memory for");
 	return NULL;
 }
@@ -143,10 +155,12 @@ static void stored(struct store *store)
 	const struct transfer *transfer = &store->transfer;
 	struct work *work = container_of(store, struct work, store);
 	struct traffic *traffic = work->traffic;
+
 	if (transfer->status == HBM_DEVICE || transfer->status == HBM_IO)
 		assert_true(traffic->faulty);
 	else if (transfer->status != HBM_OK)
 		assert_int_equal(transfer->status, HBM_NO_SPACE);
+
 	traffic->stores++;
 	traffic->failed_stores += transfer->status != HBM_OK;
 	over(work);
@@ -157,20 +171,26 @@ static void loaded(struct load *load)
 	const struct transfer *transfer = &load->transfer;
 	struct work *work = container_of(load, struct work, load);
 	struct traffic *traffic = work->traffic;
+
 	traffic->loads++;
+
 	if (transfer->status == HBM_OK) {
 		each_word(work, check_word);
 	} else {
 		assert_true(traffic->faulty);
-		assert_in_range(transfer->status, HBM_OK + 1, HBM_DEVICE + HBM_MISS + HBM_IO + HBM_NO_SPACE);
+		assert_in_range(transfer->status, HBM_OK + 1,
+				HBM_DEVICE + HBM_MISS + HBM_IO + HBM_NO_SPACE);
 		traffic->failed_loads++;
 	}
+
 	over(work);
 }
 
-static void start_load(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key, uint32_t device)
+static void start_load(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key,
+		       uint32_t device)
 {
 	struct work *work = new_work(traffic, ns, key, device);
+
 	each_word(work, spoil_word);
 	work->load = (struct load){.block = number,
 				   .device = work->device,
@@ -181,28 +201,33 @@ static void start_load(struct traffic *traffic, uint32_t number, uint32_t ns, ui
 	block_unuse(&traffic->rig.hbmd.cache->blocks, number);
 }
 
-static void start_store(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key, uint32_t device)
+static void start_store(struct traffic *traffic, uint32_t number, uint32_t ns, uint32_t key,
+			uint32_t device)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
 	if (!block_target(&cache->blocks, number)) {
 		cache_abandon_store(cache, number);
 		return;
 	}
+
 	struct work *work = new_work(traffic, ns, key, device);
 	each_word(work, put_word);
 	work->store = (struct store){.block = number,
-				   .device = work->device,
-				   .spans = work->spans,
-				   .span_count = work->span_count,
-				   .done = stored};
+				     .device = work->device,
+				     .spans = work->spans,
+				     .span_count = work->span_count,
+				     .done = stored};
 	store_begin(traffic->rig.hbmd.mover, &work->store);
 }
 
-/* What an engine does with the first `count` keys of a chain: what is there is loaded, what is not is stored. */
-static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint32_t count, uint32_t device)
+/* What an engine does with the first `count` keys of a chain: what is there is loaded,
+ * what is not is stored. */
+static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint32_t count,
+		      uint32_t device)
 {
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t numbers[CHAIN] = {0}, present = 0;
+
 	for (; present < count; present++) {
 		struct hbm_wire_key key = key_of(first + present);
 		numbers[present] = cache_find(cache, traffic->ns[ns], &key);
@@ -210,6 +235,7 @@ static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint
 			break;
 		block_use(&cache->blocks, numbers[present]);
 	}
+
 	uint32_t end = present;
 	for (; end < count && find(traffic, ns, first + end) == 0; end++) {
 		struct hbm_wire_key key = key_of(first + end);
@@ -217,6 +243,7 @@ static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint
 		numbers[end] = cache_insert(cache, traffic->ns[ns], &key, parent);
 		assert_int_not_equal(numbers[end], 0);
 	}
+
 	cache_touch_begin(cache);
 	for (uint32_t i = end; i-- > 0;)
 		cache_touch(cache, numbers[i], device);
@@ -287,6 +314,7 @@ static void random_operation(struct traffic *traffic)
 {
 	struct seed *seed = &traffic->seed;
 	uint32_t ns = (uint32_t)seed_below(seed, traffic->namespaces);
+
 	/* some keys far more often than others */
 	uint32_t key = (uint32_t)seed_below(seed, 1 + seed_below(seed, 1 + seed_below(seed, KEYS)));
 	uint32_t device = (uint32_t)seed_below(seed, traffic->rig.hbmd.devices->count);
@@ -311,6 +339,7 @@ static void run_random(struct traffic *traffic, unsigned operations)
 		if (i % 64 == 0)
 			rig_assert_balanced(&traffic->rig);
 	}
+
 	unhold_all(traffic);
 	wait_until_busy(traffic, 0);
 	rig_settle(&traffic->rig);
@@ -369,28 +398,33 @@ static void test_stores_and_loads_through_all_tiers(void **state)
 	struct traffic *traffic = traffic_new("test_stores_and_loads_through_all_tiers");
 	traffic_open(traffic, 1, one_size);
 	struct cache *cache = traffic->rig.hbmd.cache;
+
 	/* 8 blocks fit HBM, 16 DDR, 32 NVMe. */
 	for (uint32_t first = 0; first < 56; first += CHAIN) {
 		use_chain(traffic, 0, first, CHAIN, 0);
 		wait_until_busy(traffic, 0);
 	}
+
 	rig_settle(&traffic->rig);
 	rig_assert_at_rest(&traffic->rig);
 	assert_int_equal(cache_hbm(cache, 0)->placed, 8 * 64 * KIB);
 	assert_int_equal(cache->ddr->placed, 16 * 64 * KIB);
 	assert_int_equal(cache->nvme->placed, 32 * 64 * KIB);
 	assert_int_equal(traffic->failed_stores, 0);
+
 	for (uint32_t first = 0; first < 56; first += CHAIN) {
 		use_chain(traffic, 0, first, CHAIN, 0);
 		wait_until_busy(traffic, 0);
 	}
+
 	assert_int_equal(traffic->loads, 56);
 	assert_int_equal(traffic->stores, 56);
 	rig_settle(&traffic->rig);
 	end_test(traffic);
 }
 
-static void random_test(const char *name, struct traffic *traffic, uint32_t namespaces, const uint64_t *sizes)
+static void random_test(const char *name, struct traffic *traffic, uint32_t namespaces,
+			const uint64_t *sizes)
 {
 	traffic_open(traffic, namespaces, sizes);
 	run_random(traffic, 1500);
@@ -445,7 +479,8 @@ static void test_random_with_io_threads(void **state)
 	random_test(__func__, traffic, SPACES, mixed_sizes);
 }
 
-/* Few movements at once and a staging area of one large block: nearly everything has to wait for something. */
+/* Few movements at once and a staging area of one large block: nearly everything has to
+ * wait for something. */
 static void test_random_with_little_of_everything(void **state)
 {
 	(void)state;
@@ -502,8 +537,9 @@ static void load_one(struct traffic *traffic, uint32_t key)
 	start_load(traffic, number, 0, key, 0);
 }
 
-/* With two movements at once, loads of more blocks than that, each twice: those that wait for a movement of theirs must
- * not keep the movement that another load has begun from ending. */
+/* With two movements at once, loads of more blocks than that, each twice: those that wait
+ * for a movement of theirs must not keep the movement that another load has begun from
+ * ending. */
 static void test_loads_of_the_same_blocks_twice(void **state)
 {
 	(void)state;
@@ -515,9 +551,11 @@ static void test_loads_of_the_same_blocks_twice(void **state)
 	for (uint32_t first = 0; first < 2 * CHAIN; first += CHAIN)
 		use_chain(traffic, 0, first, CHAIN, 0);
 	wait_until_busy(traffic, 0);
+
 	for (int twice = 0; twice < 2; twice++)
 		for (uint32_t key = 0; key < 2 * CHAIN; key++)
 			load_one(traffic, key);
+
 	mover_pump(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->loads, 4 * CHAIN);
@@ -548,8 +586,9 @@ static void test_a_block_is_read_once(void **state)
 	end_test(traffic);
 }
 
-/* A block that waits to come down to DDR is wanted in HBM after all, and when its turn comes nothing else moves: it
- * must not stay where it is until somebody happens to do something. */
+/* A block that waits to come down to DDR is wanted in HBM after all, and when its turn
+ * comes nothing else moves: it must not stay where it is until somebody happens to do
+ * something. */
 static void test_a_change_of_mind_while_a_block_waits(void **state)
 {
 	(void)state;
@@ -560,10 +599,12 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	struct tier *hbm = cache_hbm(cache, 0);
 	use_chain(traffic, 0, 0, 1, 0);
 	wait_until_busy(traffic, 0);
+
 	for (struct tier *tier = hbm; tier != cache->nvme; tier = tier->below) {
 		cache_push_out(cache, tier, 1, 1);
 		rig_settle(&traffic->rig);
 	}
+
 	use_chain(traffic, 0, CHAIN, 1, 0);
 	wait_until_busy(traffic, 0);
 	uint32_t number = find(traffic, 0, 0);
@@ -571,7 +612,8 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
 	cache_push_out(cache, hbm, MIB, 2);
-	mover_pump(traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
+	mover_pump(
+		traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
 	assert_int_equal(cache->ddr->inbound_first, number);
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
@@ -584,8 +626,10 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 static void overwrite(struct traffic *traffic, uint32_t number, uint64_t at)
 {
 	int fd = open(traffic->rig.file, O_WRONLY | O_CLOEXEC);
+
 	assert_in_range(fd, 0, INT32_MAX);
-	uint64_t offset = NVME_HEAD + tier_offset(cache_block(traffic->rig.hbmd.cache, number)->unit) + at;
+	uint64_t offset =
+		NVME_HEAD + tier_offset(cache_block(traffic->rig.hbmd.cache, number)->unit) + at;
 	assert_int_equal(pwrite(fd, "?", 1, (off_t)offset), 1);
 	assert_int_equal(fsync(fd), 0);
 	close(fd);
@@ -625,13 +669,16 @@ static CUresult fail_run(struct hbm_soft_launch *launch, void *const *params)
 	return CUDA_ERROR_LAUNCH_FAILED;
 }
 
-/* A kernel that fails ruins the context: nothing that needs it works any more. Module and stream go with it. */
+/* A kernel that fails ruins the context: nothing that needs it works any more. Module and
+ * stream go with it. */
 static void ruin(struct rig *rig, uint32_t device)
 {
-	static const char text[] = ".version 6.0\n.target sm_70\n.address_size 64\n.visible .entry fail() { ret; }\n";
+	static const char text[] =
+		".version 6.0\n.target sm_70\n.address_size 64\n.visible .entry fail() { ret; }\n";
 	static const struct hbm_soft_kernel kernel = {.name = "fail", .run = fail_run};
 	const struct driver *driver = rig->hbmd.devices->driver;
 	int (*give)(const struct hbm_soft_kernel *);
+
 	*(void **)&give = rig_symbol(rig, "hbm_soft_kernel");
 	CUmodule module;
 	CUfunction function;
@@ -641,12 +688,14 @@ static void ruin(struct rig *rig, uint32_t device)
 	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
 	assert_int_equal(driver->cuModuleGetFunction(&function, module, "fail"), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
-	assert_int_equal(driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL), CUDA_SUCCESS);
+	assert_int_equal(driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_ERROR_LAUNCH_FAILED);
 }
 
 /* Uses a chain and waits; how many of its loads and stores failed. */
-static uint64_t failures_of(struct traffic *traffic, uint32_t first, uint32_t count, uint32_t device)
+static uint64_t failures_of(struct traffic *traffic, uint32_t first, uint32_t count,
+			    uint32_t device)
 {
 	uint64_t before = traffic->failed_loads + traffic->failed_stores;
 	use_chain(traffic, 0, first, count, device);
@@ -676,11 +725,12 @@ static void test_nvme_serves_others_when_the_first_device_is_lost(void **state)
 	end_test(traffic);
 }
 
-/* Blocks that are elsewhere stay when they were to come to a device that is lost; what it had, pinned or not, is missed
- * and can be stored again; nothing belongs there any more. */
+/* Blocks that are elsewhere stay when they were to come to a device that is lost; what it
+ * had, pinned or not, is missed and can be stored again; nothing belongs there any more. */
 static void test_a_lost_device_takes_only_its_own(void **state)
 {
 	enum { OWN = CHAIN, OTHERS = 24 };
+
 	(void)state;
 	struct traffic *traffic = traffic_new(__func__);
 	traffic->rig.config.soft_devices = 2;
@@ -693,6 +743,7 @@ static void test_a_lost_device_takes_only_its_own(void **state)
 	assert_int_not_equal(traffic->held[0][1], 0);
 	traffic->faulty = true;
 	ruin(&traffic->rig, 0);
+
 	/* Uses on the device, of which it knows nothing yet: each moves blocks there. */
 	for (uint32_t first = OWN; first < OWN + OTHERS; first += CHAIN)
 		use_chain(traffic, 0, first, CHAIN, 0);
@@ -722,10 +773,12 @@ static void test_random_while_a_device_is_lost(void **state)
 	struct traffic *traffic = traffic_new(__func__);
 	traffic->rig.config.soft_devices = 2;
 	traffic_open(traffic, SPACES, mixed_sizes);
+
 	for (unsigned i = 0; i < 300; i++) {
 		wait_until_busy(traffic, (uint32_t)seed_below(&traffic->seed, SLOTS - CHAIN));
 		random_operation(traffic);
 	}
+
 	traffic->faulty = true;
 	ruin(&traffic->rig, (uint32_t)seed_below(&traffic->seed, 2));
 	run_random(traffic, 500);
@@ -740,7 +793,8 @@ static void small_workload(struct traffic *traffic)
 {
 	for (int round = 0; round < 2; round++) {
 		for (uint32_t first = 0; first < 40; first += CHAIN)
-			use_chain(traffic, 0, first, CHAIN, first / CHAIN % traffic->rig.hbmd.devices->count);
+			use_chain(traffic, 0, first, CHAIN,
+				  first / CHAIN % traffic->rig.hbmd.devices->count);
 		wait_until_busy(traffic, 0);
 		rig_settle(&traffic->rig);
 	}
@@ -768,8 +822,10 @@ static void test_every_device_call_fails_once(void **state)
 		assert_in_range(errors, struck ? nth : nth - 1, UINT32_MAX);
 		rig_assert_empties(rig);
 	}
+
 	print_message("%s: %u calls, %llu loads and %llu stores failed\n", __func__, nth - 1,
-		      (unsigned long long)traffic->failed_loads, (unsigned long long)traffic->failed_stores);
+		      (unsigned long long)traffic->failed_loads,
+		      (unsigned long long)traffic->failed_stores);
 	assert_in_range(nth, 20, UINT32_MAX);
 	assert_int_not_equal(traffic->failed_loads + traffic->failed_stores, 0);
 	traffic->faulty = false;
@@ -788,6 +844,7 @@ static uint64_t count_ios(struct traffic *traffic, enum hbm_link link)
 static void every_io_fails_once(struct traffic *traffic, const char *direction, const char *what)
 {
 	char fail[64];
+
 	free(traffic->rig.config.nvme_fail);
 	traffic->rig.config.nvme_fail = fail;
 	traffic->faulty = strcmp(what, "EIO") == 0;
@@ -802,8 +859,10 @@ static void every_io_fails_once(struct traffic *traffic, const char *direction, 
 		ios = count_ios(traffic, link);
 		if (!traffic->faulty)
 			assert_int_equal(traffic->failed_loads + traffic->failed_stores, failed);
+
 		traffic_close(traffic);
 	}
+
 	assert_in_range(nth, 5, UINT32_MAX);
 	traffic->rig.config.nvme_fail = NULL;
 	traffic_free(traffic);

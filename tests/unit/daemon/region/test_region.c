@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Regions: creating, committing, decommitting, destroying and dying, all or none, with devices that fail at every step.
- * After each test the pools hold all memory again and the devices nothing.
+ * Regions: creating, committing, decommitting, destroying and dying, all or none, with
+ * devices that fail at every step. After each test the pools hold all memory again and
+ * the devices nothing.
  */
 #include "tests/support/soft_pool.h"
 
@@ -34,10 +35,12 @@ static void open_regions(struct fixture *fixture)
 static int setup(void **state)
 {
 	static struct fixture fixture;
+
 	pool_open(&fixture.pool, BUDGET);
 	open_regions(&fixture);
 	fixture.limits = (struct region_limits){.regions = 4, .address_space = 256 * MIB};
 	*state = &fixture;
+
 	return 0;
 }
 
@@ -53,10 +56,12 @@ static void assert_all_is_back(struct fixture *fixture)
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(fixture->regions.count, 0);
 	assert_int_equal(fixture->regions.reserved, 0);
+
 	for (uint32_t i = 0; i < 2; i++) {
 		struct slabs_books books = slabs_books(fixture->pool.devices->list[i].slabs);
 		assert_int_equal(books.leased + books.quarantined, 0);
 	}
+
 	assert_int_equal(fixture->pool.live("mappings"), 0);
 	assert_int_equal(fixture->pool.live("reservations"), 0);
 }
@@ -64,10 +69,12 @@ static void assert_all_is_back(struct fixture *fixture)
 static int teardown(void **state)
 {
 	struct fixture *fixture = *state;
+
 	regions_end(&fixture->regions);
 	regions_release(&fixture->regions);
 	assert_all_is_back(fixture);
 	pool_close(&fixture->pool);
+
 	return 0;
 }
 
@@ -94,19 +101,23 @@ static void op_over(void *arg, int status)
 	*(struct outcome *)arg = (struct outcome){.over = true, .status = status};
 }
 
-static int create(struct fixture *fixture, uint32_t device, uint64_t address_space, uint64_t slab, struct region **out)
+static int create(struct fixture *fixture, uint32_t device, uint64_t address_space, uint64_t slab,
+		  struct region **out)
 {
 	struct outcome outcome = {0};
-	int status = region_create(&fixture->regions, &fixture->pool.devices->list[device], address_space, slab,
-				  &fixture->limits, region_over, &outcome);
+	int status = region_create(&fixture->regions, &fixture->pool.devices->list[device],
+				   address_space, slab, &fixture->limits, region_over, &outcome);
 	if (status != HBM_OK)
 		return status;
+
 	pool_run(&fixture->pool, is_over, &outcome);
 	*out = outcome.region;
+
 	return outcome.status;
 }
 
-static struct region *must_create(struct fixture *fixture, uint32_t device, uint64_t address_space, uint64_t slab)
+static struct region *must_create(struct fixture *fixture, uint32_t device, uint64_t address_space,
+				  uint64_t slab)
 {
 	struct region *region = NULL;
 	assert_int_equal(create(fixture, device, address_space, slab, &region), HBM_OK);
@@ -119,7 +130,9 @@ static int destroy(struct fixture *fixture, const struct region *region)
 	int status = region_destroy(&fixture->regions, region_id(region), region_over, &outcome);
 	if (status != HBM_OK)
 		return status;
+
 	pool_run(&fixture->pool, is_over, &outcome);
+
 	return outcome.status;
 }
 
@@ -131,16 +144,20 @@ static int commit(struct fixture *fixture, const struct hbm_wire_range *ranges, 
 	int status = commit_new(&commit, &fixture->regions, ranges, count, 1024);
 	if (status != HBM_OK)
 		return status;
+
 	uint64_t slabs = commit_slabs(commit), got = 0;
 	commit_start(commit, op_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);
+
 	if (outcome.status == HBM_OK) {
 		struct hbm_wire_range range;
 		for (int fd; (fd = commit_next(commit, &range)) >= 0; got++)
 			assert_int_equal(close(fd), 0);
 		assert_int_equal(got, slabs);
 	}
+
 	commit_free(commit);
+
 	return outcome.status;
 }
 
@@ -150,22 +167,27 @@ static int decommit(struct fixture *fixture, const struct hbm_wire_range *ranges
 	int status = decommit_start(&fixture->regions, ranges, count, op_over, &outcome);
 	if (status != HBM_OK)
 		return status;
+
 	pool_run(&fixture->pool, is_over, &outcome);
+
 	return outcome.status;
 }
 
 static struct hbm_wire_range range(const struct region *region, uint64_t first, uint64_t count)
 {
 	uint64_t slab = region_slab(region);
-	return (struct hbm_wire_range){.region = region_id(region), .offset = first * slab, .bytes = count * slab};
+	return (struct hbm_wire_range){
+		.region = region_id(region), .offset = first * slab, .bytes = count * slab};
 }
 
-static int commit_slots(struct fixture *fixture, const struct region *region, uint64_t first, uint64_t count)
+static int commit_slots(struct fixture *fixture, const struct region *region, uint64_t first,
+			uint64_t count)
 {
 	return commit(fixture, (struct hbm_wire_range[]){range(region, first, count)}, 1);
 }
 
-static int decommit_slots(struct fixture *fixture, const struct region *region, uint64_t first, uint64_t count)
+static int decommit_slots(struct fixture *fixture, const struct region *region, uint64_t first,
+			  uint64_t count)
 {
 	return decommit(fixture, (struct hbm_wire_range[]){range(region, first, count)}, 1);
 }
@@ -183,6 +205,7 @@ static void regions_are_created_and_destroyed(void **state)
 	struct fixture *fixture = *state;
 	struct region *first = must_create(fixture, 0, 64 * MIB, 0);
 	struct region *second = must_create(fixture, 1, 32 * MIB, 16 * MIB);
+
 	assert_int_equal(region_slab(first), 4 * MIB);
 	assert_int_equal(region_slab(second), 16 * MIB);
 	assert_int_not_equal(region_id(first), region_id(second));
@@ -211,6 +234,7 @@ static void regions_are_limited(void **state)
 					  {6 * MIB, 3 * MIB},
 					  {1ull << 40, 2ull << 30},
 					  {UINT64_MAX, 0}};
+
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(create(fixture, 0, bad[i][0], bad[i][1], &region), HBM_INVALID);
 	assert_int_equal(create(fixture, 0, 260 * MIB, 0, &region), HBM_LIMIT);
@@ -224,7 +248,9 @@ static void a_failed_reservation_leaves_nothing(void **state)
 {
 	struct fixture *fixture = *state;
 	struct region *region;
-	assert_int_equal(fixture->pool.fault("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+
+	assert_int_equal(fixture->pool.fault("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY),
+			 0);
 	assert_int_equal(create(fixture, 0, 4 * MIB, 0, &region), HBM_NO_SPACE);
 	assert_int_equal(fixture->regions.count, 0);
 	must_create(fixture, 0, 4 * MIB, 0);
@@ -236,6 +262,7 @@ static void committed_memory_has_an_address(void **state)
 {
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
+
 	assert_int_equal(address(region, 0, 1), HBM_NOT_FOUND);
 	assert_int_equal(commit_slots(fixture, region, 2, 3), HBM_OK);
 	assert_int_equal(regions_committed(&fixture->regions), 3 * SLAB);
@@ -246,6 +273,7 @@ static void committed_memory_has_an_address(void **state)
 	assert_int_equal(address(region, 8 * SLAB, 1), HBM_INVALID);
 	assert_int_equal(address(region, UINT64_MAX, 2), HBM_INVALID);
 	assert_int_equal(address(region, 2 * SLAB, 0), HBM_INVALID);
+
 	/* It is memory, and the daemon may use it. */
 	CUdeviceptr where;
 	char out[4] = "";
@@ -260,15 +288,20 @@ static void committed_memory_has_an_address(void **state)
 static void fds_come_in_the_order_of_the_ranges(void **state)
 {
 	struct fixture *fixture = *state;
-	struct region *small = must_create(fixture, 0, 8 * SLAB, SLAB), *large = must_create(fixture, 1, 32 * MIB, 0);
-	struct hbm_wire_range ranges[] = {range(small, 4, 2), range(large, 1, 1), range(small, 0, 1)}, got;
+	struct region *small = must_create(fixture, 0, 8 * SLAB, SLAB),
+		      *large = must_create(fixture, 1, 32 * MIB, 0);
+	struct hbm_wire_range ranges[] = {range(small, 4, 2), range(large, 1, 1),
+					  range(small, 0, 1)},
+			      got;
 	const uint64_t offsets[] = {4 * SLAB, 5 * SLAB, 4 * MIB, 0};
 	struct commit *commit;
 	struct outcome outcome = {0};
+
 	assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 3, 4), HBM_OK);
 	commit_start(commit, op_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
+
 	for (size_t i = 0; i < 3; i++) { /* the fourth is for commit_free to close */
 		int fd = commit_next(commit, &got);
 		assert_int_equal(got.region, region_id(i == 2 ? large : small));
@@ -276,6 +309,7 @@ static void fds_come_in_the_order_of_the_ranges(void **state)
 		assert_int_equal(got.bytes, i == 2 ? 4 * MIB : SLAB);
 		assert_int_equal(close(fd), 0);
 	}
+
 	commit_free(commit);
 }
 
@@ -284,17 +318,23 @@ static void bad_commits_change_nothing(void **state)
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB),
 		      *other = must_create(fixture, 1, 8 * SLAB, SLAB);
+
 	assert_int_equal(commit_slots(fixture, region, 3, 1), HBM_OK);
 	struct hbm_wire_range ok = range(other, 0, 2), bad;
 	struct {
 		struct hbm_wire_range range;
 		int status;
 	} cases[] = {
-		{range(region, 2, 2), HBM_EXISTS},          {range(region, 3, 1), HBM_EXISTS},
-		{range(other, 1, 2), HBM_INVALID},          {range(region, 7, 2), HBM_INVALID},
-		{range(region, 8, 1), HBM_INVALID},         {range(region, 0, 0), HBM_INVALID},
-		{{99, 0, 0, SLAB}, HBM_NOT_FOUND},          {{region_id(region), 0, 1, SLAB}, HBM_INVALID},
-		{{region_id(region), 0, 0, 1}, HBM_INVALID}, {{region_id(region), 0, -SLAB, 2 * SLAB}, HBM_INVALID},
+		{range(region, 2, 2), HBM_EXISTS},
+		{range(region, 3, 1), HBM_EXISTS},
+		{range(other, 1, 2), HBM_INVALID},
+		{range(region, 7, 2), HBM_INVALID},
+		{range(region, 8, 1), HBM_INVALID},
+		{range(region, 0, 0), HBM_INVALID},
+		{{99, 0, 0, SLAB}, HBM_NOT_FOUND},
+		{{region_id(region), 0, 1, SLAB}, HBM_INVALID},
+		{{region_id(region), 0, 0, 1}, HBM_INVALID},
+		{{region_id(region), 0, -SLAB, 2 * SLAB}, HBM_INVALID},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		bad = cases[i].range;
@@ -302,8 +342,10 @@ static void bad_commits_change_nothing(void **state)
 		assert_int_equal(commit(fixture, ranges, 2), cases[i].status);
 		assert_int_equal(regions_committed(&fixture->regions), SLAB);
 	}
+
 	struct commit *commit;
-	assert_int_equal(commit_new(&commit, &fixture->regions, (struct hbm_wire_range[]){range(other, 0, 8)}, 1, 7),
+	assert_int_equal(commit_new(&commit, &fixture->regions,
+				    (struct hbm_wire_range[]){range(other, 0, 8)}, 1, 7),
 			 HBM_LIMIT);
 	assert_int_equal(commit_slots(fixture, other, 0, 8), HBM_OK);
 }
@@ -311,8 +353,10 @@ static void bad_commits_change_nothing(void **state)
 static void more_than_the_pool_changes_nothing(void **state)
 {
 	struct fixture *fixture = *state;
-	struct region *one = must_create(fixture, 0, 32 * SLAB, SLAB), *two = must_create(fixture, 1, 32 * SLAB, SLAB);
+	struct region *one = must_create(fixture, 0, 32 * SLAB, SLAB),
+		      *two = must_create(fixture, 1, 32 * SLAB, SLAB);
 	struct hbm_wire_range ranges[] = {range(one, 0, 4), range(two, 0, 17)};
+
 	assert_int_equal(commit(fixture, ranges, 2), HBM_NO_SPACE);
 	assert_int_equal(regions_committed(&fixture->regions), 0);
 	ranges[1] = range(two, 0, 16);
@@ -329,6 +373,7 @@ static void two_commits_of_one_slot_do_not_meet(void **state)
 	struct hbm_wire_range slots = range(region, 0, 4);
 	struct commit *commit, *again;
 	struct outcome outcome = {0};
+
 	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1, 8), HBM_EXISTS);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_NOT_FOUND);
@@ -337,6 +382,7 @@ static void two_commits_of_one_slot_do_not_meet(void **state)
 	pool_run(&fixture->pool, is_over, &outcome);
 	commit_free(commit);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_OK);
+
 	/* One that was never started lets go. */
 	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	commit_free(commit);
@@ -350,6 +396,7 @@ static void bad_decommits_change_nothing(void **state)
 {
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
+
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
 	struct hbm_wire_range ranges[] = {range(region, 0, 2), range(region, 3, 2)};
 	assert_int_equal(decommit(fixture, ranges, 2), HBM_NOT_FOUND);
@@ -371,11 +418,13 @@ static void a_decommit_waits_for_holds(void **state)
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct outcome outcome = {0};
 	struct hbm_wire_range slots = range(region, 1, 2);
+
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
 	region_use(region, SLAB, SLAB);
 	region_use(region, 2 * SLAB, 2 * SLAB);
 	region_use(region, 0, SLAB); /* of another slab: does not matter */
 	assert_int_equal(decommit_start(&fixture->regions, &slots, 1, op_over, &outcome), HBM_OK);
+
 	/* Nothing new may begin there; the rest stays usable. */
 	assert_int_equal(address(region, SLAB, SLAB), HBM_NOT_FOUND);
 	assert_int_equal(address(region, 0, SLAB), HBM_OK);
@@ -399,6 +448,7 @@ static void a_destroyed_region_waits_for_holds(void **state)
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct outcome outcome = {0};
 	uint32_t id = region_id(region);
+
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
 	region_use(region, 0, SLAB);
 	assert_int_equal(region_destroy(&fixture->regions, id, region_over, &outcome), HBM_OK);
@@ -419,9 +469,12 @@ static void a_commit_under_way_fails_when_its_region_goes(void **state)
 	struct hbm_wire_range slots = range(region, 0, 4);
 	struct outcome committed = {0}, destroyed = {0};
 	struct commit *commit;
+
 	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
 	commit_start(commit, op_over, &committed);
-	assert_int_equal(region_destroy(&fixture->regions, region_id(region), region_over, &destroyed), HBM_OK);
+	assert_int_equal(
+		region_destroy(&fixture->regions, region_id(region), region_over, &destroyed),
+		HBM_OK);
 	pool_run(&fixture->pool, is_over, &committed);
 	assert_int_equal(committed.status, HBM_NOT_FOUND);
 	commit_free(commit);
@@ -435,6 +488,7 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct slabs *slabs = fixture->pool.devices->list[0].slabs;
 	uint32_t id = region_id(region);
+
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
 	region_use(region, 0, SLAB);
 	regions_end(&fixture->regions);
@@ -472,11 +526,13 @@ static void a_client_dies_at_every_step_of_a_commit(void **state)
 		struct hbm_wire_range ranges[] = {range(one, 0, 3), range(two, 2, 3)};
 		struct outcome outcome = {0};
 		struct commit *commit;
+
 		assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 2, 8), HBM_OK);
 		commit_start(commit, op_over, &outcome);
 		struct countdown countdown = {fixture, step};
 		if (step > 0)
 			pool_run(&fixture->pool, count_down, &countdown);
+
 		regions_end(&fixture->regions);
 		pool_run(&fixture->pool, is_over, &outcome);
 		commit_free(commit);
@@ -488,8 +544,8 @@ static void a_client_dies_at_every_step_of_a_commit(void **state)
 
 /* ---- Failing devices ---- */
 
-static const char *const commit_calls[] = {"cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemExportToShareableHandle",
-					   "*"};
+static const char *const commit_calls[] = {"cuMemCreate", "cuMemMap", "cuMemSetAccess",
+					   "cuMemExportToShareableHandle", "*"};
 
 /* Nothing is being made ahead any more: less than a default slab is left to make. */
 static bool everything_is_ready(void *arg)
@@ -501,18 +557,23 @@ static bool everything_is_ready(void *arg)
 	return ready;
 }
 
-/* The n-th call fails, for every n until the commit passes; after each failure everything is as before, and works. */
+/* The n-th call fails, for every n until the commit passes; after each failure everything
+ * is as before, and works. */
 static void commit_survives_the_nth_failure_of(struct fixture *fixture, const char *call)
 {
-	struct region *one = must_create(fixture, 0, 16 * SLAB, SLAB), *two = must_create(fixture, 1, 32 * MIB, 0);
+	struct region *one = must_create(fixture, 0, 16 * SLAB, SLAB),
+		      *two = must_create(fixture, 1, 32 * MIB, 0);
 	struct hbm_wire_range ranges[] = {range(one, 0, 2), range(two, 1, 2), range(one, 5, 2)};
 	unsigned n = 1, passed = 0;
-	/* What is made ahead may take the failure meant for the commit, so one success is no proof. */
+
+	/* What is made ahead may take the failure meant for the commit, so one success is
+	 * no proof. */
 	for (; passed < 3; n++) {
 		pool_run(&fixture->pool, everything_is_ready, &fixture->pool);
 		assert_int_equal(fixture->pool.fault(call, n, CUDA_ERROR_UNKNOWN), 0);
 		int status = commit(fixture, ranges, 3);
 		fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+
 		if (status == HBM_OK) {
 			assert_int_equal(regions_committed(&fixture->regions), 4 * SLAB + 8 * MIB);
 			assert_int_equal(decommit(fixture, ranges, 3), HBM_OK);
@@ -521,10 +582,12 @@ static void commit_survives_the_nth_failure_of(struct fixture *fixture, const ch
 			assert_int_equal(status, HBM_DEVICE);
 			passed = 0;
 		}
+
 		assert_int_equal(regions_committed(&fixture->regions), 0);
 		assert_int_equal(fixture->pool.live("mappings"), 0);
 		pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	}
+
 	assert_in_range(n, 4, 200);
 	assert_int_equal(destroy(fixture, one), HBM_OK);
 	assert_int_equal(destroy(fixture, two), HBM_OK);
@@ -543,7 +606,9 @@ static void decommit_and_destroy_survive_failing_devices(void **state)
 	for (unsigned n = 1; n < 30; n++) {
 		struct region *one = must_create(fixture, 0, 16 * SLAB, SLAB);
 		struct region *two = must_create(fixture, 1, 32 * MIB, 0);
-		struct hbm_wire_range ranges[] = {range(one, 0, 2), range(two, 1, 2), range(one, 5, 2)};
+		struct hbm_wire_range ranges[] = {range(one, 0, 2), range(two, 1, 2),
+						  range(one, 5, 2)};
+
 		assert_int_equal(commit(fixture, ranges, 3), HBM_OK);
 		assert_int_equal(commit_slots(fixture, one, 8, 3), HBM_OK);
 		assert_int_equal(fixture->pool.fault("*", n, CUDA_ERROR_UNKNOWN), 0);
@@ -556,15 +621,18 @@ static void decommit_and_destroy_survive_failing_devices(void **state)
 	}
 }
 
-/* A device that refuses to unmap for good: the memory stays quarantined, the client's request is done. */
+/* A device that refuses to unmap for good: the memory stays quarantined, the client's
+ * request is done. */
 static void what_cannot_be_unmapped_stays_quarantined(void **state)
 {
 	struct fixture *fixture = *state;
 	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
 	struct slabs *slabs = fixture->pool.devices->list[0].slabs;
 	CUdeviceptr where;
+
 	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
 	assert_int_equal(region_address(region, 0, SLAB, &where), HBM_OK);
+
 	/* The run as a whole, then the first slab twice. */
 	assert_int_equal(fixture->pool.faults("cuMemUnmap:1,cuMemUnmap:2,cuMemUnmap:3"), 0);
 	assert_int_equal(decommit_slots(fixture, region, 0, 2), HBM_OK);
@@ -581,11 +649,14 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
 	assert_int_equal(slabs_books(slabs).leased, 0);
 	assert_int_equal(fixture->pool.live("mappings"), 1);
-	/* So that the fixture's own check can be made: undo by hand what the daemon has given up. */
+
+	/* So that the fixture's own check can be made: undo by hand what the daemon has
+	 * given up. */
 	const struct driver *driver = fixture->pool.devices->driver;
 	CUmemGenericAllocationHandle handle;
 	assert_int_equal(device_enter(&fixture->pool.devices->list[0]), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)where), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)where),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemUnmap(where, SLAB), CUDA_SUCCESS);
@@ -610,12 +681,15 @@ static void random_operations_agree_with_a_model(void **state)
 	struct region *regions[MODEL_REGIONS];
 	bool model[MODEL_REGIONS][MODEL_SLOTS] = {0};
 	uint64_t used = 0;
+
 	seed_open(&seed, "lease");
 	for (uint32_t i = 0; i < MODEL_REGIONS; i++)
 		regions[i] = must_create(fixture, 0, MODEL_SLOTS * SLAB, SLAB);
 	for (int i = 0; i < 500; i++) {
-		uint64_t r = seed_below(&seed, MODEL_REGIONS), first = seed_below(&seed, MODEL_SLOTS);
+		uint64_t r = seed_below(&seed, MODEL_REGIONS),
+			 first = seed_below(&seed, MODEL_SLOTS);
 		uint64_t count = 1 + seed_below(&seed, MODEL_SLOTS - first), set = 0;
+
 		for (uint64_t k = first; k < first + count; k++)
 			set += model[r][k];
 		bool grow = seed_below(&seed, 2);
@@ -631,8 +705,11 @@ static void random_operations_agree_with_a_model(void **state)
 			model[r][k] = grow;
 		used += status != HBM_OK ? 0 : grow ? count : -count;
 		assert_int_equal(regions_committed(&fixture->regions), used * SLAB);
+
 		for (uint64_t k = 0; k < MODEL_SLOTS; k++)
-			assert_int_equal(address(regions[r], k * SLAB, SLAB), model[r][k] ? HBM_OK : HBM_NOT_FOUND);
+			assert_int_equal(address(regions[r], k * SLAB, SLAB),
+					 model[r][k] ? HBM_OK : HBM_NOT_FOUND);
+
 		assert_int_equal(fixture->pool.live("mappings"), used);
 		assert_null(slabs_check(fixture->pool.devices->list[0].slabs));
 	}
@@ -659,7 +736,8 @@ int main(void)
 		TEST(a_client_dies_at_every_step_of_a_commit),
 		TEST(commit_survives_failing_devices),
 		TEST(decommit_and_destroy_survive_failing_devices),
-		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined, setup, stuck_teardown),
+		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined, setup,
+						stuck_teardown),
 		TEST(random_operations_agree_with_a_model),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool of slabs: its books, what orders get, conversion between sizes, and devices that refuse. */
+/* The pool of slabs: its books, what orders get, conversion between sizes, and devices
+ * that refuse. */
 #include "tests/support/soft_pool.h"
 
 #include "tests/support/seed.h"
@@ -44,7 +45,8 @@ static bool is_over(void *arg)
 
 static int begin(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, uint64_t count)
 {
-	*wanted = (struct wanted){.request = {.bytes = bytes, .count = count, .done = request_over}};
+	*wanted =
+		(struct wanted){.request = {.bytes = bytes, .count = count, .done = request_over}};
 	return slabs_request(fixture->slabs, &wanted->request);
 }
 
@@ -54,8 +56,10 @@ static int take(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, 
 	int status = begin(fixture, wanted, bytes, count);
 	if (status != HBM_OK)
 		return status;
+
 	pool_run(&fixture->pool, is_over, wanted);
 	assert_null(slabs_check(fixture->slabs));
+
 	return wanted->request.status;
 }
 
@@ -63,9 +67,11 @@ static void give(struct fixture *fixture, struct wanted *wanted, bool exported, 
 {
 	for (struct list *node; (node = list_pop_front(&wanted->request.taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
+
 		slab->exported = exported;
 		if (quarantined)
 			slab_quarantine(slab);
+
 		slab_unref(slab, quarantined);
 		assert_null(slabs_check(fixture->slabs));
 	}
@@ -104,6 +110,7 @@ static void slabs_are_made_ahead(void **state)
 	struct fixture *fixture = *state;
 	struct slabs_books books = slabs_books(fixture->slabs);
 	struct wanted wanted;
+
 	assert_int_equal(books.budget, BUDGET);
 	assert_int_equal(slabs_default(fixture->slabs), 4 * MIB);
 	pool_run(&fixture->pool, all_created, fixture);
@@ -120,6 +127,7 @@ static void nothing_is_made_ahead_while_draining(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted;
+
 	pool_run(&fixture->pool, all_created, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 3), HBM_OK);
 	slabs_drain(fixture->slabs);
@@ -141,6 +149,7 @@ static void ready_slabs_make_way_for_other_sizes(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted all;
+
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &all, 2 * MIB, 16), HBM_OK);
 	assert_int_equal(length(&all.request.taken), 16);
@@ -154,6 +163,7 @@ static void more_than_the_budget_is_refused_at_once(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted, rest;
+
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 9), HBM_NO_SPACE);
 	assert_int_equal(take(fixture, &wanted, 1ull << 63, 2), HBM_NO_SPACE);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, UINT64_MAX), HBM_NO_SPACE);
@@ -168,10 +178,13 @@ static void exported_slabs_are_never_used_again(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted;
+
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
 	uint64_t calls = fixture->pool.calls("cuMemRelease");
 	give(fixture, &wanted, true, true);
-	assert_int_equal(slabs_books(fixture->slabs).leased + slabs_books(fixture->slabs).quarantined, 0);
+	assert_int_equal(
+		slabs_books(fixture->slabs).leased + slabs_books(fixture->slabs).quarantined, 0);
+
 	/* What is retiring is waited for, not refused. */
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
 	assert_int_equal(fixture->pool.calls("cuMemRelease"), calls + 8);
@@ -182,6 +195,7 @@ static void orders_are_served_in_turn(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted first, second, third;
+
 	assert_int_equal(take(fixture, &first, 32 * MIB, 1), HBM_OK);
 	give(fixture, &first, true, false);
 	assert_int_equal(begin(fixture, &first, 2 * MIB, 8), HBM_OK);
@@ -199,6 +213,7 @@ static void quarantine_is_counted(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted;
+
 	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_OK);
 	struct slab *slab = container_of(list_pop_front(&wanted.request.taken), struct slab, link);
 	slab->exported = true;
@@ -282,6 +297,7 @@ static void what_cannot_be_released_stays_quarantined(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted;
+
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
 	struct slab *slab = container_of(wanted.request.taken.next, struct slab, link);
@@ -300,6 +316,7 @@ static void one_refusal_to_release_is_forgiven(void **state)
 {
 	struct fixture *fixture = *state;
 	struct wanted wanted;
+
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
 	assert_int_equal(fixture->pool.faults("cuMemRelease:1"), 0);
@@ -308,10 +325,12 @@ static void one_refusal_to_release_is_forgiven(void **state)
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 0);
 }
 
-/* One order with the n-th creation failing: its status. Afterwards all is back in slabs of the default size. */
+/* One order with the n-th creation failing: its status. Afterwards all is back in slabs
+ * of the default size. */
 static int take_failing(struct fixture *fixture, unsigned n, CUresult result)
 {
 	struct wanted wanted;
+
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(fixture->pool.fault("cuMemCreate", n, result), 0);
 	int status = take(fixture, &wanted, 2 * MIB, 6);
@@ -320,15 +339,18 @@ static int take_failing(struct fixture *fixture, unsigned n, CUresult result)
 	give(fixture, &wanted, true, false);
 	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
 	give(fixture, &wanted, true, false);
+
 	return status;
 }
 
-/* For every n until the order passes. What is made ahead may take the failure meant for the order, so one success is no
- * proof; and an order refused for want of memory may have been helped by what lay ready. */
+/* For every n until the order passes. What is made ahead may take the failure meant for
+ * the order, so one success is no proof; and an order refused for want of memory may have
+ * been helped by what lay ready. */
 static void creation_fails_at_every_step(void **state)
 {
 	struct fixture *fixture = *state;
 	unsigned failed = 0, passed = 0;
+
 	for (unsigned n = 1; passed < 3; n++) {
 		int status = take_failing(fixture, n, CUDA_ERROR_UNKNOWN);
 		assert_int_equal(status == HBM_OK ? HBM_DEVICE : status, HBM_DEVICE);
@@ -336,7 +358,9 @@ static void creation_fails_at_every_step(void **state)
 		passed = status == HBM_OK ? passed + 1 : 0;
 		assert_in_range(n, 1, 60);
 	}
+
 	assert_in_range(failed, 1, 60);
+
 	for (unsigned n = 1; n < 10; n++) {
 		int status = take_failing(fixture, n, CUDA_ERROR_OUT_OF_MEMORY);
 		assert_int_equal(status == HBM_OK ? HBM_NO_SPACE : status, HBM_NO_SPACE);
@@ -348,13 +372,16 @@ static CUmemGenericAllocationHandle keep(const struct driver *driver, const stru
 {
 	int fd;
 	CUmemGenericAllocationHandle handle;
-	assert_int_equal(
-		driver->cuMemExportToShareableHandle(&fd, slab->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
-		CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemImportFromShareableHandle(&handle, (void *)(uintptr_t)fd,
-								CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+
+	assert_int_equal(driver->cuMemExportToShareableHandle(
+				 &fd, slab->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
 			 CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuMemImportFromShareableHandle(&handle, (void *)(uintptr_t)fd,
+						       CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+		CUDA_SUCCESS);
 	assert_int_equal(close(fd), 0);
+
 	return handle;
 }
 
@@ -366,12 +393,14 @@ static void memory_held_by_somebody_else_is_no_space(void **state)
 	struct wanted wanted;
 	CUmemAllocationProp prop = device_allocation(device);
 	CUmemGenericAllocationHandle outside, kept;
+
 	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
 	assert_int_equal(driver->cuMemCreate(&outside, 32 * MIB - 4 * MIB, &prop, 0), CUDA_SUCCESS);
 	kept = keep(driver, container_of(wanted.request.taken.next, struct slab, link));
 	give(fixture, &wanted, true, false);
 
-	/* The budget is 32 MiB again, but only 4 are to be had, in which a slab of 4 may lie ready. */
+	/* The budget is 32 MiB again, but only 4 are to be had, in which a slab of 4 may
+	 * lie ready. */
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 2), HBM_NO_SPACE);
 	assert_int_equal(take(fixture, &wanted, 2 * MIB, 2), HBM_OK);
 	give(fixture, &wanted, true, false);
@@ -388,8 +417,10 @@ static void random_orders_balance(void **state)
 	struct seed seed;
 	struct wanted out[8];
 	uint64_t leased = 0;
+
 	seed_open(&seed, "slab");
 	memset(out, 0, sizeof(out));
+
 	for (int i = 0; i < 400; i++) {
 		struct wanted *wanted = &out[seed_below(&seed, 8)];
 		if (wanted->over) {
@@ -397,14 +428,18 @@ static void random_orders_balance(void **state)
 			give(fixture, wanted, seed_below(&seed, 2), seed_below(&seed, 2));
 			wanted->over = false;
 		} else {
-			uint64_t bytes = (2 * MIB) << seed_below(&seed, 4), count = 1 + seed_below(&seed, 4);
+			uint64_t bytes = (2 * MIB) << seed_below(&seed, 4),
+				 count = 1 + seed_below(&seed, 4);
 			int expected = leased + bytes * count <= BUDGET ? HBM_OK : HBM_NO_SPACE;
+
 			assert_int_equal(take(fixture, wanted, bytes, count), expected);
 			wanted->over = expected == HBM_OK;
 			leased += wanted->over ? bytes * count : 0;
 		}
+
 		assert_int_equal(slabs_books(fixture->slabs).leased, leased);
 	}
+
 	for (size_t i = 0; i < 8; i++)
 		if (out[i].over)
 			give(fixture, &out[i], true, false);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The listening socket: made with its rights, never taken from a living daemon, taken over from a dead one. */
+/* The listening socket: made with its rights, never taken from a living daemon, taken
+ * over from a dead one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,9 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
-#include "daemon/base/log.h"
 #include "tests/support/leaks.h"
 
 struct fixture {
@@ -32,6 +33,7 @@ struct fixture {
 static int setup(void **state)
 {
 	static struct fixture fixture;
+
 	memset(&fixture, 0, sizeof(fixture));
 	leaks_begin(&fixture.leaks);
 	log_open(LOG_CRIT);
@@ -40,6 +42,7 @@ static int setup(void **state)
 	snprintf(fixture.path, sizeof(fixture.path), "%s/socket", fixture.folder);
 	fixture.config = (struct config){.socket = fixture.path, .socket_mode = 0640};
 	*state = &fixture;
+
 	return 0;
 }
 
@@ -54,7 +57,8 @@ static int teardown(void **state)
 static int try_open(struct fixture *fixture, struct listener *listener)
 {
 	fixture->error[0] = '\0';
-	return listener_open(listener, -1, &fixture->config, fixture->error, sizeof(fixture->error));
+	return listener_open(listener, -1, &fixture->config, fixture->error,
+			     sizeof(fixture->error));
 }
 
 static void the_socket_has_its_mode_and_goes_with_the_listener(void **state)
@@ -62,6 +66,7 @@ static void the_socket_has_its_mode_and_goes_with_the_listener(void **state)
 	struct fixture *fixture = *state;
 	struct listener listener;
 	struct stat status;
+
 	assert_int_equal(try_open(fixture, &listener), 0);
 	assert_int_equal(stat(fixture->path, &status), 0);
 	assert_int_equal(status.st_mode & 07777, 0640);
@@ -75,6 +80,7 @@ static void a_living_daemons_socket_is_left_alone(void **state)
 {
 	struct fixture *fixture = *state;
 	struct listener first, second;
+
 	assert_int_equal(try_open(fixture, &first), 0);
 	assert_int_equal(try_open(fixture, &second), -EADDRINUSE);
 	assert_non_null(strstr(fixture->error, "another daemon answers"));
@@ -87,6 +93,7 @@ static void a_stale_socket_is_replaced(void **state)
 {
 	struct fixture *fixture = *state;
 	struct listener listener;
+
 	assert_int_equal(try_open(fixture, &listener), 0);
 	close(listener.fd); /* as a killed daemon leaves it */
 	free(listener.path);
@@ -98,6 +105,7 @@ static void what_is_not_a_socket_is_refused(void **state)
 {
 	struct fixture *fixture = *state;
 	struct listener listener;
+
 	close(open(fixture->path, O_CREAT | O_WRONLY, 0600));
 	assert_int_equal(try_open(fixture, &listener), -EEXIST);
 	assert_non_null(strstr(fixture->error, "is not a socket"));
@@ -115,6 +123,7 @@ static void a_socket_of_another_type_is_refused(void **state)
 	struct fixture *fixture = *state;
 	struct listener listener;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
 	strcpy(address.sun_path, fixture->path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -129,6 +138,7 @@ static void bad_paths_and_groups_are_named(void **state)
 	struct fixture *fixture = *state;
 	struct listener listener;
 	char longest[200], missing[160];
+
 	memset(longest, 'x', sizeof(longest));
 	longest[0] = '/';
 	longest[sizeof(longest) - 1] = '\0';
@@ -153,37 +163,45 @@ static void one_of_many_wins(void **state)
 	struct listener stale;
 	int won[2], go[2];
 	pid_t pids[DAEMONS];
+
 	assert_int_equal(try_open(fixture, &stale), 0);
 	close(stale.fd);
 	free(stale.path);
 	assert_int_equal(pipe2(won, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+
 	for (int i = 0; i < DAEMONS; i++) {
 		pids[i] = fork();
 		if (pids[i] == 0) {
 			char byte;
 			struct listener listener;
+
 			close(go[1]);
 			int r = try_open(fixture, &listener);
 			if (write(won[1], r == 0 ? "y" : "n", 1) != 1 || read(go[0], &byte, 1) != 0)
 				_exit(2);
 			if (r == 0)
 				listener_close(&listener);
+
 			_exit(0);
 		}
 	}
+
 	unsigned winners = 0;
 	for (int i = 0; i < DAEMONS; i++) {
 		char byte = 0;
 		assert_int_equal(read(won[0], &byte, 1), 1);
 		winners += byte == 'y';
 	}
+
 	close(go[1]);
+
 	for (int i = 0; i < DAEMONS; i++) {
 		int status;
 		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
 		assert_int_equal(status, 0);
 	}
+
 	close(go[0]);
 	close(won[0]);
 	close(won[1]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What no time mends ends the daemon for good; what it may mend, and what nobody thought of, is tried again. */
+/* What no time mends ends the daemon for good; what it may mend, and what nobody thought
+ * of, is tried again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the service manager passes: the socket is known by its kind and name, other descriptors by
- * the name of their taker, and what nobody knows fails the start and is named. Each case runs in a
- * process of its own, whose descriptors from 3 on are those passed.
+ * What the service manager passes: the socket is known by its kind and name, other
+ * descriptors by the name of their taker, and what nobody knows fails the start and is
+ * named. Each case runs in a process of its own, whose descriptors from 3 on are those
+ * passed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +33,8 @@ enum { FIRST = 3, PASSED_MAX = 4, HIGH = 200 };
 struct outcome {
 	int r, socket, taken[PASSED_MAX];
 	unsigned takes;
-	bool is_open[PASSED_MAX], is_close_on_exec[PASSED_MAX], is_non_blocking, environment_is_left;
+	bool is_open[PASSED_MAX], is_close_on_exec[PASSED_MAX], is_non_blocking,
+		environment_is_left;
 	char error[256];
 };
 
@@ -51,11 +53,12 @@ static int setup(void **state)
 
 	fixture = (struct fixture){.folder = "/tmp/hbm-inherited-XXXXXX"};
 	leaks_begin(&fixture.leaks);
-	fixture.outcome =
-		mmap(NULL, sizeof(*fixture.outcome), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	fixture.outcome = mmap(NULL, sizeof(*fixture.outcome), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(fixture.outcome, MAP_FAILED);
 	assert_non_null(mkdtemp(fixture.folder));
 	*state = &fixture;
+
 	return 0;
 }
 
@@ -70,9 +73,11 @@ static int teardown(void **state)
 		snprintf(path, sizeof(path), "%s/%zu", fixture->folder, i);
 		unlink(path);
 	}
+
 	assert_int_equal(rmdir(fixture->folder), 0);
 	munmap(fixture->outcome, sizeof(*fixture->outcome));
 	assert_int_equal(leaks_end(&fixture->leaks), 0);
+
 	return 0;
 }
 
@@ -95,7 +100,8 @@ static void add_socket(struct fixture *fixture, int type, bool listens)
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
 	add(fixture, fd);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/%zu", fixture->folder, fixture->count - 1);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/%zu", fixture->folder,
+		 fixture->count - 1);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	if (listens)
 		assert_int_equal(listen(fd, 1), 0);
@@ -123,8 +129,11 @@ static void look(struct fixture *fixture)
 		outcome->is_open[i] = flags >= 0;
 		outcome->is_close_on_exec[i] = flags >= 0 && (flags & FD_CLOEXEC);
 	}
-	outcome->is_non_blocking = outcome->socket >= 0 && (fcntl(outcome->socket, F_GETFL) & O_NONBLOCK);
-	outcome->environment_is_left = getenv("LISTEN_FDS") || getenv("LISTEN_PID") || getenv("LISTEN_FDNAMES");
+
+	outcome->is_non_blocking =
+		outcome->socket >= 0 && (fcntl(outcome->socket, F_GETFL) & O_NONBLOCK);
+	outcome->environment_is_left =
+		getenv("LISTEN_FDS") || getenv("LISTEN_PID") || getenv("LISTEN_FDNAMES");
 }
 
 static void pass(const struct fixture *fixture, const char *names)
@@ -150,7 +159,8 @@ static void pass(const struct fixture *fixture, const char *names)
 		setenv("LISTEN_FDNAMES", names, 1);
 }
 
-/* The outcome with so named descriptors (NULL: without names), and "kept" as the name that has a taker. */
+/* The outcome with so named descriptors (NULL: without names), and "kept" as the name
+ * that has a taker. */
 static const struct outcome *outcome_with(struct fixture *fixture, const char *names)
 {
 	int status;
@@ -164,7 +174,8 @@ static const struct outcome *outcome_with(struct fixture *fixture, const char *n
 
 		*outcome = (struct outcome){0};
 		pass(fixture, names);
-		outcome->r = inherited_open(&inherited, takers, 1, outcome->error, sizeof(outcome->error));
+		outcome->r = inherited_open(&inherited, takers, 1, outcome->error,
+					    sizeof(outcome->error));
 		outcome->socket = inherited.socket;
 		look(fixture);
 		_exit(0);
@@ -172,6 +183,7 @@ static const struct outcome *outcome_with(struct fixture *fixture, const char *n
 
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
+
 	return fixture->outcome;
 }
 
@@ -183,6 +195,7 @@ static void assert_refused(struct fixture *fixture, const char *names, const cha
 	assert_int_equal(outcome->socket, -2); /* untouched */
 	if (!strstr(outcome->error, words) || strchr(outcome->error, '\n'))
 		fail_msg("'%s' does not say '%s'", outcome->error, words);
+
 	for (size_t i = 0; i < fixture->count; i++)
 		assert_int_equal(outcome->is_open[i], false);
 	assert_int_equal(outcome->environment_is_left, false);
@@ -203,6 +216,7 @@ static void test_the_socket(void **state)
 	static const char *const names[] = {"hbmd", "hbmd.socket", NULL};
 
 	add_socket(*state, SOCK_SEQPACKET, true);
+
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct outcome *outcome = outcome_with(*state, names[i]);
 
@@ -229,6 +243,7 @@ static void test_named_descriptors_beside_the_socket(void **state)
 	assert_int_equal(outcome->takes, 2);
 	assert_int_equal(outcome->taken[0], FIRST);
 	assert_int_equal(outcome->taken[1], FIRST + 2);
+
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_equal(outcome->is_open[i], true);
 		assert_int_equal(outcome->is_close_on_exec[i], true);
@@ -243,7 +258,8 @@ static void test_an_unknown_name_is_refused(void **state)
 	add_file(fixture);
 	assert_refused(fixture, "hbmd:other", "a descriptor named 'other'");
 	assert_refused(fixture, "hbmd:kep", "a descriptor named 'kep'");
-	assert_refused(fixture, "metrics:hbmd", "a descriptor named 'metrics'"); /* a socket, but whose? */
+	assert_refused(fixture, "metrics:hbmd",
+		       "a descriptor named 'metrics'"); /* a socket, but whose? */
 }
 
 static void test_fewer_names_than_descriptors(void **state)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A session, with the test as its client on the other end of a socket and as its server behind the hooks: what is
- * dropped, refused and let through; clients that do not read, do not speak, hang up or die; fences.
+ * A session, with the test as its client on the other end of a socket and as its server
+ * behind the hooks: what is dropped, refused and let through; clients that do not read,
+ * do not speak, hang up or die; fences.
  */
 #include "tests/support/soft_pool.h"
 
@@ -13,8 +14,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "daemon/region/commit.h"
 #include "daemon/base/fdpass.h"
+#include "daemon/region/commit.h"
 #include "daemon/session/fences.h"
 #include "daemon/session/outbox.h"
 #include "daemon/session/session.h"
@@ -42,7 +43,9 @@ static void greet(struct request *request)
 	struct session *session = request->session;
 	struct hbm_wire_hello_reply reply = {.magic = HBM_WIRE_MAGIC, .session = session->id};
 	int fds[] = {session_fence_fd(session), session_doorbell_fd(session)};
-	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds, 2);
+
+	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds,
+			  2);
 	session_greeted(session);
 }
 
@@ -50,6 +53,7 @@ static void arrived(struct session_owner *owner, struct request *request)
 {
 	struct fixture *fixture = fixture_of(owner);
 	fixture->arrived_count++;
+
 	if (fixture->park)
 		list_push_back(&fixture->parked, &request->link);
 	else if (request->message->opcode == HBM_WIRE_HELLO)
@@ -73,6 +77,7 @@ static void freed(struct session_owner *owner, struct session *session)
 static int setup(void **state)
 {
 	static struct fixture fixture;
+
 	memset(&fixture, 0, sizeof(fixture));
 	pool_open(&fixture.pool, 32 * MIB);
 	fixture.pool.config.limit_requests_in_flight = LIMIT;
@@ -92,6 +97,7 @@ static int setup(void **state)
 	list_init(&fixture.parked);
 	fixture.client = -1;
 	*state = &fixture;
+
 	return 0;
 }
 
@@ -111,12 +117,14 @@ static int teardown(void **state)
 	struct fixture *fixture = *state;
 	if (fixture->client >= 0)
 		close(fixture->client);
+
 	answer_parked(fixture);
 	pool_run(&fixture->pool, is_freed, fixture);
 	assert_int_equal(fixture->died, 1);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	pool_close(&fixture->pool);
 	free(fixture->owner.incoming);
+
 	return 0;
 }
 
@@ -125,7 +133,8 @@ static int teardown(void **state)
 static void connect_client(struct fixture *fixture)
 {
 	int ends[2];
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
 	assert_int_equal(session_open(&fixture->session, &fixture->owner, ends[0], 1), 0);
 	fixture->client = ends[1];
 }
@@ -138,11 +147,13 @@ static void say(struct fixture *fixture, const void *message, size_t size)
 static bool can_read(void *arg)
 {
 	char byte;
-	return recv(((struct fixture *)arg)->client, &byte, 1, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC) > 0;
+	return recv(((struct fixture *)arg)->client, &byte, 1,
+		    MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC) > 0;
 }
 
 /* The next reply's size; its header is checked. */
-static size_t hear(struct fixture *fixture, void *message, size_t room, unsigned opcode, uint64_t id, int status)
+static size_t hear(struct fixture *fixture, void *message, size_t room, unsigned opcode,
+		   uint64_t id, int status)
 {
 	pool_run(&fixture->pool, can_read, fixture);
 	ssize_t n = recv(fixture->client, message, room, MSG_DONTWAIT);
@@ -154,6 +165,7 @@ static size_t hear(struct fixture *fixture, void *message, size_t room, unsigned
 	assert_int_equal(header.id, id);
 	assert_int_equal(header.status, status);
 	assert_int_equal(header.flags, HBM_WIRE_REPLY);
+
 	return (size_t)n;
 }
 
@@ -174,16 +186,20 @@ static void say_hello(struct fixture *fixture)
 	say(fixture, &hello, sizeof(hello));
 }
 
-/* Connects, says HELLO, and takes the fence page and the doorbell (closed; -1 if not wanted). */
+/* Connects, says HELLO, and takes the fence page and the doorbell (closed; -1 if not
+ * wanted). */
 static void greet_client(struct fixture *fixture, int fds[2])
 {
 	struct hbm_wire_hello_reply reply;
 	struct fdpass_fds got;
+
 	connect_client(fixture);
 	say_hello(fixture);
 	pool_run(&fixture->pool, can_read, fixture);
-	assert_int_equal(fdpass_receive(fixture->client, &reply, sizeof(reply), &got, 0), sizeof(reply));
+	assert_int_equal(fdpass_receive(fixture->client, &reply, sizeof(reply), &got, 0),
+			 sizeof(reply));
 	assert_int_equal(got.count, 2);
+
 	for (int i = 0; i < 2; i++) {
 		if (fds)
 			fds[i] = got.list[i];
@@ -221,11 +237,15 @@ static void a_ping_is_answered(void **state)
 {
 	struct fixture *fixture = *state;
 	struct hbm_wire_header reply;
+
 	greet_client(fixture, NULL);
+
 	for (uint64_t id = 10; id < 20; id++) {
 		say_ping(fixture, id);
-		assert_int_equal(hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK), sizeof(reply));
+		assert_int_equal(hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK),
+				 sizeof(reply));
 	}
+
 	assert_int_equal(fixture->requests, 11);
 	assert_int_equal(fixture->session->in_flight, 0);
 	assert_int_equal(fixture->session->pid, getpid());
@@ -236,8 +256,10 @@ static void a_ping_is_answered(void **state)
 static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 {
 	struct fixture *fixture = *state;
-	struct hbm_wire_header bad = {.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
+	struct hbm_wire_header bad = {
+		.size = sizeof(bad), .opcode = HBM_WIRE_PING, .id = 3, .zero = 1};
 	struct hbm_wire_refusal reply;
+
 	greet_client(fixture, NULL);
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 3, HBM_INVALID);
@@ -287,6 +309,7 @@ static void too_long_a_message_ends_the_session(void **state)
 	struct fixture *fixture = *state;
 	static char bytes[HBM_WIRE_MESSAGE_MAX + 1];
 	struct hbm_wire_header header = {.size = sizeof(bytes), .opcode = HBM_WIRE_PING};
+
 	memcpy(bytes, &header, sizeof(header));
 	greet_client(fixture, NULL);
 	say(fixture, bytes, sizeof(bytes));
@@ -306,6 +329,7 @@ static void descriptors_end_the_session(void **state)
 	struct fixture *fixture = *state;
 	struct hbm_wire_header ping = {.size = sizeof(ping), .opcode = HBM_WIRE_PING};
 	struct iovec iov = {&ping, sizeof(ping)};
+
 	greet_client(fixture, NULL);
 	assert_int_equal(fdpass_send(fixture->client, &iov, 1, &(int){0}, 1), 0);
 	assert_dropped(fixture);
@@ -325,10 +349,12 @@ static void no_more_is_read_than_may_be_in_flight(void **state)
 {
 	struct fixture *fixture = *state;
 	struct hbm_wire_header reply;
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	for (uint64_t id = 0; id < 3 * LIMIT; id++)
 		say_ping(fixture, id);
+
 	for (int round = 1; round <= 3; round++) {
 		fixture->wanted = 1 + (uint64_t)round * LIMIT;
 		pool_run(&fixture->pool, has_arrived, fixture);
@@ -337,34 +363,43 @@ static void no_more_is_read_than_may_be_in_flight(void **state)
 		assert_int_equal(fixture->session->in_flight, LIMIT);
 		answer_parked(fixture);
 	}
+
 	for (uint64_t id = 0; id < 3 * LIMIT; id++)
 		hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
 	assert_int_equal(fixture->session->in_flight, 0);
 }
 
-/* Requests whose replies are large, from a client that does not read them: they wait, bounded, and come in order. */
+/* Requests whose replies are large, from a client that does not read them: they wait,
+ * bounded, and come in order. */
 static void a_client_that_does_not_read_is_waited_for(void **state)
 {
 	struct fixture *fixture = *state;
 	static unsigned char body[100000], reply[sizeof(body) + sizeof(struct hbm_wire_header)];
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	for (uint64_t id = 0; id < LIMIT; id++)
 		say_ping(fixture, id);
 	fixture->wanted = 1 + LIMIT;
 	pool_run(&fixture->pool, has_arrived, fixture);
+
 	for (uint64_t id = 0; id < LIMIT; id++) {
 		struct list *node = list_pop_front(&fixture->parked);
 		memset(body, (int)id, sizeof(body));
-		request_reply(container_of(node, struct request, link), HBM_OK, body, id % 3 ? sizeof(body) : 200);
+		request_reply(container_of(node, struct request, link), HBM_OK, body,
+			      id % 3 ? sizeof(body) : 200);
 	}
+
 	assert_in_range(fixture->session->in_flight, 1, LIMIT);
+
 	for (uint64_t id = 0; id < LIMIT; id++) {
 		size_t size = hear(fixture, reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
-		assert_int_equal(size, sizeof(struct hbm_wire_header) + (id % 3 ? sizeof(body) : 200));
+		assert_int_equal(size,
+				 sizeof(struct hbm_wire_header) + (id % 3 ? sizeof(body) : 200));
 		assert_int_equal(reply[sizeof(struct hbm_wire_header)], id);
 		assert_int_equal(reply[size - 1], id);
 	}
+
 	assert_int_equal(fixture->session->in_flight, 0);
 	assert_int_equal(fixture->session->state, SESSION_LIVE);
 }
@@ -373,6 +408,7 @@ static void a_body_inside_the_request_survives_queueing(void **state)
 {
 	struct fixture *fixture = *state;
 	static unsigned char filler[100000], reply[sizeof(filler) + sizeof(struct hbm_wire_header)];
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	struct hbm_wire_keys *keys = (void *)filler;
@@ -391,8 +427,9 @@ static void a_body_inside_the_request_survives_queueing(void **state)
 	pool_run(&fixture->pool, has_arrived, fixture);
 	static unsigned char body[100000];
 	for (int i = 0; i < 4; i++)
-		request_reply(container_of(list_pop_front(&fixture->parked), struct request, link), HBM_OK, body,
-			      sizeof(body));
+		request_reply(container_of(list_pop_front(&fixture->parked), struct request, link),
+			      HBM_OK, body, sizeof(body));
+
 	struct request *last = container_of(list_pop_front(&fixture->parked), struct request, link);
 	const struct hbm_wire_keys *own = (const void *)last->message;
 	request_reply(last, HBM_OK, own->keys, 1000 * sizeof(own->keys[0]));
@@ -405,6 +442,7 @@ static void a_body_inside_the_request_survives_queueing(void **state)
 static void parts_carry_their_descriptors(void **state)
 {
 	struct fixture *fixture = *state;
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	say_ping(fixture, 77);
@@ -412,28 +450,35 @@ static void parts_carry_their_descriptors(void **state)
 	pool_run(&fixture->pool, has_arrived, fixture);
 	struct list parts;
 	list_init(&parts);
+
 	for (uint64_t i = 0; i < 5; i++) {
-		struct out_message *message = out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
+		struct out_message *message =
+			out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
 		memcpy(message->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
 		for (size_t k = 0; k < 200; k++)
 			message->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
 		list_push_back(&parts, &message->link);
 	}
-	request_reply_messages(container_of(list_pop_front(&fixture->parked), struct request, link), &parts);
+
+	request_reply_messages(container_of(list_pop_front(&fixture->parked), struct request, link),
+			       &parts);
 	for (uint64_t i = 0; i < 5; i++) {
 		struct {
 			struct hbm_wire_header header;
 			uint64_t i;
 		} part;
 		struct fdpass_fds fds;
+
 		pool_run(&fixture->pool, can_read, fixture);
-		assert_int_equal(fdpass_receive(fixture->client, &part, sizeof(part), &fds, 0), sizeof(part));
+		assert_int_equal(fdpass_receive(fixture->client, &part, sizeof(part), &fds, 0),
+				 sizeof(part));
 		assert_int_equal(fds.count, 200);
 		assert_int_equal(part.i, i);
 		assert_int_equal(part.header.id, 77);
 		assert_int_equal(part.header.flags, HBM_WIRE_REPLY | (i < 4 ? HBM_WIRE_MORE : 0));
 		fdpass_close(&fds);
 	}
+
 	assert_int_equal(fixture->session->in_flight, 0);
 }
 
@@ -442,6 +487,7 @@ static void parts_carry_their_descriptors(void **state)
 static void a_hang_up_leaves_requests_to_end_by_themselves(void **state)
 {
 	struct fixture *fixture = *state;
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	for (uint64_t id = 0; id < 4; id++)
@@ -461,15 +507,18 @@ static void a_hang_up_drops_queued_replies(void **state)
 {
 	struct fixture *fixture = *state;
 	static unsigned char body[100000];
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	for (uint64_t id = 0; id < LIMIT; id++)
 		say_ping(fixture, id);
 	fixture->wanted = 1 + LIMIT;
 	pool_run(&fixture->pool, has_arrived, fixture);
+
 	for (uint64_t id = 0; id < LIMIT - 1; id++)
-		request_reply(container_of(list_pop_front(&fixture->parked), struct request, link), HBM_OK, body,
-			      sizeof(body));
+		request_reply(container_of(list_pop_front(&fixture->parked), struct request, link),
+			      HBM_OK, body, sizeof(body));
+
 	close(fixture->client);
 	fixture->client = -1;
 	pool_run(&fixture->pool, is_dead, fixture);
@@ -480,6 +529,7 @@ static void a_drained_session_ends_after_its_last_reply(void **state)
 {
 	struct fixture *fixture = *state;
 	struct hbm_wire_header reply;
+
 	greet_client(fixture, NULL);
 	fixture->park = true;
 	say_ping(fixture, 1);
@@ -511,7 +561,8 @@ static void (*const events[EVENTS])(struct session *session) = {
 	session_end,
 };
 
-/* The drawing in session.h: what each event makes of each state. Where it is the same, the transition is refused. */
+/* The drawing in session.h: what each event makes of each state. Where it is the same,
+ * the transition is refused. */
 static const enum session_state expected[STATES][EVENTS] = {
 	[SESSION_GREETING] = {SESSION_LIVE, SESSION_DRAINING, SESSION_CLOSING, SESSION_DEAD},
 	[SESSION_LIVE] = {SESSION_LIVE, SESSION_DRAINING, SESSION_CLOSING, SESSION_DEAD},
@@ -533,6 +584,7 @@ static void reach(struct fixture *fixture, enum session_state state)
 
 	if (state != SESSION_GREETING)
 		events[state - 1](fixture->session);
+
 	assert_int_equal(fixture->session->state, state);
 }
 
@@ -548,7 +600,8 @@ static void every_event_in_every_state(void **state)
 			assert_int_equal(fixture->session->state, to);
 			assert_int_equal(fixture->session->in_flight, 1);
 			assert_int_equal(fixture->died, to == SESSION_DEAD);
-			assert_int_equal(connection_is_open(&fixture->session->connection), to < SESSION_CLOSING);
+			assert_int_equal(connection_is_open(&fixture->session->connection),
+					 to < SESSION_CLOSING);
 
 			/* However it got there, it ends once. */
 			close(fixture->client);
@@ -575,6 +628,7 @@ struct waiter {
 static void waiter_fire(struct ready_wait *wait, int status)
 {
 	struct waiter *waiter = container_of(wait, struct waiter, wait);
+
 	assert_int_equal(waiter->fired, false);
 	waiter->fired = true;
 	waiter->status = status;
@@ -587,7 +641,8 @@ static bool has_fired(void *arg)
 	return ((struct waiter *)arg)->fired;
 }
 
-static void start_wait(struct fixture *fixture, struct waiter *waiter, uint32_t slot, uint64_t value)
+static void start_wait(struct fixture *fixture, struct waiter *waiter, uint32_t slot,
+		       uint64_t value)
 {
 	*waiter = (struct waiter){.wait = {.slot = slot, .value = value, .fire = waiter_fire}};
 	session_wait_ready(fixture->session, &waiter->wait);
@@ -599,9 +654,11 @@ static void fences_are_shared_both_ways(void **state)
 	struct fixture *fixture = *state;
 	struct waiter first, second, third;
 	int fds[2];
+
 	fixture->pool.config.limit_ready_ms = 5000;
 	greet_client(fixture, fds);
-	uint64_t *page = mmap(NULL, HBM_WIRE_FENCES * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+	uint64_t *page =
+		mmap(NULL, HBM_WIRE_FENCES * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 	assert_ptr_not_equal(page, MAP_FAILED);
 	assert_int_equal(ftruncate(fds[0], 0), -1); /* sealed */
 	assert_int_equal(ftruncate(fds[0], 8192), -1);
@@ -631,21 +688,25 @@ static void fences_are_shared_both_ways(void **state)
 	close(fds[1]);
 }
 
-/* A client may clear O_NONBLOCK, as it shares the doorbell's file; the daemon must not block for that. */
+/* A client may clear O_NONBLOCK, as it shares the doorbell's file; the daemon must not
+ * block for that. */
 static void a_hostile_doorbell_blocks_nobody(void **state)
 {
 	struct fixture *fixture = *state;
 	struct waiter waiter;
 	int fds[2];
+
 	greet_client(fixture, fds);
 	assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0);
 	start_wait(fixture, &waiter, 0, 1);
+
 	for (int i = 0; i < 100; i++) {
 		uint64_t one = 1;
 		assert_int_equal(write(fds[1], &one, 8), 8);
 		unsigned turns = 1;
 		pool_run(&fixture->pool, a_moment_has_passed, &turns);
 	}
+
 	pool_run(&fixture->pool, has_fired, &waiter);
 	assert_int_equal(waiter.status, HBM_TIMEOUT);
 	close(fds[0]);
@@ -666,11 +727,14 @@ static bool has_looked_long_enough(void *arg)
 	return clock_now() >= watched->until_ns;
 }
 
-/* A fence that does not come is looked for less and less often: a client could open a thousand sessions of such. */
+/* A fence that does not come is looked for less and less often: a client could open a
+ * thousand sessions of such. */
 static void fences_that_do_not_come_cost_little(void **state)
 {
 	struct fixture *fixture = *state;
-	static struct watched_fences watched; /* a failed assertion must not pull it away from the loop */
+	static struct watched_fences
+		watched; /* a failed assertion must not pull it away from the loop */
+
 	greet_client(fixture, NULL);
 	assert_int_equal(fences_open(&watched.fences, fixture->pool.loop, 10000000000u), 0);
 	static struct waiter waiter = {.wait = {.slot = 2, .value = 1, .fire = waiter_fire}};
@@ -682,7 +746,8 @@ static void fences_that_do_not_come_cost_little(void **state)
 	fences_set(&watched.fences, 2, 1);
 	pool_run(&fixture->pool, has_fired, &waiter);
 	assert_int_equal(waiter.status, HBM_OK);
-	assert_in_range(clock_now() - set_ns, 0, 200000000u); /* a sixteenth of 0.4 s, and a slow machine */
+	assert_in_range(clock_now() - set_ns, 0,
+			200000000u); /* a sixteenth of 0.4 s, and a slow machine */
 	fences_close(&watched.fences);
 }
 
@@ -690,12 +755,14 @@ static void what_waits_can_be_cancelled(void **state)
 {
 	struct fixture *fixture = *state;
 	struct waiter waiters[4];
+
 	greet_client(fixture, NULL);
 	fixture->pool.config.limit_ready_ms = 60000;
 	for (uint64_t i = 0; i < 4; i++) {
 		start_wait(fixture, &waiters[i], 0, 1);
 		waiters[i].wait.id = i;
 	}
+
 	assert_int_equal(session_cancel(fixture->session, &(uint64_t){4}), false);
 	assert_int_equal(session_cancel(fixture->session, &(uint64_t){0}), true);
 	assert_int_equal(session_cancel(fixture->session, &(uint64_t){0}), false);
@@ -713,6 +780,7 @@ static void waits_end_with_the_session(void **state)
 {
 	struct fixture *fixture = *state;
 	struct waiter waiter;
+
 	greet_client(fixture, NULL);
 	fixture->pool.config.limit_ready_ms = 5000;
 	fixture->park = true;
@@ -739,6 +807,7 @@ static void be_a_client(int listener, int orders)
 	char byte;
 	struct sockaddr_un address;
 	socklen_t size = sizeof(address);
+
 	getsockname(listener, (struct sockaddr *)&address, &size);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 	connect(fd, (struct sockaddr *)&address, size);
@@ -752,6 +821,7 @@ static struct process spawn_client(struct fixture *fixture)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), orders[2];
+
 	/* The kernel picks an abstract name. */
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)), 0);
 	assert_int_equal(listen(listener, 1), 0);
@@ -761,11 +831,13 @@ static struct process spawn_client(struct fixture *fixture)
 		close(orders[1]);
 		be_a_client(listener, orders[0]);
 	}
+
 	close(orders[0]);
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	close(listener);
 	assert_int_equal(session_open(&fixture->session, &fixture->owner, fd, 2), 0);
 	assert_int_equal(fixture->session->pid, pid);
+
 	return (struct process){pid, orders[1]};
 }
 
@@ -797,8 +869,9 @@ static void lease_some(struct fixture *fixture)
 {
 	struct outcome outcome = {0};
 	struct region_limits limits = {10, 1ull << 40};
-	assert_int_equal(region_create(&fixture->session->regions, &fixture->pool.devices->list[0], 16 * MIB, 0, &limits,
-				      region_over, &outcome),
+
+	assert_int_equal(region_create(&fixture->session->regions, &fixture->pool.devices->list[0],
+				       16 * MIB, 0, &limits, region_over, &outcome),
 			 HBM_OK);
 	pool_run(&fixture->pool, is_over, &outcome);
 	struct hbm_wire_range range = {.region = region_id(outcome.region), .bytes = 8 * MIB};
@@ -820,6 +893,7 @@ static void a_killed_clients_memory_comes_back(void **state)
 {
 	struct fixture *fixture = *state;
 	struct process process = spawn_client(fixture);
+
 	lease_some(fixture);
 	assert_int_equal(books(fixture).leased, 8 * MIB);
 	assert_int_equal(kill(process.pid, SIGKILL), 0);
@@ -834,6 +908,7 @@ static void memory_is_quarantined_while_the_process_lives(void **state)
 {
 	struct fixture *fixture = *state;
 	struct process process = spawn_client(fixture);
+
 	lease_some(fixture);
 	assert_int_equal(write(process.orders, "", 1), 1);
 	pool_run(&fixture->pool, is_dead, fixture);
@@ -851,6 +926,7 @@ static void draining_does_not_wait_for_processes(void **state)
 {
 	struct fixture *fixture = *state;
 	struct process process = spawn_client(fixture);
+
 	lease_some(fixture);
 	session_drain(fixture->session);
 	pool_run(&fixture->pool, is_freed, fixture);

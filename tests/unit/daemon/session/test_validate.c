@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Validation: each opcode's good message passes, and every way to make it bad is refused with the right status. */
+/* Validation: each opcode's good message passes, and every way to make it bad is refused
+ * with the right status. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,7 +61,8 @@ static void make_keys(unsigned opcode)
 
 static void make_blocks(unsigned opcode)
 {
-	begin(opcode, sizeof(m.blocks) + 2 * sizeof(struct hbm_wire_block) + 3 * sizeof(struct hbm_wire_range));
+	begin(opcode, sizeof(m.blocks) + 2 * sizeof(struct hbm_wire_block) +
+			      3 * sizeof(struct hbm_wire_range));
 	m.blocks.count = 2;
 	m.blocks.segments = 3;
 	m.blocks.ready_slot = HBM_WIRE_NO_FENCE;
@@ -120,24 +122,27 @@ static void make(unsigned opcode)
 	}
 }
 
-/* The verdict on the message as it stands. A copy of exactly its size lets a sanitizer see reads beyond. */
+/* The verdict on the message as it stands. A copy of exactly its size lets a sanitizer
+ * see reads beyond. */
 static int verdict(void)
 {
 	const char *why = NULL;
 	void *copy = malloc(m.header.size);
+
 	assert_non_null(copy);
 	memcpy(copy, &m, m.header.size);
 	int status = validate_message(copy, m.header.size, m.header.opcode != HBM_WIRE_HELLO, &why);
 	free(copy);
 	if (status != HBM_OK)
 		assert_non_null(why);
+
 	return status;
 }
 
 static bool has_array(unsigned opcode)
 {
-	return (opcode >= HBM_WIRE_LOOKUP && opcode <= HBM_WIRE_REMOVE) || opcode == HBM_WIRE_COMMIT ||
-	       opcode == HBM_WIRE_DECOMMIT;
+	return (opcode >= HBM_WIRE_LOOKUP && opcode <= HBM_WIRE_REMOVE) ||
+	       opcode == HBM_WIRE_COMMIT || opcode == HBM_WIRE_DECOMMIT;
 }
 
 static void good_messages_pass(void **state)
@@ -148,6 +153,7 @@ static void good_messages_pass(void **state)
 		assert_int_equal(verdict(), HBM_OK);
 		assert_non_null(validate_opcode_name(opcode));
 	}
+
 	begin(HBM_WIRE_NAMESPACE_OPEN, sizeof(m.ref));
 	assert_int_equal(verdict(), HBM_OK);
 	assert_null(validate_opcode_name(0));
@@ -191,7 +197,8 @@ static void other_sizes_are_invalid(void **state)
 			bool by_number = opcode == HBM_WIRE_NAMESPACE_OPEN && size == sizeof(m.ref);
 			make(opcode);
 			m.header.size = size;
-			assert_int_equal(verdict(), size == right || by_number ? HBM_OK : HBM_INVALID);
+			assert_int_equal(verdict(),
+					 size == right || by_number ? HBM_OK : HBM_INVALID);
 		}
 	}
 }
@@ -199,7 +206,8 @@ static void other_sizes_are_invalid(void **state)
 static void counts_that_lie_are_invalid(void **state)
 {
 	(void)state;
-	static const uint32_t counts[] = {0, 1, 4, 1000, 0x10000000, 0x7fffffff, 0x80000000, UINT32_MAX};
+	static const uint32_t counts[] = {0,          1,          4,          1000,
+					  0x10000000, 0x7fffffff, 0x80000000, UINT32_MAX};
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++) {
 		if (!has_array(opcode))
 			continue;
@@ -209,9 +217,11 @@ static void counts_that_lie_are_invalid(void **state)
 				m.ranges.count = counts[i];
 			else
 				m.keys.count = counts[i]; /* in the same place in STORE and LOAD */
+
 			assert_int_equal(verdict(), HBM_INVALID);
 		}
 	}
+
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		make(HBM_WIRE_STORE);
 		m.blocks.segments = counts[i];
@@ -225,9 +235,12 @@ static void empty_arrays_are_invalid(void **state)
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++) {
 		if (!has_array(opcode))
 			continue;
+
 		bool ranges = opcode == HBM_WIRE_COMMIT || opcode == HBM_WIRE_DECOMMIT;
 		bool blocks = opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD;
-		begin(opcode, ranges ? sizeof(m.ranges) : blocks ? sizeof(m.blocks) : sizeof(m.keys));
+		begin(opcode, ranges   ? sizeof(m.ranges)
+			      : blocks ? sizeof(m.blocks)
+				       : sizeof(m.keys));
 		assert_int_equal(verdict(), HBM_INVALID);
 	}
 }
@@ -235,11 +248,11 @@ static void empty_arrays_are_invalid(void **state)
 static void padding_must_be_zero(void **state)
 {
 	(void)state;
-#define REFUSED(opcode, field)                                                                                         \
-	do {                                                                                                           \
-		make(opcode);                                                                                          \
-		(field) = 1;                                                                                           \
-		assert_int_equal(verdict(), HBM_INVALID);                                                              \
+#define REFUSED(opcode, field)                                                                     \
+	do {                                                                                       \
+		make(opcode);                                                                      \
+		(field) = 1;                                                                       \
+		assert_int_equal(verdict(), HBM_INVALID);                                          \
 	} while (0)
 	REFUSED(HBM_WIRE_REGION_CREATE, m.create.zero);
 	REFUSED(HBM_WIRE_REGION_DESTROY, m.destroy.zero);
@@ -263,6 +276,7 @@ static void flags_have_masks(void **state)
 	for (unsigned opcode = HBM_WIRE_LOOKUP; opcode <= HBM_WIRE_REMOVE; opcode++) {
 		if (opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD)
 			continue;
+
 		bool pins = opcode == HBM_WIRE_PIN || opcode == HBM_WIRE_UNPIN;
 		make(opcode);
 		m.keys.flags = HBM_WIRE_KEEP;
@@ -270,6 +284,7 @@ static void flags_have_masks(void **state)
 		m.keys.flags = 0x80000000u;
 		assert_int_equal(verdict(), HBM_UNSUPPORTED);
 	}
+
 	make(HBM_WIRE_CANCEL);
 	m.cancel.target = 7;
 	assert_int_equal(verdict(), HBM_OK);
@@ -329,6 +344,7 @@ static void segments_must_add_up(void **state)
 	m.blocks.blocks[0].segments = 3;
 	m.blocks.blocks[1].segments = 0;
 	assert_int_equal(verdict(), HBM_INVALID);
+
 	/* A sum that is right only modulo 2^32. */
 	m.blocks.blocks[0].segments = UINT32_MAX;
 	m.blocks.blocks[1].segments = 4;
@@ -366,32 +382,39 @@ static void what_no_client_sends_ends_the_session(void **state)
 	assert_int_equal(validate_message(&m, sizeof(m.header) + 1, true, &why), -EPROTO);
 	m.header.size = UINT32_MAX;
 	assert_int_equal(validate_message(&m, sizeof(m.header), true, &why), -EPROTO);
+
 	for (unsigned opcode = 0; opcode <= HBM_WIRE_OPCODES; opcode++) {
 		make(opcode);
 		int expected = opcode == HBM_WIRE_HELLO ? HBM_OK : -EPROTO;
 		assert_int_equal(validate_message(&m, m.header.size, false, &why), expected);
 	}
+
 	make(HBM_WIRE_HELLO);
 	assert_int_equal(validate_message(&m, m.header.size, true, &why), HBM_INVALID);
 	m.hello.magic++;
 	assert_int_equal(validate_message(&m, m.header.size, false, &why), -EPROTO);
 }
 
-/* Whatever the bytes, a verdict is given without reading beyond the message; a sanitizer would see it. */
+/* Whatever the bytes, a verdict is given without reading beyond the message; a sanitizer
+ * would see it. */
 static void random_messages_get_a_verdict(void **state)
 {
 	(void)state;
 	struct seed seed;
 	unsigned passed = 0;
 	seed_open(&seed, "validate");
+
 	for (int i = 0; i < 20000; i++) {
 		make(1 + (unsigned)seed_below(&seed, HBM_WIRE_OPCODES - 1));
 		for (uint64_t k = seed_below(&seed, 4); k > 0; k--)
-			m.bytes[4 + seed_below(&seed, m.header.size - 4)] = (unsigned char)seed_next(&seed);
+			m.bytes[4 + seed_below(&seed, m.header.size - 4)] =
+				(unsigned char)seed_next(&seed);
+
 		if (m.header.opcode == HBM_WIRE_HELLO)
 			continue;
 		passed += verdict() == HBM_OK;
 	}
+
 	assert_in_range(passed, 1000, 19999);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Host memory on its way into service: which part of it is which tier, in what order, and what is refused. */
+/* Host memory on its way into service: which part of it is which tier, in what order, and
+ * what is refused. */
 #include "tests/support/soft_pool.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ static void progress(void *arg)
 static int setup(void **state)
 {
 	struct setting *setting = calloc(1, sizeof(*setting));
+
 	assert_non_null(setting);
 	pool_open(&setting->pool, 8 * MIB);
 	setting->pool.config.ddr_size = (struct config_size){.bytes = 5 * MIB + 4096};
@@ -45,46 +47,55 @@ static int setup(void **state)
 	setting->pool.config.limit_blocks = 1024;
 	assert_int_equal(cache_open(&setting->cache, &setting->pool.config, 2), 0);
 	*state = setting;
+
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct setting *setting = *state;
+
 	for (uint32_t i = 0; i < 2; i++) { /* before the host: this lets the loop run */
 		struct device *device = &setting->pool.devices->list[i];
 		device->slabs = slabs_close(device->slabs);
 	}
+
 	setting->ddr = ddr_close(setting->ddr);
 	assert_int_equal(setting->pool.live("registrations"), 0);
 	setting->cache = cache_close(setting->cache);
 	pool_close(&setting->pool);
 	free(setting);
+
 	return 0;
 }
 
 static int open_host(struct setting *setting)
 {
-	return ddr_open(&setting->ddr, &setting->pool.config, setting->cache->staging, setting->cache->ddr,
-			 setting->pool.devices, setting->pool.loop, progress, setting, setting->error, sizeof(setting->error));
+	return ddr_open(&setting->ddr, &setting->pool.config, setting->cache->staging,
+			setting->cache->ddr, setting->pool.devices, setting->pool.loop, progress,
+			setting, setting->error, sizeof(setting->error));
 }
 
 static void assert_in_service(struct setting *setting)
 {
 	struct cache *cache = setting->cache;
+
 	assert_int_equal(cache->staging->usable, setting->pool.config.ddr_staging);
-	assert_int_equal(extent_capacity(cache->staging->extents), setting->pool.config.ddr_staging);
+	assert_int_equal(extent_capacity(cache->staging->extents),
+			 setting->pool.config.ddr_staging);
 	assert_int_equal(cache->ddr->usable, setting->pool.config.ddr_size.bytes);
 	assert_int_equal(cache->ddr->capacity, setting->pool.config.ddr_size.bytes);
 	assert_int_equal(extent_capacity(cache->ddr->extents),
 			 setting->pool.config.ddr_size.bytes + setting->pool.config.ddr_headroom);
 	assert_ptr_equal(cache->staging->host, ddr_base(setting->ddr));
-	assert_ptr_equal(cache->ddr->host, ddr_base(setting->ddr) + setting->pool.config.ddr_staging);
+	assert_ptr_equal(cache->ddr->host,
+			 ddr_base(setting->ddr) + setting->pool.config.ddr_staging);
 }
 
 static void test_it_comes_into_service(void **state)
 {
 	struct setting *setting = *state;
+
 	assert_int_equal(open_host(setting), 0);
 	assert_int_equal(setting->cache->ddr->usable, 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -100,6 +111,7 @@ static void test_it_comes_into_service(void **state)
 static void test_several_chunks(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -119,6 +131,7 @@ static void test_closed_while_it_warms_up(void **state)
 static void test_without_ddr(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->pool.config.ddr_size.bytes = 0;
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -129,19 +142,22 @@ static void test_without_ddr(void **state)
 
 static uint64_t in_service(const struct setting *setting)
 {
-	return extent_capacity(setting->cache->staging->extents) + extent_capacity(setting->cache->ddr->extents);
+	return extent_capacity(setting->cache->staging->extents) +
+	       extent_capacity(setting->cache->ddr->extents);
 }
 
 static void test_a_refused_registration_is_tried_again(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	assert_int_equal(setting->pool.fault("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_int_equal(setting->steps, 2);
 	assert_int_equal(setting->pool.live("registrations"), 2);
-	assert_int_equal(in_service(setting), setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
+	assert_int_equal(in_service(setting),
+			 setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
 	assert_int_equal(setting->pool.devices->list[0].errors, 1);
 	assert_int_equal(ddr_broken(setting->ddr), false);
 }
@@ -150,9 +166,12 @@ static void test_a_refused_registration_is_tried_again(void **state)
 static void test_registration_that_is_always_refused(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	for (unsigned nth = 1; nth <= 8; nth++)
-		assert_int_equal(setting->pool.fault("cuMemHostRegister", nth, CUDA_ERROR_OUT_OF_MEMORY), 0);
+		assert_int_equal(
+			setting->pool.fault("cuMemHostRegister", nth, CUDA_ERROR_OUT_OF_MEMORY), 0);
+
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_int_equal(setting->steps, 2);
@@ -164,19 +183,23 @@ static void test_registration_that_is_always_refused(void **state)
 static uint64_t free_huge_pages(void)
 {
 	FILE *file = fopen("/proc/meminfo", "re");
+
 	assert_non_null(file);
 	char line[128];
 	unsigned long long pages = 0;
 	while (fgets(line, sizeof(line), file))
 		sscanf(line, "HugePages_Free: %llu", &pages);
 	fclose(file);
+
 	return pages;
 }
 
-/* One line that says what to reserve; with pages reserved, the tiers are as large as asked all the same. */
+/* One line that says what to reserve; with pages reserved, the tiers are as large as
+ * asked all the same. */
 static void test_huge_pages(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->pool.config.ddr_hugepages = true;
 	setting->pool.config.ddr_staging = 4 * MIB;
 	uint64_t pages = free_huge_pages();
@@ -188,11 +211,13 @@ static void test_huge_pages(void **state)
 		assert_null(strchr(setting->error, '\n'));
 		return;
 	}
+
 	pool_run(&setting->pool, is_warm, setting);
 	assert_in_service(setting);
 }
 
-/* From now on, for this thread and those it makes: no advice to madvise() that came after Linux 5.13. */
+/* From now on, for this thread and those it makes: no advice to madvise() that came after
+ * Linux 5.13. */
 static void forget_new_advice(void)
 {
 	struct sock_filter refuse_advice[] = {
@@ -212,6 +237,7 @@ static void forget_new_advice(void)
 static void test_an_old_kernel(void **state)
 {
 	struct setting *setting = *state;
+
 	forget_new_advice();
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -230,8 +256,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_several_chunks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closed_while_it_warms_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_ddr, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_refused_registration_is_tried_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_registration_that_is_always_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_refused_registration_is_tried_again, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_registration_that_is_always_refused, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_an_old_kernel, setup, teardown),
 	};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How host memory is divided, and that what cannot be had is refused with both numbers, to the byte. */
+/* How host memory is divided, and that what cannot be had is refused with both numbers,
+ * to the byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +25,9 @@ static char error[512];
 static int setup(void **state)
 {
 	(void)state;
-	config = (struct config){.ddr_size = {.bytes = 100 * MIB}, .ddr_headroom = 10 * MIB, .ddr_staging = 20 * MIB};
+	config = (struct config){.ddr_size = {.bytes = 100 * MIB},
+				 .ddr_headroom = 10 * MIB,
+				 .ddr_staging = 20 * MIB};
 	error[0] = '\0';
 	return 0;
 }
@@ -85,7 +88,8 @@ static void test_the_cgroup(void **state)
 	(void)state;
 	assert_int_equal(check(MIB << 10, 130 * MIB + DDR_SIZE_OWN), 0);
 	assert_int_equal(check(MIB << 10, 130 * MIB + DDR_SIZE_OWN - 1), -EINVAL);
-	assert_says("169869312 bytes are needed, the memory cgroup /sys/fs/cgroup/x allows 169869311: lower ddr.size");
+	assert_says("169869312 bytes are needed, the memory cgroup /sys/fs/cgroup/x allows "
+		    "169869311: lower ddr.size");
 }
 
 static void test_a_percentage_is_of_what_can_be_had(void **state)
@@ -122,8 +126,12 @@ static void test_huge_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_division),   TEST(test_without_a_tier_there_is_no_reserve), TEST(test_the_host),
-		TEST(test_the_cgroup), TEST(test_a_percentage_is_of_what_can_be_had), TEST(test_huge_pages),
+		TEST(test_division),
+		TEST(test_without_a_tier_there_is_no_reserve),
+		TEST(test_the_host),
+		TEST(test_the_cgroup),
+		TEST(test_a_percentage_is_of_what_can_be_had),
+		TEST(test_huge_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The free-space allocator, by cases and against a model that is an array with a flag for each unit. */
+/* The free-space allocator, by cases and against a model that is an array with a flag for
+ * each unit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,6 +112,7 @@ static void test_grow_refuses(void **state)
 	assert_int_equal(extent_pool_grow(pool, 3 * U, 2 * U), -EINVAL);
 	assert_int_equal(extent_pool_grow(pool, EXTENT_END, U), -EINVAL);
 	assert_int_equal(extent_pool_grow(pool, UINT64_MAX - U + 1, U), -EINVAL);
+
 	/* What is allocated is there as well. */
 	assert_int_equal(extent_alloc(pool, 4 * U), 0);
 	assert_int_equal(extent_pool_grow(pool, 0, 4 * U), -EINVAL);
@@ -178,14 +180,15 @@ static void test_bookkeeping_is_small(void **state)
 	extent_pool_free(pool);
 }
 
-/* In a child: the signal that ends it when [offset, offset + units) is freed from a pool of 10 units, 0 and 1 of them
- * allocated. */
+/* In a child: the signal that ends it when [offset, offset + units) is freed from a pool
+ * of 10 units, 0 and 1 of them allocated. */
 static int signal_of_free(uint64_t offset, uint64_t units)
 {
 	int status;
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct extent_pool *pool = pool_of(10, 10);
+
 		extent_alloc(pool, 2 * U);
 		extent_alloc(pool, 2 * U);
 		extent_free(pool, 2 * U, 2 * U);
@@ -193,7 +196,9 @@ static int signal_of_free(uint64_t offset, uint64_t units)
 		extent_free(pool, offset * U, units * U);
 		_exit(0);
 	}
+
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
@@ -228,6 +233,7 @@ static uint64_t model_lowest(const struct model *model, uint64_t units)
 		if (run == units)
 			return i + 1 - units;
 	}
+
 	return EXTENT_NONE;
 }
 
@@ -235,9 +241,11 @@ static void model_alloc(struct model *model, struct extent_pool *pool, uint64_t 
 {
 	uint64_t start = model->count < RANGES ? model_lowest(model, units) : EXTENT_NONE;
 	uint64_t expected = start == EXTENT_NONE ? EXTENT_NONE : start * U;
+
 	assert_int_equal(extent_alloc(pool, units * U), expected);
 	if (start == EXTENT_NONE)
 		return;
+
 	memset(&model->is_free[start], false, units);
 	model->ranges[model->count++] = (struct range){start, units};
 }
@@ -255,6 +263,7 @@ static void model_grow(struct model *model, struct extent_pool *pool, uint64_t u
 	units = units < UNITS - model->grown ? units : UNITS - model->grown;
 	if (units == 0)
 		return;
+
 	assert_int_equal(extent_pool_grow(pool, model->grown * U, units * U), 0);
 	memset(&model->is_free[model->grown], true, units);
 	model->grown += units;
@@ -263,11 +272,13 @@ static void model_grow(struct model *model, struct extent_pool *pool, uint64_t u
 static void model_compare(const struct model *model, const struct extent_pool *pool)
 {
 	uint64_t available = 0, run = 0, largest = 0;
+
 	for (uint64_t i = 0; i < model->grown; i++) {
 		available += model->is_free[i];
 		run = model->is_free[i] ? run + 1 : 0;
 		largest = run > largest ? run : largest;
 	}
+
 	assert_int_equal(extent_available(pool), available * U);
 	assert_int_equal(extent_largest(pool), largest * U);
 	assert_int_equal(extent_capacity(pool), model->grown * U);
@@ -281,20 +292,27 @@ static void test_against_a_model(void **state)
 	struct seed seed;
 	seed_open(&seed, "test_against_a_model");
 	struct extent_pool *pool = pool_of(0, RANGES);
-	unsigned eagerness = 50; /* percent of operations that allocate: moves, so that full and empty are both met */
+	unsigned eagerness =
+		/* percent of operations that allocate: moves, so that full and empty
+		 * are both met */
+		50;
 	for (int i = 0; i < 100000; i++) {
 		if (i % 1000 == 0)
 			eagerness = 10 + 20 * (unsigned)seed_below(&seed, 5);
 		if (i % 5000 == 0)
 			model_grow(&model, pool, 1 + seed_below(&seed, 100));
-		uint64_t units = seed_below(&seed, 10) ? 1 + seed_below(&seed, 8) : 1 + seed_below(&seed, 200);
+
+		uint64_t units = seed_below(&seed, 10) ? 1 + seed_below(&seed, 8)
+						       : 1 + seed_below(&seed, 200);
 		if (seed_below(&seed, 100) < eagerness)
 			model_alloc(&model, pool, units);
 		else if (model.count > 0)
 			model_free(&model, pool, seed_below(&seed, model.count));
+
 		if (i % 4 == 0)
 			model_compare(&model, pool);
 	}
+
 	while (model.count > 0)
 		model_free(&model, pool, seed_below(&seed, model.count));
 	model_compare(&model, pool);
@@ -302,7 +320,8 @@ static void test_against_a_model(void **state)
 	extent_pool_free(pool);
 }
 
-/* Every second unit free is the most ranges there can be: freeing must find a node for each. */
+/* Every second unit free is the most ranges there can be: freeing must find a node for
+ * each. */
 static void test_most_ranges(void **state)
 {
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file behind the NVMe tier: made, used again, refused. Whatever is refused must be left as it was. */
+/* The file behind the NVMe tier: made, used again, refused. Whatever is refused must be
+ * left as it was. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,9 +27,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/config/config.h"
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
+#include "daemon/config/config.h"
 #include "daemon/tier/nvme_file.h"
 #include "tests/support/leaks.h"
 
@@ -64,6 +65,7 @@ static void too_long(struct timer *timer)
 static int setup(void **state)
 {
 	struct setting *setting = calloc(1, sizeof(*setting));
+
 	assert_non_null(setting);
 	leaks_begin(&setting->leaks);
 	log_open(LOG_CRIT);
@@ -77,6 +79,7 @@ static int setup(void **state)
 	setting->config.limit_blocks = 1024;
 	setting->watchdog.fire = too_long;
 	*state = setting;
+
 	return 0;
 }
 
@@ -90,18 +93,22 @@ static void close_tier(struct setting *setting)
 static int teardown(void **state)
 {
 	struct setting *setting = *state;
+
 	close_tier(setting);
 	setting->cache = cache_close(setting->cache);
 	config_clear(&setting->config);
+
 	if (setting->device > 0) {
 		ioctl(setting->device, LOOP_CLR_FD, 0);
 		close(setting->device);
 	}
+
 	umount(setting->folder); /* a test that failed may have left it */
 	unlink(setting->path);
 	assert_int_equal(rmdir(setting->folder), 0);
 	assert_int_equal(leaks_end(&setting->leaks), 0);
 	free(setting);
+
 	return 0;
 }
 
@@ -109,11 +116,14 @@ static int open_tier(struct setting *setting)
 {
 	setting->cache = cache_close(setting->cache);
 	if (!setting->loop)
-		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}), 0);
+		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}),
+				 0);
+
 	assert_int_equal(cache_open(&setting->cache, &setting->config, 1), 0);
 	setting->error[0] = '\0';
-	return nvme_file_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop, progress, setting,
-			 setting->error, sizeof(setting->error));
+
+	return nvme_file_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop,
+			      progress, setting, setting->error, sizeof(setting->error));
 }
 
 static void assert_refused(struct setting *setting, int error, const char *words)
@@ -129,10 +139,13 @@ static void assert_refused(struct setting *setting, int error, const char *words
 static void await_format(struct setting *setting)
 {
 	if (!nvme_file_settled(setting->nvme)) {
-		assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
+		assert_int_equal(
+			loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE),
+			0);
 		assert_int_equal(loop_run(setting->loop), 0);
 		loop_timer_stop(setting->loop, &setting->watchdog);
 	}
+
 	assert_int_equal(setting->cache->nvme->usable, setting->config.nvme_size);
 	assert_int_equal(setting->cache->nvme->capacity, setting->config.nvme_size);
 }
@@ -155,9 +168,11 @@ static struct stat stat_of(struct setting *setting)
 static void write_file(struct setting *setting, const char *text, off_t at, off_t length)
 {
 	int fd = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
 	assert_in_range(fd, 0, INT32_MAX);
 	if (length > 0)
 		assert_int_equal(ftruncate(fd, length), 0);
+
 	assert_int_equal(pwrite(fd, text, strlen(text), at), strlen(text));
 	close(fd);
 }
@@ -167,6 +182,7 @@ static void write_file(struct setting *setting, const char *text, off_t at, off_
 static void test_a_new_file(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->config.nvme_size = 150 * MIB; /* three steps of formatting */
 	assert_int_equal(open_tier(setting), 0);
 	assert_int_equal(setting->cache->nvme->usable, 0);
@@ -182,6 +198,7 @@ static void test_a_new_file(void **state)
 static void test_a_formatted_file_is_in_service_at_once(void **state)
 {
 	struct setting *setting = *state;
+
 	open_and_close(setting);
 	setting->steps = 0;
 	assert_int_equal(open_tier(setting), 0);
@@ -195,6 +212,7 @@ static void test_a_file_of_another_size_is_formatted_again(void **state)
 	struct setting *setting = *state;
 	static const uint64_t sizes[] = {5 * MIB, 2 * MIB, 2 * MIB + 4096, 3 * MIB};
 	open_and_close(setting);
+
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		setting->config.nvme_size = sizes[i];
 		assert_int_equal(open_tier(setting), 0);
@@ -209,6 +227,7 @@ static void test_a_file_of_another_size_is_formatted_again(void **state)
 static void test_an_interrupted_format(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->config.nvme_size = 200 * MIB;
 	assert_int_equal(open_tier(setting), 0);
 	close_tier(setting);
@@ -217,7 +236,8 @@ static void test_an_interrupted_format(void **state)
 	await_format(setting);
 }
 
-/* Cut off before there was a label: the file is as long as it was made and has nothing in it. */
+/* Cut off before there was a label: the file is as long as it was made and has nothing in
+ * it. */
 static void test_a_file_cut_off_before_its_label(void **state)
 {
 	struct setting *setting = *state;
@@ -231,8 +251,12 @@ static void test_a_file_cut_off_before_its_label(void **state)
 static void test_a_foreign_file_is_refused_and_untouched(void **state)
 {
 	struct setting *setting = *state;
-	static const off_t lengths[] = {
-		0, 100, 4096, 4 * (off_t)MIB, 3 * (off_t)MIB + (off_t)NVME_HEAD, 3 * (off_t)MIB + 1};
+	static const off_t lengths[] = {0,
+					100,
+					4096,
+					4 * (off_t)MIB,
+					3 * (off_t)MIB + (off_t)NVME_HEAD,
+					3 * (off_t)MIB + 1};
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		write_file(setting, "precious", 0, lengths[i]);
 		struct stat before = stat_of(setting), now;
@@ -271,6 +295,7 @@ static void test_sizes_that_are_too_small(void **state)
 static void test_a_file_that_is_locked(void **state)
 {
 	struct setting *setting = *state;
+
 	open_and_close(setting);
 	int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
@@ -286,6 +311,7 @@ static void test_a_file_that_is_locked(void **state)
 static void test_paths_that_cannot_be(void **state)
 {
 	struct setting *setting = *state;
+
 	free(setting->config.nvme_path);
 	setting->config.nvme_path = strdup("/var/tmp/no such folder/tier");
 	assert_refused(setting, -ENOENT, "create its folder first");
@@ -300,12 +326,14 @@ static void test_paths_that_cannot_be(void **state)
 
 /* ---- no room ---- */
 
-/* A limit on the size of files, as a full disk where none can be had: what was made is removed. */
+/* A limit on the size of files, as a full disk where none can be had: what was made is
+ * removed. */
 static void test_a_file_that_may_not_grow(void **state)
 {
 	struct setting *setting = *state;
 	struct rlimit before, limit;
 	void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
 	limit = before;
 	limit.rlim_cur = MIB;
@@ -318,17 +346,20 @@ static void test_a_file_that_may_not_grow(void **state)
 	assert_int_equal(access(setting->path, F_OK), -1);
 }
 
-/* A disk that fails while it is filled: the tier stays as large as it is by then, and nobody waits for the rest. */
+/* A disk that fails while it is filled: the tier stays as large as it is by then, and
+ * nobody waits for the rest. */
 static void test_a_disk_that_fails_while_it_is_formatted(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->config.nvme_size = 512 * MIB;
 	assert_int_equal(open_tier(setting), 0);
 	int unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_true(unwritable >= 0);
 	assert_true(dup3(unwritable, nvme_file_fd(setting->nvme), O_CLOEXEC) >= 0);
 	close(unwritable);
-	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE), 0);
+	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE),
+			 0);
 	assert_int_equal(loop_run(setting->loop), 0);
 	loop_timer_stop(setting->loop, &setting->watchdog);
 	assert_int_equal(nvme_file_settled(setting->nvme), true);
@@ -348,6 +379,7 @@ static void mount_over(struct setting *setting, const char *type, const char *op
 static void test_a_full_disk(void **state)
 {
 	struct setting *setting = *state;
+
 	mount_over(setting, "tmpfs", "size=2m");
 	int r = open_tier(setting);
 	int left = access(setting->path, F_OK);
@@ -362,10 +394,12 @@ static void test_a_full_disk(void **state)
 static void test_a_file_system_without_direct_io(void **state)
 {
 	struct setting *setting = *state;
+
 	mount_over(setting, "ramfs", "");
 	int r = open_tier(setting);
 	if (r == 0)
 		await_format(setting);
+
 	close_tier(setting);
 	unlink(setting->path);
 	setting->config.nvme_size = 4096;
@@ -378,17 +412,20 @@ static void test_a_file_system_without_direct_io(void **state)
 	assert_int_equal(left, -1);
 }
 
-/* A file system of its own of the kind that cannot allocate; skips the test where that is not permitted. */
+/* A file system of its own of the kind that cannot allocate; skips the test where that is
+ * not permitted. */
 static void mount_ext2(struct setting *setting, unsigned mib)
 {
 	char command[256];
+
 	snprintf(command, sizeof(command),
-		 "truncate -s %uM %s.img && mkfs.ext2 -q -F %s.img && mount -o loop %s.img %s", mib, setting->folder,
-		 setting->folder, setting->folder, setting->folder);
+		 "truncate -s %uM %s.img && mkfs.ext2 -q -F %s.img && mount -o loop %s.img %s", mib,
+		 setting->folder, setting->folder, setting->folder, setting->folder);
 	int status = system(command);
 	char image[64];
 	snprintf(image, sizeof(image), "%s.img", setting->folder);
 	unlink(image); /* a mount keeps it */
+
 	if (status != 0) {
 		print_message("SKIP: no ext2 file system can be made and mounted here\n");
 		skip();
@@ -398,11 +435,13 @@ static void mount_ext2(struct setting *setting, unsigned mib)
 static void test_a_file_system_without_fallocate(void **state)
 {
 	struct setting *setting = *state;
+
 	setting->config.nvme_size = 20 * MIB;
 	mount_ext2(setting, 40);
 	int r = open_tier(setting);
 	if (r == 0)
 		await_format(setting);
+
 	struct stat st = {0};
 	int seen = stat(setting->path, &st);
 	close_tier(setting);
@@ -416,7 +455,8 @@ static void test_a_file_system_without_fallocate(void **state)
 	assert_int_equal(umount(setting->folder), 0);
 	assert_int_equal(r, 0);
 	assert_int_equal(seen, 0);
-	assert_in_range(st.st_blocks * 512, setting->config.nvme_size / 3, UINT64_MAX); /* written out */
+	assert_in_range(st.st_blocks * 512, setting->config.nvme_size / 3,
+			UINT64_MAX); /* written out */
 	assert_int_equal(again, 0);
 	assert_int_equal(percent, 100);
 	assert_int_equal(refused, -ENOSPC);
@@ -441,6 +481,7 @@ static void forget_fallocate(void)
 static void test_without_fallocate(void **state)
 {
 	struct setting *setting = *state;
+
 	forget_fallocate();
 	setting->config.nvme_size = 70 * MIB;
 	assert_int_equal(open_tier(setting), 0);
@@ -462,28 +503,35 @@ static int free_loop_device(char *path, size_t size)
 	int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
 	if (control >= 0)
 		close(control);
+
 	snprintf(path, size, "/dev/loop%d", number);
+
 	return number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* Makes `path` a block device of so many bytes, all zero, and the tier's; skips the test where that is not permitted.
+/*
+ * Makes `path` a block device of so many bytes, all zero, and the tier's; skips the test
+ * where that is not permitted.
  */
 static void become_device(struct setting *setting, off_t bytes)
 {
 	char path[32];
 	int file = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
 	assert_in_range(file, 0, INT32_MAX);
 	assert_int_equal(ftruncate(file, bytes), 0);
 	int device = free_loop_device(path, sizeof(path));
 	int attached = device < 0 ? -1 : ioctl(device, LOOP_SET_FD, file);
 	int error = errno;
 	close(file);
+
 	if (attached < 0) {
 		if (device >= 0)
 			close(device);
 		print_message("SKIP: no loop device: %s\n", strerror(error));
 		skip();
 	}
+
 	setting->device = device;
 	setting->config.nvme_size = 0;
 	free(setting->config.nvme_path);
@@ -507,7 +555,9 @@ static void assert_on_device(struct setting *setting, const char *text, off_t at
 static void test_a_blank_device_is_in_service_at_once(void **state)
 {
 	struct setting *setting = *state;
+
 	become_device(setting, 16 * (off_t)MIB);
+
 	for (int i = 0; i < 2; i++) { /* the second time by its label */
 		assert_int_equal(open_tier(setting), 0);
 		assert_int_equal(nvme_file_percent(setting->nvme), 100);
@@ -515,17 +565,21 @@ static void test_a_blank_device_is_in_service_at_once(void **state)
 		assert_int_equal(setting->steps, 0);
 		close_tier(setting);
 	}
+
 	write_device(setting, "a block", 5 * (off_t)MIB); /* data, and so no longer blank */
 	setting->config.nvme_size = 7 * MIB;
 	assert_int_equal(open_tier(setting), 0);
 	assert_int_equal(setting->cache->nvme->usable, 7 * MIB);
 }
 
-/* Where file systems, partition tables, volume managers and the tables' copies at the end write. */
+/* Where file systems, partition tables, volume managers and the tables' copies at the end
+ * write. */
 static void test_a_foreign_device_is_refused_and_untouched(void **state)
 {
 	struct setting *setting = *state;
-	const off_t places[] = {0, 510, 1080, 4086, 65600, (off_t)NVME_HEAD - 8, 16 * (off_t)MIB - 512};
+	const off_t places[] = {
+		0, 510, 1080, 4086, 65600, (off_t)NVME_HEAD - 8, 16 * (off_t)MIB - 512};
+
 	become_device(setting, 16 * (off_t)MIB);
 	setting->config.nvme_size = 8 * MIB;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -534,12 +588,14 @@ static void test_a_foreign_device_is_refused_and_untouched(void **state)
 		assert_on_device(setting, "precious", places[i]);
 		assert_int_equal(pwrite(setting->device, (const char[8]){0}, 8, places[i]), 8);
 	}
+
 	assert_int_equal(open_tier(setting), 0);
 }
 
 static void test_a_device_that_was_given_to_somebody_else(void **state)
 {
 	struct setting *setting = *state;
+
 	become_device(setting, 16 * (off_t)MIB);
 	assert_int_equal(open_tier(setting), 0);
 	close_tier(setting);
@@ -551,8 +607,10 @@ static void test_a_device_that_was_given_to_somebody_else(void **state)
 static void test_a_device_in_use(void **state)
 {
 	struct setting *setting = *state;
+
 	become_device(setting, 16 * (off_t)MIB);
-	int user = open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would */
+	int user =
+		open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would */
 	assert_in_range(user, 0, INT32_MAX);
 	assert_refused(setting, -EBUSY, "mounted");
 	close(user);
@@ -564,6 +622,7 @@ static void test_a_device_in_use(void **state)
 static void test_a_device_that_is_too_small(void **state)
 {
 	struct setting *setting = *state;
+
 	become_device(setting, 4 * (off_t)MIB);
 	setting->config.nvme_size = 4 * MIB - NVME_HEAD + 4096;
 	assert_refused(setting, -ENOSPC, "lower nvme.size");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads and writes of the NVMe tier on a real file, with both engines of the loop: contents, joining of neighbours,
- * faults of the n-th I/O for every n, order. Each operation's done() must be called exactly once.
+ * Reads and writes of the NVMe tier on a real file, with both engines of the loop:
+ * contents, joining of neighbours, faults of the n-th I/O for every n, order. Each
+ * operation's done() must be called exactly once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,9 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/tier/nvme_io.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/tier/nvme_io.h"
 #include "tests/support/leaks.h"
 #include "tests/support/seed.h"
 
@@ -74,12 +75,12 @@ static void too_long(struct timer *timer)
 static void open_nvme_io(struct bench *bench, unsigned depth, uint64_t merge, const char *fault)
 {
 	const struct nvme_io_options options = {.loop = bench->loop,
-					     .link_stats = bench->link_stats,
-					     .fd = bench->fd,
-					     .start = START,
-					     .depth = depth,
-					     .merge = merge,
-					     .fail = fault};
+						.link_stats = bench->link_stats,
+						.fd = bench->fd,
+						.start = START,
+						.depth = depth,
+						.merge = merge,
+						.fail = fault};
 	assert_int_equal(nvme_io_new(&bench->nvme_io, &options), 0);
 	nvme_io_on_batch(bench->nvme_io, batch_done, bench);
 }
@@ -87,10 +88,12 @@ static void open_nvme_io(struct bench *bench, unsigned depth, uint64_t merge, co
 static struct bench *bench_new(enum loop_engine engine)
 {
 	struct bench *bench = calloc(1, sizeof(*bench));
+
 	assert_non_null(bench);
 	leaks_begin(&bench->leaks);
 	log_open(LOG_CRIT);
-	assert_int_equal(loop_new(&bench->loop, &(struct loop_options){.engine = engine, .io_depth = 8}), 0);
+	assert_int_equal(
+		loop_new(&bench->loop, &(struct loop_options){.engine = engine, .io_depth = 8}), 0);
 	assert_int_equal(link_stats_new(&bench->link_stats), 0);
 	char path[] = "/var/tmp/hbmd-disk-XXXXXX";
 	int fd = mkstemp(path);
@@ -100,11 +103,13 @@ static struct bench *bench_new(enum loop_engine engine)
 	bench->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (bench->fd < 0)
 		bench->fd = open(path, O_RDWR | O_CLOEXEC);
+
 	assert_in_range(bench->fd, 0, INT32_MAX);
 	unlink(path);
 	bench->memory = aligned_alloc(BLOCK, OPS * BLOCK);
 	assert_non_null(bench->memory);
 	bench->watchdog.fire = too_long;
+
 	return bench;
 }
 
@@ -136,9 +141,11 @@ static void reopen(struct bench *bench, unsigned depth, uint64_t merge, const ch
 	open_nvme_io(bench, depth, merge, fault);
 }
 
-static struct work *submit(struct bench *bench, bool write, uint64_t block, uint64_t blocks, bool urgent)
+static struct work *submit(struct bench *bench, bool write, uint64_t block, uint64_t blocks,
+			   bool urgent)
 {
 	uint32_t nth = bench->used;
+
 	assert_in_range(nth + blocks, 1, OPS);
 	struct work *work = &bench->works[nth];
 	*work = (struct work){.bench = bench};
@@ -149,6 +156,7 @@ static struct work *submit(struct bench *bench, bool write, uint64_t block, uint
 				    .done = over};
 	bench->used++;
 	nvme_io_submit(bench->nvme_io, &work->op, urgent);
+
 	return work;
 }
 
@@ -158,6 +166,7 @@ static void run(struct bench *bench)
 	assert_int_equal(loop_timer_set(bench->loop, &bench->watchdog, clock_now() + PATIENCE), 0);
 	if (bench->ended < bench->used)
 		assert_int_equal(loop_run(bench->loop), 0);
+
 	loop_timer_stop(bench->loop, &bench->watchdog);
 	assert_int_equal(bench->ended, bench->used);
 	for (unsigned i = 0; i < bench->used; i++)
@@ -188,11 +197,15 @@ static uint64_t ios(struct bench *bench, enum hbm_link link, uint64_t *intervals
 	struct hbm_wire_interval kept[64];
 	uint64_t cursor = 0;
 	struct hbm_wire_link record;
+
 	link_stats_link(bench->link_stats, link, &record);
 	*intervals = 0;
-	for (uint32_t count; (count = link_stats_intervals(bench->link_stats, &cursor, kept, 64)) > 0; cursor += count)
+	for (uint32_t count;
+	     (count = link_stats_intervals(bench->link_stats, &cursor, kept, 64)) > 0;
+	     cursor += count)
 		for (uint32_t i = 0; i < count; i++)
 			*intervals += kept[i].link == link;
+
 	return record.count;
 }
 
@@ -209,6 +222,7 @@ static void write_all(struct bench *bench, unsigned version)
 static void check_joining(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 4, 16 * BLOCK, "");
 	uint64_t intervals;
 	write_all(bench, 1); /* ascending */
@@ -236,42 +250,56 @@ static void check_random(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
 	struct seed seed;
+
 	seed_open(&seed, "check_random");
 	open_nvme_io(bench, 3, 8 * BLOCK, "");
 	unsigned version[BLOCKS];
 	write_all(bench, 0);
 	memset(version, 0, sizeof(version));
+
 	for (unsigned round = 1; round <= 100; round++) {
 		bool used[BLOCKS] = {false};
 		uint64_t first[64];
+
 		forget(bench);
+
 		for (unsigned i = 0; i < 64; i++) {
 			uint64_t block = seed_below(&seed, BLOCKS);
 			bool write = seed_below(&seed, 2) == 0;
+
 			first[i] = used[block] ? BLOCKS : block;
 			if (used[block])
 				block = BLOCKS - 1; /* a read that nobody looks at */
-			struct work *work = submit(bench, write && first[i] < BLOCKS, block, 1, seed_below(&seed, 2));
+
+			struct work *work = submit(bench, write && first[i] < BLOCKS, block, 1,
+						   seed_below(&seed, 2));
 			if (work->op.write)
 				fill(work->op.memory, block, version[block] = round);
+
 			used[block] = true;
 			if (seed_below(&seed, 8) == 0)
 				nvme_io_dispatch(bench->nvme_io);
 		}
+
 		run(bench);
+
 		for (unsigned i = 0; i < 64; i++) {
 			assert_int_equal(bench->works[i].op.error, 0);
 			if (!bench->works[i].op.write && first[i] < BLOCKS - 1)
-				assert_block(bench->works[i].op.memory, first[i], version[first[i]]);
+				assert_block(bench->works[i].op.memory, first[i],
+					     version[first[i]]);
 		}
 	}
+
 	bench_free(bench);
 }
 
-/* Eight operations in two runs, of whose I/Os the n-th does what it is told: how many operations failed. */
+/* Eight operations in two runs, of whose I/Os the n-th does what it is told: how many
+ * operations failed. */
 static unsigned fail_nth(struct bench *bench, bool write, unsigned nth, const char *what)
 {
 	char fault[64];
+
 	snprintf(fault, sizeof(fault), "%s:%u:%s", write ? "write" : "read", nth, what);
 	reopen(bench, 2, 4 * BLOCK, fault);
 	forget(bench);
@@ -281,6 +309,7 @@ static unsigned fail_nth(struct bench *bench, bool write, unsigned nth, const ch
 	unsigned failed = 0;
 	for (unsigned i = 0; i < 8; i++)
 		failed += bench->works[i].op.error != 0;
+
 	return failed;
 }
 
@@ -295,13 +324,16 @@ static void check_contents(struct bench *bench, unsigned version)
 		assert_block(bench->works[i].op.memory, i, version);
 }
 
-/* A fault that passes costs nobody anything: the run is tried again, in part or each operation alone. */
+/* A fault that passes costs nobody anything: the run is tried again, in part or each
+ * operation alone. */
 static void check_passing_faults(enum loop_engine engine)
 {
 	static const char *const what[] = {"EIO", "short", "EINTR", "ENOSPC"};
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 2, 4 * BLOCK, "");
 	write_all(bench, 1);
+
 	for (unsigned w = 0; w < 4; w++) {
 		for (unsigned nth = 1; nth <= 4; nth++) {
 			assert_int_equal(fail_nth(bench, false, nth, what[w]), 0);
@@ -309,6 +341,7 @@ static void check_passing_faults(enum loop_engine engine)
 				assert_block(bench->works[i].op.memory, i, 1);
 		}
 	}
+
 	for (unsigned w = 0; w < 4; w++) {
 		for (unsigned nth = 1; nth <= 4; nth++) {
 			assert_int_equal(fail_nth(bench, true, nth, what[w]), 0);
@@ -316,17 +349,22 @@ static void check_passing_faults(enum loop_engine engine)
 			write_all(bench, 1);
 		}
 	}
+
 	bench_free(bench);
 }
 
-/* The first I/O, of four joined operations, fails; then the n-th of those that take it apart: that costs one. */
+/* The first I/O, of four joined operations, fails; then the n-th of those that take it
+ * apart: that costs one. */
 static void check_lasting_fault(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 1, 4 * BLOCK, "");
 	write_all(bench, 1);
+
 	for (unsigned nth = 2; nth <= 5; nth++) {
 		char fault[64];
+
 		snprintf(fault, sizeof(fault), "read:1:EIO,read:%u:EIO", nth);
 		reopen(bench, 1, 4 * BLOCK, fault);
 		forget(bench);
@@ -339,15 +377,18 @@ static void check_lasting_fault(enum loop_engine engine)
 			if (bench->works[i].op.error == 0)
 				assert_block(bench->works[i].op.memory, i, 1);
 		}
+
 		assert_int_equal(failed, 1);
 		assert_int_equal(bench->works[nth - 2].op.error, -EIO);
 	}
+
 	bench_free(bench);
 }
 
 static void check_faults_that_do_not_pass(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 1, 4 * BLOCK, "read:1:EINTR,read:2:EINTR,read:3:EINTR,read:4:EINTR");
 	submit(bench, false, 0, 1, true);
 	run(bench);
@@ -364,6 +405,7 @@ static void check_faults_that_do_not_pass(enum loop_engine engine)
 static void check_end_of_file(enum loop_engine engine)
 {
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 1, 4 * BLOCK, "");
 	for (uint64_t block = BLOCKS - 2; block < BLOCKS + 2; block++)
 		submit(bench, false, block, 1, true);
@@ -380,6 +422,7 @@ static void check_order(enum loop_engine engine)
 {
 	enum { EACH = 40 };
 	struct bench *bench = bench_new(engine);
+
 	open_nvme_io(bench, 1, BLOCK, "");
 	for (uint64_t i = 0; i < EACH; i++)
 		submit(bench, i % 2 == 0, 2 * i, 1, false);
@@ -399,11 +442,14 @@ static void check_order(enum loop_engine engine)
 static void for_both(void (*check)(enum loop_engine engine))
 {
 	struct loop *loop = NULL;
+
 	check(LOOP_THREADS);
+
 	if (loop_new(&loop, &(struct loop_options){.engine = LOOP_URING, .io_depth = 1}) < 0) {
 		print_message("io_uring is not to be had here: only the threads are tested\n");
 		return;
 	}
+
 	loop_free(loop);
 	check(LOOP_URING);
 }
@@ -457,10 +503,12 @@ static void test_faults_that_cannot_be_parsed(void **state)
 					  "read:1", "read:x:EIO", "read:1:EIO,write", ":1:EIO"};
 	struct bench *bench = bench_new(LOOP_THREADS);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct nvme_io_options options = {.loop = bench->loop, .depth = 1, .fail = bad[i]};
+		const struct nvme_io_options options = {
+			.loop = bench->loop, .depth = 1, .fail = bad[i]};
 		assert_int_equal(nvme_io_new(&bench->nvme_io, &options), -EINVAL);
 		assert_null(bench->nvme_io);
 	}
+
 	open_nvme_io(bench, 1, BLOCK, "read:1:EIO,write:20:short,");
 	bench_free(bench);
 }

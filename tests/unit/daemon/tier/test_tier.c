@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A tier's slots: the reserve comes first, who waits is served in order, and the books add up at every step. */
+/* A tier's slots: the reserve comes first, who waits is served in order, and the books
+ * add up at every step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +32,8 @@ static void granted(struct extent_request *wait, uint32_t unit)
 
 static struct waiter waiter_of(uint64_t units)
 {
-	return (struct waiter){.wait = {.bytes = units * U, .granted = granted}, .unit = UINT32_MAX};
+	return (struct waiter){.wait = {.bytes = units * U, .granted = granted},
+			       .unit = UINT32_MAX};
 }
 
 static void tier_open(struct tier *tier, uint64_t capacity, uint64_t headroom)
@@ -42,7 +44,8 @@ static void tier_open(struct tier *tier, uint64_t capacity, uint64_t headroom)
 
 static void assert_books(const struct tier *tier)
 {
-	assert_int_equal(extent_available(tier->extents) + tier->placed + tier->moving, extent_capacity(tier->extents));
+	assert_int_equal(extent_available(tier->extents) + tier->placed + tier->moving,
+			 extent_capacity(tier->extents));
 }
 
 static void test_the_reserve_is_filled_first(void **state)
@@ -99,7 +102,8 @@ static void test_who_waits_is_served_in_order(void **state)
 	tier_serve(&tier);
 	assert_int_equal(large.unit, UINT32_MAX);
 	assert_int_equal(small.unit, UINT32_MAX);
-	assert_int_equal(tier_alloc(&tier, U), UINT32_MAX); /* nor does one that does not want to wait */
+	assert_int_equal(tier_alloc(&tier, U),
+			 UINT32_MAX); /* nor does one that does not want to wait */
 	tier_free(&tier, first.unit, 3 * U);
 	tier_serve(&tier);
 	assert_int_equal(large.unit, 0);
@@ -140,8 +144,10 @@ static void test_every_kind_has_a_name(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_the_reserve_is_filled_first),  cmocka_unit_test(test_a_slot_through_its_life),
-		cmocka_unit_test(test_who_waits_is_served_in_order), cmocka_unit_test(test_growing_serves_who_waits),
+		cmocka_unit_test(test_the_reserve_is_filled_first),
+		cmocka_unit_test(test_a_slot_through_its_life),
+		cmocka_unit_test(test_who_waits_is_served_in_order),
+		cmocka_unit_test(test_growing_serves_who_waits),
 		cmocka_unit_test(test_every_kind_has_a_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The facts of cuda_facts.h against NVIDIA's own <cuda.h>, where there is one: constants, sizes, offsets, the types of
- * the entry points, and the symbols that header means by their names. cuda_abi.h asserts the same facts of our
- * declarations when it is compiled, so both sides are compared with one list. And every symbol against a libcuda.so,
- * the toolkit's stub if there is no other.
+ * The facts of cuda_facts.h against NVIDIA's own <cuda.h>, where there is one: constants,
+ * sizes, offsets, the types of the entry points, and the symbols that header means by
+ * their names. cuda_abi.h asserts the same facts of our declarations when it is compiled,
+ * so both sides are compared with one list. And every symbol against a libcuda.so, the
+ * toolkit's stub if there is no other.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,8 +55,8 @@ static void test_layouts(void **state)
 #define SIZE(type, size) assert_int_equal(sizeof(type), size);
 	CUDA_SIZES(SIZE)
 #undef SIZE
-#define MEMBER(type, member, offset, size)                                                                             \
-	assert_int_equal(offsetof(type, member), offset);                                                              \
+#define MEMBER(type, member, offset, size)                                                         \
+	assert_int_equal(offsetof(type, member), offset);                                          \
 	assert_int_equal(sizeof(((type *)NULL)->member), size);
 	CUDA_MEMBERS(MEMBER)
 #undef MEMBER
@@ -64,8 +65,8 @@ static void test_layouts(void **state)
 static void test_signatures(void **state)
 {
 	(void)state;
-#define CALL(name, symbol, arguments)                                                                                  \
-	if (!__builtin_types_compatible_p(__typeof__(&name), CUresult(*) arguments))                                   \
+#define CALL(name, symbol, arguments)                                                              \
+	if (!__builtin_types_compatible_p(__typeof__(&name), CUresult(*) arguments))               \
 		fail_msg("%s has another type in <cuda.h>", symbol);
 	DRIVER_CALLS(CALL)
 #undef CALL
@@ -73,12 +74,13 @@ static void test_signatures(void **state)
 
 #define EXPANDED(name) #name
 
-/* <cuda.h> renames calls to their versions; ours is the same one, but for a first version it has since replaced. */
+/* <cuda.h> renames calls to their versions; ours is the same one, but for a first version
+ * it has since replaced. */
 static void test_versions(void **state)
 {
 	(void)state;
-#define CALL(name, symbol, arguments)                                                                                  \
-	if (strcmp(symbol, "cuEventElapsedTime") != 0)                                                                 \
+#define CALL(name, symbol, arguments)                                                              \
+	if (strcmp(symbol, "cuEventElapsedTime") != 0)                                             \
 		assert_string_equal(EXPANDED(name), symbol);
 	DRIVER_CALLS(CALL)
 #undef CALL
@@ -126,11 +128,13 @@ static void *open_some_libcuda(void)
 
 	if (library != NULL)
 		return library;
+
 	if (glob("/usr/local/cuda*/lib64/stubs/libcuda.so", 0, NULL, &stubs) == 0) {
 		for (size_t i = 0; i < stubs.gl_pathc && library == NULL; i++)
 			library = dlopen(stubs.gl_pathv[i], RTLD_LAZY | RTLD_LOCAL);
 		globfree(&stubs);
 	}
+
 	return library;
 }
 
@@ -139,15 +143,18 @@ static void test_symbols_exist(void **state)
 	void *library = open_some_libcuda();
 
 	(void)state;
+
 	if (library == NULL) {
 		print_message("SKIP there is no libcuda.so to look in\n");
 		skip();
 	}
-#define CALL(name, symbol, arguments)                                                                                  \
-	if (dlsym(library, symbol) == NULL)                                                                            \
+#define CALL(name, symbol, arguments)                                                              \
+	if (dlsym(library, symbol) == NULL)                                                        \
 		fail_msg("libcuda.so has no %s", symbol);
+
 	DRIVER_CALLS(CALL)
 #undef CALL
+
 	dlclose(library);
 }
 

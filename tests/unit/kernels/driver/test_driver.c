@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* driver_open: which library it takes, what it says when it cannot, and several users of one soft driver. */
+/* driver_open: which library it takes, what it says when it cannot, and several users of
+ * one soft driver. */
 #include "tests/support/soft_device.h"
 
 #include <errno.h>
@@ -67,7 +68,8 @@ static void test_environment_configures(void **state)
 	int count;
 
 	(void)state;
-	assert_int_equal(setenv("HBM_SOFT", "devices=2,memory=6MiB,d2h=100,h2d=100.5,latency_us=0.5", 1), 0);
+	assert_int_equal(
+		setenv("HBM_SOFT", "devices=2,memory=6MiB,d2h=100,h2d=100.5,latency_us=0.5", 1), 0);
 	soft_open(&soft, NULL);
 	unsetenv("HBM_SOFT");
 	assert_int_equal(soft.driver->cuDeviceGetCount(&count), CUDA_SUCCESS);
@@ -79,31 +81,39 @@ static void test_environment_configures(void **state)
 
 static void test_bad_environment_is_refused(void **state)
 {
-	static const char *const bad[] = {"devices=0",     "devices=17",     "devices",   "memory=1", "memory=x",
-					  "memory=-1GiB",  "memory=1XB",     "d2h=-1",    "d2h=nan",  "h2d=1 GiB",
-					  "latency_us=ab", "devices=2,,x=1", "memory=1e3"};
+	static const char *const bad[] = {
+		"devices=0",     "devices=17",     "devices",   "memory=1", "memory=x",
+		"memory=-1GiB",  "memory=1XB",     "d2h=-1",    "d2h=nan",  "h2d=1 GiB",
+		"latency_us=ab", "devices=2,,x=1", "memory=1e3"};
 	struct driver *driver = NULL;
 
 	(void)state;
+
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(setenv("HBM_SOFT", bad[i], 1), 0);
-		assert_int_equal(driver_open(&driver, DRIVER_SOFT, NULL, error, sizeof(error)), -EINVAL);
+		assert_int_equal(driver_open(&driver, DRIVER_SOFT, NULL, error, sizeof(error)),
+				 -EINVAL);
 		assert_mentions(error, "HBM_SOFT");
 		assert_null(driver);
 	}
+
 	unsetenv("HBM_SOFT");
 }
 
 static void test_bad_options_are_refused(void **state)
 {
 	const struct driver_soft_options bad[] = {
-		{.devices = 17},       {.memory = 4096},        {.memory = UINT64_MAX},    {.d2h_gib_s = -1},
-		{.latency_us = 1e300}, {.fail = "cuNothing:1"}, {.fail = "cuMemCreate:0"}, {.fail = "cuMemCreate"}};
+		{.devices = 17},           {.memory = 4096},       {.memory = UINT64_MAX},
+		{.d2h_gib_s = -1},         {.latency_us = 1e300},  {.fail = "cuNothing:1"},
+		{.fail = "cuMemCreate:0"}, {.fail = "cuMemCreate"}};
 	struct driver *driver = NULL;
 
 	(void)state;
+
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(driver_open(&driver, DRIVER_SOFT, &bad[i], error, sizeof(error)), -EINVAL);
+		assert_int_equal(driver_open(&driver, DRIVER_SOFT, &bad[i], error, sizeof(error)),
+				 -EINVAL);
+
 	assert_null(driver);
 }
 
@@ -149,10 +159,12 @@ static void test_cuda_is_missed(void **state)
 	struct driver *driver = NULL;
 
 	(void)state;
+
 	if (there_is_cuda()) {
 		print_message("SKIP this machine has libcuda.so.1\n");
 		skip();
 	}
+
 	assert_int_equal(driver_open(&driver, DRIVER_CUDA, NULL, error, sizeof(error)), -ENOENT);
 	assert_mentions(error, "libcuda.so.1");
 	assert_null(driver);
@@ -163,10 +175,12 @@ static void test_auto_falls_back_to_soft(void **state)
 	struct driver *driver = NULL;
 
 	(void)state;
+
 	if (there_is_cuda()) {
 		print_message("SKIP this machine has libcuda.so.1\n");
 		skip();
 	}
+
 	assert_int_equal(driver_open(&driver, DRIVER_AUTO, NULL, error, sizeof(error)), 0);
 	assert_int_equal(driver->kind, HBM_DRIVER_SOFT);
 	assert_null(driver_close(driver));
@@ -174,13 +188,15 @@ static void test_auto_falls_back_to_soft(void **state)
 
 static void test_failing_init_is_reported(void **state)
 {
-	const struct driver_soft_options options = {.fail = "cuInit:1:CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"};
+	const struct driver_soft_options options = {
+		.fail = "cuInit:1:CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"};
 	struct driver *driver = NULL;
 
 	(void)state;
 	assert_int_equal(driver_open(&driver, DRIVER_SOFT, &options, error, sizeof(error)), -EIO);
 	assert_mentions(error, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH");
 	assert_null(driver);
+
 	/* Nothing of it stays. */
 	assert_int_equal(driver_open(&driver, DRIVER_SOFT, NULL, error, sizeof(error)), 0);
 	assert_null(driver_close(driver));
@@ -206,6 +222,7 @@ static void test_two_users(void **state)
 	assert_int_equal(count, 2);
 	assert_int_equal(first->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
 	assert_null(driver_close(first));
+
 	/* All forgotten. */
 	assert_int_equal(driver_open(&second, DRIVER_SOFT, &other, error, sizeof(error)), 0);
 	assert_null(driver_close(second));
@@ -229,10 +246,15 @@ static void test_closing_takes_all_along(void **state)
 	assert_int_equal(soft.driver->cuCtxSetCurrent(context), CUDA_SUCCESS);
 	address = soft_memory(soft.driver, 0, GRANULE);
 	stream = soft_stream(soft.driver);
-	assert_int_equal(soft.driver->cuMemHostRegister(value, 4096, CU_MEMHOSTREGISTER_DEVICEMAP), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuMemHostRegister(value, 4096, CU_MEMHOSTREGISTER_DEVICEMAP),
+			 CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
-	/* A stream that waits for what never comes, with work and a recorded event behind it. */
-	assert_int_equal(soft.driver->cuStreamWaitValue64(stream, soft_alias(soft.driver, value), 1, 0), CUDA_SUCCESS);
+
+	/* A stream that waits for what never comes, with work and a recorded event behind
+	 * it. */
+	assert_int_equal(
+		soft.driver->cuStreamWaitValue64(stream, soft_alias(soft.driver, value), 1, 0),
+		CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuMemsetD8Async(address, 7, GRANULE, stream), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventRecord(event, stream), CUDA_SUCCESS);
 	soft_close(&soft);
@@ -246,13 +268,15 @@ static void test_error_names(void **state)
 
 	(void)state;
 	soft_open(&soft, NULL);
-	assert_string_equal(driver_error_name(soft.driver, CUDA_ERROR_OUT_OF_MEMORY), "CUDA_ERROR_OUT_OF_MEMORY");
+	assert_string_equal(driver_error_name(soft.driver, CUDA_ERROR_OUT_OF_MEMORY),
+			    "CUDA_ERROR_OUT_OF_MEMORY");
 	assert_string_equal(driver_error_name(soft.driver, (CUresult)12345), "CUDA_ERROR_12345");
 	assert_string_equal(driver_error_name(NULL, CUDA_SUCCESS), "CUDA_SUCCESS");
 	assert_string_equal(driver_error_name(NULL, (CUresult)12345), "CUDA_ERROR_12345");
 	assert_int_equal(soft.driver->cuGetErrorName(CUDA_ERROR_NOT_READY, &name), CUDA_SUCCESS);
 	assert_string_equal(name, "CUDA_ERROR_NOT_READY");
-	assert_int_equal(soft.driver->cuGetErrorString((CUresult)12345, &name), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(soft.driver->cuGetErrorString((CUresult)12345, &name),
+			 CUDA_ERROR_INVALID_VALUE);
 	soft_close(&soft);
 }
 

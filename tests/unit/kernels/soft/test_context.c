@@ -14,14 +14,17 @@ static void test_calls_before_init(void **state)
 
 	(void)state;
 	soft_open(&soft, &options);
-	/* The table was started by driver_open; forget that, as the last user does, but keep the library. */
+
+	/* The table was started by driver_open; forget that, as the last user does, but
+	 * keep the library. */
 	void (*release)(void);
 	*(void **)&release = soft_symbol(soft.driver, "hbm_soft_release");
 	*(void **)&configure = soft_symbol(soft.driver, "hbm_soft_configure");
 	release();
 	assert_int_equal(configure(&options), 0);
 	assert_int_equal(soft.driver->cuDeviceGetCount(&count), CUDA_ERROR_NOT_INITIALIZED);
-	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&context, 0), CUDA_ERROR_NOT_INITIALIZED);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&context, 0),
+			 CUDA_ERROR_NOT_INITIALIZED);
 	assert_int_equal(soft.driver->cuMemRelease(1), CUDA_ERROR_NOT_INITIALIZED);
 	assert_int_equal(soft.driver->cuStreamSynchronize(NULL), CUDA_ERROR_NOT_INITIALIZED);
 	assert_int_equal(soft.driver->cuInit(1), CUDA_ERROR_INVALID_VALUE);
@@ -66,9 +69,12 @@ static void test_devices(void **state)
 	assert_int_equal(driver->cuDeviceGetPCIBusId(id, sizeof(id), 1), CUDA_SUCCESS);
 	assert_string_equal(id, "ffff:ff:01.0");
 	assert_int_equal(driver->cuDeviceGetPCIBusId(id, 12, 1), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 0), CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 0),
+		CUDA_SUCCESS);
 	assert_int_equal(value, 2);
-	assert_int_equal(driver->cuDeviceGetAttribute(&value, (CUdevice_attribute)4711, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuDeviceGetAttribute(&value, (CUdevice_attribute)4711, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, 2),
 			 CUDA_ERROR_INVALID_DEVICE);
 }
@@ -78,7 +84,9 @@ static void test_every_listed_attribute_is_answered(void **state)
 	const struct soft_device *soft = *state;
 	int value;
 
-#define ATTRIBUTE(name, number) assert_int_equal(soft->driver->cuDeviceGetAttribute(&value, name, 0), CUDA_SUCCESS);
+#define ATTRIBUTE(name, number)                                                                    \
+	assert_int_equal(soft->driver->cuDeviceGetAttribute(&value, name, 0), CUDA_SUCCESS);
+
 	CUDA_DEVICE_ATTRIBUTES(ATTRIBUTE)
 #undef ATTRIBUTE
 }
@@ -99,12 +107,15 @@ static void test_no_current_context(void **state)
 	assert_null(current);
 	assert_int_equal(driver->cuStreamCreate(&stream, 0), CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuEventCreate(&event, 0), CUDA_ERROR_INVALID_CONTEXT);
-	assert_int_equal(driver->cuMemHostRegister(memory, sizeof(memory), 0), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuMemHostRegister(memory, sizeof(memory), 0),
+			 CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuMemGetInfo(&free_bytes, &total), CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuCtxSynchronize(), CUDA_ERROR_INVALID_CONTEXT);
-	assert_int_equal(driver->cuCtxGetStreamPriorityRange(&least, &greatest), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuCtxGetStreamPriorityRange(&least, &greatest),
+			 CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuMemcpyHtoD(0x1000, memory, 1), CUDA_ERROR_INVALID_CONTEXT);
-	assert_int_equal(driver->cuMemcpyHtoDAsync(0x1000, memory, 1, NULL), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuMemcpyHtoDAsync(0x1000, memory, 1, NULL),
+			 CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
 }
 
@@ -126,10 +137,13 @@ static void test_retain_and_release(void **state)
 	assert_int_equal(driver->cuCtxGetCurrent(&current), CUDA_SUCCESS);
 	assert_ptr_equal(current, context);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
+
 	/* Still current here, but gone. */
 	assert_int_equal(driver->cuCtxSynchronize(), CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	assert_int_equal(driver->cuCtxSetCurrent(context), CUDA_ERROR_INVALID_CONTEXT);
-	assert_int_equal(driver->cuCtxSetCurrent((CUcontext)(uintptr_t)0x1234), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuCtxSetCurrent((CUcontext)(uintptr_t)0x1234),
+			 CUDA_ERROR_INVALID_CONTEXT);
+
 	/* It does not come back with the device's next one. */
 	assert_int_equal(driver->cuDevicePrimaryCtxRetain(&again, 1), CUDA_SUCCESS);
 	assert_ptr_not_equal(again, context);
@@ -182,11 +196,14 @@ int main(void)
 		cmocka_unit_test(test_calls_before_init),
 		cmocka_unit_test(test_init_configures),
 		cmocka_unit_test_setup_teardown(test_devices, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_every_listed_attribute_is_answered, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_every_listed_attribute_is_answered, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_no_current_context, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_retain_and_release, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_release_with_children, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_current_is_of_the_thread, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_release_with_children, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_current_is_of_the_thread, soft_setup,
+						soft_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Soft: calls told to fail: by options, environment and function, by count; what is counted; and that a failed call
- * changed nothing. */
+/* Soft: calls told to fail: by options, environment and function, by count; what is
+ * counted; and that a failed call changed nothing. */
 #include "tests/support/soft_device.h"
 
 #include <errno.h>
@@ -39,9 +39,14 @@ static void test_default_codes(void **state)
 	CUdeviceptr address = 77;
 	char byte;
 
-	assert_int_equal(soft->faults("cuMemCreate:1,cuMemAddressReserve:1,cuMemHostRegister:1,cuMemRelease:1"), 0);
-	assert_int_equal(soft->driver->cuMemCreate(&handle, GRANULE, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY);
-	assert_int_equal(soft->driver->cuMemAddressReserve(&address, GRANULE, 0, 0, 0), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(
+		soft->faults(
+			"cuMemCreate:1,cuMemAddressReserve:1,cuMemHostRegister:1,cuMemRelease:1"),
+		0);
+	assert_int_equal(soft->driver->cuMemCreate(&handle, GRANULE, &prop, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(soft->driver->cuMemAddressReserve(&address, GRANULE, 0, 0, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
 	assert_int_equal(soft->driver->cuMemHostRegister(&byte, 1, 0), CUDA_ERROR_OUT_OF_MEMORY);
 	assert_int_equal(handle, 77);
 	assert_int_equal(address, 77);
@@ -83,6 +88,7 @@ static void test_any_call(void **state)
 	assert_int_equal(soft->fail_nth("*", 3, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuDriverGetVersion(&version), CUDA_SUCCESS);
+
 	/* These do not count. */
 	assert_int_equal(soft->driver->cuGetErrorName(CUDA_SUCCESS, &name), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuInit(0), CUDA_SUCCESS);
@@ -131,10 +137,12 @@ static void test_bad_lists(void **state)
 	assert_int_equal(soft->fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), -ENOSPC);
 }
 
-/* Everything a small life needs, giving up at the first failure and undoing what there is. */
+/* Everything a small life needs, giving up at the first failure and undoing what there
+ * is. */
 static CUresult small_life(const struct driver *driver, void *host)
 {
-	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 0},
+				  CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 	CUmemAllocationProp prop = soft_prop(0);
 	CUmemGenericAllocationHandle handle;
 	CUdeviceptr address;
@@ -144,24 +152,31 @@ static CUresult small_life(const struct driver *driver, void *host)
 	result = driver->cuMemCreate(&handle, GRANULE, &prop, 0);
 	if (result != CUDA_SUCCESS)
 		return result;
+
 	result = driver->cuMemAddressReserve(&address, GRANULE, 0, 0, 0);
 	if (result != CUDA_SUCCESS)
 		goto release;
+
 	result = driver->cuMemMap(address, GRANULE, 0, handle, 0);
 	if (result != CUDA_SUCCESS)
 		goto free_address;
+
 	result = driver->cuMemSetAccess(address, GRANULE, &access, 1);
 	if (result != CUDA_SUCCESS)
 		goto unmap;
+
 	result = driver->cuMemHostRegister(host, 4096, 0);
 	if (result != CUDA_SUCCESS)
 		goto unmap;
+
 	result = driver->cuStreamCreate(&stream, 0);
 	if (result != CUDA_SUCCESS)
 		goto unregister;
+
 	result = driver->cuMemcpyHtoDAsync(address, host, 4096, stream);
 	if (result == CUDA_SUCCESS)
 		result = driver->cuStreamSynchronize(stream);
+
 	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 unregister:
@@ -172,6 +187,7 @@ free_address:
 	assert_int_equal(driver->cuMemAddressFree(address, GRANULE), CUDA_SUCCESS);
 release:
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+
 	return result;
 }
 
@@ -182,12 +198,14 @@ static void test_every_call_in_turn(void **state)
 	const unsigned steps = 8; /* of small_life(), before it begins to undo them */
 
 	assert_ptr_not_equal(host, MAP_FAILED);
+
 	for (unsigned nth = 1; nth <= steps; nth++) {
 		assert_int_equal(soft->fail_nth("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
 		assert_int_equal(small_life(soft->driver, host), CUDA_ERROR_LAUNCH_FAILED);
 		assert_nothing_lives_but_contexts(soft);
 		assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	}
+
 	assert_int_equal(small_life(soft->driver, host), CUDA_SUCCESS);
 	munmap(host, 4096);
 }
@@ -198,7 +216,8 @@ int main(void)
 		cmocka_unit_test(test_options_and_environment),
 		cmocka_unit_test_setup_teardown(test_default_codes, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_onward_and_codes, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_function_counts_from_now, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_function_counts_from_now, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_any_call, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_counts, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_bad_lists, soft_setup, soft_teardown),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Soft: modules, the text they are made of, launches, what a kernel may touch, and what its errors do to the context.
+/*
+ * Soft: modules, the text they are made of, launches, what a kernel may touch, and what
+ * its errors do to the context.
  */
 #include "tests/support/soft_device.h"
 
@@ -13,11 +15,13 @@
 #define FILL_PARAMS "(.param .u64 target, .param .u32 value, .param .u32 count)"
 #define BODY "{ ret; }\n"
 
-static const char text[] = HEAD
-	".visible .entry fill" FILL_PARAMS BODY ".visible .entry look(.param .u64 seen)" BODY
-	".visible .entry spin(.param .u64 gate, .param .u64 target)" BODY
-	".visible .entry fail(.param .u32 result)" BODY ".visible .entry call()" BODY ".visible .entry nobodys()" BODY
-	".visible .entry bounded() .maxntid 64, 2, 1 .minnctapersm 1" BODY ".visible .entry exact() .reqntid 32" BODY;
+static const char text[] =
+	HEAD ".visible .entry fill" FILL_PARAMS BODY ".visible .entry look(.param .u64 seen)" BODY
+	     ".visible .entry spin(.param .u64 gate, .param .u64 target)" BODY
+	     ".visible .entry fail(.param .u32 result)" BODY ".visible .entry call()" BODY
+	     ".visible .entry nobodys()" BODY
+	     ".visible .entry bounded() .maxntid 64, 2, 1 .minnctapersm 1" BODY
+	     ".visible .entry exact() .reqntid 32" BODY;
 
 /* ---- Kernels ---- */
 
@@ -29,8 +33,10 @@ static CUresult fill_run(struct hbm_soft_launch *launch, void *const *params)
 
 	if (words == NULL)
 		return CUDA_SUCCESS; /* it will not be believed */
+
 	for (uint32_t i = 0; i < count; i++)
 		words[i] = value;
+
 	return CUDA_SUCCESS;
 }
 
@@ -41,7 +47,8 @@ static CUresult look_run(struct hbm_soft_launch *launch, void *const *params)
 	return CUDA_SUCCESS;
 }
 
-/* Takes hold of a word of device memory to read it, says so by setting gate[1], and is over when gate[0] is set. */
+/* Takes hold of a word of device memory to read it, says so by setting gate[1], and is
+ * over when gate[0] is set. */
 static CUresult spin_run(struct hbm_soft_launch *launch, void *const *params)
 {
 	uint64_t *gate = *(uint64_t **)params[0];
@@ -49,9 +56,11 @@ static CUresult spin_run(struct hbm_soft_launch *launch, void *const *params)
 
 	if (target != 0 && hbm_soft_memory(launch, target, 1, false) == NULL)
 		return CUDA_ERROR_ILLEGAL_ADDRESS;
+
 	__atomic_store_n(&gate[1], 1, __ATOMIC_SEQ_CST);
 	while (__atomic_load_n(&gate[0], __ATOMIC_SEQ_CST) == 0)
 		usleep(100);
+
 	return CUDA_SUCCESS;
 }
 
@@ -71,6 +80,7 @@ static CUresult call_run(struct hbm_soft_launch *launch, void *const *params)
 	(void)launch;
 	(void)params;
 	call_result = called->cuDeviceGetCount(&count);
+
 	return CUDA_SUCCESS;
 }
 
@@ -81,14 +91,17 @@ static CUresult nothing_run(struct hbm_soft_launch *launch, void *const *params)
 	return CUDA_SUCCESS;
 }
 
-static const uint32_t fill_bytes[] = {8, 4, 4}, one_pointer[] = {8}, two_pointers[] = {8, 8}, one_word[] = {4};
+static const uint32_t fill_bytes[] = {8, 4, 4}, one_pointer[] = {8}, two_pointers[] = {8, 8},
+		      one_word[] = {4};
 static const struct hbm_soft_kernel kernels[] = {
-	{"fill", fill_bytes, 3, fill_run}, {"look", one_pointer, 1, look_run}, {"spin", two_pointers, 2, spin_run},
-	{"fail", one_word, 1, fail_run},   {"call", NULL, 0, call_run},        {"bounded", NULL, 0, nothing_run},
+	{"fill", fill_bytes, 3, fill_run},   {"look", one_pointer, 1, look_run},
+	{"spin", two_pointers, 2, spin_run}, {"fail", one_word, 1, fail_run},
+	{"call", NULL, 0, call_run},         {"bounded", NULL, 0, nothing_run},
 	{"exact", NULL, 0, nothing_run},
 };
 
-/* ---- What the tests share: the module in the current context, device memory, and a stream ---- */
+/* ---- What the tests share: the module in the current context, device memory, and a stream ----
+ */
 
 struct bench {
 	const struct soft_device *soft;
@@ -120,16 +133,19 @@ static CUfunction function_of(const struct bench *bench, const char *name)
 {
 	CUfunction function;
 
-	assert_int_equal(bench->driver->cuModuleGetFunction(&function, bench->module, name), CUDA_SUCCESS);
+	assert_int_equal(bench->driver->cuModuleGetFunction(&function, bench->module, name),
+			 CUDA_SUCCESS);
 	return function;
 }
 
 static CUresult launch(const struct bench *bench, const char *name, CUstream stream, void **params)
 {
-	return bench->driver->cuLaunchKernel(function_of(bench, name), 1, 1, 1, 32, 1, 1, 0, stream, params, NULL);
+	return bench->driver->cuLaunchKernel(function_of(bench, name), 1, 1, 1, 32, 1, 1, 0, stream,
+					     params, NULL);
 }
 
-static CUresult launch_fill(const struct bench *bench, CUdeviceptr target, uint32_t value, uint32_t count)
+static CUresult launch_fill(const struct bench *bench, CUdeviceptr target, uint32_t value,
+			    uint32_t count)
 {
 	void *params[] = {&target, &value, &count};
 
@@ -183,7 +199,8 @@ static void test_texts(void **state)
 		{HEAD, CUDA_SUCCESS},
 		{"/* made */ // by hand\n" HEAD, CUDA_SUCCESS},
 		{".version 8.0 .target sm_52, debug .address_size 64 .entry e {}", CUDA_SUCCESS},
-		{HEAD ".func (.param .b32 r) f(.param .b32 a) { { } } .entry e() {\"}\" /* } */ { } // }\n }",
+		{HEAD ".func (.param .b32 r) f(.param .b32 a) { { } } .entry e() {\"}\" /* } */ { "
+		      "} // }\n }",
 		 CUDA_SUCCESS},
 		{HEAD ".global .align 4 .b8 table[2] = {1, 2}; .extern .entry e();", CUDA_SUCCESS},
 		{"", CUDA_ERROR_INVALID_IMAGE},
@@ -199,7 +216,8 @@ static void test_texts(void **state)
 		{".version 7.0 .target sm_80 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
 		{".version 8.0 .target sm_90a .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
 		{".version 6.0 .target sm_30 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{".version 6.0 .target sm_70 .entry e() {}", CUDA_ERROR_INVALID_PTX}, /* 32 is the default */
+		{".version 6.0 .target sm_70 .entry e() {}",
+		 CUDA_ERROR_INVALID_PTX}, /* 32 is the default */
 		{".version 6.0 .target sm_70 .address_size 32", CUDA_ERROR_INVALID_PTX},
 		{HEAD ".entry e() { ", CUDA_ERROR_INVALID_PTX},
 		{HEAD ".entry e() { } }", CUDA_ERROR_INVALID_PTX},
@@ -224,6 +242,7 @@ static void test_texts(void **state)
 
 		if (result != cases[i].result)
 			print_error("%s\n", cases[i].text);
+
 		assert_int_equal(result, cases[i].result);
 		assert_int_equal(soft->live("modules"), result == CUDA_SUCCESS);
 		if (result == CUDA_SUCCESS)
@@ -231,8 +250,10 @@ static void test_texts(void **state)
 		else
 			assert_null(module);
 	}
+
 	assert_int_equal(soft->driver->cuModuleLoadData(NULL, HEAD), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(soft->driver->cuModuleLoadData(&(CUmodule){NULL}, NULL), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(soft->driver->cuModuleLoadData(&(CUmodule){NULL}, NULL),
+			 CUDA_ERROR_INVALID_VALUE);
 }
 
 /* An entry and a kernel belong together if they agree about every parameter. */
@@ -242,10 +263,15 @@ static void test_parameters_must_agree(void **state)
 		const char *params;
 		CUresult result;
 	} cases[] = {
-		{"(.param .align 8 .b8 a[16], .param .f32 b, .param .s16 c, .param .u8 d)", CUDA_SUCCESS},
-		{"(.param .b64 a[2], .param .u32 .ptr .global .align 4 b, .param .b16 c, .param .s8 d)", CUDA_SUCCESS},
-		{"(.param .b8 a[15], .param .f32 b, .param .s16 c, .param .u8 d)", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{"(.param .b8 a[16], .param .f64 b, .param .s16 c, .param .u8 d)", CUDA_ERROR_NO_BINARY_FOR_GPU},
+		{"(.param .align 8 .b8 a[16], .param .f32 b, .param .s16 c, .param .u8 d)",
+		 CUDA_SUCCESS},
+		{"(.param .b64 a[2], .param .u32 .ptr .global .align 4 b, .param .b16 c, .param "
+		 ".s8 d)",
+		 CUDA_SUCCESS},
+		{"(.param .b8 a[15], .param .f32 b, .param .s16 c, .param .u8 d)",
+		 CUDA_ERROR_NO_BINARY_FOR_GPU},
+		{"(.param .b8 a[16], .param .f64 b, .param .s16 c, .param .u8 d)",
+		 CUDA_ERROR_NO_BINARY_FOR_GPU},
 		{"(.param .b8 a[16], .param .f32 b, .param .s16 c)", CUDA_ERROR_NO_BINARY_FOR_GPU},
 		{"()", CUDA_ERROR_NO_BINARY_FOR_GPU},
 		{"", CUDA_ERROR_NO_BINARY_FOR_GPU},
@@ -256,12 +282,15 @@ static void test_parameters_must_agree(void **state)
 	CUmodule module;
 
 	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", bytes, 4, nothing_run}), 0);
+
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char source[256];
 
-		snprintf(source, sizeof(source), HEAD ".visible .entry e%s { ret; }", cases[i].params);
+		snprintf(source, sizeof(source), HEAD ".visible .entry e%s { ret; }",
+			 cases[i].params);
 		assert_int_equal(soft->driver->cuModuleLoadData(&module, source), CUDA_SUCCESS);
-		assert_int_equal(soft->driver->cuModuleGetFunction(&function, module, "e"), cases[i].result);
+		assert_int_equal(soft->driver->cuModuleGetFunction(&function, module, "e"),
+				 cases[i].result);
 		assert_int_equal(soft->driver->cuModuleUnload(module), CUDA_SUCCESS);
 	}
 }
@@ -274,17 +303,24 @@ static void test_kernels_are_given(void **state)
 	const struct soft_device *soft = *state;
 
 	assert_int_equal(soft->kernel(NULL), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){NULL, NULL, 0, nothing_run}), -EINVAL);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){NULL, NULL, 0, nothing_run}),
+			 -EINVAL);
 	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", NULL, 0, NULL}), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", NULL, 1, nothing_run}), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", none, 2, nothing_run}), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, 2, nothing_run}), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, HBM_SOFT_PARAMS_MAX + 1, nothing_run}),
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", NULL, 1, nothing_run}),
+			 -EINVAL);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", none, 2, nothing_run}),
+			 -EINVAL);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, 2, nothing_run}),
+			 -EINVAL);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, HBM_SOFT_PARAMS_MAX + 1,
+								nothing_run}),
 			 -EINVAL);
 	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
 	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_pointer, 1, nothing_run}), -EEXIST);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, fail_run}), -EEXIST);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_pointer, 1, nothing_run}),
+			 -EEXIST);
+	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, fail_run}),
+			 -EEXIST);
 }
 
 static void test_functions(void **state)
@@ -299,12 +335,19 @@ static void test_functions(void **state)
 	function = function_of(&bench, "fill");
 	assert_ptr_equal(function_of(&bench, "fill"), function);
 	assert_ptr_not_equal(function_of(&bench, "look"), function);
-	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "nobodys"), CUDA_ERROR_NO_BINARY_FOR_GPU);
-	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "fil"), CUDA_ERROR_NOT_FOUND);
-	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, ""), CUDA_ERROR_NOT_FOUND);
-	assert_int_equal(driver->cuModuleGetFunction(NULL, bench.module, "fill"), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, NULL), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuModuleGetFunction(&again, NULL, "fill"), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "nobodys"),
+			 CUDA_ERROR_NO_BINARY_FOR_GPU);
+	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "fil"),
+			 CUDA_ERROR_NOT_FOUND);
+	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, ""),
+			 CUDA_ERROR_NOT_FOUND);
+	assert_int_equal(driver->cuModuleGetFunction(NULL, bench.module, "fill"),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, NULL),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuModuleGetFunction(&again, NULL, "fill"),
+			 CUDA_ERROR_INVALID_HANDLE);
+
 	/* The same text again is another module, with functions of its own. */
 	assert_int_equal(driver->cuModuleLoadData(&other, text), CUDA_SUCCESS);
 	assert_int_equal(bench.soft->live("modules"), 2);
@@ -312,9 +355,11 @@ static void test_functions(void **state)
 	assert_ptr_not_equal(again, function);
 	assert_int_equal(driver->cuModuleUnload(other), CUDA_SUCCESS);
 	assert_int_equal(driver->cuModuleUnload(other), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuLaunchKernel(again, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, NULL),
+	assert_int_equal(
+		driver->cuLaunchKernel(again, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, NULL),
+		CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuModuleUnload((CUmodule)(void *)bench.stream),
 			 CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuModuleUnload((CUmodule)(void *)bench.stream), CUDA_ERROR_INVALID_HANDLE);
 	bench_close(&bench);
 }
 
@@ -334,7 +379,8 @@ static void test_other_contexts(void **state)
 	assert_int_equal(driver->cuCtxSetCurrent(other), CUDA_SUCCESS);
 	stream = soft_stream(driver);
 	assert_int_equal(driver->cuModuleUnload(bench.module), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuModuleGetFunction(&function, bench.module, "fill"), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuModuleGetFunction(&function, bench.module, "fill"),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL),
 			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
@@ -346,8 +392,9 @@ static void test_other_contexts(void **state)
 	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	assert_int_equal(driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
 	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_ERROR_INVALID_CONTEXT);
-	assert_int_equal(driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, NULL),
-			 CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(
+		driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, NULL),
+		CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
 	bench_close(&bench);
 	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
@@ -363,7 +410,8 @@ static void test_unloading_waits_for_launches(void **state)
 	bench_open(&bench, *state);
 	launch_spin(&bench, gate, 0);
 	assert_int_equal(bench.driver->cuModuleUnload(bench.module), CUDA_ERROR_ILLEGAL_STATE);
-	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1), CUDA_SUCCESS); /* queued behind it */
+	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1),
+			 CUDA_SUCCESS); /* queued behind it */
 	open_gate(gate);
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
 	bench_close(&bench);
@@ -415,8 +463,9 @@ static void test_kernel_sees_sizes(void **state)
 	struct bench bench;
 
 	bench_open(&bench, *state);
-	assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, "look"), 0x7fffffff, 65535, 2, 8, 2, 64,
-						      49152, bench.stream, params, NULL),
+	assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, "look"), 0x7fffffff,
+						      65535, 2, 8, 2, 64, 49152, bench.stream,
+						      params, NULL),
 			 CUDA_SUCCESS);
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
 	assert_memory_equal(seen.grid, ((uint32_t[]){0x7fffffff, 65535, 2}), sizeof(seen.grid));
@@ -454,14 +503,17 @@ static void test_launches_refused(void **state)
 	struct bench bench;
 
 	bench_open(&bench, *state);
+
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const unsigned *grid = cases[i].grid, *block = cases[i].block;
 
-		assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, cases[i].name), grid[0], grid[1],
-							      grid[2], block[0], block[1], block[2], cases[i].shared,
+		assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, cases[i].name),
+							      grid[0], grid[1], grid[2], block[0],
+							      block[1], block[2], cases[i].shared,
 							      bench.stream, NULL, NULL),
 				 cases[i].result);
 	}
+
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
 	bench_close(&bench); /* what was refused holds nothing */
 }
@@ -483,12 +535,15 @@ static void test_parameters_refused(void **state)
 	params[0] = &bench.memory;
 	assert_int_equal(launch(&bench, "fill", NULL, params), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(launch(&bench, "fill", gone, params), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(bench.driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream, params, extra),
+	assert_int_equal(bench.driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream,
+						      params, extra),
 			 CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(bench.driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, extra),
+	assert_int_equal(bench.driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream,
+						      NULL, extra),
 			 CUDA_ERROR_NOT_SUPPORTED);
-	assert_int_equal(bench.driver->cuLaunchKernel(NULL, 1, 1, 1, 1, 1, 1, 0, bench.stream, params, NULL),
-			 CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(
+		bench.driver->cuLaunchKernel(NULL, 1, 1, 1, 1, 1, 1, 0, bench.stream, params, NULL),
+		CUDA_ERROR_INVALID_HANDLE);
 	bench_close(&bench);
 }
 
@@ -518,10 +573,12 @@ static void test_memory_is_held(void **state)
 	host = soft_host(driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
 	launch_spin(&bench, gate, bench.memory);
 	assert_int_equal(driver->cuMemUnmap(bench.memory, GRANULE), CUDA_ERROR_ILLEGAL_STATE);
-	assert_int_equal(soft_access(driver, bench.memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE),
-			 CUDA_ERROR_ILLEGAL_STATE);
+	assert_int_equal(
+		soft_access(driver, bench.memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE),
+		CUDA_ERROR_ILLEGAL_STATE);
 	assert_int_equal(driver->cuMemHostUnregister(host), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemHostRegister(host, 4096, CU_MEMHOSTREGISTER_DEVICEMAP), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemHostRegister(host, 4096, CU_MEMHOSTREGISTER_DEVICEMAP),
+			 CUDA_SUCCESS);
 	open_gate(gate);
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
 	launch_spin(&bench, gate, soft_alias(driver, host));
@@ -542,7 +599,8 @@ static void test_host_memory_is_reached(void **state)
 	host = soft_host(bench.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
 	assert_int_equal(bench.driver->cuMemHostGetDevicePointer(&alias, host, 0), CUDA_SUCCESS);
 	assert_int_equal(launch_fill(&bench, alias, 9, 1024), CUDA_SUCCESS);
-	assert_int_equal(launch_fill(&bench, 0, 9, 0), CUDA_SUCCESS); /* no bytes are at any address */
+	assert_int_equal(launch_fill(&bench, 0, 9, 0),
+			 CUDA_SUCCESS); /* no bytes are at any address */
 	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
 	assert_int_equal(host[1023], 9);
 	soft_host_free(bench.driver, host, 4096);
@@ -583,22 +641,29 @@ static void test_kernels_error_stays(void **state)
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuEventQuery(event), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuEventRecord(event, other), CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	assert_int_equal(soft.driver->cuMemcpyDtoH(&word, bench.memory, 4), CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	assert_int_equal(soft.driver->cuMemsetD8Async(bench.memory, 1, 1, other), CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	assert_int_equal(soft.driver->cuMemcpyDtoH(&word, bench.memory, 4),
+			 CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	assert_int_equal(soft.driver->cuMemsetD8Async(bench.memory, 1, 1, other),
+			 CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuStreamDestroy(other), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuModuleUnload(bench.module), CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0), CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	/* Memory needs no context; the context goes with what it has; another device has nothing to do with it. */
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0),
+			 CUDA_ERROR_ILLEGAL_INSTRUCTION);
+
+	/* Memory needs no context; the context goes with what it has; another device has
+	 * nothing to do with it. */
 	soft_memory_free(soft.driver, bench.memory, GRANULE);
 	assert_int_equal(soft.driver->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
-	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0), CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0),
+			 CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 1), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuCtxSetCurrent(soft.context), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_SUCCESS);
 	soft_close(&soft);
 }
 
-/* What the context's streams still had is dropped, and who waits for it hears of the error. */
+/* What the context's streams still had is dropped, and who waits for it hears of the
+ * error. */
 static void test_error_drops_what_is_queued(void **state)
 {
 	struct soft_device soft;
@@ -612,11 +677,15 @@ static void test_error_drops_what_is_queued(void **state)
 	other = soft_stream(soft.driver);
 	word = soft_host(soft.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
 	assert_int_equal(soft.driver->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
+
 	/* Another stream waits for what never comes. */
-	assert_int_equal(soft.driver->cuStreamWaitValue64(other, soft_alias(soft.driver, word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(
+		soft.driver->cuStreamWaitValue64(other, soft_alias(soft.driver, word), 1, 0),
+		CUDA_SUCCESS);
 	launch_spin(&bench, gate, bench.memory);
 	launch_fail(&bench, CUDA_ERROR_LAUNCH_FAILED);
-	assert_int_equal(soft.driver->cuStreamWriteValue64(bench.stream, soft_alias(soft.driver, word) + 8, 1, 0),
+	assert_int_equal(soft.driver->cuStreamWriteValue64(bench.stream,
+							   soft_alias(soft.driver, word) + 8, 1, 0),
 			 CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventRecord(event, bench.stream), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
@@ -624,7 +693,9 @@ static void test_error_drops_what_is_queued(void **state)
 	assert_int_equal(soft.driver->cuEventSynchronize(event), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(word[1], 0);
-	/* Nothing holds the memory any more, once it is over on both streams; that is all one can wait for now. */
+
+	/* Nothing holds the memory any more, once it is over on both streams; that is all
+	 * one can wait for now. */
 	while (soft.driver->cuMemUnmap(bench.memory, GRANULE) == CUDA_ERROR_ILLEGAL_STATE)
 		usleep(100);
 	assert_int_equal(soft.driver->cuMemAddressFree(bench.memory, GRANULE), CUDA_SUCCESS);
@@ -639,7 +710,8 @@ static void ruin_by_writing(CUdeviceptr (*target)(const struct driver *, CUdevic
 	struct bench bench;
 
 	ruin_open(&soft, &bench);
-	assert_int_equal(launch_fill(&bench, target(soft.driver, bench.memory), 1, 2), CUDA_SUCCESS);
+	assert_int_equal(launch_fill(&bench, target(soft.driver, bench.memory), 1, 2),
+			 CUDA_SUCCESS);
 	assert_int_equal(wait_for(&bench), CUDA_ERROR_ILLEGAL_ADDRESS);
 	soft_close(&soft);
 }
@@ -659,14 +731,18 @@ static CUdeviceptr past_the_end(const struct driver *driver, CUdeviceptr memory)
 
 static CUdeviceptr read_only(const struct driver *driver, CUdeviceptr memory)
 {
-	assert_int_equal(soft_access(driver, memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READ), CUDA_SUCCESS);
+	assert_int_equal(soft_access(driver, memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READ),
+			 CUDA_SUCCESS);
 	return memory;
 }
 
 static CUdeviceptr of_the_other_device(const struct driver *driver, CUdeviceptr memory)
 {
-	assert_int_equal(soft_access(driver, memory, GRANULE, 1, CU_MEM_ACCESS_FLAGS_PROT_READWRITE), CUDA_SUCCESS);
-	assert_int_equal(soft_access(driver, memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE), CUDA_SUCCESS);
+	assert_int_equal(
+		soft_access(driver, memory, GRANULE, 1, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+		CUDA_SUCCESS);
+	assert_int_equal(soft_access(driver, memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE),
+			 CUDA_SUCCESS);
 	return memory;
 }
 
@@ -675,9 +751,9 @@ static _Alignas(4096) unsigned char registered[8192];
 /* The alias of memory registered so. */
 static CUdeviceptr alias_of(const struct driver *driver, unsigned flags)
 {
-	assert_int_equal(
-		driver->cuMemHostRegister(registered, sizeof(registered), CU_MEMHOSTREGISTER_DEVICEMAP | flags),
-		CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemHostRegister(registered, sizeof(registered),
+						   CU_MEMHOSTREGISTER_DEVICEMAP | flags),
+			 CUDA_SUCCESS);
 	return soft_alias(driver, registered);
 }
 
@@ -687,7 +763,9 @@ static CUdeviceptr host_not_mapped(const struct driver *driver, CUdeviceptr memo
 
 	(void)memory;
 	assert_int_equal(driver->cuMemHostUnregister(registered), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemHostRegister(registered, sizeof(registered), 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemHostRegister(registered, sizeof(registered), 0),
+			 CUDA_SUCCESS);
+
 	return alias;
 }
 
@@ -738,8 +816,9 @@ static void test_closing_takes_all_along(void **state)
 	(void)state;
 	ruin_open(&soft, &bench);
 	word = soft_host(soft.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
-	assert_int_equal(soft.driver->cuStreamWaitValue64(bench.stream, soft_alias(soft.driver, word), 1, 0),
-			 CUDA_SUCCESS);
+	assert_int_equal(
+		soft.driver->cuStreamWaitValue64(bench.stream, soft_alias(soft.driver, word), 1, 0),
+		CUDA_SUCCESS);
 	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1), CUDA_SUCCESS);
 	soft_close(&soft);
 	munmap(word, 4096);
@@ -747,7 +826,8 @@ static void test_closing_takes_all_along(void **state)
 	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuCtxSetCurrent(soft.context), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
-	assert_int_equal(soft.driver->cuModuleGetFunction(&function, module, "fill"), CUDA_ERROR_NO_BINARY_FOR_GPU);
+	assert_int_equal(soft.driver->cuModuleGetFunction(&function, module, "fill"),
+			 CUDA_ERROR_NO_BINARY_FOR_GPU);
 	soft_close(&soft);
 }
 
@@ -755,19 +835,24 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_texts, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_parameters_must_agree, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_parameters_must_agree, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_kernels_are_given, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_functions, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_other_contexts, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_unloading_waits_for_launches, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_unloading_waits_for_launches, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_fill, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_parameters_are_copied, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_parameters_are_copied, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_kernel_sees_sizes, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_launches_refused, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_parameters_refused, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_kernels_call_nothing, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_kernels_call_nothing, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_memory_is_held, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_host_memory_is_reached, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_host_memory_is_reached, soft_setup,
+						soft_teardown),
 		cmocka_unit_test(test_kernels_error_stays),
 		cmocka_unit_test(test_error_drops_what_is_queued),
 		cmocka_unit_test(test_illegal_addresses),

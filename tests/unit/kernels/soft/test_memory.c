@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Soft: physical memory: creating, the charge, handles after their release, exporting and importing. */
+/* Soft: physical memory: creating, the charge, handles after their release, exporting and
+ * importing. */
 #include "tests/support/soft_device.h"
 
 #include <errno.h>
@@ -23,10 +24,12 @@ static int export(const struct driver *driver, CUmemGenericAllocationHandle hand
 {
 	int fd = -1;
 
-	assert_int_equal(driver->cuMemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+	assert_int_equal(driver->cuMemExportToShareableHandle(
+				 &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
 			 CUDA_SUCCESS);
 	assert_int_not_equal(fd, -1);
 	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+
 	return fd;
 }
 
@@ -52,12 +55,16 @@ static void test_granularity(void **state)
 	size_t granularity;
 
 	host.location.type = CU_MEM_LOCATION_TYPE_HOST;
-	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &prop,
+							       CU_MEM_ALLOC_GRANULARITY_MINIMUM),
 			 CUDA_SUCCESS);
 	assert_int_equal(granularity, GRANULE);
-	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &elsewhere, 0), CUDA_ERROR_INVALID_DEVICE);
-	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &host, 0), CUDA_ERROR_NOT_SUPPORTED);
-	assert_int_equal(driver->cuMemGetAllocationGranularity(NULL, &prop, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &elsewhere, 0),
+			 CUDA_ERROR_INVALID_DEVICE);
+	assert_int_equal(driver->cuMemGetAllocationGranularity(&granularity, &host, 0),
+			 CUDA_ERROR_NOT_SUPPORTED);
+	assert_int_equal(driver->cuMemGetAllocationGranularity(NULL, &prop, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 }
 
 static void test_create_refuses(void **state)
@@ -68,21 +75,27 @@ static void test_create_refuses(void **state)
 
 	assert_int_equal(driver->cuMemCreate(&handle, 0, &prop, 0), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemCreate(&handle, MIB, &prop, 0), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE + 4096, &prop, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE + 4096, &prop, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &prop, 1), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, NULL, 0), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &nowhere, 0), CUDA_ERROR_INVALID_DEVICE);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &nowhere, 0),
+			 CUDA_ERROR_INVALID_DEVICE);
 	other.type = CU_MEM_ALLOCATION_TYPE_INVALID;
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 	other = prop;
 	other.requestedHandleTypes = (CUmemAllocationHandleType)8;
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_NOT_SUPPORTED);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
+			 CUDA_ERROR_NOT_SUPPORTED);
 	other = prop;
 	other.allocFlags.gpuDirectRDMACapable = 1;
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_NOT_SUPPORTED);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
+			 CUDA_ERROR_NOT_SUPPORTED);
 	other = prop;
 	other.allocFlags.reserved[3] = 1;
-	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(handle, 77);
 }
 
@@ -93,7 +106,8 @@ static void test_memory_is_limited(void **state)
 	CUmemGenericAllocationHandle half = create(driver, 0, 32 * MIB), rest, more, other;
 
 	assert_int_equal(driver->cuMemCreate(&more, 34 * MIB, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY);
-	assert_int_equal(driver->cuMemCreate(&more, SIZE_MAX - GRANULE + 1, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(driver->cuMemCreate(&more, SIZE_MAX - GRANULE + 1, &prop, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
 	rest = create(driver, 0, 32 * MIB);
 	assert_int_equal(free_bytes(driver), 0);
 	assert_int_equal(driver->cuMemCreate(&more, GRANULE, &prop, 0), CUDA_ERROR_OUT_OF_MEMORY);
@@ -121,11 +135,14 @@ static void test_handle_after_release(void **state)
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemRelease(0), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemRelease(UINT64_MAX), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuMemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+	assert_int_equal(driver->cuMemExportToShareableHandle(
+				 &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
 			 CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, handle), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, handle),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemAddressReserve(&address, GRANULE, 0, 0, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemMap(address, GRANULE, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemMap(address, GRANULE, 0, handle, 0),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemAddressFree(address, GRANULE), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemRelease(next), CUDA_SUCCESS);
 	assert_int_equal(fd, -1);
@@ -137,7 +154,8 @@ static void test_properties(void **state)
 	CUmemGenericAllocationHandle handle = create(driver, 1, GRANULE);
 	CUmemAllocationProp prop, wanted = soft_prop(1);
 
-	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, handle), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, handle),
+			 CUDA_SUCCESS);
 	assert_memory_equal(&prop, &wanted, sizeof(prop));
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 }
@@ -151,7 +169,8 @@ static void test_unshareable_is_not_exported(void **state)
 
 	prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_NONE;
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &prop, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+	assert_int_equal(driver->cuMemExportToShareableHandle(
+				 &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
 			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 }
@@ -167,9 +186,11 @@ static void test_mapping_keeps_memory(void **state)
 	assert_int_equal(driver->cuMemcpyHtoD(address + 8, &value, sizeof(value)), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemcpyDtoH(&seen, address + 8, sizeof(seen)), CUDA_SUCCESS);
 	assert_int_equal(seen, value);
+
 	/* The handle comes back to life from the address. */
-	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)(address + 12345)),
-			 CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)(address + 12345)),
+		CUDA_SUCCESS);
 	soft_memory_free(driver, address, GRANULE);
 	assert_int_equal(free_bytes(driver), 62 * MIB);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
@@ -187,22 +208,27 @@ static void test_fresh_memory_is_zero(void **state)
 	for (int round = 0; round < 2; round++) {
 		CUdeviceptr address = soft_memory(driver, 0, GRANULE);
 
-		assert_int_equal(driver->cuMemcpyDtoH(seen, address + MIB, sizeof(seen)), CUDA_SUCCESS);
+		assert_int_equal(driver->cuMemcpyDtoH(seen, address + MIB, sizeof(seen)),
+				 CUDA_SUCCESS);
 		assert_memory_equal(seen, zeros, sizeof(seen));
 		memset(seen, 0xaa, sizeof(seen));
-		assert_int_equal(driver->cuMemcpyHtoD(address + MIB, seen, sizeof(seen)), CUDA_SUCCESS);
+		assert_int_equal(driver->cuMemcpyHtoD(address + MIB, seen, sizeof(seen)),
+				 CUDA_SUCCESS);
 		soft_memory_free(driver, address, GRANULE);
 	}
 }
 
-static CUdeviceptr map_handle(const struct driver *driver, CUmemGenericAllocationHandle handle, size_t bytes,
-			      int device)
+static CUdeviceptr map_handle(const struct driver *driver, CUmemGenericAllocationHandle handle,
+			      size_t bytes, int device)
 {
 	CUdeviceptr address;
 
 	assert_int_equal(driver->cuMemAddressReserve(&address, bytes, 0, 0, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemMap(address, bytes, 0, handle, 0), CUDA_SUCCESS);
-	assert_int_equal(soft_access(driver, address, bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE), CUDA_SUCCESS);
+	assert_int_equal(
+		soft_access(driver, address, bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+		CUDA_SUCCESS);
+
 	return address;
 }
 
@@ -217,7 +243,8 @@ static void test_import_shares_bytes(void **state)
 
 	assert_int_equal(import(driver, &imported, fd), CUDA_SUCCESS);
 	close(fd);
-	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, imported), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemGetAllocationPropertiesFromHandle(&prop, imported),
+			 CUDA_SUCCESS);
 	assert_memory_equal(&prop, &wanted, sizeof(prop)); /* the device is that of its maker */
 	there = map_handle(driver, handle, GRANULE, 0);
 	here = map_handle(driver, imported, GRANULE, 0);
@@ -234,14 +261,16 @@ static void test_import_refuses_foreign_fds(void **state)
 {
 	const struct driver *driver = ((struct soft_device *)*state)->driver;
 	CUmemGenericAllocationHandle handle = create(driver, 0, GRANULE), imported;
-	int unsealed = memfd_create("hbm-soft-device-0", MFD_CLOEXEC), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int unsealed = memfd_create("hbm-soft-device-0", MFD_CLOEXEC),
+	    null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int elsewhere = memfd_create("hbm-soft-device-2", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int fd = export(driver, handle), readable;
 	char path[64];
 
 	assert_int_equal(ftruncate(unsealed, GRANULE), 0);
 	assert_int_equal(ftruncate(elsewhere, GRANULE), 0);
-	assert_int_equal(fcntl(elsewhere, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+	assert_int_equal(fcntl(elsewhere, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+			 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	readable = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(import(driver, &imported, -1), CUDA_ERROR_INVALID_VALUE);
@@ -249,9 +278,9 @@ static void test_import_refuses_foreign_fds(void **state)
 	assert_int_equal(import(driver, &imported, unsealed), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(import(driver, &imported, readable), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(import(driver, &imported, elsewhere), CUDA_ERROR_INVALID_DEVICE);
-	assert_int_equal(
-		driver->cuMemImportFromShareableHandle(&imported, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_NONE),
-		CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuMemImportFromShareableHandle(&imported, (void *)(intptr_t)fd,
+								CU_MEM_HANDLE_TYPE_NONE),
+			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
 	close(unsealed);
 	close(null);
@@ -290,7 +319,8 @@ static void test_fd_keeps_memory_charged(void **state)
 	assert_int_equal(free_bytes(driver), 64 * MIB);
 }
 
-/* The other process maps what it was given, closes the fd, says so, and waits to be killed. */
+/* The other process maps what it was given, closes the fd, says so, and waits to be
+ * killed. */
 static void hold_in_child(int fd, int told)
 {
 	void *memory = mmap(NULL, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -317,6 +347,7 @@ static void test_foreign_mapping_keeps_memory_charged(void **state)
 	assert_int_not_equal(child, -1);
 	if (child == 0)
 		hold_in_child(fd, pipe_fds[1]);
+
 	close(fd);
 	assert_int_equal(read(pipe_fds[0], &said, 1), 1);
 	assert_int_equal(free_bytes(driver), 62 * MIB);
@@ -330,7 +361,8 @@ static void test_foreign_mapping_keeps_memory_charged(void **state)
 /* What a client does with an fd it was sent; the number of the step that failed. */
 static int import_and_answer(const struct driver *driver, int fd)
 {
-	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 1}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+	CUmemAccessDesc access = {{CU_MEM_LOCATION_TYPE_DEVICE, 1},
+				  CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
 	CUmemGenericAllocationHandle handle;
 	CUcontext context;
 	CUdeviceptr address;
@@ -339,14 +371,18 @@ static int import_and_answer(const struct driver *driver, int fd)
 	if (driver->cuDevicePrimaryCtxRetain(&context, 1) != CUDA_SUCCESS ||
 	    driver->cuCtxSetCurrent(context) != CUDA_SUCCESS)
 		return 2;
+
 	if (import(driver, &handle, fd) != CUDA_SUCCESS ||
 	    driver->cuMemAddressReserve(&address, GRANULE, 0, 0, 0) != CUDA_SUCCESS ||
 	    driver->cuMemMap(address, GRANULE, 0, handle, 0) != CUDA_SUCCESS ||
 	    driver->cuMemSetAccess(address, GRANULE, &access, 1) != CUDA_SUCCESS)
 		return 3;
+
 	if (driver->cuMemcpyDtoH(&value, address, sizeof(value)) != CUDA_SUCCESS || value != 0x600d)
 		return 4;
+
 	value = 0xbeef;
+
 	return driver->cuMemcpyHtoD(address + 8, &value, sizeof(value)) == CUDA_SUCCESS ? 0 : 5;
 }
 
@@ -359,8 +395,10 @@ static int import_in_child(int fd)
 
 	if (driver_open(&driver, DRIVER_SOFT, &options, NULL, 0) != 0)
 		return 1;
+
 	status = import_and_answer(driver, fd);
 	driver_close(driver);
+
 	return status;
 }
 
@@ -380,10 +418,12 @@ static void test_import_in_another_process(void **state)
 	snprintf(number, sizeof(number), "%d", fd);
 	child = fork();
 	assert_int_not_equal(child, -1);
+
 	if (child == 0) {
 		execl("/proc/self/exe", "import", number, NULL);
 		_exit(126);
 	}
+
 	close(fd);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -398,17 +438,26 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_granularity, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_create_refuses, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_memory_is_limited, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_handle_after_release, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_handle_after_release, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_properties, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_unshareable_is_not_exported, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_mapping_keeps_memory, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_fresh_memory_is_zero, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_import_shares_bytes, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_import_refuses_foreign_fds, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_unshareable_is_not_exported, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_mapping_keeps_memory, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_fresh_memory_is_zero, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_import_shares_bytes, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_import_refuses_foreign_fds, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_size_is_sealed, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_fd_keeps_memory_charged, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_foreign_mapping_keeps_memory_charged, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_import_in_another_process, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_fd_keeps_memory_charged, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_mapping_keeps_memory_charged,
+						soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_import_in_another_process, soft_setup,
+						soft_teardown),
 	};
 
 	if (argc == 2 && strcmp(argv[0], "import") == 0)

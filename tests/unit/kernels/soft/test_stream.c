@@ -38,9 +38,13 @@ static void test_create_refuses(void **state)
 	assert_int_equal(driver->cuCtxGetStreamPriorityRange(&least, &greatest), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamCreate(&stream, 2), CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuStreamCreate(NULL, 0), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamCreateWithPriority(&stream, 0, least + 1), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamCreateWithPriority(&stream, 0, greatest - 1), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, greatest), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamCreateWithPriority(&stream, 0, least + 1),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(driver->cuStreamCreateWithPriority(&stream, 0, greatest - 1),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(
+		driver->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, greatest),
+		CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 }
 
@@ -55,7 +59,8 @@ static void test_stream_after_destroy(void **state)
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuStreamQuery(stream), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuStreamQuery(NULL), CUDA_ERROR_INVALID_HANDLE); /* there is no default stream */
+	assert_int_equal(driver->cuStreamQuery(NULL),
+			 CUDA_ERROR_INVALID_HANDLE); /* there is no default stream */
 	assert_int_equal(driver->cuStreamDestroy(next), CUDA_SUCCESS);
 }
 
@@ -77,17 +82,21 @@ static void test_other_contexts_handles(void **state)
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventRecord(event, other_stream), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventRecord(other_event, stream), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuStreamWaitEvent(other_stream, event, 0), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuStreamWaitEvent(other_stream, event, 0),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventSynchronize(event), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, other_event, event), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, other_event, event),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventDestroy(event), CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventDestroy(other_event), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(other_stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventDestroy(event), CUDA_SUCCESS);
+
 	/* A stream is no event, and an event no stream. */
-	assert_int_equal(driver->cuEventDestroy((CUevent)(void *)stream), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuEventDestroy((CUevent)(void *)stream),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 }
 
@@ -98,9 +107,12 @@ static void test_wait_conditions(void **state)
 		unsigned flags;
 		uint64_t asked, no, yes;
 	} cases[] = {
-		{CU_STREAM_WAIT_VALUE_GEQ, 10, 9, 11},   {CU_STREAM_WAIT_VALUE_GEQ, 10, 9, 10},
-		{CU_STREAM_WAIT_VALUE_GEQ, 0, ~0ull, 5}, /* the difference is signed: timelines may wrap */
-		{CU_STREAM_WAIT_VALUE_EQ, 10, 11, 10},   {CU_STREAM_WAIT_VALUE_AND, 6, 9, 2},
+		{CU_STREAM_WAIT_VALUE_GEQ, 10, 9, 11},
+		{CU_STREAM_WAIT_VALUE_GEQ, 10, 9, 10},
+		/* the difference is signed: timelines may wrap */
+		{CU_STREAM_WAIT_VALUE_GEQ, 0, ~0ull, 5},
+		{CU_STREAM_WAIT_VALUE_EQ, 10, 11, 10},
+		{CU_STREAM_WAIT_VALUE_AND, 6, 9, 2},
 		{CU_STREAM_WAIT_VALUE_NOR, ~1ull, 1, 0},
 	};
 	CUstream stream = soft_stream(driver);
@@ -108,14 +120,15 @@ static void test_wait_conditions(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		set_word(word, cases[i].no);
-		assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), cases[i].asked,
-							     cases[i].flags),
+		assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word),
+							     cases[i].asked, cases[i].flags),
 				 CUDA_SUCCESS);
 		usleep(2000);
 		assert_int_equal(driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
 		set_word(word, cases[i].yes);
 		assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
 	}
+
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	soft_host_free(driver, word, 4096);
 }
@@ -126,16 +139,19 @@ static void test_values_refuse(void **state)
 	CUstream stream = soft_stream(driver);
 	uint64_t *word = shared_word(driver), plain = 0;
 
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word) + 4, 0, 0),
-			 CUDA_ERROR_MISALIGNED_ADDRESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word) + 1, 0, 0),
-			 CUDA_ERROR_MISALIGNED_ADDRESS);
+	assert_int_equal(
+		driver->cuStreamWaitValue64(stream, device_address(driver, word) + 4, 0, 0),
+		CUDA_ERROR_MISALIGNED_ADDRESS);
+	assert_int_equal(
+		driver->cuStreamWriteValue64(stream, device_address(driver, word) + 1, 0, 0),
+		CUDA_ERROR_MISALIGNED_ADDRESS);
 	assert_int_equal(driver->cuStreamWriteValue64(stream, (CUdeviceptr)(uintptr_t)&plain, 0, 0),
 			 CUDA_ERROR_INVALID_VALUE);
 	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word), 0, 2),
 			 CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 0, 1u << 30),
-			 CUDA_ERROR_NOT_SUPPORTED);
+	assert_int_equal(
+		driver->cuStreamWaitValue64(stream, device_address(driver, word), 0, 1u << 30),
+		CUDA_ERROR_NOT_SUPPORTED);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	soft_host_free(driver, word, 4096);
 }
@@ -169,15 +185,20 @@ static void test_value_from_another_process(void **state)
 	pid_t child;
 
 	set_word(word, 0);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 3, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 4, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 3, 0),
+			 CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 4, 0),
+		CUDA_SUCCESS);
 	child = fork();
 	assert_int_not_equal(child, -1);
+
 	if (child == 0) {
 		usleep(3000);
 		set_word(word, 3);
 		_exit(0);
 	}
+
 	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
 	assert_int_equal(get_word(word + 1), 4);
 	assert_int_equal(waitpid(child, &status, 0), child);
@@ -199,13 +220,17 @@ static void test_events_order_streams(void **state)
 	assert_int_equal(driver->cuEventQuery(event), CUDA_SUCCESS); /* never recorded */
 	assert_int_equal(driver->cuStreamWaitEvent(second, event, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamSynchronize(second), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(first, device_address(driver, word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(first, device_address(driver, word), 1, 0),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, first), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamWaitEvent(second, event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(second, device_address(driver, word + 1), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuStreamWriteValue64(second, device_address(driver, word + 1), 1, 0),
+		CUDA_SUCCESS);
 	usleep(2000);
 	assert_int_equal(get_word(word + 1), 0);
 	assert_int_equal(driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+
 	/* The wait is for that recording: destroying the event does not end it. */
 	assert_int_equal(driver->cuEventDestroy(event), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamQuery(second), CUDA_ERROR_NOT_READY);
@@ -229,7 +254,8 @@ static void test_rerecording_leaves_waits_alone(void **state)
 	assert_int_equal(driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, waiter), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamWaitEvent(waiter, event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(slow, device_address(driver, word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(slow, device_address(driver, word), 1, 0),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, slow), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamSynchronize(waiter), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
@@ -253,12 +279,14 @@ static void test_elapsed_time(void **state)
 	assert_int_equal(driver->cuEventCreate(&end, CU_EVENT_BLOCKING_SYNC), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventCreate(&untimed, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventCreate(&untimed, 4), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, start, end), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, start, end),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventRecord(start, stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(untimed, stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(end, stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventSynchronize(end), CUDA_SUCCESS);
-	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, start, untimed), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, start, untimed),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuEventElapsedTime(&milliseconds, start, end), CUDA_SUCCESS);
 	assert_true(milliseconds >= 0);
 	assert_int_equal(driver->cuEventDestroy(start), CUDA_SUCCESS);
@@ -294,7 +322,8 @@ static void test_host_functions(void **state)
 
 	set_word(word, 0);
 	assert_int_equal(driver->cuLaunchHostFunc(stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuLaunchHostFunc(stream, host_function, &called), CUDA_SUCCESS);
 	assert_int_equal(called.times, 0);
 	set_word(word, 1);
@@ -317,14 +346,18 @@ static void test_destroy_with_work(void **state)
 
 	set_word(word, 0);
 	assert_int_equal(driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0),
+			 CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemsetD8Async(memory, 1, GRANULE, stream), CUDA_SUCCESS);
-	assert_int_equal(driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 1, 0), CUDA_SUCCESS);
+	assert_int_equal(
+		driver->cuStreamWriteValue64(stream, device_address(driver, word + 1), 1, 0),
+		CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventRecord(event, stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemUnmap(memory, GRANULE), CUDA_ERROR_ILLEGAL_STATE);
 	set_word(word, 1);
-	assert_int_equal(driver->cuCtxSynchronize(), CUDA_SUCCESS); /* of all streams, this one too */
+	assert_int_equal(driver->cuCtxSynchronize(),
+			 CUDA_SUCCESS); /* of all streams, this one too */
 	assert_int_equal(get_word(word + 1), 1);
 	assert_int_equal(driver->cuEventQuery(event), CUDA_SUCCESS);
 	assert_int_equal(driver->cuEventDestroy(event), CUDA_SUCCESS);
@@ -343,7 +376,8 @@ struct racer {
 	uint64_t wrong;
 };
 
-/* Copies its own pattern there and back on its own stream, mapping and unmapping scratch memory in between. */
+/* Copies its own pattern there and back on its own stream, mapping and unmapping scratch
+ * memory in between. */
 static void *race(void *argument)
 {
 	struct racer *racer = argument;
@@ -354,20 +388,24 @@ static void *race(void *argument)
 	if (driver->cuCtxSetCurrent(racer->soft->context) != CUDA_SUCCESS ||
 	    driver->cuStreamCreate(&stream, 0) != CUDA_SUCCESS)
 		return racer;
+
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		CUmemGenericAllocationHandle handle = 0;
 		unsigned char byte = (unsigned char)(round + racer->index);
 
 		memset(racer->host, byte, 4096);
-		racer->wrong += driver->cuMemcpyHtoDAsync(racer->memory, racer->host, 4096, stream) != CUDA_SUCCESS;
-		racer->wrong +=
-			driver->cuMemcpyDtoHAsync(racer->host + 4096, racer->memory, 4096, stream) != CUDA_SUCCESS;
+		racer->wrong += driver->cuMemcpyHtoDAsync(racer->memory, racer->host, 4096,
+							  stream) != CUDA_SUCCESS;
+		racer->wrong += driver->cuMemcpyDtoHAsync(racer->host + 4096, racer->memory, 4096,
+							  stream) != CUDA_SUCCESS;
 		racer->wrong += driver->cuMemCreate(&handle, GRANULE, &prop, 0) != CUDA_SUCCESS;
 		racer->wrong += driver->cuStreamSynchronize(stream) != CUDA_SUCCESS;
 		racer->wrong += memcmp(racer->host, racer->host + 4096, 4096) != 0;
 		racer->wrong += driver->cuMemRelease(handle) != CUDA_SUCCESS;
 	}
+
 	racer->wrong += driver->cuStreamDestroy(stream) != CUDA_SUCCESS;
+
 	return NULL;
 }
 
@@ -384,6 +422,7 @@ static void test_threads_beside_each_other(void **state)
 		racers[i] = (struct racer){soft, i, memory + i * 4096, host + i * 8192, 0};
 		assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
 	}
+
 	for (unsigned i = 0; i < THREADS; i++) {
 		void *failed;
 
@@ -391,6 +430,7 @@ static void test_threads_beside_each_other(void **state)
 		assert_null(failed);
 		assert_int_equal(racers[i].wrong, 0);
 	}
+
 	soft_host_free(driver, host, THREADS * 8192);
 	soft_memory_free(driver, memory, GRANULE);
 }
@@ -399,18 +439,25 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_create_refuses, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_stream_after_destroy, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_other_contexts_handles, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_stream_after_destroy, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_other_contexts_handles, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_wait_conditions, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_values_refuse, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_values_in_device_memory, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_value_from_another_process, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_events_order_streams, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_rerecording_leaves_waits_alone, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_values_in_device_memory, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_value_from_another_process, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_events_order_streams, soft_setup,
+						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_rerecording_leaves_waits_alone, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_elapsed_time, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_host_functions, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_with_work, soft_setup, soft_teardown),
-		cmocka_unit_test_setup_teardown(test_threads_beside_each_other, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_threads_beside_each_other, soft_setup,
+						soft_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
