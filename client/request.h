@@ -19,8 +19,8 @@ struct request {
 	enum hbm_wire_opcode opcode;
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
-	struct iovec
-		pieces[2]; /* the first begins with a header, which hbm_request_submit() fills in */
+	/* the first begins with a header, which hbm_request_submit() fills in */
+	struct iovec pieces[2];
 	size_t piece_count;
 };
 

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define KEY_SEED                                                                                   \
-	0x68626d6374ull /* any constant; keys of earlier runs are found again only with the same */
+/* any constant; keys of earlier runs are found again only with the same */
+#define KEY_SEED 0x68626d6374ull
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
 #define WORDS_AT_ONCE 512 /* compared before the first look at the outcome */
 

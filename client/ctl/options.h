@@ -19,8 +19,8 @@ struct option_spec {
 
 struct option_set {
 	const struct option_spec *specs;
-	const char
-		*values[OPTIONS_MAX]; /* by position in specs: NULL when not given, "" for a flag */
+	/* by position in specs: NULL when not given, "" for a flag */
+	const char *values[OPTIONS_MAX];
 };
 
 /* Takes one option off the front of *args (a NULL-terminated list whose first entry

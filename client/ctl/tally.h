@@ -21,10 +21,8 @@ struct mismatch {
 struct tally {
 	uint64_t requests, block_refs;
 	uint64_t hits[HBM_TIERS], misses, late_misses;
-	uint64_t
-		/* blocks that a store refused, for another reason than being there
-		 * already */
-		not_stored;
+	/* blocks that a store refused, for another reason than being there already */
+	uint64_t not_stored;
 	uint64_t bytes_loaded, bytes_stored;
 	uint64_t mismatches;
 	struct mismatch first[TALLY_MISMATCHES_KEPT];

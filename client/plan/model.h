@@ -27,10 +27,8 @@ struct plan_model {
 	uint32_t kv_heads, head_dim; /* 0 where there is a latent vector instead */
 	uint32_t latent_dim;         /* elements of it for a token and layer; else 0 */
 	uint32_t element_bits;       /* of the KV cache as the model computes it */
-	uint32_t
-		/* FLOP of attention for one token, context token and layer, causality
-		 * counted */
-		attention_width;
+	/* FLOP of attention for one token, context token and layer, causality counted */
+	uint32_t attention_width;
 	double weight_bits;             /* for one parameter, on average */
 	uint64_t params, active_params; /* 0: not known */
 	uint64_t max_context;           /* tokens the model was made for */

@@ -48,10 +48,8 @@ struct plan_point {
 	uint64_t weight_bytes, hbm_bytes; /* of all GPUs */
 	uint64_t kv_bytes;                /* of one user, as kept */
 	uint64_t kv_computed_bytes;       /* of one user, with nothing left out */
-	uint64_t
-		/* on all GPUs, for one user; with data-parallel attention for one on
-		 * each */
-		kv_slot_bytes;
+	/* on all GPUs, for one user; with data-parallel attention for one on each */
+	uint64_t kv_slot_bytes;
 	double kv_copies; /* of a user's cache in HBM: above 1 where GPUs replicate it */
 	uint64_t concurrency, batch;
 	double prefill_s, prefill_linear_s; /* the second without attention */

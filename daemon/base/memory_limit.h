@@ -12,10 +12,9 @@
 struct memory_limit {
 	uint64_t host;  /* bytes the host has */
 	uint64_t bytes; /* what can be had of them */
-	char cgroup
-		/* folder of the cgroup whose limit that is, perhaps cut; "": no limit
-		 * below host */
-		[256];
+	/* folder of the cgroup whose limit that is, perhaps cut; "": no limit below
+	 * host */
+	char cgroup[256];
 };
 
 /* root: a folder that stands for /, in which proc/self and the cgroups are looked for; ""

@@ -34,9 +34,8 @@ struct cache {
 	struct namespaces *namespaces;
 	struct blocks blocks;
 	struct block_listener traffic; /* counts moves between tiers */
-	struct tier tiers
-		/* [0]: staging; [1..tier_count], from the top down; capacity 0: absent */
-		[TIER_NUMBERS];
+	/* [0]: staging; [1..tier_count], from the top down; capacity 0: absent */
+	struct tier tiers[TIER_NUMBERS];
 	uint32_t tier_count;
 	const struct order_ops *order_ops;
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */

@@ -52,9 +52,9 @@ struct copy_queue;
 struct copy_queue_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
-	uint64_t
-		host_chunk; /* host memory was registered in pieces of this size, counted from ddr_base: no single
-				device copy crosses from one to the next */
+	/* host memory was registered in pieces of this size, counted from ddr_base: no
+	 * single device copy crosses from one to the next */
+	uint64_t host_chunk;
 	const char *ddr_base;
 };
 

@@ -32,10 +32,8 @@ enum loop_engine { LOOP_AUTO, LOOP_URING, LOOP_THREADS };
 
 struct loop_options {
 	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel lets us, else threads */
-	unsigned
-		/* file operations under way at once, at least 1; more are queued
-		 * inside */
-		io_depth;
+	/* file operations under way at once, at least 1; more are queued inside */
+	unsigned io_depth;
 };
 
 /* A descriptor of interest: level-triggered, like poll(2). The descriptor is borrowed and

@@ -61,10 +61,8 @@ struct transfer {
 	enum transfer_checksum checksum_mode;
 	uint64_t checksum;                          /* expected; or, when done, the one taken */
 	void (*on_host)(struct transfer *transfer); /* NULL, or see above */
-	void (*done)(struct transfer *
-			     /* from within transfer_begin() only where nothing has to be
-			 * moved */
-			     transfer);
+	/* From within transfer_begin() only where nothing has to be moved. */
+	void (*done)(struct transfer *transfer);
 
 	/* the outcome */
 	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner made of it */

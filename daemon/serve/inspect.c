@@ -17,8 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BLOCKS_STEP                                                                                \
-	16384 /* entries of the index, and children of theirs, that one page of blocks looks at */
+/* entries of the index, and children of theirs, that one page of blocks looks at */
+#define BLOCKS_STEP 16384
 #define CHILDREN_COUNTED 1024 /* of one block */
 
 /* One page being made: at most `room` records from *cursor on; 0 in *cursor when there

@@ -235,10 +235,8 @@ static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session,
 /* A key of an UNPIN whose block there is, and its place in the message. */
 struct unpin_key {
 	uint32_t number, index;
-	uint32_t
-		/* in the first of several of one number: how many of them have found a
-		 * pin */
-		taken;
+	/* in the first of several of one number: how many of them have found a pin */
+	uint32_t taken;
 };
 
 static int unpin_key_compare(const void *one, const void *other)

@@ -36,8 +36,8 @@
 #define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
 #define SETS_MAX 256
 #define LINE 512
-#define IDLE_POLL_NS                                                                               \
-	5000000ull /* between looks at whether the last transfer is over, while stopping */
+/* between looks at whether the last transfer is over, while stopping */
+#define IDLE_POLL_NS 5000000ull
 
 struct options {
 	const char *config;

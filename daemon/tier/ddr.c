@@ -19,8 +19,8 @@
 #define WORKERS_MAX 8
 #define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
 
-#define COLLAPSE_LIMIT_NS                                                                          \
-	2000000000ull /* a chunk that took longer is the last: memory is too fragmented */
+/* a chunk that took longer is the last: memory is too fragmented */
+#define COLLAPSE_LIMIT_NS 2000000000ull
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */

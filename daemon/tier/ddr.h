@@ -17,9 +17,8 @@
 struct config;
 struct ddr;
 
-#define DDR_CHUNK                                                                                  \
-	(256ull                                                                                    \
-	 << 20) /* bytes per registration, counted from the base: the first is in service soon */
+/* bytes per registration, counted from the base: the first is in service soon */
+#define DDR_CHUNK (256ull << 20)
 
 /*
  * Makes the mapping, sets up the two tiers in it, and starts the workers. progress() is

@@ -21,8 +21,8 @@
 
 #define EXTENT_UNIT 4096u /* bytes: what O_DIRECT needs */
 #define EXTENT_NONE UINT64_MAX
-#define EXTENT_END                                                                                 \
-	((uint64_t)UINT32_MAX * EXTENT_UNIT) /* no range ends beyond: 16 TiB less one unit */
+/* no range ends beyond: 16 TiB less one unit */
+#define EXTENT_END ((uint64_t)UINT32_MAX * EXTENT_UNIT)
 #define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may consist of at a time */
 
 struct extent_pool;

@@ -24,10 +24,8 @@
 struct config;
 struct nvme_file;
 
-#define NVME_HEAD                                                                                  \
-	(1ull                                                                                      \
-	 << 20) /* bytes before the tier's first: large I/O stays aligned to what devices are made of             \
-		      */
+/* bytes before the tier's first: large I/O stays aligned to what devices are made of */
+#define NVME_HEAD (1ull << 20)
 
 /* Opens config->nvme_path and sets up the tier; progress() is called on the loop thread
  * as it grows. Negative errno and one line in error. */

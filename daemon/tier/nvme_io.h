@@ -34,10 +34,9 @@ struct nvme_io_options {
 	uint64_t start; /* where in it offset 0 lies; a multiple of 4 KiB */
 	unsigned depth;
 	uint64_t merge; /* bytes of the largest joined I/O */
-	const char *
-		/* "read:N:EIO", "write:N:short", comma-separated: what to do to the
-		 * N-th I/O; "" for none */
-		fail;
+	/* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O;
+	 * "" for none */
+	const char *fail;
 };
 
 int nvme_io_new(struct nvme_io **out,

@@ -25,8 +25,8 @@
 
 #include <hbm/wire.h>
 
-#define TIER_NUMBERS                                                                               \
-	(HBM_WIRE_DEVICES_MAX + 4) /* 0 staging; one HBM tier a device, DDR, NVMe, and one more */
+/* 0 staging; one HBM tier a device, DDR, NVMe, and one more */
+#define TIER_NUMBERS (HBM_WIRE_DEVICES_MAX + 4)
 
 struct device;
 struct span;

@@ -57,9 +57,10 @@ struct hbm_options {
 	const char *socket; /* NULL: $HBM_SOCKET, else HBM_DEFAULT_SOCKET */
 	const char *name;   /* shown by hbmctl sessions; NULL: the process's name */
 	bool inspect_only;  /* do not open a device driver: regions are refused, queries work */
-	uint32_t
-		answer_ms; /* how long a daemon may say nothing while it is asked something; then the connection ends
-			     * with -ETIMEDOUT. 0: for ever. What takes a ticket is waited for with hbm_wait(). */
+	/* how long a daemon may say nothing while it is asked something; then the
+	 * connection ends with -ETIMEDOUT. 0: for ever. What takes a ticket is waited
+	 * for with hbm_wait(). */
+	uint32_t answer_ms;
 };
 
 struct hbm_info {
@@ -128,9 +129,8 @@ HBM_API int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value);
 
 struct hbm_region_options {
 	uint32_t device;
-	uint64_t
-		/* bytes of address space, > 0; rounded up to a multiple of the slab */
-		address_space;
+	/* bytes of address space, > 0; rounded up to a multiple of the slab */
+	uint64_t address_space;
 	uint64_t slab; /* bytes per slab, 2 MiB << k; 0: the daemon's default */
 };
 
@@ -196,10 +196,9 @@ struct hbm_block {
 /* Both halves optional: slot HBM_WIRE_NO_FENCE. HBM_NO_FENCES is neither. */
 struct hbm_sync {
 	uint32_t ready_slot; /* the daemon starts when this fence has reached ready_value */
-	uint32_t
-		/* the daemon sets this fence to fence_value when the request is over,
-		 * however it ended */
-		fence_slot;
+	/* the daemon sets this fence to fence_value when the request is over, however
+	 * it ended */
+	uint32_t fence_slot;
 	uint64_t ready_value, fence_value;
 };
 #ifdef __cplusplus

@@ -19,8 +19,8 @@
 
 #define HBM_WIRE_MAGIC 0x444d4248u /* "HBMD" */
 #define HBM_WIRE_VERSION 2
-#define HBM_WIRE_MESSAGE_MAX                                                                       \
-	131072 /* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
+/* bytes; a SEQPACKET message of this size fits the kernel's default SO_SNDBUF */
+#define HBM_WIRE_MESSAGE_MAX 131072
 #define HBM_WIRE_FDS_MAX 253 /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
@@ -34,22 +34,20 @@
  * positive, stable numbers. */
 enum hbm_status {
 	HBM_OK = 0,
-	HBM_INVALID = 1, /* an argument is malformed, misaligned or out of range */
-	HBM_UNSUPPORTED =
-		2, /* this daemon does not know the opcode, flag or version, or lacks the tier */
-	HBM_NO_SPACE = 3,  /* not enough memory in the pool asked */
-	HBM_LIMIT = 4,     /* a limit of the configuration's [limits] section would be exceeded */
-	HBM_NOT_FOUND = 5, /* no such region, namespace, session or pin, or range not committed */
-	HBM_MISS = 6,      /* the block is not in the cache (any more) */
-	HBM_EXISTS = 7,    /* the block, or the committed range, is there already */
-	HBM_NO_PARENT =
-		8, /* a block's parent is not in the cache, so storing the block would strand it */
-	HBM_DENIED = 9,     /* the peer's credentials do not allow this */
-	HBM_IO = 10,        /* a tier's I/O failed */
-	HBM_DEVICE = 11,    /* a device call failed */
-	HBM_TIMEOUT = 12,   /* the client's data did not become ready in time */
-	HBM_SHUTDOWN = 13,  /* the daemon is stopping */
-	HBM_CANCELLED = 14, /* the client took the request back before it had begun */
+	HBM_INVALID = 1,     /* an argument is malformed, misaligned or out of range */
+	HBM_UNSUPPORTED = 2, /* no such opcode, flag, version or tier here */
+	HBM_NO_SPACE = 3,    /* not enough memory in the pool asked */
+	HBM_LIMIT = 4,       /* a limit of the configuration's [limits] section would be exceeded */
+	HBM_NOT_FOUND = 5,   /* no such region, namespace, session or pin, or range not committed */
+	HBM_MISS = 6,        /* the block is not in the cache (any more) */
+	HBM_EXISTS = 7,      /* the block, or the committed range, is there already */
+	HBM_NO_PARENT = 8,   /* its parent is not in the cache, so the block would be stranded */
+	HBM_DENIED = 9,      /* the peer's credentials do not allow this */
+	HBM_IO = 10,         /* a tier's I/O failed */
+	HBM_DEVICE = 11,     /* a device call failed */
+	HBM_TIMEOUT = 12,    /* the client's data did not become ready in time */
+	HBM_SHUTDOWN = 13,   /* the daemon is stopping */
+	HBM_CANCELLED = 14,  /* the client took the request back before it had begun */
 };
 
 enum hbm_wire_opcode {
@@ -103,17 +101,14 @@ static_assert(sizeof(struct hbm_wire_header) == 24, "wire layout");
  * to give. */
 struct hbm_wire_refusal {
 	struct hbm_wire_header header;
-	char reason
-		/* for people, NUL-padded: which field or limit, and what it allows */
-		[HBM_WIRE_REASON_BYTES];
+	/* for people, NUL-padded: which field or limit, and what it allows */
+	char reason[HBM_WIRE_REASON_BYTES];
 };
 static_assert(sizeof(struct hbm_wire_refusal) == 184, "wire layout");
 
 struct hbm_wire_key {
-	uint8_t bytes
-		/* a hash of the whole prefix ending with this block; all zero is
-		 * reserved */
-		[HBM_WIRE_KEY_BYTES];
+	/* a hash of the whole prefix ending with this block; all zero is reserved */
+	uint8_t bytes[HBM_WIRE_KEY_BYTES];
 };
 static_assert(sizeof(struct hbm_wire_key) == 16, "wire layout");
 
@@ -137,10 +132,8 @@ struct hbm_wire_hello_reply {
 	uint32_t driver;     /* enum hbm_driver */
 	uint32_t devices;
 	uint32_t requests_in_flight, regions; /* this session's limits */
-	uint64_t
-		/* bytes per soft device, 0 on a real one: the client's soft driver
-		 * must agree */
-		soft_memory;
+	/* bytes per soft device, 0 on a real one: the client's soft driver must agree */
+	uint64_t soft_memory;
 	/* Of the devices: a client may see others, or in another order. */
 	uint8_t uuids[HBM_WIRE_DEVICES_MAX][HBM_WIRE_UUID_BYTES];
 };
@@ -185,12 +178,10 @@ static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 
 /* ---- Namespaces: two specs that differ in any field never share a block. ---- */
 struct hbm_wire_namespace_spec {
-	char model
-		/* the model and what else makes bytes interchangeable, NUL-padded */
-		[HBM_WIRE_NAME_BYTES];
-	char layout
-		/* the engine's name for how KV lies in a block, NUL-padded */
-		[HBM_WIRE_NAME_BYTES];
+	/* the model and what else makes bytes interchangeable, NUL-padded */
+	char model[HBM_WIRE_NAME_BYTES];
+	/* the engine's name for how KV lies in a block, NUL-padded */
+	char layout[HBM_WIRE_NAME_BYTES];
 	char salt[HBM_WIRE_NAME_BYTES]; /* the tenant's secret or empty, NUL-padded; never shown */
 	uint64_t weights;               /* version of the weights */
 	uint64_t block_bytes;           /* of every block: a multiple of 4 KiB */
@@ -248,15 +239,13 @@ struct hbm_wire_blocks {
 	struct hbm_wire_header header;
 	uint32_t ns, count;
 	uint32_t segments; /* length of the segment array */
-	uint32_t
-		/* start only when fence page[ready_slot] >= ready_value;
-		 * HBM_WIRE_NO_FENCE: at once */
-		ready_slot;
+	/* start only when fence page[ready_slot] >= ready_value; HBM_WIRE_NO_FENCE: at
+	 * once */
+	uint32_t ready_slot;
 	uint64_t ready_value;
-	uint32_t
-		/* when done, however it ends: fence page[fence_slot] = fence_value; or
-		 * HBM_WIRE_NO_FENCE */
-		fence_slot;
+	/* when done, however it ends: fence page[fence_slot] = fence_value; or
+	 * HBM_WIRE_NO_FENCE */
+	uint32_t fence_slot;
 	uint32_t zero;
 	uint64_t fence_value;
 	struct hbm_wire_block blocks[];
@@ -277,10 +266,8 @@ struct hbm_wire_results {
 	struct hbm_wire_header header;
 	uint32_t count; /* results that follow: one for each key or block asked */
 	uint32_t done; /* LOOKUP: length of the leading resident run; else: how many ended HBM_OK */
-	uint64_t
-		/* LOOKUP: estimated time to load that run, from measured bandwidths;
-		 * else 0 */
-		load_ns;
+	/* LOOKUP: estimated time to load that run, from measured bandwidths; else 0 */
+	uint64_t load_ns;
 	struct hbm_wire_result results[];
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
@@ -366,10 +353,9 @@ struct hbm_wire_device {
 	uint64_t leased, quarantined, retiring, ready,
 		uncreated; /* of `regions`: they add up to it */
 	uint64_t slab, granularity;
-	uint64_t
-		/* 1: after an error that does not pass; nothing works on it until hbmd
-		 * starts again */
-		lost;
+	/* 1: after an error that does not pass; nothing works on it until hbmd starts
+	 * again */
+	uint64_t lost;
 	uint8_t uuid[HBM_WIRE_UUID_BYTES]; /* as cuDeviceGetUuid tells it */
 };
 static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
@@ -377,10 +363,9 @@ static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
 struct hbm_wire_tier {
 	uint32_t tier, device;       /* enum hbm_tier; device only for HBM */
 	uint64_t capacity, headroom; /* bytes */
-	uint64_t
-		/* of capacity: usable now (DDR grows while it is touched, NVMe while
-		 * it is formatted) */
-		usable;
+	/* of capacity: usable now (DDR grows while it is touched, NVMe while it is
+	 * formatted) */
+	uint64_t usable;
 	uint64_t blocks, bytes; /* that belong here (the policy's view); bytes: what they occupy */
 	uint64_t placed, moving,
 		free; /* bytes: hold a block, are source or target of a movement, nothing */
@@ -453,9 +438,9 @@ struct hbm_wire_link {
 	uint32_t link, zero; /* enum hbm_link */
 	uint64_t count, bytes;
 	uint64_t busy_ns; /* time with at least one such movement under way */
-	uint64_t
-		overlapped_ns; /* of busy_ns: for NVMe links, while a device copy was under way; for device links, while
-				   an NVMe movement was */
+	/* of busy_ns: for NVMe links, while a device copy was under way; for device
+	 * links, while an NVMe movement was */
+	uint64_t overlapped_ns;
 	uint64_t errors;
 };
 static_assert(sizeof(struct hbm_wire_link) == 48, "wire layout");

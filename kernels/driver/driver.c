@@ -175,6 +175,8 @@ static const char *const soft_places[] = {"",
 					  "/hbm",
 					  "/..",
 					  "/../..",
+					  "/../../..",
+					  "/../../../..",
 					  "/../lib/" HBM_MULTIARCH "/hbm",
 					  "/../lib/hbm",
 					  "/../lib64/hbm"};

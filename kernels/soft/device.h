@@ -24,10 +24,8 @@ struct device {
 	uint64_t used;     /* bytes of allocations made here; vmm_lock */
 	unsigned retained; /* how often the primary context was; table_lock */
 	uint64_t life; /* the context's number, different for each in this process; table_lock */
-	uint64_t
-		/* streams, events, modules and registrations of the context;
-		 * table_lock */
-		children;
+	/* streams, events, modules and registrations of the context; table_lock */
+	uint64_t children;
 	_Atomic CUresult
 		/* what a kernel did to the context, which is of no use any more; or
 		 * CUDA_SUCCESS */

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 
 #define EVENT_FLAGS ((unsigned)CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING)
-#define ABORT_CHECK_NS                                                                             \
-	20000000u /* how often a waiting stream looks whether it is being ended by force */
+/* how often a waiting stream looks whether it is being ended by force */
+#define ABORT_CHECK_NS 20000000u
 
 struct mark {
 	_Atomic uint32_t done;

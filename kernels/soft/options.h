@@ -23,10 +23,9 @@ struct options {
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
 	bool litter; /* litter.h */
-	uint32_t slow_us
-		/* what each call of an entry point takes longer; cuInit only the first
-		 * in a process */
-		[CALLS];
+	/* what each call of an entry point takes longer; cuInit only the first in a
+	 * process */
+	uint32_t slow_us[CALLS];
 };
 
 /* What given and the environment (HBM_SOFT) make of the defaults; -EINVAL. */

@@ -26,18 +26,16 @@
 #define BLOCK 65536u
 #define BLOCKS 8u
 #define SLAB (2ull << 20)
-#define CLEAN_ROW                                                                                  \
-/* clean runs in a row that show that n is past the last call: some failures
-	 * cost nothing */
-5
+/* Clean runs in a row that show that n is past the last call: some failures cost nothing. */
+#define CLEAN_ROW 5
 #define STEPS_MAX 2000
-#define FAILED                                                                                     \
-	1 /* exit statuses: it could not go on; it could not start, and another try may succeed */
+/* exit statuses: it could not go on; it could not start, and another try may succeed */
+#define FAILED 1
 #define UNMET 69
 
-	/* ---- A client that takes every refusal ---- */
+/* ---- A client that takes every refusal ---- */
 
-	struct work {
+struct work {
 	struct kv kv;
 	struct hbm_region *region;
 	unsigned failures, wrong;

@@ -137,7 +137,7 @@ static void test_trace(void **state)
 	hbmctl_expect("trace --width 20", 0);
 	assert_int_equal(hbmctl_line_count(),
 			 5 + 1 + 1 + 1 + 5); /* rows, axis, an empty line, headers, links */
-	hbmctl_expect_text("trace", "\nHOP ");
+	hbmctl_expect_text("trace", "\nLINK ");
 	json_t *document = hbmctl_json("trace --width 20"), *link;
 	size_t index;
 	assert_int_equal(hbmctl_count(document, "slices"), 20);

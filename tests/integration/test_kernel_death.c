@@ -29,8 +29,8 @@
 #define BLOCK 65536u
 #define BATCH 32u
 #define SLAB (2ull << 20)
-#define SLABS                                                                                      \
-	16ull /* of the victim: blocks in the first two, then the kernel's, then the copies' */
+/* of the victim: blocks in the first two, then the kernel's, then the copies' */
+#define SLABS 16ull
 #define KERNEL_AT (2 * SLAB)
 #define COPIES_AT (9 * SLAB)
 #define COPIES_BYTES ((SLABS * SLAB) - COPIES_AT)

@@ -162,7 +162,7 @@ static void test_json(void **state)
 	assert_string_equal(
 		text,
 		"{\"model\":\"m\",\"opens\":4294967295,\"block_bytes\":65536,"
-		"\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"space\":\"nvme\","
+		"\"blocks_in\":{\"hbm\":1,\"ddr\":2,\"nvme\":3},\"salted\":true,\"ns\":\"nvme\","
 		"\"weights\":\"77\"}");
 	free(text);
 	json_decref(object);

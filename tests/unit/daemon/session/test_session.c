@@ -732,8 +732,8 @@ static bool has_looked_long_enough(void *arg)
 static void fences_that_do_not_come_cost_little(void **state)
 {
 	struct fixture *fixture = *state;
-	static struct watched_fences
-		watched; /* a failed assertion must not pull it away from the loop */
+	/* a failed assertion must not pull it away from the loop */
+	static struct watched_fences watched;
 
 	greet_client(fixture, NULL);
 	assert_int_equal(fences_open(&watched.fences, fixture->pool.loop, 10000000000u), 0);

@@ -292,10 +292,9 @@ static void test_against_a_model(void **state)
 	struct seed seed;
 	seed_open(&seed, "test_against_a_model");
 	struct extent_pool *pool = pool_of(0, RANGES);
-	unsigned eagerness =
-		/* percent of operations that allocate: moves, so that full and empty
-		 * are both met */
-		50;
+	/* percent of operations that allocate: moves, so that full and empty are both
+	 * met */
+	unsigned eagerness = 50;
 	for (int i = 0; i < 100000; i++) {
 		if (i % 1000 == 0)
 			eagerness = 10 + 20 * (unsigned)seed_below(&seed, 5);
