@@ -350,7 +350,7 @@ static void test_set_refuses(void **state)
 	bad("=1", "expected section.key=value");
 	bad("size=a.b", "expected section.key=value");
 	bad("ddr.seize=1", "--set: unknown key 'seize' in section [ddr], expected one of: size, "
-			   "hugepages, reserve");
+			   "hugepages, headroom");
 	bad("dddr.size=1",
 	    "unknown section 'dddr', expected one of: hbmd, device, ddr, nvme, soft, limits");
 	bad("ddr.size=x", "--set: ddr.size: got 'x', expected");
