@@ -47,8 +47,9 @@ static int block_build_segment(struct builder *builder, const struct hbm_segment
 		builder->first = region;
 
 	if (region->device != builder->first->device)
-		return hbm_fail(hbm, HBM_INVALID, "block %zu: on device %u, and others on %u",
-				block, region->device, builder->first->device);
+		return hbm_fail(hbm, HBM_INVALID,
+				"block %zu: on device %u, earlier blocks are on %u", block,
+				region->device, builder->first->device);
 
 	builder->segments[builder->message->segments++] = (struct hbm_wire_range){
 		.region = region->id,

@@ -327,7 +327,7 @@ int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t co
 		};
 		rc = hbm_request_submit(hbm, &request, ticket);
 	} else {
-		rc = hbm_fail(hbm, -ENOMEM, "no memory for a commit of %zu ranges", count);
+		rc = hbm_fail(hbm, -ENOMEM, "cannot allocate a commit of %zu ranges", count);
 	}
 
 	if (rc == 0) {

@@ -29,10 +29,10 @@ int hbm_use_device(struct hbm *hbm, uint32_t device)
 	if (hbm->gpu.ordinals[device] >= 0)
 		return 0;
 
-	return hbm_fail(
-		hbm, -ENODEV,
-		"device %u (%s) is none of those this process sees: see CUDA_VISIBLE_DEVICES",
-		device, driver_uuid_text((char[DRIVER_UUID_TEXT]){0}, &hbm->gpu.uuids[device]));
+	return hbm_fail(hbm, -ENODEV,
+			"device %u (%s) is not visible to this process: see CUDA_VISIBLE_DEVICES",
+			device,
+			driver_uuid_text((char[DRIVER_UUID_TEXT]){0}, &hbm->gpu.uuids[device]));
 }
 
 int hbm_device_ordinal(struct hbm *hbm, uint32_t device, int *ordinal)

@@ -72,7 +72,7 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 	if (rc)
 		return rc;
 	if (!page)
-		return hbm_fail(hbm, -ENOMEM, "no memory for a page of records");
+		return hbm_fail(hbm, -ENOMEM, "cannot allocate a page of records");
 
 	if (page->kind != kind || (page->next && page->next == cursor)) {
 		free(page);

@@ -249,7 +249,7 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 
 		if (!region_slab_is_sound(asked.bytes))
 			return hbm_fail(hbm, -EPROTO,
-					"the daemon names no default slab for device %u",
+					"the daemon reports no default slab for device %u",
 					asked.device);
 	}
 
@@ -281,7 +281,7 @@ static int region_new(struct hbm *hbm, const struct hbm_region_options *options,
 
 	struct hbm_region *region = calloc(1, sizeof(*region) + address_space / slab);
 	if (!region)
-		return hbm_fail(hbm, -ENOMEM, "no memory for a region of %llu slabs",
+		return hbm_fail(hbm, -ENOMEM, "cannot allocate a region of %llu slabs",
 				(unsigned long long)(address_space / slab));
 
 	region->hbm = hbm;

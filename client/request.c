@@ -390,7 +390,7 @@ int hbm_cancel(struct hbm *hbm, hbm_ticket id)
 	unsigned int opcode = ticket->opcode;
 	int rc = ticket->state == TICKET_WAITING ? request_cancel(hbm, id, 0) : HBM_NOT_FOUND;
 	if (rc == HBM_NOT_FOUND)
-		return hbm_fail(hbm, rc, "%s has begun or is over: it cannot be cancelled",
+		return hbm_fail(hbm, rc, "%s has started or ended: it cannot be cancelled",
 				hbm_opcode_name(opcode));
 
 	return rc;

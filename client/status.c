@@ -19,16 +19,16 @@ static const struct {
 	[HBM_LIMIT] = {"HBM_LIMIT", "a limit would be exceeded"},
 	[HBM_NOT_FOUND] =
 		{"HBM_NOT_FOUND",
-		 "no such region, namespace, session or pin, or memory that is not committed"},
+		 "no such region, namespace, session or pin, or the range is not committed"},
 	[HBM_MISS] = {"HBM_MISS", "the block is not in the cache"},
-	[HBM_EXISTS] = {"HBM_EXISTS", "the block or the committed range is there already"},
+	[HBM_EXISTS] = {"HBM_EXISTS", "the block or the committed range exists already"},
 	[HBM_NO_PARENT] = {"HBM_NO_PARENT", "the block's parent is not in the cache"},
-	[HBM_DENIED] = {"HBM_DENIED", "this process may not do that"},
+	[HBM_DENIED] = {"HBM_DENIED", "permission denied"},
 	[HBM_IO] = {"HBM_IO", "the tier's I/O failed"},
 	[HBM_DEVICE] = {"HBM_DEVICE", "a device call failed"},
-	[HBM_TIMEOUT] = {"HBM_TIMEOUT", "the client's data did not become ready in time"},
+	[HBM_TIMEOUT] = {"HBM_TIMEOUT", "timeout: the client's data did not become ready"},
 	[HBM_SHUTDOWN] = {"HBM_SHUTDOWN", "the daemon is stopping"},
-	[HBM_CANCELLED] = {"HBM_CANCELLED", "the request was cancelled before it had begun"},
+	[HBM_CANCELLED] = {"HBM_CANCELLED", "the request was cancelled before it started"},
 };
 
 static const char *const opcodes[HBM_WIRE_OPCODES] = {
@@ -65,7 +65,7 @@ const char *hbm_strerror(int status)
 	if (status == -ENOTCONN)
 		return "the connection to the daemon has ended";
 	if (status == -EPROTO)
-		return "the daemon's answer breaks the protocol";
+		return "the daemon's reply violates the protocol";
 	if (status == -ETIMEDOUT)
 		return "no answer in time";
 	if (status == -EAGAIN)

@@ -321,9 +321,8 @@ int inspect_verify(struct ctl *ctl)
 	query_clear(&accounts);
 
 	if (r == CTL_DONE && wrong)
-		return ctl_fail("%zu of %zu accounts do not balance: this is a bug of hbmd; "
-				"restart it and report "
-				"the line above",
+		return ctl_fail("%zu of %zu accounts do not balance: this is a bug in hbmd; report "
+				"the line above and restart it",
 				wrong, total);
 
 	return r;

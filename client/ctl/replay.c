@@ -336,10 +336,8 @@ static void replay_close_crew(struct crew *crew)
 static void replay_report_mismatches(const struct tally *tally)
 {
 	for (uint64_t i = 0; i < tally->mismatches && i < TALLY_MISMATCHES_KEPT; i++) {
-		ctl_fail(
-			"block %s came back with other bytes than were stored, from offset %" PRIu64
-			" on",
-			block_key_text(&tally->first[i].key).text, tally->first[i].offset);
+		ctl_fail("block %s: wrong bytes from offset %" PRIu64 " on",
+			 block_key_text(&tally->first[i].key).text, tally->first[i].offset);
 	}
 }
 

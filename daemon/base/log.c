@@ -121,8 +121,7 @@ bool log_quota(struct log_quota *quota)
 	pthread_mutex_unlock(&lock);
 
 	if (left_out > 0)
-		log_error("%llu failures such as the next were not logged",
-			  (unsigned long long)left_out);
+		log_error("%llu similar messages suppressed", (unsigned long long)left_out);
 
 	return is_within;
 }

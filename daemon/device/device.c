@@ -55,7 +55,7 @@ static int device_open_driver(struct devices *devices, const struct config *conf
 	devices->driver = driver;
 	devices->kind = driver->kind;
 	const char *name =
-		driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory stands in for a GPU)";
+		driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory in place of a GPU)";
 	const char *why = config->driver != CONFIG_DRIVER_AUTO ? "as configured"
 			  : driver->kind == HBM_DRIVER_CUDA    ? "auto: a CUDA device answers"
 							       : "auto: ";
@@ -152,16 +152,16 @@ int device_check(const struct device *device, char *error, size_t error_size)
 
 	if (mode == CU_COMPUTEMODE_PROHIBITED) {
 		snprintf(error, error_size,
-			 "device %u (%s) may not be used: its compute mode is PROHIBITED; "
-			 "nvidia-smi -c DEFAULT",
+			 "device %u (%s) cannot be used: its compute mode is PROHIBITED; change it "
+			 "with nvidia-smi -c DEFAULT",
 			 device->index, device->name);
 		return -EACCES;
 	}
 
 	if (mode != CU_COMPUTEMODE_DEFAULT)
-		log_warning("device %u: its compute mode lets one process at a time use it: "
-			    "clients will be refused "
-			    "unless all, hbmd too, go through MPS; nvidia-smi -c DEFAULT",
+		log_warning("device %u: compute mode EXCLUSIVE_PROCESS admits one process: clients "
+			    "will be refused unless all processes, hbmd too, run under MPS; change "
+			    "it with nvidia-smi -c DEFAULT",
 			    device->index);
 
 	return 0;
@@ -222,7 +222,7 @@ static int device_open_all(struct devices *devices, struct loop *loop, char *err
 		return device_refuse(devices, "cuDeviceGetCount", result, error, error_size);
 
 	if (count < 1 || count > HBM_WIRE_DEVICES_MAX) {
-		snprintf(error, error_size, "the driver shows %d devices; 1 to %d can be used",
+		snprintf(error, error_size, "the driver reports %d devices, expected 1 to %d",
 			 count, HBM_WIRE_DEVICES_MAX);
 		return -ENODEV;
 	}
@@ -299,9 +299,8 @@ int device_failed(struct device *device, const char *call, CUresult result)
 		if (log_quota(&device->log))
 			log_error("device %u: %s failed: %s", device->index, call, name);
 	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
-		log_error("device %u: %s failed: %s: nothing works on this device any more; "
-			  "restart hbmd (the kernel's "
-			  "log may say why: Xid)",
+		log_error("device %u: %s failed: %s: sticky error, the device is lost until hbmd "
+			  "restarts (look for Xid in the kernel log)",
 			  device->index, call, name);
 	}
 

@@ -193,7 +193,7 @@ static int threads_open(struct loop *loop, const char **reason)
 	list_init(&threads->dead);
 	int r = threads_start(threads);
 	if (r < 0) {
-		*reason = "no epoll or no threads can be had";
+		*reason = "cannot create an epoll instance or threads";
 		threads_free(threads);
 		return r;
 	}

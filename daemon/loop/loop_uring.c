@@ -69,7 +69,7 @@ struct poll {
 static const char *uring_why_no_memory(void)
 {
 	static char text[64 + RLIMIT_HINT];
-	snprintf(text, sizeof(text), "no memory for an io_uring%s",
+	snprintf(text, sizeof(text), "cannot allocate an io_uring%s",
 		 rlimit_hint((char[RLIMIT_HINT]){""}, RLIMIT_MEMLOCK));
 	return text;
 }
@@ -85,7 +85,7 @@ static const char *uring_why_not(int error)
 	case ENOMEM:
 		return uring_why_no_memory();
 	default:
-		return "io_uring could not be set up";
+		return "cannot set up io_uring";
 	}
 }
 
@@ -129,7 +129,7 @@ static int uring_open(struct loop *loop, const char **reason)
 
 	unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
 	if ((uring->ring.features & needed) != needed) {
-		*reason = "this kernel's io_uring is too old (Linux 5.11 is needed)";
+		*reason = "this kernel's io_uring is too old (Linux 5.11 or later is needed)";
 		io_uring_queue_exit(&uring->ring);
 		free(uring);
 		return -ENOSYS;

@@ -83,8 +83,7 @@ static void slab_lose(struct slabs *slabs, struct slab *slab)
 	list_push_back(&slabs->lost, &slab->link);
 	if (device_is_lost(slabs->device))
 		return; /* and that has been said */
-	log_error("device %u: %llu MiB could not be given back and stay quarantined until the "
-		  "daemon restarts",
+	log_error("device %u: cannot unmap or release %llu MiB; quarantined until hbmd restarts",
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
 
@@ -312,7 +311,7 @@ static void slab_make_again_later(struct slabs *slabs, CUresult result)
 {
 	/* Said once for each row of failures. */
 	if (slabs->retry_ns == RETRY_FIRST_NS)
-		device_failed(slabs->device, "cuMemCreate (ahead of need)", result);
+		device_failed(slabs->device, "cuMemCreate (pre-creating slabs)", result);
 
 	/* Without memory for a timer the next thing given back tries again. */
 	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
@@ -478,7 +477,7 @@ const char *slabs_check(const struct slabs *slabs)
 	list_for_each (node, &slabs->lost)
 		lost += container_of(node, struct slab, link)->bytes;
 	if (lost > books->quarantined)
-		return "more is lost than quarantined";
+		return "more bytes are lost than quarantined";
 
 	return NULL;
 }

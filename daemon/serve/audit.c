@@ -86,12 +86,12 @@ static void audit_order(const struct order *order, uint64_t expected,
 	uint64_t length = 0;
 	for (uint32_t number = 0; (number = order_walk(order, number)) != 0;) {
 		if (!order->ops->is_valid(order, number) || ++length > expected) {
-			audit_problem(account, "the order of use is broken at block %u", number);
+			audit_problem(account, "the eviction order is broken at block %u", number);
 			return;
 		}
 	}
 
-	audit_expect(account, "blocks in the order of use", length, expected);
+	audit_expect(account, "blocks in the eviction order", length, expected);
 }
 
 static void audit_tier(const struct cache *cache, const struct tier *tier,
@@ -115,17 +115,17 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 
 	if (tier->moving < tally->source[n])
 		audit_problem(
-			account, "moving bytes: counted %llu, at least %llu are on their way out",
+			account, "moving bytes: counted %llu, at least %llu are being moved out",
 			(unsigned long long)tier->moving, (unsigned long long)tally->source[n]);
 
-	audit_expect(account, "bytes that belong here", tier->bytes, tally->belongs[n]);
-	audit_expect(account, "blocks that belong here", tier->blocks, tally->blocks[n]);
-	audit_expect(account, "logical bytes that belong here", tier->logical_bytes,
+	audit_expect(account, "bytes with this target", tier->bytes, tally->belongs[n]);
+	audit_expect(account, "blocks with this target", tier->blocks, tally->blocks[n]);
+	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
 		     tally->logical[n]);
 	audit_expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
 
 	if (tier->bytes > tier->usable)
-		audit_problem(account, "%llu bytes belong here, %llu fit",
+		audit_problem(account, "%llu bytes have this target, %llu are usable",
 			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
 
 	if (cache->orders[n])
@@ -136,7 +136,7 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 		audit_problem(account, "extents: %s", fault);
 
 	if (n == 1 && tally->orphans > 0)
-		audit_problem(account, "%llu blocks have lost their parent",
+		audit_problem(account, "%llu blocks have no parent in the index",
 			      (unsigned long long)tally->orphans);
 }
 

@@ -107,7 +107,7 @@ static int listener_make_way(const struct sockaddr_un *address, char *error, siz
 	int r = listener_answers(address);
 	if (r < 0)
 		return listener_refuse(r, error, error_size,
-				       "cannot find out whether a daemon uses", path);
+				       "cannot tell whether a daemon is using", path);
 
 	if (r > 0) {
 		snprintf(error, error_size, "another daemon answers at %s", path);

@@ -113,7 +113,7 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
 			       (unsigned long long)hbmd->config->limit_namespaces);
 	else if (status == HBM_INVALID)
-		request_refuse(request, status, "block_bytes %llu is no multiple of 4 KiB, or 0",
+		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
 			       (unsigned long long)open->spec.block_bytes);
 	else
 		request_refuse(request, status,

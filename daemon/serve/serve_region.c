@@ -104,7 +104,7 @@ static void serve_region_created(void *arg, int status, struct region *region)
 	struct request *request = arg;
 	if (status != HBM_OK) {
 		request_refuse(request, status,
-			       "address space cannot be reserved; the daemon's log says why");
+			       "cannot reserve the address space; see the daemon's log");
 		return;
 	}
 
@@ -143,7 +143,8 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 			       (unsigned long long)limits.address_space);
 	else if (status == HBM_INVALID)
 		request_refuse(request, status,
-			       "slab %llu is no slab size, or reserve %llu no multiple of it",
+			       "slab %llu is not 2 MiB times a power of two up to 1 GiB, or "
+			       "address_space %llu is not a multiple of it",
 			       (unsigned long long)create->slab,
 			       (unsigned long long)create->address_space);
 	else if (status != HBM_OK)
@@ -200,8 +201,8 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 			  : status == HBM_INVALID
 				  ? "a range is misaligned, outside its region, or named twice"
 			  : status == HBM_EXISTS
-				  ? "part of a range is committed already, or just being committed"
-			  : status == HBM_DEVICE ? "a device call failed; the daemon's log names it"
+				  ? "part of a range is already committed or being committed"
+			  : status == HBM_DEVICE ? "a device call failed; see the daemon's log"
 						 : "the region or the session is gone";
 	request_refuse(request, status, "%s", why);
 }

@@ -117,7 +117,7 @@ static void server_for_all(struct server *server, void (*end)(struct session *se
 static void server_patience_fire(struct timer *timer)
 {
 	struct server *server = container_of(timer, struct server, patience);
-	log_notice("%llu sessions did not take their replies in time",
+	log_notice("%llu sessions did not read their replies in time",
 		   (unsigned long long)server->count);
 	server_for_all(server, session_end);
 }
@@ -175,7 +175,7 @@ static bool server_is_out_of_resources(int error)
 static void server_pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
-		log_error("cannot accept connections for now: %s%s", strerror(error),
+		log_error("cannot accept connections, retrying: %s%s", strerror(error),
 			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
 
 	server->complained = true;
@@ -202,7 +202,7 @@ static bool server_admit(struct server *server, int socket)
 	}
 
 	if (r < 0) {
-		log_info("a connection was closed at once: %s", strerror(-r));
+		log_info("connection rejected: %s", strerror(-r));
 		close(socket);
 		return true;
 	}

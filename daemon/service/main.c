@@ -200,8 +200,7 @@ static void hbmd_progress(void *arg)
 		return;
 
 	if (memory_setup_broken(service->memory_setup)) {
-		log_error("without memory to pass blocks through there is nothing to serve with: "
-			  "stopping");
+		log_error("cannot allocate the staging buffers; shutting down");
 		service->failed = true;
 		loop_stop(service->hbmd.loop);
 		return;
@@ -235,7 +234,7 @@ static void hbmd_drained(void *arg)
 static void hbmd_stop(struct service *service, const char *why)
 {
 	if (service->stopping) {
-		log_notice("%s again: not waiting for clients", why);
+		log_notice("%s again: not waiting for clients any longer", why);
 		hbmd_stop_when_idle(&service->idle);
 		return;
 	}
@@ -258,7 +257,8 @@ static void hbmd_signalled(struct watch *watch, uint32_t events)
 		return;
 
 	if (info.ssi_signo == SIGHUP)
-		log_notice("SIGHUP: the configuration is read at start only; restart to change it");
+		log_notice("SIGHUP ignored: the configuration is read at start only, restart hbmd "
+			   "to change it");
 	else
 		hbmd_stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 }

@@ -75,9 +75,8 @@ static int memory_setup_divide(const struct config *config, const struct device 
 
 	if (division->mapped > division->memory) {
 		snprintf(reason->text, reason->size,
-			 "device.cache: cache and reserve need %llu bytes, device.memory is %llu: "
-			 "lower device.cache or "
-			 "device.headroom",
+			 "device.cache: cache and headroom need %llu bytes, device.memory is %llu: "
+			 "lower device.cache or device.headroom",
 			 (unsigned long long)division->mapped,
 			 (unsigned long long)division->memory);
 		return -EINVAL;
@@ -112,9 +111,9 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 		if (result != CUDA_SUCCESS) {
 			device_failed(device, "allocating the HBM tier", result);
 			snprintf(reason->text, reason->size,
-				 "device.cache: device %u did not give %llu bytes (%s): is "
-				 "something else using it?",
-				 device->index, (unsigned long long)division.mapped,
+				 "device.cache: cannot allocate %llu bytes on device %u (%s): is "
+				 "another process using it?",
+				 (unsigned long long)division.mapped, device->index,
 				 driver_error_name(device->driver, result));
 			return -ENOMEM;
 		}

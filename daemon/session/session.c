@@ -255,9 +255,9 @@ static bool session_read_message(struct session *session, bool *any)
 		return true;
 
 	if (size == -EMSGSIZE)
-		session_drop(session, "a message that is too long");
+		session_drop(session, "message too long");
 	else if (size == -EPROTO)
-		session_drop(session, "descriptors that nobody asked for");
+		session_drop(session, "unexpected file descriptors");
 	else
 		session_end(session);
 
@@ -305,7 +305,7 @@ static const char *session_failure(int r)
 	case -ECONNRESET:
 		return NULL;
 	case -ETOOMANYREFS:
-		return "its client does not take the descriptors sent to it";
+		return "the client does not read the descriptors sent to it";
 	case -ENOMEM:
 		return "out of memory or descriptors";
 	default:

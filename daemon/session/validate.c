@@ -166,7 +166,7 @@ static int validate_check_cancel(const void *message, const char **why)
 	}
 
 	return cancel->flags && cancel->target != 0
-		       ? validate_invalid(why, "all requests and one of them")
+		       ? validate_invalid(why, "the flag for all requests, and an id")
 		       : HBM_OK;
 }
 
@@ -312,7 +312,7 @@ int validate_message(const void *message, size_t size, bool greeted, const char 
 {
 	const struct hbm_wire_header *header = message;
 	if (size < sizeof(*header) || header->size != size) {
-		*why = "a message whose size is not what its header says";
+		*why = "message size differs from its header";
 		return -EPROTO;
 	}
 
@@ -332,7 +332,7 @@ int validate_message(const void *message, size_t size, bool greeted, const char 
 		if (greeted)
 			return validate_invalid(why, "a second HELLO");
 		if (((const struct hbm_wire_hello *)message)->magic != HBM_WIRE_MAGIC) {
-			*why = "a HELLO without the magic number";
+			*why = "HELLO without the magic number";
 			return -EPROTO;
 		}
 	}

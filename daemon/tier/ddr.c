@@ -153,14 +153,14 @@ static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 static void ddr_give_up(struct ddr *ddr, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
-		log_error("ddr: %llu MiB could not be had: %s%s",
+		log_error("ddr: cannot allocate %llu MiB: %s%s",
 			  (unsigned long long)(chunk->bytes >> 20), strerror(-chunk->error),
 			  ddr->hugepages ? "; reserve more huge pages (vm.nr_hugepages) or set "
 					   "ddr.hugepages = no"
 					 : "; lower ddr.size");
 	else
-		log_error("ddr: the device refused %u times to register %llu MiB", chunk->attempts,
-			  (unsigned long long)(chunk->bytes >> 20));
+		log_error("ddr: cannot register %llu MiB with the device after %u attempts",
+			  (unsigned long long)(chunk->bytes >> 20), chunk->attempts);
 	ddr->broken |= chunk->offset < ddr->staging;
 }
 
@@ -187,8 +187,8 @@ static void ddr_put_into_service(struct job *job)
 	ddr_give_next(ddr, chunk->worker);
 
 	if (--ddr->pending == 0)
-		log_info("ddr: %llu of %llu MiB touched and registered in %.1f s, %llu MiB in huge "
-			 "pages",
+		log_info("ddr: %llu of %llu MiB populated and registered in %.1f s, %llu MiB in "
+			 "huge pages",
 			 (unsigned long long)(ddr->ready >> 20),
 			 (unsigned long long)(ddr->bytes >> 20),
 			 (double)(clock_now() - ddr->started_ns) / 1e9,
@@ -236,7 +236,7 @@ static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
 	int fd = memfd_create("hbmd-ddr", flags);
 	if (fd < 0 || ftruncate(fd, (off_t)ddr->bytes) < 0) {
 		int r = -errno;
-		snprintf(error, error_size, "ddr: no memory file of %llu bytes: %s",
+		snprintf(error, error_size, "ddr: cannot create a memfd of %llu bytes: %s",
 			 (unsigned long long)ddr->bytes, strerror(-r));
 		if (fd >= 0)
 			close(fd);

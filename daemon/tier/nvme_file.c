@@ -350,8 +350,7 @@ static int nvme_file_claim(struct nvme_file *nvme, uint64_t configured, bool *fo
 
 	if (!ours && !empty)
 		return nvme_file_refuse(reason, -EEXIST,
-					"nvme.path: %s holds something that is not hbmd's and "
-					"would be overwritten: name another "
+					"nvme.path: %s holds data that is not hbmd's: name another "
 					"path, or empty it first%s",
 					nvme->path, nvme->is_device ? " (wipefs, blkdiscard)" : "");
 
@@ -396,7 +395,7 @@ static void nvme_file_step_filled(struct job *job)
 		return;
 
 	if (nvme->fill_error < 0) {
-		log_error("nvme: formatting %s stopped at %llu of %llu MiB: %s; the tier stays at "
+		log_error("nvme: formatting %s failed at %llu of %llu MiB: %s; the tier stays at "
 			  "that size",
 			  nvme->path, (unsigned long long)(nvme->filled >> 20),
 			  (unsigned long long)(nvme->size >> 20), strerror(-nvme->fill_error));
@@ -441,7 +440,7 @@ static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 
 	r = worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
 	if (r < 0)
-		return nvme_file_refuse(reason, r, "nvme: no thread to format with: %s",
+		return nvme_file_refuse(reason, r, "nvme: cannot start the formatting thread: %s",
 					strerror(-r));
 
 	log_info("nvme: formatting %s, %llu MiB", nvme->path,
@@ -462,8 +461,8 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 		return r;
 
 	if (!nvme->direct)
-		log_warning("nvme: %s is on a file system without O_DIRECT: the page cache will be "
-			    "used twice",
+		log_warning("nvme: %s is on a file system without O_DIRECT: I/O goes through the "
+			    "page cache",
 			    nvme->path);
 
 	struct tier *tier = nvme->tier;

@@ -230,7 +230,7 @@ static void nvme_io_io_done(struct loop_io *io)
 	}
 
 	if (log_quota(&run->nvme_io->log))
-		log_error("nvme: %s of %llu bytes at %llu failed: %s",
+		log_error("nvme: %s of %llu bytes at offset %llu failed: %s",
 			  run->io.write ? "write" : "read", (unsigned long long)run->bytes,
 			  (unsigned long long)run->offset, strerror(-error));
 

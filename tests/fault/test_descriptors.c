@@ -21,7 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define COMPLAINT "cannot accept connections for now"
+#define COMPLAINT "cannot accept connections, retrying"
 #define SLAB (2ull << 20)
 #define SESSION_FDS 4 /* the socket, the process, the fence page, the doorbell */
 
@@ -181,7 +181,8 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 		}
 
 		assert_int_equal(status, HBM_OK);
-		assert_in_range(refused, 8, 64);
+		/* How often depends on what the daemon opens and closes ahead of need meanwhile. */
+		assert_in_range(refused, 1, 64);
 		assert_true(spawn_logged(&daemon_, "raise LimitNOFILE="));
 		assert_int_equal(hbm_region_destroy(hbm, region), 0);
 	}

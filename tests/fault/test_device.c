@@ -276,7 +276,7 @@ static void test_a_lost_device_is_seen(void **state)
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_PREFETCH, 100, BLOCKS, 0, NULL), HBM_DEVICE);
 	assert_int_equal(kv_lookup(&kv, 100, BLOCKS, NULL), 0);
 	kv_close(&kv);
-	assert_int_equal(spawn_log_lines(&daemon_, "nothing works on this device any more"), 1);
+	assert_int_equal(spawn_log_lines(&daemon_, "sticky error, the device is lost"), 1);
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 

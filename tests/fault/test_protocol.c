@@ -220,7 +220,7 @@ static const struct refused refused[] = {
 	 "device 99"},
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .address_space = 5}},
 	 HBM_INVALID,
-	 "reserve 5"},
+	 "address_space 5"},
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create),
 		     .address_space = 1ull << 50}},
 	 HBM_LIMIT,

@@ -308,7 +308,7 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	assert_int_not_equal(hbm_store(hbm, ns, blocks, BLOCKS, results), 0); /* the daemon goes */
 	hbm_close(hbm);
 	assert_int_equal(spawn_wait(&daemon_), 1);
-	assert_true(spawn_logged(&daemon_, "nothing to serve with"));
+	assert_true(spawn_logged(&daemon_, "cannot allocate the staging buffers"));
 	assert_false(exists(daemon_.socket));
 }
 

@@ -166,8 +166,8 @@ static void test_device_not_seen(void **state)
 	assert_int_equal(ordinal, 7);
 	assert_string_equal(
 		hbm_error(hbm),
-		"device 0 (GPU-9f626d20-736f-6674-2064-657669636500) is none of those this "
-		"process sees: see CUDA_VISIBLE_DEVICES");
+		"device 0 (GPU-9f626d20-736f-6674-2064-657669636500) is not visible to this "
+		"process: see CUDA_VISIBLE_DEVICES");
 	assert_int_equal(hbm_region_create(hbm, &options, &region), -ENODEV);
 	assert_int_equal(hbm_fence_device(hbm, 0, 0, &address), -ENODEV);
 	assert_int_equal(hbm_fence_device(hbm, 1, 0, &address), 0);

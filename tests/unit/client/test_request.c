@@ -261,7 +261,7 @@ static void test_cancel(void **state)
 	/* It has ended, and is asked about no more. */
 	assert_int_equal(hbm_cancel(hbm, tickets[1]), HBM_NOT_FOUND);
 	assert_int_equal(fake.seen[HBM_WIRE_CANCEL], 1);
-	assert_string_equal(hbm_error(hbm), "TOUCH has begun or is over: it cannot be cancelled");
+	assert_string_equal(hbm_error(hbm), "TOUCH has started or ended: it cannot be cancelled");
 	assert_int_equal(hbm_poll(hbm, tickets[1]), HBM_CANCELLED);
 	assert_int_equal(hbm_cancel(hbm, tickets[1]), -EINVAL);
 	reply_held(0, HBM_OK);

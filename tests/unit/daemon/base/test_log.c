@@ -193,7 +193,7 @@ static void test_a_quota(void **state)
 	assert_string_equal(written(), "");
 	quota.second_ns = 0;
 	assert_true(log_quota(&quota));
-	assert_string_equal(written(), "<3>980 failures such as the next were not logged\n");
+	assert_string_equal(written(), "<3>980 similar messages suppressed\n");
 	assert_int_equal(quota.count, 1);
 }
 

@@ -260,7 +260,7 @@ static void test_a_foreign_file_is_refused_and_untouched(void **state)
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		write_file(setting, "precious", 0, lengths[i]);
 		struct stat before = stat_of(setting), now;
-		assert_refused(setting, -EEXIST, "holds something that is not hbmd's");
+		assert_refused(setting, -EEXIST, "holds data that is not hbmd's");
 		now = stat_of(setting);
 		assert_int_equal(now.st_size, before.st_size);
 		assert_int_equal(now.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
@@ -584,7 +584,7 @@ static void test_a_foreign_device_is_refused_and_untouched(void **state)
 	setting->config.nvme_size = 8 * MIB;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		write_device(setting, "precious", places[i]);
-		assert_refused(setting, -EEXIST, "holds something that is not hbmd's");
+		assert_refused(setting, -EEXIST, "holds data that is not hbmd's");
 		assert_on_device(setting, "precious", places[i]);
 		assert_int_equal(pwrite(setting->device, (const char[8]){0}, 8, places[i]), 8);
 	}
