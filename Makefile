@@ -271,6 +271,10 @@ gpu-pack: $(BUILD)/.deps-PACK ## make a folder that proves hbmd on a machine wit
 	@$(BUILD)/hbmctl replay --generate users=32,turns=6,prompt=6000,reply=600,shared=2048,seed=7 > $(PACK)/trace.jsonl
 	@tests/gpu/pack.sh $(PACK) 60
 
+mutants: $(BUILD)/.deps-CHECK ## seed faults into MODULES, or what changed since BASE, and name those no test notices
+	@$(SUBMAKE) tests
+	@BUILD=$(BUILD) CC="$(CC)" tests/mutants/run $(MODULES)
+
 gpu-check: gpu-pack ## prove hbmd on this machine's GPU; without one, say what was looked for and exit with 77
 	@$(PACK)/run.sh
 
@@ -332,4 +336,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-threads demo bench lint analyze coverage coverage-run fuzz gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-threads demo bench lint analyze coverage coverage-run fuzz mutants gpu-check gpu-pack install uninstall dist clean help FORCE
