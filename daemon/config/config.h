@@ -10,68 +10,11 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-/* A size as written: bytes, or a share of something only known later. */
-struct config_size {
-	uint64_t bytes;
-	double percent; /* > 0: take this share instead of bytes */
-};
-
-enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
-enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
-
-/* What each means and what it is by default: config_keys.c. */
-struct config {
-	/* [hbmd] */
-	char *socket;
-	uint64_t socket_mode;
-	char *socket_group; /* empty: leave it */
-	char *state_dir;
-	uint64_t driver;    /* enum config_driver */
-	uint64_t io;        /* enum config_io */
-	uint64_t log_level; /* a syslog priority */
-	/* [device] */
-	struct config_size device_memory;   /* % of the device */
-	struct config_size device_cache;    /* % of device.memory: the HBM tier */
-	struct config_size device_headroom; /* % of device.memory: for blocks passing through */
-	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
-	/* [ddr] */
-	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
-	uint64_t ddr_hugepages;      /* bool */
-	uint64_t ddr_headroom;       /* on top of size */
-	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
-	/* [nvme] */
-	char *nvme_path;     /* empty: no NVMe tier */
-	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_depth; /* I/Os under way */
-	uint64_t nvme_merge; /* bytes of the largest merged I/O */
-	char *nvme_fail; /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
-	/* [soft] */
-	uint64_t soft_devices;
-	uint64_t soft_memory;                  /* of each */
-	double soft_d2h_gib_s, soft_h2d_gib_s; /* 0: as fast as the host can */
-	double soft_latency_us;
-	char *soft_fail; /* "cuMemCreate:3[:code],..." : injects faults, for tests; or empty */
-	/* [limits] */
-	uint64_t limit_sessions;
-	uint64_t limit_requests_in_flight; /* a session */
-	uint64_t limit_regions;            /* a session */
-	uint64_t limit_address_space;      /* address space of one session's regions */
-	uint64_t limit_commit_slabs;       /* one commit request */
-	uint64_t limit_namespaces;
-	uint64_t limit_namespace_opens; /* a session */
-	uint64_t limit_blocks;
-	uint64_t limit_block_bytes;
-	struct config_size limit_pinned; /* % of each tier */
-	uint64_t limit_pins;             /* a session */
-	uint64_t limit_moves;            /* movements between tiers under way at once */
-	uint64_t limit_ready_ms;         /* longest wait for a client's data */
-	uint64_t limit_hello_ms;         /* longest silence before HELLO */
-};
+#include "daemon/config/config_fields.h"
 
 /* All defaults; strings are owned by the config. */
 int config_defaults(struct config *config);
@@ -90,3 +33,11 @@ void config_print_reference(FILE *out);
 void config_print(const struct config *config, FILE *out);
 /* size's bytes, given the whole it may be a share of. */
 uint64_t config_size_of(struct config_size size, uint64_t whole);
+
+/* ---- For the config modules. ---- */
+
+/* A deep copy: -ENOMEM leaves out untouched. */
+int config_copy(struct config *out, const struct config *from);
+/* Writes a line to error and returns -EINVAL. */
+int config_refuse(char *error, size_t error_size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/config/config.h"
 #include "daemon/config/config_keys.h"
 
 /* "socket, socket_mode, ..." of a section, or the sections themselves if section is NULL. */

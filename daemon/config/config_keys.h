@@ -6,9 +6,9 @@
  */
 #pragma once
 
-#include <stdbool.h>
+#include <stddef.h>
 
-#include "daemon/config/config.h"
+#include "daemon/config/config_fields.h"
 #include "daemon/config/config_value.h"
 
 struct config_key {
@@ -27,9 +27,3 @@ static inline void *config_field(struct config *config, const struct config_key 
 {
 	return (char *)config + key->offset;
 }
-
-/* A deep copy: -ENOMEM leaves out untouched. */
-int config_copy(struct config *out, const struct config *from);
-/* Writes a line to error and returns -EINVAL. */
-int config_refuse(char *error, size_t error_size, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "daemon/base/checked.h"
-#include "daemon/config/config.h"
+#include "daemon/config/config_fields.h"
 
 #define BILLION 1000000000u
 
