@@ -7,6 +7,8 @@
  * posted by then, and fires the timers that are due. None of the four can starve the
  * others: each handles what there was when its part began.
  */
+#include "daemon/loop/loop.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -20,11 +20,7 @@
 #pragma once
 
 #include "daemon/base/clock.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/uio.h>
+#include "daemon/loop/event.h"
 
 struct loop;
 
@@ -34,45 +30,6 @@ struct loop_options {
 	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel lets us, else threads */
 	/* file operations under way at once, at least 1; more are queued inside */
 	unsigned io_depth;
-};
-
-/* A descriptor of interest: level-triggered, like poll(2). The descriptor is borrowed and
- * must stay open while watched. It must be one that can be polled: regular files cannot.
- * Zero all members that are not set. */
-struct watch {
-	int fd;
-	uint32_t events; /* POLLIN, POLLOUT; POLLERR and POLLHUP always */
-	void (*ready)(struct watch *watch, uint32_t events);
-	void *private; /* the loop's */
-};
-
-/* Fires once at or after its time; may be set again from its own callback. */
-struct timer {
-	void (*fire)(struct timer *timer);
-	uint64_t at_ns;  /* CLOCK_MONOTONIC; the loop's */
-	size_t position; /* the loop's: index in its heap + 1, 0 when not set */
-};
-
-/* Work handed to the loop thread from any thread. The object is the caller's and is in
- * use until run() is called. */
-struct post {
-	void (*run)(struct post *post);
-	struct post *next; /* the loop's */
-};
-
-/* One read or write at an offset. All members but the last three are the caller's and
- * stay valid until done(), which is never called from within loop_io(). At most IOV_MAX
- * pieces. */
-struct loop_io {
-	bool write;
-	int fd;
-	uint64_t offset;
-	const struct iovec *iov;
-	unsigned iov_count;
-	void (*done)(struct loop_io *io);
-	int64_t result;       /* bytes moved, maybe fewer than asked, or negative errno */
-	struct loop_io *next; /* the loop's */
-	struct loop *loop;    /* the loop's */
 };
 
 /* Negative errno if no engine can be had. Signals must be blocked before (the threads
@@ -102,10 +59,6 @@ void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not wat
 int loop_timer_set(struct loop *loop, struct timer *timer,
 		   uint64_t at_ns); /* of clock.h; sets or moves; -ENOMEM */
 void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not set */
-static inline bool timer_is_set(const struct timer *timer)    /* and has not fired since */
-{
-	return timer->position != 0;
-}
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
 void loop_io(struct loop *loop,

@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-#include "daemon/loop/loop.h"
+#include "daemon/loop/event.h"
 #include "daemon/loop/loop_timers.h"
 
 struct engine {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon/base/list.h"
+#include "daemon/loop/loop.h"
 #include "daemon/loop/loop_engine.h"
 
 enum { THREADS_MAX = 4, BATCH = 64 };

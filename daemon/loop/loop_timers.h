@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "daemon/loop/loop.h"
+#include "daemon/loop/event.h"
 
 struct timers {
 	struct timer **heap;

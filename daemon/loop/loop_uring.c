@@ -33,6 +33,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/base/rlimit.h"
+#include "daemon/loop/loop.h"
 #include "daemon/loop/loop_engine.h"
 
 enum { SUBMISSIONS = 256, COMPLETIONS = 4096, BATCH = 64 };
