@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/base/checked.h"
-#include "daemon/region/slot.h"
+#include "daemon/region/region.h"
 
 const struct claim claim_stuck;
 

@@ -6,8 +6,9 @@
  */
 #pragma once
 
-#include "daemon/region/mapping.h"
+#include "daemon/region/slot.h"
 
+#include <hbm/wire.h>
 #include <stdbool.h>
 
 struct regions;

@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #include "daemon/region/claim.h"
+#include "daemon/region/mapping.h"
+#include "daemon/region/region.h"
 #include "daemon/region/slab.h"
-#include "daemon/region/slot.h"
 
 struct share {
 	struct commit *commit;

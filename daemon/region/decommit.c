@@ -6,8 +6,9 @@
 #include <stdlib.h>
 
 #include "daemon/region/claim.h"
+#include "daemon/region/mapping.h"
+#include "daemon/region/region.h"
 #include "daemon/region/slab.h"
-#include "daemon/region/slot.h"
 
 struct part {
 	struct decommit *decommit;

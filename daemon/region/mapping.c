@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/base/fdpass.h"
+#include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
 static bool mapping_concerns(const struct mapping *mapping, const struct stretch *stretch)

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 #include "daemon/base/checked.h"
-#include "daemon/region/claim.h"
+#include "daemon/region/mapping.h"
+#include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
 void regions_init(struct regions *regions)

@@ -17,16 +17,42 @@
  */
 #pragma once
 
-#include "daemon/region/mapping.h"
-#include "daemon/region/region.h"
-#include "daemon/region/slab.h"
+#include "daemon/base/list.h"
+#include "daemon/device/device.h"
 
 struct claim;
+struct region;
+struct regions;
+struct slab;
 
 struct slot {
 	struct slab *slab;
 	const struct claim *claim;
 	uint64_t users; /* by transfers */
+};
+
+/* Consecutive slots of one region. */
+struct stretch {
+	struct region *region;
+	uint64_t first, count;
+	uint64_t at; /* of its first slot among all slots of the operation */
+};
+
+struct mapping {
+	/* the caller's */
+	struct device *device;
+	uint64_t slab; /* only regions with such slabs; 0: with any */
+	const struct stretch *stretches;
+	size_t stretch_count;
+	/* map: one for each slot of the operation, -1 before and where nothing was
+	 * exported */
+	int *fds;
+	void (*done)(struct mapping *mapping); /* loop thread */
+	/* the outcome */
+	CUresult result;
+	const char *call; /* that failed */
+	bool lacks_fds;   /* it failed for want of descriptors */
+	struct job job;
 };
 
 struct region {
@@ -43,7 +69,7 @@ struct region {
 	uint64_t claims; /* stretches of operations, and the creation */
 	bool gone, quarantined, closing;
 	bool given_up; /* by its client: nothing to wait for but holds and claims */
-	region_done *done;
+	void (*done)(void *arg, int status, struct region *region);
 	void *arg;
 	/* creating and closing */
 	struct stretch whole;
