@@ -5,21 +5,9 @@
  */
 #pragma once
 
-#include "client/ctl/options.h"
+#include "client/ctl/ctl.h"
 
 #include <stdio.h>
-
-struct ctl;
-
-struct command {
-	const char *name;
-	const char *arguments;             /* for the synopsis */
-	const char *summary;               /* one line */
-	int (*run)(struct ctl *ctl);       /* returns an enum ctl_exit */
-	const struct option_spec *options; /* or NULL */
-	size_t least, most;                /* how many words it takes */
-	const char *details;               /* paragraphs for its own help, or NULL */
-};
 
 /* The command of that name, or NULL. */
 const struct command *command_find(const char *name);

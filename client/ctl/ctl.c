@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl: see ctl.h. */
 #include "client/ctl/ctl.h"
-#include "client/ctl/command.h"
 #include "client/ctl/no_daemon.h"
 #include "client/ctl/units.h"
 

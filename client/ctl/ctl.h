@@ -19,7 +19,18 @@ enum ctl_exit {
 	CTL_USAGE = 2,  /* not a command line of hbmctl */
 };
 
-struct command;
+struct ctl;
+
+/* One thing hbmctl can do: a row of the table in command.c. */
+struct command {
+	const char *name;
+	const char *arguments;             /* for the synopsis */
+	const char *summary;               /* one line */
+	int (*run)(struct ctl *ctl);       /* returns an enum ctl_exit */
+	const struct option_spec *options; /* or NULL */
+	size_t least, most;                /* how many words it takes */
+	const char *details;               /* paragraphs for its own help, or NULL */
+};
 
 struct ctl {
 	const char *socket; /* NULL: the library's choice */

@@ -6,7 +6,7 @@
  */
 #include "client/ctl/operate.h"
 #include "client/ctl/block_key.h"
-#include "client/ctl/command.h"
+#include "client/ctl/ctl.h"
 #include "client/ctl/key_list.h"
 #include "client/ctl/units.h"
 #include "client/ctl/view.h"

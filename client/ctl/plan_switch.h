@@ -10,7 +10,8 @@
  */
 #pragma once
 
-#include "client/ctl/plan_live.h"
+#include "client/ctl/ctl.h"
+#include "client/ctl/plan_measure.h"
 
 /* The switches and the note of *live. Returns the exit status: CTL_DONE also when no
  * tier could be measured. */

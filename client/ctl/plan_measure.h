@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_measure: what was measured on a running daemon, beside what was expected. */
+#pragma once
+
+#include <hbm/wire.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLAN_SWITCHES_MAX 3
+
+/* A rate, and what the data sheet or the options say it should be; 0: not known. */
+struct plan_measure {
+	const char *name;
+	double theoretical_bytes_s, measured_bytes_s;
+};
+
+struct plan_switch {
+	const char *tier;
+	uint64_t bytes;
+	double out_s, in_s;
+	/* both, at the rates the plan would take without a daemon; 0: not known */
+	double theoretical_s;
+};
+
+struct plan_live {
+	struct plan_measure links[HBM_LINKS];
+	size_t link_count;
+	struct plan_switch switches[PLAN_SWITCHES_MAX];
+	size_t switch_count;
+	char note[160]; /* why a tier was not measured, or "" */
+};
