@@ -8,15 +8,8 @@
  * 		there (move.h)
  * 	load	from a block's slot, or the host copy a move makes of it, to a client (load.h)
  *
- * How the bytes travel is transfer.h's. This module decides when a move begins, and frees
- * space when a slot is waited for.
- *
- * Why it always goes on: resources are taken in one order, slot of the target, then
- * staging buffer, and nothing that waits for a slot has one. As the slots of all tiers
- * together outnumber the blocks by the reserves, some move can always begin; whatever is
- * staged has its target already. So nothing deadlocks, whatever the tiers are full of.
- * mover_pump() ends with: a transfer is active, or nobody waits for a slot and every
- * inbound queue is empty.
+ * How the bytes travel is transfer.h's. When a move begins, and how space is freed where a slot
+ * is waited for, is pump.h's. This module has what they share.
  *
  * A source slot is freed when its move is over and nobody reads it any more. If a move
  * fails its block is dropped; later loads miss, and wrong bytes are never served. But one
@@ -34,7 +27,7 @@
 
 struct move;
 
-/* Open to store.c, load.c and move.c. */
+/* Open to store.c, load.c, move.c and pump.c. */
 struct mover {
 	struct cache *cache;
 	struct transfer_context context;
@@ -56,10 +49,12 @@ struct mover_options {
 int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be active */
 
-/* Starts what can be started. To be called after every change of policy and every batch
- * of completions. */
-void mover_pump(struct mover *mover);
+/* Completions free slots, buffers and numbers: batch_done(mover) follows each batch of them.
+ * NULL: nobody listens any more. */
+void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not over */
 
 /* What a failed transfer means for everybody: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
+/* The blocks in the HBM of devices that are lost are gone. */
+void mover_give_up_lost_devices(struct mover *mover);

@@ -5,13 +5,14 @@
  * pages sees each entry that stays, and may miss or see twice one that comes or goes
  * meanwhile.
  */
+#include "daemon/serve/inspect.h"
+
 #include "daemon/base/link_stats.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/audit.h"
-#include "daemon/serve/server.h"
 
 #include <stdio.h>
 #include <string.h>

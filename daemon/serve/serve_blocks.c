@@ -8,9 +8,12 @@
  * Nothing is decided before the data is ready: a client that never gets ready holds its
  * own regions and nothing else.
  */
+#include "daemon/serve/serve_blocks.h"
+
 #include "daemon/base/checked.h"
 #include "daemon/cache/cache.h"
 #include "daemon/move/load.h"
+#include "daemon/move/pump.h"
 #include "daemon/move/store.h"
 #include "daemon/serve/serve_namespace.h"
 
@@ -431,7 +434,7 @@ static void serve_blocks_run(struct batch *batch)
 		serve_blocks_run_prefetch(batch);
 	}
 
-	mover_pump(batch->hbmd->mover);
+	pump_run(batch->hbmd->mover);
 	serve_blocks_one_less(batch);
 }
 

@@ -6,11 +6,14 @@
  * A pin is an object of its session, charged to it and gone with it. Pins of operators
  * may be kept instead: they belong to the cache, until an operator takes them back.
  */
+#include "daemon/serve/serve_keys.h"
+
 #include "daemon/base/link_stats.h"
 #include "daemon/base/loading.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
+#include "daemon/move/pump.h"
 #include "daemon/serve/serve_namespace.h"
 
 #include <stdlib.h>
@@ -349,14 +352,14 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 	}
 
 	serve_keys_answer_send(request);
-	mover_pump(hbmd->mover);
+	pump_run(hbmd->mover);
 }
 
 void serve_session_gone(struct hbmd *hbmd, struct session *session)
 {
 	serve_keys_pins_gone(hbmd, session);
 	serve_namespaces_gone(hbmd, session);
-	mover_pump(hbmd->mover);
+	pump_run(hbmd->mover);
 }
 
 void serve_close(struct hbmd *hbmd)
@@ -381,7 +384,7 @@ static void serve_keys_evict_some(struct post *post)
 	struct hbmd *hbmd = eviction->hbmd;
 	uint64_t gone = cache_push_out(hbmd->cache, eviction->tier, eviction->left, EVICT_STEP);
 
-	mover_pump(hbmd->mover);
+	pump_run(hbmd->mover);
 	eviction->left = gone < eviction->left ? eviction->left - gone : 0;
 	if (gone > 0 && eviction->left > 0) {
 		loop_post(hbmd->loop, post);

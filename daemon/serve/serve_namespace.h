@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* serve_space: which namespaces a session has open. A request may only name those. */
+/* serve_namespace: which namespaces a session has open. A request may only name those. */
 #pragma once
 
 #include "daemon/serve/server.h"
+
+request_handler serve_namespace_open, serve_namespace_close;
 
 /* Whether the session has it open. */
 bool session_has_namespace(const struct session *session, uint32_t ns);

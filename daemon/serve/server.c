@@ -23,7 +23,6 @@
 #include "daemon/base/rlimit.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
-#include "daemon/serve/serve_region.h"
 
 enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
 #define PAUSE_NS 100000000u
@@ -32,6 +31,7 @@ enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
 
 struct server {
 	struct hbmd *hbmd;
+	const struct server_handlers *handlers;
 	struct session_owner owner;
 	struct listener listener;
 	struct watch watch;
@@ -49,28 +49,6 @@ struct server {
 	void *arg;
 };
 
-static request_handler *const handlers[HBM_WIRE_OPCODES] = {
-	[HBM_WIRE_HELLO] = serve_hello,
-	[HBM_WIRE_REGION_CREATE] = serve_region_create,
-	[HBM_WIRE_REGION_DESTROY] = serve_region_destroy,
-	[HBM_WIRE_COMMIT] = serve_commit,
-	[HBM_WIRE_DECOMMIT] = serve_decommit,
-	[HBM_WIRE_NAMESPACE_OPEN] = serve_namespace_open,
-	[HBM_WIRE_NAMESPACE_CLOSE] = serve_namespace_close,
-	[HBM_WIRE_LOOKUP] = serve_lookup,
-	[HBM_WIRE_STORE] = serve_store,
-	[HBM_WIRE_LOAD] = serve_load,
-	[HBM_WIRE_PREFETCH] = serve_prefetch,
-	[HBM_WIRE_TOUCH] = serve_keys,
-	[HBM_WIRE_PIN] = serve_keys,
-	[HBM_WIRE_UNPIN] = serve_keys,
-	[HBM_WIRE_REMOVE] = serve_keys,
-	[HBM_WIRE_EVICT] = serve_evict,
-	[HBM_WIRE_QUERY] = serve_query,
-	[HBM_WIRE_PING] = serve_ping,
-	[HBM_WIRE_CANCEL] = serve_cancel,
-};
-
 static struct server *server_of(struct session_owner *owner)
 {
 	return container_of(owner, struct server, owner);
@@ -78,12 +56,16 @@ static struct server *server_of(struct session_owner *owner)
 
 static void server_arrived(struct session_owner *owner, struct request *request)
 {
-	handlers[request->message->opcode](server_of(owner)->hbmd, request);
+	struct server *server = server_of(owner);
+
+	server->handlers->requests[request->message->opcode](server->hbmd, request);
 }
 
 static void server_died(struct session_owner *owner, struct session *session)
 {
-	serve_session_gone(server_of(owner)->hbmd, session);
+	struct server *server = server_of(owner);
+
+	server->handlers->session_gone(server->hbmd, session);
 }
 
 /* ---- Draining ---- */
@@ -289,8 +271,8 @@ static struct server *server_new(struct hbmd *hbmd)
 	return server;
 }
 
-int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error,
-		size_t error_size)
+int server_open(struct server **out, struct hbmd *hbmd, const struct server_handlers *handlers,
+		int inherited, char *error, size_t error_size)
 {
 	struct server *server = server_new(hbmd);
 	if (!server) {
@@ -298,6 +280,7 @@ int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *err
 		return -ENOMEM;
 	}
 
+	server->handlers = handlers;
 	int r = listener_open(&server->listener, inherited, hbmd->config, error, error_size);
 	if (r == 0) {
 		server->watch = (struct watch){.fd = server->listener.fd,

@@ -12,22 +12,23 @@
 #include "daemon/serve/hbmd.h"
 #include "daemon/session/session.h"
 
-/* Handlers of the cache (serve_cache.c) and of inspection (inspect.c). The size of the
- * message, counts, flags and padding have been checked; ids, ranges and limits have not.
- * Each calls request_reply exactly once, now or later. */
+/* Answers one request. The size of the message, counts, flags and padding have been
+ * checked; ids, ranges and limits have not. Calls request_reply exactly once, now or
+ * later. */
 typedef void request_handler(struct hbmd *hbmd, struct request *request);
-request_handler serve_namespace_open, serve_namespace_close, serve_lookup, serve_store, serve_load,
-	serve_prefetch, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict, serve_query;
-/* What the cache holds for a session that has died: namespaces opened, pins. */
-void serve_session_gone(struct hbmd *hbmd, struct session *session);
-/* At the end: the pins that were kept. */
-void serve_close(struct hbmd *hbmd);
+
+/* What the server calls, all of it above the server (handlers.h). */
+struct server_handlers {
+	request_handler *requests[HBM_WIRE_OPCODES];
+	/* A session has died: what it had outside its regions is given back. */
+	void (*session_gone)(struct hbmd *hbmd, struct session *session);
+};
 
 /* Takes over the inherited listening socket, or makes one (-1) at config->socket: see
  * listener_open(). Negative errno and one line in error; the inherited socket is then
  * still the caller's. */
-int server_open(struct server **out, struct hbmd *hbmd, int inherited, char *error,
-		size_t error_size);
+int server_open(struct server **out, struct hbmd *hbmd, const struct server_handlers *handlers,
+		int inherited, char *error, size_t error_size);
 /* Stops accepting; each session is closed once its requests are over; calls drained()
  * when no session is left. */
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);

@@ -12,6 +12,8 @@
 #include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
+#include "daemon/serve/handlers.h"
+#include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/exit_status.h"
 #include "daemon/service/inherited.h"
@@ -353,7 +355,8 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 				      error_size);
 
 	if (r == 0)
-		r = server_open(&hbmd->server, hbmd, service->inherited.socket, error, error_size);
+		r = server_open(&hbmd->server, hbmd, &handlers, service->inherited.socket, error,
+				error_size);
 
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */

@@ -6,6 +6,7 @@
 #include "daemon/config/config.h"
 #include "daemon/device/copy_queue.h"
 #include "daemon/move/mover.h"
+#include "daemon/move/pump.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/tier/ddr.h"
@@ -44,7 +45,7 @@ static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
 	if (memory_setup->hbmd->mover)
-		mover_pump(memory_setup->hbmd->mover);
+		pump_run(memory_setup->hbmd->mover);
 	memory_setup->progress(memory_setup->arg);
 }
 
@@ -214,7 +215,11 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 					      .staging = hbmd->cache->staging,
 					      .max_moves = hbmd->config->limit_moves};
 
-	return mover_new(&hbmd->mover, &options);
+	r = mover_new(&hbmd->mover, &options);
+	if (r == 0)
+		pump_start(hbmd->mover);
+
+	return r;
 }
 
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),

@@ -24,6 +24,7 @@
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/move/mover.h"
+#include "daemon/move/pump.h"
 #include "daemon/serve/audit.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/service/memory_setup.h"
@@ -217,7 +218,7 @@ static inline void rig_assert_at_rest(struct rig *rig)
 
 static inline void rig_settle(struct rig *rig)
 {
-	mover_pump(rig->hbmd.mover);
+	pump_run(rig->hbmd.mover);
 	rig_run(rig, rig_is_idle, rig);
 }
 

@@ -252,7 +252,7 @@ static void use_chain(struct traffic *traffic, uint32_t ns, uint32_t first, uint
 		start_load(traffic, numbers[i], ns, first + i, device);
 	for (uint32_t i = present; i < end; i++)
 		start_store(traffic, numbers[i], ns, first + i, device);
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 }
 
 static bool few_are_busy(void *arg)
@@ -275,7 +275,7 @@ static void drop_one(struct traffic *traffic, uint32_t ns, uint32_t key)
 	uint32_t number = find(traffic, ns, key);
 	if (number != 0 && !cache_is_pinned(traffic->rig.hbmd.cache, number))
 		cache_drop(traffic->rig.hbmd.cache, number);
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 }
 
 static void hold_one(struct traffic *traffic, uint32_t ns, uint32_t key)
@@ -292,7 +292,7 @@ static void unhold_one(struct traffic *traffic, uint32_t ns, uint32_t key)
 	if (traffic->held[ns][key] != 0)
 		cache_unpin(traffic->rig.hbmd.cache, traffic->held[ns][key]);
 	traffic->held[ns][key] = 0;
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 }
 
 static void unhold_all(struct traffic *traffic)
@@ -307,7 +307,7 @@ static void push_out(struct traffic *traffic)
 	struct cache *cache = traffic->rig.hbmd.cache;
 	struct tier *tier = &cache->tiers[1 + seed_below(&traffic->seed, cache->tier_count)];
 	cache_push_out(cache, tier, seed_below(&traffic->seed, MIB), 8);
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 }
 
 static void random_operation(struct traffic *traffic)
@@ -556,7 +556,7 @@ static void test_loads_of_the_same_blocks_twice(void **state)
 		for (uint32_t key = 0; key < 2 * CHAIN; key++)
 			load_one(traffic, key);
 
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->loads, 4 * CHAIN);
 	assert_int_equal(traffic->failed_loads, 0);
@@ -576,7 +576,7 @@ static void test_a_block_is_read_once(void **state)
 	wait_until_busy(traffic, 0);
 	for (int i = 0; i < 20; i++)
 		load_one(traffic, 0);
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->loads, 20);
 	struct hbm_wire_link link;
@@ -612,8 +612,7 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
 	cache_push_out(cache, hbm, MIB, 2);
-	mover_pump(
-		traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
+	pump_run(traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
 	assert_int_equal(cache->ddr->inbound_first, number);
 	cache_touch_begin(cache);
 	cache_touch(cache, number, 0);
@@ -648,7 +647,7 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	traffic->faulty = true;
 	for (uint32_t key = 0; key < 4; key++)
 		load_one(traffic, key);
-	mover_pump(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->failed_loads, 1);
 	assert_int_equal(traffic->works[2].load.transfer.status, HBM_MISS);

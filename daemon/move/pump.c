@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/move/pump.h"
+
+#include "daemon/move/load.h"
+#include "daemon/move/move.h"
+#include "daemon/move/store.h"
+
+static bool pump_may_start(const struct mover *mover, uint32_t number, const struct tier *tier)
+{
+	const struct block *block = cache_block(mover->cache, number);
+
+	return block->state == BLOCK_RESIDENT && block->target == tier->number &&
+	       block->actual != tier->number;
+}
+
+/* Begins the move of the block at the head of a tier's inbound queue: false where there
+ * is no slot for it. */
+static bool pump_start_first(struct mover *mover, struct tier *tier)
+{
+	struct cache *cache = mover->cache;
+	uint32_t number = tier->inbound_first;
+	uint64_t bytes = block_stored_bytes(cache_block(cache, number));
+	struct place to = {tier, tier_alloc(tier, bytes)};
+	if (to.unit == UINT32_MAX)
+		return false;
+
+	struct move *move = move_new(mover, number, to, false);
+	if (!move) {
+		tier_free(tier, to.unit, bytes);
+		cache_drop(cache, number);
+	}
+
+	block_unqueue(&cache->blocks, tier);
+
+	if (move) {
+		load_attach_waiting(move);
+		move_begin(move);
+	}
+
+	return true;
+}
+
+/* Half of the numbers are for what the policy wants, half for what clients wait for. */
+static void pump_start_inbound(struct mover *mover, struct tier *tier)
+{
+	while (tier->inbound_first != 0 && mover->vacant_count > mover->max_moves / 2) {
+		if (!pump_may_start(mover, tier->inbound_first, tier)) {
+			block_unqueue(&mover->cache->blocks, tier);
+			mover->again = true; /* it may wait now for a tier whose turn is over */
+		} else if (!pump_start_first(mover, tier)) {
+			return;
+		}
+	}
+}
+
+static uint64_t pump_wanted(const struct mover *mover, const struct tier *tier)
+{
+	if (!list_empty(&tier->waiting))
+		return container_of(tier->waiting.next, struct extent_request, link)->bytes;
+	if (tier->inbound_first != 0)
+		return block_stored_bytes(cache_block(mover->cache, tier->inbound_first));
+	return 0;
+}
+
+/* Somebody waits for a slot and nothing that is under way will free one: the free space
+ * is in pieces that are too small, or there is no reserve. One more block has to go. */
+static void pump_make_room(struct mover *mover, struct tier *tier)
+{
+	uint64_t bytes = pump_wanted(mover, tier);
+	if (bytes == 0 || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
+		return;
+
+	bool in_pieces = extent_available(tier->extents) >= bytes;
+	if (!in_pieces && mover->context.active > 0)
+		return;
+
+	if (cache_push_out(mover->cache, tier, 1, 1) > 0)
+		mover->again = true;
+}
+
+/* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned,
+ * and the store that waits for a slot can have none. */
+static void pump_give_up_first(struct mover *mover, struct tier *tier)
+{
+	struct list *node = list_pop_front(&tier->waiting);
+	if (!node)
+		return;
+
+	store_give_up(container_of(node, struct extent_request, link));
+	mover->again = true;
+}
+
+static void pump_once(struct mover *mover)
+{
+	struct cache *cache = mover->cache;
+
+	tier_serve(mover->context.staging);
+	load_retry_waiting(mover);
+
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
+		tier_serve(&cache->tiers[i]);
+		pump_start_inbound(mover, &cache->tiers[i]);
+	}
+
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		pump_make_room(mover, &cache->tiers[i]);
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		if (!mover->again && mover->context.active == 0)
+			pump_give_up_first(mover, &cache->tiers[i]);
+}
+
+static void pump_flush(struct mover *mover)
+{
+	for (uint32_t i = 1; i <= mover->cache->tier_count; i++) {
+		const struct tier *tier = &mover->cache->tiers[i];
+		if (tier->ops && tier->ops->flush)
+			tier->ops->flush(tier);
+	}
+}
+
+void pump_run(struct mover *mover)
+{
+	mover->again = true;
+	if (mover->pumping)
+		return;
+
+	mover->pumping = true;
+	mover_give_up_lost_devices(mover);
+
+	while (mover->again) {
+		mover->again = false;
+		pump_once(mover);
+	}
+
+	mover->pumping = false;
+	pump_flush(mover);
+}
+
+static void pump_batch_done(void *arg)
+{
+	pump_run(arg);
+}
+
+void pump_start(struct mover *mover)
+{
+	mover_listen(mover, pump_batch_done);
+}

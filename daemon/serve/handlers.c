@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/handlers.h"
+
+#include "daemon/serve/inspect.h"
+#include "daemon/serve/serve_blocks.h"
+#include "daemon/serve/serve_keys.h"
+#include "daemon/serve/serve_namespace.h"
+#include "daemon/serve/serve_region.h"
+
+const struct server_handlers handlers = {
+	.requests =
+		{
+			[HBM_WIRE_HELLO] = serve_hello,
+			[HBM_WIRE_REGION_CREATE] = serve_region_create,
+			[HBM_WIRE_REGION_DESTROY] = serve_region_destroy,
+			[HBM_WIRE_COMMIT] = serve_commit,
+			[HBM_WIRE_DECOMMIT] = serve_decommit,
+			[HBM_WIRE_NAMESPACE_OPEN] = serve_namespace_open,
+			[HBM_WIRE_NAMESPACE_CLOSE] = serve_namespace_close,
+			[HBM_WIRE_LOOKUP] = serve_lookup,
+			[HBM_WIRE_STORE] = serve_store,
+			[HBM_WIRE_LOAD] = serve_load,
+			[HBM_WIRE_PREFETCH] = serve_prefetch,
+			[HBM_WIRE_TOUCH] = serve_keys,
+			[HBM_WIRE_PIN] = serve_keys,
+			[HBM_WIRE_UNPIN] = serve_keys,
+			[HBM_WIRE_REMOVE] = serve_keys,
+			[HBM_WIRE_EVICT] = serve_evict,
+			[HBM_WIRE_QUERY] = serve_query,
+			[HBM_WIRE_PING] = serve_ping,
+			[HBM_WIRE_CANCEL] = serve_cancel,
+		},
+	.session_gone = serve_session_gone,
+};
