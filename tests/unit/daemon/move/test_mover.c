@@ -13,6 +13,7 @@
 #include <fcntl.h>
 
 #include "tests/support/seed.h"
+#include "tests/support/tier_memory.h"
 
 enum { SLOTS = 48, SPACES = 4, KEYS = 160, CHAIN = 8, SPANS = 4 };
 #define SLOT_BYTES (512 * KIB)
@@ -659,6 +660,74 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	end_test(traffic);
 }
 
+/* ---- a fourth tier ---- */
+
+/* 8 blocks fit HBM, 16 DDR, 32 NVMe, and 16 the memory below. */
+static struct traffic *fourth_tier_new(const char *name, struct tier_memory *memory)
+{
+	struct traffic *traffic = traffic_new(name);
+	traffic_open(traffic, 1, one_size);
+	tier_memory_open(memory, traffic->rig.hbmd.cache, traffic->rig.loop, MIB,
+			 traffic->rig.config.limit_blocks);
+	pump_start(traffic->rig.hbmd.mover);
+
+	for (uint32_t first = 0; first < 72; first += CHAIN) {
+		use_chain(traffic, 0, first, CHAIN, 0);
+		wait_until_busy(traffic, 0);
+	}
+
+	rig_settle(&traffic->rig);
+	rig_assert_at_rest(&traffic->rig);
+
+	return traffic;
+}
+
+static void test_blocks_cascade_into_a_fourth_tier_and_back(void **state)
+{
+	(void)state;
+	struct tier_memory memory;
+	struct traffic *traffic = fourth_tier_new(__func__, &memory);
+	assert_int_equal(memory.tier->placed, 16 * 64 * KIB);
+	assert_int_equal(memory.writes, 16);
+	assert_int_equal(memory.reads, 0);
+
+	for (uint32_t first = 0; first < 72; first += CHAIN) {
+		use_chain(traffic, 0, first, CHAIN, 0);
+		wait_until_busy(traffic, 0);
+	}
+
+	assert_int_equal(traffic->loads, 72);
+	assert_int_equal(traffic->stores, 72);
+	assert_in_range(memory.reads, 16, 72);
+	rig_settle(&traffic->rig);
+	rig_assert_at_rest(&traffic->rig);
+
+	run_random(traffic, 500);
+	assert_int_equal(traffic->failed_loads, 0);
+	end_test(traffic);
+	tier_memory_close(&memory);
+}
+
+static void test_a_failing_read_of_a_fourth_tier_drops_the_block(void **state)
+{
+	(void)state;
+	struct tier_memory memory;
+	struct traffic *traffic = fourth_tier_new(__func__, &memory);
+	memory.fail_reads = true;
+	traffic->faulty = true;
+	load_one(traffic, 0);
+	pump_run(traffic->rig.hbmd.mover);
+	wait_until_busy(traffic, 0);
+
+	assert_int_equal(traffic->failed_loads, 1);
+	assert_int_equal(traffic->works[0].load.transfer.status, HBM_IO);
+	assert_int_equal(traffic->rig.hbmd.cache->io_errors, 1);
+	assert_int_equal(find(traffic, 0, 0), 0);
+	rig_settle(&traffic->rig);
+	end_test(traffic);
+	tier_memory_close(&memory);
+}
+
 /* ---- a lost device ---- */
 
 static CUresult fail_run(struct hbm_soft_launch *launch, void *const *params)
@@ -912,6 +981,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_block_is_read_once),
 		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
+		cmocka_unit_test(test_blocks_cascade_into_a_fourth_tier_and_back),
+		cmocka_unit_test(test_a_failing_read_of_a_fourth_tier_drops_the_block),
 		cmocka_unit_test(test_nvme_serves_others_when_the_first_device_is_lost),
 		cmocka_unit_test(test_a_lost_device_takes_only_its_own),
 		cmocka_unit_test(test_random_while_a_device_is_lost),
