@@ -69,6 +69,7 @@ static request_handler *const handlers[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_QUERY] = serve_query,
 	[HBM_WIRE_PING] = serve_ping,
 	[HBM_WIRE_CANCEL] = serve_cancel,
+	[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
 };
 
 static struct server *server_of(struct session_owner *owner)

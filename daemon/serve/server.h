@@ -16,8 +16,9 @@
  * message, counts, flags and padding have been checked; ids, ranges and limits have not.
  * Each calls request_reply exactly once, now or later. */
 typedef void request_handler(struct hbmd *hbmd, struct request *request);
-request_handler serve_namespace_open, serve_namespace_close, serve_lookup, serve_store, serve_load,
-	serve_prefetch, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict, serve_query;
+request_handler serve_namespace_open, serve_namespace_close, serve_namespace_drop, serve_lookup,
+	serve_store, serve_load, serve_prefetch, serve_keys /* TOUCH PIN UNPIN REMOVE */,
+	serve_evict, serve_query;
 /* What the cache holds for a session that has died: namespaces opened, pins. */
 void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */

@@ -170,6 +170,15 @@ static int validate_check_cancel(const void *message, const char **why)
 		       : HBM_OK;
 }
 
+static int validate_check_drop(const void *message, const char **why)
+{
+	const struct hbm_wire_namespace_drop *drop = message;
+	if ((drop->flags & ~HBM_WIRE_PINNED) == 0)
+		return HBM_OK;
+	*why = "unknown flags";
+	return HBM_UNSUPPORTED;
+}
+
 static int validate_check_query(const void *message, const char **why)
 {
 	const struct hbm_wire_query *query = message;
@@ -239,6 +248,9 @@ static const struct form forms[HBM_WIRE_OPCODES] = {
 			     .fixed = sizeof(struct hbm_wire_cancel),
 			     .zero_at = offsetof(struct hbm_wire_cancel, zero),
 			     .check = validate_check_cancel},
+	[HBM_WIRE_NAMESPACE_DROP] = {.name = "NAMESPACE_DROP",
+				     .fixed = sizeof(struct hbm_wire_namespace_drop),
+				     .check = validate_check_drop},
 };
 
 static uint32_t validate_field(const void *message, size_t at)

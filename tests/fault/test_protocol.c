@@ -181,6 +181,7 @@ struct refused {
 		struct hbm_wire_region_destroy destroy;
 		struct hbm_wire_namespace_open open;
 		struct hbm_wire_namespace_ref ref;
+		struct hbm_wire_namespace_drop drop;
 		struct hbm_wire_evict evict;
 		struct hbm_wire_cancel cancel;
 		struct {
@@ -239,6 +240,9 @@ static const struct refused refused[] = {
 	 HBM_LIMIT,
 	 "limits.block_bytes = "},
 	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .ns = 55}},
+	 HBM_NOT_FOUND,
+	 "namespace 55"},
+	{{.drop = {HEADER(NAMESPACE_DROP, struct hbm_wire_namespace_drop), .ns = 55}},
 	 HBM_NOT_FOUND,
 	 "namespace 55"},
 	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .ns = 55}},

@@ -30,6 +30,7 @@ static union {
 	struct hbm_wire_evict evict;
 	struct hbm_wire_query query;
 	struct hbm_wire_cancel cancel;
+	struct hbm_wire_namespace_drop drop;
 } m;
 
 static void begin(unsigned opcode, size_t size)
@@ -97,6 +98,9 @@ static void make(unsigned opcode)
 		return;
 	case HBM_WIRE_NAMESPACE_CLOSE:
 		begin(opcode, sizeof(m.ref));
+		return;
+	case HBM_WIRE_NAMESPACE_DROP:
+		begin(opcode, sizeof(m.drop));
 		return;
 	case HBM_WIRE_STORE:
 	case HBM_WIRE_LOAD:
