@@ -215,7 +215,7 @@ struct refused {
 static const struct refused refused[] = {
 	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}},
 	 HBM_INVALID,
-	 "padding in the header"},
+	 "header.zero is 1, expected 0"},
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}},
 	 HBM_INVALID,
 	 "device 99"},
