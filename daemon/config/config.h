@@ -7,6 +7,9 @@
  * Precedence: defaults, then the file, then FILE.d/(star).conf in name order, then each
  * --set section.key=value. An unknown section or key, a bad or repeated value: one line
  * naming file, line, key and what was expected.
+ *
+ * Errors add up: every function here goes on after a wrong value, and puts one line for
+ * each behind what `error` has already, which begins as "". What does not fit is cut.
  */
 #pragma once
 
@@ -76,8 +79,8 @@ struct config {
 /* All defaults; strings are owned by the config. */
 int config_defaults(struct config *config);
 void config_clear(struct config *config);
-/* Reads a file and its .d folder. On a bad line: -EINVAL and one line in `error`
- * ("FILE:LINE: ..."). A missing file is -ENOENT. */
+/* Reads a file and its .d folder. On bad lines: -EINVAL and a line in `error` for each
+ * ("FILE:LINE: ..."). A missing file is -ENOENT. Unless it is 0, config is unchanged. */
 int config_read(struct config *config, const char *path, char *error, size_t error_size);
 /* "section.key=value". */
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size);

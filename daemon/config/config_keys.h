@@ -30,6 +30,6 @@ static inline void *config_field(struct config *config, const struct config_key 
 
 /* A deep copy: -ENOMEM leaves out untouched. */
 int config_copy(struct config *out, const struct config *from);
-/* Writes a line to error and returns -EINVAL. */
+/* Adds a line to error and returns -EINVAL. */
 int config_refuse(char *error, size_t error_size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
