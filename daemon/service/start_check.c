@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -86,6 +87,13 @@ static void start_check_state_dir(struct start_check *check)
 	free(parent);
 }
 
+static void start_check_socket_group(struct start_check *check)
+{
+	const char *name = check->config->socket_group;
+	if (*name && !getgrnam(name))
+		start_check_complain(check, "hbmd.socket_group: no such group: %s", name);
+}
+
 /* ---- tiers ---- */
 
 static void start_check_ddr(struct start_check *check, struct ddr_size *size)
@@ -131,6 +139,20 @@ static void start_check_nvme_new(struct start_check *check)
 	free(parent);
 }
 
+/* What this process may write at most, which a daemon started from here inherits. */
+static void start_check_nvme_limit(struct start_check *check)
+{
+	struct rlimit limit;
+	uint64_t length = NVME_HEAD + check->config->nvme_size;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    length > limit.rlim_cur)
+		start_check_complain(check,
+				     "nvme.size: %llu bytes are needed for %s, the file size limit "
+				     "(LimitFSIZE=, ulimit -f) is %llu",
+				     (unsigned long long)length, check->config->nvme_path,
+				     (unsigned long long)limit.rlim_cur);
+}
+
 static void start_check_nvme(struct start_check *check)
 {
 	struct stat st;
@@ -139,6 +161,7 @@ static void start_check_nvme(struct start_check *check)
 	if (path[0] == '\0')
 		return;
 
+	start_check_nvme_limit(check);
 	if (stat(path, &st) < 0 && errno == ENOENT)
 		start_check_nvme_new(check);
 	else if (nvme_file_check(check->config, error, sizeof(error)) < 0)
@@ -168,6 +191,7 @@ int start_check(const struct config *config, FILE *ok, FILE *errors)
 	struct start_check check = {.config = config, .errors = errors};
 	struct ddr_size ddr;
 
+	start_check_socket_group(&check);
 	start_check_state_dir(&check);
 	start_check_ddr(&check, &ddr);
 	start_check_nvme(&check);

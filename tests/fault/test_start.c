@@ -153,6 +153,7 @@ static void test_the_check_finds_what_a_start_refuses(void **state)
 		{"[hbmd]\nstate_dir = @/missing/state\n", "create it first"},
 		{"[hbmd]\nstate_dir = @/foreign\n", "not a folder"},
 		{"[ddr]\nsize = 15TiB\n", "ddr.size: "},
+		{"[hbmd]\nsocket_group = no-such-group\n", "no such group: no-such-group"},
 		{"[ddr]\nhugepages = yes\nsize = 100GiB\n", "ddr."},
 		{"[hbmd]\ndriver = soft\n[device]\nmemory = 2GiB\n", "device 0 has 1073741824"},
 		{"[hbmd]\ndriver = soft\n[device]\nmemory = 50%\ncache = 600MiB\n",
@@ -181,6 +182,15 @@ static void test_the_check_finds_what_a_start_refuses(void **state)
 		 daemon_.dir, daemon_.dir);
 	checked(text, CONFIG, 4, "nvme.size: 0 bytes");
 	checked("[ddr]\nsize = x\nsiz = 1\n[nvme]\nmerge = x\n", CONFIG, 3, "nvme.merge");
+
+	/* small enough for the tests' own files */
+	struct rlimit before, limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = (struct rlimit){.rlim_cur = 2 << 20, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	snprintf(text, sizeof(text), "%s[nvme]\npath = %s/new\nsize = 2MiB\n", folder, daemon_.dir);
+	checked(text, CONFIG, 1, "LimitFSIZE=");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 
 	snprintf(file, sizeof(file), "%s/new", daemon_.dir);
 	snprintf(text, sizeof(text), "%s[nvme]\npath = %s\nsize = 2MiB\n", folder, file);
