@@ -574,6 +574,22 @@ static uint64_t blocks_seen(struct hbm *hbm)
 	return seen.blocks;
 }
 
+static int see_entries(const void *record, size_t size, void *arg)
+{
+	const struct hbm_wire_namespace *ns = record;
+	(void)size;
+	*(uint64_t *)arg += ns->blocks;
+	return 0;
+}
+
+/* Entries of the index, those of dropped blocks that a pin still keeps too. */
+static uint64_t entries(void)
+{
+	uint64_t count = 0;
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_NAMESPACES, see_entries, &count), 0);
+	return count;
+}
+
 static void test_a_namespace_is_dropped(void **state)
 {
 	(void)state;
@@ -613,6 +629,7 @@ static void test_pins_of_others_keep_a_namespace(void **state)
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), 0);
 	assert_int_equal(blocks_seen(kv.hbm), 0);
 	assert_int_equal(pinned(), 0);
+	assert_int_equal(entries(), 0);
 
 	store(1, 8, 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 8, 1, 0, results), 0);
@@ -627,6 +644,7 @@ static void test_pins_of_others_keep_a_namespace(void **state)
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED), 0);
 	assert_int_equal(blocks_seen(kv.hbm), 0);
 	assert_int_equal(pinned(), 0);
+	assert_int_equal(entries(), 0);
 	store(1, 8, 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 5, 1, 0, results), 0);
 	expect_all(1, HBM_NOT_FOUND);
