@@ -87,6 +87,32 @@ int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes)
 	return rc;
 }
 
+int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags, hbm_ticket *ticket)
+{
+	if (hbm_check_owner(hbm))
+		return -EPERM;
+	if (flags & ~HBM_WIRE_PINNED)
+		return hbm_fail(hbm, HBM_UNSUPPORTED, "flags %#x: expected HBM_WIRE_PINNED or 0",
+				flags);
+
+	struct hbm_wire_namespace_drop drop = {.ns = ns, .flags = flags};
+	struct request request = {
+		.opcode = HBM_WIRE_NAMESPACE_DROP,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&drop, sizeof(drop)}},
+		.piece_count = 1,
+	};
+
+	return hbm_request_submit(hbm, &request, ticket);
+}
+
+int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_namespace_drop(hbm, ns, flags, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
 int hbm_namespace_close(struct hbm *hbm, uint32_t ns)
 {
 	struct hbm_wire_namespace_ref ref = {.ns = ns};

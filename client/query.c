@@ -24,16 +24,14 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
 };
 
-/* A page without records is the last one, so that a walk gets somewhere with every page. */
 static bool query_page_is_sound(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
 	       message->fds.count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
 	       page->kind < HBM_QUERY_KINDS &&
-	       (page->count == 0 ? page->next == 0
-				 : page->record_bytes >= record_sizes[page->kind] &&
-					   is_aligned(page->record_bytes, sizeof(uint64_t))) &&
+	       (page->count == 0 || (page->record_bytes >= record_sizes[page->kind] &&
+				     is_aligned(page->record_bytes, sizeof(uint64_t)))) &&
 	       message->size == sizeof(*page) + (uint64_t)page->count * page->record_bytes;
 }
 
@@ -56,6 +54,15 @@ static int query_reply_page(struct hbm *hbm, struct ticket *ticket, struct messa
 
 static const struct ticket_kind kind_page = {.reply = query_reply_page};
 
+/* A walk gets somewhere with every page: one without records, over a part of the index
+ * where no block is left, goes forward. */
+static bool query_goes_on(const struct hbm_wire_query_reply *page, uint64_t cursor)
+{
+	if (page->next == 0)
+		return true;
+	return page->count == 0 ? page->next > cursor : page->next != cursor;
+}
+
 static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t cursor,
 		      struct hbm_wire_query_reply **out)
 {
@@ -74,7 +81,7 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 	if (!page)
 		return hbm_fail(hbm, -ENOMEM, "cannot allocate a page of records");
 
-	if (page->kind != kind || (page->next && page->next == cursor)) {
+	if (page->kind != kind || !query_goes_on(page, cursor)) {
 		free(page);
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO, "the daemon answered another query than was asked");

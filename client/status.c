@@ -51,6 +51,7 @@ static const char *const opcodes[HBM_WIRE_OPCODES] = {
 	[HBM_WIRE_QUERY] = "QUERY",
 	[HBM_WIRE_PING] = "PING",
 	[HBM_WIRE_CANCEL] = "CANCEL",
+	[HBM_WIRE_NAMESPACE_DROP] = "NAMESPACE_DROP",
 };
 
 const char *hbm_status_name(int status)

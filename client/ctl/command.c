@@ -15,6 +15,9 @@
 
 static const char block_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n";
+static const char namespaces_words[] =
+	"drop drops every block of those namespaces, pinned or not.\n"
+	"NAMESPACE is a number, or a model that only one namespace has.\n";
 static const char pin_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
 	"A pin made here outlives hbmctl: it is taken back with unpin.\n";
@@ -31,7 +34,8 @@ static const struct command commands[] = {
 	{"tiers", "", "capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
 	{"sessions", "", "connected clients", inspect_sessions, NULL, 0, 0, NULL},
 	{"regions", "", "clients' regions", inspect_regions, NULL, 0, 0, NULL},
-	{"namespaces", "", "families of blocks", inspect_namespaces, NULL, 0, 0, NULL},
+	{"namespaces", "[drop NAMESPACE...]", "families of blocks; drop all blocks of some",
+	 operate_namespaces, NULL, 0, SIZE_MAX, namespaces_words},
 	{"blocks", "[--namespace N] [--limit N]", "cached blocks, one a line", inspect_blocks,
 	 inspect_blocks_options, 0, 0, NULL},
 	{"lookup", "NAMESPACE KEY...", "which of the keys are cached, and in which tier",

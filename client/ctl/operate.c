@@ -7,6 +7,7 @@
 #include "client/ctl/operate.h"
 #include "client/ctl/block_key.h"
 #include "client/ctl/ctl.h"
+#include "client/ctl/inspect.h"
 #include "client/ctl/key_list.h"
 #include "client/ctl/units.h"
 #include "client/ctl/view.h"
@@ -202,6 +203,67 @@ int operate_unpin(struct ctl *ctl)
 {
 	return operate_run_pins(ctl, HBM_WIRE_UNPIN);
 }
+
+/* ---- namespaces ---- */
+
+/* All are found before any is dropped. */
+static int operate_find_namespaces(struct ctl *ctl, uint32_t *found)
+{
+	int r = ctl_connect(ctl);
+	for (size_t i = 1; r == CTL_DONE && i < ctl->word_count; i++)
+		r = namespace_named(ctl, ctl->words[i], &found[i - 1]);
+	return r;
+}
+
+static int operate_show_dropped(const struct ctl *ctl, const uint32_t *dropped, size_t count)
+{
+	if (!ctl->json) {
+		for (size_t i = 0; i < count; i++)
+			printf("dropped the blocks of namespace %" PRIu32 "\n", dropped[i]);
+		return CTL_DONE;
+	}
+
+	json_t *array = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, json_integer(dropped[i]));
+
+	return ctl_print_json(json_pack("{s:o}", "dropped", array));
+}
+
+static int operate_drop(struct ctl *ctl)
+{
+	size_t count = ctl->word_count - 1;
+	uint32_t *found = calloc(count, sizeof(*found));
+	if (!found)
+		return ctl_fail("out of memory");
+
+	int r = operate_find_namespaces(ctl, found);
+	for (size_t i = 0; r == CTL_DONE && i < count; i++) {
+		int status = hbm_namespace_drop(ctl->hbm, found[i], HBM_WIRE_PINNED);
+		if (status != 0)
+			r = ctl_refused(ctl->hbm, "namespaces drop", status);
+	}
+
+	if (r == CTL_DONE)
+		r = operate_show_dropped(ctl, found, count);
+	free(found);
+
+	return r;
+}
+
+int operate_namespaces(struct ctl *ctl)
+{
+	if (ctl->word_count == 0)
+		return inspect_namespaces(ctl);
+	if (strcmp(ctl->words[0], "drop") != 0)
+		return ctl_usage(ctl, "\"%s\" is unknown: expected drop", ctl->words[0]);
+	if (ctl->word_count == 1)
+		return ctl_usage(ctl, "drop takes at least one NAMESPACE");
+
+	return operate_drop(ctl);
+}
+
+/* ---- evict ---- */
 
 /* UINT64_MAX stands for "all" on the wire too. */
 static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)

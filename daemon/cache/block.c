@@ -318,6 +318,7 @@ void block_drop(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_DROP);
 
+	namespaces_get(blocks->namespaces, block->ns)->pins -= block->pins;
 	index_remove(blocks->index, number);
 	if (block->target != 0)
 		block_leave_target(blocks, block);
@@ -355,6 +356,8 @@ void block_count_pin(struct blocks *blocks, uint32_t number, int change)
 	struct block *block = &blocks->table[number];
 	assert(change > 0 || block->pins > 0);
 	block->pins = (uint32_t)((int64_t)block->pins + change);
+	if (!block_is_dropped(block))
+		namespaces_get(blocks->namespaces, block->ns)->pins += (uint64_t)change;
 }
 
 /* ---- checksum ---- */

@@ -159,6 +159,9 @@ struct cache *cache_close(struct cache *cache)
 
 uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key)
 {
+	if (namespaces_get(cache->namespaces, ns)->drop)
+		return 0;
+
 	uint32_t number = index_find(cache->index, ns, key);
 	return number != 0 && block_is_complete(cache_block(cache, number)) ? number : 0;
 }
@@ -344,6 +347,40 @@ void cache_drop(struct cache *cache, uint32_t number)
 		next = cache_block(cache, leaf)->parent;
 		cache_drop_leaf(cache, leaf);
 	}
+}
+
+static bool cache_is_in(const struct cache *cache, uint32_t number, uint16_t ns)
+{
+	return number != 0 && index_used(cache->index, number) &&
+	       cache_block(cache, number)->ns == ns &&
+	       !block_is_dropped(cache_block(cache, number));
+}
+
+/* Down to a leaf, which is dropped, and up again: a step at a time, as a chain may be as
+ * long as the index. Where somebody else has dropped the block it was at, it starts again
+ * from the entry that led there. */
+bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
+{
+	uint32_t highest = index_highest(cache->index);
+	for (uint32_t i = 0; i < max; i++) {
+		if (!cache_is_in(cache, drop->at, drop->ns)) {
+			if (!cache_is_in(cache, drop->next, drop->ns) && drop->next++ >= highest)
+				return false;
+			drop->at = drop->next;
+			continue;
+		}
+
+		uint32_t child = cache_block(cache, drop->at)->child;
+		uint32_t parent = cache_block(cache, drop->at)->parent;
+		if (child == 0) {
+			cache_drop_leaf(cache, drop->at);
+			cache->removed_blocks++;
+		}
+
+		drop->at = child != 0 ? child : parent;
+	}
+
+	return true;
 }
 
 void cache_abandon_store(struct cache *cache, uint32_t number)

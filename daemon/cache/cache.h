@@ -79,7 +79,8 @@ static inline struct order *cache_order(const struct cache *cache, uint32_t numb
 	return cache->orders[cache_block(cache, number)->target];
 }
 
-/* The block of that key if it is complete, else 0. */
+/* The block of that key if it is complete, else 0. None is while its namespace is being
+ * dropped. */
 uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
 
 /* A new block under a parent (0: a root), whose store has begun; in no order and without
@@ -113,6 +114,16 @@ void cache_lose_tier(struct cache *cache, struct tier *tier);
 
 /* Takes a block and its descendants out of the index. */
 void cache_drop(struct cache *cache, uint32_t number);
+
+/* Drops all blocks of a namespace, pinned ones too, in steps. Begins as {.ns = number};
+ * meanwhile the namespace's `drop` is set, so that no block comes to it. */
+struct cache_drop {
+	uint16_t ns;
+	uint32_t next; /* no entry before this one is a block of the namespace */
+	uint32_t at;   /* where the walk goes on, if that is a block of the namespace */
+};
+/* One step, over at most `max` entries. False when no block is left. */
+bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max);
 
 /* ---- pins (cache_pin.c) ---- */
 

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct namespace_drop;
+
 struct namespace
 {
 	struct hbm_wire_namespace_spec spec;
@@ -19,7 +21,11 @@ struct namespace
 	uint64_t block_bytes; /* the spec's */
 	uint64_t blocks;
 	uint64_t blocks_in[HBM_TIERS]; /* of them: those that belong to a tier of that kind */
+	uint64_t pins;                 /* of blocks that have not been dropped */
 	uint32_t opens;
+	/* Its blocks are being dropped (serve_drop.c), or NULL: until that is over it is taken
+	 * for empty, and takes no blocks. */
+	struct namespace_drop *drop;
 	bool used;
 };
 

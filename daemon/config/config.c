@@ -21,13 +21,18 @@ static bool config_is_owned(const struct config_key *key)
 int config_refuse(char *error, size_t error_size, const char *format, ...)
 {
 	va_list arguments;
+	size_t used = strlen(error);
+	if (used + 1 >= error_size)
+		return -EINVAL;
+	if (used > 0)
+		error[used++] = '\n';
 
 	va_start(arguments, format);
-	vsnprintf(error, error_size, format, arguments);
+	vsnprintf(error + used, error_size - used, format, arguments);
 	va_end(arguments);
 
 	/* What was written there may be quoted: it is to stay one line. */
-	for (; *error; error++)
+	for (error += used; *error; error++)
 		if (iscntrl((unsigned char)*error))
 			*error = '?';
 
@@ -88,12 +93,8 @@ uint64_t config_size_of(struct config_size size, uint64_t whole)
 	return (uint64_t)((long double)whole * (long double)size.percent / 100);
 }
 
-static int config_check_device(const struct config *config, char *error, size_t error_size)
+static int config_check_shares(const struct config *config, char *error, size_t error_size)
 {
-	if (!is_power_of_two(config->device_slab))
-		return config_refuse(error, error_size,
-				     "device.slab: expected 2MiB times a power of two, up to 1GiB");
-
 	double shares = config->device_cache.percent + config->device_headroom.percent;
 	if (shares > 100)
 		return config_refuse(
@@ -116,16 +117,18 @@ static int config_check_device(const struct config *config, char *error, size_t 
 
 int config_check(const struct config *config, char *error, size_t error_size)
 {
-	int r = config_check_device(config, error, error_size);
-	if (r < 0)
-		return r;
+	int r = config_check_shares(config, error, error_size);
+
+	if (!is_power_of_two(config->device_slab))
+		r = config_refuse(error, error_size,
+				  "device.slab: expected 2MiB times a power of two, up to 1GiB");
 
 	bool has_nvme = config->nvme_path[0] != '\0';
 	if (config->nvme_size > 0 && !has_nvme)
-		return config_refuse(error, error_size,
-				     "nvme.size: expected nvme.path to be set as well");
+		r = config_refuse(error, error_size,
+				  "nvme.size: expected nvme.path to be set as well");
 
-	return 0;
+	return r;
 }
 
 static void config_print_keys(const struct config *config, bool with_help, FILE *out)

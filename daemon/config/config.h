@@ -7,6 +7,9 @@
  * Precedence: defaults, then the file, then FILE.d/(star).conf in name order, then each
  * --set section.key=value. An unknown section or key, a bad or repeated value: one line
  * naming file, line, key and what was expected.
+ *
+ * Errors add up: every function here goes on after a wrong value, and puts one line for
+ * each behind what `error` has already, which begins as "". What does not fit is cut.
  */
 #pragma once
 
@@ -19,8 +22,8 @@
 /* All defaults; strings are owned by the config. */
 int config_defaults(struct config *config);
 void config_clear(struct config *config);
-/* Reads a file and its .d folder. On a bad line: -EINVAL and one line in `error`
- * ("FILE:LINE: ..."). A missing file is -ENOENT. */
+/* Reads a file and its .d folder. On bad lines: -EINVAL and a line in `error` for each
+ * ("FILE:LINE: ..."). A missing file is -ENOENT. Unless it is 0, config is unchanged. */
 int config_read(struct config *config, const char *path, char *error, size_t error_size);
 /* "section.key=value". */
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size);
@@ -38,6 +41,6 @@ uint64_t config_size_of(struct config_size size, uint64_t whole);
 
 /* A deep copy: -ENOMEM leaves out untouched. */
 int config_copy(struct config *out, const struct config *from);
-/* Writes a line to error and returns -EINVAL. */
+/* Adds a line to error and returns -EINVAL. */
 int config_refuse(char *error, size_t error_size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -119,7 +119,10 @@ struct reading {
 	FILE *file;
 	int line;
 	bool seen[CONFIG_KEYS_MAX]; /* in this file */
-	int result;                 /* the first failure; nothing is read after it */
+	bool pending;               /* the line asks for a value, which libinih has not found */
+	int result;                 /* the first failure */
+	bool cut;                   /* nothing more can be read */
+	char unknown[64]; /* the last section that was refused; its keys are passed over */
 	char *error;
 	size_t error_size;
 };
@@ -140,6 +143,27 @@ static void config_file_check_section(struct reading *reading, const char *line)
 	config_file_where(reading, place, sizeof(place));
 	reading->result =
 		config_file_refuse_section(place, name, reading->error, reading->error_size);
+	snprintf(reading->unknown, sizeof(reading->unknown), "%s", name);
+}
+
+/* libinih goes on after a line it cannot take apart, and tells of the first only. */
+static void config_file_check_taken(struct reading *reading)
+{
+	if (!reading->pending)
+		return;
+
+	reading->pending = false;
+	reading->result = config_refuse(reading->error, reading->error_size,
+					"%s:%d: expected [section], key = value or # comment",
+					reading->path, reading->line);
+}
+
+/* A byte order mark may open a file. */
+static bool config_file_asks_for_value(const char *line)
+{
+	if (strncmp(line, "\xef\xbb\xbf", 3) == 0)
+		line += 3;
+	return line[0] != '[' ? !strchr(";#\r\n\f\v", line[0]) : !strchr(line, ']');
 }
 
 /* Hands libinih the next line, without the white space before it, which it would take for
@@ -147,7 +171,9 @@ static void config_file_check_section(struct reading *reading, const char *line)
 static char *config_file_next_line(char *line, int size, void *arg)
 {
 	struct reading *reading = arg;
-	if (reading->result < 0 || !fgets(line, size, reading->file))
+
+	config_file_check_taken(reading);
+	if (reading->cut || !fgets(line, size, reading->file))
 		return NULL;
 
 	reading->line++;
@@ -157,14 +183,16 @@ static char *config_file_next_line(char *line, int size, void *arg)
 						"%s:%d: got a longer line, expected at most %d "
 						"characters and no zero bytes",
 						reading->path, reading->line, size - 2);
+		reading->cut = true;
 		return NULL;
 	}
 
 	size_t indent = strspn(line, " \t");
 	memmove(line, line + indent, length - indent + 1);
 	config_file_check_section(reading, line);
+	reading->pending = config_file_asks_for_value(line);
 
-	return reading->result < 0 ? NULL : line;
+	return line;
 }
 
 static int config_file_take_pair(void *arg, const char *section, const char *name,
@@ -173,23 +201,27 @@ static int config_file_take_pair(void *arg, const char *section, const char *nam
 	struct reading *reading = arg;
 	char place[4200];
 
+	reading->pending = false;
+	if (*section && strcmp(section, reading->unknown) == 0)
+		return 1;
+
 	config_file_where(reading, place, sizeof(place));
 	const struct config_key *key =
 		config_file_find(place, section, name, reading->error, reading->error_size);
-	if (!key)
-		reading->result = -EINVAL;
-	else if (reading->seen[key - config_keys])
-		reading->result =
-			config_refuse(reading->error, reading->error_size,
-				      "%s: %s.%s is given a second time", place, section, name);
-	else
-		reading->result = config_file_set_value(reading->config, key, value, place,
-							reading->error, reading->error_size);
+	int r = -EINVAL;
+	if (key && reading->seen[key - config_keys])
+		config_refuse(reading->error, reading->error_size,
+			      "%s: %s.%s is given a second time", place, section, name);
+	else if (key)
+		r = config_file_set_value(reading->config, key, value, place, reading->error,
+					  reading->error_size);
 
 	if (key)
 		reading->seen[key - config_keys] = true;
+	if (reading->result == 0)
+		reading->result = r;
 
-	return reading->result == 0;
+	return 1;
 }
 
 static int config_file_read_file(struct config *config, const char *path, char *error,
@@ -212,13 +244,9 @@ static int config_file_read_file(struct config *config, const char *path, char *
 	int failed = ferror(file) ? -EIO : 0;
 	fclose(file);
 
-	/* libinih goes on after a line it cannot take apart, and returns the first bad
-	 * one. */
-	bool is_syntax = line > 0 && (reading.result == 0 || line < reading.line);
-	if (is_syntax)
-		return config_refuse(error, error_size,
-				     "%s:%d: expected [section], key = value or # comment", path,
-				     line);
+	config_file_check_taken(&reading);
+	if (line > 0 && reading.result == 0)
+		return config_refuse(error, error_size, "%s:%d: cannot be taken apart", path, line);
 
 	if (reading.result < 0)
 		return reading.result;
@@ -261,14 +289,15 @@ static int config_file_read_folder(struct config *config, const char *path, char
 	int r = 0;
 	for (int i = 0; i < count; i++) {
 		char *file;
-		if (r == 0 && asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0) {
-			r = -ENOMEM;
+		int one = -ENOMEM;
+		if (asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0) {
 			config_refuse(error, error_size, "%s: out of memory", path);
-		} else if (r == 0) {
-			r = config_file_read_file(config, file, error, error_size);
+		} else {
+			one = config_file_read_file(config, file, error, error_size);
 			free(file);
 		}
 
+		r = r < 0 ? r : one;
 		free(entries[i]);
 	}
 
@@ -293,8 +322,10 @@ int config_read(struct config *config, const char *path, char *error, size_t err
 	}
 
 	r = config_file_read_file(&next, path, error, error_size);
-	if (r == 0)
-		r = config_file_read_folder(&next, folder, error, error_size);
+	if (r != -ENOENT) {
+		int in_folder = config_file_read_folder(&next, folder, error, error_size);
+		r = r < 0 ? r : in_folder;
+	}
 
 	free(folder);
 

@@ -192,7 +192,7 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 		return device_refuse(devices, call, result, error, error_size);
 
 	int r = device_check(device, error, error_size);
-	if (r < 0)
+	if (r < 0 || !loop)
 		return r;
 
 	result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);

@@ -3,6 +3,7 @@
 
 #include "daemon/serve/inspect.h"
 #include "daemon/serve/serve_blocks.h"
+#include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
@@ -29,6 +30,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_QUERY] = serve_query,
 			[HBM_WIRE_PING] = serve_ping,
 			[HBM_WIRE_CANCEL] = serve_cancel,
+			[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
 		},
 	.session_gone = serve_session_gone,
 };

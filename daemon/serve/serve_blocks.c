@@ -259,6 +259,11 @@ static void serve_blocks_admit(struct batch *batch, uint32_t i, const struct hbm
 	struct cache *cache = batch->hbmd->cache;
 	struct item *item = &batch->items[i];
 
+	if (namespaces_get(cache->namespaces, batch->ns)->drop) {
+		serve_blocks_set_result(batch, i, HBM_NOT_FOUND, 0);
+		return;
+	}
+
 	item->number = index_find(cache->index, batch->ns, &wanted->key);
 	if (item->number != 0) {
 		serve_blocks_set_result(batch, i, HBM_EXISTS,

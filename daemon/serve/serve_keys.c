@@ -83,8 +83,11 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 
 	static uint32_t found[HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)];
 	uint16_t ns = (uint16_t)message->ns;
-	uint32_t run =
-		(uint32_t)index_find_chain(cache->index, ns, message->keys, message->count, found);
+	uint32_t run = 0;
+	if (!namespaces_get(cache->namespaces, ns)->drop)
+		run = (uint32_t)index_find_chain(cache->index, ns, message->keys, message->count,
+						 found);
+
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint64_t blocks[HBM_TIERS] = {0};
 	uint32_t leading = 0;
@@ -179,6 +182,26 @@ static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
 			continue;
 		serve_keys_unpin(cache, pin);
 		count++;
+	}
+
+	return count;
+}
+
+void serve_keys_forget_lost_pins(struct cache *cache, struct session *session)
+{
+	if (session)
+		session->pins_count -= serve_keys_forget_lost(cache, &session->pins);
+	else
+		serve_keys_forget_lost(cache, &cache->kept_pins);
+}
+
+uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *session, uint16_t ns)
+{
+	uint64_t count = 0;
+	list_for_each (node, &session->pins) {
+		const struct block *block =
+			cache_block(cache, container_of(node, struct pin, link)->number);
+		count += block->ns == ns && !block_is_dropped(block);
 	}
 
 	return count;

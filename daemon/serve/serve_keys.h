@@ -2,6 +2,7 @@
 /* serve_keys: handlers of LOOKUP, EVICT and of lists of keys; pins. */
 #pragma once
 
+#include "daemon/cache/cache.h"
 #include "daemon/serve/server.h"
 
 request_handler serve_lookup, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict;
@@ -9,3 +10,8 @@ request_handler serve_lookup, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evi
 void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */
 void serve_close(struct hbmd *hbmd);
+
+/* Pins that a session has of blocks of a namespace that have not been dropped. */
+uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *session, uint16_t ns);
+/* Takes back a session's pins of dropped blocks; NULL: those that operators keep. */
+void serve_keys_forget_lost_pins(struct cache *cache, struct session *session);

@@ -19,6 +19,7 @@
 #include "daemon/service/inherited.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/service/notify.h"
+#include "daemon/service/start_check.h"
 #include "daemon/service/state_dir.h"
 #include "daemon/tier/nvme_file.h"
 
@@ -38,11 +39,14 @@
 #define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
 #define SETS_MAX 256
 #define LINE 512
+#define ERRORS 65536 /* bytes, of all lines about the configuration */
+#define SERVICE_USER "hbmd"
 /* between looks at whether the last transfer is over, while stopping */
 #define IDLE_POLL_NS 5000000ull
 
 struct options {
 	const char *config;
+	const char *user; /* as whom --check-config looks at files; NULL: as hbmd sees fit */
 	bool config_given, check, reference, print;
 	const char *sets[SETS_MAX];
 	size_t set_count;
@@ -71,8 +75,9 @@ static const char usage[] =
 	"\n"
 	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
 	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
-	"      --check-config           read the configuration, say what is wrong with it, start "
+	"      --check-config           say all that a start would be refused for, or ok; start "
 	"nothing\n"
+	"      --user NAME              check as NAME; for root and the installed file: hbmd\n"
 	"      --print-config           print the configuration as it would be used\n"
 	"      --help-config            print every key with its default, as a configuration file\n"
 	"  -h, --help                   print this\n"
@@ -80,7 +85,7 @@ static const char usage[] =
 
 /* ---- options ---- */
 
-enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
+enum { OPTION_CHECK = 256, OPTION_USER, OPTION_PRINT, OPTION_REFERENCE, OPTION_VERSION };
 
 /* An error before the daemon has a log: a line with its priority for the journal, plain
  * on a terminal. */
@@ -101,6 +106,17 @@ __attribute__((format(printf, 1, 2))) static void hbmd_complain(const char *form
 	notify_failed(line);
 }
 
+/* A line for each error. */
+static void hbmd_complain_all(const char *lines)
+{
+	const char *next = lines;
+	while (next) {
+		const char *end = strchr(next, '\n');
+		hbmd_complain("%.*s", end ? (int)(end - next) : LINE, next);
+		next = end ? end + 1 : NULL;
+	}
+}
+
 /* 0: go on; 1: done; 2: bad usage. */
 static int hbmd_parse(int argc, char **argv, struct options *options)
 {
@@ -108,6 +124,7 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 		{"config", required_argument, NULL, 'c'},
 		{"set", required_argument, NULL, 's'},
 		{"check-config", no_argument, NULL, OPTION_CHECK},
+		{"user", required_argument, NULL, OPTION_USER},
 		{"print-config", no_argument, NULL, OPTION_PRINT},
 		{"help-config", no_argument, NULL, OPTION_REFERENCE},
 		{"help", no_argument, NULL, 'h'},
@@ -132,6 +149,9 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 			break;
 		case OPTION_CHECK:
 			options->check = true;
+			break;
+		case OPTION_USER:
+			options->user = optarg;
 			break;
 		case OPTION_PRINT:
 			options->print = true;
@@ -165,19 +185,24 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 
 static int hbmd_read_config(const struct options *options, struct config *config)
 {
-	char error[LINE] = "";
+	static char error[ERRORS];
 	int r = config_defaults(config);
 	if (r == 0)
 		r = config_read(config, options->config, error, sizeof(error));
-	if (r == -ENOENT && !options->config_given)
+	if (r == -ENOENT && !options->config_given) {
 		r = 0; /* the defaults are a configuration */
+		error[0] = '\0';
+	}
 
-	for (size_t i = 0; r == 0 && i < options->set_count; i++)
-		r = config_set(config, options->sets[i], error, sizeof(error));
+	for (size_t i = 0; i < options->set_count; i++) {
+		int one = config_set(config, options->sets[i], error, sizeof(error));
+		r = r < 0 ? r : one;
+	}
+
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
-		hbmd_complain("%s", error[0] != '\0' ? error : strerror(-r));
+		hbmd_complain_all(error[0] != '\0' ? error : strerror(-r));
 
 	return r;
 }
@@ -443,6 +468,33 @@ static enum exit_status hbmd_run(struct service *service)
 	return status;
 }
 
+/* As the service's user where root looks at the service's file, as what root can read says
+ * nothing. */
+static int hbmd_become(const struct options *options)
+{
+	if (!options->check)
+		return 0;
+
+	const char *user = options->user ? options->user : SERVICE_USER;
+	if (!options->user && (options->config_given || geteuid() != 0))
+		return 0;
+
+	int r = start_check_become(user);
+	if (r == -ENOENT && !options->user)
+		return 0;
+	if (r < 0)
+		hbmd_complain("cannot check as user %s: %s", user,
+			      r == -ENOENT ? "there is no such user" : strerror(-r));
+
+	return r;
+}
+
+static enum exit_status hbmd_check(const struct config *config)
+{
+	log_open(LOG_WARNING);
+	return start_check(config, stdout, stderr) < 0 ? EXIT_STATUS_CONFIG : EXIT_STATUS_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = {.config = DEFAULT_CONFIG};
@@ -455,11 +507,13 @@ int main(int argc, char **argv)
 	static struct service service = {
 		.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
-	if (hbmd_read_config(&options, &service.config) < 0) {
+	if (hbmd_become(&options) < 0 || hbmd_read_config(&options, &service.config) < 0) {
 		status = EXIT_STATUS_CONFIG;
 	} else if (options.print) {
 		config_print(&service.config, stdout);
-	} else if (!options.check) {
+	} else if (options.check) {
+		status = hbmd_check(&service.config);
+	} else {
 		log_open((int)service.config.log_level);
 		hbmd_raise_descriptor_limit();
 		status = hbmd_run(&service);

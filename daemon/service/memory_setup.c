@@ -86,6 +86,17 @@ static int memory_setup_divide(const struct config *config, const struct device 
 	return 0;
 }
 
+int memory_setup_check(const struct config *config, const struct devices *devices, char *error,
+		       size_t error_size)
+{
+	struct reason reason = {error, error_size};
+	struct division division;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < devices->count; i++)
+		r = memory_setup_divide(config, &devices->list[i], &division, &reason);
+	return r;
+}
+
 static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device,
 				    const struct reason *reason)
 {

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct config;
+struct devices;
 struct hbmd;
 struct memory_setup;
 
@@ -17,6 +19,10 @@ struct memory_setup;
  * On failure negative errno and one line in error. */
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
 		      void *arg, char *error, size_t error_size);
+/* Whether what the configuration wants of each device can be had of it: 0, or -EINVAL and
+ * one line in error. */
+int memory_setup_check(const struct config *config, const struct devices *devices, char *error,
+		       size_t error_size);
 /* The daemon stops: nothing is made ahead of need any more. What is asked for is still
  * done. */
 void memory_setup_drain(struct memory_setup *memory_setup);

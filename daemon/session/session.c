@@ -220,11 +220,11 @@ static void session_refuse(struct session *session, struct request *request, int
 /* False when the session is over. */
 static bool session_take_message(struct session *session, size_t size)
 {
-	const char *why;
+	struct refusal why;
 	bool greeted = session->state != SESSION_GREETING;
 	int status = validate_message(session->owner->incoming, size, greeted, &why);
 	if (status < 0) {
-		session_drop(session, why);
+		session_drop(session, why.reason);
 		return false;
 	}
 
@@ -237,7 +237,7 @@ static bool session_take_message(struct session *session, size_t size)
 	if (status == HBM_OK)
 		session->owner->arrived(session->owner, request);
 	else
-		session_refuse(session, request, status, why);
+		session_refuse(session, request, status, why.reason);
 
 	return true;
 }

@@ -6,12 +6,13 @@
 #include "daemon/session/validate.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "daemon/base/checked.h"
-
-typedef int body_check(const void *message, const char **why);
+typedef int body_check(const void *message, struct refusal *why);
 
 struct form {
 	const char *name;
@@ -24,32 +25,67 @@ struct form {
 	body_check *check;
 };
 
-static int validate_invalid(const char **why, const char *what)
+/* ---- what every check is made of: HBM_OK, or a reason and a status ---- */
+
+__attribute__((format(printf, 3, 4))) static int validate_refuse(struct refusal *why, int status,
+								 const char *format, ...)
 {
-	*why = what;
-	return HBM_INVALID;
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(why->reason, sizeof(why->reason), format, arguments);
+	va_end(arguments);
+	return status;
 }
 
-static bool validate_is_zero(const void *bytes, size_t size)
+static int validate_zero(const char *field, uint64_t value, struct refusal *why)
 {
-	const unsigned char *byte = bytes;
-	for (size_t i = 0; i < size; i++)
-		if (byte[i] != 0)
-			return false;
-	return true;
+	if (value == 0)
+		return HBM_OK;
+	return validate_refuse(why, HBM_INVALID, "%s is %" PRIu64 ", expected 0", field, value);
+}
+
+/* The same for a member of an array. */
+static int validate_zero_of(const char *array, uint32_t index, uint32_t value, struct refusal *why)
+{
+	if (value == 0)
+		return HBM_OK;
+	return validate_refuse(why, HBM_INVALID, "%s[%u].zero is %u, expected 0", array, index,
+			       value);
+}
+
+static int validate_flags(const char *field, uint32_t flags, uint32_t known, struct refusal *why)
+{
+	if ((flags & ~known) == 0)
+		return HBM_OK;
+	return validate_refuse(why, HBM_UNSUPPORTED, "%s is %u, unknown are %#x", field, flags,
+			       flags & ~known);
 }
 
 /* A string that ends within its field and is followed by NULs only. */
-static bool validate_is_padded(const char field[HBM_WIRE_NAME_BYTES])
+static int validate_text(const char *field, const char text[HBM_WIRE_NAME_BYTES],
+			 struct refusal *why)
 {
-	size_t length = strnlen(field, HBM_WIRE_NAME_BYTES);
-	return length < HBM_WIRE_NAME_BYTES &&
-	       validate_is_zero(field + length, HBM_WIRE_NAME_BYTES - length);
+	size_t length = strnlen(text, HBM_WIRE_NAME_BYTES);
+	if (length == HBM_WIRE_NAME_BYTES)
+		return validate_refuse(why, HBM_INVALID,
+				       "%s does not end, expected at most %d bytes and a NUL",
+				       field, HBM_WIRE_NAME_BYTES - 1);
+
+	for (size_t i = length; i < HBM_WIRE_NAME_BYTES; i++)
+		if (text[i] != 0)
+			return validate_refuse(why, HBM_INVALID,
+					       "%s has byte %u at %zu, after its NUL, expected 0",
+					       field, (unsigned char)text[i], i);
+
+	return HBM_OK;
 }
 
-static bool validate_is_slot(uint32_t slot)
+static int validate_slot(const char *field, uint32_t slot, struct refusal *why)
 {
-	return slot == HBM_WIRE_NO_FENCE || slot < HBM_WIRE_FENCES;
+	if (slot == HBM_WIRE_NO_FENCE || slot < HBM_WIRE_FENCES)
+		return HBM_OK;
+	return validate_refuse(why, HBM_INVALID, "%s is %u, expected 0 to %d, or %u for none",
+			       field, slot, HBM_WIRE_FENCES - 1, HBM_WIRE_NO_FENCE);
 }
 
 static bool validate_is_reserved(const struct hbm_wire_key *key)
@@ -59,125 +95,154 @@ static bool validate_is_reserved(const struct hbm_wire_key *key)
 	return (half[0] | half[1]) == 0;
 }
 
-static int validate_check_hello(const void *message, const char **why)
+/* ---- bodies ---- */
+
+static int validate_check_hello(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_hello *hello = message;
-	return validate_is_padded(hello->name)
-		       ? HBM_OK
-		       : validate_invalid(why, "the name is not NUL-padded");
+	return validate_text("name", hello->name, why);
 }
 
-static int validate_check_ranges(const void *message, const char **why)
+static int validate_check_ranges(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_ranges *ranges = message;
-	for (uint32_t i = 0; i < ranges->count; i++)
-		if (ranges->ranges[i].zero != 0)
-			return validate_invalid(why, "non-zero padding in a range");
-	return HBM_OK;
+	int status = HBM_OK;
+	for (uint32_t i = 0; status == HBM_OK && i < ranges->count; i++)
+		status = validate_zero_of("ranges", i, ranges->ranges[i].zero, why);
+	return status;
 }
 
-static int validate_check_namespace(const void *message, const char **why)
+static int validate_check_namespace(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_namespace_spec *spec =
 		&((const struct hbm_wire_namespace_open *)message)->spec;
-	return validate_is_padded(spec->model) && validate_is_padded(spec->layout) &&
-			       validate_is_padded(spec->salt)
-		       ? HBM_OK
-		       : validate_invalid(why, "a string is not NUL-padded");
+	int status = validate_text("model", spec->model, why);
+	if (status == HBM_OK)
+		status = validate_text("layout", spec->layout, why);
+	if (status == HBM_OK)
+		status = validate_text("salt", spec->salt, why);
+	return status;
 }
 
-static int validate_check_keys(const void *message, const char **why)
+/* Device and deadline are for PREFETCH only. */
+static int validate_check_prefetch_only(const struct hbm_wire_keys *keys, struct refusal *why)
+{
+	if (keys->header.opcode == HBM_WIRE_PREFETCH)
+		return HBM_OK;
+
+	int status = validate_zero("device", keys->device, why);
+	return status == HBM_OK ? validate_zero("deadline_us", keys->deadline_us, why) : status;
+}
+
+static int validate_check_keys(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_keys *keys = message;
 	unsigned opcode = keys->header.opcode;
 	bool pins = opcode == HBM_WIRE_PIN || opcode == HBM_WIRE_UNPIN;
-	if (keys->flags & ~(pins ? HBM_WIRE_KEEP : 0u)) {
-		*why = "unknown flags";
-		return HBM_UNSUPPORTED;
-	}
 
-	if (opcode != HBM_WIRE_PREFETCH && (keys->device != 0 || keys->deadline_us != 0))
-		return validate_invalid(why, "device and deadline are for PREFETCH only");
+	int status = validate_flags("flags", keys->flags, pins ? HBM_WIRE_KEEP : 0, why);
+	if (status == HBM_OK)
+		status = validate_check_prefetch_only(keys, why);
+	if (status != HBM_OK)
+		return status;
 
 	for (uint32_t i = 0; i < keys->count; i++)
 		if (validate_is_reserved(&keys->keys[i]))
-			return validate_invalid(why, "the all-zero key is reserved");
+			return validate_refuse(why, HBM_INVALID,
+					       "keys[%u] is all zero, which is reserved", i);
 
 	return HBM_OK;
 }
 
-static int validate_check_block(const struct hbm_wire_block *block, bool store, const char **why)
+static int validate_check_block(const struct hbm_wire_blocks *blocks, uint32_t i,
+				struct refusal *why)
 {
-	if (block->zero != 0)
-		return validate_invalid(why, "non-zero padding in a block");
+	const struct hbm_wire_block *block = &blocks->blocks[i];
+	int status = validate_zero_of("blocks", i, block->zero, why);
+	if (status != HBM_OK)
+		return status;
+
 	if (validate_is_reserved(&block->key))
-		return validate_invalid(why, "the all-zero key is reserved");
-	if (!store && !validate_is_reserved(&block->parent))
-		return validate_invalid(why, "a LOAD has no parents");
-	return block->segments > 0 ? HBM_OK : validate_invalid(why, "a block without segments");
+		return validate_refuse(why, HBM_INVALID,
+				       "blocks[%u].key is all zero, which is reserved", i);
+	if (blocks->header.opcode == HBM_WIRE_LOAD && !validate_is_reserved(&block->parent))
+		return validate_refuse(why, HBM_INVALID,
+				       "blocks[%u].parent is a key, expected all zero in a LOAD",
+				       i);
+	if (block->segments == 0)
+		return validate_refuse(why, HBM_INVALID,
+				       "blocks[%u].segments is 0, expected at least 1", i);
+
+	return HBM_OK;
 }
 
-static int validate_check_segments(const struct hbm_wire_blocks *blocks, const char **why)
+static int validate_check_segments(const struct hbm_wire_blocks *blocks, struct refusal *why)
 {
 	const struct hbm_wire_range *segments = (const void *)&blocks->blocks[blocks->count];
-	for (uint32_t i = 0; i < blocks->segments; i++)
-		if (segments[i].zero != 0)
-			return validate_invalid(why, "non-zero padding in a segment");
-	return HBM_OK;
+	int status = HBM_OK;
+	for (uint32_t i = 0; status == HBM_OK && i < blocks->segments; i++)
+		status = validate_zero_of("segments", i, segments[i].zero, why);
+	return status;
 }
 
-static int validate_check_blocks(const void *message, const char **why)
+static int validate_check_blocks(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_blocks *blocks = message;
-	if (!validate_is_slot(blocks->ready_slot) || !validate_is_slot(blocks->fence_slot))
-		return validate_invalid(why, "no such fence slot");
+	int status = validate_slot("ready_slot", blocks->ready_slot, why);
+	if (status == HBM_OK)
+		status = validate_slot("fence_slot", blocks->fence_slot, why);
 
 	uint64_t segments = 0;
-	for (uint32_t i = 0; i < blocks->count; i++) {
-		int status = validate_check_block(&blocks->blocks[i],
-						  blocks->header.opcode == HBM_WIRE_STORE, why);
-		if (status != HBM_OK)
-			return status;
+	for (uint32_t i = 0; status == HBM_OK && i < blocks->count; i++) {
+		status = validate_check_block(blocks, i, why);
 		segments += blocks->blocks[i].segments; /* both 32 bits: no overflow */
 	}
 
+	if (status != HBM_OK)
+		return status;
 	if (segments != blocks->segments)
-		return validate_invalid(why, "the blocks' segments do not add up");
+		return validate_refuse(why, HBM_INVALID,
+				       "segments is %u, expected %" PRIu64
+				       ", the sum over the blocks",
+				       blocks->segments, segments);
 
 	return validate_check_segments(blocks, why);
 }
 
-static int validate_check_evict(const void *message, const char **why)
+static int validate_check_evict(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_evict *evict = message;
 	if (evict->tier == HBM_TIER_NONE || evict->tier >= HBM_TIERS)
-		return validate_invalid(why, "no such tier");
-	if (evict->tier != HBM_TIER_HBM && evict->device != 0)
-		return validate_invalid(why, "only the HBM tier has devices");
-	return HBM_OK;
+		return validate_refuse(why, HBM_INVALID, "tier is %u, expected 1 to %d",
+				       evict->tier, HBM_TIERS - 1);
+	return evict->tier == HBM_TIER_HBM ? HBM_OK : validate_zero("device", evict->device, why);
 }
 
-static int validate_check_cancel(const void *message, const char **why)
+static int validate_check_cancel(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_cancel *cancel = message;
-	if (cancel->flags & ~HBM_WIRE_ALL) {
-		*why = "unknown flags";
-		return HBM_UNSUPPORTED;
-	}
-
-	return cancel->flags && cancel->target != 0
-		       ? validate_invalid(why, "the flag for all requests, and an id")
-		       : HBM_OK;
+	int status = validate_flags("flags", cancel->flags, HBM_WIRE_ALL, why);
+	if (status != HBM_OK || cancel->flags == 0)
+		return status;
+	return validate_zero("target", cancel->target, why); /* the flag is for all requests */
 }
 
-static int validate_check_query(const void *message, const char **why)
+static int validate_check_drop(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_namespace_drop *drop = message;
+	return validate_flags("flags", drop->flags, HBM_WIRE_PINNED, why);
+}
+
+static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
 	if (query->kind > 0 && query->kind < HBM_QUERY_KINDS)
 		return HBM_OK;
-	*why = "no such kind of record";
-	return HBM_UNSUPPORTED;
+	return validate_refuse(why, HBM_UNSUPPORTED, "kind is %u, expected 1 to %d", query->kind,
+			       HBM_QUERY_KINDS - 1);
 }
+
+/* ---- the table ---- */
 
 #define KEYS(title)                                                                                \
 	{                                                                                          \
@@ -239,6 +304,9 @@ static const struct form forms[HBM_WIRE_OPCODES] = {
 			     .fixed = sizeof(struct hbm_wire_cancel),
 			     .zero_at = offsetof(struct hbm_wire_cancel, zero),
 			     .check = validate_check_cancel},
+	[HBM_WIRE_NAMESPACE_DROP] = {.name = "NAMESPACE_DROP",
+				     .fixed = sizeof(struct hbm_wire_namespace_drop),
+				     .check = validate_check_drop},
 };
 
 static uint32_t validate_field(const void *message, size_t at)
@@ -260,82 +328,101 @@ static const struct form *form_of(const struct hbm_wire_header *header)
 	return &forms[header->opcode];
 }
 
-static bool validate_has_size(const struct form *form, const void *message, size_t size,
-			      const char **why)
+/* Bytes of a message with these counts: at most 2^32 records of each array, so there is no
+ * overflow. */
+static uint64_t validate_expected_size(const struct form *form, const void *message)
 {
-	*why = "wrong size";
-	uint64_t expected = form->fixed, array;
-	if (size < form->fixed)
-		return false;
+	uint64_t expected = form->fixed;
+	if (form->count_at)
+		expected += (uint64_t)validate_field(message, form->count_at) * form->record;
+	if (form->segments_at)
+		expected += (uint64_t)validate_field(message, form->segments_at) *
+			    sizeof(struct hbm_wire_range);
+	return expected;
+}
 
-	if (form->count_at) {
-		if (!checked_mul(validate_field(message, form->count_at), form->record, &array) ||
-		    !checked_add(expected, array, &expected))
-			return false;
-	}
+static int validate_check_size(const struct form *form, const void *message, size_t size,
+			       struct refusal *why)
+{
+	if (size < form->fixed || (size != form->fixed && !form->count_at))
+		return validate_refuse(why, HBM_INVALID, "size is %zu, expected %s%zu", size,
+				       form->count_at ? "at least " : "", form->fixed);
+	if (!form->count_at)
+		return HBM_OK;
 
-	if (form->segments_at) {
-		if (!checked_mul(validate_field(message, form->segments_at),
-				 sizeof(struct hbm_wire_range), &array) ||
-		    !checked_add(expected, array, &expected))
-			return false;
-	}
+	uint32_t count = validate_field(message, form->count_at);
+	uint64_t expected = validate_expected_size(form, message);
+	if (count == 0)
+		return validate_refuse(why, HBM_INVALID, "count is 0, expected at least 1");
+	if (size == expected)
+		return HBM_OK;
+	if (!form->segments_at)
+		return validate_refuse(why, HBM_INVALID,
+				       "size is %zu, expected %" PRIu64 ", as count is %u", size,
+				       expected, count);
 
-	if (size != expected)
-		return false;
+	return validate_refuse(why, HBM_INVALID,
+			       "size is %zu, expected %" PRIu64
+			       ", as count is %u and segments is %u",
+			       size, expected, count, validate_field(message, form->segments_at));
+}
 
-	*why = "an empty array";
-
-	return !form->count_at || validate_field(message, form->count_at) > 0;
+static int validate_check_header(const struct hbm_wire_header *header, struct refusal *why)
+{
+	int status = validate_flags("header.flags", header->flags, 0, why);
+	if (status == HBM_OK && header->status != 0)
+		status = validate_refuse(why, HBM_INVALID, "header.status is %d, expected 0",
+					 header->status);
+	return status == HBM_OK ? validate_zero("header.zero", header->zero, why) : status;
 }
 
 static int validate_check_form(const struct form *form, const void *message, size_t size,
-			       const char **why)
+			       struct refusal *why)
 {
-	const struct hbm_wire_header *header = message;
-	if (header->flags != 0) {
-		*why = "unknown flags";
-		return HBM_UNSUPPORTED;
-	}
-
-	if (header->status != 0 || header->zero != 0)
-		return validate_invalid(why, "non-zero padding in the header");
-	if (!validate_has_size(form, message, size, why))
-		return HBM_INVALID;
-	if (form->zero_at && validate_field(message, form->zero_at) != 0)
-		return validate_invalid(why, "non-zero padding");
-
-	return form->check ? form->check(message, why) : HBM_OK;
+	int status = validate_check_header(message, why);
+	if (status == HBM_OK)
+		status = validate_check_size(form, message, size, why);
+	if (status == HBM_OK && form->zero_at)
+		status = validate_zero("zero", validate_field(message, form->zero_at), why);
+	if (status == HBM_OK && form->check)
+		status = form->check(message, why);
+	return status;
 }
 
-int validate_message(const void *message, size_t size, bool greeted, const char **why)
+/* A HELLO that has passed its form. */
+static int validate_greeting(const struct hbm_wire_hello *hello, bool greeted, struct refusal *why)
+{
+	if (greeted)
+		return validate_refuse(why, HBM_INVALID, "a second HELLO");
+	if (hello->magic != HBM_WIRE_MAGIC)
+		return validate_refuse(why, -EPROTO, "magic is %u, expected %u", hello->magic,
+				       HBM_WIRE_MAGIC);
+	return HBM_OK;
+}
+
+int validate_message(const void *message, size_t size, bool greeted, struct refusal *why)
 {
 	const struct hbm_wire_header *header = message;
-	if (size < sizeof(*header) || header->size != size) {
-		*why = "message size differs from its header";
-		return -EPROTO;
-	}
-
-	if (!greeted && header->opcode != HBM_WIRE_HELLO) {
-		*why = "a request before HELLO";
-		return -EPROTO;
-	}
+	if (size < sizeof(*header))
+		return validate_refuse(why, -EPROTO, "%zu bytes came, expected a header of %zu",
+				       size, sizeof(*header));
+	if (header->size != size)
+		return validate_refuse(why, -EPROTO, "header.size is %u, expected %zu, which came",
+				       header->size, size);
+	if (!greeted && header->opcode != HBM_WIRE_HELLO)
+		return validate_refuse(why, -EPROTO,
+				       "header.opcode is %u before HELLO, expected %d",
+				       header->opcode, HBM_WIRE_HELLO);
 
 	const struct form *form = form_of(header);
-	if (!form) {
-		*why = "unknown opcode";
-		return HBM_UNSUPPORTED;
-	}
+	if (!form)
+		return validate_refuse(why, HBM_UNSUPPORTED,
+				       "header.opcode is %u, expected 1 to %d", header->opcode,
+				       HBM_WIRE_OPCODES - 1);
 
 	int status = validate_check_form(form, message, size, why);
-	if (status == HBM_OK && header->opcode == HBM_WIRE_HELLO) {
-		if (greeted)
-			return validate_invalid(why, "a second HELLO");
-		if (((const struct hbm_wire_hello *)message)->magic != HBM_WIRE_MAGIC) {
-			*why = "HELLO without the magic number";
-			return -EPROTO;
-		}
-	}
+	if (status == HBM_OK && header->opcode == HBM_WIRE_HELLO)
+		status = validate_greeting(message, greeted, why);
 
 	return status;
 }

@@ -12,12 +12,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Why a message is refused: one line for people. */
+struct refusal {
+	char reason[HBM_WIRE_REASON_BYTES];
+};
+
 /*
  * Judges a message of `size` bytes as received, aligned like a struct of wire.h. HBM_OK:
  * hand it to its handler. HBM_INVALID, HBM_UNSUPPORTED: refuse it with that status.
- * -EPROTO: no client of ours sent that; end the session. Otherwise *why says what was
- * wrong, a static phrase. greeted: the session has had its HELLO.
+ * -EPROTO: no client of ours sent that; end the session. Unless it is HBM_OK, why names
+ * the first field that is wrong as wire.h does, its value, and what was expected.
+ * greeted: the session has had its HELLO.
  */
-int validate_message(const void *message, size_t size, bool greeted, const char **why);
+int validate_message(const void *message, size_t size, bool greeted, struct refusal *why);
 /* "COMMIT"; NULL for an unknown one. */
 const char *validate_opcode_name(unsigned opcode);

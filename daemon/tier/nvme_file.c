@@ -477,6 +477,48 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 	return nvme_file_all_filled(nvme);
 }
 
+static int nvme_file_check_claim(struct nvme_file *nvme, uint64_t configured,
+				 const struct reason *reason)
+{
+	bool formatted;
+
+	nvme->fd = open(nvme->path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (nvme->fd < 0) {
+		int r = -errno;
+		return nvme_file_refuse(reason, r, "nvme.path: cannot open %s: %s", nvme->path,
+					strerror(-r));
+	}
+
+	int r = nvme_file_claim(nvme, configured, &formatted, reason);
+	uint64_t length = NVME_HEAD + nvme->size;
+	if (r == 0 && !nvme->is_device && nvme_file_room_for(nvme) < length)
+		r = nvme_file_refuse(
+			reason, -ENOSPC,
+			"nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
+			(unsigned long long)length, nvme->path,
+			(unsigned long long)nvme_file_room_for(nvme));
+
+	return r;
+}
+
+int nvme_file_check(const struct config *config, char *error, size_t error_size)
+{
+	struct reason reason = {error, error_size};
+	struct nvme_file nvme = {.path = config->nvme_path,
+				 .fd = -1,
+				 .zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES)};
+	if (!nvme.zeros)
+		return nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
+
+	memset(nvme.zeros, 0, FILL_BYTES);
+	int r = nvme_file_check_claim(&nvme, config->nvme_size, &reason);
+	if (nvme.fd >= 0)
+		close(nvme.fd);
+	free(nvme.zeros);
+
+	return r;
+}
+
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,
 		   struct loop *loop, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size)

@@ -32,6 +32,9 @@ struct nvme_file;
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,
 		   struct loop *loop, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size);
+/* Whether an nvme_file_open() of a path that exists would be refused, but for being in use:
+ * the same errors. Changes nothing there. */
+int nvme_file_check(const struct config *config, char *error, size_t error_size);
 /* Ends a formatting that is under way. A completion of it may still be with the loop,
  * which must not run any more. */
 struct nvme_file *nvme_file_close(struct nvme_file *nvme);

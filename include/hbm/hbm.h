@@ -180,6 +180,14 @@ HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_optio
 HBM_API int hbm_namespace_attach(struct hbm *hbm, uint32_t ns,
 				 uint64_t *block_bytes); /* by number: operators */
 HBM_API int hbm_namespace_close(struct hbm *hbm, uint32_t ns);
+/* Drops every block of the namespace, as after a change of the weights; it stays open. To
+ * other sessions that have it open they are misses from the request on. What is stored
+ * before the ticket ends is refused with HBM_NOT_FOUND. flags: 0, refused with HBM_DENIED
+ * while others pin blocks of it; or HBM_WIRE_PINNED, for operators, which drops those
+ * too. */
+HBM_API int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
+				      hbm_ticket *ticket);
+HBM_API int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags);
 
 struct hbm_segment {
 	struct hbm_region *region;

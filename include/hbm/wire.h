@@ -70,7 +70,8 @@ enum hbm_wire_opcode {
 	HBM_WIRE_QUERY = 17,
 	HBM_WIRE_PING = 18,
 	HBM_WIRE_CANCEL = 19,
-	HBM_WIRE_OPCODES = 20, /* one past the last */
+	HBM_WIRE_NAMESPACE_DROP = 20,
+	HBM_WIRE_OPCODES = 21, /* one past the last */
 };
 
 /* header.flags */
@@ -208,6 +209,16 @@ struct hbm_wire_namespace_reply {
 	uint8_t fingerprint[16];
 };
 static_assert(sizeof(struct hbm_wire_namespace_reply) == 56, "wire layout");
+
+/* Drops every block of a namespace that the session has open. Refused with HBM_DENIED
+ * while other sessions, or operators, pin blocks of it. Reply: a bare header, when no
+ * block is left. */
+#define HBM_WIRE_PINNED 1u /* drop pinned blocks too; allowed to uid 0 and the daemon's own uid */
+struct hbm_wire_namespace_drop {
+	struct hbm_wire_header header;
+	uint32_t ns, flags;
+};
+static_assert(sizeof(struct hbm_wire_namespace_drop) == 32, "wire layout");
 
 /* A pin that outlives its session; allowed to uid 0 and the daemon's own uid. UNPIN with
  * it takes back such a pin. */

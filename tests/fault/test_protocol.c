@@ -181,6 +181,7 @@ struct refused {
 		struct hbm_wire_region_destroy destroy;
 		struct hbm_wire_namespace_open open;
 		struct hbm_wire_namespace_ref ref;
+		struct hbm_wire_namespace_drop drop;
 		struct hbm_wire_evict evict;
 		struct hbm_wire_cancel cancel;
 		struct {
@@ -214,7 +215,7 @@ struct refused {
 static const struct refused refused[] = {
 	{{.header = {.size = 24, .opcode = HBM_WIRE_PING, .id = 9, .zero = 1}},
 	 HBM_INVALID,
-	 "padding in the header"},
+	 "header.zero is 1, expected 0"},
 	{{.create = {HEADER(REGION_CREATE, struct hbm_wire_region_create), .device = 99}},
 	 HBM_INVALID,
 	 "device 99"},
@@ -239,6 +240,9 @@ static const struct refused refused[] = {
 	 HBM_LIMIT,
 	 "limits.block_bytes = "},
 	{{.ref = {HEADER(NAMESPACE_OPEN, struct hbm_wire_namespace_ref), .ns = 55}},
+	 HBM_NOT_FOUND,
+	 "namespace 55"},
+	{{.drop = {HEADER(NAMESPACE_DROP, struct hbm_wire_namespace_drop), .ns = 55}},
 	 HBM_NOT_FOUND,
 	 "namespace 55"},
 	{{.ref = {HEADER(NAMESPACE_CLOSE, struct hbm_wire_namespace_ref), .ns = 55}},

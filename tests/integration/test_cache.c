@@ -550,6 +550,143 @@ static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 	spawn_free(&other);
 }
 
+/* ---- Dropping a namespace ---- */
+
+static int see_pinned(const void *record, size_t size, void *arg)
+{
+	const struct hbm_wire_tier *tier = record;
+	(void)size;
+	*(uint64_t *)arg += tier->pinned;
+	return 0;
+}
+
+static uint64_t pinned(void)
+{
+	uint64_t bytes = 0;
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_TIERS, see_pinned, &bytes), 0);
+	return bytes;
+}
+
+static uint64_t blocks_seen(struct hbm *hbm)
+{
+	struct seen seen = {0};
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_BLOCKS, see_block, &seen), 0);
+	return seen.blocks;
+}
+
+static int see_entries(const void *record, size_t size, void *arg)
+{
+	const struct hbm_wire_namespace *ns = record;
+	(void)size;
+	*(uint64_t *)arg += ns->blocks;
+	return 0;
+}
+
+/* Entries of the index, those of dropped blocks that a pin still keeps too. */
+static uint64_t entries(void)
+{
+	uint64_t count = 0;
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_NAMESPACES, see_entries, &count), 0);
+	return count;
+}
+
+static void test_a_namespace_is_dropped(void **state)
+{
+	(void)state;
+	struct kv other;
+	struct hbm_namespace_options options = {.model = "another", .block_bytes = BLOCK};
+	uint32_t own = kv.ns, ns;
+	kv_open(&other, &daemon_, 0, BLOCK, 4);
+	press(1);
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &ns), 0);
+	kv.ns = ns;
+	store(1, 4, 0);
+
+	assert_int_equal(hbm_namespace_drop(kv.hbm, own, 0), 0);
+	assert_int_equal(blocks_seen(kv.hbm), 4);
+	load(1, 4); /* those of the other namespace */
+	kv.ns = own;
+	assert_int_equal(kv_lookup(&other, 1, 4, NULL), 0);
+	assert_int_equal(kv_load(&other, 0, 1, 4, results), 0);
+	expect_all(4, HBM_MISS);
+
+	store(1, 4, 0); /* it is open still, and takes blocks again */
+	assert_int_equal(kv_lookup(&other, 1, 4, NULL), 4);
+	kv_close(&other);
+
+	assert_int_equal(hbm_namespace_close(kv.hbm, ns), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, ns, 0), HBM_NOT_FOUND);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, 999, HBM_WIRE_PINNED), HBM_NOT_FOUND);
+}
+
+static void test_pins_of_others_keep_a_namespace(void **state)
+{
+	(void)state;
+	struct kv other;
+	kv_open(&other, &daemon_, 0, BLOCK, 1);
+	store(1, 8, 0);
+	keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* its own are no obstacle */
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), 0);
+	assert_int_equal(blocks_seen(kv.hbm), 0);
+	assert_int_equal(pinned(), 0);
+	assert_int_equal(entries(), 0);
+
+	store(1, 8, 0);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 8, 1, 0, results), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), HBM_DENIED);
+	load(1, 8);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 8, 1, 0, results), 0);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 4, 1, HBM_WIRE_KEEP, results), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), HBM_DENIED);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 5, 1, 0, results), 0);
+	load(1, 8);
+
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED), 0);
+	assert_int_equal(blocks_seen(kv.hbm), 0);
+	assert_int_equal(pinned(), 0);
+	assert_int_equal(entries(), 0);
+	store(1, 8, 0);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 5, 1, 0, results), 0);
+	expect_all(1, HBM_NOT_FOUND);
+	keys(HBM_WIRE_PIN, 4, 1, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 4, 1, HBM_OK);
+	kv_close(&other);
+}
+
+/* More blocks than one step drops: what is asked on its heels finds none of them, and what
+ * is stored on its heels is refused or stays. */
+static void test_a_drop_is_one_moment(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
+	struct spawn daemon;
+	struct kv small;
+	hbm_ticket first, second;
+	spawn_init(&daemon);
+	spawn_start(&daemon, sets, NULL);
+	kv_open(&small, &daemon, 0, SMALL, 1000);
+	for (uint64_t block = 1; block < MANY; block += 1000)
+		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
+	assert_int_equal(blocks_seen(small.hbm), MANY);
+
+	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &first), 0);
+	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &second), 0);
+	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, MANY - 1000, 1000, 0, results), 0);
+	expect_all(1000, HBM_MISS);
+	assert_int_equal(kv_lookup(&small, 1, 1000, NULL), 0);
+	assert_int_equal(kv_store(&small, 0, MANY + 1, 1, 0, results), 0);
+	bool stored = results[0].status == HBM_OK;
+	if (!stored)
+		expect_all(1, HBM_NOT_FOUND);
+
+	assert_int_equal(hbm_wait(small.hbm, first, -1), 0);
+	assert_int_equal(hbm_wait(small.hbm, second, -1), 0);
+	assert_int_equal(blocks_seen(small.hbm), stored);
+	kv_close(&small);
+	assert_int_equal(spawn_stop(&daemon), 0);
+	spawn_free(&daemon);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -573,6 +710,9 @@ int main(void)
 		TEST(test_namespaces_that_cannot_be),
 		TEST(test_how_long_a_load_would_take),
 		TEST(test_no_page_of_blocks_looks_at_all_of_them),
+		TEST(test_a_namespace_is_dropped),
+		TEST(test_pins_of_others_keep_a_namespace),
+		TEST(test_a_drop_is_one_moment),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,8 @@ static void test_usage_is_refused_with_2(void **state)
 		{"evict tape all", "\"tape\" is no tier"},
 		{"evict none all", "\"none\" is no tier"},
 		{"evict hbm", "evict takes TIER"},
+		{"namespaces lose 1", "\"lose\" is unknown"},
+		{"namespaces drop", "at least one NAMESPACE"},
 		{"evict hbm lots", "expected a size"},
 		{"evict hbm --device 100000 all", "--device is 100000"},
 		{"trace --width 1", "--width is 1: expected 10 to 1000"},
@@ -366,6 +368,28 @@ static void test_evict_pushes_down_tier_by_tier(void **state)
 	hbmctl_finish();
 }
 
+static void test_namespaces_are_dropped(void **state)
+{
+	(void)state;
+	char line[128];
+	hbmctl_begin();
+	hbmctl_expect(keys_line("pin", 1, HBMCTL_STORED), 0);
+	hbmctl_expect("namespaces drop 99", 1);
+	hbmctl_expect_text("namespaces", "no namespace 99");
+	expect_blocks("lookup", "hbm");
+	snprintf(line, sizeof(line), "namespaces drop %u", hbmctl_kv.ns);
+	hbmctl_expect(line, 0);
+	hbmctl_expect_text("namespaces", "dropped the blocks of namespace");
+	expect_pins(0);
+	json_t *document = hbmctl_json(keys_line("lookup", 1, HBMCTL_STORED));
+	assert_int_equal(hbmctl_count(document, "resident"), 0);
+	json_decref(document);
+	document = hbmctl_json(line);
+	assert_int_equal(json_array_size(json_object_get(document, "dropped")), 1);
+	json_decref(document);
+	hbmctl_finish();
+}
+
 static void test_namespaces_by_model(void **state)
 {
 	(void)state;
@@ -413,6 +437,7 @@ int main(void)
 		TEST(test_blocks_are_the_chain_that_was_stored),
 		TEST(test_pin_and_unpin),
 		TEST(test_evict_pushes_down_tier_by_tier),
+		TEST(test_namespaces_are_dropped),
 		TEST(test_namespaces_by_model),
 		TEST(test_a_daemon_that_does_not_answer),
 	};

@@ -33,7 +33,7 @@ compare "$page" "$work/keys" "$work/page"
 sed -e 's/^\([a-z]\)/#\1/' -e 's/ *$//' "$work/reference" >"$work/commented"
 sed -n '/^\[/,$p' "$installed" >"$work/installed"
 compare "$installed" "$work/commented" "$work/installed"
-"$build/hbmd" --config "$installed" --check-config || status=1
+"$build/hbmd" --config "$installed" --check-config >/dev/null || status=1
 
 [ "$status" -eq 0 ] && echo "ok man_config"
 exit "$status"

@@ -173,6 +173,23 @@ static void test_namespace(void **state)
 	assert_int_equal(close_message->ns, 5);
 }
 
+static void test_namespace_drop(void **state)
+{
+	(void)state;
+	assert_int_equal(hbm_namespace_drop(hbm, 5, HBM_WIRE_PINNED), 0);
+	const struct hbm_wire_namespace_drop *drop = last(HBM_WIRE_NAMESPACE_DROP, sizeof(*drop));
+	assert_int_equal(drop->ns, 5);
+	assert_int_equal(drop->flags, HBM_WIRE_PINNED);
+
+	hbm_ticket ticket;
+	assert_int_equal(hbm_submit_namespace_drop(hbm, 6, 0, &ticket), 0);
+	assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
+	drop = last(HBM_WIRE_NAMESPACE_DROP, sizeof(*drop));
+	assert_int_equal(drop->ns, 6);
+	assert_int_equal(drop->flags, 0);
+	assert_int_equal(hbm_namespace_drop(hbm, 5, 2), HBM_UNSUPPORTED);
+}
+
 static void test_namespace_attach(void **state)
 {
 	(void)state;
@@ -301,6 +318,7 @@ int main(void)
 		TEST(test_the_longest_message),
 		TEST(test_namespace),
 		TEST(test_namespace_attach),
+		TEST(test_namespace_drop),
 		TEST(test_wrong_namespaces),
 		TEST(test_namespaces_are_checked_here),
 		TEST(test_evict),

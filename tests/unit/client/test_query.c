@@ -166,6 +166,38 @@ static int walk_on(const void *record, size_t record_bytes, void *arg)
 	return 0;
 }
 
+/* Two pages without records before the last. */
+static bool answer_holes(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode != HBM_WIRE_QUERY)
+		return false;
+	uint64_t cursor = ((const struct hbm_wire_query *)(const void *)request)->cursor;
+	struct page page = {.head = {.kind = HBM_QUERY_LINKS,
+				     .count = cursor == 14,
+				     .record_bytes = sizeof(page.links[0]),
+				     .next = cursor < 14 ? cursor + 7 : 0}};
+	return fake_reply_message(self, request, &page,
+				  sizeof(page.head) + page.head.count * sizeof(page.links[0]), NULL,
+				  0);
+}
+
+static int walk_count(const void *record, size_t record_bytes, void *arg)
+{
+	(void)record;
+	(void)record_bytes;
+	++*(uint32_t *)arg;
+	return 0;
+}
+
+static void test_pages_without_records(void **state)
+{
+	(void)state;
+	uint32_t count = 0;
+	fake.answer = answer_holes;
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_count, &count), 0);
+	assert_int_equal(count, 1);
+}
+
 /* A daemon whose cursor never moves. */
 static bool answer_stuck(struct fake *self, const struct hbm_wire_header *request)
 {
@@ -204,6 +236,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup,
 						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_pages_without_records, setup,
 						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_pages, setup, fake_stage_teardown),
 	};

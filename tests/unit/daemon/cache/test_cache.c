@@ -908,6 +908,99 @@ static void test_a_limit_in_bytes(void **state)
 	setting_close(&setting);
 }
 
+static void drop_namespace(struct setting *setting, uint16_t ns, uint32_t step)
+{
+	struct cache_drop drop = {.ns = ns};
+	while (cache_drop_some(setting->cache, &drop, step))
+		;
+}
+
+/* Whatever the step, and whatever else is dropped between two steps. */
+static void test_all_of_a_namespace_is_dropped_in_steps(void **state)
+{
+	(void)state;
+	for (uint32_t step = 1; step <= 16; step *= 2) {
+		struct setting setting;
+		setting_open(&setting, "test_all_of_a_namespace_is_dropped_in_steps", 1,
+			     (const uint64_t[]){64, 0, 0});
+		struct cache *cache = setting.cache;
+		uint16_t ns = open_namespace(&setting, 1), other = open_namespace(&setting, 2);
+		request(&setting, ns, (const uint32_t[]){1, 2, 3, 4}, 4, 0);
+		request(&setting, other, (const uint32_t[]){1, 2, 3}, 3, 0);
+		request(&setting, ns, (const uint32_t[]){1, 2, 5, 6}, 4, 0);
+		request(&setting, ns, (const uint32_t[]){7}, 1, 0);
+
+		struct cache_drop drop = {.ns = ns};
+		assert_int_equal(cache_drop_some(cache, &drop, step), true);
+		if (find(&setting, ns, 2) != 0)
+			cache_drop(cache, find(&setting, ns, 2));
+		while (cache_drop_some(cache, &drop, step))
+			;
+
+		for (uint32_t key = 1; key <= 7; key++)
+			assert_int_equal(find(&setting, ns, key), 0);
+		for (uint32_t key = 1; key <= 3; key++)
+			assert_int_not_equal(find(&setting, other, key), 0);
+		assert_int_equal(namespaces_get(cache->namespaces, ns)->blocks, 0);
+		assert_int_equal(index_count(cache->index), 3);
+		assert_emptied(&setting);
+		setting_close(&setting);
+	}
+}
+
+/* A pin counts in its namespace until its block is dropped; what is used goes later. */
+static void test_a_drop_of_pinned_and_used_blocks(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_a_drop_of_pinned_and_used_blocks", 1,
+		     (const uint64_t[]){8, 0, 0});
+	struct cache *cache = setting.cache;
+	uint16_t ns = open_namespace(&setting, 1);
+	request(&setting, ns, (const uint32_t[]){1, 2}, 2, 0);
+	uint32_t child = find(&setting, ns, 2), used = insert_placed(&setting, ns, 3);
+	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
+	for (uint64_t pins = 1; pins <= 2; pins++) {
+		assert_int_equal(cache_pin(cache, child), true);
+		assert_int_equal(namespace->pins, pins);
+	}
+
+	cache_unpin(cache, child);
+	assert_int_equal(namespace->pins, 1);
+	block_use(&cache->blocks, used);
+	drop_namespace(&setting, ns, 4096);
+	assert_int_equal(namespace->pins, 0);
+	assert_int_equal(cache->tiers[1].pinned, 0);
+	assert_int_equal(cache->tiers[1].blocks, 0);
+	assert_int_equal(cache->tiers[1].placed, UNIT);
+	assert_int_equal(cache->removed_blocks, 3);
+
+	block_unuse(&cache->blocks, used);
+	assert_int_equal(cache->tiers[1].placed, 0);
+	cache_unpin(cache, child);
+	assert_int_equal(namespace->pins, 0);
+	assert_int_equal(index_count(cache->index), 0);
+	assert_emptied(&setting);
+	setting_close(&setting);
+}
+
+static void test_nothing_is_found_while_its_namespace_is_dropped(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting, "test_nothing_is_found_while_its_namespace_is_dropped", 1,
+		     (const uint64_t[]){8, 0, 0});
+	uint16_t ns = open_namespace(&setting, 1);
+	struct namespace *namespace = namespaces_get(setting.cache->namespaces, ns);
+	request(&setting, ns, (const uint32_t[]){1}, 1, 0);
+	namespace->drop = (struct namespace_drop *)namespace;
+	assert_int_equal(find(&setting, ns, 1), 0);
+	namespace->drop = NULL;
+	assert_int_not_equal(find(&setting, ns, 1), 0);
+	assert_emptied(&setting);
+	setting_close(&setting);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -926,6 +1019,9 @@ int main(void)
 		cmocka_unit_test(test_room_in_the_index),
 		cmocka_unit_test(test_pins_outlive_a_drop),
 		cmocka_unit_test(test_a_limit_in_bytes),
+		cmocka_unit_test(test_all_of_a_namespace_is_dropped_in_steps),
+		cmocka_unit_test(test_a_drop_of_pinned_and_used_blocks),
+		cmocka_unit_test(test_nothing_is_found_while_its_namespace_is_dropped),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,7 @@ static void bad_file(const char *text, const char *words)
 	char expected[512];
 
 	write_file("hbmd.conf", text);
+	error[0] = '\0';
 	assert_int_equal(config_read(&config, path, error, sizeof(error)), -EINVAL);
 	snprintf(expected, sizeof(expected), "%s:%s", path, words);
 	if (strncmp(error, expected, strlen(expected)) != 0)
@@ -453,6 +454,54 @@ static void test_reference_is_the_defaults(void **state)
 	free(again);
 }
 
+/* In the order of the lines, over all files, and what holds between keys. */
+static void test_all_errors_are_told(void **state)
+{
+	(void)state;
+	static const char *const told[] = {
+		"hbmd.conf:2: unknown key 'siz'",  "hbmd.conf:3: unknown section 'foo'",
+		"hbmd.conf:6: expected [section]", "hbmd.conf:7: device.slab: got 'x'",
+		"hbmd.conf:8: expected [section]", "10-a.conf:2: ddr.hugepages: got '2'",
+		"20-b.conf:1: unknown section '",
+	};
+	make_folder();
+	write_file("hbmd.conf", "[ddr]\nsiz = 1\n[foo]\na = 1\n[device]\nno\nslab = x\n[hbmd\n");
+	write_file("hbmd.conf.d/10-a.conf", "[ddr]\nhugepages = 2\n");
+	write_file("hbmd.conf.d/20-b.conf", "[bar]\n");
+	error[0] = '\0';
+	assert_int_equal(config_read(&config, path, error, sizeof(error)), -EINVAL);
+
+	size_t lines = 1;
+	for (const char *at = error; (at = strchr(at, '\n')); at++)
+		lines++;
+	assert_int_equal(lines, sizeof(told) / sizeof(told[0]));
+	const char *at = error;
+	for (size_t i = 0; i < lines; i++) {
+		at = strstr(at, told[i]);
+		if (!at)
+			fail_msg("no \"%s\", or not in its place: %s", told[i], error);
+	}
+
+	good("device.memory=1GiB");
+	good("device.cache=2GiB");
+	good("device.slab=6MiB");
+	good("nvme.size=1MiB");
+	error[0] = '\0';
+	assert_int_equal(config_check(&config, error, sizeof(error)), -EINVAL);
+	assert_non_null(strstr(error, "device.memory: "));
+	assert_non_null(strstr(error, "device.slab: "));
+	assert_non_null(strstr(error, "nvme.size: "));
+}
+
+static void test_errors_that_do_not_fit_are_cut(void **state)
+{
+	(void)state;
+	char small[32] = "";
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(config_set(&config, "ddr.size=x", small, sizeof(small)), -EINVAL);
+	assert_int_equal(strlen(small), sizeof(small) - 1);
+}
+
 static void test_printed_config_reads_back(void **state)
 {
 	(void)state;
@@ -539,6 +588,8 @@ int main(void)
 		TEST(test_missing_file),
 		TEST(test_folder),
 		TEST(test_reference_is_the_defaults),
+		TEST(test_all_errors_are_told),
+		TEST(test_errors_that_do_not_fit_are_cut),
 		TEST(test_printed_config_reads_back),
 		TEST(test_check),
 	};

@@ -263,11 +263,11 @@ static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 	greet_client(fixture, NULL);
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, 3, HBM_INVALID);
-	assert_string_equal(reply.reason, "non-zero padding in the header");
+	assert_string_equal(reply.reason, "header.zero is 1, expected 0");
 	bad = (struct hbm_wire_header){.size = sizeof(bad), .opcode = 999, .id = 4};
 	say(fixture, &bad, sizeof(bad));
 	hear(fixture, &reply, sizeof(reply), 999, 4, HBM_UNSUPPORTED);
-	assert_string_equal(reply.reason, "unknown opcode");
+	assert_non_null(strstr(reply.reason, "header.opcode is 999, expected "));
 	say_hello(fixture);
 	hear(fixture, &reply, sizeof(reply), HBM_WIRE_HELLO, 1, HBM_INVALID);
 	assert_string_equal(reply.reason, "a second HELLO");

@@ -30,6 +30,7 @@ static union {
 	struct hbm_wire_evict evict;
 	struct hbm_wire_query query;
 	struct hbm_wire_cancel cancel;
+	struct hbm_wire_namespace_drop drop;
 } m;
 
 static void begin(unsigned opcode, size_t size)
@@ -98,6 +99,9 @@ static void make(unsigned opcode)
 	case HBM_WIRE_NAMESPACE_CLOSE:
 		begin(opcode, sizeof(m.ref));
 		return;
+	case HBM_WIRE_NAMESPACE_DROP:
+		begin(opcode, sizeof(m.drop));
+		return;
 	case HBM_WIRE_STORE:
 	case HBM_WIRE_LOAD:
 		make_blocks(opcode);
@@ -126,7 +130,7 @@ static void make(unsigned opcode)
  * see reads beyond. */
 static int verdict(void)
 {
-	const char *why = NULL;
+	struct refusal why = {""};
 	void *copy = malloc(m.header.size);
 
 	assert_non_null(copy);
@@ -134,7 +138,7 @@ static int verdict(void)
 	int status = validate_message(copy, m.header.size, m.header.opcode != HBM_WIRE_HELLO, &why);
 	free(copy);
 	if (status != HBM_OK)
-		assert_non_null(why);
+		assert_string_not_equal(why.reason, "");
 
 	return status;
 }
@@ -375,7 +379,7 @@ static void strings_must_end(void **state)
 static void what_no_client_sends_ends_the_session(void **state)
 {
 	(void)state;
-	const char *why;
+	struct refusal why;
 	make(HBM_WIRE_PING);
 	for (size_t size = 0; size < sizeof(m.header); size++)
 		assert_int_equal(validate_message(&m, size, true, &why), -EPROTO);
