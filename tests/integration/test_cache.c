@@ -214,6 +214,8 @@ static void test_a_block_needs_its_parent(void **state)
 	(void)state;
 	assert_int_equal(kv_store(&kv, 0, 5, 3, 4, results), 0);
 	expect_all(3, HBM_NO_PARENT);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(results[i].tier, HBM_TIER_NONE);
 	store(4, 1, 0);
 	store(5, 3, 4);
 	assert_int_equal(kv_lookup(&kv, 4, 4, NULL), 4);
@@ -356,6 +358,18 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 		assert_int_equal(results[i].status, expected[i]);
 	keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
 	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
+}
+
+static void test_many_pins_are_taken_off_at_once(void **state)
+{
+	(void)state;
+	store(1, 24, 0);
+	keys(HBM_WIRE_PIN, 1, 24, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 3, 16, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 3, 16, HBM_NOT_FOUND);
+	keys(HBM_WIRE_UNPIN, 1, 2, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 19, 6, HBM_OK);
+	keys(HBM_WIRE_REMOVE, 1, 24, HBM_OK);
 }
 
 static void test_not_everything_can_be_pinned(void **state)
@@ -685,6 +699,59 @@ static void test_a_drop_is_one_moment(void **state)
 	kv_close(&small);
 	assert_int_equal(spawn_stop(&daemon), 0);
 	spawn_free(&daemon);
+/* ---- Counters ---- */
+
+static int find_session(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_session *session = record;
+	assert_int_equal(bytes, sizeof(*session));
+	if (session->leased > 0)
+		memcpy(arg, session, sizeof(*session));
+	return 0;
+}
+
+/* Stores and loads are counted by what they moved, hits by the tier the block belonged
+ * to; a PREFETCH, a key that exists and a block that is not there count as none. */
+static void test_what_was_moved_is_counted(void **state)
+{
+	(void)state;
+	struct hbm_wire_status status, before;
+	struct hbm_wire_session session = {0};
+
+	store(1, 8, 0);
+	assert_int_equal(kv_store(&kv, 0, 1, 4, 0, results), 0);
+	expect_all(4, HBM_EXISTS);
+	load(1, 3);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	load(1, 2);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_OK);
+	assert_int_equal(kv_load(&kv, 0, 50, 6, results), 0);
+	expect_all(6, HBM_MISS);
+	keys(HBM_WIRE_PREFETCH, 50, 6, HBM_MISS);
+	spawn_status(&daemon_, &before);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(kv_lookup(&kv, 8, 2, NULL), 1);
+	keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
+
+	spawn_status(&daemon_, &status);
+	assert_int_equal(status.lookups - before.lookups, 2);
+	assert_int_equal(status.lookup_keys - before.lookup_keys, 4);
+	assert_int_equal(status.removed_blocks, 2);
+	assert_int_equal(status.stores, 2);
+	assert_int_equal(status.stored_blocks, 8);
+	assert_int_equal(status.stored_bytes, 8 * BLOCK);
+	assert_int_equal(status.loads, 3);
+	assert_int_equal(status.loaded_blocks, 5);
+	assert_int_equal(status.loaded_bytes, 5 * BLOCK);
+	assert_int_equal(status.hits[HBM_TIER_HBM], 3);
+	assert_int_equal(status.hits[HBM_TIER_DDR], 2);
+	assert_int_equal(status.hits[HBM_TIER_NVME], 0);
+	assert_int_equal(status.misses, 6);
+
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_SESSIONS, find_session, &session), 0);
+	assert_int_equal(session.stored_bytes, 8 * BLOCK);
+	assert_int_equal(session.loaded_bytes, 5 * BLOCK);
 }
 
 int main(void)
@@ -704,6 +771,7 @@ int main(void)
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
 		TEST(test_a_key_named_twice_takes_two_pins),
+		TEST(test_many_pins_are_taken_off_at_once),
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
 		TEST(test_namespaces_share_nothing),
@@ -713,6 +781,7 @@ int main(void)
 		TEST(test_a_namespace_is_dropped),
 		TEST(test_pins_of_others_keep_a_namespace),
 		TEST(test_a_drop_is_one_moment),
+		TEST(test_what_was_moved_is_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

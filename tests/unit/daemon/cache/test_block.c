@@ -420,6 +420,23 @@ static void test_a_dropped_block_goes_when_idle(void **state)
 	setting_close(&setting);
 }
 
+/* One that is dropped while it moves goes, with its slot, when the move ends. */
+static void test_a_dropped_block_goes_when_its_move_ends(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	uint32_t number = resident(&setting);
+	block_begin_move(&setting.blocks, number, 1);
+	block_drop(&setting.blocks, number);
+	assert_true(index_used(setting.index, number));
+	assert_int_equal(setting.tiers[HBM].moving, STORED);
+	block_end_move(&setting.blocks, number);
+	assert_false(index_used(setting.index, number));
+	assert_int_equal(setting.tiers[HBM].placed + setting.tiers[HBM].moving, 0);
+	setting_close(&setting);
+}
+
 static void assert_heard(const struct setting *setting, uint32_t i, bool placed, int to, int from)
 {
 	const struct tier *tiers = setting->tiers;
@@ -557,6 +574,55 @@ static void test_sizes(void **state)
 	setting_close(&setting);
 }
 
+/* What is pinned of a tier goes with the blocks that change theirs. */
+static void test_pinned_bytes_follow_the_target(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	struct tier *hbm = &setting.tiers[HBM], *ddr = &setting.tiers[DDR];
+	uint32_t numbers[2] = {resident(&setting), resident(&setting)};
+	for (int i = 0; i < 2; i++)
+		block_ref(&setting.blocks, numbers[i]);
+	assert_int_equal(hbm->pinned, 2 * STORED);
+
+	for (int i = 0; i < 2; i++) {
+		block_set_target(&setting.blocks, numbers[i], ddr);
+		assert_int_equal(hbm->pinned, (1 - i) * STORED);
+		assert_int_equal(ddr->pinned, (i + 1) * STORED);
+	}
+
+	for (int i = 0; i < 2; i++) {
+		block_set_target(&setting.blocks, numbers[i], hbm);
+		block_unqueue(&setting.blocks, ddr);
+		assert_true(block_unref(&setting.blocks, numbers[i]));
+		assert_int_equal(hbm->pinned, 0);
+		block_drop(&setting.blocks, numbers[i]);
+	}
+
+	assert_int_equal(hbm->pinned + ddr->pinned, 0);
+	setting_close(&setting);
+}
+
+static void test_a_full_index_begins_no_block(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	uint32_t numbers[SLOTS];
+	for (uint32_t i = 0; i < SLOTS; i++)
+		numbers[i] = begin(&setting);
+
+	const struct hbm_wire_key one_more = {{2}};
+	assert_int_equal(block_begin_store(&setting.blocks, setting.ns, &one_more), 0);
+
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		block_drop(&setting.blocks, numbers[i]);
+		block_abandon_store(&setting.blocks, numbers[i]);
+	}
+	setting_close(&setting);
+}
+
 static void test_the_first_checksum_stays(void **state)
 {
 	(void)state;
@@ -582,11 +648,14 @@ int main(void)
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_slots_follow_the_block),
 		cmocka_unit_test(test_a_dropped_block_goes_when_idle),
+		cmocka_unit_test(test_a_dropped_block_goes_when_its_move_ends),
 		cmocka_unit_test(test_listeners_hear_of_places),
 		cmocka_unit_test(test_a_store_that_fails_has_no_place),
 		cmocka_unit_test(test_misplaced_blocks_are_queued_in_order),
 		cmocka_unit_test(test_a_queued_block_changes_queues_when_taken_off),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_pinned_bytes_follow_the_target),
+		cmocka_unit_test(test_a_full_index_begins_no_block),
 		cmocka_unit_test(test_the_first_checksum_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
