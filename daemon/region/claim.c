@@ -29,7 +29,7 @@ static void claim_unmark(const struct stretch *stretch)
 	stretch->region->claims--;
 }
 
-/* Marks slot by slot; a stretch that is refused half way is unmarked as far as it came. */
+/* Marks slot by slot; on refusal the slots marked so far are released. */
 static int claim_mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
 {
 	struct region *region = stretch.region;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commit: see commit.h. A share is what a commit needs of one pool in one slab size. The
- * shares of a commit go through each stage side by side; the next stage begins when all
- * have ended theirs. `pending` counts those that have not, plus one while a stage is
- * being started, as a share may end its stage at once.
+ * commit: see commit.h. A commit is split per pool and slab size (struct share). All
+ * of them go through each stage in parallel; the next stage starts when all have
+ * completed theirs. `pending` counts those that have not, plus one while a stage is being
+ * started, because one may complete its stage at once.
  */
 #include "daemon/region/commit.h"
 
@@ -101,15 +101,15 @@ static void commit_refuse(struct commit *commit, int status)
 		commit->status = status;
 }
 
-/* ---- The end ---- */
+/* ---- End ---- */
 
 static void commit_finish(struct commit *commit)
 {
 	commit->done(commit->arg, commit->status);
 }
 
-/* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would
- * not unmap is lost. */
+/* Unrefs the slabs of a failed commit. A slot whose slab the device refuses to unmap is
+ * lost. */
 static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
@@ -172,7 +172,7 @@ static void commit_publish(struct commit *commit)
 
 /* ---- Mapping ---- */
 
-/* The region, or the session, may have gone while the commit was under way. */
+/* Fails the commit if the region or the session has gone while it was in flight. */
 static void commit_check_wanted(struct commit *commit)
 {
 	if (!claim_wanted(&commit->claim))
@@ -216,7 +216,7 @@ static void commit_place_slabs(struct share *share)
 			struct list *node = list_pop_front(&share->request.taken);
 			assert(node);
 			struct slab *slab = container_of(node, struct slab, link);
-			slab->exported = true; /* or will be, for all we know */
+			slab->exported = true; /* or about to be: the client may receive its fd */
 			stretch->region->slots[stretch->first + k].slab = slab;
 		}
 	}
@@ -245,7 +245,7 @@ static void commit_start_mapping(struct commit *commit)
 		commit_end_mapping(commit);
 }
 
-/* ---- Taking ---- */
+/* ---- Allocating ---- */
 
 static void commit_give_back(struct commit *commit)
 {
@@ -300,7 +300,7 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 		commit_end_taking(commit);
 }
 
-/* ---- Afterwards ---- */
+/* ---- After the end ---- */
 
 int commit_next(struct commit *commit, struct hbm_wire_range *range)
 {

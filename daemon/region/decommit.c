@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* decommit: see decommit.h. One unmapping job for each device concerned; it ends when all
- * have. */
+/* decommit: see decommit.h. One unmapping job per device; it ends when all jobs have
+ * ended. */
 #include "daemon/region/decommit.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mapping: see mapping.h. Access is set and mappings are removed for whole runs of slots
- * at once, as each such call costs tens of microseconds whatever its length.
+ * at once, because each such call costs tens of microseconds whatever its length.
  */
 #include "daemon/region/mapping.h"
 
@@ -22,7 +22,7 @@ static CUdeviceptr mapping_slot_address(const struct region *region, uint64_t sl
 	return region->address + slot * region->slab;
 }
 
-/* A run of occupied slots. */
+/* Unmaps a run of occupied slots. */
 static void mapping_unmap_run(const struct region *region, uint64_t first, uint64_t count)
 {
 	const struct device *device = region->device;
@@ -127,7 +127,7 @@ static void mapping_map_job_run(struct job *job)
 	if (mapping->result == CUDA_SUCCESS)
 		return;
 
-	/* The last one looked at has undone itself. */
+	/* The last one has undone itself. */
 	for (size_t k = 0; k + 1 < i; k++)
 		if (mapping_concerns(mapping, &mapping->stretches[k]))
 			mapping_undo_stretch(mapping, &mapping->stretches[k],

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mapping: one job for a device's control worker: maps, or unmaps, the slabs of stretches
- * of slots in the daemon's address space. The only place that calls cuMemMap and
- * cuMemUnmap for regions.
+ * mapping: a job for a device's control worker: maps, or unmaps, the slabs of runs of
+ * slots in the daemon's address space. Only this module calls cuMemMap and cuMemUnmap for
+ * regions.
  *
- * Mapping is all or none: on failure nothing of it is mapped and no fd is left. Unmapping
- * always ends; a slab the device refuses to unmap is marked stuck.
+ * Mapping is all or none: on failure none of it stays mapped and no fd stays open.
+ * Unmapping always completes; a slab the device refuses to unmap is marked stuck.
  */
 #pragma once
 
@@ -17,23 +17,23 @@ struct region;
 struct stretch {
 	struct region *region;
 	uint64_t first, count;
-	uint64_t at; /* of its first slot among all slots of the operation */
+	uint64_t at; /* index of its first slot among all slots of the operation */
 };
 
 struct mapping {
 	/* the caller's */
 	struct device *device;
-	uint64_t slab; /* only regions with such slabs; 0: with any */
+	uint64_t slab; /* only regions with slabs of this size; 0: of any size */
 	const struct stretch *stretches;
 	size_t stretch_count;
-	/* map: one for each slot of the operation, -1 before and where nothing was
+	/* map: one fd per slot of the operation; -1 at first, and where nothing was
 	 * exported */
 	int *fds;
 	void (*done)(struct mapping *mapping); /* loop thread */
 	/* the outcome */
 	CUresult result;
-	const char *call; /* that failed */
-	bool lacks_fds;   /* it failed for want of descriptors */
+	const char *call; /* the call that failed */
+	bool lacks_fds;   /* it failed because the process is out of descriptors */
 	struct job job;
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lease: see region.h. Address space is reserved and freed on the device's control
- * worker, like everything that may take the driver long; regions are freed only when such
- * a job has ended, so nothing here frees one under its caller.
+ * region: see region.h. Address space is reserved and freed on the device's control
+ * worker, like every call that may keep the driver busy for long. Regions are freed only
+ * when such a job completes, so nothing here frees a region under its caller.
  */
 #include "daemon/region/region.h"
 
@@ -22,7 +22,7 @@ void regions_init(struct regions *regions)
 		list_init(&regions->by_id[i]);
 }
 
-/* ---- Looking ---- */
+/* ---- Look up ---- */
 
 struct region *region_find(const struct regions *regions, uint32_t id)
 {
@@ -105,7 +105,7 @@ bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_r
 	return false;
 }
 
-/* ---- Holding ---- */
+/* ---- Use ---- */
 
 void region_use(struct region *region, uint64_t offset, uint64_t bytes)
 {
@@ -129,7 +129,7 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 		regions_advance(region->regions);
 }
 
-/* ---- Closing ---- */
+/* ---- Close ---- */
 
 static void region_free_region(struct region *region)
 {
@@ -228,8 +228,7 @@ int region_destroy(struct regions *regions, uint32_t id, region_done *done, void
 	return HBM_OK;
 }
 
-/* Slots under a claim are left to the operation that claimed them: it sees that the
- * region is gone. */
+/* Skips claimed slots: the operation that claimed them sees that the region is gone. */
 static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
@@ -260,7 +259,7 @@ void regions_release(struct regions *regions)
 	regions_advance(regions);
 }
 
-/* ---- Creating ---- */
+/* ---- Create ---- */
 
 static void region_create_run(struct job *job)
 {

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * region: the inside of a region, shared by the operations on it: region.c, claim.c,
+ * slot: the inside of a region, shared by the operations on it: region.c, claim.c,
  * mapping.c, commit.c, decommit.c.
  *
- * A slot is a place for one slab:
+ * A slot of a region can be backed by one slab:
  *
  * 	slab  claim
  * 	 -     -	empty
  * 	 -     yes	being committed, no slab yet
  * 	 yes   yes	being committed or decommitted: nothing may start to use it
  * 	 yes   -	committed
- * 	 -   &claim_stuck	the device refused to unmap what was here: never usable again
+ * 	 -   &claim_stuck	the device refused to unmap its slab: never usable again
  *
- * The loop thread changes slots; the control worker reads the slabs of slots that a claim
- * or a closing region has made its own, while nobody changes them.
+ * The loop thread changes slots; the control worker reads the slabs of slots that belong
+ * to a claim or a closing region, while nothing changes them.
  */
 #pragma once
 
@@ -30,8 +30,8 @@ struct slot {
 };
 
 struct region {
-	struct list link;  /* in leases->regions */
-	struct list by_id; /* in leases->by_id while live */
+	struct list link;  /* in regions->all */
+	struct list by_id; /* in regions->by_id while live */
 	struct regions *regions;
 	struct device *device;
 	uint32_t id;
@@ -40,9 +40,9 @@ struct region {
 	struct slot *slots;
 	uint64_t slot_count;
 	uint64_t users;  /* by transfers, of any slot */
-	uint64_t claims; /* stretches of operations, and the creation */
+	uint64_t claims; /* runs of operations, and the creation */
 	bool gone, quarantined, closing;
-	bool given_up; /* by its client: nothing to wait for but holds and claims */
+	bool given_up; /* by its client: it waits only for uses and claims */
 	region_done *done;
 	void *arg;
 	/* creating and closing */
