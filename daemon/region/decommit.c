@@ -9,7 +9,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
-struct part {
+struct per_device {
 	struct decommit *decommit;
 	struct mapping mapping;
 };
@@ -17,8 +17,8 @@ struct part {
 struct decommit {
 	struct claim claim;
 	struct region_wait wait;
-	struct part *parts; /* [claim.count] allocated */
-	size_t part_count, pending;
+	struct per_device *per_devices; /* [claim.count] allocated */
+	size_t per_device_count, pending;
 	void (*done)(void *arg, int status);
 	void *arg;
 };
@@ -46,26 +46,26 @@ static void decommit_finish(struct decommit *decommit)
 		decommit_empty_stretch(&decommit->claim.stretches[i]);
 	decommit->done(decommit->arg, HBM_OK);
 	claim_drop(&decommit->claim);
-	free(decommit->parts);
+	free(decommit->per_devices);
 	free(decommit);
 }
 
 static void decommit_unmapped(struct mapping *mapping)
 {
-	struct decommit *decommit = container_of(mapping, struct part, mapping)->decommit;
+	struct decommit *decommit = container_of(mapping, struct per_device, mapping)->decommit;
 	if (--decommit->pending == 0)
 		decommit_finish(decommit);
 }
 
 static void decommit_add_part(struct decommit *decommit, struct device *device)
 {
-	for (size_t i = 0; i < decommit->part_count; i++)
-		if (decommit->parts[i].mapping.device == device)
+	for (size_t i = 0; i < decommit->per_device_count; i++)
+		if (decommit->per_devices[i].mapping.device == device)
 			return;
 
-	struct part *part = &decommit->parts[decommit->part_count++];
-	part->decommit = decommit;
-	part->mapping = (struct mapping){
+	struct per_device *per_device = &decommit->per_devices[decommit->per_device_count++];
+	per_device->decommit = decommit;
+	per_device->mapping = (struct mapping){
 		.device = device,
 		.stretches = decommit->claim.stretches,
 		.stretch_count = decommit->claim.count,
@@ -82,26 +82,26 @@ static void decommit_begin(struct region_wait *wait)
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
 		decommit_add_part(decommit, decommit->claim.stretches[i].region->device);
-	decommit->pending = decommit->part_count;
-	for (size_t i = 0; i < decommit->part_count; i++)
-		mapping_unmap(&decommit->parts[i].mapping);
+	decommit->pending = decommit->per_device_count;
+	for (size_t i = 0; i < decommit->per_device_count; i++)
+		mapping_unmap(&decommit->per_devices[i].mapping);
 }
 
 int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg)
 {
 	struct decommit *decommit = calloc(1, sizeof(*decommit));
-	struct part *parts = calloc(count, sizeof(*parts));
-	int status = decommit && parts ? claim_make(&decommit->claim, regions, ranges, count,
-						    CLAIM_COMMITTED, UINT64_MAX)
-				       : HBM_NO_SPACE;
+	struct per_device *per_devices = calloc(count, sizeof(*per_devices));
+	int status = decommit && per_devices ? claim_make(&decommit->claim, regions, ranges, count,
+							  CLAIM_COMMITTED, UINT64_MAX)
+					     : HBM_NO_SPACE;
 	if (status != HBM_OK) {
-		free(parts);
+		free(per_devices);
 		free(decommit);
 		return status;
 	}
 
-	decommit->parts = parts;
+	decommit->per_devices = per_devices;
 	decommit->done = done;
 	decommit->arg = arg;
 	decommit->wait.retry = decommit_begin;
