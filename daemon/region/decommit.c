@@ -57,7 +57,7 @@ static void decommit_unmapped(struct mapping *mapping)
 		decommit_finish(decommit);
 }
 
-static void decommit_add_part(struct decommit *decommit, struct device *device)
+static void decommit_add_device(struct decommit *decommit, struct device *device)
 {
 	for (size_t i = 0; i < decommit->per_device_count; i++)
 		if (decommit->per_devices[i].mapping.device == device)
@@ -81,7 +81,7 @@ static void decommit_begin(struct region_wait *wait)
 
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		decommit_add_part(decommit, decommit->claim.stretches[i].region->device);
+		decommit_add_device(decommit, decommit->claim.stretches[i].region->device);
 	decommit->pending = decommit->per_device_count;
 	for (size_t i = 0; i < decommit->per_device_count; i++)
 		mapping_unmap(&decommit->per_devices[i].mapping);
