@@ -14,7 +14,7 @@ struct regions;
 
 struct claim {
 	struct regions *regions;
-	struct stretch *stretches;
+	struct slot_run *runs;
 	size_t count;
 	uint64_t slots; /* of all runs */
 };

@@ -33,7 +33,7 @@ struct commit {
 	int status; /* the first refusal */
 	void (*done)(void *arg, int status);
 	void *arg;
-	size_t next_stretch; /* commit_next's */
+	size_t next_run; /* commit_next's */
 	uint64_t next_slot;
 };
 
@@ -56,8 +56,8 @@ static struct per_pool *commit_per_pool_for(struct commit *commit, const struct 
 static void commit_make_shares(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		const struct stretch *stretch = &commit->claim.stretches[i];
-		commit_per_pool_for(commit, stretch->region)->request.count += stretch->count;
+		const struct slot_run *run = &commit->claim.runs[i];
+		commit_per_pool_for(commit, run->region)->request.count += run->count;
 	}
 }
 
@@ -113,9 +113,9 @@ static void commit_finish(struct commit *commit)
 static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		const struct stretch *stretch = &commit->claim.stretches[i];
-		for (uint64_t k = 0; k < stretch->count; k++) {
-			struct slot *slot = &stretch->region->slots[stretch->first + k];
+		const struct slot_run *run = &commit->claim.runs[i];
+		for (uint64_t k = 0; k < run->count; k++) {
+			struct slot *slot = &run->region->slots[run->first + k];
 			struct slab *slab = slot->slab;
 			if (!slab)
 				continue;
@@ -162,10 +162,10 @@ static void commit_unmap(struct commit *commit)
 static void commit_publish(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		struct stretch *stretch = &commit->claim.stretches[i];
-		stretch->region->committed += stretch->count * stretch->region->slab;
-		for (uint64_t k = 0; k < stretch->count; k++)
-			stretch->region->slots[stretch->first + k].claim = NULL;
+		struct slot_run *run = &commit->claim.runs[i];
+		run->region->committed += run->count * run->region->slab;
+		for (uint64_t k = 0; k < run->count; k++)
+			run->region->slots[run->first + k].claim = NULL;
 	}
 	commit_finish(commit);
 }
@@ -208,17 +208,17 @@ static void commit_place_slabs(struct per_pool *per_pool)
 {
 	const struct claim *claim = &per_pool->commit->claim;
 	for (size_t i = 0; i < claim->count; i++) {
-		const struct stretch *stretch = &claim->stretches[i];
-		if (stretch->region->device != per_pool->device ||
-		    stretch->region->slab != per_pool->request.bytes)
+		const struct slot_run *run = &claim->runs[i];
+		if (run->region->device != per_pool->device ||
+		    run->region->slab != per_pool->request.bytes)
 			continue;
 
-		for (uint64_t k = 0; k < stretch->count; k++) {
+		for (uint64_t k = 0; k < run->count; k++) {
 			struct list *node = list_pop_front(&per_pool->request.taken);
 			assert(node);
 			struct slab *slab = container_of(node, struct slab, link);
 			slab->exported = true; /* or about to be: the client may receive its fd */
-			stretch->region->slots[stretch->first + k].slab = slab;
+			run->region->slots[run->first + k].slab = slab;
 		}
 	}
 }
@@ -233,7 +233,7 @@ static void commit_start_mapping(struct commit *commit)
 		per_pool->mapping = (struct mapping){
 			.device = per_pool->device,
 			.slab = per_pool->request.bytes,
-			.stretches = commit->claim.stretches,
+			.runs = commit->claim.runs,
 			.stretch_count = commit->claim.count,
 			.fds = commit->fds,
 			.done = commit_mapped,
@@ -305,23 +305,23 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 
 int commit_next(struct commit *commit, struct hbm_wire_range *range)
 {
-	if (commit->next_stretch == commit->claim.count)
+	if (commit->next_run == commit->claim.count)
 		return -1;
 
-	const struct stretch *stretch = &commit->claim.stretches[commit->next_stretch];
-	const struct region *region = stretch->region;
+	const struct slot_run *run = &commit->claim.runs[commit->next_run];
+	const struct region *region = run->region;
 	uint64_t slot = commit->next_slot++;
 	*range = (struct hbm_wire_range){
 		.region = region->id,
-		.offset = (stretch->first + slot) * region->slab,
+		.offset = (run->first + slot) * region->slab,
 		.bytes = region->slab,
 	};
-	if (commit->next_slot == stretch->count) {
-		commit->next_stretch++;
+	if (commit->next_slot == run->count) {
+		commit->next_run++;
 		commit->next_slot = 0;
 	}
 
-	int *fd = &commit->fds[stretch->at + slot];
+	int *fd = &commit->fds[run->at + slot];
 	int taken_fd = *fd;
 	*fd = -1;
 

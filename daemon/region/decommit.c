@@ -23,11 +23,11 @@ struct decommit {
 	void *arg;
 };
 
-static void decommit_empty_stretch(const struct stretch *stretch)
+static void decommit_empty_run(const struct slot_run *run)
 {
-	struct region *region = stretch->region;
-	for (uint64_t k = 0; k < stretch->count; k++) {
-		struct slot *slot = &region->slots[stretch->first + k];
+	struct region *region = run->region;
+	for (uint64_t k = 0; k < run->count; k++) {
+		struct slot *slot = &region->slots[run->first + k];
 		struct slab *slab = slot->slab;
 
 		slot->slab = NULL;
@@ -37,13 +37,13 @@ static void decommit_empty_stretch(const struct stretch *stretch)
 		slab_unref(slab, false);
 	}
 
-	region->committed -= stretch->count * region->slab;
+	region->committed -= run->count * region->slab;
 }
 
 static void decommit_finish(struct decommit *decommit)
 {
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		decommit_empty_stretch(&decommit->claim.stretches[i]);
+		decommit_empty_run(&decommit->claim.runs[i]);
 	decommit->done(decommit->arg, HBM_OK);
 	claim_drop(&decommit->claim);
 	free(decommit->per_devices);
@@ -67,7 +67,7 @@ static void decommit_add_device(struct decommit *decommit, struct device *device
 	per_device->decommit = decommit;
 	per_device->mapping = (struct mapping){
 		.device = device,
-		.stretches = decommit->claim.stretches,
+		.runs = decommit->claim.runs,
 		.stretch_count = decommit->claim.count,
 		.done = decommit_unmapped,
 	};
@@ -81,7 +81,7 @@ static void decommit_begin(struct region_wait *wait)
 
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		decommit_add_device(decommit, decommit->claim.stretches[i].region->device);
+		decommit_add_device(decommit, decommit->claim.runs[i].region->device);
 	decommit->pending = decommit->per_device_count;
 	for (size_t i = 0; i < decommit->per_device_count; i++)
 		mapping_unmap(&decommit->per_devices[i].mapping);

@@ -14,7 +14,7 @@
 struct region;
 
 /* Consecutive slots of one region. */
-struct stretch {
+struct slot_run {
 	struct region *region;
 	uint64_t first, count;
 	uint64_t at; /* index of its first slot among all slots of the operation */
@@ -24,7 +24,7 @@ struct mapping {
 	/* the caller's */
 	struct device *device;
 	uint64_t slab; /* only regions with slabs of this size; 0: of any size */
-	const struct stretch *stretches;
+	const struct slot_run *runs;
 	size_t stretch_count;
 	/* map: one fd per slot of the operation; -1 at first, and where nothing was
 	 * exported */

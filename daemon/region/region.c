@@ -184,10 +184,11 @@ static void region_close_unmapped(struct mapping *mapping)
 static void region_close_region(struct region *region)
 {
 	region->closing = true;
-	region->whole = (struct stretch){.region = region, .first = 0, .count = region->slot_count};
+	region->whole =
+		(struct slot_run){.region = region, .first = 0, .count = region->slot_count};
 	region->mapping = (struct mapping){
 		.device = region->device,
-		.stretches = &region->whole,
+		.runs = &region->whole,
 		.stretch_count = 1,
 		.done = region_close_unmapped,
 	};

@@ -46,7 +46,7 @@ struct region {
 	region_done *done;
 	void *arg;
 	/* creating and closing */
-	struct stretch whole;
+	struct slot_run whole;
 	struct mapping mapping;
 	struct job job;
 	CUresult result;
