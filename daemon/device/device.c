@@ -295,7 +295,7 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
 
-	if (!driver_error_is_for_good(result)) {
+	if (!driver_error_is_sticky(result)) {
 		if (log_quota(&device->log))
 			log_error("device %u: %s failed: %s", device->index, call, name);
 	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
@@ -347,7 +347,7 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
  * what it took must not be given back twice. */
 static bool device_is_worth_another_try(CUresult result)
 {
-	return result != CUDA_SUCCESS && !driver_error_is_for_good(result);
+	return result != CUDA_SUCCESS && !driver_error_is_sticky(result);
 }
 
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)
