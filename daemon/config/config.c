@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config: see config.h. Making, clearing, copying, printing, and what holds between keys;
+/* config: see config.h. Defaults, clearing, copying, printing, and checks between keys;
  * config_file.c reads. */
 #include "daemon/config/config.h"
 
@@ -25,7 +25,7 @@ int config_refuse(char *error, size_t error_size, const char *format, ...)
 	vsnprintf(error, error_size, format, arguments);
 	va_end(arguments);
 
-	/* What was written there may be quoted: it is to stay one line. */
+	/* The text may contain quoted input: keep it on one line. */
 	for (; *error; error++)
 		if (iscntrl((unsigned char)*error))
 			*error = '?';

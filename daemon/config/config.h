@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* A size as written: bytes, or a share of something only known later. */
+/* A size as written: bytes, or a percentage of an amount known later. */
 struct config_size {
 	uint64_t bytes;
 	double percent; /* > 0: take this share instead of bytes */
@@ -24,12 +24,12 @@ struct config_size {
 enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
 
-/* What each means and what it is by default: config_keys.c. */
+/* Meanings and defaults: config_keys.c. */
 struct config {
 	/* [hbmd] */
 	char *socket;
 	uint64_t socket_mode;
-	char *socket_group; /* empty: leave it */
+	char *socket_group; /* empty: unchanged */
 	char *state_dir;
 	uint64_t driver;    /* enum config_driver */
 	uint64_t io;        /* enum config_io */
@@ -37,7 +37,7 @@ struct config {
 	/* [device] */
 	struct config_size device_memory;   /* % of the device */
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */
-	struct config_size device_headroom; /* % of device.memory: for blocks passing through */
+	struct config_size device_headroom; /* % of device.memory: for blocks in transit */
 	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
@@ -47,7 +47,7 @@ struct config {
 	/* [nvme] */
 	char *nvme_path;     /* empty: no NVMe tier */
 	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_depth; /* I/Os under way */
+	uint64_t nvme_depth; /* I/Os in flight */
 	uint64_t nvme_merge; /* bytes of the largest merged I/O */
 	char *nvme_fail; /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
 	/* [soft] */
@@ -68,7 +68,7 @@ struct config {
 	uint64_t limit_block_bytes;
 	struct config_size limit_pinned; /* % of each tier */
 	uint64_t limit_pins;             /* a session */
-	uint64_t limit_moves;            /* movements between tiers under way at once */
+	uint64_t limit_moves;            /* moves between tiers in flight */
 	uint64_t limit_ready_ms;         /* longest wait for a client's data */
 	uint64_t limit_hello_ms;         /* longest silence before HELLO */
 };
@@ -81,12 +81,12 @@ void config_clear(struct config *config);
 int config_read(struct config *config, const char *path, char *error, size_t error_size);
 /* "section.key=value". */
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size);
-/* What holds between keys: cache + reserve <= memory where both are bytes, nvme_size
- * without path, and so on. */
+/* Checks constraints between keys: cache + headroom <= memory where both are bytes,
+ * nvme_size without path, and so on. */
 int config_check(const struct config *config, char *error, size_t error_size);
 /* Every key with its default and a line of help, as a valid config file. */
 void config_print_reference(FILE *out);
-/* The config as it stands, as a valid file. */
+/* Prints the current config as a valid file. */
 void config_print(const struct config *config, FILE *out);
-/* size's bytes, given the whole it may be a share of. */
+/* The bytes of a size, given the whole that a percentage refers to. */
 uint64_t config_size_of(struct config_size size, uint64_t whole);
