@@ -125,8 +125,7 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
 {
 	return GPU_CALL(gpu, cuMemRelease, handle) ||
-	       (!driver_error_is_for_good(gpu->failed_result) &&
-		GPU_CALL(gpu, cuMemRelease, handle));
+	       (!driver_error_is_sticky(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
 }
 
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)

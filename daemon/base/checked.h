@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checked: arithmetic on numbers that came from outside. True when the result fits and
- * has been stored. */
+/* checked: arithmetic on untrusted numbers. True if the result fits and has been
+ * stored. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +16,7 @@ static inline bool checked_mul(uint64_t a, uint64_t b, uint64_t *product)
 	return !__builtin_mul_overflow(a, b, product);
 }
 
-/* Whether [offset, offset + bytes) lies in [0, size). An empty range does nowhere. */
+/* Whether [offset, offset + bytes) lies in [0, size). False for an empty range. */
 static inline bool checked_range(uint64_t offset, uint64_t bytes, uint64_t size)
 {
 	uint64_t end;

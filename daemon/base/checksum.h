@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checksum: XXH3-64 of a block's bytes, by the fastest code this processor has. Any
+/* checksum: XXH3-64 of a block's bytes, by the fastest code this CPU supports. Any
  * thread. */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clock: the one clock of the daemon: it never jumps and never goes back. Any thread. */
+/* clock: the daemon's clock, which never jumps and never goes back. Any thread. */
 #pragma once
 
 #include <stdint.h>

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fdpass: see fdpass.h. Two traps on the receiving side. After MSG_CTRUNC the descriptors
- * that did fit are in our table and have to be closed. And CMSG_SPACE rounds up, so that
- * room asked for three may deliver four: what counts is the length of each control
- * message, not the room given.
+ * that did fit are in our table and must be closed. And CMSG_SPACE rounds up, so that a
+ * buffer for three may deliver four: only the length of each control message counts.
  */
 #include "daemon/base/fdpass.h"
 
@@ -14,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Room for one message's control data, aligned as the kernel wants it; one more fd than
- * may come, as it rounds. */
+/* A buffer for one message's control data, aligned for the kernel; one fd larger than the
+ * maximum, because of that rounding. */
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int) * (HBM_WIRE_FDS_MAX + 1))];
@@ -46,8 +45,8 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
 	return n < 0 ? -errno : 0;
 }
 
-/* Takes the fds of one control message. False: more than a message may have; those beyond
- * are closed. */
+/* Takes the fds of one control message. False: more than a message may have; the rest are
+ * closed. */
 static bool fdpass_take(const struct cmsghdr *header, struct fdpass_fds *fds)
 {
 	size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -79,7 +78,7 @@ static bool fdpass_take_all(struct msghdr *message, struct fdpass_fds *fds)
 	return all;
 }
 
-/* What has been received may be no message at all: 0, or negative errno. */
+/* Validates the received message: 0, or negative errno. */
 static int fdpass_check(const struct msghdr *message, bool all, struct fdpass_fds *fds)
 {
 	if (!all)
@@ -91,8 +90,8 @@ static int fdpass_check(const struct msghdr *message, bool all, struct fdpass_fd
 	if (!fds)
 		return -EPROTO;
 
-	/* There was room for the most that the kernel delivers: it is this process that
-	 * has none. */
+	/* The buffer fits all that the kernel delivers: it is this process that is out of
+	 * descriptors. */
 	fdpass_close(fds);
 	fds->lost = true;
 

@@ -16,11 +16,11 @@
 /* The descriptors of a received message: close-on-exec, and owned by the receiver. */
 struct fdpass_fds {
 	size_t count;
-	bool lost;                  /* this process had no room for all of them: none is here */
-	int list[HBM_WIRE_FDS_MAX]; /* -1: taken by somebody */
+	bool lost;                  /* this process is out of descriptors: none was kept */
+	int list[HBM_WIRE_FDS_MAX]; /* -1: taken */
 };
 
-#define FDPASS_WAIT 1u /* until there is a message */
+#define FDPASS_WAIT 1u /* wait until there is a message */
 
 /* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds, without blocking. 0, or
  * negative errno; nothing was sent then: -EAGAIN (the socket is full), -EMSGSIZE (it
@@ -34,15 +34,15 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
  * message, which no peer of ours does), or negative errno: -EAGAIN; -EMSGSIZE: longer
  * than room; -EPROTO: fds where none may be. On an error no fd is kept.
  *
- * A message whose fds did not all fit into this process is returned without any of them,
- * and fds->lost is set: what it says may be needed to give up what they stood for.
+ * If this process runs out of descriptors, the message is returned without any fds, and
+ * fds->lost is set: the caller may need its content to free what the fds stood for.
  */
 ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds,
 		       unsigned flags);
 
-/* Whether this process, or the system, cannot open one more descriptor right now. For
- * after a failure that does not say so itself, such as a device driver's. */
+/* Whether this process, or the system, is out of descriptors now. For use after an error
+ * that does not say so, such as a device driver's. */
 bool fdpass_exhausted(void);
 
-/* Closes those that nobody has taken. */
+/* Closes the fds that were not taken. */
 void fdpass_close(struct fdpass_fds *fds);

@@ -12,9 +12,9 @@
 struct link_stats {
 	pthread_mutex_t lock;
 	uint32_t under_way[HBM_LINKS];
-	uint64_t changed_ns; /* when under_way last changed: the sums below are true until then */
+	uint64_t changed_ns; /* when under_way last changed: the sums below are valid until then */
 	struct hbm_wire_link links[HBM_LINKS];
-	uint64_t recorded; /* intervals ever */
+	uint64_t recorded; /* intervals since start */
 	struct hbm_wire_interval kept[KEPT];
 };
 
@@ -45,7 +45,7 @@ struct link_stats *link_stats_free(struct link_stats *link_stats)
 	return NULL;
 }
 
-/* Brings the sums up to `now`. */
+/* Updates the sums to `now`. */
 static void link_stats_account(struct link_stats *link_stats, uint64_t now)
 {
 	uint64_t passed = now - link_stats->changed_ns;

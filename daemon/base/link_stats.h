@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * activity: who was busy when. Each kind of link (device to host, NVMe write, ...) has a
- * count of movements under way, and from the changes of these counts come the time it was
- * busy, the share of that time in which the other side (NVMe for device copies, device
- * copies for NVMe) was busy too, and its bandwidth while busy. The last movements are
- * kept as intervals for a timeline. Callable from any thread; one short lock.
+ * link_stats: how busy each link was. Each link (device to host, NVMe write, ...) has a
+ * count of transfers in flight. From its changes come the time the link was busy, the
+ * share of that time in which the other side (NVMe for device copies, device copies for
+ * NVMe) was busy too, and the bandwidth while busy. The last transfers are kept as
+ * intervals for a timeline. Callable from any thread; one short lock.
  */
 #pragma once
 
@@ -15,13 +15,13 @@ struct link_stats;
 
 int link_stats_new(struct link_stats **out);
 struct link_stats *link_stats_free(struct link_stats *link_stats);
-/* Now, for link_stats_end. */
+/* Returns the current time, for link_stats_end. */
 uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link);
 void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device,
 		    uint64_t started_ns, uint64_t count, uint64_t bytes, uint64_t errors);
 void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
 		     struct hbm_wire_link *record);
-/* Bytes per second while busy; 0 while nothing has been measured. */
+/* Bytes per second while busy; 0 before the first measurement. */
 double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link);
 /* Copies at most `room` intervals from the cursor-th on (counted since start); the number
  * copied. Intervals that have been overwritten are skipped: *cursor is moved to the first

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* list: a circular doubly linked list; the head is a node of its own. Nodes live in the
- * things they link. */
+/* list: a circular doubly linked list whose head is a node of its own. Nodes are embedded
+ * in what they link. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loading: how long bytes take to come back into a client's memory from the tiers they
- * are in. The links work side by side, so the slowest counts; what comes from NVMe also
- * crosses the link to the device. The daemon estimates a lookup's load time with the
- * rates it has measured, `hbmctl plan` a context switch with those of data sheets.
+ * loading: estimates how long it takes to load bytes from their tiers into a client's
+ * memory. The links work in parallel, so the slowest counts; bytes from NVMe also cross
+ * the link to the device. The daemon estimates a lookup with the rates it has measured,
+ * `hbmctl plan` a context switch with those of data sheets.
  */
 #pragma once
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * log: see log.h. A line is put together on the stack and written with one write(2), so
- * that lines of different threads do not mix. What a client had a say in (its name, say)
- * may be part of a message; control characters become '?', so that nobody can forge a
- * second line. What cannot be written is lost: logging never fails and never waits for
+ * that lines of different threads do not mix. A message may contain a client's text (its
+ * name, for example); control characters become '?', so that no client can forge a second
+ * line. A line that cannot be written is lost: logging never fails and never waits for
  * more than the one write.
  */
 #include "daemon/base/log.h"
@@ -84,7 +84,7 @@ void log_message(int level, const char *format, ...)
 	if (level > atomic_load(&max_logged))
 		return;
 
-	int error = errno; /* what %m means, and what the caller finds again */
+	int error = errno; /* for %m, and restored for the caller */
 	char line[LINE_BYTES];
 	size_t head = log_print_head(line, sizeof(line), level);
 	va_list arguments;

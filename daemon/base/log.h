@@ -14,14 +14,14 @@ void log_open(int max_level);
 bool log_is_journal(void); /* whether lines go to journald, with priorities */
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Failures of one kind that may come by the thousand: LOG_QUOTA of them a second are
- * logged. Zeroed at first. */
+/* Limits log lines of one kind, which may come by the thousand, to LOG_QUOTA a second.
+ * Zeroed at first. */
 #define LOG_QUOTA 20
 struct log_quota {
-	uint64_t second_ns, count; /* log.c's: the second that is counted for, and its failures */
+	uint64_t second_ns, count; /* log.c's: the current second, and its messages */
 };
-/* Any thread. Whether this one is to be logged. Says in a line of its own how many were
- * not in the second before. */
+/* Any thread. Whether to log this one. Logs the number suppressed in the second
+ * before. */
 bool log_quota(struct log_quota *quota);
 
 #define log_error(...) log_message(LOG_ERR, __VA_ARGS__)

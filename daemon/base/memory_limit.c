@@ -108,7 +108,7 @@ static bool memory_limit_find_mount(const char *root, const struct memory_limit_
 	return found;
 }
 
-/* Takes the limit of one cgroup if it is less than what is known. */
+/* Takes the limit of one cgroup if it is lower than the current one. */
 static void memory_limit_take(struct memory_limit *limit, const char *root, const char *folder,
 			      const char *name)
 {
@@ -137,7 +137,7 @@ static void memory_limit_walk(struct memory_limit *limit, const char *root,
 	    !memory_limit_find_mount(root, kind, part, where))
 		return;
 
-	/* What of our path lies below the mounted part; nothing if we are not in it. */
+	/* The part of our path below the mounted part; none if we are outside it. */
 	size_t length = strcmp(part, "/") == 0 ? 0 : strlen(part);
 	bool is_below =
 		strncmp(path, part, length) == 0 && (path[length] == '/' || path[length] == '\0');

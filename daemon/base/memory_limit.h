@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_limit: how much memory this process can have before the kernel ends it: what the
- * host has, or the least hard limit (memory.max, memory.limit_in_bytes) of the memory
+ * memory_limit: how much memory this process can use before the kernel kills it: the
+ * host's memory, or the least hard limit (memory.max, memory.limit_in_bytes) of the memory
  * cgroup it is in and of those above it, as far up as they can be seen. Cgroup v1, v2 and
  * both side by side. What others in a cgroup use, soft limits and swap do not count.
  */
@@ -11,12 +11,12 @@
 
 struct memory_limit {
 	uint64_t host;  /* bytes the host has */
-	uint64_t bytes; /* what can be had of them */
-	/* folder of the cgroup whose limit that is, perhaps cut; "": no limit below
+	uint64_t bytes; /* how many of them are available */
+	/* folder of the cgroup with that limit, maybe truncated; "": no limit below
 	 * host */
 	char cgroup[256];
 };
 
-/* root: a folder that stands for /, in which proc/self and the cgroups are looked for; ""
- * but in tests. What cannot be read does not limit. */
+/* root: a folder that stands for /, with proc/self and the cgroups; "" except in tests.
+ * Anything unreadable is no limit. */
 void memory_limit_read(struct memory_limit *out, const char *root);

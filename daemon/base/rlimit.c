@@ -25,7 +25,7 @@ int rlimit_of_error(int error)
 		return RLIMIT_FSIZE;
 	case ENOMEM:
 		return RLIMIT_AS;
-	case EAGAIN: /* a thread that cannot be made */
+	case EAGAIN: /* a thread that cannot be created */
 		return RLIMIT_NPROC;
 	default:
 		return -1;

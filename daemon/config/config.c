@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config: see config.h. Making, clearing, copying, printing, and what holds between keys;
+/* config: see config.h. Defaults, clearing, copying, printing, and checks between keys;
  * config_file.c reads. */
 #include "daemon/config/config.h"
 

@@ -27,14 +27,14 @@ void config_clear(struct config *config);
 int config_read(struct config *config, const char *path, char *error, size_t error_size);
 /* "section.key=value". */
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size);
-/* What holds between keys: cache + reserve <= memory where both are bytes, nvme_size
- * without path, and so on. */
+/* Checks constraints between keys: cache + headroom <= memory where both are bytes,
+ * nvme_size without path, and so on. */
 int config_check(const struct config *config, char *error, size_t error_size);
 /* Every key with its default and a line of help, as a valid config file. */
 void config_print_reference(FILE *out);
-/* The config as it stands, as a valid file. */
+/* Prints the current config as a valid file. */
 void config_print(const struct config *config, FILE *out);
-/* size's bytes, given the whole it may be a share of. */
+/* The bytes of a size, given the whole that a percentage refers to. */
 uint64_t config_size_of(struct config_size size, uint64_t whole);
 
 /* ---- For the config modules. ---- */

@@ -3,9 +3,9 @@
  * config_file: reading values into a config, from a file and its folder or from one
  * --set.
  *
- * A file is read into a copy, which takes the place of the config only when all of it was
- * good. libinih takes the lines apart; we hand them to it one by one, so that we know the
- * number of the line that is wrong.
+ * A file is read into a copy, which replaces the config only if the whole file is valid.
+ * libinih parses the lines; we pass them one by one, so that we know the number of an
+ * invalid line.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -50,7 +50,7 @@ static int config_file_refuse_section(const char *where, const char *section, ch
 			     where, section, names);
 }
 
-/* Looks a key up; NULL, and the sentence in error, if there is none. `where` opens the
+/* Looks up a key; NULL, and a sentence in error, if there is none. `where` starts the
  * sentence. */
 static const struct config_key *config_file_find(const char *where, const char *section,
 						 const char *name, char *error, size_t error_size)
@@ -166,8 +166,8 @@ static bool config_file_asks_for_value(const char *line)
 	return line[0] != '[' ? !strchr(";#\r\n\f\v", line[0]) : !strchr(line, ']');
 }
 
-/* Hands libinih the next line, without the white space before it, which it would take for
- * a continuation. */
+/* Passes libinih the next line without leading white space, which it would take for a
+ * continuation. */
 static char *config_file_next_line(char *line, int size, void *arg)
 {
 	struct reading *reading = arg;

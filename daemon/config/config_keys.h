@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_keys: which keys the configuration has. The table in config_keys.c is the one
- * place that knows; reading, printing and clearing walk it. Only the config modules
- * include this.
+ * config_keys: the keys of the configuration. The table in config_keys.c is their only
+ * definition; reading, printing and clearing walk it. Only the config modules include
+ * this.
  */
 #pragma once
 
@@ -19,7 +19,7 @@ struct config_key {
 	const char *help;
 };
 
-extern const struct config_key config_keys[]; /* those of a section stand together */
+extern const struct config_key config_keys[]; /* keys of a section are adjacent */
 extern const size_t config_keys_count;
 enum { CONFIG_KEYS_MAX = 64 };
 

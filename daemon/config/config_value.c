@@ -31,8 +31,8 @@ static const struct {
 
 enum { UNITS = sizeof(units) / sizeof(units[0]) };
 
-/* Reads digits and perhaps a point and at most nine more: what follows them, or NULL if
- * there is no such number. */
+/* Reads digits, optionally a point and up to nine more. Returns the text after them, or
+ * NULL if there is no such number. */
 static const char *config_value_read_number(const char *text, struct number *number)
 {
 	*number = (struct number){0};
@@ -349,7 +349,7 @@ static void config_value_expect_size(const struct value_kind *kind, const char *
 		fputs(", or a percentage up to 100%", out);
 }
 
-/* "64GB", "64 mb", "64K", "64Gi": a number and a unit that is nearly one of ours. */
+/* "64GB", "64 mb", "64K", "64Gi": a number and a unit that resembles one of ours. */
 static bool config_value_is_near_unit(const char *text)
 {
 	text += strspn(text, "0123456789.");

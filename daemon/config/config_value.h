@@ -5,8 +5,7 @@
  *
  * Numbers are plain decimal: no signs, no exponents, at most nine digits after the point.
  * Sizes are bytes or carry KiB, MiB, GiB or TiB, which may follow a fraction ("1.5GiB",
- * rounded down to a byte). GB and the like are refused: half of those who write them mean
- * the other thing.
+ * rounded down to a byte). GB and the like are refused, because they are ambiguous.
  */
 #pragma once
 

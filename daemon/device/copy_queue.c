@@ -10,9 +10,10 @@
 #include <string.h>
 
 #define BATCH_COPIES 32
-#define BATCH_BYTES (512ull << 10) /* still in the cache when its checksums are taken */
-#define BATCHES 8                  /* under way at once */
-#define FAIR 8                     /* one copy in so many is taken from those nobody waits for */
+#define BATCH_BYTES                                                                                \
+	(512ull << 10) /* small enough to be in the CPU cache when its checksums are computed */
+#define BATCHES 8      /* in flight at once */
+#define FAIR 8         /* one copy in so many is not urgent */
 
 struct queue {
 	struct copy *first, **last;
@@ -78,7 +79,7 @@ static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 	return links[queue->kind];
 }
 
-/* ---- on the lane's thread ---- */
+/* ---- on the queue's thread ---- */
 
 static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct copy *copy,
 				       uint64_t address, uint64_t at, uint64_t bytes)
@@ -98,7 +99,7 @@ static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct co
 	return driver->cuMemcpyDtoDAsync(address, copy->flat + at, bytes, queue->stream);
 }
 
-/* Bytes from host + at to the end of the registration it lies in. */
+/* Bytes from host + at to the end of the registration that contains it. */
 static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy,
 					uint64_t at)
 {
@@ -145,8 +146,7 @@ static void copy_queue_start_copy(struct copy_queue *queue, struct copy *copy)
 	}
 }
 
-/* Until it has succeeded once, each batch tries: a passing failure must not cost the
- * lane. */
+/* Retried per batch until it succeeds: a transient failure must not disable the queue. */
 static void copy_queue_enter(struct copy_queue *queue)
 {
 	if (queue->entered)
@@ -155,10 +155,11 @@ static void copy_queue_enter(struct copy_queue *queue)
 	queue->entered = r == CUDA_SUCCESS;
 	if (!queue->entered)
 		device_failed(queue->device, "cuCtxSetCurrent",
-			      r); /* every copy of the batch will say so too */
+			      r); /* every copy of the batch will fail with it */
 }
 
-/* All but those that copy nothing: a verification has no need of the device. */
+/* Fails all copies but those that copy nothing: a verification does not need the
+ * device. */
 static void copy_queue_fail_copies(struct copy *copies)
 {
 	for (struct copy *copy = copies; copy; copy = copy->next)
@@ -183,8 +184,9 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies
 	if (r == CUDA_SUCCESS)
 		return;
 
-	/* Without the event the only way to know that the copies are over is to wait for
-	 * the stream; waiting for an event that was not recorded again returns at once. */
+	/* Without the event, waiting for the stream is the only way to know that the
+	 * copies have completed; waiting for an event that was not recorded again returns
+	 * at once. */
 	device_failed(queue->device, "cuEventRecord", r);
 	if (queue->driver->cuStreamSynchronize(queue->stream) != CUDA_SUCCESS)
 		copy_queue_fail_copies(copies);
@@ -211,8 +213,8 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 	CUresult r = queue->driver->cuEventSynchronize(batch->event);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuEventSynchronize", r);
-		/* The copies may still be running: their memory must not be reused before
-		 * the stream is known idle. */
+		/* The copies may still run: their memory must not be reused before the
+		 * stream is known to be idle. */
 		r = queue->driver->cuStreamSynchronize(queue->stream);
 	}
 
@@ -238,8 +240,8 @@ static struct copy *copy_queue_next_copy(struct copy_queue *queue)
 	return copy ? copy : queue_pop(patient_first ? &queue->urgent : &queue->patient);
 }
 
-/* A batch's worth of copies, or NULL when there is none; waits only if nothing is under
- * way. */
+/* Takes a batch of copies, or returns NULL if there are none. Waits only if nothing is in
+ * flight. */
 static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
 {
 	struct queue taken;

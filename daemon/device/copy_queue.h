@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lane: a thread and a stream that copy for one device in one direction. Copies are
- * issued in batches and several batches are under way at once, so the copy engine does
- * not wait for the thread, nor the thread for the engine: while a batch is being copied,
- * the lane takes the checksums of the one before.
+ * copy_queue: a thread and a stream that copy for one device in one direction. Copies are
+ * issued in batches, and several batches are in flight at once, so that neither the copy
+ * engine nor the thread waits for the other: while one batch is being copied, the thread
+ * computes the checksums of the batch before.
  *
- * Copies someone waits for go before those that do not, except that every eighth goes to
- * the others, so that eviction never stops. Order between copies is not promised. A copy
- * that fails does so alone.
+ * Urgent copies, those a request waits for, go first, except that every eighth copy is
+ * not urgent, so that eviction never stops. The order of copies is not guaranteed. A copy
+ * that fails does not fail others.
  *
- * With copies under way the thread spins on a real device: the events it waits for ask
- * for no sleep, which would cost an interrupt for each batch. With none it sleeps.
+ * With copies in flight the thread of a real device spins: its events are created without
+ * blocking sync, which would cost an interrupt for each batch. With none in flight it
+ * sleeps.
  */
 #pragma once
 
@@ -26,25 +27,25 @@ struct span {
 };
 
 /*
- * One block's bytes between scattered device memory (spans, in order) and one flat range:
- * of device memory (D2D) or of host memory. With no spans nothing is copied: an H2D copy
- * is then only a verification, whatever the device is up to.
+ * Copies one block's bytes between scattered device memory (spans, in order) and one flat
+ * range of device memory (D2D) or of host memory. Without spans nothing is copied: an H2D
+ * copy is then only a verification, and works whatever the state of the device.
  */
 struct copy {
 	const struct span *spans;
 	uint32_t span_count;
 	bool gather;        /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
-	bool take_checksum; /* D2H: of the host bytes afterwards */
-	/* H2D: of the host bytes before; a difference is HBM_MISS and nothing is
-	 * copied */
+	bool take_checksum; /* D2H: compute the checksum of the host bytes afterwards */
+	/* H2D: compare the checksum of the host bytes first; on a mismatch HBM_MISS, and
+	 * nothing is copied */
 	bool verify_checksum;
 	uint64_t flat; /* D2D: device address */
-	char *host;    /* else */
+	char *host;    /* else: host address */
 	uint64_t bytes;
 	uint64_t checksum;               /* XXH3-64 */
 	int status;                      /* HBM_OK, HBM_DEVICE, HBM_MISS */
 	void (*done)(struct copy *copy); /* on the loop thread */
-	struct copy *next;               /* the lane's */
+	struct copy *next;               /* the queue's */
 };
 
 struct copy_queue;
@@ -52,7 +53,7 @@ struct copy_queue;
 struct copy_queue_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
-	/* host memory was registered in pieces of this size, counted from ddr_base: no
+	/* host memory is registered in pieces of this size, counted from ddr_base: no
 	 * single device copy crosses from one to the next */
 	uint64_t host_chunk;
 	const char *ddr_base;
@@ -60,8 +61,8 @@ struct copy_queue_options {
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,
 		   const struct copy_queue_options *options);
-struct copy_queue *copy_queue_free(struct copy_queue *queue); /* nothing may be under way */
-/* What to call on the loop thread after the done() calls of a batch. */
+struct copy_queue *copy_queue_free(struct copy_queue *queue); /* nothing may be in flight */
+/* Sets the function to call on the loop thread after the done() calls of a batch. */
 void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg), void *arg);
 void copy_queue_post(struct copy_queue *queue, struct copy *copy,
 		     bool urgent); /* loop thread; never fails */

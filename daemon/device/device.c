@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device: see device.h. What is opened is closed in the opposite order, and a half-opened
- * set of devices is closed the same way as a whole one. The daemon takes every device the
- * driver shows it; hiding some is the driver's business (CUDA_VISIBLE_DEVICES).
+ * device: see device.h. Devices close in the opposite order of opening, and a half-opened
+ * set closes like a whole one. The daemon uses every device the driver shows;
+ * CUDA_VISIBLE_DEVICES makes the driver hide some.
  */
 #include "daemon/device/device.h"
 
@@ -106,8 +106,8 @@ static CUresult device_ask_facts(struct device *device, const char **call)
 	return r;
 }
 
-/* A device that lacks one of these could be opened all right, and would fail later with
- * less to say. */
+/* Without this check a device that lacks one of these would open, and fail later with a
+ * less clear error. */
 static int device_check_abilities(const struct device *device, char *error, size_t error_size)
 {
 	static const struct {
@@ -124,8 +124,7 @@ static int device_check_abilities(const struct device *device, char *error, size
 	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
 		int value = 0;
 
-		/* An attribute that a driver does not know is one that its devices do not
-		 * have. */
+		/* An attribute unknown to the driver is one that its devices lack. */
 		CUresult r = device->driver->cuDeviceGetAttribute(&value, needs[i].attribute,
 								  device->handle);
 		if (r == CUDA_SUCCESS && value != 0)
@@ -173,7 +172,7 @@ static void device_enter_control(void *arg)
 	CUresult r = device_enter(device);
 	if (r != CUDA_SUCCESS)
 		r = device_enter(
-			device); /* a passing failure would cost every region of this device */
+			device); /* retried: a transient failure would cost every region of this device */
 
 	if (r != CUDA_SUCCESS)
 		device_failed(device, "cuCtxSetCurrent", r);
@@ -200,7 +199,7 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 		return device_refuse(devices, "cuDevicePrimaryCtxRetain", result, error,
 				     error_size);
 
-	char name[24]; /* with room for any number, though a thread shows 15 */
+	char name[24]; /* large enough for any number, though a thread name shows 15 bytes */
 	snprintf(name, sizeof(name), "control-%u", index);
 	r = worker_new(&device->control, loop, name, device_enter_control, device);
 	if (r < 0)
@@ -295,7 +294,7 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	const char *name = driver_error_name(device->driver, result);
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
 
-	if (!driver_error_is_for_good(result)) {
+	if (!driver_error_is_sticky(result)) {
 		if (log_quota(&device->log))
 			log_error("device %u: %s failed: %s", device->index, call, name);
 	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
@@ -343,11 +342,11 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
 	return device->driver->cuMemSetAccess(address, bytes, &access, 1);
 }
 
-/* An error that stays may be an earlier call's, reported by one that has done its work:
- * what it took must not be given back twice. */
+/* A sticky error may belong to an earlier call; this one may have succeeded, so a release
+ * is never retried after it. */
 static bool device_is_worth_another_try(CUresult result)
 {
-	return result != CUDA_SUCCESS && !driver_error_is_for_good(result);
+	return result != CUDA_SUCCESS && !driver_error_is_sticky(result);
 }
 
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)
@@ -369,7 +368,7 @@ CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint
 					      : r;
 }
 
-/* Bytes of the handle mapped at an offset: a slab, or as much of one as still fits. */
+/* Bytes of the handle mapped at an offset: a slab, or a smaller part that still fits. */
 static uint64_t device_piece_at(const struct device_memory *memory, uint64_t offset)
 {
 	uint64_t piece = memory->slab;
@@ -378,8 +377,8 @@ static uint64_t device_piece_at(const struct device_memory *memory, uint64_t off
 	return piece;
 }
 
-/* Maps the next piece at the end of what is mapped. The mapping alone keeps the memory:
- * the handle is let go. */
+/* Maps the next part after the mapped ones. The mapping alone keeps the memory: the
+ * handle is released. */
 static CUresult device_map_next(struct device_memory *memory)
 {
 	const struct driver *driver = memory->device->driver;
@@ -426,7 +425,7 @@ CUresult device_memory_open(struct device_memory *memory, struct device *device,
 	return CUDA_SUCCESS;
 }
 
-/* Whole pieces one at a time: what one call refuses does not keep the others. */
+/* Unmaps part by part, so that a failure of one call does not keep the others mapped. */
 static void device_unmap_all(const struct device_memory *memory)
 {
 	for (uint64_t at = 0; at < memory->mapped;) {
@@ -443,8 +442,8 @@ void device_memory_close(struct device_memory *memory)
 	if (!memory->address)
 		return;
 
-	/* If that fails the context may be current all the same, and removing mappings
-	 * may do without. */
+	/* On failure the context may be current all the same, and unmapping may work
+	 * without it. */
 	(void)device_enter(memory->device);
 	device_unmap_all(memory);
 	CUresult r = device_unreserve(memory->device, memory->address, memory->bytes);

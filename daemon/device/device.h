@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * device: one GPU as the daemon uses it: its primary context, its facts, the control
- * worker that runs VMM calls, and the lanes that copy. Opening it is the only place that
- * decides between real and soft.
+ * worker that runs VMM calls, and the copy queues. Only opening it distinguishes real
+ * devices from soft ones.
  *
- * Failures of device calls are the world's: they become HBM_DEVICE for whoever asked, a
- * count and a log line.
+ * A failed device call is not our bug: it becomes HBM_DEVICE for the caller, a count and
+ * a log line.
  */
 #pragma once
 
@@ -32,10 +32,10 @@ struct device {
 	uint64_t granularity;         /* of VMM allocations */
 	struct worker *control;       /* VMM calls; the context is current there */
 	struct copy_queue *queues[3]; /* enum copy_direction */
-	struct slabs *slabs;          /* the memory lent to regions */
+	struct slabs *slabs;          /* the slabs that back regions */
 	uint64_t errors;              /* failed device calls; atomic */
-	bool lost; /* one of them was of those after which nothing works any more; atomic */
-	struct log_quota log; /* of errors that may pass */
+	bool lost;                    /* after a sticky error; atomic */
+	struct log_quota log;         /* of transient errors */
 };
 
 /* The devices of this host. */
@@ -52,35 +52,35 @@ struct devices {
 int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error,
 		 size_t error_size);
 struct devices *devices_close(struct devices *devices);
-/* Whether the device, whose name and handle are known, can do what hbmd asks of it: 0, or
- * negative errno and one line in error. A compute mode that keeps clients out is a
- * warning in the log. devices_open() has asked. */
+/* Whether the device, whose name and handle are known, supports what hbmd needs: 0, or
+ * negative errno and one line in error. A compute mode that keeps clients out is only
+ * logged as a warning. devices_open() calls this. */
 int device_check(const struct device *device, char *error, size_t error_size);
 /* Makes the device's context current on the calling thread: a CUresult. */
 CUresult device_enter(const struct device *device);
-/* Whether an error came that does not pass: nothing works on this device until the
- * process starts anew. Any thread. */
+/* True after a sticky CUDA error: the device is unusable until the process restarts. Any
+ * thread. */
 bool device_is_lost(const struct device *device);
-/* What to ask cuMemCreate for: memory of this device that can be exported as an fd. */
+/* The properties for cuMemCreate: memory of this device that can be exported as an fd. */
 CUmemAllocationProp device_allocation(const struct device *device);
 /* Gives the device read and write access to a mapped range. */
 CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t bytes);
-/* Undoing, which must not fail: what the device refuses is tried once more, as a passing
- * failure would lose memory; but not after an error that does not pass. */
+/* Release calls, retried once, because a transient failure would lose memory; never
+ * retried after a sticky error. */
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes);
 CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle);
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes);
 uint64_t device_errors(const struct device *device); /* any thread */
-/* Any thread. Logs a failed call and counts it; returns HBM_DEVICE, or HBM_NO_SPACE for
- * CUDA_ERROR_OUT_OF_MEMORY. An error after which every call fails is logged once a
- * device, others within a quota. */
+/* Any thread. Logs and counts a failed call. Returns HBM_DEVICE, or HBM_NO_SPACE for
+ * CUDA_ERROR_OUT_OF_MEMORY. A sticky error is logged once per device, others within a
+ * quota. */
 int device_failed(struct device *device, const char *call, CUresult result);
-/* The same for a call that failed while fdpass_exhausted(), which is no fault of the
- * device: HBM_LIMIT. */
+/* The same for a call that failed while fdpass_exhausted(), which is not the device's
+ * fault: HBM_LIMIT. */
 int device_lacks_fds(struct device *device, const char *call);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per
- * `slab` bytes, and a few smaller ones for what is left at the end. */
+ * `slab` bytes, and a few smaller ones for the rest at the end. */
 struct device_memory {
 	struct device *device;
 	CUdeviceptr address;
@@ -88,8 +88,8 @@ struct device_memory {
 	uint64_t mapped; /* bytes mapped so far, from the start */
 };
 
-/* bytes: a multiple of the granularity; slab: a power of two of them. A CUresult; on
- * failure nothing is left. Blocking: at start only. */
+/* bytes: a multiple of the granularity; slab: the granularity times a power of two.
+ * Returns a CUresult; on failure nothing is left. Blocking: at start only. */
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes,
 			    uint64_t slab);
-void device_memory_close(struct device_memory *memory); /* takes a zeroed one */
+void device_memory_close(struct device_memory *memory); /* accepts a zeroed one */

@@ -5,7 +5,7 @@
  *
  * One turn of the loop waits, calls back for descriptors and I/O, runs what had been
  * posted by then, and fires the timers that are due. None of the four can starve the
- * others: each handles what there was when its part began.
+ * others: each handles only what was there when it started.
  */
 #include "daemon/loop/loop.h"
 
@@ -100,7 +100,7 @@ void loop_post(struct loop *loop, struct post *post)
 	loop_wake(loop);
 }
 
-/* Takes all posts there are, in the order they were posted. */
+/* Takes all posts in the order they were posted. */
 static struct post *loop_take_posts(struct loop *loop)
 {
 	struct post *stack = atomic_exchange(&loop->posts, NULL), *queue = NULL;

@@ -3,13 +3,13 @@
  * loop: the one event loop. It waits for descriptors, timers, completions of file I/O and
  * work posted by other threads, and calls back on the loop thread, which owns all of the
  * daemon's state; nothing here needs a lock but loop_post(). Two engines, the same calls:
- * io_uring (polls and file I/O on one ring), and, where io_uring is forbidden, epoll with
+ * io_uring (polls and file I/O on one ring), and, where io_uring is not allowed, epoll with
  * a few pread/pwrite threads.
  *
- * It does not know what a descriptor or a byte means. Short and failed I/O is not its
- * business either: it hands up raw results (disk.c makes sense of them).
+ * It does not interpret descriptors or bytes. It does not handle short or failed I/O
+ * either: it passes on raw results (nvme_io.c handles them).
  *
- * Nothing named by the current batch of events is freed inside it: after loop_unwatch()
+ * Nothing that the current batch of events refers to is freed during it: after loop_unwatch()
  * or loop_timer_stop() returns, the callback is never called again and the caller may
  * free the object at once.
  *
@@ -28,30 +28,29 @@ enum loop_engine { LOOP_AUTO, LOOP_URING, LOOP_THREADS };
 
 struct loop_options {
 	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel lets us, else threads */
-	/* file operations under way at once, at least 1; more are queued inside */
+	/* file operations in flight at once, at least 1; more are queued inside */
 	unsigned io_depth;
 };
 
 /* Negative errno if no engine can be had. Signals must be blocked before (the threads
  * inherit the mask). */
 int loop_new(struct loop **out, const struct loop_options *options);
-/* File I/O must be over. What is still watched or posted is forgotten, its callbacks not
- * called. Takes NULL, returns NULL. */
+/* No file I/O may be in flight. Remaining watches and posts are dropped without calling
+ * back. Accepts NULL, returns NULL. */
 struct loop *loop_free(struct loop *loop);
 const char *loop_engine_name(const struct loop *loop); /* "io_uring" or "threads" */
-/* Why auto did not take io_uring, a static sentence; NULL if it did. */
+/* Why LOOP_AUTO did not choose io_uring, a static sentence; NULL if it did. */
 const char *loop_fallback_reason(const struct loop *loop);
 
 /* Runs until loop_stop(): 0, or negative errno of the engine. May be called again. */
 int loop_run(struct loop *loop);
-void loop_stop(struct loop *loop); /* any thread; before loop_run(): it will return at once */
-/* Runs what has been posted, and what that posts, without waiting: for the time after
- * loop_run(). */
+void loop_stop(struct loop *loop); /* any thread; before loop_run(): it returns at once */
+/* Runs all posts, and those they post, without waiting: for the time after loop_run(). */
 void loop_flush(struct loop *loop);
 
 int loop_watch(struct loop *loop,
 	       struct watch *watch); /* 0 or negative errno: -EBADF, -EEXIST, -ENOMEM */
-/* Changes what a watched descriptor is waited for; 0 events keeps only errors and
+/* Changes the events a watched descriptor is polled for; 0 keeps only errors and
  * hang-ups. */
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not watched */

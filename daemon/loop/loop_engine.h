@@ -5,7 +5,7 @@
  * engines include this.
  *
  * Sleeping and waking: the loop sets `asleep`, then looks at its posts, then waits.
- * Whoever posts pushes first and looks at `asleep` second. All four accesses are
+ * A poster pushes first and looks at `asleep` second. All four accesses are
  * sequentially consistent, so at least one of the two sees the other, and a wake-up costs
  * a system call only when the loop sleeps or is about to.
  */
@@ -18,14 +18,14 @@
 
 struct engine {
 	const char *name;
-	/* Makes loop->state. On failure negative errno and in *reason a static sentence;
-	 * nothing is left. */
+	/* Creates loop->state. On failure negative errno, a static sentence in *reason,
+	 * and nothing is left. */
 	int (*open)(struct loop *loop, const char **reason);
 	void (*close)(struct loop *loop);
-	/* First thing on the thread that runs the loop, each time it does. */
+	/* Called first on the thread that runs the loop, each time it does. */
 	int (*enter)(struct loop *loop);
-	/* Waits for events for at most timeout_ns, for ever if negative. Calls nobody
-	 * back. */
+	/* Waits for events for at most timeout_ns, forever if negative. Makes no
+	 * callbacks. */
 	int (*wait)(struct loop *loop, int64_t timeout_ns);
 	/* Calls back for what wait() found. */
 	void (*dispatch)(struct loop *loop);

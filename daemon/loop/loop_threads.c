@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_threads: the engine for where io_uring is forbidden: epoll for descriptors, and a
+ * loop_threads: the engine for systems without io_uring: epoll for descriptors, and a
  * few threads that take file I/O from a queue in order and run it with preadv and
- * pwritev. What is under way is bounded by the number of threads.
+ * pwritev. The number of threads bounds the I/O in flight.
  *
- * Finished I/O goes onto a list; whoever makes the list non-empty posts to the loop,
- * which empties it. An unwatched descriptor's node may still be named by the batch of
- * events in hand, so it is freed when the batch is done.
+ * Finished I/O goes onto a list; the thread that makes the list non-empty posts to the
+ * loop, which empties it. The current batch of events may still refer to an unwatched
+ * descriptor's node, so it is freed after the batch.
  */
 #include <assert.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ struct io_queue {
 struct threads {
 	struct loop *loop;
 	int epoll_fd;
-	int ready; /* events in hand */
+	int ready; /* events of the current batch */
 	struct epoll_event events[BATCH];
 	struct list polls, dead;
 
@@ -229,7 +229,7 @@ static int threads_wait(struct loop *loop, int64_t timeout_ns)
 {
 	struct threads *threads = loop->state;
 
-	/* Rounded up: a timer must not be waited for in a circle. */
+	/* Rounded up: otherwise the loop would spin until a timer is due. */
 	int64_t timeout_ms =
 		timeout_ns < 0 ? -1 : timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
 	if (timeout_ms > INT32_MAX)

@@ -98,8 +98,8 @@ uint64_t timers_next(const struct timers *timers)
 void timers_fire(struct timers *timers, uint64_t now)
 {
 	/*
-	 * Bounded by the number there is now: a callback that sets its timer to the past
-	 * must not keep the loop here.
+	 * Bounded by the current number of timers: a callback that sets its timer to the
+	 * past must not keep the loop here.
 	 */
 	for (size_t left = timers->count; left > 0 && timers_next(timers) <= now; left--) {
 		struct timer *timer = timers->heap[0];

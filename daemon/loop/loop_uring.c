@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_uring: the engine on one io_uring. Everything wanted of the kernel is noted in
- * lists and becomes submission entries just before the loop waits, so that one turn costs
- * one system call, which submits and waits at once.
+ * loop_uring: the engine on one io_uring. Operations are collected in lists and
+ * become submission entries just before the loop waits, so that one turn costs one system
+ * call, which submits and waits.
  *
  * A watch is a one-shot poll request that is armed again each time it has fired: arming
- * looks at the descriptor first, so that what a callback left undone is reported again.
+ * looks at the descriptor first, so that events a callback did not handle are reported again.
  * Its user_data is a `struct poll` of ours, never the caller's watch, and is freed only
  * when its completion is seen; that is what makes loop_unwatch() immediate:
  *
@@ -16,10 +16,10 @@
  * closed for the other side in the next turn of the loop.
  *
  * The kernel reports POLLRDHUP even to those who did not ask. Such a poll would complete
- * at once for ever, so it is put off for a while instead.
+ * again and again at once, so it is armed after a delay instead.
  *
  * The ring is used by one thread and says so (SINGLE_ISSUER, DEFER_TASKRUN); it is made
- * disabled and belongs to whichever thread first runs the loop. Completions cannot be
+ * disabled and belongs to the thread that first runs the loop. Completions cannot be
  * lost: the kernel keeps what does not fit the queue (NODROP).
  */
 #include <assert.h>
@@ -45,7 +45,7 @@ enum { FOR_NOBODY, FOR_POLL, FOR_IO, FOR_WAKE, FOR_MASK = 3 };
 struct uring {
 	struct io_uring ring;
 	struct loop *loop;
-	bool disabled;        /* not yet given to a thread */
+	bool disabled;        /* not enabled by a thread yet */
 	uint8_t cancel_flags; /* for the submission entry of a cancellation */
 	bool wake_wanted;     /* the wake-up read is to be submitted */
 	unsigned io_under_way;
@@ -66,7 +66,8 @@ struct poll {
 	struct timer put_off;
 };
 
-/* Static, as every reason: what the limit was when the last ring was refused. */
+/* Explains ENOMEM. Static, like every reason: the limit at the time the last ring was
+ * refused. */
 static const char *uring_why_no_memory(void)
 {
 	static char text[64 + RLIMIT_HINT];
@@ -90,7 +91,7 @@ static const char *uring_why_not(int error)
 	}
 }
 
-/* The best ring this kernel has. */
+/* Opens the best ring this kernel supports. */
 static int uring_open_ring(struct uring *uring)
 {
 	static const unsigned flags[] = {
@@ -161,7 +162,7 @@ static int uring_enter(struct loop *loop)
 
 	uring->disabled = false;
 
-	/* Saves looking the descriptor up in each call; does as well without. */
+	/* Saves a descriptor lookup in each call; optional. */
 	io_uring_register_ring_fd(&uring->ring);
 
 	return 0;
@@ -173,8 +174,8 @@ static void uring_tag(struct io_uring_sqe *sqe, void *pointer, unsigned what)
 	sqe->user_data = (uintptr_t)pointer | what;
 }
 
-/* A free submission entry, if need be after submitting what is there; NULL when the
- * kernel takes no more now. */
+/* Returns a free submission entry, submitting queued ones if necessary; NULL if the
+ * kernel accepts no more now. */
 static struct io_uring_sqe *uring_next_entry(struct uring *uring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
@@ -272,7 +273,7 @@ static bool uring_submit_io(struct uring *uring)
 	return true;
 }
 
-/* Cancellations go first: a descriptor's number may have been used again since. */
+/* Cancellations go first: a descriptor's number may have been reused since. */
 static bool uring_submit_all(struct uring *uring)
 {
 	return uring_submit_cancels(uring) && uring_submit_polls(uring) &&
@@ -292,15 +293,14 @@ static int uring_wait(struct loop *loop, int64_t timeout_ns)
 {
 	struct uring *uring = loop->state;
 
-	/* Completions at hand are no reason not to look for more: those still to come
-	 * would starve. */
+	/* Check for more even if completions are available: later ones would starve. */
 	bool wait =
 		uring_submit_all(uring) && timeout_ns != 0 && io_uring_cq_ready(&uring->ring) == 0;
 	int r = wait ? uring_submit_and_wait(uring, timeout_ns)
 		     : io_uring_submit_and_get_events(&uring->ring);
 
 	/*
-	 * EAGAIN and EBUSY: short of memory, or completions are to be taken first; the
+	 * EAGAIN and EBUSY: out of memory, or completions must be reaped first; the
 	 * entries stay for the next turn.
 	 */
 	if (r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY)
@@ -385,7 +385,7 @@ static void uring_completed(struct uring *uring, uint64_t user_data, int result)
 	case FOR_WAKE:
 		uring->wake_wanted = true;
 		break;
-	default: /* a cancellation that came too late */
+	default: /* a cancellation that was too late */
 		break;
 	}
 }
@@ -423,7 +423,7 @@ static int uring_watch(struct loop *loop, struct watch *watch)
 	return 0;
 }
 
-/* Has the kernel give up an armed poll: its completion follows. */
+/* Asks the kernel to cancel an armed poll: its completion follows. */
 static void uring_cancel_poll(struct poll *poll)
 {
 	if (poll->cancelling || !list_empty(&poll->queued))
@@ -462,9 +462,9 @@ static void uring_io(struct loop *loop, struct loop_io *io)
 	uring->io_last = &io->next;
 }
 
-/* Waits until the kernel has let go of every poll, so that the files they kept open are
- * closed when loop_free() returns. On a thread that is not the ring's the kernel refuses,
- * and lets go a little after the ring is closed. */
+/* Waits until the kernel has released every poll, so that the files they kept open are
+ * closed when loop_free() returns. On a thread that does not own the ring the kernel
+ * refuses, and releases them shortly after the ring is closed. */
 static void uring_let_go(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->polls) {

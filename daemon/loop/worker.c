@@ -2,7 +2,7 @@
 /*
  * worker: see worker.h. One mutex guards the queue; the thread sleeps on one condition
  * while the queue is empty. It takes the whole queue at a time, so a burst of jobs costs
- * one lock. Once told to end it still runs all that was queued.
+ * one lock. When told to end it first runs all queued jobs.
  */
 #include "daemon/loop/worker.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * worker: a thread that runs blocking jobs in order, so that the loop thread does not
- * wait. A job's run() is called on the worker, then its done() on the loop thread. It
- * touches nothing of the daemon's state itself.
+ * wait. A job's run() is called on the worker, then its done() on the loop thread. The
+ * worker itself does not touch the daemon's state.
  */
 #pragma once
 
@@ -19,11 +19,11 @@ struct job {
 };
 
 /* name: of the thread, at most 15 bytes. enter (may be NULL) runs on the thread before
- * any job. Negative errno if there can be no thread. */
+ * any job. Negative errno if the thread cannot be created. */
 int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *),
 	       void *arg);
-/* Runs what was posted, ends the thread and joins it. Completions still posted are run by
- * the loop later, or by loop_flush() where the loop no longer runs. Takes NULL, returns
+/* Runs the posted jobs, ends the thread and joins it. Completions still posted are run by
+ * the loop later, or by loop_flush() if the loop no longer runs. Accepts NULL, returns
  * NULL. */
 struct worker *worker_free(struct worker *worker);
 void worker_post(struct worker *worker, struct job *job); /* loop thread; never fails */

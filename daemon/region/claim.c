@@ -19,37 +19,37 @@ static int claim_check_slot(const struct claim *claim, const struct slot *slot,
 	return slot->slab && !slot->claim ? HBM_OK : HBM_NOT_FOUND;
 }
 
-static void claim_unmark(const struct stretch *stretch)
+static void claim_unmark(const struct slot_run *run)
 {
-	for (uint64_t i = 0; i < stretch->count; i++) {
-		struct slot *slot = &stretch->region->slots[stretch->first + i];
+	for (uint64_t i = 0; i < run->count; i++) {
+		struct slot *slot = &run->region->slots[run->first + i];
 		if (slot->claim != &claim_stuck)
 			slot->claim = NULL;
 	}
-	stretch->region->claims--;
+	run->region->claims--;
 }
 
-/* Marks slot by slot; a stretch that is refused half way is unmarked as far as it came. */
-static int claim_mark(struct claim *claim, struct stretch stretch, enum claim_kind kind)
+/* Marks slot by slot; on refusal the slots marked so far are released. */
+static int claim_mark(struct claim *claim, struct slot_run run, enum claim_kind kind)
 {
-	struct region *region = stretch.region;
+	struct region *region = run.region;
 
 	region->claims++;
 
-	for (uint64_t i = 0; i < stretch.count; i++) {
-		struct slot *slot = &region->slots[stretch.first + i];
+	for (uint64_t i = 0; i < run.count; i++) {
+		struct slot *slot = &region->slots[run.first + i];
 		int status = claim_check_slot(claim, slot, kind);
 		if (status != HBM_OK) {
-			stretch.count = i;
-			claim_unmark(&stretch);
+			run.count = i;
+			claim_unmark(&run);
 			return status;
 		}
 
 		slot->claim = claim;
 	}
 
-	claim->stretches[claim->count++] = stretch;
-	claim->slots += stretch.count;
+	claim->runs[claim->count++] = run;
+	claim->slots += run.count;
 
 	return HBM_OK;
 }
@@ -65,32 +65,31 @@ static int claim_add_range(struct claim *claim, const struct hbm_wire_range *ran
 	    !checked_range(range->offset, range->bytes, region->address_space))
 		return HBM_INVALID;
 
-	struct stretch stretch = {
+	struct slot_run run = {
 		.region = region,
 		.first = range->offset / region->slab,
 		.count = range->bytes / region->slab,
 		.at = claim->slots,
 	};
-	if (stretch.count > max_slots - claim->slots)
+	if (run.count > max_slots - claim->slots)
 		return HBM_LIMIT;
 
-	return claim_mark(claim, stretch, kind);
+	return claim_mark(claim, run, kind);
 }
 
 static void claim_forget(struct claim *claim)
 {
 	for (size_t i = 0; i < claim->count; i++)
-		claim_unmark(&claim->stretches[i]);
-	free(claim->stretches);
+		claim_unmark(&claim->runs[i]);
+	free(claim->runs);
 	*claim = (struct claim){0};
 }
 
 int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count, enum claim_kind kind, uint64_t max_slots)
 {
-	*claim = (struct claim){.regions = regions,
-				.stretches = calloc(count, sizeof(*claim->stretches))};
-	if (!claim->stretches)
+	*claim = (struct claim){.regions = regions, .runs = calloc(count, sizeof(*claim->runs))};
+	if (!claim->runs)
 		return HBM_NO_SPACE;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -116,9 +115,9 @@ void claim_drop(struct claim *claim)
 bool claim_is_used(const struct claim *claim)
 {
 	for (size_t i = 0; i < claim->count; i++) {
-		const struct stretch *stretch = &claim->stretches[i];
-		for (uint64_t k = 0; k < stretch->count; k++)
-			if (stretch->region->slots[stretch->first + k].users > 0)
+		const struct slot_run *run = &claim->runs[i];
+		for (uint64_t k = 0; k < run->count; k++)
+			if (run->region->slots[run->first + k].users > 0)
 				return true;
 	}
 	return false;
@@ -127,7 +126,7 @@ bool claim_is_used(const struct claim *claim)
 bool claim_wanted(const struct claim *claim)
 {
 	for (size_t i = 0; i < claim->count; i++)
-		if (claim->stretches[i].region->gone)
+		if (claim->runs[i].region->gone)
 			return false;
 	return true;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commit: see commit.h. A share is what a commit needs of one pool in one slab size. The
- * shares of a commit go through each stage side by side; the next stage begins when all
- * have ended theirs. `pending` counts those that have not, plus one while a stage is
- * being started, as a share may end its stage at once.
+ * commit: see commit.h. A commit is split per pool and slab size (struct per_pool). All
+ * of them go through each stage in parallel; the next stage starts when all have
+ * completed theirs. `pending` counts those that have not, plus one while a stage is being
+ * started, because one may complete its stage at once.
  */
 #include "daemon/region/commit.h"
 
@@ -17,7 +17,7 @@
 #include "daemon/region/region.h"
 #include "daemon/region/slab.h"
 
-struct share {
+struct per_pool {
 	struct commit *commit;
 	struct device *device;
 	struct slab_request request;
@@ -27,38 +27,38 @@ struct share {
 
 struct commit {
 	struct claim claim;
-	struct share *shares; /* [claim.count] allocated */
-	size_t share_count;
+	struct per_pool *per_pools; /* [claim.count] allocated */
+	size_t per_pool_count;
 	int *fds; /* [claim.slots] */
 	size_t pending;
 	int status; /* the first refusal */
 	void (*done)(void *arg, int status);
 	void *arg;
-	size_t next_stretch; /* commit_next's */
+	size_t next_run; /* commit_next's */
 	uint64_t next_slot;
 };
 
-static struct share *share_for(struct commit *commit, const struct region *region)
+static struct per_pool *commit_per_pool_for(struct commit *commit, const struct region *region)
 {
-	for (size_t i = 0; i < commit->share_count; i++) {
-		struct share *share = &commit->shares[i];
-		if (share->device == region->device && share->request.bytes == region->slab)
-			return share;
+	for (size_t i = 0; i < commit->per_pool_count; i++) {
+		struct per_pool *per_pool = &commit->per_pools[i];
+		if (per_pool->device == region->device && per_pool->request.bytes == region->slab)
+			return per_pool;
 	}
 
-	struct share *share = &commit->shares[commit->share_count++];
-	share->commit = commit;
-	share->device = region->device;
-	share->request.bytes = region->slab;
+	struct per_pool *per_pool = &commit->per_pools[commit->per_pool_count++];
+	per_pool->commit = commit;
+	per_pool->device = region->device;
+	per_pool->request.bytes = region->slab;
 
-	return share;
+	return per_pool;
 }
 
 static void commit_make_shares(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		const struct stretch *stretch = &commit->claim.stretches[i];
-		share_for(commit, stretch->region)->request.count += stretch->count;
+		const struct slot_run *run = &commit->claim.runs[i];
+		commit_per_pool_for(commit, run->region)->request.count += run->count;
 	}
 }
 
@@ -75,9 +75,9 @@ int commit_new(struct commit **out, struct regions *regions, const struct hbm_wi
 		return status;
 	}
 
-	commit->shares = calloc(commit->claim.count, sizeof(*commit->shares));
+	commit->per_pools = calloc(commit->claim.count, sizeof(*commit->per_pools));
 	commit->fds = malloc(commit->claim.slots * sizeof(*commit->fds));
-	if (!commit->shares || !commit->fds) {
+	if (!commit->per_pools || !commit->fds) {
 		free(commit->fds);
 		commit->fds = NULL;
 		commit_free(commit);
@@ -102,21 +102,21 @@ static void commit_refuse(struct commit *commit, int status)
 		commit->status = status;
 }
 
-/* ---- The end ---- */
+/* ---- End ---- */
 
 static void commit_finish(struct commit *commit)
 {
 	commit->done(commit->arg, commit->status);
 }
 
-/* Takes the slabs out of the slots of a failed commit. A slot whose slab the device would
- * not unmap is lost. */
+/* Unrefs the slabs of a failed commit. A slot whose slab the device refuses to unmap is
+ * lost. */
 static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		const struct stretch *stretch = &commit->claim.stretches[i];
-		for (uint64_t k = 0; k < stretch->count; k++) {
-			struct slot *slot = &stretch->region->slots[stretch->first + k];
+		const struct slot_run *run = &commit->claim.runs[i];
+		for (uint64_t k = 0; k < run->count; k++) {
+			struct slot *slot = &run->region->slots[run->first + k];
 			struct slab *slab = slot->slab;
 			if (!slab)
 				continue;
@@ -138,7 +138,7 @@ static void commit_fail(struct commit *commit)
 
 static void commit_undone(struct mapping *mapping)
 {
-	struct commit *commit = container_of(mapping, struct share, mapping)->commit;
+	struct commit *commit = container_of(mapping, struct per_pool, mapping)->commit;
 	if (--commit->pending == 0)
 		commit_fail(commit);
 }
@@ -146,14 +146,14 @@ static void commit_undone(struct mapping *mapping)
 static void commit_unmap(struct commit *commit)
 {
 	commit->pending = 1;
-	for (size_t i = 0; i < commit->share_count; i++) {
-		struct share *share = &commit->shares[i];
-		if (!share->mapped)
+	for (size_t i = 0; i < commit->per_pool_count; i++) {
+		struct per_pool *per_pool = &commit->per_pools[i];
+		if (!per_pool->mapped)
 			continue;
 
 		commit->pending++;
-		share->mapping.done = commit_undone;
-		mapping_unmap(&share->mapping);
+		per_pool->mapping.done = commit_undone;
+		mapping_unmap(&per_pool->mapping);
 	}
 
 	if (--commit->pending == 0)
@@ -163,17 +163,17 @@ static void commit_unmap(struct commit *commit)
 static void commit_publish(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
-		struct stretch *stretch = &commit->claim.stretches[i];
-		stretch->region->committed += stretch->count * stretch->region->slab;
-		for (uint64_t k = 0; k < stretch->count; k++)
-			stretch->region->slots[stretch->first + k].claim = NULL;
+		struct slot_run *run = &commit->claim.runs[i];
+		run->region->committed += run->count * run->region->slab;
+		for (uint64_t k = 0; k < run->count; k++)
+			run->region->slots[run->first + k].claim = NULL;
 	}
 	commit_finish(commit);
 }
 
 /* ---- Mapping ---- */
 
-/* The region, or the session, may have gone while the commit was under way. */
+/* Fails the commit if the region or the session has gone while it was in flight. */
 static void commit_check_wanted(struct commit *commit)
 {
 	if (!claim_wanted(&commit->claim))
@@ -191,34 +191,35 @@ static void commit_end_mapping(struct commit *commit)
 
 static void commit_mapped(struct mapping *mapping)
 {
-	struct share *share = container_of(mapping, struct share, mapping);
-	struct commit *commit = share->commit;
+	struct per_pool *per_pool = container_of(mapping, struct per_pool, mapping);
+	struct commit *commit = per_pool->commit;
 
-	share->mapped = mapping->result == CUDA_SUCCESS;
-	if (!share->mapped && mapping->lacks_fds)
-		commit_refuse(commit, device_lacks_fds(share->device, mapping->call));
-	else if (!share->mapped)
-		commit_refuse(commit, device_failed(share->device, mapping->call, mapping->result));
+	per_pool->mapped = mapping->result == CUDA_SUCCESS;
+	if (!per_pool->mapped && mapping->lacks_fds)
+		commit_refuse(commit, device_lacks_fds(per_pool->device, mapping->call));
+	else if (!per_pool->mapped)
+		commit_refuse(commit,
+			      device_failed(per_pool->device, mapping->call, mapping->result));
 
 	if (--commit->pending == 0)
 		commit_end_mapping(commit);
 }
 
-static void commit_place_slabs(struct share *share)
+static void commit_place_slabs(struct per_pool *per_pool)
 {
-	const struct claim *claim = &share->commit->claim;
+	const struct claim *claim = &per_pool->commit->claim;
 	for (size_t i = 0; i < claim->count; i++) {
-		const struct stretch *stretch = &claim->stretches[i];
-		if (stretch->region->device != share->device ||
-		    stretch->region->slab != share->request.bytes)
+		const struct slot_run *run = &claim->runs[i];
+		if (run->region->device != per_pool->device ||
+		    run->region->slab != per_pool->request.bytes)
 			continue;
 
-		for (uint64_t k = 0; k < stretch->count; k++) {
-			struct list *node = list_pop_front(&share->request.taken);
+		for (uint64_t k = 0; k < run->count; k++) {
+			struct list *node = list_pop_front(&per_pool->request.taken);
 			assert(node);
 			struct slab *slab = container_of(node, struct slab, link);
-			slab->exported = true; /* or will be, for all we know */
-			stretch->region->slots[stretch->first + k].slab = slab;
+			slab->exported = true; /* or about to be: the client may receive its fd */
+			run->region->slots[run->first + k].slab = slab;
 		}
 	}
 }
@@ -226,35 +227,35 @@ static void commit_place_slabs(struct share *share)
 static void commit_start_mapping(struct commit *commit)
 {
 	commit->pending = 1;
-	for (size_t i = 0; i < commit->share_count; i++) {
-		struct share *share = &commit->shares[i];
+	for (size_t i = 0; i < commit->per_pool_count; i++) {
+		struct per_pool *per_pool = &commit->per_pools[i];
 
-		commit_place_slabs(share);
-		share->mapping = (struct mapping){
-			.device = share->device,
-			.slab = share->request.bytes,
-			.stretches = commit->claim.stretches,
-			.stretch_count = commit->claim.count,
+		commit_place_slabs(per_pool);
+		per_pool->mapping = (struct mapping){
+			.device = per_pool->device,
+			.slab = per_pool->request.bytes,
+			.runs = commit->claim.runs,
+			.run_count = commit->claim.count,
 			.fds = commit->fds,
 			.done = commit_mapped,
 		};
 		commit->pending++;
-		mapping_map(&share->mapping);
+		mapping_map(&per_pool->mapping);
 	}
 
 	if (--commit->pending == 0)
 		commit_end_mapping(commit);
 }
 
-/* ---- Taking ---- */
+/* ---- Allocating ---- */
 
 static void commit_give_back(struct commit *commit)
 {
-	for (size_t i = 0; i < commit->share_count; i++) {
-		struct share *share = &commit->shares[i];
-		if (!share->taken)
+	for (size_t i = 0; i < commit->per_pool_count; i++) {
+		struct per_pool *per_pool = &commit->per_pools[i];
+		if (!per_pool->taken)
 			continue;
-		for (struct list *node; (node = list_pop_front(&share->request.taken));)
+		for (struct list *node; (node = list_pop_front(&per_pool->request.taken));)
 			slab_unref(container_of(node, struct slab, link), false);
 	}
 	commit_finish(commit);
@@ -271,10 +272,10 @@ static void commit_end_taking(struct commit *commit)
 
 static void commit_taken(struct slab_request *request)
 {
-	struct share *share = container_of(request, struct share, request);
-	struct commit *commit = share->commit;
+	struct per_pool *per_pool = container_of(request, struct per_pool, request);
+	struct commit *commit = per_pool->commit;
 
-	share->taken = request->status == HBM_OK;
+	per_pool->taken = request->status == HBM_OK;
 	commit_refuse(commit, request->status);
 	if (--commit->pending == 0)
 		commit_end_taking(commit);
@@ -285,12 +286,12 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 	commit->done = done;
 	commit->arg = arg;
 	commit->pending = 1;
-	for (size_t i = 0; i < commit->share_count; i++) {
-		struct share *share = &commit->shares[i];
+	for (size_t i = 0; i < commit->per_pool_count; i++) {
+		struct per_pool *per_pool = &commit->per_pools[i];
 
-		share->request.done = commit_taken;
+		per_pool->request.done = commit_taken;
 		commit->pending++;
-		int status = slabs_request(share->device->slabs, &share->request);
+		int status = slabs_request(per_pool->device->slabs, &per_pool->request);
 		if (status != HBM_OK) {
 			commit_refuse(commit, status);
 			commit->pending--;
@@ -301,27 +302,27 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 		commit_end_taking(commit);
 }
 
-/* ---- Afterwards ---- */
+/* ---- After the end ---- */
 
 int commit_next(struct commit *commit, struct hbm_wire_range *range)
 {
-	if (commit->next_stretch == commit->claim.count)
+	if (commit->next_run == commit->claim.count)
 		return -1;
 
-	const struct stretch *stretch = &commit->claim.stretches[commit->next_stretch];
-	const struct region *region = stretch->region;
+	const struct slot_run *run = &commit->claim.runs[commit->next_run];
+	const struct region *region = run->region;
 	uint64_t slot = commit->next_slot++;
 	*range = (struct hbm_wire_range){
 		.region = region->id,
-		.offset = (stretch->first + slot) * region->slab,
+		.offset = (run->first + slot) * region->slab,
 		.bytes = region->slab,
 	};
-	if (commit->next_slot == stretch->count) {
-		commit->next_stretch++;
+	if (commit->next_slot == run->count) {
+		commit->next_run++;
 		commit->next_slot = 0;
 	}
 
-	int *fd = &commit->fds[stretch->at + slot];
+	int *fd = &commit->fds[run->at + slot];
 	int taken_fd = *fd;
 	*fd = -1;
 
@@ -338,7 +339,7 @@ struct commit *commit_free(struct commit *commit)
 			close(commit->fds[i]);
 
 	free(commit->fds);
-	free(commit->shares);
+	free(commit->per_pools);
 	claim_drop(&commit->claim);
 	free(commit);
 

@@ -3,12 +3,12 @@
  * commit: backs slots of regions with slabs, all or none, also across regions, slab sizes
  * and devices.
  *
- * 	claim the slots -> take slabs from each pool -> map and export on each control worker -> committed
- * 	                        \-> give back                \-> unmap what was mapped -> give back
+ * 	claim the slots -> allocate slabs in each pool -> map and export on each control worker -> committed
+ * 	                        \-> free                      \-> unmap what was mapped -> free
  *
- * Between making and starting a commit the caller reserves all that its reply needs: once
- * started, only the devices and the pools can make it fail, and it has not failed once
- * done() says so.
+ * Between making and starting a commit the caller allocates all that its reply needs:
+ * once started, only the devices and the pools can make it fail, and once done()
+ * says HBM_OK it can no longer fail.
  */
 #pragma once
 
@@ -16,15 +16,16 @@
 
 struct commit;
 
-/* Validates and claims: HBM_OK or a refusal (claim.h), which leaves nothing. */
+/* Validates and claims: HBM_OK, or a refusal (claim.h) that changes nothing. */
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count, uint64_t max_slabs);
-uint64_t commit_slabs(const struct commit *commit); /* how many it needs */
-/* done() is called once, on the loop thread, maybe at once: HBM_OK, or a refusal after
- * which nothing has changed. */
+uint64_t commit_slabs(const struct commit *commit); /* the number of slabs it needs */
+/* done() is called once, on the loop thread, maybe from within: HBM_OK, or a refusal that
+ * changed nothing. */
 void commit_start(struct commit *commit, void (*done)(void *arg, int status), void *arg);
-/* After HBM_OK: the fd of the next slab, the caller's from then on, and where it lies; -1
- * after the last. */
+/* After HBM_OK: returns the fd of the next slab, which the caller then owns, and its
+ * range; -1 after the last. */
 int commit_next(struct commit *commit, struct hbm_wire_range *range);
-/* One that was not started, or is done; closes fds not taken. Takes NULL, returns NULL. */
+/* Frees a commit that was not started or is done, and closes the fds that were not taken.
+ * Accepts NULL, returns NULL. */
 struct commit *commit_free(struct commit *commit);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* decommit: see decommit.h. One unmapping job for each device concerned; it ends when all
- * have. */
+/* decommit: see decommit.h. One unmapping job per device; it ends when all jobs have
+ * ended. */
 #include "daemon/region/decommit.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "daemon/region/region.h"
 #include "daemon/region/slab.h"
 
-struct part {
+struct per_device {
 	struct decommit *decommit;
 	struct mapping mapping;
 };
@@ -18,17 +18,17 @@ struct part {
 struct decommit {
 	struct claim claim;
 	struct region_wait wait;
-	struct part *parts; /* [claim.count] allocated */
-	size_t part_count, pending;
+	struct per_device *per_devices; /* [claim.count] allocated */
+	size_t per_device_count, pending;
 	void (*done)(void *arg, int status);
 	void *arg;
 };
 
-static void decommit_empty_stretch(const struct stretch *stretch)
+static void decommit_empty_run(const struct slot_run *run)
 {
-	struct region *region = stretch->region;
-	for (uint64_t k = 0; k < stretch->count; k++) {
-		struct slot *slot = &region->slots[stretch->first + k];
+	struct region *region = run->region;
+	for (uint64_t k = 0; k < run->count; k++) {
+		struct slot *slot = &region->slots[run->first + k];
 		struct slab *slab = slot->slab;
 
 		slot->slab = NULL;
@@ -38,38 +38,38 @@ static void decommit_empty_stretch(const struct stretch *stretch)
 		slab_unref(slab, false);
 	}
 
-	region->committed -= stretch->count * region->slab;
+	region->committed -= run->count * region->slab;
 }
 
 static void decommit_finish(struct decommit *decommit)
 {
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		decommit_empty_stretch(&decommit->claim.stretches[i]);
+		decommit_empty_run(&decommit->claim.runs[i]);
 	decommit->done(decommit->arg, HBM_OK);
 	claim_drop(&decommit->claim);
-	free(decommit->parts);
+	free(decommit->per_devices);
 	free(decommit);
 }
 
 static void decommit_unmapped(struct mapping *mapping)
 {
-	struct decommit *decommit = container_of(mapping, struct part, mapping)->decommit;
+	struct decommit *decommit = container_of(mapping, struct per_device, mapping)->decommit;
 	if (--decommit->pending == 0)
 		decommit_finish(decommit);
 }
 
-static void decommit_add_part(struct decommit *decommit, struct device *device)
+static void decommit_add_device(struct decommit *decommit, struct device *device)
 {
-	for (size_t i = 0; i < decommit->part_count; i++)
-		if (decommit->parts[i].mapping.device == device)
+	for (size_t i = 0; i < decommit->per_device_count; i++)
+		if (decommit->per_devices[i].mapping.device == device)
 			return;
 
-	struct part *part = &decommit->parts[decommit->part_count++];
-	part->decommit = decommit;
-	part->mapping = (struct mapping){
+	struct per_device *per_device = &decommit->per_devices[decommit->per_device_count++];
+	per_device->decommit = decommit;
+	per_device->mapping = (struct mapping){
 		.device = device,
-		.stretches = decommit->claim.stretches,
-		.stretch_count = decommit->claim.count,
+		.runs = decommit->claim.runs,
+		.run_count = decommit->claim.count,
 		.done = decommit_unmapped,
 	};
 }
@@ -82,27 +82,27 @@ static void decommit_begin(struct region_wait *wait)
 
 	list_remove(&wait->link);
 	for (size_t i = 0; i < decommit->claim.count; i++)
-		decommit_add_part(decommit, decommit->claim.stretches[i].region->device);
-	decommit->pending = decommit->part_count;
-	for (size_t i = 0; i < decommit->part_count; i++)
-		mapping_unmap(&decommit->parts[i].mapping);
+		decommit_add_device(decommit, decommit->claim.runs[i].region->device);
+	decommit->pending = decommit->per_device_count;
+	for (size_t i = 0; i < decommit->per_device_count; i++)
+		mapping_unmap(&decommit->per_devices[i].mapping);
 }
 
 int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg)
 {
 	struct decommit *decommit = calloc(1, sizeof(*decommit));
-	struct part *parts = calloc(count, sizeof(*parts));
-	int status = decommit && parts ? claim_make(&decommit->claim, regions, ranges, count,
-						    CLAIM_COMMITTED, UINT64_MAX)
-				       : HBM_NO_SPACE;
+	struct per_device *per_devices = calloc(count, sizeof(*per_devices));
+	int status = decommit && per_devices ? claim_make(&decommit->claim, regions, ranges, count,
+							  CLAIM_COMMITTED, UINT64_MAX)
+					     : HBM_NO_SPACE;
 	if (status != HBM_OK) {
-		free(parts);
+		free(per_devices);
 		free(decommit);
 		return status;
 	}
 
-	decommit->parts = parts;
+	decommit->per_devices = per_devices;
 	decommit->done = done;
 	decommit->arg = arg;
 	decommit->wait.retry = decommit_begin;

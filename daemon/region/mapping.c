@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mapping: see mapping.h. Access is set and mappings are removed for whole runs of slots
- * at once, as each such call costs tens of microseconds whatever its length.
+ * at once, because each such call costs tens of microseconds whatever its length.
  */
 #include "daemon/region/mapping.h"
 
@@ -11,9 +11,9 @@
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
-static bool mapping_concerns(const struct mapping *mapping, const struct stretch *stretch)
+static bool mapping_concerns(const struct mapping *mapping, const struct slot_run *run)
 {
-	const struct region *region = stretch->region;
+	const struct region *region = run->region;
 	return region->device == mapping->device &&
 	       (mapping->slab == 0 || region->slab == mapping->slab);
 }
@@ -23,8 +23,8 @@ static CUdeviceptr mapping_slot_address(const struct region *region, uint64_t sl
 	return region->address + slot * region->slab;
 }
 
-/* A run of occupied slots. */
-static void mapping_unmap_run(const struct region *region, uint64_t first, uint64_t count)
+/* Unmaps a run of occupied slots. */
+static void mapping_unmap_occupied(const struct region *region, uint64_t first, uint64_t count)
 {
 	const struct device *device = region->device;
 	if (device->driver->cuMemUnmap(mapping_slot_address(region, first), count * region->slab) ==
@@ -37,7 +37,7 @@ static void mapping_unmap_run(const struct region *region, uint64_t first, uint6
 			region->slots[i].slab->stuck = true;
 }
 
-static void mapping_unmap_stretch(const struct region *region, uint64_t first, uint64_t count)
+static void mapping_unmap_slots(const struct region *region, uint64_t first, uint64_t count)
 {
 	uint64_t end = first + count;
 	while (first < end) {
@@ -45,21 +45,21 @@ static void mapping_unmap_stretch(const struct region *region, uint64_t first, u
 		while (run < end && region->slots[run].slab)
 			run++;
 		if (run > first)
-			mapping_unmap_run(region, first, run - first);
+			mapping_unmap_occupied(region, first, run - first);
 		first = run + 1;
 	}
 }
 
-static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch *stretch,
+static CUresult mapping_map_slots(struct mapping *mapping, const struct slot_run *run,
 				  uint64_t *mapped)
 {
-	const struct region *region = stretch->region;
+	const struct region *region = run->region;
 	const struct driver *driver = region->device->driver;
 
 	mapping->call = "cuMemMap";
 
-	for (; *mapped < stretch->count; (*mapped)++) {
-		uint64_t slot = stretch->first + *mapped;
+	for (; *mapped < run->count; (*mapped)++) {
+		uint64_t slot = run->first + *mapped;
 		CUresult r = driver->cuMemMap(mapping_slot_address(region, slot), region->slab, 0,
 					      region->slots[slot].slab->handle, 0);
 		if (r != CUDA_SUCCESS)
@@ -68,22 +68,21 @@ static CUresult mapping_map_slots(struct mapping *mapping, const struct stretch 
 
 	mapping->call = "cuMemSetAccess";
 
-	return device_allow(region->device, mapping_slot_address(region, stretch->first),
-			    stretch->count * region->slab);
+	return device_allow(region->device, mapping_slot_address(region, run->first),
+			    run->count * region->slab);
 }
 
-static CUresult mapping_export_slots(struct mapping *mapping, const struct stretch *stretch)
+static CUresult mapping_export_slots(struct mapping *mapping, const struct slot_run *run)
 {
-	const struct region *region = stretch->region;
+	const struct region *region = run->region;
 	mapping->call = "cuMemExportToShareableHandle";
-	for (uint64_t i = 0; i < stretch->count; i++) {
+	for (uint64_t i = 0; i < run->count; i++) {
 		CUresult r = region->device->driver->cuMemExportToShareableHandle(
-			&mapping->fds[stretch->at + i],
-			region->slots[stretch->first + i].slab->handle,
+			&mapping->fds[run->at + i], region->slots[run->first + i].slab->handle,
 			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
 		if (r != CUDA_SUCCESS) {
 			mapping->lacks_fds = fdpass_exhausted();
-			mapping->fds[stretch->at + i] = -1;
+			mapping->fds[run->at + i] = -1;
 			return r;
 		}
 	}
@@ -91,26 +90,25 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct stret
 	return CUDA_SUCCESS;
 }
 
-static void mapping_undo_stretch(struct mapping *mapping, const struct stretch *stretch,
-				 uint64_t mapped)
+static void mapping_undo_run(struct mapping *mapping, const struct slot_run *run, uint64_t mapped)
 {
-	mapping_unmap_stretch(stretch->region, stretch->first, mapped);
-	for (uint64_t i = 0; i < stretch->count; i++) {
-		int *fd = &mapping->fds[stretch->at + i];
+	mapping_unmap_slots(run->region, run->first, mapped);
+	for (uint64_t i = 0; i < run->count; i++) {
+		int *fd = &mapping->fds[run->at + i];
 		if (*fd >= 0)
 			close(*fd);
 		*fd = -1;
 	}
 }
 
-static CUresult mapping_map_stretch(struct mapping *mapping, const struct stretch *stretch)
+static CUresult mapping_map_run(struct mapping *mapping, const struct slot_run *run)
 {
 	uint64_t mapped = 0;
-	CUresult r = mapping_map_slots(mapping, stretch, &mapped);
+	CUresult r = mapping_map_slots(mapping, run, &mapped);
 	if (r == CUDA_SUCCESS)
-		r = mapping_export_slots(mapping, stretch);
+		r = mapping_export_slots(mapping, run);
 	if (r != CUDA_SUCCESS)
-		mapping_undo_stretch(mapping, stretch, mapped);
+		mapping_undo_run(mapping, run, mapped);
 
 	return r;
 }
@@ -121,29 +119,27 @@ static void mapping_map_job_run(struct job *job)
 
 	mapping->result = CUDA_SUCCESS;
 	size_t i = 0;
-	for (; i < mapping->stretch_count && mapping->result == CUDA_SUCCESS; i++)
-		if (mapping_concerns(mapping, &mapping->stretches[i]))
-			mapping->result = mapping_map_stretch(mapping, &mapping->stretches[i]);
+	for (; i < mapping->run_count && mapping->result == CUDA_SUCCESS; i++)
+		if (mapping_concerns(mapping, &mapping->runs[i]))
+			mapping->result = mapping_map_run(mapping, &mapping->runs[i]);
 
 	if (mapping->result == CUDA_SUCCESS)
 		return;
 
-	/* The last one looked at has undone itself. */
+	/* The last one has undone itself. */
 	for (size_t k = 0; k + 1 < i; k++)
-		if (mapping_concerns(mapping, &mapping->stretches[k]))
-			mapping_undo_stretch(mapping, &mapping->stretches[k],
-					     mapping->stretches[k].count);
+		if (mapping_concerns(mapping, &mapping->runs[k]))
+			mapping_undo_run(mapping, &mapping->runs[k], mapping->runs[k].count);
 }
 
 static void mapping_unmap_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
 	mapping->result = CUDA_SUCCESS;
-	for (size_t i = 0; i < mapping->stretch_count; i++)
-		if (mapping_concerns(mapping, &mapping->stretches[i]))
-			mapping_unmap_stretch(mapping->stretches[i].region,
-					      mapping->stretches[i].first,
-					      mapping->stretches[i].count);
+	for (size_t i = 0; i < mapping->run_count; i++)
+		if (mapping_concerns(mapping, &mapping->runs[i]))
+			mapping_unmap_slots(mapping->runs[i].region, mapping->runs[i].first,
+					    mapping->runs[i].count);
 }
 
 static void mapping_done(struct job *job)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mapping: one job for a device's control worker: maps, or unmaps, the slabs of stretches
- * of slots in the daemon's address space. The only place that calls cuMemMap and
- * cuMemUnmap for regions.
+ * mapping: a job for a device's control worker: maps, or unmaps, the slabs of runs of
+ * slots in the daemon's address space. Only this module calls cuMemMap and cuMemUnmap for
+ * regions.
  *
- * Mapping is all or none: on failure nothing of it is mapped and no fd is left. Unmapping
- * always ends; a slab the device refuses to unmap is marked stuck.
+ * Mapping is all or none: on failure none of it stays mapped and no fd stays open.
+ * Unmapping always completes; a slab the device refuses to unmap is marked stuck.
  */
 #pragma once
 

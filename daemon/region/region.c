@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lease: see region.h. Address space is reserved and freed on the device's control
- * worker, like everything that may take the driver long; regions are freed only when such
- * a job has ended, so nothing here frees one under its caller.
+ * region: see region.h. Address space is reserved and freed on the device's control
+ * worker, like every call that may keep the driver busy for long. Regions are freed only
+ * when such a job completes, so nothing here frees a region under its caller.
  */
 #include "daemon/region/region.h"
 
@@ -23,7 +23,7 @@ void regions_init(struct regions *regions)
 		list_init(&regions->by_id[i]);
 }
 
-/* ---- Looking ---- */
+/* ---- Look up ---- */
 
 struct region *region_find(const struct regions *regions, uint32_t id)
 {
@@ -106,7 +106,7 @@ bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_r
 	return false;
 }
 
-/* ---- Holding ---- */
+/* ---- Use ---- */
 
 void region_use(struct region *region, uint64_t offset, uint64_t bytes)
 {
@@ -130,7 +130,7 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 		regions_advance(region->regions);
 }
 
-/* ---- Closing ---- */
+/* ---- Close ---- */
 
 static void region_free_region(struct region *region)
 {
@@ -185,11 +185,12 @@ static void region_close_unmapped(struct mapping *mapping)
 static void region_close_region(struct region *region)
 {
 	region->closing = true;
-	region->whole = (struct stretch){.region = region, .first = 0, .count = region->slot_count};
+	region->whole =
+		(struct slot_run){.region = region, .first = 0, .count = region->slot_count};
 	region->mapping = (struct mapping){
 		.device = region->device,
-		.stretches = &region->whole,
-		.stretch_count = 1,
+		.runs = &region->whole,
+		.run_count = 1,
 		.done = region_close_unmapped,
 	};
 	mapping_unmap(&region->mapping);
@@ -229,8 +230,7 @@ int region_destroy(struct regions *regions, uint32_t id, region_done *done, void
 	return HBM_OK;
 }
 
-/* Slots under a claim are left to the operation that claimed them: it sees that the
- * region is gone. */
+/* Skips claimed slots: the operation that claimed them sees that the region is gone. */
 static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
@@ -261,7 +261,7 @@ void regions_release(struct regions *regions)
 	regions_advance(regions);
 }
 
-/* ---- Creating ---- */
+/* ---- Create ---- */
 
 static void region_create_run(struct job *job)
 {

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slab: see slab.h. The books are kept on the loop thread and change before a device call
- * is posted (creation) or after it has succeeded (release), so that they never promise
- * bytes the device does not have.
+ * slab: see slab.h. The counts change on the loop thread, before a device call is posted
+ * (creation) or after it has succeeded (release), so that they never promise bytes the
+ * device does not have.
  *
- * Orders are served first come, first served. An order that only fits once something
- * retires, or a wrong-sized ready slab is released, waits for that. What it still misses
- * is promised to it: later orders see a smaller budget.
+ * Requests are served first come, first served. One that fits only after a slab retires,
+ * or after a ready slab of another size is released, waits for that. The bytes it still
+ * misses are set aside: later requests see a smaller budget.
  *
- * Background creation makes one slab a job, so that an order never waits for more than
- * one. When the device refuses (somebody still holds memory that has retired), it tries
- * again later, and ever later.
+ * Background creation makes one slab per job, so that a request never waits for more than
+ * one. If the device refuses (a process still maps retired memory), it retries later,
+ * with a growing delay.
  */
 #include "daemon/region/slab.h"
 
@@ -33,13 +33,13 @@ struct slabs {
 	struct device *device;
 	struct loop *loop;
 	uint64_t default_slab, ahead;
-	struct slabs_books books; /* ready includes the one being made */
+	struct slabs_books books; /* ready includes the slab being created */
 	struct list ready, lost;
 	struct list requests; /* waiting, in order */
 	struct slab *making;
 	struct timer retry;
 	uint64_t retry_ns;
-	bool draining; /* nothing is made ahead any more */
+	bool draining; /* no slab is created ahead */
 };
 
 static void slab_pump(struct slabs *slabs);
@@ -61,7 +61,7 @@ static struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 	return slab;
 }
 
-/* On the control worker. */
+/* Runs on the control worker. */
 static CUresult slab_create(struct slab *slab)
 {
 	struct device *device = slab->slabs->device;
@@ -69,7 +69,7 @@ static CUresult slab_create(struct slab *slab)
 	return device->driver->cuMemCreate(&slab->handle, slab->bytes, &prop, 0);
 }
 
-/* ---- Retiring ---- */
+/* ---- Retire ---- */
 
 static void slab_release_run(struct job *job)
 {
@@ -82,7 +82,7 @@ static void slab_lose(struct slabs *slabs, struct slab *slab)
 	slabs->books.quarantined += slab->bytes;
 	list_push_back(&slabs->lost, &slab->link);
 	if (device_is_lost(slabs->device))
-		return; /* and that has been said */
+		return; /* already logged */
 	log_error("device %u: cannot unmap or release %llu MiB; quarantined until hbmd restarts",
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
@@ -104,7 +104,7 @@ static void slab_release_done(struct job *job)
 	slab_pump(slabs);
 }
 
-/* Its bytes have left whatever they were counted as. */
+/* The caller has subtracted its bytes from the count they were in. */
 static void slab_retire(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.retiring += slab->bytes;
@@ -113,7 +113,7 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	worker_post(slabs->device->control, &slab->job);
 }
 
-/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be; false
+/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
  * if there was none. */
 static bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 {
@@ -135,7 +135,7 @@ static bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t eno
 	return any;
 }
 
-/* ---- Orders ---- */
+/* ---- Requests ---- */
 
 static void slab_push_ready(struct slabs *slabs, struct slab *slab)
 {
@@ -195,8 +195,8 @@ static void slab_request_done(struct job *job)
 			     ? device_lacks_fds(slabs->device, "cuMemCreate")
 			     : device_failed(slabs->device, "cuMemCreate", request->result);
 
-	/* The budget says it fits, so somebody holds memory that has retired; what lies
-	 * ready in other sizes may do. */
+	/* The budget says it fits, so a process still maps retired memory; the ready
+	 * slabs of other sizes may free enough. */
 	if (status == HBM_NO_SPACE && !request->retried &&
 	    slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
 		request->retried = true;
@@ -238,7 +238,7 @@ static void slab_create_missing(struct slabs *slabs, struct slab_request *reques
 	worker_post(slabs->device->control, &request->job);
 }
 
-/* Serves the first order if that can be: false if it must wait. */
+/* Serves the first request if possible; false if it must wait. */
 static bool slab_serve_first(struct slabs *slabs)
 {
 	struct slab_request *request =
@@ -299,7 +299,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	return HBM_OK;
 }
 
-/* ---- Making ahead ---- */
+/* ---- Create ahead ---- */
 
 static void slab_make_run(struct job *job)
 {
@@ -309,11 +309,11 @@ static void slab_make_run(struct job *job)
 
 static void slab_make_again_later(struct slabs *slabs, CUresult result)
 {
-	/* Said once for each row of failures. */
+	/* Logged once per series of failures. */
 	if (slabs->retry_ns == RETRY_FIRST_NS)
 		device_failed(slabs->device, "cuMemCreate (pre-creating slabs)", result);
 
-	/* Without memory for a timer the next thing given back tries again. */
+	/* If there is no memory for a timer, the next free retries. */
 	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
 }
@@ -411,7 +411,7 @@ static void pause_done(struct job *job)
 	container_of(job, struct pause, job)->over = true;
 }
 
-/* Waits until the control worker has done all it was given, and its completions have been
+/* Waits until the control worker has run all its jobs and their completions have been
  * handled. */
 static void slab_settle(struct slabs *slabs)
 {
@@ -489,8 +489,7 @@ struct slab *slab_ref(struct slab *slab)
 	return slab;
 }
 
-/* Where the slab is counted follows its references: leased while one of them is not
- * quarantined. */
+/* A slab is counted by its references: leased while one of them is not quarantined. */
 static void slab_recount(struct slab *slab, bool was_quarantined)
 {
 	struct slabs_books *books = &slab->slabs->books;
@@ -515,7 +514,8 @@ void slab_quarantine(struct slab *slab)
 	slab_recount(slab, false);
 }
 
-/* The last reference has gone: out of what the slab was counted as, and on. */
+/* The last reference is gone: subtracts the slab from its count, then retires or keeps
+ * it. */
 static void slab_leave(struct slab *slab, bool quarantined)
 {
 	struct slabs *slabs = slab->slabs;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * region: the inside of a region, shared by the operations on it: region.c, claim.c,
+ * slot: the inside of a region, shared by the operations on it: region.c, claim.c,
  * mapping.c, commit.c, decommit.c.
  *
- * A slot is a place for one slab:
+ * A slot of a region can be backed by one slab:
  *
  * 	slab  claim
  * 	 -     -	empty
  * 	 -     yes	being committed, no slab yet
  * 	 yes   yes	being committed or decommitted: nothing may start to use it
  * 	 yes   -	committed
- * 	 -   &claim_stuck	the device refused to unmap what was here: never usable again
+ * 	 -   &claim_stuck	the device refused to unmap its slab: never usable again
  *
- * The loop thread changes slots; the control worker reads the slabs of slots that a claim
- * or a closing region has made its own, while nobody changes them.
+ * The loop thread changes slots; the control worker reads the slabs of slots that belong
+ * to a claim or a closing region, while nothing changes them.
  */
 #pragma once
 
@@ -32,7 +32,7 @@ struct slot {
 };
 
 /* Consecutive slots of one region. */
-struct stretch {
+struct slot_run {
 	struct region *region;
 	uint64_t first, count;
 	uint64_t at; /* of its first slot among all slots of the operation */
@@ -42,8 +42,8 @@ struct mapping {
 	/* the caller's */
 	struct device *device;
 	uint64_t slab; /* only regions with such slabs; 0: with any */
-	const struct stretch *stretches;
-	size_t stretch_count;
+	const struct slot_run *runs;
+	size_t run_count;
 	/* map: one for each slot of the operation, -1 before and where nothing was
 	 * exported */
 	int *fds;
@@ -56,8 +56,8 @@ struct mapping {
 };
 
 struct region {
-	struct list link;  /* in leases->regions */
-	struct list by_id; /* in leases->by_id while live */
+	struct list link;  /* in regions->all */
+	struct list by_id; /* in regions->by_id while live */
 	struct regions *regions;
 	struct device *device;
 	uint32_t id;
@@ -66,13 +66,13 @@ struct region {
 	struct slot *slots;
 	uint64_t slot_count;
 	uint64_t users;  /* by transfers, of any slot */
-	uint64_t claims; /* stretches of operations, and the creation */
+	uint64_t claims; /* runs of operations, and the creation */
 	bool gone, quarantined, closing;
 	bool given_up; /* by its client: nothing to wait for but holds and claims */
 	void (*done)(void *arg, int status, struct region *region);
 	void *arg;
 	/* creating and closing */
-	struct stretch whole;
+	struct slot_run whole;
 	struct mapping mapping;
 	struct job job;
 	CUresult result;

@@ -208,23 +208,23 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 }
 
 /* A commit and its reply, complete but for the fds. */
-struct granting {
+struct commit_reply {
 	struct request *request;
 	struct commit *commit;
-	struct list parts;
+	struct list messages;
 };
 
-static void granting_free(struct granting *granting)
+static void serve_region_free_reply(struct commit_reply *reply)
 {
-	for (struct list *node; (node = list_pop_front(&granting->parts));)
+	for (struct list *node; (node = list_pop_front(&reply->messages));)
 		out_message_release(container_of(node, struct out_message, link));
-	commit_free(granting->commit);
-	free(granting);
+	commit_free(reply->commit);
+	free(reply);
 }
 
-static bool serve_region_make_parts(struct granting *granting)
+static bool serve_region_make_messages(struct commit_reply *reply)
 {
-	uint64_t left = commit_slabs(granting->commit);
+	uint64_t left = commit_slabs(reply->commit);
 	while (left > 0) {
 		size_t count = left < HBM_WIRE_FDS_MAX ? (size_t)left : HBM_WIRE_FDS_MAX;
 		size_t size =
@@ -233,58 +233,58 @@ static bool serve_region_make_parts(struct granting *granting)
 		if (!message)
 			return false;
 
-		list_push_back(&granting->parts, &message->link);
+		list_push_back(&reply->messages, &message->link);
 		left -= count;
 	}
 
 	return true;
 }
 
-static void serve_region_fill_part(struct granting *granting, struct out_message *message)
+static void serve_region_fill_message(struct commit_reply *reply, struct out_message *message)
 {
 	struct hbm_wire_ranges *ranges = (void *)message->bytes;
 	ranges->count = (uint32_t)message->fd_count;
 	ranges->zero = 0;
 	for (uint32_t i = 0; i < ranges->count; i++)
-		message->fds[i] = commit_next(granting->commit, &ranges->ranges[i]);
+		message->fds[i] = commit_next(reply->commit, &ranges->ranges[i]);
 }
 
-static void serve_region_granted(void *arg, int status)
+static void serve_region_committed(void *arg, int status)
 {
-	struct granting *granting = arg;
-	struct request *request = granting->request;
+	struct commit_reply *reply = arg;
+	struct request *request = reply->request;
 	if (status == HBM_OK) {
-		list_for_each (node, &granting->parts)
-			serve_region_fill_part(granting,
-					       container_of(node, struct out_message, link));
-		request_reply_messages(request, &granting->parts);
+		list_for_each (node, &reply->messages)
+			serve_region_fill_message(reply,
+						  container_of(node, struct out_message, link));
+		request_reply_messages(request, &reply->messages);
 	} else {
 		serve_region_refuse_ranges(request, status);
 	}
 
-	granting_free(granting);
+	serve_region_free_reply(reply);
 }
 
 static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	struct granting *granting = calloc(1, sizeof(*granting));
-	if (!granting)
+	struct commit_reply *reply = calloc(1, sizeof(*reply));
+	if (!reply)
 		return HBM_NO_SPACE;
 
-	granting->request = request;
-	list_init(&granting->parts);
-	int status = commit_new(&granting->commit, &request->session->regions, ranges->ranges,
+	reply->request = request;
+	list_init(&reply->messages);
+	int status = commit_new(&reply->commit, &request->session->regions, ranges->ranges,
 				ranges->count, hbmd->config->limit_commit_slabs);
-	if (status == HBM_OK && !serve_region_make_parts(granting))
+	if (status == HBM_OK && !serve_region_make_messages(reply))
 		status = HBM_NO_SPACE;
 
 	if (status != HBM_OK) {
-		granting_free(granting);
+		serve_region_free_reply(reply);
 		return status;
 	}
 
-	commit_start(granting->commit, serve_region_granted, granting);
+	commit_start(reply->commit, serve_region_committed, reply);
 
 	return HBM_OK;
 }

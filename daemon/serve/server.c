@@ -43,7 +43,7 @@ struct server {
 	struct list sessions;
 	uint64_t count, last_id;
 	bool draining;
-	struct timer patience; /* with clients that do not read, while draining */
+	struct timer drain_timeout; /* with clients that do not read, while draining */
 	struct post drained_post;
 	void (*drained)(void *arg);
 	void *arg;
@@ -84,7 +84,7 @@ static void server_freed(struct session_owner *owner, struct session *session)
 	server->count--;
 
 	if (server->draining && server->count == 0) {
-		loop_timer_stop(server->hbmd->loop, &server->patience);
+		loop_timer_stop(server->hbmd->loop, &server->drain_timeout);
 		loop_post(server->hbmd->loop, &server->drained_post);
 	}
 }
@@ -96,9 +96,9 @@ static void server_for_all(struct server *server, void (*end)(struct session *se
 		end(container_of(node, struct session, link));
 }
 
-static void server_patience_fire(struct timer *timer)
+static void server_drain_timeout_fire(struct timer *timer)
 {
-	struct server *server = container_of(timer, struct server, patience);
+	struct server *server = container_of(timer, struct server, drain_timeout);
 	log_notice("%llu sessions did not read their replies in time",
 		   (unsigned long long)server->count);
 	server_for_all(server, session_end);
@@ -132,7 +132,7 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 
 	/* Without memory for a timer a client that does not read can delay the end;
 	 * systemd has a timer of its own. */
-	(void)loop_timer_set(loop, &server->patience, clock_now() + DRAIN_NS);
+	(void)loop_timer_set(loop, &server->drain_timeout, clock_now() + DRAIN_NS);
 	server_for_all(server, session_drain);
 }
 
@@ -264,7 +264,7 @@ static struct server *server_new(struct hbmd *hbmd)
 	};
 	server->listener.fd = server->unadmitted = -1;
 	server->pause.fire = server_pause_fire;
-	server->patience.fire = server_patience_fire;
+	server->drain_timeout.fire = server_drain_timeout_fire;
 	server->drained_post.run = server_drained_run;
 	list_init(&server->sessions);
 
@@ -327,7 +327,7 @@ struct server *server_close(struct server *server)
 	server_stop_accepting(server);
 	listener_close(&server->listener);
 	server_end_sessions(server);
-	loop_timer_stop(server->hbmd->loop, &server->patience);
+	loop_timer_stop(server->hbmd->loop, &server->drain_timeout);
 	if (server->count > 0)
 		return NULL;
 

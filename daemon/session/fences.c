@@ -59,13 +59,13 @@ static int fences_make_page(struct fences *fences)
 	return 0;
 }
 
-int fences_open(struct fences *fences, struct loop *loop, uint64_t patience_ns)
+int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns)
 {
 	*fences = (struct fences){
 		.loop = loop,
 		.memfd = -1,
 		.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-		.patience_ns = patience_ns,
+		.timeout_ns = timeout_ns,
 		.tick.fire = fences_tick_fire,
 	};
 	list_init(&fences->waiting);
@@ -136,7 +136,7 @@ static uint64_t fences_next_look(const struct fences *fences)
 	uint64_t now = clock_now(), next = UINT64_MAX;
 	list_for_each (node, &fences->waiting) {
 		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
-		uint64_t pause = (now - wait->since_ns) / FENCES_PATIENCE;
+		uint64_t pause = (now - wait->since_ns) / FENCES_BACKOFF;
 		uint64_t at = now + (pause > FENCES_TICK_NS ? pause : FENCES_TICK_NS);
 		at = at < wait->deadline_ns ? at : wait->deadline_ns;
 		next = at < next ? at : next;
@@ -208,7 +208,7 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 {
 	assert(wait->slot < HBM_WIRE_FENCES);
 	wait->since_ns = clock_now();
-	wait->deadline_ns = wait->since_ns + fences->patience_ns;
+	wait->deadline_ns = wait->since_ns + fences->timeout_ns;
 	list_push_back(&fences->waiting, &wait->link);
 
 	/* Only a hint is lost if this fails. */

@@ -20,11 +20,11 @@
 #include <stdint.h>
 
 #define FENCES_TICK_NS 200000u
-#define FENCES_PATIENCE 16 /* the share of a wait's length that passes between two looks */
+#define FENCES_BACKOFF 16 /* the share of a wait's length that passes between two looks */
 
 /* A request that waits until page[slot] >= value. fire() is called on the loop, never
  * from within the call that made it wait: HBM_OK as soon as that is so, HBM_TIMEOUT after
- * patience_ns, HBM_CANCELLED when the client takes the request back, HBM_SHUTDOWN when
+ * timeout_ns, HBM_CANCELLED when the client takes the request back, HBM_SHUTDOWN when
  * the session is over. */
 struct ready_wait {
 	struct list link;
@@ -40,14 +40,13 @@ struct fences {
 	volatile uint64_t *page; /* HBM_WIRE_FENCES slots */
 	int memfd, doorbell;
 	struct list waiting; /* of struct ready_wait */
-	uint64_t patience_ns;
+	uint64_t timeout_ns;
 	bool ended;
 	struct watch rung;
 	struct timer tick; /* always set, so that setting it again cannot fail */
 };
 
-int fences_open(struct fences *fences, struct loop *loop,
-		uint64_t patience_ns);    /* negative errno */
+int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns); /* negative errno */
 void fences_close(struct fences *fences); /* nothing may wait; takes a zeroed one */
 /* The memfd has been handed over: it need not be kept. */
 void fences_handed_over(struct fences *fences);

@@ -17,9 +17,9 @@
 
 #define HUGE_PAGE DDR_SIZE_HUGE_PAGE
 #define WORKERS_MAX 8
-#define ATTEMPTS 4 /* to register a chunk: another process may have made the driver refuse */
+#define ATTEMPTS 4 /* to register a chunk: another process may make the driver refuse one */
 
-/* a chunk that took longer is the last: memory is too fragmented */
+/* collapsing stops after a chunk that took longer: memory is too fragmented */
 #define COLLAPSE_LIMIT_NS 2000000000ull
 
 #ifndef MADV_COLLAPSE
@@ -46,10 +46,10 @@ struct ddr {
 	int fd; /* of the memory */
 	char *base;
 	uint64_t bytes, staging;
-	uint64_t end; /* of the DDR tier; what is beyond only fills the last page */
+	uint64_t end; /* of the DDR tier; bytes beyond it only fill the last page */
 	bool hugepages;
 	atomic_bool stop;
-	atomic_bool fragmented;         /* transparent huge pages cannot be had, or only slowly */
+	atomic_bool fragmented; /* transparent huge pages cannot be allocated, or only slowly */
 	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
 	uint64_t started_ns, ready;     /* ready: bytes in service */
 	uint32_t pending;
@@ -61,9 +61,9 @@ struct ddr {
 	struct chunk *chunks; /* the first `given` of them have a worker */
 };
 
-/* Asks for transparent huge pages: large I/O and copies then handle one page where there
- * were 512. The kernel fills in around the one small page there must be. Without them
- * everything works, more slowly. */
+/* Asks for transparent huge pages: large I/O and copies then handle one page instead of
+ * 512. The kernel fills in around the one small page that must exist first. Without huge
+ * pages everything works, more slowly. */
 static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 {
 	if (ddr->hugepages || atomic_load(&ddr->fragmented))
@@ -82,7 +82,7 @@ static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 		atomic_store(&ddr->fragmented, true);
 }
 
-/* Makes the pages there and then: a page that cannot be had later is a SIGBUS. Kernels
+/* Allocates the pages now: a page that cannot be allocated later is a SIGBUS. Kernels
  * before 5.14 have no call for it; there the file gets its pages first, and touching them
  * maps them. */
 static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
@@ -138,8 +138,8 @@ static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint
 }
 
 /*
- * In order, whatever the workers' speeds: what is in service is then of few pieces, which
- * is all that a tier can have.
+ * Grows the tiers in order, whatever the workers' speeds: usable memory then consists of
+ * few pieces, and a tier can have only few.
  */
 static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 {
@@ -204,8 +204,8 @@ static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 	return (bytes + unit - 1) / unit * unit;
 }
 
-/* At an address a huge page can have: room is reserved for that, and what is too much
- * given back. NULL and errno. */
+/* Maps at an address aligned for huge pages by reserving more and unmapping the excess.
+ * Returns NULL and sets errno on failure. */
 static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
 	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
@@ -351,7 +351,7 @@ struct ddr *ddr_close(struct ddr *ddr)
 	if (!ddr)
 		return NULL;
 
-	atomic_store(&ddr->stop, true); /* the chunks that are still waiting take seconds each */
+	atomic_store(&ddr->stop, true); /* each chunk that is still queued would take seconds */
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		ddr->workers[i] = worker_free(ddr->workers[i]);
 	if (ddr->devices->count > 0)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host: the daemon's host memory, one memfd mapped once: first the staging area, then the
- * DDR tier's reserve and capacity. Touching pages and registering them with the devices
- * takes seconds per GiB, so it is done in the background by a few workers, in chunks, and
- * each chunk enters service when it is ready. The daemon serves meanwhile.
+ * ddr: the daemon's host memory, one memfd mapped once: first the staging buffer, then
+ * the DDR tier's headroom and capacity. Touching pages and registering them with the
+ * devices takes seconds per GiB, so a few workers do it in the background, in chunks.
+ * Each chunk becomes usable when it is ready. The daemon serves meanwhile.
  *
- * Chunks are at most 1 GiB, because a driver holds locks that stop other processes while
- * it pins; a device copy never crosses from one registration into the next (copy_queue.c
- * cuts it).
+ * Chunks are at most 1 GiB, because a driver that pins memory holds locks that stop other
+ * processes. A device copy never crosses from one registration into the next
+ * (copy_queue.c splits it).
  */
 #pragma once
 
@@ -17,22 +17,22 @@
 struct config;
 struct ddr;
 
-/* bytes per registration, counted from the base: the first is in service soon */
+/* bytes per registration, counted from the base: few, so that the first is usable soon */
 #define DDR_CHUNK (256ull << 20)
 
 /*
- * Makes the mapping, sets up the two tiers in it, and starts the workers. progress() is
- * called on the loop thread for each chunk, in service or failed. Negative errno and one
- * line in error.
+ * Creates the mapping, sets up the two tiers in it, and starts the workers. progress() is
+ * called on the loop thread for each chunk, usable or failed. Returns negative errno and
+ * one line in error.
  */
 int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *ddr,
 	     struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg,
 	     char *error, size_t error_size);
-/* Stops the workers, unregisters, unmaps. Nothing may be copying. Completions of the
- * workers may still be with the loop, which must not run any more. */
+/* Stops the workers, unregisters, unmaps. No copy may be in flight. The loop may still
+ * hold completions of the workers, so it must not run afterwards. */
 struct ddr *ddr_close(struct ddr *ddr);
-bool ddr_warm(const struct ddr *ddr); /* no chunk is still being prepared */
-/* The staging area is not whole and will not be: nothing can pass between NVMe and
+bool ddr_warm(const struct ddr *ddr); /* whether every chunk is usable or has failed */
+/* Whether part of the staging buffer failed: nothing can pass between NVMe and
  * devices. */
 bool ddr_broken(const struct ddr *ddr);
 const char *ddr_base(const struct ddr *ddr);

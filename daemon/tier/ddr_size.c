@@ -87,7 +87,7 @@ int ddr_size_check(const struct ddr_size *size, const struct config *config,
 		return -EINVAL;
 	}
 
-	if (config->ddr_hugepages) /* which no memory cgroup is charged for */
+	if (config->ddr_hugepages) /* huge pages are not charged to a memory cgroup */
 		return ddr_size_check_pages(size, error, error_size);
 
 	if (limit->cgroup[0] == '\0' || size->bytes + DDR_SIZE_OWN <= limit->bytes)

@@ -22,7 +22,7 @@
 struct node {
 	uint32_t left, right; /* in a spare node, left is the next spare */
 	uint32_t start, units;
-	uint32_t largest; /* of the units of all nodes from here down */
+	uint32_t largest; /* the most units of any node of this subtree */
 	uint32_t priority;
 };
 
@@ -36,13 +36,13 @@ struct extent_pool {
 	struct node *nodes;
 	size_t table_bytes;
 	uint32_t root, spare;
-	uint32_t touched; /* nodes ever used, with node 0: [0, touched) */
+	uint32_t touched; /* nodes ever used, including node 0: [0, touched) */
 	uint32_t ranges;  /* free ranges: nodes in the treap */
 	uint64_t allocated, max_allocated;
 	uint64_t capacity, available; /* units */
 	uint64_t random;
 	uint32_t pieces;
-	struct piece piece[EXTENT_PIECES]; /* in order, neither overlapping nor touching */
+	struct piece piece[EXTENT_PIECES]; /* in order; they neither overlap nor touch */
 };
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
@@ -126,7 +126,7 @@ static void extent_refresh(struct extent_pool *pool, uint32_t at)
 	node->largest = extent_max_of(node->units, below);
 }
 
-/* Joins two treaps, all of `low` before all of `high`: the new root. */
+/* Joins two treaps, all of `low` before all of `high`. Returns the new root. */
 static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t high)
 {
 	if (!low || !high)
@@ -146,7 +146,7 @@ static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t hig
 	return root;
 }
 
-/* Parts a treap into what starts before `start` and what starts after it. */
+/* Splits a treap into the ranges before `start` and those after it. */
 static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low,
 			uint32_t *high)
 {
@@ -184,7 +184,8 @@ static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t uni
 	*link = fresh;
 }
 
-/* Removes the range that starts at `start` from the treap at `at`: the new root. */
+/* Removes the range that starts at `start` from the treap at `at`. Returns the new
+ * root. */
 static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t start)
 {
 	struct node *node = &pool->nodes[at];
@@ -206,8 +207,8 @@ static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t sta
 	return at;
 }
 
-/* Lets the range that starts at `old` become the larger [start, start + units), which
- * nothing else reaches into. */
+/* Replaces the range that starts at `old` by the larger [start, start + units), which
+ * overlaps no other range. */
 static void extent_stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
 {
 	struct node *node = &pool->nodes[pool->root];
@@ -222,8 +223,8 @@ static void extent_stretch(struct extent_pool *pool, uint32_t old, uint32_t star
 	node->largest = extent_max_of(node->largest, units);
 }
 
-/* Makes [start, start + units) free. It must not overlap what is free: such a range is
- * freed twice. */
+/* Frees [start, start + units). It must not overlap a free range: that would be a double
+ * free. */
 static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	const struct node *before = NULL, *after = NULL;
@@ -258,7 +259,7 @@ static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t un
 	}
 }
 
-/* Whether all of [start, start + units) was grown. */
+/* Whether all of [start, start + units) was added by growing. */
 static bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	for (uint32_t i = 0; i < pool->pieces; i++) {
@@ -269,7 +270,7 @@ static bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint
 	return false;
 }
 
-/* Adds a piece to the ordered list, joined with the neighbours it touches. */
+/* Adds a piece to the ordered list and joins it with the neighbours it touches. */
 static int extent_add_piece(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t at = 0;
@@ -330,8 +331,8 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 	return 0;
 }
 
-/* Cuts `units` off the front of the lowest range that has them; there is one. Returns the
- * new root. */
+/* Allocates `units` from the front of the lowest range that is large enough; one exists.
+ * Returns the new root. */
 static uint32_t extent_take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
 {
 	struct node *node = &pool->nodes[at];
@@ -403,7 +404,7 @@ uint64_t extent_memory(const struct extent_pool *pool)
 	return sizeof(*pool) + (uint64_t)pool->touched * sizeof(struct node);
 }
 
-/* What a walk through the treap in order has seen so far. */
+/* The state of an in-order walk through the treap. */
 struct walk {
 	uint64_t end, units, ranges;
 	const char *fault;

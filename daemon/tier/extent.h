@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * extent: the free-space allocator of every tier. It hands out contiguous ranges of [0,
+ * extent: the free-space allocator of every tier. It allocates contiguous ranges of [0,
  * capacity) in units of EXTENT_UNIT, lowest address first, so that blocks stored together
- * lie together and can be moved in one piece. It never touches the memory it manages and
+ * lie together and can be moved in one I/O. It never touches the memory it manages and
  * never rounds up beyond the unit.
  *
- * Free ranges are nodes of a treap ordered by offset, each knowing the largest range
- * below it: allocating, freeing and coalescing cost O(log free ranges). Nodes come from
- * one table reserved at creation (untouched pages cost nothing), so freeing cannot fail:
- * in each contiguous piece of capacity there is never more than one free range more than
- * there are allocated ones.
+ * Free ranges are nodes of a treap ordered by offset. Each node knows the largest range
+ * of its subtree, so allocating, freeing and coalescing cost O(log free ranges). Nodes
+ * come from one table reserved at creation (untouched pages cost nothing), so freeing
+ * cannot fail: a contiguous piece of capacity has at most one free range more than it has
+ * allocated ones.
  *
- * Invariants: free ranges neither overlap nor touch; each lies in what was grown; free +
- * allocated = capacity.
+ * Invariants: free ranges neither overlap nor touch; each lies within the capacity that
+ * was added; free + allocated = capacity.
  */
 #pragma once
 
@@ -21,34 +21,35 @@
 
 #define EXTENT_UNIT 4096u /* bytes: what O_DIRECT needs */
 #define EXTENT_NONE UINT64_MAX
-/* no range ends beyond: 16 TiB less one unit */
+/* the end of the highest range: 16 TiB less one unit */
 #define EXTENT_END ((uint64_t)UINT32_MAX * EXTENT_UNIT)
-#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may consist of at a time */
+#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
 
 struct extent_pool;
 
 /*
- * An empty pool for at most max_allocated ranges at a time: -ENOMEM, -EINVAL (zero).
- * Space comes from extent_pool_grow.
+ * Creates an empty pool for at most max_allocated ranges at a time: -ENOMEM, -EINVAL
+ * (zero). Capacity comes from extent_pool_grow.
  */
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated);
 struct extent_pool *extent_pool_free(struct extent_pool *pool);
-/* Adds [from, from + bytes), units, not there yet: becomes free. Pieces that touch become
- * one, so that any order of growing will do. -EINVAL if empty, misaligned, overlapping or
+/* Adds [from, from + bytes), whole units not added before, as free. Pieces that touch
+ * become one, so the order of calls is free. -EINVAL if empty, misaligned, overlapping or
  * beyond EXTENT_END; -ENOSPC for one piece too many. */
 int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes);
 
-/* The lowest free range of `bytes` (rounded up to a unit): its offset. EXTENT_NONE if
- * there is none, if max_allocated ranges are out, or for 0 bytes. */
+/* Allocates the lowest free range of `bytes` (rounded up to a unit) and returns its
+ * offset. EXTENT_NONE if there is none, if max_allocated ranges are allocated, or for 0
+ * bytes. */
 uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes);
-/* Gives back exactly what extent_alloc returned for `bytes`. Freeing what is free is our
- * bug and asserts. */
+/* Frees exactly what extent_alloc returned for `bytes`. A double free is our bug and
+ * asserts. */
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes);
 
-uint64_t extent_capacity(const struct extent_pool *pool);  /* bytes ever grown */
+uint64_t extent_capacity(const struct extent_pool *pool);  /* bytes added so far */
 uint64_t extent_available(const struct extent_pool *pool); /* free bytes */
 uint64_t extent_largest(const struct extent_pool *pool);   /* largest free range in bytes */
 uint64_t extent_memory(const struct extent_pool *pool);    /* bytes of bookkeeping touched so far */
-/* Checks order, coalescing, sums and the treap's invariants; the first fault as a static
- * sentence, or NULL. */
+/* Checks order, coalescing, sums and the treap's invariants. Returns the first fault as a
+ * static sentence, or NULL. */
 const char *extent_check(const struct extent_pool *pool);

@@ -24,11 +24,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define LABEL_BYTES 4096 /* at the beginning of the head */
+#define LABEL_BYTES 4096 /* at the start of the head */
 #define LABEL_MAGIC "hbmd nvme tier\n"
 #define LABEL_VERSION 2         /* 1 was at the end */
-#define FILL_BYTES (4ull << 20) /* of one zero write */
-#define FILL_STEP (64ull << 20) /* goes into service at once; one line of progress a tenth */
+#define FILL_BYTES (4ull << 20) /* bytes of one zero write */
+#define FILL_STEP (64ull << 20) /* bytes that become usable at a time; a tenth logs a line */
 #define SIZE_MIN (1ull << 20)
 #define LOCK_TRIES 40 /* two seconds */
 #define LOCK_WAIT_NS 50000000
@@ -39,7 +39,7 @@ struct label {
 	char magic[16];
 	uint32_t version, state;
 	uint64_t size;
-	uint64_t checksum; /* XXH3-64 of what is before it */
+	uint64_t checksum; /* XXH3-64 of the fields before it */
 };
 
 struct nvme_file {
@@ -53,8 +53,8 @@ struct nvme_file {
 	void *arg;
 	struct worker *worker;
 	struct job fill;
-	uint64_t filled, filling; /* in service; end of the step under way */
-	int fill_error;           /* the worker's while a step is under way */
+	uint64_t filled, filling; /* usable bytes; end of the step in flight */
+	int fill_error;           /* the worker's while a step is in flight */
 	bool settled;
 	atomic_bool stop;
 	char *zeros; /* FILL_BYTES, aligned */
@@ -99,7 +99,7 @@ static int nvme_file_write_label(const struct nvme_file *nvme, enum label_state 
 	return r < 0 ? r : fdatasync(nvme->fd) < 0 ? -errno : 0;
 }
 
-/* Whether the path begins with a label of ours. */
+/* Whether the path starts with our label. */
 static int nvme_file_read_label(const struct nvme_file *nvme, struct label *label, bool *ours)
 {
 	ssize_t n = pread(nvme->fd, nvme->zeros, LABEL_BYTES, 0);
@@ -114,9 +114,9 @@ static int nvme_file_read_label(const struct nvme_file *nvme, struct label *labe
 }
 
 /*
- * Whether a device has nothing where file systems, partition tables, volume managers and
- * swap have what they are known by: in its first MiB or its last. It has at least that
- * much.
+ * Whether a device is blank where file systems, partition tables, volume managers and
+ * swap keep their signatures: in its first MiB and its last. The device has at least that
+ * many bytes.
  */
 static int nvme_file_read_blank(const struct nvme_file *nvme, uint64_t bytes, bool *blank)
 {
@@ -137,8 +137,8 @@ static int nvme_file_read_blank(const struct nvme_file *nvme, uint64_t bytes, bo
 
 /* ---- opening ---- */
 
-/* A daemon that was killed with I/O under way keeps the file, and so the lock, until the
- * disk has answered. */
+/* Retries the lock: a daemon that was killed with I/O in flight keeps the file open, and
+ * so the lock, until the I/O completes. */
 static int nvme_file_lock(int fd)
 {
 	for (unsigned tries = 1; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
@@ -156,8 +156,8 @@ static bool nvme_file_is_block_device(const struct nvme_file *nvme)
 }
 
 /*
- * Of a device only: the kernel refuses one that is mounted, swapped to, or part of
- * another, and keeps it from being so.
+ * For a device only: the kernel refuses one that is mounted, used for swap, or part of
+ * another device, and prevents all of these while we have it open.
  */
 static int nvme_file_open_exclusively(struct nvme_file *nvme, const struct reason *reason)
 {
@@ -193,7 +193,7 @@ static int nvme_file_open_path(struct nvme_file *nvme, const struct reason *reas
 	if (nvme->fd < 0 && errno == ENOENT) {
 		nvme->fd = open(nvme->path, flags | O_DIRECT | O_CREAT | O_EXCL, 0600);
 		nvme->created =
-			nvme->fd >= 0 || errno == EINVAL; /* refused only after it was made */
+			nvme->fd >= 0 || errno == EINVAL; /* open() creates the file, then fails */
 	}
 
 	if (nvme->fd < 0 && errno == EINVAL) { /* a file system without O_DIRECT */
@@ -220,8 +220,8 @@ static int nvme_file_open_path(struct nvme_file *nvme, const struct reason *reas
 	return r;
 }
 
-/* Its size, and whether nothing at all has been written to it (a start may have been cut
- * off before the label). */
+/* Measures the size, and whether the file was never written to (a start may have been
+ * interrupted before the label). */
 static int nvme_file_measure(const struct nvme_file *nvme, uint64_t *bytes, bool *empty,
 			     const struct reason *reason)
 {
@@ -274,8 +274,8 @@ static int nvme_file_choose_size(struct nvme_file *nvme, uint64_t configured, ui
 	return 0;
 }
 
-/* Bytes that the file can have where it is: those that are free there, and its own. Some
- * file systems do not know. */
+/* The largest size the file can have: the free bytes of the file system and its own. Some
+ * file systems do not report them. */
 static uint64_t nvme_file_room_for(const struct nvme_file *nvme)
 {
 	struct statvfs fs;
@@ -285,8 +285,8 @@ static uint64_t nvme_file_room_for(const struct nvme_file *nvme)
 	return (uint64_t)fs.f_bavail * fs.f_frsize + (uint64_t)st.st_blocks * 512;
 }
 
-/* A file system that cannot allocate gets the file written out by the formatting, which
- * comes anyway; what is known of the room there has to do. 0 or an errno. */
+/* Allocates the blocks. If the file system cannot, the formatting writes the file out
+ * anyway, and the reported free space must suffice. Returns 0 or an errno. */
 static int nvme_file_allocate_blocks(const struct nvme_file *nvme, uint64_t length)
 {
 	while (fallocate(nvme->fd, 0, 0, (off_t)length) < 0) {
@@ -561,7 +561,7 @@ struct nvme_file *nvme_file_close(struct nvme_file *nvme)
 	atomic_store(&nvme->stop, true);
 	nvme->worker = worker_free(nvme->worker);
 	if (nvme->fd >= 0)
-		close(nvme->fd); /* and with it the lock */
+		close(nvme->fd); /* also releases the lock */
 
 	free(nvme->zeros);
 	free(nvme->path);

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECES 512 /* of one I/O: under IOV_MAX, and 2 MiB of 4 KiB blocks */
-#define RETRIES 3  /* of an I/O that was interrupted or should be tried again */
+#define PIECES 512 /* buffers of one I/O: fewer than IOV_MAX, and 2 MiB of 4 KiB blocks */
+#define RETRIES 3  /* of an I/O that failed with EINTR or EAGAIN */
 #define FAIR 8
 #define FAULTS 16
 
@@ -18,7 +18,7 @@ struct op_queue {
 	struct nvme_op *first, **last;
 };
 
-/* One I/O: some operations that are neighbours, in the order of their offsets. */
+/* One I/O: operations that are neighbours, in the order of their offsets. */
 struct run {
 	struct loop_io io;
 	struct nvme_io *nvme_io;
@@ -43,7 +43,7 @@ struct nvme_io {
 	struct op_queue queues[2][2]; /* [urgent][write] */
 	struct run *runs, *free_runs; /* [depth] */
 	unsigned dispatched;
-	bool turn; /* which direction goes next */
+	bool turn; /* the direction to serve next */
 	struct fault faults[FAULTS];
 	unsigned fault_count;
 	uint64_t ios[2]; /* since start, by direction */
@@ -108,7 +108,7 @@ static int64_t nvme_io_injected(struct nvme_io *nvme_io, const struct run *run, 
 
 /* ---- one I/O ---- */
 
-/* Points the vector at what has not been moved yet. */
+/* Points the vector at the bytes that are not moved yet. */
 static void nvme_io_aim(struct run *run)
 {
 	uint64_t skip = run->moved;
@@ -175,14 +175,14 @@ static void nvme_io_end_run(struct run *run, int error)
 		nvme_io->batch_done(nvme_io->arg);
 }
 
-/* A run of several operations failed: from now on each is its own. The first is this run,
+/* Splits a failed run: each of its operations is retried alone. The first keeps this run,
  * the rest are queued again. */
 static void nvme_io_take_apart(struct run *run)
 {
 	struct nvme_op *rest = run->first->next;
 
 	for (struct nvme_op *op = rest; op; op = op->next)
-		op->error = -EIO; /* marks it: not to be joined again */
+		op->error = -EIO; /* marks it: never joined again */
 	nvme_io_requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
 	run->first->next = NULL;
 	run->last = run->first;
@@ -193,7 +193,7 @@ static void nvme_io_take_apart(struct run *run)
 	nvme_io_issue(run);
 }
 
-/* The one place that knows what may become of an I/O. */
+/* Handles every result of an I/O. */
 static void nvme_io_io_done(struct loop_io *io)
 {
 	struct run *run = container_of(io, struct run, io);
@@ -207,8 +207,8 @@ static void nvme_io_io_done(struct loop_io *io)
 	if (result > 0) {
 		run->moved += (uint64_t)result;
 
-		/* O_DIRECT goes on only from an aligned place: what is beyond it is moved
-		 * again. */
+		/* O_DIRECT can continue only at an aligned offset: the rest beyond it is
+		 * moved again. */
 		run->moved -= run->moved % 4096;
 		if (run->moved >= run->bytes) {
 			nvme_io_end_run(run, 0);
@@ -221,8 +221,7 @@ static void nvme_io_io_done(struct loop_io *io)
 		}
 	}
 
-	int error =
-		result < 0 ? (int)result : -EIO; /* 0: the end of a file that should be longer */
+	int error = result < 0 ? (int)result : -EIO; /* 0: the file ends before its size */
 
 	if (run->ops > 1) {
 		nvme_io_take_apart(run);
@@ -259,7 +258,7 @@ static struct nvme_op *nvme_io_queue_pop(struct op_queue *queue)
 	return op;
 }
 
-/* Whether the next of the queue is the run's neighbour and may join it. */
+/* Whether the first operation of the queue is the run's neighbour and may join it. */
 static bool nvme_io_joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
 	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge ||
@@ -302,8 +301,8 @@ static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
 	nvme_io_issue(run);
 }
 
-/* The queue to serve next: urgent before patient but for every eighth, reads and writes
- * in turn. */
+/* The queue to serve next: urgent first except every eighth time, reads and writes in
+ * turn. */
 static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 {
 	bool patient_first = ++nvme_io->dispatched % FAIR == 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * step: one leg of a transfer: bytes on their way between host memory, or a flat range of
- * a device, and wherever else they are. A tier makes steps with its places (tier.h); the
- * functions below make them with device memory. A step is started, and later completed
- * once, on the loop thread; never from within the call that starts it.
+ * step: one part of a transfer. It copies bytes between host memory, or a flat range of a
+ * device, and another place. A tier makes steps with its places (tier.h); the functions
+ * below make them with device memory. A step is started, and later completed once, on the
+ * loop thread; never from within the call that starts it.
  */
 #pragma once
 
@@ -14,8 +14,8 @@ struct step {
 	/* the caller's */
 	char *host;
 	uint64_t bytes;
-	bool urgent;        /* somebody waits for it */
-	bool take_checksum; /* whoever passes the bytes by a processor takes their checksum */
+	bool urgent;        /* a request waits for it */
+	bool take_checksum; /* if the bytes pass through a CPU, compute their checksum on the way */
 	void (*done)(struct step *step);
 
 	/* the outcome */
@@ -23,7 +23,7 @@ struct step {
 	bool has_checksum;
 	uint64_t checksum; /* XXH3-64 */
 
-	/* whoever makes it */
+	/* the maker's */
 	struct span span;
 	union {
 		struct copy copy;
@@ -31,17 +31,18 @@ struct step {
 	};
 };
 
-/* Spans of a device, in order, into host memory; takes the checksum if asked to. */
+/* Copies spans of a device, in order, into host memory; computes the checksum if asked
+ * to. */
 void step_gather(struct step *step, const struct device *device, const struct span *spans,
 		 uint32_t span_count);
 /* The reverse. Without spans nothing is copied. */
 void step_scatter(struct step *step, const struct device *device, const struct span *spans,
 		  uint32_t span_count);
-/* Between spans and a flat range of the same device, past host memory. */
+/* Copies between spans and a flat range of the same device without host memory. */
 void step_gather_flat(struct step *step, const struct device *device, uint64_t flat,
 		      const struct span *spans, uint32_t span_count);
 void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
 		       const struct span *spans, uint32_t span_count);
-/* Compares the checksum of host memory: HBM_MISS if it is another. On a thread of that
+/* Compares the checksum of host memory: HBM_MISS on a mismatch. Runs on a thread of that
  * device. */
 void step_verify(struct step *step, const struct device *device, uint64_t expected);

@@ -11,7 +11,7 @@ int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t ca
 	*tier = (struct tier){
 		.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
 	list_init(&tier->waiting);
-	/* every block may hold one slot here and be the target of one movement */
+	/* every block may have one extent here and be the target of one move */
 	return extent_pool_new(&tier->extents, max_blocks * 2);
 }
 
@@ -77,8 +77,8 @@ void tier_unplace(struct tier *tier, uint64_t bytes)
 	tier->moving += bytes;
 }
 
-/* In order, without overtaking: a large block would otherwise wait for ever behind small
- * ones. */
+/* Serves requests strictly in order: otherwise a large block could wait forever behind
+ * small ones. */
 void tier_serve(struct tier *tier)
 {
 	while (!list_empty(&tier->waiting)) {

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tier: one of the places a block can be: the HBM of a device, the host's DDR, the NVMe.
- * A tier is a capacity cut into extents, and two views of it that are kept apart:
+ * tier: HBM of a device, DDR of the host, or NVMe. A tier is a capacity cut into extents,
+ * with two separate views of it:
  *
- * 	the policy's	which blocks belong here, in order of use (cache.c); never more than `online` bytes
- * 	placement	which blocks' bytes are here now (mover.c); never more than online + reserve bytes
+ *   the policy's  the blocks whose target this is (cache.c); never more than `usable` bytes
+ *   placement     the blocks whose bytes are here now (mover.c); never more than usable +
+ *                 headroom bytes
  *
- * The policy decides at once; placement follows. The reserve, which is on top of the
- * capacity, is what lets a new block arrive before an old one has left. The staging
- * buffer, host memory that bytes pass through between NVMe and a device, is a tier of
- * this kind too, to which no block ever belongs.
+ * The policy decides at once; placement follows. The headroom comes on top of the
+ * capacity and lets a new block arrive before an old one has left. The staging buffer,
+ * host memory that bytes pass through between NVMe and a device, is a tier of this kind
+ * too, but never a block's target.
  *
- * How bytes get into an extent and out of it is behind tier_ops: tier_hbm.c, tier_ddr.c
- * and tier_nvme.c implement them. Nobody else asks what kind of tier one is, but to show
- * it.
+ * tier_ops hide how bytes get into an extent and out of it: tier_hbm.c, tier_ddr.c and
+ * tier_nvme.c implement them. Other modules use a tier's kind only to show it.
  *
- * A slot is an extent of a tier. Whoever needs one and finds none waits here, in order.
+ * A request for an extent that finds none free waits here, in order.
  */
 #pragma once
 
@@ -25,7 +25,7 @@
 
 #include <hbm/wire.h>
 
-/* 0 staging; one HBM tier a device, DDR, NVMe, and one more */
+/* 0 is staging; then one HBM tier per device, DDR, NVMe, and one more */
 #define TIER_NUMBERS (HBM_WIRE_DEVICES_MAX + 4)
 
 struct device;
@@ -33,26 +33,25 @@ struct span;
 struct step;
 struct tier;
 
-/* A place is an extent of the tier that begins at `unit`. A step is made by exactly one
- * of these calls and is done later, never from within (step.h). */
+/* A place is an extent of the tier that starts at `unit`. Each of these calls makes one
+ * step, which completes later, never from within the call (step.h). */
 struct tier_ops {
-	/* Where the processor and the copy engines reach a place in host memory. NULL:
-	 * they do not, and bytes that come from there or go there pass through the
-	 * staging buffer. */
+	/* The host address of a place, for CPUs and copy engines. NULL: the tier has
+	 * none, and its bytes pass through the staging buffer. */
 	char *(*host)(const struct tier *tier, uint32_t unit);
 
-	/* The bytes of a place into step->host, and the reverse. NULL where there is a
-	 * host(). */
+	/* Copies the bytes of a place into step->host, and the reverse. NULL if the tier
+	 * has host(). */
 	void (*read)(const struct tier *tier, uint32_t unit, struct step *step);
 	void (*write)(const struct tier *tier, uint32_t unit, struct step *step);
-	/* Starts what reads and writes have queued. NULL: nothing is queued. */
+	/* Starts the reads and writes that are queued. NULL: nothing is queued. */
 	void (*flush)(const struct tier *tier);
-	/* What to call after the completions of one I/O (NULL: nothing). NULL: there are
-	 * none but a device's. */
+	/* Sets the function to call after the completions of one I/O (NULL: none). NULL:
+	 * only a device completes steps. */
 	void (*on_batch)(const struct tier *tier, void (*batch_done)(void *arg), void *arg);
 
-	/* Whether a place and the memory of a device are one copy apart that passes no
-	 * host memory; if so, from spans of that memory, in order, into a place, and the
+	/* Whether a place and the memory of a device are one copy apart, without host
+	 * memory. If so, copies spans of that memory, in order, into a place, and the
 	 * reverse. NULL: never. */
 	bool (*reaches)(const struct tier *tier, const struct device *device);
 	void (*gather)(const struct tier *tier, uint32_t unit, struct step *step,
@@ -68,11 +67,11 @@ struct tier {
 	enum hbm_tier kind; /* to show; HBM_TIER_NONE: staging */
 	uint8_t number;
 	uint32_t device_index;
-	struct device *device; /* whose memory this is; NULL: no device's */
-	struct tier *below;    /* where what is pushed out goes; NULL: away */
+	struct device *device; /* whose memory this is; NULL: no device */
+	struct tier *below;    /* where evicted blocks go; NULL: away */
 	struct extent_pool *extents;
 	uint64_t capacity, headroom;
-	uint64_t usable; /* of capacity, usable by now */
+	uint64_t usable; /* usable bytes of the capacity */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */
@@ -85,10 +84,9 @@ struct tier {
 
 	/* placement */
 	uint64_t placed,
-		/* bytes of slots that hold a stored block; that are the source or
-		 * target of something */
+		/* bytes of extents with a stored block; of those a transfer uses */
 		moving;
-	uint32_t inbound_first, inbound_last; /* blocks that belong here and are not here */
+	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct list waiting;                  /* struct extent_request */
 
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes;
@@ -100,28 +98,27 @@ struct extent_request {
 	void (*granted)(struct extent_request *wait, uint32_t unit);
 };
 
-/* An empty tier without space: tier_grow adds it. The caller sets ops and where the bytes
- * are. */
+/* Makes an empty tier without capacity: tier_grow adds it. The caller sets ops and the
+ * location of the bytes. */
 int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
 	      uint64_t headroom, uint64_t max_blocks);
 void tier_clear(struct tier *tier);
-/* [from, from + bytes) is usable from now on. The reserve is filled before the capacity
- * is. */
+/* Makes [from, from + bytes) usable. Fills the headroom before the capacity. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 
-/* A slot, counted as moving: its unit, or UINT32_MAX when there is none free or others
- * wait already. */
+/* Allocates an extent, counted as moving. Returns its unit, or UINT32_MAX if none is free
+ * or others wait already. */
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes);
-/* Takes a slot now or later: granted() may be called from within. */
+/* Allocates an extent now or later: granted() may be called from within. */
 void tier_request(struct tier *tier, struct extent_request *wait);
-void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* a moving slot becomes free */
+void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
 void tier_place(struct tier *tier, uint64_t bytes);               /* moving -> placed */
 void tier_unplace(struct tier *tier, uint64_t bytes);             /* placed -> moving */
-/* Grants what can be granted to those who wait. Called by the mover when slots may have
- * become free. */
+/* Serves the waiting requests that fit. The mover calls it when extents may have become
+ * free. */
 void tier_serve(struct tier *tier);
 
-/* Whether a place is in host memory, or one copy from the memory of that device. */
+/* Whether a place is in host memory, or one copy away from the memory of that device. */
 bool tier_reaches(const struct tier *tier, const struct device *device);
 
 static inline char *tier_host(const struct tier *tier, uint32_t unit)

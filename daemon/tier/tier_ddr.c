@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tier_ddr: places in host memory, from tier->host on. Devices copy from and to it where
- * it is, and so does everybody else: it needs no steps of its own. The staging buffer is
- * such a tier too.
+ * tier_ddr: places in host memory, which starts at tier->host. Devices and CPUs read and
+ * write it in place, so it needs no steps of its own. The staging buffer is such a tier
+ * too.
  */
 #include <stddef.h>
 

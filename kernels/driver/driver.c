@@ -371,7 +371,7 @@ const char *driver_error_name(const struct driver *driver, CUresult result)
 	return unknown;
 }
 
-bool driver_error_is_for_good(CUresult result)
+bool driver_error_is_sticky(CUresult result)
 {
 	switch (result) {
 	case CUDA_ERROR_ECC_UNCORRECTABLE:

@@ -59,4 +59,4 @@ const char *driver_error_name(const struct driver *driver, CUresult result);
 /* After such an error every call in the context returns the same, as long as the process
  * lives. It need not be the error of the call that returned it, which may have done its
  * work. */
-bool driver_error_is_for_good(CUresult result);
+bool driver_error_is_sticky(CUresult result);

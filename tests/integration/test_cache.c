@@ -699,6 +699,8 @@ static void test_a_drop_is_one_moment(void **state)
 	kv_close(&small);
 	assert_int_equal(spawn_stop(&daemon), 0);
 	spawn_free(&daemon);
+}
+
 /* ---- Counters ---- */
 
 static int find_session(const void *record, size_t bytes, void *arg)

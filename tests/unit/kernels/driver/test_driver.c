@@ -283,11 +283,11 @@ static void test_error_names(void **state)
 static void test_errors_for_good(void **state)
 {
 	(void)state;
-	assert_true(driver_error_is_for_good(CUDA_ERROR_ILLEGAL_ADDRESS));
-	assert_true(driver_error_is_for_good(CUDA_ERROR_ASSERT));
-	assert_false(driver_error_is_for_good(CUDA_SUCCESS));
-	assert_false(driver_error_is_for_good(CUDA_ERROR_OUT_OF_MEMORY));
-	assert_false(driver_error_is_for_good(CUDA_ERROR_UNKNOWN));
+	assert_true(driver_error_is_sticky(CUDA_ERROR_ILLEGAL_ADDRESS));
+	assert_true(driver_error_is_sticky(CUDA_ERROR_ASSERT));
+	assert_false(driver_error_is_sticky(CUDA_SUCCESS));
+	assert_false(driver_error_is_sticky(CUDA_ERROR_OUT_OF_MEMORY));
+	assert_false(driver_error_is_sticky(CUDA_ERROR_UNKNOWN));
 }
 
 static void test_close_takes_null(void **state)
