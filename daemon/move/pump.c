@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/move/pump.h"
 
+#include <assert.h>
+
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
 #include "daemon/move/store.h"
@@ -109,6 +111,18 @@ static void pump_once(struct mover *mover)
 			pump_give_up_first(mover, &cache->tiers[i]);
 }
 
+/* What mover.h promises: whoever waits for a slot waits for a transfer. */
+static bool pump_can_go_on(const struct mover *mover)
+{
+	const struct cache *cache = mover->cache;
+
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		if (!list_empty(&cache->tiers[i].waiting) && mover->context.active == 0)
+			return false;
+
+	return true;
+}
+
 static void pump_flush(struct mover *mover)
 {
 	for (uint32_t i = 1; i <= mover->cache->tier_count; i++) {
@@ -132,6 +146,7 @@ void pump_run(struct mover *mover)
 		pump_once(mover);
 	}
 
+	assert(pump_can_go_on(mover));
 	mover->pumping = false;
 	pump_flush(mover);
 }
