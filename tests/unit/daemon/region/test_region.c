@@ -256,6 +256,76 @@ static void a_failed_reservation_leaves_nothing(void **state)
 	must_create(fixture, 0, 4 * MIB, 0);
 }
 
+/* A session that has come round to the first number does not give one out twice. */
+static void numbers_of_regions_in_use_are_passed_over(void **state)
+{
+	struct fixture *fixture = *state;
+	struct region *first = must_create(fixture, 0, 4 * MIB, 0);
+	uint32_t id = region_id(first);
+
+	fixture->regions.last_id = UINT32_MAX;
+	struct region *second = must_create(fixture, 0, 4 * MIB, 0);
+	assert_int_equal(id, 1);
+	assert_int_equal(region_id(second), 2);
+	fixture->regions.last_id = UINT32_MAX - 1;
+	assert_int_equal(region_id(must_create(fixture, 0, 4 * MIB, 0)), UINT32_MAX);
+}
+
+static void regions_are_recorded_one_by_one(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct region *first = must_create(fixture, 0, 64 * MIB, 0);
+	const struct region *second = must_create(fixture, 1, 32 * MIB, 16 * MIB);
+	struct hbm_wire_region record;
+
+	assert_int_equal(commit_slots(fixture, second, 1, 1), HBM_OK);
+	assert_true(regions_record(&fixture->regions, 0, &record));
+	assert_int_equal(record.region, region_id(first));
+	assert_int_equal(record.device, 0);
+	assert_int_equal(record.address_space, 64 * MIB);
+	assert_int_equal(record.slab, 4 * MIB);
+	assert_int_equal(record.committed, 0);
+	assert_true(regions_record(&fixture->regions, 1, &record));
+	assert_int_equal(record.region, region_id(second));
+	assert_int_equal(record.device, 1);
+	assert_int_equal(record.address_space, 32 * MIB);
+	assert_int_equal(record.slab, 16 * MIB);
+	assert_int_equal(record.committed, 16 * MIB);
+	assert_false(regions_record(&fixture->regions, 2, &record));
+	assert_int_equal(regions_committed(&fixture->regions), 16 * MIB);
+}
+
+/* Its address space goes with the session, and nobody is told of a region. */
+static void a_region_that_comes_after_the_end_is_given_up(void **state)
+{
+	struct fixture *fixture = *state;
+	struct outcome outcome = {0};
+
+	assert_int_equal(region_create(&fixture->regions, &fixture->pool.devices->list[0], 4 * MIB,
+				       0, &fixture->limits, region_over, &outcome),
+			 HBM_OK);
+	regions_end(&fixture->regions);
+	pool_run(&fixture->pool, is_over, &outcome);
+	assert_int_equal(outcome.status, HBM_SHUTDOWN);
+	assert_null(outcome.region);
+	pool_run(&fixture->pool, no_regions, fixture);
+	assert_int_equal(fixture->pool.live("reservations"), 0);
+	open_regions(fixture);
+}
+
+static void what_goes_well_is_no_error_of_the_device(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct device *device = &fixture->pool.devices->list[0];
+	struct region *region = must_create(fixture, 0, 8 * MIB, 0);
+
+	assert_int_equal(commit_slots(fixture, region, 0, 2), HBM_OK);
+	assert_int_equal(decommit_slots(fixture, region, 0, 1), HBM_OK);
+	assert_int_equal(destroy(fixture, region), HBM_OK);
+	pool_run(&fixture->pool, no_regions, fixture);
+	assert_int_equal(device_errors(device), 0);
+}
+
 /* ---- Committing ---- */
 
 static void committed_memory_has_an_address(void **state)
@@ -723,6 +793,10 @@ int main(void)
 		TEST(regions_are_created_and_destroyed),
 		TEST(regions_are_limited),
 		TEST(a_failed_reservation_leaves_nothing),
+		TEST(numbers_of_regions_in_use_are_passed_over),
+		TEST(regions_are_recorded_one_by_one),
+		TEST(a_region_that_comes_after_the_end_is_given_up),
+		TEST(what_goes_well_is_no_error_of_the_device),
 		TEST(committed_memory_has_an_address),
 		TEST(fds_come_in_the_order_of_the_ranges),
 		TEST(bad_commits_change_nothing),
