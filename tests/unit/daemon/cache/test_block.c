@@ -420,6 +420,23 @@ static void test_a_dropped_block_goes_when_idle(void **state)
 	setting_close(&setting);
 }
 
+/* One that is dropped while it moves goes, with its slot, when the move ends. */
+static void test_a_dropped_block_goes_when_its_move_ends(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	uint32_t number = resident(&setting);
+	block_begin_move(&setting.blocks, number, 1);
+	block_drop(&setting.blocks, number);
+	assert_true(index_used(setting.index, number));
+	assert_int_equal(setting.tiers[HBM].moving, STORED);
+	block_end_move(&setting.blocks, number);
+	assert_false(index_used(setting.index, number));
+	assert_int_equal(setting.tiers[HBM].placed + setting.tiers[HBM].moving, 0);
+	setting_close(&setting);
+}
+
 static void assert_heard(const struct setting *setting, uint32_t i, bool placed, int to, int from)
 {
 	const struct tier *tiers = setting->tiers;
@@ -582,6 +599,7 @@ int main(void)
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_slots_follow_the_block),
 		cmocka_unit_test(test_a_dropped_block_goes_when_idle),
+		cmocka_unit_test(test_a_dropped_block_goes_when_its_move_ends),
 		cmocka_unit_test(test_listeners_hear_of_places),
 		cmocka_unit_test(test_a_store_that_fails_has_no_place),
 		cmocka_unit_test(test_misplaced_blocks_are_queued_in_order),
