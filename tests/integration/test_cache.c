@@ -358,6 +358,18 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
 }
 
+static void test_many_pins_are_taken_off_at_once(void **state)
+{
+	(void)state;
+	store(1, 24, 0);
+	keys(HBM_WIRE_PIN, 1, 24, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 3, 16, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 3, 16, HBM_NOT_FOUND);
+	keys(HBM_WIRE_UNPIN, 1, 2, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 19, 6, HBM_OK);
+	keys(HBM_WIRE_REMOVE, 1, 24, HBM_OK);
+}
+
 static void test_not_everything_can_be_pinned(void **state)
 {
 	(void)state;
@@ -566,7 +578,7 @@ static int find_session(const void *record, size_t bytes, void *arg)
 static void test_what_was_moved_is_counted(void **state)
 {
 	(void)state;
-	struct hbm_wire_status status;
+	struct hbm_wire_status status, before;
 	struct hbm_wire_session session = {0};
 
 	store(1, 8, 0);
@@ -580,8 +592,15 @@ static void test_what_was_moved_is_counted(void **state)
 	assert_int_equal(kv_load(&kv, 0, 50, 6, results), 0);
 	expect_all(6, HBM_MISS);
 	keys(HBM_WIRE_PREFETCH, 50, 6, HBM_MISS);
+	spawn_status(&daemon_, &before);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(kv_lookup(&kv, 8, 2, NULL), 1);
+	keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
 
 	spawn_status(&daemon_, &status);
+	assert_int_equal(status.lookups - before.lookups, 2);
+	assert_int_equal(status.lookup_keys - before.lookup_keys, 4);
+	assert_int_equal(status.removed_blocks, 2);
 	assert_int_equal(status.stores, 2);
 	assert_int_equal(status.stored_blocks, 8);
 	assert_int_equal(status.stored_bytes, 8 * BLOCK);
@@ -750,6 +769,7 @@ int main(void)
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
 		TEST(test_a_key_named_twice_takes_two_pins),
+		TEST(test_many_pins_are_taken_off_at_once),
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
 		TEST(test_namespaces_share_nothing),

@@ -243,6 +243,19 @@ static void test_segments_on_two_devices_are_refused(void **state)
 	stage_finish(fds);
 }
 
+static void test_a_tier_left_out_is_not_evicted_from(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"nvme.path=", "nvme.size=0", NULL};
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	struct hbm *hbm = spawn_connect(&daemon_);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 0, 1), HBM_OK);
+	hbm_close(hbm);
+	stage_finish(fds);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -253,6 +266,7 @@ int main(void)
 		TEST(test_a_block_stored_on_one_device_is_loaded_on_another),
 		TEST(test_a_touch_brings_blocks_to_the_sessions_device),
 		TEST(test_segments_on_two_devices_are_refused),
+		TEST(test_a_tier_left_out_is_not_evicted_from),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
