@@ -621,6 +621,47 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	end_test(traffic);
 }
 
+static void assert_moved(const struct tier *tier, uint64_t in, uint64_t out)
+{
+	assert_int_equal(tier->in_blocks, in);
+	assert_int_equal(tier->in_bytes, in * 64 * KIB);
+	assert_int_equal(tier->out_blocks, out);
+	assert_int_equal(tier->out_bytes, out * 64 * KIB);
+}
+
+/* Moves count in both tiers; a store, and a block that is dropped, in none. */
+static void test_moves_are_counted_where_they_leave_and_arrive(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	use_chain(traffic, 0, 0, 4, 0);
+	wait_until_busy(traffic, 0);
+	assert_moved(cache_hbm(cache, 0), 0, 0);
+
+	cache_push_out(cache, cache_hbm(cache, 0), UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache_hbm(cache, 0), 0, 4);
+	assert_moved(cache->ddr, 4, 0);
+
+	cache_push_out(cache, cache->ddr, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache->ddr, 4, 4);
+	assert_moved(cache->nvme, 4, 0);
+
+	use_chain(traffic, 0, 0, 2, 0);
+	wait_until_busy(traffic, 0);
+	rig_settle(&traffic->rig);
+	assert_moved(cache_hbm(cache, 0), 2, 4);
+	assert_moved(cache->nvme, 4, 2);
+
+	cache_push_out(cache, cache->nvme, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache->nvme, 4, 2);
+	end_test(traffic);
+}
+
 /* ---- bytes that went bad ---- */
 
 static void overwrite(struct traffic *traffic, uint32_t number, uint64_t at)
@@ -1072,6 +1113,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_loads_of_the_same_blocks_twice),
 		cmocka_unit_test(test_a_block_is_read_once),
 		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
+		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
