@@ -10,8 +10,11 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <hbm/wire.h>
@@ -271,6 +274,26 @@ static void the_page_stays_when_its_file_is_handed_over(void **state)
 	fences_close(&fixture->fences); /* of what is closed: nothing */
 }
 
+/* Descriptor 0 is somebody else's. */
+static void a_failed_open_closes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fences fences;
+	struct rlimit limit, none;
+
+	int next = dup(0);
+	assert_true(next > 0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){(rlim_t)next, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int r = fences_open(&fences, fixture->loop, PATIENCE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+	assert_int_equal(r, -EMFILE);
+	assert_int_not_equal(fcntl(0, F_GETFD), -1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -283,6 +306,7 @@ int main(void)
 		TEST(one_or_all_are_cancelled),
 		TEST(after_the_end_no_wait_succeeds),
 		TEST(the_page_stays_when_its_file_is_handed_over),
+		TEST(a_failed_open_closes_nothing),
 	};
 	alarm(60); /* a hang is a failure */
 
