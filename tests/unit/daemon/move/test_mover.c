@@ -621,6 +621,19 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 	end_test(traffic);
 }
 
+static void test_the_first_failure_is_the_status(void **state)
+{
+	(void)state;
+	struct transfer transfer = {.status = HBM_OK};
+
+	transfer_fail(&transfer, HBM_OK);
+	assert_int_equal(transfer.status, HBM_OK);
+	transfer_fail(&transfer, HBM_DEVICE);
+	transfer_fail(&transfer, HBM_NO_SPACE);
+	transfer_fail(&transfer, HBM_OK);
+	assert_int_equal(transfer.status, HBM_DEVICE);
+}
+
 static void assert_moved(const struct tier *tier, uint64_t in, uint64_t out)
 {
 	assert_int_equal(tier->in_blocks, in);
@@ -1114,6 +1127,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_block_is_read_once),
 		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
 		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
+		cmocka_unit_test(test_the_first_failure_is_the_status),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
