@@ -10,6 +10,7 @@ copy of the tree and of the build folder, so that nothing here touches those of 
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -32,11 +33,13 @@ from universalmutator import mutator
 BUILD = pathlib.Path(os.environ.get("BUILD", "build"))
 HERE = pathlib.Path("tests/mutants")
 TIMES = BUILD / "mutants" / "times.json"
+snapshot = pathlib.Path(".")  # then the first worker's tree: ours may be edited meanwhile
 PRODUCTS = ("hbmd", "hbmctl", "libhbmsoft.so")
 MEMORY_LIMIT = 4 << 30  # of one test program and its children
 
-# Lines that no test is expected to notice: what is logged, and what only checks our own bugs.
-BORING = re.compile(r"^\s*(#|assert\(|static_assert\(|//|\*)|\blog_(error|warning|info|notice|debug)\(")
+# Lines that no test is expected to notice: what is logged, what only checks our own bugs, and
+# memory that is not freed, which is AddressSanitizer's.
+BORING = re.compile(r"^\s*(#|free\(|assert\(|static_assert\(|//|\*)|\blog_(error|warning|info|notice|debug)\(")
 LONG = re.compile(r"\b(log_(error|warning|info|notice|debug)|assert|static_assert)\([^;]*$")
 
 Mutant = collections.namedtuple("Mutant", "line before after")
@@ -67,9 +70,8 @@ def boring_lines(lines):
     return boring
 
 
-def generate(path):
+def generate(lines):
     """All mutants of a file, in an order that takes one of each line before a second of any."""
-    lines = path.read_text().splitlines(keepends=True)
     rules = ["universal.rules", "c_like.rules", "c.rules"]
     with contextlib.redirect_stdout(io.StringIO()):
         found = mutator.mutants_regexp(lines, rules, ignorePatterns=[], ignoreStringOnly=True)
@@ -105,11 +107,21 @@ def known_equivalent():
 # ---- Which programs use a module ----
 
 
-def symbols(path):
-    """Names of the functions and objects that a binary defines for others, main() apart."""
+@functools.lru_cache(maxsize=None)
+def symbols(path, kinds):
+    """Names of the functions and objects that a binary defines, main() apart."""
     out = subprocess.run(["nm", "--defined-only", path], capture_output=True, text=True).stdout
     return {name for _, kind, name in (line.split() for line in out.splitlines())
-            if kind in "TDBR" and name != "main"}
+            if kind in kinds and name != "main"}
+
+
+def provides(module):
+    return symbols(snapshot / object_of(module), "TDBR")
+
+
+def contains(path):
+    """What a program was linked from; there, what is hidden from other programs is local."""
+    return symbols(snapshot / path, "TDBRtdbr")
 
 
 def object_of(module):
@@ -118,27 +130,29 @@ def object_of(module):
 
 def all_programs():
     """Built test programs whose sources are there: a build folder may have kept others."""
-    found = (path for path in (BUILD / "tests").rglob("test_*") if path.is_file() and not path.suffix)
-    return sorted(path for path in found if path.relative_to(BUILD).with_suffix(".c").exists())
+    found = (path.relative_to(snapshot) for path in (snapshot / BUILD / "tests").rglob("test_*")
+             if path.is_file() and not path.suffix)
+    return sorted(path for path in found
+                  if (snapshot / path.relative_to(BUILD).with_suffix(".c")).exists())
 
 
 def programs_of(module):
     """(rank, path): by name, then what links the module, then what runs a product that does."""
-    own = symbols(object_of(module))
-    named = {row[1] for row in table("programs.tsv") if row[0] == module.stem}
-    in_product = any(own & symbols(BUILD / name) for name in PRODUCTS) or not own
+    own = provides(module)
+    named = {BUILD / "tests" / row[1] for row in table("programs.tsv") if row[0] == module.stem}
+    in_product = not own or any(own & contains(BUILD / name) for name in PRODUCTS)
     ranked = []
     for path in all_programs():
         spawns = "unit" not in path.parts
-        if path.stem == "test_" + module.stem:
+        if path == BUILD / "tests" / "unit" / module.parent / ("test_" + module.stem):
             ranked.append((0, path))
-        elif path.stem in named:
+        elif path in named:
             ranked.append((1, path))
-        elif own & symbols(path):
+        elif own & contains(path):
             ranked.append((2, path))
         elif spawns and in_product:
             ranked.append((3, path))
-    return ranked
+    return sorted(ranked)
 
 
 # ---- Running ----
@@ -160,13 +174,15 @@ def limit_child():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def await_end(child, seconds):
-    """The exit status, or why the program was ended."""
+def await_end(child, log, seconds):
+    """The exit status, or why the program was ended: the first test that fails is enough."""
     end = time.monotonic() + seconds
     pause = 0.01
     while child.poll() is None:
         if time.monotonic() > end:
             return "time"
+        if b"[  FAILED  ]" in log.read_bytes():
+            return "failure"
         if pause > 0.2 and group_memory(child.pid) > MEMORY_LIMIT:
             return "memory"
         time.sleep(pause)
@@ -210,19 +226,21 @@ class Worker:
                               cwd=self.root, env=environment, capture_output=True, text=True, check=True)
         lines = make.stdout.replace("\\\n", " ").splitlines()
         # No debug information, so that equal code is equal bytes; a mutant may well be worth a warning.
-        return [line + " -w -g0" if " -c " in line else line for line in lines if line.strip()]
+        return [line + " -w -g0" if " -c " in line else line for line in lines
+                if line.strip() and not line.startswith("make: ")]
 
     def shell(self, command):
         return subprocess.run(["bash", "-c", command], cwd=self.root, env=self.environment,
                               stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
     def run(self, program, seconds):
-        child = subprocess.Popen([program], cwd=self.root, env=self.environment,
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL, start_new_session=True,
-                                 preexec_fn=limit_child)
+        log = self.root / "log"
+        with open(log, "wb") as output:
+            child = subprocess.Popen([program], cwd=self.root, env=self.environment,
+                                     stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                     start_new_session=True, preexec_fn=limit_child)
         try:
-            return await_end(child, seconds)
+            return await_end(child, log, seconds)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -240,6 +258,8 @@ class Workshop:
         self.measured = {pathlib.Path(path): tuple(entry) for path, entry in times.items()}
         for number in range(WORKERS):
             self.idle.put(Worker(pathlib.Path(folder) / str(number)))
+        global snapshot
+        snapshot = pathlib.Path(folder) / "0"
 
     @contextlib.contextmanager
     def worker(self):
@@ -251,12 +271,13 @@ class Workshop:
 
     def seconds(self, path):
         """How long a program takes, measured once for each build of it; None if it fails as it is."""
-        if self.measured.get(path, (0, 0))[0] != path.stat().st_mtime:
+        built = (snapshot / path).stat().st_mtime
+        if self.measured.get(path, (0, 0))[0] != built:
             with self.worker() as worker:
                 start = time.monotonic()
                 status = worker.run(worker.root / path, 600)
                 taken = time.monotonic() - start
-            self.measured[path] = (path.stat().st_mtime, taken if status == 0 else None)
+            self.measured[path] = (built, taken if status == 0 else None)
             if status != 0:
                 print(f"mutants: {path} fails without a fault and is left out", flush=True)
         return self.measured[path][1]
@@ -270,22 +291,29 @@ class Workshop:
 # ---- One module ----
 
 
+class DoesNotLink(Exception):
+    """Of a mutant that calls what there is not."""
+
+
 class Trial:
     """The mutants of one module, and what became of each."""
 
     def __init__(self, workshop, module, equivalent):
         self.workshop = workshop
         self.module = module
-        self.source = module.read_text().splitlines(keepends=True)
-        self.mutants = generate(module)
+        self.source = (snapshot / module).read_text().splitlines(keepends=True)
+        self.mutants = generate(self.source)
         self.equivalent = equivalent
         self.lock = threading.Lock()
         self.seen = set()
         self.kills = collections.Counter()
         self.count = collections.Counter()
         self.survivors = []
+        self.rest = []  # programs that only survivors of the others are tried with
         self.programs = self.choose()
-        self.scripts = self.plan()
+        self.scripts = {}
+        self.plan()
+        self.kills.clear()
 
     def choose(self):
         """The programs to run, cheap and near ones first, as many as the time for one mutant allows."""
@@ -302,19 +330,24 @@ class Trial:
             if program.rank <= 1 or total + program.seconds <= PER_MUTANT:
                 chosen.append(program)
                 total += program.seconds
+        self.rest = [program for program in found if program not in chosen]
         return chosen
 
     def plan(self):
         """For the module's object and for each program: the commands that bring it up to date."""
         targets = [object_of(self.module)] + [BUILD / name for name in PRODUCTS]
-        targets += [program.path for program in self.programs]
+        targets += [program.path for program in self.programs + self.rest]
         with self.workshop.worker() as worker:
-            scripts = {target: worker.commands(self.module, target) for target in targets}
-            for script in scripts.values():
+            self.scripts = {target: worker.commands(self.module, target) for target in targets}
+            for script in self.scripts.values():
                 for command in script:
-                    worker.shell(command)
+                    if not worker.shell(command):
+                        sys.exit(f"mutants: without a fault this fails: {command}")
             self.seen.add(self.digest(worker))
-        return scripts
+            while self.is_noticed(worker, set(), self.programs):
+                failing = self.kills.popitem()[0]
+                print(f"mutants: {failing} fails without a fault and is left out", flush=True)
+                self.programs = [program for program in self.programs if program.path != failing]
 
     def digest(self, worker):
         return hashlib.sha256((worker.root / object_of(self.module)).read_bytes()).digest()
@@ -328,15 +361,15 @@ class Trial:
                     return False
         return True
 
-    def is_noticed(self, worker, done):
-        order = sorted(self.programs, key=lambda program: -self.kills[program.path] / (1 + program.seconds))
+    def is_noticed(self, worker, done, programs):
+        order = sorted(programs, key=lambda program: -self.kills[program.path] / (1 + program.seconds))
         for program in order:
             targets = [program.path]
             if "unit" not in program.path.parts:
                 targets = [BUILD / name for name in PRODUCTS] + targets
             if not all([self.build(worker, target, done) for target in targets]):
-                return True  # does not even link
-            if worker.run(worker.root / program.path, 10 + 5 * program.seconds) != 0:
+                raise DoesNotLink
+            if worker.run(worker.root / program.path, 10 + 3 * program.seconds) != 0:
                 with self.lock:
                     self.kills[program.path] += 1
                 return True
@@ -353,7 +386,12 @@ class Trial:
             if digest in self.seen:
                 return "same"
             self.seen.add(digest)
-        return "killed" if self.is_noticed(worker, done) else "survived"
+        try:
+            noticed = (self.is_noticed(worker, done, self.programs) or
+                       self.is_noticed(worker, done, self.rest))
+        except DoesNotLink:
+            return "invalid"
+        return "killed" if noticed else "survived"
 
     def try_one(self, mutant, end):
         with self.lock:
@@ -381,13 +419,16 @@ class Trial:
             self.workshop.idle.put(worker)
 
     def run(self, end):
+        if not self.programs:
+            print(f"mutants: {self.module}: no test program uses it", flush=True)
+            return
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda mutant: self.try_one(mutant, end), self.mutants))
         self.restore()
 
     def score(self):
         tested = self.count["killed"] + self.count["survived"]
-        return 100.0 * self.count["killed"] / tested if tested else 100.0
+        return 100.0 * self.count["killed"] / tested if tested else 0.0
 
     def row(self):
         count = self.count
@@ -411,6 +452,7 @@ def main(names):
     end = time.monotonic() + BUDGET * 60
     trials, equivalent = [], known_equivalent()
     with tempfile.TemporaryDirectory(prefix="hbm-mutants.", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # tests become other users
         workshop = Workshop(folder)
         for left, name in zip(range(len(names), 0, -1), names):
             share = (end - time.monotonic()) / left
