@@ -574,6 +574,55 @@ static void test_sizes(void **state)
 	setting_close(&setting);
 }
 
+/* What is pinned of a tier goes with the blocks that change theirs. */
+static void test_pinned_bytes_follow_the_target(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	struct tier *hbm = &setting.tiers[HBM], *ddr = &setting.tiers[DDR];
+	uint32_t numbers[2] = {resident(&setting), resident(&setting)};
+	for (int i = 0; i < 2; i++)
+		block_ref(&setting.blocks, numbers[i]);
+	assert_int_equal(hbm->pinned, 2 * STORED);
+
+	for (int i = 0; i < 2; i++) {
+		block_set_target(&setting.blocks, numbers[i], ddr);
+		assert_int_equal(hbm->pinned, (1 - i) * STORED);
+		assert_int_equal(ddr->pinned, (i + 1) * STORED);
+	}
+
+	for (int i = 0; i < 2; i++) {
+		block_set_target(&setting.blocks, numbers[i], hbm);
+		block_unqueue(&setting.blocks, ddr);
+		assert_true(block_unref(&setting.blocks, numbers[i]));
+		assert_int_equal(hbm->pinned, 0);
+		block_drop(&setting.blocks, numbers[i]);
+	}
+
+	assert_int_equal(hbm->pinned + ddr->pinned, 0);
+	setting_close(&setting);
+}
+
+static void test_a_full_index_begins_no_block(void **state)
+{
+	(void)state;
+	struct setting setting;
+	setting_open(&setting);
+	uint32_t numbers[SLOTS];
+	for (uint32_t i = 0; i < SLOTS; i++)
+		numbers[i] = begin(&setting);
+
+	const struct hbm_wire_key one_more = {{2}};
+	assert_int_equal(block_begin_store(&setting.blocks, setting.ns, &one_more), 0);
+
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		block_drop(&setting.blocks, numbers[i]);
+		block_abandon_store(&setting.blocks, numbers[i]);
+	}
+	setting_close(&setting);
+}
+
 static void test_the_first_checksum_stays(void **state)
 {
 	(void)state;
@@ -605,6 +654,8 @@ int main(void)
 		cmocka_unit_test(test_misplaced_blocks_are_queued_in_order),
 		cmocka_unit_test(test_a_queued_block_changes_queues_when_taken_off),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_pinned_bytes_follow_the_target),
+		cmocka_unit_test(test_a_full_index_begins_no_block),
 		cmocka_unit_test(test_the_first_checksum_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
