@@ -214,6 +214,8 @@ static void test_a_block_needs_its_parent(void **state)
 	(void)state;
 	assert_int_equal(kv_store(&kv, 0, 5, 3, 4, results), 0);
 	expect_all(3, HBM_NO_PARENT);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(results[i].tier, HBM_TIER_NONE);
 	store(4, 1, 0);
 	store(5, 3, 4);
 	assert_int_equal(kv_lookup(&kv, 4, 4, NULL), 4);

@@ -461,6 +461,7 @@ def main(names):
             trial.run(time.monotonic() + share)
             trials.append(trial)
             report(trial, sys.stdout)
+            print(trial.row())
             sys.stdout.flush()
     rows = "\n".join([HEAD] + [trial.row() for trial in trials])
     print(f"\n{rows}")
