@@ -617,6 +617,8 @@ static void test_what_was_moved_is_counted(void **state)
 	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_SESSIONS, find_session, &session), 0);
 	assert_int_equal(session.stored_bytes, 8 * BLOCK);
 	assert_int_equal(session.loaded_bytes, 5 * BLOCK);
+}
+
 /* ---- Dropping a namespace ---- */
 
 static int see_pinned(const void *record, size_t size, void *arg)

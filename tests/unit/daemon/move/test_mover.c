@@ -753,7 +753,7 @@ static void push_out_spoilt(struct traffic *traffic, const struct tier *to)
 		load_one(traffic, key);
 	}
 
-	pump_start(traffic->rig.hbmd.mover);
+	pump_run(traffic->rig.hbmd.mover);
 	wait_until_busy(traffic, 0);
 	assert_int_equal(traffic->failed_loads, 0);
 	assert_int_equal(traffic->loads, 2);
@@ -806,6 +806,8 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 	assert_int_equal(cache->ddr->blocks, 2);
 	assert_int_equal(cache->nvme->blocks, 0);
 	end_test(traffic);
+}
+
 /* ---- a fourth tier ---- */
 
 /* 8 blocks fit HBM, 16 DDR, 32 NVMe, and 16 the memory below. */
