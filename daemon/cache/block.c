@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#define BLOCK_UNITS_MAX ((1u << 24) - 1) /* what block.stored_units can say: nearly 64 GiB */
+#define BLOCK_UNITS_MAX ((1u << 24) - 1) /* the largest block.stored_units: nearly 64 GiB */
 
 static const uint8_t block_transitions[BLOCK_STATES][BLOCK_EVENTS] = {
 	[BLOCK_ABSENT] =

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * block: the state of each block. This module alone writes a block's state, target,
- * place, users, references, move number, stored size and checksum; everybody else sees
- * const entries and calls the transitions below.
+ * place, users, references, move number, stored size and checksum; other modules see
+ * const entries and call the transitions below.
  *
  *                 begin_store             stored              begin_move
  * 	ABSENT ----------------> STORING ----------> RESIDENT ------------> MOVING
@@ -25,23 +25,23 @@
  * RESIDENT	complete, and nothing moves it
  * MOVING	complete, and a transfer with a number reads its place: to a new place (placed), or
  * 		only into host memory, or it fails (end_move)
- * DROPPED	out of the index. Its place is given back when it has no users; then its number is,
+ * DROPPED	out of the index. Its place is freed when it has no users; then its number is,
  * 		when nothing refers to it and it is on no queue. STORING_DROPPED and MOVING_DROPPED
- * 		wait for their transfer first. No caller has to ask for any of this: whichever
- * 		transition leaves a dropped block idle releases it.
+ * 		wait for their transfer first. No caller has to ask for any of this: the
+ * 		transition that leaves a dropped block idle releases it.
  *
  * Target and place: the target is the tier where the policy wants the block, the place is
- * where its bytes are. A block that has a place in another tier than its target, and that
- * nothing moves, is on the inbound queue of its target. It is put there by the
- * transitions. One that is already on a queue stays there when its target changes;
- * whoever takes it off (block_unqueue) finds out.
+ * where its bytes are. A block whose place is in another tier than its target, and that
+ * nothing moves, is on the inbound queue of its target. The transitions put it there. One
+ * that is already on a queue stays there when its target changes; block_unqueue then
+ * requeues it.
  *
  * Users and references: a user reads the block's place, or waits to; a block cannot get a
  * new place while it has users. A reference (of a pin, or of a child that has one) keeps
  * a dropped block's number, and counts as pinned bytes of the target.
  *
  * Sizes: the logical size is what clients see, the namespace's block_bytes. The stored
- * size is what the block occupies in a tier. Slots, capacities and I/O are charged by
+ * size is what the block occupies in a tier. Extents, capacities and I/O are charged by
  * stored size.
  */
 #pragma once
@@ -76,10 +76,10 @@ enum block_event {
 	BLOCK_EVENTS /* one past the last */
 };
 
-/* The state that follows; BLOCK_ABSENT where the transition is refused. */
+/* The next state; BLOCK_ABSENT if the transition is refused. */
 enum block_state block_next(enum block_state state, enum block_event event);
 
-/* Told where bytes are, after the fact for placed and before it for unplaced. */
+/* Learns where bytes are: placed() is called afterwards, unplaced() before. */
 struct block_listener {
 	struct list link;
 	/* The block's bytes are in `to` now; they came from `from`, or from a client
@@ -108,15 +108,16 @@ void block_listen(struct blocks *blocks, struct block_listener *listener);
 /* A new block of that namespace and key, of the namespace's size; 0 when the index is
  * full. */
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key);
-/* The block is complete. The slot is the block's from now on. Without a tier it has no
+/* The block is complete. Its extent now belongs to the block. Without a tier it has no
  * bytes. */
 void block_stored(struct blocks *blocks, uint32_t number, struct place place);
-/* The store of a block that has been dropped is over. */
+/* The store of a dropped block has ended. */
 void block_abandon_store(struct blocks *blocks, uint32_t number);
 
-/* A transfer with that number, not 0, reads the block's place. Its slot counts as moving. */
+/* A transfer with that number, not 0, reads the block's place. Its extent counts as
+ * moving. */
 void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move);
-/* The bytes are at a new place. The slot there is the block's from now on; the old one is
+/* The bytes are at a new place. The extent there now belongs to the block; the old one is
  * freed. */
 void block_placed(struct blocks *blocks, uint32_t number, struct place place);
 /* The block stays where it was. */
@@ -125,8 +126,8 @@ void block_end_move(struct blocks *blocks, uint32_t number);
 void block_use(struct blocks *blocks, uint32_t number);
 void block_unuse(struct blocks *blocks, uint32_t number);
 
-/* Takes a block out of the index and out of its target. It is in no order and no tree any
- * more. */
+/* Removes a block from the index and from its target. It must already be in no order and
+ * no tree. */
 void block_drop(struct blocks *blocks, uint32_t number);
 
 /* ---- the rest of what a block has ---- */
@@ -134,19 +135,19 @@ void block_drop(struct blocks *blocks, uint32_t number);
 /* Where the policy wants the block; NULL: nowhere. */
 void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier);
 
-/* One reference more or less; the last one gone: true. */
+/* Adds or drops a reference; block_unref returns true for the last one. */
 void block_ref(struct blocks *blocks, uint32_t number);
 bool block_unref(struct blocks *blocks, uint32_t number);
 
-/* One pin more or less, each of which has a reference too. */
+/* Adds or drops a pin; each pin has a reference too. */
 void block_count_pin(struct blocks *blocks, uint32_t number, int change);
 
-/* Sets the checksum of a block that has none yet; otherwise, whether this one is the
- * same. */
+/* Sets the checksum of a block that has none yet; otherwise compares: false on a
+ * mismatch. */
 bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t checksum);
 
-/* Takes the first block off a tier's inbound queue. One that waits for another tier by
- * now joins that tier's queue. */
+/* Takes the first block off a tier's inbound queue. If its target has become another
+ * tier, it joins that tier's queue. */
 void block_unqueue(struct blocks *blocks, struct tier *tier);
 
 /* ---- questions ---- */

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Upper bound on ancestors visited in one pass of uses, or of pins, so that one request
- * cannot stall the loop. Uses lose nothing by it but the exactness of leaf-first order; a
- * pin that would have to go further is refused. */
+/* Upper bound on ancestors visited per touch or pin pass, so that one request cannot
+ * stall the loop. A touch beyond it only loses exact leaf-first order; a pin beyond it is
+ * refused. */
 #define WALK_MAX 65536
 
 /* ---- traffic between tiers ---- */
@@ -177,7 +177,7 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
 
 /* ---- use ---- */
 
-/* The tier itself or the first below that could ever take so large a block. */
+/* The tier itself or the first one below whose capacity fits the block. */
 static struct tier *cache_tier_for(struct tier *tier, const struct block *block)
 {
 	while (tier && tier->usable < block_stored_bytes(block))
@@ -203,7 +203,7 @@ static void cache_use(struct cache *cache, uint32_t number, uint32_t device, uin
 	struct tier *from = block_target(&cache->blocks, number);
 	struct tier *to = cache_tier_for(cache_hbm(cache, device), block);
 	if (!to)
-		to = from; /* too large for every tier of this device: it stays on the other */
+		to = from; /* too large for every tier of this device: it stays on its own */
 	if (!to)
 		return;
 
@@ -239,9 +239,9 @@ static bool cache_is_touched(const struct cache *cache, uint32_t number)
 	return cache_block(cache, number)->touched == cache->pass;
 }
 
-/* A block and its ancestors, up to the first that is in front already: they go right
- * behind that one, which keeps every parent ahead of its children without another walk to
- * the root for each branch. */
+/* Uses a block and its ancestors, up to the first that is in front already: they go right
+ * behind that one. This keeps every parent ahead of its children without walking to the
+ * root for each branch. */
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 {
 	uint32_t ahead = number, length = 0;
@@ -261,8 +261,8 @@ void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
 
 /* ---- eviction ---- */
 
-/* The block of a tier that goes next, or 0. Children go before their parents whatever the
- * order says. One with references has none in any order, nor have its ancestors. */
+/* The next victim of a tier, or 0. Children go before their parents whatever the order
+ * says. A block with references is in no order, and so are its ancestors. */
 static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 {
 	const struct order *order = cache->orders[tier->number];
@@ -277,7 +277,7 @@ static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 	return number;
 }
 
-/* Out of a tier, to the front of the one below, or away. */
+/* Evicts a block to the front of the tier below, or away. */
 static void cache_evict(struct cache *cache, uint32_t number)
 {
 	struct tier *tier = block_target(&cache->blocks, number);
@@ -293,8 +293,8 @@ static void cache_evict(struct cache *cache, uint32_t number)
 	order_insert(cache->orders[below->number], number, 0);
 }
 
-/* Tiers are numbered from the top down, so what one pushes out is settled when its turn
- * comes. */
+/* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
+ * a later turn. */
 void cache_settle(struct cache *cache)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
@@ -410,8 +410,8 @@ void cache_lose_tier(struct cache *cache, struct tier *tier)
 
 /* ---- room in the index ---- */
 
-/* Frees the numbers of blocks that were dropped while they were next on the queue of
- * their tier. The oldest of a tier, where they wait at all, were queued first. */
+/* Frees the numbers of blocks that were dropped while they were next on their tier's
+ * queue. The oldest blocks of a tier, if they wait at all, were queued first. */
 static void cache_shed_dropped(struct cache *cache, struct tier *tier)
 {
 	while (tier->inbound_first != 0 &&
@@ -419,8 +419,8 @@ static void cache_shed_dropped(struct cache *cache, struct tier *tier)
 		block_unqueue(&cache->blocks, tier);
 }
 
-/* Not by pushing out, tier by tier: a block that is queued for another tier keeps its
- * number when it is dropped. */
+/* Does not evict tier by tier: a dropped block that is queued for another tier keeps its
+ * number. */
 void cache_make_room(struct cache *cache, uint32_t count)
 {
 	uint32_t lowest = cache->tier_count;

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cache: the policy. Which blocks are kept, which tier each belongs to, and in which
- * order they go.
+ * cache: the policy: which blocks are kept, the target tier of each, and the order of
+ * eviction.
  *
  * The tiers form one exclusive cascade: HBM (of each device) over DDR over NVMe. Each
  * tier orders its blocks by use; the concatenation of the orders is one LRU list cut at
  * the capacities, so that the tiers together hit exactly what one LRU of their summed
- * size would. A use moves a block to the front of the top tier; what then exceeds a
- * capacity moves, oldest first, to the front of the tier below, and from the last one
- * away.
+ * size would. A use moves a block to the front of the top tier; blocks beyond a
+ * capacity are then evicted, oldest first, to the front of the tier below, and from the
+ * last tier away.
  *
- * The order of a tier is behind order.h, and least recently used (order_lru.c) unless
+ * order.h hides the order of a tier, which is least recently used (order_lru.c) unless
  * cache_open_ordered() is given another.
  *
  * Leaf first: a use of a block is a use of all its ancestors, in the order tail to head,
  * and a block goes after its children that are in the same tier. Where a child is in a
  * tier above (it was used on another device), dropping the block drops its descendants:
- * nobody could reach them by a prefix lookup anyway.
+ * no prefix lookup could reach them anyway.
  *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c).
  *
- * All of this sets targets only, at once. The bytes follow later (mover.c). What state a
- * block is in, and when its slot and its number are given back, is block.c's.
+ * All of this sets targets only, at once. The bytes follow later (mover.c). block.c decides
+ * the state of a block, and when its extent and its number are freed.
  */
 #pragma once
 
@@ -41,11 +41,11 @@ struct cache {
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
-	uint32_t pass;                     /* of touching */
-	uint32_t walk_left;                /* ancestors this pass may still walk */
+	uint32_t pass;                     /* of the current touch pass */
+	uint32_t walk_left;                /* ancestors this pass may still visit */
 	double pinned_share;               /* of a tier that may be pinned */
 	uint64_t pinned_limit;             /* or bytes, when > 0 */
-	struct list kept_pins; /* those of operators, which outlive their sessions (serve_keys.c) */
+	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
 	/* since start */
 	uint64_t lookups, lookup_keys, hits[HBM_TIERS], misses;
@@ -55,10 +55,10 @@ struct cache {
 
 struct config;
 int cache_open(struct cache **out, const struct config *config, uint32_t devices);
-/* The same with another order of eviction. */
+/* The same with another eviction order. */
 int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices,
 		       const struct order_ops *ops);
-struct cache *cache_close(struct cache *cache); /* slots and numbers still in use go with it */
+struct cache *cache_close(struct cache *cache); /* frees extents and numbers still in use too */
 
 static inline const struct block *cache_block(const struct cache *cache, uint32_t number)
 {
@@ -70,8 +70,8 @@ static inline struct tier *cache_hbm(struct cache *cache, uint32_t device)
 }
 /* The tier of that kind; of HBM, that of the device. NULL: none. */
 struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device);
-/* One more tier, below all others, while there is no block. NULL: there are as many as
- * can be, or no memory. */
+/* Adds a tier below all others; only while there is no block. NULL: too many tiers, or no
+ * memory. */
 struct tier *cache_add_tier(struct cache *cache);
 /* The order a block with that target is in, or would be without references. */
 static inline struct order *cache_order(const struct cache *cache, uint32_t number)
@@ -83,23 +83,24 @@ static inline struct order *cache_order(const struct cache *cache, uint32_t numb
  * dropped. */
 uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
 
-/* A new block under a parent (0: a root), whose store has begun; in no order and without
- * a target yet: 0 when the index is full. */
+/* Inserts a new block under a parent (0: a root) and begins its store. It has no order
+ * and no target yet. 0: the index is full. */
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
 		      uint32_t parent);
-/* Drops a block whose store has failed or cannot be done. */
+/* Drops a block whose store has failed or is refused. */
 void cache_abandon_store(struct cache *cache, uint32_t number);
 
-/* A use of several blocks: one begin, a touch for each from tail to head, one settle,
- * which makes the capacities true again and may drop blocks, also those just touched. A
- * begin also before the pins of one request: what one pass may walk is bounded. */
+/* Uses several blocks: one begin, one touch for each from tail to head, one settle.
+ * Settling evicts down to the capacities and may drop blocks, also those just touched.
+ * Pinning for one request starts with a begin too, because the ancestors one pass may
+ * visit are bounded. */
 void cache_touch_begin(struct cache *cache);
-bool cache_may_walk(struct cache *cache); /* one more ancestor in this pass */
+bool cache_may_walk(struct cache *cache); /* counts one more ancestor in this pass */
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
 
-/* Pushes the oldest blocks out of a tier until `bytes` have gone or none is left, at most
- * max_blocks of them; the bytes that went. */
+/* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, at most
+ * max_blocks. Returns the bytes evicted. */
 uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 			uint64_t max_blocks);
 
@@ -107,12 +108,11 @@ uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
  * for `count` new ones. */
 void cache_make_room(struct cache *cache, uint32_t count);
 
-/* What a tier had is gone, and nothing will belong there any more: blocks whose bytes are
- * there, and those that are pinned there, are dropped; the others belong to the tier
- * below. */
+/* A tier has lost its bytes and can be no target any longer: blocks with bytes there, and
+ * blocks pinned there, are dropped; the others get the tier below as target. */
 void cache_lose_tier(struct cache *cache, struct tier *tier);
 
-/* Takes a block and its descendants out of the index. */
+/* Removes a block and its descendants from the index. */
 void cache_drop(struct cache *cache, uint32_t number);
 
 /* Drops all blocks of a namespace, pinned ones too, in steps. Begins as {.ns = number};
@@ -129,10 +129,10 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 
 /* Whether the block or a descendant is pinned. */
 bool cache_is_pinned(const struct cache *cache, uint32_t number);
-/* Pins a block, which references it and its ancestors: false if that would exceed what
- * may be pinned of a tier, or more than 65,536 that have no reference yet have been
- * walked in this pass (nothing is pinned then). */
+/* Pins a block, which references it and its ancestors. False, and nothing is pinned, if
+ * that would exceed the pinned limit of a tier, or if this pass has visited more than
+ * 65,536 ancestors that had no reference yet. */
 bool cache_pin(struct cache *cache, uint32_t number);
 void cache_unpin(struct cache *cache, uint32_t number);
-/* One reference less of a block and, while it was the last, of its ancestors. */
+/* Drops a reference of a block and, after its last one, of its ancestors. */
 void cache_unref_branch(struct cache *cache, uint32_t number);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cache_pin: what may not be evicted. A pin of a block is a reference to it and, if it is
- * the first, to its parent, and so on up: no ancestor can go before it. A block with
- * references is in no order. When its last one goes it is in front of its order again.
+ * cache_pin: keeps blocks from being evicted. A pin of a block is a reference to it and,
+ * if it is the first, to its parent, and so on up, so that no ancestor goes before it. A
+ * block with references is in no order. When its last reference goes it returns to the
+ * front of its order.
  */
 #include "daemon/cache/cache.h"
 
@@ -21,7 +22,7 @@ static bool cache_pin_cache_may_pin(const struct cache *cache, uint32_t number)
 	return tier->pinned + block_stored_bytes(block) <= limit;
 }
 
-/* Back to the order of its tier, if that was the last reference. */
+/* Drops a reference; after the last one the block returns to its tier's order. */
 static bool cache_pin_cache_unref(struct cache *cache, uint32_t number)
 {
 	bool dropped = block_is_dropped(cache_block(cache, number));
@@ -42,7 +43,8 @@ void cache_unref_branch(struct cache *cache, uint32_t number)
 	}
 }
 
-/* The block and its ancestors, up to the first that has a reference already; all or none. */
+/* Refs the block and its ancestors, up to the first that already had a reference; all or
+ * none. */
 static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 {
 	uint32_t at = number;

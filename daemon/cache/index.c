@@ -11,8 +11,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define PREFETCH_AHEAD 8  /* keys whose memory is asked for before it is needed */
-#define UNUSED UINT16_MAX /* block.space of an entry on the free list */
+#define PREFETCH_AHEAD 8  /* keys whose memory is prefetched */
+#define UNUSED UINT16_MAX /* block.ns of an entry on the free list */
 
 struct index {
 	struct block *table;
@@ -94,8 +94,8 @@ static uint64_t index_hash_of(const struct index *index, uint16_t ns,
 				    index->secret ^ ((uint64_t)ns << 48));
 }
 
-/* There are low_mask + 1 + split buckets; those already split, and their new halves, are
- * told apart by one more bit. */
+/* There are low_mask + 1 + split buckets. One more bit of the hash distinguishes those
+ * already split from their new halves. */
 static uint32_t index_bucket_of(const struct index *index, uint64_t hash)
 {
 	uint32_t bucket = (uint32_t)hash & index->low_mask;
@@ -121,7 +121,7 @@ uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wir
 	return index_find_in(index, index_bucket_of(index, index_hash_of(index, ns, key)), ns, key);
 }
 
-/* A window of keys is in three stages at once: bucket asked for, entry asked for,
+/* Keys go through three stages in a window: bucket prefetched, entry prefetched,
  * compared. */
 size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
 			size_t count, uint32_t *found)
@@ -148,7 +148,7 @@ size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm
 	return count;
 }
 
-/* One more bucket: the entries of bucket `split` divide between it and the new one. */
+/* Adds a bucket: the entries of bucket `split` are divided between it and the new one. */
 static void index_split_bucket(struct index *index)
 {
 	uint32_t number = index->buckets[index->split];

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * index: which blocks exist. A table of fixed-size entries named by number (0 is nobody),
+ * index: which blocks exist. A table of fixed-size entries named by number (0: none),
  * and a hash over (namespace, key) that finds them. The table's address space is reserved
  * once for [limits] blocks; pages are touched as blocks come, and numbers are reused last
  * freed first, so memory follows the number of blocks.
  *
  * The hash grows by linear hashing: each insertion splits at most one bucket, so no
- * insertion is ever slow, and there is one bucket for each block the table has held at
- * once. The hash is keyed with a secret of this process: clients choose the keys.
+ * insertion is slow, and there is one bucket for each block of the table's highest count.
+ * The hash is keyed with a secret of this process: clients choose the keys.
  *
- * What an entry's other members mean is told by the modules that own them.
+ * The modules that own an entry's other members define their meaning.
  */
 #pragma once
 
@@ -19,17 +19,17 @@
 #include <stdint.h>
 
 /* One block; 88 bytes, so that with its share of hash and extents an entry stays under
- * 96. Numbers refer to the same table. What a search compares is in front, in one cache
- * line for most entries; it decides how long a lookup takes. */
+ * 96. Numbers refer to the same table. The members that a search compares come first, in one
+ * cache line for most entries, because they decide how long a lookup takes. */
 struct block {
 	/* index.c */
 	struct hbm_wire_key key;
 	uint32_t hash_next;
 	uint16_t ns; /* namespace number */
 
-	/* block.c, down to the end but for what is named */
+	/* block.c, to the end except where named */
 	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
-	uint8_t actual; /* number of the tier that has its bytes; 0: none has */
+	uint8_t actual; /* number of the tier that has its bytes; 0: none */
 	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1;
 	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
 	uint32_t touched;      /* cache.c: the last pass that used it */
@@ -37,7 +37,7 @@ struct block {
 	uint32_t parent, child, sibling, sibling_back; /* tree.c */
 	uint32_t pins;                                 /* of refs: its own */
 	uint64_t checksum;                             /* XXH3-64 of its bytes */
-	uint32_t unit;                                 /* where in its place, in EXTENT_UNIT */
+	uint32_t unit; /* the extent's offset in its tier, in EXTENT_UNIT */
 	uint32_t queue_next;
 	uint32_t move;  /* the number of the transfer that moves it, or 0 */
 	uint32_t users; /* transfers that read its place, or wait to */
@@ -54,12 +54,11 @@ uint32_t index_number(const struct index *index, const struct block *block);
 
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
-/* The same for `count` keys at once, with the memory accesses overlapped; stops early
- * after the first key that is absent: returns how many were found, their numbers in
- * found. */
+/* The same for `count` keys at once, with overlapped memory accesses. Stops at the first
+ * absent key. Returns how many were found, their numbers in found. */
 size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
 			size_t count, uint32_t *found);
-/* A new entry, zeroed but for space and key, which must not be there yet; 0 when the
+/* Inserts a new entry, zeroed except for namespace and key, which must be absent; 0: the
  * table is full. */
 uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key);
 void index_remove(struct index *index,

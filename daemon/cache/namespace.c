@@ -11,7 +11,7 @@
 
 struct namespaces {
 	uint64_t max, count;
-	struct namespace list[]; /* [max + 1]; 0 is nobody */
+	struct namespace list[]; /* [max + 1]; 0: none */
 };
 
 int namespaces_new(struct namespaces **out, uint64_t max)

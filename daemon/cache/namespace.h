@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * space: namespaces, the families of interchangeable blocks. A namespace is made by the
- * first open of its spec, is found again by any equal spec, and is forgotten when nobody
- * has it open and it has no blocks. Its number is part of every key in the index, put
- * there by the daemon. Specs are compared whole: the fingerprint is for people, and a
- * client that knows one cannot open the namespace with it.
+ * namespace: the families of interchangeable blocks. The first open of a spec creates its
+ * namespace, any equal spec finds it again, and it is forgotten when it has no opens and
+ * no blocks. Its number is part of every key in the index, added by the daemon. Specs are
+ * compared whole: the fingerprint is for people, and a client cannot open a namespace by
+ * it.
  */
 #pragma once
 
@@ -33,12 +33,12 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, uint64_t max); /* max < 65535 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* The number (from 1) of the namespace of that spec, its opens one more; 0 when the table
- * is full. */
+/* Opens the namespace of that spec and returns its number (from 1); 0: the table is
+ * full. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
-void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open less */
+void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* A namespace in use, or NULL for any other number. */
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
-void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block less */
+void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block fewer */
 uint64_t namespaces_count(const struct namespaces *namespaces);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * order: in which order the blocks of a tier are evicted. Each tier has an order of its
+ * order: the eviction order of a tier. Each tier has an order of its
  * own, and all have the same kind, chosen in cache_open(). A kind is one file with a
  * struct order_ops.
  *
- * An order knows blocks by number and hears of each that comes (insert), is used while it
- * is there (use) and goes (remove). It is asked for a victim and takes it off only when
- * told to. It may keep two numbers in the block's entry (newer, older), so that it needs
- * no memory for each block.
+ * An order knows blocks by number and is told when a block enters (insert), is used (use)
+ * and leaves (remove). It names a victim (victim), but only remove takes it off. It
+ * may keep two numbers in the block's entry (newer, older), so that it needs no memory for
+ * each block.
  *
  * Children go before their parents. That rule is the cache's: where an order names a
  * parent whose child is in the same tier, the cache takes a descendant instead. Finding
@@ -20,7 +20,7 @@
 
 struct order_ops;
 
-/* The head of what a kind of order keeps for a tier. */
+/* The common head of an order's state for a tier. */
 struct order {
 	const struct order_ops *ops;
 	struct block *table;
@@ -33,20 +33,22 @@ struct order_ops {
 	struct order *(*open)(struct block *table); /* NULL: out of memory */
 	struct order *(*close)(struct order *order);
 
-	/* A block that is not in the order. `ahead` is in it, and is to go after the
-	 * block: the nearest ancestor that was used in the same pass; 0: none. */
+	/* Inserts a block that is not in the order. `ahead` is in the order and must
+	 * be evicted after the block: its nearest ancestor used in the same pass; 0:
+	 * none. */
 	void (*insert)(struct order *order, uint32_t number, uint32_t ahead);
 	/* A use of a block that is in the order; `ahead` as above. */
 	void (*use)(struct order *order, uint32_t number, uint32_t ahead);
 	void (*remove)(struct order *order, uint32_t number);
 
-	/* The first to go; 0: the order is empty. */
+	/* The next victim; 0: the order is empty. */
 	uint32_t (*victim)(const struct order *order);
 
-	/* The whole order, last to go first: the one that goes right before `number`, or
-	 * with 0 the one that goes last; 0 ends it. For audits and tests. */
+	/* Walks the order from last victim to first: returns the block evicted right
+	 * before `number`, or with 0 the last victim; 0 ends the walk. For audits and
+	 * tests. */
 	uint32_t (*walk)(const struct order *order, uint32_t number);
-	/* Whether what it keeps for this block agrees with its neighbours. */
+	/* Whether the order's links of this block agree with its neighbours. */
 	bool (*is_valid)(const struct order *order, uint32_t number);
 };
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * order_lru: the least recently used block goes first. One list through the entries,
+ * order_lru: the least recently used block is the victim. One list through the entries,
  * newest first.
  *
  * A used block goes to the front, or right behind an ancestor that is in front already.
- * The cache tells of uses from the leaf up, so a parent is always newer than its
- * children.
+ * The cache reports uses from the leaf up, so a parent is always newer than its children.
  */
 #include "daemon/base/list.h"
 #include "daemon/cache/order.h"

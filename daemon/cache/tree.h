@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tree: which block continues which. A block has at most one parent; its children are a
- * list of siblings, the youngest first. It says nothing of tiers, order or state.
+ * list of siblings, the youngest first. It knows no tiers, order or state.
  */
 #pragma once
 
 #include "daemon/cache/index.h"
 
-/* Makes a block that has no parent yet a child of that one; 0: it is a root. */
+/* Makes a block without a parent a child of `parent`; 0: a root. */
 void tree_link(struct block *table, uint32_t number, uint32_t parent);
-/* A block without children loses its parent. */
+/* Removes a block without children from its parent. */
 void tree_unlink(struct block *table, uint32_t number);
 
 /* A descendant of the block, or the block itself, that has no children. */

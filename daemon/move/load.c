@@ -69,8 +69,8 @@ static void load_move_failed(struct move_reader *reader, int status)
 	load->done(load);
 }
 
-/* A move to read from: the one under way, or a new one, to where the block belongs if
- * there is a slot for it now. */
+/* Finds the move in flight to read from, or makes one: to the block's target if an extent
+ * is free there now. */
 static struct move *load_find_move(struct load *load, bool *fresh)
 {
 	struct mover *mover = load->mover;
@@ -101,7 +101,7 @@ static void load_through_host(struct load *load)
 	struct move *move = load_find_move(load, &fresh);
 	if (!move) {
 		block_use(load_blocks(load),
-			  load->block); /* so that the number stays this block's */
+			  load->block); /* keeps the block's number from being reused */
 		list_push_back(&load->mover->loads, &load->link);
 		return;
 	}
@@ -114,7 +114,7 @@ static void load_through_host(struct load *load)
 		move_begin(move);
 }
 
-/* ---- beginning ---- */
+/* ---- begin ---- */
 
 static void load_start(struct load *load)
 {
@@ -168,7 +168,7 @@ void load_retry_waiting(struct mover *mover)
 
 		load_start(load);
 		block_unuse(&mover->cache->blocks, number);
-		if (mover->loads.prev == node) /* no memory for its move: later */
+		if (mover->loads.prev == node) /* no memory for its move: retry later */
 			return;
 	}
 }

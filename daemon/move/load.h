@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: the bytes of a complete block on their way to a client's memory; without spans it
- * is a prefetch, which is over when the bytes have been in memory on their way to where
- * the block belongs. A block in host memory, or in the memory of the client's device, is
- * copied from its place. Any other is read by a move into host memory, and copied from
- * there.
+ * load: copies the bytes of a complete block to a client's memory. Without spans it is a
+ * prefetch, which ends when the bytes have been in memory on the way to the block's
+ * target. A block in host memory, or in the memory of the client's device, is copied from
+ * its place. Any other is read by a move into host memory, and copied from there.
  */
 #pragma once
 
@@ -21,7 +20,7 @@ struct load {
 	struct transfer transfer; /* its status: HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE */
 	struct mover *mover;
 	struct move_reader reader;
-	struct list link; /* in mover->loads, while it waits for a move */
+	struct list link; /* in mover->loads while it waits for a move */
 };
 
 void load_begin(struct mover *mover, struct load *load);

@@ -8,8 +8,8 @@ static struct blocks *move_blocks(const struct move *move)
 	return &move->mover->cache->blocks;
 }
 
-/* Blocks that were on their way to a device that is lost are where they were, and now
- * belong elsewhere. */
+/* A block in transit to a lost device is intact at its source, and now has another
+ * target. */
 static bool move_is_good_at_source(const struct move *move)
 {
 	const struct tier *to = move->transfer.to.place.tier;
@@ -18,7 +18,7 @@ static bool move_is_good_at_source(const struct move *move)
 	return move->transfer.host_valid && to && block->target != to->number;
 }
 
-/* What the end of the transfer means for the block. */
+/* Applies the end of the transfer to the block. */
 static void move_settle(struct move *move)
 {
 	struct blocks *blocks = move_blocks(move);

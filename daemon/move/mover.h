@@ -3,21 +3,20 @@
  * mover: makes the bytes of blocks follow the policy. Three kinds of transfer, each with
  * a module of its own:
  *
- * 	store	from a client's memory into a slot of the tier the block belongs in (store.h)
- * 	move	from one tier's slot to another's, or only into host memory, for somebody to read
+ * 	store	from a client's memory into an extent of the block's target (store.h)
+ * 	move	from one tier's extent to another's, or only into host memory, for loads to read
  * 		there (move.h)
- * 	load	from a block's slot, or the host copy a move makes of it, to a client (load.h)
+ * 	load	from a block's extent, or the host copy a move makes of it, to a client (load.h)
  *
  * How the bytes travel is transfer.h's. When a move begins, and how space is freed where a slot
  * is waited for, is pump.h's. This module has what they share.
  *
- * A source slot is freed when its move is over and nobody reads it any more. If a move
- * fails its block is dropped; later loads miss, and wrong bytes are never served. But one
- * that fails on its way to a place where the block no longer belongs leaves it where it
- * was.
+ * A source extent is freed when its move has ended and nothing reads it. If a move
+ * fails its block is dropped; later loads miss, and wrong bytes are never served. A move
+ * that fails after its block's target has changed leaves the block where it was.
  *
- * A device that is lost (device_is_lost) takes the blocks in its HBM along, and from then
- * on no block belongs there. What lies elsewhere is there for the other devices.
+ * A device that is lost (device_is_lost) takes the blocks in its HBM along, and is no
+ * block's target from then on. Blocks elsewhere stay for the other devices.
  */
 #pragma once
 
@@ -34,7 +33,7 @@ struct mover {
 	struct move **moves; /* [max_moves + 1], by number */
 	uint32_t *vacant;    /* numbers not in use */
 	uint64_t max_moves, vacant_count;
-	struct list loads; /* that wait for a move's number to become vacant */
+	struct list loads; /* loads that wait for a move number */
 	struct log_quota mismatches;
 	bool pumping, again;
 };
@@ -54,7 +53,7 @@ struct mover *mover_free(struct mover *mover); /* nothing may be active */
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not over */
 
-/* What a failed transfer means for everybody: counts it, and gives up a lost device. */
+/* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
 /* The blocks in the HBM of devices that are lost are gone. */
 void mover_give_up_lost_devices(struct mover *mover);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store: a new block on its way from a client's memory into a slot of the tier it belongs
- * in. With HBM_OK it is complete when done.
+ * store: copies a new block from a client's memory into an extent of its target. With
+ * HBM_OK it is complete when done.
  */
 #pragma once
 
@@ -9,13 +9,13 @@
 
 struct store {
 	/* the caller's */
-	uint32_t block; /* whose store has begun, and that has a target */
+	uint32_t block; /* its store has begun, and it has a target */
 	const struct device *device;
 	const struct span *spans; /* [span_count] of device's memory: the block's bytes, in order */
 	uint32_t span_count;
 	void (*done)(struct store *store); /* never from within store_begin() */
 
-	/* HBM_OK; HBM_NO_SPACE: also where the block was dropped meanwhile; HBM_IO,
+	/* HBM_OK; HBM_NO_SPACE, also if the block was dropped meanwhile; HBM_IO,
 	 * HBM_DEVICE */
 	struct transfer transfer;
 	struct mover *mover;
@@ -23,5 +23,5 @@ struct store {
 };
 
 void store_begin(struct mover *mover, struct store *store);
-/* The store at the head of those that wait for a slot of a tier cannot have one. */
+/* Refuses the first store that waits for an extent of a tier. */
 void store_give_up(struct extent_request *wait);

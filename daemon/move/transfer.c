@@ -80,7 +80,7 @@ static void transfer_verified(struct step *step)
 	transfer_checked(container_of(step, struct transfer, step), step->status);
 }
 
-/* Where no device has a part in it, the first one's thread does it. */
+/* If neither end is a device, the first device's thread verifies. */
 static const struct device *transfer_verifier(const struct transfer *transfer)
 {
 	const struct tier *to = transfer->to.place.tier;
@@ -166,8 +166,8 @@ static void transfer_staged_for_read_back(struct extent_request *wait, uint32_t 
 	transfer_begin_read_back(transfer_staged(wait, unit));
 }
 
-/* The processor sees no bytes that a device has copied within its memory: for their
- * checksum they are read back, by way of a staging buffer. */
+/* The CPU does not see bytes that a device copies within its memory: for their checksum
+ * they are read back through a staging buffer. */
 static void transfer_direct_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
@@ -180,7 +180,7 @@ static void transfer_direct_done(struct step *step)
 		transfer->done(transfer);
 }
 
-/* ---- beginning ---- */
+/* ---- begin ---- */
 
 static bool transfer_end_reaches(const struct transfer_end *end, const struct device *device)
 {

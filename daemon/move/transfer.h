@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer: bytes on their way from one end to another. An end is a place in a tier, host
- * memory, spans of a device, or nothing. A transfer knows no block and no kind of tier:
- * what its end means is its owner's, who embeds it (store.h, load.h, move.h).
+ * transfer: moves bytes from one end to another. An end is a place in a tier, host memory,
+ * spans of a device, or nothing. A transfer knows no block and no kind of tier: the owner
+ * that embeds it (store.h, load.h, move.h) decides what completion means.
  *
  * 	              both ends are one copy apart
  * 	BEGUN ------------------------------------------------------+
@@ -36,36 +36,36 @@ struct transfer_end {
 	char *host;
 	const struct device *device;
 	const struct span *spans; /* [span_count] of device's memory, in order */
-	uint32_t span_count;      /* 0: nothing, but a device is there to wait for */
+	uint32_t span_count;      /* 0: copy nothing, but wait for the device */
 };
 
 enum transfer_checksum {
 	CHECKSUM_NONE,
-	CHECKSUM_TAKE,   /* of the bytes that came in, or of those that lie at the target */
-	CHECKSUM_EXPECT, /* where the bytes pass host memory they must have it; else HBM_MISS */
+	CHECKSUM_TAKE,   /* compute it, of the bytes read, or of those at the target */
+	CHECKSUM_EXPECT, /* compare it if the bytes pass host memory; on a mismatch HBM_MISS */
 };
 
 /* What all transfers use. */
 struct transfer_context {
 	struct tier *staging;
 	struct devices *devices;
-	uint64_t active; /* begun and not released */
+	uint64_t active; /* transfers begun and not released */
 };
 
 struct transfer {
-	/* the owner's; places are held already */
+	/* the owner's; places are in use already */
 	struct transfer_context *context;
 	struct transfer_end from, to;
 	uint64_t bytes;
-	bool urgent; /* somebody waits for it */
+	bool urgent; /* a request waits for it */
 	enum transfer_checksum checksum_mode;
-	uint64_t checksum;                          /* expected; or, when done, the one taken */
+	uint64_t checksum;                          /* expected; or, when done, the computed one */
 	void (*on_host)(struct transfer *transfer); /* NULL, or see above */
-	/* From within transfer_begin() only where nothing has to be moved. */
+	/* Called from within transfer_begin() only if there is nothing to move. */
 	void (*done)(struct transfer *transfer);
 
 	/* the outcome */
-	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner made of it */
+	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner set */
 	bool host_valid; /* host has the bytes */
 	char *host;
 
@@ -75,9 +75,9 @@ struct transfer {
 	bool staged;
 };
 
-/* Whatever the ends are, done() follows. */
+/* done() always follows, whatever the ends are. */
 void transfer_begin(struct transfer *transfer);
-/* After done(): the staging buffer, if any, is free again. */
+/* After done(): frees the staging buffer, if any. */
 void transfer_release(struct transfer *transfer);
 /* The first failure of a transfer is its status. */
 void transfer_fail(struct transfer *transfer, int status);

@@ -10,16 +10,16 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What one walk over the index finds in each tier. */
+/* Totals of one walk over the index, per tier. */
 struct tally {
-	uint64_t placed[TIER_NUMBERS]; /* bytes whose place this is and that nothing moves away */
-	uint64_t source[TIER_NUMBERS]; /* bytes whose place this is and that are being moved away */
+	uint64_t placed[TIER_NUMBERS]; /* bytes placed here that no transfer moves away */
+	uint64_t source[TIER_NUMBERS]; /* bytes placed here that a transfer moves away */
 	uint64_t belongs[TIER_NUMBERS],
 		logical[TIER_NUMBERS]; /* stored and logical bytes whose target this is */
 	uint64_t blocks[TIER_NUMBERS],
 		ordered[TIER_NUMBERS]; /* whose target this is; of them: without references */
 	uint64_t pinned[TIER_NUMBERS];
-	uint64_t orphans; /* blocks whose parent does not know them */
+	uint64_t orphans; /* blocks missing from their parent's children */
 };
 
 static void tally_block(const struct cache *cache, uint32_t number, struct tally *tally)
@@ -79,7 +79,8 @@ static void audit_expect(struct hbm_wire_account *account, const char *what, uin
 			      (unsigned long long)counted, (unsigned long long)found);
 }
 
-/* The blocks without references that belong here are in the order, and its links agree. */
+/* Checks that the order has exactly the blocks without references whose target this is,
+ * and that its links agree. */
 static void audit_order(const struct order *order, uint64_t expected,
 			struct hbm_wire_account *account)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * audit: proves on a running daemon that the books balance. It counts again, from the
- * entries of the index and the extents, what the modules have counted as they went, and
- * compares. Between two events of the loop everything must agree, whatever is under way;
- * so it cannot be done in steps, and takes some 30 ms for a million blocks, in which
- * nobody is served. Hence it is for operators only.
+ * audit: checks the counters of a running daemon. It recounts from the entries of the
+ * index and the extents, and compares with the counts the modules keep. Between two
+ * events of the loop everything must agree, whatever is in flight; so it cannot be done
+ * in steps, and blocks the loop for some 30 ms per million blocks. Hence it is for
+ * operators only.
  */
 #pragma once
 
@@ -13,5 +13,6 @@
 
 struct hbmd;
 
-/* The account of each pool: at most room of them; how many there are. */
+/* Fills in the account of each pool, at most `room` of them. Returns how many there
+ * are. */
 uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t room);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hbmd: the daemon's parts and what it is doing, as every request handler sees them.
- * main.c makes it and owns none of the parts: whoever opens a part puts it here and takes
- * it away again. It includes nothing of ours, so that a module which only passes it on
- * depends on no part.
+ * main.c makes it and owns none of the parts: the module that opens a part sets the pointer
+ * and clears it again. It includes none of our headers, so that a module that only passes
+ * it on depends on no part.
  */
 #pragma once
 
@@ -20,7 +20,7 @@ struct nvme_file;
 struct server;
 
 /*
- *  WARMING ── every tier is in service ──> RUNNING
+ *  WARMING ── every tier is usable   ──> RUNNING
  *     │                                       │
  *     └────────── SIGTERM, SIGINT ────────────┴──> STOPPING
  */

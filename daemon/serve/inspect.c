@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inspect: answers QUERY: what the daemon looks like right now, as pages of fixed-size
+ * inspect: answers QUERY with the current state of the daemon, as pages of fixed-size
  * records. It changes nothing. A cursor is a position in a table; a walk over several
  * pages sees each entry that stays, and may miss or see twice one that comes or goes
  * meanwhile.
@@ -18,12 +18,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* entries of the index, and children of theirs, that one page of blocks looks at */
+/* index entries, and children of theirs, visited per page of blocks */
 #define BLOCKS_STEP 16384
 #define CHILDREN_COUNTED 1024 /* of one block */
 
-/* One page being made: at most `room` records from *cursor on; 0 in *cursor when there
- * are no more. */
+/* The page being filled: at most `room` records from *cursor on; *cursor becomes 0 at the
+ * end. */
 struct page {
 	struct hbmd *hbmd;
 	uint64_t cursor;
@@ -76,7 +76,7 @@ static void inspect_fill_cache_counts(const struct cache *cache, struct hbm_wire
 	status->io_errors = cache->io_errors;
 }
 
-/* What the daemon is about, and the first of its devices that is lost. */
+/* The state of the daemon, and its first lost device. */
 static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	const struct devices *devices = hbmd->devices;
@@ -285,8 +285,8 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 		record->children++;
 }
 
-/* A page may be short, or empty, and not the last: whoever asks must not hold up the
- * others for long. */
+/* A page may be short or even empty without being the last, so that one query cannot
+ * stall the loop. */
 static void inspect_query_blocks(struct page *page)
 {
 	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
@@ -349,7 +349,7 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
 
-	/* The one query that has to look at everything at once. */
+	/* The only query that must visit everything at once. */
 	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
 		return;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * listener: see listener.h. Finding a stale socket file, removing it and making another
- * is not one step; two daemons that start at once would each remove the other's. So it is
- * done under a lock on the folder, which leaves no file behind. Mode and group are set
- * before listen(), so nobody connects before they are.
+ * listener: see listener.h. Detecting a stale socket file, removing it and creating
+ * another is not atomic: two daemons that start at once could each remove the other's. So
+ * it is done under a lock on the folder, which leaves no file behind. Mode and group are
+ * set before listen(), so no client connects before that.
  */
 #include "daemon/serve/listener.h"
 
@@ -35,8 +35,8 @@ static int listener_refuse(int r, char *error, size_t error_size, const char *wh
 	return r;
 }
 
-/* A locked descriptor of the folder, or negative errno. Two seconds is much longer than
- * any daemon holds it. */
+/* Returns a locked descriptor of the folder, or negative errno. A daemon holds the lock
+ * for much less than two seconds. */
 static int listener_lock_folder(const char *path)
 {
 	char *copy = strdup(path);
@@ -58,7 +58,7 @@ static int listener_lock_folder(const char *path)
 	return r;
 }
 
-/* Whether the process that listened is gone: its ring may hold the socket open for a
+/* Whether the process that listened is gone: its io_uring may keep the socket open for a
  * moment after a SIGKILL. */
 static bool listener_is_gone(int fd)
 {
@@ -82,7 +82,7 @@ static int listener_answers(const struct sockaddr_un *address)
 
 	close(fd);
 
-	/* A full backlog is an answer; so is a socket of another type. */
+	/* A full backlog means a daemon is there; so does a socket of another type. */
 	if (r == 0 || r == -EAGAIN || r == -EPROTOTYPE)
 		return 1;
 

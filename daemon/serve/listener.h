@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* listener: the daemon's listening socket: inherited from the service manager, or made at
- * a path of the file system. */
+/* listener: the daemon's listening socket: inherited from the service manager, or created
+ * at a path. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,16 +10,15 @@ struct config;
 
 struct listener {
 	int fd;
-	char *path; /* of the socket file this process made, to be removed; NULL: none */
+	char *path; /* the socket file to remove, made by this process; NULL: none */
 };
 
 /*
- * Takes over the socket that was inherited; without one (-1), makes one at config->socket
- * with its mode and group. A path where a daemon answers, and one that is no socket, are
- * refused; a stale socket file is replaced. On failure negative errno and one line in
- * error.
+ * Takes over the inherited socket; without one (-1), creates one at config->socket with
+ * its mode and group. A path with a live daemon, or one that is not a socket, is refused;
+ * a stale socket file is replaced. On failure negative errno and one line in error.
  */
 int listener_open(struct listener *out, int inherited, const struct config *config, char *error,
 		  size_t error_size);
 void listener_close(
-	struct listener *listener); /* removes the socket file it made; takes one closed before */
+	struct listener *listener); /* removes the socket file it made; accepts a closed one */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_blocks: STORE, LOAD and PREFETCH. A batch is one such request under way: it holds
- * the regions its segments lie in, waits until the client's data is ready, lets the
- * policy see all its blocks at once, and then has one transfer for each block that must
- * move. It ends when the last of them has.
+ * serve_blocks: STORE, LOAD and PREFETCH. A batch is one such request in flight: it uses
+ * the regions of its segments, waits until the client's data is ready, lets the
+ * policy see all its blocks at once, and then starts one transfer for each block that
+ * must move. It ends with the last of them.
  *
- * Nothing is decided before the data is ready: a client that never gets ready holds its
- * own regions and nothing else.
+ * Nothing is decided before the data is ready: a client whose data never is keeps only
+ * its own regions in use.
  */
 #include "daemon/serve/serve_blocks.h"
 
@@ -45,7 +45,7 @@ struct batch {
 	uint64_t fence_value;
 	struct device *device;
 	const struct hbm_wire_range *segments; /* [span_count], the request's */
-	struct region **regions;               /* [span_count], the first `held` of them held */
+	struct region **regions;               /* [span_count], the first `held` of them in use */
 	struct span *spans;                    /* [span_count] */
 	struct hbm_wire_results *reply;
 	struct item items[];
@@ -88,7 +88,7 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 	return batch;
 }
 
-/* The namespace stays while the batch lives, even if the session closes it. */
+/* Keeps the namespace while the batch lives, even if the session closes it. */
 static void serve_blocks_set_namespace(struct batch *batch, uint32_t ns)
 {
 	batch->ns = (uint16_t)ns;
@@ -96,7 +96,7 @@ static void serve_blocks_set_namespace(struct batch *batch, uint32_t ns)
 	namespaces_ref(batch->hbmd->cache->namespaces, batch->ns);
 }
 
-/* Lets go of the client's memory; the request's message is still there. */
+/* Ends the use of the client's memory; the request's message is still valid. */
 static void serve_blocks_release_segments(struct batch *batch)
 {
 	for (uint32_t i = 0; i < batch->held; i++)
@@ -145,7 +145,7 @@ static uint8_t serve_blocks_kind_of(const struct batch *batch, uint32_t number)
 	return (uint8_t)cache->tiers[cache_block(cache, number)->target].kind;
 }
 
-/* ---- checking ---- */
+/* ---- validate ---- */
 
 static bool serve_blocks_is_zero_key(const struct hbm_wire_key *key)
 {
@@ -168,8 +168,9 @@ __attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why
 	return status;
 }
 
-/* Which segments each block has: together they must be exactly its bytes. Before any is
- * looked up, as that takes time for every slab they reach over. */
+/* Divides the segments among the blocks: together they must be exactly each block's
+ * bytes. Done before any region lookup, which takes time for every slab a segment
+ * spans. */
 static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wire_block *blocks,
 					struct why *why)
 {
@@ -193,8 +194,8 @@ static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wi
 	return HBM_OK;
 }
 
-/* The daemon's addresses of a client's segments; holds their regions. Of a lost device
- * nothing is asked: what others have in the cache would move for it, and in vain. */
+/* Finds the daemon's addresses of a client's segments and uses their regions. Refuse a
+ * lost device up front: making room for it would evict others' blocks for nothing. */
 static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
@@ -253,7 +254,7 @@ static void serve_blocks_stored(struct store *store)
 	serve_blocks_one_less(batch);
 }
 
-/* A new block, or the result that says why there is none. */
+/* Begins the store of a new block, or sets the result that says why not. */
 static void serve_blocks_admit(struct batch *batch, uint32_t i, const struct hbm_wire_block *wanted)
 {
 	struct cache *cache = batch->hbmd->cache;
@@ -329,8 +330,7 @@ static void serve_blocks_run_store(struct batch *batch)
 
 	batch->hbmd->cache->stores++;
 
-	/* Before anything is looked up, so that nothing this request names goes under its
-	 * feet. */
+	/* Done before any lookup, so that it cannot drop a block this request names. */
 	cache_make_room(batch->hbmd->cache, batch->count);
 	for (uint32_t i = 0; i < batch->count; i++)
 		serve_blocks_admit(batch, i, &message->blocks[i]);
@@ -359,7 +359,8 @@ static void serve_blocks_loaded(struct load *load)
 	serve_blocks_one_less(batch);
 }
 
-/* Finds the blocks and keeps them from going while the policy makes room for them. */
+/* Finds the blocks and keeps them from being evicted while the policy makes room for
+ * them. */
 static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key *keys,
 				  size_t stride)
 {
@@ -410,8 +411,7 @@ static void serve_blocks_run_load(struct batch *batch)
 			serve_blocks_start_load(batch, i, message->blocks[i].segments);
 }
 
-/* A load into nothing: it is over when the block is in memory, on its way to where it
- * belongs. */
+/* A load without spans: it ends when the block is in memory, on its way to its target. */
 static void serve_blocks_run_prefetch(struct batch *batch)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)batch->request->message;

@@ -3,8 +3,8 @@
  * serve_keys: requests that are answered from the index alone: LOOKUP, TOUCH, PIN, UNPIN,
  * REMOVE, EVICT.
  *
- * A pin is an object of its session, charged to it and gone with it. Pins of operators
- * may be kept instead: they belong to the cache, until an operator takes them back.
+ * A pin is an object of its session, charged to it and freed with it. Pins of operators
+ * may be kept instead: the cache owns them until an operator removes them.
  */
 #include "daemon/serve/serve_keys.h"
 
@@ -18,14 +18,14 @@
 
 #include <stdlib.h>
 
-#define EVICT_STEP 4096 /* blocks between two turns of the loop */
+#define EVICT_STEP 4096 /* blocks per turn of the loop */
 
 struct pin {
 	struct list link; /* in session->pins or cache->kept_pins */
 	uint32_t number;
 };
 
-/* The answer is built here and copied when sent; only the loop thread comes by. */
+/* The answer is built here and copied when sent; only the loop thread uses it. */
 static union {
 	struct hbm_wire_results results;
 	char bytes[HBM_WIRE_MESSAGE_MAX];
@@ -55,7 +55,7 @@ static struct hbm_wire_result serve_keys_result_of(const struct cache *cache, ui
 
 /* ---- lookup ---- */
 
-/* How long the run would take to load at the rates measured so far. */
+/* Estimates the load time of the run at the measured rates. */
 static uint64_t serve_keys_estimate(struct link_stats *link_stats, const uint64_t blocks[HBM_TIERS],
 				    uint64_t block_bytes)
 {
@@ -112,7 +112,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 
 /* ---- touch, remove ---- */
 
-/* What lies below the HBM is used on the session's device. */
+/* Blocks below HBM are used on the session's device. */
 static void serve_keys_touch(struct cache *cache, const struct session *session,
 			     const struct hbm_wire_keys *message)
 {
@@ -139,8 +139,8 @@ static void serve_keys_touch(struct cache *cache, const struct session *session,
 	cache_settle(cache);
 }
 
-/* Last key first: a chain's head takes its descendants along, and each should be counted
- * where it is named. */
+/* Last key first: dropping a chain's head drops its descendants, and each block must be
+ * counted for the key that names it. */
 static void serve_keys_remove_blocks(struct cache *cache, const struct hbm_wire_keys *message)
 {
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
@@ -171,8 +171,8 @@ static void serve_keys_unpin(struct cache *cache, struct pin *pin)
 	free(pin);
 }
 
-/* A block that could not be read is lost, pinned or not, and no key names it any more:
- * its pins are of no use but keep its entry, and count. How many there were. */
+/* A block that could not be read is dropped, pinned or not, and no key names it any
+ * longer: its pins only keep its entry, and count. Drops them and returns how many. */
 static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
 {
 	uint64_t count = 0;
@@ -258,10 +258,10 @@ static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session,
 	}
 }
 
-/* A key of an UNPIN whose block there is, and its place in the message. */
+/* A key of an UNPIN whose block exists, and its index in the message. */
 struct unpin_key {
 	uint32_t number, index;
-	/* in the first of several of one number: how many of them have found a pin */
+	/* in the first of several with one number: how many of them have found a pin */
 	uint32_t taken;
 };
 
@@ -273,7 +273,7 @@ static int unpin_key_compare(const void *one, const void *other)
 	return (left > right) - (left < right);
 }
 
-/* The first of the sorted keys of that number; NULL: none. */
+/* The first of the sorted keys with that number; NULL: none. */
 static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, uint32_t number)
 {
 	uint32_t low = 0, high = count;
@@ -288,8 +288,7 @@ static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, 
 	return low < count && keys[low].number == number ? &keys[low] : NULL;
 }
 
-/* Takes a pin off for each time its key is named. One walk over the pins, not one for
- * each key. */
+/* Drops one pin for each time its key is named. Walks the pins once, not once per key. */
 static void serve_keys_unpin_named(struct cache *cache, struct list *pins, struct unpin_key *keys,
 				   uint32_t count)
 {

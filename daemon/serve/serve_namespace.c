@@ -37,8 +37,8 @@ static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *requ
 	request_reply(request, HBM_OK, &reply.ns, sizeof(reply) - sizeof(reply.header));
 }
 
-/* The session's open of a namespace that has been counted already; opening twice counts
- * once. */
+/* Adds the session's open of a namespace that has been counted already; opening twice
+ * counts once. */
 static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	struct session *session = request->session;
@@ -69,7 +69,7 @@ static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request,
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
-/* A block must fit the staging area, and some tier. */
+/* A block must fit the staging buffer and some tier. */
 static int serve_namespace_check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
 {
 	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))

@@ -8,5 +8,5 @@ request_handler serve_namespace_open, serve_namespace_close;
 
 /* Whether the session has it open. */
 bool session_has_namespace(const struct session *session, uint32_t ns);
-/* Closes all that a session that has died had open. */
+/* Closes all namespaces that a dead session had open. */
 void serve_namespaces_gone(struct hbmd *hbmd, struct session *session);

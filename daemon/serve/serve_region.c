@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_region: the handlers of what concerns a session itself and its regions: HELLO,
+ * serve_region: the handlers for a session itself and its regions: HELLO,
  * PING, CANCEL, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
  * messages and region.h, commit.h, decommit.h, which know no messages.
  */
@@ -19,7 +19,7 @@
 
 /* ---- HELLO, PING, CANCEL ---- */
 
-/* For people, on their terminals: nothing that a terminal would obey. */
+/* For display on terminals: control characters are replaced. */
 static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES],
 				   const char from[HBM_WIRE_NAME_BYTES])
 {
@@ -29,7 +29,7 @@ static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES],
 	}
 }
 
-/* True if it was refused. */
+/* True if refused. */
 static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request,
 					 const struct hbm_wire_hello *hello)
 {
@@ -47,8 +47,7 @@ static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *requ
 	return true;
 }
 
-/* A refused session stays as it was: it may say another HELLO until its time for that is
- * over. */
+/* A refused session is unchanged: it may retry HELLO until its greeting times out. */
 void serve_hello(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_hello *hello = (const void *)request->message;
@@ -169,8 +168,8 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 
 /* ---- COMMIT ---- */
 
-/* Not enough memory: of the device of the first range, which is the only one for nearly
- * all requests. */
+/* Out of memory: of the device of the first range, which for nearly all requests is the
+ * only one. */
 static void serve_region_refuse_namespace(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
@@ -189,7 +188,7 @@ static void serve_region_refuse_namespace(struct request *request)
 		       (unsigned long long)books.budget);
 }
 
-/* What COMMIT and DECOMMIT say. */
+/* The reasons of COMMIT and DECOMMIT. */
 static void serve_region_refuse_ranges(struct request *request, int status)
 {
 	if (status == HBM_NO_SPACE) {
@@ -207,7 +206,7 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 	request_refuse(request, status, "%s", why);
 }
 
-/* A commit and its reply, complete but for the fds. */
+/* A commit and its reply, complete except for the fds. */
 struct commit_reply {
 	struct request *request;
 	struct commit *commit;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * server: see server.h. It keeps all sessions, live and dead, until they are freed; a
- * dead one whose process lives still counts against [limits] sessions, as it still holds
- * memory.
+ * dead one whose process lives still counts against [limits] sessions, because it still
+ * has memory.
  *
- * Sessions beyond the limit are let in so far that their HELLO can be answered with
- * HBM_LIMIT; beyond ROOM_TO_REFUSE more of them, connections are closed without a word.
+ * Sessions beyond the limit are accepted only to answer their HELLO with HBM_LIMIT;
+ * beyond ROOM_TO_REFUSE more of them, connections are closed without an answer.
  */
 #include "daemon/serve/server.h"
 #include "daemon/base/clock.h"
@@ -36,14 +36,14 @@ struct server {
 	struct listener listener;
 	struct watch watch;
 	struct timer pause; /* set while accepting is paused */
-	/* an accepted socket whose session there were no descriptors or memory for;
-	 * -1: none */
+	/* an accepted socket without a session, for lack of descriptors or memory; -1:
+	 * none */
 	int unadmitted;
-	bool complained; /* about not being able to accept */
+	bool complained; /* has logged that it cannot accept */
 	struct list sessions;
 	uint64_t count, last_id;
 	bool draining;
-	struct timer drain_timeout; /* with clients that do not read, while draining */
+	struct timer drain_timeout; /* for clients that do not read, while draining */
 	struct post drained_post;
 	void (*drained)(void *arg);
 	void *arg;
@@ -70,7 +70,8 @@ static void server_died(struct session_owner *owner, struct session *session)
 
 /* ---- Draining ---- */
 
-/* From the top of the loop: whoever freed the last session is still at it. */
+/* From the top of the loop: the caller that freed the last session may still use the
+ * server. */
 static void server_drained_run(struct post *post)
 {
 	struct server *server = container_of(post, struct server, drained_post);
@@ -130,8 +131,8 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 		return;
 	}
 
-	/* Without memory for a timer a client that does not read can delay the end;
-	 * systemd has a timer of its own. */
+	/* If there is no memory for a timer, a client that does not read can delay the
+	 * end; systemd has a timeout of its own. */
 	(void)loop_timer_set(loop, &server->drain_timeout, clock_now() + DRAIN_NS);
 	server_for_all(server, session_drain);
 }
@@ -153,7 +154,7 @@ static bool server_is_out_of_resources(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-/* Out of descriptors or memory: the connections wait in the backlog. */
+/* Out of descriptors or memory: connections wait in the backlog. */
 static void server_pause_accepting(struct server *server, int error)
 {
 	if (!server->complained)
@@ -165,8 +166,8 @@ static void server_pause_accepting(struct server *server, int error)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
-/* Makes a session of an accepted socket. False: it is kept for later, and accepting is
- * paused. */
+/* Makes a session of an accepted socket. False: the socket is kept for later, and
+ * accepting is paused. */
 static bool server_admit(struct server *server, int socket)
 {
 	struct session *session;
@@ -200,7 +201,7 @@ static bool server_admit(struct server *server, int socket)
 	return true;
 }
 
-/* Tries the socket that was kept again. False: there are still no resources for it. */
+/* Retries the kept socket. False: there are still no resources for it. */
 static bool server_admit_kept(struct server *server)
 {
 	int socket = server->unadmitted;
@@ -305,10 +306,9 @@ int server_open(struct server **out, struct hbmd *hbmd, const struct server_hand
 }
 
 /*
- * Ends sessions that were not drained, and waits for what the control workers still do
- * for them. Where a request does not end, because the loop no longer runs, its session
- * and this server are left as they are: the process is about to exit, and what may still
- * refer to them must not find them gone.
+ * Ends sessions that were not drained, and waits for their jobs on the control workers.
+ * If a request does not end, because the loop no longer runs, its session and this server
+ * are not freed: the process is about to exit, and other objects may still refer to them.
  */
 static void server_end_sessions(struct server *server)
 {

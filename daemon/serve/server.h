@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: the listening socket and the sessions. It accepts, reads messages, checks each
- * against the table of opcodes (size, array counts, fds, flags, padding, needs a session)
+ * server: the listening socket and the sessions. It accepts, reads messages, validates
+ * each against the table of opcodes (size, array counts, fds, flags, padding, needs a session)
  * and only then calls the handler, which trusts its typed arguments. A message that
  * breaks the protocol gets HBM_INVALID where it has a readable header; one that cannot
  * have come from a client of ours (truncated, wrong size, unexpected fds, something
@@ -38,7 +38,7 @@ struct server *server_close(struct server *server); /* removes the socket file i
 bool server_is_draining(const struct server *server);
 bool server_is_full(const struct server *server);
 struct list *server_sessions(struct server *server); /* of struct session, live and dead */
-/* The books of regions as records for HBM_QUERY_SESSIONS and _REGIONS. */
+/* Regions and sessions as records for HBM_QUERY_SESSIONS and _REGIONS. */
 void session_record(const struct session *session, struct hbm_wire_session *record);
 bool region_record(const struct session *session, size_t nth,
 		   struct hbm_wire_region *record); /* false: no nth region */

@@ -3,8 +3,8 @@
  * inherited: the descriptors that the service manager passed at the start
  * (sd_listen_fds(3)): the listening socket of a socket unit, and whatever an earlier run
  * put into the manager's descriptor store. Each has a name, and each name has one taker.
- * A descriptor that nobody takes is an error of the unit, or of an older or newer hbmd:
- * it is refused by name, as serving without it would lose what it stands for, silently.
+ * A descriptor without a taker is an error of the unit, or comes from an older or newer
+ * hbmd: it is refused by name, because serving without it would silently lose its content.
  */
 #pragma once
 
@@ -17,19 +17,19 @@ struct inherited {
 /* Takes every descriptor of one name; there may be several, or none. */
 struct inherited_taker {
 	const char *name;
-	/* 0: the descriptor is the taker's. On failure negative errno and one line in
-	 * error, and it is not. */
+	/* 0: the taker owns the descriptor. On failure negative errno and one line in
+	 * error, and the taker does not own it. */
 	int (*take)(void *arg, int fd, char *error, size_t error_size);
 	void *arg;
 };
 
 /*
- * Gives every descriptor to the taker of its name. The listening socket needs none: it
- * has the name "hbmd" that hbmd.socket gives it, or "hbmd.socket", or no name at all. All
- * are close-on-exec, and the environment no longer names them. On failure negative errno,
- * one line in error, and every descriptor that no taker has is closed.
+ * Passes every descriptor to the taker of its name. The listening socket needs none: its
+ * name is "hbmd", as in hbmd.socket, or "hbmd.socket", or empty. All are close-on-exec,
+ * and the environment variables are unset. On failure negative errno, one line in error,
+ * and every descriptor without an owner is closed.
  */
 int inherited_open(struct inherited *out, const struct inherited_taker *takers, size_t taker_count,
 		   char *error, size_t error_size);
-/* Closes the socket if it is still here; takes one that was closed before. */
+/* Closes the socket if it is still open; accepts a closed one. */
 void inherited_close(struct inherited *inherited);

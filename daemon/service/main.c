@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and
- * SIGINT drain (a second one does not wait for clients), SIGHUP is answered in the log,
- * as nothing can be reloaded yet.
+ * SIGINT drain (a second one does not wait for clients), SIGHUP is only logged,
+ * because nothing can be reloaded yet.
  */
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
@@ -62,7 +62,7 @@ struct service {
 	struct timer idle;
 	int state_dir;
 	bool stopping, failed;
-	bool left; /* not torn down: threads still work with it */
+	bool left; /* not closed: threads still use it */
 };
 
 static const char usage[] =
@@ -300,14 +300,14 @@ static int hbmd_watch_signals(struct service *service)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error, EFBIG */
+	signal(SIGXFSZ, SIG_IGN); /* exceeding a file size limit is then an error, EFBIG */
 	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 
 	return service->signals.fd < 0 ? -errno : 0;
 }
 
-/* Every slab is a descriptor while it is handed out: what the service manager allows is
- * what we take. */
+/* Every slab is a descriptor while it is being passed to a client, so the daemon uses all
+ * that the service manager allows. */
 static void hbmd_raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -400,8 +400,8 @@ static void hbmd_tear_down(struct service *service)
 	hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 
-	/* The loop has ended before all that moves had: what completes from now on finds
-	 * everything in its place. */
+	/* The loop has ended with transfers in flight: late completions must find
+	 * everything in place. */
 	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
 	if (service->left)
 		return;
@@ -423,7 +423,7 @@ static void hbmd_tear_down(struct service *service)
 		close(service->signals.fd);
 }
 
-/* Until told to stop: the exit status. */
+/* Serves until told to stop. Returns the exit status. */
 static enum exit_status hbmd_serve(struct service *service)
 {
 	char line[LINE];
@@ -442,7 +442,7 @@ static enum exit_status hbmd_serve(struct service *service)
 	return r < 0 || service->failed ? EXIT_STATUS_FAILED : EXIT_STATUS_OK;
 }
 
-/* One line, the last of the log and the status that the service manager shows. */
+/* Logs one line, the last of the log and the status that the service manager shows. */
 static enum exit_status hbmd_refuse_start(int r, const char *error)
 {
 	char line[LINE + RLIMIT_HINT];

@@ -53,7 +53,7 @@ static void memory_setup_grown(void *arg)
 
 /* How one device's memory is divided. */
 struct division {
-	uint64_t memory, cache, mapped; /* mapped: cache and reserve, in whole granules */
+	uint64_t memory, cache, mapped; /* mapped: cache and headroom, in whole granules */
 };
 
 static int memory_setup_divide(const struct config *config, const struct device *device,
@@ -141,7 +141,7 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	return r;
 }
 
-/* ---- what carries ---- */
+/* ---- copy queues and I/O ---- */
 
 static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hierarchy: puts the memory hierarchy together and takes it apart: the tiers with what
- * is behind them (HBM of each device, host memory, NVMe), the lanes and the disk that
- * carry blocks between them, the mover, and the slabs that are left for regions. It fills
- * in the parts of struct hbmd and decides nothing later on.
+ * memory_setup: sets up the memory of the daemon and closes it: the tiers with their
+ * backing (HBM of each device, host memory, NVMe), the copy queues and NVMe I/O that move
+ * blocks between them, the mover, and the slabs for regions. It sets these parts of
+ * struct hbmd and makes no decisions afterwards.
  */
 #pragma once
 
@@ -15,8 +15,8 @@ struct devices;
 struct hbmd;
 struct memory_setup;
 
-/* progress() is called on the loop thread whenever more of a tier has come into service.
- * On failure negative errno and one line in error. */
+/* progress() is called on the loop thread whenever more of a tier becomes usable. On
+ * failure negative errno and one line in error. */
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
 		      void *arg, char *error, size_t error_size);
 /* Whether what the configuration wants of each device can be had of it: 0, or -EINVAL and
@@ -26,9 +26,9 @@ int memory_setup_check(const struct config *config, const struct devices *device
 /* The daemon stops: nothing is made ahead of need any more. What is asked for is still
  * done. */
 void memory_setup_drain(struct memory_setup *memory_setup);
-/* Nothing may be moving, no session may be left. Clears the parts in struct hbmd. */
+/* Nothing may be in flight, no session may be left. Clears the parts in struct hbmd. */
 struct memory_setup *memory_setup_close(struct memory_setup *memory_setup);
 bool memory_setup_warm(
-	const struct memory_setup *memory_setup); /* everything is in service that can be */
+	const struct memory_setup *memory_setup); /* every tier is usable, as far as it will be */
 bool memory_setup_broken(
-	const struct memory_setup *memory_setup); /* it can never work: ddr_broken() */
+	const struct memory_setup *memory_setup); /* it can never become usable: ddr_broken() */

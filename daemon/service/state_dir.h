@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* state_dir: the daemon's folder, made if it is missing, and locked (by its file "lock",
- * which stays) for as long as the daemon runs. */
+/* state_dir: the daemon's folder, created if missing, and locked (by its file "lock",
+ * which stays) while the daemon runs. */
 #pragma once
 
 #include <stddef.h>
 
 /*
- * *fd: the lock file, holding an exclusive lock. -EBUSY: another daemon has it. Negative
+ * *fd: the lock file, with an exclusive lock. -EBUSY: another daemon has it. Negative
  * errno and one line in error.
  */
 int state_dir_lock(const char *path, int *fd, char *error, size_t error_size);

@@ -30,7 +30,7 @@ void connection_fail(struct connection *connection, int r)
 	connection->ops->failed(connection, r);
 }
 
-/* Reads while it may, writes while it must. */
+/* Polls for reading while allowed, for writing while the queue is not empty. */
 static void connection_update_watch(struct connection *connection)
 {
 	uint32_t events = 0;
@@ -48,8 +48,8 @@ static void connection_update_watch(struct connection *connection)
 /* ---- Sending ---- */
 
 /*
- * ETOOMANYREFS: this user has as many fds in sockets, unread, as it may open. That passes
- * when clients read; no poll tells when.
+ * ETOOMANYREFS: this user has the maximum number of unread fds in sockets. It is
+ * transient: clients read them; but no poll event tells when.
  */
 static int connection_wait_for_readers(struct connection *connection)
 {
@@ -72,7 +72,7 @@ static void connection_flush(struct connection *connection)
 
 	if (r < 0 && r != -EAGAIN)
 		connection_fail(connection, r);
-	/* What a released message woke may have failed or closed it. */
+	/* A released message may have caused a failure or a close. */
 	else if (connection_is_open(connection))
 		connection_update_watch(connection);
 }
@@ -162,8 +162,8 @@ int connection_open(struct connection *connection, struct loop *loop, int socket
 	};
 	outbox_init(&connection->outbox);
 
-	/* Room for a largest message even where the default is small; refused beyond what
-	 * the system allows. */
+	/* Large enough for the largest message even if the default is small; the system
+	 * may refuse more. */
 	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &(int){2 * HBM_WIRE_MESSAGE_MAX}, sizeof(int));
 
 	int r = loop_watch(loop, &connection->watch);
@@ -182,7 +182,8 @@ void connection_close(struct connection *connection)
 	loop_unwatch(connection->loop, &connection->watch);
 	loop_timer_stop(connection->loop, &connection->retry);
 
-	/* The loop may keep the file a moment longer; the peer is to see the end now. */
+	/* The loop may keep the file open a moment longer; the peer must see the end
+	 * now. */
 	shutdown(connection->watch.fd, SHUT_RDWR);
 	close(connection->watch.fd);
 	connection->watch.fd = -1;

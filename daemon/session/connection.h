@@ -4,9 +4,9 @@
  * with descriptors beside those that are sent. It knows no opcode, no request and no
  * session.
  *
- * Sending never blocks. What the transport does not take now is queued by the caller, who
- * keeps the memory for it, and leaves the queue when there is room: a client that does
- * not read holds up its own replies and nothing else. Receiving is switched on and off
+ * Sending never blocks. The caller queues what the transport does not accept now, in the
+ * caller's own memory, and the queue is sent when there is room: a client that does not
+ * read delays only its own replies. Receiving is switched on and off
  * (connection_allow), so that the owner never has more requests than it wants.
  *
  * 	open --> failed --> closed
@@ -27,18 +27,17 @@
 
 struct connection;
 
-/* What a connection needs of its owner. */
+/* What a connection calls of its owner. */
 struct connection_ops {
-	/* Around everything during which the owner may lose its last use of the
-	 * connection. */
+	/* Held around every call during which the owner may drop its last reference. */
 	void (*ref)(struct connection *connection);
 	void (*unref)(struct connection *connection);
-	/* A message may be there; only while receiving is allowed. From the top of the
-	 * loop. */
+	/* A message may be there; called only while receiving is allowed, from the top of
+	 * the loop. */
 	void (*readable)(struct connection *connection);
-	/* It has failed: -ECONNRESET, -EPIPE: the peer hung up; -ETOOMANYREFS: the peer
-	 * does not take its descriptors; -ENOMEM; or what sending said. Maybe from within
-	 * a call. */
+	/* The connection has failed: -ECONNRESET, -EPIPE: the peer hung up;
+	 * -ETOOMANYREFS: the peer leaves its descriptors unread; -ENOMEM; or the error of
+	 * a send. May be called from within a call. */
 	void (*failed)(struct connection *connection, int r);
 };
 
@@ -52,13 +51,14 @@ struct connection {
 	bool receiving;
 	struct watch watch; /* of the socket */
 	struct outbox outbox;
-	struct timer retry; /* sends again what the kernel refused for want of room for fds */
+	struct timer
+		retry; /* retries a send that the kernel refused because too many fds were in flight */
 	uint64_t retry_for_ns, retry_until_ns;
 };
 
-/* Opens on a connected non-blocking socket, which it consumes if it succeeds, with
- * receiving allowed. A peer that leaves its descriptors unread for retry_for_ns is a
- * failure. Negative errno. */
+/* Opens on a connected non-blocking socket, which it consumes on success. Receiving is
+ * allowed. A peer that leaves its descriptors unread for retry_for_ns fails the
+ * connection. Negative errno. */
 int connection_open(struct connection *connection, struct loop *loop, int socket,
 		    uint64_t retry_for_ns, const struct connection_ops *ops);
 /* Releases what is queued. No-op when closed. */
@@ -67,16 +67,17 @@ void connection_close(struct connection *connection);
 void connection_fail(struct connection *connection, int r);
 bool connection_is_open(const struct connection *connection);
 
-/* Whether messages are received: otherwise they wait in the socket, and then at the peer. */
+/* Switches receiving on or off: while off, messages wait in the socket, and then at the
+ * peer. */
 void connection_allow(struct connection *connection, bool receiving);
 /* The size of the message that was received; 0: the peer hung up; -EAGAIN: none is there;
  * -EMSGSIZE: longer than `room`; -EPROTO: descriptors came with it; other negative errno. */
 ssize_t connection_receive(struct connection *connection, void *bytes, size_t room);
-/* Sends one message. The fds are borrowed. -EAGAIN: not now, queue it; -EMSGSIZE: longer
- * than the transport takes; other negative errno: the connection has failed. Nothing was
- * sent then. */
+/* Sends one message. The fds are borrowed. On error nothing was sent: -EAGAIN: not now,
+ * queue it; -EMSGSIZE: larger than the transport accepts; other negative errno: the
+ * connection has failed. */
 int connection_send(struct connection *connection, const struct iovec *iov, size_t iov_count,
 		    const int *fds, size_t fd_count);
-/* Sends it after those that were queued before, and releases it; at once if it is not
- * open. */
+/* Queues a message behind those queued before, and releases it when sent; releases it at
+ * once if the connection is not open. */
 void connection_queue(struct connection *connection, struct out_message *message);

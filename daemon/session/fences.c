@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fences: see fences.h. The doorbell is watched and the page looked at only while
- * something waits. */
+/* fences: see fences.h. The doorbell is watched and the page polled only while a request
+ * waits. */
 #include "daemon/session/fences.h"
 #include "daemon/base/clock.h"
 
@@ -31,15 +31,16 @@ static void fences_rung_ready(struct watch *watch, uint32_t events)
 
 	(void)events;
 
-	/* O_NONBLOCK is the client's to clear, as it shares the file: only RWF_NOWAIT
-	 * never blocks. Where the kernel cannot do that, the tick will have to do. */
+	/* The client can clear O_NONBLOCK, as it shares the file: only RWF_NOWAIT never
+	 * blocks. If the kernel does not support it, the tick suffices. */
 	if (preadv2(fences->doorbell, &iov, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
 		loop_unwatch(fences->loop, watch);
 
 	fences_look(fences);
 }
 
-/* A page of exactly this size for ever: a client that shrinks it would kill us on access. */
+/* Makes a page whose size is sealed: if a client shrank it, an access would kill the
+ * daemon. */
 static int fences_make_page(struct fences *fences)
 {
 	fences->memfd = memfd_create("hbm-fences", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -112,7 +113,7 @@ void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
 	if (slot == HBM_WIRE_NO_FENCE)
 		return;
 	assert(slot < HBM_WIRE_FENCES);
-	/* Release: whoever sees the value sees what was done before. */
+	/* Release: a reader that sees the value also sees all writes before it. */
 	__atomic_store_n(&fences->page[slot], value, __ATOMIC_RELEASE);
 }
 
@@ -130,7 +131,7 @@ static bool fences_is_over(const struct fences *fences, const struct ready_wait 
 	return true;
 }
 
-/* When to look again: UINT64_MAX if nothing waits. */
+/* The time of the next poll: UINT64_MAX if nothing waits. */
 static uint64_t fences_next_look(const struct fences *fences)
 {
 	uint64_t now = clock_now(), next = UINT64_MAX;
@@ -152,7 +153,7 @@ static void fences_set_over(struct ready_wait *wait, int status, struct list *ov
 	list_push_back(over, &wait->link);
 }
 
-/* Looks again in time if anything still waits, and tells those for whom it is over. */
+/* Schedules the next poll if requests still wait, and fires the waits on `over`. */
 static void fences_go_on(struct fences *fences, struct list *over)
 {
 	if (list_empty(&fences->waiting))
@@ -211,7 +212,7 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 	wait->deadline_ns = wait->since_ns + fences->timeout_ns;
 	list_push_back(&fences->waiting, &wait->link);
 
-	/* Only a hint is lost if this fails. */
+	/* If this fails, only a hint is lost. */
 	(void)loop_watch(fences->loop, &fences->rung);
 	int r = loop_timer_set(fences->loop, &fences->tick, 0);
 	assert(r == 0);

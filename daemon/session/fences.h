@@ -3,13 +3,13 @@
  * fences: the page of 64-bit timelines a session shares with its client, the doorbell the
  * client rings, and the requests that wait until a fence has been reached.
  *
- * The client may write anything there at any time, and may do to the doorbell whatever a
- * process can do to an eventfd it has: nothing here trusts either beyond "has reached"
- * comparisons and a hint that it is time to look. A fence written by a GPU rings no bell,
- * so while something waits the page is looked at every FENCES_TICK_NS as well, or, once
- * the newest wait has lasted long, each time it has lasted a sixteenth longer: sessions
- * whose fences never come, however many, do not keep the loop busy, and a fence is seen
- * at most a sixteenth of its time late.
+ * The client may write anything to the page at any time, and may do to the doorbell
+ * whatever a process can do to an eventfd: the daemon trusts neither beyond "has reached"
+ * comparisons and a hint to poll. A GPU that writes a fence does not ring the doorbell, so
+ * while a request waits the page is also polled every FENCES_TICK_NS or, once the newest
+ * wait has lasted long, each time it has lasted a sixteenth longer. So any number of
+ * sessions whose fences never complete do not keep the loop busy, and a completed fence
+ * is seen late by at most a sixteenth of the wait.
  */
 #pragma once
 
@@ -20,12 +20,12 @@
 #include <stdint.h>
 
 #define FENCES_TICK_NS 200000u
-#define FENCES_BACKOFF 16 /* the share of a wait's length that passes between two looks */
+#define FENCES_BACKOFF 16 /* one such part of a wait's length passes between two polls */
 
 /* A request that waits until page[slot] >= value. fire() is called on the loop, never
- * from within the call that made it wait: HBM_OK as soon as that is so, HBM_TIMEOUT after
- * timeout_ns, HBM_CANCELLED when the client takes the request back, HBM_SHUTDOWN when
- * the session is over. */
+ * from within fences_wait(): HBM_OK once the fence has reached the value, HBM_TIMEOUT
+ * after timeout_ns, HBM_CANCELLED when the client cancels the request, HBM_SHUTDOWN when
+ * the session ends. */
 struct ready_wait {
 	struct list link;
 	uint64_t id; /* of the request */
@@ -47,14 +47,14 @@ struct fences {
 };
 
 int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns); /* negative errno */
-void fences_close(struct fences *fences); /* nothing may wait; takes a zeroed one */
-/* The memfd has been handed over: it need not be kept. */
+void fences_close(struct fences *fences); /* nothing may wait; accepts a zeroed one */
+/* Closes the memfd after it was sent. */
 void fences_handed_over(struct fences *fences);
 void fences_set(struct fences *fences, uint32_t slot,
 		uint64_t value); /* HBM_WIRE_NO_FENCE: nothing */
 void fences_wait(struct fences *fences, struct ready_wait *wait);
-/* Fires the waits of that request, NULL: all there are, with HBM_CANCELLED. False: there
- * was none. */
+/* Fires the waits of that request (NULL: all waits) with HBM_CANCELLED. False: there was
+ * none. */
 bool fences_cancel(struct fences *fences, const uint64_t *id);
 /* Fires all waits, and every later one, with HBM_SHUTDOWN. */
 void fences_end(struct fences *fences);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * outbox: the messages that wait until a session's socket takes them, in order. It owns
- * what it holds: bytes, fds, and through release() whatever else a message keeps alive.
+ * outbox: the messages that a session's socket does not accept yet, in order. It owns
+ * their bytes, their fds, and through release() whatever else they keep alive.
  */
 #pragma once
 
@@ -10,21 +10,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* One message. Made by out_message_new(), or embedded in something larger by whoever sets
+/* A message. Made by out_message_new(), or embedded in a larger struct that sets
  * release(). */
 struct out_message {
 	struct list link;
 	unsigned char *bytes;
 	size_t size;
-	int *fds; /* closed when the message is over; fds that are -1 are skipped then */
+	int *fds; /* closed with the message; -1 is skipped */
 	size_t fd_count;
 	void *owner;                                  /* release()'s */
-	void (*release)(struct out_message *message); /* it was sent, or never will be: frees it */
+	void (*release)(struct out_message *message); /* after it was sent or discarded: frees it */
 };
 
-/* A message with room for so many bytes and fds (all -1): NULL without memory. */
+/* Makes a message with space for so many bytes and fds (all -1): NULL if out of
+ * memory. */
 struct out_message *out_message_new(size_t size, size_t fd_count);
-/* Closes its fds and calls release(). Takes NULL, returns NULL. */
+/* Closes its fds and calls release(). Accepts NULL, returns NULL. */
 struct out_message *out_message_release(struct out_message *message);
 
 struct outbox {
@@ -34,7 +35,7 @@ struct outbox {
 void outbox_init(struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct out_message *message); /* consumes it */
-/* Sends what the socket takes: 0 when nothing is left, -EAGAIN when the socket is full,
- * other negative errno when the connection is of no more use. */
+/* Sends what the socket accepts: 0 when the queue is empty, -EAGAIN when the socket is
+ * full, other negative errno when the connection is unusable. */
 int outbox_flush(struct outbox *outbox, int socket);
-void outbox_clear(struct outbox *outbox); /* ends all */
+void outbox_clear(struct outbox *outbox); /* releases all messages */

@@ -11,8 +11,7 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5; the C library of Debian 12 does not name it */
 #endif
 
-/* Where the kernel has no SO_PEERPIDFD the number of the process is all there is; it may
- * have been used again since. */
+/* Without SO_PEERPIDFD there is only the process ID, which may have been reused since. */
 static int peer_open_pidfd(int socket, pid_t pid)
 {
 	int fd;

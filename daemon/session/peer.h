@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* peer: who is at the other end of a Unix socket, as the kernel says: credentials, and a
- * pidfd to see its end. */
+/* peer: identifies the process at the other end of a Unix socket, by the kernel:
+ * credentials, and a pidfd to learn of its exit. */
 #pragma once
 
 #include <sys/types.h>
@@ -12,5 +12,5 @@ struct peer {
 	int pidfd; /* the caller's; polls readable when the process that connected is gone */
 };
 
-/* Negative errno: -ESRCH when the process is gone already. */
+/* Negative errno: -ESRCH if the process is already gone. */
 int peer_identify(int socket, struct peer *out);

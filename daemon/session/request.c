@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: see request.h. The memory that held the message is the room reserved for the
- * reply: most replies are no longer than their request, so a socket that is full right
- * now does not ask for memory. What does not fit is allocated; when that fails the
- * connection fails, as a client that got no answer would wait for ever.
+ * request: see request.h. The memory of the message is reused for the reply: most
+ * replies are no longer than their request, so queueing one needs no allocation. A larger
+ * reply is allocated; if that fails the connection fails, because a client without an
+ * answer would wait forever.
  */
 #include "daemon/session/request.h"
 
@@ -74,7 +74,7 @@ static struct hbm_wire_header request_make_header(const struct request *request,
 	};
 }
 
-/* Puts a reply without fds into the room that held the message. */
+/* Writes a reply without fds into the memory of the message. */
 static struct out_message *request_use_room(struct request *request,
 					    const struct hbm_wire_header *header, const void *body)
 {
@@ -234,7 +234,8 @@ void request_reply_messages(struct request *request, struct list *messages)
 			message->release = request_release_last;
 		}
 
-		/* The last one may end the request, and a dead session with it. */
+		/* Sending the last one may free the request, and a dead session with
+		 * it. */
 		connection_queue(connection, message);
 	} while (!last);
 }

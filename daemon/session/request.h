@@ -18,7 +18,7 @@
 struct request;
 struct session;
 
-/* What a request needs of its owner. */
+/* What a request calls of its owner. */
 struct request_ops {
 	void (*refused)(struct session *session); /* its reply has a status other than HBM_OK */
 	void (*ended)(struct session *session);   /* it has been freed; the owner may go with it */
@@ -31,12 +31,12 @@ struct request {
 	/* The rest is request.c's. */
 	const struct request_ops *ops;
 	struct connection *connection;
-	struct out_message reply; /* while it waits in the reserved room */
+	struct out_message reply; /* while it is queued in that memory */
 	size_t room;
 	_Alignas(16) unsigned char bytes[]; /* [room]: the message, then its reply */
 };
 
-/* A request with its own copy of a message that has been validated. NULL: out of memory. */
+/* Makes a request with its own copy of a validated message. NULL: out of memory. */
 struct request *request_new(struct session *session, struct connection *connection,
 			    const struct request_ops *ops, const void *message, size_t size);
 
@@ -46,10 +46,10 @@ void request_reply(struct request *request, int status, const void *body, size_t
 /* The same with fds, which are borrowed. */
 void request_reply_fds(struct request *request, int status, const void *body, size_t size,
 		       const int *fds, size_t fd_count);
-/* Refuses it: status is not HBM_OK. The reason, one line for people, says which field or
- * limit and what it allows; what does not fit HBM_WIRE_REASON_BYTES is cut. */
+/* Refuses the request: status is not HBM_OK. The reason, one line for people, names the
+ * field or limit and what it allows; it is cut to HBM_WIRE_REASON_BYTES. */
 void request_refuse(struct request *request, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Replies with messages made in advance, each with room for a header before its body;
- * consumes them. There must be one at least. */
+/* Replies with messages made in advance, each with space for a header before its body;
+ * consumes them. At least one. */
 void request_reply_messages(struct request *request, struct list *messages);

@@ -5,7 +5,7 @@
  * post (session_break).
  *
  * Reading is fair: a session with nothing in flight gets one message read each time its
- * socket is seen readable, one that pipelines gets SESSION_BURST.
+ * socket is readable, one that pipelines gets SESSION_BURST.
  */
 #include "daemon/session/session.h"
 #include "daemon/base/clock.h"
@@ -27,7 +27,7 @@ enum { SESSION_BURST = 16 };
 
 #define TO(state) (1u << SESSION_##state)
 
-/* Where each state may lead: the arrows of the drawing in session.h. */
+/* The allowed transitions: the arrows in session.h. */
 static const unsigned session_arrows[] = {
 	[SESSION_GREETING] = TO(LIVE) | TO(DRAINING) | TO(CLOSING) | TO(DEAD),
 	[SESSION_LIVE] = TO(DRAINING) | TO(CLOSING) | TO(DEAD),
@@ -36,7 +36,7 @@ static const unsigned session_arrows[] = {
 	[SESSION_DEAD] = 0,
 };
 
-/* False: no arrow leads there, nothing has changed. */
+/* False: the transition is not allowed, nothing has changed. */
 static bool session_enter(struct session *session, enum session_state state)
 {
 	if (!(session_arrows[session->state] & 1u << state))
@@ -290,14 +290,14 @@ static void session_readable(struct connection *connection)
 		if (!session_read_message(session, &any))
 			return;
 
-		/* Nothing in flight after a message: a client that waits for each answer.
-		 * Looking again would be a wasted system call in every round trip. */
+		/* No request in flight after a message: a client that waits for each
+		 * answer. Reading again would waste a system call per round trip. */
 		if (session->in_flight == 0)
 			return;
 	}
 }
 
-/* NULL when the client has just hung up, which is nothing to log. */
+/* NULL if the client hung up, which is not logged. */
 static const char *session_failure(int r)
 {
 	switch (r) {
@@ -325,7 +325,7 @@ static const struct connection_ops session_connection_ops = {
 	.failed = session_connection_failed,
 };
 
-/* ---- The beginning ---- */
+/* ---- Open ---- */
 
 static int session_start(struct session *session, int socket)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * session: one client: its connection, credentials and pidfd, its fence page and
- * doorbell, its leases, and the requests it has in flight.
+ * doorbell, its regions, and the requests it has in flight.
  *
  * Its life, where "hang-up" stands for the end of the socket or of the process, and for a
  * message that breaks the protocol:
@@ -32,8 +32,8 @@
  *
  * Bounded by construction: a session may have [limits] requests_in_flight requests, where
  * a request counts from the moment it is read until its reply is in the socket; at the
- * limit the daemon stops reading from it. Nobody else notices. The room for a reply is
- * reserved when the request is read.
+ * limit the daemon stops reading from it, which affects no other session. The memory for
+ * a reply is allocated when the request is read.
  */
 #pragma once
 
@@ -65,7 +65,7 @@ struct session {
 	enum session_state state;
 	struct regions regions;
 	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
-	struct list pins;  /* the pins it holds (cache.h) */
+	struct list pins;  /* its pins (cache.h) */
 	uint64_t opens_count, pins_count;
 	uint64_t in_flight, requests, loaded_bytes, stored_bytes, connected_ns;
 	/* The rest is session.c's. */
@@ -79,7 +79,7 @@ struct session {
 	uint64_t refs;
 };
 
-/* What sessions need of whoever keeps them; outlives them. */
+/* What sessions call of their owner, which outlives them. */
 struct session_owner {
 	struct loop *loop;
 	const struct config *config;
@@ -87,9 +87,9 @@ struct session_owner {
 	uint64_t *requests, *refused, *dropped; /* counters */
 	/* A request that has been validated. */
 	void (*arrived)(struct session_owner *owner, struct request *request);
-	/* It is dead from now on. */
+	/* The session has become dead. */
 	void (*died)(struct session_owner *owner, struct session *session);
-	/* It is about to be freed. */
+	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
 };
 
@@ -97,16 +97,16 @@ struct session_owner {
 
 /* Whether the peer is uid 0 or runs as the daemon's uid. */
 bool session_is_operator(const struct session *session);
-/* Sets a fence of the session, whether or not it still lives. slot HBM_WIRE_NO_FENCE:
- * nothing. */
+/* Sets a fence of the session, whether or not the session still lives. slot
+ * HBM_WIRE_NO_FENCE: none. */
 void session_fence(struct session *session, uint32_t slot, uint64_t value);
-/* Fires the wait when its fence is reached, after [limits] ready_ms, or with the
- * session's end. */
+/* Fires the wait when its fence is reached, after [limits] ready_ms, or when the session
+ * ends. */
 void session_wait_ready(struct session *session, struct ready_wait *wait);
 /* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED.
  * False: there was none. */
 bool session_cancel(struct session *session, const uint64_t *id);
-/* For HELLO: greeting -> live: other requests are welcome. The fds of its reply are
+/* For HELLO: greeting -> live: other requests are accepted. The fds of its reply are
  * borrowed until then. */
 void session_greeted(struct session *session);
 int session_fence_fd(const struct session *session);
@@ -114,7 +114,7 @@ int session_doorbell_fd(const struct session *session);
 
 /* ---- For the server ---- */
 
-/* A session on an accepted socket, which it consumes if it succeeds. Negative errno. */
+/* Opens a session on an accepted socket, which it consumes on success. Negative errno. */
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id);
 /* greeting, live -> draining -> closing. Whatever its state: its regions need no
  * quarantine. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * validate: see validate.h. A form says where a message's counts are and how large each
- * record is; what the sizes cannot say is in its body check, which may rely on the sizes.
+ * record is; its body check validates the rest, and may rely on the sizes.
  */
 #include "daemon/session/validate.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * validate: the form of every request, as a table, and the check of a message against it.
- * What passes has the exact size its counts ask for, counts of at least 1, no unknown
- * flag, zeros where zeros belong, strings that end, fence slots that exist, keys that are
- * not the reserved one. Ids, ranges, limits and rights are the handlers' business; that
- * ids of requests are unique among the unanswered ones is the client's own.
+ * A valid message has the exact size its counts imply, counts of at least 1, no unknown
+ * flag, zeros in reserved fields, terminated strings, fence slots that exist, keys that are
+ * not the reserved one. The handlers check ids, ranges, limits and rights; the
+ * client must keep its ids unique among its unanswered requests.
  */
 #pragma once
 

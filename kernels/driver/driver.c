@@ -166,10 +166,10 @@ static int driver_own_folder(char folder[PATH_MAX])
 }
 
 /*
- * Where the soft driver may lie. Relative to the folder of this code: a build folder and
- * what lies below it, libhbm.so's folder, and a program's bin or sbin beside the folders
- * for libraries that distributions use. A program that is linked with libhbm.a lies
- * anywhere, so the standard prefixes come last.
+ * Where the soft driver may be, relative to the folder of this code: a build folder and
+ * the folders below it, libhbm.so's folder, and for a program in bin or sbin the library
+ * folders that distributions use. A program linked with libhbm.a may be anywhere, so the
+ * standard prefixes come last.
  */
 static const char *const soft_places[] = {"",
 					  "/hbm",

@@ -50,13 +50,13 @@ struct driver {
  */
 int driver_open(struct driver **out, enum driver_choice choice,
 		const struct driver_soft_options *soft, char *error, size_t error_size);
-struct driver *driver_close(struct driver *driver); /* takes NULL, returns NULL */
+struct driver *driver_close(struct driver *driver); /* accepts NULL, returns NULL */
 /* Writes "GPU-" and the UUID as nvidia-smi does; returns text. */
 #define DRIVER_UUID_TEXT 41
 const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid);
 /* "CUDA_ERROR_OUT_OF_MEMORY", or "CUDA_ERROR_<n>"; never NULL, static. */
 const char *driver_error_name(const struct driver *driver, CUresult result);
-/* After such an error every call in the context returns the same, as long as the process
- * lives. It need not be the error of the call that returned it, which may have done its
- * work. */
+/* Whether an error is sticky: every later call in the context returns it until the
+ * process ends. It need not be the error of the call that returned it, which may have
+ * succeeded. */
 bool driver_error_is_sticky(CUresult result);

@@ -15,7 +15,7 @@
 
 static struct slots handles = {.kind = 1};
 
-/* Charged memory this process is done with but somebody else still has. */
+/* Charged memory that this process has freed and another process still has. */
 struct lingerer {
 	struct lingerer *next;
 	struct device *device;

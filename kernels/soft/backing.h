@@ -32,7 +32,7 @@ void backing_drop(struct backing *backing);        /* by a mapping; the backing 
 /* Makes a backing of a model that has its device, bytes, fd and nature, referred to once;
  * *handle names it. */
 CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *handle);
-/* Takes back the charge of what nobody has any more. */
+/* Uncharges memory that no process has any longer. */
 void lingerers_sweep(void);
 uint64_t backings_live(void);
 /* Closes all; only when nothing is mapped. */

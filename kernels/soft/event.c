@@ -166,7 +166,7 @@ static void event_record_run(struct op *op, struct stream *stream)
 	mark_set(op->object);
 }
 
-/* Also of a recording that was discarded: nobody is to wait for it for ever. */
+/* Also for a discarded recording, so that no waiter waits forever. */
 static void event_record_drop(struct op *op)
 {
 	mark_set(op->object);

@@ -20,4 +20,4 @@ struct kernel {
 
 /* The kernel for an entry, by name and parameters; NULL: none. */
 const struct kernel *kernel_find(const struct ptx_entry *entry);
-void kernels_reset(void); /* forgets all; takes no lock, nothing runs any more */
+void kernels_reset(void); /* forgets all; takes no lock, nothing may be running */

@@ -170,8 +170,8 @@ static bool mapping_range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
 	       mapping_end(mapping_at(address + bytes - 1)) == address + bytes;
 }
 
-/* Takes all access from the mappings of a range, so that no work starts on it; false if
- * some is under way. */
+/* Removes all access from the mappings of a range, so that no work starts on it; false if
+ * work is in flight. */
 static bool mapping_range_close(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping;
@@ -257,7 +257,7 @@ static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t c
 	return CUDA_SUCCESS;
 }
 
-/* Whether work under way would lose access it has. */
+/* Whether work in flight would lose access it has. */
 static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses,
 			       size_t count)
 {
@@ -267,8 +267,8 @@ static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessD
 	return false;
 }
 
-/* Sets the access to a range of whole mappings; false, and nothing is set, if work under
- * way would lose some. */
+/* Sets the access to a range of whole mappings; false, and nothing is set, if work in
+ * flight would lose access. */
 static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes,
 				     const CUmemAccessDesc *accesses, size_t count)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mapping: whole backings mapped into reservations, with the access each device has to
- * them. Work that is queued or under way holds the mappings it touches: they cannot be
+ * them. Work that is queued or in flight holds the mappings it touches: they cannot be
  * unmapped or lose access meanwhile.
  */
 #pragma once

@@ -14,12 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Looks for about 20 µs; true as soon as the word is not `seen`. */
+/* Spins for about 20 µs; true as soon as the word is not `seen`. */
 bool park_spin(_Atomic uint32_t *word, uint32_t seen);
-/* Sleeps while the word is `seen`, at most timeout_ns, 0: for ever. */
+/* Sleeps while the word is `seen`, at most timeout_ns; 0: forever. */
 void park_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t timeout_ns);
-/* Wakes all who sleep on the word. Reads nothing at its address, which need not exist any
- * more. */
+/* Wakes all sleepers on the word. Does not access its memory, which may be freed
+ * already. */
 void park_wake(_Atomic uint32_t *word);
 
 uint64_t clock_now(void); /* ns, CLOCK_MONOTONIC */

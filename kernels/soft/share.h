@@ -11,7 +11,8 @@
 
 /* An fd of new, zeroed memory; -errno. */
 int share_create(unsigned device, uint64_t bytes);
-/* Whether anybody has the file besides this fd. Good for an fd that share_reopen() made. */
+/* Whether another fd or mapping has the file. Only valid for an fd from
+ * share_reopen(). */
 bool share_is_held(int fd);
 /* Another description of the same file, open for writing; -errno. */
 int share_reopen(int fd);
