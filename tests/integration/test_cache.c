@@ -756,61 +756,6 @@ static void test_a_drop_is_one_moment(void **state)
 	spawn_free(&daemon);
 }
 
-/* ---- Counters ---- */
-
-static int find_session(const void *record, size_t bytes, void *arg)
-{
-	const struct hbm_wire_session *session = record;
-	assert_int_equal(bytes, sizeof(*session));
-	if (session->leased > 0)
-		memcpy(arg, session, sizeof(*session));
-	return 0;
-}
-
-/* Stores and loads are counted by what they moved, hits by the tier the block belonged
- * to; a PREFETCH, a key that exists and a block that is not there count as none. */
-static void test_what_was_moved_is_counted(void **state)
-{
-	(void)state;
-	struct hbm_wire_status status, before;
-	struct hbm_wire_session session = {0};
-
-	store(1, 8, 0);
-	assert_int_equal(kv_store(&kv, 0, 1, 4, 0, results), 0);
-	expect_all(4, HBM_EXISTS);
-	load(1, 3);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
-	load(1, 2);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
-	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_OK);
-	assert_int_equal(kv_load(&kv, 0, 50, 6, results), 0);
-	expect_all(6, HBM_MISS);
-	keys(HBM_WIRE_PREFETCH, 50, 6, HBM_MISS);
-	spawn_status(&daemon_, &before);
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(kv_lookup(&kv, 8, 2, NULL), 1);
-	keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
-
-	spawn_status(&daemon_, &status);
-	assert_int_equal(status.lookups - before.lookups, 2);
-	assert_int_equal(status.lookup_keys - before.lookup_keys, 4);
-	assert_int_equal(status.removed_blocks, 2);
-	assert_int_equal(status.stores, 2);
-	assert_int_equal(status.stored_blocks, 8);
-	assert_int_equal(status.stored_bytes, 8 * BLOCK);
-	assert_int_equal(status.loads, 3);
-	assert_int_equal(status.loaded_blocks, 5);
-	assert_int_equal(status.loaded_bytes, 5 * BLOCK);
-	assert_int_equal(status.hits[HBM_TIER_HBM], 3);
-	assert_int_equal(status.hits[HBM_TIER_DDR], 2);
-	assert_int_equal(status.hits[HBM_TIER_NVME], 0);
-	assert_int_equal(status.misses, 6);
-
-	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_SESSIONS, find_session, &session), 0);
-	assert_int_equal(session.stored_bytes, 8 * BLOCK);
-	assert_int_equal(session.loaded_bytes, 5 * BLOCK);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -839,7 +784,6 @@ int main(void)
 		TEST(test_a_namespace_is_dropped),
 		TEST(test_pins_of_others_keep_a_namespace),
 		TEST(test_a_drop_is_one_moment),
-		TEST(test_what_was_moved_is_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
