@@ -48,7 +48,7 @@ struct cache {
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
 	/* since start */
-	uint64_t lookups, lookup_keys, hits[HBM_TIERS], misses;
+	uint64_t lookups, lookup_keys, lookup_hits, hits[HBM_TIERS], late_misses;
 	uint64_t stores, stored_blocks, stored_bytes, loads, loaded_blocks, loaded_bytes;
 	uint64_t evicted_blocks, removed_blocks, checksum_failures, io_errors;
 };

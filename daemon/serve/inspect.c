@@ -62,8 +62,10 @@ static void inspect_fill_cache_counts(const struct cache *cache, struct hbm_wire
 	status->index_bytes = inspect_index_bytes(cache);
 	status->lookups = cache->lookups;
 	status->lookup_keys = cache->lookup_keys;
+	status->lookup_hits = cache->lookup_hits;
+	status->lookup_misses = cache->lookup_keys - cache->lookup_hits;
 	memcpy(status->hits, cache->hits, sizeof(status->hits));
-	status->misses = cache->misses;
+	status->late_misses = cache->late_misses;
 	status->stores = cache->stores;
 	status->stored_blocks = cache->stored_blocks;
 	status->stored_bytes = cache->stored_bytes;

@@ -373,7 +373,7 @@ static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key
 		batch->items[i].number = number;
 		if (number == 0) {
 			serve_blocks_set_result(batch, i, HBM_MISS, 0);
-			cache->misses += batch->opcode == HBM_WIRE_LOAD;
+			cache->late_misses += batch->opcode == HBM_WIRE_LOAD;
 			continue;
 		}
 

@@ -96,6 +96,7 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
 		results->results[i] = serve_keys_result_of(cache, number);
+		cache->lookup_hits += number != 0;
 		if (number != 0 && leading == i) {
 			leading++;
 			blocks[results->results[i].tier]++;

@@ -345,16 +345,17 @@ struct hbm_wire_status {
 	uint64_t sessions, regions, namespaces, blocks, blocks_max;
 	uint64_t index_bytes;       /* memory of the index, per-block share and tables */
 	uint64_t requests, refused; /* since start */
-	uint64_t lookups, lookup_keys;
-	uint64_t hits[HBM_TIERS],
-		misses; /* blocks of LOAD by the tier they belonged to; [0] unused */
+	/* LOOKUP: requests; keys asked for, found and not found */
+	uint64_t lookups, lookup_keys, lookup_hits, lookup_misses;
+	uint64_t hits[HBM_TIERS]; /* blocks of LOAD by the tier that was their target; [0] unused */
+	uint64_t late_misses;     /* blocks of LOAD that were not there: gone since the lookup */
 	uint64_t stores, stored_blocks, stored_bytes, loads, loaded_blocks, loaded_bytes;
 	uint64_t evicted_blocks, removed_blocks;
 	uint64_t checksum_failures, io_errors, device_errors;
 	uint64_t sessions_total,
 		sessions_dropped; /* ever accepted; dropped for breaking the protocol */
 };
-static_assert(sizeof(struct hbm_wire_status) == 384, "wire layout");
+static_assert(sizeof(struct hbm_wire_status) == 400, "wire layout");
 
 struct hbm_wire_device {
 	uint32_t index, zero;

@@ -602,6 +602,8 @@ static void test_what_was_moved_is_counted(void **state)
 	spawn_status(&daemon_, &status);
 	assert_int_equal(status.lookups - before.lookups, 2);
 	assert_int_equal(status.lookup_keys - before.lookup_keys, 4);
+	assert_int_equal(status.lookup_hits - before.lookup_hits, 2);
+	assert_int_equal(status.lookup_misses - before.lookup_misses, 2);
 	assert_int_equal(status.removed_blocks, 2);
 	assert_int_equal(status.stores, 2);
 	assert_int_equal(status.stored_blocks, 8);
@@ -612,7 +614,7 @@ static void test_what_was_moved_is_counted(void **state)
 	assert_int_equal(status.hits[HBM_TIER_HBM], 3);
 	assert_int_equal(status.hits[HBM_TIER_DDR], 2);
 	assert_int_equal(status.hits[HBM_TIER_NVME], 0);
-	assert_int_equal(status.misses, 6);
+	assert_int_equal(status.late_misses, 6);
 
 	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_SESSIONS, find_session, &session), 0);
 	assert_int_equal(session.stored_bytes, 8 * BLOCK);

@@ -196,7 +196,10 @@ static uint64_t expect_replay(const json_t *document, const struct trace_file *t
 	assert_int_equal(hbmctl_count(document, "mismatches"), 0);
 	assert_int_equal(hbmctl_count(document, "bytes_loaded"), found * HBMCTL_BLOCK);
 	assert_int_equal(hbmctl_real(document, "elapsed_s") > 0, 1);
-	assert_int_equal(hbmctl_real(document, "load_gib_s") > 0, found > 0);
+	double moved = hbmctl_real(document, "load_gib_s") * hbmctl_real(document, "elapsed_s");
+	double loaded = (double)(found * HBMCTL_BLOCK) / (double)(1ull << 30);
+	assert_int_equal(moved > loaded * 0.999 && moved < loaded * 1.001 + 1e-9, 1);
+	assert_int_equal(hbmctl_real(document, "load_call_gib_s") > 0, found > 0);
 	assert_int_equal(hbmctl_real(document, "store_gib_s") > 0,
 			 hbmctl_count(document, "bytes_stored") > 0);
 	expect_latencies(document, "lookup_us");
