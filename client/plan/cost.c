@@ -35,7 +35,8 @@ int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, 
 		return -ERANGE;
 
 	double part = cost_kept_part(model, load);
-	*bytes = part < 1 ? cost_round_up((double)(bits / 8) * part) : bits / 8;
+	uint64_t whole = bits / 8;
+	*bytes = part < 1 ? cost_round_up((double)whole * part) : whole;
 
 	return 0;
 }

@@ -48,15 +48,15 @@ static void namespace_fill(struct namespace *ns, const struct hbm_wire_namespace
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec)
 {
 	uint16_t vacant = 0;
-	for (uint16_t i = 1; i <= namespaces->max; i++) {
+	for (uint32_t i = 1; i <= namespaces->max; i++) {
 		struct namespace *ns = &namespaces->list[i];
 		if (ns->used && memcmp(&ns->spec, spec, sizeof(*spec)) == 0) {
 			ns->opens++;
-			return i;
+			return (uint16_t)i;
 		}
 
 		if (!ns->used && vacant == 0)
-			vacant = i;
+			vacant = (uint16_t)i;
 	}
 
 	if (vacant != 0) {

@@ -182,9 +182,9 @@ static void serve_region_refuse_namespace(struct request *request)
 
 	const struct device *device = region_device(region);
 	struct slabs_books books = slabs_books(device->slabs);
+	uint64_t available = books.ready + books.uncreated + books.retiring;
 	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free",
-		       device->index,
-		       (unsigned long long)(books.ready + books.uncreated + books.retiring),
+		       device->index, (unsigned long long)available,
 		       (unsigned long long)books.budget);
 }
 

@@ -52,7 +52,7 @@ static void litter_drop_memory(void)
 	int fd = memfd_create("cuda-soft", MFD_CLOEXEC);
 
 	if (fd >= 0 && ftruncate(fd, MEMORY_BYTES) == 0)
-		mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		(void)mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
 /* It takes the signals that its maker does not block, as the real driver's would. */
