@@ -2,10 +2,10 @@
 /*
  * block: STORE and LOAD, requests that carry blocks made of segments of regions.
  *
- * Checked here: that every segment lies in a region of this connection, all on one
- * device, and that all blocks have the same size, a multiple of 4 KiB. That this is the
- * namespace's size, and that the segments are committed, the daemon checks: a commit may
- * still be under way when the load into it is submitted.
+ * The library checks that every segment is in a region of this connection, that all are on
+ * one device, and that all blocks have the same size, a multiple of 4 KiB. The daemon
+ * checks that this is the namespace's size and that the segments are committed: a commit
+ * may still be in flight when a load into it is submitted.
  */
 #include "client/cache.h"
 #include "client/error.h"
@@ -16,14 +16,14 @@
 
 #define BLOCK_UNIT 4096
 
-/* A request being built: blocks grow from the front of the message, their segments from
+/* A request being built: blocks are added at the front of the message, their segments
  * behind the last block. */
 struct builder {
 	struct hbm *hbm;
 	struct hbm_wire_blocks *message;
 	struct hbm_wire_range *segments; /* behind the blocks */
 	size_t most;                     /* segments that fit */
-	const struct hbm_region *first;  /* of the first segment: its device counts */
+	const struct hbm_region *first;  /* of the first segment; sets the device */
 	uint64_t block_bytes;            /* of the first block */
 };
 
@@ -87,7 +87,7 @@ static int block_build_segments(struct builder *builder, const struct hbm_block 
 static int block_build_block(struct builder *builder, enum hbm_wire_opcode op,
 			     const struct hbm_block *block, size_t nth)
 {
-	if (!hbm_key_is_sound(&block->key))
+	if (!hbm_key_is_valid(&block->key))
 		return hbm_fail(builder->hbm, HBM_INVALID,
 				"block %zu: its key is all zero, which is reserved", nth);
 
@@ -113,12 +113,12 @@ static int block_build_block(struct builder *builder, enum hbm_wire_opcode op,
 	return 0;
 }
 
-static bool block_slot_is_sound(uint32_t slot)
+static bool block_slot_is_valid(uint32_t slot)
 {
 	return slot < HBM_WIRE_FENCES || slot == HBM_WIRE_NO_FENCE;
 }
 
-/* The head of the message, its room for blocks and that for segments. */
+/* Fills in the header and finds where blocks and segments go. */
 static int block_build_start(struct builder *builder, uint32_t ns, size_t count,
 			     const struct hbm_sync *sync)
 {
@@ -137,7 +137,7 @@ static int block_build_start(struct builder *builder, uint32_t ns, size_t count,
 	if (!sync)
 		sync = &no_fences;
 
-	if (!block_slot_is_sound(sync->ready_slot) || !block_slot_is_sound(sync->fence_slot))
+	if (!block_slot_is_valid(sync->ready_slot) || !block_slot_is_valid(sync->fence_slot))
 		return hbm_fail(hbm, HBM_INVALID, "fences %u and %u: there are %d",
 				sync->ready_slot, sync->fence_slot, HBM_WIRE_FENCES);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cache: the requests that carry keys only, and those of operators. STORE and LOAD are in
+/* cache: requests that carry only keys, and requests of operators. STORE and LOAD are in
  * block.c. */
 #include "client/cache.h"
 
@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-bool hbm_key_is_sound(const hbm_key *key)
+bool hbm_key_is_valid(const hbm_key *key)
 {
 	static const hbm_key reserved;
 	return memcmp(key, &reserved, sizeof(reserved)) != 0;
@@ -56,15 +56,15 @@ static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 		return hbm_fail(hbm, HBM_LIMIT, "%zu keys: a request has at most %zu", count, most);
 
 	for (size_t i = 0; i < count; i++)
-		if (!hbm_key_is_sound(&keys[i]))
+		if (!hbm_key_is_valid(&keys[i]))
 			return hbm_fail(hbm, HBM_INVALID, "key %zu is all zero, which is reserved",
 					i);
 
 	return 0;
 }
 
-/* Sends `message`, of which space, device, flags and deadline are filled in, followed by
- * the keys. */
+/* Sends `message` and the keys after it. The caller has filled in its ns, device, flags and
+ * deadline. */
 static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op,
 			     struct hbm_wire_keys *message, const hbm_key *keys, size_t count,
 			     struct ticket_answer answer, hbm_ticket *ticket)

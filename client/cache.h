@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cache: what the requests on keys and on blocks have in common. */
+/* cache: code shared by requests with keys and requests with blocks. */
 #pragma once
 
 #include "client/request.h"
@@ -8,4 +8,4 @@
  * answer.count. */
 extern const struct ticket_kind hbm_kind_results;
 /* Whether the key is not the reserved one. */
-bool hbm_key_is_sound(const hbm_key *key);
+bool hbm_key_is_valid(const hbm_key *key);

@@ -75,8 +75,7 @@ int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, 
 
 static int channel_message_check(const struct message *message)
 {
-	/* The end of the stream, or an empty message, which looks the same but may have
-	 * brought fds. */
+	/* End of stream, or an empty message: it looks the same but may carry fds. */
 	if (message->size == 0)
 		return -ENOTCONN;
 	if (message->size < sizeof(*message->header) || message->header->size != message->size)
@@ -90,8 +89,8 @@ int hbm_channel_receive(const struct channel *channel, bool wait, struct message
 	ssize_t n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX,
 				   &message->fds, flags);
 
-	/* A peer that died with our requests unread is reported once, before the replies
-	 * it had sent. */
+	/* Reported once if the peer died with our requests unread; its replies come
+	 * after. */
 	if (n == -ECONNRESET)
 		n = fdpass_receive(channel->fd, channel->buffer, HBM_WIRE_MESSAGE_MAX,
 				   &message->fds, flags);

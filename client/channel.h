@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * channel: the socket, seen as whole messages with file descriptors. It sends without
- * blocking, receives one message at a time into a buffer of its own, and knows nothing of
- * what the messages mean.
+ * channel: the socket as a stream of messages with file descriptors. It sends without
+ * blocking and receives one message at a time into its own buffer. It does not interpret
+ * the messages.
  *
- * A received fd belongs to the message. Whoever wants it steals it; hbm_message_clear()
- * closes the rest.
+ * A message owns the fds received with it. A handler may steal one; hbm_message_clear()
+ * closes the others.
  */
 #pragma once
 
@@ -36,12 +36,12 @@ void hbm_channel_close(struct channel *channel);
  * the peer is gone; else negative errno. */
 int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count);
 /* Receives the next message, waiting for it if `wait`. 0; -EAGAIN; -ENOTCONN: the peer is
- * gone; -EPROTO: not a message at all; else negative errno. Only after 0 is there
- * something to clear. fds.lost: this process had no room for the fds of the message,
- * which are closed. */
+ * gone; -EPROTO: not a message; else negative errno. Only after 0 must the caller
+ * clear the message. fds.lost: this process could not receive the fds of the message, and
+ * they are closed. */
 int hbm_channel_receive(const struct channel *channel, bool wait, struct message *message);
-/* Waits until the socket can be read, or also written if `write`. 0, -ETIMEDOUT
- * (timeout_ms -1: never) or negative errno. */
+/* Waits until the socket is readable or, if `write`, writable. 0; -ETIMEDOUT (timeout_ms
+ * -1: no timeout); or another negative errno. */
 int hbm_channel_wait(const struct channel *channel, bool write, int timeout_ms);
 
 int hbm_message_steal(struct message *message, size_t nth);

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commit: backing ranges of regions with memory, and giving it back.
+ * commit: COMMIT and DECOMMIT of ranges of regions.
  *
- * The reply to a commit comes in parts, with an fd for each slab. Each slab is mapped
- * when its fd arrives. Access is opened when the last part has come, run by run, and then
+ * The reply to a commit comes in parts, with an fd for each slab. Each slab is mapped when
+ * its fd arrives. When the last part has arrived, access is set for each run of slabs, and
  * the ticket ends HBM_OK.
  *
- * If something fails here, later parts are received without mapping them, and the whole
- * request is undone: what was mapped is unmapped, a DECOMMIT of the same ranges goes out
- * under the same ticket, and the ticket ends when that is answered, so that the caller
- * may retry at once. Until then its slabs stay asked for. The ticket ends HBM_DEVICE
- * after a failed device call, and -EMFILE if this process has no descriptors left for the
- * slabs.
+ * If something fails in this process, later parts are received and not mapped, and the
+ * whole request is undone: mapped slabs are unmapped, and a DECOMMIT of the same ranges is
+ * sent under the same ticket. The ticket ends when that is answered, so that the caller
+ * may retry at once; until then its slabs stay SLAB_ASKED. It ends HBM_DEVICE after a
+ * failed device call, and -EMFILE if this process has no descriptors left for the slabs.
  *
- * A decommit unmaps before it asks, so that no memory is mapped here that the daemon has
- * given to somebody else.
+ * A decommit unmaps before it sends the request, so that this process never maps a slab
+ * that the daemon has given to another.
  */
 #include "client/error.h"
 #include "client/region.h"
@@ -28,9 +27,9 @@
 struct commit {
 	struct unsent undo;
 	uint64_t slabs, granted;
-	int failure; /* 0; HBM_DEVICE: a device call, as the ticket says; -EMFILE */
+	int failure; /* 0; HBM_DEVICE: the ticket names the call; -EMFILE */
 	bool undoing;
-	size_t cursor; /* the range the last grant was in */
+	size_t cursor; /* range of the last grant */
 	size_t count;
 	struct hbm_range ranges[];
 };
@@ -62,7 +61,7 @@ static void commit_ranges_message_fill(struct hbm_wire_ranges *message,
 		};
 }
 
-/* Counts a commit under way in every region it touches, or takes it back. */
+/* Adds `change` to the commits in flight of every region of the commit. */
 static void commit_count(const struct commit *commit, int change)
 {
 	for (size_t i = 0; i < commit->count; i++)
@@ -91,7 +90,7 @@ static struct commit *commit_new(const struct hbm_range *ranges, size_t count)
 	return commit;
 }
 
-/* The first failure of a commit counts. */
+/* Keeps the first failure of a commit. */
 static void commit_fail_device(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
@@ -123,8 +122,8 @@ static bool commit_range_has(const struct hbm_range *range, const struct hbm_wir
 	       slab->offset >= range->offset && slab->offset - range->offset < range->bytes;
 }
 
-/* The range of the commit that a granted slab lies in, starting where the last one was;
- * NULL: in none. */
+/* The range of the commit that contains a granted slab, or NULL. Searches from the range of
+ * the last grant. */
 static const struct hbm_range *commit_find(struct commit *commit, const struct hbm_wire_range *slab)
 {
 	for (size_t n = 0; n < commit->count; n++) {
@@ -144,7 +143,7 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 	if (!range || range->region->slabs[slab->offset / slab->bytes] != SLAB_ASKED)
 		return false;
 
-	/* After a failure nothing else tells a slab that comes again. */
+	/* After a failure this is the only check against a slab granted twice. */
 	if (commit->granted == commit->slabs)
 		return false;
 
@@ -154,8 +153,8 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 
 	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
 	if (!entered || !hbm_region_place(range->region, slab->offset, fd)) {
-		/* A driver may need a descriptor of its own for each slab, and does not
-		 * say so. */
+		/* A driver may need another descriptor for each slab, and its error does
+		 * not say so. */
 		if (fdpass_exhausted())
 			commit_fail_fds(ticket);
 		else
@@ -172,7 +171,7 @@ static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct mes
 {
 	const struct hbm_wire_ranges *part = (const void *)message->header;
 
-	/* A part without slabs is refused, so that a reply has an end. */
+	/* Refuse a part without slabs: such a reply could go on without limit. */
 	if (message->size < sizeof(*part) || part->zero || part->count == 0 ||
 	    part->count > HBM_WIRE_FDS_MAX ||
 	    message->size != commit_ranges_message_bytes(part->count))
@@ -194,7 +193,7 @@ static bool commit_part(struct hbm *hbm, struct ticket *ticket, const struct mes
 
 /* ---- The end of a commit ---- */
 
-/* How many of the ranges from the first on are one run of addresses, and how long it is. */
+/* The number of leading ranges that form one run of addresses, and its length in bytes. */
 static size_t commit_run_length(const struct hbm_range *ranges, size_t count, uint64_t *bytes)
 {
 	size_t n = 1;
@@ -234,7 +233,7 @@ static void commit_unplace(struct hbm *hbm, const struct commit *commit, enum sl
 	}
 }
 
-/* The commit is over without effect. */
+/* Ends the commit without effect. */
 static void commit_revert(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
@@ -351,7 +350,7 @@ int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 
 /* ---- Decommit ---- */
 
-/* A decommit of which only a part could be unmapped: what was, is given back. */
+/* The reply to a decommit of which only a part could be unmapped. */
 static int commit_reply_partial(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	int status = hbm_kind_bare.reply(hbm, ticket, message);
@@ -360,7 +359,7 @@ static int commit_reply_partial(struct hbm *hbm, struct ticket *ticket, struct m
 
 static const struct ticket_kind kind_partial = {.reply = commit_reply_partial};
 
-/* Unmaps the ranges; how many it came to. */
+/* Unmaps the ranges until one fails; the number unmapped. */
 static size_t commit_ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
 {
 	size_t done = 0;
@@ -412,8 +411,8 @@ int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t 
 	hbm_ticket ticket;
 	rc = hbm_request_submit(hbm, &request, &ticket);
 	if (rc) {
-		/* The daemon was not told of memory that is no longer mapped: the two
-		 * cannot go on together. */
+		/* The daemon was not told that these slabs are unmapped: end the
+		 * connection. */
 		hbm_request_break(hbm, rc);
 		return rc;
 	}

@@ -2,11 +2,11 @@
 /*
  * connection: struct hbm, a session with the daemon.
  *
- * States: open -> broken (the daemon is gone, or said something that is not the protocol)
- * -> freed by hbm_close(). Breaking ends every waiting ticket and shuts the socket;
- * regions stay mapped, fences readable, until hbm_close(). A forked child has a copy of
- * it, but the socket, the leases and the device are still the parent's: all that can be
- * done with the copy is to close it, which only lets go of the child's descriptors.
+ * States: open -> broken (the daemon exited or broke the protocol) -> freed by hbm_close().
+ * Breaking ends every waiting ticket and shuts the socket down; regions stay mapped and
+ * fences readable until hbm_close(). A forked child has a copy of the connection, but the
+ * socket, the slabs and the device belong to the parent: the child can only close its
+ * copy, which closes the child's descriptors.
  */
 #pragma once
 
@@ -21,21 +21,21 @@
 struct hbm {
 	struct channel channel;
 	struct tickets tickets;
-	struct list unsent;  /* struct unsent: messages nobody waits to send */
+	struct list unsent;  /* struct unsent: messages to send when there is room */
 	struct list regions; /* struct hbm_region */
 	struct gpu gpu;
 	struct hbm_info info;
 	pid_t pid; /* of the process that connected */
 	bool inspect_only;
-	bool fences_registered; /* with the driver, in the context of fences_device */
+	bool fences_registered; /* with the driver, in fences_device's context */
 	uint32_t fences_device;
 	volatile uint64_t *fences; /* the shared page, or NULL before HELLO */
 	int doorbell;              /* -1 before HELLO */
 	int broken;                /* 0, or the negative errno that ended the connection */
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
-	/* with a daemon that says nothing: -1, for ever; else the connection ends */
+	/* the connection ends if the daemon sends nothing for so long; -1: no timeout */
 	int timeout_ms;
-	int answer_ms; /* the same for what only asks */
-	int close_ms;  /* what hbm_close() makes of it */
+	int answer_ms; /* the same for requests that are answered at once */
+	int close_ms;  /* the same for hbm_close() */
 	char error[320];
 };

@@ -6,7 +6,7 @@
 
 struct hbm;
 
-/* Loads the driver if this connection may use one, and makes sure that this process sees
- * the daemon's device. 0, HBM_INVALID (there is no such device), HBM_UNSUPPORTED,
- * HBM_DEVICE, -ENODEV (not seen), or another negative errno. */
+/* Loads the driver if this connection may use one, and checks that this process sees the
+ * daemon's device. 0, HBM_INVALID (no such device), HBM_UNSUPPORTED, HBM_DEVICE, -ENODEV
+ * (not visible), or another negative errno. */
 int hbm_use_device(struct hbm *hbm, uint32_t device);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * error: the error line of a connection, which hbm_error() returns: what the last call
- * that was refused or failed found wrong.
+ * error: the error line of a connection, which hbm_error() returns: why the last call was
+ * refused or failed.
  */
 #pragma once
 

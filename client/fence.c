@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fence: the shared page of timelines, from the CPU and from a stream. The page is
- * registered with the driver once, for all contexts; its address for a device is asked
- * for each time, being a cheap question.
+ * fence: the shared fence page, from the CPU and from a stream. The page is registered with
+ * the driver once, for all contexts. Its address for a device is queried each time, which
+ * is cheap.
  */
 #include "client/fence.h"
 
@@ -28,11 +28,11 @@ int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value)
 	if (slot >= HBM_WIRE_FENCES)
 		return HBM_INVALID;
 
-	/* Pairs with the daemon's load: what was written before the signal is seen by who
-	 * sees the value. */
+	/* Pairs with the daemon's load: if it sees the value, it sees every write before
+	 * it. */
 	__atomic_store_n(&hbm->fences[slot], value, __ATOMIC_RELEASE);
 
-	/* A full doorbell rings already. */
+	/* EAGAIN: the counter is full, so the daemon will wake up anyway. */
 	return eventfd_write(hbm->doorbell, 1) < 0 && errno != EAGAIN ? -errno : 0;
 }
 

@@ -4,5 +4,5 @@
 
 struct hbm;
 
-/* Takes the fence page back from the driver, if it was ever given to it. */
+/* Unregisters the fence page from the driver, if it was registered. */
 void hbm_fences_unregister(struct hbm *hbm);

@@ -15,7 +15,7 @@ int hbm_gpu_open(struct gpu *gpu, const struct hbm_info *info, char *error, size
 			   is_soft ? &soft : NULL, error, error_size);
 }
 
-/* Finds one of this process's devices among the daemon's. */
+/* Records which of the daemon's devices has the UUID of this process's `ordinal`. */
 static void gpu_found(struct gpu *gpu, uint32_t devices, int ordinal, const CUuuid *uuid)
 {
 	for (uint32_t i = 0; i < devices; i++) {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* namespace: opening by description, attaching by number, closing. The daemon keeps the
- * count of opens. */
+/* namespace: opening by spec or by number, and closing. The daemon counts the opens. */
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -11,7 +10,7 @@
 
 #define BLOCK_UNIT 4096
 
-/* Copies a string into a zeroed field, NULL being "". */
+/* Copies a string into a zeroed field; NULL means "". */
 static bool namespace_name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
 {
 	size_t length = name ? strnlen(name, HBM_WIRE_NAME_BYTES) : 0;
@@ -27,8 +26,8 @@ static bool namespace_is_block_size(uint64_t bytes)
 	return bytes > 0 && is_aligned(bytes, BLOCK_UNIT);
 }
 
-/* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: what the reply has to say,
- * or 0. */
+/* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: the value expected in the
+ * reply, or 0: any. */
 static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint64_t block_bytes,
 			     struct hbm_wire_namespace_reply *reply)
 {

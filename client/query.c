@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query: walking the daemon's records page by page. Each page is copied, so that `each`
- * may use the connection. */
+/* query: walks the daemon's records page by page. Each page is copied, so that `each` may
+ * use the connection. */
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What `each` may count on; a newer daemon's records may be longer. */
+/* The least size of a record; a newer daemon's may be longer. */
 static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_STATUS] = sizeof(struct hbm_wire_status),
 	[HBM_QUERY_DEVICES] = sizeof(struct hbm_wire_device),
@@ -24,7 +24,7 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
 };
 
-static bool query_page_is_sound(const struct message *message)
+static bool query_page_is_valid(const struct message *message)
 {
 	const struct hbm_wire_query_reply *page = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
@@ -35,13 +35,14 @@ static bool query_page_is_sound(const struct message *message)
 	       message->size == sizeof(*page) + (uint64_t)page->count * page->record_bytes;
 }
 
-/* answer.body: where to put a pointer to the page, which is malloc'ed and the waiter's. */
+/* answer.body: where to put the page, which is allocated with malloc() and the waiter
+ * frees. */
 static int query_reply_page(struct hbm *hbm, struct ticket *ticket, struct message *message)
 {
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!query_page_is_sound(message))
+	if (!query_page_is_valid(message))
 		return TICKET_BROKEN;
 
 	struct hbm_wire_query_reply **out = ticket->answer.body;
@@ -54,8 +55,8 @@ static int query_reply_page(struct hbm *hbm, struct ticket *ticket, struct messa
 
 static const struct ticket_kind kind_page = {.reply = query_reply_page};
 
-/* A walk gets somewhere with every page: one without records, over a part of the index
- * where no block is left, goes forward. */
+/* Whether the walk ends: each page is the last or moves the cursor on. A page has no records
+ * if its part of the index has no blocks; the next cursor must then be greater. */
 static bool query_goes_on(const struct hbm_wire_query_reply *page, uint64_t cursor)
 {
 	if (page->next == 0)

@@ -68,7 +68,8 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 	return 0;
 }
 
-/* How many leading slabs of the range were in state `from` and are now in state `to`. */
+/* Turns slabs of the range from state `from` into `to` until one is in another state; the
+ * number turned. */
 static uint64_t region_range_turn(const struct hbm_range *range, uint64_t slabs,
 				  enum slab_state from, enum slab_state to)
 {
@@ -118,10 +119,10 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 
 /* ---- Device memory ---- */
 
-/* The mapping keeps the memory. A handle that stayed would keep it from everyone for as
- * long as this process lives, so that a refusal is not the last word; but an error that
- * stays may be an earlier call's, reported by one that has done its work, and the handle
- * of somebody else in this process by now. */
+/* Releases a handle; the mapping keeps the memory. A leaked handle would keep the memory
+ * allocated until this process exits, so a refused release is retried once. A sticky error
+ * is not: it may belong to an earlier call, this release may have succeeded, and the driver
+ * may have reused the handle. */
 static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle handle)
 {
 	return GPU_CALL(gpu, cuMemRelease, handle) ||
@@ -176,7 +177,7 @@ void hbm_region_unplace(struct hbm_region *region, uint64_t offset, uint64_t byt
 	}
 }
 
-/* Unmaps, run by run, all that is mapped. */
+/* Unmaps every mapped run of slabs. */
 static void region_unmap_all(struct hbm_region *region)
 {
 	uint64_t count = region->address_space / region->slab;
@@ -218,7 +219,7 @@ static void region_address_free(struct hbm_region *region)
 
 struct default_slab {
 	uint32_t device;
-	uint64_t bytes; /* 0: not told */
+	uint64_t bytes; /* 0: not received */
 };
 
 static int default_slab_found(const void *record, size_t record_bytes, void *arg)
@@ -232,7 +233,7 @@ static int default_slab_found(const void *record, size_t record_bytes, void *arg
 	return 0;
 }
 
-static bool region_slab_is_sound(uint64_t slab)
+static bool region_slab_is_valid(uint64_t slab)
 {
 	return is_power_of_two(slab) && slab >= SLAB_MIN && slab <= SLAB_MAX;
 }
@@ -246,13 +247,13 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 		if (rc)
 			return rc;
 
-		if (!region_slab_is_sound(asked.bytes))
+		if (!region_slab_is_valid(asked.bytes))
 			return hbm_fail(hbm, -EPROTO,
 					"the daemon reports no default slab for device %u",
 					asked.device);
 	}
 
-	if (!region_slab_is_sound(asked.bytes))
+	if (!region_slab_is_valid(asked.bytes))
 		return hbm_fail(hbm, HBM_INVALID,
 				"a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
 				(unsigned long long)asked.bytes);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * region: a range of device addresses reserved here and known to the daemon, cut into
- * slabs.
+ * region: a contiguous range of device addresses, reserved in this process and by the
+ * daemon, and divided into slabs.
  *
- * A slab is empty -> asked (a commit of it is under way) -> placed (its memory is mapped
- * but not accessible yet) -> mapped -> empty. Marked is a slab being validated, within
- * one call. A slab whose unmapping the device refused stays what it was. Ranges here are
- * in bytes and aligned to slabs; hbm_ranges_check() has seen them.
+ * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet)
+ * -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
+ * device refuses to unmap a slab, it keeps its state. Ranges are in bytes and aligned to
+ * slabs, and hbm_ranges_check() has accepted them.
  */
 #pragma once
 
@@ -20,19 +20,19 @@ struct hbm_region {
 	uint32_t id, device;
 	uint64_t address_space, slab;
 	CUdeviceptr address;
-	uint32_t commits; /* under way */
+	uint32_t commits; /* in flight */
 	uint8_t slabs[];  /* enum slab_state */
 };
 
-/* Whether all ranges are ranges of regions of this connection: 0, or HBM_INVALID or
- * HBM_LIMIT with an error line. */
+/* Checks that all ranges are in regions of this connection. 0, or HBM_INVALID or HBM_LIMIT
+ * with an error line. */
 int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
-/* Turns every slab of the ranges from one state into another, all or none: 0; HBM_INVALID
- * when a slab appears twice; `refusal` when one was in another state. */
+/* Turns every slab of the ranges from one state into another, all or none. 0;
+ * HBM_INVALID: a slab appears twice; `refusal`: one was in another state. */
 int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
 		    enum slab_state from, enum slab_state to, int refusal);
 
-/* Device calls; the region's context is current. False: gpu.failed_call says why. */
+/* Device calls; the region's context must be current. False: gpu.failed_call failed. */
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd);
 bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes);
 bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes);

@@ -20,7 +20,7 @@ bool hbm_reply_is_refusal(const struct message *message)
 	       message->fds.count == 0 && !(message->header->flags & HBM_WIRE_MORE);
 }
 
-/* What the daemon says about a refusal, to be freed; NULL: nothing, or out of memory. */
+/* The daemon's reason for a refusal; the caller frees it. NULL: none, or out of memory. */
 static char *request_reply_reason(const struct message *message)
 {
 	if (!hbm_reply_is_refusal(message) || message->size != sizeof(struct hbm_wire_refusal))
@@ -63,7 +63,7 @@ static int request_reply_fixed(struct hbm *hbm, struct ticket *ticket, struct me
 
 const struct ticket_kind hbm_kind_fixed = {.reply = request_reply_fixed};
 
-static bool request_header_is_sound(const struct hbm_wire_header *header)
+static bool request_header_is_valid(const struct hbm_wire_header *header)
 {
 	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
 
@@ -71,11 +71,11 @@ static bool request_header_is_sound(const struct hbm_wire_header *header)
 	       header->flags & HBM_WIRE_REPLY;
 }
 
-/* Brings a message to its ticket. 0, or the negative errno that ends the connection. */
+/* Hands a message to its ticket. 0, or the negative errno that ends the connection. */
 static int request_handle(struct hbm *hbm, struct message *message)
 {
 	const struct hbm_wire_header *header = message->header;
-	if (!request_header_is_sound(header))
+	if (!request_header_is_valid(header))
 		return -EPROTO;
 
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, header->id);
@@ -115,7 +115,7 @@ void hbm_request_break(struct hbm *hbm, int error)
 
 /* ---- The socket ---- */
 
-/* 0: nothing is left to send; -EAGAIN: no room. */
+/* Sends the unsent messages. 0: all are sent; -EAGAIN: the socket is full. */
 static int request_flush(struct hbm *hbm)
 {
 	while (!list_empty(&hbm->unsent)) {
@@ -130,7 +130,7 @@ static int request_flush(struct hbm *hbm)
 	return 0;
 }
 
-/* Handles one message. 0, -EAGAIN: there was none; else the connection is broken now. */
+/* Handles one message. 0; -EAGAIN: there is none; else the connection is now broken. */
 static int request_receive(struct hbm *hbm, bool block)
 {
 	if (hbm->broken)
@@ -149,15 +149,15 @@ static int request_receive(struct hbm *hbm, bool block)
 	if (rc)
 		hbm_request_break(hbm, rc);
 	else
-		/* Without room it is tried again with the next message; without a peer,
-		 * receiving finds out. */
+		/* If the socket is full, retried with the next message; if the peer is
+		 * gone, the next receive reports it. */
 		request_flush(hbm);
 
 	return rc;
 }
 
-/* Waits for a message at most timeout_ms (-1: for ever) and handles it. 0 (also for a
- * message less), -ETIMEDOUT, or negative errno. */
+/* Waits for a message at most timeout_ms (-1: no timeout) and handles it. 0 (also if no
+ * message came after all), -ETIMEDOUT, or another negative errno. */
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
 	bool more = request_flush(hbm) == -EAGAIN;
@@ -188,7 +188,7 @@ static int request_send(struct hbm *hbm, struct request *request)
 			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count);
 
 		if (rc == -ENOTCONN) {
-			/* What the daemon had answered before it went still counts. */
+			/* Handle the replies that the daemon sent before it exited. */
 			while (request_receive(hbm, false) == 0)
 				;
 			hbm_request_break(hbm, -ENOTCONN);
@@ -214,7 +214,7 @@ static int request_fail(struct hbm *hbm, const struct request *request, int erro
 			hbm_strerror(error));
 }
 
-/* Handles replies until one more request may be under way. */
+/* Handles replies until one more request may be in flight. */
 static void request_wait_turn(struct hbm *hbm, const struct request *request)
 {
 	uint32_t most = hbm->info.requests_in_flight;
@@ -301,7 +301,7 @@ static int64_t request_deadline_in(int timeout_ms)
 	return timeout_ms > 0 ? request_now_ms() + timeout_ms : timeout_ms;
 }
 
-/* What is left of timeout_ms; 0 and -1 stay what they are. */
+/* The remaining part of timeout_ms; 0 and -1 are unchanged. */
 static int request_deadline_left(int64_t deadline, int timeout_ms)
 {
 	if (timeout_ms <= 0)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request: sends requests and brings their replies to the tickets. The one place that
- * reads from the socket.
+ * request: sends requests and hands their replies to the tickets. Only this module reads
+ * from the socket.
  *
- * No more requests are under way than the daemon reads, less one, which is kept for a
- * CANCEL: one that had to queue behind what it is to cancel would be of no use. Until
- * there is a turn, and when the socket has no room, the sender handles replies: a client
- * with any number of requests never waits for a daemon that waits for it. Handling a
- * reply never sends and never makes a ticket; what a reply gives rise to is put on
- * hbm->unsent.
+ * The daemon reads a limited number of requests at a time. One of them is kept for a
+ * CANCEL, which would be useless if it queued behind the request it cancels. At the limit,
+ * and when the socket is full, the sender handles replies: so client and daemon never wait
+ * for each other. Handling a reply never sends and never creates a ticket; a message that
+ * it needs to send goes on hbm->unsent.
  */
 #pragma once
 
@@ -19,29 +18,29 @@ struct request {
 	enum hbm_wire_opcode opcode;
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
-	/* the first begins with a header, which hbm_request_submit() fills in */
+	/* the first begins with a header; hbm_request_submit() fills it in */
 	struct iovec pieces[2];
 	size_t piece_count;
 };
 
-/* A whole message, to be sent as soon as there is room. Its memory is the owner's, who
- * takes it off before freeing. */
+/* A message to send as soon as the socket has room. The owner unlinks it before it frees
+ * it. */
 struct unsent {
 	struct list link;
 	struct hbm_wire_header *message;
 };
 
-/* Sends. 0 and the ticket in *ticket; HBM_LIMIT: longer than a message may be; or
+/* Sends. 0 and the ticket in *ticket; HBM_LIMIT: the message is too long; or
  * negative errno. On failure nothing was sent, and request->answer remains the caller's. */
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *ticket);
-/* Sends, waits, and returns how the ticket ended. A question is answered at once: a
- * daemon that does not, and says nothing else, is given up after what the connection's
- * owner chose; other requests take their time. */
+/* Sends, waits, and returns the status of the ticket. For a request that the daemon answers
+ * at once the timeout is answer_ms, for others timeout_ms: the connection ends if the
+ * daemon sends nothing for so long. */
 int hbm_request_submit_wait(struct hbm *hbm, struct request *request);
 int hbm_request_query(struct hbm *hbm, struct request *request);
-/* Handles at least one reply, or breaks. */
+/* Handles at least one reply, or breaks the connection. */
 void hbm_request_poll(struct hbm *hbm);
-/* Has the daemon drop every request that has not begun, and waits for those that have. */
+/* Cancels every request that has not begun, and waits for the others. */
 void hbm_request_end_all(struct hbm *hbm);
 /* Ends the connection and every waiting ticket with `error`. */
 void hbm_request_break(struct hbm *hbm, int error);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session: opening a connection and the greeting, and closing it with everything that was
- * made on it. The top of the library: it uses every module that has something to take
- * down.
+ * session: opens a connection with HELLO, and closes it with everything created on it. It is
+ * the top of the library and uses every module that has something to close.
  */
 #include "client/connection.h"
 #include "client/fence.h"
@@ -18,12 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CLOSE_MS 10000 /* hbm.h says so, too */
+#define CLOSE_MS 10000 /* also in hbm.h */
 #define FENCE_BYTES (HBM_WIRE_FENCES * sizeof(uint64_t))
 
-/* ---- The greeting ---- */
+/* ---- HELLO ---- */
 
-/* A page that could shrink would be a SIGBUS in the caller's process. */
+/* Maps the fence page. It must be sealed: if it could shrink, the caller could get SIGBUS. */
 static volatile uint64_t *session_map_fences(int fd)
 {
 	struct stat stat;
@@ -37,9 +36,9 @@ static volatile uint64_t *session_map_fences(int fd)
 	return page == MAP_FAILED ? NULL : page;
 }
 
-/* Anything that is written to may block, or raise SIGPIPE; an eventfd that does not block
- * does neither. It is none of the kinds of file that stat() knows. */
-static bool session_doorbell_is_sound(int fd)
+/* Accept only a non-blocking eventfd: writing to anything else could block or raise SIGPIPE.
+ * stat() reports no file type for an eventfd. */
+static bool session_doorbell_is_valid(int fd)
 {
 	struct stat stat;
 	int flags = fcntl(fd, F_GETFL);
@@ -47,7 +46,7 @@ static bool session_doorbell_is_sound(int fd)
 	       (stat.st_mode & S_IFMT) == 0;
 }
 
-static bool session_hello_is_sound(const struct message *message)
+static bool session_hello_is_valid(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
 	return message->size == sizeof(*reply) && message->fds.count == 2 &&
@@ -62,10 +61,10 @@ static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct me
 	(void)ticket;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!session_hello_is_sound(message))
+	if (!session_hello_is_valid(message))
 		return TICKET_BROKEN;
 
-	hbm->fences = session_doorbell_is_sound(message->fds.list[1])
+	hbm->fences = session_doorbell_is_valid(message->fds.list[1])
 			      ? session_map_fences(message->fds.list[0])
 			      : NULL;
 	if (!hbm->fences)
@@ -156,7 +155,7 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 	return 0;
 }
 
-/* Gives back what is leased, and ends the session. */
+/* Destroys all regions and ends the session. */
 static void session_end(struct hbm *hbm)
 {
 	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;

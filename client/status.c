@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* status: names and sentences for statuses and errno values, and names of requests for
+/* status: names and descriptions of statuses and errno values, and names of requests for
  * error lines. */
 #include "client/status.h"
 

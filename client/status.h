@@ -2,5 +2,5 @@
 /* status: see hbm_strerror() and hbm_status_name() in hbm.h for the public half. */
 #pragma once
 
-/* "STORE"; "request" for a number that names none. Static, never NULL. */
+/* Such as "STORE"; "request" if there is no such opcode. Static, never NULL. */
 const char *hbm_opcode_name(unsigned int opcode);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ticket: the requests of a connection that have not been given back to the caller.
+ * ticket: the requests of a connection that the caller has not freed.
  *
- * A ticket is free -> unsent (its request is on its way into the socket) -> waiting (for
- * the reply) -> ended (its status is known) -> free. Its number is a generation and an
- * index; the generation changes whenever the entry is freed, so that a number used twice,
- * or a reply to something long over, finds nothing. The number is also the id of the
- * request on the wire. 0 is never one.
+ * A ticket is free -> unsent (its request is being sent) -> waiting (for the reply) -> ended
+ * (its status is known) -> free. Its number is a generation and an index. The generation
+ * changes whenever the entry is freed, so that a stale number, or a late reply, finds
+ * nothing. The number is also the id of the request on the wire. It is never 0.
  *
- * The table grows and never shrinks. Entries move when it does: a pointer to one holds
+ * The table grows and never shrinks. Entries move when it grows: a pointer to one is valid
  * until the next hbm_ticket_new().
  */
 #pragma once
@@ -21,32 +20,30 @@ struct commit;
 struct message;
 struct ticket;
 
-/* What ticket_kind.reply may return beside a status; no errno is as large. */
+/* Other results of ticket_kind.reply beside a status; no errno is as large. */
 enum {
 	TICKET_MORE = INT_MIN, /* no status yet, more messages follow */
-	TICKET_BROKEN,         /* this message is no answer to that request */
+	TICKET_BROKEN,         /* the message is not a valid reply to the request */
 };
 
-/* What to do with the replies to one kind of request. */
+/* How to handle the replies to one kind of request. */
 struct ticket_kind {
-	/*
-	 * An enum hbm_status or a negative errno ends the ticket. May steal fds of the
-	 * message; those left are closed.
-	 */
+	/* An enum hbm_status or a negative errno ends the ticket. May steal fds of the
+	 * message; the others are closed. */
 	int (*reply)(struct hbm *hbm, struct ticket *ticket, struct message *message);
-	/* Whether reply() copes with a message whose fds were lost; else it ends the
-	 * connection with -EMFILE. */
+	/* Whether reply() handles a message whose fds were lost; else the connection ends
+	 * with -EMFILE. */
 	bool takes_lost_fds;
-	/* The connection has ended before the reply. May be NULL. */
+	/* Called if the connection ends before the reply. May be NULL. */
 	void (*abandon)(struct hbm *hbm, struct ticket *ticket);
 };
 
-/* Where the answer goes. Which member counts is the kind's. */
+/* Where the reply goes; the kind says which members are used. */
 struct ticket_answer {
 	struct hbm_lookup *lookup;
 	hbm_result *results;
-	uint32_t count; /* of the results expected */
-	void *body;     /* a reply of fixed size, or what the kind wants */
+	uint32_t count; /* of results expected */
+	void *body;     /* a reply of fixed size, or as the kind says */
 	size_t size;
 	struct commit *commit; /* owned while the ticket waits */
 };
@@ -58,10 +55,10 @@ struct ticket {
 	enum ticket_state state;
 	uint16_t opcode; /* of the reply expected */
 	int status;
-	const char *failure;     /* why it fails, for the error line; NULL: what the status says */
+	const char *failure;     /* why it failed, for the error line; NULL: as the status says */
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
-	char *reason; /* what the daemon said of a refusal, or NULL; owned */
+	char *reason; /* the daemon's reason for a refusal, or NULL; owned */
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
 };
@@ -70,19 +67,19 @@ struct tickets {
 	struct ticket *entries;
 	uint32_t size, free;
 	uint32_t epoch; /* advanced by every hbm_dispatch() */
-	int unreported; /* tickets that have ended in this epoch and were not given back */
+	int unreported; /* tickets that ended in this epoch and are not freed */
 	uint32_t waiting;
 };
 
-/* An unsent ticket; its number in *id. NULL: out of memory. */
+/* Creates an unsent ticket, with its number in *id. NULL: out of memory. */
 struct ticket *hbm_ticket_new(struct tickets *tickets, hbm_ticket *id);
 /* NULL: no such ticket. */
 struct ticket *hbm_ticket_find(const struct tickets *tickets, hbm_ticket id);
-/* Its request is on the way. */
+/* Its request has been sent. */
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket);
-/* How many have ended since the last call. */
+/* The number of tickets that have ended since the last call. */
 int hbm_tickets_report(struct tickets *tickets);
-/* Frees the table, whatever is in it. */
+/* Frees the table and all tickets. */
 void hbm_tickets_clear(struct tickets *tickets);
