@@ -9,5 +9,5 @@ struct block_key_text {
 };
 
 struct block_key_text block_key_text(const hbm_key *key);
-/* 0, or -EINVAL (also for the reserved key, all zero); output untouched on failure. */
+/* 0, or -EINVAL (also for the reserved key, all zero). *key is written only on success. */
 int block_key_parse(const char *text, hbm_key *key);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * content: see content.h. Word i is a product of (seed + i) with an odd constant, its
- * halves folded, and the second half of the key: one multiplication a word, which is
- * about as fast as memory takes it, and no two words of a block alike in a way that a
- * shifted or repeated piece could hide in.
+ * content: see content.h. Word i multiplies (seed + i) by an odd constant, folds the
+ * halves, and combines them with the second half of the key. One multiplication a word is
+ * about as fast as memory bandwidth, and a shifted or repeated piece of a block does not
+ * compare equal.
  */
 #include "client/ctl/content.h"
 
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* any constant; keys of earlier runs are found again only with the same */
+/* any constant; a change of it changes the keys of every run */
 #define KEY_SEED 0x68626d6374ull
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
 #define WORDS_AT_ONCE 512 /* compared before the first look at the outcome */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * content: what the blocks of a replay hold. A block's key is made from its number in the
- * trace; its bytes are made from its key, its size and their own position, so that a
- * block swapped with another, moved within itself or cut short is noticed at the first
- * byte. Nothing is stored: what was expected is made again when it is compared.
+ * content: the bytes of a replay's blocks. A block's key is computed from its number in the
+ * trace. Its bytes are computed from its key, its size and their offsets, so that a
+ * comparison finds a block that was swapped, shifted or cut short. Nothing is stored: a
+ * comparison computes the expected bytes again.
  */
 #pragma once
 
@@ -16,5 +16,5 @@
 hbm_key content_key(uint64_t id);
 /* bytes: a multiple of 8. buffer: aligned to 8. */
 void content_fill(const hbm_key *key, uint64_t bytes, void *buffer);
-/* The offset of the first byte that is not what content_fill() makes, or CONTENT_SAME. */
+/* The offset of the first byte that differs from content_fill()'s, or CONTENT_SAME. */
 uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer);

@@ -31,8 +31,8 @@ static CUresult copier_retain(struct copier *copier, int ordinal)
 int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error,
 		size_t error_size)
 {
-	/* The library loads its own driver first, as only it knows how the soft one is to
-	 * be configured. */
+	/* Have the library load its driver first: only it knows the soft driver's
+	 * configuration. */
 	int ordinal;
 	if (hbm_device_ordinal(hbm, device, &ordinal) != 0) {
 		snprintf(error, error_size, "%s", hbm_error(hbm));
@@ -86,8 +86,7 @@ int copier_enter(struct copier *copier)
 int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes)
 {
 	CUresult result = copier->driver->cuMemcpyHtoD((CUdeviceptr)to, from, bytes);
-	/* From memory that is not registered that returns as soon as the driver has the
-	 * bytes. */
+	/* A copy from unregistered memory may return before the bytes have arrived. */
 	return (int)(result == CUDA_SUCCESS ? copier->driver->cuCtxSynchronize() : result);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copier: a thread's plain way to put bytes into device memory and to read them back:
- * synchronous copies in the device's primary context, which is where the library maps
- * regions. Devices are numbered as the daemon does.
+ * copier: synchronous copies to and from device memory, in the device's primary context,
+ * where the library maps regions. Devices have the daemon's numbers.
  */
 #pragma once
 
@@ -16,11 +15,11 @@ struct copier;
 int copier_open(struct copier **out, struct hbm *hbm, uint32_t device, char *error,
 		size_t error_size);
 struct copier *copier_close(struct copier *copier); /* takes NULL, returns NULL */
-/* Makes the context current in the calling thread: before the first copy there. 0, or the
- * driver's error. */
+/* Makes the context current in the calling thread; call it before the thread's first copy.
+ * 0, or the driver's error. */
 int copier_enter(struct copier *copier);
-/* The bytes are in the device's memory, also for other processes. 0, or the driver's
- * error. */
+/* On return the bytes are in device memory, visible to other processes too. 0, or the
+ * driver's error. */
 int copier_write(struct copier *copier, uint64_t to, const void *from, size_t bytes);
 /* 0, or the driver's error. */
 int copier_read(struct copier *copier, void *to, uint64_t from, size_t bytes);

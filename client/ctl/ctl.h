@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl: one run of hbmctl: what was asked, the connection it is asked over, and the ways
- * to say how it ended. A command prints its result on stdout, as a table or as one JSON
+ * ctl: one run of hbmctl: its command line, its connection, and how it reports its outcome.
+ * A command prints its result on stdout, as a table or as one JSON
  * document; one line on stderr says what went wrong and what to do about it. Exit status:
  * enum ctl_exit.
  */
@@ -28,24 +28,24 @@ struct command {
 	const char *summary;               /* one line */
 	int (*run)(struct ctl *ctl);       /* returns an enum ctl_exit */
 	const struct option_spec *options; /* or NULL */
-	size_t least, most;                /* how many words it takes */
+	size_t least, most;                /* number of words it takes */
 	const char *details;               /* paragraphs for its own help, or NULL */
 };
 
 struct ctl {
 	const char *socket; /* NULL: the library's choice */
 	bool json;
-	uint64_t timeout_s; /* for a daemon that says nothing; 0: none */
+	uint64_t timeout_s; /* for the daemon's replies; 0: none */
 	const struct command *command;
 	struct option_set options; /* the command's own */
-	char **words;              /* what is neither command nor option, NULL-terminated */
+	char **words;              /* arguments that are not options, NULL-terminated */
 	size_t word_count;
 	struct hbm *hbm; /* after ctl_connect */
 };
 
-/* The socket this run asks. */
+/* The socket this run connects to. */
 const char *ctl_socket(const struct ctl *ctl);
-/* What to connect with, as `name`. */
+/* Options to connect as `name`. */
 struct hbm_options ctl_options(const struct ctl *ctl, const char *name);
 /* Connects ctl->hbm for inspection. CTL_DONE, or CTL_FAILED with the line printed. */
 int ctl_connect(struct ctl *ctl);
@@ -58,12 +58,12 @@ int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((for
 /* For a library call on `hbm` that returned status != 0: `what` failed, why, and what to
  * do. Returns CTL_FAILED. */
 int ctl_refused(const struct hbm *hbm, const char *what, int status);
-/* Prints and releases the document; NULL is "out of memory". Returns the exit status. */
+/* Prints and frees the document; NULL means out of memory. Returns the exit status. */
 int ctl_print_json(json_t *document);
 /* The exit status for a table_finish() or a query that returned r. */
 int ctl_printed(int r);
 
-/* Option values, with the usage line printed when they are wrong. value may be NULL: *out
- * is left alone. */
+/* Parse option values; print the usage line if they are wrong. value may be NULL: *out is
+ * unchanged. */
 int ctl_count(const struct ctl *ctl, const char *what, const char *value, uint64_t *out);
 int ctl_bytes(const struct ctl *ctl, const char *what, const char *value, uint64_t *out);

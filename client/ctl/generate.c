@@ -35,7 +35,7 @@ static const struct parameter {
 };
 #define PARAMETER_COUNT (sizeof(parameters) / sizeof(parameters[0]))
 
-/* Blocks of one prompt beyond which a workload is refused: it would not fit any machine. */
+/* Limit on the blocks of one prompt: more would not fit in any machine. */
 #define PROMPT_BLOCKS_MAX 10000000
 
 static uint64_t *generate_member(struct generate_spec *spec, const struct parameter *parameter)
@@ -140,7 +140,7 @@ static uint64_t generate_random_about(struct generator *g, uint64_t mean)
 	return mean / 2 + generate_random_next(g) % (mean + 1);
 }
 
-/* Room for one more id than asked, for the block that is not full. */
+/* Makes room for one id more than `count`, for the block that is not full. */
 static int generate_make_room(struct user *user, size_t count)
 {
 	if (count < user->id_room)
@@ -157,7 +157,7 @@ static int generate_make_room(struct user *user, size_t count)
 	return 0;
 }
 
-/* Gives ids to the blocks that have become full. */
+/* Assigns ids to the blocks that have become full. */
 static int generate_fill_blocks(struct generator *g, struct user *user)
 {
 	size_t full = (size_t)(user->tokens / g->spec->block);
@@ -208,7 +208,7 @@ static struct user *generate_whose_turn(struct generator *g)
 	return first;
 }
 
-/* A user who has had his one conversation has no next turn: later than everyone. */
+/* A user whose only conversation has ended has no next turn, and sorts last. */
 static int generate_run(struct generator *g)
 {
 	uint64_t total = g->spec->requests ? g->spec->requests : g->spec->users * g->spec->turns;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * inspect: see inspect.h. The tables of fields come first; they are the whole difference
- * between most of the commands.
+ * inspect: see inspect.h. The tables of fields come first; most commands differ only in
+ * them.
  */
 #include "client/ctl/inspect.h"
 #include "client/ctl/ctl.h"

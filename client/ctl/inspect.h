@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inspect: the commands that show what the daemon has: records as they are, one view for
- * each kind. */
+/* inspect: the commands that show the daemon's records, with one view for each kind. */
 #pragma once
 
 #include "client/ctl/options.h"

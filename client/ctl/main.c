@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hbmctl: asks a running hbmd, or drives it. The command line is `hbmctl [OPTION...]
- * COMMAND [ARGUMENT or OPTION...]`; the options that all commands share may stand on
- * either side of the command.
+ * COMMAND [ARGUMENT or OPTION...]`; the options that all commands share may be on either
+ * side of the command.
  */
 #include "client/ctl/command.h"
 #include "client/ctl/ctl.h"
@@ -133,7 +133,7 @@ static int hbmctl_run(struct ctl *ctl, char **args)
 
 int main(int argc, char **argv)
 {
-	setlocale(LC_CTYPE, ""); /* only to know whether the terminal takes UTF-8 */
+	setlocale(LC_CTYPE, ""); /* only to learn whether the terminal supports UTF-8 */
 	struct ctl ctl = {.words = calloc((size_t)argc + 1, sizeof(char *))};
 	int r = ctl.words && argc > 0 ? hbmctl_run(&ctl, argv + 1) : ctl_fail("out of memory");
 	free(ctl.words);

@@ -2,7 +2,7 @@
 /*
  * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one
  * member of the record, read once for every record. Names end in the unit (_bytes,
- * _seconds) and, for what only grows, in _total, as Prometheus wants it. Labels come from
+ * _seconds) and, for counters, in _total, as Prometheus requires. Labels come from
  * the record (which tier, device or link) or from the table (a member that is one of a
  * family).
  */
@@ -31,7 +31,7 @@ struct metric {
 	const char *type; /* "gauge", "counter" */
 	const char *help;
 	size_t offset;    /* of a uint64_t */
-	uint64_t divisor; /* 1, or what makes seconds of the member */
+	uint64_t divisor; /* converts the member to the unit; 1: none */
 	const char *tier; /* a label for this member alone, or NULL */
 };
 
@@ -320,7 +320,7 @@ static json_t *metrics_all_json(const struct query *records)
 	return json_pack("{s:o}", "metrics", samples);
 }
 
-/* What is the same as long as one daemon runs, as labels of a constant 1. */
+/* Facts that are constant while a daemon runs, as labels of a constant 1. */
 static void metrics_print_info(const struct hbm_wire_status *status)
 {
 	struct labels labels = {0};

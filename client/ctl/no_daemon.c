@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* What stands before and after the socket and the status. */
+/* The text before and after the socket and the status. */
 struct wording {
 	const char *before, *after;
 };

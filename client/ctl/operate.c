@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * operate: see operate.h. Keys go to the daemon in as many messages as they need. A
- * lookup answers for the leading resident run, so it is counted over all messages: it
- * goes on only as long as every key so far was there.
+ * operate: see operate.h. Keys are sent in as many messages as they need. A lookup reports
+ * the leading resident run, which may extend over messages: it continues only while every
+ * key so far is resident.
  */
 #include "client/ctl/operate.h"
 #include "client/ctl/block_key.h"
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one KEYS message holds. */
+/* Keys that fit in one message. */
 #define KEYS_MAX                                                                                   \
 	((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(struct hbm_wire_key))
 
@@ -26,7 +26,7 @@ const struct option_spec operate_evict_options[] = {
 	{NULL, NULL, NULL},
 };
 
-/* The blocks a command names, and what the daemon said about each. */
+/* The blocks a command names, and the daemon's result for each. */
 struct operation {
 	uint32_t ns;
 	hbm_key *keys;
@@ -41,7 +41,7 @@ static void operation_clear(struct operation *operation)
 	free(operation->results);
 }
 
-/* From the words NAMESPACE KEY..., with the connection made. */
+/* Parses NAMESPACE KEY... and connects. */
 static int operation_start(struct ctl *ctl, struct operation *operation)
 {
 	*operation = (struct operation){.count = ctl->word_count - 1};

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Draws over the last one. */
+/* Draws over the previous bar. */
 void progress_show(size_t done, size_t total, uint64_t elapsed_ns);
-/* Takes the bar away. */
+/* Erases the bar. */
 void progress_end(void);

@@ -58,7 +58,7 @@ int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_byt
 				.arg = arg};
 	int r = hbm_query(hbm, kind, query_collect, &to);
 
-	/* ENOUGH is also a status; ours only comes with a full collection. */
+	/* ENOUGH is also a status; ours occurs only when the collection is full. */
 	if (r != 0 && !(r == ENOUGH && limit && to.query.count >= limit)) {
 		query_clear(&to.query);
 		return r;

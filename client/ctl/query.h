@@ -18,8 +18,8 @@ struct query {
 /* Which records to keep, or NULL for all. */
 typedef bool query_filter(const void *record, const void *arg);
 
-/* At most `limit` records, 0 for all. 0 and *out, to be given to query_clear(); else what
- * hbm_query() returned, or -ENOMEM. */
+/* At most `limit` records, 0 for all. 0 and *out, to be freed with query_clear(); else the
+ * result of hbm_query(), or -ENOMEM. */
 int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
 	       query_filter *filter, const void *arg, size_t limit, struct query *out);
 int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,

@@ -2,8 +2,8 @@
 /*
  * replay: see replay.h. The main thread reads the trace, sets up the workers, starts one
  * thread for each, shows the progress until all have ended, and reports. The first SIGINT
- * or SIGTERM lets every worker finish the request at hand and reports what there is; the
- * second one kills.
+ * or SIGTERM lets every worker finish its current request and reports the results so far;
+ * the second one kills the process.
  */
 #include "client/ctl/replay.h"
 #include "client/ctl/block_key.h"
@@ -24,7 +24,7 @@
 #include <time.h>
 
 #define WORKERS_MAX 1024
-#define BLOCK_UNIT 4096 /* what the protocol wants block_bytes to be a multiple of */
+#define BLOCK_UNIT 4096 /* block_bytes is a multiple of this */
 #define BLOCK_MAX (1ull << 40)
 #define LIMIT_NONE 0
 
@@ -260,7 +260,7 @@ static int start_workers(struct crew *crew)
 	return CTL_DONE;
 }
 
-/* Waits for all that were started, and draws meanwhile. */
+/* Waits for all started workers and draws the progress bar meanwhile. */
 static void replay_await_workers(struct crew *crew)
 {
 	const struct replay_plan *plan = crew->plan;
@@ -341,7 +341,7 @@ static void replay_report_mismatches(const struct tally *tally)
 	}
 }
 
-/* The verdict on a run that itself worked. */
+/* The exit status of a run that completed. */
 static int replay_judge(const struct replay_outcome *outcome)
 {
 	const struct tally *tally = &outcome->tally;

@@ -59,8 +59,8 @@ static int replay_report_put_counts(json_t *document, const struct tally *tally)
 	       replay_report_put_count(document, "bytes_stored", tally->bytes_stored);
 }
 
-/* What was moved over the time it all took, and over the time spent in the calls: of several
- * workers, and of what is looked up and compared between calls, only the first takes account. */
+/* Bytes moved over the elapsed time, and over the time spent in calls. Only the former
+ * includes concurrency of workers and the time between calls. */
 static int replay_report_put_speeds(json_t *document, const struct tally *tally,
 				    uint64_t elapsed_ns)
 {

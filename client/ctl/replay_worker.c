@@ -29,15 +29,15 @@ struct replay_worker {
 	struct copier *copier;
 	unsigned char *staging;
 	size_t staging_blocks;
-	/* for the request at hand */
+	/* for the current request */
 	hbm_key *keys;
 	hbm_result *found; /* of the lookup */
 	size_t count, resident;
-	/* for the window at hand, by slot of the region */
+	/* for the current window, by slot of the region */
 	struct hbm_segment *segments;
 	struct hbm_block *blocks;
 	hbm_result *results;
-	bool *made_anew; /* a loaded block that is not what it should be */
+	bool *made_anew; /* loaded, but with wrong bytes */
 	struct tally tally;
 	char error[256];
 };
@@ -210,8 +210,9 @@ const char *replay_worker_error(const struct replay_worker *worker)
 	return worker->error;
 }
 
-/* ---- One window of one request: blocks [first, first + count) of it in slots [0, count) ----
- */
+/* ---- One window of one request ---- */
+
+/* Blocks [first, first + count) of the request are in slots [0, count) of the region. */
 
 static uint64_t replay_worker_slot_address(const struct replay_worker *worker, size_t slot)
 {
@@ -260,8 +261,7 @@ static int replay_worker_load(struct replay_worker *worker, size_t count)
 	return samples_add(&worker->tally.load, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
 }
 
-/* A block that came back wrong is made anew too: it must not go on into the cache under
- * its key. */
+/* A block with wrong bytes is generated again, so that it is not stored under its key. */
 static void replay_worker_compare(struct replay_worker *worker, size_t slot, const void *bytes)
 {
 	const hbm_key *key = &worker->blocks[slot].key;

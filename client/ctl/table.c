@@ -96,7 +96,7 @@ void table_cell(struct table *table, const char *format, ...)
 	table->cells[table->cell_count++] = text;
 }
 
-/* Columns on a terminal, taking each character of UTF-8 for one. */
+/* Columns on a terminal, counting each UTF-8 character as one. */
 static size_t table_width_of(const char *text)
 {
 	size_t width = 0;
@@ -117,8 +117,8 @@ static size_t table_column_width(const struct table *table, size_t column)
 	return width;
 }
 
-/* Spaces are printed before the next text, so that no line ends in them; *owed is how
- * many there are to come. */
+/* Spaces are printed before the next text, so that no line ends in them. *owed counts the
+ * spaces not printed yet. */
 static void table_print_cell(const struct table *table, size_t column, size_t width,
 			     const char *text, size_t *owed, FILE *out)
 {

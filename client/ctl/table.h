@@ -2,8 +2,7 @@
 /*
  * table: aligned columns for people. Cells are added row by row, left to right; the table
  * is printed once it is whole, because only then the widths are known. Cells may hold
- * text that a stranger chose (the name of a session): control characters are shown as
- * '?', so that nobody's name can move the reader's cursor.
+ * untrusted text (the name of a session), so control characters are shown as '?'.
  *
  * A failed allocation is remembered and returned by table_print(); the calls before it
  * need no check.
@@ -21,11 +20,11 @@ struct table_column {
 	bool right;         /* numbers */
 };
 
-/* The columns are copied, their headers borrowed. NULL when there is no memory; every
- * other call takes that NULL. */
+/* The columns are copied, their headers borrowed. NULL: out of memory; every other call
+ * accepts NULL. */
 struct table *table_new(const struct table_column *columns, size_t count);
 struct table *table_free(struct table *table); /* takes NULL, returns NULL */
-/* Appends one cell to the row under way; after `count` cells the next row begins. */
+/* Appends one cell to the current row; after `count` cells the next row begins. */
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A last row that is not full is padded. 0, or -ENOMEM if something is missing (then
  * nothing is printed). */

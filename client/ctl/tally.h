@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tally: what a replay counted, for one worker or for all. Of every request's blocks, the
- * leading ones that were there when it arrived are hits of the tier they were in, and all
- * others are misses. A late miss is a hit that was gone, or came back as an error, when
- * it was loaded: another client's blocks can push it out in between.
+ * tally: what a replay counted, for one worker or for all. The leading
+ * blocks of a request that are resident when it arrives are hits of their tier; all others
+ * are misses. A late miss is a hit whose load missed or failed: another client's blocks
+ * may evict it in between.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct mismatch {
 struct tally {
 	uint64_t requests, block_refs;
 	uint64_t hits[HBM_TIERS], misses, late_misses;
-	/* blocks that a store refused, for another reason than being there already */
+	/* blocks that a store refused, except with HBM_EXISTS */
 	uint64_t not_stored;
 	uint64_t bytes_loaded, bytes_stored;
 	uint64_t mismatches;

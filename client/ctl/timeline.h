@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * timeline: how busy each link was in each of `width` equal slices of time. A link is
- * busy while at least one of its movements is under way, so movements that overlap count
+ * busy while at least one of its movements is in flight, so overlapping movements count
  * once.
  */
 #pragma once
@@ -18,7 +18,7 @@ struct timeline {
 
 /*
  * From `count` intervals in any order, which are sorted in place. last_ns: only so much
- * before the latest end; 0: all. 0 and *out, to be given to timeline_clear(); -ENODATA:
+ * before the latest end; 0: all. 0 and *out, to be freed with timeline_clear(); -ENODATA:
  * there are no intervals; -ENOMEM.
  */
 int timeline_make(struct hbm_wire_interval *intervals, size_t count, uint64_t last_ns, size_t width,

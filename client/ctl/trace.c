@@ -52,7 +52,7 @@ static const char *trace_shade(double busy)
 	static const char *const blocks[] = {" ", "░", "▒", "▓", "█"};
 	bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 
-	/* Whatever was busy at all is seen. */
+	/* A slice that was busy at all is visible. */
 	size_t level = busy <= 0 ? 0 : 1 + (size_t)(busy * 3.999);
 
 	level = level > 4 ? 4 : level;

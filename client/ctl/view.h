@@ -23,8 +23,8 @@ enum view_type {
 	VIEW_DIGEST, /* bytes, as hex digits */
 	VIEW_UUID,   /* of a device, as nvidia-smi writes it */
 	VIEW_HASH,   /* uint64_t, as 16 hex digits */
-	/* uint64_t of a client's choosing; in JSON a string, as not all readers have
-	 * 64-bit integers */
+	/* uint64_t chosen by a client; in JSON a string, as not all readers have 64-bit
+	 * integers */
 	VIEW_MARK,
 	VIEW_NAMED, /* uint32_t, an index into `names` */
 	VIEW_TIERS, /* uint64_t[HBM_TIERS], [0] unused */
@@ -67,11 +67,9 @@ const char *view_name(const struct view_names *names, uint32_t index);
 /* The index of a name, or -1. */
 int view_index(const struct view_names *names, const char *name);
 
-/* A JSON string of a text that need not be UTF-8 (what is not becomes '?'). length: at
- * most so many bytes. */
+/* A JSON string of at most `length` bytes of text. Bytes that are not UTF-8 become '?'. */
 json_t *view_json_text(const char *text, size_t length);
-/* A whole number; from 2^63 on, where jansson has none, the nearest real one: a measure
- * so large is a rough one. */
+/* An integer; from 2^63 on, which jansson does not support, the nearest real number. */
 json_t *view_json_count(uint64_t count);
 /* An object with one member for each tier but "none". */
 json_t *view_json_tiers(const uint64_t *tiers);

@@ -67,7 +67,7 @@ int workload_add(struct workload *workload, const struct workload_request *reque
 	return 0;
 }
 
-/* A sentence for what is wrong with the ids, or NULL. */
+/* Describes what is wrong with the ids; NULL: nothing. */
 static const char *workload_read_ids(const json_t *array, struct id_buffer *buffer)
 {
 	size_t count = json_array_size(array);

@@ -31,8 +31,8 @@ struct workload {
 };
 
 /*
- * Reads at most `limit` requests, 0 for all. 0 and *out, to be given to workload_free();
- * -EINVAL: a line that is no request; -ENODATA: no request at all; another negative
+ * Reads at most `limit` requests, 0 for all. 0 and *out, to be freed with workload_free();
+ * -EINVAL: a line is not a request; -ENODATA: there is no request; another negative
  * errno: reading failed. In each case one line in error, which says where.
  */
 int workload_read(FILE *in, const char *name, size_t limit, struct workload **out, char *error,
