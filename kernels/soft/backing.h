@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * backing: physical device memory, a memfd behind each VMM handle. It lives while it is
- * referred to (created, imported, retained: references, dropped by cuMemRelease) or
- * mapped; its handle is good only while it is referred to.
+ * backing: physical device memory, a memfd for each VMM handle. It lives while it has
+ * references (from create, import and retain; cuMemRelease drops one) or mappings. Its
+ * handle is valid only while it has references.
  *
- * Memory made here is charged to its device until nobody has it any more: not this
- * process, and for exported memory not any other, by fd or by mapping. That is how the
- * real driver behaves, and it is found out by asking for a lease on the file, which is
- * refused while somebody else has it open. Memory imported is not charged: its maker does
- * that.
+ * Memory created here is charged to its device until it is freed: until this process, and
+ * for exported memory every process, has closed and unmapped it. The real driver behaves
+ * so. The kernel refuses a file lease while another process has the file open, which shows
+ * whether one has. Imported memory is not charged here but in the process that created it.
  *
  * All functions: vmm_lock is held.
  */
@@ -25,14 +24,13 @@ struct backing {
 	bool charged, shareable, exported;
 };
 
-struct backing *
-backing_find(CUmemGenericAllocationHandle handle); /* NULL: not, or no longer, a handle */
-void backing_hold(struct backing *backing);        /* by a mapping */
-void backing_drop(struct backing *backing);        /* by a mapping; the backing may be gone after */
-/* Makes a backing of a model that has its device, bytes, fd and nature, referred to once;
+struct backing *backing_find(CUmemGenericAllocationHandle handle); /* NULL: no such handle */
+void backing_hold(struct backing *backing);                        /* by a mapping */
+void backing_drop(struct backing *backing); /* by a mapping; may free the backing */
+/* Creates a backing with one reference from the device, bytes, fd and nature of `model`;
  * *handle names it. */
 CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *handle);
-/* Uncharges memory that no process has any longer. */
+/* Uncharges memory that no process holds. */
 void lingerers_sweep(void);
 uint64_t backings_live(void);
 /* Closes all; only when nothing is mapped. */

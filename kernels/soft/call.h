@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * call: what every entry point does first. It is refused inside a host function, before
- * cuInit and in a process forked after it, counted, and failed if a fault says so; then,
- * where options want that, it takes its time and leaves litter.
+ * call: the prologue of every entry point. A call is refused inside a host function, before
+ * cuInit and in a process forked after it. It is counted, and fails if a fault says so.
+ * Then, as options say, it is delayed and leaves litter.
  */
 #pragma once
 
@@ -21,10 +21,10 @@ CUresult call_enter(enum call call);
 	} while (0)
 
 void call_initialised(void); /* cuInit has succeeded */
-bool call_is_forked(void);   /* this process was forked after cuInit: it gets nothing */
+bool call_is_forked(void);   /* this process was forked after cuInit: all calls are refused */
 void call_reset(void);       /* as before cuInit; counts are 0, nothing is slow or littered */
 struct options;
 void call_configure(
 	const struct options *options); /* how slow calls are, and whether they litter */
-/* Marks this thread as being inside a host function, where calls are refused. */
+/* Marks this thread as inside a host function, where calls are refused. */
 void call_forbid(bool forbidden);

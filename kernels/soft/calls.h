@@ -19,10 +19,10 @@ DRIVER_CALLS(DRIVER_CALL)
 enum call { DRIVER_CALLS(DRIVER_CALL) CALLS };
 #undef DRIVER_CALL
 
-/* The entry point's number, CALLS for "*", negative if there is no such. */
+/* The entry point's number; CALLS for "*"; negative: no such entry point. */
 int calls_find(const char *name);
-/* How often since calls_reset(); CALLS: all together, those without a device's part in
- * them left out. */
+/* The number of calls since calls_reset(). CALLS: of all entry points that involve a
+ * device. */
 uint64_t calls_count(unsigned call);
 /* Counts one more and returns the new count. */
 uint64_t calls_add(unsigned call);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * device: the soft devices of this process, their primary contexts and copy engines.
- * There are primary contexts only: a CUcontext is the number of a life, from a first
- * retain to a last release, of its device's. Between setup and reset of the process's
- * devices nothing here moves.
+ * There are only primary contexts. A CUcontext numbers one lifetime of its device's context,
+ * from the first retain to the last release. Devices do not move between setup and reset.
  */
 #pragma once
 
@@ -11,9 +10,9 @@
 #include "kernels/soft/engine.h"
 #include "kernels/soft/options.h"
 
-/* What the devices and their driver say they are: the oldest a kernel has to run on. */
+/* The reported versions: the oldest that kernels have to support. */
 #define SOFT_DRIVER_VERSION 12000
-#define SOFT_PTX_VERSION 80 /* the latest that driver reads, 8.0 */
+#define SOFT_PTX_VERSION 80 /* the latest that the driver accepts, 8.0 */
 #define SOFT_CAPABILITY 70  /* sm_70 */
 
 enum engine_direction { ENGINE_D2H, ENGINE_H2D, ENGINES };
@@ -26,10 +25,8 @@ struct device {
 	uint64_t life; /* the context's number, different for each in this process; table_lock */
 	/* streams, events, modules and registrations of the context; table_lock */
 	uint64_t children;
-	_Atomic CUresult
-		/* what a kernel did to the context, which is of no use any more; or
-		 * CUDA_SUCCESS */
-		fault;
+	/* the error of a kernel, which makes the context unusable; or CUDA_SUCCESS */
+	_Atomic CUresult fault;
 	struct engine engines[ENGINES];
 };
 
@@ -41,7 +38,7 @@ uint64_t devices_retained(void);       /* how many have a context; table_lock he
 
 /*
  * Ends the use of a device's context: its streams drop what is queued, and calls return
- * the fault. The first one stays.
+ * the fault. The first fault is kept.
  */
 void device_fail(struct device *device, CUresult fault);
 CUresult device_fault(const struct device *device); /* CUDA_SUCCESS: none */

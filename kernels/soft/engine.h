@@ -19,8 +19,8 @@ struct engine {
 void engine_setup(struct engine *engine, double gib_s, double latency_us);
 bool engine_is_limited(const struct engine *engine);
 /*
- * When a copy of so many bytes that could start at `ready` is done. `ready` may lie in
- * the past: being late is made up for, so that the average bandwidth is the configured
- * one however late threads and timers are.
+ * Returns when a copy of `bytes` that could start at `ready` (ns) completes. `ready` may be
+ * in the past, so that the average bandwidth is the configured one even if threads and
+ * timers are late.
  */
 uint64_t engine_schedule(struct engine *engine, uint64_t ready, uint64_t bytes);

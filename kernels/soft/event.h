@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* event: what the rest of the soft driver needs of events: to count and to end them. */
+/* event: counts and frees events for the rest of the soft driver. */
 #pragma once
 
 #include <stdint.h>

@@ -11,7 +11,7 @@
 
 #include "kernels/soft/device.h"
 
-/* Above all that a process can have, and below the addresses of device memory. */
+/* Above every user-space address, and below the addresses of device memory. */
 #define SOFT_ALIASES (1ull << 53)
 
 /* Whether a device address is one of host memory, registered or not. */
@@ -20,7 +20,7 @@ static inline bool host_is_alias(CUdeviceptr address)
 	return address >= SOFT_ALIASES && address < 2 * SOFT_ALIASES;
 }
 
-/* Where an alias is for the host. */
+/* The host address of an alias. */
 static inline uint64_t host_of_alias(CUdeviceptr alias)
 {
 	return alias - SOFT_ALIASES;
@@ -33,7 +33,7 @@ static inline uint64_t host_of_alias(CUdeviceptr alias)
  * be written. table_lock is held.
  */
 CUresult host_hold(uint64_t address, uint64_t bytes, const struct device *device, bool write);
-/* The same by the alias: besides, the registration is mapped into the device. */
+/* The same by alias; the registration must also be mapped into the device. */
 CUresult host_hold_alias(CUdeviceptr alias, uint64_t bytes, const struct device *device,
 			 bool write);
 void host_drop(uint64_t address);  /* the host's address, of what was held; table_lock is held */

@@ -2,13 +2,13 @@
 /*
  * lock: the soft driver's two locks and their order.
  *
- * 	vmm_lock	held by calls that create, map, unmap, register or free memory, for their whole duration, system
- * 			calls included; they are slow and exclude each other, as in the real driver
- * 	table_lock	held for moments: to look things up, to queue work, to count who uses what
+ * 	vmm_lock	held by calls that create, map, unmap, register or free memory, until
+ * 			they return, also over system calls; they exclude each other, as in
+ * 			the real driver
+ * 	table_lock	held briefly: to look things up, to queue work, to count uses
  *
- * vmm_lock is taken before table_lock. What the memory tables hold is changed with both
- * held and may be read with one of them. Streams, events and contexts are under
- * table_lock alone.
+ * vmm_lock is taken before table_lock. The memory tables are changed with both held and
+ * read with either. Streams, events and contexts need only table_lock.
  */
 #pragma once
 

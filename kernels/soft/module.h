@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * module: a PTX text loaded into a context, and its functions: those entries that were
- * asked for by name and have a kernel. A module that a launch is queued or running of
- * cannot be unloaded; its functions go with it.
+ * module: a PTX text loaded into a context, and its functions: the entries that were
+ * requested by name and have a kernel. A module with queued or running launches cannot be
+ * unloaded. Unloading it frees its functions.
  *
  * All under table_lock.
  */
@@ -12,7 +12,7 @@
 #include "kernels/soft/kernel.h"
 
 struct function {
-	uint64_t name; /* the handle; 0: nobody asked for it yet */
+	uint64_t name; /* the handle; 0: not requested yet */
 	struct module *module;
 	const struct ptx_entry *entry;
 	const struct kernel *kernel;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * options: what soft devices are like: how many, how large, how fast. From the caller,
- * else the environment, else this. What the driver is like in its process, littering and
- * slow in single calls, is only ever said by the environment, and holds for callers with
- * options too: it is for tests, which have daemon and clients under it alike.
+ * options: the number, size and speed of soft devices. They come from the caller, else the
+ * environment, else the defaults. Only the environment sets litter and slow calls, and it
+ * does so even if the caller gives options: tests use them for daemon and clients alike.
  */
 #pragma once
 
@@ -14,7 +13,7 @@
 #include <stdint.h>
 
 #define SOFT_DEVICES_MAX 16u
-#define SOFT_GRANULARITY (2u << 20) /* of everything about device memory */
+#define SOFT_GRANULARITY (2u << 20) /* of device memory */
 #define SOFT_MEMORY_DEFAULT (1ull << 30)
 
 struct options {
@@ -23,10 +22,9 @@ struct options {
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
 	bool litter; /* litter.h */
-	/* what each call of an entry point takes longer; cuInit only the first in a
-	 * process */
+	/* delay of each call of an entry point; for cuInit, of a process's first call */
 	uint32_t slow_us[CALLS];
 };
 
-/* What given and the environment (HBM_SOFT) make of the defaults; -EINVAL. */
+/* Applies `given` or the environment (HBM_SOFT) to the defaults. 0 or -EINVAL. */
 int options_resolve(struct options *out, const struct driver_soft_options *given);

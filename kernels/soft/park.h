@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * park: waiting for a word to change, first by looking, then asleep in the kernel.
- * Looking lasts about as long as a sleep and its wake-up cost; on a single processor it
- * is left out.
+ * park: waits for a word to change, first by spinning, then asleep in the kernel. It spins
+ * for about as long as a sleep and its wake-up cost; on a single processor it does not
+ * spin.
  *
  * The side that changes the word does so with sequential consistency and then wakes, if
  * the waiter has said (likewise, before it last looked) that it may sleep. Wake-ups may

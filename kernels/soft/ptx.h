@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ptx: what the soft driver reads of a module's text: whether the device would take it,
- * and the names, parameters and block sizes of its entries. Statements are not looked at:
- * braces are counted, and what is between them is skipped.
+ * ptx: parses the text of a module: whether the device would accept it, and the names,
+ * parameters and block sizes of its entries. Statements are skipped by counting braces.
  */
 #pragma once
 
@@ -30,8 +29,8 @@ struct ptx {
  * sm_70). Untouched on failure: CUDA_ERROR_INVALID_IMAGE: no PTX at all;
  * CUDA_ERROR_INVALID_PTX: not well-formed, or not for 64-bit addresses;
  * CUDA_ERROR_UNSUPPORTED_PTX_VERSION: newer than the driver, or older than its own
- * target; CUDA_ERROR_NO_BINARY_FOR_GPU: for a later or a vanished device, or no text but
- * machine code.
+ * target; CUDA_ERROR_NO_BINARY_FOR_GPU: for a newer or an obsolete device, or machine code
+ * instead of text.
  */
 CUresult ptx_read(struct ptx *out, const char *text, unsigned capability);
 const struct ptx_entry *ptx_find(const struct ptx *ptx, const char *name); /* NULL: no such entry */

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reservation: the ranges of device address space that were reserved. Each has a table
- * with an entry for each granule, so that an address is found in the time of a search
- * among the reservations.
+ * reservation: reserved ranges of device address space. Each has a table with an entry for
+ * each granule, so that finding an address takes only a search among the reservations.
  *
- * Device addresses are as far from any memory of the process as on a real device: what
- * the host touches there, itself or by a system call, is a fault. The bytes are at
- * another place, SOFT_ADDRESSES below, where only the driver looks; that place is
- * reserved with the range, so it can be computed, and a range without holes is one
- * without holes there.
+ * Device addresses are outside the process's address space, as with a real device: a host
+ * access to one faults, and a system call fails. The bytes are SOFT_ADDRESSES below the
+ * device address, where only the driver accesses them. That host range is reserved with
+ * the device range, so both have the same layout.
  *
  * Changed with vmm_lock and table_lock held, read with either.
  */
@@ -16,8 +14,7 @@
 
 #include "kernels/soft/device.h"
 
-/* Above all that a process can have, and not in the top byte, which some processors
- * ignore. */
+/* Above every user-space address, and not in the top byte, which some processors ignore. */
 #define SOFT_ADDRESSES (1ull << 54)
 
 struct mapping;
@@ -29,17 +26,17 @@ struct reservation {
 	struct mapping **granules; /* what is mapped at each; NULL: nothing */
 };
 
-/* Where the byte at a device address is for the driver; to be touched only where memory
- * is mapped and held. */
+/* The host address of the byte at a device address. Access it only while memory is mapped
+ * there and held. */
 static inline void *reservation_place(CUdeviceptr address)
 {
 	return (void *)(uintptr_t)(address - SOFT_ADDRESSES);
 }
 
-/* The reservation the whole range lies in, or NULL. */
+/* The reservation that contains the whole range, or NULL. */
 struct reservation *reservation_find(CUdeviceptr address, uint64_t bytes);
 /* The table's entry for an address in the reservation. */
 struct mapping **reservation_granule(const struct reservation *in, CUdeviceptr address);
 struct reservation *reservation_nth(size_t n); /* NULL: there are not so many */
 uint64_t reservations_live(void);
-void reservations_reset(void); /* frees all, which nothing is mapped in; vmm_lock is held */
+void reservations_reset(void); /* frees all; nothing is mapped in them; vmm_lock is held */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * share: the file behind device memory, which processes share. Its name says which device
- * the memory is of, and seals keep its size: one process must not be able to cut the file
- * under another's mapping.
+ * the memory belongs to. Seals fix its size, so that no process can truncate a file that
+ * another has mapped.
  */
 #pragma once
 
@@ -16,6 +16,6 @@ int share_create(unsigned device, uint64_t bytes);
 bool share_is_held(int fd);
 /* Another description of the same file, open for writing; -errno. */
 int share_reopen(int fd);
-/* Which device the memory of an fd is of and its size, in *device and *bytes; -EINVAL if
- * the fd is none of share's. */
+/* The device of an fd's memory and its size, in *device and *bytes. -EINVAL: the fd is not
+ * device memory. */
 int share_examine(int fd, unsigned *device, uint64_t *bytes);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slots: names for objects that a caller may hold on to for too long. A name is a slot's
- * number, the generation of its use, and the kind of object; one that was removed, or is
- * of another kind, finds nothing, and is not given out again before its slot was used
- * 2^24 times. Names are never 0. The caller locks.
+ * slots: names for objects, which detect use after free. A name is a slot's number, the
+ * generation of its use, and the kind of object. A name that was removed, or is of another
+ * kind, finds nothing, and is not reused before its slot was used 2^24 times. Names are
+ * never 0. The caller locks.
  */
 #pragma once
 

@@ -21,8 +21,8 @@
  * and else the defaults. HBM_SOFT's "litter=1" and "slow=cuInit:2000000+cuMemCreate:100"
  * (us) hold with options too. Faults are options->fail or else the environment's
  * HBM_SOFT_FAIL. A later user is refused (-EBUSY) if it names other devices or memory;
- * its faults are added. -EINVAL: an option or a variable cannot be understood. Every
- * success is to be paired with hbm_soft_release().
+ * its faults are added. -EINVAL: an option or a variable cannot be understood. Pair
+ * every success with hbm_soft_release().
  */
 SOFT_EXPORT int hbm_soft_configure(const struct driver_soft_options *options);
 /* Drops a use. The last one ends all streams, frees all memory and forgets options,
@@ -54,20 +54,19 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
 
 /*
- * What device memory holds, copied as work of a device, but in no context, not counted
- * and failed by no fault: for tests that play the one who filled it. -EFAULT: not mapped
- * throughout with that access for the device.
+ * Copies device memory as the device would, but in no context, not counted, and without
+ * faults: for tests. -EFAULT: not mapped throughout with the access needed.
  */
 SOFT_EXPORT int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes);
 SOFT_EXPORT int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *source,
 			      size_t bytes);
 
 /*
- * Kernels. There is no interpreter: of a module's PTX the soft driver reads what entries
- * there are, and a launch runs, once for its whole grid, the host function that was given
- * for the entry's name. What it does with blocks and threads is its own business.
+ * Kernels. There is no interpreter: the soft driver reads the entries of a module's PTX. A
+ * launch calls, once for its whole grid, the host function registered for the entry's
+ * name. That function handles blocks and threads itself.
  *
- * A kernel gets at device memory through hbm_soft_memory() alone, and returns
+ * A kernel accesses device memory through hbm_soft_memory() alone, and returns
  * CUDA_SUCCESS, or the error a device would have met. That error, or
  * CUDA_ERROR_ILLEGAL_ADDRESS where hbm_soft_memory() said NULL, ruins the context, as it
  * would on a device: see kernels/README.md.
@@ -93,19 +92,19 @@ struct hbm_soft_kernel {
 };
 
 /*
- * Gives the host function for entries of a name; copies all but the function, which has
- * to stay until the last hbm_soft_release(), when kernels are forgotten. The same kernel
- * may be given again. -EEXIST: there is another one of that name; -EINVAL: no name, no
- * function, or parameters beyond the limits.
+ * Registers the host function for entries of a name. Copies everything except the function,
+ * which must stay valid until the last hbm_soft_release(), which removes all kernels. The
+ * same kernel may be registered again. -EEXIST: there is another one of that name;
+ * -EINVAL: no name, no function, or parameters beyond the limits.
  */
 SOFT_EXPORT int hbm_soft_kernel(const struct hbm_soft_kernel *kernel);
 
 /*
- * For a kernel, on the thread it runs on: where [address, address + bytes) is for the
- * host, until the launch is over. The range is memory mapped with access for the launch's
+ * For a kernel, on the thread it runs on: the host address of [address, address + bytes),
+ * valid until the launch ends. The range is memory mapped with access for the launch's
  * device, read-only or not, or a piece of one registration of host memory mapped into it.
  * It cannot be unmapped, narrowed or unregistered until then. NULL: there is no such
- * range, and the kernel is to return an error. No bytes are at any address.
+ * range, and the kernel must return an error. A range of 0 bytes is valid at any address.
  */
 static inline void *hbm_soft_memory(struct hbm_soft_launch *launch, CUdeviceptr address,
 				    size_t bytes, bool writes)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stream: a queue of operations and the thread that runs them in order. What an operation
- * is, is its kind's business:
+ * stream: a queue of operations and the thread that runs them in order. Each kind of
+ * operation has three functions:
  *
  * 	hold	when it is submitted: checks it, and holds what it uses; under table_lock
  * 	run	on the stream's thread, without a lock
- * 	drop	when it has run, or was discarded with its stream: lets go of what it held; under table_lock
+ * 	drop	when it has run or was discarded: drops what it held; under table_lock
  *
- * An operation is done once it was dropped: who has waited for a stream may unmap at
- * once. Destroying a stream lets what is queued run, and does not wait for it. There is
- * no default stream: a NULL stream is refused. What the streams of a context still have
- * when a kernel has ruined it is dropped and not run.
+ * An operation is done when it has been dropped, so a caller that has waited for a stream
+ * may unmap at once. Destroying a stream does not wait for queued operations; they still
+ * run. There is no default stream: a NULL stream is refused. When a kernel has ruined a
+ * context, the operations queued on its streams are dropped and not run.
  */
 #pragma once
 
@@ -31,7 +31,7 @@ struct op_kind {
 struct op {
 	const struct op_kind *kind;
 	struct device *device; /* the stream's; set by stream_submit() */
-	uint64_t ready;        /* ns: when it could have started; 0 where nobody asks */
+	uint64_t ready;        /* ns: when it could have started; 0: not used */
 	uint64_t target, source, bytes, value;
 	unsigned flags;
 	void *object;
@@ -41,8 +41,8 @@ struct op {
 /* Queues a copy of op. CUDA_ERROR_INVALID_HANDLE: no such stream, or another context's;
  * else what hold() says. */
 CUresult stream_submit(CUstream handle, const struct op *op);
-/* Whether the stream is being ended by force, or its context is ruined: whoever waits in
- * run() is to return. */
+/* Whether the stream is being aborted, or its context is ruined: a run() that waits must
+ * return. */
 bool stream_is_aborted(const struct stream *stream);
 /* For run(): when the stream's last timed operation was done by the clock; settable. */
 uint64_t *stream_due(struct stream *stream);
