@@ -75,7 +75,7 @@ static int plan_verdict(const struct plan_request *request, const struct plan_po
 	return CTL_FAILED;
 }
 
-/* Into *live, if it is not NULL, what the daemon has and measures. */
+/* Resolves the options, and measures the daemon into *live unless it is NULL. */
 static int plan_resolve(struct ctl *ctl, struct plan_request *request, struct plan_live *live)
 {
 	int r = plan_request_load(ctl, request);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan: how many users of which context length fit on a host, what a prompt, an answer
- * and a context switch cost, which piece of hardware limits each, and what more of
- * something would buy. Connects to the daemon only with --live.
+ * plan: how many users of which context length fit on a host, the time of a prompt, an
+ * answer and a context switch, which hardware limits each, and the effect of more
+ * hardware or compression. Connects to the daemon only with --live.
  */
 #pragma once
 

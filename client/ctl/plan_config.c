@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_config: see plan_config.h. A field is read through a reader that remembers the
- * first thing wrong, so that the code which reads can go on to its end. null counts as
+ * plan_config: see plan_config.h. A reader keeps the first error, so that the code can read
+ * all fields and check once. null counts as
  * absent, as in the families' own code.
  */
 #include "client/ctl/plan_config.h"
@@ -125,7 +125,7 @@ static const char *plan_config_text(const struct reader *reader, const char *nam
 	return json_string_value(plan_config_member(reader, name));
 }
 
-/* ---- What the file says about the cache ---- */
+/* ---- The cache ---- */
 
 /* Layers of type "sliding_attention"; a list names the type of each layer. */
 static uint32_t plan_config_listed_windows(struct reader *reader, json_t *list, uint32_t layers)
@@ -247,7 +247,7 @@ static void plan_config_read_attention(struct reader *reader, struct plan_model 
 	model->attention_width = shapes->heads * (key_dim + value_dim);
 }
 
-/* ---- What it says about the weights ---- */
+/* ---- The weights ---- */
 
 static void plan_config_read_experts(struct reader *reader, const struct family *family,
 				     struct plan_shapes *shapes)
@@ -287,7 +287,7 @@ static uint32_t plan_config_dtype_bits(const struct reader *reader)
 	return name && strcmp(name, "float32") == 0 ? 32 : 16;
 }
 
-/* 0: by a method that is not known. */
+/* 0: the method is not known. */
 static double plan_config_quantised_bits(json_t *quantisation, uint32_t unquantised,
 					 const struct plan_parameters *count)
 {
@@ -340,8 +340,8 @@ static void plan_config_read_weights(struct reader *reader, const struct family 
 
 /* ---- The file ---- */
 
-/* What a family's own code has for a field that published files leave out: only Gemma
- * 3's need this. */
+/* Adds the defaults of a family's own code for fields that published files leave out: only
+ * Gemma 3 needs this. */
 static void plan_config_supply_defaults(const struct family *family, json_t *object)
 {
 	static const struct {
@@ -384,8 +384,7 @@ static const struct family *plan_config_family_of(struct reader *reader)
 
 static void plan_config_read_model(struct reader *reader, json_t *root, struct plan_model *model)
 {
-	/* Models that also see have the language model's fields in an object of their
-	 * own. */
+	/* Multimodal models have the language model's fields in a nested object. */
 	json_t *inner = json_object_get(root, "text_config");
 
 	reader->object = json_is_object(inner) ? inner : root;

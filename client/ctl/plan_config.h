@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_config: a model's facts from a config.json in Hugging Face's format. A model_type
- * that is not known is refused: what a family's code takes as default where the file says
- * nothing is the default here. Parameters are not in the file: they are counted from the
- * shapes of the matrices (biases and norms, some parts in ten thousand, are left out).
+ * plan_config: a model's facts from a config.json in Hugging Face's format. An unknown
+ * model_type is refused, since each family has its own defaults for absent fields.
+ * Parameters are not in the file: they are counted from the shapes of the matrices
+ * (biases and norms, some parts in ten thousand, are left out).
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_list: the built-in models and GPUs, as two tables or as one JSON document with
- * everything the rows have.
+ * plan_list: the built-in models and GPUs, as two tables, or as one JSON document with
+ * all fields.
  */
 #pragma once
 

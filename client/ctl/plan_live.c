@@ -20,8 +20,8 @@ double plan_switch_ratio(const struct plan_switch *performed)
 	return took_s > 0 ? performed->theoretical_s / took_s : 0;
 }
 
-/* What a link should reach: one link's direction, the drive, and for a copy within HBM
- * half its bandwidth, since every byte is read and written. */
+/* A link's theoretical rate. A copy within HBM has half its bandwidth, since every byte is
+ * read and written. */
 static double plan_live_theory_of(const struct plan_hardware *theory, uint32_t link)
 {
 	switch (link) {
@@ -86,7 +86,7 @@ static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *the
 	return CTL_DONE;
 }
 
-/* Devices are counted as equal: as large as the smallest. */
+/* Every device counts as large as the smallest. */
 static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 {
 	struct query devices;

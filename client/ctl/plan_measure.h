@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plan_measure: what was measured on a running daemon, beside what was expected. */
+/* plan_measure: measurements of a running daemon, and the expected values. */
 #pragma once
 
 #include <hbm/wire.h>
@@ -8,7 +8,7 @@
 
 #define PLAN_SWITCHES_MAX 3
 
-/* A rate, and what the data sheet or the options say it should be; 0: not known. */
+/* A rate, and its value in the data sheet or the options; 0: not known. */
 struct plan_measure {
 	const char *name;
 	double theoretical_bytes_s, measured_bytes_s;

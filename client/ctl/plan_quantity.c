@@ -63,7 +63,7 @@ static const struct kind {
 	[PLAN_BITS] = {plain, "bits from 1 to 32", 1, 32, false},
 };
 
-/* strtod() without what it takes beyond digits, a point and an exponent. */
+/* strtod() that accepts only digits, a point and an exponent. */
 static int plan_quantity_number(const char *text, double *value, const char **rest)
 {
 	if (!isdigit((unsigned char)text[0]) || (text[0] == '0' && (text[1] | 0x20) == 'x'))

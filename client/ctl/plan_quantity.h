@@ -26,5 +26,5 @@ enum plan_quantity {
 /* The first `length` bytes of text. 0; -EINVAL: not such a quantity; -ERANGE: out of
  * its range. */
 int plan_quantity_parse(enum plan_quantity kind, const char *text, size_t length, double *out);
-/* What was expected, for a message: "a size with its unit, such as 80GiB". */
+/* Describes a valid value, for a message: "a size with its unit, such as 80GiB". */
 const char *plan_quantity_expected(enum plan_quantity kind);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_request: what `hbmctl plan` was asked: the options, validated and resolved into a
+ * plan_request: the options of `hbmctl plan`, validated and resolved into a
  * model, the hardware, the load and the context lengths. A function that returns
  * CTL_USAGE has printed one line about what is wrong.
  */
@@ -64,7 +64,6 @@ int plan_request_list(const struct ctl *ctl, bool *asked);
 int plan_request_load(const struct ctl *ctl, struct plan_request *request);
 /* The hardware that the options name; what they leave out is 0. */
 int plan_request_hardware(const struct ctl *ctl, struct plan_request *request);
-/* Whether every figure of a GPU is there, except those that a daemon is still to be
- * asked for. */
+/* Checks that every figure of a GPU is given, except those that come from a daemon. */
 int plan_request_complete(const struct ctl *ctl, const struct plan_request *request,
 			  bool daemon_to_be_asked);

@@ -11,7 +11,7 @@
 
 #define PLAN_SHOW_BITS_LEAST 2 /* no weights are published in fewer */
 
-/* ---- What was asked ---- */
+/* ---- The request ---- */
 
 static void plan_show_model(const struct plan_model *model, uint64_t weight_bytes)
 {
@@ -51,7 +51,7 @@ static void plan_show_hardware(const struct plan_request *request)
 	putchar('\n');
 }
 
-/* Where GPUs do not simply share the cache of a user. */
+/* Shown if the GPUs do not simply share a user's cache. */
 static void plan_show_layout(const struct plan_request *request, double kv_copies)
 {
 	const struct plan_model *model = &request->model;
@@ -316,9 +316,9 @@ static int plan_show_variants(const struct plan_request *request, const struct p
 	return table_finish(table, stdout);
 }
 
-/* ---- What does not fit ---- */
+/* ---- Remedies ---- */
 
-/* Each change that would be enough alone; what none of them could help is left out. */
+/* Each change that would be enough alone. */
 static void plan_show_remedies(const struct plan_request *request, const struct plan_fit *fit)
 {
 	char words[160] = "";
@@ -384,7 +384,7 @@ static void plan_show_notes(const struct plan_request *request, const struct pla
 		       plan_units_grouped(request->model.max_context).text);
 }
 
-/* ---- What was measured ---- */
+/* ---- Measurements ---- */
 
 static int plan_show_links(const struct plan_live *live)
 {

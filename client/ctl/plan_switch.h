@@ -4,9 +4,9 @@
  * for each tier its blocks are stored under keys of their own, evicted until they are in
  * that tier, loaded back, and compared byte by byte.
  *
- * Evicting is for operators, and takes the least recently used blocks first. So it is
- * done only while the tiers above hold no blocks of others, and only where there is free
- * room. A tier that cannot be measured is left out, with the reason in the note.
+ * Only operators may evict, and eviction takes the least recently used blocks first. So it
+ * is done only while the tiers above hold no blocks of others, and only if there is free
+ * space. A tier that cannot be measured is left out, with the reason in the note.
  */
 #pragma once
 

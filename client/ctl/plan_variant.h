@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_variant: what one change would buy on top of what was asked: half of the KV cache
- * along each axis of compression, or one more GPU.
+ * plan_variant: the effect of one change to the request: half of the KV cache along each
+ * axis of compression, or one more GPU.
  */
 #pragma once
 

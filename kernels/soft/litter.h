@@ -10,7 +10,7 @@
  * 	@cuda-uvmfd-...				a socket bound to @cuda-soft-PID-N
  * 	eventfd, epoll, pipe			the same
  * 	shared memory				a mapped memfd named cuda-soft
- * 	threads					cuda-EvtHandlr, and one named as its creator
+ * 	threads					cuda-EvtHandlr, and one other
  *
  * If descriptors or memory run out, the rest is left out.
  */
