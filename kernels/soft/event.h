@@ -5,4 +5,4 @@
 #include <stdint.h>
 
 uint64_t events_live(void); /* table_lock is held */
-void events_reset(void);    /* frees all; there are no streams any more */
+void events_reset(void);    /* frees all; the streams are freed before */

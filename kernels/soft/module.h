@@ -23,4 +23,4 @@ struct function {
 CUresult function_hold(CUfunction handle, struct function **out);
 void function_drop(struct function *function); /* of what was held; table_lock is held */
 uint64_t modules_live(void);                   /* table_lock is held */
-void modules_reset(void);                      /* frees all; there are no streams any more */
+void modules_reset(void);                      /* frees all; the streams are freed before */
