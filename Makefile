@@ -66,6 +66,7 @@ WARN += -Wduplicated-cond     # an else-if that cannot be reached
 else
 WARN += -Wcast-align
 WARN += -Wno-gnu-zero-variadic-macro-arguments # off: cmocka's macros
+WARN += -Wno-gnu-variable-sized-type-not-at-end # off: tests put the array of a message behind its head
 endif
 
 # ---- Flags. HBM_* are ours and always there; CPPFLAGS, CFLAGS and LDFLAGS are the user's, and being last they win. ----

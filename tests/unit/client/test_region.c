@@ -1005,14 +1005,16 @@ static bool answer_lost_and_wrong(struct fake *self, const struct hbm_wire_heade
 	if (request->opcode != HBM_WIRE_COMMIT)
 		return false;
 
-	struct {
-		struct hbm_wire_ranges head;
-		struct hbm_wire_range range;
-	} part = {.head = {.count = 1}, .range = asked->ranges[0]};
-	part.range.bytes = SLAB;
-	part.range.offset = 6 * SLAB; /* was not asked for */
+	/* A struct with an array of one range at its end. */
+	_Alignas(struct hbm_wire_ranges) char
+		part[sizeof(struct hbm_wire_ranges) + sizeof(struct hbm_wire_range)] = {0};
+	struct hbm_wire_ranges *ranges = (void *)part;
+	ranges->count = 1;
+	ranges->ranges[0] = asked->ranges[0];
+	ranges->ranges[0].bytes = SLAB;
+	ranges->ranges[0].offset = 6 * SLAB; /* was not asked for */
 
-	return fake_reply_message(self, request, &part, sizeof(part), self->slabs, 3);
+	return fake_reply_message(self, request, part, sizeof(part), self->slabs, 3);
 }
 
 static void test_no_room_for_fds_of_a_wrong_part(void **state)
