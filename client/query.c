@@ -22,6 +22,7 @@ static const size_t record_sizes[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_VERIFY] = sizeof(struct hbm_wire_account),
 	[HBM_QUERY_LINKS] = sizeof(struct hbm_wire_link),
 	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
+	[HBM_QUERY_LIMITS] = sizeof(struct hbm_wire_limit),
 };
 
 static bool query_page_is_valid(const struct message *message)

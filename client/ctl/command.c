@@ -23,7 +23,11 @@ static const char pin_words[] =
 	"A pin made here outlives hbmctl: it is taken back with unpin.\n";
 static const char verify_words[] = "For every pool: free + placed + moving + quarantined = "
 				   "capacity, and what the daemon checks beyond it.\n"
-				   "The exit status is 1 if any pool is wrong.\n";
+				   "For every limit: what is charged is what is there.\n"
+				   "The exit status is 1 if anything is wrong.\n";
+static const char limits_words[] =
+	"USED is by all together, BY ONE by the session (tier, ...) that uses most.\n"
+	"REFUSED counts requests since start. Limits of one request, block or wait use nothing.\n";
 static const char evict_words[] =
 	"TIER is hbm, ddr or nvme. Blocks go to the next tier below, from the last one away.\n";
 
@@ -46,6 +50,8 @@ static const struct command commands[] = {
 	 pin_words},
 	{"evict", "TIER [--device D] SIZE|all", "evict least recently used blocks from a tier",
 	 operate_evict, operate_evict_options, 2, 2, evict_words},
+	{"limits", "", "limits of the configuration, and what is charged against them",
+	 inspect_limits, NULL, 0, 0, limits_words},
 	{"verify", "", "check that the daemon's accounts balance", inspect_verify, NULL, 0, 0,
 	 verify_words},
 	{"metrics", "", "all numbers as Prometheus text", metrics_run, NULL, 0, 0, NULL},

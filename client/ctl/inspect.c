@@ -164,6 +164,30 @@ static const struct view_field account_fields[] = {
 	VIEW_END,
 };
 
+static const char *const units[] = {"count", "bytes", "ms"};
+static const struct view_names view_units = {3, units};
+
+static const struct view_field limit_fields[] = {
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, name, "NAME"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, limit, "LIMIT"),
+	VIEW_FIELD_NAMED(struct hbm_wire_limit, unit, "UNIT", &view_units),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, used, "USED"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, highest, "BY ONE"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, refused, "REFUSED"),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_limit, balanced, "BALANCED"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, problem, "PROBLEM"),
+	VIEW_END,
+};
+
+static const struct view_field charge_fields[] = {
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, name, "CHARGED AGAINST"),
+	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, used, "USED"),
+	VIEW_FIELD_NAMED(struct hbm_wire_limit, unit, "UNIT", &view_units),
+	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_limit, balanced, "BALANCED"),
+	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, problem, "PROBLEM"),
+	VIEW_END,
+};
+
 enum { BLOCKS_NAMESPACE, BLOCKS_LIMIT };
 const struct option_spec inspect_blocks_options[] = {
 	[BLOCKS_NAMESPACE] = {"namespace", "N",
@@ -290,26 +314,52 @@ int inspect_blocks(struct ctl *ctl)
 	return r;
 }
 
-static size_t inspect_count_unbalanced(const struct query *accounts)
+/* The accounts of pools and of limits that do not balance. */
+static size_t inspect_count_unbalanced(const struct query *accounts, const struct query *limits)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < accounts->count; i++)
 		count +=
 			((const struct hbm_wire_account *)query_record(accounts, i))->balanced != 1;
+	for (size_t i = 0; i < limits->count; i++)
+		count += ((const struct hbm_wire_limit *)query_record(limits, i))->balanced != 1;
 	return count;
 }
 
-static int inspect_show_accounts(struct ctl *ctl, const struct query *accounts, bool balanced)
+static int inspect_show_accounts(struct ctl *ctl, const struct query *accounts,
+				 const struct query *limits, bool balanced)
 {
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:b,s:o}", "balanced", balanced, "accounts",
-						view_json_all(account_fields, accounts)));
-	return ctl_printed(view_table(account_fields, accounts, stdout));
+		return ctl_print_json(json_pack("{s:b,s:o,s:o}", "balanced", balanced, "accounts",
+						view_json_all(account_fields, accounts), "limits",
+						view_json_all(limit_fields, limits)));
+
+	int r = ctl_printed(view_table(account_fields, accounts, stdout));
+	if (r != CTL_DONE)
+		return r;
+
+	putchar('\n');
+
+	return ctl_printed(view_table(charge_fields, limits, stdout));
+}
+
+static int inspect_verify_all(struct ctl *ctl, const struct query *accounts,
+			      const struct query *limits)
+{
+	size_t wrong = inspect_count_unbalanced(accounts, limits);
+	int r = inspect_show_accounts(ctl, accounts, limits, wrong == 0);
+
+	if (r == CTL_DONE && wrong > 0)
+		return ctl_fail("%zu of %zu accounts do not balance: this is a bug in hbmd; report "
+				"the lines above and restart it",
+				wrong, accounts->count + limits->count);
+
+	return r;
 }
 
 int inspect_verify(struct ctl *ctl)
 {
-	struct query accounts;
+	struct query accounts, limits;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
@@ -318,16 +368,23 @@ int inspect_verify(struct ctl *ctl)
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "verify", r);
 
-	size_t total = accounts.count, wrong = inspect_count_unbalanced(&accounts);
-	r = inspect_show_accounts(ctl, &accounts, wrong == 0);
-	query_clear(&accounts);
+	r = query_all(ctl->hbm, HBM_QUERY_LIMITS, sizeof(struct hbm_wire_limit), &limits);
+	if (r != 0) {
+		query_clear(&accounts);
+		return ctl_refused(ctl->hbm, "verify", r);
+	}
 
-	if (r == CTL_DONE && wrong)
-		return ctl_fail("%zu of %zu accounts do not balance: this is a bug in hbmd; report "
-				"the line above and restart it",
-				wrong, total);
+	r = inspect_verify_all(ctl, &accounts, &limits);
+	query_clear(&accounts);
+	query_clear(&limits);
 
 	return r;
+}
+
+int inspect_limits(struct ctl *ctl)
+{
+	return inspect_show_all(ctl, "limits", HBM_QUERY_LIMITS, sizeof(struct hbm_wire_limit),
+				limit_fields);
 }
 
 int inspect_version(struct ctl *ctl)

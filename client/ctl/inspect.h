@@ -13,6 +13,7 @@ int inspect_sessions(struct ctl *ctl);
 int inspect_regions(struct ctl *ctl);
 int inspect_namespaces(struct ctl *ctl);
 int inspect_blocks(struct ctl *ctl);
+int inspect_limits(struct ctl *ctl);
 int inspect_verify(struct ctl *ctl);
 int inspect_version(struct ctl *ctl);
 

@@ -33,6 +33,14 @@ static inline bool list_empty(const struct list *list)
 	return list->next == list;
 }
 
+static inline size_t list_length(const struct list *list)
+{
+	size_t length = 0;
+	for (const struct list *node = list->next; node != list; node = node->next)
+		length++;
+	return length;
+}
+
 static inline void list_insert_after(struct list *at, struct list *node)
 {
 	node->prev = at;

@@ -65,12 +65,13 @@ static struct block *block_step(struct blocks *blocks, uint32_t number, enum blo
 }
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
-		 struct tier *tiers)
+		 struct tier *tiers, struct payer *pinned)
 {
 	*blocks = (struct blocks){.table = index_table(index),
 				  .index = index,
 				  .namespaces = namespaces,
-				  .tiers = tiers};
+				  .tiers = tiers,
+				  .pinned = pinned};
 	list_init(&blocks->listeners);
 }
 
@@ -184,13 +185,16 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 
 	assert(units <= BLOCK_UNITS_MAX);
 
+	if (!ledger_check(&in->payer, LEDGER_BLOCKS, 1))
+		return 0;
+
 	uint32_t number = index_insert(blocks->index, ns, key);
 	if (number == 0)
 		return 0;
 
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_STORE);
 	block->stored_units = (uint32_t)units & BLOCK_UNITS_MAX;
-	in->blocks++;
+	ledger_add(&in->payer, LEDGER_BLOCKS, 1);
 
 	return number;
 }
@@ -279,7 +283,7 @@ static void block_leave_target(struct blocks *blocks, struct block *block)
 	tier->bytes -= stored;
 	tier->logical_bytes -= ns->block_bytes;
 	if (block->refs > 0)
-		tier->pinned -= stored;
+		ledger_subtract(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
 
 	ns->blocks_in[tier->kind]--;
 	block->target = 0;
@@ -295,7 +299,7 @@ static void block_join_target(struct blocks *blocks, struct block *block, struct
 	tier->bytes += stored;
 	tier->logical_bytes += ns->block_bytes;
 	if (block->refs > 0)
-		tier->pinned += stored;
+		ledger_add(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
 
 	ns->blocks_in[tier->kind]++;
 }
@@ -332,7 +336,8 @@ void block_ref(struct blocks *blocks, uint32_t number)
 	struct block *block = &blocks->table[number];
 	assert(!block_is_dropped(block) && block->target != 0);
 	if (block->refs++ == 0)
-		blocks->tiers[block->target].pinned += block_stored_bytes(block);
+		ledger_add(&blocks->pinned[block->target], LEDGER_PINNED,
+			   block_stored_bytes(block));
 }
 
 bool block_unref(struct blocks *blocks, uint32_t number)
@@ -344,7 +349,8 @@ bool block_unref(struct blocks *blocks, uint32_t number)
 		return false;
 
 	if (block->target != 0)
-		blocks->tiers[block->target].pinned -= block_stored_bytes(block);
+		ledger_subtract(&blocks->pinned[block->target], LEDGER_PINNED,
+				block_stored_bytes(block));
 
 	block_release_if_idle(blocks, number);
 

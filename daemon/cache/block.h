@@ -43,6 +43,9 @@
  * Sizes: the logical size is what clients see, the namespace's block_bytes. The stored
  * size is what the block occupies in a tier. Extents, capacities and I/O are charged by
  * stored size.
+ *
+ * Charges: a block is charged to its namespace until its number is free, and, while it has
+ * references, its stored bytes to the pinned bytes of its target.
  */
 #pragma once
 
@@ -95,18 +98,19 @@ struct blocks {
 	struct block *table; /* the index's; written to by this module, and by tree and order */
 	struct index *index;
 	struct namespaces *namespaces;
-	struct tier *tiers; /* [TIER_NUMBERS] */
+	struct tier *tiers;   /* [TIER_NUMBERS] */
+	struct payer *pinned; /* [TIER_NUMBERS]: of the pinned bytes in each */
 	struct list listeners;
 };
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
-		 struct tier *tiers);
+		 struct tier *tiers, struct payer *pinned);
 void block_listen(struct blocks *blocks, struct block_listener *listener);
 
 /* ---- transitions ---- */
 
-/* A new block of that namespace and key, of the namespace's size; 0 when the index is
- * full. */
+/* A new block of that namespace and key, of the namespace's size; 0: there are as many as
+ * [limits] allows. */
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key);
 /* The block is complete. Its extent now belongs to the block. Without a tier it has no
  * bytes. */

@@ -61,6 +61,7 @@ struct tier *cache_add_tier(struct cache *cache)
 		return NULL;
 
 	cache->orders[number] = order;
+	payer_open(&cache->pinned[number], cache->ledger, PAYER_TIER);
 	cache->tiers[cache->tier_count].below = &cache->tiers[number];
 	cache->tier_count = number;
 
@@ -77,18 +78,17 @@ struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device
 	return NULL;
 }
 
-static int cache_open_parts(struct cache *cache, const struct config *config,
-			    const struct order_ops *ops)
+static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 {
-	int r = index_new(&cache->index, config->limit_blocks);
+	int r = index_new(&cache->index, ledger_limit(&cache->ledger->host, LEDGER_BLOCKS));
 	if (r == 0)
-		r = namespaces_new(&cache->namespaces, config->limit_namespaces);
+		r = namespaces_new(&cache->namespaces, cache->ledger);
 	if (r == 0)
 		r = cache_open_orders(cache, ops);
 	if (r < 0)
 		return r;
 
-	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers);
+	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers, cache->pinned);
 	cache->traffic =
 		(struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
 	block_listen(&cache->blocks, &cache->traffic);
@@ -96,8 +96,8 @@ static int cache_open_parts(struct cache *cache, const struct config *config,
 	return 0;
 }
 
-int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices,
-		       const struct order_ops *ops)
+int cache_open_ordered(struct cache **out, const struct config *config, struct ledger *ledger,
+		       uint32_t devices, const struct order_ops *ops)
 {
 	struct cache *cache = calloc(1, sizeof(*cache));
 	if (!cache)
@@ -121,10 +121,12 @@ int cache_open_ordered(struct cache **out, const struct config *config, uint32_t
 	cache->tier_count = 2 + devices;
 	cache->ddr->kind = HBM_TIER_DDR;
 	cache->nvme->kind = HBM_TIER_NVME;
-	cache->pinned_share = config->limit_pinned.percent / 100;
-	cache->pinned_limit = config->limit_pinned.bytes;
+	cache->ledger = ledger;
+	cache->pinned_limit = config->limit_pinned;
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		payer_open(&cache->pinned[i], ledger, PAYER_TIER);
 
-	int r = cache_open_parts(cache, config, ops);
+	int r = cache_open_parts(cache, ops);
 	if (r < 0) {
 		cache_close(cache);
 		return r;
@@ -135,9 +137,10 @@ int cache_open_ordered(struct cache **out, const struct config *config, uint32_t
 	return 0;
 }
 
-int cache_open(struct cache **out, const struct config *config, uint32_t devices)
+int cache_open(struct cache **out, const struct config *config, struct ledger *ledger,
+	       uint32_t devices)
 {
-	return cache_open_ordered(out, config, devices, &order_lru);
+	return cache_open_ordered(out, config, ledger, devices, &order_lru);
 }
 
 struct cache *cache_close(struct cache *cache)
@@ -147,6 +150,7 @@ struct cache *cache_close(struct cache *cache)
 
 	for (unsigned i = 0; i < TIER_NUMBERS; i++) {
 		cache->orders[i] = order_close(cache->orders[i]);
+		payer_close(&cache->pinned[i]);
 		tier_clear(&cache->tiers[i]);
 	}
 
@@ -424,7 +428,7 @@ static void cache_shed_dropped(struct cache *cache, struct tier *tier)
 void cache_make_room(struct cache *cache, uint32_t count)
 {
 	uint32_t lowest = cache->tier_count;
-	while (lowest >= 1 && index_max(cache->index) - index_count(cache->index) < count) {
+	while (lowest >= 1 && !ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count)) {
 		struct tier *tier = &cache->tiers[lowest];
 		uint32_t victim = cache_victim(cache, tier);
 		if (victim == 0) {

@@ -28,6 +28,7 @@
 
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
+#include "daemon/config/config_fields.h"
 
 struct cache {
 	struct index *index;
@@ -43,8 +44,9 @@ struct cache {
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of the current touch pass */
 	uint32_t walk_left;                /* ancestors this pass may still visit */
-	double pinned_share;               /* of a tier that may be pinned */
-	uint64_t pinned_limit;             /* or bytes, when > 0 */
+	struct ledger *ledger;
+	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
+	struct config_size pinned_limit;   /* a percentage is of the tier */
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
 	/* since start */
@@ -54,10 +56,11 @@ struct cache {
 };
 
 struct config;
-int cache_open(struct cache **out, const struct config *config, uint32_t devices);
+int cache_open(struct cache **out, const struct config *config, struct ledger *ledger,
+	       uint32_t devices);
 /* The same with another eviction order. */
-int cache_open_ordered(struct cache **out, const struct config *config, uint32_t devices,
-		       const struct order_ops *ops);
+int cache_open_ordered(struct cache **out, const struct config *config, struct ledger *ledger,
+		       uint32_t devices, const struct order_ops *ops);
 struct cache *cache_close(struct cache *cache); /* frees extents and numbers still in use too */
 
 static inline const struct block *cache_block(const struct cache *cache, uint32_t number)
@@ -127,6 +130,10 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 
 /* ---- pins (cache_pin.c) ---- */
 
+/* Stored bytes of the pinned blocks of a tier and of their ancestors there. */
+uint64_t cache_pinned(const struct cache *cache, const struct tier *tier);
+/* Sets what may be pinned in a tier to its share of what is usable now. */
+void cache_limit_pins(struct cache *cache, const struct tier *tier);
 /* Whether the block or a descendant is pinned. */
 bool cache_is_pinned(const struct cache *cache, uint32_t number);
 /* Pins a block, which references it and its ancestors. False, and nothing is pinned, if

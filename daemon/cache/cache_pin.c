@@ -6,20 +6,32 @@
  * front of its order.
  */
 #include "daemon/cache/cache.h"
+#include "daemon/config/config.h"
 
 bool cache_is_pinned(const struct cache *cache, uint32_t number)
 {
 	return cache_block(cache, number)->refs > 0;
 }
 
-static bool cache_pin_cache_may_pin(const struct cache *cache, uint32_t number)
+uint64_t cache_pinned(const struct cache *cache, const struct tier *tier)
+{
+	return ledger_used(&cache->pinned[tier->number], LEDGER_PINNED);
+}
+
+void cache_limit_pins(struct cache *cache, const struct tier *tier)
+{
+	ledger_set_limit(&cache->pinned[tier->number], LEDGER_PINNED,
+			 config_size_of(cache->pinned_limit, tier->usable));
+}
+
+static bool cache_pin_cache_may_pin(struct cache *cache, uint32_t number)
 {
 	const struct block *block = cache_block(cache, number);
-	const struct tier *tier = &cache->tiers[block->target];
-	uint64_t share = (uint64_t)((double)tier->usable * cache->pinned_share);
-	uint64_t limit = cache->pinned_share > 0 ? share : cache->pinned_limit;
 
-	return tier->pinned + block_stored_bytes(block) <= limit;
+	cache_limit_pins(cache, &cache->tiers[block->target]);
+
+	return ledger_check(&cache->pinned[block->target], LEDGER_PINNED,
+			    block_stored_bytes(block));
 }
 
 /* Drops a reference; after the last one the block returns to its tier's order. */

@@ -10,12 +10,14 @@
 #include <xxhash.h>
 
 struct namespaces {
-	uint64_t max, count;
+	struct ledger *ledger;
+	uint64_t max;
 	struct namespace list[]; /* [max + 1]; 0: none */
 };
 
-int namespaces_new(struct namespaces **out, uint64_t max)
+int namespaces_new(struct namespaces **out, struct ledger *ledger)
 {
+	uint64_t max = ledger_limit(&ledger->host, LEDGER_NAMESPACES);
 	if (max == 0 || max >= UINT16_MAX)
 		return -EINVAL;
 
@@ -24,25 +26,40 @@ int namespaces_new(struct namespaces **out, uint64_t max)
 	if (!namespaces)
 		return -ENOMEM;
 
+	namespaces->ledger = ledger;
 	namespaces->max = max;
 	*out = namespaces;
 
 	return 0;
 }
 
+static void namespace_forget(struct namespace *ns)
+{
+	payer_close(&ns->payer);
+	ledger_release(&ns->charge);
+	ns->used = false;
+}
+
 struct namespaces *namespaces_free(struct namespaces *namespaces)
 {
+	for (uint32_t i = 1; namespaces && i <= namespaces->max; i++)
+		if (namespaces->list[i].used)
+			namespace_forget(&namespaces->list[i]);
+
 	free(namespaces);
 	return NULL;
 }
 
-static void namespace_fill(struct namespace *ns, const struct hbm_wire_namespace_spec *spec)
+static void namespace_fill(struct namespace *ns, struct ledger *ledger,
+			   const struct hbm_wire_namespace_spec *spec)
 {
 	XXH128_canonical_t canonical;
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits(spec, sizeof(*spec)));
 	*ns = (struct namespace){
 		.used = true, .opens = 1, .spec = *spec, .block_bytes = spec->block_bytes};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
+	payer_open(&ns->payer, ledger, PAYER_NAMESPACE);
+	ledger_charge_always(&ns->charge, &ledger->host, LEDGER_NAMESPACES, 1);
 }
 
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec)
@@ -59,20 +76,18 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 			vacant = (uint16_t)i;
 	}
 
-	if (vacant != 0) {
-		namespace_fill(&namespaces->list[vacant], spec);
-		namespaces->count++;
-	}
+	if (!ledger_check(&namespaces->ledger->host, LEDGER_NAMESPACES, 1))
+		return 0;
+
+	namespace_fill(&namespaces->list[vacant], namespaces->ledger, spec);
 
 	return vacant;
 }
 
-static void namespace_forget_if_idle(struct namespaces *namespaces, struct namespace *ns)
+static void namespace_forget_if_idle(struct namespace *ns)
 {
-	if (ns->opens == 0 && ns->blocks == 0) {
-		ns->used = false;
-		namespaces->count--;
-	}
+	if (ns->opens == 0 && namespace_blocks(ns) == 0)
+		namespace_forget(ns);
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
@@ -85,7 +100,7 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->opens > 0);
 	ns->opens--;
-	namespace_forget_if_idle(namespaces, ns);
+	namespace_forget_if_idle(ns);
 }
 
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
@@ -98,12 +113,12 @@ struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
 void namespaces_block_gone(struct namespaces *namespaces, uint16_t number)
 {
 	struct namespace *ns = &namespaces->list[number];
-	assert(ns->used && ns->blocks > 0);
-	ns->blocks--;
-	namespace_forget_if_idle(namespaces, ns);
+	assert(ns->used);
+	ledger_subtract(&ns->payer, LEDGER_BLOCKS, 1);
+	namespace_forget_if_idle(ns);
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)
 {
-	return namespaces->count;
+	return ledger_used(&namespaces->ledger->host, LEDGER_NAMESPACES);
 }

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "daemon/ledger/ledger.h"
+
 #include <hbm/wire.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,9 +20,10 @@ struct namespace
 {
 	struct hbm_wire_namespace_spec spec;
 	uint8_t fingerprint[16];
-	uint64_t block_bytes; /* the spec's */
-	uint64_t blocks;
-	uint64_t blocks_in[HBM_TIERS]; /* of them: those that belong to a tier of that kind */
+	uint64_t block_bytes;          /* the spec's */
+	struct payer payer;            /* of its blocks */
+	struct charge charge;          /* for itself */
+	uint64_t blocks_in[HBM_TIERS]; /* those that belong to a tier of that kind */
 	uint64_t pins;                 /* of blocks that have not been dropped */
 	uint32_t opens;
 	/* Its blocks are being dropped (serve_drop.c), or NULL: until that is over it is taken
@@ -31,14 +34,20 @@ struct namespace
 
 struct namespaces;
 
-int namespaces_new(struct namespaces **out, uint64_t max); /* max < 65535 */
+int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* Opens the namespace of that spec and returns its number (from 1); 0: the table is
- * full. */
+/* Opens the namespace of that spec and returns its number (from 1); 0: there are as many
+ * as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* A namespace in use, or NULL for any other number. */
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
 void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block fewer */
+
 uint64_t namespaces_count(const struct namespaces *namespaces);
+
+static inline uint64_t namespace_blocks(const struct namespace *ns)
+{
+	return ledger_used(&ns->payer, LEDGER_BLOCKS);
+}

@@ -128,6 +128,11 @@ int config_check(const struct config *config, char *error, size_t error_size)
 		r = config_refuse(error, error_size,
 				  "nvme.size: expected nvme.path to be set as well");
 
+	if (config->limit_request_bytes_total < config->limit_request_bytes)
+		r = config_refuse(error, error_size,
+				  "limits.request_bytes_total: expected at least "
+				  "limits.request_bytes");
+
 	return r;
 }
 

@@ -48,9 +48,11 @@ struct config {
 	/* [limits] */
 	uint64_t limit_sessions;
 	uint64_t limit_requests_in_flight; /* a session */
-	uint64_t limit_regions;            /* a session */
-	uint64_t limit_address_space;      /* address space of one session's regions */
-	uint64_t limit_commit_slabs;       /* one commit request */
+	uint64_t limit_request_bytes;      /* a session */
+	uint64_t limit_request_bytes_total;
+	uint64_t limit_regions;       /* a session */
+	uint64_t limit_address_space; /* address space of one session's regions */
+	uint64_t limit_commit_slabs;  /* one commit request */
 	uint64_t limit_namespaces;
 	uint64_t limit_namespace_opens; /* a session */
 	uint64_t limit_blocks;

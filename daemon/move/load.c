@@ -88,7 +88,7 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
 
-	struct move *move = move_new(mover, load->block, to, true);
+	struct move *move = move_new(mover, &mover->for_loads, load->block, to);
 	if (!move && to.tier)
 		tier_free(to.tier, to.unit, block_stored_bytes(block));
 
@@ -161,7 +161,7 @@ void load_attach_waiting(struct move *move)
 
 void load_retry_waiting(struct mover *mover)
 {
-	while (mover->vacant_count > 0 && !list_empty(&mover->loads)) {
+	while (ledger_has_room(&mover->for_loads, LEDGER_MOVES, 1) && !list_empty(&mover->loads)) {
 		struct list *node = list_pop_front(&mover->loads);
 		struct load *load = container_of(node, struct load, link);
 		uint32_t number = load->block;

@@ -27,5 +27,5 @@ void load_begin(struct mover *mover, struct load *load);
 /* Loads that wait for a move of this block read from this one, which has not begun. They
  * must: while they wait they keep it from ending. */
 void load_attach_waiting(struct move *move);
-/* Begins the moves that loads wait for, as far as numbers are vacant. */
+/* Begins the moves that loads wait for, as many as there may be. */
 void load_retry_waiting(struct mover *mover);

@@ -59,6 +59,7 @@ static void move_end(struct move *move)
 	mover->moves[move->number] = NULL;
 	mover->vacant[mover->vacant_count++] = move->number;
 	move_settle(move);
+	ledger_release(&move->charge);
 	free(move);
 }
 
@@ -91,9 +92,9 @@ static void move_on_host(struct transfer *transfer)
 	}
 }
 
-struct move *move_new(struct mover *mover, uint32_t number, struct place to, bool urgent)
+struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number, struct place to)
 {
-	struct move *move = mover->vacant_count > 0 ? malloc(sizeof(*move)) : NULL;
+	struct move *move = ledger_has_room(payer, LEDGER_MOVES, 1) ? malloc(sizeof(*move)) : NULL;
 	if (!move)
 		return NULL;
 
@@ -104,7 +105,7 @@ struct move *move_new(struct mover *mover, uint32_t number, struct place to, boo
 			     .from = {.place = block_place(blocks, number)},
 			     .to = {.place = to},
 			     .bytes = block_stored_bytes(block),
-			     .urgent = urgent,
+			     .urgent = payer == &mover->for_loads,
 			     .checksum_mode = CHECKSUM_EXPECT,
 			     .checksum = block->checksum,
 			     .on_host = move_on_host,
@@ -114,6 +115,7 @@ struct move *move_new(struct mover *mover, uint32_t number, struct place to, boo
 		.number = mover->vacant[--mover->vacant_count],
 	};
 	list_init(&move->readers);
+	ledger_charge_always(&move->charge, payer, LEDGER_MOVES, 1);
 	mover->moves[move->number] = move;
 	block_begin_move(blocks, number, move->number);
 

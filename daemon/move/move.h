@@ -26,14 +26,15 @@ struct move {
 	struct mover *mover;
 	uint32_t block;
 	uint32_t number; /* of the move */
-	bool out;        /* the transfer is done */
+	struct charge charge;
+	bool out; /* the transfer is done */
 	struct list readers;
 };
 
 /* Makes a move of a complete block that nothing moves; does not begin it. The extent at
- * `to` is allocated already; without a tier: only into host memory. NULL: no number is
- * vacant, or no memory. */
-struct move *move_new(struct mover *mover, uint32_t number, struct place to, bool urgent);
+ * `to` is allocated already; without a tier: only into host memory. The payer is one of the
+ * mover's two. NULL: it may have no more moves, or no memory. */
+struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number, struct place to);
 void move_begin(struct move *move);
 void move_add_reader(struct move *move, struct move_reader *reader);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's

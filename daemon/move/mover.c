@@ -48,6 +48,11 @@ uint64_t mover_active(const struct mover *mover)
 	return mover->context.active;
 }
 
+uint64_t mover_moves(const struct mover *mover)
+{
+	return mover->numbers - mover->vacant_count;
+}
+
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 {
 	const struct devices *devices = mover->context.devices;
@@ -72,15 +77,17 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->context =
 		(struct transfer_context){.staging = options->staging, .devices = options->devices};
 	list_init(&mover->loads);
-	mover->max_moves = options->max_moves * 2;
-	mover->moves = calloc(mover->max_moves + 1, sizeof(*mover->moves));
-	mover->vacant = calloc(mover->max_moves, sizeof(*mover->vacant));
+	payer_open(&mover->for_policy, options->ledger, PAYER_MOVER);
+	payer_open(&mover->for_loads, options->ledger, PAYER_MOVER);
+	mover->numbers = 2 * ledger_limit(&mover->for_policy, LEDGER_MOVES);
+	mover->moves = calloc(mover->numbers + 1, sizeof(*mover->moves));
+	mover->vacant = calloc(mover->numbers, sizeof(*mover->vacant));
 	if (!mover->moves || !mover->vacant) {
 		mover_free(mover);
 		return -ENOMEM;
 	}
 
-	for (uint64_t n = mover->max_moves; n > 0; n--)
+	for (uint64_t n = mover->numbers; n > 0; n--)
 		mover->vacant[mover->vacant_count++] = (uint32_t)n;
 	*out = mover;
 
@@ -95,6 +102,8 @@ struct mover *mover_free(struct mover *mover)
 	if (mover->vacant && mover->moves)
 		mover_listen(mover, NULL);
 
+	payer_close(&mover->for_policy);
+	payer_close(&mover->for_loads);
 	free(mover->vacant);
 	free(mover->moves);
 	free(mover);

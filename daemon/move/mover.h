@@ -30,10 +30,11 @@ struct move;
 struct mover {
 	struct cache *cache;
 	struct transfer_context context;
-	struct move **moves; /* [max_moves + 1], by number */
+	struct move **moves; /* by number, from 1 */
 	uint32_t *vacant;    /* numbers not in use */
-	uint64_t max_moves, vacant_count;
-	struct list loads; /* loads that wait for a move number */
+	uint64_t numbers, vacant_count;
+	struct payer for_policy, for_loads; /* of the moves that each wants */
+	struct list loads;                  /* loads that wait for a move number */
 	struct log_quota mismatches;
 	bool pumping, again;
 };
@@ -42,7 +43,7 @@ struct mover_options {
 	struct cache *cache;
 	struct devices *devices;
 	struct tier *staging;
-	uint64_t max_moves;
+	struct ledger *ledger;
 };
 
 int mover_new(struct mover **out, const struct mover_options *options);
@@ -51,6 +52,7 @@ struct mover *mover_free(struct mover *mover); /* nothing may be active */
 /* Completions free slots, buffers and numbers: batch_done(mover) follows each batch of them.
  * NULL: nobody listens any more. */
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
+uint64_t mover_moves(const struct mover *mover);  /* of blocks, in flight */
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not over */
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */

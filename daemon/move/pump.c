@@ -26,7 +26,7 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	if (to.unit == UINT32_MAX)
 		return false;
 
-	struct move *move = move_new(mover, number, to, false);
+	struct move *move = move_new(mover, &mover->for_policy, number, to);
 	if (!move) {
 		tier_free(tier, to.unit, bytes);
 		cache_drop(cache, number);
@@ -42,10 +42,9 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	return true;
 }
 
-/* Half of the numbers are for what the policy wants, half for what clients wait for. */
 static void pump_start_inbound(struct mover *mover, struct tier *tier)
 {
-	while (tier->inbound_first != 0 && mover->vacant_count > mover->max_moves / 2) {
+	while (tier->inbound_first != 0 && ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1)) {
 		if (!pump_may_start(mover, tier->inbound_first, tier)) {
 			block_unqueue(&mover->cache->blocks, tier);
 			mover->again = true; /* it may wait now for a tier whose turn is over */

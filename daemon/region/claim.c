@@ -55,7 +55,7 @@ static int claim_mark(struct claim *claim, struct slot_run run, enum claim_kind 
 }
 
 static int claim_add_range(struct claim *claim, const struct hbm_wire_range *range,
-			   enum claim_kind kind, uint64_t max_slots)
+			   enum claim_kind kind)
 {
 	struct region *region = region_find(claim->regions, range->region);
 	if (!region)
@@ -71,7 +71,8 @@ static int claim_add_range(struct claim *claim, const struct hbm_wire_range *ran
 		.count = range->bytes / region->slab,
 		.at = claim->slots,
 	};
-	if (run.count > max_slots - claim->slots)
+	if (kind == CLAIM_EMPTY &&
+	    !ledger_check(claim->regions->payer, LEDGER_COMMIT_SLABS, claim->slots + run.count))
 		return HBM_LIMIT;
 
 	return claim_mark(claim, run, kind);
@@ -86,14 +87,14 @@ static void claim_forget(struct claim *claim)
 }
 
 int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges,
-	       uint32_t count, enum claim_kind kind, uint64_t max_slots)
+	       uint32_t count, enum claim_kind kind)
 {
 	*claim = (struct claim){.regions = regions, .runs = calloc(count, sizeof(*claim->runs))};
 	if (!claim->runs)
 		return HBM_NO_SPACE;
 
 	for (uint32_t i = 0; i < count; i++) {
-		int status = claim_add_range(claim, &ranges[i], kind, max_slots);
+		int status = claim_add_range(claim, &ranges[i], kind);
 		if (status != HBM_OK) {
 			claim_forget(claim);
 			return status;

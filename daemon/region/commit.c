@@ -63,13 +63,13 @@ static void commit_make_shares(struct commit *commit)
 }
 
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
-	       uint32_t count, uint64_t max_slabs)
+	       uint32_t count)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
 	if (!commit)
 		return HBM_NO_SPACE;
 
-	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY, max_slabs);
+	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY);
 	if (status != HBM_OK) {
 		free(commit);
 		return status;

@@ -18,7 +18,7 @@ struct commit;
 
 /* Validates and claims: HBM_OK, or a refusal (claim.h) that changes nothing. */
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
-	       uint32_t count, uint64_t max_slabs);
+	       uint32_t count);
 uint64_t commit_slabs(const struct commit *commit); /* the number of slabs it needs */
 /* done() is called once, on the loop thread, maybe from within: HBM_OK, or a refusal that
  * changed nothing. */

@@ -93,9 +93,9 @@ int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges,
 {
 	struct decommit *decommit = calloc(1, sizeof(*decommit));
 	struct per_device *per_devices = calloc(count, sizeof(*per_devices));
-	int status = decommit && per_devices ? claim_make(&decommit->claim, regions, ranges, count,
-							  CLAIM_COMMITTED, UINT64_MAX)
-					     : HBM_NO_SPACE;
+	int status = decommit && per_devices
+			     ? claim_make(&decommit->claim, regions, ranges, count, CLAIM_COMMITTED)
+			     : HBM_NO_SPACE;
 	if (status != HBM_OK) {
 		free(per_devices);
 		free(decommit);

@@ -14,9 +14,9 @@
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
-void regions_init(struct regions *regions)
+void regions_init(struct regions *regions, struct payer *payer)
 {
-	*regions = (struct regions){0};
+	*regions = (struct regions){.payer = payer};
 	list_init(&regions->all);
 	list_init(&regions->waiting);
 	for (size_t i = 0; i < REGION_BUCKETS; i++)
@@ -80,6 +80,14 @@ int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 	return HBM_OK;
 }
 
+uint64_t regions_reserved(const struct regions *regions)
+{
+	uint64_t bytes = 0;
+	list_for_each (node, &regions->all)
+		bytes += container_of(node, struct region, link)->address_space;
+	return bytes;
+}
+
 uint64_t regions_committed(const struct regions *regions)
 {
 	uint64_t bytes = 0;
@@ -132,16 +140,21 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 
 /* ---- Close ---- */
 
+static void region_free(struct region *region)
+{
+	ledger_release(&region->address_charge);
+	ledger_release(&region->count_charge);
+	free(region->slots);
+	free(region);
+}
+
 static void region_free_region(struct region *region)
 {
 	struct regions *regions = region->regions;
 
 	list_remove(&region->by_id);
 	list_remove(&region->link);
-	regions->count--;
-	regions->reserved -= region->address_space;
-	free(region->slots);
-	free(region);
+	region_free(region);
 	if (list_empty(&regions->all) && regions->emptied)
 		regions->emptied(regions);
 }
@@ -305,21 +318,18 @@ static uint32_t region_new_id(struct regions *regions)
 	return regions->last_id;
 }
 
+/* Before anything is allocated: address_space may be any number. */
 static int region_check_creation(const struct regions *regions, const struct device *device,
-				 uint64_t address_space, uint64_t slab,
-				 const struct region_limits *limits)
+				 uint64_t address_space, uint64_t slab)
 {
-	uint64_t reserved;
 	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 ||
 	    address_space % slab != 0)
 		return HBM_INVALID;
 
-	if (regions->count >= limits->regions ||
-	    !checked_add(regions->reserved, address_space, &reserved) ||
-	    reserved > limits->address_space)
-		return HBM_LIMIT;
-
-	return HBM_OK;
+	return ledger_check(regions->payer, LEDGER_REGIONS, 1) &&
+			       ledger_check(regions->payer, LEDGER_ADDRESS_SPACE, address_space)
+		       ? HBM_OK
+		       : HBM_LIMIT;
 }
 
 static struct region *region_new(struct regions *regions, struct device *device,
@@ -346,10 +356,10 @@ static struct region *region_new(struct regions *regions, struct device *device,
 }
 
 int region_create(struct regions *regions, struct device *device, uint64_t address_space,
-		  uint64_t slab, const struct region_limits *limits, region_done *done, void *arg)
+		  uint64_t slab, region_done *done, void *arg)
 {
 	slab = slab ? slab : slabs_default(device->slabs);
-	int status = region_check_creation(regions, device, address_space, slab, limits);
+	int status = region_check_creation(regions, device, address_space, slab);
 	if (status != HBM_OK)
 		return status;
 
@@ -362,8 +372,9 @@ int region_create(struct regions *regions, struct device *device, uint64_t addre
 	region->arg = arg;
 	region->claims = 1;
 	list_push_back(&regions->all, &region->link);
-	regions->count++;
-	regions->reserved += address_space;
+	ledger_charge_always(&region->count_charge, regions->payer, LEDGER_REGIONS, 1);
+	ledger_charge_always(&region->address_charge, regions->payer, LEDGER_ADDRESS_SPACE,
+			     address_space);
 	region->job.run = region_create_run;
 	region->job.done = region_create_done;
 	worker_post(device->control, &region->job);

@@ -17,6 +17,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
 
 #include <hbm/wire.h>
 
@@ -25,10 +26,11 @@ struct session;
 
 #define REGION_BUCKETS 32
 
-/* A session's regions: embedded in struct session. */
+/* A session's regions: embedded in struct session. The payer is charged for them, and
+ * bounds what one commit may ask for. */
 struct regions {
 	struct list all;
-	uint64_t count, reserved; /* charged against [limits] */
+	struct payer *payer;
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
@@ -38,7 +40,7 @@ struct regions {
 		struct regions *regions); /* after the last region was freed; may free this */
 };
 
-void regions_init(struct regions *regions);
+void regions_init(struct regions *regions, struct payer *payer);
 struct region *region_find(const struct regions *regions, uint32_t id);
 struct device *region_device(const struct region *region);
 /* The device of the session's oldest region; NULL: it has none. */
@@ -55,23 +57,20 @@ void region_unuse(struct region *region, uint64_t offset, uint64_t bytes);
 
 /* ---- For the server. ---- */
 
-struct region_limits {
-	uint64_t regions, address_space;
-};
-
 /* The end of a creation or destruction; region is NULL if there is none. */
 typedef void region_done(void *arg, int status, struct region *region);
 
 /* Reserves address space for a region: HBM_OK, and done() will be called on the loop
  * thread; or a refusal. slab 0: the device's default. */
 int region_create(struct regions *regions, struct device *device, uint64_t address_space,
-		  uint64_t slab, const struct region_limits *limits, region_done *done, void *arg);
+		  uint64_t slab, region_done *done, void *arg);
 /* From now on the region cannot be found; done() is called when its memory is freed.
  * HBM_OK, HBM_NOT_FOUND. */
 int region_destroy(struct regions *regions, uint32_t id, region_done *done, void *arg);
 uint32_t region_id(const struct region *region);
 uint64_t region_address_space(const struct region *region);
 uint64_t region_slab(const struct region *region);
+uint64_t regions_reserved(const struct regions *regions);  /* their address space, bytes */
 uint64_t regions_committed(const struct regions *regions); /* bytes of all its regions */
 bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_region *record);
 

@@ -19,6 +19,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
 
 struct claim;
 struct region;
@@ -62,6 +63,7 @@ struct region {
 	struct device *device;
 	uint32_t id;
 	uint64_t address_space, slab, committed;
+	struct charge count_charge, address_charge;
 	CUdeviceptr address;
 	struct slot *slots;
 	uint64_t slot_count;

@@ -123,7 +123,7 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 	audit_expect(account, "blocks with this target", tier->blocks, tally->blocks[n]);
 	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
 		     tally->logical[n]);
-	audit_expect(account, "pinned bytes", tier->pinned, tally->pinned[n]);
+	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), tally->pinned[n]);
 
 	if (tier->bytes > tier->usable)
 		audit_problem(account, "%llu bytes have this target, %llu are usable",

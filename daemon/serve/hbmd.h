@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+struct ledger;
 struct link_stats;
 struct cache;
 struct config;
@@ -29,6 +30,7 @@ enum hbmd_state { HBMD_WARMING, HBMD_RUNNING, HBMD_STOPPING };
 struct hbmd {
 	const struct config *config;
 	struct loop *loop;
+	struct ledger *ledger;
 	struct devices *devices;
 	struct cache *cache;
 	struct link_stats *link_stats;

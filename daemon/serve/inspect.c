@@ -13,6 +13,7 @@
 #include "daemon/move/mover.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/audit.h"
+#include "daemon/serve/audit_limits.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static void inspect_count_sessions(struct hbmd *hbmd, struct hbm_wire_status *st
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
 		status->sessions += session->state != SESSION_DEAD;
-		status->regions += session->regions.count;
+		status->regions += ledger_used(&session->payer, LEDGER_REGIONS);
 	}
 }
 
@@ -172,7 +173,7 @@ static void inspect_query_tiers(struct page *page)
 					       .placed = tier->placed,
 					       .moving = tier->moving,
 					       .free = extent_available(tier->extents),
-					       .pinned = tier->pinned,
+					       .pinned = cache_pinned(cache, tier),
 					       .in_blocks = tier->in_blocks,
 					       .in_bytes = tier->in_bytes,
 					       .out_blocks = tier->out_blocks,
@@ -235,12 +236,12 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .opens = ns->opens,
 					      .weights = ns->spec.weights,
 					      .block_bytes = ns->block_bytes,
-					      .blocks = ns->blocks,
+					      .blocks = namespace_blocks(ns),
 					      .salted = ns->spec.salt[0] != '\0'};
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
 	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));
-	record->blocks_in[HBM_TIER_NONE] = ns->blocks;
+	record->blocks_in[HBM_TIER_NONE] = namespace_blocks(ns);
 	for (unsigned tier = HBM_TIER_HBM; tier < HBM_TIERS; tier++) {
 		record->blocks_in[tier] = ns->blocks_in[tier];
 		record->blocks_in[HBM_TIER_NONE] -= ns->blocks_in[tier];
@@ -250,7 +251,7 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 static void inspect_query_namespaces(struct page *page)
 {
 	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
-	uint64_t max = page->hbmd->config->limit_namespaces,
+	uint64_t max = ledger_limit(&page->hbmd->ledger->host, LEDGER_NAMESPACES),
 		 i = page->cursor > 0 ? page->cursor : 1;
 	for (; i <= max && page->count < page->room; i++) {
 		const struct namespace *ns =
@@ -331,6 +332,20 @@ static void inspect_query_timeline(struct page *page)
 	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
 }
 
+static void inspect_query_limits(struct page *page)
+{
+	page->count = audit_limits(page->hbmd, (struct hbm_wire_limit *)(void *)page->records,
+				   page->room);
+	page->cursor = 0;
+}
+
+/* What visits everything at once is for operators. */
+static bool inspect_may(const struct session *session, uint32_t kind)
+{
+	return (kind != HBM_QUERY_VERIFY && kind != HBM_QUERY_LIMITS) ||
+	       session_is_operator(session);
+}
+
 static const struct {
 	uint32_t record_bytes;
 	void (*fill)(struct page *page);
@@ -345,14 +360,14 @@ static const struct {
 	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), inspect_query_verify},
 	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), inspect_query_links},
 	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), inspect_query_timeline},
+	[HBM_QUERY_LIMITS] = {sizeof(struct hbm_wire_limit), inspect_query_limits},
 };
 
 void serve_query(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
 
-	/* The only query that must visit everything at once. */
-	if (message->kind == HBM_QUERY_VERIFY && !session_is_operator(request->session)) {
+	if (!inspect_may(request->session, message->kind)) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
 		return;
 	}

@@ -65,7 +65,10 @@ static void batch_free(struct batch *batch)
 static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t count,
 			       uint32_t span_count)
 {
-	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(struct item));
+	size_t size = sizeof(struct batch) + count * sizeof(struct item);
+	size_t reply_size =
+		sizeof(struct hbm_wire_results) + count * sizeof(struct hbm_wire_result);
+	struct batch *batch = calloc(1, size);
 	if (!batch)
 		return NULL;
 
@@ -77,13 +80,16 @@ static struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint3
 				.fence_slot = HBM_WIRE_NO_FENCE};
 	batch->regions = calloc(span_count + 1, sizeof(*batch->regions));
 	batch->spans = calloc(span_count + 1, sizeof(*batch->spans));
-	batch->reply = calloc(1, sizeof(*batch->reply) + count * sizeof(struct hbm_wire_result));
+	batch->reply = calloc(1, reply_size);
 	if (!batch->regions || !batch->spans || !batch->reply) {
 		batch_free(batch);
 		return NULL;
 	}
 
 	batch->reply->count = count;
+	request_charge(request, size + reply_size +
+					(span_count + 1) *
+						(sizeof(*batch->regions) + sizeof(*batch->spans)));
 
 	return batch;
 }

@@ -22,6 +22,7 @@
 
 struct pin {
 	struct list link; /* in session->pins or cache->kept_pins */
+	struct charge charge;
 	uint32_t number;
 };
 
@@ -169,31 +170,25 @@ static void serve_keys_unpin(struct cache *cache, struct pin *pin)
 {
 	list_remove(&pin->link);
 	cache_unpin(cache, pin->number);
+	ledger_release(&pin->charge);
 	free(pin);
 }
 
 /* A block that could not be read is dropped, pinned or not, and no key names it any
- * longer: its pins only keep its entry, and count. Drops them and returns how many. */
-static uint64_t serve_keys_forget_lost(struct cache *cache, struct list *pins)
+ * longer: its pins only keep its entry, and count. Drops them. */
+static void serve_keys_forget_lost(struct cache *cache, struct list *pins)
 {
-	uint64_t count = 0;
 	list_for_each_safe (node, after, pins) {
 		struct pin *pin = container_of(node, struct pin, link);
 		if (!block_is_dropped(cache_block(cache, pin->number)))
 			continue;
 		serve_keys_unpin(cache, pin);
-		count++;
 	}
-
-	return count;
 }
 
 void serve_keys_forget_lost_pins(struct cache *cache, struct session *session)
 {
-	if (session)
-		session->pins_count -= serve_keys_forget_lost(cache, &session->pins);
-	else
-		serve_keys_forget_lost(cache, &cache->kept_pins);
+	serve_keys_forget_lost(cache, session ? &session->pins : &cache->kept_pins);
 }
 
 uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *session, uint16_t ns)
@@ -208,13 +203,16 @@ uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *ses
 	return count;
 }
 
-static int serve_keys_pin_one(struct cache *cache, struct list *pins, uint32_t number)
+static int serve_keys_pin_one(struct cache *cache, struct list *pins, struct payer *payer,
+			      uint32_t number)
 {
 	struct pin *pin = calloc(1, sizeof(*pin));
 	if (!pin)
 		return HBM_LIMIT;
 
-	if (!cache_pin(cache, number)) {
+	if (ledger_charge(&pin->charge, payer, LEDGER_PINS, 1) != HBM_OK ||
+	    !cache_pin(cache, number)) {
+		ledger_release(&pin->charge);
 		free(pin);
 		return HBM_LIMIT;
 	}
@@ -231,12 +229,11 @@ static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session,
 	struct cache *cache = hbmd->cache;
 	bool keep = message->flags == HBM_WIRE_KEEP;
 	struct list *pins = keep ? &cache->kept_pins : &session->pins;
+	struct payer *payer = keep ? &hbmd->ledger->host : &session->payer;
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 
-	if (keep)
+	if (keep || !ledger_has_room(payer, LEDGER_PINS, message->count))
 		serve_keys_forget_lost(cache, pins);
-	else if (session->pins_count + message->count > hbmd->config->limit_pins)
-		session->pins_count -= serve_keys_forget_lost(cache, pins);
 
 	cache_touch_begin(cache);
 
@@ -247,15 +244,9 @@ static void serve_keys_pin_blocks(struct hbmd *hbmd, struct session *session,
 		if (number == 0)
 			continue;
 
-		int status = !keep && session->pins_count >= hbmd->config->limit_pins
-				     ? HBM_LIMIT
-				     : serve_keys_pin_one(cache, pins, number);
+		int status = serve_keys_pin_one(cache, pins, payer, number);
 		results->results[i].status = (uint8_t)status;
-		if (status != HBM_OK)
-			continue;
-
-		results->done++;
-		session->pins_count += !keep;
+		results->done += status == HBM_OK;
 	}
 }
 
@@ -333,9 +324,6 @@ static void serve_keys_unpin_blocks(struct cache *cache, struct session *session
 	qsort(keys, count, sizeof(keys[0]), unpin_key_compare);
 
 	serve_keys_unpin_named(cache, keep ? &cache->kept_pins : &session->pins, keys, count);
-	if (!keep)
-		session->pins_count -= results->done;
-
 	cache_settle(cache);
 }
 
@@ -343,7 +331,6 @@ static void serve_keys_pins_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->pins)
 		serve_keys_unpin(hbmd->cache, container_of(node, struct pin, link));
-	session->pins_count = 0;
 }
 
 void serve_keys(struct hbmd *hbmd, struct request *request)

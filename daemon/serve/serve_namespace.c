@@ -3,13 +3,13 @@
 
 #include "daemon/base/checked.h"
 #include "daemon/cache/cache.h"
-#include "daemon/config/config.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 struct namespace_open {
 	struct list link; /* in session->opens */
+	struct charge charge;
 	uint16_t ns;
 };
 
@@ -50,22 +50,22 @@ static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request,
 		return;
 	}
 
-	struct namespace_open *open = NULL;
-	if (session->opens_count < hbmd->config->limit_namespace_opens)
-		open = calloc(1, sizeof(*open));
-
-	if (!open) {
+	struct namespace_open *open = calloc(1, sizeof(*open));
+	int status = open ? ledger_charge(&open->charge, &session->payer, LEDGER_NAMESPACE_OPENS, 1)
+			  : HBM_LIMIT;
+	if (status != HBM_OK) {
 		namespaces_unref(namespaces, number);
-		request_refuse(request, HBM_LIMIT,
-			       "%llu namespaces open; limits.namespace_opens = %llu",
-			       (unsigned long long)session->opens_count,
-			       (unsigned long long)hbmd->config->limit_namespace_opens);
+		if (open)
+			request_refuse_limit(request, LEDGER_NAMESPACE_OPENS, 1);
+		else
+			request_refuse(request, status, "the daemon is out of memory");
+
+		free(open);
 		return;
 	}
 
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
-	session->opens_count++;
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
@@ -74,9 +74,10 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd, uint64_t b
 {
 	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
 		return HBM_INVALID;
-	return bytes > hbmd->config->limit_block_bytes || bytes > hbmd->cache->staging->capacity
-		       ? HBM_LIMIT
-		       : HBM_OK;
+	return ledger_check(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, bytes) &&
+			       bytes <= hbmd->cache->staging->capacity
+		       ? HBM_OK
+		       : HBM_LIMIT;
 }
 
 static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request,
@@ -110,24 +111,23 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 	if (number != 0)
 		serve_namespace_add_open(hbmd, request, number);
 	else if (status == HBM_OK)
-		request_refuse(request, HBM_LIMIT, "limits.namespaces = %llu are in use",
-			       (unsigned long long)hbmd->config->limit_namespaces);
+		request_refuse_limit(request, LEDGER_NAMESPACES, 1);
 	else if (status == HBM_INVALID)
 		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
 			       (unsigned long long)open->spec.block_bytes);
+	else if (!ledger_has_room(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, open->spec.block_bytes))
+		request_refuse_limit(request, LEDGER_BLOCK_BYTES, open->spec.block_bytes);
 	else
 		request_refuse(request, status,
-			       "block_bytes %llu; limits.block_bytes = %llu, staging has %llu",
+			       "block_bytes %llu; the staging buffer (ddr.staging) has %llu",
 			       (unsigned long long)open->spec.block_bytes,
-			       (unsigned long long)hbmd->config->limit_block_bytes,
 			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
-static void serve_namespace_close_namespace(struct hbmd *hbmd, struct session *session,
-					    struct namespace_open *open)
+static void serve_namespace_close_namespace(struct hbmd *hbmd, struct namespace_open *open)
 {
 	list_remove(&open->link);
-	session->opens_count--;
+	ledger_release(&open->charge);
 	namespaces_unref(hbmd->cache->namespaces, open->ns);
 	free(open);
 }
@@ -138,7 +138,7 @@ void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 		(const struct hbm_wire_namespace_ref *)request->message;
 	struct namespace_open *open = serve_namespace_find_open(request->session, ref->ns);
 	if (open)
-		serve_namespace_close_namespace(hbmd, request->session, open);
+		serve_namespace_close_namespace(hbmd, open);
 
 	if (open)
 		request_reply(request, HBM_OK, NULL, 0);
@@ -150,6 +150,6 @@ void serve_namespace_close(struct hbmd *hbmd, struct request *request)
 void serve_namespaces_gone(struct hbmd *hbmd, struct session *session)
 {
 	list_for_each_safe (node, after, &session->opens)
-		serve_namespace_close_namespace(hbmd, session,
+		serve_namespace_close_namespace(hbmd,
 						container_of(node, struct namespace_open, link));
 }

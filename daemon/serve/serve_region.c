@@ -39,9 +39,9 @@ static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *requ
 			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
 	else if (server_is_draining(hbmd->server))
 		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
-	else if (server_is_full(hbmd->server))
-		request_refuse(request, HBM_LIMIT, "limits.sessions = %llu are connected",
-			       (unsigned long long)hbmd->config->limit_sessions);
+	else if (ledger_charge(&request->session->charge, &request->session->payer, LEDGER_SESSIONS,
+			       1) != HBM_OK)
+		request_refuse_limit(request, LEDGER_SESSIONS, 1);
 	else
 		return false;
 	return true;
@@ -63,8 +63,8 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 		.session = session->id,
 		.driver = hbmd->devices->kind,
 		.devices = hbmd->devices->count,
-		.requests_in_flight = (uint32_t)hbmd->config->limit_requests_in_flight,
-		.regions = (uint32_t)hbmd->config->limit_regions,
+		.requests_in_flight = (uint32_t)ledger_limit(&session->payer, LEDGER_REQUESTS),
+		.regions = (uint32_t)ledger_limit(&session->payer, LEDGER_REGIONS),
 		.soft_memory =
 			hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
 	};
@@ -118,8 +118,6 @@ static void serve_region_created(void *arg, int status, struct region *region)
 void serve_region_create(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_region_create *create = (const void *)request->message;
-	struct region_limits limits = {hbmd->config->limit_regions,
-				       hbmd->config->limit_address_space};
 	struct regions *regions = &request->session->regions;
 
 	if (create->device >= hbmd->devices->count) {
@@ -130,16 +128,11 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 
 	int status =
 		region_create(regions, &hbmd->devices->list[create->device], create->address_space,
-			      create->slab, &limits, serve_region_created, request);
-	if (status == HBM_LIMIT)
-		request_refuse(request, status,
-			       "%llu regions, limits.regions = %llu; %llu + %llu bytes reserved, "
-			       "limits.address_space = %llu",
-			       (unsigned long long)regions->count,
-			       (unsigned long long)limits.regions,
-			       (unsigned long long)regions->reserved,
-			       (unsigned long long)create->address_space,
-			       (unsigned long long)limits.address_space);
+			      create->slab, serve_region_created, request);
+	if (status == HBM_LIMIT && !ledger_has_room(regions->payer, LEDGER_REGIONS, 1))
+		request_refuse_limit(request, LEDGER_REGIONS, 1);
+	else if (status == HBM_LIMIT)
+		request_refuse_limit(request, LEDGER_ADDRESS_SPACE, create->address_space);
 	else if (status == HBM_INVALID)
 		request_refuse(request, status,
 			       "slab %llu is not 2 MiB times a power of two up to 1 GiB, or "
@@ -233,6 +226,7 @@ static bool serve_region_make_messages(struct commit_reply *reply)
 			return false;
 
 		list_push_back(&reply->messages, &message->link);
+		request_charge(reply->request, size + count * sizeof(int));
 		left -= count;
 	}
 
@@ -264,7 +258,7 @@ static void serve_region_committed(void *arg, int status)
 	serve_region_free_reply(reply);
 }
 
-static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
+static int serve_region_start_commit(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	struct commit_reply *reply = calloc(1, sizeof(*reply));
@@ -274,7 +268,7 @@ static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
 	reply->request = request;
 	list_init(&reply->messages);
 	int status = commit_new(&reply->commit, &request->session->regions, ranges->ranges,
-				ranges->count, hbmd->config->limit_commit_slabs);
+				ranges->count);
 	if (status == HBM_OK && !serve_region_make_messages(reply))
 		status = HBM_NO_SPACE;
 
@@ -288,13 +282,28 @@ static int serve_region_start_commit(struct hbmd *hbmd, struct request *request)
 	return HBM_OK;
 }
 
+/* The slabs that a request asks for. */
+static uint64_t serve_region_count_slabs(const struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	uint64_t slabs = 0;
+
+	for (uint32_t i = 0; i < ranges->count; i++) {
+		const struct region *region =
+			region_find(&request->session->regions, ranges->ranges[i].region);
+		slabs += region ? ranges->ranges[i].bytes / region_slab(region) : 0;
+	}
+
+	return slabs;
+}
+
 void serve_commit(struct hbmd *hbmd, struct request *request)
 {
-	int status = serve_region_start_commit(hbmd, request);
+	(void)hbmd;
+	int status = serve_region_start_commit(request);
 	if (status == HBM_LIMIT)
-		request_refuse(request, status,
-			       "more than limits.commit_slabs = %llu slabs in one request",
-			       (unsigned long long)hbmd->config->limit_commit_slabs);
+		request_refuse_limit(request, LEDGER_COMMIT_SLABS,
+				     serve_region_count_slabs(request));
 	else if (status != HBM_OK)
 		serve_region_refuse_ranges(request, status);
 }

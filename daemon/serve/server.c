@@ -142,11 +142,6 @@ bool server_is_draining(const struct server *server)
 	return server->draining;
 }
 
-bool server_is_full(const struct server *server)
-{
-	return server->count > server->hbmd->config->limit_sessions;
-}
-
 /* ---- Accepting ---- */
 
 static bool server_is_out_of_resources(int error)
@@ -172,7 +167,8 @@ static bool server_admit(struct server *server, int socket)
 {
 	struct session *session;
 
-	if (server->count >= server->hbmd->config->limit_sessions + ROOM_TO_REFUSE) {
+	if (server->count >=
+	    ledger_limit(&server->hbmd->ledger->host, LEDGER_SESSIONS) + ROOM_TO_REFUSE) {
 		close(socket);
 		return true;
 	}
@@ -254,7 +250,7 @@ static struct server *server_new(struct hbmd *hbmd)
 	server->hbmd = hbmd;
 	server->owner = (struct session_owner){
 		.loop = hbmd->loop,
-		.config = hbmd->config,
+		.ledger = hbmd->ledger,
 		.incoming = incoming,
 		.requests = &hbmd->requests,
 		.refused = &hbmd->refused,
@@ -350,11 +346,11 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.uid = session->uid,
 		.gid = session->gid,
 		.connected_ms = (clock_now() - session->connected_ns) / 1000000,
-		.regions = session->regions.count,
-		.address_space = session->regions.reserved,
+		.regions = ledger_used(&session->payer, LEDGER_REGIONS),
+		.address_space = ledger_used(&session->payer, LEDGER_ADDRESS_SPACE),
 		.leased = regions_committed(&session->regions),
 		.requests = session->requests,
-		.in_flight = session->in_flight,
+		.in_flight = ledger_used(&session->payer, LEDGER_REQUESTS),
 		.loaded_bytes = session->loaded_bytes,
 		.stored_bytes = session->stored_bytes,
 		.state = session->state == SESSION_DEAD,

@@ -34,9 +34,8 @@ int server_open(struct server **out, struct hbmd *hbmd, const struct server_hand
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 
-/* For HELLO: the daemon is stopping; there are more sessions than [limits] sessions. */
+/* For HELLO: the daemon is stopping. */
 bool server_is_draining(const struct server *server);
-bool server_is_full(const struct server *server);
 struct list *server_sessions(struct server *server); /* of struct session, live and dead */
 /* Regions and sessions as records for HBM_QUERY_SESSIONS and _REGIONS. */
 void session_record(const struct session *session, struct hbm_wire_session *record);

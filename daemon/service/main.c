@@ -10,6 +10,7 @@
 #include "daemon/base/rlimit.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
 #include "daemon/serve/handlers.h"
@@ -55,6 +56,7 @@ struct options {
 struct service {
 	struct hbmd hbmd;
 	struct config config;
+	struct ledger ledger;
 	struct memory_setup *memory_setup;
 	struct notify *notify;
 	struct inherited inherited;
@@ -359,6 +361,8 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	struct hbmd *hbmd = &service->hbmd;
 
 	hbmd->config = &service->config;
+	hbmd->ledger = &service->ledger;
+	ledger_open(&service->ledger, &service->config);
 	hbmd->started_ns = clock_now();
 	hbmd->state = HBMD_WARMING;
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))

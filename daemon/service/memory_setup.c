@@ -204,7 +204,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	struct hbmd *hbmd = memory_setup->hbmd;
 	int r = link_stats_new(&hbmd->link_stats);
 	if (r == 0)
-		r = cache_open(&hbmd->cache, hbmd->config, hbmd->devices->count);
+		r = cache_open(&hbmd->cache, hbmd->config, hbmd->ledger, hbmd->devices->count);
 
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
@@ -224,7 +224,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
-					      .max_moves = hbmd->config->limit_moves};
+					      .ledger = hbmd->ledger};
 
 	r = mover_new(&hbmd->mover, &options);
 	if (r == 0)

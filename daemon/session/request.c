@@ -20,7 +20,8 @@
 static_assert(sizeof(struct hbm_wire_refusal) <= REQUEST_ROOM_MIN, "a refusal fits the room");
 
 struct request *request_new(struct session *session, struct connection *connection,
-			    const struct request_ops *ops, const void *message, size_t size)
+			    const struct request_ops *ops, struct payer *payer, const void *message,
+			    size_t size)
 {
 	size_t room = size > REQUEST_ROOM_MIN ? size : REQUEST_ROOM_MIN;
 	struct request *request = malloc(sizeof(*request) + room);
@@ -36,8 +37,16 @@ struct request *request_new(struct session *session, struct connection *connecti
 	};
 	list_init(&request->link);
 	memcpy(request->bytes, message, size);
+	ledger_charge_always(&request->count_charge, payer, LEDGER_REQUESTS, 1);
+	request_charge(request, sizeof(*request) + room);
 
 	return request;
+}
+
+void request_charge(struct request *request, size_t bytes)
+{
+	ledger_charge_always(&request->memory_charge, request->count_charge.payer,
+			     LEDGER_REQUEST_BYTES, bytes);
 }
 
 static void request_end(struct request *request)
@@ -45,6 +54,8 @@ static void request_end(struct request *request)
 	struct session *session = request->session;
 	const struct request_ops *ops = request->ops;
 
+	ledger_release(&request->memory_charge);
+	ledger_release(&request->count_charge);
 	free(request);
 	ops->ended(session);
 }
@@ -139,6 +150,7 @@ static void request_queue(struct request *request, const struct hbm_wire_header 
 
 		message->owner = request;
 		message->release = request_release_last;
+		request_charge(request, header->size);
 	}
 
 	connection_queue(request->connection, message);
@@ -207,6 +219,14 @@ void request_refuse(struct request *request, int status, const char *format, ...
 	vsnprintf(reason, sizeof(reason), format, arguments);
 	va_end(arguments);
 	request_finish(request, status, reason, sizeof(reason), NULL, 0);
+}
+
+void request_refuse_limit(struct request *request, enum ledger_resource resource, uint64_t amount)
+{
+	char reason[HBM_WIRE_REASON_BYTES];
+
+	ledger_reason(request->count_charge.payer, resource, amount, reason, sizeof(reason));
+	request_refuse(request, HBM_LIMIT, "%s", reason);
 }
 
 void request_reply(struct request *request, int status, const void *body, size_t size)

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/ledger/ledger.h"
 #include "daemon/session/connection.h"
 
 #include <hbm/wire.h>
@@ -31,14 +32,19 @@ struct request {
 	/* The rest is request.c's. */
 	const struct request_ops *ops;
 	struct connection *connection;
+	struct charge count_charge, memory_charge;
 	struct out_message reply; /* while it is queued in that memory */
 	size_t room;
 	_Alignas(16) unsigned char bytes[]; /* [room]: the message, then its reply */
 };
 
-/* Makes a request with its own copy of a validated message. NULL: out of memory. */
+/* Makes a request with its own copy of a validated message, which the payer is charged
+ * for, whatever the limit. NULL: out of memory. */
 struct request *request_new(struct session *session, struct connection *connection,
-			    const struct request_ops *ops, const void *message, size_t size);
+			    const struct request_ops *ops, struct payer *payer, const void *message,
+			    size_t size);
+/* Charges for memory that its handler keeps until it has replied. */
+void request_charge(struct request *request, size_t bytes);
 
 /* Sends header + body (size bytes after the header) and frees the request. The body may
  * lie in the request's message. status != HBM_OK: body must be NULL. */
@@ -50,6 +56,8 @@ void request_reply_fds(struct request *request, int status, const void *body, si
  * field or limit and what it allows; it is cut to HBM_WIRE_REASON_BYTES. */
 void request_refuse(struct request *request, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Refuses the request with HBM_LIMIT: its session may not have so much more. */
+void request_refuse_limit(struct request *request, enum ledger_resource resource, uint64_t amount);
 /* Replies with messages made in advance, each with space for a header before its body;
  * consumes them. At least one. */
 void request_reply_messages(struct request *request, struct list *messages);

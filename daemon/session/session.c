@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
-#include "daemon/config/config.h"
 #include "daemon/session/peer.h"
 #include "daemon/session/validate.h"
 
@@ -53,6 +52,8 @@ static void session_free(struct session *session)
 	loop_unwatch(session->owner->loop, &session->process);
 	close(session->pidfd);
 	fences_close(&session->fences);
+	ledger_release(&session->charge);
+	payer_close(&session->payer);
 	session->owner->freed(session->owner, session);
 	free(session);
 }
@@ -91,6 +92,7 @@ void session_end(struct session *session)
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	connection_close(&session->connection);
 	fences_end(&session->fences);
+	backlog_end(&session->backlog);
 	session->owner->died(session->owner, session);
 	regions_end(&session->regions);
 
@@ -128,10 +130,23 @@ static void session_drop(struct session *session, const char *why)
 	session_end(session);
 }
 
+static uint64_t session_in_flight(const struct session *session)
+{
+	return ledger_used(&session->payer, LEDGER_REQUESTS);
+}
+
+/* Whether one more request may be read: always if there is none. */
+static bool session_has_room(const struct session *session)
+{
+	return session_in_flight(session) == 0 ||
+	       (ledger_has_room(&session->payer, LEDGER_REQUESTS, 1) &&
+		ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES));
+}
+
 static bool session_may_read(const struct session *session)
 {
 	return (session->state == SESSION_GREETING || session->state == SESSION_LIVE) &&
-	       session->in_flight < session->owner->config->limit_requests_in_flight;
+	       session_has_room(session);
 }
 
 void session_drain(struct session *session)
@@ -142,7 +157,7 @@ void session_drain(struct session *session)
 	if (session_enter(session, SESSION_DRAINING)) {
 		fences_end(&session->fences);
 		connection_allow(&session->connection, false);
-		if (session->in_flight == 0)
+		if (session_in_flight(session) == 0)
 			session_break(session, NULL);
 	}
 
@@ -167,23 +182,30 @@ static void session_process_gone(struct watch *watch, uint32_t events)
 	session_unref(session);
 }
 
-/* ---- Requests ---- */
-
 static void session_request_refused(struct session *session)
 {
 	++*session->owner->refused;
 }
 
+/* ---- Requests ---- */
+
 static void session_request_ended(struct session *session)
 {
-	session->in_flight--;
+	backlog_run(&session->backlog);
 
-	if (session->state == SESSION_DRAINING && session->in_flight == 0)
+	if (session->state == SESSION_DRAINING && session_in_flight(session) == 0)
 		session_break(session, NULL);
 	else
 		connection_allow(&session->connection, session_may_read(session));
 
 	session_unref(session);
+}
+
+static void session_hand_on(struct backlog *backlog, struct request *request)
+{
+	struct session *session = container_of(backlog, struct session, backlog);
+
+	session->owner->arrived(session->owner, request);
 }
 
 static const struct request_ops session_request_ops = {
@@ -194,14 +216,13 @@ static const struct request_ops session_request_ops = {
 static struct request *session_begin_request(struct session *session, size_t size)
 {
 	struct request *request = request_new(session, &session->connection, &session_request_ops,
-					      session->owner->incoming, size);
+					      &session->payer, session->owner->incoming, size);
 	if (!request)
 		return NULL;
 
 	session_ref(session);
 	session->requests++;
 	++*session->owner->requests;
-	session->in_flight++;
 	connection_allow(&session->connection, session_may_read(session));
 
 	return request;
@@ -235,7 +256,7 @@ static bool session_take_message(struct session *session, size_t size)
 	}
 
 	if (status == HBM_OK)
-		session->owner->arrived(session->owner, request);
+		backlog_add(&session->backlog, request);
 	else
 		session_refuse(session, request, status, why.reason);
 
@@ -292,7 +313,7 @@ static void session_readable(struct connection *connection)
 
 		/* No request in flight after a message: a client that waits for each
 		 * answer. Reading again would waste a system call per round trip. */
-		if (session->in_flight == 0)
+		if (session_in_flight(session) == 0)
 			return;
 	}
 }
@@ -330,13 +351,12 @@ static const struct connection_ops session_connection_ops = {
 static int session_start(struct session *session, int socket)
 {
 	struct loop *loop = session->owner->loop;
-	const struct config *config = session->owner->config;
-	uint64_t ready_ns = config->limit_ready_ms * 1000000u;
+	uint64_t ready_ns = ledger_limit(&session->payer, LEDGER_READY_MS) * 1000000u;
+	uint64_t hello_ns = ledger_limit(&session->payer, LEDGER_HELLO_MS) * 1000000u;
 
 	int r = fences_open(&session->fences, loop, ready_ns);
 	if (r == 0)
-		r = loop_timer_set(loop, &session->greeting,
-				   clock_now() + config->limit_hello_ms * 1000000u);
+		r = loop_timer_set(loop, &session->greeting, clock_now() + hello_ns);
 
 	if (r == 0)
 		r = loop_watch(loop, &session->process);
@@ -377,10 +397,21 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 	list_init(&session->link);
 	list_init(&session->opens);
 	list_init(&session->pins);
-	regions_init(&session->regions);
+	payer_open(&session->payer, owner->ledger, PAYER_SESSION);
+	backlog_init(&session->backlog, &session->payer, session_hand_on);
+	regions_init(&session->regions, &session->payer);
 	session->regions.emptied = session_regions_emptied;
 
 	return session;
+}
+
+static void session_discard(struct session *session)
+{
+	if (!session)
+		return;
+
+	payer_close(&session->payer);
+	free(session);
 }
 
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id)
@@ -393,7 +424,7 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 	struct session *session = session_new(owner, id, &peer);
 	r = session ? session_start(session, socket) : -ENOMEM;
 	if (r < 0) {
-		free(session);
+		session_discard(session);
 		close(peer.pidfd);
 		return r;
 	}
@@ -441,5 +472,15 @@ void session_wait_ready(struct session *session, struct ready_wait *wait)
 
 bool session_cancel(struct session *session, const uint64_t *id)
 {
-	return fences_cancel(&session->fences, id);
+	bool any = false;
+
+	/* What has ended makes room: others may begin to wait meanwhile. */
+	for (;;) {
+		if (fences_cancel(&session->fences, id))
+			any = true;
+		else if (!backlog_run_cancellable(&session->backlog, id))
+			break;
+	}
+
+	return any;
 }

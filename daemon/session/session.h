@@ -32,14 +32,22 @@
  *
  * Bounded by construction: a session may have [limits] requests_in_flight requests, where
  * a request counts from the moment it is read until its reply is in the socket; at the
- * limit the daemon stops reading from it, which affects no other session. The memory for
- * a reply is allocated when the request is read.
+ * limit the daemon stops reading from it, which affects no other session. The memory for a
+ * reply is allocated when the request is read.
+ *
+ * Memory: a request that is read but would take more than request_bytes waits in the
+ * backlog (backlog.h). While the requests of all sessions take request_bytes_total or more,
+ * none is read from a session that has its equal share of that. Every session may always
+ * have one request, so no session waits for another. What a request takes is known only to
+ * its handler, so the last one may exceed the limit.
  */
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/ledger/ledger.h"
 #include "daemon/loop/loop.h"
 #include "daemon/region/region.h"
+#include "daemon/session/backlog.h"
 #include "daemon/session/connection.h"
 #include "daemon/session/fences.h"
 #include "daemon/session/request.h"
@@ -66,11 +74,13 @@ struct session {
 	struct regions regions;
 	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
 	struct list pins;  /* its pins (cache.h) */
-	uint64_t opens_count, pins_count;
-	uint64_t in_flight, requests, loaded_bytes, stored_bytes, connected_ns;
+	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
+	struct payer payer;   /* of all that the session has */
+	struct charge charge; /* for the session, once it has been greeted */
 	/* The rest is session.c's. */
 	struct session_owner *owner;
 	struct connection connection;
+	struct backlog backlog;
 	struct fences fences;
 	int pidfd;
 	struct watch process;  /* the pidfd */
@@ -82,7 +92,7 @@ struct session {
 /* What sessions call of their owner, which outlives them. */
 struct session_owner {
 	struct loop *loop;
-	const struct config *config;
+	struct ledger *ledger;
 	unsigned char *incoming; /* HBM_WIRE_MESSAGE_MAX bytes, aligned for any message */
 	uint64_t *requests, *refused, *dropped; /* counters */
 	/* A request that has been validated. */

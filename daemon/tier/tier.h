@@ -80,7 +80,7 @@ struct tier {
 
 	/* the policy's view: blocks whose target this is (block.c); bytes are stored
 	 * bytes */
-	uint64_t blocks, bytes, logical_bytes, pinned;
+	uint64_t blocks, bytes, logical_bytes;
 
 	/* placement */
 	uint64_t placed,

@@ -320,7 +320,8 @@ enum hbm_wire_query_kind {
 	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
 	HBM_QUERY_LINKS = 9,      /* struct hbm_wire_link: one for each kind of link */
 	HBM_QUERY_TIMELINE = 10,  /* struct hbm_wire_interval: of the last few thousand movements */
-	HBM_QUERY_KINDS = 11,     /* count, 0 included */
+	HBM_QUERY_LIMITS = 11,    /* struct hbm_wire_limit: one for each key of [limits] */
+	HBM_QUERY_KINDS = 12,     /* count, 0 included */
 };
 
 struct hbm_wire_query {
@@ -436,6 +437,21 @@ struct hbm_wire_account {
 	char problem[128];       /* the first problem found, or empty */
 };
 static_assert(sizeof(struct hbm_wire_account) == 208, "wire layout");
+
+enum hbm_wire_unit { HBM_UNIT_COUNT, HBM_UNIT_BYTES, HBM_UNIT_MS };
+
+/* A limit of the configuration, and what is charged against it. Some bound one request, one
+ * block or one wait: nothing is charged against these. */
+struct hbm_wire_limit {
+	char name[40];          /* "limits.regions" */
+	uint64_t limit;         /* of each session, tier, ..., or of all; UINT64_MAX: none */
+	uint64_t used, highest; /* by all together; by the one that uses most */
+	uint64_t refused;       /* requests, since start */
+	uint32_t unit;          /* enum hbm_wire_unit */
+	uint32_t balanced;      /* 1: what is charged is what is there */
+	char problem[96];       /* otherwise: the first difference found, or empty */
+};
+static_assert(sizeof(struct hbm_wire_limit) == 176, "wire layout");
 
 enum hbm_link {
 	HBM_LINK_D2D = 0,        /* region <-> HBM tier */

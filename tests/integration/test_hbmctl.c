@@ -228,12 +228,12 @@ static void test_lists(void **state)
 		 {"ns", "offset", "bytes", "pins"}},
 		{"blocks --limit 3", "blocks", 3, "NAMESPACE ", "  hbm ", {"children"}},
 		{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
-		{"verify",
-		 "accounts",
-		 5,
-		 "POOL ",
-		 "\nstaging ",
-		 {"capacity", "free", "placed", "moving"}},
+		{"limits",
+		 "limits",
+		 16,
+		 "NAME ",
+		 "limits.request_bytes_total ",
+		 {"limit", "used", "highest", "refused"}},
 	};
 	hbmctl_begin();
 
@@ -257,9 +257,35 @@ static void test_lists(void **state)
 		hbmctl_expect_text(lists[i].line, lists[i].cell);
 	}
 
-	json_t *document = hbmctl_json("verify");
+	hbmctl_finish();
+}
+
+/* The pools, then what is charged against each limit. */
+static void test_verify(void **state)
+{
+	(void)state;
+	hbmctl_begin();
+	json_t *document = hbmctl_json("verify"), *record;
+	size_t index;
+
 	assert_int_equal(json_typeof(hbmctl_member(document, "balanced")), JSON_TRUE);
+	assert_int_equal(json_array_size(hbmctl_array(document, "accounts")), 5);
+	assert_int_equal(json_array_size(hbmctl_array(document, "limits")), 16);
+	json_array_foreach(hbmctl_array(document, "accounts"), index, record)
+		assert_true(json_is_true(hbmctl_member(record, "balanced")));
+	json_array_foreach(hbmctl_array(document, "limits"), index, record)
+	{
+		assert_true(json_is_true(hbmctl_member(record, "balanced")));
+		if (strcmp(hbmctl_text(record, "name"), "limits.blocks") == 0)
+			assert_int_equal(hbmctl_count(record, "used"), HBMCTL_STORED);
+	}
+
 	json_decref(document);
+	hbmctl_expect("verify", 0);
+	assert_int_equal(hbmctl_line_count(), 1 + 5 + 1 + 1 + 16);
+	assert_memory_equal(hbmctl_output, "POOL ", 5);
+	hbmctl_expect_text("verify", "\nstaging ");
+	hbmctl_expect_text("verify", "\nCHARGED AGAINST ");
 	hbmctl_finish();
 }
 
@@ -434,6 +460,7 @@ int main(void)
 		TEST(test_without_a_daemon),
 		TEST(test_status),
 		TEST(test_lists),
+		TEST(test_verify),
 		TEST(test_blocks_are_the_chain_that_was_stored),
 		TEST(test_pin_and_unpin),
 		TEST(test_evict_pushes_down_tier_by_tier),

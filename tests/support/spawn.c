@@ -339,11 +339,26 @@ static int check_account(const void *record, size_t bytes, void *arg)
 	return 0;
 }
 
+static int check_limit(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_limit *limit = record;
+
+	assert_int_equal(bytes, sizeof(*limit));
+	if (!limit->balanced) {
+		print_message("%s: %s\n", limit->name, limit->problem);
+		*(bool *)arg = false;
+	}
+
+	return 0;
+}
+
 bool spawn_balanced(const struct spawn *spawn)
 {
 	struct hbm *hbm = spawn_connect(spawn);
 	bool balanced = true;
 	int r = hbm_query(hbm, HBM_QUERY_VERIFY, check_account, &balanced);
+	if (r == 0)
+		r = hbm_query(hbm, HBM_QUERY_LIMITS, check_limit, &balanced);
 	hbm_close(hbm);
 	return r == 0 && balanced;
 }

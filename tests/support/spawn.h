@@ -54,7 +54,7 @@ void spawn_free(struct spawn *spawn);
 
 /* A connection to it; fails the test if there is none. */
 struct hbm *spawn_connect(const struct spawn *spawn);
-/* Whether every account of hbmctl verify balances; prints those that do not. */
+/* Whether every account and limit of hbmctl verify balances; prints those that do not. */
 bool spawn_balanced(const struct spawn *spawn);
 /* Waits until nothing moves, nothing is leased and nothing is quarantined: fails the test
  * after 20 s. */

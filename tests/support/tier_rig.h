@@ -26,6 +26,7 @@
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/audit.h"
+#include "daemon/serve/audit_limits.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/tier/nvme_file.h"
@@ -40,6 +41,7 @@
 struct rig {
 	struct leaks leaks;
 	struct config config;
+	struct ledger ledger;
 	struct loop *loop;
 	struct hbmd hbmd;
 	struct memory_setup *memory_setup;
@@ -70,8 +72,8 @@ static inline void rig_dump(struct rig *rig)
 		const struct tier *tier = &rig->hbmd.cache->tiers[i];
 		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
 			    (unsigned long long)tier->usable, (unsigned long long)tier->bytes,
-			    (unsigned long long)tier->pinned, tier->inbound_first,
-			    !list_empty(&tier->waiting));
+			    (unsigned long long)cache_pinned(rig->hbmd.cache, tier),
+			    tier->inbound_first, !list_empty(&tier->waiting));
 	}
 	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
 }
@@ -165,7 +167,8 @@ static inline void rig_open(struct rig *rig, uint64_t client_bytes)
 	const struct loop_options options = {.engine = engines[rig->config.io],
 					     .io_depth = (unsigned)rig->config.nvme_depth};
 	assert_int_equal(loop_new(&rig->loop, &options), 0);
-	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop};
+	ledger_open(&rig->ledger, &rig->config);
+	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop, .ledger = &rig->ledger};
 	if (devices_open(&hbmd->devices, &rig->config, rig->loop, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
 	if (memory_setup_open(&rig->memory_setup, hbmd, rig_ignore, NULL, error, sizeof(error)) !=
@@ -193,6 +196,13 @@ static inline void rig_assert_balanced(struct rig *rig)
 					 accounts[i].quarantined,
 				 accounts[i].capacity);
 	}
+
+	struct hbm_wire_limit limits[RIG_ACCOUNTS];
+	count = audit_limits(&rig->hbmd, limits, RIG_ACCOUNTS);
+	assert_int_equal(count, LEDGER_LIMITS);
+	for (uint32_t i = 0; i < count; i++)
+		if (!limits[i].balanced)
+			fail_msg("%s: %s", limits[i].name, limits[i].problem);
 }
 
 /* Nothing moves: every slot is free or holds a block, the staging area is empty, each

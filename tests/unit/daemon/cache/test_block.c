@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/cache/block.h"
+#include "daemon/config/config.h"
 #include "tests/support/leaks.h"
 
 enum { HBM = 1, DDR = 2, SLOTS = 8, BYTES = 5000, STORED = 2 * EXTENT_UNIT, EVENTS_MAX = 8 };
@@ -33,6 +34,8 @@ struct setting {
 	struct leaks leaks;
 	struct index *index;
 	struct namespaces *namespaces;
+	struct ledger ledger;
+	struct payer pinned[TIER_NUMBERS];
 	struct tier tiers[TIER_NUMBERS];
 	struct blocks blocks;
 	struct block_listener listener;
@@ -67,12 +70,21 @@ static void hear_unplaced(struct block_listener *listener, uint32_t number, stru
 	hear(listener, (struct heard){.number = number, .to = to, .from = from});
 }
 
+static uint64_t pinned(const struct setting *setting, int tier)
+{
+	return ledger_used(&setting->pinned[tier], LEDGER_PINNED);
+}
+
 static void setting_open(struct setting *setting)
 {
 	*setting = (struct setting){0};
 	leaks_begin(&setting->leaks);
 	assert_int_equal(index_new(&setting->index, SLOTS), 0);
-	assert_int_equal(namespaces_new(&setting->namespaces, 2), 0);
+	ledger_open(&setting->ledger,
+		    &(struct config){.limit_namespaces = 2, .limit_blocks = SLOTS});
+	for (int i = HBM; i <= DDR; i++)
+		payer_open(&setting->pinned[i], &setting->ledger, PAYER_TIER);
+	assert_int_equal(namespaces_new(&setting->namespaces, &setting->ledger), 0);
 
 	for (uint8_t i = HBM; i <= DDR; i++) {
 		enum hbm_tier kind = i == HBM ? HBM_TIER_HBM : HBM_TIER_DDR;
@@ -81,7 +93,8 @@ static void setting_open(struct setting *setting)
 		assert_int_equal(tier_grow(&setting->tiers[i], 0, SLOTS * STORED), 0);
 	}
 
-	blocks_init(&setting->blocks, setting->index, setting->namespaces, setting->tiers);
+	blocks_init(&setting->blocks, setting->index, setting->namespaces, setting->tiers,
+		    setting->pinned);
 	setting->listener =
 		(struct block_listener){.placed = hear_placed, .unplaced = hear_unplaced};
 	block_listen(&setting->blocks, &setting->listener);
@@ -102,7 +115,8 @@ static void setting_close(struct setting *setting)
 		assert_int_equal(tier->blocks, 0);
 		assert_int_equal(tier->bytes, 0);
 		assert_int_equal(tier->logical_bytes, 0);
-		assert_int_equal(tier->pinned, 0);
+		assert_int_equal(pinned(setting, i), 0);
+		payer_close(&setting->pinned[i]);
 		assert_int_equal(tier->inbound_first, 0);
 		assert_int_equal(tier->inbound_last, 0);
 		assert_int_equal(extent_available(tier->extents), SLOTS * STORED);
@@ -563,9 +577,9 @@ static void test_sizes(void **state)
 
 	block_ref(&setting.blocks, number);
 	block_ref(&setting.blocks, number);
-	assert_int_equal(hbm->pinned, STORED);
+	assert_int_equal(pinned(&setting, HBM), STORED);
 	block_set_target(&setting.blocks, number, NULL);
-	assert_int_equal(hbm->bytes + hbm->logical_bytes + hbm->blocks + hbm->pinned, 0);
+	assert_int_equal(hbm->bytes + hbm->logical_bytes + hbm->blocks + pinned(&setting, HBM), 0);
 	assert_int_equal(ns->blocks_in[HBM_TIER_HBM], 0);
 
 	block_drop(&setting.blocks, number);
@@ -584,23 +598,23 @@ static void test_pinned_bytes_follow_the_target(void **state)
 	uint32_t numbers[2] = {resident(&setting), resident(&setting)};
 	for (int i = 0; i < 2; i++)
 		block_ref(&setting.blocks, numbers[i]);
-	assert_int_equal(hbm->pinned, 2 * STORED);
+	assert_int_equal(pinned(&setting, HBM), 2 * STORED);
 
 	for (int i = 0; i < 2; i++) {
 		block_set_target(&setting.blocks, numbers[i], ddr);
-		assert_int_equal(hbm->pinned, (1 - i) * STORED);
-		assert_int_equal(ddr->pinned, (i + 1) * STORED);
+		assert_int_equal(pinned(&setting, HBM), (1 - i) * STORED);
+		assert_int_equal(pinned(&setting, DDR), (i + 1) * STORED);
 	}
 
 	for (int i = 0; i < 2; i++) {
 		block_set_target(&setting.blocks, numbers[i], hbm);
 		block_unqueue(&setting.blocks, ddr);
 		assert_true(block_unref(&setting.blocks, numbers[i]));
-		assert_int_equal(hbm->pinned, 0);
+		assert_int_equal(pinned(&setting, HBM), 0);
 		block_drop(&setting.blocks, numbers[i]);
 	}
 
-	assert_int_equal(hbm->pinned + ddr->pinned, 0);
+	assert_int_equal(pinned(&setting, HBM) + pinned(&setting, DDR), 0);
 	setting_close(&setting);
 }
 

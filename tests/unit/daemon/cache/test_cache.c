@@ -31,6 +31,7 @@ enum { DEVICES_MAX = 2, TIERS_MAX = DEVICES_MAX + 2, KEYS = 4000, LENGTH_MAX = 6
 struct setting {
 	struct leaks leaks;
 	struct config config;
+	struct ledger ledger;
 	struct cache *cache;
 	struct seed seed;
 };
@@ -43,7 +44,9 @@ static void setting_open(struct setting *setting, const char *name, uint32_t dev
 	seed_open(&setting->seed, name);
 	assert_int_equal(config_defaults(&setting->config), 0);
 	setting->config.limit_blocks = KEYS;
-	assert_int_equal(cache_open(&setting->cache, &setting->config, devices), 0);
+	ledger_open(&setting->ledger, &setting->config);
+	assert_int_equal(cache_open(&setting->cache, &setting->config, &setting->ledger, devices),
+			 0);
 	struct cache *cache = setting->cache;
 	static const enum hbm_tier kinds[] = {HBM_TIER_DDR, HBM_TIER_NVME};
 	for (uint8_t i = 1; i <= devices + 2; i++) {
@@ -143,7 +146,7 @@ static void assert_emptied(struct setting *setting)
 			block_unqueue(&cache->blocks, &cache->tiers[i]);
 		assert_int_equal(cache->tiers[i].blocks, 0);
 		assert_int_equal(cache->tiers[i].bytes, 0);
-		assert_int_equal(cache->tiers[i].pinned, 0);
+		assert_int_equal(cache_pinned(cache, &cache->tiers[i]), 0);
 		assert_int_equal(cache->tiers[i].logical_bytes, 0);
 		assert_int_equal(order_victim(cache->orders[i]), 0);
 		assert_int_equal(order_walk(cache->orders[i], 0), 0);
@@ -558,7 +561,8 @@ static void compare(struct model *model)
 		compare_order(model, tier);
 		assert_int_equal(cache->tiers[tier].blocks, blocks[tier]);
 		assert_int_equal(cache->tiers[tier].bytes, model->orders[tier].bytes);
-		assert_int_equal(cache->tiers[tier].pinned, model_pinned(model, tier));
+		assert_int_equal(cache_pinned(cache, &cache->tiers[tier]),
+				 model_pinned(model, tier));
 		assert_in_range(cache->tiers[tier].bytes, 0, cache->tiers[tier].usable);
 	}
 }
@@ -697,8 +701,7 @@ static void test_refused_holds_share_their_walk(void **state)
 	setting_open(&setting, "test_refused_holds_share_their_walk", 1,
 		     (const uint64_t[]){KEYS, 0, 0});
 	struct cache *cache = setting.cache;
-	cache->pinned_share = 0;
-	cache->pinned_limit = (TRUNK - 100) * UNIT;
+	cache->pinned_limit = (struct config_size){.bytes = (TRUNK - 100) * UNIT};
 	uint16_t ns = open_namespace(&setting, 1);
 	grow_branches(&setting, ns, TRUNK, LEAVES);
 	branch_ns(&setting, ns, TRUNK, LEAVES);
@@ -719,7 +722,7 @@ static void test_refused_holds_share_their_walk(void **state)
 	}
 
 	assert_in_range(least[1], 0, 150 * least[0]);
-	assert_int_equal(cache->tiers[1].pinned, 0);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	cache_touch_begin(cache); /* what fits is held whatever was refused before */
 	assert_int_equal(cache_pin(cache, find(&setting, ns, TRUNK - 200)), true);
 	cache_unpin(cache, find(&setting, ns, TRUNK - 200));
@@ -877,9 +880,9 @@ static void test_pins_outlive_a_drop(void **state)
 	uint32_t parent = find(&setting, ns, 1), child = find(&setting, ns, 2);
 	assert_int_equal(cache_pin(cache, child), true);
 	assert_int_equal(cache_is_pinned(cache, parent), true);
-	assert_int_equal(cache->tiers[1].pinned, 2 * UNIT);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 2 * UNIT);
 	cache_drop(cache, parent);
-	assert_int_equal(cache->tiers[1].pinned, 0);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	assert_int_equal(index_used(cache->index, parent), false);
 	assert_int_equal(index_used(cache->index, child), true);
 	cache_unpin(cache, child);
@@ -894,12 +897,11 @@ static void test_a_limit_in_bytes(void **state)
 	struct setting setting;
 	setting_open(&setting, "test_a_limit_in_bytes", 1, (const uint64_t[]){8, 0, 0});
 	struct cache *cache = setting.cache;
-	cache->pinned_share = 0;
-	cache->pinned_limit = 2 * UNIT;
+	cache->pinned_limit = (struct config_size){.bytes = 2 * UNIT};
 	uint16_t ns = open_namespace(&setting, 1);
 	request(&setting, ns, (const uint32_t[]){1, 2, 3}, 3, 0);
 	assert_int_equal(cache_pin(cache, find(&setting, ns, 3)), false);
-	assert_int_equal(cache->tiers[1].pinned, 0);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	for (uint32_t key = 1; key <= 3; key++)
 		assert_int_equal(cache_is_pinned(cache, find(&setting, ns, key)), false);
 	assert_int_equal(cache_pin(cache, find(&setting, ns, 2)), true);
@@ -941,7 +943,7 @@ static void test_all_of_a_namespace_is_dropped_in_steps(void **state)
 			assert_int_equal(find(&setting, ns, key), 0);
 		for (uint32_t key = 1; key <= 3; key++)
 			assert_int_not_equal(find(&setting, other, key), 0);
-		assert_int_equal(namespaces_get(cache->namespaces, ns)->blocks, 0);
+		assert_int_equal(namespace_blocks(namespaces_get(cache->namespaces, ns)), 0);
 		assert_int_equal(index_count(cache->index), 3);
 		assert_emptied(&setting);
 		setting_close(&setting);
@@ -970,7 +972,7 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	block_use(&cache->blocks, used);
 	drop_namespace(&setting, ns, 4096);
 	assert_int_equal(namespace->pins, 0);
-	assert_int_equal(cache->tiers[1].pinned, 0);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	assert_int_equal(cache->tiers[1].blocks, 0);
 	assert_int_equal(cache->tiers[1].placed, UNIT);
 	assert_int_equal(cache->removed_blocks, 3);

@@ -12,11 +12,15 @@
 #include <string.h>
 
 #include "daemon/cache/namespace.h"
+#include "daemon/config/config.h"
 
 static struct namespaces *namespaces_of(uint64_t max)
 {
+	static struct ledger ledger;
 	struct namespaces *namespaces = NULL;
-	assert_int_equal(namespaces_new(&namespaces, max), 0);
+
+	ledger_open(&ledger, &(struct config){.limit_namespaces = max, .limit_blocks = 100});
+	assert_int_equal(namespaces_new(&namespaces, &ledger), 0);
 	return namespaces;
 }
 
@@ -24,8 +28,12 @@ static void test_new_refuses_nonsense(void **state)
 {
 	(void)state;
 	struct namespaces *namespaces = NULL;
-	assert_int_equal(namespaces_new(&namespaces, 0), -EINVAL);
-	assert_int_equal(namespaces_new(&namespaces, UINT16_MAX), -EINVAL);
+	struct ledger ledger;
+
+	ledger_open(&ledger, &(struct config){.limit_namespaces = 0});
+	assert_int_equal(namespaces_new(&namespaces, &ledger), -EINVAL);
+	ledger_open(&ledger, &(struct config){.limit_namespaces = UINT16_MAX});
+	assert_int_equal(namespaces_new(&namespaces, &ledger), -EINVAL);
 	assert_null(namespaces);
 	assert_null(namespaces_free(NULL));
 }
@@ -85,7 +93,7 @@ static void test_it_is_forgotten_with_its_last_use(void **state)
 	namespaces_ref(namespaces, number);
 	struct namespace *ns = namespaces_get(namespaces, number);
 	assert_int_equal(ns->block_bytes, 8192);
-	ns->blocks = 2;
+	ledger_add(&ns->payer, LEDGER_BLOCKS, 2);
 	namespaces_unref(namespaces, number);
 	namespaces_unref(namespaces, number);
 	assert_int_equal(namespaces_count(namespaces), 1);

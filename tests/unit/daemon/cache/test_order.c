@@ -40,6 +40,7 @@ struct fifo {
 struct model {
 	struct leaks leaks;
 	struct config config;
+	struct ledger ledger;
 	struct cache *cache;
 	struct seed seed;
 	uint16_t ns;
@@ -58,10 +59,13 @@ static void model_open(struct model *model, const char *name, const uint64_t *un
 	seed_open(&model->seed, name);
 	assert_int_equal(config_defaults(&model->config), 0);
 	model->config.limit_blocks = NODES + 1;
-	assert_int_equal(cache_open_ordered(&model->cache, &model->config, 1, &order_fifo), 0);
+	ledger_open(&model->ledger, &model->config);
+	assert_int_equal(
+		cache_open_ordered(&model->cache, &model->config, &model->ledger, 1, &order_fifo),
+		0);
 
 	struct cache *cache = model->cache;
-	cache->pinned_share = 1;
+	cache->pinned_limit = (struct config_size){.percent = 100};
 	for (uint8_t i = 1; i <= TIERS; i++) {
 		uint64_t bytes = units[i - 1] * UNIT;
 		assert_int_equal(tier_init(&cache->tiers[i], kinds[i - 1], i, bytes, 0, NODES), 0);
@@ -336,10 +340,12 @@ static void test_the_order_of_the_daemon(void **state)
 {
 	(void)state;
 	struct config config;
+	struct ledger ledger;
 	struct cache *cache;
 	assert_int_equal(config_defaults(&config), 0);
 	config.limit_blocks = NODES;
-	assert_int_equal(cache_open(&cache, &config, 1), 0);
+	ledger_open(&ledger, &config);
+	assert_int_equal(cache_open(&cache, &config, &ledger, 1), 0);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		assert_ptr_equal(cache->orders[i]->ops, &order_lru);
 	cache_close(cache);

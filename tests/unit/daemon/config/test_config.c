@@ -552,6 +552,7 @@ static void test_check(void **state)
 	(void)state;
 	unsound("device.slab=6MiB", "device.slab");
 	unsound("nvme.size=1GiB", "nvme.path");
+	unsound("limits.request_bytes_total=15MiB", "limits.request_bytes_total");
 	unsound("device.memory=100MiB", "device.memory");
 	good("device.cache=60%");
 	unsound("device.headroom=41%", "at most 100% together");

@@ -16,7 +16,8 @@
 struct fixture {
 	struct soft_pool pool;
 	struct regions regions;
-	struct region_limits limits;
+	struct ledger ledger;
+	struct payer payer;
 	bool emptied;
 };
 
@@ -27,7 +28,7 @@ static void emptied(struct regions *regions)
 
 static void open_regions(struct fixture *fixture)
 {
-	regions_init(&fixture->regions);
+	regions_init(&fixture->regions, &fixture->payer);
 	fixture->regions.emptied = emptied;
 	fixture->emptied = false;
 }
@@ -37,8 +38,11 @@ static int setup(void **state)
 	static struct fixture fixture;
 
 	pool_open(&fixture.pool, BUDGET);
+	fixture.pool.config.limit_regions = 4;
+	fixture.pool.config.limit_address_space = 256 * MIB;
+	ledger_open(&fixture.ledger, &fixture.pool.config);
+	payer_open(&fixture.payer, &fixture.ledger, PAYER_SESSION);
 	open_regions(&fixture);
-	fixture.limits = (struct region_limits){.regions = 4, .address_space = 256 * MIB};
 	*state = &fixture;
 
 	return 0;
@@ -54,8 +58,8 @@ static void assert_all_is_back(struct fixture *fixture)
 {
 	pool_run(&fixture->pool, no_regions, fixture);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
-	assert_int_equal(fixture->regions.count, 0);
-	assert_int_equal(fixture->regions.reserved, 0);
+	assert_int_equal(ledger_used(&fixture->payer, LEDGER_REGIONS), 0);
+	assert_int_equal(ledger_used(&fixture->payer, LEDGER_ADDRESS_SPACE), 0);
 
 	for (uint32_t i = 0; i < 2; i++) {
 		struct slabs_books books = slabs_books(fixture->pool.devices->list[i].slabs);
@@ -73,6 +77,7 @@ static int teardown(void **state)
 	regions_end(&fixture->regions);
 	regions_release(&fixture->regions);
 	assert_all_is_back(fixture);
+	payer_close(&fixture->payer);
 	pool_close(&fixture->pool);
 
 	return 0;
@@ -106,7 +111,7 @@ static int create(struct fixture *fixture, uint32_t device, uint64_t address_spa
 {
 	struct outcome outcome = {0};
 	int status = region_create(&fixture->regions, &fixture->pool.devices->list[device],
-				   address_space, slab, &fixture->limits, region_over, &outcome);
+				   address_space, slab, region_over, &outcome);
 	if (status != HBM_OK)
 		return status;
 
@@ -141,7 +146,7 @@ static int commit(struct fixture *fixture, const struct hbm_wire_range *ranges, 
 {
 	struct commit *commit;
 	struct outcome outcome = {0};
-	int status = commit_new(&commit, &fixture->regions, ranges, count, 1024);
+	int status = commit_new(&commit, &fixture->regions, ranges, count);
 	if (status != HBM_OK)
 		return status;
 
@@ -212,7 +217,7 @@ static void regions_are_created_and_destroyed(void **state)
 	assert_int_not_equal(region_id(first), 0);
 	assert_ptr_equal(region_find(&fixture->regions, region_id(first)), first);
 	assert_ptr_equal(region_device(second), &fixture->pool.devices->list[1]);
-	assert_int_equal(fixture->regions.reserved, 96 * MIB);
+	assert_int_equal(ledger_used(&fixture->payer, LEDGER_ADDRESS_SPACE), 96 * MIB);
 	uint32_t id = region_id(first);
 	assert_int_equal(destroy(fixture, first), HBM_OK);
 	assert_null(region_find(&fixture->regions, id));
@@ -252,7 +257,7 @@ static void a_failed_reservation_leaves_nothing(void **state)
 	assert_int_equal(fixture->pool.fault("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY),
 			 0);
 	assert_int_equal(create(fixture, 0, 4 * MIB, 0, &region), HBM_NO_SPACE);
-	assert_int_equal(fixture->regions.count, 0);
+	assert_int_equal(ledger_used(&fixture->payer, LEDGER_REGIONS), 0);
 	must_create(fixture, 0, 4 * MIB, 0);
 }
 
@@ -302,7 +307,7 @@ static void a_region_that_comes_after_the_end_is_given_up(void **state)
 	struct outcome outcome = {0};
 
 	assert_int_equal(region_create(&fixture->regions, &fixture->pool.devices->list[0], 4 * MIB,
-				       0, &fixture->limits, region_over, &outcome),
+				       0, region_over, &outcome),
 			 HBM_OK);
 	regions_end(&fixture->regions);
 	pool_run(&fixture->pool, is_over, &outcome);
@@ -367,7 +372,7 @@ static void fds_come_in_the_order_of_the_ranges(void **state)
 	struct commit *commit;
 	struct outcome outcome = {0};
 
-	assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 3, 4), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 3), HBM_OK);
 	commit_start(commit, op_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
@@ -414,9 +419,11 @@ static void bad_commits_change_nothing(void **state)
 	}
 
 	struct commit *commit;
+	ledger_set_limit(&fixture->payer.ledger->host, LEDGER_COMMIT_SLABS, 7);
 	assert_int_equal(commit_new(&commit, &fixture->regions,
-				    (struct hbm_wire_range[]){range(other, 0, 8)}, 1, 7),
+				    (struct hbm_wire_range[]){range(other, 0, 8)}, 1),
 			 HBM_LIMIT);
+	ledger_set_limit(&fixture->payer.ledger->host, LEDGER_COMMIT_SLABS, 8);
 	assert_int_equal(commit_slots(fixture, other, 0, 8), HBM_OK);
 }
 
@@ -444,19 +451,19 @@ static void two_commits_of_one_slot_do_not_meet(void **state)
 	struct commit *commit, *again;
 	struct outcome outcome = {0};
 
-	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
-	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1, 8), HBM_EXISTS);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1), HBM_OK);
+	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1), HBM_EXISTS);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_NOT_FOUND);
 	commit_start(commit, op_over, &outcome);
-	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1, 8), HBM_EXISTS);
+	assert_int_equal(commit_new(&again, &fixture->regions, &slots, 1), HBM_EXISTS);
 	pool_run(&fixture->pool, is_over, &outcome);
 	commit_free(commit);
 	assert_int_equal(decommit(fixture, &slots, 1), HBM_OK);
 
 	/* One that was never started lets go. */
-	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1), HBM_OK);
 	commit_free(commit);
-	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1), HBM_OK);
 	commit_free(commit);
 }
 
@@ -540,7 +547,7 @@ static void a_commit_under_way_fails_when_its_region_goes(void **state)
 	struct outcome committed = {0}, destroyed = {0};
 	struct commit *commit;
 
-	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1, 8), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->regions, &slots, 1), HBM_OK);
 	commit_start(commit, op_over, &committed);
 	assert_int_equal(
 		region_destroy(&fixture->regions, region_id(region), region_over, &destroyed),
@@ -597,7 +604,7 @@ static void a_client_dies_at_every_step_of_a_commit(void **state)
 		struct outcome outcome = {0};
 		struct commit *commit;
 
-		assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 2, 8), HBM_OK);
+		assert_int_equal(commit_new(&commit, &fixture->regions, ranges, 2), HBM_OK);
 		commit_start(commit, op_over, &outcome);
 		struct countdown countdown = {fixture, step};
 		if (step > 0)

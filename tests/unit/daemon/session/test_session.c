@@ -24,10 +24,12 @@
 
 struct fixture {
 	struct soft_pool pool;
+	struct ledger ledger;
 	struct session_owner owner;
 	struct session *session;
-	int client; /* the other end */
-	bool park;  /* keep requests instead of answering them */
+	int client;  /* the other end */
+	bool park;   /* keep requests instead of answering them */
+	size_t cost; /* bytes charged for each of them */
 	struct list parked;
 	uint64_t arrived_count, died, freed, requests, refused, dropped;
 	uint64_t wanted;
@@ -54,12 +56,14 @@ static void arrived(struct session_owner *owner, struct request *request)
 	struct fixture *fixture = fixture_of(owner);
 	fixture->arrived_count++;
 
-	if (fixture->park)
+	if (fixture->park) {
+		request_charge(request, fixture->cost);
 		list_push_back(&fixture->parked, &request->link);
-	else if (request->message->opcode == HBM_WIRE_HELLO)
+	} else if (request->message->opcode == HBM_WIRE_HELLO) {
 		greet(request);
-	else
+	} else {
 		request_reply(request, HBM_OK, NULL, 0);
+	}
 }
 
 static void died(struct session_owner *owner, struct session *session)
@@ -83,9 +87,10 @@ static int setup(void **state)
 	fixture.pool.config.limit_requests_in_flight = LIMIT;
 	fixture.pool.config.limit_ready_ms = 50;
 	fixture.pool.config.limit_hello_ms = 5000;
+	ledger_open(&fixture.ledger, &fixture.pool.config);
 	fixture.owner = (struct session_owner){
 		.loop = fixture.pool.loop,
-		.config = &fixture.pool.config,
+		.ledger = &fixture.ledger,
 		.incoming = aligned_alloc(64, HBM_WIRE_MESSAGE_MAX),
 		.requests = &fixture.requests,
 		.refused = &fixture.refused,
@@ -247,7 +252,7 @@ static void a_ping_is_answered(void **state)
 	}
 
 	assert_int_equal(fixture->requests, 11);
-	assert_int_equal(fixture->session->in_flight, 0);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 0);
 	assert_int_equal(fixture->session->pid, getpid());
 	assert_int_equal(fixture->session->uid, getuid());
 	assert_int_equal(session_is_operator(fixture->session), true);
@@ -338,7 +343,7 @@ static void descriptors_end_the_session(void **state)
 static void silence_before_hello_ends_the_session(void **state)
 {
 	struct fixture *fixture = *state;
-	fixture->pool.config.limit_hello_ms = 1;
+	ledger_set_limit(&fixture->ledger.host, LEDGER_HELLO_MS, 1);
 	connect_client(fixture);
 	assert_dropped(fixture);
 }
@@ -360,13 +365,147 @@ static void no_more_is_read_than_may_be_in_flight(void **state)
 		pool_run(&fixture->pool, has_arrived, fixture);
 		idle(fixture);
 		assert_int_equal(fixture->arrived_count, fixture->wanted);
-		assert_int_equal(fixture->session->in_flight, LIMIT);
+		assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), LIMIT);
 		answer_parked(fixture);
 	}
 
 	for (uint64_t id = 0; id < 3 * LIMIT; id++)
 		hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
-	assert_int_equal(fixture->session->in_flight, 0);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 0);
+}
+
+/* Lets n more requests arrive, and no more than these. */
+static void expect_arrivals(struct fixture *fixture, uint64_t n)
+{
+	fixture->wanted = fixture->arrived_count + n;
+	pool_run(&fixture->pool, has_arrived, fixture);
+	idle(fixture);
+	assert_int_equal(fixture->arrived_count, fixture->wanted);
+}
+
+static void answer_oldest(struct fixture *fixture, uint64_t id)
+{
+	struct hbm_wire_header reply;
+	struct request *request =
+		container_of(list_pop_front(&fixture->parked), struct request, link);
+
+	assert_int_equal(request->message->id, id);
+	request_reply(request, HBM_OK, NULL, 0);
+	hear(fixture, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
+}
+
+/* Handlers get as many requests as there is memory for; the others are read, and wait in
+ * order. A CANCEL does not wait. */
+static void requests_wait_for_memory(void **state)
+{
+	struct fixture *fixture = *state;
+	struct hbm_wire_cancel cancel = {
+		.header = {.size = sizeof(cancel), .opcode = HBM_WIRE_CANCEL, .id = 100}};
+
+	greet_client(fixture, NULL);
+	fixture->park = true;
+	fixture->cost = MIB;
+	ledger_set_limit(&fixture->session->payer, LEDGER_REQUEST_BYTES, 3 * MIB);
+	for (uint64_t id = 0; id < 8; id++)
+		say_ping(fixture, id);
+
+	expect_arrivals(fixture, 3);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 8);
+	assert_in_range(ledger_used(&fixture->session->payer, LEDGER_REQUEST_BYTES), 3 * MIB,
+			3 * MIB + 8 * 1024);
+
+	say(fixture, &cancel, sizeof(cancel));
+	expect_arrivals(fixture, 1);
+	struct request *last = container_of(fixture->parked.prev, struct request, link);
+	assert_int_equal(last->message->id, 100);
+	list_remove(&last->link);
+	request_reply(last, HBM_OK, NULL, 0);
+	struct hbm_wire_header reply;
+	hear(fixture, &reply, sizeof(reply), HBM_WIRE_CANCEL, 100, HBM_OK);
+
+	for (uint64_t id = 0; id < 8; id++) {
+		answer_oldest(fixture, id);
+		idle(fixture);
+	}
+
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUEST_BYTES), 0);
+}
+
+/* However little memory there may be, one request at a time is served. */
+static void one_request_needs_no_room(void **state)
+{
+	struct fixture *fixture = *state;
+
+	greet_client(fixture, NULL);
+	fixture->park = true;
+	fixture->cost = MIB;
+	ledger_set_limit(&fixture->session->payer, LEDGER_REQUEST_BYTES, 1);
+	for (uint64_t id = 0; id < 4; id++)
+		say_ping(fixture, id);
+
+	expect_arrivals(fixture, 1);
+	for (uint64_t id = 0; id < 4; id++) {
+		fixture->wanted = fixture->arrived_count + (id < 3);
+		answer_oldest(fixture, id);
+		pool_run(&fixture->pool, has_arrived, fixture);
+	}
+}
+
+/* Other sessions have all the memory there is for requests: this one has one at a time,
+ * and is not read any further until there is room again. */
+static void the_memory_of_all_sessions_is_used(void **state)
+{
+	struct fixture *fixture = *state;
+	struct payer other;
+	struct charge charge = {0};
+
+	payer_open(&other, &fixture->ledger, PAYER_SESSION);
+	greet_client(fixture, NULL);
+	/* Its share is some bytes: less than a request takes. */
+	ledger_set_limit(&fixture->ledger.host, LEDGER_REQUEST_BYTES, 100);
+	ledger_charge_always(&charge, &other, LEDGER_REQUEST_BYTES, 100);
+	fixture->park = true;
+	for (uint64_t id = 0; id < 4; id++)
+		say_ping(fixture, id);
+
+	expect_arrivals(fixture, 1);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 1);
+	fixture->wanted++;
+	answer_oldest(fixture, 0);
+	pool_run(&fixture->pool, has_arrived, fixture);
+	idle(fixture);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 1);
+
+	/* A larger share is room for another request. */
+	ledger_release(&charge);
+	ledger_set_limit(&fixture->ledger.host, LEDGER_REQUEST_BYTES, MIB);
+	ledger_charge_always(&charge, &other, LEDGER_REQUEST_BYTES, MIB);
+	fixture->wanted += 2;
+	answer_oldest(fixture, 1);
+	pool_run(&fixture->pool, has_arrived, fixture);
+	answer_oldest(fixture, 2);
+	answer_oldest(fixture, 3);
+	ledger_release(&charge);
+	payer_close(&other);
+}
+
+/* What waits for memory when the client hangs up is answered, to nobody. */
+static void a_session_ends_with_a_backlog(void **state)
+{
+	struct fixture *fixture = *state;
+
+	greet_client(fixture, NULL);
+	fixture->park = true;
+	ledger_set_limit(&fixture->session->payer, LEDGER_REQUEST_BYTES, 1);
+	for (uint64_t id = 0; id < 4; id++)
+		say_ping(fixture, id);
+
+	expect_arrivals(fixture, 1);
+	close(fixture->client);
+	fixture->client = -1;
+	pool_run(&fixture->pool, is_dead, fixture);
+	assert_int_equal(fixture->arrived_count, 2); /* HELLO, and the one */
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 1);
 }
 
 /* Requests whose replies are large, from a client that does not read them: they wait,
@@ -390,7 +529,7 @@ static void a_client_that_does_not_read_is_waited_for(void **state)
 			      id % 3 ? sizeof(body) : 200);
 	}
 
-	assert_in_range(fixture->session->in_flight, 1, LIMIT);
+	assert_in_range(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 1, LIMIT);
 
 	for (uint64_t id = 0; id < LIMIT; id++) {
 		size_t size = hear(fixture, reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
@@ -400,7 +539,7 @@ static void a_client_that_does_not_read_is_waited_for(void **state)
 		assert_int_equal(reply[size - 1], id);
 	}
 
-	assert_int_equal(fixture->session->in_flight, 0);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 0);
 	assert_int_equal(fixture->session->state, SESSION_LIVE);
 }
 
@@ -479,7 +618,7 @@ static void parts_carry_their_descriptors(void **state)
 		fdpass_close(&fds);
 	}
 
-	assert_int_equal(fixture->session->in_flight, 0);
+	assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 0);
 }
 
 /* ---- Ends ---- */
@@ -598,7 +737,7 @@ static void every_event_in_every_state(void **state)
 			events[event](fixture->session);
 			enum session_state to = expected[from][event];
 			assert_int_equal(fixture->session->state, to);
-			assert_int_equal(fixture->session->in_flight, 1);
+			assert_int_equal(ledger_used(&fixture->session->payer, LEDGER_REQUESTS), 1);
 			assert_int_equal(fixture->died, to == SESSION_DEAD);
 			assert_int_equal(connection_is_open(&fixture->session->connection),
 					 to < SESSION_CLOSING);
@@ -655,7 +794,7 @@ static void fences_are_shared_both_ways(void **state)
 	struct waiter first, second, third;
 	int fds[2];
 
-	fixture->pool.config.limit_ready_ms = 5000;
+	ledger_set_limit(&fixture->ledger.host, LEDGER_READY_MS, 5000);
 	greet_client(fixture, fds);
 	uint64_t *page =
 		mmap(NULL, HBM_WIRE_FENCES * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
@@ -757,7 +896,7 @@ static void what_waits_can_be_cancelled(void **state)
 	struct waiter waiters[4];
 
 	greet_client(fixture, NULL);
-	fixture->pool.config.limit_ready_ms = 60000;
+	ledger_set_limit(&fixture->ledger.host, LEDGER_READY_MS, 60000);
 	for (uint64_t i = 0; i < 4; i++) {
 		start_wait(fixture, &waiters[i], 0, 1);
 		waiters[i].wait.id = i;
@@ -782,7 +921,7 @@ static void waits_end_with_the_session(void **state)
 	struct waiter waiter;
 
 	greet_client(fixture, NULL);
-	fixture->pool.config.limit_ready_ms = 5000;
+	ledger_set_limit(&fixture->ledger.host, LEDGER_READY_MS, 5000);
 	fixture->park = true;
 	say_ping(fixture, 1);
 	fixture->wanted = 2;
@@ -868,15 +1007,14 @@ static void commit_over(void *arg, int status)
 static void lease_some(struct fixture *fixture)
 {
 	struct outcome outcome = {0};
-	struct region_limits limits = {10, 1ull << 40};
 
 	assert_int_equal(region_create(&fixture->session->regions, &fixture->pool.devices->list[0],
-				       16 * MIB, 0, &limits, region_over, &outcome),
+				       16 * MIB, 0, region_over, &outcome),
 			 HBM_OK);
 	pool_run(&fixture->pool, is_over, &outcome);
 	struct hbm_wire_range range = {.region = region_id(outcome.region), .bytes = 8 * MIB};
 	struct commit *commit;
-	assert_int_equal(commit_new(&commit, &fixture->session->regions, &range, 1, 10), HBM_OK);
+	assert_int_equal(commit_new(&commit, &fixture->session->regions, &range, 1), HBM_OK);
 	outcome.over = false;
 	commit_start(commit, commit_over, &outcome);
 	pool_run(&fixture->pool, is_over, &outcome);
@@ -948,6 +1086,10 @@ int main(void)
 		TEST(descriptors_end_the_session),
 		TEST(silence_before_hello_ends_the_session),
 		TEST(no_more_is_read_than_may_be_in_flight),
+		TEST(requests_wait_for_memory),
+		TEST(one_request_needs_no_room),
+		TEST(the_memory_of_all_sessions_is_used),
+		TEST(a_session_ends_with_a_backlog),
 		TEST(a_client_that_does_not_read_is_waited_for),
 		TEST(a_body_inside_the_request_survives_queueing),
 		TEST(parts_carry_their_descriptors),

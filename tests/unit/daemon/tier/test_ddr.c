@@ -15,6 +15,7 @@
 
 struct setting {
 	struct soft_pool pool;
+	struct ledger ledger;
 	struct cache *cache;
 	struct ddr *ddr;
 	unsigned steps;
@@ -45,7 +46,9 @@ static int setup(void **state)
 	setting->pool.config.ddr_headroom = 1 * MIB;
 	setting->pool.config.ddr_staging = 3 * MIB;
 	setting->pool.config.limit_blocks = 1024;
-	assert_int_equal(cache_open(&setting->cache, &setting->pool.config, 2), 0);
+	ledger_open(&setting->ledger, &setting->pool.config);
+	assert_int_equal(cache_open(&setting->cache, &setting->pool.config, &setting->ledger, 2),
+			 0);
 	*state = setting;
 
 	return 0;

@@ -39,6 +39,7 @@
 struct setting {
 	struct leaks leaks;
 	struct config config;
+	struct ledger ledger;
 	struct loop *loop;
 	struct cache *cache;
 	struct nvme_file *nvme;
@@ -119,7 +120,8 @@ static int open_tier(struct setting *setting)
 		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}),
 				 0);
 
-	assert_int_equal(cache_open(&setting->cache, &setting->config, 1), 0);
+	ledger_open(&setting->ledger, &setting->config);
+	assert_int_equal(cache_open(&setting->cache, &setting->config, &setting->ledger, 1), 0);
 	setting->error[0] = '\0';
 
 	return nvme_file_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop,

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ledger: who uses how much of what [limits] bounds. It is the one way to charge, and the
+ * one way to refuse: no other module compares a count with a limit of the configuration.
+ *
+ * A payer is somebody whose use is counted. What it is charged, its parent is charged
+ * too, so that a limit can stand at either:
+ *
+ * 	host ---- session	what a client has: requests, regions, opens, pins
+ * 	   \----- namespace	its blocks
+ * 	   \----- tier		the pinned bytes in it
+ * 	   \----- mover		the moves that the policy wants, and those that loads want
+ *
+ * A charge is embedded in what it pays for and is released with it. Where that is too
+ * small for a charge of its own (a block), its owner adds and subtracts amounts instead,
+ * and ledger_audit() is told what they should be.
+ *
+ * Some limits bound one thing at a time: the slabs of one request, the bytes of one
+ * block, the length of one wait. Nothing is charged for these; they are checked.
+ *
+ * The ledger allocates nothing, and is used on the loop thread alone.
+ */
+#pragma once
+
+#include "daemon/base/list.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config;
+
+enum ledger_resource {
+	LEDGER_SESSIONS,
+	LEDGER_REQUESTS,
+	LEDGER_REQUEST_BYTES, /* memory of requests in flight, and of their replies */
+	LEDGER_REGIONS,
+	LEDGER_ADDRESS_SPACE,
+	LEDGER_NAMESPACES,
+	LEDGER_NAMESPACE_OPENS,
+	LEDGER_BLOCKS,
+	LEDGER_PINNED, /* stored bytes of pinned blocks and their ancestors */
+	LEDGER_PINS,
+	LEDGER_MOVES,
+	/* checked, never charged */
+	LEDGER_COMMIT_SLABS,
+	LEDGER_BLOCK_BYTES,
+	LEDGER_READY_MS,
+	LEDGER_HELLO_MS,
+	LEDGER_RESOURCES /* one past the last */
+};
+
+/* What is counted together. */
+enum payer_kind { PAYER_HOST, PAYER_SESSION, PAYER_NAMESPACE, PAYER_TIER, PAYER_MOVER };
+
+enum ledger_unit { LEDGER_COUNT, LEDGER_BYTES, LEDGER_MILLISECONDS };
+
+/* One key of [limits]. */
+struct ledger_limit {
+	const char *name; /* as in the configuration: "limits.regions" */
+	enum ledger_resource resource;
+	enum payer_kind payer; /* of which each may have that much */
+	enum ledger_unit unit;
+	size_t member; /* of struct config */
+};
+
+enum { LEDGER_LIMITS = 16 };
+extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
+
+/* Open to ledger.c; others read it through the functions below. */
+struct payer {
+	struct ledger *ledger;
+	struct payer *parent; /* NULL: the host */
+	enum payer_kind kind;
+	struct list link;     /* in parent->children */
+	struct list children; /* struct payer */
+	struct list charges;  /* struct charge */
+	uint64_t used[LEDGER_RESOURCES];
+	uint64_t limits[LEDGER_RESOURCES]; /* UINT64_MAX: none */
+};
+
+struct ledger {
+	struct payer host;
+	uint64_t configured[LEDGER_LIMITS];
+	uint64_t refused[LEDGER_LIMITS]; /* since start */
+};
+
+/* Embedded in what it pays for; zeroed: nothing is charged. */
+struct charge {
+	struct list link; /* in payer->charges */
+	struct payer *payer;
+	uint64_t amount;
+	enum ledger_resource resource;
+};
+
+/* Takes the limits of the configuration. Those that are shares of something are set by
+ * ledger_set_limit() when that is known. */
+void ledger_open(struct ledger *ledger, const struct config *config);
+
+/* A payer below the host, with the limits of its kind. */
+void payer_open(struct payer *payer, struct ledger *ledger, enum payer_kind kind);
+/* It has no charges any more; amounts without a charge go with it. Accepts a zeroed one. */
+void payer_close(struct payer *payer);
+
+/* Sets a payer's limit. What is above it already stays. */
+void ledger_set_limit(struct payer *payer, enum ledger_resource resource, uint64_t limit);
+/* The lowest limit on the way up from that payer. */
+uint64_t ledger_limit(const struct payer *payer, enum ledger_resource resource);
+uint64_t ledger_used(const struct payer *payer, enum ledger_resource resource);
+
+/* Whether so much more may be charged. */
+bool ledger_has_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
+/* Whether the payer's own limit lets it have so much more. */
+bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
+/* Whether the limit of all sessions lets this one have any more: there is room, or the
+ * session has less than an equal share for each that is connected. So those that have the
+ * most wait first, and all together have at most twice the limit. */
+bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource);
+/* As ledger_has_room(), for a request, which is refused otherwise: counts the refusal. */
+bool ledger_check(struct payer *payer, enum ledger_resource resource, uint64_t amount);
+/* One line for people, after a false of these: which limit, what it allows, and what is
+ * used. Cut to size. */
+void ledger_reason(const struct payer *payer, enum ledger_resource resource, uint64_t amount,
+		   char *text, size_t size);
+
+/* HBM_OK, or HBM_LIMIT: nothing has changed. The charge must be empty. */
+int ledger_charge(struct charge *charge, struct payer *payer, enum ledger_resource resource,
+		  uint64_t amount);
+/* Charges whatever the limit: for what is there already, or was let in before its size was
+ * known. A charge of the same payer and resource grows. */
+void ledger_charge_always(struct charge *charge, struct payer *payer, enum ledger_resource resource,
+			  uint64_t amount);
+/* No-op on an empty charge. */
+void ledger_release(struct charge *charge);
+
+/* For what has no charge of its own. Whether there is room is the caller's to ask. */
+void ledger_add(struct payer *payer, enum ledger_resource resource, uint64_t amount);
+void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_t amount);
+
+/* ---- audit ---- */
+
+/* The state of one limit. */
+struct ledger_account {
+	uint64_t limit;   /* of each payer; the highest where they differ */
+	uint64_t payers;  /* that are limited so */
+	uint64_t used;    /* by all of them together */
+	uint64_t highest; /* by one of them */
+	uint64_t refused;
+	bool balanced;         /* what each payer uses is the sum of its charges */
+	uint64_t counted, sum; /* otherwise: the first that differs */
+};
+
+void ledger_audit(const struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS]);

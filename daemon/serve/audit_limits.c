@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/audit_limits.h"
+
+#include "daemon/cache/cache.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/move/mover.h"
+#include "daemon/serve/hbmd.h"
+#include "daemon/serve/server.h"
+
+#include <stdio.h>
+
+/* What there is of each resource, found by a walk. The memory of requests is known only
+ * to their charges. */
+struct inventory {
+	uint64_t amounts[LEDGER_RESOURCES];
+	bool walked[LEDGER_RESOURCES];
+};
+
+static void inventory_add(struct inventory *inventory, enum ledger_resource resource,
+			  uint64_t amount)
+{
+	inventory->amounts[resource] += amount;
+	inventory->walked[resource] = true;
+}
+
+static void inventory_walk_session(struct inventory *inventory, const struct session *session)
+{
+	const struct regions *regions = &session->regions;
+
+	inventory_add(inventory, LEDGER_REGIONS, list_length(&regions->all));
+	inventory_add(inventory, LEDGER_ADDRESS_SPACE, regions_reserved(regions));
+	inventory_add(inventory, LEDGER_NAMESPACE_OPENS, list_length(&session->opens));
+	inventory_add(inventory, LEDGER_PINS, list_length(&session->pins));
+}
+
+static void inventory_walk_blocks(struct inventory *inventory, const struct cache *cache)
+{
+	uint32_t highest = index_highest(cache->index);
+
+	inventory_add(inventory, LEDGER_BLOCKS, 0);
+	inventory_add(inventory, LEDGER_PINNED, 0);
+	for (uint32_t number = 1; number <= highest; number++) {
+		if (!index_used(cache->index, number))
+			continue;
+
+		const struct block *block = cache_block(cache, number);
+		inventory_add(inventory, LEDGER_BLOCKS, 1);
+		if (block->refs > 0 && block->target != 0)
+			inventory_add(inventory, LEDGER_PINNED, block_stored_bytes(block));
+	}
+}
+
+static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd)
+{
+	const struct cache *cache = hbmd->cache;
+	uint64_t namespaces = ledger_limit(&hbmd->ledger->host, LEDGER_NAMESPACES);
+
+	*inventory = (struct inventory){0};
+	if (hbmd->server)
+		list_for_each (node, server_sessions(hbmd->server))
+			inventory_walk_session(inventory, container_of(node, struct session, link));
+
+	inventory_add(inventory, LEDGER_PINS, list_length(&cache->kept_pins));
+	inventory_add(inventory, LEDGER_MOVES, mover_moves(hbmd->mover));
+	inventory_add(inventory, LEDGER_NAMESPACES, 0);
+	for (uint32_t i = 1; i <= namespaces; i++)
+		if (namespaces_get(cache->namespaces, i))
+			inventory_add(inventory, LEDGER_NAMESPACES, 1);
+
+	inventory_walk_blocks(inventory, cache);
+}
+
+static void audit_limits_fill(struct hbm_wire_limit *record, const struct ledger_limit *limit,
+			      const struct ledger_account *account)
+{
+	static const uint32_t units[] = {
+		[LEDGER_COUNT] = HBM_UNIT_COUNT,
+		[LEDGER_BYTES] = HBM_UNIT_BYTES,
+		[LEDGER_MILLISECONDS] = HBM_UNIT_MS,
+	};
+
+	*record = (struct hbm_wire_limit){.limit = account->limit,
+					  .used = account->used,
+					  .highest = account->highest,
+					  .refused = account->refused,
+					  .unit = units[limit->unit],
+					  .balanced = account->balanced};
+	snprintf(record->name, sizeof(record->name), "%s", limit->name);
+	if (!account->balanced)
+		snprintf(record->problem, sizeof(record->problem),
+			 "counted %llu, the charges add up to %llu",
+			 (unsigned long long)account->counted, (unsigned long long)account->sum);
+}
+
+static void audit_limits_compare(struct hbm_wire_limit *record, const struct ledger *ledger,
+				 enum ledger_resource resource, const struct inventory *inventory)
+{
+	uint64_t counted = ledger_used(&ledger->host, resource);
+
+	if (!inventory->walked[resource] || inventory->amounts[resource] == counted ||
+	    !record->balanced)
+		return;
+
+	record->balanced = 0;
+	snprintf(record->problem, sizeof(record->problem), "counted %llu, found %llu",
+		 (unsigned long long)counted, (unsigned long long)inventory->amounts[resource]);
+}
+
+uint32_t audit_limits(struct hbmd *hbmd, struct hbm_wire_limit *limits, uint32_t room)
+{
+	struct ledger_account accounts[LEDGER_LIMITS];
+	struct inventory inventory;
+	uint32_t count = room < LEDGER_LIMITS ? room : LEDGER_LIMITS;
+
+	for (uint32_t i = 1; i <= hbmd->cache->tier_count; i++)
+		cache_limit_pins(hbmd->cache, &hbmd->cache->tiers[i]);
+
+	ledger_audit(hbmd->ledger, accounts);
+	inventory_walk(&inventory, hbmd);
+
+	for (uint32_t i = 0; i < count; i++) {
+		audit_limits_fill(&limits[i], &ledger_limits[i], &accounts[i]);
+		audit_limits_compare(&limits[i], hbmd->ledger, ledger_limits[i].resource,
+				     &inventory);
+	}
+
+	return count;
+}

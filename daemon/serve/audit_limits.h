@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * audit_limits: checks the ledger of a running daemon. What each payer uses must be the
+ * sum of its charges, and what all use together must be what is found by walking the
+ * things themselves: sessions' lists, the tables of namespaces and moves, the index. It
+ * blocks the loop while it walks, as audit.h does; hence it is for operators only.
+ */
+#pragma once
+
+#include <hbm/wire.h>
+#include <stdint.h>
+
+struct hbmd;
+
+/* Fills in one record for each limit, at most `room` of them. Returns how many there
+ * are. */
+uint32_t audit_limits(struct hbmd *hbmd, struct hbm_wire_limit *limits, uint32_t room);
