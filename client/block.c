@@ -27,8 +27,7 @@ struct builder {
 	uint64_t block_bytes;            /* of the first block */
 };
 
-static int block_build_segment(struct builder *builder, const struct hbm_segment *segment,
-			       size_t block)
+static int block_segment(struct builder *builder, const struct hbm_segment *segment, size_t block)
 {
 	struct hbm *hbm = builder->hbm;
 	const struct hbm_region *region = segment->region;
@@ -60,8 +59,8 @@ static int block_build_segment(struct builder *builder, const struct hbm_segment
 	return 0;
 }
 
-static int block_build_segments(struct builder *builder, const struct hbm_block *block, size_t nth,
-				uint64_t *bytes)
+static int block_segments(struct builder *builder, const struct hbm_block *block, size_t nth,
+			  uint64_t *bytes)
 {
 	struct hbm *hbm = builder->hbm;
 
@@ -74,7 +73,7 @@ static int block_build_segments(struct builder *builder, const struct hbm_block 
 				HBM_WIRE_MESSAGE_MAX);
 
 	for (size_t i = 0; i < block->segment_count; i++) {
-		int rc = block_build_segment(builder, &block->segments[i], nth);
+		int rc = block_segment(builder, &block->segments[i], nth);
 		if (rc)
 			return rc;
 		if (!checked_add(*bytes, block->segments[i].bytes, bytes))
@@ -84,15 +83,15 @@ static int block_build_segments(struct builder *builder, const struct hbm_block 
 	return 0;
 }
 
-static int block_build_block(struct builder *builder, enum hbm_wire_opcode op,
-			     const struct hbm_block *block, size_t nth)
+static int block_fill(struct builder *builder, enum hbm_wire_opcode op,
+		      const struct hbm_block *block, size_t nth)
 {
 	if (!hbm_key_is_valid(&block->key))
 		return hbm_fail(builder->hbm, HBM_INVALID,
 				"block %zu: its key is all zero, which is reserved", nth);
 
 	uint64_t bytes = 0;
-	int rc = block_build_segments(builder, block, nth, &bytes);
+	int rc = block_segments(builder, block, nth, &bytes);
 	if (rc)
 		return rc;
 	if (nth == 0)
@@ -119,8 +118,8 @@ static bool block_slot_is_valid(uint32_t slot)
 }
 
 /* Fills in the header and finds where blocks and segments go. */
-static int block_build_start(struct builder *builder, uint32_t ns, size_t count,
-			     const struct hbm_sync *sync)
+static int block_init(struct builder *builder, uint32_t ns, size_t count,
+		      const struct hbm_sync *sync)
 {
 	struct hbm *hbm = builder->hbm;
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(*builder->message)) /
@@ -165,9 +164,9 @@ static int block_blocks_submit(struct hbm *hbm, enum hbm_wire_opcode op, uint32_
 		return -EPERM;
 
 	struct builder builder = {.hbm = hbm};
-	int rc = block_build_start(&builder, ns, count, sync);
+	int rc = block_init(&builder, ns, count, sync);
 	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = block_build_block(&builder, op, &blocks[i], i);
+		rc = block_fill(&builder, op, &blocks[i], i);
 	if (rc)
 		return rc;
 

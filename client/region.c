@@ -70,8 +70,8 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 
 /* Turns slabs of the range from state `from` into `to` until one is in another state; the
  * number turned. */
-static uint64_t region_range_turn(const struct hbm_range *range, uint64_t slabs,
-				  enum slab_state from, enum slab_state to)
+static uint64_t region_range_change(const struct hbm_range *range, uint64_t slabs,
+				    enum slab_state from, enum slab_state to)
 {
 	uint8_t *first = range->region->slabs + range->offset / range->region->slab;
 	uint64_t n = 0;
@@ -92,23 +92,23 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 	size_t i = 0;
 
 	while (i < count &&
-	       (turned = region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), from,
-					   SLAB_MARKED)) == region_range_slabs(&ranges[i]))
+	       (turned = region_range_change(&ranges[i], region_range_slabs(&ranges[i]), from,
+					     SLAB_MARKED)) == region_range_slabs(&ranges[i]))
 		i++;
 
 	if (i == count) {
 		for (i = 0; i < count; i++)
-			region_range_turn(&ranges[i], region_range_slabs(&ranges[i]), SLAB_MARKED,
-					  to);
+			region_range_change(&ranges[i], region_range_slabs(&ranges[i]), SLAB_MARKED,
+					    to);
 		return 0;
 	}
 
 	const struct hbm_range *bad = &ranges[i];
 	uint64_t offset = bad->offset + turned * bad->region->slab;
 	bool twice = bad->region->slabs[offset / bad->region->slab] == SLAB_MARKED;
-	region_range_turn(bad, turned, SLAB_MARKED, from);
+	region_range_change(bad, turned, SLAB_MARKED, from);
 	for (size_t k = 0; k < i; k++)
-		region_range_turn(&ranges[k], region_range_slabs(&ranges[k]), SLAB_MARKED, from);
+		region_range_change(&ranges[k], region_range_slabs(&ranges[k]), SLAB_MARKED, from);
 
 	return hbm_fail(hbm, twice ? HBM_INVALID : refusal, "range %zu: the slab at %llu %s", i,
 			(unsigned long long)offset,

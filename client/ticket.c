@@ -14,7 +14,7 @@ static uint32_t ticket_index(const struct tickets *tickets, const struct ticket 
 	return (uint32_t)(ticket - tickets->entries);
 }
 
-static bool ticket_tickets_grow(struct tickets *tickets)
+static bool ticket_grow_table(struct tickets *tickets)
 {
 	uint32_t size = tickets->size ? tickets->size * 2 : 16;
 	if (size >= NONE / 2)
@@ -39,7 +39,7 @@ static bool ticket_tickets_grow(struct tickets *tickets)
 
 struct ticket *hbm_ticket_new(struct tickets *tickets, hbm_ticket *id)
 {
-	if ((tickets->size == 0 || tickets->free == NONE) && !ticket_tickets_grow(tickets))
+	if ((tickets->size == 0 || tickets->free == NONE) && !ticket_grow_table(tickets))
 		return NULL;
 
 	struct ticket *ticket = &tickets->entries[tickets->free];

@@ -83,7 +83,7 @@ static const struct {
 	const char *name, *alias;
 } gpu_aliases[] = {{"H100 SXM5", "H100"}};
 
-static const char *gpus_gpu_alias(const char *name)
+static const char *gpus_alias(const char *name)
 {
 	for (size_t i = 0; i < sizeof(gpu_aliases) / sizeof(gpu_aliases[0]); i++) {
 		if (strcmp(gpu_aliases[i].name, name) == 0)
@@ -98,7 +98,7 @@ const char *plan_gpu_name(size_t row, unsigned which)
 
 	if (which > 1)
 		return NULL;
-	return which == 0 ? name : gpus_gpu_alias(name);
+	return which == 0 ? name : gpus_alias(name);
 }
 
 const struct plan_gpu *plan_gpu_find(const char *name)

@@ -160,7 +160,7 @@ static const struct {
 	const char *name, *alias;
 } model_aliases[] = {{"DeepSeek-V3/R1", "DeepSeek-R1"}};
 
-static const char *models_model_alias(const char *name)
+static const char *models_alias(const char *name)
 {
 	for (size_t i = 0; i < sizeof(model_aliases) / sizeof(model_aliases[0]); i++) {
 		if (strcmp(model_aliases[i].name, name) == 0)
@@ -181,7 +181,7 @@ const char *plan_model_name(size_t row, unsigned which)
 	case 2:
 		return strchr(model->hf_id, '/') + 1;
 	case 3:
-		return models_model_alias(model->name);
+		return models_alias(model->name);
 	default:
 		return NULL;
 	}

@@ -11,8 +11,8 @@
 
 struct link_stats {
 	pthread_mutex_t lock;
-	uint32_t under_way[HBM_LINKS];
-	uint64_t changed_ns; /* when under_way last changed: the sums below are valid until then */
+	uint32_t in_flight[HBM_LINKS];
+	uint64_t changed_ns; /* when in_flight last changed: the sums below are valid until then */
 	struct hbm_wire_link links[HBM_LINKS];
 	uint64_t recorded; /* intervals since start */
 	struct hbm_wire_interval kept[KEPT];
@@ -49,13 +49,13 @@ struct link_stats *link_stats_free(struct link_stats *link_stats)
 static void link_stats_account(struct link_stats *link_stats, uint64_t now)
 {
 	uint64_t passed = now - link_stats->changed_ns;
-	uint32_t nvme = link_stats->under_way[HBM_LINK_NVME_READ] +
-			link_stats->under_way[HBM_LINK_NVME_WRITE];
-	uint32_t device = link_stats->under_way[HBM_LINK_D2D] +
-			  link_stats->under_way[HBM_LINK_D2H] + link_stats->under_way[HBM_LINK_H2D];
+	uint32_t nvme = link_stats->in_flight[HBM_LINK_NVME_READ] +
+			link_stats->in_flight[HBM_LINK_NVME_WRITE];
+	uint32_t device = link_stats->in_flight[HBM_LINK_D2D] +
+			  link_stats->in_flight[HBM_LINK_D2H] + link_stats->in_flight[HBM_LINK_H2D];
 
 	for (unsigned i = 0; i < HBM_LINKS; i++) {
-		if (link_stats->under_way[i] == 0)
+		if (link_stats->in_flight[i] == 0)
 			continue;
 		link_stats->links[i].busy_ns += passed;
 		if ((link_stats_is_nvme(i) ? device : nvme) > 0)
@@ -70,7 +70,7 @@ uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link)
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t now = clock_now();
 	link_stats_account(link_stats, now);
-	link_stats->under_way[link]++;
+	link_stats->in_flight[link]++;
 	pthread_mutex_unlock(&link_stats->lock);
 
 	return now;
@@ -82,7 +82,7 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 	pthread_mutex_lock(&link_stats->lock);
 	uint64_t now = clock_now();
 	link_stats_account(link_stats, now);
-	link_stats->under_way[link]--;
+	link_stats->in_flight[link]--;
 	link_stats->links[link].count += count;
 	link_stats->links[link].bytes += bytes;
 	link_stats->links[link].errors += errors;

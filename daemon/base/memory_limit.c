@@ -109,8 +109,8 @@ static bool memory_limit_find_mount(const char *root, const struct memory_limit_
 }
 
 /* Takes the limit of one cgroup if it is lower than the current one. */
-static void memory_limit_take(struct memory_limit *limit, const char *root, const char *folder,
-			      const char *name)
+static void memory_limit_lower(struct memory_limit *limit, const char *root, const char *folder,
+			       const char *name)
 {
 	char path[2 * PATH_MAX], text[64] = "";
 	unsigned long long bytes;
@@ -148,7 +148,7 @@ static void memory_limit_walk(struct memory_limit *limit, const char *root,
 		if (folder[end] != '/' && folder[end] != '\0')
 			continue;
 		folder[end] = '\0';
-		memory_limit_take(limit, root, folder, kind->file);
+		memory_limit_lower(limit, root, folder, kind->file);
 	}
 }
 

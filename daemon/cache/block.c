@@ -130,7 +130,7 @@ static void block_queue_if_misplaced(struct blocks *blocks, uint32_t number)
 
 /* ---- the end of a block ---- */
 
-static void block_give_up_place(struct blocks *blocks, uint32_t number)
+static void block_free_place(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = &blocks->table[number];
 	struct tier *tier = &blocks->tiers[block->actual];
@@ -149,7 +149,7 @@ static void block_release_if_idle(struct blocks *blocks, uint32_t number)
 		return;
 
 	if (block->actual != 0)
-		block_give_up_place(blocks, number);
+		block_free_place(blocks, number);
 	if (block->queued || block->refs > 0)
 		return;
 
@@ -199,8 +199,8 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 	return number;
 }
 
-static void block_take_place(struct blocks *blocks, uint32_t number, struct place place,
-			     struct tier *from)
+static void block_set_place(struct blocks *blocks, uint32_t number, struct place place,
+			    struct tier *from)
 {
 	struct block *block = &blocks->table[number];
 	block->actual = place.tier->number;
@@ -213,7 +213,7 @@ void block_stored(struct blocks *blocks, uint32_t number, struct place place)
 {
 	block_step(blocks, number, BLOCK_STORED);
 	if (place.tier)
-		block_take_place(blocks, number, place, NULL);
+		block_set_place(blocks, number, place, NULL);
 	block_queue_if_misplaced(blocks, number);
 }
 
@@ -242,7 +242,7 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 	block_emit_unplaced(blocks, number, old.tier, place.tier);
 	block->move = 0;
 	tier_free(old.tier, old.unit, block_stored_bytes(block));
-	block_take_place(blocks, number, place, old.tier);
+	block_set_place(blocks, number, place, old.tier);
 
 	block_queue_if_misplaced(blocks, number);
 }

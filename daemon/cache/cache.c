@@ -416,7 +416,7 @@ void cache_lose_tier(struct cache *cache, struct tier *tier)
 
 /* Frees the numbers of blocks that were dropped while they were next on their tier's
  * queue. The oldest blocks of a tier, if they wait at all, were queued first. */
-static void cache_shed_dropped(struct cache *cache, struct tier *tier)
+static void cache_release_dropped(struct cache *cache, struct tier *tier)
 {
 	while (tier->inbound_first != 0 &&
 	       block_is_dropped(cache_block(cache, tier->inbound_first)))
@@ -438,6 +438,6 @@ void cache_make_room(struct cache *cache, uint32_t count)
 
 		cache->evicted_blocks++;
 		cache_drop(cache, victim);
-		cache_shed_dropped(cache, tier);
+		cache_release_dropped(cache, tier);
 	}
 }

@@ -173,7 +173,7 @@ static void index_split_bucket(struct index *index)
 	}
 }
 
-static uint32_t index_take_number(struct index *index)
+static uint32_t index_alloc_number(struct index *index)
 {
 	uint32_t number = index->free_list;
 	if (number != 0) {
@@ -189,7 +189,7 @@ static uint32_t index_take_number(struct index *index)
 uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key)
 {
 	assert(ns != UNUSED);
-	uint32_t number = index_take_number(index);
+	uint32_t number = index_alloc_number(index);
 	if (number == 0)
 		return 0;
 	if (number == index->highest && number > index->low_mask + 1 + index->split)

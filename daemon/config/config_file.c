@@ -147,7 +147,7 @@ static void config_file_check_section(struct reading *reading, const char *line)
 }
 
 /* libinih goes on after a line it cannot take apart, and tells of the first only. */
-static void config_file_check_taken(struct reading *reading)
+static void config_file_check_parsed(struct reading *reading)
 {
 	if (!reading->pending)
 		return;
@@ -172,7 +172,7 @@ static char *config_file_next_line(char *line, int size, void *arg)
 {
 	struct reading *reading = arg;
 
-	config_file_check_taken(reading);
+	config_file_check_parsed(reading);
 	if (reading->cut || !fgets(line, size, reading->file))
 		return NULL;
 
@@ -195,8 +195,7 @@ static char *config_file_next_line(char *line, int size, void *arg)
 	return line;
 }
 
-static int config_file_take_pair(void *arg, const char *section, const char *name,
-				 const char *value)
+static int config_file_on_pair(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *reading = arg;
 	char place[4200];
@@ -239,12 +238,11 @@ static int config_file_read_file(struct config *config, const char *path, char *
 				  .file = file,
 				  .error = error,
 				  .error_size = error_size};
-	int line =
-		ini_parse_stream(config_file_next_line, &reading, config_file_take_pair, &reading);
+	int line = ini_parse_stream(config_file_next_line, &reading, config_file_on_pair, &reading);
 	int failed = ferror(file) ? -EIO : 0;
 	fclose(file);
 
-	config_file_check_taken(&reading);
+	config_file_check_parsed(&reading);
 	if (line > 0 && reading.result == 0)
 		return config_refuse(error, error_size, "%s:%d: cannot be taken apart", path, line);
 

@@ -33,15 +33,15 @@ struct copy_queue {
 	void (*batch_done)(void *arg);
 	void *arg;
 	CUstream stream;
-	struct batch batches[BATCHES]; /* a ring: [head, head + under_way) */
-	unsigned head, under_way;
+	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
+	unsigned head, in_flight;
 	bool entered; /* the context is current on the thread */
 
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t wake;
-	struct queue urgent, patient;
+	struct queue urgent, background;
 	unsigned taken;
 	bool stop;
 	struct copy *finished, **finished_last;
@@ -170,7 +170,7 @@ static void copy_queue_fail_copies(struct copy *copies)
 static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies)
 {
 	copy_queue_enter(queue);
-	struct batch *batch = &queue->batches[(queue->head + queue->under_way++) % BATCHES];
+	struct batch *batch = &queue->batches[(queue->head + queue->in_flight++) % BATCHES];
 	batch->copies = copies;
 	batch->count = batch->bytes = batch->errors = 0;
 	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
@@ -209,7 +209,7 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 	struct batch *batch = &queue->batches[queue->head];
 
 	queue->head = (queue->head + 1) % BATCHES;
-	queue->under_way--;
+	queue->in_flight--;
 	CUresult r = queue->driver->cuEventSynchronize(batch->event);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuEventSynchronize", r);
@@ -235,9 +235,9 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 
 static struct copy *copy_queue_next_copy(struct copy_queue *queue)
 {
-	bool patient_first = ++queue->taken % FAIR == 0;
-	struct copy *copy = queue_pop(patient_first ? &queue->patient : &queue->urgent);
-	return copy ? copy : queue_pop(patient_first ? &queue->urgent : &queue->patient);
+	bool background_first = ++queue->taken % FAIR == 0;
+	struct copy *copy = queue_pop(background_first ? &queue->background : &queue->urgent);
+	return copy ? copy : queue_pop(background_first ? &queue->urgent : &queue->background);
 }
 
 /* Takes a batch of copies, or returns NULL if there are none. Waits only if nothing is in
@@ -250,7 +250,7 @@ static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stoppe
 	uint64_t bytes = 0;
 	pthread_mutex_lock(&queue->lock);
 
-	while (!queue->urgent.first && !queue->patient.first && queue->under_way == 0 &&
+	while (!queue->urgent.first && !queue->background.first && queue->in_flight == 0 &&
 	       !queue->stop)
 		pthread_cond_wait(&queue->wake, &queue->lock);
 
@@ -271,12 +271,12 @@ static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stoppe
 static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
-	for (bool stopped = false; !stopped || queue->under_way > 0;) {
+	for (bool stopped = false; !stopped || queue->in_flight > 0;) {
 		struct copy *copies =
-			queue->under_way < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
+			queue->in_flight < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
 		if (copies)
 			copy_queue_start_batch(queue, copies);
-		else if (queue->under_way > 0)
+		else if (queue->in_flight > 0)
 			copy_queue_finish_batch(queue);
 	}
 
@@ -314,8 +314,8 @@ void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg)
 void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 {
 	pthread_mutex_lock(&queue->lock);
-	bool idle = !queue->urgent.first && !queue->patient.first;
-	queue_push(urgent ? &queue->urgent : &queue->patient, copy);
+	bool idle = !queue->urgent.first && !queue->background.first;
+	queue_push(urgent ? &queue->urgent : &queue->background, copy);
 	pthread_mutex_unlock(&queue->lock);
 	if (idle)
 		pthread_cond_signal(&queue->wake);
@@ -348,7 +348,7 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->post.run = copy_queue_deliver;
 	queue->finished_last = &queue->finished;
 	queue_init(&queue->urgent);
-	queue_init(&queue->patient);
+	queue_init(&queue->background);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->wake, NULL);
 	CUresult r = copy_queue_open_stream(queue);

@@ -344,7 +344,7 @@ CUresult device_allow(const struct device *device, CUdeviceptr address, uint64_t
 
 /* A sticky error may belong to an earlier call; this one may have succeeded, so a release
  * is never retried after it. */
-static bool device_is_worth_another_try(CUresult result)
+static bool device_may_retry(CUresult result)
 {
 	return result != CUDA_SUCCESS && !driver_error_is_sticky(result);
 }
@@ -352,20 +352,19 @@ static bool device_is_worth_another_try(CUresult result)
 CUresult device_unmap(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemUnmap(address, bytes);
-	return device_is_worth_another_try(r) ? device->driver->cuMemUnmap(address, bytes) : r;
+	return device_may_retry(r) ? device->driver->cuMemUnmap(address, bytes) : r;
 }
 
 CUresult device_release(const struct device *device, CUmemGenericAllocationHandle handle)
 {
 	CUresult r = device->driver->cuMemRelease(handle);
-	return device_is_worth_another_try(r) ? device->driver->cuMemRelease(handle) : r;
+	return device_may_retry(r) ? device->driver->cuMemRelease(handle) : r;
 }
 
 CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint64_t bytes)
 {
 	CUresult r = device->driver->cuMemAddressFree(address, bytes);
-	return device_is_worth_another_try(r) ? device->driver->cuMemAddressFree(address, bytes)
-					      : r;
+	return device_may_retry(r) ? device->driver->cuMemAddressFree(address, bytes) : r;
 }
 
 /* Bytes of the handle mapped at an offset: a slab, or a smaller part that still fits. */

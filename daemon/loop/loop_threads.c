@@ -37,7 +37,7 @@ struct threads {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct io_queue wanted, finished; /* under the lock */
-	unsigned under_way;               /* wanted, running or finished; the loop thread's */
+	unsigned in_flight;               /* wanted, running or finished; the loop thread's */
 	bool ending;                      /* under the lock */
 	struct post post;                 /* posted while finished is not empty */
 };
@@ -120,7 +120,7 @@ static void threads_call_done(struct post *post)
 	while (io) {
 		/* Read first: done() may free it or submit it again. */
 		struct loop_io *next = io->next;
-		threads->under_way--;
+		threads->in_flight--;
 		io->done(io);
 		io = next;
 	}
@@ -213,7 +213,7 @@ static void threads_free_polls(struct list *polls)
 static void threads_close(struct loop *loop)
 {
 	struct threads *threads = loop->state;
-	assert(threads->under_way == 0);
+	assert(threads->in_flight == 0);
 	threads_free_polls(&threads->polls);
 	threads_free_polls(&threads->dead);
 	threads_free(threads);
@@ -304,7 +304,7 @@ static void threads_io(struct loop *loop, struct loop_io *io)
 {
 	struct threads *threads = loop->state;
 
-	threads->under_way++;
+	threads->in_flight++;
 	pthread_mutex_lock(&threads->lock);
 	threads_queue_push(&threads->wanted, io);
 	pthread_cond_signal(&threads->changed);

@@ -48,7 +48,7 @@ struct uring {
 	bool disabled;        /* not enabled by a thread yet */
 	uint8_t cancel_flags; /* for the submission entry of a cancellation */
 	bool wake_wanted;     /* the wake-up read is to be submitted */
-	unsigned io_under_way;
+	unsigned io_in_flight;
 	uint64_t polls_armed;
 	uint64_t woken;    /* what the wake-up read reads into */
 	struct list polls; /* all */
@@ -256,7 +256,7 @@ static void uring_prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
 
 static bool uring_submit_io(struct uring *uring)
 {
-	while (uring->io_first && uring->io_under_way < uring->loop->io_depth) {
+	while (uring->io_first && uring->io_in_flight < uring->loop->io_depth) {
 		struct io_uring_sqe *sqe = uring_next_entry(uring);
 		if (!sqe)
 			return false;
@@ -268,7 +268,7 @@ static bool uring_submit_io(struct uring *uring)
 
 		uring_prepare_io(sqe, io);
 		uring_tag(sqe, io, FOR_IO);
-		uring->io_under_way++;
+		uring->io_in_flight++;
 	}
 	return true;
 }
@@ -323,12 +323,12 @@ static void uring_queue_poll(struct poll *poll)
 	list_push_back(&poll->uring->arm, &poll->queued);
 }
 
-static void uring_put_off_over(struct timer *timer)
+static void uring_delay_fire(struct timer *timer)
 {
 	uring_queue_poll(container_of(timer, struct poll, put_off));
 }
 
-static void uring_put_off(struct poll *poll)
+static void uring_delay(struct poll *poll)
 {
 	list_remove(&poll->queued);
 	if (loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS) < 0)
@@ -355,7 +355,7 @@ static void poll_completed(struct poll *poll, int result)
 		events = 0;
 
 	if (events == 0 && !rewatched) {
-		uring_put_off(poll);
+		uring_delay(poll);
 		return;
 	}
 
@@ -367,7 +367,7 @@ static void poll_completed(struct poll *poll, int result)
 
 static void uring_io_completed(struct uring *uring, struct loop_io *io, int result)
 {
-	uring->io_under_way--;
+	uring->io_in_flight--;
 	io->result = result;
 	io->done(io);
 }
@@ -415,7 +415,7 @@ static int uring_watch(struct loop *loop, struct watch *watch)
 	poll->watch = watch;
 	poll->uring = uring;
 	poll->fd = watch->fd;
-	poll->put_off.fire = uring_put_off_over;
+	poll->put_off.fire = uring_delay_fire;
 	list_push_back(&uring->polls, &poll->all);
 	list_push_back(&uring->arm, &poll->queued);
 	watch->private = poll;
@@ -465,7 +465,7 @@ static void uring_io(struct loop *loop, struct loop_io *io)
 /* Waits until the kernel has released every poll, so that the files they kept open are
  * closed when loop_free() returns. On a thread that does not own the ring the kernel
  * refuses, and releases them shortly after the ring is closed. */
-static void uring_let_go(struct uring *uring)
+static void uring_release_polls(struct uring *uring)
 {
 	list_for_each_safe (node, after, &uring->polls) {
 		struct poll *poll = container_of(node, struct poll, all);
@@ -491,8 +491,8 @@ static void uring_close(struct loop *loop)
 {
 	struct uring *uring = loop->state;
 
-	assert(uring->io_under_way == 0 && !uring->io_first);
-	uring_let_go(uring);
+	assert(uring->io_in_flight == 0 && !uring->io_first);
+	uring_release_polls(uring);
 	io_uring_queue_exit(&uring->ring);
 	list_for_each_safe (node, after, &uring->polls)
 		poll_free(container_of(node, struct poll, all));

@@ -81,13 +81,13 @@ static void pump_make_room(struct mover *mover, struct tier *tier)
 
 /* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned,
  * and the store that waits for a slot can have none. */
-static void pump_give_up_first(struct mover *mover, struct tier *tier)
+static void pump_refuse_first(struct mover *mover, struct tier *tier)
 {
 	struct list *node = list_pop_front(&tier->waiting);
 	if (!node)
 		return;
 
-	store_give_up(container_of(node, struct extent_request, link));
+	store_refuse(container_of(node, struct extent_request, link));
 	mover->again = true;
 }
 
@@ -107,7 +107,7 @@ static void pump_once(struct mover *mover)
 		pump_make_room(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		if (!mover->again && mover->context.active == 0)
-			pump_give_up_first(mover, &cache->tiers[i]);
+			pump_refuse_first(mover, &cache->tiers[i]);
 }
 
 /* What mover.h promises: whoever waits for a slot waits for a transfer. */

@@ -52,7 +52,7 @@ static void store_slot_granted(struct extent_request *wait, uint32_t unit)
 		transfer_begin(&store->transfer);
 }
 
-void store_give_up(struct extent_request *wait)
+void store_refuse(struct extent_request *wait)
 {
 	struct store *store = container_of(wait, struct store, wait);
 

@@ -24,4 +24,4 @@ struct store {
 
 void store_begin(struct mover *mover, struct store *store);
 /* Refuses the first store that waits for an extent of a tier. */
-void store_give_up(struct extent_request *wait);
+void store_refuse(struct extent_request *wait);

@@ -249,7 +249,7 @@ static void commit_start_mapping(struct commit *commit)
 
 /* ---- Allocating ---- */
 
-static void commit_give_back(struct commit *commit)
+static void commit_free_slabs(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->per_pool_count; i++) {
 		struct per_pool *per_pool = &commit->per_pools[i];
@@ -267,7 +267,7 @@ static void commit_end_taking(struct commit *commit)
 	if (commit->status == HBM_OK)
 		commit_start_mapping(commit);
 	else
-		commit_give_back(commit);
+		commit_free_slabs(commit);
 }
 
 static void commit_taken(struct slab_request *request)

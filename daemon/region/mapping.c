@@ -11,7 +11,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
-static bool mapping_concerns(const struct mapping *mapping, const struct slot_run *run)
+static bool mapping_includes(const struct mapping *mapping, const struct slot_run *run)
 {
 	const struct region *region = run->region;
 	return region->device == mapping->device &&
@@ -120,7 +120,7 @@ static void mapping_map_job_run(struct job *job)
 	mapping->result = CUDA_SUCCESS;
 	size_t i = 0;
 	for (; i < mapping->run_count && mapping->result == CUDA_SUCCESS; i++)
-		if (mapping_concerns(mapping, &mapping->runs[i]))
+		if (mapping_includes(mapping, &mapping->runs[i]))
 			mapping->result = mapping_map_run(mapping, &mapping->runs[i]);
 
 	if (mapping->result == CUDA_SUCCESS)
@@ -128,7 +128,7 @@ static void mapping_map_job_run(struct job *job)
 
 	/* The last one has undone itself. */
 	for (size_t k = 0; k + 1 < i; k++)
-		if (mapping_concerns(mapping, &mapping->runs[k]))
+		if (mapping_includes(mapping, &mapping->runs[k]))
 			mapping_undo_run(mapping, &mapping->runs[k], mapping->runs[k].count);
 }
 
@@ -137,7 +137,7 @@ static void mapping_unmap_job_run(struct job *job)
 	struct mapping *mapping = container_of(job, struct mapping, job);
 	mapping->result = CUDA_SUCCESS;
 	for (size_t i = 0; i < mapping->run_count; i++)
-		if (mapping_concerns(mapping, &mapping->runs[i]))
+		if (mapping_includes(mapping, &mapping->runs[i]))
 			mapping_unmap_slots(mapping->runs[i].region, mapping->runs[i].first,
 					    mapping->runs[i].count);
 }

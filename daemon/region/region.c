@@ -175,7 +175,7 @@ static void region_close_run(struct job *job)
 	region->result = device_unreserve(region->device, region->address, region->address_space);
 }
 
-static void region_give_slabs(struct region *region)
+static void region_free_slabs(struct region *region)
 {
 	for (uint64_t i = 0; i < region->slot_count; i++) {
 		struct slab *slab = region->slots[i].slab;
@@ -189,7 +189,7 @@ static void region_give_slabs(struct region *region)
 static void region_close_unmapped(struct mapping *mapping)
 {
 	struct region *region = container_of(mapping, struct region, mapping);
-	region_give_slabs(region);
+	region_free_slabs(region);
 	region->job.run = region_close_run;
 	region->job.done = region_close_done;
 	worker_post(region->device->control, &region->job);

@@ -77,7 +77,7 @@ static void slab_release_run(struct job *job)
 	slab->result = device_release(slab->slabs->device, slab->handle);
 }
 
-static void slab_lose(struct slabs *slabs, struct slab *slab)
+static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.quarantined += slab->bytes;
 	list_push_back(&slabs->lost, &slab->link);
@@ -98,7 +98,7 @@ static void slab_release_done(struct job *job)
 		free(slab);
 	} else {
 		device_failed(slabs->device, "cuMemRelease", slab->result);
-		slab_lose(slabs, slab);
+		slab_keep_stuck(slabs, slab);
 	}
 
 	slab_pump(slabs);
@@ -269,7 +269,7 @@ static bool slab_serve_first(struct slabs *slabs)
 	return true;
 }
 
-static uint64_t slab_promised(const struct slabs *slabs)
+static uint64_t slab_requested(const struct slabs *slabs)
 {
 	uint64_t bytes = 0;
 	list_for_each (node, &slabs->requests) {
@@ -285,7 +285,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
 	if (!checked_mul(request->bytes, request->count, &need) ||
-	    !checked_add(need, slab_promised(slabs), &need) ||
+	    !checked_add(need, slab_requested(slabs), &need) ||
 	    need > books->ready + books->uncreated + books->retiring)
 		return HBM_NO_SPACE;
 
@@ -301,13 +301,13 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 
 /* ---- Create ahead ---- */
 
-static void slab_make_run(struct job *job)
+static void slab_precreate_run(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	slab->result = slab_create(slab);
 }
 
-static void slab_make_again_later(struct slabs *slabs, CUresult result)
+static void slab_precreate_later(struct slabs *slabs, CUresult result)
 {
 	/* Logged once per series of failures. */
 	if (slabs->retry_ns == RETRY_FIRST_NS)
@@ -318,7 +318,7 @@ static void slab_make_again_later(struct slabs *slabs, CUresult result)
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
 }
 
-static void slab_make_done(struct job *job)
+static void slab_precreate_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
@@ -331,14 +331,14 @@ static void slab_make_done(struct job *job)
 	} else {
 		slabs->books.uncreated += slab->bytes;
 		if (!slabs->draining)
-			slab_make_again_later(slabs, slab->result);
+			slab_precreate_later(slabs, slab->result);
 		free(slab);
 	}
 
 	slab_pump(slabs);
 }
 
-static void slab_make_ahead(struct slabs *slabs)
+static void slab_precreate(struct slabs *slabs)
 {
 	uint64_t bytes = slabs->default_slab;
 	if (slabs->making || timer_is_set(&slabs->retry) || slabs->books.uncreated < bytes ||
@@ -352,8 +352,8 @@ static void slab_make_ahead(struct slabs *slabs)
 	slabs->making = slab;
 	slabs->books.uncreated -= bytes;
 	slabs->books.ready += bytes;
-	slab->job.run = slab_make_run;
-	slab->job.done = slab_make_done;
+	slab->job.run = slab_precreate_run;
+	slab->job.done = slab_precreate_done;
 	worker_post(slabs->device->control, &slab->job);
 }
 
@@ -367,7 +367,7 @@ static void slab_pump(struct slabs *slabs)
 	while (!list_empty(&slabs->requests) && slab_serve_first(slabs))
 		;
 	if (!slabs->draining && list_empty(&slabs->requests))
-		slab_make_ahead(slabs);
+		slab_precreate(slabs);
 }
 
 /* ---- The pool ---- */
@@ -413,7 +413,7 @@ static void pause_done(struct job *job)
 
 /* Waits until the control worker has run all its jobs and their completions have been
  * handled. */
-static void slab_settle(struct slabs *slabs)
+static void slab_wait_for_worker(struct slabs *slabs)
 {
 	struct pause pause = {.job = {.run = pause_run, .done = pause_done}};
 	worker_post(slabs->device->control, &pause.job);
@@ -433,7 +433,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 		return NULL;
 
 	slabs_drain(slabs);
-	slab_settle(slabs);
+	slab_wait_for_worker(slabs);
 	assert(list_empty(&slabs->requests));
 	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
 		struct slab *slab = container_of(node, struct slab, link);
@@ -441,7 +441,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 		slab_retire(slabs, slab);
 	}
 
-	slab_settle(slabs);
+	slab_wait_for_worker(slabs);
 	for (struct list *node; (node = list_pop_front(&slabs->lost));)
 		free(container_of(node, struct slab, link));
 	free(slabs);
@@ -516,7 +516,7 @@ void slab_quarantine(struct slab *slab)
 
 /* The last reference is gone: subtracts the slab from its count, then retires or keeps
  * it. */
-static void slab_leave(struct slab *slab, bool quarantined)
+static void slab_leave_region(struct slab *slab, bool quarantined)
 {
 	struct slabs *slabs = slab->slabs;
 	uint64_t *from = quarantined ? &slabs->books.quarantined : &slabs->books.leased;
@@ -525,7 +525,7 @@ static void slab_leave(struct slab *slab, bool quarantined)
 	*from -= slab->bytes;
 
 	if (slab->stuck)
-		slab_lose(slabs, slab);
+		slab_keep_stuck(slabs, slab);
 	else if (slab->exported)
 		slab_retire(slabs, slab);
 	else
@@ -542,7 +542,7 @@ void slab_unref(struct slab *slab, bool quarantined)
 	slab->refs--;
 	slab->quarantined -= quarantined;
 	if (slab->refs == 0)
-		slab_leave(slab, was_quarantined);
+		slab_leave_region(slab, was_quarantined);
 	else
 		slab_recount(slab, was_quarantined);
 }

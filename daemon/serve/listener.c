@@ -89,7 +89,7 @@ static int listener_answers(const struct sockaddr_un *address)
 	return r == -ECONNREFUSED ? 0 : r;
 }
 
-static int listener_make_way(const struct sockaddr_un *address, char *error, size_t error_size)
+static int listener_remove_stale(const struct sockaddr_un *address, char *error, size_t error_size)
 {
 	const char *path = address->sun_path;
 	struct stat status;
@@ -180,7 +180,7 @@ static int listener_make(struct listener *out, const struct config *config, char
 
 	int fd = -1;
 	char *path = strdup(config->socket);
-	int r = path ? listener_make_way(&address, error, error_size)
+	int r = path ? listener_remove_stale(&address, error, error_size)
 		     : listener_refuse(-ENOMEM, error, error_size, "no room for", "a path");
 	if (r == 0) {
 		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

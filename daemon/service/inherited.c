@@ -50,9 +50,9 @@ static int inherited_take_socket(struct inherited *inherited, int fd, const char
 	return 0;
 }
 
-static int inherited_give(struct inherited *inherited, int fd, const char *name,
-			  const struct inherited_taker *takers, size_t taker_count, char *error,
-			  size_t error_size)
+static int inherited_hand_over(struct inherited *inherited, int fd, const char *name,
+			       const struct inherited_taker *takers, size_t taker_count,
+			       char *error, size_t error_size)
 {
 	for (size_t i = 0; i < taker_count; i++)
 		if (strcmp(takers[i].name, name) == 0)
@@ -86,8 +86,8 @@ int inherited_open(struct inherited *out, const struct inherited_taker *takers, 
 		int fd = SD_LISTEN_FDS_START + i;
 
 		if (r == 0)
-			r = inherited_give(&inherited, fd, names[i], takers, taker_count, error,
-					   error_size);
+			r = inherited_hand_over(&inherited, fd, names[i], takers, taker_count,
+						error, error_size);
 
 		if (r < 0)
 			close(fd);

@@ -474,7 +474,7 @@ static enum exit_status hbmd_run(struct service *service)
 
 /* As the service's user where root looks at the service's file, as what root can read says
  * nothing. */
-static int hbmd_become(const struct options *options)
+static int hbmd_become_user(const struct options *options)
 {
 	if (!options->check)
 		return 0;
@@ -511,7 +511,7 @@ int main(int argc, char **argv)
 	static struct service service = {
 		.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
-	if (hbmd_become(&options) < 0 || hbmd_read_config(&options, &service.config) < 0) {
+	if (hbmd_become_user(&options) < 0 || hbmd_read_config(&options, &service.config) < 0) {
 		status = EXIT_STATUS_CONFIG;
 	} else if (options.print) {
 		config_print(&service.config, stdout);

@@ -13,7 +13,7 @@ struct notify {
 	uint64_t interval_ns;
 };
 
-static void notify_sign_of_life(struct timer *timer)
+static void notify_watchdog_fire(struct timer *timer)
 {
 	struct notify *notify = container_of(timer, struct notify, timer);
 	sd_notify(0, "WATCHDOG=1");
@@ -27,7 +27,7 @@ int notify_open(struct notify **out, struct loop *loop)
 		return -ENOMEM;
 
 	notify->loop = loop;
-	notify->timer.fire = notify_sign_of_life;
+	notify->timer.fire = notify_watchdog_fire;
 	uint64_t watchdog_us = 0;
 	int r = 0;
 	if (sd_watchdog_enabled(0, &watchdog_us) > 0) {

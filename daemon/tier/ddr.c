@@ -141,7 +141,7 @@ static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint
  * Grows the tiers in order, whatever the workers' speeds: usable memory then consists of
  * few pieces, and a tier can have only few.
  */
-static void ddr_give_next(struct ddr *ddr, struct worker *worker)
+static void ddr_start_next(struct ddr *ddr, struct worker *worker)
 {
 	if (ddr->given == ddr->chunk_count)
 		return;
@@ -150,7 +150,7 @@ static void ddr_give_next(struct ddr *ddr, struct worker *worker)
 	worker_post(worker, &chunk->job);
 }
 
-static void ddr_give_up(struct ddr *ddr, const struct chunk *chunk)
+static void ddr_report_missing(struct ddr *ddr, const struct chunk *chunk)
 {
 	if (chunk->error < 0)
 		log_error("ddr: cannot allocate %llu MiB: %s%s",
@@ -182,9 +182,9 @@ static void ddr_put_into_service(struct job *job)
 	}
 
 	if (!chunk->registered)
-		ddr_give_up(ddr, chunk);
+		ddr_report_missing(ddr, chunk);
 
-	ddr_give_next(ddr, chunk->worker);
+	ddr_start_next(ddr, chunk->worker);
 
 	if (--ddr->pending == 0)
 		log_info("ddr: %llu of %llu MiB populated and registered in %.1f s, %llu MiB in "
@@ -287,7 +287,7 @@ static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
 	}
 
 	for (unsigned i = 0; i < workers; i++)
-		ddr_give_next(ddr, ddr->workers[i]);
+		ddr_start_next(ddr, ddr->workers[i]);
 
 	return 0;
 }

@@ -127,7 +127,7 @@ static void extent_refresh(struct extent_pool *pool, uint32_t at)
 }
 
 /* Joins two treaps, all of `low` before all of `high`. Returns the new root. */
-static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t high)
+static uint32_t extent_merge(struct extent_pool *pool, uint32_t low, uint32_t high)
 {
 	if (!low || !high)
 		return low ? low : high;
@@ -135,9 +135,9 @@ static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t hig
 	struct node *nodes = pool->nodes;
 	uint32_t root = low;
 	if (nodes[low].priority >= nodes[high].priority) {
-		nodes[low].right = extent_join(pool, nodes[low].right, high);
+		nodes[low].right = extent_merge(pool, nodes[low].right, high);
 	} else {
-		nodes[high].left = extent_join(pool, low, nodes[high].left);
+		nodes[high].left = extent_merge(pool, low, nodes[high].left);
 		root = high;
 	}
 
@@ -147,8 +147,8 @@ static uint32_t extent_join(struct extent_pool *pool, uint32_t low, uint32_t hig
 }
 
 /* Splits a treap into the ranges before `start` and those after it. */
-static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low,
-			uint32_t *high)
+static void extent_split(struct extent_pool *pool, uint32_t at, uint32_t start, uint32_t *low,
+			 uint32_t *high)
 {
 	if (!at) {
 		*low = *high = 0;
@@ -157,10 +157,10 @@ static void extent_part(struct extent_pool *pool, uint32_t at, uint32_t start, u
 
 	struct node *node = &pool->nodes[at];
 	if (node->start < start) {
-		extent_part(pool, node->right, start, &node->right, high);
+		extent_split(pool, node->right, start, &node->right, high);
 		*low = at;
 	} else {
-		extent_part(pool, node->left, start, low, &node->left);
+		extent_split(pool, node->left, start, low, &node->left);
 		*high = at;
 	}
 
@@ -179,7 +179,7 @@ static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t uni
 		link = start < above->start ? &above->left : &above->right;
 	}
 
-	extent_part(pool, *link, start, &node->left, &node->right);
+	extent_split(pool, *link, start, &node->left, &node->right);
 	extent_refresh(pool, fresh);
 	*link = fresh;
 }
@@ -192,7 +192,7 @@ static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t sta
 
 	assert(at);
 	if (node->start == start) {
-		uint32_t rest = extent_join(pool, node->left, node->right);
+		uint32_t rest = extent_merge(pool, node->left, node->right);
 		node_drop(pool, at);
 		return rest;
 	}
@@ -209,7 +209,7 @@ static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t sta
 
 /* Replaces the range that starts at `old` by the larger [start, start + units), which
  * overlaps no other range. */
-static void extent_stretch(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
+static void extent_enlarge(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
 {
 	struct node *node = &pool->nodes[pool->root];
 
@@ -249,11 +249,11 @@ static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t un
 		units += before->units + after->units;
 		start = before->start;
 		pool->root = extent_erase(pool, pool->root, after->start);
-		extent_stretch(pool, start, start, units);
+		extent_enlarge(pool, start, start, units);
 	} else if (joins_before) {
-		extent_stretch(pool, before->start, before->start, before->units + units);
+		extent_enlarge(pool, before->start, before->start, before->units + units);
 	} else if (joins_after) {
-		extent_stretch(pool, after->start, start, after->units + units);
+		extent_enlarge(pool, after->start, start, after->units + units);
 	} else {
 		extent_insert(pool, start, units);
 	}
@@ -333,22 +333,23 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 
 /* Allocates `units` from the front of the lowest range that is large enough; one exists.
  * Returns the new root. */
-static uint32_t extent_take(struct extent_pool *pool, uint32_t at, uint32_t units, uint32_t *start)
+static uint32_t extent_first_fit(struct extent_pool *pool, uint32_t at, uint32_t units,
+				 uint32_t *start)
 {
 	struct node *node = &pool->nodes[at];
 	if (pool->nodes[node->left].largest >= units) {
-		node->left = extent_take(pool, node->left, units, start);
+		node->left = extent_first_fit(pool, node->left, units, start);
 	} else if (node->units >= units) {
 		*start = node->start;
 		node->start += units;
 		node->units -= units;
 		if (node->units == 0) {
-			uint32_t rest = extent_join(pool, node->left, node->right);
+			uint32_t rest = extent_merge(pool, node->left, node->right);
 			node_drop(pool, at);
 			return rest;
 		}
 	} else {
-		node->right = extent_take(pool, node->right, units, start);
+		node->right = extent_first_fit(pool, node->right, units, start);
 	}
 
 	extent_refresh(pool, at);
@@ -365,7 +366,7 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 		return EXTENT_NONE;
 
 	uint32_t start = 0;
-	pool->root = extent_take(pool, pool->root, units, &start);
+	pool->root = extent_first_fit(pool, pool->root, units, &start);
 	pool->available -= units;
 	pool->allocated++;
 

@@ -109,7 +109,7 @@ static int64_t nvme_io_injected(struct nvme_io *nvme_io, const struct run *run, 
 /* ---- one I/O ---- */
 
 /* Points the vector at the bytes that are not moved yet. */
-static void nvme_io_aim(struct run *run)
+static void nvme_io_set_vector(struct run *run)
 {
 	uint64_t skip = run->moved;
 	unsigned count = 0;
@@ -136,7 +136,7 @@ static void nvme_io_aim(struct run *run)
 
 static void nvme_io_issue(struct run *run)
 {
-	nvme_io_aim(run);
+	nvme_io_set_vector(run);
 	loop_io(run->nvme_io->options.loop, &run->io);
 }
 
@@ -177,7 +177,7 @@ static void nvme_io_end_run(struct run *run, int error)
 
 /* Splits a failed run: each of its operations is retried alone. The first keeps this run,
  * the rest are queued again. */
-static void nvme_io_take_apart(struct run *run)
+static void nvme_io_split(struct run *run)
 {
 	struct nvme_op *rest = run->first->next;
 
@@ -194,7 +194,7 @@ static void nvme_io_take_apart(struct run *run)
 }
 
 /* Handles every result of an I/O. */
-static void nvme_io_io_done(struct loop_io *io)
+static void nvme_io_completed(struct loop_io *io)
 {
 	struct run *run = container_of(io, struct run, io);
 	int64_t result = nvme_io_injected(run->nvme_io, run, io->result);
@@ -224,7 +224,7 @@ static void nvme_io_io_done(struct loop_io *io)
 	int error = result < 0 ? (int)result : -EIO; /* 0: the file ends before its size */
 
 	if (run->ops > 1) {
-		nvme_io_take_apart(run);
+		nvme_io_split(run);
 		return;
 	}
 
@@ -305,10 +305,10 @@ static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
  * turn. */
 static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 {
-	bool patient_first = ++nvme_io->dispatched % FAIR == 0;
+	bool background_first = ++nvme_io->dispatched % FAIR == 0;
 	nvme_io->turn = !nvme_io->turn;
 	for (unsigned i = 0; i < 4; i++) {
-		bool urgent = (i < 2) != patient_first;
+		bool urgent = (i < 2) != background_first;
 		struct op_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
 		if (queue->first)
 			return queue;
@@ -360,7 +360,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 
 		run->nvme_io = nvme_io;
 		run->io = (struct loop_io){
-			.fd = options->fd, .iov = run->iov, .done = nvme_io_io_done};
+			.fd = options->fd, .iov = run->iov, .done = nvme_io_completed};
 		run->next_free = nvme_io->free_runs;
 		nvme_io->free_runs = run;
 	}

@@ -6,7 +6,7 @@
  * operations, those a request waits for, go first, except that every eighth I/O serves
  * the others.
  *
- * One function (nvme_io.c, nvme_io_io_done) handles every result of an I/O: complete,
+ * One function (nvme_io.c, nvme_io_completed) handles every result of an I/O: complete,
  * short, interrupted, failed. If an I/O of several operations fails, each operation is
  * retried alone, so that a bad sector costs only the block on it. Block I/O cannot be
  * cancelled: the memory must stay valid until done().

@@ -33,7 +33,7 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	return 0;
 }
 
-static uint32_t tier_take(struct tier *tier, uint64_t bytes)
+static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes)
 {
 	uint64_t offset = extent_alloc(tier->extents, bytes);
 	if (offset == EXTENT_NONE)
@@ -44,7 +44,7 @@ static uint32_t tier_take(struct tier *tier, uint64_t bytes)
 
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes)
 {
-	return list_empty(&tier->waiting) ? tier_take(tier, bytes) : UINT32_MAX;
+	return list_empty(&tier->waiting) ? tier_try_alloc(tier, bytes) : UINT32_MAX;
 }
 
 void tier_request(struct tier *tier, struct extent_request *wait)
@@ -84,7 +84,7 @@ void tier_serve(struct tier *tier)
 	while (!list_empty(&tier->waiting)) {
 		struct extent_request *wait =
 			container_of(tier->waiting.next, struct extent_request, link);
-		uint32_t unit = tier_take(tier, wait->bytes);
+		uint32_t unit = tier_try_alloc(tier, wait->bytes);
 		if (unit == UINT32_MAX)
 			return;
 

@@ -38,7 +38,7 @@ uint64_t backings_live(void)
 
 /* Keeps the charge of memory that others hold; without memory for that it is taken back
  * early. */
-static bool backing_linger(struct backing *backing)
+static bool backing_keep_charge(struct backing *backing)
 {
 	struct lingerer *lingerer;
 
@@ -74,13 +74,13 @@ void lingerers_sweep(void)
 	}
 }
 
-static void backing_settle(struct backing *backing)
+static void backing_free_if_unused(struct backing *backing)
 {
 	if (backing->references != 0 || backing->mappings != 0)
 		return;
 	slots_remove(&handles, backing->name);
 
-	if (!backing_linger(backing)) {
+	if (!backing_keep_charge(backing)) {
 		if (backing->charged)
 			backing->device->used -= backing->bytes;
 		close(backing->fd);
@@ -97,7 +97,7 @@ void backing_hold(struct backing *backing)
 void backing_drop(struct backing *backing)
 {
 	backing->mappings--;
-	backing_settle(backing);
+	backing_free_if_unused(backing);
 }
 
 void backings_reset(void)
@@ -229,7 +229,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 		return CUDA_ERROR_INVALID_VALUE;
 
 	backing->references--;
-	backing_settle(backing);
+	backing_free_if_unused(backing);
 
 	return CUDA_SUCCESS;
 }

@@ -3,7 +3,7 @@
  * name: there is nobody to read it. */
 #include "kernels/soft/call.h"
 
-static const char *errors_error_name(CUresult result)
+static const char *errors_name(CUresult result)
 {
 	switch (result) {
 #define CUDA_CONSTANT(name, value)                                                                 \
@@ -15,22 +15,22 @@ static const char *errors_error_name(CUresult result)
 	return NULL;
 }
 
-static CUresult errors_error_text(CUresult result, const char **text)
+static CUresult errors_text(CUresult result, const char **text)
 {
 	if (text == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
-	*text = errors_error_name(result);
+	*text = errors_name(result);
 	return *text == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
 CUresult cuGetErrorName(CUresult result, const char **name)
 {
 	CALL_ENTER(cuGetErrorName);
-	return errors_error_text(result, name);
+	return errors_text(result, name);
 }
 
 CUresult cuGetErrorString(CUresult result, const char **text)
 {
 	CALL_ENTER(cuGetErrorString);
-	return errors_error_text(result, text);
+	return errors_text(result, text);
 }

@@ -39,13 +39,13 @@ uint64_t events_live(void)
 	return names.live;
 }
 
-static struct mark *mark_take(struct mark *mark)
+static struct mark *mark_ref(struct mark *mark)
 {
 	atomic_fetch_add(&mark->references, 1);
 	return mark;
 }
 
-static struct mark *mark_drop(struct mark *mark)
+static struct mark *mark_unref(struct mark *mark)
 {
 	if (mark != NULL && atomic_fetch_sub(&mark->references, 1) == 1)
 		free(mark);
@@ -137,7 +137,7 @@ CUresult cuEventDestroy(CUevent handle)
 
 	slots_remove(&names, event->name);
 	event->device->children--;
-	mark_drop(event->mark);
+	mark_unref(event->mark);
 	free(event);
 
 	return CUDA_SUCCESS;
@@ -154,8 +154,8 @@ static CUresult event_record_hold(struct op *op, struct device *device)
 	if (event == NULL || event->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
 
-	mark_drop(event->mark);
-	event->mark = mark_take(mark);
+	mark_unref(event->mark);
+	event->mark = mark_ref(mark);
 
 	return CUDA_SUCCESS;
 }
@@ -170,7 +170,7 @@ static void event_record_run(struct op *op, struct stream *stream)
 static void event_record_drop(struct op *op)
 {
 	mark_set(op->object);
-	mark_drop(op->object);
+	mark_unref(op->object);
 }
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
@@ -189,7 +189,7 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 	op.object = mark;
 	result = stream_submit(stream, &op);
 	if (result != CUDA_SUCCESS)
-		mark_drop(mark);
+		mark_unref(mark);
 
 	return result;
 }
@@ -200,7 +200,7 @@ static CUresult event_wait_hold(struct op *op, struct device *device)
 
 	if (event == NULL || event->device != device)
 		return CUDA_ERROR_INVALID_HANDLE;
-	op->object = event->mark == NULL ? NULL : mark_take(event->mark);
+	op->object = event->mark == NULL ? NULL : mark_ref(event->mark);
 	return CUDA_SUCCESS;
 }
 
@@ -212,7 +212,7 @@ static void event_wait_run(struct op *op, struct stream *stream)
 
 static void event_wait_drop(struct op *op)
 {
-	op->object = mark_drop(op->object);
+	op->object = mark_unref(op->object);
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
@@ -239,7 +239,7 @@ static CUresult event_mark(CUevent handle, struct mark **out)
 
 	result = event_current(handle, &event);
 	if (result == CUDA_SUCCESS)
-		*out = event->mark == NULL ? NULL : mark_take(event->mark);
+		*out = event->mark == NULL ? NULL : mark_ref(event->mark);
 
 	return result;
 }
@@ -265,7 +265,7 @@ CUresult cuEventQuery(CUevent event)
 		return result;
 
 	result = mark_is_done(mark) ? event_context_fault() : CUDA_ERROR_NOT_READY;
-	mark_drop(mark);
+	mark_unref(mark);
 
 	return result;
 }
@@ -281,7 +281,7 @@ CUresult cuEventSynchronize(CUevent event)
 		return result;
 
 	mark_wait(mark, NULL);
-	mark_drop(mark);
+	mark_unref(mark);
 
 	return event_context_fault();
 }
@@ -329,7 +329,7 @@ void events_reset(void)
 	uint32_t at = 0;
 
 	while ((event = slots_next(&names, &at)) != NULL) {
-		mark_drop(event->mark);
+		mark_unref(event->mark);
 		free(event);
 	}
 

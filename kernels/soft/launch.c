@@ -40,7 +40,7 @@ struct launch {
 
 /* ---- While it runs ---- */
 
-static CUresult held_take(struct held *held, struct device *device, bool writes)
+static CUresult held_acquire(struct held *held, struct device *device, bool writes)
 {
 	if (host_is_alias(held->address))
 		return host_hold_alias(held->address, held->bytes, device, writes);
@@ -68,7 +68,7 @@ static void *launch_memory(struct hbm_soft_launch *seen, CUdeviceptr address, si
 
 	*held = (struct held){launch->held, address, bytes};
 	LOCKED(table_lock);
-	result = held_take(held, launch->device, writes);
+	result = held_acquire(held, launch->device, writes);
 	if (result != CUDA_SUCCESS) {
 		launch->fault = CUDA_ERROR_ILLEGAL_ADDRESS;
 		free(held);

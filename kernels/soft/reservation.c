@@ -114,7 +114,7 @@ static struct reservation *reservation_new(uint64_t bytes)
 	return reservation->granules == NULL ? reservation_free(reservation) : reservation;
 }
 
-static bool reservation_reservations_grow(void)
+static bool reservation_grow_table(void)
 {
 	struct reservation **grown;
 
@@ -160,7 +160,7 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
 
 	LOCKED(vmm_lock);
 	reservation = reservation_new(bytes);
-	if (reservation == NULL || !reservation_reservations_grow()) {
+	if (reservation == NULL || !reservation_grow_table()) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}

@@ -15,7 +15,7 @@ struct slot {
 };
 
 /* A free slot's index in *index, off the chain. */
-static int slots_take(struct slots *slots, uint32_t *index)
+static int slots_alloc(struct slots *slots, uint32_t *index)
 {
 	if (slots->free != 0) {
 		*index = slots->free - 1;
@@ -45,7 +45,7 @@ uint64_t slots_add(struct slots *slots, void *object)
 	struct slot *slot;
 	uint32_t index;
 
-	if (slots_take(slots, &index) < 0)
+	if (slots_alloc(slots, &index) < 0)
 		return 0;
 
 	slot = &slots->list[index];

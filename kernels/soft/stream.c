@@ -144,7 +144,7 @@ static void stream_free(struct stream *stream)
 }
 
 /* Takes one stream that can be reaped out of the list, or NULL; table_lock is held. */
-static struct stream *stream_streams_take_ended(void)
+static struct stream *stream_unlink_ended(void)
 {
 	for (struct stream **at = &streams; *at != NULL; at = &(*at)->next) {
 		struct stream *stream = *at;
@@ -159,13 +159,13 @@ static struct stream *stream_streams_take_ended(void)
 
 /* Joins and frees what has ended; no lock is held, as a thread on its way out may still
  * want one. */
-static void stream_streams_reap(void)
+static void stream_reap(void)
 {
 	for (;;) {
 		struct stream *stream;
 
 		pthread_mutex_lock(&table_lock);
-		stream = stream_streams_take_ended();
+		stream = stream_unlink_ended();
 		pthread_mutex_unlock(&table_lock);
 		if (stream == NULL)
 			return;
@@ -236,7 +236,7 @@ static CUresult stream_create_checked(CUstream *stream, unsigned flags, int prio
 	    priority < STREAM_PRIORITY_GREATEST)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	stream_streams_reap();
+	stream_reap();
 	LOCKED(table_lock);
 	return stream_create(stream);
 }
@@ -272,7 +272,7 @@ static CUresult stream_current(CUstream handle, struct stream **out)
 
 /* From here on nothing finds the stream; its thread ends when it has run what is queued.
  * table_lock is held. */
-static void stream_condemn(struct stream *stream)
+static void stream_mark_destroyed(struct stream *stream)
 {
 	slots_remove(&names, stream->name);
 	stream->device->children--;
@@ -314,7 +314,7 @@ static void stream_unlink(struct stream *stream)
 
 /* An idle stream is unlinked, and the caller's to join and free: its thread is gone when
  * cuStreamDestroy() returns, so that whoever counts threads and maps finds none left. */
-static bool stream_take_idle(struct stream *stream)
+static bool stream_unlink_idle(struct stream *stream)
 {
 	if (!stream_is_idle(stream) || stream->references != 0)
 		return false;
@@ -332,8 +332,8 @@ CUresult cuStreamDestroy(CUstream handle)
 	pthread_mutex_lock(&table_lock);
 	result = stream_current(handle, &stream);
 	if (result == CUDA_SUCCESS) {
-		taken = stream_take_idle(stream);
-		stream_condemn(stream);
+		taken = stream_unlink_idle(stream);
+		stream_mark_destroyed(stream);
 	}
 
 	pthread_mutex_unlock(&table_lock);
@@ -343,7 +343,7 @@ CUresult cuStreamDestroy(CUstream handle)
 		stream_free(stream);
 	}
 
-	stream_streams_reap();
+	stream_reap();
 
 	return result;
 }
@@ -465,13 +465,13 @@ CUresult stream_submit(CUstream handle, const struct op *op)
 
 /* ---- The end of all ---- */
 
-static void stream_streams_abort(void)
+static void stream_abort_all(void)
 {
 	LOCKED(table_lock);
 	for (struct stream *stream = streams; stream != NULL; stream = stream->next) {
 		atomic_store(&stream->aborted, true);
 		if (!stream->destroyed)
-			stream_condemn(stream);
+			stream_mark_destroyed(stream);
 	}
 }
 
@@ -479,7 +479,7 @@ void streams_reset(void)
 {
 	struct stream *stream, *next;
 
-	stream_streams_abort();
+	stream_abort_all();
 
 	for (stream = streams; stream != NULL; stream = next) {
 		next = stream->next;

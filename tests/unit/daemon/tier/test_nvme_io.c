@@ -429,7 +429,7 @@ static void check_order(enum loop_engine engine)
 	for (uint64_t i = 0; i < EACH; i++)
 		submit(bench, i % 2 == 0, 2 * (EACH + i), 1, true);
 	run(bench);
-	unsigned early = 0; /* patient ones that ended before the last urgent one */
+	unsigned early = 0; /* background ones that ended before the last urgent one */
 	unsigned last = 0;
 	for (unsigned i = EACH; i < 2 * EACH; i++)
 		last = bench->works[i].turn > last ? bench->works[i].turn : last;
