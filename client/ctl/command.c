@@ -16,54 +16,57 @@
 static const char block_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n";
 static const char namespaces_words[] =
-	"drop drops every block of those namespaces, pinned or not.\n"
+	"drop: drops every block of the given namespaces, pinned or not.\n"
 	"NAMESPACE is a number, or a model that only one namespace has.\n";
 static const char pin_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
-	"A pin made here outlives hbmctl: it is taken back with unpin.\n";
-static const char verify_words[] = "For every pool: free + placed + moving + quarantined = "
-				   "capacity, and what the daemon checks beyond it.\n"
-				   "For every limit: what is charged is what is there.\n"
-				   "The exit status is 1 if anything is wrong.\n";
+	"A pin stays after hbmctl has exited, until it is unpinned.\n";
+static const char verify_words[] =
+	"Checks that in every pool free + placed + moving + quarantined = capacity, and counts\n"
+	"each sum again from the index and the extents; and that what is charged against every\n"
+	"limit is what is there.\n"
+	"The exit status is 1 if anything is wrong.\n";
 static const char limits_words[] =
 	"USED is by all together, BY ONE by the session (tier, ...) that uses most.\n"
-	"REFUSED counts requests since start. Limits of one request, block or wait use nothing.\n";
-static const char evict_words[] =
-	"TIER is hbm, ddr or nvme. Blocks go to the next tier below, from the last one away.\n";
+	"REFUSED counts requests since start. Nothing is charged against limits of one request,\n"
+	"block or wait.\n";
+static const char evict_words[] = "TIER is hbm, ddr or nvme. Blocks move to the tier below; those "
+				  "in the last tier are dropped.\n";
 
 static const struct command commands[] = {
-	{"status", "", "what the daemon is and what it has done", inspect_status, NULL, 0, 0, NULL},
-	{"devices", "", "memory of each device and how it is divided", inspect_devices, NULL, 0, 0,
+	{"status", "", "show the state and statistics of the daemon", inspect_status, NULL, 0, 0,
 	 NULL},
-	{"tiers", "", "capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
-	{"sessions", "", "connected clients", inspect_sessions, NULL, 0, 0, NULL},
-	{"regions", "", "clients' regions", inspect_regions, NULL, 0, 0, NULL},
-	{"namespaces", "[drop NAMESPACE...]", "families of blocks; drop all blocks of some",
+	{"devices", "", "show each device and how its memory is divided", inspect_devices, NULL, 0,
+	 0, NULL},
+	{"tiers", "", "show the capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
+	{"sessions", "", "show the clients", inspect_sessions, NULL, 0, 0, NULL},
+	{"regions", "", "show the regions of clients", inspect_regions, NULL, 0, 0, NULL},
+	{"namespaces", "[drop NAMESPACE...]", "show namespaces, or drop all blocks of some",
 	 operate_namespaces, NULL, 0, SIZE_MAX, namespaces_words},
-	{"blocks", "[--namespace N] [--limit N]", "cached blocks, one a line", inspect_blocks,
-	 inspect_blocks_options, 0, 0, NULL},
-	{"lookup", "NAMESPACE KEY...", "which of the keys are cached, and in which tier",
+	{"blocks", "[--namespace N] [--limit N]", "show cached blocks, one per line",
+	 inspect_blocks, inspect_blocks_options, 0, 0, NULL},
+	{"lookup", "NAMESPACE KEY...", "show which blocks are cached, and in which tier",
 	 operate_lookup, NULL, 2, SIZE_MAX, block_words},
 	{"pin", "NAMESPACE KEY...", "keep blocks from being evicted", operate_pin, NULL, 2,
 	 SIZE_MAX, pin_words},
-	{"unpin", "NAMESPACE KEY...", "take back a pin", operate_unpin, NULL, 2, SIZE_MAX,
-	 pin_words},
+	{"unpin", "NAMESPACE KEY...", "remove a pin", operate_unpin, NULL, 2, SIZE_MAX, pin_words},
 	{"evict", "TIER [--device D] SIZE|all", "evict least recently used blocks from a tier",
 	 operate_evict, operate_evict_options, 2, 2, evict_words},
-	{"limits", "", "limits of the configuration, and what is charged against them",
-	 inspect_limits, NULL, 0, 0, limits_words},
-	{"verify", "", "check that the daemon's accounts balance", inspect_verify, NULL, 0, 0,
+	{"limits", "", "show each limit and what is charged against it", inspect_limits, NULL, 0, 0,
+	 limits_words},
+	{"verify", "", "verify the accounting of the daemon", inspect_verify, NULL, 0, 0,
 	 verify_words},
-	{"metrics", "", "all numbers as Prometheus text", metrics_run, NULL, 0, 0, NULL},
-	{"trace", "[--last MS] [--width N]", "timeline of transfers, by link", trace_run,
-	 trace_options, 0, 0, NULL},
+	{"metrics", "", "print all metrics in Prometheus format", metrics_run, NULL, 0, 0, NULL},
+	{"trace", "[--last MS] [--width N]", "show a timeline of the transfers of each link",
+	 trace_run, trace_options, 0, 0, NULL},
 	{"replay", "TRACE [OPTION...] | --generate SPEC",
-	 "drive the daemon with a trace, checking every byte", replay_run, replay_options, 0, 1,
+	 "replay a trace and compare every loaded byte", replay_run, replay_options, 0, 1,
 	 replay_details},
 	{"plan", "--model NAME --gpu NAME [OPTION...] | --list",
-	 "how many users fit on a host, and what they cost", plan_run, plan_options, 0, 0,
+	 "compute how many users fit on a host, and at what cost", plan_run, plan_options, 0, 0,
 	 plan_details},
-	{"version", "", "versions of hbmctl and of the daemon", inspect_version, NULL, 0, 0, NULL},
+	{"version", "", "print the versions of hbmctl and of the daemon", inspect_version, NULL, 0,
+	 0, NULL},
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

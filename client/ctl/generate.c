@@ -17,7 +17,7 @@ static const struct parameter {
 	const char *meaning;
 } parameters[] = {
 	{"users", offsetof(struct generate_spec, users), 8, 1, 100000,
-	 "conversations going on at the same time"},
+	 "conversations at the same time"},
 	{"turns", offsetof(struct generate_spec, turns), 6, 1, 100000, "turns of one conversation"},
 	{"prompt", offsetof(struct generate_spec, prompt), 2000, 1, 10000000,
 	 "tokens a user adds in a turn, on average"},
@@ -26,12 +26,12 @@ static const struct parameter {
 	{"shared", offsetof(struct generate_spec, shared), 1024, 0, 10000000,
 	 "tokens of the common system prompt"},
 	{"think_ms", offsetof(struct generate_spec, think_ms), 2000, 0, 1000000000,
-	 "between two turns, on average"},
+	 "pause between two turns, on average"},
 	{"requests", offsetof(struct generate_spec, requests), 0, 0, 10000000,
-	 "how many in all; 0: one conversation for each user"},
+	 "requests in all; 0: one conversation per user"},
 	{"block", offsetof(struct generate_spec, block), 512, 1, 1000000, "tokens of a block"},
 	{"seed", offsetof(struct generate_spec, seed), 1, 0, UINT64_MAX,
-	 "another seed, another workload"},
+	 "seed of the random numbers"},
 };
 #define PARAMETER_COUNT (sizeof(parameters) / sizeof(parameters[0]))
 

@@ -191,8 +191,8 @@ static const struct view_field charge_fields[] = {
 enum { BLOCKS_NAMESPACE, BLOCKS_LIMIT };
 const struct option_spec inspect_blocks_options[] = {
 	[BLOCKS_NAMESPACE] = {"namespace", "N",
-			      "only the blocks of the namespace with this number"},
-	[BLOCKS_LIMIT] = {"limit", "N", "at most so many blocks; 0, the default: all"},
+			      "show only the blocks of the namespace with this number"},
+	[BLOCKS_LIMIT] = {"limit", "N", "show at most N blocks; default 0: all"},
 	{NULL, NULL, NULL},
 };
 

@@ -17,11 +17,11 @@
 enum { SHARED_SOCKET, SHARED_TIMEOUT, SHARED_JSON, SHARED_HELP };
 static const struct option_spec shared_options[] = {
 	[SHARED_SOCKET] = {"socket", "PATH",
-			   "the daemon's socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
+			   "connect to this socket; default $HBM_SOCKET, else " HBM_DEFAULT_SOCKET},
 	[SHARED_TIMEOUT] = {"timeout", "SECONDS",
-			    "for a daemon that does not answer; default 30, 0: none"},
+			    "wait at most so long for an answer; default 30, 0: forever"},
 	[SHARED_JSON] = {"json", NULL, "print one JSON document"},
-	[SHARED_HELP] = {"help", NULL, "print this"},
+	[SHARED_HELP] = {"help", NULL, "print this help"},
 	{NULL, NULL, NULL},
 };
 

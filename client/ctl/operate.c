@@ -22,7 +22,7 @@
 
 enum { EVICT_DEVICE };
 const struct option_spec operate_evict_options[] = {
-	[EVICT_DEVICE] = {"device", "D", "the device whose HBM tier is meant; default 0"},
+	[EVICT_DEVICE] = {"device", "D", "evict from the HBM tier of device D; default 0"},
 	{NULL, NULL, NULL},
 };
 

@@ -9,12 +9,12 @@
 #include "client/ctl/plan_show.h"
 
 const char plan_details[] =
-	"Four metrics, each limited by one piece of hardware: concurrency, prefill, decode, "
-	"context switch.\n"
-	"The hardware is --gpu, or --hbm, --flops, --bandwidth and --link, or with --live what the "
-	"daemon has.\n"
+	"Four metrics, each limited by one piece of hardware: concurrency, prefill, decode and\n"
+	"context switch. The hardware is --gpu, or --hbm, --flops, --bandwidth and --link, or "
+	"with\n"
+	"--live that of the daemon.\n"
 	"Names may be short: H100, DeepSeek-V3. --list prints them all.\n"
-	"All times are lower bounds at peak rates; K is 1,000 tokens. Formulas: hbm-plan(7).\n"
+	"All times are lower bounds at peak rates; K is 1,000 tokens. See hbm-plan(7).\n"
 	"The exit status is 1 if no context length leaves room for one user.\n";
 
 static const char *plan_option(const struct ctl *ctl, enum plan_option which)

@@ -41,32 +41,33 @@ enum {
 };
 const struct option_spec replay_options[] = {
 	[REPLAY_FORMAT] = {"format", "NAME",
-			   "of the trace: mooncake, the default and the only one"},
+			   "read a trace of this format; default and only one: mooncake"},
 	[REPLAY_WORKERS] = {"workers", "N",
-			    "connections, each with a thread and a region; default 1"},
+			    "open N connections, each with a thread and a region; default 1"},
 	[REPLAY_BLOCK_BYTES] = {"block-bytes", "SIZE",
-				"of a block, a multiple of 4KiB; default 64KiB"},
-	[REPLAY_LIMIT] = {"limit", "N", "only the first N requests"},
-	[REPLAY_SPEED] = {"speed", "max|Nx",
-			  "as fast as possible, the default, or N times the trace's pace"},
-	[REPLAY_DEVICE] = {"device", "D", "whose memory to use; default 0"},
-	[REPLAY_NAMESPACE] = {"namespace", "NAME", "model name of the namespace; default replay"},
+				"use blocks of this size, a multiple of 4KiB; default 64KiB"},
+	[REPLAY_LIMIT] = {"limit", "N", "replay only the first N requests"},
+	[REPLAY_SPEED] =
+		{"speed", "max|Nx",
+		 "replay as fast as possible, or N times as fast as recorded; default max"},
+	[REPLAY_DEVICE] = {"device", "D", "use the memory of device D; default 0"},
+	[REPLAY_NAMESPACE] = {"namespace", "NAME",
+			      "use the namespace of this model; default replay"},
 	[REPLAY_WINDOW] = {"window", "N",
-			   "blocks in a region at a time; default: the longest request"},
+			   "load and store N blocks at a time; default: the longest request"},
 	[REPLAY_GENERATE] = {"generate", "SPEC",
-			     "print a workload instead, and connect to nothing"},
+			     "print a generated trace instead; needs no daemon"},
 	{NULL, NULL, NULL},
 };
 
 const char replay_details[] =
-	"TRACE has one request a line: {\"timestamp\": ms, \"hash_ids\": [...]}; - reads it from "
-	"stdin.\n"
-	"For each request: look up its chain, load what is there, compare every byte, store the "
-	"chain.\n"
-	"Worker w takes the requests w, w + N, ...; one worker keeps the order of the trace.\n"
-	"The exit status is 1 if a loaded byte was not what had been stored.\n"
+	"TRACE has one request per line, {\"timestamp\": ms, \"hash_ids\": [...]}; - is stdin.\n"
+	"For each request: look up its chain, load the blocks that are cached, compare every\n"
+	"byte, store the others.\n"
+	"Worker w runs requests w, w + N, ...; a single worker keeps the order of the trace.\n"
+	"The exit status is 1 if a loaded byte differed from the stored one.\n"
 	"\n"
-	"SPEC is a comma list such as users=16,turns=4; \"default\" takes all defaults:\n";
+	"SPEC is a list such as users=16,turns=4; \"default\" stands for all defaults:\n";
 
 static atomic_bool stop, interrupted;
 

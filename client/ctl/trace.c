@@ -25,10 +25,8 @@
 enum { TRACE_LAST, TRACE_WIDTH };
 const struct option_spec trace_options[] = {
 	[TRACE_LAST] = {"last", "MS",
-			"only the last so many milliseconds of movements; 0, the default: all that "
-			"are kept"},
-	[TRACE_WIDTH] = {"width", "N",
-			 "slices of time; default: as many as the terminal has room for"},
+			"show only the last MS milliseconds; default 0: all that are kept"},
+	[TRACE_WIDTH] = {"width", "N", "show N time slices; default: as many as fit the terminal"},
 	{NULL, NULL, NULL},
 };
 

@@ -26,7 +26,7 @@ struct config {
 	/* [device] */
 	struct config_size device_memory;   /* % of the device */
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */
-	struct config_size device_headroom; /* % of device.memory: for blocks passing through */
+	struct config_size device_headroom; /* % of device.memory: for blocks in transit */
 	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
@@ -36,7 +36,7 @@ struct config {
 	/* [nvme] */
 	char *nvme_path;     /* empty: no NVMe tier */
 	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_depth; /* I/Os under way */
+	uint64_t nvme_depth; /* I/Os in flight */
 	uint64_t nvme_merge; /* bytes of the largest merged I/O */
 	char *nvme_fail; /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
 	/* [soft] */
@@ -59,7 +59,7 @@ struct config {
 	uint64_t limit_block_bytes;
 	struct config_size limit_pinned; /* % of each tier */
 	uint64_t limit_pins;             /* a session */
-	uint64_t limit_moves;            /* movements between tiers under way at once */
+	uint64_t limit_moves;            /* moves between tiers in flight */
 	uint64_t limit_ready_ms;         /* longest wait for a client's data */
 	uint64_t limit_hello_ms;         /* longest silence before HELLO */
 };

@@ -68,21 +68,18 @@ struct service {
 };
 
 static const char usage[] =
-	"usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
+	"Usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
 	"\n"
-	"Owns this host's GPU memory, pinned host memory and a piece of NVMe, and hands KV-cache "
-	"memory to "
-	"LLM-serving\n"
-	"processes over a Unix socket. See hbmd(8) and hbmd.conf(5).\n"
+	"Owns this host's GPU memory, pinned host memory and a piece of its NVMe, and provides\n"
+	"KV-cache memory to LLM-serving processes over a Unix socket. See hbmd(8), hbmd.conf(5).\n"
 	"\n"
 	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
 	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
-	"      --check-config           say all that a start would be refused for, or ok; start "
-	"nothing\n"
-	"      --user NAME              check as NAME; for root and the installed file: hbmd\n"
-	"      --print-config           print the configuration as it would be used\n"
+	"      --check-config           report every reason to refuse a start, or ok, and exit\n"
+	"      --user NAME              check as user NAME; for root and the default file: hbmd\n"
+	"      --print-config           print the configuration that would be used\n"
 	"      --help-config            print every key with its default, as a configuration file\n"
-	"  -h, --help                   print this\n"
+	"  -h, --help                   print this help\n"
 	"      --version                print the version\n";
 
 /* ---- options ---- */
