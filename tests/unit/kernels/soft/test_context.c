@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: starting, devices, primary contexts, the current context of a thread. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <pthread.h>
+
+#include "tests/support/soft_device.h"
 
 static void test_calls_before_init(void **state)
 {

@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: copies and fills: the bytes, what may not be touched, what may not go away
  * meanwhile, and the copy engines. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <time.h>
+
+#include "tests/support/soft_device.h"
 
 #define BYTES (4 * GRANULE)
 

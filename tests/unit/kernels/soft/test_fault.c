@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: calls told to fail: by options, environment and function, by count; what is
  * counted; and that a failed call changed nothing. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "tests/support/soft_device.h"
 
 static CUresult count_devices(const struct driver *driver)
 {
@@ -202,7 +211,7 @@ static void test_every_call_in_turn(void **state)
 	for (unsigned nth = 1; nth <= steps; nth++) {
 		assert_int_equal(soft->fail_nth("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
 		assert_int_equal(small_life(soft->driver, host), CUDA_ERROR_LAUNCH_FAILED);
-		assert_nothing_lives_but_contexts(soft);
+		soft_assert_only_contexts(soft);
 		assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	}
 

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: registered host memory. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <cmocka.h>
+
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/support/soft_device.h"
 
 static void *host_pages(size_t pages)
 {

@@ -3,13 +3,22 @@
  * Soft: modules, the text they are made of, launches, what a kernel may touch, and what
  * its errors do to the context.
  */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "tests/support/soft_device.h"
 
 #define HEAD ".version 6.0\n.target sm_70\n.address_size 64\n"
 #define FILL_PARAMS "(.param .u64 target, .param .u32 value, .param .u32 count)"

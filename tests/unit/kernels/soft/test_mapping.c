@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Soft: device address space: reserving, mapping, access, and everything it refuses; then
  * at random beside a dumb model. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include "tests/support/seed.h"
+#include <cmocka.h>
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/support/seed.h"
+#include "tests/support/soft_device.h"
 
 static CUmemGenericAllocationHandle create(const struct driver *driver, size_t bytes)
 {

@@ -3,13 +3,22 @@
  * the real driver, and is not hurt by that either; a child that is the first to use it
  * gets everything. And what it costs its process on request: litter that stays, calls
  * that take their time. */
-#include "tests/support/soft_device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/support/soft_device.h"
 
 static int status_of(pid_t child)
 {
