@@ -7,22 +7,12 @@
  */
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#include <cmocka.h>
-
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
-#include "daemon/region/slab.h"
+#include "daemon/loop/loop.h"
 #include "tests/support/leaks.h"
 
 #define MIB (1ull << 20)
@@ -46,84 +36,10 @@ struct soft_pool {
 	uint64_t (*live)(const char *);
 };
 
-static inline void *pool_symbol(const struct soft_pool *pool, const char *name)
-{
-	void *symbol = dlsym(pool->devices->driver->library, name);
-	assert_non_null(symbol);
-	return symbol;
-}
-
-static inline void pool_watchman(struct timer *timer)
-{
-	struct soft_pool *pool = container_of(timer, struct soft_pool, watchman);
-	pool->came_true = pool->wanted(pool->arg);
-	if (pool->came_true || clock_now() > pool->until_ns)
-		loop_stop(pool->loop);
-	else
-		loop_timer_set(pool->loop, timer, clock_now() + 100000);
-}
-
-/* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */
-static inline void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), void *arg)
-{
-	pool->wanted = wanted;
-	pool->arg = arg;
-	pool->until_ns = clock_now() + 10000000000ull;
-	pool->watchman.fire = pool_watchman;
-	assert_int_equal(loop_timer_set(pool->loop, &pool->watchman, 0), 0);
-	assert_int_equal(loop_run(pool->loop), 0);
-	assert_int_equal(pool->came_true, true);
-}
-
-static inline bool pool_is_quiet(void *arg)
-{
-	struct soft_pool *pool = arg;
-	bool quiet = true;
-	for (uint32_t i = 0; i < pool->devices->count; i++) {
-		struct slabs_books books = slabs_books(pool->devices->list[i].slabs);
-		assert_null(slabs_check(pool->devices->list[i].slabs));
-		quiet = quiet && books.retiring == 0;
-	}
-	return quiet;
-}
-
 /* Two devices of 64 MiB with `budget` each and slabs of 4 MiB by default. */
-static inline void pool_open(struct soft_pool *pool, uint64_t budget)
-{
-	char error[256] = "";
-	memset(pool, 0, sizeof(*pool));
-	leaks_begin(&pool->leaks);
-	log_open(LOG_CRIT);
-	assert_int_equal(config_defaults(&pool->config), 0);
-	pool->config.driver = CONFIG_DRIVER_SOFT;
-	pool->config.soft_devices = 2;
-	pool->config.soft_memory = 64 * MIB;
-	assert_int_equal(loop_new(&pool->loop, &(struct loop_options){.io_depth = 1}), 0);
-	if (devices_open(&pool->devices, &pool->config, pool->loop, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
-	assert_int_equal(pool->devices->count, 2);
-	*(void **)&pool->fault = pool_symbol(pool, "hbm_soft_fail");
-	*(void **)&pool->faults = pool_symbol(pool, "hbm_soft_faults");
-	*(void **)&pool->calls = pool_symbol(pool, "hbm_soft_calls");
-	*(void **)&pool->peek = pool_symbol(pool, "hbm_soft_peek");
-	*(void **)&pool->poke = pool_symbol(pool, "hbm_soft_poke");
-	*(void **)&pool->live = pool_symbol(pool, "hbm_soft_live");
-	for (uint32_t i = 0; i < 2; i++) {
-		struct device *device = &pool->devices->list[i];
-		assert_int_equal(slabs_open(&device->slabs, device, pool->loop, budget, 4 * MIB),
-				 0);
-	}
-}
-
-static inline void pool_close(struct soft_pool *pool)
-{
-	for (uint32_t i = 0; i < pool->devices->count; i++)
-		pool->devices->list[i].slabs = slabs_close(pool->devices->list[i].slabs);
-	assert_int_equal(pool->live("handles"), 0);
-	assert_int_equal(pool->live("mappings"), 0);
-	assert_int_equal(pool->live("reservations"), 0);
-	pool->devices = devices_close(pool->devices);
-	pool->loop = loop_free(pool->loop);
-	config_clear(&pool->config);
-	assert_int_equal(leaks_end(&pool->leaks), 0);
-}
+void pool_open(struct soft_pool *pool, uint64_t budget);
+void pool_close(struct soft_pool *pool);
+/* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */
+void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), void *arg);
+/* For pool_run(): whether no slab is being retired any more. Checks the books of each pool. */
+bool pool_is_quiet(void *pool);

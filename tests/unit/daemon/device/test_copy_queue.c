@@ -4,14 +4,24 @@
  * registration ends, with checksums taken and verified on the way; which failures cost
  * which copy.
  */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "daemon/base/list.h"
 #include "daemon/device/copy_queue.h"
+#include "daemon/device/device.h"
+#include "tests/support/soft_pool.h"
 
 enum { COPIES = 300, CHUNKS = 4 };
 #define BYTES (16 * 1024ull) /* of a copy */

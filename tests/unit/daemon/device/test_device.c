@@ -1,9 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening devices and the daemon's own device memory, also where the n-th device call
  * fails, for every n. */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/log.h"
+#include "daemon/config/config.h"
+#include "daemon/device/device.h"
+#include "daemon/loop/loop.h"
+#include "tests/support/soft_pool.h"
 
 static void configure(struct config *config)
 {

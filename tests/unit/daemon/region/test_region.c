@@ -4,11 +4,22 @@
  * devices that fail at every step. After each test the pools hold all memory again and
  * the devices nothing.
  */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "daemon/base/list.h"
+#include "daemon/device/device.h"
 #include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
+#include "daemon/region/slab.h"
 #include "tests/support/seed.h"
+#include "tests/support/soft_pool.h"
 
 #define BUDGET (32 * MIB)
 #define SLAB (2 * MIB)

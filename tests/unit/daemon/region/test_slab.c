@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pool of slabs: its books, what orders get, conversion between sizes, and devices
  * that refuse. */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <cmocka.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/list.h"
+#include "daemon/device/device.h"
+#include "daemon/region/slab.h"
 #include "tests/support/seed.h"
+#include "tests/support/soft_pool.h"
 
 #define BUDGET (32 * MIB)
 

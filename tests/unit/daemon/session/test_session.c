@@ -4,21 +4,33 @@
  * behind the hooks: what is dropped, refused and let through; clients that do not read,
  * do not speak, hang up or die; fences.
  */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/fdpass.h"
+#include "daemon/base/list.h"
 #include "daemon/region/commit.h"
+#include "daemon/region/slab.h"
 #include "daemon/session/fences.h"
 #include "daemon/session/outbox.h"
 #include "daemon/session/session.h"
+#include "tests/support/soft_pool.h"
 
 #define LIMIT 16
 

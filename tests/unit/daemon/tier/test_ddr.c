@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Host memory on its way into service: which part of it is which tier, in what order, and
  * what is refused. */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "daemon/cache/cache.h"
+#include "daemon/region/slab.h"
 #include "daemon/tier/ddr.h"
+#include "tests/support/soft_pool.h"
 
 struct setting {
 	struct soft_pool pool;
