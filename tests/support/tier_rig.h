@@ -7,36 +7,21 @@
  */
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#include <cmocka.h>
-
-#include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "daemon/base/log.h"
-#include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
-#include "daemon/move/mover.h"
-#include "daemon/move/pump.h"
-#include "daemon/serve/audit.h"
-#include "daemon/serve/audit_limits.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/loop/loop.h"
 #include "daemon/serve/hbmd.h"
-#include "daemon/service/memory_setup.h"
-#include "daemon/tier/nvme_file.h"
 #include "tests/support/leaks.h"
+
+struct memory_setup;
 
 #define KIB 1024ull
 #define MIB (1024 * KIB)
 #define GRANULE (2 * MIB)
-#define RIG_ACCOUNTS 16
-#define RIG_PATIENCE 30000000000ull /* ns without an end in sight before a test fails */
 
 struct rig {
 	struct leaks leaks;
@@ -58,210 +43,27 @@ struct rig {
 	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
 };
 
-static inline void rig_dump(struct rig *rig)
-{
-	struct hbm_wire_account accounts[RIG_ACCOUNTS];
-	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
-	for (uint32_t i = 0; i < count; i++)
-		print_error("%-14s capacity %llu free %llu placed %llu moving %llu %s\n",
-			    accounts[i].pool, (unsigned long long)accounts[i].capacity,
-			    (unsigned long long)accounts[i].free,
-			    (unsigned long long)accounts[i].placed,
-			    (unsigned long long)accounts[i].moving, accounts[i].problem);
-	for (uint32_t i = 0; i <= rig->hbmd.cache->tier_count; i++) {
-		const struct tier *tier = &rig->hbmd.cache->tiers[i];
-		print_error("tier %u: online %llu belong %llu held %llu inbound %u waiting %d\n", i,
-			    (unsigned long long)tier->usable, (unsigned long long)tier->bytes,
-			    (unsigned long long)cache_pinned(rig->hbmd.cache, tier),
-			    tier->inbound_first, !list_empty(&tier->waiting));
-	}
-	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
-}
-
-static inline void rig_look(struct timer *timer)
-{
-	struct rig *rig = container_of(timer, struct rig, watchman);
-	rig->late = clock_now() > rig->until_ns;
-	if (rig->late || rig->wanted(rig->arg))
-		loop_stop(rig->loop);
-	else
-		loop_timer_set(rig->loop, timer, clock_now() + 500000);
-}
-
-/* Runs the loop until wanted(arg), which is asked at least twice a millisecond. */
-static inline void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg)
-{
-	rig->wanted = wanted;
-	rig->arg = arg;
-	rig->until_ns = clock_now() + RIG_PATIENCE;
-	rig->watchman.fire = rig_look;
-	while (!wanted(arg)) {
-		assert_int_equal(loop_timer_set(rig->loop, &rig->watchman, 0), 0);
-		assert_int_equal(loop_run(rig->loop), 0);
-		if (rig->late) {
-			rig_dump(rig);
-			fail_msg("%s", "stuck: what the test waits for does not come");
-		}
-	}
-	loop_timer_stop(rig->loop, &rig->watchman);
-}
-
-static inline bool rig_is_warm(void *arg)
-{
-	const struct rig *rig = arg;
-	return memory_setup_warm(rig->memory_setup);
-}
-
-static inline bool rig_is_idle(void *arg)
-{
-	const struct rig *rig = arg;
-	return mover_active(rig->hbmd.mover) == 0;
-}
-
 /* One device with 512 KiB of HBM tier in its 2 MiB, 1 MiB of DDR, 2 MiB of NVMe: a test
  * changes what it is about. */
-static inline void rig_init(struct rig *rig)
-{
-	memset(rig, 0, sizeof(*rig));
-	leaks_begin(&rig->leaks);
-	log_open(LOG_CRIT);
-	strcpy(rig->folder, "/var/tmp/hbmd-rig-XXXXXX");
-	assert_non_null(mkdtemp(rig->folder));
-	snprintf(rig->file, sizeof(rig->file), "%s/tier", rig->folder);
-	struct config *config = &rig->config;
-	assert_int_equal(config_defaults(config), 0);
-	config->driver = CONFIG_DRIVER_SOFT;
-	config->soft_devices = 1;
-	config->soft_memory = 64 * MIB;
-	config->device_memory = (struct config_size){.bytes = 2 * GRANULE};
-	config->device_cache = (struct config_size){.bytes = 512 * KIB};
-	config->device_headroom = (struct config_size){.bytes = 256 * KIB};
-	config->device_slab = GRANULE;
-	config->ddr_size = (struct config_size){.bytes = MIB};
-	config->ddr_headroom = 256 * KIB;
-	config->ddr_staging = 512 * KIB;
-	free(config->nvme_path);
-	config->nvme_path = strdup(rig->file);
-	config->nvme_size = 2 * MIB;
-	config->limit_blocks = 4096;
-}
+void rig_init(struct rig *rig);
+/* Opens everything, with client_bytes of a client's memory on each device, and waits until
+ * it is in service. */
+void rig_open(struct rig *rig, uint64_t client_bytes);
+void rig_close(struct rig *rig); /* it may be opened again */
+void rig_clear(struct rig *rig);
 
-static inline void rig_ignore(void *arg)
-{
-	(void)arg;
-}
+/* Runs the loop until wanted(arg), which is asked at least twice a millisecond. The test
+ * fails if that takes half a minute. */
+void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg);
+bool rig_is_idle(void *rig); /* for rig_run(): no transfer is in flight */
+/* Runs the pump, and the loop until nothing moves. */
+void rig_settle(struct rig *rig);
+/* The address of a symbol of the driver's library; fails the test if there is none. */
+void *rig_symbol(const struct rig *rig, const char *name);
 
-static inline void *rig_symbol(const struct rig *rig, const char *name)
-{
-	void *symbol = dlsym(rig->hbmd.devices->driver->library, name);
-	assert_non_null(symbol);
-	return symbol;
-}
-
-/* Everything opened and in service. */
-static inline void rig_open(struct rig *rig, uint64_t client_bytes)
-{
-	static const enum loop_engine engines[] = {LOOP_AUTO, LOOP_URING, LOOP_THREADS};
-	char error[512] = "";
-	struct hbmd *hbmd = &rig->hbmd;
-	const struct loop_options options = {.engine = engines[rig->config.io],
-					     .io_depth = (unsigned)rig->config.nvme_depth};
-	assert_int_equal(loop_new(&rig->loop, &options), 0);
-	ledger_open(&rig->ledger, &rig->config);
-	*hbmd = (struct hbmd){.config = &rig->config, .loop = rig->loop, .ledger = &rig->ledger};
-	if (devices_open(&hbmd->devices, &rig->config, rig->loop, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
-	if (memory_setup_open(&rig->memory_setup, hbmd, rig_ignore, NULL, error, sizeof(error)) !=
-	    0)
-		fail_msg("%s", error);
-	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		assert_int_equal(device_memory_open(&rig->client[i], &hbmd->devices->list[i],
-						    client_bytes, GRANULE),
-				 0);
-	*(void **)&rig->fault = rig_symbol(rig, "hbm_soft_fail");
-	*(void **)&rig->calls = rig_symbol(rig, "hbm_soft_calls");
-	*(void **)&rig->peek = rig_symbol(rig, "hbm_soft_peek");
-	*(void **)&rig->poke = rig_symbol(rig, "hbm_soft_poke");
-	rig_run(rig, rig_is_warm, rig);
-}
-
-static inline void rig_assert_balanced(struct rig *rig)
-{
-	struct hbm_wire_account accounts[RIG_ACCOUNTS];
-	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
-	for (uint32_t i = 0; i < count; i++) {
-		if (!accounts[i].balanced)
-			fail_msg("%s: %s", accounts[i].pool, accounts[i].problem);
-		assert_int_equal(accounts[i].free + accounts[i].placed + accounts[i].moving +
-					 accounts[i].quarantined,
-				 accounts[i].capacity);
-	}
-
-	struct hbm_wire_limit limits[RIG_ACCOUNTS];
-	count = audit_limits(&rig->hbmd, limits, RIG_ACCOUNTS);
-	assert_int_equal(count, LEDGER_LIMITS);
-	for (uint32_t i = 0; i < count; i++)
-		if (!limits[i].balanced)
-			fail_msg("%s: %s", limits[i].name, limits[i].problem);
-}
-
-/* Nothing moves: every slot is free or holds a block, the staging area is empty, each
- * block is where it belongs. */
-static inline void rig_assert_at_rest(struct rig *rig)
-{
-	struct cache *cache = rig->hbmd.cache;
-	rig_assert_balanced(rig);
-	for (uint32_t i = 0; i <= cache->tier_count; i++) {
-		if (!cache->tiers[i].extents)
-			continue;
-		assert_int_equal(cache->tiers[i].moving, 0);
-		assert_true(list_empty(&cache->tiers[i].waiting));
-		assert_int_equal(cache->tiers[i].inbound_first, 0);
-	}
-	assert_int_equal(extent_available(cache->staging->extents),
-			 extent_capacity(cache->staging->extents));
-	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
-		if (index_used(cache->index, number))
-			assert_int_equal(cache_block(cache, number)->actual,
-					 cache_block(cache, number)->target);
-}
-
-static inline void rig_settle(struct rig *rig)
-{
-	pump_run(rig->hbmd.mover);
-	rig_run(rig, rig_is_idle, rig);
-}
-
+void rig_assert_balanced(struct rig *rig);
+/* Nothing moves: every extent is free or holds a block, no staging buffer is in use, each
+ * block is in its target. */
+void rig_assert_at_rest(struct rig *rig);
 /* Drops every block that is in the index; the cache is to be as new afterwards. */
-static inline void rig_assert_empties(struct rig *rig)
-{
-	struct cache *cache = rig->hbmd.cache;
-	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
-		if (index_used(cache->index, number))
-			cache_drop(cache, number);
-	rig_settle(rig);
-	rig_assert_at_rest(rig);
-	assert_int_equal(index_count(cache->index), 0);
-	for (uint32_t i = 1; i <= cache->tier_count; i++) {
-		assert_int_equal(cache->tiers[i].bytes, 0);
-		assert_int_equal(cache->tiers[i].blocks, 0);
-		assert_int_equal(cache->tiers[i].placed, 0);
-	}
-}
-
-static inline void rig_close(struct rig *rig)
-{
-	for (uint32_t i = 0; i < rig->hbmd.devices->count; i++)
-		device_memory_close(&rig->client[i]);
-	rig->memory_setup = memory_setup_close(rig->memory_setup);
-	rig->hbmd.devices = devices_close(rig->hbmd.devices);
-	rig->loop = loop_free(rig->loop);
-}
-
-static inline void rig_clear(struct rig *rig)
-{
-	config_clear(&rig->config);
-	unlink(rig->file);
-	assert_int_equal(rmdir(rig->folder), 0);
-	assert_int_equal(leaks_end(&rig->leaks), 0);
-}
+void rig_assert_empties(struct rig *rig);

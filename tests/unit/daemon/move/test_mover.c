@@ -5,15 +5,32 @@
  * asked for ends, and at the end the books balance. The contents of a block are a
  * function of its namespace and key.
  */
-#include "daemon/move/load.h"
-#include "daemon/move/store.h"
-#include "kernels/soft/soft.h"
-#include "tests/support/tier_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "daemon/base/list.h"
+#include "daemon/cache/block.h"
+#include "daemon/cache/cache.h"
+#include "daemon/device/device.h"
+#include "daemon/loop/loop.h"
+#include "daemon/move/load.h"
+#include "daemon/move/pump.h"
+#include "daemon/move/store.h"
+#include "daemon/tier/nvme_file.h"
+#include "kernels/soft/soft.h"
 #include "tests/support/seed.h"
 #include "tests/support/tier_memory.h"
+#include "tests/support/tier_rig.h"
 
 enum { SLOTS = 48, SPACES = 4, KEYS = 160, CHAIN = 8, SPANS = 4 };
 #define SLOT_BYTES (512 * KIB)

@@ -1,5 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The audit of the limits: whatever is counted, a count that is off by one is found. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cache/cache.h"
+#include "daemon/serve/audit_limits.h"
 #include "tests/support/tier_rig.h"
 
 static const struct hbm_wire_limit *record_of(struct rig *rig, const char *name)
