@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loads: many of one block that is far away, and of one whose bytes went bad. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/base/link_stats.h"
+#include "daemon/move/pump.h"
+#include "tests/support/traffic.h"
+
+/* With two movements at once, loads of more blocks than that, each twice: those that wait
+ * for a movement of theirs must not keep the movement that another load has begun from
+ * ending. */
+static void test_loads_of_the_same_blocks_twice(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.limit_moves = 1;
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	for (uint32_t first = 0; first < 2 * TRAFFIC_CHAIN; first += TRAFFIC_CHAIN)
+		traffic_use(traffic, 0, first, TRAFFIC_CHAIN, 0);
+	traffic_wait(traffic, 0);
+
+	for (int twice = 0; twice < 2; twice++)
+		for (uint32_t key = 0; key < 2 * TRAFFIC_CHAIN; key++)
+			traffic_load(traffic, key);
+
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->loads, 4 * TRAFFIC_CHAIN);
+	assert_int_equal(traffic->failed_loads, 0);
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
+/* Loads that come while a block is on its way are served from that one read. */
+static void test_a_block_is_read_once(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	for (int i = 0; i < 20; i++)
+		traffic_load(traffic, 0);
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->loads, 20);
+	struct hbm_wire_link link;
+	link_stats_link(traffic->rig.hbmd.link_stats, HBM_LINK_NVME_READ, &link);
+	assert_int_equal(link.count, 1);
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
+static void test_a_spoilt_block_is_a_miss(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	traffic_corrupt_file(traffic, traffic_find(traffic, 0, 2), 64 * KIB - 1);
+	traffic->faulty = true;
+	for (uint32_t key = 0; key < 4; key++)
+		traffic_load(traffic, key);
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 1);
+	assert_int_equal(traffic->works[2].load.transfer.status, HBM_MISS);
+	assert_int_equal(traffic->rig.hbmd.cache->checksum_failures, 1);
+	assert_int_not_equal(traffic_find(traffic, 0, 1), 0);
+	assert_int_equal(traffic_find(traffic, 0, 2), 0);
+	assert_int_equal(traffic_find(traffic, 0, 3),
+			 0); /* its child, which nobody could find any more */
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_loads_of_the_same_blocks_twice),
+		cmocka_unit_test(test_a_block_is_read_once),
+		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Moves between tiers: what they count, and that corrupt blocks do not arrive. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/cache/cache.h"
+#include "daemon/move/pump.h"
+#include "daemon/tier/tier.h"
+#include "tests/support/traffic.h"
+
+static void assert_moved(const struct tier *tier, uint64_t in, uint64_t out)
+{
+	assert_int_equal(tier->in_blocks, in);
+	assert_int_equal(tier->in_bytes, in * 64 * KIB);
+	assert_int_equal(tier->out_blocks, out);
+	assert_int_equal(tier->out_bytes, out * 64 * KIB);
+}
+
+/* Moves count in both tiers; a store, and a block that is dropped, in none. */
+static void test_moves_are_counted_where_they_leave_and_arrive(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	assert_moved(cache_hbm(cache, 0), 0, 0);
+
+	cache_push_out(cache, cache_hbm(cache, 0), UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache_hbm(cache, 0), 0, 4);
+	assert_moved(cache->ddr, 4, 0);
+
+	cache_push_out(cache, cache->ddr, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache->ddr, 4, 4);
+	assert_moved(cache->nvme, 4, 0);
+
+	traffic_use(traffic, 0, 0, 2, 0);
+	traffic_wait(traffic, 0);
+	rig_settle(&traffic->rig);
+	assert_moved(cache_hbm(cache, 0), 2, 4);
+	assert_moved(cache->nvme, 4, 2);
+
+	cache_push_out(cache, cache->nvme, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_moved(cache->nvme, 4, 2);
+	traffic_end(traffic);
+}
+
+static void spoil_in_hbm(struct traffic *traffic, uint32_t number, uint64_t at)
+{
+	const struct block *block = cache_block(traffic->rig.hbmd.cache, number);
+	const struct tier *tier = &traffic->rig.hbmd.cache->tiers[block->actual];
+	CUdeviceptr address = tier->base + tier_offset(block->unit) + at;
+	unsigned char byte;
+
+	assert_int_equal(tier->kind, HBM_TIER_HBM);
+	assert_int_equal(traffic->rig.peek(&byte, 0, address, 1), 0);
+	byte = (unsigned char)~byte;
+	assert_int_equal(traffic->rig.poke(0, address, &byte, 1), 0);
+}
+
+/* Of four blocks that are pushed out of HBM, the third has another byte than was stored:
+ * it goes, and so does its child; the others arrive below as they were. */
+static void push_out_spoilt(struct traffic *traffic, const struct tier *to)
+{
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct tier *from = &cache->tiers[1];
+
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	spoil_in_hbm(traffic, traffic_find(traffic, 0, 2), 64 * KIB - 1);
+	traffic->faulty = true;
+	cache_push_out(cache, from, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+
+	assert_int_equal(cache->checksum_failures, 1);
+	assert_int_equal(traffic_find(traffic, 0, 2), 0);
+	assert_int_equal(traffic_find(traffic, 0, 3), 0);
+	assert_int_equal(from->blocks, 0);
+	assert_int_equal(to->blocks, 2);
+	for (uint32_t key = 0; key < 2; key++) {
+		uint32_t number = traffic_find(traffic, 0, key);
+		assert_int_not_equal(number, 0);
+		assert_int_equal(cache_block(cache, number)->actual, to->number);
+		traffic_load(traffic, key);
+	}
+
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 0);
+	assert_int_equal(traffic->loads, 2);
+}
+
+static void test_a_spoilt_block_does_not_go_down_to_ddr(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	push_out_spoilt(traffic, traffic->rig.hbmd.cache->ddr);
+	traffic_end(traffic);
+}
+
+static void test_a_spoilt_block_does_not_go_down_to_nvme(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	push_out_spoilt(traffic, traffic->rig.hbmd.cache->nvme);
+	traffic_end(traffic);
+}
+
+/* Up from NVMe to DDR no device has a part in it; the bytes are verified all the same. */
+static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	cache_push_out(cache, cache->ddr, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_int_equal(cache->nvme->blocks, 4);
+
+	traffic_corrupt_file(traffic, traffic_find(traffic, 0, 2), 64 * KIB - 1);
+	traffic->faulty = true;
+	cache_touch_begin(cache);
+	for (uint32_t key = 4; key-- > 0;)
+		cache_touch(cache, traffic_find(traffic, 0, key), 0);
+	cache_settle(cache);
+	rig_settle(&traffic->rig);
+
+	assert_int_equal(cache->checksum_failures, 1);
+	assert_int_equal(traffic_find(traffic, 0, 2), 0);
+	assert_int_equal(traffic_find(traffic, 0, 3), 0);
+	assert_int_equal(cache->ddr->blocks, 2);
+	assert_int_equal(cache->nvme->blocks, 0);
+	traffic_end(traffic);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
+		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
+		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
+		cmocka_unit_test(test_a_spoilt_block_does_not_come_up_to_ddr),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
