@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pins: what they charge, what is refused, and what becomes of them when their block goes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/cache/block.h"
+#include "daemon/cache/cache.h"
+#include "tests/support/cache_rig.h"
+
+/* Nor can a request that asks for many holds of which none can be had walk a long chain
+ * for each of them. */
+static void test_refused_holds_share_their_walk(void **state)
+{
+	enum { TRUNK = 3000, LEAVES = 900 };
+
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_refused_holds_share_their_walk", 1,
+		       (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	struct cache *cache = rig.cache;
+	cache->pinned_limit = (struct config_size){.bytes = (TRUNK - 100) * UNIT};
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	cache_rig_grow_branches(&rig, ns, TRUNK, LEAVES);
+	cache_rig_branch_ns(&rig, ns, TRUNK, LEAVES);
+	uint64_t least[2] = {UINT64_MAX, UINT64_MAX};
+	for (unsigned repeat = 0; repeat < 20; repeat++) {
+		for (unsigned all = 0; all < 2; all++) {
+			uint64_t started = clock_now();
+
+			cache_touch_begin(cache);
+
+			for (uint32_t i = 0; i < (all ? LEAVES : 1); i++)
+				assert_int_equal(
+					cache_pin(cache, cache_rig_find(&rig, ns, TRUNK + i)),
+					false);
+
+			uint64_t took = clock_now() - started;
+			least[all] = took < least[all] ? took : least[all];
+		}
+	}
+
+	assert_in_range(least[1], 0, 150 * least[0]);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	cache_touch_begin(cache); /* what fits is held whatever was refused before */
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK - 200)), true);
+	cache_unpin(cache, cache_rig_find(&rig, ns, TRUNK - 200));
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+static void test_pins_outlive_a_drop(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_pins_outlive_a_drop", 1, (const uint64_t[]){8, 0, 0});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2}, 2, 0);
+	uint32_t parent = cache_rig_find(&rig, ns, 1), child = cache_rig_find(&rig, ns, 2);
+	assert_int_equal(cache_pin(cache, child), true);
+	assert_int_equal(cache_is_pinned(cache, parent), true);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 2 * UNIT);
+	cache_drop(cache, parent);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	assert_int_equal(index_used(cache->index, parent), false);
+	assert_int_equal(index_used(cache->index, child), true);
+	cache_unpin(cache, child);
+	assert_int_equal(index_count(cache->index), 0);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+static void test_a_limit_in_bytes(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_a_limit_in_bytes", 1, (const uint64_t[]){8, 0, 0});
+	struct cache *cache = rig.cache;
+	cache->pinned_limit = (struct config_size){.bytes = 2 * UNIT};
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2, 3}, 3, 0);
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 3)), false);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	for (uint32_t key = 1; key <= 3; key++)
+		assert_int_equal(cache_is_pinned(cache, cache_rig_find(&rig, ns, key)), false);
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 2)), true);
+	cache_unpin(cache, cache_rig_find(&rig, ns, 2));
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+static void drop_namespace(struct cache_rig *rig, uint16_t ns, uint32_t step)
+{
+	struct cache_drop drop = {.ns = ns};
+	while (cache_drop_some(rig->cache, &drop, step))
+		;
+}
+
+/* A pin counts in its namespace until its block is dropped; what is used goes later. */
+static void test_a_drop_of_pinned_and_used_blocks(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_a_drop_of_pinned_and_used_blocks", 1,
+		       (const uint64_t[]){8, 0, 0});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2}, 2, 0);
+	uint32_t child = cache_rig_find(&rig, ns, 2), used = cache_rig_insert_placed(&rig, ns, 3);
+	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
+	for (uint64_t pins = 1; pins <= 2; pins++) {
+		assert_int_equal(cache_pin(cache, child), true);
+		assert_int_equal(namespace->pins, pins);
+	}
+
+	cache_unpin(cache, child);
+	assert_int_equal(namespace->pins, 1);
+	block_use(&cache->blocks, used);
+	drop_namespace(&rig, ns, 4096);
+	assert_int_equal(namespace->pins, 0);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	assert_int_equal(cache->tiers[1].blocks, 0);
+	assert_int_equal(cache->tiers[1].placed, UNIT);
+	assert_int_equal(cache->removed_blocks, 3);
+
+	block_unuse(&cache->blocks, used);
+	assert_int_equal(cache->tiers[1].placed, 0);
+	cache_unpin(cache, child);
+	assert_int_equal(namespace->pins, 0);
+	assert_int_equal(index_count(cache->index), 0);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_refused_holds_share_their_walk),
+		cmocka_unit_test(test_pins_outlive_a_drop),
+		cmocka_unit_test(test_a_limit_in_bytes),
+		cmocka_unit_test(test_a_drop_of_pinned_and_used_blocks),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
