@@ -9,18 +9,11 @@
 
 #include <cmocka.h>
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-void *soft_symbol(const struct driver *driver, const char *name)
-{
-	void *symbol = dlsym(driver->library, name);
-
-	assert_non_null(symbol);
-	return symbol;
-}
+#include "tests/support/leaks.h"
 
 void soft_open(struct soft_device *soft, const struct driver_soft_options *options)
 {
@@ -30,11 +23,7 @@ void soft_open(struct soft_device *soft, const struct driver_soft_options *optio
 	leaks_begin(&soft->leaks);
 	if (driver_open(&soft->driver, DRIVER_SOFT, options, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
-	*(void **)&soft->fail_nth = soft_symbol(soft->driver, "hbm_soft_fail");
-	*(void **)&soft->faults = soft_symbol(soft->driver, "hbm_soft_faults");
-	*(void **)&soft->calls = soft_symbol(soft->driver, "hbm_soft_calls");
-	*(void **)&soft->live = soft_symbol(soft->driver, "hbm_soft_live");
-	*(void **)&soft->kernel = soft_symbol(soft->driver, "hbm_soft_kernel");
+	soft->call = soft_calls_of(soft->driver);
 }
 
 void soft_close(struct soft_device *soft)
@@ -49,9 +38,9 @@ void soft_assert_only_contexts(const struct soft_device *soft)
 					    "streams", "events",   "modules"};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		if (soft->live(kinds[i]) != 0)
+		if (soft->call.live(kinds[i]) != 0)
 			print_error("%s are left\n", kinds[i]);
-		assert_int_equal(soft->live(kinds[i]), 0);
+		assert_int_equal(soft->call.live(kinds[i]), 0);
 	}
 }
 
@@ -74,7 +63,7 @@ int soft_teardown(void **state)
 
 	assert_int_equal(soft->driver->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
 	soft_assert_only_contexts(soft);
-	assert_int_equal(soft->live("contexts"), 0);
+	assert_int_equal(soft->call.live("contexts"), 0);
 	soft_close(soft);
 	free(soft);
 	return 0;

@@ -9,6 +9,7 @@
 #include "kernels/driver/driver.h"
 #include "kernels/soft/soft.h"
 #include "tests/support/leaks.h"
+#include "tests/support/soft_calls.h"
 
 #define MIB (1ull << 20)
 #define GRANULE (2 * MIB)
@@ -17,16 +18,10 @@ struct soft_device {
 	struct leaks leaks;
 	struct driver *driver;
 	CUcontext context; /* of device 0, current */
-	int (*fail_nth)(const char *, unsigned, CUresult);
-	int (*faults)(const char *);
-	uint64_t (*calls)(const char *);
-	uint64_t (*live)(const char *);
-	int (*kernel)(const struct hbm_soft_kernel *);
+	struct soft_calls call;
 };
 
-/* The address of a symbol of the driver's library; fails the test if there is none. */
-void *soft_symbol(const struct driver *driver, const char *name);
-/* Opens the driver and finds its own functions; no context. */
+/* Opens the driver and finds its own functions; makes no context. */
 void soft_open(struct soft_device *soft, const struct driver_soft_options *options);
 void soft_close(struct soft_device *soft);
 void soft_assert_only_contexts(const struct soft_device *soft);

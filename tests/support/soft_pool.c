@@ -9,20 +9,11 @@
 
 #include <cmocka.h>
 
-#include <dlfcn.h>
 #include <string.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/region/slab.h"
-
-static void *pool_symbol(const struct soft_pool *pool, const char *name)
-{
-	void *symbol = dlsym(pool->devices->driver->library, name);
-
-	assert_non_null(symbol);
-	return symbol;
-}
 
 static void pool_watchman(struct timer *timer)
 {
@@ -80,12 +71,7 @@ void pool_open(struct soft_pool *pool, uint64_t budget)
 		fail_msg("%s", error);
 	assert_int_equal(pool->devices->count, 2);
 
-	*(void **)&pool->fault = pool_symbol(pool, "hbm_soft_fail");
-	*(void **)&pool->faults = pool_symbol(pool, "hbm_soft_faults");
-	*(void **)&pool->calls = pool_symbol(pool, "hbm_soft_calls");
-	*(void **)&pool->peek = pool_symbol(pool, "hbm_soft_peek");
-	*(void **)&pool->poke = pool_symbol(pool, "hbm_soft_poke");
-	*(void **)&pool->live = pool_symbol(pool, "hbm_soft_live");
+	pool->call = soft_calls_of(pool->devices->driver);
 
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];
@@ -100,9 +86,9 @@ void pool_close(struct soft_pool *pool)
 	for (uint32_t i = 0; i < pool->devices->count; i++)
 		pool->devices->list[i].slabs = slabs_close(pool->devices->list[i].slabs);
 
-	assert_int_equal(pool->live("handles"), 0);
-	assert_int_equal(pool->live("mappings"), 0);
-	assert_int_equal(pool->live("reservations"), 0);
+	assert_int_equal(pool->call.live("handles"), 0);
+	assert_int_equal(pool->call.live("mappings"), 0);
+	assert_int_equal(pool->call.live("reservations"), 0);
 
 	pool->devices = devices_close(pool->devices);
 	pool->loop = loop_free(pool->loop);

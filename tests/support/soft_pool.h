@@ -14,6 +14,7 @@
 #include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
 #include "tests/support/leaks.h"
+#include "tests/support/soft_calls.h"
 
 #define MIB (1ull << 20)
 #define GRANULE (2 * MIB)
@@ -28,12 +29,7 @@ struct soft_pool {
 	void *arg;
 	bool came_true;
 	uint64_t until_ns;
-	int (*fault)(const char *, unsigned, CUresult);
-	int (*faults)(const char *);
-	uint64_t (*calls)(const char *);
-	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
-	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
-	uint64_t (*live)(const char *);
+	struct soft_calls call;
 };
 
 /* Two devices of 64 MiB with `budget` each and slabs of 4 MiB by default. */

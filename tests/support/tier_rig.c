@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -128,14 +127,6 @@ static void rig_ignore(void *arg)
 	(void)arg;
 }
 
-void *rig_symbol(const struct rig *rig, const char *name)
-{
-	void *symbol = dlsym(rig->hbmd.devices->driver->library, name);
-
-	assert_non_null(symbol);
-	return symbol;
-}
-
 void rig_open(struct rig *rig, uint64_t client_bytes)
 {
 	static const enum loop_engine engines[] = {LOOP_AUTO, LOOP_URING, LOOP_THREADS};
@@ -159,10 +150,7 @@ void rig_open(struct rig *rig, uint64_t client_bytes)
 						    client_bytes, GRANULE),
 				 0);
 
-	*(void **)&rig->fault = rig_symbol(rig, "hbm_soft_fail");
-	*(void **)&rig->calls = rig_symbol(rig, "hbm_soft_calls");
-	*(void **)&rig->peek = rig_symbol(rig, "hbm_soft_peek");
-	*(void **)&rig->poke = rig_symbol(rig, "hbm_soft_poke");
+	rig->call = soft_calls_of(hbmd->devices->driver);
 
 	rig_run(rig, rig_is_warm, rig);
 }

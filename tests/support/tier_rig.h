@@ -16,6 +16,7 @@
 #include "daemon/loop/loop.h"
 #include "daemon/serve/hbmd.h"
 #include "tests/support/leaks.h"
+#include "tests/support/soft_calls.h"
 
 struct memory_setup;
 
@@ -37,10 +38,7 @@ struct rig {
 	void *arg;
 	uint64_t until_ns;
 	bool late;
-	int (*fault)(const char *, unsigned, CUresult);
-	uint64_t (*calls)(const char *);
-	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
-	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
+	struct soft_calls call;
 };
 
 /* One device with 512 KiB of HBM tier in its 2 MiB, 1 MiB of DDR, 2 MiB of NVMe: a test
@@ -58,8 +56,6 @@ void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg);
 bool rig_is_idle(void *rig); /* for rig_run(): no transfer is in flight */
 /* Runs the pump, and the loop until nothing moves. */
 void rig_settle(struct rig *rig);
-/* The address of a symbol of the driver's library; fails the test if there is none. */
-void *rig_symbol(const struct rig *rig, const char *name);
 
 void rig_assert_balanced(struct rig *rig);
 /* Nothing moves: every extent is free or holds a block, no staging buffer is in use, each

@@ -52,10 +52,10 @@ static void traffic_each_word(struct traffic_work *work,
 
 	for (uint32_t s = 0; s < work->span_count; s++) {
 		const struct span *span = &work->spans[s];
-		assert_int_equal(rig->peek(words, device, span->address, span->bytes), 0);
+		assert_int_equal(rig->call.peek(words, device, span->address, span->bytes), 0);
 		for (uint64_t n = 0; n < span->bytes / sizeof(words[0]); n++)
 			visit(&words[n], traffic_word(work->ns, work->key, i++));
-		assert_int_equal(rig->poke(device, span->address, words, span->bytes), 0);
+		assert_int_equal(rig->call.poke(device, span->address, words, span->bytes), 0);
 	}
 }
 

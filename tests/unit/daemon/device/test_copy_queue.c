@@ -146,8 +146,8 @@ static int teardown(void **state)
 
 	for (unsigned i = 0; i < 3; i++)
 		setting->device->queues[i] = copy_queue_free(setting->device->queues[i]);
-	assert_int_equal(setting->pool.live("streams"), 0);
-	assert_int_equal(setting->pool.live("events"), 0);
+	assert_int_equal(setting->pool.call.live("streams"), 0);
+	assert_int_equal(setting->pool.call.live("events"), 0);
 
 	for (unsigned i = 0; i < CHUNKS; i++)
 		assert_int_equal(
@@ -205,13 +205,13 @@ static void check_flat(const char *flat, unsigned nth)
 static void put_on_device(const struct setting *setting, uint64_t address, const char *bytes,
 			  uint64_t size)
 {
-	assert_int_equal(setting->pool.poke(setting->device->index, address, bytes, size), 0);
+	assert_int_equal(setting->pool.call.poke(setting->device->index, address, bytes, size), 0);
 }
 
 static void get_from_device(const struct setting *setting, char *bytes, uint64_t address,
 			    uint64_t size)
 {
-	assert_int_equal(setting->pool.peek(bytes, setting->device->index, address, size), 0);
+	assert_int_equal(setting->pool.call.peek(bytes, setting->device->index, address, size), 0);
 }
 
 static void put_flat_on_device(const struct work *work, unsigned nth)
@@ -354,8 +354,9 @@ static void test_a_failed_copy_fails_alone(void **state)
 	struct setting *setting = *state;
 	for (unsigned nth = 1; nth <= 30; nth++) { /* three calls a copy, one for the border */
 		setting->used = setting->ended = 0;
-		assert_int_equal(setting->pool.fault("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN),
-				 0);
+		assert_int_equal(
+			setting->pool.call.fail_nth("cuMemcpyDtoHAsync", nth, CUDA_ERROR_UNKNOWN),
+			0);
 
 		for (unsigned i = 0; i < 10; i++)
 			copy_queue_post(setting->device->queues[COPY_D2H], &new_work(setting)->copy,
@@ -367,7 +368,7 @@ static void test_a_failed_copy_fails_alone(void **state)
 			failed += setting->works[i].copy.status == HBM_DEVICE;
 		assert_int_equal(failed, 1);
 		assert_int_equal(setting->device->errors, nth);
-		assert_int_equal(setting->pool.fault(NULL, 0, CUDA_SUCCESS), 0);
+		assert_int_equal(setting->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	}
 }
 
@@ -379,7 +380,7 @@ static void test_events_that_fail(void **state)
 	static const char *const calls[] = {"cuEventRecord", "cuEventSynchronize"};
 	for (unsigned c = 0; c < 2; c++) {
 		setting->used = setting->ended = 0;
-		assert_int_equal(setting->pool.fault(calls[c], 1, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(setting->pool.call.fail_nth(calls[c], 1, CUDA_ERROR_UNKNOWN), 0);
 
 		for (unsigned i = 0; i < 40; i++) {
 			struct work *work = new_work(setting);
@@ -402,7 +403,7 @@ static void test_events_that_fail(void **state)
 static void test_a_context_that_cannot_be_entered_at_first(void **state)
 {
 	struct setting *setting = *state;
-	assert_int_equal(setting->pool.fault("cuCtxSetCurrent", 1, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(setting->pool.call.fail_nth("cuCtxSetCurrent", 1, CUDA_ERROR_UNKNOWN), 0);
 
 	for (int round = 0; round < 2; round++) {
 		setting->used = setting->ended = 0;
@@ -427,17 +428,19 @@ static void test_every_call_of_opening_fails_once(void **state)
 	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate",
 					    "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};
-	uint64_t events = setting->pool.live("events"), streams = setting->pool.live("streams");
+	uint64_t events = setting->pool.call.live("events"),
+		 streams = setting->pool.call.live("streams");
 
 	for (unsigned c = 0; c < 4; c++) {
 		struct copy_queue *queue = NULL;
 
-		assert_int_equal(setting->pool.fault(calls[c], nth[c], CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(setting->pool.call.fail_nth(calls[c], nth[c], CUDA_ERROR_UNKNOWN),
+				 0);
 		assert_int_not_equal(copy_queue_new(&queue, setting->device, COPY_D2D, &options),
 				     0);
 		assert_null(queue);
-		assert_int_equal(setting->pool.live("events"), events);
-		assert_int_equal(setting->pool.live("streams"), streams);
+		assert_int_equal(setting->pool.call.live("events"), events);
+		assert_int_equal(setting->pool.call.live("streams"), streams);
 	}
 }
 

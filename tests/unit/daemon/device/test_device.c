@@ -149,7 +149,7 @@ static void memory_is_mapped_and_usable(void **state)
 	struct device *device = &pool.devices->list[1];
 	assert_int_equal(device_memory_open(&memory, device, 12 * MIB, 4 * MIB), CUDA_SUCCESS);
 	assert_int_equal(memory.mapped, 12 * MIB);
-	assert_int_equal(pool.live("mappings"), 3);
+	assert_int_equal(pool.call.live("mappings"), 3);
 	char out[6] = "";
 	CUdeviceptr at = memory.address + 8 * MIB - 3;
 	assert_int_equal(device->driver->cuMemcpyHtoD(at, "hello", 6), CUDA_SUCCESS);
@@ -176,16 +176,16 @@ static void memory_of_odd_size_has_few_handles(void **state)
 	struct device *device = &pool.devices->list[0];
 	assert_int_equal(device_memory_open(&memory, device, 46 * MIB, 16 * MIB), CUDA_SUCCESS);
 	assert_int_equal(memory.mapped, 46 * MIB);
-	assert_int_equal(pool.live("mappings"), 5); /* 16, 16, 8, 4, 2 */
+	assert_int_equal(pool.call.live("mappings"), 5); /* 16, 16, 8, 4, 2 */
 	char out[6] = "";
 	CUdeviceptr at = memory.address + 44 * MIB - 3;
 	assert_int_equal(device->driver->cuMemcpyHtoD(at, "hello", 6), CUDA_SUCCESS);
 	assert_int_equal(device->driver->cuMemcpyDtoH(out, at, 6), CUDA_SUCCESS);
 	assert_string_equal(out, "hello");
 	device_memory_close(&memory);
-	assert_int_equal(pool.live("mappings"), 0);
+	assert_int_equal(pool.call.live("mappings"), 0);
 	assert_int_equal(device_memory_open(&memory, device, 2 * MIB, 16 * MIB), CUDA_SUCCESS);
-	assert_int_equal(pool.live("mappings"), 1);
+	assert_int_equal(pool.call.live("mappings"), 1);
 	device_memory_close(&memory);
 	pool_close(&pool);
 }
@@ -200,7 +200,7 @@ static void memory_survives_the_nth_failure(void **state)
 	for (unsigned n = 1; n < 30; n++) {
 		struct device_memory memory = {0};
 
-		assert_int_equal(pool.fault("*", n, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(pool.call.fail_nth("*", n, CUDA_ERROR_UNKNOWN), 0);
 		CUresult r = device_memory_open(&memory, device, 12 * MIB, 4 * MIB);
 		if (r != CUDA_SUCCESS) {
 			assert_int_equal(r, CUDA_ERROR_UNKNOWN);
@@ -209,10 +209,10 @@ static void memory_survives_the_nth_failure(void **state)
 		}
 
 		device_memory_close(&memory);
-		pool.fault(NULL, 0, CUDA_SUCCESS);
-		assert_int_equal(pool.live("handles"), 0);
-		assert_int_equal(pool.live("mappings"), 0);
-		assert_int_equal(pool.live("reservations"), 0);
+		pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+		assert_int_equal(pool.call.live("handles"), 0);
+		assert_int_equal(pool.call.live("mappings"), 0);
+		assert_int_equal(pool.call.live("reservations"), 0);
 	}
 
 	assert_in_range(failures, 8, 20);
@@ -289,12 +289,12 @@ static void undoing_is_tried_again_unless_all_is_lost(void **state)
 	CUmemAllocationProp prop = device_allocation(device);
 	CUmemGenericAllocationHandle handle;
 	assert_int_equal(device->driver->cuMemCreate(&handle, GRANULE, &prop, 0), CUDA_SUCCESS);
-	assert_int_equal(pool.fault("cuMemRelease", 1, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(pool.call.fail_nth("cuMemRelease", 1, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(device_release(device, handle), CUDA_ERROR_LAUNCH_FAILED);
-	assert_int_equal(pool.live("handles"), 1);
-	assert_int_equal(pool.fault("cuMemRelease", 1, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(pool.call.live("handles"), 1);
+	assert_int_equal(pool.call.fail_nth("cuMemRelease", 1, CUDA_ERROR_UNKNOWN), 0);
 	assert_int_equal(device_release(device, handle), CUDA_SUCCESS);
-	assert_int_equal(pool.live("handles"), 0);
+	assert_int_equal(pool.call.live("handles"), 0);
 	pool_close(&pool);
 }
 

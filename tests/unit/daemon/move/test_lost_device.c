@@ -29,13 +29,11 @@ static void ruin(struct rig *rig, uint32_t device)
 		".version 6.0\n.target sm_70\n.address_size 64\n.visible .entry fail() { ret; }\n";
 	static const struct hbm_soft_kernel kernel = {.name = "fail", .run = fail_run};
 	const struct driver *driver = rig->hbmd.devices->driver;
-	int (*give)(const struct hbm_soft_kernel *);
-
-	*(void **)&give = rig_symbol(rig, "hbm_soft_kernel");
 	CUmodule module;
 	CUfunction function;
 	CUstream stream;
-	assert_int_equal(give(&kernel), 0);
+
+	assert_int_equal(rig->call.kernel(&kernel), 0);
 	assert_int_equal(device_enter(&rig->hbmd.devices->list[device]), CUDA_SUCCESS);
 	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
 	assert_int_equal(driver->cuModuleGetFunction(&function, module, "fail"), CUDA_SUCCESS);

@@ -61,9 +61,9 @@ static void spoil_in_hbm(struct traffic *traffic, uint32_t number, uint64_t at)
 	unsigned char byte;
 
 	assert_int_equal(tier->kind, HBM_TIER_HBM);
-	assert_int_equal(traffic->rig.peek(&byte, 0, address, 1), 0);
+	assert_int_equal(traffic->rig.call.peek(&byte, 0, address, 1), 0);
 	byte = (unsigned char)~byte;
-	assert_int_equal(traffic->rig.poke(0, address, &byte, 1), 0);
+	assert_int_equal(traffic->rig.call.poke(0, address, &byte, 1), 0);
 }
 
 /* Of four blocks that are pushed out of HBM, the third has another byte than was stored:

@@ -40,11 +40,11 @@ static void test_every_device_call_fails_once(void **state)
 	unsigned nth = 0;
 	for (bool struck = true; struck;) {
 		nth++;
-		uint64_t before = rig->calls("*"), errors = 0;
-		assert_int_equal(rig->fault("*", nth, CUDA_ERROR_UNKNOWN), 0);
+		uint64_t before = rig->call.calls("*"), errors = 0;
+		assert_int_equal(rig->call.fail_nth("*", nth, CUDA_ERROR_UNKNOWN), 0);
 		small_workload(traffic);
-		struck = rig->calls("*") - before >= nth;
-		assert_int_equal(rig->fault(NULL, 0, CUDA_SUCCESS), 0);
+		struck = rig->call.calls("*") - before >= nth;
+		assert_int_equal(rig->call.fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 		for (uint32_t i = 0; i < 2; i++)
 			errors += rig->hbmd.devices->list[i].errors;
 		assert_in_range(errors, struck ? nth : nth - 1, UINT32_MAX);

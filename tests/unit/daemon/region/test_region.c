@@ -77,8 +77,8 @@ static void assert_all_is_back(struct fixture *fixture)
 		assert_int_equal(books.leased + books.quarantined, 0);
 	}
 
-	assert_int_equal(fixture->pool.live("mappings"), 0);
-	assert_int_equal(fixture->pool.live("reservations"), 0);
+	assert_int_equal(fixture->pool.call.live("mappings"), 0);
+	assert_int_equal(fixture->pool.call.live("reservations"), 0);
 }
 
 static int teardown(void **state)
@@ -265,8 +265,8 @@ static void a_failed_reservation_leaves_nothing(void **state)
 	struct fixture *fixture = *state;
 	struct region *region;
 
-	assert_int_equal(fixture->pool.fault("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY),
-			 0);
+	assert_int_equal(
+		fixture->pool.call.fail_nth("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(create(fixture, 0, 4 * MIB, 0, &region), HBM_NO_SPACE);
 	assert_int_equal(ledger_used(&fixture->payer, LEDGER_REGIONS), 0);
 	must_create(fixture, 0, 4 * MIB, 0);
@@ -325,7 +325,7 @@ static void a_region_that_comes_after_the_end_is_given_up(void **state)
 	assert_int_equal(outcome.status, HBM_SHUTDOWN);
 	assert_null(outcome.region);
 	pool_run(&fixture->pool, no_regions, fixture);
-	assert_int_equal(fixture->pool.live("reservations"), 0);
+	assert_int_equal(fixture->pool.call.live("reservations"), 0);
 	open_regions(fixture);
 }
 
@@ -520,11 +520,11 @@ static void a_decommit_waits_for_holds(void **state)
 	region_unuse(region, SLAB, SLAB);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
-	assert_int_equal(fixture->pool.live("mappings"), 4);
+	assert_int_equal(fixture->pool.call.live("mappings"), 4);
 	region_unuse(region, 2 * SLAB, 2 * SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
-	assert_int_equal(fixture->pool.live("mappings"), 2);
+	assert_int_equal(fixture->pool.call.live("mappings"), 2);
 	region_unuse(region, 0, SLAB);
 }
 
@@ -543,7 +543,7 @@ static void a_destroyed_region_waits_for_holds(void **state)
 	assert_null(region_find(&fixture->regions, id));
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(outcome.over, false);
-	assert_int_equal(fixture->pool.live("mappings"), 4);
+	assert_int_equal(fixture->pool.call.live("mappings"), 4);
 	region_unuse(region, 0, SLAB);
 	pool_run(&fixture->pool, is_over, &outcome);
 	assert_int_equal(outcome.status, HBM_OK);
@@ -658,9 +658,9 @@ static void commit_survives_the_nth_failure_of(struct fixture *fixture, const ch
 	 * no proof. */
 	for (; passed < 3; n++) {
 		pool_run(&fixture->pool, everything_is_ready, &fixture->pool);
-		assert_int_equal(fixture->pool.fault(call, n, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(fixture->pool.call.fail_nth(call, n, CUDA_ERROR_UNKNOWN), 0);
 		int status = commit(fixture, ranges, 3);
-		fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+		fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 
 		if (status == HBM_OK) {
 			assert_int_equal(regions_committed(&fixture->regions), 4 * SLAB + 8 * MIB);
@@ -672,7 +672,7 @@ static void commit_survives_the_nth_failure_of(struct fixture *fixture, const ch
 		}
 
 		assert_int_equal(regions_committed(&fixture->regions), 0);
-		assert_int_equal(fixture->pool.live("mappings"), 0);
+		assert_int_equal(fixture->pool.call.live("mappings"), 0);
 		pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	}
 
@@ -699,12 +699,12 @@ static void decommit_and_destroy_survive_failing_devices(void **state)
 
 		assert_int_equal(commit(fixture, ranges, 3), HBM_OK);
 		assert_int_equal(commit_slots(fixture, one, 8, 3), HBM_OK);
-		assert_int_equal(fixture->pool.fault("*", n, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(fixture->pool.call.fail_nth("*", n, CUDA_ERROR_UNKNOWN), 0);
 		assert_int_equal(decommit(fixture, ranges, 3), HBM_OK);
 		assert_int_equal(destroy(fixture, one), HBM_OK);
 		assert_int_equal(destroy(fixture, two), HBM_OK);
 		pool_run(&fixture->pool, no_regions, fixture);
-		fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+		fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 		assert_all_is_back(fixture);
 	}
 }
@@ -722,7 +722,7 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	assert_int_equal(region_address(region, 0, SLAB, &where), HBM_OK);
 
 	/* The run as a whole, then the first slab twice. */
-	assert_int_equal(fixture->pool.faults("cuMemUnmap:1,cuMemUnmap:2,cuMemUnmap:3"), 0);
+	assert_int_equal(fixture->pool.call.faults("cuMemUnmap:1,cuMemUnmap:2,cuMemUnmap:3"), 0);
 	assert_int_equal(decommit_slots(fixture, region, 0, 2), HBM_OK);
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
@@ -736,7 +736,7 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
 	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
 	assert_int_equal(slabs_books(slabs).leased, 0);
-	assert_int_equal(fixture->pool.live("mappings"), 1);
+	assert_int_equal(fixture->pool.call.live("mappings"), 1);
 
 	/* So that the fixture's own check can be made: undo by hand what the daemon has
 	 * given up. */
@@ -798,7 +798,7 @@ static void random_operations_agree_with_a_model(void **state)
 			assert_int_equal(address(regions[r], k * SLAB, SLAB),
 					 model[r][k] ? HBM_OK : HBM_NOT_FOUND);
 
-		assert_int_equal(fixture->pool.live("mappings"), used);
+		assert_int_equal(fixture->pool.call.live("mappings"), used);
 		assert_null(slabs_check(fixture->pool.devices->list[0].slabs));
 	}
 }

@@ -114,7 +114,7 @@ static bool nothing_retires(void *arg)
 static bool all_created(void *arg)
 {
 	struct fixture *fixture = arg;
-	return fixture->pool.calls("cuMemCreate") == 2 * BUDGET / (4 * MIB);
+	return fixture->pool.call.calls("cuMemCreate") == 2 * BUDGET / (4 * MIB);
 }
 
 static void slabs_are_made_ahead(void **state)
@@ -145,7 +145,7 @@ static void nothing_is_made_ahead_while_draining(void **state)
 	slabs_drain(fixture->slabs);
 	give(fixture, &wanted, true, false);
 	pool_run(&fixture->pool, nothing_retires, fixture);
-	uint64_t calls = fixture->pool.calls("cuMemCreate");
+	uint64_t calls = fixture->pool.call.calls("cuMemCreate");
 	struct slabs_books books = slabs_books(fixture->slabs);
 	assert_int_equal(books.uncreated, 12 * MIB);
 	assert_int_equal(books.ready, BUDGET - 12 * MIB);
@@ -153,7 +153,7 @@ static void nothing_is_made_ahead_while_draining(void **state)
 	assert_int_equal(take(fixture, &wanted, 2 * MIB, 2), HBM_OK);
 	give(fixture, &wanted, true, false);
 	pool_run(&fixture->pool, nothing_retires, fixture);
-	assert_int_equal(fixture->pool.calls("cuMemCreate"), calls + 2);
+	assert_int_equal(fixture->pool.call.calls("cuMemCreate"), calls + 2);
 	assert_int_equal(slabs_books(fixture->slabs).uncreated, 12 * MIB);
 }
 
@@ -192,14 +192,14 @@ static void exported_slabs_are_never_used_again(void **state)
 	struct wanted wanted;
 
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
-	uint64_t calls = fixture->pool.calls("cuMemRelease");
+	uint64_t calls = fixture->pool.call.calls("cuMemRelease");
 	give(fixture, &wanted, true, true);
 	assert_int_equal(
 		slabs_books(fixture->slabs).leased + slabs_books(fixture->slabs).quarantined, 0);
 
 	/* What is retiring is waited for, not refused. */
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_OK);
-	assert_int_equal(fixture->pool.calls("cuMemRelease"), calls + 8);
+	assert_int_equal(fixture->pool.call.calls("cuMemRelease"), calls + 8);
 	give(fixture, &wanted, false, false);
 }
 
@@ -314,13 +314,13 @@ static void what_cannot_be_released_stays_quarantined(void **state)
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
 	struct slab *slab = container_of(wanted.request.taken.next, struct slab, link);
 	CUmemGenericAllocationHandle handle = slab->handle;
-	assert_int_equal(fixture->pool.faults("cuMemRelease:1,cuMemRelease:2"), 0);
+	assert_int_equal(fixture->pool.call.faults("cuMemRelease:1,cuMemRelease:2"), 0);
 	give(fixture, &wanted, true, false);
 	pool_run(&fixture->pool, nothing_retires, fixture);
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 4 * MIB);
 	assert_null(slabs_check(fixture->slabs));
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 8), HBM_NO_SPACE);
-	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 	assert_int_equal(fixture->pool.devices->driver->cuMemRelease(handle), CUDA_SUCCESS);
 }
 
@@ -331,7 +331,7 @@ static void one_refusal_to_release_is_forgiven(void **state)
 
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
-	assert_int_equal(fixture->pool.faults("cuMemRelease:1"), 0);
+	assert_int_equal(fixture->pool.call.faults("cuMemRelease:1"), 0);
 	give(fixture, &wanted, true, false);
 	pool_run(&fixture->pool, nothing_retires, fixture);
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 0);
@@ -344,9 +344,9 @@ static int take_failing(struct fixture *fixture, unsigned n, CUresult result)
 	struct wanted wanted;
 
 	pool_run(&fixture->pool, all_ready, fixture);
-	assert_int_equal(fixture->pool.fault("cuMemCreate", n, result), 0);
+	assert_int_equal(fixture->pool.call.fail_nth("cuMemCreate", n, result), 0);
 	int status = take(fixture, &wanted, 2 * MIB, 6);
-	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 	assert_int_equal(length(&wanted.request.taken), status == HBM_OK ? 6 : 0);
 	give(fixture, &wanted, true, false);
 	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);

@@ -74,7 +74,7 @@ static int teardown(void **state)
 	}
 
 	setting->ddr = ddr_close(setting->ddr);
-	assert_int_equal(setting->pool.live("registrations"), 0);
+	assert_int_equal(setting->pool.call.live("registrations"), 0);
 	setting->cache = cache_close(setting->cache);
 	pool_close(&setting->pool);
 	free(setting);
@@ -115,7 +115,7 @@ static void test_it_comes_into_service(void **state)
 	assert_in_service(setting);
 	assert_int_equal(setting->steps, 1);
 	assert_int_equal(setting->staging_first, 3 * MIB);
-	assert_int_equal(setting->pool.live("registrations"), 1);
+	assert_int_equal(setting->pool.call.live("registrations"), 1);
 	memset(setting->cache->staging->host, 1, 3 * MIB);
 	memset(setting->cache->ddr->host, 1, 6 * MIB + 4096);
 }
@@ -130,7 +130,7 @@ static void test_several_chunks(void **state)
 	pool_run(&setting->pool, is_warm, setting);
 	assert_in_service(setting);
 	assert_int_equal(setting->steps, 2);
-	assert_int_equal(setting->pool.live("registrations"), 2);
+	assert_int_equal(setting->pool.call.live("registrations"), 2);
 }
 
 static void test_closed_while_it_warms_up(void **state)
@@ -164,11 +164,12 @@ static void test_a_refused_registration_is_tried_again(void **state)
 	struct setting *setting = *state;
 
 	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
-	assert_int_equal(setting->pool.fault("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	assert_int_equal(
+		setting->pool.call.fail_nth("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_int_equal(setting->steps, 2);
-	assert_int_equal(setting->pool.live("registrations"), 2);
+	assert_int_equal(setting->pool.call.live("registrations"), 2);
 	assert_int_equal(in_service(setting),
 			 setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
 	assert_int_equal(setting->pool.devices->list[0].errors, 1);
@@ -182,13 +183,14 @@ static void test_registration_that_is_always_refused(void **state)
 
 	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
 	for (unsigned nth = 1; nth <= 8; nth++)
-		assert_int_equal(
-			setting->pool.fault("cuMemHostRegister", nth, CUDA_ERROR_OUT_OF_MEMORY), 0);
+		assert_int_equal(setting->pool.call.fail_nth("cuMemHostRegister", nth,
+							     CUDA_ERROR_OUT_OF_MEMORY),
+				 0);
 
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_int_equal(setting->steps, 2);
-	assert_int_equal(setting->pool.live("registrations"), 0);
+	assert_int_equal(setting->pool.call.live("registrations"), 0);
 	assert_int_equal(in_service(setting), 0);
 	assert_int_equal(ddr_broken(setting->ddr), true);
 }

@@ -138,7 +138,7 @@ static void test_retain_and_release(void **state)
 	assert_int_equal(driver->cuDevicePrimaryCtxRetain(&again, 1), CUDA_SUCCESS);
 	assert_ptr_equal(context, again);
 	assert_ptr_not_equal(context, soft->context);
-	assert_int_equal(soft->live("contexts"), 2);
+	assert_int_equal(soft->call.live("contexts"), 2);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
 	assert_int_equal(driver->cuCtxSetCurrent(context), CUDA_SUCCESS);
 	assert_int_equal(driver->cuCtxGetCurrent(&current), CUDA_SUCCESS);

@@ -49,7 +49,7 @@ static void test_default_codes(void **state)
 	char byte;
 
 	assert_int_equal(
-		soft->faults(
+		soft->call.faults(
 			"cuMemCreate:1,cuMemAddressReserve:1,cuMemHostRegister:1,cuMemRelease:1"),
 		0);
 	assert_int_equal(soft->driver->cuMemCreate(&handle, GRANULE, &prop, 0),
@@ -61,7 +61,7 @@ static void test_default_codes(void **state)
 	assert_int_equal(address, 77);
 	assert_int_equal(soft->driver->cuMemCreate(&handle, GRANULE, &prop, 0), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuMemRelease(handle), CUDA_ERROR_UNKNOWN);
-	assert_int_equal(soft->live("handles"), 1);
+	assert_int_equal(soft->call.live("handles"), 1);
 	assert_int_equal(soft->driver->cuMemRelease(handle), CUDA_SUCCESS);
 }
 
@@ -69,11 +69,11 @@ static void test_onward_and_codes(void **state)
 {
 	struct soft_device *soft = *state;
 
-	assert_int_equal(soft->faults("cuDeviceGetCount:2+:CUDA_ERROR_ECC_UNCORRECTABLE"), 0);
+	assert_int_equal(soft->call.faults("cuDeviceGetCount:2+:CUDA_ERROR_ECC_UNCORRECTABLE"), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(count_devices(soft->driver), CUDA_ERROR_ECC_UNCORRECTABLE);
-	assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
+	assert_int_equal(soft->call.fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 }
 
@@ -82,7 +82,7 @@ static void test_function_counts_from_now(void **state)
 	struct soft_device *soft = *state;
 
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
-	assert_int_equal(soft->fail_nth("cuDeviceGetCount", 2, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(soft->call.fail_nth("cuDeviceGetCount", 2, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	assert_int_equal(count_devices(soft->driver), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
@@ -94,7 +94,7 @@ static void test_any_call(void **state)
 	const char *name;
 	int version;
 
-	assert_int_equal(soft->fail_nth("*", 3, CUDA_ERROR_LAUNCH_FAILED), 0);
+	assert_int_equal(soft->call.fail_nth("*", 3, CUDA_ERROR_LAUNCH_FAILED), 0);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuDriverGetVersion(&version), CUDA_SUCCESS);
 
@@ -108,13 +108,13 @@ static void test_any_call(void **state)
 static void test_counts(void **state)
 {
 	struct soft_device *soft = *state;
-	uint64_t before = soft->calls("cuDeviceGetCount"), all = soft->calls("*");
+	uint64_t before = soft->call.calls("cuDeviceGetCount"), all = soft->call.calls("*");
 
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS);
-	assert_int_equal(soft->calls("cuDeviceGetCount"), before + 1);
-	assert_int_equal(soft->calls("*"), all + 1);
-	assert_int_equal(soft->calls("cuNothing"), UINT64_MAX);
-	assert_int_equal(soft->live("nothing"), UINT64_MAX);
+	assert_int_equal(soft->call.calls("cuDeviceGetCount"), before + 1);
+	assert_int_equal(soft->call.calls("*"), all + 1);
+	assert_int_equal(soft->call.calls("cuNothing"), UINT64_MAX);
+	assert_int_equal(soft->call.live("nothing"), UINT64_MAX);
 }
 
 static void test_bad_lists(void **state)
@@ -136,14 +136,14 @@ static void test_bad_lists(void **state)
 	struct soft_device *soft = *state;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(soft->faults(bad[i]), -EINVAL);
+		assert_int_equal(soft->call.faults(bad[i]), -EINVAL);
 	assert_int_equal(count_devices(soft->driver), CUDA_SUCCESS); /* all or nothing */
-	assert_int_equal(soft->faults(""), 0);
-	assert_int_equal(soft->fail_nth("cuNothing", 1, CUDA_ERROR_UNKNOWN), -EINVAL);
-	assert_int_equal(soft->fail_nth("cuInit", 0, CUDA_ERROR_UNKNOWN), -EINVAL);
+	assert_int_equal(soft->call.faults(""), 0);
+	assert_int_equal(soft->call.fail_nth("cuNothing", 1, CUDA_ERROR_UNKNOWN), -EINVAL);
+	assert_int_equal(soft->call.fail_nth("cuInit", 0, CUDA_ERROR_UNKNOWN), -EINVAL);
 	for (int i = 0; i < 64; i++)
-		assert_int_equal(soft->fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), 0);
-	assert_int_equal(soft->fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), -ENOSPC);
+		assert_int_equal(soft->call.fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(soft->call.fail_nth("cuInit", 1000, CUDA_ERROR_UNKNOWN), -ENOSPC);
 }
 
 /* Everything a small life needs, giving up at the first failure and undoing what there
@@ -209,10 +209,10 @@ static void test_every_call_in_turn(void **state)
 	assert_ptr_not_equal(host, MAP_FAILED);
 
 	for (unsigned nth = 1; nth <= steps; nth++) {
-		assert_int_equal(soft->fail_nth("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
+		assert_int_equal(soft->call.fail_nth("*", nth, CUDA_ERROR_LAUNCH_FAILED), 0);
 		assert_int_equal(small_life(soft->driver, host), CUDA_ERROR_LAUNCH_FAILED);
 		soft_assert_only_contexts(soft);
-		assert_int_equal(soft->fail_nth(NULL, 0, CUDA_SUCCESS), 0);
+		assert_int_equal(soft->call.fail_nth(NULL, 0, CUDA_SUCCESS), 0);
 	}
 
 	assert_int_equal(small_life(soft->driver, host), CUDA_SUCCESS);

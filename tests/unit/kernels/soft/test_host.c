@@ -89,7 +89,7 @@ static void test_overlap(void **state)
 	assert_int_equal(driver->cuMemHostRegister(memory + 2 * 4096, 100, 0), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemHostRegister(memory + 2 * 4096 + 200, 100, 0),
 			 CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
-	assert_int_equal(soft->live("registrations"), 3);
+	assert_int_equal(soft->call.live("registrations"), 3);
 	assert_int_equal(driver->cuMemHostUnregister(memory + 1),
 			 CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
 	assert_int_equal(driver->cuMemHostUnregister(memory + 4096), CUDA_SUCCESS);

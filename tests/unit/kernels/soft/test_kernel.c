@@ -125,7 +125,7 @@ static void bench_open(struct bench *bench, const struct soft_device *soft)
 	bench->soft = soft;
 	bench->driver = soft->driver;
 	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
-		assert_int_equal(soft->kernel(&kernels[i]), 0);
+		assert_int_equal(soft->call.kernel(&kernels[i]), 0);
 	assert_int_equal(bench->driver->cuModuleLoadData(&bench->module, text), CUDA_SUCCESS);
 	bench->memory = soft_memory(bench->driver, 0, GRANULE);
 	bench->stream = soft_stream(bench->driver);
@@ -253,7 +253,7 @@ static void test_texts(void **state)
 			print_error("%s\n", cases[i].text);
 
 		assert_int_equal(result, cases[i].result);
-		assert_int_equal(soft->live("modules"), result == CUDA_SUCCESS);
+		assert_int_equal(soft->call.live("modules"), result == CUDA_SUCCESS);
 		if (result == CUDA_SUCCESS)
 			assert_int_equal(soft->driver->cuModuleUnload(module), CUDA_SUCCESS);
 		else
@@ -290,7 +290,8 @@ static void test_parameters_must_agree(void **state)
 	CUfunction function;
 	CUmodule module;
 
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", bytes, 4, nothing_run}), 0);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", bytes, 4, nothing_run}),
+			 0);
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char source[256];
@@ -311,24 +312,27 @@ static void test_kernels_are_given(void **state)
 	static const uint32_t none[] = {8, 0}, huge[] = {4096, 1};
 	const struct soft_device *soft = *state;
 
-	assert_int_equal(soft->kernel(NULL), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){NULL, NULL, 0, nothing_run}),
+	assert_int_equal(soft->call.kernel(NULL), -EINVAL);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){NULL, NULL, 0, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", NULL, 0, NULL}), -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", NULL, 1, nothing_run}),
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", NULL, 0, NULL}), -EINVAL);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", NULL, 1, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", none, 2, nothing_run}),
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", none, 2, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, 2, nothing_run}),
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", huge, 2, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", huge, HBM_SOFT_PARAMS_MAX + 1,
-								nothing_run}),
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){
+				 "e", huge, HBM_SOFT_PARAMS_MAX + 1, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_pointer, 1, nothing_run}),
-			 -EEXIST);
-	assert_int_equal(soft->kernel(&(struct hbm_soft_kernel){"e", one_word, 1, fail_run}),
+	assert_int_equal(
+		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
+	assert_int_equal(
+		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
+	assert_int_equal(
+		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_pointer, 1, nothing_run}),
+		-EEXIST);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, fail_run}),
 			 -EEXIST);
 }
 
@@ -359,7 +363,7 @@ static void test_functions(void **state)
 
 	/* The same text again is another module, with functions of its own. */
 	assert_int_equal(driver->cuModuleLoadData(&other, text), CUDA_SUCCESS);
-	assert_int_equal(bench.soft->live("modules"), 2);
+	assert_int_equal(bench.soft->call.live("modules"), 2);
 	assert_int_equal(driver->cuModuleGetFunction(&again, other, "fill"), CUDA_SUCCESS);
 	assert_ptr_not_equal(again, function);
 	assert_int_equal(driver->cuModuleUnload(other), CUDA_SUCCESS);

@@ -337,27 +337,23 @@ static void test_tests_look_as_a_device(void **state)
 {
 	const struct soft_device *soft = *state;
 	const struct driver *driver = soft->driver;
-	int (*peek)(void *, unsigned, CUdeviceptr, size_t);
-	int (*poke)(unsigned, CUdeviceptr, const void *, size_t);
 	CUdeviceptr address = soft_memory(driver, 0, GRANULE);
-	uint64_t calls = soft->calls("*");
+	uint64_t calls = soft->call.calls("*");
 	char word[4] = "";
 
-	*(void **)&peek = soft_symbol(driver, "hbm_soft_peek");
-	*(void **)&poke = soft_symbol(driver, "hbm_soft_poke");
-	assert_int_equal(poke(0, address + 2, "abc", 4), 0);
-	assert_int_equal(peek(word, 0, address + 2, 4), 0);
+	assert_int_equal(soft->call.poke(0, address + 2, "abc", 4), 0);
+	assert_int_equal(soft->call.peek(word, 0, address + 2, 4), 0);
 	assert_string_equal(word, "abc");
-	assert_int_equal(soft->calls("*"), calls);
-	assert_int_equal(peek(word, 1, address, 4),
+	assert_int_equal(soft->call.calls("*"), calls);
+	assert_int_equal(soft->call.peek(word, 1, address, 4),
 			 -EFAULT); /* of another device, beyond the end, of no device */
-	assert_int_equal(poke(1, address, "abc", 4), -EFAULT);
-	assert_int_equal(peek(word, 0, address + GRANULE - 3, 4), -EFAULT);
-	assert_int_equal(peek(word, 2, address, 4), -EFAULT);
+	assert_int_equal(soft->call.poke(1, address, "abc", 4), -EFAULT);
+	assert_int_equal(soft->call.peek(word, 0, address + GRANULE - 3, 4), -EFAULT);
+	assert_int_equal(soft->call.peek(word, 2, address, 4), -EFAULT);
 	assert_int_equal(soft_access(driver, address, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_READ),
 			 CUDA_SUCCESS);
-	assert_int_equal(poke(0, address, "abc", 4), -EFAULT);
-	assert_int_equal(peek(word, 0, address, 4), 0);
+	assert_int_equal(soft->call.poke(0, address, "abc", 4), -EFAULT);
+	assert_int_equal(soft->call.peek(word, 0, address, 4), 0);
 	soft_memory_free(driver, address, GRANULE);
 }
 
