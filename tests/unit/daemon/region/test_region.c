@@ -214,6 +214,34 @@ static int address(const struct region *region, uint64_t offset, uint64_t bytes)
 	return region_address(region, offset, bytes, &where);
 }
 
+struct errand {
+	struct job job;
+	bool over;
+};
+
+static void errand_run(struct job *job)
+{
+	(void)job;
+}
+
+static void errand_done(struct job *job)
+{
+	container_of(job, struct errand, job)->over = true;
+}
+
+static bool errand_is_over(void *arg)
+{
+	return ((struct errand *)arg)->over;
+}
+
+/* Runs the loop until the control worker of device 0 has done all it was told so far. */
+static void settle(struct fixture *fixture)
+{
+	struct errand errand = {.job = {.run = errand_run, .done = errand_done}};
+	worker_post(fixture->pool.devices->list[0].control, &errand.job);
+	pool_run(&fixture->pool, errand_is_over, &errand);
+}
+
 /* ---- Regions ---- */
 
 static void regions_are_created_and_destroyed(void **state)
@@ -399,6 +427,34 @@ static void fds_come_in_the_order_of_the_ranges(void **state)
 	commit_free(commit);
 }
 
+/* Slabs of one size on two devices, and of two sizes on one: each range gets those of its
+ * own region, whichever comes first. */
+static void each_region_gets_slabs_of_its_own_device_and_size(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct device *devices = fixture->pool.devices->list;
+	const struct region *regions[] = {must_create(fixture, 0, 8 * SLAB, SLAB),
+					  must_create(fixture, 1, 8 * SLAB, SLAB),
+					  must_create(fixture, 1, 8 * MIB, 4 * MIB)};
+
+	for (size_t first = 0; first < 3; first++) {
+		struct hbm_wire_range ranges[3];
+		for (size_t i = 0; i < 3; i++)
+			ranges[i] = range(regions[(first + i) % 3], 0, 1 + (first + i) % 3 % 2);
+
+		for (int turn = 0; turn < 2; turn++) { /* as they are, then backwards */
+			assert_int_equal(commit(fixture, ranges, 3), HBM_OK);
+			assert_int_equal(slabs_books(devices[0].slabs).leased, SLAB);
+			assert_int_equal(slabs_books(devices[1].slabs).leased, 2 * SLAB + 4 * MIB);
+			assert_int_equal(decommit(fixture, ranges, 3), HBM_OK);
+
+			struct hbm_wire_range last = ranges[2];
+			ranges[2] = ranges[0];
+			ranges[0] = last;
+		}
+	}
+}
+
 static void bad_commits_change_nothing(void **state)
 {
 	struct fixture *fixture = *state;
@@ -518,7 +574,7 @@ static void a_decommit_waits_for_holds(void **state)
 	assert_int_equal(address(region, 0, SLAB), HBM_OK);
 	assert_int_equal(commit_slots(fixture, region, 1, 1), HBM_EXISTS);
 	region_unuse(region, SLAB, SLAB);
-	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
+	settle(fixture);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.call.live("mappings"), 4);
 	region_unuse(region, 2 * SLAB, 2 * SLAB);
@@ -529,6 +585,35 @@ static void a_decommit_waits_for_holds(void **state)
 }
 
 /* ---- Ends ---- */
+
+static void note_committed(void *arg, int status, struct region *region)
+{
+	struct fixture *fixture = arg;
+	assert_int_equal(status, HBM_OK);
+	assert_null(region);
+	assert_int_equal(regions_committed(&fixture->regions), SLAB);
+	fixture->emptied = true;
+}
+
+static bool is_emptied(void *arg)
+{
+	return ((struct fixture *)arg)->emptied;
+}
+
+/* Its memory is no longer counted when its client is told. */
+static void a_destroyed_region_has_nothing_committed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct region *kept = must_create(fixture, 0, 8 * SLAB, SLAB);
+	struct region *region = must_create(fixture, 0, 8 * SLAB, SLAB);
+
+	assert_int_equal(commit_slots(fixture, kept, 0, 1), HBM_OK);
+	assert_int_equal(commit_slots(fixture, region, 0, 4), HBM_OK);
+	assert_int_equal(
+		region_destroy(&fixture->regions, region_id(region), note_committed, fixture),
+		HBM_OK);
+	pool_run(&fixture->pool, is_emptied, fixture);
+}
 
 static void a_destroyed_region_waits_for_holds(void **state)
 {
@@ -541,7 +626,7 @@ static void a_destroyed_region_waits_for_holds(void **state)
 	region_use(region, 0, SLAB);
 	assert_int_equal(region_destroy(&fixture->regions, id, region_over, &outcome), HBM_OK);
 	assert_null(region_find(&fixture->regions, id));
-	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
+	settle(fixture);
 	assert_int_equal(outcome.over, false);
 	assert_int_equal(fixture->pool.call.live("mappings"), 4);
 	region_unuse(region, 0, SLAB);
@@ -584,7 +669,7 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
 	assert_int_equal(slabs_books(slabs).leased, 0);
 	regions_release(&fixture->regions);
-	pool_run(&fixture->pool, pool_is_quiet, &fixture->pool);
+	settle(fixture);
 	assert_int_equal(slabs_books(slabs).quarantined, 4 * SLAB);
 	region_unuse(region, 0, SLAB);
 	assert_all_is_back(fixture);
@@ -817,11 +902,13 @@ int main(void)
 		TEST(what_goes_well_is_no_error_of_the_device),
 		TEST(committed_memory_has_an_address),
 		TEST(fds_come_in_the_order_of_the_ranges),
+		TEST(each_region_gets_slabs_of_its_own_device_and_size),
 		TEST(bad_commits_change_nothing),
 		TEST(more_than_the_pool_changes_nothing),
 		TEST(two_commits_of_one_slot_do_not_meet),
 		TEST(bad_decommits_change_nothing),
 		TEST(a_decommit_waits_for_holds),
+		TEST(a_destroyed_region_has_nothing_committed),
 		TEST(a_destroyed_region_waits_for_holds),
 		TEST(a_commit_under_way_fails_when_its_region_goes),
 		TEST(a_dead_clients_memory_is_quarantined),

@@ -57,8 +57,10 @@ static bool is_over(void *arg)
 
 static int begin(struct fixture *fixture, struct wanted *wanted, uint64_t bytes, uint64_t count)
 {
-	*wanted =
-		(struct wanted){.request = {.bytes = bytes, .count = count, .done = request_over}};
+	/* What an earlier use of the request left there is of no consequence. */
+	*wanted = (struct wanted){
+		.request = {
+			.bytes = bytes, .count = count, .done = request_over, .status = HBM_IO}};
 	return slabs_request(fixture->slabs, &wanted->request);
 }
 
@@ -379,6 +381,56 @@ static void creation_fails_at_every_step(void **state)
 	}
 }
 
+/* A request fails that already has some of its slabs: they no longer count as leased, and
+ * what others lease still does. */
+static void a_failed_request_leaves_the_leases_of_others(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted held, wanted;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &held, 4 * MIB, 1), HBM_OK);
+	assert_int_equal(fixture->pool.fault("cuMemCreate", 3, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(take(fixture, &wanted, 2 * MIB, 6), HBM_DEVICE);
+	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 4 * MIB);
+	give(fixture, &held, false, false);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
+}
+
+/* It was accepted for what is retiring, and the device does not release that. */
+static void a_request_that_waits_in_vain_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted all, wanted;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &all, 32 * MIB, 1), HBM_OK);
+	CUmemGenericAllocationHandle handle =
+		container_of(all.request.taken.next, struct slab, link)->handle;
+	assert_int_equal(fixture->pool.faults("cuMemRelease:1,cuMemRelease:2"), 0);
+	give(fixture, &all, true, false);
+	assert_int_equal(take(fixture, &wanted, 2 * MIB, 16), HBM_NO_SPACE);
+	assert_true(list_empty(&wanted.request.taken));
+	assert_int_equal(slabs_books(fixture->slabs).quarantined, 32 * MIB);
+
+	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(fixture->pool.devices->driver->cuMemRelease(handle), CUDA_SUCCESS);
+}
+
+/* What is made ahead is made later if the device has no memory now, unasked. */
+static void making_ahead_is_retried(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
+	assert_int_equal(fixture->pool.fault("cuMemCreate", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	give(fixture, &wanted, true, false);
+	pool_run(&fixture->pool, all_ready, fixture);
+}
+
 /* What a client that took a slab over and keeps it makes of the device. */
 static CUmemGenericAllocationHandle keep(const struct driver *driver, const struct slab *slab)
 {
@@ -475,6 +527,9 @@ int main(void)
 		TEST(what_cannot_be_released_stays_quarantined),
 		TEST(one_refusal_to_release_is_forgiven),
 		TEST(creation_fails_at_every_step),
+		TEST(a_failed_request_leaves_the_leases_of_others),
+		TEST(a_request_that_waits_in_vain_is_refused),
+		TEST(making_ahead_is_retried),
 		TEST(memory_held_by_somebody_else_is_no_space),
 		TEST(random_orders_balance),
 	};
