@@ -42,6 +42,12 @@ MEMORY_LIMIT = 4 << 30  # of one test program and its children
 BORING = re.compile(r"^\s*(#|free\(|assert\(|static_assert\(|//|\*)|\blog_(error|warning|info|notice|debug)\(")
 LONG = re.compile(r"\b(log_(error|warning|info|notice|debug)|assert|static_assert)\([^;]*$")
 
+# A mutant may be worth a warning, but not one of these: such code is not C, or works by chance.
+NEVER = "-Werror=return-type -Werror=incompatible-pointer-types -Werror=int-conversion"
+
+# The upper bound of a loop that counts from 0 by one: no other value can be met first.
+COUNTS = re.compile(r"^\s*for \([^;]*= 0; (?P<name>\w+) < [^;&|]+; (?P=name)\+\+\)")
+
 Mutant = collections.namedtuple("Mutant", "line before after")
 Program = collections.namedtuple("Program", "path rank seconds")
 
@@ -102,6 +108,10 @@ def table(name):
 def known_equivalent():
     """(module, line, mutated line) of what was looked at and changes nothing that can be observed."""
     return {(row[0], squeeze(row[1]), squeeze(row[2])) for row in table("equivalent.tsv")}
+
+
+def is_same_loop(mutant):
+    return COUNTS.search(mutant.before) and squeeze(mutant.after) == squeeze(mutant.before.replace(" < ", " != ", 1))
 
 
 # ---- Which programs use a module ----
@@ -225,8 +235,8 @@ class Worker:
         make = subprocess.run(["make", "-n", "V=1", f"CC={os.environ.get('CC', 'gcc')}", str(target)],
                               cwd=self.root, env=environment, capture_output=True, text=True, check=True)
         lines = make.stdout.replace("\\\n", " ").splitlines()
-        # No debug information, so that equal code is equal bytes; a mutant may well be worth a warning.
-        return [line + " -w -g0" if " -c " in line else line for line in lines
+        # No debug information, so that equal code is equal bytes.
+        return [line + " -g0 " + NEVER if " -c " in line else line for line in lines
                 if line.strip() and not line.startswith("make: ")]
 
     def shell(self, command):
@@ -376,7 +386,8 @@ class Trial:
         return False
 
     def fate(self, worker, mutant):
-        if (self.module.stem, squeeze(mutant.before), squeeze(mutant.after)) in self.equivalent:
+        if ((self.module.stem, squeeze(mutant.before), squeeze(mutant.after)) in self.equivalent
+                or is_same_loop(mutant)):
             return "equivalent"
         done = set()
         if not self.build(worker, object_of(self.module), done):
