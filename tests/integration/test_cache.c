@@ -279,6 +279,26 @@ static void test_what_was_touched_stays_longer(void **state)
 	load(1, 10);
 }
 
+/* A session without a region has no device of its own: the first takes the blocks. */
+static void test_a_touch_without_a_region(void **state)
+{
+	(void)state;
+	const struct hbm_namespace_options options = {.model = "kv", .block_bytes = BLOCK};
+	struct hbm *other = spawn_connect(&daemon_);
+	hbm_key key = kv_key(1);
+	uint32_t ns;
+
+	store(1, 1, 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
+	assert_int_equal(hbm_namespace_open(other, &options, &ns), 0);
+	assert_int_equal(hbm_keys(other, HBM_WIRE_TOUCH, ns, 0, &key, 1, results), 0);
+	expect_all(1, HBM_OK);
+	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
+	load(1, 1);
+	hbm_close(other);
+}
+
 static void test_evict_and_prefetch(void **state)
 {
 	(void)state;
@@ -469,19 +489,43 @@ static void test_namespaces_that_cannot_be(void **state)
 	assert_int_equal(hbm_namespace_close(kv.hbm, 999), HBM_NOT_FOUND);
 }
 
+/* The estimate for blocks [1, count]. */
+static uint64_t estimate(uint32_t count)
+{
+	hbm_key chain[4] = {kv_key(1), kv_key(2), kv_key(3), kv_key(4)};
+	struct hbm_lookup answer = {0};
+
+	assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, count, &answer, results), 0);
+	assert_int_equal(answer.resident, count);
+
+	return answer.load_ns;
+}
+
+/* Four blocks of a tier take four times as long as one, at the same rates: two estimates
+ * are compared that lie between equal ones. */
 static void test_how_long_a_load_would_take(void **state)
 {
 	(void)state;
-	struct hbm_lookup answer[2] = {0};
-	hbm_key chain[2] = {kv_key(1), kv_key(2)};
-	store(1, 2, 0);
+	store(1, 4, 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	load(1, 4); /* every link has a rate now */
+	load(1, 4);
 
-	for (int i = 0; i < 2; i++) {
-		load(1, 2);
-		assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer[i], results), 0);
-		assert_int_equal(answer[i].resident, 2);
-		assert_true(answer[i].load_ns > 0);
-		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	for (int tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++) {
+		uint64_t one, four, again;
+
+		assert_int_equal(kv_tier(&kv, 1), tier);
+		do {
+			one = estimate(1);
+			four = estimate(4);
+			again = estimate(1);
+		} while (one != again);
+
+		assert_true(one > 0);
+		assert_in_range(four, 4 * one, 4 * one + 4);
+		if (tier < HBM_TIER_NVME)
+			assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX), 0);
 	}
 }
 
@@ -771,6 +815,7 @@ int main(void)
 		TEST(test_more_in_one_request_than_the_tiers_hold),
 		TEST(test_a_full_index_forgets_as_many_as_come),
 		TEST(test_what_was_touched_stays_longer),
+		TEST(test_a_touch_without_a_region),
 		TEST(test_evict_and_prefetch),
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
