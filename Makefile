@@ -241,6 +241,10 @@ check-threads: $(BUILD)/.deps-CHECK ## run the tests of what has threads; made f
 	@$(SUBMAKE) all $(THREADED)
 	@$(RUN_TESTS) $(THREADED)
 
+check-systemd: $(BUILD)/.deps-CHECK ## boot a systemd in namespaces and run the units there; skipped where that cannot be done
+	@$(SUBMAKE) all
+	@BUILD=$(BUILD) tests/systemd/run
+
 demo: $(BUILD)/.deps-BUILD ## start hbmd on a soft device and show the whole job, in under three minutes
 	@$(SUBMAKE) all
 	@BUILD=$(BUILD) tests/demo
@@ -340,4 +344,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-threads demo bench lint analyze coverage coverage-run fuzz mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz mutants gpu-check gpu-pack install uninstall dist clean help FORCE
