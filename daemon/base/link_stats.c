@@ -14,7 +14,8 @@ struct link_stats {
 	uint32_t in_flight[HBM_LINKS];
 	uint64_t changed_ns; /* when in_flight last changed: the sums below are valid until then */
 	struct hbm_wire_link links[HBM_LINKS];
-	uint64_t recorded; /* intervals since start */
+	double seeds[HBM_LINKS]; /* bytes per second */
+	uint64_t recorded;       /* intervals since start */
 	struct hbm_wire_interval kept[KEPT];
 };
 
@@ -104,11 +105,24 @@ void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
 	pthread_mutex_unlock(&link_stats->lock);
 }
 
+void link_stats_seed(struct link_stats *link_stats, enum hbm_link link, double bytes_s)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	link_stats->seeds[link] = bytes_s;
+	pthread_mutex_unlock(&link_stats->lock);
+}
+
 double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link)
 {
-	struct hbm_wire_link record;
-	link_stats_link(link_stats, link, &record);
-	return record.busy_ns > 0 ? (double)record.bytes * 1e9 / (double)record.busy_ns : 0;
+	pthread_mutex_lock(&link_stats->lock);
+	link_stats_account(link_stats, clock_now());
+	const struct hbm_wire_link *record = &link_stats->links[link];
+	double bytes_s = record->count > 0 && record->busy_ns > 0
+				 ? (double)record->bytes * 1e9 / (double)record->busy_ns
+				 : link_stats->seeds[link];
+	pthread_mutex_unlock(&link_stats->lock);
+
+	return bytes_s;
 }
 
 uint32_t link_stats_intervals(struct link_stats *link_stats, uint64_t *cursor,

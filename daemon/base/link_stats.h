@@ -4,7 +4,9 @@
  * count of transfers in flight. From its changes come the time the link was busy, the
  * share of that time in which the other side (NVMe for device copies, device copies for
  * NVMe) was busy too, and the bandwidth while busy. The last transfers are kept as
- * intervals for a timeline. Callable from any thread; one short lock.
+ * intervals for a timeline. Until a link has been used, its bandwidth is what a probe at
+ * startup has measured, which counts as nothing else. Callable from any thread; one short
+ * lock.
  */
 #pragma once
 
@@ -21,8 +23,10 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 		    uint64_t started_ns, uint64_t count, uint64_t bytes, uint64_t errors);
 void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
 		     struct hbm_wire_link *record);
-/* Bytes per second while busy; 0 before the first measurement. */
+/* Bytes per second while busy. Before the first transfer: what was seeded, or 0. */
 double link_stats_bandwidth(struct link_stats *link_stats, enum hbm_link link);
+/* Sets the bandwidth until the first transfer, from a probe. Counts as nothing else. */
+void link_stats_seed(struct link_stats *link_stats, enum hbm_link link, double bytes_s);
 /* Copies at most `room` intervals from the cursor-th on (counted since start); the number
  * copied. Intervals that have been overwritten are skipped: *cursor is moved to the first
  * one copied. */

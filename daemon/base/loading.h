@@ -2,8 +2,8 @@
 /*
  * loading: estimates how long it takes to load bytes from their tiers into a client's
  * memory. The links work in parallel, so the slowest counts; bytes from NVMe also cross
- * the link to the device. The daemon estimates a lookup with the rates it has measured,
- * `hbmctl plan` a context switch with those of data sheets.
+ * the link to the device. The daemon estimates a lookup with the rates it has measured, at
+ * first by a probe, `hbmctl plan` a context switch with those of data sheets.
  */
 #pragma once
 

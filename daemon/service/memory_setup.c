@@ -41,9 +41,19 @@ static uint64_t memory_setup_round_up(uint64_t bytes, uint64_t unit)
 	return memory_setup_round_down(bytes + unit - 1, unit);
 }
 
+/* The time of a load can be estimated from the moment a tier is usable. */
+static void memory_setup_seed_links(const struct hbmd *hbmd)
+{
+	link_stats_seed(hbmd->link_stats, HBM_LINK_H2D, ddr_copy_rate(hbmd->ddr));
+	if (hbmd->nvme)
+		link_stats_seed(hbmd->link_stats, HBM_LINK_NVME_READ,
+				nvme_file_read_rate(hbmd->nvme));
+}
+
 static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
+	memory_setup_seed_links(memory_setup->hbmd);
 	if (memory_setup->hbmd->mover)
 		pump_run(memory_setup->hbmd->mover);
 	memory_setup->progress(memory_setup->arg);

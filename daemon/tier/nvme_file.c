@@ -4,6 +4,7 @@
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/loop/worker.h"
+#include "daemon/tier/probe.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -55,6 +56,7 @@ struct nvme_file {
 	struct job fill;
 	uint64_t filled, filling; /* usable bytes; end of the step in flight */
 	int fill_error;           /* the worker's while a step is in flight */
+	double read_rate;         /* the worker's during the first step */
 	bool settled;
 	atomic_bool stop;
 	char *zeros; /* FILL_BYTES, aligned */
@@ -379,6 +381,8 @@ static void nvme_file_fill_step(struct job *job)
 
 	if (nvme->fill_error == 0 && nvme->filling == nvme->size)
 		nvme->fill_error = nvme_file_write_label(nvme, LABEL_FORMATTED);
+	if (nvme->fill_error == 0 && nvme->filled == 0)
+		nvme->read_rate = probe_nvme(nvme->fd, NVME_HEAD, nvme->filling);
 }
 
 static void nvme_file_next_step(struct nvme_file *nvme)
@@ -421,6 +425,7 @@ static int nvme_file_all_filled(struct nvme_file *nvme)
 {
 	nvme->filled = nvme->size;
 	nvme->settled = true;
+	nvme->read_rate = probe_nvme(nvme->fd, NVME_HEAD, nvme->size);
 	return tier_grow(nvme->tier, 0, nvme->size);
 }
 
@@ -573,6 +578,11 @@ struct nvme_file *nvme_file_close(struct nvme_file *nvme)
 int nvme_file_fd(const struct nvme_file *nvme)
 {
 	return nvme->fd;
+}
+
+double nvme_file_read_rate(const struct nvme_file *nvme)
+{
+	return nvme->filled > 0 ? nvme->read_rate : 0;
 }
 
 unsigned nvme_file_percent(const struct nvme_file *nvme)

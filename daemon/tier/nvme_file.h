@@ -40,6 +40,9 @@ int nvme_file_check(const struct config *config, char *error, size_t error_size)
  * which must not run any more. */
 struct nvme_file *nvme_file_close(struct nvme_file *nvme);
 int nvme_file_fd(const struct nvme_file *nvme);
+/* Bytes per second that a read of the file reached at startup, before its first bytes
+ * became usable; 0: unknown. */
+double nvme_file_read_rate(const struct nvme_file *nvme);
 unsigned nvme_file_percent(const struct nvme_file *nvme); /* how much is formatted */
 bool nvme_file_settled(
 	const struct nvme_file *nvme); /* all of it is usable, or the rest never will be */

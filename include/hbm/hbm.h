@@ -221,7 +221,9 @@ struct hbm_sync {
 
 struct hbm_lookup {
 	uint32_t resident; /* length of the leading run of resident blocks */
-	uint64_t load_ns;  /* estimated time to load that run */
+	/* estimated time to load that run, from measured bandwidths: those of the
+	 * transfers so far, before the first those of a probe at startup */
+	uint64_t load_ns;
 };
 
 /*

@@ -256,6 +256,67 @@ static void test_a_tier_left_out_is_not_evicted_from(void **state)
 	stage_finish(fds);
 }
 
+/* ---- The time of a load, before the first ---- */
+
+static int see_link(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_link *link = record;
+	assert_int_equal(bytes, sizeof(*link));
+	((uint64_t *)arg)[link->link] = link->count;
+	return 0;
+}
+
+/* Two blocks that are stored and evicted to NVMe, and never loaded: the estimates for them
+ * in DDR and on NVMe. */
+static void estimate(const char *const *sets, uint64_t *ddr, uint64_t *nvme)
+{
+	struct kv kv;
+	struct hbm_lookup answer = {0};
+	hbm_key chain[2] = {kv_key(1), kv_key(2)};
+	uint64_t movements[HBM_LINKS] = {0};
+
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, BLOCK, 2);
+	assert_int_equal(kv_store(&kv, 0, 1, 2, 0, NULL), 0);
+
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(kv_tier(&kv, 2), HBM_TIER_DDR);
+	assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer, NULL), 0);
+	assert_int_equal(answer.resident, 2);
+	*ddr = answer.load_ns;
+
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	assert_int_equal(kv_tier(&kv, 2), HBM_TIER_NVME);
+	assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer, NULL), 0);
+	assert_int_equal(answer.resident, 2);
+	*nvme = answer.load_ns;
+
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_LINKS, see_link, movements), 0);
+	assert_int_equal(movements[HBM_LINK_H2D], 0);
+	assert_int_equal(movements[HBM_LINK_NVME_READ], 0);
+	kv_close(&kv);
+	stage_finish(fds);
+}
+
+static void test_a_load_is_estimated_before_the_first(void **state)
+{
+	(void)state;
+	static const char *const blind[] = {"soft.fail=cuMemcpyHtoD:1", NULL};
+	uint64_t ddr = 0, nvme = 0;
+
+	/* Where only NVMe could be measured: a new file, and the same again. */
+	for (int i = 0; i < 2; i++) {
+		estimate(blind, &ddr, &nvme);
+		assert_int_equal(ddr, 0);
+		assert_in_range(nvme, 1, UINT64_MAX);
+	}
+
+	estimate(NULL, &ddr, &nvme);
+	assert_in_range(ddr, 1, UINT64_MAX);
+	assert_in_range(nvme, ddr, UINT64_MAX);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -267,6 +328,7 @@ int main(void)
 		TEST(test_a_touch_brings_blocks_to_the_sessions_device),
 		TEST(test_segments_on_two_devices_are_refused),
 		TEST(test_a_tier_left_out_is_not_evicted_from),
+		TEST(test_a_load_is_estimated_before_the_first),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,6 +73,26 @@ static void test_sums(void **state)
 	link_stats_free(link_stats);
 }
 
+/* A seed is the bandwidth until something was measured, and no traffic. */
+static void test_a_seed(void **state)
+{
+	(void)state;
+	struct link_stats *link_stats = link_stats_open();
+	link_stats_seed(link_stats, HBM_LINK_H2D, 5e18);
+	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_H2D) > 4e18);
+	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_D2H) < 1);
+	assert_int_equal(link_of(link_stats, HBM_LINK_H2D).bytes, 0);
+	assert_int_equal(link_of(link_stats, HBM_LINK_H2D).busy_ns, 0);
+
+	uint64_t started = link_stats_begin(link_stats, HBM_LINK_H2D);
+	pass_time();
+	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_H2D) > 4e18); /* not over yet */
+	link_stats_end(link_stats, HBM_LINK_H2D, 0, started, 1, 1000, 0);
+	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_H2D) > 0);
+	assert_true(link_stats_bandwidth(link_stats, HBM_LINK_H2D) < 4e18);
+	link_stats_free(link_stats);
+}
+
 /* Two at once are one busy time; NVMe and device copies overlap each other, and neither
  * overlaps its own kind. */
 static void test_overlap(void **state)
@@ -140,6 +160,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_has_been_measured),
 		cmocka_unit_test(test_sums),
+		cmocka_unit_test(test_a_seed),
 		cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_intervals),
 	};

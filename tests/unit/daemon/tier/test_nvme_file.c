@@ -188,8 +188,10 @@ static void test_a_new_file(void **state)
 	setting->config.nvme_size = 150 * MIB; /* three steps of formatting */
 	assert_int_equal(open_tier(setting), 0);
 	assert_int_equal(setting->cache->nvme->usable, 0);
+	assert_false(nvme_file_read_rate(setting->nvme) > 0);
 	await_format(setting);
 	assert_int_equal(setting->steps, 3);
+	assert_true(nvme_file_read_rate(setting->nvme) > 0);
 	struct stat st = stat_of(setting);
 	assert_int_equal(st.st_size, setting->config.nvme_size + NVME_HEAD);
 	assert_in_range(st.st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
@@ -207,6 +209,7 @@ static void test_a_formatted_file_is_in_service_at_once(void **state)
 	assert_int_equal(nvme_file_percent(setting->nvme), 100);
 	assert_int_equal(setting->cache->nvme->usable, 3 * MIB);
 	assert_int_equal(setting->steps, 0);
+	assert_true(nvme_file_read_rate(setting->nvme) > 0);
 }
 
 static void test_a_file_of_another_size_is_formatted_again(void **state)

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is measured at startup, and that what cannot be measured is unknown, and nothing
+ * else. No expectation is of a rate, only of whether there is one. */
+#include "tests/support/soft_pool.h"
+
+#include <fcntl.h>
+
+#include "daemon/tier/probe.h"
+
+struct setting {
+	struct soft_pool pool;
+	struct device *device;
+	uint64_t handles, mappings, reservations;
+	char *memory; /* MIB bytes */
+};
+
+static int setup(void **state)
+{
+	struct setting *setting = calloc(1, sizeof(*setting));
+
+	assert_non_null(setting);
+	pool_open(&setting->pool, 8 * MIB);
+
+	for (uint32_t i = 0; i < 2; i++) { /* they allocate ahead */
+		struct device *device = &setting->pool.devices->list[i];
+		device->slabs = slabs_close(device->slabs);
+	}
+
+	setting->device = &setting->pool.devices->list[1];
+	setting->handles = setting->pool.live("handles");
+	setting->mappings = setting->pool.live("mappings");
+	setting->reservations = setting->pool.live("reservations");
+	setting->memory = calloc(1, MIB);
+	assert_non_null(setting->memory);
+	*state = setting;
+
+	return 0;
+}
+
+/* Nothing that a probe allocated is left. */
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+	struct soft_pool *pool = &setting->pool;
+
+	assert_int_equal(pool->faults(""), 0);
+	assert_int_equal(pool->live("handles"), setting->handles);
+	assert_int_equal(pool->live("mappings"), setting->mappings);
+	assert_int_equal(pool->live("reservations"), setting->reservations);
+
+	free(setting->memory);
+	pool_close(pool);
+	free(setting);
+
+	return 0;
+}
+
+/* ---- device ---- */
+
+static void test_a_device(void **state)
+{
+	struct setting *setting = *state;
+	assert_true(probe_device(setting->device, setting->memory, MIB) > 0);
+	assert_int_equal(device_errors(setting->device), 0);
+}
+
+/* No call's failure is one of the caller; a device's is counted. */
+static void test_each_call_of_a_device_fails(void **state)
+{
+	struct setting *setting = *state;
+	static const char *const calls[] = {"cuMemMap:1", "cuMemSetAccess:1", "cuMemcpyHtoD:1",
+					    "cuMemcpyHtoD:3"};
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		assert_int_equal(setting->pool.faults(calls[i]), 0);
+		assert_false(probe_device(setting->device, setting->memory, MIB) > 0);
+		assert_int_equal(device_errors(setting->device), i + 1);
+	}
+
+	assert_true(probe_device(setting->device, setting->memory, MIB) > 0);
+}
+
+/* All of its memory may be in use, as configured. */
+static void test_a_device_without_free_memory(void **state)
+{
+	struct setting *setting = *state;
+	assert_int_equal(setting->pool.faults("cuMemCreate:1"), 0);
+	assert_false(probe_device(setting->device, setting->memory, MIB) > 0);
+	assert_int_equal(device_errors(setting->device), 0);
+}
+
+/* ---- NVMe ---- */
+
+static int file_of(uint64_t bytes)
+{
+	char path[] = "/var/tmp/hbmd-probe-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+	assert_in_range(fd, 0, INT32_MAX);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+static void test_a_file(void **state)
+{
+	(void)state;
+	int fd = file_of(20 * MIB);
+	assert_true(probe_nvme(fd, 0, 4096) > 0);
+	assert_true(probe_nvme(fd, MIB, 19 * MIB) > 0);
+	close(fd);
+}
+
+static void test_a_file_that_cannot_be_read(void **state)
+{
+	(void)state;
+	int fd = file_of(3 * MIB);
+	assert_false(probe_nvme(fd, 0, 4 * MIB) > 0); /* it ends before */
+	assert_false(probe_nvme(fd, 3 * MIB, MIB) > 0);
+	close(fd);
+	assert_false(probe_nvme(fd, 0, MIB) > 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_device),
+		TEST(test_each_call_of_a_device_fails),
+		TEST(test_a_device_without_free_memory),
+		TEST(test_a_file),
+		TEST(test_a_file_that_cannot_be_read),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
