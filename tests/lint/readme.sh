@@ -114,7 +114,7 @@ in_time() { # COMMAND FILTER: once nothing moves any more
 }
 
 links() {
-	awk 'NF > 8 { print $1 }'
+	awk 'NF > 8 && !/\|/ { print $1 }' # the rows of the table: a timeline with gaps has as many fields
 }
 
 blocks_now() {
