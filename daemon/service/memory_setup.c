@@ -12,6 +12,7 @@
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/nvme_file.h"
 #include "daemon/tier/nvme_io.h"
+#include "daemon/tier/probe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +45,6 @@ static uint64_t memory_setup_round_up(uint64_t bytes, uint64_t unit)
 /* The time of a load can be estimated from the moment a tier is usable. */
 static void memory_setup_seed_links(const struct hbmd *hbmd)
 {
-	link_stats_seed(hbmd->link_stats, HBM_LINK_H2D, ddr_copy_rate(hbmd->ddr));
 	if (hbmd->nvme)
 		link_stats_seed(hbmd->link_stats, HBM_LINK_NVME_READ,
 				nvme_file_read_rate(hbmd->nvme));
@@ -141,6 +141,8 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 		}
 
 		tier->base = memory->address;
+		link_stats_seed(hbmd->link_stats, HBM_LINK_H2D,
+				probe_device(device, tier->base, division.mapped));
 		r = tier_grow(tier, 0, division.mapped);
 	}
 

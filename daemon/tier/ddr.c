@@ -5,7 +5,6 @@
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/tier/ddr_size.h"
-#include "daemon/tier/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +38,6 @@ struct chunk {
 	bool registered;
 	int error;       /* of touching */
 	CUresult result; /* of registering */
-	double copy_rate;
 };
 
 struct ddr {
@@ -55,7 +53,6 @@ struct ddr {
 	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
 	uint64_t started_ns, ready;     /* ready: bytes in service */
 	uint32_t pending;
-	double copy_rate; /* of the first chunk */
 	bool broken;
 	void (*progress)(void *arg);
 	void *arg;
@@ -128,8 +125,6 @@ static void ddr_prepare(struct job *job)
 			CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
 
 	chunk->registered = chunk->result == CUDA_SUCCESS;
-	if (chunk->registered && chunk->offset == 0)
-		chunk->copy_rate = probe_device(device, at, chunk->bytes);
 }
 
 /* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. */
@@ -176,7 +171,6 @@ static void ddr_put_into_service(struct job *job)
 
 	if (chunk->registered) {
 		ddr->ready += chunk->bytes;
-		ddr->copy_rate = chunk->offset == 0 ? chunk->copy_rate : ddr->copy_rate;
 		ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
 		ddr_grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
 	} else if (chunk->error == 0 && !atomic_load(&ddr->stop)) {
@@ -377,11 +371,6 @@ struct ddr *ddr_close(struct ddr *ddr)
 	free(ddr);
 
 	return NULL;
-}
-
-double ddr_copy_rate(const struct ddr *ddr)
-{
-	return ddr->copy_rate;
 }
 
 const char *ddr_base(const struct ddr *ddr)

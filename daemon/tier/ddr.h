@@ -35,7 +35,4 @@ bool ddr_warm(const struct ddr *ddr); /* whether every chunk is usable or has fa
 /* Whether part of the staging buffer failed: nothing can pass between NVMe and
  * devices. */
 bool ddr_broken(const struct ddr *ddr);
-/* Bytes per second that a copy from this memory to a device reached before the memory
- * became usable; 0: unknown. */
-double ddr_copy_rate(const struct ddr *ddr);
 const char *ddr_base(const struct ddr *ddr);

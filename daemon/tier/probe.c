@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -77,21 +78,24 @@ static double probe_copy(struct device *device, CUdeviceptr target, const void *
 	return rate;
 }
 
-double probe_device(struct device *device, const void *host, uint64_t bytes)
+double probe_device(struct device *device, CUdeviceptr target, uint64_t bytes)
 {
-	struct device_memory memory;
-	CUresult r = device_memory_open(&memory, device, device->granularity, device->granularity);
-	if (r != CUDA_SUCCESS) {
-		/* All of the device may be in use: no error. */
-		if (r != CUDA_ERROR_OUT_OF_MEMORY)
-			device_failed(device, "allocating memory to measure the link", r);
+	const struct driver *driver = device->driver;
+	double rate = 0;
+	void *host = aligned_alloc(ALIGNMENT, COPY_LAST);
+	if (!host)
 		return 0;
+
+	memset(host, 0, COPY_LAST);
+	CUresult r = driver->cuMemHostRegister(host, COPY_LAST, CU_MEMHOSTREGISTER_PORTABLE);
+	if (r == CUDA_SUCCESS) {
+		rate = probe_copy(device, target, host, bytes < COPY_LAST ? bytes : COPY_LAST);
+		driver->cuMemHostUnregister(host);
+	} else {
+		device_failed(device, "cuMemHostRegister", r);
 	}
 
-	bytes = bytes < memory.bytes ? bytes : memory.bytes;
-	double rate =
-		probe_copy(device, memory.address, host, bytes < COPY_LAST ? bytes : COPY_LAST);
-	device_memory_close(&memory);
+	free(host);
 
 	return rate;
 }

@@ -390,9 +390,9 @@ static void a_failed_request_leaves_the_leases_of_others(void **state)
 
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &held, 4 * MIB, 1), HBM_OK);
-	assert_int_equal(fixture->pool.fault("cuMemCreate", 3, CUDA_ERROR_UNKNOWN), 0);
+	assert_int_equal(fixture->pool.call.fail_nth("cuMemCreate", 3, CUDA_ERROR_UNKNOWN), 0);
 	assert_int_equal(take(fixture, &wanted, 2 * MIB, 6), HBM_DEVICE);
-	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 	assert_int_equal(slabs_books(fixture->slabs).leased, 4 * MIB);
 	give(fixture, &held, false, false);
 	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
@@ -408,13 +408,13 @@ static void a_request_that_waits_in_vain_is_refused(void **state)
 	assert_int_equal(take(fixture, &all, 32 * MIB, 1), HBM_OK);
 	CUmemGenericAllocationHandle handle =
 		container_of(all.request.taken.next, struct slab, link)->handle;
-	assert_int_equal(fixture->pool.faults("cuMemRelease:1,cuMemRelease:2"), 0);
+	assert_int_equal(fixture->pool.call.faults("cuMemRelease:1,cuMemRelease:2"), 0);
 	give(fixture, &all, true, false);
 	assert_int_equal(take(fixture, &wanted, 2 * MIB, 16), HBM_NO_SPACE);
 	assert_true(list_empty(&wanted.request.taken));
 	assert_int_equal(slabs_books(fixture->slabs).quarantined, 32 * MIB);
 
-	fixture->pool.fault(NULL, 0, CUDA_SUCCESS);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 	assert_int_equal(fixture->pool.devices->driver->cuMemRelease(handle), CUDA_SUCCESS);
 }
 
@@ -426,7 +426,8 @@ static void making_ahead_is_retried(void **state)
 
 	pool_run(&fixture->pool, all_ready, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 1), HBM_OK);
-	assert_int_equal(fixture->pool.fault("cuMemCreate", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	assert_int_equal(fixture->pool.call.fail_nth("cuMemCreate", 1, CUDA_ERROR_OUT_OF_MEMORY),
+			 0);
 	give(fixture, &wanted, true, false);
 	pool_run(&fixture->pool, all_ready, fixture);
 }

@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is measured at startup, and that what cannot be measured is unknown, and nothing
  * else. No expectation is of a rate, only of whether there is one. */
-#include "tests/support/soft_pool.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include "daemon/region/slab.h"
 #include "daemon/tier/probe.h"
+#include "tests/support/soft_pool.h"
 
 struct setting {
 	struct soft_pool pool;
 	struct device *device;
-	uint64_t handles, mappings, reservations;
-	char *memory; /* MIB bytes */
+	struct device_memory memory;
 };
 
 static int setup(void **state)
@@ -27,28 +35,22 @@ static int setup(void **state)
 	}
 
 	setting->device = &setting->pool.devices->list[1];
-	setting->handles = setting->pool.live("handles");
-	setting->mappings = setting->pool.live("mappings");
-	setting->reservations = setting->pool.live("reservations");
-	setting->memory = calloc(1, MIB);
-	assert_non_null(setting->memory);
+	assert_int_equal(device_memory_open(&setting->memory, setting->device, GRANULE, GRANULE),
+			 CUDA_SUCCESS);
 	*state = setting;
 
 	return 0;
 }
 
-/* Nothing that a probe allocated is left. */
+/* Nothing that a probe registered is left. */
 static int teardown(void **state)
 {
 	struct setting *setting = *state;
 	struct soft_pool *pool = &setting->pool;
 
-	assert_int_equal(pool->faults(""), 0);
-	assert_int_equal(pool->live("handles"), setting->handles);
-	assert_int_equal(pool->live("mappings"), setting->mappings);
-	assert_int_equal(pool->live("reservations"), setting->reservations);
-
-	free(setting->memory);
+	assert_int_equal(pool->call.faults(""), 0);
+	assert_int_equal(pool->call.live("registrations"), 0);
+	device_memory_close(&setting->memory);
 	pool_close(pool);
 	free(setting);
 
@@ -57,35 +59,32 @@ static int teardown(void **state)
 
 /* ---- device ---- */
 
+static double probe(const struct setting *setting)
+{
+	return probe_device(setting->device, setting->memory.address, GRANULE);
+}
+
 static void test_a_device(void **state)
 {
 	struct setting *setting = *state;
-	assert_true(probe_device(setting->device, setting->memory, MIB) > 0);
-	assert_int_equal(device_errors(setting->device), 0);
+	assert_true(probe(setting) > 0);
+	assert_true(probe_device(setting->device, setting->memory.address, 4096) > 0);
+	assert_false(probe_device(setting->device, setting->memory.address, 4095) > 0);
 }
 
-/* No call's failure is one of the caller; a device's is counted. */
 static void test_each_call_of_a_device_fails(void **state)
 {
 	struct setting *setting = *state;
-	static const char *const calls[] = {"cuMemMap:1", "cuMemSetAccess:1", "cuMemcpyHtoD:1",
+	static const char *const calls[] = {"cuMemHostRegister:1", "cuMemcpyHtoD:1",
 					    "cuMemcpyHtoD:3"};
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		assert_int_equal(setting->pool.faults(calls[i]), 0);
-		assert_false(probe_device(setting->device, setting->memory, MIB) > 0);
+		assert_int_equal(setting->pool.call.faults(calls[i]), 0);
+		assert_false(probe(setting) > 0);
 		assert_int_equal(device_errors(setting->device), i + 1);
+		assert_int_equal(setting->pool.call.live("registrations"), 0);
 	}
 
-	assert_true(probe_device(setting->device, setting->memory, MIB) > 0);
-}
-
-/* All of its memory may be in use, as configured. */
-static void test_a_device_without_free_memory(void **state)
-{
-	struct setting *setting = *state;
-	assert_int_equal(setting->pool.faults("cuMemCreate:1"), 0);
-	assert_false(probe_device(setting->device, setting->memory, MIB) > 0);
-	assert_int_equal(device_errors(setting->device), 0);
+	assert_true(probe(setting) > 0);
 }
 
 /* ---- NVMe ---- */
@@ -125,7 +124,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_device),
 		TEST(test_each_call_of_a_device_fails),
-		TEST(test_a_device_without_free_memory),
 		TEST(test_a_file),
 		TEST(test_a_file_that_cannot_be_read),
 	};
