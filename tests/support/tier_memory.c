@@ -33,10 +33,10 @@ static void tier_memory_run(struct post *post)
 
 	step->status = HBM_OK;
 	step->has_checksum = false;
-	if (op->write)
-		memcpy(op->at, step->host, step->bytes);
-	else if (memory->fail_reads)
+	if (op->write ? memory->fail_writes : memory->fail_reads)
 		step->status = HBM_IO;
+	else if (op->write)
+		memcpy(op->at, step->host, step->bytes);
 	else
 		memcpy(step->host, op->at, step->bytes);
 

@@ -20,7 +20,8 @@ struct tier_memory {
 	void (*batch_done)(void *arg);
 	void *arg;
 	uint64_t reads, writes;
-	bool fail_reads; /* the caller's: reads end with an I/O error */
+	/* the caller's: reads or writes end with an I/O error */
+	bool fail_reads, fail_writes;
 };
 
 /* Adds the tier, all of it usable. There must be no block yet; whoever listens to batches has
