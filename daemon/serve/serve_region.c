@@ -139,7 +139,7 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 			       "address_space %llu is not a multiple of it",
 			       (unsigned long long)create->slab,
 			       (unsigned long long)create->address_space);
-	else if (status != HBM_OK)
+	else if (status == HBM_NO_SPACE)
 		request_refuse(request, status, "the daemon is out of memory");
 }
 
@@ -163,7 +163,7 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 
 /* Out of memory: of the device of the first range, which for nearly all requests is the
  * only one. */
-static void serve_region_refuse_namespace(struct request *request)
+static void serve_region_refuse_for_space(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
 	const struct region *region =
@@ -185,7 +185,7 @@ static void serve_region_refuse_namespace(struct request *request)
 static void serve_region_refuse_ranges(struct request *request, int status)
 {
 	if (status == HBM_NO_SPACE) {
-		serve_region_refuse_namespace(request);
+		serve_region_refuse_for_space(request);
 		return;
 	}
 
@@ -195,7 +195,7 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 			  : status == HBM_EXISTS
 				  ? "part of a range is already committed or being committed"
 			  : status == HBM_DEVICE ? "a device call failed; see the daemon's log"
-						 : "the region or the session is gone";
+						 : "the daemon has no file descriptors left";
 	request_refuse(request, status, "%s", why);
 }
 

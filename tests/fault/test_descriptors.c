@@ -176,6 +176,8 @@ static void test_a_commit_without_descriptors_is_refused(void **state)
 			status = hbm_commit(hbm, &all, 1);
 			leave_enough();
 			refused += status == HBM_LIMIT;
+			if (status == HBM_LIMIT)
+				assert_non_null(strstr(hbm_error(hbm), "no file descriptors left"));
 			assert_int_equal(look_at_device().leased, status == HBM_OK ? all.bytes : 0);
 			assert_int_equal(look_at_device().lost, 0);
 		}
