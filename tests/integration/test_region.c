@@ -326,6 +326,35 @@ static void test_hbmctl_shows_regions_and_sessions(void **state)
 	assert_non_null(strstr(out, "6291456"));
 }
 
+static int count_session(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_session *session = record;
+	uint64_t *of = arg; /* the session that is looked for, and its leased bytes */
+
+	assert_int_equal(bytes, sizeof(*session));
+	if (session->session == of[0])
+		of[1] = session->leased;
+
+	return 0;
+}
+
+/* By the number that HELLO told it. */
+static void test_a_client_finds_its_session_among_others(void **state)
+{
+	(void)state;
+	start(NULL);
+	struct hbm *other = spawn_connect(&daemon_);
+	uint64_t own[] = {hbm_info(hbm)->session, 1}, others[] = {hbm_info(other)->session, 1};
+
+	one = create(16 * SLAB, SLAB);
+	assert_int_equal(hbm_commit(hbm, &(const struct hbm_range){one, 0, 3 * SLAB}, 1), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, count_session, own), 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, count_session, others), 0);
+	assert_int_equal(own[1], 3 * SLAB);
+	assert_int_equal(others[1], 0);
+	hbm_close(other);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -340,6 +369,7 @@ int main(void)
 		TEST(test_one_client_loads_what_another_wrote),
 		TEST(test_decommitted_memory_cannot_be_stored_from),
 		TEST(test_hbmctl_shows_regions_and_sessions),
+		TEST(test_a_client_finds_its_session_among_others),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

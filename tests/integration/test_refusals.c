@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a client is told of a request that is well-formed and cannot be done: the status,
+ * and the reason whole, with the number, the size or the place that it is about. A raw
+ * client, as the library refuses some of this before it is sent.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/raw.h"
+#include "tests/support/stage.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define BLOCK 65536u
+#define SLAB (2ull << 20)
+#define POOL (168ull << 20) /* of regions: 192 MiB less cache and headroom */
+#define HEADER(name, bytes)                                                                        \
+	{                                                                                          \
+		.size = (uint32_t)(bytes), .opcode = HBM_WIRE_##name, .id = 1                      \
+	}
+
+static int client;
+static uint32_t ns, region;
+
+static void expect(const void *message, int status, const char *reason)
+{
+	union {
+		struct hbm_wire_header header;
+		struct hbm_wire_refusal refusal;
+	} reply;
+
+	assert_true(raw_send(client, message, *(const uint32_t *)message, 0));
+	assert_int_equal(recv(client, &reply, sizeof(reply), 0), sizeof(reply.refusal));
+	assert_string_equal(reply.refusal.reason, reason);
+	assert_int_equal(reply.header.status, status);
+}
+
+static void ask(const void *message, void *reply, size_t size)
+{
+	struct hbm_wire_header *header = reply;
+
+	assert_true(raw_send(client, message, *(const uint32_t *)message, 0));
+	assert_int_equal(recv(client, reply, size, 0), size);
+	assert_int_equal(header->status, HBM_OK);
+}
+
+static void open_namespace(void)
+{
+	const struct hbm_wire_namespace_open open = {
+		.header = HEADER(NAMESPACE_OPEN, sizeof(open)),
+		.spec = {.model = "m", .block_bytes = BLOCK},
+	};
+	struct hbm_wire_namespace_reply reply;
+
+	ask(&open, &reply, sizeof(reply));
+	ns = reply.ns;
+}
+
+static void create_region(void)
+{
+	const struct hbm_wire_region_create create = {
+		.header = HEADER(REGION_CREATE, sizeof(create)),
+		.address_space = 128 * SLAB,
+		.slab = SLAB,
+	};
+	struct hbm_wire_region_create_reply reply;
+
+	ask(&create, &reply, sizeof(reply));
+	region = reply.region;
+}
+
+/* An answer that does not come fails the test. */
+static void limit_waiting(void)
+{
+	const struct timeval limit = {.tv_sec = 20};
+	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+}
+
+static void begin(const char *const *sets)
+{
+	spawn_start(&daemon_, sets, NULL);
+	client = raw_greet(&daemon_);
+	limit_waiting();
+}
+
+static int setup(void **state)
+{
+	static const char *const sets[] = {"nvme.path=", "nvme.size=0", "limits.ready_ms=1", NULL};
+
+	stage_setup(state);
+	begin(sets);
+	open_namespace();
+	create_region();
+
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	close(client);
+	return stage_teardown(state);
+}
+
+/* ---- Sessions ---- */
+
+static void test_a_version_that_is_not_spoken(void **state)
+{
+	(void)state;
+	struct hbm_wire_hello hello;
+	char reason[HBM_WIRE_REASON_BYTES];
+	int greeted = client;
+
+	raw_hello_fill(&hello);
+	client = raw_connect(&daemon_);
+	limit_waiting();
+	for (int later = 0; later < 2; later++) {
+		hello.version_min = later ? HBM_WIRE_VERSION + 1 : HBM_WIRE_VERSION - 2;
+		hello.version_max = later ? HBM_WIRE_VERSION + 7 : HBM_WIRE_VERSION - 1;
+		snprintf(reason, sizeof(reason),
+			 "the daemon speaks version %d, the client %u to %u", HBM_WIRE_VERSION,
+			 hello.version_min, hello.version_max);
+		expect(&hello, HBM_UNSUPPORTED, reason);
+	}
+	close(client);
+	client = greeted;
+}
+
+static void test_nothing_to_cancel(void **state)
+{
+	(void)state;
+	struct hbm_wire_cancel cancel = {.header = HEADER(CANCEL, sizeof(cancel)), .target = 77};
+	expect(&cancel, HBM_NOT_FOUND, "no request 77 waits for its ready fence");
+}
+
+/* ---- Regions ---- */
+
+static void test_regions(void **state)
+{
+	(void)state;
+	struct hbm_wire_region_create create = {
+		.header = HEADER(REGION_CREATE, sizeof(create)),
+		.device = 1,
+		.address_space = 4096,
+		.slab = 5,
+	};
+	struct hbm_wire_region_destroy destroy = {.header = HEADER(REGION_DESTROY, sizeof(destroy)),
+						  .region = 999};
+
+	expect(&create, HBM_INVALID, "device 1: there are 1");
+	create.device = 0;
+	expect(&create, HBM_INVALID,
+	       "slab 5 is not 2 MiB times a power of two up to 1 GiB, or address_space 4096 is not "
+	       "a multiple of it");
+	expect(&destroy, HBM_NOT_FOUND, "no region 999");
+}
+
+struct ranges {
+	struct hbm_wire_ranges head;
+	struct hbm_wire_range range;
+};
+
+static void test_ranges(void **state)
+{
+	(void)state;
+	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
+				.range = {region, 0, 0, SLAB}};
+	struct ranges decommit = commit;
+	char reason[HBM_WIRE_REASON_BYTES];
+	decommit.head.header.opcode = HBM_WIRE_DECOMMIT;
+
+	expect(&decommit, HBM_NOT_FOUND, "a range names no region, or is not committed");
+	commit.range.region = 999;
+	expect(&commit, HBM_NOT_FOUND, "a range names no region, or is not committed");
+	commit.range.region = region;
+	commit.range.offset = 4096;
+	expect(&commit, HBM_INVALID, "a range is misaligned, outside its region, or named twice");
+	commit.range.offset = 0;
+	commit.range.bytes = 128 * SLAB;
+	snprintf(reason, sizeof(reason), "device 0: %llu of %llu bytes for regions are free", POOL,
+		 POOL);
+	expect(&commit, HBM_NO_SPACE, reason);
+
+	commit.range.bytes = SLAB;
+	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
+	expect(&commit, HBM_EXISTS, "part of a range is already committed or being committed");
+	commit.range.offset = SLAB;
+	commit.range.bytes = 127 * SLAB;
+	snprintf(reason, sizeof(reason), "device 0: %llu of %llu bytes for regions are free",
+		 POOL - SLAB, POOL);
+	expect(&commit, HBM_NO_SPACE, reason);
+	assert_int_equal(raw_ask(client, &decommit, sizeof(decommit)), HBM_OK);
+}
+
+/* Without a cache in HBM the first of these calls are those of the requests. */
+static void test_a_device_that_fails(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {
+		"device.cache=0", "soft.fail=cuMemAddressReserve:1:999,cuMemMap:1:999", NULL};
+	struct hbm_wire_region_create create = {
+		.header = HEADER(REGION_CREATE, sizeof(create)),
+		.address_space = SLAB,
+		.slab = SLAB,
+	};
+	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
+				.range.bytes = SLAB};
+
+	close(client);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	begin(sets);
+	expect(&create, HBM_DEVICE, "cannot reserve the address space; see the daemon's log");
+	create_region();
+	commit.range.region = region;
+	expect(&commit, HBM_DEVICE, "a device call failed; see the daemon's log");
+	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
+}
+
+/* ---- Namespaces ---- */
+
+static void test_namespaces(void **state)
+{
+	(void)state;
+	struct hbm_wire_namespace_open open = {
+		.header = HEADER(NAMESPACE_OPEN, sizeof(open)),
+		.spec = {.model = "m", .block_bytes = 5000},
+	};
+	struct hbm_wire_namespace_ref number = {.header = HEADER(NAMESPACE_OPEN, sizeof(number)),
+						.ns = 999};
+	struct hbm_wire_namespace_drop drop = {.header = HEADER(NAMESPACE_DROP, sizeof(drop)),
+					       .ns = 999};
+
+	expect(&open, HBM_INVALID, "block_bytes 5000 is 0 or not a multiple of 4 KiB");
+	expect(&number, HBM_NOT_FOUND, "no namespace 999");
+	number.header.opcode = HBM_WIRE_NAMESPACE_CLOSE;
+	expect(&number, HBM_NOT_FOUND, "namespace 999 is not open in this session");
+	expect(&drop, HBM_NOT_FOUND, "namespace 999 is not open in this session");
+}
+
+/* ---- Blocks ---- */
+
+struct keys {
+	struct hbm_wire_keys head;
+	struct hbm_wire_key key;
+};
+
+static void test_keys(void **state)
+{
+	(void)state;
+	static const enum hbm_wire_opcode opcodes[] = {
+		HBM_WIRE_LOOKUP, HBM_WIRE_TOUCH, HBM_WIRE_PIN, HBM_WIRE_UNPIN, HBM_WIRE_REMOVE};
+	struct keys keys = {
+		.head = {.header = HEADER(PREFETCH, sizeof(keys)), .ns = 999, .count = 1},
+		.key.bytes[0] = 1,
+	};
+
+	expect(&keys, HBM_NOT_FOUND, "the namespace is not open in this session");
+	keys.head.device = 1;
+	expect(&keys, HBM_INVALID, "no such device");
+	keys.head.device = 0;
+	for (size_t i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+		keys.head.header.opcode = (uint16_t)opcodes[i];
+		expect(&keys, HBM_NOT_FOUND, "namespace 999 is not open in this session");
+	}
+}
+
+static void test_tiers(void **state)
+{
+	(void)state;
+	struct hbm_wire_evict evict = {.header = HEADER(EVICT, sizeof(evict)),
+				       .tier = HBM_TIER_HBM,
+				       .device = 3,
+				       .bytes = 1};
+
+	expect(&evict, HBM_INVALID, "device 3: there are 1");
+	evict.tier = HBM_TIER_NVME;
+	evict.device = 0;
+	expect(&evict, HBM_UNSUPPORTED, "this daemon has no such tier");
+}
+
+struct blocks {
+	struct hbm_wire_blocks head;
+	struct hbm_wire_block block;
+	struct hbm_wire_range segment;
+};
+
+static void test_blocks(void **state)
+{
+	(void)state;
+	struct blocks blocks = {
+		.head = {.header = HEADER(LOAD, sizeof(blocks)),
+			 .ns = 999,
+			 .count = 1,
+			 .segments = 1,
+			 .ready_slot = HBM_WIRE_NO_FENCE,
+			 .fence_slot = HBM_WIRE_NO_FENCE},
+		.block = {.key.bytes[0] = 1, .segments = 1},
+		.segment = {999, 0, 8192, BLOCK},
+	};
+	char reason[HBM_WIRE_REASON_BYTES];
+
+	expect(&blocks, HBM_NOT_FOUND, "namespace 999 is not open in this session");
+	blocks.head.ns = ns;
+	expect(&blocks, HBM_NOT_FOUND, "segment 0: no region 999");
+	blocks.segment.region = region;
+	snprintf(reason, sizeof(reason),
+		 "segment 0: 65536 bytes at 8192 of region %u are not committed", region);
+	expect(&blocks, HBM_NOT_FOUND, reason);
+	blocks.segment.offset = UINT64_MAX;
+	snprintf(reason, sizeof(reason),
+		 "segment 0: 65536 bytes at 18446744073709551615 of region %u are outside it",
+		 region);
+	expect(&blocks, HBM_INVALID, reason);
+	blocks.segment.bytes = 512;
+	expect(&blocks, HBM_INVALID, "block 0: segments of 512 bytes, block_bytes is 65536");
+}
+
+static void test_a_fence_that_is_never_set(void **state)
+{
+	(void)state;
+	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
+				.range = {region, 0, 0, SLAB}};
+	struct blocks blocks = {
+		.head = {.header = HEADER(STORE, sizeof(blocks)),
+			 .ns = ns,
+			 .count = 1,
+			 .segments = 1,
+			 .ready_value = 1,
+			 .fence_slot = HBM_WIRE_NO_FENCE},
+		.block = {.key.bytes[0] = 1, .segments = 1},
+		.segment = {region, 0, 0, BLOCK},
+	};
+
+	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
+	expect(&blocks, HBM_TIMEOUT, "the ready fence was not reached within limits.ready_ms");
+}
+
+/* A session sees how many pins of others are in the way. */
+static void test_pins_of_others(void **state)
+{
+	(void)state;
+	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
+				.range = {region, 0, 0, SLAB}};
+	struct blocks store = {
+		.head = {.header = HEADER(STORE, sizeof(store)),
+			 .ns = ns,
+			 .count = 1,
+			 .segments = 1,
+			 .ready_slot = HBM_WIRE_NO_FENCE,
+			 .fence_slot = HBM_WIRE_NO_FENCE},
+		.block = {.key.bytes[0] = 1, .segments = 1},
+		.segment = {region, 0, 0, BLOCK},
+	};
+	struct keys pin = {
+		.head = {.header = HEADER(PIN, sizeof(pin)), .ns = ns, .count = 1},
+		.key.bytes[0] = 1,
+	};
+	struct hbm_wire_namespace_drop drop = {.header = HEADER(NAMESPACE_DROP, sizeof(drop)),
+					       .ns = ns};
+	char reason[HBM_WIRE_REASON_BYTES];
+
+	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
+	assert_int_equal(raw_ask(client, &store, sizeof(store)), HBM_OK);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(raw_ask(client, &pin, sizeof(pin)), HBM_OK);
+
+	int holder = client;
+	client = raw_greet(&daemon_);
+	limit_waiting();
+	open_namespace();
+	assert_int_equal(raw_ask(client, &pin, sizeof(pin)), HBM_OK); /* its own do not count */
+	snprintf(reason, sizeof(reason), "others have 2 pins in namespace %u", ns);
+	expect(&drop, HBM_DENIED, reason);
+	close(holder);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_version_that_is_not_spoken),
+		TEST(test_nothing_to_cancel),
+		TEST(test_regions),
+		TEST(test_ranges),
+		TEST(test_a_device_that_fails),
+		TEST(test_namespaces),
+		TEST(test_keys),
+		TEST(test_tiers),
+		TEST(test_blocks),
+		TEST(test_a_fence_that_is_never_set),
+		TEST(test_pins_of_others),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
