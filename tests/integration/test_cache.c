@@ -466,6 +466,48 @@ static void test_namespaces_share_nothing(void **state)
 	load(1, 4);
 }
 
+static int count_records(const void *record, size_t size, void *arg)
+{
+	(void)record;
+	(void)size;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static unsigned namespaces(void)
+{
+	unsigned count = 0;
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_NAMESPACES, count_records, &count), 0);
+	return count;
+}
+
+/* Once no session has it open, and no block of it is left. */
+static void test_a_namespace_is_forgotten(void **state)
+{
+	(void)state;
+	const struct hbm_namespace_options options = {.model = "another", .block_bytes = BLOCK};
+	uint32_t own = kv.ns;
+	hbm_key key = kv_key(1);
+
+	assert_int_equal(namespaces(), 1);
+	for (int twice = 0; twice < 2; twice++)
+		assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	assert_int_equal(namespaces(), 2);
+	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
+	assert_int_equal(namespaces(), 1);
+
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	store(1, 1, 0);
+	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
+	assert_int_equal(namespaces(), 2);
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, kv.ns, 0, &key, 1, results), 0);
+	expect_all(1, HBM_OK);
+	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
+	assert_int_equal(namespaces(), 1);
+	kv.ns = own;
+}
+
 static void test_namespaces_that_cannot_be(void **state)
 {
 	(void)state;
@@ -824,6 +866,7 @@ int main(void)
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),
 		TEST(test_namespaces_share_nothing),
+		TEST(test_a_namespace_is_forgotten),
 		TEST(test_namespaces_that_cannot_be),
 		TEST(test_how_long_a_load_would_take),
 		TEST(test_no_page_of_blocks_looks_at_all_of_them),

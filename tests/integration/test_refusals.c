@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -110,6 +111,16 @@ static int teardown(void **state)
 	return stage_teardown(state);
 }
 
+struct keys {
+	struct hbm_wire_keys head;
+	struct hbm_wire_key key;
+};
+
+struct ranges {
+	struct hbm_wire_ranges head;
+	struct hbm_wire_range range;
+};
+
 /* ---- Sessions ---- */
 
 static void test_a_version_that_is_not_spoken(void **state)
@@ -163,11 +174,6 @@ static void test_regions(void **state)
 	expect(&destroy, HBM_NOT_FOUND, "no region 999");
 }
 
-struct ranges {
-	struct hbm_wire_ranges head;
-	struct hbm_wire_range range;
-};
-
 static void test_ranges(void **state)
 {
 	(void)state;
@@ -200,12 +206,13 @@ static void test_ranges(void **state)
 	assert_int_equal(raw_ask(client, &decommit, sizeof(decommit)), HBM_OK);
 }
 
-/* Without a cache in HBM the first of these calls are those of the requests. */
+/* Without a cache in HBM the first of these calls is of the probe at startup, the second of
+ * the request. */
 static void test_a_device_that_fails(void **state)
 {
 	(void)state;
 	static const char *const sets[] = {
-		"device.cache=0", "soft.fail=cuMemAddressReserve:1:999,cuMemMap:1:999", NULL};
+		"device.cache=0", "soft.fail=cuMemAddressReserve:2:999,cuMemMap:2:999", NULL};
 	struct hbm_wire_region_create create = {
 		.header = HEADER(REGION_CREATE, sizeof(create)),
 		.address_space = SLAB,
@@ -239,6 +246,8 @@ static void test_namespaces(void **state)
 					       .ns = 999};
 
 	expect(&open, HBM_INVALID, "block_bytes 5000 is 0 or not a multiple of 4 KiB");
+	open.spec.block_bytes = 0;
+	expect(&open, HBM_INVALID, "block_bytes 0 is 0 or not a multiple of 4 KiB");
 	expect(&number, HBM_NOT_FOUND, "no namespace 999");
 	number.header.opcode = HBM_WIRE_NAMESPACE_CLOSE;
 	expect(&number, HBM_NOT_FOUND, "namespace 999 is not open in this session");
@@ -246,11 +255,6 @@ static void test_namespaces(void **state)
 }
 
 /* ---- Blocks ---- */
-
-struct keys {
-	struct hbm_wire_keys head;
-	struct hbm_wire_key key;
-};
 
 static void test_keys(void **state)
 {
@@ -382,6 +386,100 @@ static void test_pins_of_others(void **state)
 	close(holder);
 }
 
+/* ---- Limits ---- */
+
+static void test_limits_are_named(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {
+		"limits.regions=2",    "limits.address_space=8MiB",   "limits.commit_slabs=2",
+		"limits.namespaces=2", "limits.namespace_opens=1",    "limits.block_bytes=64KiB",
+		"limits.sessions=1",   "limits.requests_in_flight=8", NULL};
+	struct hbm_wire_region_create create = {.header = HEADER(REGION_CREATE, sizeof(create)),
+						.address_space = 3 * SLAB,
+						.slab = SLAB};
+	struct hbm_wire_region_create_reply created;
+	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
+				.range.bytes = 3 * SLAB};
+	struct hbm_wire_namespace_open open = {.header = HEADER(NAMESPACE_OPEN, sizeof(open)),
+					       .spec = {.model = "other", .block_bytes = 131072}};
+	struct hbm_wire_hello hello;
+
+	close(client);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	begin(sets);
+	open_namespace();
+	ask(&create, &created, sizeof(created));
+	expect(&create, HBM_LIMIT,
+	       "limits.address_space = 8388608: the session has 6291456, 6291456 more were asked "
+	       "for");
+	create.address_space = SLAB;
+	assert_int_equal(raw_ask(client, &create, sizeof(create)), HBM_OK);
+	expect(&create, HBM_LIMIT, "limits.regions = 2: the session has 2, 1 more were asked for");
+
+	commit.range.region = created.region;
+	expect(&commit, HBM_LIMIT, "limits.commit_slabs = 2: 3 were asked for");
+	expect(&open, HBM_LIMIT, "limits.block_bytes = 65536: 131072 were asked for");
+	open.spec.block_bytes = BLOCK;
+	expect(&open, HBM_LIMIT,
+	       "limits.namespace_opens = 1: the session has 1, 1 more were asked for");
+
+	int first = client;
+	client = raw_connect(&daemon_);
+	limit_waiting();
+	raw_hello_fill(&hello);
+	expect(&hello, HBM_LIMIT,
+	       "limits.sessions = 1: all sessions together have 1, 1 more were asked for");
+	close(first);
+}
+
+/* ---- Clients that are no operators ---- */
+
+/* A session of another user, in the same namespace. */
+static void become_nobody(void)
+{
+	assert_int_equal(chmod(daemon_.dir, 0755), 0);
+	assert_int_equal(chmod(daemon_.socket, 0666), 0);
+	close(client);
+	assert_int_equal(seteuid(65534), 0);
+	client = raw_greet(&daemon_);
+	assert_int_equal(seteuid(0), 0);
+	limit_waiting();
+	open_namespace();
+}
+
+static void test_what_only_operators_may(void **state)
+{
+	(void)state;
+	struct hbm_wire_namespace_ref number = {.header = HEADER(NAMESPACE_OPEN, sizeof(number)),
+						.ns = ns};
+	struct hbm_wire_namespace_drop drop = {
+		.header = HEADER(NAMESPACE_DROP, sizeof(drop)), .ns = ns, .flags = HBM_WIRE_PINNED};
+	struct hbm_wire_evict evict = {
+		.header = HEADER(EVICT, sizeof(evict)), .tier = HBM_TIER_HBM, .bytes = 1};
+	struct keys pin = {
+		.head = {.header = HEADER(PIN, sizeof(pin)), .count = 1, .flags = HBM_WIRE_KEEP},
+		.key.bytes[0] = 1,
+	};
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can become somebody else\n");
+		skip();
+	}
+
+	assert_int_equal(raw_ask(client, &number, sizeof(number)), HBM_OK);
+	assert_int_equal(raw_ask(client, &evict, sizeof(evict)), HBM_OK);
+	become_nobody();
+	pin.head.ns = number.ns = drop.ns = ns;
+	expect(&number, HBM_DENIED, "only uid 0 and the daemon's uid open a namespace by number");
+	expect(&drop, HBM_DENIED, "only uid 0 and the daemon's uid drop what others have pinned");
+	expect(&evict, HBM_DENIED, "only uid 0 and the daemon's uid evict");
+	expect(&pin, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
+	drop.flags = 0;
+	pin.head.flags = 0;
+	assert_int_equal(raw_ask(client, &drop, sizeof(drop)), HBM_OK);
+	assert_int_equal(raw_ask(client, &pin, sizeof(pin)), HBM_OK);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -397,6 +495,8 @@ int main(void)
 		TEST(test_blocks),
 		TEST(test_a_fence_that_is_never_set),
 		TEST(test_pins_of_others),
+		TEST(test_limits_are_named),
+		TEST(test_what_only_operators_may),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
