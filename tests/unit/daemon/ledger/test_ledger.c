@@ -348,6 +348,29 @@ static void a_reason_that_is_over(void **state)
 	assert_reason(&fixture->one, LEDGER_REGIONS, 1, "no limit is reached any more; retry");
 }
 
+/* Whose limit it is, where that is neither a session's nor of all together. */
+static void reasons_of_other_payers(void **state)
+{
+	struct fixture *fixture = *state;
+	struct payer tier, mover;
+	struct charge charge = {0};
+
+	payer_open(&tier, &fixture->ledger, PAYER_TIER);
+	ledger_set_limit(&tier, LEDGER_PINNED, 100);
+	ledger_add(&tier, LEDGER_PINNED, 93);
+	assert_reason(&tier, LEDGER_PINNED, 8,
+		      "limits.pinned = 100: the tier has 93, 8 more were asked for");
+	payer_close(&tier);
+
+	payer_open(&mover, &fixture->ledger, PAYER_MOVER);
+	ledger_set_limit(&mover, LEDGER_MOVES, 4);
+	assert_int_equal(ledger_charge(&charge, &mover, LEDGER_MOVES, 4), HBM_OK);
+	assert_reason(&mover, LEDGER_MOVES, 1,
+		      "limits.moves = 4: there are 4, 1 more were asked for");
+	ledger_release(&charge);
+	payer_close(&mover);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -366,6 +389,7 @@ int main(void)
 		TEST(a_payer_that_ends),
 		TEST(the_audit_sees_a_wrong_count),
 		TEST(a_reason_that_is_over),
+		TEST(reasons_of_other_payers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
