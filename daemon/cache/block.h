@@ -89,7 +89,7 @@ struct block_listener {
 	 * (NULL). */
 	void (*placed)(struct block_listener *listener, uint32_t number, struct tier *to,
 		       struct tier *from);
-	/* The block's bytes are about to leave `from`, for `to` or for good (NULL). */
+	/* The block's bytes are about to leave `from`, for `to` or for nowhere (NULL). */
 	void (*unplaced)(struct block_listener *listener, uint32_t number, struct tier *from,
 			 struct tier *to);
 };

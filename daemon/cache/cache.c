@@ -360,9 +360,9 @@ static bool cache_is_in(const struct cache *cache, uint32_t number, uint16_t ns)
 	       !block_is_dropped(cache_block(cache, number));
 }
 
-/* Down to a leaf, which is dropped, and up again: a step at a time, as a chain may be as
- * long as the index. Where somebody else has dropped the block it was at, it starts again
- * from the entry that led there. */
+/* Descends to a leaf, drops it, and goes up again, one block per step, because a chain may
+ * be as long as the index. If the block it was at has been dropped meanwhile, it starts
+ * again from the entry that led there. */
 bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 {
 	uint32_t highest = index_highest(cache->index);

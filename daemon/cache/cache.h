@@ -21,7 +21,7 @@
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c).
  *
- * All of this sets targets only, at once. The bytes follow later (mover.c). block.c decides
+ * All of this sets targets only, at once. The bytes follow later (pump.h). block.c decides
  * the state of a block, and when its extent and its number are freed.
  */
 #pragma once

@@ -26,8 +26,8 @@ struct namespace
 	uint64_t blocks_in[HBM_TIERS]; /* those that belong to a tier of that kind */
 	uint64_t pins;                 /* of blocks that have not been dropped */
 	uint32_t opens;
-	/* Its blocks are being dropped (serve_drop.c), or NULL: until that is over it is taken
-	 * for empty, and takes no blocks. */
+	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
+	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;
 	bool used;
 };

@@ -47,8 +47,8 @@ struct devices {
 };
 
 /* Opens the driver the config asks for and every device, with their control workers (no
- * lanes, no slabs yet). loop NULL: asks the driver for the devices and whether they can be
- * used, and opens none. On failure negative errno and one line in error. */
+ * copy queues, no slabs yet). loop NULL: asks the driver for the devices and whether they
+ * can be used, and opens none. On failure negative errno and one line in error. */
 int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error,
 		 size_t error_size);
 struct devices *devices_close(struct devices *devices);

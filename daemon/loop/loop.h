@@ -27,12 +27,12 @@ struct loop;
 enum loop_engine { LOOP_AUTO, LOOP_URING, LOOP_THREADS };
 
 struct loop_options {
-	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel lets us, else threads */
+	enum loop_engine engine; /* LOOP_AUTO: io_uring if the kernel allows it, else threads */
 	/* file operations in flight at once, at least 1; more are queued inside */
 	unsigned io_depth;
 };
 
-/* Negative errno if no engine can be had. Signals must be blocked before (the threads
+/* Negative errno if no engine works. Signals must be blocked before (the threads
  * inherit the mask). */
 int loop_new(struct loop **out, const struct loop_options *options);
 /* No file I/O may be in flight. Remaining watches and posts are dropped without calling

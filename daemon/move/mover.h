@@ -8,8 +8,8 @@
  * 		there (move.h)
  * 	load	from a block's extent, or the host copy a move makes of it, to a client (load.h)
  *
- * How the bytes travel is transfer.h's. When a move begins, and how space is freed where a slot
- * is waited for, is pump.h's. This module has what they share.
+ * How the bytes travel is transfer.h's. When a move begins, and how space is freed if
+ * something waits for an extent, is pump.h's. This module has what they share.
  *
  * A source extent is freed when its move has ended and nothing reads it. If a move
  * fails its block is dropped; later loads miss, and wrong bytes are never served. A move
@@ -50,10 +50,10 @@ int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be active */
 
 /* Completions free slots, buffers and numbers: batch_done(mover) follows each batch of them.
- * NULL: nobody listens any more. */
+ * NULL: stop listening. */
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
 uint64_t mover_moves(const struct mover *mover);  /* of blocks, in flight */
-uint64_t mover_active(const struct mover *mover); /* transfers begun and not over */
+uint64_t mover_active(const struct mover *mover); /* transfers begun and not ended */
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);

@@ -15,8 +15,8 @@ static bool pump_may_start(const struct mover *mover, uint32_t number, const str
 	       block->actual != tier->number;
 }
 
-/* Begins the move of the block at the head of a tier's inbound queue: false where there
- * is no slot for it. */
+/* Begins the move of the first block on a tier's inbound queue: false if there is no
+ * extent for it. */
 static bool pump_start_first(struct mover *mover, struct tier *tier)
 {
 	struct cache *cache = mover->cache;
@@ -47,7 +47,7 @@ static void pump_start_inbound(struct mover *mover, struct tier *tier)
 	while (tier->inbound_first != 0 && ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1)) {
 		if (!pump_may_start(mover, tier->inbound_first, tier)) {
 			block_unqueue(&mover->cache->blocks, tier);
-			mover->again = true; /* it may wait now for a tier whose turn is over */
+			mover->again = true; /* its queue may have had its turn already */
 		} else if (!pump_start_first(mover, tier)) {
 			return;
 		}
@@ -63,8 +63,8 @@ static uint64_t pump_wanted(const struct mover *mover, const struct tier *tier)
 	return 0;
 }
 
-/* Somebody waits for a slot and nothing that is under way will free one: the free space
- * is in pieces that are too small, or there is no reserve. One more block has to go. */
+/* Evicts one more block if something waits for an extent and no transfer in flight will
+ * free one: the free space is in pieces that are too small, or there is no headroom. */
 static void pump_make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = pump_wanted(mover, tier);
@@ -79,8 +79,8 @@ static void pump_make_room(struct mover *mover, struct tier *tier)
 		mover->again = true;
 }
 
-/* Nothing is under way and nothing can be pushed out of anywhere: what is left is pinned,
- * and the store that waits for a slot can have none. */
+/* Refuses the store that waits for an extent: nothing is in flight and nothing can be
+ * evicted, so what is left is pinned. */
 static void pump_refuse_first(struct mover *mover, struct tier *tier)
 {
 	struct list *node = list_pop_front(&tier->waiting);
@@ -110,7 +110,7 @@ static void pump_once(struct mover *mover)
 			pump_refuse_first(mover, &cache->tiers[i]);
 }
 
-/* What mover.h promises: whoever waits for a slot waits for a transfer. */
+/* The promise of pump.h: if something waits for an extent, a transfer is active. */
 static bool pump_can_go_on(const struct mover *mover)
 {
 	const struct cache *cache = mover->cache;

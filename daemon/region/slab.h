@@ -91,5 +91,5 @@ void slab_quarantine(struct slab *slab);
 /* Drops a reference; `quarantined` says whether it was. The caller has removed the
  * mapping it stood for. After the last one the slab returns to the budget: an exported
  * slab retires, any other becomes ready. A slab that the device refused to unmap
- * (slab->stuck) stays quarantined for good. */
+ * (slab->stuck) stays quarantined permanently. */
 void slab_unref(struct slab *slab, bool quarantined);

@@ -52,7 +52,7 @@ struct mapping {
 	/* the outcome */
 	CUresult result;
 	const char *call; /* that failed */
-	bool lacks_fds;   /* it failed for want of descriptors */
+	bool lacks_fds;   /* it failed because descriptors ran out */
 	struct job job;
 };
 
@@ -70,7 +70,7 @@ struct region {
 	uint64_t users;  /* by transfers, of any slot */
 	uint64_t claims; /* runs of operations, and the creation */
 	bool gone, quarantined, closing;
-	bool given_up; /* by its client: nothing to wait for but holds and claims */
+	bool given_up; /* by its client: only uses and claims to wait for */
 	void (*done)(void *arg, int status, struct region *region);
 	void *arg;
 	/* creating and closing */

@@ -7,7 +7,7 @@
  * Only here does an errno decide anything, because only the operator is affected. The
  * question is whether the error can pass by itself: a module loaded late, a disk mounted
  * late, memory, space or a lock that another process frees. Errors not listed are
- * retried: giving up wrongly is worse than retrying in vain.
+ * retried: a useless retry is better than a service that stays down.
  */
 enum exit_status exit_status_of_start(int error)
 {

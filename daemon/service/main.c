@@ -42,12 +42,13 @@
 #define LINE 512
 #define ERRORS 65536 /* bytes, of all lines about the configuration */
 #define SERVICE_USER "hbmd"
-/* between looks at whether the last transfer is over, while stopping */
+/* while stopping: between checks whether the last transfer has ended */
 #define IDLE_POLL_NS 5000000ull
 
 struct options {
 	const char *config;
-	const char *user; /* as whom --check-config looks at files; NULL: as hbmd sees fit */
+	const char
+		*user; /* --check-config checks files as this user; NULL: see hbmd_become_user() */
 	bool config_given, check, reference, print;
 	const char *sets[SETS_MAX];
 	size_t set_count;
@@ -116,7 +117,7 @@ static void hbmd_complain_all(const char *lines)
 	}
 }
 
-/* 0: go on; 1: done; 2: bad usage. */
+/* 0: continue; 1: done; 2: bad usage. */
 static int hbmd_parse(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {
@@ -469,8 +470,8 @@ static enum exit_status hbmd_run(struct service *service)
 	return status;
 }
 
-/* As the service's user where root looks at the service's file, as what root can read says
- * nothing. */
+/* Becomes the service's user if root checks the service's file, because root can read
+ * everything. */
 static int hbmd_become_user(const struct options *options)
 {
 	if (!options->check)

@@ -19,12 +19,11 @@ struct memory_setup;
  * failure negative errno and one line in error. */
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
 		      void *arg, char *error, size_t error_size);
-/* Whether what the configuration wants of each device can be had of it: 0, or -EINVAL and
- * one line in error. */
+/* Whether each device has what the configuration asks of it: 0, or -EINVAL and one line in
+ * error. */
 int memory_setup_check(const struct config *config, const struct devices *devices, char *error,
 		       size_t error_size);
-/* The daemon stops: nothing is made ahead of need any more. What is asked for is still
- * done. */
+/* The daemon stops: slabs are no longer created ahead. Requests are still served. */
 void memory_setup_drain(struct memory_setup *memory_setup);
 /* Nothing may be in flight, no session may be left. Clears the parts in struct hbmd. */
 struct memory_setup *memory_setup_close(struct memory_setup *memory_setup);

@@ -52,7 +52,7 @@ static char *start_check_parent(const char *path)
 	return parent;
 }
 
-/* Whether a file can be made in the folder. */
+/* Whether a file can be created in the folder. */
 static bool start_check_folder(struct start_check *check, const char *key, const char *folder)
 {
 	struct stat st;
@@ -70,7 +70,8 @@ static bool start_check_folder(struct start_check *check, const char *key, const
 	return false;
 }
 
-/* One that is missing is made: by the service manager, or where its own folder allows it. */
+/* A missing folder is created: by the service manager, or by hbmd if its parent allows
+ * it. */
 static void start_check_state_dir(struct start_check *check)
 {
 	struct stat st;
@@ -122,7 +123,7 @@ static void start_check_nvme_room(struct start_check *check, const char *folder)
 				     (unsigned long long)room);
 }
 
-/* A file that a start would make. */
+/* A file that a start would create. */
 static void start_check_nvme_new(struct start_check *check)
 {
 	const struct config *config = check->config;
@@ -139,7 +140,7 @@ static void start_check_nvme_new(struct start_check *check)
 	free(parent);
 }
 
-/* What this process may write at most, which a daemon started from here inherits. */
+/* The file size limit of this process, which a daemon started from here inherits. */
 static void start_check_nvme_limit(struct start_check *check)
 {
 	struct rlimit limit;
@@ -170,7 +171,7 @@ static void start_check_nvme(struct start_check *check)
 
 /* ---- devices ---- */
 
-/* NULL: complained. */
+/* NULL: already reported. */
 static struct devices *start_check_devices(struct start_check *check)
 {
 	char error[LINE] = "";

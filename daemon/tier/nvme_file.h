@@ -33,11 +33,11 @@ struct nvme_file;
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,
 		   struct loop *loop, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size);
-/* Whether an nvme_file_open() of a path that exists would be refused, but for being in use:
- * the same errors. Changes nothing there. */
+/* Whether an nvme_file_open() of a path that exists would be refused, apart from being in
+ * use: the same errors. Changes nothing there. */
 int nvme_file_check(const struct config *config, char *error, size_t error_size);
-/* Ends a formatting that is under way. A completion of it may still be with the loop,
- * which must not run any more. */
+/* Ends a formatting in progress. The loop may still have a completion of it, so it must
+ * not run afterwards. */
 struct nvme_file *nvme_file_close(struct nvme_file *nvme);
 int nvme_file_fd(const struct nvme_file *nvme);
 /* Bytes per second that a read of the file reached at startup, before its first bytes

@@ -4,7 +4,7 @@
  * with two separate views of it:
  *
  *   the policy's  the blocks whose target this is (cache.c); never more than `usable` bytes
- *   placement     the blocks whose bytes are here now (mover.c); never more than usable +
+ *   placement     the blocks whose bytes are here now (block.c); never more than usable +
  *                 headroom bytes
  *
  * The policy decides at once; placement follows. The headroom comes on top of the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Physical memory: creating, releasing, and the charge. Exporting and importing are in
- * share.c.
+ * Physical memory: creating, releasing, and charging it. Exporting and importing are in
+ * export.c.
  */
 #include "kernels/soft/backing.h"
 
@@ -15,7 +15,7 @@
 
 static struct slots handles = {.kind = 1};
 
-/* Charged memory that this process has freed and another process still has. */
+/* Charged memory that this process has freed and another process still holds. */
 struct lingerer {
 	struct lingerer *next;
 	struct device *device;
@@ -36,8 +36,8 @@ uint64_t backings_live(void)
 	return handles.live;
 }
 
-/* Keeps the charge of memory that others hold; without memory for that it is taken back
- * early. */
+/* Keeps the charge of memory that other processes hold. If that cannot be recorded, the
+ * charge ends early. */
 static bool backing_keep_charge(struct backing *backing)
 {
 	struct lingerer *lingerer;

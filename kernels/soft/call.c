@@ -2,8 +2,8 @@
 /*
  * Entering an entry point: permission, count, fault, cost. The common path takes no lock.
  *
- * A process forked by one that has called cuInit is refused for good, as with the real
- * driver: what the driver had in the parent (threads, open devices) is not in the child.
+ * A child of a process that has called cuInit is refused permanently, as with the real
+ * driver: the parent's threads and open devices do not exist in the child.
  */
 #include "kernels/soft/call.h"
 
@@ -17,10 +17,10 @@
 #include <string.h>
 
 static atomic_bool initialised;
-static atomic_bool started; /* initialised once, however often it was forgotten */
+static atomic_bool started; /* cuInit has succeeded in this process, maybe before a tear-down */
 static uint32_t slow_us[CALLS];
 static bool litters;
-static bool forked; /* from a process that had called cuInit */
+static bool forked; /* a child of a process that had called cuInit */
 static _Thread_local bool in_host_function;
 
 static void call_note_fork(void)
@@ -38,13 +38,13 @@ bool call_is_forked(void)
 	return forked;
 }
 
-/* Those that never touch a device work at any time and do not count as "*". */
+/* Calls that never touch a device always work and are not counted by "*". */
 static bool call_is_plain(enum call call)
 {
 	return call == CALL_cuInit || call == CALL_cuGetErrorName || call == CALL_cuGetErrorString;
 }
 
-/* What a call costs its process, besides what it is for. */
+/* The configured side effects of a call: a delay, and resources that leak. */
 static void call_cost(enum call call, uint64_t nth_of_all)
 {
 	bool again = call == CALL_cuInit && atomic_load(&started);

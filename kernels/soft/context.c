@@ -4,10 +4,10 @@
  * which destroys what a context still has: the last release is refused while streams,
  * events, modules or registrations of the context live.
  *
- * A context that a kernel has ruined answers with the kernel's error wherever it is
- * needed, also where things of it are to be destroyed; so it can be released as it is,
- * and what it has goes when the library is. As on a real device there is no other context
- * for that device in this process.
+ * After a kernel has failed, every call that needs the context returns the kernel's error,
+ * even a call that destroys something. So such a context can be released as it is, and its
+ * objects are freed with the library. As on a real device this process cannot get another
+ * context for that device.
  */
 #include "kernels/soft/device.h"
 #include "kernels/soft/lock.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copies and fills. An asynchronous copy takes device memory that is mapped with access
- * and host memory that is registered; the bytes go by memcpy on the stream's thread, and
- * where the device's engine is limited the operation is not done before the engine's
- * clock says so. A copy of 0 bytes does nothing and looks at no address.
+ * Copies and fills. An asynchronous copy needs device memory that is mapped with access,
+ * and host memory that is registered. The stream's thread copies with memcpy; if the
+ * device's engine has a bandwidth limit, the operation ends when the engine's clock says
+ * so. A copy of 0 bytes does nothing and checks no address.
  *
  * Copies between device memories are not limited, and their ranges may not overlap.
  */
@@ -22,8 +22,8 @@ static void *copy_host_place(uint64_t address)
 	return (void *)(uintptr_t)address;
 }
 
-/* Copies as the engine would: `ready` is when it could have started; returns when it was
- * done by the clock. */
+/* Copies like the engine: `ready` is when the copy could have started. Returns the time at
+ * which it ended, by the engine's clock. */
 static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, const void *source,
 			   uint64_t bytes)
 {
@@ -54,12 +54,12 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 		copy_timed(&op->device->engines[direction], op->ready, target, source, op->bytes);
 }
 
-/* When an operation submitted now is ready to start; 0 where time plays no part. */
+/* When an operation submitted now can start; 0 if copies are not timed. */
 static uint64_t copy_ready_now(void)
 {
 	const struct device *any = device_at(0);
 
-	/* All devices are alike. */
+	/* All devices are configured alike. */
 	return engine_is_limited(&any->engines[ENGINE_D2H]) ||
 			       engine_is_limited(&any->engines[ENGINE_H2D])
 		       ? clock_now()
@@ -264,7 +264,7 @@ static void copy_sync_drop(CUdeviceptr address, uint64_t bytes)
 	mapping_drop_range(address, bytes);
 }
 
-/* A device address in place of a host's would be a fault of this process. */
+/* A device address where a host address is expected would crash this process. */
 static bool copy_is_of_host(const void *place)
 {
 	return place != NULL && (uintptr_t)place < SOFT_ALIASES;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can be asked about a device, and the table of devices. */
+/* The table of devices, and queries about them. */
 #include "kernels/soft/device.h"
 
 #include <stdatomic.h>
@@ -92,7 +92,7 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 	return CUDA_SUCCESS;
 }
 
-/* The arguments of a question about a device. */
+/* Validates the arguments of a query. */
 static CUresult device_check_question(const void *out, CUdevice device)
 {
 	if (device_at(device) == NULL)
@@ -143,7 +143,7 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device)
 	return result;
 }
 
-/* A bus that no machine has sixteen devices on. */
+/* A bus number that no real device is expected to have. */
 CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
 {
 	CUresult result;

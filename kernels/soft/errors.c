@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuGetErrorName, cuGetErrorString: the constants this project knows. The sentence is the
- * name: there is nobody to read it. */
+/* cuGetErrorName, cuGetErrorString: the constants that this project uses. The string of an
+ * error is its name. */
 #include "kernels/soft/call.h"
 
 static const char *errors_name(CUresult result)

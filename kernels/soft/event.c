@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #define EVENT_FLAGS ((unsigned)CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING)
-/* how often a waiting stream looks whether it is being ended by force */
+/* how often a waiting stream checks whether it is being aborted */
 #define ABORT_CHECK_NS 20000000u
 
 struct mark {
@@ -227,7 +227,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
 	return stream_submit(stream, &op);
 }
 
-/* ---- Asking ---- */
+/* ---- Queries ---- */
 
 /* The latest mark of an event, referred to, in *out; NULL: never recorded. */
 static CUresult event_mark(CUevent handle, struct mark **out)
@@ -244,8 +244,8 @@ static CUresult event_mark(CUevent handle, struct mark **out)
 	return result;
 }
 
-/* What has become of the current context: asked after a mark was seen done, as a ruined
- * context's marks are set too. */
+/* The error of the current context, checked after a mark was seen done, because the marks
+ * of a failed context are set too. */
 static CUresult event_context_fault(void)
 {
 	struct device *device;

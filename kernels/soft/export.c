@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exporting and importing. An exported fd is a description of its own of the same file,
- * and so is the one we keep after that: only then does share_is_held() tell whether
- * somebody else has the memory.
+ * Exporting and importing. An exported fd has its own open file description of the file,
+ * and so has the fd we keep: only then can share_is_held() tell whether another process
+ * has the memory.
  */
 #include "kernels/soft/backing.h"
 #include "kernels/soft/lock.h"
@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* From a memfd to a description that counts as open for writing. */
+/* Reopens a memfd, so that the kernel counts it as open for writing. */
 static int export_make_countable(struct backing *backing)
 {
 	int fd;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Faults: a short array that only grows until it is forgotten, and the grammar of fault
- * lists. While there is none, the cost to a call is one atomic load.
+ * Faults: a short array that grows until it is cleared, and the grammar of fault lists.
+ * Without faults, a call pays one atomic load.
  */
 #include "kernels/soft/fault.h"
 
@@ -138,7 +138,7 @@ static int fault_result_parse(const char *text, int *result)
 	return 0;
 }
 
-/* One entry of a list, "name:N[+][:code]"; cuts it up. */
+/* Parses one entry of a list, "name:N[+][:code]", in place. */
 static int fault_parse(char *entry, struct fault *fault)
 {
 	char *nth = strchr(entry, ':'), *code, *end;

@@ -55,7 +55,7 @@ static struct registration *registration_at(uint64_t address)
 	return &registrations[index];
 }
 
-/* Whether a device's context made the registration, or has it from the one that did. */
+/* Whether a device's context made the registration, or may use it because it is portable. */
 static bool registration_is_of(const struct registration *registration, const struct device *device)
 {
 	return registration->device == device ||
@@ -132,7 +132,7 @@ static bool host_range_overlaps(uint64_t address, uint64_t bytes)
 	return false;
 }
 
-/* Whether the kernel can be asked to touch pages; it learned that with 5.14. */
+/* Whether the kernel can populate pages by request: since Linux 5.14. */
 static bool host_touching_works(void)
 {
 	static _Alignas(4096) char page[4096];
@@ -142,10 +142,10 @@ static bool host_touching_works(void)
 }
 
 /*
- * Whether there is memory throughout the range that a device could read, and write unless
- * it is registered as read-only: it is touched for that, as pinning it would. Where the
- * kernel cannot be asked, whether something is mapped there: an asynchronous msync walks
- * the mappings and does nothing else.
+ * Whether the whole range is memory that a device could read, and write unless it is
+ * registered as read-only. The pages are touched, as pinning would touch them. An older
+ * kernel can only tell whether the range is mapped: an asynchronous msync walks the
+ * mappings and does nothing else.
  */
 static bool host_range_can_be_pinned(uint64_t address, uint64_t bytes, bool read_only)
 {
@@ -177,8 +177,8 @@ static CUresult registration_insert(const struct registration *added)
 	return CUDA_SUCCESS;
 }
 
-/* Whether the range can be registered now; vmm_lock is held, and nothing else for the
- * time it takes. */
+/* Whether the range can be registered now; vmm_lock is held, and no other lock, because it
+ * may take long. */
 static CUresult registration_check(const struct registration *added)
 {
 	struct device *device;
@@ -274,7 +274,7 @@ CUresult cuMemHostGetDevicePointer(CUdeviceptr *device_address, void *address, u
 
 	registration = registration_at((uint64_t)(uintptr_t)address);
 
-	/* What is said of the start of a registration is not said of the rest. */
+	/* Only the start of a registration has flags and a device pointer. */
 	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
 	    (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0 ||
 	    !registration_is_of(registration, device))

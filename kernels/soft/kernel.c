@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels: a list, in the order they were given. */
+/* Kernels: a list, in the order of their registration. */
 #include "kernels/soft/kernel.h"
 
 #include "kernels/soft/lock.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Launches. A launch holds its module from the call on, and the memory its kernel asks
- * for from then until the stream is done with it. The first thing that goes wrong in it
- * is the context's fault.
+ * Launches. A launch references its module from the call on. Memory that its kernel asks
+ * for is held until the launch ends. The first error of a launch becomes the error of the
+ * context.
  */
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
@@ -14,12 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What all devices of our time can. */
+/* The limits of all current devices. */
 #define THREADS_MAX 1024u
 #define BLOCK_Z_MAX 64u
 #define GRID_X_MAX 0x7fffffffu
 #define GRID_YZ_MAX 65535u
-#define SHARED_MAX (48u << 10) /* without asking for more, which takes a call we do not have */
+#define SHARED_MAX (48u << 10) /* more would need a call that the driver table does not have */
 #define PARAM_ALIGNMENT 16u
 
 /* A range the kernel asked for. */
@@ -29,7 +29,8 @@ struct held {
 };
 
 struct launch {
-	struct hbm_soft_launch seen; /* what the kernel is given: first, so that one is the other */
+	struct hbm_soft_launch
+		seen; /* what the kernel gets; first, so that a pointer to it is one to the launch */
 	struct device *device;
 	struct function *function;
 	struct held *held;
@@ -92,7 +93,7 @@ static void launch_run(struct op *op, struct stream *stream)
 	result = launch->function->kernel->run(&launch->seen, launch->params);
 	call_forbid(false);
 	if (launch->fault != CUDA_SUCCESS)
-		result = launch->fault; /* whatever the kernel makes of it */
+		result = launch->fault; /* whatever the kernel returns */
 	if (result != CUDA_SUCCESS)
 		device_fail(op->device, result);
 }
@@ -124,7 +125,7 @@ static CUresult launch_check_sizes(const struct hbm_soft_launch *seen,
 {
 	const uint32_t *grid = seen->grid, *block = seen->block, *exact = entry->exact_threads;
 	uint64_t threads = (uint64_t)block[0] * block[1] *
-			   block[2]; /* each below 2^16 where it is looked at */
+			   block[2]; /* each is below 2^16 when this is called */
 
 	if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > GRID_X_MAX ||
 	    grid[1] > GRID_YZ_MAX || grid[2] > GRID_YZ_MAX)
@@ -143,8 +144,8 @@ static CUresult launch_check_sizes(const struct hbm_soft_launch *seen,
 	return CUDA_SUCCESS;
 }
 
-/* Parameters as the call gave them; extra is the other way to give them, which nobody
- * here uses. */
+/* Validates the parameters of the call. `extra`, the other way to pass them, is not
+ * supported. */
 static CUresult launch_check_params(const struct kernel *kernel, void **params, void **extra)
 {
 	if (extra != NULL)

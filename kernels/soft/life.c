@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of the library in a process: configured by its first user, started by cuInit,
- * torn down with its last user. A user is a driver table; several may be open, in one
- * process and through several copies of driver.c. A process that loads the library as if
- * it were libcuda.so.1, and knows nothing of this, is configured by cuInit.
+ * The library's life in a process: its first user configures it, cuInit starts it, and it
+ * is torn down with its last user. A user is a driver table; several may be open in one
+ * process, through several copies of driver.c. In a process that loads the library as
+ * libcuda.so.1 and does not know it, cuInit configures it.
  *
- * What a driver is to its process outlives its last user, so from cuInit on the library
- * stays loaded: that forked children get nothing (call.h), and what it littered
- * (litter.h).
+ * Some effects outlive the last user, so the library stays loaded once cuInit was called:
+ * forked children are refused (call.h), and leaked resources remain (litter.h).
  */
 #include "kernels/soft/soft.h"
 
@@ -78,7 +77,7 @@ int hbm_soft_configure(const struct driver_soft_options *options)
 	int result;
 
 	if (call_is_forked())
-		return 0; /* cuInit is where it is refused */
+		return 0; /* cuInit then refuses */
 
 	LOCKED(life_lock);
 	result = configured ? life_configure_again(options) : life_configure_first(options);
@@ -110,15 +109,15 @@ static void life_tear_down(void)
 void hbm_soft_release(void)
 {
 	if (call_is_forked())
-		return; /* the threads to be ended are the parent's */
+		return; /* the threads belong to the parent */
 	LOCKED(life_lock);
 	if (users != 0)
 		users--;
-	if (users == 0 && configured) /* also by cuInit alone, after a release too many */
+	if (users == 0 && configured) /* also after one release too many, by cuInit alone */
 		life_tear_down();
 }
 
-/* For a process that does not know what it has loaded. */
+/* For a process that has loaded the library as libcuda.so.1. */
 static int life_configure_unasked(void)
 {
 	LOCKED(life_lock);
@@ -136,7 +135,7 @@ static void life_stay_loaded(void)
 CUresult cuInit(unsigned int flags)
 {
 	if (life_configure_unasked() <
-	    0) /* before the call is counted: the first may be one that is to fail */
+	    0) /* before the call is counted: a fault may be set for the first one */
 		return CUDA_ERROR_INVALID_VALUE;
 
 	CALL_ENTER(cuInit);

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LATE_CALLS 100u /* between two calls that leave something */
+#define LATE_CALLS 100u /* calls between two that leak something */
 #define LATE_MAX 4u
 #define MEMORY_BYTES 65536u
 
@@ -55,7 +55,8 @@ static void litter_drop_memory(void)
 		(void)mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
-/* It takes the signals that its maker does not block, as the real driver's would. */
+/* It receives the signals that its creator does not block, like the real driver's
+ * threads. */
 static void *litter_lie_idle(void *name)
 {
 	if (name != NULL)

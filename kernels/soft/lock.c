@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two locks. Adaptive: table_lock is held so briefly that the next in line does
- * better to look again than to sleep.
+ * The two locks. Adaptive: table_lock is held so briefly that spinning is cheaper than
+ * sleeping.
  */
 #include "kernels/soft/lock.h"
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mapping, unmapping, and granting access. A call checks everything first and then
- * changes the address space outside table_lock, so that copies elsewhere go on: access
- * goes before the pages do. What is mapped the driver itself can always read and write;
- * who has access is in the table alone, and asked wherever work holds a range.
+ * Mapping, unmapping, and granting access. A call validates everything first and then
+ * changes the address space outside table_lock, so that other copies go on. It removes
+ * access before it removes pages. The driver itself can always read and write mapped
+ * memory; the table alone says which device has access, and it is checked whenever an
+ * operation acquires a range.
  */
 #include "kernels/soft/mapping.h"
 
@@ -20,7 +21,7 @@ struct mapping {
 	CUdeviceptr address;
 	uint64_t bytes;
 	struct backing *backing;
-	uint32_t uses;                    /* by queued and running work; table_lock */
+	uint32_t uses;                    /* by queued and running operations; table_lock */
 	uint8_t access[SOFT_DEVICES_MAX]; /* CUmemAccess_flags of each device */
 };
 
@@ -170,8 +171,8 @@ static bool mapping_range_is_whole_mappings(CUdeviceptr address, uint64_t bytes)
 	       mapping_end(mapping_at(address + bytes - 1)) == address + bytes;
 }
 
-/* Removes all access from the mappings of a range, so that no work starts on it; false if
- * work is in flight. */
+/* Removes all access from the mappings of a range, so that no operation starts on it;
+ * false if one is in flight. */
 static bool mapping_range_close(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping;
@@ -257,7 +258,7 @@ static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t c
 	return CUDA_SUCCESS;
 }
 
-/* Whether work in flight would lose access it has. */
+/* Whether an operation in flight would lose access. */
 static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses,
 			       size_t count)
 {
@@ -267,8 +268,8 @@ static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessD
 	return false;
 }
 
-/* Sets the access to a range of whole mappings; false, and nothing is set, if work in
- * flight would lose access. */
+/* Sets the access to a range of whole mappings; false, and nothing is set, if an operation
+ * in flight would lose access. */
 static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes,
 				     const CUmemAccessDesc *accesses, size_t count)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Modules and functions: both have names that are not soon given out again, so that stale
- * ones are found out. */
+/* Modules and functions. Their handles are names that are not reused soon, so that stale
+ * ones are detected. */
 #include "kernels/soft/module.h"
 
 #include "kernels/soft/lock.h"
@@ -61,7 +61,7 @@ static CUresult module_new(const char *text, struct module **out)
 	return CUDA_SUCCESS;
 }
 
-/* Gives the module a name and to the current context; table_lock is held. */
+/* Names the module and adds it to the current context; table_lock is held. */
 static CUresult module_enter(struct module *module)
 {
 	CUresult result = device_current(&module->device);
@@ -146,7 +146,7 @@ CUresult cuModuleUnload(CUmodule handle)
 	return CUDA_SUCCESS;
 }
 
-/* The entry's function, with a name from now on; table_lock is held. */
+/* The entry's function, which is named on first use; table_lock is held. */
 static CUresult module_function(struct module *module, const struct ptx_entry *entry,
 				struct function **out)
 {

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define SPIN_NS 20000u
-#define SLEEP_LATENESS_NS 10000u /* what a sleep is ended early by; the rest is spun */
+#define SLEEP_LATENESS_NS 10000u /* a sleep ends this much early; the rest is spent spinning */
 
 static bool park_spinning_pays(void)
 {

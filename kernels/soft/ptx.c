@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A reader of tokens, and on it the few forms of PTX that matter here: the three
- * directives a text opens with, and entries. Everything else outside of braces is stepped
- * over.
+ * A tokenizer, and a parser for the few forms of PTX that matter here: the three
+ * directives at the start of a text, and entries. Everything else outside of braces is
+ * skipped.
  */
 #include "kernels/soft/ptx.h"
 
@@ -13,12 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TARGET_OLDEST 50 /* drivers of our time translate for nothing older */
+#define TARGET_OLDEST 50 /* current drivers support no older target */
 
 struct reader {
 	const char *at; /* behind the token */
 	const char *token;
-	size_t length; /* of the token; 0: the text is over */
+	size_t length; /* of the token; 0: end of the text */
 	bool broken;   /* a comment or a string that does not end */
 };
 
@@ -58,7 +58,7 @@ static size_t ptx_token_length(const char *at)
 	if (!ptx_is_letter(*at) && *at != '.')
 		return length;
 
-	/* A dot begins a directive and stands in a number. */
+	/* A dot begins a directive, or is part of a number. */
 	while (ptx_is_letter(at[length]) || (at[length] == '.' && isdigit((unsigned char)*at)))
 		length++;
 
@@ -84,7 +84,7 @@ static bool reader_is(const struct reader *reader, const char *word)
 	return reader->length == strlen(word) && strncmp(reader->token, word, reader->length) == 0;
 }
 
-/* Steps over the word if it is next. */
+/* Skips the word if it is next. */
 static bool reader_take(struct reader *reader, const char *word)
 {
 	if (!reader_is(reader, word))
@@ -122,7 +122,7 @@ static bool reader_take_number(struct reader *reader, uint32_t most, uint32_t *o
 	return true;
 }
 
-/* To behind the brace that closes the one that is next. */
+/* Skips a pair of braces and what is in it. */
 static bool reader_skip_braces(struct reader *reader)
 {
 	unsigned depth = 0;
@@ -138,7 +138,7 @@ static bool reader_skip_braces(struct reader *reader)
 
 /* ---- The head of a text ---- */
 
-/* The first version of PTX that knows a target, as 10 * major + minor. */
+/* The first PTX version that supports a target, as 10 * major + minor. */
 static unsigned ptx_version_of_target(unsigned target)
 {
 	static const struct {
@@ -169,7 +169,7 @@ static CUresult ptx_read_version(struct reader *reader, unsigned *version)
 	return *version > SOFT_PTX_VERSION ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_SUCCESS;
 }
 
-/* "sm_70": 70. A target of one architecture ("sm_90a") runs on no other and is no number. */
+/* "sm_70": 70. "sm_90a" runs on one architecture only and is refused. */
 static CUresult ptx_read_target(struct reader *reader, unsigned *target)
 {
 	static const char prefix[] = "sm_";
@@ -193,7 +193,7 @@ static CUresult ptx_read_target(struct reader *reader, unsigned *target)
 static CUresult ptx_read_head(struct reader *reader, unsigned capability)
 {
 	unsigned version = 0, target = 0;
-	uint32_t bits = 32; /* what is meant where nothing is said */
+	uint32_t bits = 32; /* the default */
 	CUresult result = ptx_read_version(reader, &version);
 
 	if (result == CUDA_SUCCESS)
@@ -301,7 +301,7 @@ static bool ptx_read_sizes(struct reader *reader, uint32_t sizes[3])
 	return true;
 }
 
-/* What stands between an entry's parameters and its statements. */
+/* Reads the directives between an entry's parameters and its statements. */
 static bool ptx_read_tuning(struct reader *reader, struct ptx_entry *entry)
 {
 	uint32_t most[3];
@@ -335,8 +335,8 @@ static CUresult ptx_add(struct ptx *ptx, const struct ptx_entry *entry)
 	return CUDA_SUCCESS;
 }
 
-/* From behind ".entry" to behind its statements; a declaration without them is none of
- * the module's entries. */
+/* Reads an entry from behind ".entry" to behind its statements. A declaration without
+ * statements is not an entry of the module. */
 static CUresult ptx_read_entry(struct reader *reader, struct ptx *ptx)
 {
 	struct ptx_entry entry = {.name = NULL};
@@ -387,7 +387,7 @@ static CUresult ptx_read_entries(struct reader *reader, struct ptx *ptx)
 
 /* ---- A text ---- */
 
-/* What a real driver would take and we cannot: ELF, or a fat binary. */
+/* ELF, or a fat binary, which a real driver accepts. */
 static bool ptx_is_machine_code(const char *image)
 {
 	return strncmp(image, "\177ELF", 4) == 0 || strncmp(image, "\x50\xed\x55\xba", 4) == 0;

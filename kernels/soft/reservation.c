@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reservations: an array sorted by address; the place of a reserved range is
- * inaccessible, unbacked memory of this process. */
+/* Reservations: an array sorted by address. A reserved range is inaccessible, unbacked
+ * address space of this process. */
 #include "kernels/soft/reservation.h"
 
 #include "kernels/soft/lock.h"
@@ -61,7 +61,7 @@ struct reservation *reservation_nth(size_t n)
 	return n < reservation_count ? reservations[n] : NULL;
 }
 
-/* A place of the given alignment, inaccessible; that of the hint if it is free; NULL if
+/* Inaccessible address space of the given alignment, at the hint if that is free; NULL if
  * there is none. */
 static void *reservation_reserve_place(uint64_t bytes, uint64_t alignment, CUdeviceptr hint)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel counts descriptions open for writing, not fds, and the answer to a request
+ * The kernel counts open file descriptions for writing, not fds. Its answer to a request
  * for a write lease tells whether ours is the only one. A mapping keeps its description
  * open.
  */

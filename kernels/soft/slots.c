@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Slots: an array that grows by doubling, with its free slots chained through it. */
+/* Slots: an array that grows by doubling, with a free list threaded through it. */
 #include "kernels/soft/slots.h"
 
 #include <assert.h>
@@ -11,10 +11,10 @@
 struct slot {
 	void *object; /* NULL: free */
 	uint32_t generation;
-	uint32_t next; /* free: the next free one, as index + 1 */
+	uint32_t next; /* of a free slot: the next free one, as index + 1 */
 };
 
-/* A free slot's index in *index, off the chain. */
+/* Allocates a slot; its index goes to *index. */
 static int slots_alloc(struct slots *slots, uint32_t *index)
 {
 	if (slots->free != 0) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams. The queue is a ring that grows, under table_lock. Two words tell the two sides
- * of a stream about each other: `pushed` changes when there is something new for the
- * thread, `finished` counts what was done; each side looks at the other's word for a
- * while before it sleeps on it, and says so, so that a busy stream makes no system calls.
+ * Streams. The queue is a ring that grows, under table_lock. Two words connect the two
+ * sides of a stream: `pushed` changes when there is new work for the thread, `finished`
+ * counts completed operations. Each side polls the other's word for a while before it
+ * sleeps on it, and announces that it sleeps, so a busy stream makes no system calls.
  *
- * A destroyed stream stays in the list until its thread has ended and nobody waits for
- * it; then it is reaped: joined and freed, by whoever comes by next.
+ * A destroyed stream stays in the list until its thread has ended and nothing waits for
+ * it. Then the next call reaps it: joins the thread and frees the stream.
  */
 #include "kernels/soft/stream.h"
 
@@ -19,7 +19,7 @@
 #include <sys/prctl.h>
 
 struct stream {
-	struct stream *next; /* all, also destroyed ones */
+	struct stream *next; /* all, including destroyed ones */
 	uint64_t name;
 	struct device *device;
 	pthread_t thread;
@@ -28,7 +28,7 @@ struct stream {
 	uint32_t submitted;              /* ever; compared with finished */
 	_Atomic uint32_t pushed, finished;
 	atomic_bool asleep;       /* the thread sleeps on pushed */
-	_Atomic uint32_t waiters; /* how many may sleep on finished */
+	_Atomic uint32_t waiters; /* number of threads that may sleep on finished */
 	atomic_bool aborted;
 	bool destroyed, ended; /* ended: the thread is about to return */
 	uint32_t references;   /* by waiters */
@@ -135,7 +135,7 @@ static void *stream_main(void *argument)
 	return NULL;
 }
 
-/* ---- Making and ending ---- */
+/* ---- Creating and destroying ---- */
 
 static void stream_free(struct stream *stream)
 {
@@ -143,7 +143,7 @@ static void stream_free(struct stream *stream)
 	free(stream);
 }
 
-/* Takes one stream that can be reaped out of the list, or NULL; table_lock is held. */
+/* Unlinks one stream that can be reaped; NULL if there is none. table_lock is held. */
 static struct stream *stream_unlink_ended(void)
 {
 	for (struct stream **at = &streams; *at != NULL; at = &(*at)->next) {
@@ -157,8 +157,8 @@ static struct stream *stream_unlink_ended(void)
 	return NULL;
 }
 
-/* Joins and frees what has ended; no lock is held, as a thread on its way out may still
- * want one. */
+/* Joins and frees all streams that have ended. No lock is held, because an ending thread
+ * may still need one. */
 static void stream_reap(void)
 {
 	for (;;) {
@@ -200,7 +200,7 @@ static struct stream *stream_new(struct device *device)
 	return stream;
 }
 
-/* Makes a stream of the current context; table_lock is held. */
+/* Creates a stream of the current context; table_lock is held. */
 static CUresult stream_create(CUstream *out)
 {
 	struct device *device;
@@ -270,7 +270,7 @@ static CUresult stream_current(CUstream handle, struct stream **out)
 	return CUDA_SUCCESS;
 }
 
-/* From here on nothing finds the stream; its thread ends when it has run what is queued.
+/* From now on the stream cannot be found; its thread ends when the queue is empty.
  * table_lock is held. */
 static void stream_mark_destroyed(struct stream *stream)
 {
@@ -302,7 +302,7 @@ static bool stream_is_idle(const struct stream *stream)
 	return stream->submitted == atomic_load(&stream->finished);
 }
 
-/* Out of the list; table_lock is held. */
+/* table_lock is held. */
 static void stream_unlink(struct stream *stream)
 {
 	struct stream **at = &streams;
@@ -312,8 +312,8 @@ static void stream_unlink(struct stream *stream)
 	*at = stream->next;
 }
 
-/* An idle stream is unlinked, and the caller's to join and free: its thread is gone when
- * cuStreamDestroy() returns, so that whoever counts threads and maps finds none left. */
+/* Unlinks an idle stream, which the caller then joins and frees, so that its thread and
+ * its mappings are gone when cuStreamDestroy() returns. */
 static bool stream_unlink_idle(struct stream *stream)
 {
 	if (!stream_is_idle(stream) || stream->references != 0)
@@ -359,11 +359,11 @@ CUresult cuStreamQuery(CUstream handle)
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	/* In this order: a ruined context's streams become idle too. */
+	/* In this order: the streams of a failed context become idle too. */
 	return stream_is_idle(stream) ? device_fault(stream->device) : CUDA_ERROR_NOT_READY;
 }
 
-/* Waits for what is submitted to the stream now; table_lock is held and let go of
+/* Waits for what is submitted to the stream now; table_lock is held, and released
  * meanwhile. */
 static void stream_drain(struct stream *stream)
 {
@@ -395,7 +395,7 @@ CUresult cuStreamSynchronize(CUstream handle)
 void streams_drain(const struct device *device)
 {
 	LOCKED(table_lock);
-	/* A stream being waited for stays in the list, and so does its place. */
+	/* A stream that is waited for stays in the list, so this pointer stays valid. */
 	for (struct stream *stream = streams; stream != NULL; stream = stream->next)
 		if (stream->device == device)
 			stream_drain(stream);
@@ -425,7 +425,7 @@ static bool stream_grow(struct stream *stream)
 	return true;
 }
 
-/* Queues the operation; true: the thread sleeps and is to be woken. table_lock is held. */
+/* Queues the operation; true: the thread sleeps and must be woken. table_lock is held. */
 static bool stream_push(struct stream *stream, const struct op *op)
 {
 	stream->ring[(stream->head + stream->queued) & (stream->capacity - 1)] = *op;
@@ -463,7 +463,7 @@ CUresult stream_submit(CUstream handle, const struct op *op)
 	return result;
 }
 
-/* ---- The end of all ---- */
+/* ---- Tearing down ---- */
 
 static void stream_abort_all(void)
 {

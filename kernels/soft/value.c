@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations that order a stream with the rest of the world: writing a 64-bit value,
- * waiting for one, and calling a host function. A value lies in device memory or in host
- * memory registered with CU_MEMHOSTREGISTER_DEVICEMAP, and may be written by anybody,
- * other processes included; so a wait polls, ever more slowly down to every 200 µs.
+ * Operations that synchronise a stream with other threads and processes: writing a 64-bit
+ * value, waiting for one, and calling a host function. A value is in device memory or in
+ * host memory registered with CU_MEMHOSTREGISTER_DEVICEMAP. Any process may write it, so
+ * a wait polls, at growing intervals of up to 200 µs.
  */
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
