@@ -287,7 +287,7 @@ gpu-check: gpu-pack ## prove hbmd on this machine's GPU; without one, say what w
 	@$(PACK)/run.sh
 
 fuzz: ## not there yet: fuzzing
-	@echo "make $@: not there yet: see \"What is not there yet\" in README.md" >&2; exit 1
+	@echo "make $@: not there yet: see \"What is missing\" in README.md" >&2; exit 1
 
 install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there stays
 	install -D -m 755 $(BUILD)/hbmd $(DESTDIR)$(SBINDIR)/hbmd
