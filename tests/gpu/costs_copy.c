@@ -3,8 +3,8 @@
  * What a link carries: copies between pinned host memory and device memory, by the size
  * of the block, one way and both ways at once, and within the device; one copy at a time
  * with a wait after each, and many queued with one wait. A stream for each direction. And
- * what it costs to wait for a copy, by an event that is waited for spinning, as a lane of
- * hbmd does, or sleeping.
+ * what it costs to wait for a copy, spinning on an event, as a copy
+ * queue of hbmd does, or sleeping.
  */
 #include "tests/gpu/costs.h"
 
@@ -17,7 +17,7 @@
 #define SPAN (128 * MIB) /* of host and of device memory, for each direction */
 #define BATCH 64
 #define POINT_S 0.15
-#define WAIT_BLOCK (512ull << 10) /* what a lane's batch has at least */
+#define WAIT_BLOCK (512ull << 10) /* the least that a copy queue puts into a batch */
 #define WAITS 1000
 
 struct link {

@@ -28,7 +28,7 @@ struct page {
 	struct hbm_wire_link links[4];
 };
 
-/* Hops 0 to 9 in pages of four; the cursor is the next link. */
+/* Links 0 to 9 in pages of four; the cursor is the next link. */
 static bool answer_pages(struct fake *self, const struct hbm_wire_header *request)
 {
 	const struct hbm_wire_query *query = (const void *)request;

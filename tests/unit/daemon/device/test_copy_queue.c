@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lanes: copies between scattered device memory and one flat range, cut where a
+ * Copy queues: copies between scattered device memory and one flat range, cut where a
  * registration ends, with checksums taken and verified on the way; which failures cost
  * which copy.
  */
@@ -399,7 +399,7 @@ static void test_events_that_fail(void **state)
 	}
 }
 
-/* A failure on the lane's first step is not for ever. */
+/* A failure of the queue's first step is not permanent. */
 static void test_a_context_that_cannot_be_entered_at_first(void **state)
 {
 	struct setting *setting = *state;
@@ -417,7 +417,7 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 	check_scattered(&setting->works[0], 0);
 }
 
-/* A lane can be had or not; what is left of a failed one is nothing. */
+/* A queue opens or does not; nothing is left of one that failed. */
 static void test_every_call_of_opening_fails_once(void **state)
 {
 	struct setting *setting = *state;

@@ -855,7 +855,7 @@ static void random_operations_agree_with_a_model(void **state)
 	bool model[MODEL_REGIONS][MODEL_SLOTS] = {0};
 	uint64_t used = 0;
 
-	seed_open(&seed, "lease");
+	seed_open(&seed, "region");
 	for (uint32_t i = 0; i < MODEL_REGIONS; i++)
 		regions[i] = must_create(fixture, 0, MODEL_SLOTS * SLAB, SLAB);
 	for (int i = 0; i < 500; i++) {
