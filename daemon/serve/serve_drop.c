@@ -8,7 +8,7 @@
  * 	        NAMESPACE_DROP                  no block left                  no pin left
  * 	(none) ----------------> blocks are dropped ----------> pins are forgotten ----------> reply
  *
- * Blocks that a transfer reads or writes give their place back when it ends; nobody finds
+ * Blocks that a transfer reads or writes give their place back when it ends; no lookup finds
  * them by then. Another NAMESPACE_DROP of the same namespace waits for the same end.
  *
  * Pins: a session's own never stand in the way. Those of other sessions and of operators
