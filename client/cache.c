@@ -14,7 +14,7 @@ bool hbm_key_is_valid(const hbm_key *key)
 	return memcmp(key, &reserved, sizeof(reserved)) != 0;
 }
 
-static bool cache_results_are_sound(const struct ticket *ticket, const struct message *message)
+static bool cache_results_are_valid(const struct ticket *ticket, const struct message *message)
 {
 	const struct hbm_wire_results *reply = (const void *)message->header;
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
@@ -29,7 +29,7 @@ static int cache_reply_results(struct hbm *hbm, struct ticket *ticket, struct me
 	(void)hbm;
 	if (hbm_reply_is_refusal(message))
 		return message->header->status;
-	if (!cache_results_are_sound(ticket, message))
+	if (!cache_results_are_valid(ticket, message))
 		return TICKET_BROKEN;
 
 	const struct hbm_wire_results *reply = (const void *)message->header;

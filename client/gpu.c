@@ -16,7 +16,7 @@ int hbm_gpu_open(struct gpu *gpu, const struct hbm_info *info, char *error, size
 }
 
 /* Records which of the daemon's devices has the UUID of this process's `ordinal`. */
-static void gpu_found(struct gpu *gpu, uint32_t devices, int ordinal, const CUuuid *uuid)
+static void gpu_match(struct gpu *gpu, uint32_t devices, int ordinal, const CUuuid *uuid)
 {
 	for (uint32_t i = 0; i < devices; i++) {
 		if (memcmp(&gpu->uuids[i], uuid, sizeof(*uuid)) == 0)
@@ -42,7 +42,7 @@ bool hbm_gpu_recognise(struct gpu *gpu, const struct hbm_info *info)
 		    !GPU_CALL(gpu, cuDeviceGetUuid, &uuid, device))
 			return false;
 
-		gpu_found(gpu, info->devices, ordinal, &uuid);
+		gpu_match(gpu, info->devices, ordinal, &uuid);
 	}
 
 	gpu->recognised = true;

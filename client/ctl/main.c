@@ -30,7 +30,7 @@ static bool hbmctl_is_option(const char *word)
 	return strncmp(word, "--", 2) == 0;
 }
 
-static int hbmctl_take_option(struct ctl *ctl, struct option_set *shared, char ***args)
+static int hbmctl_read_option(struct ctl *ctl, struct option_set *shared, char ***args)
 {
 	char error[256];
 	struct option_set *sets[] = {shared, &ctl->options};
@@ -41,7 +41,7 @@ static int hbmctl_take_option(struct ctl *ctl, struct option_set *shared, char *
 
 /* Splits what follows the command into options and words; `--` ends the options.
  * ctl->words has room for all. */
-static int hbmctl_take_arguments(struct ctl *ctl, struct option_set *shared, char **args)
+static int hbmctl_read_arguments(struct ctl *ctl, struct option_set *shared, char **args)
 {
 	bool options_over = false;
 	while (*args) {
@@ -49,7 +49,7 @@ static int hbmctl_take_arguments(struct ctl *ctl, struct option_set *shared, cha
 			options_over = true;
 			args++;
 		} else if (!options_over && hbmctl_is_option(*args)) {
-			int r = hbmctl_take_option(ctl, shared, &args);
+			int r = hbmctl_read_option(ctl, shared, &args);
 			if (r != CTL_DONE)
 				return r;
 		} else {
@@ -80,7 +80,7 @@ static int hbmctl_help(struct ctl *ctl, char **args)
 static int hbmctl_run_command(struct ctl *ctl, struct option_set *shared, char **args)
 {
 	ctl->options.specs = ctl->command->options;
-	int r = hbmctl_take_arguments(ctl, shared, args);
+	int r = hbmctl_read_arguments(ctl, shared, args);
 	if (r != CTL_DONE)
 		return r;
 
@@ -112,7 +112,7 @@ static int hbmctl_run(struct ctl *ctl, char **args)
 	struct option_set shared = {.specs = shared_options};
 
 	while (*args && hbmctl_is_option(*args)) {
-		int r = hbmctl_take_option(ctl, &shared, &args);
+		int r = hbmctl_read_option(ctl, &shared, &args);
 		if (r != CTL_DONE)
 			return r;
 	}

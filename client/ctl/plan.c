@@ -66,7 +66,7 @@ static int plan_print(const struct ctl *ctl, const struct plan_request *request,
 }
 
 /* CTL_FAILED if no context length leaves room for one user. */
-static int plan_verdict(const struct plan_request *request, const struct plan_point *points)
+static int plan_exit_status(const struct plan_request *request, const struct plan_point *points)
 {
 	for (size_t i = 0; i < request->context_count; i++) {
 		if (points[i].concurrency > 0)
@@ -110,5 +110,5 @@ int plan_run(struct ctl *ctl)
 	if (r == CTL_DONE)
 		r = plan_print(ctl, &request, points, live);
 
-	return r == CTL_DONE ? plan_verdict(&request, points) : r;
+	return r == CTL_DONE ? plan_exit_status(&request, points) : r;
 }

@@ -133,7 +133,7 @@ static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 	return CTL_DONE;
 }
 
-static void plan_live_take_rate(double measured, double *rate)
+static void plan_live_use_rate(double measured, double *rate)
 {
 	if (measured > 0)
 		*rate = measured;
@@ -141,12 +141,12 @@ static void plan_live_take_rate(double measured, double *rate)
 
 /* A link that has moved nothing keeps its theory; a drive without either is left out of
  * the plan. */
-static void plan_live_take_rates(struct plan_hardware *hardware, const double rates[HBM_LINKS])
+static void plan_live_use_rates(struct plan_hardware *hardware, const double rates[HBM_LINKS])
 {
-	plan_live_take_rate(rates[HBM_LINK_D2H], &hardware->link.out_bytes_s);
-	plan_live_take_rate(rates[HBM_LINK_H2D], &hardware->link.in_bytes_s);
-	plan_live_take_rate(rates[HBM_LINK_NVME_WRITE], &hardware->nvme.out_bytes_s);
-	plan_live_take_rate(rates[HBM_LINK_NVME_READ], &hardware->nvme.in_bytes_s);
+	plan_live_use_rate(rates[HBM_LINK_D2H], &hardware->link.out_bytes_s);
+	plan_live_use_rate(rates[HBM_LINK_H2D], &hardware->link.in_bytes_s);
+	plan_live_use_rate(rates[HBM_LINK_NVME_WRITE], &hardware->nvme.out_bytes_s);
+	plan_live_use_rate(rates[HBM_LINK_NVME_READ], &hardware->nvme.in_bytes_s);
 	if (!(hardware->nvme.out_bytes_s > 0 && hardware->nvme.in_bytes_s > 0))
 		hardware->nvme_bytes = 0;
 }
@@ -173,7 +173,7 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 		live.switches[i].theoretical_s =
 			plan_live_switch_theory(&theory, &live.switches[i]);
 
-	plan_live_take_rates(&request->hardware, rates);
+	plan_live_use_rates(&request->hardware, rates);
 	*out = live;
 
 	return CTL_DONE;

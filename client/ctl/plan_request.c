@@ -70,7 +70,7 @@ static int plan_request_unexpected(const struct ctl *ctl, enum plan_option optio
 			 plan_request_value_of(ctl, option), plan_quantity_expected(kind));
 }
 
-static int plan_request_take(const struct ctl *ctl, enum plan_option option,
+static int plan_request_read(const struct ctl *ctl, enum plan_option option,
 			     enum plan_quantity kind, double *out)
 {
 	const char *value = plan_request_value_of(ctl, option);
@@ -79,11 +79,11 @@ static int plan_request_take(const struct ctl *ctl, enum plan_option option,
 	return plan_request_unexpected(ctl, option, kind);
 }
 
-static int plan_request_take_whole(const struct ctl *ctl, enum plan_option option,
+static int plan_request_read_whole(const struct ctl *ctl, enum plan_option option,
 				   enum plan_quantity kind, uint64_t *out)
 {
 	double number = (double)*out;
-	int r = plan_request_take(ctl, option, kind, &number);
+	int r = plan_request_read(ctl, option, kind, &number);
 
 	*out = (uint64_t)number;
 	return r;
@@ -136,7 +136,7 @@ static int plan_request_find_model(const struct ctl *ctl, const char *name,
 }
 
 /* ALL, or ALL/ACTIVE. */
-static int plan_request_take_params(const struct ctl *ctl, struct plan_model *model)
+static int plan_request_read_params(const struct ctl *ctl, struct plan_model *model)
 {
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_PARAMS);
 	if (!value)
@@ -162,7 +162,7 @@ static int plan_request_take_params(const struct ctl *ctl, struct plan_model *mo
 	return CTL_DONE;
 }
 
-static int plan_request_take_model(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_model(const struct ctl *ctl, struct plan_request *request)
 {
 	const char *name = plan_request_value_of(ctl, PLAN_OPTION_MODEL);
 	if (!name)
@@ -170,10 +170,10 @@ static int plan_request_take_model(const struct ctl *ctl, struct plan_request *r
 
 	int r = plan_request_find_model(ctl, name, request);
 	if (r == CTL_DONE)
-		r = plan_request_take_params(ctl, &request->model);
+		r = plan_request_read_params(ctl, &request->model);
 
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS,
+		r = plan_request_read(ctl, PLAN_OPTION_WEIGHT_BITS, PLAN_BITS,
 				      &request->model.weight_bits);
 
 	if (r == CTL_DONE && request->model.params == 0)
@@ -186,7 +186,7 @@ static int plan_request_take_model(const struct ctl *ctl, struct plan_request *r
 
 /* ---- The load ---- */
 
-static int plan_request_take_encoding(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_encoding(const struct ctl *ctl, struct plan_request *request)
 {
 	static const struct {
 		const char *name;
@@ -205,42 +205,42 @@ static int plan_request_take_encoding(const struct ctl *ctl, struct plan_request
 	return ctl_usage(ctl, "--encoding is \"%s\": expected none, fp8, int8 or int4", value);
 }
 
-static int plan_request_take_batch(const struct ctl *ctl, struct plan_load *load)
+static int plan_request_read_batch(const struct ctl *ctl, struct plan_load *load)
 {
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_BATCH);
 	if (!value || strcmp(value, "max") != 0)
-		return plan_request_take_whole(ctl, PLAN_OPTION_BATCH, PLAN_COUNT, &load->batch);
+		return plan_request_read_whole(ctl, PLAN_OPTION_BATCH, PLAN_COUNT, &load->batch);
 	load->batch = 0;
 	return CTL_DONE;
 }
 
-static int plan_request_take_load(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_load(const struct ctl *ctl, struct plan_request *request)
 {
 	struct plan_load *load = &request->load;
 
 	*load = plan_load_default();
 
-	int r = plan_request_take_batch(ctl, load);
+	int r = plan_request_read_batch(ctl, load);
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS,
+		r = plan_request_read_whole(ctl, PLAN_OPTION_OUTPUT_TOKENS, PLAN_TOKENS,
 					    &load->output_tokens);
 
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_USERS, PLAN_COUNT, &load->users);
+		r = plan_request_read_whole(ctl, PLAN_OPTION_USERS, PLAN_COUNT, &load->users);
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_ROUNDS, PLAN_COUNT, &load->rounds);
+		r = plan_request_read_whole(ctl, PLAN_OPTION_ROUNDS, PLAN_COUNT, &load->rounds);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_THINK_TIME, PLAN_SECONDS, &load->think_s);
+		r = plan_request_read(ctl, PLAN_OPTION_THINK_TIME, PLAN_SECONDS, &load->think_s);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_KEEP_LAYERS, PLAN_RATIO, &load->keep_layers);
+		r = plan_request_read(ctl, PLAN_OPTION_KEEP_LAYERS, PLAN_RATIO, &load->keep_layers);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_KEEP_HEADS, PLAN_RATIO, &load->keep_heads);
+		r = plan_request_read(ctl, PLAN_OPTION_KEEP_HEADS, PLAN_RATIO, &load->keep_heads);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_KEEP_TOKENS, PLAN_RATIO, &load->keep_tokens);
+		r = plan_request_read(ctl, PLAN_OPTION_KEEP_TOKENS, PLAN_RATIO, &load->keep_tokens);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_D_EFF, PLAN_WIDTH, &load->attention_width);
+		r = plan_request_read(ctl, PLAN_OPTION_D_EFF, PLAN_WIDTH, &load->attention_width);
 
-	return r == CTL_DONE ? plan_request_take_encoding(ctl, request) : r;
+	return r == CTL_DONE ? plan_request_read_encoding(ctl, request) : r;
 }
 
 /* ---- Context lengths ---- */
@@ -284,7 +284,7 @@ static bool plan_request_add_item(struct plan_request *request, const char *item
 	return plan_request_add_range(request, (uint64_t)first, (uint64_t)last);
 }
 
-static int plan_request_take_contexts(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_contexts(const struct ctl *ctl, struct plan_request *request)
 {
 	const char *item = plan_request_value_of(ctl, PLAN_OPTION_CONTEXT);
 	if (!item) {
@@ -310,15 +310,15 @@ static int plan_request_take_contexts(const struct ctl *ctl, struct plan_request
 
 int plan_request_load(const struct ctl *ctl, struct plan_request *request)
 {
-	int r = plan_request_take_model(ctl, request);
+	int r = plan_request_read_model(ctl, request);
 	if (r == CTL_DONE)
-		r = plan_request_take_load(ctl, request);
-	return r == CTL_DONE ? plan_request_take_contexts(ctl, request) : r;
+		r = plan_request_read_load(ctl, request);
+	return r == CTL_DONE ? plan_request_read_contexts(ctl, request) : r;
 }
 
 /* ---- The hardware ---- */
 
-static int plan_request_take_gpu(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_gpu(const struct ctl *ctl, struct plan_request *request)
 {
 	const char *name = plan_request_value_of(ctl, PLAN_OPTION_GPU);
 	if (!name)
@@ -340,10 +340,10 @@ static int plan_request_take_gpu(const struct ctl *ctl, struct plan_request *req
 	return CTL_DONE;
 }
 
-static int plan_request_take_link(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_read_link(const struct ctl *ctl, struct plan_hardware *hardware)
 {
 	double rate = 0;
-	int r = plan_request_take(ctl, PLAN_OPTION_LINK, PLAN_RATE, &rate);
+	int r = plan_request_read(ctl, PLAN_OPTION_LINK, PLAN_RATE, &rate);
 
 	if (rate > 0)
 		hardware->link = (struct plan_link){rate, rate};
@@ -351,7 +351,7 @@ static int plan_request_take_link(const struct ctl *ctl, struct plan_hardware *h
 }
 
 /* SIZE@RATE. */
-static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_read_nvme(const struct ctl *ctl, struct plan_hardware *hardware)
 {
 	const char *value = plan_request_value_of(ctl, PLAN_OPTION_NVME);
 	if (!value)
@@ -371,11 +371,11 @@ static int plan_request_take_nvme(const struct ctl *ctl, struct plan_hardware *h
 	return CTL_DONE;
 }
 
-static int plan_request_take_switch_bytes(const struct ctl *ctl, struct plan_request *request)
+static int plan_request_read_switch_bytes(const struct ctl *ctl, struct plan_request *request)
 {
 	request->switch_bytes = SWITCH_BYTES;
 
-	int r = plan_request_take_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES,
+	int r = plan_request_read_whole(ctl, PLAN_OPTION_SWITCH_BYTES, PLAN_BYTES,
 					&request->switch_bytes);
 	if (r == CTL_DONE && request->switch_bytes > SWITCH_BYTES_MAX)
 		return ctl_usage(ctl, "--switch-bytes is \"%s\": expected at most 1TiB",
@@ -384,10 +384,10 @@ static int plan_request_take_switch_bytes(const struct ctl *ctl, struct plan_req
 	return r;
 }
 
-static int plan_request_take_gpus(const struct ctl *ctl, struct plan_hardware *hardware)
+static int plan_request_read_gpus(const struct ctl *ctl, struct plan_hardware *hardware)
 {
 	uint64_t gpus = 1;
-	int r = plan_request_take_whole(ctl, PLAN_OPTION_GPUS, PLAN_COUNT, &gpus);
+	int r = plan_request_read_whole(ctl, PLAN_OPTION_GPUS, PLAN_COUNT, &gpus);
 
 	hardware->gpus = (uint32_t)gpus;
 	hardware->data_parallel = plan_request_value_of(ctl, PLAN_OPTION_DP_ATTENTION) != NULL;
@@ -398,28 +398,28 @@ static int plan_request_take_gpus(const struct ctl *ctl, struct plan_hardware *h
 int plan_request_hardware(const struct ctl *ctl, struct plan_request *request)
 {
 	struct plan_hardware *hardware = &request->hardware;
-	int r = plan_request_take_gpu(ctl, request);
+	int r = plan_request_read_gpu(ctl, request);
 	if (r == CTL_DONE && plan_request_value_of(ctl, PLAN_OPTION_HBM))
 		request->hbm_note = "as given";
 	if (r == CTL_DONE)
-		r = plan_request_take_gpus(ctl, hardware);
+		r = plan_request_read_gpus(ctl, hardware);
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_HBM, PLAN_BYTES, &hardware->hbm_bytes);
+		r = plan_request_read_whole(ctl, PLAN_OPTION_HBM, PLAN_BYTES, &hardware->hbm_bytes);
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_FLOPS, PLAN_FLOP_S, &hardware->flop_s);
+		r = plan_request_read(ctl, PLAN_OPTION_FLOPS, PLAN_FLOP_S, &hardware->flop_s);
 
 	if (r == CTL_DONE)
-		r = plan_request_take(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE,
+		r = plan_request_read(ctl, PLAN_OPTION_BANDWIDTH, PLAN_RATE,
 				      &hardware->hbm_bytes_s);
 
 	if (r == CTL_DONE)
-		r = plan_request_take_link(ctl, hardware);
+		r = plan_request_read_link(ctl, hardware);
 	if (r == CTL_DONE)
-		r = plan_request_take_whole(ctl, PLAN_OPTION_DDR, PLAN_BYTES, &hardware->ddr_bytes);
+		r = plan_request_read_whole(ctl, PLAN_OPTION_DDR, PLAN_BYTES, &hardware->ddr_bytes);
 	if (r == CTL_DONE)
-		r = plan_request_take_switch_bytes(ctl, request);
+		r = plan_request_read_switch_bytes(ctl, request);
 
-	return r == CTL_DONE ? plan_request_take_nvme(ctl, hardware) : r;
+	return r == CTL_DONE ? plan_request_read_nvme(ctl, hardware) : r;
 }
 
 /* The option of the first figure that is missing, or NULL. */

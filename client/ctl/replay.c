@@ -298,7 +298,7 @@ static int replay_collect(struct crew *crew, struct tally *tally)
 	return r;
 }
 
-static int replay_run_crew(struct crew *crew, struct replay_outcome *outcome)
+static int replay_run_workers(struct crew *crew, struct replay_outcome *outcome)
 {
 	struct replay_plan *plan = crew->plan;
 
@@ -325,7 +325,7 @@ static int replay_run_crew(struct crew *crew, struct replay_outcome *outcome)
 	return r ? r : collected;
 }
 
-static void replay_close_crew(struct crew *crew)
+static void replay_close_workers(struct crew *crew)
 {
 	for (uint32_t i = 0; i < crew->opened; i++)
 		replay_worker_close(crew->workers[i]);
@@ -343,7 +343,7 @@ static void replay_report_mismatches(const struct tally *tally)
 }
 
 /* The exit status of a run that completed. */
-static int replay_judge(const struct replay_outcome *outcome)
+static int replay_exit_status(const struct replay_outcome *outcome)
 {
 	const struct tally *tally = &outcome->tally;
 
@@ -369,14 +369,14 @@ static int replay_command(struct ctl *ctl, struct replay_plan *plan, const char 
 	struct replay_outcome outcome = {.trace = trace, .plan = plan};
 
 	sem_init(&crew.ended, 0, 0);
-	int r = replay_run_crew(&crew, &outcome);
+	int r = replay_run_workers(&crew, &outcome);
 	if (crew.started) {
 		int printed = replay_report(ctl, &outcome);
-		int verdict = replay_judge(&outcome);
+		int verdict = replay_exit_status(&outcome);
 		r = r ? r : printed ? printed : verdict;
 	}
 
-	replay_close_crew(&crew);
+	replay_close_workers(&crew);
 	tally_clear(&outcome.tally);
 
 	return r;

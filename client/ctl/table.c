@@ -65,7 +65,7 @@ static bool table_make_room(struct table *table)
 }
 
 /* The C0 set, DEL, and the C1 set as UTF-8 writes it: terminals act on all of them. */
-static void table_blunt(char *text)
+static void table_replace_controls(char *text)
 {
 	for (unsigned char *c = (unsigned char *)text; *c; c++) {
 		if (*c < 0x20 || *c == 0x7f)
@@ -92,7 +92,7 @@ void table_cell(struct table *table, const char *format, ...)
 		return;
 	}
 
-	table_blunt(text);
+	table_replace_controls(text);
 	table->cells[table->cell_count++] = text;
 }
 

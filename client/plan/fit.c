@@ -5,7 +5,7 @@
 
 typedef unsigned __int128 fit_wide;
 
-static double fit_smaller(double a, double b)
+static double fit_min(double a, double b)
 {
 	return a < b ? a : b;
 }
@@ -64,9 +64,9 @@ void plan_fit(const struct plan_model *model, const struct plan_hardware *hardwa
 		.missing_bytes = needed > hbm ? (uint64_t)(needed - hbm) : 0,
 		.gpus = fit_gpus(model, hardware, point),
 		.context = fit_longest_context(model, load, room),
-		.keep = fit_smaller(1, (double)room / (double)point->kv_bytes),
+		.keep = fit_min(1, (double)room / (double)point->kv_bytes),
 	};
 	if (hbm > slot)
-		point->fit.weight_bits = fit_smaller(
-			model->weight_bits, (double)(hbm - slot) * 8 / (double)model->params);
+		point->fit.weight_bits = fit_min(model->weight_bits,
+						 (double)(hbm - slot) * 8 / (double)model->params);
 }

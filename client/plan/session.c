@@ -9,12 +9,12 @@
 
 #define SECONDS_PER_HOUR 3600
 
-static double session_smaller(double a, double b)
+static double session_min_rate(double a, double b)
 {
 	return a < b ? a : b;
 }
 
-static uint64_t session_least(uint64_t a, uint64_t b)
+static uint64_t session_min(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
 }
@@ -149,7 +149,7 @@ static void session_park(const struct plan_model *model, const struct plan_hardw
 		session_add_drive(hardware, point, parking);
 
 	double in_bytes_s =
-		nvme ? session_smaller(link_in_bytes_s, drive->in_bytes_s) : link_in_bytes_s;
+		nvme ? session_min_rate(link_in_bytes_s, drive->in_bytes_s) : link_in_bytes_s;
 	parking->break_even = session_break_even(model, hardware, load, in_bytes_s);
 
 	parking->session_s = session_total_s(load, point, parking->serial_s);
@@ -170,8 +170,8 @@ static double session_mean_switch(const struct plan_hardware *hardware,
 	if (hardware->ddr_bytes == 0 && hardware->nvme_bytes == 0)
 		return point->switch_s;
 
-	point->users_in_ddr = session_least(parked, point->ddr.users);
-	point->users_in_nvme = session_least(parked - point->users_in_ddr, point->nvme.users);
+	point->users_in_ddr = session_min(parked, point->ddr.users);
+	point->users_in_nvme = session_min(parked - point->users_in_ddr, point->nvme.users);
 	point->users_without_place = parked - point->users_in_ddr - point->users_in_nvme;
 
 	double all_s = (double)point->users_in_ddr * point->ddr.serial_s +

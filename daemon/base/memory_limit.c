@@ -34,7 +34,7 @@ static FILE *memory_limit_open(const char *root, const char *path)
 }
 
 /* Whether a word is in a list whose items are separated by commas. */
-static bool memory_limit_lists(const char *list, const char *word)
+static bool memory_limit_has_word(const char *list, const char *word)
 {
 	size_t length = strlen(word);
 
@@ -63,7 +63,7 @@ static bool memory_limit_find_path(const char *root, const struct memory_limit_k
 		*at++ = '\0';
 		at[strcspn(at, "\n")] = '\0';
 		found = kind->is_v2 ? controllers[1] == '\0'
-				    : memory_limit_lists(controllers + 1, "memory");
+				    : memory_limit_has_word(controllers + 1, "memory");
 		if (found)
 			snprintf(path, PATH_MAX, "%s", at);
 	}
@@ -86,7 +86,7 @@ static bool memory_limit_parse_mount(char *line, const struct memory_limit_kind 
 		return false;
 	if (strcmp(type, kind->is_v2 ? "cgroup2" : "cgroup") != 0)
 		return false;
-	if (!kind->is_v2 && !memory_limit_lists(options, "memory"))
+	if (!kind->is_v2 && !memory_limit_has_word(options, "memory"))
 		return false;
 
 	return sscanf(line, "%*d %*d %*s %4095s %4095s", part, where) == 2;

@@ -72,7 +72,7 @@ static int device_refuse(const struct devices *devices, const char *call, CUresu
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
-static CUresult device_ask_facts(struct device *device, const char **call)
+static CUresult device_query_facts(struct device *device, const char **call)
 {
 	const struct driver *driver = device->driver;
 
@@ -186,7 +186,7 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 	device->driver = devices->driver;
 	device->index = index;
 	const char *call;
-	CUresult result = device_ask_facts(device, &call);
+	CUresult result = device_query_facts(device, &call);
 	if (result != CUDA_SUCCESS)
 		return device_refuse(devices, call, result, error, error_size);
 

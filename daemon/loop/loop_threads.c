@@ -126,7 +126,7 @@ static void threads_call_done(struct post *post)
 	}
 }
 
-static void threads_end_threads(struct threads *threads)
+static void threads_end_io(struct threads *threads)
 {
 	pthread_mutex_lock(&threads->lock);
 	threads->ending = true;
@@ -136,7 +136,7 @@ static void threads_end_threads(struct threads *threads)
 		pthread_join(threads->thread[--threads->count], NULL);
 }
 
-static int threads_start_threads(struct threads *threads)
+static int threads_start_io(struct threads *threads)
 {
 	unsigned wanted =
 		threads->loop->io_depth < THREADS_MAX ? threads->loop->io_depth : THREADS_MAX;
@@ -153,7 +153,7 @@ static int threads_start_threads(struct threads *threads)
 
 static struct threads *threads_free(struct threads *threads)
 {
-	threads_end_threads(threads);
+	threads_end_io(threads);
 	if (threads->epoll_fd >= 0)
 		close(threads->epoll_fd);
 
@@ -174,7 +174,7 @@ static int threads_start(struct threads *threads)
 	if (epoll_ctl(threads->epoll_fd, EPOLL_CTL_ADD, threads->loop->wake_fd, &event) < 0)
 		return -errno;
 
-	return threads_start_threads(threads);
+	return threads_start_io(threads);
 }
 
 static int threads_open(struct loop *loop, const char **reason)

@@ -89,7 +89,7 @@ enum { OPTION_CHECK = 256, OPTION_USER, OPTION_PRINT, OPTION_REFERENCE, OPTION_V
 
 /* An error before the daemon has a log: a line with its priority for the journal, plain
  * on a terminal. */
-__attribute__((format(printf, 1, 2))) static void hbmd_complain(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void hbmd_report(const char *format, ...)
 {
 	char line[LINE];
 	va_list arguments;
@@ -107,12 +107,12 @@ __attribute__((format(printf, 1, 2))) static void hbmd_complain(const char *form
 }
 
 /* A line for each error. */
-static void hbmd_complain_all(const char *lines)
+static void hbmd_report_all(const char *lines)
 {
 	const char *next = lines;
 	while (next) {
 		const char *end = strchr(next, '\n');
-		hbmd_complain("%.*s", end ? (int)(end - next) : LINE, next);
+		hbmd_report("%.*s", end ? (int)(end - next) : LINE, next);
 		next = end ? end + 1 : NULL;
 	}
 }
@@ -142,7 +142,7 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 			break;
 		case 's':
 			if (options->set_count == SETS_MAX) {
-				hbmd_complain("more than %d --set: put them into a file", SETS_MAX);
+				hbmd_report("more than %d --set: put them into a file", SETS_MAX);
 				return 2;
 			}
 			options->sets[options->set_count++] = optarg;
@@ -166,17 +166,16 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 			puts("hbmd " HBM_VERSION);
 			return 1;
 		case ':':
-			hbmd_complain("option '%s' needs a value; see hbmd --help",
-				      argv[optind - 1]);
+			hbmd_report("option '%s' needs a value; see hbmd --help", argv[optind - 1]);
 			return 2;
 		default:
-			hbmd_complain("unknown option '%s'; see hbmd --help", argv[optind - 1]);
+			hbmd_report("unknown option '%s'; see hbmd --help", argv[optind - 1]);
 			return 2;
 		}
 	}
 
 	if (optind < argc) {
-		hbmd_complain("unexpected argument '%s'; see hbmd --help", argv[optind]);
+		hbmd_report("unexpected argument '%s'; see hbmd --help", argv[optind]);
 		return 2;
 	}
 
@@ -202,7 +201,7 @@ static int hbmd_read_config(const struct options *options, struct config *config
 	if (r == 0)
 		r = config_check(config, error, sizeof(error));
 	if (r < 0)
-		hbmd_complain_all(error[0] != '\0' ? error : strerror(-r));
+		hbmd_report_all(error[0] != '\0' ? error : strerror(-r));
 
 	return r;
 }
@@ -485,8 +484,8 @@ static int hbmd_become_user(const struct options *options)
 	if (r == -ENOENT && !options->user)
 		return 0;
 	if (r < 0)
-		hbmd_complain("cannot check as user %s: %s", user,
-			      r == -ENOENT ? "there is no such user" : strerror(-r));
+		hbmd_report("cannot check as user %s: %s", user,
+			    r == -ENOENT ? "there is no such user" : strerror(-r));
 
 	return r;
 }

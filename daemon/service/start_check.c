@@ -28,8 +28,8 @@ struct start_check {
 	unsigned count;
 };
 
-__attribute__((format(printf, 2, 3))) static void start_check_complain(struct start_check *check,
-								       const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void start_check_report(struct start_check *check,
+								     const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -57,13 +57,13 @@ static bool start_check_folder(struct start_check *check, const char *key, const
 {
 	struct stat st;
 	if (stat(folder, &st) < 0)
-		start_check_complain(check, "%s: %s: %s%s", key, folder, strerror(errno),
-				     errno == ENOENT ? "; create it first" : "");
+		start_check_report(check, "%s: %s: %s%s", key, folder, strerror(errno),
+				   errno == ENOENT ? "; create it first" : "");
 	else if (!S_ISDIR(st.st_mode))
-		start_check_complain(check, "%s: %s is not a folder", key, folder);
+		start_check_report(check, "%s: %s is not a folder", key, folder);
 	else if (access(folder, W_OK | X_OK) < 0)
-		start_check_complain(check, "%s: cannot write to %s: %s", key, folder,
-				     strerror(errno));
+		start_check_report(check, "%s: cannot write to %s: %s", key, folder,
+				   strerror(errno));
 	else
 		return true;
 
@@ -83,8 +83,8 @@ static void start_check_state_dir(struct start_check *check)
 
 	char *parent = start_check_parent(path);
 	if (parent && stat(parent, &st) < 0)
-		start_check_complain(check, "hbmd.state_dir: %s: %s; create it first", parent,
-				     strerror(errno));
+		start_check_report(check, "hbmd.state_dir: %s: %s; create it first", parent,
+				   strerror(errno));
 	free(parent);
 }
 
@@ -92,7 +92,7 @@ static void start_check_socket_group(struct start_check *check)
 {
 	const char *name = check->config->socket_group;
 	if (*name && !getgrnam(name))
-		start_check_complain(check, "hbmd.socket_group: no such group: %s", name);
+		start_check_report(check, "hbmd.socket_group: no such group: %s", name);
 }
 
 /* ---- tiers ---- */
@@ -104,7 +104,7 @@ static void start_check_ddr(struct start_check *check, struct ddr_size *size)
 	memory_limit_read(&limit, "");
 	ddr_size_of(size, check->config, &limit);
 	if (ddr_size_check(size, check->config, &limit, error, sizeof(error)) < 0)
-		start_check_complain(check, "%s", error);
+		start_check_report(check, "%s", error);
 }
 
 static void start_check_nvme_room(struct start_check *check, const char *folder)
@@ -116,11 +116,11 @@ static void start_check_nvme_room(struct start_check *check, const char *folder)
 
 	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (room < length)
-		start_check_complain(check,
-				     "nvme.size: %llu bytes are needed for %s, there are %llu: "
-				     "lower nvme.size",
-				     (unsigned long long)length, check->config->nvme_path,
-				     (unsigned long long)room);
+		start_check_report(check,
+				   "nvme.size: %llu bytes are needed for %s, there are %llu: "
+				   "lower nvme.size",
+				   (unsigned long long)length, check->config->nvme_path,
+				   (unsigned long long)room);
 }
 
 /* A file that a start would create. */
@@ -128,9 +128,9 @@ static void start_check_nvme_new(struct start_check *check)
 {
 	const struct config *config = check->config;
 	if (config->nvme_size < NVME_SIZE_MIN)
-		start_check_complain(check,
-				     "nvme.size: %llu bytes are too small, expected at least 1MiB",
-				     (unsigned long long)config->nvme_size);
+		start_check_report(check,
+				   "nvme.size: %llu bytes are too small, expected at least 1MiB",
+				   (unsigned long long)config->nvme_size);
 
 	char *parent = start_check_parent(config->nvme_path);
 	struct stat st;
@@ -147,11 +147,11 @@ static void start_check_nvme_limit(struct start_check *check)
 	uint64_t length = NVME_HEAD + check->config->nvme_size;
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    length > limit.rlim_cur)
-		start_check_complain(check,
-				     "nvme.size: %llu bytes are needed for %s, the file size limit "
-				     "(LimitFSIZE=, ulimit -f) is %llu",
-				     (unsigned long long)length, check->config->nvme_path,
-				     (unsigned long long)limit.rlim_cur);
+		start_check_report(check,
+				   "nvme.size: %llu bytes are needed for %s, the file size limit "
+				   "(LimitFSIZE=, ulimit -f) is %llu",
+				   (unsigned long long)length, check->config->nvme_path,
+				   (unsigned long long)limit.rlim_cur);
 }
 
 static void start_check_nvme(struct start_check *check)
@@ -166,7 +166,7 @@ static void start_check_nvme(struct start_check *check)
 	if (stat(path, &st) < 0 && errno == ENOENT)
 		start_check_nvme_new(check);
 	else if (nvme_file_check(check->config, error, sizeof(error)) < 0)
-		start_check_complain(check, "%s", error);
+		start_check_report(check, "%s", error);
 }
 
 /* ---- devices ---- */
@@ -177,12 +177,12 @@ static struct devices *start_check_devices(struct start_check *check)
 	char error[LINE] = "";
 	struct devices *devices = NULL;
 	if (devices_open(&devices, check->config, NULL, error, sizeof(error)) < 0) {
-		start_check_complain(check, "hbmd.driver: %s", error);
+		start_check_report(check, "hbmd.driver: %s", error);
 		return NULL;
 	}
 
 	if (memory_setup_check(check->config, devices, error, sizeof(error)) < 0)
-		start_check_complain(check, "%s", error);
+		start_check_report(check, "%s", error);
 
 	return devices;
 }

@@ -57,8 +57,8 @@ struct ddr {
 	void (*progress)(void *arg);
 	void *arg;
 	struct worker *workers[WORKERS_MAX];
-	uint32_t chunk_count, given;
-	struct chunk *chunks; /* the first `given` of them have a worker */
+	uint32_t chunk_count, started;
+	struct chunk *chunks; /* the first `started` of them have a worker */
 };
 
 /* Asks for transparent huge pages: large I/O and copies then handle one page instead of
@@ -143,9 +143,9 @@ static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint
  */
 static void ddr_start_next(struct ddr *ddr, struct worker *worker)
 {
-	if (ddr->given == ddr->chunk_count)
+	if (ddr->started == ddr->chunk_count)
 		return;
-	struct chunk *chunk = &ddr->chunks[ddr->given++];
+	struct chunk *chunk = &ddr->chunks[ddr->started++];
 	chunk->worker = worker;
 	worker_post(worker, &chunk->job);
 }

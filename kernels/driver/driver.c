@@ -48,7 +48,7 @@ __attribute__((format(printf, 3, 4))) static int driver_explain(struct explanati
 	return result;
 }
 
-static int driver_take_symbols(struct driver *driver, const char *path, struct explanation *why)
+static int driver_load_symbols(struct driver *driver, const char *path, struct explanation *why)
 {
 #define DRIVER_CALL(name, symbol, arguments)                                                       \
 	*(void **)&driver->name = dlsym(driver->library, symbol);                                  \
@@ -79,7 +79,7 @@ static int driver_load(struct driver **out, enum hbm_driver kind, const char *pa
 		return result;
 	}
 
-	result = driver_take_symbols(driver, path, why);
+	result = driver_load_symbols(driver, path, why);
 	if (result < 0) {
 		dlclose(driver->library);
 		free(driver);

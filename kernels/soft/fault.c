@@ -37,7 +37,7 @@ static CUresult fault_result(const struct fault *fault, enum call call)
 	return CUDA_ERROR_UNKNOWN;
 }
 
-static bool fault_strikes(const struct fault *fault, enum call call, uint64_t nth,
+static bool fault_matches(const struct fault *fault, enum call call, uint64_t nth,
 			  uint64_t nth_of_all)
 {
 	uint64_t count = fault->call == CALLS ? nth_of_all : nth;
@@ -57,7 +57,7 @@ CUresult fault_hit(enum call call, uint64_t nth, uint64_t nth_of_all)
 	pthread_mutex_lock(&fault_lock);
 
 	for (unsigned i = 0; i < fault_count && result == CUDA_SUCCESS; i++)
-		if (fault_strikes(&faults[i], call, nth, nth_of_all))
+		if (fault_matches(&faults[i], call, nth, nth_of_all))
 			result = fault_result(&faults[i], call);
 
 	pthread_mutex_unlock(&fault_lock);

@@ -133,7 +133,7 @@ static bool host_range_overlaps(uint64_t address, uint64_t bytes)
 }
 
 /* Whether the kernel can populate pages by request: since Linux 5.14. */
-static bool host_touching_works(void)
+static bool host_can_populate(void)
 {
 	static _Alignas(4096) char page[4096];
 
@@ -155,7 +155,7 @@ static bool host_range_can_be_pinned(uint64_t address, uint64_t bytes, bool read
 
 	if (madvise(first, length, read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) == 0)
 		return true;
-	return !host_touching_works() && msync(first, length, MS_ASYNC) == 0;
+	return !host_can_populate() && msync(first, length, MS_ASYNC) == 0;
 }
 
 static CUresult registration_insert(const struct registration *added)

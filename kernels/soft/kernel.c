@@ -18,7 +18,8 @@ static struct kernel *kernel_named(const char *name)
 	return NULL;
 }
 
-static bool kernel_takes(const struct kernel *kernel, const uint32_t *param_bytes, uint32_t params)
+static bool kernel_has_params(const struct kernel *kernel, const uint32_t *param_bytes,
+			      uint32_t params)
 {
 	return kernel->params == params &&
 	       memcmp(kernel->param_bytes, param_bytes, params * sizeof(*param_bytes)) == 0;
@@ -28,8 +29,9 @@ const struct kernel *kernel_find(const struct ptx_entry *entry)
 {
 	const struct kernel *kernel = kernel_named(entry->name);
 
-	return kernel != NULL && kernel_takes(kernel, entry->param_bytes, entry->params) ? kernel
-											 : NULL;
+	return kernel != NULL && kernel_has_params(kernel, entry->param_bytes, entry->params)
+		       ? kernel
+		       : NULL;
 }
 
 static struct kernel *kernel_free(struct kernel *kernel)
@@ -50,7 +52,7 @@ void kernels_reset(void)
 	}
 }
 
-static bool kernel_is_sound(const struct hbm_soft_kernel *given)
+static bool kernel_is_valid(const struct hbm_soft_kernel *given)
 {
 	uint64_t all = 0;
 
@@ -89,14 +91,14 @@ int hbm_soft_kernel(const struct hbm_soft_kernel *given)
 {
 	struct kernel *kernel;
 
-	if (!kernel_is_sound(given))
+	if (!kernel_is_valid(given))
 		return -EINVAL;
 
 	LOCKED(table_lock);
 	kernel = kernel_named(given->name);
 	if (kernel != NULL)
 		return kernel->run == given->run &&
-				       kernel_takes(kernel, given->param_bytes, given->params)
+				       kernel_has_params(kernel, given->param_bytes, given->params)
 			       ? 0
 			       : -EEXIST;
 

@@ -118,7 +118,7 @@ void hbm_soft_release(void)
 }
 
 /* For a process that has loaded the library as libcuda.so.1. */
-static int life_configure_unasked(void)
+static int life_configure_default(void)
 {
 	LOCKED(life_lock);
 	return configured ? 0 : life_configure_first(NULL);
@@ -134,7 +134,7 @@ static void life_stay_loaded(void)
 
 CUresult cuInit(unsigned int flags)
 {
-	if (life_configure_unasked() <
+	if (life_configure_default() <
 	    0) /* before the call is counted: a fault may be set for the first one */
 		return CUDA_ERROR_INVALID_VALUE;
 

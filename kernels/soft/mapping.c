@@ -109,7 +109,7 @@ void mapping_drop_range(CUdeviceptr address, uint64_t bytes)
 	}
 }
 
-static void mapping_enter(struct reservation *in, struct mapping *mapping)
+static void mapping_insert(struct reservation *in, struct mapping *mapping)
 {
 	LOCKED(table_lock);
 	for (uint64_t at = 0; at < mapping->bytes; at += SOFT_GRANULARITY)
@@ -159,7 +159,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 	mapping->bytes = bytes;
 	mapping->backing = backing;
 	backing_hold(backing);
-	mapping_enter(in, mapping);
+	mapping_insert(in, mapping);
 
 	return CUDA_SUCCESS;
 }
@@ -191,7 +191,7 @@ static bool mapping_range_close(CUdeviceptr address, uint64_t bytes)
 	return true;
 }
 
-static void mapping_leave(struct mapping *mapping)
+static void mapping_remove(struct mapping *mapping)
 {
 	struct reservation *in = reservation_find(mapping->address, mapping->bytes);
 
@@ -205,13 +205,13 @@ static void mapping_leave(struct mapping *mapping)
 	free(mapping);
 }
 
-static void mapping_range_leave(CUdeviceptr address, uint64_t bytes)
+static void mapping_range_remove(CUdeviceptr address, uint64_t bytes)
 {
 	struct mapping *mapping = mapping_at(address), *next;
 
 	for (; mapping != NULL; mapping = next) {
 		next = mapping_after(mapping, address + bytes);
-		mapping_leave(mapping);
+		mapping_remove(mapping);
 	}
 }
 
@@ -228,7 +228,7 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	mapping_range_leave(address, bytes);
+	mapping_range_remove(address, bytes);
 
 	return CUDA_SUCCESS;
 }
@@ -259,8 +259,8 @@ static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t c
 }
 
 /* Whether an operation in flight would lose access. */
-static bool mapping_would_lose(const struct mapping *mapping, const CUmemAccessDesc *accesses,
-			       size_t count)
+static bool mapping_would_lose_access(const struct mapping *mapping,
+				      const CUmemAccessDesc *accesses, size_t count)
 {
 	for (size_t i = 0; i < count && mapping->uses != 0; i++)
 		if ((mapping->access[accesses[i].location.id] & ~(unsigned)accesses[i].flags) != 0)
@@ -279,7 +279,7 @@ static bool mapping_range_set_access(CUdeviceptr address, uint64_t bytes,
 
 	for (mapping = mapping_at(address); mapping != NULL;
 	     mapping = mapping_after(mapping, address + bytes))
-		if (mapping_would_lose(mapping, accesses, count))
+		if (mapping_would_lose_access(mapping, accesses, count))
 			return false;
 
 	for (mapping = mapping_at(address); mapping != NULL;
@@ -354,7 +354,7 @@ void mappings_reset(void)
 			struct mapping *mapping = mapping_at(in->address + at);
 
 			if (mapping != NULL)
-				mapping_leave(mapping);
+				mapping_remove(mapping);
 		}
 	}
 }

@@ -120,18 +120,18 @@ static int options_parse_environment(struct options *options, const char *words)
 	return 0;
 }
 
-static bool options_rate_is_sane(double value)
+static bool options_rate_is_valid(double value)
 {
 	return isfinite(value) && value >= 0 && value <= 1e9;
 }
 
-static bool options_are_sane(const struct options *options)
+static bool options_are_valid(const struct options *options)
 {
 	return options->devices >= 1 && options->devices <= SOFT_DEVICES_MAX &&
 	       options->memory >= SOFT_GRANULARITY && options->memory <= (1ull << 46) &&
-	       options_rate_is_sane(options->d2h_gib_s) &&
-	       options_rate_is_sane(options->h2d_gib_s) &&
-	       options_rate_is_sane(options->latency_us);
+	       options_rate_is_valid(options->d2h_gib_s) &&
+	       options_rate_is_valid(options->h2d_gib_s) &&
+	       options_rate_is_valid(options->latency_us);
 }
 
 int options_resolve(struct options *out, const struct driver_soft_options *given)
@@ -150,7 +150,7 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 		options.latency_us = given->latency_us;
 	}
 
-	if (!options_are_sane(&options))
+	if (!options_are_valid(&options))
 		return -EINVAL;
 
 	options.memory -= options.memory % SOFT_GRANULARITY;
