@@ -297,7 +297,7 @@ install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there sta
 	ln -sf libhbm.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libhbm.so
 	install -D -m 644 $(BUILD)/libhbm.a $(DESTDIR)$(LIBDIR)/libhbm.a
 	install -D -m 755 $(BUILD)/libhbmsoft.so $(DESTDIR)$(LIBDIR)/hbm/libhbmsoft.so
-	install -D -m 644 -t $(DESTDIR)$(INCLUDEDIR)/hbm include/hbm/hbm.h include/hbm/wire.h
+	install -D -m 644 -t $(DESTDIR)$(INCLUDEDIR)/hbm include/hbm/*.h
 	mkdir -p $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' client/libhbm.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libhbm.pc
@@ -314,7 +314,7 @@ install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there sta
 uninstall: ## remove what install put, given the same PREFIX and DESTDIR; an hbmd.conf that was edited stays
 	rm -f $(DESTDIR)$(SBINDIR)/hbmd $(DESTDIR)$(BINDIR)/hbmctl
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libhbm.so libhbm.so.$(SOVERSION) libhbm.so.$(VERSION) libhbm.a hbm/libhbmsoft.so pkgconfig/libhbm.pc)
-	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/hbm/,hbm.h wire.h)
+	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/hbm/,$(notdir $(wildcard include/hbm/*.h)))
 	rm -f $(foreach page,$(wildcard man/*.[1-8]),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,hbmd.service hbmd.socket)
 	rm -f $(DESTDIR)/usr/lib/sysusers.d/hbmd.conf $(DESTDIR)/usr/lib/tmpfiles.d/hbmd.conf

@@ -11,19 +11,8 @@
 #include <string.h>
 
 /* The least size of a record; a newer daemon's may be longer. */
-static const size_t record_sizes[HBM_QUERY_KINDS] = {
-	[HBM_QUERY_STATUS] = sizeof(struct hbm_wire_status),
-	[HBM_QUERY_DEVICES] = sizeof(struct hbm_wire_device),
-	[HBM_QUERY_TIERS] = sizeof(struct hbm_wire_tier),
-	[HBM_QUERY_SESSIONS] = sizeof(struct hbm_wire_session),
-	[HBM_QUERY_REGIONS] = sizeof(struct hbm_wire_region),
-	[HBM_QUERY_NAMESPACES] = sizeof(struct hbm_wire_namespace),
-	[HBM_QUERY_BLOCKS] = sizeof(struct hbm_wire_block_info),
-	[HBM_QUERY_VERIFY] = sizeof(struct hbm_wire_account),
-	[HBM_QUERY_LINKS] = sizeof(struct hbm_wire_link),
-	[HBM_QUERY_TIMELINE] = sizeof(struct hbm_wire_interval),
-	[HBM_QUERY_LIMITS] = sizeof(struct hbm_wire_limit),
-};
+#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+static const size_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
 static bool query_page_is_valid(const struct message *message)
 {

@@ -164,7 +164,8 @@ static const struct view_field account_fields[] = {
 	VIEW_END,
 };
 
-static const char *const units[] = {"count", "bytes", "ms"};
+#define UNIT(name, value, text) [value] = text,
+static const char *const units[] = {HBM_UNIT_LIST(UNIT)};
 static const struct view_names view_units = {3, units};
 
 static const struct view_field limit_fields[] = {
@@ -206,14 +207,14 @@ static int inspect_show(struct ctl *ctl, const char *name, const struct view_fie
 }
 
 static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind,
-			    size_t record_bytes, const struct view_field *fields)
+			    const struct view_field *fields)
 {
 	struct query query;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
 
-	r = query_all(ctl->hbm, kind, record_bytes, &query);
+	r = query_all(ctl->hbm, kind, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, name, r);
 
@@ -227,7 +228,7 @@ static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_que
 static int inspect_status_get(struct ctl *ctl, struct hbm_wire_status *status)
 {
 	struct query query;
-	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, sizeof(*status), &query);
+	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "status", r);
 
@@ -256,32 +257,27 @@ int inspect_status(struct ctl *ctl)
 
 int inspect_devices(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device),
-				device_fields);
+	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, device_fields);
 }
 
 int inspect_tiers(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier),
-				tier_fields);
+	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, tier_fields);
 }
 
 int inspect_sessions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS,
-				sizeof(struct hbm_wire_session), session_fields);
+	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS, session_fields);
 }
 
 int inspect_regions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, sizeof(struct hbm_wire_region),
-				region_fields);
+	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, region_fields);
 }
 
 int inspect_namespaces(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES,
-				sizeof(struct hbm_wire_namespace), namespace_fields);
+	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, namespace_fields);
 }
 
 static bool inspect_in_namespace(const void *record, const void *arg)
@@ -303,8 +299,7 @@ int inspect_blocks(struct ctl *ctl)
 		return r;
 
 	struct query query;
-	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, sizeof(struct hbm_wire_block_info),
-		       inspect_in_namespace, &ns, limit, &query);
+	r = query_some(ctl->hbm, HBM_QUERY_BLOCKS, inspect_in_namespace, &ns, limit, &query);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
 
@@ -364,11 +359,11 @@ int inspect_verify(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 
-	r = query_all(ctl->hbm, HBM_QUERY_VERIFY, sizeof(struct hbm_wire_account), &accounts);
+	r = query_all(ctl->hbm, HBM_QUERY_VERIFY, &accounts);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "verify", r);
 
-	r = query_all(ctl->hbm, HBM_QUERY_LIMITS, sizeof(struct hbm_wire_limit), &limits);
+	r = query_all(ctl->hbm, HBM_QUERY_LIMITS, &limits);
 	if (r != 0) {
 		query_clear(&accounts);
 		return ctl_refused(ctl->hbm, "verify", r);
@@ -383,8 +378,7 @@ int inspect_verify(struct ctl *ctl)
 
 int inspect_limits(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "limits", HBM_QUERY_LIMITS, sizeof(struct hbm_wire_limit),
-				limit_fields);
+	return inspect_show_all(ctl, "limits", HBM_QUERY_LIMITS, limit_fields);
 }
 
 int inspect_version(struct ctl *ctl)

@@ -40,8 +40,8 @@ static bool key_list_has_model(const void *record, const void *arg)
 static int key_list_namespace_of_model(struct ctl *ctl, const char *model, uint32_t *number)
 {
 	struct query namespaces;
-	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, sizeof(struct hbm_wire_namespace),
-			   key_list_has_model, model, 0, &namespaces);
+	int r = query_some(ctl->hbm, HBM_QUERY_NAMESPACES, key_list_has_model, model, 0,
+			   &namespaces);
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "namespaces", r);
 

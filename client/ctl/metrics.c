@@ -37,7 +37,6 @@ struct metric {
 
 struct metric_set {
 	enum hbm_wire_query_kind kind;
-	size_t record_bytes;
 	const struct metric *metrics;
 	void (*label)(const void *record, struct labels *labels); /* or NULL */
 };
@@ -207,10 +206,10 @@ static void label_device(const void *record, struct labels *labels)
 }
 
 static const struct metric_set sets[] = {
-	{HBM_QUERY_STATUS, sizeof(struct hbm_wire_status), status_metrics, NULL},
-	{HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), tier_metrics, label_tier},
-	{HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), link_metrics, label_link},
-	{HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), device_metrics, label_device},
+	{HBM_QUERY_STATUS, status_metrics, NULL},
+	{HBM_QUERY_TIERS, tier_metrics, label_tier},
+	{HBM_QUERY_LINKS, link_metrics, label_link},
+	{HBM_QUERY_DEVICES, device_metrics, label_device},
 };
 #define SET_COUNT (sizeof(sets) / sizeof(sets[0]))
 
@@ -341,7 +340,7 @@ int metrics_run(struct ctl *ctl)
 	int r = ctl_connect(ctl);
 
 	for (size_t s = 0; r == CTL_DONE && s < SET_COUNT; s++) {
-		int status = query_all(ctl->hbm, sets[s].kind, sets[s].record_bytes, &records[s]);
+		int status = query_all(ctl->hbm, sets[s].kind, &records[s]);
 		if (status != 0)
 			r = ctl_refused(ctl->hbm, "metrics", status);
 	}

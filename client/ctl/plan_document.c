@@ -301,12 +301,13 @@ static json_t *plan_document_live(const struct plan_live *live)
 	json_t *switches = json_array();
 	for (size_t i = 0; i < live->switch_count; i++) {
 		const struct plan_switch *s = &live->switches[i];
-		json_array_append_new(
-			switches, json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier", s->tier, "bytes",
-					    (json_int_t)s->bytes, "out_seconds", s->out_s,
-					    "in_seconds", s->in_s, "theoretical_seconds",
-					    s->theoretical_s, "measured_by_theoretical_ratio",
-					    plan_document_ratio(plan_switch_ratio(s))));
+		json_array_append_new(switches,
+				      json_pack("{s:s,s:I,s:f,s:f,s:f,s:o}", "tier",
+						view_name(&view_tiers, s->tier), "bytes",
+						(json_int_t)s->bytes, "out_seconds", s->out_s,
+						"in_seconds", s->in_s, "theoretical_seconds",
+						s->theoretical_s, "measured_by_theoretical_ratio",
+						plan_document_ratio(plan_switch_ratio(s))));
 	}
 
 	return json_pack("{s:o,s:o,s:s}", "links",

@@ -5,8 +5,6 @@
 #include "client/ctl/query.h"
 #include "client/ctl/view.h"
 
-#include <string.h>
-
 double plan_measure_ratio(const struct plan_measure *measure)
 {
 	return measure->theoretical_bytes_s > 0
@@ -51,9 +49,9 @@ static double plan_live_switch_theory(const struct plan_hardware *theory,
 {
 	double out = theory->link.out_bytes_s, in = theory->link.in_bytes_s;
 
-	if (strcmp(performed->tier, "hbm") == 0)
+	if (performed->tier == HBM_TIER_HBM)
 		out = in = theory->hbm_bytes_s / 2;
-	if (strcmp(performed->tier, "nvme") == 0) {
+	if (performed->tier == HBM_TIER_NVME) {
 		out = plan_live_slower(out, theory->nvme.out_bytes_s);
 		in = plan_live_slower(in, theory->nvme.in_bytes_s);
 	}
@@ -66,7 +64,7 @@ static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *the
 				struct plan_live *live, double rates[HBM_LINKS])
 {
 	struct query links;
-	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
+	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, &links);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "links", status);
 
@@ -90,8 +88,7 @@ static int plan_live_read_links(struct ctl *ctl, const struct plan_hardware *the
 static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 {
 	struct query devices;
-	int status =
-		query_all(ctl->hbm, HBM_QUERY_DEVICES, sizeof(struct hbm_wire_device), &devices);
+	int status = query_all(ctl->hbm, HBM_QUERY_DEVICES, &devices);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "devices", status);
 
@@ -115,7 +112,7 @@ static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 {
 	struct query tiers;
-	int status = query_all(ctl->hbm, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), &tiers);
+	int status = query_all(ctl->hbm, HBM_QUERY_TIERS, &tiers);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "tiers", status);
 

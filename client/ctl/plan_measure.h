@@ -15,7 +15,7 @@ struct plan_measure {
 };
 
 struct plan_switch {
-	const char *tier;
+	enum hbm_tier tier;
 	uint64_t bytes;
 	double out_s, in_s;
 	/* both, at the rates the plan would take without a daemon; 0: not known */

@@ -5,6 +5,7 @@
 #include "client/ctl/plan_variant.h"
 #include "client/ctl/table.h"
 #include "client/ctl/units.h"
+#include "client/ctl/view.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -422,7 +423,7 @@ static int plan_show_switches(const struct plan_live *live)
 		const struct plan_switch *s = &live->switches[i];
 		bool known = s->theoretical_s > 0;
 
-		table_cell(table, "%s", s->tier);
+		table_cell(table, "%s", view_name(&view_tiers, s->tier));
 		table_cell(table, "%s", units_bytes(s->bytes).text);
 		table_cell(table, "%s", plan_units_seconds(s->out_s).text);
 		table_cell(table, "%s", plan_units_seconds(s->in_s).text);

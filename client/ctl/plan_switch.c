@@ -4,6 +4,7 @@
 #include "client/ctl/content.h"
 #include "client/ctl/copier.h"
 #include "client/ctl/samples.h"
+#include "client/ctl/view.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -16,10 +17,6 @@
 #define BATCH 64 /* blocks of one request */
 #define NAP_NS 200000
 #define SETTLE_NS 60000000000ull /* timeout for transfers to finish */
-
-/* In enum hbm_tier's order: from the top. */
-static const char *const tier_names[] = {
-	[HBM_TIER_HBM] = "hbm", [HBM_TIER_DDR] = "ddr", [HBM_TIER_NVME] = "nvme"};
 
 struct scratch {
 	struct ctl *ctl;
@@ -349,7 +346,8 @@ static int plan_switch_store_down(struct scratch *scratch, enum hbm_tier tier, d
 	size_t bad = plan_switch_first_bad(scratch);
 	if (r == CTL_DONE && bad < scratch->count) {
 		plan_switch_note(scratch, "%s not measured: storing block %zu: %s",
-				 tier_names[tier], bad, hbm_strerror(scratch->results[bad].status));
+				 view_name(&view_tiers, tier), bad,
+				 hbm_strerror(scratch->results[bad].status));
 		return CTL_DONE;
 	}
 
@@ -362,7 +360,7 @@ static int plan_switch_store_down(struct scratch *scratch, enum hbm_tier tier, d
 
 	if (r == CTL_DONE && !*there)
 		plan_switch_note(scratch, "%s not measured: not all blocks reached it",
-				 tier_names[tier]);
+				 view_name(&view_tiers, tier));
 
 	return r;
 }
@@ -402,7 +400,7 @@ static int plan_switch_round_trip(struct scratch *scratch, enum hbm_tier tier)
 
 	if (there)
 		live->switches[live->switch_count++] =
-			(struct plan_switch){.tier = tier_names[tier],
+			(struct plan_switch){.tier = tier,
 					     .bytes = scratch->count * BLOCK_BYTES,
 					     .out_s = out_s,
 					     .in_s = in_s};
@@ -439,7 +437,7 @@ static int plan_switch_measure(struct scratch *scratch, enum hbm_tier tier)
 	if (!why)
 		return plan_switch_round_trip(scratch, tier);
 
-	plan_switch_note(scratch, "%s not measured: %s", tier_names[tier], why);
+	plan_switch_note(scratch, "%s not measured: %s", view_name(&view_tiers, tier), why);
 
 	return CTL_DONE;
 }

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+static const size_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
+
 struct collection {
 	struct query query;
 	size_t room, limit;
@@ -49,10 +52,10 @@ static int query_collect(const void *record, size_t record_bytes, void *arg)
 	return to->limit && to->query.count >= to->limit ? ENOUGH : 0;
 }
 
-int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
-	       query_filter *filter, const void *arg, size_t limit, struct query *out)
+int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, query_filter *filter,
+	       const void *arg, size_t limit, struct query *out)
 {
-	struct collection to = {.query = {.record_bytes = record_bytes},
+	struct collection to = {.query = {.record_bytes = record_sizes[kind]},
 				.limit = limit,
 				.filter = filter,
 				.arg = arg};
@@ -69,10 +72,9 @@ int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_byt
 	return 0;
 }
 
-int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
-	      struct query *out)
+int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, struct query *out)
 {
-	return query_some(hbm, kind, record_bytes, NULL, NULL, 0, out);
+	return query_some(hbm, kind, NULL, NULL, 0, out);
 }
 
 void query_clear(struct query *query)

@@ -20,9 +20,8 @@ typedef bool query_filter(const void *record, const void *arg);
 
 /* At most `limit` records, 0 for all. 0 and *out, to be freed with query_clear(); else the
  * result of hbm_query(), or -ENOMEM. */
-int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
-	       query_filter *filter, const void *arg, size_t limit, struct query *out);
-int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, size_t record_bytes,
-	      struct query *out);
+int query_some(struct hbm *hbm, enum hbm_wire_query_kind kind, query_filter *filter,
+	       const void *arg, size_t limit, struct query *out);
+int query_all(struct hbm *hbm, enum hbm_wire_query_kind kind, struct query *out);
 void query_clear(struct query *query);
 const void *query_record(const struct query *query, size_t index);

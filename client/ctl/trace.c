@@ -219,10 +219,9 @@ int trace_run(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 
-	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, sizeof(struct hbm_wire_link), &links);
+	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, &links);
 	if (status == 0)
-		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, sizeof(struct hbm_wire_interval),
-				   &intervals);
+		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, &intervals);
 
 	r = status == 0 ? trace_show(ctl, &links, &intervals, last_ms, (size_t)width)
 			: ctl_refused(ctl->hbm, "trace", status);

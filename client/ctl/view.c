@@ -12,10 +12,9 @@
 #define COLUMNS_MAX 32
 #define DIGEST_MAX 32 /* bytes */
 
-static const char *const tier_names[] = {"none", "hbm", "ddr", "nvme"};
-static const char *const link_names[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read"};
-static_assert(sizeof(tier_names) / sizeof(tier_names[0]) == HBM_TIERS, "a name for each tier");
-static_assert(sizeof(link_names) / sizeof(link_names[0]) == HBM_LINKS, "a name for each link");
+#define NAME(name, value, text) [value] = text,
+static const char *const tier_names[] = {HBM_TIER_LIST(NAME)};
+static const char *const link_names[] = {HBM_LINK_LIST(NAME)};
 const struct view_names view_tiers = {HBM_TIERS, tier_names};
 const struct view_names view_links = {HBM_LINKS, link_names};
 

@@ -3,6 +3,7 @@
 #include "daemon/config/config_keys.h"
 
 #include <assert.h>
+#include <hbm/wire.h>
 #include <sys/un.h>
 #include <syslog.h>
 
@@ -11,10 +12,9 @@
 #define GIB (MIB * 1024)
 #define TIB (GIB * 1024)
 
+#define DRIVER(name, value, text) {text, CONFIG_DRIVER_##name},
 static const struct value_choice drivers[] = {{"auto", CONFIG_DRIVER_AUTO},
-					      {"cuda", CONFIG_DRIVER_CUDA},
-					      {"soft", CONFIG_DRIVER_SOFT},
-					      {NULL, 0}};
+					      HBM_DRIVER_LIST(DRIVER){NULL, 0}};
 static const struct value_choice engines[] = {{"auto", CONFIG_IO_AUTO},
 					      {"io_uring", CONFIG_IO_URING},
 					      {"threads", CONFIG_IO_THREADS},

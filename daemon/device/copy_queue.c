@@ -73,6 +73,9 @@ static struct copy *queue_pop(struct queue *queue)
 	return copy;
 }
 
+#define NAME(name, value, text) [value] = text,
+static const char *const link_names[HBM_LINKS] = {HBM_LINK_LIST(NAME)};
+
 static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 {
 	static const enum hbm_link links[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D};
@@ -365,8 +368,7 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	}
 
 	queue->started = true;
-	static const char *const names[] = {"d2d", "d2h", "h2d"};
-	pthread_setname_np(queue->thread, names[kind]);
+	pthread_setname_np(queue->thread, link_names[copy_queue_link_of(queue)]);
 	*out = queue;
 
 	return 0;

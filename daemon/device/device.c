@@ -54,12 +54,13 @@ static int device_open_driver(struct devices *devices, const struct config *conf
 
 	devices->driver = driver;
 	devices->kind = driver->kind;
-	const char *name =
-		driver->kind == HBM_DRIVER_CUDA ? "cuda" : "soft (host memory in place of a GPU)";
+	const char *note =
+		driver->kind == HBM_DRIVER_CUDA ? "" : " (host memory in place of a GPU)";
 	const char *why = config->driver != CONFIG_DRIVER_AUTO ? "as configured"
 			  : driver->kind == HBM_DRIVER_CUDA    ? "auto: a CUDA device answers"
 							       : "auto: ";
-	log_notice("device driver: %s, %s%s", name, why, driver->passed_over);
+	log_notice("device driver: %s%s, %s%s", driver_kind_name(driver->kind), note, why,
+		   driver->passed_over);
 
 	return 0;
 }

@@ -100,7 +100,7 @@ static void inspect_query_status(struct page *page)
 
 	snprintf(status->version, sizeof(status->version), "%s", HBM_VERSION);
 	snprintf(status->driver, sizeof(status->driver), "%s",
-		 hbmd->devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft");
+		 driver_kind_name(hbmd->devices->kind));
 	snprintf(status->io, sizeof(status->io), "%s", loop_engine_name(hbmd->loop));
 	inspect_name_state(hbmd, status);
 	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
@@ -346,22 +346,23 @@ static bool inspect_may(const struct session *session, uint32_t kind)
 	       session_is_operator(session);
 }
 
-static const struct {
-	uint32_t record_bytes;
-	void (*fill)(struct page *page);
-} kinds[HBM_QUERY_KINDS] = {
-	[HBM_QUERY_STATUS] = {sizeof(struct hbm_wire_status), inspect_query_status},
-	[HBM_QUERY_DEVICES] = {sizeof(struct hbm_wire_device), inspect_query_devices},
-	[HBM_QUERY_TIERS] = {sizeof(struct hbm_wire_tier), inspect_query_tiers},
-	[HBM_QUERY_SESSIONS] = {sizeof(struct hbm_wire_session), inspect_query_sessions},
-	[HBM_QUERY_REGIONS] = {sizeof(struct hbm_wire_region), inspect_query_regions},
-	[HBM_QUERY_NAMESPACES] = {sizeof(struct hbm_wire_namespace), inspect_query_namespaces},
-	[HBM_QUERY_BLOCKS] = {sizeof(struct hbm_wire_block_info), inspect_query_blocks},
-	[HBM_QUERY_VERIFY] = {sizeof(struct hbm_wire_account), inspect_query_verify},
-	[HBM_QUERY_LINKS] = {sizeof(struct hbm_wire_link), inspect_query_links},
-	[HBM_QUERY_TIMELINE] = {sizeof(struct hbm_wire_interval), inspect_query_timeline},
-	[HBM_QUERY_LIMITS] = {sizeof(struct hbm_wire_limit), inspect_query_limits},
+typedef void inspect_fill(struct page *page);
+static inspect_fill *const fills[HBM_QUERY_KINDS] = {
+	[HBM_QUERY_STATUS] = inspect_query_status,
+	[HBM_QUERY_DEVICES] = inspect_query_devices,
+	[HBM_QUERY_TIERS] = inspect_query_tiers,
+	[HBM_QUERY_SESSIONS] = inspect_query_sessions,
+	[HBM_QUERY_REGIONS] = inspect_query_regions,
+	[HBM_QUERY_NAMESPACES] = inspect_query_namespaces,
+	[HBM_QUERY_BLOCKS] = inspect_query_blocks,
+	[HBM_QUERY_VERIFY] = inspect_query_verify,
+	[HBM_QUERY_LINKS] = inspect_query_links,
+	[HBM_QUERY_TIMELINE] = inspect_query_timeline,
+	[HBM_QUERY_LIMITS] = inspect_query_limits,
 };
+
+#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+static const uint32_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
 void serve_query(struct hbmd *hbmd, struct request *request)
 {
@@ -372,18 +373,18 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
+	uint32_t record_bytes = record_sizes[message->kind];
 	struct page page = {.hbmd = hbmd,
 			    .cursor = message->cursor,
-			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) /
-				    kinds[message->kind].record_bytes,
+			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / record_bytes,
 			    .records = answer.bytes + sizeof(answer.reply)};
-	memset(page.records, 0, kinds[message->kind].record_bytes);
-	kinds[message->kind].fill(&page);
+	memset(page.records, 0, record_bytes);
+	fills[message->kind](&page);
 	answer.reply.kind = message->kind;
 	answer.reply.count = page.count;
-	answer.reply.record_bytes = kinds[message->kind].record_bytes;
+	answer.reply.record_bytes = record_bytes;
 	answer.reply.next = page.cursor;
 	request_reply(request, HBM_OK, &answer.reply.kind,
 		      sizeof(answer.reply) - sizeof(answer.reply.header) +
-			      page.count * (size_t)kinds[message->kind].record_bytes);
+			      page.count * (size_t)record_bytes);
 }

@@ -432,7 +432,7 @@ static enum exit_status hbmd_serve(struct service *service)
 	hbmd_describe(service, line, sizeof(line));
 	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION,
 		   service->config.socket, service->hbmd.devices->count,
-		   service->hbmd.devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
+		   driver_kind_name(service->hbmd.devices->kind),
 		   service->hbmd.devices->count == 1 ? "" : "s",
 		   loop_engine_name(service->hbmd.loop));
 	notify_ready(line);

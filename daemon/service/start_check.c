@@ -200,8 +200,8 @@ int start_check(const struct config *config, FILE *ok, FILE *errors)
 	struct devices *devices = start_check_devices(&check);
 	if (check.count == 0)
 		fprintf(ok, "ok: %u %s device%s, DDR tier %llu MiB, NVMe tier %s\n", devices->count,
-			devices->kind == HBM_DRIVER_CUDA ? "cuda" : "soft",
-			devices->count == 1 ? "" : "s", (unsigned long long)(ddr.size >> 20),
+			driver_kind_name(devices->kind), devices->count == 1 ? "" : "s",
+			(unsigned long long)(ddr.size >> 20),
 			config->nvme_path[0] ? config->nvme_path : "none");
 
 	devices_close(devices);

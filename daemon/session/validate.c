@@ -244,70 +244,45 @@ static int validate_check_query(const void *message, struct refusal *why)
 
 /* ---- the table ---- */
 
-#define KEYS(title)                                                                                \
-	{                                                                                          \
-		.name = (title), .fixed = sizeof(struct hbm_wire_keys),                            \
-		.count_at = offsetof(struct hbm_wire_keys, count),                                 \
-		.record = sizeof(struct hbm_wire_key), .check = validate_check_keys                \
-	}
-#define BLOCKS(title)                                                                              \
-	{                                                                                          \
-		.name = (title), .fixed = sizeof(struct hbm_wire_blocks),                          \
-		.count_at = offsetof(struct hbm_wire_blocks, count),                               \
-		.record = sizeof(struct hbm_wire_block),                                           \
-		.segments_at = offsetof(struct hbm_wire_blocks, segments),                         \
-		.zero_at = offsetof(struct hbm_wire_blocks, zero), .check = validate_check_blocks  \
-	}
-#define RANGES(title)                                                                              \
-	{                                                                                          \
-		.name = (title), .fixed = sizeof(struct hbm_wire_ranges),                          \
-		.count_at = offsetof(struct hbm_wire_ranges, count),                               \
-		.record = sizeof(struct hbm_wire_range),                                           \
-		.zero_at = offsetof(struct hbm_wire_ranges, zero), .check = validate_check_ranges  \
-	}
+/* FORM_<opcode>: what the list of opcodes does not say. One without a form does not compile. */
+#define KEYS                                                                                       \
+	.count_at = offsetof(struct hbm_wire_keys, count), .record = sizeof(struct hbm_wire_key),  \
+	.check = validate_check_keys
+#define BLOCKS                                                                                     \
+	.count_at = offsetof(struct hbm_wire_blocks, count),                                       \
+	.record = sizeof(struct hbm_wire_block),                                                   \
+	.segments_at = offsetof(struct hbm_wire_blocks, segments),                                 \
+	.zero_at = offsetof(struct hbm_wire_blocks, zero), .check = validate_check_blocks
+#define RANGES                                                                                     \
+	.count_at = offsetof(struct hbm_wire_ranges, count),                                       \
+	.record = sizeof(struct hbm_wire_range),                                                   \
+	.zero_at = offsetof(struct hbm_wire_ranges, zero), .check = validate_check_ranges
 
-static const struct form forms[HBM_WIRE_OPCODES] = {
-	[HBM_WIRE_HELLO] = {.name = "HELLO",
-			    .fixed = sizeof(struct hbm_wire_hello),
-			    .check = validate_check_hello},
-	[HBM_WIRE_REGION_CREATE] = {.name = "REGION_CREATE",
-				    .fixed = sizeof(struct hbm_wire_region_create),
-				    .zero_at = offsetof(struct hbm_wire_region_create, zero)},
-	[HBM_WIRE_REGION_DESTROY] = {.name = "REGION_DESTROY",
-				     .fixed = sizeof(struct hbm_wire_region_destroy),
-				     .zero_at = offsetof(struct hbm_wire_region_destroy, zero)},
-	[HBM_WIRE_COMMIT] = RANGES("COMMIT"),
-	[HBM_WIRE_DECOMMIT] = RANGES("DECOMMIT"),
-	[HBM_WIRE_NAMESPACE_OPEN] = {.name = "NAMESPACE_OPEN",
-				     .fixed = sizeof(struct hbm_wire_namespace_open),
-				     .check = validate_check_namespace},
-	[HBM_WIRE_NAMESPACE_CLOSE] = {.name = "NAMESPACE_CLOSE",
-				      .fixed = sizeof(struct hbm_wire_namespace_ref),
-				      .zero_at = offsetof(struct hbm_wire_namespace_ref, zero)},
-	[HBM_WIRE_LOOKUP] = KEYS("LOOKUP"),
-	[HBM_WIRE_STORE] = BLOCKS("STORE"),
-	[HBM_WIRE_LOAD] = BLOCKS("LOAD"),
-	[HBM_WIRE_PREFETCH] = KEYS("PREFETCH"),
-	[HBM_WIRE_TOUCH] = KEYS("TOUCH"),
-	[HBM_WIRE_PIN] = KEYS("PIN"),
-	[HBM_WIRE_UNPIN] = KEYS("UNPIN"),
-	[HBM_WIRE_REMOVE] = KEYS("REMOVE"),
-	[HBM_WIRE_EVICT] = {.name = "EVICT",
-			    .fixed = sizeof(struct hbm_wire_evict),
-			    .check = validate_check_evict},
-	[HBM_WIRE_QUERY] = {.name = "QUERY",
-			    .fixed = sizeof(struct hbm_wire_query),
-			    .zero_at = offsetof(struct hbm_wire_query, zero),
-			    .check = validate_check_query},
-	[HBM_WIRE_PING] = {.name = "PING", .fixed = sizeof(struct hbm_wire_header)},
-	[HBM_WIRE_CANCEL] = {.name = "CANCEL",
-			     .fixed = sizeof(struct hbm_wire_cancel),
-			     .zero_at = offsetof(struct hbm_wire_cancel, zero),
-			     .check = validate_check_cancel},
-	[HBM_WIRE_NAMESPACE_DROP] = {.name = "NAMESPACE_DROP",
-				     .fixed = sizeof(struct hbm_wire_namespace_drop),
-				     .check = validate_check_drop},
-};
+#define FORM_HELLO .check = validate_check_hello
+#define FORM_REGION_CREATE .zero_at = offsetof(struct hbm_wire_region_create, zero)
+#define FORM_REGION_DESTROY .zero_at = offsetof(struct hbm_wire_region_destroy, zero)
+#define FORM_COMMIT RANGES
+#define FORM_DECOMMIT RANGES
+#define FORM_NAMESPACE_OPEN .check = validate_check_namespace
+#define FORM_NAMESPACE_CLOSE .zero_at = offsetof(struct hbm_wire_namespace_ref, zero)
+#define FORM_LOOKUP KEYS
+#define FORM_STORE BLOCKS
+#define FORM_LOAD BLOCKS
+#define FORM_PREFETCH KEYS
+#define FORM_TOUCH KEYS
+#define FORM_PIN KEYS
+#define FORM_UNPIN KEYS
+#define FORM_REMOVE KEYS
+#define FORM_EVICT .check = validate_check_evict
+#define FORM_QUERY .zero_at = offsetof(struct hbm_wire_query, zero), .check = validate_check_query
+#define FORM_PING .check = NULL /* a bare header */
+#define FORM_CANCEL                                                                                \
+	.zero_at = offsetof(struct hbm_wire_cancel, zero), .check = validate_check_cancel
+#define FORM_NAMESPACE_DROP .check = validate_check_drop
+
+#define FORM(opcode, value, request, reply)                                                        \
+	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},
+static const struct form forms[HBM_WIRE_OPCODES] = {HBM_OPCODE_LIST(FORM)};
 
 static uint32_t validate_field(const void *message, size_t at)
 {

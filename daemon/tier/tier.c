@@ -100,6 +100,9 @@ bool tier_reaches(const struct tier *tier, const struct device *device)
 
 const char *tier_name(enum hbm_tier kind)
 {
-	static const char *const names[HBM_TIERS] = {"staging", "hbm", "ddr", "nvme"};
-	return names[kind];
+#define NAME(name, value, text) [value] = text,
+	static const char *const names[HBM_TIERS] = {HBM_TIER_LIST(NAME)};
+#undef NAME
+
+	return kind == HBM_TIER_NONE ? "staging" : names[kind];
 }

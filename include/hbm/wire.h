@@ -14,6 +14,8 @@
 #ifndef HBM_WIRE_H
 #define HBM_WIRE_H
 
+#include <hbm/wire_lists.h>
+
 #include <assert.h>
 #include <stdint.h>
 
@@ -30,62 +32,34 @@
 #define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
 #define HBM_WIRE_NO_FENCE 0xffffffffu /* "no slot", in ready_slot and fence_slot */
 
-/* The status of a request, or of one block of an array request. The numbers are stable. */
-enum hbm_status {
-	HBM_OK = 0,
-	HBM_INVALID = 1,     /* an argument is malformed, misaligned or out of range */
-	HBM_UNSUPPORTED = 2, /* no such opcode, flag, version or tier here */
-	HBM_NO_SPACE = 3,    /* not enough memory in the pool */
-	HBM_LIMIT = 4,       /* a limit of the configuration's [limits] section would be exceeded */
-	HBM_NOT_FOUND = 5,   /* no such region, namespace, session or pin, or range not committed */
-	HBM_MISS = 6,        /* the block is not in the cache */
-	HBM_EXISTS = 7,      /* the block is in the cache, or the range committed, already */
-	HBM_NO_PARENT = 8,   /* the block's parent is not in the cache */
-	HBM_DENIED = 9,      /* the peer's credentials do not allow this */
-	HBM_IO = 10,         /* a tier's I/O failed */
-	HBM_DEVICE = 11,     /* a device call failed */
-	HBM_TIMEOUT = 12,    /* the ready fence was not set in time */
-	HBM_SHUTDOWN = 13,   /* the daemon is stopping */
-	HBM_CANCELLED = 14,  /* the client cancelled the request before it began */
-};
+/* The enums are made of the lists of wire_lists.h. */
+#define HBM_WIRE_STATUS_ENUMERATOR(name, value, meaning) HBM_##name = (value),
+#define HBM_WIRE_OPCODE_ENUMERATOR(name, value, request, reply) HBM_WIRE_##name = (value),
+#define HBM_WIRE_TIER_ENUMERATOR(name, value, text) HBM_TIER_##name = (value),
+#define HBM_WIRE_DRIVER_ENUMERATOR(name, value, text) HBM_DRIVER_##name = (value),
+#define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
+#define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
+#define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text) HBM_QUERY_##name = (value),
 
+/* The status of a request, or of one block of an array request: HBM_OK, HBM_INVALID, ... */
+enum hbm_status { HBM_STATUS_LIST(HBM_WIRE_STATUS_ENUMERATOR) };
+
+/* HBM_WIRE_HELLO, ... */
 enum hbm_wire_opcode {
-	HBM_WIRE_HELLO = 1,
-	HBM_WIRE_REGION_CREATE = 2,
-	HBM_WIRE_REGION_DESTROY = 3,
-	HBM_WIRE_COMMIT = 4,
-	HBM_WIRE_DECOMMIT = 5,
-	HBM_WIRE_NAMESPACE_OPEN = 6,
-	HBM_WIRE_NAMESPACE_CLOSE = 7,
-	HBM_WIRE_LOOKUP = 8,
-	HBM_WIRE_STORE = 9,
-	HBM_WIRE_LOAD = 10,
-	HBM_WIRE_PREFETCH = 11,
-	HBM_WIRE_TOUCH = 12,
-	HBM_WIRE_PIN = 13,
-	HBM_WIRE_UNPIN = 14,
-	HBM_WIRE_REMOVE = 15,
-	HBM_WIRE_EVICT = 16,
-	HBM_WIRE_QUERY = 17,
-	HBM_WIRE_PING = 18,
-	HBM_WIRE_CANCEL = 19,
-	HBM_WIRE_NAMESPACE_DROP = 20,
-	HBM_WIRE_OPCODES = 21, /* count, 0 included */
+	HBM_OPCODE_LIST(HBM_WIRE_OPCODE_ENUMERATOR) HBM_WIRE_OPCODES, /* count, 0 included */
 };
 
 /* header.flags */
 #define HBM_WIRE_REPLY 1u /* set in every message from the daemon, in none to it */
 #define HBM_WIRE_MORE 2u  /* the reply continues in the next message with the same id */
 
+/* HBM_TIER_NONE, HBM_TIER_HBM, ... */
 enum hbm_tier {
-	HBM_TIER_NONE = 0,
-	HBM_TIER_HBM = 1,
-	HBM_TIER_DDR = 2,
-	HBM_TIER_NVME = 3,
-	HBM_TIERS = 4, /* count, NONE included */
+	HBM_TIER_LIST(HBM_WIRE_TIER_ENUMERATOR) HBM_TIERS, /* count, NONE included */
 };
 
-enum hbm_driver { HBM_DRIVER_SOFT = 1, HBM_DRIVER_CUDA = 2 };
+/* HBM_DRIVER_SOFT, HBM_DRIVER_CUDA */
+enum hbm_driver { HBM_DRIVER_LIST(HBM_WIRE_DRIVER_ENUMERATOR) };
 
 struct hbm_wire_header {
 	uint32_t size;   /* of the whole message, header included */
@@ -310,18 +284,7 @@ static_assert(sizeof(struct hbm_wire_cancel) == 40, "wire layout");
 
 /* Inspection: records of one kind, a page at a time, from a cursor. */
 enum hbm_wire_query_kind {
-	HBM_QUERY_STATUS = 1,     /* one struct hbm_wire_status */
-	HBM_QUERY_DEVICES = 2,    /* struct hbm_wire_device */
-	HBM_QUERY_TIERS = 3,      /* struct hbm_wire_tier */
-	HBM_QUERY_SESSIONS = 4,   /* struct hbm_wire_session */
-	HBM_QUERY_REGIONS = 5,    /* struct hbm_wire_region */
-	HBM_QUERY_NAMESPACES = 6, /* struct hbm_wire_namespace */
-	HBM_QUERY_BLOCKS = 7,     /* struct hbm_wire_block_info */
-	HBM_QUERY_VERIFY = 8,     /* struct hbm_wire_account: one for each pool */
-	HBM_QUERY_LINKS = 9,      /* struct hbm_wire_link: one for each kind of link */
-	HBM_QUERY_TIMELINE = 10,  /* struct hbm_wire_interval: of the last few thousand movements */
-	HBM_QUERY_LIMITS = 11,    /* struct hbm_wire_limit: one for each key of [limits] */
-	HBM_QUERY_KINDS = 12,     /* count, 0 included */
+	HBM_QUERY_LIST(HBM_WIRE_QUERY_ENUMERATOR) HBM_QUERY_KINDS, /* count, 0 included */
 };
 
 struct hbm_wire_query {
@@ -438,7 +401,8 @@ struct hbm_wire_account {
 };
 static_assert(sizeof(struct hbm_wire_account) == 208, "wire layout");
 
-enum hbm_wire_unit { HBM_UNIT_COUNT, HBM_UNIT_BYTES, HBM_UNIT_MS };
+/* HBM_UNIT_COUNT, ... */
+enum hbm_wire_unit { HBM_UNIT_LIST(HBM_WIRE_UNIT_ENUMERATOR) };
 
 /* A limit of the configuration, and what is charged against it. Some bound one request, one
  * block or one wait: nothing is charged against these. */
@@ -453,14 +417,8 @@ struct hbm_wire_limit {
 };
 static_assert(sizeof(struct hbm_wire_limit) == 176, "wire layout");
 
-enum hbm_link {
-	HBM_LINK_D2D = 0,        /* region <-> HBM tier */
-	HBM_LINK_D2H = 1,        /* device to host memory */
-	HBM_LINK_H2D = 2,        /* host memory to device */
-	HBM_LINK_NVME_WRITE = 3, /* host memory to NVMe */
-	HBM_LINK_NVME_READ = 4,  /* NVMe to host memory */
-	HBM_LINKS = 5,
-};
+/* HBM_LINK_D2D, ... */
+enum hbm_link { HBM_LINK_LIST(HBM_WIRE_LINK_ENUMERATOR) HBM_LINKS };
 
 struct hbm_wire_link {
 	uint32_t link, zero; /* enum hbm_link */
@@ -478,5 +436,13 @@ struct hbm_wire_interval {
 	uint32_t link, device;
 };
 static_assert(sizeof(struct hbm_wire_interval) == 32, "wire layout");
+
+#undef HBM_WIRE_STATUS_ENUMERATOR
+#undef HBM_WIRE_OPCODE_ENUMERATOR
+#undef HBM_WIRE_TIER_ENUMERATOR
+#undef HBM_WIRE_DRIVER_ENUMERATOR
+#undef HBM_WIRE_LINK_ENUMERATOR
+#undef HBM_WIRE_UNIT_ENUMERATOR
+#undef HBM_WIRE_QUERY_ENUMERATOR
 
 #endif

@@ -249,6 +249,14 @@ static int driver_soft_configure(const struct driver *driver,
 	return 0;
 }
 
+const char *driver_kind_name(enum hbm_driver kind)
+{
+#define NAME(name, value, text) [value] = text,
+	static const char *const names[] = {HBM_DRIVER_LIST(NAME)};
+#undef NAME
+	return names[kind];
+}
+
 static void driver_unload(struct driver *driver)
 {
 	dlclose(driver->library);

@@ -50,6 +50,8 @@ struct driver {
  */
 int driver_open(struct driver **out, enum driver_choice choice,
 		const struct driver_soft_options *soft, char *error, size_t error_size);
+/* "cuda", "soft" */
+const char *driver_kind_name(enum hbm_driver kind);
 struct driver *driver_close(struct driver *driver); /* accepts NULL, returns NULL */
 /* Writes "GPU-" and the UUID as nvidia-smi does; returns text. */
 #define DRIVER_UUID_TEXT 41

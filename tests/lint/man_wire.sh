@@ -26,8 +26,10 @@ compare structs "$work/header" "$work/page"
 
 # Constants: "NAME number", as the compiler has them, of every enum and every #define that is a number. In the page they
 # stand in tables: ".It Dv NAME Ta number".
-names=$(sed -nE -e 's/^#define (HBM_[A-Z0-9_]+) .*/\1/p' -e 's/.*enum [a-z_]+ \{ (.*) \};/\1/p' \
-	-e 's/^\t(HBM_[A-Z0-9_]+) = .*/\1/p' "$header" | tr ',' '\n' | sed -nE 's/^ *(HBM_[A-Z0-9_]+).*/\1/p')
+names=$(
+	sed -nE 's/^#define (HBM_[A-Z0-9_]+) .*/\1/p' "$header"
+	gcc -E -P -Iinclude "$header" | tr '\n' ' ' | grep -oE 'enum hbm_[a-z_]+ \{[^}]*\}' | grep -oE '\bHBM_[A-Z0-9_]+'
+)
 {
 	echo '#include <hbm/wire.h>'
 	echo '#include <stdio.h>'

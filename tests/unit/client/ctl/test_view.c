@@ -50,8 +50,7 @@ int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *eac
 
 static int collect_tiers(size_t limit, query_filter *filter, struct query *out)
 {
-	return query_some(NULL, HBM_QUERY_TIERS, sizeof(struct hbm_wire_tier), filter, NULL, limit,
-			  out);
+	return query_some(NULL, HBM_QUERY_TIERS, filter, NULL, limit, out);
 }
 
 static const struct hbm_wire_tier *tier_at(const struct query *query, size_t index)

@@ -272,6 +272,13 @@ static void test_closing_takes_all_along(void **state)
 	munmap(value, 4096);
 }
 
+static void test_kind_names(void **state)
+{
+	(void)state;
+	assert_string_equal(driver_kind_name(HBM_DRIVER_CUDA), "cuda");
+	assert_string_equal(driver_kind_name(HBM_DRIVER_SOFT), "soft");
+}
+
 static void test_error_names(void **state)
 {
 	struct soft_device soft;
@@ -323,6 +330,7 @@ int main(void)
 		cmocka_unit_test(test_failing_init_is_reported),
 		cmocka_unit_test(test_two_users),
 		cmocka_unit_test(test_closing_takes_all_along),
+		cmocka_unit_test(test_kind_names),
 		cmocka_unit_test(test_error_names),
 		cmocka_unit_test(test_errors_for_good),
 		cmocka_unit_test(test_close_takes_null),

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire_lists: the names and numbers of wire.h as lists without declarations. wire.h makes
+ * its enums of them; the daemon, the library and hbmctl make their tables of them: names,
+ * sizes of messages and records. A name or a number is written here once. A program may
+ * use the lists too: it defines a macro for one entry and hands it to the list.
+ */
+#ifndef HBM_WIRE_LISTS_H
+#define HBM_WIRE_LISTS_H
+
+/* clang-format off */
+
+/* X(name, value, meaning): enum hbm_status, HBM_<name>. The numbers are stable. */
+#define HBM_STATUS_LIST(X)                                                                         \
+	X(OK, 0, "done")                                                                           \
+	X(INVALID, 1, "an argument is malformed, misaligned or out of range")                      \
+	X(UNSUPPORTED, 2, "this daemon or connection does not support it")                         \
+	X(NO_SPACE, 3, "not enough memory in the pool")                                            \
+	X(LIMIT, 4, "a limit would be exceeded")                                                   \
+	X(NOT_FOUND, 5,                                                                            \
+	  "no such region, namespace, session or pin, or the range is not committed")              \
+	X(MISS, 6, "the block is not in the cache")                                                \
+	X(EXISTS, 7, "the block or the committed range exists already")                            \
+	X(NO_PARENT, 8, "the block's parent is not in the cache")                                  \
+	X(DENIED, 9, "permission denied")                                                          \
+	X(IO, 10, "the tier's I/O failed")                                                         \
+	X(DEVICE, 11, "a device call failed")                                                      \
+	X(TIMEOUT, 12, "timeout: the client's data did not become ready")                          \
+	X(SHUTDOWN, 13, "the daemon is stopping")                                                  \
+	X(CANCELLED, 14, "the request was cancelled before it started")
+
+/*
+ * X(name, value, request, reply): enum hbm_wire_opcode, HBM_WIRE_<name>, and the structs of
+ * its messages. NAMESPACE_OPEN has a second form, hbm_wire_namespace_ref: the size of the
+ * message tells which.
+ */
+#define HBM_OPCODE_LIST(X)                                                                         \
+	X(HELLO, 1, hbm_wire_hello, hbm_wire_hello_reply)                                          \
+	X(REGION_CREATE, 2, hbm_wire_region_create, hbm_wire_region_create_reply)                  \
+	X(REGION_DESTROY, 3, hbm_wire_region_destroy, hbm_wire_header)                             \
+	X(COMMIT, 4, hbm_wire_ranges, hbm_wire_ranges)                                             \
+	X(DECOMMIT, 5, hbm_wire_ranges, hbm_wire_header)                                           \
+	X(NAMESPACE_OPEN, 6, hbm_wire_namespace_open, hbm_wire_namespace_reply)                    \
+	X(NAMESPACE_CLOSE, 7, hbm_wire_namespace_ref, hbm_wire_header)                             \
+	X(LOOKUP, 8, hbm_wire_keys, hbm_wire_results)                                              \
+	X(STORE, 9, hbm_wire_blocks, hbm_wire_results)                                             \
+	X(LOAD, 10, hbm_wire_blocks, hbm_wire_results)                                             \
+	X(PREFETCH, 11, hbm_wire_keys, hbm_wire_results)                                           \
+	X(TOUCH, 12, hbm_wire_keys, hbm_wire_results)                                              \
+	X(PIN, 13, hbm_wire_keys, hbm_wire_results)                                                \
+	X(UNPIN, 14, hbm_wire_keys, hbm_wire_results)                                              \
+	X(REMOVE, 15, hbm_wire_keys, hbm_wire_results)                                             \
+	X(EVICT, 16, hbm_wire_evict, hbm_wire_header)                                              \
+	X(QUERY, 17, hbm_wire_query, hbm_wire_query_reply)                                         \
+	X(PING, 18, hbm_wire_header, hbm_wire_header)                                              \
+	X(CANCEL, 19, hbm_wire_cancel, hbm_wire_header)                                            \
+	X(NAMESPACE_DROP, 20, hbm_wire_namespace_drop, hbm_wire_header)
+
+/* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
+#define HBM_TIER_LIST(X)                                                                           \
+	X(NONE, 0, "none")                                                                         \
+	X(HBM, 1, "hbm")                                                                           \
+	X(DDR, 2, "ddr")                                                                           \
+	X(NVME, 3, "nvme")
+
+/* X(name, value, text): enum hbm_driver, HBM_DRIVER_<name>. */
+#define HBM_DRIVER_LIST(X)                                                                         \
+	X(CUDA, 2, "cuda")                                                                         \
+	X(SOFT, 1, "soft")
+
+/*
+ * X(name, value, text): enum hbm_link, HBM_LINK_<name>: region <-> HBM tier, device to host
+ * memory, host memory to device, host memory to NVMe, NVMe to host memory.
+ */
+#define HBM_LINK_LIST(X)                                                                           \
+	X(D2D, 0, "d2d")                                                                           \
+	X(D2H, 1, "d2h")                                                                           \
+	X(H2D, 2, "h2d")                                                                           \
+	X(NVME_WRITE, 3, "nvme_write")                                                             \
+	X(NVME_READ, 4, "nvme_read")
+
+/* X(name, value, text): enum hbm_wire_unit, HBM_UNIT_<name>: of a limit. */
+#define HBM_UNIT_LIST(X)                                                                           \
+	X(COUNT, 0, "count")                                                                       \
+	X(BYTES, 1, "bytes")                                                                       \
+	X(MS, 2, "ms")
+
+/*
+ * X(name, value, record, text): enum hbm_wire_query_kind, HBM_QUERY_<name>, and the struct of
+ * its records: one STATUS, one account of VERIFY for each pool, one link for each kind of
+ * link, one interval for each of the last few thousand movements.
+ */
+#define HBM_QUERY_LIST(X)                                                                          \
+	X(STATUS, 1, hbm_wire_status, "status")                                                    \
+	X(DEVICES, 2, hbm_wire_device, "devices")                                                  \
+	X(TIERS, 3, hbm_wire_tier, "tiers")                                                        \
+	X(SESSIONS, 4, hbm_wire_session, "sessions")                                               \
+	X(REGIONS, 5, hbm_wire_region, "regions")                                                  \
+	X(NAMESPACES, 6, hbm_wire_namespace, "namespaces")                                         \
+	X(BLOCKS, 7, hbm_wire_block_info, "blocks")                                                \
+	X(VERIFY, 8, hbm_wire_account, "accounts")                                                 \
+	X(LINKS, 9, hbm_wire_link, "links")                                                        \
+	X(TIMELINE, 10, hbm_wire_interval, "intervals")                                            \
+	X(LIMITS, 11, hbm_wire_limit, "limits")
+
+/* clang-format on */
+
+#endif
