@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* The least size of a record; a newer daemon's may be longer. */
-#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+#define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
 static const size_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
 static bool query_page_is_valid(const struct message *message)

@@ -1,193 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * inspect: see inspect.h. The tables of fields come first; most commands differ only in
- * them.
- */
+/* inspect: see inspect.h. Most commands differ only in the kind of record. */
 #include "client/ctl/inspect.h"
 #include "client/ctl/ctl.h"
 #include "client/ctl/view.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const session_states[] = {"live", "dead"};
-static const struct view_names view_session_states = {2, session_states};
-
-static const struct view_field status_fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, version, "version"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, state, "state"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, driver, "driver"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_status, io, "NVMe I/O"),
-	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_status, boot_id, "boot id"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, pid, "pid"),
-	VIEW_FIELD(VIEW_MS, struct hbm_wire_status, uptime_ms, "up for"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions, "sessions"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions_total, "sessions ever"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, sessions_dropped, "sessions dropped"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, regions, "regions"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, namespaces, "namespaces"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, blocks, "blocks"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, blocks_max, "blocks at most"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, index_bytes, "index"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, requests, "requests"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, refused, "refused"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookups, "lookups"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookup_keys, "keys looked up"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookup_hits, "lookup hits"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, lookup_misses, "lookup misses"),
-	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_status, hits, "blocks loaded from"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, late_misses, "late misses"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, stores, "stores"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, stored_blocks, "blocks stored"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, stored_bytes, "stored"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, loads, "loads"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, loaded_blocks, "blocks loaded"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_status, loaded_bytes, "loaded"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, evicted_blocks, "blocks evicted"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, removed_blocks, "blocks removed"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, checksum_failures, "checksum failures"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, io_errors, "I/O errors"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_status, device_errors, "device errors"),
-	VIEW_END,
-};
-
-static const struct view_field device_fields[] = {
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_device, index, "DEVICE"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_device, name, "NAME"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, total, "TOTAL"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, memory, "OWNED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, cache, "CACHE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, headroom, "HEADROOM"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, regions, "REGIONS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, leased, "LEASED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, quarantined, "QUARANTINED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, retiring, "RETIRING"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, ready, "READY"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, uncreated, "UNCREATED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, slab, "SLAB"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_device, granularity, NULL),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_device, lost, "LOST"),
-	VIEW_FIELD(VIEW_UUID, struct hbm_wire_device, uuid, "UUID"),
-	VIEW_END,
-};
-
-static const struct view_field tier_fields[] = {
-	{"pool", "TIER", VIEW_POOL, offsetof(struct hbm_wire_tier, tier), 2 * sizeof(uint32_t),
-	 NULL},
-	VIEW_FIELD_NAMED(struct hbm_wire_tier, tier, NULL, &view_tiers),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_tier, device, NULL),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, capacity, "CAPACITY"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, bytes, "USED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, logical_bytes, "LOGICAL"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, blocks, "BLOCKS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, placed, "PLACED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, moving, "MOVING"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, free, "FREE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, pinned, "PINNED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, usable, "USABLE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, headroom, "HEADROOM"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, in_blocks, NULL),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, in_bytes, "IN"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_tier, out_blocks, NULL),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_tier, out_bytes, "OUT"),
-	VIEW_END,
-};
-
-static const struct view_field session_fields[] = {
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, session, "SESSION"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, pid, "PID"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, uid, "UID"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_session, gid, "GID"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_session, name, "NAME"),
-	VIEW_FIELD_NAMED(struct hbm_wire_session, state, "STATE", &view_session_states),
-	VIEW_FIELD(VIEW_MS, struct hbm_wire_session, connected_ms, "CONNECTED"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, regions, "REGIONS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, address_space, "ADDRESSES"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, leased, "LEASED"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, requests, "REQUESTS"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_session, in_flight, "IN FLIGHT"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, loaded_bytes, "LOADED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_session, stored_bytes, "STORED"),
-	VIEW_END,
-};
-
-static const struct view_field region_fields[] = {
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_region, session, "SESSION"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, region, "REGION"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_region, device, "DEVICE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, address_space, "ADDRESSES"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, committed, "COMMITTED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_region, slab, "SLAB"),
-	VIEW_END,
-};
-
-static const struct view_field namespace_fields[] = {
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, ns, "NAMESPACE"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, model, "MODEL"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, layout, "LAYOUT"),
-	VIEW_FIELD(VIEW_MARK, struct hbm_wire_namespace, weights, "WEIGHTS"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_namespace, salted, "SALTED"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, opens, "OPENS"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_namespace, block_bytes, "BLOCK"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_namespace, blocks, "BLOCKS"),
-	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_namespace, blocks_in, "IN"),
-	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_namespace, fingerprint, NULL),
-	VIEW_END,
-};
-
-static const struct view_field block_fields[] = {
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, ns, "NAMESPACE"),
-	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, key, "KEY"),
-	VIEW_FIELD(VIEW_DIGEST, struct hbm_wire_block_info, parent, "PARENT"),
-	VIEW_FIELD_NAMED(struct hbm_wire_block_info, tier, "TIER", &view_tiers),
-	VIEW_FIELD_NAMED(struct hbm_wire_block_info, place, "PLACE", &view_tiers),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, device, "DEVICE"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_block_info, offset, "OFFSET"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_block_info, bytes, "SIZE"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, children, "CHILDREN"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, pins, "PINS"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_block_info, readers, "READERS"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_block_info, checksummed, NULL),
-	VIEW_FIELD(VIEW_HASH, struct hbm_wire_block_info, checksum, NULL),
-	VIEW_END,
-};
-
-static const struct view_field account_fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_account, pool, "POOL"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, capacity, "CAPACITY"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, free, "FREE"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, placed, "PLACED"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, moving, "MOVING"),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_account, quarantined, "QUARANTINED"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_account, balanced, "BALANCED"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_account, problem, "PROBLEM"),
-	VIEW_END,
-};
-
-#define UNIT(name, value, text) [value] = text,
-static const char *const units[] = {HBM_UNIT_LIST(UNIT)};
-static const struct view_names view_units = {3, units};
-
-static const struct view_field limit_fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, name, "NAME"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, limit, "LIMIT"),
-	VIEW_FIELD_NAMED(struct hbm_wire_limit, unit, "UNIT", &view_units),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, used, "USED"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, highest, "BY ONE"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, refused, "REFUSED"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_limit, balanced, "BALANCED"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, problem, "PROBLEM"),
-	VIEW_END,
-};
-
-static const struct view_field charge_fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, name, "CHARGED AGAINST"),
-	VIEW_FIELD(VIEW_COUNT, struct hbm_wire_limit, used, "USED"),
-	VIEW_FIELD_NAMED(struct hbm_wire_limit, unit, "UNIT", &view_units),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_limit, balanced, "BALANCED"),
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_limit, problem, "PROBLEM"),
-	VIEW_END,
-};
 
 enum { BLOCKS_NAMESPACE, BLOCKS_LIMIT };
 const struct option_spec inspect_blocks_options[] = {
@@ -198,17 +16,16 @@ const struct option_spec inspect_blocks_options[] = {
 };
 
 /* Shows all records of a kind: {"<name>": [...]}, or a table. */
-static int inspect_show(struct ctl *ctl, const char *name, const struct view_field *fields,
-			const struct query *query)
+static int inspect_show(struct ctl *ctl, const struct record *type, const struct query *query)
 {
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:o}", name, view_json_all(fields, query)));
-	return ctl_printed(view_table(fields, query, stdout));
+		return ctl_print_json(json_pack("{s:o}", type->name, view_json_all(type, query)));
+	return ctl_printed(view_table(type, query, stdout));
 }
 
-static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_query_kind kind,
-			    const struct view_field *fields)
+static int inspect_show_all(struct ctl *ctl, enum hbm_wire_query_kind kind)
 {
+	const struct record *type = record_of(kind);
 	struct query query;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
@@ -216,9 +33,9 @@ static int inspect_show_all(struct ctl *ctl, const char *name, enum hbm_wire_que
 
 	r = query_all(ctl->hbm, kind, &query);
 	if (r != 0)
-		return ctl_refused(ctl->hbm, name, r);
+		return ctl_refused(ctl->hbm, type->name, r);
 
-	r = inspect_show(ctl, name, fields, &query);
+	r = inspect_show(ctl, type, &query);
 	query_clear(&query);
 
 	return r;
@@ -250,34 +67,34 @@ int inspect_status(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 	if (ctl->json)
-		return ctl_print_json(view_json(status_fields, &status));
+		return ctl_print_json(view_json(record_of(HBM_QUERY_STATUS), &status));
 
-	return ctl_printed(view_list(status_fields, &status, stdout));
+	return ctl_printed(view_list(record_of(HBM_QUERY_STATUS), &status, stdout));
 }
 
 int inspect_devices(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "devices", HBM_QUERY_DEVICES, device_fields);
+	return inspect_show_all(ctl, HBM_QUERY_DEVICES);
 }
 
 int inspect_tiers(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "tiers", HBM_QUERY_TIERS, tier_fields);
+	return inspect_show_all(ctl, HBM_QUERY_TIERS);
 }
 
 int inspect_sessions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "sessions", HBM_QUERY_SESSIONS, session_fields);
+	return inspect_show_all(ctl, HBM_QUERY_SESSIONS);
 }
 
 int inspect_regions(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "regions", HBM_QUERY_REGIONS, region_fields);
+	return inspect_show_all(ctl, HBM_QUERY_REGIONS);
 }
 
 int inspect_namespaces(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "namespaces", HBM_QUERY_NAMESPACES, namespace_fields);
+	return inspect_show_all(ctl, HBM_QUERY_NAMESPACES);
 }
 
 static bool inspect_in_namespace(const void *record, const void *arg)
@@ -303,7 +120,7 @@ int inspect_blocks(struct ctl *ctl)
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
 
-	r = inspect_show(ctl, "blocks", block_fields, &query);
+	r = inspect_show(ctl, record_of(HBM_QUERY_BLOCKS), &query);
 	query_clear(&query);
 
 	return r;
@@ -321,21 +138,38 @@ static size_t inspect_count_unbalanced(const struct query *accounts, const struc
 	return count;
 }
 
+/* Of a limit only what is charged against it. */
+static int inspect_show_charges(const struct query *limits)
+{
+	static const char *const columns[] = {"name", "used", "unit", "balanced", "problem"};
+	const struct record *limit = record_of(HBM_QUERY_LIMITS);
+	struct field fields[sizeof(columns) / sizeof(columns[0])];
+	struct record charge = {limit->name, limit->bytes, fields, 0};
+
+	for (; charge.count < sizeof(columns) / sizeof(columns[0]); charge.count++)
+		fields[charge.count] = *record_field(limit, columns[charge.count]);
+	fields[0].header = "CHARGED AGAINST";
+
+	return ctl_printed(view_table(&charge, limits, stdout));
+}
+
 static int inspect_show_accounts(struct ctl *ctl, const struct query *accounts,
 				 const struct query *limits, bool balanced)
 {
+	const struct record *type = record_of(HBM_QUERY_VERIFY);
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:b,s:o,s:o}", "balanced", balanced, "accounts",
-						view_json_all(account_fields, accounts), "limits",
-						view_json_all(limit_fields, limits)));
+		return ctl_print_json(
+			json_pack("{s:b,s:o,s:o}", "balanced", balanced, type->name,
+				  view_json_all(type, accounts), "limits",
+				  view_json_all(record_of(HBM_QUERY_LIMITS), limits)));
 
-	int r = ctl_printed(view_table(account_fields, accounts, stdout));
+	int r = ctl_printed(view_table(type, accounts, stdout));
 	if (r != CTL_DONE)
 		return r;
 
 	putchar('\n');
 
-	return ctl_printed(view_table(charge_fields, limits, stdout));
+	return inspect_show_charges(limits);
 }
 
 static int inspect_verify_all(struct ctl *ctl, const struct query *accounts,
@@ -378,7 +212,7 @@ int inspect_verify(struct ctl *ctl)
 
 int inspect_limits(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, "limits", HBM_QUERY_LIMITS, limit_fields);
+	return inspect_show_all(ctl, HBM_QUERY_LIMITS);
 }
 
 int inspect_version(struct ctl *ctl)

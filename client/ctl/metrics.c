@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * metrics: see metrics.h. Each kind of record has a table of metrics; a metric is one
- * member of the record, read once for every record. Names end in the unit (_bytes,
- * _seconds) and, for counters, in _total, as Prometheus requires. Labels come from
- * the record (which tier, device or link) or from the table (a member that is one of a
- * family).
+ * metrics: see metrics.h. A metric is a member of a record that has a metric's name in
+ * wire_records.h, read once for every record. Names end in the unit (_bytes, _seconds) and,
+ * for counters, in _total, as Prometheus requires. Labels come from the record (which tier,
+ * device or link) or from the member (one number for each tier).
  */
 #include "client/ctl/metrics.h"
 #include "client/ctl/ctl.h"
@@ -15,6 +14,8 @@
 #include <string.h>
 
 #define LABELS_MAX 4
+#define NS_PER_SECOND 1000000000
+#define MS_PER_SECOND 1000
 
 struct label {
 	const char *name;
@@ -26,147 +27,10 @@ struct labels {
 	struct label label[LABELS_MAX];
 };
 
-struct metric {
-	const char *name; /* NULL ends the table; metrics of one name stand together */
-	const char *type; /* "gauge", "counter" */
-	const char *help;
-	size_t offset;    /* of a uint64_t */
-	uint64_t divisor; /* converts the member to the unit; 1: none */
-	const char *tier; /* a label for this member alone, or NULL */
-};
-
-struct metric_set {
-	enum hbm_wire_query_kind kind;
-	const struct metric *metrics;
-	void (*label)(const void *record, struct labels *labels); /* or NULL */
-};
-
-#define GAUGE(record, member, name, help)                                                          \
-	{                                                                                          \
-		"hbmd_" name, "gauge", help, offsetof(record, member), 1, NULL                     \
-	}
-#define COUNTER(record, member, name, help)                                                        \
-	{                                                                                          \
-		"hbmd_" name, "counter", help, offsetof(record, member), 1, NULL                   \
-	}
-#define SECONDS(record, member, type, per_second, name, help)                                      \
-	{                                                                                          \
-		"hbmd_" name, type, help, offsetof(record, member), per_second, NULL               \
-	}
-#define HITS(member, tier)                                                                         \
-	{                                                                                          \
-		"hbmd_hits_total", "counter", "Blocks loaded, by the tier they belonged to.",      \
-			offsetof(struct hbm_wire_status, hits[member]), 1, tier                    \
-	}
-#define METRICS_END                                                                                \
-	{                                                                                          \
-		NULL, NULL, NULL, 0, 0, NULL                                                       \
-	}
-#define NS_PER_SECOND 1000000000
-#define MS_PER_SECOND 1000
-
-static const struct metric status_metrics[] = {
-	SECONDS(struct hbm_wire_status, uptime_ms, "gauge", MS_PER_SECOND, "uptime_seconds",
-		"Time since start."),
-	GAUGE(struct hbm_wire_status, sessions, "sessions", "Connected clients."),
-	COUNTER(struct hbm_wire_status, sessions_total, "sessions_accepted_total",
-		"Clients ever accepted."),
-	COUNTER(struct hbm_wire_status, sessions_dropped, "sessions_dropped_total",
-		"Clients disconnected for violating the protocol."),
-	GAUGE(struct hbm_wire_status, regions, "regions", "Regions of all clients."),
-	GAUGE(struct hbm_wire_status, namespaces, "namespaces", "Namespaces known."),
-	GAUGE(struct hbm_wire_status, blocks, "blocks", "Blocks in the cache."),
-	GAUGE(struct hbm_wire_status, blocks_max, "blocks_limit",
-	      "Most blocks the index can hold."),
-	GAUGE(struct hbm_wire_status, index_bytes, "index_bytes", "Memory of the index."),
-	COUNTER(struct hbm_wire_status, requests, "requests_total", "Requests answered."),
-	COUNTER(struct hbm_wire_status, refused, "requests_refused_total", "Requests refused."),
-	COUNTER(struct hbm_wire_status, lookups, "lookups_total", "LOOKUP requests."),
-	COUNTER(struct hbm_wire_status, lookup_keys, "lookup_keys_total", "Keys looked up."),
-	COUNTER(struct hbm_wire_status, lookup_hits, "lookup_hits_total",
-		"Keys looked up that were in the cache."),
-	COUNTER(struct hbm_wire_status, lookup_misses, "lookup_misses_total",
-		"Keys looked up that were not in the cache."),
-	HITS(HBM_TIER_HBM, "hbm"),
-	HITS(HBM_TIER_DDR, "ddr"),
-	HITS(HBM_TIER_NVME, "nvme"),
-	COUNTER(struct hbm_wire_status, late_misses, "late_misses_total",
-		"Blocks of LOAD that had left the cache since the lookup."),
-	COUNTER(struct hbm_wire_status, stores, "stores_total", "STORE requests."),
-	COUNTER(struct hbm_wire_status, stored_blocks, "stored_blocks_total", "Blocks stored."),
-	COUNTER(struct hbm_wire_status, stored_bytes, "stored_bytes_total", "Bytes stored."),
-	COUNTER(struct hbm_wire_status, loads, "loads_total", "LOAD requests."),
-	COUNTER(struct hbm_wire_status, loaded_blocks, "loaded_blocks_total", "Blocks loaded."),
-	COUNTER(struct hbm_wire_status, loaded_bytes, "loaded_bytes_total", "Bytes loaded."),
-	COUNTER(struct hbm_wire_status, evicted_blocks, "evicted_blocks_total",
-		"Blocks evicted from the last tier."),
-	COUNTER(struct hbm_wire_status, removed_blocks, "removed_blocks_total",
-		"Blocks removed by request."),
-	COUNTER(struct hbm_wire_status, checksum_failures, "checksum_failures_total",
-		"Blocks dropped for a checksum mismatch."),
-	COUNTER(struct hbm_wire_status, io_errors, "io_errors_total",
-		"NVMe reads and writes that failed."),
-	COUNTER(struct hbm_wire_status, device_errors, "device_errors_total",
-		"Device calls that failed."),
-	METRICS_END,
-};
-
-static const struct metric tier_metrics[] = {
-	GAUGE(struct hbm_wire_tier, capacity, "tier_capacity_bytes",
-	      "Configured size of the tier."),
-	GAUGE(struct hbm_wire_tier, usable, "tier_online_bytes",
-	      "Part of the capacity in service."),
-	GAUGE(struct hbm_wire_tier, blocks, "tier_blocks", "Blocks whose target is the tier."),
-	GAUGE(struct hbm_wire_tier, bytes, "tier_used_bytes", "Stored bytes of those blocks."),
-	GAUGE(struct hbm_wire_tier, logical_bytes, "tier_logical_bytes",
-	      "Logical bytes of those blocks."),
-	GAUGE(struct hbm_wire_tier, placed, "tier_placed_bytes", "Bytes that hold a block."),
-	GAUGE(struct hbm_wire_tier, moving, "tier_moving_bytes",
-	      "Bytes that are the source or target of a transfer."),
-	GAUGE(struct hbm_wire_tier, free, "tier_free_bytes", "Bytes that hold nothing."),
-	GAUGE(struct hbm_wire_tier, pinned, "tier_pinned_bytes", "Bytes of pinned blocks."),
-	GAUGE(struct hbm_wire_tier, headroom, "tier_headroom_bytes",
-	      "Headroom beyond the capacity."),
-	COUNTER(struct hbm_wire_tier, in_blocks, "tier_in_blocks_total", "Blocks moved in."),
-	COUNTER(struct hbm_wire_tier, in_bytes, "tier_in_bytes_total", "Bytes moved in."),
-	COUNTER(struct hbm_wire_tier, out_blocks, "tier_out_blocks_total", "Blocks moved out."),
-	COUNTER(struct hbm_wire_tier, out_bytes, "tier_out_bytes_total", "Bytes moved out."),
-	METRICS_END,
-};
-
-static const struct metric link_metrics[] = {
-	COUNTER(struct hbm_wire_link, count, "link_movements_total", "Movements over the link."),
-	COUNTER(struct hbm_wire_link, bytes, "link_bytes_total", "Bytes moved over the link."),
-	SECONDS(struct hbm_wire_link, busy_ns, "counter", NS_PER_SECOND, "link_busy_seconds_total",
-		"Time with at least one transfer in flight."),
-	SECONDS(struct hbm_wire_link, overlapped_ns, "counter", NS_PER_SECOND,
-		"link_overlapped_seconds_total",
-		"Part of the busy time in which the other kind of link (device copies or NVMe) was "
-		"busy too."),
-	COUNTER(struct hbm_wire_link, errors, "link_errors_total", "Movements that failed."),
-	METRICS_END,
-};
-
-static const struct metric device_metrics[] = {
-	GAUGE(struct hbm_wire_device, total, "device_memory_bytes", "Memory of the device."),
-	GAUGE(struct hbm_wire_device, memory, "device_owned_bytes", "Memory that hbmd owns."),
-	GAUGE(struct hbm_wire_device, cache, "device_cache_bytes", "Of it, the HBM tier."),
-	GAUGE(struct hbm_wire_device, headroom, "device_headroom_bytes",
-	      "Of it, headroom of the block cache."),
-	GAUGE(struct hbm_wire_device, regions, "device_regions_bytes",
-	      "Of it, the pool of clients' regions."),
-	GAUGE(struct hbm_wire_device, leased, "device_leased_bytes",
-	      "Of the pool, in regions of live clients."),
-	GAUGE(struct hbm_wire_device, quarantined, "device_quarantined_bytes",
-	      "Of the pool, in regions of clients whose process may still run."),
-	GAUGE(struct hbm_wire_device, retiring, "device_retiring_bytes",
-	      "Of the pool, being released."),
-	GAUGE(struct hbm_wire_device, ready, "device_ready_bytes", "Of the pool, created ahead."),
-	GAUGE(struct hbm_wire_device, uncreated, "device_uncreated_bytes",
-	      "Of the pool, not created."),
-	GAUGE(struct hbm_wire_device, lost, "device_lost",
-	      "1: lost to a sticky error until hbmd restarts."),
-	METRICS_END,
+/* One number of a member, as a metric. */
+struct sample {
+	struct labels labels;
+	uint64_t value, divisor; /* value / divisor is in the unit */
 };
 
 static void metrics_add_label(struct labels *labels, const char *name, const char *value,
@@ -205,29 +69,52 @@ static void label_device(const void *record, struct labels *labels)
 	metrics_add_label(labels, "name", device->name, sizeof(device->name));
 }
 
-static const struct metric_set sets[] = {
-	{HBM_QUERY_STATUS, status_metrics, NULL},
-	{HBM_QUERY_TIERS, tier_metrics, label_tier},
-	{HBM_QUERY_LINKS, link_metrics, label_link},
-	{HBM_QUERY_DEVICES, device_metrics, label_device},
+/* The records that have metrics, and what tells several of them apart. */
+static const struct metric_set {
+	enum hbm_wire_query_kind kind;
+	void (*label)(const void *record, struct labels *labels); /* or NULL */
+} sets[] = {
+	{HBM_QUERY_STATUS, NULL},
+	{HBM_QUERY_TIERS, label_tier},
+	{HBM_QUERY_LINKS, label_link},
+	{HBM_QUERY_DEVICES, label_device},
 };
 #define SET_COUNT (sizeof(sets) / sizeof(sets[0]))
 
-static void labels_of(const struct metric_set *set, const struct metric *metric, const void *record,
-		      struct labels *labels)
+static uint64_t metrics_divisor(enum form form)
 {
-	labels->count = 0;
-	if (set->label)
-		set->label(record, labels);
-	if (metric->tier)
-		metrics_add_label(labels, "tier", metric->tier, HBM_WIRE_NAME_BYTES);
+	return form == FORM_MS ? MS_PER_SECOND : form == FORM_NS ? NS_PER_SECOND : 1;
 }
 
-static uint64_t metrics_value_of(const struct metric *metric, const void *record)
+static const char *metrics_type(const struct field *field)
 {
-	uint64_t value;
-	memcpy(&value, (const char *)record + metric->offset, sizeof(value));
-	return value;
+	return field->figure == FIGURE_COUNTER ? "counter" : "gauge";
+}
+
+/* Whether the member is a figure for each tier instead of one. */
+static bool metrics_is_by_tier(const struct field *field)
+{
+	return field->form == FORM_TIERS;
+}
+
+/* The index-th number of a member; false if it has fewer. */
+static bool sample_get(const struct metric_set *set, const struct field *field, const void *record,
+		       uint32_t index, struct sample *sample)
+{
+	uint32_t at = metrics_is_by_tier(field) ? HBM_TIER_HBM + index : index;
+	if ((at + 1) * sizeof(sample->value) > field->bytes)
+		return false;
+
+	*sample = (struct sample){.divisor = metrics_divisor(field->form)};
+	memcpy(&sample->value, (const char *)record + field->offset + at * sizeof(sample->value),
+	       sizeof(sample->value));
+	if (set->label)
+		set->label(record, &sample->labels);
+	if (metrics_is_by_tier(field))
+		metrics_add_label(&sample->labels, "tier", view_name(&view_tiers, at),
+				  HBM_WIRE_NAME_BYTES);
+
+	return true;
 }
 
 /* A label's value between quotes, escaped as the text format asks. */
@@ -256,15 +143,12 @@ static void metrics_print_labels(const struct labels *labels)
 		putchar('}');
 }
 
-static void metrics_print_sample(const struct metric_set *set, const struct metric *metric,
-				 const void *record)
+static void metrics_print_sample(const struct field *field, const struct sample *sample)
 {
-	struct labels labels;
+	uint64_t value = sample->value, divisor = sample->divisor;
 
-	labels_of(set, metric, record, &labels);
-	fputs(metric->name, stdout);
-	metrics_print_labels(&labels);
-	uint64_t value = metrics_value_of(metric, record), divisor = metric->divisor;
+	fputs(field->metric, stdout);
+	metrics_print_labels(&sample->labels);
 	printf(" %" PRIu64, value / divisor);
 	if (divisor > 1)
 		printf(".%09" PRIu64, value % divisor * (NS_PER_SECOND / divisor));
@@ -272,66 +156,86 @@ static void metrics_print_sample(const struct metric_set *set, const struct metr
 	putchar('\n');
 }
 
-static void metrics_print_set(const struct metric_set *set, const struct query *records)
+static json_t *metrics_sample_json(const struct field *field, const struct sample *sample)
 {
-	const char *before = "";
-	for (const struct metric *m = set->metrics; m->name; m++) {
-		if (strcmp(before, m->name) != 0)
-			printf("# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->type);
-		before = m->name;
-		for (size_t i = 0; i < records->count; i++)
-			metrics_print_sample(set, m, query_record(records, i));
+	json_t *labels = json_object();
+	for (size_t i = 0; i < sample->labels.count; i++) {
+		const struct label *label = &sample->labels.label[i];
+		json_object_set_new(labels, label->name,
+				    view_json_text(label->value, sizeof(label->value)));
 	}
+
+	json_t *number = sample->divisor == 1
+				 ? view_json_count(sample->value)
+				 : json_real((double)sample->value / (double)sample->divisor);
+
+	return json_pack("{s:s,s:s,s:o,s:o}", "name", field->metric, "type", metrics_type(field),
+			 "labels", labels, "value", number);
 }
 
-static json_t *metrics_sample_json(const struct metric_set *set, const struct metric *metric,
-				   const void *record)
+/* All samples of a member: printed, or appended to an array. */
+static void metrics_of_field(const struct metric_set *set, const struct field *field,
+			     const struct query *records, json_t *array)
 {
-	struct labels labels;
+	struct sample sample;
 
-	labels_of(set, metric, record, &labels);
-	json_t *object = json_object();
-	for (size_t i = 0; i < labels.count; i++)
-		json_object_set_new(
-			object, labels.label[i].name,
-			view_json_text(labels.label[i].value, sizeof(labels.label[i].value)));
+	if (!array)
+		printf("# HELP %s %s\n# TYPE %s %s\n", field->metric, field->help, field->metric,
+		       metrics_type(field));
 
-	uint64_t value = metrics_value_of(metric, record);
-	json_t *number = metric->divisor == 1 ? view_json_count(value)
-					      : json_real((double)value / (double)metric->divisor);
-
-	return json_pack("{s:s,s:s,s:o,s:o}", "name", metric->name, "type", metric->type, "labels",
-			 object, "value", number);
-}
-
-static json_t *metrics_all_json(const struct query *records)
-{
-	json_t *samples = json_array();
-	for (size_t s = 0; s < SET_COUNT; s++) {
-		for (const struct metric *m = sets[s].metrics; m->name; m++) {
-			for (size_t i = 0; i < records[s].count; i++)
-				json_array_append_new(
-					samples, metrics_sample_json(&sets[s], m,
-								     query_record(&records[s], i)));
+	for (size_t i = 0; i < records->count; i++) {
+		const void *record = query_record(records, i);
+		for (uint32_t k = 0; sample_get(set, field, record, k, &sample); k++) {
+			if (array)
+				json_array_append_new(array, metrics_sample_json(field, &sample));
+			else
+				metrics_print_sample(field, &sample);
 		}
 	}
+}
 
-	return json_pack("{s:o}", "metrics", samples);
+static void metrics_of_all(const struct query *records, json_t *array)
+{
+	for (size_t s = 0; s < SET_COUNT; s++) {
+		const struct record *type = record_of(sets[s].kind);
+		for (size_t f = 0; f < type->count; f++)
+			if (*type->fields[f].metric)
+				metrics_of_field(&sets[s], &type->fields[f], &records[s], array);
+	}
 }
 
 /* Facts that are constant while a daemon runs, as labels of a constant 1. */
-static void metrics_print_info(const struct hbm_wire_status *status)
+static void metrics_print_info(const void *status)
 {
+	const struct record *type = record_of(HBM_QUERY_STATUS);
 	struct labels labels = {0};
 
-	metrics_add_label(&labels, "version", status->version, sizeof(status->version));
-	metrics_add_label(&labels, "driver", status->driver, sizeof(status->driver));
-	metrics_add_label(&labels, "io", status->io, sizeof(status->io));
-	metrics_add_label(&labels, "state", status->state, sizeof(status->state));
+	for (size_t f = 0; f < type->count; f++) {
+		const struct field *field = &type->fields[f];
+		if (field->figure == FIGURE_INFO && labels.count < LABELS_MAX)
+			metrics_add_label(&labels, field->name,
+					  (const char *)status + field->offset, field->bytes);
+	}
+
 	fputs("# HELP hbmd_info The daemon that answers.\n# TYPE hbmd_info gauge\nhbmd_info",
 	      stdout);
 	metrics_print_labels(&labels);
 	puts(" 1");
+}
+
+static int metrics_show(const struct ctl *ctl, const struct query *records)
+{
+	if (ctl->json) {
+		json_t *samples = json_array();
+		metrics_of_all(records, samples);
+		return ctl_print_json(json_pack("{s:o}", "metrics", samples));
+	}
+
+	if (records[0].count)
+		metrics_print_info(records[0].records);
+	metrics_of_all(records, NULL);
+
+	return CTL_DONE;
 }
 
 int metrics_run(struct ctl *ctl)
@@ -345,14 +249,8 @@ int metrics_run(struct ctl *ctl)
 			r = ctl_refused(ctl->hbm, "metrics", status);
 	}
 
-	if (r == CTL_DONE && ctl->json)
-		r = ctl_print_json(metrics_all_json(records));
-	else if (r == CTL_DONE) {
-		if (records[0].count)
-			metrics_print_info(records[0].records);
-		for (size_t s = 0; s < SET_COUNT; s++)
-			metrics_print_set(&sets[s], &records[s]);
-	}
+	if (r == CTL_DONE)
+		r = metrics_show(ctl, records);
 
 	for (size_t s = 0; s < SET_COUNT; s++)
 		query_clear(&records[s]);

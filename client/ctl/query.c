@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+#define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
 static const size_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
 struct collection {

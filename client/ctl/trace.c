@@ -122,17 +122,12 @@ static json_t *trace_links_json(const struct query *links, const struct timeline
 		double share = link->busy_ns
 				       ? 100.0 * (double)link->overlapped_ns / (double)link->busy_ns
 				       : 0;
-		json_array_append_new(array,
-				      json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "link",
-						view_name(&view_links, link->link), "count",
-						view_json_count(link->count), "bytes",
-						view_json_count(link->bytes), "busy_ns",
-						view_json_count(link->busy_ns), "overlapped_ns",
-						view_json_count(link->overlapped_ns), "errors",
-						view_json_count(link->errors), "gib_s",
-						units_gib_s(link->bytes, link->busy_ns),
-						"overlapped_percent", share, "busy_share",
-						trace_busy_json(timeline, link->link)));
+		json_t *object = view_json(record_of(HBM_QUERY_LINKS), link);
+		json_object_set_new(object, "gib_s",
+				    json_real(units_gib_s(link->bytes, link->busy_ns)));
+		json_object_set_new(object, "overlapped_percent", json_real(share));
+		json_object_set_new(object, "busy_share", trace_busy_json(timeline, link->link));
+		json_array_append_new(array, object);
 	}
 
 	return array;
@@ -140,18 +135,13 @@ static json_t *trace_links_json(const struct query *links, const struct timeline
 
 static json_t *trace_intervals_json(const struct query *intervals, uint64_t from_ns)
 {
+	const struct record *type = record_of(HBM_QUERY_TIMELINE);
 	json_t *array = json_array();
 	for (size_t i = 0; i < intervals->count; i++) {
 		const struct hbm_wire_interval *interval = query_record(intervals, i);
 		if (interval->end_ns <= from_ns)
 			continue;
-		json_array_append_new(array,
-				      json_pack("{s:s,s:I,s:o,s:o,s:o}", "link",
-						view_name(&view_links, interval->link), "device",
-						(json_int_t)interval->device, "start_ns",
-						view_json_count(interval->start_ns), "end_ns",
-						view_json_count(interval->end_ns), "bytes",
-						view_json_count(interval->bytes)));
+		json_array_append_new(array, view_json(type, interval));
 	}
 
 	return array;

@@ -18,6 +18,12 @@ static const char *const link_names[] = {HBM_LINK_LIST(NAME)};
 const struct view_names view_tiers = {HBM_TIERS, tier_names};
 const struct view_names view_links = {HBM_LINKS, link_names};
 
+static const char *const state_names[] = {"live", "dead"};
+static const struct view_names view_states = {2, state_names};
+static const char *const unit_names[] = {HBM_UNIT_LIST(NAME)};
+static const struct view_names view_units = {sizeof(unit_names) / sizeof(unit_names[0]),
+					     unit_names};
+
 const char *view_name(const struct view_names *names, uint32_t index)
 {
 	return index < names->count ? names->names[index] : "unknown";
@@ -47,9 +53,19 @@ static uint64_t view_u64_at(const void *field)
 	return value;
 }
 
-static const void *view_field_of(const struct view_field *field, const void *record)
+static const void *view_field_of(const struct field *field, const void *record)
 {
 	return (const char *)record + field->offset;
+}
+
+/* The name that a number of this form stands for. */
+static const char *view_name_of(enum form form, uint32_t number)
+{
+	const struct view_names *names = form == FORM_LINK    ? &view_links
+					 : form == FORM_STATE ? &view_states
+					 : form == FORM_UNIT  ? &view_units
+							      : &view_tiers;
+	return view_name(names, number);
 }
 
 static const char *view_digest(char *hex, const unsigned char *bytes, size_t count)
@@ -99,44 +115,48 @@ static json_t *view_tiers_json(const void *field)
 	return view_json_tiers(tiers);
 }
 
-static json_t *view_value_json(const struct view_field *field, const void *at)
+static json_t *view_value_json(const struct field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1]; /* long enough for all that is spelt here */
-	switch (field->type) {
-	case VIEW_TEXT:
+	switch (field->form) {
+	case FORM_TEXT:
 		return view_json_text(at, field->bytes);
-	case VIEW_ID:
+	case FORM_ID:
 		return json_integer(view_u32_at(at));
-	case VIEW_BOOL:
+	case FORM_BOOL:
 		return json_boolean(view_u32_at(at) != 0);
-	case VIEW_DIGEST:
+	case FORM_DIGEST:
 		return json_string(view_digest(hex, at, field->bytes));
-	case VIEW_UUID:
+	case FORM_UUID:
 		return json_string(driver_uuid_text(hex, at));
-	case VIEW_HASH:
+	case FORM_HASH:
 		snprintf(hex, sizeof(hex), "%016" PRIx64, view_u64_at(at));
 		return json_string(hex);
-	case VIEW_MARK:
+	case FORM_MARK:
 		snprintf(hex, sizeof(hex), "%" PRIu64, view_u64_at(at));
 		return json_string(hex);
-	case VIEW_NAMED:
-		return json_string(view_name(field->names, view_u32_at(at)));
-	case VIEW_TIERS:
+	case FORM_TIER:
+	case FORM_POOL:
+	case FORM_LINK:
+	case FORM_STATE:
+	case FORM_UNIT:
+		return json_string(view_name_of(field->form, view_u32_at(at)));
+	case FORM_TIERS:
 		return view_tiers_json(at);
 	default:
 		return view_json_count(view_u64_at(at));
 	}
 }
 
-json_t *view_json(const struct view_field *fields, const void *record)
+json_t *view_json(const struct record *type, const void *record)
 {
 	json_t *object = json_object();
-	for (; object && fields->name; fields++) {
-		if (fields->type == VIEW_POOL)
+	for (size_t i = 0; object && i < type->count; i++) {
+		const struct field *field = &type->fields[i];
+		if (field->form == FORM_ZERO)
 			continue;
-		if (json_object_set_new(object, fields->name,
-					view_value_json(fields, view_field_of(fields, record))) <
-		    0) {
+		if (json_object_set_new(object, field->name,
+					view_value_json(field, view_field_of(field, record))) < 0) {
 			json_decref(object);
 			return NULL;
 		}
@@ -145,11 +165,11 @@ json_t *view_json(const struct view_field *fields, const void *record)
 	return object;
 }
 
-json_t *view_json_all(const struct view_field *fields, const struct query *query)
+json_t *view_json_all(const struct record *type, const struct query *query)
 {
 	json_t *array = json_array();
 	for (size_t i = 0; array && i < query->count; i++) {
-		if (json_array_append_new(array, view_json(fields, query_record(query, i))) < 0) {
+		if (json_array_append_new(array, view_json(type, query_record(query, i))) < 0) {
 			json_decref(array);
 			return NULL;
 		}
@@ -160,10 +180,15 @@ json_t *view_json_all(const struct view_field *fields, const struct query *query
 
 static void view_tiers_cell(struct table *table, const void *field)
 {
+	char text[HBM_TIERS * 32];
+	int length = 0;
 	uint64_t tiers[HBM_TIERS];
+
 	memcpy(tiers, field, sizeof(tiers));
-	table_cell(table, "hbm %" PRIu64 ", ddr %" PRIu64 ", nvme %" PRIu64, tiers[HBM_TIER_HBM],
-		   tiers[HBM_TIER_DDR], tiers[HBM_TIER_NVME]);
+	for (uint32_t t = HBM_TIER_HBM; t < HBM_TIERS; t++)
+		length += snprintf(text + length, sizeof(text) - (size_t)length, "%s%s %" PRIu64,
+				   length > 0 ? ", " : "", tier_names[t], tiers[t]);
+	table_cell(table, "%s", text);
 }
 
 static void view_pool_cell(struct table *table, const void *field)
@@ -177,78 +202,92 @@ static void view_pool_cell(struct table *table, const void *field)
 		table_cell(table, "%s", view_name(&view_tiers, pool[0]));
 }
 
-static void view_value_cell(struct table *table, const struct view_field *field, const void *at)
+static void view_value_cell(struct table *table, const struct field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1];
-	switch (field->type) {
-	case VIEW_TEXT:
+	switch (field->form) {
+	case FORM_TEXT:
 		return table_cell(table, "%.*s", (int)field->bytes, (const char *)at);
-	case VIEW_ID:
+	case FORM_ID:
 		return table_cell(table, "%" PRIu32, view_u32_at(at));
-	case VIEW_COUNT:
-	case VIEW_MARK:
+	case FORM_COUNT:
+	case FORM_MARK:
 		return table_cell(table, "%" PRIu64, view_u64_at(at));
-	case VIEW_BYTES:
+	case FORM_BYTES:
 		return table_cell(table, "%s", units_bytes(view_u64_at(at)).text);
-	case VIEW_MS:
+	case FORM_MS:
 		return table_cell(table, "%s", units_duration_ns(view_u64_at(at) * 1000000).text);
-	case VIEW_NS:
+	case FORM_NS:
 		return table_cell(table, "%s", units_duration_ns(view_u64_at(at)).text);
-	case VIEW_BOOL:
+	case FORM_BOOL:
 		return table_cell(table, "%s", view_u32_at(at) ? "yes" : "no");
-	case VIEW_DIGEST:
+	case FORM_DIGEST:
 		return table_cell(table, "%s", view_digest(hex, at, field->bytes));
-	case VIEW_UUID:
+	case FORM_UUID:
 		return table_cell(table, "%s", driver_uuid_text(hex, at));
-	case VIEW_HASH:
+	case FORM_HASH:
 		return table_cell(table, "%016" PRIx64, view_u64_at(at));
-	case VIEW_NAMED:
-		return table_cell(table, "%s", view_name(field->names, view_u32_at(at)));
-	case VIEW_TIERS:
+	case FORM_TIER:
+	case FORM_LINK:
+	case FORM_STATE:
+	case FORM_UNIT:
+		return table_cell(table, "%s", view_name_of(field->form, view_u32_at(at)));
+	case FORM_TIERS:
 		return view_tiers_cell(table, at);
-	case VIEW_POOL:
+	case FORM_POOL:
 		return view_pool_cell(table, at);
+	case FORM_ZERO:
+		return;
 	}
 }
 
-static bool view_is_number(enum view_type type)
+static bool view_is_number(enum form form)
 {
-	return type == VIEW_ID || type == VIEW_COUNT || type == VIEW_MARK || type == VIEW_BYTES ||
-	       type == VIEW_MS || type == VIEW_NS;
+	return form == FORM_ID || form == FORM_COUNT || form == FORM_MARK || form == FORM_BYTES ||
+	       form == FORM_MS || form == FORM_NS;
 }
 
-int view_table(const struct view_field *fields, const struct query *query, FILE *out)
+static bool view_has_column(const struct field *field)
+{
+	return *field->header != '\0';
+}
+
+int view_table(const struct record *type, const struct query *query, FILE *out)
 {
 	struct table_column columns[COLUMNS_MAX];
 	size_t count = 0;
 
-	for (const struct view_field *f = fields; f->name; f++) {
+	for (size_t f = 0; f < type->count; f++) {
+		const struct field *field = &type->fields[f];
 		assert(count < COLUMNS_MAX);
-		if (f->header)
+		if (view_has_column(field))
 			columns[count++] =
-				(struct table_column){f->header, view_is_number(f->type)};
+				(struct table_column){field->header, view_is_number(field->form)};
 	}
 
 	struct table *table = table_new(columns, count);
 	for (size_t i = 0; i < query->count; i++) {
-		for (const struct view_field *f = fields; f->name; f++) {
-			if (f->header)
-				view_value_cell(table, f, view_field_of(f, query_record(query, i)));
+		for (size_t f = 0; f < type->count; f++) {
+			const struct field *field = &type->fields[f];
+			if (view_has_column(field))
+				view_value_cell(table, field,
+						view_field_of(field, query_record(query, i)));
 		}
 	}
 
 	return table_finish(table, out);
 }
 
-int view_list(const struct view_field *fields, const void *record, FILE *out)
+int view_list(const struct record *type, const void *record, FILE *out)
 {
 	struct table *table =
 		table_new((const struct table_column[]){{NULL, false}, {NULL, false}}, 2);
-	for (; fields->name; fields++) {
-		if (!fields->header)
+	for (size_t f = 0; f < type->count; f++) {
+		const struct field *field = &type->fields[f];
+		if (!view_has_column(field))
 			continue;
-		table_cell(table, "%s", fields->header);
-		view_value_cell(table, fields, view_field_of(fields, record));
+		table_cell(table, "%s", field->header);
+		view_value_cell(table, field, view_field_of(field, record));
 	}
 
 	return table_finish(table, out);

@@ -361,7 +361,7 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_LIMITS] = inspect_query_limits,
 };
 
-#define RECORD_SIZE(name, value, record, text) [value] = sizeof(struct record),
+#define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
 static const uint32_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
 void serve_query(struct hbmd *hbmd, struct request *request)

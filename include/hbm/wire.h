@@ -15,8 +15,10 @@
 #define HBM_WIRE_H
 
 #include <hbm/wire_lists.h>
+#include <hbm/wire_records.h>
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define HBM_WIRE_MAGIC 0x444d4248u /* "HBMD" */
@@ -39,7 +41,7 @@
 #define HBM_WIRE_DRIVER_ENUMERATOR(name, value, text) HBM_DRIVER_##name = (value),
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
 #define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
-#define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text) HBM_QUERY_##name = (value),
+#define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text, members) HBM_QUERY_##name = (value),
 
 /* The status of a request, or of one block of an array request: HBM_OK, HBM_INVALID, ... */
 enum hbm_status { HBM_STATUS_LIST(HBM_WIRE_STATUS_ENUMERATOR) };
@@ -303,140 +305,72 @@ struct hbm_wire_query_reply {
 };
 static_assert(sizeof(struct hbm_wire_query_reply) == 48, "wire layout");
 
-struct hbm_wire_status {
-	char version[32];
-	char driver[32]; /* "soft", "cuda" */
-	char io[32];     /* "io_uring", "threads" */
-	char state[32];  /* "running", "warming", "stopping" */
-	uint8_t boot_id[16];
-	uint64_t pid, uptime_ms;
-	uint64_t sessions, regions, namespaces, blocks, blocks_max;
-	uint64_t index_bytes;       /* memory of the block index */
-	uint64_t requests, refused; /* since start */
-	/* of LOOKUP: requests, keys, keys found, keys not found */
-	uint64_t lookups, lookup_keys, lookup_hits, lookup_misses;
-	uint64_t hits[HBM_TIERS]; /* blocks of LOAD by target tier; [0] unused */
-	uint64_t late_misses;     /* blocks of LOAD that were not in the cache */
-	uint64_t stores, stored_blocks, stored_bytes, loads, loaded_blocks, loaded_bytes;
-	uint64_t evicted_blocks, removed_blocks;
-	uint64_t checksum_failures, io_errors, device_errors;
-	/* since start: accepted; closed for breaking the protocol */
-	uint64_t sessions_total, sessions_dropped;
-};
-static_assert(sizeof(struct hbm_wire_status) == 400, "wire layout");
-
-struct hbm_wire_device {
-	uint32_t index, zero;
-	char name[HBM_WIRE_NAME_BYTES];
-	uint64_t total, memory;            /* bytes of the device; bytes that hbmd owns */
-	uint64_t cache, headroom, regions; /* add up to memory */
-	/* bytes; add up to regions */
-	uint64_t leased, quarantined, retiring, ready, uncreated;
-	uint64_t slab, granularity;
-	uint64_t lost; /* 1: after a sticky error; unusable until hbmd restarts */
-	uint8_t uuid[HBM_WIRE_UUID_BYTES]; /* from cuDeviceGetUuid() */
-};
-static_assert(sizeof(struct hbm_wire_device) == 192, "wire layout");
-
-struct hbm_wire_tier {
-	uint32_t tier, device;       /* enum hbm_tier; device only for HBM */
-	uint64_t capacity, headroom; /* bytes */
-	/* bytes of capacity in service (DDR while it is touched, NVMe while it is formatted) */
-	uint64_t usable;
-	uint64_t blocks, bytes; /* with this target tier; bytes of their extents */
-	/* bytes of extents: that hold a block, that a transfer uses, that are free */
-	uint64_t placed, moving, free;
-	uint64_t pinned;
-	uint64_t in_blocks, in_bytes, out_blocks, out_bytes; /* moved in and out since start */
-	uint64_t logical_bytes; /* block_bytes of the blocks with this target tier */
-};
-static_assert(sizeof(struct hbm_wire_tier) == 120, "wire layout");
-
-struct hbm_wire_session {
-	uint64_t session;
-	uint32_t pid, uid, gid, zero;
-	char name[HBM_WIRE_NAME_BYTES];
-	uint64_t connected_ms;
-	uint64_t regions, address_space, leased; /* leased: bytes of HBM */
-	uint64_t requests, in_flight;
-	uint64_t loaded_bytes, stored_bytes;
-	uint32_t state, zero2; /* 0 live, 1 dead and quarantined */
-};
-static_assert(sizeof(struct hbm_wire_session) == 160, "wire layout");
-
-struct hbm_wire_region {
-	uint64_t session;
-	uint32_t region, device;
-	uint64_t address_space, slab, committed;
-};
-static_assert(sizeof(struct hbm_wire_region) == 40, "wire layout");
-
-struct hbm_wire_namespace {
-	uint32_t ns, opens;
-	char model[HBM_WIRE_NAME_BYTES], layout[HBM_WIRE_NAME_BYTES];
-	uint8_t fingerprint[16];
-	uint64_t weights, block_bytes, blocks;
-	uint64_t blocks_in[HBM_TIERS];
-	uint32_t salted, zero;
-};
-static_assert(sizeof(struct hbm_wire_namespace) == 216, "wire layout");
-
-struct hbm_wire_block_info {
-	uint32_t ns, device;
-	struct hbm_wire_key key, parent;
-	uint32_t tier, place; /* target tier, actual tier */
-	uint64_t offset, bytes, checksum;
-	uint32_t children; /* counted up to 1,024 */
-	uint32_t pins;     /* of the block itself; they keep its ancestors too */
-	uint32_t readers, checksummed;
-};
-static_assert(sizeof(struct hbm_wire_block_info) == 88, "wire layout");
-
-/* The account of one pool: capacity = free + placed + moving + quarantined. */
-struct hbm_wire_account {
-	char pool[32]; /* "hbm 0 cache", "hbm 0 regions", "ddr", "nvme", "staging" */
-	uint64_t capacity, free, placed, moving, quarantined;
-	uint32_t balanced, zero; /* 1: they add up, and every other check of the pool passed */
-	char problem[128];       /* the first problem found, or empty */
-};
-static_assert(sizeof(struct hbm_wire_account) == 208, "wire layout");
-
 /* HBM_UNIT_COUNT, ... */
 enum hbm_wire_unit { HBM_UNIT_LIST(HBM_WIRE_UNIT_ENUMERATOR) };
-
-/* A limit of the configuration, and what is charged against it. Some bound one request, one
- * block or one wait: nothing is charged against these. */
-struct hbm_wire_limit {
-	char name[40];          /* "limits.regions" */
-	uint64_t limit;         /* of each session, tier, ..., or of all; UINT64_MAX: none */
-	uint64_t used, highest; /* by all together; by the one that uses most */
-	uint64_t refused;       /* requests, since start */
-	uint32_t unit;          /* enum hbm_wire_unit */
-	uint32_t balanced;      /* 1: what is charged is what is there */
-	char problem[96];       /* otherwise: the first difference found, or empty */
-};
-static_assert(sizeof(struct hbm_wire_limit) == 176, "wire layout");
 
 /* HBM_LINK_D2D, ... */
 enum hbm_link { HBM_LINK_LIST(HBM_WIRE_LINK_ENUMERATOR) HBM_LINKS };
 
-struct hbm_wire_link {
-	uint32_t link, zero; /* enum hbm_link */
-	uint64_t count, bytes;
-	uint64_t busy_ns; /* time with at least one movement in flight */
-	/* of busy_ns: of NVMe links while a device copy was in flight, and conversely */
-	uint64_t overlapped_ns;
-	uint64_t errors;
+/* The records: their members are in wire_records.h. New ones come at the end, so the last of
+ * version 2 stays where it is. */
+#define HBM_WIRE_MEMBER(R, type, member, dimension, ...) type member dimension;
+
+struct hbm_wire_status {
+	HBM_RECORD_STATUS(HBM_WIRE_MEMBER, )
 };
-static_assert(sizeof(struct hbm_wire_link) == 48, "wire layout");
+static_assert(offsetof(struct hbm_wire_status, sessions_dropped) == 392, "wire layout");
+
+struct hbm_wire_device {
+	HBM_RECORD_DEVICE(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_device, uuid) == 176, "wire layout");
+
+struct hbm_wire_tier {
+	HBM_RECORD_TIER(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_tier, logical_bytes) == 112, "wire layout");
+
+struct hbm_wire_session {
+	HBM_RECORD_SESSION(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_session, zero2) == 156, "wire layout");
+
+struct hbm_wire_region {
+	HBM_RECORD_REGION(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_region, committed) == 32, "wire layout");
+
+struct hbm_wire_namespace {
+	HBM_RECORD_NAMESPACE(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_namespace, zero) == 212, "wire layout");
+
+struct hbm_wire_block_info {
+	HBM_RECORD_BLOCK_INFO(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_block_info, checksummed) == 84, "wire layout");
+
+struct hbm_wire_account {
+	HBM_RECORD_ACCOUNT(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_account, problem) == 80, "wire layout");
+
+struct hbm_wire_limit {
+	HBM_RECORD_LIMIT(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_limit, problem) == 80, "wire layout");
+
+struct hbm_wire_link {
+	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_link, errors) == 40, "wire layout");
 
 struct hbm_wire_interval {
-	uint64_t start_ns, end_ns; /* CLOCK_MONOTONIC */
-	uint64_t bytes;
-	uint32_t link, device;
+	HBM_RECORD_INTERVAL(HBM_WIRE_MEMBER, )
 };
-static_assert(sizeof(struct hbm_wire_interval) == 32, "wire layout");
+static_assert(offsetof(struct hbm_wire_interval, device) == 28, "wire layout");
 
+#undef HBM_WIRE_MEMBER
 #undef HBM_WIRE_STATUS_ENUMERATOR
 #undef HBM_WIRE_OPCODE_ENUMERATOR
 #undef HBM_WIRE_TIER_ENUMERATOR

@@ -86,22 +86,23 @@
 	X(MS, 2, "ms")
 
 /*
- * X(name, value, record, text): enum hbm_wire_query_kind, HBM_QUERY_<name>, and the struct of
- * its records: one STATUS, one account of VERIFY for each pool, one link for each kind of
- * link, one interval for each of the last few thousand movements.
+ * X(name, value, record, text, members): enum hbm_wire_query_kind, HBM_QUERY_<name>, the struct
+ * of its records, and the list of their members in wire_records.h. There is one STATUS, one
+ * account of VERIFY for each pool, one link for each kind of link, and one interval for each of
+ * the last few thousand movements.
  */
 #define HBM_QUERY_LIST(X)                                                                          \
-	X(STATUS, 1, hbm_wire_status, "status")                                                    \
-	X(DEVICES, 2, hbm_wire_device, "devices")                                                  \
-	X(TIERS, 3, hbm_wire_tier, "tiers")                                                        \
-	X(SESSIONS, 4, hbm_wire_session, "sessions")                                               \
-	X(REGIONS, 5, hbm_wire_region, "regions")                                                  \
-	X(NAMESPACES, 6, hbm_wire_namespace, "namespaces")                                         \
-	X(BLOCKS, 7, hbm_wire_block_info, "blocks")                                                \
-	X(VERIFY, 8, hbm_wire_account, "accounts")                                                 \
-	X(LINKS, 9, hbm_wire_link, "links")                                                        \
-	X(TIMELINE, 10, hbm_wire_interval, "intervals")                                            \
-	X(LIMITS, 11, hbm_wire_limit, "limits")
+	X(STATUS, 1, hbm_wire_status, "status", HBM_RECORD_STATUS)                                 \
+	X(DEVICES, 2, hbm_wire_device, "devices", HBM_RECORD_DEVICE)                               \
+	X(TIERS, 3, hbm_wire_tier, "tiers", HBM_RECORD_TIER)                                       \
+	X(SESSIONS, 4, hbm_wire_session, "sessions", HBM_RECORD_SESSION)                           \
+	X(REGIONS, 5, hbm_wire_region, "regions", HBM_RECORD_REGION)                               \
+	X(NAMESPACES, 6, hbm_wire_namespace, "namespaces", HBM_RECORD_NAMESPACE)                   \
+	X(BLOCKS, 7, hbm_wire_block_info, "blocks", HBM_RECORD_BLOCK_INFO)                         \
+	X(VERIFY, 8, hbm_wire_account, "accounts", HBM_RECORD_ACCOUNT)                             \
+	X(LINKS, 9, hbm_wire_link, "links", HBM_RECORD_LINK)                                       \
+	X(TIMELINE, 10, hbm_wire_interval, "intervals", HBM_RECORD_INTERVAL)\
+	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)
 
 /* clang-format on */
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# hbm-protocol(7) says what wire.h says: every constant with its number, every struct member by member, and no other.
+# hbm-protocol(7) says what wire.h says: every constant with its number, every struct member by member, and no other. The
+# structs that are made of wire_records.h are for man_records.sh.
 set -u
 header=include/hbm/wire.h page=man/hbm-protocol.7
 work=$(mktemp -d)
@@ -18,7 +19,7 @@ compare() { # what, wire.h's, the page's
 # Structs: without comments, one member a line, spaces squeezed.
 structs() {
 	gcc -x c -fpreprocessed -dD -E -P - 2>/dev/null | tr '\n\t' '  ' | sed 's/\(struct [a-z_]* {[^}]*};\)/\n\1\n/g' |
-		sed -n 's/  */ /g; /^struct [a-z_]* {/p' | sort
+		sed -n 's/  */ /g; /^struct [a-z_]* {/p' | grep -v 'HBM_RECORD_' | sort
 }
 structs <"$header" >"$work/header"
 sed -n '/^\.Bd -literal/,/^\.Ed/p' "$page" | grep -v '^\.' | structs >"$work/page"

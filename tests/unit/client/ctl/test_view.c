@@ -129,16 +129,25 @@ static void test_refusals_leave_the_output_alone(void **state)
 	}
 }
 
-static const struct view_field fields[] = {
-	VIEW_FIELD(VIEW_TEXT, struct hbm_wire_namespace, model, "MODEL"),
-	VIEW_FIELD(VIEW_ID, struct hbm_wire_namespace, opens, NULL),
-	VIEW_FIELD(VIEW_BYTES, struct hbm_wire_namespace, block_bytes, "BLOCK"),
-	VIEW_FIELD(VIEW_TIERS, struct hbm_wire_namespace, blocks_in, "IN"),
-	VIEW_FIELD(VIEW_BOOL, struct hbm_wire_namespace, salted, NULL),
-	VIEW_FIELD_NAMED(struct hbm_wire_namespace, ns, "TIER", &view_tiers),
-	VIEW_FIELD(VIEW_MARK, struct hbm_wire_namespace, weights, "WEIGHTS"),
-	VIEW_END,
+#define FIELD(form, member, header)                                                                \
+	{                                                                                          \
+#member, FORM_##form, 1, FIGURE_FACT, header, "", "",                              \
+			offsetof(struct hbm_wire_namespace, member),                               \
+			sizeof(((struct hbm_wire_namespace *)0)->member)                           \
+	}
+
+static struct field fields[] = {
+	FIELD(TEXT, model, "MODEL"),
+	FIELD(ID, opens, ""),
+	FIELD(BYTES, block_bytes, "BLOCK"),
+	FIELD(TIERS, blocks_in, "IN"),
+	FIELD(BOOL, salted, ""),
+	FIELD(ZERO, zero, ""),
+	FIELD(TIER, ns, "TIER"),
+	FIELD(MARK, weights, "WEIGHTS"),
 };
+static const struct record type = {"namespaces", sizeof(struct hbm_wire_namespace), fields,
+				   sizeof(fields) / sizeof(fields[0])};
 
 static struct hbm_wire_namespace sample(void)
 {
@@ -156,7 +165,7 @@ static void test_json(void **state)
 {
 	(void)state;
 	struct hbm_wire_namespace ns = sample();
-	json_t *object = view_json(fields, &ns);
+	json_t *object = view_json(&type, &ns);
 	char *text = json_dumps(object, JSON_COMPACT);
 	assert_string_equal(
 		text,
@@ -176,7 +185,7 @@ static void test_large_numbers(void **state)
 	ns.blocks_in[HBM_TIER_HBM] = UINT64_MAX;
 	ns.blocks_in[HBM_TIER_DDR] = INT64_MAX;
 	ns.weights = UINT64_MAX;
-	json_t *object = view_json(fields, &ns);
+	json_t *object = view_json(&type, &ns);
 	assert_int_equal(json_real_value(json_object_get(object, "block_bytes")) / 0x1p62, 2);
 	const json_t *tiers = json_object_get(object, "blocks_in");
 	assert_int_equal(json_real_value(json_object_get(tiers, "hbm")) / 0x1p62, 4);
@@ -194,10 +203,10 @@ static void test_table(void **state)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	assert_int_equal(view_table(fields, &query, out), 0);
+	assert_int_equal(view_table(&type, &query, out), 0);
 	ns.ns = 99;
 	memset(ns.model, 'x', sizeof(ns.model));
-	assert_int_equal(view_list(fields, &ns, out), 0);
+	assert_int_equal(view_list(&type, &ns, out), 0);
 	fclose(out);
 	assert_string_equal(
 		text, "MODEL   BLOCK  IN                    TIER  WEIGHTS\n"

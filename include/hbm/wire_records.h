@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire_records: the records of QUERY, each a list of its members in the order of the wire.
+ * All that is known of a member is on its line: wire.h makes the struct of it, the daemon
+ * what it counts in, hbmctl its tables, --json and metrics, and a test compares the man
+ * pages. So a new counter is one line here, at the end of its list, and the place that
+ * counts it.
+ *
+ * X(R, type, member, dimension, form, place, figure, header, metric, help), where R is what
+ * was given to the list, and
+ *
+ *   form       what the bytes are, and with that their unit:
+ *              TEXT    char array, possibly full        COUNT   number
+ *              DIGEST  bytes, shown as hex digits       BYTES   number of bytes
+ *              UUID    of a device                      MS, NS  milli-, nanoseconds
+ *              ID      uint32_t                         HASH    shown as 16 hex digits
+ *              BOOL    uint32_t, 0 or 1                 MARK    number chosen by a client
+ *              TIER    uint32_t, enum hbm_tier          TIERS   uint64_t for each tier
+ *              LINK    uint32_t, enum hbm_link          POOL    TIER, with `device` after it
+ *              UNIT    uint32_t, enum hbm_wire_unit
+ *              STATE   uint32_t, 0 live, 1 dead         ZERO    padding
+ *   place      members are shown by rising place, and in the order of the wire within one
+ *   figure     COUNTER: only grows while the daemon runs; GAUGE: any other number; FACT: no
+ *              figure; INFO: a fact that is a label of the metric hbmd_info
+ *   header     its column or line in tables; "": only in --json
+ *   metric     its name among the metrics; "": it is none
+ *   help       one sentence
+ */
+#ifndef HBM_WIRE_RECORDS_H
+#define HBM_WIRE_RECORDS_H
+
+/* clang-format off */
+
+/* The daemon, since its start. */
+#define HBM_RECORD_STATUS(X, R)                                                                    \
+	X(R, char, version, [32], TEXT, 1, INFO, "version", "", "Version of hbmd.")                \
+	X(R, char, driver, [32], TEXT, 3, INFO, "driver",                                          \
+	  "", "Driver of the devices: soft or cuda.")                                              \
+	X(R, char, io, [32], TEXT, 3, INFO, "NVMe I/O",                                            \
+	  "", "Engine of the I/O: io_uring or threads.")                                           \
+	X(R, char, state, [32], TEXT, 2, INFO, "state",                                            \
+	  "", "State: warming, running or stopping; and the first lost device.")                   \
+	X(R, uint8_t, boot_id, [16], DIGEST, 3, FACT, "boot id",                                   \
+	  "", "Changes when the daemon restarts.")                                                 \
+	X(R, uint64_t, pid, , COUNT, 3, FACT, "pid", "", "Process of the daemon.")                 \
+	X(R, uint64_t, uptime_ms, , MS, 3, GAUGE, "up for",                                        \
+	  "hbmd_uptime_seconds", "Time since start.")                                              \
+	X(R, uint64_t, sessions, , COUNT, 4, GAUGE, "sessions",                                    \
+	  "hbmd_sessions", "Connected clients.")                                                   \
+	X(R, uint64_t, regions, , COUNT, 5, GAUGE, "regions",                                      \
+	  "hbmd_regions", "Regions of all clients.")                                               \
+	X(R, uint64_t, namespaces, , COUNT, 5, GAUGE, "namespaces",                                \
+	  "hbmd_namespaces", "Namespaces known.")                                                  \
+	X(R, uint64_t, blocks, , COUNT, 5, GAUGE, "blocks",                                        \
+	  "hbmd_blocks", "Blocks in the cache.")                                                   \
+	X(R, uint64_t, blocks_max, , COUNT, 5, GAUGE, "blocks at most",                            \
+	  "hbmd_blocks_limit", "Most blocks the index can hold.")                                  \
+	X(R, uint64_t, index_bytes, , BYTES, 5, GAUGE, "index",                                    \
+	  "hbmd_index_bytes", "Memory of the index.")                                              \
+	X(R, uint64_t, requests, , COUNT, 5, COUNTER, "requests",                                  \
+	  "hbmd_requests_total", "Requests received.")                                             \
+	X(R, uint64_t, refused, , COUNT, 5, COUNTER, "refused",                                    \
+	  "hbmd_requests_refused_total", "Requests refused.")                                      \
+	X(R, uint64_t, lookups, , COUNT, 5, COUNTER, "lookups",                                    \
+	  "hbmd_lookups_total", "LOOKUP requests.")                                                \
+	X(R, uint64_t, lookup_keys, , COUNT, 5, COUNTER, "keys looked up",                         \
+	  "hbmd_lookup_keys_total", "Keys looked up.")                                             \
+	X(R, uint64_t, lookup_hits, , COUNT, 5, COUNTER, "lookup hits",                            \
+	  "hbmd_lookup_hits_total", "Keys looked up that were in the cache.")                      \
+	X(R, uint64_t, lookup_misses, , COUNT, 5, COUNTER, "lookup misses",                        \
+	  "hbmd_lookup_misses_total", "Keys looked up that were not in the cache.")                \
+	X(R, uint64_t, hits, [HBM_TIERS], TIERS, 5, COUNTER, "blocks loaded from",                 \
+	  "hbmd_hits_total", "Blocks loaded, by the tier they belonged to.")                       \
+	X(R, uint64_t, late_misses, , COUNT, 5, COUNTER, "late misses",                            \
+	  "hbmd_late_misses_total", "Blocks of LOAD that had left the cache since the lookup.")    \
+	X(R, uint64_t, stores, , COUNT, 5, COUNTER, "stores",                                      \
+	  "hbmd_stores_total", "STORE requests.")                                                  \
+	X(R, uint64_t, stored_blocks, , COUNT, 5, COUNTER, "blocks stored",                        \
+	  "hbmd_stored_blocks_total", "Blocks stored.")                                            \
+	X(R, uint64_t, stored_bytes, , BYTES, 5, COUNTER, "stored",                                \
+	  "hbmd_stored_bytes_total", "Bytes stored.")                                              \
+	X(R, uint64_t, loads, , COUNT, 5, COUNTER, "loads", "hbmd_loads_total", "LOAD requests.")  \
+	X(R, uint64_t, loaded_blocks, , COUNT, 5, COUNTER, "blocks loaded",                        \
+	  "hbmd_loaded_blocks_total", "Blocks loaded.")                                            \
+	X(R, uint64_t, loaded_bytes, , BYTES, 5, COUNTER, "loaded",                                \
+	  "hbmd_loaded_bytes_total", "Bytes loaded.")                                              \
+	X(R, uint64_t, evicted_blocks, , COUNT, 5, COUNTER, "blocks evicted",                      \
+	  "hbmd_evicted_blocks_total", "Blocks evicted from the last tier.")                       \
+	X(R, uint64_t, removed_blocks, , COUNT, 5, COUNTER, "blocks removed",                      \
+	  "hbmd_removed_blocks_total", "Blocks removed by request.")                               \
+	X(R, uint64_t, checksum_failures, , COUNT, 5, COUNTER, "checksum failures",                \
+	  "hbmd_checksum_failures_total", "Blocks dropped for a checksum mismatch.")               \
+	X(R, uint64_t, io_errors, , COUNT, 5, COUNTER, "I/O errors",                               \
+	  "hbmd_io_errors_total", "NVMe reads and writes that failed.")                            \
+	X(R, uint64_t, device_errors, , COUNT, 5, COUNTER, "device errors",                        \
+	  "hbmd_device_errors_total", "Device calls that failed.")                                 \
+	X(R, uint64_t, sessions_total, , COUNT, 4, COUNTER, "sessions ever",                       \
+	  "hbmd_sessions_accepted_total", "Clients ever accepted.")                                \
+	X(R, uint64_t, sessions_dropped, , COUNT, 4, COUNTER, "sessions dropped",                  \
+	  "hbmd_sessions_dropped_total", "Clients disconnected for violating the protocol.")
+
+/* A device; cache, headroom and regions add up to memory, leased to uncreated to regions. */
+#define HBM_RECORD_DEVICE(X, R)                                                                    \
+	X(R, uint32_t, index, , ID, 1, FACT, "DEVICE", "", "Number of the device.")                \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, char, name, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "NAME", "", "Name of the device.")  \
+	X(R, uint64_t, total, , BYTES, 1, GAUGE, "TOTAL",                                          \
+	  "hbmd_device_memory_bytes", "Memory of the device.")                                     \
+	X(R, uint64_t, memory, , BYTES, 1, GAUGE, "OWNED",                                         \
+	  "hbmd_device_owned_bytes", "Memory that hbmd owns.")                                     \
+	X(R, uint64_t, cache, , BYTES, 1, GAUGE, "CACHE",                                          \
+	  "hbmd_device_cache_bytes", "Of it, the HBM tier.")                                       \
+	X(R, uint64_t, headroom, , BYTES, 1, GAUGE, "HEADROOM",                                    \
+	  "hbmd_device_headroom_bytes", "Of it, headroom of the block cache.")                     \
+	X(R, uint64_t, regions, , BYTES, 1, GAUGE, "REGIONS",                                      \
+	  "hbmd_device_regions_bytes", "Of it, the pool of clients' regions.")                     \
+	X(R, uint64_t, leased, , BYTES, 1, GAUGE, "LEASED",                                        \
+	  "hbmd_device_leased_bytes", "Of the pool, in regions of live clients.")                  \
+	X(R, uint64_t, quarantined, , BYTES, 1, GAUGE, "QUARANTINED",                              \
+	  "hbmd_device_quarantined_bytes",                                                         \
+	  "Of the pool, in regions of clients whose process may still run.")                       \
+	X(R, uint64_t, retiring, , BYTES, 1, GAUGE, "RETIRING",                                    \
+	  "hbmd_device_retiring_bytes", "Of the pool, being released.")                            \
+	X(R, uint64_t, ready, , BYTES, 1, GAUGE, "READY",                                          \
+	  "hbmd_device_ready_bytes", "Of the pool, created ahead.")                                \
+	X(R, uint64_t, uncreated, , BYTES, 1, GAUGE, "UNCREATED",                                  \
+	  "hbmd_device_uncreated_bytes", "Of the pool, not created.")                              \
+	X(R, uint64_t, slab, , BYTES, 1, FACT, "SLAB", "", "Default size of a slab.")              \
+	X(R, uint64_t, granularity, , BYTES, 1, FACT, "", "", "Granularity of allocations.")       \
+	X(R, uint64_t, lost, , COUNT, 1, GAUGE, "LOST",                                            \
+	  "hbmd_device_lost", "1: lost to a sticky error until hbmd restarts.")                    \
+	X(R, uint8_t, uuid, [HBM_WIRE_UUID_BYTES], UUID, 1, FACT, "UUID",                          \
+	  "", "From cuDeviceGetUuid().")
+
+/* A tier, of HBM one for each device. */
+#define HBM_RECORD_TIER(X, R)                                                                      \
+	X(R, uint32_t, tier, , POOL, 1, FACT, "TIER", "", "Tier, an enum hbm_tier.")               \
+	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of an HBM tier, else 0.")            \
+	X(R, uint64_t, capacity, , BYTES, 1, GAUGE, "CAPACITY",                                    \
+	  "hbmd_tier_capacity_bytes", "Configured size of the tier.")                              \
+	X(R, uint64_t, headroom, , BYTES, 5, GAUGE, "HEADROOM",                                    \
+	  "hbmd_tier_headroom_bytes", "Headroom beyond the capacity.")                             \
+	X(R, uint64_t, usable, , BYTES, 4, GAUGE, "USABLE",                                        \
+	  "hbmd_tier_online_bytes", "Part of the capacity in service.")                            \
+	X(R, uint64_t, blocks, , COUNT, 3, GAUGE, "BLOCKS",                                        \
+	  "hbmd_tier_blocks", "Blocks whose target is the tier.")                                  \
+	X(R, uint64_t, bytes, , BYTES, 2, GAUGE, "USED",                                           \
+	  "hbmd_tier_used_bytes", "Stored bytes of those blocks.")                                 \
+	X(R, uint64_t, placed, , BYTES, 3, GAUGE, "PLACED",                                        \
+	  "hbmd_tier_placed_bytes", "Bytes that hold a block.")                                    \
+	X(R, uint64_t, moving, , BYTES, 3, GAUGE, "MOVING",                                        \
+	  "hbmd_tier_moving_bytes", "Bytes that are the source or target of a transfer.")          \
+	X(R, uint64_t, free, , BYTES, 3, GAUGE, "FREE",                                            \
+	  "hbmd_tier_free_bytes", "Bytes that hold nothing.")                                      \
+	X(R, uint64_t, pinned, , BYTES, 3, GAUGE, "PINNED",                                        \
+	  "hbmd_tier_pinned_bytes", "Bytes of pinned blocks.")                                     \
+	X(R, uint64_t, in_blocks, , COUNT, 6, COUNTER, "",                                         \
+	  "hbmd_tier_in_blocks_total", "Blocks moved in.")                                         \
+	X(R, uint64_t, in_bytes, , BYTES, 6, COUNTER, "IN",                                        \
+	  "hbmd_tier_in_bytes_total", "Bytes moved in.")                                           \
+	X(R, uint64_t, out_blocks, , COUNT, 6, COUNTER, "",                                        \
+	  "hbmd_tier_out_blocks_total", "Blocks moved out.")                                       \
+	X(R, uint64_t, out_bytes, , BYTES, 6, COUNTER, "OUT",                                      \
+	  "hbmd_tier_out_bytes_total", "Bytes moved out.")                                         \
+	X(R, uint64_t, logical_bytes, , BYTES, 2, GAUGE, "LOGICAL",                                \
+	  "hbmd_tier_logical_bytes", "Logical bytes of those blocks.")
+
+/* A connected client, or a dead one whose process still runs. */
+#define HBM_RECORD_SESSION(X, R)                                                                   \
+	X(R, uint64_t, session, , COUNT, 1, FACT, "SESSION", "", "Number of the session.")         \
+	X(R, uint32_t, pid, , ID, 1, FACT, "PID", "", "Process of the client.")                    \
+	X(R, uint32_t, uid, , ID, 1, FACT, "UID", "", "User of the client.")                       \
+	X(R, uint32_t, gid, , ID, 1, FACT, "GID", "", "Group of the client.")                      \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, char, name, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "NAME",                             \
+	  "", "Name the client gave itself.")                                                      \
+	X(R, uint64_t, connected_ms, , MS, 3, GAUGE, "CONNECTED", "", "Time since it connected.")  \
+	X(R, uint64_t, regions, , COUNT, 3, GAUGE, "REGIONS", "", "Its regions.")                  \
+	X(R, uint64_t, address_space, , BYTES, 3, GAUGE, "ADDRESSES",                              \
+	  "", "Address space that they reserve.")                                                  \
+	X(R, uint64_t, leased, , BYTES, 3, GAUGE, "LEASED",                                        \
+	  "", "Device memory that they have committed.")                                           \
+	X(R, uint64_t, requests, , COUNT, 3, COUNTER, "REQUESTS", "", "Requests received.")        \
+	X(R, uint64_t, in_flight, , COUNT, 3, GAUGE, "IN FLIGHT", "", "Requests in flight.")       \
+	X(R, uint64_t, loaded_bytes, , BYTES, 3, COUNTER, "LOADED", "", "Bytes loaded.")           \
+	X(R, uint64_t, stored_bytes, , BYTES, 3, COUNTER, "STORED", "", "Bytes stored.")           \
+	X(R, uint32_t, state, , STATE, 2, FACT, "STATE", "", "0: live, 1: dead and quarantined.")  \
+	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")
+
+/* A region. */
+#define HBM_RECORD_REGION(X, R)                                                                    \
+	X(R, uint64_t, session, , COUNT, 1, FACT, "SESSION", "", "Session that it belongs to.")    \
+	X(R, uint32_t, region, , ID, 1, FACT, "REGION", "", "Its number in the session.")          \
+	X(R, uint32_t, device, , ID, 1, FACT, "DEVICE", "", "Its device.")                         \
+	X(R, uint64_t, address_space, , BYTES, 1, GAUGE, "ADDRESSES",                              \
+	  "", "Address space that it reserves.")                                                   \
+	X(R, uint64_t, slab, , BYTES, 3, FACT, "SLAB", "", "Size of its slabs.")                   \
+	X(R, uint64_t, committed, , BYTES, 2, GAUGE, "COMMITTED",                                  \
+	  "", "Device memory committed in it.")
+
+/* A namespace. */
+#define HBM_RECORD_NAMESPACE(X, R)                                                                 \
+	X(R, uint32_t, ns, , ID, 1, FACT, "NAMESPACE", "", "Number of the namespace.")             \
+	X(R, uint32_t, opens, , ID, 4, GAUGE, "OPENS", "", "How often it is open.")                \
+	X(R, char, model, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "MODEL",                           \
+	  "", "Model, from its spec.")                                                             \
+	X(R, char, layout, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "LAYOUT",                         \
+	  "", "Layout, from its spec.")                                                            \
+	X(R, uint8_t, fingerprint, [16], DIGEST, 6, FACT, "", "", "Digest of its spec.")           \
+	X(R, uint64_t, weights, , MARK, 2, FACT, "WEIGHTS",                                        \
+	  "", "Version of the weights, from its spec.")                                            \
+	X(R, uint64_t, block_bytes, , BYTES, 5, FACT, "BLOCK", "", "Size of every block.")         \
+	X(R, uint64_t, blocks, , COUNT, 5, GAUGE, "BLOCKS", "", "Its blocks in the cache.")        \
+	X(R, uint64_t, blocks_in, [HBM_TIERS], TIERS, 5, GAUGE, "IN",                              \
+	  "", "These by their target tier; [0]: those being stored.")                              \
+	X(R, uint32_t, salted, , BOOL, 3, FACT, "SALTED", "", "1: its spec has a salt.")           \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
+
+/* A block. */
+#define HBM_RECORD_BLOCK_INFO(X, R)                                                                \
+	X(R, uint32_t, ns, , ID, 1, FACT, "NAMESPACE", "", "Number of its namespace.")             \
+	X(R, uint32_t, device, , ID, 2, FACT, "DEVICE",                                            \
+	  "", "Device of the tier its bytes are in.")                                              \
+	X(R, struct hbm_wire_key, key, , DIGEST, 1, FACT, "KEY", "", "Its key.")                   \
+	X(R, struct hbm_wire_key, parent, , DIGEST, 1, FACT, "PARENT",                             \
+	  "", "Key of its parent; all zero: a root.")                                              \
+	X(R, uint32_t, tier, , TIER, 1, FACT, "TIER", "", "Target tier.")                          \
+	X(R, uint32_t, place, , TIER, 1, FACT, "PLACE", "", "Actual tier.")                        \
+	X(R, uint64_t, offset, , COUNT, 2, FACT, "OFFSET", "", "Where in the actual tier.")        \
+	X(R, uint64_t, bytes, , BYTES, 2, FACT, "SIZE", "", "Its size.")                           \
+	X(R, uint64_t, checksum, , HASH, 3, FACT, "", "", "Checksum of its bytes.")                \
+	X(R, uint32_t, children, , ID, 2, GAUGE, "CHILDREN",                                       \
+	  "", "Children, counted up to 1,024.")                                                    \
+	X(R, uint32_t, pins, , ID, 2, GAUGE, "PINS",                                               \
+	  "", "Pins of the block itself; they keep its ancestors too.")                            \
+	X(R, uint32_t, readers, , ID, 2, GAUGE, "READERS",                                         \
+	  "", "Transfers and requests that use it.")                                               \
+	X(R, uint32_t, checksummed, , BOOL, 2, FACT, "", "", "1: it has a checksum.")
+
+/* The account of a pool: capacity = free + placed + moving + quarantined. */
+#define HBM_RECORD_ACCOUNT(X, R)                                                                   \
+	X(R, char, pool, [32], TEXT, 1, FACT, "POOL",                                              \
+	  "", "Pool: hbm 0 cache, hbm 0 regions, ddr, nvme or staging.")                           \
+	X(R, uint64_t, capacity, , BYTES, 1, GAUGE, "CAPACITY", "", "Size of the pool.")           \
+	X(R, uint64_t, free, , BYTES, 1, GAUGE, "FREE", "", "Bytes that hold nothing.")            \
+	X(R, uint64_t, placed, , BYTES, 1, GAUGE, "PLACED", "", "Bytes in use.")                   \
+	X(R, uint64_t, moving, , BYTES, 1, GAUGE, "MOVING",                                        \
+	  "", "Bytes that are the source or target of a transfer.")                                \
+	X(R, uint64_t, quarantined, , BYTES, 1, GAUGE, "QUARANTINED",                              \
+	  "", "Bytes whose client process may still write to them.")                               \
+	X(R, uint32_t, balanced, , BOOL, 1, FACT, "BALANCED",                                      \
+	  "", "1: they add up, and every other check of the pool passed.")                         \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, char, problem, [128], TEXT, 1, FACT, "PROBLEM",                                       \
+	  "", "The first problem found, or empty.")
+
+/* A link. */
+#define HBM_RECORD_LINK(X, R)                                                                      \
+	X(R, uint32_t, link, , LINK, 1, FACT, "", "", "Link, an enum hbm_link.")                   \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, uint64_t, count, , COUNT, 1, COUNTER, "",                                             \
+	  "hbmd_link_movements_total", "Movements over the link.")                                 \
+	X(R, uint64_t, bytes, , BYTES, 1, COUNTER, "",                                             \
+	  "hbmd_link_bytes_total", "Bytes moved over the link.")                                   \
+	X(R, uint64_t, busy_ns, , NS, 1, COUNTER, "",                                              \
+	  "hbmd_link_busy_seconds_total", "Time with at least one transfer in flight.")            \
+	X(R, uint64_t, overlapped_ns, , NS, 1, COUNTER, "",                                        \
+	  "hbmd_link_overlapped_seconds_total",                                                    \
+	  "Part of the busy time in which the other kind of link (device copies or NVMe) was "     \
+	  "busy too.")                                                                             \
+	X(R, uint64_t, errors, , COUNT, 1, COUNTER, "",                                            \
+	  "hbmd_link_errors_total", "Movements that failed.")
+
+/* A movement over a link. */
+#define HBM_RECORD_INTERVAL(X, R)                                                                  \
+	X(R, uint64_t, start_ns, , NS, 2, FACT, "", "", "When it started, by CLOCK_MONOTONIC.")    \
+	X(R, uint64_t, end_ns, , NS, 2, FACT, "", "", "When it ended.")                            \
+	X(R, uint64_t, bytes, , BYTES, 2, FACT, "", "", "Bytes moved.")                            \
+	X(R, uint32_t, link, , LINK, 1, FACT, "", "", "Link, an enum hbm_link.")                   \
+	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of a device copy.")
+
+/* A key of [limits] and what is charged against it; nothing is where it bounds one request, block or wait. */
+#define HBM_RECORD_LIMIT(X, R)                                                                     \
+	X(R, char, name, [40], TEXT, 1, FACT, "NAME", "", "The key: limits.regions and so on.")    \
+	X(R, uint64_t, limit, , COUNT, 1, FACT, "LIMIT",                                           \
+	  "", "Of each session, tier and so on, or of all; UINT64_MAX: none.")                     \
+	X(R, uint64_t, used, , COUNT, 2, GAUGE, "USED", "", "Charged by all together.")            \
+	X(R, uint64_t, highest, , COUNT, 2, GAUGE, "BY ONE",                                       \
+	  "", "Charged by the one that uses most.")                                                \
+	X(R, uint64_t, refused, , COUNT, 2, COUNTER, "REFUSED", "", "Requests that it refused.")   \
+	X(R, uint32_t, unit, , UNIT, 1, FACT, "UNIT",                                              \
+	  "", "Unit of the limit, an enum hbm_wire_unit.")                                         \
+	X(R, uint32_t, balanced, , BOOL, 2, FACT, "BALANCED",                                      \
+	  "", "1: what is charged is what is there.")                                              \
+	X(R, char, problem, [96], TEXT, 2, FACT, "PROBLEM",                                        \
+	  "", "The first difference found, or empty.")
+
+/* clang-format on */
+
+#endif
