@@ -219,7 +219,7 @@ static void test_a_fence_without_a_doorbell(void **state)
 	assert_int_equal(results[0].status, HBM_OK);
 }
 
-static void test_who_never_gets_ready_is_told_so(void **state)
+static void test_a_ready_fence_times_out(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
@@ -289,8 +289,8 @@ int main(void)
 		TEST(test_a_miss_sets_its_fence),
 		TEST(test_a_store_waits_until_the_data_is_ready),
 		TEST(test_a_fence_without_a_doorbell),
-		cmocka_unit_test_setup_teardown(test_who_never_gets_ready_is_told_so,
-						setup_impatient, teardown),
+		cmocka_unit_test_setup_teardown(test_a_ready_fence_times_out, setup_impatient,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_leaving_while_waiting, setup_impatient,
 						teardown),
 		TEST(test_a_region_destroyed_under_its_requests),

@@ -75,7 +75,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void test_every_command_bears_noise(void **state)
+static void test_every_command_survives_noise(void **state)
 {
 	(void)state;
 	static const char *const commands[] = {
@@ -115,7 +115,7 @@ static void test_every_command_bears_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_every_command_bears_noise, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_command_survives_noise, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

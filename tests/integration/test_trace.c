@@ -165,7 +165,7 @@ static void test_without_io_uring(void **state)
 }
 
 /* Fewer moves at once, single I/Os, little room to pass through: the same hits. */
-static void test_with_little_room_to_move(void **state)
+static void test_with_little_headroom(void **state)
 {
 	(void)state;
 	static const char *const sets[] = {"device.cache=4MiB", "device.headroom=1MiB",
@@ -235,7 +235,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits,
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_without_io_uring, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_with_little_room_to_move, stage_setup,
+		cmocka_unit_test_setup_teardown(test_with_little_headroom, stage_setup,
 						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_from_two_devices, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_by_several_workers, stage_setup,

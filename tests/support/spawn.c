@@ -394,7 +394,7 @@ void spawn_settle(const struct spawn *spawn)
 		return;
 
 	spawn_show_log(spawn);
-	fail_msg("hbmd did not come to rest");
+	fail_msg("hbmd is still busy after %d ms", SETTLE_MS);
 }
 
 void spawn_status(const struct spawn *spawn, struct hbm_wire_status *status)

@@ -72,7 +72,7 @@ void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg)
 
 		if (rig->late) {
 			rig_dump(rig);
-			fail_msg("%s", "timeout: what the test waits for does not come");
+			fail_msg("%s", "timeout: the state the test waits for was not reached");
 		}
 	}
 

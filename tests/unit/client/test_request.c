@@ -99,7 +99,7 @@ static void test_replies_in_another_order(void **state)
 	assert_int_equal(hbm_wait(hbm, tickets[1], -1), -EINVAL);
 }
 
-static void test_waiting_in_vain(void **state)
+static void test_waits_that_time_out(void **state)
 {
 	(void)state;
 	hbm_ticket ticket;
@@ -514,7 +514,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_replies_in_another_order, setup,
 						fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_waiting_in_vain, setup, fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_waits_that_time_out, setup,
+						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_dispatch_counts_each_end_once, setup,
 						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_refusals_have_an_error_line, setup,

@@ -51,7 +51,7 @@ static void test_copies_reach_the_region(void **state)
 	assert_null(copier_close(copier));
 }
 
-static void test_a_device_the_daemon_has_not(void **state)
+static void test_a_device_unknown_to_the_daemon(void **state)
 {
 	(void)state;
 	struct copier *copier = NULL;
@@ -67,7 +67,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_copies_reach_the_region, setup,
 						fake_stage_teardown),
-		cmocka_unit_test_setup_teardown(test_a_device_the_daemon_has_not, setup,
+		cmocka_unit_test_setup_teardown(test_a_device_unknown_to_the_daemon, setup,
 						fake_stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

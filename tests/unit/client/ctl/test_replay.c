@@ -410,7 +410,7 @@ static void test_wrong_bytes_are_noticed_once(void **state)
 	replay_worker_close(trial.worker);
 }
 
-static void test_lost_blocks_are_made_anew(void **state)
+static void test_lost_blocks_are_stored_again(void **state)
 {
 	(void)state;
 	struct trial trial;
@@ -560,7 +560,7 @@ int main(void)
 		cmocka_unit_test_setup(test_counts, begin),
 		cmocka_unit_test_setup(test_windows, begin),
 		cmocka_unit_test_setup(test_wrong_bytes_are_noticed_once, begin),
-		cmocka_unit_test_setup(test_lost_blocks_are_made_anew, begin),
+		cmocka_unit_test_setup(test_lost_blocks_are_stored_again, begin),
 		cmocka_unit_test_setup(test_refused_blocks_are_counted, begin),
 		cmocka_unit_test_setup(test_a_refused_request_ends_the_run, begin),
 		cmocka_unit_test_setup(test_a_failed_copy_ends_the_run, begin),

@@ -67,7 +67,7 @@ static void test_no_line_ends_in_spaces(void **state)
 	assert_prints(table, "a   22\nbb\n");
 }
 
-static void test_strangers_names_cannot_steer_the_terminal(void **state)
+static void test_names_of_clients_cannot_control_the_terminal(void **state)
 {
 	(void)state;
 	struct table *table = table_new(bare, 2);
@@ -115,7 +115,7 @@ int main(void)
 		cmocka_unit_test(test_alignment),
 		cmocka_unit_test(test_no_rows_no_header),
 		cmocka_unit_test(test_no_line_ends_in_spaces),
-		cmocka_unit_test(test_strangers_names_cannot_steer_the_terminal),
+		cmocka_unit_test(test_names_of_clients_cannot_control_the_terminal),
 		cmocka_unit_test(test_utf8_counts_characters),
 		cmocka_unit_test(test_many_cells),
 		cmocka_unit_test(test_missing_table_is_an_error),

@@ -116,7 +116,7 @@ static void fds_where_none_may_be_are_an_error(void **state)
 
 /* The message arrives without them: none of the eight, though some of them would have
  * fitted. */
-static void fds_lost_for_want_of_room_are_told(void **state)
+static void fds_lost_for_lack_of_room_are_reported(void **state)
 {
 	struct pair *pair = *state;
 	struct rlimit before, tight;
@@ -214,7 +214,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_taken_fd_stays_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(fds_where_none_may_be_are_an_error, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(fds_lost_for_want_of_room_are_told, setup,
+		cmocka_unit_test_setup_teardown(fds_lost_for_lack_of_room_are_reported, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(a_message_longer_than_room_is_an_error, setup,
 						teardown),

@@ -25,7 +25,7 @@ static void test_errors_and_their_limits(void **state)
 	assert_int_equal(rlimit_of_error(0), -1);
 }
 
-static void test_what_is_said(void **state)
+static void test_the_hint(void **state)
 {
 	(void)state;
 	char text[RLIMIT_HINT];
@@ -60,7 +60,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_errors_and_their_limits),
-		cmocka_unit_test(test_what_is_said),
+		cmocka_unit_test(test_the_hint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

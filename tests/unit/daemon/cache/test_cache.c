@@ -76,11 +76,12 @@ static void test_parents_go_after_their_children(void **state)
 
 /* A block in one device's HBM that is used on another, whose tiers cannot take it, stays
  * what it is. */
-static void test_a_use_where_it_cannot_go(void **state)
+static void test_a_use_without_a_tier_that_fits(void **state)
 {
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, "test_a_use_where_it_cannot_go", 2, (const uint64_t[]){8, 2, 0, 0});
+	cache_rig_open(&rig, "test_a_use_without_a_tier_that_fits", 2,
+		       (const uint64_t[]){8, 2, 0, 0});
 	uint16_t ns = cache_rig_namespace(&rig, 4);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1}, 1, 0);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1}, 1, 1);
@@ -224,7 +225,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_branches_share_their_walk),
 		cmocka_unit_test(test_parents_go_after_their_children),
-		cmocka_unit_test(test_a_use_where_it_cannot_go),
+		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
 		cmocka_unit_test(test_a_dropped_block_goes_when_nothing_uses_it),
 		cmocka_unit_test(test_room_in_the_index),

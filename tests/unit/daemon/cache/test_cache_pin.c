@@ -14,13 +14,13 @@
 
 /* Nor can a request that asks for many holds of which none can be had walk a long chain
  * for each of them. */
-static void test_refused_holds_share_their_walk(void **state)
+static void test_refused_pins_share_their_walk(void **state)
 {
 	enum { TRUNK = 3000, LEAVES = 900 };
 
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, "test_refused_holds_share_their_walk", 1,
+	cache_rig_open(&rig, "test_refused_pins_share_their_walk", 1,
 		       (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
 	struct cache *cache = rig.cache;
 	cache->pinned_limit = (struct config_size){.bytes = (TRUNK - 100) * UNIT};
@@ -140,7 +140,7 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused_holds_share_their_walk),
+		cmocka_unit_test(test_refused_pins_share_their_walk),
 		cmocka_unit_test(test_pins_outlive_a_drop),
 		cmocka_unit_test(test_a_limit_in_bytes),
 		cmocka_unit_test(test_a_drop_of_pinned_and_used_blocks),

@@ -248,7 +248,7 @@ static unsigned lines_in(const char *path)
 }
 
 /* A lost device fails every copy of thousands: that is one line. Others have a quota. */
-static void a_lost_device_is_said_once(void **state)
+static void a_lost_device_is_logged_once(void **state)
 {
 	(void)state;
 	char path[] = "/tmp/test_device.XXXXXX";
@@ -309,7 +309,7 @@ int main(void)
 		cmocka_unit_test(memory_of_odd_size_has_few_handles),
 		cmocka_unit_test(memory_survives_the_nth_failure),
 		cmocka_unit_test(failures_are_counted_and_named),
-		cmocka_unit_test(a_lost_device_is_said_once),
+		cmocka_unit_test(a_lost_device_is_logged_once),
 		cmocka_unit_test(undoing_is_tried_again_unless_all_is_lost),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

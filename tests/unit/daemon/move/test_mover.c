@@ -84,7 +84,7 @@ static void test_random_two_devices(void **state)
 	random_test(__func__, traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
 }
 
-static void test_random_without_reserves(void **state)
+static void test_random_without_headroom(void **state)
 {
 	(void)state;
 	struct traffic *traffic = traffic_new(__func__);
@@ -163,7 +163,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_random_one_size),
 		cmocka_unit_test(test_random_mixed_sizes),
 		cmocka_unit_test(test_random_two_devices),
-		cmocka_unit_test(test_random_without_reserves),
+		cmocka_unit_test(test_random_without_headroom),
 		cmocka_unit_test(test_random_with_io_threads),
 		cmocka_unit_test(test_random_with_little_of_everything),
 		cmocka_unit_test(test_random_without_ddr),

@@ -15,7 +15,7 @@
 /* A block that waits to come down to DDR is wanted in HBM after all, and when its turn
  * comes nothing else moves: it must not stay where it is until somebody happens to do
  * something. */
-static void test_a_change_of_mind_while_a_block_waits(void **state)
+static void test_a_new_target_while_a_block_waits(void **state)
 {
 	(void)state;
 	struct traffic *traffic = traffic_new(__func__);
@@ -49,7 +49,7 @@ static void test_a_change_of_mind_while_a_block_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_change_of_mind_while_a_block_waits),
+		cmocka_unit_test(test_a_new_target_while_a_block_waits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

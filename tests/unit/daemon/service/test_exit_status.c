@@ -20,7 +20,7 @@ static void test_the_numbers_are_those_of_sysexits(void **state)
 	assert_int_equal(EXIT_STATUS_CONFIG, EX_CONFIG);
 }
 
-static void test_what_does_not_mend_itself(void **state)
+static void test_errors_of_the_configuration(void **state)
 {
 	(void)state;
 	static const int errors[] = {EINVAL, EEXIST,  EACCES,  EPERM,        EROFS,     EFBIG,
@@ -30,7 +30,7 @@ static void test_what_does_not_mend_itself(void **state)
 		assert_int_equal(exit_status_of_start(-errors[i]), EXIT_STATUS_CONFIG);
 }
 
-static void test_what_is_tried_again(void **state)
+static void test_errors_that_may_pass(void **state)
 {
 	(void)state;
 	static const int errors[] = {ENOENT, ENODEV, ENXIO,      EIO,    ENOSPC, ENOMEM,
@@ -44,8 +44,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_numbers_are_those_of_sysexits),
-		cmocka_unit_test(test_what_does_not_mend_itself),
-		cmocka_unit_test(test_what_is_tried_again),
+		cmocka_unit_test(test_errors_of_the_configuration),
+		cmocka_unit_test(test_errors_that_may_pass),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

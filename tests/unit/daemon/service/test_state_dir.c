@@ -51,7 +51,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void test_it_is_made_and_locked(void **state)
+static void test_it_is_created_and_locked(void **state)
 {
 	struct setting *setting = *state;
 	int fd = -1, other = -1;
@@ -74,7 +74,7 @@ static void test_it_is_made_and_locked(void **state)
 	close(fd);
 }
 
-static void test_what_cannot_be_a_folder(void **state)
+static void test_paths_that_cannot_be_a_folder(void **state)
 {
 	struct setting *setting = *state;
 	int fd = -1;
@@ -111,8 +111,9 @@ static void test_a_link_is_not_followed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_it_is_made_and_locked, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_cannot_be_a_folder, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_it_is_created_and_locked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_paths_that_cannot_be_a_folder, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_a_link_is_not_followed, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,7 +207,7 @@ static void other_sizes_are_invalid(void **state)
 	}
 }
 
-static void counts_that_lie_are_invalid(void **state)
+static void wrong_counts_are_invalid(void **state)
 {
 	(void)state;
 	static const uint32_t counts[] = {0,          1,          4,          1000,
@@ -401,7 +401,7 @@ static void what_no_client_sends_ends_the_session(void **state)
 
 /* Whatever the bytes, a verdict is given without reading beyond the message; a sanitizer
  * would see it. */
-static void random_messages_get_a_verdict(void **state)
+static void random_messages_get_an_answer(void **state)
 {
 	(void)state;
 	struct seed seed;
@@ -429,7 +429,7 @@ int main(void)
 		cmocka_unit_test(unknown_opcodes_are_unsupported),
 		cmocka_unit_test(header_fields_are_checked),
 		cmocka_unit_test(other_sizes_are_invalid),
-		cmocka_unit_test(counts_that_lie_are_invalid),
+		cmocka_unit_test(wrong_counts_are_invalid),
 		cmocka_unit_test(empty_arrays_are_invalid),
 		cmocka_unit_test(padding_must_be_zero),
 		cmocka_unit_test(flags_have_masks),
@@ -437,7 +437,7 @@ int main(void)
 		cmocka_unit_test(segments_must_add_up),
 		cmocka_unit_test(strings_must_end),
 		cmocka_unit_test(what_no_client_sends_ends_the_session),
-		cmocka_unit_test(random_messages_get_a_verdict),
+		cmocka_unit_test(random_messages_get_an_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

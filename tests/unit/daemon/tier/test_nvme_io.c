@@ -446,7 +446,7 @@ static void for_both(void (*check)(enum loop_engine engine))
 	check(LOOP_THREADS);
 
 	if (loop_new(&loop, &(struct loop_options){.engine = LOOP_URING, .io_depth = 1}) < 0) {
-		print_message("io_uring is not to be had here: only the threads are tested\n");
+		print_message("io_uring is not available here: only the threads are tested\n");
 		return;
 	}
 
@@ -490,7 +490,7 @@ static void test_the_end_of_the_file(void **state)
 	for_both(check_end_of_file);
 }
 
-static void test_urgent_before_patient(void **state)
+static void test_urgent_before_background(void **state)
 {
 	(void)state;
 	for_both(check_order);
@@ -522,7 +522,7 @@ int main(void)
 		cmocka_unit_test(test_a_lasting_fault_costs_one_operation),
 		cmocka_unit_test(test_retries_are_bounded),
 		cmocka_unit_test(test_the_end_of_the_file),
-		cmocka_unit_test(test_urgent_before_patient),
+		cmocka_unit_test(test_urgent_before_background),
 		cmocka_unit_test(test_faults_that_cannot_be_parsed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

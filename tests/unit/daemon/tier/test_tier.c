@@ -48,7 +48,7 @@ static void assert_books(const struct tier *tier)
 			 extent_capacity(tier->extents));
 }
 
-static void test_the_reserve_is_filled_first(void **state)
+static void test_the_headroom_is_filled_first(void **state)
 {
 	(void)state;
 	struct tier tier;
@@ -88,7 +88,7 @@ static void test_a_slot_through_its_life(void **state)
 }
 
 /* A small one that came later does not pass a large one, which would wait for ever. */
-static void test_who_waits_is_served_in_order(void **state)
+static void test_waiting_requests_are_served_in_order(void **state)
 {
 	(void)state;
 	struct tier tier;
@@ -117,7 +117,7 @@ static void test_who_waits_is_served_in_order(void **state)
 	tier_clear(&tier);
 }
 
-static void test_growing_serves_who_waits(void **state)
+static void test_growing_serves_waiting_requests(void **state)
 {
 	(void)state;
 	struct tier tier;
@@ -144,10 +144,10 @@ static void test_every_kind_has_a_name(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_the_reserve_is_filled_first),
+		cmocka_unit_test(test_the_headroom_is_filled_first),
 		cmocka_unit_test(test_a_slot_through_its_life),
-		cmocka_unit_test(test_who_waits_is_served_in_order),
-		cmocka_unit_test(test_growing_serves_who_waits),
+		cmocka_unit_test(test_waiting_requests_are_served_in_order),
+		cmocka_unit_test(test_growing_serves_waiting_requests),
 		cmocka_unit_test(test_every_kind_has_a_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,7 +165,7 @@ static void test_small_error_buffers_do(void **state)
 	assert_int_equal(small[3], '\0');
 }
 
-static void test_cuda_is_missed(void **state)
+static void test_missing_cuda_is_reported(void **state)
 {
 	struct driver *driver = NULL;
 
@@ -240,7 +240,7 @@ static void test_two_users(void **state)
 }
 
 /* What a user leaves behind when it closes does not outlive the driver. */
-static void test_closing_takes_all_along(void **state)
+static void test_closing_closes_everything(void **state)
 {
 	struct soft_device soft;
 	CUcontext context;
@@ -298,7 +298,7 @@ static void test_error_names(void **state)
 	soft_close(&soft);
 }
 
-static void test_errors_for_good(void **state)
+static void test_sticky_errors(void **state)
 {
 	(void)state;
 	assert_true(driver_error_is_sticky(CUDA_ERROR_ILLEGAL_ADDRESS));
@@ -325,14 +325,14 @@ int main(void)
 		cmocka_unit_test(test_missing_library_is_named),
 		cmocka_unit_test(test_missing_symbol_is_named),
 		cmocka_unit_test(test_small_error_buffers_do),
-		cmocka_unit_test(test_cuda_is_missed),
+		cmocka_unit_test(test_missing_cuda_is_reported),
 		cmocka_unit_test(test_auto_falls_back_to_soft),
 		cmocka_unit_test(test_failing_init_is_reported),
 		cmocka_unit_test(test_two_users),
-		cmocka_unit_test(test_closing_takes_all_along),
+		cmocka_unit_test(test_closing_closes_everything),
 		cmocka_unit_test(test_kind_names),
 		cmocka_unit_test(test_error_names),
-		cmocka_unit_test(test_errors_for_good),
+		cmocka_unit_test(test_sticky_errors),
 		cmocka_unit_test(test_close_takes_null),
 	};
 

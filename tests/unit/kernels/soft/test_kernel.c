@@ -307,7 +307,7 @@ static void test_parameters_must_agree(void **state)
 
 /* ---- Modules and functions ---- */
 
-static void test_kernels_are_given(void **state)
+static void test_kernels_are_registered(void **state)
 {
 	static const uint32_t none[] = {8, 0}, huge[] = {4096, 1};
 	const struct soft_device *soft = *state;
@@ -818,7 +818,7 @@ static void test_illegal_addresses(void **state)
 }
 
 /* A driver that is closed with all of this under way leaves nothing, and forgets kernels. */
-static void test_closing_takes_all_along(void **state)
+static void test_closing_closes_everything(void **state)
 {
 	struct soft_device soft;
 	struct bench bench;
@@ -850,7 +850,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_texts, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_parameters_must_agree, soft_setup,
 						soft_teardown),
-		cmocka_unit_test_setup_teardown(test_kernels_are_given, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_kernels_are_registered, soft_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_functions, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_other_contexts, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_unloading_waits_for_launches, soft_setup,
@@ -869,7 +870,7 @@ int main(void)
 		cmocka_unit_test(test_kernels_error_stays),
 		cmocka_unit_test(test_error_drops_what_is_queued),
 		cmocka_unit_test(test_illegal_addresses),
-		cmocka_unit_test(test_closing_takes_all_along),
+		cmocka_unit_test(test_closing_closes_everything),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

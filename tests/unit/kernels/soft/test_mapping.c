@@ -333,7 +333,7 @@ static void test_host_cannot_reach_memory(void **state)
 	soft_memory_free(driver, address, GRANULE);
 }
 
-static void test_tests_look_as_a_device(void **state)
+static void test_peek_and_poke(void **state)
 {
 	const struct soft_device *soft = *state;
 	const struct driver *driver = soft->driver;
@@ -506,8 +506,7 @@ int main(void)
 						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_host_cannot_reach_memory, soft_setup,
 						soft_teardown),
-		cmocka_unit_test_setup_teardown(test_tests_look_as_a_device, soft_setup,
-						soft_teardown),
+		cmocka_unit_test_setup_teardown(test_peek_and_poke, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_random_beside_a_model, soft_setup,
 						soft_teardown),
 	};

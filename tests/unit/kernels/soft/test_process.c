@@ -78,7 +78,7 @@ static void test_a_forked_child_gets_nothing(void **state)
 }
 
 /* Also when the parent has done with the driver before. */
-static void test_having_been_used_is_enough(void **state)
+static void test_past_use_is_enough(void **state)
 {
 	struct soft_device soft;
 	pid_t child;
@@ -268,7 +268,7 @@ int main(void)
 		cmocka_unit_test(test_slow_calls),
 		cmocka_unit_test_setup_teardown(test_a_forked_child_gets_nothing, soft_setup,
 						soft_teardown),
-		cmocka_unit_test(test_having_been_used_is_enough),
+		cmocka_unit_test(test_past_use_is_enough),
 		cmocka_unit_test(test_bad_words_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
