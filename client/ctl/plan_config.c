@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * plan_config: see plan_config.h. A reader keeps the first error, so that the code can read
- * all fields and check once. null counts as
- * absent, as in the families' own code.
+ * all fields and check once. null counts as absent, as in the families' own code.
  */
 #include "client/ctl/plan_config.h"
 #include "client/ctl/plan_shapes.h"

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-/* The part of its computed bytes that the cache of a user is kept in. */
+/* The part of the computed bytes of a cache that is kept. */
 static double cost_kept_part(const struct plan_model *model, const struct plan_load *load)
 {
 	double encoding =
@@ -53,8 +53,8 @@ uint32_t plan_kv_parts(const struct plan_model *model, const struct plan_hardwar
 	return most < hardware->gpus ? most : hardware->gpus;
 }
 
-/* Context tokens that a prompt token meets, twice the mean over the prompt: T in a
- * full layer, and in one with a window w what grows to w and stays there. */
+/* Twice the mean number of context tokens that a prompt token attends to: T in a full
+ * layer; in a layer with a window w it grows to w and stays there. */
 static double cost_twice_mean_context(double tokens, double window)
 {
 	return tokens <= window ? tokens : 2 * window - window * window / tokens;
@@ -79,6 +79,6 @@ double plan_prefill_compute_s(const struct plan_model *model, const struct plan_
 	double flop = tokens *
 		      (2 * (double)model->active_params + cost_attention_flop(model, load, tokens));
 
-	/* A layer whose keys and values are not kept need not run over the prompt. */
+	/* A layer whose keys and values are not kept is not computed for the prompt. */
 	return flop * load->keep_layers / (hardware->gpus * hardware->flop_s);
 }

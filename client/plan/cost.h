@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cost: what one user's context costs: bytes of KV cache, how GPUs divide or replicate
+ * cost: the cost of one user's context: bytes of KV cache, how GPUs divide or replicate
  * them, and the arithmetic of its prompt.
  *
  * Tensor parallelism divides a cache by its KV heads, so a GPU holds at least one of
@@ -14,13 +14,13 @@
 #include "client/plan/load.h"
 #include "client/plan/model.h"
 
-/* Bytes of the KV cache of `context` tokens, once, as load keeps it. 0; -ERANGE:
+/* Bytes of one copy of the KV cache of `context` tokens, as load keeps it. 0; -ERANGE:
  * beyond 64 bits. */
 int plan_kv_bytes(const struct plan_model *model, const struct plan_load *load, uint64_t context,
 		  uint64_t *bytes);
-/* The most GPUs that this model's cache of one user can be divided among. */
+/* The largest number of GPUs that one user's cache can be divided among. */
 uint32_t plan_kv_parts_max(const struct plan_model *model, const struct plan_hardware *hardware);
-/* Among how many it is divided: each of them holds one such part. At most
+/* The number of GPUs that it is divided among, each of which holds one part. At most
  * hardware->gpus. */
 uint32_t plan_kv_parts(const struct plan_model *model, const struct plan_hardware *hardware);
 /* Seconds that a prompt's arithmetic takes. Grows at least with the context: there is

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fit: where not one user fits, how much memory is missing, and which change would be
- * enough alone: GPUs, a shorter context, a smaller cache, narrower weights.
+ * fit: if not one user fits: how much memory is missing, and which single change would be
+ * enough: more GPUs, a shorter context, a smaller cache, narrower weights.
  */
 #pragma once
 

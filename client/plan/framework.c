@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * framework: see framework.h. Sizes, concurrency, prefill and decode are here; the
- * context switch and what a host full of users makes of it in session.c, what would make
- * a user fit in fit.c.
+ * context switch and the sessions of a host are in session.c, and what would make a user
+ * fit is in fit.c.
  */
 #include "client/plan/framework.h"
 #include "client/plan/cost.h"
@@ -14,8 +14,8 @@
 #include <assert.h>
 #include <errno.h>
 
-/* Bytes of weights that `tokens` tokens at a time read: at worst each its own experts,
- * and never more than there are. */
+/* Bytes of weights that a step of `tokens` tokens reads: at worst each token has its own
+ * experts; never more than there are. */
 static double framework_weights_read(const struct plan_model *model, uint64_t weight_bytes,
 				     double tokens)
 {
@@ -26,7 +26,7 @@ static double framework_weights_read(const struct plan_model *model, uint64_t we
 	return read < (double)weight_bytes ? read : (double)weight_bytes;
 }
 
-/* The longer of computing and reading, and which it is. */
+/* The longer of computing and reading, and which of them it is. */
 static double framework_slower(double compute_s, double memory_s, struct plan_wall *wall)
 {
 	double longest = compute_s >= memory_s ? compute_s : memory_s;
@@ -38,7 +38,7 @@ static double framework_slower(double compute_s, double memory_s, struct plan_wa
 	return longest;
 }
 
-/* Users that a slot holds: where attention is data-parallel, one on each GPU. */
+/* Users per slot: with data-parallel attention one on each GPU. */
 static uint64_t framework_slot_users(const struct plan_hardware *hardware)
 {
 	return hardware->data_parallel ? hardware->gpus : 1;
@@ -95,8 +95,8 @@ static void framework_prefill(const struct plan_model *model, const struct plan_
 	point->break_even_bytes_s = (double)point->kv_bytes / point->prefill_s;
 }
 
-/* Every GPU reads what it holds of the batch: where attention is data-parallel, the
- * caches of its own users, and a step takes as long as on the GPU that has the most. */
+/* Every GPU reads the part of the batch that it holds. With data-parallel attention these
+ * are the caches of its own users, and a step takes as long as on the GPU with the most. */
 static void framework_decode(const struct plan_model *model, const struct plan_hardware *hardware,
 			     const struct plan_load *load, struct plan_point *point)
 {

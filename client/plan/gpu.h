@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu: data-sheet figures of GPUs. Vendors write the size of a memory in GB and build it
- * in powers of two, and drivers report it so: the table reads that GB as GiB. All rates
- * are decimal, dense (no sparsity), and peaks.
+ * gpu: data-sheet figures of GPUs. Vendors give the size of a memory in GB but build it in
+ * powers of two, which is what drivers report: the table reads their GB as GiB. All rates
+ * are decimal, dense (without sparsity), and peaks.
  */
 #pragma once
 
@@ -24,8 +24,8 @@ struct plan_gpu {
 extern const struct plan_gpu plan_gpus[];
 extern const size_t plan_gpu_count;
 
-/* The names of a row as names.h wants them: its own, and a short one if it is the
- * usual variant. */
+/* The names of a row, for names.h: its own, and a short one if it is the usual
+ * variant. */
 const char *plan_gpu_name(size_t row, unsigned which);
-/* The row that a name stands for, as in names.h; NULL: none or several. */
+/* The row that a name means (names.h); NULL: none or several. */
 const struct plan_gpu *plan_gpu_find(const char *name);

@@ -78,7 +78,7 @@ const struct plan_gpu plan_gpus[] = {
 };
 const size_t plan_gpu_count = sizeof(plan_gpus) / sizeof(plan_gpus[0]);
 
-/* Where one variant is by far the most common, the name alone stands for it. */
+/* If one variant is by far the most common, the bare name means it. */
 static const struct {
 	const char *name, *alias;
 } gpu_aliases[] = {{"H100 SXM5", "H100"}};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hardware: what a host has. GPUs are counted as one large one (tensor parallelism): m
- * times the memory, the FLOP/s and the bandwidths. Only the KV cache is not always
- * divided by m: see plan_kv_parts() in cost.h.
+ * hardware: what a host has. m GPUs count as one large GPU (tensor parallelism), with m
+ * times the memory, the FLOP/s and the bandwidths. Only the KV cache is not always divided
+ * by m: see plan_kv_parts() in cost.h.
  */
 #pragma once
 

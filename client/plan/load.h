@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load: what users ask of a host: how long their contexts and answers are, how many users
- * there are, and how much of their KV cache is kept.
+ * load: the demands of the users: the lengths of their contexts and answers, the number of
+ * users, and how much of their KV cache is kept.
  */
 #pragma once
 
@@ -22,5 +22,5 @@ struct plan_load {
 	double attention_width; /* FLOP for one token, context token and layer; 0: the model's */
 };
 
-/* The load that most questions start from: one user at a time, everything kept. */
+/* The default load: one user at a time, everything kept. */
 struct plan_load plan_load_default(void);

@@ -5,12 +5,12 @@
  *
  * Every layer keeps the same number of elements for a token: keys and values of each KV
  * head, or one latent vector shared by all heads (multi-head latent attention). Some
- * layers may keep only the last `window` tokens. Of a mixture-of-experts model every
- * parameter is held, and `active_params` of them work on one token.
+ * layers may keep only the last `window` tokens. All parameters of a mixture-of-experts
+ * model are in memory, and `active_params` of them are used for one token.
  *
- * The table holds published facts, with their sources in the rows. Weights are as wide as
- * they are published: DeepSeek-V3 in FP8, gpt-oss with its experts in MXFP4, most in the
- * 16 bits of their type.
+ * The table has published facts, with their sources in the rows. Weights have their
+ * published width: DeepSeek-V3 in FP8, gpt-oss with its experts in MXFP4, most others in
+ * the 16 bits of their type.
  */
 #pragma once
 
@@ -38,10 +38,10 @@ struct plan_model {
 extern const struct plan_model plan_models[];
 extern const size_t plan_model_count;
 
-/* The names of a row as names.h wants them: its own, its Hugging Face id, that id
- * without the owner, another if it has one. */
+/* The names of a row, for names.h: its own, its Hugging Face id, the id without the owner,
+ * and an alias if it has one. */
 const char *plan_model_name(size_t row, unsigned which);
-/* The row that a name stands for, as in names.h; NULL: none or several. */
+/* The row that a name means (names.h); NULL: none or several. */
 const struct plan_model *plan_model_find(const char *name);
 /* Elements that a layer keeps for a token. */
 uint64_t plan_model_elements(const struct plan_model *model);

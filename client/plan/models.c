@@ -31,8 +31,7 @@
 #define MLA(...) MLA_OF(16, __VA_ARGS__)
 
 #define FP8 8
-/* Experts in MXFP4, the rest in the data type: what the published files come to, in
- * bytes. */
+/* Experts in MXFP4, the rest in the data type: the mean width in the published files. */
 #define MXFP4(bytes, params) (8.0 * (bytes) / ((params)*1e6))
 
 const struct plan_model plan_models[] = {
@@ -155,7 +154,7 @@ const struct plan_model plan_models[] = {
 };
 const size_t plan_model_count = sizeof(plan_models) / sizeof(plan_models[0]);
 
-/* One published model under two names, of which the row has the other. */
+/* Models that are published under two names: the one in the table, and an alias. */
 static const struct {
 	const char *name, *alias;
 } model_aliases[] = {{"DeepSeek-V3/R1", "DeepSeek-R1"}};

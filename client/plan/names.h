@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * names: finding the rows of a table that a person means. Case counts for nothing, nor
- * does what is neither letter nor digit. A name stands for the row that has it, or else
- * for all rows with a name that begins with it, if it ends where a word does: "H100" for
- * "H100 SXM5", but not "H20" for "H200 SXM", which is another GPU. A point is part of a
- * word: "GLM-4" does not stand for "GLM-4.5".
+ * names: finds the rows of a table that a person means. Only letters and digits are
+ * compared, without case. A name means the row that has it, or else all rows with a name
+ * that begins with it, if it ends at the end of a word: "H100" means "H100 SXM5", but
+ * "H20" does not mean "H200 SXM", which is another GPU. A point is part of a word: "GLM-4"
+ * does not mean "GLM-4.5".
  */
 #pragma once
 
@@ -20,11 +20,11 @@ typedef const char *names_at(size_t row, unsigned which);
 bool names_equal(const char *a, const char *b);
 /* Whether `name` is `asked`, or begins with it and goes on with another word. */
 bool names_begins(const char *name, const char *asked);
-/* How far b is from what was asked for: 0 the same, and smaller is nearer. Names that
+/* How far b is from the name asked for: 0 is the same, smaller is nearer. Names that
  * contain it come first, then those with the smallest edit distance. */
 unsigned names_distance(const char *asked, const char *b);
 
-/* How many of `count` rows are meant; the first `most` of them go to found[]. */
+/* Returns how many of `count` rows are meant; the first `most` of them go to found[]. */
 size_t names_find(const char *asked, names_at *name, size_t count, size_t *found, size_t most);
 /* The rows with the nearest names, nearest first. Returns how many: `count`, at most
  * `most`. */

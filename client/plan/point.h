@@ -16,8 +16,8 @@ enum plan_resource {
 	PLAN_RESOURCES,
 };
 
-/* What limits a metric, and the part of each resource that is in use then; 0 where
- * none is. */
+/* What limits a metric, and the part of each resource that is in use then; 0: not in
+ * use. */
 struct plan_wall {
 	enum plan_resource resource;
 	double used[PLAN_RESOURCES];
@@ -34,7 +34,7 @@ struct plan_parking {
 	double sessions_per_hour, sustainable_users;
 };
 
-/* What is missing for one user, and each of the changes that would be enough alone. */
+/* What is missing for one user, and the single changes that would be enough. */
 struct plan_fit {
 	uint64_t missing_bytes; /* 0: one user fits */
 	uint64_t gpus;          /* of this kind that hold one user; 0: no number of them */

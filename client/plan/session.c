@@ -41,7 +41,7 @@ static void session_link_switch(const struct plan_hardware *hardware, struct pla
 	point->switch_s = out_s + in_s;
 	point->switch_duplex_s = out_s > in_s ? out_s : in_s;
 
-	/* One direction at a time: of what both could move in that time. */
+	/* One direction at a time: a part of what both could move in that time. */
 	double moved = kv * (1 + point->kv_copies);
 	double both_bytes_s =
 		hardware->gpus * (hardware->link.out_bytes_s + hardware->link.in_bytes_s);
@@ -49,8 +49,8 @@ static void session_link_switch(const struct plan_hardware *hardware, struct pla
 	point->switch_wall.used[PLAN_LINK] = moved / (point->switch_s * both_bytes_s);
 }
 
-/* Whether loading `context` tokens takes no longer than computing them again. The
- * ratio of the two never grows with the context. */
+/* Whether loading `context` tokens takes no longer than computing them again. The ratio of
+ * the two times never grows with the context. */
 static bool session_loading_wins(const struct plan_model *model,
 				 const struct plan_hardware *hardware, const struct plan_load *load,
 				 double bytes_s, uint64_t context)
@@ -98,8 +98,7 @@ static double session_per_hour(double session_s)
 	return session_s > 0 ? SECONDS_PER_HOUR / session_s : 0;
 }
 
-/* Users that one host keeps busy when each of them thinks for a while between two
- * rounds. */
+/* Users that one host can serve if each of them thinks for a while between two rounds. */
 static double session_sustainable(const struct plan_load *load, double session_s)
 {
 	return session_s > 0 ? (session_s + (double)load->rounds * load->think_s) / session_s : 0;
@@ -116,7 +115,7 @@ static double session_transfer_s(const struct plan_point *point, double link_byt
 	return loading_seconds(&rates, 0, nvme ? 0 : point->kv_bytes, nvme ? point->kv_bytes : 0);
 }
 
-/* A drive reads and writes no faster at once than one after the other. */
+/* A drive does not get faster by reading and writing at the same time. */
 static void session_add_drive(const struct plan_hardware *hardware, const struct plan_point *point,
 			      struct plan_parking *parking)
 {
@@ -157,9 +156,9 @@ static void session_park(const struct plan_model *model, const struct plan_hardw
 	parking->sustainable_users = session_sustainable(load, parking->session_s);
 }
 
-/* Of the users beyond concurrency as many as there is room for are in DDR, the next in
- * NVMe. The context of one without room is computed again each time. Where no tier is
- * named, the host has room for all. */
+/* The users beyond concurrency are in DDR as far as there is room, then in NVMe. The
+ * context of a user without room is computed again each time. If no tier is named, the
+ * host has room for all. */
 static double session_mean_switch(const struct plan_hardware *hardware,
 				  const struct plan_load *load, struct plan_point *point)
 {
