@@ -212,7 +212,7 @@ static void test_a_device_that_fails(void **state)
 {
 	(void)state;
 	static const char *const sets[] = {
-		"device.cache=0", "soft.fail=cuMemAddressReserve:2:999,cuMemMap:2:999", NULL};
+		"device.cache=0", "soft.fail=cuMemAddressReserve:1:999,cuMemMap:1:999", NULL};
 	struct hbm_wire_region_create create = {
 		.header = HEADER(REGION_CREATE, sizeof(create)),
 		.address_space = SLAB,
