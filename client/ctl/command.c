@@ -23,13 +23,13 @@ static const char pin_words[] =
 	"A pin stays after hbmctl has exited, until it is unpinned.\n";
 static const char verify_words[] =
 	"Checks that in every pool free + placed + moving + quarantined = capacity, and counts\n"
-	"each sum again from the index and the extents; and that what is charged against every\n"
-	"limit is what is there.\n"
+	"each sum again from the index and the extents. Counts what is charged against each limit\n"
+	"again, too.\n"
 	"The exit status is 1 if anything is wrong.\n";
 static const char limits_words[] =
-	"USED is by all together, BY ONE by the session (tier, ...) that uses most.\n"
-	"REFUSED counts requests since start. Nothing is charged against limits of one request,\n"
-	"block or wait.\n";
+	"USED is the use of all together, BY ONE that of the session (tier, ...) that uses most.\n"
+	"REFUSED counts requests since startup. Limits of a single request, block or wait have no\n"
+	"use.\n";
 static const char evict_words[] = "TIER is hbm, ddr or nvme. Blocks move to the tier below; those "
 				  "in the last tier are dropped.\n";
 
