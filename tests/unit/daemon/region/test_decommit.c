@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decommits: what is refused, what they wait for, and devices that refuse to unmap. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/device/device.h"
+#include "daemon/region/decommit.h"
+#include "daemon/region/slab.h"
+#include "tests/support/region_rig.h"
+
+static void bad_decommits_change_nothing(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	struct hbm_wire_range ranges[] = {region_rig_range(region, 0, 2),
+					  region_rig_range(region, 3, 2)};
+	assert_int_equal(region_rig_decommit(rig, ranges, 2), HBM_NOT_FOUND);
+	ranges[1] = region_rig_range(region, 1, 1);
+	assert_int_equal(region_rig_decommit(rig, ranges, 2), HBM_INVALID);
+	ranges[1] = region_rig_range(region, 3, 6);
+	assert_int_equal(region_rig_decommit(rig, ranges, 2), HBM_INVALID);
+	assert_int_equal(regions_committed(&rig->regions), 4 * SLAB);
+	assert_int_equal(region_rig_address(region, 0, 4 * SLAB), HBM_OK);
+	ranges[1] = region_rig_range(region, 3, 1);
+	assert_int_equal(region_rig_decommit(rig, ranges, 2), HBM_OK);
+	assert_int_equal(regions_committed(&rig->regions), SLAB);
+	assert_int_equal(region_rig_address(region, 2 * SLAB, SLAB), HBM_OK);
+}
+
+static void a_decommit_waits_for_holds(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct region_outcome outcome = {0};
+	struct hbm_wire_range slots = region_rig_range(region, 1, 2);
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	region_use(region, SLAB, SLAB);
+	region_use(region, 2 * SLAB, 2 * SLAB);
+	region_use(region, 0, SLAB); /* of another slab: does not matter */
+	assert_int_equal(decommit_start(&rig->regions, &slots, 1, region_rig_op_over, &outcome),
+			 HBM_OK);
+
+	/* Nothing new may begin there; the rest stays usable. */
+	assert_int_equal(region_rig_address(region, SLAB, SLAB), HBM_NOT_FOUND);
+	assert_int_equal(region_rig_address(region, 0, SLAB), HBM_OK);
+	assert_int_equal(region_rig_commit_slots(rig, region, 1, 1), HBM_EXISTS);
+	region_unuse(region, SLAB, SLAB);
+	region_rig_settle(rig);
+	assert_int_equal(outcome.over, false);
+	assert_int_equal(rig->pool.call.live("mappings"), 4);
+	region_unuse(region, 2 * SLAB, 2 * SLAB);
+	pool_run(&rig->pool, region_rig_is_over, &outcome);
+	assert_int_equal(outcome.status, HBM_OK);
+	assert_int_equal(rig->pool.call.live("mappings"), 2);
+	region_unuse(region, 0, SLAB);
+}
+
+static void decommit_and_destroy_survive_failing_devices(void **state)
+{
+	struct region_rig *rig = *state;
+	for (unsigned n = 1; n < 30; n++) {
+		struct region *one = region_rig_make(rig, 0, 16 * SLAB, SLAB);
+		struct region *two = region_rig_make(rig, 1, 32 * MIB, 0);
+		struct hbm_wire_range ranges[] = {region_rig_range(one, 0, 2),
+						  region_rig_range(two, 1, 2),
+						  region_rig_range(one, 5, 2)};
+
+		assert_int_equal(region_rig_commit(rig, ranges, 3), HBM_OK);
+		assert_int_equal(region_rig_commit_slots(rig, one, 8, 3), HBM_OK);
+		assert_int_equal(rig->pool.call.fail_nth("*", n, CUDA_ERROR_UNKNOWN), 0);
+		assert_int_equal(region_rig_decommit(rig, ranges, 3), HBM_OK);
+		assert_int_equal(region_rig_destroy(rig, one), HBM_OK);
+		assert_int_equal(region_rig_destroy(rig, two), HBM_OK);
+		pool_run(&rig->pool, region_rig_is_empty, rig);
+		rig->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+		region_rig_assert_all_back(rig);
+	}
+}
+
+/* A device that refuses to unmap for good: the memory stays quarantined, the client's
+ * request is done. */
+static void what_cannot_be_unmapped_stays_quarantined(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct slabs *slabs = rig->pool.devices->list[0].slabs;
+	CUdeviceptr where;
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	assert_int_equal(region_address(region, 0, SLAB, &where), HBM_OK);
+
+	/* The run as a whole, then the first slab twice. */
+	assert_int_equal(rig->pool.call.faults("cuMemUnmap:1,cuMemUnmap:2,cuMemUnmap:3"), 0);
+	assert_int_equal(region_rig_decommit_slots(rig, region, 0, 2), HBM_OK);
+	pool_run(&rig->pool, pool_is_quiet, &rig->pool);
+	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
+	assert_int_equal(slabs_books(slabs).leased, 2 * SLAB);
+	assert_int_equal(region_rig_address(region, 0, SLAB), HBM_NOT_FOUND);
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 1), HBM_EXISTS);
+	assert_int_equal(region_rig_commit_slots(rig, region, 1, 1), HBM_OK);
+	assert_int_equal(region_rig_decommit_slots(rig, region, 0, 1), HBM_NOT_FOUND);
+	assert_int_equal(region_rig_destroy(rig, region), HBM_OK);
+	pool_run(&rig->pool, region_rig_is_empty, rig);
+	pool_run(&rig->pool, pool_is_quiet, &rig->pool);
+	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
+	assert_int_equal(slabs_books(slabs).leased, 0);
+	assert_int_equal(rig->pool.call.live("mappings"), 1);
+
+	/* So that the rig's own check can be made: undo by hand what the daemon has
+	 * given up. */
+	const struct driver *driver = rig->pool.devices->driver;
+	CUmemGenericAllocationHandle handle;
+	assert_int_equal(device_enter(&rig->pool.devices->list[0]), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)where),
+			 CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemUnmap(where, SLAB), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemAddressFree(where, 8 * SLAB), CUDA_SUCCESS);
+}
+
+static int stuck_teardown(void **state)
+{
+	struct region_rig *rig = *state;
+	pool_close(&rig->pool);
+	return 0;
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, region_rig_setup, region_rig_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(bad_decommits_change_nothing),
+		TEST(a_decommit_waits_for_holds),
+		TEST(decommit_and_destroy_survive_failing_devices),
+		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined,
+						region_rig_setup, stuck_teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
