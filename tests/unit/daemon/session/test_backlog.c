@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backlog: requests that were read and wait for memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "daemon/base/list.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/session/request.h"
+#include "tests/support/session_rig.h"
+
+/* Lets n more requests arrive, and no more than these. */
+static void expect_arrivals(struct session_rig *rig, uint64_t n)
+{
+	rig->wanted = rig->arrived_count + n;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	session_rig_idle(rig);
+	assert_int_equal(rig->arrived_count, rig->wanted);
+}
+
+static void answer_oldest(struct session_rig *rig, uint64_t id)
+{
+	struct hbm_wire_header reply;
+	struct request *request = container_of(list_pop_front(&rig->parked), struct request, link);
+
+	assert_int_equal(request->message->id, id);
+	request_reply(request, HBM_OK, NULL, 0);
+	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
+}
+
+/* Handlers get as many requests as there is memory for; the others are read, and wait in
+ * order. A CANCEL does not wait. */
+static void requests_wait_for_memory(void **state)
+{
+	struct session_rig *rig = *state;
+	struct hbm_wire_cancel cancel = {
+		.header = {.size = sizeof(cancel), .opcode = HBM_WIRE_CANCEL, .id = 100}};
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	rig->cost = MIB;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, 3 * MIB);
+	for (uint64_t id = 0; id < 8; id++)
+		session_rig_ping(rig, id);
+
+	expect_arrivals(rig, 3);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 8);
+	assert_in_range(ledger_used(&rig->session->payer, LEDGER_REQUEST_BYTES), 3 * MIB,
+			3 * MIB + 8 * 1024);
+
+	session_rig_say(rig, &cancel, sizeof(cancel));
+	expect_arrivals(rig, 1);
+	struct request *last = container_of(rig->parked.prev, struct request, link);
+	assert_int_equal(last->message->id, 100);
+	list_remove(&last->link);
+	request_reply(last, HBM_OK, NULL, 0);
+	struct hbm_wire_header reply;
+	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_CANCEL, 100, HBM_OK);
+
+	for (uint64_t id = 0; id < 8; id++) {
+		answer_oldest(rig, id);
+		session_rig_idle(rig);
+	}
+
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUEST_BYTES), 0);
+}
+
+/* However little memory there may be, one request at a time is served. */
+static void one_request_needs_no_room(void **state)
+{
+	struct session_rig *rig = *state;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	rig->cost = MIB;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, 1);
+	for (uint64_t id = 0; id < 4; id++)
+		session_rig_ping(rig, id);
+
+	expect_arrivals(rig, 1);
+	for (uint64_t id = 0; id < 4; id++) {
+		rig->wanted = rig->arrived_count + (id < 3);
+		answer_oldest(rig, id);
+		pool_run(&rig->pool, session_rig_has_arrived, rig);
+	}
+}
+
+/* Other sessions have all the memory there is for requests: this one has one at a time,
+ * and is not read any further until there is room again. */
+static void the_memory_of_all_sessions_is_used(void **state)
+{
+	struct session_rig *rig = *state;
+	struct payer other;
+	struct charge charge = {0};
+
+	payer_open(&other, &rig->ledger, PAYER_SESSION);
+	session_rig_greet(rig, NULL);
+	/* Its share is some bytes: less than a request takes. */
+	ledger_set_limit(&rig->ledger.host, LEDGER_REQUEST_BYTES, 100);
+	ledger_charge_always(&charge, &other, LEDGER_REQUEST_BYTES, 100);
+	rig->park = true;
+	for (uint64_t id = 0; id < 4; id++)
+		session_rig_ping(rig, id);
+
+	expect_arrivals(rig, 1);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1);
+	rig->wanted++;
+	answer_oldest(rig, 0);
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	session_rig_idle(rig);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1);
+
+	/* A larger share is room for another request. */
+	ledger_release(&charge);
+	ledger_set_limit(&rig->ledger.host, LEDGER_REQUEST_BYTES, MIB);
+	ledger_charge_always(&charge, &other, LEDGER_REQUEST_BYTES, MIB);
+	rig->wanted += 2;
+	answer_oldest(rig, 1);
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	answer_oldest(rig, 2);
+	answer_oldest(rig, 3);
+	ledger_release(&charge);
+	payer_close(&other);
+}
+
+/* What waits for memory when the client hangs up is answered, to nobody. */
+static void a_session_ends_with_a_backlog(void **state)
+{
+	struct session_rig *rig = *state;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, 1);
+	for (uint64_t id = 0; id < 4; id++)
+		session_rig_ping(rig, id);
+
+	expect_arrivals(rig, 1);
+	close(rig->client);
+	rig->client = -1;
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	assert_int_equal(rig->arrived_count, 2); /* HELLO, and the one */
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, session_rig_setup, session_rig_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(requests_wait_for_memory),
+		TEST(one_request_needs_no_room),
+		TEST(the_memory_of_all_sessions_is_used),
+		TEST(a_session_ends_with_a_backlog),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

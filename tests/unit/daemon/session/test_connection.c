@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection of a session: how far it reads, replies that wait in order for a client that
+ * does not read, descriptors that go with them, and clients that hang up. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/fdpass.h"
+#include "daemon/base/list.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/session/outbox.h"
+#include "daemon/session/request.h"
+#include "tests/support/session_rig.h"
+
+static void no_more_is_read_than_may_be_in_flight(void **state)
+{
+	struct session_rig *rig = *state;
+	struct hbm_wire_header reply;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 0; id < 3 * SESSION_RIG_REQUESTS; id++)
+		session_rig_ping(rig, id);
+
+	for (int round = 1; round <= 3; round++) {
+		rig->wanted = 1 + (uint64_t)round * SESSION_RIG_REQUESTS;
+		pool_run(&rig->pool, session_rig_has_arrived, rig);
+		session_rig_idle(rig);
+		assert_int_equal(rig->arrived_count, rig->wanted);
+		assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS),
+				 SESSION_RIG_REQUESTS);
+		session_rig_answer(rig);
+	}
+
+	for (uint64_t id = 0; id < 3 * SESSION_RIG_REQUESTS; id++)
+		session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
+}
+
+/* Requests whose replies are large, from a client that does not read them: they wait,
+ * bounded, and come in order. */
+static void a_client_that_does_not_read_is_waited_for(void **state)
+{
+	struct session_rig *rig = *state;
+	static unsigned char body[100000], reply[sizeof(body) + sizeof(struct hbm_wire_header)];
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
+		session_rig_ping(rig, id);
+	rig->wanted = 1 + SESSION_RIG_REQUESTS;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++) {
+		struct list *node = list_pop_front(&rig->parked);
+		memset(body, (int)id, sizeof(body));
+		request_reply(container_of(node, struct request, link), HBM_OK, body,
+			      id % 3 ? sizeof(body) : 200);
+	}
+
+	assert_in_range(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1,
+			SESSION_RIG_REQUESTS);
+
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++) {
+		size_t size =
+			session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
+		assert_int_equal(size,
+				 sizeof(struct hbm_wire_header) + (id % 3 ? sizeof(body) : 200));
+		assert_int_equal(reply[sizeof(struct hbm_wire_header)], id);
+		assert_int_equal(reply[size - 1], id);
+	}
+
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
+	assert_int_equal(rig->session->state, SESSION_LIVE);
+}
+
+static void a_body_inside_the_request_survives_queueing(void **state)
+{
+	struct session_rig *rig = *state;
+	static unsigned char filler[100000], reply[sizeof(filler) + sizeof(struct hbm_wire_header)];
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	struct hbm_wire_keys *keys = (void *)filler;
+	*keys = (struct hbm_wire_keys){
+		.header = {.size = sizeof(*keys) + 16 * 1000, .opcode = HBM_WIRE_LOOKUP, .id = 1},
+		.count = 1000,
+	};
+	for (uint32_t i = 0; i < 1000; i++)
+		keys->keys[i].bytes[i % 16] = (uint8_t)(1 + i % 251);
+	session_rig_ping(rig, 0);
+	session_rig_ping(rig, 0);
+	session_rig_ping(rig, 0);
+	session_rig_ping(rig, 0);
+	session_rig_say(rig, keys, keys->header.size);
+	rig->wanted = 6;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	static unsigned char body[100000];
+	for (int i = 0; i < 4; i++)
+		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
+			      HBM_OK, body, sizeof(body));
+
+	struct request *last = container_of(list_pop_front(&rig->parked), struct request, link);
+	const struct hbm_wire_keys *own = (const void *)last->message;
+	request_reply(last, HBM_OK, own->keys, 1000 * sizeof(own->keys[0]));
+	for (int i = 0; i < 4; i++)
+		session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_PING, 0, HBM_OK);
+	session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_LOOKUP, 1, HBM_OK);
+	assert_memory_equal(reply + sizeof(struct hbm_wire_header), keys->keys, 16 * 1000);
+}
+
+static void parts_carry_their_descriptors(void **state)
+{
+	struct session_rig *rig = *state;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	session_rig_ping(rig, 77);
+	rig->wanted = 2;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	struct list parts;
+	list_init(&parts);
+
+	for (uint64_t i = 0; i < 5; i++) {
+		struct out_message *message =
+			out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
+		memcpy(message->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
+		for (size_t k = 0; k < 200; k++)
+			message->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
+		list_push_back(&parts, &message->link);
+	}
+
+	request_reply_messages(container_of(list_pop_front(&rig->parked), struct request, link),
+			       &parts);
+	for (uint64_t i = 0; i < 5; i++) {
+		struct {
+			struct hbm_wire_header header;
+			uint64_t i;
+		} part;
+		struct fdpass_fds fds;
+
+		pool_run(&rig->pool, session_rig_can_read, rig);
+		assert_int_equal(fdpass_receive(rig->client, &part, sizeof(part), &fds, 0),
+				 sizeof(part));
+		assert_int_equal(fds.count, 200);
+		assert_int_equal(part.i, i);
+		assert_int_equal(part.header.id, 77);
+		assert_int_equal(part.header.flags, HBM_WIRE_REPLY | (i < 4 ? HBM_WIRE_MORE : 0));
+		fdpass_close(&fds);
+	}
+
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
+}
+
+static void a_hang_up_leaves_requests_to_end_by_themselves(void **state)
+{
+	struct session_rig *rig = *state;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 0; id < 4; id++)
+		session_rig_ping(rig, id);
+	rig->wanted = 5;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	close(rig->client);
+	rig->client = -1;
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	session_rig_idle(rig);
+	assert_int_equal(rig->freed, 0);
+	session_rig_answer(rig);
+	assert_int_equal(rig->freed, 1);
+}
+
+static void a_hang_up_drops_queued_replies(void **state)
+{
+	struct session_rig *rig = *state;
+	static unsigned char body[100000];
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
+		session_rig_ping(rig, id);
+	rig->wanted = 1 + SESSION_RIG_REQUESTS;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS - 1; id++)
+		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
+			      HBM_OK, body, sizeof(body));
+
+	close(rig->client);
+	rig->client = -1;
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	assert_int_equal(rig->freed, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, session_rig_setup, session_rig_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(no_more_is_read_than_may_be_in_flight),
+		TEST(a_client_that_does_not_read_is_waited_for),
+		TEST(a_body_inside_the_request_survives_queueing),
+		TEST(parts_carry_their_descriptors),
+		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
+		TEST(a_hang_up_drops_queued_replies),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
