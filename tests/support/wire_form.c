@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire_form: see wire_form.h. */
+#include "tests/support/wire_form.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANY(name, bytes)                                                                           \
+	{                                                                                          \
+		name, WIRE_NUMBER, bytes, 5, 0, WIRE_HIGHEST(bytes), 0, NULL                       \
+	}
+#define FROM(name, bytes, low, high)                                                               \
+	{                                                                                          \
+		name, WIRE_NUMBER, bytes, low, low, high, HBM_INVALID, NULL                        \
+	}
+#define ONLY(name, bytes, value) FROM(name, bytes, value, value)
+#define ZERO(name, bytes) ONLY(name, bytes, 0)
+#define FLAGS(name, bytes, known)                                                                  \
+	{                                                                                          \
+		name, WIRE_NUMBER, bytes, 0, 0, known, HBM_UNSUPPORTED, NULL                       \
+	}
+#define SLOTS(name)                                                                                \
+	{                                                                                          \
+		name, WIRE_SLOT, 4, 0, 0, HBM_WIRE_FENCES - 1, HBM_INVALID, NULL                   \
+	}
+#define STRING(name)                                                                               \
+	{                                                                                          \
+		name, WIRE_TEXT, HBM_WIRE_NAME_BYTES, 0, 0, 0, HBM_INVALID, NULL                   \
+	}
+#define A_KEY(name, kind)                                                                          \
+	{                                                                                          \
+		name, kind, HBM_WIRE_KEY_BYTES, 0, 0, 0, HBM_INVALID, NULL                         \
+	}
+/* An array's length, which the size of the message gives away. */
+#define COUNT(name, value)                                                                         \
+	{                                                                                          \
+		name, WIRE_NUMBER, 4, value, value, value, HBM_INVALID, NULL                       \
+	}
+/* One of several numbers that must add up to `segments`. */
+#define PART(name, value)                                                                          \
+	{                                                                                          \
+		name, WIRE_NUMBER, 4, value, value, value, HBM_INVALID, "segments is "             \
+	}
+#define RANGE(name)                                                                                \
+	ANY(name ".region", 4), ZERO(name ".zero", 4), ANY(name ".offset", 8), ANY(name ".bytes", 8)
+#define BLOCK(name, parent, segments)                                                              \
+	A_KEY(name ".key", WIRE_KEY), A_KEY(name ".parent", parent),                               \
+		PART(name ".segments", segments), ZERO(name ".zero", 4)
+#define RANGES COUNT("count", 2), ZERO("zero", 4), RANGE("ranges[0]"), RANGE("ranges[1]")
+#define KEYS(flags)                                                                                \
+	ANY("ns", 4), COUNT("count", 2), ZERO("device", 4), FLAGS("flags", 4, flags),              \
+		ZERO("deadline_us", 8), A_KEY("keys[0]", WIRE_KEY), A_KEY("keys[1]", WIRE_KEY)
+#define BLOCKS(parent)                                                                             \
+	ANY("ns", 4), COUNT("count", 2), COUNT("segments", 3), SLOTS("ready_slot"),                \
+		ANY("ready_value", 8), SLOTS("fence_slot"), ZERO("zero", 4),                       \
+		ANY("fence_value", 8), BLOCK("blocks[0]", parent, 1),                              \
+		BLOCK("blocks[1]", parent, 2), RANGE("segments[0]"), RANGE("segments[1]"),         \
+		RANGE("segments[2]")
+
+#define RANGES_BYTES (sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range))
+#define KEYS_BYTES (sizeof(struct hbm_wire_keys) + 2 * sizeof(struct hbm_wire_key))
+#define BLOCKS_BYTES                                                                               \
+	(sizeof(struct hbm_wire_blocks) + 2 * sizeof(struct hbm_wire_block) +                      \
+	 3 * sizeof(struct hbm_wire_range))
+
+const struct wire_form wire_forms[] = {
+	{HBM_WIRE_HELLO,
+	 sizeof(struct hbm_wire_hello),
+	 {{"magic", WIRE_NUMBER, 4, HBM_WIRE_MAGIC, HBM_WIRE_MAGIC, HBM_WIRE_MAGIC, -EPROTO, NULL},
+	  ANY("version_min", 2),
+	  ANY("version_max", 2),
+	  STRING("name")}},
+	{HBM_WIRE_REGION_CREATE,
+	 sizeof(struct hbm_wire_region_create),
+	 {ANY("device", 4), ZERO("zero", 4), ANY("address_space", 8), ANY("slab", 8)}},
+	{HBM_WIRE_REGION_DESTROY,
+	 sizeof(struct hbm_wire_region_destroy),
+	 {ANY("region", 4), ZERO("zero", 4)}},
+	{HBM_WIRE_COMMIT, RANGES_BYTES, {RANGES}},
+	{HBM_WIRE_DECOMMIT, RANGES_BYTES, {RANGES}},
+	{HBM_WIRE_NAMESPACE_OPEN,
+	 sizeof(struct hbm_wire_namespace_open),
+	 {STRING("model"), STRING("layout"), STRING("salt"), ANY("weights", 8),
+	  ANY("block_bytes", 8)}},
+	{HBM_WIRE_NAMESPACE_OPEN, /* by number */
+	 sizeof(struct hbm_wire_namespace_ref),
+	 {ANY("ns", 4), ZERO("zero", 4)}},
+	{HBM_WIRE_NAMESPACE_CLOSE,
+	 sizeof(struct hbm_wire_namespace_ref),
+	 {ANY("ns", 4), ZERO("zero", 4)}},
+	{HBM_WIRE_NAMESPACE_DROP,
+	 sizeof(struct hbm_wire_namespace_drop),
+	 {ANY("ns", 4), FLAGS("flags", 4, HBM_WIRE_PINNED)}},
+	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
+	{HBM_WIRE_STORE, BLOCKS_BYTES, {BLOCKS(WIRE_ANY_KEY)}},
+	{HBM_WIRE_LOAD, BLOCKS_BYTES, {BLOCKS(WIRE_NO_KEY)}},
+	{HBM_WIRE_PREFETCH,
+	 KEYS_BYTES,
+	 {ANY("ns", 4), COUNT("count", 2), ANY("device", 4), FLAGS("flags", 4, 0),
+	  ANY("deadline_us", 8), A_KEY("keys[0]", WIRE_KEY), A_KEY("keys[1]", WIRE_KEY)}},
+	{HBM_WIRE_TOUCH, KEYS_BYTES, {KEYS(0)}},
+	{HBM_WIRE_PIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
+	{HBM_WIRE_UNPIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
+	{HBM_WIRE_REMOVE, KEYS_BYTES, {KEYS(0)}},
+	{HBM_WIRE_EVICT,
+	 sizeof(struct hbm_wire_evict),
+	 {{"tier", WIRE_NUMBER, 4, HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIER_NVME, HBM_INVALID, NULL},
+	  ZERO("device", 4),
+	  ANY("bytes", 8)}},
+	{HBM_WIRE_EVICT, /* a device where there are some */
+	 sizeof(struct hbm_wire_evict),
+	 {{"tier", WIRE_NUMBER, 4, HBM_TIER_HBM, HBM_TIER_HBM, HBM_TIER_HBM, HBM_INVALID,
+	   "device is 5, expected 0"},
+	  ANY("device", 4),
+	  ANY("bytes", 8)}},
+	{HBM_WIRE_QUERY,
+	 sizeof(struct hbm_wire_query),
+	 {{"kind", WIRE_NUMBER, 4, 1, 1, HBM_QUERY_KINDS - 1, HBM_UNSUPPORTED, NULL},
+	  ZERO("zero", 4),
+	  ANY("cursor", 8)}},
+	{HBM_WIRE_PING, sizeof(struct hbm_wire_header), {{.kind = WIRE_END}}},
+	{HBM_WIRE_CANCEL, /* one request */
+	 sizeof(struct hbm_wire_cancel),
+	 {ANY("target", 8),
+	  {"flags", WIRE_NUMBER, 4, 0, 0, 0, HBM_INVALID, "target is 5, expected 0"},
+	  ZERO("zero", 4)}},
+	{HBM_WIRE_CANCEL, /* all: the flag is set in what follows it */
+	 sizeof(struct hbm_wire_cancel),
+	 {ZERO("target", 8),
+	  {"flags", WIRE_NUMBER, 4, HBM_WIRE_ALL, 0, HBM_WIRE_ALL, HBM_UNSUPPORTED, NULL},
+	  ZERO("zero", 4)}},
+};
+
+const size_t wire_form_count = sizeof(wire_forms) / sizeof(wire_forms[0]);
+
+void wire_put(unsigned char *to, size_t bytes, uint64_t value)
+{
+	if (bytes == 2)
+		memcpy(to, &(uint16_t){(uint16_t)value}, bytes);
+	else if (bytes == 4)
+		memcpy(to, &(uint32_t){(uint32_t)value}, bytes);
+	else
+		memcpy(to, &value, bytes);
+}
+
+static void wire_sample_add(struct wire_sample *sample, const struct wire_field *field, size_t *at)
+{
+	unsigned char *to = sample->bytes + *at;
+	assert_true(*at + field->bytes <= sizeof(sample->bytes));
+	if (field->kind == WIRE_NUMBER || field->kind == WIRE_SLOT)
+		wire_put(to, field->bytes, field->good);
+	else if (field->kind == WIRE_TEXT)
+		memcpy(to, "abc", 3);
+	else if (field->kind == WIRE_KEY)
+		to[15] = (unsigned char)(*at);
+
+	sample->fields[sample->count] = *field;
+	sample->offsets[sample->count++] = *at;
+	*at += field->bytes;
+}
+
+void wire_sample_make(struct wire_sample *sample, const struct wire_form *form)
+{
+	/* id 0 is as good as any */
+	const struct wire_field header[WIRE_HEADER_FIELDS] = {
+		{"header.size", WIRE_NUMBER, 4, form->size, form->size, form->size, -EPROTO, NULL},
+		{"header.opcode", WIRE_NUMBER, 2, form->opcode, 0, UINT16_MAX, 0, NULL},
+		FLAGS("header.flags", 2, 0),
+		ANY("header.id", 8),
+		ZERO("header.status", 4),
+		ZERO("header.zero", 4),
+	};
+	size_t at = 0;
+
+	memset(sample, 0, sizeof(*sample));
+	sample->form = form;
+	for (size_t i = 0; i < WIRE_HEADER_FIELDS; i++)
+		wire_sample_add(sample, &header[i], &at);
+	for (const struct wire_field *field = form->fields; field->kind != WIRE_END; field++)
+		wire_sample_add(sample, field, &at);
+	assert_int_equal(at, form->size);
+}
+
+void wire_sample_set(struct wire_sample *sample, const char *name, uint64_t value)
+{
+	for (size_t i = 0; i < sample->count; i++) {
+		if (strcmp(sample->fields[i].name, name) == 0) {
+			wire_put(sample->bytes + sample->offsets[i], sample->fields[i].bytes,
+				 value);
+			return;
+		}
+	}
+
+	fail_msg("%s has no field %s", validate_opcode_name(sample->form->opcode), name);
+}
+
+/* A copy of exactly that size lets a sanitizer see reads beyond. */
+int wire_sample_verdict(const struct wire_sample *sample, size_t size, struct refusal *why)
+{
+	void *copy = malloc(size);
+	assert_non_null(copy);
+	memcpy(copy, sample->bytes, size);
+	why->reason[0] = '\0';
+	int status = validate_message(copy, size, sample->form->opcode != HBM_WIRE_HELLO, why);
+	free(copy);
+
+	return status;
+}
