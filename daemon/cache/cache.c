@@ -287,7 +287,7 @@ static void cache_evict(struct cache *cache, uint32_t number)
 	struct tier *tier = block_target(&cache->blocks, number);
 	struct tier *below = cache_tier_for(tier->below, cache_block(cache, number));
 	if (!below) {
-		cache->evicted_blocks++;
+		cache->counters.evicted_blocks++;
 		cache_drop(cache, number);
 		return;
 	}
@@ -378,7 +378,7 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 		uint32_t parent = cache_block(cache, drop->at)->parent;
 		if (child == 0) {
 			cache_drop_leaf(cache, drop->at);
-			cache->removed_blocks++;
+			cache->counters.removed_blocks++;
 		}
 
 		drop->at = child != 0 ? child : parent;
@@ -436,7 +436,7 @@ void cache_make_room(struct cache *cache, uint32_t count)
 			continue;
 		}
 
-		cache->evicted_blocks++;
+		cache->counters.evicted_blocks++;
 		cache_drop(cache, victim);
 		cache_release_dropped(cache, tier);
 	}

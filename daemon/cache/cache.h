@@ -26,6 +26,7 @@
  */
 #pragma once
 
+#include "daemon/base/counters.h"
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
 #include "daemon/config/config_fields.h"
@@ -49,10 +50,7 @@ struct cache {
 	struct config_size pinned_limit;   /* a percentage is of the tier */
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
-	/* since start */
-	uint64_t lookups, lookup_keys, lookup_hits, hits[HBM_TIERS], late_misses;
-	uint64_t stores, stored_blocks, stored_bytes, loads, loaded_blocks, loaded_bytes;
-	uint64_t evicted_blocks, removed_blocks, checksum_failures, io_errors;
+	struct counters counters;
 };
 
 struct config;

@@ -32,10 +32,10 @@ static void mover_log_mismatch(struct mover *mover, const struct transfer *trans
 void mover_failed(struct mover *mover, const struct transfer *transfer)
 {
 	if (transfer->status == HBM_MISS) {
-		mover->cache->checksum_failures++;
+		mover->cache->counters.checksum_failures++;
 		mover_log_mismatch(mover, transfer);
 	} else if (transfer->status == HBM_IO) {
-		mover->cache->io_errors++;
+		mover->cache->counters.io_errors++;
 	} else if (transfer->status == HBM_DEVICE) {
 		mover_give_up_lost_devices(mover);
 	}

@@ -41,7 +41,6 @@ struct hbmd {
 	uint8_t boot_id[16];
 	uint64_t started_ns;
 	enum hbmd_state state;
-	uint64_t requests, refused, sessions_total, sessions_dropped;
 };
 
 /* "warming", "running", "stopping": as clients and operators read it. Static. */

@@ -55,28 +55,12 @@ static uint64_t inspect_index_bytes(const struct cache *cache)
 	return bytes;
 }
 
-static void inspect_fill_cache_counts(const struct cache *cache, struct hbm_wire_status *status)
+static void inspect_fill_cache(const struct cache *cache, struct hbm_wire_status *status)
 {
 	status->namespaces = namespaces_count(cache->namespaces);
 	status->blocks = index_count(cache->index);
 	status->blocks_max = index_max(cache->index);
 	status->index_bytes = inspect_index_bytes(cache);
-	status->lookups = cache->lookups;
-	status->lookup_keys = cache->lookup_keys;
-	status->lookup_hits = cache->lookup_hits;
-	status->lookup_misses = cache->lookup_keys - cache->lookup_hits;
-	memcpy(status->hits, cache->hits, sizeof(status->hits));
-	status->late_misses = cache->late_misses;
-	status->stores = cache->stores;
-	status->stored_blocks = cache->stored_blocks;
-	status->stored_bytes = cache->stored_bytes;
-	status->loads = cache->loads;
-	status->loaded_blocks = cache->loaded_blocks;
-	status->loaded_bytes = cache->loaded_bytes;
-	status->evicted_blocks = cache->evicted_blocks;
-	status->removed_blocks = cache->removed_blocks;
-	status->checksum_failures = cache->checksum_failures;
-	status->io_errors = cache->io_errors;
 }
 
 /* The state of the daemon, and its first lost device. */
@@ -106,14 +90,12 @@ static void inspect_query_status(struct page *page)
 	memcpy(status->boot_id, hbmd->boot_id, sizeof(status->boot_id));
 	status->pid = (uint64_t)getpid();
 	status->uptime_ms = (clock_now() - hbmd->started_ns) / 1000000;
-	status->requests = hbmd->requests;
-	status->refused = hbmd->refused;
-	status->sessions_total = hbmd->sessions_total;
-	status->sessions_dropped = hbmd->sessions_dropped;
+	counters_add(server_counters(hbmd->server), status);
+	counters_add(&hbmd->cache->counters, status);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		status->device_errors += device_errors(&hbmd->devices->list[i]);
 	inspect_count_sessions(hbmd, status);
-	inspect_fill_cache_counts(hbmd->cache, status);
+	inspect_fill_cache(hbmd->cache, status);
 	page->count = 1;
 	page->cursor = 0;
 }

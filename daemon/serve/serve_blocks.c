@@ -252,8 +252,8 @@ static void serve_blocks_stored(struct store *store)
 
 	batch->reply->results[i].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK) {
-		batch->hbmd->cache->stored_blocks++;
-		batch->hbmd->cache->stored_bytes += batch->block_bytes;
+		batch->hbmd->cache->counters.stored_blocks++;
+		batch->hbmd->cache->counters.stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;
 	}
 
@@ -334,7 +334,7 @@ static void serve_blocks_run_store(struct batch *batch)
 	const struct hbm_wire_blocks *message =
 		(const struct hbm_wire_blocks *)batch->request->message;
 
-	batch->hbmd->cache->stores++;
+	batch->hbmd->cache->counters.stores++;
 
 	/* Done before any lookup, so that it cannot drop a block this request names. */
 	cache_make_room(batch->hbmd->cache, batch->count);
@@ -357,8 +357,8 @@ static void serve_blocks_loaded(struct load *load)
 
 	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK && batch->opcode == HBM_WIRE_LOAD) {
-		batch->hbmd->cache->loaded_blocks++;
-		batch->hbmd->cache->loaded_bytes += batch->block_bytes;
+		batch->hbmd->cache->counters.loaded_blocks++;
+		batch->hbmd->cache->counters.loaded_bytes += batch->block_bytes;
 		batch->request->session->loaded_bytes += batch->block_bytes;
 	}
 
@@ -379,13 +379,14 @@ static void serve_blocks_find_all(struct batch *batch, const struct hbm_wire_key
 		batch->items[i].number = number;
 		if (number == 0) {
 			serve_blocks_set_result(batch, i, HBM_MISS, 0);
-			cache->late_misses += batch->opcode == HBM_WIRE_LOAD;
+			cache->counters.late_misses += batch->opcode == HBM_WIRE_LOAD;
 			continue;
 		}
 
 		block_use(&cache->blocks, number);
 		serve_blocks_set_result(batch, i, HBM_OK, serve_blocks_kind_of(batch, number));
-		cache->hits[serve_blocks_kind_of(batch, number)] += batch->opcode == HBM_WIRE_LOAD;
+		cache->counters.hits[serve_blocks_kind_of(batch, number)] +=
+			batch->opcode == HBM_WIRE_LOAD;
 	}
 }
 
@@ -408,7 +409,7 @@ static void serve_blocks_run_load(struct batch *batch)
 	const struct hbm_wire_blocks *message =
 		(const struct hbm_wire_blocks *)batch->request->message;
 
-	batch->hbmd->cache->loads++;
+	batch->hbmd->cache->counters.loads++;
 	serve_blocks_find_all(batch, &message->blocks[0].key, sizeof(message->blocks[0]));
 	serve_blocks_touch_all(batch);
 

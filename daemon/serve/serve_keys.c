@@ -97,7 +97,8 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
 		results->results[i] = serve_keys_result_of(cache, number);
-		cache->lookup_hits += number != 0;
+		cache->counters.lookup_hits += number != 0;
+		cache->counters.lookup_misses += number == 0;
 		if (number != 0 && leading == i) {
 			leading++;
 			blocks[results->results[i].tier]++;
@@ -107,8 +108,8 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 	results->done = leading;
 	results->load_ns = serve_keys_estimate(hbmd->link_stats, blocks,
 					       namespaces_get(cache->namespaces, ns)->block_bytes);
-	cache->lookups++;
-	cache->lookup_keys += message->count;
+	cache->counters.lookups++;
+	cache->counters.lookup_keys += message->count;
 	serve_keys_answer_send(request);
 }
 
@@ -159,7 +160,7 @@ static void serve_keys_remove_blocks(struct cache *cache, const struct hbm_wire_
 		}
 
 		cache_drop(cache, number);
-		cache->removed_blocks++;
+		cache->counters.removed_blocks++;
 		results->done++;
 	}
 }

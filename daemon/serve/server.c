@@ -42,6 +42,7 @@ struct server {
 	bool complained; /* has logged that it cannot accept */
 	struct list sessions;
 	uint64_t count, last_id;
+	struct counters counters; /* of sessions and requests */
 	bool draining;
 	struct timer drain_timeout; /* for clients that do not read, while draining */
 	struct post drained_post;
@@ -189,7 +190,7 @@ static bool server_admit(struct server *server, int socket)
 	server->complained = false;
 	server->last_id++;
 	server->count++;
-	server->hbmd->sessions_total++;
+	server->counters.sessions_total++;
 	list_push_back(&server->sessions, &session->link);
 	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id,
 		  (int)session->pid, session->uid);
@@ -252,9 +253,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		.loop = hbmd->loop,
 		.ledger = hbmd->ledger,
 		.incoming = incoming,
-		.requests = &hbmd->requests,
-		.refused = &hbmd->refused,
-		.dropped = &hbmd->sessions_dropped,
+		.counters = &server->counters,
 		.arrived = server_arrived,
 		.died = server_died,
 		.freed = server_freed,
@@ -336,6 +335,11 @@ struct server *server_close(struct server *server)
 struct list *server_sessions(struct server *server)
 {
 	return &server->sessions;
+}
+
+const struct counters *server_counters(const struct server *server)
+{
+	return &server->counters;
 }
 
 void session_record(const struct session *session, struct hbm_wire_session *record)

@@ -124,7 +124,7 @@ void session_break(struct session *session, const char *why)
 /* The client broke the protocol. */
 static void session_drop(struct session *session, const char *why)
 {
-	++*session->owner->dropped;
+	session->owner->counters->sessions_dropped++;
 	log_warning("session %llu (pid %d, uid %u): dropped: %s", (unsigned long long)session->id,
 		    (int)session->pid, session->uid, why);
 	session_end(session);
@@ -184,7 +184,7 @@ static void session_process_gone(struct watch *watch, uint32_t events)
 
 static void session_request_refused(struct session *session)
 {
-	++*session->owner->refused;
+	session->owner->counters->refused++;
 }
 
 /* ---- Requests ---- */
@@ -222,7 +222,7 @@ static struct request *session_begin_request(struct session *session, size_t siz
 
 	session_ref(session);
 	session->requests++;
-	++*session->owner->requests;
+	session->owner->counters->requests++;
 	connection_allow(&session->connection, session_may_read(session));
 
 	return request;

@@ -43,6 +43,7 @@
  */
 #pragma once
 
+#include "daemon/base/counters.h"
 #include "daemon/base/list.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/loop/loop.h"
@@ -94,7 +95,7 @@ struct session_owner {
 	struct loop *loop;
 	struct ledger *ledger;
 	unsigned char *incoming; /* HBM_WIRE_MESSAGE_MAX bytes, aligned for any message */
-	uint64_t *requests, *refused, *dropped; /* counters */
+	struct counters *counters;
 	/* A request that has been validated. */
 	void (*arrived)(struct session_owner *owner, struct request *request);
 	/* The session has become dead. */

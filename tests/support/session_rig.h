@@ -26,7 +26,8 @@ struct session_rig {
 	bool park;   /* keep requests instead of answering them */
 	size_t cost; /* bytes charged for each of them */
 	struct list parked;
-	uint64_t arrived_count, died, freed, requests, refused, dropped;
+	uint64_t arrived_count, died, freed;
+	struct counters counters;
 	uint64_t wanted;
 };
 

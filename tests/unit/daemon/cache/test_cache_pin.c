@@ -126,7 +126,7 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	assert_int_equal(cache->tiers[1].blocks, 0);
 	assert_int_equal(cache->tiers[1].placed, UNIT);
-	assert_int_equal(cache->removed_blocks, 3);
+	assert_int_equal(cache->counters.removed_blocks, 3);
 
 	block_unuse(&cache->blocks, used);
 	assert_int_equal(cache->tiers[1].placed, 0);

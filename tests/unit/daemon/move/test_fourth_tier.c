@@ -73,7 +73,7 @@ static void test_a_failing_read_of_a_fourth_tier_drops_the_block(void **state)
 
 	assert_int_equal(traffic->failed_loads, 1);
 	assert_int_equal(traffic->works[0].load.transfer.status, HBM_IO);
-	assert_int_equal(traffic->rig.hbmd.cache->io_errors, 1);
+	assert_int_equal(traffic->rig.hbmd.cache->counters.io_errors, 1);
 	assert_int_equal(traffic_find(traffic, 0, 0), 0);
 	rig_settle(&traffic->rig);
 	traffic_end(traffic);

@@ -77,7 +77,7 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	traffic_wait(traffic, 0);
 	assert_int_equal(traffic->failed_loads, 1);
 	assert_int_equal(traffic->works[2].load.transfer.status, HBM_MISS);
-	assert_int_equal(traffic->rig.hbmd.cache->checksum_failures, 1);
+	assert_int_equal(traffic->rig.hbmd.cache->counters.checksum_failures, 1);
 	assert_int_not_equal(traffic_find(traffic, 0, 1), 0);
 	assert_int_equal(traffic_find(traffic, 0, 2), 0);
 	assert_int_equal(traffic_find(traffic, 0, 3),

@@ -80,7 +80,7 @@ static void push_out_spoilt(struct traffic *traffic, const struct tier *to)
 	cache_push_out(cache, from, UINT64_MAX, 64);
 	rig_settle(&traffic->rig);
 
-	assert_int_equal(cache->checksum_failures, 1);
+	assert_int_equal(cache->counters.checksum_failures, 1);
 	assert_int_equal(traffic_find(traffic, 0, 2), 0);
 	assert_int_equal(traffic_find(traffic, 0, 3), 0);
 	assert_int_equal(from->blocks, 0);
@@ -139,7 +139,7 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 	cache_settle(cache);
 	rig_settle(&traffic->rig);
 
-	assert_int_equal(cache->checksum_failures, 1);
+	assert_int_equal(cache->counters.checksum_failures, 1);
 	assert_int_equal(traffic_find(traffic, 0, 2), 0);
 	assert_int_equal(traffic_find(traffic, 0, 3), 0);
 	assert_int_equal(cache->ddr->blocks, 2);

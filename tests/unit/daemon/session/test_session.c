@@ -36,7 +36,7 @@ static void a_ping_is_answered(void **state)
 			sizeof(reply));
 	}
 
-	assert_int_equal(rig->requests, 11);
+	assert_int_equal(rig->counters.requests, 11);
 	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
 	assert_int_equal(rig->session->pid, getpid());
 	assert_int_equal(rig->session->uid, getuid());
@@ -63,7 +63,7 @@ static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 	assert_string_equal(reply.reason, "a second HELLO");
 	session_rig_ping(rig, 5);
 	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 5, HBM_OK);
-	assert_int_equal(rig->refused, 3);
+	assert_int_equal(rig->counters.refused, 3);
 	assert_int_equal(rig->arrived_count, 2);
 }
 
@@ -71,7 +71,7 @@ static void assert_dropped(struct session_rig *rig)
 {
 	char byte;
 	pool_run(&rig->pool, session_rig_is_freed, rig);
-	assert_int_equal(rig->dropped, 1);
+	assert_int_equal(rig->counters.sessions_dropped, 1);
 	ssize_t n = recv(rig->client, &byte, 1, MSG_DONTWAIT);
 	assert_int_equal(n < 0 ? errno : n, n < 0 ? ECONNRESET : 0);
 }
