@@ -141,7 +141,7 @@
 	X(R, uint64_t, headroom, , BYTES, 5, GAUGE, "HEADROOM",                                    \
 	  "hbmd_tier_headroom_bytes", "Headroom beyond the capacity.")                             \
 	X(R, uint64_t, usable, , BYTES, 4, GAUGE, "USABLE",                                        \
-	  "hbmd_tier_online_bytes", "Part of the capacity in service.")                            \
+	  "hbmd_tier_usable_bytes", "Part of the capacity in service.")                            \
 	X(R, uint64_t, blocks, , COUNT, 3, GAUGE, "BLOCKS",                                        \
 	  "hbmd_tier_blocks", "Blocks whose target is the tier.")                                  \
 	X(R, uint64_t, bytes, , BYTES, 2, GAUGE, "USED",                                           \
