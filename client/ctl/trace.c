@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * trace: see trace.h. The picture shows the daemon's last few thousand movements; the
- * numbers below it are sums since the daemon started.
+ * numbers below it are sums since the daemon started, or with --last of the window that the
+ * picture shows.
  */
 #include "client/ctl/trace.h"
 #include "client/ctl/ctl.h"
+#include "client/ctl/link_sums.h"
 #include "client/ctl/timeline.h"
 #include "client/ctl/units.h"
 #include "client/ctl/view.h"
@@ -78,11 +80,6 @@ static void trace_draw(const struct timeline *timeline)
 	trace_draw_axis(timeline);
 }
 
-static bool trace_is_nvme(uint32_t link)
-{
-	return link == HBM_LINK_NVME_WRITE || link == HBM_LINK_NVME_READ;
-}
-
 static int trace_print_links(const struct query *links)
 {
 	static const struct table_column columns[] = {
@@ -100,7 +97,8 @@ static int trace_print_links(const struct query *links)
 		table_cell(table, "%s", units_rate(link->bytes, link->busy_ns).text);
 		table_cell(table, "%s", units_percent(link->overlapped_ns, link->busy_ns).text);
 		table_cell(table, "%" PRIu64, link->errors);
-		table_cell(table, "%s", trace_is_nvme(link->link) ? "device copies" : "NVMe I/O");
+		table_cell(table, "%s",
+			   link_sums_is_nvme(link->link) ? "device copies" : "NVMe I/O");
 	}
 
 	return ctl_printed(table_finish(table, stdout));
@@ -177,8 +175,17 @@ static int trace_show(struct ctl *ctl, const struct query *links, struct query *
 	if (r < 0 && r != -ENODATA)
 		return ctl_printed(r);
 
-	r = ctl->json ? trace_print_json(&timeline, links, intervals)
-		      : trace_print_text(&timeline, links);
+	struct hbm_wire_link sums[HBM_LINKS];
+	struct query window = {sums, HBM_LINKS, sizeof(sums[0])};
+	const struct query *shown = last_ms > 0 ? &window : links;
+
+	r = link_sums(intervals->records, intervals->count, timeline.start_ns, timeline.end_ns,
+		      sums);
+	if (r < 0)
+		r = ctl_printed(r);
+	else
+		r = ctl->json ? trace_print_json(&timeline, shown, intervals)
+			      : trace_print_text(&timeline, shown);
 	timeline_clear(&timeline);
 
 	return r;

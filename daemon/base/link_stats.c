@@ -92,7 +92,9 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 					   .end_ns = now,
 					   .bytes = bytes,
 					   .link = link,
-					   .device = device};
+					   .device = device,
+					   .count = (uint32_t)count,
+					   .errors = (uint32_t)errors};
 	pthread_mutex_unlock(&link_stats->lock);
 }
 

@@ -368,7 +368,7 @@ static_assert(offsetof(struct hbm_wire_link, errors) == 40, "wire layout");
 struct hbm_wire_interval {
 	HBM_RECORD_INTERVAL(HBM_WIRE_MEMBER, )
 };
-static_assert(offsetof(struct hbm_wire_interval, device) == 28, "wire layout");
+static_assert(offsetof(struct hbm_wire_interval, errors) == 36, "wire layout");
 
 #undef HBM_WIRE_MEMBER
 #undef HBM_WIRE_STATUS_ENUMERATOR

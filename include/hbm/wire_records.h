@@ -271,15 +271,18 @@
 	X(R, uint64_t, errors, , COUNT, 1, COUNTER, "",                                            \
 	  "hbmd_link_errors_total", "Movements that failed.")
 
-/* A movement over a link. */
+/* A movement over a link, or several that were one operation. */
 #define HBM_RECORD_INTERVAL(X, R)                                                                  \
 	X(R, uint64_t, start_ns, , NS, 2, FACT, "", "", "When it started, by CLOCK_MONOTONIC.")    \
 	X(R, uint64_t, end_ns, , NS, 2, FACT, "", "", "When it ended.")                            \
 	X(R, uint64_t, bytes, , BYTES, 2, FACT, "", "", "Bytes moved.")                            \
 	X(R, uint32_t, link, , LINK, 1, FACT, "", "", "Link, an enum hbm_link.")                   \
-	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of a device copy.")
+	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of a device copy.")                  \
+	X(R, uint32_t, count, , ID, 2, FACT, "", "", "Movements that it stands for.")              \
+	X(R, uint32_t, errors, , ID, 2, FACT, "", "", "Those of them that failed.")
 
-/* A key of [limits] and what is charged against it; nothing is where it bounds one request, block or wait. */
+/* A key of [limits], and what is charged against it: nothing if it bounds one request, one
+ * block or one wait. */
 #define HBM_RECORD_LIMIT(X, R)                                                                     \
 	X(R, char, name, [40], TEXT, 1, FACT, "NAME", "", "The key: limits.regions and so on.")    \
 	X(R, uint64_t, limit, , COUNT, 1, FACT, "LIMIT",                                           \

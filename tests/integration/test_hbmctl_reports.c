@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FAMILIES 256u
 
@@ -159,7 +160,39 @@ static void test_trace(void **state)
 
 	assert_in_range(json_array_size(hbmctl_array(document, "intervals")), 2, 3 * HBMCTL_STORED);
 	json_decref(document);
-	hbmctl_expect("trace --last 1", 0);
+	hbmctl_finish();
+}
+
+/* The figures of a link in `hbmctl trace`. */
+static uint64_t traced(const char *command, enum hbm_link link, const char *figure)
+{
+	json_t *document = hbmctl_json(command);
+	uint64_t value =
+		hbmctl_count(json_array_get(hbmctl_array(document, "links"), link), figure);
+	json_decref(document);
+	return value;
+}
+
+/* Blocks are stored; more than a millisecond later they are evicted. */
+static void test_trace_of_the_last(void **state)
+{
+	(void)state;
+	const uint64_t bytes = HBMCTL_STORED * HBMCTL_BLOCK;
+	hbmctl_begin();
+	usleep(5000);
+	hbmctl_expect("evict hbm all", 0);
+	while (traced("trace", HBM_LINK_D2H, "bytes") < 2 * bytes)
+		usleep(1000);
+
+	assert_int_equal(traced("trace --last 3600000", HBM_LINK_D2D, "bytes"), bytes);
+	assert_int_equal(traced("trace --last 3600000", HBM_LINK_D2H, "bytes"), 2 * bytes);
+	assert_int_equal(traced("trace --last 3600000", HBM_LINK_D2D, "count"),
+			 traced("trace", HBM_LINK_D2D, "count"));
+	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "bytes"), 0);
+	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "count"), 0);
+	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "busy_ns"), 0);
+	assert_in_range(traced("trace --last 1", HBM_LINK_D2H, "bytes"), 1, 2 * bytes);
+	assert_in_range(traced("trace --last 1", HBM_LINK_D2H, "busy_ns"), 1, 1000000);
 	hbmctl_finish();
 }
 
@@ -297,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_metrics),
 		TEST(test_trace),
+		TEST(test_trace_of_the_last),
 		TEST(test_replay),
 		TEST(test_replay_without_a_daemon),
 		TEST(test_replay_names_the_line_that_is_wrong),

@@ -128,13 +128,15 @@ static void test_intervals(void **state)
 
 	for (uint64_t i = 0; i < 10; i++)
 		link_stats_end(link_stats, HBM_LINK_D2D, 2,
-			       link_stats_begin(link_stats, HBM_LINK_D2D), 1, i, 0);
+			       link_stats_begin(link_stats, HBM_LINK_D2D), i + 2, i, i == 3);
 
 	assert_int_equal(link_stats_intervals(link_stats, &cursor, intervals, 4), 4);
 	assert_int_equal(cursor, 0);
 	assert_int_equal(intervals[3].bytes, 3);
 	assert_int_equal(intervals[3].link, HBM_LINK_D2D);
 	assert_int_equal(intervals[3].device, 2);
+	assert_int_equal(intervals[3].count, 5);
+	assert_int_equal(intervals[3].errors, 1);
 	assert_in_range(intervals[3].end_ns, intervals[3].start_ns, UINT64_MAX);
 
 	for (uint64_t i = 10; i < MANY; i++)
