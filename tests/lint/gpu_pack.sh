@@ -59,7 +59,7 @@ ended() { # whether nothing of the pack runs, by ten seconds from now
 rm result.json RESULT.md
 env -i PATH=/usr/bin:/bin TMPDIR="$work" DRIVER=soft ./run.sh -p suite >"$work/said" 2>&1 &
 run=$!
-for ((i = 0; i < 600; i++)); do # the replay is done and tests are under way
+for ((i = 0; i < 3000; i++)); do # the replay is done and tests are under way
 	grep -q '^PASS .* fault/' "$work/said" && break
 	sleep 0.1
 done
