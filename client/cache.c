@@ -46,6 +46,26 @@ static int cache_reply_results(struct hbm *hbm, struct ticket *ticket, struct me
 
 const struct ticket_kind hbm_kind_results = {.reply = cache_reply_results};
 
+static int cache_reply_amount(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	const struct hbm_wire_amount *reply = (const void *)message->header;
+	struct hbm_amount *amount = ticket->answer.body;
+
+	(void)hbm;
+	if (hbm_reply_is_refusal(message))
+		return message->header->status;
+	if (message->header->status != HBM_OK || message->header->flags & HBM_WIRE_MORE ||
+	    message->fds.count > 0 || message->size != sizeof(*reply))
+		return TICKET_BROKEN;
+
+	if (amount)
+		*amount = (struct hbm_amount){.blocks = reply->blocks, .bytes = reply->bytes};
+
+	return HBM_OK;
+}
+
+const struct ticket_kind hbm_kind_amount = {.reply = cache_reply_amount};
+
 static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 {
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key);
@@ -154,7 +174,8 @@ int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t fla
 
 /* ---- Operators ---- */
 
-int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes)
+int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,
+	      struct hbm_amount *evicted)
 {
 	if (tier <= HBM_TIER_NONE || tier >= HBM_TIERS)
 		return hbm_fail(hbm, HBM_INVALID, "there is no tier %d", (int)tier);
@@ -167,7 +188,8 @@ int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t byt
 	struct hbm_wire_evict evict = {.tier = tier, .device = device, .bytes = bytes};
 	struct request request = {
 		.opcode = HBM_WIRE_EVICT,
-		.kind = &hbm_kind_bare,
+		.kind = &hbm_kind_amount,
+		.answer = {.body = evicted},
 		.pieces = {{&evict, sizeof(evict)}},
 		.piece_count = 1,
 	};

@@ -7,5 +7,7 @@
 /* The reply is a struct hbm_wire_results; answer.results (may be NULL) has room for
  * answer.count. */
 extern const struct ticket_kind hbm_kind_results;
+/* The reply is a struct hbm_wire_amount; answer.body is a struct hbm_amount, or NULL. */
+extern const struct ticket_kind hbm_kind_amount;
 /* Whether the key is not the reserved one. */
 bool hbm_key_is_valid(const hbm_key *key);

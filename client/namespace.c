@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* namespace: opening by spec or by number, and closing. The daemon counts the opens. */
+#include "client/cache.h"
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -86,7 +87,8 @@ int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes)
 	return rc;
 }
 
-int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags, hbm_ticket *ticket)
+int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
+			      struct hbm_amount *dropped, hbm_ticket *ticket)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
@@ -97,7 +99,8 @@ int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags, hbm_
 	struct hbm_wire_namespace_drop drop = {.ns = ns, .flags = flags};
 	struct request request = {
 		.opcode = HBM_WIRE_NAMESPACE_DROP,
-		.kind = &hbm_kind_bare,
+		.kind = &hbm_kind_amount,
+		.answer = {.body = dropped},
 		.pieces = {{&drop, sizeof(drop)}},
 		.piece_count = 1,
 	};
@@ -105,10 +108,10 @@ int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags, hbm_
 	return hbm_request_submit(hbm, &request, ticket);
 }
 
-int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags)
+int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags, struct hbm_amount *dropped)
 {
 	hbm_ticket ticket;
-	int rc = hbm_submit_namespace_drop(hbm, ns, flags, &ticket);
+	int rc = hbm_submit_namespace_drop(hbm, ns, flags, dropped, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 

@@ -206,40 +206,58 @@ int operate_unpin(struct ctl *ctl)
 
 /* ---- namespaces ---- */
 
+/* A namespace, and what was dropped with it. */
+struct dropped {
+	uint32_t ns;
+	struct hbm_amount amount;
+};
+
 /* All are found before any is dropped. */
-static int operate_find_namespaces(struct ctl *ctl, uint32_t *found)
+static int operate_find_namespaces(struct ctl *ctl, struct dropped *found)
 {
 	int r = ctl_connect(ctl);
 	for (size_t i = 1; r == CTL_DONE && i < ctl->word_count; i++)
-		r = namespace_named(ctl, ctl->words[i], &found[i - 1]);
+		r = namespace_named(ctl, ctl->words[i], &found[i - 1].ns);
 	return r;
 }
 
-static int operate_show_dropped(const struct ctl *ctl, const uint32_t *dropped, size_t count)
+static int operate_show_dropped(const struct ctl *ctl, const struct dropped *dropped, size_t count)
 {
-	if (!ctl->json) {
-		for (size_t i = 0; i < count; i++)
-			printf("dropped the blocks of namespace %" PRIu32 "\n", dropped[i]);
-		return CTL_DONE;
+	struct hbm_amount all = {0, 0};
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		const struct hbm_amount *amount = &dropped[i].amount;
+		all.blocks += amount->blocks;
+		all.bytes += amount->bytes;
+		json_array_append_new(array, json_integer(dropped[i].ns));
+		if (!ctl->json)
+			printf("dropped %" PRIu64 " blocks, %s, of namespace %" PRIu32 "\n",
+			       amount->blocks, units_bytes(amount->bytes).text, dropped[i].ns);
 	}
 
-	json_t *array = json_array();
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(array, json_integer(dropped[i]));
+	json_t *document =
+		json_pack("{s:o,s:o,s:o}", "dropped", array, "blocks", view_json_count(all.blocks),
+			  "bytes", view_json_count(all.bytes));
+	if (ctl->json)
+		return ctl_print_json(document);
 
-	return ctl_print_json(json_pack("{s:o}", "dropped", array));
+	json_decref(document);
+
+	return CTL_DONE;
 }
 
 static int operate_drop(struct ctl *ctl)
 {
 	size_t count = ctl->word_count - 1;
-	uint32_t *found = calloc(count, sizeof(*found));
+	struct dropped *found = calloc(count, sizeof(*found));
 	if (!found)
 		return ctl_fail("out of memory");
 
 	int r = operate_find_namespaces(ctl, found);
 	for (size_t i = 0; r == CTL_DONE && i < count; i++) {
-		int status = hbm_namespace_drop(ctl->hbm, found[i], HBM_WIRE_PINNED);
+		int status = hbm_namespace_drop(ctl->hbm, found[i].ns, HBM_WIRE_PINNED,
+						&found[i].amount);
 		if (status != 0)
 			r = ctl_refused(ctl->hbm, "namespaces drop", status);
 	}
@@ -294,15 +312,19 @@ int operate_evict(struct ctl *ctl)
 	if (r != CTL_DONE)
 		return r;
 
-	int status = hbm_evict(ctl->hbm, (enum hbm_tier)tier, (uint32_t)device, bytes);
+	struct hbm_amount evicted;
+	int status = hbm_evict(ctl->hbm, (enum hbm_tier)tier, (uint32_t)device, bytes, &evicted);
 	if (status != 0)
 		return ctl_refused(ctl->hbm, "evict", status);
 
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:s,s:I}", "tier", ctl->words[0], "device",
-						(json_int_t)device));
+		return ctl_print_json(json_pack("{s:s,s:I,s:o,s:o}", "tier", ctl->words[0],
+						"device", (json_int_t)device, "blocks",
+						view_json_count(evicted.blocks), "bytes",
+						view_json_count(evicted.bytes)));
 
-	printf("evicted from %s\n", ctl->words[0]);
+	printf("evicted %" PRIu64 " blocks, %s, from %s\n", evicted.blocks,
+	       units_bytes(evicted.bytes).text, ctl->words[0]);
 
 	return CTL_DONE;
 }

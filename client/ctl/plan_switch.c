@@ -288,7 +288,7 @@ static int plan_switch_settle(struct scratch *scratch)
 static int plan_switch_push_down(struct scratch *scratch, enum hbm_tier tier)
 {
 	for (int above = HBM_TIER_HBM; above < (int)tier; above++) {
-		int status = hbm_evict(scratch->hbm, (enum hbm_tier)above, 0, UINT64_MAX);
+		int status = hbm_evict(scratch->hbm, (enum hbm_tier)above, 0, UINT64_MAX, NULL);
 		if (status != 0 && status != HBM_UNSUPPORTED)
 			return plan_switch_refused(scratch, "evict", status);
 		int r = plan_switch_settle(scratch);

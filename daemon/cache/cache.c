@@ -309,14 +309,21 @@ void cache_settle(struct cache *cache)
 	}
 }
 
-uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes, uint64_t max_blocks)
+static void cache_count(const struct cache *cache, uint32_t number, struct cache_amount *amount)
 {
-	uint64_t gone = 0;
-	for (uint64_t n = 0; gone < bytes && n < max_blocks; n++) {
+	amount->blocks++;
+	amount->bytes += block_stored_bytes(cache_block(cache, number));
+}
+
+struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
+				   uint64_t max_blocks)
+{
+	struct cache_amount gone = {0, 0};
+	while (gone.bytes < bytes && gone.blocks < max_blocks) {
 		uint32_t number = cache_victim(cache, tier);
 		if (number == 0)
 			break;
-		gone += block_stored_bytes(cache_block(cache, number));
+		cache_count(cache, number, &gone);
 		cache_evict(cache, number);
 	}
 
@@ -377,6 +384,7 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 		uint32_t child = cache_block(cache, drop->at)->child;
 		uint32_t parent = cache_block(cache, drop->at)->parent;
 		if (child == 0) {
+			cache_count(cache, drop->at, &drop->dropped);
 			cache_drop_leaf(cache, drop->at);
 			cache->counters.removed_blocks++;
 		}

@@ -100,10 +100,15 @@ bool cache_may_walk(struct cache *cache); /* counts one more ancestor in this pa
 void cache_touch(struct cache *cache, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
 
+/* Blocks, and their bytes as stored. */
+struct cache_amount {
+	uint64_t blocks, bytes;
+};
+
 /* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, at most
- * max_blocks. Returns the bytes evicted. */
-uint64_t cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
-			uint64_t max_blocks);
+ * max_blocks. Returns what has been evicted. */
+struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
+				   uint64_t max_blocks);
 
 /* Drops blocks, least recently used of the lowest tier first, until the index has room
  * for `count` new ones. */
@@ -122,6 +127,7 @@ struct cache_drop {
 	uint16_t ns;
 	uint32_t next; /* no entry before this one is a block of the namespace */
 	uint32_t at;   /* where the walk goes on, if that is a block of the namespace */
+	struct cache_amount dropped; /* so far */
 };
 /* One step, over at most `max` entries. False when no block is left. */
 bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max);

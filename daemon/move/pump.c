@@ -75,7 +75,7 @@ static void pump_make_room(struct mover *mover, struct tier *tier)
 	if (!in_pieces && mover->context.active > 0)
 		return;
 
-	if (cache_push_out(mover->cache, tier, 1, 1) > 0)
+	if (cache_push_out(mover->cache, tier, 1, 1).blocks > 0)
 		mover->again = true;
 }
 

@@ -76,7 +76,8 @@ static void serve_drop_end(struct namespace_drop *drop)
 	namespaces_unref(namespaces, drop->walk.ns);
 
 	for (struct list *node; (node = list_pop_front(&drop->requests));)
-		request_reply(container_of(node, struct request, link), HBM_OK, NULL, 0);
+		serve_keys_reply_amount(container_of(node, struct request, link),
+					&drop->walk.dropped);
 
 	free(drop);
 }

@@ -379,6 +379,12 @@ void serve_close(struct hbmd *hbmd)
 		serve_keys_unpin(hbmd->cache, container_of(node, struct pin, link));
 }
 
+void serve_keys_reply_amount(struct request *request, const struct cache_amount *amount)
+{
+	struct hbm_wire_amount reply = {.blocks = amount->blocks, .bytes = amount->bytes};
+	request_reply(request, HBM_OK, &reply.blocks, sizeof(reply) - sizeof(reply.header));
+}
+
 /* ---- evict ---- */
 
 struct eviction {
@@ -387,22 +393,26 @@ struct eviction {
 	struct request *request;
 	struct tier *tier;
 	uint64_t left;
+	struct cache_amount evicted; /* so far */
 };
 
 static void serve_keys_evict_some(struct post *post)
 {
 	struct eviction *eviction = container_of(post, struct eviction, post);
 	struct hbmd *hbmd = eviction->hbmd;
-	uint64_t gone = cache_push_out(hbmd->cache, eviction->tier, eviction->left, EVICT_STEP);
+	struct cache_amount gone =
+		cache_push_out(hbmd->cache, eviction->tier, eviction->left, EVICT_STEP);
 
 	pump_run(hbmd->mover);
-	eviction->left = gone < eviction->left ? eviction->left - gone : 0;
-	if (gone > 0 && eviction->left > 0) {
+	eviction->left = gone.bytes < eviction->left ? eviction->left - gone.bytes : 0;
+	eviction->evicted.blocks += gone.blocks;
+	eviction->evicted.bytes += gone.bytes;
+	if (gone.blocks > 0 && eviction->left > 0) {
 		loop_post(hbmd->loop, post);
 		return;
 	}
 
-	request_reply(eviction->request, HBM_OK, NULL, 0);
+	serve_keys_reply_amount(eviction->request, &eviction->evicted);
 	free(eviction);
 }
 

@@ -11,6 +11,9 @@ void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */
 void serve_close(struct hbmd *hbmd);
 
+/* The reply to EVICT and NAMESPACE_DROP. */
+void serve_keys_reply_amount(struct request *request, const struct cache_amount *amount);
+
 /* Pins that a session has of blocks of a namespace that have not been dropped. */
 uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *session, uint16_t ns);
 /* Takes back a session's pins of dropped blocks; NULL: those that operators keep. */

@@ -185,14 +185,20 @@ HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_optio
 /* Opens an existing namespace by its number; for operators (uid 0 or the daemon's). */
 HBM_API int hbm_namespace_attach(struct hbm *hbm, uint32_t ns, uint64_t *block_bytes);
 HBM_API int hbm_namespace_close(struct hbm *hbm, uint32_t ns);
+/* What was dropped or evicted; bytes as stored. */
+struct hbm_amount {
+	uint64_t blocks, bytes;
+};
+
 /* Drops every block of the namespace, as after a change of the weights. The namespace stays
  * open. Its blocks are misses for every session as soon as the request is handled. Stores
  * into it before the ticket ends are refused with HBM_NOT_FOUND. flags: 0: refused with
  * HBM_DENIED while others pin blocks of it. HBM_WIRE_PINNED, for operators: drops pinned
- * blocks too. */
+ * blocks too. dropped may be NULL. */
 HBM_API int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
-				      hbm_ticket *ticket);
-HBM_API int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags);
+				      struct hbm_amount *dropped, hbm_ticket *ticket);
+HBM_API int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
+			       struct hbm_amount *dropped);
 
 struct hbm_segment {
 	struct hbm_region *region;
@@ -274,8 +280,9 @@ HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint
 		     const hbm_key *keys, size_t count, hbm_result *results);
 
 /* For operators (uid 0 or the daemon's): evicts the least recently used blocks of a tier,
- * at least `bytes` of them. */
-HBM_API int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes);
+ * at least `bytes` of them. evicted may be NULL. */
+HBM_API int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,
+		      struct hbm_amount *evicted);
 HBM_API int hbm_ping(struct hbm *hbm);
 
 /* ---- Inspection ---- */

@@ -191,7 +191,7 @@ static_assert(sizeof(struct hbm_wire_namespace_reply) == 56, "wire layout");
 #define HBM_WIRE_PINNED 1u
 
 /* Drops every block of a namespace that the session has open. Refused with HBM_DENIED
- * while other sessions, or operators, pin blocks of it. Reply: a bare header, when no
+ * while other sessions, or operators, pin blocks of it. Reply: hbm_wire_amount, when no
  * block is left. */
 struct hbm_wire_namespace_drop {
 	struct hbm_wire_header header;
@@ -262,13 +262,21 @@ struct hbm_wire_results {
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 
-/* EVICT: evicts the least recently used blocks of a tier. Reply: a bare header. */
+/* EVICT: evicts the least recently used blocks of a tier. Reply: hbm_wire_amount. */
 struct hbm_wire_evict {
 	struct hbm_wire_header header;
 	uint32_t tier, device; /* enum hbm_tier; device: HBM_TIER_HBM only */
 	uint64_t bytes;        /* at least; UINT64_MAX: every block that can be evicted */
 };
 static_assert(sizeof(struct hbm_wire_evict) == 40, "wire layout");
+
+/* The reply to EVICT and NAMESPACE_DROP: what was evicted from the tier, or dropped. */
+struct hbm_wire_amount {
+	struct hbm_wire_header header;
+	uint64_t blocks;
+	uint64_t bytes; /* as stored */
+};
+static_assert(sizeof(struct hbm_wire_amount) == 40, "wire layout");
 
 #define HBM_WIRE_ALL 1u /* every request of the session; target is 0 */
 

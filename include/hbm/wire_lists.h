@@ -50,11 +50,11 @@
 	X(PIN, 13, hbm_wire_keys, hbm_wire_results)                                                \
 	X(UNPIN, 14, hbm_wire_keys, hbm_wire_results)                                              \
 	X(REMOVE, 15, hbm_wire_keys, hbm_wire_results)                                             \
-	X(EVICT, 16, hbm_wire_evict, hbm_wire_header)                                              \
+	X(EVICT, 16, hbm_wire_evict, hbm_wire_amount)                                              \
 	X(QUERY, 17, hbm_wire_query, hbm_wire_query_reply)                                         \
 	X(PING, 18, hbm_wire_header, hbm_wire_header)                                              \
 	X(CANCEL, 19, hbm_wire_cancel, hbm_wire_header)                                            \
-	X(NAMESPACE_DROP, 20, hbm_wire_namespace_drop, hbm_wire_header)
+	X(NAMESPACE_DROP, 20, hbm_wire_namespace_drop, hbm_wire_amount)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -131,10 +131,10 @@ static void move_blocks(struct work *work)
 	if (good(work, hbm_namespace_open(kv->hbm, &ns, &kv->ns))) {
 		store_blocks(work);
 		load_blocks(work);
-		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX));
+		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
 		load_blocks(work);
-		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX));
-		good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX));
+		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
+		good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL));
 		load_blocks(work);
 	}
 

@@ -116,9 +116,9 @@ static void test_a_block_in_scattered_pieces(void **state)
 		assert_memory_equal(back, bytes, BLOCK);
 
 		/* the next time from the tier below */
-		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 		if (place == 1)
-			assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+			assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
 	}
 
 	assert_int_equal(hbm_region_destroy(kv.hbm, other), 0);
@@ -289,7 +289,7 @@ static void test_a_touch_without_a_region(void **state)
 	uint32_t ns;
 
 	store(1, 1, 0);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
 	assert_int_equal(hbm_namespace_open(other, &options, &ns), 0);
 	assert_int_equal(hbm_keys(other, HBM_WIRE_TOUCH, ns, 0, &key, 1, results), 0);
@@ -304,10 +304,10 @@ static void test_evict_and_prefetch(void **state)
 	(void)state;
 	store(1, 16, 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	for (uint64_t i = 1; i <= 16; i++)
 		assert_int_equal(kv_tier(&kv, i), HBM_TIER_DDR);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, 4 * BLOCK), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, 4 * BLOCK, NULL), 0);
 	for (uint64_t i = 1; i <= 16; i++) /* tails first */
 		assert_int_equal(kv_tier(&kv, i), i <= 12 ? HBM_TIER_DDR : HBM_TIER_NVME);
 	keys(HBM_WIRE_PREFETCH, 1, 16, HBM_OK);
@@ -315,10 +315,10 @@ static void test_evict_and_prefetch(void **state)
 		assert_int_equal(kv_tier(&kv, i), HBM_TIER_HBM);
 	load(1, 16);
 	for (int tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++)
-		assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX), 0);
+		assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_lookup(&kv, 1, 16, NULL), 0);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, 1), HBM_INVALID);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_NONE, 0, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_NONE, 0, 1, NULL), HBM_INVALID);
 }
 
 static void test_remove_takes_what_descends(void **state)
@@ -549,8 +549,8 @@ static void test_how_long_a_load_would_take(void **state)
 {
 	(void)state;
 	store(1, 4, 0);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
 	load(1, 4); /* every link has a rate now */
 	load(1, 4);
 
@@ -567,7 +567,8 @@ static void test_how_long_a_load_would_take(void **state)
 		assert_true(one > 0);
 		assert_in_range(four, 4 * one, 4 * one + 4);
 		if (tier < HBM_TIER_NVME)
-			assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX), 0);
+			assert_int_equal(
+				hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX, NULL), 0);
 	}
 }
 
@@ -673,9 +674,9 @@ static void test_what_was_moved_is_counted(void **state)
 	assert_int_equal(kv_store(&kv, 0, 1, 4, 0, results), 0);
 	expect_all(4, HBM_EXISTS);
 	load(1, 3);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	load(1, 2);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_OK);
 	assert_int_equal(kv_load(&kv, 0, 50, 6, results), 0);
 	expect_all(6, HBM_MISS);
@@ -759,7 +760,7 @@ static void test_a_namespace_is_dropped(void **state)
 	kv.ns = ns;
 	store(1, 4, 0);
 
-	assert_int_equal(hbm_namespace_drop(kv.hbm, own, 0), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, own, 0, NULL), 0);
 	assert_int_equal(blocks_seen(kv.hbm), 4);
 	load(1, 4); /* those of the other namespace */
 	kv.ns = own;
@@ -772,8 +773,8 @@ static void test_a_namespace_is_dropped(void **state)
 	kv_close(&other);
 
 	assert_int_equal(hbm_namespace_close(kv.hbm, ns), 0);
-	assert_int_equal(hbm_namespace_drop(kv.hbm, ns, 0), HBM_NOT_FOUND);
-	assert_int_equal(hbm_namespace_drop(kv.hbm, 999, HBM_WIRE_PINNED), HBM_NOT_FOUND);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, ns, 0, NULL), HBM_NOT_FOUND);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, 999, HBM_WIRE_PINNED, NULL), HBM_NOT_FOUND);
 }
 
 static void test_pins_of_others_keep_a_namespace(void **state)
@@ -783,22 +784,22 @@ static void test_pins_of_others_keep_a_namespace(void **state)
 	kv_open(&other, &daemon_, 0, BLOCK, 1);
 	store(1, 8, 0);
 	keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* its own are no obstacle */
-	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), 0);
 	assert_int_equal(blocks_seen(kv.hbm), 0);
 	assert_int_equal(pinned(), 0);
 	assert_int_equal(entries(), 0);
 
 	store(1, 8, 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 8, 1, 0, results), 0);
-	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), HBM_DENIED);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), HBM_DENIED);
 	load(1, 8);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 8, 1, 0, results), 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 4, 1, HBM_WIRE_KEEP, results), 0);
-	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), HBM_DENIED);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), HBM_DENIED);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 5, 1, 0, results), 0);
 	load(1, 8);
 
-	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED, NULL), 0);
 	assert_int_equal(blocks_seen(kv.hbm), 0);
 	assert_int_equal(pinned(), 0);
 	assert_int_equal(entries(), 0);
@@ -826,8 +827,10 @@ static void test_a_drop_is_one_moment(void **state)
 		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
 	assert_int_equal(blocks_seen(small.hbm), MANY);
 
-	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &first), 0);
-	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &second), 0);
+	struct hbm_amount dropped[2] = {{0}};
+	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[0], &first), 0);
+	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[1], &second),
+			 0);
 	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, MANY - 1000, 1000, 0, results), 0);
 	expect_all(1000, HBM_MISS);
 	assert_int_equal(kv_lookup(&small, 1, 1000, NULL), 0);
@@ -839,6 +842,41 @@ static void test_a_drop_is_one_moment(void **state)
 	assert_int_equal(hbm_wait(small.hbm, first, -1), 0);
 	assert_int_equal(hbm_wait(small.hbm, second, -1), 0);
 	assert_int_equal(blocks_seen(small.hbm), stored);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(dropped[i].blocks, MANY);
+		assert_int_equal(dropped[i].bytes, (uint64_t)MANY * SMALL);
+	}
+
+	kv_close(&small);
+	assert_int_equal(spawn_stop(&daemon), 0);
+	spawn_free(&daemon);
+}
+
+/* More blocks than the daemon evicts between two turns of its loop. */
+static void test_an_eviction_says_how_much(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
+	struct hbm_amount evicted;
+	struct spawn daemon;
+	struct kv small;
+	spawn_init(&daemon);
+	spawn_start(&daemon, sets, NULL);
+	kv_open(&small, &daemon, 0, SMALL, 1000);
+	for (uint64_t block = 1; block < MANY; block += 1000)
+		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
+
+	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_HBM, 0, 3 * SMALL - 1, &evicted), 0);
+	assert_int_equal(evicted.blocks, 3);
+	assert_int_equal(evicted.bytes, 3 * SMALL);
+	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
+	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_DDR, 0, UINT64_MAX, &evicted), 0);
+	assert_int_equal(evicted.blocks, MANY);
+	assert_int_equal(evicted.bytes, (uint64_t)MANY * SMALL);
+	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_DDR, 0, UINT64_MAX, &evicted), 0);
+	assert_int_equal(evicted.blocks, 0);
+	assert_int_equal(evicted.bytes, 0);
+
 	kv_close(&small);
 	assert_int_equal(spawn_stop(&daemon), 0);
 	spawn_free(&daemon);
@@ -874,6 +912,7 @@ int main(void)
 		TEST(test_a_namespace_is_dropped),
 		TEST(test_pins_of_others_keep_a_namespace),
 		TEST(test_a_drop_is_one_moment),
+		TEST(test_an_eviction_says_how_much),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

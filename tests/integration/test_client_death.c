@@ -193,12 +193,12 @@ static void pin(struct client *client)
 
 static void evict_all(struct client *client)
 {
-	must(hbm_evict(client->kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX));
+	must(hbm_evict(client->kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
 }
 
 static void evict_to_disk(struct client *client)
 {
-	must(hbm_evict(client->kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX));
+	must(hbm_evict(client->kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL));
 }
 
 static void submit_prefetch(struct client *client)

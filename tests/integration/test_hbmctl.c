@@ -374,11 +374,13 @@ static void test_evict_pushes_down_tier_by_tier(void **state)
 	hbmctl_begin();
 	expect_blocks("lookup", "hbm");
 	hbmctl_expect("evict hbm all", 0);
-	assert_string_equal(hbmctl_output, "evicted from hbm\n");
+	assert_string_equal(hbmctl_output, "evicted 4 blocks, 256 KiB, from hbm\n");
 	expect_blocks("lookup", "ddr");
 	json_t *document = hbmctl_json("evict ddr 1GiB");
 	assert_string_equal(hbmctl_text(document, "tier"), "ddr");
 	assert_int_equal(hbmctl_count(document, "device"), 0);
+	assert_int_equal(hbmctl_count(document, "blocks"), HBMCTL_STORED);
+	assert_int_equal(hbmctl_count(document, "bytes"), HBMCTL_STORED * HBMCTL_BLOCK);
 	json_decref(document);
 	expect_blocks("lookup", "nvme");
 	hbmctl_expect(keys_line("lookup", 1, HBMCTL_STORED), 0);
@@ -390,6 +392,8 @@ static void test_evict_pushes_down_tier_by_tier(void **state)
 	hbmctl_expect(keys_line("lookup", 1, HBMCTL_STORED), 0);
 	hbmctl_expect_text("lookup", "0 of 4 from the front are resident");
 	hbmctl_expect_text("lookup", "HBM_MISS");
+	hbmctl_expect("evict nvme all", 0);
+	assert_string_equal(hbmctl_output, "evicted 0 blocks, 0 B, from nvme\n");
 	hbmctl_expect_refusal("evict hbm --device 5 all", 1, "device 5");
 	hbmctl_finish();
 }
@@ -405,13 +409,15 @@ static void test_namespaces_are_dropped(void **state)
 	expect_blocks("lookup", "hbm");
 	snprintf(line, sizeof(line), "namespaces drop %u", hbmctl_kv.ns);
 	hbmctl_expect(line, 0);
-	hbmctl_expect_text("namespaces", "dropped the blocks of namespace");
+	hbmctl_expect_text("namespaces", "dropped 4 blocks, 256 KiB, of namespace ");
 	expect_pins(0);
 	json_t *document = hbmctl_json(keys_line("lookup", 1, HBMCTL_STORED));
 	assert_int_equal(hbmctl_count(document, "resident"), 0);
 	json_decref(document);
 	document = hbmctl_json(line);
 	assert_int_equal(json_array_size(json_object_get(document, "dropped")), 1);
+	assert_int_equal(hbmctl_count(document, "blocks"), 0);
+	assert_int_equal(hbmctl_count(document, "bytes"), 0);
 	json_decref(document);
 	hbmctl_finish();
 }

@@ -145,7 +145,7 @@ static void work_until_killed(const struct spawn *spawn, uint64_t number)
 					       &ticket));
 		must("load", hbm_submit_load(kv.hbm, kv.ns, blocks, BATCH, HBM_NO_FENCES, results,
 					     &ticket));
-		must("evict", hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX));
+		must("evict", hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
 		must("wait", hbm_wait(kv.hbm, ticket, 60000));
 	}
 }

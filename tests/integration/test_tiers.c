@@ -170,7 +170,7 @@ static void test_a_block_stored_on_one_device_is_loaded_on_another(void **state)
 			assert_int_equal(results[i].status, HBM_OK);
 		assert_int_equal(kv_tier(kv, 1), HBM_TIER_HBM);
 		if (round == 3)
-			assert_int_equal(hbm_evict(kv->hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+			assert_int_equal(hbm_evict(kv->hbm, HBM_TIER_HBM, 1, UINT64_MAX, NULL), 0);
 	}
 
 	for (uint32_t i = 0; i < 3; i++)
@@ -214,7 +214,7 @@ static void test_a_touch_brings_blocks_to_the_sessions_device(void **state)
 	unsigned fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 1, BLOCK, 1);
 	assert_int_equal(kv_store(&kv, 0, 1, 1, 0, &result), 0);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 1, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
 	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_TOUCH, kv.ns, 0, &key, 1, &result), 0);
 	assert_int_equal(hbm_blocks(&kv, 0), 0);
@@ -250,8 +250,8 @@ static void test_a_tier_left_out_is_not_evicted_from(void **state)
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
 	struct hbm *hbm = spawn_connect(&daemon_);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1), HBM_UNSUPPORTED);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 0, 1), HBM_OK);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1, NULL), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 0, 1, NULL), HBM_OK);
 	hbm_close(hbm);
 	stage_finish(fds);
 }
@@ -280,13 +280,13 @@ static void estimate(const char *const *sets, uint64_t *ddr, uint64_t *nvme)
 	kv_open(&kv, &daemon_, 0, BLOCK, 2);
 	assert_int_equal(kv_store(&kv, 0, 1, 2, 0, NULL), 0);
 
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_tier(&kv, 2), HBM_TIER_DDR);
 	assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer, NULL), 0);
 	assert_int_equal(answer.resident, 2);
 	*ddr = answer.load_ns;
 
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_tier(&kv, 2), HBM_TIER_NVME);
 	assert_int_equal(hbm_lookup(kv.hbm, kv.ns, chain, 2, &answer, NULL), 0);
 	assert_int_equal(answer.resident, 2);

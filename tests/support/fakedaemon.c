@@ -180,17 +180,31 @@ static void obey_query(struct fake *fake, const struct hbm_wire_header *request)
 	fake_reply_message(fake, request, &reply, size, NULL, 0);
 }
 
+static void obey_amount(struct fake *fake, const struct hbm_wire_header *request)
+{
+	struct hbm_wire_amount reply = {.blocks = FAKE_BLOCKS, .bytes = FAKE_BLOCKS * 65536};
+	fake_reply_message(fake, request, &reply, sizeof(reply), NULL, 0);
+}
+
 void fake_obey(struct fake *fake, const struct hbm_wire_header *request)
 {
 	static void (*const obey[HBM_WIRE_OPCODES])(struct fake *,
 						    const struct hbm_wire_header *) = {
-		[HBM_WIRE_HELLO] = obey_hello,   [HBM_WIRE_REGION_CREATE] = obey_region_create,
-		[HBM_WIRE_COMMIT] = obey_commit, [HBM_WIRE_NAMESPACE_OPEN] = obey_namespace,
-		[HBM_WIRE_LOOKUP] = obey_array,  [HBM_WIRE_STORE] = obey_array,
-		[HBM_WIRE_LOAD] = obey_array,    [HBM_WIRE_PREFETCH] = obey_array,
-		[HBM_WIRE_TOUCH] = obey_array,   [HBM_WIRE_PIN] = obey_array,
-		[HBM_WIRE_UNPIN] = obey_array,   [HBM_WIRE_REMOVE] = obey_array,
+		[HBM_WIRE_HELLO] = obey_hello,
+		[HBM_WIRE_REGION_CREATE] = obey_region_create,
+		[HBM_WIRE_COMMIT] = obey_commit,
+		[HBM_WIRE_NAMESPACE_OPEN] = obey_namespace,
+		[HBM_WIRE_LOOKUP] = obey_array,
+		[HBM_WIRE_STORE] = obey_array,
+		[HBM_WIRE_LOAD] = obey_array,
+		[HBM_WIRE_PREFETCH] = obey_array,
+		[HBM_WIRE_TOUCH] = obey_array,
+		[HBM_WIRE_PIN] = obey_array,
+		[HBM_WIRE_UNPIN] = obey_array,
+		[HBM_WIRE_REMOVE] = obey_array,
 		[HBM_WIRE_QUERY] = obey_query,
+		[HBM_WIRE_EVICT] = obey_amount,
+		[HBM_WIRE_NAMESPACE_DROP] = obey_amount,
 	};
 	if (request->opcode < HBM_WIRE_OPCODES && obey[request->opcode])
 		obey[request->opcode](fake, request);

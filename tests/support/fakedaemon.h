@@ -20,6 +20,7 @@
 #define FAKE_SLAB (2ull << 20)
 #define FAKE_DEVICES 2
 #define FAKE_MEMORY (2ull << 30) /* of each soft device */
+#define FAKE_BLOCKS 7            /* of 64 KiB, which are evicted or dropped */
 
 struct fake;
 /* True: the request has been dealt with (answered, or left without). Runs on the fake's

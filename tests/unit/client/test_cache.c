@@ -176,18 +176,21 @@ static void test_namespace(void **state)
 static void test_namespace_drop(void **state)
 {
 	(void)state;
-	assert_int_equal(hbm_namespace_drop(hbm, 5, HBM_WIRE_PINNED), 0);
+	struct hbm_amount dropped = {0, 0};
+	assert_int_equal(hbm_namespace_drop(hbm, 5, HBM_WIRE_PINNED, &dropped), 0);
+	assert_int_equal(dropped.blocks, FAKE_BLOCKS);
+	assert_int_equal(dropped.bytes, FAKE_BLOCKS * 65536);
 	const struct hbm_wire_namespace_drop *drop = last(HBM_WIRE_NAMESPACE_DROP, sizeof(*drop));
 	assert_int_equal(drop->ns, 5);
 	assert_int_equal(drop->flags, HBM_WIRE_PINNED);
 
 	hbm_ticket ticket;
-	assert_int_equal(hbm_submit_namespace_drop(hbm, 6, 0, &ticket), 0);
+	assert_int_equal(hbm_submit_namespace_drop(hbm, 6, 0, NULL, &ticket), 0);
 	assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
 	drop = last(HBM_WIRE_NAMESPACE_DROP, sizeof(*drop));
 	assert_int_equal(drop->ns, 6);
 	assert_int_equal(drop->flags, 0);
-	assert_int_equal(hbm_namespace_drop(hbm, 5, 2), HBM_UNSUPPORTED);
+	assert_int_equal(hbm_namespace_drop(hbm, 5, 2, NULL), HBM_UNSUPPORTED);
 }
 
 static void test_namespace_attach(void **state)
@@ -271,16 +274,35 @@ static void test_namespaces_are_checked_here(void **state)
 static void test_evict(void **state)
 {
 	(void)state;
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, 1, UINT64_MAX), 0);
+	struct hbm_amount evicted = {0, 0};
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, 1, UINT64_MAX, &evicted), 0);
+	assert_int_equal(evicted.blocks, FAKE_BLOCKS);
+	assert_int_equal(evicted.bytes, FAKE_BLOCKS * 65536);
 	const struct hbm_wire_evict *evict = last(HBM_WIRE_EVICT, sizeof(*evict));
 	assert_int_equal(evict->tier, HBM_TIER_HBM);
 	assert_int_equal(evict->device, 1);
 	assert_true(evict->bytes == UINT64_MAX);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1), 0);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_NONE, 0, 1), HBM_INVALID);
-	assert_int_equal(hbm_evict(hbm, HBM_TIERS, 0, 1), HBM_INVALID);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 1, 1), HBM_INVALID);
-	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, FAKE_DEVICES, 1), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NVME, 0, 1, NULL), 0);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_NONE, 0, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIERS, 0, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_DDR, 1, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, FAKE_DEVICES, 1, NULL), HBM_INVALID);
+}
+
+/* An answer without the amount ends the connection, and the caller's stays as it was. */
+static bool answer_bare(struct fake *self, const struct hbm_wire_header *request)
+{
+	return request->opcode == HBM_WIRE_EVICT && fake_reply(self, request, HBM_OK);
+}
+
+static void test_evict_without_an_amount(void **state)
+{
+	(void)state;
+	struct hbm_amount evicted = {1, 2};
+	fake.answer = answer_bare;
+	assert_int_equal(hbm_evict(hbm, HBM_TIER_HBM, 0, 1, &evicted), -EPROTO);
+	assert_int_equal(evicted.blocks, 1);
+	assert_int_equal(evicted.bytes, 2);
 }
 
 /* ---- Fences ---- */
@@ -322,6 +344,7 @@ int main(void)
 		TEST(test_wrong_namespaces),
 		TEST(test_namespaces_are_checked_here),
 		TEST(test_evict),
+		TEST(test_evict_without_an_amount),
 		TEST(test_fences_are_shared),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,7 +112,7 @@ static int calls_let_through(struct hbm_region *region)
 		hbm_load(hbm, 1, &block, 1, NULL),
 		hbm_prefetch(hbm, 1, 0, &block.key, 1, 0, NULL),
 		hbm_keys(hbm, HBM_WIRE_PIN, 1, 0, &block.key, 1, NULL),
-		hbm_evict(hbm, HBM_TIER_HBM, 0, 1),
+		hbm_evict(hbm, HBM_TIER_HBM, 0, 1, NULL),
 		hbm_query(hbm, HBM_QUERY_DEVICES, count_record, NULL),
 	};
 	int through = hbm_fence(hbm, 0) != NULL;

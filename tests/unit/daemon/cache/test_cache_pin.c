@@ -94,11 +94,12 @@ static void test_a_limit_in_bytes(void **state)
 	cache_rig_close(&rig);
 }
 
-static void drop_namespace(struct cache_rig *rig, uint16_t ns, uint32_t step)
+static struct cache_amount drop_namespace(struct cache_rig *rig, uint16_t ns, uint32_t step)
 {
 	struct cache_drop drop = {.ns = ns};
 	while (cache_drop_some(rig->cache, &drop, step))
 		;
+	return drop.dropped;
 }
 
 /* A pin counts in its namespace until its block is dropped; what is used goes later. */
@@ -121,7 +122,9 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	cache_unpin(cache, child);
 	assert_int_equal(namespace->pins, 1);
 	block_use(&cache->blocks, used);
-	drop_namespace(&rig, ns, 4096);
+	struct cache_amount dropped = drop_namespace(&rig, ns, 4096);
+	assert_int_equal(dropped.blocks, 3);
+	assert_int_equal(dropped.bytes, 3 * UNIT);
 	assert_int_equal(namespace->pins, 0);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	assert_int_equal(cache->tiers[1].blocks, 0);

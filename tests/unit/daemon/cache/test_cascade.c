@@ -115,7 +115,7 @@ static void push_out(struct pair *pair, uint8_t tier, uint64_t bytes)
 
 	cascade_settle(&pair->model);
 	struct cache *cache = pair->rig.cache;
-	assert_int_equal(cache_push_out(cache, &cache->tiers[tier], bytes, 5), gone);
+	assert_int_equal(cache_push_out(cache, &cache->tiers[tier], bytes, 5).bytes, gone);
 }
 
 static void compare_order(struct pair *pair, uint8_t tier)
