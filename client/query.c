@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* query: walks the daemon's records page by page. Each page is copied, so that `each` may
- * use the connection. */
+/*
+ * query: walks the daemon's records page by page. Each page is copied, so that `each` may
+ * use the connection. Records grow at their end: a newer daemon's are longer than ours, and
+ * an older one's shorter, which are handed on with zeros for the members it does not know.
+ */
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -10,7 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The least size of a record; a newer daemon's may be longer. */
+#define RECORD_MEMBER(name, value, record, text, members) struct record name;
+union any_record {
+	HBM_QUERY_LIST(RECORD_MEMBER)
+};
+
 #define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
 static const size_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
@@ -20,8 +27,8 @@ static bool query_page_is_valid(const struct message *message)
 	return message->header->status == HBM_OK && !(message->header->flags & HBM_WIRE_MORE) &&
 	       message->fds.count == 0 && message->size >= sizeof(*page) && page->kind > 0 &&
 	       page->kind < HBM_QUERY_KINDS &&
-	       (page->count == 0 || (page->record_bytes >= record_sizes[page->kind] &&
-				     is_aligned(page->record_bytes, sizeof(uint64_t)))) &&
+	       (page->count == 0 ||
+		(page->record_bytes > 0 && is_aligned(page->record_bytes, sizeof(uint64_t)))) &&
 	       message->size == sizeof(*page) + (uint64_t)page->count * page->record_bytes;
 }
 
@@ -86,9 +93,21 @@ static int query_page(struct hbm *hbm, enum hbm_wire_query_kind kind, uint64_t c
 static int query_page_walk(const struct hbm_wire_query_reply *page, hbm_record_fn *each, void *arg)
 {
 	const char *record = (const char *)(page + 1);
+	size_t ours = record_sizes[page->kind];
+	union any_record whole;
 	int rc = 0;
-	for (uint32_t i = 0; rc == 0 && i < page->count; i++, record += page->record_bytes)
-		rc = each(record, page->record_bytes, arg);
+
+	memset(&whole, 0, sizeof(whole));
+	for (uint32_t i = 0; rc == 0 && i < page->count; i++, record += page->record_bytes) {
+		if (page->record_bytes >= ours) {
+			rc = each(record, page->record_bytes, arg);
+			continue;
+		}
+
+		memcpy(&whole, record, page->record_bytes);
+		rc = each(&whole, ours, arg);
+	}
+
 	return rc;
 }
 

@@ -114,7 +114,6 @@ static void test_nothing_and_no_such_kind(void **state)
 enum wrong {
 	ANOTHER_KIND,
 	UNKNOWN_KIND,
-	RECORDS_TOO_SMALL,
 	RECORDS_MISALIGNED,
 	RECORDS_OF_NO_SIZE,
 	COUNT_LIES,
@@ -140,8 +139,6 @@ static bool answer_wrong(struct fake *self, const struct hbm_wire_header *reques
 		page.head.kind = HBM_QUERY_TIMELINE;
 	else if (wrong == UNKNOWN_KIND)
 		page.head.kind = HBM_QUERY_KINDS;
-	else if (wrong == RECORDS_TOO_SMALL)
-		page.head.record_bytes -= 8, size -= 16;
 	else if (wrong == RECORDS_MISALIGNED)
 		page.head.record_bytes += 4, size += 8;
 	else if (wrong == RECORDS_OF_NO_SIZE)
@@ -187,6 +184,65 @@ static int walk_count(const void *record, size_t record_bytes, void *arg)
 	(void)record_bytes;
 	++*(uint32_t *)arg;
 	return 0;
+}
+
+/* An older daemon's records have no errors yet, those of a newer one 8 bytes more. */
+static bool answer_other_version(struct fake *self, const struct hbm_wire_header *request)
+{
+	struct {
+		struct hbm_wire_query_reply head;
+		uint64_t numbers[2 * (sizeof(struct hbm_wire_link) / sizeof(uint64_t) + 1)];
+	} page = {.head = {.kind = HBM_QUERY_LINKS, .count = 2}};
+	uint32_t record_bytes = *(uint32_t *)self->arg;
+
+	if (request->opcode != HBM_WIRE_QUERY)
+		return false;
+
+	page.head.record_bytes = record_bytes;
+	for (uint64_t i = 0; i < 2 * record_bytes / sizeof(uint64_t); i++)
+		page.numbers[i] = i;
+
+	return fake_reply_message(self, request, &page, sizeof(page.head) + 2 * record_bytes, NULL,
+				  0);
+}
+
+struct other {
+	uint32_t count;
+	size_t record_bytes;
+	struct hbm_wire_link last;
+};
+
+static int walk_other(const void *record, size_t record_bytes, void *arg)
+{
+	struct other *other = arg;
+	other->count++;
+	other->record_bytes = record_bytes;
+	memcpy(&other->last, record, sizeof(other->last));
+	return 0;
+}
+
+static void test_daemons_of_other_versions(void **state)
+{
+	(void)state;
+	const uint32_t ours = sizeof(struct hbm_wire_link);
+	struct other other = {0};
+	uint32_t record_bytes = ours - 8;
+
+	fake.answer = answer_other_version;
+	fake.arg = &record_bytes;
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
+	assert_int_equal(other.count, 2);
+	assert_int_equal(other.record_bytes, ours);
+	assert_int_equal(other.last.count, 6);
+	assert_int_equal(other.last.overlapped_ns, 9);
+	assert_int_equal(other.last.errors, 0);
+
+	record_bytes = ours + 8;
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
+	assert_int_equal(other.count, 4);
+	assert_int_equal(other.record_bytes, ours + 8);
+	assert_int_equal(other.last.count, 8);
+	assert_int_equal(other.last.errors, 12);
 }
 
 static void test_pages_without_records(void **state)
@@ -236,6 +292,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_connection_may_be_used_inside, setup,
 						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_and_no_such_kind, setup,
+						fake_stage_teardown),
+		cmocka_unit_test_setup_teardown(test_daemons_of_other_versions, setup,
 						fake_stage_teardown),
 		cmocka_unit_test_setup_teardown(test_pages_without_records, setup,
 						fake_stage_teardown),
