@@ -95,6 +95,27 @@ static void test_a_use_without_a_tier_that_fits(void **state)
 	cache_rig_close(&rig);
 }
 
+/* Used, but in no tier: there is none that can hold it. */
+static void test_a_block_larger_than_every_tier(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_a_block_larger_than_every_tier", 1, (const uint64_t[]){2, 3, 1});
+	uint16_t ns = cache_rig_namespace(&rig, 4), fits = cache_rig_namespace(&rig, 3);
+	cache_rig_request(&rig, ns, (const uint32_t[]){1}, 1, 0);
+	cache_rig_request(&rig, fits, (const uint32_t[]){1}, 1, 0);
+	assert_int_equal(cache_block(rig.cache, cache_rig_find(&rig, ns, 1))->target, 0);
+	assert_int_equal(cache_block(rig.cache, cache_rig_find(&rig, fits, 1))->target, 2);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+static void test_closing_none(void **state)
+{
+	(void)state;
+	assert_null(cache_close(NULL));
+}
+
 static void test_incomplete_blocks_are_not_found(void **state)
 {
 	(void)state;
@@ -226,6 +247,8 @@ int main(void)
 		cmocka_unit_test(test_branches_share_their_walk),
 		cmocka_unit_test(test_parents_go_after_their_children),
 		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
+		cmocka_unit_test(test_a_block_larger_than_every_tier),
+		cmocka_unit_test(test_closing_none),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
 		cmocka_unit_test(test_a_dropped_block_goes_when_nothing_uses_it),
 		cmocka_unit_test(test_room_in_the_index),
