@@ -95,7 +95,7 @@ static void begin(const char *const *sets)
 
 static int setup(void **state)
 {
-	static const char *const sets[] = {"nvme.path=", "nvme.size=0", "limits.ready_ms=1", NULL};
+	static const char *const sets[] = {"nvme.path=", "nvme.size=0", NULL};
 
 	stage_setup(state);
 	begin(sets);
@@ -327,13 +327,15 @@ static void test_blocks(void **state)
 	expect(&blocks, HBM_INVALID, "block 0: segments of 512 bytes, block_bytes is 65536");
 }
 
-static void test_a_fence_that_is_never_set(void **state)
+/* A store of one block that waits for a fence nobody sets. */
+static struct blocks waiting_store(void)
 {
-	(void)state;
 	struct ranges commit = {.head = {.header = HEADER(COMMIT, sizeof(commit)), .count = 1},
 				.range = {region, 0, 0, SLAB}};
-	struct blocks blocks = {
-		.head = {.header = HEADER(STORE, sizeof(blocks)),
+
+	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
+	return (struct blocks){
+		.head = {.header = HEADER(STORE, sizeof(struct blocks)),
 			 .ns = ns,
 			 .count = 1,
 			 .segments = 1,
@@ -342,9 +344,52 @@ static void test_a_fence_that_is_never_set(void **state)
 		.block = {.key.bytes[0] = 1, .segments = 1},
 		.segment = {region, 0, 0, BLOCK},
 	};
+}
 
-	assert_int_equal(raw_ask(client, &commit, sizeof(commit)), HBM_OK);
-	expect(&blocks, HBM_TIMEOUT, "the ready fence was not reached within limits.ready_ms");
+static void test_a_fence_that_is_never_set(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"limits.ready_ms=1", NULL};
+
+	close(client);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	begin(sets);
+	open_namespace();
+	create_region();
+	struct blocks store = waiting_store();
+	expect(&store, HBM_TIMEOUT, "the ready fence was not reached within limits.ready_ms");
+}
+
+/* One request by its id, and all there are, which may be none. */
+static void test_requests_that_are_cancelled(void **state)
+{
+	(void)state;
+	struct hbm_wire_cancel cancel = {.header = HEADER(CANCEL, sizeof(cancel)), .target = 77};
+	struct blocks store = waiting_store();
+	struct hbm_wire_refusal reply;
+
+	for (int all = 0; all < 2; all++) {
+		store.head.header.id = 77;
+		assert_true(raw_send(client, &store, sizeof(store), 0));
+		cancel.target = all ? 0 : 77;
+		cancel.flags = all ? HBM_WIRE_ALL : 0;
+		assert_true(raw_send(client, &cancel, sizeof(cancel), 0));
+
+		for (int i = 0; i < 2; i++) {
+			assert_in_range(recv(client, &reply, sizeof(reply), 0),
+					sizeof(reply.header), sizeof(reply));
+			if (reply.header.id != 77) {
+				assert_int_equal(reply.header.status, HBM_OK);
+				continue;
+			}
+
+			assert_int_equal(reply.header.status, HBM_CANCELLED);
+			assert_string_equal(reply.reason,
+					    "cancelled before its ready fence was reached");
+		}
+	}
+
+	assert_int_equal(raw_ask(client, &cancel, sizeof(cancel)), HBM_OK);
 }
 
 /* A session sees how many pins of others are in the way. */
@@ -403,6 +448,11 @@ static void test_limits_are_named(void **state)
 				.range.bytes = 3 * SLAB};
 	struct hbm_wire_namespace_open open = {.header = HEADER(NAMESPACE_OPEN, sizeof(open)),
 					       .spec = {.model = "other", .block_bytes = 131072}};
+	struct {
+		struct hbm_wire_ranges head;
+		struct hbm_wire_range range[3];
+	} partly = {.head = {.header = HEADER(COMMIT, sizeof(partly)), .count = 3},
+		    .range = {{.bytes = 3 * SLAB}, {.region = 999}, {.region = 999}}};
 	struct hbm_wire_hello hello;
 
 	close(client);
@@ -419,6 +469,8 @@ static void test_limits_are_named(void **state)
 
 	commit.range.region = created.region;
 	expect(&commit, HBM_LIMIT, "limits.commit_slabs = 2: 3 were asked for");
+	partly.range[0].region = created.region;
+	expect(&partly, HBM_LIMIT, "limits.commit_slabs = 2: 3 were asked for");
 	expect(&open, HBM_LIMIT, "limits.block_bytes = 65536: 131072 were asked for");
 	open.spec.block_bytes = BLOCK;
 	expect(&open, HBM_LIMIT,
@@ -494,6 +546,7 @@ int main(void)
 		TEST(test_tiers),
 		TEST(test_blocks),
 		TEST(test_a_fence_that_is_never_set),
+		TEST(test_requests_that_are_cancelled),
 		TEST(test_pins_of_others),
 		TEST(test_limits_are_named),
 		TEST(test_what_only_operators_may),
