@@ -55,10 +55,10 @@ static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request,
 			  : HBM_LIMIT;
 	if (status != HBM_OK) {
 		namespaces_unref(namespaces, number);
-		if (open)
-			request_refuse_limit(request, LEDGER_NAMESPACE_OPENS, 1);
-		else
+		if (!open)
 			request_refuse(request, status, "the daemon is out of memory");
+		else
+			request_refuse_limit(request, LEDGER_NAMESPACE_OPENS, 1);
 
 		free(open);
 		return;

@@ -248,6 +248,9 @@ static void test_namespaces(void **state)
 	expect(&open, HBM_INVALID, "block_bytes 5000 is 0 or not a multiple of 4 KiB");
 	open.spec.block_bytes = 0;
 	expect(&open, HBM_INVALID, "block_bytes 0 is 0 or not a multiple of 4 KiB");
+	open.spec.block_bytes = 16 << 20;
+	expect(&open, HBM_LIMIT,
+	       "block_bytes 16777216; the staging buffer (ddr.staging) has 8388608");
 	expect(&number, HBM_NOT_FOUND, "no namespace 999");
 	number.header.opcode = HBM_WIRE_NAMESPACE_CLOSE;
 	expect(&number, HBM_NOT_FOUND, "namespace 999 is not open in this session");
@@ -439,7 +442,7 @@ static void test_limits_are_named(void **state)
 	static const char *const sets[] = {
 		"limits.regions=2",    "limits.address_space=8MiB",   "limits.commit_slabs=2",
 		"limits.namespaces=2", "limits.namespace_opens=1",    "limits.block_bytes=64KiB",
-		"limits.sessions=1",   "limits.requests_in_flight=8", NULL};
+		"limits.sessions=2",   "limits.requests_in_flight=8", NULL};
 	struct hbm_wire_region_create create = {.header = HEADER(REGION_CREATE, sizeof(create)),
 						.address_space = 3 * SLAB,
 						.slab = SLAB};
@@ -477,12 +480,22 @@ static void test_limits_are_named(void **state)
 	       "limits.namespace_opens = 1: the session has 1, 1 more were asked for");
 
 	int first = client;
+	client = raw_greet(&daemon_);
+	limit_waiting();
+	assert_int_equal(raw_ask(client, &open, sizeof(open)), HBM_OK);
+	int second = client;
+	client = first;
+	memcpy(open.spec.model, "third", 6);
+	expect(&open, HBM_LIMIT,
+	       "limits.namespaces = 2: all sessions together have 2, 1 more were asked for");
+
 	client = raw_connect(&daemon_);
 	limit_waiting();
 	raw_hello_fill(&hello);
 	expect(&hello, HBM_LIMIT,
-	       "limits.sessions = 1: all sessions together have 1, 1 more were asked for");
+	       "limits.sessions = 2: all sessions together have 2, 1 more were asked for");
 	close(first);
+	close(second);
 }
 
 /* ---- Clients that are no operators ---- */
