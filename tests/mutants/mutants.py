@@ -114,6 +114,31 @@ def is_same_loop(mutant):
     return COUNTS.search(mutant.before) and squeeze(mutant.after) == squeeze(mutant.before.replace(" < ", " != ", 1))
 
 
+LOOP = re.compile(r"\s*(for|while|do|list_for_each\w*)\b.*\{\s*$")
+CLOSE = re.compile(r"(\s*)\}\s*$")
+
+
+def opener(lines, close):
+    """The line that opens the block that line `close` ends, if it has its indentation; else ""."""
+    indentation = CLOSE.match(lines[close])[1]
+    for line in reversed(lines[:close]):
+        if line.strip() and not line.startswith(indentation + "\t"):
+            return line if line.startswith(indentation) else ""
+    return ""
+
+
+def is_end_of_loop(lines, mutant):
+    """Whether a `continue` was put behind the last statement of a loop, in however many blocks that are not loops."""
+    if squeeze(mutant.after) != squeeze(mutant.before) + " continue;":
+        return False
+    for number in range(mutant.line, len(lines)):
+        if not CLOSE.match(lines[number]):
+            return False
+        if LOOP.match(opener(lines, number)):
+            return True
+    return False
+
+
 # ---- Which programs use a module ----
 
 
@@ -395,7 +420,7 @@ class Trial:
 
     def fate(self, worker, mutant):
         if ((self.module.stem, squeeze(mutant.before), squeeze(mutant.after)) in self.equivalent
-                or is_same_loop(mutant)):
+                or is_same_loop(mutant) or is_end_of_loop(self.source, mutant)):
             return "equivalent"
         done = set()
         if not self.build(worker, object_of(self.module), done):
