@@ -380,6 +380,29 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
 }
 
+/* However many pins there are, and whatever key follows it. */
+static void test_a_key_named_once_takes_one_pin(void **state)
+{
+	(void)state;
+	store(1, 2, 0);
+	keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
+	keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 1, 2, 0, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	assert_int_equal(results[1].status, HBM_NOT_FOUND);
+	keys(HBM_WIRE_UNPIN, 1, 1, HBM_OK);
+	keys(HBM_WIRE_UNPIN, 1, 1, HBM_NOT_FOUND);
+}
+
+/* They are in nobody's way when the daemon stops. */
+static void test_kept_pins_at_the_end(void **state)
+{
+	(void)state;
+	store(1, 3, 0);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 3, HBM_WIRE_KEEP, results), 0);
+	expect_all(3, HBM_OK);
+}
+
 static void test_many_pins_are_taken_off_at_once(void **state)
 {
 	(void)state;
@@ -685,6 +708,7 @@ static void test_what_was_moved_is_counted(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(kv_lookup(&kv, 8, 2, NULL), 1);
 	keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
+	keys(HBM_WIRE_REMOVE, 7, 2, HBM_MISS);
 
 	spawn_status(&daemon_, &status);
 	assert_int_equal(status.lookups - before.lookups, 2);
@@ -900,6 +924,8 @@ int main(void)
 		TEST(test_remove_takes_what_descends),
 		TEST(test_pins_survive_pressure),
 		TEST(test_a_key_named_twice_takes_two_pins),
+		TEST(test_a_key_named_once_takes_one_pin),
+		TEST(test_kept_pins_at_the_end),
 		TEST(test_many_pins_are_taken_off_at_once),
 		TEST(test_not_everything_can_be_pinned),
 		TEST(test_a_session_takes_its_pins_along_and_leaves_the_kept),

@@ -28,58 +28,6 @@ static unsigned fds;
 static int client;
 static uint32_t ns, region[2];
 
-static void receive(void *reply, size_t size)
-{
-	struct hbm_wire_header *header = reply;
-	assert_int_equal(recv(client, reply, size, 0), size);
-	assert_int_equal(header->status, HBM_OK);
-}
-
-static uint32_t open_namespace(void)
-{
-	const struct hbm_wire_namespace_open open = {
-		.header = {.size = sizeof(open), .opcode = HBM_WIRE_NAMESPACE_OPEN, .id = 1},
-		.spec = {.model = "m", .layout = "l", .block_bytes = BLOCK},
-	};
-	struct hbm_wire_namespace_reply reply;
-
-	assert_true(raw_send(client, &open, sizeof(open), 0));
-	receive(&reply, sizeof(reply));
-	assert_int_equal(reply.block_bytes, BLOCK);
-
-	return reply.ns;
-}
-
-static uint32_t create_region(uint32_t device)
-{
-	const struct hbm_wire_region_create create = {
-		.header = {.size = sizeof(create), .opcode = HBM_WIRE_REGION_CREATE, .id = 1},
-		.device = device,
-		.address_space = SPACE,
-		.slab = SLAB,
-	};
-	struct hbm_wire_region_create_reply reply;
-
-	assert_true(raw_send(client, &create, sizeof(create), 0));
-	receive(&reply, sizeof(reply));
-	assert_int_equal(reply.address_space, SPACE);
-	assert_int_equal(reply.slab, SLAB);
-
-	return reply.region;
-}
-
-static int ask_ranges(enum hbm_wire_opcode opcode, struct hbm_wire_range range)
-{
-	_Alignas(8) char bytes[sizeof(struct hbm_wire_ranges) + sizeof(range)];
-	const struct hbm_wire_ranges head = {
-		.header = {.size = sizeof(bytes), .opcode = (uint16_t)opcode, .id = 1}, .count = 1};
-
-	memcpy(bytes, &head, sizeof(head));
-	memcpy(bytes + sizeof(head), &range, sizeof(range));
-
-	return raw_ask(client, bytes, sizeof(bytes));
-}
-
 static int setup(void **state)
 {
 	client = -1;
@@ -94,13 +42,9 @@ static void begin(void)
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	client = raw_greet(&daemon_);
-	ns = open_namespace();
-	for (uint32_t i = 0; i < 2; i++) {
-		region[i] = create_region(i);
-		assert_int_equal(
-			ask_ranges(HBM_WIRE_COMMIT, (struct hbm_wire_range){region[i], 0, 0, SLAB}),
-			HBM_OK);
-	}
+	ns = raw_namespace(client, BLOCK);
+	for (uint32_t i = 0; i < 2; i++)
+		region[i] = raw_region(client, i, SPACE, SLAB);
 }
 
 static void destroy_region(uint32_t number)

@@ -131,3 +131,78 @@ int raw_ask(int socket, const void *message, size_t size)
 
 	return reply.status;
 }
+
+/* Sends, and receives at most `size` bytes: how many came. */
+static size_t raw_exchange(int socket, const void *message, void *reply, size_t size)
+{
+	const struct hbm_wire_header *request = message;
+	struct pollfd poller = {.fd = socket, .events = POLLIN};
+	struct hbm_wire_header header;
+
+	assert_true(raw_send(socket, message, request->size, 0));
+	assert_int_equal(poll(&poller, 1, PATIENCE_MS), 1);
+	ssize_t n = recv(socket, reply, size, 0);
+	assert_in_range(n, sizeof(header), size);
+	memcpy(&header, reply, sizeof(header));
+	assert_int_equal(header.size, n);
+	assert_int_equal(header.opcode, request->opcode);
+	assert_int_equal(header.id, request->id);
+
+	return (size_t)n;
+}
+
+void raw_refused(int socket, const void *message, int status, const char *reason)
+{
+	struct hbm_wire_refusal reply = {.reason = ""};
+	size_t n = raw_exchange(socket, message, &reply, sizeof(reply));
+
+	assert_string_equal(reply.reason, reason);
+	assert_int_equal(reply.header.status, status);
+	assert_int_equal(n, sizeof(reply));
+}
+
+void raw_call(int socket, const void *message, void *reply, size_t size)
+{
+	struct hbm_wire_header header;
+
+	assert_int_equal(raw_exchange(socket, message, reply, size), size);
+	memcpy(&header, reply, sizeof(header));
+	assert_int_equal(header.status, HBM_OK);
+}
+
+uint32_t raw_namespace(int socket, uint64_t block_bytes)
+{
+	const struct hbm_wire_namespace_open open = {
+		.header = RAW_HEADER(NAMESPACE_OPEN, sizeof(open)),
+		.spec = {.model = "m", .layout = "l", .block_bytes = block_bytes},
+	};
+	struct hbm_wire_namespace_reply reply;
+
+	raw_call(socket, &open, &reply, sizeof(reply));
+	assert_int_equal(reply.block_bytes, block_bytes);
+
+	return reply.ns;
+}
+
+uint32_t raw_region(int socket, uint32_t device, uint64_t address_space, uint64_t slab)
+{
+	const struct hbm_wire_region_create create = {
+		.header = RAW_HEADER(REGION_CREATE, sizeof(create)),
+		.device = device,
+		.address_space = address_space,
+		.slab = slab,
+	};
+	struct hbm_wire_region_create_reply reply;
+	struct raw_ranges commit = {
+		.head = {.header = RAW_HEADER(COMMIT, sizeof(commit)), .count = 1},
+		.range.bytes = slab,
+	};
+
+	raw_call(socket, &create, &reply, sizeof(reply));
+	assert_int_equal(reply.address_space, address_space);
+	assert_int_equal(reply.slab, slab);
+	commit.range.region = reply.region;
+	assert_int_equal(raw_ask(socket, &commit, sizeof(commit)), HBM_OK);
+
+	return reply.region;
+}
