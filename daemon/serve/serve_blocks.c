@@ -490,11 +490,11 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 				      : NULL;
 	if (!batch) {
 		session_fence(request->session, message->fence_slot, message->fence_value);
-		if (status == HBM_OK)
-			request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
-		else
+		if (status != HBM_OK)
 			request_refuse(request, status, "namespace %u is not open in this session",
 				       message->ns);
+		else
+			request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
 
 		return;
 	}

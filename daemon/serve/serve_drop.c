@@ -156,7 +156,7 @@ void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
 
 	struct namespace_drop *drop = namespaces_get(hbmd->cache->namespaces, message->ns)->drop;
 	bool joined = drop != NULL;
-	if (!drop)
+	if (!joined)
 		drop = serve_drop_new(hbmd, (uint16_t)message->ns);
 	if (!drop) {
 		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");

@@ -13,6 +13,7 @@
 #include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -528,6 +529,13 @@ static void test_a_namespace_is_forgotten(void **state)
 	expect_all(1, HBM_OK);
 	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
 	assert_int_equal(namespaces(), 1);
+
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	store(1, 1, 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), 0, NULL);
+	assert_int_equal(namespaces(), 2);
+	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
+	assert_int_equal(namespaces(), 1);
 	kv.ns = own;
 }
 
@@ -851,10 +859,13 @@ static void test_a_drop_is_one_moment(void **state)
 		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
 	assert_int_equal(blocks_seen(small.hbm), MANY);
 
+	/* Both are there when the daemon looks: the second joins the first. */
 	struct hbm_amount dropped[2] = {{0}};
+	assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
 	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[0], &first), 0);
 	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[1], &second),
 			 0);
+	assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
 	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, MANY - 1000, 1000, 0, results), 0);
 	expect_all(1000, HBM_MISS);
 	assert_int_equal(kv_lookup(&small, 1, 1000, NULL), 0);

@@ -23,14 +23,18 @@
 static int client;
 static uint32_t ns, region;
 
-static int setup(void **state)
+static void begin(const char *const *sets)
 {
-	stage_setup(state);
-	spawn_start(&daemon_, NULL, NULL);
+	spawn_start(&daemon_, sets, NULL);
 	client = raw_greet(&daemon_);
 	ns = raw_namespace(client, BLOCK);
 	region = raw_region(client, 0, SLAB, SLAB);
+}
 
+static int setup(void **state)
+{
+	stage_setup(state);
+	begin(NULL);
 	return 0;
 }
 
@@ -101,6 +105,25 @@ static void test_how_many_were_done(void **state)
 		expect_two_of_four(opcodes[i]);
 }
 
+/* A block whose copy fails is not done, and not there. */
+static void test_a_store_that_fails(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.cache=0", "soft.fail=cuMemcpyDtoHAsync:1:999",
+					   NULL};
+	struct results reply;
+
+	close(client);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	begin(sets);
+	for (int failed = 1; failed >= 0; failed--) {
+		struct raw_blocks store = store_of(1, 1);
+		raw_call(client, &store, &reply, sizeof(reply.head) + sizeof(reply.result[0]));
+		assert_int_equal(reply.result[0].status, failed ? HBM_DEVICE : HBM_OK);
+		assert_int_equal(reply.head.done, !failed);
+	}
+}
+
 /* One request by its id, and all there are, which may be none. */
 static void test_requests_that_are_cancelled(void **state)
 {
@@ -140,6 +163,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_how_many_were_done),
+		TEST(test_a_store_that_fails),
 		TEST(test_requests_that_are_cancelled),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
