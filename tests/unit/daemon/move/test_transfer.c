@@ -502,6 +502,40 @@ static void test_a_staging_buffer_is_waited_for(void **state)
 	transfer_rig_end(rig);
 }
 
+static const struct step *started;
+
+static void note_read(const struct tier *tier, uint32_t unit, struct step *step)
+{
+	(void)tier;
+	(void)unit;
+	started = step;
+}
+
+/* A tier, and the copy queues, do first what a request waits for. */
+static void test_urgency_is_handed_on(void **state)
+{
+	static const struct tier_ops ops = {.read = note_read};
+
+	(void)state;
+	struct tier tier = {.ops = &ops};
+	struct transfer_context context = {0};
+	char memory[8];
+
+	for (int urgent = 0; urgent < 2; urgent++) {
+		struct transfer transfer = {.context = &context,
+					    .from.place.tier = &tier,
+					    .to.host = memory,
+					    .bytes = sizeof(memory),
+					    .urgent = urgent};
+
+		transfer_begin(&transfer);
+		assert_ptr_equal(started, &transfer.step);
+		assert_int_equal(started->urgent, urgent);
+		assert_ptr_equal(started->host, memory);
+		assert_int_equal(started->bytes, sizeof(memory));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_an_owner_that_gives_up),
 		cmocka_unit_test(test_the_first_failure_is_the_status),
 		cmocka_unit_test(test_a_staging_buffer_is_waited_for),
+		cmocka_unit_test(test_urgency_is_handed_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

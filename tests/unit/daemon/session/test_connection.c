@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/base/fdpass.h"
@@ -159,6 +160,70 @@ static void parts_carry_their_descriptors(void **state)
 	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
 }
 
+/* Each descriptor of a reply that has to wait is a copy: the server may close its own. */
+static void a_queued_reply_keeps_its_descriptors(void **state)
+{
+	struct session_rig *rig = *state;
+	static unsigned char body[100000], reply[sizeof(body) + sizeof(struct hbm_wire_header)];
+	struct hbm_wire_header header;
+	struct fdpass_fds got;
+	int pipes[2];
+	char byte = 'x';
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
+		session_rig_ping(rig, id);
+	rig->wanted = 1 + SESSION_RIG_REQUESTS;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS - 1; id++)
+		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
+			      HBM_OK, body, sizeof(body));
+
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	request_reply_fds(container_of(list_pop_front(&rig->parked), struct request, link), HBM_OK,
+			  NULL, 0, pipes, 2);
+	close(pipes[0]);
+	close(pipes[1]);
+
+	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS - 1; id++)
+		session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_PING, id, HBM_OK);
+	pool_run(&rig->pool, session_rig_can_read, rig);
+	assert_int_equal(fdpass_receive(rig->client, &header, sizeof(header), &got, 0),
+			 sizeof(header));
+	assert_int_equal(got.count, 2);
+	assert_int_equal(write(got.list[1], &byte, 1), 1);
+	byte = 0;
+	assert_int_equal(read(got.list[0], &byte, 1), 1);
+	assert_int_equal(byte, 'x');
+	fdpass_close(&got);
+}
+
+/* The system may be set to smaller sockets than our largest message needs. */
+static void a_reply_larger_than_the_socket_is_a_refusal(void **state)
+{
+	struct session_rig *rig = *state;
+	static unsigned char body[100000];
+	struct hbm_wire_header reply;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t id = 1; id <= 2; id++)
+		session_rig_ping(rig, id);
+	rig->wanted = 3;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	assert_int_equal(setsockopt(rig->session->connection.watch.fd, SOL_SOCKET, SO_SNDBUF,
+				    &(int){1}, sizeof(int)),
+			 0);
+
+	request_reply(container_of(list_pop_front(&rig->parked), struct request, link), HBM_OK,
+		      body, sizeof(body));
+	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 1, HBM_LIMIT);
+	session_rig_answer(rig);
+	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 2, HBM_OK);
+	assert_int_equal(rig->session->state, SESSION_LIVE);
+}
+
 static void a_hang_up_leaves_requests_to_end_by_themselves(void **state)
 {
 	struct session_rig *rig = *state;
@@ -208,6 +273,8 @@ int main(void)
 		TEST(a_client_that_does_not_read_is_waited_for),
 		TEST(a_body_inside_the_request_survives_queueing),
 		TEST(parts_carry_their_descriptors),
+		TEST(a_queued_reply_keeps_its_descriptors),
+		TEST(a_reply_larger_than_the_socket_is_a_refusal),
 		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
 		TEST(a_hang_up_drops_queued_replies),
 	};

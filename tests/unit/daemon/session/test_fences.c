@@ -272,6 +272,25 @@ static void the_page_stays_when_its_file_is_handed_over(void **state)
 	fences_close(&fixture->fences);
 	assert_null(fixture->fences.loop);
 	fences_close(&fixture->fences); /* of what is closed: nothing */
+	assert_int_not_equal(fcntl(0, F_GETFD), -1);
+}
+
+/* Where the process has no standard input, that is the doorbell's descriptor. */
+static void a_doorbell_may_be_descriptor_0(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fences fences;
+	int input = dup(0);
+
+	assert_true(input > 0);
+	close(0);
+	assert_int_equal(fences_open(&fences, fixture->loop, PATIENCE), 0);
+	assert_int_equal(fences.doorbell, 0);
+	fences_close(&fences);
+	assert_int_equal(fcntl(0, F_GETFD), -1);
+
+	assert_int_equal(dup2(input, 0), 0);
+	close(input);
 }
 
 /* Descriptor 0 is somebody else's. */
@@ -306,6 +325,7 @@ int main(void)
 		TEST(one_or_all_are_cancelled),
 		TEST(after_the_end_no_wait_succeeds),
 		TEST(the_page_stays_when_its_file_is_handed_over),
+		TEST(a_doorbell_may_be_descriptor_0),
 		TEST(a_failed_open_closes_nothing),
 	};
 	alarm(60); /* a hang is a failure */

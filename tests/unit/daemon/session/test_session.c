@@ -38,6 +38,7 @@ static void a_ping_is_answered(void **state)
 
 	assert_int_equal(rig->counters.requests, 11);
 	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
+	assert_int_equal(rig->session->id, 1);
 	assert_int_equal(rig->session->pid, getpid());
 	assert_int_equal(rig->session->uid, getuid());
 	assert_int_equal(session_is_operator(rig->session), true);
