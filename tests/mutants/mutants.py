@@ -106,8 +106,15 @@ def table(name):
 
 
 def known_equivalent():
-    """(module, line, mutated line) of what was looked at and changes nothing that can be observed."""
-    return {(row[0], squeeze(row[1]), squeeze(row[2])) for row in table("equivalent.tsv")}
+    """(module, line, mutated line, following line) of what was looked at and changes nothing that can be observed."""
+    return {(row[0], squeeze(row[1]), squeeze(row[2]), squeeze("".join(row[4:]))) for row in table("equivalent.tsv")}
+
+
+def is_known(equivalent, module, lines, mutant):
+    """Whether there is an entry for it; one that names the following line is for that place only."""
+    key = (module, squeeze(mutant.before), squeeze(mutant.after))
+    following = squeeze(lines[mutant.line]) if mutant.line < len(lines) else ""
+    return bool({key + ("",), key + (following,)} & equivalent)
 
 
 def is_same_loop(mutant):
@@ -419,7 +426,7 @@ class Trial:
         return False
 
     def fate(self, worker, mutant):
-        if ((self.module.stem, squeeze(mutant.before), squeeze(mutant.after)) in self.equivalent
+        if (is_known(self.equivalent, self.module.stem, self.source, mutant)
                 or is_same_loop(mutant) or is_end_of_loop(self.source, mutant)):
             return "equivalent"
         done = set()
