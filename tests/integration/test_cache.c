@@ -532,7 +532,7 @@ static void test_a_namespace_is_forgotten(void **state)
 
 	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
 	store(1, 1, 0);
-	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0), 0, NULL);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), 0);
 	assert_int_equal(namespaces(), 2);
 	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
 	assert_int_equal(namespaces(), 1);
