@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-#include "daemon/base/clock.h"
 #include "daemon/cache/block.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/order.h"
@@ -138,20 +137,15 @@ void cache_rig_assert_empties(struct cache_rig *rig)
 	assert_int_equal(index_count(cache->index), 0);
 }
 
-uint64_t cache_rig_branch_ns(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves)
+uint32_t cache_rig_use_leaves(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves)
 {
-	uint64_t least = UINT64_MAX;
-	for (unsigned repeat = 0; repeat < 20; repeat++) {
-		uint64_t started = clock_now();
+	cache_touch_begin(rig->cache);
+	uint32_t may_visit = rig->cache->walk_left;
 
-		cache_touch_begin(rig->cache);
-		for (uint32_t i = 0; i < leaves; i++)
-			cache_touch(rig->cache, cache_rig_find(rig, ns, trunk + i), 0);
-		uint64_t took = clock_now() - started;
-		least = took < least ? took : least;
-	}
+	for (uint32_t i = 0; i < leaves; i++)
+		cache_touch(rig->cache, cache_rig_find(rig, ns, trunk + i), 0);
 
-	return least;
+	return may_visit - rig->cache->walk_left;
 }
 
 void cache_rig_grow_branches(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves)

@@ -50,5 +50,5 @@ void cache_rig_request(struct cache_rig *rig, uint16_t ns, const uint32_t *keys,
 
 /* A chain of keys [0, trunk), and `leaves` children of its end. */
 void cache_rig_grow_branches(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves);
-/* The least time that one use of all leaves takes, of several. */
-uint64_t cache_rig_branch_ns(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves);
+/* Uses all leaves in one pass: how many ancestors that visits. */
+uint32_t cache_rig_use_leaves(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves);
