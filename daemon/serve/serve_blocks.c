@@ -40,12 +40,12 @@ struct batch {
 	uint16_t opcode;
 	uint64_t block_bytes;    /* logical, the namespace's */
 	uint32_t count, pending; /* transfers, and one while starting */
-	uint32_t span_count, held;
+	uint32_t span_count, in_use;
 	uint32_t fence_slot;
 	uint64_t fence_value;
 	struct device *device;
 	const struct hbm_wire_range *segments; /* [span_count], the request's */
-	struct region **regions;               /* [span_count], the first `held` of them in use */
+	struct region **regions;               /* [span_count], the first `in_use` of them */
 	struct span *spans;                    /* [span_count] */
 	struct hbm_wire_results *reply;
 	struct item items[];
@@ -105,10 +105,10 @@ static void serve_blocks_set_namespace(struct batch *batch, uint32_t ns)
 /* Ends the use of the client's memory; the request's message is still valid. */
 static void serve_blocks_release_segments(struct batch *batch)
 {
-	for (uint32_t i = 0; i < batch->held; i++)
+	for (uint32_t i = 0; i < batch->in_use; i++)
 		region_unuse(batch->regions[i], batch->segments[i].offset,
 			     batch->segments[i].bytes);
-	batch->held = 0;
+	batch->in_use = 0;
 }
 
 static void batch_end(struct batch *batch)
@@ -231,7 +231,7 @@ static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
 		batch->spans[i] = (struct span){address, segments[i].bytes};
 		batch->regions[i] = region;
 		region_use(region, segments[i].offset, segments[i].bytes);
-		batch->held++;
+		batch->in_use++;
 	}
 
 	return device_is_lost(batch->device)
