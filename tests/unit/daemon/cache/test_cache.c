@@ -109,6 +109,32 @@ static void test_a_block_larger_than_every_tier(void **state)
 	cache_rig_close(&rig);
 }
 
+/* One request walks so far and no further; what it has come to is used all the same. */
+static void test_a_walk_has_an_end(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_a_walk_has_an_end", 1, (const uint64_t[]){8, 0, 0});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2, 3, 4}, 4, 0);
+	cache_rig_request(&rig, ns, (const uint32_t[]){5}, 1, 0);
+
+	cache_touch_begin(cache);
+	cache->walk_left = 1;
+	cache_touch(cache, cache_rig_find(&rig, ns, 4), 0);
+
+	static const uint32_t order[] = {3, 4, 5, 1, 2};
+	uint32_t number = 0;
+	for (size_t i = 0; i < 5; i++) {
+		number = order_walk(cache->orders[1], number);
+		assert_int_equal(number, cache_rig_find(&rig, ns, order[i]));
+	}
+
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 static void test_closing_none(void **state)
 {
 	(void)state;
@@ -247,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_parents_go_after_their_children),
 		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
 		cmocka_unit_test(test_a_block_larger_than_every_tier),
+		cmocka_unit_test(test_a_walk_has_an_end),
 		cmocka_unit_test(test_closing_none),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
 		cmocka_unit_test(test_a_dropped_block_goes_when_nothing_uses_it),
