@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stores that do not come to a good end: no room, a block that is dropped meanwhile, I/O
+ * that fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cache/cache.h"
+#include "daemon/move/pump.h"
+#include "daemon/move/store.h"
+#include "daemon/tier/tier.h"
+#include "tests/support/traffic.h"
+
+enum { BYTES = 64 * KIB, EXTENTS_MAX = 64 };
+
+/* All the room of a tier, taken by nobody that could be evicted. */
+struct taken {
+	struct tier *tier;
+	uint32_t units[EXTENTS_MAX], count;
+};
+
+static void take_all(struct taken *taken, struct tier *tier)
+{
+	*taken = (struct taken){.tier = tier};
+	for (uint32_t unit; (unit = tier_alloc(tier, BYTES)) != UINT32_MAX;) {
+		assert_in_range(taken->count, 0, EXTENTS_MAX - 1);
+		taken->units[taken->count++] = unit;
+	}
+}
+
+static void give_back(struct taken *taken)
+{
+	while (taken->count > 0)
+		tier_free(taken->tier, taken->units[--taken->count], BYTES);
+}
+
+static void test_a_store_without_room_is_refused(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	struct taken taken;
+
+	traffic_open(traffic, 1, traffic_one_size);
+	take_all(&taken, cache_hbm(traffic->rig.hbmd.cache, 0));
+	traffic->faulty = true;
+	traffic_use(traffic, 0, 0, 1, 0);
+	assert_int_equal(traffic->busy, 0);
+	assert_int_equal(traffic->failed_stores, 1);
+	assert_int_equal(traffic->works[0].store.transfer.status, HBM_NO_SPACE);
+	assert_int_equal(traffic_find(traffic, 0, 0), 0);
+
+	give_back(&taken);
+	traffic->faulty = false;
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_stores, 1);
+	traffic_end(traffic);
+}
+
+struct watched {
+	struct store store;
+	unsigned done;
+};
+
+static void store_is_done(struct store *store)
+{
+	container_of(store, struct watched, store)->done++;
+}
+
+/* Nothing is copied for it when there is room at last. */
+static void test_a_block_dropped_while_it_waits_for_room(void **state)
+{
+	(void)state;
+	static const struct hbm_wire_key key = {{9}};
+	struct traffic *traffic = traffic_new(__func__);
+	struct taken taken;
+
+	traffic_open(traffic, 1, traffic_one_size);
+	struct rig *rig = &traffic->rig;
+	struct cache *cache = rig->hbmd.cache;
+	const struct span span = {rig->client[0].address, BYTES};
+	uint32_t number = cache_insert(cache, traffic->ns[0], &key, 0);
+	struct watched watched = {.store = {.block = number,
+					    .device = &rig->hbmd.devices->list[0],
+					    .spans = &span,
+					    .span_count = 1,
+					    .done = store_is_done}};
+
+	take_all(&taken, cache_hbm(cache, 0));
+	cache_touch_begin(cache);
+	cache_touch(cache, number, 0);
+	store_begin(rig->hbmd.mover, &watched.store);
+	cache_drop(cache, number);
+	assert_int_equal(watched.done, 0);
+
+	give_back(&taken);
+	pump_run(rig->hbmd.mover);
+	assert_int_equal(mover_active(rig->hbmd.mover), 0);
+	assert_int_equal(watched.done, 1);
+	assert_int_equal(watched.store.transfer.status, HBM_NO_SPACE);
+	traffic_end(traffic);
+}
+
+static void test_an_io_error_is_counted(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	free(traffic->rig.config.nvme_fail);
+	traffic->rig.config.nvme_fail = strdup("write:1:EIO");
+	traffic_open(traffic, 1, traffic_one_size);
+	traffic->faulty = true;
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_stores, 1);
+	assert_int_equal(traffic->works[0].store.transfer.status, HBM_IO);
+	assert_int_equal(traffic->rig.hbmd.cache->counters.io_errors, 1);
+	assert_int_equal(traffic_find(traffic, 0, 0), 0);
+	traffic_end(traffic);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_store_without_room_is_refused),
+		cmocka_unit_test(test_a_block_dropped_while_it_waits_for_room),
+		cmocka_unit_test(test_an_io_error_is_counted),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
