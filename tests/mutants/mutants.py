@@ -46,7 +46,7 @@ LONG = re.compile(r"\b(log_(error|warning|info|notice|debug)|assert|static_asser
 NEVER = "-Werror=return-type -Werror=incompatible-pointer-types -Werror=int-conversion"
 
 # The upper bound of a loop that counts from 0 by one: no other value can be met first.
-COUNTS = re.compile(r"^\s*for \([^;]*= 0; (?P<name>\w+) < [^;&|]+; (?P=name)\+\+\)")
+COUNTS = re.compile(r"^\s*for \([^;]*= 0; (?:[^;|]* && )?(?P<name>\w+) < [^;&|]+; (?P=name)\+\+\)")
 
 Mutant = collections.namedtuple("Mutant", "line before after")
 Program = collections.namedtuple("Program", "path rank seconds")
@@ -118,7 +118,9 @@ def is_known(equivalent, module, lines, mutant):
 
 
 def is_same_loop(mutant):
-    return COUNTS.search(mutant.before) and squeeze(mutant.after) == squeeze(mutant.before.replace(" < ", " != ", 1))
+    loop = COUNTS.search(mutant.before)
+    return loop and squeeze(mutant.after) == squeeze(
+        mutant.before.replace(f"{loop['name']} < ", f"{loop['name']} != ", 1))
 
 
 LOOP = re.compile(r"\s*(for|while|do|list_for_each\w*)\b.*\{\s*$")
