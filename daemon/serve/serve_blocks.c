@@ -16,9 +16,8 @@
 #include "daemon/move/pump.h"
 #include "daemon/move/store.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/session/validate.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,26 +158,11 @@ static bool serve_blocks_is_zero_key(const struct hbm_wire_key *key)
 	return memcmp(key, &zero, sizeof(zero)) == 0;
 }
 
-/* Why a request is refused. */
-struct why {
-	char text[HBM_WIRE_REASON_BYTES];
-};
-
-__attribute__((format(printf, 3, 4))) static int serve_blocks_because(struct why *why, int status,
-								      const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(why->text, sizeof(why->text), format, arguments);
-	va_end(arguments);
-	return status;
-}
-
 /* Divides the segments among the blocks: together they must be exactly each block's
  * bytes. Done before any region lookup, which takes time for every slab a segment
  * spans. */
 static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wire_block *blocks,
-					struct why *why)
+					const struct reason *why)
 {
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -186,15 +170,14 @@ static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wi
 		batch->items[i].first_span = next;
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
-				return serve_blocks_because(
-					why, HBM_INVALID, "block %u: its segments' bytes overflow",
-					i);
+				return reason_set(why, HBM_INVALID,
+						  "block %u: its segments' bytes overflow", i);
 
 		if (sum != batch->block_bytes)
-			return serve_blocks_because(
-				why, HBM_INVALID,
-				"block %u: segments of %llu bytes, block_bytes is %llu", i,
-				(unsigned long long)sum, (unsigned long long)batch->block_bytes);
+			return reason_set(why, HBM_INVALID,
+					  "block %u: segments of %llu bytes, block_bytes is %llu",
+					  i, (unsigned long long)sum,
+					  (unsigned long long)batch->block_bytes);
 	}
 
 	return HBM_OK;
@@ -202,30 +185,29 @@ static int serve_blocks_divide_segments(struct batch *batch, const struct hbm_wi
 
 /* Finds the daemon's addresses of a client's segments and uses their regions. Refuse a
  * lost device up front: making room for it would evict others' blocks for nothing. */
-static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
+static int serve_blocks_resolve_segments(struct batch *batch, const struct reason *why)
 {
 	const struct hbm_wire_range *segments = batch->segments;
 	for (uint32_t i = 0; i < batch->span_count; i++) {
 		struct region *region =
 			region_find(&batch->request->session->regions, segments[i].region);
 		if (!region)
-			return serve_blocks_because(why, HBM_NOT_FOUND, "segment %u: no region %u",
-						    i, segments[i].region);
+			return reason_set(why, HBM_NOT_FOUND, "segment %u: no region %u", i,
+					  segments[i].region);
 
 		CUdeviceptr address;
 		int status =
 			region_address(region, segments[i].offset, segments[i].bytes, &address);
 		if (status != HBM_OK)
-			return serve_blocks_because(
+			return reason_set(
 				why, status, "segment %u: %llu bytes at %llu of region %u are %s",
 				i, (unsigned long long)segments[i].bytes,
 				(unsigned long long)segments[i].offset, segments[i].region,
 				status == HBM_INVALID ? "outside it" : "not committed");
 
 		if (batch->device && batch->device != region_device(region))
-			return serve_blocks_because(
-				why, HBM_INVALID, "segment %u: on another device than those before",
-				i);
+			return reason_set(why, HBM_INVALID,
+					  "segment %u: on another device than those before", i);
 
 		batch->device = region_device(region);
 		batch->spans[i] = (struct span){address, segments[i].bytes};
@@ -235,9 +217,8 @@ static int serve_blocks_resolve_segments(struct batch *batch, struct why *why)
 	}
 
 	return device_is_lost(batch->device)
-		       ? serve_blocks_because(why, HBM_DEVICE,
-					      "device %u is lost until hbmd restarts",
-					      batch->device->index)
+		       ? reason_set(why, HBM_DEVICE, "device %u is lost until hbmd restarts",
+				    batch->device->index)
 		       : HBM_OK;
 }
 
@@ -507,7 +488,8 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 					  .value = message->ready_value,
 					  .fire = serve_blocks_ready};
 	batch->segments = (const void *)&message->blocks[message->count];
-	struct why why;
+	struct refusal refusal;
+	const struct reason why = refusal_reason(&refusal);
 	status = serve_blocks_divide_segments(batch, message->blocks, &why);
 	if (status == HBM_OK)
 		status = serve_blocks_resolve_segments(batch, &why);
@@ -515,7 +497,7 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 	if (status == HBM_OK)
 		serve_blocks_start(batch);
 	else
-		batch_refuse(batch, status, why.text);
+		batch_refuse(batch, status, refusal.reason);
 }
 
 void serve_store(struct hbmd *hbmd, struct request *request)

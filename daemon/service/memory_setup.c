@@ -2,6 +2,7 @@
 #include "daemon/service/memory_setup.h"
 
 #include "daemon/base/link_stats.h"
+#include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/device/copy_queue.h"
@@ -25,11 +26,6 @@ struct memory_setup {
 	void *arg;
 	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
 	struct nvme_io *nvme_io;
-};
-
-struct reason {
-	char *text;
-	size_t size;
 };
 
 static uint64_t memory_setup_round_down(uint64_t bytes, uint64_t unit)
@@ -77,20 +73,18 @@ static int memory_setup_divide(const struct config *config, const struct device 
 		division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
 	division->mapped = memory_setup_round_up(division->cache + headroom, device->granularity);
 	if (division->memory > device->total) {
-		snprintf(reason->text, reason->size,
-			 "device.memory: %llu bytes asked, device %u has %llu",
-			 (unsigned long long)division->memory, device->index,
-			 (unsigned long long)device->total);
-		return -EINVAL;
+		return reason_set(reason, -EINVAL,
+				  "device.memory: %llu bytes asked, device %u has %llu",
+				  (unsigned long long)division->memory, device->index,
+				  (unsigned long long)device->total);
 	}
 
 	if (division->mapped > division->memory) {
-		snprintf(reason->text, reason->size,
-			 "device.cache: cache and headroom need %llu bytes, device.memory is %llu: "
-			 "lower device.cache or device.headroom",
-			 (unsigned long long)division->mapped,
-			 (unsigned long long)division->memory);
-		return -EINVAL;
+		return reason_set(
+			reason, -EINVAL,
+			"device.cache: cache and headroom need %llu bytes, device.memory is %llu: "
+			"lower device.cache or device.headroom",
+			(unsigned long long)division->mapped, (unsigned long long)division->memory);
 	}
 
 	return 0;
@@ -132,12 +126,12 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 		CUresult result = device_memory_open(memory, device, division.mapped, slab);
 		if (result != CUDA_SUCCESS) {
 			device_failed(device, "allocating the HBM tier", result);
-			snprintf(reason->text, reason->size,
-				 "device.cache: cannot allocate %llu bytes on device %u (%s): is "
-				 "another process using it?",
-				 (unsigned long long)division.mapped, device->index,
-				 driver_error_name(device->driver, result));
-			return -ENOMEM;
+			return reason_set(
+				reason, -ENOMEM,
+				"device.cache: cannot allocate %llu bytes on device %u (%s): is "
+				"another process using it?",
+				(unsigned long long)division.mapped, device->index,
+				driver_error_name(device->driver, result));
 		}
 
 		tier->base = memory->address;

@@ -7,9 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 typedef int body_check(const void *message, struct refusal *why);
@@ -27,15 +25,7 @@ struct form {
 
 /* ---- what every check is made of: HBM_OK, or a reason and a status ---- */
 
-__attribute__((format(printf, 3, 4))) static int validate_refuse(struct refusal *why, int status,
-								 const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(why->reason, sizeof(why->reason), format, arguments);
-	va_end(arguments);
-	return status;
-}
+#define validate_refuse(why, ...) reason_set(&refusal_reason(why), __VA_ARGS__)
 
 static int validate_zero(const char *field, uint64_t value, struct refusal *why)
 {

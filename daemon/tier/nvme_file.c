@@ -2,6 +2,7 @@
 #include "daemon/tier/nvme_file.h"
 
 #include "daemon/base/log.h"
+#include "daemon/base/reason.h"
 #include "daemon/config/config.h"
 #include "daemon/loop/worker.h"
 #include "daemon/tier/probe.h"
@@ -10,8 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -61,21 +62,6 @@ struct nvme_file {
 	atomic_bool stop;
 	char *zeros; /* FILL_BYTES, aligned */
 };
-
-struct reason {
-	char *text;
-	size_t size;
-};
-
-__attribute__((format(printf, 3, 4))) static int
-nvme_file_refuse(const struct reason *reason, int error, const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vsnprintf(reason->text, reason->size, format, args);
-	va_end(args);
-	return error;
-}
 
 /* ---- the label ---- */
 
@@ -170,11 +156,11 @@ static int nvme_file_open_exclusively(struct nvme_file *nvme, const struct reaso
 	for (unsigned tries = 1; fd < 0; tries++) {
 		fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT | O_EXCL);
 		if (fd < 0 && (errno != EBUSY || tries == LOCK_TRIES))
-			return nvme_file_refuse(reason, -errno,
-						"nvme.path: %s is in use: mounted, swap, part of "
-						"another device, or another "
-						"hbmd's (%s)",
-						nvme->path, strerror(errno));
+			return reason_set(reason, -errno,
+					  "nvme.path: %s is in use: mounted, swap, part of "
+					  "another device, or another "
+					  "hbmd's (%s)",
+					  nvme->path, strerror(errno));
 
 		if (fd < 0)
 			nanosleep(&(const struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
@@ -205,19 +191,19 @@ static int nvme_file_open_path(struct nvme_file *nvme, const struct reason *reas
 
 	if (nvme->fd < 0) {
 		int error = errno;
-		return nvme_file_refuse(
-			reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path,
-			strerror(error),
-			error == ENOENT  ? "; create its folder first"
-			: error == EROFS ? "; in a service its folder must be in ReadWritePaths="
-					 : "");
+		return reason_set(reason, -error, "nvme.path: cannot open %s: %s%s", nvme->path,
+				  strerror(error),
+				  error == ENOENT ? "; create its folder first"
+				  : error == EROFS
+					  ? "; in a service its folder must be in ReadWritePaths="
+					  : "");
 	}
 
 	int r = nvme_file_is_block_device(nvme) ? nvme_file_open_exclusively(nvme, reason) : 0;
 	if (r == 0 && nvme_file_lock(nvme->fd) < 0)
-		return nvme_file_refuse(reason, -errno,
-					"nvme.path: %s is in use: %s holds its lock", nvme->path,
-					errno == EWOULDBLOCK ? "another hbmd" : strerror(errno));
+		return reason_set(reason, -errno, "nvme.path: %s is in use: %s holds its lock",
+				  nvme->path,
+				  errno == EWOULDBLOCK ? "another hbmd" : strerror(errno));
 
 	return r;
 }
@@ -232,8 +218,7 @@ static int nvme_file_measure(const struct nvme_file *nvme, uint64_t *bytes, bool
 	*empty = false;
 
 	if (fstat(nvme->fd, &st) < 0)
-		return nvme_file_refuse(reason, -errno, "nvme.path: %s: %s", nvme->path,
-					strerror(errno));
+		return reason_set(reason, -errno, "nvme.path: %s: %s", nvme->path, strerror(errno));
 
 	if (S_ISREG(st.st_mode)) {
 		*bytes = (uint64_t)st.st_size;
@@ -242,13 +227,12 @@ static int nvme_file_measure(const struct nvme_file *nvme, uint64_t *bytes, bool
 	}
 
 	if (!S_ISBLK(st.st_mode))
-		return nvme_file_refuse(reason, -ENOTBLK,
-					"nvme.path: %s is neither a file nor a block device",
-					nvme->path);
+		return reason_set(reason, -ENOTBLK,
+				  "nvme.path: %s is neither a file nor a block device", nvme->path);
 
 	if (ioctl(nvme->fd, BLKGETSIZE64, bytes) < 0)
-		return nvme_file_refuse(reason, -errno, "nvme.path: %s: cannot read its size: %s",
-					nvme->path, strerror(errno));
+		return reason_set(reason, -errno, "nvme.path: %s: cannot read its size: %s",
+				  nvme->path, strerror(errno));
 
 	return 0;
 }
@@ -261,17 +245,16 @@ static int nvme_file_choose_size(struct nvme_file *nvme, uint64_t configured, ui
 		nvme->size = (bytes - NVME_HEAD) / EXTENT_UNIT * EXTENT_UNIT;
 
 	if (nvme->size < SIZE_MIN)
-		return nvme_file_refuse(
-			reason, -EINVAL,
-			"nvme.size: %llu bytes are too small, expected at least 1MiB",
-			(unsigned long long)nvme->size);
+		return reason_set(reason, -EINVAL,
+				  "nvme.size: %llu bytes are too small, expected at least 1MiB",
+				  (unsigned long long)nvme->size);
 
 	if (nvme->is_device && (bytes < NVME_HEAD || nvme->size > bytes - NVME_HEAD))
-		return nvme_file_refuse(reason, -ENOSPC,
-					"nvme.size: %s has %llu bytes, too small for %llu and a "
-					"head of %llu: lower nvme.size",
-					nvme->path, (unsigned long long)bytes,
-					(unsigned long long)nvme->size, NVME_HEAD);
+		return reason_set(reason, -ENOSPC,
+				  "nvme.size: %s has %llu bytes, too small for %llu and a "
+				  "head of %llu: lower nvme.size",
+				  nvme->path, (unsigned long long)bytes,
+				  (unsigned long long)nvme->size, NVME_HEAD);
 
 	return 0;
 }
@@ -318,13 +301,13 @@ static int nvme_file_allocate(struct nvme_file *nvme, const struct reason *reaso
 		log_warning("nvme: cannot shorten %s: %s", nvme->path, strerror(errno));
 
 	if (r == ENOSPC)
-		return nvme_file_refuse(
+		return reason_set(
 			reason, -r,
 			"nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
 			(unsigned long long)length, nvme->path, (unsigned long long)room);
 
-	return nvme_file_refuse(reason, -r, "nvme.path: cannot allocate %llu bytes for %s: %s",
-				(unsigned long long)length, nvme->path, strerror(r));
+	return reason_set(reason, -r, "nvme.path: cannot allocate %llu bytes for %s: %s",
+			  (unsigned long long)length, nvme->path, strerror(r));
 }
 
 /* Decides whether the path may be used and whether it must be formatted. */
@@ -347,14 +330,14 @@ static int nvme_file_claim(struct nvme_file *nvme, uint64_t configured, bool *fo
 		r = nvme_file_read_blank(nvme, bytes, &empty);
 
 	if (r < 0)
-		return nvme_file_refuse(reason, r, "nvme.path: cannot read %s: %s", nvme->path,
-					strerror(-r));
+		return reason_set(reason, r, "nvme.path: cannot read %s: %s", nvme->path,
+				  strerror(-r));
 
 	if (!ours && !empty)
-		return nvme_file_refuse(reason, -EEXIST,
-					"nvme.path: %s holds data that is not hbmd's: name another "
-					"path, or empty it first%s",
-					nvme->path, nvme->is_device ? " (wipefs, blkdiscard)" : "");
+		return reason_set(reason, -EEXIST,
+				  "nvme.path: %s holds data that is not hbmd's: name another "
+				  "path, or empty it first%s",
+				  nvme->path, nvme->is_device ? " (wipefs, blkdiscard)" : "");
 
 	*formatted = ours && label.state == LABEL_FORMATTED && label.size == nvme->size &&
 		     (nvme->is_device || bytes == NVME_HEAD + nvme->size);
@@ -434,8 +417,8 @@ static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 	if (nvme->is_device) {
 		int r = nvme_file_write_label(nvme, LABEL_FORMATTED);
 		if (r < 0)
-			return nvme_file_refuse(reason, r, "nvme.path: cannot write to %s: %s",
-						nvme->path, strerror(-r));
+			return reason_set(reason, r, "nvme.path: cannot write to %s: %s",
+					  nvme->path, strerror(-r));
 		return nvme_file_all_filled(nvme);
 	}
 
@@ -445,8 +428,8 @@ static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 
 	r = worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
 	if (r < 0)
-		return nvme_file_refuse(reason, r, "nvme: cannot start the formatting thread: %s",
-					strerror(-r));
+		return reason_set(reason, r, "nvme: cannot start the formatting thread: %s",
+				  strerror(-r));
 
 	log_info("nvme: formatting %s, %llu MiB", nvme->path,
 		 (unsigned long long)(nvme->size >> 20));
@@ -473,7 +456,7 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 	struct tier *tier = nvme->tier;
 	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->size, 0, config->limit_blocks);
 	if (r < 0)
-		return nvme_file_refuse(reason, r, "nvme: %s", strerror(-r));
+		return reason_set(reason, r, "nvme: %s", strerror(-r));
 
 	tier->ops = &tier_nvme_ops;
 	if (!formatted)
@@ -490,14 +473,14 @@ static int nvme_file_check_claim(struct nvme_file *nvme, uint64_t configured,
 	nvme->fd = open(nvme->path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (nvme->fd < 0) {
 		int r = -errno;
-		return nvme_file_refuse(reason, r, "nvme.path: cannot open %s: %s", nvme->path,
-					strerror(-r));
+		return reason_set(reason, r, "nvme.path: cannot open %s: %s", nvme->path,
+				  strerror(-r));
 	}
 
 	int r = nvme_file_claim(nvme, configured, &formatted, reason);
 	uint64_t length = NVME_HEAD + nvme->size;
 	if (r == 0 && !nvme->is_device && nvme_file_room_for(nvme) < length)
-		r = nvme_file_refuse(
+		r = reason_set(
 			reason, -ENOSPC,
 			"nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
 			(unsigned long long)length, nvme->path,
@@ -513,7 +496,7 @@ int nvme_file_check(const struct config *config, char *error, size_t error_size)
 				 .fd = -1,
 				 .zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES)};
 	if (!nvme.zeros)
-		return nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
+		return reason_set(&reason, -ENOMEM, "nvme: out of memory");
 
 	memset(nvme.zeros, 0, FILL_BYTES);
 	int r = nvme_file_check_claim(&nvme, config->nvme_size, &reason);
@@ -531,16 +514,14 @@ int nvme_file_open(struct nvme_file **out, const struct config *config, struct t
 	struct reason reason = {error, error_size};
 	struct nvme_file *nvme = calloc(1, sizeof(*nvme));
 	if (!nvme)
-		return nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
+		return reason_set(&reason, -ENOMEM, "nvme: out of memory");
 
 	*nvme = (struct nvme_file){
 		.tier = tier, .loop = loop, .fd = -1, .progress = progress, .arg = arg};
 	nvme->fill = (struct job){.run = nvme_file_fill_step, .done = nvme_file_step_filled};
 	nvme->path = strdup(config->nvme_path);
 	nvme->zeros = aligned_alloc(LABEL_BYTES, FILL_BYTES);
-	int r = nvme->path && nvme->zeros
-			? 0
-			: nvme_file_refuse(&reason, -ENOMEM, "nvme: out of memory");
+	int r = nvme->path && nvme->zeros ? 0 : reason_set(&reason, -ENOMEM, "nvme: out of memory");
 	if (r == 0) {
 		memset(nvme->zeros, 0, FILL_BYTES);
 		r = nvme_file_set_up(nvme, config, &reason);
