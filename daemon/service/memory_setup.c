@@ -72,20 +72,18 @@ static int memory_setup_divide(const struct config *config, const struct device 
 	uint64_t headroom =
 		division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
 	division->mapped = memory_setup_round_up(division->cache + headroom, device->granularity);
-	if (division->memory > device->total) {
+	if (division->memory > device->total)
 		return reason_set(reason, -EINVAL,
 				  "device.memory: %llu bytes asked, device %u has %llu",
 				  (unsigned long long)division->memory, device->index,
 				  (unsigned long long)device->total);
-	}
 
-	if (division->mapped > division->memory) {
+	if (division->mapped > division->memory)
 		return reason_set(
 			reason, -EINVAL,
 			"device.cache: cache and headroom need %llu bytes, device.memory is %llu: "
 			"lower device.cache or device.headroom",
 			(unsigned long long)division->mapped, (unsigned long long)division->memory);
-	}
 
 	return 0;
 }
@@ -180,19 +178,19 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	if (r < 0)
 		return r;
 
+	struct nvme_faults faults;
+	r = nvme_faults_parse(&faults, config->nvme_fail, reason);
+	if (r < 0)
+		return r;
+
 	const struct nvme_io_options options = {.loop = hbmd->loop,
 						.link_stats = hbmd->link_stats,
 						.fd = nvme_file_fd(hbmd->nvme),
 						.start = NVME_HEAD,
 						.depth = (unsigned)config->nvme_depth,
 						.merge = config->nvme_merge,
-						.fail = config->nvme_fail};
+						.faults = &faults};
 	r = nvme_io_new(&memory_setup->nvme_io, &options);
-	if (r == -EINVAL)
-		snprintf(reason->text, reason->size,
-			 "nvme.fail: got '%s', expected a list such as read:3:EIO,write:1:short",
-			 config->nvme_fail);
-
 	tier->io = memory_setup->nvme_io;
 
 	return r;

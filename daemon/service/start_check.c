@@ -17,6 +17,7 @@
 #include "daemon/device/device.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/tier/ddr_size.h"
+#include "daemon/tier/nvme_faults.h"
 #include "daemon/tier/nvme_file.h"
 
 #define LINE 512
@@ -157,10 +158,15 @@ static void start_check_nvme_limit(struct start_check *check)
 static void start_check_nvme(struct start_check *check)
 {
 	struct stat st;
+	struct nvme_faults faults;
 	char error[LINE] = "";
 	const char *path = check->config->nvme_path;
 	if (path[0] == '\0')
 		return;
+
+	if (nvme_faults_parse(&faults, check->config->nvme_fail,
+			      &(struct reason){error, sizeof(error)}) < 0)
+		start_check_report(check, "%s", error);
 
 	start_check_nvme_limit(check);
 	if (stat(path, &st) < 0 && errno == ENOENT)

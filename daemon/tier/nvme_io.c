@@ -12,7 +12,6 @@
 #define PIECES 512 /* buffers of one I/O: fewer than IOV_MAX, and 2 MiB of 4 KiB blocks */
 #define RETRIES 3  /* of an I/O that failed with EINTR or EAGAIN */
 #define FAIR 8
-#define FAULTS 16
 
 struct op_queue {
 	struct nvme_op *first, **last;
@@ -30,12 +29,6 @@ struct run {
 	struct iovec iov[PIECES];
 };
 
-struct fault {
-	bool write;
-	uint64_t nth;
-	int error; /* negative errno, or 0 for a short I/O */
-};
-
 struct nvme_io {
 	struct nvme_io_options options;
 	void (*batch_done)(void *arg);
@@ -44,67 +37,9 @@ struct nvme_io {
 	struct run *runs, *free_runs; /* [depth] */
 	unsigned dispatched;
 	bool turn; /* the direction to serve next */
-	struct fault faults[FAULTS];
-	unsigned fault_count;
-	uint64_t ios[2]; /* since start, by direction */
+	struct nvme_faults faults;
 	struct log_quota log;
 };
-
-/* ---- faults, for tests ---- */
-
-static int nvme_io_parse_fault(struct nvme_io *nvme_io, const char *text)
-{
-	char direction[8], what[16];
-	unsigned long long nth;
-	if (sscanf(text, "%7[a-z]:%llu:%15s", direction, &nth, what) != 3 || nth == 0 ||
-	    nvme_io->fault_count == FAULTS)
-		return -EINVAL;
-
-	struct fault *fault = &nvme_io->faults[nvme_io->fault_count++];
-	fault->nth = nth;
-	fault->write = strcmp(direction, "write") == 0;
-	if (!fault->write && strcmp(direction, "read") != 0)
-		return -EINVAL;
-
-	if (strcmp(what, "EIO") == 0)
-		fault->error = -EIO;
-	else if (strcmp(what, "ENOSPC") == 0)
-		fault->error = -ENOSPC;
-	else if (strcmp(what, "EINTR") == 0)
-		fault->error = -EINTR;
-	else if (strcmp(what, "short") != 0)
-		return -EINVAL;
-
-	return 0;
-}
-
-static int nvme_io_parse_faults(struct nvme_io *nvme_io, const char *list)
-{
-	char *copy = strdup(list), *rest = copy;
-	int r = copy ? 0 : -ENOMEM;
-
-	for (char *item; r == 0 && (item = strsep(&rest, ",")) != NULL;)
-		if (*item != '\0')
-			r = nvme_io_parse_fault(nvme_io, item);
-
-	free(copy);
-
-	return r;
-}
-
-static int64_t nvme_io_injected(struct nvme_io *nvme_io, const struct run *run, int64_t result)
-{
-	uint64_t nth = ++nvme_io->ios[run->io.write];
-	for (unsigned i = 0; i < nvme_io->fault_count; i++) {
-		const struct fault *fault = &nvme_io->faults[i];
-		if (fault->write == run->io.write && fault->nth == nth)
-			return fault->error < 0
-				       ? fault->error
-				       : result / 2 / 4096 * 4096 + (result < 8192 ? 512 : 0);
-	}
-
-	return result;
-}
 
 /* ---- one I/O ---- */
 
@@ -197,7 +132,7 @@ static void nvme_io_split(struct run *run)
 static void nvme_io_completed(struct loop_io *io)
 {
 	struct run *run = container_of(io, struct run, io);
-	int64_t result = nvme_io_injected(run->nvme_io, run, io->result);
+	int64_t result = nvme_faults_apply(&run->nvme_io->faults, io->write, io->result);
 	bool transient = result == -EINTR || result == -EAGAIN;
 	if (transient && run->retries++ < RETRIES) {
 		nvme_io_issue(run);
@@ -349,11 +284,13 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	for (unsigned i = 0; i < 4; i++)
 		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
 	nvme_io->runs = calloc(options->depth, sizeof(struct run));
-	int r = nvme_io->runs ? nvme_io_parse_faults(nvme_io, options->fail) : -ENOMEM;
-	if (r < 0) {
+	if (!nvme_io->runs) {
 		nvme_io_free(nvme_io);
-		return r;
+		return -ENOMEM;
 	}
+
+	if (options->faults)
+		nvme_io->faults = *options->faults;
 
 	for (unsigned i = 0; i < options->depth; i++) {
 		struct run *run = &nvme_io->runs[i];

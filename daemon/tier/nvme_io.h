@@ -15,6 +15,7 @@
 
 #include "daemon/base/link_stats.h"
 #include "daemon/loop/loop.h"
+#include "daemon/tier/nvme_faults.h"
 
 struct nvme_io;
 
@@ -33,15 +34,12 @@ struct nvme_io_options {
 	int fd;         /* borrowed; O_DIRECT where the file system supports it */
 	uint64_t start; /* the file offset of the tier's offset 0; a multiple of 4 KiB */
 	unsigned depth;
-	uint64_t merge; /* bytes of the largest joined I/O */
-	/* "read:N:EIO", "write:N:short", comma-separated: what to do to the N-th I/O; ""
-	 * for no faults */
-	const char *fail;
+	uint64_t merge;                   /* bytes of the largest joined I/O */
+	const struct nvme_faults *faults; /* copied; NULL: none */
 };
 
-int nvme_io_new(struct nvme_io **out,
-		const struct nvme_io_options *options); /* -EINVAL: fail cannot be parsed */
-struct nvme_io *nvme_io_free(struct nvme_io *nvme_io);  /* nothing may be in flight */
+int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options); /* -ENOMEM */
+struct nvme_io *nvme_io_free(struct nvme_io *nvme_io); /* nothing may be in flight */
 /* Sets the function to call after the done() calls of one I/O. */
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg);
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent);

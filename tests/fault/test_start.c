@@ -150,6 +150,8 @@ static void test_the_check_finds_what_a_start_refuses(void **state)
 		{"[nvme]\npath = @/foreign\nsize = 2MiB\n", "holds data that is not hbmd's"},
 		{"[nvme]\npath = @/foreign/new\nsize = 2MiB\n", "Not a directory"},
 		{"[nvme]\npath = @\nsize = 2MiB\n", "Is a directory"},
+		{"[nvme]\npath = @/new\nsize = 2MiB\nfail = read:0:EIO\n", "nvme.fail: got "},
+		{"[hbmd]\ndriver = soft\n[soft]\nfail = cuMemCreate\n", "HBM_SOFT_FAIL"},
 		{"[hbmd]\nstate_dir = @/missing/state\n", "create it first"},
 		{"[hbmd]\nstate_dir = @/foreign\n", "not a folder"},
 		{"[ddr]\nsize = 15TiB\n", "ddr.size: "},
