@@ -352,6 +352,11 @@ static void test_a_client_finds_its_session_among_others(void **state)
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_SESSIONS, count_session, others), 0);
 	assert_int_equal(own[1], 3 * SLAB);
 	assert_int_equal(others[1], 0);
+
+	/* Both are told of the same start of the daemon. */
+	static const uint8_t none[sizeof(hbm_info(hbm)->boot_id)];
+	assert_memory_not_equal(hbm_info(hbm)->boot_id, none, sizeof(none));
+	assert_memory_equal(hbm_info(hbm)->boot_id, hbm_info(other)->boot_id, sizeof(none));
 	hbm_close(other);
 }
 

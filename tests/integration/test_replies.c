@@ -13,6 +13,7 @@
 #include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -105,6 +106,30 @@ static void test_how_many_were_done(void **state)
 		expect_two_of_four(opcodes[i]);
 }
 
+/* Not before all of it is stored: here the daemon finds both messages when it looks. */
+static void test_a_block_is_found_when_it_is_complete(void **state)
+{
+	(void)state;
+	struct raw_keys lookup = {
+		.head = {.header = RAW_HEADER(LOOKUP, sizeof(lookup)), .ns = ns, .count = 1},
+		.key.bytes[0] = 1};
+	struct raw_blocks store = store_of(1, 77);
+	struct results reply;
+
+	assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
+	assert_true(raw_send(client, &store, sizeof(store), 0));
+	assert_true(raw_send(client, &lookup, sizeof(lookup), 0));
+	assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
+
+	for (int i = 0; i < 2; i++) {
+		assert_in_range(recv(client, &reply, sizeof(reply), 0), sizeof(reply.head),
+				sizeof(reply));
+		bool found = reply.head.header.opcode == HBM_WIRE_STORE;
+		assert_int_equal(reply.head.done, found);
+		assert_int_equal(reply.result[0].status, found ? HBM_OK : HBM_MISS);
+	}
+}
+
 /* A block whose copy fails is not done, and not there. */
 static void test_a_store_that_fails(void **state)
 {
@@ -163,6 +188,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_how_many_were_done),
+		TEST(test_a_block_is_found_when_it_is_complete),
 		TEST(test_a_store_that_fails),
 		TEST(test_requests_that_are_cancelled),
 	};

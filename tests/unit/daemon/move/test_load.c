@@ -73,9 +73,10 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	traffic->faulty = true;
 	for (uint32_t key = 0; key < 4; key++)
 		traffic_load(traffic, key);
+	traffic_load(traffic, 2); /* one read for both, and a miss for both */
 	pump_run(traffic->rig.hbmd.mover);
 	traffic_wait(traffic, 0);
-	assert_int_equal(traffic->failed_loads, 1);
+	assert_int_equal(traffic->failed_loads, 2);
 	assert_int_equal(traffic->works[2].load.transfer.status, HBM_MISS);
 	assert_int_equal(traffic->rig.hbmd.cache->counters.checksum_failures, 1);
 	assert_int_not_equal(traffic_find(traffic, 0, 1), 0);
@@ -86,12 +87,68 @@ static void test_a_spoilt_block_is_a_miss(void **state)
 	traffic_end(traffic);
 }
 
+static uint64_t copies(struct traffic *traffic, enum hbm_link kind)
+{
+	struct hbm_wire_link link;
+	link_stats_link(traffic->rig.hbmd.link_stats, kind, &link);
+	return link.count;
+}
+
+/* From the HBM of the client's own device: host memory has no part in it. */
+static void test_a_block_on_the_device_is_one_copy_away(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	uint64_t d2d = copies(traffic, HBM_LINK_D2D), d2h = copies(traffic, HBM_LINK_D2H),
+		 h2d = copies(traffic, HBM_LINK_H2D);
+
+	traffic_load(traffic, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(copies(traffic, HBM_LINK_D2D), d2d + 1);
+	assert_int_equal(copies(traffic, HBM_LINK_D2H), d2h);
+	assert_int_equal(copies(traffic, HBM_LINK_H2D), h2d);
+	traffic_end(traffic);
+}
+
+/* As many as there may be, at once. */
+static void test_loads_that_wait_go_on_together(void **state)
+{
+	enum { LOADS = 3 };
+
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct mover *mover = traffic->rig.hbmd.mover;
+	traffic_use(traffic, 0, 0, LOADS + 1, 0);
+	traffic_wait(traffic, 0);
+
+	ledger_set_limit(&mover->for_loads, LEDGER_MOVES, 0);
+	for (uint32_t key = 0; key <= LOADS; key++)
+		traffic_load(traffic, key);
+	pump_run(mover);
+	assert_int_equal(mover_moves(mover), 0);
+	ledger_set_limit(&mover->for_loads, LEDGER_MOVES, LOADS);
+	pump_run(mover);
+	assert_int_equal(mover_moves(mover), LOADS);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 0);
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_loads_of_the_same_blocks_twice),
 		cmocka_unit_test(test_a_block_is_read_once),
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
+		cmocka_unit_test(test_a_block_on_the_device_is_one_copy_away),
+		cmocka_unit_test(test_loads_that_wait_go_on_together),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,10 +46,44 @@ static void test_a_new_target_while_a_block_waits(void **state)
 	traffic_end(traffic);
 }
 
+/* Room in pieces is no room for a larger block: what lies between them goes down. */
+static void test_room_in_pieces(void **state)
+{
+	static const uint64_t sizes[] = {64 * KIB, 128 * KIB};
+	enum { BLOCKS = GRANULE / (64 * KIB) };
+
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){.bytes = GRANULE};
+	traffic->rig.config.device_headroom = (struct config_size){0};
+	traffic_open(traffic, 2, sizes);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	const struct tier *hbm = cache_hbm(cache, 0);
+
+	for (uint32_t key = 0; key < BLOCKS; key++) { /* each a chain of its own */
+		traffic_use(traffic, 0, key, 1, 0);
+		traffic_wait(traffic, 0);
+	}
+	assert_int_equal(extent_available(hbm->extents), 0);
+	for (uint32_t key = 0; key < BLOCKS; key += 2)
+		cache_drop(cache, traffic_find(traffic, 0, key));
+	assert_int_equal(extent_largest(hbm->extents), sizes[0]);
+
+	traffic_use(traffic, 1, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_stores, 0);
+	uint32_t number = traffic_find(traffic, 1, 0);
+	assert_int_not_equal(number, 0);
+	assert_int_equal(cache_block(cache, number)->actual, hbm->number);
+	assert_int_equal(cache->ddr->blocks, 1);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_new_target_while_a_block_waits),
+		cmocka_unit_test(test_room_in_pieces),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

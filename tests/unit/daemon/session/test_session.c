@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -66,6 +67,52 @@ static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 5, HBM_OK);
 	assert_int_equal(rig->counters.refused, 3);
 	assert_int_equal(rig->arrived_count, 2);
+}
+
+/* Sessions that the ledger knows. */
+static uint64_t payers(const struct session_rig *rig)
+{
+	struct ledger_account accounts[LEDGER_LIMITS];
+	unsigned i = 0;
+
+	ledger_audit(&rig->ledger, accounts);
+	while (ledger_limits[i].resource != LEDGER_REGIONS)
+		i++;
+
+	return accounts[i].payers;
+}
+
+/* Whatever descriptor it is that cannot be had, nothing is left of the session, and the
+ * socket is still the caller's. */
+static void a_session_short_of_descriptors_is_not_opened(void **state)
+{
+	struct session_rig *rig = *state;
+	struct rlimit limit;
+	int ends[2], r = -EMFILE;
+	unsigned refused = 0;
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	rig->client = ends[1];
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+
+	for (rlim_t room = 0; r == -EMFILE; room++) {
+		struct session *session = NULL;
+		int next = dup(0);
+		close(next);
+		const struct rlimit few = {(rlim_t)next + room, limit.rlim_max};
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		r = session_open(&session, &rig->owner, ends[0], 1);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+		assert_int_equal(payers(rig), r == 0);
+		refused += r != 0;
+		rig->session = session;
+	}
+
+	assert_int_equal(r, 0);
+	assert_in_range(refused, 3, 5); /* the process, the fences, the doorbell */
 }
 
 static void assert_dropped(struct session_rig *rig)
@@ -229,6 +276,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_ping_is_answered),
 		TEST(malformed_requests_are_refused_and_the_session_goes_on),
+		TEST(a_session_short_of_descriptors_is_not_opened),
 		TEST(a_request_before_hello_ends_the_session),
 		TEST(a_wrong_size_ends_the_session),
 		TEST(too_long_a_message_ends_the_session),

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -178,6 +179,30 @@ static void test_bookkeeping_is_small(void **state)
 		extent_free(pool, i * U, U);
 	assert_int_equal(extent_memory(pool), before + 500 * 24);
 	extent_pool_free(pool);
+}
+
+/* Pages of address space that the process has. */
+static unsigned long address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+
+	return pages;
+}
+
+static void test_a_freed_pool_takes_its_table_along(void **state)
+{
+	(void)state;
+	enum { POOLS = 100, TABLE_PAGES = 4000000ul * 24 / 4096 };
+
+	unsigned long before = address_space();
+	for (int i = 0; i < POOLS; i++)
+		assert_null(extent_pool_free(pool_of(0, 4000000)));
+	assert_in_range(address_space(), 0, before + 2 * TABLE_PAGES);
 }
 
 /* In a child: the signal that ends it when [offset, offset + units) is freed from a pool
@@ -351,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_pieces_are_bounded),
 		cmocka_unit_test(test_whole_address_space),
 		cmocka_unit_test(test_bookkeeping_is_small),
+		cmocka_unit_test(test_a_freed_pool_takes_its_table_along),
 		cmocka_unit_test(test_freeing_what_is_free_asserts),
 		cmocka_unit_test(test_against_a_model),
 		cmocka_unit_test(test_most_ranges),
