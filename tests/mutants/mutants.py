@@ -43,7 +43,7 @@ BORING = re.compile(r"^\s*(#|free\(|assert\(|static_assert\(|//|\*)|\blog_(error
 LONG = re.compile(r"\b(log_(error|warning|info|notice|debug)|assert|static_assert)\([^;]*$")
 
 # A mutant may be worth a warning, but not one of these: such code is not C, or works by chance.
-NEVER = "-Werror=return-type -Werror=incompatible-pointer-types -Werror=int-conversion"
+NEVER = "-Werror=return-type -Werror=incompatible-pointer-types -Werror=int-conversion -Werror=format-nonliteral"
 
 # The upper bound of a loop that counts from 0 by one: no other value can be met first.
 COUNTS = re.compile(r"^\s*for \([^;]*= 0; (?:[^;|]* && )?(?P<name>\w+) < [^;&|]+; (?P=name)\+\+\)")
