@@ -63,6 +63,42 @@ static void test_pins_outlive_a_drop(void **state)
 	cache_rig_close(&rig);
 }
 
+/* How many pins of a namespace stand in the way of its drop: not those of blocks that are
+ * gone, and none of blocks that have none. */
+static void test_pins_of_a_namespace(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_pins_of_a_namespace", 1, (const uint64_t[]){8, 0, 0});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	uint32_t numbers[3];
+
+	for (uint32_t key = 0; key < 3; key++) {
+		cache_rig_request(&rig, ns, &key, 1, 0);
+		numbers[key] = cache_rig_find(&rig, ns, key);
+		for (uint32_t pins = 0; pins < 3 - key; pins++)
+			assert_true(cache_pin(cache, numbers[key]));
+	}
+
+	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
+	assert_int_equal(namespace->pins, 6);
+	cache_drop(cache, numbers[0]);
+	assert_int_equal(namespace->pins, 3);
+	for (int pins = 0; pins < 3; pins++)
+		cache_unpin(cache, numbers[0]);
+	assert_int_equal(namespace->pins, 3);
+	cache_unpin(cache, numbers[2]);
+	assert_int_equal(namespace->pins, 2);
+	cache_drop(cache, numbers[2]);
+	assert_int_equal(namespace->pins, 2);
+	cache_unpin(cache, numbers[1]);
+	cache_unpin(cache, numbers[1]);
+	assert_int_equal(namespace->pins, 0);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 static void test_a_limit_in_bytes(void **state)
 {
 	(void)state;
@@ -133,6 +169,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused_pins_share_their_walk),
 		cmocka_unit_test(test_pins_outlive_a_drop),
+		cmocka_unit_test(test_pins_of_a_namespace),
 		cmocka_unit_test(test_a_limit_in_bytes),
 		cmocka_unit_test(test_a_drop_of_pinned_and_used_blocks),
 	};

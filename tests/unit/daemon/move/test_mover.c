@@ -154,11 +154,45 @@ static void test_random_only_nvme(void **state)
 }
 
 /* With an argument: only the tests whose names match that pattern. */
+/* Payers of moves that the ledger knows. */
+static uint64_t payers(const struct traffic *traffic)
+{
+	struct ledger_account accounts[LEDGER_LIMITS];
+	unsigned i = 0;
+
+	ledger_audit(&traffic->rig.ledger, accounts);
+	while (ledger_limits[i].resource != LEDGER_MOVES)
+		i++;
+
+	return accounts[i].payers;
+}
+
+static void test_a_freed_mover_pays_for_nothing(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	const struct hbmd *hbmd = &traffic->rig.hbmd;
+	const struct mover_options options = {.cache = hbmd->cache,
+					      .devices = hbmd->devices,
+					      .staging = hbmd->cache->staging,
+					      .ledger = hbmd->ledger};
+	struct mover *other;
+
+	assert_int_equal(payers(traffic), 2);
+	assert_int_equal(mover_new(&other, &options), 0);
+	assert_int_equal(payers(traffic), 4);
+	assert_null(mover_free(other));
+	assert_int_equal(payers(traffic), 2);
+	traffic_end(traffic);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_freed_mover_pays_for_nothing),
 		cmocka_unit_test(test_stores_and_loads_through_all_tiers),
 		cmocka_unit_test(test_random_one_size),
 		cmocka_unit_test(test_random_mixed_sizes),

@@ -127,12 +127,32 @@ static void test_an_io_error_is_counted(void **state)
 	traffic_end(traffic);
 }
 
+/* It is the device's, and counted there. */
+static void test_a_device_error_is_no_io_error(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	traffic->faulty = true;
+	assert_int_equal(traffic->rig.call.fail_nth("cuMemcpyDtoHAsync", 1, CUDA_ERROR_UNKNOWN), 0);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->rig.call.fail_nth(NULL, 0, CUDA_SUCCESS), 0);
+	assert_int_equal(traffic->works[0].store.transfer.status, HBM_DEVICE);
+	assert_int_equal(traffic->rig.hbmd.cache->counters.io_errors, 0);
+	assert_int_equal(traffic->rig.hbmd.devices->list[0].errors, 1);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_store_without_room_is_refused),
 		cmocka_unit_test(test_a_block_dropped_while_it_waits_for_room),
 		cmocka_unit_test(test_an_io_error_is_counted),
+		cmocka_unit_test(test_a_device_error_is_no_io_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

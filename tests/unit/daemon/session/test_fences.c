@@ -293,24 +293,31 @@ static void a_doorbell_may_be_descriptor_0(void **state)
 	close(input);
 }
 
-/* Descriptor 0 is somebody else's. */
+/* Whichever of its descriptors cannot be had, it keeps none; and descriptor 0 is somebody
+ * else's. */
 static void a_failed_open_closes_nothing(void **state)
 {
 	struct fixture *fixture = *state;
 	struct fences fences;
-	struct rlimit limit, none;
-
+	struct rlimit limit;
 	int next = dup(0);
+
 	assert_true(next > 0);
 	close(next);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	none = (struct rlimit){(rlim_t)next, limit.rlim_max};
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	int r = fences_open(&fences, fixture->loop, PATIENCE);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 
-	assert_int_equal(r, -EMFILE);
-	assert_int_not_equal(fcntl(0, F_GETFD), -1);
+	for (rlim_t room = 0; room < 2; room++) {
+		const struct rlimit few = {(rlim_t)next + room, limit.rlim_max};
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		int r = fences_open(&fences, fixture->loop, PATIENCE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+		assert_int_equal(r, -EMFILE);
+		assert_int_not_equal(fcntl(0, F_GETFD), -1);
+		assert_int_equal(dup(0), next);
+		close(next);
+	}
 }
 
 int main(void)
