@@ -75,6 +75,7 @@ static void test_a_full_table(void **state)
 
 	spec.weights = 2;
 	assert_int_equal(namespaces_open(namespaces, &spec), 0);
+	assert_int_equal(namespaces_count(namespaces), 2);
 	namespaces_unref(namespaces, 1);
 	assert_int_equal(namespaces_open(namespaces, &spec), 1);
 	assert_null(namespaces_get(namespaces, 0));
