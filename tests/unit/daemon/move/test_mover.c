@@ -16,6 +16,7 @@
 
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
+#include "daemon/move/pump.h"
 #include "tests/support/traffic.h"
 
 static void test_stores_and_loads_through_all_tiers(void **state)
@@ -184,6 +185,42 @@ static void test_a_freed_mover_pays_for_nothing(void **state)
 	assert_int_equal(payers(traffic), 4);
 	assert_null(mover_free(other));
 	assert_int_equal(payers(traffic), 2);
+	assert_null(mover_free(NULL));
+	traffic_end(traffic);
+}
+
+static unsigned batches;
+
+static void count_batch(void *arg)
+{
+	(void)arg;
+	batches++;
+}
+
+static void test_a_freed_mover_hears_of_nothing(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	const struct hbmd *hbmd = &traffic->rig.hbmd;
+	const struct mover_options options = {.cache = hbmd->cache,
+					      .devices = hbmd->devices,
+					      .staging = hbmd->cache->staging,
+					      .ledger = hbmd->ledger};
+	struct mover *other;
+
+	assert_int_equal(mover_new(&other, &options), 0);
+	mover_listen(other, count_batch);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_not_equal(batches, 0);
+
+	batches = 0;
+	mover_free(other);
+	traffic_use(traffic, 0, 1, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(batches, 0);
+	pump_start(hbmd->mover);
 	traffic_end(traffic);
 }
 
@@ -193,6 +230,7 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_freed_mover_pays_for_nothing),
+		cmocka_unit_test(test_a_freed_mover_hears_of_nothing),
 		cmocka_unit_test(test_stores_and_loads_through_all_tiers),
 		cmocka_unit_test(test_random_one_size),
 		cmocka_unit_test(test_random_mixed_sizes),

@@ -99,6 +99,19 @@ static void each_region_gets_slabs_of_its_own_device_and_size(void **state)
 	}
 }
 
+/* Whichever of the pools it is: all that is asked of it is one request. */
+static void a_pool_that_is_named_again(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *one = region_rig_make(rig, 0, 8 * SLAB, SLAB),
+		      *two = region_rig_make(rig, 1, 8 * SLAB, SLAB);
+	struct hbm_wire_range ranges[] = {region_rig_range(one, 0, 1), region_rig_range(two, 0, 1),
+					  region_rig_range(two, 4, 2), region_rig_range(one, 3, 1)};
+
+	assert_int_equal(region_rig_commit(rig, ranges, 4), HBM_OK);
+	assert_int_equal(regions_committed(&rig->regions), 5 * SLAB);
+}
+
 static void bad_commits_change_nothing(void **state)
 {
 	struct region_rig *rig = *state;
@@ -304,6 +317,7 @@ int main(void)
 		TEST(committed_memory_has_an_address),
 		TEST(fds_come_in_the_order_of_the_ranges),
 		TEST(each_region_gets_slabs_of_its_own_device_and_size),
+		TEST(a_pool_that_is_named_again),
 		TEST(bad_commits_change_nothing),
 		TEST(more_than_the_pool_changes_nothing),
 		TEST(two_commits_of_one_slot_do_not_meet),
