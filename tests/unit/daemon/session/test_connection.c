@@ -241,6 +241,7 @@ static void a_hang_up_leaves_requests_to_end_by_themselves(void **state)
 	assert_int_equal(rig->freed, 0);
 	session_rig_answer(rig);
 	assert_int_equal(rig->freed, 1);
+	assert_int_equal(rig->counters.sessions_dropped, 0); /* it broke no rule */
 }
 
 static void a_hang_up_drops_queued_replies(void **state)
@@ -263,6 +264,7 @@ static void a_hang_up_drops_queued_replies(void **state)
 	rig->client = -1;
 	pool_run(&rig->pool, session_rig_is_dead, rig);
 	assert_int_equal(rig->freed, 0);
+	assert_int_equal(rig->counters.sessions_dropped, 0);
 }
 
 int main(void)

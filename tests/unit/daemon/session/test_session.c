@@ -160,6 +160,7 @@ static void an_empty_message_ends_the_session(void **state)
 	session_rig_greet(rig, NULL);
 	session_rig_say(rig, "", 0);
 	pool_run(&rig->pool, session_rig_is_freed, rig);
+	assert_int_equal(rig->counters.sessions_dropped, 0); /* it looks like a hang-up */
 }
 
 static void descriptors_end_the_session(void **state)
