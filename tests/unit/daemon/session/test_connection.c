@@ -34,6 +34,7 @@ static void no_more_is_read_than_may_be_in_flight(void **state)
 		rig->wanted = 1 + (uint64_t)round * SESSION_RIG_REQUESTS;
 		pool_run(&rig->pool, session_rig_has_arrived, rig);
 		session_rig_idle(rig);
+		assert_false(rig->session->connection.receiving); /* nothing wakes the loop */
 		assert_int_equal(rig->arrived_count, rig->wanted);
 		assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS),
 				 SESSION_RIG_REQUESTS);
