@@ -861,11 +861,11 @@ static void test_a_drop_is_one_moment(void **state)
 
 	/* Both are there when the daemon looks: the second joins the first. */
 	struct hbm_amount dropped[2] = {{0}};
-	assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
+	assert_int_equal(kill(daemon.pid, SIGSTOP), 0);
 	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[0], &first), 0);
 	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[1], &second),
 			 0);
-	assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
+	assert_int_equal(kill(daemon.pid, SIGCONT), 0);
 	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, MANY - 1000, 1000, 0, results), 0);
 	expect_all(1000, HBM_MISS);
 	assert_int_equal(kv_lookup(&small, 1, 1000, NULL), 0);
