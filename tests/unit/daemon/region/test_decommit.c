@@ -133,10 +133,34 @@ static int stuck_teardown(void **state)
 	return 0;
 }
 
+/* The one that began to wait later may be the first to go on. */
+static void each_decommit_waits_for_its_own_uses(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct region_outcome outcomes[2] = {0};
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 2), HBM_OK);
+	for (uint64_t i = 0; i < 2; i++) {
+		struct hbm_wire_range slot = region_rig_range(region, i, 1);
+		region_use(region, i * SLAB, SLAB);
+		assert_int_equal(
+			decommit_start(&rig->regions, &slot, 1, region_rig_op_over, &outcomes[i]),
+			HBM_OK);
+	}
+
+	region_unuse(region, SLAB, SLAB);
+	pool_run(&rig->pool, region_rig_is_over, &outcomes[1]);
+	assert_false(outcomes[0].over);
+	region_unuse(region, 0, SLAB);
+	pool_run(&rig->pool, region_rig_is_over, &outcomes[0]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, region_rig_setup, region_rig_teardown)
 	const struct CMUnitTest tests[] = {
+		TEST(each_decommit_waits_for_its_own_uses),
 		TEST(bad_decommits_change_nothing),
 		TEST(a_decommit_waits_for_holds),
 		TEST(decommit_and_destroy_survive_failing_devices),

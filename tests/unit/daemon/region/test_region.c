@@ -89,6 +89,19 @@ static void numbers_of_regions_in_use_are_passed_over(void **state)
 	assert_int_equal(region_id(region_rig_make(rig, 0, 4 * MIB, 0)), UINT32_MAX);
 }
 
+static void regions_are_told_apart_by_their_whole_number(void **state)
+{
+	struct region_rig *rig = *state;
+
+	rig->regions.last_id = REGION_BUCKETS;
+	struct region *high = region_rig_make(rig, 0, 4 * MIB, 0);
+	rig->regions.last_id = 0;
+	struct region *low = region_rig_make(rig, 0, 4 * MIB, 0);
+	assert_int_equal(region_id(high) % REGION_BUCKETS, region_id(low));
+	assert_ptr_equal(region_find(&rig->regions, region_id(high)), high);
+	assert_ptr_equal(region_find(&rig->regions, region_id(low)), low);
+}
+
 static void regions_are_recorded_one_by_one(void **state)
 {
 	struct region_rig *rig = *state;
@@ -265,6 +278,7 @@ int main(void)
 		TEST(regions_are_limited),
 		TEST(a_failed_reservation_leaves_nothing),
 		TEST(numbers_of_regions_in_use_are_passed_over),
+		TEST(regions_are_told_apart_by_their_whole_number),
 		TEST(regions_are_recorded_one_by_one),
 		TEST(a_region_that_comes_after_the_end_is_given_up),
 		TEST(what_goes_well_is_no_error_of_the_device),
