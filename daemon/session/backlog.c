@@ -27,11 +27,18 @@ static struct request *backlog_remove(struct backlog *backlog, struct list *node
 	return container_of(node, struct request, link);
 }
 
+static bool backlog_overtakes(const struct request *request)
+{
+	unsigned opcode = request->message->opcode;
+
+	return opcode == HBM_WIRE_CANCEL || opcode == HBM_WIRE_HELLO;
+}
+
 void backlog_add(struct backlog *backlog, struct request *request)
 {
 	bool waits = backlog->count > 0 || !backlog_has_room(backlog, 1);
 
-	if (!waits || request->message->opcode == HBM_WIRE_CANCEL) {
+	if (!waits || backlog_overtakes(request)) {
 		backlog->hand_on(backlog, request);
 		return;
 	}
