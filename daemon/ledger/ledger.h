@@ -114,7 +114,8 @@ bool ledger_has_room(const struct payer *payer, enum ledger_resource resource, u
 bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
 /* Whether the limit of all sessions lets this one have any more: there is room, or the
  * session has less than an equal share for each that is connected. So those that have the
- * most wait first, and all together have at most twice the limit. */
+ * most wait first, and all together have at most twice the limit and what each charges
+ * last. */
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource);
 /* As ledger_has_room(), for a request, which is refused otherwise: counts the refusal. */
 bool ledger_check(struct payer *payer, enum ledger_resource resource, uint64_t amount);

@@ -258,6 +258,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		.died = server_died,
 		.freed = server_freed,
 	};
+	session_owner_init(&server->owner);
 	server->listener.fd = server->unadmitted = -1;
 	server->pause.fire = server_pause_fire;
 	server->drain_timeout.fire = server_drain_timeout_fire;

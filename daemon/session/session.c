@@ -45,6 +45,17 @@ static bool session_enter(struct session *session, enum session_state state)
 	return true;
 }
 
+/* Lets those go on that wait for room, from the top of the loop: their handlers do not run
+ * within another session's. */
+static void session_resume_others(struct session_owner *owner)
+{
+	if (owner->resuming || list_empty(&owner->waiting))
+		return;
+
+	owner->resuming = true;
+	loop_post(owner->loop, &owner->resume);
+}
+
 /* ---- References ---- */
 
 static void session_free(struct session *session)
@@ -52,8 +63,10 @@ static void session_free(struct session *session)
 	loop_unwatch(session->owner->loop, &session->process);
 	close(session->pidfd);
 	fences_close(&session->fences);
+	list_remove(&session->waiting);
 	ledger_release(&session->charge);
 	payer_close(&session->payer);
+	session_resume_others(session->owner); /* the shares have grown */
 	session->owner->freed(session->owner, session);
 	free(session);
 }
@@ -149,6 +162,50 @@ static bool session_may_read(const struct session *session)
 	       session_has_room(session);
 }
 
+/* Whether other sessions have to make room before this one goes on. */
+static bool session_waits_for_others(const struct session *session)
+{
+	return session->state < SESSION_CLOSING && session_in_flight(session) > 0 &&
+	       !ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES);
+}
+
+/* Polls for reading if there is room; if not, and if that is for others to change, it is
+ * resumed when they have. */
+static void session_update_reading(struct session *session)
+{
+	list_remove(&session->waiting);
+	if (session_waits_for_others(session))
+		list_push_back(&session->owner->waiting, &session->waiting);
+
+	connection_allow(&session->connection, session_may_read(session));
+}
+
+static void session_resume_run(struct post *post)
+{
+	struct session_owner *owner = container_of(post, struct session_owner, resume);
+	struct list waiting;
+
+	owner->resuming = false;
+	list_init(&waiting);
+	for (struct list *node; (node = list_pop_front(&owner->waiting));)
+		list_push_back(&waiting, node);
+
+	for (struct list *node; (node = list_pop_front(&waiting));) {
+		struct session *session = container_of(node, struct session, waiting);
+
+		session_ref(session);
+		backlog_run(&session->backlog);
+		session_update_reading(session);
+		session_unref(session);
+	}
+}
+
+void session_owner_init(struct session_owner *owner)
+{
+	owner->resume.run = session_resume_run;
+	list_init(&owner->waiting);
+}
+
 void session_drain(struct session *session)
 {
 	session_ref(session);
@@ -191,12 +248,16 @@ static void session_request_refused(struct session *session)
 
 static void session_request_ended(struct session *session)
 {
+	struct session_owner *owner = session->owner;
+
 	backlog_run(&session->backlog);
 
 	if (session->state == SESSION_DRAINING && session_in_flight(session) == 0)
 		session_break(session, NULL);
-	else
-		connection_allow(&session->connection, session_may_read(session));
+
+	session_update_reading(session);
+	if (ledger_has_room(&owner->ledger->host, LEDGER_REQUEST_BYTES, 1))
+		session_resume_others(owner);
 
 	session_unref(session);
 }
@@ -223,7 +284,7 @@ static struct request *session_begin_request(struct session *session, size_t siz
 	session_ref(session);
 	session->requests++;
 	session->owner->counters->requests++;
-	connection_allow(&session->connection, session_may_read(session));
+	session_update_reading(session);
 
 	return request;
 }
@@ -316,6 +377,9 @@ static void session_readable(struct connection *connection)
 		if (session_in_flight(session) == 0)
 			return;
 	}
+
+	/* Handlers, of this session or of others, may have taken what room there was. */
+	session_update_reading(session);
 }
 
 /* NULL if the client hung up, which is not logged. */
@@ -397,6 +461,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 	list_init(&session->link);
 	list_init(&session->opens);
 	list_init(&session->pins);
+	list_init(&session->waiting);
 	payer_open(&session->payer, owner->ledger, PAYER_SESSION);
 	backlog_init(&session->backlog, &session->payer, session_hand_on);
 	regions_init(&session->regions, &session->payer);

@@ -37,9 +37,10 @@
  *
  * Memory: a request that is read but would take more than request_bytes waits in the
  * backlog (backlog.h). While the requests of all sessions take request_bytes_total or more,
- * none is read from a session that has its equal share of that. Every session may always
- * have one request, so no session waits for another. What a request takes is known only to
- * its handler, so the last one may exceed the limit.
+ * none is read from a session that has its equal share of that, and what is in its backlog
+ * stays there; both go on when the others have made room. Every session may always have one
+ * request. What a request takes is known only to its handler, so the last one may exceed
+ * the limit.
  */
 #pragma once
 
@@ -87,6 +88,7 @@ struct session {
 	struct watch process;  /* the pidfd */
 	struct timer greeting; /* ends a session that does not say HELLO */
 	struct post closing;   /* pending in state closing */
+	struct list waiting;   /* in owner->waiting */
 	uint64_t refs;
 };
 
@@ -102,6 +104,10 @@ struct session_owner {
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
+	/* The rest is session.c's. */
+	struct list waiting; /* sessions for which the others leave no room */
+	struct post resume;  /* pending while `resuming` */
+	bool resuming;
 };
 
 /* ---- For request handlers ---- */
@@ -125,6 +131,8 @@ int session_doorbell_fd(const struct session *session);
 
 /* ---- For the server ---- */
 
+/* Once, when its members are set. */
+void session_owner_init(struct session_owner *owner);
 /* Opens a session on an accepted socket, which it consumes on success. Negative errno. */
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id);
 /* greeting, live -> draining -> closing. Whatever its state: its regions need no

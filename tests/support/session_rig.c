@@ -82,6 +82,7 @@ int session_rig_setup(void **state)
 		.died = session_rig_died,
 		.freed = session_rig_freed,
 	};
+	session_owner_init(&rig.owner);
 	list_init(&rig.parked);
 	rig.client = -1;
 	*state = &rig;

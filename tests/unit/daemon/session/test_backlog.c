@@ -128,6 +128,104 @@ static void the_memory_of_all_sessions_is_used(void **state)
 	payer_close(&other);
 }
 
+/* A second session, which has taken half of the memory for requests; a fourth is a share. */
+struct neighbour {
+	struct session *session;
+	int client;
+	struct payer payer;
+	struct charge sessions;
+	struct request *request;
+};
+
+static void neighbour_come(struct neighbour *neighbour, struct session_rig *rig)
+{
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	rig->cost = MIB;
+	ledger_set_limit(&rig->ledger.host, LEDGER_REQUEST_BYTES, 2 * MIB);
+	payer_open(&neighbour->payer, &rig->ledger, PAYER_SESSION);
+	ledger_charge_always(&neighbour->sessions, &neighbour->payer, LEDGER_SESSIONS, 4);
+	session_rig_ping(rig, 100);
+	expect_arrivals(rig, 1);
+	neighbour->session = rig->session;
+	neighbour->client = rig->client;
+	neighbour->request = container_of(list_pop_front(&rig->parked), struct request, link);
+
+	rig->park = false;
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+}
+
+static void neighbour_make_room(struct neighbour *neighbour)
+{
+	request_reply(neighbour->request, HBM_OK, NULL, 0);
+}
+
+static void neighbour_go(struct neighbour *neighbour, struct session_rig *rig)
+{
+	close(neighbour->client);
+	pool_run(&rig->pool, session_rig_is_freed, rig);
+	rig->died = rig->freed = 0;
+	ledger_release(&neighbour->sessions);
+	payer_close(&neighbour->payer);
+}
+
+/* A session that others leave no room is not polled for reading, and is read when they have
+ * made room, though its own request has not ended. */
+static void others_make_room_to_read(void **state)
+{
+	struct session_rig *rig = *state;
+	struct neighbour neighbour = {0};
+
+	neighbour_come(&neighbour, rig);
+	session_rig_ping(rig, 1);
+	session_rig_ping(rig, 2);
+	expect_arrivals(rig, 1);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1);
+	assert_false(rig->session->connection.receiving);
+
+	neighbour_make_room(&neighbour);
+	expect_arrivals(rig, 1);
+	neighbour_go(&neighbour, rig);
+}
+
+/* The same for what has been read and waits. */
+static void others_make_room_for_the_backlog(void **state)
+{
+	struct session_rig *rig = *state;
+	struct neighbour neighbour = {0};
+
+	neighbour_come(&neighbour, rig);
+	rig->cost = MIB / 4;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, MIB / 4);
+	session_rig_ping(rig, 1);
+	session_rig_ping(rig, 2);
+	expect_arrivals(rig, 1);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 2);
+
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, MIB);
+	ledger_set_limit(&rig->ledger.host, LEDGER_REQUEST_BYTES, MIB);
+	session_rig_ping(rig, 3);
+	expect_arrivals(rig, 0);
+
+	neighbour_make_room(&neighbour);
+	expect_arrivals(rig, 2);
+	neighbour_go(&neighbour, rig);
+}
+
+/* Whether a second HELLO is one is known only when the first has been handled. */
+static void a_hello_does_not_wait(void **state)
+{
+	struct session_rig *rig = *state;
+
+	session_rig_connect(rig);
+	rig->park = true;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, 1);
+	session_rig_hello(rig);
+	session_rig_hello(rig);
+	expect_arrivals(rig, 2);
+}
+
 /* What waits for memory when the client hangs up is answered, to nobody. */
 static void a_session_ends_with_a_backlog(void **state)
 {
@@ -151,9 +249,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, session_rig_setup, session_rig_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(requests_wait_for_memory),
-		TEST(one_request_needs_no_room),
-		TEST(the_memory_of_all_sessions_is_used),
+		TEST(requests_wait_for_memory),           TEST(one_request_needs_no_room),
+		TEST(the_memory_of_all_sessions_is_used), TEST(others_make_room_to_read),
+		TEST(others_make_room_for_the_backlog),   TEST(a_hello_does_not_wait),
 		TEST(a_session_ends_with_a_backlog),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
