@@ -45,8 +45,9 @@ static void decommit_finish(struct decommit *decommit)
 {
 	for (size_t i = 0; i < decommit->claim.count; i++)
 		decommit_empty_run(&decommit->claim.runs[i]);
-	decommit->done(decommit->arg, HBM_OK);
+
 	claim_drop(&decommit->claim);
+	decommit->done(decommit->arg, HBM_OK);
 	free(decommit->per_devices);
 	free(decommit);
 }

@@ -162,11 +162,16 @@ static void region_free_region(struct region *region)
 static void region_close_done(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
+	region_done *done = region->done;
+	void *arg = region->arg;
+
 	if (region->result != CUDA_SUCCESS)
 		device_failed(region->device, "cuMemAddressFree", region->result);
-	if (region->done)
-		region->done(region->arg, HBM_OK, NULL);
+
+	/* First: who hears of the end may make another region in its place. */
 	region_free_region(region);
+	if (done)
+		done(arg, HBM_OK, NULL);
 }
 
 static void region_close_run(struct job *job)
@@ -288,26 +293,27 @@ static void region_create_done(struct job *job)
 	struct region *region = container_of(job, struct region, job);
 	struct regions *regions = region->regions;
 	region_done *done = region->done;
+	void *arg = region->arg;
 
 	region->done = NULL;
 	region->claims--;
 
 	if (region->result != CUDA_SUCCESS) {
-		done(region->arg,
-		     device_failed(region->device, "cuMemAddressReserve", region->result), NULL);
+		int status = device_failed(region->device, "cuMemAddressReserve", region->result);
 		region_free_region(region);
+		done(arg, status, NULL);
 		return;
 	}
 
 	if (regions->ended) {
 		region->gone = region->given_up = true;
-		done(region->arg, HBM_SHUTDOWN, NULL);
+		done(arg, HBM_SHUTDOWN, NULL);
 		regions_advance(regions);
 		return;
 	}
 
 	list_push_back(&regions->by_id[region->id % REGION_BUCKETS], &region->by_id);
-	done(region->arg, HBM_OK, region);
+	done(arg, HBM_OK, region);
 }
 
 static uint32_t region_new_id(struct regions *regions)

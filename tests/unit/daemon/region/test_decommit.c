@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "daemon/device/device.h"
+#include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
 #include "daemon/region/slab.h"
 #include "tests/support/region_rig.h"
@@ -31,6 +32,44 @@ static void bad_decommits_change_nothing(void **state)
 	assert_int_equal(region_rig_decommit(rig, ranges, 2), HBM_OK);
 	assert_int_equal(regions_committed(&rig->regions), SLAB);
 	assert_int_equal(region_rig_address(region, 2 * SLAB, SLAB), HBM_OK);
+}
+
+struct again {
+	struct region_rig *rig;
+	const struct region *region;
+	bool over;
+	int status;
+};
+
+static void commit_again(void *arg, int status)
+{
+	struct again *again = arg;
+	struct hbm_wire_range range = region_rig_range(again->region, 0, 1);
+	struct commit *commit = NULL;
+
+	assert_int_equal(status, HBM_OK);
+	again->over = true;
+	again->status = commit_new(&commit, &again->rig->regions, &range, 1);
+	commit_free(commit);
+}
+
+static bool again_is_over(void *arg)
+{
+	return ((struct again *)arg)->over;
+}
+
+/* Whoever hears the end of a decommit may commit the same slots. */
+static void slots_are_free_when_the_decommit_ends(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct hbm_wire_range range = region_rig_range(region, 0, 1);
+	struct again again = {.rig = rig, .region = region};
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 1), HBM_OK);
+	assert_int_equal(decommit_start(&rig->regions, &range, 1, commit_again, &again), HBM_OK);
+	pool_run(&rig->pool, again_is_over, &again);
+	assert_int_equal(again.status, HBM_OK);
 }
 
 static void a_decommit_waits_for_holds(void **state)
@@ -162,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(each_decommit_waits_for_its_own_uses),
 		TEST(bad_decommits_change_nothing),
+		TEST(slots_are_free_when_the_decommit_ends),
 		TEST(a_decommit_waits_for_holds),
 		TEST(decommit_and_destroy_survive_failing_devices),
 		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined,

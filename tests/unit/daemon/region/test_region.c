@@ -185,6 +185,48 @@ static void a_destroyed_region_has_nothing_committed(void **state)
 	pool_run(&rig->pool, is_emptied, rig);
 }
 
+struct room {
+	struct region_rig *rig;
+	bool over, free;
+};
+
+static void room_look(void *arg, int status, struct region *region)
+{
+	struct room *room = arg;
+
+	(void)status;
+	(void)region;
+	room->over = true;
+	room->free = ledger_used(&room->rig->payer, LEDGER_REGIONS) == 0;
+}
+
+static bool room_is_over(void *arg)
+{
+	return ((struct room *)arg)->over;
+}
+
+/* Whoever hears that a region is gone, or could not be made, may make another in its
+ * place. */
+static void a_region_that_is_over_is_not_charged(void **state)
+{
+	struct region_rig *rig = *state;
+	struct room destroyed = {.rig = rig}, failed = {.rig = rig};
+	const struct region *region = region_rig_make(rig, 0, 64 * MIB, 0);
+
+	assert_int_equal(region_destroy(&rig->regions, region_id(region), room_look, &destroyed),
+			 HBM_OK);
+	pool_run(&rig->pool, room_is_over, &destroyed);
+	assert_true(destroyed.free);
+
+	assert_int_equal(
+		rig->pool.call.fail_nth("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
+	assert_int_equal(region_create(&rig->regions, &rig->pool.devices->list[0], 64 * MIB, 0,
+				       room_look, &failed),
+			 HBM_OK);
+	pool_run(&rig->pool, room_is_over, &failed);
+	assert_true(failed.free);
+}
+
 static void a_destroyed_region_waits_for_holds(void **state)
 {
 	struct region_rig *rig = *state;
@@ -283,6 +325,7 @@ int main(void)
 		TEST(a_region_that_comes_after_the_end_is_given_up),
 		TEST(what_goes_well_is_no_error_of_the_device),
 		TEST(a_destroyed_region_has_nothing_committed),
+		TEST(a_region_that_is_over_is_not_charged),
 		TEST(a_destroyed_region_waits_for_holds),
 		TEST(a_dead_clients_memory_is_quarantined),
 		TEST(random_operations_agree_with_a_model),
