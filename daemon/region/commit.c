@@ -96,6 +96,12 @@ uint64_t commit_slabs(const struct commit *commit)
 	return commit->claim.slots;
 }
 
+uint64_t commit_bytes(const struct commit *commit)
+{
+	return sizeof(*commit) + commit->claim.slots * sizeof(*commit->fds) +
+	       commit->claim.count * (sizeof(*commit->claim.runs) + sizeof(*commit->per_pools));
+}
+
 static void commit_refuse(struct commit *commit, int status)
 {
 	if (commit->status == HBM_OK)

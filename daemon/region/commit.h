@@ -20,6 +20,7 @@ struct commit;
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count);
 uint64_t commit_slabs(const struct commit *commit); /* the number of slabs it needs */
+uint64_t commit_bytes(const struct commit *commit); /* the memory it takes itself */
 /* done() is called once, on the loop thread, maybe from within: HBM_OK, or a refusal that
  * changed nothing. */
 void commit_start(struct commit *commit, void (*done)(void *arg, int status), void *arg);

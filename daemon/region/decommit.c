@@ -89,6 +89,12 @@ static void decommit_begin(struct region_wait *wait)
 		mapping_unmap(&decommit->per_devices[i].mapping);
 }
 
+uint64_t decommit_bytes(uint32_t count)
+{
+	return sizeof(struct decommit) +
+	       count * (sizeof(struct slot_run) + sizeof(struct per_device));
+}
+
 int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg)
 {

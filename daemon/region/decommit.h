@@ -15,3 +15,5 @@
  * Otherwise a refusal (claim.h). */
 int decommit_start(struct regions *regions, const struct hbm_wire_range *ranges, uint32_t count,
 		   void (*done)(void *arg, int status), void *arg);
+/* The memory that a decommit of so many ranges takes. */
+uint64_t decommit_bytes(uint32_t count);

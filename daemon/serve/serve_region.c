@@ -277,6 +277,7 @@ static int serve_region_start_commit(struct request *request)
 		return status;
 	}
 
+	request_charge(request, sizeof(*reply) + commit_bytes(reply->commit));
 	commit_start(reply->commit, serve_region_committed, reply);
 
 	return HBM_OK;
@@ -319,6 +320,8 @@ void serve_decommit(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+
+	request_charge(request, decommit_bytes(ranges->count)); /* it may end within */
 	int status = decommit_start(&request->session->regions, ranges->ranges, ranges->count,
 				    serve_region_decommitted, request);
 	if (status != HBM_OK)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/kv.h"
+#include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
 #include <string.h>
@@ -21,6 +22,8 @@
 #define BLOCK 4096u
 #define SLOTS 256u
 #define REQUESTS 40
+#define SLAB (2u << 20)
+#define RANGES 16
 #define ALARM_S 50 /* less than the daemon waits for a fence */
 
 static unsigned fds;
@@ -181,6 +184,58 @@ static void test_all_memory_is_used(void **state)
 	assert_true(spawn_balanced(&daemon_));
 }
 
+/* A request that works on many ranges has more memory than its message. The decommit waits
+ * for the store, which has a slab in use. */
+static void test_the_memory_of_ranges_counts(void **state)
+{
+	struct {
+		struct hbm_wire_ranges head;
+		struct hbm_wire_range ranges[RANGES];
+	} ranges = {.head = {.header = RAW_HEADER(COMMIT, sizeof(ranges)), .count = RANGES}};
+	struct raw_blocks store = {
+		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
+			 .count = 1,
+			 .segments = 1,
+			 .ready_slot = 1,
+			 .ready_value = 1,
+			 .fence_slot = HBM_WIRE_NO_FENCE},
+		.block = {.key.bytes = {1}, .segments = 1},
+		.segment.bytes = BLOCK,
+	};
+	const struct hbm_wire_header ping = RAW_HEADER(PING, sizeof(ping));
+	int client = raw_greet(&daemon_);
+
+	(void)state;
+	store.head.ns = raw_namespace(client, BLOCK);
+	store.segment.region = raw_region(client, 0, (RANGES + 1) * SLAB, SLAB);
+	for (uint64_t i = 0; i < RANGES; i++)
+		ranges.ranges[i] = (struct hbm_wire_range){
+			.region = store.segment.region, .offset = (i + 1) * SLAB, .bytes = SLAB};
+	assert_int_equal(raw_ask(client, &ranges, sizeof(ranges)), HBM_OK);
+
+	assert_true(raw_send(client, &store, sizeof(store), 0));
+	uint64_t before = limit_of("limits.request_bytes_total").used;
+	ranges.head.header.opcode = HBM_WIRE_DECOMMIT;
+	ranges.ranges[0].offset = 0;
+	ranges.ranges[0].region = store.segment.region;
+	assert_true(raw_send(client, &ranges, sizeof(ranges), 0));
+	assert_int_equal(raw_ask(client, &ping, sizeof(ping)), HBM_OK);
+	assert_true(limit_of("limits.request_bytes_total").used - before > RANGES * 128);
+
+	/* Its process lives, so that only itself gives the region back. */
+	const struct hbm_wire_cancel cancel = {.header = RAW_HEADER(CANCEL, sizeof(cancel)),
+					       .flags = HBM_WIRE_ALL};
+	const struct hbm_wire_region_destroy destroy = {
+		.header = RAW_HEADER(REGION_DESTROY, sizeof(destroy)),
+		.region = store.segment.region};
+	struct hbm_wire_header reply;
+	assert_true(raw_send(client, &cancel, sizeof(cancel), 0));
+	for (int i = 0; i < 3; i++)
+		assert_true(raw_receive(client, &reply));
+	assert_int_equal(raw_ask(client, &destroy, sizeof(destroy)), HBM_OK);
+	close(client);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -188,6 +243,7 @@ int main(void)
 		TEST(test_a_session_that_asks_for_too_much),
 		TEST(test_what_waits_for_memory_is_done_in_the_end),
 		TEST(test_closing_while_requests_wait_for_memory),
+		TEST(test_the_memory_of_ranges_counts),
 		cmocka_unit_test_setup_teardown(test_all_memory_is_used, setup_total, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
