@@ -41,6 +41,7 @@ struct server {
 	int unadmitted;
 	bool complained; /* has logged that it cannot accept */
 	struct list sessions;
+	struct list *next; /* where server_for_all() goes on, while it runs */
 	uint64_t count, last_id;
 	struct counters counters; /* of sessions and requests */
 	bool draining;
@@ -82,6 +83,9 @@ static void server_drained_run(struct post *post)
 static void server_freed(struct session_owner *owner, struct session *session)
 {
 	struct server *server = server_of(owner);
+
+	if (server->next == &session->link)
+		server->next = session->link.next;
 	list_remove(&session->link);
 	server->count--;
 
@@ -91,11 +95,18 @@ static void server_freed(struct session_owner *owner, struct session *session)
 	}
 }
 
-/* Runs `end` on every session; each may free its session, none frees another. */
+/* Runs `end` on every session. Each may free its session, and others too: the requests that
+ * end may have been all that kept a dead one. */
 static void server_for_all(struct server *server, void (*end)(struct session *session))
 {
-	list_for_each_safe (node, after, &server->sessions)
-		end(container_of(node, struct session, link));
+	server->next = server->sessions.next;
+	while (server->next != &server->sessions) {
+		struct session *session = container_of(server->next, struct session, link);
+
+		server->next = session->link.next;
+		end(session);
+	}
+	server->next = NULL;
 }
 
 static void server_drain_timeout_fire(struct timer *timer)
