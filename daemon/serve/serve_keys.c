@@ -91,14 +91,13 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 
 	struct hbm_wire_results *results = serve_keys_answer_new(message->count);
 	uint64_t blocks[HBM_TIERS] = {0};
-	uint32_t leading = 0;
+	uint32_t leading = 0, hits = 0;
 	for (uint32_t i = 0; i < message->count; i++) {
 		uint32_t number = i < run ? found[i] : cache_find(cache, ns, &message->keys[i]);
 		if (number != 0 && !block_is_complete(cache_block(cache, number)))
 			number = 0;
 		results->results[i] = serve_keys_result_of(cache, number);
-		cache->counters.lookup_hits += number != 0;
-		cache->counters.lookup_misses += number == 0;
+		hits += number != 0;
 		if (number != 0 && leading == i) {
 			leading++;
 			blocks[results->results[i].tier]++;
@@ -110,6 +109,8 @@ void serve_lookup(struct hbmd *hbmd, struct request *request)
 					       namespaces_get(cache->namespaces, ns)->block_bytes);
 	cache->counters.lookups++;
 	cache->counters.lookup_keys += message->count;
+	cache->counters.lookup_hits += hits;
+	cache->counters.lookup_misses += message->count - hits;
 	serve_keys_answer_send(request);
 }
 
