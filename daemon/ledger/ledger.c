@@ -4,14 +4,12 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include <hbm/wire.h>
-
 #include "daemon/config/config.h"
 
 #define NO_LIMIT UINT64_MAX
 #define LIMIT(key, resource, payer, unit)                                                          \
 	{                                                                                          \
-		"limits." #key, LEDGER_##resource, PAYER_##payer, LEDGER_##unit,                   \
+		"limits." #key, LEDGER_##resource, PAYER_##payer, HBM_UNIT_##unit,                 \
 			offsetof(struct config, limit_##key)                                       \
 	}
 
@@ -31,8 +29,8 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(pinned, PINNED, TIER, BYTES), /* a share of the tier: set by ledger_set_limit() */
 	LIMIT(pins, PINS, SESSION, COUNT),
 	LIMIT(moves, MOVES, MOVER, COUNT),
-	LIMIT(ready_ms, READY_MS, HOST, MILLISECONDS),
-	LIMIT(hello_ms, HELLO_MS, HOST, MILLISECONDS),
+	LIMIT(ready_ms, READY_MS, HOST, MS),
+	LIMIT(hello_ms, HELLO_MS, HOST, MS),
 };
 /* clang-format on */
 

@@ -24,6 +24,7 @@
 
 #include "daemon/base/list.h"
 
+#include <hbm/wire.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,14 +54,12 @@ enum ledger_resource {
 /* What is counted together. */
 enum payer_kind { PAYER_HOST, PAYER_SESSION, PAYER_NAMESPACE, PAYER_TIER, PAYER_MOVER };
 
-enum ledger_unit { LEDGER_COUNT, LEDGER_BYTES, LEDGER_MILLISECONDS };
-
 /* One key of [limits]. */
 struct ledger_limit {
 	const char *name; /* as in the configuration: "limits.regions" */
 	enum ledger_resource resource;
 	enum payer_kind payer; /* of which each may have that much */
-	enum ledger_unit unit;
+	enum hbm_wire_unit unit;
 	size_t member; /* of struct config */
 };
 

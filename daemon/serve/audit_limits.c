@@ -73,17 +73,11 @@ static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd)
 static void audit_limits_fill(struct hbm_wire_limit *record, const struct ledger_limit *limit,
 			      const struct ledger_account *account)
 {
-	static const uint32_t units[] = {
-		[LEDGER_COUNT] = HBM_UNIT_COUNT,
-		[LEDGER_BYTES] = HBM_UNIT_BYTES,
-		[LEDGER_MILLISECONDS] = HBM_UNIT_MS,
-	};
-
 	*record = (struct hbm_wire_limit){.limit = account->limit,
 					  .used = account->used,
 					  .highest = account->highest,
 					  .refused = account->refused,
-					  .unit = units[limit->unit],
+					  .unit = limit->unit,
 					  .balanced = account->balanced};
 	snprintf(record->name, sizeof(record->name), "%s", limit->name);
 	if (!account->balanced)
