@@ -4,13 +4,9 @@
 #include "daemon/cache/tree.h"
 #include "daemon/config/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-
-/* Upper bound on ancestors visited per touch or pin pass, so that one request cannot
- * stall the loop. A touch beyond it only loses exact leaf-first order; a pin beyond it is
- * refused. */
-#define WALK_MAX 65536
 
 /* ---- traffic between tiers ---- */
 
@@ -108,7 +104,6 @@ int cache_open_ordered(struct cache **out, const struct config *config, struct l
 						.waiting = LIST_INIT(cache->tiers[i].waiting)};
 
 	list_init(&cache->kept_pins);
-	cache->walk_left = WALK_MAX;
 	cache->devices = devices;
 	for (uint32_t i = 0; i < devices; i++) {
 		cache_hbm(cache, i)->kind = HBM_TIER_HBM;
@@ -196,16 +191,17 @@ static uint32_t cache_ahead_in(const struct cache *cache, uint32_t ahead, const 
 	return ahead != 0 && block->target == tier->number && block->refs == 0 ? ahead : 0;
 }
 
-static void cache_use(struct cache *cache, uint32_t number, uint32_t device, uint32_t ahead)
+static void cache_use(struct cache *cache, const struct cache_touch *touch, uint32_t number,
+		      uint32_t ahead)
 {
 	const struct block *block = cache_block(cache, number);
 
-	cache->blocks.table[number].touched = cache->pass;
+	cache->blocks.table[number].touched = touch->pass;
 	if (block->refs > 0)
 		return;
 
 	struct tier *from = block_target(&cache->blocks, number);
-	struct tier *to = cache_tier_for(cache_hbm(cache, device), block);
+	struct tier *to = cache_tier_for(cache_hbm(cache, touch->device), block);
 	if (!to)
 		to = from; /* too large for every tier of this device: it stays on its own */
 	if (!to)
@@ -224,43 +220,109 @@ static void cache_use(struct cache *cache, uint32_t number, uint32_t device, uin
 	order_insert(cache->orders[to->number], number, ahead);
 }
 
-void cache_touch_begin(struct cache *cache)
+static void cache_mark_set(const struct cache *cache, struct cache_mark *mark, uint32_t number)
 {
-	cache->pass++;
-	cache->walk_left = WALK_MAX;
+	const struct block *block = cache_block(cache, number);
+	*mark = (struct cache_mark){.number = number, .ns = block->ns, .key = block->key};
 }
 
-bool cache_may_walk(struct cache *cache)
+/* The block's number, or 0: it is gone. */
+static uint32_t cache_mark_get(const struct cache *cache, const struct cache_mark *mark)
 {
-	if (cache->walk_left == 0)
-		return false;
-	cache->walk_left--;
+	bool same =
+		mark->number != 0 && index_find(cache->index, mark->ns, &mark->key) == mark->number;
+	return same ? mark->number : 0;
+}
+
+void cache_touch_begin(struct cache *cache, struct cache_touch *touch)
+{
+	*touch = (struct cache_touch){.pass = ++cache->pass, .walk_left = CACHE_WALK_MAX};
+	cache->touching++;
+}
+
+void cache_touch_end(struct cache *cache)
+{
+	assert(cache->touching > 0);
+	cache->touching--;
+}
+
+/* Whether it has been used since that touch began, by it or by another. */
+static bool cache_is_touched(const struct cache *cache, const struct cache_touch *touch,
+			     uint32_t number)
+{
+	return cache_block(cache, number)->touched - touch->pass <= cache->pass - touch->pass;
+}
+
+static bool cache_is_there(const struct cache *cache, uint32_t number)
+{
+	return number != 0 && !block_is_dropped(cache_block(cache, number));
+}
+
+/* Counts the branch of the block up to the first that is in front already. A touch that may
+ * visit no more ancestors only loses the exact leaf-first order. */
+static bool cache_climb(struct cache *cache, struct cache_touch *touch, struct slice *slice)
+{
+	while (cache_is_there(cache, touch->ahead) &&
+	       !cache_is_touched(cache, touch, touch->ahead) &&
+	       (touch->length == 0 || touch->walk_left > 0)) {
+		touch->walk_left -= touch->length++ > 0;
+		touch->ahead = cache_block(cache, touch->ahead)->parent;
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	touch->climbing = false;
+
 	return true;
 }
 
-static bool cache_is_touched(const struct cache *cache, uint32_t number)
+/* Uses the branch from the leaf up, each block right behind the one that is in front. */
+static bool cache_use_branch(struct cache *cache, struct cache_touch *touch, struct slice *slice)
 {
-	return cache_block(cache, number)->touched == cache->pass;
+	if (!cache_is_there(cache, touch->ahead) || !cache_is_touched(cache, touch, touch->ahead))
+		touch->ahead = 0;
+
+	while (touch->length > 0 && cache_is_there(cache, touch->number)) {
+		cache_use(cache, touch, touch->number, touch->ahead);
+		touch->length--;
+		touch->number = cache_block(cache, touch->number)->parent;
+		if (slice_is_over(slice))
+			return touch->length == 0;
+	}
+
+	return true;
 }
 
-/* Uses a block and its ancestors, up to the first that is in front already: they go right
- * behind that one. This keeps every parent ahead of its children without walking to the
- * root for each branch. */
-void cache_touch(struct cache *cache, uint32_t number, uint32_t device)
+/* A block and its ancestors, up to the first that is in front already: they go right behind
+ * that one. This keeps every parent ahead of its children without walking to the root for
+ * each branch. */
+bool cache_touch_some(struct cache *cache, struct cache_touch *touch, uint32_t number,
+		      uint32_t device, struct slice *slice)
 {
-	uint32_t ahead = number, length = 0;
-	while (ahead != 0 && !cache_is_touched(cache, ahead) &&
-	       (length == 0 || cache_may_walk(cache))) {
-		length++;
-		ahead = cache_block(cache, ahead)->parent;
+	if (touch->busy) {
+		touch->number = cache_mark_get(cache, &touch->at);
+		touch->ahead = cache_mark_get(cache, &touch->above);
+	} else {
+		touch->device = device;
+		touch->number = touch->ahead = number;
+		touch->length = 0;
+		touch->climbing = true;
 	}
 
-	if (ahead != 0 && !cache_is_touched(cache, ahead))
-		ahead = 0;
-	for (; length > 0; length--) {
-		cache_use(cache, number, device, ahead);
-		number = cache_block(cache, number)->parent;
+	touch->busy = (touch->climbing && !cache_climb(cache, touch, slice)) ||
+		      !cache_use_branch(cache, touch, slice);
+	if (touch->busy) {
+		cache_mark_set(cache, &touch->at, touch->number);
+		cache_mark_set(cache, &touch->above, touch->ahead);
 	}
+
+	return !touch->busy;
+}
+
+void cache_touch(struct cache *cache, struct cache_touch *touch, uint32_t number, uint32_t device)
+{
+	(void)cache_touch_some(cache, touch, number, device,
+			       &(struct slice){.until_ns = UINT64_MAX});
 }
 
 /* ---- eviction ---- */
@@ -299,14 +361,24 @@ static void cache_evict(struct cache *cache, uint32_t number)
 
 /* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
  * a later turn. */
-void cache_settle(struct cache *cache)
+bool cache_settle_some(struct cache *cache, struct slice *slice)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
 		for (uint32_t number;
-		     tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;)
+		     tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;) {
 			cache_evict(cache, number);
+			if (slice_is_over(slice))
+				return false;
+		}
 	}
+
+	return true;
+}
+
+void cache_settle(struct cache *cache)
+{
+	(void)cache_settle_some(cache, &(struct slice){.until_ns = UINT64_MAX});
 }
 
 static void cache_count(const struct cache *cache, uint32_t number, struct cache_amount *amount)
@@ -433,7 +505,7 @@ static void cache_release_dropped(struct cache *cache, struct tier *tier)
 
 /* Does not evict tier by tier: a dropped block that is queued for another tier keeps its
  * number. */
-void cache_make_room(struct cache *cache, uint32_t count)
+bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice)
 {
 	uint32_t lowest = cache->tier_count;
 	while (lowest >= 1 && !ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count)) {
@@ -447,5 +519,9 @@ void cache_make_room(struct cache *cache, uint32_t count)
 		cache->counters.evicted_blocks++;
 		cache_drop(cache, victim);
 		cache_release_dropped(cache, tier);
+		if (slice_is_over(slice))
+			return false;
 	}
+
+	return true;
 }

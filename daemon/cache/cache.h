@@ -27,6 +27,7 @@
 #pragma once
 
 #include "daemon/base/counters.h"
+#include "daemon/base/slice.h"
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
 #include "daemon/config/config_fields.h"
@@ -43,8 +44,8 @@ struct cache {
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
-	uint32_t pass;                     /* of the current touch pass */
-	uint32_t walk_left;                /* ancestors this pass may still visit */
+	uint32_t pass;                     /* of the newest touch */
+	uint32_t touching;                 /* touches that have begun and not ended */
 	struct ledger *ledger;
 	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
 	struct config_size pinned_limit;   /* a percentage is of the tier */
@@ -91,13 +92,39 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
 /* Drops a block whose store has failed or is refused. */
 void cache_abandon_store(struct cache *cache, uint32_t number);
 
-/* Uses several blocks: one begin, one touch for each from tail to head, one settle.
- * Settling evicts down to the capacities and may drop blocks, also those just touched.
- * Pinning for one request starts with a begin too, because the ancestors one pass may
- * visit are bounded. */
-void cache_touch_begin(struct cache *cache);
-bool cache_may_walk(struct cache *cache); /* counts one more ancestor in this pass */
-void cache_touch(struct cache *cache, uint32_t number, uint32_t device);
+/* A block, to be found again in a later slice. */
+struct cache_mark {
+	uint32_t number; /* 0: none */
+	uint16_t ns;
+	struct hbm_wire_key key;
+};
+
+/*
+ * A use of several blocks and of their ancestors, in slices: one begin, each block from tail
+ * to head, one end, then settling. Uses that others make meanwhile are newer or older as
+ * they come. What is dropped meanwhile is not used. The members are cache.c's.
+ */
+struct cache_touch {
+	uint32_t device; /* for which */
+	uint32_t pass;
+	uint32_t walk_left; /* ancestors it may still visit */
+	bool busy, climbing;
+	uint32_t number, ahead, length;
+	struct cache_mark at, above; /* number and ahead, between slices */
+};
+
+void cache_touch_begin(struct cache *cache, struct cache_touch *touch);
+/* Uses a block on a device, and its ancestors. False: the slice is over; to be called again
+ * until it is true; what `number` is counts the first time only. */
+bool cache_touch_some(struct cache *cache, struct cache_touch *touch, uint32_t number,
+		      uint32_t device, struct slice *slice);
+/* Evicts down to the capacities; may drop blocks, also those just used. False: the slice is
+ * over. */
+bool cache_settle_some(struct cache *cache, struct slice *slice);
+/* After the first cache_touch_begin() until this, tiers may have more than fits. */
+void cache_touch_end(struct cache *cache);
+/* The same without slices. */
+void cache_touch(struct cache *cache, struct cache_touch *touch, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
 
 /* Blocks, and their bytes as stored. */
@@ -111,8 +138,8 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 				   uint64_t max_blocks);
 
 /* Drops blocks, least recently used of the lowest tier first, until the index has room
- * for `count` new ones. */
-void cache_make_room(struct cache *cache, uint32_t count);
+ * for `count` new ones. False: the slice is over. */
+bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice);
 
 /* A tier has lost its bytes and can be no target any longer: blocks with bytes there, and
  * blocks pinned there, are dropped; the others get the tier below as target. */
@@ -141,9 +168,10 @@ void cache_limit_pins(struct cache *cache, const struct tier *tier);
 /* Whether the block or a descendant is pinned. */
 bool cache_is_pinned(const struct cache *cache, uint32_t number);
 /* Pins a block, which references it and its ancestors. False, and nothing is pinned, if
- * that would exceed the pinned limit of a tier, or if this pass has visited more than
- * 65,536 ancestors that had no reference yet. */
-bool cache_pin(struct cache *cache, uint32_t number);
+ * that would exceed the pinned limit of a tier, or visit more ancestors without a reference
+ * than are left of *walk, which begins as CACHE_WALK_MAX for each request. */
+#define CACHE_WALK_MAX 65536
+bool cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
 void cache_unpin(struct cache *cache, uint32_t number);
 /* Drops a reference of a block and, after its last one, of its ancestors. */
 void cache_unref_branch(struct cache *cache, uint32_t number);

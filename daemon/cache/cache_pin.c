@@ -57,13 +57,14 @@ void cache_unref_branch(struct cache *cache, uint32_t number)
 
 /* Refs the block and its ancestors, up to the first that already had a reference; all or
  * none. */
-static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
+static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk)
 {
 	uint32_t at = number;
 
 	while (at != 0 && cache_block(cache, at)->refs == 0) {
-		if (!cache_pin_cache_may_pin(cache, at) || !cache_may_walk(cache))
+		if (!cache_pin_cache_may_pin(cache, at) || *walk == 0)
 			break;
+		--*walk;
 		order_remove(cache_order(cache, at), at);
 		block_ref(&cache->blocks, at);
 		at = cache_block(cache, at)->parent;
@@ -83,9 +84,9 @@ static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number)
 	return false;
 }
 
-bool cache_pin(struct cache *cache, uint32_t number)
+bool cache_pin(struct cache *cache, uint32_t number, uint32_t *walk)
 {
-	if (!cache_pin_cache_ref_branch(cache, number))
+	if (!cache_pin_cache_ref_branch(cache, number, walk))
 		return false;
 
 	block_count_pin(&cache->blocks, number, 1);

@@ -125,7 +125,7 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 		     tally->logical[n]);
 	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), tally->pinned[n]);
 
-	if (tier->bytes > tier->usable)
+	if (tier->bytes > tier->usable && cache->touching == 0)
 		audit_problem(account, "%llu bytes have this target, %llu are usable",
 			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
 

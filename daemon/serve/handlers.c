@@ -18,7 +18,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_DECOMMIT] = serve_decommit,
 			[HBM_WIRE_NAMESPACE_OPEN] = serve_namespace_open,
 			[HBM_WIRE_NAMESPACE_CLOSE] = serve_namespace_close,
-			[HBM_WIRE_LOOKUP] = serve_lookup,
+			[HBM_WIRE_LOOKUP] = serve_keys,
 			[HBM_WIRE_STORE] = serve_store,
 			[HBM_WIRE_LOAD] = serve_load,
 			[HBM_WIRE_PREFETCH] = serve_prefetch,
@@ -32,5 +32,6 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_CANCEL] = serve_cancel,
 			[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
 		},
+	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,
 };

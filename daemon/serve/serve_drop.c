@@ -19,6 +19,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/pump.h"
+#include "daemon/serve/pins.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_namespace.h"
 
@@ -56,13 +57,13 @@ static bool serve_drop_forget_pins(struct namespace_drop *drop)
 		return false;
 
 	if (drop->session == 0)
-		serve_keys_forget_lost_pins(cache, NULL);
+		pins_forget_lost(cache, &cache->kept_pins);
 
 	struct session *session = serve_drop_session_after(drop->hbmd, drop->session);
 	if (!session)
 		return false;
 
-	serve_keys_forget_lost_pins(cache, session);
+	pins_forget_lost(cache, &session->pins);
 	drop->session = session->id;
 
 	return true;
@@ -121,7 +122,7 @@ static uint64_t serve_drop_pins_of_others(struct hbmd *hbmd, const struct sessio
 					  uint16_t number)
 {
 	uint64_t pins = namespaces_get(hbmd->cache->namespaces, number)->pins;
-	return pins - serve_keys_pins_in(hbmd->cache, session, number);
+	return pins - pins_count_in(hbmd->cache, &session->pins, number);
 }
 
 /* Whether the request may drop it; otherwise it has been refused. */

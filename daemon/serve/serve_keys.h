@@ -5,7 +5,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/serve/server.h"
 
-request_handler serve_lookup, serve_keys /* TOUCH PIN UNPIN REMOVE */, serve_evict;
+request_handler serve_keys /* LOOKUP TOUCH PIN UNPIN REMOVE */, serve_evict;
 /* What the cache holds for a session that has died: namespaces opened, pins. */
 void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */
@@ -13,8 +13,3 @@ void serve_close(struct hbmd *hbmd);
 
 /* The reply to EVICT and NAMESPACE_DROP. */
 void serve_keys_reply_amount(struct request *request, const struct cache_amount *amount);
-
-/* Pins that a session has of blocks of a namespace that have not been dropped. */
-uint64_t serve_keys_pins_in(const struct cache *cache, const struct session *session, uint16_t ns);
-/* Takes back a session's pins of dropped blocks; NULL: those that operators keep. */
-void serve_keys_forget_lost_pins(struct cache *cache, struct session *session);

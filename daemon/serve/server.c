@@ -63,6 +63,11 @@ static void server_arrived(struct session_owner *owner, struct request *request)
 	server->handlers->requests[request->message->opcode](server->hbmd, request);
 }
 
+static void server_cancelled(struct session_owner *owner, struct request *request)
+{
+	server_of(owner)->handlers->cancelled(request);
+}
+
 static void server_died(struct session_owner *owner, struct session *session)
 {
 	struct server *server = server_of(owner);
@@ -266,6 +271,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		.incoming = incoming,
 		.counters = &server->counters,
 		.arrived = server_arrived,
+		.cancelled = server_cancelled,
 		.died = server_died,
 		.freed = server_freed,
 	};

@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/session/backlog.h"
 
+#include <assert.h>
 #include <hbm/wire.h>
 
-void backlog_init(struct backlog *backlog, struct payer *payer,
-		  void (*hand_on)(struct backlog *backlog, struct request *request))
+void backlog_init(struct backlog *backlog, struct payer *payer)
 {
-	*backlog = (struct backlog){.payer = payer, .hand_on = hand_on};
+	*backlog = (struct backlog){.payer = payer};
 	list_init(&backlog->requests);
+	list_init(&backlog->returned);
 }
 
-/* `unhandled` requests of the session are with no handler. */
-static bool backlog_has_room(const struct backlog *backlog, uint64_t unhandled)
+static bool backlog_has_room(const struct backlog *backlog)
 {
-	const struct payer *payer = backlog->payer;
-
-	return ledger_used(payer, LEDGER_REQUESTS) == unhandled ||
-	       (ledger_has_own_room(payer, LEDGER_REQUEST_BYTES, 1) &&
-		ledger_has_shared_room(payer, LEDGER_REQUEST_BYTES));
+	return ledger_has_own_room(backlog->payer, LEDGER_REQUEST_BYTES, 1) &&
+	       ledger_has_shared_room(backlog->payer, LEDGER_REQUEST_BYTES);
 }
 
-static struct request *backlog_remove(struct backlog *backlog, struct list *node)
+/* Requests that have begun, have not ended, and may hold more than their message. */
+static uint64_t backlog_begun(const struct backlog *backlog)
 {
-	list_remove(node);
-	backlog->count--;
-	return container_of(node, struct request, link);
+	return ledger_used(backlog->payer, LEDGER_REQUESTS) - backlog->count - backlog->parked;
 }
 
 static bool backlog_overtakes(const struct request *request)
@@ -36,28 +32,66 @@ static bool backlog_overtakes(const struct request *request)
 
 void backlog_add(struct backlog *backlog, struct request *request)
 {
-	bool waits = backlog->count > 0 || !backlog_has_room(backlog, 1);
+	if (backlog_overtakes(request))
+		list_push_front(&backlog->requests, &request->link);
+	else
+		list_push_back(&backlog->requests, &request->link);
 
-	if (!waits || backlog_overtakes(request)) {
-		backlog->hand_on(backlog, request);
-		return;
-	}
-
-	list_push_back(&backlog->requests, &request->link);
 	backlog->count++;
 }
 
-void backlog_run(struct backlog *backlog)
+static struct request *backlog_remove(struct backlog *backlog, struct list *node)
 {
-	/* The handler has replied from within. */
-	if (backlog->running)
-		return;
+	list_remove(node);
+	backlog->count--;
+	return container_of(node, struct request, link);
+}
 
-	backlog->running = true;
-	while (backlog->count > 0 && backlog_has_room(backlog, backlog->count))
-		backlog->hand_on(backlog, backlog_remove(backlog, backlog->requests.next));
+static struct request *backlog_take_returned(struct backlog *backlog)
+{
+	if (list_empty(&backlog->returned) || (backlog->resumed > 0 && !backlog_has_room(backlog)))
+		return NULL;
 
-	backlog->running = false;
+	backlog->resumed++;
+	return backlog_remove(backlog, backlog->returned.next);
+}
+
+struct request *backlog_take(struct backlog *backlog)
+{
+	struct request *request = backlog_take_returned(backlog);
+	if (request || list_empty(&backlog->requests))
+		return request;
+
+	struct list *first = backlog->requests.next;
+	if (backlog_begun(backlog) > 0 && !backlog_has_room(backlog) &&
+	    !backlog_overtakes(container_of(first, struct request, link)))
+		return NULL;
+
+	return backlog_remove(backlog, first);
+}
+
+void backlog_park(struct backlog *backlog)
+{
+	backlog->parked++;
+}
+
+void backlog_unpark(struct backlog *backlog)
+{
+	assert(backlog->parked > 0);
+	backlog->parked--;
+}
+
+void backlog_return(struct backlog *backlog, struct request *request, struct resumption *resumption)
+{
+	request->resumption = resumption;
+	list_push_back(&backlog->returned, &request->link);
+	backlog->count++;
+}
+
+void backlog_resumed_ended(struct backlog *backlog)
+{
+	assert(backlog->resumed > 0);
+	backlog->resumed--;
 }
 
 static bool backlog_is_cancellable(const struct request *request)
@@ -69,24 +103,27 @@ static bool backlog_is_cancellable(const struct request *request)
 		       HBM_WIRE_NO_FENCE;
 }
 
-bool backlog_run_cancellable(struct backlog *backlog, const uint64_t *id)
+struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id)
 {
 	list_for_each (node, &backlog->requests) {
 		struct request *request = container_of(node, struct request, link);
-		if (!backlog_is_cancellable(request) || (id && request->message->id != *id))
-			continue;
-
-		backlog->hand_on(backlog, backlog_remove(backlog, node));
-
-		return true;
+		if (backlog_is_cancellable(request) && (!id || request->message->id == *id))
+			return backlog_remove(backlog, node);
 	}
 
-	return false;
+	return NULL;
 }
 
 void backlog_end(struct backlog *backlog)
 {
-	while (backlog->count > 0)
+	while (!list_empty(&backlog->returned)) {
+		struct request *request = backlog_remove(backlog, backlog->returned.next);
+
+		backlog->resumed++;
+		request->resumption->go_on(request->resumption, HBM_SHUTDOWN);
+	}
+
+	while (!list_empty(&backlog->requests))
 		request_refuse(backlog_remove(backlog, backlog->requests.next), HBM_SHUTDOWN,
 			       "the session has ended");
 }

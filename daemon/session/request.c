@@ -53,11 +53,12 @@ static void request_end(struct request *request)
 {
 	struct session *session = request->session;
 	const struct request_ops *ops = request->ops;
+	bool resumed = request->resumption != NULL;
 
 	ledger_release(&request->memory_charge);
 	ledger_release(&request->count_charge);
 	free(request);
-	ops->ended(session);
+	ops->ended(session, resumed);
 }
 
 /* ---- The reply as a queued message ---- */

@@ -15,6 +15,7 @@
 #include "daemon/session/connection.h"
 
 #include <hbm/wire.h>
+#include <stdbool.h>
 
 struct request;
 struct session;
@@ -22,13 +23,21 @@ struct session;
 /* What a request calls of its owner. */
 struct request_ops {
 	void (*refused)(struct session *session); /* its reply has a status other than HBM_OK */
-	void (*ended)(struct session *session);   /* it has been freed; the owner may go with it */
+	/* It has been freed; the owner may go with it. resumed: it had waited and gone on. */
+	void (*ended)(struct session *session, bool resumed);
+};
+
+/* The rest of a request that has waited and may begin to use memory now (backlog.h). */
+struct resumption {
+	/* HBM_OK: go on; HBM_SHUTDOWN: the session has ended, refuse it. */
+	void (*go_on)(struct resumption *resumption, int status);
 };
 
 struct request {
-	struct list link;        /* the handler's, while it waits somewhere */
+	struct list link;        /* the backlog's or the handler's, while it waits somewhere */
 	struct session *session; /* the owner, which outlives it */
 	const struct hbm_wire_header *message;
+	struct resumption *resumption; /* the backlog's */
 	/* The rest is request.c's. */
 	const struct request_ops *ops;
 	struct connection *connection;

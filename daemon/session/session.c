@@ -3,9 +3,6 @@
  * session: see session.h. Everything that ends a session does so from the top of the loop
  * (session_end): from its process's watch and its timers, from the server, or through a
  * post (session_break).
- *
- * Reading is fair: a session with nothing in flight gets one message read each time its
- * socket is readable, one that pipelines gets SESSION_BURST.
  */
 #include "daemon/session/session.h"
 #include "daemon/base/clock.h"
@@ -18,9 +15,6 @@
 
 #include "daemon/base/log.h"
 #include "daemon/session/peer.h"
-#include "daemon/session/validate.h"
-
-enum { SESSION_BURST = 16 };
 
 /* ---- State ---- */
 
@@ -45,17 +39,6 @@ static bool session_enter(struct session *session, enum session_state state)
 	return true;
 }
 
-/* Lets those go on that wait for room, from the top of the loop: their handlers do not run
- * within another session's. */
-static void session_resume_others(struct session_owner *owner)
-{
-	if (owner->resuming || list_empty(&owner->waiting))
-		return;
-
-	owner->resuming = true;
-	loop_post(owner->loop, &owner->resume);
-}
-
 /* ---- References ---- */
 
 static void session_free(struct session *session)
@@ -63,20 +46,21 @@ static void session_free(struct session *session)
 	loop_unwatch(session->owner->loop, &session->process);
 	close(session->pidfd);
 	fences_close(&session->fences);
+	turns_stop(&session->owner->turns, &session->player);
 	list_remove(&session->waiting);
 	ledger_release(&session->charge);
 	payer_close(&session->payer);
-	session_resume_others(session->owner); /* the shares have grown */
+	session_turn_resume_others(session->owner); /* the shares have grown */
 	session->owner->freed(session->owner, session);
 	free(session);
 }
 
-static void session_ref(struct session *session)
+void session_ref(struct session *session)
 {
 	session->refs++;
 }
 
-static void session_unref(struct session *session)
+void session_unref(struct session *session)
 {
 	assert(session->refs > 0);
 	if (--session->refs == 0 && session->state == SESSION_DEAD &&
@@ -134,76 +118,12 @@ void session_break(struct session *session, const char *why)
 	connection_fail(&session->connection, -ECONNABORTED);
 }
 
-/* The client broke the protocol. */
-static void session_drop(struct session *session, const char *why)
+void session_drop(struct session *session, const char *why)
 {
 	session->owner->counters->sessions_dropped++;
 	log_warning("session %llu (pid %d, uid %u): dropped: %s", (unsigned long long)session->id,
 		    (int)session->pid, session->uid, why);
 	session_end(session);
-}
-
-static uint64_t session_in_flight(const struct session *session)
-{
-	return ledger_used(&session->payer, LEDGER_REQUESTS);
-}
-
-/* Whether one more request may be read: always if there is none. */
-static bool session_has_room(const struct session *session)
-{
-	return session_in_flight(session) == 0 ||
-	       (ledger_has_room(&session->payer, LEDGER_REQUESTS, 1) &&
-		ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES));
-}
-
-static bool session_may_read(const struct session *session)
-{
-	return (session->state == SESSION_GREETING || session->state == SESSION_LIVE) &&
-	       session_has_room(session);
-}
-
-/* Whether other sessions have to make room before this one goes on. */
-static bool session_waits_for_others(const struct session *session)
-{
-	return session->state < SESSION_CLOSING && session_in_flight(session) > 0 &&
-	       !ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES);
-}
-
-/* Polls for reading if there is room; if not, and if that is for others to change, it is
- * resumed when they have. */
-static void session_update_reading(struct session *session)
-{
-	list_remove(&session->waiting);
-	if (session_waits_for_others(session))
-		list_push_back(&session->owner->waiting, &session->waiting);
-
-	connection_allow(&session->connection, session_may_read(session));
-}
-
-static void session_resume_run(struct post *post)
-{
-	struct session_owner *owner = container_of(post, struct session_owner, resume);
-	struct list waiting;
-
-	owner->resuming = false;
-	list_init(&waiting);
-	for (struct list *node; (node = list_pop_front(&owner->waiting));)
-		list_push_back(&waiting, node);
-
-	for (struct list *node; (node = list_pop_front(&waiting));) {
-		struct session *session = container_of(node, struct session, waiting);
-
-		session_ref(session);
-		backlog_run(&session->backlog);
-		session_update_reading(session);
-		session_unref(session);
-	}
-}
-
-void session_owner_init(struct session_owner *owner)
-{
-	owner->resume.run = session_resume_run;
-	list_init(&owner->waiting);
 }
 
 void session_drain(struct session *session)
@@ -214,7 +134,7 @@ void session_drain(struct session *session)
 	if (session_enter(session, SESSION_DRAINING)) {
 		fences_end(&session->fences);
 		connection_allow(&session->connection, false);
-		if (session_in_flight(session) == 0)
+		if (session_turn_in_flight(session) == 0)
 			session_break(session, NULL);
 	}
 
@@ -239,113 +159,6 @@ static void session_process_gone(struct watch *watch, uint32_t events)
 	session_unref(session);
 }
 
-static void session_request_refused(struct session *session)
-{
-	session->owner->counters->refused++;
-}
-
-/* ---- Requests ---- */
-
-static void session_request_ended(struct session *session)
-{
-	struct session_owner *owner = session->owner;
-
-	backlog_run(&session->backlog);
-
-	if (session->state == SESSION_DRAINING && session_in_flight(session) == 0)
-		session_break(session, NULL);
-
-	session_update_reading(session);
-	if (ledger_has_room(&owner->ledger->host, LEDGER_REQUEST_BYTES, 1))
-		session_resume_others(owner);
-
-	session_unref(session);
-}
-
-static void session_hand_on(struct backlog *backlog, struct request *request)
-{
-	struct session *session = container_of(backlog, struct session, backlog);
-
-	session->owner->arrived(session->owner, request);
-}
-
-static const struct request_ops session_request_ops = {
-	.refused = session_request_refused,
-	.ended = session_request_ended,
-};
-
-static struct request *session_begin_request(struct session *session, size_t size)
-{
-	struct request *request = request_new(session, &session->connection, &session_request_ops,
-					      &session->payer, session->owner->incoming, size);
-	if (!request)
-		return NULL;
-
-	session_ref(session);
-	session->requests++;
-	session->owner->counters->requests++;
-	session_update_reading(session);
-
-	return request;
-}
-
-static void session_refuse(struct session *session, struct request *request, int status,
-			   const char *why)
-{
-	const char *name = validate_opcode_name(request->message->opcode);
-
-	log_debug("session %llu (pid %d): %s refused: %s", (unsigned long long)session->id,
-		  (int)session->pid, name ? name : "message", why);
-	request_refuse(request, status, "%s", why);
-}
-
-/* False when the session is over. */
-static bool session_take_message(struct session *session, size_t size)
-{
-	struct refusal why;
-	bool greeted = session->state != SESSION_GREETING;
-	int status = validate_message(session->owner->incoming, size, greeted, &why);
-	if (status < 0) {
-		session_drop(session, why.reason);
-		return false;
-	}
-
-	struct request *request = session_begin_request(session, size);
-	if (!request) {
-		session_break(session, "out of memory");
-		return false;
-	}
-
-	if (status == HBM_OK)
-		backlog_add(&session->backlog, request);
-	else
-		session_refuse(session, request, status, why.reason);
-
-	return true;
-}
-
-/* False when the session is over. */
-static bool session_read_message(struct session *session, bool *any)
-{
-	ssize_t size = connection_receive(&session->connection, session->owner->incoming,
-					  HBM_WIRE_MESSAGE_MAX);
-
-	*any = size > 0;
-	if (size > 0)
-		return session_take_message(session, (size_t)size);
-	if (size == -EAGAIN)
-		return true;
-
-	if (size == -EMSGSIZE)
-		session_drop(session, "message too long");
-	else if (size == -EPROTO)
-		session_drop(session, "unexpected file descriptors");
-	else
-		session_end(session);
-
-	return false;
-}
-
 /* ---- The connection's calls ---- */
 
 static struct session *session_of(struct connection *connection)
@@ -365,21 +178,7 @@ static void session_connection_unref(struct connection *connection)
 
 static void session_readable(struct connection *connection)
 {
-	struct session *session = session_of(connection);
-	bool any = true;
-
-	for (int i = 0; i < SESSION_BURST && any && session_may_read(session); i++) {
-		if (!session_read_message(session, &any))
-			return;
-
-		/* No request in flight after a message: a client that waits for each
-		 * answer. Reading again would waste a system call per round trip. */
-		if (session_in_flight(session) == 0)
-			return;
-	}
-
-	/* Handlers, of this session or of others, may have taken what room there was. */
-	session_update_reading(session);
+	session_turn_readable(session_of(connection));
 }
 
 /* NULL if the client hung up, which is not logged. */
@@ -457,13 +256,16 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 		.process = {.fd = peer->pidfd, .events = POLLIN, .ready = session_process_gone},
 		.greeting.fire = session_greeting_fire,
 		.closing.run = session_closing_run,
+		.player.play = session_turn_play,
 	};
 	list_init(&session->link);
 	list_init(&session->opens);
 	list_init(&session->pins);
 	list_init(&session->waiting);
+	list_init(&session->player.link);
+	list_init(&session->works);
 	payer_open(&session->payer, owner->ledger, PAYER_SESSION);
-	backlog_init(&session->backlog, &session->payer, session_hand_on);
+	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
 	session->regions.emptied = session_regions_emptied;
 
@@ -530,21 +332,40 @@ void session_fence(struct session *session, uint32_t slot, uint64_t value)
 	fences_set(&session->fences, slot, value);
 }
 
+void session_work(struct session *session, struct work *work)
+{
+	session_ref(session);
+	list_push_back(&session->works, &work->link);
+	turns_wake(&session->owner->turns, &session->player);
+}
+
 void session_wait_ready(struct session *session, struct ready_wait *wait)
 {
+	backlog_park(&session->backlog);
 	fences_wait(&session->fences, wait);
+}
+
+void session_end_wait(struct session *session)
+{
+	backlog_unpark(&session->backlog);
+}
+
+void session_resume(struct request *request, struct resumption *resumption)
+{
+	struct session *session = request->session;
+
+	backlog_return(&session->backlog, request, resumption);
+	turns_wake(&session->owner->turns, &session->player);
 }
 
 bool session_cancel(struct session *session, const uint64_t *id)
 {
-	bool any = false;
+	bool any = fences_cancel(&session->fences, id);
+	struct request *request;
 
-	/* What has ended makes room: others may begin to wait meanwhile. */
-	for (;;) {
-		if (fences_cancel(&session->fences, id))
-			any = true;
-		else if (!backlog_run_cancellable(&session->backlog, id))
-			break;
+	while ((request = backlog_take_cancellable(&session->backlog, id))) {
+		session->owner->cancelled(session->owner, request);
+		any = true;
 	}
 
 	return any;

@@ -41,6 +41,11 @@
  * stays there; both go on when the others have made room. Every session may always have one
  * request. What a request takes is known only to its handler, so the last one may exceed
  * the limit.
+ *
+ * Time: sessions take turns (turns.h). In its turn a session goes on with the work that its
+ * requests have left, then begins a request of its backlog, then reads a message
+ * (session_turn.c). So its requests begin in the order they were sent, and one that is long
+ * delays those behind it, and no other session.
  */
 #pragma once
 
@@ -53,6 +58,7 @@
 #include "daemon/session/connection.h"
 #include "daemon/session/fences.h"
 #include "daemon/session/request.h"
+#include "daemon/session/turns.h"
 
 #include <hbm/wire.h>
 #include <sys/types.h>
@@ -89,7 +95,18 @@ struct session {
 	struct timer greeting; /* ends a session that does not say HELLO */
 	struct post closing;   /* pending in state closing */
 	struct list waiting;   /* in owner->waiting */
+	struct player player;
+	struct list works; /* struct work */
+	bool unpolled;     /* its socket is not polled until it has had its turn */
 	uint64_t refs;
+};
+
+/* What a request, or the end of a session, has left to do. */
+struct work {
+	struct list link; /* in session->works */
+	/* Goes on until it is done (true), when it may have been freed, or until the slice
+	 * is over (false). */
+	bool (*run)(struct work *work, struct slice *slice);
 };
 
 /* What sessions call of their owner, which outlives them. */
@@ -100,11 +117,14 @@ struct session_owner {
 	struct counters *counters;
 	/* A request that has been validated. */
 	void (*arrived)(struct session_owner *owner, struct request *request);
+	/* A STORE or LOAD with a ready fence is cancelled before it has arrived. */
+	void (*cancelled)(struct session_owner *owner, struct request *request);
 	/* The session has become dead. */
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
 	/* The rest is session.c's. */
+	struct turns turns;
 	struct list waiting; /* sessions for which the others leave no room */
 	struct post resume;  /* pending while `resuming` */
 	bool resuming;
@@ -117,11 +137,18 @@ bool session_is_operator(const struct session *session);
 /* Sets a fence of the session, whether or not the session still lives. slot
  * HBM_WIRE_NO_FENCE: none. */
 void session_fence(struct session *session, uint32_t slot, uint64_t value);
+/* Leaves the work to the session's turns, after that which it has. Dead sessions have turns
+ * too. */
+void session_work(struct session *session, struct work *work);
 /* Fires the wait when its fence is reached, after [limits] ready_ms, or when the session
- * ends. */
+ * ends. Until then the request takes no more memory than its message. */
 void session_wait_ready(struct session *session, struct ready_wait *wait);
-/* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED.
- * False: there was none. */
+/* For fire(): the wait is over. The request ends now, or with session_resume(). */
+void session_end_wait(struct session *session);
+/* Lets the request go on, in a turn of the session, when it may use memory. */
+void session_resume(struct request *request, struct resumption *resumption);
+/* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED, and
+ * cancels those that have not arrived. False: there was none. */
 bool session_cancel(struct session *session, const uint64_t *id);
 /* For HELLO: greeting -> live: other requests are accepted. The fds of its reply are
  * borrowed until then. */
@@ -143,3 +170,18 @@ void session_drain(struct session *session);
 void session_end(struct session *session);
 /* greeting, live, draining -> closing. why, a static phrase or NULL, is logged. */
 void session_break(struct session *session, const char *why);
+
+/* ---- Between session.c and session_turn.c ---- */
+
+/* struct player: a turn of the session. */
+bool session_turn_play(struct player *player, struct slice *slice);
+/* Its socket is readable. */
+void session_turn_readable(struct session *session);
+/* Lets those sessions go on that wait for room, from the top of the loop. */
+void session_turn_resume_others(struct session_owner *owner);
+uint64_t session_turn_in_flight(const struct session *session); /* requests */
+
+void session_ref(struct session *session);
+void session_unref(struct session *session);
+/* The client broke the protocol. */
+void session_drop(struct session *session, const char *why);

@@ -93,10 +93,12 @@ void cache_rig_request(struct cache_rig *rig, uint16_t ns, const uint32_t *keys,
 				cache_rig_insert(rig, ns, keys[i], i == 0 ? 0 : numbers[i - 1]);
 	}
 
-	cache_touch_begin(rig->cache);
+	struct cache_touch touch;
+	cache_touch_begin(rig->cache, &touch);
 	for (uint32_t i = count; i-- > 0;)
-		cache_touch(rig->cache, numbers[i], device);
+		cache_touch(rig->cache, &touch, numbers[i], device);
 	cache_settle(rig->cache);
+	cache_touch_end(rig->cache);
 }
 
 uint32_t cache_rig_insert_placed(struct cache_rig *rig, uint16_t ns, uint32_t n)
@@ -139,13 +141,16 @@ void cache_rig_assert_empties(struct cache_rig *rig)
 
 uint32_t cache_rig_use_leaves(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves)
 {
-	cache_touch_begin(rig->cache);
-	uint32_t may_visit = rig->cache->walk_left;
+	struct cache_touch touch;
+	cache_touch_begin(rig->cache, &touch);
+	uint32_t may_visit = touch.walk_left;
 
 	for (uint32_t i = 0; i < leaves; i++)
-		cache_touch(rig->cache, cache_rig_find(rig, ns, trunk + i), 0);
+		cache_touch(rig->cache, &touch, cache_rig_find(rig, ns, trunk + i), 0);
 
-	return may_visit - rig->cache->walk_left;
+	cache_touch_end(rig->cache);
+
+	return may_visit - touch.walk_left;
 }
 
 void cache_rig_grow_branches(struct cache_rig *rig, uint16_t ns, uint32_t trunk, uint32_t leaves)

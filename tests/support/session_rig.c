@@ -51,6 +51,12 @@ static void session_rig_arrived(struct session_owner *owner, struct request *req
 	}
 }
 
+static void session_rig_cancelled(struct session_owner *owner, struct request *request)
+{
+	(void)owner;
+	request_refuse(request, HBM_CANCELLED, "cancelled");
+}
+
 static void session_rig_died(struct session_owner *owner, struct session *session)
 {
 	assert_int_equal(session->state, SESSION_DEAD);
@@ -79,6 +85,7 @@ int session_rig_setup(void **state)
 		.incoming = aligned_alloc(64, HBM_WIRE_MESSAGE_MAX),
 		.counters = &rig.counters,
 		.arrived = session_rig_arrived,
+		.cancelled = session_rig_cancelled,
 		.died = session_rig_died,
 		.freed = session_rig_freed,
 	};

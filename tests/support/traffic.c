@@ -255,10 +255,12 @@ void traffic_use(struct traffic *traffic, uint32_t ns, uint32_t first, uint32_t 
 		assert_int_not_equal(numbers[end], 0);
 	}
 
-	cache_touch_begin(cache);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
 	for (uint32_t i = end; i-- > 0;)
-		cache_touch(cache, numbers[i], device);
+		cache_touch(cache, &touch, numbers[i], device);
 	cache_settle(cache);
+	cache_touch_end(cache);
 	for (uint32_t i = 0; i < present; i++)
 		traffic_start_load(traffic, numbers[i], ns, first + i, device);
 	for (uint32_t i = present; i < end; i++)
@@ -294,7 +296,8 @@ void traffic_pin(struct traffic *traffic, uint32_t ns, uint32_t key)
 	struct hbm_wire_key wire = traffic_key(key);
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t number = cache_find(cache, traffic->ns[ns], &wire);
-	if (number != 0 && traffic->pinned[ns][key] == 0 && cache_pin(cache, number))
+	if (number != 0 && traffic->pinned[ns][key] == 0 &&
+	    cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}))
 		traffic->pinned[ns][key] = number;
 }
 

@@ -50,9 +50,10 @@ static void test_parents_go_after_their_children(void **state)
 	}
 
 	for (unsigned pass = 0; pass < 200; pass++) {
-		cache_touch_begin(cache);
+		struct cache_touch touch;
+		cache_touch_begin(cache, &touch);
 		for (uint64_t uses = 1 + seed_below(&rig.seed, 20); uses > 0; uses--)
-			cache_touch(cache,
+			cache_touch(cache, &touch,
 				    cache_rig_find(&rig, ns,
 						   (uint32_t)seed_below(&rig.seed, NODES_USED)),
 				    0);
@@ -120,9 +121,10 @@ static void test_a_walk_has_an_end(void **state)
 	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2, 3, 4}, 4, 0);
 	cache_rig_request(&rig, ns, (const uint32_t[]){5}, 1, 0);
 
-	cache_touch_begin(cache);
-	cache->walk_left = 1;
-	cache_touch(cache, cache_rig_find(&rig, ns, 4), 0);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
+	touch.walk_left = 1;
+	cache_touch(cache, &touch, cache_rig_find(&rig, ns, 4), 0);
 
 	static const uint32_t order[] = {3, 4, 5, 1, 2};
 	uint32_t number = 0;
@@ -203,8 +205,9 @@ static void test_room_in_the_index(void **state)
 	cache_push_out(cache, cache_hbm(cache, 0), 4 * UNIT, 4);
 	assert_int_equal(cache->ddr->blocks, 4);
 	const uint32_t gone[] = {0, 2, 6};
+	struct slice never = {.until_ns = UINT64_MAX};
 	for (uint32_t i = 0; i < 3; i++) {
-		cache_make_room(cache, CACHE_RIG_BLOCKS - BLOCKS + gone[i]);
+		cache_make_room(cache, CACHE_RIG_BLOCKS - BLOCKS + gone[i], &never);
 		assert_int_equal(index_count(cache->index), BLOCKS - gone[i]);
 		for (uint32_t key = 1; key <= BLOCKS; key++)
 			assert_int_equal(cache_rig_find(&rig, ns, key) == 0, key <= gone[i]);
@@ -212,7 +215,7 @@ static void test_room_in_the_index(void **state)
 
 	assert_int_equal(cache->ddr->inbound_first, 0);
 	cache_rig_assert_empties(&rig);
-	cache_make_room(cache, CACHE_RIG_BLOCKS + 1); /* more than there can be */
+	cache_make_room(cache, CACHE_RIG_BLOCKS + 1, &never); /* more than there can be */
 	cache_rig_close(&rig);
 }
 

@@ -27,15 +27,15 @@ static void test_refused_pins_share_their_walk(void **state)
 	cache_rig_grow_branches(&rig, ns, TRUNK, LEAVES);
 	cache_rig_use_leaves(&rig, ns, TRUNK, LEAVES);
 
-	cache_touch_begin(cache);
-	uint32_t may_visit = cache->walk_left;
-	assert_in_range(may_visit, TRUNK, (LEAVES - 1) * TRUNK); /* not for each of them */
+	uint32_t walk = CACHE_WALK_MAX;
+	assert_in_range(walk, TRUNK, (LEAVES - 1) * TRUNK); /* not for each of them */
 	for (uint32_t i = 0; i < LEAVES; i++)
-		assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK + i)), false);
-	assert_int_equal(cache->walk_left, 0);
+		assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK + i), &walk),
+				 false);
+	assert_int_equal(walk, 0);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
-	cache_touch_begin(cache); /* what fits is held whatever was refused before */
-	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK - 200)), true);
+	walk = CACHE_WALK_MAX; /* what fits is held whatever was refused before */
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK - 200), &walk), true);
 	cache_unpin(cache, cache_rig_find(&rig, ns, TRUNK - 200));
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);
@@ -50,7 +50,7 @@ static void test_pins_outlive_a_drop(void **state)
 	uint16_t ns = cache_rig_namespace(&rig, 1);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2}, 2, 0);
 	uint32_t parent = cache_rig_find(&rig, ns, 1), child = cache_rig_find(&rig, ns, 2);
-	assert_int_equal(cache_pin(cache, child), true);
+	assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), true);
 	assert_int_equal(cache_is_pinned(cache, parent), true);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 2 * UNIT);
 	cache_drop(cache, parent);
@@ -78,7 +78,7 @@ static void test_pins_of_a_namespace(void **state)
 		cache_rig_request(&rig, ns, &key, 1, 0);
 		numbers[key] = cache_rig_find(&rig, ns, key);
 		for (uint32_t pins = 0; pins < 3 - key; pins++)
-			assert_true(cache_pin(cache, numbers[key]));
+			assert_true(cache_pin(cache, numbers[key], &(uint32_t){CACHE_WALK_MAX}));
 	}
 
 	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
@@ -108,11 +108,13 @@ static void test_a_limit_in_bytes(void **state)
 	cache->pinned_limit = (struct config_size){.bytes = 2 * UNIT};
 	uint16_t ns = cache_rig_namespace(&rig, 1);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2, 3}, 3, 0);
-	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 3)), false);
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 3), &(uint32_t){CACHE_WALK_MAX}),
+			 false);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	for (uint32_t key = 1; key <= 3; key++)
 		assert_int_equal(cache_is_pinned(cache, cache_rig_find(&rig, ns, key)), false);
-	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 2)), true);
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 2), &(uint32_t){CACHE_WALK_MAX}),
+			 true);
 	cache_unpin(cache, cache_rig_find(&rig, ns, 2));
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);
@@ -139,7 +141,7 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	uint32_t child = cache_rig_find(&rig, ns, 2), used = cache_rig_insert_placed(&rig, ns, 3);
 	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
 	for (uint64_t pins = 1; pins <= 2; pins++) {
-		assert_int_equal(cache_pin(cache, child), true);
+		assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), true);
 		assert_int_equal(namespace->pins, pins);
 	}
 

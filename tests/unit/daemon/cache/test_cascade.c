@@ -45,8 +45,9 @@ static void use_node(struct pair *pair, uint32_t leaf, uint32_t device)
 		pair->model.nodes[path[i]].there = true;
 	}
 
-	cache_touch_begin(pair->rig.cache);
-	cache_touch(pair->rig.cache, number_of(pair, leaf), device);
+	struct cache_touch touch;
+	cache_touch_begin(pair->rig.cache, &touch);
+	cache_touch(pair->rig.cache, &touch, number_of(pair, leaf), device);
 	cache_settle(pair->rig.cache);
 	for (uint32_t i = 0; i < depth; i++)
 		cascade_use(&pair->model, path[i], device);
@@ -82,7 +83,9 @@ static void pin_node(struct pair *pair, uint32_t node)
 			fresh[count++] = n;
 	}
 
-	assert_int_equal(cache_pin(pair->rig.cache, number_of(pair, node)), may);
+	assert_int_equal(
+		cache_pin(pair->rig.cache, number_of(pair, node), &(uint32_t){CACHE_WALK_MAX}),
+		may);
 	pair->model.nodes[node].pins += may;
 	for (uint32_t i = 0; i < count; i++) {
 		cascade_order_take(&pair->model.orders[pair->model.tier[fresh[i]]], fresh[i]);

@@ -213,8 +213,9 @@ static void use_node(struct model *model, uint32_t leaf)
 		model->nodes[path[i]].born = ++model->births;
 	}
 
-	cache_touch_begin(cache);
-	cache_touch(cache, number_of(model, leaf), 0);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
+	cache_touch(cache, &touch, number_of(model, leaf), 0);
 	cache_settle(cache);
 
 	for (uint32_t i = 0; i < depth; i++)
@@ -229,7 +230,7 @@ static void pin_node(struct model *model, uint32_t node)
 	if (!model->nodes[node].born || model->nodes[node].pinned || model->pins == PINS_MAX)
 		return;
 
-	assert_true(cache_pin(model->cache, number_of(model, node)));
+	assert_true(cache_pin(model->cache, number_of(model, node), &(uint32_t){CACHE_WALK_MAX}));
 	for (uint32_t n = node; n != NODES && !model_is_held(model, n); n = model->nodes[n].parent)
 		model_take(model, n);
 	model->nodes[node].pinned = true;

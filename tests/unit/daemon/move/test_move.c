@@ -133,9 +133,10 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 
 	traffic_corrupt_file(traffic, traffic_find(traffic, 0, 2), 64 * KIB - 1);
 	traffic->faulty = true;
-	cache_touch_begin(cache);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
 	for (uint32_t key = 4; key-- > 0;)
-		cache_touch(cache, traffic_find(traffic, 0, key), 0);
+		cache_touch(cache, &touch, traffic_find(traffic, 0, key), 0);
 	cache_settle(cache);
 	rig_settle(&traffic->rig);
 

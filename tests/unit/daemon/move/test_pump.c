@@ -35,13 +35,14 @@ static void test_a_new_target_while_a_block_waits(void **state)
 	traffic_wait(traffic, 0);
 	uint32_t number = traffic_find(traffic, 0, 0);
 	assert_int_equal(cache_block(cache, number)->actual, cache->tier_count);
-	cache_touch_begin(cache);
-	cache_touch(cache, number, 0);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
+	cache_touch(cache, &touch, number, 0);
 	cache_push_out(cache, hbm, MIB, 2);
 	pump_run(traffic->rig.hbmd.mover); /* the other block moves now, this one comes after it */
 	assert_int_equal(cache->ddr->inbound_first, number);
-	cache_touch_begin(cache);
-	cache_touch(cache, number, 0);
+	cache_touch_begin(cache, &touch);
+	cache_touch(cache, &touch, number, 0);
 	rig_run(&traffic->rig, rig_is_idle, &traffic->rig);
 	traffic_end(traffic);
 }

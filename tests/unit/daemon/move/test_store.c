@@ -93,8 +93,9 @@ static void test_a_block_dropped_while_it_waits_for_room(void **state)
 					    .done = store_is_done}};
 
 	take_all(&taken, cache_hbm(cache, 0));
-	cache_touch_begin(cache);
-	cache_touch(cache, number, 0);
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
+	cache_touch(cache, &touch, number, 0);
 	store_begin(rig->hbmd.mover, &watched.store);
 	cache_drop(cache, number);
 	assert_int_equal(watched.done, 0);

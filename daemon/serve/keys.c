@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/keys.h"
+
+#include "daemon/base/link_stats.h"
+#include "daemon/base/loading.h"
+#include "daemon/cache/cache.h"
+#include "daemon/move/pump.h"
+#include "daemon/serve/pins.h"
+
+#include <stdlib.h>
+
+#define LOOKUP_KEYS 64 /* looked up together, so that their cache misses overlap */
+#define UNPIN_KEYS 512
+
+/* A key of an UNPIN whose block exists, and its index in the message. */
+struct unpin_key {
+	uint32_t number, index;
+	/* in the first of several with one number: how many of them have found a pin */
+	uint32_t taken;
+};
+
+struct keys {
+	struct work work;
+	struct hbmd *hbmd;
+	struct request *request;
+	const struct hbm_wire_keys *message;
+	bool (*phase)(struct keys *keys, struct slice *slice);
+	uint32_t at; /* keys before it, or from it on, have been answered */
+	/* LOOKUP */
+	bool all_hit; /* so far */
+	uint32_t hits;
+	uint64_t blocks[HBM_TIERS]; /* of the leading run */
+	/* TOUCH */
+	struct cache_touch touch;
+	/* PIN, UNPIN */
+	struct list *pins;
+	struct payer *payer;
+	uint32_t walk;
+	struct unpin_key *unpin; /* [UNPIN_KEYS] */
+	uint32_t unpin_count;
+	struct pin place; /* where the walk past the pins goes on */
+
+	struct hbm_wire_results reply; /* its results follow */
+};
+
+static void keys_free(struct keys *keys)
+{
+	free(keys->unpin);
+	free(keys);
+}
+
+static void keys_end(struct keys *keys)
+{
+	struct hbm_wire_results *reply = &keys->reply;
+
+	request_reply(keys->request, HBM_OK, &reply->count,
+		      sizeof(*reply) - sizeof(reply->header) +
+			      reply->count * sizeof(reply->results[0]));
+	keys_free(keys);
+}
+
+static void keys_set_result(struct keys *keys, uint32_t i, uint32_t number)
+{
+	const struct cache *cache = keys->hbmd->cache;
+
+	keys->reply.results[i] = (struct hbm_wire_result){.status = HBM_MISS};
+	if (number != 0)
+		keys->reply.results[i] = (struct hbm_wire_result){
+			.tier = (uint8_t)cache->tiers[cache_block(cache, number)->target].kind};
+}
+
+/* The block of the i-th key, or 0; its result says so. */
+static uint32_t keys_find(struct keys *keys, uint32_t i)
+{
+	uint32_t number =
+		cache_find(keys->hbmd->cache, (uint16_t)keys->message->ns, &keys->message->keys[i]);
+
+	keys_set_result(keys, i, number);
+
+	return number;
+}
+
+/* ---- LOOKUP ---- */
+
+/* Estimates the load time of the run at the measured rates. */
+static uint64_t keys_estimate(const struct keys *keys)
+{
+	struct link_stats *link_stats = keys->hbmd->link_stats;
+	const struct namespace *ns =
+		namespaces_get(keys->hbmd->cache->namespaces, keys->message->ns);
+	const uint64_t *blocks = keys->blocks;
+	struct loading_rates rates = {
+		.hbm_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_D2D),
+		.link_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_H2D),
+		.nvme_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_NVME_READ),
+	};
+	double seconds = loading_seconds(&rates, blocks[HBM_TIER_HBM] * ns->block_bytes,
+					 blocks[HBM_TIER_DDR] * ns->block_bytes,
+					 blocks[HBM_TIER_NVME] * ns->block_bytes);
+	return (uint64_t)(seconds * 1e9);
+}
+
+static bool keys_end_lookup(struct keys *keys)
+{
+	struct counters *counters = &keys->hbmd->cache->counters;
+
+	keys->reply.load_ns = keys_estimate(keys);
+	counters->lookups++;
+	counters->lookup_keys += keys->reply.count;
+	counters->lookup_hits += keys->hits;
+	counters->lookup_misses += keys->reply.count - keys->hits;
+	keys->phase = NULL;
+
+	return true;
+}
+
+static void keys_look_up_one(struct keys *keys, uint32_t i, uint32_t number)
+{
+	if (number != 0 && !block_is_complete(cache_block(keys->hbmd->cache, number)))
+		number = 0;
+
+	keys_set_result(keys, i, number);
+	keys->hits += number != 0;
+	keys->all_hit = keys->all_hit && number != 0;
+	if (keys->all_hit) {
+		keys->reply.done++;
+		keys->blocks[keys->reply.results[i].tier]++;
+	}
+}
+
+static bool keys_look_up(struct keys *keys, struct slice *slice)
+{
+	struct cache *cache = keys->hbmd->cache;
+	uint16_t ns = (uint16_t)keys->message->ns;
+	bool over = false;
+
+	while (keys->at < keys->reply.count && !over) {
+		uint32_t found[LOOKUP_KEYS], left = keys->reply.count - keys->at,
+					     count = left < LOOKUP_KEYS ? left : LOOKUP_KEYS;
+		const struct hbm_wire_key *wanted = &keys->message->keys[keys->at];
+		size_t run = 0;
+
+		if (!namespaces_get(cache->namespaces, ns)->drop)
+			run = index_find_chain(cache->index, ns, wanted, count, found);
+		for (uint32_t i = 0; i < count; i++) {
+			uint32_t number = i < run ? found[i] : cache_find(cache, ns, &wanted[i]);
+
+			keys_look_up_one(keys, keys->at + i, number);
+			over |= slice_is_over(slice);
+		}
+		keys->at += count;
+	}
+
+	return keys->at < keys->reply.count ? false : keys_end_lookup(keys);
+}
+
+/* ---- TOUCH ---- */
+
+static bool keys_settle(struct keys *keys, struct slice *slice)
+{
+	if (!cache_settle_some(keys->hbmd->cache, slice))
+		return false;
+
+	cache_touch_end(keys->hbmd->cache);
+	keys->phase = NULL;
+
+	return true;
+}
+
+/* Where a block is used: where its target is, or, below HBM, on the session's device. */
+static uint32_t keys_device_of(const struct keys *keys, uint32_t number)
+{
+	const struct device *home = regions_device(&keys->request->session->regions);
+	const struct cache *cache = keys->hbmd->cache;
+	const struct tier *tier = &cache->tiers[cache_block(cache, number)->target];
+
+	return tier->device ? tier->device->index : home ? home->index : 0;
+}
+
+static bool keys_touch(struct keys *keys, struct slice *slice)
+{
+	struct cache *cache = keys->hbmd->cache;
+
+	while (keys->at > 0) {
+		uint32_t number = 0, device = 0;
+
+		if (!keys->touch.busy) {
+			number = keys_find(keys, keys->at - 1);
+			keys->reply.done += number != 0;
+			device = keys_device_of(keys, number);
+		}
+
+		if (!cache_touch_some(cache, &keys->touch, number, device, slice))
+			return false;
+
+		keys->at--;
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	keys->phase = keys_settle;
+
+	return true;
+}
+
+/* ---- REMOVE ---- */
+
+static void keys_remove_one(struct keys *keys, uint32_t i)
+{
+	struct cache *cache = keys->hbmd->cache;
+	uint32_t number = keys_find(keys, i);
+	if (number == 0)
+		return;
+
+	if (cache_is_pinned(cache, number)) {
+		keys->reply.results[i].status = HBM_DENIED;
+		return;
+	}
+
+	cache_drop(cache, number);
+	cache->counters.removed_blocks++;
+	keys->reply.done++;
+}
+
+static bool keys_remove(struct keys *keys, struct slice *slice)
+{
+	while (keys->at > 0) {
+		keys_remove_one(keys, --keys->at);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	keys->phase = NULL;
+
+	return true;
+}
+
+/* ---- PIN ---- */
+
+static void keys_pin_one(struct keys *keys, uint32_t i)
+{
+	uint32_t number = keys_find(keys, i);
+	if (number == 0)
+		return;
+
+	int status = pins_add(keys->hbmd->cache, keys->pins, keys->payer, number, &keys->walk);
+	keys->reply.results[i].status = (uint8_t)status;
+	keys->reply.done += status == HBM_OK;
+}
+
+static bool keys_pin(struct keys *keys, struct slice *slice)
+{
+	while (keys->at < keys->reply.count) {
+		keys_pin_one(keys, keys->at++);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	keys->phase = NULL;
+
+	return true;
+}
+
+/* ---- UNPIN ---- */
+
+static int unpin_key_compare(const void *one, const void *other)
+{
+	const struct unpin_key *a = one, *b = other;
+	uint64_t left = (uint64_t)a->number << 32 | a->index,
+		 right = (uint64_t)b->number << 32 | b->index;
+	return (left > right) - (left < right);
+}
+
+/* The first of the sorted keys with that number; NULL: none. */
+static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, uint32_t number)
+{
+	uint32_t low = 0, high = count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (keys[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+
+	return low < count && keys[low].number == number ? &keys[low] : NULL;
+}
+
+/* Removes a pin if a key that names its block has not found one. */
+static void keys_unpin_if_named(struct keys *keys, struct pin *pin)
+{
+	struct unpin_key *first = unpin_key_find(keys->unpin, keys->unpin_count, pin->number);
+	if (!first)
+		return;
+
+	const struct unpin_key *key = first + first->taken;
+	if (key == keys->unpin + keys->unpin_count || key->number != pin->number)
+		return;
+
+	keys->reply.results[key->index].status = HBM_OK;
+	keys->reply.done++;
+	first->taken++;
+	pins_remove(keys->hbmd->cache, pin);
+}
+
+static bool keys_find_to_unpin(struct keys *keys, struct slice *slice);
+
+/* Walks the pins once for many keys. The place in the list stays when others remove pins. */
+static bool keys_unpin_named(struct keys *keys, struct slice *slice)
+{
+	struct list *place = &keys->place.link;
+
+	while (place->next != keys->pins) {
+		struct pin *pin = container_of(place->next, struct pin, link);
+
+		list_remove(place);
+		list_insert_after(&pin->link, place);
+		if (pin->number != 0)
+			keys_unpin_if_named(keys, pin);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	list_remove(place);
+	keys->phase = keys_find_to_unpin;
+
+	return true;
+}
+
+static bool keys_settle_unpinned(struct keys *keys, struct slice *slice)
+{
+	if (!cache_settle_some(keys->hbmd->cache, slice))
+		return false;
+
+	keys->phase = NULL;
+
+	return true;
+}
+
+static bool keys_find_to_unpin(struct keys *keys, struct slice *slice)
+{
+	uint32_t count = 0;
+
+	(void)slice;
+
+	if (keys->at == keys->reply.count) {
+		keys->phase = keys_settle_unpinned;
+		return true;
+	}
+
+	for (; keys->at < keys->reply.count && count < UNPIN_KEYS; keys->at++) {
+		uint32_t number = keys_find(keys, keys->at);
+		if (number == 0)
+			continue;
+
+		/* until a pin of it is found */
+		keys->reply.results[keys->at].status = HBM_NOT_FOUND;
+		keys->unpin[count++] = (struct unpin_key){.number = number, .index = keys->at};
+	}
+
+	qsort(keys->unpin, count, sizeof(keys->unpin[0]), unpin_key_compare);
+	keys->unpin_count = count;
+	list_push_front(keys->pins, &keys->place.link);
+	keys->phase = keys_unpin_named;
+
+	return true;
+}
+
+/* ---- begin ---- */
+
+static bool keys_run(struct work *work, struct slice *slice)
+{
+	struct keys *keys = container_of(work, struct keys, work);
+	bool over = false;
+
+	while (keys->phase && !over)
+		over = !keys->phase(keys, slice);
+	if (keys->message->header.opcode != HBM_WIRE_LOOKUP)
+		pump_run(keys->hbmd->mover);
+	if (keys->phase)
+		return false;
+
+	keys_end(keys);
+
+	return true;
+}
+
+static bool keys_begin_unpin(struct keys *keys)
+{
+	keys->unpin = malloc(UNPIN_KEYS * sizeof(*keys->unpin));
+	list_init(&keys->place.link);
+	request_charge(keys->request, UNPIN_KEYS * sizeof(*keys->unpin));
+	keys->phase = keys_find_to_unpin;
+
+	return keys->unpin != NULL;
+}
+
+/* False: out of memory. */
+static bool keys_set_phase(struct keys *keys)
+{
+	struct cache *cache = keys->hbmd->cache;
+	struct session *session = keys->request->session;
+	bool keep = keys->message->flags == HBM_WIRE_KEEP;
+
+	keys->pins = keep ? &cache->kept_pins : &session->pins;
+	keys->payer = keep ? &keys->hbmd->ledger->host : &session->payer;
+
+	switch (keys->message->header.opcode) {
+	case HBM_WIRE_LOOKUP:
+		keys->all_hit = true;
+		keys->phase = keys_look_up;
+		return true;
+	case HBM_WIRE_TOUCH:
+		cache_touch_begin(cache, &keys->touch);
+		keys->at = keys->reply.count;
+		keys->phase = keys_touch;
+		return true;
+	case HBM_WIRE_REMOVE:
+		keys->at = keys->reply.count;
+		keys->phase = keys_remove;
+		return true;
+	case HBM_WIRE_PIN:
+		keys->walk = CACHE_WALK_MAX;
+		if (keep || !ledger_has_room(keys->payer, LEDGER_PINS, keys->reply.count))
+			pins_forget_lost(cache, keys->pins);
+		keys->phase = keys_pin;
+		return true;
+	default:
+		return keys_begin_unpin(keys);
+	}
+}
+
+void keys_begin(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
+	size_t size = sizeof(struct keys) + message->count * sizeof(struct hbm_wire_result);
+	struct keys *keys = malloc(size);
+	if (!keys) {
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+		return;
+	}
+
+	*keys = (struct keys){.work.run = keys_run,
+			      .hbmd = hbmd,
+			      .request = request,
+			      .message = message,
+			      .reply.count = message->count};
+	request_charge(request, size);
+	if (!keys_set_phase(keys)) {
+		keys_free(keys);
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+		return;
+	}
+
+	session_work(request->session, &keys->work);
+}

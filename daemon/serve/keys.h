@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keys: one LOOKUP, TOUCH, PIN, UNPIN or REMOVE: the work of a request that names keys and
+ * is answered from the index alone. Each key is answered for the moment it is come to; a
+ * request that is longer than a slice is no snapshot.
+ *
+ * 	LOOKUP		from head to tail
+ * 	TOUCH		from tail to head, so that the head ends in front; then the policy
+ * 			evicts what no longer fits
+ * 	PIN		from head to tail, so that ancestors are pinned by then
+ * 	UNPIN		UNPIN_KEYS at a time, each time past all pins of the list
+ * 	REMOVE		from tail to head: dropping a chain's head drops its descendants, and
+ * 			each block must be counted for the key that names it
+ */
+#pragma once
+
+#include "daemon/serve/server.h"
+
+/* Leaves the request to its session's turns. The namespace is open. */
+void keys_begin(struct hbmd *hbmd, struct request *request);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/session/turns.h"
+
+static bool turns_is_empty(const struct turns *turns)
+{
+	return list_empty(&turns->fresh) && list_empty(&turns->ready) && list_empty(&turns->spent);
+}
+
+static void turns_post(struct turns *turns)
+{
+	if (turns->posted)
+		return;
+
+	turns->posted = true;
+	loop_post(turns->loop, &turns->post);
+}
+
+/* Whether the player has time left in this round; a new round brings its quantum. */
+static bool turns_has_time(const struct turns *turns, struct player *player)
+{
+	if (player->round != turns->round) {
+		player->round = turns->round;
+		player->left_ns =
+			(player->left_ns < 0 ? player->left_ns : 0) + (int64_t)TURNS_QUANTUM_NS;
+	}
+
+	return player->left_ns > 0;
+}
+
+static void turns_begin_round(struct turns *turns)
+{
+	turns->round++;
+
+	for (struct list *node; (node = list_pop_front(&turns->spent));)
+		list_push_back(&turns->ready, node);
+}
+
+/* The next player that has work and time, or NULL: none has work. */
+static struct player *turns_next(struct turns *turns)
+{
+	while (!turns_is_empty(turns)) {
+		struct list *node = list_pop_front(&turns->fresh);
+		if (!node)
+			node = list_pop_front(&turns->ready);
+
+		if (!node) {
+			turns_begin_round(turns);
+			continue;
+		}
+
+		struct player *player = container_of(node, struct player, link);
+		if (turns_has_time(turns, player))
+			return player;
+
+		list_push_back(&turns->spent, &player->link);
+	}
+
+	return NULL;
+}
+
+/* Lets it play until its slice is over; the time then. */
+static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t now)
+{
+	struct slice slice = {.until_ns = now + (uint64_t)player->left_ns};
+
+	turns->running = player;
+	turns->woken = false;
+
+	bool more = player->play(player, &slice);
+	uint64_t end = clock_now();
+
+	if (turns->running != player)
+		return end; /* it was stopped, and may have been freed */
+
+	turns->running = NULL;
+	player->left_ns -= (int64_t)(end - now);
+	if (more || turns->woken)
+		list_push_back(player->left_ns > 0 ? &turns->ready : &turns->spent, &player->link);
+
+	return end;
+}
+
+static void turns_run(struct post *post)
+{
+	struct turns *turns = container_of(post, struct turns, post);
+	uint64_t now = clock_now(), until = now + TURNS_BUDGET_NS;
+	struct player *player;
+
+	turns->posted = false;
+
+	while (now < until && (player = turns_next(turns)))
+		now = turns_play(turns, player, now);
+
+	if (!turns_is_empty(turns))
+		turns_post(turns);
+}
+
+void turns_open(struct turns *turns, struct loop *loop)
+{
+	*turns = (struct turns){.loop = loop, .post.run = turns_run};
+	list_init(&turns->fresh);
+	list_init(&turns->ready);
+	list_init(&turns->spent);
+}
+
+void turns_wake(struct turns *turns, struct player *player)
+{
+	if (turns->running == player) {
+		turns->woken = true;
+		return;
+	}
+
+	if (!list_empty(&player->link))
+		return;
+
+	list_push_back(turns_has_time(turns, player) ? &turns->fresh : &turns->spent,
+		       &player->link);
+	turns_post(turns);
+}
+
+void turns_stop(struct turns *turns, struct player *player)
+{
+	list_remove(&player->link);
+
+	if (turns->running == player)
+		turns->running = NULL;
+}

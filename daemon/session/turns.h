@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * turns: whose work the loop thread does next, and for how long. Each player has TURNS_QUANTUM_NS
+ * of time in a round; a round ends when no player that has work has time left. Who had nothing
+ * to do and still has time goes first, so that one that asks little does not wait for those
+ * that ask much, however many these are.
+ *
+ * The players' work runs from a post, for TURNS_BUDGET_NS at most before the loop looks for
+ * events again: what has just arrived waits for that, and not for what others have queued.
+ * Time that a player takes beyond its slice is taken off its next rounds.
+ *
+ * 	         wake, time left                 did something,
+ * 	 idle -----------------------> fresh     time left
+ * 	  | ^                            |      ,------.
+ * 	  | |  nothing left to do        v      v      |
+ * 	  | '------------------------- running ------> ready
+ * 	  |                              |  ^           |
+ * 	  | wake, no time left           |  '-----------'
+ * 	  `----------------> spent <-----' no time left
+ *
+ * 	spent becomes ready with the next round
+ *
+ * It knows no session and no request. All on the loop thread.
+ */
+#pragma once
+
+#include "daemon/base/list.h"
+#include "daemon/base/slice.h"
+#include "daemon/loop/loop.h"
+
+#define TURNS_QUANTUM_NS 100000u /* of a player in a round; also its longest slice */
+#define TURNS_BUDGET_NS 200000u  /* of all between two looks at the loop's events */
+
+/* Embedded in who has work. */
+struct player {
+	struct list link; /* turns.c's, as are the others */
+	uint64_t round;
+	int64_t left_ns; /* of that round */
+	/* Does some of its work. False: there is none left, until turns_wake(). It may stop
+	 * and free the player. */
+	bool (*play)(struct player *player, struct slice *slice);
+};
+
+struct turns {
+	struct loop *loop;
+	struct list fresh, ready, spent;
+	struct player *running;
+	uint64_t round;
+	bool woken; /* the running one, meanwhile */
+	struct post post;
+	bool posted;
+};
+
+void turns_open(struct turns *turns, struct loop *loop);
+/* It has work. */
+void turns_wake(struct turns *turns, struct player *player);
+/* Forgets the player. */
+void turns_stop(struct turns *turns, struct player *player);
