@@ -95,6 +95,7 @@ SUPPORT_SRC := $(wildcard tests/support/*.c)
 UNIT_SRC := $(sort $(shell find tests/unit -name 'test_*.c'))
 INTEGRATION_SRC := $(wildcard tests/integration/test_*.c)
 FAULT_SRC := $(wildcard tests/fault/test_*.c)
+HOSTILE_SRC := $(wildcard tests/hostile/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 GPU_SRC := $(wildcard tests/gpu/gpu_*.c)
 GPU_SUPPORT_SRC := $(filter-out $(GPU_SRC),$(wildcard tests/gpu/*.c))
@@ -102,7 +103,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
 LIBRARIES := $(BUILD)/libhbm.so.$(VERSION) $(BUILD)/libhbm.a $(BUILD)/libhbmsoft.so
-TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC))
+TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
@@ -333,7 +334,7 @@ dist: ## make build/hbmd-VERSION.tar.gz of the last commit
 
 # What clangd and clang-tidy read: the command for each source, from the variables that compile it.
 PRODUCT_SRC := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC)
-ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
+ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
 json = "$(subst ",\",$(subst \,\\,$(1)))"
 command_of = {"directory": $(call json,$(CURDIR)), "file": $(call json,$(1)), "command": $(call json,$(strip $(COMPILE) $(call device_ptx,$(1)) -c $(1)))}
 compile_commands.json: FORCE ## write the command that compiles each source, for clangd and clang-tidy
