@@ -250,7 +250,7 @@ demo: $(BUILD)/.deps-BUILD ## start hbmd on a soft device and show the whole job
 	@$(SUBMAKE) all
 	@BUILD=$(BUILD) tests/demo
 
-bench: $(BUILD)/.deps-BENCH ## measure, as ratios against fio, memcpy and a raw socket; writes nothing
+bench: $(BUILD)/.deps-BENCH ## measure, as ratios against fio, memcpy and a raw socket, and beside attacks; writes nothing
 	@$(SUBMAKE) all $(BENCHES)
 	@BUILD=$(BUILD) tests/bench/run
 

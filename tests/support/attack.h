@@ -42,11 +42,12 @@ struct attack {
 	uint64_t size[ATTACK_SCALES]; /* blocks or whatever it needs */
 	unsigned in_flight;           /* messages of a session */
 	unsigned many;                /* sessions of a strong attack; 0: there are no sessions */
-	bool is_operator;             /* its sessions are an operator's */
-	bool is_bare;                 /* its connections say no HELLO */
-	bool is_deaf;                 /* it reads no reply */
-	bool has_results;             /* its replies call keys or blocks done */
-	bool keeps_fds;               /* it keeps what descriptors it is sent */
+	uint64_t victims_blocks[ATTACK_SCALES]; /* what victim_open() is given */
+	bool is_operator;                       /* its sessions are an operator's */
+	bool is_bare;                           /* its connections say no HELLO */
+	bool is_deaf;                           /* it reads no reply */
+	bool has_results;                       /* its replies call keys or blocks done */
+	bool keeps_fds;                         /* it keeps what descriptors it is sent */
 	/* Once, with a session of an operator. */
 	void (*prepare)(struct attack_run *run, int socket);
 	/* Each session, as it is opened; with a namespace and a region if they are wanted. */

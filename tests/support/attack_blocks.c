@@ -152,9 +152,9 @@ static struct hbm_wire_header *next_fill(struct attack_run *run, struct attacker
 }
 
 /* Less in the tiers above than is loaded, so that it is always read from NVMe. */
-static const char *const low[] = {"ddr.size=16MiB", "nvme.size=512MiB", NULL};
-/* A link of 1 GiB/s: the block takes 8 ms. */
-static const char *const slow_link[] = {"soft.h2d_gib_s=1", "device.cache=8MiB", "ddr.size=160MiB",
+static const char *const low[] = {"device.cache=16MiB", "ddr.size=16MiB", "nvme.size=512MiB", NULL};
+/* A link of 1 GiB/s, over which a block takes 8 ms; it is never in HBM. */
+static const char *const slow_link[] = {"soft.h2d_gib_s=1", "device.cache=8MiB", "ddr.size=384MiB",
 					NULL};
 static const char *const short_wait[] = {"limits.ready_ms=300", NULL};
 
@@ -183,6 +183,7 @@ const struct attack attacks_with_blocks[] = {
 	 .what = "LOAD of 500 NVMe blocks of 64 KiB",
 	 .sets = low,
 	 .size = {500, 2000},
+	 .victims_blocks = {768, 1024},
 	 .in_flight = 2,
 	 .many = 8,
 	 .has_results = true,
@@ -193,6 +194,7 @@ const struct attack attacks_with_blocks[] = {
 	 .what = "25 LOADs of 8 MiB over a link of 1 GiB/s",
 	 .sets = slow_link,
 	 .size = {4, 16},
+	 .victims_blocks = {256, 1024},
 	 .in_flight = 25,
 	 .many = 8,
 	 .has_results = true,

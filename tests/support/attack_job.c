@@ -78,14 +78,18 @@ struct attack_counts attack_counts(const struct attack_job *job)
 				      counts->dropped};
 }
 
-void attack_await(const struct attack_job *job, uint64_t count)
+uint64_t attack_served(const struct attack_job *job)
+{
+	struct attack_counts counts = attack_counts(job);
+	return attack_find(job->board->name)->is_deaf ? counts.sent : counts.answered;
+}
+
+void attack_await(const struct attack_job *job, uint64_t served)
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
-	bool is_deaf = attack_find(job->board->name)->is_deaf;
 
 	for (int waited = 0; waited < PATIENCE_MS; waited += STEP_MS) {
-		struct attack_counts counts = attack_counts(job);
-		if ((is_deaf ? counts.sent : counts.answered) >= count)
+		if (attack_served(job) >= served)
 			return;
 		nanosleep(&step, NULL);
 	}

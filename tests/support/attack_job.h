@@ -5,7 +5,7 @@
  *
  * 	attack_start(&job, attack, &daemon_, 4, ATTACK_BRIEF);	once this returns, it goes on
  * 	...
- * 	attack_await(&job, attack_counts(&job).answered + 1);	it is still served
+ * 	attack_await(&job, attack_served(&job) + 1);	it is still served
  * 	attack_end(&job);
  *
  * The program's child parts have {"attack", attack_play}.
@@ -27,9 +27,10 @@ struct attack_job {
 void attack_start(struct attack_job *job, const struct attack *attack, const struct spawn *spawn,
 		  unsigned sessions, enum attack_scale scale);
 struct attack_counts attack_counts(const struct attack_job *job);
-/* Waits until at least so many messages were answered, or of one that reads nothing were
- * sent; fails the test after a minute. */
-void attack_await(const struct attack_job *job, uint64_t count);
+/* How many messages were answered; of one that reads no reply, sent. */
+uint64_t attack_served(const struct attack_job *job);
+/* Waits until so many were; fails the test after a minute. */
+void attack_await(const struct attack_job *job, uint64_t served);
 void attack_end(struct attack_job *job); /* kills it */
 /* The child's part. */
 void attack_play(const struct spawn *spawn, uint64_t number);
