@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: see log.h. A line is put together on the stack and written with one write(2), so
+ * log: see log.h. A line is put together on the stack and handed to log_queue whole, so
  * that lines of different threads do not mix. A message may contain a client's text (its
  * name, for example); control characters become '?', so that no client can forge a second
- * line. A line that cannot be written is lost: logging never fails and never waits for
- * more than the one write.
+ * line. A line that cannot be written is lost: logging never fails.
  */
 #include "daemon/base/log.h"
 
@@ -18,6 +17,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "daemon/base/log_queue.h"
 
 enum { LINE_BYTES = 2048 };
 #define SECOND_NS 1000000000u
@@ -72,6 +73,29 @@ static size_t log_print_head(char *line, size_t size, int level)
 					 log_level_word(level));
 }
 
+static size_t log_print_dropped(char *line, size_t size, uint64_t count)
+{
+	size_t head = log_print_head(line, size, LOG_WARNING);
+	return head + (size_t)snprintf(line + head, size - head,
+				       "%llu lines dropped: stderr was not read\n",
+				       (unsigned long long)count);
+}
+
+int log_start(void)
+{
+	return log_queue_start(log_print_dropped);
+}
+
+void log_stop(void)
+{
+	log_queue_stop();
+}
+
+uint64_t log_dropped(void)
+{
+	return log_queue_dropped();
+}
+
 static void log_replace_controls(char *text)
 {
 	for (; *text; text++)
@@ -98,8 +122,7 @@ void log_message(int level, const char *format, ...)
 		memcpy(line + length - 3, "...", 3);
 
 	line[length++] = '\n';
-	ssize_t written = write(STDERR_FILENO, line, length);
-	(void)written;
+	log_queue_put(line, length);
 	errno = error;
 }
 

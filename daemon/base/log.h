@@ -2,7 +2,8 @@
 /*
  * log: one line a message on stderr. Under systemd (JOURNAL_STREAM set) lines carry the
  * <N> priority prefix that journald reads; on a terminal they carry a time and a level
- * word. Callable from any thread.
+ * word. Callable from any thread. Between log_start() and log_stop() no message waits for
+ * stderr: log_queue.h.
  */
 #pragma once
 
@@ -11,7 +12,10 @@
 #include <syslog.h> /* LOG_ERR ... LOG_DEBUG */
 
 void log_open(int max_level);
-bool log_is_journal(void); /* whether lines go to journald, with priorities */
+int log_start(void);        /* 0 or negative errno */
+void log_stop(void);        /* the last lines are written, if stderr takes them soon */
+uint64_t log_dropped(void); /* lines that stderr did not take, since the program started */
+bool log_is_journal(void);  /* whether lines go to journald, with priorities */
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Limits log lines of one kind, which may come by the thousand, to LOG_QUOTA a second.

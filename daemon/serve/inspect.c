@@ -8,6 +8,7 @@
 #include "daemon/serve/inspect.h"
 
 #include "daemon/base/link_stats.h"
+#include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
@@ -94,6 +95,7 @@ static void inspect_query_status(struct page *page)
 	counters_add(&hbmd->cache->counters, status);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		status->device_errors += device_errors(&hbmd->devices->list[i]);
+	status->log_lines_dropped = log_dropped();
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
 	page->count = 1;

@@ -459,7 +459,9 @@ static enum exit_status hbmd_refuse_start(int r, const char *error)
 static enum exit_status hbmd_run(struct service *service)
 {
 	char error[LINE] = "";
-	int r = hbmd_set_up(service, error, sizeof(error));
+	int r = log_start();
+	if (r == 0)
+		r = hbmd_set_up(service, error, sizeof(error));
 	enum exit_status status = r < 0 ? hbmd_refuse_start(r, error) : hbmd_serve(service);
 
 	hbmd_tear_down(service);
@@ -518,6 +520,7 @@ int main(int argc, char **argv)
 		log_open((int)service.config.log_level);
 		hbmd_raise_descriptor_limit();
 		status = hbmd_run(&service);
+		log_stop();
 	}
 
 	if (service.left)

@@ -97,7 +97,9 @@
 	X(R, uint64_t, sessions_total, , COUNT, 4, COUNTER, "sessions ever",                       \
 	  "hbmd_sessions_accepted_total", "Clients ever accepted.")                                \
 	X(R, uint64_t, sessions_dropped, , COUNT, 4, COUNTER, "sessions dropped",                  \
-	  "hbmd_sessions_dropped_total", "Clients disconnected for violating the protocol.")
+	  "hbmd_sessions_dropped_total", "Clients disconnected for violating the protocol.")        \
+	X(R, uint64_t, log_lines_dropped, , COUNT, 5, COUNTER, "log lines dropped",                \
+	  "hbmd_log_lines_dropped_total", "Log lines dropped because stderr was not read.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated to regions. */
 #define HBM_RECORD_DEVICE(X, R)                                                                    \

@@ -8,6 +8,7 @@
 
 #include "tests/support/leaks.h"
 #include "tests/support/spawn.h"
+#include "tests/support/thread.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -402,49 +403,6 @@ void spawn_status(const struct spawn *spawn, struct hbm_wire_status *status)
 	assert_true(ask_status(spawn, status));
 }
 
-bool spawn_logged(const struct spawn *spawn, const char *text)
-{
-	FILE *log = fopen(spawn->log, "r");
-	char line[1024];
-	bool found = false;
-
-	while (log && !found && fgets(line, sizeof(line), log))
-		found = strstr(line, text) != NULL;
-	if (log)
-		fclose(log);
-
-	return found;
-}
-
-unsigned spawn_log_lines(const struct spawn *spawn, const char *text)
-{
-	FILE *log = fopen(spawn->log, "r");
-	char line[1024];
-	unsigned count = 0;
-
-	while (log && fgets(line, sizeof(line), log))
-		count += strstr(line, text) != NULL;
-	if (log)
-		fclose(log);
-
-	return count;
-}
-
-void spawn_forget_log(const struct spawn *spawn)
-{
-	unlink(spawn->log);
-}
-
-void spawn_show_log(const struct spawn *spawn)
-{
-	FILE *log = fopen(spawn->log, "r");
-	char line[1024];
-	while (log && fgets(line, sizeof(line), log))
-		print_error("hbmd: %s", line);
-	if (log)
-		fclose(log);
-}
-
 int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size)
 {
 	const char *argv[ARGUMENTS] = {spawn_path("hbmctl"), "--socket", spawn->socket};
@@ -507,23 +465,6 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 	return count;
 }
 
-/* Whether a thread waits for something, rather than being in the middle of something and
- * not getting on. */
-static bool is_asleep(const struct spawn *spawn, const char *thread)
-{
-	char path[320], line[512] = "";
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)spawn->pid, thread);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return false;
-
-	const char *name_end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
-	fclose(file);
-
-	return name_end && strncmp(name_end, ") S", 3) == 0;
-}
-
 /* Whether the daemon does nothing at this moment: its loop and its workers, but not
  * threads of a driver. */
 static bool all_asleep(const struct spawn *spawn)
@@ -538,7 +479,7 @@ static bool all_asleep(const struct spawn *spawn)
 			continue;
 		bool loop = atoi(entry->d_name) == spawn->pid;
 		if (loop || leaks_counts_thread(spawn->pid, entry->d_name))
-			asleep = is_asleep(spawn, entry->d_name);
+			asleep = thread_is_asleep(spawn->pid, entry->d_name);
 	}
 
 	if (dir)
