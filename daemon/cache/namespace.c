@@ -9,8 +9,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "daemon/cache/salts.h"
+
 struct namespaces {
 	struct ledger *ledger;
+	struct salts *salts;
 	uint64_t max;
 	struct namespace list[]; /* [max + 1]; 0: none */
 };
@@ -26,6 +29,12 @@ int namespaces_new(struct namespaces **out, struct ledger *ledger)
 	if (!namespaces)
 		return -ENOMEM;
 
+	int r = salts_new(&namespaces->salts, max);
+	if (r < 0) {
+		free(namespaces);
+		return r;
+	}
+
 	namespaces->ledger = ledger;
 	namespaces->max = max;
 	*out = namespaces;
@@ -33,8 +42,11 @@ int namespaces_new(struct namespaces **out, struct ledger *ledger)
 	return 0;
 }
 
-static void namespace_forget(struct namespace *ns)
+static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 {
+	struct namespace *ns = &namespaces->list[number];
+
+	salts_clear(namespaces->salts, number);
 	payer_close(&ns->payer);
 	ledger_release(&ns->charge);
 	ns->used = false;
@@ -42,32 +54,57 @@ static void namespace_forget(struct namespace *ns)
 
 struct namespaces *namespaces_free(struct namespaces *namespaces)
 {
-	for (uint32_t i = 1; namespaces && i <= namespaces->max; i++)
-		if (namespaces->list[i].used)
-			namespace_forget(&namespaces->list[i]);
+	if (!namespaces)
+		return NULL;
 
+	for (uint32_t i = 1; i <= namespaces->max; i++)
+		if (namespaces->list[i].used)
+			namespaces_forget(namespaces, i);
+
+	salts_free(namespaces->salts);
 	free(namespaces);
 	return NULL;
 }
 
-static void namespace_fill(struct namespace *ns, struct ledger *ledger,
-			   const struct hbm_wire_namespace_spec *spec)
+/* What of a spec may be shown. */
+static struct hbm_wire_namespace_spec
+namespace_without_salt(const struct hbm_wire_namespace_spec *spec)
 {
+	struct hbm_wire_namespace_spec shown = {.weights = spec->weights,
+						.block_bytes = spec->block_bytes};
+	memcpy(shown.model, spec->model, sizeof(shown.model));
+	memcpy(shown.layout, spec->layout, sizeof(shown.layout));
+
+	return shown;
+}
+
+static void namespaces_fill(struct namespaces *namespaces, uint16_t number,
+			    const struct hbm_wire_namespace_spec *shown, const char *salt)
+{
+	struct namespace *ns = &namespaces->list[number];
 	XXH128_canonical_t canonical;
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(spec, sizeof(*spec)));
-	*ns = (struct namespace){
-		.used = true, .opens = 1, .spec = *spec, .block_bytes = spec->block_bytes};
+
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(shown, sizeof(*shown)));
+	*ns = (struct namespace){.used = true,
+				 .opens = 1,
+				 .spec = *shown,
+				 .salted = salt[0] != '\0',
+				 .block_bytes = shown->block_bytes};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
-	payer_open(&ns->payer, ledger, PAYER_NAMESPACE);
-	ledger_charge_always(&ns->charge, &ledger->host, LEDGER_NAMESPACES, 1);
+	salts_set(namespaces->salts, number, salt);
+	payer_open(&ns->payer, namespaces->ledger, PAYER_NAMESPACE);
+	ledger_charge_always(&ns->charge, &namespaces->ledger->host, LEDGER_NAMESPACES, 1);
 }
 
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec)
 {
+	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
 	uint16_t vacant = 0;
+
 	for (uint32_t i = 1; i <= namespaces->max; i++) {
 		struct namespace *ns = &namespaces->list[i];
-		if (ns->used && memcmp(&ns->spec, spec, sizeof(*spec)) == 0) {
+		if (ns->used && memcmp(&ns->spec, &shown, sizeof(shown)) == 0 &&
+		    salts_equal(namespaces->salts, i, spec->salt)) {
 			ns->opens++;
 			return (uint16_t)i;
 		}
@@ -79,15 +116,17 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 	if (!ledger_check(&namespaces->ledger->host, LEDGER_NAMESPACES, 1))
 		return 0;
 
-	namespace_fill(&namespaces->list[vacant], namespaces->ledger, spec);
+	namespaces_fill(namespaces, vacant, &shown, spec->salt);
 
 	return vacant;
 }
 
-static void namespace_forget_if_idle(struct namespace *ns)
+static void namespaces_forget_if_idle(struct namespaces *namespaces, uint16_t number)
 {
+	const struct namespace *ns = &namespaces->list[number];
+
 	if (ns->opens == 0 && namespace_blocks(ns) == 0)
-		namespace_forget(ns);
+		namespaces_forget(namespaces, number);
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
@@ -100,7 +139,7 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->opens > 0);
 	ns->opens--;
-	namespace_forget_if_idle(ns);
+	namespaces_forget_if_idle(namespaces, number);
 }
 
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
@@ -115,7 +154,7 @@ void namespaces_block_gone(struct namespaces *namespaces, uint16_t number)
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used);
 	ledger_subtract(&ns->payer, LEDGER_BLOCKS, 1);
-	namespace_forget_if_idle(ns);
+	namespaces_forget_if_idle(namespaces, number);
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)

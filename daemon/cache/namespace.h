@@ -2,9 +2,13 @@
 /*
  * namespace: the families of interchangeable blocks. The first open of a spec creates its
  * namespace, any equal spec finds it again, and it is forgotten when it has no opens and
- * no blocks. Its number is part of every key in the index, added by the daemon. Specs are
- * compared whole: the fingerprint is for people, and a client cannot open a namespace by
- * it.
+ * no blocks. Its number is part of every key in the index, added by the daemon.
+ *
+ * Specs are compared whole. Knowing the salt is what lets a client in, so the salt is kept
+ * apart (salts.h), and the fingerprint is a digest of the spec without it: it says no more
+ * than the members beside it in a record, and people compare the namespaces of two hosts
+ * by it. A client cannot open a namespace by its fingerprint, and only an operator can by
+ * its number.
  */
 #pragma once
 
@@ -18,18 +22,19 @@ struct namespace_drop;
 
 struct namespace
 {
-	struct hbm_wire_namespace_spec spec;
-	uint8_t fingerprint[16];
-	uint64_t block_bytes;          /* the spec's */
-	struct payer payer;            /* of its blocks */
-	struct charge charge;          /* for itself */
-	uint64_t blocks_in[HBM_TIERS]; /* those that belong to a tier of that kind */
-	uint64_t pins;                 /* of blocks that have not been dropped */
+	struct hbm_wire_namespace_spec spec; /* without its salt */
+	uint8_t fingerprint[16];             /* of that */
+	uint64_t block_bytes;                /* the spec's */
+	struct payer payer;                  /* of its blocks */
+	struct charge charge;                /* for itself */
+	uint64_t blocks_in[HBM_TIERS];       /* those that belong to a tier of that kind */
+	uint64_t pins;                       /* of blocks that have not been dropped */
 	uint32_t opens;
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
 	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;
 	bool used;
+	bool salted;
 };
 
 struct namespaces;

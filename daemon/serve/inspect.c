@@ -221,7 +221,7 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .weights = ns->spec.weights,
 					      .block_bytes = ns->block_bytes,
 					      .blocks = namespace_blocks(ns),
-					      .salted = ns->spec.salt[0] != '\0'};
+					      .salted = ns->salted};
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
 	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));

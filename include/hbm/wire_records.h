@@ -208,7 +208,8 @@
 	  "", "Model, from its spec.")                                                             \
 	X(R, char, layout, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "LAYOUT",                         \
 	  "", "Layout, from its spec.")                                                            \
-	X(R, uint8_t, fingerprint, [16], DIGEST, 6, FACT, "", "", "Digest of its spec.")           \
+	X(R, uint8_t, fingerprint, [16], DIGEST, 6, FACT, "",                                      \
+	  "", "Digest of its spec without the salt.")                                              \
 	X(R, uint64_t, weights, , MARK, 2, FACT, "WEIGHTS",                                        \
 	  "", "Version of the weights, from its spec.")                                            \
 	X(R, uint64_t, block_bytes, , BYTES, 5, FACT, "BLOCK", "", "Size of every block.")         \

@@ -38,7 +38,15 @@ static void test_new_refuses_nonsense(void **state)
 	assert_null(namespaces_free(NULL));
 }
 
-/* Each byte of the spec counts, the salt's as well. */
+/* Whether byte i of a spec is one of its salt. */
+static bool is_in_salt(size_t i)
+{
+	size_t start = offsetof(struct hbm_wire_namespace_spec, salt);
+
+	return i >= start && i < start + HBM_WIRE_NAME_BYTES;
+}
+
+/* Each byte of the spec counts, the salt's as well, of which the fingerprint says nothing. */
 static void test_any_difference_makes_another(void **state)
 {
 	(void)state;
@@ -55,11 +63,38 @@ static void test_any_difference_makes_another(void **state)
 		((uint8_t *)&other)[i] ^= 1;
 		uint16_t number = namespaces_open(namespaces, &other);
 		assert_int_equal(number, 2 + i);
-		assert_memory_not_equal(namespaces_get(namespaces, number)->fingerprint,
-					namespaces_get(namespaces, first)->fingerprint, 16);
+		const struct namespace *ns = namespaces_get(namespaces, number);
+		int same = memcmp(ns->fingerprint, namespaces_get(namespaces, first)->fingerprint,
+				  sizeof(ns->fingerprint));
+		assert_int_equal(same == 0, is_in_salt(i));
 	}
 
 	assert_int_equal(namespaces_count(namespaces), 1 + sizeof(spec));
+	namespaces_free(namespaces);
+}
+
+/* It is not among what is shown, and a number that is used again has the next one's. */
+static void test_a_salt_is_kept_apart(void **state)
+{
+	(void)state;
+	static const char none[HBM_WIRE_NAME_BYTES];
+	struct namespaces *namespaces = namespaces_of(4);
+	struct hbm_wire_namespace_spec salted = {.salt = "a secret", .block_bytes = 4096},
+				       plain = {.block_bytes = 4096};
+	uint16_t number = namespaces_open(namespaces, &salted);
+	const struct namespace *ns = namespaces_get(namespaces, number);
+	assert_true(ns->salted);
+	assert_memory_equal(ns->spec.salt, none, sizeof(none));
+	assert_int_not_equal(namespaces_open(namespaces, &plain), number);
+	assert_int_equal(namespaces_open(namespaces, &salted), number);
+
+	namespaces_unref(namespaces, number);
+	namespaces_unref(namespaces, number);
+	plain.weights = 1;
+	assert_int_equal(namespaces_open(namespaces, &plain), number);
+	assert_false(namespaces_get(namespaces, number)->salted);
+	salted.weights = 1;
+	assert_int_not_equal(namespaces_open(namespaces, &salted), number);
 	namespaces_free(namespaces);
 }
 
@@ -113,6 +148,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_new_refuses_nonsense),
 		cmocka_unit_test(test_any_difference_makes_another),
+		cmocka_unit_test(test_a_salt_is_kept_apart),
 		cmocka_unit_test(test_a_full_table),
 		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
 	};
