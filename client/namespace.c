@@ -70,6 +70,7 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 
 	struct hbm_wire_namespace_reply reply;
 	int rc = namespace_request(hbm, &open, sizeof(open), options->block_bytes, &reply);
+	explicit_bzero(open.spec.salt, sizeof(open.spec.salt));
 	if (rc == 0)
 		*ns = reply.ns;
 

@@ -57,6 +57,9 @@ static void request_end(struct request *request)
 
 	ledger_release(&request->memory_charge);
 	ledger_release(&request->count_charge);
+	if (request->message->opcode == HBM_WIRE_NAMESPACE_OPEN)
+		explicit_bzero(request->bytes, request->room); /* a salt */
+
 	free(request);
 	ops->ended(session, resumed);
 }

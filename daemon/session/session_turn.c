@@ -8,6 +8,7 @@
 #include "daemon/session/session.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "daemon/base/log.h"
 #include "daemon/session/validate.h"
@@ -167,20 +168,32 @@ static void session_turn_take_message(struct session *session, size_t size)
 		session_turn_refuse(session, request, status, why.reason);
 }
 
+/* No salt stays behind in the memory that the next message is read into. */
+static void session_turn_forget_message(struct session_owner *owner, size_t size)
+{
+	const struct hbm_wire_header *header = (const void *)owner->incoming;
+
+	if (size < sizeof(*header) || header->opcode == HBM_WIRE_NAMESPACE_OPEN)
+		explicit_bzero(owner->incoming, size);
+}
+
 /* False: there is no message, or the session is over. */
 static bool session_turn_read(struct session *session)
 {
-	ssize_t size = connection_receive(&session->connection, session->owner->incoming,
-					  HBM_WIRE_MESSAGE_MAX);
+	struct session_owner *owner = session->owner;
+	ssize_t size =
+		connection_receive(&session->connection, owner->incoming, HBM_WIRE_MESSAGE_MAX);
 
-	if (size > 0)
+	if (size > 0) {
 		session_turn_take_message(session, (size_t)size);
-	else if (size == -EMSGSIZE)
+		session_turn_forget_message(owner, (size_t)size);
+	} else if (size == -EMSGSIZE) {
 		session_drop(session, "message too long");
-	else if (size == -EPROTO)
+	} else if (size == -EPROTO) {
 		session_drop(session, "unexpected file descriptors");
-	else if (size != -EAGAIN)
+	} else if (size != -EAGAIN) {
 		session_end(session);
+	}
 
 	return size > 0 && session->state != SESSION_DEAD;
 }
