@@ -49,6 +49,7 @@ static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 	salts_clear(namespaces->salts, number);
 	payer_close(&ns->payer);
 	ledger_release(&ns->charge);
+	ns->user = user_close(ns->user);
 	ns->used = false;
 }
 
@@ -78,7 +79,7 @@ namespace_without_salt(const struct hbm_wire_namespace_spec *spec)
 	return shown;
 }
 
-static void namespaces_fill(struct namespaces *namespaces, uint16_t number,
+static void namespaces_fill(struct namespaces *namespaces, uint16_t number, struct user *user,
 			    const struct hbm_wire_namespace_spec *shown, const char *salt)
 {
 	struct namespace *ns = &namespaces->list[number];
@@ -89,14 +90,16 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number,
 				 .opens = 1,
 				 .spec = *shown,
 				 .salted = salt[0] != '\0',
-				 .block_bytes = shown->block_bytes};
+				 .block_bytes = shown->block_bytes,
+				 .user = user_ref(user)};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
 	salts_set(namespaces->salts, number, salt);
-	payer_open(&ns->payer, namespaces->ledger, PAYER_NAMESPACE);
-	ledger_charge_always(&ns->charge, &namespaces->ledger->host, LEDGER_NAMESPACES, 1);
+	payer_open(&ns->payer, user->payer.ledger, PAYER_NAMESPACE);
+	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
 }
 
-uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec)
+uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
+			 struct user *user)
 {
 	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
 	uint16_t vacant = 0;
@@ -113,10 +116,10 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 			vacant = (uint16_t)i;
 	}
 
-	if (!ledger_check(&namespaces->ledger->host, LEDGER_NAMESPACES, 1))
+	if (!ledger_check(&user->payer, LEDGER_NAMESPACES, 1))
 		return 0;
 
-	namespaces_fill(namespaces, vacant, &shown, spec->salt);
+	namespaces_fill(namespaces, vacant, user, &shown, spec->salt);
 
 	return vacant;
 }

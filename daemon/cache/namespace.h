@@ -13,6 +13,7 @@
 #pragma once
 
 #include "daemon/ledger/ledger.h"
+#include "daemon/ledger/user.h"
 
 #include <hbm/wire.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct namespace
 	uint8_t fingerprint[16];             /* of that */
 	uint64_t block_bytes;                /* the spec's */
 	struct payer payer;                  /* of its blocks */
+	struct user *user;                   /* that made it, and is charged for it */
 	struct charge charge;                /* for itself */
 	uint64_t blocks_in[HBM_TIERS];       /* those that belong to a tier of that kind */
 	uint64_t pins;                       /* of blocks that have not been dropped */
@@ -41,9 +43,10 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* Opens the namespace of that spec and returns its number (from 1); 0: there are as many
- * as [limits] allows. */
-uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec);
+/* Opens the namespace of that spec, which the user pays for if it is new, and returns its
+ * number (from 1); 0: there are as many as [limits] allows. */
+uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
+			 struct user *user);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* A namespace in use, or NULL for any other number. */

@@ -47,14 +47,25 @@ struct config {
 	char *soft_fail; /* "cuMemCreate:3[:code],..." : injects faults, for tests; or empty */
 	/* [limits] */
 	uint64_t limit_sessions;
-	uint64_t limit_requests_in_flight; /* a session */
-	uint64_t limit_request_bytes;      /* a session */
+	struct config_size limit_sessions_unprivileged; /* % of sessions */
+	struct config_size limit_sessions_per_user;     /* % of sessions_unprivileged */
+	uint64_t limit_silent;                          /* connections without HELLO */
+	struct config_size limit_silent_per_user;       /* % of silent */
+	uint64_t limit_descriptors;                     /* 0: what RLIMIT_NOFILE leaves */
+	struct config_size limit_descriptors_per_user;  /* % of descriptors */
+	uint64_t limit_requests_in_flight;              /* a session */
+	uint64_t limit_request_bytes;                   /* a session */
 	uint64_t limit_request_bytes_total;
-	uint64_t limit_regions;       /* a session */
-	uint64_t limit_address_space; /* address space of one session's regions */
-	uint64_t limit_commit_slabs;  /* one commit request */
+	uint64_t limit_regions; /* a session */
+	uint64_t limit_regions_total;
+	struct config_size limit_regions_per_user; /* % of regions_total */
+	uint64_t limit_address_space;              /* address space of one session's regions */
+	uint64_t limit_address_space_total;
+	struct config_size limit_address_space_per_user; /* % of address_space_total */
+	uint64_t limit_commit_slabs;                     /* one commit request */
 	uint64_t limit_namespaces;
-	uint64_t limit_namespace_opens; /* a session */
+	struct config_size limit_namespaces_per_user; /* % of namespaces */
+	uint64_t limit_namespace_opens;               /* a session */
 	uint64_t limit_blocks;
 	uint64_t limit_block_bytes;
 	struct config_size limit_pinned; /* % of each tier */

@@ -10,23 +10,39 @@
 #define LIMIT(key, resource, payer, unit)                                                          \
 	{                                                                                          \
 		"limits." #key, LEDGER_##resource, PAYER_##payer, HBM_UNIT_##unit,                 \
-			offsetof(struct config, limit_##key)                                       \
+			offsetof(struct config, limit_##key), false                                \
+	}
+#define SHARE(key, resource, payer, unit)                                                          \
+	{                                                                                          \
+		"limits." #key, LEDGER_##resource, PAYER_##payer, HBM_UNIT_##unit,                 \
+			offsetof(struct config, limit_##key), true                                 \
 	}
 
 /* clang-format off */
 const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(sessions, SESSIONS, HOST, COUNT),
+	SHARE(sessions_unprivileged, SESSIONS, UNPRIVILEGED, COUNT),
+	SHARE(sessions_per_user, SESSIONS, USER, COUNT),
+	LIMIT(silent, SILENT, HOST, COUNT),
+	SHARE(silent_per_user, SILENT, USER, COUNT),
+	LIMIT(descriptors, DESCRIPTORS, UNPRIVILEGED, COUNT), /* 0: set by ledger_set_limit() */
+	SHARE(descriptors_per_user, DESCRIPTORS, USER, COUNT),
 	LIMIT(requests_in_flight, REQUESTS, SESSION, COUNT),
 	LIMIT(request_bytes, REQUEST_BYTES, SESSION, BYTES),
 	LIMIT(request_bytes_total, REQUEST_BYTES, HOST, BYTES),
 	LIMIT(regions, REGIONS, SESSION, COUNT),
+	LIMIT(regions_total, REGIONS, HOST, COUNT),
+	SHARE(regions_per_user, REGIONS, USER, COUNT),
 	LIMIT(address_space, ADDRESS_SPACE, SESSION, BYTES),
+	LIMIT(address_space_total, ADDRESS_SPACE, HOST, BYTES),
+	SHARE(address_space_per_user, ADDRESS_SPACE, USER, BYTES),
 	LIMIT(commit_slabs, COMMIT_SLABS, HOST, COUNT),
 	LIMIT(namespaces, NAMESPACES, HOST, COUNT),
+	SHARE(namespaces_per_user, NAMESPACES, USER, COUNT),
 	LIMIT(namespace_opens, NAMESPACE_OPENS, SESSION, COUNT),
 	LIMIT(blocks, BLOCKS, HOST, COUNT),
 	LIMIT(block_bytes, BLOCK_BYTES, HOST, BYTES),
-	LIMIT(pinned, PINNED, TIER, BYTES), /* a share of the tier: set by ledger_set_limit() */
+	SHARE(pinned, PINNED, TIER, BYTES), /* of the tier: set by ledger_set_limit() */
 	LIMIT(pins, PINS, SESSION, COUNT),
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
@@ -47,9 +63,30 @@ static bool ledger_is_by_amount(enum ledger_resource resource)
 
 /* ---- payers ---- */
 
-static void ledger_init_payer(struct payer *payer, struct ledger *ledger, enum payer_kind kind)
+/* Of a payer of that kind below this one, before anything else is known. */
+static uint64_t ledger_initial_limit(const struct ledger *ledger, unsigned number,
+				     const struct payer *parent)
 {
-	*payer = (struct payer){.ledger = ledger, .kind = kind};
+	const struct ledger_limit *limit = &ledger_limits[number];
+	struct config_size configured = ledger->configured[number];
+
+	if (limit->resource == LEDGER_PINNED ||
+	    (limit->resource == LEDGER_DESCRIPTORS && !limit->is_share && configured.bytes == 0))
+		return NO_LIMIT;
+
+	if (!limit->is_share || configured.percent <= 0)
+		return configured.bytes;
+
+	uint64_t whole = ledger_limit(parent, limit->resource);
+	uint64_t share = whole == NO_LIMIT ? NO_LIMIT : config_size_of(configured, whole);
+
+	return share > 0 ? share : 1;
+}
+
+static void ledger_init_payer(struct payer *payer, struct ledger *ledger, struct payer *parent,
+			      enum payer_kind kind)
+{
+	*payer = (struct payer){.ledger = ledger, .parent = parent, .kind = kind};
 	list_init(&payer->link);
 	list_init(&payer->children);
 	list_init(&payer->charges);
@@ -58,28 +95,37 @@ static void ledger_init_payer(struct payer *payer, struct ledger *ledger, enum p
 		payer->limits[i] = NO_LIMIT;
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++)
 		if (ledger_limits[i].payer == kind)
-			payer->limits[ledger_limits[i].resource] = ledger->configured[i];
+			payer->limits[ledger_limits[i].resource] =
+				ledger_initial_limit(ledger, i, parent);
 }
 
 void ledger_open(struct ledger *ledger, const struct config *config)
 {
 	*ledger = (struct ledger){0};
+	list_init(&ledger->users);
 
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++) {
-		const char *member = (const char *)config + ledger_limits[i].member;
-		ledger->configured[i] = ledger_limits[i].resource == LEDGER_PINNED
-						? NO_LIMIT
-						: *(const uint64_t *)(const void *)member;
+		const void *member = (const char *)config + ledger_limits[i].member;
+
+		if (ledger_limits[i].is_share)
+			ledger->configured[i] = *(const struct config_size *)member;
+		else
+			ledger->configured[i].bytes = *(const uint64_t *)member;
 	}
 
-	ledger_init_payer(&ledger->host, ledger, PAYER_HOST);
+	ledger_init_payer(&ledger->host, ledger, NULL, PAYER_HOST);
+	payer_open(&ledger->unprivileged, ledger, PAYER_UNPRIVILEGED);
+}
+
+void payer_open_below(struct payer *payer, struct payer *parent, enum payer_kind kind)
+{
+	ledger_init_payer(payer, parent->ledger, parent, kind);
+	list_push_back(&parent->children, &payer->link);
 }
 
 void payer_open(struct payer *payer, struct ledger *ledger, enum payer_kind kind)
 {
-	ledger_init_payer(payer, ledger, kind);
-	payer->parent = &ledger->host;
-	list_push_back(&ledger->host.children, &payer->link);
+	payer_open_below(payer, &ledger->host, kind);
 }
 
 void payer_close(struct payer *payer)
@@ -149,11 +195,14 @@ bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resourc
 
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource)
 {
-	const struct payer *host = session->parent;
-	uint64_t sessions = host->used[LEDGER_SESSIONS];
+	const struct ledger *ledger = session->ledger;
+	uint64_t sessions = session->parent->used[LEDGER_SESSIONS];
+	uint64_t share = ledger->host.limits[resource];
 
-	return !ledger_is_full(host, resource, 1) ||
-	       session->used[resource] < host->limits[resource] / (sessions > 0 ? sessions : 1);
+	share /= ledger->connected > 0 ? ledger->connected : 1;
+	share /= sessions > 0 ? sessions : 1;
+
+	return !ledger_is_full(&ledger->host, resource, 1) || session->used[resource] < share;
 }
 
 /* The number of the limit that payers of that kind have for a resource. */
@@ -181,6 +230,8 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 {
 	static const char *const whose[] = {
 		[PAYER_HOST] = "all sessions together have",
+		[PAYER_UNPRIVILEGED] = "all users that are no operators together have",
+		[PAYER_USER] = "the user has",
 		[PAYER_SESSION] = "the session has",
 		[PAYER_NAMESPACE] = "the namespace has",
 		[PAYER_TIER] = "the tier has",
@@ -205,12 +256,25 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 
 /* ---- charges ---- */
 
+/* Counts the users that have sessions. */
+static void ledger_count_user(const struct payer *payer, enum ledger_resource resource,
+			      uint64_t before)
+{
+	if (payer->kind != PAYER_USER || resource != LEDGER_SESSIONS)
+		return;
+
+	payer->ledger->connected += payer->used[resource] > 0;
+	payer->ledger->connected -= before > 0;
+}
+
 void ledger_add(struct payer *payer, enum ledger_resource resource, uint64_t amount)
 {
 	assert(ledger_is_charged(resource));
 
-	for (; payer; payer = payer->parent)
+	for (; payer; payer = payer->parent) {
 		payer->used[resource] += amount;
+		ledger_count_user(payer, resource, payer->used[resource] - amount);
+	}
 }
 
 void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_t amount)
@@ -218,6 +282,7 @@ void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_
 	for (; payer; payer = payer->parent) {
 		assert(payer->used[resource] >= amount);
 		payer->used[resource] -= amount;
+		ledger_count_user(payer, resource, payer->used[resource] + amount);
 	}
 }
 
@@ -281,7 +346,8 @@ static void ledger_add_to_account(const struct payer *payer, const struct ledger
 {
 	uint64_t used = payer->used[limit->resource], most = payer->limits[limit->resource];
 
-	if (payer->kind == limit->payer) {
+	/* An operator is a user that no share bounds. */
+	if (payer->kind == limit->payer && (payer->kind != PAYER_USER || most != NO_LIMIT)) {
 		account->used += used;
 		account->highest = used > account->highest ? used : account->highest;
 		if (account->payers++ == 0 || most > account->limit)
@@ -308,16 +374,26 @@ static void ledger_audit_payer(const struct payer *payer,
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++)
 		ledger_add_to_account(payer, &ledger_limits[i], sums[ledger_limits[i].resource],
 				      &accounts[i]);
+
+	list_for_each (node, &payer->children)
+		ledger_audit_payer(container_of(node, struct payer, link), accounts);
+}
+
+/* What a payer would have that is opened now. */
+static uint64_t ledger_limit_of_next(const struct ledger *ledger, unsigned number)
+{
+	const struct payer *parent =
+		ledger_limits[number].payer == PAYER_USER ? &ledger->unprivileged : &ledger->host;
+
+	return ledger_initial_limit(ledger, number, parent);
 }
 
 void ledger_audit(const struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS])
 {
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++)
-		accounts[i] = (struct ledger_account){.limit = ledger->configured[i],
+		accounts[i] = (struct ledger_account){.limit = ledger_limit_of_next(ledger, i),
 						      .refused = ledger->refused[i],
 						      .balanced = true};
 
 	ledger_audit_payer(&ledger->host, accounts);
-	list_for_each (node, &ledger->host.children)
-		ledger_audit_payer(container_of(node, struct payer, link), accounts);
 }

@@ -6,10 +6,15 @@
  * A payer is somebody whose use is counted. What it is charged, its parent is charged
  * too, so that a limit can stand at either:
  *
- * 	host ---- session	what a client has: requests, regions, opens, pins
+ * 	host ---- operator ------------ session	what a client has: requests, regions, opens, pins
+ * 	   \----- unprivileged -- user -- session
  * 	   \----- namespace	its blocks
  * 	   \----- tier		the pinned bytes in it
  * 	   \----- mover		the moves that the policy wants, and those that loads want
+ *
+ * A user (user.h) is a uid; an operator is one too, and has all limits of the host and no
+ * others. All users that are no operators are one payer together, so that what they may
+ * have leaves something to operators.
  *
  * A charge is embedded in what it pays for and is released with it. Where that is too
  * small for a charge of its own (a block), its owner adds and subtracts amounts instead,
@@ -23,16 +28,17 @@
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/config/config_fields.h"
 
 #include <hbm/wire.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct config;
-
 enum ledger_resource {
 	LEDGER_SESSIONS,
+	LEDGER_SILENT,      /* connections that have not said HELLO */
+	LEDGER_DESCRIPTORS, /* of the daemon, that sessions and commits need */
 	LEDGER_REQUESTS,
 	LEDGER_REQUEST_BYTES, /* memory of requests in flight, and of their replies */
 	LEDGER_REGIONS,
@@ -52,7 +58,15 @@ enum ledger_resource {
 };
 
 /* What is counted together. */
-enum payer_kind { PAYER_HOST, PAYER_SESSION, PAYER_NAMESPACE, PAYER_TIER, PAYER_MOVER };
+enum payer_kind {
+	PAYER_HOST,
+	PAYER_UNPRIVILEGED,
+	PAYER_USER,
+	PAYER_SESSION,
+	PAYER_NAMESPACE,
+	PAYER_TIER,
+	PAYER_MOVER,
+};
 
 /* One key of [limits]. */
 struct ledger_limit {
@@ -61,9 +75,10 @@ struct ledger_limit {
 	enum payer_kind payer; /* of which each may have that much */
 	enum hbm_wire_unit unit;
 	size_t member; /* of struct config */
+	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 16 };
+enum { LEDGER_LIMITS = 27 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */
@@ -79,9 +94,11 @@ struct payer {
 };
 
 struct ledger {
-	struct payer host;
-	uint64_t configured[LEDGER_LIMITS];
-	uint64_t refused[LEDGER_LIMITS]; /* since start */
+	struct payer host, unprivileged;
+	struct list users;                            /* struct user, of user.c */
+	uint64_t connected;                           /* users that have sessions */
+	struct config_size configured[LEDGER_LIMITS]; /* bytes where it is no share */
+	uint64_t refused[LEDGER_LIMITS];              /* since start */
 };
 
 /* Embedded in what it pays for; zeroed: nothing is charged. */
@@ -92,12 +109,15 @@ struct charge {
 	enum ledger_resource resource;
 };
 
-/* Takes the limits of the configuration. Those that are shares of something are set by
+/* Takes the limits of the configuration. A share is of what the payer's parent may have when
+ * the payer is opened, and at least 1. What depends on something else is set by
  * ledger_set_limit() when that is known. */
 void ledger_open(struct ledger *ledger, const struct config *config);
 
 /* A payer below the host, with the limits of its kind. */
 void payer_open(struct payer *payer, struct ledger *ledger, enum payer_kind kind);
+/* The same below another payer. */
+void payer_open_below(struct payer *payer, struct payer *parent, enum payer_kind kind);
 /* It has no charges any more; amounts without a charge go with it. Accepts a zeroed one. */
 void payer_close(struct payer *payer);
 
@@ -112,9 +132,9 @@ bool ledger_has_room(const struct payer *payer, enum ledger_resource resource, u
 /* Whether the payer's own limit lets it have so much more. */
 bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
 /* Whether the limit of all sessions lets this one have any more: there is room, or the
- * session has less than an equal share for each that is connected. So those that have the
- * most wait first, and all together have at most twice the limit and what each charges
- * last. */
+ * session has less than its share, where every user with sessions has an equal one, and
+ * its sessions share that equally. So those that have the most wait first, and all
+ * together have at most twice the limit and what each charges last. */
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource);
 /* As ledger_has_room(), for a request, which is refused otherwise: counts the refusal. */
 bool ledger_check(struct payer *payer, enum ledger_resource resource, uint64_t amount);

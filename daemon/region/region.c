@@ -268,6 +268,9 @@ void regions_end(struct regions *regions)
 		region->gone = true;
 		list_remove(&region->by_id);
 		region_quarantine(region);
+
+		/* Without memory there is nothing that the process could write to. */
+		region->given_up = region->committed == 0 && region->claims == 0;
 	}
 
 	regions_advance(regions);

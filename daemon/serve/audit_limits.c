@@ -27,6 +27,7 @@ static void inventory_walk_session(struct inventory *inventory, const struct ses
 {
 	const struct regions *regions = &session->regions;
 
+	inventory_add(inventory, LEDGER_SILENT, session->state == SESSION_GREETING);
 	inventory_add(inventory, LEDGER_REGIONS, list_length(&regions->all));
 	inventory_add(inventory, LEDGER_ADDRESS_SPACE, regions_reserved(regions));
 	inventory_add(inventory, LEDGER_NAMESPACE_OPENS, list_length(&session->opens));

@@ -106,8 +106,9 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_namespace_open *open =
 		(const struct hbm_wire_namespace_open *)request->message;
 	int status = serve_namespace_check_block_bytes(hbmd, open->spec.block_bytes);
-	uint16_t number =
-		status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec) : 0;
+	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec,
+							     request->session->user)
+					   : 0;
 	if (number != 0)
 		serve_namespace_add_open(hbmd, request, number);
 	else if (status == HBM_OK)

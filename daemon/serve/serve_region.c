@@ -33,15 +33,17 @@ static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES],
 static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request,
 					 const struct hbm_wire_hello *hello)
 {
+	enum ledger_resource resource;
+	uint64_t amount;
+
 	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
 		request_refuse(request, HBM_UNSUPPORTED,
 			       "the daemon speaks version %d, the client %u to %u",
 			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
 	else if (server_is_draining(hbmd->server))
 		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
-	else if (ledger_charge(&request->session->charge, &request->session->payer, LEDGER_SESSIONS,
-			       1) != HBM_OK)
-		request_refuse_limit(request, LEDGER_SESSIONS, 1);
+	else if (session_charge(request->session, &resource, &amount) != HBM_OK)
+		request_refuse_limit(request, resource, amount);
 	else
 		return false;
 	return true;
@@ -269,6 +271,8 @@ static int serve_region_start_commit(struct request *request)
 	list_init(&reply->messages);
 	int status = commit_new(&reply->commit, &request->session->regions, ranges->ranges,
 				ranges->count);
+	if (status == HBM_OK)
+		status = request_charge_descriptors(request, commit_slabs(reply->commit));
 	if (status == HBM_OK && !serve_region_make_messages(reply))
 		status = HBM_NO_SPACE;
 
@@ -301,10 +305,15 @@ static uint64_t serve_region_count_slabs(const struct request *request)
 void serve_commit(struct hbmd *hbmd, struct request *request)
 {
 	(void)hbmd;
+	uint64_t slabs = serve_region_count_slabs(request);
 	int status = serve_region_start_commit(request);
 	if (status == HBM_LIMIT)
-		request_refuse_limit(request, LEDGER_COMMIT_SLABS,
-				     serve_region_count_slabs(request));
+		request_refuse_limit(
+			request,
+			ledger_has_room(&request->session->payer, LEDGER_COMMIT_SLABS, slabs)
+				? LEDGER_DESCRIPTORS
+				: LEDGER_COMMIT_SLABS,
+			slabs);
 	else if (status != HBM_OK)
 		serve_region_refuse_ranges(request, status);
 }

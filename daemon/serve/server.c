@@ -4,8 +4,12 @@
  * dead one whose process lives still counts against [limits] sessions, because it still
  * has memory.
  *
- * Sessions beyond the limit are accepted only to answer their HELLO with HBM_LIMIT;
- * beyond ROOM_TO_REFUSE more of them, connections are closed without an answer.
+ * Every connection is accepted, so that none waits behind those that say nothing. Until
+ * HELLO it counts among the silent ones alone. Where a user has too many of them, its oldest
+ * is dropped; where all have too many, the oldest of the user with the most, and that of an
+ * operator last. So a client that says HELLO at once is dropped only for others of its own
+ * user, and then only if more than half as many as limits.silent come before its HELLO is
+ * read: two turns of the loop accept fewer, and it is read in the second at the latest.
  */
 #include "daemon/serve/server.h"
 #include "daemon/base/clock.h"
@@ -24,7 +28,7 @@
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
 
-enum { ACCEPT_BURST = 16, ROOM_TO_REFUSE = 16 };
+enum { ACCEPT_BURST = 16 };
 #define PAUSE_NS 100000000u
 #define DRAIN_NS 3000000000u
 #define CLOSE_NS 500000000u
@@ -178,17 +182,56 @@ static void server_pause_accepting(struct server *server, int error)
 		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
+/* The user with the most silent connections; an operator only if there is no other. */
+static struct user *server_most_silent(const struct server *server)
+{
+	struct user *most = NULL;
+
+	list_for_each (node, &server->hbmd->ledger->users) {
+		struct user *user = container_of(node, struct user, link);
+		uint64_t silent = ledger_used(&user->payer, LEDGER_SILENT);
+		bool yields = most && user_is_operator(user->uid) < user_is_operator(most->uid);
+
+		if (silent > 0 && (!most || yields ||
+				   (user_is_operator(user->uid) == user_is_operator(most->uid) &&
+				    silent > ledger_used(&most->payer, LEDGER_SILENT))))
+			most = user;
+	}
+
+	return most;
+}
+
+/* Drops silent connections until there are no more of this user and of all together than
+ * may be. */
+static void server_limit_silence(struct server *server, struct user *user)
+{
+	user_ref(user);
+	while (!ledger_check(&user->payer, LEDGER_SILENT, 0)) {
+		bool own = !ledger_has_own_room(&user->payer, LEDGER_SILENT, 0);
+		struct user *most = own ? user : server_most_silent(server);
+
+		session_drop(container_of(most->silent.next, struct session, silent),
+			     "too many connections that have not said HELLO");
+	}
+
+	user_close(user);
+}
+
+static void server_log_rejected(struct server *server, int socket, int r)
+{
+	struct ucred peer = {.uid = (uid_t)-1};
+	socklen_t size = sizeof(peer);
+
+	(void)getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	if (log_peers_may(&server->owner.log, LOG_CAUSE_REJECTED, peer.uid, clock_now()))
+		log_info("connection of uid %u rejected: %s", peer.uid, strerror(-r));
+}
+
 /* Makes a session of an accepted socket. False: the socket is kept for later, and
  * accepting is paused. */
 static bool server_admit(struct server *server, int socket)
 {
 	struct session *session;
-
-	if (server->count >=
-	    ledger_limit(&server->hbmd->ledger->host, LEDGER_SESSIONS) + ROOM_TO_REFUSE) {
-		close(socket);
-		return true;
-	}
 
 	int r = session_open(&session, &server->owner, socket, server->last_id + 1);
 	if (server_is_out_of_resources(-r)) {
@@ -198,7 +241,7 @@ static bool server_admit(struct server *server, int socket)
 	}
 
 	if (r < 0) {
-		log_info("connection rejected: %s", strerror(-r));
+		server_log_rejected(server, socket, r);
 		close(socket);
 		return true;
 	}
@@ -210,6 +253,7 @@ static bool server_admit(struct server *server, int socket)
 	list_push_back(&server->sessions, &session->link);
 	log_debug("session %llu: pid %d, uid %u", (unsigned long long)session->id,
 		  (int)session->pid, session->uid);
+	server_limit_silence(server, session->user);
 
 	return true;
 }

@@ -16,6 +16,7 @@
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
+#include "daemon/service/descriptors.h"
 #include "daemon/service/exit_status.h"
 #include "daemon/service/inherited.h"
 #include "daemon/service/memory_setup.h"
@@ -386,6 +387,7 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */
+		descriptors_apply(hbmd);
 		r = notify_open(&service->notify, hbmd->loop);
 	}
 

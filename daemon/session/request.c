@@ -49,12 +49,19 @@ void request_charge(struct request *request, size_t bytes)
 			     LEDGER_REQUEST_BYTES, bytes);
 }
 
+int request_charge_descriptors(struct request *request, uint64_t count)
+{
+	return ledger_charge(&request->descriptor_charge, request->count_charge.payer,
+			     LEDGER_DESCRIPTORS, count);
+}
+
 static void request_end(struct request *request)
 {
 	struct session *session = request->session;
 	const struct request_ops *ops = request->ops;
 	bool resumed = request->resumption != NULL;
 
+	ledger_release(&request->descriptor_charge);
 	ledger_release(&request->memory_charge);
 	ledger_release(&request->count_charge);
 	if (request->message->opcode == HBM_WIRE_NAMESPACE_OPEN)

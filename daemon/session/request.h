@@ -41,7 +41,7 @@ struct request {
 	/* The rest is request.c's. */
 	const struct request_ops *ops;
 	struct connection *connection;
-	struct charge count_charge, memory_charge;
+	struct charge count_charge, memory_charge, descriptor_charge;
 	struct out_message reply; /* while it is queued in that memory */
 	size_t room;
 	_Alignas(16) unsigned char bytes[]; /* [room]: the message, then its reply */
@@ -54,6 +54,8 @@ struct request *request_new(struct session *session, struct connection *connecti
 			    size_t size);
 /* Charges for memory that its handler keeps until it has replied. */
 void request_charge(struct request *request, size_t bytes);
+/* Charges for descriptors that its reply will carry, once: HBM_OK or HBM_LIMIT. */
+int request_charge_descriptors(struct request *request, uint64_t count);
 
 /* Sends header + body (size bytes after the header) and frees the request. The body may
  * lie in the request's message. status != HBM_OK: body must be NULL. */

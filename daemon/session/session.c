@@ -48,8 +48,10 @@ static void session_free(struct session *session)
 	fences_close(&session->fences);
 	turns_stop(&session->owner->turns, &session->player);
 	list_remove(&session->waiting);
+	ledger_release(&session->descriptors);
 	ledger_release(&session->charge);
 	payer_close(&session->payer);
+	session->user = user_close(session->user);
 	session_turn_resume_others(session->owner); /* the shares have grown */
 	session->owner->freed(session->owner, session);
 	free(session);
@@ -78,6 +80,13 @@ static void session_regions_emptied(struct regions *regions)
 
 /* ---- The end ---- */
 
+/* It has said HELLO, or will not any more. */
+static void session_end_silence(struct session *session)
+{
+	list_remove(&session->silent);
+	ledger_release(&session->silent_charge);
+}
+
 void session_end(struct session *session)
 {
 	if (!session_enter(session, SESSION_DEAD))
@@ -86,6 +95,7 @@ void session_end(struct session *session)
 	session_ref(session);
 	log_debug("session %llu: over", (unsigned long long)session->id);
 
+	session_end_silence(session);
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	connection_close(&session->connection);
 	fences_end(&session->fences);
@@ -104,12 +114,18 @@ static void session_closing_run(struct post *post)
 	session_unref(session);
 }
 
+/* Whether its user has not filled the log yet. */
+static bool session_may_log(const struct session *session, enum log_cause cause)
+{
+	return log_peers_may(&session->owner->log, cause, session->uid, clock_now());
+}
+
 void session_break(struct session *session, const char *why)
 {
 	if (!session_enter(session, SESSION_CLOSING))
 		return;
 
-	if (why)
+	if (why && session_may_log(session, LOG_CAUSE_CLOSED))
 		log_info("session %llu (pid %d): closed: %s", (unsigned long long)session->id,
 			 (int)session->pid, why);
 
@@ -121,8 +137,9 @@ void session_break(struct session *session, const char *why)
 void session_drop(struct session *session, const char *why)
 {
 	session->owner->counters->sessions_dropped++;
-	log_warning("session %llu (pid %d, uid %u): dropped: %s", (unsigned long long)session->id,
-		    (int)session->pid, session->uid, why);
+	if (session_may_log(session, LOG_CAUSE_DROPPED))
+		log_warning("session %llu (pid %d, uid %u): dropped: %s",
+			    (unsigned long long)session->id, (int)session->pid, session->uid, why);
 	session_end(session);
 }
 
@@ -237,7 +254,8 @@ static int session_start(struct session *session, int socket)
 	return r;
 }
 
-static struct session *session_new(struct session_owner *owner, uint64_t id,
+/* The user's reference becomes the session's, on success. */
+static struct session *session_new(struct session_owner *owner, uint64_t id, struct user *user,
 				   const struct peer *peer)
 {
 	struct session *session = calloc(1, sizeof(*session));
@@ -251,6 +269,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 		.gid = peer->gid,
 		.state = SESSION_GREETING,
 		.connected_ns = clock_now(),
+		.user = user,
 		.owner = owner,
 		.pidfd = peer->pidfd,
 		.process = {.fd = peer->pidfd, .events = POLLIN, .ready = session_process_gone},
@@ -264,7 +283,8 @@ static struct session *session_new(struct session_owner *owner, uint64_t id,
 	list_init(&session->waiting);
 	list_init(&session->player.link);
 	list_init(&session->works);
-	payer_open(&session->payer, owner->ledger, PAYER_SESSION);
+	list_init(&session->silent);
+	payer_open_below(&session->payer, &user->payer, PAYER_SESSION);
 	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
 	session->regions.emptied = session_regions_emptied;
@@ -278,6 +298,7 @@ static void session_discard(struct session *session)
 		return;
 
 	payer_close(&session->payer);
+	user_close(session->user);
 	free(session);
 }
 
@@ -288,7 +309,11 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 	if (r < 0)
 		return r;
 
-	struct session *session = session_new(owner, id, &peer);
+	struct user *user = user_open(owner->ledger, peer.uid);
+	struct session *session = user ? session_new(owner, id, user, &peer) : NULL;
+	if (!session)
+		user_close(user);
+
 	r = session ? session_start(session, socket) : -ENOMEM;
 	if (r < 0) {
 		session_discard(session);
@@ -296,9 +321,28 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 		return r;
 	}
 
+	ledger_charge_always(&session->silent_charge, &session->payer, LEDGER_SILENT, 1);
+	list_push_back(&user->silent, &session->silent);
 	*out = session;
 
 	return 0;
+}
+
+int session_charge(struct session *session, enum ledger_resource *resource, uint64_t *amount)
+{
+	*resource = LEDGER_SESSIONS;
+	*amount = 1;
+	if (ledger_charge(&session->charge, &session->payer, *resource, *amount) != HBM_OK)
+		return HBM_LIMIT;
+
+	*resource = LEDGER_DESCRIPTORS;
+	*amount = SESSION_DESCRIPTORS;
+	if (ledger_charge(&session->descriptors, &session->payer, *resource, *amount) == HBM_OK)
+		return HBM_OK;
+
+	ledger_release(&session->charge);
+
+	return HBM_LIMIT;
 }
 
 void session_greeted(struct session *session)
@@ -306,6 +350,7 @@ void session_greeted(struct session *session)
 	if (!session_enter(session, SESSION_LIVE))
 		return;
 
+	session_end_silence(session);
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	fences_handed_over(&session->fences);
 }
@@ -324,7 +369,7 @@ int session_doorbell_fd(const struct session *session)
 
 bool session_is_operator(const struct session *session)
 {
-	return session->uid == 0 || session->uid == geteuid();
+	return user_is_operator(session->uid);
 }
 
 void session_fence(struct session *session, uint32_t slot, uint64_t value)

@@ -19,7 +19,8 @@
  * 	  v     v  of loop v    hang-up  v
  * 	  `--------> dead <--------------'
  *
- * 	greeting  only HELLO is accepted, for [limits] hello_ms
+ * 	greeting  only HELLO is accepted, for [limits] hello_ms; the connection is charged as a
+ * 	          silent one, and the server may drop it when there are too many
  * 	live      requests are read
  * 	draining  no request is read; it closes when those in flight have been answered
  * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top of the loop,
@@ -51,7 +52,9 @@
 
 #include "daemon/base/counters.h"
 #include "daemon/base/list.h"
+#include "daemon/base/log_peers.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/ledger/user.h"
 #include "daemon/loop/loop.h"
 #include "daemon/region/region.h"
 #include "daemon/session/backlog.h"
@@ -62,6 +65,10 @@
 
 #include <hbm/wire.h>
 #include <sys/types.h>
+
+/* Descriptors that one needs: the socket, the process, the doorbell, and the fence page
+ * until it has been handed over. */
+#define SESSION_DESCRIPTORS 4
 
 enum session_state {
 	SESSION_GREETING,
@@ -83,9 +90,13 @@ struct session {
 	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
 	struct list pins;  /* its pins (cache.h) */
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
-	struct payer payer;   /* of all that the session has */
-	struct charge charge; /* for the session, once it has been greeted */
+	struct user *user;
+	struct payer payer;        /* of all that the session has */
+	struct charge charge;      /* for the session, once it has been greeted */
+	struct charge descriptors; /* for those that it needs, as above */
 	/* The rest is session.c's. */
+	struct charge silent_charge; /* until it has been greeted */
+	struct list silent;          /* as long, in user->silent */
 	struct session_owner *owner;
 	struct connection connection;
 	struct backlog backlog;
@@ -123,6 +134,7 @@ struct session_owner {
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
+	struct log_peers log; /* of what clients cause */
 	/* The rest is session.c's. */
 	struct turns turns;
 	struct list waiting; /* sessions for which the others leave no room */
@@ -134,6 +146,9 @@ struct session_owner {
 
 /* Whether the peer is uid 0 or runs as the daemon's uid. */
 bool session_is_operator(const struct session *session);
+/* For HELLO: charges for the session and for what it needs. HBM_OK, or HBM_LIMIT, with the
+ * resource that is short and how much of it was asked for. */
+int session_charge(struct session *session, enum ledger_resource *resource, uint64_t *amount);
 /* Sets a fence of the session, whether or not the session still lives. slot
  * HBM_WIRE_NO_FENCE: none. */
 void session_fence(struct session *session, uint32_t slot, uint64_t value);
@@ -168,6 +183,8 @@ void session_drain(struct session *session);
 /* Any state -> dead, whatever is in flight. May free it. Not from within a request
  * handler. */
 void session_end(struct session *session);
+/* The same for a client's fault, which is counted and logged with why, a static phrase. */
+void session_drop(struct session *session, const char *why);
 /* greeting, live, draining -> closing. why, a static phrase or NULL, is logged. */
 void session_break(struct session *session, const char *why);
 

@@ -17,6 +17,7 @@
 #include "daemon/config/config.h"
 #include "daemon/tier/tier.h"
 #include "tests/support/leaks.h"
+#include "tests/support/open_namespace.h"
 #include "tests/support/seed.h"
 
 void cache_rig_open(struct cache_rig *rig, const char *name, uint32_t devices,
@@ -56,7 +57,7 @@ void cache_rig_close(struct cache_rig *rig)
 uint16_t cache_rig_namespace(struct cache_rig *rig, uint64_t units)
 {
 	struct hbm_wire_namespace_spec spec = {.weights = units, .block_bytes = units * UNIT};
-	return namespaces_open(rig->cache->namespaces, &spec);
+	return open_namespace(rig->cache->namespaces, &rig->ledger, &spec);
 }
 
 struct hbm_wire_key cache_rig_key(uint32_t n)

@@ -24,6 +24,7 @@
 #include "daemon/move/store.h"
 #include "daemon/tier/nvme_file.h"
 #include "daemon/tier/tier.h"
+#include "tests/support/open_namespace.h"
 #include "tests/support/seed.h"
 
 #define SLOT_BYTES (512 * KIB)
@@ -380,7 +381,8 @@ void traffic_open(struct traffic *traffic, uint32_t namespaces, const uint64_t *
 	for (uint32_t i = 0; i < namespaces; i++) {
 		struct hbm_wire_namespace_spec spec = {.weights = i, .block_bytes = block_bytes[i]};
 		traffic->block_bytes[i] = block_bytes[i];
-		traffic->ns[i] = namespaces_open(traffic->rig.hbmd.cache->namespaces, &spec);
+		traffic->ns[i] = open_namespace(traffic->rig.hbmd.cache->namespaces,
+						&traffic->rig.ledger, &spec);
 		assert_int_not_equal(traffic->ns[i], 0);
 	}
 }

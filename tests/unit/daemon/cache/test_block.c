@@ -21,6 +21,7 @@
 #include "daemon/cache/block.h"
 #include "daemon/config/config.h"
 #include "tests/support/leaks.h"
+#include "tests/support/open_namespace.h"
 
 enum { HBM = 1, DDR = 2, SLOTS = 8, BYTES = 5000, STORED = 2 * EXTENT_UNIT, EVENTS_MAX = 8 };
 
@@ -98,8 +99,8 @@ static void setting_open(struct setting *setting)
 	setting->listener =
 		(struct block_listener){.placed = hear_placed, .unplaced = hear_unplaced};
 	block_listen(&setting->blocks, &setting->listener);
-	setting->ns = namespaces_open(setting->namespaces,
-				      &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});
+	setting->ns = open_namespace(setting->namespaces, &setting->ledger,
+				     &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});
 	assert_int_equal(setting->ns, 1);
 }
 

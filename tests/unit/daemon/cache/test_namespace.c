@@ -13,10 +13,12 @@
 
 #include "daemon/cache/namespace.h"
 #include "daemon/config/config.h"
+#include "tests/support/open_namespace.h"
+
+static struct ledger ledger;
 
 static struct namespaces *namespaces_of(uint64_t max)
 {
-	static struct ledger ledger;
 	struct namespaces *namespaces = NULL;
 
 	ledger_open(&ledger, &(struct config){.limit_namespaces = max, .limit_blocks = 100});
@@ -28,7 +30,6 @@ static void test_new_refuses_nonsense(void **state)
 {
 	(void)state;
 	struct namespaces *namespaces = NULL;
-	struct ledger ledger;
 
 	ledger_open(&ledger, &(struct config){.limit_namespaces = 0});
 	assert_int_equal(namespaces_new(&namespaces, &ledger), -EINVAL);
@@ -52,16 +53,16 @@ static void test_any_difference_makes_another(void **state)
 	(void)state;
 	struct namespaces *namespaces = namespaces_of(sizeof(struct hbm_wire_namespace_spec) + 1);
 	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
-	uint16_t first = namespaces_open(namespaces, &spec);
+	uint16_t first = open_namespace(namespaces, &ledger, &spec);
 	assert_int_equal(first, 1);
-	assert_int_equal(namespaces_open(namespaces, &spec), first);
+	assert_int_equal(open_namespace(namespaces, &ledger, &spec), first);
 	assert_int_equal(namespaces_get(namespaces, first)->opens, 2);
 
 	for (size_t i = 0; i < sizeof(spec); i++) {
 		struct hbm_wire_namespace_spec other = spec;
 
 		((uint8_t *)&other)[i] ^= 1;
-		uint16_t number = namespaces_open(namespaces, &other);
+		uint16_t number = open_namespace(namespaces, &ledger, &other);
 		assert_int_equal(number, 2 + i);
 		const struct namespace *ns = namespaces_get(namespaces, number);
 		int same = memcmp(ns->fingerprint, namespaces_get(namespaces, first)->fingerprint,
@@ -105,14 +106,14 @@ static void test_a_full_table(void **state)
 	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
 	for (uint64_t i = 0; i < 2; i++) {
 		spec.weights = i;
-		assert_int_equal(namespaces_open(namespaces, &spec), 1 + i);
+		assert_int_equal(open_namespace(namespaces, &ledger, &spec), 1 + i);
 	}
 
 	spec.weights = 2;
-	assert_int_equal(namespaces_open(namespaces, &spec), 0);
+	assert_int_equal(open_namespace(namespaces, &ledger, &spec), 0);
 	assert_int_equal(namespaces_count(namespaces), 2);
 	namespaces_unref(namespaces, 1);
-	assert_int_equal(namespaces_open(namespaces, &spec), 1);
+	assert_int_equal(open_namespace(namespaces, &ledger, &spec), 1);
 	assert_null(namespaces_get(namespaces, 0));
 	assert_null(namespaces_get(namespaces, 3));
 	assert_null(namespaces_get(namespaces, UINT32_MAX));
@@ -125,7 +126,7 @@ static void test_it_is_forgotten_with_its_last_use(void **state)
 	(void)state;
 	struct namespaces *namespaces = namespaces_of(4);
 	struct hbm_wire_namespace_spec spec = {.block_bytes = 8192};
-	uint16_t number = namespaces_open(namespaces, &spec);
+	uint16_t number = open_namespace(namespaces, &ledger, &spec);
 	namespaces_ref(namespaces, number);
 	struct namespace *ns = namespaces_get(namespaces, number);
 	assert_int_equal(ns->block_bytes, 8192);
@@ -134,7 +135,7 @@ static void test_it_is_forgotten_with_its_last_use(void **state)
 	namespaces_unref(namespaces, number);
 	assert_int_equal(namespaces_count(namespaces), 1);
 	namespaces_block_gone(namespaces, number);
-	assert_int_equal(namespaces_open(namespaces, &spec), number); /* found again */
+	assert_int_equal(open_namespace(namespaces, &ledger, &spec), number); /* found again */
 	namespaces_block_gone(namespaces, number);
 	assert_int_equal(namespaces_count(namespaces), 1);
 	namespaces_unref(namespaces, number);

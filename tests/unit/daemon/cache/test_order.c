@@ -18,6 +18,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "tests/support/leaks.h"
+#include "tests/support/open_namespace.h"
 #include "tests/support/order_fifo.h"
 #include "tests/support/seed.h"
 
@@ -75,7 +76,7 @@ static void model_open(struct model *model, const char *name, const uint64_t *un
 	}
 
 	struct hbm_wire_namespace_spec spec = {.block_bytes = UNIT};
-	model->ns = namespaces_open(cache->namespaces, &spec);
+	model->ns = open_namespace(cache->namespaces, &model->ledger, &spec);
 
 	for (uint32_t n = 0; n < NODES; n++) {
 		uint32_t parent = n < ROOTS ? NODES : (uint32_t)seed_below(&model->seed, n);

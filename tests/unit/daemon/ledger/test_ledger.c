@@ -100,7 +100,19 @@ static void every_limit_of_the_configuration_is_here(void **state)
 
 static enum payer_kind kind_of(const struct ledger_limit *limit)
 {
-	return limit->payer == PAYER_HOST ? PAYER_SESSION : limit->payer;
+	return limit->payer == PAYER_HOST || limit->payer == PAYER_UNPRIVILEGED ? PAYER_SESSION
+										: limit->payer;
+}
+
+/* Leaves only that one: another would be met first. */
+static void set_other_limits(struct ledger *ledger, struct payer *payer,
+			     const struct ledger_limit *limit)
+{
+	struct payer *const all[] = {&ledger->host, &ledger->unprivileged, payer};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i]->kind != limit->payer)
+			ledger_set_limit(all[i], limit->resource, UINT64_MAX);
 }
 
 /* Whatever the limit: so much may be charged and no more, and after a release again. */
@@ -119,11 +131,9 @@ static void every_resource_at_its_limit(void **state)
 			continue;
 
 		ledger_open(&ledger, &fixture->config);
-		payer_open(&payer, &ledger, kind_of(limit));
-		if (limit->payer == PAYER_HOST) /* else the session's own would be met first */
-			ledger_set_limit(&payer, limit->resource, UINT64_MAX);
-		else
-			ledger_set_limit(&ledger.host, limit->resource, UINT64_MAX);
+		ledger_set_limit(&ledger.unprivileged, LEDGER_DESCRIPTORS, 100);
+		payer_open_below(&payer, &ledger.unprivileged, kind_of(limit));
+		set_other_limits(&ledger, &payer, limit);
 
 		uint64_t most = ledger_limit(&payer, limit->resource);
 		assert_int_equal(ledger_charge(&more, &payer, limit->resource, most + 1),

@@ -64,6 +64,7 @@ static void a_count_that_is_off_by_one(void **state)
 		{"limits.pins", LEDGER_PINS},
 		{"limits.moves", LEDGER_MOVES},
 		{"limits.sessions", LEDGER_SESSIONS},
+		{"limits.silent", LEDGER_SILENT},
 		{"limits.requests_in_flight", LEDGER_REQUESTS},
 		{"limits.request_bytes", LEDGER_REQUEST_BYTES},
 	};

@@ -143,7 +143,7 @@ static void neighbour_come(struct neighbour *neighbour, struct session_rig *rig)
 	rig->park = true;
 	rig->cost = MIB;
 	ledger_set_limit(&rig->ledger.host, LEDGER_REQUEST_BYTES, 2 * MIB);
-	payer_open(&neighbour->payer, &rig->ledger, PAYER_SESSION);
+	payer_open_below(&neighbour->payer, &rig->session->user->payer, PAYER_SESSION);
 	ledger_charge_always(&neighbour->sessions, &neighbour->payer, LEDGER_SESSIONS, 4);
 	session_rig_ping(rig, 100);
 	expect_arrivals(rig, 1);

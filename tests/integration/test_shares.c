@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one user takes keeps nobody out: sessions, silent connections and lines of the log,
+ * taken by a user that is no operator while another user and an operator are served.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/guest.h"
+#include "tests/support/hbmctl.h"
+#include "tests/support/raw.h"
+#include "tests/support/stage.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define SLAB (2u << 20)
+#define PLACES 20       /* limits.sessions */
+#define UNPRIVILEGED 19 /* 98 % of them */
+#define OF_ONE 14       /* 75 % of those */
+#define SILENT 8        /* limits.silent */
+#define SILENT_OF_ONE 4
+#define GARBAGE 2000
+
+static unsigned fds;
+static int sockets[PLACES];
+
+static int setup(void **state)
+{
+	static const char *const sets[] = {"hbmd.socket_mode=0666", "limits.sessions=20",
+					   "limits.silent=8", NULL};
+
+	stage_setup(state);
+	spawn_start(&daemon_, sets, NULL);
+	fds = spawn_fds(&daemon_);
+	memset(sockets, -1, sizeof(sockets));
+
+	return 0;
+}
+
+static void close_all(void)
+{
+	for (int i = 0; i < PLACES; i++)
+		if (sockets[i] >= 0)
+			close(sockets[i]);
+	memset(sockets, -1, sizeof(sockets));
+}
+
+static int teardown(void **state)
+{
+	close_all();
+	stage_finish(fds);
+	return stage_teardown(state);
+}
+
+/* How much of a limit is used, as an operator reads it. */
+static uint64_t limit_used(const char *name)
+{
+	json_t *document = hbmctl_json("--json limits");
+	const json_t *limits = hbmctl_array(document, "limits");
+	uint64_t used = UINT64_MAX;
+
+	for (size_t i = 0; i < json_array_size(limits); i++)
+		if (strcmp(hbmctl_text(json_array_get(limits, i), "name"), name) == 0)
+			used = hbmctl_count(json_array_get(limits, i), "used");
+
+	assert_int_not_equal(used, UINT64_MAX);
+	json_decref(document);
+
+	return used;
+}
+
+static void assert_operators_get_in(void)
+{
+	hbmctl_expect("sessions", 0);
+	hbmctl_expect("verify", 0);
+}
+
+static void assert_others_get_in(void)
+{
+	int socket = -1;
+	assert_int_equal(guest_greet(&daemon_, OTHER_GUEST, &socket), HBM_OK);
+	close(socket);
+}
+
+static void test_sessions(void **state)
+{
+	(void)state;
+	int more = -1;
+
+	guest_admit(&daemon_);
+	for (int i = 0; i < OF_ONE; i++)
+		assert_int_equal(guest_greet(&daemon_, GUEST, &sockets[i]), HBM_OK);
+	assert_int_equal(guest_greet(&daemon_, GUEST, &more), HBM_LIMIT);
+	assert_others_get_in();
+	assert_operators_get_in();
+
+	/* Several users together leave the places of operators. */
+	for (int i = OF_ONE; i < UNPRIVILEGED; i++)
+		while (guest_greet(&daemon_, OTHER_GUEST, &sockets[i]) != HBM_OK)
+			; /* the one before has not been seen to leave yet */
+	assert_int_equal(guest_greet(&daemon_, OTHER_GUEST, &more), HBM_LIMIT);
+	assert_operators_get_in();
+	assert_int_equal(limit_used("limits.sessions_unprivileged"), UNPRIVILEGED);
+}
+
+/* A region without memory. */
+static void reserve(int socket)
+{
+	const struct hbm_wire_region_create create = {
+		.header = RAW_HEADER(REGION_CREATE, sizeof(create)),
+		.address_space = SLAB,
+		.slab = SLAB,
+	};
+	struct hbm_wire_region_create_reply reply;
+
+	raw_call(socket, &create, &reply, sizeof(reply));
+}
+
+/* Sessions without device memory end with their socket, though the process lives. */
+static void test_sessions_that_left_a_region(void **state)
+{
+	(void)state;
+	guest_admit(&daemon_);
+	for (int i = 0; i < 3 * PLACES; i++) {
+		int socket = -1;
+
+		while (guest_greet(&daemon_, GUEST, &socket) != HBM_OK)
+			; /* those before are on their way */
+		reserve(socket);
+		close(socket);
+	}
+
+	spawn_settle(&daemon_);
+	while (limit_used("limits.sessions_unprivileged") > 0)
+		;
+	assert_int_equal(limit_used("limits.regions"), 0);
+	assert_operators_get_in();
+}
+
+static void test_silent_connections(void **state)
+{
+	(void)state;
+	int many[16 * SILENT], waits;
+	struct hbm_wire_hello hello;
+
+	guest_admit(&daemon_);
+	waits = guest_connect(&daemon_, OTHER_GUEST);
+	for (size_t i = 0; i < 16 * SILENT; i++) {
+		many[i] = guest_connect(&daemon_, GUEST);
+		if (i % SILENT == 0)
+			assert_others_get_in();
+	}
+
+	assert_operators_get_in();
+	assert_int_equal(limit_used("limits.silent"), 1 + SILENT_OF_ONE);
+
+	/* That one is not of the user that has too many. */
+	raw_hello_fill(&hello);
+	assert_int_equal(raw_ask(waits, &hello, sizeof(hello)), HBM_OK);
+	close(waits);
+	for (size_t i = 0; i < 16 * SILENT; i++)
+		close(many[i]);
+}
+
+/* Users that have no more than their share each: the one with the most loses its oldest. */
+static void test_silent_connections_of_all(void **state)
+{
+	(void)state;
+	guest_admit(&daemon_);
+	for (int i = 0; i < PLACES; i++)
+		sockets[i] = guest_connect(&daemon_, (uid_t)(OTHER_GUEST - i % 4));
+
+	assert_operators_get_in();
+	/* The operator's took one's place, and has said HELLO. */
+	assert_int_equal(limit_used("limits.silent"), SILENT - 1);
+}
+
+static void test_lines_of_the_log(void **state)
+{
+	(void)state;
+	guest_admit(&daemon_);
+	for (int i = 0; i < GARBAGE; i++) {
+		int socket = guest_connect(&daemon_, GUEST);
+		assert_int_equal(raw_ask(socket, "x", 1), RAW_DROPPED);
+		close(socket);
+	}
+
+	int socket = guest_connect(&daemon_, OTHER_GUEST);
+	assert_int_equal(raw_ask(socket, "x", 1), RAW_DROPPED);
+	close(socket);
+	assert_in_range(spawn_log_lines(&daemon_, "uid 65534): dropped"), 1, GARBAGE / 4);
+	assert_int_equal(spawn_log_lines(&daemon_, "uid 65533): dropped"), 1);
+	assert_operators_get_in();
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_sessions),           TEST(test_sessions_that_left_a_region),
+		TEST(test_silent_connections), TEST(test_silent_connections_of_all),
+		TEST(test_lines_of_the_log),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
