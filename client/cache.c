@@ -208,3 +208,15 @@ int hbm_ping(struct hbm *hbm)
 	};
 	return hbm_request_query(hbm, &request);
 }
+
+int hbm_session_end(struct hbm *hbm, uint64_t session)
+{
+	struct hbm_wire_session_ref ref = {.session = session};
+	struct request request = {
+		.opcode = HBM_WIRE_SESSION_END,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&ref, sizeof(ref)}},
+		.piece_count = 1,
+	};
+	return hbm_request_query(hbm, &request);
+}

@@ -18,6 +18,9 @@ static const char block_words[] =
 static const char namespaces_words[] =
 	"drop: drops every block of the given namespaces, pinned or not.\n"
 	"NAMESPACE is a number, or a model that only one namespace has.\n";
+static const char sessions_words[] =
+	"end: ends the given sessions, as if their clients had hung up. SESSION is a number.\n"
+	"Device memory that a session has comes back when its process ends.\n";
 static const char pin_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
 	"A pin stays after hbmctl has exited, until it is unpinned.\n";
@@ -39,7 +42,8 @@ static const struct command commands[] = {
 	{"devices", "", "show each device and how its memory is divided", inspect_devices, NULL, 0,
 	 0, NULL},
 	{"tiers", "", "show the capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
-	{"sessions", "", "show the clients", inspect_sessions, NULL, 0, 0, NULL},
+	{"sessions", "[end SESSION...]", "show the clients, or end some", operate_sessions, NULL, 0,
+	 SIZE_MAX, sessions_words},
 	{"regions", "", "show the regions of clients", inspect_regions, NULL, 0, 0, NULL},
 	{"namespaces", "[drop NAMESPACE...]", "show namespaces, or drop all blocks of some",
 	 operate_namespaces, NULL, 0, SIZE_MAX, namespaces_words},

@@ -281,6 +281,65 @@ int operate_namespaces(struct ctl *ctl)
 	return operate_drop(ctl);
 }
 
+/* ---- sessions ---- */
+
+static int operate_show_ended(const struct ctl *ctl, const uint64_t *sessions, size_t count)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		json_array_append_new(array, view_json_count(sessions[i]));
+		if (!ctl->json)
+			printf("ended session %" PRIu64 "\n", sessions[i]);
+	}
+
+	json_t *document = json_pack("{s:o}", "ended", array);
+	if (ctl->json)
+		return ctl_print_json(document);
+
+	json_decref(document);
+
+	return CTL_DONE;
+}
+
+static int operate_end(struct ctl *ctl)
+{
+	size_t count = ctl->word_count - 1;
+	uint64_t *sessions = calloc(count, sizeof(*sessions));
+	if (!sessions)
+		return ctl_fail("out of memory");
+
+	int r = CTL_DONE;
+	for (size_t i = 0; r == CTL_DONE && i < count; i++)
+		r = ctl_count(ctl, "SESSION", ctl->words[i + 1], &sessions[i]);
+	if (r == CTL_DONE)
+		r = ctl_connect(ctl);
+
+	for (size_t i = 0; r == CTL_DONE && i < count; i++) {
+		int status = hbm_session_end(ctl->hbm, sessions[i]);
+		if (status != 0)
+			r = ctl_refused(ctl->hbm, "sessions end", status);
+	}
+
+	if (r == CTL_DONE)
+		r = operate_show_ended(ctl, sessions, count);
+	free(sessions);
+
+	return r;
+}
+
+int operate_sessions(struct ctl *ctl)
+{
+	if (ctl->word_count == 0)
+		return inspect_sessions(ctl);
+	if (strcmp(ctl->words[0], "end") != 0)
+		return ctl_usage(ctl, "\"%s\" is unknown: expected end", ctl->words[0]);
+	if (ctl->word_count == 1)
+		return ctl_usage(ctl, "end takes at least one SESSION");
+
+	return operate_end(ctl);
+}
+
 /* ---- evict ---- */
 
 /* UINT64_MAX stands for "all" on the wire too. */

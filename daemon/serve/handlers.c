@@ -31,6 +31,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_PING] = serve_ping,
 			[HBM_WIRE_CANCEL] = serve_cancel,
 			[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
+			[HBM_WIRE_SESSION_END] = serve_session_end,
 		},
 	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,

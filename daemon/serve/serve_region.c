@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve_region: the handlers for a session itself and its regions: HELLO,
- * PING, CANCEL, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
+ * PING, CANCEL, SESSION_END, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
  * messages and region.h, commit.h, decommit.h, which know no messages.
  */
 #include "daemon/serve/serve_region.h"
@@ -96,6 +96,43 @@ void serve_cancel(struct hbmd *hbmd, struct request *request)
 	else
 		request_refuse(request, HBM_NOT_FOUND, "no request %llu waits for its ready fence",
 			       (unsigned long long)cancel->target);
+}
+
+/* ---- SESSION_END ---- */
+
+static struct session *serve_region_find_session(const struct hbmd *hbmd, uint64_t id)
+{
+	list_for_each (node, server_sessions(hbmd->server)) {
+		struct session *session = container_of(node, struct session, link);
+		if (session->id == id)
+			return session;
+	}
+
+	return NULL;
+}
+
+void serve_session_end(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_session_ref *ref = (const void *)request->message;
+	unsigned long long id = ref->session;
+
+	if (!session_is_operator(request->session)) {
+		request_refuse(request, HBM_DENIED,
+			       "only uid 0 and the daemon's uid end other sessions");
+		return;
+	}
+
+	struct session *session = serve_region_find_session(hbmd, ref->session);
+	if (!session) {
+		request_refuse(request, HBM_NOT_FOUND, "no session %llu", id);
+	} else if (session->state >= SESSION_CLOSING) {
+		request_refuse(request, HBM_NOT_FOUND,
+			       "session %llu has ended: its memory comes back when process %d ends",
+			       id, (int)session->pid);
+	} else {
+		session_break(session, "an operator has ended it");
+		request_reply(request, HBM_OK, NULL, 0);
+	}
 }
 
 /* ---- Regions ---- */

@@ -4,5 +4,5 @@
 
 #include "daemon/serve/server.h"
 
-request_handler serve_hello, serve_ping, serve_cancel, serve_region_create, serve_region_destroy,
-	serve_commit, serve_decommit;
+request_handler serve_hello, serve_ping, serve_cancel, serve_session_end, serve_region_create,
+	serve_region_destroy, serve_commit, serve_decommit;

@@ -269,6 +269,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_CANCEL                                                                                \
 	.zero_at = offsetof(struct hbm_wire_cancel, zero), .check = validate_check_cancel
 #define FORM_NAMESPACE_DROP .check = validate_check_drop
+#define FORM_SESSION_END .check = NULL
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

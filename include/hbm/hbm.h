@@ -284,6 +284,10 @@ HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint
 HBM_API int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,
 		      struct hbm_amount *evicted);
 HBM_API int hbm_ping(struct hbm *hbm);
+/* Ends the session of that number (HBM_QUERY_SESSIONS), as if its client had hung up. What
+ * it has comes back as after that: device memory when its process ends. For operators;
+ * HBM_NOT_FOUND: it has ended, or never was. */
+HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
 
 /* ---- Inspection ---- */
 

@@ -290,6 +290,14 @@ struct hbm_wire_cancel {
 };
 static_assert(sizeof(struct hbm_wire_cancel) == 40, "wire layout");
 
+/* SESSION_END: ends another session, as if its client had hung up. For uid 0 and the
+ * daemon's own uid only. Reply: a bare header; HBM_NOT_FOUND: it has ended, or never was. */
+struct hbm_wire_session_ref {
+	struct hbm_wire_header header;
+	uint64_t session;
+};
+static_assert(sizeof(struct hbm_wire_session_ref) == 32, "wire layout");
+
 /* ---- QUERY ---- */
 
 /* Inspection: records of one kind, a page at a time, from a cursor. */

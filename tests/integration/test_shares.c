@@ -108,6 +108,67 @@ static void test_sessions(void **state)
 	assert_int_equal(limit_used("limits.sessions_unprivileged"), UNPRIVILEGED);
 }
 
+/* The first session of that user in the list of an operator. */
+static uint64_t session_of(uid_t uid)
+{
+	json_t *document = hbmctl_json("--json sessions");
+	const json_t *sessions = hbmctl_array(document, "sessions");
+	uint64_t found = 0;
+
+	for (size_t i = json_array_size(sessions); i-- > 0;)
+		if (hbmctl_count(json_array_get(sessions, i), "uid") == uid)
+			found = hbmctl_count(json_array_get(sessions, i), "session");
+
+	assert_int_not_equal(found, 0);
+	json_decref(document);
+
+	return found;
+}
+
+static void test_an_operator_ends_a_session(void **state)
+{
+	(void)state;
+	struct hbm_wire_session_ref ref = {.header = RAW_HEADER(SESSION_END, sizeof(ref))};
+	struct hbm_wire_header header;
+	char line[64];
+
+	guest_admit(&daemon_);
+	assert_int_equal(guest_greet(&daemon_, GUEST, &sockets[0]), HBM_OK);
+	assert_int_equal(guest_greet(&daemon_, OTHER_GUEST, &sockets[1]), HBM_OK);
+	ref.session = session_of(GUEST);
+	raw_refused(sockets[1], &ref, HBM_DENIED,
+		    "only uid 0 and the daemon's uid end other sessions");
+
+	snprintf(line, sizeof(line), "--json sessions end %u", (unsigned)ref.session);
+	json_t *ended = hbmctl_json(line);
+	assert_int_equal(json_array_size(hbmctl_array(ended, "ended")), 1);
+	json_decref(ended);
+	assert_false(raw_receive(sockets[0], &header));
+	assert_true(spawn_logged(&daemon_, "an operator has ended it"));
+	while (limit_used("limits.sessions_unprivileged") > 1)
+		;
+	hbmctl_expect_refusal("sessions end 99999", 1, "no session 99999");
+	hbmctl_expect("sessions end", 2);
+	hbmctl_expect("sessions stop 1", 2);
+}
+
+/* Of a session with device memory there is no more to end than its process. */
+static void test_a_session_that_waits_for_its_process(void **state)
+{
+	(void)state;
+	char line[64];
+
+	guest_admit(&daemon_);
+	assert_int_equal(guest_greet(&daemon_, GUEST, &sockets[0]), HBM_OK);
+	raw_region(sockets[0], 0, SLAB, SLAB);
+	snprintf(line, sizeof(line), "sessions end %u", (unsigned)session_of(GUEST));
+	hbmctl_expect(line, 0);
+	hbmctl_expect_refusal(line, 1, "when process");
+	assert_int_equal(limit_used("limits.sessions_unprivileged"), 1);
+	spawn_stop(&daemon_);
+	spawn_start(&daemon_, NULL, NULL);
+}
+
 /* A region without memory. */
 static void reserve(int socket)
 {
@@ -203,8 +264,12 @@ static void test_lines_of_the_log(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_sessions),           TEST(test_sessions_that_left_a_region),
-		TEST(test_silent_connections), TEST(test_silent_connections_of_all),
+		TEST(test_sessions),
+		TEST(test_an_operator_ends_a_session),
+		TEST(test_a_session_that_waits_for_its_process),
+		TEST(test_sessions_that_left_a_region),
+		TEST(test_silent_connections),
+		TEST(test_silent_connections_of_all),
 		TEST(test_lines_of_the_log),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,6 +99,7 @@ const struct wire_form wire_forms[] = {
 	{HBM_WIRE_NAMESPACE_DROP,
 	 sizeof(struct hbm_wire_namespace_drop),
 	 {ANY("ns", 4), FLAGS("flags", 4, HBM_WIRE_PINNED)}},
+	{HBM_WIRE_SESSION_END, sizeof(struct hbm_wire_session_ref), {ANY("session", 8)}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
 	{HBM_WIRE_STORE, BLOCKS_BYTES, {BLOCKS(WIRE_ANY_KEY)}},
 	{HBM_WIRE_LOAD, BLOCKS_BYTES, {BLOCKS(WIRE_NO_KEY)}},

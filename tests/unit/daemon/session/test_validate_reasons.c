@@ -56,6 +56,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_PING] = "PING",
 		[HBM_WIRE_CANCEL] = "CANCEL",
 		[HBM_WIRE_NAMESPACE_DROP] = "NAMESPACE_DROP",
+		[HBM_WIRE_SESSION_END] = "SESSION_END",
 	};
 
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++)
@@ -82,8 +83,8 @@ static void test_reasons_of_a_header(void **state)
 	ping.status = 0;
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
-	ping.opcode = 21;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 21, expected 1 to 20");
+	ping.opcode = 22;
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 22, expected 1 to 21");
 }
 
 static void test_reasons_of_a_size(void **state)
