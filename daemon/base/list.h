@@ -67,6 +67,13 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
+/* `fresh` takes the place of `old`, which may be a head or a node, and is left empty. */
+static inline void list_replace(struct list *old, struct list *fresh)
+{
+	list_insert_after(old, fresh);
+	list_remove(old);
+}
+
 static inline struct list *list_pop_front(struct list *head)
 {
 	struct list *node = head->next;

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Turns between payers: in proportion to weights, whatever the sizes; nobody starves, between
+ * payers and within one; payers that go while their items are queued. A model that scans
+ * arrays says what comes next, operation by operation.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "daemon/base/fair_queue.h"
+#include "tests/support/seed.h"
+
+#define QUANTUM 1000u
+enum { ITEMS = 600, PAYERS = 200 };
+
+struct thing {
+	struct fair_item item;
+	uint64_t number;
+};
+
+static uint64_t number_of(const struct fair_item *item)
+{
+	return container_of(item, struct thing, item)->number;
+}
+
+static void push(struct fair_queue *queue, struct thing *thing, uint64_t payer, uint64_t cost)
+{
+	fair_queue_push(queue, &thing->item, (struct fair_payer){.id = payer}, cost, cost);
+}
+
+/* Serves the next item: its payer. */
+static uint64_t serve(struct fair_queue *queue)
+{
+	struct fair_item *item = fair_queue_next(queue);
+
+	assert_non_null(item);
+	assert_ptr_equal(fair_queue_next(queue), item);
+	fair_queue_take(queue, item);
+
+	return item->payer.id;
+}
+
+static void test_one_payer_in_order(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing things[5] = {{.number = 0}, {.number = 1}, {.number = 2}, {.number = 3}};
+
+	fair_queue_open(&queue, QUANTUM);
+	assert_true(fair_queue_empty(&queue));
+	assert_null(fair_queue_next(&queue));
+	for (unsigned i = 0; i < 4; i++)
+		push(&queue, &things[i], 7, 100 + i);
+
+	for (uint64_t i = 0; i < 4; i++) {
+		struct fair_item *item = fair_queue_next(&queue);
+		assert_int_equal(number_of(item), i);
+		assert_false(fair_queue_empty(&queue));
+		fair_queue_take(&queue, item);
+	}
+
+	assert_true(fair_queue_empty(&queue));
+	assert_null(fair_queue_next(&queue));
+}
+
+/* A short queue beside a long one that came first: it waits for one quantum. */
+static void test_a_late_payer_waits_for_a_quantum(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing *things = calloc(100, sizeof(*things)), late = {.number = 100};
+
+	fair_queue_open(&queue, QUANTUM);
+	for (unsigned i = 0; i < 100; i++)
+		push(&queue, &things[i], 1, QUANTUM / 2);
+	assert_int_equal(serve(&queue), 1);
+	push(&queue, &late, 2, QUANTUM / 2);
+	assert_int_equal(serve(&queue), 1);
+	assert_int_equal(serve(&queue), 2);
+	free(things);
+}
+
+/* Payers that always have something queued, of different sizes: bytes served so far, divided
+ * by the weight, never differ by more than a quantum and the largest item. */
+static void check_shares(const uint32_t *weights, const uint64_t *costs, unsigned payers)
+{
+	struct fair_queue queue;
+	struct thing *things = calloc(payers, sizeof(*things));
+	uint64_t served[8] = {0};
+
+	fair_queue_open(&queue, QUANTUM);
+	for (unsigned i = 0; i < payers; i++)
+		things[i].number = i;
+	for (unsigned i = 0; i < payers; i++)
+		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, weights[i]},
+				costs[i], costs[i]);
+
+	/* Pieces keep an item queued for ever. */
+	for (unsigned n = 0; n < 20000; n++) {
+		struct fair_item *item = fair_queue_next(&queue);
+		uint64_t i = number_of(item);
+
+		served[i] += costs[i];
+		fair_queue_take_piece(&queue, item, costs[i]);
+		for (unsigned j = 0; j < payers; j++)
+			assert_in_range(served[i] / weights[i], 0,
+					served[j] / weights[j] + 2 * QUANTUM + costs[i] + costs[j]);
+	}
+
+	free(things);
+}
+
+static void test_shares_follow_bytes_and_weights(void **state)
+{
+	(void)state;
+	check_shares((uint32_t[]){1, 1}, (uint64_t[]){10, 1000}, 2);
+	check_shares((uint32_t[]){1, 1, 1}, (uint64_t[]){8000, 64, 1}, 3);
+	check_shares((uint32_t[]){1, 2, 4, 1}, (uint64_t[]){300, 300, 300, 5000}, 4);
+	check_shares((uint32_t[]){3, 1, 1, 1, 1}, (uint64_t[]){700, 1000, 1000, 63000, 999}, 5);
+}
+
+/* One that never has more than one item queued gets no more than its share. */
+static void test_leaving_and_coming_back_gains_nothing(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing *things = calloc(2000, sizeof(*things)), again = {.number = 0};
+	uint64_t served[2] = {0}, next = 0;
+
+	fair_queue_open(&queue, QUANTUM);
+	for (; next < 4; next++)
+		push(&queue, &things[next], 1, QUANTUM);
+	push(&queue, &again, 0, 8 * QUANTUM);
+
+	for (unsigned n = 0; n < 1000; n++) {
+		uint64_t payer = serve(&queue);
+
+		served[payer] += payer == 0 ? 8 * QUANTUM : QUANTUM;
+		if (payer == 0)
+			push(&queue, &again, 0, 8 * QUANTUM);
+		else
+			push(&queue, &things[next++], 1, QUANTUM);
+	}
+
+	assert_in_range(served[0], 1, served[1] + 10 * QUANTUM);
+	assert_in_range(served[1], 1, served[0] + 10 * QUANTUM);
+	free(things);
+}
+
+/* No item waits for more rounds than FAIR_ROUNDS. */
+static void test_what_an_item_may_cost_is_bounded(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing huge = {.number = 0}, small = {.number = 1};
+	unsigned before = 0;
+
+	fair_queue_open(&queue, QUANTUM);
+	push(&queue, &huge, 1, UINT64_MAX / 2);
+	push(&queue, &small, 2, QUANTUM);
+	while (number_of(fair_queue_next(&queue)) == 1) {
+		fair_queue_take_piece(&queue, &small.item, QUANTUM);
+		before++;
+	}
+
+	assert_int_equal(before, FAIR_ROUNDS - 1);
+	fair_queue_take(&queue, &huge.item);
+	assert_int_equal(serve(&queue), 2);
+}
+
+static void test_small_before_large_of_one_payer(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing large[3] = {{.number = 0}}, small[40] = {{.number = 0}};
+	unsigned larges = 0, at[3];
+
+	fair_queue_open(&queue, QUANTUM);
+	for (unsigned i = 0; i < 3; i++)
+		push(&queue, &large[i], 5, 5 * QUANTUM);
+	for (unsigned i = 0; i < 40; i++)
+		push(&queue, &small[i], 5, QUANTUM / 4);
+
+	for (unsigned n = 0; n < 43; n++) {
+		struct fair_item *item = fair_queue_next(&queue);
+		if (!item->small)
+			at[larges++] = n;
+		fair_queue_take(&queue, item);
+	}
+
+	assert_int_equal(larges, 3);
+	assert_int_equal(at[0], FAIR_RUN - 1);
+	assert_int_equal(at[1], 2 * FAIR_RUN - 1);
+	assert_int_equal(at[2], 3 * FAIR_RUN - 1);
+	assert_true(fair_queue_empty(&queue));
+}
+
+/* A small one does not wait until its payer has saved for the large one. */
+static void test_a_small_one_does_not_wait_for_savings(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing large = {.number = 0}, small = {.number = 1}, other = {.number = 2};
+	unsigned before = 0;
+
+	fair_queue_open(&queue, QUANTUM);
+	push(&queue, &other, 1, QUANTUM);
+	push(&queue, &large, 2, 20 * QUANTUM);
+	push(&queue, &small, 2, QUANTUM / 4);
+	for (; number_of(fair_queue_next(&queue)) == 2; before++)
+		fair_queue_take_piece(&queue, &other.item, QUANTUM);
+	assert_in_range(before, 0, 1);
+	fair_queue_take(&queue, &small.item);
+
+	/* and what it cost is not forgotten */
+	for (before = 0; number_of(fair_queue_next(&queue)) == 2; before++)
+		fair_queue_take_piece(&queue, &other.item, QUANTUM);
+	assert_in_range(before, 19, 20);
+	fair_queue_take(&queue, &large.item);
+	assert_int_equal(serve(&queue), 1);
+	assert_true(fair_queue_empty(&queue));
+}
+
+/* The queue keeps nothing of items that have left: whoever paid for them, and their memory,
+ * may go. */
+static void test_an_end_with_items_queued(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing *things[30], *other = calloc(1, sizeof(*other));
+
+	fair_queue_open(&queue, QUANTUM);
+	push(&queue, other, 9, 10);
+	for (unsigned i = 0; i < 30; i++) {
+		things[i] = calloc(1, sizeof(struct thing));
+		push(&queue, things[i], 1 + i % 2, 600);
+	}
+
+	for (unsigned i = 0; i < 30; i++) { /* leaders and others, in the middle and at the ends */
+		unsigned n = (i * 7) % 30;
+		fair_queue_remove(&queue, &things[n]->item);
+		free(things[n]);
+	}
+
+	assert_int_equal(serve(&queue), 9);
+	assert_true(fair_queue_empty(&queue));
+	free(other);
+}
+
+/* ---- the model ---- */
+
+struct model_item {
+	struct thing thing;
+	uint64_t payer, cost;
+	bool small, queued;
+	uint64_t arrival;
+};
+
+struct model_payer {
+	uint64_t round, credit, joined;
+	uint32_t weight, passed;
+	bool queued;
+};
+
+struct model {
+	struct model_item items[ITEMS];
+	struct model_payer payers[PAYERS];
+	uint64_t round, arrivals, joins;
+};
+
+static struct model_item *model_first(struct model *model, uint64_t payer)
+{
+	struct model_item *oldest[2] = {NULL, NULL};
+
+	for (unsigned i = 0; i < ITEMS; i++) {
+		struct model_item *item = &model->items[i];
+		if (item->queued && item->payer == payer &&
+		    (!oldest[item->small] || item->arrival < oldest[item->small]->arrival))
+			oldest[item->small] = item;
+	}
+
+	if (!oldest[true] || (oldest[false] && model->payers[payer].passed >= FAIR_RUN - 1))
+		return oldest[false];
+	return oldest[true];
+}
+
+static uint64_t model_cost(struct model *model, uint64_t payer)
+{
+	uint64_t most = (uint64_t)FAIR_ROUNDS * QUANTUM * model->payers[payer].weight;
+	uint64_t cost = model_first(model, payer)->cost;
+
+	return cost < most ? cost : most;
+}
+
+/* The payer's next item may be another one. */
+static void model_turn(struct model *model, uint64_t number, bool fresh)
+{
+	struct model_payer *payer = &model->payers[number];
+	uint64_t share = (uint64_t)QUANTUM * payer->weight;
+
+	if (!model_first(model, number)) {
+		*payer = (struct model_payer){0};
+		return;
+	}
+
+	if (!fresh && payer->round == model->round && payer->credit >= model_cost(model, number))
+		return;
+
+	if (!fresh)
+		payer->credit -= (payer->round - model->round) * share;
+	payer->round = model->round;
+	do {
+		payer->round++;
+		payer->credit += share;
+	} while (payer->credit < model_cost(model, number));
+	payer->joined = model->joins++;
+	payer->queued = true;
+}
+
+static struct model_item *model_next(struct model *model)
+{
+	uint64_t best = PAYERS;
+
+	for (uint64_t i = 0; i < PAYERS; i++) {
+		const struct model_payer *payer = &model->payers[i];
+		if (!payer->queued)
+			continue;
+		if (best == PAYERS || payer->round < model->payers[best].round ||
+		    (payer->round == model->payers[best].round &&
+		     payer->joined < model->payers[best].joined))
+			best = i;
+	}
+
+	if (best == PAYERS)
+		return NULL;
+	model->round = model->payers[best].round;
+
+	return model_first(model, best);
+}
+
+static void model_push(struct model *model, struct fair_queue *queue, struct seed *seed)
+{
+	uint64_t i = seed_below(seed, ITEMS), number = seed_below(seed, PAYERS);
+	struct model_item *item = &model->items[i];
+	struct model_payer *payer = &model->payers[number];
+	if (item->queued)
+		return;
+
+	if (seed_below(seed, 4) > 0)
+		number %= 5; /* some have much queued, most have little */
+	payer = &model->payers[number];
+	bool fresh = !payer->queued;
+	uint32_t weight = fresh ? (uint32_t)seed_below(seed, 4) : payer->weight;
+	const struct model_item *first = model_first(model, number);
+
+	item->payer = number;
+	item->cost = seed_below(seed, seed_below(seed, 8) == 0 ? 100 * QUANTUM : QUANTUM);
+	item->small = item->cost <= QUANTUM / 4;
+	item->queued = true;
+	item->arrival = model->arrivals++;
+	if (fresh)
+		payer->weight = weight > 0 ? weight : 1;
+	if (fresh || model_first(model, number) != first)
+		model_turn(model, number, fresh);
+
+	item->thing.number = i;
+	fair_queue_push(queue, &item->thing.item, (struct fair_payer){number, weight}, item->cost,
+			item->cost);
+}
+
+static void model_take(struct model *model, struct fair_queue *queue, struct seed *seed)
+{
+	struct model_item *item = model_next(model);
+	struct fair_item *next = fair_queue_next(queue);
+	if (!item) {
+		assert_null(next);
+		return;
+	}
+
+	assert_ptr_equal(next, &item->thing.item);
+	struct model_payer *payer = &model->payers[item->payer];
+	payer->credit -= model_cost(model, item->payer);
+	payer->passed = item->small ? payer->passed + 1 : 0;
+
+	if (seed_below(seed, 3) == 0) {
+		item->cost = seed_below(seed, QUANTUM);
+		fair_queue_take_piece(queue, next, item->cost);
+	} else {
+		item->queued = false;
+		fair_queue_take(queue, next);
+	}
+
+	model_turn(model, item->payer, false);
+}
+
+static void model_remove(struct model *model, struct fair_queue *queue, struct seed *seed)
+{
+	struct model_item *item = &model->items[seed_below(seed, ITEMS)];
+	if (!item->queued)
+		return;
+
+	bool first = model_first(model, item->payer) == item;
+	item->queued = false;
+	fair_queue_remove(queue, &item->thing.item);
+	if (first || !model_first(model, item->payer))
+		model_turn(model, item->payer, false);
+}
+
+static void test_as_the_model_says(void **state)
+{
+	(void)state;
+	struct seed seed;
+	struct fair_queue queue;
+	struct model *model = calloc(1, sizeof(*model));
+
+	assert_non_null(model);
+	seed_open(&seed, "test_as_the_model_says");
+	fair_queue_open(&queue, QUANTUM);
+
+	for (unsigned n = 0; n < 30000; n++) {
+		uint64_t pushes = n / 3000 % 2 == 0 ? 6 : 3; /* it fills, and empties */
+		uint64_t what = seed_below(&seed, 10);
+		if (what < pushes)
+			model_push(model, &queue, &seed);
+		else if (what < 9)
+			model_take(model, &queue, &seed);
+		else
+			model_remove(model, &queue, &seed);
+	}
+
+	while (model_next(model))
+		model_take(model, &queue, &seed);
+	assert_true(fair_queue_empty(&queue));
+	free(model);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_payer_in_order),
+		cmocka_unit_test(test_a_late_payer_waits_for_a_quantum),
+		cmocka_unit_test(test_shares_follow_bytes_and_weights),
+		cmocka_unit_test(test_leaving_and_coming_back_gains_nothing),
+		cmocka_unit_test(test_what_an_item_may_cost_is_bounded),
+		cmocka_unit_test(test_small_before_large_of_one_payer),
+		cmocka_unit_test(test_a_small_one_does_not_wait_for_savings),
+		cmocka_unit_test(test_an_end_with_items_queued),
+		cmocka_unit_test(test_as_the_model_says),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
