@@ -9,8 +9,8 @@
  * credit covers the cost of its next item, that item is served and paid for; then the
  * next payer has its turn. Credit that is left is kept for the next round, and forgotten
  * when the payer has nothing queued. A payer that comes joins the next round, behind
- * those that are in it. So whoever queues something waits for at most one quantum of each
- * other payer, times that one's weight, for each quantum of its own.
+ * those that are in it. So an item waits for at most one quantum of each other payer,
+ * times that one's weight, for each quantum it costs its own.
  *
  * Whoever serves a large item in pieces says so (fair_queue_take_piece): the rest stays
  * the payer's first, and others have their turn before it. Where that is not possible an

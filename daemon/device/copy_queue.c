@@ -9,20 +9,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_COPIES 32
-#define BATCH_BYTES                                                                                \
+#define BATCH_PIECES 32
+#define BATCH_COST                                                                                 \
 	(512ull << 10) /* small enough to be in the CPU cache when its checksums are computed */
 #define BATCHES 8      /* in flight at once */
-#define FAIR 8         /* one copy in so many is not urgent */
+#define IN_FLIGHT_COST (4ull << 20) /* no batch is begun beyond that */
+#define QUANTUM (1ull << 20)        /* of a payer's turn */
+#define FAIR 8                      /* one piece in so many is not urgent */
 
-struct queue {
-	struct copy *first, **last;
+/* A piece of a copy that has left its queue. */
+struct part {
+	struct copy *copy;
+	struct copy_piece piece;
+	bool last; /* of the copy */
 };
 
 struct batch {
-	struct copy *copies;
+	struct part parts[BATCH_PIECES];
+	unsigned count;
+	uint64_t cost;
 	CUevent event;
-	uint64_t count, bytes, errors, started_ns;
+	uint64_t started_ns;
 };
 
 struct copy_queue {
@@ -35,43 +42,19 @@ struct copy_queue {
 	CUstream stream;
 	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
 	unsigned head, in_flight;
+	uint64_t cost_in_flight;
 	bool entered; /* the context is current on the thread */
 
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t wake;
-	struct queue urgent, background;
+	struct fair_queue urgent, background;
 	unsigned taken;
 	bool stop;
 	struct copy *finished, **finished_last;
 	struct post post; /* posted while finished is not empty */
 };
-
-static void queue_init(struct queue *queue)
-{
-	queue->first = NULL;
-	queue->last = &queue->first;
-}
-
-static void queue_push(struct queue *queue, struct copy *copy)
-{
-	copy->next = NULL;
-	*queue->last = copy;
-	queue->last = &copy->next;
-}
-
-static struct copy *queue_pop(struct queue *queue)
-{
-	struct copy *copy = queue->first;
-	if (copy) {
-		queue->first = copy->next;
-		if (!queue->first)
-			queue->last = &queue->first;
-	}
-
-	return copy;
-}
 
 #define NAME(name, value, text) [value] = text,
 static const char *const link_names[HBM_LINKS] = {HBM_LINK_LIST(NAME)};
@@ -112,37 +95,42 @@ static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const st
 	return queue->options.host_chunk - offset % queue->options.host_chunk;
 }
 
-static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *copy)
+static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *copy,
+				 struct copy_piece piece)
 {
-	uint64_t at = 0;
-	for (uint32_t i = 0; i < copy->span_count; i++) {
-		uint64_t address = copy->spans[i].address, left = copy->spans[i].bytes;
-		while (left > 0) {
-			uint64_t bytes = copy_queue_to_chunk_end(queue, copy, at);
+	struct copy_run run;
 
-			bytes = bytes < left ? bytes : left;
-			CUresult r = copy_queue_issue_piece(queue, copy, address, at, bytes);
+	while (copy_piece_cut_run(&piece, copy->spans, &run)) {
+		while (run.bytes > 0) {
+			uint64_t bytes = copy_queue_to_chunk_end(queue, copy, run.at);
+
+			bytes = bytes < run.bytes ? bytes : run.bytes;
+			CUresult r =
+				copy_queue_issue_piece(queue, copy, run.address, run.at, bytes);
 			if (r != CUDA_SUCCESS)
 				return r;
 
-			address += bytes;
-			at += bytes;
-			left -= bytes;
+			run.address += bytes;
+			run.at += bytes;
+			run.bytes -= bytes;
 		}
 	}
 
 	return CUDA_SUCCESS;
 }
 
-static void copy_queue_start_copy(struct copy_queue *queue, struct copy *copy)
+/* Of a copy that has failed nothing more is issued. */
+static void copy_queue_start_part(struct copy_queue *queue, const struct part *part)
 {
-	copy->status = HBM_OK;
-	if (copy->verify_checksum && checksum(copy->host, copy->bytes) != copy->checksum) {
-		copy->status = HBM_MISS;
-		return;
-	}
+	struct copy *copy = part->copy;
+	bool first = part->piece.from.at == 0;
 
-	CUresult r = copy_queue_issue(queue, copy);
+	if (first && copy->verify_checksum && checksum(copy->host, copy->bytes) != copy->checksum)
+		copy->status = HBM_MISS;
+	if (copy->status != HBM_OK)
+		return;
+
+	CUresult r = copy_queue_issue(queue, copy, part->piece);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuMemcpyAsync", r);
 		copy->status = HBM_DEVICE;
@@ -163,25 +151,21 @@ static void copy_queue_enter(struct copy_queue *queue)
 
 /* Fails all copies but those that copy nothing: a verification does not need the
  * device. */
-static void copy_queue_fail_copies(struct copy *copies)
+static void copy_queue_fail_parts(const struct batch *batch)
 {
-	for (struct copy *copy = copies; copy; copy = copy->next)
-		if (copy->span_count > 0)
-			copy->status = HBM_DEVICE;
+	for (unsigned i = 0; i < batch->count; i++)
+		if (batch->parts[i].copy->span_count > 0)
+			batch->parts[i].copy->status = HBM_DEVICE;
 }
 
-static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies)
+static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch)
 {
 	copy_queue_enter(queue);
-	struct batch *batch = &queue->batches[(queue->head + queue->in_flight++) % BATCHES];
-	batch->copies = copies;
-	batch->count = batch->bytes = batch->errors = 0;
+	queue->in_flight++;
+	queue->cost_in_flight += batch->cost;
 	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
-	for (struct copy *copy = copies; copy; copy = copy->next) {
-		copy_queue_start_copy(queue, copy);
-		batch->count++;
-		batch->bytes += copy->span_count > 0 ? copy->bytes : 0;
-	}
+	for (unsigned i = 0; i < batch->count; i++)
+		copy_queue_start_part(queue, &batch->parts[i]);
 
 	CUresult r = queue->driver->cuEventRecord(batch->event, queue->stream);
 	if (r == CUDA_SUCCESS)
@@ -192,7 +176,7 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct copy *copies
 	 * at once. */
 	device_failed(queue->device, "cuEventRecord", r);
 	if (queue->driver->cuStreamSynchronize(queue->stream) != CUDA_SUCCESS)
-		copy_queue_fail_copies(copies);
+		copy_queue_fail_parts(batch);
 }
 
 static void copy_queue_hand_over(struct copy_queue *queue, struct copy *copies)
@@ -207,12 +191,50 @@ static void copy_queue_hand_over(struct copy_queue *queue, struct copy *copies)
 		loop_post(queue->options.loop, &queue->post);
 }
 
+/* Counts the copies that end in a batch, and the bytes of all its pieces. */
+static void copy_queue_count_batch(struct copy_queue *queue, const struct batch *batch)
+{
+	uint64_t count = 0, bytes = 0, errors = 0;
+
+	for (unsigned i = 0; i < batch->count; i++) {
+		const struct part *part = &batch->parts[i];
+		count += part->last;
+		errors += part->last && part->copy->status == HBM_DEVICE;
+		bytes += part->piece.to.at - part->piece.from.at;
+	}
+
+	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index,
+		       batch->started_ns, count, bytes, errors);
+}
+
+/* Hands over the copies that end in a batch. */
+static void copy_queue_end_copies(struct copy_queue *queue, const struct batch *batch)
+{
+	struct copy *ended = NULL, **last = &ended;
+
+	for (unsigned i = 0; i < batch->count; i++) {
+		struct copy *copy = batch->parts[i].copy;
+		if (!batch->parts[i].last)
+			continue;
+
+		if (copy->take_checksum && copy->status == HBM_OK)
+			copy->checksum = checksum(copy->host, copy->bytes);
+		copy->next = NULL;
+		*last = copy;
+		last = &copy->next;
+	}
+
+	if (ended)
+		copy_queue_hand_over(queue, ended);
+}
+
 static void copy_queue_finish_batch(struct copy_queue *queue)
 {
 	struct batch *batch = &queue->batches[queue->head];
 
 	queue->head = (queue->head + 1) % BATCHES;
 	queue->in_flight--;
+	queue->cost_in_flight -= batch->cost;
 	CUresult r = queue->driver->cuEventSynchronize(batch->event);
 	if (r != CUDA_SUCCESS) {
 		device_failed(queue->device, "cuEventSynchronize", r);
@@ -222,63 +244,88 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 	}
 
 	if (r != CUDA_SUCCESS)
-		copy_queue_fail_copies(batch->copies);
+		copy_queue_fail_parts(batch);
 
-	for (const struct copy *copy = batch->copies; copy; copy = copy->next)
-		batch->errors += copy->status == HBM_DEVICE;
-	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index,
-		       batch->started_ns, batch->count, batch->bytes, batch->errors);
-
-	for (struct copy *copy = batch->copies; copy; copy = copy->next)
-		if (copy->take_checksum && copy->status == HBM_OK)
-			copy->checksum = checksum(copy->host, copy->bytes);
-
-	copy_queue_hand_over(queue, batch->copies);
+	copy_queue_count_batch(queue, batch);
+	copy_queue_end_copies(queue, batch);
 }
 
-static struct copy *copy_queue_next_copy(struct copy_queue *queue)
+/* The queue to serve next; NULL: both are empty. */
+static struct fair_queue *copy_queue_next_class(struct copy_queue *queue)
 {
 	bool background_first = ++queue->taken % FAIR == 0;
-	struct copy *copy = queue_pop(background_first ? &queue->background : &queue->urgent);
-	return copy ? copy : queue_pop(background_first ? &queue->urgent : &queue->background);
+	struct fair_queue *first = background_first ? &queue->background : &queue->urgent;
+	struct fair_queue *second = background_first ? &queue->urgent : &queue->background;
+
+	if (!fair_queue_empty(first))
+		return first;
+	return fair_queue_empty(second) ? NULL : second;
 }
 
-/* Takes a batch of copies, or returns NULL if there are none. Waits only if nothing is in
- * flight. */
-static struct copy *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
+/* Takes the piece whose turn it is. Returns what it costs. */
+static uint64_t copy_queue_take_part(struct fair_queue *class, struct part *part)
 {
-	struct queue taken;
+	struct fair_item *item = fair_queue_next(class);
+	struct copy *copy = container_of(item, struct copy, item);
+	uint64_t cost = item->cost;
 
-	queue_init(&taken);
-	uint64_t bytes = 0;
+	*part = (struct part){.copy = copy,
+			      .piece = copy->piece,
+			      .last = copy_piece_is_last(&copy->piece, copy->span_count)};
+	if (part->last)
+		fair_queue_take(class, item);
+	else
+		fair_queue_take_piece(
+			class, item,
+			copy_piece_advance(&copy->piece, copy->spans, copy->span_count));
+
+	return cost;
+}
+
+static bool copy_queue_is_idle(const struct copy_queue *queue)
+{
+	return fair_queue_empty(&queue->urgent) && fair_queue_empty(&queue->background);
+}
+
+/* Takes a batch of pieces, or returns NULL if there are none. Waits only if nothing is in
+ * flight. */
+static struct batch *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
+{
+	struct batch *batch = &queue->batches[(queue->head + queue->in_flight) % BATCHES];
+
+	batch->count = 0;
+	batch->cost = 0;
 	pthread_mutex_lock(&queue->lock);
 
-	while (!queue->urgent.first && !queue->background.first && queue->in_flight == 0 &&
-	       !queue->stop)
+	while (copy_queue_is_idle(queue) && queue->in_flight == 0 && !queue->stop)
 		pthread_cond_wait(&queue->wake, &queue->lock);
 
-	for (unsigned i = 0; i < BATCH_COPIES && bytes < BATCH_BYTES; i++) {
-		struct copy *copy = copy_queue_next_copy(queue);
-		if (!copy)
+	while (batch->count < BATCH_PIECES && batch->cost < BATCH_COST) {
+		struct fair_queue *class = copy_queue_next_class(queue);
+		if (!class)
 			break;
-		bytes += copy->bytes;
-		queue_push(&taken, copy);
+		batch->cost += copy_queue_take_part(class, &batch->parts[batch->count++]);
 	}
 
-	*stopped = queue->stop && !taken.first;
+	*stopped = queue->stop && batch->count == 0;
 	pthread_mutex_unlock(&queue->lock);
 
-	return taken.first;
+	return batch->count > 0 ? batch : NULL;
+}
+
+static bool copy_queue_may_start(const struct copy_queue *queue)
+{
+	return queue->in_flight < BATCHES && queue->cost_in_flight < IN_FLIGHT_COST;
 }
 
 static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
 	for (bool stopped = false; !stopped || queue->in_flight > 0;) {
-		struct copy *copies =
-			queue->in_flight < BATCHES ? copy_queue_take_batch(queue, &stopped) : NULL;
-		if (copies)
-			copy_queue_start_batch(queue, copies);
+		struct batch *batch =
+			copy_queue_may_start(queue) ? copy_queue_take_batch(queue, &stopped) : NULL;
+		if (batch)
+			copy_queue_start_batch(queue, batch);
 		else if (queue->in_flight > 0)
 			copy_queue_finish_batch(queue);
 	}
@@ -316,9 +363,18 @@ void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg)
 
 void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 {
+	struct fair_queue *class = urgent ? &queue->urgent : &queue->background;
+	uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
+
+	copy->status = HBM_OK;
+	copy->piece = (struct copy_piece){0};
+	uint64_t cost = copy->span_count > 0
+				? copy_piece_advance(&copy->piece, copy->spans, copy->span_count)
+				: whole;
+
 	pthread_mutex_lock(&queue->lock);
-	bool idle = !queue->urgent.first && !queue->background.first;
-	queue_push(urgent ? &queue->urgent : &queue->background, copy);
+	bool idle = copy_queue_is_idle(queue);
+	fair_queue_push(class, &copy->item, copy->payer, cost, whole);
 	pthread_mutex_unlock(&queue->lock);
 	if (idle)
 		pthread_cond_signal(&queue->wake);
@@ -350,8 +406,8 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->options = *options;
 	queue->post.run = copy_queue_deliver;
 	queue->finished_last = &queue->finished;
-	queue_init(&queue->urgent);
-	queue_init(&queue->background);
+	fair_queue_open(&queue->urgent, QUANTUM);
+	fair_queue_open(&queue->background, QUANTUM);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->wake, NULL);
 	CUresult r = copy_queue_open_stream(queue);

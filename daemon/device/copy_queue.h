@@ -5,7 +5,12 @@
  * engine nor the thread waits for the other: while one batch is being copied, the thread
  * computes the checksums of the batch before.
  *
- * Urgent copies, those a request waits for, go first, except that every eighth copy is
+ * Copies take turns between those who pay for them (fair_queue.h), and a large one is
+ * issued in pieces, between which others have their turn (copy_piece.h). What has been
+ * issued cannot be passed: it is less than 6 MiB, counted at the cost of pieces, in at
+ * most 8 batches. A verification, and the computing of a checksum, is of a whole block.
+ *
+ * Urgent copies, those a request waits for, go first, except that every eighth piece is
  * not urgent, so that eviction never stops. The order of copies is not guaranteed. A copy
  * that fails does not fail others.
  *
@@ -15,16 +20,13 @@
  */
 #pragma once
 
+#include "daemon/base/fair_queue.h"
 #include "daemon/base/link_stats.h"
+#include "daemon/device/copy_piece.h"
 #include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
 
 enum copy_direction { COPY_D2D, COPY_D2H, COPY_H2D };
-
-/* A piece of device address space. */
-struct span {
-	uint64_t address, bytes;
-};
 
 /*
  * Copies one block's bytes between scattered device memory (spans, in order) and one flat
@@ -32,6 +34,7 @@ struct span {
  * copy is then only a verification, and works whatever the state of the device.
  */
 struct copy {
+	struct fair_payer payer;
 	const struct span *spans;
 	uint32_t span_count;
 	bool gather;        /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
@@ -45,7 +48,10 @@ struct copy {
 	uint64_t checksum;               /* XXH3-64 */
 	int status;                      /* HBM_OK, HBM_DEVICE, HBM_MISS */
 	void (*done)(struct copy *copy); /* on the loop thread */
-	struct copy *next;               /* the queue's */
+	/* the rest is the queue's */
+	struct fair_item item;
+	struct copy_piece piece; /* the next one */
+	struct copy *next;
 };
 
 struct copy_queue;

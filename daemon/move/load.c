@@ -88,7 +88,7 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
 
-	struct move *move = move_new(mover, &mover->for_loads, load->block, to);
+	struct move *move = move_new(mover, &load->payer, load->block, to);
 	if (!move && to.tier)
 		tier_free(to.tier, to.unit, block_stored_bytes(block));
 
@@ -135,6 +135,7 @@ void load_begin(struct mover *mover, struct load *load)
 		       .spans = load->spans,
 		       .span_count = load->span_count},
 		.bytes = block_stored_bytes(block_get(&mover->cache->blocks, load->block)),
+		.payer = load->payer,
 		.urgent = true,
 	};
 	load->reader = (struct move_reader){.ready = load_serve, .failed = load_move_failed};

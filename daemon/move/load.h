@@ -12,6 +12,7 @@
 struct load {
 	/* the caller's */
 	uint32_t block;
+	struct fair_payer payer;
 	const struct device *device;
 	const struct span *spans; /* [span_count] of device's memory: the block's bytes, in order */
 	uint32_t span_count;

@@ -92,9 +92,12 @@ static void move_on_host(struct transfer *transfer)
 	}
 }
 
-struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number, struct place to)
+struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
+		      struct place to)
 {
-	struct move *move = ledger_has_room(payer, LEDGER_MOVES, 1) ? malloc(sizeof(*move)) : NULL;
+	struct payer *account = payer ? &mover->for_loads : &mover->for_policy;
+	struct move *move =
+		ledger_has_room(account, LEDGER_MOVES, 1) ? malloc(sizeof(*move)) : NULL;
 	if (!move)
 		return NULL;
 
@@ -105,7 +108,8 @@ struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number,
 			     .from = {.place = block_place(blocks, number)},
 			     .to = {.place = to},
 			     .bytes = block_stored_bytes(block),
-			     .urgent = payer == &mover->for_loads,
+			     .payer = payer ? *payer : (struct fair_payer){0},
+			     .urgent = payer != NULL,
 			     .checksum_mode = CHECKSUM_EXPECT,
 			     .checksum = block->checksum,
 			     .on_host = move_on_host,
@@ -115,7 +119,7 @@ struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number,
 		.number = mover->vacant[--mover->vacant_count],
 	};
 	list_init(&move->readers);
-	ledger_charge_always(&move->charge, payer, LEDGER_MOVES, 1);
+	ledger_charge_always(&move->charge, account, LEDGER_MOVES, 1);
 	mover->moves[move->number] = move;
 	block_begin_move(blocks, number, move->number);
 

@@ -32,9 +32,11 @@ struct move {
 };
 
 /* Makes a move of a complete block that nothing moves; does not begin it. The extent at
- * `to` is allocated already; without a tier: only into host memory. The payer is one of the
- * mover's two. NULL: it may have no more moves, or no memory. */
-struct move *move_new(struct mover *mover, struct payer *payer, uint32_t number, struct place to);
+ * `to` is allocated already; without a tier: only into host memory. A move for a load takes
+ * the turns of the load's payer; payer NULL: the policy wants it, and the turns are the
+ * daemon's. NULL: there may be no more moves of that kind, or no memory. */
+struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
+		      struct place to);
 void move_begin(struct move *move);
 void move_add_reader(struct move *move, struct move_reader *reader);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's

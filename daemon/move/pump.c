@@ -26,7 +26,7 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	if (to.unit == UINT32_MAX)
 		return false;
 
-	struct move *move = move_new(mover, &mover->for_policy, number, to);
+	struct move *move = move_new(mover, NULL, number, to);
 	if (!move) {
 		tier_free(tier, to.unit, bytes);
 		cache_drop(cache, number);

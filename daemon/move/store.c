@@ -77,6 +77,7 @@ void store_begin(struct mover *mover, struct store *store)
 			 .span_count = store->span_count},
 		.to = {.place = {.tier = target}},
 		.bytes = block_stored_bytes(block),
+		.payer = store->payer,
 		.urgent = true,
 		.checksum_mode = CHECKSUM_TAKE,
 		.done = store_transferred,

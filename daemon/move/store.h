@@ -10,6 +10,7 @@
 struct store {
 	/* the caller's */
 	uint32_t block; /* its store has begun, and it has a target */
+	struct fair_payer payer;
 	const struct device *device;
 	const struct span *spans; /* [span_count] of device's memory: the block's bytes, in order */
 	uint32_t span_count;

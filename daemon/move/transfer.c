@@ -25,6 +25,7 @@ static struct step *transfer_step(struct transfer *transfer, void (*done)(struct
 	transfer->step = (struct step){
 		.host = transfer->host,
 		.bytes = transfer->bytes,
+		.payer = transfer->payer,
 		.urgent = transfer->urgent,
 		.take_checksum = transfer->checksum_mode != CHECKSUM_NONE,
 		.done = done,

@@ -57,7 +57,8 @@ struct transfer {
 	struct transfer_context *context;
 	struct transfer_end from, to;
 	uint64_t bytes;
-	bool urgent; /* a request waits for it */
+	struct fair_payer payer; /* whose turns it takes on links, disk and staging */
+	bool urgent;             /* a request waits for it */
 	enum transfer_checksum checksum_mode;
 	uint64_t checksum;                          /* expected; or, when done, the computed one */
 	void (*on_host)(struct transfer *transfer); /* NULL, or see above */

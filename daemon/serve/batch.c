@@ -158,6 +158,7 @@ static void batch_start_store(struct batch *batch, uint32_t i)
 
 	batch_set_result(batch, i, HBM_OK, batch_kind_of(batch, item->number));
 	item->store = (struct store){.block = item->number,
+				     .payer = batch->request->session->fair_payer,
 				     .device = batch->device,
 				     .spans = &batch->spans[item->first_span],
 				     .span_count = batch_segments(batch, i),
@@ -193,6 +194,7 @@ static void batch_start_load(struct batch *batch, uint32_t i)
 		batch_set_result(batch, i, HBM_MISS, 0);
 	} else {
 		item->load = (struct load){.block = item->number,
+					   .payer = batch->request->session->fair_payer,
 					   .device = batch->device,
 					   .spans = &batch->spans[item->first_span],
 					   .span_count = batch_segments(batch, i),

@@ -264,6 +264,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 
 	*session = (struct session){
 		.id = id,
+		.fair_payer = {.id = id},
 		.pid = peer->pid,
 		.uid = peer->uid,
 		.gid = peer->gid,

@@ -51,6 +51,7 @@
 #pragma once
 
 #include "daemon/base/counters.h"
+#include "daemon/base/fair_queue.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log_peers.h"
 #include "daemon/ledger/ledger.h"
@@ -94,6 +95,9 @@ struct session {
 	struct payer payer;        /* of all that the session has */
 	struct charge charge;      /* for the session, once it has been greeted */
 	struct charge descriptors; /* for those that it needs, as above */
+	struct payer payer;           /* of all that the session has */
+	struct charge charge;         /* for the session, once it has been greeted */
+	struct fair_payer fair_payer; /* takes turns on links and disk */
 	/* The rest is session.c's. */
 	struct charge silent_charge; /* until it has been greeted */
 	struct list silent;          /* as long, in user->silent */

@@ -19,6 +19,7 @@ static void step_copied(struct copy *copy)
 static void step_post(struct step *step, const struct device *device, enum copy_direction kind,
 		      struct copy copy)
 {
+	copy.payer = step->payer;
 	copy.host = step->host;
 	copy.bytes = step->bytes;
 	copy.done = step_copied;

@@ -14,7 +14,8 @@ struct step {
 	/* the caller's */
 	char *host;
 	uint64_t bytes;
-	bool urgent;        /* a request waits for it */
+	struct fair_payer payer; /* whose turn it takes */
+	bool urgent;             /* a request waits for it */
 	bool take_checksum; /* if the bytes pass through a CPU, compute their checksum on the way */
 	void (*done)(struct step *step);
 

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/device/copy_piece.h"
+
+#include <stddef.h>
+
+uint64_t copy_piece_cost_of_all(uint64_t bytes, uint32_t span_count)
+{
+	return bytes + (uint64_t)span_count * COPY_SPAN_COST;
+}
+
+/* Moves over at most `most` bytes of the span it is in: how many. */
+static uint64_t copy_piece_step(struct copy_cursor *cursor, const struct span *spans, uint64_t most)
+{
+	uint64_t left = spans[cursor->span].bytes - cursor->into;
+	uint64_t bytes = left < most ? left : most;
+
+	cursor->at += bytes;
+	cursor->into += bytes;
+	if (bytes == left) {
+		cursor->span++;
+		cursor->into = 0;
+	}
+
+	return bytes;
+}
+
+uint64_t copy_piece_advance(struct copy_piece *piece, const struct span *spans, uint32_t span_count)
+{
+	uint64_t bytes = 0;
+	uint32_t count = 0;
+
+	piece->from = piece->to;
+	while (piece->to.span < span_count && bytes < COPY_PIECE_BYTES &&
+	       count < COPY_PIECE_SPANS) {
+		bytes += copy_piece_step(&piece->to, spans, COPY_PIECE_BYTES - bytes);
+		count++;
+	}
+
+	return copy_piece_cost_of_all(bytes, count);
+}
+
+bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, struct copy_run *run)
+{
+	uint64_t left = piece->to.at - piece->from.at;
+	if (left == 0)
+		return false;
+
+	*run = (struct copy_run){.at = piece->from.at};
+	while (run->bytes < left) {
+		uint64_t address = spans[piece->from.span].address + piece->from.into;
+		if (run->bytes == 0)
+			run->address = address;
+		else if (address != run->address + run->bytes)
+			break;
+
+		run->bytes += copy_piece_step(&piece->from, spans, left - run->bytes);
+	}
+
+	return true;
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who waits for whom in a copy queue: the copies of one payer stand before another's for a
+ * turn, not for all of them, be they large or in shreds. The queue's thread is held at a gate
+ * while copies are posted, and device copies are counted instead of time.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "daemon/base/list.h"
+#include "daemon/device/copy_queue.h"
+#include "tests/support/soft_pool.h"
+
+enum { LARGE = 25, SHREDS = 2048 };
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static CUresult (*pass)(void *host, CUdeviceptr address, size_t bytes, CUstream stream);
+static unsigned issued, issued_before; /* device copies; before the one that is watched */
+static void *watched;
+
+static CUresult gated(void *host, CUdeviceptr address, size_t bytes, CUstream stream)
+{
+	pthread_mutex_lock(&gate);
+	if (host == watched)
+		issued_before = issued;
+	issued++;
+	pthread_mutex_unlock(&gate);
+
+	return pass(host, address, bytes, stream);
+}
+
+struct work {
+	struct copy copy;
+	struct setting *setting;
+	unsigned turn;
+};
+
+struct setting {
+	struct soft_pool pool;
+	struct link_stats *link_stats;
+	struct driver driver; /* with a gate */
+	struct device device; /* of that driver */
+	struct device_memory memory;
+	char *host;
+	struct copy_queue *queue;
+	struct work works[LARGE + 1];
+	unsigned posted, ended;
+	struct span shreds[SHREDS];
+};
+
+static void ended(struct copy *copy)
+{
+	struct work *work = container_of(copy, struct work, copy);
+	work->turn = work->setting->ended++;
+	assert_int_equal(copy->status, HBM_OK);
+}
+
+static bool all_ended(void *arg)
+{
+	const struct setting *setting = arg;
+	return setting->ended == setting->posted;
+}
+
+static int setup(void **state)
+{
+	struct setting *setting = calloc(1, sizeof(*setting));
+
+	assert_non_null(setting);
+	pool_open(&setting->pool, 8 * MIB);
+	setting->device = setting->pool.devices->list[0];
+	setting->driver = *setting->device.driver;
+	pass = setting->driver.cuMemcpyDtoHAsync;
+	setting->driver.cuMemcpyDtoHAsync = gated;
+	setting->device.driver = &setting->driver;
+	issued = issued_before = 0;
+
+	assert_int_equal(link_stats_new(&setting->link_stats), 0);
+	assert_int_equal(device_memory_open(&setting->memory, &setting->device, 8 * MIB, 8 * MIB),
+			 0);
+	setting->host =
+		mmap(NULL, 16 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(setting->host, MAP_FAILED);
+	assert_int_equal(setting->driver.cuMemHostRegister(setting->host, 16 * MIB, 0), 0);
+	const struct copy_queue_options options = {.loop = setting->pool.loop,
+						   .link_stats = setting->link_stats,
+						   .host_chunk = 16 * MIB,
+						   .ddr_base = setting->host};
+	assert_int_equal(copy_queue_new(&setting->queue, &setting->device, COPY_D2H, &options), 0);
+	*state = setting;
+
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct setting *setting = *state;
+
+	setting->queue = copy_queue_free(setting->queue);
+	assert_int_equal(setting->driver.cuMemHostUnregister(setting->host), 0);
+	munmap(setting->host, 16 * MIB);
+	device_memory_close(&setting->memory);
+	setting->link_stats = link_stats_free(setting->link_stats);
+	pool_close(&setting->pool);
+	free(setting);
+
+	return 0;
+}
+
+static struct work *post(struct setting *setting, uint64_t payer, const struct span *spans,
+			 uint32_t count, char *host)
+{
+	struct work *work = &setting->works[setting->posted++];
+
+	*work = (struct work){.setting = setting};
+	work->copy = (struct copy){.payer = {.id = payer},
+				   .spans = spans,
+				   .span_count = count,
+				   .host = host,
+				   .done = ended};
+	for (uint32_t i = 0; i < count; i++)
+		work->copy.bytes += spans[i].bytes;
+	copy_queue_post(setting->queue, &work->copy, true);
+
+	return work;
+}
+
+/* One payer's 25 copies, then another's one, which is returned. */
+static const struct work *run_behind(struct setting *setting, const struct span *spans,
+				     uint32_t count)
+{
+	const struct span late = {setting->memory.address, MIB / 2}; /* no small one */
+
+	watched = setting->host + 8 * MIB;
+	pthread_mutex_lock(&gate);
+	for (unsigned i = 0; i < LARGE; i++)
+		post(setting, 1, spans, count, setting->host);
+	const struct work *work = post(setting, 2, &late, 1, watched);
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, all_ended, setting);
+
+	return work;
+}
+
+/* Of 25 large ones those pass that were issued already, less than 6 MiB, and a turn. */
+static void test_behind_large_copies(void **state)
+{
+	struct setting *setting = *state;
+	const struct span span = {setting->memory.address, 2 * MIB};
+	const struct work *late = run_behind(setting, &span, 1);
+
+	assert_in_range(late->turn, 0, 4);
+	assert_in_range(issued_before, 0, 7); /* pieces of 1 MiB */
+	assert_int_equal(issued, 2 * LARGE + 1);
+}
+
+static void test_behind_shreds(void **state)
+{
+	struct setting *setting = *state;
+
+	for (uint64_t i = 0; i < SHREDS; i++)
+		setting->shreds[i] = (struct span){setting->memory.address + 64 * i, 1};
+	const struct work *late = run_behind(setting, setting->shreds, SHREDS);
+
+	assert_in_range(late->turn, 0, 1);
+	assert_in_range(issued_before, 0, 10 * COPY_PIECE_SPANS);
+	assert_int_equal(issued, LARGE * SHREDS + 1);
+}
+
+/* Shreds that lie side by side are few copies. */
+static void test_adjacent_shreds(void **state)
+{
+	struct setting *setting = *state;
+
+	for (uint64_t i = 0; i < SHREDS; i++)
+		setting->shreds[i] = (struct span){setting->memory.address + i, 1};
+	post(setting, 1, setting->shreds, SHREDS, setting->host);
+	pool_run(&setting->pool, all_ended, setting);
+	assert_int_equal(issued, SHREDS / COPY_PIECE_SPANS);
+}
+
+/* Demotion is not stopped by what somebody waits for, however much that is: of eight pieces
+ * one. */
+static void test_demotion_goes_on(void **state)
+{
+	struct setting *setting = *state;
+	const struct span span = {setting->memory.address, 64 * 1024};
+	struct work *background = &setting->works[LARGE];
+
+	pthread_mutex_lock(&gate);
+	*background = (struct work){.setting = setting};
+	background->copy = (struct copy){.spans = &span,
+					 .span_count = 1,
+					 .bytes = span.bytes,
+					 .host = setting->host,
+					 .done = ended};
+	for (unsigned i = 0; i < LARGE - 1; i++)
+		post(setting, 1 + i % 3, &span, 1, setting->host);
+	copy_queue_post(setting->queue, &background->copy, false);
+	setting->posted++;
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, all_ended, setting);
+	assert_in_range(background->turn, 0, 16);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_behind_large_copies, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_behind_shreds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_adjacent_shreds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_demotion_goes_on, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
