@@ -95,15 +95,17 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	return move;
 }
 
-static void load_through_host(struct load *load)
+/* False: there may be no move; the load waits for one. */
+static bool load_through_host(struct load *load)
 {
 	bool fresh;
 	struct move *move = load_find_move(load, &fresh);
 	if (!move) {
 		block_use(load_blocks(load),
 			  load->block); /* keeps the block's number from being reused */
-		list_push_back(&load->mover->loads, &load->link);
-		return;
+		waiting_loads_add(&load->mover->loads, &load->waiting, load->block, load->payer,
+				  load->transfer.bytes);
+		return false;
 	}
 
 	if (fresh)
@@ -112,18 +114,21 @@ static void load_through_host(struct load *load)
 	move_add_reader(move, &load->reader);
 	if (fresh)
 		move_begin(move);
+
+	return true;
 }
 
 /* ---- begin ---- */
 
-static void load_start(struct load *load)
+static bool load_start(struct load *load)
 {
 	struct place place = block_place(load_blocks(load), load->block);
+	if (!tier_reaches(place.tier, load->device))
+		return load_through_host(load);
 
-	if (tier_reaches(place.tier, load->device))
-		load_from_place(load, place);
-	else
-		load_through_host(load);
+	load_from_place(load, place);
+
+	return true;
 }
 
 void load_begin(struct mover *mover, struct load *load)
@@ -139,37 +144,49 @@ void load_begin(struct mover *mover, struct load *load)
 		.urgent = true,
 	};
 	load->reader = (struct move_reader){.ready = load_serve, .failed = load_move_failed};
-	list_init(&load->link);
 	load_start(load);
 }
 
 void load_attach_waiting(struct move *move)
 {
 	struct mover *mover = move->mover;
+	struct list taken = LIST_INIT(taken);
 	if (block_get(&mover->cache->blocks, move->block)->users == 0)
 		return;
 
-	list_for_each_safe (node, after, &mover->loads) {
-		struct load *load = container_of(node, struct load, link);
-		if (load->block != move->block)
-			continue;
+	waiting_loads_take(&mover->loads, move->block, &taken);
 
-		list_remove(&load->link);
+	for (struct list *node; (node = list_pop_front(&taken));) {
+		struct load *load = container_of(node, struct load, waiting.link);
 		block_unuse(load_blocks(load), load->block);
 		move_add_reader(move, &load->reader);
 	}
 }
 
-void load_retry_waiting(struct mover *mover)
+/* Starts loads of one block that have been taken. False: one of them waits again. */
+static bool load_start_all(struct mover *mover, struct list *taken)
 {
-	while (ledger_has_room(&mover->for_loads, LEDGER_MOVES, 1) && !list_empty(&mover->loads)) {
-		struct list *node = list_pop_front(&mover->loads);
-		struct load *load = container_of(node, struct load, link);
+	bool started = true;
+
+	for (struct list *node; (node = list_pop_front(taken));) {
+		struct load *load = container_of(node, struct load, waiting.link);
 		uint32_t number = load->block;
 
-		load_start(load);
+		started = load_start(load) && started;
 		block_unuse(&mover->cache->blocks, number);
-		if (mover->loads.prev == node) /* no memory for its move: retry later */
+	}
+
+	return started;
+}
+
+void load_retry_waiting(struct mover *mover)
+{
+	while (ledger_has_room(&mover->for_loads, LEDGER_MOVES, 1) &&
+	       !waiting_loads_empty(&mover->loads)) {
+		struct list taken = LIST_INIT(taken);
+
+		waiting_loads_take_next(&mover->loads, &taken);
+		if (!load_start_all(mover, &taken)) /* no memory for its move: retry later */
 			return;
 	}
 }

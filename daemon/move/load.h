@@ -21,7 +21,7 @@ struct load {
 	struct transfer transfer; /* its status: HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE */
 	struct mover *mover;
 	struct move_reader reader;
-	struct list link; /* in mover->loads while it waits for a move */
+	struct waiting_load waiting; /* in mover->loads, for a move */
 };
 
 void load_begin(struct mover *mover, struct load *load);

@@ -76,13 +76,12 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->cache = options->cache;
 	mover->context =
 		(struct transfer_context){.staging = options->staging, .devices = options->devices};
-	list_init(&mover->loads);
 	payer_open(&mover->for_policy, options->ledger, PAYER_MOVER);
 	payer_open(&mover->for_loads, options->ledger, PAYER_MOVER);
 	mover->numbers = 2 * ledger_limit(&mover->for_policy, LEDGER_MOVES);
 	mover->moves = calloc(mover->numbers + 1, sizeof(*mover->moves));
 	mover->vacant = calloc(mover->numbers, sizeof(*mover->vacant));
-	if (!mover->moves || !mover->vacant) {
+	if (!mover->moves || !mover->vacant || waiting_loads_open(&mover->loads, mover->numbers)) {
 		mover_free(mover);
 		return -ENOMEM;
 	}
@@ -104,6 +103,7 @@ struct mover *mover_free(struct mover *mover)
 
 	payer_close(&mover->for_policy);
 	payer_close(&mover->for_loads);
+	waiting_loads_close(&mover->loads);
 	free(mover->vacant);
 	free(mover->moves);
 	free(mover);

@@ -23,6 +23,7 @@
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/move/transfer.h"
+#include "daemon/move/waiting_loads.h"
 
 struct move;
 
@@ -34,7 +35,7 @@ struct mover {
 	uint32_t *vacant;    /* numbers not in use */
 	uint64_t numbers, vacant_count;
 	struct payer for_policy, for_loads; /* of the moves that each wants */
-	struct list loads;                  /* loads that wait for a move number */
+	struct waiting_loads loads;         /* for a move number */
 	struct log_quota mismatches;
 	bool pumping, again;
 };
