@@ -12,17 +12,18 @@
 #define PIECES 512 /* buffers of one I/O: fewer than IOV_MAX, and 2 MiB of 4 KiB blocks */
 #define RETRIES 3  /* of an I/O that failed with EINTR or EAGAIN */
 #define FAIR 8
+#define IO_COST 4096           /* of an operation, beside its bytes */
+#define IN_FLIGHT (8ull << 20) /* bytes, beyond which no I/O is started; or so many runs: */
+#define IN_FLIGHT_RUNS 4
 
-struct op_queue {
-	struct nvme_op *first, **last;
-};
-
-/* One I/O: operations that are neighbours, in the order of their offsets. */
+/* One I/O: operations that are neighbours, in the order of their offsets; or a piece of one
+ * that is larger than an I/O. */
 struct run {
 	struct loop_io io;
 	struct nvme_io *nvme_io;
 	struct run *next_free;
 	struct nvme_op *first, *last; /* by next */
+	uint64_t skip;                /* bytes of the first before the piece */
 	uint64_t offset, bytes, moved;
 	unsigned retries, ops;
 	uint64_t started_ns;
@@ -33,7 +34,9 @@ struct nvme_io {
 	struct nvme_io_options options;
 	void (*batch_done)(void *arg);
 	void *arg;
-	struct op_queue queues[2][2]; /* [urgent][write] */
+	struct fair_queue queues[2][2]; /* [urgent][write] */
+	struct nvme_op *retries;        /* of a failed run, each alone: they go before the queues */
+	uint64_t bytes_in_flight;
 	struct run *runs, *free_runs; /* [depth] */
 	unsigned dispatched;
 	bool turn; /* the direction to serve next */
@@ -50,13 +53,14 @@ static void nvme_io_set_vector(struct run *run)
 	unsigned count = 0;
 
 	for (struct nvme_op *op = run->first; op; op = op->next) {
-		if (skip >= op->bytes) {
-			skip -= op->bytes;
+		uint64_t op_bytes = run->ops == 1 ? run->bytes : op->bytes;
+		if (skip >= op_bytes) {
+			skip -= op_bytes;
 			continue;
 		}
 
-		char *memory = op->memory + skip;
-		uint64_t bytes = op->bytes - skip;
+		char *memory = op->memory + run->skip + skip;
+		uint64_t bytes = op_bytes - skip;
 		skip = 0;
 		struct iovec *last = count > 0 ? &run->iov[count - 1] : NULL;
 		if (last && (char *)last->iov_base + last->iov_len == memory)
@@ -80,13 +84,14 @@ static enum hbm_link nvme_io_link_of(const struct run *run)
 	return run->io.write ? HBM_LINK_NVME_WRITE : HBM_LINK_NVME_READ;
 }
 
-static void nvme_io_requeue_front(struct op_queue *queue, struct nvme_op *first,
-				  struct nvme_op *last)
+/* An I/O of the operation has ended. */
+static void nvme_io_end_part(struct nvme_op *op, int error)
 {
-	last->next = queue->first;
-	if (!queue->first)
-		queue->last = &last->next;
-	queue->first = first;
+	op->runs--;
+	if (op->error == 0)
+		op->error = error;
+	if (op->runs == 0 && op->begun == op->bytes)
+		op->done(op);
 }
 
 static void nvme_io_end_run(struct run *run, int error)
@@ -96,13 +101,13 @@ static void nvme_io_end_run(struct run *run, int error)
 
 	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns,
 		       run->ops, run->bytes, error < 0);
+	nvme_io->bytes_in_flight -= run->bytes;
 	run->next_free = nvme_io->free_runs;
 	nvme_io->free_runs = run;
 
 	while (op) {
 		struct nvme_op *next = op->next;
-		op->error = error;
-		op->done(op);
+		nvme_io_end_part(op, error);
 		op = next;
 	}
 
@@ -114,11 +119,18 @@ static void nvme_io_end_run(struct run *run, int error)
  * the rest are queued again. */
 static void nvme_io_split(struct run *run)
 {
+	struct nvme_io *nvme_io = run->nvme_io;
 	struct nvme_op *rest = run->first->next;
 
-	for (struct nvme_op *op = rest; op; op = op->next)
-		op->error = -EIO; /* marks it: never joined again */
-	nvme_io_requeue_front(&run->nvme_io->queues[1][run->io.write], rest, run->last);
+	for (struct nvme_op *op = rest; op; op = op->next) {
+		op->alone = true;
+		op->begun = 0;
+		op->runs--;
+	}
+
+	run->last->next = nvme_io->retries;
+	nvme_io->retries = rest;
+	nvme_io->bytes_in_flight -= run->bytes - run->first->bytes;
 	run->first->next = NULL;
 	run->last = run->first;
 	run->ops = 1;
@@ -173,31 +185,41 @@ static void nvme_io_completed(struct loop_io *io)
 
 /* ---- from queues to I/Os ---- */
 
-static void nvme_io_queue_push(struct op_queue *queue, struct nvme_op *op)
+/* Bytes of the operation's next I/O. */
+static uint64_t nvme_io_piece(const struct nvme_io *nvme_io, const struct nvme_op *op)
 {
-	op->next = NULL;
-	*queue->last = op;
-	queue->last = &op->next;
+	uint64_t left = op->bytes - op->begun;
+	return left < nvme_io->options.merge ? left : nvme_io->options.merge;
 }
 
-static struct nvme_op *nvme_io_queue_pop(struct op_queue *queue)
+/* The operation whose turn it is; NULL: none. */
+static struct nvme_op *nvme_io_next_op(struct fair_queue *queue)
 {
-	struct nvme_op *op = queue->first;
-
-	queue->first = op->next;
-	if (!queue->first)
-		queue->last = &queue->first;
-
-	op->next = NULL;
-
-	return op;
+	struct fair_item *item = fair_queue_next(queue);
+	return item ? container_of(item, struct nvme_op, item) : NULL;
 }
 
-/* Whether the first operation of the queue is the run's neighbour and may join it. */
+/* Takes the next piece of the operation whose turn it is; how many bytes that is. */
+static uint64_t nvme_io_take(const struct nvme_io *nvme_io, struct fair_queue *queue,
+			     struct nvme_op *op)
+{
+	uint64_t bytes = nvme_io_piece(nvme_io, op);
+
+	op->begun += bytes;
+	op->runs++;
+	if (op->begun == op->bytes)
+		fair_queue_take(queue, &op->item);
+	else
+		fair_queue_take_piece(queue, &op->item, nvme_io_piece(nvme_io, op) + IO_COST);
+
+	return bytes;
+}
+
+/* Whether an operation is the run's neighbour and may join it. */
 static bool nvme_io_joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
-	if (!op || op->error != 0 || run->first->error != 0 || run->bytes + op->bytes > merge ||
-	    run->ops == PIECES)
+	if (!op || op->alone || run->first->alone || run->bytes + op->bytes > merge ||
+	    run->bytes < run->first->bytes || run->skip > 0 || run->ops == PIECES)
 		return false;
 	return op->offset == run->offset + run->bytes || op->offset + op->bytes == run->offset;
 }
@@ -217,39 +239,83 @@ static void nvme_io_join(struct run *run, struct nvme_op *op)
 	run->ops++;
 }
 
-static void nvme_io_start_run(struct nvme_io *nvme_io, struct op_queue *queue)
+/* A run of one operation, or of the piece of it that begins at `skip`. */
+static struct run *nvme_io_new_run(struct nvme_io *nvme_io, struct nvme_op *op, uint64_t skip,
+				   uint64_t bytes)
 {
 	struct run *run = nvme_io->free_runs;
 
 	nvme_io->free_runs = run->next_free;
-	struct nvme_op *op = nvme_io_queue_pop(queue);
+	op->next = NULL;
 	run->first = run->last = op;
 	run->ops = 1;
-	run->offset = op->offset;
-	run->bytes = op->bytes;
+	run->skip = skip;
+	run->offset = op->offset + skip;
+	run->bytes = bytes;
 	run->moved = 0;
 	run->retries = 0;
 	run->io.write = op->write;
-	while (nvme_io_joins(run, queue->first, nvme_io->options.merge))
-		nvme_io_join(run, nvme_io_queue_pop(queue));
+
+	return run;
+}
+
+static void nvme_io_start_run(struct run *run)
+{
+	struct nvme_io *nvme_io = run->nvme_io;
+
+	nvme_io->bytes_in_flight += run->bytes;
 	run->started_ns = link_stats_begin(nvme_io->options.link_stats, nvme_io_link_of(run));
 	nvme_io_issue(run);
 }
 
+static void nvme_io_start_retry(struct nvme_io *nvme_io)
+{
+	struct nvme_op *op = nvme_io->retries;
+
+	nvme_io->retries = op->next;
+	op->begun = op->bytes;
+	op->runs++;
+	nvme_io_start_run(nvme_io_new_run(nvme_io, op, 0, op->bytes));
+}
+
+/* Starts an I/O of what is first in a queue and, as long as they are its neighbours, of what
+ * follows. */
+static void nvme_io_start_next(struct nvme_io *nvme_io, struct fair_queue *queue)
+{
+	struct nvme_op *op = nvme_io_next_op(queue);
+	uint64_t skip = op->begun;
+	struct run *run = nvme_io_new_run(nvme_io, op, skip, nvme_io_take(nvme_io, queue, op));
+
+	while (nvme_io_joins(run, op = nvme_io_next_op(queue), nvme_io->options.merge)) {
+		nvme_io_take(nvme_io, queue, op);
+		op->next = NULL;
+		nvme_io_join(run, op);
+	}
+
+	nvme_io_start_run(run);
+}
+
 /* The queue to serve next: urgent first except every eighth time, reads and writes in
  * turn. */
-static struct op_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
+static struct fair_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 {
 	bool background_first = ++nvme_io->dispatched % FAIR == 0;
 	nvme_io->turn = !nvme_io->turn;
 	for (unsigned i = 0; i < 4; i++) {
 		bool urgent = (i < 2) != background_first;
-		struct op_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
-		if (queue->first)
+		struct fair_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
+		if (!fair_queue_empty(queue))
 			return queue;
 	}
 
 	return NULL;
+}
+
+static bool nvme_io_may_start(const struct nvme_io *nvme_io)
+{
+	uint64_t runs = IN_FLIGHT_RUNS * nvme_io->options.merge;
+	return nvme_io->free_runs &&
+	       nvme_io->bytes_in_flight < (runs > IN_FLIGHT ? runs : IN_FLIGHT);
 }
 
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg)
@@ -261,16 +327,25 @@ void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), vo
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
 {
 	op->error = 0;
-	nvme_io_queue_push(&nvme_io->queues[urgent][op->write], op);
+	op->begun = 0;
+	op->runs = 0;
+	op->alone = false;
+	fair_queue_push(&nvme_io->queues[urgent][op->write], &op->item, op->payer,
+			nvme_io_piece(nvme_io, op) + IO_COST, op->bytes);
 }
 
 void nvme_io_dispatch(struct nvme_io *nvme_io)
 {
-	while (nvme_io->free_runs) {
-		struct op_queue *queue = nvme_io_next_queue(nvme_io);
+	while (nvme_io_may_start(nvme_io)) {
+		if (nvme_io->retries) {
+			nvme_io_start_retry(nvme_io);
+			continue;
+		}
+
+		struct fair_queue *queue = nvme_io_next_queue(nvme_io);
 		if (!queue)
 			return;
-		nvme_io_start_run(nvme_io, queue);
+		nvme_io_start_next(nvme_io, queue);
 	}
 }
 
@@ -282,7 +357,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 
 	nvme_io->options = *options;
 	for (unsigned i = 0; i < 4; i++)
-		nvme_io->queues[i / 2][i % 2].last = &nvme_io->queues[i / 2][i % 2].first;
+		fair_queue_open(&nvme_io->queues[i / 2][i % 2], options->merge);
 	nvme_io->runs = calloc(options->depth, sizeof(struct run));
 	if (!nvme_io->runs) {
 		nvme_io_free(nvme_io);

@@ -18,6 +18,7 @@ static void tier_nvme_done(struct nvme_op *op)
 static void tier_nvme_submit(const struct tier *tier, uint32_t unit, struct step *step, bool write)
 {
 	step->op = (struct nvme_op){
+		.payer = step->payer,
 		.write = write,
 		.offset = tier_offset(unit),
 		.bytes = step->bytes,

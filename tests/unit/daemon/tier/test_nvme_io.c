@@ -145,15 +145,16 @@ static void reopen(struct bench *bench, unsigned depth, uint64_t merge, const ch
 	open_nvme_io(bench, depth, merge, fault);
 }
 
-static struct work *submit(struct bench *bench, bool write, uint64_t block, uint64_t blocks,
-			   bool urgent)
+static struct work *submit_for(struct bench *bench, uint64_t payer, bool write, uint64_t block,
+			       uint64_t blocks, bool urgent)
 {
 	uint32_t nth = bench->used;
 
 	assert_in_range(nth + blocks, 1, OPS);
 	struct work *work = &bench->works[nth];
 	*work = (struct work){.bench = bench};
-	work->op = (struct nvme_op){.write = write,
+	work->op = (struct nvme_op){.payer = {.id = payer},
+				    .write = write,
 				    .offset = block * BLOCK,
 				    .bytes = blocks * BLOCK,
 				    .memory = bench->memory + nth * BLOCK,
@@ -162,6 +163,12 @@ static struct work *submit(struct bench *bench, bool write, uint64_t block, uint
 	nvme_io_submit(bench->nvme_io, &work->op, urgent);
 
 	return work;
+}
+
+static struct work *submit(struct bench *bench, bool write, uint64_t block, uint64_t blocks,
+			   bool urgent)
+{
+	return submit_for(bench, 0, write, block, blocks, urgent);
 }
 
 static void run(struct bench *bench)
@@ -443,6 +450,63 @@ static void check_order(enum loop_engine engine)
 	bench_free(bench);
 }
 
+/* Beside 25 operations of one payer, each of two I/Os, another's waits for what has been
+ * started and for a turn of the first. */
+static void check_turns(enum loop_engine engine)
+{
+	enum { LARGE = 25, EACH = 8 };
+	struct bench *bench = bench_new(engine);
+
+	open_nvme_io(bench, 1, EACH / 2 * BLOCK, "");
+	for (uint64_t i = 0; i < LARGE; i++)
+		submit_for(bench, 1, false, i * EACH, EACH, true);
+	nvme_io_dispatch(bench->nvme_io);
+	const struct work *late = submit_for(bench, 2, false, LARGE * EACH, EACH, true);
+	run(bench);
+	assert_in_range(late->turn, 0, 2);
+	bench_free(bench);
+}
+
+/* What is larger than an I/O is moved in pieces, whatever happens to one of them; it joins no
+ * neighbour. The small one goes first. */
+static void check_pieces(enum loop_engine engine)
+{
+	enum { LARGE = 10 };
+	struct bench *bench = bench_new(engine);
+	uint64_t before, after;
+
+	open_nvme_io(bench, 1, 4 * BLOCK, "");
+	write_all(bench, 7);
+
+	for (unsigned nth = 0; nth <= 5; nth++) {
+		char fault[64] = "";
+		if (nth > 0)
+			snprintf(fault, sizeof(fault), "read:%u:%s", nth,
+				 nth < 5 ? "EIO" : "EINTR");
+		reopen(bench, 1, 4 * BLOCK, fault);
+		forget(bench);
+		ios(bench, HBM_LINK_NVME_READ, &before);
+		struct work *large = submit(bench, false, 20, LARGE, true);
+		bench->used += LARGE - 1; /* its memory */
+		for (unsigned i = 1; i < LARGE; i++)
+			bench->works[i] = (struct work){.over = 1};
+		bench->ended += LARGE - 1;
+		submit(bench, false, 20 + LARGE, 1, true);
+		memset(large->op.memory, 0, LARGE * BLOCK);
+		run(bench);
+		ios(bench, HBM_LINK_NVME_READ, &after);
+		assert_int_equal(after - before, 3 + 1);
+		assert_int_equal(large->op.error, nth >= 2 && nth <= 4 ? -EIO : 0);
+		for (unsigned i = 0; i < LARGE && large->op.error == 0; i++)
+			assert_block(large->op.memory + i * BLOCK, 20 + i, 7);
+		assert_int_equal(bench->works[LARGE].op.error, nth == 1 ? -EIO : 0);
+		if (nth != 1)
+			assert_block(bench->works[LARGE].op.memory, 20 + LARGE, 7);
+	}
+
+	bench_free(bench);
+}
+
 static void for_both(void (*check)(enum loop_engine engine))
 {
 	struct loop *loop = NULL;
@@ -500,6 +564,18 @@ static void test_urgent_before_background(void **state)
 	for_both(check_order);
 }
 
+static void test_payers_take_turns(void **state)
+{
+	(void)state;
+	for_both(check_turns);
+}
+
+static void test_large_operations_in_pieces(void **state)
+{
+	(void)state;
+	for_both(check_pieces);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -510,6 +586,8 @@ int main(void)
 		cmocka_unit_test(test_retries_are_bounded),
 		cmocka_unit_test(test_the_end_of_the_file),
 		cmocka_unit_test(test_urgent_before_background),
+		cmocka_unit_test(test_payers_take_turns),
+		cmocka_unit_test(test_large_operations_in_pieces),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
