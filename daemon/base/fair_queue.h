@@ -71,7 +71,7 @@ struct fair_queue {
 };
 
 void fair_queue_open(struct fair_queue *queue, uint64_t quantum);
-bool fair_queue_empty(const struct fair_queue *queue);
+bool fair_queue_empty(const struct fair_queue *queue); /* a zeroed one is */
 
 /* Queues an item at that cost, or of which that is the cost of the first piece; `whole`
  * is the cost of all of it. */

@@ -100,8 +100,7 @@ int cache_open_ordered(struct cache **out, const struct config *config, struct l
 		return -ENOMEM;
 
 	for (unsigned i = 0; i < TIER_NUMBERS; i++)
-		cache->tiers[i] = (struct tier){.number = (uint8_t)i,
-						.waiting = LIST_INIT(cache->tiers[i].waiting)};
+		cache->tiers[i].number = (uint8_t)i;
 
 	list_init(&cache->kept_pins);
 	cache->devices = devices;

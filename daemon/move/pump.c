@@ -54,10 +54,11 @@ static void pump_start_inbound(struct mover *mover, struct tier *tier)
 	}
 }
 
-static uint64_t pump_wanted(const struct mover *mover, const struct tier *tier)
+static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
 {
-	if (!list_empty(&tier->waiting))
-		return container_of(tier->waiting.next, struct extent_request, link)->bytes;
+	const struct extent_request *wait = tier_waiting(tier);
+	if (wait)
+		return wait->bytes;
 	if (tier->inbound_first != 0)
 		return block_stored_bytes(cache_block(mover->cache, tier->inbound_first));
 	return 0;
@@ -83,11 +84,11 @@ static void pump_make_room(struct mover *mover, struct tier *tier)
  * evicted, so what is left is pinned. */
 static void pump_refuse_first(struct mover *mover, struct tier *tier)
 {
-	struct list *node = list_pop_front(&tier->waiting);
-	if (!node)
+	struct extent_request *wait = tier_take_waiting(tier);
+	if (!wait)
 		return;
 
-	store_refuse(container_of(node, struct extent_request, link));
+	store_refuse(wait);
 	mover->again = true;
 }
 
@@ -116,7 +117,7 @@ static bool pump_can_go_on(const struct mover *mover)
 	const struct cache *cache = mover->cache;
 
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
-		if (!list_empty(&cache->tiers[i].waiting) && mover->context.active == 0)
+		if (!fair_queue_empty(&cache->tiers[i].waiting) && mover->context.active == 0)
 			return false;
 
 	return true;

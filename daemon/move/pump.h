@@ -5,7 +5,9 @@
  * Why it never deadlocks: resources are allocated in one order, an extent of the target,
  * then a staging buffer, and nothing that waits for an extent has one. The tiers together
  * have more extents than blocks, by the headroom, so some move can always begin, and what
- * is staged has its target already. When pump_run() returns, a transfer is active, or
+ * is staged has its target already. Whose turn it is for an extent makes no difference: all
+ * that wait for one hold nothing that the others need, and what is freed goes to the one
+ * whose turn it is, until that has enough. When pump_run() returns, a transfer is active, or
  * nothing waits for an extent and every inbound queue is empty.
  */
 #pragma once

@@ -43,7 +43,7 @@ static void store_transferred(struct transfer *transfer)
 
 static void store_slot_granted(struct extent_request *wait, uint32_t unit)
 {
-	struct store *store = container_of(wait, struct store, wait);
+	struct store *store = container_of(wait, struct store, transfer.wait);
 
 	store->transfer.to.place.unit = unit;
 	if (store_is_dropped(store))
@@ -54,7 +54,7 @@ static void store_slot_granted(struct extent_request *wait, uint32_t unit)
 
 void store_refuse(struct extent_request *wait)
 {
-	struct store *store = container_of(wait, struct store, wait);
+	struct store *store = container_of(wait, struct store, transfer.wait);
 
 	store->transfer.to.place.tier = NULL;
 	transfer_fail(&store->transfer, HBM_NO_SPACE);
@@ -82,7 +82,7 @@ void store_begin(struct mover *mover, struct store *store)
 		.checksum_mode = CHECKSUM_TAKE,
 		.done = store_transferred,
 	};
-	store->wait = (struct extent_request){.bytes = store->transfer.bytes,
-					      .granted = store_slot_granted};
-	tier_request(target, &store->wait);
+	store->transfer.wait = (struct extent_request){.bytes = store->transfer.bytes,
+						       .granted = store_slot_granted};
+	tier_request(target, &store->transfer.wait, store->payer);
 }

@@ -20,7 +20,6 @@ struct store {
 	 * HBM_DEVICE */
 	struct transfer transfer;
 	struct mover *mover;
-	struct extent_request wait;
 };
 
 void store_begin(struct mover *mover, struct store *store);

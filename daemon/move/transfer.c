@@ -143,7 +143,7 @@ static void transfer_stage(struct transfer *transfer,
 			   void (*granted)(struct extent_request *wait, uint32_t unit))
 {
 	transfer->wait = (struct extent_request){.bytes = transfer->bytes, .granted = granted};
-	tier_request(transfer->context->staging, &transfer->wait);
+	tier_request(transfer->context->staging, &transfer->wait, transfer->payer);
 }
 
 static struct transfer *transfer_staged(struct extent_request *wait, uint32_t unit)

@@ -70,8 +70,10 @@ struct transfer {
 	bool host_valid; /* host has the bytes */
 	char *host;
 
-	struct step step;
-	struct extent_request wait; /* for a staging buffer */
+	union {
+		struct extent_request wait; /* for a staging buffer; the owner's until it begins */
+		struct step step;
+	};
 	uint32_t staging_unit;
 	bool staged;
 };

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <string.h>
 
+#define QUANTUM (1ull << 20) /* bytes of a payer's turn */
+
 int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
 	      uint64_t headroom, uint64_t max_blocks)
 {
 	*tier = (struct tier){
 		.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
-	list_init(&tier->waiting);
+	fair_queue_open(&tier->waiting, QUANTUM);
 	/* every block may have one extent here and be the target of one move */
 	return extent_pool_new(&tier->extents, max_blocks * 2);
 }
@@ -44,16 +46,16 @@ static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes)
 
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes)
 {
-	return list_empty(&tier->waiting) ? tier_try_alloc(tier, bytes) : UINT32_MAX;
+	return fair_queue_empty(&tier->waiting) ? tier_try_alloc(tier, bytes) : UINT32_MAX;
 }
 
-void tier_request(struct tier *tier, struct extent_request *wait)
+void tier_request(struct tier *tier, struct extent_request *wait, struct fair_payer payer)
 {
 	uint32_t unit = tier_alloc(tier, wait->bytes);
 	if (unit != UINT32_MAX)
 		wait->granted(wait, unit);
 	else
-		list_push_back(&tier->waiting, &wait->link);
+		fair_queue_push(&tier->waiting, &wait->turn, payer, wait->bytes, wait->bytes);
 }
 
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
@@ -77,18 +79,33 @@ void tier_unplace(struct tier *tier, uint64_t bytes)
 	tier->moving += bytes;
 }
 
-/* Serves requests strictly in order: otherwise a large block could wait forever behind
+struct extent_request *tier_waiting(struct tier *tier)
+{
+	struct fair_item *item = fair_queue_next(&tier->waiting);
+	return item ? container_of(item, struct extent_request, turn) : NULL;
+}
+
+struct extent_request *tier_take_waiting(struct tier *tier)
+{
+	struct extent_request *wait = tier_waiting(tier);
+	if (wait)
+		fair_queue_take(&tier->waiting, &wait->turn);
+
+	return wait;
+}
+
+/* Serves requests strictly in turn: otherwise a large block could wait forever behind
  * small ones. */
 void tier_serve(struct tier *tier)
 {
-	while (!list_empty(&tier->waiting)) {
-		struct extent_request *wait =
-			container_of(tier->waiting.next, struct extent_request, link);
+	struct extent_request *wait;
+
+	while ((wait = tier_waiting(tier))) {
 		uint32_t unit = tier_try_alloc(tier, wait->bytes);
 		if (unit == UINT32_MAX)
 			return;
 
-		list_remove(&wait->link);
+		tier_take_waiting(tier);
 		wait->granted(wait, unit);
 	}
 }

@@ -15,11 +15,14 @@
  * tier_ops hide how bytes get into an extent and out of it: tier_hbm.c, tier_ddr.c and
  * tier_nvme.c implement them. Other modules use a tier's kind only to show it.
  *
- * A request for an extent that finds none free waits here, in order.
+ * A request for an extent that finds none free waits here. Requests take turns between
+ * those who pay for them, by bytes (fair_queue.h): one client's many stores or large loads
+ * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
+ * needs, and nobody passes it but a small one of the same payer.
  */
 #pragma once
 
-#include "daemon/base/list.h"
+#include "daemon/base/fair_queue.h"
 #include "daemon/tier/extent.h"
 #include "kernels/driver/driver.h"
 
@@ -87,13 +90,13 @@ struct tier {
 		/* bytes of extents with a stored block; of those a transfer uses */
 		moving;
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
-	struct list waiting;                  /* struct extent_request */
+	struct fair_queue waiting;            /* struct extent_request */
 
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes;
 };
 
 struct extent_request {
-	struct list link;
+	struct fair_item turn;
 	uint64_t bytes;
 	void (*granted)(struct extent_request *wait, uint32_t unit);
 };
@@ -110,7 +113,11 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
  * or others wait already. */
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes);
 /* Allocates an extent now or later: granted() may be called from within. */
-void tier_request(struct tier *tier, struct extent_request *wait);
+void tier_request(struct tier *tier, struct extent_request *wait, struct fair_payer payer);
+/* The request whose turn it is, among those that wait; NULL: none. The second takes it out,
+ * for a caller that refuses it. */
+struct extent_request *tier_waiting(struct tier *tier);
+struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
 void tier_place(struct tier *tier, uint64_t bytes);               /* moving -> placed */
 void tier_unplace(struct tier *tier, uint64_t bytes);             /* placed -> moving */

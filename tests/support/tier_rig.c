@@ -42,7 +42,7 @@ static void rig_dump(struct rig *rig)
 		print_error("tier %u: usable %llu target %llu pinned %llu inbound %u waiting %d\n",
 			    i, (unsigned long long)tier->usable, (unsigned long long)tier->bytes,
 			    (unsigned long long)cache_pinned(rig->hbmd.cache, tier),
-			    tier->inbound_first, !list_empty(&tier->waiting));
+			    tier->inbound_first, !fair_queue_empty(&tier->waiting));
 	}
 
 	print_error("mover: %llu active\n", (unsigned long long)mover_active(rig->hbmd.mover));
@@ -185,7 +185,7 @@ void rig_assert_at_rest(struct rig *rig)
 		if (!cache->tiers[i].extents)
 			continue;
 		assert_int_equal(cache->tiers[i].moving, 0);
-		assert_true(list_empty(&cache->tiers[i].waiting));
+		assert_true(fair_queue_empty(&cache->tiers[i].waiting));
 		assert_int_equal(cache->tiers[i].inbound_first, 0);
 	}
 

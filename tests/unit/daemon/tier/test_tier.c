@@ -95,10 +95,10 @@ static void test_waiting_requests_are_served_in_order(void **state)
 	tier_open(&tier, 4, 0);
 	assert_int_equal(tier_grow(&tier, 0, 4 * U), 0);
 	struct waiter first = waiter_of(3), large = waiter_of(4), small = waiter_of(1);
-	tier_request(&tier, &first.wait);
+	tier_request(&tier, &first.wait, (struct fair_payer){0});
 	assert_int_equal(first.unit, 0);
-	tier_request(&tier, &large.wait);
-	tier_request(&tier, &small.wait);
+	tier_request(&tier, &large.wait, (struct fair_payer){0});
+	tier_request(&tier, &small.wait, (struct fair_payer){0});
 	tier_serve(&tier);
 	assert_int_equal(large.unit, UINT32_MAX);
 	assert_int_equal(small.unit, UINT32_MAX);
@@ -117,18 +117,59 @@ static void test_waiting_requests_are_served_in_order(void **state)
 	tier_clear(&tier);
 }
 
+/* A payer's many do not hold all that becomes free, and the one whose turn it is keeps it
+ * until there is enough for it. */
+static void test_payers_take_turns(void **state)
+{
+	enum { MANY = 25, LARGE = 512 }; /* units: 2 MiB */
+
+	(void)state;
+	struct tier tier;
+	struct waiter many[MANY], other = waiter_of(LARGE / 2), first = waiter_of(LARGE);
+	tier_open(&tier, LARGE, 0);
+	assert_int_equal(tier_grow(&tier, 0, LARGE * U), 0);
+	tier_request(&tier, &first.wait, (struct fair_payer){.id = 1});
+	assert_int_equal(first.unit, 0);
+	assert_null(tier_waiting(&tier));
+	assert_null(tier_take_waiting(&tier));
+
+	for (unsigned i = 0; i < MANY; i++) {
+		many[i] = waiter_of(LARGE);
+		tier_request(&tier, &many[i].wait, (struct fair_payer){.id = 1});
+	}
+
+	tier_request(&tier, &other.wait, (struct fair_payer){.id = 2});
+	tier_free(&tier, first.unit, LARGE * U);
+	tier_serve(&tier);
+	assert_int_equal(other.unit, 0);
+	assert_int_equal(many[0].unit, UINT32_MAX); /* it needs all of the tier */
+	tier_free(&tier, other.unit, LARGE / 2 * U);
+
+	for (unsigned i = 0; i < MANY - 1; i++) {
+		tier_serve(&tier);
+		assert_int_equal(many[i].unit, 0);
+		assert_ptr_equal(tier_waiting(&tier), &many[i + 1].wait);
+		tier_free(&tier, many[i].unit, LARGE * U);
+	}
+
+	assert_ptr_equal(tier_take_waiting(&tier), &many[MANY - 1].wait);
+	assert_true(fair_queue_empty(&tier.waiting));
+	assert_books(&tier);
+	tier_clear(&tier);
+}
+
 static void test_growing_serves_waiting_requests(void **state)
 {
 	(void)state;
 	struct tier tier;
 	tier_open(&tier, 4, 0);
 	struct waiter waiter = waiter_of(2);
-	tier_request(&tier, &waiter.wait);
+	tier_request(&tier, &waiter.wait, (struct fair_payer){0});
 	assert_int_equal(tier_grow(&tier, 0, U), 0);
 	assert_int_equal(waiter.unit, UINT32_MAX);
 	assert_int_equal(tier_grow(&tier, U, U), 0);
 	assert_int_equal(waiter.unit, 0);
-	assert_true(list_empty(&tier.waiting));
+	assert_true(fair_queue_empty(&tier.waiting));
 	tier_clear(&tier);
 }
 
@@ -147,6 +188,7 @@ int main(void)
 		cmocka_unit_test(test_the_headroom_is_filled_first),
 		cmocka_unit_test(test_a_slot_through_its_life),
 		cmocka_unit_test(test_waiting_requests_are_served_in_order),
+		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_growing_serves_waiting_requests),
 		cmocka_unit_test(test_every_kind_has_a_name),
 	};
