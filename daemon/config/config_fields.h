@@ -68,6 +68,7 @@ struct config {
 	uint64_t limit_namespace_opens;               /* a session */
 	uint64_t limit_blocks;
 	uint64_t limit_block_bytes;
+	uint64_t limit_block_segments;
 	struct config_size limit_pinned; /* % of each tier */
 	uint64_t limit_pins;             /* a session */
 	uint64_t limit_moves;            /* moves between tiers in flight */

@@ -141,6 +141,8 @@ const struct config_key config_keys[] = {
 	 "namespaces open in one session"},
 	{"limits", "blocks", AT(limit_blocks), COUNT(1, 2000000000), "4194304", "blocks in the cache, over all tiers"},
 	{"limits", "block_bytes", AT(limit_block_bytes), SIZE(1, 4 * GIB, 0), "64MiB", "size of the largest block"},
+	{"limits", "block_segments", AT(limit_block_segments), COUNT(1, 4096), "1024",
+	 "segments of one block in a store or load"},
 	{"limits", "pinned", AT(limit_pinned), SHARE(0, 16 * TIB), "50%",
 	 "pinned blocks in each tier; a percentage is of the tier"},
 	{"limits", "pins", AT(limit_pins), COUNT(0, 1000000000), "65536", "blocks pinned by one session"},

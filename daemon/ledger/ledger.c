@@ -42,6 +42,7 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(namespace_opens, NAMESPACE_OPENS, SESSION, COUNT),
 	LIMIT(blocks, BLOCKS, HOST, COUNT),
 	LIMIT(block_bytes, BLOCK_BYTES, HOST, BYTES),
+	LIMIT(block_segments, BLOCK_SEGMENTS, HOST, COUNT),
 	SHARE(pinned, PINNED, TIER, BYTES), /* of the tier: set by ledger_set_limit() */
 	LIMIT(pins, PINS, SESSION, COUNT),
 	LIMIT(moves, MOVES, MOVER, COUNT),

@@ -52,6 +52,7 @@ enum ledger_resource {
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
+	LEDGER_BLOCK_SEGMENTS,
 	LEDGER_READY_MS,
 	LEDGER_HELLO_MS,
 	LEDGER_RESOURCES /* one past the last */
@@ -78,7 +79,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 27 };
+enum { LEDGER_LIMITS = 28 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

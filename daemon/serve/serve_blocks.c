@@ -11,6 +11,19 @@
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/validate.h"
 
+/* Each segment is a device copy. */
+static int serve_blocks_check_count(struct ledger *ledger, const struct hbm_wire_block *blocks,
+				    uint32_t i, const struct reason *why)
+{
+	char limit[HBM_WIRE_REASON_BYTES];
+	uint32_t count = blocks[i].segments;
+	if (ledger_check(&ledger->host, LEDGER_BLOCK_SEGMENTS, count))
+		return HBM_OK;
+
+	ledger_reason(&ledger->host, LEDGER_BLOCK_SEGMENTS, count, limit, sizeof(limit));
+	return reason_set(why, HBM_LIMIT, "block %u: %s", i, limit);
+}
+
 /* Divides the segments among the blocks: together they must be exactly each block's
  * bytes. Done before any region lookup, which takes time for every slab a segment
  * spans. */
@@ -21,6 +34,10 @@ static int serve_blocks_divide_segments(const struct batch *batch,
 	uint32_t next = 0;
 	for (uint32_t i = 0; i < batch->count; i++) {
 		uint64_t sum = 0;
+		int status = serve_blocks_check_count(batch->hbmd->ledger, blocks, i, why);
+		if (status != HBM_OK)
+			return status;
+
 		for (uint32_t end = next + blocks[i].segments; next < end; next++)
 			if (!checked_add(sum, batch->segments[next].bytes, &sum))
 				return reason_set(why, HBM_INVALID,

@@ -18,7 +18,7 @@
  * A request for an extent that finds none free waits here. Requests take turns between
  * those who pay for them, by bytes (fair_queue.h): one client's many stores or large loads
  * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
- * needs, and nobody passes it but a small one of the same payer.
+ * needs, and none passes it but a small one of the same payer.
  */
 #pragma once
 

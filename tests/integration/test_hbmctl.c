@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LIMITS 28 /* in [limits] */
+
 #define ABSENT 99u
 
 /* A block's key as hbmctl takes and prints it. */
@@ -230,7 +232,7 @@ static void test_lists(void **state)
 		{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
 		{"limits",
 		 "limits",
-		 27,
+		 LIMITS,
 		 "NAME ",
 		 "limits.request_bytes_total ",
 		 {"limit", "used", "highest", "refused"}},
@@ -270,7 +272,7 @@ static void test_verify(void **state)
 
 	assert_int_equal(json_typeof(hbmctl_member(document, "balanced")), JSON_TRUE);
 	assert_int_equal(json_array_size(hbmctl_array(document, "accounts")), 5);
-	assert_int_equal(json_array_size(hbmctl_array(document, "limits")), 27);
+	assert_int_equal(json_array_size(hbmctl_array(document, "limits")), LIMITS);
 	json_array_foreach(hbmctl_array(document, "accounts"), index, record)
 		assert_true(json_is_true(hbmctl_member(record, "balanced")));
 	json_array_foreach(hbmctl_array(document, "limits"), index, record)
@@ -282,7 +284,7 @@ static void test_verify(void **state)
 
 	json_decref(document);
 	hbmctl_expect("verify", 0);
-	assert_int_equal(hbmctl_line_count(), 1 + 5 + 1 + 1 + 27);
+	assert_int_equal(hbmctl_line_count(), 1 + 5 + 1 + 1 + LIMITS);
 	assert_memory_equal(hbmctl_output, "POOL ", 5);
 	hbmctl_expect_text("verify", "\nstaging ");
 	hbmctl_expect_text("verify", "\nCHARGED AGAINST ");

@@ -37,7 +37,8 @@ static int setup(void **state)
 /* In the test itself, which is skipped where there are no soft devices. */
 static void begin(void)
 {
-	static const char *const sets[] = {"soft.devices=2", "device.slab=2MiB", NULL};
+	static const char *const sets[] = {"soft.devices=2", "device.slab=2MiB",
+					   "limits.block_segments=3", NULL};
 
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
@@ -212,6 +213,22 @@ static void test_segments_that_are_not_a_blocks_bytes(void **state)
 	expect_both_refused(&overflow, HBM_INVALID, "block 0: its segments' bytes overflow");
 }
 
+static void test_more_segments_than_a_block_may_have(void **state)
+{
+	(void)state;
+	begin();
+	const struct message four = {1,
+				     {4},
+				     {{region[0], 0, 0, 1},
+				      {region[0], 0, 1, 1},
+				      {region[0], 0, 2, 1},
+				      {region[0], 0, 3, BLOCK - 3}}};
+
+	store_the_first();
+	expect_both_refused(&four, HBM_LIMIT,
+			    "block 0: limits.block_segments = 3: 4 were asked for");
+}
+
 static void test_segments_on_two_devices(void **state)
 {
 	(void)state;
@@ -253,6 +270,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_segments_that_are_exactly_a_block),
 		TEST(test_segments_that_are_not_a_blocks_bytes),
+		TEST(test_more_segments_than_a_block_may_have),
 		TEST(test_segments_on_two_devices),
 		TEST(test_segments_that_are_not_memory_of_the_client),
 	};
