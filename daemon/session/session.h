@@ -92,11 +92,9 @@ struct session {
 	struct list pins;  /* its pins (cache.h) */
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
 	struct user *user;
-	struct payer payer;        /* of all that the session has */
-	struct charge charge;      /* for the session, once it has been greeted */
-	struct charge descriptors; /* for those that it needs, as above */
 	struct payer payer;           /* of all that the session has */
 	struct charge charge;         /* for the session, once it has been greeted */
+	struct charge descriptors;    /* for those that it needs, as above */
 	struct fair_payer fair_payer; /* takes turns on links and disk */
 	/* The rest is session.c's. */
 	struct charge silent_charge; /* until it has been greeted */
@@ -204,5 +202,3 @@ uint64_t session_turn_in_flight(const struct session *session); /* requests */
 
 void session_ref(struct session *session);
 void session_unref(struct session *session);
-/* The client broke the protocol. */
-void session_drop(struct session *session, const char *why);

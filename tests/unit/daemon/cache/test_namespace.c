@@ -82,20 +82,20 @@ static void test_a_salt_is_kept_apart(void **state)
 	struct namespaces *namespaces = namespaces_of(4);
 	struct hbm_wire_namespace_spec salted = {.salt = "a secret", .block_bytes = 4096},
 				       plain = {.block_bytes = 4096};
-	uint16_t number = namespaces_open(namespaces, &salted);
+	uint16_t number = open_namespace(namespaces, &ledger, &salted);
 	const struct namespace *ns = namespaces_get(namespaces, number);
 	assert_true(ns->salted);
 	assert_memory_equal(ns->spec.salt, none, sizeof(none));
-	assert_int_not_equal(namespaces_open(namespaces, &plain), number);
-	assert_int_equal(namespaces_open(namespaces, &salted), number);
+	assert_int_not_equal(open_namespace(namespaces, &ledger, &plain), number);
+	assert_int_equal(open_namespace(namespaces, &ledger, &salted), number);
 
 	namespaces_unref(namespaces, number);
 	namespaces_unref(namespaces, number);
 	plain.weights = 1;
-	assert_int_equal(namespaces_open(namespaces, &plain), number);
+	assert_int_equal(open_namespace(namespaces, &ledger, &plain), number);
 	assert_false(namespaces_get(namespaces, number)->salted);
 	salted.weights = 1;
-	assert_int_not_equal(namespaces_open(namespaces, &salted), number);
+	assert_int_not_equal(open_namespace(namespaces, &ledger, &salted), number);
 	namespaces_free(namespaces);
 }
 
