@@ -24,6 +24,7 @@ struct keys {
 	struct hbmd *hbmd;
 	struct request *request;
 	const struct hbm_wire_keys *message;
+	uint16_t ns; /* kept, even if the session closes it or dies */
 	bool (*phase)(struct keys *keys, struct slice *slice);
 	uint32_t at; /* keys before it, or from it on, have been answered */
 	/* LOOKUP */
@@ -45,6 +46,7 @@ struct keys {
 
 static void keys_free(struct keys *keys)
 {
+	namespaces_unref(keys->hbmd->cache->namespaces, keys->ns);
 	free(keys->unpin);
 	free(keys);
 }
@@ -72,8 +74,7 @@ static void keys_set_result(struct keys *keys, uint32_t i, uint32_t number)
 /* The block of the i-th key, or 0; its result says so. */
 static uint32_t keys_find(struct keys *keys, uint32_t i)
 {
-	uint32_t number =
-		cache_find(keys->hbmd->cache, (uint16_t)keys->message->ns, &keys->message->keys[i]);
+	uint32_t number = cache_find(keys->hbmd->cache, keys->ns, &keys->message->keys[i]);
 
 	keys_set_result(keys, i, number);
 
@@ -86,8 +87,7 @@ static uint32_t keys_find(struct keys *keys, uint32_t i)
 static uint64_t keys_estimate(const struct keys *keys)
 {
 	struct link_stats *link_stats = keys->hbmd->link_stats;
-	const struct namespace *ns =
-		namespaces_get(keys->hbmd->cache->namespaces, keys->message->ns);
+	const struct namespace *ns = namespaces_get(keys->hbmd->cache->namespaces, keys->ns);
 	const uint64_t *blocks = keys->blocks;
 	struct loading_rates rates = {
 		.hbm_bytes_s = link_stats_bandwidth(link_stats, HBM_LINK_D2D),
@@ -131,7 +131,7 @@ static void keys_look_up_one(struct keys *keys, uint32_t i, uint32_t number)
 static bool keys_look_up(struct keys *keys, struct slice *slice)
 {
 	struct cache *cache = keys->hbmd->cache;
-	uint16_t ns = (uint16_t)keys->message->ns;
+	uint16_t ns = keys->ns;
 	bool over = false;
 
 	while (keys->at < keys->reply.count && !over) {
@@ -444,7 +444,9 @@ void keys_begin(struct hbmd *hbmd, struct request *request)
 			      .hbmd = hbmd,
 			      .request = request,
 			      .message = message,
+			      .ns = (uint16_t)message->ns,
 			      .reply.count = message->count};
+	namespaces_ref(hbmd->cache->namespaces, keys->ns);
 	request_charge(request, size);
 	if (!keys_set_phase(keys)) {
 		keys_free(keys);
