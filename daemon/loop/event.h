@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * event: what the loop can be asked to wait for: a descriptor, a time, work of another
- * thread, file I/O. Each is a struct embedded by the caller, which the loop calls back.
+ * thread, file I/O, or to go on with in slices. Each is a struct embedded by the caller, which the loop calls back.
  */
 #pragma once
 
@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+
+#include "daemon/base/list.h"
 
 struct loop;
 
@@ -40,6 +42,14 @@ static inline bool timer_is_set(const struct timer *timer)
 struct post {
 	void (*run)(struct post *post);
 	struct post *next; /* the loop's */
+};
+
+/* Work too long for one turn of the loop. While it is on, run() is called to do a slice of
+ * it, some tens of microseconds, in turn with all other work of this kind. Zeroed: off. */
+struct background {
+	/* False: it is off from now on, and may have been freed. */
+	bool (*run)(struct background *background);
+	struct list link; /* the loop's */
 };
 
 /* One read or write at an offset. All members but the last three are the caller's and

@@ -46,6 +46,7 @@ int loop_new(struct loop **out, const struct loop_options *options)
 		return -ENOMEM;
 
 	loop->io_depth = options->io_depth;
+	backgrounds_init(&loop->backgrounds, loop);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
 	int r = loop->wake_fd < 0 ? -errno : loop_open_engine(loop, options->engine);
 	if (r < 0) {

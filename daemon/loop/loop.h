@@ -60,5 +60,11 @@ int loop_timer_set(struct loop *loop, struct timer *timer,
 void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not set */
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
+/* Turns background work on; no-op when it is on. All work of this kind together takes a
+ * fifth of a millisecond of each turn, and one slice at least. */
+void loop_background(struct loop *loop, struct background *background);
+/* Turns it off; no-op when it is. Not from within its run(). */
+void loop_background_stop(struct background *background);
+
 void loop_io(struct loop *loop,
 	     struct loop_io *io); /* loop thread; never fails: errors come through done() */

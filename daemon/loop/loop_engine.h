@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "daemon/loop/event.h"
+#include "daemon/loop/loop_background.h"
 #include "daemon/loop/loop_timers.h"
 
 struct engine {
@@ -44,6 +45,7 @@ struct loop {
 	unsigned io_depth;
 	int wake_fd; /* a blocking eventfd: written to wake the loop, read by the engine */
 	struct timers timers;
+	struct backgrounds backgrounds;
 	_Atomic(struct post *) posts; /* a stack: last posted first */
 	atomic_bool asleep, stopping;
 };
