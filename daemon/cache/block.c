@@ -150,7 +150,7 @@ static void block_release_if_idle(struct blocks *blocks, uint32_t number)
 
 	if (block->actual != 0)
 		block_free_place(blocks, number);
-	if (block->queued || block->refs > 0)
+	if (block->queued || block->refs > 0 || block->dropping)
 		return;
 
 	block->state = BLOCK_ABSENT;
@@ -326,6 +326,17 @@ void block_drop(struct blocks *blocks, uint32_t number)
 	index_remove(blocks->index, number);
 	if (block->target != 0)
 		block_leave_target(blocks, block);
+
+	block->dropping = block->child != 0;
+	block_release_if_idle(blocks, number);
+}
+
+void block_end_drop(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+
+	assert(block->dropping && block->child == 0);
+	block->dropping = false;
 	block_release_if_idle(blocks, number);
 }
 

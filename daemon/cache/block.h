@@ -26,9 +26,10 @@
  * MOVING	complete, and a transfer with a number reads its place: to a new place (placed), or
  * 		only into host memory, or it fails (end_move)
  * DROPPED	out of the index. Its place is freed when it has no users; then its number is,
- * 		when nothing refers to it and it is on no queue. STORING_DROPPED and MOVING_DROPPED
- * 		wait for their transfer first. No caller has to ask for any of this: the
- * 		transition that leaves a dropped block idle releases it.
+ * 		when nothing refers to it, it is on no queue and it is not dropping: one that had
+ * 		children is, until they have been taken from it. STORING_DROPPED and
+ * 		MOVING_DROPPED wait for their transfer first. No caller has to ask for any of
+ * 		this: the transition that leaves a dropped block idle releases it.
  *
  * Target and place: the target is the tier where the policy wants the block, the place is
  * where its bytes are. A block whose place is in another tier than its target, and that
@@ -130,9 +131,11 @@ void block_end_move(struct blocks *blocks, uint32_t number);
 void block_use(struct blocks *blocks, uint32_t number);
 void block_unuse(struct blocks *blocks, uint32_t number);
 
-/* Removes a block from the index and from its target. It must already be in no order and
- * no tree. */
+/* Removes a block from the index and from its target. It must already be in no order. One
+ * that has children is dropping until block_end_drop(). */
 void block_drop(struct blocks *blocks, uint32_t number);
+/* The last child of a dropped block has been taken from it. */
+void block_end_drop(struct blocks *blocks, uint32_t number);
 
 /* ---- the rest of what a block has ---- */
 

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
+
 /* ---- traffic between tiers ---- */
 
 static void cache_count_in(struct block_listener *listener, uint32_t number, struct tier *to,
@@ -103,6 +105,7 @@ int cache_open_ordered(struct cache **out, const struct config *config, struct l
 		cache->tiers[i].number = (uint8_t)i;
 
 	list_init(&cache->kept_pins);
+	list_init(&cache->drops.waits);
 	cache->devices = devices;
 	for (uint32_t i = 0; i < devices; i++) {
 		cache_hbm(cache, i)->kind = HBM_TIER_HBM;
@@ -161,7 +164,23 @@ uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wir
 		return 0;
 
 	uint32_t number = index_find(cache->index, ns, key);
-	return number != 0 && block_is_complete(cache_block(cache, number)) ? number : 0;
+	return number != 0 && cache_is_readable(cache, number) ? number : 0;
+}
+
+uint32_t cache_find_entry(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key)
+{
+	uint32_t number = index_find(cache->index, ns, key);
+	if (number == 0 || !cache_is_lost(cache, number))
+		return number;
+
+	cache_drop(cache, number);
+	return 0;
+}
+
+uint32_t cache_parent(const struct cache *cache, uint32_t number)
+{
+	uint32_t parent = cache_block(cache, number)->parent;
+	return parent != 0 && !block_is_dropped(cache_block(cache, parent)) ? parent : 0;
 }
 
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
@@ -335,9 +354,12 @@ static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 	if (number == 0 || order->ops->parents_last)
 		return number;
 
-	for (uint32_t child;
-	     (child = tree_child_in(cache->blocks.table, number, tier->number)) != 0;)
+	for (unsigned depth = 0; depth < DESCENT_MAX; depth++) {
+		uint32_t child = tree_child_in(cache->blocks.table, number, tier->number);
+		if (child == 0)
+			break;
 		number = child;
+	}
 
 	return number;
 }
@@ -359,13 +381,13 @@ static void cache_evict(struct cache *cache, uint32_t number)
 }
 
 /* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
- * a later turn. */
+ * a later turn. Those of a lost tier are cache_drop_pending()'s. */
 bool cache_settle_some(struct cache *cache, struct slice *slice)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
-		for (uint32_t number;
-		     tier->bytes > tier->usable && (number = cache_victim(cache, tier)) != 0;) {
+		for (uint32_t number; !tier->lost && tier->bytes > tier->usable &&
+				      (number = cache_victim(cache, tier)) != 0;) {
 			cache_evict(cache, number);
 			if (slice_is_over(slice))
 				return false;
@@ -402,95 +424,6 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 	return gone;
 }
 
-/* ---- dropping ---- */
-
-static void cache_drop_leaf(struct cache *cache, uint32_t number)
-{
-	const struct block *block = cache_block(cache, number);
-	uint32_t parent = block->parent;
-	bool pinned = block->refs > 0;
-
-	if (block->target != 0 && !pinned)
-		order_remove(cache_order(cache, number), number);
-
-	tree_unlink(cache->blocks.table, number);
-	block_drop(&cache->blocks, number);
-	if (pinned && parent != 0)
-		cache_unref_branch(cache, parent);
-}
-
-void cache_drop(struct cache *cache, uint32_t number)
-{
-	if (block_is_dropped(cache_block(cache, number)))
-		return;
-
-	for (uint32_t next = number, leaf = 0; leaf != number;) {
-		leaf = tree_leaf(cache->blocks.table, next);
-		next = cache_block(cache, leaf)->parent;
-		cache_drop_leaf(cache, leaf);
-	}
-}
-
-static bool cache_is_in(const struct cache *cache, uint32_t number, uint16_t ns)
-{
-	return number != 0 && index_used(cache->index, number) &&
-	       cache_block(cache, number)->ns == ns &&
-	       !block_is_dropped(cache_block(cache, number));
-}
-
-/* Descends to a leaf, drops it, and goes up again, one block per step, because a chain may
- * be as long as the index. If the block it was at has been dropped meanwhile, it starts
- * again from the entry that led there. */
-bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
-{
-	uint32_t highest = index_highest(cache->index);
-	for (uint32_t i = 0; i < max; i++) {
-		if (!cache_is_in(cache, drop->at, drop->ns)) {
-			if (!cache_is_in(cache, drop->next, drop->ns) && drop->next++ >= highest)
-				return false;
-			drop->at = drop->next;
-			continue;
-		}
-
-		uint32_t child = cache_block(cache, drop->at)->child;
-		uint32_t parent = cache_block(cache, drop->at)->parent;
-		if (child == 0) {
-			cache_count(cache, drop->at, &drop->dropped);
-			cache_drop_leaf(cache, drop->at);
-			cache->counters.removed_blocks++;
-		}
-
-		drop->at = child != 0 ? child : parent;
-	}
-
-	return true;
-}
-
-void cache_abandon_store(struct cache *cache, uint32_t number)
-{
-	cache_drop(cache, number);
-	block_abandon_store(&cache->blocks, number);
-}
-
-/* ---- losing a tier ---- */
-
-static bool cache_is_lost_with(const struct block *block, const struct tier *tier)
-{
-	return block->actual == tier->number || (block->target == tier->number && block->refs > 0);
-}
-
-void cache_lose_tier(struct cache *cache, struct tier *tier)
-{
-	tier->usable = 0;
-	uint32_t highest = index_highest(cache->index);
-	for (uint32_t number = 1; number <= highest; number++)
-		if (index_used(cache->index, number) &&
-		    cache_is_lost_with(cache_block(cache, number), tier))
-			cache_drop(cache, number);
-
-	cache_settle(cache);
-}
-
 /* ---- room in the index ---- */
 
 /* Frees the numbers of blocks that were dropped while they were next on their tier's
@@ -502,12 +435,21 @@ static void cache_release_dropped(struct cache *cache, struct tier *tier)
 		block_unqueue(&cache->blocks, tier);
 }
 
-/* Does not evict tier by tier: a dropped block that is queued for another tier keeps its
- * number. */
+static bool cache_has_room(const struct cache *cache, uint32_t count)
+{
+	return ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count);
+}
+
+/* What is being dropped goes first. Then it does not evict tier by tier: a dropped block that
+ * is queued for another tier keeps its number. */
 bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice)
 {
+	while (!cache_has_room(cache, count) && cache_drop_pending(cache, 1))
+		if (slice_is_over(slice))
+			return false;
+
 	uint32_t lowest = cache->tier_count;
-	while (lowest >= 1 && !ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count)) {
+	while (lowest >= 1 && !cache_has_room(cache, count)) {
 		struct tier *tier = &cache->tiers[lowest];
 		uint32_t victim = cache_victim(cache, tier);
 		if (victim == 0) {

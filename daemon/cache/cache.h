@@ -16,7 +16,8 @@
  * Leaf first: a use of a block is a use of all its ancestors, in the order tail to head,
  * and a block goes after its children that are in the same tier. Where a child is in a
  * tier above (it was used on another device), dropping the block drops its descendants:
- * no prefix lookup could reach them anyway.
+ * no prefix lookup could reach them anyway. The block goes at once, its descendants bit by
+ * bit (cache_drop.c).
  *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c).
@@ -31,6 +32,24 @@
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
 #include "daemon/config/config_fields.h"
+
+/* Dropped blocks with children, through block.older. */
+struct cache_drop_list {
+	uint32_t first, last;
+	uint32_t depth; /* how many, from the first, are of the drop that is first */
+};
+
+/* What is still to be dropped (cache_drop.c). */
+struct cache_drops {
+	struct cache_drop_list list;
+	uint32_t lost;         /* where the search for blocks of lost tiers goes on; 0: done */
+	uint64_t begun, ended; /* drops, in the order of the list */
+	struct list waits;     /* struct cache_drop_wait */
+	/* Called when there is something to do for cache_drop_pending(); NULL: nobody is
+	 * told. */
+	void (*pending)(void *arg);
+	void *arg;
+};
 
 struct cache {
 	struct index *index;
@@ -49,6 +68,7 @@ struct cache {
 	struct ledger *ledger;
 	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
 	struct config_size pinned_limit;   /* a percentage is of the tier */
+	struct cache_drops drops;
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
 	struct counters counters;
@@ -81,17 +101,29 @@ static inline struct order *cache_order(const struct cache *cache, uint32_t numb
 	return cache->orders[cache_block(cache, number)->target];
 }
 
-/* The block of that key if it is complete, else 0. None is while its namespace is being
+/* Whether the tier that had its bytes is lost. */
+static inline bool cache_is_lost(const struct cache *cache, uint32_t number)
+{
+	return cache->tiers[cache_block(cache, number)->actual].lost;
+}
+/* Whether a client may read it: it is complete, and its bytes are there. */
+static inline bool cache_is_readable(const struct cache *cache, uint32_t number)
+{
+	return block_is_complete(cache_block(cache, number)) && !cache_is_lost(cache, number);
+}
+/* The block of that key if it is readable, else 0. None is while its namespace is being
  * dropped. */
 uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
+/* The block of that key, stored or being stored, else 0. For a store: one whose bytes are
+ * lost makes way. */
+uint32_t cache_find_entry(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
+/* Its parent; 0: none, or one that has been dropped. */
+uint32_t cache_parent(const struct cache *cache, uint32_t number);
 
 /* Inserts a new block under a parent (0: a root) and begins its store. It has no order
  * and no target yet. 0: the index is full. */
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
 		      uint32_t parent);
-/* Drops a block whose store has failed or is refused. */
-void cache_abandon_store(struct cache *cache, uint32_t number);
-
 /* A block, to be found again in a later slice. */
 struct cache_mark {
 	uint32_t number; /* 0: none */
@@ -137,16 +169,40 @@ struct cache_amount {
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 				   uint64_t max_blocks);
 
-/* Drops blocks, least recently used of the lowest tier first, until the index has room
- * for `count` new ones. False: the slice is over. */
+/* Drops what is being dropped, then blocks, least recently used of the lowest tier first,
+ * until the index has room for `count` new ones. False: the slice is over. */
 bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice);
 
-/* A tier has lost its bytes and can be no target any longer: blocks with bytes there, and
- * blocks pinned there, are dropped; the others get the tier below as target. */
-void cache_lose_tier(struct cache *cache, struct tier *tier);
+/* ---- drops (cache_drop.c) ---- */
 
-/* Removes a block and its descendants from the index. */
+/* Drops a block: it is out of the index, and of its tier's order, when this returns. So are
+ * its descendants if they are few; otherwise they are dropped later, and until then can be
+ * found and read. */
 void cache_drop(struct cache *cache, uint32_t number);
+/* Drops a block whose store has failed or is refused. */
+void cache_abandon_store(struct cache *cache, uint32_t number);
+
+/* Drops at most `max` blocks of those that are still to be dropped. False when none is
+ * left. */
+bool cache_drop_pending(struct cache *cache, uint32_t max);
+/* A client is about to store a block: some steps, so that the drop of a block ends however
+ * much is stored below it. */
+void cache_drop_for_store(struct cache *cache);
+
+/* Calls done() when the descendants of all that has been dropped so far are gone. Drops that
+ * begin later do not delay it. */
+struct cache_drop_wait {
+	struct list link;                           /* the cache's */
+	uint64_t until;                             /* the cache's */
+	void (*done)(struct cache_drop_wait *wait); /* from cache_drop_pending() */
+};
+/* False: they are gone, and done() will not be called. */
+bool cache_wait_for_drops(struct cache *cache, struct cache_drop_wait *wait);
+
+/* A tier has lost its bytes and can be no target any longer: blocks with bytes there are not
+ * found from now on. Later they are dropped, and so are blocks pinned there; the others get
+ * the tier below as target. */
+void cache_lose_tier(struct cache *cache, struct tier *tier);
 
 /* Drops all blocks of a namespace, pinned ones too, in steps. Begins as {.ns = number};
  * meanwhile the namespace's `drop` is set, so that no block comes to it. */
@@ -167,11 +223,12 @@ uint64_t cache_pinned(const struct cache *cache, const struct tier *tier);
 void cache_limit_pins(struct cache *cache, const struct tier *tier);
 /* Whether the block or a descendant is pinned. */
 bool cache_is_pinned(const struct cache *cache, uint32_t number);
-/* Pins a block, which references it and its ancestors. False, and nothing is pinned, if
- * that would exceed the pinned limit of a tier, or visit more ancestors without a reference
- * than are left of *walk, which begins as CACHE_WALK_MAX for each request. */
+/* Pins a block, which references it and its ancestors: HBM_OK. Otherwise nothing is pinned.
+ * HBM_LIMIT: that would exceed the pinned limit of a tier, or visit more ancestors without a
+ * reference than are left of *walk, which begins as CACHE_WALK_MAX for each request.
+ * HBM_MISS: an ancestor has been dropped, and so will be this block. */
 #define CACHE_WALK_MAX 65536
-bool cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
+int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
 void cache_unpin(struct cache *cache, uint32_t number);
 /* Drops a reference of a block and, after its last one, of its ancestors. */
 void cache_unref_branch(struct cache *cache, uint32_t number);

@@ -4,6 +4,8 @@
  * if it is the first, to its parent, and so on up, so that no ancestor goes before it. A
  * block with references is in no order. When its last reference goes it returns to the
  * front of its order.
+ *
+ * A block below one that has been dropped cannot be pinned: it is about to go.
  */
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
@@ -27,6 +29,8 @@ void cache_limit_pins(struct cache *cache, const struct tier *tier)
 static bool cache_pin_cache_may_pin(struct cache *cache, uint32_t number)
 {
 	const struct block *block = cache_block(cache, number);
+	if (cache->tiers[block->target].lost)
+		return false;
 
 	cache_limit_pins(cache, &cache->tiers[block->target]);
 
@@ -55,13 +59,20 @@ void cache_unref_branch(struct cache *cache, uint32_t number)
 	}
 }
 
+/* Whether a walk up to reference ancestors is to go on at this one. */
+static bool cache_pin_is_free(const struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	return number != 0 && block->refs == 0 && !block_is_dropped(block);
+}
+
 /* Refs the block and its ancestors, up to the first that already had a reference; all or
- * none. */
-static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk)
+ * none. HBM_OK, HBM_LIMIT; HBM_MISS below a dropped block. */
+static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk)
 {
 	uint32_t at = number;
 
-	while (at != 0 && cache_block(cache, at)->refs == 0) {
+	while (cache_pin_is_free(cache, at)) {
 		if (!cache_pin_cache_may_pin(cache, at) || *walk == 0)
 			break;
 		--*walk;
@@ -71,26 +82,27 @@ static bool cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uin
 	}
 
 	if (at == 0)
-		return true;
+		return HBM_OK;
 
-	if (cache_block(cache, at)->refs > 0) {
+	bool dropped = block_is_dropped(cache_block(cache, at));
+	if (!dropped && cache_block(cache, at)->refs > 0) {
 		block_ref(&cache->blocks, at); /* its ancestors have theirs */
-		return true;
+		return HBM_OK;
 	}
 
 	for (uint32_t undo = number; undo != at; undo = cache_block(cache, undo)->parent)
 		cache_pin_cache_unref(cache, undo);
 
-	return false;
+	return dropped ? HBM_MISS : HBM_LIMIT;
 }
 
-bool cache_pin(struct cache *cache, uint32_t number, uint32_t *walk)
+int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk)
 {
-	if (!cache_pin_cache_ref_branch(cache, number, walk))
-		return false;
+	int status = cache_pin_cache_ref_branch(cache, number, walk);
+	if (status == HBM_OK)
+		block_count_pin(&cache->blocks, number, 1);
 
-	block_count_pin(&cache->blocks, number, 1);
-	return true;
+	return status;
 }
 
 void cache_unpin(struct cache *cache, uint32_t number)

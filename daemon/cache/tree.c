@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#define CHILDREN_LOOKED_AT 256
+
 void tree_link(struct block *table, uint32_t number, uint32_t parent)
 {
 	struct block *block = &table[number];
@@ -25,8 +27,6 @@ void tree_unlink(struct block *table, uint32_t number)
 {
 	struct block *block = &table[number];
 
-	assert(block->child == 0);
-
 	if (block->sibling != 0)
 		table[block->sibling].sibling_back = block->sibling_back;
 
@@ -38,17 +38,15 @@ void tree_unlink(struct block *table, uint32_t number)
 	block->parent = block->sibling = block->sibling_back = 0;
 }
 
-uint32_t tree_leaf(const struct block *table, uint32_t number)
-{
-	while (table[number].child != 0)
-		number = table[number].child;
-	return number;
-}
-
 uint32_t tree_child_in(const struct block *table, uint32_t number, uint8_t tier)
 {
 	uint32_t child = table[number].child;
-	while (child != 0 && table[child].target != tier)
+
+	for (unsigned looked = 0; child != 0 && looked < CHILDREN_LOOKED_AT; looked++) {
+		if (table[child].target == tier)
+			return child;
 		child = table[child].sibling;
-	return child;
+	}
+
+	return 0;
 }

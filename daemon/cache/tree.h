@@ -9,10 +9,8 @@
 
 /* Makes a block without a parent a child of `parent`; 0: a root. */
 void tree_link(struct block *table, uint32_t number, uint32_t parent);
-/* Removes a block without children from its parent. */
+/* Removes a block from its parent. Its children stay with it. */
 void tree_unlink(struct block *table, uint32_t number);
 
-/* A descendant of the block, or the block itself, that has no children. */
-uint32_t tree_leaf(const struct block *table, uint32_t number);
-/* The youngest child that has this tier as its target, or 0. Walks the list of children. */
+/* The youngest child that has this tier as its target, or 0: looks at the 256 youngest. */
 uint32_t tree_child_in(const struct block *table, uint32_t number, uint8_t tier);

@@ -83,6 +83,8 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	struct place to = {.tier = NULL};
 	if (block->target != block->actual)
 		to.tier = block_target(load_blocks(load), load->block);
+	if (to.tier && to.tier->lost)
+		to.tier = NULL;
 	if (to.tier)
 		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
 	if (to.unit == UINT32_MAX)

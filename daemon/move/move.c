@@ -8,14 +8,14 @@ static struct blocks *move_blocks(const struct move *move)
 	return &move->mover->cache->blocks;
 }
 
-/* A block in transit to a lost device is intact at its source, and now has another
- * target. */
+/* A block in transit to a lost device is intact at its source, and has another target by now
+ * or will have. */
 static bool move_is_good_at_source(const struct move *move)
 {
 	const struct tier *to = move->transfer.to.place.tier;
 	const struct block *block = block_get(move_blocks(move), move->block);
 
-	return move->transfer.host_valid && to && block->target != to->number;
+	return move->transfer.host_valid && to && (to->lost || block->target != to->number);
 }
 
 /* Applies the end of the transfer to the block. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/device/device.h"
+#include "daemon/loop/loop.h"
 
 /* ---- failures ---- */
 
@@ -101,6 +102,8 @@ struct mover *mover_free(struct mover *mover)
 	if (mover->vacant && mover->moves)
 		mover_listen(mover, NULL);
 
+	mover->cache->drops.pending = NULL;
+	loop_background_stop(&mover->drops);
 	payer_close(&mover->for_policy);
 	payer_close(&mover->for_loads);
 	waiting_loads_close(&mover->loads);

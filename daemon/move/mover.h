@@ -22,6 +22,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
+#include "daemon/loop/event.h"
 #include "daemon/move/transfer.h"
 #include "daemon/move/waiting_loads.h"
 
@@ -37,6 +38,8 @@ struct mover {
 	struct payer for_policy, for_loads; /* of the moves that each wants */
 	struct waiting_loads loads;         /* for a move number */
 	struct log_quota mismatches;
+	struct loop *loop;
+	struct background drops; /* of what the cache has left to be dropped */
 	bool pumping, again;
 };
 
@@ -58,5 +61,5 @@ uint64_t mover_active(const struct mover *mover); /* transfers begun and not end
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
-/* The blocks in the HBM of devices that are lost are gone. */
+/* The blocks in the HBM of devices that are lost are gone: none is found from now on. */
 void mover_give_up_lost_devices(struct mover *mover);

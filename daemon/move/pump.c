@@ -3,9 +3,12 @@
 
 #include <assert.h>
 
+#include "daemon/loop/loop.h"
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
 #include "daemon/move/store.h"
+
+#define DROP_SLICE 256 /* steps */
 
 static bool pump_may_start(const struct mover *mover, uint32_t number, const struct tier *tier)
 {
@@ -16,12 +19,15 @@ static bool pump_may_start(const struct mover *mover, uint32_t number, const str
 }
 
 /* Begins the move of the first block on a tier's inbound queue: false if there is no
- * extent for it. */
+ * extent for it, or never will be because the tier is lost. */
 static bool pump_start_first(struct mover *mover, struct tier *tier)
 {
 	struct cache *cache = mover->cache;
 	uint32_t number = tier->inbound_first;
 	uint64_t bytes = block_stored_bytes(cache_block(cache, number));
+	if (tier->lost)
+		return false;
+
 	struct place to = {tier, tier_alloc(tier, bytes)};
 	if (to.unit == UINT32_MAX)
 		return false;
@@ -69,7 +75,7 @@ static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
 static void pump_make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = pump_wanted(mover, tier);
-	if (bytes == 0 || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
+	if (bytes == 0 || tier->lost || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
 		return;
 
 	bool in_pieces = extent_available(tier->extents) >= bytes;
@@ -156,7 +162,30 @@ static void pump_batch_done(void *arg)
 	pump_run(arg);
 }
 
-void pump_start(struct mover *mover)
+/* ---- drops that are left to later turns ---- */
+
+static bool pump_drop(struct background *background)
 {
+	struct mover *mover = container_of(background, struct mover, drops);
+	bool more = cache_drop_pending(mover->cache, DROP_SLICE);
+
+	pump_run(mover);
+
+	return more;
+}
+
+static void pump_drop_later(void *arg)
+{
+	struct mover *mover = arg;
+
+	loop_background(mover->loop, &mover->drops);
+}
+
+void pump_start(struct mover *mover, struct loop *loop)
+{
+	mover->loop = loop;
+	mover->drops.run = pump_drop;
+	mover->cache->drops.pending = pump_drop_later;
+	mover->cache->drops.arg = mover;
 	mover_listen(mover, pump_batch_done);
 }

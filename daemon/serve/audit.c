@@ -22,6 +22,14 @@ struct tally {
 	uint64_t orphans; /* blocks missing from their parent's children */
 };
 
+/* Whether a block may have children: it is in the index, or its drop has still to come to
+ * them. */
+static bool tally_is_parent(const struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	return index_used(cache->index, number) && (!block_is_dropped(block) || block->dropping);
+}
+
 static void tally_block(const struct cache *cache, uint32_t number, struct tally *tally)
 {
 	const struct block *block = cache_block(cache, number);
@@ -43,8 +51,7 @@ static void tally_block(const struct cache *cache, uint32_t number, struct tally
 	else
 		tally->ordered[block->target]++;
 
-	if (block->parent != 0 && (!index_used(cache->index, block->parent) ||
-				   block_is_dropped(cache_block(cache, block->parent))))
+	if (block->parent != 0 && !tally_is_parent(cache, block->parent))
 		tally->orphans++;
 }
 
@@ -125,7 +132,7 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 		     tally->logical[n]);
 	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), tally->pinned[n]);
 
-	if (tier->bytes > tier->usable && cache->touching == 0)
+	if (!tier->lost && tier->bytes > tier->usable && cache->touching == 0)
 		audit_problem(account, "%llu bytes have this target, %llu are usable",
 			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
 

@@ -284,8 +284,11 @@ static void batch_admit(struct batch *batch, uint32_t i)
 {
 	const struct hbm_wire_block *wanted = batch_wanted(batch, i);
 	struct cache *cache = batch->hbmd->cache;
-	uint32_t parent = 0, exists = index_find(cache->index, batch->ns, &wanted->key);
+	uint32_t parent = 0, exists;
 	bool is_root = batch_is_zero_key(&wanted->parent);
+
+	cache_drop_for_store(cache);
+	exists = cache_find_entry(cache, batch->ns, &wanted->key);
 
 	if (namespaces_get(cache->namespaces, batch->ns)->drop) {
 		batch_set_result(batch, i, HBM_NOT_FOUND, 0);
@@ -298,7 +301,7 @@ static void batch_admit(struct batch *batch, uint32_t i)
 	}
 
 	if (!is_root)
-		parent = index_find(cache->index, batch->ns, &wanted->parent);
+		parent = cache_find_entry(cache, batch->ns, &wanted->parent);
 	if (!is_root && parent == 0) {
 		batch_set_result(batch, i, HBM_NO_PARENT, 0);
 		return;

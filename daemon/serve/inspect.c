@@ -264,7 +264,7 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 					       .pins = block->pins,
 					       .readers = block->users,
 					       .checksummed = block->checksummed};
-	if (block->parent != 0)
+	if (cache_parent(cache, number) != 0)
 		record->parent = cache_block(cache, block->parent)->key;
 
 	for (uint32_t child = block->child; child != 0 && record->children < CHILDREN_COUNTED;

@@ -116,7 +116,7 @@ static bool keys_end_lookup(struct keys *keys)
 
 static void keys_look_up_one(struct keys *keys, uint32_t i, uint32_t number)
 {
-	if (number != 0 && !block_is_complete(cache_block(keys->hbmd->cache, number)))
+	if (number != 0 && !cache_is_readable(keys->hbmd->cache, number))
 		number = 0;
 
 	keys_set_result(keys, i, number);

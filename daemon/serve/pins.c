@@ -10,11 +10,13 @@ int pins_add(struct cache *cache, struct list *pins, struct payer *payer, uint32
 	if (!pin)
 		return HBM_LIMIT;
 
-	if (ledger_charge(&pin->charge, payer, LEDGER_PINS, 1) != HBM_OK ||
-	    !cache_pin(cache, number, walk)) {
+	int status = ledger_charge(&pin->charge, payer, LEDGER_PINS, 1);
+	if (status == HBM_OK)
+		status = cache_pin(cache, number, walk);
+	if (status != HBM_OK) {
 		ledger_release(&pin->charge);
 		free(pin);
-		return HBM_LIMIT;
+		return status;
 	}
 
 	pin->number = number;

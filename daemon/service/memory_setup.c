@@ -232,7 +232,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 
 	r = mover_new(&hbmd->mover, &options);
 	if (r == 0)
-		pump_start(hbmd->mover);
+		pump_start(hbmd->mover, hbmd->loop);
 
 	return r;
 }

@@ -75,6 +75,7 @@ struct tier {
 	struct extent_pool *extents;
 	uint64_t capacity, headroom;
 	uint64_t usable; /* usable bytes of the capacity */
+	bool lost;       /* what was here cannot be read any more */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */

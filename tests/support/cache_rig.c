@@ -124,6 +124,9 @@ void cache_rig_assert_empties(struct cache_rig *rig)
 		if (index_used(cache->index, number))
 			cache_drop(cache, number);
 
+	while (cache_drop_pending(cache, 1))
+		;
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		while (cache->tiers[i].inbound_first != 0)
 			block_unqueue(&cache->blocks, &cache->tiers[i]);

@@ -198,10 +198,17 @@ void rig_assert_at_rest(struct rig *rig)
 					 cache_block(cache, number)->target);
 }
 
+static bool rig_is_settled(void *arg)
+{
+	const struct rig *rig = arg;
+
+	return rig_is_idle(arg) && !cache_drop_pending(rig->hbmd.cache, 0);
+}
+
 void rig_settle(struct rig *rig)
 {
 	pump_run(rig->hbmd.mover);
-	rig_run(rig, rig_is_idle, rig);
+	rig_run(rig, rig_is_settled, rig);
 }
 
 void rig_assert_empties(struct rig *rig)

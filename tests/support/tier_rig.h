@@ -54,7 +54,7 @@ void rig_clear(struct rig *rig);
  * fails if that takes half a minute. */
 void rig_run(struct rig *rig, bool (*wanted)(void *arg), void *arg);
 bool rig_is_idle(void *rig); /* for rig_run(): no transfer is in flight */
-/* Runs the pump, and the loop until nothing moves. */
+/* Runs the pump, and the loop until nothing moves and nothing is left to be dropped. */
 void rig_settle(struct rig *rig);
 
 void rig_assert_balanced(struct rig *rig);

@@ -298,7 +298,7 @@ void traffic_pin(struct traffic *traffic, uint32_t ns, uint32_t key)
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t number = cache_find(cache, traffic->ns[ns], &wire);
 	if (number != 0 && traffic->pinned[ns][key] == 0 &&
-	    cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}))
+	    cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}) == HBM_OK)
 		traffic->pinned[ns][key] = number;
 }
 

@@ -39,7 +39,7 @@ void transfer_rig_open(struct transfer_rig *rig)
 	rig_open(&rig->rig, CLIENT_BYTES);
 	tier_memory_open(&rig->memory, hbmd->cache, rig->rig.loop, MIB,
 			 rig->rig.config.limit_blocks);
-	pump_start(hbmd->mover);
+	pump_start(hbmd->mover, hbmd->loop);
 	rig->context = (struct transfer_context){.staging = hbmd->cache->staging,
 						 .devices = hbmd->devices};
 }

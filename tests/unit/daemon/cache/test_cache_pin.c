@@ -31,11 +31,11 @@ static void test_refused_pins_share_their_walk(void **state)
 	assert_in_range(walk, TRUNK, (LEAVES - 1) * TRUNK); /* not for each of them */
 	for (uint32_t i = 0; i < LEAVES; i++)
 		assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK + i), &walk),
-				 false);
+				 HBM_LIMIT);
 	assert_int_equal(walk, 0);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	walk = CACHE_WALK_MAX; /* what fits is held whatever was refused before */
-	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK - 200), &walk), true);
+	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, TRUNK - 200), &walk), HBM_OK);
 	cache_unpin(cache, cache_rig_find(&rig, ns, TRUNK - 200));
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);
@@ -50,7 +50,7 @@ static void test_pins_outlive_a_drop(void **state)
 	uint16_t ns = cache_rig_namespace(&rig, 1);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2}, 2, 0);
 	uint32_t parent = cache_rig_find(&rig, ns, 1), child = cache_rig_find(&rig, ns, 2);
-	assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), true);
+	assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
 	assert_int_equal(cache_is_pinned(cache, parent), true);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 2 * UNIT);
 	cache_drop(cache, parent);
@@ -78,7 +78,9 @@ static void test_pins_of_a_namespace(void **state)
 		cache_rig_request(&rig, ns, &key, 1, 0);
 		numbers[key] = cache_rig_find(&rig, ns, key);
 		for (uint32_t pins = 0; pins < 3 - key; pins++)
-			assert_true(cache_pin(cache, numbers[key], &(uint32_t){CACHE_WALK_MAX}));
+			assert_int_equal(
+				cache_pin(cache, numbers[key], &(uint32_t){CACHE_WALK_MAX}),
+				HBM_OK);
 	}
 
 	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
@@ -109,12 +111,12 @@ static void test_a_limit_in_bytes(void **state)
 	uint16_t ns = cache_rig_namespace(&rig, 1);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1, 2, 3}, 3, 0);
 	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 3), &(uint32_t){CACHE_WALK_MAX}),
-			 false);
+			 HBM_LIMIT);
 	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
 	for (uint32_t key = 1; key <= 3; key++)
 		assert_int_equal(cache_is_pinned(cache, cache_rig_find(&rig, ns, key)), false);
 	assert_int_equal(cache_pin(cache, cache_rig_find(&rig, ns, 2), &(uint32_t){CACHE_WALK_MAX}),
-			 true);
+			 HBM_OK);
 	cache_unpin(cache, cache_rig_find(&rig, ns, 2));
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);
@@ -141,7 +143,7 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	uint32_t child = cache_rig_find(&rig, ns, 2), used = cache_rig_insert_placed(&rig, ns, 3);
 	const struct namespace *namespace = namespaces_get(cache->namespaces, ns);
 	for (uint64_t pins = 1; pins <= 2; pins++) {
-		assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), true);
+		assert_int_equal(cache_pin(cache, child, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
 		assert_int_equal(namespace->pins, pins);
 	}
 

@@ -85,7 +85,7 @@ static void pin_node(struct pair *pair, uint32_t node)
 
 	assert_int_equal(
 		cache_pin(pair->rig.cache, number_of(pair, node), &(uint32_t){CACHE_WALK_MAX}),
-		may);
+		may ? HBM_OK : HBM_LIMIT);
 	pair->model.nodes[node].pins += may;
 	for (uint32_t i = 0; i < count; i++) {
 		cascade_order_take(&pair->model.orders[pair->model.tier[fresh[i]]], fresh[i]);

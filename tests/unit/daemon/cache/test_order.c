@@ -231,7 +231,9 @@ static void pin_node(struct model *model, uint32_t node)
 	if (!model->nodes[node].born || model->nodes[node].pinned || model->pins == PINS_MAX)
 		return;
 
-	assert_true(cache_pin(model->cache, number_of(model, node), &(uint32_t){CACHE_WALK_MAX}));
+	assert_int_equal(
+		cache_pin(model->cache, number_of(model, node), &(uint32_t){CACHE_WALK_MAX}),
+		HBM_OK);
 	for (uint32_t n = node; n != NODES && !model_is_held(model, n); n = model->nodes[n].parent)
 		model_take(model, n);
 	model->nodes[node].pinned = true;

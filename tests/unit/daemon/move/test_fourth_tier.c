@@ -20,7 +20,7 @@ static struct traffic *fourth_tier_new(const char *name, struct tier_memory *mem
 	traffic_open(traffic, 1, traffic_one_size);
 	tier_memory_open(memory, traffic->rig.hbmd.cache, traffic->rig.loop, MIB,
 			 traffic->rig.config.limit_blocks);
-	pump_start(traffic->rig.hbmd.mover);
+	pump_start(traffic->rig.hbmd.mover, traffic->rig.loop);
 
 	for (uint32_t first = 0; first < 72; first += TRAFFIC_CHAIN) {
 		traffic_use(traffic, 0, first, TRAFFIC_CHAIN, 0);

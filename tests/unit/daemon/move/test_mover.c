@@ -225,7 +225,7 @@ static void test_a_freed_mover_hears_of_nothing(void **state)
 	traffic_use(traffic, 0, 1, 1, 0);
 	traffic_wait(traffic, 0);
 	assert_int_equal(batches, 0);
-	pump_start(traffic->rig.hbmd.mover);
+	pump_start(traffic->rig.hbmd.mover, traffic->rig.loop);
 	traffic_end(traffic);
 }
 

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache_drop: takes blocks out of the cache, with all that descends from them.
+ *
+ * The block that is named goes at once: nobody finds it again, which matters where its
+ * bytes could not be read. There may be as many descendants as blocks, so they follow in
+ * steps, from the top down; the first few at once, so that dropping what is small is over
+ * when cache_drop() returns:
+ *
+ * 	                  has children                  the last child is taken from it
+ * 	block --> dropped --------------> on the list ------------------------------> gone
+ * 	             \ has none                 | a step
+ * 	              `--> gone                 `--> its next child is dropped
+ *
+ * The list has the drops in the order in which they began. A step takes a child from the
+ * first block of the list and drops it; if it has children it becomes the first, so that a
+ * drop has ended before the next one begins: whoever waits for the end of one waits for
+ * those before it, and for none after it. The list goes through the entries and needs no
+ * memory.
+ *
+ * A descendant that has not been dropped yet is a block like any other. It can be found,
+ * loaded, evicted, and be a parent, but not pinned; a walk up ends below the dropped one
+ * (cache_parent). If it is dropped on its own and has children, it stays where it is in the
+ * tree, and the drop that has begun above it comes to it.
+ *
+ * References: a child with references has one on its parent, dropped or not, until it is
+ * dropped itself.
+ */
+#include "daemon/cache/cache.h"
+#include "daemon/cache/tree.h"
+
+#define STEPS_AT_ONCE 64
+
+static bool cache_drop_is_pending(const struct cache *cache)
+{
+	return cache->drops.list.first != 0 || cache->drops.lost != 0;
+}
+
+static void cache_drop_tell(struct cache *cache)
+{
+	if (cache->drops.pending)
+		cache->drops.pending(cache->drops.arg);
+}
+
+/* ---- lists ---- */
+
+static void cache_drop_append(struct cache *cache, struct cache_drop_list *list, uint32_t number)
+{
+	cache->blocks.table[number].older = 0;
+	if (list->first == 0)
+		list->first = number;
+	else
+		cache->blocks.table[list->last].older = number;
+
+	list->last = number;
+}
+
+static void cache_drop_push(struct cache *cache, struct cache_drop_list *list, uint32_t number)
+{
+	cache->blocks.table[number].older = list->first;
+	if (list->first == 0)
+		list->last = number;
+
+	list->first = number;
+	list->depth++;
+}
+
+static uint32_t cache_drop_pop(struct cache *cache, struct cache_drop_list *list)
+{
+	uint32_t number = list->first;
+
+	list->first = cache_block(cache, number)->older;
+	if (list->first == 0)
+		list->last = 0;
+
+	list->depth--;
+	cache->blocks.table[number].older = 0;
+
+	return number;
+}
+
+/* ---- steps ---- */
+
+/* Drops a block that is in the tree no longer, or below a dropped one. */
+static void cache_drop_block(struct cache *cache, uint32_t number, uint32_t parent)
+{
+	const struct block *block = cache_block(cache, number);
+	bool pinned = block->refs > 0;
+
+	if (block->target != 0 && !pinned)
+		order_remove(cache_order(cache, number), number);
+
+	block_drop(&cache->blocks, number);
+	if (pinned && parent != 0)
+		cache_unref_branch(cache, parent);
+}
+
+/* Drops a block, and puts it on the list if it has children. */
+static void cache_drop_begin(struct cache *cache, struct cache_drop_list *list, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	uint32_t parent = block->parent;
+	bool has_children = block->child != 0;
+	bool will_be_found = has_children && parent != 0 && cache_parent(cache, number) == 0;
+
+	if (!will_be_found)
+		tree_unlink(cache->blocks.table, number);
+
+	cache_drop_block(cache, number, parent);
+	if (has_children && !will_be_found)
+		cache_drop_append(cache, list, number);
+}
+
+/* Takes a child from the first block of the list, and drops it. True: that was the end of
+ * the first drop. */
+static bool cache_drop_step(struct cache *cache, struct cache_drop_list *list)
+{
+	uint32_t number = list->first, child = cache_block(cache, number)->child;
+	bool has_children = false;
+
+	if (list->depth == 0)
+		list->depth = 1;
+
+	if (child != 0) {
+		/* One that was dropped on its own is here because it had children. */
+		bool dropped = block_is_dropped(cache_block(cache, child));
+		has_children = dropped || cache_block(cache, child)->child != 0;
+		tree_unlink(cache->blocks.table, child);
+		if (!dropped)
+			cache_drop_block(cache, child, number);
+	}
+
+	if (cache_block(cache, number)->child == 0)
+		block_end_drop(&cache->blocks, cache_drop_pop(cache, list));
+	if (has_children)
+		cache_drop_push(cache, list, child);
+
+	return list->depth == 0;
+}
+
+/* ---- drops ---- */
+
+/* Leaves it to cache_drop_pending() to drop the children of a dropped block. */
+static void cache_drop_leave(struct cache *cache, uint32_t number)
+{
+	cache_drop_append(cache, &cache->drops.list, number);
+	cache->drops.begun++;
+}
+
+void cache_drop(struct cache *cache, uint32_t number)
+{
+	struct cache_drop_list list = {0};
+	if (block_is_dropped(cache_block(cache, number)))
+		return;
+
+	cache_drop_begin(cache, &list, number);
+	for (unsigned step = 0; step < STEPS_AT_ONCE && list.first != 0; step++)
+		(void)cache_drop_step(cache, &list);
+	if (list.first == 0)
+		return;
+
+	/* Each that is left is a drop of its own: its children are in no other's tree. */
+	while (list.first != 0)
+		cache_drop_leave(cache, cache_drop_pop(cache, &list));
+
+	cache_drop_tell(cache);
+}
+
+void cache_abandon_store(struct cache *cache, uint32_t number)
+{
+	cache_drop(cache, number);
+	block_abandon_store(&cache->blocks, number);
+}
+
+bool cache_wait_for_drops(struct cache *cache, struct cache_drop_wait *wait)
+{
+	wait->until = cache->drops.begun;
+	if (wait->until == cache->drops.ended)
+		return false;
+
+	list_push_back(&cache->drops.waits, &wait->link);
+	return true;
+}
+
+static void cache_drop_wake(struct cache *cache)
+{
+	while (!list_empty(&cache->drops.waits)) {
+		struct cache_drop_wait *wait =
+			container_of(cache->drops.waits.next, struct cache_drop_wait, link);
+		if (wait->until > cache->drops.ended)
+			return;
+
+		list_remove(&wait->link);
+		wait->done(wait);
+	}
+}
+
+/* ---- losing a tier ---- */
+
+static bool cache_drop_is_lost(const struct cache *cache, const struct block *block)
+{
+	return cache->tiers[block->actual].lost ||
+	       (cache->tiers[block->target].lost && block->refs > 0);
+}
+
+/* Empties the orders of lost tiers, at most `max` blocks. False when they are empty. */
+static bool cache_drop_targets(struct cache *cache, uint32_t max)
+{
+	for (uint32_t i = 1; i <= cache->tier_count && max > 0; i++) {
+		struct tier *tier = &cache->tiers[i];
+		if (tier->lost)
+			max -= (uint32_t)cache_push_out(cache, tier, UINT64_MAX, max).blocks;
+	}
+
+	return max == 0;
+}
+
+static void cache_drop_if_lost(struct cache *cache, uint32_t number)
+{
+	struct cache_drop_list list = {0};
+
+	if (!index_used(cache->index, number) || block_is_dropped(cache_block(cache, number)) ||
+	    !cache_drop_is_lost(cache, cache_block(cache, number)))
+		return;
+
+	cache_drop_begin(cache, &list, number);
+	if (list.first != 0)
+		cache_drop_leave(cache, number);
+}
+
+/* Looks at some entries for blocks that went with a lost tier, then finds others for what
+ * was to come there. */
+static void cache_drop_lost(struct cache *cache, uint32_t max)
+{
+	struct cache_drops *drops = &cache->drops;
+	uint32_t highest = index_highest(cache->index);
+
+	for (; max > 0 && drops->lost <= highest; max--, drops->lost++)
+		cache_drop_if_lost(cache, drops->lost);
+
+	if (drops->lost > highest && !cache_drop_targets(cache, max))
+		drops->lost = 0;
+}
+
+void cache_lose_tier(struct cache *cache, struct tier *tier)
+{
+	tier->usable = 0;
+	tier->lost = true;
+	cache->drops.lost = 1;
+	cache_drop_tell(cache);
+}
+
+bool cache_drop_pending(struct cache *cache, uint32_t max)
+{
+	struct cache_drops *drops = &cache->drops;
+
+	if (drops->lost != 0)
+		cache_drop_lost(cache, max);
+	for (; max > 0 && drops->list.first != 0; max--)
+		drops->ended += cache_drop_step(cache, &drops->list);
+
+	cache_drop_wake(cache);
+	return cache_drop_is_pending(cache);
+}
+
+void cache_drop_for_store(struct cache *cache)
+{
+	if (cache_drop_is_pending(cache))
+		(void)cache_drop_pending(cache, 2);
+}
+
+/* ---- a namespace ---- */
+
+static bool cache_drop_is_in(const struct cache *cache, uint32_t number, uint16_t ns)
+{
+	return number != 0 && index_used(cache->index, number) &&
+	       cache_block(cache, number)->ns == ns &&
+	       !block_is_dropped(cache_block(cache, number));
+}
+
+/* Descends to a leaf, drops it, and goes up again, one block per step, because a chain may
+ * be as long as the index. If the block it was at has been dropped meanwhile, it starts
+ * again from the entry that led there. */
+bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
+{
+	uint32_t highest = index_highest(cache->index);
+	for (uint32_t i = 0; i < max; i++) {
+		if (!cache_drop_is_in(cache, drop->at, drop->ns)) {
+			if (!cache_drop_is_in(cache, drop->next, drop->ns) &&
+			    drop->next++ >= highest)
+				return false;
+			drop->at = drop->next;
+			continue;
+		}
+
+		const struct block *block = cache_block(cache, drop->at);
+		uint32_t at = drop->at;
+
+		drop->at = block->child != 0 ? block->child : block->parent;
+		if (block->child != 0)
+			continue;
+
+		drop->dropped.blocks++;
+		drop->dropped.bytes += block_stored_bytes(block);
+		cache->counters.removed_blocks++;
+		cache_drop(cache, at);
+	}
+
+	return true;
+}
