@@ -45,8 +45,8 @@ struct cache_drops {
 	uint32_t lost;         /* where the search for blocks of lost tiers goes on; 0: done */
 	uint64_t begun, ended; /* drops, in the order of the list */
 	struct list waits;     /* struct cache_drop_wait */
-	/* Called when there is something to do for cache_drop_pending(); NULL: nobody is
-	 * told. */
+	/* Called when there is something to do for cache_drop_pending(); NULL: no
+	 * one is told. */
 	void (*pending)(void *arg);
 	void *arg;
 };

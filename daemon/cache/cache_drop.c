@@ -2,7 +2,7 @@
 /*
  * cache_drop: takes blocks out of the cache, with all that descends from them.
  *
- * The block that is named goes at once: nobody finds it again, which matters where its
+ * The block that is named goes at once: no lookup finds it again, which matters where its
  * bytes could not be read. There may be as many descendants as blocks, so they follow in
  * steps, from the top down; the first few at once, so that dropping what is small is over
  * when cache_drop() returns:
@@ -14,7 +14,7 @@
  *
  * The list has the drops in the order in which they began. A step takes a child from the
  * first block of the list and drops it; if it has children it becomes the first, so that a
- * drop has ended before the next one begins: whoever waits for the end of one waits for
+ * drop has ended before the next one begins: what waits for the end of one waits for
  * those before it, and for none after it. The list goes through the entries and needs no
  * memory.
  *

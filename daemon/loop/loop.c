@@ -36,6 +36,14 @@ static int loop_open_engine(struct loop *loop, enum loop_engine wanted)
 	return r;
 }
 
+static void loop_run_backgrounds(struct post *post)
+{
+	struct loop *loop = container_of(post, struct loop, backgrounds.post);
+
+	if (backgrounds_run(&loop->backgrounds))
+		loop_post(loop, post);
+}
+
 int loop_new(struct loop **out, const struct loop_options *options)
 {
 	if (options->io_depth == 0)
@@ -46,7 +54,7 @@ int loop_new(struct loop **out, const struct loop_options *options)
 		return -ENOMEM;
 
 	loop->io_depth = options->io_depth;
-	backgrounds_init(&loop->backgrounds, loop);
+	backgrounds_init(&loop->backgrounds, loop_run_backgrounds);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
 	int r = loop->wake_fd < 0 ? -errno : loop_open_engine(loop, options->engine);
 	if (r < 0) {
@@ -220,6 +228,17 @@ int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
 void loop_timer_stop(struct loop *loop, struct timer *timer)
 {
 	timers_stop(&loop->timers, timer);
+}
+
+void loop_background(struct loop *loop, struct background *background)
+{
+	if (backgrounds_add(&loop->backgrounds, background))
+		loop_post(loop, &loop->backgrounds.post);
+}
+
+void loop_background_stop(struct background *background)
+{
+	backgrounds_remove(background);
 }
 
 void loop_io(struct loop *loop, struct loop_io *io)

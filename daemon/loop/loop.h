@@ -63,7 +63,7 @@ void loop_post(struct loop *loop, struct post *post); /* any thread; never fails
 /* Turns background work on; no-op when it is on. All work of this kind together takes a
  * fifth of a millisecond of each turn, and one slice at least. */
 void loop_background(struct loop *loop, struct background *background);
-/* Turns it off; no-op when it is. Not from within its run(). */
+/* Turns it off; no-op when it is. */
 void loop_background_stop(struct background *background);
 
 void loop_io(struct loop *loop,

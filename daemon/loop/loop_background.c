@@ -2,8 +2,6 @@
 #include "daemon/loop/loop_background.h"
 
 #include "daemon/base/clock.h"
-#include "daemon/loop/loop.h"
-#include "daemon/loop/loop_engine.h"
 
 #define TURN_NS 200000u /* of a turn, for all of it together */
 
@@ -12,21 +10,36 @@ static bool background_is_on(const struct background *background)
 	return background->link.next && !list_empty(&background->link);
 }
 
-static void background_post_all(struct backgrounds *backgrounds)
+void backgrounds_init(struct backgrounds *backgrounds, void (*run)(struct post *post))
 {
-	if (backgrounds->posted || list_empty(&backgrounds->list))
-		return;
-
-	backgrounds->posted = true;
-	loop_post(backgrounds->loop, &backgrounds->post);
+	*backgrounds = (struct backgrounds){.post = {.run = run}};
+	list_init(&backgrounds->list);
 }
 
-static void background_run_turn(struct post *post)
+static bool background_must_post(struct backgrounds *backgrounds)
 {
-	struct backgrounds *backgrounds = container_of(post, struct backgrounds, post);
+	if (backgrounds->posted || list_empty(&backgrounds->list))
+		return false;
+
+	backgrounds->posted = true;
+	return true;
+}
+
+bool backgrounds_add(struct backgrounds *backgrounds, struct background *background)
+{
+	if (background_is_on(background))
+		return false;
+
+	list_push_back(&backgrounds->list, &background->link);
+	return background_must_post(backgrounds);
+}
+
+bool backgrounds_run(struct backgrounds *backgrounds)
+{
 	uint64_t until = clock_now() + TURN_NS;
 
-	backgrounds->posted = false;
+	/* While it runs the post counts as posted: what is turned on meanwhile has its turn
+	 * here or in the next. */
 	for (struct list *node; (node = list_pop_front(&backgrounds->list));) {
 		struct background *background = container_of(node, struct background, link);
 
@@ -36,25 +49,11 @@ static void background_run_turn(struct post *post)
 			break;
 	}
 
-	background_post_all(backgrounds);
+	backgrounds->posted = false;
+	return background_must_post(backgrounds);
 }
 
-void backgrounds_init(struct backgrounds *backgrounds, struct loop *loop)
-{
-	*backgrounds = (struct backgrounds){.loop = loop, .post = {.run = background_run_turn}};
-	list_init(&backgrounds->list);
-}
-
-void loop_background(struct loop *loop, struct background *background)
-{
-	if (background_is_on(background))
-		return;
-
-	list_push_back(&loop->backgrounds.list, &background->link);
-	background_post_all(&loop->backgrounds);
-}
-
-void loop_background_stop(struct background *background)
+void backgrounds_remove(struct background *background)
 {
 	if (background_is_on(background))
 		list_remove(&background->link);

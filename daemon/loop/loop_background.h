@@ -2,17 +2,21 @@
 /*
  * loop_background: the loop's work that goes on in slices. One post, pending while any of
  * it is on, gives all of it together a share of each turn, a slice each in rotation: however
- * much there is to do, a turn takes no longer for it.
+ * much there is to do, a turn takes no longer for it. The post is loop.c's.
  */
 #pragma once
 
 #include "daemon/loop/event.h"
 
 struct backgrounds {
-	struct loop *loop;
 	struct post post;
 	bool posted;
 	struct list list; /* struct background: those that are on, the next first */
 };
 
-void backgrounds_init(struct backgrounds *backgrounds, struct loop *loop);
+void backgrounds_init(struct backgrounds *backgrounds, void (*run)(struct post *post));
+/* Turns one on. True: the post is to be posted. */
+bool backgrounds_add(struct backgrounds *backgrounds, struct background *background);
+void backgrounds_remove(struct background *background); /* no-op when it is off */
+/* Runs slices for one turn. True: the post is to be posted again. */
+bool backgrounds_run(struct backgrounds *backgrounds);
