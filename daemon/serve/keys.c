@@ -33,6 +33,8 @@ struct keys {
 	uint64_t blocks[HBM_TIERS]; /* of the leading run */
 	/* TOUCH */
 	struct cache_touch touch;
+	/* REMOVE */
+	struct cache_drop_wait drops;
 	/* PIN, UNPIN */
 	struct list *pins;
 	struct payer *payer;
@@ -368,6 +370,20 @@ static bool keys_find_to_unpin(struct keys *keys, struct slice *slice)
 
 /* ---- begin ---- */
 
+static void keys_dropped(struct cache_drop_wait *wait)
+{
+	keys_end(container_of(wait, struct keys, drops));
+}
+
+/* Whether the reply has to wait until what descends from the blocks is gone. */
+static bool keys_wait_for_drops(struct keys *keys)
+{
+	keys->drops.done = keys_dropped;
+
+	return keys->message->header.opcode == HBM_WIRE_REMOVE &&
+	       cache_wait_for_drops(keys->hbmd->cache, &keys->drops);
+}
+
 static bool keys_run(struct work *work, struct slice *slice)
 {
 	struct keys *keys = container_of(work, struct keys, work);
@@ -380,7 +396,8 @@ static bool keys_run(struct work *work, struct slice *slice)
 	if (keys->phase)
 		return false;
 
-	keys_end(keys);
+	if (!keys_wait_for_drops(keys))
+		keys_end(keys);
 
 	return true;
 }

@@ -10,7 +10,9 @@
  * 	PIN		from head to tail, so that ancestors are pinned by then
  * 	UNPIN		UNPIN_KEYS at a time, each time past all pins of the list
  * 	REMOVE		from tail to head: dropping a chain's head drops its descendants, and
- * 			each block must be counted for the key that names it
+ * 			each block must be counted for the key that names it. The reply comes
+ * 			when the descendants are gone, too; what is removed later does not
+ * 			delay it
  */
 #pragma once
 

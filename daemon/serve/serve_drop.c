@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_drop: NAMESPACE_DROP. All blocks of a namespace leave the index, a few thousand
- * between two turns of the loop. To every client it is one moment, the one when the
+ * serve_drop: NAMESPACE_DROP. All blocks of a namespace leave the index, in slices
+ * between turns of the loop. To every client it is one moment, the one when the
  * request arrives: from then on until the reply the namespace is taken for empty, and no
  * block is stored to it, so that none can be dropped that was stored after the reply.
  *
@@ -25,10 +25,10 @@
 
 #include <stdlib.h>
 
-#define DROP_STEP 4096 /* entries of the index between two turns of the loop */
+#define DROP_STEP 256 /* entries of the index in a slice */
 
 struct namespace_drop {
-	struct post post;
+	struct background background;
 	struct hbmd *hbmd;
 	struct list requests; /* that wait for its end */
 	struct cache_drop walk;
@@ -83,19 +83,19 @@ static void serve_drop_end(struct namespace_drop *drop)
 	free(drop);
 }
 
-static void serve_drop_some(struct post *post)
+static bool serve_drop_some(struct background *background)
 {
-	struct namespace_drop *drop = container_of(post, struct namespace_drop, post);
+	struct namespace_drop *drop = container_of(background, struct namespace_drop, background);
 	struct hbmd *hbmd = drop->hbmd;
 	bool more = cache_drop_some(hbmd->cache, &drop->walk, DROP_STEP) ||
 		    serve_drop_forget_pins(drop);
 
 	pump_run(hbmd->mover);
 
-	if (more)
-		loop_post(hbmd->loop, post);
-	else
+	if (!more)
 		serve_drop_end(drop);
+
+	return more;
 }
 
 /* A drop of a namespace, which it keeps; NULL: out of memory. */
@@ -106,7 +106,7 @@ static struct namespace_drop *serve_drop_new(struct hbmd *hbmd, uint16_t number)
 	if (!drop)
 		return NULL;
 
-	*drop = (struct namespace_drop){.post = {.run = serve_drop_some},
+	*drop = (struct namespace_drop){.background = {.run = serve_drop_some},
 					.hbmd = hbmd,
 					.walk = {.ns = number},
 					.pinned = ns->pins > 0};
@@ -166,5 +166,5 @@ void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
 
 	list_push_back(&drop->requests, &request->link);
 	if (!joined)
-		serve_drop_some(&drop->post);
+		loop_background(hbmd->loop, &drop->background);
 }

@@ -271,7 +271,7 @@ HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hb
  * ends;
  * HBM_WIRE_UNPIN: removes one pin for each time a key is named; HBM_NOT_FOUND if none is
  * left;
- * HBM_WIRE_REMOVE: drops them and their descendants.
+ * HBM_WIRE_REMOVE: drops them and their descendants; ends when all are gone.
  * flags: 0, or HBM_WIRE_KEEP for PIN and UNPIN. */
 HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
 			    const hbm_key *keys, size_t count, hbm_result *results,

@@ -340,6 +340,24 @@ static void test_remove_takes_what_descends(void **state)
 	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 0);
 }
 
+/* However long the chain is: when REMOVE is answered, all that descends is gone. */
+static void test_remove_of_a_long_chain(void **state)
+{
+	enum { LENGTH = ALL_BLOCKS, AT_ONCE = 16 };
+
+	(void)state;
+	for (uint64_t i = 0; i < LENGTH; i += AT_ONCE)
+		store(1 + i, AT_ONCE, i);
+
+	struct hbm_wire_status before, after;
+	spawn_status(&daemon_, &before);
+	assert_in_range(before.blocks, LENGTH / 2, LENGTH);
+	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK);
+	spawn_status(&daemon_, &after);
+	assert_int_equal(after.blocks, 0);
+	keys(HBM_WIRE_REMOVE, LENGTH, 1, HBM_MISS);
+}
+
 /* ---- Pins ---- */
 
 static void test_pins_survive_pressure(void **state)
@@ -933,6 +951,7 @@ int main(void)
 		TEST(test_a_touch_without_a_region),
 		TEST(test_evict_and_prefetch),
 		TEST(test_remove_takes_what_descends),
+		TEST(test_remove_of_a_long_chain),
 		TEST(test_pins_survive_pressure),
 		TEST(test_a_key_named_twice_takes_two_pins),
 		TEST(test_a_key_named_once_takes_one_pin),
