@@ -146,6 +146,8 @@ const struct config_key config_keys[] = {
 	{"limits", "pinned", AT(limit_pinned), SHARE(0, 16 * TIB), "50%",
 	 "pinned blocks in each tier; a percentage is of the tier"},
 	{"limits", "pins", AT(limit_pins), COUNT(0, 1000000000), "65536", "blocks pinned by one session"},
+	{"limits", "held", AT(limit_held), SHARE(1, 16 * TIB), "25%",
+	 "device memory that one session gave back and still holds; a percentage is of all for regions"},
 	{"limits", "moves", AT(limit_moves), COUNT(1, 65536), "1024", "moves between tiers in flight"},
 	{"limits", "ready_ms", AT(limit_ready_ms), COUNT(1, 86400000), "10000",
 	 "timeout for a ready fence, in milliseconds"},

@@ -45,6 +45,7 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(block_segments, BLOCK_SEGMENTS, HOST, COUNT),
 	SHARE(pinned, PINNED, TIER, BYTES), /* of the tier: set by ledger_set_limit() */
 	LIMIT(pins, PINS, SESSION, COUNT),
+	SHARE(held, HELD, SESSION, BYTES), /* of the devices: the host's by ledger_set_limit() */
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
 	LIMIT(hello_ms, HELLO_MS, HOST, MS),

@@ -49,6 +49,7 @@ enum ledger_resource {
 	LEDGER_PINNED, /* stored bytes of pinned blocks and their ancestors */
 	LEDGER_PINS,
 	LEDGER_MOVES,
+	LEDGER_HELD, /* device memory that was given back and is still held */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -79,7 +80,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 28 };
+enum { LEDGER_LIMITS = 29 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

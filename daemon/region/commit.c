@@ -50,6 +50,7 @@ static struct per_pool *commit_per_pool_for(struct commit *commit, const struct 
 	per_pool->commit = commit;
 	per_pool->device = region->device;
 	per_pool->request.bytes = region->slab;
+	per_pool->request.holder = &region->regions->holder;
 
 	return per_pool;
 }
@@ -225,6 +226,7 @@ static void commit_place_slabs(struct per_pool *per_pool)
 			assert(node);
 			struct slab *slab = container_of(node, struct slab, link);
 			slab->exported = true; /* or about to be: the client may receive its fd */
+			slab->part.holder = per_pool->request.holder;
 			run->region->slots[run->first + k].slab = slab;
 		}
 	}

@@ -14,13 +14,31 @@
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
+static void region_check_emptied(struct regions *regions)
+{
+	if (regions_is_empty(regions) && regions->emptied)
+		regions->emptied(regions);
+}
+
+static void region_holder_settled(struct holder *holder)
+{
+	region_check_emptied(container_of(holder, struct regions, holder));
+}
+
 void regions_init(struct regions *regions, struct payer *payer)
 {
 	*regions = (struct regions){.payer = payer};
+	holder_init(&regions->holder, payer);
+	regions->holder.settled = region_holder_settled;
 	list_init(&regions->all);
 	list_init(&regions->waiting);
 	for (size_t i = 0; i < REGION_BUCKETS; i++)
 		list_init(&regions->by_id[i]);
+}
+
+bool regions_is_empty(const struct regions *regions)
+{
+	return list_empty(&regions->all) && holder_is_settled(&regions->holder);
 }
 
 /* ---- Look up ---- */
@@ -155,8 +173,7 @@ static void region_free_region(struct region *region)
 	list_remove(&region->by_id);
 	list_remove(&region->link);
 	region_free(region);
-	if (list_empty(&regions->all) && regions->emptied)
-		regions->emptied(regions);
+	region_check_emptied(regions);
 }
 
 static void region_close_done(struct job *job)
@@ -279,6 +296,7 @@ void regions_end(struct regions *regions)
 void regions_release(struct regions *regions)
 {
 	regions->released = true;
+	holder_end(&regions->holder);
 	regions_advance(regions);
 }
 

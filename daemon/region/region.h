@@ -7,7 +7,8 @@
  *
  * A region that a transfer uses (region_use) keeps its daemon-side mapping until the last
  * use ends, even after the client has destroyed it or died. A dead client's slabs are
- * quarantined until its process is gone.
+ * quarantined until its process is gone, and so long it is charged for what it gave back
+ * and still holds (held.h).
  *
  * States of a region: being created (cannot be found yet) -> live -> gone (destroyed, or
  * its session ended: cannot be found) -> closing, once nothing uses it and, unless its
@@ -18,6 +19,7 @@
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/region/held.h"
 
 #include <hbm/wire.h>
 
@@ -31,16 +33,19 @@ struct session;
 struct regions {
 	struct list all;
 	struct payer *payer;
+	struct holder holder; /* of what it gave back and still holds */
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
 	bool ended;                        /* the session is dead */
 	bool released;                     /* its slabs need no quarantine */
-	void (*emptied)(
-		struct regions *regions); /* after the last region was freed; may free this */
+	/* after the last region was freed and nothing is held any more; may free this */
+	void (*emptied)(struct regions *regions);
 };
 
 void regions_init(struct regions *regions, struct payer *payer);
+/* Whether it has no region, and its client holds nothing of what it gave back. */
+bool regions_is_empty(const struct regions *regions);
 struct region *region_find(const struct regions *regions, uint32_t id);
 struct device *region_device(const struct region *region);
 /* The device of the session's oldest region; NULL: it has none. */
@@ -76,7 +81,8 @@ bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_r
 
 /* The session is dead: all its regions are gone, all their slabs quarantined. */
 void regions_end(struct regions *regions);
-/* The process is gone, or the daemon stops: ends the quarantine. */
+/* The process is gone, or the daemon stops: ends the quarantine, and what is held is no longer
+ * charged. */
 void regions_release(struct regions *regions);
 
 /* Waits until regions are no longer in use; retry() is called each time one becomes

@@ -5,7 +5,8 @@
  * device does not have.
  *
  * Requests are served first come, first served. One that fits only after a slab retires,
- * or after a ready slab of another size is released, waits for that. The bytes it still
+ * after a ready slab of another size is released, or if what was held has become free,
+ * waits for that. The bytes it still
  * misses are set aside: later requests see a smaller budget.
  *
  * Background creation makes one slab per job, so that a request never waits for more than
@@ -37,6 +38,7 @@ struct slabs {
 	struct list ready, lost;
 	struct list requests; /* waiting, in order */
 	struct slab *making;
+	struct held held;
 	struct timer retry;
 	uint64_t retry_ns;
 	bool draining; /* no slab is created ahead */
@@ -64,9 +66,7 @@ static struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 /* Runs on the control worker. */
 static CUresult slab_create(struct slab *slab)
 {
-	struct device *device = slab->slabs->device;
-	CUmemAllocationProp prop = device_allocation(device);
-	return device->driver->cuMemCreate(&slab->handle, slab->bytes, &prop, 0);
+	return held_create(&slab->slabs->held, &slab->handle, slab->bytes);
 }
 
 /* ---- Retire ---- */
@@ -74,7 +74,8 @@ static CUresult slab_create(struct slab *slab)
 static void slab_release_run(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
-	slab->result = device_release(slab->slabs->device, slab->handle);
+	slab->result = held_release(&slab->slabs->held, slab->handle, slab->bytes,
+				    slab->exported ? &slab->part : NULL);
 }
 
 static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
@@ -93,7 +94,11 @@ static void slab_release_done(struct job *job)
 	struct slabs *slabs = slab->slabs;
 
 	slabs->books.retiring -= slab->bytes;
-	if (slab->result == CUDA_SUCCESS) {
+	bool held = slab->exported &&
+		    held_release_ended(&slabs->held, &slab->part, slab->result == CUDA_SUCCESS);
+	if (slab->result == CUDA_SUCCESS && held) {
+		slabs->books.held += slab->bytes;
+	} else if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
 		free(slab);
 	} else {
@@ -110,7 +115,27 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	slabs->books.retiring += slab->bytes;
 	slab->job.run = slab_release_run;
 	slab->job.done = slab_release_done;
+	if (slab->exported) {
+		slab->part.bytes = slab->bytes;
+		held_release_begins(&slab->part);
+	}
+
 	worker_post(slabs->device->control, &slab->job);
+}
+
+static void slab_returned(struct held_part *part)
+{
+	struct slab *slab = container_of(part, struct slab, part);
+	struct slabs *slabs = slab->slabs;
+
+	slabs->books.held -= slab->bytes;
+	slabs->books.uncreated += slab->bytes;
+	free(slab);
+}
+
+static void slab_probed(struct held *held)
+{
+	slab_pump(container_of(held, struct slabs, held));
 }
 
 /* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
@@ -238,6 +263,44 @@ static void slab_create_missing(struct slabs *slabs, struct slab_request *reques
 	worker_post(slabs->device->control, &request->job);
 }
 
+/* While slabs retire, what their client gave back a moment ago counts like what it holds:
+ * whether it does is not known yet. */
+static bool slab_holds_too_much(const struct slabs *slabs, const struct slab_request *request)
+{
+	const struct holder *holder = request->holder;
+	uint64_t unknown = holder && slabs->books.retiring > 0 ? holder->releasing : 0;
+
+	return holder && !ledger_has_own_room(holder->payer, LEDGER_HELD, unknown + 1);
+}
+
+/* What keeps the request from being served: HBM_OK: nothing. */
+static int slab_obstacle(struct slabs *slabs, const struct slab_request *request)
+{
+	uint64_t bytes = request->missing * request->bytes;
+
+	if (slab_holds_too_much(slabs, request))
+		return HBM_LIMIT;
+	if (bytes <= slabs->books.uncreated)
+		return HBM_OK;
+
+	slab_retire_others(slabs, request->bytes, bytes);
+	return HBM_NO_SPACE;
+}
+
+/* Whether what is under way may remove the obstacle. */
+static bool slab_may_improve(struct slabs *slabs, struct slab_request *request)
+{
+	if (slabs->books.retiring > 0 || slabs->making || slabs->held.probing)
+		return true;
+	if (slabs->books.held == 0 || request->probed)
+		return false;
+
+	request->probed = true;
+	held_probe(&slabs->held);
+
+	return true;
+}
+
 /* Serves the first request if possible; false if it must wait. */
 static bool slab_serve_first(struct slabs *slabs)
 {
@@ -245,19 +308,17 @@ static bool slab_serve_first(struct slabs *slabs)
 		container_of(slabs->requests.next, struct slab_request, link);
 
 	slab_take_ready(slabs, request);
-	uint64_t bytes = request->missing * request->bytes;
-	if (bytes > slabs->books.uncreated) {
-		slab_retire_others(slabs, request->bytes, bytes);
-		if (slabs->books.retiring > 0 || slabs->making)
-			return false;
-
-		list_remove(&request->link);
-		slab_fail_request(slabs, request, HBM_NO_SPACE);
-
-		return true;
-	}
+	int status = slab_obstacle(slabs, request);
+	if (status != HBM_OK && slab_may_improve(slabs, request))
+		return false;
 
 	list_remove(&request->link);
+	if (status != HBM_OK) {
+		if (status == HBM_LIMIT)
+			(void)ledger_check(request->holder->payer, LEDGER_HELD, 1); /* counts it */
+		slab_fail_request(slabs, request, status);
+		return true;
+	}
 
 	if (request->missing > 0) {
 		slab_create_missing(slabs, request);
@@ -286,13 +347,13 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	const struct slabs_books *books = &slabs->books;
 	if (!checked_mul(request->bytes, request->count, &need) ||
 	    !checked_add(need, slab_requested(slabs), &need) ||
-	    need > books->ready + books->uncreated + books->retiring)
+	    need > books->ready + books->uncreated + books->retiring + books->held)
 		return HBM_NO_SPACE;
 
 	list_init(&request->taken);
 	request->slabs = slabs;
 	request->missing = request->count;
-	request->retried = false;
+	request->retried = request->probed = false;
 	list_push_back(&slabs->requests, &request->link);
 	slab_pump(slabs);
 
@@ -388,6 +449,9 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	list_init(&slabs->ready);
 	list_init(&slabs->lost);
 	list_init(&slabs->requests);
+	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
+	slabs->held.returned = slab_returned;
+	slabs->held.probed = slab_probed;
 	slabs->retry.fire = slab_retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
 	*out = slabs;
@@ -433,6 +497,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 		return NULL;
 
 	slabs_drain(slabs);
+	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
 	assert(list_empty(&slabs->requests));
 	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
@@ -444,6 +509,8 @@ struct slabs *slabs_close(struct slabs *slabs)
 	slab_wait_for_worker(slabs);
 	for (struct list *node; (node = list_pop_front(&slabs->lost));)
 		free(container_of(node, struct slab, link));
+	for (struct held_part *part; (part = held_pop(&slabs->held));)
+		free(container_of(part, struct slab, part));
 	free(slabs);
 
 	return NULL;
@@ -462,11 +529,13 @@ uint64_t slabs_default(const struct slabs *slabs)
 const char *slabs_check(const struct slabs *slabs)
 {
 	const struct slabs_books *books = &slabs->books;
-	if (books->leased + books->quarantined + books->retiring + books->ready +
-		    books->uncreated !=
+	if (books->leased + books->quarantined + books->retiring + books->ready + books->uncreated +
+		    books->held !=
 	    books->budget)
-		return "leased, quarantined, retiring, ready and uncreated do not add up to the "
-		       "budget";
+		return "leased, quarantined, retiring, ready, uncreated and held do not add up to "
+		       "the budget";
+	if (books->held != slabs->held.bytes)
+		return "the held bytes are counted twice, differently";
 
 	uint64_t ready = slabs->making ? slabs->making->bytes : 0, lost = 0;
 	list_for_each (node, &slabs->ready)
@@ -479,7 +548,7 @@ const char *slabs_check(const struct slabs *slabs)
 	if (lost > books->quarantined)
 		return "more bytes are lost than quarantined";
 
-	return NULL;
+	return held_check(&slabs->held);
 }
 
 struct slab *slab_ref(struct slab *slab)

@@ -6,6 +6,7 @@
  * 	leased		in a region of a live session
  * 	quarantined	in a region of a session whose process may still be alive
  * 	retiring	freed, its handle being released on the control worker
+ * 	held		released, and not free: its client still holds it (held.h)
  * 	ready		created ahead, never exported
  * 	uncreated	budget without a handle
  *
@@ -14,8 +15,8 @@
  * quarantined once all of its references are.
  *
  * A slab that was ever exported is never reused: an fd is a capability that cannot be
- * revoked, so the handle is released and a new one created. The driver clears the memory
- * and refuses to create it while a process still holds the old one. Ready
+ * revoked, so the handle is released and a new one created. The driver clears the memory.
+ * What a client still holds after that is not to be had, and is counted as held. Ready
  * slabs are created in the background so that a commit does not pay for creation; when
  * another size is requested, ready slabs of other sizes are released first. A slab
  * whose handle the device refuses to release stays quarantined for the life of the
@@ -25,6 +26,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
+#include "daemon/region/held.h"
 
 struct slabs;
 
@@ -38,10 +40,11 @@ struct slab {
 	CUresult result; /* the pool's, as are the following */
 	struct job job;
 	struct slabs *slabs;
+	struct held_part part; /* once exported; its holder is set by who exports it */
 };
 
 struct slabs_books {
-	uint64_t budget, leased, quarantined, retiring, ready, uncreated;
+	uint64_t budget, leased, quarantined, retiring, ready, uncreated, held;
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are
@@ -66,16 +69,20 @@ const char *slabs_check(const struct slabs *slabs);
  * on the control worker where none is ready. done() is called once, on the loop thread,
  * maybe before slabs_request() returns: status 0 and `count` slabs on `taken`, leased,
  * with one reference each; or an enum hbm_status and no slabs. If slabs_request() itself
- * refuses (budget), it returns HBM_NO_SPACE and done() is not called. */
+ * refuses (budget), it returns HBM_NO_SPACE and done() is not called. HBM_LIMIT: the
+ * holder holds more than it may of what it gave back. Before a request is refused for what
+ * is held, the device is asked again. */
 struct slab_request {
 	uint64_t bytes; /* of each */
 	uint64_t count;
+	struct holder *holder; /* NULL: there is none to charge */
 	void (*done)(struct slab_request *request);
 	struct list taken;
 	int status;
 	struct list link; /* the pool's, as are the following */
 	uint64_t missing;
 	bool retried;
+	bool probed;    /* a probe has begun since it is the first in turn */
 	bool lacks_fds; /* result was caused by a lack of descriptors */
 	CUresult result;
 	struct job job;

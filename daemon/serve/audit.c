@@ -159,8 +159,10 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 	account->placed = books.leased;
 	account->moving = books.retiring;
 	account->quarantined = books.quarantined;
-	audit_expect(account, "free + leased + retiring + quarantined",
-		     account->free + account->placed + account->moving + account->quarantined,
+	account->held = books.held;
+	audit_expect(account, "free + leased + retiring + quarantined + held",
+		     account->free + account->placed + account->moving + account->quarantined +
+			     account->held,
 		     account->capacity);
 	const char *fault = slabs_check(device->slabs);
 	if (fault)

@@ -127,6 +127,7 @@ static void inspect_query_devices(struct page *page)
 						   .retiring = books.retiring,
 						   .ready = books.ready,
 						   .uncreated = books.uncreated,
+						   .held = books.held,
 						   .slab = slabs_default(device->slabs),
 						   .granularity = device->granularity};
 		memcpy(record->name, device->name, sizeof(record->name));

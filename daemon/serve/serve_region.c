@@ -6,6 +6,7 @@
  */
 #include "daemon/serve/serve_region.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -205,8 +206,8 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 static void serve_region_refuse_for_space(struct request *request)
 {
 	const struct hbm_wire_ranges *ranges = (const void *)request->message;
-	const struct region *region =
-		region_find(&request->session->regions, ranges->ranges[0].region);
+	const struct session *session = request->session;
+	const struct region *region = region_find(&session->regions, ranges->ranges[0].region);
 	if (!region) {
 		request_refuse(request, HBM_NO_SPACE, "not enough free memory");
 		return;
@@ -215,9 +216,17 @@ static void serve_region_refuse_for_space(struct request *request)
 	const struct device *device = region_device(region);
 	struct slabs_books books = slabs_books(device->slabs);
 	uint64_t available = books.ready + books.uncreated + books.retiring;
-	request_refuse(request, HBM_NO_SPACE, "device %u: %llu of %llu bytes for regions are free",
-		       device->index, (unsigned long long)available,
-		       (unsigned long long)books.budget);
+	uint64_t held = ledger_used(&session->payer, LEDGER_HELD);
+	char text[96] = "";
+
+	if (books.held > 0)
+		snprintf(text, sizeof(text),
+			 "; %llu given back are still held, %llu of them by this session",
+			 (unsigned long long)books.held,
+			 (unsigned long long)(held < books.held ? held : books.held));
+	request_refuse(request, HBM_NO_SPACE,
+		       "device %u: %llu of %llu bytes for regions are free%s", device->index,
+		       (unsigned long long)available, (unsigned long long)books.budget, text);
 }
 
 /* The reasons of COMMIT and DECOMMIT. */
@@ -225,6 +234,11 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 {
 	if (status == HBM_NO_SPACE) {
 		serve_region_refuse_for_space(request);
+		return;
+	}
+
+	if (status == HBM_LIMIT && !ledger_has_own_room(&request->session->payer, LEDGER_HELD, 1)) {
+		request_refuse_limit(request, LEDGER_HELD, 1);
 		return;
 	}
 

@@ -420,6 +420,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.loaded_bytes = session->loaded_bytes,
 		.stored_bytes = session->stored_bytes,
 		.state = session->state == SESSION_DEAD,
+		.held = ledger_used(&session->payer, LEDGER_HELD),
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

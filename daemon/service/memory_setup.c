@@ -196,6 +196,16 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	return r;
 }
 
+/* What one session may hold of what it gave back is a share of the memory for regions. */
+static void memory_setup_limit_held(const struct hbmd *hbmd)
+{
+	uint64_t regions = 0;
+
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		regions += slabs_books(hbmd->devices->list[i].slabs).budget;
+	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
+}
+
 static void memory_setup_link_tiers(struct cache *cache)
 {
 	for (uint32_t i = 0; i < cache->devices; i++)
@@ -224,6 +234,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	if (r < 0)
 		return r;
 
+	memory_setup_limit_held(hbmd);
 	memory_setup_link_tiers(hbmd->cache);
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,

@@ -66,7 +66,7 @@ void session_unref(struct session *session)
 {
 	assert(session->refs > 0);
 	if (--session->refs == 0 && session->state == SESSION_DEAD &&
-	    list_empty(&session->regions.all))
+	    regions_is_empty(&session->regions))
 		session_free(session);
 }
 

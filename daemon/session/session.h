@@ -25,10 +25,11 @@
  * 	draining  no request is read; it closes when those in flight have been answered
  * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top of the loop,
  * 	          so that no handler loses the session it works for
- * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process lives.
+ * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process lives, and
+ *            so does what it gave back and still holds.
  *
  * Every other transition is refused and changes nothing. A dead session is freed with its
- * last reference and its last region. Requests, and whatever may end the session while it
+ * last reference and its last region, once nothing is held. Requests, and whatever may end the session while it
  * is used, hold a reference.
  *
  * Bounded by construction: a session may have [limits] requests_in_flight requests, where

@@ -101,7 +101,8 @@
 	X(R, uint64_t, log_lines_dropped, , COUNT, 5, COUNTER, "log lines dropped",                \
 	  "hbmd_log_lines_dropped_total", "Log lines dropped because stderr was not read.")
 
-/* A device; cache, headroom and regions add up to memory, leased to uncreated to regions. */
+/* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
+ * regions. */
 #define HBM_RECORD_DEVICE(X, R)                                                                    \
 	X(R, uint32_t, index, , ID, 1, FACT, "DEVICE", "", "Number of the device.")                \
 	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
@@ -131,8 +132,10 @@
 	X(R, uint64_t, granularity, , BYTES, 1, FACT, "", "", "Granularity of allocations.")       \
 	X(R, uint64_t, lost, , COUNT, 1, GAUGE, "LOST",                                            \
 	  "hbmd_device_lost", "1: lost to a sticky error until hbmd restarts.")                    \
-	X(R, uint8_t, uuid, [HBM_WIRE_UUID_BYTES], UUID, 1, FACT, "UUID",                          \
-	  "", "From cuDeviceGetUuid().")
+	X(R, uint8_t, uuid, [HBM_WIRE_UUID_BYTES], UUID, 2, FACT, "UUID",                          \
+	  "", "From cuDeviceGetUuid().")                                                           \
+	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
+	  "hbmd_device_held_bytes", "Of the pool, given back by clients and not free.")
 
 /* A tier, of HBM one for each device. */
 #define HBM_RECORD_TIER(X, R)                                                                      \
@@ -187,7 +190,9 @@
 	X(R, uint64_t, loaded_bytes, , BYTES, 3, COUNTER, "LOADED", "", "Bytes loaded.")           \
 	X(R, uint64_t, stored_bytes, , BYTES, 3, COUNTER, "STORED", "", "Bytes stored.")           \
 	X(R, uint32_t, state, , STATE, 2, FACT, "STATE", "", "0: live, 1: dead and quarantined.")  \
-	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")
+	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")                                        \
+	X(R, uint64_t, held, , BYTES, 3, GAUGE, "HELD",                                            \
+	  "", "Device memory that it gave back and that is not free.")
 
 /* A region. */
 #define HBM_RECORD_REGION(X, R)                                                                    \
@@ -240,7 +245,7 @@
 	  "", "Transfers and requests that use it.")                                               \
 	X(R, uint32_t, checksummed, , BOOL, 2, FACT, "", "", "1: it has a checksum.")
 
-/* The account of a pool: capacity = free + placed + moving + quarantined. */
+/* The account of a pool: capacity = free + placed + moving + quarantined + held. */
 #define HBM_RECORD_ACCOUNT(X, R)                                                                   \
 	X(R, char, pool, [32], TEXT, 1, FACT, "POOL",                                              \
 	  "", "Pool: hbm 0 cache, hbm 0 regions, ddr, nvme or staging.")                           \
@@ -251,11 +256,13 @@
 	  "", "Bytes that are the source or target of a transfer.")                                \
 	X(R, uint64_t, quarantined, , BYTES, 1, GAUGE, "QUARANTINED",                              \
 	  "", "Bytes whose client process may still write to them.")                               \
-	X(R, uint32_t, balanced, , BOOL, 1, FACT, "BALANCED",                                      \
+	X(R, uint32_t, balanced, , BOOL, 2, FACT, "BALANCED",                                      \
 	  "", "1: they add up, and every other check of the pool passed.")                         \
 	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
-	X(R, char, problem, [128], TEXT, 1, FACT, "PROBLEM",                                       \
-	  "", "The first problem found, or empty.")
+	X(R, char, problem, [128], TEXT, 2, FACT, "PROBLEM",                                       \
+	  "", "The first problem found, or empty.")                                                \
+	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
+	  "", "Bytes that clients gave back and that are not free.")
 
 /* A link. */
 #define HBM_RECORD_LINK(X, R)                                                                      \

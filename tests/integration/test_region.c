@@ -68,7 +68,7 @@ static uint64_t leased(void)
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, first_device, &device), 1);
 	assert_int_equal(device.regions, POOL);
 	assert_int_equal(device.leased + device.quarantined + device.retiring + device.ready +
-				 device.uncreated,
+				 device.uncreated + device.held,
 			 POOL);
 
 	return device.leased;

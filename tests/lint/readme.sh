@@ -148,7 +148,7 @@ has_device_memory() {
 }
 
 no_device_memory() {
-	hbmctl verify | squeeze | grep -q '^hbm 0 regions 176 MiB 176 MiB 0 B 0 B 0 B yes$'
+	hbmctl verify | squeeze | grep -q '^hbm 0 regions 176 MiB 176 MiB 0 B 0 B 0 B 0 B yes$'
 }
 
 hbmctl replay tmp/trace --block-bytes 512KiB --namespace killed >killed 2>&1 &

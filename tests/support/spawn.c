@@ -371,7 +371,8 @@ static int is_busy(const void *record, size_t bytes, void *arg)
 
 	assert_int_equal(bytes, sizeof(*account));
 	bool regions = strstr(account->pool, "regions") != NULL;
-	if (account->moving > 0 || account->quarantined > 0 || (regions && account->placed > 0))
+	if (account->moving > 0 || account->quarantined > 0 || account->held > 0 ||
+	    (regions && account->placed > 0))
 		*busy = true;
 
 	return 0;

@@ -16,6 +16,7 @@
 struct fixture {
 	struct slabs slabs;
 	struct slab ready[2], making, lost[2];
+	struct held_part part;
 };
 
 static struct slabs *counted(struct fixture *fixture)
@@ -28,7 +29,8 @@ static struct slabs *counted(struct fixture *fixture)
 				.quarantined = 256 + 8 + 4,
 				.retiring = 128,
 				.ready = 64 + 32 + 16,
-				.uncreated = 2 + 1},
+				.uncreated = 2,
+				.held = 1},
 		.ready = {{.bytes = 64}, {.bytes = 32}},
 		.making.bytes = 16,
 		.lost = {{.bytes = 8}, {.bytes = 4}},
@@ -36,6 +38,10 @@ static struct slabs *counted(struct fixture *fixture)
 	slabs->making = &fixture->making;
 	list_init(&slabs->ready);
 	list_init(&slabs->lost);
+	list_init(&slabs->held.parts);
+	slabs->held.bytes = 1;
+	fixture->part.bytes = 1;
+	list_push_back(&slabs->held.parts, &fixture->part.link);
 	for (size_t i = 0; i < 2; i++) {
 		list_push_back(&slabs->ready, &fixture->ready[i].link);
 		list_push_back(&slabs->lost, &fixture->lost[i].link);
@@ -56,8 +62,8 @@ static void test_the_sum(void **state)
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		++*counts[i];
 		assert_string_equal(slabs_check(&fixture.slabs),
-				    "leased, quarantined, retiring, ready and uncreated do not add "
-				    "up to the budget");
+				    "leased, quarantined, retiring, ready, uncreated and held do "
+				    "not add up to the budget");
 		--*counts[i];
 	}
 }
@@ -81,6 +87,29 @@ static void test_the_ready_slabs(void **state)
 	assert_string_equal(slabs_check(&fixture.slabs), "the ready slabs do not add up");
 }
 
+/* What is held is in the books as in the list, and charged to its holder if it has one. */
+static void test_the_held_slabs(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct holder holder;
+	struct slabs *slabs = counted(&fixture);
+
+	slabs->books.held++;
+	slabs->books.uncreated--;
+	assert_string_equal(slabs_check(slabs), "the held bytes are counted twice, differently");
+	slabs->held.bytes++;
+	assert_string_equal(slabs_check(slabs), "the held slabs do not add up");
+
+	slabs = counted(&fixture);
+	fixture.part.holder = &holder;
+	assert_string_equal(slabs_check(slabs), "a held slab is not charged to its holder");
+	fixture.part.charge.amount = 1;
+	assert_null(slabs_check(slabs));
+	fixture.part.holder = NULL;
+	assert_string_equal(slabs_check(slabs), "a held slab is not charged to its holder");
+}
+
 /* Those that are lost are among the quarantined ones, and may be all of them. */
 static void test_the_lost_slabs(void **state)
 {
@@ -102,6 +131,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_sum),
 		cmocka_unit_test(test_the_ready_slabs),
+		cmocka_unit_test(test_the_held_slabs),
 		cmocka_unit_test(test_the_lost_slabs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

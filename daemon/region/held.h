@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * held: device memory that the daemon has released and that is not free, because the
+ * client it was handed to keeps a descriptor or a mapping of it, or has not read the
+ * message it came with.
+ *
+ * The driver does not say who holds what. It says how much of the device is free
+ * (cuMemGetInfo), and the daemon knows what it has itself; the rest is what others have:
+ *
+ * 	others = total - free - created
+ *
+ * Around each release `others` is measured on the control worker. Grown by more than half
+ * of what was released: that memory is held. `base` is what others had when nothing was
+ * held, so `others - base` is what is held by now. It is measured again while anything is
+ * held, by a timer and before a request is refused for it. When it has fallen, what was
+ * given back last counts as free first: an honest client may be late by a moment, and what
+ * has been held for long is meant to be.
+ *
+ * Other processes of the device blur that. What they allocate in the moment of a release,
+ * or while something is held, keeps memory counted as held that is free, until they free
+ * it or nothing is held; what they free meanwhile hides as much that is held. Without them
+ * the account is exact.
+ *
+ * Each part is charged to its holder while the holder's process lives. After that no
+ * session is charged: the part counts as free as soon as the device has room for all that is
+ * not created.
+ */
+#pragma once
+
+#include "daemon/base/list.h"
+#include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
+
+/* Who is charged for what it was handed, gave back, and holds: one of each session. */
+struct holder {
+	struct payer *payer;
+	uint64_t releasing; /* bytes that it gave back and that are being released */
+	bool gone;          /* its process has ended */
+	struct list parts;  /* struct held_part, charged to it */
+	void (*settled)(struct holder *holder); /* after the last part or release; may free it */
+};
+
+/* One allocation on its way from its release to being free; zeroed before. */
+struct held_part {
+	uint64_t bytes;
+	struct holder *holder; /* NULL: it was never handed out, or its holder is gone */
+	/* The rest is held.c's. */
+	struct held *held;
+	struct list link, by_holder;
+	struct charge charge;
+	bool kept; /* others had as much more after its release */
+	uint64_t others_before;
+};
+
+/* What the driver says at one moment. */
+struct held_reading {
+	bool known;
+	uint64_t free, others;
+};
+
+struct held {
+	struct device *device;
+	struct loop *loop;
+	void (*returned)(struct held_part *part); /* it is free; may free it */
+	void (*probed)(struct held *held);        /* a probe has ended */
+	uint64_t bytes;                           /* of all parts */
+	/* The rest is held.c's. */
+	struct list parts; /* in the order of their release */
+	uint64_t base;
+	struct timer timer;
+	uint64_t timer_ns;
+	bool probing, again, closed;
+	struct job job;
+	uint64_t uncreated; /* of the pool, when the probe began */
+	const uint64_t *pool_uncreated, *pool_retiring;
+	struct held_reading probe; /* of the last probe */
+	uint64_t created;          /* bytes the pool has; the control worker's */
+};
+
+void holder_init(struct holder *holder, struct payer *payer);
+bool holder_is_settled(const struct holder *holder); /* it holds nothing */
+/* Its process has ended: its parts are no longer charged. Does not call settled(). */
+void holder_end(struct holder *holder);
+
+/* The pool's counts are read when a probe begins. */
+void held_open(struct held *held, struct device *device, struct loop *loop,
+	       const uint64_t *pool_uncreated, const uint64_t *pool_retiring);
+/* For the time after loop_run(): no more timers and no more probes. */
+void held_close(struct held *held);
+/* Then: a part that is still held, without a holder; NULL: none. */
+struct held_part *held_pop(struct held *held);
+
+/* On the control worker. */
+CUresult held_create(struct held *held, CUmemGenericAllocationHandle *handle, uint64_t bytes);
+/* part NULL: it was never handed out. */
+CUresult held_release(struct held *held, CUmemGenericAllocationHandle handle, uint64_t bytes,
+		      struct held_part *part);
+
+/* The release of the part is posted to the control worker. */
+void held_release_begins(struct held_part *part);
+/* Its release is done, or has failed: whether the part is held. If so it belongs to `held`
+ * until returned(). */
+bool held_release_ended(struct held *held, struct held_part *part, bool released);
+/* Measures; probed() follows. If a probe is on its way, whose answer may be from before
+ * this call, another follows it. */
+void held_probe(struct held *held);
+/* The first fault of the account as a static sentence, or NULL. */
+const char *held_check(const struct held *held);
