@@ -63,6 +63,7 @@ struct config {
 	uint64_t limit_address_space_total;
 	struct config_size limit_address_space_per_user; /* % of address_space_total */
 	uint64_t limit_commit_slabs;                     /* one commit request */
+	uint64_t limit_unread_descriptors;               /* a session */
 	uint64_t limit_namespaces;
 	struct config_size limit_namespaces_per_user; /* % of namespaces */
 	uint64_t limit_namespace_opens;               /* a session */

@@ -134,6 +134,8 @@ const struct config_key config_keys[] = {
 	{"limits", "address_space_per_user", AT(limit_address_space_per_user), SHARE(2 * MIB, 64 * TIB), "75%",
 	 "address space of one user that is no operator; a percentage is of limits.address_space_total"},
 	{"limits", "commit_slabs", AT(limit_commit_slabs), COUNT(1, 1000000), "4096", "slabs of one commit request"},
+	{"limits", "unread_descriptors", AT(limit_unread_descriptors), COUNT(HBM_WIRE_FDS_MAX, 1000000), "1024",
+	 "descriptors sent to one session before it has read them; above it those that follow wait"},
 	{"limits", "namespaces", AT(limit_namespaces), COUNT(1, 65000), "1024", "namespaces with blocks or users"},
 	{"limits", "namespaces_per_user", AT(limit_namespaces_per_user), SHARE(1, 65000), "75%",
 	 "those that one user has made, if no operator; a percentage is of limits.namespaces"},

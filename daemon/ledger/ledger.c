@@ -37,6 +37,7 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(address_space_total, ADDRESS_SPACE, HOST, BYTES),
 	SHARE(address_space_per_user, ADDRESS_SPACE, USER, BYTES),
 	LIMIT(commit_slabs, COMMIT_SLABS, HOST, COUNT),
+	LIMIT(unread_descriptors, UNREAD_FDS, SESSION, COUNT),
 	LIMIT(namespaces, NAMESPACES, HOST, COUNT),
 	SHARE(namespaces_per_user, NAMESPACES, USER, COUNT),
 	LIMIT(namespace_opens, NAMESPACE_OPENS, SESSION, COUNT),

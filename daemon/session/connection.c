@@ -4,7 +4,9 @@
 #include "daemon/base/clock.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -47,9 +49,23 @@ static void connection_update_watch(struct connection *connection)
 
 /* ---- Sending ---- */
 
+/* Whether the peer has read all: then it may be sent as many descriptors as ever. */
+static bool connection_is_read(struct connection *connection)
+{
+	int unread;
+
+	if (ioctl(connection->watch.fd, SIOCOUTQ, &unread) < 0 || unread > 0)
+		return false;
+
+	connection->fd_room = connection->fd_limit;
+	connection->retry_until_ns = 0;
+
+	return true;
+}
+
 /*
- * ETOOMANYREFS: this user has the maximum number of unread fds in sockets. It is
- * transient: clients read them; but no poll event tells when.
+ * ETOOMANYREFS: this connection, or this user in all sockets, has the maximum number of
+ * unread fds. It is transient: clients read them; but no poll event tells when.
  */
 static int connection_wait_for_readers(struct connection *connection)
 {
@@ -64,7 +80,10 @@ static int connection_wait_for_readers(struct connection *connection)
 
 static void connection_flush(struct connection *connection)
 {
-	int r = outbox_flush(&connection->outbox, connection->watch.fd);
+	int socket = connection->watch.fd;
+	int r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
+	if (r == -ETOOMANYREFS && connection_is_read(connection))
+		r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
 	if (r == -ETOOMANYREFS)
 		r = connection_wait_for_readers(connection);
 	else
@@ -91,10 +110,14 @@ int connection_send(struct connection *connection, const struct iovec *iov, size
 {
 	if (!outbox_is_empty(&connection->outbox))
 		return -EAGAIN;
+	if (fd_count > connection->fd_room && !connection_is_read(connection))
+		return -EAGAIN;
 
 	int r = fdpass_send(connection->watch.fd, iov, iov_count, fds, fd_count);
 	if (r == -ETOOMANYREFS)
 		return -EAGAIN;
+	if (r == 0)
+		connection->fd_room -= fd_count;
 	if (r < 0 && r != -EAGAIN && r != -EMSGSIZE)
 		connection_fail(connection, r);
 
@@ -150,7 +173,7 @@ static void connection_ready(struct watch *watch, uint32_t events)
 /* ---- Opening and closing ---- */
 
 int connection_open(struct connection *connection, struct loop *loop, int socket,
-		    uint64_t retry_for_ns, const struct connection_ops *ops)
+		    uint64_t retry_for_ns, uint64_t fd_limit, const struct connection_ops *ops)
 {
 	*connection = (struct connection){
 		.ops = ops,
@@ -159,6 +182,8 @@ int connection_open(struct connection *connection, struct loop *loop, int socket
 		.watch = {.fd = socket, .events = POLLIN, .ready = connection_ready},
 		.retry.fire = connection_retry_fire,
 		.retry_for_ns = retry_for_ns,
+		.fd_limit = fd_limit,
+		.fd_room = fd_limit,
 	};
 	outbox_init(&connection->outbox);
 

@@ -6,7 +6,9 @@
  *
  * Sending never blocks. The caller queues what the transport does not accept now, in the
  * caller's own memory, and the queue is sent when there is room: a client that does not
- * read delays only its own replies. Receiving is switched on and off
+ * read delays only its own replies. Descriptors that lie unread in a socket keep their
+ * memory, and the kernel counts them against one number for all sockets of the daemon: no
+ * more than fd_limit are sent before the peer has read all. Receiving is switched on and off
  * (connection_allow), so that the owner never has more requests than it wants.
  *
  * 	open --> failed --> closed
@@ -51,16 +53,16 @@ struct connection {
 	bool receiving;
 	struct watch watch; /* of the socket */
 	struct outbox outbox;
-	struct timer
-		retry; /* retries a send that the kernel refused because too many fds were in flight */
+	struct timer retry; /* retries a send that was refused because too many fds are unread */
 	uint64_t retry_for_ns, retry_until_ns;
+	uint64_t fd_limit, fd_room; /* fds unread at most; that may be sent now */
 };
 
 /* Opens on a connected non-blocking socket, which it consumes on success. Receiving is
- * allowed. A peer that leaves its descriptors unread for retry_for_ns fails the
- * connection. Negative errno. */
+ * allowed. A peer that leaves its descriptors unread for retry_for_ns, while more are to be
+ * sent than fd_limit, at least HBM_WIRE_FDS_MAX, fails the connection. Negative errno. */
 int connection_open(struct connection *connection, struct loop *loop, int socket,
-		    uint64_t retry_for_ns, const struct connection_ops *ops);
+		    uint64_t retry_for_ns, uint64_t fd_limit, const struct connection_ops *ops);
 /* Releases what is queued. No-op when closed. */
 void connection_close(struct connection *connection);
 /* Fails it unless it has failed already; failed() is called. */

@@ -2,6 +2,7 @@
 /* outbox: see outbox.h. */
 #include "daemon/session/outbox.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -63,16 +64,20 @@ void outbox_push(struct outbox *outbox, struct out_message *message)
 	list_push_back(&outbox->messages, &message->link);
 }
 
-int outbox_flush(struct outbox *outbox, int socket)
+int outbox_flush(struct outbox *outbox, int socket, uint64_t *fd_room)
 {
 	while (!list_empty(&outbox->messages)) {
 		struct out_message *message =
 			container_of(outbox->messages.next, struct out_message, link);
 		struct iovec iov = {message->bytes, message->size};
+		if (message->fd_count > *fd_room)
+			return -ETOOMANYREFS;
+
 		int r = fdpass_send(socket, &iov, 1, message->fds, message->fd_count);
 		if (r < 0)
 			return r;
 
+		*fd_room -= message->fd_count;
 		list_remove(&message->link);
 		out_message_release(message);
 	}

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A message. Made by out_message_new(), or embedded in a larger struct that sets
  * release(). */
@@ -35,7 +36,9 @@ struct outbox {
 void outbox_init(struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct out_message *message); /* consumes it */
-/* Sends what the socket accepts: 0 when the queue is empty, -EAGAIN when the socket is
- * full, other negative errno when the connection is unusable. */
-int outbox_flush(struct outbox *outbox, int socket);
+/* Sends what the socket accepts, and no more than *fd_room descriptors, which it takes what
+ * it sent from: 0 when the queue is empty, -EAGAIN when the socket is full, -ETOOMANYREFS
+ * when the next message has too many descriptors, other negative errno when the connection
+ * is unusable. */
+int outbox_flush(struct outbox *outbox, int socket, uint64_t *fd_room);
 void outbox_clear(struct outbox *outbox); /* releases all messages */

@@ -243,6 +243,7 @@ static int session_start(struct session *session, int socket)
 
 	if (r == 0)
 		r = connection_open(&session->connection, loop, socket, ready_ns,
+				    ledger_limit(&session->payer, LEDGER_UNREAD_FDS),
 				    &session_connection_ops);
 
 	if (r < 0) {

@@ -118,10 +118,16 @@ static void a_body_inside_the_request_survives_queueing(void **state)
 	assert_memory_equal(reply + sizeof(struct hbm_wire_header), keys->keys, 16 * 1000);
 }
 
-static void parts_carry_their_descriptors(void **state)
-{
-	struct session_rig *rig = *state;
+enum { PART_FDS = 200 };
 
+struct part {
+	struct hbm_wire_header header;
+	uint64_t number;
+};
+
+/* Greets, and answers request 77 with so many parts, of PART_FDS descriptors each. */
+static void answer_in_parts(struct session_rig *rig, uint64_t count)
+{
 	session_rig_greet(rig, NULL);
 	rig->park = true;
 	session_rig_ping(rig, 77);
@@ -130,35 +136,72 @@ static void parts_carry_their_descriptors(void **state)
 	struct list parts;
 	list_init(&parts);
 
-	for (uint64_t i = 0; i < 5; i++) {
-		struct out_message *message =
-			out_message_new(sizeof(struct hbm_wire_header) + sizeof(i), 200);
-		memcpy(message->bytes + sizeof(struct hbm_wire_header), &i, sizeof(i));
-		for (size_t k = 0; k < 200; k++)
+	for (uint64_t i = 0; i < count; i++) {
+		struct out_message *message = out_message_new(sizeof(struct part), PART_FDS);
+		memcpy(message->bytes + offsetof(struct part, number), &i, sizeof(i));
+		for (size_t k = 0; k < PART_FDS; k++)
 			message->fds[k] = fcntl(0, F_DUPFD_CLOEXEC, 0);
 		list_push_back(&parts, &message->link);
 	}
 
 	request_reply_messages(container_of(list_pop_front(&rig->parked), struct request, link),
 			       &parts);
-	for (uint64_t i = 0; i < 5; i++) {
-		struct {
-			struct hbm_wire_header header;
-			uint64_t i;
-		} part;
-		struct fdpass_fds fds;
+}
 
-		pool_run(&rig->pool, session_rig_can_read, rig);
-		assert_int_equal(fdpass_receive(rig->client, &part, sizeof(part), &fds, 0),
-				 sizeof(part));
-		assert_int_equal(fds.count, 200);
-		assert_int_equal(part.i, i);
-		assert_int_equal(part.header.id, 77);
-		assert_int_equal(part.header.flags, HBM_WIRE_REPLY | (i < 4 ? HBM_WIRE_MORE : 0));
-		fdpass_close(&fds);
-	}
+/* Takes the next part, which is to be that one of so many. */
+static void take_part(struct session_rig *rig, uint64_t number, uint64_t count)
+{
+	struct part part;
+	struct fdpass_fds fds;
+
+	pool_run(&rig->pool, session_rig_can_read, rig);
+	assert_int_equal(fdpass_receive(rig->client, &part, sizeof(part), &fds, 0), sizeof(part));
+	assert_int_equal(fds.count, PART_FDS);
+	assert_int_equal(part.number, number);
+	assert_int_equal(part.header.id, 77);
+	assert_int_equal(part.header.flags,
+			 HBM_WIRE_REPLY | (number + 1 < count ? HBM_WIRE_MORE : 0));
+	fdpass_close(&fds);
+}
+
+static void parts_carry_their_descriptors(void **state)
+{
+	struct session_rig *rig = *state;
+
+	answer_in_parts(rig, 5);
+	for (uint64_t i = 0; i < 5; i++)
+		take_part(rig, i, 5);
 
 	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 0);
+}
+
+/* Five parts and the two descriptors of HELLO make less than 1,024; the sixth waits until
+ * the client has read them all, and the request is in flight until then. */
+static void no_more_descriptors_are_sent_than_may_be_unread(void **state)
+{
+	struct session_rig *rig = *state;
+
+	rig->pool.config.limit_ready_ms = 60000;
+	ledger_open(&rig->ledger, &rig->pool.config);
+	answer_in_parts(rig, 12);
+	for (uint64_t i = 0; i < 12; i++) {
+		session_rig_idle(rig);
+		if (i % 5 == 0)
+			assert_int_equal(rig->session->connection.fd_room,
+					 i < 10 ? 24 - (i == 0 ? 2 : 0) : 1024 - 2 * PART_FDS);
+		assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), i < 10);
+		take_part(rig, i, 12);
+	}
+}
+
+static void a_client_that_leaves_descriptors_unread_is_disconnected(void **state)
+{
+	struct session_rig *rig = *state;
+
+	answer_in_parts(rig, 6);
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	for (uint64_t i = 0; i < 5; i++)
+		take_part(rig, i, 6);
 }
 
 /* Each descriptor of a reply that has to wait is a copy: the server may close its own. */
@@ -276,6 +319,8 @@ int main(void)
 		TEST(a_client_that_does_not_read_is_waited_for),
 		TEST(a_body_inside_the_request_survives_queueing),
 		TEST(parts_carry_their_descriptors),
+		TEST(no_more_descriptors_are_sent_than_may_be_unread),
+		TEST(a_client_that_leaves_descriptors_unread_is_disconnected),
 		TEST(a_queued_reply_keeps_its_descriptors),
 		TEST(a_reply_larger_than_the_socket_is_a_refusal),
 		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
