@@ -110,6 +110,9 @@ static bool sample_get(const struct metric_set *set, const struct field *field, 
 	       sizeof(sample->value));
 	if (set->label)
 		set->label(record, &sample->labels);
+	if (field->form == FORM_TURNS)
+		metrics_add_label(&sample->labels, "le", view_name(&view_turns, at),
+				  HBM_WIRE_NAME_BYTES);
 	if (metrics_is_by_tier(field))
 		metrics_add_label(&sample->labels, "tier", view_name(&view_tiers, at),
 				  HBM_WIRE_NAME_BYTES);

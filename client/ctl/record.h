@@ -27,7 +27,8 @@
 	X(NS, 8)                                                                                   \
 	X(HASH, 8)                                                                                 \
 	X(MARK, 8)                                                                                 \
-	X(TIERS, 8 * HBM_TIERS)
+	X(TIERS, 8 * HBM_TIERS)                                                                    \
+	X(TURNS, 8 * HBM_TURNS)
 
 #define RECORD_FORM(form, bytes) FORM_##form,
 enum form { RECORD_FORMS(RECORD_FORM) };

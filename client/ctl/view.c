@@ -14,8 +14,10 @@
 
 #define NAME(name, value, text) [value] = text,
 static const char *const tier_names[] = {HBM_TIER_LIST(NAME)};
+static const char *const turn_names[] = {HBM_TURNS_LIST(NAME)};
 static const char *const link_names[] = {HBM_LINK_LIST(NAME)};
 const struct view_names view_tiers = {HBM_TIERS, tier_names};
+const struct view_names view_turns = {HBM_TURNS, turn_names};
 const struct view_names view_links = {HBM_LINKS, link_names};
 
 static const char *const state_names[] = {"live", "dead"};
@@ -115,6 +117,18 @@ static json_t *view_tiers_json(const void *field)
 	return view_json_tiers(tiers);
 }
 
+static json_t *view_turns_json(const void *field)
+{
+	uint64_t turns[HBM_TURNS];
+	json_t *object = json_object();
+
+	memcpy(turns, field, sizeof(turns));
+	for (unsigned i = 0; object && i < HBM_TURNS; i++)
+		json_object_set_new(object, turn_names[i], view_json_count(turns[i]));
+
+	return object;
+}
+
 static json_t *view_value_json(const struct field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1]; /* long enough for all that is spelt here */
@@ -143,6 +157,8 @@ static json_t *view_value_json(const struct field *field, const void *at)
 		return json_string(view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_json(at);
+	case FORM_TURNS:
+		return view_turns_json(at);
 	default:
 		return view_json_count(view_u64_at(at));
 	}
@@ -191,6 +207,20 @@ static void view_tiers_cell(struct table *table, const void *field)
 	table_cell(table, "%s", text);
 }
 
+/* All, and those that were long. */
+static void view_turns_cell(struct table *table, const void *field)
+{
+	uint64_t turns[HBM_TURNS], all;
+
+	memcpy(turns, field, sizeof(turns));
+	all = turns[HBM_TURNS_ALL];
+	table_cell(table,
+		   "%" PRIu64 ", over 1 ms %" PRIu64 ", over 10 ms %" PRIu64
+		   ", over 100 ms %" PRIu64,
+		   all, all - turns[HBM_TURNS_1MS], all - turns[HBM_TURNS_10MS],
+		   all - turns[HBM_TURNS_100MS]);
+}
+
 static void view_pool_cell(struct table *table, const void *field)
 {
 	uint32_t pool[2];
@@ -234,6 +264,8 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 		return table_cell(table, "%s", view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_cell(table, at);
+	case FORM_TURNS:
+		return view_turns_cell(table, at);
 	case FORM_POOL:
 		return view_pool_cell(table, at);
 	case FORM_ZERO:

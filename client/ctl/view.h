@@ -18,6 +18,7 @@ struct view_names {
 };
 
 extern const struct view_names view_tiers; /* "none", "hbm", "ddr", "nvme" */
+extern const struct view_names view_turns; /* "0.0001", ... "+Inf": seconds */
 extern const struct view_names view_links; /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
 
 /* The name at index, or "unknown". */

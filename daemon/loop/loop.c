@@ -166,9 +166,27 @@ static int64_t loop_time_to_sleep(struct loop *loop)
 	return left < INT64_MAX ? (int64_t)left : -1;
 }
 
+struct loop_turns loop_turns(const struct loop *loop)
+{
+	return loop->turns;
+}
+
+static void loop_count_turn(struct loop_turns *turns, uint64_t ns)
+{
+	uint64_t bound = 100000;
+
+	for (unsigned i = 0; i < HBM_TURNS_ALL; i++, bound *= 10)
+		turns->at_most[i] += ns <= bound;
+
+	turns->at_most[HBM_TURNS_ALL]++;
+	if (ns > turns->longest_ns)
+		turns->longest_ns = ns;
+}
+
 static int loop_turn(struct loop *loop)
 {
 	int r = loop->engine->wait(loop, loop_time_to_sleep(loop));
+	uint64_t start = clock_now();
 
 	atomic_store(&loop->asleep, false);
 	if (r < 0)
@@ -178,6 +196,8 @@ static int loop_turn(struct loop *loop)
 	loop_run_posts(loop);
 	if (loop->timers.count > 0)
 		timers_fire(&loop->timers, clock_now());
+
+	loop_count_turn(&loop->turns, clock_now() - start);
 
 	return 0;
 }

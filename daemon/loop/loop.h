@@ -21,6 +21,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/loop/event.h"
+#include "daemon/loop/loop_turns.h"
 
 struct loop;
 
@@ -41,6 +42,8 @@ struct loop *loop_free(struct loop *loop);
 const char *loop_engine_name(const struct loop *loop); /* "io_uring" or "threads" */
 /* Why LOOP_AUTO did not choose io_uring, a static sentence; NULL if it did. */
 const char *loop_fallback_reason(const struct loop *loop);
+
+struct loop_turns loop_turns(const struct loop *loop); /* of the past */
 
 /* Runs until loop_stop(): 0, or negative errno of the engine. May be called again. */
 int loop_run(struct loop *loop);

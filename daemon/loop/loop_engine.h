@@ -16,6 +16,7 @@
 #include "daemon/loop/event.h"
 #include "daemon/loop/loop_background.h"
 #include "daemon/loop/loop_timers.h"
+#include "daemon/loop/loop_turns.h"
 
 struct engine {
 	const char *name;
@@ -48,4 +49,5 @@ struct loop {
 	struct backgrounds backgrounds;
 	_Atomic(struct post *) posts; /* a stack: last posted first */
 	atomic_bool asleep, stopping;
+	struct loop_turns turns;
 };

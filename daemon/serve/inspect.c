@@ -78,6 +78,14 @@ static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *
 			 hbmd_state_name(hbmd->state), i);
 }
 
+static void inspect_fill_turns(const struct loop *loop, struct hbm_wire_status *status)
+{
+	struct loop_turns turns = loop_turns(loop);
+
+	memcpy(status->turns, turns.at_most, sizeof(status->turns));
+	status->longest_turn_ns = turns.longest_ns;
+}
+
 static void inspect_query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
@@ -96,6 +104,7 @@ static void inspect_query_status(struct page *page)
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		status->device_errors += device_errors(&hbmd->devices->list[i]);
 	status->log_lines_dropped = log_dropped();
+	inspect_fill_turns(hbmd->loop, status);
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
 	page->count = 1;

@@ -37,6 +37,7 @@
 /* The enums are made of the lists of wire_lists.h. */
 #define HBM_WIRE_STATUS_ENUMERATOR(name, value, meaning) HBM_##name = (value),
 #define HBM_WIRE_OPCODE_ENUMERATOR(name, value, request, reply) HBM_WIRE_##name = (value),
+#define HBM_WIRE_TURNS_ENUMERATOR(name, value, text) HBM_TURNS_##name = (value),
 #define HBM_WIRE_TIER_ENUMERATOR(name, value, text) HBM_TIER_##name = (value),
 #define HBM_WIRE_DRIVER_ENUMERATOR(name, value, text) HBM_DRIVER_##name = (value),
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
@@ -59,6 +60,9 @@ enum hbm_wire_opcode {
 enum hbm_tier {
 	HBM_TIER_LIST(HBM_WIRE_TIER_ENUMERATOR) HBM_TIERS, /* count, NONE included */
 };
+
+/* HBM_TURNS_100US, ... */
+enum hbm_turns { HBM_TURNS_LIST(HBM_WIRE_TURNS_ENUMERATOR) HBM_TURNS /* count */ };
 
 /* HBM_DRIVER_SOFT, HBM_DRIVER_CUDA */
 enum hbm_driver { HBM_DRIVER_LIST(HBM_WIRE_DRIVER_ENUMERATOR) };
@@ -389,6 +393,7 @@ static_assert(offsetof(struct hbm_wire_interval, errors) == 36, "wire layout");
 #undef HBM_WIRE_MEMBER
 #undef HBM_WIRE_STATUS_ENUMERATOR
 #undef HBM_WIRE_OPCODE_ENUMERATOR
+#undef HBM_WIRE_TURNS_ENUMERATOR
 #undef HBM_WIRE_TIER_ENUMERATOR
 #undef HBM_WIRE_DRIVER_ENUMERATOR
 #undef HBM_WIRE_LINK_ENUMERATOR

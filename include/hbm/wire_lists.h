@@ -64,6 +64,15 @@
 	X(DDR, 2, "ddr")                                                                           \
 	X(NVME, 3, "nvme")
 
+/* X(name, value, text): enum hbm_turns, HBM_TURNS_<name>: turns of the daemon's loop that took
+ * no longer than the text says, in seconds. */
+#define HBM_TURNS_LIST(X)                                                                          \
+	X(100US, 0, "0.0001")                                                                      \
+	X(1MS, 1, "0.001")                                                                         \
+	X(10MS, 2, "0.01")                                                                         \
+	X(100MS, 3, "0.1")                                                                         \
+	X(ALL, 4, "+Inf")
+
 /* X(name, value, text): enum hbm_driver, HBM_DRIVER_<name>. */
 #define HBM_DRIVER_LIST(X)                                                                         \
 	X(CUDA, 2, "cuda")                                                                         \

@@ -17,7 +17,7 @@
  *              BOOL    uint32_t, 0 or 1                 MARK    number chosen by a client
  *              TIER    uint32_t, enum hbm_tier          TIERS   uint64_t for each tier
  *              LINK    uint32_t, enum hbm_link          POOL    TIER, with `device` after it
- *              UNIT    uint32_t, enum hbm_wire_unit
+ *              UNIT    uint32_t, enum hbm_wire_unit     TURNS   uint64_t for each enum hbm_turns
  *              STATE   uint32_t, 0 live, 1 dead         ZERO    padding
  *   place      members are shown by rising place, and in the order of the wire within one
  *   figure     COUNTER: only grows while the daemon runs; GAUGE: any other number; FACT: no
@@ -99,7 +99,11 @@
 	X(R, uint64_t, sessions_dropped, , COUNT, 4, COUNTER, "sessions dropped",                  \
 	  "hbmd_sessions_dropped_total", "Clients disconnected for violating the protocol.")        \
 	X(R, uint64_t, log_lines_dropped, , COUNT, 5, COUNTER, "log lines dropped",                \
-	  "hbmd_log_lines_dropped_total", "Log lines dropped because stderr was not read.")
+	  "hbmd_log_lines_dropped_total", "Log lines dropped because stderr was not read.")        \
+	X(R, uint64_t, turns, [HBM_TURNS], TURNS, 5, COUNTER, "turns of the loop",                 \
+	  "hbmd_turns_total", "Turns of the loop, by how long they took at most.")                 \
+	X(R, uint64_t, longest_turn_ns, , NS, 5, GAUGE, "longest turn",                            \
+	  "hbmd_longest_turn_seconds", "Longest turn of the loop.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

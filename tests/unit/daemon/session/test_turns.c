@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns: who goes first, how long anybody may take, and that everybody gets a turn. Players
+ * wait for the clock to pass, so the tests are of order and counts and not of lengths. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "daemon/loop/loop.h"
+#include "daemon/session/turns.h"
+
+enum { PLAYERS = 4, TRACE = 64 };
+
+struct rig {
+	struct loop *loop;
+	struct turns turns;
+	struct played {
+		struct player player;
+		struct rig *rig;
+		char name;
+		unsigned plays, until; /* so many; it has work until `until` */
+		uint64_t takes_ns;     /* in each */
+		char wakes;            /* the name of one that it wakes, in its first four plays */
+		bool stops;            /* itself */
+		bool overrun;          /* a slice was longer than a quantum */
+	} players[PLAYERS];
+	struct post between;
+	unsigned plays_between;
+	char trace[TRACE + 1]; /* the names of those that have played */
+};
+
+static struct played *played_of(struct rig *rig, char name)
+{
+	return &rig->players[name - 'a'];
+}
+
+static void spend(uint64_t ns)
+{
+	for (uint64_t end = clock_now() + ns; clock_now() < end;)
+		;
+}
+
+static bool play(struct player *player, struct slice *slice)
+{
+	struct played *played = container_of(player, struct played, player);
+	struct rig *rig = played->rig;
+	size_t length = strlen(rig->trace);
+
+	if (length < TRACE)
+		rig->trace[length] = played->name;
+	played->overrun |= slice->until_ns > clock_now() + TURNS_QUANTUM_NS;
+	spend(played->takes_ns);
+	played->plays++;
+	if (played->wakes && played->plays < 5)
+		turns_wake(&rig->turns, &played_of(rig, played->wakes)->player);
+	if (played->stops)
+		turns_stop(&rig->turns, player);
+
+	return played->plays < played->until;
+}
+
+static int setup(void **state)
+{
+	static struct rig rig;
+
+	memset(&rig, 0, sizeof(rig));
+	assert_int_equal(loop_new(&rig.loop, &(struct loop_options){.io_depth = 1}), 0);
+	turns_open(&rig.turns, rig.loop);
+	for (int i = 0; i < PLAYERS; i++) {
+		rig.players[i] = (struct played){
+			.player.play = play, .rig = &rig, .name = (char)('a' + i), .until = 1};
+		list_init(&rig.players[i].player.link);
+	}
+	*state = &rig;
+
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int i = 0; i < PLAYERS; i++)
+		assert_false(rig->players[i].overrun);
+	loop_free(rig->loop);
+
+	return 0;
+}
+
+static void wake(struct rig *rig, const char *names)
+{
+	for (; *names; names++)
+		turns_wake(&rig->turns, &played_of(rig, *names)->player);
+}
+
+static void each_plays_once_for_any_number_of_wakes(void **state)
+{
+	struct rig *rig = *state;
+
+	wake(rig, "abcaab");
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "abc");
+	wake(rig, "b");
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "abcb");
+}
+
+/* Two that always have work and use up what they get, and one that asks for little: it plays
+ * as soon as it has something to do. */
+static void who_asks_little_goes_first(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a'), *b = played_of(rig, 'b');
+
+	a->until = b->until = 4;
+	a->takes_ns = b->takes_ns = 2 * TURNS_QUANTUM_NS;
+	b->wakes = 'c';
+	wake(rig, "ab");
+	loop_flush(rig->loop);
+	assert_int_equal(a->plays, 4);
+	assert_int_equal(b->plays, 4);
+	for (const char *at = rig->trace; (at = strchr(at, 'b')); at++)
+		assert_int_equal(at[1], 'c');
+}
+
+/* What a player takes beyond its quantum is taken off its next rounds. */
+static void who_takes_too_much_pays_it_back(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a');
+
+	a->takes_ns = 10 * TURNS_QUANTUM_NS;
+	wake(rig, "a");
+	loop_flush(rig->loop);
+	assert_true(a->player.left_ns <= -9 * (int64_t)TURNS_QUANTUM_NS);
+
+	/* so much that no interruption of another's play is as long */
+	a->player.left_ns = -100000 * (int64_t)TURNS_QUANTUM_NS;
+	a->takes_ns = 0;
+	played_of(rig, 'b')->until = 8;
+	wake(rig, "ab");
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "abbbbbbbba");
+}
+
+/* Everybody gets a turn, however many always have work. */
+static void no_player_starves(void **state)
+{
+	struct rig *rig = *state;
+
+	for (int i = 0; i < PLAYERS; i++) {
+		rig->players[i].until = 8;
+		rig->players[i].takes_ns = TURNS_QUANTUM_NS / 2 * (uint64_t)(i + 1);
+	}
+	wake(rig, "abcd");
+	loop_flush(rig->loop);
+	for (int i = 0; i < PLAYERS; i++)
+		assert_int_equal(rig->players[i].plays, 8);
+	assert_memory_equal(rig->trace, "abcd", 4);
+}
+
+static void look_between(struct post *post)
+{
+	struct rig *rig = container_of(post, struct rig, between);
+	rig->plays_between = played_of(rig, 'a')->plays;
+}
+
+/* The loop does other things before all work is done. */
+static void the_loop_comes_between(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a');
+
+	rig->between.run = look_between;
+	a->until = 40;
+	a->takes_ns = TURNS_BUDGET_NS / 4;
+	wake(rig, "a");
+	loop_post(rig->loop, &rig->between);
+	loop_flush(rig->loop);
+	assert_in_range(rig->plays_between, 1, 4);
+	assert_int_equal(a->plays, 40);
+}
+
+/* Work that comes while a player plays is not forgotten. */
+static void a_player_wakes_itself(void **state)
+{
+	struct rig *rig = *state;
+
+	played_of(rig, 'a')->wakes = 'a';
+	played_of(rig, 'b')->wakes = 'a';
+	wake(rig, "b");
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "baaaaa");
+}
+
+static void a_player_that_stops_is_forgotten(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a');
+
+	a->stops = true;
+	a->until = 5;
+	wake(rig, "ab");
+	turns_stop(&rig->turns, &played_of(rig, 'b')->player);
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "a");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(each_plays_once_for_any_number_of_wakes),
+		TEST(who_asks_little_goes_first),
+		TEST(who_takes_too_much_pays_it_back),
+		TEST(no_player_starves),
+		TEST(the_loop_comes_between),
+		TEST(a_player_wakes_itself),
+		TEST(a_player_that_stops_is_forgotten),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
