@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * query: walks the daemon's records page by page. Each page is copied, so that `each` may
- * use the connection. Records grow at their end: a newer daemon's are longer than ours, and
- * an older one's shorter, which are handed on with zeros for the members it does not know.
+ * use the connection. Records grow at their end: a newer daemon's are longer than ours. An
+ * older one's are shorter, and so are those of which only a part is for us: these are handed
+ * on with zeros for the members that are missing.
  */
 #include "client/connection.h"
 #include "client/error.h"
@@ -105,7 +106,7 @@ static int query_page_walk(const struct hbm_wire_query_reply *page, hbm_record_f
 		}
 
 		memcpy(&whole, record, page->record_bytes);
-		rc = each(&whole, ours, arg);
+		rc = each(&whole, page->record_bytes, arg);
 	}
 
 	return rc;

@@ -4,6 +4,7 @@
 #include "client/ctl/ctl.h"
 #include "client/ctl/view.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,17 +16,62 @@ const struct option_spec inspect_blocks_options[] = {
 	{NULL, NULL, NULL},
 };
 
-/* Shows all records of a kind: {"<name>": [...]}, or a table. */
-static int inspect_show(struct ctl *ctl, const struct record *type, const struct query *query)
+/* The record of that kind, as far as the daemon has sent it. */
+static struct record inspect_sent(enum hbm_wire_query_kind kind, const struct query *query)
 {
+	struct record type = *record_of(kind);
+	if (query->count > 0)
+		type.bytes = query->sent_bytes;
+
+	return type;
+}
+
+/* The one record of HBM_QUERY_STATUS. */
+static int inspect_status_query(struct ctl *ctl, struct query *query)
+{
+	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, query);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, "status", r);
+	if (query->count == 1)
+		return CTL_DONE;
+
+	query_clear(query);
+
+	return ctl_fail("the daemon sent no status: compare hbmctl version");
+}
+
+/* For people: says so where the daemon shows only a part to this user, as it does of the
+ * status. Whether there is more, it does not tell. */
+static int inspect_note_part(struct ctl *ctl)
+{
+	struct query status;
+	int r = inspect_status_query(ctl, &status);
+	if (r != CTL_DONE)
+		return r;
+
+	if (status.sent_bytes <= offsetof(struct hbm_wire_status, sessions))
+		fputs("hbmctl: what belongs to others is shown to uid 0 and the daemon's uid "
+		      "only\n",
+		      stderr);
+	query_clear(&status);
+
+	return CTL_DONE;
+}
+
+/* Shows all records of a kind: {"<name>": [...]}, or a table. */
+static int inspect_show(struct ctl *ctl, enum hbm_wire_query_kind kind, const struct query *query)
+{
+	const struct record type = inspect_sent(kind, query);
 	if (ctl->json)
-		return ctl_print_json(json_pack("{s:o}", type->name, view_json_all(type, query)));
-	return ctl_printed(view_table(type, query, stdout));
+		return ctl_print_json(json_pack("{s:o}", type.name, view_json_all(&type, query)));
+
+	int r = ctl_printed(view_table(&type, query, stdout));
+
+	return r == CTL_DONE ? inspect_note_part(ctl) : r;
 }
 
 static int inspect_show_all(struct ctl *ctl, enum hbm_wire_query_kind kind)
 {
-	const struct record *type = record_of(kind);
 	struct query query;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
@@ -33,43 +79,38 @@ static int inspect_show_all(struct ctl *ctl, enum hbm_wire_query_kind kind)
 
 	r = query_all(ctl->hbm, kind, &query);
 	if (r != 0)
-		return ctl_refused(ctl->hbm, type->name, r);
+		return ctl_refused(ctl->hbm, record_of(kind)->name, r);
 
-	r = inspect_show(ctl, type, &query);
+	r = inspect_show(ctl, kind, &query);
 	query_clear(&query);
 
 	return r;
 }
 
-/* The one record of HBM_QUERY_STATUS. */
-static int inspect_status_get(struct ctl *ctl, struct hbm_wire_status *status)
+static int inspect_show_status(struct ctl *ctl, const struct query *query)
 {
-	struct query query;
-	int r = query_all(ctl->hbm, HBM_QUERY_STATUS, &query);
-	if (r != 0)
-		return ctl_refused(ctl->hbm, "status", r);
+	const struct record type = inspect_sent(HBM_QUERY_STATUS, query);
+	if (ctl->json)
+		return ctl_print_json(view_json(&type, query->records));
 
-	bool found = query.count == 1;
-	if (found)
-		memcpy(status, query.records, sizeof(*status));
+	int r = ctl_printed(view_list(&type, query->records, stdout));
 
-	query_clear(&query);
-
-	return found ? CTL_DONE : ctl_fail("the daemon sent no status: compare hbmctl version");
+	return r == CTL_DONE ? inspect_note_part(ctl) : r;
 }
 
 int inspect_status(struct ctl *ctl)
 {
-	struct hbm_wire_status status;
+	struct query query;
 	int r = ctl_connect(ctl);
 	if (r == CTL_DONE)
-		r = inspect_status_get(ctl, &status);
+		r = inspect_status_query(ctl, &query);
 	if (r != CTL_DONE)
 		return r;
-	if (ctl->json)
-		return ctl_print_json(view_json(record_of(HBM_QUERY_STATUS), &status));
 
-	return ctl_printed(view_list(record_of(HBM_QUERY_STATUS), &status, stdout));
+	r = inspect_show_status(ctl, &query);
+	query_clear(&query);
+
+	return r;
 }
 
 int inspect_devices(struct ctl *ctl)
@@ -120,7 +161,7 @@ int inspect_blocks(struct ctl *ctl)
 	if (r != 0)
 		return ctl_refused(ctl->hbm, "blocks", r);
 
-	r = inspect_show(ctl, record_of(HBM_QUERY_BLOCKS), &query);
+	r = inspect_show(ctl, HBM_QUERY_BLOCKS, &query);
 	query_clear(&query);
 
 	return r;
@@ -215,28 +256,44 @@ int inspect_limits(struct ctl *ctl)
 	return inspect_show_all(ctl, HBM_QUERY_LIMITS);
 }
 
-int inspect_version(struct ctl *ctl)
+/* The version of the daemon; "": it does not answer. */
+static int inspect_daemon_version(struct ctl *ctl, char *version, size_t size)
 {
 	struct hbm_options options = ctl_options(ctl, "hbmctl");
 
 	options.inspect_only = true;
-	struct hbm_wire_status status = {0};
-	if (hbm_connect(&ctl->hbm, &options) == 0) {
-		int r = inspect_status_get(ctl, &status);
-		if (r != CTL_DONE)
-			return r;
-	}
+	*version = '\0';
+	if (hbm_connect(&ctl->hbm, &options) != 0)
+		return CTL_DONE;
+
+	struct query query;
+	int r = inspect_status_query(ctl, &query);
+	if (r != CTL_DONE)
+		return r;
+
+	const struct hbm_wire_status *status = query.records;
+	snprintf(version, size, "%.*s", (int)sizeof(status->version), status->version);
+	query_clear(&query);
+
+	return CTL_DONE;
+}
+
+int inspect_version(struct ctl *ctl)
+{
+	char version[sizeof(((struct hbm_wire_status *)NULL)->version) + 1];
+	int r = inspect_daemon_version(ctl, version, sizeof(version));
+	if (r != CTL_DONE)
+		return r;
 
 	if (ctl->json) {
-		json_t *daemon = ctl->hbm ? view_json_text(status.version, sizeof(status.version))
-					  : json_null();
+		json_t *daemon = ctl->hbm ? view_json_text(version, sizeof(version)) : json_null();
 		return ctl_print_json(
 			json_pack("{s:s,s:o}", "hbmctl", HBM_VERSION, "hbmd", daemon));
 	}
 
 	printf("hbmctl %s\n", HBM_VERSION);
 	if (ctl->hbm)
-		printf("hbmd %.*s\n", (int)sizeof(status.version), status.version);
+		printf("hbmd %s\n", version);
 
 	return CTL_DONE;
 }

@@ -43,7 +43,8 @@ static int query_collect(const void *record, size_t record_bytes, void *arg)
 	size_t ours = to->query.record_bytes;
 	char *slot = (char *)to->query.records + to->query.count * ours;
 	memset(slot, 0, ours);
-	memcpy(slot, record, record_bytes < ours ? record_bytes : ours);
+	to->query.sent_bytes = record_bytes < ours ? record_bytes : ours;
+	memcpy(slot, record, to->query.sent_bytes);
 	if (to->filter && !to->filter(slot, to->arg))
 		return 0;
 

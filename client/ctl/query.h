@@ -13,6 +13,7 @@ struct query {
 	void *records;
 	size_t count;
 	size_t record_bytes;
+	size_t sent_bytes; /* of each record, those that the daemon sent; with a record */
 };
 
 /* Which records to keep, or NULL for all. */

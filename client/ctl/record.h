@@ -46,8 +46,8 @@ struct field {
 };
 
 struct record {
-	const char *name; /* of an array of them in JSON */
-	size_t bytes;
+	const char *name;     /* of an array of them in JSON */
+	size_t bytes;         /* fields beyond are not shown */
 	struct field *fields; /* in the order in which they are shown */
 	size_t count;
 };

@@ -176,7 +176,7 @@ static int trace_show(struct ctl *ctl, const struct query *links, struct query *
 		return ctl_printed(r);
 
 	struct hbm_wire_link sums[HBM_LINKS];
-	struct query window = {sums, HBM_LINKS, sizeof(sums[0])};
+	struct query window = {sums, HBM_LINKS, sizeof(sums[0]), sizeof(sums[0])};
 	const struct query *shown = last_ms > 0 ? &window : links;
 
 	r = link_sums(intervals->records, intervals->count, timeline.start_ns, timeline.end_ns,

@@ -60,6 +60,11 @@ static const void *view_field_of(const struct field *field, const void *record)
 	return (const char *)record + field->offset;
 }
 
+static bool view_is_shown(const struct record *type, const struct field *field)
+{
+	return field->form != FORM_ZERO && field->offset + field->bytes <= type->bytes;
+}
+
 /* The name that a number of this form stands for. */
 static const char *view_name_of(enum form form, uint32_t number)
 {
@@ -169,7 +174,7 @@ json_t *view_json(const struct record *type, const void *record)
 	json_t *object = json_object();
 	for (size_t i = 0; object && i < type->count; i++) {
 		const struct field *field = &type->fields[i];
-		if (field->form == FORM_ZERO)
+		if (!view_is_shown(type, field))
 			continue;
 		if (json_object_set_new(object, field->name,
 					view_value_json(field, view_field_of(field, record))) < 0) {
@@ -279,9 +284,9 @@ static bool view_is_number(enum form form)
 	       form == FORM_MS || form == FORM_NS;
 }
 
-static bool view_has_column(const struct field *field)
+static bool view_has_column(const struct record *type, const struct field *field)
 {
-	return *field->header != '\0';
+	return *field->header != '\0' && view_is_shown(type, field);
 }
 
 int view_table(const struct record *type, const struct query *query, FILE *out)
@@ -292,7 +297,7 @@ int view_table(const struct record *type, const struct query *query, FILE *out)
 	for (size_t f = 0; f < type->count; f++) {
 		const struct field *field = &type->fields[f];
 		assert(count < COLUMNS_MAX);
-		if (view_has_column(field))
+		if (view_has_column(type, field))
 			columns[count++] =
 				(struct table_column){field->header, view_is_number(field->form)};
 	}
@@ -301,7 +306,7 @@ int view_table(const struct record *type, const struct query *query, FILE *out)
 	for (size_t i = 0; i < query->count; i++) {
 		for (size_t f = 0; f < type->count; f++) {
 			const struct field *field = &type->fields[f];
-			if (view_has_column(field))
+			if (view_has_column(type, field))
 				view_value_cell(table, field,
 						view_field_of(field, query_record(query, i)));
 		}
@@ -316,7 +321,7 @@ int view_list(const struct record *type, const void *record, FILE *out)
 		table_new((const struct table_column[]){{NULL, false}, {NULL, false}}, 2);
 	for (size_t f = 0; f < type->count; f++) {
 		const struct field *field = &type->fields[f];
-		if (!view_has_column(field))
+		if (!view_has_column(type, field))
 			continue;
 		table_cell(table, "%s", field->header);
 		view_value_cell(table, field, view_field_of(field, record));

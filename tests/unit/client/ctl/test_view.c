@@ -161,6 +161,30 @@ static struct hbm_wire_namespace sample(void)
 	return ns;
 }
 
+/* An older daemon does not know all of it, and not all of it is for everybody. */
+static void test_what_was_not_sent_is_not_shown(void **state)
+{
+	(void)state;
+	struct hbm_wire_namespace ns = sample();
+	struct record part = type;
+	part.bytes = offsetof(struct hbm_wire_namespace, block_bytes);
+
+	json_t *object = view_json(&part, &ns);
+	assert_non_null(json_object_get(object, "weights"));
+	assert_null(json_object_get(object, "block_bytes"));
+	assert_null(json_object_get(object, "salted"));
+	json_decref(object);
+
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+	assert_non_null(out);
+	assert_int_equal(view_list(&part, &ns, out), 0);
+	fclose(out);
+	assert_string_equal(text, "MODEL    m\nTIER     nvme\nWEIGHTS  77\n");
+	free(text);
+}
+
 static void test_json(void **state)
 {
 	(void)state;
@@ -256,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_daemons_of_other_versions),
 		cmocka_unit_test(test_limit_and_filter),
 		cmocka_unit_test(test_refusals_leave_the_output_alone),
+		cmocka_unit_test(test_what_was_not_sent_is_not_shown),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_large_numbers),
 		cmocka_unit_test(test_table),
