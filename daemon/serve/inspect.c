@@ -3,7 +3,7 @@
  * inspect: answers QUERY with the current state of the daemon, as pages of fixed-size
  * records. It changes nothing. A cursor is a position in a table; a walk over several
  * pages sees each entry that stays, and may miss or see twice one that comes or goes
- * meanwhile.
+ * meanwhile. Which records there are depends on who asks (visible.h).
  */
 #include "daemon/serve/inspect.h"
 
@@ -15,6 +15,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/audit.h"
 #include "daemon/serve/audit_limits.h"
+#include "daemon/serve/visible.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,7 @@
  * end. */
 struct page {
 	struct hbmd *hbmd;
+	const struct visible *visible;
 	uint64_t cursor;
 	uint32_t room, count;
 	char *records;
@@ -183,20 +185,21 @@ static void inspect_query_sessions(struct page *page)
 	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
 	uint64_t position = 0;
 	list_for_each (node, server_sessions(page->hbmd->server)) {
-		if (position++ < page->cursor)
+		const struct session *session = container_of(node, struct session, link);
+		if (!visible_session(page->visible, session) || position++ < page->cursor)
 			continue;
 		if (page->count == page->room) {
 			page->cursor = position - 1;
 			return;
 		}
 
-		session_record(container_of(node, struct session, link), &records[page->count++]);
+		session_record(session, &records[page->count++]);
 	}
 
 	page->cursor = 0;
 }
 
-/* The cursor is session's position << 32 | region's. */
+/* The cursor is session's position << 32 | region's. Positions count what is visible. */
 static void inspect_query_regions(struct page *page)
 {
 	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
@@ -204,7 +207,7 @@ static void inspect_query_regions(struct page *page)
 	list_for_each (node, server_sessions(page->hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
 		size_t nth = position == page->cursor >> 32 ? (uint32_t)page->cursor : 0;
-		if (position++ < page->cursor >> 32)
+		if (!visible_session(page->visible, session) || position++ < page->cursor >> 32)
 			continue;
 		for (;; nth++) {
 			struct hbm_wire_region record;
@@ -250,7 +253,7 @@ static void inspect_query_namespaces(struct page *page)
 	for (; i <= max && page->count < page->room; i++) {
 		const struct namespace *ns =
 			namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
-		if (ns)
+		if (ns && visible_namespace(page->visible, (uint16_t)i))
 			inspect_fill_namespace(ns, (uint32_t)i, &records[page->count++]);
 	}
 
@@ -282,8 +285,17 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 		record->children++;
 }
 
+/* Whether the index has a complete block of that number, of a namespace that is visible. */
+static bool inspect_may_see_block(const struct page *page, uint32_t number)
+{
+	const struct cache *cache = page->hbmd->cache;
+	return index_used(cache->index, number) &&
+	       visible_namespace(page->visible, cache_block(cache, number)->ns) &&
+	       block_is_complete(cache_block(cache, number));
+}
+
 /* A page may be short or even empty without being the last, so that one query cannot
- * stall the loop. */
+ * stall the loop. Where a block lies tells how much others have stored. */
 static void inspect_query_blocks(struct page *page)
 {
 	struct hbm_wire_block_info *records = (struct hbm_wire_block_info *)(void *)page->records;
@@ -293,11 +305,13 @@ static void inspect_query_blocks(struct page *page)
 
 	for (uint64_t step = 0; number <= highest && page->count < page->room && step < BLOCKS_STEP;
 	     number++, step++) {
-		if (!index_used(cache->index, (uint32_t)number) ||
-		    !block_is_complete(cache_block(cache, (uint32_t)number)))
+		if (!inspect_may_see_block(page, (uint32_t)number))
 			continue;
-		inspect_fill_block(cache, (uint32_t)number, &records[page->count]);
-		step += records[page->count++].children;
+		struct hbm_wire_block_info *record = &records[page->count++];
+		inspect_fill_block(cache, (uint32_t)number, record);
+		step += record->children;
+		if (!page->visible->all)
+			record->offset = 0;
 	}
 
 	page->cursor = number <= highest ? number : 0;
@@ -333,13 +347,6 @@ static void inspect_query_limits(struct page *page)
 	page->cursor = 0;
 }
 
-/* What visits everything at once is for operators. */
-static bool inspect_may(const struct session *session, uint32_t kind)
-{
-	return (kind != HBM_QUERY_VERIFY && kind != HBM_QUERY_LIMITS) ||
-	       session_is_operator(session);
-}
-
 typedef void inspect_fill(struct page *page);
 static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_STATUS] = inspect_query_status,
@@ -358,27 +365,48 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 #define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
 static const uint32_t record_sizes[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_SIZE)};
 
+#define RECORD_NAME(name, value, record, text, members) [value] = text,
+static const char *const record_names[HBM_QUERY_KINDS] = {HBM_QUERY_LIST(RECORD_NAME)};
+
+/* Moves the records together, where each is shown only in part. */
+static void inspect_cut_records(const struct page *page, uint32_t whole, uint32_t shown)
+{
+	for (uint32_t i = 1; shown < whole && i < page->count; i++)
+		memmove(page->records + i * (size_t)shown, page->records + i * (size_t)whole,
+			shown);
+}
+
 void serve_query(struct hbmd *hbmd, struct request *request)
 {
+	static struct visible visible;
 	const struct hbm_wire_query *message = (const struct hbm_wire_query *)request->message;
+	uint32_t whole = record_sizes[message->kind];
 
-	if (!inspect_may(request->session, message->kind)) {
-		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may verify");
+	visible_init(&visible, request->session);
+	uint32_t shown = visible_bytes(&visible, message->kind);
+	if (shown > whole)
+		shown = whole;
+
+	if (shown == 0) {
+		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may see %s",
+			       record_names[message->kind]);
 		return;
 	}
 
-	uint32_t record_bytes = record_sizes[message->kind];
 	struct page page = {.hbmd = hbmd,
+			    .visible = &visible,
 			    .cursor = message->cursor,
-			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / record_bytes,
+			    .room = (HBM_WIRE_MESSAGE_MAX - sizeof(answer.reply)) / whole,
 			    .records = answer.bytes + sizeof(answer.reply)};
-	memset(page.records, 0, record_bytes);
+	memset(page.records, 0, whole);
 	fills[message->kind](&page);
+	inspect_cut_records(&page, whole, shown);
+
 	answer.reply.kind = message->kind;
 	answer.reply.count = page.count;
-	answer.reply.record_bytes = record_bytes;
+	answer.reply.record_bytes = shown;
 	answer.reply.next = page.cursor;
 	request_reply(request, HBM_OK, &answer.reply.kind,
 		      sizeof(answer.reply) - sizeof(answer.reply.header) +
-			      page.count * (size_t)record_bytes);
+			      page.count * (size_t)shown);
 }

@@ -28,6 +28,12 @@ bool session_has_namespace(const struct session *session, uint32_t ns)
 	return serve_namespace_find_open(session, ns) != NULL;
 }
 
+void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX + 1])
+{
+	list_for_each (node, &session->opens)
+		open[container_of(node, struct namespace_open, link)->ns] = true;
+}
+
 static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request,
 					 uint16_t number)
 {
