@@ -205,7 +205,7 @@ static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 }
 
 /* Maps at an address aligned for huge pages by reserving more and unmapping the excess.
- * Returns NULL and sets errno on failure. */
+ * Core dumps leave out what lies there: it is large, and clients' own. Returns NULL and sets errno on failure. */
 static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
 	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
@@ -220,7 +220,8 @@ static char *ddr_map_aligned(uint64_t bytes, int fd)
 
 	munmap(base + bytes, (size_t)(start + room - (base + bytes)));
 	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
-		 0) != MAP_FAILED)
+		 0) != MAP_FAILED &&
+	    madvise(base, bytes, MADV_DONTDUMP) == 0)
 		return base;
 
 	int error = errno;

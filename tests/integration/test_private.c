@@ -109,6 +109,14 @@ static void test_a_salt_in_the_daemons_memory(void **state)
 	assert_int_equal(found.dumped + found.hidden, 0);
 }
 
+static void test_a_core_dump_holds_no_blocks_of_ddr(void **state)
+{
+	(void)state;
+	two_users_needed();
+	assert_true(memory_search_dumps(daemon_.pid, "[heap]"));
+	assert_false(memory_search_dumps(daemon_.pid, "hbmd-ddr"));
+}
+
 static void test_what_is_logged(void **state)
 {
 	(void)state;
@@ -219,6 +227,7 @@ int main(void)
 		TEST(test_a_salt_is_not_found_from_the_fingerprint),
 		TEST(test_a_wrong_salt_opens_another_namespace),
 		TEST(test_a_salt_in_the_daemons_memory),
+		TEST(test_a_core_dump_holds_no_blocks_of_ddr),
 		TEST(test_what_is_logged),
 		TEST(test_the_number_of_a_namespace_is_no_permission),
 		TEST(test_the_number_of_a_region_is_no_permission),

@@ -67,15 +67,16 @@ static FILE *open_of(pid_t pid, const char *name)
 
 struct mapping {
 	uint64_t start, end;
-	char rights[8];
+	char rights[8], name[256];
 };
 
 /* False: the line is another one of smaps. */
 static bool read_mapping(const char *line, struct mapping *mapping)
 {
-	struct mapping read;
+	struct mapping read = {0};
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s", &read.start, &read.end, read.rights) != 3)
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %*s %*s %*s %255s", &read.start, &read.end,
+		   read.rights, read.name) < 3)
 		return false;
 
 	*mapping = read;
@@ -83,25 +84,55 @@ static bool read_mapping(const char *line, struct mapping *mapping)
 	return true;
 }
 
+/* The next mapping, as far as its flags; false at the end. */
+static bool next_mapping(FILE *mappings, struct mapping *mapping, bool *hidden)
+{
+	char line[4096];
+
+	while (fgets(line, sizeof(line), mappings)) {
+		if (read_mapping(line, mapping) || strncmp(line, "VmFlags:", 8) != 0)
+			continue;
+
+		*hidden = strstr(line, " dd") != NULL;
+		return true;
+	}
+
+	return false;
+}
+
 struct memory_search memory_search(pid_t pid, const void *bytes, size_t size)
 {
 	struct memory_search found = {0, 0};
 	struct mapping mapping = {0};
-	char line[4096];
+	bool hidden;
 	FILE *mappings = open_of(pid, "smaps"), *memory = open_of(pid, "mem");
 
-	while (fgets(line, sizeof(line), mappings)) {
-		if (read_mapping(line, &mapping) || strncmp(line, "VmFlags:", 8) != 0 ||
-		    mapping.rights[0] != 'r')
-			continue;
-
-		size_t count =
-			search_mapping(fileno(memory), mapping.start, mapping.end, bytes, size);
-		*(strstr(line, " dd") ? &found.hidden : &found.dumped) += count;
+	while (next_mapping(mappings, &mapping, &hidden)) {
+		if (mapping.rights[0] == 'r')
+			*(hidden ? &found.hidden : &found.dumped) += search_mapping(
+				fileno(memory), mapping.start, mapping.end, bytes, size);
 	}
 
 	fclose(mappings);
 	fclose(memory);
 
 	return found;
+}
+
+bool memory_search_dumps(pid_t pid, const char *name)
+{
+	struct mapping mapping = {0};
+	unsigned count = 0, dumped = 0;
+	bool hidden;
+	FILE *mappings = open_of(pid, "smaps");
+
+	while (next_mapping(mappings, &mapping, &hidden)) {
+		count += strstr(mapping.name, name) != NULL;
+		dumped += strstr(mapping.name, name) != NULL && !hidden;
+	}
+
+	fclose(mappings);
+	assert_int_not_equal(count, 0);
+
+	return dumped > 0;
 }
