@@ -79,6 +79,13 @@ static void test_a_wrong_salt_opens_another_namespace(void **state)
 	assert_int_equal(two_users_load(other, tenant_ns, 1), HBM_OK);
 }
 
+/* The daemon has done with what the session sent before. */
+static void ping(int socket)
+{
+	const struct hbm_wire_header message = RAW_HEADER(PING, sizeof(message));
+	assert_int_equal(raw_ask(socket, &message, sizeof(message)), HBM_OK);
+}
+
 /* Not in what a core dump holds; and nowhere once the namespace is forgotten. */
 static void test_a_salt_in_the_daemons_memory(void **state)
 {
@@ -96,6 +103,7 @@ static void test_a_salt_in_the_daemons_memory(void **state)
 	memset(broken.spec.model, 'x', sizeof(broken.spec.model));
 	assert_int_equal(raw_ask(tenant, &broken, sizeof(broken)), HBM_INVALID);
 
+	ping(tenant);
 	struct memory_search found = memory_search(daemon_.pid, salt, sizeof(salt) - 1);
 	assert_int_equal(found.dumped, 0);
 	assert_int_equal(found.hidden, 1);
@@ -105,6 +113,7 @@ static void test_a_salt_in_the_daemons_memory(void **state)
 	const struct hbm_wire_namespace_ref close_it = {
 		.header = RAW_HEADER(NAMESPACE_CLOSE, sizeof(close_it)), .ns = tenant_ns};
 	assert_int_equal(raw_ask(tenant, &close_it, sizeof(close_it)), HBM_OK);
+	ping(tenant);
 	found = memory_search(daemon_.pid, salt, sizeof(salt) - 1);
 	assert_int_equal(found.dumped + found.hidden, 0);
 }
