@@ -229,6 +229,24 @@ static void test_the_number_of_a_region_is_no_permission(void **state)
 	raw_refused(other, &destroy, HBM_NOT_FOUND, "no region 1");
 }
 
+static void test_the_number_of_a_session_is_no_permission(void **state)
+{
+	(void)state;
+	struct hbm_wire_session_ref end = {.header = RAW_HEADER(SESSION_END, sizeof(end))};
+	two_users_needed();
+
+	const struct hbm_wire_session *record =
+		two_users_record(two_users_query(tenant, HBM_QUERY_SESSIONS), 0);
+	const uint64_t numbers[] = {record->session, record->session + 1, UINT64_MAX};
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		end.session = numbers[i];
+		raw_refused(other, &end, HBM_DENIED,
+			    "only uid 0 and the daemon's uid end other sessions");
+	}
+
+	ping(tenant);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, two_users_setup, two_users_teardown)
@@ -240,6 +258,7 @@ int main(void)
 		TEST(test_what_is_logged),
 		TEST(test_the_number_of_a_namespace_is_no_permission),
 		TEST(test_the_number_of_a_region_is_no_permission),
+		TEST(test_the_number_of_a_session_is_no_permission),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
