@@ -2,6 +2,7 @@
 #include "daemon/serve/serve_namespace.h"
 
 #include "daemon/base/checked.h"
+#include "daemon/base/clock.h"
 #include "daemon/cache/cache.h"
 
 #include <stdlib.h>
@@ -100,6 +101,54 @@ static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *re
 	}
 }
 
+/* Refuses an open whose blocks would be too large, or unaligned: status says which. */
+static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *request, int status,
+					uint64_t bytes)
+{
+	if (status == HBM_INVALID)
+		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
+			       (unsigned long long)bytes);
+	else if (!ledger_has_room(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, bytes))
+		request_refuse_limit(request, LEDGER_BLOCK_BYTES, bytes);
+	else
+		request_refuse(request, status,
+			       "block_bytes %llu; the staging buffer (ddr.staging) has %llu",
+			       (unsigned long long)bytes,
+			       (unsigned long long)hbmd->cache->staging->capacity);
+}
+
+/* Whether a salt may have been guessed at, and wrongly: the namespace is new, or there is
+ * no room for it. */
+static bool serve_namespace_is_new(const struct hbmd *hbmd, uint16_t number)
+{
+	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
+	return !ns || (ns->opens == 1 && namespace_blocks(ns) == 0);
+}
+
+static void serve_namespace_open_by_spec(struct hbmd *hbmd, struct request *request,
+					 const struct hbm_wire_namespace_spec *spec)
+{
+	const struct session *session = request->session;
+	struct guesses *guesses = &session->owner->guesses;
+	bool guessed = spec->salt[0] != '\0' && !session_is_operator(session);
+
+	if (guessed && !guesses_may(guesses, session->uid, clock_now())) {
+		request_refuse(request, HBM_LIMIT,
+			       "this user has opened too many namespaces with a new salt: one is "
+			       "allowed each second");
+		return;
+	}
+
+	uint16_t number = namespaces_open(hbmd->cache->namespaces, spec, session->user);
+	if (guessed && serve_namespace_is_new(hbmd, number))
+		guesses_count(guesses, session->uid, clock_now());
+
+	if (number != 0)
+		serve_namespace_add_open(hbmd, request, number);
+	else
+		request_refuse_limit(request, LEDGER_NAMESPACES, 1);
+}
+
 void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
@@ -109,26 +158,13 @@ void serve_namespace_open(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
-	const struct hbm_wire_namespace_open *open =
-		(const struct hbm_wire_namespace_open *)request->message;
-	int status = serve_namespace_check_block_bytes(hbmd, open->spec.block_bytes);
-	uint16_t number = status == HBM_OK ? namespaces_open(hbmd->cache->namespaces, &open->spec,
-							     request->session->user)
-					   : 0;
-	if (number != 0)
-		serve_namespace_add_open(hbmd, request, number);
-	else if (status == HBM_OK)
-		request_refuse_limit(request, LEDGER_NAMESPACES, 1);
-	else if (status == HBM_INVALID)
-		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
-			       (unsigned long long)open->spec.block_bytes);
-	else if (!ledger_has_room(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, open->spec.block_bytes))
-		request_refuse_limit(request, LEDGER_BLOCK_BYTES, open->spec.block_bytes);
+	const struct hbm_wire_namespace_spec *spec =
+		&((const struct hbm_wire_namespace_open *)request->message)->spec;
+	int status = serve_namespace_check_block_bytes(hbmd, spec->block_bytes);
+	if (status == HBM_OK)
+		serve_namespace_open_by_spec(hbmd, request, spec);
 	else
-		request_refuse(request, status,
-			       "block_bytes %llu; the staging buffer (ddr.staging) has %llu",
-			       (unsigned long long)open->spec.block_bytes,
-			       (unsigned long long)hbmd->cache->staging->capacity);
+		serve_namespace_refuse_size(hbmd, request, status, spec->block_bytes);
 }
 
 static void serve_namespace_close_namespace(struct hbmd *hbmd, struct namespace_open *open)

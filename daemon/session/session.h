@@ -53,6 +53,7 @@
 
 #include "daemon/base/counters.h"
 #include "daemon/base/fair_queue.h"
+#include "daemon/base/guesses.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log_peers.h"
 #include "daemon/ledger/ledger.h"
@@ -137,7 +138,8 @@ struct session_owner {
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
-	struct log_peers log; /* of what clients cause */
+	struct log_peers log;   /* of what clients cause */
+	struct guesses guesses; /* at salts: serve_namespace.c's */
 	/* The rest is session.c's. */
 	struct turns turns;
 	struct list waiting; /* sessions for which the others leave no room */

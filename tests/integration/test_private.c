@@ -79,6 +79,52 @@ static void test_a_wrong_salt_opens_another_namespace(void **state)
 	assert_int_equal(two_users_load(other, tenant_ns, 1), HBM_OK);
 }
 
+/* An open that is closed again: its status. */
+static int guess(int socket, const char *salt)
+{
+	struct hbm_wire_namespace_open open = {.header = RAW_HEADER(NAMESPACE_OPEN, sizeof(open)),
+					       .spec = tenant_spec};
+	struct hbm_wire_namespace_ref close_it = {
+		.header = RAW_HEADER(NAMESPACE_CLOSE, sizeof(close_it))};
+
+	memset(open.spec.salt, 0, sizeof(open.spec.salt));
+	snprintf(open.spec.salt, sizeof(open.spec.salt), "%s", salt);
+	int status = raw_ask(socket, &open, sizeof(open));
+
+	/* What it was given is the lowest number that is free. */
+	for (close_it.ns = tenant_ns + 1; status == HBM_OK && close_it.ns < 10; close_it.ns++)
+		if (raw_ask(socket, &close_it, sizeof(close_it)) == HBM_OK)
+			break;
+
+	return status;
+}
+
+/* At the limit the right salt is no better than a wrong one, in a new session neither. */
+static void test_salts_are_guessed_slowly(void **state)
+{
+	(void)state;
+	char salt[HBM_WIRE_NAME_BYTES];
+	unsigned wrong = 0;
+	two_users_needed();
+
+	do {
+		snprintf(salt, sizeof(salt), "guess-%u", wrong++);
+	} while (wrong < 10000 && guess(other, salt) == HBM_OK);
+	assert_in_range(wrong, 256, 9999);
+
+	/* Seconds that pass meanwhile allow one more each, which a wrong one uses up. */
+	int second = two_users_greet(OTHER);
+	unsigned tried = 0;
+	while (guess(second, TWO_USERS_SALT) == HBM_OK && tried++ < 10000)
+		guess(second, "wrong again");
+	assert_in_range(tried, 0, 9999);
+	close(second);
+
+	second = two_users_greet(TENANT);
+	assert_int_equal(two_users_open(second, &tenant_spec), tenant_ns);
+	close(second);
+}
+
 /* The daemon has done with what the session sent before. */
 static void ping(int socket)
 {
@@ -253,6 +299,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_salt_is_not_found_from_the_fingerprint),
 		TEST(test_a_wrong_salt_opens_another_namespace),
+		TEST(test_salts_are_guessed_slowly),
 		TEST(test_a_salt_in_the_daemons_memory),
 		TEST(test_a_core_dump_holds_no_blocks_of_ddr),
 		TEST(test_what_is_logged),
