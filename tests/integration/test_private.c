@@ -168,7 +168,7 @@ static void test_a_core_dump_holds_no_blocks_of_ddr(void **state)
 {
 	(void)state;
 	two_users_needed();
-	assert_true(memory_search_dumps(daemon_.pid, "[heap]"));
+	assert_true(memory_search_dumps(daemon_.pid, "[stack]"));
 	assert_false(memory_search_dumps(daemon_.pid, "hbmd-ddr"));
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PIECE (1u << 20)
+#define MAPPING_MAX (1ull << 30) /* larger ones are a sanitizer's */
 
 static size_t count_in(const char *memory, size_t length, const void *bytes, size_t size)
 {
@@ -108,7 +109,7 @@ struct memory_search memory_search(pid_t pid, const void *bytes, size_t size)
 	FILE *mappings = open_of(pid, "smaps"), *memory = open_of(pid, "mem");
 
 	while (next_mapping(mappings, &mapping, &hidden)) {
-		if (mapping.rights[0] == 'r')
+		if (mapping.rights[0] == 'r' && mapping.end - mapping.start <= MAPPING_MAX)
 			*(hidden ? &found.hidden : &found.dumped) += search_mapping(
 				fileno(memory), mapping.start, mapping.end, bytes, size);
 	}
