@@ -12,20 +12,17 @@
 #include "tests/support/raw.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define NOBODY 65534
 #define SESSIONS_MAX 4096
 #define PATIENCE_MS 60000
 #define STEP_MS 2
@@ -56,12 +53,17 @@ static struct attack_board *board_open(const struct spawn *spawn, int flags)
 
 /* ---- The test's side ---- */
 
+void attack_let_in(const struct spawn *spawn)
+{
+	assert_int_equal(chmod(spawn->dir, 0755), 0);
+	assert_int_equal(chmod(spawn->socket, 0666), 0);
+}
+
 void attack_start(struct attack_job *job, const struct attack *attack, const struct spawn *spawn,
 		  unsigned sessions, enum attack_scale scale)
 {
 	assert_in_range(sessions, 1, SESSIONS_MAX);
-	assert_int_equal(chmod(spawn->dir, 0755), 0);
-	assert_int_equal(chmod(spawn->socket, 0666), 0);
+	attack_let_in(spawn);
 	job->board = board_open(spawn, O_CREAT | O_TRUNC);
 	snprintf(job->board->name, sizeof(job->board->name), "%s", attack->name);
 	job->board->sessions = sessions;
@@ -107,21 +109,6 @@ void attack_end(struct attack_job *job)
 /* ---- The attack's side ---- */
 
 static _Alignas(16) unsigned char reply[ATTACKER_REPLY_BYTES];
-
-/* Root's are operators. Only a process that is somebody else altogether is not. */
-static void become_nobody(void)
-{
-	pid_t test = getppid();
-	if (geteuid() != 0)
-		return;
-
-	assert_int_equal(setgroups(0, NULL), 0);
-	assert_int_equal(setresgid(NOBODY, NOBODY, NOBODY), 0);
-	assert_int_equal(setresuid(NOBODY, NOBODY, NOBODY), 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* that was cleared with it */
-	if (getppid() != test)
-		_exit(126);
-}
 
 static bool attack_session_open(struct attack_run *run, struct attacker *attacker)
 {
@@ -245,7 +232,7 @@ void attack_play(const struct spawn *spawn, uint64_t number)
 	}
 
 	if (!run.attack->is_operator)
-		become_nobody();
+		attacker_become_nobody();
 	for (unsigned i = 0; i < board->sessions; i++)
 		attackers[i] = (struct attacker){.number = i, .socket = -1, .doorbell = -1};
 

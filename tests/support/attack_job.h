@@ -22,6 +22,8 @@ struct attack_job {
 	struct attack_board *board;
 };
 
+/* Opens a daemon's folder and socket to other users. */
+void attack_let_in(const struct spawn *spawn);
 /* The sessions are uid 65534's if the caller is root, and the attack no operator's; the
  * daemon's folder and socket are opened to it. */
 void attack_start(struct attack_job *job, const struct attack *attack, const struct spawn *spawn,

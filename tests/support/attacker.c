@@ -12,14 +12,19 @@
 #include "tests/support/raw.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 20000
+#define NOBODY 65534
 
 static int attacker_connect(const struct spawn *spawn)
 {
@@ -39,24 +44,27 @@ static int attacker_connect(const struct spawn *spawn)
 	return -error;
 }
 
-/* Takes the descriptors of a message: closes them, but hands the last one over if it is
- * wanted, and leaves all open if they are to be kept. */
-static void attacker_take_fds(struct msghdr *message, bool keep, int *last)
+/* Takes the descriptors of a message: the first `wanted` of them, and closes the others
+ * unless they are to be kept open. How many it has got. */
+static int attacker_take_fds(struct msghdr *message, bool keep, int *fds, int wanted)
 {
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
-	size_t count = cmsg ? (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+	int count = cmsg ? (int)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int)) : 0;
 
-	for (size_t i = 0; i < count; i++) {
+	for (int i = 0; i < count; i++) {
 		int fd;
-		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(int));
-		if (last && i == count - 1)
-			*last = fd;
+		memcpy(&fd, CMSG_DATA(cmsg) + (size_t)i * sizeof(int), sizeof(int));
+		if (i < wanted)
+			fds[i] = fd;
 		else if (!keep)
 			close(fd);
 	}
+
+	return count < wanted ? count : wanted;
 }
 
-static ssize_t attacker_receive(int socket, void *bytes, size_t size, bool keep, int *last)
+static ssize_t attacker_receive(int socket, void *bytes, size_t size, bool keep, int *fds,
+				int *wanted)
 {
 	union {
 		char bytes[CMSG_SPACE(HBM_WIRE_FDS_MAX * sizeof(int))];
@@ -69,9 +77,20 @@ static ssize_t attacker_receive(int socket, void *bytes, size_t size, bool keep,
 				 .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n >= 0)
-		attacker_take_fds(&message, keep, last);
+		*wanted = attacker_take_fds(&message, keep, fds, *wanted);
 
 	return n;
+}
+
+/* Of the reply to HELLO: the fence page and the doorbell. */
+static void attacker_take_page(struct attacker *attacker, const int *fds)
+{
+	void *page = mmap(NULL, HBM_WIRE_FENCES * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+			  MAP_SHARED, fds[0], 0);
+
+	close(fds[0]);
+	attacker->doorbell = fds[1];
+	attacker->fences = page == MAP_FAILED ? NULL : page;
 }
 
 static int attacker_greet(struct attacker *attacker)
@@ -87,8 +106,10 @@ static int attacker_greet(struct attacker *attacker)
 	if (poll(&poller, 1, PATIENCE_MS) != 1)
 		return -ETIMEDOUT;
 
-	ssize_t n = attacker_receive(attacker->socket, &reply, sizeof(reply), false,
-				     &attacker->doorbell);
+	int fds[2] = {-1, -1}, count = 2;
+	ssize_t n = attacker_receive(attacker->socket, &reply, sizeof(reply), false, fds, &count);
+	if (n > 0 && count == 2)
+		attacker_take_page(attacker, fds);
 
 	return n < (ssize_t)sizeof(reply.header) ? RAW_DROPPED : reply.header.status;
 }
@@ -116,7 +137,10 @@ void attacker_close(struct attacker *attacker)
 		close(attacker->socket);
 	if (attacker->doorbell >= 0)
 		close(attacker->doorbell);
+	if (attacker->fences)
+		munmap((void *)attacker->fences, HBM_WIRE_FENCES * sizeof(uint64_t));
 	attacker->socket = attacker->doorbell = -1;
+	attacker->fences = NULL;
 }
 
 bool attacker_send(struct attacker *attacker, struct hbm_wire_header *message)
@@ -135,7 +159,9 @@ bool attacker_send(struct attacker *attacker, struct hbm_wire_header *message)
 
 int attacker_take(struct attacker *attacker, void *reply, bool keep)
 {
-	ssize_t n = attacker_receive(attacker->socket, reply, ATTACKER_REPLY_BYTES, keep, NULL);
+	int none = 0;
+	ssize_t n =
+		attacker_receive(attacker->socket, reply, ATTACKER_REPLY_BYTES, keep, NULL, &none);
 	if (n < 0 && errno == EAGAIN)
 		return 0;
 	if (n < (ssize_t)sizeof(struct hbm_wire_header))
@@ -147,4 +173,21 @@ int attacker_take(struct attacker *attacker, void *reply, bool keep)
 		attacker->in_flight--;
 
 	return (int)n;
+}
+
+/* Only a process that is somebody else altogether is no operator. */
+bool attacker_become_nobody(void)
+{
+	pid_t test = getppid();
+	if (geteuid() != 0)
+		return false;
+
+	assert_int_equal(setgroups(0, NULL), 0);
+	assert_int_equal(setresgid(NOBODY, NOBODY, NOBODY), 0);
+	assert_int_equal(setresuid(NOBODY, NOBODY, NOBODY), 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* that was cleared with it */
+	if (getppid() != test)
+		_exit(126);
+
+	return true;
 }

@@ -13,9 +13,10 @@
 struct spawn;
 
 struct attacker {
-	int socket;      /* -1: not connected */
-	int doorbell;    /* -1: not greeted */
-	uint32_t number; /* among those of the attack */
+	int socket;               /* -1: not connected */
+	int doorbell;             /* -1: not greeted */
+	_Atomic uint64_t *fences; /* NULL: not greeted */
+	uint32_t number;          /* among those of the attack */
 	uint32_t ns, region;
 	uint64_t turn;   /* messages sent on this connection */
 	uint64_t cursor; /* where its next QUERY begins */
@@ -27,6 +28,8 @@ struct attacker {
  * -errno, and there is no connection. */
 int attacker_open(struct attacker *attacker, const struct spawn *spawn, bool is_bare);
 void attacker_close(struct attacker *attacker);
+/* Becomes uid 65534, if the process is root's; false: it is an operator still. */
+bool attacker_become_nobody(void);
 /* Sends it with an id of its own. False if the kernel has no room for it. */
 bool attacker_send(struct attacker *attacker, struct hbm_wire_header *message);
 /* Takes one reply: its size, 0 if there is none yet, -1 if the daemon has hung up.

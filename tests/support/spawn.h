@@ -73,5 +73,6 @@ const char *spawn_path(const char *name);
 int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size);
 /* Open descriptors of the daemon at rest, without those of a driver that keeps its own
  * (leaks.h): it has seen that nobody is connected any more, and has made slabs ahead of
- * all device memory that is free (of at most 1 GiB). Fails the test after 20 s. */
+ * all device memory that is free (of at most 1 GiB). A slab of the soft device counts
+ * once for each 2 MiB of it. Fails the test after 20 s. */
 unsigned spawn_fds(const struct spawn *spawn);
