@@ -31,44 +31,29 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 
 /* ---- the end of a session ---- */
 
-/* The pins of a session that is dead. */
-struct pins_gone {
-	struct work work;
-	struct hbmd *hbmd;
-	struct session *session;
-};
-
-static bool serve_keys_remove_pins(struct work *work, struct slice *slice)
+/* The last work of a session that is dead. Those of its requests, which come before it,
+ * still use its namespaces and its pins. */
+static bool serve_keys_end_session(struct work *work, struct slice *slice)
 {
-	struct pins_gone *gone = container_of(work, struct pins_gone, work);
-	struct hbmd *hbmd = gone->hbmd;
+	struct session *session = container_of(work, struct session, last);
+	struct hbmd *hbmd = session->last_arg;
 	bool more;
 
-	while ((more = pins_remove_first(hbmd->cache, &gone->session->pins)))
+	serve_namespaces_gone(hbmd, session);
+	while ((more = pins_remove_first(hbmd->cache, &session->pins)))
 		if (slice_is_over(slice))
 			break;
 
 	pump_run(hbmd->mover);
-	if (!more)
-		free(gone);
 
 	return !more;
 }
 
 void serve_session_gone(struct hbmd *hbmd, struct session *session)
 {
-	struct pins_gone *gone = list_empty(&session->pins) ? NULL : malloc(sizeof(*gone));
-
-	serve_namespaces_gone(hbmd, session);
-
-	if (gone) {
-		*gone = (struct pins_gone){{.run = serve_keys_remove_pins}, hbmd, session};
-		session_work(session, &gone->work);
-	} else {
-		while (pins_remove_first(hbmd->cache, &session->pins))
-			;
-		pump_run(hbmd->mover);
-	}
+	session->last.run = serve_keys_end_session;
+	session->last_arg = hbmd;
+	session_work(session, &session->last);
 }
 
 void serve_close(struct hbmd *hbmd)

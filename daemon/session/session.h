@@ -81,6 +81,14 @@ enum session_state {
 	SESSION_DEAD,
 };
 
+/* What a request, or the end of a session, has left to do. */
+struct work {
+	struct list link; /* in session->works */
+	/* Goes on until it is done (true), when it may have been freed, or until the slice
+	 * is over (false). */
+	bool (*run)(struct work *work, struct slice *slice);
+};
+
 struct session {
 	struct list link; /* in the server's list */
 	uint64_t id;
@@ -92,6 +100,9 @@ struct session {
 	struct regions regions;
 	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
 	struct list pins;  /* its pins (cache.h) */
+	/* What died() leaves to be done after the works of its requests. */
+	struct work last;
+	void *last_arg;
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
 	struct user *user;
 	struct payer payer;           /* of all that the session has */
@@ -114,14 +125,6 @@ struct session {
 	struct list works; /* struct work */
 	bool unpolled;     /* its socket is not polled until it has had its turn */
 	uint64_t refs;
-};
-
-/* What a request, or the end of a session, has left to do. */
-struct work {
-	struct list link; /* in session->works */
-	/* Goes on until it is done (true), when it may have been freed, or until the slice
-	 * is over (false). */
-	bool (*run)(struct work *work, struct slice *slice);
 };
 
 /* What sessions call of their owner, which outlives them. */
