@@ -209,7 +209,7 @@ static uint32_t cache_ahead_in(const struct cache *cache, uint32_t ahead, const 
 	return ahead != 0 && block->target == tier->number && block->refs == 0 ? ahead : 0;
 }
 
-static void cache_use(struct cache *cache, const struct cache_touch *touch, uint32_t number,
+static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t number,
 		      uint32_t ahead)
 {
 	const struct block *block = cache_block(cache, number);
@@ -234,6 +234,7 @@ static void cache_use(struct cache *cache, const struct cache_touch *touch, uint
 	if (from)
 		order_remove(cache->orders[from->number], number);
 
+	touch->moved = true;
 	block_set_target(&cache->blocks, number, to);
 	order_insert(cache->orders[to->number], number, ahead);
 }
@@ -395,6 +396,11 @@ bool cache_settle_some(struct cache *cache, struct slice *slice)
 	}
 
 	return true;
+}
+
+bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice)
+{
+	return !touch->moved || cache_settle_some(cache, slice);
 }
 
 void cache_settle(struct cache *cache)

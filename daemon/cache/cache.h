@@ -141,6 +141,7 @@ struct cache_touch {
 	uint32_t pass;
 	uint32_t walk_left; /* ancestors it may still visit */
 	bool busy, climbing;
+	bool moved; /* blocks changed their tier */
 	uint32_t number, ahead, length;
 	struct cache_mark at, above; /* number and ahead, between slices */
 };
@@ -153,6 +154,9 @@ bool cache_touch_some(struct cache *cache, struct cache_touch *touch, uint32_t n
 /* Evicts down to the capacities; may drop blocks, also those just used. False: the slice is
  * over. */
 bool cache_settle_some(struct cache *cache, struct slice *slice);
+/* The same after a use. One that has put nothing into any tier leaves it to those that
+ * have: what they used is not this one's to evict. */
+bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice);
 /* After the first cache_touch_begin() until this, tiers may have more than fits. */
 void cache_touch_end(struct cache *cache);
 /* The same without slices. */

@@ -230,7 +230,7 @@ static bool batch_start(struct batch *batch, struct slice *slice)
 
 static bool batch_settle(struct batch *batch, struct slice *slice)
 {
-	if (!cache_settle_some(batch->hbmd->cache, slice))
+	if (!cache_settle_touch(batch->hbmd->cache, &batch->touch, slice))
 		return false;
 
 	cache_touch_end(batch->hbmd->cache);

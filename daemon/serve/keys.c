@@ -160,7 +160,7 @@ static bool keys_look_up(struct keys *keys, struct slice *slice)
 
 static bool keys_settle(struct keys *keys, struct slice *slice)
 {
-	if (!cache_settle_some(keys->hbmd->cache, slice))
+	if (!cache_settle_touch(keys->hbmd->cache, &keys->touch, slice))
 		return false;
 
 	cache_touch_end(keys->hbmd->cache);
