@@ -7,43 +7,19 @@
  * reading through an absent child needs no test. A node's priority is random and fixed
  * when it is inserted; parents have priorities at least as high as their children's,
  * which keeps the expected depth logarithmic whatever the order of calls.
+ *
+ * While a pool is being checked, each range that changes is taken off the check's sums
+ * before, and added again after.
  */
-#include "daemon/tier/extent.h"
+#include "daemon/tier/extent_pool.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "daemon/base/checked.h"
-
-struct node {
-	uint32_t left, right; /* in a spare node, left is the next spare */
-	uint32_t start, units;
-	uint32_t largest; /* the most units of any node of this subtree */
-	uint32_t priority;
-};
-
-static_assert(sizeof(struct node) == 24, "what one free range costs");
-
-struct piece {
-	uint32_t start, units;
-};
-
-struct extent_pool {
-	struct node *nodes;
-	size_t table_bytes;
-	uint32_t root, spare;
-	uint32_t touched; /* nodes ever used, including node 0: [0, touched) */
-	uint32_t ranges;  /* free ranges: nodes in the treap */
-	uint64_t allocated, max_allocated;
-	uint64_t capacity, available; /* units */
-	uint64_t random;
-	uint32_t pieces;
-	struct piece piece[EXTENT_PIECES]; /* in order; they neither overlap nor touch */
-};
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
@@ -88,6 +64,27 @@ static uint32_t extent_next_priority(struct extent_pool *pool)
 	return (uint32_t)(pool->random >> 32);
 }
 
+/* Around every change of a range: before, and after. */
+static void extent_uncount(struct extent_pool *pool, uint32_t at)
+{
+	const struct node *node = &pool->nodes[at];
+	if (!pool->check || node->start >= pool->check->next)
+		return;
+
+	pool->check->units -= node->units;
+	pool->check->ranges--;
+}
+
+static void extent_count(struct extent_pool *pool, uint32_t at)
+{
+	const struct node *node = &pool->nodes[at];
+	if (!pool->check || node->start >= pool->check->next)
+		return;
+
+	pool->check->units += node->units;
+	pool->check->ranges++;
+}
+
 static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t at = pool->spare;
@@ -102,20 +99,17 @@ static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t unit
 					.largest = units,
 					.priority = extent_next_priority(pool)};
 	pool->ranges++;
+	extent_count(pool, at);
 
 	return at;
 }
 
 static void node_drop(struct extent_pool *pool, uint32_t at)
 {
+	extent_uncount(pool, at);
 	pool->nodes[at].left = pool->spare;
 	pool->spare = at;
 	pool->ranges--;
-}
-
-static uint32_t extent_max_of(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
 }
 
 static void extent_refresh(struct extent_pool *pool, uint32_t at)
@@ -211,16 +205,21 @@ static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t sta
  * overlaps no other range. */
 static void extent_enlarge(struct extent_pool *pool, uint32_t old, uint32_t start, uint32_t units)
 {
-	struct node *node = &pool->nodes[pool->root];
+	uint32_t at = pool->root;
 
-	while (node->start != old) {
-		node->largest = extent_max_of(node->largest, units);
-		node = &pool->nodes[old < node->start ? node->left : node->right];
+	while (pool->nodes[at].start != old) {
+		struct node *above = &pool->nodes[at];
+		above->largest = extent_max_of(above->largest, units);
+		at = old < above->start ? above->left : above->right;
 	}
 
+	struct node *node = &pool->nodes[at];
+
+	extent_uncount(pool, at);
 	node->start = start;
 	node->units = units;
 	node->largest = extent_max_of(node->largest, units);
+	extent_count(pool, at);
 }
 
 /* Frees [start, start + units). It must not overlap a free range: that would be a double
@@ -257,17 +256,6 @@ static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t un
 	} else {
 		extent_insert(pool, start, units);
 	}
-}
-
-/* Whether all of [start, start + units) was added by growing. */
-static bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
-{
-	for (uint32_t i = 0; i < pool->pieces; i++) {
-		const struct piece *piece = &pool->piece[i];
-		if (start >= piece->start && start - piece->start <= piece->units)
-			return units <= piece->units - (start - piece->start);
-	}
-	return false;
 }
 
 /* Adds a piece to the ordered list and joins it with the neighbours it touches. */
@@ -341,8 +329,10 @@ static uint32_t extent_first_fit(struct extent_pool *pool, uint32_t at, uint32_t
 		node->left = extent_first_fit(pool, node->left, units, start);
 	} else if (node->units >= units) {
 		*start = node->start;
+		extent_uncount(pool, at);
 		node->start += units;
 		node->units -= units;
+		extent_count(pool, at);
 		if (node->units == 0) {
 			uint32_t rest = extent_merge(pool, node->left, node->right);
 			node_drop(pool, at);
@@ -403,64 +393,4 @@ uint64_t extent_largest(const struct extent_pool *pool)
 uint64_t extent_memory(const struct extent_pool *pool)
 {
 	return sizeof(*pool) + (uint64_t)pool->touched * sizeof(struct node);
-}
-
-/* The state of an in-order walk through the treap. */
-struct walk {
-	uint64_t end, units, ranges;
-	const char *fault;
-};
-
-static void extent_check_node(const struct extent_pool *pool, struct walk *walk, uint32_t at)
-{
-	const struct node *node = &pool->nodes[at];
-	const struct node *left = &pool->nodes[node->left], *right = &pool->nodes[node->right];
-
-	if (node->units == 0)
-		walk->fault = "a free range is empty";
-	else if (walk->ranges > 0 && node->start < walk->end)
-		walk->fault = "free ranges overlap or are out of order";
-	else if (walk->ranges > 0 && node->start == walk->end)
-		walk->fault = "two free ranges touch and were not joined";
-	else if (!extent_is_grown(pool, node->start, node->units))
-		walk->fault = "a free range lies outside the capacity";
-	else if (node->largest !=
-		 extent_max_of(node->units, extent_max_of(left->largest, right->largest)))
-		walk->fault = "a node does not know the largest range below it";
-	else if ((node->left && left->priority > node->priority) ||
-		 (node->right && right->priority > node->priority))
-		walk->fault = "a node's priority is above its parent's";
-
-	walk->end = (uint64_t)node->start + node->units;
-	walk->units += node->units;
-	walk->ranges++;
-}
-
-static void extent_check_below(const struct extent_pool *pool, struct walk *walk, uint32_t at)
-{
-	if (!at || walk->fault)
-		return;
-	extent_check_below(pool, walk, pool->nodes[at].left);
-	if (!walk->fault)
-		extent_check_node(pool, walk, at);
-	extent_check_below(pool, walk, pool->nodes[at].right);
-}
-
-const char *extent_check(const struct extent_pool *pool)
-{
-	struct walk walk = {0};
-
-	extent_check_below(pool, &walk, pool->root);
-	if (walk.fault)
-		return walk.fault;
-	if (walk.units != pool->available)
-		return "the free ranges do not add up to what is available";
-	if (walk.ranges != pool->ranges)
-		return "a node was lost";
-	if (walk.ranges > pool->allocated + pool->pieces)
-		return "there are more free ranges than allocated ones can part";
-	if (pool->available > pool->capacity)
-		return "more is available than the capacity";
-
-	return NULL;
 }

@@ -50,6 +50,21 @@ uint64_t extent_capacity(const struct extent_pool *pool);  /* bytes added so far
 uint64_t extent_available(const struct extent_pool *pool); /* free bytes */
 uint64_t extent_largest(const struct extent_pool *pool);   /* largest free range in bytes */
 uint64_t extent_memory(const struct extent_pool *pool);    /* bytes of bookkeeping touched so far */
-/* Checks order, coalescing, sums and the treap's invariants. Returns the first fault as a
- * static sentence, or NULL. */
-const char *extent_check(const struct extent_pool *pool);
+
+/* A check of a pool in steps, between which it may be used. The members are extent.c's. */
+struct extent_check {
+	struct extent_pool *pool;
+	uint64_t next;          /* ranges that start before it have been checked */
+	uint64_t units, ranges; /* of those */
+	const char *fault;
+};
+
+/* Begins the check of a pool, which must have none: of order, coalescing, sums and the
+ * treap's invariants. */
+void extent_check_begin(struct extent_check *check, struct extent_pool *pool);
+/* Checks at most `max` free ranges. False when there are no more, at this moment. */
+bool extent_check_some(struct extent_check *check, uint32_t max);
+/* Right after that, or to give up. Returns the first fault as a static sentence, or NULL. */
+const char *extent_check_end(struct extent_check *check);
+/* The same at once. */
+const char *extent_check(struct extent_pool *pool);

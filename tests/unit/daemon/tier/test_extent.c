@@ -294,7 +294,7 @@ static void model_grow(struct model *model, struct extent_pool *pool, uint64_t u
 	model->grown += units;
 }
 
-static void model_compare(const struct model *model, const struct extent_pool *pool)
+static void model_compare(const struct model *model, struct extent_pool *pool)
 {
 	uint64_t available = 0, run = 0, largest = 0;
 

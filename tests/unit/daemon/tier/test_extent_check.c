@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Does extent_check() find what it looks for? Nothing that can be called makes a pool
- * unsound, so this test includes the module and breaks a pool by hand.
+ * unsound, so this test breaks one by hand. And in steps, between which the pool is used?
  */
-#include "daemon/tier/extent.c"
+#include "daemon/tier/extent_pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include <cmocka.h>
+
+#include "tests/support/seed.h"
 
 #define U ((uint64_t)EXTENT_UNIT)
 
@@ -32,6 +36,23 @@ static struct extent_pool *fragments(void)
 	assert_null(extent_check(pool));
 
 	return pool;
+}
+
+/* The fault that is found at once. In steps one is found when there is one. */
+static const char *fault_of(struct extent_pool *pool)
+{
+	const char *fault = extent_check(pool);
+
+	for (uint32_t max = 1; max < 4; max++) {
+		struct extent_check check;
+
+		extent_check_begin(&check, pool);
+		while (extent_check_some(&check, max))
+			;
+		assert_int_equal(extent_check_end(&check) != NULL, fault != NULL);
+	}
+
+	return fault;
 }
 
 static struct node *range_at(struct extent_pool *pool, uint32_t start)
@@ -63,7 +84,7 @@ static void a_range(void **state)
 
 		node->start = cases[i].start;
 		node->units = cases[i].units;
-		assert_string_equal(extent_check(pool), cases[i].fault);
+		assert_string_equal(fault_of(pool), cases[i].fault);
 		extent_pool_free(pool);
 	}
 }
@@ -77,15 +98,15 @@ static void the_largest_range_of_each_node(void **state)
 		uint32_t *largest = &pool->nodes[at].largest, right = *largest;
 
 		*largest = right + 1;
-		assert_string_equal(extent_check(pool),
+		assert_string_equal(fault_of(pool),
 				    "a node does not know the largest range below it");
 		*largest = right - 1;
-		assert_string_equal(extent_check(pool),
+		assert_string_equal(fault_of(pool),
 				    "a node does not know the largest range below it");
 		*largest = right;
 	}
 
-	assert_null(extent_check(pool));
+	assert_null(fault_of(pool));
 	extent_pool_free(pool);
 }
 
@@ -105,9 +126,9 @@ static void the_priority_of_each_node(void **state)
 				continue;
 
 			*priority = node->priority;
-			assert_null(extent_check(pool));
+			assert_null(fault_of(pool));
 			*priority = node->priority + 1;
-			assert_string_equal(extent_check(pool),
+			assert_string_equal(fault_of(pool),
 					    "a node's priority is above its parent's");
 			*priority = right;
 		}
@@ -123,25 +144,68 @@ static void the_counts(void **state)
 	uint64_t allocated = pool->allocated;
 
 	pool->available++;
-	assert_string_equal(extent_check(pool),
-			    "the free ranges do not add up to what is available");
+	assert_string_equal(fault_of(pool), "the free ranges do not add up to what is available");
 	pool->available--;
 
 	pool->ranges++;
-	assert_string_equal(extent_check(pool), "a node was lost");
+	assert_string_equal(fault_of(pool), "a node was lost");
 	pool->ranges--;
 
 	pool->allocated = RANGES - 2;
-	assert_string_equal(extent_check(pool),
+	assert_string_equal(fault_of(pool),
 			    "there are more free ranges than allocated ones can part");
 	pool->allocated = RANGES - 1;
-	assert_null(extent_check(pool));
+	assert_null(fault_of(pool));
 	pool->allocated = allocated;
 
 	pool->capacity = FREE - 1;
-	assert_string_equal(extent_check(pool), "more is available than the capacity");
+	assert_string_equal(fault_of(pool), "more is available than the capacity");
 	pool->capacity = FREE;
-	assert_null(extent_check(pool));
+	assert_null(fault_of(pool));
+	extent_pool_free(pool);
+}
+
+/* Whatever is allocated and freed between two steps, a sound pool is found sound, and one
+ * that is not is found out. */
+static void a_pool_in_use(void **state)
+{
+	enum { ALLOCATED = 400, PLACES = 2000 };
+
+	(void)state;
+	struct seed seed;
+	struct extent_pool *pool = NULL;
+	struct {
+		uint64_t offset, bytes;
+	} places[ALLOCATED] = {{0}};
+	seed_open(&seed, __func__);
+	assert_int_equal(extent_pool_new(&pool, ALLOCATED), 0);
+	assert_int_equal(extent_pool_grow(pool, 0, PLACES * U), 0);
+
+	for (unsigned round = 0; round < 300; round++) {
+		struct extent_check check;
+		bool broken = seed_below(&seed, 4) == 0, more = true;
+		extent_check_begin(&check, pool);
+
+		while (more) {
+			for (uint64_t uses = seed_below(&seed, 8); uses > 0; uses--) {
+				uint64_t i = seed_below(&seed, ALLOCATED);
+				if (places[i].bytes != 0)
+					extent_free(pool, places[i].offset, places[i].bytes);
+
+				places[i].bytes = seed_below(&seed, 10) * U;
+				places[i].offset = extent_alloc(pool, places[i].bytes);
+				if (places[i].offset == EXTENT_NONE)
+					places[i].bytes = 0;
+			}
+
+			more = extent_check_some(&check, 1 + (uint32_t)seed_below(&seed, 12));
+		}
+
+		pool->available += broken;
+		assert_int_equal(extent_check_end(&check) != NULL, broken);
+		pool->available -= broken;
+	}
+
 	extent_pool_free(pool);
 }
 
@@ -152,6 +216,7 @@ int main(void)
 		cmocka_unit_test(the_largest_range_of_each_node),
 		cmocka_unit_test(the_priority_of_each_node),
 		cmocka_unit_test(the_counts),
+		cmocka_unit_test(a_pool_in_use),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

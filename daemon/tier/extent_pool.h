@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* extent_pool: what a pool is made of. Only extent.c and extent_check.c include this. */
+#pragma once
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "daemon/tier/extent.h"
+
+struct node {
+	uint32_t left, right; /* in a spare node, left is the next spare */
+	uint32_t start, units;
+	uint32_t largest; /* the most units of any node of this subtree */
+	uint32_t priority;
+};
+
+static_assert(sizeof(struct node) == 24, "what one free range costs");
+
+struct piece {
+	uint32_t start, units;
+};
+
+struct extent_pool {
+	struct node *nodes;
+	size_t table_bytes;
+	uint32_t root, spare;
+	uint32_t touched; /* nodes ever used, including node 0: [0, touched) */
+	uint32_t ranges;  /* free ranges: nodes in the treap */
+	uint64_t allocated, max_allocated;
+	uint64_t capacity, available; /* units */
+	uint64_t random;
+	struct extent_check *check; /* the check that is going on, or NULL */
+	uint32_t pieces;
+	struct piece piece[EXTENT_PIECES]; /* in order; they neither overlap nor touch */
+};
+
+static inline uint32_t extent_max_of(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Whether all of [start, start + units) was added by growing. */
+static inline bool extent_is_grown(const struct extent_pool *pool, uint32_t start, uint32_t units)
+{
+	for (uint32_t i = 0; i < pool->pieces; i++) {
+		const struct piece *piece = &pool->piece[i];
+		if (start >= piece->start && start - piece->start <= piece->units)
+			return units <= piece->units - (start - piece->start);
+	}
+	return false;
+}
