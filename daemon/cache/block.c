@@ -103,6 +103,34 @@ static void block_emit_unplaced(struct blocks *blocks, uint32_t number, struct t
 	}
 }
 
+/* Around every change of an entry's tier, target, move or references, or of its being in use;
+ * one change each, so that the entry is sound in both. */
+static void block_changing(struct blocks *blocks, uint32_t number)
+{
+	if (blocks->recount)
+		blocks->recount->changing(blocks->recount, number);
+}
+
+static void block_changed(struct blocks *blocks, uint32_t number)
+{
+	if (blocks->recount)
+		blocks->recount->changed(blocks->recount, number);
+}
+
+static void block_set_move(struct blocks *blocks, uint32_t number, uint32_t move)
+{
+	block_changing(blocks, number);
+	blocks->table[number].move = move;
+	block_changed(blocks, number);
+}
+
+static void block_set_actual(struct blocks *blocks, uint32_t number, uint8_t tier)
+{
+	block_changing(blocks, number);
+	blocks->table[number].actual = tier;
+	block_changed(blocks, number);
+}
+
 /* ---- the inbound queues ---- */
 
 static bool block_is_misplaced(const struct block *block)
@@ -137,7 +165,7 @@ static void block_free_place(struct blocks *blocks, uint32_t number)
 	uint64_t bytes = block_stored_bytes(block);
 
 	block_emit_unplaced(blocks, number, tier, NULL);
-	block->actual = 0;
+	block_set_actual(blocks, number, 0);
 	tier_unplace(tier, bytes);
 	tier_free(tier, block->unit, bytes);
 }
@@ -153,6 +181,7 @@ static void block_release_if_idle(struct blocks *blocks, uint32_t number)
 	if (block->queued || block->refs > 0 || block->dropping)
 		return;
 
+	block_changing(blocks, number);
 	block->state = BLOCK_ABSENT;
 	namespaces_block_gone(blocks->namespaces, block->ns);
 	index_release(blocks->index, number);
@@ -195,6 +224,7 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_STORE);
 	block->stored_units = (uint32_t)units & BLOCK_UNITS_MAX;
 	ledger_add(&in->payer, LEDGER_BLOCKS, 1);
+	block_changed(blocks, number);
 
 	return number;
 }
@@ -203,7 +233,7 @@ static void block_set_place(struct blocks *blocks, uint32_t number, struct place
 			    struct tier *from)
 {
 	struct block *block = &blocks->table[number];
-	block->actual = place.tier->number;
+	block_set_actual(blocks, number, place.tier->number);
 	block->unit = place.unit;
 	tier_place(place.tier, block_stored_bytes(block));
 	block_emit_placed(blocks, number, place.tier, from);
@@ -228,7 +258,7 @@ void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move)
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_MOVE);
 	assert(move != 0 && block->actual != 0);
 
-	block->move = move;
+	block_set_move(blocks, number, move);
 	tier_unplace(&blocks->tiers[block->actual], block_stored_bytes(block));
 }
 
@@ -240,7 +270,7 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 	assert(block->users == 0);
 
 	block_emit_unplaced(blocks, number, old.tier, place.tier);
-	block->move = 0;
+	block_set_move(blocks, number, 0);
 	tier_free(old.tier, old.unit, block_stored_bytes(block));
 	block_set_place(blocks, number, place, old.tier);
 
@@ -251,7 +281,7 @@ void block_end_move(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_END_MOVE);
 
-	block->move = 0;
+	block_set_move(blocks, number, 0);
 	tier_place(&blocks->tiers[block->actual], block_stored_bytes(block));
 
 	block_queue_if_misplaced(blocks, number);
@@ -273,8 +303,9 @@ void block_unuse(struct blocks *blocks, uint32_t number)
 	block_release_if_idle(blocks, number);
 }
 
-static void block_leave_target(struct blocks *blocks, struct block *block)
+static void block_leave_target(struct blocks *blocks, uint32_t number)
 {
+	struct block *block = &blocks->table[number];
 	struct tier *tier = &blocks->tiers[block->target];
 	uint64_t stored = block_stored_bytes(block);
 	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
@@ -286,15 +317,21 @@ static void block_leave_target(struct blocks *blocks, struct block *block)
 		ledger_subtract(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
 
 	ns->blocks_in[tier->kind]--;
+	block_changing(blocks, number);
 	block->target = 0;
+	block_changed(blocks, number);
 }
 
-static void block_join_target(struct blocks *blocks, struct block *block, struct tier *tier)
+static void block_join_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 {
+	struct block *block = &blocks->table[number];
 	uint64_t stored = block_stored_bytes(block);
 	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
+	block_changing(blocks, number);
 	block->target = tier->number;
+	block_changed(blocks, number);
+
 	tier->blocks++;
 	tier->bytes += stored;
 	tier->logical_bytes += ns->block_bytes;
@@ -311,9 +348,9 @@ void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 	assert(block->state != BLOCK_ABSENT && !block_is_dropped(block));
 
 	if (block->target != 0)
-		block_leave_target(blocks, block);
+		block_leave_target(blocks, number);
 	if (tier)
-		block_join_target(blocks, block, tier);
+		block_join_target(blocks, number, tier);
 
 	block_queue_if_misplaced(blocks, number);
 }
@@ -325,7 +362,7 @@ void block_drop(struct blocks *blocks, uint32_t number)
 	namespaces_get(blocks->namespaces, block->ns)->pins -= block->pins;
 	index_remove(blocks->index, number);
 	if (block->target != 0)
-		block_leave_target(blocks, block);
+		block_leave_target(blocks, number);
 
 	block->dropping = block->child != 0;
 	block_release_if_idle(blocks, number);
@@ -346,7 +383,11 @@ void block_ref(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = &blocks->table[number];
 	assert(!block_is_dropped(block) && block->target != 0);
-	if (block->refs++ == 0)
+
+	block_changing(blocks, number);
+	block->refs++;
+	block_changed(blocks, number);
+	if (block->refs == 1)
 		ledger_add(&blocks->pinned[block->target], LEDGER_PINNED,
 			   block_stored_bytes(block));
 }
@@ -356,7 +397,10 @@ bool block_unref(struct blocks *blocks, uint32_t number)
 	struct block *block = &blocks->table[number];
 
 	assert(block->refs > 0);
-	if (--block->refs > 0)
+	block_changing(blocks, number);
+	block->refs--;
+	block_changed(blocks, number);
+	if (block->refs > 0)
 		return false;
 
 	if (block->target != 0)

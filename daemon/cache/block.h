@@ -95,6 +95,12 @@ struct block_listener {
 			 struct tier *to);
 };
 
+/* Told of every change of what is counted of a block: before and after. */
+struct block_recount {
+	void (*changing)(struct block_recount *recount, uint32_t number);
+	void (*changed)(struct block_recount *recount, uint32_t number);
+};
+
 struct blocks {
 	struct block *table; /* the index's; written to by this module, and by tree and order */
 	struct index *index;
@@ -102,6 +108,7 @@ struct blocks {
 	struct tier *tiers;   /* [TIER_NUMBERS] */
 	struct payer *pinned; /* [TIER_NUMBERS]: of the pinned bytes in each */
 	struct list listeners;
+	struct block_recount *recount; /* while blocks are counted again (recount.h), or NULL */
 };
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,

@@ -20,10 +20,18 @@
 
 struct order_ops;
 
+/* Told of every change of an order: before a block leaves its place, and when it has come to
+ * one. */
+struct order_recount {
+	void (*removing)(struct order_recount *recount, uint32_t number);
+	void (*inserted)(struct order_recount *recount, uint32_t number);
+};
+
 /* The common head of an order's state for a tier. */
 struct order {
 	const struct order_ops *ops;
 	struct block *table;
+	struct order_recount *recount; /* while blocks are counted again (recount.h), or NULL */
 };
 
 struct order_ops {
@@ -59,18 +67,34 @@ static inline struct order *order_close(struct order *order)
 	return order ? order->ops->close(order) : NULL;
 }
 
+static inline void order_leave(struct order *order, uint32_t number)
+{
+	if (order->recount)
+		order->recount->removing(order->recount, number);
+}
+
+static inline void order_enter(struct order *order, uint32_t number)
+{
+	if (order->recount)
+		order->recount->inserted(order->recount, number);
+}
+
 static inline void order_insert(struct order *order, uint32_t number, uint32_t ahead)
 {
 	order->ops->insert(order, number, ahead);
+	order_enter(order, number);
 }
 
 static inline void order_use(struct order *order, uint32_t number, uint32_t ahead)
 {
+	order_leave(order, number);
 	order->ops->use(order, number, ahead);
+	order_enter(order, number);
 }
 
 static inline void order_remove(struct order *order, uint32_t number)
 {
+	order_leave(order, number);
 	order->ops->remove(order, number);
 }
 

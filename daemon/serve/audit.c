@@ -2,67 +2,24 @@
 #include "daemon/serve/audit.h"
 
 #include "daemon/cache/cache.h"
+#include "daemon/cache/recount.h"
 #include "daemon/device/device.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Totals of one walk over the index, per tier. */
-struct tally {
-	uint64_t placed[TIER_NUMBERS]; /* bytes placed here that no transfer moves away */
-	uint64_t source[TIER_NUMBERS]; /* bytes placed here that a transfer moves away */
-	uint64_t belongs[TIER_NUMBERS],
-		logical[TIER_NUMBERS]; /* stored and logical bytes whose target this is */
-	uint64_t blocks[TIER_NUMBERS],
-		ordered[TIER_NUMBERS]; /* whose target this is; of them: without references */
-	uint64_t pinned[TIER_NUMBERS];
-	uint64_t orphans; /* blocks missing from their parent's children */
+struct audit {
+	struct hbmd *hbmd;
+	struct recount *recount;
+	struct extent_check check;
+	uint32_t pool; /* the tier whose extents are checked; beyond the last: done */
+	const char *faults[TIER_NUMBERS]; /* of the extents of each tier */
 };
-
-/* Whether a block may have children: it is in the index, or its drop has still to come to
- * them. */
-static bool tally_is_parent(const struct cache *cache, uint32_t number)
-{
-	const struct block *block = cache_block(cache, number);
-	return index_used(cache->index, number) && (!block_is_dropped(block) || block->dropping);
-}
-
-static void tally_block(const struct cache *cache, uint32_t number, struct tally *tally)
-{
-	const struct block *block = cache_block(cache, number);
-	uint64_t bytes = block_stored_bytes(block);
-
-	if (block->actual != 0)
-		*(block->move != 0 ? &tally->source[block->actual]
-				   : &tally->placed[block->actual]) += bytes;
-
-	if (block->target == 0)
-		return;
-
-	tally->belongs[block->target] += bytes;
-	tally->logical[block->target] += block_logical_bytes(&cache->blocks, number);
-	tally->blocks[block->target]++;
-
-	if (block->refs > 0)
-		tally->pinned[block->target] += bytes;
-	else
-		tally->ordered[block->target]++;
-
-	if (block->parent != 0 && !tally_is_parent(cache, block->parent))
-		tally->orphans++;
-}
-
-static void tally_all(const struct cache *cache, struct tally *tally)
-{
-	*tally = (struct tally){0};
-	uint32_t highest = index_highest(cache->index);
-	for (uint32_t number = 1; number <= highest; number++)
-		if (index_used(cache->index, number))
-			tally_block(cache, number, tally);
-}
 
 __attribute__((format(printf, 2, 3))) static void audit_problem(struct hbm_wire_account *account,
 								const char *format, ...)
@@ -86,26 +43,41 @@ static void audit_expect(struct hbm_wire_account *account, const char *what, uin
 			      (unsigned long long)counted, (unsigned long long)found);
 }
 
-/* Checks that the order has exactly the blocks without references whose target this is,
- * and that its links agree. */
-static void audit_order(const struct order *order, uint64_t expected,
-			struct hbm_wire_account *account)
+/* Whether the order has exactly the blocks without references whose target this is. */
+static void audit_order(const struct recount_tier *found, struct hbm_wire_account *account)
 {
-	uint64_t length = 0;
-	for (uint32_t number = 0; (number = order_walk(order, number)) != 0;) {
-		if (!order->ops->is_valid(order, number) || ++length > expected) {
-			audit_problem(account, "the eviction order is broken at block %u", number);
-			return;
-		}
-	}
-
-	audit_expect(account, "blocks in the eviction order", length, expected);
+	if (found->broken != 0)
+		audit_problem(account, "the eviction order is broken at block %u", found->broken);
+	else
+		audit_expect(account, "blocks in the eviction order", found->seen, found->ordered);
 }
 
-static void audit_tier(const struct cache *cache, const struct tier *tier,
-		       const struct tally *tally, struct hbm_wire_account *account)
+static void audit_blocks(const struct cache *cache, const struct tier *tier,
+			 const struct recount_tier *found, struct hbm_wire_account *account)
 {
-	uint8_t n = tier->number;
+	audit_expect(account, "placed bytes", tier->placed, found->placed);
+
+	if (tier->moving < found->source)
+		audit_problem(account,
+			      "moving bytes: counted %llu, at least %llu are being moved out",
+			      (unsigned long long)tier->moving, (unsigned long long)found->source);
+
+	audit_expect(account, "bytes with this target", tier->bytes, found->belongs);
+	audit_expect(account, "blocks with this target", tier->blocks, found->blocks);
+	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
+		     found->logical);
+	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), found->pinned);
+
+	if (!tier->lost && tier->bytes > tier->usable && cache->touching == 0)
+		audit_problem(account, "%llu bytes have this target, %llu are usable",
+			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
+}
+
+static void audit_tier(const struct audit *audit, const struct tier *tier,
+		       struct hbm_wire_account *account)
+{
+	const struct cache *cache = audit->hbmd->cache;
+	const struct recount_tier *found = &audit->recount->tiers[tier->number];
 
 	if (tier->device)
 		snprintf(account->pool, sizeof(account->pool), "hbm %u cache", tier->device_index);
@@ -119,33 +91,16 @@ static void audit_tier(const struct cache *cache, const struct tier *tier,
 	account->moving = tier->moving;
 	audit_expect(account, "free + placed + moving",
 		     account->free + account->placed + account->moving, account->capacity);
-	audit_expect(account, "placed bytes", tier->placed, tally->placed[n]);
+	audit_blocks(cache, tier, found, account);
+	if (cache->orders[tier->number])
+		audit_order(found, account);
 
-	if (tier->moving < tally->source[n])
-		audit_problem(
-			account, "moving bytes: counted %llu, at least %llu are being moved out",
-			(unsigned long long)tier->moving, (unsigned long long)tally->source[n]);
+	if (audit->faults[tier->number])
+		audit_problem(account, "extents: %s", audit->faults[tier->number]);
 
-	audit_expect(account, "bytes with this target", tier->bytes, tally->belongs[n]);
-	audit_expect(account, "blocks with this target", tier->blocks, tally->blocks[n]);
-	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
-		     tally->logical[n]);
-	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), tally->pinned[n]);
-
-	if (!tier->lost && tier->bytes > tier->usable && cache->touching == 0)
-		audit_problem(account, "%llu bytes have this target, %llu are usable",
-			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
-
-	if (cache->orders[n])
-		audit_order(cache->orders[n], tally->ordered[n], account);
-
-	const char *fault = extent_check(tier->extents);
-	if (fault)
-		audit_problem(account, "extents: %s", fault);
-
-	if (n == 1 && tally->orphans > 0)
+	if (tier->number == 1 && audit->recount->orphans > 0)
 		audit_problem(account, "%llu blocks have no parent in the index",
-			      (unsigned long long)tally->orphans);
+			      (unsigned long long)audit->recount->orphans);
 }
 
 static void audit_slabs(const struct device *device, struct hbm_wire_account *account)
@@ -169,13 +124,80 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 		audit_problem(account, "%s", fault);
 }
 
-uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t room)
-{
-	const struct cache *cache = hbmd->cache;
-	struct tally tally;
+/* ---- steps ---- */
 
-	tally_all(cache, &tally);
+/* Begins with the extents of the next tier that has any, from audit->pool on. */
+static void audit_begin_pool(struct audit *audit)
+{
+	struct cache *cache = audit->hbmd->cache;
+
+	while (audit->pool <= cache->tier_count && !cache->tiers[audit->pool].extents)
+		audit->pool++;
+	if (audit->pool <= cache->tier_count)
+		extent_check_begin(&audit->check, cache->tiers[audit->pool].extents);
+}
+
+static bool audit_pools(struct audit *audit, uint32_t max)
+{
+	if (audit->pool > audit->hbmd->cache->tier_count)
+		return false;
+
+	if (!extent_check_some(&audit->check, max)) {
+		audit->faults[audit->pool++] = extent_check_end(&audit->check);
+		audit_begin_pool(audit);
+	}
+
+	return true;
+}
+
+bool audit_some(struct audit *audit, uint32_t max)
+{
+	return audit_pools(audit, max) || recount_some(audit->recount, max);
+}
+
+int audit_new(struct audit **out, struct hbmd *hbmd)
+{
+	struct audit *audit = calloc(1, sizeof(*audit));
+	if (!audit)
+		return -ENOMEM;
+
+	audit->hbmd = hbmd;
+	int r = recount_new(&audit->recount, hbmd->cache);
+	if (r < 0) {
+		free(audit);
+		return r;
+	}
+
+	audit_begin_pool(audit);
+	*out = audit;
+
+	return 0;
+}
+
+struct audit *audit_free(struct audit *audit)
+{
+	if (!audit)
+		return NULL;
+
+	if (audit->pool <= audit->hbmd->cache->tier_count)
+		(void)extent_check_end(&audit->check);
+	recount_free(audit->recount);
+	free(audit);
+
+	return NULL;
+}
+
+const struct recount *audit_recount(const struct audit *audit)
+{
+	return audit->recount;
+}
+
+uint32_t audit_accounts(const struct audit *audit, struct hbm_wire_account *accounts, uint32_t room)
+{
+	const struct hbmd *hbmd = audit->hbmd;
+	const struct cache *cache = hbmd->cache;
 	uint32_t count = 0;
+
 	memset(accounts, 0, room * sizeof(*accounts));
 	for (uint32_t i = 0; i < hbmd->devices->count && count < room; i++)
 		audit_slabs(&hbmd->devices->list[i], &accounts[count++]);
@@ -183,7 +205,7 @@ uint32_t audit(struct hbmd *hbmd, struct hbm_wire_account *accounts, uint32_t ro
 		const struct tier *tier =
 			i <= cache->tier_count ? &cache->tiers[i] : cache->staging;
 		if (tier->extents)
-			audit_tier(cache, tier, &tally, &accounts[count++]);
+			audit_tier(audit, tier, &accounts[count++]);
 	}
 
 	return count;

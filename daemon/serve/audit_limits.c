@@ -2,6 +2,7 @@
 #include "daemon/serve/audit_limits.h"
 
 #include "daemon/cache/cache.h"
+#include "daemon/cache/recount.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/move/mover.h"
 #include "daemon/serve/hbmd.h"
@@ -34,24 +35,15 @@ static void inventory_walk_session(struct inventory *inventory, const struct ses
 	inventory_add(inventory, LEDGER_PINS, list_length(&session->pins));
 }
 
-static void inventory_walk_blocks(struct inventory *inventory, const struct cache *cache)
+static void inventory_add_blocks(struct inventory *inventory, const struct recount *recount)
 {
-	uint32_t highest = index_highest(cache->index);
-
-	inventory_add(inventory, LEDGER_BLOCKS, 0);
-	inventory_add(inventory, LEDGER_PINNED, 0);
-	for (uint32_t number = 1; number <= highest; number++) {
-		if (!index_used(cache->index, number))
-			continue;
-
-		const struct block *block = cache_block(cache, number);
-		inventory_add(inventory, LEDGER_BLOCKS, 1);
-		if (block->refs > 0 && block->target != 0)
-			inventory_add(inventory, LEDGER_PINNED, block_stored_bytes(block));
-	}
+	inventory_add(inventory, LEDGER_BLOCKS, recount->entries);
+	for (uint32_t i = 1; i <= recount->cache->tier_count; i++)
+		inventory_add(inventory, LEDGER_PINNED, recount->tiers[i].pinned);
 }
 
-static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd)
+static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd,
+			   const struct recount *recount)
 {
 	const struct cache *cache = hbmd->cache;
 	uint64_t namespaces = ledger_limit(&hbmd->ledger->host, LEDGER_NAMESPACES);
@@ -68,7 +60,7 @@ static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd)
 		if (namespaces_get(cache->namespaces, i))
 			inventory_add(inventory, LEDGER_NAMESPACES, 1);
 
-	inventory_walk_blocks(inventory, cache);
+	inventory_add_blocks(inventory, recount);
 }
 
 static void audit_limits_fill(struct hbm_wire_limit *record, const struct ledger_limit *limit,
@@ -101,7 +93,8 @@ static void audit_limits_compare(struct hbm_wire_limit *record, const struct led
 		 (unsigned long long)counted, (unsigned long long)inventory->amounts[resource]);
 }
 
-uint32_t audit_limits(struct hbmd *hbmd, struct hbm_wire_limit *limits, uint32_t room)
+uint32_t audit_limits(struct hbmd *hbmd, const struct recount *recount,
+		      struct hbm_wire_limit *limits, uint32_t room)
 {
 	struct ledger_account accounts[LEDGER_LIMITS];
 	struct inventory inventory;
@@ -111,7 +104,7 @@ uint32_t audit_limits(struct hbmd *hbmd, struct hbm_wire_limit *limits, uint32_t
 		cache_limit_pins(hbmd->cache, &hbmd->cache->tiers[i]);
 
 	ledger_audit(hbmd->ledger, accounts);
-	inventory_walk(&inventory, hbmd);
+	inventory_walk(&inventory, hbmd, recount);
 
 	for (uint32_t i = 0; i < count; i++) {
 		audit_limits_fill(&limits[i], &ledger_limits[i], &accounts[i]);

@@ -2,8 +2,8 @@
 /*
  * audit_limits: checks the ledger of a running daemon. What each payer uses must be the
  * sum of its charges, and what all use together must be what is found by walking the
- * things themselves: sessions' lists, the tables of namespaces and moves, the index. It
- * blocks the loop while it walks, as audit.h does; hence it is for operators only.
+ * things themselves: sessions' lists, the tables of namespaces and moves, and by the
+ * recount of blocks.
  */
 #pragma once
 
@@ -11,7 +11,9 @@
 #include <stdint.h>
 
 struct hbmd;
+struct recount;
 
 /* Fills in one record for each limit, at most `room` of them. Returns how many there
- * are. */
-uint32_t audit_limits(struct hbmd *hbmd, struct hbm_wire_limit *limits, uint32_t room);
+ * are. The recount is of this moment. */
+uint32_t audit_limits(struct hbmd *hbmd, const struct recount *recount,
+		      struct hbm_wire_limit *limits, uint32_t room);

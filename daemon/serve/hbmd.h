@@ -19,6 +19,7 @@ struct loop;
 struct mover;
 struct nvme_file;
 struct server;
+struct verification;
 
 /*
  *  WARMING ── every tier is usable   ──> RUNNING
@@ -38,6 +39,7 @@ struct hbmd {
 	struct ddr *ddr;
 	struct nvme_file *nvme; /* NULL without an NVMe tier */
 	struct server *server;
+	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
 	uint8_t boot_id[16];
 	uint64_t started_ns;
 	enum hbmd_state state;

@@ -13,8 +13,7 @@
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/slab.h"
-#include "daemon/serve/audit.h"
-#include "daemon/serve/audit_limits.h"
+#include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
 
 #include <stdio.h>
@@ -317,13 +316,6 @@ static void inspect_query_blocks(struct page *page)
 	page->cursor = number <= highest ? number : 0;
 }
 
-static void inspect_query_verify(struct page *page)
-{
-	page->count =
-		audit(page->hbmd, (struct hbm_wire_account *)(void *)page->records, page->room);
-	page->cursor = 0;
-}
-
 static void inspect_query_links(struct page *page)
 {
 	struct hbm_wire_link *records = (struct hbm_wire_link *)(void *)page->records;
@@ -340,11 +332,10 @@ static void inspect_query_timeline(struct page *page)
 	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
 }
 
-static void inspect_query_limits(struct page *page)
+/* What visits everything, which takes many turns of the loop. */
+static bool inspect_is_audit(uint32_t kind)
 {
-	page->count = audit_limits(page->hbmd, (struct hbm_wire_limit *)(void *)page->records,
-				   page->room);
-	page->cursor = 0;
+	return kind == HBM_QUERY_VERIFY || kind == HBM_QUERY_LIMITS;
 }
 
 typedef void inspect_fill(struct page *page);
@@ -356,10 +347,8 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_REGIONS] = inspect_query_regions,
 	[HBM_QUERY_NAMESPACES] = inspect_query_namespaces,
 	[HBM_QUERY_BLOCKS] = inspect_query_blocks,
-	[HBM_QUERY_VERIFY] = inspect_query_verify,
 	[HBM_QUERY_LINKS] = inspect_query_links,
 	[HBM_QUERY_TIMELINE] = inspect_query_timeline,
-	[HBM_QUERY_LIMITS] = inspect_query_limits,
 };
 
 #define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),
@@ -390,6 +379,11 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 	if (shown == 0) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may see %s",
 			       record_names[message->kind]);
+		return;
+	}
+
+	if (inspect_is_audit(message->kind)) {
+		serve_verify(hbmd, request);
 		return;
 	}
 

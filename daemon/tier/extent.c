@@ -11,7 +11,7 @@
  * While a pool is being checked, each range that changes is taken off the check's sums
  * before, and added again after.
  */
-#include "daemon/tier/extent_pool.h"
+#include "daemon/tier/extent.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/tier/extent_pool.h"
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
@@ -85,7 +86,7 @@ static void extent_count(struct extent_pool *pool, uint32_t at)
 	pool->check->ranges++;
 }
 
-static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t units)
+static uint32_t extent_node_new(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t at = pool->spare;
 	if (at)
@@ -104,7 +105,7 @@ static uint32_t node_new(struct extent_pool *pool, uint32_t start, uint32_t unit
 	return at;
 }
 
-static void node_drop(struct extent_pool *pool, uint32_t at)
+static void extent_node_drop(struct extent_pool *pool, uint32_t at)
 {
 	extent_uncount(pool, at);
 	pool->nodes[at].left = pool->spare;
@@ -163,7 +164,7 @@ static void extent_split(struct extent_pool *pool, uint32_t at, uint32_t start, 
 
 static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
-	uint32_t fresh = node_new(pool, start, units);
+	uint32_t fresh = extent_node_new(pool, start, units);
 	struct node *node = &pool->nodes[fresh];
 	uint32_t *link = &pool->root;
 
@@ -187,7 +188,7 @@ static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t sta
 	assert(at);
 	if (node->start == start) {
 		uint32_t rest = extent_merge(pool, node->left, node->right);
-		node_drop(pool, at);
+		extent_node_drop(pool, at);
 		return rest;
 	}
 
@@ -335,7 +336,7 @@ static uint32_t extent_first_fit(struct extent_pool *pool, uint32_t at, uint32_t
 		extent_count(pool, at);
 		if (node->units == 0) {
 			uint32_t rest = extent_merge(pool, node->left, node->right);
-			node_drop(pool, at);
+			extent_node_drop(pool, at);
 			return rest;
 		}
 	} else {

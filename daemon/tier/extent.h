@@ -23,7 +23,6 @@
 #define EXTENT_NONE UINT64_MAX
 /* the end of the highest range: 16 TiB less one unit */
 #define EXTENT_END ((uint64_t)UINT32_MAX * EXTENT_UNIT)
-#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
 
 struct extent_pool;
 
@@ -35,7 +34,8 @@ int extent_pool_new(struct extent_pool **out, uint64_t max_allocated);
 struct extent_pool *extent_pool_free(struct extent_pool *pool);
 /* Adds [from, from + bytes), whole units not added before, as free. Pieces that touch
  * become one, so the order of calls is free. -EINVAL if empty, misaligned, overlapping or
- * beyond EXTENT_END; -ENOSPC for one piece too many. */
+ * beyond EXTENT_END; -ENOSPC for one piece too many: a pool may have
+ * EXTENT_PIECES (extent_pool.h). */
 int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes);
 
 /* Allocates the lowest free range of `bytes` (rounded up to a unit) and returns its

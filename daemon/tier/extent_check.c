@@ -4,9 +4,11 @@
  * looked at with its neighbour before it and its children in the treap. What has been walked
  * is summed up, and extent.c keeps the sums right while it changes.
  */
-#include "daemon/tier/extent_pool.h"
+#include "daemon/tier/extent.h"
 
 #include <assert.h>
+
+#include "daemon/tier/extent_pool.h"
 
 /* One step. */
 struct walk {
@@ -15,8 +17,8 @@ struct walk {
 	uint32_t left; /* ranges that may still be looked at */
 };
 
-static const char *extent_fault(const struct extent_pool *pool, const struct walk *walk,
-				uint32_t at)
+static const char *extent_check_fault(const struct extent_pool *pool, const struct walk *walk,
+				      uint32_t at)
 {
 	const struct node *node = &pool->nodes[at];
 	const struct node *left = &pool->nodes[node->left], *right = &pool->nodes[node->right];
@@ -44,7 +46,7 @@ static void extent_check_node(struct extent_pool *pool, struct walk *walk, uint3
 	const struct node *node = &pool->nodes[at];
 	struct extent_check *check = pool->check;
 
-	check->fault = extent_fault(pool, walk, at);
+	check->fault = extent_check_fault(pool, walk, at);
 	walk->end = (uint64_t)node->start + node->units;
 	walk->left--;
 	check->next = (uint64_t)node->start + 1;
@@ -73,7 +75,7 @@ static void extent_check_below(struct extent_pool *pool, struct walk *walk, uint
 }
 
 /* The end of the last range that has been checked; 0: none. */
-static uint64_t extent_end_before(const struct extent_pool *pool, uint64_t next)
+static uint64_t extent_check_end_before(const struct extent_pool *pool, uint64_t next)
 {
 	uint64_t end = 0;
 
@@ -99,7 +101,7 @@ void extent_check_begin(struct extent_check *check, struct extent_pool *pool)
 bool extent_check_some(struct extent_check *check, uint32_t max)
 {
 	struct walk walk = {.from = check->next,
-			    .end = extent_end_before(check->pool, check->next),
+			    .end = extent_check_end_before(check->pool, check->next),
 			    .left = max};
 
 	extent_check_below(check->pool, &walk, check->pool->root);

@@ -3,9 +3,13 @@
 #pragma once
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "daemon/tier/extent.h"
+#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
+
+struct extent_check;
 
 struct node {
 	uint32_t left, right; /* in a spare node, left is the next spare */

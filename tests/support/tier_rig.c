@@ -25,10 +25,24 @@
 #define RIG_ACCOUNTS 16
 #define RIG_TIMEOUT_NS 30000000000ull /* what a test may wait for takes less */
 
+struct audit *rig_audit(struct rig *rig)
+{
+	struct audit *audit;
+
+	assert_int_equal(audit_new(&audit, &rig->hbmd), 0);
+	while (audit_some(audit, UINT32_MAX))
+		;
+
+	return audit;
+}
+
 static void rig_dump(struct rig *rig)
 {
 	struct hbm_wire_account accounts[RIG_ACCOUNTS];
-	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
+	struct audit *audit = rig_audit(rig);
+	uint32_t count = audit_accounts(audit, accounts, RIG_ACCOUNTS);
+
+	audit_free(audit);
 
 	for (uint32_t i = 0; i < count; i++)
 		print_error("%-14s capacity %llu free %llu placed %llu moving %llu %s\n",
@@ -158,7 +172,13 @@ void rig_open(struct rig *rig, uint64_t client_bytes)
 void rig_assert_balanced(struct rig *rig)
 {
 	struct hbm_wire_account accounts[RIG_ACCOUNTS];
-	uint32_t count = audit(&rig->hbmd, accounts, RIG_ACCOUNTS);
+	struct hbm_wire_limit limits[LEDGER_LIMITS];
+	struct audit *audit = rig_audit(rig);
+	uint32_t count = audit_accounts(audit, accounts, RIG_ACCOUNTS);
+
+	assert_int_equal(audit_limits(&rig->hbmd, audit_recount(audit), limits, LEDGER_LIMITS),
+			 LEDGER_LIMITS);
+	audit_free(audit);
 
 	for (uint32_t i = 0; i < count; i++) {
 		if (!accounts[i].balanced)
@@ -168,8 +188,6 @@ void rig_assert_balanced(struct rig *rig)
 				 accounts[i].capacity);
 	}
 
-	struct hbm_wire_limit limits[LEDGER_LIMITS];
-	assert_int_equal(audit_limits(&rig->hbmd, limits, LEDGER_LIMITS), LEDGER_LIMITS);
 	for (uint32_t i = 0; i < LEDGER_LIMITS; i++)
 		if (!limits[i].balanced)
 			fail_msg("%s: %s", limits[i].name, limits[i].problem);

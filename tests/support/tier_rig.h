@@ -18,6 +18,7 @@
 #include "tests/support/leaks.h"
 #include "tests/support/soft_calls.h"
 
+struct audit;
 struct memory_setup;
 
 #define KIB 1024ull
@@ -57,6 +58,8 @@ bool rig_is_idle(void *rig); /* for rig_run(): no transfer is in flight */
 /* Runs the pump, and the loop until nothing moves and nothing is left to be dropped. */
 void rig_settle(struct rig *rig);
 
+/* An audit that is over, for its accounts; audit_free() it before anything changes. */
+struct audit *rig_audit(struct rig *rig);
 void rig_assert_balanced(struct rig *rig);
 /* Nothing moves: every extent is free or holds a block, no staging buffer is in use, each
  * block is in its target. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "daemon/cache/cache.h"
+#include "daemon/serve/audit.h"
 #include "daemon/serve/audit_limits.h"
 #include "tests/support/tier_rig.h"
 
@@ -19,7 +20,11 @@ static const struct hbm_wire_limit *record_of(struct rig *rig, const char *name)
 	static struct hbm_wire_limit limits[LEDGER_LIMITS];
 	uint32_t i = 0;
 
-	assert_int_equal(audit_limits(&rig->hbmd, limits, LEDGER_LIMITS), LEDGER_LIMITS);
+	struct audit *audit = rig_audit(rig);
+	assert_int_equal(audit_limits(&rig->hbmd, audit_recount(audit), limits, LEDGER_LIMITS),
+			 LEDGER_LIMITS);
+	audit_free(audit);
+
 	while (strcmp(limits[i].name, name) != 0)
 		assert_true(++i < LEDGER_LIMITS);
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/tier/extent.h"
+#include "daemon/tier/extent_pool.h"
 #include "tests/support/seed.h"
 
 #define U ((uint64_t)EXTENT_UNIT)

@@ -3,8 +3,6 @@
  * Does extent_check() find what it looks for? Nothing that can be called makes a pool
  * unsound, so this test breaks one by hand. And in steps, between which the pool is used?
  */
-#include "daemon/tier/extent_pool.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "daemon/tier/extent.h"
+#include "daemon/tier/extent_pool.h"
 #include "tests/support/seed.h"
 
 #define U ((uint64_t)EXTENT_UNIT)
