@@ -114,22 +114,32 @@ uint64_t regions_committed(const struct regions *regions)
 	return bytes;
 }
 
-bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_region *record)
+uint32_t regions_records(const struct regions *regions, uint32_t from,
+			 struct hbm_wire_region *records, uint32_t room, uint32_t *next)
 {
+	uint32_t count = 0;
+
+	*next = 0;
 	list_for_each (node, &regions->all) {
 		const struct region *region = container_of(node, struct region, link);
-		if (nth-- > 0)
+		if (region->id < from)
 			continue;
-		*record = (struct hbm_wire_region){
+
+		if (count == room) {
+			*next = region->id;
+			break;
+		}
+
+		records[count++] = (struct hbm_wire_region){
 			.region = region->id,
 			.device = region->device->index,
 			.address_space = region->address_space,
 			.slab = region->slab,
 			.committed = region->committed,
 		};
-		return true;
 	}
-	return false;
+
+	return count;
 }
 
 /* ---- Use ---- */

@@ -77,7 +77,10 @@ uint64_t region_address_space(const struct region *region);
 uint64_t region_slab(const struct region *region);
 uint64_t regions_reserved(const struct regions *regions);  /* their address space, bytes */
 uint64_t regions_committed(const struct regions *regions); /* bytes of all its regions */
-bool regions_record(const struct regions *regions, size_t nth, struct hbm_wire_region *record);
+/* Fills in at most `room` records, from the region of id `from` on, or the next that there
+ * is. Returns how many; *next is the id of the first that had no room, or 0. */
+uint32_t regions_records(const struct regions *regions, uint32_t from,
+			 struct hbm_wire_region *records, uint32_t room, uint32_t *next);
 
 /* The session is dead: all its regions are gone, all their slabs quarantined. */
 void regions_end(struct regions *regions);

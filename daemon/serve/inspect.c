@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * inspect: answers QUERY with the current state of the daemon, as pages of fixed-size
- * records. It changes nothing. A cursor is a position in a table; a walk over several
- * pages sees each entry that stays, and may miss or see twice one that comes or goes
- * meanwhile. Which records there are depends on who asks (visible.h).
+ * records. It changes nothing. A cursor is a position in a table, or the id of the next; a
+ * walk over several pages sees each entry that stays, and may miss one that comes or goes
+ * meanwhile. A page takes no longer for what earlier pages have shown. Which records there
+ * are depends on who asks (visible.h).
+ *
+ * VERIFY and LIMITS take many turns of the loop: serve_verify.h.
  */
 #include "daemon/serve/inspect.h"
 
@@ -21,8 +24,9 @@
 #include <unistd.h>
 
 /* index entries, and children of theirs, visited per page of blocks */
-#define BLOCKS_STEP 16384
+#define BLOCKS_STEP 2048
 #define CHILDREN_COUNTED 1024 /* of one block */
+#define NAMESPACES_STEP 4096  /* numbers visited per page */
 
 /* The page being filled: at most `room` records from *cursor on; *cursor becomes 0 at the
  * end. */
@@ -179,16 +183,16 @@ static void inspect_query_tiers(struct page *page)
 	page->cursor = i <= cache->tier_count ? i : 0;
 }
 
+/* Sessions are in the order of their ids. */
 static void inspect_query_sessions(struct page *page)
 {
 	struct hbm_wire_session *records = (struct hbm_wire_session *)(void *)page->records;
-	uint64_t position = 0;
 	list_for_each (node, server_sessions(page->hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
-		if (!visible_session(page->visible, session) || position++ < page->cursor)
+		if (!visible_session(page->visible, session) || session->id < page->cursor)
 			continue;
 		if (page->count == page->room) {
-			page->cursor = position - 1;
+			page->cursor = session->id;
 			return;
 		}
 
@@ -198,27 +202,24 @@ static void inspect_query_sessions(struct page *page)
 	page->cursor = 0;
 }
 
-/* The cursor is session's position << 32 | region's. Positions count what is visible. */
+/* The cursor is session id << 32 | region id. An id that does not fit in its half would only
+ * end the walk early. */
 static void inspect_query_regions(struct page *page)
 {
 	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
-	uint64_t position = 0;
+	uint64_t first = page->cursor >> 32;
+
 	list_for_each (node, server_sessions(page->hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
-		size_t nth = position == page->cursor >> 32 ? (uint32_t)page->cursor : 0;
-		if (!visible_session(page->visible, session) || position++ < page->cursor >> 32)
+		uint32_t from = session->id == first ? (uint32_t)page->cursor : 0, next;
+		if (!visible_session(page->visible, session) || session->id < first)
 			continue;
-		for (;; nth++) {
-			struct hbm_wire_region record;
-			if (!region_record(session, nth, &record))
-				break;
 
-			if (page->count == page->room) {
-				page->cursor = (position - 1) << 32 | nth;
-				return;
-			}
-
-			records[page->count++] = record;
+		page->count += session_regions(session, from, &records[page->count],
+					       page->room - page->count, &next);
+		if (next != 0) {
+			page->cursor = session->id << 32 | next;
+			return;
 		}
 	}
 
@@ -249,7 +250,8 @@ static void inspect_query_namespaces(struct page *page)
 	struct hbm_wire_namespace *records = (struct hbm_wire_namespace *)(void *)page->records;
 	uint64_t max = ledger_limit(&page->hbmd->ledger->host, LEDGER_NAMESPACES),
 		 i = page->cursor > 0 ? page->cursor : 1;
-	for (; i <= max && page->count < page->room; i++) {
+	for (uint64_t step = 0; i <= max && page->count < page->room && step < NAMESPACES_STEP;
+	     i++, step++) {
 		const struct namespace *ns =
 			namespaces_get(page->hbmd->cache->namespaces, (uint32_t)i);
 		if (ns && visible_namespace(page->visible, (uint16_t)i))

@@ -425,10 +425,13 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 	memcpy(record->name, session->name, sizeof(record->name));
 }
 
-bool region_record(const struct session *session, size_t nth, struct hbm_wire_region *record)
+uint32_t session_regions(const struct session *session, uint32_t from,
+			 struct hbm_wire_region *records, uint32_t room, uint32_t *next)
 {
-	if (!regions_record(&session->regions, nth, record))
-		return false;
-	record->session = session->id;
-	return true;
+	uint32_t count = regions_records(&session->regions, from, records, room, next);
+
+	for (uint32_t i = 0; i < count; i++)
+		records[i].session = session->id;
+
+	return count;
 }

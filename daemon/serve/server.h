@@ -43,5 +43,6 @@ struct list *server_sessions(struct server *server); /* of struct session, live 
 const struct counters *server_counters(const struct server *server);
 /* Regions and sessions as records for HBM_QUERY_SESSIONS and _REGIONS. */
 void session_record(const struct session *session, struct hbm_wire_session *record);
-bool region_record(const struct session *session, size_t nth,
-		   struct hbm_wire_region *record); /* false: no nth region */
+/* See regions_records(). */
+uint32_t session_regions(const struct session *session, uint32_t from,
+			 struct hbm_wire_region *records, uint32_t room, uint32_t *next);

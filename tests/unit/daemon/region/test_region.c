@@ -102,27 +102,39 @@ static void regions_are_told_apart_by_their_whole_number(void **state)
 	assert_ptr_equal(region_find(&rig->regions, region_id(low)), low);
 }
 
-static void regions_are_recorded_one_by_one(void **state)
+static void regions_are_recorded_in_pages(void **state)
 {
 	struct region_rig *rig = *state;
 	const struct region *first = region_rig_make(rig, 0, 64 * MIB, 0);
 	const struct region *second = region_rig_make(rig, 1, 32 * MIB, 16 * MIB);
-	struct hbm_wire_region record;
+	struct hbm_wire_region records[3];
+	uint32_t next;
 
 	assert_int_equal(region_rig_commit_slots(rig, second, 1, 1), HBM_OK);
-	assert_true(regions_record(&rig->regions, 0, &record));
-	assert_int_equal(record.region, region_id(first));
-	assert_int_equal(record.device, 0);
-	assert_int_equal(record.address_space, 64 * MIB);
-	assert_int_equal(record.slab, 4 * MIB);
-	assert_int_equal(record.committed, 0);
-	assert_true(regions_record(&rig->regions, 1, &record));
-	assert_int_equal(record.region, region_id(second));
-	assert_int_equal(record.device, 1);
-	assert_int_equal(record.address_space, 32 * MIB);
-	assert_int_equal(record.slab, 16 * MIB);
-	assert_int_equal(record.committed, 16 * MIB);
-	assert_false(regions_record(&rig->regions, 2, &record));
+	assert_int_equal(regions_records(&rig->regions, 0, records, 3, &next), 2);
+	assert_int_equal(next, 0);
+	assert_int_equal(records[0].region, region_id(first));
+	assert_int_equal(records[0].device, 0);
+	assert_int_equal(records[0].address_space, 64 * MIB);
+	assert_int_equal(records[0].slab, 4 * MIB);
+	assert_int_equal(records[0].committed, 0);
+	assert_int_equal(records[1].region, region_id(second));
+	assert_int_equal(records[1].device, 1);
+	assert_int_equal(records[1].address_space, 32 * MIB);
+	assert_int_equal(records[1].slab, 16 * MIB);
+	assert_int_equal(records[1].committed, 16 * MIB);
+
+	/* a page at a time, also when the next one has gone */
+	assert_int_equal(regions_records(&rig->regions, 0, records, 0, &next), 0);
+	assert_int_equal(next, region_id(first));
+	assert_int_equal(regions_records(&rig->regions, next, records, 1, &next), 1);
+	assert_int_equal(records[0].region, region_id(first));
+	assert_int_equal(next, region_id(second));
+	assert_int_equal(regions_records(&rig->regions, next, records, 1, &next), 1);
+	assert_int_equal(records[0].region, region_id(second));
+	assert_int_equal(next, 0);
+	assert_int_equal(regions_records(&rig->regions, region_id(second) + 1, records, 1, &next),
+			 0);
 	assert_int_equal(regions_committed(&rig->regions), 16 * MIB);
 }
 
@@ -321,7 +333,7 @@ int main(void)
 		TEST(a_failed_reservation_leaves_nothing),
 		TEST(numbers_of_regions_in_use_are_passed_over),
 		TEST(regions_are_told_apart_by_their_whole_number),
-		TEST(regions_are_recorded_one_by_one),
+		TEST(regions_are_recorded_in_pages),
 		TEST(a_region_that_comes_after_the_end_is_given_up),
 		TEST(what_goes_well_is_no_error_of_the_device),
 		TEST(a_destroyed_region_has_nothing_committed),
