@@ -687,11 +687,12 @@ static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 	for (uint64_t first = 1; first < MANY; first += 1000)
 		assert_int_equal(kv_keys(&small, HBM_WIRE_REMOVE, first, 1000, 0, NULL), 0);
 	int socket = raw_greet(&other);
-	uint64_t cursor = 0;
-	assert_int_equal(page_of_blocks(socket, &cursor), 0);
-	assert_int_not_equal(cursor, 0);
-	assert_int_equal(page_of_blocks(socket, &cursor), 0);
-	assert_int_equal(cursor, 0);
+	uint64_t cursor = 0, pages = 0;
+	do {
+		assert_int_equal(page_of_blocks(socket, &cursor), 0);
+		pages++;
+	} while (cursor != 0);
+	assert_in_range(pages, 2, MANY); /* empty ones */
 	close(socket);
 	kv_close(&small);
 	assert_int_equal(spawn_stop(&other), 0);
