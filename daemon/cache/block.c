@@ -416,7 +416,9 @@ void block_count_pin(struct blocks *blocks, uint32_t number, int change)
 {
 	struct block *block = &blocks->table[number];
 	assert(change > 0 || block->pins > 0);
+	block_changing(blocks, number);
 	block->pins = (uint32_t)((int64_t)block->pins + change);
+	block_changed(blocks, number);
 	if (!block_is_dropped(block))
 		namespaces_get(blocks->namespaces, block->ns)->pins += (uint64_t)change;
 }

@@ -18,6 +18,7 @@ static void recount_tally(struct recount *recount, uint32_t number, int64_t sign
 	uint64_t one = (uint64_t)sign, bytes = one * block_stored_bytes(block);
 
 	recount->entries += one;
+	recount->pins += one * block->pins;
 	if (block->actual != 0 && block->move != 0)
 		recount->tiers[block->actual].source += bytes;
 	else if (block->actual != 0)

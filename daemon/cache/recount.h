@@ -38,6 +38,7 @@ struct recount {
 	struct cache *cache;
 	uint32_t next;    /* entries before it have been counted */
 	uint64_t entries; /* in use, dropped ones included */
+	uint64_t pins;    /* of all blocks, dropped ones included */
 	uint64_t orphans; /* blocks missing from their parent's children */
 	struct recount_tier tiers[TIER_NUMBERS];
 	uint8_t *seen; /* a bit for each number: in the part of an order that has been seen */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "daemon/config/config.h"
 
@@ -92,7 +93,6 @@ static void ledger_init_payer(struct payer *payer, struct ledger *ledger, struct
 	*payer = (struct payer){.ledger = ledger, .parent = parent, .kind = kind};
 	list_init(&payer->link);
 	list_init(&payer->children);
-	list_init(&payer->charges);
 
 	for (unsigned i = 0; i < LEDGER_RESOURCES; i++)
 		payer->limits[i] = NO_LIMIT;
@@ -106,6 +106,7 @@ void ledger_open(struct ledger *ledger, const struct config *config)
 {
 	*ledger = (struct ledger){0};
 	list_init(&ledger->users);
+	list_init(&ledger->charges);
 
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++) {
 		const void *member = (const char *)config + ledger_limits[i].member;
@@ -136,7 +137,7 @@ void payer_close(struct payer *payer)
 	if (!payer->ledger)
 		return;
 
-	assert(list_empty(&payer->charges) && list_empty(&payer->children));
+	assert(payer->charges == 0 && list_empty(&payer->children));
 
 	for (unsigned i = 0; i < LEDGER_RESOURCES; i++)
 		ledger_subtract(payer, (enum ledger_resource)i, payer->used[i]);
@@ -289,6 +290,21 @@ void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_
 	}
 }
 
+/* Adds to what the recount has for a payer, if it has come to that charge. */
+static void ledger_count_again(const struct charge *charge, uint64_t amount)
+{
+	struct payer *payer = charge->payer;
+	uint32_t recount = payer->ledger->recounts;
+	if (!payer->ledger->recount || charge->recount != recount)
+		return;
+
+	if (payer->recount != recount)
+		memset(payer->recounted, 0, sizeof(payer->recounted));
+
+	payer->recount = recount;
+	payer->recounted[charge->resource] += amount;
+}
+
 void ledger_charge_always(struct charge *charge, struct payer *payer, enum ledger_resource resource,
 			  uint64_t amount)
 {
@@ -297,10 +313,13 @@ void ledger_charge_always(struct charge *charge, struct payer *payer, enum ledge
 
 	if (!charge->payer) {
 		*charge = (struct charge){.payer = payer, .resource = resource};
-		list_push_back(&payer->charges, &charge->link);
+		list_push_front(&payer->ledger->charges, &charge->link);
+		charge->recount = payer->ledger->recounts; /* it has been passed */
+		payer->charges++;
 	}
 
 	charge->amount += amount;
+	ledger_count_again(charge, amount);
 	ledger_add(payer, resource, amount);
 }
 
@@ -322,19 +341,46 @@ void ledger_release(struct charge *charge)
 	if (!charge->payer)
 		return;
 
+	struct ledger *ledger = charge->payer->ledger;
+
+	if (ledger->recount == &charge->link)
+		ledger->recount = charge->link.next;
+	ledger_count_again(charge, -charge->amount);
 	list_remove(&charge->link);
+	charge->payer->charges--;
 	ledger_subtract(charge->payer, charge->resource, charge->amount);
 	*charge = (struct charge){0};
 }
 
 /* ---- audit ---- */
 
+bool ledger_recount(struct ledger *ledger, uint64_t max)
+{
+	if (!ledger->recount) {
+		ledger->recount = ledger->charges.next;
+		ledger->recounts++;
+	}
+
+	for (; max > 0 && ledger->recount != &ledger->charges; max--) {
+		struct charge *charge = container_of(ledger->recount, struct charge, link);
+
+		ledger->recount = charge->link.next;
+		charge->recount = ledger->recounts;
+		ledger_count_again(charge, charge->amount);
+	}
+
+	return ledger->recount != &ledger->charges;
+}
+
+void ledger_end_recount(struct ledger *ledger)
+{
+	ledger->recount = NULL;
+}
+
 static void ledger_sum(const struct payer *payer, uint64_t sums[LEDGER_RESOURCES])
 {
-	list_for_each (node, &payer->charges) {
-		const struct charge *charge = container_of(node, struct charge, link);
-		sums[charge->resource] += charge->amount;
-	}
+	if (payer->recount == payer->ledger->recounts)
+		memcpy(sums, payer->recounted, sizeof(payer->recounted));
 
 	list_for_each (node, &payer->children) {
 		const struct payer *child = container_of(node, struct payer, link);
@@ -391,8 +437,10 @@ static uint64_t ledger_limit_of_next(const struct ledger *ledger, unsigned numbe
 	return ledger_initial_limit(ledger, number, parent);
 }
 
-void ledger_audit(const struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS])
+void ledger_audit(struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS])
 {
+	(void)ledger_recount(ledger, UINT64_MAX);
+
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++)
 		accounts[i] = (struct ledger_account){.limit = ledger_limit_of_next(ledger, i),
 						      .refused = ledger->refused[i],

@@ -91,25 +91,31 @@ struct payer {
 	enum payer_kind kind;
 	struct list link;     /* in parent->children */
 	struct list children; /* struct payer */
-	struct list charges;  /* struct charge */
+	uint64_t charges;     /* how many */
 	uint64_t used[LEDGER_RESOURCES];
+	uint64_t recounted[LEDGER_RESOURCES]; /* by its charges, in that recount */
+	uint32_t recount;
 	uint64_t limits[LEDGER_RESOURCES]; /* UINT64_MAX: none */
 };
 
 struct ledger {
 	struct payer host, unprivileged;
-	struct list users;                            /* struct user, of user.c */
-	uint64_t connected;                           /* users that have sessions */
+	struct list charges;  /* all, the newest first */
+	struct list *recount; /* the next to be counted again; NULL: no recount goes on */
+	uint32_t recounts;    /* so far, with that one */
+	struct list users;    /* struct user, of user.c */
+	uint64_t connected;   /* users that have sessions */
 	struct config_size configured[LEDGER_LIMITS]; /* bytes where it is no share */
 	uint64_t refused[LEDGER_LIMITS];              /* since start */
 };
 
 /* Embedded in what it pays for; zeroed: nothing is charged. */
 struct charge {
-	struct list link; /* in payer->charges */
+	struct list link; /* in ledger->charges */
 	struct payer *payer;
 	uint64_t amount;
 	enum ledger_resource resource;
+	uint32_t recount; /* the last that has counted it */
 };
 
 /* Takes the limits of the configuration. A share is of what the payer's parent may have when
@@ -162,6 +168,12 @@ void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_
 
 /* ---- audit ---- */
 
+/* Counts at most `max` more charges again, each for its payer; begins when no recount goes
+ * on. Those that come, grow or go behind it are counted, too. False when all are counted:
+ * as of this moment, and of every later one until ledger_end_recount(). */
+bool ledger_recount(struct ledger *ledger, uint64_t max);
+void ledger_end_recount(struct ledger *ledger);
+
 /* The state of one limit. */
 struct ledger_account {
 	uint64_t limit;   /* of each payer; the highest where they differ */
@@ -173,4 +185,5 @@ struct ledger_account {
 	uint64_t counted, sum; /* otherwise: the first that differs */
 };
 
-void ledger_audit(const struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS]);
+/* Of all limits, by the recount that goes on, whose rest is done at once. */
+void ledger_audit(struct ledger *ledger, struct ledger_account accounts[LEDGER_LIMITS]);

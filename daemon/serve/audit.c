@@ -4,6 +4,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/recount.h"
 #include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 
@@ -152,7 +153,8 @@ static bool audit_pools(struct audit *audit, uint32_t max)
 
 bool audit_some(struct audit *audit, uint32_t max)
 {
-	return audit_pools(audit, max) || recount_some(audit->recount, max);
+	return audit_pools(audit, max) || ledger_recount(audit->hbmd->ledger, max) ||
+	       recount_some(audit->recount, max);
 }
 
 int audit_new(struct audit **out, struct hbmd *hbmd)
@@ -181,6 +183,7 @@ struct audit *audit_free(struct audit *audit)
 
 	if (audit->pool <= audit->hbmd->cache->tier_count)
 		(void)extent_check_end(&audit->check);
+	ledger_end_recount(audit->hbmd->ledger);
 	recount_free(audit->recount);
 	free(audit);
 

@@ -32,12 +32,12 @@ static void inventory_walk_session(struct inventory *inventory, const struct ses
 	inventory_add(inventory, LEDGER_REGIONS, list_length(&regions->all));
 	inventory_add(inventory, LEDGER_ADDRESS_SPACE, regions_reserved(regions));
 	inventory_add(inventory, LEDGER_NAMESPACE_OPENS, list_length(&session->opens));
-	inventory_add(inventory, LEDGER_PINS, list_length(&session->pins));
 }
 
 static void inventory_add_blocks(struct inventory *inventory, const struct recount *recount)
 {
 	inventory_add(inventory, LEDGER_BLOCKS, recount->entries);
+	inventory_add(inventory, LEDGER_PINS, recount->pins);
 	for (uint32_t i = 1; i <= recount->cache->tier_count; i++)
 		inventory_add(inventory, LEDGER_PINNED, recount->tiers[i].pinned);
 }
@@ -53,7 +53,6 @@ static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd,
 		list_for_each (node, server_sessions(hbmd->server))
 			inventory_walk_session(inventory, container_of(node, struct session, link));
 
-	inventory_add(inventory, LEDGER_PINS, list_length(&cache->kept_pins));
 	inventory_add(inventory, LEDGER_MOVES, mover_moves(hbmd->mover));
 	inventory_add(inventory, LEDGER_NAMESPACES, 0);
 	for (uint32_t i = 1; i <= namespaces; i++)

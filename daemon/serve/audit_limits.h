@@ -3,7 +3,8 @@
  * audit_limits: checks the ledger of a running daemon. What each payer uses must be the
  * sum of its charges, and what all use together must be what is found by walking the
  * things themselves: sessions' lists, the tables of namespaces and moves, and by the
- * recount of blocks.
+ * recount of blocks, which has the pins, too. The charges have been summed up in steps
+ * (audit.h); what is left is bounded by the numbers of sessions and namespaces.
  */
 #pragma once
 

@@ -298,8 +298,11 @@ void traffic_pin(struct traffic *traffic, uint32_t ns, uint32_t key)
 	struct cache *cache = traffic->rig.hbmd.cache;
 	uint32_t number = cache_find(cache, traffic->ns[ns], &wire);
 	if (number != 0 && traffic->pinned[ns][key] == 0 &&
-	    cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}) == HBM_OK)
+	    cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}) == HBM_OK) {
 		traffic->pinned[ns][key] = number;
+		ledger_charge_always(&traffic->pins[ns][key], &traffic->rig.ledger.host,
+				     LEDGER_PINS, 1);
+	}
 }
 
 void traffic_unpin(struct traffic *traffic, uint32_t ns, uint32_t key)
@@ -307,6 +310,7 @@ void traffic_unpin(struct traffic *traffic, uint32_t ns, uint32_t key)
 	if (traffic->pinned[ns][key] != 0)
 		cache_unpin(traffic->rig.hbmd.cache, traffic->pinned[ns][key]);
 	traffic->pinned[ns][key] = 0;
+	ledger_release(&traffic->pins[ns][key]);
 	pump_run(traffic->rig.hbmd.mover);
 }
 

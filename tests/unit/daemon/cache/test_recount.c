@@ -53,6 +53,12 @@ static void assert_as_walked(const struct recount *recount)
 
 	assert_int_equal(recount->entries, index_count(cache->index));
 	assert_int_equal(recount->orphans, 0);
+
+	uint64_t pins = 0;
+	for (uint32_t number = 1; number <= index_highest(cache->index); number++)
+		pins += index_used(cache->index, number) ? cache_block(cache, number)->pins : 0;
+	assert_int_equal(recount->pins, pins);
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		const struct recount_tier *tier = &recount->tiers[i];
 		struct recount_tier found = walk(cache, i);

@@ -53,12 +53,13 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct ledger_account account_of(const struct fixture *fixture, const char *name)
+static struct ledger_account account_of(struct fixture *fixture, const char *name)
 {
 	struct ledger_account accounts[LEDGER_LIMITS];
 	unsigned i = 0;
 
 	ledger_audit(&fixture->ledger, accounts);
+	ledger_end_recount(&fixture->ledger);
 	while (strcmp(ledger_limits[i].name, name) != 0)
 		assert_true(++i < LEDGER_LIMITS);
 

@@ -156,12 +156,13 @@ static void test_random_only_nvme(void **state)
 
 /* With an argument: only the tests whose names match that pattern. */
 /* Payers of moves that the ledger knows. */
-static uint64_t payers(const struct traffic *traffic)
+static uint64_t payers(struct traffic *traffic)
 {
 	struct ledger_account accounts[LEDGER_LIMITS];
 	unsigned i = 0;
 
 	ledger_audit(&traffic->rig.ledger, accounts);
+	ledger_end_recount(&traffic->rig.ledger);
 	while (ledger_limits[i].resource != LEDGER_MOVES)
 		i++;
 

@@ -70,12 +70,13 @@ static void malformed_requests_are_refused_and_the_session_goes_on(void **state)
 }
 
 /* Sessions that the ledger knows. */
-static uint64_t payers(const struct session_rig *rig)
+static uint64_t payers(struct session_rig *rig)
 {
 	struct ledger_account accounts[LEDGER_LIMITS];
 	unsigned i = 0;
 
 	ledger_audit(&rig->ledger, accounts);
+	ledger_end_recount(&rig->ledger);
 	while (ledger_limits[i].resource != LEDGER_REGIONS)
 		i++;
 
