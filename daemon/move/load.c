@@ -133,20 +133,37 @@ static bool load_start(struct load *load)
 	return true;
 }
 
-void load_begin(struct mover *mover, struct load *load)
+/* Makes what the load needs when it does not wait. */
+static void load_prepare(struct load *load)
 {
-	load->mover = mover;
 	load->transfer = (struct transfer){
-		.context = &mover->context,
+		.context = &load->mover->context,
 		.to = {.device = load->device,
 		       .spans = load->spans,
 		       .span_count = load->span_count},
-		.bytes = block_stored_bytes(block_get(&mover->cache->blocks, load->block)),
+		.bytes = block_stored_bytes(block_get(load_blocks(load), load->block)),
 		.payer = load->payer,
 		.urgent = true,
 	};
 	load->reader = (struct move_reader){.ready = load_serve, .failed = load_move_failed};
+}
+
+void load_begin(struct mover *mover, struct load *load)
+{
+	load->mover = mover;
+	load_prepare(load);
 	load_start(load);
+}
+
+/* Of loads that have been taken out of those that wait. */
+static struct load *load_pop(struct list *taken)
+{
+	struct list *node = list_pop_front(taken);
+	struct load *load = node ? container_of(node, struct load, waiting.link) : NULL;
+	if (load)
+		load_prepare(load);
+
+	return load;
 }
 
 void load_attach_waiting(struct move *move)
@@ -158,8 +175,7 @@ void load_attach_waiting(struct move *move)
 
 	waiting_loads_take(&mover->loads, move->block, &taken);
 
-	for (struct list *node; (node = list_pop_front(&taken));) {
-		struct load *load = container_of(node, struct load, waiting.link);
+	for (struct load *load; (load = load_pop(&taken));) {
 		block_unuse(load_blocks(load), load->block);
 		move_add_reader(move, &load->reader);
 	}
@@ -170,8 +186,7 @@ static bool load_start_all(struct mover *mover, struct list *taken)
 {
 	bool started = true;
 
-	for (struct list *node; (node = list_pop_front(taken));) {
-		struct load *load = container_of(node, struct load, waiting.link);
+	for (struct load *load; (load = load_pop(taken));) {
 		uint32_t number = load->block;
 
 		started = load_start(load) && started;

@@ -18,10 +18,12 @@ struct load {
 	uint32_t span_count;
 	void (*done)(struct load *load); /* never from within load_begin() */
 
-	struct transfer transfer; /* its status: HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE */
+	union {
+		struct waiting_load waiting; /* in mover->loads, for a move */
+		struct transfer transfer;    /* its status: HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE */
+	};
 	struct mover *mover;
 	struct move_reader reader;
-	struct waiting_load waiting; /* in mover->loads, for a move */
 };
 
 void load_begin(struct mover *mover, struct load *load);
