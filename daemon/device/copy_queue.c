@@ -272,6 +272,7 @@ static uint64_t copy_queue_take_part(struct fair_queue *class, struct part *part
 	*part = (struct part){.copy = copy,
 			      .piece = copy->piece,
 			      .last = copy_piece_is_last(&copy->piece, copy->span_count)};
+	copy->queued = !part->last;
 	if (part->last)
 		fair_queue_take(class, item);
 	else
@@ -374,10 +375,27 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 
 	pthread_mutex_lock(&queue->lock);
 	bool idle = copy_queue_is_idle(queue);
+	copy->queued = true;
+	copy->urgent = urgent;
 	fair_queue_push(class, &copy->item, copy->payer, cost, whole);
 	pthread_mutex_unlock(&queue->lock);
 	if (idle)
 		pthread_cond_signal(&queue->wake);
+}
+
+void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_payer payer)
+{
+	pthread_mutex_lock(&queue->lock);
+
+	if (copy->queued && !copy->urgent) {
+		uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
+
+		fair_queue_remove(&queue->background, &copy->item);
+		fair_queue_push(&queue->urgent, &copy->item, payer, copy->item.cost, whole);
+		copy->urgent = true;
+	}
+
+	pthread_mutex_unlock(&queue->lock);
 }
 
 static CUresult copy_queue_open_stream(struct copy_queue *queue)

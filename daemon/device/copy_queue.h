@@ -51,6 +51,7 @@ struct copy {
 	/* the rest is the queue's */
 	struct fair_item item;
 	struct copy_piece piece; /* the next one */
+	bool queued, urgent;
 	struct copy *next;
 };
 
@@ -72,3 +73,6 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue); /* nothing may be 
 void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg), void *arg);
 void copy_queue_post(struct copy_queue *queue, struct copy *copy,
 		     bool urgent); /* loop thread; never fails */
+/* A request waits for it now: what is still queued of it becomes urgent, in that payer's
+ * turns. Loop thread, before done(). */
+void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_payer payer);

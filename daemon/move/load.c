@@ -113,7 +113,7 @@ static bool load_through_host(struct load *load)
 	if (fresh)
 		load_attach_waiting(move);
 
-	move_add_reader(move, &load->reader);
+	move_add_reader(move, &load->reader, load->payer);
 	if (fresh)
 		move_begin(move);
 
@@ -177,7 +177,7 @@ void load_attach_waiting(struct move *move)
 
 	for (struct load *load; (load = load_pop(&taken));) {
 		block_unuse(load_blocks(load), load->block);
-		move_add_reader(move, &load->reader);
+		move_add_reader(move, &load->reader, load->payer);
 	}
 }
 

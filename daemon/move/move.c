@@ -131,10 +131,12 @@ void move_begin(struct move *move)
 	transfer_begin(&move->transfer);
 }
 
-void move_add_reader(struct move *move, struct move_reader *reader)
+void move_add_reader(struct move *move, struct move_reader *reader, struct fair_payer payer)
 {
 	reader->move = move;
 	list_push_back(&move->readers, &reader->link);
 	if (move->transfer.host_valid)
 		reader->ready(reader);
+	else
+		transfer_hasten(&move->transfer, payer);
 }

@@ -38,7 +38,8 @@ struct move {
 struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
 		      struct place to);
 void move_begin(struct move *move);
-void move_add_reader(struct move *move, struct move_reader *reader);
+/* The payer is the reader's: from now on the move takes its turns, if it took the daemon's. */
+void move_add_reader(struct move *move, struct move_reader *reader, struct fair_payer payer);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's
  * place, has left. */
 void move_try_end(struct move *move);

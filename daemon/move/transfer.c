@@ -20,6 +20,19 @@ void transfer_release(struct transfer *transfer)
 	transfer->staged = false;
 }
 
+void transfer_hasten(struct transfer *transfer, struct fair_payer payer)
+{
+	if (transfer->urgent)
+		return;
+
+	transfer->urgent = true;
+	transfer->payer = payer;
+	if (transfer->waits)
+		tier_hasten(transfer->context->staging, &transfer->wait, payer);
+	else
+		step_hasten(&transfer->step, payer);
+}
+
 static struct step *transfer_step(struct transfer *transfer, void (*done)(struct step *step))
 {
 	transfer->step = (struct step){
@@ -143,6 +156,7 @@ static void transfer_stage(struct transfer *transfer,
 			   void (*granted)(struct extent_request *wait, uint32_t unit))
 {
 	transfer->wait = (struct extent_request){.bytes = transfer->bytes, .granted = granted};
+	transfer->waits = true;
 	tier_request(transfer->context->staging, &transfer->wait, transfer->payer);
 }
 
@@ -150,6 +164,7 @@ static struct transfer *transfer_staged(struct extent_request *wait, uint32_t un
 {
 	struct transfer *transfer = container_of(wait, struct transfer, wait);
 
+	transfer->waits = false;
 	transfer->staged = true;
 	transfer->staging_unit = unit;
 	transfer->host = tier_host(transfer->context->staging, unit);

@@ -75,6 +75,7 @@ struct transfer {
 		struct step step;
 	};
 	uint32_t staging_unit;
+	bool waits; /* for a staging buffer */
 	bool staged;
 };
 
@@ -82,5 +83,8 @@ struct transfer {
 void transfer_begin(struct transfer *transfer);
 /* After done(): frees the staging buffer, if any. */
 void transfer_release(struct transfer *transfer);
+/* A request waits now for a transfer that the policy wanted: from here on it is urgent and
+ * takes that payer's turns. No-op if a request waited already. */
+void transfer_hasten(struct transfer *transfer, struct fair_payer payer);
 /* The first failure of a transfer is its status. */
 void transfer_fail(struct transfer *transfer, int status);

@@ -330,8 +330,20 @@ void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
 	op->begun = 0;
 	op->runs = 0;
 	op->alone = false;
+	op->urgent = urgent;
 	fair_queue_push(&nvme_io->queues[urgent][op->write], &op->item, op->payer,
 			nvme_io_piece(nvme_io, op) + IO_COST, op->bytes);
+}
+
+void nvme_io_hasten(struct nvme_io *nvme_io, struct nvme_op *op, struct fair_payer payer)
+{
+	if (op->urgent || op->alone || op->begun == op->bytes)
+		return;
+
+	fair_queue_remove(&nvme_io->queues[false][op->write], &op->item);
+	fair_queue_push(&nvme_io->queues[true][op->write], &op->item, payer, op->item.cost,
+			op->bytes);
+	op->urgent = true;
 }
 
 void nvme_io_dispatch(struct nvme_io *nvme_io)

@@ -38,6 +38,7 @@ struct nvme_op {
 	uint64_t begun; /* bytes that I/Os have been started for */
 	unsigned runs;  /* I/Os in flight */
 	bool alone;     /* never joined again */
+	bool urgent;
 };
 
 struct nvme_io_options {
@@ -55,4 +56,7 @@ struct nvme_io *nvme_io_free(struct nvme_io *nvme_io); /* nothing may be in flig
 /* Sets the function to call after the done() calls of one I/O. */
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg);
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent);
+/* A request waits for it now: what is still queued of it becomes urgent, in that payer's
+ * turns. Before done(). */
+void nvme_io_hasten(struct nvme_io *nvme_io, struct nvme_op *op, struct fair_payer payer);
 void nvme_io_dispatch(struct nvme_io *nvme_io);

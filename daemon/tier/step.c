@@ -16,6 +16,11 @@ static void step_copied(struct copy *copy)
 	step->done(step);
 }
 
+static void step_hasten_copy(struct step *step, struct fair_payer payer)
+{
+	copy_queue_hasten(step->queue, &step->copy, payer);
+}
+
 static void step_post(struct step *step, const struct device *device, enum copy_direction kind,
 		      struct copy copy)
 {
@@ -24,6 +29,8 @@ static void step_post(struct step *step, const struct device *device, enum copy_
 	copy.bytes = step->bytes;
 	copy.done = step_copied;
 	step->copy = copy;
+	step->queue = device->queues[kind];
+	step->hasten = step_hasten_copy;
 	copy_queue_post(device->queues[kind], &step->copy, step->urgent);
 }
 

@@ -26,11 +26,20 @@ struct step {
 
 	/* the maker's */
 	struct span span;
+	void *queue; /* NULL: it is not begun */
+	void (*hasten)(struct step *step, struct fair_payer payer);
 	union {
 		struct copy copy;
 		struct nvme_op op;
 	};
 };
+
+/* A request waits for it now, and takes its turns. Before done(). */
+static inline void step_hasten(struct step *step, struct fair_payer payer)
+{
+	if (step->queue)
+		step->hasten(step, payer);
+}
 
 /* Copies spans of a device, in order, into host memory; computes the checksum if asked
  * to. */

@@ -58,6 +58,12 @@ void tier_request(struct tier *tier, struct extent_request *wait, struct fair_pa
 		fair_queue_push(&tier->waiting, &wait->turn, payer, wait->bytes, wait->bytes);
 }
 
+void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_payer payer)
+{
+	fair_queue_remove(&tier->waiting, &wait->turn);
+	fair_queue_push(&tier->waiting, &wait->turn, payer, wait->bytes, wait->bytes);
+}
+
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
 	assert(tier->moving >= bytes);

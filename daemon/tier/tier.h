@@ -115,6 +115,8 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes);
 /* Allocates an extent now or later: granted() may be called from within. */
 void tier_request(struct tier *tier, struct extent_request *wait, struct fair_payer payer);
+/* One that waits becomes another payer's. */
+void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_payer payer);
 /* The request whose turn it is, among those that wait; NULL: none. The second takes it out,
  * for a caller that refuses it. */
 struct extent_request *tier_waiting(struct tier *tier);

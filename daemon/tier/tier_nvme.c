@@ -15,6 +15,11 @@ static void tier_nvme_done(struct nvme_op *op)
 	step->done(step);
 }
 
+static void tier_nvme_hasten(struct step *step, struct fair_payer payer)
+{
+	nvme_io_hasten(step->queue, &step->op, payer);
+}
+
 static void tier_nvme_submit(const struct tier *tier, uint32_t unit, struct step *step, bool write)
 {
 	step->op = (struct nvme_op){
@@ -25,6 +30,8 @@ static void tier_nvme_submit(const struct tier *tier, uint32_t unit, struct step
 		.memory = step->host,
 		.done = tier_nvme_done,
 	};
+	step->queue = tier->io;
+	step->hasten = tier_nvme_hasten;
 	nvme_io_submit(tier->io, &step->op, step->urgent);
 }
 

@@ -210,6 +210,37 @@ static void test_demotion_goes_on(void **state)
 	assert_in_range(background->turn, 0, 16);
 }
 
+static void post_background(struct setting *setting, const struct span *span)
+{
+	struct work *work = &setting->works[setting->posted++];
+
+	*work = (struct work){.setting = setting};
+	work->copy = (struct copy){.spans = span,
+				   .span_count = 1,
+				   .bytes = span->bytes,
+				   .host = setting->host,
+				   .done = ended};
+	copy_queue_post(setting->queue, &work->copy, false);
+}
+
+/* The last of many that the daemon wanted becomes urgent. */
+static void test_background_becomes_urgent(void **state)
+{
+	struct setting *setting = *state;
+	const struct span span = {setting->memory.address, 2 * MIB};
+	struct work *last = &setting->works[LARGE - 1];
+
+	pthread_mutex_lock(&gate);
+	for (unsigned i = 0; i < LARGE; i++)
+		post_background(setting, &span);
+	copy_queue_hasten(setting->queue, &last->copy, (struct fair_payer){.id = 7});
+	copy_queue_hasten(setting->queue, &last->copy, (struct fair_payer){.id = 8});
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, all_ended, setting);
+	assert_in_range(last->turn, 0, 4);
+	copy_queue_hasten(setting->queue, &last->copy, (struct fair_payer){.id = 7});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +248,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_behind_shreds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_adjacent_shreds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_demotion_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_background_becomes_urgent, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,40 @@ static void test_loads_that_wait_go_on_together(void **state)
 	traffic_end(traffic);
 }
 
+/* What the policy has begun to bring up is waited for by a load: it is then as urgent as if
+ * the load had begun it, and takes the turns of the load's payer. */
+static void test_a_move_that_a_load_waits_for_is_hastened(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct mover *mover = traffic->rig.hbmd.mover;
+	struct cache *cache = traffic->rig.hbmd.cache;
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	uint32_t number = traffic_find(traffic, 0, 0);
+	cache_push_out(cache, cache_hbm(cache, 0), UINT64_MAX, UINT64_MAX);
+	rig_settle(&traffic->rig);
+	assert_int_equal(cache_block(cache, number)->actual, cache->nvme->number);
+
+	struct cache_touch touch;
+	cache_touch_begin(cache, &touch);
+	cache_touch(cache, &touch, number, 0);
+	cache_settle(cache);
+	cache_touch_end(cache);
+	pump_run(mover);
+	const struct move *move = mover->moves[cache_block(cache, number)->move];
+	assert_non_null(move);
+	assert_false(move->transfer.urgent);
+	traffic_load(traffic, 0);
+	assert_true(move->transfer.urgent);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 0);
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +183,7 @@ int main(void)
 		cmocka_unit_test(test_a_spoilt_block_is_a_miss),
 		cmocka_unit_test(test_a_block_on_the_device_is_one_copy_away),
 		cmocka_unit_test(test_loads_that_wait_go_on_together),
+		cmocka_unit_test(test_a_move_that_a_load_waits_for_is_hastened),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

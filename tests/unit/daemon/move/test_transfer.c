@@ -536,6 +536,73 @@ static void test_urgency_is_handed_on(void **state)
 	}
 }
 
+static unsigned hastened;
+static uint64_t hastened_for;
+
+static void note_hasten(struct step *step, struct fair_payer payer)
+{
+	assert_ptr_equal(step, started);
+	hastened++;
+	hastened_for = payer.id;
+}
+
+/* What the policy wanted becomes urgent in the middle, once. */
+static void test_a_transfer_is_hastened(void **state)
+{
+	static const struct tier_ops ops = {.read = note_read};
+
+	(void)state;
+	struct tier tier = {.ops = &ops};
+	struct transfer_context context = {0};
+	char memory[8];
+	struct transfer transfer = {.context = &context,
+				    .from.place.tier = &tier,
+				    .to.host = memory,
+				    .bytes = sizeof(memory)};
+
+	transfer_begin(&transfer);
+	transfer.step.queue = &tier;
+	transfer.step.hasten = note_hasten;
+	transfer_hasten(&transfer, (struct fair_payer){.id = 5});
+	transfer_hasten(&transfer, (struct fair_payer){.id = 6});
+	assert_int_equal(hastened, 1);
+	assert_int_equal(hastened_for, 5);
+	assert_true(transfer.urgent);
+	assert_int_equal(transfer.payer.id, 5);
+}
+
+/* Before it has a staging buffer it waits for that in the turns of the new payer. */
+static void test_a_transfer_that_waits_is_hastened(void **state)
+{
+	static const struct tier_ops ops = {.read = note_read};
+
+	(void)state;
+	struct tier tier = {.ops = &ops}, staging;
+	struct transfer_context context = {.staging = &staging};
+	struct transfer transfers[3];
+
+	assert_int_equal(tier_init(&staging, HBM_TIER_NONE, 0, MIB, 0, 9), 0);
+	staging.ops = &tier_ddr_ops;
+	for (unsigned i = 0; i < 3; i++) {
+		transfers[i] = (struct transfer){.context = &context,
+						 .from.place.tier = &tier,
+						 .to.place.tier = &tier,
+						 .bytes = MIB};
+		transfer_begin(&transfers[i]);
+		assert_true(transfers[i].waits);
+	}
+
+	transfer_hasten(&transfers[2], (struct fair_payer){.id = 5});
+	assert_int_equal(tier_grow(&staging, 0, MIB), 0);
+	assert_true(transfers[0].staged);
+	tier_free(&staging, transfers[0].staging_unit, MIB);
+	tier_serve(&staging);
+	assert_true(transfers[2].staged);
+	assert_true(transfers[1].waits);
+	assert_int_equal(started->payer.id, 5);
+	tier_clear(&staging);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +617,8 @@ int main(void)
 		cmocka_unit_test(test_the_first_failure_is_the_status),
 		cmocka_unit_test(test_a_staging_buffer_is_waited_for),
 		cmocka_unit_test(test_urgency_is_handed_on),
+		cmocka_unit_test(test_a_transfer_is_hastened),
+		cmocka_unit_test(test_a_transfer_that_waits_is_hastened),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

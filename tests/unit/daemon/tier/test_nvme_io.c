@@ -467,6 +467,26 @@ static void check_turns(enum loop_engine engine)
 	bench_free(bench);
 }
 
+/* What was background becomes urgent, whole or half done; what has been issued stays. */
+static void check_hastening(enum loop_engine engine)
+{
+	enum { EACH = 40 };
+	struct bench *bench = bench_new(engine);
+
+	open_nvme_io(bench, 1, 2 * BLOCK, "");
+	for (uint64_t i = 0; i < EACH; i++)
+		submit(bench, false, 6 * i, 4, false);
+	nvme_io_dispatch(bench->nvme_io);
+	nvme_io_hasten(bench->nvme_io, &bench->works[0].op, (struct fair_payer){.id = 1});
+	nvme_io_hasten(bench->nvme_io, &bench->works[EACH - 1].op, (struct fair_payer){.id = 2});
+
+	run(bench);
+	assert_in_range(bench->works[0].turn, 0, 1);
+	assert_in_range(bench->works[EACH - 1].turn, 0, 1);
+	nvme_io_hasten(bench->nvme_io, &bench->works[1].op, (struct fair_payer){.id = 1});
+	bench_free(bench);
+}
+
 /* What is larger than an I/O is moved in pieces, whatever happens to one of them; it joins no
  * neighbour. The small one goes first. */
 static void check_pieces(enum loop_engine engine)
@@ -570,6 +590,12 @@ static void test_payers_take_turns(void **state)
 	for_both(check_turns);
 }
 
+static void test_background_becomes_urgent(void **state)
+{
+	(void)state;
+	for_both(check_hastening);
+}
+
 static void test_large_operations_in_pieces(void **state)
 {
 	(void)state;
@@ -588,6 +614,7 @@ int main(void)
 		cmocka_unit_test(test_urgent_before_background),
 		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_large_operations_in_pieces),
+		cmocka_unit_test(test_background_becomes_urgent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
