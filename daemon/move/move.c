@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#define READERS 512u /* made ready at a time */
+
 static struct blocks *move_blocks(const struct move *move)
 {
 	return &move->mover->cache->blocks;
@@ -56,6 +58,7 @@ static void move_end(struct move *move)
 	if (move->transfer.status != HBM_OK)
 		mover_failed(mover, &move->transfer);
 
+	list_remove(&move->serving);
 	mover->moves[move->number] = NULL;
 	mover->vacant[mover->vacant_count++] = move->number;
 	move_settle(move);
@@ -67,7 +70,8 @@ void move_try_end(struct move *move)
 {
 	const struct block *block = block_get(move_blocks(move), move->block);
 
-	if (move->out && list_empty(&move->readers) && block->users == 0)
+	if (move->out && list_empty(&move->readers) && list_empty(&move->ready) &&
+	    block->users == 0)
 		move_end(move);
 }
 
@@ -82,13 +86,39 @@ static void move_done(struct transfer *transfer)
 		move_end(move);
 }
 
+/* Makes at most so many readers ready: how many. */
+static unsigned move_serve(struct move *move, unsigned most)
+{
+	unsigned count = 0;
+
+	for (struct list *node; count < most && (node = list_pop_front(&move->readers)); count++) {
+		struct move_reader *reader = container_of(node, struct move_reader, link);
+		list_push_back(&move->ready, node);
+		reader->ready(reader);
+	}
+
+	return count;
+}
+
 static void move_on_host(struct transfer *transfer)
 {
 	struct move *move = container_of(transfer, struct move, transfer);
 
-	list_for_each_safe (node, after, &move->readers) {
-		struct move_reader *reader = container_of(node, struct move_reader, link);
-		reader->ready(reader);
+	move_serve(move, READERS);
+	if (!list_empty(&move->readers))
+		list_push_back(&move->mover->serving, &move->serving);
+}
+
+void move_serve_more(struct mover *mover)
+{
+	unsigned left = READERS;
+
+	while (left > 0 && !list_empty(&mover->serving)) {
+		struct move *move = container_of(mover->serving.next, struct move, serving);
+		left -= move_serve(move, left);
+		list_remove(&move->serving);
+		if (!list_empty(&move->readers))
+			list_push_back(&mover->serving, &move->serving);
 	}
 }
 
@@ -119,6 +149,8 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 		.number = mover->vacant[--mover->vacant_count],
 	};
 	list_init(&move->readers);
+	list_init(&move->ready);
+	list_init(&move->serving);
 	ledger_charge_always(&move->charge, account, LEDGER_MOVES, 1);
 	mover->moves[move->number] = move;
 	block_begin_move(blocks, number, move->number);
@@ -135,8 +167,8 @@ void move_add_reader(struct move *move, struct move_reader *reader, struct fair_
 {
 	reader->move = move;
 	list_push_back(&move->readers, &reader->link);
-	if (move->transfer.host_valid)
-		reader->ready(reader);
-	else
+	if (!move->transfer.host_valid)
 		transfer_hasten(&move->transfer, payer);
+	else if (list_empty(&move->serving))
+		move_serve(move, 1);
 }

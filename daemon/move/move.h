@@ -4,6 +4,9 @@
  * While its bytes are in host memory it serves readers: loads of the same block, so that
  * the block is read from NVMe once for any number of loads.
  *
+ * Readers become ready some hundred at a time, so that a block with very many does not hold
+ * the loop; the others when the bytes of some have been copied.
+ *
  * A move ends when its bytes are out, it has no readers, and the block's place has no
  * other users.
  */
@@ -12,7 +15,7 @@
 #include "daemon/move/mover.h"
 
 struct move_reader {
-	struct list link; /* in move->readers */
+	struct list link; /* in move->readers, then in move->ready */
 	struct move *move;
 	/* The bytes are in move->transfer.host until the reader has left the list, which
 	 * it does by itself; then move_try_end(). */
@@ -27,8 +30,10 @@ struct move {
 	uint32_t block;
 	uint32_t number; /* of the move */
 	struct charge charge;
-	bool out; /* the transfer is done */
-	struct list readers;
+	bool out;            /* the transfer is done */
+	struct list readers; /* that are not ready */
+	struct list ready;
+	struct list serving; /* in mover->serving: there are more readers than go at once */
 };
 
 /* Makes a move of a complete block that nothing moves; does not begin it. The extent at
@@ -40,6 +45,9 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 void move_begin(struct move *move);
 /* The payer is the reader's: from now on the move takes its turns, if it took the daemon's. */
 void move_add_reader(struct move *move, struct move_reader *reader, struct fair_payer payer);
+/* Makes more readers ready, of moves that have too many for one time. Called after each batch
+ * of completions. */
+void move_serve_more(struct mover *mover);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's
  * place, has left. */
 void move_try_end(struct move *move);

@@ -77,6 +77,7 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->cache = options->cache;
 	mover->context =
 		(struct transfer_context){.staging = options->staging, .devices = options->devices};
+	list_init(&mover->serving);
 	payer_open(&mover->for_policy, options->ledger, PAYER_MOVER);
 	payer_open(&mover->for_loads, options->ledger, PAYER_MOVER);
 	mover->numbers = 2 * ledger_limit(&mover->for_policy, LEDGER_MOVES);

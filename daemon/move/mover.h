@@ -35,6 +35,7 @@ struct mover {
 	struct move **moves; /* by number, from 1 */
 	uint32_t *vacant;    /* numbers not in use */
 	uint64_t numbers, vacant_count;
+	struct list serving;                /* struct move: with readers that are not ready yet */
 	struct payer for_policy, for_loads; /* of the moves that each wants */
 	struct waiting_loads loads;         /* for a move number */
 	struct log_quota mismatches;

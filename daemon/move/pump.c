@@ -146,6 +146,7 @@ void pump_run(struct mover *mover)
 
 	mover->pumping = true;
 	mover_give_up_lost_devices(mover);
+	move_serve_more(mover);
 
 	while (mover->again) {
 		mover->again = false;

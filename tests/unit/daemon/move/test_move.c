@@ -7,7 +7,10 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "daemon/cache/cache.h"
+#include "daemon/move/move.h"
 #include "daemon/move/pump.h"
 #include "daemon/tier/tier.h"
 #include "tests/support/traffic.h"
@@ -148,9 +151,86 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 	traffic_end(traffic);
 }
 
+struct crowd {
+	struct move_reader *readers;
+	unsigned ready;
+};
+
+static struct crowd crowd;
+
+static void note_ready(struct move_reader *reader)
+{
+	assert_ptr_equal(reader, &crowd.readers[crowd.ready++]);
+}
+
+static void note_failed(struct move_reader *reader, int status)
+{
+	(void)reader;
+	(void)status;
+	fail();
+}
+
+static bool some_are_ready(void *arg)
+{
+	(void)arg;
+	return crowd.ready > 0;
+}
+
+/* Very many readers of one block become ready some at a time, in order, and none is
+ * forgotten; one that comes meanwhile is the last. The move does not end before they have
+ * left. */
+static void test_many_readers_go_in_steps(void **state)
+{
+	enum { MANY = 1200, STEP = 512 };
+
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct mover *mover = traffic->rig.hbmd.mover;
+	const struct fair_payer payer = {.id = 1};
+	crowd = (struct crowd){.readers = calloc(MANY + 1, sizeof(*crowd.readers))};
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+
+	mover_listen(mover, NULL); /* the pump runs when this test says so */
+	struct move *move = move_new(mover, &payer, traffic_find(traffic, 0, 0), (struct place){0});
+	assert_non_null(move);
+	for (unsigned i = 0; i <= MANY; i++)
+		crowd.readers[i] = (struct move_reader){.ready = note_ready, .failed = note_failed};
+	for (unsigned i = 0; i < MANY; i++)
+		move_add_reader(move, &crowd.readers[i], payer);
+	move_begin(move);
+	pump_run(mover);
+	rig_run(&traffic->rig, some_are_ready, NULL);
+
+	assert_int_equal(crowd.ready, STEP);
+	move_add_reader(move, &crowd.readers[MANY], payer);
+	assert_int_equal(crowd.ready, STEP);
+	move_serve_more(mover);
+	assert_int_equal(crowd.ready, 2 * STEP);
+	move_serve_more(mover);
+	assert_int_equal(crowd.ready, MANY + 1);
+	assert_true(list_empty(&mover->serving));
+
+	for (unsigned i = 0; i <= MANY; i++) {
+		assert_int_equal(mover_moves(mover), 1);
+		list_remove(&crowd.readers[i].link);
+		move_try_end(move);
+	}
+
+	assert_int_equal(mover_moves(mover), 0);
+	free(crowd.readers);
+	pump_start(mover, traffic->rig.loop);
+	rig_settle(&traffic->rig);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_many_readers_go_in_steps),
 		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
