@@ -14,7 +14,9 @@
 struct namespaces {
 	struct ledger *ledger;
 	struct salts *salts;
-	uint64_t max;
+	void (*forgotten)(void *arg, uint16_t number); /* or NULL */
+	void *arg;
+	uint64_t max, closed;
 	struct namespace list[]; /* [max + 1]; 0: none */
 };
 
@@ -51,6 +53,8 @@ static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 	ledger_release(&ns->charge);
 	ns->user = user_close(ns->user);
 	ns->used = false;
+	if (namespaces->forgotten)
+		namespaces->forgotten(namespaces->arg, (uint16_t)number);
 }
 
 struct namespaces *namespaces_free(struct namespaces *namespaces)
@@ -58,6 +62,7 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 	if (!namespaces)
 		return NULL;
 
+	namespaces->forgotten = NULL;
 	for (uint32_t i = 1; i <= namespaces->max; i++)
 		if (namespaces->list[i].used)
 			namespaces_forget(namespaces, i);
@@ -98,27 +103,48 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
 }
 
+static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
+				      const struct hbm_wire_namespace_spec *shown, const char *salt)
+{
+	for (uint32_t i = 1; i <= namespaces->max; i++) {
+		const struct namespace *ns = &namespaces->list[i];
+		if (ns->used && memcmp(&ns->spec, shown, sizeof(*shown)) == 0 &&
+		    salts_equal(namespaces->salts, i, salt))
+			return (uint16_t)i;
+	}
+
+	return 0;
+}
+
+uint16_t namespaces_find(const struct namespaces *namespaces,
+			 const struct hbm_wire_namespace_spec *spec)
+{
+	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
+
+	return namespaces_find_shown(namespaces, &shown, spec->salt);
+}
+
+void namespaces_ref(struct namespaces *namespaces, uint16_t number)
+{
+	namespaces->list[number].opens++;
+}
+
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
 			 struct user *user)
 {
 	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
-	uint16_t vacant = 0;
-
-	for (uint32_t i = 1; i <= namespaces->max; i++) {
-		struct namespace *ns = &namespaces->list[i];
-		if (ns->used && memcmp(&ns->spec, &shown, sizeof(shown)) == 0 &&
-		    salts_equal(namespaces->salts, i, spec->salt)) {
-			ns->opens++;
-			return (uint16_t)i;
-		}
-
-		if (!ns->used && vacant == 0)
-			vacant = (uint16_t)i;
+	uint16_t found = namespaces_find_shown(namespaces, &shown, spec->salt);
+	if (found != 0) {
+		namespaces_ref(namespaces, found);
+		return found;
 	}
 
-	if (!ledger_check(&user->payer, LEDGER_NAMESPACES, 1))
+	if (!ledger_has_room(&user->payer, LEDGER_NAMESPACES, 1))
 		return 0;
 
+	uint16_t vacant = 1;
+	while (namespaces->list[vacant].used)
+		vacant++;
 	namespaces_fill(namespaces, vacant, user, &shown, spec->salt);
 
 	return vacant;
@@ -132,16 +158,12 @@ static void namespaces_forget_if_idle(struct namespaces *namespaces, uint16_t nu
 		namespaces_forget(namespaces, number);
 }
 
-void namespaces_ref(struct namespaces *namespaces, uint16_t number)
-{
-	namespaces->list[number].opens++;
-}
-
 void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 {
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->opens > 0);
-	ns->opens--;
+	if (--ns->opens == 0)
+		ns->closed = ++namespaces->closed;
 	namespaces_forget_if_idle(namespaces, number);
 }
 
@@ -158,6 +180,39 @@ void namespaces_block_gone(struct namespaces *namespaces, uint16_t number)
 	assert(ns->used);
 	ledger_subtract(&ns->payer, LEDGER_BLOCKS, 1);
 	namespaces_forget_if_idle(namespaces, number);
+}
+
+void namespaces_on_forget(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
+			  void *arg)
+{
+	namespaces->forgotten = fn;
+	namespaces->arg = arg;
+}
+
+static bool namespace_may_give_way(const struct namespace *ns, const struct user *user,
+				   uint64_t more_than)
+{
+	if (!ns->used || ns->opens > 0 || ns->pins > 0 || ns->drop)
+		return false;
+
+	return user ? ns->user == user
+		    : ledger_used(&ns->user->payer, LEDGER_NAMESPACES) > more_than;
+}
+
+uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,
+			    uint64_t more_than)
+{
+	uint32_t coldest = 0;
+
+	for (uint32_t i = 1; i <= namespaces->max; i++) {
+		const struct namespace *ns = &namespaces->list[i];
+
+		if (namespace_may_give_way(ns, user, more_than) &&
+		    (coldest == 0 || ns->closed < namespaces->list[coldest].closed))
+			coldest = i;
+	}
+
+	return (uint16_t)coldest;
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)

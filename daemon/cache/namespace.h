@@ -32,6 +32,7 @@ struct namespace
 	uint64_t blocks_in[HBM_TIERS];       /* those that belong to a tier of that kind */
 	uint64_t pins;                       /* of blocks that have not been dropped */
 	uint32_t opens;
+	uint64_t closed; /* when it was open last, as a count of such moments */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
 	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;
@@ -43,6 +44,9 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
+/* The number of the namespace of that spec; 0: there is none. */
+uint16_t namespaces_find(const struct namespaces *namespaces,
+			 const struct hbm_wire_namespace_spec *spec);
 /* Opens the namespace of that spec, which the user pays for if it is new, and returns its
  * number (from 1); 0: there are as many as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
@@ -53,6 +57,14 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one op
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
 void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block fewer */
 
+/* Calls fn when a namespace has been forgotten and its number is free. */
+void namespaces_on_forget(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
+			  void *arg);
+/* Of those that are not open, have no pins and are not being dropped: the one that was
+ * closed longest ago. Only those that the user made; NULL: that any user made that has more
+ * than so many. 0: there is none. */
+uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,
+			    uint64_t more_than);
 uint64_t namespaces_count(const struct namespaces *namespaces);
 
 static inline uint64_t namespace_blocks(const struct namespace *ns)

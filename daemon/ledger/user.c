@@ -30,6 +30,8 @@ static struct user *user_new(struct ledger *ledger, uid_t uid)
 
 	user->uid = uid;
 	list_init(&user->silent);
+	list_init(&user->waiting);
+	list_init(&user->turn);
 	payer_open_below(&user->payer, is_operator ? &ledger->host : &ledger->unprivileged,
 			 PAYER_USER);
 	for (unsigned i = 0; is_operator && i < LEDGER_RESOURCES; i++)
@@ -60,7 +62,7 @@ struct user *user_close(struct user *user)
 	if (!user || --user->refs > 0)
 		return NULL;
 
-	assert(list_empty(&user->silent));
+	assert(list_empty(&user->silent) && list_empty(&user->waiting));
 	payer_close(&user->payer);
 	list_remove(&user->link);
 	free(user);

@@ -21,7 +21,9 @@ struct user {
 	struct payer payer;
 	uid_t uid;
 	uint64_t refs;
-	struct list silent; /* its connections without HELLO, oldest first (session.c) */
+	struct list silent;  /* its connections without HELLO, oldest first (session.c) */
+	struct list waiting; /* its requests that wait for a namespace (namespace_room.c) */
+	struct list turn;    /* in the list of users that have such requests */
 };
 
 bool user_is_operator(uid_t uid);

@@ -2,6 +2,7 @@
 #include "daemon/serve/handlers.h"
 
 #include "daemon/serve/inspect.h"
+#include "daemon/serve/namespace_room.h"
 #include "daemon/serve/serve_blocks.h"
 #include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_keys.h"

@@ -17,6 +17,7 @@ struct devices;
 struct ddr;
 struct loop;
 struct mover;
+struct namespace_room;
 struct nvme_file;
 struct server;
 struct verification;
@@ -40,6 +41,7 @@ struct hbmd {
 	struct nvme_file *nvme; /* NULL without an NVMe tier */
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
+	struct namespace_room *namespace_room;
 	uint8_t boot_id[16];
 	uint64_t started_ns;
 	enum hbmd_state state;

@@ -31,6 +31,7 @@ struct namespace_drop {
 	struct background background;
 	struct hbmd *hbmd;
 	struct list requests; /* that wait for its end */
+	serve_dropped *ended; /* or NULL */
 	struct cache_drop walk;
 	bool pinned;      /* some of the blocks are */
 	uint64_t session; /* pins of sessions up to this id have been forgotten */
@@ -71,23 +72,30 @@ static bool serve_drop_forget_pins(struct namespace_drop *drop)
 
 static void serve_drop_end(struct namespace_drop *drop)
 {
-	struct namespaces *namespaces = drop->hbmd->cache->namespaces;
+	struct hbmd *hbmd = drop->hbmd;
+	struct namespaces *namespaces = hbmd->cache->namespaces;
+	uint16_t number = drop->walk.ns;
+	serve_dropped *ended = drop->ended;
 
-	namespaces_get(namespaces, drop->walk.ns)->drop = NULL;
-	namespaces_unref(namespaces, drop->walk.ns);
+	namespaces_get(namespaces, number)->drop = NULL;
+	namespaces_unref(namespaces, number);
 
 	for (struct list *node; (node = list_pop_front(&drop->requests));)
 		serve_keys_reply_amount(container_of(node, struct request, link),
 					&drop->walk.dropped);
 
 	free(drop);
+	if (ended)
+		ended(hbmd, number);
 }
 
 static bool serve_drop_some(struct background *background)
 {
 	struct namespace_drop *drop = container_of(background, struct namespace_drop, background);
 	struct hbmd *hbmd = drop->hbmd;
-	bool more = cache_drop_some(hbmd->cache, &drop->walk, DROP_STEP) ||
+	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, drop->walk.ns);
+	bool more = (namespace_blocks(ns) > 0 &&
+		     cache_drop_some(hbmd->cache, &drop->walk, DROP_STEP)) ||
 		    serve_drop_forget_pins(drop);
 
 	pump_run(hbmd->mover);
@@ -115,6 +123,18 @@ static struct namespace_drop *serve_drop_new(struct hbmd *hbmd, uint16_t number)
 	namespaces_ref(hbmd->cache->namespaces, number);
 
 	return drop;
+}
+
+bool serve_drop_begin(struct hbmd *hbmd, uint16_t number, serve_dropped *ended)
+{
+	struct namespace_drop *drop = serve_drop_new(hbmd, number);
+	if (!drop)
+		return false;
+
+	drop->ended = ended;
+	loop_background(hbmd->loop, &drop->background);
+
+	return true;
 }
 
 /* Pins of blocks of the namespace that are not the session's. */

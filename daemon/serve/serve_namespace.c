@@ -44,9 +44,7 @@ static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *requ
 	request_reply(request, HBM_OK, &reply.ns, sizeof(reply) - sizeof(reply.header));
 }
 
-/* Adds the session's open of a namespace that has been counted already; opening twice
- * counts once. */
-static void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
+void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
 	struct session *session = request->session;
 	struct namespaces *namespaces = hbmd->cache->namespaces;
@@ -117,54 +115,49 @@ static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *reque
 			       (unsigned long long)hbmd->cache->staging->capacity);
 }
 
-/* Whether a salt may have been guessed at, and wrongly: the namespace is new, or there is
- * no room for it. */
-static bool serve_namespace_is_new(const struct hbmd *hbmd, uint16_t number)
+/* Whether this user has guessed at too many salts. A namespace that is new is a guess that
+ * was wrong. */
+static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const struct session *session,
+					     const struct hbm_wire_namespace_spec *spec)
 {
-	const struct namespace *ns = namespaces_get(hbmd->cache->namespaces, number);
-	return !ns || (ns->opens == 1 && namespace_blocks(ns) == 0);
-}
-
-static void serve_namespace_open_by_spec(struct hbmd *hbmd, struct request *request,
-					 const struct hbm_wire_namespace_spec *spec)
-{
-	const struct session *session = request->session;
 	struct guesses *guesses = &session->owner->guesses;
-	bool guessed = spec->salt[0] != '\0' && !session_is_operator(session);
 
-	if (guessed && !guesses_may(guesses, session->uid, clock_now())) {
-		request_refuse(request, HBM_LIMIT,
-			       "this user has opened too many namespaces with a new salt: one is "
-			       "allowed each second");
-		return;
-	}
+	if (spec->salt[0] == '\0' || session_is_operator(session))
+		return false;
+	if (!guesses_may(guesses, session->uid, clock_now()))
+		return true;
 
-	uint16_t number = namespaces_open(hbmd->cache->namespaces, spec, session->user);
-	if (guessed && serve_namespace_is_new(hbmd, number))
+	if (namespaces_find(hbmd->cache->namespaces, spec) == 0)
 		guesses_count(guesses, session->uid, clock_now());
 
-	if (number != 0)
-		serve_namespace_add_open(hbmd, request, number);
-	else
-		request_refuse_limit(request, LEDGER_NAMESPACES, 1);
+	return false;
 }
 
-void serve_namespace_open(struct hbmd *hbmd, struct request *request)
+bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref)) {
 		serve_namespace_open_by_number(
 			hbmd, request,
 			((const struct hbm_wire_namespace_ref *)request->message)->ns);
-		return;
+		return true;
 	}
 
 	const struct hbm_wire_namespace_spec *spec =
 		&((const struct hbm_wire_namespace_open *)request->message)->spec;
 	int status = serve_namespace_check_block_bytes(hbmd, spec->block_bytes);
-	if (status == HBM_OK)
-		serve_namespace_open_by_spec(hbmd, request, spec);
-	else
+	if (status != HBM_OK) {
 		serve_namespace_refuse_size(hbmd, request, status, spec->block_bytes);
+		return true;
+	}
+
+	if (serve_namespace_guesses_too_fast(hbmd, request->session, spec)) {
+		request_refuse(request, HBM_LIMIT,
+			       "this user has opened too many namespaces with a new salt: one is "
+			       "allowed each second");
+		return true;
+	}
+
+	return false;
 }
 
 static void serve_namespace_close_namespace(struct hbmd *hbmd, struct namespace_open *open)

@@ -4,8 +4,15 @@
 
 #include "daemon/serve/server.h"
 
-request_handler serve_namespace_open, serve_namespace_close;
+request_handler serve_namespace_close;
 
+/* Answers a NAMESPACE_OPEN by number, or one of blocks that cannot be. False: it is by its
+ * spec, and namespace_room.h's to answer. */
+bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
+
+/* Adds the session's open of a namespace that has been counted already, and replies;
+ * opening twice counts once. */
+void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number);
 /* Whether the session has it open. */
 bool session_has_namespace(const struct session *session, uint32_t ns);
 /* Sets open[number] of each that the session has open. */

@@ -14,6 +14,7 @@
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
 #include "daemon/serve/handlers.h"
+#include "daemon/serve/namespace_room.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/descriptors.h"
@@ -382,6 +383,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 				      error_size);
 
 	if (r == 0)
+		r = namespace_room_open(&hbmd->namespace_room, hbmd);
+
+	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, &handlers, service->inherited.socket, error,
 				error_size);
 
@@ -422,6 +426,7 @@ static void hbmd_tear_down(struct service *service)
 	}
 
 	hbmd->loop = loop_free(hbmd->loop);
+	hbmd->namespace_room = namespace_room_close(hbmd->namespace_room);
 	if (service->signals.fd >= 0)
 		close(service->signals.fd);
 }

@@ -144,6 +144,50 @@ static void test_it_is_forgotten_with_its_last_use(void **state)
 	namespaces_free(namespaces);
 }
 
+static void count_forgotten(void *arg, uint16_t number)
+{
+	*(uint16_t *)arg = number;
+}
+
+/* The one that was closed longest ago, and never one that is open, pinned or dropped. */
+static void test_the_coldest(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(4);
+	struct user *root = user_open(&ledger, 0);
+	uint16_t forgotten = 0;
+
+	for (uint64_t i = 1; i <= 4; i++) {
+		const struct hbm_wire_namespace_spec spec = {.weights = i, .block_bytes = 4096};
+		assert_int_equal(open_namespace(namespaces, &ledger, &spec), i);
+		ledger_add(&namespaces_get(namespaces, (uint32_t)i)->payer, LEDGER_BLOCKS, 1);
+	}
+
+	assert_int_equal(namespaces_coldest(namespaces, NULL, 0), 0);
+	for (uint16_t i = 4; i > 0; i--)
+		namespaces_unref(namespaces, i);
+	assert_int_equal(namespaces_coldest(namespaces, NULL, 0), 4);
+	assert_int_equal(namespaces_coldest(namespaces, NULL, 3), 4);
+	assert_int_equal(namespaces_coldest(namespaces, NULL, 4), 0);
+	assert_int_equal(namespaces_coldest(namespaces, root, 4), 4);
+
+	namespaces_ref(namespaces, 4);
+	assert_int_equal(namespaces_coldest(namespaces, root, 0), 3);
+	namespaces_get(namespaces, 3)->pins = 1;
+	assert_int_equal(namespaces_coldest(namespaces, root, 0), 2);
+	namespaces_get(namespaces, 2)->drop = (struct namespace_drop *)namespaces;
+	assert_int_equal(namespaces_coldest(namespaces, root, 0), 1);
+	namespaces_unref(namespaces, 4);
+	assert_int_equal(namespaces_coldest(namespaces, root, 0), 1); /* closed before */
+
+	namespaces_on_forget(namespaces, count_forgotten, &forgotten);
+	namespaces_block_gone(namespaces, 1);
+	assert_int_equal(forgotten, 1);
+	assert_int_equal(namespaces_coldest(namespaces, root, 0), 4);
+	user_close(root);
+	namespaces_free(namespaces);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_a_salt_is_kept_apart),
 		cmocka_unit_test(test_a_full_table),
 		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
+		cmocka_unit_test(test_the_coldest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
