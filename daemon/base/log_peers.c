@@ -33,7 +33,7 @@ static void log_peers_tell(struct log_peer *peer, bool one_user)
 	*peer = (struct log_peer){0};
 }
 
-static void log_peers_sweep(struct log_peers *peers, uint64_t now_ns)
+void log_peers_sweep(struct log_peers *peers, uint64_t now_ns)
 {
 	if (now_ns < peers->swept_ns + SECOND_NS)
 		return;

@@ -40,6 +40,8 @@ struct log_peers {
 	uint64_t swept_ns;
 };
 
-/* Whether to log one more line of that cause and user now. Tells first what was
- * suppressed in seconds that are over. */
+/* Tells what was suppressed in seconds that are over; at most once a second. */
+void log_peers_sweep(struct log_peers *peers, uint64_t now_ns);
+/* Whether to log one more line of that cause and user now. Sweeps
+ * first. */
 bool log_peers_may(struct log_peers *peers, enum log_cause cause, uid_t uid, uint64_t now_ns);

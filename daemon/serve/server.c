@@ -247,6 +247,7 @@ static bool server_admit(struct server *server, int socket)
 	}
 
 	server->complained = false;
+	log_peers_sweep(&server->owner.log, clock_now());
 	server->last_id++;
 	server->count++;
 	server->counters.sessions_total++;

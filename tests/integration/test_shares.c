@@ -15,7 +15,10 @@
 #include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SLAB (2u << 20)
@@ -25,6 +28,8 @@
 #define SILENT 8        /* limits.silent */
 #define SILENT_OF_ONE 4
 #define GARBAGE 2000
+#define FLOOD 300   /* connections that are kept */
+#define FEW_FDS 512 /* RLIMIT_NOFILE */
 
 static unsigned fds;
 static int sockets[PLACES];
@@ -241,6 +246,53 @@ static void test_silent_connections_of_all(void **state)
 	assert_int_equal(limit_used("limits.silent"), SILENT - 1);
 }
 
+/* While another user connects as fast as it can. */
+static void test_floods(void **state)
+{
+	(void)state;
+	guest_admit(&daemon_);
+	for (int greets = 0; greets < 2; greets++) {
+		pid_t child = fork();
+		assert_true(child >= 0);
+		if (child == 0)
+			guest_flood(&daemon_, GUEST, FLOOD, greets);
+
+		for (int i = 0; i < 8; i++) {
+			assert_operators_get_in();
+			assert_others_get_in();
+		}
+
+		assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+		assert_int_equal(kill(child, SIGKILL), 0);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+	}
+}
+
+/* As many sessions as the daemon has descriptors for, and no more; operators get in. The
+ * last one: a limit cannot be raised again. */
+static void test_few_descriptors(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"hbmd.socket_mode=0666", NULL};
+	int many[FEW_FDS], count = 0, status;
+
+	guest_admit(&daemon_);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_FDS, FEW_FDS}), 0);
+	spawn_start(&daemon_, sets, NULL);
+	assert_true(spawn_logged(&daemon_, "sessions of clients fit"));
+	fds = spawn_fds(&daemon_);
+
+	while ((status = guest_greet(&daemon_, GUEST, &many[count])) == HBM_OK)
+		assert_true(++count < FEW_FDS / 4);
+	assert_int_equal(status, HBM_LIMIT);
+	assert_in_range(count, 1, FEW_FDS / 4);
+	assert_others_get_in();
+	assert_operators_get_in();
+	while (count-- > 0)
+		close(many[count]);
+}
+
 static void test_lines_of_the_log(void **state)
 {
 	(void)state;
@@ -270,7 +322,9 @@ int main(void)
 		TEST(test_sessions_that_left_a_region),
 		TEST(test_silent_connections),
 		TEST(test_silent_connections_of_all),
+		TEST(test_floods),
 		TEST(test_lines_of_the_log),
+		TEST(test_few_descriptors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,10 +11,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/support/raw.h"
+
+#define FLOOD_MAX 512
 
 void guest_admit(const struct spawn *spawn)
 {
@@ -41,6 +45,28 @@ int guest_connect(const struct spawn *spawn, uid_t uid)
 	close(here);
 
 	return socket;
+}
+
+void guest_flood(const struct spawn *spawn, uid_t uid, unsigned held, bool greets)
+{
+	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "sock"};
+	struct hbm_wire_hello hello;
+	int sockets[FLOOD_MAX];
+
+	raw_hello_fill(&hello);
+	memset(sockets, -1, sizeof(sockets));
+	if (held > FLOOD_MAX || chdir(spawn->dir) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
+		_exit(1);
+
+	for (unsigned i = 0;; i = (i + 1) % held) {
+		if (sockets[i] >= 0)
+			close(sockets[i]);
+
+		sockets[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		if (connect(sockets[i], (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+		    greets)
+			(void)raw_send(sockets[i], &hello, sizeof(hello), 0);
+	}
 }
 
 int guest_greet(const struct spawn *spawn, uid_t uid, int *out)

@@ -15,6 +15,10 @@
 /* Lets other users reach the daemon's socket; skips the test if it does not run as root.
  * The daemon is started with hbmd.socket_mode=0666. */
 void guest_admit(const struct spawn *spawn);
+/* For a child process: becomes that user, in the daemon's folder, and connects without end;
+ * keeps the last `held` connections, and says HELLO on them or nothing. Does not return. */
+void guest_flood(const struct spawn *spawn, uid_t uid, unsigned held, bool greets)
+	__attribute__((noreturn));
 /* A socket of that user. */
 int guest_connect(const struct spawn *spawn, uid_t uid);
 /* The same, after HELLO: its status, and the socket in *out, which is closed unless it is
