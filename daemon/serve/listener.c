@@ -25,6 +25,10 @@
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 
+/* Connections that wait to be accepted. No more than are accepted in a moment: further
+ * connect() calls wait their turn in the kernel, each process with one or a few, and so a
+ * flood of one is not all that is ahead of the others. hbmd.socket has the same. */
+#define LISTENER_BACKLOG 128
 #define LOCK_TRIES 20
 #define LOCK_WAIT_NS 100000000
 
@@ -154,7 +158,7 @@ static int listener_bind_and_listen(int fd, const struct sockaddr_un *address,
 		return listener_refuse(r, error, error_size, "cannot make the socket", path);
 
 	r = listener_set_rights(path, config, error, error_size);
-	if (r == 0 && listen(fd, SOMAXCONN) < 0)
+	if (r == 0 && listen(fd, LISTENER_BACKLOG) < 0)
 		r = listener_refuse(-errno, error, error_size, "cannot listen at", path);
 	if (r < 0)
 		unlink(path);

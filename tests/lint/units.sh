@@ -6,6 +6,12 @@ set -u
 threshold=20
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+backlog=$(sed -n 's/^#define LISTENER_BACKLOG //p' daemon/serve/listener.c)
+if ! grep -qx "Backlog=$backlog" systemd/hbmd.socket; then
+	echo "systemd/hbmd.socket: Backlog= is not the $backlog of daemon/serve/listener.c"
+	exit 1
+fi
+
 cp systemd/hbmd.service systemd/hbmd.socket "$work"
 # What is installed is not here yet; that it must exist is not what is asked.
 sed -i 's|^ExecStart=/[^ ]*|ExecStart=/bin/true|' "$work/hbmd.service"
