@@ -237,9 +237,10 @@ static void test_a_user_whose_own_are_open(void **state)
 
 	for (uint64_t i = 1; i <= OF_ONE; i++)
 		space_open(guest, i);
+	space_use(other, 50);
 	raw_refused(guest.socket, &more, HBM_LIMIT,
 		    "limits.namespaces_per_user = 6: the user has 6, 1 more were asked for");
-	space_use(other, 50);
+	assert_true(space_is_there(50));
 	space_use(other, 51);
 	space_use(other, 52);
 	client_close(guest);

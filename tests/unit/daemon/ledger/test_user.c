@@ -71,6 +71,9 @@ static void shares(void **state)
 	struct user *own = user_open(&fixture->ledger, geteuid());
 	struct charge one = {0}, two = {0}, three = {0}, more = {0};
 
+	for (unsigned i = 0; i < LEDGER_RESOURCES; i++)
+		assert_int_equal(ledger_limit(&root->payer, (enum ledger_resource)i),
+				 ledger_limit(&fixture->ledger.host, (enum ledger_resource)i));
 	assert_int_equal(ledger_charge(&more, &user->payer, LEDGER_SESSIONS, 46), HBM_LIMIT);
 	assert_int_equal(ledger_charge(&one, &user->payer, LEDGER_SESSIONS, 45), HBM_OK);
 	assert_int_equal(ledger_charge(&two, &other->payer, LEDGER_SESSIONS, 45), HBM_OK);
