@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SLAB (2u << 20)
+#define ALARM_S 120 /* for a state that never comes */
 #define BLOCK 4096u
 #define MOST 8   /* limits.namespaces */
 #define OF_ONE 6 /* 75 % of them */
@@ -32,6 +33,7 @@ static int setup(void **state)
 {
 	static const char *const sets[] = {"hbmd.socket_mode=0666", "limits.namespaces=8", NULL};
 
+	alarm(ALARM_S);
 	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
@@ -42,6 +44,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	stage_finish(fds);
+	alarm(0);
 	return stage_teardown(state);
 }
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define SLAB (2u << 20)
+#define ALARM_S 120     /* for a state that never comes */
 #define PLACES 20       /* limits.sessions */
 #define UNPRIVILEGED 19 /* 98 % of them */
 #define OF_ONE 14       /* 75 % of those */
@@ -39,6 +40,7 @@ static int setup(void **state)
 	static const char *const sets[] = {"hbmd.socket_mode=0666", "limits.sessions=20",
 					   "limits.silent=8", NULL};
 
+	alarm(ALARM_S);
 	stage_setup(state);
 	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
@@ -59,6 +61,7 @@ static int teardown(void **state)
 {
 	close_all();
 	stage_finish(fds);
+	alarm(0);
 	return stage_teardown(state);
 }
 
