@@ -110,7 +110,7 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(FAULT_SRC) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) ## build the tests, run none
+tests: all $(TESTS) $(BUILD)/tests/fault/hbmd ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -194,6 +194,20 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+
+# The calls that tests/support/fault_calls.c makes fail, in a daemon and in tests that want it of the library.
+FAULT_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk mmap sendmsg recvmsg \
+	accept4 eventfd memfd_create socket epoll_create1 signalfd fopen getsockopt fcntl open epoll_ctl poll epoll_wait \
+	io_uring_submit io_uring_submit_and_get_events io_uring_submit_and_wait_timeout pthread_create
+FAULT_WRAP := $(addprefix -Wl$(comma)--wrap=,$(FAULT_CALLS))
+
+$(BUILD)/tests/fault/hbmd: private HBM_LDFLAGS += $(FAULT_WRAP)
+$(BUILD)/tests/fault/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a $(BUILD)/obj/tests/support/fault_calls.o
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
+
+$(BUILD)/tests/fault/test_library_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
 
 # The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike
 # a DT_RUNPATH, also holds for the libraries that libraries need.

@@ -65,15 +65,22 @@ static bool connection_is_read(struct connection *connection)
 
 /*
  * ETOOMANYREFS: this connection, or this user in all sockets, has the maximum number of
- * unread fds. It is transient: clients read them; but no poll event tells when.
+ * unread fds; ENOBUFS and ENOMEM: the kernel is short of memory. They are transient:
+ * clients read, memory is reclaimed; but no poll event tells when.
  */
-static int connection_wait_for_readers(struct connection *connection)
+static bool connection_is_transient(int r)
+{
+	return r == -ETOOMANYREFS || r == -ENOBUFS || r == -ENOMEM;
+}
+
+/* r: why. Passes it on once it has lasted too long. */
+static int connection_wait_for_room(struct connection *connection, int r)
 {
 	uint64_t now = clock_now();
 	if (connection->retry_until_ns == 0)
 		connection->retry_until_ns = now + connection->retry_for_ns;
 	if (now >= connection->retry_until_ns)
-		return -ETOOMANYREFS;
+		return r;
 
 	return loop_timer_set(connection->loop, &connection->retry, now + CONNECTION_RETRY_NS);
 }
@@ -84,8 +91,8 @@ static void connection_flush(struct connection *connection)
 	int r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
 	if (r == -ETOOMANYREFS && connection_is_read(connection))
 		r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
-	if (r == -ETOOMANYREFS)
-		r = connection_wait_for_readers(connection);
+	if (connection_is_transient(r))
+		r = connection_wait_for_room(connection, r);
 	else
 		connection->retry_until_ns = 0;
 
@@ -114,7 +121,7 @@ int connection_send(struct connection *connection, const struct iovec *iov, size
 		return -EAGAIN;
 
 	int r = fdpass_send(connection->watch.fd, iov, iov_count, fds, fd_count);
-	if (r == -ETOOMANYREFS)
+	if (connection_is_transient(r))
 		return -EAGAIN;
 	if (r == 0)
 		connection->fd_room -= fd_count;

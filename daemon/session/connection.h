@@ -38,8 +38,8 @@ struct connection_ops {
 	 * the loop. */
 	void (*readable)(struct connection *connection);
 	/* The connection has failed: -ECONNRESET, -EPIPE: the peer hung up;
-	 * -ETOOMANYREFS: the peer leaves its descriptors unread; -ENOMEM; or the error of
-	 * a send. May be called from within a call. */
+	 * -ETOOMANYREFS: the peer leaves its descriptors unread; -ENOMEM or -ENOBUFS: the
+	 * system has been out of memory for long; or another error of a send. May be called from within a call. */
 	void (*failed)(struct connection *connection, int r);
 };
 
@@ -53,14 +53,15 @@ struct connection {
 	bool receiving;
 	struct watch watch; /* of the socket */
 	struct outbox outbox;
-	struct timer retry; /* retries a send that was refused because too many fds are unread */
+	struct timer retry; /* of a send that was refused for what passes */
 	uint64_t retry_for_ns, retry_until_ns;
 	uint64_t fd_limit, fd_room; /* fds unread at most; that may be sent now */
 };
 
 /* Opens on a connected non-blocking socket, which it consumes on success. Receiving is
  * allowed. A peer that leaves its descriptors unread for retry_for_ns, while more are to be
- * sent than fd_limit, at least HBM_WIRE_FDS_MAX, fails the connection. Negative errno. */
+ * sent than fd_limit, at least HBM_WIRE_FDS_MAX, fails the connection, as does a kernel
+ * that is out of memory for so long. Negative errno. */
 int connection_open(struct connection *connection, struct loop *loop, int socket,
 		    uint64_t retry_for_ns, uint64_t fd_limit, const struct connection_ops *ops);
 /* Releases what is queued. No-op when closed. */

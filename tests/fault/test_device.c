@@ -15,6 +15,7 @@
 #include "tests/support/child.h"
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
+#include "tests/support/work.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,147 +26,12 @@
 
 #define BLOCK 65536u
 #define BLOCKS 8u
-#define SLAB (2ull << 20)
 /* Clean runs in a row that show that n is past the last call: some failures cost nothing. */
 #define CLEAN_ROW 5
 #define STEPS_MAX 2000
 /* exit statuses: it could not go on; it could not start, and another try may succeed */
 #define FAILED 1
 #define UNMET 69
-
-/* ---- A client that takes every refusal ---- */
-
-struct work {
-	struct kv kv;
-	struct hbm_region *region;
-	unsigned failures, wrong;
-};
-
-static bool good(struct work *work, int status)
-{
-	work->failures += status != 0;
-	return status == 0;
-}
-
-static void use_device(struct work *work)
-{
-	char error[256];
-	struct kv *kv = &work->kv;
-	if (!good(work, driver_open(&kv->driver, DRIVER_SOFT, NULL, error, sizeof(error))))
-		return;
-
-	if (good(work, (int)kv->driver->cuDevicePrimaryCtxRetain(&kv->context, 0)) &&
-	    good(work, (int)kv->driver->cuCtxSetCurrent(kv->context)))
-		return;
-
-	kv->driver = driver_close(kv->driver);
-}
-
-static void store_blocks(struct work *work)
-{
-	struct kv *kv = &work->kv;
-	struct hbm_block blocks[BLOCKS];
-	struct hbm_segment segments[BLOCKS];
-	hbm_result results[BLOCKS];
-
-	for (uint64_t i = 0; i < BLOCKS; i++) {
-		kv_fill(1 + i, kv->buffer, BLOCK);
-		if (!good(work,
-			  (int)kv->driver->cuMemcpyHtoD(
-				  hbm_region_address(work->region) + i * BLOCK, kv->buffer, BLOCK)))
-			return;
-	}
-
-	kv_blocks(kv, 0, 1, BLOCKS, 0, blocks, segments);
-	if (!good(work, hbm_store(kv->hbm, kv->ns, blocks, BLOCKS, results)))
-		return;
-
-	for (uint64_t i = 0; i < BLOCKS; i++)
-		work->failures += results[i].status != HBM_OK && results[i].status != HBM_EXISTS;
-}
-
-static void check_block(struct work *work, uint64_t slot, uint64_t block)
-{
-	struct kv *kv = &work->kv;
-	static uint64_t expected[BLOCK / 8];
-	kv_fill(block, expected, BLOCK);
-
-	if (good(work, (int)kv->driver->cuMemcpyDtoH(
-			       kv->buffer, hbm_region_address(work->region) + slot * BLOCK, BLOCK)))
-		work->wrong += memcmp(kv->buffer, expected, BLOCK) != 0;
-}
-
-static void load_blocks(struct work *work)
-{
-	struct kv *kv = &work->kv;
-	struct hbm_block blocks[BLOCKS];
-	struct hbm_segment segments[BLOCKS];
-	hbm_result results[BLOCKS];
-	uint64_t at = hbm_region_address(work->region) + BLOCKS * BLOCK;
-
-	memset(kv->buffer, 0xa5, BLOCK);
-
-	for (uint64_t i = 0; i < BLOCKS; i++)
-		if (!good(work, (int)kv->driver->cuMemcpyHtoD(at + i * BLOCK, kv->buffer, BLOCK)))
-			return;
-
-	kv_blocks(kv, BLOCKS, 1, BLOCKS, 0, blocks, segments);
-	if (!good(work, hbm_load(kv->hbm, kv->ns, blocks, BLOCKS, results)))
-		return;
-
-	for (uint64_t i = 0; i < BLOCKS; i++)
-		if (good(work, results[i].status))
-			check_block(work, BLOCKS + i, 1 + i);
-}
-
-static void move_blocks(struct work *work)
-{
-	struct kv *kv = &work->kv;
-	const struct hbm_namespace_options ns = {.model = "kv", .block_bytes = BLOCK};
-
-	kv->block_bytes = BLOCK;
-	kv->region = work->region;
-	kv->buffer = malloc(BLOCK);
-	assert_non_null(kv->buffer);
-
-	if (good(work, hbm_namespace_open(kv->hbm, &ns, &kv->ns))) {
-		store_blocks(work);
-		load_blocks(work);
-		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
-		load_blocks(work);
-		good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
-		good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL));
-		load_blocks(work);
-	}
-
-	free(kv->buffer);
-}
-
-static void do_work(const struct spawn *spawn, struct work *work)
-{
-	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
-
-	*work = (struct work){.kv.hbm = spawn_connect(spawn)};
-	struct hbm *hbm = work->kv.hbm;
-	if (good(work, hbm_region_create(hbm, &options, &work->region))) {
-		unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
-		const struct hbm_range all = {work->region, 0, 2 * SLAB},
-				       last = {work->region, 2 * SLAB, SLAB};
-		bool committed = good(work, hbm_commit(hbm, &all, 1));
-		use_device(work);
-		if (committed && work->kv.driver)
-			move_blocks(work);
-
-		good(work, hbm_commit(hbm, &last, 1));
-		if (committed)
-			good(work, hbm_decommit(hbm, &all, 1));
-
-		good(work, hbm_region_destroy(hbm, work->region));
-	}
-
-	kv_leave(&work->kv);
-	hbm_close(hbm);
-}
 
 /* ---- In the daemon ---- */
 
@@ -205,7 +71,7 @@ static bool run_daemon(unsigned n)
 		return false;
 	}
 
-	do_work(&daemon_, &work);
+	work_do(&daemon_, &work);
 
 	if (work.wrong > 0 || !spawn_balanced(&daemon_)) {
 		spawn_show_log(&daemon_);
@@ -261,7 +127,7 @@ static void test_a_lost_device_is_seen(void **state)
 	struct hbm *hbm = spawn_connect(&daemon_);
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
 	assert_int_equal(device.lost, 0);
-	do_work(&daemon_, &work);
+	work_do(&daemon_, &work);
 	assert_true(work.failures > 0);
 	assert_int_equal(work.wrong, 0);
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
@@ -289,7 +155,7 @@ static void fail_and_work(const struct spawn *spawn, uint64_t n)
 
 	snprintf(fail, sizeof(fail), "*:%u", (unsigned)n);
 	setenv("HBM_SOFT_FAIL", fail, 1);
-	do_work(spawn, &work);
+	work_do(spawn, &work);
 	_exit(work.wrong > 0 ? 2 : work.failures > 0);
 }
 

@@ -150,7 +150,7 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 					    "device.headroom=8MiB", "device.slab=2MiB",
 					    "ddr.size=32MiB",       "ddr.headroom=8MiB",
 					    "ddr.staging=8MiB",     "nvme.size=64MiB"};
-	argv[argc++] = spawn_path("hbmd");
+	argv[argc++] = spawn_path(spawn->program ? spawn->program : "hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
 	for (size_t i = 0; i < n; i++) {

@@ -18,6 +18,8 @@ struct spawn {
 	char nvme[96];   /* dir/nvme */
 	char log[96];    /* dir/log */
 	pid_t pid;       /* 0 when it does not run */
+	/* of the build, instead of hbmd; NULL: none */
+	const char *program;
 	/* > 0: a listening socket to hand over at the start, as systemd does; the
 	 * test's own */
 	int listener;

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work: see work.h. */
+#include "tests/support/work.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 65536u
+#define BLOCKS 8u
+#define SLAB (2ull << 20)
+
+static const struct hbm_namespace_options namespace_options = {.model = "kv", .block_bytes = BLOCK};
+
+static bool good(struct work *work, int status)
+{
+	work->failures += status != 0;
+	return status == 0;
+}
+
+static void use_device(struct work *work)
+{
+	char error[256];
+	struct kv *kv = &work->kv;
+	if (!good(work, driver_open(&kv->driver, DRIVER_SOFT, NULL, error, sizeof(error))))
+		return;
+
+	if (good(work, (int)kv->driver->cuDevicePrimaryCtxRetain(&kv->context, 0)) &&
+	    good(work, (int)kv->driver->cuCtxSetCurrent(kv->context)))
+		return;
+
+	kv->driver = driver_close(kv->driver);
+}
+
+static void store_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	hbm_result results[BLOCKS];
+
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		kv_fill(1 + i, kv->buffer, BLOCK);
+		if (!good(work,
+			  (int)kv->driver->cuMemcpyHtoD(
+				  hbm_region_address(work->region) + i * BLOCK, kv->buffer, BLOCK)))
+			return;
+	}
+
+	kv_blocks(kv, 0, 1, BLOCKS, 0, blocks, segments);
+	if (!good(work, hbm_store(kv->hbm, kv->ns, blocks, BLOCKS, results)))
+		return;
+
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		work->failures += results[i].status != HBM_OK && results[i].status != HBM_EXISTS;
+}
+
+static void check_block(struct work *work, uint64_t slot, uint64_t block)
+{
+	struct kv *kv = &work->kv;
+	static uint64_t expected[BLOCK / 8];
+	kv_fill(block, expected, BLOCK);
+
+	if (good(work, (int)kv->driver->cuMemcpyDtoH(
+			       kv->buffer, hbm_region_address(work->region) + slot * BLOCK, BLOCK)))
+		work->wrong += memcmp(kv->buffer, expected, BLOCK) != 0;
+}
+
+static void load_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	hbm_result results[BLOCKS];
+	uint64_t at = hbm_region_address(work->region) + BLOCKS * BLOCK;
+
+	memset(kv->buffer, 0xa5, BLOCK);
+
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		if (!good(work, (int)kv->driver->cuMemcpyHtoD(at + i * BLOCK, kv->buffer, BLOCK)))
+			return;
+
+	kv_blocks(kv, BLOCKS, 1, BLOCKS, 0, blocks, segments);
+	if (!good(work, hbm_load(kv->hbm, kv->ns, blocks, BLOCKS, results)))
+		return;
+
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		if (good(work, results[i].status))
+			check_block(work, BLOCKS + i, 1 + i);
+}
+
+static void name_blocks(struct work *work, enum hbm_wire_opcode op, size_t count)
+{
+	hbm_key keys[BLOCKS];
+	hbm_result results[BLOCKS];
+
+	for (uint64_t i = 0; i < count; i++)
+		keys[i] = kv_key(1 + i);
+	if (!good(work, hbm_keys(work->kv.hbm, op, work->kv.ns, 0, keys, count, results)))
+		return;
+
+	for (uint64_t i = 0; i < count; i++)
+		work->failures += results[i].status != HBM_OK;
+}
+
+static void look_up_blocks(struct work *work)
+{
+	hbm_key keys[BLOCKS];
+	hbm_result results[BLOCKS];
+	struct hbm_lookup answer;
+
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		keys[i] = kv_key(1 + i);
+	good(work, hbm_lookup(work->kv.hbm, work->kv.ns, keys, BLOCKS, &answer, results));
+	good(work, hbm_prefetch(work->kv.hbm, work->kv.ns, 0, keys, BLOCKS, 0, results));
+}
+
+static void move_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	static uint64_t buffer[BLOCK / 8];
+
+	kv->block_bytes = BLOCK;
+	kv->region = work->region;
+	kv->buffer = buffer;
+	if (!good(work, hbm_namespace_open(kv->hbm, &namespace_options, &kv->ns)))
+		return;
+
+	store_blocks(work);
+	load_blocks(work);
+	name_blocks(work, HBM_WIRE_PIN, BLOCKS);
+	good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
+	load_blocks(work);
+	name_blocks(work, HBM_WIRE_UNPIN, BLOCKS);
+	good(work, hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
+	good(work, hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL));
+	name_blocks(work, HBM_WIRE_TOUCH, BLOCKS);
+	load_blocks(work);
+	look_up_blocks(work);
+	name_blocks(work, HBM_WIRE_REMOVE, 1);
+	good(work, hbm_namespace_close(kv->hbm, kv->ns));
+}
+
+static void work_connected(struct work *work)
+{
+	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
+	struct hbm *hbm = work->kv.hbm;
+
+	if (!good(work, hbm_region_create(hbm, &options, &work->region)))
+		return;
+
+	unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
+	const struct hbm_range all = {work->region, 0, 2 * SLAB},
+			       last = {work->region, 2 * SLAB, SLAB};
+	bool committed = good(work, hbm_commit(hbm, &all, 1));
+	use_device(work);
+	if (committed && work->kv.driver)
+		move_blocks(work);
+
+	good(work, hbm_commit(hbm, &last, 1));
+	if (committed)
+		good(work, hbm_decommit(hbm, &all, 1));
+
+	good(work, hbm_region_destroy(hbm, work->region));
+}
+
+void work_do(const struct spawn *spawn, struct work *work)
+{
+	const struct hbm_options options = {.socket = spawn->socket, .name = "work"};
+
+	*work = (struct work){.failures = 0};
+	if (!good(work, hbm_connect(&work->kv.hbm, &options)))
+		return;
+
+	work_connected(work);
+	kv_leave(&work->kv);
+	hbm_close(work->kv.hbm);
+}
+
+void work_clear(const struct spawn *spawn)
+{
+	struct hbm *hbm = spawn_connect(spawn);
+	uint32_t ns;
+	hbm_key root = kv_key(1);
+	hbm_result result;
+
+	assert_int_equal(hbm_namespace_open(hbm, &namespace_options, &ns), 0);
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_REMOVE, ns, 0, &root, 1, &result), 0);
+	hbm_close(hbm);
+}
