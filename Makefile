@@ -107,7 +107,7 @@ TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
-	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(FAULT_SRC) $(BENCH_SRC))
+	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
 tests: all $(TESTS) $(BUILD)/tests/fault/hbmd ## build the tests, run none
@@ -206,8 +206,6 @@ $(BUILD)/tests/fault/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash inih) -ldl
-
-$(BUILD)/tests/fault/test_library_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
 
 # The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike
 # a DT_RUNPATH, also holds for the libraries that libraries need.
