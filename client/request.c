@@ -157,7 +157,9 @@ static int request_receive(struct hbm *hbm, bool block)
 }
 
 /* Waits for a message at most timeout_ms (-1: no timeout) and handles it. 0 (also if no
- * message came after all), -ETIMEDOUT, or another negative errno. */
+ * message came after all), -ETIMEDOUT, or another negative errno: the connection is now
+ * broken, or else a caller that gives up would leave tickets behind that still say where
+ * its answer goes. */
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
 	bool more = request_flush(hbm) == -EAGAIN;
@@ -165,6 +167,8 @@ static int request_wait(struct hbm *hbm, int timeout_ms)
 		return request_receive(hbm, true);
 
 	int rc = hbm_channel_wait(&hbm->channel, more, timeout_ms);
+	if (rc && rc != -ETIMEDOUT)
+		hbm_request_break(hbm, rc);
 	if (rc)
 		return rc;
 
