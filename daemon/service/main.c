@@ -455,7 +455,8 @@ static enum exit_status hbmd_refuse_start(int r, const char *error)
 {
 	char line[LINE + RLIMIT_HINT];
 
-	snprintf(line, sizeof(line), "%s%s", error[0] != '\0' ? error : strerror(-r),
+	snprintf(line, sizeof(line), "%s%s%s",
+		 error[0] != '\0' ? error : "cannot start: ", error[0] != '\0' ? "" : strerror(-r),
 		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
 	log_error("%s", line);
 	notify_failed(line);
@@ -467,7 +468,10 @@ static enum exit_status hbmd_run(struct service *service)
 {
 	char error[LINE] = "";
 	int r = log_start();
-	if (r == 0)
+	if (r < 0)
+		snprintf(error, sizeof(error), "cannot start the thread of the log: %s",
+			 strerror(-r));
+	else
 		r = hbmd_set_up(service, error, sizeof(error));
 	enum exit_status status = r < 0 ? hbmd_refuse_start(r, error) : hbmd_serve(service);
 
@@ -499,6 +503,13 @@ static int hbmd_become_user(const struct options *options)
 	return r;
 }
 
+/* What is wrong in a configuration stays wrong; what kept it from being read may pass. */
+static enum exit_status hbmd_status_of_config(int r)
+{
+	return r == -ENOMEM || r == -EMFILE || r == -ENFILE ? EXIT_STATUS_UNMET
+							    : EXIT_STATUS_CONFIG;
+}
+
 static enum exit_status hbmd_check(const struct config *config)
 {
 	log_open(LOG_WARNING);
@@ -517,8 +528,12 @@ int main(int argc, char **argv)
 	static struct service service = {
 		.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
-	if (hbmd_become_user(&options) < 0 || hbmd_read_config(&options, &service.config) < 0) {
-		status = EXIT_STATUS_CONFIG;
+	r = hbmd_become_user(&options);
+	if (r == 0)
+		r = hbmd_read_config(&options, &service.config);
+
+	if (r < 0) {
+		status = hbmd_status_of_config(r);
 	} else if (options.print) {
 		config_print(&service.config, stdout);
 	} else if (options.check) {
