@@ -15,6 +15,7 @@
 #define BLOCK 65536u
 #define BLOCKS 8u
 #define SLAB (2ull << 20)
+#define ANSWER_MS 60000 /* so that some calls wait with a timeout */
 
 static const struct hbm_namespace_options namespace_options = {.model = "kv", .block_bytes = BLOCK};
 
@@ -147,11 +148,21 @@ static void move_blocks(struct work *work)
 	good(work, hbm_namespace_close(kv->hbm, kv->ns));
 }
 
+static int ignore_record(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	(void)arg;
+	return 0;
+}
+
 static void work_connected(struct work *work)
 {
 	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
 	struct hbm *hbm = work->kv.hbm;
 
+	good(work, hbm_ping(hbm));
+	good(work, hbm_query(hbm, HBM_QUERY_SESSIONS, ignore_record, NULL));
 	if (!good(work, hbm_region_create(hbm, &options, &work->region)))
 		return;
 
@@ -172,7 +183,8 @@ static void work_connected(struct work *work)
 
 void work_do(const struct spawn *spawn, struct work *work)
 {
-	const struct hbm_options options = {.socket = spawn->socket, .name = "work"};
+	const struct hbm_options options = {
+		.socket = spawn->socket, .name = "work", .answer_ms = ANSWER_MS};
 
 	*work = (struct work){.failures = 0};
 	if (!good(work, hbm_connect(&work->kv.hbm, &options)))
