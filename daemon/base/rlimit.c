@@ -2,6 +2,7 @@
 #include "daemon/base/rlimit.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,12 @@ static const struct {
 	{RLIMIT_NPROC, "NPROC", "", "-u"},
 };
 
+static bool rlimit_is_set(__rlimit_resource_t resource)
+{
+	struct rlimit limit;
+	return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
 int rlimit_of_error(int error)
 {
 	switch (abs(error)) {
@@ -25,8 +32,8 @@ int rlimit_of_error(int error)
 		return RLIMIT_FSIZE;
 	case ENOMEM:
 		return RLIMIT_AS;
-	case EAGAIN: /* a thread that cannot be created */
-		return RLIMIT_NPROC;
+	case EAGAIN: /* a thread that cannot be created, for its stack or its number */
+		return rlimit_is_set(RLIMIT_AS) ? RLIMIT_AS : RLIMIT_NPROC;
 	default:
 		return -1;
 	}

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -134,6 +135,13 @@ static int pass_descriptors(const struct spawn *spawn)
 	return extra >= 0 ? 2 : 1;
 }
 
+static void limit_self(const struct spawn_limit *limit)
+{
+	if (limit)
+		setrlimit((__rlimit_resource_t)limit->resource,
+			  &(struct rlimit){limit->value, limit->value});
+}
+
 /* In the child: becomes the daemon. */
 static void become(const struct spawn *spawn, const char *const *sets, const char *const *env)
 {
@@ -176,6 +184,7 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	dup2(log, STDOUT_FILENO);
 	for (int fd = 3 + pass_descriptors(spawn); fd < 1024; fd++)
 		close(fd);
+	limit_self(spawn->limit);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that failed */
 	execv(argv[0], (char *const *)(uintptr_t)argv);
 	_exit(127);

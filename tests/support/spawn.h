@@ -11,6 +11,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* What setrlimit(2) is to allow the daemon. */
+struct spawn_limit {
+	int resource;
+	unsigned long long value;
+};
+
 struct spawn {
 	/* $TMPDIR/hbmd-test.XXXXXX; in /tmp where there is none, or its name is long */
 	char dir[64];
@@ -20,6 +26,7 @@ struct spawn {
 	pid_t pid;       /* 0 when it does not run */
 	/* of the build, instead of hbmd; NULL: none */
 	const char *program;
+	const struct spawn_limit *limit; /* the test's own; NULL: none */
 	/* > 0: a listening socket to hand over at the start, as systemd does; the
 	 * test's own */
 	int listener;

@@ -20,9 +20,24 @@ static void test_errors_and_their_limits(void **state)
 	assert_int_equal(rlimit_of_error(EMFILE), RLIMIT_NOFILE);
 	assert_int_equal(rlimit_of_error(-EFBIG), RLIMIT_FSIZE);
 	assert_int_equal(rlimit_of_error(-ENOMEM), RLIMIT_AS);
-	assert_int_equal(rlimit_of_error(-EAGAIN), RLIMIT_NPROC);
+	assert_int_equal(rlimit_of_error(-EAGAIN), RLIMIT_NPROC); /* if nothing else is set */
 	assert_int_equal(rlimit_of_error(-EIO), -1);
 	assert_int_equal(rlimit_of_error(0), -1);
+}
+
+/* pthread_create() says EAGAIN where there is no room for a stack. */
+static void test_a_thread_without_room_for_its_stack(void **state)
+{
+	(void)state;
+	struct rlimit before, limit;
+
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	limit = before;
+	limit.rlim_cur = 1ull << 50;
+	if (setrlimit(RLIMIT_AS, &limit) < 0)
+		skip();
+	assert_int_equal(rlimit_of_error(-EAGAIN), RLIMIT_AS);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
 }
 
 static void test_the_hint(void **state)
@@ -60,6 +75,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_errors_and_their_limits),
+		cmocka_unit_test(test_a_thread_without_room_for_its_stack),
 		cmocka_unit_test(test_the_hint),
 	};
 
