@@ -198,7 +198,8 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 # The calls that tests/support/fault_calls.c makes fail, in a daemon and in tests that want it of the library.
 FAULT_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk mmap sendmsg recvmsg \
 	accept4 eventfd memfd_create socket epoll_create1 signalfd fopen getsockopt fcntl open epoll_ctl poll epoll_wait \
-	io_uring_submit io_uring_submit_and_get_events io_uring_submit_and_wait_timeout pthread_create
+	io_uring_submit io_uring_submit_and_get_events io_uring_submit_and_wait_timeout pthread_create \
+	pread pwrite fallocate ftruncate fdatasync flock mkdir bind listen chmod
 FAULT_WRAP := $(addprefix -Wl$(comma)--wrap=,$(FAULT_CALLS))
 
 $(BUILD)/tests/fault/hbmd: private HBM_LDFLAGS += $(FAULT_WRAP)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The n-th call of a daemon that starts fails, to the allocator, for a descriptor or for a
- * thread, for n = 1, 2, ... until it is in service without reaching it. Either it ends
+ * The n-th call of a daemon that starts fails, to the allocator, for a descriptor, to a file
+ * or for a thread, for n = 1, 2, ... until it is in service without reaching it. Either it ends
  * with one line that says why and a status, and leaves no socket, or it can do without
  * and serves.
  */
@@ -27,6 +27,8 @@
 #define PAST_ROW 2 /* times in a row that call n is not reached: n is past the last */
 /* Exit statuses: it could not go on; it could not start, and another try may succeed. */
 enum { FAILED = 1, UNMET = 69 };
+/* And of a client. */
+enum { CLEAN, REFUSED, WRONG };
 
 static struct fault_page *faults;
 
@@ -42,9 +44,10 @@ static void play_work(const struct spawn *spawn, uint64_t number)
 
 	(void)number;
 	work_do(spawn, &work);
-	_exit(work.wrong > 0 || work.failures > 0);
+	_exit(work.wrong > 0 ? WRONG : work.failures > 0 ? REFUSED : CLEAN);
 }
 
+/* It serves, all or what it has said that it lacks. */
 static void serves(unsigned n)
 {
 	struct child child;
@@ -52,7 +55,8 @@ static void serves(unsigned n)
 	child_start(&child, "work", &daemon_, 0);
 	int status = child_wait(&child);
 	spawn_settle(&daemon_);
-	if (status != 0 || !spawn_balanced(&daemon_)) {
+	bool is_less = spawn_log_lines(&daemon_, " error: ") > 0;
+	if (status > (is_less ? REFUSED : CLEAN) || !spawn_balanced(&daemon_)) {
 		spawn_show_log(&daemon_);
 		fail_msg("call %u: it serves, but a client ended with %d", n, status);
 	}
@@ -137,6 +141,13 @@ static void test_descriptors(void **state)
 	assert_in_range(fail_each("threads", FAULT_DESCRIPTOR, ENFILE), 3, STEPS_MAX);
 }
 
+static void test_files(void **state)
+{
+	(void)state;
+	assert_in_range(fail_each("auto", FAULT_FILE, EIO), 3, STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_FILE, ENOSPC), 3, STEPS_MAX);
+}
+
 static void test_threads(void **state)
 {
 	(void)state;
@@ -153,6 +164,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(test_memory),
 		TEST(test_descriptors),
+		TEST(test_files),
 		TEST(test_threads),
 	};
 	alarm(400); /* a hang is a failure */

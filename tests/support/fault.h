@@ -28,6 +28,7 @@ enum fault_kind {
 	FAULT_DESCRIPTOR = 8, /* whatever returns a new descriptor */
 	FAULT_WAIT = 16,      /* poll(), epoll, submitting to io_uring */
 	FAULT_THREAD = 32,    /* pthread_create() */
+	FAULT_FILE = 64, /* what is done with files and folders, but the I/O of the NVMe tier */
 };
 
 struct fault_page {

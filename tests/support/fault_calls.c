@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct fault_page *fault_page;
@@ -172,6 +174,23 @@ int __wrap_epoll_ctl(int fd, int operation, int other, struct epoll_event *event
 		       ? -1
 		       : __real_epoll_ctl(fd, operation, other, event);
 }
+
+/* ---- Files ---- */
+
+CALL(pread, FAULT_FILE, -1, ssize_t, (int fd, void *bytes, size_t size, off_t offset),
+     (fd, bytes, size, offset))
+CALL(pwrite, FAULT_FILE, -1, ssize_t, (int fd, const void *bytes, size_t size, off_t offset),
+     (fd, bytes, size, offset))
+CALL(fallocate, FAULT_FILE, -1, int, (int fd, int mode, off_t offset, off_t size),
+     (fd, mode, offset, size))
+CALL(ftruncate, FAULT_FILE, -1, int, (int fd, off_t size), (fd, size))
+CALL(fdatasync, FAULT_FILE, -1, int, (int fd), (fd))
+CALL(flock, FAULT_FILE, -1, int, (int fd, int operation), (fd, operation))
+CALL(mkdir, FAULT_FILE, -1, int, (const char *path, mode_t mode), (path, mode))
+CALL(bind, FAULT_FILE, -1, int, (int fd, const struct sockaddr *address, socklen_t size),
+     (fd, address, size))
+CALL(listen, FAULT_FILE, -1, int, (int fd, int count), (fd, count))
+CALL(chmod, FAULT_FILE, -1, int, (const char *path, mode_t mode), (path, mode))
 
 /* ---- Threads ---- */
 

@@ -15,6 +15,8 @@
 #define BLOCK 65536u
 #define BLOCKS 8u
 #define SLAB (2ull << 20)
+#define READY_SLOT 0
+#define DONE_SLOT 1
 #define ANSWER_MS 60000 /* so that some calls wait with a timeout */
 
 static const struct hbm_namespace_options namespace_options = {.model = "kv", .block_bytes = BLOCK};
@@ -122,6 +124,33 @@ static void look_up_blocks(struct work *work)
 	good(work, hbm_prefetch(work->kv.hbm, work->kv.ns, 0, keys, BLOCKS, 0, results));
 }
 
+/* A load that waits for a value in memory, which comes, or is cancelled. */
+static void load_when_ready(struct work *work, bool is_cancelled)
+{
+	struct kv *kv = &work->kv;
+	const struct hbm_sync sync = {.ready_slot = READY_SLOT,
+				      .ready_value = is_cancelled ? UINT64_MAX : 1,
+				      .fence_slot = DONE_SLOT,
+				      .fence_value = 1};
+	struct hbm_block block;
+	struct hbm_segment segment;
+	static hbm_result result; /* a load that cannot be cancelled may outlast this call */
+	hbm_ticket ticket;
+
+	kv_blocks(kv, BLOCKS, 1, 1, 0, &block, &segment);
+	if (!good(work, hbm_submit_load(kv->hbm, kv->ns, &block, 1, &sync, &result, &ticket)))
+		return;
+
+	if (is_cancelled && good(work, hbm_cancel(kv->hbm, ticket)))
+		work->failures += hbm_wait(kv->hbm, ticket, -1) != HBM_CANCELLED;
+	if (is_cancelled)
+		return; /* what was not cancelled ends with the connection */
+
+	good(work, hbm_fence_signal(kv->hbm, READY_SLOT, 1));
+	if (good(work, hbm_wait(kv->hbm, ticket, -1)) && good(work, result.status))
+		check_block(work, BLOCKS, 1);
+}
+
 static void move_blocks(struct work *work)
 {
 	struct kv *kv = &work->kv;
@@ -144,7 +173,11 @@ static void move_blocks(struct work *work)
 	name_blocks(work, HBM_WIRE_TOUCH, BLOCKS);
 	load_blocks(work);
 	look_up_blocks(work);
+	load_when_ready(work, false);
+	load_when_ready(work, true);
 	name_blocks(work, HBM_WIRE_REMOVE, 1);
+	store_blocks(work);
+	good(work, hbm_namespace_drop(kv->hbm, kv->ns, 0, NULL));
 	good(work, hbm_namespace_close(kv->hbm, kv->ns));
 }
 
