@@ -144,17 +144,20 @@ static int run_client(void)
 	return child_wait(&child);
 }
 
-/* The disk has become useless. */
+/* The disk has become useless. That is not noticed before something is written to it,
+ * which a client may be too quick for. */
 static void goes_on(void)
 {
-	struct hbm_wire_status status;
+	struct hbm_wire_status status = {.io_errors = 0};
 
-	for (int i = 0; i < 3; i++)
+	while (status.io_errors == 0) {
 		assert_in_range(run_client(), CLEAN, REFUSED);
+		spawn_settle(&daemon_);
+		spawn_status(&daemon_, &status);
+	}
 
+	assert_in_range(run_client(), CLEAN, REFUSED);
 	spawn_settle(&daemon_);
-	spawn_status(&daemon_, &status);
-	assert_true(status.io_errors > 0);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
