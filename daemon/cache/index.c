@@ -40,6 +40,11 @@ static uint64_t index_bucket_bytes(uint64_t max)
 	return (max + 2) * sizeof(uint32_t);
 }
 
+uint64_t index_bytes_for(uint64_t max_blocks)
+{
+	return index_table_bytes(max_blocks) + index_bucket_bytes(max_blocks);
+}
+
 int index_new(struct index **out, uint64_t max_blocks)
 {
 	if (max_blocks == 0 || max_blocks >= UINT32_MAX - 1)

@@ -46,6 +46,7 @@ static_assert(sizeof(struct block) == 88, "the index budget");
 
 struct index;
 
+uint64_t index_bytes_for(uint64_t max_blocks);          /* its tables, when full */
 int index_new(struct index **out, uint64_t max_blocks); /* -ENOMEM, -EINVAL */
 struct index *index_free(struct index *index);
 

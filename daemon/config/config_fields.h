@@ -72,8 +72,10 @@ struct config {
 	uint64_t limit_block_segments;
 	struct config_size limit_pinned; /* % of each tier */
 	uint64_t limit_pins;             /* a session */
-	struct config_size limit_held;   /* a session; % of the devices' memory for regions */
-	uint64_t limit_moves;            /* moves between tiers in flight */
-	uint64_t limit_ready_ms;         /* longest wait for a client's data */
-	uint64_t limit_hello_ms;         /* longest silence before HELLO */
+	uint64_t limit_pins_total;
+	struct config_size limit_pins_per_user; /* % of pins_total */
+	struct config_size limit_held; /* a session; % of the devices' memory for regions */
+	uint64_t limit_moves;          /* moves between tiers in flight */
+	uint64_t limit_ready_ms;       /* longest wait for a client's data */
+	uint64_t limit_hello_ms;       /* longest silence before HELLO */
 };

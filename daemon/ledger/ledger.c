@@ -47,6 +47,8 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(block_segments, BLOCK_SEGMENTS, HOST, COUNT),
 	SHARE(pinned, PINNED, TIER, BYTES), /* of the tier: set by ledger_set_limit() */
 	LIMIT(pins, PINS, SESSION, COUNT),
+	LIMIT(pins_total, PINS, HOST, COUNT),
+	SHARE(pins_per_user, PINS, USER, COUNT),
 	SHARE(held, HELD, SESSION, BYTES), /* of the devices: the host's by ledger_set_limit() */
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),

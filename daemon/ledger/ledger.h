@@ -81,7 +81,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 30 };
+enum { LEDGER_LIMITS = 32 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

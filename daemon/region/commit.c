@@ -97,10 +97,15 @@ uint64_t commit_slabs(const struct commit *commit)
 	return commit->claim.slots;
 }
 
+uint64_t commit_bytes_for(uint64_t slabs, uint64_t ranges)
+{
+	return sizeof(struct commit) + slabs * sizeof(int) +
+	       ranges * (sizeof(struct slot_run) + sizeof(struct per_pool));
+}
+
 uint64_t commit_bytes(const struct commit *commit)
 {
-	return sizeof(*commit) + commit->claim.slots * sizeof(*commit->fds) +
-	       commit->claim.count * (sizeof(*commit->claim.runs) + sizeof(*commit->per_pools));
+	return commit_bytes_for(commit->claim.slots, commit->claim.count);
 }
 
 static void commit_refuse(struct commit *commit, int status)

@@ -20,6 +20,8 @@ struct commit;
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count);
 uint64_t commit_slabs(const struct commit *commit); /* the number of slabs it needs */
+/* The memory that a commit of so many takes. */
+uint64_t commit_bytes_for(uint64_t slabs, uint64_t ranges);
 uint64_t commit_bytes(const struct commit *commit); /* the memory it takes itself */
 /* done() is called once, on the loop thread, maybe from within: HBM_OK, or a refusal that
  * changed nothing. */

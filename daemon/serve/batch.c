@@ -32,6 +32,13 @@ static void batch_free(struct batch *batch)
 	free(batch);
 }
 
+uint64_t batch_bytes(uint64_t count, uint64_t span_count)
+{
+	return sizeof(struct batch) + sizeof(struct hbm_wire_results) +
+	       count * (sizeof(struct hbm_wire_result) + sizeof(struct batch_item)) +
+	       (span_count + 1) * (sizeof(struct region *) + sizeof(struct span));
+}
+
 struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t ns, uint32_t count,
 			uint32_t span_count)
 {

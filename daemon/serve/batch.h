@@ -57,6 +57,8 @@ struct batch {
  * memory. */
 struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t ns, uint32_t count,
 			uint32_t span_count);
+/* The most memory that a batch of so many blocks and segments takes. */
+uint64_t batch_bytes(uint64_t count, uint64_t span_count);
 /* Refuses the request, sets its fence, and frees the batch. */
 void batch_refuse(struct batch *batch, int status, const char *why);
 /* Prepares it and starts its transfers, from its session's next slice on. */

@@ -44,6 +44,7 @@ struct hbmd {
 	struct namespace_room *namespace_room;
 	uint8_t boot_id[16];
 	uint64_t started_ns;
+	uint64_t footprint; /* bytes that it may take beside the tiers, at most */
 	enum hbmd_state state;
 };
 

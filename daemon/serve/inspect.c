@@ -110,6 +110,7 @@ static void inspect_query_status(struct page *page)
 		status->device_errors += device_errors(&hbmd->devices->list[i]);
 	status->log_lines_dropped = log_dropped();
 	inspect_fill_turns(hbmd->loop, status);
+	status->footprint_max = hbmd->footprint;
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
 	page->count = 1;

@@ -447,6 +447,12 @@ static bool keys_set_phase(struct keys *keys)
 	}
 }
 
+uint64_t keys_bytes(uint64_t count)
+{
+	return sizeof(struct keys) + count * sizeof(struct hbm_wire_result) +
+	       UNPIN_KEYS * sizeof(*((struct keys *)NULL)->unpin);
+}
+
 void keys_begin(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;

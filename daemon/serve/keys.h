@@ -18,5 +18,7 @@
 
 #include "daemon/serve/server.h"
 
+/* The most memory that a request of so many keys takes. */
+uint64_t keys_bytes(uint64_t count);
 /* Leaves the request to its session's turns. The namespace is open. */
 void keys_begin(struct hbmd *hbmd, struct request *request);

@@ -246,6 +246,16 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
+	/* It is a hint, and by far the largest request: others come first. */
+	uint64_t bytes = batch_bytes(message->count, 0);
+	if (!ledger_check(&hbmd->ledger->host, LEDGER_REQUEST_BYTES, bytes)) {
+		char why[HBM_WIRE_REASON_BYTES];
+
+		ledger_reason(&hbmd->ledger->host, LEDGER_REQUEST_BYTES, bytes, why, sizeof(why));
+		batch_refuse(batch, HBM_LIMIT, why);
+		return;
+	}
+
 	batch->device = &hbmd->devices->list[message->device];
 	batch_begin(batch);
 }

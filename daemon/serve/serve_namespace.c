@@ -14,6 +14,11 @@ struct namespace_open {
 	uint16_t ns;
 };
 
+uint64_t serve_namespace_open_bytes(void)
+{
+	return sizeof(struct namespace_open);
+}
+
 static struct namespace_open *serve_namespace_find_open(const struct session *session, uint32_t ns)
 {
 	list_for_each (node, &session->opens) {

@@ -13,6 +13,7 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
 /* Adds the session's open of a namespace that has been counted already, and replies;
  * opening twice counts once. */
 void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number);
+uint64_t serve_namespace_open_bytes(void); /* the memory of one open */
 /* Whether the session has it open. */
 bool session_has_namespace(const struct session *session, uint32_t ns);
 /* Sets open[number] of each that the session has open. */

@@ -19,6 +19,7 @@
 #include "daemon/serve/server.h"
 #include "daemon/service/descriptors.h"
 #include "daemon/service/exit_status.h"
+#include "daemon/service/footprint.h"
 #include "daemon/service/inherited.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/service/notify.h"
@@ -355,6 +356,15 @@ static int hbmd_set_up_loop(struct service *service, char *error, size_t error_s
 	return loop_watch(hbmd->loop, &service->signals);
 }
 
+static void hbmd_tell_footprint(struct hbmd *hbmd)
+{
+	struct footprint footprint = footprint_of(hbmd->config, hbmd->devices);
+	char text[LINE];
+
+	hbmd->footprint = footprint_total(&footprint);
+	log_info("%s", footprint_text(&footprint, text, sizeof(text)));
+}
+
 static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
@@ -377,6 +387,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
+
+	if (r == 0)
+		hbmd_tell_footprint(hbmd);
 
 	if (r == 0)
 		r = memory_setup_open(&service->memory_setup, hbmd, hbmd_progress, service, error,

@@ -15,6 +15,7 @@
 
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
+#include "daemon/service/footprint.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/tier/ddr_size.h"
 #include "daemon/tier/nvme_faults.h"
@@ -204,11 +205,16 @@ int start_check(const struct config *config, FILE *ok, FILE *errors)
 	start_check_nvme(&check);
 
 	struct devices *devices = start_check_devices(&check);
-	if (check.count == 0)
-		fprintf(ok, "ok: %u %s device%s, DDR tier %llu MiB, NVMe tier %s\n", devices->count,
-			driver_kind_name(devices->kind), devices->count == 1 ? "" : "s",
-			(unsigned long long)(ddr.size >> 20),
-			config->nvme_path[0] ? config->nvme_path : "none");
+	if (check.count == 0) {
+		struct footprint footprint = footprint_of(config, devices);
+		char text[LINE];
+
+		fprintf(ok, "ok: %u %s device%s, DDR tier %llu MiB, NVMe tier %s; %s\n",
+			devices->count, driver_kind_name(devices->kind),
+			devices->count == 1 ? "" : "s", (unsigned long long)(ddr.size >> 20),
+			config->nvme_path[0] ? config->nvme_path : "none",
+			footprint_text(&footprint, text, sizeof(text)));
+	}
 
 	devices_close(devices);
 

@@ -22,6 +22,11 @@
 #include "daemon/base/checked.h"
 #include "daemon/tier/extent_pool.h"
 
+uint64_t extent_table_bytes(uint64_t max_allocated)
+{
+	return (1 + max_allocated + EXTENT_PIECES) * sizeof(struct node);
+}
+
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
 	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES)
@@ -32,7 +37,7 @@ int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 		return -ENOMEM;
 
 	pool->max_allocated = max_allocated;
-	pool->table_bytes = (size_t)(1 + max_allocated + EXTENT_PIECES) * sizeof(struct node);
+	pool->table_bytes = (size_t)extent_table_bytes(max_allocated);
 	void *table = mmap(NULL, pool->table_bytes, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (table == MAP_FAILED) {

@@ -31,6 +31,7 @@ struct extent_pool;
  * (zero). Capacity comes from extent_pool_grow.
  */
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated);
+uint64_t extent_table_bytes(uint64_t max_allocated); /* its table, when full */
 struct extent_pool *extent_pool_free(struct extent_pool *pool);
 /* Adds [from, from + bytes), whole units not added before, as free. Pieces that touch
  * become one, so the order of calls is free. -EINVAL if empty, misaligned, overlapping or

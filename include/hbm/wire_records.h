@@ -103,7 +103,10 @@
 	X(R, uint64_t, turns, [HBM_TURNS], TURNS, 5, COUNTER, "turns of the loop",                 \
 	  "hbmd_turns_total", "Turns of the loop, by how long they took at most.")                 \
 	X(R, uint64_t, longest_turn_ns, , NS, 5, GAUGE, "longest turn",                            \
-	  "hbmd_longest_turn_seconds", "Longest turn of the loop.")
+	  "hbmd_longest_turn_seconds", "Longest turn of the loop.")                                       \
+	X(R, uint64_t, footprint_max, , BYTES, 5, GAUGE, "memory at most",                         \
+	  "hbmd_footprint_limit_bytes",                                                            \
+	  "Most memory that hbmd may take beside the tiers, by its limits.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* footprint: see footprint.h. The limits are read as payers have them. */
+#include "daemon/service/footprint.h"
+
+#include <stdio.h>
+
+#include "daemon/cache/index.h"
+#include "daemon/cache/namespace.h"
+#include "daemon/config/config.h"
+#include "daemon/device/device.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/move/move.h"
+#include "daemon/region/commit.h"
+#include "daemon/region/decommit.h"
+#include "daemon/region/slab.h"
+#include "daemon/region/slot.h"
+#include "daemon/serve/batch.h"
+#include "daemon/serve/keys.h"
+#include "daemon/serve/pins.h"
+#include "daemon/serve/serve_namespace.h"
+#include "daemon/session/session.h"
+#include "daemon/tier/extent.h"
+
+#define MIB (1ull << 20)
+#define PAGE 4096u
+#define SLAB_LEAST (2 * MIB)
+#define WATCHES 4u       /* of a session: socket, process, doorbell, and one that closes */
+#define WATCH_BYTES 256u /* in the loop, with a timer's place */
+#define PROGRAM (96 * MIB)
+
+/* So many pieces of the heap. */
+static uint64_t footprint_pieces(uint64_t count, uint64_t bytes)
+{
+	return count * ((bytes + 16 + 15) / 16 * 16);
+}
+
+static uint64_t footprint_larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* ---- Requests ---- */
+
+/* The most that a COMMIT takes, with the messages of its reply. */
+static uint64_t footprint_commit(const struct ledger *ledger)
+{
+	uint64_t slabs = ledger_limit(&ledger->host, LEDGER_COMMIT_SLABS),
+		 ranges = HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range);
+
+	return commit_bytes_for(slabs, ranges) +
+	       slabs * (sizeof(struct hbm_wire_range) + sizeof(int)) +
+	       (slabs / HBM_WIRE_FDS_MAX + 1) * 256;
+}
+
+/* The most that one request takes which is let in whatever the others take. PREFETCH is
+ * not: it is refused instead. */
+static uint64_t footprint_request(const struct ledger *ledger)
+{
+	uint64_t blocks = HBM_WIRE_MESSAGE_MAX /
+			  (sizeof(struct hbm_wire_block) + sizeof(struct hbm_wire_range)),
+		 spans = HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range),
+		 most = batch_bytes(blocks, spans);
+
+	most = footprint_larger(most,
+				keys_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)));
+	most = footprint_larger(
+		most, decommit_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range)));
+	most = footprint_larger(most, footprint_commit(ledger));
+
+	/* The message, and a reply that does not fit its room. */
+	return most + 2ull * HBM_WIRE_MESSAGE_MAX + sizeof(struct request);
+}
+
+/* ---- The parts ---- */
+
+static uint64_t footprint_index(const struct ledger *ledger, const struct config *config,
+				const struct devices *devices)
+{
+	uint64_t blocks = ledger_limit(&ledger->host, LEDGER_BLOCKS),
+		 bytes = index_bytes_for(blocks);
+	uint64_t tiers = devices->count + 2u + (config->nvme_path[0] != '\0');
+
+	return bytes + tiers * extent_table_bytes(blocks);
+}
+
+static uint64_t footprint_sessions(uint64_t sessions, const struct payer *session)
+{
+	uint64_t opens = ledger_limit(session, LEDGER_NAMESPACE_OPENS);
+	uint64_t one = footprint_pieces(1, sizeof(struct session)) +
+		       footprint_pieces(1, sizeof(struct user)) + PAGE +
+		       (uint64_t)WATCHES * WATCH_BYTES + 4ull * HBM_WIRE_MESSAGE_MAX +
+		       footprint_pieces(opens, serve_namespace_open_bytes());
+
+	return sessions * one;
+}
+
+static uint64_t footprint_slabs(const struct devices *devices)
+{
+	uint64_t slabs = 0;
+
+	for (uint32_t i = 0; i < devices->count; i++)
+		slabs += devices->list[i].total / SLAB_LEAST;
+
+	return footprint_pieces(slabs, sizeof(struct slab));
+}
+
+struct footprint footprint_of(const struct config *config, const struct devices *devices)
+{
+	struct ledger ledger;
+	struct payer session, mover;
+	const struct payer *host = &ledger.host;
+
+	ledger_open(&ledger, config);
+	payer_open_below(&session, &ledger.unprivileged, PAYER_SESSION);
+	payer_open(&mover, &ledger, PAYER_MOVER);
+
+	uint64_t sessions = ledger_limit(host, LEDGER_SESSIONS) + ledger_limit(host, LEDGER_SILENT);
+	uint64_t slots = ledger_limit(host, LEDGER_ADDRESS_SPACE) / SLAB_LEAST;
+	struct footprint footprint = {
+		.index = footprint_index(&ledger, config, devices),
+		.requests = 2 * ledger_limit(host, LEDGER_REQUEST_BYTES) +
+			    (sessions + 1) * footprint_request(&ledger),
+		.sessions = footprint_sessions(sessions, &session),
+		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
+		.regions = footprint_pieces(ledger_limit(host, LEDGER_REGIONS),
+					    sizeof(struct region)) +
+			   slots * sizeof(struct slot),
+		.slabs = footprint_slabs(devices),
+		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *
+			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),
+		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
+					  sizeof(struct move) + 64),
+		.daemon = PROGRAM,
+	};
+	payer_close(&mover);
+	payer_close(&session);
+
+	return footprint;
+}
+
+uint64_t footprint_total(const struct footprint *footprint)
+{
+	return footprint->index + footprint->requests + footprint->sessions + footprint->pins +
+	       footprint->regions + footprint->slabs + footprint->namespaces + footprint->moves +
+	       footprint->daemon;
+}
+
+static unsigned long long footprint_mib(uint64_t bytes)
+{
+	return (bytes + MIB - 1) / MIB;
+}
+
+const char *footprint_text(const struct footprint *footprint, char *text, size_t size)
+{
+	snprintf(text, size,
+		 "at most %llu MiB beside the tiers: index %llu, requests %llu, sessions %llu, "
+		 "pins %llu, regions %llu, slabs %llu, namespaces %llu, moves %llu, the daemon "
+		 "itself %llu",
+		 footprint_mib(footprint_total(footprint)), footprint_mib(footprint->index),
+		 footprint_mib(footprint->requests), footprint_mib(footprint->sessions),
+		 footprint_mib(footprint->pins), footprint_mib(footprint->regions),
+		 footprint_mib(footprint->slabs), footprint_mib(footprint->namespaces),
+		 footprint_mib(footprint->moves), footprint_mib(footprint->daemon));
+	return text;
+}
