@@ -19,7 +19,7 @@
  * Other processes of the device blur that. What they allocate in the moment of a release,
  * or while something is held, keeps memory counted as held that is free, until they free
  * it or nothing is held; what they free meanwhile hides as much that is held. Without them
- * the account is exact.
+ * the account is exact. That a driver says so is tried by tests/gpu/gpu_claims.c.
  *
  * Each part is charged to its holder while the holder's process lives. After that no
  * session is charged: the part counts as free as soon as the device has room for all that is

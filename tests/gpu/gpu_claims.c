@@ -476,6 +476,32 @@ static void claim_memory_of_the_dead(const char *name)
 	cast_close(&cast);
 }
 
+/* What the account of held memory rests on (daemon/region/held.h): who releases memory sees
+ * whether it has become free, and sees it when the last descriptor is closed. */
+static void claim_given_back_and_held(const char *name)
+{
+	const uint64_t bytes = 256 * MIB;
+	struct cast cast = {.failed = false};
+	char note[200];
+
+	STEP(&cast, MAKER, OPEN, .value = 0);
+	uint64_t before = STEP(&cast, MAKER, FREE_BYTES, .value = 0);
+	STEP(&cast, MAKER, MAKE, .bytes = bytes);
+	cast_hand(&cast, MAKER, VERB_EXPORT, HOLDER, HOLD);
+	STEP(&cast, MAKER, DROP, .slot = 0);
+	uint64_t released = STEP(&cast, MAKER, FREE_BYTES, .value = 0);
+	STEP(&cast, HOLDER, LOSE, .value = 0);
+	uint64_t closed = STEP(&cast, MAKER, FREE_BYTES, .value = 0);
+	snprintf(note, sizeof(note),
+		 "taken of 256 MiB, as its maker sees it: released and its fd held %.0f MiB, fd "
+		 "closed %.0f",
+		 mib(before, released), mib(before, closed));
+
+	/* Others may use the device too. */
+	verdict(name, &cast, mib(before, released) >= 192 && mib(before, closed) < 64, note);
+	cast_close(&cast);
+}
+
 static void claim_context_cost(const char *name)
 {
 	struct cast cast = {.failed = false};
@@ -519,6 +545,7 @@ static const struct claim {
 	{"no write after a client's death", claim_no_write_after_death, false},
 	{"memory created anew is clear", claim_made_anew_is_clear, false},
 	{"memory of a dead maker while its fd is open", claim_memory_of_the_dead, false},
+	{"memory that was given back while its fd is open", claim_given_back_and_held, false},
 	{"memory of a context", claim_context_cost, false},
 };
 
