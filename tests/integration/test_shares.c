@@ -24,8 +24,8 @@
 #define SLAB (2u << 20)
 #define ALARM_S 120     /* for a state that never comes */
 #define PLACES 20       /* limits.sessions */
-#define UNPRIVILEGED 19 /* 98 % of them */
-#define OF_ONE 14       /* 75 % of those */
+#define UNPRIVILEGED 16 /* limits.sessions_unprivileged */
+#define OF_ONE 12       /* 75 % of those */
 #define SILENT 8        /* limits.silent */
 #define SILENT_OF_ONE 4
 #define GARBAGE 2000
@@ -38,7 +38,8 @@ static int sockets[PLACES];
 static int setup(void **state)
 {
 	static const char *const sets[] = {"hbmd.socket_mode=0666", "limits.sessions=20",
-					   "limits.silent=8", NULL};
+					   "limits.sessions_unprivileged=16", "limits.silent=8",
+					   NULL};
 
 	alarm(ALARM_S);
 	stage_setup(state);
@@ -80,6 +81,13 @@ static uint64_t limit_used(const char *name)
 	json_decref(document);
 
 	return used;
+}
+
+/* Lines are written a little later. */
+static void wait_for_line(const char *text)
+{
+	while (!spawn_logged(&daemon_, text))
+		;
 }
 
 static void assert_operators_get_in(void)
@@ -152,7 +160,7 @@ static void test_an_operator_ends_a_session(void **state)
 	assert_int_equal(json_array_size(hbmctl_array(ended, "ended")), 1);
 	json_decref(ended);
 	assert_false(raw_receive(sockets[0], &header));
-	assert_true(spawn_logged(&daemon_, "an operator has ended it"));
+	wait_for_line("an operator has ended it");
 	while (limit_used("limits.sessions_unprivileged") > 1)
 		;
 	hbmctl_expect_refusal("sessions end 99999", 1, "no session 99999");
@@ -293,7 +301,7 @@ static void test_few_descriptors(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_FDS, FEW_FDS}), 0);
 	spawn_start(&daemon_, sets, NULL);
-	assert_true(spawn_logged(&daemon_, "sessions of clients fit"));
+	wait_for_line("sessions of clients fit");
 	fds = spawn_fds(&daemon_);
 
 	while ((status = guest_greet(&daemon_, GUEST, &many[count])) == HBM_OK)
@@ -319,6 +327,7 @@ static void test_lines_of_the_log(void **state)
 	int socket = guest_connect(&daemon_, OTHER_GUEST);
 	assert_int_equal(raw_ask(socket, "x", 1), RAW_DROPPED);
 	close(socket);
+	wait_for_line("uid 65533): dropped");
 	assert_in_range(spawn_log_lines(&daemon_, "uid 65534): dropped"), 1, GARBAGE / 4);
 	assert_int_equal(spawn_log_lines(&daemon_, "uid 65533): dropped"), 1);
 	assert_operators_get_in();
