@@ -33,6 +33,7 @@ struct batch {
 	struct request *request;
 	struct work work;
 	struct ready_wait wait; /* slot HBM_WIRE_NO_FENCE: for nothing */
+	int waited;             /* how that ended: HBM_OK or HBM_TIMEOUT */
 	struct resumption resumption;
 	uint16_t ns;
 	uint16_t opcode;

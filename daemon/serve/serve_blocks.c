@@ -102,17 +102,24 @@ static void serve_blocks_go_on(struct resumption *resumption, int status)
 	struct batch *batch = container_of(resumption, struct batch, resumption);
 
 	if (status == HBM_OK)
+		status = batch->waited;
+
+	if (status == HBM_OK)
 		batch_begin(batch);
 	else
 		batch_refuse(batch, status, serve_blocks_unready(status));
 }
 
+/* To refuse thousands of segments takes a while, and all that wait may be over at once: that
+ * is done in the session's turns, too, but for a request that is cancelled, which is answered
+ * first. */
 static void serve_blocks_ready(struct ready_wait *wait, int status)
 {
 	struct batch *batch = container_of(wait, struct batch, wait);
 
 	session_end_wait(batch->request->session);
-	if (status == HBM_OK)
+	batch->waited = status;
+	if (status == HBM_OK || status == HBM_TIMEOUT)
 		session_resume(batch->request, &batch->resumption);
 	else
 		batch_refuse(batch, status, serve_blocks_unready(status));
