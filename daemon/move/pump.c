@@ -8,7 +8,7 @@
 #include "daemon/move/move.h"
 #include "daemon/move/store.h"
 
-#define DROP_SLICE 256 /* steps */
+#define DROP_SLICE 64 /* steps */
 
 static bool pump_may_start(const struct mover *mover, uint32_t number, const struct tier *tier)
 {

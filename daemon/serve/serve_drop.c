@@ -25,7 +25,7 @@
 
 #include <stdlib.h>
 
-#define DROP_STEP 256 /* entries of the index in a slice */
+#define DROP_STEP 64 /* entries of the index in a slice */
 
 struct namespace_drop {
 	struct background background;
