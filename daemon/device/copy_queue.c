@@ -13,7 +13,7 @@
 #define BATCH_COST                                                                                 \
 	(512ull << 10) /* small enough to be in the CPU cache when its checksums are computed */
 #define BATCHES 8      /* in flight at once */
-#define IN_FLIGHT_COST (4ull << 20) /* no batch is begun beyond that */
+#define IN_FLIGHT_COST (8ull << 20) /* no batch is begun beyond that */
 #define QUANTUM (1ull << 20)        /* of a payer's turn */
 #define FAIR 8                      /* one piece in so many is not urgent */
 
