@@ -183,6 +183,18 @@ uint32_t cache_parent(const struct cache *cache, uint32_t number)
 	return parent != 0 && !block_is_dropped(cache_block(cache, parent)) ? parent : 0;
 }
 
+bool cache_is_loadable(const struct cache *cache, uint32_t number)
+{
+	return cache_is_readable(cache, number) &&
+	       !cache->tiers[cache_block(cache, number)->actual].silent;
+}
+
+uint32_t cache_find_loadable(const struct cache *cache, uint16_t ns, const struct hbm_wire_key *key)
+{
+	uint32_t number = cache_find(cache, ns, key);
+	return number != 0 && cache_is_loadable(cache, number) ? number : 0;
+}
+
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
 		      uint32_t parent)
 {
@@ -194,10 +206,10 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
 
 /* ---- use ---- */
 
-/* The tier itself or the first one below whose capacity fits the block. */
+/* The tier itself or the first one below that answers and whose capacity fits the block. */
 static struct tier *cache_tier_for(struct tier *tier, const struct block *block)
 {
-	while (tier && tier->usable < block_stored_bytes(block))
+	while (tier && (tier->silent || tier->usable < block_stored_bytes(block)))
 		tier = tier->below;
 	return tier;
 }
@@ -215,7 +227,7 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 	const struct block *block = cache_block(cache, number);
 
 	cache->blocks.table[number].touched = touch->pass;
-	if (block->refs > 0)
+	if (block->refs > 0 || cache->tiers[block->actual].silent)
 		return;
 
 	struct tier *from = block_target(&cache->blocks, number);
@@ -365,11 +377,48 @@ static uint32_t cache_victim(const struct cache *cache, const struct tier *tier)
 	return number;
 }
 
-/* Evicts a block to the front of the tier below, or away. */
+void cache_stay(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	struct tier *here = block_place(&cache->blocks, number).tier;
+	if (block_is_dropped(block) || block->target == here->number)
+		return;
+
+	if (block->target != 0 && block->refs == 0)
+		order_remove(cache_order(cache, number), number);
+	block_set_target(&cache->blocks, number, here);
+	if (block->refs == 0)
+		order_insert(cache->orders[here->number], number, 0);
+}
+
+void cache_give_up_demotion(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	const struct tier *here = block_place(&cache->blocks, number).tier;
+	if (block_is_dropped(block))
+		return;
+
+	if (block->refs > 0 && here->bytes + block_stored_bytes(block) <= here->usable) {
+		cache_stay(cache, number);
+		return;
+	}
+
+	cache->counters.demotions_dropped++;
+	cache_drop(cache, number);
+}
+
+/* Evicts a block to the front of the tier below, or away; back to its place if that cannot
+ * be left now. */
 static void cache_evict(struct cache *cache, uint32_t number)
 {
 	struct tier *tier = block_target(&cache->blocks, number);
 	struct tier *below = cache_tier_for(tier->below, cache_block(cache, number));
+	const struct tier *place = block_place(&cache->blocks, number).tier;
+	if (place && place->silent && place != tier) {
+		cache_stay(cache, number);
+		return;
+	}
+
 	if (!below) {
 		cache->counters.evicted_blocks++;
 		cache_drop(cache, number);

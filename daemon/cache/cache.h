@@ -19,6 +19,9 @@
  * no prefix lookup could reach them anyway. The block goes at once, its descendants bit by
  * bit (cache_drop.c).
  *
+ * A tier that is silent is passed over: blocks are evicted to the next one below or away,
+ * and a use leaves the blocks in it where they are.
+ *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c).
  *
@@ -119,6 +122,12 @@ uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wir
 uint32_t cache_find_entry(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
 /* Its parent; 0: none, or one that has been dropped. */
 uint32_t cache_parent(const struct cache *cache, uint32_t number);
+/* Whether the block is complete and its bytes can be read: not while they are in a tier
+ * that is silent. */
+bool cache_is_loadable(const struct cache *cache, uint32_t number);
+/* cache_find() of a block that can be loaded, else 0. */
+uint32_t cache_find_loadable(const struct cache *cache, uint16_t ns,
+			     const struct hbm_wire_key *key);
 
 /* Inserts a new block under a parent (0: a root) and begins its store. It has no order
  * and no target yet. 0: the index is full. */
@@ -176,6 +185,14 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 /* Drops what is being dropped, then blocks, least recently used of the lowest tier first,
  * until the index has room for `count` new ones. False: the slice is over. */
 bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice);
+
+/* A block cannot leave its place, because the tier is silent: that tier is its target
+ * again. To be followed by cache_settle(). */
+void cache_stay(struct cache *cache, uint32_t number);
+
+/* Drops a block that was on its way down and cannot get there, and counts it; a pinned one
+ * stays if there is room. To be followed by cache_settle(). */
+void cache_give_up_demotion(struct cache *cache, uint32_t number);
 
 /* ---- drops (cache_drop.c) ---- */
 

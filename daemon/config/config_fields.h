@@ -34,11 +34,12 @@ struct config {
 	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */
-	char *nvme_path;     /* empty: no NVMe tier */
-	uint64_t nvme_size;  /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_depth; /* I/Os in flight */
-	uint64_t nvme_merge; /* bytes of the largest merged I/O */
-	char *nvme_fail; /* "read:N:EIO|short,write:N:..." : injects faults, for tests; or empty */
+	char *nvme_path;          /* empty: no NVMe tier */
+	uint64_t nvme_size;       /* bytes of the tier; 0: the whole block device */
+	uint64_t nvme_depth;      /* I/Os in flight */
+	uint64_t nvme_merge;      /* bytes of the largest merged I/O */
+	uint64_t nvme_timeout_ms; /* an I/O without an answer for so long: the tier is silent */
+	char *nvme_fail; /* "read:N:EIO,write:N+:20ms" : injects faults, for tests; or empty */
 	/* [soft] */
 	uint64_t soft_devices;
 	uint64_t soft_memory;                  /* of each */

@@ -94,7 +94,9 @@ const struct config_key config_keys[] = {
 	 "bytes of the NVMe tier; 0: the whole block device"},
 	{"nvme", "depth", AT(nvme_depth), COUNT(1, 4096), "32", "reads and writes in flight"},
 	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "size of the largest read or write"},
-	{"nvme", "fail", AT(nvme_fail), TEXT, "", "for tests: faults to inject, such as read:3:EIO,write:1:short"},
+	{"nvme", "timeout_ms", AT(nvme_timeout_ms), COUNT(1, 86400000), "10000",
+	 "a read or write without an answer for so long, in milliseconds: the tier counts as lost until it is answered"},
+	{"nvme", "fail", AT(nvme_fail), TEXT, "", "for tests: faults to inject, such as read:3:EIO,write:1+:20ms"},
 
 	{"soft", "devices", AT(soft_devices), COUNT(1, 16), "1", "number of soft devices"},
 	{"soft", "memory", AT(soft_memory), SIZE(2 * MIB, 16 * TIB, 2 * MIB), "1GiB", "memory of each soft device"},

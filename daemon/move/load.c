@@ -85,10 +85,14 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 		to.tier = block_target(load_blocks(load), load->block);
 	if (to.tier && to.tier->lost)
 		to.tier = NULL;
+	if (!move_may_begin(mover, true, load->block, to.tier))
+		return NULL;
 	if (to.tier)
 		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
+	if (!to.tier && !move_may_begin(mover, true, load->block, NULL))
+		return NULL;
 
 	struct move *move = move_new(mover, &load->payer, load->block, to);
 	if (!move && to.tier)
@@ -121,6 +125,18 @@ static bool load_through_host(struct load *load)
 }
 
 /* ---- begin ---- */
+
+static bool load_may_start(const struct load *load)
+{
+	const struct mover *mover = load->mover;
+	const struct block *block = block_get(&mover->cache->blocks, load->block);
+	const struct tier *to = block->target != block->actual
+					? block_target(&mover->cache->blocks, load->block)
+					: NULL;
+
+	return tier_reaches(block_place(&mover->cache->blocks, load->block).tier, load->device) ||
+	       block->move != 0 || move_may_begin(mover, true, load->block, to);
+}
 
 static bool load_start(struct load *load)
 {
@@ -196,11 +212,39 @@ static bool load_start_all(struct mover *mover, struct list *taken)
 	return started;
 }
 
+void load_fail_waiting(struct mover *mover)
+{
+	struct list all = LIST_INIT(all), taken = LIST_INIT(taken);
+
+	while (!waiting_loads_empty(&mover->loads)) {
+		waiting_loads_take_next(&mover->loads, &taken);
+		for (struct list *node; (node = list_pop_front(&taken));)
+			list_push_back(&all, node);
+	}
+
+	for (struct load *load; (load = load_pop(&all));) {
+		uint32_t number = load->block;
+		if (!block_place(load_blocks(load), number).tier->silent) {
+			load_start(load);
+			block_unuse(&mover->cache->blocks, number);
+			continue;
+		}
+
+		block_unuse(&mover->cache->blocks, number);
+		transfer_fail(&load->transfer, HBM_IO);
+		load->done(load);
+	}
+}
+
 void load_retry_waiting(struct mover *mover)
 {
+	const struct waiting_load *next;
+
 	while (ledger_has_room(&mover->for_loads, LEDGER_MOVES, 1) &&
-	       !waiting_loads_empty(&mover->loads)) {
+	       (next = waiting_loads_next(&mover->loads))) {
 		struct list taken = LIST_INIT(taken);
+		if (!load_may_start(container_of(next, struct load, waiting)))
+			return;
 
 		waiting_loads_take_next(&mover->loads, &taken);
 		if (!load_start_all(mover, &taken)) /* no memory for its move: retry later */

@@ -30,5 +30,7 @@ void load_begin(struct mover *mover, struct load *load);
 /* Loads that wait for a move of this block read from this one, which has not begun. They
  * must: while they wait they keep it from ending. */
 void load_attach_waiting(struct move *move);
+/* Fails the loads that wait to read from a tier that is silent. */
+void load_fail_waiting(struct mover *mover);
 /* Begins the moves that loads wait for, as many as there may be. */
 void load_retry_waiting(struct mover *mover);

@@ -20,6 +20,16 @@ static bool move_is_good_at_source(const struct move *move)
 	return move->transfer.host_valid && to && (to->lost || block->target != to->number);
 }
 
+/* A silent tier did not begin the transfer. */
+static void move_settle_cancelled(struct move *move)
+{
+	struct cache *cache = move->mover->cache;
+	if (!move->transfer.host_valid)
+		cache_stay(cache, move->block);
+	else if (!move_is_good_at_source(move))
+		cache_give_up_demotion(cache, move->block);
+}
+
 /* Applies the end of the transfer to the block. */
 static void move_settle(struct move *move)
 {
@@ -35,17 +45,19 @@ static void move_settle(struct move *move)
 
 	if (to.tier)
 		tier_free(to.tier, to.unit, transfer->bytes);
-	if (transfer->status != HBM_OK && !move_is_good_at_source(move))
+	if (transfer->status == HBM_CANCELLED)
+		move_settle_cancelled(move);
+	else if (transfer->status != HBM_OK && !move_is_good_at_source(move))
 		cache_drop(move->mover->cache, move->block);
 
 	block_end_move(blocks, move->block);
 }
 
-static void move_fail_readers(struct move *move)
+static void move_fail_readers(struct move *move, int status)
 {
 	for (struct list *node; (node = list_pop_front(&move->readers)) != NULL;) {
 		struct move_reader *reader = container_of(node, struct move_reader, link);
-		reader->failed(reader, move->transfer.status);
+		reader->failed(reader, status == HBM_CANCELLED ? HBM_IO : status);
 	}
 }
 
@@ -54,7 +66,7 @@ static void move_end(struct move *move)
 	struct mover *mover = move->mover;
 
 	transfer_release(&move->transfer);
-	move_fail_readers(move);
+	move_fail_readers(move, move->transfer.status);
 	if (move->transfer.status != HBM_OK)
 		mover_failed(mover, &move->transfer);
 
@@ -62,8 +74,38 @@ static void move_end(struct move *move)
 	mover->moves[move->number] = NULL;
 	mover->vacant[mover->vacant_count++] = move->number;
 	move_settle(move);
+	io_share_give(&mover->io_share, &move->io_claim);
 	ledger_release(&move->charge);
 	free(move);
+}
+
+static void move_count_held(struct move *move, bool held)
+{
+	struct transfer *transfer = &move->transfer;
+	struct tier *tiers[] = {transfer->from.place.tier, transfer->to.place.tier,
+				transfer->staged ? transfer->context->staging : NULL};
+
+	move->held = held;
+	transfer->context->held += held ? 1 : UINT64_MAX;
+	for (unsigned i = 0; i < 3; i++)
+		if (tiers[i])
+			tiers[i]->held += held ? transfer->bytes : -transfer->bytes;
+}
+
+void move_hold(struct move *move, const struct tier *tier)
+{
+	if (move->held || move->transfer.at != tier)
+		return;
+
+	move_count_held(move, true);
+	if (!move->transfer.host_valid)
+		move_fail_readers(move, HBM_IO);
+}
+
+void move_release(struct move *move)
+{
+	if (move->held)
+		move_count_held(move, false);
 }
 
 void move_try_end(struct move *move)
@@ -79,6 +121,7 @@ static void move_done(struct transfer *transfer)
 {
 	struct move *move = container_of(transfer, struct move, transfer);
 
+	move_release(move);
 	move->out = true;
 	if (transfer->host_valid)
 		move_try_end(move);
@@ -104,6 +147,7 @@ static void move_on_host(struct transfer *transfer)
 {
 	struct move *move = container_of(transfer, struct move, transfer);
 
+	move_release(move);
 	move_serve(move, READERS);
 	if (!list_empty(&move->readers))
 		list_push_back(&move->mover->serving, &move->serving);
@@ -120,6 +164,23 @@ void move_serve_more(struct mover *mover)
 		if (!list_empty(&move->readers))
 			list_push_back(&mover->serving, &move->serving);
 	}
+}
+
+static struct io_claim move_claim(const struct mover *mover, bool for_loads, uint32_t number,
+				  const struct tier *to)
+{
+	const struct blocks *blocks = &mover->cache->blocks;
+	return io_share_claim(block_place(blocks, number).tier, to,
+			      block_stored_bytes(block_get(blocks, number)), for_loads);
+}
+
+bool move_may_begin(const struct mover *mover, bool for_loads, uint32_t number,
+		    const struct tier *to)
+{
+	struct io_claim claim = move_claim(mover, for_loads, number, to);
+	const struct payer *account = for_loads ? &mover->for_loads : &mover->for_policy;
+	return io_share_allows(&mover->io_share, &claim, mover->context.staging,
+			       ledger_limit(account, LEDGER_MOVES));
 }
 
 struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
@@ -146,11 +207,13 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 			     .done = move_done},
 		.mover = mover,
 		.block = number,
+		.io_claim = move_claim(mover, payer != NULL, number, to.tier),
 		.number = mover->vacant[--mover->vacant_count],
 	};
 	list_init(&move->readers);
 	list_init(&move->ready);
 	list_init(&move->serving);
+	io_share_take(&mover->io_share, &move->io_claim);
 	ledger_charge_always(&move->charge, account, LEDGER_MOVES, 1);
 	mover->moves[move->number] = move;
 	block_begin_move(blocks, number, move->number);

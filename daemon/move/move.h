@@ -9,6 +9,11 @@
  *
  * A move ends when its bytes are out, it has no readers, and the block's place has no
  * other users.
+ *
+ * A move that a silent tier did not begin (HBM_CANCELLED) costs no error: a block that
+ * could not be read stays where it is, one that could not be written goes away. One that
+ * the tier has begun is held: the kernel uses its memory until the I/O ends, so its
+ * extents stay in use, and are counted as held. Loads do not wait for it.
  */
 #pragma once
 
@@ -30,12 +35,18 @@ struct move {
 	uint32_t block;
 	uint32_t number; /* of the move */
 	struct charge charge;
+	struct io_claim io_claim;
 	bool out;            /* the transfer is done */
+	bool held;           /* a silent tier does not answer it */
 	struct list readers; /* that are not ready */
 	struct list ready;
 	struct list serving; /* in mover->serving: there are more readers than go at once */
 };
 
+/* Whether a disk leaves room for a move of the block; without a tier: only into host
+ * memory. */
+bool move_may_begin(const struct mover *mover, bool for_loads, uint32_t number,
+		    const struct tier *to);
 /* Makes a move of a complete block that nothing moves; does not begin it. The extent at
  * `to` is allocated already; without a tier: only into host memory. A move for a load takes
  * the turns of the load's payer; payer NULL: the policy wants it, and the turns are the
@@ -48,6 +59,10 @@ void move_add_reader(struct move *move, struct move_reader *reader, struct fair_
 /* Makes more readers ready, of moves that have too many for one time. Called after each batch
  * of completions. */
 void move_serve_more(struct mover *mover);
+/* The tier does not answer: holds the move if its I/O is there. */
+void move_hold(struct move *move, const struct tier *tier);
+/* The tier answers again: a move that is held may end. */
+void move_release(struct move *move);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's
  * place, has left. */
 void move_try_end(struct move *move);

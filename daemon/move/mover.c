@@ -54,6 +54,11 @@ uint64_t mover_moves(const struct mover *mover)
 	return mover->numbers - mover->vacant_count;
 }
 
+bool mover_is_idle(const struct mover *mover)
+{
+	return mover->context.active == mover->context.held;
+}
+
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 {
 	const struct devices *devices = mover->context.devices;

@@ -15,6 +15,8 @@
  * fails its block is dropped; later loads miss, and wrong bytes are never served. A move
  * that fails after its block's target has changed leaves the block where it was.
  *
+ * A tier that does not answer: silence.h.
+ *
  * A device that is lost (device_is_lost) takes the blocks in its HBM along, and is no
  * block's target from then on. Blocks elsewhere stay for the other devices.
  */
@@ -23,6 +25,7 @@
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/loop/event.h"
+#include "daemon/move/io_share.h"
 #include "daemon/move/transfer.h"
 #include "daemon/move/waiting_loads.h"
 
@@ -37,7 +40,8 @@ struct mover {
 	uint64_t numbers, vacant_count;
 	struct list serving;                /* struct move: with readers that are not ready yet */
 	struct payer for_policy, for_loads; /* of the moves that each wants */
-	struct waiting_loads loads;         /* for a move number */
+	struct waiting_loads loads;         /* for a move number, or a share of the disk's */
+	struct io_share io_share;
 	struct log_quota mismatches;
 	struct loop *loop;
 	struct background drops; /* of what the cache has left to be dropped */
@@ -62,5 +66,7 @@ uint64_t mover_active(const struct mover *mover); /* transfers begun and not end
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
+/* Whether nothing moves but what a silent tier does not answer. */
+bool mover_is_idle(const struct mover *mover);
 /* The blocks in the HBM of devices that are lost are gone: none is found from now on. */
 void mover_give_up_lost_devices(struct mover *mover);

@@ -19,13 +19,13 @@ static bool pump_may_start(const struct mover *mover, uint32_t number, const str
 }
 
 /* Begins the move of the first block on a tier's inbound queue: false if there is no
- * extent for it, or never will be because the tier is lost. */
+ * extent for it, or never will be because the tier is lost, or a disk has its share. */
 static bool pump_start_first(struct mover *mover, struct tier *tier)
 {
 	struct cache *cache = mover->cache;
 	uint32_t number = tier->inbound_first;
 	uint64_t bytes = block_stored_bytes(cache_block(cache, number));
-	if (tier->lost)
+	if (tier->lost || !move_may_begin(mover, false, number, tier))
 		return false;
 
 	struct place to = {tier, tier_alloc(tier, bytes)};
@@ -48,15 +48,38 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	return true;
 }
 
+/* Gives up the move of the first block on a tier's inbound queue if it cannot be made: the
+ * tier it would go to is silent, or the one it is in. */
+static bool pump_give_up_first(struct mover *mover, struct tier *tier)
+{
+	struct cache *cache = mover->cache;
+	uint32_t number = tier->inbound_first;
+	if (tier->silent)
+		cache_give_up_demotion(cache, number);
+	else if (block_place(&cache->blocks, number).tier->silent)
+		cache_stay(cache, number);
+	else
+		return false;
+
+	block_unqueue(&cache->blocks, tier);
+	cache_settle(cache);
+
+	return true;
+}
+
 static void pump_start_inbound(struct mover *mover, struct tier *tier)
 {
-	while (tier->inbound_first != 0 && ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1)) {
-		if (!pump_may_start(mover, tier->inbound_first, tier)) {
+	while (tier->inbound_first != 0) {
+		if (!pump_may_start(mover, tier->inbound_first, tier))
 			block_unqueue(&mover->cache->blocks, tier);
-			mover->again = true; /* its queue may have had its turn already */
-		} else if (!pump_start_first(mover, tier)) {
-			return;
+		else if (!pump_give_up_first(mover, tier)) {
+			if (!ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
+			    !pump_start_first(mover, tier))
+				return;
+			continue;
 		}
+
+		mover->again = true; /* its queue may have had its turn already */
 	}
 }
 
@@ -75,11 +98,12 @@ static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
 static void pump_make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = pump_wanted(mover, tier);
-	if (bytes == 0 || tier->lost || tier->moving > 0 || extent_largest(tier->extents) >= bytes)
+	if (bytes == 0 || tier->lost || tier->moving > tier->held ||
+	    extent_largest(tier->extents) >= bytes)
 		return;
 
 	bool in_pieces = extent_available(tier->extents) >= bytes;
-	if (!in_pieces && mover->context.active > 0)
+	if (!in_pieces && !mover_is_idle(mover))
 		return;
 
 	if (cache_push_out(mover->cache, tier, 1, 1).blocks > 0)
@@ -113,17 +137,18 @@ static void pump_once(struct mover *mover)
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		pump_make_room(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
-		if (!mover->again && mover->context.active == 0)
+		if (!mover->again && mover_is_idle(mover))
 			pump_refuse_first(mover, &cache->tiers[i]);
 }
 
-/* The promise of pump.h: if something waits for an extent, a transfer is active. */
+/* The promise of pump.h: if something waits for an extent, a transfer is active that will
+ * end. */
 static bool pump_can_go_on(const struct mover *mover)
 {
 	const struct cache *cache = mover->cache;
 
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
-		if (!fair_queue_empty(&cache->tiers[i].waiting) && mover->context.active == 0)
+		if (!fair_queue_empty(&cache->tiers[i].waiting) && mover_is_idle(mover))
 			return false;
 
 	return true;

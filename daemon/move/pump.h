@@ -12,6 +12,9 @@
  *
  * Blocks that the cache has left to be dropped give extents back: that goes on here, in
  * slices between turns of the loop.
+ *
+ * A tier that is silent keeps no client waiting: moves to it and from it are given up, and a
+ * transfer that it does not answer does not count as active.
  */
 #pragma once
 

@@ -19,7 +19,9 @@ static void store_end(struct store *store)
 	struct transfer *transfer = &store->transfer;
 	struct place to = transfer->to.place;
 
-	if (transfer->status != HBM_OK)
+	if (transfer->status == HBM_CANCELLED)
+		transfer->status = HBM_IO;
+	else if (transfer->status != HBM_OK)
 		mover_failed(store->mover, transfer);
 
 	if (transfer->status == HBM_OK && !store_is_dropped(store)) {

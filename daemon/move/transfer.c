@@ -52,8 +52,16 @@ static void transfer_out_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
+	transfer->at = NULL;
 	transfer_fail(transfer, step->status);
 	transfer->done(transfer);
+}
+
+static void transfer_write(struct transfer *transfer, const struct place *place)
+{
+	transfer->at = place->tier;
+	place->tier->ops->write(place->tier, place->unit,
+				transfer_step(transfer, transfer_out_done));
 }
 
 static void transfer_out(struct transfer *transfer)
@@ -65,7 +73,7 @@ static void transfer_out(struct transfer *transfer)
 		step_scatter(transfer_step(transfer, transfer_out_done), to->device, to->spans,
 			     to->span_count);
 	else if (tier && !tier->ops->host)
-		tier->ops->write(tier, to->place.unit, transfer_step(transfer, transfer_out_done));
+		transfer_write(transfer, &to->place);
 	else
 		transfer->done(transfer);
 }
@@ -106,6 +114,8 @@ static void transfer_in_done(struct step *step)
 	struct transfer *transfer = container_of(step, struct transfer, step);
 	bool expects = transfer->checksum_mode == CHECKSUM_EXPECT;
 
+	transfer->at = NULL;
+
 	if (step->status == HBM_OK && expects && !step->has_checksum) {
 		uint64_t expected = transfer->checksum;
 		step_verify(transfer_step(transfer, transfer_verified), transfer_verifier(transfer),
@@ -126,6 +136,7 @@ static void transfer_in(struct transfer *transfer)
 	const struct tier *tier = from->place.tier;
 	struct step *step = transfer_step(transfer, transfer_in_done);
 
+	transfer->at = tier;
 	if (from->device)
 		step_gather(step, from->device, from->spans, from->span_count);
 	else

@@ -50,6 +50,7 @@ struct transfer_context {
 	struct tier *staging;
 	struct devices *devices;
 	uint64_t active; /* transfers begun and not released */
+	uint64_t held;   /* of them: those that a silent tier does not answer */
 };
 
 struct transfer {
@@ -66,10 +67,13 @@ struct transfer {
 	void (*done)(struct transfer *transfer);
 
 	/* the outcome */
-	int status;      /* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, or what the owner set */
+	/* HBM_OK, HBM_MISS, HBM_IO, HBM_DEVICE, HBM_CANCELLED (step.h), or what the owner
+	 * set */
+	int status;
 	bool host_valid; /* host has the bytes */
 	char *host;
 
+	const struct tier *at; /* whose read or write is in flight; NULL: none */
 	union {
 		struct extent_request wait; /* for a staging buffer; the owner's until it begins */
 		struct step step;

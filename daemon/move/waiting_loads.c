@@ -35,6 +35,12 @@ bool waiting_loads_empty(const struct waiting_loads *loads)
 	return fair_queue_empty(&loads->turns);
 }
 
+const struct waiting_load *waiting_loads_next(struct waiting_loads *loads)
+{
+	struct fair_item *item = fair_queue_next(&loads->turns);
+	return item ? container_of(item, struct waiting_load, turn) : NULL;
+}
+
 static struct list *waiting_loads_hash(const struct waiting_loads *loads, uint32_t block)
 {
 	return &loads->blocks[block % loads->block_count];

@@ -35,6 +35,9 @@ int waiting_loads_open(struct waiting_loads *loads, uint64_t moves);
 void waiting_loads_close(struct waiting_loads *loads); /* accepts a zeroed one */
 bool waiting_loads_empty(const struct waiting_loads *loads);
 
+/* The load whose turn it is; it stays. NULL: none waits. */
+const struct waiting_load *waiting_loads_next(struct waiting_loads *loads);
+
 void waiting_loads_add(struct waiting_loads *loads, struct waiting_load *load, uint32_t block,
 		       struct fair_payer payer, uint64_t bytes);
 /* Takes all loads of a block, onto the empty list `taken`, in the order they came in; none

@@ -323,7 +323,7 @@ static void batch_look_up(struct batch *batch, uint32_t i)
 {
 	struct cache *cache = batch->hbmd->cache;
 	bool is_load = batch->opcode == HBM_WIRE_LOAD;
-	uint32_t number = cache_find(cache, batch->ns, batch_key(batch, i));
+	uint32_t number = cache_find_loadable(cache, batch->ns, batch_key(batch, i));
 
 	batch->items[i].number = number;
 	if (number == 0) {

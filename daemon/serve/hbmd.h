@@ -19,6 +19,7 @@ struct loop;
 struct mover;
 struct namespace_room;
 struct nvme_file;
+struct nvme_watch;
 struct server;
 struct verification;
 
@@ -38,7 +39,8 @@ struct hbmd {
 	struct link_stats *link_stats;
 	struct mover *mover;
 	struct ddr *ddr;
-	struct nvme_file *nvme; /* NULL without an NVMe tier */
+	struct nvme_file *nvme;              /* NULL without an NVMe tier */
+	const struct nvme_watch *nvme_watch; /* the same */
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
 	struct namespace_room *namespace_room;

@@ -18,6 +18,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
+#include "daemon/tier/nvme_watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -69,18 +70,19 @@ static void inspect_fill_cache(const struct cache *cache, struct hbm_wire_status
 	status->index_bytes = inspect_index_bytes(cache);
 }
 
-/* The state of the daemon, and its first lost device. */
+/* The state of the daemon, and its first lost device, or else its lost NVMe. */
 static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	const struct devices *devices = hbmd->devices;
+	const char *state = hbmd_state_name(hbmd->state);
 	uint32_t i = 0;
 	while (i < devices->count && !device_is_lost(&devices->list[i]))
 		i++;
-	if (i == devices->count)
-		snprintf(status->state, sizeof(status->state), "%s", hbmd_state_name(hbmd->state));
+	if (i < devices->count)
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost", state, i);
 	else
-		snprintf(status->state, sizeof(status->state), "%s, device %u lost",
-			 hbmd_state_name(hbmd->state), i);
+		snprintf(status->state, sizeof(status->state), "%s%s", state,
+			 hbmd->cache->nvme->silent ? ", no answer from NVMe" : "");
 }
 
 static void inspect_fill_turns(const struct loop *loop, struct hbm_wire_status *status)
@@ -113,6 +115,8 @@ static void inspect_query_status(struct page *page)
 	status->footprint_max = hbmd->footprint;
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
+	if (hbmd->nvme_watch)
+		status->nvme_hangs = hbmd->nvme_watch->hangs;
 	page->count = 1;
 	page->cursor = 0;
 }
@@ -178,7 +182,8 @@ static void inspect_query_tiers(struct page *page)
 					       .in_bytes = tier->in_bytes,
 					       .out_blocks = tier->out_blocks,
 					       .out_bytes = tier->out_bytes,
-					       .logical_bytes = tier->logical_bytes};
+					       .logical_bytes = tier->logical_bytes,
+					       .lost = tier->lost || tier->silent};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;

@@ -83,6 +83,17 @@ static uint32_t keys_find(struct keys *keys, uint32_t i)
 	return number;
 }
 
+/* The same, of a block that can be loaded. */
+static uint32_t keys_find_loadable(struct keys *keys, uint32_t i)
+{
+	uint32_t number = cache_find_loadable(keys->hbmd->cache, (uint16_t)keys->message->ns,
+					      &keys->message->keys[i]);
+
+	keys_set_result(keys, i, number);
+
+	return number;
+}
+
 /* ---- LOOKUP ---- */
 
 /* Estimates the load time of the run at the measured rates. */
@@ -118,7 +129,7 @@ static bool keys_end_lookup(struct keys *keys)
 
 static void keys_look_up_one(struct keys *keys, uint32_t i, uint32_t number)
 {
-	if (number != 0 && !cache_is_readable(keys->hbmd->cache, number))
+	if (number != 0 && !cache_is_loadable(keys->hbmd->cache, number))
 		number = 0;
 
 	keys_set_result(keys, i, number);
@@ -187,7 +198,7 @@ static bool keys_touch(struct keys *keys, struct slice *slice)
 		uint32_t number = 0, device = 0;
 
 		if (!keys->touch.busy) {
-			number = keys_find(keys, keys->at - 1);
+			number = keys_find_loadable(keys, keys->at - 1);
 			keys->reply.done += number != 0;
 			device = keys_device_of(keys, number);
 		}
@@ -241,7 +252,7 @@ static bool keys_remove(struct keys *keys, struct slice *slice)
 
 static void keys_pin_one(struct keys *keys, uint32_t i)
 {
-	uint32_t number = keys_find(keys, i);
+	uint32_t number = keys_find_loadable(keys, i);
 	if (number == 0)
 		return;
 

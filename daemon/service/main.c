@@ -248,7 +248,7 @@ static void hbmd_progress(void *arg)
 static void hbmd_stop_when_idle(struct timer *timer)
 {
 	struct service *service = container_of(timer, struct service, idle);
-	if (mover_active(service->hbmd.mover) == 0)
+	if (mover_is_idle(service->hbmd.mover))
 		loop_stop(service->hbmd.loop);
 	else
 		loop_timer_set(service->hbmd.loop, timer, clock_now() + IDLE_POLL_NS);

@@ -8,6 +8,7 @@
 #include "daemon/device/copy_queue.h"
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
+#include "daemon/move/silence.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/tier/ddr.h"
@@ -16,9 +17,12 @@
 #include "daemon/tier/probe.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MS UINT64_C(1000000)
 
 struct memory_setup {
 	struct hbmd *hbmd;
@@ -165,6 +169,19 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 	return 0;
 }
 
+static void memory_setup_nvme_changed(void *arg, bool silent)
+{
+	struct memory_setup *memory_setup = arg;
+	struct hbmd *hbmd = memory_setup->hbmd;
+	if (silent)
+		silence_begin(hbmd->mover, hbmd->cache->nvme);
+	else
+		silence_end(hbmd->mover, hbmd->cache->nvme);
+
+	if (silent)
+		pump_run(hbmd->mover);
+}
+
 static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -183,17 +200,29 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	if (r < 0)
 		return r;
 
+	char hang_file[PATH_MAX];
+	snprintf(hang_file, sizeof(hang_file), "%s.hang", config->nvme_path);
+	const struct nvme_watch_options watch = {.loop = hbmd->loop,
+						 .timeout_ns = config->nvme_timeout_ms * MS,
+						 .changed = memory_setup_nvme_changed,
+						 .arg = memory_setup};
 	const struct nvme_io_options options = {.loop = hbmd->loop,
 						.link_stats = hbmd->link_stats,
 						.fd = nvme_file_fd(hbmd->nvme),
 						.start = NVME_HEAD,
 						.depth = (unsigned)config->nvme_depth,
 						.merge = config->nvme_merge,
-						.faults = &faults};
+						.faults = &faults,
+						.hang_file = hang_file,
+						.watch = watch};
 	r = nvme_io_new(&memory_setup->nvme_io, &options);
-	tier->io = memory_setup->nvme_io;
+	if (r < 0)
+		return r;
 
-	return r;
+	tier->io = memory_setup->nvme_io;
+	hbmd->nvme_watch = nvme_io_watch(memory_setup->nvme_io);
+
+	return 0;
 }
 
 /* What one session may hold of what it gave back is a share of the memory for regions. */
@@ -295,6 +324,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	hbmd->mover = mover_free(hbmd->mover);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
+	hbmd->nvme_watch = NULL;
 	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);
 	hbmd->nvme = nvme_file_close(hbmd->nvme);
 	hbmd->ddr = ddr_close(hbmd->ddr);

@@ -3,6 +3,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/tier/nvme_hold.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,6 +28,9 @@ struct run {
 	uint64_t offset, bytes, moved;
 	unsigned retries, ops;
 	uint64_t started_ns;
+	struct nvme_watched watched;
+	struct nvme_held held;
+	int64_t result; /* while it is held */
 	struct iovec iov[PIECES];
 };
 
@@ -41,6 +45,8 @@ struct nvme_io {
 	unsigned dispatched;
 	bool turn; /* the direction to serve next */
 	struct nvme_faults faults;
+	struct nvme_hold hold;
+	struct nvme_watch watch;
 	struct log_quota log;
 };
 
@@ -76,6 +82,8 @@ static void nvme_io_set_vector(struct run *run)
 static void nvme_io_issue(struct run *run)
 {
 	nvme_io_set_vector(run);
+	run->watched.write = run->io.write;
+	nvme_watch_begin(&run->nvme_io->watch, &run->watched);
 	loop_io(run->nvme_io->options.loop, &run->io);
 }
 
@@ -141,10 +149,10 @@ static void nvme_io_split(struct run *run)
 }
 
 /* Handles every result of an I/O. */
-static void nvme_io_completed(struct loop_io *io)
+static void nvme_io_answered(struct run *run, int64_t result)
 {
-	struct run *run = container_of(io, struct run, io);
-	int64_t result = nvme_faults_apply(&run->nvme_io->faults, io->write, io->result);
+	nvme_watch_end(&run->nvme_io->watch, &run->watched);
+
 	bool transient = result == -EINTR || result == -EAGAIN;
 	if (transient && run->retries++ < RETRIES) {
 		nvme_io_issue(run);
@@ -181,6 +189,23 @@ static void nvme_io_completed(struct loop_io *io)
 			  (unsigned long long)run->offset, strerror(-error));
 
 	nvme_io_end_run(run, error);
+}
+
+static void nvme_io_released(struct nvme_held *held)
+{
+	struct run *run = container_of(held, struct run, held);
+	nvme_io_answered(run, run->result);
+}
+
+static void nvme_io_completed(struct loop_io *io)
+{
+	struct run *run = container_of(io, struct run, io);
+	struct nvme_io *nvme_io = run->nvme_io;
+	struct nvme_outcome outcome = nvme_faults_apply(&nvme_io->faults, io->write, io->result);
+
+	run->result = outcome.result;
+	if (!nvme_hold_back(&nvme_io->hold, &run->held, &outcome))
+		nvme_io_answered(run, run->result);
 }
 
 /* ---- from queues to I/Os ---- */
@@ -314,7 +339,7 @@ static struct fair_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
 static bool nvme_io_may_start(const struct nvme_io *nvme_io)
 {
 	uint64_t runs = IN_FLIGHT_RUNS * nvme_io->options.merge;
-	return nvme_io->free_runs &&
+	return nvme_io->free_runs && !nvme_io->watch.silent &&
 	       nvme_io->bytes_in_flight < (runs > IN_FLIGHT ? runs : IN_FLIGHT);
 }
 
@@ -322,6 +347,11 @@ void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), vo
 {
 	nvme_io->batch_done = batch_done;
 	nvme_io->arg = arg;
+}
+
+const struct nvme_watch *nvme_io_watch(const struct nvme_io *nvme_io)
+{
+	return &nvme_io->watch;
 }
 
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
@@ -346,8 +376,44 @@ void nvme_io_hasten(struct nvme_io *nvme_io, struct nvme_op *op, struct fair_pay
 	op->urgent = true;
 }
 
+/* Ends an operation that is not to be begun, or not further: now, or with its last I/O. */
+static void nvme_io_cancel(struct nvme_op *op)
+{
+	op->error = -ECANCELED;
+	op->begun = op->bytes;
+	if (op->runs == 0)
+		op->done(op);
+}
+
+/* Fails what is queued: the disk is silent. */
+static void nvme_io_cancel_queued(struct nvme_io *nvme_io)
+{
+	bool any = nvme_io->retries;
+
+	while (nvme_io->retries) {
+		struct nvme_op *op = nvme_io->retries;
+		nvme_io->retries = op->next;
+		nvme_io_cancel(op);
+	}
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct fair_queue *queue = &nvme_io->queues[i / 2][i % 2];
+		for (struct nvme_op *op; (op = nvme_io_next_op(queue));) {
+			fair_queue_remove(queue, &op->item);
+			nvme_io_cancel(op);
+			any = true;
+		}
+	}
+
+	if (any && nvme_io->batch_done)
+		nvme_io->batch_done(nvme_io->arg);
+}
+
 void nvme_io_dispatch(struct nvme_io *nvme_io)
 {
+	if (nvme_io->watch.silent)
+		nvme_io_cancel_queued(nvme_io);
+
 	while (nvme_io_may_start(nvme_io)) {
 		if (nvme_io->retries) {
 			nvme_io_start_retry(nvme_io);
@@ -370,8 +436,11 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	nvme_io->options = *options;
 	for (unsigned i = 0; i < 4; i++)
 		fair_queue_open(&nvme_io->queues[i / 2][i % 2], options->merge);
+	nvme_watch_open(&nvme_io->watch, &options->watch);
 	nvme_io->runs = calloc(options->depth, sizeof(struct run));
-	if (!nvme_io->runs) {
+	int r = nvme_hold_open(&nvme_io->hold, options->loop,
+			       options->hang_file ? options->hang_file : "");
+	if (!nvme_io->runs || r < 0) {
 		nvme_io_free(nvme_io);
 		return -ENOMEM;
 	}
@@ -383,6 +452,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 		struct run *run = &nvme_io->runs[i];
 
 		run->nvme_io = nvme_io;
+		run->held.answer = nvme_io_released;
 		run->io = (struct loop_io){
 			.fd = options->fd, .iov = run->iov, .done = nvme_io_completed};
 		run->next_free = nvme_io->free_runs;
@@ -398,7 +468,11 @@ struct nvme_io *nvme_io_free(struct nvme_io *nvme_io)
 {
 	if (!nvme_io)
 		return NULL;
+
+	nvme_watch_close(&nvme_io->watch);
+	nvme_hold_close(&nvme_io->hold);
 	free(nvme_io->runs);
 	free(nvme_io);
+
 	return NULL;
 }

@@ -15,6 +15,9 @@
  * short, interrupted, failed. If an I/O of several operations fails, each operation is
  * retried alone, so that a bad sector costs only the block on it. Block I/O cannot be
  * cancelled: the memory must stay valid until done().
+ *
+ * While the disk is silent (nvme_watch.h) nothing more is given to it: what is queued, and
+ * what is submitted, fails with -ECANCELED at the next nvme_io_dispatch().
  */
 #pragma once
 
@@ -22,6 +25,7 @@
 #include "daemon/base/link_stats.h"
 #include "daemon/loop/loop.h"
 #include "daemon/tier/nvme_faults.h"
+#include "daemon/tier/nvme_watch.h"
 
 struct nvme_io;
 
@@ -30,7 +34,7 @@ struct nvme_op {
 	bool write;
 	uint64_t offset, bytes; /* multiples of 4 KiB */
 	char *memory;           /* aligned to 4 KiB */
-	int error;              /* 0 or negative errno */
+	int error;              /* 0 or negative errno; -ECANCELED: not tried */
 	void (*done)(struct nvme_op *op);
 	/* the rest is nvme_io's */
 	struct fair_item item;
@@ -49,9 +53,12 @@ struct nvme_io_options {
 	unsigned depth;
 	uint64_t merge;                   /* bytes of the largest joined I/O */
 	const struct nvme_faults *faults; /* copied; NULL: none */
+	const char *hang_file;            /* of nvme_hold.h; copied; NULL: none */
+	struct nvme_watch_options watch;  /* without a loop: not watched */
 };
 
 int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options); /* -ENOMEM */
+const struct nvme_watch *nvme_io_watch(const struct nvme_io *nvme_io);
 struct nvme_io *nvme_io_free(struct nvme_io *nvme_io); /* nothing may be in flight */
 /* Sets the function to call after the done() calls of one I/O. */
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg);

@@ -20,7 +20,9 @@ struct step {
 	void (*done)(struct step *step);
 
 	/* the outcome */
-	int status; /* HBM_OK, HBM_IO, HBM_DEVICE; of step_verify also HBM_MISS */
+	/* HBM_OK, HBM_IO, HBM_DEVICE; HBM_CANCELLED: not tried, because the tier is silent;
+	 * of step_verify also HBM_MISS */
+	int status;
 	bool has_checksum;
 	uint64_t checksum; /* XXH3-64 */
 

@@ -19,6 +19,10 @@
  * those who pay for them, by bytes (fair_queue.h): one client's many stores or large loads
  * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
  * needs, and none passes it but a small one of the same payer.
+ *
+ * A tier whose I/O has no answer is silent: nothing is moved to it or read from it until
+ * it answers; what it holds stays. Extents that an I/O without an answer uses are held:
+ * they cannot be freed before it ends.
  */
 #pragma once
 
@@ -76,6 +80,7 @@ struct tier {
 	uint64_t capacity, headroom;
 	uint64_t usable; /* usable bytes of the capacity */
 	bool lost;       /* what was here cannot be read any more */
+	bool silent;     /* set by silence.c */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */
@@ -89,7 +94,11 @@ struct tier {
 	/* placement */
 	uint64_t placed,
 		/* bytes of extents with a stored block; of those a transfer uses */
-		moving;
+		moving,
+		/* of moving: of I/Os that a silent tier does not answer */
+		held,
+		/* of moving: of blocks on their way to a disk (io_share.h) */
+		leaving;
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
@@ -134,6 +143,11 @@ bool tier_reaches(const struct tier *tier, const struct device *device);
 static inline char *tier_host(const struct tier *tier, uint32_t unit)
 {
 	return tier->ops->host ? tier->ops->host(tier, unit) : NULL;
+}
+/* Whether its reads and writes wait for a disk. */
+static inline bool tier_has_io(const struct tier *tier)
+{
+	return tier->ops->flush;
 }
 static inline uint64_t tier_offset(uint32_t unit)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tier_nvme: places in a file or block device. Steps are queued with tier->io, a struct
  * nvme_io. */
+#include <errno.h>
 #include <stddef.h>
 
 #include "daemon/tier/step.h"
@@ -10,7 +11,7 @@ static void tier_nvme_done(struct nvme_op *op)
 {
 	struct step *step = container_of(op, struct step, op);
 
-	step->status = op->error == 0 ? HBM_OK : HBM_IO;
+	step->status = op->error == 0 ? HBM_OK : op->error == -ECANCELED ? HBM_CANCELLED : HBM_IO;
 	step->has_checksum = false;
 	step->done(step);
 }

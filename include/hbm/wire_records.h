@@ -39,7 +39,7 @@
 	X(R, char, io, [32], TEXT, 3, INFO, "NVMe I/O",                                            \
 	  "", "Engine of the I/O: io_uring or threads.")                                           \
 	X(R, char, state, [32], TEXT, 2, INFO, "state",                                            \
-	  "", "State: warming, running or stopping; and the first lost device.")                   \
+	  "", "State: warming, running or stopping; and the first lost device or tier.")                   \
 	X(R, uint8_t, boot_id, [16], DIGEST, 3, FACT, "boot id",                                   \
 	  "", "Changes when the daemon restarts.")                                                 \
 	X(R, uint64_t, pid, , COUNT, 3, FACT, "pid", "", "Process of the daemon.")                 \
@@ -106,7 +106,12 @@
 	  "hbmd_longest_turn_seconds", "Longest turn of the loop.")                                       \
 	X(R, uint64_t, footprint_max, , BYTES, 5, GAUGE, "memory at most",                         \
 	  "hbmd_footprint_limit_bytes",                                                            \
-	  "Most memory that hbmd may take beside the tiers, by its limits.")
+	  "Most memory that hbmd may take beside the tiers, by its limits.")           \
+	X(R, uint64_t, demotions_dropped, , COUNT, 5, COUNTER, "demotions dropped",                \
+	  "hbmd_demotions_dropped_total",                                                          \
+	  "Blocks that went away because the tier below did not take them in time.")               \
+	X(R, uint64_t, nvme_hangs, , COUNT, 5, GAUGE, "NVMe hangs",                                \
+	  "hbmd_nvme_hangs", "How often NVMe did not answer for nvme.timeout_ms.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -175,7 +180,9 @@
 	X(R, uint64_t, out_bytes, , BYTES, 6, COUNTER, "OUT",                                      \
 	  "hbmd_tier_out_bytes_total", "Bytes moved out.")                                         \
 	X(R, uint64_t, logical_bytes, , BYTES, 2, GAUGE, "LOGICAL",                                \
-	  "hbmd_tier_logical_bytes", "Logical bytes of those blocks.")
+	  "hbmd_tier_logical_bytes", "Logical bytes of those blocks.")                             \
+	X(R, uint64_t, lost, , COUNT, 7, GAUGE, "",                                                \
+	  "hbmd_tier_lost", "1: its I/O is not answered, and it counts as lost until it is.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \

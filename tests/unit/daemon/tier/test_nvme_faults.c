@@ -24,8 +24,12 @@ static int parse(struct nvme_faults *faults, const char *text)
 static void test_what_cannot_be_parsed(void **state)
 {
 	(void)state;
-	static const char *const bad[] = {"read",   "read:0:EIO", "read:1:EPERM",     "reed:1:EIO",
-					  "read:1", "read:x:EIO", "read:1:EIO,write", ":1:EIO"};
+	static const char *const bad[] = {
+		"read",          "read:0:EIO",  "read:1:EPERM", "reed:1:EIO",
+		"read:1",        "read:1:ms",   "read:1:0ms",   "read:1:5s",
+		"read:2-1:EIO",  "read:0+:EIO", "read:1++:EIO", "read:1-:EIO",
+		"read:1-2+:EIO", "read:-1:EIO", "read:x:EIO",   "read:1:EIO,write",
+		":1:EIO"};
 	struct nvme_faults faults;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(parse(&faults, bad[i]), -EINVAL);
@@ -54,12 +58,12 @@ static void test_each_kind(void **state)
 	assert_int_equal(parse(&faults, "read:2:EIO,write:1:short,,write:2:ENOSPC,read:3:EINTR,"),
 			 0);
 	assert_int_equal(error[0], '\0');
-	assert_int_equal(nvme_faults_apply(&faults, false, 8192), 8192);
-	assert_int_equal(nvme_faults_apply(&faults, true, 16384), 8192);
-	assert_int_equal(nvme_faults_apply(&faults, false, 8192), -EIO);
-	assert_int_equal(nvme_faults_apply(&faults, true, 4096), -ENOSPC);
-	assert_int_equal(nvme_faults_apply(&faults, false, 4096), -EINTR);
-	assert_int_equal(nvme_faults_apply(&faults, false, -EBADF), -EBADF);
+	assert_int_equal(nvme_faults_apply(&faults, false, 8192).result, 8192);
+	assert_int_equal(nvme_faults_apply(&faults, true, 16384).result, 8192);
+	assert_int_equal(nvme_faults_apply(&faults, false, 8192).result, -EIO);
+	assert_int_equal(nvme_faults_apply(&faults, true, 4096).result, -ENOSPC);
+	assert_int_equal(nvme_faults_apply(&faults, false, 4096).result, -EINTR);
+	assert_int_equal(nvme_faults_apply(&faults, false, -EBADF).result, -EBADF);
 }
 
 /* However small it is, a short I/O moves something, and not all. */
@@ -68,7 +72,37 @@ static void test_short_of_one_block(void **state)
 	(void)state;
 	struct nvme_faults faults;
 	assert_int_equal(parse(&faults, "read:1:short"), 0);
-	assert_int_equal(nvme_faults_apply(&faults, false, 4096), 512);
+	assert_int_equal(nvme_faults_apply(&faults, false, 4096).result, 512);
+}
+
+/* The n-th alone, from the n-th on, and from the n-th to the m-th. */
+static void test_ranges(void **state)
+{
+	(void)state;
+	struct nvme_faults faults;
+	assert_int_equal(parse(&faults, "read:2-3:EIO,write:2+:ENOSPC"), 0);
+	for (int nth = 1; nth <= 5; nth++) {
+		assert_int_equal(nvme_faults_apply(&faults, false, 4096).result,
+				 nth == 2 || nth == 3 ? -EIO : 4096);
+		assert_int_equal(nvme_faults_apply(&faults, true, 4096).result,
+				 nth >= 2 ? -ENOSPC : 4096);
+	}
+}
+
+/* What happens to an I/O adds up. */
+static void test_answers_that_come_late(void **state)
+{
+	(void)state;
+	struct nvme_faults faults;
+	assert_int_equal(parse(&faults, "write:1+:20ms,write:2:hang,write:2:EIO"), 0);
+	struct nvme_outcome first = nvme_faults_apply(&faults, true, 4096);
+	struct nvme_outcome second = nvme_faults_apply(&faults, true, 4096);
+	assert_int_equal(first.result, 4096);
+	assert_int_equal(first.delay_ns, 20000000);
+	assert_false(first.hangs);
+	assert_int_equal(second.result, -EIO);
+	assert_int_equal(second.delay_ns, 20000000);
+	assert_true(second.hangs);
 }
 
 static void test_none(void **state)
@@ -77,7 +111,7 @@ static void test_none(void **state)
 	struct nvme_faults faults;
 	assert_int_equal(parse(&faults, ""), 0);
 	assert_int_equal(faults.count, 0);
-	assert_int_equal(nvme_faults_apply(&faults, true, 4096), 4096);
+	assert_int_equal(nvme_faults_apply(&faults, true, 4096).result, 4096);
 }
 
 int main(void)
@@ -87,6 +121,8 @@ int main(void)
 		cmocka_unit_test(test_as_many_as_there_is_room_for),
 		cmocka_unit_test(test_each_kind),
 		cmocka_unit_test(test_short_of_one_block),
+		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_answers_that_come_late),
 		cmocka_unit_test(test_none),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
