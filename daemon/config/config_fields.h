@@ -39,6 +39,7 @@ struct config {
 	uint64_t nvme_depth;      /* I/Os in flight */
 	uint64_t nvme_merge;      /* bytes of the largest merged I/O */
 	uint64_t nvme_timeout_ms; /* an I/O without an answer for so long: the tier is silent */
+	uint64_t nvme_behind_ms;  /* a write is late that takes longer; 0: none is */
 	char *nvme_fail; /* "read:N:EIO,write:N+:20ms" : injects faults, for tests; or empty */
 	/* [soft] */
 	uint64_t soft_devices;

@@ -96,6 +96,8 @@ const struct config_key config_keys[] = {
 	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "size of the largest read or write"},
 	{"nvme", "timeout_ms", AT(nvme_timeout_ms), COUNT(1, 86400000), "10000",
 	 "a read or write without an answer for so long, in milliseconds: the tier counts as lost until it is answered"},
+	{"nvme", "behind_ms", AT(nvme_behind_ms), COUNT(0, 86400000), "50",
+	 "blocks that a store waits for are dropped instead of written while writes take longer, in milliseconds; 0: never"},
 	{"nvme", "fail", AT(nvme_fail), TEXT, "", "for tests: faults to inject, such as read:3:EIO,write:1+:20ms"},
 
 	{"soft", "devices", AT(soft_devices), COUNT(1, 16), "1", "number of soft devices"},

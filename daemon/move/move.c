@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/move/move.h"
 
+#include "daemon/base/clock.h"
+
 #include <stdlib.h>
 
 #define READERS 512u /* made ready at a time */
@@ -74,6 +76,7 @@ static void move_end(struct move *move)
 	mover->moves[move->number] = NULL;
 	mover->vacant[mover->vacant_count++] = move->number;
 	move_settle(move);
+	list_remove(&move->link);
 	io_share_give(&mover->io_share, &move->io_claim);
 	ledger_release(&move->charge);
 	free(move);
@@ -213,6 +216,12 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 	list_init(&move->readers);
 	list_init(&move->ready);
 	list_init(&move->serving);
+	list_init(&move->link);
+	if (move->io_claim.left) {
+		move->begun_ns = clock_now();
+		list_push_back(&mover->writes, &move->link);
+	}
+
 	io_share_take(&mover->io_share, &move->io_claim);
 	ledger_charge_always(&move->charge, account, LEDGER_MOVES, 1);
 	mover->moves[move->number] = move;

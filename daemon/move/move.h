@@ -36,6 +36,8 @@ struct move {
 	uint32_t number; /* of the move */
 	struct charge charge;
 	struct io_claim io_claim;
+	struct list link; /* in mover->writes, if it is a write to a disk */
+	uint64_t begun_ns;
 	bool out;            /* the transfer is done */
 	bool held;           /* a silent tier does not answer it */
 	struct list readers; /* that are not ready */

@@ -80,6 +80,8 @@ int mover_new(struct mover **out, const struct mover_options *options)
 		return -ENOMEM;
 
 	mover->cache = options->cache;
+	mover->late_ns = options->late_ns;
+	list_init(&mover->writes);
 	mover->context =
 		(struct transfer_context){.staging = options->staging, .devices = options->devices};
 	list_init(&mover->serving);

@@ -42,6 +42,8 @@ struct mover {
 	struct payer for_policy, for_loads; /* of the moves that each wants */
 	struct waiting_loads loads;         /* for a move number, or a share of the disk's */
 	struct io_share io_share;
+	struct list writes; /* moves to a disk, oldest first */
+	uint64_t late_ns;   /* one that is older is late; 0: none is */
 	struct log_quota mismatches;
 	struct loop *loop;
 	struct background drops; /* of what the cache has left to be dropped */
@@ -53,6 +55,7 @@ struct mover_options {
 	struct devices *devices;
 	struct tier *staging;
 	struct ledger *ledger;
+	uint64_t late_ns;
 };
 
 int mover_new(struct mover **out, const struct mover_options *options);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
@@ -122,6 +123,55 @@ static void pump_refuse_first(struct mover *mover, struct tier *tier)
 	mover->again = true;
 }
 
+/* ---- a disk that is behind ---- */
+
+static bool pump_store_waits(const struct cache *cache)
+{
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		if (!fair_queue_empty(&cache->tiers[i].waiting))
+			return true;
+	return false;
+}
+
+static bool pump_write_is_late(const struct mover *mover)
+{
+	if (mover->late_ns == 0 || list_empty(&mover->writes))
+		return false;
+
+	const struct move *oldest = container_of(mover->writes.next, struct move, link);
+	return clock_now() - oldest->begun_ns >= mover->late_ns;
+}
+
+/* Whether something needs an extent of the tier and there is none. */
+static bool pump_lacks_extents(const struct mover *mover, struct tier *tier)
+{
+	return extent_largest(tier->extents) < pump_wanted(mover, tier);
+}
+
+/* Drops blocks that wait to be written, the first first, while a store waits for what they
+ * keep and the disk is behind. */
+static void pump_drop_late(struct mover *mover, struct tier *tier)
+{
+	struct cache *cache = mover->cache;
+	if (tier->inbound_first == 0 || !tier_has_io(tier) || !pump_store_waits(cache) ||
+	    !pump_write_is_late(mover))
+		return;
+
+	while (tier->inbound_first != 0 && pump_may_start(mover, tier->inbound_first, tier)) {
+		struct tier *from = block_place(&cache->blocks, tier->inbound_first).tier;
+		if (!pump_lacks_extents(mover, from))
+			return;
+
+		cache_give_up_demotion(cache, tier->inbound_first);
+		block_unqueue(&cache->blocks, tier);
+		mover->again = true;
+	}
+
+	cache_settle(cache);
+}
+
+/* ---- running ---- */
+
 static void pump_once(struct mover *mover)
 {
 	struct cache *cache = mover->cache;
@@ -134,6 +184,8 @@ static void pump_once(struct mover *mover)
 		pump_start_inbound(mover, &cache->tiers[i]);
 	}
 
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		pump_drop_late(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		pump_make_room(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)

@@ -13,6 +13,21 @@
  * Blocks that the cache has left to be dropped give extents back: that goes on here, in
  * slices between turns of the loop.
  *
+ * A disk that is behind: where blocks are stored faster than they can be written, those on
+ * their way down would fill every headroom, and each store would cost what a write costs.
+ * Some moves to the disk have begun, as many as io_share.h allows; the blocks that wait for
+ * their turn are on its inbound queue, and have nothing but the extents they leave. While
+ *
+ * 	a store waits for an extent (no one else's wait is cut short: what a load waits for
+ * 	is read, and evictions of an operator have time),
+ * 	the oldest write in flight is older than nvme.behind_ms (a disk that keeps up never
+ * 	is, so the cascade is exact then), and
+ * 	the tier that the first of those blocks leaves has no extent for what wants one,
+ *
+ * that block goes away instead of down, and the next one, until an extent is free there.
+ * That frees extents and takes none, so the argument above stands. The bound has no key: it
+ * is what the headrooms leave when the disk has its half.
+ *
  * A tier that is silent keeps no client waiting: moves to it and from it are given up, and a
  * transfer that it does not answer does not count as active.
  */

@@ -182,6 +182,12 @@ static void memory_setup_nvme_changed(void *arg, bool silent)
 		pump_run(hbmd->mover);
 }
 
+static void memory_setup_nvme_late(void *arg)
+{
+	struct memory_setup *memory_setup = arg;
+	pump_run(memory_setup->hbmd->mover);
+}
+
 static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -204,7 +210,9 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	snprintf(hang_file, sizeof(hang_file), "%s.hang", config->nvme_path);
 	const struct nvme_watch_options watch = {.loop = hbmd->loop,
 						 .timeout_ns = config->nvme_timeout_ms * MS,
+						 .late_ns = config->nvme_behind_ms * MS,
 						 .changed = memory_setup_nvme_changed,
+						 .late = memory_setup_nvme_late,
 						 .arg = memory_setup};
 	const struct nvme_io_options options = {.loop = hbmd->loop,
 						.link_stats = hbmd->link_stats,
@@ -268,7 +276,8 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
-					      .ledger = hbmd->ledger};
+					      .ledger = hbmd->ledger,
+					      .late_ns = hbmd->config->nvme_behind_ms * MS};
 
 	r = mover_new(&hbmd->mover, &options);
 	if (r == 0)

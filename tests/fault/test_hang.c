@@ -22,8 +22,10 @@
 
 #define BLOCK 65536u
 #define SLOTS 64u
-#define ON_DISK 32u /* blocks [1, ON_DISK] are written before the disk hangs */
-#define TIMEOUT "nvme.timeout_ms=50"
+#define ON_DISK 32u                    /* blocks [1, ON_DISK] are written before the disk hangs */
+#define TIMEOUT "nvme.timeout_ms=1500" /* no disk takes so long that works */
+#define PATIENT "nvme.timeout_ms=86400000"
+#define IMPATIENT "nvme.behind_ms=1"
 
 static struct kv kv;
 static hbm_result results[SLOTS];
@@ -41,7 +43,8 @@ static void release(void)
 	assert_int_equal(unlink(gate), 0);
 }
 
-static unsigned start(const char *fail, const char *engine)
+static unsigned start_with(const char *fail, const char *engine, const char *timeout,
+			   const char *behind)
 {
 	char fault[64], io[32];
 
@@ -53,7 +56,8 @@ static unsigned start(const char *fail, const char *engine)
 				    "ddr.headroom=1MiB",
 				    "ddr.staging=1MiB",
 				    "nvme.size=16MiB",
-				    TIMEOUT,
+				    timeout,
+				    behind,
 				    fault,
 				    io,
 				    NULL};
@@ -63,6 +67,11 @@ static unsigned start(const char *fail, const char *engine)
 	kv_open(&kv, &daemon_, 0, BLOCK, SLOTS);
 
 	return fds;
+}
+
+static unsigned start(const char *fail, const char *engine)
+{
+	return start_with(fail, engine, TIMEOUT, "nvme.behind_ms=0");
 }
 
 static void finish(unsigned fds)
@@ -283,6 +292,46 @@ static void test_it_stops(void **state)
 	release();
 }
 
+/* A disk that is behind: stores go on long before it counts as lost. */
+static void test_stores_do_not_wait_for_it(void **state)
+{
+	(void)state;
+	unsigned fds = start_with("write:1+:hang", "auto", PATIENT, IMPATIENT);
+	hang();
+	assert_all_go_on(1000, 300);
+	assert_int_equal(nvme_now().lost, 0);
+	assert_int_not_equal(status_now().demotions_dropped, 0);
+	release();
+	wait_until_still();
+	assert_int_equal(status_now().io_errors, 0);
+	push_to_disk();
+	finish(fds);
+}
+
+/* Nothing is dropped while no store waits, however slow the disk. */
+static void test_evictions_wait_for_it(void **state)
+{
+	(void)state;
+	unsigned fds = start_with("write:1+:5ms", "auto", PATIENT, IMPATIENT);
+	store_on_disk();
+	assert_int_equal(status_now().demotions_dropped, 0);
+	assert_disk_is_there();
+	finish(fds);
+}
+
+/* Nor where the configuration says so. */
+static void test_stores_wait_for_it_if_told_to(void **state)
+{
+	(void)state;
+	unsigned fds = start_with("write:1+:2ms", "auto", PATIENT, "nvme.behind_ms=0");
+	assert_all_go_on(1000, 200);
+	push_to_disk();
+	assert_int_equal(status_now().demotions_dropped, 0);
+	for (uint64_t block = 1000; block < 1200; block++)
+		assert_int_equal(load_one(block), HBM_OK);
+	finish(fds);
+}
+
 static void use_all(uint64_t first, uint64_t count)
 {
 	for (uint64_t block = first; block < first + count; block++) {
@@ -316,14 +365,14 @@ static void hang_nth(const char *direction, unsigned n)
 static void test_the_nth_write_without_an_answer(void **state)
 {
 	(void)state;
-	for (unsigned n = 1; n <= (getenv("HBM_TEST_LONG") ? 100 : 8); n++)
+	for (unsigned n = 1; n <= (getenv("HBM_TEST_LONG") ? 100 : 4); n++)
 		hang_nth("write", n);
 }
 
 static void test_the_nth_read_without_an_answer(void **state)
 {
 	(void)state;
-	for (unsigned n = 1; n <= (getenv("HBM_TEST_LONG") ? 100 : 8); n++)
+	for (unsigned n = 1; n <= (getenv("HBM_TEST_LONG") ? 100 : 4); n++)
 		hang_nth("read", n);
 }
 
@@ -335,6 +384,9 @@ int main(void)
 		TEST(test_reads_without_an_answer),
 		TEST(test_pins_outlive_it),
 		TEST(test_it_stops),
+		TEST(test_stores_do_not_wait_for_it),
+		TEST(test_evictions_wait_for_it),
+		TEST(test_stores_wait_for_it_if_told_to),
 		TEST(test_the_nth_write_without_an_answer),
 		TEST(test_the_nth_read_without_an_answer),
 	};

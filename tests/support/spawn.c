@@ -153,11 +153,12 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.state_dir=%s/state", spawn->dir);
 	snprintf(defaults[n++], sizeof(defaults[0]), "nvme.path=%s", spawn->nvme);
 	snprintf(defaults[n++], sizeof(defaults[0]), "hbmd.driver=%s", driver());
-	static const char *const fixed[] = {"hbmd.log_level=debug", "soft.memory=256MiB",
-					    "device.memory=192MiB", "device.cache=16MiB",
-					    "device.headroom=8MiB", "device.slab=2MiB",
-					    "ddr.size=32MiB",       "ddr.headroom=8MiB",
-					    "ddr.staging=8MiB",     "nvme.size=64MiB"};
+	static const char *const fixed[] = {
+		"hbmd.log_level=debug", "soft.memory=256MiB", "device.memory=192MiB",
+		"device.cache=16MiB", "device.headroom=8MiB", "device.slab=2MiB", "ddr.size=32MiB",
+		"ddr.headroom=8MiB", "ddr.staging=8MiB", "nvme.size=64MiB",
+		/* a slow machine changes no result */
+		"nvme.behind_ms=0"};
 	argv[argc++] = spawn_path(spawn->program ? spawn->program : "hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
