@@ -177,6 +177,18 @@ uint32_t cache_find_entry(struct cache *cache, uint16_t ns, const struct hbm_wir
 	return 0;
 }
 
+uint32_t cache_find_for_store(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key)
+{
+	uint32_t number = cache_find_entry(cache, ns, key);
+	const struct block *block = cache_block(cache, number);
+	if (number == 0 || block->refs > 0 || !block_is_complete(block) ||
+	    cache_is_loadable(cache, number))
+		return number;
+
+	cache_drop(cache, number);
+	return 0;
+}
+
 uint32_t cache_parent(const struct cache *cache, uint32_t number)
 {
 	uint32_t parent = cache_block(cache, number)->parent;

@@ -120,6 +120,9 @@ uint32_t cache_find(const struct cache *cache, uint16_t ns, const struct hbm_wir
 /* The block of that key, stored or being stored, else 0. For a store: one whose bytes are
  * lost makes way. */
 uint32_t cache_find_entry(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
+/* The same of a block that is to be stored: one whose bytes cannot be loaded now makes way
+ * too, unless it is pinned. */
+uint32_t cache_find_for_store(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key);
 /* Its parent; 0: none, or one that has been dropped. */
 uint32_t cache_parent(const struct cache *cache, uint32_t number);
 /* Whether the block is complete and its bytes can be read: not while they are in a tier

@@ -295,7 +295,7 @@ static void batch_admit(struct batch *batch, uint32_t i)
 	bool is_root = batch_is_zero_key(&wanted->parent);
 
 	cache_drop_for_store(cache);
-	exists = cache_find_entry(cache, batch->ns, &wanted->key);
+	exists = cache_find_for_store(cache, batch->ns, &wanted->key);
 
 	if (namespaces_get(cache->namespaces, batch->ns)->drop) {
 		batch_set_result(batch, i, HBM_NOT_FOUND, 0);

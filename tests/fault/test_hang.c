@@ -256,6 +256,26 @@ static void test_reads_without_an_answer(void **state)
 	check_reads("threads");
 }
 
+/* A block that is on the disk can be stored anew meanwhile. */
+static void test_a_block_is_stored_again(void **state)
+{
+	(void)state;
+	unsigned fds = start("read:1+:hang", "auto");
+
+	store_on_disk();
+	hang();
+	assert_int_equal(load_one(1), HBM_IO);
+	assert_int_equal(store_root(2), HBM_OK);
+	assert_int_equal(load_one(2), HBM_OK);
+	assert_int_equal(store_root(2), HBM_EXISTS);
+	assert_true(spawn_balanced(&daemon_));
+
+	release();
+	wait_until_lost(0);
+	assert_disk_is_there();
+	finish(fds);
+}
+
 /* A pinned block on the disk keeps its pin. */
 static void test_pins_outlive_it(void **state)
 {
@@ -382,6 +402,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_writes_without_an_answer),
 		TEST(test_reads_without_an_answer),
+		TEST(test_a_block_is_stored_again),
 		TEST(test_pins_outlive_it),
 		TEST(test_it_stops),
 		TEST(test_stores_do_not_wait_for_it),
