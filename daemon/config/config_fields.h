@@ -36,6 +36,7 @@ struct config {
 	/* [nvme] */
 	char *nvme_path;          /* empty: no NVMe tier */
 	uint64_t nvme_size;       /* bytes of the tier; 0: the whole block device */
+	uint64_t nvme_required;   /* bool: no start without it */
 	uint64_t nvme_depth;      /* I/Os in flight */
 	uint64_t nvme_merge;      /* bytes of the largest merged I/O */
 	uint64_t nvme_timeout_ms; /* an I/O without an answer for so long: the tier is silent */

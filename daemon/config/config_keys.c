@@ -92,6 +92,8 @@ const struct config_key config_keys[] = {
 	{"nvme", "path", AT(nvme_path), PATH(0, 4096), "", "file or block device; empty: no NVMe tier"},
 	{"nvme", "size", AT(nvme_size), SIZE(0, 16 * TIB - 4 * KIB, 4 * KIB), "0",
 	 "bytes of the NVMe tier; 0: the whole block device"},
+	{"nvme", "required", AT(nvme_required), BOOL, "yes",
+	 "no: where the NVMe tier cannot be opened, start without it"},
 	{"nvme", "depth", AT(nvme_depth), COUNT(1, 4096), "32", "reads and writes in flight"},
 	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "size of the largest read or write"},
 	{"nvme", "timeout_ms", AT(nvme_timeout_ms), COUNT(1, 86400000), "10000",

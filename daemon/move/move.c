@@ -45,8 +45,13 @@ static void move_settle(struct move *move)
 		return;
 	}
 
-	if (to.tier)
+	if (to.tier && transfer->status == HBM_IO && transfer->host_valid && tier_has_io(to.tier))
+		mover_fail_extent(move->mover, to, transfer->bytes);
+	else if (to.tier)
 		tier_free(to.tier, to.unit, transfer->bytes);
+	if (transfer->status == HBM_IO && !transfer->host_valid &&
+	    tier_has_io(transfer->from.place.tier))
+		tier_read_failed(transfer->from.place.tier, transfer->from.place.unit);
 	if (transfer->status == HBM_CANCELLED)
 		move_settle_cancelled(move);
 	else if (transfer->status != HBM_OK && !move_is_good_at_source(move))

@@ -42,6 +42,21 @@ void mover_failed(struct mover *mover, const struct transfer *transfer)
 	}
 }
 
+void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes)
+{
+	struct tier *tier = place.tier;
+
+	tier_fail(tier, place.unit, bytes);
+	if (tier->lost || !tier_has_failed(tier))
+		return;
+
+	log_error("%s: %llu of %llu bytes have failed: the tier is lost until hbmd restarts; "
+		  "replace the disk",
+		  tier_name(tier->kind), (unsigned long long)tier->failed,
+		  (unsigned long long)tier->capacity);
+	cache_lose_tier(mover->cache, tier);
+}
+
 /* ---- the mover ---- */
 
 uint64_t mover_active(const struct mover *mover)

@@ -69,6 +69,8 @@ uint64_t mover_active(const struct mover *mover); /* transfers begun and not end
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
+/* A write into a moving extent has failed. The tier is lost if too much of it has. */
+void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes);
 /* Whether nothing moves but what a silent tier does not answer. */
 bool mover_is_idle(const struct mover *mover);
 /* The blocks in the HBM of devices that are lost are gone: none is found from now on. */

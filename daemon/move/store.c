@@ -29,7 +29,10 @@ static void store_end(struct store *store)
 		block_stored(&cache->blocks, store->block, to);
 	} else {
 		transfer_fail(transfer, HBM_NO_SPACE);
-		if (to.tier)
+		if (to.tier && transfer->status == HBM_IO && transfer->host_valid &&
+		    tier_has_io(to.tier))
+			mover_fail_extent(store->mover, to, transfer->bytes);
+		else if (to.tier)
 			tier_free(to.tier, to.unit, transfer->bytes);
 		cache_abandon_store(cache, store->block);
 	}

@@ -90,8 +90,10 @@ static void audit_tier(const struct audit *audit, const struct tier *tier,
 	account->free = extent_available(tier->extents);
 	account->placed = tier->placed;
 	account->moving = tier->moving;
-	audit_expect(account, "free + placed + moving",
-		     account->free + account->placed + account->moving, account->capacity);
+	account->failed = tier->failed;
+	audit_expect(account, "free + placed + moving + failed",
+		     account->free + account->placed + account->moving + account->failed,
+		     account->capacity);
 	audit_blocks(cache, tier, found, account);
 	if (cache->orders[tier->number])
 		audit_order(found, account);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct ledger;
@@ -41,6 +42,7 @@ struct hbmd {
 	struct ddr *ddr;
 	struct nvme_file *nvme;              /* NULL without an NVMe tier */
 	const struct nvme_watch *nvme_watch; /* the same */
+	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
 	struct namespace_room *namespace_room;

@@ -70,6 +70,15 @@ static void inspect_fill_cache(const struct cache *cache, struct hbm_wire_status
 	status->index_bytes = inspect_index_bytes(cache);
 }
 
+static const char *inspect_nvme_state(const struct hbmd *hbmd)
+{
+	const struct tier *nvme = hbmd->cache->nvme;
+	return nvme->lost           ? ", NVMe lost"
+	       : nvme->silent       ? ", no answer from NVMe"
+	       : hbmd->nvme_missing ? ", without NVMe"
+				    : "";
+}
+
 /* The state of the daemon, and its first lost device, or else its lost NVMe. */
 static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 {
@@ -82,7 +91,7 @@ static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *
 		snprintf(status->state, sizeof(status->state), "%s, device %u lost", state, i);
 	else
 		snprintf(status->state, sizeof(status->state), "%s%s", state,
-			 hbmd->cache->nvme->silent ? ", no answer from NVMe" : "");
+			 inspect_nvme_state(hbmd));
 }
 
 static void inspect_fill_turns(const struct loop *loop, struct hbm_wire_status *status)
@@ -115,6 +124,7 @@ static void inspect_query_status(struct page *page)
 	status->footprint_max = hbmd->footprint;
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
+	status->nvme_missing = hbmd->nvme_missing;
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;
 	page->count = 1;
@@ -183,7 +193,8 @@ static void inspect_query_tiers(struct page *page)
 					       .out_blocks = tier->out_blocks,
 					       .out_bytes = tier->out_bytes,
 					       .logical_bytes = tier->logical_bytes,
-					       .lost = tier->lost || tier->silent};
+					       .lost = tier->lost || tier->silent,
+					       .failed = tier->failed};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;

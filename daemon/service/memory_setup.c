@@ -2,6 +2,7 @@
 #include "daemon/service/memory_setup.h"
 
 #include "daemon/base/link_stats.h"
+#include "daemon/base/log.h"
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
@@ -188,6 +189,19 @@ static void memory_setup_nvme_late(void *arg)
 	pump_run(memory_setup->hbmd->mover);
 }
 
+/* nvme.required = no: what cannot be opened leaves the tier absent. */
+static void memory_setup_go_without_nvme(struct hbmd *hbmd, int r, const struct reason *reason)
+{
+	struct tier *tier = hbmd->cache->nvme;
+
+	log_warning("%s; starting without the NVMe tier (nvme.required = no)",
+		    reason->text[0] != '\0' ? reason->text : strerror(-r));
+	reason->text[0] = '\0';
+	tier_clear(tier);
+	*tier = (struct tier){.kind = HBM_TIER_NVME, .number = tier->number};
+	hbmd->nvme_missing = true;
+}
+
 static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -198,6 +212,10 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	struct tier *tier = hbmd->cache->nvme;
 	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown,
 			       memory_setup, reason->text, reason->size);
+	if (r < 0 && !config->nvme_required) {
+		memory_setup_go_without_nvme(hbmd, r, reason);
+		return 0;
+	}
 	if (r < 0)
 		return r;
 

@@ -28,6 +28,8 @@ struct start_check {
 	const struct config *config;
 	FILE *errors;
 	unsigned count;
+	bool optional;     /* what is found now prevents no start */
+	bool without_nvme; /* but an NVMe tier */
 };
 
 __attribute__((format(printf, 2, 3))) static void start_check_report(struct start_check *check,
@@ -35,11 +37,12 @@ __attribute__((format(printf, 2, 3))) static void start_check_report(struct star
 {
 	va_list arguments;
 	va_start(arguments, format);
-	fputs("hbmd: ", check->errors);
+	fputs(check->optional ? "hbmd: without NVMe: " : "hbmd: ", check->errors);
 	vfprintf(check->errors, format, arguments);
 	fputc('\n', check->errors);
 	va_end(arguments);
-	check->count++;
+	check->without_nvme = check->without_nvme || check->optional;
+	check->count += !check->optional;
 }
 
 /* ---- folders ---- */
@@ -169,11 +172,13 @@ static void start_check_nvme(struct start_check *check)
 			      &(struct reason){error, sizeof(error)}) < 0)
 		start_check_report(check, "%s", error);
 
+	check->optional = !check->config->nvme_required;
 	start_check_nvme_limit(check);
 	if (stat(path, &st) < 0 && errno == ENOENT)
 		start_check_nvme_new(check);
 	else if (nvme_file_check(check->config, error, sizeof(error)) < 0)
 		start_check_report(check, "%s", error);
+	check->optional = false;
 }
 
 /* ---- devices ---- */
@@ -212,7 +217,7 @@ int start_check(const struct config *config, FILE *ok, FILE *errors)
 		fprintf(ok, "ok: %u %s device%s, DDR tier %llu MiB, NVMe tier %s; %s\n",
 			devices->count, driver_kind_name(devices->kind),
 			devices->count == 1 ? "" : "s", (unsigned long long)(ddr.size >> 20),
-			config->nvme_path[0] ? config->nvme_path : "none",
+			config->nvme_path[0] && !check.without_nvme ? config->nvme_path : "none",
 			footprint_text(&footprint, text, sizeof(text)));
 	}
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define FAILED_SHARE 8       /* of a tier: more than that is too much */
 #define QUANTUM (1ull << 20) /* bytes of a payer's turn */
 
 int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
@@ -29,7 +30,7 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 		return r;
 
 	uint64_t have = extent_capacity(tier->extents);
-	tier->usable = have > tier->headroom ? have - tier->headroom : 0;
+	tier->usable = have > tier->headroom && !tier->lost ? have - tier->headroom : 0;
 	tier_serve(tier);
 
 	return 0;
@@ -64,8 +65,31 @@ void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_pay
 	fair_queue_push(&tier->waiting, &wait->turn, payer, wait->bytes, wait->bytes);
 }
 
+void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes)
+{
+	assert(tier->moving >= bytes);
+	(void)unit;
+	tier->moving -= bytes;
+	tier->failed += bytes;
+}
+
+void tier_read_failed(struct tier *tier, uint32_t unit)
+{
+	bad_extents_read_failed(&tier->bad, unit);
+}
+
+bool tier_has_failed(const struct tier *tier)
+{
+	return tier->failed > tier->capacity / FAILED_SHARE;
+}
+
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
+	if (bad_extents_take(&tier->bad, unit)) {
+		tier_fail(tier, unit, bytes);
+		return;
+	}
+
 	assert(tier->moving >= bytes);
 	tier->moving -= bytes;
 	extent_free(tier->extents, tier_offset(unit), bytes);

@@ -27,6 +27,7 @@
 #pragma once
 
 #include "daemon/base/fair_queue.h"
+#include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
 #include "kernels/driver/driver.h"
 
@@ -98,7 +99,10 @@ struct tier {
 		/* of moving: of I/Os that a silent tier does not answer */
 		held,
 		/* of moving: of blocks on their way to a disk (io_share.h) */
-		leaving;
+		leaving,
+		/* of extents that are not used again */
+		failed;
+	struct bad_extents bad;
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
@@ -131,8 +135,15 @@ void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_pay
 struct extent_request *tier_waiting(struct tier *tier);
 struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
-void tier_place(struct tier *tier, uint64_t bytes);               /* moving -> placed */
-void tier_unplace(struct tier *tier, uint64_t bytes);             /* placed -> moving */
+/* A write into a moving extent has failed: it is not used again. */
+void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes);
+/* A read of an extent has failed. After the second time it is not used again: tier_free()
+ * does not free it. */
+void tier_read_failed(struct tier *tier, uint32_t unit);
+/* Whether so much has failed that the rest is not to be trusted. */
+bool tier_has_failed(const struct tier *tier);
+void tier_place(struct tier *tier, uint64_t bytes);   /* moving -> placed */
+void tier_unplace(struct tier *tier, uint64_t bytes); /* placed -> moving */
 /* Serves the waiting requests that fit. The mover calls it when extents may have become
  * free. */
 void tier_serve(struct tier *tier);

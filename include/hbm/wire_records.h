@@ -111,7 +111,9 @@
 	  "hbmd_demotions_dropped_total",                                                          \
 	  "Blocks that went away because the tier below did not take them in time.")               \
 	X(R, uint64_t, nvme_hangs, , COUNT, 5, GAUGE, "NVMe hangs",                                \
-	  "hbmd_nvme_hangs", "How often NVMe did not answer for nvme.timeout_ms.")
+	  "hbmd_nvme_hangs", "How often NVMe did not answer for nvme.timeout_ms.")                   \
+	X(R, uint64_t, nvme_missing, , COUNT, 5, GAUGE, "NVMe missing",                            \
+	  "hbmd_nvme_missing", "1: the NVMe tier could not be opened (nvme.required).")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -182,7 +184,9 @@
 	X(R, uint64_t, logical_bytes, , BYTES, 2, GAUGE, "LOGICAL",                                \
 	  "hbmd_tier_logical_bytes", "Logical bytes of those blocks.")                             \
 	X(R, uint64_t, lost, , COUNT, 7, GAUGE, "",                                                \
-	  "hbmd_tier_lost", "1: its I/O is not answered, and it counts as lost until it is.")
+	  "hbmd_tier_lost", "1: its I/O is not answered, or too much of it has failed.")           \
+	X(R, uint64_t, failed, , BYTES, 7, GAUGE, "",                                              \
+	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \
@@ -276,7 +280,8 @@
 	X(R, char, problem, [128], TEXT, 2, FACT, "PROBLEM",                                       \
 	  "", "The first problem found, or empty.")                                                \
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
-	  "", "Bytes that clients gave back and that are not free.")
+	  "", "Bytes that clients gave back and that are not free.")                                            \
+	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors.")
 
 /* A link. */
 #define HBM_RECORD_LINK(X, R)                                                                      \

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,8 +35,16 @@ static unsigned start(const char *fail, const char *engine, const char *merge)
 	snprintf(fault, sizeof(fault), "nvme.fail=%s", fail);
 	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
 	snprintf(largest, sizeof(largest), "nvme.merge=%s", merge);
-	const char *const sets[] = {
-		"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", largest, fault, io, NULL};
+	/* One at a time where all is to be one read: else they are as many as arrive first. */
+	const char *depth = strcmp(merge, "4MiB") == 0 ? "nvme.depth=1" : "nvme.depth=32";
+	const char *const sets[] = {"device.cache=4MiB",
+				    "ddr.size=4MiB",
+				    "nvme.size=8MiB",
+				    largest,
+				    fault,
+				    io,
+				    depth,
+				    NULL};
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
@@ -98,6 +107,24 @@ static struct hbm_wire_status status_now(void)
 	return status;
 }
 
+static int failed(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_tier *tier = record;
+	assert_int_equal(bytes, sizeof(*tier));
+	if (tier->tier == HBM_TIER_NVME)
+		*(uint64_t *)arg = tier->failed;
+	return 0;
+}
+
+/* Bytes of the disk that are not used again. */
+static uint64_t failed_now(void)
+{
+	uint64_t bytes = 0;
+	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_TIERS, failed, &bytes), 0);
+	assert_true(spawn_balanced(&daemon_));
+	return bytes;
+}
+
 /* Every block as a root, so that the loss of one costs no other. */
 static void store_roots(void)
 {
@@ -124,6 +151,7 @@ static uint64_t run(const char *fail, const char *engine, const char *merge)
 	push_to_disk();
 	uint64_t first = load_all();
 	wait_until_still();
+	assert_int_equal(failed_now(), fail[0] == 'w' ? (BLOCKS - first) * BLOCK : 0);
 	store_roots();
 	push_to_disk();
 	assert_int_equal(load_all(), BLOCKS);
@@ -185,6 +213,38 @@ static void test_several_failures_cost_as_many_blocks(void **state)
 	assert_int_equal(run("read:3:EIO,read:4:EIO,read:5:EIO", "auto", "64KiB"), 3);
 	/* All pieces of a joined I/O that was taken apart. */
 	assert_int_equal(run("read:1:EIO,read:2:EIO", "auto", "4MiB"), 1);
+}
+
+/* The first extent, which is used again and again. */
+static void test_an_extent_that_cannot_be_read_twice(void **state)
+{
+	(void)state;
+	unsigned fds = start("read:1-2:EIO", "auto", "64KiB");
+	for (uint64_t reads = 1; reads <= 3; reads++) {
+		assert_int_equal(kv_store(&kv, 0, 1, 1, 0, NULL), 0);
+		push_to_disk();
+		assert_int_equal(kv_load(&kv, 0, 1, 1, results), 0);
+		assert_int_equal(results[0].status, reads < 3 ? HBM_IO : HBM_OK);
+		wait_until_still();
+		assert_int_equal(failed_now(), reads < 2 ? 0 : BLOCK);
+	}
+	finish(fds);
+}
+
+/* A disk that takes nothing any more is given up, and everything else goes on. */
+static void test_too_many_failures_cost_the_tier(void **state)
+{
+	(void)state;
+	unsigned fds = start("write:1+:EIO", "auto", "64KiB");
+	store_roots();
+	push_to_disk();
+	assert_in_range(failed_now(), (16 + 1) * BLOCK, BLOCKS * BLOCK); /* more than an eighth */
+	assert_non_null(strstr(status_now().state, "NVMe lost"));
+	assert_int_equal(spawn_log_lines(&daemon_, "the tier is lost"), 1);
+	store_roots();
+	assert_int_equal(load_all(), BLOCKS);
+	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
+	finish(fds);
 }
 
 /* ---- Behind the daemon's back ---- */
@@ -298,6 +358,8 @@ int main(void)
 		TEST(test_writes_that_find_no_space),
 		TEST(test_writes_that_are_short),
 		TEST(test_several_failures_cost_as_many_blocks),
+		TEST(test_an_extent_that_cannot_be_read_twice),
+		TEST(test_too_many_failures_cost_the_tier),
 		TEST(test_a_lost_block_takes_its_pins_along),
 		TEST(test_changed_bytes_are_never_served),
 		TEST(test_one_bit_costs_one_block),

@@ -292,6 +292,42 @@ static void test_nvme_files_that_cannot_be_used(void **state)
 	assert_string_equal(line, "the only copy of something\n"); /* and it is as it was */
 }
 
+static int count_nvme(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_tier *tier = record;
+	(void)bytes;
+	*(unsigned *)arg += tier->tier == HBM_TIER_NVME;
+	return 0;
+}
+
+/* Unless the configuration does without it. */
+static void test_an_nvme_tier_that_is_not_required(void **state)
+{
+	(void)state;
+	char text[512], path[160];
+	unsigned tiers = 0;
+	struct hbm_wire_status status;
+	snprintf(path, sizeof(path), "nvme.path=%s", daemon_.dir);
+	spawn_start(&daemon_, (const char *[]){path, "nvme.required=no", NULL}, NULL);
+	assert_true(spawn_logged(&daemon_, "starting without the NVMe tier"));
+	spawn_status(&daemon_, &status);
+	assert_int_equal(status.nvme_missing, 1);
+	assert_string_equal(status.state, "running, without NVMe");
+	struct hbm *hbm = spawn_connect(&daemon_);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_TIERS, count_nvme, &tiers), 0);
+	assert_int_equal(tiers, 0);
+	hbm_close(hbm);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	snprintf(text, sizeof(text),
+		 "[hbmd]\nstate_dir = %s\n[nvme]\npath = %s/missing/new\nsize = 2MiB\n"
+		 "required = no\n",
+		 daemon_.dir, daemon_.dir);
+	checked(text, 0, 2, "NVMe tier none");
+	checked(text, 0, 2, "without NVMe: nvme.path: ");
+}
+
 /* The signal that comes with it would end the daemon without a word. */
 static void test_a_file_that_may_not_grow(void **state)
 {
@@ -805,6 +841,7 @@ int main(void)
 		TEST(test_a_check_beside_a_daemon_that_runs),
 		TEST(test_a_check_as_another_user),
 		TEST(test_nvme_files_that_cannot_be_used),
+		TEST(test_an_nvme_tier_that_is_not_required),
 		TEST(test_a_file_that_may_not_grow),
 		TEST(test_one_of_everything),
 		TEST(test_the_socket_file),

@@ -242,7 +242,7 @@ int spawn_try_warm(struct spawn *spawn)
 {
 	for (int waited = 0; waited < WAIT_MS; waited += STEP_MS) {
 		struct hbm_wire_status status = {.state = ""};
-		if (ask_status(spawn, &status) && strcmp(status.state, "running") == 0)
+		if (ask_status(spawn, &status) && strncmp(status.state, "running", 7) == 0)
 			return -1;
 
 		int exit_status = ended(spawn, WNOHANG);
