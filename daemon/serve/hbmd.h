@@ -20,6 +20,7 @@ struct loop;
 struct mover;
 struct namespace_room;
 struct nvme_file;
+struct nvme_name;
 struct nvme_watch;
 struct server;
 struct verification;
@@ -42,6 +43,7 @@ struct hbmd {
 	struct ddr *ddr;
 	struct nvme_file *nvme;              /* NULL without an NVMe tier */
 	const struct nvme_watch *nvme_watch; /* the same */
+	struct nvme_name *nvme_name;         /* the same */
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */

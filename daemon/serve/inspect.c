@@ -18,6 +18,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
+#include "daemon/tier/nvme_name.h"
 #include "daemon/tier/nvme_watch.h"
 
 #include <stdio.h>
@@ -73,10 +74,11 @@ static void inspect_fill_cache(const struct cache *cache, struct hbm_wire_status
 static const char *inspect_nvme_state(const struct hbmd *hbmd)
 {
 	const struct tier *nvme = hbmd->cache->nvme;
-	return nvme->lost           ? ", NVMe lost"
-	       : nvme->silent       ? ", no answer from NVMe"
-	       : hbmd->nvme_missing ? ", without NVMe"
-				    : "";
+	return nvme->lost                           ? ", NVMe lost"
+	       : nvme->silent                       ? ", no answer from NVMe"
+	       : hbmd->nvme_missing                 ? ", without NVMe"
+	       : nvme_name_is_gone(hbmd->nvme_name) ? ", NVMe file replaced"
+						    : "";
 }
 
 /* The state of the daemon, and its first lost device, or else its lost NVMe. */
@@ -125,6 +127,7 @@ static void inspect_query_status(struct page *page)
 	inspect_count_sessions(hbmd, status);
 	inspect_fill_cache(hbmd->cache, status);
 	status->nvme_missing = hbmd->nvme_missing;
+	status->nvme_replaced = nvme_name_is_gone(hbmd->nvme_name);
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;
 	page->count = 1;

@@ -15,6 +15,7 @@
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/nvme_file.h"
 #include "daemon/tier/nvme_io.h"
+#include "daemon/tier/nvme_name.h"
 #include "daemon/tier/probe.h"
 
 #include <errno.h>
@@ -248,7 +249,8 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	tier->io = memory_setup->nvme_io;
 	hbmd->nvme_watch = nvme_io_watch(memory_setup->nvme_io);
 
-	return 0;
+	return nvme_name_new(&hbmd->nvme_name, hbmd->loop, nvme_file_fd(hbmd->nvme),
+			     config->nvme_path, config->nvme_timeout_ms * MS);
 }
 
 /* What one session may hold of what it gave back is a share of the memory for regions. */
@@ -352,6 +354,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
 	hbmd->nvme_watch = NULL;
+	hbmd->nvme_name = nvme_name_free(hbmd->nvme_name);
 	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);
 	hbmd->nvme = nvme_file_close(hbmd->nvme);
 	hbmd->ddr = ddr_close(hbmd->ddr);

@@ -113,7 +113,9 @@
 	X(R, uint64_t, nvme_hangs, , COUNT, 5, GAUGE, "NVMe hangs",                                \
 	  "hbmd_nvme_hangs", "How often NVMe did not answer for nvme.timeout_ms.")                   \
 	X(R, uint64_t, nvme_missing, , COUNT, 5, GAUGE, "NVMe missing",                            \
-	  "hbmd_nvme_missing", "1: the NVMe tier could not be opened (nvme.required).")
+	  "hbmd_nvme_missing", "1: the NVMe tier could not be opened (nvme.required).")             \
+	X(R, uint64_t, nvme_replaced, , COUNT, 5, GAUGE, "NVMe replaced",                          \
+	  "hbmd_nvme_replaced", "1: nvme.path no longer names the file that is in use.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

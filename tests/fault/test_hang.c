@@ -312,6 +312,28 @@ static void test_it_stops(void **state)
 	release();
 }
 
+/* Deleted, and put back: said each time, and the tier goes on. */
+static void test_a_file_that_is_replaced(void **state)
+{
+	(void)state;
+	char away[128];
+	unsigned fds = start("", "auto");
+	snprintf(away, sizeof(away), "%s.away", daemon_.nvme);
+	store_on_disk();
+	assert_int_equal(status_now().nvme_replaced, 0);
+	assert_int_equal(rename(daemon_.nvme, away), 0);
+	while (status_now().nvme_replaced == 0)
+		;
+	assert_string_equal(status_now().state, "running, NVMe file replaced");
+	assert_disk_is_there();
+	assert_int_equal(rename(away, daemon_.nvme), 0);
+	while (status_now().nvme_replaced == 1)
+		;
+	assert_int_equal(spawn_log_lines(&daemon_, "was deleted or replaced"), 1);
+	assert_int_equal(spawn_log_lines(&daemon_, "is the tier's file again"), 1);
+	finish(fds);
+}
+
 /* A disk that is behind: stores go on long before it counts as lost. */
 static void test_stores_do_not_wait_for_it(void **state)
 {
@@ -405,6 +427,7 @@ int main(void)
 		TEST(test_a_block_is_stored_again),
 		TEST(test_pins_outlive_it),
 		TEST(test_it_stops),
+		TEST(test_a_file_that_is_replaced),
 		TEST(test_stores_do_not_wait_for_it),
 		TEST(test_evictions_wait_for_it),
 		TEST(test_stores_wait_for_it_if_told_to),
