@@ -201,7 +201,7 @@ ctl() { # a daemon that does not answer is waited for, but not for ever
 }
 
 is_running() {
-	[[ $(ctl --json status 2>/dev/null) == *'"state": "running"'* ]]
+	[[ $(ctl --json status 2>/dev/null) == *'"state": "running'* ]]
 }
 
 start() { # --set values on top of what all have; false: it did not get there
