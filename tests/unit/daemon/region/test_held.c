@@ -308,7 +308,7 @@ static void what_a_gone_process_gives_back_is_charged_to_nobody(void **state)
 static void other_processes(void **state)
 {
 	struct fixture *fixture = *state;
-	CUmemGenericAllocationHandle before = create(fixture, 2 * MIB);
+	CUmemGenericAllocationHandle before = create(fixture, 6 * MIB);
 	CUmemGenericAllocationHandle kept = give_back_and_keep(fixture, &fixture->one);
 	CUmemGenericAllocationHandle meanwhile = create(fixture, 6 * MIB);
 	struct wanted wanted;
