@@ -46,6 +46,7 @@ struct bench {
 	double seconds;            /* of each row */
 	struct sample ping, load;
 	uint64_t from[HBM_TIERS]; /* where the blocks were */
+	uint64_t long_turns;
 };
 
 static double now(void)
@@ -133,13 +134,29 @@ static pid_t spin(void)
 		;
 }
 
+static int keep_status(const void *record, size_t bytes, void *arg)
+{
+	memcpy(arg, record,
+	       bytes < sizeof(struct hbm_wire_status) ? bytes : sizeof(struct hbm_wire_status));
+	return 0;
+}
+
+/* Turns of the daemon's loop that took more than 1 ms. */
+static uint64_t long_turns(const struct victim *victim)
+{
+	struct hbm_wire_status status = {0};
+
+	assert_int_equal(hbm_query(victim->kv.hbm, HBM_QUERY_STATUS, keep_status, &status), 0);
+	return status.turns[HBM_TURNS_ALL] - status.turns[HBM_TURNS_1MS];
+}
+
 static void row_print(const struct bench *bench, const char *name, unsigned sessions, double served)
 {
 	printf("| %-8s | %8u |", name, sessions);
 	sample_print(&bench->ping);
 	printf(" %4s |", tier_name(bench));
 	sample_print(&bench->load);
-	printf(" %9.0f |\n", served);
+	printf(" %9.0f | %10llu |\n", served, (unsigned long long)bench->long_turns);
 	fflush(stdout);
 }
 
@@ -153,7 +170,9 @@ static void row_without(struct bench *bench, const char *name, bool spins)
 	start_daemon(&spawn, NULL);
 	victim_open(&victim, &spawn, 0);
 	pid_t spinner = spins ? spin() : 0;
+	uint64_t before = long_turns(&victim);
 	measure(bench, &victim);
+	bench->long_turns = long_turns(&victim) - before;
 	if (spinner > 0) {
 		kill(spinner, SIGKILL);
 		waitpid(spinner, NULL, 0);
@@ -177,8 +196,10 @@ static void row(struct bench *bench, const struct attack *attack, unsigned sessi
 	attack_start(&job, attack, &spawn, sessions, ATTACK_FULL);
 
 	uint64_t before = attack_served(&job);
+	uint64_t turns = long_turns(&victim);
 	double start = now();
 	measure(bench, &victim);
+	bench->long_turns = long_turns(&victim) - turns;
 	double took = now() - start;
 	uint64_t after = attack_served(&job);
 
@@ -208,10 +229,10 @@ static void rows(struct bench *bench)
 
 	printf("| attack   | sessions | PING p50 |  p99, ms |  max, ms | from | LOAD p50 |  p99, "
 	       "ms "
-	       "|  max, ms |  served/s |\n"
+	       "|  max, ms |  served/s | turns>1 ms |\n"
 	       "| ---      |      --- |      --- |      --- |      --- | ---  |      --- |      "
 	       "--- "
-	       "|      --- |       --- |\n");
+	       "|      --- |       --- |        --- |\n");
 	row_without(bench, "alone", false);
 	row_without(bench, "cpu", true);
 
