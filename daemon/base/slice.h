@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SLICE_UNITS 16
+#define SLICE_UNITS 4
 
 struct slice {
 	uint64_t until_ns; /* of clock.h; UINT64_MAX: it never ends */

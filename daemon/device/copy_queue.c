@@ -2,6 +2,7 @@
 #include "daemon/device/copy_queue.h"
 
 #include "daemon/base/checksum.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/list.h"
 
 #include <errno.h>
@@ -16,6 +17,8 @@
 #define IN_FLIGHT_COST (8ull << 20) /* no batch is begun beyond that */
 #define QUANTUM (1ull << 20)        /* of a payer's turn */
 #define FAIR 8                      /* one piece in so many is not urgent */
+#define DELIVER_COPIES 8            /* between two looks at the clock */
+#define DELIVER_NS 100000u
 
 /* A piece of a copy that has left its queue. */
 struct part {
@@ -336,22 +339,45 @@ static void *copy_queue_thread(void *arg)
 
 /* ---- on the loop thread ---- */
 
+/* Takes the first copies that have finished, at most DELIVER_COPIES; whether that leaves
+ * others. The thread posts only when it adds to an empty list. */
+static struct copy *copy_queue_take_finished(struct copy_queue *queue, bool *more)
+{
+	pthread_mutex_lock(&queue->lock);
+
+	struct copy *first = queue->finished, **rest = &first;
+	for (unsigned i = 0; i < DELIVER_COPIES && *rest; i++)
+		rest = &(*rest)->next;
+
+	queue->finished = *rest;
+	*rest = NULL;
+	*more = queue->finished != NULL;
+	if (!*more)
+		queue->finished_last = &queue->finished;
+
+	pthread_mutex_unlock(&queue->lock);
+
+	return first;
+}
+
+/* What takes longer than DELIVER_NS goes on in the next turn of the loop. */
 static void copy_queue_deliver(struct post *post)
 {
 	struct copy_queue *queue = container_of(post, struct copy_queue, post);
+	uint64_t until = clock_now() + DELIVER_NS;
+	bool more;
 
-	pthread_mutex_lock(&queue->lock);
-	struct copy *copy = queue->finished;
-	queue->finished = NULL;
-	queue->finished_last = &queue->finished;
-	pthread_mutex_unlock(&queue->lock);
+	do {
+		struct copy *copy = copy_queue_take_finished(queue, &more);
+		while (copy) {
+			struct copy *next = copy->next;
+			copy->done(copy);
+			copy = next;
+		}
+	} while (more && clock_now() < until);
 
-	while (copy) {
-		struct copy *next = copy->next;
-		copy->done(copy);
-		copy = next;
-	}
-
+	if (more)
+		loop_post(queue->options.loop, post);
 	if (queue->batch_done)
 		queue->batch_done(queue->arg);
 }

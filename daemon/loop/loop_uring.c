@@ -38,6 +38,9 @@
 
 enum { SUBMISSIONS = 256, COMPLETIONS = 4096, BATCH = 64 };
 #define PUT_OFF_NS 10000000u
+/* For what has happened, until the loop does other things; looked at every so many events. */
+#define DISPATCH_NS 100000u
+#define DISPATCH_EVENTS 4
 
 /* What a completion is for, in the low bits of user_data; pointers leave them free. */
 enum { FOR_NOBODY, FOR_POLL, FOR_IO, FOR_WAKE, FOR_MASK = 3 };
@@ -396,9 +399,16 @@ static void uring_dispatch(struct loop *loop)
 	struct io_uring_cqe *batch[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(&uring->ring, batch, BATCH);
 
-	for (unsigned i = 0; i < count; i++)
-		uring_completed(uring, batch[i]->user_data, batch[i]->res);
-	io_uring_cq_advance(&uring->ring, count);
+	uint64_t until = clock_now() + DISPATCH_NS;
+	unsigned done = 0;
+
+	while (done < count) {
+		uring_completed(uring, batch[done]->user_data, batch[done]->res);
+		if (++done % DISPATCH_EVENTS == 0 && clock_now() >= until)
+			break;
+	}
+
+	io_uring_cq_advance(&uring->ring, done); /* the others: in the next turn */
 }
 
 static int uring_watch(struct loop *loop, struct watch *watch)

@@ -28,8 +28,8 @@
 #include "daemon/base/slice.h"
 #include "daemon/loop/loop.h"
 
-#define TURNS_QUANTUM_NS 100000u /* of a player in a round; also its longest slice */
-#define TURNS_BUDGET_NS 200000u  /* of all between two looks at the loop's events */
+#define TURNS_QUANTUM_NS 50000u /* of a player in a round; also its longest slice */
+#define TURNS_BUDGET_NS 100000u /* of all between two looks at the loop's events */
 
 /* Embedded in who has work. */
 struct player {
