@@ -155,13 +155,12 @@ static bool keys_look_up(struct keys *keys, struct slice *slice)
 
 		if (!namespaces_get(cache->namespaces, ns)->drop)
 			run = index_find_chain(cache->index, ns, wanted, count, found);
-		for (uint32_t i = 0; i < count; i++) {
-			uint32_t number = i < run ? found[i] : cache_find(cache, ns, &wanted[i]);
+		for (uint32_t i = 0; i < count; i++)
+			keys_look_up_one(keys, keys->at + i,
+					 i < run ? found[i] : cache_find(cache, ns, &wanted[i]));
 
-			keys_look_up_one(keys, keys->at + i, number);
-			over |= slice_is_over(slice);
-		}
 		keys->at += count;
+		over = slice_is_over(slice);
 	}
 
 	return keys->at < keys->reply.count ? false : keys_end_lookup(keys);
