@@ -19,9 +19,14 @@ struct slice {
 	unsigned units;
 };
 
+/* Whether the work has to stop now, after a unit that is as large as several. */
+static inline bool slice_is_past(const struct slice *slice)
+{
+	return slice->until_ns != UINT64_MAX && clock_now() >= slice->until_ns;
+}
+
 /* Counts one unit that has been done. Whether the work has to stop now. */
 static inline bool slice_is_over(struct slice *slice)
 {
-	return ++slice->units % SLICE_UNITS == 0 && slice->until_ns != UINT64_MAX &&
-	       clock_now() >= slice->until_ns;
+	return ++slice->units % SLICE_UNITS == 0 && slice_is_past(slice);
 }

@@ -263,23 +263,11 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 	order_insert(cache->orders[to->number], number, ahead);
 }
 
-static void cache_mark_set(const struct cache *cache, struct cache_mark *mark, uint32_t number)
-{
-	const struct block *block = cache_block(cache, number);
-	*mark = (struct cache_mark){.number = number, .ns = block->ns, .key = block->key};
-}
-
-/* The block's number, or 0: it is gone. */
-static uint32_t cache_mark_get(const struct cache *cache, const struct cache_mark *mark)
-{
-	bool same =
-		mark->number != 0 && index_find(cache->index, mark->ns, &mark->key) == mark->number;
-	return same ? mark->number : 0;
-}
-
 void cache_touch_begin(struct cache *cache, struct cache_touch *touch)
 {
-	*touch = (struct cache_touch){.pass = ++cache->pass, .walk_left = CACHE_WALK_MAX};
+	touch->pass = ++cache->pass;
+	touch->walk_left = CACHE_WALK_MAX;
+	touch->busy = touch->moved = false;
 	cache->touching++;
 }
 
@@ -298,18 +286,22 @@ static bool cache_is_touched(const struct cache *cache, const struct cache_touch
 
 static bool cache_is_there(const struct cache *cache, uint32_t number)
 {
-	return number != 0 && !block_is_dropped(cache_block(cache, number));
+	return number != 0 && index_used(cache->index, number) &&
+	       !block_is_dropped(cache_block(cache, number));
 }
 
-/* Counts the branch of the block up to the first that is in front already. A touch that may
- * visit no more ancestors only loses the exact leaf-first order. */
+/* Counts the branch up to the first block that has been used already, and remembers the
+ * lowest of each stretch. A touch that may visit no more ancestors only loses the exact
+ * leaf-first order. */
 static bool cache_climb(struct cache *cache, struct cache_touch *touch, struct slice *slice)
 {
-	while (cache_is_there(cache, touch->ahead) &&
-	       !cache_is_touched(cache, touch, touch->ahead) &&
+	while (cache_is_there(cache, touch->at) && !cache_is_touched(cache, touch, touch->at) &&
 	       (touch->length == 0 || touch->walk_left > 0)) {
+		if (touch->length % CACHE_STRETCH == 0)
+			touch->lowest[touch->stretches++] = touch->at;
+
 		touch->walk_left -= touch->length++ > 0;
-		touch->ahead = cache_block(cache, touch->ahead)->parent;
+		touch->at = cache_block(cache, touch->at)->parent;
 		if (slice_is_over(slice))
 			return false;
 	}
@@ -319,45 +311,51 @@ static bool cache_climb(struct cache *cache, struct cache_touch *touch, struct s
 	return true;
 }
 
-/* Uses the branch from the leaf up, each block right behind the one that is in front. */
+/* Uses the uppermost stretch, from the top down: each block goes right behind its parent,
+ * and the root to the front. */
+static void cache_use_stretch(struct cache *cache, struct cache_touch *touch)
+{
+	uint32_t branch[CACHE_STRETCH], count = 0;
+	uint32_t length = (touch->length - 1) % CACHE_STRETCH + 1,
+		 at = touch->lowest[--touch->stretches];
+
+	for (; count < length && cache_is_there(cache, at); count++) {
+		branch[count] = at;
+		at = cache_block(cache, at)->parent;
+	}
+
+	bool under = cache_is_there(cache, at) && cache_is_touched(cache, touch, at);
+	for (uint32_t ahead = under ? at : 0; count > 0; ahead = branch[count])
+		cache_use(cache, touch, branch[--count], ahead);
+
+	touch->length -= length;
+}
+
 static bool cache_use_branch(struct cache *cache, struct cache_touch *touch, struct slice *slice)
 {
-	if (!cache_is_there(cache, touch->ahead) || !cache_is_touched(cache, touch, touch->ahead))
-		touch->ahead = 0;
-
-	while (touch->length > 0 && cache_is_there(cache, touch->number)) {
-		cache_use(cache, touch, touch->number, touch->ahead);
-		touch->length--;
-		touch->number = cache_block(cache, touch->number)->parent;
-		if (slice_is_over(slice))
-			return touch->length == 0;
+	while (touch->stretches > 0) {
+		cache_use_stretch(cache, touch);
+		if (slice_is_past(slice))
+			return touch->stretches == 0;
 	}
 
 	return true;
 }
 
-/* A block and its ancestors, up to the first that is in front already: they go right behind
- * that one. This keeps every parent ahead of its children without walking to the root for
- * each branch. */
+/* A block and its ancestors, up to the first that is in front already. This keeps every
+ * parent ahead of its children without walking to the root for each branch. */
 bool cache_touch_some(struct cache *cache, struct cache_touch *touch, uint32_t number,
 		      uint32_t device, struct slice *slice)
 {
-	if (touch->busy) {
-		touch->number = cache_mark_get(cache, &touch->at);
-		touch->ahead = cache_mark_get(cache, &touch->above);
-	} else {
+	if (!touch->busy) {
 		touch->device = device;
-		touch->number = touch->ahead = number;
-		touch->length = 0;
+		touch->at = number;
+		touch->length = touch->stretches = 0;
 		touch->climbing = true;
 	}
 
 	touch->busy = (touch->climbing && !cache_climb(cache, touch, slice)) ||
 		      !cache_use_branch(cache, touch, slice);
-	if (touch->busy) {
-		cache_mark_set(cache, &touch->at, touch->number);
-		cache_mark_set(cache, &touch->above, touch->ahead);
-	}
 
 	return !touch->busy;
 }

@@ -136,26 +136,23 @@ uint32_t cache_find_loadable(const struct cache *cache, uint16_t ns,
  * and no target yet. 0: the index is full. */
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
 		      uint32_t parent);
-/* A block, to be found again in a later slice. */
-struct cache_mark {
-	uint32_t number; /* 0: none */
-	uint16_t ns;
-	struct hbm_wire_key key;
-};
-
 /*
  * A use of several blocks and of their ancestors, in slices: one begin, each block from tail
- * to head, one end, then settling. Uses that others make meanwhile are newer or older as
- * they come. What is dropped meanwhile is not used. The members are cache.c's.
+ * to head, one end, then settling. Each step moves one block right behind its parent, which
+ * has been moved already, so that a parent stays ahead of its children whatever others do
+ * between two slices. What is dropped meanwhile is not used. The members are cache.c's.
  */
+#define CACHE_WALK_MAX 65536 /* ancestors that one request may visit */
+#define CACHE_STRETCH 256    /* blocks of a branch that are used in one step */
 struct cache_touch {
 	uint32_t device; /* for which */
 	uint32_t pass;
 	uint32_t walk_left; /* ancestors it may still visit */
+	bool moved;         /* blocks changed their tier */
 	bool busy, climbing;
-	bool moved; /* blocks changed their tier */
-	uint32_t number, ahead, length;
-	struct cache_mark at, above; /* number and ahead, between slices */
+	uint32_t at, length; /* where it climbs; blocks of the branch so far */
+	/* The lowest block of each stretch of the branch, from the bottom up. */
+	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
 };
 
 void cache_touch_begin(struct cache *cache, struct cache_touch *touch);

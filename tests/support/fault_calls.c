@@ -68,7 +68,8 @@ CALL(mmap, FAULT_MEMORY, MAP_FAILED, void *,
      (void *address, size_t size, int protection, int flags, int fd, off_t offset),
      (address, size, protection, flags, fd, offset))
 
-static int fault_vasprintf(char **out, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int fault_vasprintf(char **out, const char *format,
+								 va_list arguments)
 {
 	return fault_now(FAULT_MEMORY) ? -1 : vasprintf(out, format, arguments);
 }

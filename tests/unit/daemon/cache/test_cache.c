@@ -31,23 +31,47 @@ static void test_branches_share_their_walk(void **state)
 	cache_rig_close(&rig);
 }
 
+enum { NODES_USED = 400 };
+
+/* A tree of blocks at random, the keys being 0 to NODES_USED - 1. */
+static uint16_t grow_tree(struct cache_rig *rig)
+{
+	uint16_t ns = cache_rig_namespace(rig, 1);
+
+	for (uint32_t n = 0; n < NODES_USED; n++) {
+		uint32_t parent =
+			n == 0 ? 0 : cache_rig_find(rig, ns, (uint32_t)seed_below(&rig->seed, n));
+		cache_rig_insert(rig, ns, n, parent);
+	}
+
+	return ns;
+}
+
+/* In the order of the first tier, whose every block is in it. */
+static void assert_parents_are_ahead(struct cache *cache)
+{
+	bool seen[NODES_USED + 1] = {true};
+	uint32_t length = 0;
+
+	for (uint32_t number = 0; (number = order_walk(cache->orders[1], number)) != 0;) {
+		assert_int_equal(seen[cache_parent(cache, number)], true);
+		seen[number] = true;
+		length++;
+	}
+
+	assert_int_equal(length, cache->tiers[1].blocks);
+}
+
 /* Whatever is used in one pass, a block's parent is ahead of it, so that it goes after
  * it. */
 static void test_parents_go_after_their_children(void **state)
 {
-	enum { NODES_USED = 400 };
-
 	(void)state;
 	struct cache_rig rig;
 	cache_rig_open(&rig, "test_parents_go_after_their_children", 1,
 		       (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	for (uint32_t n = 0; n < NODES_USED; n++) {
-		uint32_t parent =
-			n == 0 ? 0 : cache_rig_find(&rig, ns, (uint32_t)seed_below(&rig.seed, n));
-		cache_rig_insert(&rig, ns, n, parent);
-	}
+	uint16_t ns = grow_tree(&rig);
 
 	for (unsigned pass = 0; pass < 200; pass++) {
 		struct cache_touch touch;
@@ -59,15 +83,8 @@ static void test_parents_go_after_their_children(void **state)
 				    0);
 
 		cache_settle(cache);
-		bool seen[NODES_USED + 1] = {true};
-		uint32_t length = 0;
-		for (uint32_t number = 0; (number = order_walk(cache->orders[1], number)) != 0;) {
-			assert_int_equal(seen[cache_block(cache, number)->parent], true);
-			seen[number] = true;
-			length++;
-		}
-
-		assert_int_equal(length, cache->tiers[1].blocks);
+		cache_touch_end(cache);
+		assert_parents_are_ahead(cache);
 	}
 
 	cache_rig_assert_empties(&rig);
@@ -108,6 +125,63 @@ static void test_a_block_larger_than_every_tier(void **state)
 	assert_int_equal(cache_block(rig.cache, cache_rig_find(&rig, fits, 1))->target, 2);
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);
+}
+
+/* One of several uses that go on by turns. */
+struct slow_use {
+	struct cache_touch touch;
+	uint64_t left; /* blocks */
+	uint32_t number;
+};
+
+/* One slice of it, of a few steps. */
+static void go_on_using(struct cache_rig *rig, uint16_t ns, struct slow_use *use)
+{
+	struct slice slice = {.until_ns = 0};
+	if (use->left == 0)
+		return;
+
+	if (!use->touch.busy)
+		use->number = cache_rig_find(rig, ns, (uint32_t)seed_below(&rig->seed, NODES_USED));
+	if (cache_touch_some(rig->cache, &use->touch, use->number, 0, &slice) && --use->left == 0)
+		cache_touch_end(rig->cache);
+}
+
+/* The same when several uses take turns, between two blocks of each, and blocks go
+ * meanwhile. */
+static void test_uses_in_turns(void **state)
+{
+	enum { USES = 3 };
+
+	(void)state;
+	for (unsigned round = 0; round < 30; round++) {
+		struct cache_rig rig;
+		struct slow_use uses[USES];
+
+		cache_rig_open(&rig, "test_uses_in_turns", 1,
+			       (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+		uint16_t ns = grow_tree(&rig);
+		for (unsigned i = 0; i < USES; i++) {
+			uses[i] = (struct slow_use){.left = 1 + seed_below(&rig.seed, 40)};
+			cache_touch_begin(rig.cache, &uses[i].touch);
+		}
+
+		while (rig.cache->touching > 0) {
+			uint32_t victim = cache_rig_find(
+				&rig, ns, 1 + (uint32_t)seed_below(&rig.seed, NODES_USED - 1));
+
+			go_on_using(&rig, ns, &uses[seed_below(&rig.seed, USES)]);
+			if (victim != 0 && seed_below(&rig.seed, 40) == 0)
+				cache_drop(rig.cache, victim);
+		}
+
+		while (cache_drop_pending(rig.cache, 64))
+			;
+		cache_settle(rig.cache);
+		assert_parents_are_ahead(rig.cache);
+		cache_rig_assert_empties(&rig);
+		cache_rig_close(&rig);
+	}
 }
 
 /* One request walks so far and no further; what it has come to is used all the same. */
@@ -274,6 +348,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_branches_share_their_walk),
 		cmocka_unit_test(test_parents_go_after_their_children),
+		cmocka_unit_test(test_uses_in_turns),
 		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
 		cmocka_unit_test(test_a_block_larger_than_every_tier),
 		cmocka_unit_test(test_a_walk_has_an_end),
