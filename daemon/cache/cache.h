@@ -250,6 +250,29 @@ bool cache_is_pinned(const struct cache *cache, uint32_t number);
  * HBM_MISS: an ancestor has been dropped, and so will be this block. */
 #define CACHE_WALK_MAX 65536
 int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
+
+/*
+ * The same in slices, from the top down: at every moment what is referenced has its ancestors
+ * referenced. The members are cache.c's, but for status: when done, HBM_OK: it is pinned, or
+ * why it is not.
+ */
+struct cache_pinning {
+	int status;
+	bool climbing, done;
+	uint32_t number, at, length;
+	uint32_t held; /* this block has a reference for now */
+	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
+};
+void cache_pin_begin(struct cache_pinning *pinning, uint32_t number);
+/* False: the slice is over. Setting status before the next ends it with that. */
+bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t *walk,
+		    struct slice *slice);
+
+/* Unpins, in slices: begin, and then drops the reference of *at, which begins as the block,
+ * until it is true. */
+void cache_unpin_begin(struct cache *cache, uint32_t number);
+bool cache_unref_some(struct cache *cache, uint32_t *at, struct slice *slice);
+/* At once. */
 void cache_unpin(struct cache *cache, uint32_t number);
 /* Drops a reference of a block and, after its last one, of its ancestors. */
 void cache_unref_branch(struct cache *cache, uint32_t number);

@@ -10,6 +10,8 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 
+#define UNLIMITED UINT32_MAX
+
 bool cache_is_pinned(const struct cache *cache, uint32_t number)
 {
 	return cache_block(cache, number)->refs > 0;
@@ -105,8 +107,108 @@ int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk)
 	return status;
 }
 
-void cache_unpin(struct cache *cache, uint32_t number)
+/* ---- in slices ---- */
+
+static bool cache_pin_is_there(const struct cache *cache, uint32_t number)
+{
+	return index_used(cache->index, number) && !block_is_dropped(cache_block(cache, number));
+}
+
+/* Remembers the lowest of each stretch of ancestors that have no reference yet. */
+static bool cache_pin_climb(struct cache *cache, struct cache_pinning *pinning, uint32_t *walk,
+			    struct slice *slice)
+{
+	while (*walk > 0 && pinning->at != 0 && index_used(cache->index, pinning->at) &&
+	       cache_pin_is_free(cache, pinning->at)) {
+		if (pinning->length++ % CACHE_STRETCH == 0)
+			pinning->lowest[pinning->stretches++] = pinning->at;
+
+		--*walk;
+		pinning->at = cache_block(cache, pinning->at)->parent;
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	pinning->climbing = false;
+	if (cache_pin_is_free(cache, pinning->at))
+		pinning->status = HBM_LIMIT;
+
+	return true;
+}
+
+/* References the uppermost stretch, and no longer holds what is above it by itself. */
+static void cache_pin_stretch(struct cache *cache, struct cache_pinning *pinning)
+{
+	bool last = pinning->stretches <= 1;
+	uint32_t lowest = last ? pinning->number : pinning->lowest[pinning->stretches - 1],
+		 above = pinning->held;
+
+	pinning->status = HBM_MISS;
+	if (cache_pin_is_there(cache, lowest))
+		pinning->status = cache_pin_cache_ref_branch(cache, lowest, &(uint32_t){UNLIMITED});
+	if (pinning->status != HBM_OK)
+		return;
+
+	pinning->stretches -= pinning->stretches > 0;
+	pinning->done = last;
+	pinning->held = last ? 0 : lowest;
+	if (above != 0)
+		cache_unref_branch(cache, above); /* what is below holds it */
+	if (last)
+		block_count_pin(&cache->blocks, lowest, 1);
+}
+
+void cache_pin_begin(struct cache_pinning *pinning, uint32_t number)
+{
+	pinning->number = pinning->at = number;
+	pinning->length = pinning->stretches = pinning->held = 0;
+	pinning->status = HBM_OK;
+	pinning->climbing = true;
+	pinning->done = false;
+}
+
+bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t *walk,
+		    struct slice *slice)
+{
+	if (pinning->climbing && pinning->status == HBM_OK &&
+	    !cache_pin_climb(cache, pinning, walk, slice))
+		return false;
+
+	while (!pinning->done && pinning->status == HBM_OK) {
+		cache_pin_stretch(cache, pinning);
+		if (!pinning->done && slice_is_past(slice))
+			return false;
+	}
+
+	return cache_unref_some(cache, &pinning->held, slice);
+}
+
+bool cache_unref_some(struct cache *cache, uint32_t *at, struct slice *slice)
+{
+	while (*at != 0) {
+		uint32_t above = *at;
+		for (unsigned i = 0; i < CACHE_STRETCH && above != 0; i++)
+			above = cache_parent(cache, above);
+
+		/* Keeps the walk up from going on. */
+		if (above != 0)
+			block_ref(&cache->blocks, above);
+		cache_unref_branch(cache, *at);
+		*at = above;
+		if (slice_is_past(slice))
+			return *at == 0;
+	}
+
+	return true;
+}
+
+void cache_unpin_begin(struct cache *cache, uint32_t number)
 {
 	block_count_pin(&cache->blocks, number, -1);
+}
+
+void cache_unpin(struct cache *cache, uint32_t number)
+{
+	cache_unpin_begin(cache, number);
 	cache_unref_branch(cache, number);
 }

@@ -39,6 +39,9 @@ struct keys {
 	struct list *pins;
 	struct payer *payer;
 	uint32_t walk;
+	struct pin *pin; /* that is being made */
+	struct cache_pinning pinning;
+	uint32_t unref;          /* whose reference is to be dropped */
 	struct unpin_key *unpin; /* [UNPIN_KEYS] */
 	uint32_t unpin_count;
 	struct pin place; /* where the walk past the pins goes on */
@@ -249,21 +252,64 @@ static bool keys_remove(struct keys *keys, struct slice *slice)
 
 /* ---- PIN ---- */
 
-static void keys_pin_one(struct keys *keys, uint32_t i)
+/* False: the key needs no more than its result. */
+static bool keys_begin_pin(struct keys *keys, uint32_t i)
 {
 	uint32_t number = keys_find_loadable(keys, i);
 	if (number == 0)
-		return;
+		return false;
 
-	int status = pins_add(keys->hbmd->cache, keys->pins, keys->payer, number, &keys->walk);
+	keys->pin = pin_new(keys->payer);
+	if (!keys->pin)
+		keys->reply.results[i].status = HBM_LIMIT;
+	else
+		cache_pin_begin(&keys->pinning, number);
+
+	return keys->pin != NULL;
+}
+
+static void keys_end_pin(struct keys *keys, uint32_t i)
+{
+	int status = keys->pinning.status;
+
 	keys->reply.results[i].status = (uint8_t)status;
 	keys->reply.done += status == HBM_OK;
+	if (status == HBM_OK) {
+		keys->pin->number = keys->pinning.number;
+		list_push_back(keys->pins, &keys->pin->link);
+	} else {
+		pin_free(keys->pin);
+	}
+
+	keys->pin = NULL;
+}
+
+/* False: the slice is over. */
+static bool keys_pin_one(struct keys *keys, uint32_t i, struct slice *slice)
+{
+	struct cache *cache = keys->hbmd->cache;
+	struct cache_pinning *pinning = &keys->pinning;
+
+	if (!keys->pin && !keys_begin_pin(keys, i))
+		return true;
+
+	/* Its number may be another's meanwhile. */
+	if (!pinning->done && keys_find_loadable(keys, i) != pinning->number)
+		pinning->status = HBM_MISS;
+	if (!cache_pin_some(cache, pinning, &keys->walk, slice))
+		return false;
+
+	keys_end_pin(keys, i);
+
+	return true;
 }
 
 static bool keys_pin(struct keys *keys, struct slice *slice)
 {
 	while (keys->at < keys->reply.count) {
-		keys_pin_one(keys, keys->at++);
+		if (!keys_pin_one(keys, keys->at, slice))
+			return false;
+		keys->at++;
 		if (slice_is_over(slice))
 			return false;
 	}
@@ -312,7 +358,7 @@ static void keys_unpin_if_named(struct keys *keys, struct pin *pin)
 	keys->reply.results[key->index].status = HBM_OK;
 	keys->reply.done++;
 	first->taken++;
-	pins_remove(keys->hbmd->cache, pin);
+	keys->unref = pins_take(keys->hbmd->cache, pin);
 }
 
 static bool keys_find_to_unpin(struct keys *keys, struct slice *slice);
@@ -322,7 +368,12 @@ static bool keys_unpin_named(struct keys *keys, struct slice *slice)
 {
 	struct list *place = &keys->place.link;
 
-	while (place->next != keys->pins) {
+	while (place->next != keys->pins || keys->unref != 0) {
+		if (!cache_unref_some(keys->hbmd->cache, &keys->unref, slice))
+			return false;
+		if (place->next == keys->pins)
+			break;
+
 		struct pin *pin = container_of(place->next, struct pin, link);
 
 		list_remove(place);

@@ -3,43 +3,44 @@
 
 #include <stdlib.h>
 
-int pins_add(struct cache *cache, struct list *pins, struct payer *payer, uint32_t number,
-	     uint32_t *walk)
+struct pin *pin_new(struct payer *payer)
 {
 	struct pin *pin = calloc(1, sizeof(*pin));
 	if (!pin)
-		return HBM_LIMIT;
+		return NULL;
 
-	int status = ledger_charge(&pin->charge, payer, LEDGER_PINS, 1);
-	if (status == HBM_OK)
-		status = cache_pin(cache, number, walk);
-	if (status != HBM_OK) {
-		ledger_release(&pin->charge);
-		free(pin);
-		return status;
-	}
+	list_init(&pin->link);
+	if (ledger_charge(&pin->charge, payer, LEDGER_PINS, 1) != HBM_OK)
+		return pin_free(pin);
 
-	pin->number = number;
-	list_push_back(pins, &pin->link);
-
-	return HBM_OK;
+	return pin;
 }
 
-void pins_remove(struct cache *cache, struct pin *pin)
+struct pin *pin_free(struct pin *pin)
 {
+	if (!pin)
+		return NULL;
+
 	list_remove(&pin->link);
-	cache_unpin(cache, pin->number);
 	ledger_release(&pin->charge);
 	free(pin);
+
+	return NULL;
 }
 
-bool pins_remove_first(struct cache *cache, struct list *pins)
+uint32_t pins_take(struct cache *cache, struct pin *pin)
 {
-	if (list_empty(pins))
-		return false;
+	uint32_t number = pin->number;
 
-	pins_remove(cache, container_of(pins->next, struct pin, link));
-	return true;
+	pin_free(pin);
+	cache_unpin_begin(cache, number);
+
+	return number;
+}
+
+uint32_t pins_take_first(struct cache *cache, struct list *pins)
+{
+	return list_empty(pins) ? 0 : pins_take(cache, container_of(pins->next, struct pin, link));
 }
 
 uint64_t pins_count_in(const struct cache *cache, const struct list *pins, uint16_t ns)
@@ -59,6 +60,6 @@ void pins_forget_lost(struct cache *cache, struct list *pins)
 	list_for_each_safe (node, after, pins) {
 		struct pin *pin = container_of(node, struct pin, link);
 		if (pin->number != 0 && block_is_dropped(cache_block(cache, pin->number)))
-			pins_remove(cache, pin);
+			cache_unref_branch(cache, pins_take(cache, pin));
 	}
 }

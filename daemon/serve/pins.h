@@ -16,12 +16,16 @@ struct pin {
 	uint32_t number;
 };
 
-/* Pins one block; *walk as for cache_pin(). HBM_OK, HBM_LIMIT. */
-int pins_add(struct cache *cache, struct list *pins, struct payer *payer, uint32_t number,
-	     uint32_t *walk);
-void pins_remove(struct cache *cache, struct pin *pin);
-/* Removes the first of the list. False: there is none. */
-bool pins_remove_first(struct cache *cache, struct list *pins);
+/* A pin that is charged, and of no block yet. NULL: there are too many, or no memory. */
+struct pin *pin_new(struct payer *payer);
+/* Of no block; accepts NULL. */
+struct pin *pin_free(struct pin *pin);
+
+/* Removes a pin, and leaves the reference to its block, which is returned, to
+ * cache_unref_some(). */
+uint32_t pins_take(struct cache *cache, struct pin *pin);
+/* The same with the first of the list; 0: there is none. */
+uint32_t pins_take_first(struct cache *cache, struct list *pins);
 
 /* Pins that a session has of blocks of a namespace that have not been dropped. */
 uint64_t pins_count_in(const struct cache *cache, const struct list *pins, uint16_t ns);

@@ -37,16 +37,17 @@ static bool serve_keys_end_session(struct work *work, struct slice *slice)
 {
 	struct session *session = container_of(work, struct session, last);
 	struct hbmd *hbmd = session->last_arg;
-	bool more;
+	uint32_t *unref = &session->last_unref;
+	bool over = false;
 
 	serve_namespaces_gone(hbmd, session);
-	while ((more = pins_remove_first(hbmd->cache, &session->pins)))
-		if (slice_is_over(slice))
-			break;
+	do
+		over = !cache_unref_some(hbmd->cache, unref, slice) || slice_is_over(slice);
+	while (!over && (*unref = pins_take_first(hbmd->cache, &session->pins)) != 0);
 
 	pump_run(hbmd->mover);
 
-	return !more;
+	return !over;
 }
 
 void serve_session_gone(struct hbmd *hbmd, struct session *session)
@@ -58,8 +59,10 @@ void serve_session_gone(struct hbmd *hbmd, struct session *session)
 
 void serve_close(struct hbmd *hbmd)
 {
-	while (pins_remove_first(hbmd->cache, &hbmd->cache->kept_pins))
-		;
+	uint32_t number;
+
+	while ((number = pins_take_first(hbmd->cache, &hbmd->cache->kept_pins)) != 0)
+		cache_unref_branch(hbmd->cache, number);
 }
 
 void serve_keys_reply_amount(struct request *request, const struct cache_amount *amount)

@@ -103,6 +103,7 @@ struct session {
 	/* What died() leaves to be done after the works of its requests. */
 	struct work last;
 	void *last_arg;
+	uint32_t last_unref; /* a block whose reference is still to be dropped */
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
 	struct user *user;
 	struct payer payer;           /* of all that the session has */

@@ -168,9 +168,119 @@ static void test_a_drop_of_pinned_and_used_blocks(void **state)
 	cache_rig_close(&rig);
 }
 
+/* A chain of that many blocks: the number of its last. */
+static uint32_t grow_chain(struct cache_rig *rig, uint16_t ns, uint32_t blocks)
+{
+	cache_rig_grow_branches(rig, ns, blocks - 1, 1);
+	cache_rig_use_leaves(rig, ns, blocks - 1, 1);
+	cache_settle(rig->cache);
+
+	return cache_rig_find(rig, ns, blocks - 1);
+}
+
+static int pin_in_slices(struct cache *cache, uint32_t number, uint32_t *walk, unsigned *slices)
+{
+	struct cache_pinning pinning;
+	struct slice slice;
+
+	cache_pin_begin(&pinning, number);
+	for (*slices = 0, slice = (struct slice){0}; !cache_pin_some(cache, &pinning, walk, &slice);
+	     slice = (struct slice){0})
+		++*slices;
+
+	return pinning.status;
+}
+
+static unsigned unpin_in_slices(struct cache *cache, uint32_t number)
+{
+	unsigned slices = 0;
+
+	cache_unpin_begin(cache, number);
+	while (!cache_unref_some(cache, &number, &(struct slice){0}))
+		slices++;
+
+	return slices;
+}
+
+/* A long chain is pinned and unpinned in many slices, all of it or nothing. */
+static void test_a_pin_in_slices(void **state)
+{
+	enum { BLOCKS = 1500 };
+
+	(void)state;
+	struct cache_rig rig;
+	unsigned slices;
+	uint32_t walk = CACHE_WALK_MAX, chain;
+
+	cache_rig_open(&rig, "test_a_pin_in_slices", 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	chain = grow_chain(&rig, ns, BLOCKS);
+	cache->pinned_limit = (struct config_size){.bytes = BLOCKS * UNIT};
+
+	assert_int_equal(pin_in_slices(cache, chain, &walk, &slices), HBM_OK);
+	assert_in_range(slices, BLOCKS / 256, BLOCKS);
+	assert_int_equal(walk, CACHE_WALK_MAX - BLOCKS);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), BLOCKS * UNIT);
+	assert_int_equal(pin_in_slices(cache, chain, &walk, &slices), HBM_OK);
+	assert_int_equal(walk, CACHE_WALK_MAX - BLOCKS);
+
+	assert_in_range(unpin_in_slices(cache, chain), 0, BLOCKS / 256 + 1);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), BLOCKS * UNIT);
+	assert_in_range(unpin_in_slices(cache, chain), BLOCKS / 256 - 1, BLOCKS);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+
+	walk = BLOCKS - 1;
+	assert_int_equal(pin_in_slices(cache, chain, &walk, &slices), HBM_LIMIT);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	cache->pinned_limit.bytes = (BLOCKS - 1) * UNIT;
+	walk = BLOCKS;
+	assert_int_equal(pin_in_slices(cache, chain, &walk, &slices), HBM_LIMIT);
+	assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+/* A chain is dropped while it is being pinned: nothing stays pinned. */
+static void test_a_drop_during_a_pin(void **state)
+{
+	enum { BLOCKS = 1500 };
+
+	(void)state;
+	for (unsigned after = 0; after < 30; after++) {
+		struct cache_rig rig;
+		struct cache_pinning pinning;
+		uint32_t walk = CACHE_WALK_MAX, chain;
+		unsigned slices = 0;
+
+		cache_rig_open(&rig, "test_a_drop_during_a_pin", 1,
+			       (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+		struct cache *cache = rig.cache;
+		uint16_t ns = cache_rig_namespace(&rig, 1);
+		chain = grow_chain(&rig, ns, BLOCKS);
+		cache_pin_begin(&pinning, chain);
+		while (!cache_pin_some(cache, &pinning, &walk, &(struct slice){0})) {
+			if (++slices == after * BLOCKS / 4 / 25)
+				cache_drop(cache, cache_rig_find(&rig, ns, BLOCKS / 2));
+			if (cache_rig_find(&rig, ns, BLOCKS - 1) != chain)
+				pinning.status = HBM_MISS;
+		}
+
+		if (pinning.status == HBM_OK)
+			cache_unpin(cache, chain);
+		while (cache_drop_pending(cache, 64))
+			;
+		assert_int_equal(cache_pinned(cache, &cache->tiers[1]), 0);
+		cache_rig_assert_empties(&rig);
+		cache_rig_close(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_pin_in_slices),
+		cmocka_unit_test(test_a_drop_during_a_pin),
 		cmocka_unit_test(test_refused_pins_share_their_walk),
 		cmocka_unit_test(test_pins_outlive_a_drop),
 		cmocka_unit_test(test_pins_of_a_namespace),
