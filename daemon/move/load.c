@@ -13,18 +13,12 @@ static struct blocks *load_blocks(const struct load *load)
 static void load_copied(struct transfer *transfer)
 {
 	struct load *load = container_of(transfer, struct load, transfer);
-	const struct block *block = block_get(load_blocks(load), load->block);
-	struct move *move = load->mover->moves[block->move];
-	bool last = block->users == 1;
 
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
 		mover_failed(load->mover, transfer);
 
-	block_unuse(load_blocks(load), load->block);
-	if (last && move)
-		move_try_end(move);
-
+	move_unuse(load->mover, load->block);
 	load->done(load);
 }
 
@@ -192,7 +186,7 @@ void load_attach_waiting(struct move *move)
 	waiting_loads_take(&mover->loads, move->block, &taken);
 
 	for (struct load *load; (load = load_pop(&taken));) {
-		block_unuse(load_blocks(load), load->block);
+		move_unuse(load->mover, load->block);
 		move_add_reader(move, &load->reader, load->payer);
 	}
 }
@@ -206,7 +200,7 @@ static bool load_start_all(struct mover *mover, struct list *taken)
 		uint32_t number = load->block;
 
 		started = load_start(load) && started;
-		block_unuse(&mover->cache->blocks, number);
+		move_unuse(mover, number);
 	}
 
 	return started;
@@ -226,11 +220,11 @@ void load_fail_waiting(struct mover *mover)
 		uint32_t number = load->block;
 		if (!block_place(load_blocks(load), number).tier->silent) {
 			load_start(load);
-			block_unuse(&mover->cache->blocks, number);
+			move_unuse(mover, number);
 			continue;
 		}
 
-		block_unuse(&mover->cache->blocks, number);
+		move_unuse(mover, number);
 		transfer_fail(&load->transfer, HBM_IO);
 		load->done(load);
 	}

@@ -125,6 +125,17 @@ void move_try_end(struct move *move)
 		move_end(move);
 }
 
+void move_unuse(struct mover *mover, uint32_t number)
+{
+	struct blocks *blocks = &mover->cache->blocks;
+	struct move *move = mover->moves[block_get(blocks, number)->move];
+	bool last = block_get(blocks, number)->users == 1;
+
+	block_unuse(blocks, number);
+	if (last && move)
+		move_try_end(move);
+}
+
 static void move_done(struct transfer *transfer)
 {
 	struct move *move = container_of(transfer, struct move, transfer);

@@ -68,3 +68,5 @@ void move_release(struct move *move);
 /* Ends the move if nothing keeps it. Called when a reader, or a user of the block's
  * place, has left. */
 void move_try_end(struct move *move);
+/* Ends a use of a block, and with the last one the move that has waited for that. */
+void move_unuse(struct mover *mover, uint32_t number);

@@ -2,6 +2,7 @@
 #include "daemon/serve/batch.h"
 
 #include "daemon/move/load.h"
+#include "daemon/move/move.h"
 #include "daemon/move/pump.h"
 #include "daemon/move/store.h"
 
@@ -210,7 +211,7 @@ static void batch_start_load(struct batch *batch, uint32_t i)
 		load_begin(batch->hbmd->mover, &item->load);
 	}
 
-	block_unuse(blocks, item->number);
+	move_unuse(batch->hbmd->mover, item->number); /* a move may have ended meanwhile */
 }
 
 static bool batch_start(struct batch *batch, struct slice *slice)
