@@ -56,6 +56,38 @@ static void test_moves_are_counted_where_they_leave_and_arrive(void **state)
 	traffic_end(traffic);
 }
 
+static bool is_out(void *arg)
+{
+	return ((const struct move *)arg)->out;
+}
+
+/* Who holds a block between two of its slices ends the move that has waited for it. */
+static void test_a_move_ends_with_the_last_use(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct mover *mover = traffic->rig.hbmd.mover;
+
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	rig_settle(&traffic->rig);
+	uint32_t number = traffic_find(traffic, 0, 0);
+	block_use(&cache->blocks, number);
+	cache_push_out(cache, cache_hbm(cache, 0), 1, 1);
+	pump_run(mover);
+
+	struct move *move = mover->moves[cache_block(cache, number)->move];
+	assert_non_null(move);
+	rig_run(&traffic->rig, is_out, move);
+	assert_ptr_equal(mover->moves[cache_block(cache, number)->move], move);
+	move_unuse(mover, number);
+	assert_int_equal(cache_block(cache, number)->move, 0);
+	assert_true(mover_is_idle(mover));
+	traffic_end(traffic);
+}
+
 static void spoil_in_hbm(struct traffic *traffic, uint32_t number, uint64_t at)
 {
 	const struct block *block = cache_block(traffic->rig.hbmd.cache, number);
@@ -231,6 +263,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_many_readers_go_in_steps),
+		cmocka_unit_test(test_a_move_ends_with_the_last_use),
 		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
