@@ -58,33 +58,6 @@ static void finish(unsigned fds)
 	stage_finish(fds);
 }
 
-static int moving(const void *record, size_t bytes, void *arg)
-{
-	const struct hbm_wire_account *account = record;
-	assert_int_equal(bytes, sizeof(*account));
-	*(uint64_t *)arg += account->moving;
-	return 0;
-}
-
-static void wait_until_still(void)
-{
-	for (uint64_t under_way = 1; under_way > 0;) {
-		under_way = 0;
-		assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_VERIFY, moving, &under_way), 0);
-	}
-}
-
-/* Pushes all down to the disk, and waits until it is there. In two steps: what is in DDR
- * goes on in one piece, while what is still arriving there would be written block by
- * block. */
-static void push_to_disk(void)
-{
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
-	wait_until_still();
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
-	wait_until_still();
-}
-
 /* How many of the blocks come back; each that does is right (kv_load). */
 static uint64_t load_all(void)
 {
@@ -148,12 +121,12 @@ static uint64_t run(const char *fail, const char *engine, const char *merge)
 	unsigned fds = start(fail, engine, merge);
 
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	uint64_t first = load_all();
-	wait_until_still();
+	kv_await_moves(&kv);
 	assert_int_equal(failed_now(), fail[0] == 'w' ? (BLOCKS - first) * BLOCK : 0);
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_int_equal(load_all(), BLOCKS);
 	assert_int_equal(status_now().io_errors, BLOCKS - first);
 	finish(fds);
@@ -222,10 +195,10 @@ static void test_an_extent_that_cannot_be_read_twice(void **state)
 	unsigned fds = start("read:1-2:EIO", "auto", "64KiB");
 	for (uint64_t reads = 1; reads <= 3; reads++) {
 		assert_int_equal(kv_store(&kv, 0, 1, 1, 0, NULL), 0);
-		push_to_disk();
+		kv_push_to_nvme(&kv);
 		assert_int_equal(kv_load(&kv, 0, 1, 1, results), 0);
 		assert_int_equal(results[0].status, reads < 3 ? HBM_IO : HBM_OK);
-		wait_until_still();
+		kv_await_moves(&kv);
 		assert_int_equal(failed_now(), reads < 2 ? 0 : BLOCK);
 	}
 	finish(fds);
@@ -237,7 +210,7 @@ static void test_too_many_failures_cost_the_tier(void **state)
 	(void)state;
 	unsigned fds = start("write:1+:EIO", "auto", "64KiB");
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_in_range(failed_now(), (16 + 1) * BLOCK, BLOCKS * BLOCK); /* more than an eighth */
 	assert_non_null(strstr(status_now().state, "NVMe lost"));
 	assert_int_equal(spawn_log_lines(&daemon_, "the tier is lost"), 1);
@@ -291,7 +264,7 @@ static void test_a_lost_block_takes_its_pins_along(void **state)
 	unsigned fds = spawn_fds(&daemon_);
 	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
 	assert_int_equal(kv_store(&kv, 0, 1, 1, 0, NULL), 0);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, 0, results), 0);
 	assert_int_equal(results[0].status, HBM_OK);
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 1, HBM_WIRE_KEEP, results), 0);
@@ -322,7 +295,7 @@ static void test_changed_bytes_are_never_served(void **state)
 	(void)state;
 	unsigned fds = start("", "auto", "2MiB");
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	for (uint64_t i = 0; i < BLOCKS; i++)
 		assert_int_equal(kv_tier(&kv, 1 + i), HBM_TIER_NVME);
 	change_every_page();
@@ -331,7 +304,7 @@ static void test_changed_bytes_are_never_served(void **state)
 		assert_int_equal(results[i].status, HBM_MISS);
 	assert_int_equal(status_now().checksum_failures, BLOCKS);
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_int_equal(load_all(), BLOCKS);
 	finish(fds);
 }
@@ -341,7 +314,7 @@ static void test_one_bit_costs_one_block(void **state)
 	(void)state;
 	unsigned fds = start("", "threads", "2MiB");
 	store_roots();
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	change_one_bit();
 	assert_int_equal(load_all(), BLOCKS - 1);
 	assert_int_equal(status_now().checksum_failures, 1);

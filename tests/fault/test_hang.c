@@ -133,35 +133,11 @@ static int load_one(uint64_t block)
 	return results[0].status;
 }
 
-static int moving(const void *record, size_t bytes, void *arg)
-{
-	const struct hbm_wire_account *account = record;
-	assert_int_equal(bytes, sizeof(*account));
-	*(uint64_t *)arg += account->moving;
-	return 0;
-}
-
-static void wait_until_still(void)
-{
-	for (uint64_t under_way = 1; under_way > 0;) {
-		under_way = 0;
-		assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_VERIFY, moving, &under_way), 0);
-	}
-}
-
-static void push_to_disk(void)
-{
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
-	wait_until_still();
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
-	wait_until_still();
-}
-
 static void store_on_disk(void)
 {
 	for (uint64_t block = 1; block <= ON_DISK; block++)
 		assert_int_equal(store_root(block), HBM_OK);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	for (uint64_t block = 1; block <= ON_DISK; block++)
 		assert_int_equal(kv_tier(&kv, block), HBM_TIER_NVME);
 }
@@ -216,7 +192,7 @@ static void check_writes(const char *engine)
 	assert_disk_is_there();
 	assert_int_equal(status_now().checksum_failures, 0);
 	assert_int_equal(status_now().io_errors, 0);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	finish(fds);
 }
 
@@ -237,7 +213,7 @@ static void check_reads(const char *engine)
 	wait_until_lost(0);
 	assert_disk_is_there();
 	assert_int_equal(status_now().io_errors, 0);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_disk_is_there();
 	finish(fds);
 }
@@ -344,9 +320,9 @@ static void test_stores_do_not_wait_for_it(void **state)
 	assert_int_equal(nvme_now().lost, 0);
 	assert_int_not_equal(status_now().demotions_dropped, 0);
 	release();
-	wait_until_still();
+	kv_await_moves(&kv);
 	assert_int_equal(status_now().io_errors, 0);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	finish(fds);
 }
 
@@ -367,7 +343,7 @@ static void test_stores_wait_for_it_if_told_to(void **state)
 	(void)state;
 	unsigned fds = start_with("write:1+:2ms", "auto", PATIENT, "nvme.behind_ms=0");
 	assert_all_go_on(1000, 200);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_int_equal(status_now().demotions_dropped, 0);
 	for (uint64_t block = 1000; block < 1200; block++)
 		assert_int_equal(load_one(block), HBM_OK);
@@ -397,9 +373,9 @@ static void hang_nth(const char *direction, unsigned n)
 
 	release();
 	wait_until_lost(0);
-	wait_until_still();
+	kv_await_moves(&kv);
 	use_all(1, 150);
-	push_to_disk();
+	kv_push_to_nvme(&kv);
 	assert_int_equal(status_now().io_errors, 0);
 	finish(fds);
 }

@@ -225,3 +225,30 @@ int kv_tier(struct kv *kv, uint64_t block)
 	kv_lookup(kv, block, 1, &result);
 	return result.status == HBM_OK ? result.tier : HBM_TIER_NONE;
 }
+
+/* ---- Moves ---- */
+
+static int add_moving(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_account *account = record;
+	assert_int_equal(bytes, sizeof(*account));
+	*(uint64_t *)arg += account->moving;
+	return 0;
+}
+
+void kv_await_moves(struct kv *kv)
+{
+	for (uint64_t moving = 1; moving > 0;) {
+		moving = 0;
+		accept_status(kv, "verify",
+			      hbm_query(kv->hbm, HBM_QUERY_VERIFY, add_moving, &moving));
+	}
+}
+
+void kv_push_to_nvme(struct kv *kv)
+{
+	accept_status(kv, "evict", hbm_evict(kv->hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL));
+	kv_await_moves(kv);
+	accept_status(kv, "evict", hbm_evict(kv->hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL));
+	kv_await_moves(kv);
+}

@@ -67,3 +67,9 @@ uint32_t kv_lookup(struct kv *kv, uint64_t first, uint64_t count,
 		   hbm_result *results); /* leading resident run */
 /* The tier a block belongs to; HBM_TIER_NONE: it is not there. */
 int kv_tier(struct kv *kv, uint64_t block);
+/* Waits until nothing moves in the daemon. */
+void kv_await_moves(struct kv *kv);
+/* Evicts all that may go down to NVMe, and waits until it is there. In two steps: what is in
+ * DDR goes on in one piece, while what is still arriving there would be written block by
+ * block. */
+void kv_push_to_nvme(struct kv *kv);
