@@ -49,16 +49,7 @@ static bool run_daemon(unsigned n)
 	struct work work = {.failures = 1};
 
 	snprintf(fail, sizeof(fail), "soft.fail=*:%u", n);
-	const char *const sets[] = {"soft.memory=32MiB",
-				    "device.memory=14MiB",
-				    "device.cache=2MiB",
-				    "device.headroom=2MiB",
-				    "ddr.size=2MiB",
-				    "ddr.headroom=1MiB",
-				    "ddr.staging=1MiB",
-				    "nvme.size=4MiB",
-				    fail,
-				    NULL};
+	const char *const sets[] = {WORK_SETS, fail, NULL};
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, sets, NULL);
 	int status = spawn_try_warm(&daemon_);
@@ -156,7 +147,7 @@ static void fail_and_work(const struct spawn *spawn, uint64_t n)
 	snprintf(fail, sizeof(fail), "*:%u", (unsigned)n);
 	setenv("HBM_SOFT_FAIL", fail, 1);
 	work_do(spawn, &work);
-	_exit(work.wrong > 0 ? 2 : work.failures > 0);
+	_exit(work_outcome(&work));
 }
 
 static int run_client(unsigned n)
@@ -175,13 +166,13 @@ static void test_every_call_of_a_client(void **state)
 	unsigned fds = spawn_fds(&daemon_), n = 1, row = 0, noticed = 0;
 	for (; row < CLEAN_ROW && n < STEPS_MAX; n++) {
 		int status = run_client(n);
-		if (status > 1)
+		if (status > WORK_REFUSED)
 			fail_msg("call %u: the client ended with %d", n, status);
 
 		spawn_settle(&daemon_);
 		assert_true(spawn_balanced(&daemon_));
-		row = status == 0 ? row + 1 : 0;
-		noticed += status;
+		row = status == WORK_CLEAN ? row + 1 : 0;
+		noticed += status != WORK_CLEAN;
 	}
 
 	print_message("the client made about %u device calls; the failure of %u was noticed\n",

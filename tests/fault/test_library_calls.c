@@ -27,8 +27,9 @@
 #define STEPS_MAX 2000
 #define PAST_ROW 2 /* times in a row that call n is not reached: n is past the last */
 
-/* How a client ends; REACHED is added where a call has failed. */
-enum { CLEAN, REFUSED, WRONG, LEAKED, REACHED = 16 };
+/* How a client ends, beside the outcomes of its work; REACHED is added where a call has
+ * failed. */
+enum { LEAKED = WORK_WRONG + 1, REACHED = 16 };
 
 /* The number: kinds of calls, the error, how many fail in a row, n. */
 static uint64_t pack(unsigned kinds, int error, unsigned count, unsigned n)
@@ -49,8 +50,8 @@ static void play_work(const struct spawn *spawn, uint64_t number)
 	work_do(spawn, &work);
 	int reached = fault_disarm(&page) > 0 ? REACHED : 0;
 
-	int status = work.wrong > 0 ? WRONG : work.failures > 0 ? REFUSED : CLEAN;
-	exit(reached + (leaks_end(&leaks) > 0 ? LEAKED : status));
+	int outcome = (int)work_outcome(&work);
+	exit(reached + (leaks_end(&leaks) > 0 ? LEAKED : outcome));
 }
 
 static int run_client(uint64_t number)
@@ -70,7 +71,7 @@ static unsigned fail_each(unsigned kinds, int error, unsigned count)
 
 	for (; past < PAST_ROW && n < STEPS_MAX; n += count) {
 		int status = run_client(pack(kinds, error, count, n));
-		if ((status & ~REACHED) > REFUSED || status == REFUSED)
+		if ((status & ~REACHED) > WORK_REFUSED || status == WORK_REFUSED)
 			fail_msg("%s in call %u: the client ended with %d", strerror(error), n,
 				 status);
 
@@ -78,7 +79,7 @@ static unsigned fail_each(unsigned kinds, int error, unsigned count)
 		assert_true(spawn_balanced(&daemon_));
 		work_clear(&daemon_);
 		past = status & REACHED ? 0 : past + 1;
-		noticed += (status & ~REACHED) != CLEAN;
+		noticed += (status & ~REACHED) != WORK_CLEAN;
 	}
 
 	print_message("%s: about %u calls, %u of which failed noticed\n", strerror(error),

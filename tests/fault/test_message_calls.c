@@ -38,7 +38,7 @@ static void test_receiving(void **state)
 
 int main(int argc, char **argv)
 {
-	child_main(argc, argv, fault_loop_parts);
+	child_main(argc, argv, work_parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, fault_loop_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sending),

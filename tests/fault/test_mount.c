@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-#include "tests/support/child.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
 
@@ -19,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { CLEAN, REFUSED, WRONG };
 
 /* The disk of a test. */
 static struct {
@@ -96,17 +93,7 @@ static int teardown(void **state)
 static void launch(const char *size)
 {
 	char path[160], bytes[64];
-	const char *const sets[] = {"soft.memory=32MiB",
-				    "device.memory=14MiB",
-				    "device.cache=2MiB",
-				    "device.headroom=2MiB",
-				    "ddr.size=2MiB",
-				    "ddr.headroom=1MiB",
-				    "ddr.staging=1MiB",
-				    path,
-				    bytes,
-				    "hbmd.log_level=notice",
-				    NULL};
+	const char *const sets[] = {WORK_SETS, path, bytes, "hbmd.log_level=notice", NULL};
 
 	snprintf(path, sizeof(path), "nvme.path=%s%s", disk.folder[0] ? disk.folder : disk.device,
 		 disk.folder[0] ? "/nvme" : "");
@@ -126,24 +113,6 @@ static void is_refused(const char *size, const char *text)
 	}
 }
 
-static void play_work(const struct spawn *spawn, uint64_t number)
-{
-	struct work work;
-
-	(void)number;
-	work_do(spawn, &work);
-	_exit(work.wrong > 0 ? WRONG : work.failures > 0 ? REFUSED : CLEAN);
-}
-
-static int run_client(void)
-{
-	struct child child;
-
-	child_start(&child, "work", &daemon_, 0);
-
-	return child_wait(&child);
-}
-
 /* The disk has become useless. That is not noticed before something is written to it,
  * which a client may be too quick for. */
 static void goes_on(void)
@@ -151,12 +120,12 @@ static void goes_on(void)
 	struct hbm_wire_status status = {.io_errors = 0};
 
 	while (status.io_errors == 0) {
-		assert_in_range(run_client(), CLEAN, REFUSED);
+		assert_in_range(work_client(&daemon_), WORK_CLEAN, WORK_REFUSED);
 		spawn_settle(&daemon_);
 		spawn_status(&daemon_, &status);
 	}
 
-	assert_in_range(run_client(), CLEAN, REFUSED);
+	assert_in_range(work_client(&daemon_), WORK_CLEAN, WORK_REFUSED);
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
@@ -164,7 +133,7 @@ static void goes_on(void)
 
 static void serves(void)
 {
-	assert_int_equal(run_client(), CLEAN);
+	assert_int_equal(work_client(&daemon_), WORK_CLEAN);
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 }
@@ -249,9 +218,7 @@ static void test_a_file_system_whose_device_is_taken_away(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {{"work", play_work}, {NULL, NULL}};
-
-	child_main(argc, argv, parts);
+	child_main(argc, argv, work_parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_disk_that_is_too_small),

@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include "tests/support/child.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
 
@@ -32,11 +31,7 @@ static const char *const engines[] = {"hbmd.io=auto", "hbmd.io=threads"};
 
 static void launch(const char *engine, const struct spawn_limit *limit)
 {
-	const char *const sets[] = {"soft.memory=32MiB",     "device.memory=14MiB",
-				    "device.cache=2MiB",     "device.headroom=2MiB",
-				    "ddr.size=2MiB",         "ddr.headroom=1MiB",
-				    "ddr.staging=1MiB",      "nvme.size=4MiB",
-				    "limits.blocks=1000",    engine,
+	const char *const sets[] = {WORK_SETS, "limits.blocks=1000", engine,
 				    "hbmd.log_level=notice", NULL};
 
 	spawn_needs_soft();
@@ -86,25 +81,14 @@ static bool starts(const char *engine, int resource, unsigned long long value)
 	return is_up;
 }
 
-static void play_work(const struct spawn *spawn, uint64_t number)
-{
-	struct work work;
-
-	(void)number;
-	work_do(spawn, &work);
-	_exit(work.wrong > 0 || work.failures > 0);
-}
-
 /* With that much a client is served. */
 static void serves(const char *engine, int resource, unsigned long long value)
 {
 	const struct spawn_limit limit = {resource, value};
-	struct child child;
 
 	launch(engine, &limit);
 	spawn_wait_warm(&daemon_);
-	child_start(&child, "work", &daemon_, 0);
-	assert_int_equal(child_wait(&child), 0);
+	assert_int_equal(work_client(&daemon_), WORK_CLEAN);
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
@@ -161,9 +145,7 @@ static void test_locked_memory(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {{"work", play_work}, {NULL, NULL}};
-
-	child_main(argc, argv, parts);
+	child_main(argc, argv, work_parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_descriptors),

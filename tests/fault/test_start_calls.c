@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-#include "tests/support/child.h"
 #include "tests/support/fault.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
@@ -27,8 +26,6 @@
 #define PAST_ROW 2 /* times in a row that call n is not reached: n is past the last */
 /* Exit statuses: it could not go on; it could not start, and another try may succeed. */
 enum { FAILED = 1, UNMET = 69 };
-/* And of a client. */
-enum { CLEAN, REFUSED, WRONG };
 
 static struct fault_page *faults;
 
@@ -38,25 +35,13 @@ static int teardown(void **state)
 	return stage_teardown(state);
 }
 
-static void play_work(const struct spawn *spawn, uint64_t number)
-{
-	struct work work;
-
-	(void)number;
-	work_do(spawn, &work);
-	_exit(work.wrong > 0 ? WRONG : work.failures > 0 ? REFUSED : CLEAN);
-}
-
 /* It serves, all or what it has said that it lacks. */
 static void serves(unsigned n)
 {
-	struct child child;
-
-	child_start(&child, "work", &daemon_, 0);
-	int status = child_wait(&child);
+	int status = work_client(&daemon_);
 	spawn_settle(&daemon_);
 	bool is_less = spawn_log_lines(&daemon_, " error: ") > 0;
-	if (status > (is_less ? REFUSED : CLEAN) || !spawn_balanced(&daemon_)) {
+	if (status > (is_less ? WORK_REFUSED : WORK_CLEAN) || !spawn_balanced(&daemon_)) {
 		spawn_show_log(&daemon_);
 		fail_msg("call %u: it serves, but a client ended with %d", n, status);
 	}
@@ -82,27 +67,14 @@ static void has_refused(int status, unsigned n)
  * start. */
 static unsigned fail_each(const char *engine, unsigned kinds, int error)
 {
-	char page[160], variable[180], io[32];
-	const char *const sets[] = {"soft.memory=32MiB",
-				    "device.memory=14MiB",
-				    "device.cache=2MiB",
-				    "device.headroom=2MiB",
-				    "ddr.size=2MiB",
-				    "ddr.headroom=1MiB",
-				    "ddr.staging=1MiB",
-				    "nvme.size=4MiB",
-				    "nvme.fail=read:1000000:EIO",
-				    "hbmd.log_level=notice",
-				    io,
-				    NULL};
+	char variable[FAULT_VARIABLE], io[32];
+	const char *const sets[] = {WORK_SETS, "nvme.fail=read:1000000:EIO",
+				    "hbmd.log_level=notice", io, NULL};
 	unsigned n = 1, past = 0, refused = 0;
 
 	spawn_needs_soft();
-	snprintf(page, sizeof(page), "%s/faults", daemon_.dir);
-	snprintf(variable, sizeof(variable), "HBM_FAULTS=%s", page);
 	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
-	faults = fault_open(page);
-	daemon_.program = "tests/fault/hbmd";
+	faults = fault_open(&daemon_, variable);
 
 	for (; past < PAST_ROW && n < STEPS_MAX; n++) {
 		fault_arm(faults, kinds, error, n, 1);
@@ -157,9 +129,7 @@ static void test_threads(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {{"work", play_work}, {NULL, NULL}};
-
-	child_main(argc, argv, parts);
+	child_main(argc, argv, work_parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_memory),

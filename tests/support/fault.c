@@ -9,12 +9,18 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct fault_page *fault_open(const char *path)
+#define VARIABLE "HBM_FAULTS="
+
+struct fault_page *fault_open(struct spawn *spawn, char *variable)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	spawn->program = "tests/fault/hbmd";
+	snprintf(variable, FAULT_VARIABLE, VARIABLE "%s/faults", spawn->dir);
+	int fd = open(variable + strlen(VARIABLE), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, sizeof(struct fault_page)), 0);

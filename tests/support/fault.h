@@ -10,7 +10,7 @@
  * What is to fail stands in a page of memory that a test and its daemon share, so that
  * one daemon serves for every n.
  *
- * 	fault_open(&faults, path);		a file; HBM_FAULTS=path for the daemon
+ * 	faults = fault_open(&daemon_, variable);	and spawn_start() with the variable
  * 	fault_arm(faults, FAULT_MEMORY, ENOMEM, 5, 1);
  * 	...
  * 	reached = fault_disarm(faults);		whether a fifth call was made, and failed
@@ -20,6 +20,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "tests/support/spawn.h"
 
 enum fault_kind {
 	FAULT_MEMORY = 1,     /* malloc() and the like, mmap() */
@@ -43,8 +45,11 @@ void fault_use(struct fault_page *page);
 /* Whether this call is to fail; sets errno if so. */
 bool fault_now(enum fault_kind kind);
 
-/* A page in a file that is made for it; fails the test if it cannot be. */
-struct fault_page *fault_open(const char *path);
+/* Makes a daemon that is not started yet one whose calls can fail: `variable`, an array of
+ * FAULT_VARIABLE, is to be in its environment. Its page, in a file of its folder; fails the
+ * test if that cannot be made. */
+#define FAULT_VARIABLE 96
+struct fault_page *fault_open(struct spawn *spawn, char *variable);
 struct fault_page *fault_close(struct fault_page *page); /* NULL */
 /* The `first` call of these kinds from now on fails with `error`, and with it `count` in
  * all. */

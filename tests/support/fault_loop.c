@@ -9,7 +9,6 @@
 
 #include "tests/support/fault_loop.h"
 #include "tests/support/stage.h"
-#include "tests/support/work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,24 +24,12 @@ static unsigned fds;
 
 void fault_loop_start(const char *engine)
 {
-	char page[160], variable[180], io[32];
-	const char *const sets[] = {"soft.memory=32MiB",
-				    "device.memory=14MiB",
-				    "device.cache=2MiB",
-				    "device.headroom=2MiB",
-				    "ddr.size=2MiB",
-				    "ddr.headroom=1MiB",
-				    "ddr.staging=1MiB",
-				    "nvme.size=4MiB",
-				    io,
-				    NULL};
+	char variable[FAULT_VARIABLE], io[32];
+	const char *const sets[] = {WORK_SETS, io, NULL};
 
 	spawn_needs_soft();
-	snprintf(page, sizeof(page), "%s/faults", daemon_.dir);
-	snprintf(variable, sizeof(variable), "HBM_FAULTS=%s", page);
 	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
-	faults = fault_open(page);
-	daemon_.program = "tests/fault/hbmd";
+	faults = fault_open(&daemon_, variable);
 	spawn_start(&daemon_, sets, (const char *[]){variable, NULL});
 	fds = spawn_fds(&daemon_);
 }
@@ -59,39 +46,17 @@ int fault_loop_teardown(void **state)
 	return stage_teardown(state);
 }
 
-/* How the work of a client goes, which is a process of its own: what it had is given back
- * when that ends. */
-enum { CLEAN, REFUSED, WRONG };
-
-static void fault_loop_play(const struct spawn *spawn, uint64_t number)
-{
-	struct work work;
-
-	(void)number;
-	work_do(spawn, &work);
-	_exit(work.wrong > 0 ? WRONG : work.failures > 0 ? REFUSED : CLEAN);
-}
-
-static int fault_loop_client(void)
-{
-	struct child child;
-
-	child_start(&child, "work", &daemon_, 0);
-
-	return child_wait(&child);
-}
-
 /* What has to be true whatever failed. */
 static void fault_loop_check(int status, unsigned n)
 {
-	if (status > REFUSED)
+	if (status > WORK_REFUSED)
 		fail_msg("call %u: the client ended with %d", n, status);
 
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	work_clear(&daemon_);
-	status = fault_loop_client();
-	if (status != CLEAN) {
+	status = work_client(&daemon_);
+	if (status != WORK_CLEAN) {
 		spawn_show_log(&daemon_);
 		fail_msg("call %u: the next client ended with %d", n, status);
 	}
@@ -105,11 +70,11 @@ unsigned fault_loop_each(unsigned kinds, int error, unsigned count)
 
 	for (; past < PAST_ROW && n < FAULT_LOOP_MAX; n += count) {
 		fault_arm(faults, kinds, error, n, count);
-		int status = fault_loop_client();
+		int status = work_client(&daemon_);
 		bool reached = fault_disarm(faults) > 0;
 		fault_loop_check(status, n);
 		past = reached ? 0 : past + 1;
-		noticed += status != CLEAN;
+		noticed += status != WORK_CLEAN;
 	}
 
 	print_message("%s: about %u calls, %u of which failed noticed\n", strerror(error),
@@ -118,5 +83,3 @@ unsigned fault_loop_each(unsigned kinds, int error, unsigned count)
 
 	return noticed;
 }
-
-const struct child_part fault_loop_parts[] = {{"work", fault_loop_play}, {NULL, NULL}};

@@ -7,15 +7,13 @@
  */
 #pragma once
 
-#include "tests/support/child.h"
 #include "tests/support/fault.h"
+#include "tests/support/work.h"
 
 #define FAULT_LOOP_MAX 2000 /* more calls than the work makes */
 
-/* For child_main(). */
-extern const struct child_part fault_loop_parts[];
-
-/* A daemon whose calls can fail, with that value of hbmd.io. */
+/* A daemon whose calls can fail, with that value of hbmd.io. The test's main() begins with
+ * child_main() and work_parts. */
 void fault_loop_start(const char *engine);
 /* Lets calls n to n + count - 1 of these kinds fail, then the next, until none is reached.
  * How many of them the client noticed. */

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BLOCK 65536u
 #define BLOCKS 8u
@@ -226,6 +227,31 @@ void work_do(const struct spawn *spawn, struct work *work)
 	work_connected(work);
 	kv_leave(&work->kv);
 	hbm_close(work->kv.hbm);
+}
+
+enum work_outcome work_outcome(const struct work *work)
+{
+	return work->wrong > 0 ? WORK_WRONG : work->failures > 0 ? WORK_REFUSED : WORK_CLEAN;
+}
+
+static void work_play(const struct spawn *spawn, uint64_t number)
+{
+	struct work work;
+
+	(void)number;
+	work_do(spawn, &work);
+	_exit(work_outcome(&work));
+}
+
+const struct child_part work_parts[] = {{"work", work_play}, {NULL, NULL}};
+
+int work_client(const struct spawn *spawn)
+{
+	struct child child;
+
+	child_start(&child, "work", spawn, 0);
+
+	return child_wait(&child);
 }
 
 void work_clear(const struct spawn *spawn)
