@@ -132,7 +132,8 @@ static void open_client(struct client *client)
 	client->region = reply.region;
 }
 
-static const struct hbm_wire_key stored = {.bytes = {1}}, missing = {.bytes = {2}};
+enum { STORED = 1 };
+static const struct hbm_wire_key stored = {.bytes = {STORED}}, missing = {.bytes = {2}};
 
 static void store_a_block(struct client *client)
 {
@@ -140,16 +141,7 @@ static void store_a_block(struct client *client)
 		.head = {.header = RAW_HEADER(COMMIT, sizeof(commit)), .count = 1},
 		.range = {.region = client->region, .bytes = 2 * MIB},
 	};
-	const struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .ns = client->ns,
-			 .count = 1,
-			 .segments = 1,
-			 .ready_slot = HBM_WIRE_NO_FENCE,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key = stored, .segments = 1},
-		.segment = {client->region, 0, 0, BLOCK},
-	};
+	const struct raw_blocks store = raw_store(client->ns, STORED, client->region, BLOCK);
 
 	assert_int_equal(raw_ask(client->socket, &commit, sizeof(commit)), HBM_OK);
 	assert_int_equal(raw_ask(client->socket, &store, sizeof(store)), HBM_OK);

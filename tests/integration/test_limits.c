@@ -196,32 +196,24 @@ static void test_the_memory_of_ranges_counts(void **state)
 		struct hbm_wire_ranges head;
 		struct hbm_wire_range ranges[RANGES];
 	} ranges = {.head = {.header = RAW_HEADER(COMMIT, sizeof(ranges)), .count = RANGES}};
-	struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .count = 1,
-			 .segments = 1,
-			 .ready_slot = 1,
-			 .ready_value = 1,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key.bytes = {1}, .segments = 1},
-		.segment.bytes = BLOCK,
-	};
 	const struct hbm_wire_header ping = RAW_HEADER(PING, sizeof(ping));
 	int client = raw_greet(&daemon_);
 
 	(void)state;
-	store.head.ns = raw_namespace(client, BLOCK);
-	store.segment.region = raw_region(client, 0, (RANGES + 1) * SLAB, SLAB);
+	uint32_t region = raw_region(client, 0, (RANGES + 1) * SLAB, SLAB);
+	struct raw_blocks store = raw_store(raw_namespace(client, BLOCK), 1, region, BLOCK);
+	store.head.ready_slot = 1;
+	store.head.ready_value = 1;
 	for (uint64_t i = 0; i < RANGES; i++)
 		ranges.ranges[i] = (struct hbm_wire_range){
-			.region = store.segment.region, .offset = (i + 1) * SLAB, .bytes = SLAB};
+			.region = region, .offset = (i + 1) * SLAB, .bytes = SLAB};
 	assert_int_equal(raw_ask(client, &ranges, sizeof(ranges)), HBM_OK);
 
 	assert_true(raw_send(client, &store, sizeof(store), 0));
 	uint64_t before = limit_of("limits.request_bytes_total").used;
 	ranges.head.header.opcode = HBM_WIRE_DECOMMIT;
 	ranges.ranges[0].offset = 0;
-	ranges.ranges[0].region = store.segment.region;
+	ranges.ranges[0].region = region;
 	assert_true(raw_send(client, &ranges, sizeof(ranges), 0));
 	assert_int_equal(raw_ask(client, &ping, sizeof(ping)), HBM_OK);
 	assert_true(limit_of("limits.request_bytes_total").used - before > RANGES * 128);

@@ -111,16 +111,7 @@ static void space_close(struct client client, uint32_t ns)
 
 static void space_store(struct client client, uint32_t ns)
 {
-	const struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .ns = ns,
-			 .count = 1,
-			 .segments = 1,
-			 .ready_slot = HBM_WIRE_NO_FENCE,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key = {{1}}, .segments = 1},
-		.segment = {.region = client.region, .bytes = BLOCK},
-	};
+	const struct raw_blocks store = raw_store(ns, 1, client.region, BLOCK);
 	assert_int_equal(raw_ask(client.socket, &store, sizeof(store)), HBM_OK);
 }
 

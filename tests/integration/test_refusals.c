@@ -275,16 +275,9 @@ static void test_a_fence_that_is_never_set(void **state)
 
 	begin_again(sets);
 	region = raw_region(client, 0, SLAB, SLAB);
-	struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .ns = ns,
-			 .count = 1,
-			 .segments = 1,
-			 .ready_value = 1,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key.bytes[0] = 1, .segments = 1},
-		.segment = {region, 0, 0, BLOCK},
-	};
+	struct raw_blocks store = raw_store(ns, 1, region, BLOCK);
+	store.head.ready_slot = 0;
+	store.head.ready_value = 1;
 	expect(&store, HBM_TIMEOUT, "the ready fence was not reached within limits.ready_ms");
 }
 
@@ -292,16 +285,7 @@ static void test_a_fence_that_is_never_set(void **state)
 static void test_pins_of_others(void **state)
 {
 	(void)state;
-	struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .ns = ns,
-			 .count = 1,
-			 .segments = 1,
-			 .ready_slot = HBM_WIRE_NO_FENCE,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key.bytes[0] = 1, .segments = 1},
-		.segment = {region, 0, 0, BLOCK},
-	};
+	struct raw_blocks store = raw_store(ns, 1, region, BLOCK);
 	struct raw_keys pin = {
 		.head = {.header = RAW_HEADER(PIN, sizeof(pin)), .ns = ns, .count = 1},
 		.key.bytes[0] = 1,

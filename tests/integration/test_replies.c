@@ -47,16 +47,7 @@ static int teardown(void **state)
 
 static struct raw_blocks store_of(uint8_t key, uint64_t id)
 {
-	struct raw_blocks store = {
-		.head = {.header = RAW_HEADER(STORE, sizeof(store)),
-			 .ns = ns,
-			 .count = 1,
-			 .segments = 1,
-			 .ready_slot = HBM_WIRE_NO_FENCE,
-			 .fence_slot = HBM_WIRE_NO_FENCE},
-		.block = {.key.bytes[0] = key, .segments = 1},
-		.segment = {region, 0, 0, BLOCK},
-	};
+	struct raw_blocks store = raw_store(ns, key, region, BLOCK);
 
 	store.head.header.id = id;
 	return store;

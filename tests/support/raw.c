@@ -206,3 +206,17 @@ uint32_t raw_region(int socket, uint32_t device, uint64_t address_space, uint64_
 
 	return reply.region;
 }
+
+struct raw_blocks raw_store(uint32_t ns, uint8_t key, uint32_t region, uint64_t bytes)
+{
+	return (struct raw_blocks){
+		.head = {.header = RAW_HEADER(STORE, sizeof(struct raw_blocks)),
+			 .ns = ns,
+			 .count = 1,
+			 .segments = 1,
+			 .ready_slot = HBM_WIRE_NO_FENCE,
+			 .fence_slot = HBM_WIRE_NO_FENCE},
+		.block = {.key.bytes[0] = key, .segments = 1},
+		.segment = {.region = region, .bytes = bytes},
+	};
+}

@@ -49,3 +49,7 @@ struct raw_blocks {
 	struct hbm_wire_block block;
 	struct hbm_wire_range segment;
 };
+
+/* A STORE of the first bytes of a region as a block without a parent, its key that one byte
+ * and zeros. It waits for no fence and sets none. */
+struct raw_blocks raw_store(uint32_t ns, uint8_t key, uint32_t region, uint64_t bytes);
