@@ -271,3 +271,17 @@ size_t leaks_end(struct leaks *leaks)
 
 	return count;
 }
+
+unsigned long leaks_address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	assert(file);
+	if (fscanf(file, "%lu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	assert(pages > 0);
+
+	return pages;
+}

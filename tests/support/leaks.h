@@ -30,6 +30,8 @@ void leaks_begin_process(struct leaks *leaks, pid_t pid);
  * threads and of rings may take a moment, so it looks again for up to a second before it
  * believes what it sees. Frees the snapshot. */
 size_t leaks_end(struct leaks *leaks);
+/* Pages of address space that this process has: tables that are not freed show there. */
+unsigned long leaks_address_space(void);
 /* Whether a descriptor of a process counts, by what /proc says it is: "socket:[123]",
  * "/dev/null", ... */
 bool leaks_counts_fd(pid_t pid, const char *target);

@@ -7,8 +7,6 @@
 
 #include <cmocka.h>
 
-#include <stdio.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,32 +59,19 @@ static void test_new_refuses_nonsense(void **state)
 	assert_null(index_free(NULL));
 }
 
-/* Pages of address space that the process has. */
-static unsigned long address_space(void)
-{
-	unsigned long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "%lu", &pages), 1);
-	fclose(file);
-
-	return pages;
-}
-
 /* The buckets are the smaller of the two: a hundred times them is more than what may stay. */
 static void test_a_freed_index_takes_its_tables_along(void **state)
 {
 	(void)state;
 	enum { INDEXES = 100, MAX = 1 << 20, BUCKET_PAGES = MAX * 4 / 4096 };
 
-	unsigned long at_first = address_space();
+	unsigned long at_first = leaks_address_space();
 	for (int i = 0; i < INDEXES; i++) {
 		struct index *index = NULL;
 		assert_int_equal(index_new(&index, MAX), 0);
 		assert_null(index_free(index));
 	}
-	assert_in_range(address_space(), 0, at_first + INDEXES / 2 * BUCKET_PAGES);
+	assert_in_range(leaks_address_space(), 0, at_first + INDEXES / 2 * BUCKET_PAGES);
 }
 
 static void test_an_empty_index(void **state)

@@ -19,6 +19,7 @@
 
 #include "daemon/tier/extent.h"
 #include "daemon/tier/extent_pool.h"
+#include "tests/support/leaks.h"
 #include "tests/support/seed.h"
 
 #define U ((uint64_t)EXTENT_UNIT)
@@ -182,28 +183,15 @@ static void test_bookkeeping_is_small(void **state)
 	extent_pool_free(pool);
 }
 
-/* Pages of address space that the process has. */
-static unsigned long address_space(void)
-{
-	unsigned long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	assert_non_null(file);
-	assert_int_equal(fscanf(file, "%lu", &pages), 1);
-	fclose(file);
-
-	return pages;
-}
-
 static void test_a_freed_pool_takes_its_table_along(void **state)
 {
 	(void)state;
 	enum { POOLS = 100, TABLE_PAGES = 4000000ul * 24 / 4096 };
 
-	unsigned long before = address_space();
+	unsigned long before = leaks_address_space();
 	for (int i = 0; i < POOLS; i++)
 		assert_null(extent_pool_free(pool_of(0, 4000000)));
-	assert_in_range(address_space(), 0, before + 2 * TABLE_PAGES);
+	assert_in_range(leaks_address_space(), 0, before + 2 * TABLE_PAGES);
 }
 
 /* In a child: the signal that ends it when [offset, offset + units) is freed from a pool
