@@ -129,34 +129,9 @@ static void test_what_is_for_operators(void **state)
 
 /* ---- hbmctl ---- */
 
-/* hbmctl as that user: its exit status, and what it printed on both outputs. */
 static int hbmctl_as(uid_t uid, const char *command, const char *option, char *out, size_t size)
 {
-	int program = open(spawn_path("hbmctl"), O_RDONLY | O_CLOEXEC), pipes[2], status;
-	const char *const argv[] = {"hbmctl", "--socket", daemon_.socket, command, option, NULL};
-	size_t filled = 0;
-
-	assert_true(program >= 0);
-	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		dup2(pipes[1], STDOUT_FILENO);
-		dup2(pipes[1], STDERR_FILENO);
-		if (setgid(uid) == 0 && setuid(uid) == 0)
-			fexecve(program, (char *const *)(uintptr_t)argv, environ);
-		_exit(127);
-	}
-
-	close(pipes[1]);
-	for (ssize_t n; (n = read(pipes[0], out + filled, size - 1 - filled)) > 0;)
-		filled += (size_t)n;
-	out[filled] = '\0';
-	close(pipes[0]);
-	close(program);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+	return spawn_hbmctl_as(&daemon_, uid, (const char *[]){command, option, NULL}, out, size);
 }
 
 static void test_hbmctl_of_a_plain_user(void **state)

@@ -416,40 +416,6 @@ void spawn_status(const struct spawn *spawn, struct hbm_wire_status *status)
 	assert_true(ask_status(spawn, status));
 }
 
-int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size)
-{
-	const char *argv[ARGUMENTS] = {spawn_path("hbmctl"), "--socket", spawn->socket};
-	size_t argc = 3, filled = 0;
-
-	while (*arguments && argc < ARGUMENTS - 1)
-		argv[argc++] = *arguments++;
-	int pipes[2];
-	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		dup2(pipes[1], STDOUT_FILENO);
-		dup2(pipes[1], STDERR_FILENO);
-		execv(argv[0], (char *const *)(uintptr_t)argv);
-		_exit(127);
-	}
-
-	close(pipes[1]);
-	char scrap[4096];
-	for (ssize_t n; (n = read(pipes[0], filled + 1 < size ? out + filled : scrap,
-				  filled + 1 < size ? size - 1 - filled : sizeof(scrap))) > 0;)
-		filled += filled + 1 < size ? (size_t)n : 0;
-
-	if (size > 0)
-		out[filled] = '\0';
-
-	close(pipes[0]);
-	int status;
-	waitpid(pid, &status, 0);
-
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
 /* How many descriptors one counts as. Device memory counts by its size: what was made for
  * a COMMIT that then failed stays ready, in slabs of the size that was asked for, and is
  * as much memory in fewer or more of them. */

@@ -80,6 +80,9 @@ const char *spawn_path(const char *name);
 /* Runs hbmctl against it with arguments (NULL-terminated): exit status; its output, at
  * most size - 1 bytes, in out. */
 int spawn_hbmctl(const struct spawn *spawn, const char *const *arguments, char *out, size_t size);
+/* The same as another user, who needs no access to the build; as root. */
+int spawn_hbmctl_as(const struct spawn *spawn, uid_t uid, const char *const *arguments, char *out,
+		    size_t size);
 /* Open descriptors of the daemon at rest, without those of a driver that keeps its own
  * (leaks.h): it has seen that nobody is connected any more, and has made slabs ahead of
  * all device memory that is free (of at most 1 GiB). A slab of the soft device counts
