@@ -20,6 +20,23 @@
 #include "daemon/session/request.h"
 #include "tests/support/session_rig.h"
 
+/* Greets, sends so many PINGs, numbered from `first` on, and keeps them unanswered. */
+static void keep_pings(struct session_rig *rig, uint64_t first, uint64_t count)
+{
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	for (uint64_t i = 0; i < count; i++)
+		session_rig_ping(rig, first + i);
+	rig->wanted = 1 + count;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+}
+
+static void answer_oldest(struct session_rig *rig, const void *body, size_t size)
+{
+	request_reply(container_of(list_pop_front(&rig->parked), struct request, link), HBM_OK,
+		      body, size);
+}
+
 static void no_more_is_read_than_may_be_in_flight(void **state)
 {
 	struct session_rig *rig = *state;
@@ -53,18 +70,11 @@ static void a_client_that_does_not_read_is_waited_for(void **state)
 	struct session_rig *rig = *state;
 	static unsigned char body[100000], reply[sizeof(body) + sizeof(struct hbm_wire_header)];
 
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
-		session_rig_ping(rig, id);
-	rig->wanted = 1 + SESSION_RIG_REQUESTS;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 0, SESSION_RIG_REQUESTS);
 
 	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++) {
-		struct list *node = list_pop_front(&rig->parked);
 		memset(body, (int)id, sizeof(body));
-		request_reply(container_of(node, struct request, link), HBM_OK, body,
-			      id % 3 ? sizeof(body) : 200);
+		answer_oldest(rig, body, id % 3 ? sizeof(body) : 200);
 	}
 
 	assert_in_range(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 1,
@@ -106,8 +116,7 @@ static void a_body_inside_the_request_survives_queueing(void **state)
 	pool_run(&rig->pool, session_rig_has_arrived, rig);
 	static unsigned char body[100000];
 	for (int i = 0; i < 4; i++)
-		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
-			      HBM_OK, body, sizeof(body));
+		answer_oldest(rig, body, sizeof(body));
 
 	struct request *last = container_of(list_pop_front(&rig->parked), struct request, link);
 	const struct hbm_wire_keys *own = (const void *)last->message;
@@ -128,11 +137,7 @@ struct part {
 /* Greets, and answers request 77 with so many parts, of PART_FDS descriptors each. */
 static void answer_in_parts(struct session_rig *rig, uint64_t count)
 {
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	session_rig_ping(rig, 77);
-	rig->wanted = 2;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 77, 1);
 	struct list parts;
 	list_init(&parts);
 
@@ -214,15 +219,9 @@ static void a_queued_reply_keeps_its_descriptors(void **state)
 	int pipes[2];
 	char byte = 'x';
 
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
-		session_rig_ping(rig, id);
-	rig->wanted = 1 + SESSION_RIG_REQUESTS;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 0, SESSION_RIG_REQUESTS);
 	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS - 1; id++)
-		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
-			      HBM_OK, body, sizeof(body));
+		answer_oldest(rig, body, sizeof(body));
 
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
 	request_reply_fds(container_of(list_pop_front(&rig->parked), struct request, link), HBM_OK,
@@ -250,18 +249,12 @@ static void a_reply_larger_than_the_socket_is_a_refusal(void **state)
 	static unsigned char body[100000];
 	struct hbm_wire_header reply;
 
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	for (uint64_t id = 1; id <= 2; id++)
-		session_rig_ping(rig, id);
-	rig->wanted = 3;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 1, 2);
 	assert_int_equal(setsockopt(rig->session->connection.watch.fd, SOL_SOCKET, SO_SNDBUF,
 				    &(int){1}, sizeof(int)),
 			 0);
 
-	request_reply(container_of(list_pop_front(&rig->parked), struct request, link), HBM_OK,
-		      body, sizeof(body));
+	answer_oldest(rig, body, sizeof(body));
 	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 1, HBM_LIMIT);
 	session_rig_answer(rig);
 	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_PING, 2, HBM_OK);
@@ -272,12 +265,7 @@ static void a_hang_up_leaves_requests_to_end_by_themselves(void **state)
 {
 	struct session_rig *rig = *state;
 
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	for (uint64_t id = 0; id < 4; id++)
-		session_rig_ping(rig, id);
-	rig->wanted = 5;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 0, 4);
 	close(rig->client);
 	rig->client = -1;
 	pool_run(&rig->pool, session_rig_is_dead, rig);
@@ -293,16 +281,10 @@ static void a_hang_up_drops_queued_replies(void **state)
 	struct session_rig *rig = *state;
 	static unsigned char body[100000];
 
-	session_rig_greet(rig, NULL);
-	rig->park = true;
-	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS; id++)
-		session_rig_ping(rig, id);
-	rig->wanted = 1 + SESSION_RIG_REQUESTS;
-	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	keep_pings(rig, 0, SESSION_RIG_REQUESTS);
 
 	for (uint64_t id = 0; id < SESSION_RIG_REQUESTS - 1; id++)
-		request_reply(container_of(list_pop_front(&rig->parked), struct request, link),
-			      HBM_OK, body, sizeof(body));
+		answer_oldest(rig, body, sizeof(body));
 
 	close(rig->client);
 	rig->client = -1;
