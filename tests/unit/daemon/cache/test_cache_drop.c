@@ -73,6 +73,16 @@ static void grow_chain(struct cache_rig *rig, uint16_t ns, uint32_t first)
 	use(rig, parent, 0);
 }
 
+/* A cache of one tier, and such a chain in it: its namespace. */
+static uint16_t open_with_chain(struct cache_rig *rig, const char *name)
+{
+	cache_rig_open(rig, name, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = cache_rig_namespace(rig, 1);
+	grow_chain(rig, ns, 0);
+
+	return ns;
+}
+
 static uint32_t found_of_chain(struct cache_rig *rig, uint16_t ns, uint32_t first)
 {
 	uint32_t found = 0;
@@ -125,9 +135,7 @@ static void test_few_descendants_go_at_once(void **state)
 {
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
+	uint16_t ns = open_with_chain(&rig, __func__);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1001, 1002, 1003}, 3, 0);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1001, 1004}, 2, 0);
 	cache_drop(rig.cache, cache_rig_find(&rig, ns, 0));
@@ -154,9 +162,7 @@ static void test_later_drops_delay_no_wait(void **state)
 	(void)state;
 	struct cache_rig rig;
 	struct waiter one = {.wait = {.done = wait_done}}, other = one, late = one;
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
+	uint16_t ns = open_with_chain(&rig, __func__);
 	grow_chain(&rig, ns, 1000);
 	assert_false(cache_wait_for_drops(rig.cache, &one.wait));
 
@@ -186,10 +192,8 @@ static void test_a_drop_below_a_drop(void **state)
 	(void)state;
 	struct cache_rig rig;
 	struct waiter waiter = {.wait = {.done = wait_done}};
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = open_with_chain(&rig, __func__);
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
 	cache_drop(cache, cache_rig_find(&rig, ns, 0));
 	assert_true(cache_wait_for_drops(cache, &waiter.wait));
 
@@ -219,10 +223,8 @@ static void test_use_below_a_dropped_block(void **state)
 {
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = open_with_chain(&rig, __func__);
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
 	cache_drop(cache, cache_rig_find(&rig, ns, 0));
 	uint32_t last = cache_rig_find(&rig, ns, CHAIN - 1), left = found_of_chain(&rig, ns, 0);
 
@@ -242,10 +244,8 @@ static void test_pinned_descendants(void **state)
 {
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = open_with_chain(&rig, __func__);
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
 	uint32_t last = cache_rig_find(&rig, ns, CHAIN - 1);
 	uint32_t middle = cache_rig_find(&rig, ns, CHAIN / 2);
 	assert_int_equal(cache_pin(cache, last, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
@@ -271,10 +271,8 @@ static void test_stores_below_do_not_delay_for_ever(void **state)
 	(void)state;
 	struct cache_rig rig;
 	struct waiter waiter = {.wait = {.done = wait_done}};
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = open_with_chain(&rig, __func__);
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
 	cache_drop(cache, cache_rig_find(&rig, ns, 0));
 	assert_true(cache_wait_for_drops(cache, &waiter.wait));
 
@@ -297,10 +295,8 @@ static void test_room_by_what_is_being_dropped(void **state)
 {
 	(void)state;
 	struct cache_rig rig;
-	cache_rig_open(&rig, __func__, 1, (const uint64_t[]){CACHE_RIG_BLOCKS, 0, 0});
+	uint16_t ns = open_with_chain(&rig, __func__);
 	struct cache *cache = rig.cache;
-	uint16_t ns = cache_rig_namespace(&rig, 1);
-	grow_chain(&rig, ns, 0);
 	cache_rig_request(&rig, ns, (const uint32_t[]){1001}, 1, 0);
 	for (uint32_t n = 2000; index_count(cache->index) < CACHE_RIG_BLOCKS; n++)
 		cache_rig_insert(&rig, ns, n, 0);
