@@ -9,9 +9,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/kv.h"
+#include "tests/support/kv_stage.h"
 #include "tests/support/raw.h"
-#include "tests/support/stage.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -19,66 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BLOCK 65536u
 #define SLAB (2ull << 20)
-/* All tiers together: the daemon of spawn with tiers of 4, 4 and 8 MiB. */
-#define TIER_BLOCKS 64u
-#define ALL_BLOCKS (64u + 64u + 128u)
-
-static unsigned fds;
-static struct kv kv;
-static hbm_result results[1024];
-
-static int setup(void **state)
-{
-	static const char *const sets[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB",
-					   NULL};
-
-	stage_setup(state);
-	spawn_start(&daemon_, sets, NULL);
-	fds = spawn_fds(&daemon_);
-	kv_open(&kv, &daemon_, 0, BLOCK, 512);
-
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	kv_close(&kv);
-	stage_finish(fds);
-	return stage_teardown(state);
-}
-
-static void expect_all(uint64_t count, int status)
-{
-	for (uint64_t i = 0; i < count; i++)
-		assert_int_equal(results[i].status, status);
-}
-
-static void store(uint64_t first, uint64_t count, uint64_t parent)
-{
-	assert_int_equal(kv_store(&kv, 0, first, count, parent, results), 0);
-	expect_all(count, HBM_OK);
-}
-
-static void load(uint64_t first, uint64_t count)
-{
-	assert_int_equal(kv_load(&kv, 0, first, count, results), 0);
-	expect_all(count, HBM_OK);
-}
-
-static void keys(enum hbm_wire_opcode op, uint64_t first, uint64_t count, int status)
-{
-	assert_int_equal(kv_keys(&kv, op, first, count, 0, results), 0);
-	expect_all(count, status);
-}
-
-/* Fills every tier with other blocks. */
-static void press(uint64_t first)
-{
-	store(first, ALL_BLOCKS / 2, 0);
-	store(first + ALL_BLOCKS / 2, ALL_BLOCKS / 2, 0);
-}
 
 /* ---- Storing and loading ---- */
 
@@ -95,8 +35,8 @@ static void test_a_block_in_scattered_pieces(void **state)
 					   {kv.region, 8, 32744},
 					   {other, 0, 16384}};
 	const struct hbm_segment to[] = {{kv.region, 3 * SLAB, 65528}, {other, 2 * SLAB - 8, 8}};
-	char bytes[BLOCK], back[BLOCK];
-	kv_fill(7, bytes, BLOCK);
+	char bytes[KV_STAGE_BLOCK], back[KV_STAGE_BLOCK];
+	kv_fill(7, bytes, KV_STAGE_BLOCK);
 
 	for (size_t i = 0, at = 0; i < 4; at += from[i].bytes, i++)
 		kv_write(&kv, (from[i].region == other ? other_at : main_at) + from[i].offset,
@@ -104,17 +44,17 @@ static void test_a_block_in_scattered_pieces(void **state)
 
 	struct hbm_block block = {.key = kv_key(7), .segments = from, .segment_count = 4};
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, results), 0);
-	expect_all(1, HBM_OK);
+	kv_stage_expect(1, HBM_OK);
 
 	for (int place = 0; place < 3; place++) {
 		block.segments = to;
 		block.segment_count = 2;
 		memset(back, 0, sizeof(back));
 		assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, results), 0);
-		expect_all(1, HBM_OK);
+		kv_stage_expect(1, HBM_OK);
 		kv_read(&kv, back, main_at + 3 * SLAB, 65528);
 		kv_read(&kv, back + 65528, other_at + 2 * SLAB - 8, 8);
-		assert_memory_equal(back, bytes, BLOCK);
+		assert_memory_equal(back, bytes, KV_STAGE_BLOCK);
 
 		/* the next time from the tier below */
 		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
@@ -129,13 +69,14 @@ static void test_segments_that_are_not_a_block(void **state)
 {
 	(void)state;
 	const struct hbm_segment bad[][2] = {
-		{{kv.region, 0, BLOCK - 8}, {kv.region, 0, 4}},
-		{{kv.region, 0, BLOCK}, {kv.region, 0, 8}},
-		{{kv.region, 0, UINT64_MAX}, {kv.region, 0, BLOCK + 1}},
-		{{kv.region, 0, BLOCK / 2},
-		 {kv.region, hbm_region_bytes(kv.region) - 8, BLOCK / 2}},
-		{{kv.region, 0, BLOCK / 2}, {kv.region, UINT64_MAX - 8, BLOCK / 2}},
-		{{kv.region, 0, BLOCK}, {kv.region, 0, 0}},
+		{{kv.region, 0, KV_STAGE_BLOCK - 8}, {kv.region, 0, 4}},
+		{{kv.region, 0, KV_STAGE_BLOCK}, {kv.region, 0, 8}},
+		{{kv.region, 0, UINT64_MAX}, {kv.region, 0, KV_STAGE_BLOCK + 1}},
+		{{kv.region, 0, KV_STAGE_BLOCK / 2},
+		 {kv.region, hbm_region_bytes(kv.region) - 8, KV_STAGE_BLOCK / 2}},
+		{{kv.region, 0, KV_STAGE_BLOCK / 2},
+		 {kv.region, UINT64_MAX - 8, KV_STAGE_BLOCK / 2}},
+		{{kv.region, 0, KV_STAGE_BLOCK}, {kv.region, 0, 0}},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		const struct hbm_block block = {
@@ -157,7 +98,7 @@ static void test_segments_are_added_up_before_they_are_looked_for(void **state)
 	const struct hbm_region_options options = {.address_space = 64 * SLAB, .slab = SLAB};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &empty), 0);
 	const struct hbm_segment whole = {empty, 0, hbm_region_bytes(empty)},
-				 right = {empty, 0, BLOCK};
+				 right = {empty, 0, KV_STAGE_BLOCK};
 	struct hbm_block block = {.key = kv_key(1), .segments = &whole, .segment_count = 1};
 	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, NULL), HBM_INVALID);
 	block.segments = &right;
@@ -169,7 +110,7 @@ static void test_segments_are_added_up_before_they_are_looked_for(void **state)
 static void test_a_key_that_exists(void **state)
 {
 	(void)state;
-	store(1, 8, 0);
+	kv_stage_store(1, 8, 0);
 
 	/* Other bytes under the same key change nothing. */
 	for (uint64_t slot = 0; slot < 8; slot++)
@@ -178,8 +119,8 @@ static void test_a_key_that_exists(void **state)
 	struct hbm_segment segments[8];
 	kv_blocks(&kv, 0, 1, 8, 0, blocks, segments);
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, 8, results), 0);
-	expect_all(8, HBM_EXISTS);
-	load(1, 8);
+	kv_stage_expect(8, HBM_EXISTS);
+	kv_stage_load(1, 8);
 
 	/* Twice in one request. */
 	kv_put(&kv, 0, 100);
@@ -190,45 +131,45 @@ static void test_a_key_that_exists(void **state)
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, 2, results), 0);
 	assert_int_equal(results[0].status, HBM_OK);
 	assert_int_equal(results[1].status, HBM_EXISTS);
-	load(100, 1);
+	kv_stage_load(100, 1);
 }
 
 static void test_what_is_gone_is_a_miss(void **state)
 {
 	(void)state;
-	store(1, 8, 0);
-	press(1000);
+	kv_stage_store(1, 8, 0);
+	kv_stage_press(1000);
 	assert_int_equal(kv_lookup(&kv, 1, 8, results), 0);
-	expect_all(8, HBM_MISS);
+	kv_stage_expect(8, HBM_MISS);
 	assert_int_equal(kv_load(&kv, 0, 1, 8, results), 0);
-	expect_all(8, HBM_MISS);
-	keys(HBM_WIRE_PIN, 1, 8, HBM_MISS);
-	keys(HBM_WIRE_TOUCH, 1, 8, HBM_MISS);
-	keys(HBM_WIRE_REMOVE, 1, 8, HBM_MISS);
-	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_MISS);
-	store(1, 8, 0);
-	load(1, 8);
+	kv_stage_expect(8, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_PIN, 1, 8, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_TOUCH, 1, 8, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 8, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_PREFETCH, 1, 8, HBM_MISS);
+	kv_stage_store(1, 8, 0);
+	kv_stage_load(1, 8);
 }
 
 static void test_a_block_needs_its_parent(void **state)
 {
 	(void)state;
 	assert_int_equal(kv_store(&kv, 0, 5, 3, 4, results), 0);
-	expect_all(3, HBM_NO_PARENT);
+	kv_stage_expect(3, HBM_NO_PARENT);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(results[i].tier, HBM_TIER_NONE);
-	store(4, 1, 0);
-	store(5, 3, 4);
+	kv_stage_store(4, 1, 0);
+	kv_stage_store(5, 3, 4);
 	assert_int_equal(kv_lookup(&kv, 4, 4, NULL), 4);
 }
 
 static void test_more_in_one_request_than_the_tiers_hold(void **state)
 {
 	(void)state;
-	assert_int_equal(kv_store(&kv, 0, 1, ALL_BLOCKS + 100, 0, results), 0);
-	uint32_t run = kv_lookup(&kv, 1, ALL_BLOCKS + 100, NULL);
-	assert_in_range(run, 1, ALL_BLOCKS); /* the head of the chain is what stays */
-	load(1, run);
+	assert_int_equal(kv_store(&kv, 0, 1, KV_STAGE_ALL + 100, 0, results), 0);
+	uint32_t run = kv_lookup(&kv, 1, KV_STAGE_ALL + 100, NULL);
+	assert_in_range(run, 1, KV_STAGE_ALL); /* the head of the chain is what stays */
+	kv_stage_load(1, run);
 }
 
 /* ---- Order ---- */
@@ -244,13 +185,13 @@ static void test_a_full_index_forgets_as_many_as_come(void **state)
 	struct kv few;
 	spawn_init(&other);
 	spawn_start(&other, sets, NULL);
-	kv_open(&few, &other, 0, BLOCK, 32);
+	kv_open(&few, &other, 0, KV_STAGE_BLOCK, 32);
 	assert_int_equal(kv_store(&few, 0, 1, 16, 0, NULL), 0);
 	assert_int_equal(kv_store(&few, 0, 101, 16, 0, NULL), 0);
 
 	for (uint64_t i = 0; i < 8; i++) {
 		assert_int_equal(kv_store(&few, 0, 201 + i, 1, 0, results), 0);
-		expect_all(1, HBM_OK);
+		kv_stage_expect(1, HBM_OK);
 	}
 
 	assert_int_equal(kv_lookup(&few, 1, 16, NULL), 8);
@@ -258,7 +199,7 @@ static void test_a_full_index_forgets_as_many_as_come(void **state)
 	for (uint64_t i = 0; i < 8; i++)
 		assert_int_equal(kv_lookup(&few, 201 + i, 1, NULL), 1);
 	assert_int_equal(kv_store(&few, 0, 301, 16, 0, results), 0);
-	expect_all(16, HBM_OK);
+	kv_stage_expect(16, HBM_OK);
 	assert_int_equal(kv_lookup(&few, 1, 16, NULL), 0);
 	assert_int_equal(kv_lookup(&few, 101, 16, NULL), 8);
 	assert_int_equal(kv_lookup(&few, 301, 16, NULL), 16);
@@ -271,50 +212,50 @@ static void test_a_full_index_forgets_as_many_as_come(void **state)
 static void test_what_was_touched_stays_longer(void **state)
 {
 	(void)state;
-	store(1, 10, 0);
-	store(100, ALL_BLOCKS - 10, 0);
-	keys(HBM_WIRE_TOUCH, 1, 10, HBM_OK);
-	store(1000, ALL_BLOCKS - 10, 0);
+	kv_stage_store(1, 10, 0);
+	kv_stage_store(100, KV_STAGE_ALL - 10, 0);
+	kv_stage_keys(HBM_WIRE_TOUCH, 1, 10, HBM_OK);
+	kv_stage_store(1000, KV_STAGE_ALL - 10, 0);
 	assert_int_equal(kv_lookup(&kv, 1, 10, NULL), 10);
 	assert_int_equal(kv_lookup(&kv, 100, 10, NULL), 0);
-	load(1, 10);
+	kv_stage_load(1, 10);
 }
 
 /* A session without a region has no device of its own: the first takes the blocks. */
 static void test_a_touch_without_a_region(void **state)
 {
 	(void)state;
-	const struct hbm_namespace_options options = {.model = "kv", .block_bytes = BLOCK};
+	const struct hbm_namespace_options options = {.model = "kv", .block_bytes = KV_STAGE_BLOCK};
 	struct hbm *other = spawn_connect(&daemon_);
 	hbm_key key = kv_key(1);
 	uint32_t ns;
 
-	store(1, 1, 0);
+	kv_stage_store(1, 1, 0);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_DDR);
 	assert_int_equal(hbm_namespace_open(other, &options, &ns), 0);
 	assert_int_equal(hbm_keys(other, HBM_WIRE_TOUCH, ns, 0, &key, 1, results), 0);
-	expect_all(1, HBM_OK);
+	kv_stage_expect(1, HBM_OK);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
-	load(1, 1);
+	kv_stage_load(1, 1);
 	hbm_close(other);
 }
 
 static void test_evict_and_prefetch(void **state)
 {
 	(void)state;
-	store(1, 16, 0);
+	kv_stage_store(1, 16, 0);
 	assert_int_equal(kv_tier(&kv, 1), HBM_TIER_HBM);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	for (uint64_t i = 1; i <= 16; i++)
 		assert_int_equal(kv_tier(&kv, i), HBM_TIER_DDR);
-	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, 4 * BLOCK, NULL), 0);
+	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, 4 * KV_STAGE_BLOCK, NULL), 0);
 	for (uint64_t i = 1; i <= 16; i++) /* tails first */
 		assert_int_equal(kv_tier(&kv, i), i <= 12 ? HBM_TIER_DDR : HBM_TIER_NVME);
-	keys(HBM_WIRE_PREFETCH, 1, 16, HBM_OK);
+	kv_stage_keys(HBM_WIRE_PREFETCH, 1, 16, HBM_OK);
 	for (uint64_t i = 1; i <= 16; i++)
 		assert_int_equal(kv_tier(&kv, i), HBM_TIER_HBM);
-	load(1, 16);
+	kv_stage_load(1, 16);
 	for (int tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++)
 		assert_int_equal(hbm_evict(kv.hbm, (enum hbm_tier)tier, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(kv_lookup(&kv, 1, 16, NULL), 0);
@@ -325,10 +266,10 @@ static void test_evict_and_prefetch(void **state)
 static void test_remove_takes_what_descends(void **state)
 {
 	(void)state;
-	store(1, 4, 0);   /* 1 2 3 4 */
-	store(10, 4, 2);  /* below 2 */
-	store(20, 4, 13); /* below those */
-	keys(HBM_WIRE_REMOVE, 10, 1, HBM_OK);
+	kv_stage_store(1, 4, 0);   /* 1 2 3 4 */
+	kv_stage_store(10, 4, 2);  /* below 2 */
+	kv_stage_store(20, 4, 13); /* below those */
+	kv_stage_keys(HBM_WIRE_REMOVE, 10, 1, HBM_OK);
 	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 4);
 
 	for (uint64_t i = 0; i < 4; i++) {
@@ -336,24 +277,24 @@ static void test_remove_takes_what_descends(void **state)
 		assert_int_equal(kv_tier(&kv, 20 + i), HBM_TIER_NONE);
 	}
 
-	keys(HBM_WIRE_REMOVE, 1, 4, HBM_OK);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 4, HBM_OK);
 	assert_int_equal(kv_lookup(&kv, 1, 4, NULL), 0);
 }
 
 /* However long the chain is: when REMOVE is answered, all that descends is gone. */
 static void test_remove_of_a_long_chain(void **state)
 {
-	enum { LENGTH = ALL_BLOCKS, AT_ONCE = 16 };
+	enum { LENGTH = KV_STAGE_ALL, AT_ONCE = 16 };
 
 	(void)state;
 	for (uint64_t i = 0; i < LENGTH; i += AT_ONCE)
-		store(1 + i, AT_ONCE, i);
+		kv_stage_store(1 + i, AT_ONCE, i);
 
 	struct hbm_wire_status before;
 	spawn_status(&daemon_, &before);
 	assert_in_range(before.blocks, LENGTH / 2, LENGTH);
-	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK);
-	keys(HBM_WIRE_TOUCH, 1, LENGTH, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_TOUCH, 1, LENGTH, HBM_MISS);
 }
 
 /* ---- Pins ---- */
@@ -361,22 +302,22 @@ static void test_remove_of_a_long_chain(void **state)
 static void test_pins_survive_pressure(void **state)
 {
 	(void)state;
-	store(1, 8, 0);
-	keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* and with it all it descends from */
-	keys(HBM_WIRE_PIN, 8, 1, HBM_OK);
+	kv_stage_store(1, 8, 0);
+	kv_stage_keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* and with it all it descends from */
+	kv_stage_keys(HBM_WIRE_PIN, 8, 1, HBM_OK);
 	for (uint64_t round = 1; round <= 3; round++)
-		press(1000 * round);
+		kv_stage_press(1000 * round);
 	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 8);
-	keys(HBM_WIRE_REMOVE, 8, 1, HBM_DENIED);
-	keys(HBM_WIRE_REMOVE, 1, 1, HBM_DENIED);
-	load(1, 8);
-	keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
-	press(5000);
+	kv_stage_keys(HBM_WIRE_REMOVE, 8, 1, HBM_DENIED);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 1, HBM_DENIED);
+	kv_stage_load(1, 8);
+	kv_stage_keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
+	kv_stage_press(5000);
 	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 8); /* it was pinned twice */
-	keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 8, 1, HBM_NOT_FOUND);
-	press(6000);
-	press(7000);
+	kv_stage_keys(HBM_WIRE_UNPIN, 8, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 8, 1, HBM_NOT_FOUND);
+	kv_stage_press(6000);
+	kv_stage_press(7000);
 	assert_int_equal(kv_lookup(&kv, 1, 8, NULL), 0);
 }
 
@@ -386,87 +327,87 @@ static void test_a_key_named_twice_takes_two_pins(void **state)
 	(void)state;
 	const hbm_key named[] = {kv_key(2), kv_key(1), kv_key(2), kv_key(9), kv_key(2)};
 	static const int expected[] = {HBM_OK, HBM_NOT_FOUND, HBM_OK, HBM_MISS, HBM_NOT_FOUND};
-	store(1, 2, 0);
-	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
-	keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
+	kv_stage_store(1, 2, 0);
+	kv_stage_keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_PIN, 2, 1, HBM_OK);
 	assert_in_range(hbm_keys(kv.hbm, HBM_WIRE_UNPIN, kv.ns, 0, named, 5, results), 0,
 			INT32_MAX);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(results[i].status, expected[i]);
-	keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
-	keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
+	kv_stage_keys(HBM_WIRE_UNPIN, 2, 1, HBM_NOT_FOUND);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 1, HBM_OK); /* nothing is pinned any more */
 }
 
 /* However many pins there are, and whatever key follows it. */
 static void test_a_key_named_once_takes_one_pin(void **state)
 {
 	(void)state;
-	store(1, 2, 0);
-	keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
-	keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
+	kv_stage_store(1, 2, 0);
+	kv_stage_keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_PIN, 1, 1, HBM_OK);
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 1, 2, 0, results), 0);
 	assert_int_equal(results[0].status, HBM_OK);
 	assert_int_equal(results[1].status, HBM_NOT_FOUND);
-	keys(HBM_WIRE_UNPIN, 1, 1, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 1, 1, HBM_NOT_FOUND);
+	kv_stage_keys(HBM_WIRE_UNPIN, 1, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 1, 1, HBM_NOT_FOUND);
 }
 
 /* They are in nobody's way when the daemon stops. */
 static void test_kept_pins_at_the_end(void **state)
 {
 	(void)state;
-	store(1, 3, 0);
+	kv_stage_store(1, 3, 0);
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, 3, HBM_WIRE_KEEP, results), 0);
-	expect_all(3, HBM_OK);
+	kv_stage_expect(3, HBM_OK);
 }
 
 static void test_many_pins_are_taken_off_at_once(void **state)
 {
 	(void)state;
-	store(1, 24, 0);
-	keys(HBM_WIRE_PIN, 1, 24, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 3, 16, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 3, 16, HBM_NOT_FOUND);
-	keys(HBM_WIRE_UNPIN, 1, 2, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 19, 6, HBM_OK);
-	keys(HBM_WIRE_REMOVE, 1, 24, HBM_OK);
+	kv_stage_store(1, 24, 0);
+	kv_stage_keys(HBM_WIRE_PIN, 1, 24, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 3, 16, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 3, 16, HBM_NOT_FOUND);
+	kv_stage_keys(HBM_WIRE_UNPIN, 1, 2, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 19, 6, HBM_OK);
+	kv_stage_keys(HBM_WIRE_REMOVE, 1, 24, HBM_OK);
 }
 
 static void test_not_everything_can_be_pinned(void **state)
 {
 	(void)state;
-	store(1, TIER_BLOCKS, 0);
-	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, TIER_BLOCKS, 0, results), 0);
-	for (uint64_t i = 0; i < TIER_BLOCKS; i++)
-		assert_int_equal(results[i].status, i < TIER_BLOCKS / 2 ? HBM_OK : HBM_LIMIT);
-	press(1000);
-	assert_int_equal(kv_lookup(&kv, 1, TIER_BLOCKS, NULL), TIER_BLOCKS / 2);
+	kv_stage_store(1, KV_STAGE_TIER, 0);
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_PIN, 1, KV_STAGE_TIER, 0, results), 0);
+	for (uint64_t i = 0; i < KV_STAGE_TIER; i++)
+		assert_int_equal(results[i].status, i < KV_STAGE_TIER / 2 ? HBM_OK : HBM_LIMIT);
+	kv_stage_press(1000);
+	assert_int_equal(kv_lookup(&kv, 1, KV_STAGE_TIER, NULL), KV_STAGE_TIER / 2);
 }
 
 static void test_a_session_takes_its_pins_along_and_leaves_the_kept(void **state)
 {
 	(void)state;
 	struct kv other;
-	store(1, 2, 0);
-	store(11, 2, 0);
-	kv_open(&other, &daemon_, 0, BLOCK, 1);
+	kv_stage_store(1, 2, 0);
+	kv_stage_store(11, 2, 0);
+	kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 1);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 1, 2, 0, results), 0);
-	expect_all(2, HBM_OK);
+	kv_stage_expect(2, HBM_OK);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 11, 2, HBM_WIRE_KEEP, results), 0);
-	expect_all(2, HBM_OK);
-	press(1000);
-	press(2000);
+	kv_stage_expect(2, HBM_OK);
+	kv_stage_press(1000);
+	kv_stage_press(2000);
 	assert_int_equal(kv_lookup(&kv, 1, 2, NULL), 2);
 	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 2);
 	kv_close(&other);
-	press(3000);
-	press(4000);
+	kv_stage_press(3000);
+	kv_stage_press(4000);
 	assert_int_equal(kv_lookup(&kv, 1, 2, NULL), 0);
 	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 2);
 	assert_int_equal(kv_keys(&kv, HBM_WIRE_UNPIN, 11, 2, HBM_WIRE_KEEP, results), 0);
-	expect_all(2, HBM_OK);
-	press(5000);
-	press(6000);
+	kv_stage_expect(2, HBM_OK);
+	kv_stage_press(5000);
+	kv_stage_press(6000);
 	assert_int_equal(kv_lookup(&kv, 11, 2, NULL), 0);
 }
 
@@ -476,14 +417,14 @@ static void test_namespaces_share_nothing(void **state)
 {
 	(void)state;
 	const struct hbm_namespace_options specs[] = {
-		{.model = "kv", .block_bytes = BLOCK, .salt = "a secret"},
-		{.model = "kv", .block_bytes = BLOCK, .weights = 1},
-		{.model = "kv", .block_bytes = BLOCK, .layout = "other"},
-		{.model = "kv2", .block_bytes = BLOCK},
-		{.model = "kv", .block_bytes = BLOCK / 2},
+		{.model = "kv", .block_bytes = KV_STAGE_BLOCK, .salt = "a secret"},
+		{.model = "kv", .block_bytes = KV_STAGE_BLOCK, .weights = 1},
+		{.model = "kv", .block_bytes = KV_STAGE_BLOCK, .layout = "other"},
+		{.model = "kv2", .block_bytes = KV_STAGE_BLOCK},
+		{.model = "kv", .block_bytes = KV_STAGE_BLOCK / 2},
 	};
 	uint32_t own = kv.ns, ns, again;
-	store(1, 4, 0);
+	kv_stage_store(1, 4, 0);
 
 	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
 		struct hbm_lookup answer;
@@ -503,7 +444,7 @@ static void test_namespaces_share_nothing(void **state)
 		assert_int_equal(hbm_lookup(kv.hbm, ns, &key, 1, &answer, NULL), HBM_NOT_FOUND);
 	}
 
-	load(1, 4);
+	kv_stage_load(1, 4);
 }
 
 static int count_records(const void *record, size_t size, void *arg)
@@ -525,7 +466,8 @@ static unsigned namespaces(void)
 static void test_a_namespace_is_forgotten(void **state)
 {
 	(void)state;
-	const struct hbm_namespace_options options = {.model = "another", .block_bytes = BLOCK};
+	const struct hbm_namespace_options options = {.model = "another",
+						      .block_bytes = KV_STAGE_BLOCK};
 	uint32_t own = kv.ns;
 	hbm_key key = kv_key(1);
 
@@ -537,17 +479,17 @@ static void test_a_namespace_is_forgotten(void **state)
 	assert_int_equal(namespaces(), 1);
 
 	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
-	store(1, 1, 0);
+	kv_stage_store(1, 1, 0);
 	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
 	assert_int_equal(namespaces(), 2);
 	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
 	assert_int_equal(hbm_keys(kv.hbm, HBM_WIRE_REMOVE, kv.ns, 0, &key, 1, results), 0);
-	expect_all(1, HBM_OK);
+	kv_stage_expect(1, HBM_OK);
 	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
 	assert_int_equal(namespaces(), 1);
 
 	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
-	store(1, 1, 0);
+	kv_stage_store(1, 1, 0);
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), 0);
 	assert_int_equal(namespaces(), 2);
 	assert_int_equal(hbm_namespace_close(kv.hbm, kv.ns), 0);
@@ -595,11 +537,11 @@ static uint64_t estimate(uint32_t count)
 static void test_how_long_a_load_would_take(void **state)
 {
 	(void)state;
-	store(1, 4, 0);
+	kv_stage_store(1, 4, 0);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_DDR, 0, UINT64_MAX, NULL), 0);
-	load(1, 4); /* every link has a rate now */
-	load(1, 4);
+	kv_stage_load(1, 4); /* every link has a rate now */
+	kv_stage_load(1, 4);
 
 	for (int tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++) {
 		uint64_t one, four, again;
@@ -620,25 +562,6 @@ static void test_how_long_a_load_would_take(void **state)
 }
 
 /* ---- Looking ---- */
-
-#define SMALL 4096u
-#define MANY 18000u /* more entries than one page looks at */
-
-struct seen {
-	uint64_t blocks, children;
-};
-
-static int see_block(const void *record, size_t size, void *arg)
-{
-	const struct hbm_wire_block_info *block = record;
-	struct seen *seen = arg;
-
-	(void)size;
-	seen->blocks++;
-	seen->children += block->children;
-
-	return 0;
-}
 
 /* One page of blocks from a cursor on: its records, and where to go on. */
 static uint32_t page_of_blocks(int socket, uint64_t *cursor)
@@ -663,28 +586,23 @@ static uint32_t page_of_blocks(int socket, uint64_t *cursor)
  * or are children of one. */
 static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 {
-	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
-
 	(void)state;
 	struct spawn other;
 	struct kv small;
-	struct seen seen = {0};
-	spawn_init(&other);
-	spawn_start(&other, sets, NULL);
-	kv_open(&small, &other, 0, SMALL, 1000);
+	kv_stage_open_small(&other, &small);
 
-	for (uint64_t first = 1; first < MANY;
+	for (uint64_t first = 1; first < KV_STAGE_MANY;
 	     first += 1000) { /* chains of a thousand; the first root gets more children */
 		assert_int_equal(kv_store(&small, 0, first, 1000, 0, results), 0);
-		expect_all(1000, HBM_OK);
+		kv_stage_expect(1000, HBM_OK);
 	}
 
-	for (uint64_t child = MANY + 1; child <= MANY + 1500; child++)
+	for (uint64_t child = KV_STAGE_MANY + 1; child <= KV_STAGE_MANY + 1500; child++)
 		assert_int_equal(kv_store(&small, 0, child, 1, 1, NULL), 0);
-	assert_int_equal(hbm_query(small.hbm, HBM_QUERY_BLOCKS, see_block, &seen), 0);
-	assert_int_equal(seen.blocks, MANY + 1500);
-	assert_int_equal(seen.children, MANY / 1000 * 999 - 1 + 1024);
-	for (uint64_t first = 1; first < MANY; first += 1000)
+	struct kv_stage_blocks seen = kv_stage_blocks(small.hbm);
+	assert_int_equal(seen.blocks, KV_STAGE_MANY + 1500);
+	assert_int_equal(seen.children, KV_STAGE_MANY / 1000 * 999 - 1 + 1024);
+	for (uint64_t first = 1; first < KV_STAGE_MANY; first += 1000)
 		assert_int_equal(kv_keys(&small, HBM_WIRE_REMOVE, first, 1000, 0, NULL), 0);
 	int socket = raw_greet(&other);
 	uint64_t cursor = 0, pages = 0;
@@ -692,11 +610,9 @@ static void test_no_page_of_blocks_looks_at_all_of_them(void **state)
 		assert_int_equal(page_of_blocks(socket, &cursor), 0);
 		pages++;
 	} while (cursor != 0);
-	assert_in_range(pages, 2, MANY); /* empty ones */
+	assert_in_range(pages, 2, KV_STAGE_MANY); /* empty ones */
 	close(socket);
-	kv_close(&small);
-	assert_int_equal(spawn_stop(&other), 0);
-	spawn_free(&other);
+	kv_stage_close_small(&other, &small);
 }
 
 /* ---- Counters ---- */
@@ -718,22 +634,22 @@ static void test_what_was_moved_is_counted(void **state)
 	struct hbm_wire_status status, before;
 	struct hbm_wire_session session = {0};
 
-	store(1, 8, 0);
+	kv_stage_store(1, 8, 0);
 	assert_int_equal(kv_store(&kv, 0, 1, 4, 0, results), 0);
-	expect_all(4, HBM_EXISTS);
-	load(1, 3);
+	kv_stage_expect(4, HBM_EXISTS);
+	kv_stage_load(1, 3);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
-	load(1, 2);
+	kv_stage_load(1, 2);
 	assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
-	keys(HBM_WIRE_PREFETCH, 1, 8, HBM_OK);
+	kv_stage_keys(HBM_WIRE_PREFETCH, 1, 8, HBM_OK);
 	assert_int_equal(kv_load(&kv, 0, 50, 6, results), 0);
-	expect_all(6, HBM_MISS);
-	keys(HBM_WIRE_PREFETCH, 50, 6, HBM_MISS);
+	kv_stage_expect(6, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_PREFETCH, 50, 6, HBM_MISS);
 	spawn_status(&daemon_, &before);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(kv_lookup(&kv, 8, 2, NULL), 1);
-	keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
-	keys(HBM_WIRE_REMOVE, 7, 2, HBM_MISS);
+	kv_stage_keys(HBM_WIRE_REMOVE, 7, 2, HBM_OK);
+	kv_stage_keys(HBM_WIRE_REMOVE, 7, 2, HBM_MISS);
 
 	spawn_status(&daemon_, &status);
 	assert_int_equal(status.lookups - before.lookups, 2);
@@ -743,18 +659,18 @@ static void test_what_was_moved_is_counted(void **state)
 	assert_int_equal(status.removed_blocks, 2);
 	assert_int_equal(status.stores, 2);
 	assert_int_equal(status.stored_blocks, 8);
-	assert_int_equal(status.stored_bytes, 8 * BLOCK);
+	assert_int_equal(status.stored_bytes, 8 * KV_STAGE_BLOCK);
 	assert_int_equal(status.loads, 3);
 	assert_int_equal(status.loaded_blocks, 5);
-	assert_int_equal(status.loaded_bytes, 5 * BLOCK);
+	assert_int_equal(status.loaded_bytes, 5 * KV_STAGE_BLOCK);
 	assert_int_equal(status.hits[HBM_TIER_HBM], 3);
 	assert_int_equal(status.hits[HBM_TIER_DDR], 2);
 	assert_int_equal(status.hits[HBM_TIER_NVME], 0);
 	assert_int_equal(status.late_misses, 6);
 
 	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_SESSIONS, find_session, &session), 0);
-	assert_int_equal(session.stored_bytes, 8 * BLOCK);
-	assert_int_equal(session.loaded_bytes, 5 * BLOCK);
+	assert_int_equal(session.stored_bytes, 8 * KV_STAGE_BLOCK);
+	assert_int_equal(session.loaded_bytes, 5 * KV_STAGE_BLOCK);
 }
 
 /* ---- Dropping a namespace ---- */
@@ -772,13 +688,6 @@ static uint64_t pinned(void)
 	uint64_t bytes = 0;
 	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_TIERS, see_pinned, &bytes), 0);
 	return bytes;
-}
-
-static uint64_t blocks_seen(struct hbm *hbm)
-{
-	struct seen seen = {0};
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_BLOCKS, see_block, &seen), 0);
-	return seen.blocks;
 }
 
 static int see_entries(const void *record, size_t size, void *arg)
@@ -801,23 +710,23 @@ static void test_a_namespace_is_dropped(void **state)
 {
 	(void)state;
 	struct kv other;
-	struct hbm_namespace_options options = {.model = "another", .block_bytes = BLOCK};
+	struct hbm_namespace_options options = {.model = "another", .block_bytes = KV_STAGE_BLOCK};
 	uint32_t own = kv.ns, ns;
-	kv_open(&other, &daemon_, 0, BLOCK, 4);
-	press(1);
+	kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 4);
+	kv_stage_press(1);
 	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &ns), 0);
 	kv.ns = ns;
-	store(1, 4, 0);
+	kv_stage_store(1, 4, 0);
 
 	assert_int_equal(hbm_namespace_drop(kv.hbm, own, 0, NULL), 0);
-	assert_int_equal(blocks_seen(kv.hbm), 4);
-	load(1, 4); /* those of the other namespace */
+	assert_int_equal(kv_stage_blocks(kv.hbm).blocks, 4);
+	kv_stage_load(1, 4); /* those of the other namespace */
 	kv.ns = own;
 	assert_int_equal(kv_lookup(&other, 1, 4, NULL), 0);
 	assert_int_equal(kv_load(&other, 0, 1, 4, results), 0);
-	expect_all(4, HBM_MISS);
+	kv_stage_expect(4, HBM_MISS);
 
-	store(1, 4, 0); /* it is open still, and takes blocks again */
+	kv_stage_store(1, 4, 0); /* it is open still, and takes blocks again */
 	assert_int_equal(kv_lookup(&other, 1, 4, NULL), 4);
 	kv_close(&other);
 
@@ -830,33 +739,33 @@ static void test_pins_of_others_keep_a_namespace(void **state)
 {
 	(void)state;
 	struct kv other;
-	kv_open(&other, &daemon_, 0, BLOCK, 1);
-	store(1, 8, 0);
-	keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* its own are no obstacle */
+	kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 1);
+	kv_stage_store(1, 8, 0);
+	kv_stage_keys(HBM_WIRE_PIN, 8, 1, HBM_OK); /* its own are no obstacle */
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), 0);
-	assert_int_equal(blocks_seen(kv.hbm), 0);
+	assert_int_equal(kv_stage_blocks(kv.hbm).blocks, 0);
 	assert_int_equal(pinned(), 0);
 	assert_int_equal(entries(), 0);
 
-	store(1, 8, 0);
+	kv_stage_store(1, 8, 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 8, 1, 0, results), 0);
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), HBM_DENIED);
-	load(1, 8);
+	kv_stage_load(1, 8);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 8, 1, 0, results), 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 4, 1, HBM_WIRE_KEEP, results), 0);
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), HBM_DENIED);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 5, 1, 0, results), 0);
-	load(1, 8);
+	kv_stage_load(1, 8);
 
 	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED, NULL), 0);
-	assert_int_equal(blocks_seen(kv.hbm), 0);
+	assert_int_equal(kv_stage_blocks(kv.hbm).blocks, 0);
 	assert_int_equal(pinned(), 0);
 	assert_int_equal(entries(), 0);
-	store(1, 8, 0);
+	kv_stage_store(1, 8, 0);
 	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 5, 1, 0, results), 0);
-	expect_all(1, HBM_NOT_FOUND);
-	keys(HBM_WIRE_PIN, 4, 1, HBM_OK);
-	keys(HBM_WIRE_UNPIN, 4, 1, HBM_OK);
+	kv_stage_expect(1, HBM_NOT_FOUND);
+	kv_stage_keys(HBM_WIRE_PIN, 4, 1, HBM_OK);
+	kv_stage_keys(HBM_WIRE_UNPIN, 4, 1, HBM_OK);
 	kv_close(&other);
 }
 
@@ -865,16 +774,12 @@ static void test_pins_of_others_keep_a_namespace(void **state)
 static void test_a_drop_is_one_moment(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
 	struct spawn daemon;
 	struct kv small;
 	hbm_ticket first, second;
-	spawn_init(&daemon);
-	spawn_start(&daemon, sets, NULL);
-	kv_open(&small, &daemon, 0, SMALL, 1000);
-	for (uint64_t block = 1; block < MANY; block += 1000)
-		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
-	assert_int_equal(blocks_seen(small.hbm), MANY);
+	kv_stage_open_small(&daemon, &small);
+	kv_stage_store_many(&small);
+	assert_int_equal(kv_stage_blocks(small.hbm).blocks, KV_STAGE_MANY);
 
 	/* Both are there when the daemon looks: the second joins the first. */
 	struct hbm_amount dropped[2] = {{0}};
@@ -883,60 +788,54 @@ static void test_a_drop_is_one_moment(void **state)
 	assert_int_equal(hbm_submit_namespace_drop(small.hbm, small.ns, 0, &dropped[1], &second),
 			 0);
 	assert_int_equal(kill(daemon.pid, SIGCONT), 0);
-	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, MANY - 1000, 1000, 0, results), 0);
-	expect_all(1000, HBM_MISS);
+	assert_int_equal(kv_keys(&small, HBM_WIRE_TOUCH, KV_STAGE_MANY - 1000, 1000, 0, results),
+			 0);
+	kv_stage_expect(1000, HBM_MISS);
 	assert_int_equal(kv_lookup(&small, 1, 1000, NULL), 0);
-	assert_int_equal(kv_store(&small, 0, MANY + 1, 1, 0, results), 0);
+	assert_int_equal(kv_store(&small, 0, KV_STAGE_MANY + 1, 1, 0, results), 0);
 	bool stored = results[0].status == HBM_OK;
 	if (!stored)
-		expect_all(1, HBM_NOT_FOUND);
+		kv_stage_expect(1, HBM_NOT_FOUND);
 
 	assert_int_equal(hbm_wait(small.hbm, first, -1), 0);
 	assert_int_equal(hbm_wait(small.hbm, second, -1), 0);
-	assert_int_equal(blocks_seen(small.hbm), stored);
+	assert_int_equal(kv_stage_blocks(small.hbm).blocks, stored);
 	for (size_t i = 0; i < 2; i++) {
-		assert_int_equal(dropped[i].blocks, MANY);
-		assert_int_equal(dropped[i].bytes, (uint64_t)MANY * SMALL);
+		assert_int_equal(dropped[i].blocks, KV_STAGE_MANY);
+		assert_int_equal(dropped[i].bytes, (uint64_t)KV_STAGE_MANY * KV_STAGE_SMALL);
 	}
 
-	kv_close(&small);
-	assert_int_equal(spawn_stop(&daemon), 0);
-	spawn_free(&daemon);
+	kv_stage_close_small(&daemon, &small);
 }
 
 /* More blocks than the daemon evicts between two turns of its loop. */
 static void test_an_eviction_says_how_much(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"ddr.size=96MiB", "nvme.path=", "nvme.size=0", NULL};
 	struct hbm_amount evicted;
 	struct spawn daemon;
 	struct kv small;
-	spawn_init(&daemon);
-	spawn_start(&daemon, sets, NULL);
-	kv_open(&small, &daemon, 0, SMALL, 1000);
-	for (uint64_t block = 1; block < MANY; block += 1000)
-		assert_int_equal(kv_store(&small, 0, block, 1000, block - 1, results), 0);
+	kv_stage_open_small(&daemon, &small);
+	kv_stage_store_many(&small);
 
-	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_HBM, 0, 3 * SMALL - 1, &evicted), 0);
+	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_HBM, 0, 3 * KV_STAGE_SMALL - 1, &evicted),
+			 0);
 	assert_int_equal(evicted.blocks, 3);
-	assert_int_equal(evicted.bytes, 3 * SMALL);
+	assert_int_equal(evicted.bytes, 3 * KV_STAGE_SMALL);
 	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_DDR, 0, UINT64_MAX, &evicted), 0);
-	assert_int_equal(evicted.blocks, MANY);
-	assert_int_equal(evicted.bytes, (uint64_t)MANY * SMALL);
+	assert_int_equal(evicted.blocks, KV_STAGE_MANY);
+	assert_int_equal(evicted.bytes, (uint64_t)KV_STAGE_MANY * KV_STAGE_SMALL);
 	assert_int_equal(hbm_evict(small.hbm, HBM_TIER_DDR, 0, UINT64_MAX, &evicted), 0);
 	assert_int_equal(evicted.blocks, 0);
 	assert_int_equal(evicted.bytes, 0);
 
-	kv_close(&small);
-	assert_int_equal(spawn_stop(&daemon), 0);
-	spawn_free(&daemon);
+	kv_stage_close_small(&daemon, &small);
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, kv_stage_setup, kv_stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_block_in_scattered_pieces),
 		TEST(test_segments_that_are_not_a_block),
