@@ -26,49 +26,10 @@
 
 #include "daemon/base/list.h"
 #include "daemon/loop/loop.h"
-#include "tests/support/leaks.h"
+#include "tests/support/loop_rig.h"
 #include "tests/support/seed.h"
 
 #define MS UINT64_C(1000000)
-
-enum { DEPTH = 8 };
-
-static struct loop *loop; /* the one under test */
-
-static struct loop *loop_of(enum loop_engine engine)
-{
-	struct loop *fresh = NULL;
-	assert_int_equal(
-		loop_new(&fresh, &(struct loop_options){.engine = engine, .io_depth = DEPTH}), 0);
-	return fresh;
-}
-
-/* Each test gets a loop, and must leave nothing but what it found. */
-struct fixture {
-	enum loop_engine engine;
-	struct leaks leaks;
-};
-
-static int set_up(void **state)
-{
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-	fixture->engine = *(enum loop_engine *)*state;
-	leaks_begin(&fixture->leaks);
-	loop = loop_of(fixture->engine);
-	*state = fixture;
-
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct fixture *fixture = *state;
-	loop = loop_free(loop);
-	size_t leaked = leaks_end(&fixture->leaks);
-	free(fixture);
-	return leaked == 0 ? 0 : -1;
-}
 
 static void stop_at(struct timer *timer)
 {
@@ -83,11 +44,6 @@ static void run_for(uint64_t ns)
 	assert_int_equal(loop_timer_set(loop, &timer, clock_now() + ns), 0);
 	assert_int_equal(loop_run(loop), 0);
 	loop_timer_stop(loop, &timer);
-}
-
-static void run_until_stopped(void)
-{
-	assert_int_equal(loop_run(loop), 0);
 }
 
 /* A watch that counts its calls and does one thing. */
@@ -157,14 +113,14 @@ static void test_level_triggered(void **state)
 	seer_open(&seer, read_one_byte, POLLIN);
 	say(&seer, "abcdef");
 	seer.left = 6;
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.calls, 6);
 	assert_int_equal(seer.events, POLLIN);
 	run_for(5 * MS);
 	assert_int_equal(seer.calls, 6);
 	say(&seer, "gh");
 	seer.left = 2;
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.calls, 8);
 	seer_close(&seer);
 }
@@ -197,7 +153,7 @@ static void test_unwatch_in_own_callback(void **state)
 	struct seer *seer = malloc(sizeof(*seer));
 	seer_open(seer, unwatch_and_free, POLLIN);
 	say(seer, "x");
-	run_until_stopped();
+	loop_rig_run();
 	run_for(5 * MS);
 }
 
@@ -228,7 +184,7 @@ static void test_unwatch_another_of_the_same_batch(void **state)
 	run_for(2 * MS); /* armed both; now both become ready before the loop looks */
 	say(a, "x");
 	say(b, "x");
-	run_until_stopped();
+	loop_rig_run();
 	run_for(5 * MS);
 
 	/* One of the two is left: the one that was called. Engines may differ in which. */
@@ -249,10 +205,10 @@ static void test_rewatch(void **state)
 
 	/* While armed. */
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.events, POLLIN);
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLOUT), 0);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.events, POLLOUT);
 
 	/* Several times before the loop looks: the last counts. */
@@ -292,7 +248,7 @@ static void test_hang_up_is_always_seen(void **state)
 	run_for(2 * MS);
 	close(seer.other);
 	seer.other = -1;
-	run_until_stopped();
+	loop_rig_run();
 	assert_true(seer.events & POLLHUP);
 	seer_close(&seer);
 }
@@ -308,13 +264,13 @@ static void test_half_closed(void **state)
 	run_for(30 * MS);
 	assert_int_equal(seer.calls, 0);
 	assert_int_equal(loop_rewatch(loop, &seer.watch, POLLIN), 0);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.events, POLLIN);
 	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
 	run_for(5 * MS);
 	close(seer.other);
 	seer.other = -1;
-	run_until_stopped();
+	loop_rig_run();
 	assert_true(seer.events & POLLHUP);
 	assert_int_equal(loop_rewatch(loop, &seer.watch, 0), 0);
 	seer_close(&seer);
@@ -335,7 +291,7 @@ static void test_descriptor_number_used_again(void **state)
 	run_for(5 * MS);
 	assert_int_equal(first.calls + second.calls, 0);
 	say(&second, "x");
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(second.calls, 1);
 	seer_close(&second);
 	close(keep);
@@ -383,7 +339,7 @@ static void test_many_watches(void **state)
 	for (int round = 1; round <= 3; round++) {
 		for (int i = 0; i < MANY; i++)
 			assert_int_equal(eventfd_write(seers[i].watch.fd, 1), 0);
-		run_until_stopped();
+		loop_rig_run();
 		for (int i = 0; i < MANY; i++)
 			assert_int_equal(seers[i].calls, round);
 	}
@@ -398,7 +354,7 @@ static void test_many_watches(void **state)
 
 static void test_freed_while_watching(void **state)
 {
-	struct fixture *fixture = *state;
+	struct loop_rig *rig = *state;
 	struct seer armed, fresh;
 
 	seer_open(&armed, see, POLLIN);
@@ -410,7 +366,7 @@ static void test_freed_while_watching(void **state)
 	close(armed.other);
 	close(fresh.watch.fd);
 	close(fresh.other);
-	loop = loop_of(fixture->engine); /* never run: this one must be freed as well */
+	loop = loop_rig_new(rig->engine); /* never run: this one must be freed as well */
 }
 
 /* Posts. */
@@ -455,7 +411,7 @@ static void test_posts_keep_their_order(void **state)
 		assert_int_equal(pthread_create(&threads[s], NULL, send_letters, letters[s]), 0);
 	}
 
-	run_until_stopped();
+	loop_rig_run();
 	for (int s = 0; s < SENDERS; s++)
 		pthread_join(threads[s], NULL);
 	assert_int_equal(arrived, SENDERS * LETTERS);
@@ -496,7 +452,7 @@ static void test_every_post_wakes_the_loop(void **state)
 	pthread_t thread;
 	void *result;
 	assert_int_equal(pthread_create(&thread, NULL, send_pings, &ping), 0);
-	run_until_stopped();
+	loop_rig_run();
 	pthread_join(thread, &result);
 	assert_null(result);
 	assert_int_equal(ping.left, 0);
@@ -517,13 +473,13 @@ static void test_posts_from_posts(void **state)
 	(void)state;
 	struct ping ping = {.post = {.run = post_again}, .left = 100};
 	loop_post(loop, &ping.post);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(ping.left, 0);
 	ping.left = 100;
 	loop_post(loop, &ping.post);
 	loop_flush(loop);
 	assert_int_equal(ping.left, 0);
-	run_until_stopped(); /* the last post stopped it */
+	loop_rig_run(); /* the last post stopped it */
 }
 
 static void *stop_from_thread(void *arg)
@@ -537,9 +493,9 @@ static void test_stop(void **state)
 	(void)state;
 	pthread_t thread;
 	loop_stop(loop);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(pthread_create(&thread, NULL, stop_from_thread, loop), 0);
-	run_until_stopped();
+	loop_rig_run();
 	pthread_join(thread, NULL);
 }
 
@@ -597,7 +553,7 @@ static void test_timers_fire_in_order(void **state)
 	}
 
 	last_fired = 0;
-	run_until_stopped();
+	loop_rig_run();
 	for (int i = 0; i < ALARMS; i++)
 		assert_int_equal(alarms[i].fired, i % 3 != 1);
 }
@@ -615,7 +571,7 @@ static void test_timer_set_to_the_past_starves_nobody(void **state)
 	seer_open(&seer, see_and_stop, POLLIN);
 	assert_int_equal(loop_timer_set(loop, &timer, 1), 0);
 	say(&seer, "x");
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(seer.calls, 1);
 	loop_timer_stop(loop, &timer);
 	seer_close(&seer);
@@ -686,7 +642,7 @@ static void test_io_reads_what_it_wrote(void **state)
 			start(&transfers[i], fd, write, i * CHUNK, three ? 3 : 1);
 		}
 
-		run_until_stopped();
+		loop_rig_run();
 
 		for (unsigned i = 0; i < CHUNKS; i++) {
 			assert_int_equal(transfers[i].calls, 1);
@@ -709,7 +665,7 @@ static void test_io_hands_up_raw_results(void **state)
 	start(&transfers[0], fd, false, 0, 1);
 	start(&transfers[1], fd, false, 5000, 1);
 	start(&transfers[2], -1, false, 0, 1);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(transfers[0].io.result, 1000);
 	assert_int_equal(transfers[1].io.result, 0);
 	assert_int_equal(transfers[2].io.result, -EBADF);
@@ -746,16 +702,16 @@ static void test_io_submitted_from_done(void **state)
 					     .iov_count = 1,
 					     .done = next_in_chain};
 	loop_io(loop, &chain.transfer.io);
-	run_until_stopped();
+	loop_rig_run();
 	assert_int_equal(lseek(fd, 0, SEEK_END), 500);
 	close(fd);
 }
 
 static void test_name(void **state)
 {
-	const struct fixture *fixture = *state;
+	const struct loop_rig *rig = *state;
 	assert_string_equal(loop_engine_name(loop),
-			    fixture->engine == LOOP_URING ? "io_uring" : "threads");
+			    rig->engine == LOOP_URING ? "io_uring" : "threads");
 	assert_null(loop_fallback_reason(loop));
 }
 
@@ -794,7 +750,7 @@ static void test_completions_overflow(void **state)
 	run_for(2 * MS);
 	unseen = MANY;
 	assert_int_equal(eventfd_write(fd, 1), 0);
-	run_until_stopped();
+	loop_rig_run();
 	for (int i = 0; i < MANY; i++)
 		loop_unwatch(loop, &seers[i].watch);
 	close(fd);
@@ -845,63 +801,36 @@ static void test_auto_falls_back(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static enum loop_engine uring = LOOP_URING, threads = LOOP_THREADS;
-
-/* Instead of a test with io_uring, where that may not be used. */
-static void left_out(void **state)
-{
-	(void)state;
-	print_message("SKIP: io_uring may not be used here\n");
-	skip();
-}
-
-static bool has_uring(void)
-{
-	struct loop *trial;
-	if (loop_new(&trial, &(struct loop_options){.engine = LOOP_URING, .io_depth = DEPTH}) < 0)
-		return false;
-	loop_free(trial);
-	return true;
-}
-
-#define WITH(test, engine)                                                                         \
-	cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, &engine)
-#define BOTH(test) WITH(test, uring), WITH(test, threads)
-
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		BOTH(test_name),
-		BOTH(test_level_triggered),
-		BOTH(test_watch_refuses),
-		BOTH(test_unwatch_in_own_callback),
-		BOTH(test_unwatch_another_of_the_same_batch),
-		BOTH(test_rewatch),
-		BOTH(test_unwatch_after_rewatch),
-		BOTH(test_hang_up_is_always_seen),
-		BOTH(test_half_closed),
-		BOTH(test_descriptor_number_used_again),
-		BOTH(test_closing_after_unwatch_is_seen_by_the_other_side),
-		BOTH(test_many_watches),
-		BOTH(test_freed_while_watching),
-		BOTH(test_posts_keep_their_order),
-		BOTH(test_every_post_wakes_the_loop),
-		BOTH(test_posts_from_posts),
-		BOTH(test_stop),
-		BOTH(test_timers_fire_in_order),
-		BOTH(test_timer_set_to_the_past_starves_nobody),
-		BOTH(test_io_reads_what_it_wrote),
-		BOTH(test_io_hands_up_raw_results),
-		BOTH(test_io_submitted_from_done),
-		WITH(test_completions_overflow, uring),
+		LOOP_RIG_BOTH(test_name),
+		LOOP_RIG_BOTH(test_level_triggered),
+		LOOP_RIG_BOTH(test_watch_refuses),
+		LOOP_RIG_BOTH(test_unwatch_in_own_callback),
+		LOOP_RIG_BOTH(test_unwatch_another_of_the_same_batch),
+		LOOP_RIG_BOTH(test_rewatch),
+		LOOP_RIG_BOTH(test_unwatch_after_rewatch),
+		LOOP_RIG_BOTH(test_hang_up_is_always_seen),
+		LOOP_RIG_BOTH(test_half_closed),
+		LOOP_RIG_BOTH(test_descriptor_number_used_again),
+		LOOP_RIG_BOTH(test_closing_after_unwatch_is_seen_by_the_other_side),
+		LOOP_RIG_BOTH(test_many_watches),
+		LOOP_RIG_BOTH(test_freed_while_watching),
+		LOOP_RIG_BOTH(test_posts_keep_their_order),
+		LOOP_RIG_BOTH(test_every_post_wakes_the_loop),
+		LOOP_RIG_BOTH(test_posts_from_posts),
+		LOOP_RIG_BOTH(test_stop),
+		LOOP_RIG_BOTH(test_timers_fire_in_order),
+		LOOP_RIG_BOTH(test_timer_set_to_the_past_starves_nobody),
+		LOOP_RIG_BOTH(test_io_reads_what_it_wrote),
+		LOOP_RIG_BOTH(test_io_hands_up_raw_results),
+		LOOP_RIG_BOTH(test_io_submitted_from_done),
+		LOOP_RIG_WITH(test_completions_overflow, loop_rig_uring),
 		cmocka_unit_test(test_options_refused),
 		cmocka_unit_test(test_auto_falls_back),
 	};
-	const bool all = has_uring();
-	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-		if (tests[i].initial_state == &uring && !all)
-			tests[i] =
-				(struct CMUnitTest){.name = tests[i].name, .test_func = left_out};
+	loop_rig_leave_out(tests, sizeof(tests) / sizeof(tests[0]));
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
