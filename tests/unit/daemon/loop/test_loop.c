@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The event loop: the same tests for both engines, then what only one of them can get
- * wrong. */
+/* The event loop: the same tests of what it watches for both engines, then what only one of
+ * them can get wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -17,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,7 +25,6 @@
 #include "daemon/base/list.h"
 #include "daemon/loop/loop.h"
 #include "tests/support/loop_rig.h"
-#include "tests/support/seed.h"
 
 #define MS UINT64_C(1000000)
 
@@ -369,119 +366,6 @@ static void test_freed_while_watching(void **state)
 	loop = loop_rig_new(rig->engine); /* never run: this one must be freed as well */
 }
 
-/* Posts. */
-
-struct letter {
-	struct post post;
-	unsigned sender, number;
-};
-
-enum { SENDERS = 4, LETTERS = 5000 };
-static unsigned expected[SENDERS], arrived;
-
-static void receive(struct post *post)
-{
-	struct letter *letter = container_of(post, struct letter, post);
-	assert_int_equal(letter->number, expected[letter->sender]);
-	expected[letter->sender]++;
-	if (++arrived == SENDERS * LETTERS)
-		loop_stop(loop);
-}
-
-static void *send_letters(void *arg)
-{
-	struct letter *letters = arg;
-	for (int i = 0; i < LETTERS; i++)
-		loop_post(loop, &letters[i].post);
-	return NULL;
-}
-
-static void test_posts_keep_their_order(void **state)
-{
-	(void)state;
-	static struct letter letters[SENDERS][LETTERS];
-	pthread_t threads[SENDERS];
-	memset(expected, 0, sizeof(expected));
-	arrived = 0;
-
-	for (unsigned s = 0; s < SENDERS; s++) {
-		for (unsigned i = 0; i < LETTERS; i++)
-			letters[s][i] =
-				(struct letter){.post = {.run = receive}, .sender = s, .number = i};
-		assert_int_equal(pthread_create(&threads[s], NULL, send_letters, letters[s]), 0);
-	}
-
-	loop_rig_run();
-	for (int s = 0; s < SENDERS; s++)
-		pthread_join(threads[s], NULL);
-	assert_int_equal(arrived, SENDERS * LETTERS);
-}
-
-/* One at a time, each sent only when the last has arrived: each must wake the loop. */
-struct ping {
-	struct post post;
-	int back; /* an eventfd */
-	unsigned left;
-};
-
-static void answer(struct post *post)
-{
-	struct ping *ping = container_of(post, struct ping, post);
-	if (--ping->left == 0)
-		loop_stop(loop);
-	assert_int_equal(eventfd_write(ping->back, 1), 0);
-}
-
-static void *send_pings(void *arg)
-{
-	struct ping *ping = arg;
-	for (unsigned left = ping->left; left > 0; left--) {
-		eventfd_t value;
-		loop_post(loop, &ping->post);
-		if (eventfd_read(ping->back, &value) < 0)
-			return arg;
-	}
-
-	return NULL;
-}
-
-static void test_every_post_wakes_the_loop(void **state)
-{
-	(void)state;
-	struct ping ping = {.post = {.run = answer}, .back = eventfd(0, EFD_CLOEXEC), .left = 2000};
-	pthread_t thread;
-	void *result;
-	assert_int_equal(pthread_create(&thread, NULL, send_pings, &ping), 0);
-	loop_rig_run();
-	pthread_join(thread, &result);
-	assert_null(result);
-	assert_int_equal(ping.left, 0);
-	close(ping.back);
-}
-
-static void post_again(struct post *post)
-{
-	struct ping *ping = container_of(post, struct ping, post);
-	if (--ping->left > 0)
-		loop_post(loop, post);
-	else
-		loop_stop(loop);
-}
-
-static void test_posts_from_posts(void **state)
-{
-	(void)state;
-	struct ping ping = {.post = {.run = post_again}, .left = 100};
-	loop_post(loop, &ping.post);
-	loop_rig_run();
-	assert_int_equal(ping.left, 0);
-	ping.left = 100;
-	loop_post(loop, &ping.post);
-	loop_flush(loop);
-	assert_int_equal(ping.left, 0);
-	loop_rig_run(); /* the last post stopped it */
-}
-
 static void *stop_from_thread(void *arg)
 {
 	loop_stop(arg);
@@ -497,65 +381,6 @@ static void test_stop(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, stop_from_thread, loop), 0);
 	loop_rig_run();
 	pthread_join(thread, NULL);
-}
-
-/* Timers. */
-
-struct alarm {
-	struct timer timer;
-	uint64_t at;
-	unsigned fired;
-};
-
-static uint64_t last_fired;
-static unsigned alarms_left;
-
-static void ring_alarm(struct timer *timer)
-{
-	struct alarm *alarm = container_of(timer, struct alarm, timer);
-
-	assert_int_equal(timer->position, 0);
-	assert_in_range(alarm->at, last_fired, clock_now());
-	last_fired = alarm->at;
-	alarm->fired++;
-	if (--alarms_left == 0)
-		loop_stop(loop);
-}
-
-static void set_alarm(struct alarm *alarm, uint64_t at)
-{
-	alarm->at = at;
-	assert_int_equal(loop_timer_set(loop, &alarm->timer, at), 0);
-}
-
-static void test_timers_fire_in_order(void **state)
-{
-	(void)state;
-	enum { ALARMS = 1000 };
-	static struct alarm alarms[ALARMS];
-	struct seed seed;
-	seed_open(&seed, "test_timers_fire_in_order");
-	uint64_t start = clock_now();
-	for (int i = 0; i < ALARMS; i++) {
-		alarms[i] = (struct alarm){.timer = {.fire = ring_alarm}};
-		set_alarm(&alarms[i], start + seed_below(&seed, 20 * MS));
-	}
-
-	alarms_left = ALARMS;
-	for (int i = 0; i < ALARMS; i++) {
-		if (i % 3 == 0) {
-			set_alarm(&alarms[i], start + seed_below(&seed, 20 * MS));
-		} else if (i % 3 == 1) {
-			loop_timer_stop(loop, &alarms[i].timer);
-			loop_timer_stop(loop, &alarms[i].timer);
-			alarms_left--;
-		}
-	}
-
-	last_fired = 0;
-	loop_rig_run();
-	for (int i = 0; i < ALARMS; i++)
-		assert_int_equal(alarms[i].fired, i % 3 != 1);
 }
 
 static void set_to_the_past(struct timer *timer)
@@ -575,136 +400,6 @@ static void test_timer_set_to_the_past_starves_nobody(void **state)
 	assert_int_equal(seer.calls, 1);
 	loop_timer_stop(loop, &timer);
 	seer_close(&seer);
-}
-
-/* File I/O. */
-
-enum { FILE_BYTES = 1 << 20, CHUNK = 4096, CHUNKS = FILE_BYTES / CHUNK };
-
-struct transfer {
-	struct loop_io io;
-	struct iovec iov[3];
-	unsigned calls;
-};
-
-static unsigned transfers_left;
-
-static void count_transfer(struct loop_io *io)
-{
-	container_of(io, struct transfer, io)->calls++;
-	if (--transfers_left == 0)
-		loop_stop(loop);
-}
-
-static void start(struct transfer *transfer, int fd, bool write, uint64_t offset,
-		  unsigned iov_count)
-{
-	transfer->calls = 0;
-	transfer->io = (struct loop_io){.write = write,
-					.fd = fd,
-					.offset = offset,
-					.iov = transfer->iov,
-					.iov_count = iov_count,
-					.done = count_transfer};
-	transfers_left++;
-	loop_io(loop, &transfer->io);
-	assert_int_equal(transfer->calls, 0);
-}
-
-static int file_of(uint64_t bytes)
-{
-	int fd = memfd_create("file", MFD_CLOEXEC);
-	assert_int_not_equal(fd, -1);
-	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
-	return fd;
-}
-
-/* More at once than the depth, in one piece and in three. */
-static void test_io_reads_what_it_wrote(void **state)
-{
-	(void)state;
-	static uint8_t out[FILE_BYTES], in[FILE_BYTES];
-	static struct transfer transfers[CHUNKS];
-	int fd = file_of(FILE_BYTES);
-	struct seed seed;
-	seed_open(&seed, "test_io_reads_what_it_wrote");
-	for (size_t i = 0; i < FILE_BYTES; i++)
-		out[i] = (uint8_t)seed_next(&seed);
-	for (int write = 1; write >= 0; write--) {
-		for (unsigned i = 0; i < CHUNKS; i++) {
-			uint8_t *at = (write ? out : in) + i * CHUNK;
-			struct iovec *iov = transfers[i].iov;
-			bool three = i % 2;
-
-			iov[0] = (struct iovec){at, three ? 100 : CHUNK};
-			iov[1] = (struct iovec){at + 100, 1000};
-			iov[2] = (struct iovec){at + 1100, CHUNK - 1100};
-			start(&transfers[i], fd, write, i * CHUNK, three ? 3 : 1);
-		}
-
-		loop_rig_run();
-
-		for (unsigned i = 0; i < CHUNKS; i++) {
-			assert_int_equal(transfers[i].calls, 1);
-			assert_int_equal(transfers[i].io.result, CHUNK);
-		}
-	}
-
-	assert_memory_equal(out, in, FILE_BYTES);
-	close(fd);
-}
-
-static void test_io_hands_up_raw_results(void **state)
-{
-	(void)state;
-	static uint8_t buffer[CHUNK];
-	struct transfer transfers[3] = {0};
-	int fd = file_of(1000);
-	for (int i = 0; i < 3; i++)
-		transfers[i].iov[0] = (struct iovec){buffer, CHUNK};
-	start(&transfers[0], fd, false, 0, 1);
-	start(&transfers[1], fd, false, 5000, 1);
-	start(&transfers[2], -1, false, 0, 1);
-	loop_rig_run();
-	assert_int_equal(transfers[0].io.result, 1000);
-	assert_int_equal(transfers[1].io.result, 0);
-	assert_int_equal(transfers[2].io.result, -EBADF);
-	close(fd);
-}
-
-struct chain {
-	struct transfer transfer;
-	unsigned left;
-	uint8_t byte;
-};
-
-static void next_in_chain(struct loop_io *io)
-{
-	struct chain *chain = container_of(io, struct chain, transfer.io);
-	assert_int_equal(io->result, 1);
-	io->offset++;
-
-	if (--chain->left > 0)
-		loop_io(loop, io);
-	else
-		loop_stop(loop);
-}
-
-static void test_io_submitted_from_done(void **state)
-{
-	(void)state;
-	struct chain chain = {.left = 500, .byte = 'x'};
-	int fd = file_of(0);
-	chain.transfer.iov[0] = (struct iovec){&chain.byte, 1};
-	chain.transfer.io = (struct loop_io){.write = true,
-					     .fd = fd,
-					     .iov = chain.transfer.iov,
-					     .iov_count = 1,
-					     .done = next_in_chain};
-	loop_io(loop, &chain.transfer.io);
-	loop_rig_run();
-	assert_int_equal(lseek(fd, 0, SEEK_END), 500);
-	close(fd);
 }
 
 static void test_name(void **state)
@@ -817,15 +512,8 @@ int main(void)
 		LOOP_RIG_BOTH(test_closing_after_unwatch_is_seen_by_the_other_side),
 		LOOP_RIG_BOTH(test_many_watches),
 		LOOP_RIG_BOTH(test_freed_while_watching),
-		LOOP_RIG_BOTH(test_posts_keep_their_order),
-		LOOP_RIG_BOTH(test_every_post_wakes_the_loop),
-		LOOP_RIG_BOTH(test_posts_from_posts),
 		LOOP_RIG_BOTH(test_stop),
-		LOOP_RIG_BOTH(test_timers_fire_in_order),
 		LOOP_RIG_BOTH(test_timer_set_to_the_past_starves_nobody),
-		LOOP_RIG_BOTH(test_io_reads_what_it_wrote),
-		LOOP_RIG_BOTH(test_io_hands_up_raw_results),
-		LOOP_RIG_BOTH(test_io_submitted_from_done),
 		LOOP_RIG_WITH(test_completions_overflow, loop_rig_uring),
 		cmocka_unit_test(test_options_refused),
 		cmocka_unit_test(test_auto_falls_back),
