@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/file.h"
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
@@ -32,44 +33,6 @@
 
 /* How a start ends that nothing but a change can mend, or that another try may. */
 enum { CONFIG = 78, UNMET = 69 };
-
-static bool exists(const char *path)
-{
-	struct stat status;
-	return lstat(path, &status) == 0;
-}
-
-static void write_file(const char *path, const char *text)
-{
-	FILE *out = fopen(path, "w");
-	assert_non_null(out);
-	assert_true(fputs(text, out) >= 0);
-	assert_int_equal(fclose(out), 0);
-}
-
-/* The start with these settings ends with this status and one line of error, which has
- * the text in it. */
-static void refused_in(const char *const *sets, const char *const *env, int expected,
-		       const char *text)
-{
-	spawn_forget_log(&daemon_);
-	spawn_launch(&daemon_, sets, env);
-	int status = spawn_wait(&daemon_);
-	unsigned lines =
-		spawn_log_lines(&daemon_, " error: ") + spawn_log_lines(&daemon_, "hbmd: ");
-	if (status != expected || lines != 1 || !spawn_logged(&daemon_, text)) {
-		spawn_show_log(&daemon_);
-		fail_msg("expected %d and one line with \"%s\", got %d and %u", expected, text,
-			 status, lines);
-	}
-
-	assert_int_equal(exists(daemon_.socket), false);
-}
-
-static void refused(const char *const *sets, int status, const char *text)
-{
-	refused_in(sets, NULL, status, text);
-}
 
 /* ---- Configuration ---- */
 
@@ -117,7 +80,7 @@ static void checked(const char *text, int status, unsigned lines, const char *ex
 	unsigned count = 0;
 
 	snprintf(path, sizeof(path), "%s/conf", daemon_.dir);
-	write_file(path, text);
+	file_write(path, text);
 	int got = check_config(path, out, sizeof(out));
 	for (const char *at = out; (at = strchr(at, '\n')); at++)
 		count++;
@@ -163,7 +126,7 @@ static void test_the_check_finds_what_a_start_refuses(void **state)
 	};
 	char folder[200], text[512], file[160];
 	snprintf(file, sizeof(file), "%s/foreign", daemon_.dir);
-	write_file(file, "the only copy of something\n");
+	file_write(file, "the only copy of something\n");
 	snprintf(folder, sizeof(folder), "[hbmd]\nstate_dir = %s\n", daemon_.dir);
 
 	for (size_t i = 0; i < sizeof(refused_too) / sizeof(refused_too[0]); i++) {
@@ -197,7 +160,19 @@ static void test_the_check_finds_what_a_start_refuses(void **state)
 	snprintf(file, sizeof(file), "%s/new", daemon_.dir);
 	snprintf(text, sizeof(text), "%s[nvme]\npath = %s\nsize = 2MiB\n", folder, file);
 	checked(text, 0, 1, "ok: ");
-	assert_int_equal(exists(file), false);
+	assert_int_equal(file_exists(file), false);
+}
+
+static void test_the_check_of_an_nvme_tier_that_is_not_required(void **state)
+{
+	(void)state;
+	char text[512];
+	snprintf(text, sizeof(text),
+		 "[hbmd]\nstate_dir = %s\n[nvme]\npath = %s/missing/new\nsize = 2MiB\n"
+		 "required = no\n",
+		 daemon_.dir, daemon_.dir);
+	checked(text, 0, 2, "NVMe tier none");
+	checked(text, 0, 2, "without NVMe: nvme.path: ");
 }
 
 static void test_a_check_beside_a_daemon_that_runs(void **state)
@@ -220,7 +195,7 @@ static void test_a_check_as_another_user(void **state)
 		skip();
 
 	snprintf(path, sizeof(path), "%s/conf", daemon_.dir);
-	write_file(path, "[hbmd]\nlog_level = debug\n");
+	file_write(path, "[hbmd]\nlog_level = debug\n");
 	assert_int_equal(check_config_as("nobody", path, out, sizeof(out)), CONFIG);
 	assert_non_null(strstr(out, "Permission denied"));
 	assert_int_equal(check_config_as("no-such-user", path, out, sizeof(out)), CONFIG);
@@ -253,11 +228,11 @@ static void test_configurations_that_are_wrong(void **state)
 	};
 	char path[128], where[160], out[4096];
 	snprintf(path, sizeof(path), "%s/conf", daemon_.dir);
-	write_file(path, "[hbmd]\nlog_level = debug\n");
+	file_write(path, "[hbmd]\nlog_level = debug\n");
 	assert_int_equal(check_config(path, out, sizeof(out)), 0);
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		write_file(path, wrong[i].text);
+		file_write(path, wrong[i].text);
 		assert_int_equal(check_config(path, out, sizeof(out)), CONFIG);
 		snprintf(where, sizeof(where), "%s:%u:", path, wrong[i].line);
 		if ((wrong[i].line && !strstr(out, where)) || !strstr(out, wrong[i].expected))
@@ -267,8 +242,8 @@ static void test_configurations_that_are_wrong(void **state)
 	}
 
 	assert_int_equal(check_config("/nonexistent/conf", out, sizeof(out)), CONFIG);
-	refused((const char *[]){"nvme.size", NULL}, CONFIG, "nvme.size");
-	refused((const char *[]){"device.slab=5", NULL}, CONFIG, "expected");
+	stage_refused((const char *[]){"nvme.size", NULL}, NULL, CONFIG, "nvme.size");
+	stage_refused((const char *[]){"device.slab=5", NULL}, NULL, CONFIG, "expected");
 }
 
 /* ---- NVMe ---- */
@@ -280,11 +255,11 @@ static void test_nvme_files_that_cannot_be_used(void **state)
 	snprintf(missing, sizeof(missing), "nvme.path=%s/missing/file", daemon_.dir);
 	snprintf(foreign, sizeof(foreign), "%s/foreign", daemon_.dir);
 	snprintf(folder, sizeof(folder), "nvme.path=%s", daemon_.dir);
-	refused((const char *[]){missing, NULL}, UNMET, "create its folder first");
-	refused((const char *[]){folder, NULL}, CONFIG, "nvme");
-	write_file(foreign, "the only copy of something\n");
+	stage_refused((const char *[]){missing, NULL}, NULL, UNMET, "create its folder first");
+	stage_refused((const char *[]){folder, NULL}, NULL, CONFIG, "nvme");
+	file_write(foreign, "the only copy of something\n");
 	snprintf(set, sizeof(set), "nvme.path=%s", foreign);
-	refused((const char *[]){set, NULL}, CONFIG, foreign);
+	stage_refused((const char *[]){set, NULL}, NULL, CONFIG, foreign);
 	char line[64] = "";
 	FILE *in = fopen(foreign, "r");
 	assert_non_null(fgets(line, sizeof(line), in));
@@ -304,7 +279,7 @@ static int count_nvme(const void *record, size_t bytes, void *arg)
 static void test_an_nvme_tier_that_is_not_required(void **state)
 {
 	(void)state;
-	char text[512], path[160];
+	char path[160];
 	unsigned tiers = 0;
 	struct hbm_wire_status status;
 	snprintf(path, sizeof(path), "nvme.path=%s", daemon_.dir);
@@ -319,13 +294,6 @@ static void test_an_nvme_tier_that_is_not_required(void **state)
 	hbm_close(hbm);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
-
-	snprintf(text, sizeof(text),
-		 "[hbmd]\nstate_dir = %s\n[nvme]\npath = %s/missing/new\nsize = 2MiB\n"
-		 "required = no\n",
-		 daemon_.dir, daemon_.dir);
-	checked(text, 0, 2, "NVMe tier none");
-	checked(text, 0, 2, "without NVMe: nvme.path: ");
 }
 
 /* The signal that comes with it would end the daemon without a word. */
@@ -346,8 +314,8 @@ static void test_a_file_that_may_not_grow(void **state)
 	assert_int_equal(spawn_wait(&daemon_), CONFIG);
 	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
 	assert_true(spawn_logged(&daemon_, "; RLIMIT_FSIZE is 8388608 bytes: raise LimitFSIZE="));
-	assert_int_equal(exists(daemon_.nvme), false);
-	assert_int_equal(exists(daemon_.socket), false);
+	assert_int_equal(file_exists(daemon_.nvme), false);
+	assert_int_equal(file_exists(daemon_.socket), false);
 }
 
 /* ---- Two daemons ---- */
@@ -396,13 +364,13 @@ static void test_the_socket_file(void **state)
 	assert_int_equal(stat(daemon_.socket, &status), 0);
 	assert_int_equal(status.st_mode & 07777, 0600);
 	assert_int_equal(spawn_stop(&daemon_), 0);
-	assert_int_equal(exists(daemon_.socket), false);
-	write_file(daemon_.socket, "no socket\n");
+	assert_int_equal(file_exists(daemon_.socket), false);
+	file_write(daemon_.socket, "no socket\n");
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, NULL, NULL);
 	assert_int_equal(spawn_wait(&daemon_), CONFIG);
 	assert_true(spawn_logged(&daemon_, daemon_.socket));
-	assert_true(exists(daemon_.socket));
+	assert_true(file_exists(daemon_.socket));
 }
 
 static void test_killed_and_started_again(void **state)
@@ -411,7 +379,7 @@ static void test_killed_and_started_again(void **state)
 	spawn_start(&daemon_, NULL, NULL);
 	assert_true(spawn_logged(&daemon_, "formatting"));
 	spawn_kill(&daemon_);
-	assert_true(exists(daemon_.socket)); /* stale now */
+	assert_true(file_exists(daemon_.socket)); /* stale now */
 	spawn_forget_log(&daemon_);
 	spawn_start(&daemon_, NULL, NULL);
 	assert_false(spawn_logged(&daemon_, "formatting"));
@@ -473,7 +441,7 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	hbm_close(hbm);
 	assert_int_equal(spawn_wait(&daemon_), 1);
 	assert_true(spawn_logged(&daemon_, "cannot allocate the staging buffers"));
-	assert_false(exists(daemon_.socket));
+	assert_false(file_exists(daemon_.socket));
 }
 
 /* ---- The driver ---- */
@@ -515,12 +483,12 @@ static void test_auto_takes_what_there_is(void **state)
 				   NULL}; /* for one of the two copies */
 	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
 	disguise_as_cuda(path, sizeof(path));
-	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL}, UNMET,
-		   "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY");
-	refused_in(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL}, UNMET,
-		   "does not count");
-	refused_in(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, UNMET,
-		   "CUDA_ERROR_NO_DEVICE");
+	stage_refused(any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:802", NULL}, UNMET,
+		      "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY");
+	stage_refused(any, (const char *[]){path, "HBM_SOFT_FAIL=cuDeviceGetCount:1:999", NULL},
+		      UNMET, "does not count");
+	stage_refused(cuda, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL}, UNMET,
+		      "CUDA_ERROR_NO_DEVICE");
 
 	spawn_forget_log(&daemon_);
 	spawn_start(&daemon_, any, (const char *[]){path, "HBM_SOFT_FAIL=cuInit:1:100", NULL});
@@ -579,9 +547,9 @@ static void test_without_permission(void **state)
 static void test_more_memory_than_there_is(void **state)
 {
 	(void)state;
-	refused((const char *[]){"ddr.size=16TiB", NULL}, CONFIG,
-		"ddr.size: with ddr.headroom and ddr.staging");
-	refused((const char *[]){"ddr.size=100%", NULL}, CONFIG, "lower ddr.size");
+	stage_refused((const char *[]){"ddr.size=16TiB", NULL}, NULL, CONFIG,
+		      "ddr.size: with ddr.headroom and ddr.staging");
+	stage_refused((const char *[]){"ddr.size=100%", NULL}, NULL, CONFIG, "lower ddr.size");
 }
 
 /* A cgroup below our own that may have so many bytes, of the kind that this host has;
@@ -598,7 +566,7 @@ static void make_cgroup(char *path, size_t size, const char *bytes)
 			continue;
 
 		snprintf(name, sizeof(name), "%s/%s", path, kinds[i][1]);
-		FILE *out = exists(name) ? fopen(name, "we") : NULL;
+		FILE *out = file_exists(name) ? fopen(name, "we") : NULL;
 		if (out && fputs(bytes, out) >= 0 && fclose(out) == 0)
 			return;
 		if (out)
@@ -652,11 +620,12 @@ static void test_a_memory_cgroup_that_is_too_small(void **state)
 	make_cgroup(made, sizeof(made), "314572800"); /* 300 MiB */
 	own_cgroup(made, own, sizeof(own));
 	enter_cgroup(made);
-	refused((const char *[]){"ddr.size=600MiB", NULL}, CONFIG,
-		"allows 314572800: lower ddr.size");
+	stage_refused((const char *[]){"ddr.size=600MiB", NULL}, NULL, CONFIG,
+		      "allows 314572800: lower ddr.size");
 	assert_true(
 		spawn_logged(&daemon_, "679477248 bytes are needed")); /* 600 + 8 + 8 + 32 MiB */
-	refused((const char *[]){"ddr.size=90%", NULL}, CONFIG, "allows 314572800: lower ddr.size");
+	stage_refused((const char *[]){"ddr.size=90%", NULL}, NULL, CONFIG,
+		      "allows 314572800: lower ddr.size");
 
 	spawn_forget_log(&daemon_);
 	spawn_start(&daemon_, (const char *[]){"ddr.size=50%", NULL},
@@ -736,7 +705,7 @@ static void test_the_service_manager_is_told_of_errors(void **state)
 		struct stat log;
 
 		spawn_forget_log(&daemon_);
-		write_file(daemon_.log, "");
+		file_write(daemon_.log, "");
 		assert_int_equal(stat(daemon_.log, &log), 0);
 		snprintf(journal, sizeof(journal), "JOURNAL_STREAM=%ju:%ju", (uintmax_t)log.st_dev,
 			 (uintmax_t)log.st_ino);
@@ -764,7 +733,7 @@ static void test_a_socket_from_the_service_manager(void **state)
 	spawn_start(&daemon_, (const char *[]){"hbmd.socket=/nonexistent/hbmd.sock", NULL}, NULL);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
-	assert_true(exists(daemon_.socket)); /* not ours to remove */
+	assert_true(file_exists(daemon_.socket)); /* not ours to remove */
 	close(fd);
 }
 
@@ -795,7 +764,7 @@ static void test_sigterm_while_warming(void **state)
 	for (int i = 0; i < 20000 && !spawn_logged(&daemon_, "serving on"); i++)
 		poll(NULL, 0, 1);
 	assert_int_equal(spawn_stop(&daemon_), 0);
-	assert_int_equal(exists(daemon_.socket), false);
+	assert_int_equal(file_exists(daemon_.socket), false);
 }
 
 /*
@@ -838,6 +807,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_configurations_that_are_wrong),
 		TEST(test_the_check_finds_what_a_start_refuses),
+		TEST(test_the_check_of_an_nvme_tier_that_is_not_required),
 		TEST(test_a_check_beside_a_daemon_that_runs),
 		TEST(test_a_check_as_another_user),
 		TEST(test_nvme_files_that_cannot_be_used),
