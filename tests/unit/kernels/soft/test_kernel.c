@@ -18,183 +18,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/support/soft_device.h"
+#include "tests/support/soft_bench.h"
 
 #define HEAD ".version 6.0\n.target sm_70\n.address_size 64\n"
-#define FILL_PARAMS "(.param .u64 target, .param .u32 value, .param .u32 count)"
-#define BODY "{ ret; }\n"
-
-static const char text[] =
-	HEAD ".visible .entry fill" FILL_PARAMS BODY ".visible .entry look(.param .u64 seen)" BODY
-	     ".visible .entry spin(.param .u64 gate, .param .u64 target)" BODY
-	     ".visible .entry fail(.param .u32 result)" BODY ".visible .entry call()" BODY
-	     ".visible .entry nobodys()" BODY
-	     ".visible .entry bounded() .maxntid 64, 2, 1 .minnctapersm 1" BODY
-	     ".visible .entry exact() .reqntid 32" BODY;
-
-/* ---- Kernels ---- */
-
-static CUresult fill_run(struct hbm_soft_launch *launch, void *const *params)
-{
-	const CUdeviceptr target = *(const CUdeviceptr *)params[0];
-	const uint32_t value = *(const uint32_t *)params[1], count = *(const uint32_t *)params[2];
-	uint32_t *words = hbm_soft_memory(launch, target, count * sizeof(uint32_t), true);
-
-	if (words == NULL)
-		return CUDA_SUCCESS; /* it will not be believed */
-
-	for (uint32_t i = 0; i < count; i++)
-		words[i] = value;
-
-	return CUDA_SUCCESS;
-}
-
-/* Says in host memory, named by its host address, what it was launched with. */
-static CUresult look_run(struct hbm_soft_launch *launch, void *const *params)
-{
-	memcpy(*(void **)params[0], launch, sizeof(*launch));
-	return CUDA_SUCCESS;
-}
-
-/* Takes hold of a word of device memory to read it, says so by setting gate[1], and is
- * over when gate[0] is set. */
-static CUresult spin_run(struct hbm_soft_launch *launch, void *const *params)
-{
-	uint64_t *gate = *(uint64_t **)params[0];
-	const CUdeviceptr target = *(const CUdeviceptr *)params[1];
-
-	if (target != 0 && hbm_soft_memory(launch, target, 1, false) == NULL)
-		return CUDA_ERROR_ILLEGAL_ADDRESS;
-
-	__atomic_store_n(&gate[1], 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&gate[0], __ATOMIC_SEQ_CST) == 0)
-		usleep(100);
-
-	return CUDA_SUCCESS;
-}
-
-static CUresult fail_run(struct hbm_soft_launch *launch, void *const *params)
-{
-	(void)launch;
-	return *(const CUresult *)params[0];
-}
-
-static const struct driver *called; /* by the next one */
-static CUresult call_result;
-
-static CUresult call_run(struct hbm_soft_launch *launch, void *const *params)
-{
-	int count;
-
-	(void)launch;
-	(void)params;
-	call_result = called->cuDeviceGetCount(&count);
-
-	return CUDA_SUCCESS;
-}
 
 static CUresult nothing_run(struct hbm_soft_launch *launch, void *const *params)
 {
 	(void)launch;
 	(void)params;
 	return CUDA_SUCCESS;
-}
-
-static const uint32_t fill_bytes[] = {8, 4, 4}, one_pointer[] = {8}, two_pointers[] = {8, 8},
-		      one_word[] = {4};
-static const struct hbm_soft_kernel kernels[] = {
-	{"fill", fill_bytes, 3, fill_run},   {"look", one_pointer, 1, look_run},
-	{"spin", two_pointers, 2, spin_run}, {"fail", one_word, 1, fail_run},
-	{"call", NULL, 0, call_run},         {"bounded", NULL, 0, nothing_run},
-	{"exact", NULL, 0, nothing_run},
-};
-
-/* ---- What the tests share: the module in the current context, device memory, and a stream ----
- */
-
-struct bench {
-	const struct soft_device *soft;
-	const struct driver *driver;
-	CUmodule module;
-	CUdeviceptr memory; /* GRANULE bytes */
-	CUstream stream;
-};
-
-static void bench_open(struct bench *bench, const struct soft_device *soft)
-{
-	bench->soft = soft;
-	bench->driver = soft->driver;
-	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
-		assert_int_equal(soft->call.kernel(&kernels[i]), 0);
-	assert_int_equal(bench->driver->cuModuleLoadData(&bench->module, text), CUDA_SUCCESS);
-	bench->memory = soft_memory(bench->driver, 0, GRANULE);
-	bench->stream = soft_stream(bench->driver);
-}
-
-static void bench_close(struct bench *bench)
-{
-	assert_int_equal(bench->driver->cuStreamDestroy(bench->stream), CUDA_SUCCESS);
-	soft_memory_free(bench->driver, bench->memory, GRANULE);
-	assert_int_equal(bench->driver->cuModuleUnload(bench->module), CUDA_SUCCESS);
-}
-
-static CUfunction function_of(const struct bench *bench, const char *name)
-{
-	CUfunction function;
-
-	assert_int_equal(bench->driver->cuModuleGetFunction(&function, bench->module, name),
-			 CUDA_SUCCESS);
-	return function;
-}
-
-static CUresult launch(const struct bench *bench, const char *name, CUstream stream, void **params)
-{
-	return bench->driver->cuLaunchKernel(function_of(bench, name), 1, 1, 1, 32, 1, 1, 0, stream,
-					     params, NULL);
-}
-
-static CUresult launch_fill(const struct bench *bench, CUdeviceptr target, uint32_t value,
-			    uint32_t count)
-{
-	void *params[] = {&target, &value, &count};
-
-	return launch(bench, "fill", bench->stream, params);
-}
-
-static void launch_fail(const struct bench *bench, CUresult result)
-{
-	void *params[] = {&result};
-
-	assert_int_equal(launch(bench, "fail", bench->stream, params), CUDA_SUCCESS);
-}
-
-/* Launches the kernel that waits, and waits until it runs. */
-static void launch_spin(const struct bench *bench, uint64_t gate[2], CUdeviceptr target)
-{
-	void *params[] = {&gate, &target};
-
-	gate[0] = gate[1] = 0;
-	assert_int_equal(launch(bench, "spin", bench->stream, params), CUDA_SUCCESS);
-	while (__atomic_load_n(&gate[1], __ATOMIC_SEQ_CST) == 0)
-		usleep(100);
-}
-
-static void open_gate(uint64_t *gate)
-{
-	__atomic_store_n(gate, 1, __ATOMIC_SEQ_CST);
-}
-
-static CUresult wait_for(const struct bench *bench)
-{
-	return bench->driver->cuStreamSynchronize(bench->stream);
-}
-
-static uint32_t word_at(const struct bench *bench, CUdeviceptr address)
-{
-	uint32_t word;
-
-	assert_int_equal(bench->driver->cuMemcpyDtoH(&word, address, sizeof(word)), CUDA_SUCCESS);
-	return word;
 }
 
 /* ---- Texts ---- */
@@ -307,9 +139,14 @@ static void test_parameters_must_agree(void **state)
 
 /* ---- Modules and functions ---- */
 
+static CUresult another_run(struct hbm_soft_launch *launch, void *const *params)
+{
+	return nothing_run(launch, params);
+}
+
 static void test_kernels_are_registered(void **state)
 {
-	static const uint32_t none[] = {8, 0}, huge[] = {4096, 1};
+	static const uint32_t none[] = {8, 0}, huge[] = {4096, 1}, pointer[] = {8}, word[] = {4};
 	const struct soft_device *soft = *state;
 
 	assert_int_equal(soft->call.kernel(NULL), -EINVAL);
@@ -325,14 +162,13 @@ static void test_kernels_are_registered(void **state)
 	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){
 				 "e", huge, HBM_SOFT_PARAMS_MAX + 1, nothing_run}),
 			 -EINVAL);
-	assert_int_equal(
-		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
-	assert_int_equal(
-		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, nothing_run}), 0);
-	assert_int_equal(
-		soft->call.kernel(&(struct hbm_soft_kernel){"e", one_pointer, 1, nothing_run}),
-		-EEXIST);
-	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", one_word, 1, fail_run}),
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", word, 1, nothing_run}),
+			 0);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", word, 1, nothing_run}),
+			 0);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", pointer, 1, nothing_run}),
+			 -EEXIST);
+	assert_int_equal(soft->call.kernel(&(struct hbm_soft_kernel){"e", word, 1, another_run}),
 			 -EEXIST);
 }
 
@@ -340,14 +176,14 @@ static void test_functions(void **state)
 {
 	const struct driver *driver;
 	CUfunction function, again;
-	struct bench bench;
+	struct soft_bench bench;
 	CUmodule other;
 
-	bench_open(&bench, *state);
+	soft_bench_open(&bench, *state);
 	driver = bench.driver;
-	function = function_of(&bench, "fill");
-	assert_ptr_equal(function_of(&bench, "fill"), function);
-	assert_ptr_not_equal(function_of(&bench, "look"), function);
+	function = soft_bench_function(&bench, "fill");
+	assert_ptr_equal(soft_bench_function(&bench, "fill"), function);
+	assert_ptr_not_equal(soft_bench_function(&bench, "look"), function);
 	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "nobodys"),
 			 CUDA_ERROR_NO_BINARY_FOR_GPU);
 	assert_int_equal(driver->cuModuleGetFunction(&again, bench.module, "fil"),
@@ -362,7 +198,7 @@ static void test_functions(void **state)
 			 CUDA_ERROR_INVALID_HANDLE);
 
 	/* The same text again is another module, with functions of its own. */
-	assert_int_equal(driver->cuModuleLoadData(&other, text), CUDA_SUCCESS);
+	assert_int_equal(driver->cuModuleLoadData(&other, soft_bench_text), CUDA_SUCCESS);
 	assert_int_equal(bench.soft->call.live("modules"), 2);
 	assert_int_equal(driver->cuModuleGetFunction(&again, other, "fill"), CUDA_SUCCESS);
 	assert_ptr_not_equal(again, function);
@@ -373,7 +209,7 @@ static void test_functions(void **state)
 		CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(driver->cuModuleUnload((CUmodule)(void *)bench.stream),
 			 CUDA_ERROR_INVALID_HANDLE);
-	bench_close(&bench);
+	soft_bench_close(&bench);
 }
 
 static void test_other_contexts(void **state)
@@ -381,13 +217,13 @@ static void test_other_contexts(void **state)
 	const struct soft_device *soft = *state;
 	const struct driver *driver = soft->driver;
 	CUfunction function;
-	struct bench bench;
+	struct soft_bench bench;
 	CUstream stream;
 	CUcontext other;
 	CUmodule module;
 
-	bench_open(&bench, soft);
-	function = function_of(&bench, "bounded");
+	soft_bench_open(&bench, soft);
+	function = soft_bench_function(&bench, "bounded");
 	assert_int_equal(driver->cuDevicePrimaryCtxRetain(&other, 1), CUDA_SUCCESS);
 	assert_int_equal(driver->cuCtxSetCurrent(other), CUDA_SUCCESS);
 	stream = soft_stream(driver);
@@ -402,50 +238,52 @@ static void test_other_contexts(void **state)
 	assert_int_equal(driver->cuCtxSetCurrent(other), CUDA_SUCCESS);
 	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
-	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+	assert_int_equal(driver->cuModuleLoadData(&module, soft_bench_text),
+			 CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	assert_int_equal(driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
-	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_ERROR_INVALID_CONTEXT);
+	assert_int_equal(driver->cuModuleLoadData(&module, soft_bench_text),
+			 CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(
 		driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream, NULL, NULL),
 		CUDA_ERROR_INVALID_CONTEXT);
 	assert_int_equal(driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
-	bench_close(&bench);
-	assert_int_equal(driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
+	soft_bench_close(&bench);
+	assert_int_equal(driver->cuModuleLoadData(&module, soft_bench_text), CUDA_SUCCESS);
 	assert_int_equal(driver->cuDevicePrimaryCtxRelease(0), CUDA_ERROR_ILLEGAL_STATE);
 	assert_int_equal(driver->cuModuleUnload(module), CUDA_SUCCESS);
 }
 
 static void test_unloading_waits_for_launches(void **state)
 {
-	struct bench bench;
+	struct soft_bench bench;
 	uint64_t gate[2];
 
-	bench_open(&bench, *state);
-	launch_spin(&bench, gate, 0);
+	soft_bench_open(&bench, *state);
+	soft_bench_spin(&bench, gate, 0);
 	assert_int_equal(bench.driver->cuModuleUnload(bench.module), CUDA_ERROR_ILLEGAL_STATE);
-	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1),
+	assert_int_equal(soft_bench_fill(&bench, bench.memory, 1, 1),
 			 CUDA_SUCCESS); /* queued behind it */
-	open_gate(gate);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	bench_close(&bench);
+	soft_bench_open_gate(gate);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	soft_bench_close(&bench);
 }
 
 /* ---- Launches ---- */
 
 static void test_fill(void **state)
 {
-	struct bench bench;
+	struct soft_bench bench;
 
-	bench_open(&bench, *state);
-	assert_int_equal(launch_fill(&bench, bench.memory + 4, 0xabcdef01, 1000), CUDA_SUCCESS);
-	assert_int_equal(launch_fill(&bench, bench.memory + 8, 7, 1), CUDA_SUCCESS);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	assert_int_equal(word_at(&bench, bench.memory), 0);
-	assert_int_equal(word_at(&bench, bench.memory + 4), 0xabcdef01);
-	assert_int_equal(word_at(&bench, bench.memory + 8), 7);
-	assert_int_equal(word_at(&bench, bench.memory + 4000), 0xabcdef01);
-	assert_int_equal(word_at(&bench, bench.memory + 4004), 0);
-	bench_close(&bench);
+	soft_bench_open(&bench, *state);
+	assert_int_equal(soft_bench_fill(&bench, bench.memory + 4, 0xabcdef01, 1000), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_fill(&bench, bench.memory + 8, 7, 1), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_word(&bench, bench.memory), 0);
+	assert_int_equal(soft_bench_word(&bench, bench.memory + 4), 0xabcdef01);
+	assert_int_equal(soft_bench_word(&bench, bench.memory + 8), 7);
+	assert_int_equal(soft_bench_word(&bench, bench.memory + 4000), 0xabcdef01);
+	assert_int_equal(soft_bench_word(&bench, bench.memory + 4004), 0);
+	soft_bench_close(&bench);
 }
 
 static void test_parameters_are_copied(void **state)
@@ -453,38 +291,38 @@ static void test_parameters_are_copied(void **state)
 	CUdeviceptr target;
 	uint32_t value = 5, count = 1;
 	void *params[] = {&target, &value, &count};
-	struct bench bench;
+	struct soft_bench bench;
 	uint64_t gate[2];
 
-	bench_open(&bench, *state);
-	launch_spin(&bench, gate, 0);
+	soft_bench_open(&bench, *state);
+	soft_bench_spin(&bench, gate, 0);
 	target = bench.memory;
-	assert_int_equal(launch(&bench, "fill", bench.stream, params), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_launch(&bench, "fill", bench.stream, params), CUDA_SUCCESS);
 	target = 0;
 	value = 6;
 	params[0] = params[1] = params[2] = NULL;
-	open_gate(gate);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	assert_int_equal(word_at(&bench, bench.memory), 5);
-	bench_close(&bench);
+	soft_bench_open_gate(gate);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_word(&bench, bench.memory), 5);
+	soft_bench_close(&bench);
 }
 
 static void test_kernel_sees_sizes(void **state)
 {
 	struct hbm_soft_launch seen, *at = &seen;
 	void *params[] = {&at};
-	struct bench bench;
+	struct soft_bench bench;
 
-	bench_open(&bench, *state);
-	assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, "look"), 0x7fffffff,
-						      65535, 2, 8, 2, 64, 49152, bench.stream,
-						      params, NULL),
+	soft_bench_open(&bench, *state);
+	assert_int_equal(bench.driver->cuLaunchKernel(soft_bench_function(&bench, "look"),
+						      0x7fffffff, 65535, 2, 8, 2, 64, 49152,
+						      bench.stream, params, NULL),
 			 CUDA_SUCCESS);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
 	assert_memory_equal(seen.grid, ((uint32_t[]){0x7fffffff, 65535, 2}), sizeof(seen.grid));
 	assert_memory_equal(seen.block, ((uint32_t[]){8, 2, 64}), sizeof(seen.block));
 	assert_int_equal(seen.shared_bytes, 49152);
-	bench_close(&bench);
+	soft_bench_close(&bench);
 }
 
 static void test_launches_refused(void **state)
@@ -513,22 +351,22 @@ static void test_launches_refused(void **state)
 		{"exact", {1, 1, 1}, {31, 1, 1}, 0, CUDA_ERROR_INVALID_VALUE},
 		{"exact", {1, 1, 1}, {32, 1, 1}, 0, CUDA_SUCCESS},
 	};
-	struct bench bench;
+	struct soft_bench bench;
 
-	bench_open(&bench, *state);
+	soft_bench_open(&bench, *state);
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const unsigned *grid = cases[i].grid, *block = cases[i].block;
 
-		assert_int_equal(bench.driver->cuLaunchKernel(function_of(&bench, cases[i].name),
-							      grid[0], grid[1], grid[2], block[0],
-							      block[1], block[2], cases[i].shared,
-							      bench.stream, NULL, NULL),
+		assert_int_equal(bench.driver->cuLaunchKernel(
+					 soft_bench_function(&bench, cases[i].name), grid[0],
+					 grid[1], grid[2], block[0], block[1], block[2],
+					 cases[i].shared, bench.stream, NULL, NULL),
 				 cases[i].result);
 	}
 
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	bench_close(&bench); /* what was refused holds nothing */
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	soft_bench_close(&bench); /* what was refused holds nothing */
 }
 
 static void test_parameters_refused(void **state)
@@ -536,18 +374,22 @@ static void test_parameters_refused(void **state)
 	uint32_t value = 1, count = 1;
 	void *params[] = {NULL, &value, &count}, *extra[] = {NULL};
 	CUfunction function;
-	struct bench bench;
+	struct soft_bench bench;
 	CUstream gone;
 
-	bench_open(&bench, *state);
-	function = function_of(&bench, "fill");
+	soft_bench_open(&bench, *state);
+	function = soft_bench_function(&bench, "fill");
 	gone = soft_stream(bench.driver);
 	assert_int_equal(bench.driver->cuStreamDestroy(gone), CUDA_SUCCESS);
-	assert_int_equal(launch(&bench, "fill", bench.stream, params), CUDA_ERROR_INVALID_VALUE);
-	assert_int_equal(launch(&bench, "fill", bench.stream, NULL), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(soft_bench_launch(&bench, "fill", bench.stream, params),
+			 CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(soft_bench_launch(&bench, "fill", bench.stream, NULL),
+			 CUDA_ERROR_INVALID_VALUE);
 	params[0] = &bench.memory;
-	assert_int_equal(launch(&bench, "fill", NULL, params), CUDA_ERROR_INVALID_HANDLE);
-	assert_int_equal(launch(&bench, "fill", gone, params), CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(soft_bench_launch(&bench, "fill", NULL, params),
+			 CUDA_ERROR_INVALID_HANDLE);
+	assert_int_equal(soft_bench_launch(&bench, "fill", gone, params),
+			 CUDA_ERROR_INVALID_HANDLE);
 	assert_int_equal(bench.driver->cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, bench.stream,
 						      params, extra),
 			 CUDA_ERROR_INVALID_VALUE);
@@ -557,20 +399,20 @@ static void test_parameters_refused(void **state)
 	assert_int_equal(
 		bench.driver->cuLaunchKernel(NULL, 1, 1, 1, 1, 1, 1, 0, bench.stream, params, NULL),
 		CUDA_ERROR_INVALID_HANDLE);
-	bench_close(&bench);
+	soft_bench_close(&bench);
 }
 
 static void test_kernels_call_nothing(void **state)
 {
-	struct bench bench;
+	struct soft_bench bench;
 
-	bench_open(&bench, *state);
-	called = bench.driver;
-	call_result = CUDA_SUCCESS;
-	assert_int_equal(launch(&bench, "call", bench.stream, NULL), CUDA_SUCCESS);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	assert_int_equal(call_result, CUDA_ERROR_NOT_PERMITTED);
-	bench_close(&bench);
+	soft_bench_open(&bench, *state);
+	soft_bench_called = bench.driver;
+	soft_bench_result = CUDA_SUCCESS;
+	assert_int_equal(soft_bench_launch(&bench, "call", bench.stream, NULL), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_result, CUDA_ERROR_NOT_PERMITTED);
+	soft_bench_close(&bench);
 }
 
 /* ---- Memory ---- */
@@ -578,13 +420,13 @@ static void test_kernels_call_nothing(void **state)
 static void test_memory_is_held(void **state)
 {
 	const struct driver *driver;
-	struct bench bench;
+	struct soft_bench bench;
 	uint64_t gate[2], *host;
 
-	bench_open(&bench, *state);
+	soft_bench_open(&bench, *state);
 	driver = bench.driver;
 	host = soft_host(driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
-	launch_spin(&bench, gate, bench.memory);
+	soft_bench_spin(&bench, gate, bench.memory);
 	assert_int_equal(driver->cuMemUnmap(bench.memory, GRANULE), CUDA_ERROR_ILLEGAL_STATE);
 	assert_int_equal(
 		soft_access(driver, bench.memory, GRANULE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE),
@@ -592,50 +434,50 @@ static void test_memory_is_held(void **state)
 	assert_int_equal(driver->cuMemHostUnregister(host), CUDA_SUCCESS);
 	assert_int_equal(driver->cuMemHostRegister(host, 4096, CU_MEMHOSTREGISTER_DEVICEMAP),
 			 CUDA_SUCCESS);
-	open_gate(gate);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	launch_spin(&bench, gate, soft_alias(driver, host));
+	soft_bench_open_gate(gate);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	soft_bench_spin(&bench, gate, soft_alias(driver, host));
 	assert_int_equal(driver->cuMemHostUnregister(host), CUDA_ERROR_ILLEGAL_STATE);
-	open_gate(gate);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
+	soft_bench_open_gate(gate);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
 	soft_host_free(driver, host, 4096);
-	bench_close(&bench);
+	soft_bench_close(&bench);
 }
 
 static void test_host_memory_is_reached(void **state)
 {
 	CUdeviceptr alias;
-	struct bench bench;
+	struct soft_bench bench;
 	uint32_t *host;
 
-	bench_open(&bench, *state);
+	soft_bench_open(&bench, *state);
 	host = soft_host(bench.driver, 4096, CU_MEMHOSTREGISTER_DEVICEMAP);
 	assert_int_equal(bench.driver->cuMemHostGetDevicePointer(&alias, host, 0), CUDA_SUCCESS);
-	assert_int_equal(launch_fill(&bench, alias, 9, 1024), CUDA_SUCCESS);
-	assert_int_equal(launch_fill(&bench, 0, 9, 0),
+	assert_int_equal(soft_bench_fill(&bench, alias, 9, 1024), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_fill(&bench, 0, 9, 0),
 			 CUDA_SUCCESS); /* no bytes are at any address */
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
 	assert_int_equal(host[1023], 9);
 	soft_host_free(bench.driver, host, 4096);
-	bench_close(&bench);
+	soft_bench_close(&bench);
 }
 
 /* ---- Errors: each on a driver of its own, as the context is of no use after them ---- */
 
-static void ruin_open(struct soft_device *soft, struct bench *bench)
+static void ruin_open(struct soft_device *soft, struct soft_bench *bench)
 {
 	const struct driver_soft_options options = {.devices = 2, .memory = 64 * MIB};
 
 	soft_open(soft, &options);
 	assert_int_equal(soft->driver->cuDevicePrimaryCtxRetain(&soft->context, 0), CUDA_SUCCESS);
 	assert_int_equal(soft->driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
-	bench_open(bench, soft);
+	soft_bench_open(bench, soft);
 }
 
 static void test_kernels_error_stays(void **state)
 {
 	struct soft_device soft;
-	struct bench bench;
+	struct soft_bench bench;
 	CUstream other;
 	CUevent event;
 	uint32_t word;
@@ -644,11 +486,11 @@ static void test_kernels_error_stays(void **state)
 	ruin_open(&soft, &bench);
 	other = soft_stream(soft.driver);
 	assert_int_equal(soft.driver->cuEventCreate(&event, 0), CUDA_SUCCESS);
-	launch_fail(&bench, CUDA_SUCCESS);
-	assert_int_equal(wait_for(&bench), CUDA_SUCCESS);
-	launch_fail(&bench, CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	assert_int_equal(wait_for(&bench), CUDA_ERROR_ILLEGAL_INSTRUCTION);
-	assert_int_equal(wait_for(&bench), CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	soft_bench_fail(&bench, CUDA_SUCCESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_SUCCESS);
+	soft_bench_fail(&bench, CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_ERROR_ILLEGAL_INSTRUCTION);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuStreamSynchronize(other), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuStreamQuery(other), CUDA_ERROR_ILLEGAL_INSTRUCTION);
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_INSTRUCTION);
@@ -681,7 +523,7 @@ static void test_error_drops_what_is_queued(void **state)
 {
 	struct soft_device soft;
 	uint64_t gate[2], *word;
-	struct bench bench;
+	struct soft_bench bench;
 	CUstream other;
 	CUevent event;
 
@@ -695,14 +537,14 @@ static void test_error_drops_what_is_queued(void **state)
 	assert_int_equal(
 		soft.driver->cuStreamWaitValue64(other, soft_alias(soft.driver, word), 1, 0),
 		CUDA_SUCCESS);
-	launch_spin(&bench, gate, bench.memory);
-	launch_fail(&bench, CUDA_ERROR_LAUNCH_FAILED);
+	soft_bench_spin(&bench, gate, bench.memory);
+	soft_bench_fail(&bench, CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(soft.driver->cuStreamWriteValue64(bench.stream,
 							   soft_alias(soft.driver, word) + 8, 1, 0),
 			 CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventRecord(event, bench.stream), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
-	open_gate(gate);
+	soft_bench_open_gate(gate);
 	assert_int_equal(soft.driver->cuEventSynchronize(event), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(soft.driver->cuCtxSynchronize(), CUDA_ERROR_LAUNCH_FAILED);
 	assert_int_equal(word[1], 0);
@@ -720,12 +562,12 @@ static void test_error_drops_what_is_queued(void **state)
 static void ruin_by_writing(CUdeviceptr (*target)(const struct driver *, CUdeviceptr memory))
 {
 	struct soft_device soft;
-	struct bench bench;
+	struct soft_bench bench;
 
 	ruin_open(&soft, &bench);
-	assert_int_equal(launch_fill(&bench, target(soft.driver, bench.memory), 1, 2),
+	assert_int_equal(soft_bench_fill(&bench, target(soft.driver, bench.memory), 1, 2),
 			 CUDA_SUCCESS);
-	assert_int_equal(wait_for(&bench), CUDA_ERROR_ILLEGAL_ADDRESS);
+	assert_int_equal(soft_bench_wait(&bench), CUDA_ERROR_ILLEGAL_ADDRESS);
 	soft_close(&soft);
 }
 
@@ -821,7 +663,7 @@ static void test_illegal_addresses(void **state)
 static void test_closing_closes_everything(void **state)
 {
 	struct soft_device soft;
-	struct bench bench;
+	struct soft_bench bench;
 	CUfunction function;
 	CUmodule module;
 	uint64_t *word;
@@ -832,13 +674,13 @@ static void test_closing_closes_everything(void **state)
 	assert_int_equal(
 		soft.driver->cuStreamWaitValue64(bench.stream, soft_alias(soft.driver, word), 1, 0),
 		CUDA_SUCCESS);
-	assert_int_equal(launch_fill(&bench, bench.memory, 1, 1), CUDA_SUCCESS);
+	assert_int_equal(soft_bench_fill(&bench, bench.memory, 1, 1), CUDA_SUCCESS);
 	soft_close(&soft);
 	munmap(word, 4096);
 	soft_open(&soft, NULL);
 	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuCtxSetCurrent(soft.context), CUDA_SUCCESS);
-	assert_int_equal(soft.driver->cuModuleLoadData(&module, text), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuModuleLoadData(&module, soft_bench_text), CUDA_SUCCESS);
 	assert_int_equal(soft.driver->cuModuleGetFunction(&function, module, "fill"),
 			 CUDA_ERROR_NO_BINARY_FOR_GPU);
 	soft_close(&soft);
