@@ -18,63 +18,15 @@
 #include "client/plan/cost.h"
 #include "client/plan/framework.h"
 #include "client/plan/gpu.h"
-
-/* The document's example: 60 layers, 8 KV heads of 128, bf16, 34e9 parameters; 312
- * TFLOP/s, 2.039 TB/s, 20 GB/s. */
-static const struct plan_model example = {
-	.name = "example",
-	.layers = 60,
-	.q_heads = 56,
-	.kv_heads = 8,
-	.head_dim = 128,
-	.element_bits = 16,
-	.attention_width = 14336,
-	.weight_bits = 16,
-	.params = 34000000000,
-	.active_params = 34000000000,
-};
-
-static struct plan_hardware a100(uint64_t hbm_bytes, uint32_t gpus)
-{
-	return (struct plan_hardware){.gpus = gpus,
-				      .hbm_bytes = hbm_bytes,
-				      .flop_s = 312e12,
-				      .hbm_bytes_s = 2.039e12,
-				      .link = {20e9, 20e9}};
-}
-
-static struct plan_point compute(const struct plan_model *model,
-				 const struct plan_hardware *hardware, const struct plan_load *load,
-				 uint64_t context)
-{
-	struct plan_load at = *load;
-	struct plan_point point;
-	at.context = context;
-	assert_int_equal(plan_compute(model, hardware, &at, &point), 0);
-	return point;
-}
+#include "tests/support/plan_example.h"
 
 static struct plan_point example_at(uint64_t hbm_bytes, uint32_t gpus, uint64_t context)
 {
-	struct plan_hardware hardware = a100(hbm_bytes, gpus);
+	struct plan_hardware hardware = plan_example_a100(hbm_bytes, gpus);
 	struct plan_load load = plan_load_default();
 	load.attention_width = 6656;
-	return compute(&example, &hardware, &load, context);
+	return plan_example_compute(&plan_example, &hardware, &load, context);
 }
-
-/* To the digits printed. */
-static void assert_printed(double value, const char *format, const char *expected)
-{
-	char text[32];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(text, sizeof(text), format, value);
-#pragma GCC diagnostic pop
-	assert_string_equal(text, expected);
-}
-
-#define assert_near(a, b) assert_printed((a) / (b), "%.9f", "1.000000000")
-#define GIB80 (80ull << 30)
 
 static void test_golden_kv(void **state)
 {
@@ -89,105 +41,109 @@ static void test_golden_kv(void **state)
 		{1, 245760, "%.6f", "0.000229"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct plan_point point = example_at(GIB80, 1, cases[i].context);
+		struct plan_point point = example_at(PLAN_EXAMPLE_HBM, 1, cases[i].context);
 		assert_int_equal(point.kv_bytes, cases[i].bytes);
-		assert_printed((double)point.kv_bytes / 0x1p30, cases[i].format, cases[i].gib);
+		plan_example_printed((double)point.kv_bytes / 0x1p30, cases[i].format,
+				     cases[i].gib);
 	}
 
-	assert_int_equal(example_at(GIB80, 1, 1).weight_bytes, 68000000000);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 1, 1).weight_bytes, 68000000000);
 }
 
 static void test_golden_concurrency(void **state)
 {
 	(void)state;
-	assert_int_equal(example_at(GIB80, 1, 4000).concurrency, 18);
-	assert_int_equal(example_at(GIB80, 1, 50000).concurrency, 1);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 1, 4000).concurrency, 18);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 1, 50000).concurrency, 1);
 	assert_int_equal(example_at(80000000000, 1, 4000).concurrency, 12);
 	assert_int_equal(example_at(80000000000, 1, 50000).concurrency, 0);
-	assert_int_equal(example_at(GIB80, 2, 100000).concurrency, 4);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 2, 100000).concurrency, 4);
 }
 
 static void test_golden_times(void **state)
 {
 	(void)state;
-	struct plan_point short_one = example_at(GIB80, 1, 4000),
-			  long_one = example_at(GIB80, 1, 50000);
-	assert_printed(short_one.decode_s, "%.3f", "8.458");
-	assert_printed(long_one.decode_s, "%.3f", "9.844");
-	assert_printed(short_one.prefill_s, "%.3f", "0.892");
-	assert_printed(long_one.prefill_s, "%.3f", "14.097");
-	assert_printed(short_one.prefill_linear_s, "%.3f", "0.872");
-	assert_printed(long_one.prefill_linear_s, "%.2f", "10.90");
-	assert_printed(long_one.switch_s, "%.4f", "1.2288");
-	assert_printed(short_one.switch_s, "%.4f", "0.0983");
-	assert_printed(long_one.switch_duplex_s, "%.4f", "0.6144");
-	assert_printed(long_one.break_even_bytes_s / 1e9, "%.2f", "0.87");
+	struct plan_point short_one = example_at(PLAN_EXAMPLE_HBM, 1, 4000),
+			  long_one = example_at(PLAN_EXAMPLE_HBM, 1, 50000);
+	plan_example_printed(short_one.decode_s, "%.3f", "8.458");
+	plan_example_printed(long_one.decode_s, "%.3f", "9.844");
+	plan_example_printed(short_one.prefill_s, "%.3f", "0.892");
+	plan_example_printed(long_one.prefill_s, "%.3f", "14.097");
+	plan_example_printed(short_one.prefill_linear_s, "%.3f", "0.872");
+	plan_example_printed(long_one.prefill_linear_s, "%.2f", "10.90");
+	plan_example_printed(long_one.switch_s, "%.4f", "1.2288");
+	plan_example_printed(short_one.switch_s, "%.4f", "0.0983");
+	plan_example_printed(long_one.switch_duplex_s, "%.4f", "0.6144");
+	plan_example_printed(long_one.break_even_bytes_s / 1e9, "%.2f", "0.87");
 }
 
 static void test_walls_of_the_example(void **state)
 {
 	(void)state;
-	struct plan_point point = example_at(GIB80, 1, 50000);
+	struct plan_point point = example_at(PLAN_EXAMPLE_HBM, 1, 50000);
 	assert_int_equal(point.prefill_wall.resource, PLAN_FLOPS);
 	assert_int_equal(point.decode_wall.resource, PLAN_HBM_BANDWIDTH);
 	assert_int_equal(point.concurrency_wall.resource, PLAN_HBM_SIZE);
 	assert_int_equal(point.switch_wall.resource, PLAN_LINK);
-	assert_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
-	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
-	assert_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
+	plan_example_printed(point.concurrency_wall.used[PLAN_HBM_SIZE], "%.4f", "0.9347");
+	plan_example_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
+	plan_example_printed(point.decode_wall.used[PLAN_HBM_BANDWIDTH], "%.2f", "1.00");
 
 	/* FLOPS / BW = 153 of the card: a shorter prompt is bound by reading the
 	 * weights, a longer one by arithmetic. */
-	assert_int_equal(example_at(GIB80, 1, 140).prefill_wall.resource, PLAN_HBM_BANDWIDTH);
-	assert_int_equal(example_at(GIB80, 1, 170).prefill_wall.resource, PLAN_FLOPS);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 1, 140).prefill_wall.resource,
+			 PLAN_HBM_BANDWIDTH);
+	assert_int_equal(example_at(PLAN_EXAMPLE_HBM, 1, 170).prefill_wall.resource, PLAN_FLOPS);
 }
 
 static void test_session(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	struct plan_load load = plan_load_default();
 	load.attention_width = 6656;
 	load.rounds = 5;
 	load.think_s = 60;
-	struct plan_point fits = compute(&example, &hardware, &load, 4000);
+	struct plan_point fits = plan_example_compute(&plan_example, &hardware, &load, 4000);
 	double session = fits.prefill_s + 5 * fits.decode_s / 18;
-	assert_near(fits.session_s, session);
-	assert_near(fits.sessions_per_hour, 3600 / session);
-	assert_near(fits.sustainable_users, (session + 300) / session);
+	plan_example_near(fits.session_s, session);
+	plan_example_near(fits.sessions_per_hour, 3600 / session);
+	plan_example_near(fits.sustainable_users, (session + 300) / session);
 	load.users = 19;
-	struct plan_point crowded = compute(&example, &hardware, &load, 4000);
-	assert_near(crowded.session_s, session + 5 * crowded.switch_s);
+	struct plan_point crowded = plan_example_compute(&plan_example, &hardware, &load, 4000);
+	plan_example_near(crowded.session_s, session + 5 * crowded.switch_s);
 	load.users = 18;
-	assert_near(compute(&example, &hardware, &load, 4000).session_s, session);
+	plan_example_near(plan_example_compute(&plan_example, &hardware, &load, 4000).session_s,
+			  session);
 }
 
 static void test_parking(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	hardware.ddr_bytes = 30ull * 983040000 + 5;
 	hardware.nvme_bytes = 7ull * 983040000;
 	hardware.nvme = (struct plan_link){5e9, 4e9};
 	struct plan_load load = plan_load_default();
 	load.users = 18 + 30 + 7 + 2;
-	struct plan_point point = compute(&example, &hardware, &load, 4000);
+	struct plan_point point = plan_example_compute(&plan_example, &hardware, &load, 4000);
 	assert_int_equal(point.ddr.users, 30);
 	assert_int_equal(point.nvme.users, 7);
 	assert_int_equal(point.users_in_ddr, 30);
 	assert_int_equal(point.users_in_nvme, 7);
 	assert_int_equal(point.users_without_place, 2);
-	assert_near(point.ddr.serial_s, point.switch_s);
-	assert_near(point.nvme.serial_s, 983040000 / 5e9 + 983040000 / 4e9);
-	assert_near(point.nvme.duplex_s, point.nvme.serial_s);
+	plan_example_near(point.ddr.serial_s, point.switch_s);
+	plan_example_near(point.nvme.serial_s, 983040000 / 5e9 + 983040000 / 4e9);
+	plan_example_near(point.nvme.duplex_s, point.nvme.serial_s);
 	assert_int_equal(point.nvme.wall.resource, PLAN_NVME);
 	double mean =
 		(30 * point.ddr.serial_s + 7 * point.nvme.serial_s + 2 * point.prefill_s) / 39;
-	assert_near(point.session_s, point.prefill_s + point.decode_s / 18 + mean);
+	plan_example_near(point.session_s, point.prefill_s + point.decode_s / 18 + mean);
 
 	/* A drive faster than the link is hidden behind it. */
 	hardware.nvme = (struct plan_link){100e9, 100e9};
-	assert_near(compute(&example, &hardware, &load, 4000).nvme.serial_s, point.switch_s);
+	plan_example_near(plan_example_compute(&plan_example, &hardware, &load, 4000).nvme.serial_s,
+			  point.switch_s);
 }
 
 /* Loading wins from the first context at which KV / bandwidth is no longer than
@@ -195,21 +151,21 @@ static void test_parking(void **state)
 static void test_break_even(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	struct plan_load load = plan_load_default();
 	hardware.nvme_bytes = 1;
 	hardware.nvme = (struct plan_link){1e9, 1e9};
-	uint64_t at = compute(&example, &hardware, &load, 1000).nvme.break_even;
+	uint64_t at = plan_example_compute(&plan_example, &hardware, &load, 1000).nvme.break_even;
 	assert_in_range(at, 2, PLAN_CONTEXT_MAX);
-	struct plan_point before = compute(&example, &hardware, &load, at - 1);
-	struct plan_point after = compute(&example, &hardware, &load, at);
+	struct plan_point before = plan_example_compute(&plan_example, &hardware, &load, at - 1);
+	struct plan_point after = plan_example_compute(&plan_example, &hardware, &load, at);
 	assert_true(before.nvme.in_s > before.prefill_s);
 	assert_true(after.nvme.in_s <= after.prefill_s);
 	hardware.nvme = (struct plan_link){1, 1};
-	struct plan_model linear = example;
+	struct plan_model linear = plan_example;
 	linear.windowed_layers = linear.layers;
 	linear.window = 1000;
-	assert_int_equal(compute(&linear, &hardware, &load, 1000).nvme.break_even, 0);
+	assert_int_equal(plan_example_compute(&linear, &hardware, &load, 1000).nvme.break_even, 0);
 }
 
 static void test_latent_and_windows_by_hand(void **state)
@@ -240,11 +196,11 @@ static void test_latent_and_windows_by_hand(void **state)
 				      .weight_bits = 16,
 				      .params = 1,
 				      .active_params = 1};
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	double pairs = 0;
 	for (int t = 1; t <= 10000; t++)
 		pairs += t < 300 ? t : 300;
-	double seconds = compute(&windowed, &hardware, &load, 10000).prefill_s;
+	double seconds = plan_example_compute(&windowed, &hardware, &load, 10000).prefill_s;
 	double by_hand = pairs * 2 * 1000000 / 312e12;
 	assert_true(seconds > by_hand * 0.999 && seconds < by_hand * 1.001);
 }
@@ -252,38 +208,38 @@ static void test_latent_and_windows_by_hand(void **state)
 static void test_experts(void **state)
 {
 	(void)state;
-	struct plan_model sparse = example;
+	struct plan_model sparse = plan_example;
 	sparse.active_params = sparse.params / 4;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	struct plan_load load = plan_load_default();
-	struct plan_point dense_point = compute(&example, &hardware, &load, 4000);
-	struct plan_point point = compute(&sparse, &hardware, &load, 4000);
+	struct plan_point dense_point = plan_example_compute(&plan_example, &hardware, &load, 4000);
+	struct plan_point point = plan_example_compute(&sparse, &hardware, &load, 4000);
 	assert_int_equal(point.concurrency, dense_point.concurrency);
-	assert_near(point.switch_s, dense_point.switch_s);
-	assert_near(point.prefill_linear_s, dense_point.prefill_linear_s / 4);
-	assert_near(point.decode_s, 250 * (17e9 + 983040000) / 2.039e12);
+	plan_example_near(point.switch_s, dense_point.switch_s);
+	plan_example_near(point.prefill_linear_s, dense_point.prefill_linear_s / 4);
+	plan_example_near(point.decode_s, 250 * (17e9 + 983040000) / 2.039e12);
 
 	/* Four tokens may choose four different sets of experts: all weights are read. */
 	load.batch = 4;
-	assert_near(compute(&sparse, &hardware, &load, 4000).decode_s,
-		    250 * (68e9 + 4 * 983040000.0) / 2.039e12);
+	plan_example_near(plan_example_compute(&sparse, &hardware, &load, 4000).decode_s,
+			  250 * (68e9 + 4 * 983040000.0) / 2.039e12);
 }
 
 static void test_batch(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	struct plan_load load = plan_load_default();
 	load.batch = 0;
-	struct plan_point most = compute(&example, &hardware, &load, 4000);
+	struct plan_point most = plan_example_compute(&plan_example, &hardware, &load, 4000);
 	assert_int_equal(most.batch, 18);
-	assert_near(most.decode_s, 250 * (68e9 + 18 * 983040000.0) / 2.039e12);
+	plan_example_near(most.decode_s, 250 * (68e9 + 18 * 983040000.0) / 2.039e12);
 	load.batch = 1000;
-	assert_int_equal(compute(&example, &hardware, &load, 4000).batch, 18);
+	assert_int_equal(plan_example_compute(&plan_example, &hardware, &load, 4000).batch, 18);
 
 	/* Larger than the intensity: bound by arithmetic. */
 	hardware.gpus = 8;
-	struct plan_point large = compute(&example, &hardware, &load, 400);
+	struct plan_point large = plan_example_compute(&plan_example, &hardware, &load, 400);
 	assert_int_equal(large.batch, 1000);
 	assert_int_equal(large.decode_wall.resource, PLAN_FLOPS);
 }
@@ -293,23 +249,24 @@ static void test_batch(void **state)
 static void test_compression(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(GIB80, 1);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	struct plan_load plain = plan_load_default();
-	struct plan_point whole = compute(&example, &hardware, &plain, 50000);
+	struct plan_point whole = plan_example_compute(&plan_example, &hardware, &plain, 50000);
 	struct plan_load changes[4] = {plain, plain, plain, plain};
 	changes[0].keep_layers = 0.5;
 	changes[1].keep_heads = 0.5;
 	changes[2].keep_tokens = 0.5;
 	changes[3].encoding_bits = 8;
 	for (size_t i = 0; i < 4; i++) {
-		struct plan_point half = compute(&example, &hardware, &changes[i], 50000);
+		struct plan_point half =
+			plan_example_compute(&plan_example, &hardware, &changes[i], 50000);
 
 		assert_int_equal(half.kv_bytes, whole.kv_bytes / 2);
 		assert_int_equal(half.kv_computed_bytes, whole.kv_bytes);
 		assert_int_equal(half.concurrency, 2);
-		assert_near(half.switch_s, whole.switch_s / 2);
+		plan_example_near(half.switch_s, whole.switch_s / 2);
 		assert_true(half.decode_s < whole.decode_s);
-		assert_near(half.prefill_s, i == 0 ? whole.prefill_s / 2 : whole.prefill_s);
+		plan_example_near(half.prefill_s, i == 0 ? whole.prefill_s / 2 : whole.prefill_s);
 	}
 
 	struct plan_load all = {.output_tokens = 250,
@@ -319,33 +276,37 @@ static void test_compression(void **state)
 				.keep_heads = 0.5,
 				.keep_tokens = 0.5,
 				.encoding_bits = 4};
-	assert_int_equal(compute(&example, &hardware, &all, 50000).kv_bytes,
+	assert_int_equal(plan_example_compute(&plan_example, &hardware, &all, 50000).kv_bytes,
 			 12288000000 / 60 / 2 / 2 / 4);
 	all.keep_layers = 1e-6;
-	assert_int_equal(compute(&example, &hardware, &all, 1).kv_bytes, 1);
+	assert_int_equal(plan_example_compute(&plan_example, &hardware, &all, 1).kv_bytes, 1);
 }
 
 static void test_what_would_fit(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(80000000000, 1);
+	struct plan_hardware hardware = plan_example_a100(80000000000, 1);
 	struct plan_load load = plan_load_default();
-	struct plan_fit fit = compute(&example, &hardware, &load, 50000).fit;
+	struct plan_fit fit = plan_example_compute(&plan_example, &hardware, &load, 50000).fit;
 	assert_int_equal(fit.missing_bytes, 68000000000 + 12288000000 - 80000000000);
 	assert_int_equal(fit.gpus, 2);
 	assert_int_equal(fit.context, 12000000000 / 245760);
-	assert_printed(fit.keep, "%.4f", "0.9766");
-	assert_printed(fit.weight_bits, "%.3f", "15.932");
+	plan_example_printed(fit.keep, "%.4f", "0.9766");
+	plan_example_printed(fit.weight_bits, "%.3f", "15.932");
 	load.keep_heads = fit.keep * 0.999;
-	assert_int_equal(compute(&example, &hardware, &load, 50000).concurrency, 1);
+	assert_int_equal(plan_example_compute(&plan_example, &hardware, &load, 50000).concurrency,
+			 1);
 	load.keep_heads = 1;
-	assert_int_equal(compute(&example, &hardware, &load, fit.context).concurrency, 1);
-	assert_int_equal(compute(&example, &hardware, &load, fit.context + 1).concurrency, 0);
+	assert_int_equal(
+		plan_example_compute(&plan_example, &hardware, &load, fit.context).concurrency, 1);
+	assert_int_equal(
+		plan_example_compute(&plan_example, &hardware, &load, fit.context + 1).concurrency,
+		0);
 	hardware.hbm_bytes = 24000000000;
-	fit = compute(&example, &hardware, &load, 50000).fit;
+	fit = plan_example_compute(&plan_example, &hardware, &load, 50000).fit;
 	assert_int_equal(fit.context, 0);
 	assert_int_equal(fit.gpus, 4);
-	assert_printed(fit.keep, "%.1f", "0.0");
+	plan_example_printed(fit.keep, "%.1f", "0.0");
 }
 
 /* ---- Caches on several GPUs ---- */
@@ -353,7 +314,7 @@ static void test_what_would_fit(void **state)
 /* 61 layers with a latent vector of 576, bf16: 70,272 bytes for each token. */
 static struct plan_model latent_model(void)
 {
-	struct plan_model model = example;
+	struct plan_model model = plan_example;
 	model.layers = 61;
 	model.kv_heads = model.head_dim = 0;
 	model.latent_dim = 576;
@@ -364,21 +325,22 @@ static void test_a_latent_vector_is_on_every_gpu(void **state)
 {
 	(void)state;
 	const struct plan_model model = latent_model();
-	const struct plan_hardware hardware = a100(GIB80, 8);
+	const struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 8);
 	const struct plan_load load = plan_load_default();
 	const double kv = 70272.0 * 4000;
 
-	struct plan_point point = compute(&model, &hardware, &load, 4000);
+	struct plan_point point = plan_example_compute(&model, &hardware, &load, 4000);
 	assert_int_equal(plan_kv_parts(&model, &hardware), 1);
 	assert_int_equal(point.kv_bytes, 70272ull * 4000);
-	assert_near(point.kv_copies, 8);
-	assert_int_equal(point.concurrency, (8 * GIB80 - 68000000000) / (8 * 70272ull * 4000));
-	assert_near(point.decode_s, 250 * (68e9 + 8 * kv) / (8 * 2.039e12));
+	plan_example_near(point.kv_copies, 8);
+	assert_int_equal(point.concurrency,
+			 (8 * PLAN_EXAMPLE_HBM - 68000000000) / (8 * 70272ull * 4000));
+	plan_example_near(point.decode_s, 250 * (68e9 + 8 * kv) / (8 * 2.039e12));
 
 	/* One copy goes out over all links, and each GPU loads its own. */
-	assert_near(point.switch_s, kv / (8 * 20e9) + kv / 20e9);
-	assert_near(point.switch_duplex_s, kv / 20e9);
-	assert_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
+	plan_example_near(point.switch_s, kv / (8 * 20e9) + kv / 20e9);
+	plan_example_near(point.switch_duplex_s, kv / 20e9);
+	plan_example_printed(point.switch_wall.used[PLAN_LINK], "%.2f", "0.50");
 }
 
 static void test_kv_heads_are_replicated(void **state)
@@ -392,14 +354,16 @@ static void test_kv_heads_are_replicated(void **state)
 	const struct plan_load load = plan_load_default();
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct plan_hardware hardware = a100(GIB80, cases[i].gpus);
-		struct plan_point point = compute(&example, &hardware, &load, 50000);
+		struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, cases[i].gpus);
+		struct plan_point point =
+			plan_example_compute(&plan_example, &hardware, &load, 50000);
 		uint64_t slot = 12288000000 / cases[i].parts * cases[i].gpus;
 
-		assert_int_equal(plan_kv_parts(&example, &hardware), cases[i].parts);
-		assert_printed(point.kv_copies, "%.2f", cases[i].copies);
+		assert_int_equal(plan_kv_parts(&plan_example, &hardware), cases[i].parts);
+		plan_example_printed(point.kv_copies, "%.2f", cases[i].copies);
 		assert_int_equal(point.kv_slot_bytes, slot);
-		assert_int_equal(point.concurrency, (cases[i].gpus * GIB80 - 68000000000) / slot);
+		assert_int_equal(point.concurrency,
+				 (cases[i].gpus * PLAN_EXAMPLE_HBM - 68000000000) / slot);
 	}
 }
 
@@ -407,38 +371,41 @@ static void test_data_parallel_attention(void **state)
 {
 	(void)state;
 	const struct plan_model model = latent_model();
-	struct plan_hardware hardware = a100(GIB80, 8);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 8);
 	struct plan_load load = plan_load_default();
 	const uint64_t kv = 70272ull * 4000;
 	hardware.data_parallel = true;
 
 	/* As many whole caches on each GPU as its memory holds beside its eighth of
 	 * the weights. */
-	struct plan_point point = compute(&model, &hardware, &load, 4000);
-	assert_near(point.kv_copies, 1);
-	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / kv));
-	assert_near(point.switch_s, 2 * (double)kv / (8 * 20e9));
+	struct plan_point point = plan_example_compute(&model, &hardware, &load, 4000);
+	plan_example_near(point.kv_copies, 1);
+	assert_int_equal(point.concurrency, 8 * ((PLAN_EXAMPLE_HBM - 68000000000 / 8) / kv));
+	plan_example_near(point.switch_s, 2 * (double)kv / (8 * 20e9));
 
 	/* A step takes as long as on the GPU with the most users. */
 	load.batch = 8;
-	assert_near(compute(&model, &hardware, &load, 4000).decode_s,
-		    250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
+	plan_example_near(plan_example_compute(&model, &hardware, &load, 4000).decode_s,
+			  250 * (68e9 + 8 * (double)kv) / (8 * 2.039e12));
 	load.batch = 9;
-	assert_near(compute(&model, &hardware, &load, 4000).decode_s,
-		    250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
+	plan_example_near(plan_example_compute(&model, &hardware, &load, 4000).decode_s,
+			  250 * (68e9 + 16 * (double)kv) / (8 * 2.039e12));
 
 	/* KV heads do not divide a cache then. */
 	load.batch = 1;
-	point = compute(&example, &hardware, &load, 50000);
+	point = plan_example_compute(&plan_example, &hardware, &load, 50000);
 	assert_int_equal(point.kv_slot_bytes, 8 * 12288000000);
-	assert_int_equal(point.concurrency, 8 * ((GIB80 - 68000000000 / 8) / 12288000000));
+	assert_int_equal(point.concurrency,
+			 8 * ((PLAN_EXAMPLE_HBM - 68000000000 / 8) / 12288000000));
 
 	/* Nothing changes on one GPU. */
 	hardware.gpus = 1;
-	struct plan_point alone = compute(&model, &hardware, &load, 4000);
+	struct plan_point alone = plan_example_compute(&model, &hardware, &load, 4000);
 	hardware.data_parallel = false;
-	assert_int_equal(alone.concurrency, compute(&model, &hardware, &load, 4000).concurrency);
-	assert_near(alone.decode_s, compute(&model, &hardware, &load, 4000).decode_s);
+	assert_int_equal(alone.concurrency,
+			 plan_example_compute(&model, &hardware, &load, 4000).concurrency);
+	plan_example_near(alone.decode_s,
+			  plan_example_compute(&model, &hardware, &load, 4000).decode_s);
 }
 
 /* A cache that no GPU can hold beside its share of the weights does not fit any number
@@ -447,22 +414,22 @@ static void test_replicated_caches_that_never_fit(void **state)
 {
 	(void)state;
 	const struct plan_model model = latent_model();
-	struct plan_hardware hardware = a100(GIB80, 2);
+	struct plan_hardware hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 2);
 	const struct plan_load load = plan_load_default();
 
-	assert_int_equal(compute(&model, &hardware, &load, 2000000).fit.gpus, 0);
+	assert_int_equal(plan_example_compute(&model, &hardware, &load, 2000000).fit.gpus, 0);
 
 	/* Beside 70.272e9 bytes of cache each GPU has room for 15.6e9 bytes of
 	 * weights. */
-	struct plan_fit fit = compute(&model, &hardware, &load, 1000000).fit;
+	struct plan_fit fit = plan_example_compute(&model, &hardware, &load, 1000000).fit;
 	assert_int_equal(fit.gpus, 5);
-	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * GIB80);
-	assert_int_equal(fit.context, (2 * GIB80 - 68000000000) / (2 * 70272));
-	assert_near(fit.keep, (double)(2 * GIB80 - 68000000000) / (2 * 70272e6));
+	assert_int_equal(fit.missing_bytes, 68000000000 + 2 * 70272000000 - 2 * PLAN_EXAMPLE_HBM);
+	assert_int_equal(fit.context, (2 * PLAN_EXAMPLE_HBM - 68000000000) / (2 * 70272));
+	plan_example_near(fit.keep, (double)(2 * PLAN_EXAMPLE_HBM - 68000000000) / (2 * 70272e6));
 	hardware.gpus = 5;
-	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 1);
+	assert_int_equal(plan_example_compute(&model, &hardware, &load, 1000000).concurrency, 1);
 	hardware.gpus = 4;
-	assert_int_equal(compute(&model, &hardware, &load, 1000000).concurrency, 0);
+	assert_int_equal(plan_example_compute(&model, &hardware, &load, 1000000).concurrency, 0);
 }
 
 /* What models are published in decides whether they fit at all. */
@@ -480,13 +447,14 @@ static void test_published_widths_fit(void **state)
 	assert_non_null(deepseek);
 	assert_non_null(oss);
 
-	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 30);
+	assert_int_equal(plan_example_compute(deepseek, &h200, &load, 32000).concurrency, 30);
 	h200.data_parallel = true;
-	assert_int_equal(compute(deepseek, &h200, &load, 32000).concurrency, 240);
+	assert_int_equal(plan_example_compute(deepseek, &h200, &load, 32000).concurrency, 240);
 
 	h200.gpus = 1;
-	assert_int_equal(compute(oss, &h200, &load, 32000).weight_bytes / 100000000, 652);
-	assert_true(compute(oss, &h200, &load, 32000).concurrency > 0);
+	assert_int_equal(plan_example_compute(oss, &h200, &load, 32000).weight_bytes / 100000000,
+			 652);
+	assert_true(plan_example_compute(oss, &h200, &load, 32000).concurrency > 0);
 }
 
 /* ---- The whole tables ---- */
@@ -530,9 +498,10 @@ static void monotone(const struct plan_model *model, const struct plan_gpu *gpu)
 {
 	struct plan_hardware hardware = hardware_of(gpu, 16);
 	struct plan_load load = plan_load_default();
-	struct plan_point before = compute(model, &hardware, &load, contexts[0]);
+	struct plan_point before = plan_example_compute(model, &hardware, &load, contexts[0]);
 	for (size_t i = 1; i < CONTEXTS; i++) {
-		struct plan_point point = compute(model, &hardware, &load, contexts[i]);
+		struct plan_point point =
+			plan_example_compute(model, &hardware, &load, contexts[i]);
 
 		assert_true(point.kv_bytes >= before.kv_bytes);
 		assert_true(point.concurrency <= before.concurrency);
@@ -560,12 +529,12 @@ static void halves(const struct plan_model *model, const struct plan_gpu *gpu)
 		return;
 
 	for (size_t i = 0; i < CONTEXTS; i++) {
-		struct plan_point whole = compute(model, &one, &load, contexts[i]);
-		struct plan_point half = compute(model, &two, &load, contexts[i]);
+		struct plan_point whole = plan_example_compute(model, &one, &load, contexts[i]);
+		struct plan_point half = plan_example_compute(model, &two, &load, contexts[i]);
 
-		assert_near(half.prefill_s, whole.prefill_s / 2);
-		assert_near(half.decode_s, whole.decode_s / 2);
-		assert_near(half.switch_s, whole.switch_s / 2);
+		plan_example_near(half.prefill_s, whole.prefill_s / 2);
+		plan_example_near(half.decode_s, whole.decode_s / 2);
+		plan_example_near(half.switch_s, whole.switch_s / 2);
 		assert_true(half.concurrency >= 2 * whole.concurrency);
 	}
 }
@@ -628,7 +597,7 @@ static void huge(const struct plan_model *model, const struct plan_gpu *gpu)
 
 	load.users = 1000000;
 	load.think_s = 3600;
-	struct plan_point point = compute(model, &hardware, &load, 10000000);
+	struct plan_point point = plan_example_compute(model, &hardware, &load, 10000000);
 	assert_int_equal(point.hbm_bytes, 1024 * gpu->hbm_bytes);
 	assert_true(point.concurrency == 0 || point.concurrency * point.kv_bytes < point.hbm_bytes);
 	assert_finite(point.prefill_s);
@@ -638,7 +607,7 @@ static void huge(const struct plan_model *model, const struct plan_gpu *gpu)
 	assert_finite(point.sustainable_users);
 	assert_finite(point.nvme.serial_s);
 	load.batch = 0;
-	assert_finite(compute(model, &hardware, &load, 10000000).decode_s);
+	assert_finite(plan_example_compute(model, &hardware, &load, 10000000).decode_s);
 }
 
 static void test_no_overflow_at_ten_million_tokens(void **state)
@@ -650,18 +619,18 @@ static void test_no_overflow_at_ten_million_tokens(void **state)
 static void test_beyond_64_bits_is_refused(void **state)
 {
 	(void)state;
-	struct plan_hardware hardware = a100(1ull << 50, 1000000);
+	struct plan_hardware hardware = plan_example_a100(1ull << 50, 1000000);
 	struct plan_load load = plan_load_default();
 	struct plan_point point;
 	memset(&point, 0x5a, sizeof(point));
 	load.context = 1000;
-	assert_int_equal(plan_compute(&example, &hardware, &load, &point), -ERANGE);
+	assert_int_equal(plan_compute(&plan_example, &hardware, &load, &point), -ERANGE);
 	assert_int_equal(point.concurrency, 0x5a5a5a5a5a5a5a5a);
-	struct plan_model absurd = example;
+	struct plan_model absurd = plan_example;
 	absurd.layers = UINT32_MAX;
 	absurd.kv_heads = 65536;
 	absurd.head_dim = 16384;
-	hardware = a100(GIB80, 1);
+	hardware = plan_example_a100(PLAN_EXAMPLE_HBM, 1);
 	assert_int_equal(plan_compute(&absurd, &hardware, &load, &point), -ERANGE);
 }
 
@@ -669,7 +638,7 @@ static void test_beyond_64_bits_is_refused(void **state)
 static void fits_on(const struct plan_model *model, struct plan_hardware hardware)
 {
 	struct plan_load load = plan_load_default();
-	struct plan_point point = compute(model, &hardware, &load, 32000);
+	struct plan_point point = plan_example_compute(model, &hardware, &load, 32000);
 	uint64_t slots = point.concurrency / (hardware.data_parallel ? hardware.gpus : 1);
 	double used = (double)point.weight_bytes + (double)slots * (double)point.kv_slot_bytes;
 
@@ -684,10 +653,11 @@ static void fits_on(const struct plan_model *model, struct plan_hardware hardwar
 	}
 
 	hardware.gpus = (uint32_t)point.fit.gpus;
-	assert_true(compute(model, &hardware, &load, 32000).concurrency > 0);
+	assert_true(plan_example_compute(model, &hardware, &load, 32000).concurrency > 0);
 	hardware.gpus--;
 	if (hardware.gpus > 0)
-		assert_int_equal(compute(model, &hardware, &load, 32000).concurrency, 0);
+		assert_int_equal(plan_example_compute(model, &hardware, &load, 32000).concurrency,
+				 0);
 }
 
 static void fits(const struct plan_model *model, const struct plan_gpu *gpu)
