@@ -31,145 +31,43 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/tier/nvme_file.h"
-#include "tests/support/leaks.h"
+#include "tests/support/nvme_file_rig.h"
 
 #define MIB (1ull << 20)
 #define PATIENCE 20000000000ull
 
-struct setting {
-	struct leaks leaks;
-	struct config config;
-	struct ledger ledger;
-	struct loop *loop;
-	struct cache *cache;
-	struct nvme_file *nvme;
-	struct timer watchdog;
-	char folder[32], path[64], error[512];
-	int device; /* a loop device on `path`, while a test has one; 0: none */
-	unsigned steps;
-};
-
-static void progress(void *arg)
-{
-	struct setting *setting = arg;
-	setting->steps++;
-	if (nvme_file_settled(setting->nvme))
-		loop_stop(setting->loop);
-}
-
-static void too_long(struct timer *timer)
-{
-	struct setting *setting = container_of(timer, struct setting, watchdog);
-	fail_msg("formatting is at %u%%", nvme_file_percent(setting->nvme));
-}
-
-static int setup(void **state)
-{
-	struct setting *setting = calloc(1, sizeof(*setting));
-
-	assert_non_null(setting);
-	leaks_begin(&setting->leaks);
-	log_open(LOG_CRIT);
-	strcpy(setting->folder, "/var/tmp/hbmd-nvme-XXXXXX");
-	assert_non_null(mkdtemp(setting->folder));
-	snprintf(setting->path, sizeof(setting->path), "%s/tier", setting->folder);
-	assert_int_equal(config_defaults(&setting->config), 0);
-	free(setting->config.nvme_path);
-	setting->config.nvme_path = strdup(setting->path);
-	setting->config.nvme_size = 3 * MIB;
-	setting->config.limit_blocks = 1024;
-	setting->watchdog.fire = too_long;
-	*state = setting;
-
-	return 0;
-}
-
-/* The tier may leave its last completion with the loop: the loop goes with it. */
-static void close_tier(struct setting *setting)
-{
-	setting->nvme = nvme_file_close(setting->nvme);
-	setting->loop = loop_free(setting->loop);
-}
-
-static int teardown(void **state)
-{
-	struct setting *setting = *state;
-
-	close_tier(setting);
-	setting->cache = cache_close(setting->cache);
-	config_clear(&setting->config);
-
-	if (setting->device > 0) {
-		ioctl(setting->device, LOOP_CLR_FD, 0);
-		close(setting->device);
-	}
-
-	umount(setting->folder); /* a test that failed may have left it */
-	unlink(setting->path);
-	assert_int_equal(rmdir(setting->folder), 0);
-	assert_int_equal(leaks_end(&setting->leaks), 0);
-	free(setting);
-
-	return 0;
-}
-
-static int open_tier(struct setting *setting)
-{
-	setting->cache = cache_close(setting->cache);
-	if (!setting->loop)
-		assert_int_equal(loop_new(&setting->loop, &(struct loop_options){.io_depth = 1}),
-				 0);
-
-	ledger_open(&setting->ledger, &setting->config);
-	assert_int_equal(cache_open(&setting->cache, &setting->config, &setting->ledger, 1), 0);
-	setting->error[0] = '\0';
-
-	return nvme_file_open(&setting->nvme, &setting->config, setting->cache->nvme, setting->loop,
-			      progress, setting, setting->error, sizeof(setting->error));
-}
-
-static void assert_refused(struct setting *setting, int error, const char *words)
-{
-	assert_int_equal(open_tier(setting), error);
-	assert_null(setting->nvme);
-	if (!strstr(setting->error, words))
-		fail_msg("\"%s\" does not say \"%s\"", setting->error, words);
-	assert_null(strchr(setting->error, '\n'));
-}
-
 /* Waits for the whole tier to be in service. */
-static void await_format(struct setting *setting)
+static void await_format(struct nvme_file_rig *rig)
 {
-	if (!nvme_file_settled(setting->nvme)) {
-		assert_int_equal(
-			loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE),
-			0);
-		assert_int_equal(loop_run(setting->loop), 0);
-		loop_timer_stop(setting->loop, &setting->watchdog);
+	if (!nvme_file_settled(rig->nvme)) {
+		assert_int_equal(loop_timer_set(rig->loop, &rig->watchdog, clock_now() + PATIENCE),
+				 0);
+		assert_int_equal(loop_run(rig->loop), 0);
+		loop_timer_stop(rig->loop, &rig->watchdog);
 	}
 
-	assert_int_equal(setting->cache->nvme->usable, setting->config.nvme_size);
-	assert_int_equal(setting->cache->nvme->capacity, setting->config.nvme_size);
+	assert_int_equal(rig->cache->nvme->usable, rig->config.nvme_size);
+	assert_int_equal(rig->cache->nvme->capacity, rig->config.nvme_size);
 }
 
-static void open_and_close(struct setting *setting)
+static void open_and_close(struct nvme_file_rig *rig)
 {
-	if (open_tier(setting) != 0)
-		fail_msg("%s", setting->error);
-	await_format(setting);
-	close_tier(setting);
+	if (nvme_file_rig_open(rig) != 0)
+		fail_msg("%s", rig->error);
+	await_format(rig);
+	nvme_file_rig_close(rig);
 }
 
-static struct stat stat_of(struct setting *setting)
+static struct stat stat_of(struct nvme_file_rig *rig)
 {
 	struct stat st;
-	assert_int_equal(stat(setting->path, &st), 0);
+	assert_int_equal(stat(rig->path, &st), 0);
 	return st;
 }
 
-static void write_file(struct setting *setting, const char *text, off_t at, off_t length)
+static void write_file(struct nvme_file_rig *rig, const char *text, off_t at, off_t length)
 {
-	int fd = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open(rig->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	assert_in_range(fd, 0, INT32_MAX);
 	if (length > 0)
@@ -183,79 +81,79 @@ static void write_file(struct setting *setting, const char *text, off_t at, off_
 
 static void test_a_new_file(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	setting->config.nvme_size = 150 * MIB; /* three steps of formatting */
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(setting->cache->nvme->usable, 0);
-	assert_false(nvme_file_read_rate(setting->nvme) > 0);
-	await_format(setting);
-	assert_int_equal(setting->steps, 3);
-	assert_true(nvme_file_read_rate(setting->nvme) > 0);
-	struct stat st = stat_of(setting);
-	assert_int_equal(st.st_size, setting->config.nvme_size + NVME_HEAD);
-	assert_in_range(st.st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
+	rig->config.nvme_size = 150 * MIB; /* three steps of formatting */
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(rig->cache->nvme->usable, 0);
+	assert_false(nvme_file_read_rate(rig->nvme) > 0);
+	await_format(rig);
+	assert_int_equal(rig->steps, 3);
+	assert_true(nvme_file_read_rate(rig->nvme) > 0);
+	struct stat st = stat_of(rig);
+	assert_int_equal(st.st_size, rig->config.nvme_size + NVME_HEAD);
+	assert_in_range(st.st_blocks * 512, rig->config.nvme_size, UINT64_MAX);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_in_range(nvme_file_fd(setting->nvme), 0, INT32_MAX);
+	assert_in_range(nvme_file_fd(rig->nvme), 0, INT32_MAX);
 }
 
 static void test_a_formatted_file_is_in_service_at_once(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	open_and_close(setting);
-	setting->steps = 0;
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_file_percent(setting->nvme), 100);
-	assert_int_equal(setting->cache->nvme->usable, 3 * MIB);
-	assert_int_equal(setting->steps, 0);
-	assert_true(nvme_file_read_rate(setting->nvme) > 0);
+	open_and_close(rig);
+	rig->steps = 0;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(nvme_file_percent(rig->nvme), 100);
+	assert_int_equal(rig->cache->nvme->usable, 3 * MIB);
+	assert_int_equal(rig->steps, 0);
+	assert_true(nvme_file_read_rate(rig->nvme) > 0);
 }
 
 static void test_a_file_of_another_size_is_formatted_again(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 	static const uint64_t sizes[] = {5 * MIB, 2 * MIB, 2 * MIB + 4096, 3 * MIB};
-	open_and_close(setting);
+	open_and_close(rig);
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		setting->config.nvme_size = sizes[i];
-		assert_int_equal(open_tier(setting), 0);
-		assert_int_equal(nvme_file_percent(setting->nvme), 0);
-		await_format(setting);
-		close_tier(setting);
-		assert_int_equal(stat_of(setting).st_size, sizes[i] + NVME_HEAD);
+		rig->config.nvme_size = sizes[i];
+		assert_int_equal(nvme_file_rig_open(rig), 0);
+		assert_int_equal(nvme_file_percent(rig->nvme), 0);
+		await_format(rig);
+		nvme_file_rig_close(rig);
+		assert_int_equal(stat_of(rig).st_size, sizes[i] + NVME_HEAD);
 	}
 }
 
 /* Closed while it was formatting: the next start formats it from the beginning. */
 static void test_an_interrupted_format(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	setting->config.nvme_size = 200 * MIB;
-	assert_int_equal(open_tier(setting), 0);
-	close_tier(setting);
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_file_percent(setting->nvme), 0);
-	await_format(setting);
+	rig->config.nvme_size = 200 * MIB;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	nvme_file_rig_close(rig);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(nvme_file_percent(rig->nvme), 0);
+	await_format(rig);
 }
 
 /* Cut off before there was a label: the file is as long as it was made and has nothing in
  * it. */
 static void test_a_file_cut_off_before_its_label(void **state)
 {
-	struct setting *setting = *state;
-	write_file(setting, "", 0, 7 * (off_t)MIB);
-	open_and_close(setting);
-	assert_int_equal(stat_of(setting).st_size, 3 * MIB + NVME_HEAD);
+	struct nvme_file_rig *rig = *state;
+	write_file(rig, "", 0, 7 * (off_t)MIB);
+	open_and_close(rig);
+	assert_int_equal(stat_of(rig).st_size, 3 * MIB + NVME_HEAD);
 }
 
 /* ---- refused ---- */
 
 static void test_a_foreign_file_is_refused_and_untouched(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 	static const off_t lengths[] = {0,
 					100,
 					4096,
@@ -263,70 +161,70 @@ static void test_a_foreign_file_is_refused_and_untouched(void **state)
 					3 * (off_t)MIB + (off_t)NVME_HEAD,
 					3 * (off_t)MIB + 1};
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
-		write_file(setting, "precious", 0, lengths[i]);
-		struct stat before = stat_of(setting), now;
-		assert_refused(setting, -EEXIST, "holds data that is not hbmd's");
-		now = stat_of(setting);
+		write_file(rig, "precious", 0, lengths[i]);
+		struct stat before = stat_of(rig), now;
+		nvme_file_rig_assert_refused(rig, -EEXIST, "holds data that is not hbmd's");
+		now = stat_of(rig);
 		assert_int_equal(now.st_size, before.st_size);
 		assert_int_equal(now.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
 		char text[8];
-		int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
+		int fd = open(rig->path, O_RDONLY | O_CLOEXEC);
 		assert_int_equal(read(fd, text, sizeof(text)), sizeof(text));
 		close(fd);
 		assert_memory_equal(text, "precious", sizeof(text));
-		unlink(setting->path);
+		unlink(rig->path);
 	}
 }
 
 static void test_a_label_of_which_a_byte_is_wrong(void **state)
 {
-	struct setting *setting = *state;
-	open_and_close(setting);
-	write_file(setting, "?", 20, 0);
-	assert_refused(setting, -EEXIST, "not hbmd's");
+	struct nvme_file_rig *rig = *state;
+	open_and_close(rig);
+	write_file(rig, "?", 20, 0);
+	nvme_file_rig_assert_refused(rig, -EEXIST, "not hbmd's");
 }
 
 static void test_sizes_that_are_too_small(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 	static const uint64_t sizes[] = {0, 4096, MIB - 1};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		setting->config.nvme_size = sizes[i];
-		assert_refused(setting, -EINVAL, "too small");
-		assert_int_equal(access(setting->path, F_OK), -1);
+		rig->config.nvme_size = sizes[i];
+		nvme_file_rig_assert_refused(rig, -EINVAL, "too small");
+		assert_int_equal(access(rig->path, F_OK), -1);
 	}
 }
 
 static void test_a_file_that_is_locked(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	open_and_close(setting);
-	int fd = open(setting->path, O_RDONLY | O_CLOEXEC);
+	open_and_close(rig);
+	int fd = open(rig->path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
-	assert_refused(setting, -EWOULDBLOCK, "in use");
-	assert_int_equal(stat_of(setting).st_size, 3 * MIB + NVME_HEAD);
+	nvme_file_rig_assert_refused(rig, -EWOULDBLOCK, "in use");
+	assert_int_equal(stat_of(rig).st_size, 3 * MIB + NVME_HEAD);
 	close(fd);
-	assert_int_equal(open_tier(setting), 0);
-	fd = open(setting->path, O_RDONLY | O_CLOEXEC); /* and it is locked by the tier now */
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	fd = open(rig->path, O_RDONLY | O_CLOEXEC); /* and it is locked by the tier now */
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
 	close(fd);
 }
 
 static void test_paths_that_cannot_be(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	free(setting->config.nvme_path);
-	setting->config.nvme_path = strdup("/var/tmp/no such folder/tier");
-	assert_refused(setting, -ENOENT, "create its folder first");
-	free(setting->config.nvme_path);
-	setting->config.nvme_path = strdup(setting->folder);
-	assert_refused(setting, -EISDIR, "cannot open");
-	free(setting->config.nvme_path);
-	setting->config.nvme_path = strdup("/dev/null");
-	assert_int_not_equal(open_tier(setting), 0);
-	assert_null(setting->nvme);
+	free(rig->config.nvme_path);
+	rig->config.nvme_path = strdup("/var/tmp/no such folder/tier");
+	nvme_file_rig_assert_refused(rig, -ENOENT, "create its folder first");
+	free(rig->config.nvme_path);
+	rig->config.nvme_path = strdup(rig->folder);
+	nvme_file_rig_assert_refused(rig, -EISDIR, "cannot open");
+	free(rig->config.nvme_path);
+	rig->config.nvme_path = strdup("/dev/null");
+	assert_int_not_equal(nvme_file_rig_open(rig), 0);
+	assert_null(rig->nvme);
 }
 
 /* ---- no room ---- */
@@ -335,7 +233,7 @@ static void test_paths_that_cannot_be(void **state)
  * removed. */
 static void test_a_file_that_may_not_grow(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 	struct rlimit before, limit;
 	void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
 
@@ -343,39 +241,38 @@ static void test_a_file_that_may_not_grow(void **state)
 	limit = before;
 	limit.rlim_cur = MIB;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	int r = open_tier(setting);
+	int r = nvme_file_rig_open(rig);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	signal(SIGXFSZ, handler);
 	assert_int_equal(r, -EFBIG);
-	assert_non_null(strstr(setting->error, "cannot allocate"));
-	assert_int_equal(access(setting->path, F_OK), -1);
+	assert_non_null(strstr(rig->error, "cannot allocate"));
+	assert_int_equal(access(rig->path, F_OK), -1);
 }
 
 /* A disk that fails while it is filled: the tier stays as large as it is by then, and
  * nobody waits for the rest. */
 static void test_a_disk_that_fails_while_it_is_formatted(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	setting->config.nvme_size = 512 * MIB;
-	assert_int_equal(open_tier(setting), 0);
+	rig->config.nvme_size = 512 * MIB;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
 	int unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_true(unwritable >= 0);
-	assert_true(dup3(unwritable, nvme_file_fd(setting->nvme), O_CLOEXEC) >= 0);
+	assert_true(dup3(unwritable, nvme_file_fd(rig->nvme), O_CLOEXEC) >= 0);
 	close(unwritable);
-	assert_int_equal(loop_timer_set(setting->loop, &setting->watchdog, clock_now() + PATIENCE),
-			 0);
-	assert_int_equal(loop_run(setting->loop), 0);
-	loop_timer_stop(setting->loop, &setting->watchdog);
-	assert_int_equal(nvme_file_settled(setting->nvme), true);
-	assert_in_range(nvme_file_percent(setting->nvme), 0, 99);
-	assert_in_range(setting->cache->nvme->usable, 0, setting->config.nvme_size - 1);
+	assert_int_equal(loop_timer_set(rig->loop, &rig->watchdog, clock_now() + PATIENCE), 0);
+	assert_int_equal(loop_run(rig->loop), 0);
+	loop_timer_stop(rig->loop, &rig->watchdog);
+	assert_int_equal(nvme_file_settled(rig->nvme), true);
+	assert_in_range(nvme_file_percent(rig->nvme), 0, 99);
+	assert_in_range(rig->cache->nvme->usable, 0, rig->config.nvme_size - 1);
 }
 
 /* A file system of its own, of `type`; skips the test where that is not permitted. */
-static void mount_over(struct setting *setting, const char *type, const char *options)
+static void mount_over(struct nvme_file_rig *rig, const char *type, const char *options)
 {
-	if (mount("none", setting->folder, type, 0, options) < 0) {
+	if (mount("none", rig->folder, type, 0, options) < 0) {
 		print_message("SKIP: mounting %s: %s\n", type, strerror(errno));
 		skip();
 	}
@@ -383,35 +280,35 @@ static void mount_over(struct setting *setting, const char *type, const char *op
 
 static void test_a_full_disk(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	mount_over(setting, "tmpfs", "size=2m");
-	int r = open_tier(setting);
-	int left = access(setting->path, F_OK);
-	assert_int_equal(umount(setting->folder), 0);
+	mount_over(rig, "tmpfs", "size=2m");
+	int r = nvme_file_rig_open(rig);
+	int left = access(rig->path, F_OK);
+	assert_int_equal(umount(rig->folder), 0);
 	assert_int_equal(r, -ENOSPC);
-	assert_non_null(strstr(setting->error, "4194304 bytes are needed"));
-	assert_non_null(strstr(setting->error, "there are 2097152: lower nvme.size"));
+	assert_non_null(strstr(rig->error, "4194304 bytes are needed"));
+	assert_non_null(strstr(rig->error, "there are 2097152: lower nvme.size"));
 	assert_int_equal(left, -1);
 }
 
 /* The page cache will do, and what was made is still removed on failure. */
 static void test_a_file_system_without_direct_io(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	mount_over(setting, "ramfs", "");
-	int r = open_tier(setting);
+	mount_over(rig, "ramfs", "");
+	int r = nvme_file_rig_open(rig);
 	if (r == 0)
-		await_format(setting);
+		await_format(rig);
 
-	close_tier(setting);
-	unlink(setting->path);
-	setting->config.nvme_size = 4096;
-	int refused = open_tier(setting);
-	int left = access(setting->path, F_OK);
-	unlink(setting->path);
-	assert_int_equal(umount(setting->folder), 0);
+	nvme_file_rig_close(rig);
+	unlink(rig->path);
+	rig->config.nvme_size = 4096;
+	int refused = nvme_file_rig_open(rig);
+	int left = access(rig->path, F_OK);
+	unlink(rig->path);
+	assert_int_equal(umount(rig->folder), 0);
 	assert_int_equal(r, 0);
 	assert_int_equal(refused, -EINVAL);
 	assert_int_equal(left, -1);
@@ -419,16 +316,16 @@ static void test_a_file_system_without_direct_io(void **state)
 
 /* A file system of its own of the kind that cannot allocate; skips the test where that is
  * not permitted. */
-static void mount_ext2(struct setting *setting, unsigned mib)
+static void mount_ext2(struct nvme_file_rig *rig, unsigned mib)
 {
 	char command[256];
 
 	snprintf(command, sizeof(command),
 		 "truncate -s %uM %s.img && mkfs.ext2 -q -F %s.img && mount -o loop %s.img %s", mib,
-		 setting->folder, setting->folder, setting->folder, setting->folder);
+		 rig->folder, rig->folder, rig->folder, rig->folder);
 	int status = system(command);
 	char image[64];
-	snprintf(image, sizeof(image), "%s.img", setting->folder);
+	snprintf(image, sizeof(image), "%s.img", rig->folder);
 	unlink(image); /* a mount keeps it */
 
 	if (status != 0) {
@@ -439,33 +336,33 @@ static void mount_ext2(struct setting *setting, unsigned mib)
 
 static void test_a_file_system_without_fallocate(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	setting->config.nvme_size = 20 * MIB;
-	mount_ext2(setting, 40);
-	int r = open_tier(setting);
+	rig->config.nvme_size = 20 * MIB;
+	mount_ext2(rig, 40);
+	int r = nvme_file_rig_open(rig);
 	if (r == 0)
-		await_format(setting);
+		await_format(rig);
 
 	struct stat st = {0};
-	int seen = stat(setting->path, &st);
-	close_tier(setting);
-	int again = open_tier(setting);
-	unsigned percent = again == 0 ? nvme_file_percent(setting->nvme) : 0;
-	close_tier(setting);
+	int seen = stat(rig->path, &st);
+	nvme_file_rig_close(rig);
+	int again = nvme_file_rig_open(rig);
+	unsigned percent = again == 0 ? nvme_file_percent(rig->nvme) : 0;
+	nvme_file_rig_close(rig);
 
-	setting->config.nvme_size = 60 * MIB;
-	int refused = open_tier(setting);
-	unlink(setting->path);
-	assert_int_equal(umount(setting->folder), 0);
+	rig->config.nvme_size = 60 * MIB;
+	int refused = nvme_file_rig_open(rig);
+	unlink(rig->path);
+	assert_int_equal(umount(rig->folder), 0);
 	assert_int_equal(r, 0);
 	assert_int_equal(seen, 0);
-	assert_in_range(st.st_blocks * 512, setting->config.nvme_size / 3,
+	assert_in_range(st.st_blocks * 512, rig->config.nvme_size / 3,
 			UINT64_MAX); /* written out */
 	assert_int_equal(again, 0);
 	assert_int_equal(percent, 100);
 	assert_int_equal(refused, -ENOSPC);
-	assert_non_null(strstr(setting->error, "lower nvme.size"));
+	assert_non_null(strstr(rig->error, "lower nvme.size"));
 }
 
 /* From now on, for this thread and those it makes, no file system can allocate. */
@@ -485,19 +382,19 @@ static void forget_fallocate(void)
 /* The last test: what it takes away does not come back. */
 static void test_without_fallocate(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
 	forget_fallocate();
-	setting->config.nvme_size = 70 * MIB;
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(nvme_file_percent(setting->nvme), 0);
-	await_format(setting);
-	assert_in_range(stat_of(setting).st_blocks * 512, setting->config.nvme_size, UINT64_MAX);
-	close_tier(setting);
+	rig->config.nvme_size = 70 * MIB;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(nvme_file_percent(rig->nvme), 0);
+	await_format(rig);
+	assert_in_range(stat_of(rig).st_blocks * 512, rig->config.nvme_size, UINT64_MAX);
+	nvme_file_rig_close(rig);
 	struct statvfs fs;
-	assert_int_equal(statvfs(setting->folder, &fs), 0);
-	setting->config.nvme_size = (uint64_t)fs.f_bfree * fs.f_frsize / 4096 * 4096 + 1024 * MIB;
-	assert_refused(setting, -ENOSPC, "lower nvme.size");
+	assert_int_equal(statvfs(rig->folder, &fs), 0);
+	rig->config.nvme_size = (uint64_t)fs.f_bfree * fs.f_frsize / 4096 * 4096 + 1024 * MIB;
+	nvme_file_rig_assert_refused(rig, -ENOSPC, "lower nvme.size");
 }
 
 /* ---- block devices ---- */
@@ -518,10 +415,10 @@ static int free_loop_device(char *path, size_t size)
  * Makes `path` a block device of so many bytes, all zero, and the tier's; skips the test
  * where that is not permitted.
  */
-static void become_device(struct setting *setting, off_t bytes)
+static void become_device(struct nvme_file_rig *rig, off_t bytes)
 {
 	char path[32];
-	int file = open(setting->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int file = open(rig->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	assert_in_range(file, 0, INT32_MAX);
 	assert_int_equal(ftruncate(file, bytes), 0);
@@ -537,105 +434,105 @@ static void become_device(struct setting *setting, off_t bytes)
 		skip();
 	}
 
-	setting->device = device;
-	setting->config.nvme_size = 0;
-	free(setting->config.nvme_path);
-	setting->config.nvme_path = strdup(path);
+	rig->device = device;
+	rig->config.nvme_size = 0;
+	free(rig->config.nvme_path);
+	rig->config.nvme_path = strdup(path);
 }
 
-static void write_device(struct setting *setting, const char *text, off_t at)
+static void write_device(struct nvme_file_rig *rig, const char *text, off_t at)
 {
-	assert_int_equal(pwrite(setting->device, text, strlen(text), at), strlen(text));
-	assert_int_equal(fsync(setting->device), 0);
+	assert_int_equal(pwrite(rig->device, text, strlen(text), at), strlen(text));
+	assert_int_equal(fsync(rig->device), 0);
 }
 
-static void assert_on_device(struct setting *setting, const char *text, off_t at)
+static void assert_on_device(struct nvme_file_rig *rig, const char *text, off_t at)
 {
 	char seen[64];
 	assert_in_range(strlen(text), 1, sizeof(seen));
-	assert_int_equal(pread(setting->device, seen, strlen(text), at), strlen(text));
+	assert_int_equal(pread(rig->device, seen, strlen(text), at), strlen(text));
 	assert_memory_equal(seen, text, strlen(text));
 }
 
 static void test_a_blank_device_is_in_service_at_once(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	become_device(setting, 16 * (off_t)MIB);
+	become_device(rig, 16 * (off_t)MIB);
 
 	for (int i = 0; i < 2; i++) { /* the second time by its label */
-		assert_int_equal(open_tier(setting), 0);
-		assert_int_equal(nvme_file_percent(setting->nvme), 100);
-		assert_int_equal(setting->cache->nvme->usable, 16 * MIB - NVME_HEAD);
-		assert_int_equal(setting->steps, 0);
-		close_tier(setting);
+		assert_int_equal(nvme_file_rig_open(rig), 0);
+		assert_int_equal(nvme_file_percent(rig->nvme), 100);
+		assert_int_equal(rig->cache->nvme->usable, 16 * MIB - NVME_HEAD);
+		assert_int_equal(rig->steps, 0);
+		nvme_file_rig_close(rig);
 	}
 
-	write_device(setting, "a block", 5 * (off_t)MIB); /* data, and so no longer blank */
-	setting->config.nvme_size = 7 * MIB;
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(setting->cache->nvme->usable, 7 * MIB);
+	write_device(rig, "a block", 5 * (off_t)MIB); /* data, and so no longer blank */
+	rig->config.nvme_size = 7 * MIB;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(rig->cache->nvme->usable, 7 * MIB);
 }
 
 /* Where file systems, partition tables, volume managers and the tables' copies at the end
  * write. */
 static void test_a_foreign_device_is_refused_and_untouched(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 	const off_t places[] = {
 		0, 510, 1080, 4086, 65600, (off_t)NVME_HEAD - 8, 16 * (off_t)MIB - 512};
 
-	become_device(setting, 16 * (off_t)MIB);
-	setting->config.nvme_size = 8 * MIB;
+	become_device(rig, 16 * (off_t)MIB);
+	rig->config.nvme_size = 8 * MIB;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		write_device(setting, "precious", places[i]);
-		assert_refused(setting, -EEXIST, "holds data that is not hbmd's");
-		assert_on_device(setting, "precious", places[i]);
-		assert_int_equal(pwrite(setting->device, (const char[8]){0}, 8, places[i]), 8);
+		write_device(rig, "precious", places[i]);
+		nvme_file_rig_assert_refused(rig, -EEXIST, "holds data that is not hbmd's");
+		assert_on_device(rig, "precious", places[i]);
+		assert_int_equal(pwrite(rig->device, (const char[8]){0}, 8, places[i]), 8);
 	}
 
-	assert_int_equal(open_tier(setting), 0);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
 }
 
 static void test_a_device_that_was_given_to_somebody_else(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	become_device(setting, 16 * (off_t)MIB);
-	assert_int_equal(open_tier(setting), 0);
-	close_tier(setting);
-	write_device(setting, "a boot sector", 0);
-	assert_refused(setting, -EEXIST, "not hbmd's");
-	assert_on_device(setting, "a boot sector", 0);
+	become_device(rig, 16 * (off_t)MIB);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	nvme_file_rig_close(rig);
+	write_device(rig, "a boot sector", 0);
+	nvme_file_rig_assert_refused(rig, -EEXIST, "not hbmd's");
+	assert_on_device(rig, "a boot sector", 0);
 }
 
 static void test_a_device_in_use(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	become_device(setting, 16 * (off_t)MIB);
-	int user =
-		open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would */
+	become_device(rig, 16 * (off_t)MIB);
+	int user = open(rig->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would */
 	assert_in_range(user, 0, INT32_MAX);
-	assert_refused(setting, -EBUSY, "mounted");
+	nvme_file_rig_assert_refused(rig, -EBUSY, "mounted");
 	close(user);
-	assert_int_equal(open_tier(setting), 0);
-	assert_int_equal(open(setting->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC), -1);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(open(rig->config.nvme_path, O_RDWR | O_EXCL | O_CLOEXEC), -1);
 	assert_int_equal(errno, EBUSY);
 }
 
 static void test_a_device_that_is_too_small(void **state)
 {
-	struct setting *setting = *state;
+	struct nvme_file_rig *rig = *state;
 
-	become_device(setting, 4 * (off_t)MIB);
-	setting->config.nvme_size = 4 * MIB - NVME_HEAD + 4096;
-	assert_refused(setting, -ENOSPC, "lower nvme.size");
-	setting->config.nvme_size = UINT64_MAX / 4096 * 4096;
-	assert_refused(setting, -ENOSPC, "lower nvme.size");
+	become_device(rig, 4 * (off_t)MIB);
+	rig->config.nvme_size = 4 * MIB - NVME_HEAD + 4096;
+	nvme_file_rig_assert_refused(rig, -ENOSPC, "lower nvme.size");
+	rig->config.nvme_size = UINT64_MAX / 4096 * 4096;
+	nvme_file_rig_assert_refused(rig, -ENOSPC, "lower nvme.size");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                                                 \
+	cmocka_unit_test_setup_teardown(name, nvme_file_rig_setup, nvme_file_rig_teardown)
 
 int main(void)
 {
