@@ -85,30 +85,30 @@ static void fill(char *out, size_t size, const char *text)
 	assert_true(used < size);
 }
 
+static const struct {
+	const char *text; /* @: the test's folder */
+	const char *expected;
+} refused_too[] = {
+	{"[nvme]\npath = @/new\n", "nvme.size: 0 bytes are too small"},
+	{"[nvme]\npath = @/new\nsize = 15TiB\n", "lower nvme.size"},
+	{"[nvme]\npath = @/missing/new\nsize = 2MiB\n", "create it first"},
+	{"[nvme]\npath = @/foreign\nsize = 2MiB\n", "holds data that is not hbmd's"},
+	{"[nvme]\npath = @/foreign/new\nsize = 2MiB\n", "Not a directory"},
+	{"[nvme]\npath = @\nsize = 2MiB\n", "Is a directory"},
+	{"[nvme]\npath = @/new\nsize = 2MiB\nfail = read:0:EIO\n", "nvme.fail: got "},
+	{"[hbmd]\ndriver = soft\n[soft]\nfail = cuMemCreate\n", "HBM_SOFT_FAIL"},
+	{"[hbmd]\nstate_dir = @/missing/state\n", "create it first"},
+	{"[hbmd]\nstate_dir = @/foreign\n", "not a folder"},
+	{"[ddr]\nsize = 15TiB\n", "ddr.size: "},
+	{"[hbmd]\nsocket_group = no-such-group\n", "no such group: no-such-group"},
+	{"[ddr]\nhugepages = yes\nsize = 100GiB\n", "ddr."},
+	{"[hbmd]\ndriver = soft\n[device]\nmemory = 2GiB\n", "device 0 has 1073741824"},
+	{"[hbmd]\ndriver = soft\n[device]\nmemory = 50%\ncache = 600MiB\n", "device.cache: "},
+};
+
 static void test_the_check_finds_what_a_start_refuses(void **state)
 {
 	(void)state;
-	static const struct {
-		const char *text; /* @: the test's folder */
-		const char *expected;
-	} refused_too[] = {
-		{"[nvme]\npath = @/new\n", "nvme.size: 0 bytes are too small"},
-		{"[nvme]\npath = @/new\nsize = 15TiB\n", "lower nvme.size"},
-		{"[nvme]\npath = @/missing/new\nsize = 2MiB\n", "create it first"},
-		{"[nvme]\npath = @/foreign\nsize = 2MiB\n", "holds data that is not hbmd's"},
-		{"[nvme]\npath = @/foreign/new\nsize = 2MiB\n", "Not a directory"},
-		{"[nvme]\npath = @\nsize = 2MiB\n", "Is a directory"},
-		{"[nvme]\npath = @/new\nsize = 2MiB\nfail = read:0:EIO\n", "nvme.fail: got "},
-		{"[hbmd]\ndriver = soft\n[soft]\nfail = cuMemCreate\n", "HBM_SOFT_FAIL"},
-		{"[hbmd]\nstate_dir = @/missing/state\n", "create it first"},
-		{"[hbmd]\nstate_dir = @/foreign\n", "not a folder"},
-		{"[ddr]\nsize = 15TiB\n", "ddr.size: "},
-		{"[hbmd]\nsocket_group = no-such-group\n", "no such group: no-such-group"},
-		{"[ddr]\nhugepages = yes\nsize = 100GiB\n", "ddr."},
-		{"[hbmd]\ndriver = soft\n[device]\nmemory = 2GiB\n", "device 0 has 1073741824"},
-		{"[hbmd]\ndriver = soft\n[device]\nmemory = 50%\ncache = 600MiB\n",
-		 "device.cache: "},
-	};
 	char folder[200], text[512], file[160];
 	snprintf(file, sizeof(file), "%s/foreign", daemon_.dir);
 	file_write(file, "the only copy of something\n");

@@ -182,61 +182,57 @@ static void test_status(void **state)
 	hbmctl_finish();
 }
 
+static const struct {
+	const char *line, *array;
+	size_t records;
+	const char *header, *cell;
+	const char *counts[5]; /* members that are whole numbers */
+} lists[] = {
+	{"devices",
+	 "devices",
+	 1,
+	 "DEVICE  NAME",
+	 " 192 MiB ",
+	 {"index", "total", "memory", "leased"}},
+	{"tiers",
+	 "tiers",
+	 3,
+	 "TIER ",
+	 "\nnvme ",
+	 {"device", "capacity", "bytes", "in_blocks", "headroom"}},
+	{"sessions",
+	 "sessions",
+	 2,
+	 "SESSION ",
+	 "  test ",
+	 {"session", "pid", "leased", "stored_bytes"}},
+	{"regions",
+	 "regions",
+	 1,
+	 "SESSION  REGION",
+	 " 2 MiB",
+	 {"session", "region", "committed", "slab"}},
+	{"namespaces", "namespaces", 1, "NAMESPACE ", "  kv ", {"ns", "block_bytes", "blocks"}},
+	{"blocks",
+	 "blocks",
+	 HBMCTL_STORED,
+	 "NAMESPACE ",
+	 "  hbm ",
+	 {"ns", "offset", "bytes", "pins"}},
+	{"blocks --limit 3", "blocks", 3, "NAMESPACE ", "  hbm ", {"children"}},
+	{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
+	{"limits",
+	 "limits",
+	 LIMITS,
+	 "NAME ",
+	 "limits.request_bytes_total ",
+	 {"limit", "used", "highest", "refused"}},
+};
+
 /* For people there is a line of headers and one for each record of the JSON document. */
 static void test_lists(void **state)
 {
 	(void)state;
-	static const struct {
-		const char *line, *array;
-		size_t records;
-		const char *header, *cell;
-		const char *counts[5]; /* members that are whole numbers */
-	} lists[] = {
-		{"devices",
-		 "devices",
-		 1,
-		 "DEVICE  NAME",
-		 " 192 MiB ",
-		 {"index", "total", "memory", "leased"}},
-		{"tiers",
-		 "tiers",
-		 3,
-		 "TIER ",
-		 "\nnvme ",
-		 {"device", "capacity", "bytes", "in_blocks", "headroom"}},
-		{"sessions",
-		 "sessions",
-		 2,
-		 "SESSION ",
-		 "  test ",
-		 {"session", "pid", "leased", "stored_bytes"}},
-		{"regions",
-		 "regions",
-		 1,
-		 "SESSION  REGION",
-		 " 2 MiB",
-		 {"session", "region", "committed", "slab"}},
-		{"namespaces",
-		 "namespaces",
-		 1,
-		 "NAMESPACE ",
-		 "  kv ",
-		 {"ns", "block_bytes", "blocks"}},
-		{"blocks",
-		 "blocks",
-		 HBMCTL_STORED,
-		 "NAMESPACE ",
-		 "  hbm ",
-		 {"ns", "offset", "bytes", "pins"}},
-		{"blocks --limit 3", "blocks", 3, "NAMESPACE ", "  hbm ", {"children"}},
-		{"blocks --namespace 77", "blocks", 0, "NAMESPACE ", "KEY", {NULL}},
-		{"limits",
-		 "limits",
-		 LIMITS,
-		 "NAME ",
-		 "limits.request_bytes_total ",
-		 {"limit", "used", "highest", "refused"}},
-	};
 	hbmctl_begin();
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {

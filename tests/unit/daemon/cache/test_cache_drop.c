@@ -360,58 +360,63 @@ static void test_a_lost_tier(void **state)
 	cache_rig_close(&rig);
 }
 
+enum { NODES = 1500, PINS = 8 };
+
+/* Drops a block, goes on with what is being dropped, changes a pin, or uses a block, which
+ * is stored first where it is not there. */
+static void do_at_random(struct cache_rig *rig, uint16_t ns, uint32_t *pins)
+{
+	struct cache *cache = rig->cache;
+	uint32_t n = (uint32_t)seed_below(&rig->seed, NODES);
+	uint32_t number = cache_rig_find(rig, ns, n);
+	uint32_t *pin = &pins[seed_below(&rig->seed, PINS)];
+
+	switch (seed_below(&rig->seed, 12)) {
+	case 0:
+		if (number != 0)
+			cache_drop(cache, number);
+		break;
+	case 1:
+		cache_drop_pending(cache, (uint32_t)seed_below(&rig->seed, 20));
+		break;
+	case 2:
+		if (*pin != 0)
+			cache_unpin(cache, *pin);
+		*pin = number != 0 && cache_pin(cache, number, &(uint32_t){CACHE_WALK_MAX}) ==
+					       HBM_OK
+			       ? number
+			       : 0;
+		break;
+	default:
+		if (number == 0) {
+			uint32_t back = 1 + (uint32_t)seed_below(&rig->seed, 3);
+			number = cache_rig_insert(rig, ns, n,
+						  n < back ? 0 : cache_rig_find(rig, ns, n - back));
+		}
+
+		use(rig, number, (uint32_t)seed_below(&rig->seed, 2));
+	}
+}
+
 /* Trees of any form, used, pinned, evicted and dropped at random, with a few steps now and
  * then. */
 static void test_random_drops(void **state)
 {
-	enum { NODES = 1500, PINS = 8 };
-
 	(void)state;
 	struct cache_rig rig;
 	cache_rig_open(&rig, __func__, 2, (const uint64_t[]){200, 200, 400, 600});
-	struct cache *cache = rig.cache;
 	uint16_t ns = cache_rig_namespace(&rig, 1);
 	uint32_t pins[PINS] = {0};
 
 	for (unsigned step = 0; step < 20000; step++) {
-		uint32_t n = (uint32_t)seed_below(&rig.seed, NODES);
-		uint32_t number = cache_rig_find(&rig, ns, n);
-		uint32_t *pin = &pins[seed_below(&rig.seed, PINS)];
-
-		switch (seed_below(&rig.seed, 12)) {
-		case 0:
-			if (number != 0)
-				cache_drop(cache, number);
-			break;
-		case 1:
-			cache_drop_pending(cache, (uint32_t)seed_below(&rig.seed, 20));
-			break;
-		case 2:
-			if (*pin != 0)
-				cache_unpin(cache, *pin);
-			*pin = number != 0 && cache_pin(cache, number,
-							&(uint32_t){CACHE_WALK_MAX}) == HBM_OK
-				       ? number
-				       : 0;
-			break;
-		default:
-			if (number == 0) {
-				uint32_t back = 1 + (uint32_t)seed_below(&rig.seed, 3);
-				number = cache_rig_insert(
-					&rig, ns, n,
-					n < back ? 0 : cache_rig_find(&rig, ns, n - back));
-			}
-
-			use(&rig, number, (uint32_t)seed_below(&rig.seed, 2));
-		}
-
+		do_at_random(&rig, ns, pins);
 		if (step % 8 == 0)
 			assert_counts(&rig);
 	}
 
 	for (uint32_t i = 0; i < PINS; i++)
 		if (pins[i] != 0)
-			cache_unpin(cache, pins[i]);
+			cache_unpin(rig.cache, pins[i]);
 	finish(&rig);
 	cache_rig_assert_empties(&rig);
 	cache_rig_close(&rig);

@@ -20,60 +20,61 @@ static CUresult nothing_run(struct hbm_soft_launch *launch, void *const *params)
 	return CUDA_SUCCESS;
 }
 
+static const struct {
+	const char *text;
+	CUresult result;
+} texts[] = {
+	{HEAD, CUDA_SUCCESS},
+	{"/* made */ // by hand\n" HEAD, CUDA_SUCCESS},
+	{".version 8.0 .target sm_52, debug .address_size 64 .entry e {}", CUDA_SUCCESS},
+	{HEAD ".func (.param .b32 r) f(.param .b32 a) { { } } .entry e() {\"}\" /* } */ { "
+	      "} // }\n }",
+	 CUDA_SUCCESS},
+	{HEAD ".global .align 4 .b8 table[2] = {1, 2}; .extern .entry e();", CUDA_SUCCESS},
+	{"", CUDA_ERROR_INVALID_IMAGE},
+	{"int main(void) { return 0; }", CUDA_ERROR_INVALID_IMAGE},
+	{".target sm_70 .version 6.0 .address_size 64", CUDA_ERROR_INVALID_IMAGE},
+	{"\177ELF", CUDA_ERROR_NO_BINARY_FOR_GPU},
+	{"\x50\xed\x55\xba", CUDA_ERROR_NO_BINARY_FOR_GPU},
+	{".version 6", CUDA_ERROR_INVALID_PTX},
+	{".version 6.0", CUDA_ERROR_INVALID_PTX},
+	{".version 8.1 .target sm_70 .address_size 64", CUDA_ERROR_UNSUPPORTED_PTX_VERSION},
+	{".version 5.0 .target sm_70 .address_size 64", CUDA_ERROR_UNSUPPORTED_PTX_VERSION},
+	{".version 6.0 .target compute_70 .address_size 64", CUDA_ERROR_INVALID_PTX},
+	{".version 7.0 .target sm_80 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
+	{".version 8.0 .target sm_90a .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
+	{".version 6.0 .target sm_30 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
+	{".version 6.0 .target sm_70 .entry e() {}",
+	 CUDA_ERROR_INVALID_PTX}, /* 32 is the default */
+	{".version 6.0 .target sm_70 .address_size 32", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e() { ", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e() { } }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e() { /* }", CUDA_ERROR_INVALID_PTX},
+	{HEAD "/* more to come", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".file 1 \"a.cu", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry () { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e()", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e() { } .entry e() { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e(.param .u64) { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e(.param a) { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e(.param .u64 a .param .u64 b) { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e(.param .b8 a[4097]) { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e(.param .b8 a[4096], .param .b8 b) { }", CUDA_ERROR_INVALID_PTX},
+	{HEAD ".entry e() .maxntid , { }", CUDA_ERROR_INVALID_PTX},
+};
+
 static void test_texts(void **state)
 {
-	static const struct {
-		const char *text;
-		CUresult result;
-	} cases[] = {
-		{HEAD, CUDA_SUCCESS},
-		{"/* made */ // by hand\n" HEAD, CUDA_SUCCESS},
-		{".version 8.0 .target sm_52, debug .address_size 64 .entry e {}", CUDA_SUCCESS},
-		{HEAD ".func (.param .b32 r) f(.param .b32 a) { { } } .entry e() {\"}\" /* } */ { "
-		      "} // }\n }",
-		 CUDA_SUCCESS},
-		{HEAD ".global .align 4 .b8 table[2] = {1, 2}; .extern .entry e();", CUDA_SUCCESS},
-		{"", CUDA_ERROR_INVALID_IMAGE},
-		{"int main(void) { return 0; }", CUDA_ERROR_INVALID_IMAGE},
-		{".target sm_70 .version 6.0 .address_size 64", CUDA_ERROR_INVALID_IMAGE},
-		{"\177ELF", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{"\x50\xed\x55\xba", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{".version 6", CUDA_ERROR_INVALID_PTX},
-		{".version 6.0", CUDA_ERROR_INVALID_PTX},
-		{".version 8.1 .target sm_70 .address_size 64", CUDA_ERROR_UNSUPPORTED_PTX_VERSION},
-		{".version 5.0 .target sm_70 .address_size 64", CUDA_ERROR_UNSUPPORTED_PTX_VERSION},
-		{".version 6.0 .target compute_70 .address_size 64", CUDA_ERROR_INVALID_PTX},
-		{".version 7.0 .target sm_80 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{".version 8.0 .target sm_90a .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{".version 6.0 .target sm_30 .address_size 64", CUDA_ERROR_NO_BINARY_FOR_GPU},
-		{".version 6.0 .target sm_70 .entry e() {}",
-		 CUDA_ERROR_INVALID_PTX}, /* 32 is the default */
-		{".version 6.0 .target sm_70 .address_size 32", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e() { ", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e() { } }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e() { /* }", CUDA_ERROR_INVALID_PTX},
-		{HEAD "/* more to come", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".file 1 \"a.cu", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry () { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e()", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e() { } .entry e() { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e(.param .u64) { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e(.param a) { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e(.param .u64 a .param .u64 b) { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e(.param .b8 a[4097]) { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e(.param .b8 a[4096], .param .b8 b) { }", CUDA_ERROR_INVALID_PTX},
-		{HEAD ".entry e() .maxntid , { }", CUDA_ERROR_INVALID_PTX},
-	};
 	const struct soft_device *soft = *state;
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		CUmodule module = NULL;
-		CUresult result = soft->driver->cuModuleLoadData(&module, cases[i].text);
+		CUresult result = soft->driver->cuModuleLoadData(&module, texts[i].text);
 
-		if (result != cases[i].result)
-			print_error("%s\n", cases[i].text);
+		if (result != texts[i].result)
+			print_error("%s\n", texts[i].text);
 
-		assert_int_equal(result, cases[i].result);
+		assert_int_equal(result, texts[i].result);
 		assert_int_equal(soft->call.live("modules"), result == CUDA_SUCCESS);
 		if (result == CUDA_SUCCESS)
 			assert_int_equal(soft->driver->cuModuleUnload(module), CUDA_SUCCESS);
