@@ -184,7 +184,6 @@ static size_t make_blocks(struct play *play, struct client *client, uint16_t opc
 			segments[i * each + k] =
 				(struct hbm_wire_range){.region = region.number,
 							.offset = (uint64_t)below(play, 33) * 65536,
-
 							.bytes = ns.bytes / each};
 	}
 

@@ -14,6 +14,7 @@
 
 #include "tests/support/raw.h"
 #include "tests/support/stage.h"
+#include "tests/support/thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -169,14 +170,19 @@ static bool flood(struct client *client, unsigned opcode, unsigned most)
 	return client->sent > before;
 }
 
-/* Until none of them can send any more, for a while: nobody reads. */
+/* Until none of them can send any more and the daemon has nothing to do: nobody reads. */
 static void flood_all(struct client clients[SESSIONS])
 {
-	for (int quiet = 0; quiet < 10; quiet++) {
+	bool is_over = false;
+	char loop[16];
+
+	snprintf(loop, sizeof(loop), "%d", (int)daemon_.pid);
+	while (!is_over) {
+		poll(NULL, 0, 1);
+		is_over = thread_is_asleep(daemon_.pid, loop);
 		for (int i = 0; i < SESSIONS; i++)
 			if (flood(&clients[i], HBM_WIRE_LOOKUP, FLOOD))
-				quiet = 0;
-		poll(NULL, 0, 20);
+				is_over = false;
 	}
 }
 
@@ -250,5 +256,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(test_the_figure_holds_at_the_limits),
 					   TEST(test_a_prefetch_that_does_not_fit)};
+	alarm(200); /* a hang is a failure */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -375,5 +375,6 @@ int main(int argc, char **argv)
 		TEST(test_a_connection_closed), TEST(test_a_process_killed),
 		TEST(test_an_honest_client),
 	};
+	alarm(200); /* a hang is a failure */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
