@@ -15,6 +15,8 @@
 #include "daemon/base/log.h"
 #include "daemon/region/slab.h"
 
+#define DEFAULT_SLAB (4 * MIB)
+
 static void pool_watchman(struct timer *timer)
 {
 	struct soft_pool *pool = container_of(timer, struct soft_pool, watchman);
@@ -53,6 +55,17 @@ bool pool_is_quiet(void *arg)
 	return quiet;
 }
 
+bool pool_is_full(void *arg)
+{
+	struct soft_pool *pool = arg;
+	bool full = pool_is_quiet(pool);
+
+	for (uint32_t i = 0; i < pool->devices->count; i++)
+		full = full && slabs_books(pool->devices->list[i].slabs).uncreated < DEFAULT_SLAB;
+
+	return full;
+}
+
 void pool_open(struct soft_pool *pool, uint64_t budget)
 {
 	char error[256] = "";
@@ -76,8 +89,8 @@ void pool_open(struct soft_pool *pool, uint64_t budget)
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];
 
-		assert_int_equal(slabs_open(&device->slabs, device, pool->loop, budget, 4 * MIB),
-				 0);
+		assert_int_equal(
+			slabs_open(&device->slabs, device, pool->loop, budget, DEFAULT_SLAB), 0);
 	}
 }
 

@@ -39,3 +39,6 @@ void pool_close(struct soft_pool *pool);
 void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), void *arg);
 /* For pool_run(): whether no slab is being retired any more. Checks the books of each pool. */
 bool pool_is_quiet(void *pool);
+/* The same, and no slab of the default size can be made ahead any more: no thread makes
+ * descriptors. */
+bool pool_is_full(void *pool);

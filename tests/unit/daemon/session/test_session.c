@@ -96,6 +96,7 @@ static void a_session_short_of_descriptors_is_not_opened(void **state)
 		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
 	rig->client = ends[1];
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	pool_run(&rig->pool, pool_is_full, &rig->pool);
 
 	for (rlim_t room = 0; r == -EMFILE; room++) {
 		struct session *session = NULL;
