@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reads and writes of the NVMe tier on a real file, with both engines of the loop:
- * contents, joining of neighbours, faults of the n-th I/O for every n, order. Each
- * operation's done() must be called exactly once.
+ * contents, joining of neighbours, faults of the n-th I/O for every n. Each operation's
+ * done() must be called exactly once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -222,66 +222,6 @@ static void check_end_of_file(enum loop_engine engine)
 	nvme_io_rig_free(rig);
 }
 
-/* What is waited for goes first, but the others get one I/O in eight. */
-static void check_order(enum loop_engine engine)
-{
-	enum { EACH = 40 };
-	struct nvme_io_rig *rig = nvme_io_rig_new(engine);
-
-	nvme_io_rig_open(rig, 1, NVME_IO_BLOCK, "");
-	for (uint64_t i = 0; i < EACH; i++)
-		nvme_io_rig_submit(rig, i % 2 == 0, 2 * i, 1, false);
-	for (uint64_t i = 0; i < EACH; i++)
-		nvme_io_rig_submit(rig, i % 2 == 0, 2 * (EACH + i), 1, true);
-	nvme_io_rig_run(rig);
-	unsigned early = 0; /* background ones that ended before the last urgent one */
-	unsigned last = 0;
-	for (unsigned i = EACH; i < 2 * EACH; i++)
-		last = rig->works[i].turn > last ? rig->works[i].turn : last;
-	for (unsigned i = 0; i < EACH; i++)
-		early += rig->works[i].turn < last;
-	assert_in_range(early, 4, 7);
-	nvme_io_rig_free(rig);
-}
-
-/* Beside 25 operations of one payer, each of two I/Os, another's waits for what has been
- * started and for a turn of the first. */
-static void check_turns(enum loop_engine engine)
-{
-	enum { LARGE = 25, EACH = 8 };
-	struct nvme_io_rig *rig = nvme_io_rig_new(engine);
-
-	nvme_io_rig_open(rig, 1, EACH / 2 * NVME_IO_BLOCK, "");
-	for (uint64_t i = 0; i < LARGE; i++)
-		nvme_io_rig_submit_for(rig, 1, false, i * EACH, EACH, true);
-	nvme_io_dispatch(rig->nvme_io);
-	const struct nvme_io_work *late =
-		nvme_io_rig_submit_for(rig, 2, false, LARGE * EACH, EACH, true);
-	nvme_io_rig_run(rig);
-	assert_in_range(late->turn, 0, 2);
-	nvme_io_rig_free(rig);
-}
-
-/* What was background becomes urgent, whole or half done; what has been issued stays. */
-static void check_hastening(enum loop_engine engine)
-{
-	enum { EACH = 40 };
-	struct nvme_io_rig *rig = nvme_io_rig_new(engine);
-
-	nvme_io_rig_open(rig, 1, 2 * NVME_IO_BLOCK, "");
-	for (uint64_t i = 0; i < EACH; i++)
-		nvme_io_rig_submit(rig, false, 6 * i, 4, false);
-	nvme_io_dispatch(rig->nvme_io);
-	nvme_io_hasten(rig->nvme_io, &rig->works[0].op, (struct fair_payer){.id = 1});
-	nvme_io_hasten(rig->nvme_io, &rig->works[EACH - 1].op, (struct fair_payer){.id = 2});
-
-	nvme_io_rig_run(rig);
-	assert_in_range(rig->works[0].turn, 0, 1);
-	assert_in_range(rig->works[EACH - 1].turn, 0, 1);
-	nvme_io_hasten(rig->nvme_io, &rig->works[1].op, (struct fair_payer){.id = 1});
-	nvme_io_rig_free(rig);
-}
-
 /* What is larger than an I/O is moved in pieces, whatever happens to one of them; it joins no
  * neighbour. The small one goes first. */
 static void check_pieces(enum loop_engine engine)
@@ -358,24 +298,6 @@ static void test_the_end_of_the_file(void **state)
 	nvme_io_rig_for_both(check_end_of_file);
 }
 
-static void test_urgent_before_background(void **state)
-{
-	(void)state;
-	nvme_io_rig_for_both(check_order);
-}
-
-static void test_payers_take_turns(void **state)
-{
-	(void)state;
-	nvme_io_rig_for_both(check_turns);
-}
-
-static void test_background_becomes_urgent(void **state)
-{
-	(void)state;
-	nvme_io_rig_for_both(check_hastening);
-}
-
 static void test_large_operations_in_pieces(void **state)
 {
 	(void)state;
@@ -391,10 +313,7 @@ int main(void)
 		cmocka_unit_test(test_a_lasting_fault_costs_one_operation),
 		cmocka_unit_test(test_retries_are_bounded),
 		cmocka_unit_test(test_the_end_of_the_file),
-		cmocka_unit_test(test_urgent_before_background),
-		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_large_operations_in_pieces),
-		cmocka_unit_test(test_background_becomes_urgent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
