@@ -175,13 +175,13 @@ static void memory_setup_nvme_changed(void *arg, bool silent)
 {
 	struct memory_setup *memory_setup = arg;
 	struct hbmd *hbmd = memory_setup->hbmd;
-	if (silent)
-		silence_begin(hbmd->mover, hbmd->cache->nvme);
-	else
+	if (!silent) {
 		silence_end(hbmd->mover, hbmd->cache->nvme);
+		return;
+	}
 
-	if (silent)
-		pump_run(hbmd->mover);
+	silence_begin(hbmd->mover, hbmd->cache->nvme);
+	pump_run(hbmd->mover);
 }
 
 static void memory_setup_nvme_late(void *arg)
