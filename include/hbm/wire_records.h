@@ -110,8 +110,8 @@
 	X(R, uint64_t, demotions_dropped, , COUNT, 5, COUNTER, "demotions dropped",                \
 	  "hbmd_demotions_dropped_total",                                                          \
 	  "Blocks that went away because the tier below did not take them in time.")               \
-	X(R, uint64_t, nvme_hangs, , COUNT, 5, GAUGE, "NVMe hangs",                                \
-	  "hbmd_nvme_hangs", "How often NVMe did not answer for nvme.timeout_ms.")                   \
+	X(R, uint64_t, nvme_hangs, , COUNT, 5, COUNTER, "NVMe hangs",                                \
+	  "hbmd_nvme_hangs_total", "How often NVMe did not answer for nvme.timeout_ms.")                   \
 	X(R, uint64_t, nvme_missing, , COUNT, 5, GAUGE, "NVMe missing",                            \
 	  "hbmd_nvme_missing", "1: the NVMe tier could not be opened (nvme.required).")             \
 	X(R, uint64_t, nvme_replaced, , COUNT, 5, GAUGE, "NVMe replaced",                          \
