@@ -4,4 +4,5 @@
 
 #include <stdint.h>
 
-uint64_t clock_now(void); /* CLOCK_MONOTONIC in ns */
+uint64_t clock_now(void);    /* CLOCK_MONOTONIC in ns */
+uint64_t clock_thread(void); /* CPU time of this thread in ns; a system call */

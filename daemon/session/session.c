@@ -283,7 +283,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 	list_init(&session->opens);
 	list_init(&session->pins);
 	list_init(&session->waiting);
-	list_init(&session->player.link);
+	turns_join(&owner->turns, &session->player);
 	list_init(&session->works);
 	list_init(&session->silent);
 	payer_open_below(&session->payer, &user->payer, PAYER_SESSION);

@@ -66,18 +66,21 @@ static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t 
 	turns->running = player;
 	turns->woken = false;
 
+	/* Not what others ran meanwhile, of whom the client may be the first: the reply wakes
+	 * it, often in our place. */
+	uint64_t spent = clock_thread();
 	bool more = player->play(player, &slice);
-	uint64_t end = clock_now();
 
+	spent = clock_thread() - spent;
 	if (turns->running != player)
-		return end; /* it was stopped, and may have been freed */
+		return clock_now(); /* it was stopped, and may have been freed */
 
 	turns->running = NULL;
-	player->left_ns -= (int64_t)(end - now);
+	player->left_ns -= (int64_t)spent;
 	if (more || turns->woken)
 		list_push_back(player->left_ns > 0 ? &turns->ready : &turns->spent, &player->link);
 
-	return end;
+	return clock_now();
 }
 
 static void turns_run(struct post *post)
@@ -101,6 +104,13 @@ void turns_open(struct turns *turns, struct loop *loop)
 	list_init(&turns->fresh);
 	list_init(&turns->ready);
 	list_init(&turns->spent);
+}
+
+void turns_join(const struct turns *turns, struct player *player)
+{
+	list_init(&player->link);
+	player->round = turns->round;
+	player->left_ns = 0;
 }
 
 void turns_wake(struct turns *turns, struct player *player)

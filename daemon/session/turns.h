@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * turns: whose work the loop thread does next, and for how long. Each player has TURNS_QUANTUM_NS
- * of time in a round; a round ends when no player that has work has time left. Who had nothing
+ * of the thread's CPU time in a round; a round ends when no player that has work has time left. Who had nothing
  * to do and still has time goes first, so that one that asks little does not wait for those
  * that ask much, however many these are.
  *
@@ -52,6 +52,9 @@ struct turns {
 };
 
 void turns_open(struct turns *turns, struct loop *loop);
+/* Makes a player of one whose play() is set. Its first time comes with the next round: were
+ * it there at once, those that come one after the other would all go before the others. */
+void turns_join(const struct turns *turns, struct player *player);
 /* It has work. */
 void turns_wake(struct turns *turns, struct player *player);
 /* Forgets the player. */

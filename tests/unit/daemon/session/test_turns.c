@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Turns: who goes first, how long anybody may take, and that everybody gets a turn. Players
- * wait for the clock to pass, so the tests are of order and counts and not of lengths. */
+ * use up CPU time, so the tests are of order and counts and not of lengths. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <time.h>
 
 #include "daemon/loop/loop.h"
 #include "daemon/session/turns.h"
@@ -24,7 +25,9 @@ struct rig {
 		char name;
 		unsigned plays, until; /* so many; it has work until `until` */
 		uint64_t takes_ns;     /* in each */
+		uint64_t sleeps_ns;    /* in each, besides */
 		char wakes;            /* the name of one that it wakes, in its first four plays */
+		bool joins;            /* that one is a new player each time */
 		bool stops;            /* itself */
 		bool overrun;          /* a slice was longer than a quantum */
 	} players[PLAYERS];
@@ -40,7 +43,7 @@ static struct played *played_of(struct rig *rig, char name)
 
 static void spend(uint64_t ns)
 {
-	for (uint64_t end = clock_now() + ns; clock_now() < end;)
+	for (uint64_t end = clock_thread() + ns; clock_thread() < end;)
 		;
 }
 
@@ -54,7 +57,10 @@ static bool play(struct player *player, struct slice *slice)
 		rig->trace[length] = played->name;
 	played->overrun |= slice->until_ns > clock_now() + TURNS_QUANTUM_NS;
 	spend(played->takes_ns);
+	nanosleep(&(struct timespec){.tv_nsec = (long)played->sleeps_ns}, NULL);
 	played->plays++;
+	if (played->joins)
+		turns_join(&rig->turns, &played_of(rig, played->wakes)->player);
 	if (played->wakes && played->plays < 5)
 		turns_wake(&rig->turns, &played_of(rig, played->wakes)->player);
 	if (played->stops)
@@ -73,7 +79,7 @@ static int setup(void **state)
 	for (int i = 0; i < PLAYERS; i++) {
 		rig.players[i] = (struct played){
 			.player.play = play, .rig = &rig, .name = (char)('a' + i), .until = 1};
-		list_init(&rig.players[i].player.link);
+		turns_join(&rig.turns, &rig.players[i].player);
 	}
 	*state = &rig;
 
@@ -138,13 +144,43 @@ static void who_takes_too_much_pays_it_back(void **state)
 	loop_flush(rig->loop);
 	assert_true(a->player.left_ns <= -9 * (int64_t)TURNS_QUANTUM_NS);
 
-	/* so much that no interruption of another's play is as long */
+	/* so much that no other's play takes as long */
 	a->player.left_ns = -100000 * (int64_t)TURNS_QUANTUM_NS;
 	a->takes_ns = 0;
 	played_of(rig, 'b')->until = 8;
 	wake(rig, "ab");
 	loop_flush(rig->loop);
 	assert_string_equal(rig->trace, "abbbbbbbba");
+}
+
+/* The processor may be others' in the middle of a play. */
+static void nobody_pays_for_an_interruption(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a');
+
+	a->sleeps_ns = 1000 * (uint64_t)TURNS_QUANTUM_NS;
+	wake(rig, "a");
+	loop_flush(rig->loop);
+	assert_true(a->player.left_ns > -500 * (int64_t)TURNS_QUANTUM_NS);
+}
+
+/* One that has used up its time, and new ones all the time: its next round comes. */
+static void new_players_do_not_go_before_all_others(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a'), *b = played_of(rig, 'b'), *c = played_of(rig, 'c');
+
+	a->takes_ns = 2 * TURNS_QUANTUM_NS;
+	a->until = 2;
+	b->wakes = 'c';
+	c->wakes = 'b';
+	b->joins = c->joins = true;
+	wake(rig, "ab");
+	loop_flush(rig->loop);
+	assert_int_equal(a->plays, 2);
+	assert_int_equal(b->plays, 5);
+	assert_int_equal(rig->trace[strlen(rig->trace) - 1], 'b');
 }
 
 /* Everybody gets a turn, however many always have work. */
@@ -217,6 +253,8 @@ int main(void)
 		TEST(each_plays_once_for_any_number_of_wakes),
 		TEST(who_asks_little_goes_first),
 		TEST(who_takes_too_much_pays_it_back),
+		TEST(nobody_pays_for_an_interruption),
+		TEST(new_players_do_not_go_before_all_others),
 		TEST(no_player_starves),
 		TEST(the_loop_comes_between),
 		TEST(a_player_wakes_itself),
