@@ -248,7 +248,6 @@ bool cache_is_pinned(const struct cache *cache, uint32_t number);
  * HBM_LIMIT: that would exceed the pinned limit of a tier, or visit more ancestors without a
  * reference than are left of *walk, which begins as CACHE_WALK_MAX for each request.
  * HBM_MISS: an ancestor has been dropped, and so will be this block. */
-#define CACHE_WALK_MAX 65536
 int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
 
 /*

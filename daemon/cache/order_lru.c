@@ -4,8 +4,8 @@
  * newest first.
  *
  * A used block goes to the front, or right behind an ancestor that is in front already.
- * The cache reports uses from the root down, each block right behind its parent, so a parent is
- * always newer than its children.
+ * The cache reports uses from the root down, each block right behind its parent, so a
+ * parent is always newer than its children.
  */
 #include "daemon/base/list.h"
 #include "daemon/cache/order.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * event: what the loop can be asked to wait for: a descriptor, a time, work of another
- * thread, file I/O, or to go on with in slices. Each is a struct embedded by the caller, which the loop calls back.
+ * thread, file I/O; or to go on with in slices. Each is a struct embedded by the caller,
+ * which the loop calls back.
  */
 #pragma once
 

@@ -3,6 +3,10 @@
  * loop_background: the loop's work that goes on in slices. One post, pending while any of
  * it is on, gives all of it together a share of each turn, a slice each in rotation: however
  * much there is to do, a turn takes no longer for it. The post is loop.c's.
+ *
+ * It is apart from sessions' turns (turns.h) so that it goes on however many sessions have
+ * work: it drops what makes room for them. No session pays for it, so no time is kept, and a
+ * slice is a number of steps, which its work knows best.
  */
 #pragma once
 

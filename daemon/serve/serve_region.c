@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_region: the handlers for a session itself and its regions: HELLO,
- * PING, CANCEL, SESSION_END, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
+ * serve_region: the handlers for a session itself and its regions: HELLO, PING, CANCEL,
+ * SESSION_END, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
  * messages and region.h, commit.h, decommit.h, which know no messages.
  */
 #include "daemon/serve/serve_region.h"

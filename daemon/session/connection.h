@@ -39,7 +39,8 @@ struct connection_ops {
 	void (*readable)(struct connection *connection);
 	/* The connection has failed: -ECONNRESET, -EPIPE: the peer hung up;
 	 * -ETOOMANYREFS: the peer leaves its descriptors unread; -ENOMEM or -ENOBUFS: the
-	 * system has been out of memory for long; or another error of a send. May be called from within a call. */
+	 * system has been out of memory for long; or another error of a send. May be
+	 * called from within a call. */
 	void (*failed)(struct connection *connection, int r);
 };
 

@@ -19,18 +19,18 @@
  * 	  v     v  of loop v    hang-up  v
  * 	  `--------> dead <--------------'
  *
- * 	greeting  only HELLO is accepted, for [limits] hello_ms; the connection is charged as a
- * 	          silent one, and the server may drop it when there are too many
+ * 	greeting  only HELLO is accepted, for [limits] hello_ms; the connection is charged as
+ * 	          a silent one, and the server may drop it when there are too many
  * 	live      requests are read
  * 	draining  no request is read; it closes when those in flight have been answered
- * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top of the loop,
- * 	          so that no handler loses the session it works for
- * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process lives, and
- *            so does what it gave back and still holds.
+ * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top
+ * 	          of the loop, so that no handler loses the session it works for
+ * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process
+ * 	          lives, and so does what it gave back and still holds.
  *
  * Every other transition is refused and changes nothing. A dead session is freed with its
- * last reference and its last region, once nothing is held. Requests, and whatever may end the session while it
- * is used, hold a reference.
+ * last reference and its last region, once nothing is held. Requests, works, and whatever
+ * may end the session while it is used, hold a reference.
  *
  * Bounded by construction: a session may have [limits] requests_in_flight requests, where
  * a request counts from the moment it is read until its reply is in the socket; at the

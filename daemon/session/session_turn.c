@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session_turn: what a session does in its turn (session.h). A client that waits for each answer is read once each
- * time its socket is readable; reading again would waste a system call per round trip. The
- * socket of one that pipelines is not polled while it waits for its turn: what it sends
- * meanwhile costs the loop nothing.
+ * session_turn: what a session does in its turn (session.h). A client that waits for each
+ * answer is read once each time its socket is readable; reading again would waste a system
+ * call per round trip. The socket of one that pipelines is not polled while it waits for
+ * its turn: what it sends meanwhile costs the loop nothing.
  */
 #include "daemon/session/session.h"
 

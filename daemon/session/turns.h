@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * turns: whose work the loop thread does next, and for how long. Each player has TURNS_QUANTUM_NS
- * of the thread's CPU time in a round; a round ends when no player that has work has time left. Who had nothing
- * to do and still has time goes first, so that one that asks little does not wait for those
- * that ask much, however many these are.
+ * turns: whose work the loop thread does next, and for how long. Each player has
+ * TURNS_QUANTUM_NS of the thread's CPU time in a round; a round ends when no player that has
+ * work has time left. Who had nothing to do and still has time goes first, so that one that
+ * asks little does not wait for those that ask much, however many these are.
  *
  * The players' work runs from a post, for TURNS_BUDGET_NS at most before the loop looks for
  * events again: what has just arrived waits for that, and not for what others have queued.

@@ -293,8 +293,9 @@ HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
 
 /* Calls `each` for every record of a kind, a struct of wire.h. record_bytes is how
  * many bytes of it the daemon sent. Members beyond that are 0: an older daemon does not
- * know them, and some are for operators only. The record is valid until `each` returns; `each` may use the connection. If `each`
- * returns non-zero, the walk ends and returns that. */
+ * know them, and some are for operators only. The record is valid until `each` returns;
+ * `each` may use the connection. If `each` returns non-zero, the walk ends and returns
+ * that. */
 typedef int hbm_record_fn(const void *record, size_t record_bytes, void *arg);
 HBM_API int hbm_query(struct hbm *hbm, enum hbm_wire_query_kind kind, hbm_record_fn *each,
 		      void *arg);
