@@ -6,18 +6,11 @@
 #include "daemon/cache/cache.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/pins.h"
+#include "daemon/serve/unpin.h"
 
 #include <stdlib.h>
 
 #define LOOKUP_KEYS 64 /* looked up together, so that their cache misses overlap */
-#define UNPIN_KEYS 512
-
-/* A key of an UNPIN whose block exists, and its index in the message. */
-struct unpin_key {
-	uint32_t number, index;
-	/* in the first of several with one number: how many of them have found a pin */
-	uint32_t taken;
-};
 
 struct keys {
 	struct work work;
@@ -41,10 +34,7 @@ struct keys {
 	uint32_t walk;
 	struct pin *pin; /* that is being made */
 	struct cache_pinning pinning;
-	uint32_t unref;          /* whose reference is to be dropped */
-	struct unpin_key *unpin; /* [UNPIN_KEYS] */
-	uint32_t unpin_count;
-	struct pin place; /* where the walk past the pins goes on */
+	struct unpin *unpin;
 
 	struct hbm_wire_results reply; /* its results follow */
 };
@@ -52,7 +42,7 @@ struct keys {
 static void keys_free(struct keys *keys)
 {
 	namespaces_unref(keys->hbmd->cache->namespaces, keys->ns);
-	free(keys->unpin);
+	unpin_free(keys->unpin);
 	free(keys);
 }
 
@@ -89,8 +79,7 @@ static uint32_t keys_find(struct keys *keys, uint32_t i)
 /* The same, of a block that can be loaded. */
 static uint32_t keys_find_loadable(struct keys *keys, uint32_t i)
 {
-	uint32_t number = cache_find_loadable(keys->hbmd->cache, (uint16_t)keys->message->ns,
-					      &keys->message->keys[i]);
+	uint32_t number = cache_find_loadable(keys->hbmd->cache, keys->ns, &keys->message->keys[i]);
 
 	keys_set_result(keys, i, number);
 
@@ -321,75 +310,6 @@ static bool keys_pin(struct keys *keys, struct slice *slice)
 
 /* ---- UNPIN ---- */
 
-static int unpin_key_compare(const void *one, const void *other)
-{
-	const struct unpin_key *a = one, *b = other;
-	uint64_t left = (uint64_t)a->number << 32 | a->index,
-		 right = (uint64_t)b->number << 32 | b->index;
-	return (left > right) - (left < right);
-}
-
-/* The first of the sorted keys with that number; NULL: none. */
-static struct unpin_key *unpin_key_find(struct unpin_key *keys, uint32_t count, uint32_t number)
-{
-	uint32_t low = 0, high = count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (keys[middle].number < number)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-
-	return low < count && keys[low].number == number ? &keys[low] : NULL;
-}
-
-/* Removes a pin if a key that names its block has not found one. */
-static void keys_unpin_if_named(struct keys *keys, struct pin *pin)
-{
-	struct unpin_key *first = unpin_key_find(keys->unpin, keys->unpin_count, pin->number);
-	if (!first)
-		return;
-
-	const struct unpin_key *key = first + first->taken;
-	if (key == keys->unpin + keys->unpin_count || key->number != pin->number)
-		return;
-
-	keys->reply.results[key->index].status = HBM_OK;
-	keys->reply.done++;
-	first->taken++;
-	keys->unref = pins_take(keys->hbmd->cache, pin);
-}
-
-static bool keys_find_to_unpin(struct keys *keys, struct slice *slice);
-
-/* Walks the pins once for many keys. The place in the list stays when others remove pins. */
-static bool keys_unpin_named(struct keys *keys, struct slice *slice)
-{
-	struct list *place = &keys->place.link;
-
-	while (place->next != keys->pins || keys->unref != 0) {
-		if (!cache_unref_some(keys->hbmd->cache, &keys->unref, slice))
-			return false;
-		if (place->next == keys->pins)
-			break;
-
-		struct pin *pin = container_of(place->next, struct pin, link);
-
-		list_remove(place);
-		list_insert_after(&pin->link, place);
-		if (pin->number != 0)
-			keys_unpin_if_named(keys, pin);
-		if (slice_is_over(slice))
-			return false;
-	}
-
-	list_remove(place);
-	keys->phase = keys_find_to_unpin;
-
-	return true;
-}
-
 static bool keys_settle_unpinned(struct keys *keys, struct slice *slice)
 {
 	if (!cache_settle_some(keys->hbmd->cache, slice))
@@ -400,31 +320,23 @@ static bool keys_settle_unpinned(struct keys *keys, struct slice *slice)
 	return true;
 }
 
-static bool keys_find_to_unpin(struct keys *keys, struct slice *slice)
+static bool keys_unpin(struct keys *keys, struct slice *slice)
 {
-	uint32_t count = 0;
-
-	(void)slice;
+	if (!unpin_some(keys->unpin, keys->hbmd->cache, slice))
+		return false;
 
 	if (keys->at == keys->reply.count) {
 		keys->phase = keys_settle_unpinned;
 		return true;
 	}
 
-	for (; keys->at < keys->reply.count && count < UNPIN_KEYS; keys->at++) {
+	for (; keys->at < keys->reply.count && !unpin_is_full(keys->unpin); keys->at++) {
 		uint32_t number = keys_find(keys, keys->at);
-		if (number == 0)
-			continue;
-
-		/* until a pin of it is found */
-		keys->reply.results[keys->at].status = HBM_NOT_FOUND;
-		keys->unpin[count++] = (struct unpin_key){.number = number, .index = keys->at};
+		if (number != 0)
+			unpin_add(keys->unpin, number, keys->at);
 	}
 
-	qsort(keys->unpin, count, sizeof(keys->unpin[0]), unpin_key_compare);
-	keys->unpin_count = count;
-	list_push_front(keys->pins, &keys->place.link);
-	keys->phase = keys_unpin_named;
+	unpin_begin(keys->unpin);
 
 	return true;
 }
@@ -465,12 +377,14 @@ static bool keys_run(struct work *work, struct slice *slice)
 
 static bool keys_begin_unpin(struct keys *keys)
 {
-	keys->unpin = malloc(UNPIN_KEYS * sizeof(*keys->unpin));
-	list_init(&keys->place.link);
-	request_charge(keys->request, UNPIN_KEYS * sizeof(*keys->unpin));
-	keys->phase = keys_find_to_unpin;
+	keys->unpin = unpin_new(keys->pins, &keys->reply);
+	if (!keys->unpin)
+		return false;
 
-	return keys->unpin != NULL;
+	request_charge(keys->request, sizeof(*keys->unpin));
+	keys->phase = keys_unpin;
+
+	return true;
 }
 
 /* False: out of memory. */
@@ -510,8 +424,7 @@ static bool keys_set_phase(struct keys *keys)
 
 uint64_t keys_bytes(uint64_t count)
 {
-	return sizeof(struct keys) + count * sizeof(struct hbm_wire_result) +
-	       UNPIN_KEYS * sizeof(*((struct keys *)NULL)->unpin);
+	return sizeof(struct keys) + count * sizeof(struct hbm_wire_result) + sizeof(struct unpin);
 }
 
 void keys_begin(struct hbmd *hbmd, struct request *request)

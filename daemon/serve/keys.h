@@ -8,7 +8,7 @@
  * 	TOUCH		from tail to head, so that the head ends in front; then the policy
  * 			evicts what no longer fits
  * 	PIN		from head to tail, so that ancestors are pinned by then
- * 	UNPIN		UNPIN_KEYS at a time, each time past all pins of the list
+ * 	UNPIN		some hundreds at a time, each time past all pins of the list (unpin.h)
  * 	REMOVE		from tail to head: dropping a chain's head drops its descendants, and
  * 			each block must be counted for the key that names it. The reply comes
  * 			when the descendants are gone, too; what is removed later does not

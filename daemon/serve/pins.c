@@ -40,7 +40,13 @@ uint32_t pins_take(struct cache *cache, struct pin *pin)
 
 uint32_t pins_take_first(struct cache *cache, struct list *pins)
 {
-	return list_empty(pins) ? 0 : pins_take(cache, container_of(pins->next, struct pin, link));
+	list_for_each (node, pins) {
+		struct pin *pin = container_of(node, struct pin, link);
+		if (pin->number != 0)
+			return pins_take(cache, pin);
+	}
+
+	return 0;
 }
 
 uint64_t pins_count_in(const struct cache *cache, const struct list *pins, uint16_t ns)
