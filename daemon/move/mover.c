@@ -126,7 +126,7 @@ struct mover *mover_free(struct mover *mover)
 		mover_listen(mover, NULL);
 
 	mover->cache->drops.pending = NULL;
-	loop_background_stop(&mover->drops);
+	loop_background_stop(&mover->rest);
 	payer_close(&mover->for_policy);
 	payer_close(&mover->for_loads);
 	waiting_loads_close(&mover->loads);

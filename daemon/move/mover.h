@@ -46,8 +46,9 @@ struct mover {
 	uint64_t late_ns;   /* one that is older is late; 0: none is */
 	struct log_quota mismatches;
 	struct loop *loop;
-	struct background drops; /* of what the cache has left to be dropped */
+	struct background rest; /* of what is to be dropped, and of moves that can begin */
 	bool pumping, again;
+	bool cut; /* the last pump_run(): the rest follows in the background */
 };
 
 struct mover_options {

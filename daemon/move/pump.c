@@ -9,7 +9,10 @@
 #include "daemon/move/move.h"
 #include "daemon/move/store.h"
 
-#define DROP_SLICE 64 /* steps */
+#define DROP_SLICE 64    /* steps */
+#define PUMP_BLOCKS 1024 /* of each queue that are passed in one go */
+#define PUMP_ROUNDS 256  /* in one go, in each of which a block may be evicted */
+#define PUMP_MOVES 8     /* that begin in one go, which takes as long */
 
 static bool pump_may_start(const struct mover *mover, uint32_t number, const struct tier *tier)
 {
@@ -68,20 +71,26 @@ static bool pump_give_up_first(struct mover *mover, struct tier *tier)
 	return true;
 }
 
+/* Begins moves until none can begin, or it has taken long enough. */
 static void pump_start_inbound(struct mover *mover, struct tier *tier)
 {
-	while (tier->inbound_first != 0) {
+	int left = PUMP_BLOCKS;
+
+	for (; tier->inbound_first != 0 && left > 0; left--) {
 		if (!pump_may_start(mover, tier->inbound_first, tier))
 			block_unqueue(&mover->cache->blocks, tier);
 		else if (!pump_give_up_first(mover, tier)) {
 			if (!ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
 			    !pump_start_first(mover, tier))
 				return;
+			left -= PUMP_BLOCKS / PUMP_MOVES - 1;
 			continue;
 		}
 
 		mover->again = true; /* its queue may have had its turn already */
 	}
+
+	mover->cut |= tier->inbound_first != 0;
 }
 
 static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
@@ -184,6 +193,10 @@ static void pump_once(struct mover *mover)
 		pump_start_inbound(mover, &cache->tiers[i]);
 	}
 
+	/* Until all that can begin has begun, it is not known what lacks an extent. */
+	if (mover->cut)
+		return;
+
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		pump_drop_late(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
@@ -222,17 +235,21 @@ void pump_run(struct mover *mover)
 		return;
 
 	mover->pumping = true;
+	mover->cut = false;
 	mover_give_up_lost_devices(mover);
 	move_serve_more(mover);
 
-	while (mover->again) {
+	for (unsigned round = 0; mover->again && !mover->cut; round++) {
 		mover->again = false;
 		pump_once(mover);
+		mover->cut |= mover->again && round == PUMP_ROUNDS;
 	}
 
-	assert(pump_can_go_on(mover));
+	assert(mover->cut || pump_can_go_on(mover));
 	mover->pumping = false;
 	pump_flush(mover);
+	if (mover->cut)
+		loop_background(mover->loop, &mover->rest);
 }
 
 static void pump_batch_done(void *arg)
@@ -240,11 +257,11 @@ static void pump_batch_done(void *arg)
 	pump_run(arg);
 }
 
-/* ---- drops that are left to later turns ---- */
+/* ---- what is left to later turns ---- */
 
-static bool pump_drop(struct background *background)
+static bool pump_go_on(struct background *background)
 {
-	struct mover *mover = container_of(background, struct mover, drops);
+	struct mover *mover = container_of(background, struct mover, rest);
 	bool more = cache_drop_pending(mover->cache, DROP_SLICE);
 
 	pump_run(mover);
@@ -256,13 +273,13 @@ static void pump_drop_later(void *arg)
 {
 	struct mover *mover = arg;
 
-	loop_background(mover->loop, &mover->drops);
+	loop_background(mover->loop, &mover->rest);
 }
 
 void pump_start(struct mover *mover, struct loop *loop)
 {
 	mover->loop = loop;
-	mover->drops.run = pump_drop;
+	mover->rest.run = pump_go_on;
 	mover->cache->drops.pending = pump_drop_later;
 	mover->cache->drops.arg = mover;
 	mover_listen(mover, pump_batch_done);

@@ -8,7 +8,9 @@
  * is staged has its target already. Whose turn it is for an extent makes no difference: all
  * that wait for one hold nothing that the others need, and what is freed goes to the one
  * whose turn it is, until that has enough. When pump_run() returns, a transfer is active, or
- * nothing waits for an extent and every inbound queue is empty but those of lost tiers.
+ * nothing waits for an extent and every inbound queue is empty but those of lost tiers, or
+ * it goes on in the background: a queue may have as many blocks as the cache, most of which
+ * have got another target since, and a thousand moves may be able to begin.
  *
  * Blocks that the cache has left to be dropped give extents back: that goes on here, in
  * slices between turns of the loop.
@@ -35,8 +37,8 @@
 
 #include "daemon/move/mover.h"
 
-/* From now on every batch of completions is followed by pump_run(), and drops go on in the
- * background of the loop, until mover_free(). */
+/* From now on every batch of completions is followed by pump_run(), and drops and long runs
+ * go on in the background of the loop, until mover_free(). */
 void pump_start(struct mover *mover, struct loop *loop);
 /* Starts what can be started. To be called after every change of targets. */
 void pump_run(struct mover *mover);

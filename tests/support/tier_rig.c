@@ -221,7 +221,7 @@ static bool rig_is_settled(void *arg)
 {
 	const struct rig *rig = arg;
 
-	return rig_is_idle(arg) && !cache_drop_pending(rig->hbmd.cache, 0);
+	return rig_is_idle(arg) && !rig->hbmd.mover->cut && !cache_drop_pending(rig->hbmd.cache, 0);
 }
 
 void rig_settle(struct rig *rig)

@@ -173,6 +173,7 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 	for (uint32_t key = 4; key-- > 0;)
 		cache_touch(cache, &touch, traffic_find(traffic, 0, key), 0);
 	cache_settle(cache);
+	cache_touch_end(cache);
 	rig_settle(&traffic->rig);
 
 	assert_int_equal(cache->counters.checksum_failures, 1);

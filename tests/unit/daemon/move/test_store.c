@@ -96,6 +96,7 @@ static void test_a_block_dropped_while_it_waits_for_room(void **state)
 	struct cache_touch touch;
 	cache_touch_begin(cache, &touch);
 	cache_touch(cache, &touch, number, 0);
+	cache_touch_end(cache);
 	store_begin(rig->hbmd.mover, &watched.store);
 	cache_drop(cache, number);
 	assert_int_equal(watched.done, 0);
