@@ -459,7 +459,16 @@ bool cache_settle_some(struct cache *cache, struct slice *slice)
 
 bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice)
 {
-	return !touch->moved || cache_settle_some(cache, slice);
+	bool is_last = cache->touching == 1;
+
+	if (!touch->moved && !(cache->unsettled && is_last))
+		return true;
+	if (!cache_settle_some(cache, slice))
+		return false;
+
+	cache->unsettled = false;
+
+	return true;
 }
 
 void cache_settle(struct cache *cache)
@@ -485,7 +494,11 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 		cache_evict(cache, number);
 	}
 
-	cache_settle(cache);
+	if (cache->touching > 0)
+		cache->unsettled = true;
+	else
+		cache_settle(cache);
+
 	return gone;
 }
 

@@ -68,6 +68,7 @@ struct cache {
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of the newest touch */
 	uint32_t touching;                 /* touches that have begun and not ended */
+	bool unsettled;                    /* what cache_push_out() evicted is theirs to settle */
 	struct ledger *ledger;
 	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
 	struct config_size pinned_limit;   /* a percentage is of the tier */
@@ -164,7 +165,7 @@ bool cache_touch_some(struct cache *cache, struct cache_touch *touch, uint32_t n
  * over. */
 bool cache_settle_some(struct cache *cache, struct slice *slice);
 /* The same after a use. One that has put nothing into any tier leaves it to those that
- * have: what they used is not this one's to evict. */
+ * have: what they used is not this one's to evict. The last leaves nothing. */
 bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice);
 /* After the first cache_touch_begin() until this, tiers may have more than fits. */
 void cache_touch_end(struct cache *cache);
@@ -178,7 +179,8 @@ struct cache_amount {
 };
 
 /* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, at most
- * max_blocks. Returns what has been evicted. */
+ * max_blocks; then down to the capacities, unless touches go on: these may have put any
+ * number of blocks into a tier, and do that at their end. Returns what has been evicted. */
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 				   uint64_t max_blocks);
 

@@ -184,6 +184,36 @@ static void test_uses_in_turns(void **state)
 	}
 }
 
+/* While uses go on nobody else evicts what these have put into the tiers: what is pushed
+ * out is settled by the last of them. */
+static void test_what_is_pushed_out_during_uses(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	struct slice forever = {.until_ns = UINT64_MAX};
+	struct cache_touch first, last;
+	cache_rig_open(&rig, "test_what_is_pushed_out_during_uses", 1, (const uint64_t[]){4, 2, 2});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	for (uint32_t n = 0; n < 6; n++)
+		cache_rig_request(&rig, ns, &n, 1, 0);
+	assert_int_equal(cache->ddr->bytes, 2 * UNIT);
+
+	cache_touch_begin(cache, &first);
+	cache_touch_begin(cache, &last);
+	assert_int_equal(cache_push_out(cache, cache_hbm(cache, 0), 1, 1).blocks, 1);
+	assert_int_equal(cache->ddr->bytes, 3 * UNIT);
+	assert_true(cache_settle_touch(cache, &first, &forever));
+	cache_touch_end(cache);
+	assert_int_equal(cache->ddr->bytes, 3 * UNIT);
+	assert_true(cache_settle_touch(cache, &last, &forever));
+	cache_touch_end(cache);
+	assert_int_equal(cache->ddr->bytes, 2 * UNIT);
+	assert_int_equal(cache->nvme->bytes, UNIT);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 /* One request walks so far and no further; what it has come to is used all the same. */
 static void test_a_walk_has_an_end(void **state)
 {
@@ -351,6 +381,7 @@ int main(void)
 		cmocka_unit_test(test_uses_in_turns),
 		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
 		cmocka_unit_test(test_a_block_larger_than_every_tier),
+		cmocka_unit_test(test_what_is_pushed_out_during_uses),
 		cmocka_unit_test(test_a_walk_has_an_end),
 		cmocka_unit_test(test_closing_none),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),

@@ -49,6 +49,7 @@ static void use_node(struct pair *pair, uint32_t leaf, uint32_t device)
 	cache_touch_begin(pair->rig.cache, &touch);
 	cache_touch(pair->rig.cache, &touch, number_of(pair, leaf), device);
 	cache_settle(pair->rig.cache);
+	cache_touch_end(pair->rig.cache);
 	for (uint32_t i = 0; i < depth; i++)
 		cascade_use(&pair->model, path[i], device);
 	cascade_settle(&pair->model);

@@ -218,6 +218,7 @@ static void use_node(struct model *model, uint32_t leaf)
 	cache_touch_begin(cache, &touch);
 	cache_touch(cache, &touch, number_of(model, leaf), 0);
 	cache_settle(cache);
+	cache_touch_end(cache);
 
 	for (uint32_t i = depth; i-- > 0;)
 		if (model->nodes[path[i]].tier != 1 && !model_is_held(model, path[i]))
