@@ -6,15 +6,14 @@
  * A piece has at most COPY_PIECE_BYTES and COPY_PIECE_SPANS. It costs its bytes, and
  * COPY_SPAN_COST more for each span or part of one: issuing a device copy takes about as
  * long as copying so many bytes. Spans that follow each other in device memory are issued
- * as one run. Smaller pieces cost bandwidth, larger ones the others' time: both have been
- * measured (tests/bench/RESULTS.md).
+ * as one run.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define COPY_PIECE_BYTES (2ull << 20)
+#define COPY_PIECE_BYTES (1ull << 20)
 #define COPY_PIECE_SPANS 128u
 #define COPY_SPAN_COST 4096u
 

@@ -7,7 +7,7 @@
  *
  * Copies take turns between those who pay for them (fair_queue.h), and a large one is
  * issued in pieces, between which others have their turn (copy_piece.h). What has been
- * issued cannot be passed: it is less than 11 MiB, counted at the cost of pieces, in at
+ * issued cannot be passed: it is less than 10 MiB, counted at the cost of pieces, in at
  * most 8 batches. A verification, and the computing of a checksum, is of a whole block.
  *
  * Urgent copies, those a request waits for, go first, except that every eighth piece is
