@@ -28,7 +28,7 @@
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
 
-enum { ACCEPT_BURST = 16 };
+#define ACCEPT_NS 100000u /* for connections in a turn of the loop; the others wait */
 #define PAUSE_NS 100000000u
 #define DRAIN_NS 3000000000u
 #define CLOSE_NS 500000000u
@@ -283,7 +283,8 @@ static void server_listener_ready(struct watch *watch, uint32_t events)
 	if (!server_admit_kept(server))
 		return;
 
-	for (int i = 0; i < ACCEPT_BURST; i++) {
+	uint64_t until = clock_now() + ACCEPT_NS;
+	do {
 		int socket = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (socket >= 0) {
 			if (!server_admit(server, socket))
@@ -294,7 +295,7 @@ static void server_listener_ready(struct watch *watch, uint32_t events)
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			return;
 		}
-	}
+	} while (clock_now() < until);
 }
 
 /* ---- The server ---- */
