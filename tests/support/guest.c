@@ -9,8 +9,10 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -58,6 +60,7 @@ void guest_flood(const struct spawn *spawn, uid_t uid, unsigned held, bool greet
 	if (held > FLOOD_MAX || chdir(spawn->dir) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
 		_exit(1);
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* after setuid(), which clears it */
 	for (unsigned i = 0;; i = (i + 1) % held) {
 		if (sockets[i] >= 0)
 			close(sockets[i]);
