@@ -3,7 +3,8 @@
 
 static bool turns_is_empty(const struct turns *turns)
 {
-	return list_empty(&turns->fresh) && list_empty(&turns->ready) && list_empty(&turns->spent);
+	return list_empty(&turns->light) && list_empty(&turns->heavy) &&
+	       list_empty(&turns->next_light) && list_empty(&turns->next_heavy);
 }
 
 static void turns_post(struct turns *turns)
@@ -27,21 +28,26 @@ static bool turns_has_time(const struct turns *turns, struct player *player)
 	return player->left_ns > 0;
 }
 
+static void turns_move(struct list *from, struct list *to)
+{
+	for (struct list *node; (node = list_pop_front(from));)
+		list_push_back(to, node);
+}
+
 static void turns_begin_round(struct turns *turns)
 {
 	turns->round++;
-
-	for (struct list *node; (node = list_pop_front(&turns->spent));)
-		list_push_back(&turns->ready, node);
+	turns_move(&turns->next_light, &turns->light);
+	turns_move(&turns->next_heavy, &turns->heavy);
 }
 
 /* The next player that has work and time, or NULL: none has work. */
 static struct player *turns_next(struct turns *turns)
 {
 	while (!turns_is_empty(turns)) {
-		struct list *node = list_pop_front(&turns->fresh);
+		struct list *node = list_pop_front(&turns->light);
 		if (!node)
-			node = list_pop_front(&turns->ready);
+			node = list_pop_front(&turns->heavy);
 
 		if (!node) {
 			turns_begin_round(turns);
@@ -52,7 +58,7 @@ static struct player *turns_next(struct turns *turns)
 		if (turns_has_time(turns, player))
 			return player;
 
-		list_push_back(&turns->spent, &player->link);
+		list_push_back(&turns->next_heavy, &player->link);
 	}
 
 	return NULL;
@@ -78,7 +84,8 @@ static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t 
 	turns->running = NULL;
 	player->left_ns -= (int64_t)spent;
 	if (more || turns->woken)
-		list_push_back(player->left_ns > 0 ? &turns->ready : &turns->spent, &player->link);
+		list_push_back(player->left_ns > 0 ? &turns->light : &turns->next_heavy,
+			       &player->link);
 
 	return clock_now();
 }
@@ -101,9 +108,10 @@ static void turns_run(struct post *post)
 void turns_open(struct turns *turns, struct loop *loop)
 {
 	*turns = (struct turns){.loop = loop, .post.run = turns_run};
-	list_init(&turns->fresh);
-	list_init(&turns->ready);
-	list_init(&turns->spent);
+	list_init(&turns->light);
+	list_init(&turns->heavy);
+	list_init(&turns->next_light);
+	list_init(&turns->next_heavy);
 }
 
 void turns_join(const struct turns *turns, struct player *player)
@@ -123,7 +131,7 @@ void turns_wake(struct turns *turns, struct player *player)
 	if (!list_empty(&player->link))
 		return;
 
-	list_push_back(turns_has_time(turns, player) ? &turns->fresh : &turns->spent,
+	list_push_back(turns_has_time(turns, player) ? &turns->light : &turns->next_light,
 		       &player->link);
 	turns_post(turns);
 }

@@ -2,23 +2,26 @@
 /*
  * turns: whose work the loop thread does next, and for how long. Each player has
  * TURNS_QUANTUM_NS of the thread's CPU time in a round; a round ends when no player that has
- * work has time left. Who had nothing to do and still has time goes first, so that one that
- * asks little does not wait for those that ask much, however many these are.
+ * work has time left. Heavy are those whose work was longer than a round's time; the light
+ * ones go first, so that one that asks little does not wait for those that ask much, however
+ * many these are.
  *
  * The players' work runs from a post, for TURNS_BUDGET_NS at most before the loop looks for
  * events again: what has just arrived waits for that, and not for what others have queued.
  * Time that a player takes beyond its slice is taken off its next rounds.
  *
- * 	         wake, time left                 did something,
- * 	 idle -----------------------> fresh     time left
- * 	  | ^                            |      ,------.
- * 	  | |  nothing left to do        v      v      |
- * 	  | '------------------------- running ------> ready
- * 	  |                              |  ^           |
- * 	  | wake, no time left           |  '-----------'
- * 	  `----------------> spent <-----' no time left
+ * 	         wake, time left            more to do, time left
+ * 	 idle -------------------> light <-------------------.
+ * 	  | ^                        |                       |
+ * 	  | |  nothing left to do    v                       |
+ * 	  | '-------------------- running -------------------'
+ * 	  |                        ^ |
+ * 	  |                        | | more to do, no time left
+ * 	  |                  heavy-' '-> next_heavy
+ * 	  | wake, no time left
+ * 	  '----------------------------> next_light
  *
- * 	spent becomes ready with the next round
+ * 	With the next round, next_light becomes light and next_heavy becomes heavy.
  *
  * It knows no session and no request. All on the loop thread.
  */
@@ -43,7 +46,8 @@ struct player {
 
 struct turns {
 	struct loop *loop;
-	struct list fresh, ready, spent;
+	struct list light, heavy;           /* time left */
+	struct list next_light, next_heavy; /* none, in this round */
 	struct player *running;
 	uint64_t round;
 	bool woken; /* the running one, meanwhile */

@@ -27,6 +27,7 @@ struct rig {
 		uint64_t takes_ns;     /* in each */
 		uint64_t sleeps_ns;    /* in each, besides */
 		char wakes;            /* the name of one that it wakes, in its first four plays */
+		unsigned wakes_after;  /* so many of these */
 		bool joins;            /* that one is a new player each time */
 		bool stops;            /* itself */
 		bool overrun;          /* a slice was longer than a quantum */
@@ -61,7 +62,7 @@ static bool play(struct player *player, struct slice *slice)
 	played->plays++;
 	if (played->joins)
 		turns_join(&rig->turns, &played_of(rig, played->wakes)->player);
-	if (played->wakes && played->plays < 5)
+	if (played->wakes && played->plays > played->wakes_after && played->plays < 5)
 		turns_wake(&rig->turns, &played_of(rig, played->wakes)->player);
 	if (played->stops)
 		turns_stop(&rig->turns, player);
@@ -131,6 +132,39 @@ static void who_asks_little_goes_first(void **state)
 	assert_int_equal(b->plays, 4);
 	for (const char *at = rig->trace; (at = strchr(at, 'b')); at++)
 		assert_int_equal(at[1], 'c');
+}
+
+/* Not after its first step only: it goes on before those that use up what they get. */
+static void who_asks_little_goes_on_first(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a'), *b = played_of(rig, 'b');
+
+	a->until = b->until = 2;
+	a->takes_ns = b->takes_ns = 2 * TURNS_QUANTUM_NS;
+	a->wakes = 'c';
+	a->wakes_after = 1;
+	played_of(rig, 'c')->until = 3;
+	wake(rig, "ab");
+	loop_flush(rig->loop);
+	assert_non_null(strstr(rig->trace, "accc"));
+}
+
+/* Before those that had it and used it up. */
+static void who_had_no_time_begins_the_next_round(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a'), *b = played_of(rig, 'b');
+
+	a->until = 3;
+	b->until = 2;
+	a->takes_ns = b->takes_ns = TURNS_QUANTUM_NS;
+	b->wakes = 'c';
+	b->wakes_after = 1;
+	wake(rig, "ab");
+	played_of(rig, 'c')->player.left_ns = -3 * (int64_t)TURNS_QUANTUM_NS / 2;
+	loop_flush(rig->loop);
+	assert_non_null(strstr(rig->trace, "bc"));
 }
 
 /* What a player takes beyond its quantum is taken off its next rounds. */
@@ -252,6 +286,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(each_plays_once_for_any_number_of_wakes),
 		TEST(who_asks_little_goes_first),
+		TEST(who_asks_little_goes_on_first),
+		TEST(who_had_no_time_begins_the_next_round),
 		TEST(who_takes_too_much_pays_it_back),
 		TEST(nobody_pays_for_an_interruption),
 		TEST(new_players_do_not_go_before_all_others),
