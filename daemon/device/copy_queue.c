@@ -18,7 +18,7 @@
 #define QUANTUM (1ull << 20)        /* of a payer's turn */
 #define FAIR 8                      /* one piece in so many is not urgent */
 #define DELIVER_COPIES 8            /* between two looks at the clock */
-#define DELIVER_NS 100000u
+#define DELIVER_NS 50000u
 
 /* A piece of a copy that has left its queue. */
 struct part {

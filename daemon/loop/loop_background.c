@@ -3,7 +3,7 @@
 
 #include "daemon/base/clock.h"
 
-#define TURN_NS 100000u /* of a turn, for all of it together */
+#define TURN_NS 50000u /* of a turn, for all of it together */
 
 static bool background_is_on(const struct background *background)
 {
