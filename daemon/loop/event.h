@@ -25,17 +25,19 @@ struct watch {
 	void *private; /* the loop's */
 };
 
-/* Fires once at or after its time; may be set again from its own callback. */
+/* Fires once at or after its time; may be set again from its own callback. While it is
+ * set, the struct must not be moved. */
 struct timer {
 	void (*fire)(struct timer *timer);
-	uint64_t at_ns;  /* CLOCK_MONOTONIC; the loop's */
-	size_t position; /* the loop's: index in its heap + 1, 0 when not set */
+	uint64_t at_ns; /* CLOCK_MONOTONIC; this and the rest are the loop's */
+	struct timer *child, *next;
+	struct timer **link; /* what points to it; NULL when not set */
 };
 
 /* Whether it is set and has not fired since. */
 static inline bool timer_is_set(const struct timer *timer)
 {
-	return timer->position != 0;
+	return timer->link != NULL;
 }
 
 /* Work handed to the loop thread from any thread. The object is the caller's and is in

@@ -194,7 +194,7 @@ static int loop_turn(struct loop *loop)
 
 	loop->engine->dispatch(loop);
 	loop_run_posts(loop);
-	if (loop->timers.count > 0)
+	if (loop->timers.root)
 		timers_fire(&loop->timers, clock_now());
 
 	loop_count_turn(&loop->turns, clock_now() - start);
@@ -240,9 +240,9 @@ void loop_unwatch(struct loop *loop, struct watch *watch)
 	watch->private = NULL;
 }
 
-int loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
+void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns)
 {
-	return timers_set(&loop->timers, timer, at_ns);
+	timers_set(&loop->timers, timer, at_ns);
 }
 
 void loop_timer_stop(struct loop *loop, struct timer *timer)

@@ -58,8 +58,8 @@ int loop_watch(struct loop *loop,
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not watched */
 
-int loop_timer_set(struct loop *loop, struct timer *timer,
-		   uint64_t at_ns); /* of clock.h; sets or moves; -ENOMEM */
+void loop_timer_set(struct loop *loop, struct timer *timer,
+		    uint64_t at_ns);                          /* of clock.h; sets or moves */
 void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not set */
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */

@@ -1,77 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop_timers: see loop_timers.h. heap[0] is the earliest; the children of heap[i] are
- * heap[2i + 1] and heap[2i + 2], and heap[i]->position is i + 1.
+ * loop_timers: see loop_timers.h. No timer is earlier than its parent. `child` is a timer's
+ * first child, `next` its next sibling, and `link` the pointer to it: its parent's `child`,
+ * its sibling's `next`, or the root. The root has no sibling.
  */
 #include "daemon/loop/loop_timers.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
-static void loop_timers_put(struct timers *timers, size_t at, struct timer *timer)
+/* Points *link to `timer`, which may be NULL. */
+static void loop_timers_put(struct timer **link, struct timer *timer)
 {
-	timers->heap[at] = timer;
-	timer->position = at + 1;
+	*link = timer;
+	if (timer)
+		timer->link = link;
 }
 
-static void loop_timers_rise(struct timers *timers, size_t at)
+/* Joins two heaps, each without siblings, and maybe NULL: the later root becomes a child
+ * of the earlier. */
+static struct timer *loop_timers_meld(struct timer *a, struct timer *b)
 {
-	struct timer *timer = timers->heap[at];
-	while (at > 0 && timers->heap[(at - 1) / 2]->at_ns > timer->at_ns) {
-		loop_timers_put(timers, at, timers->heap[(at - 1) / 2]);
-		at = (at - 1) / 2;
+	if (!a || !b)
+		return a ? a : b;
+
+	struct timer *first = b->at_ns < a->at_ns ? b : a;
+	struct timer *later = first == a ? b : a;
+	loop_timers_put(&later->next, first->child);
+	loop_timers_put(&first->child, later);
+
+	return first;
+}
+
+static struct timer *loop_timers_pop(struct timer **stack)
+{
+	struct timer *timer = *stack;
+	if (timer) {
+		*stack = timer->next;
+		timer->next = NULL;
 	}
 
-	loop_timers_put(timers, at, timer);
+	return timer;
 }
 
-static void loop_timers_sink(struct timers *timers, size_t at)
+/* Joins siblings, in two passes: pairs, then the pairs from the last to the first. This
+ * is what makes taking the earliest out logarithmic on average. */
+static struct timer *loop_timers_meld_all(struct timer *siblings)
 {
-	struct timer *timer = timers->heap[at];
-	for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
-		if (child + 1 < timers->count &&
-		    timers->heap[child + 1]->at_ns < timers->heap[child]->at_ns)
-			child++;
-
-		if (timers->heap[child]->at_ns >= timer->at_ns)
-			break;
-		loop_timers_put(timers, at, timers->heap[child]);
-		at = child;
+	struct timer *pairs = NULL, *all = NULL;
+	while (siblings) {
+		struct timer *one = loop_timers_pop(&siblings);
+		struct timer *pair = loop_timers_meld(one, loop_timers_pop(&siblings));
+		pair->next = pairs;
+		pairs = pair;
 	}
 
-	loop_timers_put(timers, at, timer);
+	while (pairs)
+		all = loop_timers_meld(all, loop_timers_pop(&pairs));
+
+	return all;
 }
 
-static int loop_timers_make_room(struct timers *timers)
+static void loop_timers_add(struct timers *timers, struct timer *heap)
 {
-	if (timers->count < timers->room)
-		return 0;
-
-	size_t room = timers->room ? timers->room * 2 : 64;
-	struct timer **heap = reallocarray(timers->heap, room, sizeof(*heap));
-	if (!heap)
-		return -ENOMEM;
-
-	timers->heap = heap;
-	timers->room = room;
-
-	return 0;
+	loop_timers_put(&timers->root, loop_timers_meld(timers->root, heap));
 }
 
-int timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
+void timers_set(struct timers *timers, struct timer *timer, uint64_t at_ns)
 {
-	if (!timer_is_set(timer)) {
-		int r = loop_timers_make_room(timers);
-		if (r < 0)
-			return r;
-		loop_timers_put(timers, timers->count++, timer);
-	}
-
+	timers_stop(timers, timer);
 	timer->at_ns = at_ns;
-	loop_timers_rise(timers, timer->position - 1);
-	loop_timers_sink(timers, timer->position - 1);
-
-	return 0;
+	loop_timers_add(timers, timer);
 }
 
 void timers_stop(struct timers *timers, struct timer *timer)
@@ -79,30 +75,40 @@ void timers_stop(struct timers *timers, struct timer *timer)
 	if (!timer_is_set(timer))
 		return;
 
-	size_t at = timer->position - 1;
-	timer->position = 0;
-	struct timer *last = timers->heap[--timers->count];
-	if (last == timer)
-		return;
-
-	loop_timers_put(timers, at, last);
-	loop_timers_rise(timers, at);
-	loop_timers_sink(timers, last->position - 1);
+	struct timer *children = timer->child;
+	loop_timers_put(timer->link, timer->next);
+	timer->child = timer->next = NULL;
+	timer->link = NULL;
+	loop_timers_add(timers, loop_timers_meld_all(children));
 }
 
 uint64_t timers_next(const struct timers *timers)
 {
-	return timers->count ? timers->heap[0]->at_ns : UINT64_MAX;
+	return timers->root ? timers->root->at_ns : UINT64_MAX;
+}
+
+/* Takes those due at `now` out of the heap, to a list that is linked as siblings are. */
+static void loop_timers_take_due(struct timers *timers, uint64_t now, struct timer **due)
+{
+	struct timer **end = due;
+	*due = NULL;
+	while (timers->root && timers->root->at_ns <= now) {
+		struct timer *timer = timers->root;
+		timers_stop(timers, timer);
+		loop_timers_put(end, timer);
+		end = &timer->next;
+	}
 }
 
 void timers_fire(struct timers *timers, uint64_t now)
 {
-	/*
-	 * Bounded by the current number of timers: a callback that sets its timer to the
-	 * past must not keep the loop here.
-	 */
-	for (size_t left = timers->count; left > 0 && timers_next(timers) <= now; left--) {
-		struct timer *timer = timers->heap[0];
+	struct timer *due;
+
+	/* All before the first is fired: a callback may set and stop any timer, and one
+	 * that sets its own to the past must not keep the loop, or the others, here. */
+	loop_timers_take_due(timers, now, &due);
+	while (due) {
+		struct timer *timer = due;
 		timers_stop(timers, timer);
 		timer->fire(timer);
 	}
@@ -110,8 +116,6 @@ void timers_fire(struct timers *timers, uint64_t now)
 
 void timers_clear(struct timers *timers)
 {
-	for (size_t i = 0; i < timers->count; i++)
-		timers->heap[i]->position = 0;
-	free(timers->heap);
-	*timers = (struct timers){0};
+	while (timers->root)
+		timers_stop(timers, timers->root);
 }

@@ -334,8 +334,7 @@ static void uring_delay_fire(struct timer *timer)
 static void uring_delay(struct poll *poll)
 {
 	list_remove(&poll->queued);
-	if (loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS) < 0)
-		uring_queue_poll(poll);
+	loop_timer_set(poll->uring->loop, &poll->put_off, clock_now() + PUT_OFF_NS);
 }
 
 static void poll_completed(struct poll *poll, int result)

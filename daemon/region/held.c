@@ -180,8 +180,7 @@ static void held_wait(struct held *held)
 	if (list_empty(&held->parts) || held->closed)
 		return;
 
-	/* If there is no memory for a timer, the next request or release probes. */
-	(void)loop_timer_set(held->loop, &held->timer, clock_now() + held->timer_ns);
+	loop_timer_set(held->loop, &held->timer, clock_now() + held->timer_ns);
 	held->timer_ns = held->timer_ns * 2 < PROBE_LAST_NS ? held->timer_ns * 2 : PROBE_LAST_NS;
 }
 

@@ -374,8 +374,7 @@ static void slab_precreate_later(struct slabs *slabs, CUresult result)
 	if (slabs->retry_ns == RETRY_FIRST_NS)
 		device_failed(slabs->device, "cuMemCreate (pre-creating slabs)", result);
 
-	/* If there is no memory for a timer, the next free retries. */
-	(void)loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
+	loop_timer_set(slabs->loop, &slabs->retry, clock_now() + slabs->retry_ns);
 	slabs->retry_ns = slabs->retry_ns * 2 < RETRY_LAST_NS ? slabs->retry_ns * 2 : RETRY_LAST_NS;
 }
 

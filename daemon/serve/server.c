@@ -152,9 +152,7 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 		return;
 	}
 
-	/* If there is no memory for a timer, a client that does not read can delay the
-	 * end; systemd has a timeout of its own. */
-	(void)loop_timer_set(loop, &server->drain_timeout, clock_now() + DRAIN_NS);
+	loop_timer_set(loop, &server->drain_timeout, clock_now() + DRAIN_NS);
 	server_for_all(server, session_drain);
 }
 
@@ -178,8 +176,8 @@ static void server_pause_accepting(struct server *server, int error)
 			  rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(error)));
 
 	server->complained = true;
-	if (loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS) == 0)
-		(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
+	loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
+	(void)loop_rewatch(server->hbmd->loop, &server->watch, 0);
 }
 
 /* The user with the most silent connections; an operator only if there is no other. */
@@ -273,7 +271,7 @@ static void server_pause_fire(struct timer *timer)
 	if (!server_admit_kept(server))
 		return;
 	if (loop_rewatch(server->hbmd->loop, &server->watch, POLLIN) < 0)
-		(void)loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
+		loop_timer_set(server->hbmd->loop, &server->pause, clock_now() + PAUSE_NS);
 }
 
 static void server_listener_ready(struct watch *watch, uint32_t events)

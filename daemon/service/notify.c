@@ -29,14 +29,10 @@ int notify_open(struct notify **out, struct loop *loop)
 	notify->loop = loop;
 	notify->timer.fire = notify_watchdog_fire;
 	uint64_t watchdog_us = 0;
-	int r = 0;
 	if (sd_watchdog_enabled(0, &watchdog_us) > 0) {
 		notify->interval_ns = watchdog_us * 1000 / 2;
-		r = loop_timer_set(loop, &notify->timer, clock_now() + notify->interval_ns);
+		loop_timer_set(loop, &notify->timer, clock_now() + notify->interval_ns);
 	}
-
-	if (r < 0)
-		return notify_close(notify), r;
 
 	*out = notify;
 

@@ -82,7 +82,9 @@ static int connection_wait_for_room(struct connection *connection, int r)
 	if (now >= connection->retry_until_ns)
 		return r;
 
-	return loop_timer_set(connection->loop, &connection->retry, now + CONNECTION_RETRY_NS);
+	loop_timer_set(connection->loop, &connection->retry, now + CONNECTION_RETRY_NS);
+
+	return 0;
 }
 
 static void connection_flush(struct connection *connection)

@@ -71,9 +71,6 @@ int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns)
 	};
 	list_init(&fences->waiting);
 	int r = fences->doorbell < 0 ? -errno : fences_make_page(fences);
-	if (r == 0)
-		r = loop_timer_set(loop, &fences->tick, UINT64_MAX);
-
 	if (r < 0) {
 		fences_close(fences);
 		return r;
@@ -131,7 +128,7 @@ static bool fences_is_over(const struct fences *fences, const struct ready_wait 
 	return true;
 }
 
-/* The time of the next poll: UINT64_MAX if nothing waits. */
+/* The time of the next poll, for those that wait. */
 static uint64_t fences_next_look(const struct fences *fences)
 {
 	uint64_t now = clock_now(), next = UINT64_MAX;
@@ -156,12 +153,12 @@ static void fences_set_over(struct ready_wait *wait, int status, struct list *ov
 /* Schedules the next poll if requests still wait, and fires the waits on `over`. */
 static void fences_go_on(struct fences *fences, struct list *over)
 {
-	if (list_empty(&fences->waiting))
+	if (list_empty(&fences->waiting)) {
 		loop_unwatch(fences->loop, &fences->rung);
-
-	int r = loop_timer_set(fences->loop, &fences->tick, fences_next_look(fences));
-	assert(r == 0);
-	(void)r;
+		loop_timer_stop(fences->loop, &fences->tick);
+	} else {
+		loop_timer_set(fences->loop, &fences->tick, fences_next_look(fences));
+	}
 
 	for (struct list *node; (node = list_pop_front(over));) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
@@ -214,9 +211,7 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 
 	/* If this fails, only a hint is lost. */
 	(void)loop_watch(fences->loop, &fences->rung);
-	int r = loop_timer_set(fences->loop, &fences->tick, 0);
-	assert(r == 0);
-	(void)r;
+	loop_timer_set(fences->loop, &fences->tick, 0);
 }
 
 void fences_end(struct fences *fences)

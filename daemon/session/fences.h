@@ -43,7 +43,7 @@ struct fences {
 	uint64_t timeout_ns;
 	bool ended;
 	struct watch rung;
-	struct timer tick; /* always set, so that setting it again cannot fail */
+	struct timer tick; /* set while a request waits */
 };
 
 int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns); /* negative errno */

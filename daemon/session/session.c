@@ -236,9 +236,6 @@ static int session_start(struct session *session, int socket)
 
 	int r = fences_open(&session->fences, loop, ready_ns);
 	if (r == 0)
-		r = loop_timer_set(loop, &session->greeting, clock_now() + hello_ns);
-
-	if (r == 0)
 		r = loop_watch(loop, &session->process);
 
 	if (r == 0)
@@ -248,11 +245,13 @@ static int session_start(struct session *session, int socket)
 
 	if (r < 0) {
 		loop_unwatch(loop, &session->process);
-		loop_timer_stop(loop, &session->greeting);
 		fences_close(&session->fences);
+		return r;
 	}
 
-	return r;
+	loop_timer_set(loop, &session->greeting, clock_now() + hello_ns);
+
+	return 0;
 }
 
 /* The user's reference becomes the session's, on success. */

@@ -69,13 +69,12 @@ int nvme_name_new(struct nvme_name **out, struct loop *loop, int fd, const char 
 				   .path = path,
 				   .interval_ns = interval_ns};
 	int r = worker_new(&name->worker, loop, "nvme-name", NULL, NULL);
-	if (r == 0)
-		r = loop_timer_set(loop, &name->timer, clock_now() + interval_ns);
 	if (r < 0) {
 		nvme_name_free(name);
 		return r;
 	}
 
+	loop_timer_set(loop, &name->timer, clock_now() + interval_ns);
 	*out = name;
 
 	return 0;

@@ -142,7 +142,7 @@ struct nvme_io_work *nvme_io_rig_submit(struct nvme_io_rig *rig, bool write, uin
 void nvme_io_rig_run(struct nvme_io_rig *rig)
 {
 	nvme_io_dispatch(rig->nvme_io);
-	assert_int_equal(loop_timer_set(rig->loop, &rig->watchdog, clock_now() + PATIENCE), 0);
+	loop_timer_set(rig->loop, &rig->watchdog, clock_now() + PATIENCE);
 	if (rig->ended < rig->used)
 		assert_int_equal(loop_run(rig->loop), 0);
 
