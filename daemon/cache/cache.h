@@ -45,6 +45,7 @@ struct cache_drop_list {
 /* What is still to be dropped (cache_drop.c). */
 struct cache_drops {
 	struct cache_drop_list list;
+	uint32_t unrefs;       /* blocks with a reference to be dropped, through block.newer */
 	uint32_t lost;         /* where the search for blocks of lost tiers goes on; 0: done */
 	uint64_t begun, ended; /* drops, in the order of the list */
 	struct list waits;     /* struct cache_drop_wait */
@@ -273,6 +274,8 @@ bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t
  * until it is true. */
 void cache_unpin_begin(struct cache *cache, uint32_t number);
 bool cache_unref_some(struct cache *cache, uint32_t *at, struct slice *slice);
+/* The same for at most `max` blocks; how many. */
+uint32_t cache_unref_steps(struct cache *cache, uint32_t *at, uint32_t max);
 /* At once. */
 void cache_unpin(struct cache *cache, uint32_t number);
 /* Drops a reference of a block and, after its last one, of its ancestors. */

@@ -24,7 +24,10 @@
  * tree, and the drop that has begun above it comes to it.
  *
  * References: a child with references has one on its parent, dropped or not, until it is
- * dropped itself.
+ * dropped itself. That may be the last of a long branch, so it is given back in steps too:
+ * the parent goes on a second list, which has its reference until a step comes to it. No
+ * block is on it twice: what is on it has a reference left when another is given back. What
+ * has references is in no order, so this list goes through entries as well.
  */
 #include "daemon/cache/cache.h"
 #include "daemon/cache/tree.h"
@@ -33,7 +36,9 @@
 
 static bool cache_drop_is_pending(const struct cache *cache)
 {
-	return cache->drops.list.first != 0 || cache->drops.lost != 0;
+	const struct cache_drops *drops = &cache->drops;
+
+	return drops->list.first != 0 || drops->unrefs != 0 || drops->lost != 0;
 }
 
 static void cache_drop_tell(struct cache *cache)
@@ -79,6 +84,40 @@ static uint32_t cache_drop_pop(struct cache *cache, struct cache_drop_list *list
 	return number;
 }
 
+/* ---- references ---- */
+
+/* Drops a reference of a block; its ancestors' are left to cache_drop_unref_some(). */
+static void cache_drop_unref(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+
+	if (block->refs > 1 || block_is_dropped(block)) {
+		cache_unref_branch(cache, number); /* goes no further */
+		return;
+	}
+
+	cache->blocks.table[number].newer = cache->drops.unrefs;
+	cache->drops.unrefs = number;
+}
+
+/* At most `max` blocks; how many more it might have been. */
+static uint32_t cache_drop_unref_some(struct cache *cache, uint32_t max)
+{
+	struct cache_drops *drops = &cache->drops;
+
+	while (max > 0 && drops->unrefs != 0) {
+		uint32_t at = drops->unrefs;
+
+		drops->unrefs = cache_block(cache, at)->newer;
+		cache->blocks.table[at].newer = 0;
+		max -= cache_unref_steps(cache, &at, max);
+		if (at != 0)
+			cache_drop_unref(cache, at);
+	}
+
+	return max;
+}
+
 /* ---- steps ---- */
 
 /* Drops a block that is in the tree no longer, or below a dropped one. */
@@ -92,7 +131,7 @@ static void cache_drop_block(struct cache *cache, uint32_t number, uint32_t pare
 
 	block_drop(&cache->blocks, number);
 	if (pinned && parent != 0)
-		cache_unref_branch(cache, parent);
+		cache_drop_unref(cache, parent);
 }
 
 /* Drops a block, and puts it on the list if it has children. */
@@ -150,20 +189,22 @@ static void cache_drop_leave(struct cache *cache, uint32_t number)
 void cache_drop(struct cache *cache, uint32_t number)
 {
 	struct cache_drop_list list = {0};
+	uint32_t unrefs = cache->drops.unrefs;
 	if (block_is_dropped(cache_block(cache, number)))
 		return;
 
 	cache_drop_begin(cache, &list, number);
+	if (cache->drops.unrefs != unrefs)
+		(void)cache_drop_unref_some(cache, STEPS_AT_ONCE);
 	for (unsigned step = 0; step < STEPS_AT_ONCE && list.first != 0; step++)
 		(void)cache_drop_step(cache, &list);
-	if (list.first == 0)
-		return;
 
 	/* Each that is left is a drop of its own: its children are in no other's tree. */
 	while (list.first != 0)
 		cache_drop_leave(cache, cache_drop_pop(cache, &list));
 
-	cache_drop_tell(cache);
+	if (cache_drop_is_pending(cache))
+		cache_drop_tell(cache);
 }
 
 void cache_abandon_store(struct cache *cache, uint32_t number)
@@ -254,6 +295,7 @@ bool cache_drop_pending(struct cache *cache, uint32_t max)
 {
 	struct cache_drops *drops = &cache->drops;
 
+	max = cache_drop_unref_some(cache, max);
 	if (drops->lost != 0)
 		cache_drop_lost(cache, max);
 	for (; max > 0 && drops->list.first != 0; max--)

@@ -183,18 +183,26 @@ bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t
 	return cache_unref_some(cache, &pinning->held, slice);
 }
 
+uint32_t cache_unref_steps(struct cache *cache, uint32_t *at, uint32_t max)
+{
+	uint32_t above = *at, steps = 0;
+
+	for (; steps < max && above != 0; steps++)
+		above = cache_parent(cache, above);
+
+	/* Keeps the walk up from going on. */
+	if (above != 0)
+		block_ref(&cache->blocks, above);
+	cache_unref_branch(cache, *at);
+	*at = above;
+
+	return steps;
+}
+
 bool cache_unref_some(struct cache *cache, uint32_t *at, struct slice *slice)
 {
 	while (*at != 0) {
-		uint32_t above = *at;
-		for (unsigned i = 0; i < CACHE_STRETCH && above != 0; i++)
-			above = cache_parent(cache, above);
-
-		/* Keeps the walk up from going on. */
-		if (above != 0)
-			block_ref(&cache->blocks, above);
-		cache_unref_branch(cache, *at);
-		*at = above;
+		(void)cache_unref_steps(cache, at, CACHE_STRETCH);
 		if (slice_is_past(slice))
 			return *at == 0;
 	}

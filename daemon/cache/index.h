@@ -33,7 +33,7 @@ struct block {
 	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1, dropping : 1;
 	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
 	uint32_t touched;      /* cache.c: the last pass that used it */
-	uint32_t newer, older; /* its tier's order; while dropping: older is cache_drop.c's */
+	uint32_t newer, older; /* its tier's order; of blocks in none: cache_drop.c's */
 	uint32_t parent, child, sibling, sibling_back; /* tree.c */
 	uint32_t pins;                                 /* of refs: its own */
 	uint64_t checksum;                             /* XXH3-64 of its bytes */

@@ -265,6 +265,115 @@ static void test_pinned_descendants(void **state)
 	cache_rig_close(&rig);
 }
 
+/* How many blocks of a chain from key 0 on are pinned: those above a pinned one are too. */
+static uint32_t pinned_of_chain(struct cache_rig *rig, uint16_t ns, uint32_t count)
+{
+	uint32_t pinned = 0;
+	while (pinned < count && cache_is_pinned(rig->cache, cache_rig_find(rig, ns, pinned)))
+		pinned++;
+
+	for (uint32_t n = pinned; n < count; n++)
+		assert_false(cache_is_pinned(rig->cache, cache_rig_find(rig, ns, n)));
+
+	return pinned;
+}
+
+/* A chain whose last block is pinned, and is dropped: the references of the first are left.
+ * The number of the last. */
+static uint32_t drop_pinned_end(struct cache_rig *rig, uint16_t ns)
+{
+	uint32_t last = cache_rig_find(rig, ns, CHAIN - 1);
+
+	assert_int_equal(cache_pin(rig->cache, last, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
+	cache_drop(rig->cache, last);
+	assert_in_range(pinned_of_chain(rig, ns, CHAIN - 1), CHAIN / 2, CHAIN - 2);
+	assert_counts(rig);
+
+	return last;
+}
+
+static void test_references_of_a_branch_go_in_steps(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	unsigned times_told = 0;
+	uint16_t ns = open_with_chain(&rig, __func__);
+	rig.cache->drops.pending = told;
+	rig.cache->drops.arg = &times_told;
+
+	uint32_t last = drop_pinned_end(&rig, ns);
+	uint32_t before = pinned_of_chain(&rig, ns, CHAIN - 1);
+	assert_int_equal(times_told, 1);
+
+	assert_true(cache_drop_pending(rig.cache, 7));
+	assert_int_equal(pinned_of_chain(&rig, ns, CHAIN - 1), before - 7);
+	finish(&rig);
+	assert_int_equal(pinned_of_chain(&rig, ns, CHAIN - 1), 0);
+	cache_unpin(rig.cache, last);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+/* Between two steps a pin keeps what is above it, and what is dropped is not waited for. */
+static void test_others_pin_and_drop_where_references_are_left(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	uint16_t ns = open_with_chain(&rig, __func__);
+	struct cache *cache = rig.cache;
+	uint32_t last = drop_pinned_end(&rig, ns);
+	uint32_t pinned = pinned_of_chain(&rig, ns, CHAIN - 1);
+	uint32_t waits = cache_rig_find(&rig, ns, pinned - 1), kept = cache_rig_find(&rig, ns, 9);
+	assert_int_equal(cache_pin(cache, waits, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
+	assert_int_equal(cache_pin(cache, kept, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
+	cache_drop_pending(cache, 7);
+	assert_int_equal(pinned_of_chain(&rig, ns, CHAIN - 1), pinned);
+
+	cache_unpin(cache, waits);
+	assert_int_equal(pinned_of_chain(&rig, ns, CHAIN - 1), 10);
+	assert_int_equal(cache_pin(cache, waits, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
+	cache_drop(cache, waits); /* another branch to give back */
+	assert_true(cache_drop_pending(cache, 7));
+	cache_drop(cache, cache_rig_find(&rig, ns, 20)); /* with what has its references left */
+	finish(&rig);
+	assert_int_equal(pinned_of_chain(&rig, ns, 20), 10);
+
+	cache_unpin(cache, last);
+	cache_unpin(cache, waits);
+	cache_unpin(cache, kept);
+	assert_int_equal(index_count(cache->index), 20);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
+/* The drop of a block whose own reference waits to be given back, and one more of it. */
+static void test_a_block_is_dropped_while_its_reference_is_left(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	uint16_t ns = open_with_chain(&rig, __func__);
+	struct cache *cache = rig.cache;
+	uint32_t last = drop_pinned_end(&rig, ns);
+	uint32_t pinned = pinned_of_chain(&rig, ns, CHAIN - 1);
+	uint32_t waits = cache_rig_find(&rig, ns, pinned - 1);
+	uint32_t leaf = cache_rig_insert(&rig, ns, CHAIN, waits);
+	use(&rig, leaf, 0);
+	assert_int_equal(cache_pin(cache, leaf, &(uint32_t){CACHE_WALK_MAX}), HBM_OK);
+	cache_drop(cache, leaf);
+	assert_int_equal(pinned_of_chain(&rig, ns, CHAIN - 1), pinned);
+	cache_drop(cache, waits);
+	assert_true(index_used(cache->index, waits)); /* until its reference is */
+	assert_counts(&rig);
+	finish(&rig);
+
+	assert_int_equal(pinned_of_chain(&rig, ns, pinned - 1), 0);
+	cache_unpin(cache, leaf);
+	cache_unpin(cache, last);
+	assert_int_equal(index_count(cache->index), pinned - 1);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 /* A client stores below what is being dropped, as fast as it can: the drop ends. */
 static void test_stores_below_do_not_delay_for_ever(void **state)
 {
@@ -431,6 +540,9 @@ int main(void)
 		cmocka_unit_test(test_a_drop_below_a_drop),
 		cmocka_unit_test(test_use_below_a_dropped_block),
 		cmocka_unit_test(test_pinned_descendants),
+		cmocka_unit_test(test_references_of_a_branch_go_in_steps),
+		cmocka_unit_test(test_others_pin_and_drop_where_references_are_left),
+		cmocka_unit_test(test_a_block_is_dropped_while_its_reference_is_left),
 		cmocka_unit_test(test_stores_below_do_not_delay_for_ever),
 		cmocka_unit_test(test_room_by_what_is_being_dropped),
 		cmocka_unit_test(test_a_lost_tier),
