@@ -359,7 +359,10 @@ void block_drop(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_DROP);
 
-	namespaces_get(blocks->namespaces, block->ns)->pins -= block->pins;
+	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
+
+	ns->pins -= block->pins;
+	ns->pins_lost += block->pins;
 	index_remove(blocks->index, number);
 	if (block->target != 0)
 		block_leave_target(blocks, number);

@@ -31,6 +31,7 @@ struct namespace
 	struct charge charge;                /* for itself */
 	uint64_t blocks_in[HBM_TIERS];       /* those that belong to a tier of that kind */
 	uint64_t pins;                       /* of blocks that have not been dropped */
+	uint64_t pins_lost;                  /* of blocks that were dropped, so far */
 	uint32_t opens;
 	uint64_t closed; /* when it was open last, as a count of such moments */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as

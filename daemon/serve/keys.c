@@ -32,6 +32,7 @@ struct keys {
 	struct list *pins;
 	struct payer *payer;
 	uint32_t walk;
+	struct pin_walk lost;
 	struct pin *pin; /* that is being made */
 	struct cache_pinning pinning;
 	struct unpin *unpin;
@@ -308,6 +309,32 @@ static bool keys_pin(struct keys *keys, struct slice *slice)
 	return true;
 }
 
+/* Makes room: removes the pins of blocks that could not be read. */
+static bool keys_forget_lost(struct keys *keys, struct slice *slice)
+{
+	while (pin_walk_forget_lost(&keys->lost, keys->hbmd->cache))
+		if (slice_is_over(slice))
+			return false;
+
+	keys->phase = keys_pin;
+
+	return true;
+}
+
+static void keys_begin_pins(struct keys *keys)
+{
+	bool keep = keys->message->flags == HBM_WIRE_KEEP;
+
+	keys->walk = CACHE_WALK_MAX;
+	keys->phase = keys_pin;
+	if (!keep && ledger_has_room(keys->payer, LEDGER_PINS, keys->reply.count))
+		return;
+
+	pin_walk_init(&keys->lost);
+	pin_walk_begin(&keys->lost, keys->pins);
+	keys->phase = keys_forget_lost;
+}
+
 /* ---- UNPIN ---- */
 
 static bool keys_settle_unpinned(struct keys *keys, struct slice *slice)
@@ -412,10 +439,7 @@ static bool keys_set_phase(struct keys *keys)
 		keys->phase = keys_remove;
 		return true;
 	case HBM_WIRE_PIN:
-		keys->walk = CACHE_WALK_MAX;
-		if (keep || !ledger_has_room(keys->payer, LEDGER_PINS, keys->reply.count))
-			pins_forget_lost(cache, keys->pins);
-		keys->phase = keys_pin;
+		keys_begin_pins(keys);
 		return true;
 	default:
 		return keys_begin_unpin(keys);

@@ -49,23 +49,63 @@ uint32_t pins_take_first(struct cache *cache, struct list *pins)
 	return 0;
 }
 
-uint64_t pins_count_in(const struct cache *cache, const struct list *pins, uint16_t ns)
-{
-	uint64_t count = 0;
-	list_for_each (node, pins) {
-		uint32_t number = container_of(node, struct pin, link)->number;
-		const struct block *block = cache_block(cache, number);
-		count += number != 0 && block->ns == ns && !block_is_dropped(block);
-	}
+/* ---- walks ---- */
 
-	return count;
+void pin_walk_init(struct pin_walk *walk)
+{
+	*walk = (struct pin_walk){0};
+	list_init(&walk->place.link);
 }
 
-void pins_forget_lost(struct cache *cache, struct list *pins)
+void pin_walk_begin(struct pin_walk *walk, struct list *pins)
 {
-	list_for_each_safe (node, after, pins) {
-		struct pin *pin = container_of(node, struct pin, link);
-		if (pin->number != 0 && block_is_dropped(cache_block(cache, pin->number)))
-			cache_unref_branch(cache, pins_take(cache, pin));
+	walk->pins = pins;
+	list_push_front(pins, &walk->place.link);
+}
+
+void pin_walk_end(struct pin_walk *walk)
+{
+	list_remove(&walk->place.link);
+}
+
+bool pin_walk_is_on(const struct pin_walk *walk)
+{
+	return !list_empty(&walk->place.link);
+}
+
+struct pin *pin_walk_next(struct pin_walk *walk)
+{
+	struct list *place = &walk->place.link;
+
+	while (pin_walk_is_on(walk)) {
+		struct list *next = place->next;
+
+		list_remove(place);
+		if (next == walk->pins)
+			break;
+
+		list_insert_after(next, place);
+		struct pin *pin = container_of(next, struct pin, link);
+		if (pin->number != 0)
+			return pin;
 	}
+
+	return NULL;
+}
+
+bool pin_is_in(const struct pin *pin, const struct cache *cache, uint16_t ns)
+{
+	const struct block *block = cache_block(cache, pin->number);
+
+	return block->ns == ns && !block_is_dropped(block);
+}
+
+bool pin_walk_forget_lost(struct pin_walk *walk, struct cache *cache)
+{
+	struct pin *pin = pin_walk_next(walk);
+
+	if (pin && block_is_dropped(cache_block(cache, pin->number)))
+		cache_unref_branch(cache, pins_take(cache, pin)); /* goes no further */
+
+	return pin != NULL;
 }

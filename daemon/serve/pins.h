@@ -27,8 +27,26 @@ uint32_t pins_take(struct cache *cache, struct pin *pin);
 /* The same with the first of the list; 0: there is none. */
 uint32_t pins_take_first(struct cache *cache, struct list *pins);
 
-/* Pins that a session has of blocks of a namespace that have not been dropped. */
-uint64_t pins_count_in(const struct cache *cache, const struct list *pins, uint16_t ns);
+/*
+ * A walk over a list of pins, in slices: its place in the list stays when others remove
+ * pins. Before its first begin, and after its end, its place is in no list.
+ */
+struct pin_walk {
+	struct list *pins;
+	struct pin place;
+};
+
+void pin_walk_init(struct pin_walk *walk);
+void pin_walk_begin(struct pin_walk *walk, struct list *pins);
+void pin_walk_end(struct pin_walk *walk); /* before it has passed all; no-op if it is not on */
+bool pin_walk_is_on(const struct pin_walk *walk);
+/* Passes the next pin, which may be freed then. NULL: there is none, and the walk has
+ * ended. */
+struct pin *pin_walk_next(struct pin_walk *walk);
+
+/* Whether it is of a block of that namespace that has not been dropped. */
+bool pin_is_in(const struct pin *pin, const struct cache *cache, uint16_t ns);
 /* A block that could not be read is dropped, pinned or not, and no key names it any longer:
- * its pins only keep its entry, and count. Removes them. */
-void pins_forget_lost(struct cache *cache, struct list *pins);
+ * its pins only keep its entry, and count. Passes a pin, and removes it if it is such a one.
+ * False: there is none, and the walk has ended. */
+bool pin_walk_forget_lost(struct pin_walk *walk, struct cache *cache);

@@ -2,17 +2,21 @@
 /*
  * serve_drop: NAMESPACE_DROP. All blocks of a namespace leave the index, in slices
  * between turns of the loop. To every client it is one moment, the one when the
- * request arrives: from then on until the reply the namespace is taken for empty, and no
+ * drop begins: from then on until the reply the namespace is taken for empty, and no
  * block is stored to it, so that none can be dropped that was stored after the reply.
  *
- * 	        NAMESPACE_DROP                  no block left                  no pin left
+ * 	       no pins of others                  no block left                  no pin left
  * 	(none) ----------------> blocks are dropped ----------> pins are forgotten ----------> reply
  *
  * Blocks that a transfer reads or writes give their place back when it ends; no lookup finds
  * them by then. Another NAMESPACE_DROP of the same namespace waits for the same end.
  *
  * Pins: a session's own never stand in the way. Those of other sessions and of operators
- * do, unless HBM_WIRE_PINNED takes them along. They are forgotten a session at a time.
+ * do, unless HBM_WIRE_PINNED takes them along. How many those are is what the namespace
+ * has without the session's own, which are counted first, as a work of the session: it
+ * makes none meanwhile, and counts again if blocks with pins have been dropped. Who joins a
+ * drop that has begun is not asked. Pins are forgotten a few at a time, the kept ones first
+ * and then those of one session after the other, which stays until the walk has passed it.
  */
 #include "daemon/serve/serve_drop.h"
 
@@ -33,39 +37,45 @@ struct namespace_drop {
 	struct list requests; /* that wait for its end */
 	serve_dropped *ended; /* or NULL */
 	struct cache_drop walk;
-	bool pinned;      /* some of the blocks are */
-	uint64_t session; /* pins of sessions up to this id have been forgotten */
+	bool pinned; /* some of the blocks are */
+	bool forgetting;
+	struct session *session; /* whose pins are walked, with a reference; NULL: kept ones */
+	struct pin_walk pins;
 };
 
-/* The session with the lowest id above that one, or NULL. */
-static struct session *serve_drop_session_after(struct hbmd *hbmd, uint64_t id)
+/* Goes on to the pins of the next session. False: there is none. */
+static bool serve_drop_next_session(struct namespace_drop *drop)
 {
-	struct session *found = NULL;
-	list_for_each (node, server_sessions(hbmd->server)) {
-		struct session *session = container_of(node, struct session, link);
-		if (session->id > id && (!found || session->id < found->id))
-			found = session;
+	const struct list *sessions = server_sessions(drop->hbmd->server);
+	struct session *before = drop->session;
+	struct list *next = before ? before->link.next : sessions->next;
+
+	drop->session = next == sessions ? NULL : container_of(next, struct session, link);
+	if (drop->session) {
+		session_ref(drop->session);
+		pin_walk_begin(&drop->pins, &drop->session->pins);
 	}
 
-	return found;
+	if (before)
+		session_unref(before);
+
+	return drop->session != NULL;
 }
 
-/* False when there is no session left to look at. */
+/* False when no pin is left to look at. */
 static bool serve_drop_forget_pins(struct namespace_drop *drop)
 {
 	struct cache *cache = drop->hbmd->cache;
 	if (!drop->pinned)
 		return false;
 
-	if (drop->session == 0)
-		pins_forget_lost(cache, &cache->kept_pins);
+	if (!drop->forgetting)
+		pin_walk_begin(&drop->pins, &cache->kept_pins);
+	drop->forgetting = true;
 
-	struct session *session = serve_drop_session_after(drop->hbmd, drop->session);
-	if (!session)
-		return false;
-
-	pins_forget_lost(cache, &session->pins);
-	drop->session = session->id;
+	for (unsigned i = 0; i < DROP_STEP; i++)
+		if (!pin_walk_forget_lost(&drop->pins, cache) && !serve_drop_next_session(drop))
+			return false;
 
 	return true;
 }
@@ -119,6 +129,7 @@ static struct namespace_drop *serve_drop_new(struct hbmd *hbmd, uint16_t number)
 					.walk = {.ns = number},
 					.pinned = ns->pins > 0};
 	list_init(&drop->requests);
+	pin_walk_init(&drop->pins);
 	ns->drop = drop;
 	namespaces_ref(hbmd->cache->namespaces, number);
 
@@ -137,48 +148,13 @@ bool serve_drop_begin(struct hbmd *hbmd, uint16_t number, serve_dropped *ended)
 	return true;
 }
 
-/* Pins of blocks of the namespace that are not the session's. */
-static uint64_t serve_drop_pins_of_others(struct hbmd *hbmd, const struct session *session,
-					  uint16_t number)
+/* The request drops it, or waits until it is dropped. */
+static void serve_drop_join(struct hbmd *hbmd, struct request *request, uint16_t number)
 {
-	uint64_t pins = namespaces_get(hbmd->cache->namespaces, number)->pins;
-	return pins - pins_count_in(hbmd->cache, &session->pins, number);
-}
-
-/* Whether the request may drop it; otherwise it has been refused. */
-static bool serve_drop_may(struct hbmd *hbmd, struct request *request,
-			   const struct hbm_wire_namespace_drop *message)
-{
-	bool pinned = message->flags == HBM_WIRE_PINNED;
-	uint64_t pins = 0;
-
-	if (!session_has_namespace(request->session, message->ns))
-		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
-			       message->ns);
-	else if (pinned && !session_is_operator(request->session))
-		request_refuse(request, HBM_DENIED,
-			       "only uid 0 and the daemon's uid drop what others have pinned");
-	else if (!pinned && (pins = serve_drop_pins_of_others(hbmd, request->session,
-							      (uint16_t)message->ns)) > 0)
-		request_refuse(request, HBM_DENIED, "others have %llu pins in namespace %u",
-			       (unsigned long long)pins, message->ns);
-	else
-		return true;
-
-	return false;
-}
-
-void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
-{
-	const struct hbm_wire_namespace_drop *message =
-		(const struct hbm_wire_namespace_drop *)request->message;
-	if (!serve_drop_may(hbmd, request, message))
-		return;
-
-	struct namespace_drop *drop = namespaces_get(hbmd->cache->namespaces, message->ns)->drop;
+	struct namespace_drop *drop = namespaces_get(hbmd->cache->namespaces, number)->drop;
 	bool joined = drop != NULL;
 	if (!joined)
-		drop = serve_drop_new(hbmd, (uint16_t)message->ns);
+		drop = serve_drop_new(hbmd, number);
 	if (!drop) {
 		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
 		return;
@@ -187,4 +163,107 @@ void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
 	list_push_back(&drop->requests, &request->link);
 	if (!joined)
 		loop_background(hbmd->loop, &drop->background);
+}
+
+/* ---- pins of others ---- */
+
+/* Counts the session's own. */
+struct drop_count {
+	struct work work;
+	struct hbmd *hbmd;
+	struct request *request;
+	struct pin_walk walk;
+	uint64_t own, lost;
+	uint16_t ns;
+};
+
+static void serve_drop_begin_count(struct drop_count *count, const struct namespace *ns)
+{
+	count->own = 0;
+	count->lost = ns->pins_lost;
+	pin_walk_begin(&count->walk, &count->request->session->pins);
+}
+
+/* True: done. What another drops already is not counted. */
+static bool serve_drop_count_pins(struct drop_count *count, const struct namespace *ns,
+				  struct slice *slice)
+{
+	const struct pin *pin;
+
+	if (ns->drop)
+		pin_walk_end(&count->walk);
+
+	while ((pin = pin_walk_next(&count->walk))) {
+		count->own += pin_is_in(pin, count->hbmd->cache, count->ns);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	if (ns->drop || ns->pins_lost == count->lost)
+		return true;
+
+	/* Some of those that were counted may be of blocks that were dropped meanwhile. */
+	serve_drop_begin_count(count, ns);
+
+	return false;
+}
+
+static bool serve_drop_count_some(struct work *work, struct slice *slice)
+{
+	struct drop_count *count = container_of(work, struct drop_count, work);
+	const struct namespace *ns = namespaces_get(count->hbmd->cache->namespaces, count->ns);
+
+	if (!serve_drop_count_pins(count, ns, slice))
+		return false;
+
+	if (ns->drop || ns->pins == count->own)
+		serve_drop_join(count->hbmd, count->request, count->ns);
+	else
+		request_refuse(count->request, HBM_DENIED, "others have %llu pins in namespace %u",
+			       (unsigned long long)(ns->pins - count->own), count->ns);
+
+	free(count);
+
+	return true;
+}
+
+static void serve_drop_count(struct hbmd *hbmd, struct request *request, uint16_t number)
+{
+	struct drop_count *count = malloc(sizeof(*count));
+	if (!count) {
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+		return;
+	}
+
+	*count = (struct drop_count){
+		.work.run = serve_drop_count_some, .hbmd = hbmd, .request = request, .ns = number};
+	request_charge(request, sizeof(*count));
+	pin_walk_init(&count->walk);
+	serve_drop_begin_count(count, namespaces_get(hbmd->cache->namespaces, number));
+	session_work(request->session, &count->work);
+}
+
+/* Whether pins of others may have to be looked for. */
+static bool serve_drop_may_be_denied(const struct namespace *ns)
+{
+	return ns->pins > 0 && !ns->drop;
+}
+
+void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_namespace_drop *message =
+		(const struct hbm_wire_namespace_drop *)request->message;
+	bool pinned = message->flags == HBM_WIRE_PINNED;
+
+	if (!session_has_namespace(request->session, message->ns))
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       message->ns);
+	else if (pinned && !session_is_operator(request->session))
+		request_refuse(request, HBM_DENIED,
+			       "only uid 0 and the daemon's uid drop what others have pinned");
+	else if (!pinned &&
+		 serve_drop_may_be_denied(namespaces_get(hbmd->cache->namespaces, message->ns)))
+		serve_drop_count(hbmd, request, (uint16_t)message->ns);
+	else
+		serve_drop_join(hbmd, request, (uint16_t)message->ns);
 }

@@ -12,8 +12,7 @@ struct unpin *unpin_new(struct list *pins, struct hbm_wire_results *reply)
 
 	unpin->pins = pins;
 	unpin->reply = reply;
-	unpin->place = (struct pin){.number = 0};
-	list_init(&unpin->place.link);
+	pin_walk_init(&unpin->walk);
 	unpin->unref = unpin->count = 0;
 
 	return unpin;
@@ -21,7 +20,7 @@ struct unpin *unpin_new(struct list *pins, struct hbm_wire_results *reply)
 
 struct unpin *unpin_free(struct unpin *unpin)
 {
-	assert(!unpin || list_empty(&unpin->place.link));
+	assert(!unpin || !pin_walk_is_on(&unpin->walk));
 	free(unpin);
 
 	return NULL;
@@ -54,7 +53,7 @@ void unpin_begin(struct unpin *unpin)
 		return;
 
 	qsort(unpin->blocks, unpin->count, sizeof(unpin->blocks[0]), unpin_compare);
-	list_push_front(unpin->pins, &unpin->place.link);
+	pin_walk_begin(&unpin->walk, unpin->pins);
 }
 
 /* The first of the sorted blocks with that number; NULL: none. */
@@ -91,34 +90,21 @@ static void unpin_try(struct unpin *unpin, struct cache *cache, struct pin *pin)
 	unpin->unref = pins_take(cache, pin);
 }
 
-/* Passes the next pin. */
-static void unpin_step(struct unpin *unpin, struct cache *cache)
-{
-	struct list *place = &unpin->place.link;
-	struct pin *pin = container_of(place->next, struct pin, link);
-
-	list_remove(place);
-	list_insert_after(&pin->link, place);
-	if (pin->number != 0)
-		unpin_try(unpin, cache, pin);
-}
-
 bool unpin_some(struct unpin *unpin, struct cache *cache, struct slice *slice)
 {
-	struct list *place = &unpin->place.link;
-
-	while (!list_empty(place)) {
+	while (pin_walk_is_on(&unpin->walk)) {
 		if (!cache_unref_some(cache, &unpin->unref, slice))
 			return false;
 
-		if (place->next == unpin->pins) {
-			list_remove(place);
+		struct pin *pin = pin_walk_next(&unpin->walk);
+		if (!pin) {
 			unpin->count = 0;
-		} else {
-			unpin_step(unpin, cache);
-			if (slice_is_over(slice))
-				return false;
+			break;
 		}
+
+		unpin_try(unpin, cache, pin);
+		if (slice_is_over(slice))
+			return false;
 	}
 
 	return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * unpin: removes a pin of each of several blocks from a list of pins, in slices. It walks
- * the list once for all of them: its place in the list stays when others remove pins.
+ * the list once for all of them.
  *
  * 	        begin                   the list has been walked
  * 	adding -------> walks the list -------------------------> adding
@@ -24,8 +24,8 @@ struct unpin_block {
 struct unpin {
 	struct list *pins;
 	struct hbm_wire_results *reply;
-	struct pin place; /* in the list, while it is walked */
-	uint32_t unref;   /* a block whose reference is to be dropped */
+	struct pin_walk walk;
+	uint32_t unref; /* a block whose reference is to be dropped */
 	uint32_t count;
 	struct unpin_block blocks[UNPIN_BLOCKS];
 };

@@ -255,13 +255,116 @@ static void test_a_drop_is_one_moment(void **state)
 	kv_stage_close_small(&daemon, &small);
 }
 
+enum { MANY_PINS = 20000 }; /* of one block: more than are passed in a turn of the loop */
+
+static void pin_often(struct kv *session, uint64_t block)
+{
+	hbm_key named[1000];
+
+	for (size_t i = 0; i < 1000; i++)
+		named[i] = kv_key(block);
+	for (size_t pins = 0; pins < MANY_PINS; pins += 1000) {
+		assert_int_equal(
+			hbm_keys(session->hbm, HBM_WIRE_PIN, session->ns, 0, named, 1000, results),
+			0);
+		kv_stage_expect(1000, HBM_OK);
+	}
+}
+
+/* Another drop begins while the pins of the first are counted: both have one end. */
+static void test_drops_of_a_namespace_with_many_pins(void **state)
+{
+	(void)state;
+	struct kv other;
+	struct hbm_amount dropped[2] = {{0}};
+	hbm_ticket tickets[2];
+	kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 1);
+	kv_stage_store(1, 8, 0);
+	pin_often(&kv, 8);
+
+	assert_int_equal(hbm_namespace_drop(other.hbm, kv.ns, 0, NULL), HBM_DENIED);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_PIN, 8, 1, 0, results), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, NULL), HBM_DENIED);
+	assert_int_equal(kv_keys(&other, HBM_WIRE_UNPIN, 8, 1, 0, results), 0);
+
+	assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
+	assert_int_equal(hbm_submit_namespace_drop(kv.hbm, kv.ns, 0, &dropped[0], &tickets[0]), 0);
+	assert_int_equal(hbm_submit_namespace_drop(other.hbm, other.ns, HBM_WIRE_PINNED,
+						   &dropped[1], &tickets[1]),
+			 0);
+	assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
+	assert_int_equal(hbm_wait(kv.hbm, tickets[0], -1), 0);
+	assert_int_equal(hbm_wait(other.hbm, tickets[1], -1), 0);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(dropped[i].blocks, 8);
+
+	assert_int_equal(pinned(), 0);
+	assert_int_equal(entries(), 0);
+	kv_close(&other);
+}
+
+/* A session ends while its pins are counted, or taken along by another's drop. */
+static void test_a_session_ends_while_its_pins_are_passed(void **state)
+{
+	(void)state;
+
+	for (int round = 0; round < 4; round++) {
+		bool own = round % 2 == 0;
+		struct kv other;
+		hbm_ticket ticket;
+		kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 1);
+		kv_stage_store(1, 8, 0);
+		pin_often(&other, 8);
+
+		struct kv *who = own ? &other : &kv;
+		assert_int_equal(kill(daemon_.pid, SIGSTOP), 0);
+		assert_int_equal(hbm_submit_namespace_drop(who->hbm, who->ns,
+							   own ? 0 : HBM_WIRE_PINNED, NULL,
+							   &ticket),
+				 0);
+		assert_int_equal(kill(daemon_.pid, SIGCONT), 0);
+		kv_close(&other);
+		if (!own)
+			assert_int_equal(hbm_wait(kv.hbm, ticket, -1), 0);
+
+		assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED, NULL), 0);
+		assert_int_equal(pinned(), 0);
+		assert_int_equal(entries(), 0);
+	}
+}
+
+/* At the limit of pins, those of blocks that are gone make room. */
+static void test_pins_that_were_taken_along_make_room(void **state)
+{
+	(void)state;
+	struct kv other;
+	kv_open(&other, &daemon_, 0, KV_STAGE_BLOCK, 1);
+	kv_stage_store(1, 8, 0);
+	pin_often(&other, 8);
+	pin_often(&other, 7);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED, NULL), 0);
+	assert_int_equal(entries(), 0);
+
+	kv_stage_store(1, 8, 0);
+	for (int i = 0; i < 3; i++)
+		pin_often(&other, 8);
+	kv_close(&other);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, HBM_WIRE_PINNED, NULL), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, kv_stage_setup, kv_stage_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_namespaces_share_nothing),        TEST(test_a_namespace_is_forgotten),
-		TEST(test_namespaces_that_cannot_be),       TEST(test_a_namespace_is_dropped),
-		TEST(test_pins_of_others_keep_a_namespace), TEST(test_a_drop_is_one_moment),
+		TEST(test_namespaces_share_nothing),
+		TEST(test_a_namespace_is_forgotten),
+		TEST(test_namespaces_that_cannot_be),
+		TEST(test_a_namespace_is_dropped),
+		TEST(test_pins_of_others_keep_a_namespace),
+		TEST(test_a_drop_is_one_moment),
+		TEST(test_drops_of_a_namespace_with_many_pins),
+		TEST(test_a_session_ends_while_its_pins_are_passed),
+		TEST(test_pins_that_were_taken_along_make_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

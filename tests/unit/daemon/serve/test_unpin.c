@@ -117,7 +117,7 @@ static void others_may_take_pins_between_slices(void **state)
 {
 	struct rig *rig = *state;
 	struct cache *cache = rig->cache.cache;
-	struct list *place = &rig->unpin->place.link;
+	struct list *place = &rig->unpin->walk.place.link;
 	uint32_t taken = 0;
 
 	unpin_add(rig->unpin, rig->blocks[BLOCKS - 1], 0);
