@@ -64,7 +64,7 @@ void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not 
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
 /* Turns background work on; no-op when it is on. All work of this kind together takes a
- * tenth of a millisecond of each turn, and one slice at least. */
+ * twentieth of a millisecond of each turn, and one slice at least. */
 void loop_background(struct loop *loop, struct background *background);
 /* Turns it off; no-op when it is. */
 void loop_background_stop(struct background *background);
