@@ -22,7 +22,6 @@
 #include "daemon/tier/nvme_file.h"
 
 #define LINE 512
-#define NVME_SIZE_MIN (1ull << 20)
 
 struct start_check {
 	const struct config *config;

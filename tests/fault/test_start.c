@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -74,6 +75,52 @@ static void test_an_nvme_tier_that_is_not_required(void **state)
 	assert_int_equal(tiers, 0);
 	hbm_close(hbm);
 	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* Keeps open(2) of the tier's file from returning, as a disk does that hangs. */
+static int keep_from_opening(void)
+{
+	signal(SIGIO, SIG_IGN); /* it says that somebody waits */
+	int fd = open(daemon_.nvme, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0) {
+		close(fd);
+		print_message("SKIP: no file can be leased here\n");
+		skip();
+	}
+	return fd;
+}
+
+static void test_a_disk_that_does_not_answer(void **state)
+{
+	(void)state;
+	int lease = keep_from_opening();
+	stage_refused((const char *[]){"nvme.timeout_ms=1", NULL}, NULL, UNMET,
+		      "has had no answer for more than 1 ms");
+	close(lease);
+}
+
+/* It goes on without, also when the disk answers after all. */
+static void test_a_disk_that_answers_too_late(void **state)
+{
+	(void)state;
+	struct hbm_wire_status status;
+	int lease = keep_from_opening();
+	spawn_start(&daemon_, (const char *[]){"nvme.timeout_ms=1", "nvme.required=no", NULL},
+		    NULL);
+	assert_int_equal(spawn_log_lines(&daemon_, "has had no answer"), 1);
+	assert_false(spawn_logged(&daemon_, "has answered now"));
+	close(lease);
+	while (!spawn_logged(&daemon_, "has answered now"))
+		;
+	spawn_status(&daemon_, &status);
+	assert_string_equal(status.state, "running, without NVMe");
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	spawn_start(&daemon_, NULL, NULL); /* and may have it then */
+	spawn_status(&daemon_, &status);
+	assert_string_equal(status.state, "running");
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
@@ -374,6 +421,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_nvme_files_that_cannot_be_used),
 		TEST(test_an_nvme_tier_that_is_not_required),
+		TEST(test_a_disk_that_does_not_answer),
+		TEST(test_a_disk_that_answers_too_late),
 		TEST(test_a_file_that_may_not_grow),
 		TEST(test_one_of_everything),
 		TEST(test_the_socket_file),
