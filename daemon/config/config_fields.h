@@ -64,9 +64,11 @@ struct config {
 	struct config_size limit_regions_per_user; /* % of regions_total */
 	uint64_t limit_address_space;              /* address space of one session's regions */
 	uint64_t limit_address_space_total;
-	struct config_size limit_address_space_per_user; /* % of address_space_total */
-	uint64_t limit_commit_slabs;                     /* one commit request */
-	uint64_t limit_unread_descriptors;               /* a session */
+	struct config_size limit_address_space_per_user;      /* % of address_space_total */
+	uint64_t limit_commit_slabs;                          /* one commit request */
+	uint64_t limit_unread_descriptors;                    /* a session */
+	uint64_t limit_unread_descriptors_total;              /* 0: what RLIMIT_NOFILE leaves */
+	struct config_size limit_unread_descriptors_per_user; /* % of unread_descriptors_total */
 	uint64_t limit_namespaces;
 	struct config_size limit_namespaces_per_user; /* % of namespaces */
 	uint64_t limit_namespace_opens;               /* a session */

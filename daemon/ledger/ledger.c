@@ -39,6 +39,8 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	SHARE(address_space_per_user, ADDRESS_SPACE, USER, BYTES),
 	LIMIT(commit_slabs, COMMIT_SLABS, HOST, COUNT),
 	LIMIT(unread_descriptors, UNREAD_FDS, SESSION, COUNT),
+	LIMIT(unread_descriptors_total, UNREAD_FDS, UNPRIVILEGED, COUNT), /* 0: as descriptors */
+	SHARE(unread_descriptors_per_user, UNREAD_FDS, USER, COUNT),
 	LIMIT(namespaces, NAMESPACES, HOST, COUNT),
 	SHARE(namespaces_per_user, NAMESPACES, USER, COUNT),
 	LIMIT(namespace_opens, NAMESPACE_OPENS, SESSION, COUNT),
@@ -69,6 +71,19 @@ static bool ledger_is_by_amount(enum ledger_resource resource)
 
 /* ---- payers ---- */
 
+/* 0: unless it is set, it is what RLIMIT_NOFILE leaves. */
+static bool ledger_is_of_files(const struct ledger_limit *limit)
+{
+	return limit->payer == PAYER_UNPRIVILEGED &&
+	       (limit->resource == LEDGER_DESCRIPTORS || limit->resource == LEDGER_UNREAD_FDS);
+}
+
+/* A share is no less: each message can be sent when those before have been read. */
+static uint64_t ledger_least_share(enum ledger_resource resource)
+{
+	return resource == LEDGER_UNREAD_FDS ? HBM_WIRE_FDS_MAX : 1;
+}
+
 /* Of a payer of that kind below this one, before anything else is known. */
 static uint64_t ledger_initial_limit(const struct ledger *ledger, unsigned number,
 				     const struct payer *parent)
@@ -77,7 +92,7 @@ static uint64_t ledger_initial_limit(const struct ledger *ledger, unsigned numbe
 	struct config_size configured = ledger->configured[number];
 
 	if (limit->resource == LEDGER_PINNED ||
-	    (limit->resource == LEDGER_DESCRIPTORS && !limit->is_share && configured.bytes == 0))
+	    (ledger_is_of_files(limit) && configured.bytes == 0))
 		return NO_LIMIT;
 
 	if (!limit->is_share || configured.percent <= 0)
@@ -85,8 +100,9 @@ static uint64_t ledger_initial_limit(const struct ledger *ledger, unsigned numbe
 
 	uint64_t whole = ledger_limit(parent, limit->resource);
 	uint64_t share = whole == NO_LIMIT ? NO_LIMIT : config_size_of(configured, whole);
+	uint64_t least = ledger_least_share(limit->resource);
 
-	return share > 0 ? share : 1;
+	return share > least ? share : least;
 }
 
 static void ledger_init_payer(struct payer *payer, struct ledger *ledger, struct payer *parent,

@@ -49,10 +49,10 @@ enum ledger_resource {
 	LEDGER_PINNED, /* stored bytes of pinned blocks and their ancestors */
 	LEDGER_PINS,
 	LEDGER_MOVES,
-	LEDGER_HELD, /* device memory that was given back and is still held */
+	LEDGER_HELD,       /* device memory that was given back and is still held */
+	LEDGER_UNREAD_FDS, /* descriptors sent, that the client has not read */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
-	LEDGER_UNREAD_FDS,
 	LEDGER_BLOCK_BYTES,
 	LEDGER_BLOCK_SEGMENTS,
 	LEDGER_READY_MS,
@@ -81,7 +81,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 32 };
+enum { LEDGER_LIMITS = 34 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

@@ -128,7 +128,11 @@ void serve_session_end(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, HBM_NOT_FOUND, "no session %llu", id);
 	} else if (session->state >= SESSION_CLOSING) {
 		request_refuse(request, HBM_NOT_FOUND,
-			       "session %llu has ended: its memory comes back when process %d ends",
+			       regions_is_empty(&session->regions)
+				       ? "session %llu has ended: its place comes back when "
+					 "process %d closes its socket"
+				       : "session %llu has ended: its memory comes back when "
+					 "process %d ends",
 			       id, (int)session->pid);
 	} else {
 		session_break(session, "an operator has ended it");

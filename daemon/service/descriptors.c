@@ -74,12 +74,20 @@ static void descriptors_say(const struct descriptors *fits, uint64_t clients, ui
 		    (unsigned long long)fits->in_use, (unsigned long long)wanted);
 }
 
+uint64_t descriptors_unread(uint64_t limit, uint64_t configured)
+{
+	uint64_t unread = descriptors_least(limit - limit / 8, configured);
+
+	return unread > HBM_WIRE_FDS_MAX ? unread : HBM_WIRE_FDS_MAX;
+}
+
 void descriptors_apply(struct hbmd *hbmd)
 {
 	struct ledger *ledger = hbmd->ledger;
 	uint64_t all = ledger_limit(&ledger->host, LEDGER_SESSIONS);
 	uint64_t wanted = ledger_limit(&ledger->unprivileged, LEDGER_SESSIONS);
 	uint64_t clients = ledger_limit(&ledger->unprivileged, LEDGER_DESCRIPTORS);
+	uint64_t unread = ledger_limit(&ledger->unprivileged, LEDGER_UNREAD_FDS);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
@@ -95,4 +103,6 @@ void descriptors_apply(struct hbmd *hbmd)
 
 	ledger_set_limit(&ledger->host, LEDGER_SILENT, fits.silent);
 	ledger_set_limit(&ledger->unprivileged, LEDGER_DESCRIPTORS, clients);
+	ledger_set_limit(&ledger->unprivileged, LEDGER_UNREAD_FDS,
+			 descriptors_unread(limit.rlim_cur, unread));
 }

@@ -7,6 +7,9 @@
  * 	RLIMIT_NOFILE = open at start + soft slabs + silent connections + operators' sessions
  * 	                + spare + clients
  *
+ * The kernel counts what lies unread in sockets apart from these, against the same number
+ * (LEDGER_UNREAD_FDS).
+ *
  * Where the limit is low, silent connections take at most a quarter of what is not open yet,
  * and operators and the spare an eighth each.
  */
@@ -28,6 +31,9 @@ struct descriptors {
  * operators. */
 struct descriptors descriptors_divide(uint64_t limit, uint64_t in_use, uint64_t silent,
 				      uint64_t operators);
+/* How many may lie unread in sockets of clients, of which the kernel lets there be as many
+ * as files: an eighth is kept for operators, and one message can always be sent. */
+uint64_t descriptors_unread(uint64_t limit, uint64_t configured);
 /* Sets the limits of the ledger accordingly, and logs what fits if that is less than is
  * configured. Once everything is open. */
 void descriptors_apply(struct hbmd *hbmd);

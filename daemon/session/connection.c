@@ -4,9 +4,7 @@
 #include "daemon/base/clock.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -49,23 +47,9 @@ static void connection_update_watch(struct connection *connection)
 
 /* ---- Sending ---- */
 
-/* Whether the peer has read all: then it may be sent as many descriptors as ever. */
-static bool connection_is_read(struct connection *connection)
-{
-	int unread;
-
-	if (ioctl(connection->watch.fd, SIOCOUTQ, &unread) < 0 || unread > 0)
-		return false;
-
-	connection->fd_room = connection->fd_limit;
-	connection->retry_until_ns = 0;
-
-	return true;
-}
-
 /*
- * ETOOMANYREFS: this connection, or this user in all sockets, has the maximum number of
- * unread fds; ENOBUFS and ENOMEM: the kernel is short of memory. They are transient:
+ * ETOOMANYREFS: this connection, its user, or all, have the maximum number of unread fds,
+ * by our limits or the kernel's; ENOBUFS and ENOMEM: the kernel is short of memory. They are transient:
  * clients read, memory is reclaimed; but no poll event tells when.
  */
 static bool connection_is_transient(int r)
@@ -89,10 +73,7 @@ static int connection_wait_for_room(struct connection *connection, int r)
 
 static void connection_flush(struct connection *connection)
 {
-	int socket = connection->watch.fd;
-	int r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
-	if (r == -ETOOMANYREFS && connection_is_read(connection))
-		r = outbox_flush(&connection->outbox, socket, &connection->fd_room);
+	int r = outbox_flush(&connection->outbox, connection->watch.fd, &connection->unread);
 	if (connection_is_transient(r))
 		r = connection_wait_for_room(connection, r);
 	else
@@ -119,14 +100,14 @@ int connection_send(struct connection *connection, const struct iovec *iov, size
 {
 	if (!outbox_is_empty(&connection->outbox))
 		return -EAGAIN;
-	if (fd_count > connection->fd_room && !connection_is_read(connection))
+	if (!unread_has_room(&connection->unread, fd_count))
 		return -EAGAIN;
 
 	int r = fdpass_send(connection->watch.fd, iov, iov_count, fds, fd_count);
 	if (connection_is_transient(r))
 		return -EAGAIN;
 	if (r == 0)
-		connection->fd_room -= fd_count;
+		unread_sent(&connection->unread, fd_count);
 	if (r < 0 && r != -EAGAIN && r != -EMSGSIZE)
 		connection_fail(connection, r);
 
@@ -181,9 +162,42 @@ static void connection_ready(struct watch *watch, uint32_t events)
 
 /* ---- Opening and closing ---- */
 
-int connection_open(struct connection *connection, struct loop *loop, int socket,
-		    uint64_t retry_for_ns, uint64_t fd_limit, const struct connection_ops *ops)
+/* Closes the socket of a closed connection. */
+static void connection_let_go(struct connection *connection)
 {
+	connection->lingers = false;
+	unread_close(&connection->unread);
+	close(connection->watch.fd);
+	connection->watch.fd = -1;
+}
+
+static void connection_read(struct unread *unread)
+{
+	struct connection *connection = container_of(unread, struct connection, unread);
+
+	connection->ops->ref(connection);
+	if (connection->lingers)
+		connection_let_go(connection);
+	connection->ops->unref(connection);
+}
+
+bool connection_is_lingering(const struct connection *connection)
+{
+	return connection->lingers;
+}
+
+void connection_abandon(struct connection *connection)
+{
+	connection->abandoned = true;
+	if (connection->lingers)
+		connection_let_go(connection);
+}
+
+int connection_open(struct connection *connection, struct unreads *unreads, struct payer *payer,
+		    int socket, uint64_t retry_for_ns, const struct connection_ops *ops)
+{
+	struct loop *loop = unreads->loop;
+
 	*connection = (struct connection){
 		.ops = ops,
 		.loop = loop,
@@ -191,9 +205,8 @@ int connection_open(struct connection *connection, struct loop *loop, int socket
 		.watch = {.fd = socket, .events = POLLIN, .ready = connection_ready},
 		.retry.fire = connection_retry_fire,
 		.retry_for_ns = retry_for_ns,
-		.fd_limit = fd_limit,
-		.fd_room = fd_limit,
 	};
+	unread_open(&connection->unread, unreads, payer, socket, connection_read);
 	outbox_init(&connection->outbox);
 
 	/* Large enough for the largest message even if the default is small; the system
@@ -219,7 +232,8 @@ void connection_close(struct connection *connection)
 	/* The loop may keep the file open a moment longer; the peer must see the end
 	 * now. */
 	shutdown(connection->watch.fd, SHUT_RDWR);
-	close(connection->watch.fd);
-	connection->watch.fd = -1;
+	connection->lingers = true;
+	if (connection->abandoned || unread_is_read(&connection->unread))
+		connection_let_go(connection);
 	outbox_clear(&connection->outbox);
 }

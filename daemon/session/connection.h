@@ -6,22 +6,25 @@
  *
  * Sending never blocks. The caller queues what the transport does not accept now, in the
  * caller's own memory, and the queue is sent when there is room: a client that does not
- * read delays only its own replies. Descriptors that lie unread in a socket keep their
- * memory, and the kernel counts them against one number for all sockets of the daemon: no
- * more than fd_limit are sent before the peer has read all. Receiving is switched on and off
- * (connection_allow), so that the owner never has more requests than it wants.
+ * read delays only its own replies. Descriptors that lie unread are charged (unread.h), and
+ * none is sent beyond the limits. Receiving is switched on and off (connection_allow), so
+ * that the owner never has more requests than it wants.
  *
  * 	open --> failed --> closed
  * 	   \----------------^
  *
  * Open: it carries messages. Failed: the peer hung up, sending failed, or the owner gave
- * up; the owner was told once, and closes it. Closed: the socket is gone and the queue
- * empty.
+ * up; the owner was told once, and closes it. Closed: nothing is sent or received, and the
+ * queue is empty. The socket is gone, but for one thing: what the peer has not read stays in
+ * the kernel after our end, so a closed connection lingers, its socket shut down but open,
+ * until the peer has read its descriptors or closed its end. Else a peer that breaks one
+ * connection after the other would leave any number of them unread.
  */
 #pragma once
 
 #include "daemon/loop/loop.h"
 #include "daemon/session/outbox.h"
+#include "daemon/session/unread.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -38,7 +41,7 @@ struct connection_ops {
 	 * the loop. */
 	void (*readable)(struct connection *connection);
 	/* The connection has failed: -ECONNRESET, -EPIPE: the peer hung up;
-	 * -ETOOMANYREFS: the peer leaves its descriptors unread; -ENOMEM or -ENOBUFS: the
+	 * -ETOOMANYREFS: it, or its user's others, leave descriptors unread; -ENOMEM or -ENOBUFS: the
 	 * system has been out of memory for long; or another error of a send. May be
 	 * called from within a call. */
 	void (*failed)(struct connection *connection, int r);
@@ -56,17 +59,24 @@ struct connection {
 	struct outbox outbox;
 	struct timer retry; /* of a send that was refused for what passes */
 	uint64_t retry_for_ns, retry_until_ns;
-	uint64_t fd_limit, fd_room; /* fds unread at most; that may be sent now */
+	struct unread unread;
+	bool lingers;   /* closed, and the socket still open */
+	bool abandoned; /* does not linger */
 };
 
 /* Opens on a connected non-blocking socket, which it consumes on success. Receiving is
- * allowed. A peer that leaves its descriptors unread for retry_for_ns, while more are to be
- * sent than fd_limit, at least HBM_WIRE_FDS_MAX, fails the connection, as does a kernel
- * that is out of memory for so long. Negative errno. */
-int connection_open(struct connection *connection, struct loop *loop, int socket,
-		    uint64_t retry_for_ns, uint64_t fd_limit, const struct connection_ops *ops);
-/* Releases what is queued. No-op when closed. */
+ * allowed. The payer is charged for descriptors that are unread. If there is no room for
+ * more of them for retry_for_ns, the connection fails, as it does if the kernel is out of
+ * memory for so long. Negative errno. */
+int connection_open(struct connection *connection, struct unreads *unreads, struct payer *payer,
+		    int socket, uint64_t retry_for_ns, const struct connection_ops *ops);
+/* Releases what is queued. The connection may linger. No-op when closed. */
 void connection_close(struct connection *connection);
+/* Whether it is closed, and its descriptors are still unread. Between a ref() and an unref()
+ * it ends. */
+bool connection_is_lingering(const struct connection *connection);
+/* Does not linger, now and when it is closed. */
+void connection_abandon(struct connection *connection);
 /* Fails it unless it has failed already; failed() is called. */
 void connection_fail(struct connection *connection, int r);
 bool connection_is_open(const struct connection *connection);

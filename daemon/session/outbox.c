@@ -64,20 +64,20 @@ void outbox_push(struct outbox *outbox, struct out_message *message)
 	list_push_back(&outbox->messages, &message->link);
 }
 
-int outbox_flush(struct outbox *outbox, int socket, uint64_t *fd_room)
+int outbox_flush(struct outbox *outbox, int socket, struct unread *unread)
 {
 	while (!list_empty(&outbox->messages)) {
 		struct out_message *message =
 			container_of(outbox->messages.next, struct out_message, link);
 		struct iovec iov = {message->bytes, message->size};
-		if (message->fd_count > *fd_room)
+		if (!unread_has_room(unread, message->fd_count))
 			return -ETOOMANYREFS;
 
 		int r = fdpass_send(socket, &iov, 1, message->fds, message->fd_count);
 		if (r < 0)
 			return r;
 
-		*fd_room -= message->fd_count;
+		unread_sent(unread, message->fd_count);
 		list_remove(&message->link);
 		out_message_release(message);
 	}

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/session/unread.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,9 +37,8 @@ struct outbox {
 void outbox_init(struct outbox *outbox);
 bool outbox_is_empty(const struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct out_message *message); /* consumes it */
-/* Sends what the socket accepts, and no more than *fd_room descriptors, which it takes what
- * it sent from: 0 when the queue is empty, -EAGAIN when the socket is full, -ETOOMANYREFS
- * when the next message has too many descriptors, other negative errno when the connection
- * is unusable. */
-int outbox_flush(struct outbox *outbox, int socket, uint64_t *fd_room);
+/* Sends what the socket accepts, and no more descriptors than may be unread: 0 when the
+ * queue is empty, -EAGAIN when the socket is full, -ETOOMANYREFS when the next message has
+ * too many descriptors, other negative errno when the connection is unusable. */
+int outbox_flush(struct outbox *outbox, int socket, struct unread *unread);
 void outbox_clear(struct outbox *outbox); /* releases all messages */

@@ -66,7 +66,7 @@ void session_unref(struct session *session)
 {
 	assert(session->refs > 0);
 	if (--session->refs == 0 && session->state == SESSION_DEAD &&
-	    regions_is_empty(&session->regions))
+	    regions_is_empty(&session->regions) && !connection_is_lingering(&session->connection))
 		session_free(session);
 }
 
@@ -147,6 +147,7 @@ void session_drain(struct session *session)
 {
 	session_ref(session);
 	regions_release(&session->regions);
+	connection_abandon(&session->connection);
 
 	if (session_enter(session, SESSION_DRAINING)) {
 		fences_end(&session->fences);
@@ -206,7 +207,7 @@ static const char *session_failure(int r)
 	case -ECONNRESET:
 		return NULL;
 	case -ETOOMANYREFS:
-		return "the client does not read the descriptors sent to it";
+		return "descriptors sent to it, or to others of its user, are not read";
 	case -ENOMEM:
 		return "out of memory or descriptors";
 	default:
@@ -239,9 +240,8 @@ static int session_start(struct session *session, int socket)
 		r = loop_watch(loop, &session->process);
 
 	if (r == 0)
-		r = connection_open(&session->connection, loop, socket, ready_ns,
-				    ledger_limit(&session->payer, LEDGER_UNREAD_FDS),
-				    &session_connection_ops);
+		r = connection_open(&session->connection, &session->owner->unreads, &session->payer,
+				    socket, ready_ns, &session_connection_ops);
 
 	if (r < 0) {
 		loop_unwatch(loop, &session->process);

@@ -25,11 +25,12 @@
  * 	draining  no request is read; it closes when those in flight have been answered
  * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top
  * 	          of the loop, so that no handler loses the session it works for
- * 	dead      the socket is gone; replies go nowhere. Its regions stay while its process
- * 	          lives, and so does what it gave back and still holds.
+ * 	dead      the connection is closed; replies go nowhere. Its regions stay while its
+ * 	          process lives, and so does what it gave back and still holds.
  *
  * Every other transition is refused and changes nothing. A dead session is freed with its
- * last reference and its last region, once nothing is held. Requests, works, and whatever
+ * last reference and its last region, once nothing is held and no descriptor that it was
+ * sent lies unread. Requests, works, and whatever
  * may end the session while it is used, hold a reference.
  *
  * Bounded by construction: a session may have [limits] requests_in_flight requests, where
@@ -65,6 +66,7 @@
 #include "daemon/session/fences.h"
 #include "daemon/session/request.h"
 #include "daemon/session/turns.h"
+#include "daemon/session/unread.h"
 
 #include <hbm/wire.h>
 #include <sys/types.h>
@@ -146,6 +148,7 @@ struct session_owner {
 	struct guesses guesses; /* at salts: serve_namespace.c's */
 	/* The rest is session.c's. */
 	struct turns turns;
+	struct unreads unreads;
 	struct list waiting; /* sessions for which the others leave no room */
 	struct post resume;  /* pending while `resuming` */
 	bool resuming;
@@ -187,7 +190,7 @@ void session_owner_init(struct session_owner *owner);
 /* Opens a session on an accepted socket, which it consumes on success. Negative errno. */
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id);
 /* greeting, live -> draining -> closing. Whatever its state: its regions need no
- * quarantine. */
+ * quarantine, and what it leaves unread is not waited for. */
 void session_drain(struct session *session);
 /* Any state -> dead, whatever is in flight. May free it. Not from within a request
  * handler. */

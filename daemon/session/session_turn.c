@@ -90,6 +90,7 @@ void session_owner_init(struct session_owner *owner)
 {
 	owner->resume.run = session_turn_resume_run;
 	turns_open(&owner->turns, owner->loop);
+	unreads_open(&owner->unreads, owner->loop);
 	list_init(&owner->waiting);
 }
 

@@ -66,23 +66,6 @@ static int teardown(void **state)
 	return stage_teardown(state);
 }
 
-/* How much of a limit is used, as an operator reads it. */
-static uint64_t limit_used(const char *name)
-{
-	json_t *document = hbmctl_json("--json limits");
-	const json_t *limits = hbmctl_array(document, "limits");
-	uint64_t used = UINT64_MAX;
-
-	for (size_t i = 0; i < json_array_size(limits); i++)
-		if (strcmp(hbmctl_text(json_array_get(limits, i), "name"), name) == 0)
-			used = hbmctl_count(json_array_get(limits, i), "used");
-
-	assert_int_not_equal(used, UINT64_MAX);
-	json_decref(document);
-
-	return used;
-}
-
 /* Lines are written a little later. */
 static void wait_for_line(const char *text)
 {
@@ -121,7 +104,7 @@ static void test_sessions(void **state)
 			; /* the one before has not been seen to leave yet */
 	assert_int_equal(guest_greet(&daemon_, OTHER_GUEST, &more), HBM_LIMIT);
 	assert_operators_get_in();
-	assert_int_equal(limit_used("limits.sessions_unprivileged"), UNPRIVILEGED);
+	assert_int_equal(hbmctl_limit_used("limits.sessions_unprivileged"), UNPRIVILEGED);
 }
 
 /* The first session of that user in the list of an operator. */
@@ -161,7 +144,7 @@ static void test_an_operator_ends_a_session(void **state)
 	json_decref(ended);
 	assert_false(raw_receive(sockets[0], &header));
 	wait_for_line("an operator has ended it");
-	while (limit_used("limits.sessions_unprivileged") > 1)
+	while (hbmctl_limit_used("limits.sessions_unprivileged") > 1)
 		;
 	hbmctl_expect_refusal("sessions end 99999", 1, "no session 99999");
 	hbmctl_expect("sessions end", 2);
@@ -180,7 +163,7 @@ static void test_a_session_that_waits_for_its_process(void **state)
 	snprintf(line, sizeof(line), "sessions end %u", (unsigned)session_of(GUEST));
 	hbmctl_expect(line, 0);
 	hbmctl_expect_refusal(line, 1, "when process");
-	assert_int_equal(limit_used("limits.sessions_unprivileged"), 1);
+	assert_int_equal(hbmctl_limit_used("limits.sessions_unprivileged"), 1);
 	spawn_stop(&daemon_);
 	spawn_start(&daemon_, NULL, NULL);
 }
@@ -213,9 +196,9 @@ static void test_sessions_that_left_a_region(void **state)
 	}
 
 	spawn_settle(&daemon_);
-	while (limit_used("limits.sessions_unprivileged") > 0)
+	while (hbmctl_limit_used("limits.sessions_unprivileged") > 0)
 		;
-	assert_int_equal(limit_used("limits.regions"), 0);
+	assert_int_equal(hbmctl_limit_used("limits.regions"), 0);
 	assert_operators_get_in();
 }
 
@@ -234,7 +217,7 @@ static void test_silent_connections(void **state)
 	}
 
 	assert_operators_get_in();
-	assert_int_equal(limit_used("limits.silent"), 1 + SILENT_OF_ONE);
+	assert_int_equal(hbmctl_limit_used("limits.silent"), 1 + SILENT_OF_ONE);
 
 	/* That one is not of the user that has too many. */
 	raw_hello_fill(&hello);

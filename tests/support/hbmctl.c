@@ -134,3 +134,19 @@ json_t *hbmctl_array(const json_t *object, const char *name)
 	assert_int_equal(json_typeof(value), JSON_ARRAY);
 	return value;
 }
+
+uint64_t hbmctl_limit_used(const char *name)
+{
+	json_t *document = hbmctl_json("--json limits");
+	const json_t *limits = hbmctl_array(document, "limits");
+	uint64_t used = UINT64_MAX;
+
+	for (size_t i = 0; i < json_array_size(limits); i++)
+		if (strcmp(hbmctl_text(json_array_get(limits, i), "name"), name) == 0)
+			used = hbmctl_count(json_array_get(limits, i), "used");
+
+	assert_int_not_equal(used, UINT64_MAX);
+	json_decref(document);
+
+	return used;
+}

@@ -45,3 +45,5 @@ json_t *hbmctl_array(const json_t *object, const char *name);
 const char *hbmctl_text(const json_t *object, const char *name);
 uint64_t hbmctl_count(const json_t *object, const char *name);
 double hbmctl_real(const json_t *object, const char *name);
+/* How much of a limit is used, by its name. */
+uint64_t hbmctl_limit_used(const char *name);

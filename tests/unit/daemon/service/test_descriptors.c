@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <hbm/wire.h>
+
 #define SESSION 4
 
 static uint64_t kept_in(const struct descriptors *fits)
@@ -48,12 +50,22 @@ static void none(void **state)
 	assert_int_equal(fits.clients, 0);
 }
 
+static void unread(void **state)
+{
+	(void)state;
+	assert_int_equal(descriptors_unread(8000, UINT64_MAX), 7000);
+	assert_int_equal(descriptors_unread(8000, 500), 500);
+	assert_int_equal(descriptors_unread(8000, 1), HBM_WIRE_FDS_MAX);
+	assert_int_equal(descriptors_unread(64, UINT64_MAX), HBM_WIRE_FDS_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plenty),
 		cmocka_unit_test(few),
 		cmocka_unit_test(none),
+		cmocka_unit_test(unread),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,8 +192,8 @@ static void no_more_descriptors_are_sent_than_may_be_unread(void **state)
 	for (uint64_t i = 0; i < 12; i++) {
 		session_rig_idle(rig);
 		if (i % 5 == 0)
-			assert_int_equal(rig->session->connection.fd_room,
-					 i < 10 ? 24 - (i == 0 ? 2 : 0) : 1024 - 2 * PART_FDS);
+			assert_int_equal(ledger_used(&rig->session->payer, LEDGER_UNREAD_FDS),
+					 (i < 10 ? 5 : 2) * PART_FDS + (i == 0 ? 2 : 0));
 		assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), i < 10);
 		take_part(rig, i, 12);
 	}
@@ -207,6 +207,41 @@ static void a_client_that_leaves_descriptors_unread_is_disconnected(void **state
 	pool_run(&rig->pool, session_rig_is_dead, rig);
 	for (uint64_t i = 0; i < 5; i++)
 		take_part(rig, i, 6);
+}
+
+/* It has broken the protocol, and its descriptors are in its socket still. */
+static void a_session_that_has_ended_is_charged_until_all_is_read(void **state)
+{
+	struct session_rig *rig = *state;
+
+	answer_in_parts(rig, 2);
+	session_rig_idle(rig);
+	session_rig_say(rig, "x", 1);
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	for (uint64_t i = 0; i < 2; i++) {
+		session_rig_idle(rig);
+		assert_int_equal(rig->freed, 0);
+		assert_in_range(ledger_used(&rig->ledger.host, LEDGER_UNREAD_FDS), 2 * PART_FDS,
+				2 * PART_FDS + 2);
+		take_part(rig, i, 2);
+	}
+
+	pool_run(&rig->pool, session_rig_is_freed, rig);
+	assert_int_equal(ledger_used(&rig->ledger.host, LEDGER_UNREAD_FDS), 0);
+}
+
+/* Else an end of the service would wait for the client. */
+static void a_drained_session_does_not_wait_for_what_is_unread(void **state)
+{
+	struct session_rig *rig = *state;
+
+	answer_in_parts(rig, 2);
+	session_rig_idle(rig);
+	session_rig_say(rig, "x", 1);
+	pool_run(&rig->pool, session_rig_is_dead, rig);
+	assert_int_equal(rig->freed, 0);
+	session_drain(rig->session);
+	assert_int_equal(rig->freed, 1);
 }
 
 /* Each descriptor of a reply that has to wait is a copy: the server may close its own. */
@@ -303,6 +338,8 @@ int main(void)
 		TEST(parts_carry_their_descriptors),
 		TEST(no_more_descriptors_are_sent_than_may_be_unread),
 		TEST(a_client_that_leaves_descriptors_unread_is_disconnected),
+		TEST(a_session_that_has_ended_is_charged_until_all_is_read),
+		TEST(a_drained_session_does_not_wait_for_what_is_unread),
 		TEST(a_queued_reply_keeps_its_descriptors),
 		TEST(a_reply_larger_than_the_socket_is_a_refusal),
 		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
