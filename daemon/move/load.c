@@ -63,8 +63,26 @@ static void load_move_failed(struct move_reader *reader, int status)
 	load->done(load);
 }
 
-/* Finds the move in flight to read from, or makes one: to the block's target if an extent
- * is free there now. */
+/* Where a move that it begins is to go: to the block's target, unless it has none any more,
+ * or a lost one. NULL: no further than host memory. */
+static struct tier *load_target(const struct load *load)
+{
+	const struct block *block = block_get(load_blocks(load), load->block);
+	if (block->target == block->actual)
+		return NULL;
+
+	struct tier *to = block_target(load_blocks(load), load->block);
+
+	return to && to->lost ? NULL : to;
+}
+
+static bool load_may_begin_move(const struct load *load)
+{
+	return move_may_begin(load->mover, true, load->block, load_target(load));
+}
+
+/* Finds the move in flight to read from, or makes one: to its target if an extent is free
+ * there now. */
 static struct move *load_find_move(struct load *load, bool *fresh)
 {
 	struct mover *mover = load->mover;
@@ -74,12 +92,8 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (!*fresh)
 		return mover->moves[block->move];
 
-	struct place to = {.tier = NULL};
-	if (block->target != block->actual)
-		to.tier = block_target(load_blocks(load), load->block);
-	if (to.tier && to.tier->lost)
-		to.tier = NULL;
-	if (!move_may_begin(mover, true, load->block, to.tier))
+	struct place to = {.tier = load_target(load)};
+	if (!load_may_begin_move(load))
 		return NULL;
 	if (to.tier)
 		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
@@ -122,14 +136,10 @@ static bool load_through_host(struct load *load)
 
 static bool load_may_start(const struct load *load)
 {
-	const struct mover *mover = load->mover;
-	const struct block *block = block_get(&mover->cache->blocks, load->block);
-	const struct tier *to = block->target != block->actual
-					? block_target(&mover->cache->blocks, load->block)
-					: NULL;
+	struct blocks *blocks = load_blocks(load);
 
-	return tier_reaches(block_place(&mover->cache->blocks, load->block).tier, load->device) ||
-	       block->move != 0 || move_may_begin(mover, true, load->block, to);
+	return tier_reaches(block_place(blocks, load->block).tier, load->device) ||
+	       block_get(blocks, load->block)->move != 0 || load_may_begin_move(load);
 }
 
 static bool load_start(struct load *load)
