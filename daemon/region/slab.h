@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * slab: the HBM that backs regions. A slab is one physical allocation (a VMM handle) of 2
- * MiB << k. The pool has a budget in bytes, which at every moment is the sum of
- *
- * 	leased		in a region of a live session
- * 	quarantined	in a region of a session whose process may still be alive
- * 	retiring	freed, its handle being released on the control worker
- * 	held		released, and not free: its client still holds it (held.h)
- * 	ready		created ahead, never exported
- * 	uncreated	budget without a handle
+ * MiB << k. The pool has a budget in bytes (slab_books.h).
  *
  * A slab is reference-counted: each slot of a region that maps it has one reference, so
  * that regions can share a slab (a fork, a shared prefix). It is charged once, and
@@ -27,6 +20,7 @@
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
 #include "daemon/region/held.h"
+#include "daemon/region/slab_books.h"
 
 struct slabs;
 
@@ -41,10 +35,6 @@ struct slab {
 	struct job job;
 	struct slabs *slabs;
 	struct held_part part; /* once exported; its holder is set by who exports it */
-};
-
-struct slabs_books {
-	uint64_t budget, leased, quarantined, retiring, ready, uncreated, held;
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are

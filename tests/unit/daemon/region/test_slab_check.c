@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Does slabs_check() find what it looks for? Nothing that can be called makes a pool's
- * counts wrong, so this test includes the module and writes them by hand.
+ * counts wrong, so this test writes them by hand.
  */
-#include "daemon/region/slab.c"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+
+#include "daemon/region/slab.h"
+#include "daemon/region/slab_pool.h"
 
 /* A pool with one slab in each state, as far as the counts show it. */
 struct fixture {

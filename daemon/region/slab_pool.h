@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* slab_pool: what a pool is made of. Only slab.c, slab_request.c and slab_check.c include
+ * this. */
+#pragma once
+
+#include "daemon/region/held.h"
+#include "daemon/region/slab_books.h"
+
+struct slab;
+
+struct slabs {
+	struct device *device;
+	struct loop *loop;
+	uint64_t default_slab, ahead;
+	struct slabs_books books; /* ready includes the slab being created */
+	struct list ready, lost;
+	struct list requests; /* waiting, in order */
+	struct slab *making;
+	struct held held;
+	struct timer retry;
+	uint64_t retry_ns;
+	bool draining; /* no slab is created ahead */
+};
+
+/* One of the pool, without a handle. NULL: no memory. */
+struct slab *slab_new(struct slabs *slabs, uint64_t bytes);
+/* On the control worker: makes its handle. */
+CUresult slab_create(struct slab *slab);
+void slab_push_ready(struct slabs *slabs, struct slab *slab);
+/* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
+ * if there was none. */
+bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough);
+/* Serves requests as far as possible, then creates ahead. */
+void slab_pump(struct slabs *slabs);
+
+/* Serves the first request if possible; false if it must wait. */
+bool slab_request_serve_first(struct slabs *slabs);

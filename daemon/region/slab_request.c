@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slab_request: how a pool serves requests: first come, first served. One that fits only
+ * after a slab retires, after a ready slab of another size is released, or if what was held
+ * has become free, waits for that. The bytes it still misses are set aside: later requests
+ * see a smaller budget.
+ */
+#include "daemon/region/slab.h"
+
+#include <stdlib.h>
+
+#include "daemon/base/checked.h"
+#include "daemon/base/fdpass.h"
+#include "daemon/region/slab_pool.h"
+
+static void slab_request_fail(struct slabs *slabs, struct slab_request *request, int status)
+{
+	for (struct list *node; (node = list_pop_front(&request->taken));) {
+		struct slab *slab = container_of(node, struct slab, link);
+		slabs->books.leased -= slab->bytes;
+		slab->refs = 0;
+		slab_push_ready(slabs, slab);
+	}
+
+	request->status = status;
+	request->done(request);
+}
+
+static void slab_request_run(struct job *job)
+{
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	request->result = CUDA_SUCCESS;
+	request->lacks_fds = false;
+	for (; request->missing > 0; request->missing--) {
+		struct slab *slab = slab_new(request->slabs, request->bytes);
+
+		request->result = slab ? slab_create(slab) : CUDA_ERROR_OUT_OF_MEMORY;
+		if (request->result != CUDA_SUCCESS) {
+			request->lacks_fds = fdpass_exhausted();
+			free(slab);
+			return;
+		}
+
+		slab->refs = 1;
+		list_push_back(&request->taken, &slab->link);
+	}
+}
+
+static void slab_request_done(struct job *job)
+{
+	struct slab_request *request = container_of(job, struct slab_request, job);
+	struct slabs *slabs = request->slabs;
+
+	if (request->result == CUDA_SUCCESS) {
+		request->status = HBM_OK;
+		request->done(request);
+		slab_pump(slabs);
+		return;
+	}
+
+	uint64_t bytes = request->missing * request->bytes;
+	slabs->books.leased -= bytes;
+	slabs->books.uncreated += bytes;
+	int status = request->lacks_fds
+			     ? device_lacks_fds(slabs->device, "cuMemCreate")
+			     : device_failed(slabs->device, "cuMemCreate", request->result);
+
+	/* The budget says it fits, so a process still maps retired memory; the ready
+	 * slabs of other sizes may free enough. */
+	if (status == HBM_NO_SPACE && !request->retried &&
+	    slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
+		request->retried = true;
+		list_push_front(&slabs->requests, &request->link);
+	} else {
+		slab_request_fail(slabs, request, status);
+	}
+
+	slab_pump(slabs);
+}
+
+static void slab_request_take_ready(struct slabs *slabs, struct slab_request *request)
+{
+	list_for_each_safe (node, after, &slabs->ready) {
+		struct slab *slab = container_of(node, struct slab, link);
+
+		if (request->missing == 0)
+			break;
+		if (slab->bytes != request->bytes)
+			continue;
+
+		list_remove(node);
+		slab->refs = 1;
+		list_push_back(&request->taken, node);
+		slabs->books.ready -= slab->bytes;
+		slabs->books.leased += slab->bytes;
+		request->missing--;
+	}
+}
+
+static void slab_request_create_missing(struct slabs *slabs, struct slab_request *request)
+{
+	uint64_t bytes = request->missing * request->bytes;
+
+	slabs->books.uncreated -= bytes;
+	slabs->books.leased += bytes;
+	request->job.run = slab_request_run;
+	request->job.done = slab_request_done;
+	worker_post(slabs->device->control, &request->job);
+}
+
+/* While slabs retire, what their client gave back a moment ago counts like what it holds:
+ * whether it does is not known yet. */
+static bool slab_request_holds_too_much(const struct slabs *slabs,
+					const struct slab_request *request)
+{
+	const struct holder *holder = request->holder;
+	uint64_t unknown = holder && slabs->books.retiring > 0 ? holder->releasing : 0;
+
+	return holder && !ledger_has_own_room(holder->payer, LEDGER_HELD, unknown + 1);
+}
+
+/* What keeps the request from being served: HBM_OK: nothing. */
+static int slab_request_obstacle(struct slabs *slabs, const struct slab_request *request)
+{
+	uint64_t bytes = request->missing * request->bytes;
+
+	if (slab_request_holds_too_much(slabs, request))
+		return HBM_LIMIT;
+	if (bytes <= slabs->books.uncreated)
+		return HBM_OK;
+
+	slab_retire_others(slabs, request->bytes, bytes);
+	return HBM_NO_SPACE;
+}
+
+/* Whether what is under way may remove the obstacle. */
+static bool slab_request_may_improve(struct slabs *slabs, struct slab_request *request)
+{
+	if (slabs->books.retiring > 0 || slabs->making || slabs->held.probing)
+		return true;
+	if (slabs->books.held == 0 || request->probed)
+		return false;
+
+	request->probed = true;
+	held_probe(&slabs->held);
+
+	return true;
+}
+
+bool slab_request_serve_first(struct slabs *slabs)
+{
+	struct slab_request *request =
+		container_of(slabs->requests.next, struct slab_request, link);
+
+	slab_request_take_ready(slabs, request);
+	int status = slab_request_obstacle(slabs, request);
+	if (status != HBM_OK && slab_request_may_improve(slabs, request))
+		return false;
+
+	list_remove(&request->link);
+	if (status != HBM_OK) {
+		if (status == HBM_LIMIT)
+			(void)ledger_check(request->holder->payer, LEDGER_HELD, 1); /* counts it */
+		slab_request_fail(slabs, request, status);
+		return true;
+	}
+
+	if (request->missing > 0) {
+		slab_request_create_missing(slabs, request);
+	} else {
+		request->status = HBM_OK;
+		request->done(request);
+	}
+
+	return true;
+}
+
+static uint64_t slab_request_waiting_bytes(const struct slabs *slabs)
+{
+	uint64_t bytes = 0;
+	list_for_each (node, &slabs->requests) {
+		const struct slab_request *request = container_of(node, struct slab_request, link);
+		bytes += request->missing * request->bytes;
+	}
+
+	return bytes;
+}
+
+int slabs_request(struct slabs *slabs, struct slab_request *request)
+{
+	uint64_t need;
+	const struct slabs_books *books = &slabs->books;
+	if (!checked_mul(request->bytes, request->count, &need) ||
+	    !checked_add(need, slab_request_waiting_bytes(slabs), &need) ||
+	    need > books->ready + books->uncreated + books->retiring + books->held)
+		return HBM_NO_SPACE;
+
+	list_init(&request->taken);
+	request->slabs = slabs;
+	request->missing = request->count;
+	request->retried = request->probed = false;
+	list_push_back(&slabs->requests, &request->link);
+	slab_pump(slabs);
+
+	return HBM_OK;
+}
