@@ -117,11 +117,11 @@ static void held_probe_run(struct job *job)
 
 static void held_add(struct held *held, struct held_part *part)
 {
-	if (list_empty(&held->parts))
+	if (list_empty(&held->parts.list))
 		held->base = part->others_before;
 
 	part->held = held;
-	list_push_back(&held->parts, &part->link);
+	tally_push(&held->parts, &part->link, &part->mark);
 	held->bytes += part->bytes;
 	if (part->holder) {
 		list_push_back(&part->holder->parts, &part->by_holder);
@@ -135,7 +135,7 @@ static void held_return(struct held *held, struct held_part *part)
 
 	if (holder)
 		held_orphan(part);
-	list_remove(&part->link);
+	tally_remove(&held->parts, &part->link, part->mark, part->bytes);
 	held->bytes -= part->bytes;
 	held->returned(part);
 	if (holder)
@@ -147,7 +147,8 @@ static void held_return_shown(struct held *held)
 {
 	uint64_t shown = held->probe.others > held->base ? held->probe.others - held->base : 0;
 
-	for (struct list *node = held->parts.prev, *before; node != &held->parts; node = before) {
+	for (struct list *node = held->parts.list.prev, *before; node != &held->parts.list;
+	     node = before) {
 		struct held_part *part = container_of(node, struct held_part, link);
 
 		before = node->prev;
@@ -162,7 +163,7 @@ static void held_return_orphans(struct held *held)
 {
 	uint64_t room = held->probe.free > held->uncreated ? held->probe.free - held->uncreated : 0;
 
-	list_for_each_safe (node, after, &held->parts) {
+	list_for_each_safe (node, after, &held->parts.list) {
 		struct held_part *part = container_of(node, struct held_part, link);
 
 		if (part->holder || part->bytes > room)
@@ -177,7 +178,7 @@ static void held_return_orphans(struct held *held)
 
 static void held_wait(struct held *held)
 {
-	if (list_empty(&held->parts) || held->closed)
+	if (list_empty(&held->parts.list) || held->closed)
 		return;
 
 	loop_timer_set(held->loop, &held->timer, clock_now() + held->timer_ns);
@@ -263,7 +264,7 @@ void held_open(struct held *held, struct device *device, struct loop *loop,
 	held->pool_retiring = pool_retiring;
 	held->timer.fire = held_fire;
 	held->timer_ns = PROBE_FIRST_NS;
-	list_init(&held->parts);
+	tally_init(&held->parts);
 }
 
 void held_close(struct held *held)
@@ -275,22 +276,34 @@ void held_close(struct held *held)
 
 struct held_part *held_pop(struct held *held)
 {
-	struct list *node = list_pop_front(&held->parts);
+	struct list *node = list_pop_front(&held->parts.list);
 
 	return node ? container_of(node, struct held_part, link) : NULL;
 }
 
-const char *held_check(const struct held *held)
+void held_check_begin(struct held *held)
 {
-	uint64_t bytes = 0;
+	tally_begin(&held->parts);
+	held->fault = NULL;
+}
 
-	list_for_each (node, &held->parts) {
-		const struct held_part *part = container_of(node, struct held_part, link);
+bool held_check_some(struct held *held, uint32_t max)
+{
+	for (; max > 0 && !tally_is_over(&held->parts); max--) {
+		struct held_part *part = container_of(held->parts.next, struct held_part, link);
 
-		bytes += part->bytes;
-		if (part->holder ? part->charge.amount != part->bytes : part->charge.amount != 0)
-			return "a held slab is not charged to its holder";
+		if (part->charge.amount != (part->holder ? part->bytes : 0))
+			held->fault = "a held slab is not charged to its holder";
+		tally_pass(&held->parts, &part->mark, part->bytes);
 	}
 
-	return bytes == held->bytes ? NULL : "the held slabs do not add up";
+	return !tally_is_over(&held->parts);
+}
+
+const char *held_check_end(const struct held *held)
+{
+	if (held->fault)
+		return held->fault;
+
+	return held->parts.sum == held->bytes ? NULL : "the held slabs do not add up";
 }

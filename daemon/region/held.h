@@ -28,6 +28,7 @@
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/base/tally.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
 
@@ -47,6 +48,7 @@ struct held_part {
 	/* The rest is held.c's. */
 	struct held *held;
 	struct list link, by_holder;
+	uint32_t mark; /* in held->parts */
 	struct charge charge;
 	bool kept; /* others had as much more after its release */
 	uint64_t others_before;
@@ -65,7 +67,8 @@ struct held {
 	void (*probed)(struct held *held);        /* a probe has ended */
 	uint64_t bytes;                           /* of all parts */
 	/* The rest is held.c's. */
-	struct list parts; /* in the order of their release */
+	struct tally parts; /* in the order of their release */
+	const char *fault;  /* of those that the check has passed, or NULL */
 	uint64_t base;
 	struct timer timer;
 	uint64_t timer_ns;
@@ -104,5 +107,7 @@ bool held_release_ended(struct held *held, struct held_part *part, bool released
 /* Measures; probed() follows. If a probe is on its way, whose answer may be from before
  * this call, another follows it. */
 void held_probe(struct held *held);
-/* The first fault of the account as a static sentence, or NULL. */
-const char *held_check(const struct held *held);
+/* Checks the account as slabs_check_begin(), _some() and _end() do. */
+void held_check_begin(struct held *held);
+bool held_check_some(struct held *held, uint32_t max);
+const char *held_check_end(const struct held *held);

@@ -59,7 +59,7 @@ static void slab_release_run(struct job *job)
 static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.quarantined += slab->bytes;
-	list_push_back(&slabs->lost, &slab->link);
+	tally_push(&slabs->lost, &slab->link, &slab->mark);
 	if (device_is_lost(slabs->device))
 		return; /* already logged */
 	log_error("device %u: cannot unmap or release %llu MiB; quarantined until hbmd restarts",
@@ -119,13 +119,19 @@ static void slab_probed(struct held *held)
 void slab_push_ready(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.ready += slab->bytes;
-	list_push_back(&slabs->ready, &slab->link);
+	tally_push(&slabs->ready, &slab->link, &slab->mark);
+}
+
+void slab_remove_ready(struct slabs *slabs, struct slab *slab)
+{
+	slabs->books.ready -= slab->bytes;
+	tally_remove(&slabs->ready, &slab->link, slab->mark, slab->bytes);
 }
 
 bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 {
 	bool any = false;
-	list_for_each_safe (node, after, &slabs->ready) {
+	list_for_each_safe (node, after, &slabs->ready.list) {
 		struct slab *slab = container_of(node, struct slab, link);
 
 		if (slabs->books.uncreated + slabs->books.retiring >= enough)
@@ -133,8 +139,7 @@ bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough)
 		if (slab->bytes == bytes)
 			continue;
 
-		list_remove(node);
-		slabs->books.ready -= slab->bytes;
+		slab_remove_ready(slabs, slab);
 		slab_retire(slabs, slab);
 		any = true;
 	}
@@ -227,8 +232,8 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	slabs->default_slab = default_slab;
 	slabs->ahead = default_slab * 2 > AHEAD ? default_slab * 2 : AHEAD;
 	slabs->books.budget = slabs->books.uncreated = budget;
-	list_init(&slabs->ready);
-	list_init(&slabs->lost);
+	tally_init(&slabs->ready);
+	tally_init(&slabs->lost);
 	list_init(&slabs->requests);
 	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
 	slabs->held.returned = slab_returned;
@@ -281,14 +286,14 @@ struct slabs *slabs_close(struct slabs *slabs)
 	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
 	assert(list_empty(&slabs->requests));
-	for (struct list *node; (node = list_pop_front(&slabs->ready));) {
-		struct slab *slab = container_of(node, struct slab, link);
-		slabs->books.ready -= slab->bytes;
+	while (!list_empty(&slabs->ready.list)) {
+		struct slab *slab = container_of(slabs->ready.list.next, struct slab, link);
+		slab_remove_ready(slabs, slab);
 		slab_retire(slabs, slab);
 	}
 
 	slab_wait_for_worker(slabs);
-	for (struct list *node; (node = list_pop_front(&slabs->lost));)
+	for (struct list *node; (node = list_pop_front(&slabs->lost.list));)
 		free(container_of(node, struct slab, link));
 	for (struct held_part *part; (part = held_pop(&slabs->held));)
 		free(container_of(part, struct slab, part));

@@ -25,7 +25,8 @@
 struct slabs;
 
 struct slab {
-	struct list link; /* in the pool's ready list, or with its owner */
+	struct list link; /* among the pool's ready or lost ones, or with its owner */
+	uint32_t mark;    /* there */
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
 	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
@@ -51,9 +52,13 @@ struct slabs *slabs_close(struct slabs *slabs);
 struct slabs_books slabs_books(const struct slabs *slabs);
 uint64_t slabs_default(const struct slabs *slabs); /* bytes of the default slab */
 bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k = 0..9 */
-/* Checks the pool's counts against its slabs. Returns the first fault as a static
- * sentence, or NULL. */
-const char *slabs_check(const struct slabs *slabs);
+/* Checks the pool's counts against its slabs, in steps: begin, some until it is false, and
+ * then, before anything changes, end, which returns the first fault as a static sentence, or
+ * NULL. Between two steps slabs may come and go. */
+void slabs_check_begin(struct slabs *slabs);
+bool slabs_check_some(struct slabs *slabs, uint32_t max); /* over at most so many */
+const char *slabs_check_end(const struct slabs *slabs);
+const char *slabs_check(struct slabs *slabs); /* the same at once */
 
 /* All slabs that one commit needs of one device: charged to the budget at once, created
  * on the control worker where none is ready. done() is called once, on the loop thread,

@@ -1,12 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* slab_check: adds up a pool's slabs, and compares with what it counts. */
+/* slab_check: adds up a pool's slabs, some at a time (tally.h), and compares with what it
+ * counts. */
 #include "daemon/region/slab.h"
 
 #include "daemon/region/slab_pool.h"
 
-const char *slabs_check(const struct slabs *slabs)
+void slabs_check_begin(struct slabs *slabs)
+{
+	tally_begin(&slabs->ready);
+	tally_begin(&slabs->lost);
+	held_check_begin(&slabs->held);
+}
+
+/* Passes at most `max` slabs; how many more it might have been. */
+static uint32_t slab_check_pass(struct tally *tally, uint32_t max)
+{
+	for (; max > 0 && !tally_is_over(tally); max--) {
+		struct slab *slab = container_of(tally->next, struct slab, link);
+
+		tally_pass(tally, &slab->mark, slab->bytes);
+	}
+
+	return max;
+}
+
+bool slabs_check_some(struct slabs *slabs, uint32_t max)
+{
+	max = slab_check_pass(&slabs->ready, max);
+	max = slab_check_pass(&slabs->lost, max);
+
+	return held_check_some(&slabs->held, max) || !tally_is_over(&slabs->ready) ||
+	       !tally_is_over(&slabs->lost);
+}
+
+const char *slabs_check_end(const struct slabs *slabs)
 {
 	const struct slabs_books *books = &slabs->books;
+	uint64_t making = slabs->making ? slabs->making->bytes : 0;
+
 	if (books->leased + books->quarantined + books->retiring + books->ready + books->uncreated +
 		    books->held !=
 	    books->budget)
@@ -14,17 +45,18 @@ const char *slabs_check(const struct slabs *slabs)
 		       "the budget";
 	if (books->held != slabs->held.bytes)
 		return "the held bytes are counted twice, differently";
-
-	uint64_t ready = slabs->making ? slabs->making->bytes : 0, lost = 0;
-	list_for_each (node, &slabs->ready)
-		ready += container_of(node, struct slab, link)->bytes;
-	if (ready != books->ready)
+	if (slabs->ready.sum + making != books->ready)
 		return "the ready slabs do not add up";
-
-	list_for_each (node, &slabs->lost)
-		lost += container_of(node, struct slab, link)->bytes;
-	if (lost > books->quarantined)
+	if (slabs->lost.sum > books->quarantined)
 		return "more bytes are lost than quarantined";
 
-	return held_check(&slabs->held);
+	return held_check_end(&slabs->held);
+}
+
+const char *slabs_check(struct slabs *slabs)
+{
+	slabs_check_begin(slabs);
+	(void)slabs_check_some(slabs, UINT32_MAX);
+
+	return slabs_check_end(slabs);
 }

@@ -3,6 +3,7 @@
  * this. */
 #pragma once
 
+#include "daemon/base/tally.h"
 #include "daemon/region/held.h"
 #include "daemon/region/slab_books.h"
 
@@ -13,7 +14,7 @@ struct slabs {
 	struct loop *loop;
 	uint64_t default_slab, ahead;
 	struct slabs_books books; /* ready includes the slab being created */
-	struct list ready, lost;
+	struct tally ready, lost;
 	struct list requests; /* waiting, in order */
 	struct slab *making;
 	struct held held;
@@ -27,6 +28,7 @@ struct slab *slab_new(struct slabs *slabs, uint64_t bytes);
 /* On the control worker: makes its handle. */
 CUresult slab_create(struct slab *slab);
 void slab_push_ready(struct slabs *slabs, struct slab *slab);
+void slab_remove_ready(struct slabs *slabs, struct slab *slab);
 /* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
  * if there was none. */
 bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough);

@@ -80,7 +80,7 @@ static void slab_request_done(struct job *job)
 
 static void slab_request_take_ready(struct slabs *slabs, struct slab_request *request)
 {
-	list_for_each_safe (node, after, &slabs->ready) {
+	list_for_each_safe (node, after, &slabs->ready.list) {
 		struct slab *slab = container_of(node, struct slab, link);
 
 		if (request->missing == 0)
@@ -88,10 +88,9 @@ static void slab_request_take_ready(struct slabs *slabs, struct slab_request *re
 		if (slab->bytes != request->bytes)
 			continue;
 
-		list_remove(node);
+		slab_remove_ready(slabs, slab);
 		slab->refs = 1;
 		list_push_back(&request->taken, node);
-		slabs->books.ready -= slab->bytes;
 		slabs->books.leased += slab->bytes;
 		request->missing--;
 	}

@@ -122,7 +122,7 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 		     account->free + account->placed + account->moving + account->quarantined +
 			     account->held,
 		     account->capacity);
-	const char *fault = slabs_check(device->slabs);
+	const char *fault = slabs_check_end(device->slabs);
 	if (fault)
 		audit_problem(account, "%s", fault);
 }
@@ -153,10 +153,21 @@ static bool audit_pools(struct audit *audit, uint32_t max)
 	return true;
 }
 
+static bool audit_devices(struct audit *audit, uint32_t max)
+{
+	const struct devices *devices = audit->hbmd->devices;
+
+	for (uint32_t i = 0; i < devices->count; i++)
+		if (slabs_check_some(devices->list[i].slabs, max))
+			return true;
+
+	return false;
+}
+
 bool audit_some(struct audit *audit, uint32_t max)
 {
-	return audit_pools(audit, max) || ledger_recount(audit->hbmd->ledger, max) ||
-	       recount_some(audit->recount, max);
+	return audit_devices(audit, max) || audit_pools(audit, max) ||
+	       ledger_recount(audit->hbmd->ledger, max) || recount_some(audit->recount, max);
 }
 
 int audit_new(struct audit **out, struct hbmd *hbmd)
@@ -172,6 +183,8 @@ int audit_new(struct audit **out, struct hbmd *hbmd)
 		return r;
 	}
 
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		slabs_check_begin(hbmd->devices->list[i].slabs);
 	audit_begin_pool(audit);
 	*out = audit;
 

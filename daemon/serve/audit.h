@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * audit: checks the counters of a running daemon. It counts again, from the entries of the
- * index, the eviction orders, the extents and the charges, and compares with the counts
- * the modules keep. Between two events of the loop everything must agree, whatever is in
+ * index, the eviction orders, the extents, the slabs and the charges, and compares with the
+ * counts the modules keep. Between two events of the loop everything must agree, whatever is in
  * flight.
  *
  * It goes in steps, between which everything goes on: what has been counted and changes is
- * counted again (recount.h, extent.h, ledger.h), so that in the end all is as of one
+ * counted again (recount.h, extent.h, tally.h, ledger.h), so that in the end all is as of one
  * moment, that of the last step, in which it is compared. One at a time.
  */
 #pragma once

@@ -307,6 +307,29 @@ static void a_quarantined_reference_may_go_before_the_live_one(void **state)
 	assert_counted(fixture, 0, 0);
 }
 
+static void slabs_come_and_go_between_steps_of_the_check(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slabs *slabs = fixture->slabs;
+	struct wanted wanted;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	slabs_check_begin(slabs);
+	assert_true(slabs_check_some(slabs, 1));
+	assert_int_equal(begin(fixture, &wanted, 4 * MIB, 2), HBM_OK); /* one was passed */
+	pool_run(&fixture->pool, is_over, &wanted);
+	while (slabs_check_some(slabs, 1))
+		;
+	assert_null(slabs_check_end(slabs));
+
+	for (struct list *node; (node = list_pop_front(&wanted.request.taken));)
+		slab_unref(container_of(node, struct slab, link), false);
+	assert_true(slabs_check_some(slabs, 1)); /* they are ready again */
+	while (slabs_check_some(slabs, 1))
+		;
+	assert_null(slabs_check_end(slabs));
+}
+
 static void what_cannot_be_released_stays_quarantined(void **state)
 {
 	struct fixture *fixture = *state;
@@ -524,6 +547,7 @@ int main(void)
 		TEST(a_shared_slab_is_counted_once_and_freed_with_its_last_reference),
 		TEST(a_shared_slab_is_quarantined_once_all_of_its_references_are),
 		TEST(a_quarantined_reference_may_go_before_the_live_one),
+		TEST(slabs_come_and_go_between_steps_of_the_check),
 		TEST(what_cannot_be_released_stays_quarantined),
 		TEST(one_refusal_to_release_is_forgiven),
 		TEST(creation_fails_at_every_step),

@@ -37,15 +37,15 @@ static struct slabs *counted(struct fixture *fixture)
 		.lost = {{.bytes = 8}, {.bytes = 4}},
 	};
 	slabs->making = &fixture->making;
-	list_init(&slabs->ready);
-	list_init(&slabs->lost);
-	list_init(&slabs->held.parts);
+	tally_init(&slabs->ready);
+	tally_init(&slabs->lost);
+	tally_init(&slabs->held.parts);
 	slabs->held.bytes = 1;
 	fixture->part.bytes = 1;
-	list_push_back(&slabs->held.parts, &fixture->part.link);
+	tally_push(&slabs->held.parts, &fixture->part.link, &fixture->part.mark);
 	for (size_t i = 0; i < 2; i++) {
-		list_push_back(&slabs->ready, &fixture->ready[i].link);
-		list_push_back(&slabs->lost, &fixture->lost[i].link);
+		tally_push(&slabs->ready, &fixture->ready[i].link, &fixture->ready[i].mark);
+		tally_push(&slabs->lost, &fixture->lost[i].link, &fixture->lost[i].mark);
 	}
 	assert_null(slabs_check(slabs));
 
