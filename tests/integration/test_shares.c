@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What one user takes keeps nobody out: sessions, silent connections and lines of the log,
- * taken by a user that is no operator while another user and an operator are served.
+ * What one user takes keeps nobody out: sessions, silent connections, descriptors and lines
+ * of the log, taken by a user that is no operator while another user and an operator are served.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,9 @@
 #define OF_ONE 12       /* 75 % of those */
 #define SILENT 8        /* limits.silent */
 #define SILENT_OF_ONE 4
+#define LEFT 16 /* of limits.descriptors_per_user, beside four for each session */
+#define OF_ALL (4 * (OF_ONE + 1))
+#define DESCRIPTORS "limits.descriptors"
 #define GARBAGE 2000
 #define FLOOD 300   /* connections that are kept */
 #define FEW_FDS 512 /* RLIMIT_NOFILE */
@@ -37,9 +40,9 @@ static int sockets[PLACES];
 
 static int setup(void **state)
 {
-	static const char *const sets[] = {"hbmd.socket_mode=0666", "limits.sessions=20",
+	static const char *const sets[] = {"hbmd.socket_mode=0666",           "limits.sessions=20",
 					   "limits.sessions_unprivileged=16", "limits.silent=8",
-					   NULL};
+					   "limits.descriptors_per_user=64",  NULL};
 
 	alarm(ALARM_S);
 	stage_setup(state);
@@ -168,17 +171,53 @@ static void test_a_session_that_waits_for_its_process(void **state)
 	spawn_start(&daemon_, NULL, NULL);
 }
 
-/* A region without memory. */
-static void reserve(int socket)
+/* A region without memory: its number. */
+static uint32_t reserve(int socket, uint64_t slabs)
 {
 	const struct hbm_wire_region_create create = {
 		.header = RAW_HEADER(REGION_CREATE, sizeof(create)),
-		.address_space = SLAB,
+		.address_space = slabs * SLAB,
 		.slab = SLAB,
 	};
 	struct hbm_wire_region_create_reply reply;
 
 	raw_call(socket, &create, &reply, sizeof(reply));
+
+	return reply.region;
+}
+
+/* A COMMIT needs a descriptor for each slab, until its reply has been sent. */
+static void test_descriptors_of_commits(void **state)
+{
+	(void)state;
+	struct raw_ranges commit = {
+		.head = {.header = RAW_HEADER(COMMIT, sizeof(commit)), .count = 1},
+		.range.bytes = (uint64_t)SLAB * (LEFT + 1),
+	};
+
+	guest_admit(&daemon_);
+	for (int i = 0; i < OF_ONE; i++)
+		assert_int_equal(guest_greet(&daemon_, GUEST, &sockets[i]), HBM_OK);
+	assert_int_equal(guest_greet(&daemon_, OTHER_GUEST, &sockets[OF_ONE]), HBM_OK);
+
+	commit.range.region = reserve(sockets[0], LEFT + 1);
+	raw_refused(sockets[0], &commit, HBM_LIMIT,
+		    "limits.descriptors_per_user = 64: the user has 48, 17 more were asked for");
+	assert_int_equal(hbmctl_limit_used(DESCRIPTORS), OF_ALL);
+
+	/* Nothing has changed: another user has its own share, this one the rest of its own. */
+	uint32_t region = commit.range.region;
+	commit.range.region = reserve(sockets[OF_ONE], LEFT + 1);
+	assert_int_equal(raw_ask(sockets[OF_ONE], &commit, sizeof(commit)), HBM_OK);
+	commit.range.region = region;
+	commit.range.bytes -= SLAB;
+	assert_int_equal(raw_ask(sockets[0], &commit, sizeof(commit)), HBM_OK);
+	assert_int_equal(hbmctl_limit_used(DESCRIPTORS), OF_ALL);
+	hbmctl_expect("verify", 0);
+
+	/* Its slabs come back with the process that has them, which is this one. */
+	spawn_stop(&daemon_);
+	spawn_start(&daemon_, NULL, NULL);
 }
 
 /* Sessions without device memory end with their socket, though the process lives. */
@@ -191,7 +230,7 @@ static void test_sessions_that_left_a_region(void **state)
 
 		while (guest_greet(&daemon_, GUEST, &socket) != HBM_OK)
 			; /* those before are on their way */
-		reserve(socket);
+		(void)reserve(socket, 1);
 		close(socket);
 	}
 
@@ -324,6 +363,7 @@ int main(void)
 		TEST(test_sessions),
 		TEST(test_an_operator_ends_a_session),
 		TEST(test_a_session_that_waits_for_its_process),
+		TEST(test_descriptors_of_commits),
 		TEST(test_sessions_that_left_a_region),
 		TEST(test_silent_connections),
 		TEST(test_silent_connections_of_all),
