@@ -285,7 +285,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 	slabs_drain(slabs);
 	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
-	assert(list_empty(&slabs->requests));
+	assert(list_empty(&slabs->requests) && slabs->requested == 0);
 	while (!list_empty(&slabs->ready.list)) {
 		struct slab *slab = container_of(slabs->ready.list.next, struct slab, link);
 		slab_remove_ready(slabs, slab);

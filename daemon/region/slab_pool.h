@@ -16,6 +16,7 @@ struct slabs {
 	struct slabs_books books; /* ready includes the slab being created */
 	struct tally ready, lost;
 	struct list requests; /* waiting, in order */
+	uint64_t requested;   /* bytes that those still miss */
 	struct slab *making;
 	struct held held;
 	struct timer retry;

@@ -70,6 +70,7 @@ static void slab_request_done(struct job *job)
 	if (status == HBM_NO_SPACE && !request->retried &&
 	    slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
 		request->retried = true;
+		slabs->requested += bytes;
 		list_push_front(&slabs->requests, &request->link);
 	} else {
 		slab_request_fail(slabs, request, status);
@@ -92,6 +93,7 @@ static void slab_request_take_ready(struct slabs *slabs, struct slab_request *re
 		slab->refs = 1;
 		list_push_back(&request->taken, node);
 		slabs->books.leased += slab->bytes;
+		slabs->requested -= slab->bytes;
 		request->missing--;
 	}
 }
@@ -156,6 +158,7 @@ bool slab_request_serve_first(struct slabs *slabs)
 	if (status != HBM_OK && slab_request_may_improve(slabs, request))
 		return false;
 
+	slabs->requested -= request->missing * request->bytes;
 	list_remove(&request->link);
 	if (status != HBM_OK) {
 		if (status == HBM_LIMIT)
@@ -174,23 +177,12 @@ bool slab_request_serve_first(struct slabs *slabs)
 	return true;
 }
 
-static uint64_t slab_request_waiting_bytes(const struct slabs *slabs)
-{
-	uint64_t bytes = 0;
-	list_for_each (node, &slabs->requests) {
-		const struct slab_request *request = container_of(node, struct slab_request, link);
-		bytes += request->missing * request->bytes;
-	}
-
-	return bytes;
-}
-
 int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
 	if (!checked_mul(request->bytes, request->count, &need) ||
-	    !checked_add(need, slab_request_waiting_bytes(slabs), &need) ||
+	    !checked_add(need, slabs->requested, &need) ||
 	    need > books->ready + books->uncreated + books->retiring + books->held)
 		return HBM_NO_SPACE;
 
@@ -198,6 +190,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	request->slabs = slabs;
 	request->missing = request->count;
 	request->retried = request->probed = false;
+	slabs->requested += request->missing * request->bytes;
 	list_push_back(&slabs->requests, &request->link);
 	slab_pump(slabs);
 
