@@ -133,7 +133,7 @@ static void commit_empty_slots(struct commit *commit)
 			if (!slab)
 				continue;
 
-			slot->slab = NULL;
+			slot_set_slab(run->region, run->first + k, NULL);
 			if (slab->stuck)
 				slot->claim = &claim_stuck;
 
@@ -232,7 +232,7 @@ static void commit_place_slabs(struct per_pool *per_pool)
 			struct slab *slab = container_of(node, struct slab, link);
 			slab->exported = true; /* or about to be: the client may receive its fd */
 			slab->part.holder = per_pool->request.holder;
-			run->region->slots[run->first + k].slab = slab;
+			slot_set_slab(run->region, run->first + k, slab);
 		}
 	}
 }

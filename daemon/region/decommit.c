@@ -31,7 +31,7 @@ static void decommit_empty_run(const struct slot_run *run)
 		struct slot *slot = &region->slots[run->first + k];
 		struct slab *slab = slot->slab;
 
-		slot->slab = NULL;
+		slot_set_slab(region, run->first + k, NULL);
 		if (slab->stuck)
 			slot->claim = &claim_stuck;
 

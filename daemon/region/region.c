@@ -172,6 +172,7 @@ static void region_free(struct region *region)
 {
 	ledger_release(&region->address_charge);
 	ledger_release(&region->count_charge);
+	free(region->backed);
 	free(region->slots);
 	free(region);
 }
@@ -209,12 +210,13 @@ static void region_close_run(struct job *job)
 
 static void region_free_slabs(struct region *region)
 {
-	for (uint64_t i = 0; i < region->slot_count; i++) {
+	for (uint64_t i = 0; (i = slot_next_backed(region, i)) < region->slot_count; i++) {
 		struct slab *slab = region->slots[i].slab;
-		region->slots[i].slab = NULL;
-		if (slab)
-			slab_unref(slab, region->quarantined);
+
+		slot_set_slab(region, i, NULL);
+		slab_unref(slab, region->quarantined);
 	}
+
 	region->committed = 0;
 }
 
@@ -279,8 +281,8 @@ int region_destroy(struct regions *regions, uint32_t id, region_done *done, void
 static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
-	for (uint64_t i = 0; i < region->slot_count; i++)
-		if (region->slots[i].slab && !region->slots[i].claim)
+	for (uint64_t i = 0; (i = slot_next_backed(region, i)) < region->slot_count; i++)
+		if (!region->slots[i].claim)
 			slab_quarantine(region->slots[i].slab);
 }
 
@@ -378,7 +380,10 @@ static struct region *region_new(struct regions *regions, struct device *device,
 
 	region->slot_count = address_space / slab;
 	region->slots = calloc(region->slot_count, sizeof(*region->slots));
-	if (!region->slots) {
+	region->backed = calloc(region->slot_count / SLOT_BITS + 1, sizeof(*region->backed));
+	if (!region->slots || !region->backed) {
+		free(region->backed);
+		free(region->slots);
 		free(region);
 		return NULL;
 	}

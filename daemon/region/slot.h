@@ -66,6 +66,7 @@ struct region {
 	struct charge count_charge, address_charge;
 	CUdeviceptr address;
 	struct slot *slots;
+	uint64_t *backed; /* a bit for each slot: whether it has a slab */
 	uint64_t slot_count;
 	uint64_t users;  /* by transfers, of any slot */
 	uint64_t claims; /* runs of operations, and the creation */
@@ -81,3 +82,29 @@ struct region {
 };
 
 extern const struct claim claim_stuck;
+
+#define SLOT_BITS 64 /* in a word of region->backed */
+
+/* A slot gets a slab, or loses it (NULL). */
+static inline void slot_set_slab(struct region *region, uint64_t i, struct slab *slab)
+{
+	uint64_t bit = UINT64_C(1) << i % SLOT_BITS, *word = &region->backed[i / SLOT_BITS];
+
+	region->slots[i].slab = slab;
+	*word = slab ? *word | bit : *word & ~bit;
+}
+
+/* The first slot from that one on that has a slab; region->slot_count: none. A region may
+ * have half a million of slots, in memory that is not there before they are looked at. */
+static inline uint64_t slot_next_backed(const struct region *region, uint64_t from)
+{
+	while (from < region->slot_count) {
+		uint64_t bits = region->backed[from / SLOT_BITS] >> from % SLOT_BITS;
+		if (bits != 0)
+			return from + (uint64_t)__builtin_ctzll(bits);
+
+		from += SLOT_BITS - from % SLOT_BITS;
+	}
+
+	return region->slot_count;
+}

@@ -124,7 +124,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
 		.regions = footprint_pieces(ledger_limit(host, LEDGER_REGIONS),
 					    sizeof(struct region)) +
-			   slots * sizeof(struct slot),
+			   slots * sizeof(struct slot) + slots / 8,
 		.slabs = footprint_slabs(devices),
 		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *
 			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),

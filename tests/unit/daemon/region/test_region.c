@@ -281,6 +281,26 @@ static void a_dead_clients_memory_is_quarantined(void **state)
 	assert_int_equal(rig->emptied, true);
 }
 
+/* Few slabs, far apart: the next may be anywhere in a word of the bits. */
+static void slabs_far_apart_are_all_found(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 128 * SLAB, SLAB);
+	struct slabs *slabs = rig->pool.devices->list[0].slabs;
+	const uint64_t committed[] = {5, 64, 100, 126, 127};
+	const uint64_t count = sizeof(committed) / sizeof(committed[0]);
+
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(region_rig_commit_slots(rig, region, committed[i], 1), HBM_OK);
+	assert_int_equal(region_rig_decommit_slots(rig, region, 100, 1), HBM_OK);
+	regions_end(&rig->regions);
+	assert_int_equal(slabs_books(slabs).quarantined, (count - 1) * SLAB);
+	assert_int_equal(slabs_books(slabs).leased, 0);
+	regions_release(&rig->regions);
+	region_rig_assert_all_back(rig);
+	assert_int_equal(rig->emptied, true);
+}
+
 enum { MODEL_REGIONS = 2, MODEL_SLOTS = 12 };
 
 static void random_operations_agree_with_a_model(void **state)
@@ -340,6 +360,7 @@ int main(void)
 		TEST(a_region_that_is_over_is_not_charged),
 		TEST(a_destroyed_region_waits_for_holds),
 		TEST(a_dead_clients_memory_is_quarantined),
+		TEST(slabs_far_apart_are_all_found),
 		TEST(random_operations_agree_with_a_model),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
