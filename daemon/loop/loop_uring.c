@@ -21,6 +21,12 @@
  * The ring is used by one thread and says so (SINGLE_ISSUER, DEFER_TASKRUN); it is made
  * disabled and belongs to the thread that first runs the loop. Completions cannot be
  * lost: the kernel keeps what does not fit the queue (NODROP).
+ *
+ * The call that submits must not wait for a disk. Reads are begun within it, as far as they
+ * need not wait. Writes are always begun by a thread of the kernel (IOSQE_ASYNC): before Linux
+ * 6.12 a write to a file system that is frozen waits where it is submitted, and would stop
+ * the loop. With fio that costs nothing for writes of 2 MiB, and a tenth or two of the
+ * throughput for those of 64 KiB, which nvme_io joins where it can.
  */
 #include <assert.h>
 #include <errno.h>
@@ -255,6 +261,9 @@ static void uring_prepare_io(struct io_uring_sqe *sqe, const struct loop_io *io)
 		io_uring_prep_writev(sqe, io->fd, io->iov, io->iov_count, io->offset);
 	else
 		io_uring_prep_readv(sqe, io->fd, io->iov, io->iov_count, io->offset);
+
+	if (io->write)
+		sqe->flags |= IOSQE_ASYNC;
 }
 
 static bool uring_submit_io(struct uring *uring)

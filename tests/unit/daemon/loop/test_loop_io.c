@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #include "daemon/loop/loop.h"
 #include "tests/support/loop_rig.h"
 #include "tests/support/seed.h"
+#include "tests/support/thread.h"
 
 enum { FILE_BYTES = 1 << 20, CHUNK = 4096, CHUNKS = FILE_BYTES / CHUNK };
 
@@ -146,12 +149,32 @@ static void test_io_submitted_from_done(void **state)
 	close(fd);
 }
 
+/* The loop thread begins no write itself: it might wait for a file system that is frozen. A
+ * thread of the kernel does, with io_uring, which has this name. */
+static void test_writes_are_begun_elsewhere(void **state)
+{
+	const struct loop_rig *rig = *state;
+	static uint8_t buffer[CHUNK];
+	struct transfer transfer = {.iov = {{buffer, CHUNK}}};
+	char name[32], thread[16];
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC); /* which never waits */
+	assert_int_not_equal(fd, -1);
+	snprintf(name, sizeof(name), "iou-wrk-%d", (int)getpid());
+	start(&transfer, fd, true, 0, 1);
+	loop_rig_run();
+	assert_int_equal(transfer.io.result, CHUNK);
+	if (rig->engine == LOOP_URING)
+		assert_true(thread_find(getpid(), name, thread, sizeof(thread)));
+	close(fd);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
 		LOOP_RIG_BOTH(test_io_reads_what_it_wrote),
 		LOOP_RIG_BOTH(test_io_hands_up_raw_results),
 		LOOP_RIG_BOTH(test_io_submitted_from_done),
+		LOOP_RIG_BOTH(test_writes_are_begun_elsewhere),
 	};
 	loop_rig_leave_out(tests, sizeof(tests) / sizeof(tests[0]));
 
