@@ -139,7 +139,13 @@ void connection_allow(struct connection *connection, bool receiving)
 
 ssize_t connection_receive(struct connection *connection, void *bytes, size_t room)
 {
-	return fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
+	ssize_t size = fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
+
+	/* Who says something has most likely read what it was sent before. */
+	if (size > 0)
+		(void)unread_is_read(&connection->unread);
+
+	return size;
 }
 
 static void connection_ready(struct watch *watch, uint32_t events)
