@@ -74,10 +74,10 @@ static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t 
 
 	/* Not what others ran meanwhile, of whom the client may be the first: the reply wakes
 	 * it, often in our place. */
-	uint64_t spent = clock_thread();
+	uint64_t spent = turns->spent();
 	bool more = player->play(player, &slice);
 
-	spent = clock_thread() - spent;
+	spent = turns->spent() - spent;
 	if (turns->running != player)
 		return clock_now(); /* it was stopped, and may have been freed */
 
@@ -107,7 +107,7 @@ static void turns_run(struct post *post)
 
 void turns_open(struct turns *turns, struct loop *loop)
 {
-	*turns = (struct turns){.loop = loop, .post.run = turns_run};
+	*turns = (struct turns){.loop = loop, .spent = clock_thread, .post.run = turns_run};
 	list_init(&turns->light);
 	list_init(&turns->heavy);
 	list_init(&turns->next_light);

@@ -46,6 +46,7 @@ struct player {
 
 struct turns {
 	struct loop *loop;
+	uint64_t (*spent)(void);            /* clock_thread(); tests set their own */
 	struct list light, heavy;           /* time left */
 	struct list next_light, next_heavy; /* none, in this round */
 	struct player *running;
