@@ -33,8 +33,8 @@ const struct option_spec trace_options[] = {
 };
 
 /* In the order in which a block goes down and comes back. */
-static const uint32_t rows[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D, HBM_LINK_NVME_WRITE,
-				HBM_LINK_NVME_READ};
+static const uint32_t rows[] = {HBM_LINK_D2D,        HBM_LINK_D2H,       HBM_LINK_H2D,
+				HBM_LINK_NVME_WRITE, HBM_LINK_NVME_READ, HBM_LINK_HASH};
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 static uint64_t trace_default_width(void)

@@ -11,6 +11,7 @@ struct config_size {
 };
 
 enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
+enum config_checksum { CONFIG_CHECKSUM_NVME, CONFIG_CHECKSUM_ALWAYS, CONFIG_CHECKSUM_OFF };
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
 
 /* What each means and what it is by default: config_keys.c. */
@@ -20,9 +21,11 @@ struct config {
 	uint64_t socket_mode;
 	char *socket_group; /* empty: leave it */
 	char *state_dir;
-	uint64_t driver;    /* enum config_driver */
-	uint64_t io;        /* enum config_io */
-	uint64_t log_level; /* a syslog priority */
+	uint64_t driver;           /* enum config_driver */
+	uint64_t io;               /* enum config_io */
+	uint64_t log_level;        /* a syslog priority */
+	uint64_t checksum;         /* enum config_checksum */
+	uint64_t checksum_threads; /* 0: by the number of CPUs */
 	/* [device] */
 	struct config_size device_memory;   /* % of the device */
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */

@@ -19,6 +19,10 @@ static const struct value_choice engines[] = {{"auto", CONFIG_IO_AUTO},
 					      {"io_uring", CONFIG_IO_URING},
 					      {"threads", CONFIG_IO_THREADS},
 					      {NULL, 0}};
+static const struct value_choice checksums[] = {{"nvme", CONFIG_CHECKSUM_NVME},
+						{"always", CONFIG_CHECKSUM_ALWAYS},
+						{"off", CONFIG_CHECKSUM_OFF},
+						{NULL, 0}};
 static const struct value_choice levels[] = {{"error", LOG_ERR},     {"warning", LOG_WARNING},
 					     {"notice", LOG_NOTICE}, {"info", LOG_INFO},
 					     {"debug", LOG_DEBUG},   {NULL, 0}};
@@ -71,6 +75,10 @@ const struct config_key config_keys[] = {
 	{"hbmd", "driver", AT(driver), CHOICE(drivers), "auto", "auto: cuda if a device answers, else soft"},
 	{"hbmd", "io", AT(io), CHOICE(engines), "auto", "auto: io_uring if the kernel allows it, else threads"},
 	{"hbmd", "log_level", AT(log_level), CHOICE(levels), "info", "least important message that is logged"},
+	{"hbmd", "checksum", AT(checksum), CHOICE(checksums), "nvme",
+	 "nvme: of blocks on NVMe, compared when they come from there; always: of every block, from when it is stored"},
+	{"hbmd", "checksum_threads", AT(checksum_threads), COUNT(0, 256), "0",
+	 "threads that compute checksums; 0: one for four CPUs, 1 to 8"},
 
 	{"device", "memory", AT(device_memory), SHARE(0, 16 * TIB), "90%",
 	 "memory of each device that the daemon uses; a percentage is of the device's memory"},

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/device/copy_queue.h"
 
-#include "daemon/base/checksum.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
+#include "daemon/loop/completions.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,14 +11,11 @@
 #include <string.h>
 
 #define BATCH_PIECES 32
-#define BATCH_COST                                                                                 \
-	(512ull << 10) /* small enough to be in the CPU cache when its checksums are computed */
-#define BATCHES 8      /* in flight at once */
+#define BATCH_COST (512ull << 10)
+#define BATCHES 8                   /* in flight at once */
 #define IN_FLIGHT_COST (8ull << 20) /* no batch is begun beyond that */
 #define QUANTUM (1ull << 20)        /* of a payer's turn */
 #define FAIR 8                      /* one piece in so many is not urgent */
-#define DELIVER_COPIES 8            /* between two looks at the clock */
-#define DELIVER_NS 50000u
 
 /* A piece of a copy that has left its queue. */
 struct part {
@@ -40,8 +37,7 @@ struct copy_queue {
 	const struct driver *driver;
 	enum copy_direction kind;
 	struct copy_queue_options options;
-	void (*batch_done)(void *arg);
-	void *arg;
+	struct completions completions;
 	CUstream stream;
 	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
 	unsigned head, in_flight;
@@ -55,8 +51,6 @@ struct copy_queue {
 	struct fair_queue urgent, background;
 	unsigned taken;
 	bool stop;
-	struct copy *finished, **finished_last;
-	struct post post; /* posted while finished is not empty */
 };
 
 #define NAME(name, value, text) [value] = text,
@@ -126,10 +120,6 @@ static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *co
 static void copy_queue_start_part(struct copy_queue *queue, const struct part *part)
 {
 	struct copy *copy = part->copy;
-	bool first = part->piece.from.at == 0;
-
-	if (first && copy->verify_checksum && checksum(copy->host, copy->bytes) != copy->checksum)
-		copy->status = HBM_MISS;
 	if (copy->status != HBM_OK)
 		return;
 
@@ -152,13 +142,10 @@ static void copy_queue_enter(struct copy_queue *queue)
 			      r); /* every copy of the batch will fail with it */
 }
 
-/* Fails all copies but those that copy nothing: a verification does not need the
- * device. */
 static void copy_queue_fail_parts(const struct batch *batch)
 {
 	for (unsigned i = 0; i < batch->count; i++)
-		if (batch->parts[i].copy->span_count > 0)
-			batch->parts[i].copy->status = HBM_DEVICE;
+		batch->parts[i].copy->status = HBM_DEVICE;
 }
 
 static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch)
@@ -182,18 +169,6 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch
 		copy_queue_fail_parts(batch);
 }
 
-static void copy_queue_hand_over(struct copy_queue *queue, struct copy *copies)
-{
-	pthread_mutex_lock(&queue->lock);
-	bool was_empty = queue->finished == NULL;
-	*queue->finished_last = copies;
-	while (*queue->finished_last)
-		queue->finished_last = &(*queue->finished_last)->next;
-	pthread_mutex_unlock(&queue->lock);
-	if (was_empty)
-		loop_post(queue->options.loop, &queue->post);
-}
-
 /* Counts the copies that end in a batch, and the bytes of all its pieces. */
 static void copy_queue_count_batch(struct copy_queue *queue, const struct batch *batch)
 {
@@ -210,25 +185,22 @@ static void copy_queue_count_batch(struct copy_queue *queue, const struct batch 
 		       batch->started_ns, count, bytes, errors);
 }
 
-/* Hands over the copies that end in a batch. */
 static void copy_queue_end_copies(struct copy_queue *queue, const struct batch *batch)
 {
-	struct copy *ended = NULL, **last = &ended;
+	struct post *ended = NULL, **last = &ended;
 
 	for (unsigned i = 0; i < batch->count; i++) {
-		struct copy *copy = batch->parts[i].copy;
+		struct post *post = &batch->parts[i].copy->post;
 		if (!batch->parts[i].last)
 			continue;
 
-		if (copy->take_checksum && copy->status == HBM_OK)
-			copy->checksum = checksum(copy->host, copy->bytes);
-		copy->next = NULL;
-		*last = copy;
-		last = &copy->next;
+		post->next = NULL;
+		*last = post;
+		last = &post->next;
 	}
 
 	if (ended)
-		copy_queue_hand_over(queue, ended);
+		completions_add(&queue->completions, ended);
 }
 
 static void copy_queue_finish_batch(struct copy_queue *queue)
@@ -339,53 +311,15 @@ static void *copy_queue_thread(void *arg)
 
 /* ---- on the loop thread ---- */
 
-/* Takes the first copies that have finished, at most DELIVER_COPIES; whether that leaves
- * others. The thread posts only when it adds to an empty list. */
-static struct copy *copy_queue_take_finished(struct copy_queue *queue, bool *more)
+static void copy_queue_copy_done(struct post *post)
 {
-	pthread_mutex_lock(&queue->lock);
-
-	struct copy *first = queue->finished, **rest = &first;
-	for (unsigned i = 0; i < DELIVER_COPIES && *rest; i++)
-		rest = &(*rest)->next;
-
-	queue->finished = *rest;
-	*rest = NULL;
-	*more = queue->finished != NULL;
-	if (!*more)
-		queue->finished_last = &queue->finished;
-
-	pthread_mutex_unlock(&queue->lock);
-
-	return first;
-}
-
-/* What takes longer than DELIVER_NS goes on in the next turn of the loop. */
-static void copy_queue_deliver(struct post *post)
-{
-	struct copy_queue *queue = container_of(post, struct copy_queue, post);
-	uint64_t until = clock_now() + DELIVER_NS;
-	bool more;
-
-	do {
-		struct copy *copy = copy_queue_take_finished(queue, &more);
-		while (copy) {
-			struct copy *next = copy->next;
-			copy->done(copy);
-			copy = next;
-		}
-	} while (more && clock_now() < until);
-
-	if (more)
-		loop_post(queue->options.loop, post);
-	if (queue->batch_done)
-		queue->batch_done(queue->arg);
+	struct copy *copy = container_of(post, struct copy, post);
+	copy->done(copy);
 }
 
 void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg), void *arg)
 {
-	queue->batch_done = batch_done;
-	queue->arg = arg;
+	completions_on_batch(&queue->completions, batch_done, arg);
 }
 
 void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
@@ -394,6 +328,7 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 	uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
 
 	copy->status = HBM_OK;
+	copy->post.run = copy_queue_copy_done;
 	copy->piece = (struct copy_piece){0};
 	uint64_t cost = copy->span_count > 0
 				? copy_piece_advance(&copy->piece, copy->spans, copy->span_count)
@@ -448,8 +383,7 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->driver = device->driver;
 	queue->kind = kind;
 	queue->options = *options;
-	queue->post.run = copy_queue_deliver;
-	queue->finished_last = &queue->finished;
+	completions_open(&queue->completions, options->loop);
 	fair_queue_open(&queue->urgent, QUANTUM);
 	fair_queue_open(&queue->background, QUANTUM);
 	pthread_mutex_init(&queue->lock, NULL);
@@ -496,6 +430,7 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 	if (queue->stream)
 		queue->driver->cuStreamDestroy(queue->stream);
 
+	completions_close(&queue->completions);
 	pthread_cond_destroy(&queue->wake);
 	pthread_mutex_destroy(&queue->lock);
 	free(queue);

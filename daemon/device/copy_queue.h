@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * copy_queue: a thread and a stream that copy for one device in one direction. Copies are
- * issued in batches, and several batches are in flight at once, so that neither the copy
- * engine nor the thread waits for the other: while one batch is being copied, the thread
- * computes the checksums of the batch before.
+ * issued in batches, and several batches are in flight at once, so that the copy engine
+ * does not wait for the thread.
  *
  * Copies take turns between those who pay for them (fair_queue.h), and a large one is
  * issued in pieces, between which others have their turn (copy_piece.h). What has been
  * issued cannot be passed: it is less than 10 MiB, counted at the cost of pieces, in at
- * most 8 batches. A verification, and the computing of a checksum, is of a whole block.
+ * most 8 batches.
  *
  * Urgent copies, those a request waits for, go first, except that every eighth piece is
  * not urgent, so that eviction never stops. The order of copies is not guaranteed. A copy
@@ -30,29 +29,23 @@ enum copy_direction { COPY_D2D, COPY_D2H, COPY_H2D };
 
 /*
  * Copies one block's bytes between scattered device memory (spans, in order) and one flat
- * range of device memory (D2D) or of host memory. Without spans nothing is copied: an H2D
- * copy is then only a verification, and works whatever the state of the device.
+ * range of device memory (D2D) or of host memory. Without spans nothing is copied.
  */
 struct copy {
 	struct fair_payer payer;
 	const struct span *spans;
 	uint32_t span_count;
-	bool gather;        /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
-	bool take_checksum; /* D2H: compute the checksum of the host bytes afterwards */
-	/* H2D: compare the checksum of the host bytes first; on a mismatch HBM_MISS, and
-	 * nothing is copied */
-	bool verify_checksum;
+	bool gather;   /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
 	uint64_t flat; /* D2D: device address */
 	char *host;    /* else: host address */
 	uint64_t bytes;
-	uint64_t checksum;               /* XXH3-64 */
-	int status;                      /* HBM_OK, HBM_DEVICE, HBM_MISS */
+	int status;                      /* HBM_OK, HBM_DEVICE */
 	void (*done)(struct copy *copy); /* on the loop thread */
 	/* the rest is the queue's */
 	struct fair_item item;
 	struct copy_piece piece; /* the next one */
 	bool queued, urgent;
-	struct copy *next;
+	struct post post;
 };
 
 struct copy_queue;

@@ -32,6 +32,22 @@ static void move_settle_cancelled(struct move *move)
 		cache_give_up_demotion(cache, move->block);
 }
 
+/* From a disk a block's checksum is compared, on its way to one it is taken if there is
+ * none. */
+static enum transfer_checksum move_checksum(const struct mover *mover, const struct block *block,
+					    const struct tier *from, const struct tier *to)
+{
+	if (mover->checksums == CONFIG_CHECKSUM_OFF)
+		return CHECKSUM_NONE;
+
+	if (block->checksummed)
+		return mover->checksums == CONFIG_CHECKSUM_ALWAYS || tier_has_io(from)
+			       ? CHECKSUM_EXPECT
+			       : CHECKSUM_NONE;
+
+	return to && tier_has_io(to) ? CHECKSUM_TAKE : CHECKSUM_NONE;
+}
+
 /* Applies the end of the transfer to the block. */
 static void move_settle(struct move *move)
 {
@@ -41,6 +57,8 @@ static void move_settle(struct move *move)
 	bool dropped = block_is_dropped(block_get(blocks, move->block));
 
 	if (to.tier && transfer->status == HBM_OK && !dropped) {
+		if (transfer->checksum_mode == CHECKSUM_TAKE)
+			block_settle_checksum(blocks, move->block, transfer->checksum);
 		block_placed(blocks, move->block, to);
 		return;
 	}
@@ -213,14 +231,15 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 
 	struct blocks *blocks = &mover->cache->blocks;
 	const struct block *block = block_get(blocks, number);
+	struct place from = block_place(blocks, number);
 	*move = (struct move){
 		.transfer = {.context = &mover->context,
-			     .from = {.place = block_place(blocks, number)},
+			     .from = {.place = from},
 			     .to = {.place = to},
 			     .bytes = block_stored_bytes(block),
 			     .payer = payer ? *payer : (struct fair_payer){0},
 			     .urgent = payer != NULL,
-			     .checksum_mode = CHECKSUM_EXPECT,
+			     .checksum_mode = move_checksum(mover, block, from.tier, to.tier),
 			     .checksum = block->checksum,
 			     .on_host = move_on_host,
 			     .done = move_done},

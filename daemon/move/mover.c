@@ -76,13 +76,15 @@ bool mover_is_idle(const struct mover *mover)
 
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 {
-	const struct devices *devices = mover->context.devices;
+	const struct devices *devices = mover->devices;
 	const struct cache *cache = mover->cache;
 
 	for (uint32_t i = 0; i < devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++)
 			copy_queue_on_batch(devices->list[i].queues[kind], batch_done, mover);
 
+	if (mover->context.hash_pool)
+		hash_pool_on_batch(mover->context.hash_pool, batch_done, mover);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		if (cache->tiers[i].ops && cache->tiers[i].ops->on_batch)
 			cache->tiers[i].ops->on_batch(&cache->tiers[i], batch_done, mover);
@@ -97,8 +99,10 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->cache = options->cache;
 	mover->late_ns = options->late_ns;
 	list_init(&mover->writes);
-	mover->context =
-		(struct transfer_context){.staging = options->staging, .devices = options->devices};
+	mover->context = (struct transfer_context){.staging = options->staging,
+						   .hash_pool = options->hash_pool};
+	mover->devices = options->devices;
+	mover->checksums = options->checksums;
 	list_init(&mover->serving);
 	payer_open(&mover->for_policy, options->ledger, PAYER_MOVER);
 	payer_open(&mover->for_loads, options->ledger, PAYER_MOVER);

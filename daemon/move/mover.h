@@ -24,6 +24,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
+#include "daemon/config/config.h"
 #include "daemon/loop/event.h"
 #include "daemon/move/io_share.h"
 #include "daemon/move/transfer.h"
@@ -35,8 +36,10 @@ struct move;
 struct mover {
 	struct cache *cache;
 	struct transfer_context context;
-	struct move **moves; /* by number, from 1 */
-	uint32_t *vacant;    /* numbers not in use */
+	const struct devices *devices;
+	enum config_checksum checksums; /* of which blocks */
+	struct move **moves;            /* by number, from 1 */
+	uint32_t *vacant;               /* numbers not in use */
 	uint64_t numbers, vacant_count;
 	struct list serving;                /* struct move: with readers that are not ready yet */
 	struct payer for_policy, for_loads; /* of the moves that each wants */
@@ -53,8 +56,10 @@ struct mover {
 
 struct mover_options {
 	struct cache *cache;
-	struct devices *devices;
+	const struct devices *devices;
 	struct tier *staging;
+	struct hash_pool *hash_pool;
+	enum config_checksum checksums;
 	struct ledger *ledger;
 	uint64_t late_ns;
 };

@@ -25,7 +25,8 @@ static void store_end(struct store *store)
 		mover_failed(store->mover, transfer);
 
 	if (transfer->status == HBM_OK && !store_is_dropped(store)) {
-		block_settle_checksum(&cache->blocks, store->block, transfer->checksum);
+		if (transfer->checksum_mode == CHECKSUM_TAKE)
+			block_settle_checksum(&cache->blocks, store->block, transfer->checksum);
 		block_stored(&cache->blocks, store->block, to);
 	} else {
 		transfer_fail(transfer, HBM_NO_SPACE);
@@ -66,6 +67,14 @@ void store_refuse(struct extent_request *wait)
 	store_end(store);
 }
 
+static enum transfer_checksum store_checksum(const struct mover *mover, const struct tier *target)
+{
+	bool wanted = mover->checksums == CONFIG_CHECKSUM_ALWAYS ||
+		      (mover->checksums == CONFIG_CHECKSUM_NVME && tier_has_io(target));
+
+	return wanted ? CHECKSUM_TAKE : CHECKSUM_NONE;
+}
+
 void store_begin(struct mover *mover, struct store *store)
 {
 	struct blocks *blocks = &mover->cache->blocks;
@@ -84,7 +93,7 @@ void store_begin(struct mover *mover, struct store *store)
 		.bytes = block_stored_bytes(block),
 		.payer = store->payer,
 		.urgent = true,
-		.checksum_mode = CHECKSUM_TAKE,
+		.checksum_mode = store_checksum(mover, target),
 		.done = store_transferred,
 	};
 	store->transfer.wait = (struct extent_request){.bytes = store->transfer.bytes,

@@ -27,6 +27,8 @@ void transfer_hasten(struct transfer *transfer, struct fair_payer payer)
 
 	transfer->urgent = true;
 	transfer->payer = payer;
+	if (transfer->hashing)
+		hash_pool_hasten(&transfer->hash, payer);
 	if (transfer->waits)
 		tier_hasten(transfer->context->staging, &transfer->wait, payer);
 	else
@@ -40,10 +42,48 @@ static struct step *transfer_step(struct transfer *transfer, void (*done)(struct
 		.bytes = transfer->bytes,
 		.payer = transfer->payer,
 		.urgent = transfer->urgent,
-		.take_checksum = transfer->checksum_mode != CHECKSUM_NONE,
 		.done = done,
 	};
 	return &transfer->step;
+}
+
+/* ---- the end ---- */
+
+/* There is no other step. */
+static void transfer_end(struct transfer *transfer)
+{
+	transfer->ended = true;
+	if (!transfer->hashing)
+		transfer->done(transfer);
+}
+
+/* ---- checksums ---- */
+
+static void transfer_hash(struct transfer *transfer, void (*done)(struct hash_job *job))
+{
+	transfer->hashing = true;
+	transfer->hash = (struct hash_job){.payer = transfer->payer,
+					   .host = transfer->host,
+					   .bytes = transfer->bytes,
+					   .done = done};
+	hash_pool_post(transfer->context->hash_pool, &transfer->hash, transfer->urgent);
+}
+
+static void transfer_taken(struct hash_job *job)
+{
+	struct transfer *transfer = container_of(job, struct transfer, hash);
+
+	transfer->hashing = false;
+	transfer->checksum = job->checksum;
+	if (transfer->ended)
+		transfer->done(transfer);
+}
+
+/* Takes the checksum of host memory while the transfer goes on. */
+static void transfer_take(struct transfer *transfer)
+{
+	if (transfer->checksum_mode == CHECKSUM_TAKE)
+		transfer_hash(transfer, transfer_taken);
 }
 
 /* ---- out ---- */
@@ -53,8 +93,9 @@ static void transfer_out_done(struct step *step)
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
 	transfer->at = NULL;
+	step->queue = NULL;
 	transfer_fail(transfer, step->status);
-	transfer->done(transfer);
+	transfer_end(transfer);
 }
 
 static void transfer_write(struct transfer *transfer, const struct place *place)
@@ -75,7 +116,7 @@ static void transfer_out(struct transfer *transfer)
 	else if (tier && !tier->ops->host)
 		transfer_write(transfer, &to->place);
 	else
-		transfer->done(transfer);
+		transfer_end(transfer);
 }
 
 /* ---- in ---- */
@@ -83,6 +124,7 @@ static void transfer_out(struct transfer *transfer)
 static void transfer_is_valid(struct transfer *transfer)
 {
 	transfer->host_valid = true;
+	transfer_take(transfer);
 	if (transfer->on_host)
 		transfer->on_host(transfer);
 	transfer_out(transfer);
@@ -94,40 +136,27 @@ static void transfer_checked(struct transfer *transfer, int status)
 	if (transfer->status == HBM_OK)
 		transfer_is_valid(transfer);
 	else
-		transfer->done(transfer);
+		transfer_end(transfer);
 }
 
-static void transfer_verified(struct step *step)
+static void transfer_compared(struct hash_job *job)
 {
-	transfer_checked(container_of(step, struct transfer, step), step->status);
-}
+	struct transfer *transfer = container_of(job, struct transfer, hash);
 
-/* If neither end is a device, the first device's thread verifies. */
-static const struct device *transfer_verifier(const struct transfer *transfer)
-{
-	const struct tier *to = transfer->to.place.tier;
-	return to && to->device ? to->device : &transfer->context->devices->list[0];
+	transfer->hashing = false;
+	transfer_checked(transfer, job->checksum == transfer->checksum ? HBM_OK : HBM_MISS);
 }
 
 static void transfer_in_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
-	bool expects = transfer->checksum_mode == CHECKSUM_EXPECT;
 
 	transfer->at = NULL;
-
-	if (step->status == HBM_OK && expects && !step->has_checksum) {
-		uint64_t expected = transfer->checksum;
-		step_verify(transfer_step(transfer, transfer_verified), transfer_verifier(transfer),
-			    expected);
-		return;
-	}
-
-	bool mismatch = expects && step->has_checksum && step->checksum != transfer->checksum;
-	if (transfer->checksum_mode == CHECKSUM_TAKE)
-		transfer->checksum = step->checksum;
-
-	transfer_checked(transfer, mismatch ? HBM_MISS : step->status);
+	step->queue = NULL;
+	if (step->status == HBM_OK && transfer->checksum_mode == CHECKSUM_EXPECT)
+		transfer_hash(transfer, transfer_compared);
+	else
+		transfer_checked(transfer, step->status);
 }
 
 static void transfer_in(struct transfer *transfer)
@@ -149,9 +178,11 @@ static void transfer_read_back(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
-	transfer->checksum = step->checksum;
+	step->queue = NULL;
 	transfer_fail(transfer, step->status);
-	transfer->done(transfer);
+	if (transfer->status == HBM_OK)
+		transfer_take(transfer);
+	transfer_end(transfer);
 }
 
 static void transfer_begin_read_back(struct transfer *transfer)
@@ -199,12 +230,13 @@ static void transfer_direct_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
+	step->queue = NULL;
 	transfer_fail(transfer, step->status);
 
 	if (transfer->status == HBM_OK && transfer->checksum_mode == CHECKSUM_TAKE)
 		transfer_stage(transfer, transfer_staged_for_read_back);
 	else
-		transfer->done(transfer);
+		transfer_end(transfer);
 }
 
 /* ---- begin ---- */

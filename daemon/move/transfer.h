@@ -9,26 +9,26 @@
  * 	  |                                                         |
  * 	  | host memory: of an end, or a staging buffer             v
  * 	  v                                                      DIRECT
- * 	 IN ------> VERIFIED ------> on_host() ------> OUT          | a checksum is wanted: read back
+ * 	 IN ------> COMPARED ------> on_host() ------> OUT          | a checksum is wanted: read back
  * 	  \            \                                |           v
  * 	   \            \ checksum mismatch             |       READ BACK
  * 	    \            \                              v           |
  * 	     +------------+---------------------------> done() <----+
  *
  * 	IN		from the source into host memory; nothing to do if it is there already
- * 	VERIFIED	the bytes have the checksum that was expected, if one was
+ * 	COMPARED	the bytes have the checksum that was expected, if one was
  * 	OUT		from host memory to the target; nothing to do if they are there already
  *
+ * A checksum that is wanted is computed from when the bytes are in host memory, during OUT.
  * A failed step ends the transfer. The host memory stays valid after done(), for readers
  * of it, until transfer_release().
  */
 #pragma once
 
+#include "daemon/tier/hash_pool.h"
 #include "daemon/tier/place.h"
 #include "daemon/tier/step.h"
 #include "daemon/tier/tier.h"
-
-struct devices;
 
 /* Exactly one of place.tier, host and device is set; none of them: nothing. */
 struct transfer_end {
@@ -41,14 +41,14 @@ struct transfer_end {
 
 enum transfer_checksum {
 	CHECKSUM_NONE,
-	CHECKSUM_TAKE,   /* compute it, of the bytes read, or of those at the target */
-	CHECKSUM_EXPECT, /* compare it if the bytes pass host memory; on a mismatch HBM_MISS */
+	CHECKSUM_TAKE,   /* compute it */
+	CHECKSUM_EXPECT, /* compare it if the bytes come into host memory; on a mismatch HBM_MISS */
 };
 
 /* What all transfers use. */
 struct transfer_context {
 	struct tier *staging;
-	struct devices *devices;
+	struct hash_pool *hash_pool;
 	uint64_t active; /* transfers begun and not released */
 	uint64_t held;   /* of them: those that a silent tier does not answer */
 };
@@ -78,9 +78,12 @@ struct transfer {
 		struct extent_request wait; /* for a staging buffer; the owner's until it begins */
 		struct step step;
 	};
+	struct hash_job hash;
 	uint32_t staging_unit;
 	bool waits; /* for a staging buffer */
 	bool staged;
+	bool hashing; /* hash is in flight */
+	bool ended;   /* all but that */
 };
 
 /* done() always follows, whatever the ends are. */

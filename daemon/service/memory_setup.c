@@ -32,6 +32,7 @@ struct memory_setup {
 	void *arg;
 	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
 	struct nvme_io *nvme_io;
+	struct hash_pool *hash_pool;
 };
 
 static uint64_t memory_setup_round_down(uint64_t bytes, uint64_t unit)
@@ -293,9 +294,19 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 
 	memory_setup_limit_held(hbmd);
 	memory_setup_link_tiers(hbmd->cache);
+	const struct hash_pool_options hashing = {.loop = hbmd->loop,
+						  .link_stats = hbmd->link_stats,
+						  .threads =
+							  (unsigned)hbmd->config->checksum_threads};
+	r = hash_pool_new(&memory_setup->hash_pool, &hashing);
+	if (r < 0)
+		return r;
+
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
+					      .hash_pool = memory_setup->hash_pool,
+					      .checksums = hbmd->config->checksum,
 					      .ledger = hbmd->ledger,
 					      .late_ns = hbmd->config->nvme_behind_ms * MS};
 
@@ -351,6 +362,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 
 	struct hbmd *hbmd = memory_setup->hbmd;
 	hbmd->mover = mover_free(hbmd->mover);
+	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
 	hbmd->nvme_watch = NULL;

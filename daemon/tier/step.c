@@ -11,8 +11,6 @@ static void step_copied(struct copy *copy)
 	struct step *step = container_of(copy, struct step, copy);
 
 	step->status = copy->status;
-	step->has_checksum = copy->take_checksum && copy->status == HBM_OK;
-	step->checksum = copy->checksum;
 	step->done(step);
 }
 
@@ -37,10 +35,7 @@ static void step_post(struct step *step, const struct device *device, enum copy_
 void step_gather(struct step *step, const struct device *device, const struct span *spans,
 		 uint32_t span_count)
 {
-	step_post(step, device, COPY_D2H,
-		  (struct copy){.spans = spans,
-				.span_count = span_count,
-				.take_checksum = step->take_checksum});
+	step_post(step, device, COPY_D2H, (struct copy){.spans = spans, .span_count = span_count});
 }
 
 void step_scatter(struct step *step, const struct device *device, const struct span *spans,
@@ -62,10 +57,4 @@ void step_scatter_flat(struct step *step, const struct device *device, uint64_t 
 {
 	step_post(step, device, COPY_D2D,
 		  (struct copy){.spans = spans, .span_count = span_count, .flat = flat});
-}
-
-void step_verify(struct step *step, const struct device *device, uint64_t expected)
-{
-	step_post(step, device, COPY_H2D,
-		  (struct copy){.verify_checksum = true, .checksum = expected});
 }

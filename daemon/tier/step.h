@@ -16,15 +16,11 @@ struct step {
 	uint64_t bytes;
 	struct fair_payer payer; /* whose turn it takes */
 	bool urgent;             /* a request waits for it */
-	bool take_checksum; /* if the bytes pass through a CPU, compute their checksum on the way */
 	void (*done)(struct step *step);
 
 	/* the outcome */
-	/* HBM_OK, HBM_IO, HBM_DEVICE; HBM_CANCELLED: not tried, because the tier is silent;
-	 * of step_verify also HBM_MISS */
+	/* HBM_OK, HBM_IO, HBM_DEVICE; HBM_CANCELLED: not tried, because the tier is silent */
 	int status;
-	bool has_checksum;
-	uint64_t checksum; /* XXH3-64 */
 
 	/* the maker's */
 	struct span span;
@@ -43,8 +39,7 @@ static inline void step_hasten(struct step *step, struct fair_payer payer)
 		step->hasten(step, payer);
 }
 
-/* Copies spans of a device, in order, into host memory; computes the checksum if asked
- * to. */
+/* Copies spans of a device, in order, into host memory. */
 void step_gather(struct step *step, const struct device *device, const struct span *spans,
 		 uint32_t span_count);
 /* The reverse. Without spans nothing is copied. */
@@ -55,6 +50,3 @@ void step_gather_flat(struct step *step, const struct device *device, uint64_t f
 		      const struct span *spans, uint32_t span_count);
 void step_scatter_flat(struct step *step, const struct device *device, uint64_t flat,
 		       const struct span *spans, uint32_t span_count);
-/* Compares the checksum of host memory: HBM_MISS on a mismatch. Runs on a thread of that
- * device. */
-void step_verify(struct step *step, const struct device *device, uint64_t expected);

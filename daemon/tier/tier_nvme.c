@@ -12,7 +12,6 @@ static void tier_nvme_done(struct nvme_op *op)
 	struct step *step = container_of(op, struct step, op);
 
 	step->status = op->error == 0 ? HBM_OK : op->error == -ECANCELED ? HBM_CANCELLED : HBM_IO;
-	step->has_checksum = false;
 	step->done(step);
 }
 

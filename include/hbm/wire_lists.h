@@ -80,14 +80,16 @@
 
 /*
  * X(name, value, text): enum hbm_link, HBM_LINK_<name>: region <-> HBM tier, device to host
- * memory, host memory to device, host memory to NVMe, NVMe to host memory.
+ * memory, host memory to device, host memory to NVMe, NVMe to host memory; checksums of host
+ * memory, which move nothing.
  */
 #define HBM_LINK_LIST(X)                                                                           \
 	X(D2D, 0, "d2d")                                                                           \
 	X(D2H, 1, "d2h")                                                                           \
 	X(H2D, 2, "h2d")                                                                           \
 	X(NVME_WRITE, 3, "nvme_write")                                                             \
-	X(NVME_READ, 4, "nvme_read")
+	X(NVME_READ, 4, "nvme_read")                                                               \
+	X(HASH, 5, "hash")
 
 /* X(name, value, text): enum hbm_wire_unit, HBM_UNIT_<name>: of a limit. */
 #define HBM_UNIT_LIST(X)                                                                           \

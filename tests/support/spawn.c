@@ -158,7 +158,9 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 		"device.cache=16MiB", "device.headroom=8MiB", "device.slab=2MiB", "ddr.size=32MiB",
 		"ddr.headroom=8MiB", "ddr.staging=8MiB", "nvme.size=64MiB",
 		/* a slow machine changes no result */
-		"nvme.behind_ms=0"};
+		"nvme.behind_ms=0",
+		/* every block is looked at wherever it comes from */
+		"hbmd.checksum=always"};
 	argv[argc++] = spawn_path(spawn->program ? spawn->program : "hbmd");
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";

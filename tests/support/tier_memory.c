@@ -32,7 +32,6 @@ static void tier_memory_run(struct post *post)
 	struct step *step = op->step;
 
 	step->status = HBM_OK;
-	step->has_checksum = false;
 	if (op->write ? memory->fail_writes : memory->fail_reads)
 		step->status = HBM_IO;
 	else if (op->write)

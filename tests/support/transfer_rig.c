@@ -41,7 +41,7 @@ void transfer_rig_open(struct transfer_rig *rig)
 			 rig->rig.config.limit_blocks);
 	pump_start(hbmd->mover, hbmd->loop);
 	rig->context = (struct transfer_context){.staging = hbmd->cache->staging,
-						 .devices = hbmd->devices};
+						 .hash_pool = hbmd->mover->context.hash_pool};
 }
 
 void transfer_rig_end(struct transfer_rig *rig)

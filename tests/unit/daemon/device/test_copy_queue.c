@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copy queues: copies between scattered device memory and one flat range, cut where a
- * registration ends, with checksums taken and verified on the way; which failures cost
- * which copy.
+ * registration ends; which failures cost which copy.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,9 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "daemon/base/list.h"
 #include "daemon/device/copy_queue.h"
@@ -251,7 +247,6 @@ static void test_gathered_into_host_memory(void **state)
 	for (unsigned i = 0; i < COPIES; i++) {
 		struct work *work = new_work(setting);
 		put_scattered(work, i);
-		work->copy.take_checksum = i % 2 == 0;
 		copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, i % 3 == 0);
 	}
 
@@ -261,8 +256,6 @@ static void test_gathered_into_host_memory(void **state)
 		struct work *work = &setting->works[i];
 		assert_int_equal(work->copy.status, HBM_OK);
 		check_flat(work->copy.host, i);
-		if (work->copy.take_checksum)
-			assert_int_equal(work->copy.checksum, XXH3_64bits(work->copy.host, BYTES));
 	}
 
 	assert_in_range(setting->batches, 1, COPIES);
@@ -311,41 +304,6 @@ static void test_within_the_device(void **state)
 		check_flat_on_device(&setting->works[i], i);
 		check_scattered(&setting->works[i], i);
 	}
-}
-
-/* A wrong checksum is a miss, costs nobody else, and nothing is copied. */
-static void test_verified_before_it_is_copied(void **state)
-{
-	struct setting *setting = *state;
-	char untouched[BYTES];
-
-	memset(untouched, 'x', BYTES);
-
-	for (unsigned i = 0; i < 20; i++) {
-		struct work *work = new_work(setting);
-
-		put_flat(work->copy.host, i);
-		work->copy.verify_checksum = true;
-		work->copy.checksum = XXH3_64bits(work->copy.host, BYTES) + (i == 7);
-		work->copy.span_count = i % 2 == 1 ? 3 : 0; /* even ones are verified only */
-		put_on_device(setting, setting->memory.address + i * BYTES, untouched, BYTES);
-		copy_queue_post(setting->device->queues[COPY_H2D], &work->copy, true);
-	}
-
-	run(setting);
-
-	for (unsigned i = 0; i < 20; i++) {
-		assert_int_equal(setting->works[i].copy.status, i == 7 ? HBM_MISS : HBM_OK);
-		if (i % 2 == 1 && i != 7) {
-			check_scattered(&setting->works[i], i);
-		} else {
-			char seen[BYTES];
-			get_from_device(setting, seen, setting->memory.address + i * BYTES, BYTES);
-			assert_memory_equal(seen, untouched, BYTES);
-		}
-	}
-
-	assert_int_equal(setting->device->errors, 0);
 }
 
 /* A copy that cannot be issued fails alone; all are over exactly once. */
@@ -450,7 +408,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_gathered_into_host_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scattered_from_host_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_within_the_device, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_verified_before_it_is_copied, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_failed_copy_fails_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first,

@@ -137,6 +137,7 @@ static void test_a_spoilt_block_does_not_go_down_to_ddr(void **state)
 {
 	(void)state;
 	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_ALWAYS;
 	traffic_open(traffic, 1, traffic_one_size);
 	push_out_spoilt(traffic, traffic->rig.hbmd.cache->ddr);
 	traffic_end(traffic);
@@ -146,6 +147,7 @@ static void test_a_spoilt_block_does_not_go_down_to_nvme(void **state)
 {
 	(void)state;
 	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_ALWAYS;
 	traffic->rig.config.ddr_size = (struct config_size){0};
 	traffic_open(traffic, 1, traffic_one_size);
 	push_out_spoilt(traffic, traffic->rig.hbmd.cache->nvme);
@@ -181,6 +183,113 @@ static void test_a_spoilt_block_does_not_come_up_to_ddr(void **state)
 	assert_int_equal(traffic_find(traffic, 0, 3), 0);
 	assert_int_equal(cache->ddr->blocks, 2);
 	assert_int_equal(cache->nvme->blocks, 0);
+	traffic_end(traffic);
+}
+
+static void assert_checksummed(struct traffic *traffic, uint32_t keys, bool expected)
+{
+	for (uint32_t key = 0; key < keys; key++) {
+		uint32_t number = traffic_find(traffic, 0, key);
+		assert_int_not_equal(number, 0);
+		assert_int_equal(cache_block(traffic->rig.hbmd.cache, number)->checksummed,
+				 expected);
+	}
+}
+
+static void push_all_out(struct traffic *traffic, struct tier *from)
+{
+	cache_push_out(traffic->rig.hbmd.cache, from, UINT64_MAX, 64);
+	rig_settle(&traffic->rig);
+	assert_int_equal(from->blocks, 0);
+}
+
+static uint64_t hashed(const struct traffic *traffic)
+{
+	struct hbm_wire_link link;
+	link_stats_link(traffic->rig.hbmd.link_stats, HBM_LINK_HASH, &link);
+	return link.count;
+}
+
+/* A block gets its checksum on its way to NVMe, has it compared on its way from there, and
+ * keeps it: in all, two computations. */
+static void test_checksums_are_of_blocks_on_nvme(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	assert_checksummed(traffic, 4, false);
+	push_all_out(traffic, cache_hbm(cache, 0));
+	assert_checksummed(traffic, 4, false);
+	assert_int_equal(hashed(traffic), 0);
+	push_all_out(traffic, cache->ddr);
+	assert_int_equal(cache->nvme->blocks, 4);
+	assert_checksummed(traffic, 4, true);
+	assert_int_equal(hashed(traffic), 4);
+
+	for (uint32_t key = 0; key < 4; key++)
+		traffic_load(traffic, key);
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	rig_settle(&traffic->rig);
+	assert_checksummed(traffic, 4, true);
+	assert_int_equal(hashed(traffic), 8);
+	traffic_end(traffic);
+}
+
+/* A store that goes to NVMe at once. */
+static void test_a_store_to_nvme_takes_the_checksum(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	assert_checksummed(traffic, 4, true);
+	assert_int_equal(hashed(traffic), 4);
+	traffic_end(traffic);
+}
+
+static void test_no_checksums_where_they_are_off(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_OFF;
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->loads, 4);
+	assert_checksummed(traffic, 4, false);
+	assert_int_equal(hashed(traffic), 0);
+	traffic_end(traffic);
+}
+
+/* From when it is stored, in every tier, and compared in each move. */
+static void test_checksums_of_every_block(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_ALWAYS;
+	traffic_open(traffic, 1, traffic_one_size);
+
+	traffic_use(traffic, 0, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	rig_settle(&traffic->rig);
+	assert_checksummed(traffic, 4, true);
+	assert_int_equal(hashed(traffic), 4);
+	push_all_out(traffic, cache_hbm(traffic->rig.hbmd.cache, 0));
+	assert_int_equal(hashed(traffic), 8);
 	traffic_end(traffic);
 }
 
@@ -269,6 +378,10 @@ int main(void)
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),
 		cmocka_unit_test(test_a_spoilt_block_does_not_come_up_to_ddr),
+		cmocka_unit_test(test_checksums_are_of_blocks_on_nvme),
+		cmocka_unit_test(test_a_store_to_nvme_takes_the_checksum),
+		cmocka_unit_test(test_no_checksums_where_they_are_off),
+		cmocka_unit_test(test_checksums_of_every_block),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

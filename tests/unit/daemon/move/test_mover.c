@@ -77,6 +77,14 @@ static void test_random_mixed_sizes(void **state)
 	random_test(__func__, traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
 }
 
+static void test_random_with_all_checksums(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_ALWAYS;
+	random_test(__func__, traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
+}
+
 static void test_random_two_devices(void **state)
 {
 	(void)state;
@@ -176,6 +184,7 @@ static struct mover *another_mover(const struct traffic *traffic)
 	const struct mover_options options = {.cache = hbmd->cache,
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
+					      .hash_pool = hbmd->mover->context.hash_pool,
 					      .ledger = hbmd->ledger};
 	struct mover *mover = NULL;
 
@@ -241,6 +250,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_random_one_size),
 		cmocka_unit_test(test_random_mixed_sizes),
 		cmocka_unit_test(test_random_two_devices),
+		cmocka_unit_test(test_random_with_all_checksums),
 		cmocka_unit_test(test_random_without_headroom),
 		cmocka_unit_test(test_random_with_io_threads),
 		cmocka_unit_test(test_random_with_little_of_everything),

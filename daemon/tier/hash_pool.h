@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hash_pool: threads that compute checksums of blocks in host memory, so that neither the
+ * loop nor the threads that copy do. Jobs take turns between those who pay for them, by
+ * bytes (fair_queue.h); urgent ones, those a request waits for, go first, except that every
+ * eighth is not urgent. A job is computed whole, by one thread: at most limits.block_bytes
+ * pass before the next one.
+ *
+ * It compares nothing: what a checksum is for is its owner's affair.
+ */
+#pragma once
+
+#include "daemon/base/fair_queue.h"
+#include "daemon/base/link_stats.h"
+#include "daemon/loop/event.h"
+#include "daemon/loop/loop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hash_pool;
+
+struct hash_job {
+	/* the caller's */
+	struct fair_payer payer;
+	const char *host;
+	uint64_t bytes;
+	void (*done)(struct hash_job *job); /* on the loop thread */
+
+	uint64_t checksum; /* XXH3-64, when done */
+
+	/* the rest is the pool's */
+	struct hash_pool *pool;
+	struct fair_item item;
+	bool queued, urgent;
+	struct post post;
+};
+
+struct hash_pool_options {
+	struct loop *loop;
+	struct link_stats *link_stats;
+	unsigned threads; /* 0: one for four CPUs, 1 to 8 */
+};
+
+/* -ENOMEM, or what pthread_create() says. */
+int hash_pool_new(struct hash_pool **out, const struct hash_pool_options *options);
+/* Nothing may be in flight. Accepts NULL, returns NULL. */
+struct hash_pool *hash_pool_free(struct hash_pool *pool);
+/* Sets the function to call on the loop thread after the done() calls of a batch. */
+void hash_pool_on_batch(struct hash_pool *pool, void (*batch_done)(void *arg), void *arg);
+void hash_pool_post(struct hash_pool *pool, struct hash_job *job, bool urgent); /* never fails */
+/* A request waits for it now, and it takes that payer's turns. Before done(); no-op if a
+ * thread has it already. */
+void hash_pool_hasten(struct hash_job *job, struct fair_payer payer);
