@@ -39,13 +39,15 @@ uint64_t copy_piece_advance(struct copy_piece *piece, const struct span *spans, 
 	return copy_piece_cost_of_all(bytes, count);
 }
 
-bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, struct copy_run *run)
+/* Cuts off spans, or what is left of one, that follow each other in device memory. */
+static bool copy_piece_cut_row(struct copy_piece *piece, const struct span *spans,
+			       struct copy_run *run)
 {
 	uint64_t left = piece->to.at - piece->from.at;
 	if (left == 0)
 		return false;
 
-	*run = (struct copy_run){.at = piece->from.at};
+	*run = (struct copy_run){.at = piece->from.at, .rows = 1};
 	while (run->bytes < left) {
 		uint64_t address = spans[piece->from.span].address + piece->from.into;
 		if (run->bytes == 0)
@@ -54,6 +56,38 @@ bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, stru
 			break;
 
 		run->bytes += copy_piece_step(&piece->from, spans, left - run->bytes);
+	}
+
+	return true;
+}
+
+/* Whether the row continues the run. */
+static bool copy_piece_is_next(const struct copy_run *run, const struct copy_run *row,
+			       uint64_t max_stride)
+{
+	uint64_t last = run->address + (run->rows - 1) * run->stride;
+	uint64_t stride = row->address - last; /* of a lower address: more than any stride */
+
+	if (row->bytes != run->bytes)
+		return false;
+	return run->rows > 1 ? stride == run->stride : stride >= run->bytes && stride <= max_stride;
+}
+
+bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, uint64_t max_stride,
+			struct copy_run *run)
+{
+	struct copy_run row;
+	if (!copy_piece_cut_row(piece, spans, run))
+		return false;
+
+	for (struct copy_piece rest = *piece; copy_piece_cut_row(&rest, spans, &row);
+	     *piece = rest) {
+		if (!copy_piece_is_next(run, &row, max_stride))
+			break;
+
+		if (run->rows == 1)
+			run->stride = row.address - run->address;
+		run->rows++;
 	}
 
 	return true;

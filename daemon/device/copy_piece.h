@@ -6,7 +6,8 @@
  * A piece has at most COPY_PIECE_BYTES and COPY_PIECE_SPANS. It costs its bytes, and
  * COPY_SPAN_COST more for each span or part of one: issuing a device copy takes about as
  * long as copying so many bytes. Spans that follow each other in device memory are issued
- * as one run.
+ * as one row; rows of the same size that are the same distance apart, as those of a block
+ * in an engine's layers are, as one run.
  */
 #pragma once
 
@@ -33,9 +34,12 @@ struct copy_piece {
 	struct copy_cursor from, to;
 };
 
-/* Contiguous on both sides. */
+/* Rows, each contiguous in device memory, the first at `address`, the next `stride` later.
+ * On the flat side, from `at`, they follow each other. */
 struct copy_run {
-	uint64_t address, at, bytes;
+	uint64_t address, at, bytes; /* the first row's */
+	uint64_t stride;             /* with one row 0; else at least `bytes` */
+	uint32_t rows;
 };
 
 /* What all of a copy costs. */
@@ -48,5 +52,7 @@ static inline bool copy_piece_is_last(const struct copy_piece *piece, uint32_t s
 {
 	return piece->to.span == span_count;
 }
-/* Cuts the first run off a piece, in *run. False: there is none left. */
-bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, struct copy_run *run);
+/* Cuts the first run off a piece, in *run; its stride is at most max_stride. False: there is
+ * none left. */
+bool copy_piece_cut_run(struct copy_piece *piece, const struct span *spans, uint64_t max_stride,
+			struct copy_run *run);

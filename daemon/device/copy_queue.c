@@ -64,10 +64,13 @@ static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 
 /* ---- on the queue's thread ---- */
 
-static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct copy *copy,
-				       uint64_t address, uint64_t at, uint64_t bytes)
+/* One row. */
+static CUresult copy_queue_issue_row(const struct copy_queue *queue, const struct copy *copy,
+				     const struct copy_run *run)
 {
 	const struct driver *driver = queue->driver;
+	uint64_t address = run->address, at = run->at, bytes = run->bytes;
+
 	switch (queue->kind) {
 	case COPY_D2H:
 		return driver->cuMemcpyDtoHAsync(copy->host + at, address, bytes, queue->stream);
@@ -82,6 +85,35 @@ static CUresult copy_queue_issue_piece(struct copy_queue *queue, const struct co
 	return driver->cuMemcpyDtoDAsync(address, copy->flat + at, bytes, queue->stream);
 }
 
+static CUresult copy_queue_issue_rows(const struct copy_queue *queue, const struct copy *copy,
+				      const struct copy_run *run)
+{
+	bool gathers = queue->kind == COPY_D2H || (queue->kind == COPY_D2D && copy->gather);
+	CUmemorytype flat = queue->kind == COPY_D2D ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+	char *host = copy->host ? copy->host + run->at : NULL;
+	CUDA_MEMCPY2D rows = {.WidthInBytes = run->bytes, .Height = run->rows};
+
+	if (gathers) {
+		rows.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+		rows.srcDevice = run->address;
+		rows.srcPitch = run->stride;
+		rows.dstMemoryType = flat;
+		rows.dstHost = host;
+		rows.dstDevice = copy->flat + run->at;
+		rows.dstPitch = run->bytes;
+	} else {
+		rows.srcMemoryType = flat;
+		rows.srcHost = host;
+		rows.srcDevice = copy->flat + run->at;
+		rows.srcPitch = run->bytes;
+		rows.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+		rows.dstDevice = run->address;
+		rows.dstPitch = run->stride;
+	}
+
+	return queue->driver->cuMemcpy2DAsync(&rows, queue->stream);
+}
+
 /* Bytes from host + at to the end of the registration that contains it. */
 static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy,
 					uint64_t at)
@@ -92,24 +124,55 @@ static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const st
 	return queue->options.host_chunk - offset % queue->options.host_chunk;
 }
 
-static CUresult copy_queue_issue(struct copy_queue *queue, const struct copy *copy,
+/* Issues the first row of a run, in parts where registrations end. */
+static CUresult copy_queue_issue_parts(const struct copy_queue *queue, const struct copy *copy,
+				       const struct copy_run *run)
+{
+	struct copy_run part = {.address = run->address, .at = run->at, .rows = 1};
+	CUresult r = CUDA_SUCCESS;
+
+	for (uint64_t left = run->bytes; left > 0 && r == CUDA_SUCCESS; left -= part.bytes) {
+		uint64_t room = copy_queue_to_chunk_end(queue, copy, part.at);
+
+		part.bytes = left < room ? left : room;
+		r = copy_queue_issue_row(queue, copy, &part);
+		part.address += part.bytes;
+		part.at += part.bytes;
+	}
+
+	return r;
+}
+
+/* Issues the first rows of a run, those that one call can copy, and takes them off it. */
+static CUresult copy_queue_issue_some(const struct copy_queue *queue, const struct copy *copy,
+				      struct copy_run *run)
+{
+	uint64_t fitting = copy_queue_to_chunk_end(queue, copy, run->at) / run->bytes;
+	struct copy_run some = *run;
+
+	some.rows = fitting < run->rows ? (uint32_t)fitting : run->rows;
+	CUresult r = some.rows > 1 ? copy_queue_issue_rows(queue, copy, &some)
+				   : copy_queue_issue_parts(queue, copy, &some);
+	if (some.rows == 0)
+		some.rows = 1;
+
+	run->address += some.rows * run->stride;
+	run->at += some.rows * run->bytes;
+	run->rows -= some.rows;
+
+	return r;
+}
+
+static CUresult copy_queue_issue(const struct copy_queue *queue, const struct copy *copy,
 				 struct copy_piece piece)
 {
 	struct copy_run run;
 
-	while (copy_piece_cut_run(&piece, copy->spans, &run)) {
-		while (run.bytes > 0) {
-			uint64_t bytes = copy_queue_to_chunk_end(queue, copy, run.at);
-
-			bytes = bytes < run.bytes ? bytes : run.bytes;
-			CUresult r =
-				copy_queue_issue_piece(queue, copy, run.address, run.at, bytes);
+	while (copy_piece_cut_run(&piece, copy->spans, queue->device->max_pitch, &run)) {
+		while (run.rows > 0) {
+			CUresult r = copy_queue_issue_some(queue, copy, &run);
 			if (r != CUDA_SUCCESS)
 				return r;
-
-			run.address += bytes;
-			run.at += bytes;
-			run.bytes -= bytes;
 		}
 	}
 

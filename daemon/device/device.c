@@ -103,6 +103,13 @@ static CUresult device_query_facts(struct device *device, const char **call)
 	*call = "cuMemGetAllocationGranularity";
 	r = driver->cuMemGetAllocationGranularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 	device->granularity = bytes;
+	if (r != CUDA_SUCCESS)
+		return r;
+
+	int pitch = 0;
+	*call = "cuDeviceGetAttribute";
+	r = driver->cuDeviceGetAttribute(&pitch, CU_DEVICE_ATTRIBUTE_MAX_PITCH, device->handle);
+	device->max_pitch = pitch > 0 ? (uint64_t)pitch : 0;
 
 	return r;
 }

@@ -30,6 +30,7 @@ struct device {
 	CUuuid uuid;
 	uint64_t total;               /* bytes the device has */
 	uint64_t granularity;         /* of VMM allocations */
+	uint64_t max_pitch;           /* between the rows of a copy */
 	struct worker *control;       /* VMM calls; the context is current there */
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */

@@ -25,6 +25,7 @@ typedef enum { CUDA_HANDLE_TYPES(CUDA_CONSTANT) } CUmemAllocationHandleType;
 typedef enum { CUDA_LOCATION_TYPES(CUDA_CONSTANT) } CUmemLocationType;
 typedef enum { CUDA_ACCESS_FLAGS(CUDA_CONSTANT) } CUmemAccess_flags;
 typedef enum { CUDA_GRANULARITIES(CUDA_CONSTANT) } CUmemAllocationGranularity_flags;
+typedef enum { CUDA_MEMORY_TYPES(CUDA_CONSTANT) } CUmemorytype;
 enum { CUDA_FLAGS(CUDA_CONSTANT) };
 
 #undef CUDA_CONSTANT
@@ -37,6 +38,7 @@ typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
+typedef struct CUarray_st *CUarray;
 typedef void (*CUhostFn)(void *argument);
 
 typedef struct {
@@ -65,6 +67,25 @@ typedef struct {
 		unsigned char reserved[4];
 	} allocFlags;
 } CUmemAllocationProp;
+
+/* A copy of rows, whose beginnings are a pitch apart on either side. */
+typedef struct {
+	size_t srcXInBytes, srcY; /* where to begin: a byte of a row */
+	CUmemorytype srcMemoryType;
+	const void *srcHost;
+	CUdeviceptr srcDevice;
+	CUarray srcArray;
+	size_t srcPitch; /* at least the width, at most MAX_PITCH */
+
+	size_t dstXInBytes, dstY;
+	CUmemorytype dstMemoryType;
+	void *dstHost;
+	CUdeviceptr dstDevice;
+	CUarray dstArray;
+	size_t dstPitch;
+
+	size_t WidthInBytes, Height;
+} CUDA_MEMCPY2D;
 
 #define CUDA_SIZE_HOLDS(type, size) static_assert(sizeof(type) == (size), "size of " #type);
 #define CUDA_MEMBER_HOLDS(type, member, offset, size)                                              \

@@ -65,6 +65,7 @@
 	X(CUDA_ERROR_UNKNOWN, 999)
 
 #define CUDA_DEVICE_ATTRIBUTES(X)                                                                  \
+	X(CU_DEVICE_ATTRIBUTE_MAX_PITCH, 11)                                                       \
 	X(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 16)                                            \
 	X(CU_DEVICE_ATTRIBUTE_COMPUTE_MODE, 20)                                                    \
 	X(CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, 33)                                                      \
@@ -94,6 +95,10 @@
 #define CUDA_ACCESS_FLAGS(X)                                                                       \
 	X(CU_MEM_ACCESS_FLAGS_PROT_NONE, 0)                                                        \
 	X(CU_MEM_ACCESS_FLAGS_PROT_READ, 1) X(CU_MEM_ACCESS_FLAGS_PROT_READWRITE, 3)
+#define CUDA_MEMORY_TYPES(X)                                                                       \
+	X(CU_MEMORYTYPE_HOST, 1)                                                                   \
+	X(CU_MEMORYTYPE_DEVICE, 2)                                                                 \
+	X(CU_MEMORYTYPE_ARRAY, 3) X(CU_MEMORYTYPE_UNIFIED, 4)
 #define CUDA_GRANULARITIES(X)                                                                      \
 	X(CU_MEM_ALLOC_GRANULARITY_MINIMUM, 0) X(CU_MEM_ALLOC_GRANULARITY_RECOMMENDED, 1)
 
@@ -132,7 +137,9 @@
 	X(CUmemAllocationGranularity_flags, 4)                                                     \
 	X(CUmemLocation, 8)                                                                        \
 	X(CUmemAccessDesc, 12)                                                                     \
-	X(CUmemAllocationProp, 32)
+	X(CUmemAllocationProp, 32)                                                                 \
+	X(CUmemorytype, 4)                                                                         \
+	X(CUDA_MEMCPY2D, 128)
 
 /* X(type, member, offset, size) */
 #define CUDA_MEMBERS(X)                                                                            \
@@ -149,7 +156,23 @@
 	X(CUmemAllocationProp, allocFlags.compressionType, 24, 1)                                  \
 	X(CUmemAllocationProp, allocFlags.gpuDirectRDMACapable, 25, 1)                             \
 	X(CUmemAllocationProp, allocFlags.usage, 26, 2)                                            \
-	X(CUmemAllocationProp, allocFlags.reserved, 28, 4)
+	X(CUmemAllocationProp, allocFlags.reserved, 28, 4)                                         \
+	X(CUDA_MEMCPY2D, srcXInBytes, 0, 8)                                                        \
+	X(CUDA_MEMCPY2D, srcY, 8, 8)                                                               \
+	X(CUDA_MEMCPY2D, srcMemoryType, 16, 4)                                                     \
+	X(CUDA_MEMCPY2D, srcHost, 24, 8)                                                           \
+	X(CUDA_MEMCPY2D, srcDevice, 32, 8)                                                         \
+	X(CUDA_MEMCPY2D, srcArray, 40, 8)                                                          \
+	X(CUDA_MEMCPY2D, srcPitch, 48, 8)                                                          \
+	X(CUDA_MEMCPY2D, dstXInBytes, 56, 8)                                                       \
+	X(CUDA_MEMCPY2D, dstY, 64, 8)                                                              \
+	X(CUDA_MEMCPY2D, dstMemoryType, 72, 4)                                                     \
+	X(CUDA_MEMCPY2D, dstHost, 80, 8)                                                           \
+	X(CUDA_MEMCPY2D, dstDevice, 88, 8)                                                         \
+	X(CUDA_MEMCPY2D, dstArray, 96, 8)                                                          \
+	X(CUDA_MEMCPY2D, dstPitch, 104, 8)                                                         \
+	X(CUDA_MEMCPY2D, WidthInBytes, 112, 8)                                                     \
+	X(CUDA_MEMCPY2D, Height, 120, 8)
 
 /* X(name, exported symbol, arguments); every one returns CUresult. */
 #define DRIVER_CALLS(X)                                                                            \
@@ -220,6 +243,7 @@
 	  (void *target, CUdeviceptr source, size_t bytes, CUstream stream))                       \
 	X(cuMemcpyDtoDAsync, "cuMemcpyDtoDAsync_v2",                                               \
 	  (CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream))                 \
+	X(cuMemcpy2DAsync, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))     \
 	X(cuMemsetD8Async, "cuMemsetD8Async",                                                      \
 	  (CUdeviceptr target, unsigned char value, size_t bytes, CUstream stream))                \
                                                                                                    \

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copies and fills. An asynchronous copy needs device memory that is mapped with access,
- * and host memory that is registered. The stream's thread copies with memcpy; if the
- * device's engine has a bandwidth limit, the operation ends when the engine's clock says
- * so. A copy of 0 bytes does nothing and checks no address.
+ * and host memory that is registered, in one piece. The stream's thread copies with memcpy;
+ * if the device's engine has a bandwidth limit, the operation ends when the engine's clock
+ * says so. A copy of 0 bytes does nothing and checks no address.
+ *
+ * A copy has rows: cuMemcpy2DAsync as many as it says, the others one. Of the gaps between
+ * them nothing is read, written or checked.
  *
  * Copies between device memories are not limited, and their ranges may not overlap.
  */
@@ -14,7 +17,6 @@
 #include "kernels/soft/reservation.h"
 #include "kernels/soft/stream.h"
 
-#include <errno.h>
 #include <string.h>
 
 static void *copy_host_place(uint64_t address)
@@ -22,36 +24,37 @@ static void *copy_host_place(uint64_t address)
 	return (void *)(uintptr_t)address;
 }
 
-/* Copies like the engine: `ready` is when the copy could have started. Returns the time at
- * which it ended, by the engine's clock. */
-static uint64_t copy_timed(struct engine *engine, uint64_t ready, void *target, const void *source,
-			   uint64_t bytes)
+/* From the beginning of the first row to the end of the last. */
+static uint64_t copy_extent(const struct op *op, uint64_t pitch)
 {
-	uint64_t due;
+	return (op->rows - 1) * pitch + op->bytes;
+}
 
-	if (!engine_is_limited(engine)) {
-		memcpy(target, source, bytes);
-		return ready;
-	}
+/* ---- On the stream's thread ---- */
 
-	due = engine_schedule(engine, ready, bytes);
-	memcpy(target, source, bytes);
-	clock_wait_until(due);
-
-	return due;
+static void copy_rows(const struct op *op, char *target, const char *source)
+{
+	for (uint64_t i = 0; i < op->rows; i++)
+		memcpy(target + i * op->target_pitch, source + i * op->source_pitch, op->bytes);
 }
 
 static void copy_run(struct op *op, struct stream *stream, enum engine_direction direction,
 		     void *target, const void *source)
 {
+	struct engine *engine = &op->device->engines[direction];
 	uint64_t *stream_time = stream_due(stream);
 
 	if (op->bytes == 0)
 		return;
 	if (op->ready < *stream_time)
 		op->ready = *stream_time;
-	*stream_time =
-		copy_timed(&op->device->engines[direction], op->ready, target, source, op->bytes);
+
+	*stream_time = op->ready;
+	if (engine_is_limited(engine))
+		*stream_time = engine_schedule(engine, op->ready, op->rows * op->bytes);
+	copy_rows(op, target, source);
+	if (engine_is_limited(engine))
+		clock_wait_until(*stream_time);
 }
 
 /* When an operation submitted now can start; 0 if copies are not timed. */
@@ -66,6 +69,29 @@ static uint64_t copy_ready_now(void)
 		       : 0;
 }
 
+/* ---- What a copy holds ---- */
+
+static void copy_drop_rows(const struct op *op, uint64_t address, uint64_t pitch, uint64_t rows)
+{
+	for (uint64_t i = 0; i < rows; i++)
+		mapping_drop_range(address + i * pitch, op->bytes);
+}
+
+static CUresult copy_hold_rows(const struct op *op, uint64_t address, uint64_t pitch,
+			       const struct device *device, CUmemAccess_flags wanted)
+{
+	for (uint64_t i = 0; i < op->rows; i++) {
+		CUresult result =
+			mapping_hold_range(address + i * pitch, op->bytes, device, wanted);
+		if (result != CUDA_SUCCESS) {
+			copy_drop_rows(op, address, pitch, i);
+			return result;
+		}
+	}
+
+	return CUDA_SUCCESS;
+}
+
 /* ---- Host to device ---- */
 
 static CUresult copy_h2d_hold(struct op *op, struct device *device)
@@ -75,12 +101,12 @@ static CUresult copy_h2d_hold(struct op *op, struct device *device)
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
 
-	result = host_hold(op->source, op->bytes, device, false);
+	result = host_hold(op->source, copy_extent(op, op->source_pitch), device, false);
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	result = mapping_hold_range(op->target, op->bytes, device,
-				    CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	result = copy_hold_rows(op, op->target, op->target_pitch, device,
+				CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 	if (result != CUDA_SUCCESS)
 		host_drop(op->source);
 
@@ -97,17 +123,19 @@ static void copy_h2d_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
-	mapping_drop_range(op->target, op->bytes);
+	copy_drop_rows(op, op->target, op->target_pitch, op->rows);
 	host_drop(op->source);
 }
 
+static const struct op_kind copy_h2d = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
+
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
-	struct op op = {.kind = &kind,
+	struct op op = {.kind = &copy_h2d,
 			.target = target,
 			.source = (uint64_t)(uintptr_t)source,
-			.bytes = bytes};
+			.bytes = bytes,
+			.rows = 1};
 
 	CALL_ENTER(cuMemcpyHtoDAsync);
 	op.ready = copy_ready_now();
@@ -124,11 +152,12 @@ static CUresult copy_d2h_hold(struct op *op, struct device *device)
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
 
-	result = host_hold(op->target, op->bytes, device, true);
+	result = host_hold(op->target, copy_extent(op, op->target_pitch), device, true);
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
+	result = copy_hold_rows(op, op->source, op->source_pitch, device,
+				CU_MEM_ACCESS_FLAGS_PROT_READ);
 	if (result != CUDA_SUCCESS)
 		host_drop(op->target);
 
@@ -145,17 +174,19 @@ static void copy_d2h_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
-	mapping_drop_range(op->source, op->bytes);
+	copy_drop_rows(op, op->source, op->source_pitch, op->rows);
 	host_drop(op->target);
 }
 
+static const struct op_kind copy_d2h = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
+
 CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
-	struct op op = {.kind = &kind,
+	struct op op = {.kind = &copy_d2h,
 			.target = (uint64_t)(uintptr_t)target,
 			.source = source,
-			.bytes = bytes};
+			.bytes = bytes,
+			.rows = 1};
 
 	CALL_ENTER(cuMemcpyDtoHAsync);
 	op.ready = copy_ready_now();
@@ -165,6 +196,14 @@ CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstr
 
 /* ---- Device to device ---- */
 
+static bool copy_overlaps(const struct op *op)
+{
+	uint64_t target_end = op->target + copy_extent(op, op->target_pitch);
+	uint64_t source_end = op->source + copy_extent(op, op->source_pitch);
+
+	return op->target < source_end && op->source < target_end;
+}
+
 static CUresult copy_d2d_hold(struct op *op, struct device *device)
 {
 	CUresult result;
@@ -172,18 +211,19 @@ static CUresult copy_d2d_hold(struct op *op, struct device *device)
 	if (op->bytes == 0)
 		return CUDA_SUCCESS;
 
-	if ((op->target >= op->source ? op->target - op->source : op->source - op->target) <
-	    op->bytes)
+	/* rows that interleave are none of anybody's business */
+	if (op->rows == 1 && copy_overlaps(op))
 		return CUDA_ERROR_INVALID_VALUE;
 
-	result = mapping_hold_range(op->source, op->bytes, device, CU_MEM_ACCESS_FLAGS_PROT_READ);
+	result = copy_hold_rows(op, op->source, op->source_pitch, device,
+				CU_MEM_ACCESS_FLAGS_PROT_READ);
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	result = mapping_hold_range(op->target, op->bytes, device,
-				    CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	result = copy_hold_rows(op, op->target, op->target_pitch, device,
+				CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 	if (result != CUDA_SUCCESS)
-		mapping_drop_range(op->source, op->bytes);
+		copy_drop_rows(op, op->source, op->source_pitch, op->rows);
 
 	return result;
 }
@@ -192,23 +232,75 @@ static void copy_d2d_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
 	if (op->bytes != 0)
-		memcpy(reservation_place(op->target), reservation_place(op->source), op->bytes);
+		copy_rows(op, reservation_place(op->target), reservation_place(op->source));
 }
 
 static void copy_d2d_drop(struct op *op)
 {
 	if (op->bytes == 0)
 		return;
-	mapping_drop_range(op->target, op->bytes);
-	mapping_drop_range(op->source, op->bytes);
+	copy_drop_rows(op, op->target, op->target_pitch, op->rows);
+	copy_drop_rows(op, op->source, op->source_pitch, op->rows);
 }
+
+static const struct op_kind copy_d2d = {copy_d2d_hold, copy_d2d_run, copy_d2d_drop};
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
-	static const struct op_kind kind = {copy_d2d_hold, copy_d2d_run, copy_d2d_drop};
-	struct op op = {.kind = &kind, .target = target, .source = source, .bytes = bytes};
+	struct op op = {
+		.kind = &copy_d2d, .target = target, .source = source, .bytes = bytes, .rows = 1};
 
 	CALL_ENTER(cuMemcpyDtoDAsync);
+	return stream_submit(stream, &op);
+}
+
+/* ---- Rows ---- */
+
+/* The address of the first row on one side; 0: refused. A pitch is looked at only where
+ * there is a second row. */
+static uint64_t copy_side(const CUDA_MEMCPY2D *copy, CUmemorytype type, uint64_t host,
+			  uint64_t device, uint64_t pitch, uint64_t x, uint64_t y)
+{
+	uint64_t address = type == CU_MEMORYTYPE_HOST     ? host
+			   : type == CU_MEMORYTYPE_DEVICE ? device
+							  : 0;
+	bool fits = pitch <= DEVICE_PITCH_MAX && x + copy->WidthInBytes <= pitch;
+
+	if (address == 0 || (!fits && (copy->Height > 1 || y > 0)))
+		return 0;
+	return address + y * pitch + x;
+}
+
+static const struct op_kind *copy_kind(CUmemorytype target, CUmemorytype source)
+{
+	if (target == CU_MEMORYTYPE_DEVICE)
+		return source == CU_MEMORYTYPE_DEVICE ? &copy_d2d : &copy_h2d;
+	return source == CU_MEMORYTYPE_DEVICE ? &copy_d2h : NULL;
+}
+
+CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D *copy, CUstream stream)
+{
+	CALL_ENTER(cuMemcpy2DAsync);
+	if (copy == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+
+	struct op op = {
+		.kind = copy_kind(copy->dstMemoryType, copy->srcMemoryType),
+		.target = copy_side(copy, copy->dstMemoryType, (uint64_t)(uintptr_t)copy->dstHost,
+				    copy->dstDevice, copy->dstPitch, copy->dstXInBytes, copy->dstY),
+		.source = copy_side(copy, copy->srcMemoryType, (uint64_t)(uintptr_t)copy->srcHost,
+				    copy->srcDevice, copy->srcPitch, copy->srcXInBytes, copy->srcY),
+		.bytes = copy->Height > 0 ? copy->WidthInBytes : 0,
+		.rows = copy->Height,
+		.target_pitch = copy->dstPitch,
+		.source_pitch = copy->srcPitch,
+	};
+	if (op.kind == NULL || op.target == 0 || op.source == 0)
+		return CUDA_ERROR_INVALID_VALUE;
+
+	if (op.kind != &copy_d2d)
+		op.ready = copy_ready_now();
+
 	return stream_submit(stream, &op);
 }
 
@@ -242,105 +334,4 @@ CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t bytes, 
 
 	CALL_ENTER(cuMemsetD8Async);
 	return stream_submit(stream, &op);
-}
-
-/* ---- Synchronous copies: any host memory, no stream, this thread ---- */
-
-/* Holds device memory for a copy on this thread; *device: of the current context. */
-static CUresult copy_sync_hold(CUdeviceptr address, uint64_t bytes, CUmemAccess_flags wanted,
-			       struct device **device)
-{
-	CUresult result;
-
-	LOCKED(table_lock);
-	result = device_current(device);
-	return result != CUDA_SUCCESS ? result
-				      : mapping_hold_range(address, bytes, *device, wanted);
-}
-
-static void copy_sync_drop(CUdeviceptr address, uint64_t bytes)
-{
-	LOCKED(table_lock);
-	mapping_drop_range(address, bytes);
-}
-
-/* A device address where a host address is expected would crash this process. */
-static bool copy_is_of_host(const void *place)
-{
-	return place != NULL && (uintptr_t)place < SOFT_ALIASES;
-}
-
-CUresult cuMemcpyHtoD(CUdeviceptr target, const void *source, size_t bytes)
-{
-	struct device *device;
-	CUresult result;
-
-	CALL_ENTER(cuMemcpyHtoD);
-	if (bytes != 0 && !copy_is_of_host(source))
-		return CUDA_ERROR_INVALID_VALUE;
-
-	result = copy_sync_hold(target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, &device);
-	if (result != CUDA_SUCCESS)
-		return result;
-
-	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_H2D], clock_now(), reservation_place(target),
-			   source, bytes);
-
-	copy_sync_drop(target, bytes);
-
-	return CUDA_SUCCESS;
-}
-
-CUresult cuMemcpyDtoH(void *target, CUdeviceptr source, size_t bytes)
-{
-	struct device *device;
-	CUresult result;
-
-	CALL_ENTER(cuMemcpyDtoH);
-	if (bytes != 0 && !copy_is_of_host(target))
-		return CUDA_ERROR_INVALID_VALUE;
-
-	result = copy_sync_hold(source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ, &device);
-	if (result != CUDA_SUCCESS)
-		return result;
-
-	if (bytes != 0)
-		copy_timed(&device->engines[ENGINE_D2H], clock_now(), target,
-			   reservation_place(source), bytes);
-
-	copy_sync_drop(source, bytes);
-
-	return CUDA_SUCCESS;
-}
-
-/* ---- For tests ---- */
-
-static int copy_test_hold(unsigned device, CUdeviceptr address, uint64_t bytes,
-			  CUmemAccess_flags wanted)
-{
-	const struct device *found = device_at((int)device);
-
-	LOCKED(table_lock);
-	if (found == NULL || mapping_hold_range(address, bytes, found, wanted) != CUDA_SUCCESS)
-		return -EFAULT;
-	return 0;
-}
-
-int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes)
-{
-	if (copy_test_hold(device, source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ) < 0)
-		return -EFAULT;
-	memcpy(target, reservation_place(source), bytes);
-	copy_sync_drop(source, bytes);
-	return 0;
-}
-
-int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *source, size_t bytes)
-{
-	if (copy_test_hold(device, target, bytes, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) < 0)
-		return -EFAULT;
-	memcpy(reservation_place(target), source, bytes);
-	copy_sync_drop(target, bytes);
-	return 0;
 }

@@ -184,6 +184,9 @@ static int device_attribute_value(CUdevice_attribute attribute, CUdevice device,
 	case CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR:
 		*value = 1;
 		return 0;
+	case CU_DEVICE_ATTRIBUTE_MAX_PITCH:
+		*value = DEVICE_PITCH_MAX;
+		return 0;
 	case CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT:
 		*value = ENGINES;
 		return 0;

@@ -12,8 +12,9 @@
 
 /* The reported versions: the oldest that kernels have to support. */
 #define SOFT_DRIVER_VERSION 12000
-#define SOFT_PTX_VERSION 80 /* the latest that the driver accepts, 8.0 */
-#define SOFT_CAPABILITY 70  /* sm_70 */
+#define SOFT_PTX_VERSION 80         /* the latest that the driver accepts, 8.0 */
+#define SOFT_CAPABILITY 70          /* sm_70 */
+#define DEVICE_PITCH_MAX 0x7fffffff /* between rows of a copy */
 
 enum engine_direction { ENGINE_D2H, ENGINE_H2D, ENGINES };
 

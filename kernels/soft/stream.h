@@ -33,6 +33,7 @@ struct op {
 	struct device *device; /* the stream's; set by stream_submit() */
 	uint64_t ready;        /* ns: when it could have started; 0: not used */
 	uint64_t target, source, bytes, value;
+	uint64_t rows, target_pitch, source_pitch; /* of a copy: of `bytes` each */
 	unsigned flags;
 	void *object;
 	CUhostFn function;

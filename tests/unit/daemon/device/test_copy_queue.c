@@ -306,6 +306,52 @@ static void test_within_the_device(void **state)
 	}
 }
 
+/* The rows of a block in an engine's layers, and in host memory across two borders, the
+ * first in the middle of a row: rows that end there are copied apart. */
+static void test_rows_at_a_stride(void **state)
+{
+	struct setting *setting = *state;
+	enum { ROWS = 100 };
+	static char flat[ROWS * BYTES], seen[BYTES];
+	struct span spans[ROWS];
+	struct work *work = new_work(setting);
+
+	for (unsigned i = 0; i < ROWS; i++)
+		spans[i] = (struct span){setting->memory.address + i * (BYTES + 4096ull), BYTES};
+	for (size_t i = 0; i < sizeof(flat); i++)
+		flat[i] = (char)(i * 11 + i / 4093);
+	work->copy.spans = spans;
+	work->copy.span_count = ROWS;
+	work->copy.bytes = sizeof(flat);
+	memcpy(work->copy.host, flat, sizeof(flat));
+
+	static const enum copy_direction kinds[] = {COPY_H2D, COPY_D2D, COPY_D2H};
+	for (unsigned k = 0; k < 3; k++) {
+		uint64_t rows = setting->pool.call.calls("cuMemcpy2DAsync"),
+			 all = setting->pool.call.calls("*");
+		work->copy.gather = true;
+		work->over = 0;
+		setting->ended = 0;
+		memset(k == 2 ? work->copy.host : seen, 0, k == 2 ? sizeof(flat) : sizeof(seen));
+		copy_queue_post(setting->device->queues[kinds[k]], &work->copy, true);
+		run(setting);
+		assert_int_equal(work->copy.status, HBM_OK);
+		assert_in_range(setting->pool.call.calls("cuMemcpy2DAsync") - rows, 1, ROWS / 10);
+		assert_in_range(setting->pool.call.calls("*") - all, 1, ROWS / 2);
+		for (unsigned i = 0; i < ROWS && k == 0; i++) {
+			get_from_device(setting, seen, spans[i].address, BYTES);
+			assert_memory_equal(seen, flat + (uint64_t)i * BYTES, BYTES);
+		}
+		for (unsigned i = 0; i < ROWS && k == 1; i++) {
+			get_from_device(setting, seen, work->copy.flat + (uint64_t)i * BYTES,
+					BYTES);
+			assert_memory_equal(seen, flat + (uint64_t)i * BYTES, BYTES);
+		}
+	}
+
+	assert_memory_equal(work->copy.host, flat, sizeof(flat));
+}
+
 /* A copy that cannot be issued fails alone; all are over exactly once. */
 static void test_a_failed_copy_fails_alone(void **state)
 {
@@ -408,6 +454,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_gathered_into_host_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scattered_from_host_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_within_the_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rows_at_a_stride, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_failed_copy_fails_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events_that_fail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first,

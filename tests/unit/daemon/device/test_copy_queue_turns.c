@@ -165,8 +165,9 @@ static void test_behind_shreds(void **state)
 {
 	struct setting *setting = *state;
 
+	/* the last first, so that they are no rows */
 	for (uint64_t i = 0; i < SHREDS; i++)
-		setting->shreds[i] = (struct span){setting->memory.address + 64 * i, 1};
+		setting->shreds[i] = (struct span){setting->memory.address + 64 * (SHREDS - i), 1};
 	const struct work *late = run_behind(setting, setting->shreds, SHREDS);
 
 	assert_in_range(late->turn, 0, 1);
