@@ -15,6 +15,7 @@
 #include "daemon/base/checked.h"
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
+#include "kernels/driver/hardware.h"
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
@@ -233,6 +234,12 @@ static int device_open_all(struct devices *devices, struct loop *loop, char *err
 			 count, HBM_WIRE_DEVICES_MAX);
 		return -ENODEV;
 	}
+
+	unsigned gpus = hardware_gpus();
+	if (devices->kind == HBM_DRIVER_CUDA && (unsigned)count < gpus)
+		log_error("the driver shows %d of %u GPUs: is each /dev/nvidia<N> there, and may "
+			  "hbmd open it? does CUDA_VISIBLE_DEVICES hide any?",
+			  count, gpus);
 
 	devices->list = calloc((size_t)count, sizeof(*devices->list));
 	if (!devices->list) {

@@ -11,6 +11,8 @@
  */
 #include "kernels/driver/driver.h"
 
+#include "kernels/driver/hardware.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -292,17 +294,23 @@ static int driver_open_soft(struct driver **out, const struct driver_soft_option
 	return 0;
 }
 
-/* A real device if there is one, else a soft one. */
+/* A real device if there is one, else a soft one where there is no hardware either. */
 static int driver_open_any(struct driver **out, const struct driver_soft_options *soft,
 			   struct explanation *why)
 {
-	char no_cuda[sizeof((*out)->passed_over)] = "", no_soft[256] = "";
+	char no_cuda[sizeof((*out)->passed_over)] = "", no_soft[256] = "", where[64];
 	int result = driver_open_cuda(out, &(struct explanation){no_cuda, sizeof(no_cuda)});
 
 	if (result == 0)
 		return 0;
 	if (result != -ENOENT && result != -ENODEV)
 		return driver_explain(why, result, "%s", no_cuda);
+	if (hardware_has_nvidia(where, sizeof(where)))
+		return driver_explain(
+			why, -ENODEV,
+			"%s; this machine has NVIDIA hardware (%s): install its driver "
+			"and let this process open /dev/nvidia*, or choose driver = soft",
+			no_cuda, where);
 
 	result = driver_open_soft(out, soft, &(struct explanation){no_soft, sizeof(no_soft)});
 	if (result < 0)

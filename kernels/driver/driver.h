@@ -40,8 +40,8 @@ struct driver {
 
 /*
  * Loads a driver and calls cuInit. DRIVER_AUTO: cuda; soft only where there is no such
- * library or no device: a device whose driver does not start is not silently replaced by
- * host memory. soft may be NULL: then the environment's HBM_SOFT, else its defaults. On
+ * library or no device, and the kernel sees no NVIDIA hardware (hardware.h): a device whose
+ * driver does not start is not silently replaced by host memory. soft may be NULL: then the environment's HBM_SOFT, else its defaults. On
  * failure a negative errno and one line in error saying what was looked for.
  * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the
  * object this function is linked into, in hbm/ below it, in the two folders above it, in

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -330,6 +331,66 @@ static void test_auto_takes_what_there_is(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+static void write_text(const char *folder, const char *name, const char *text)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command), "mkdir -p %s && printf '%s\\n' >%s/%s", folder, text,
+		 folder, name);
+	assert_int_equal(system(command), 0);
+}
+
+/* Where there is hardware, host memory does not take its place: not without a library, and
+ * not where the library sees no device. */
+static void test_auto_with_hardware(void **state)
+{
+	(void)state;
+	static char path[160], root[160], folder[224];
+	const char *const any[] = {"hbmd.driver=auto", "soft.fail=cuInit:2", NULL};
+	disguise_as_cuda(path, sizeof(path));
+	snprintf(root, sizeof(root), "HBM_HARDWARE_ROOT=%s/root", daemon_.dir);
+
+	snprintf(folder, sizeof(folder), "%s/root/sys/bus/pci/devices/0000:17:00.0", daemon_.dir);
+	write_text(folder, "vendor", "0x10de");
+	write_text(folder, "class", "0x030200");
+	const char *const no_device[] = {path, root, "HBM_SOFT_FAIL=cuInit:1:100", NULL};
+	stage_refused(any, no_device, UNMET,
+		      "CUDA_ERROR_NO_DEVICE; this machine has NVIDIA hardware (PCI device "
+		      "0000:17:00.0)");
+	write_text(folder, "class", "0x020000"); /* a network card */
+	spawn_forget_log(&daemon_);
+	spawn_start(&daemon_, any, no_device);
+	assert_true(spawn_logged(&daemon_, "driver: soft"));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	snprintf(folder, sizeof(folder), "%s/root/proc/driver/nvidia", daemon_.dir);
+	write_text(folder, "version", "NVRM version");
+	stage_refused(any, no_device, UNMET, "NVIDIA hardware (/proc/driver/nvidia): install");
+	stage_refused(any, (const char *[]){root, NULL}, UNMET, "libcuda.so.1");
+}
+
+/* Nodes that are missing, or may not be opened, are GPUs that the library does not know. */
+static void test_fewer_devices_than_gpus(void **state)
+{
+	(void)state;
+	static char path[160], root[160], folder[224];
+	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
+	disguise_as_cuda(path, sizeof(path));
+	snprintf(root, sizeof(root), "HBM_HARDWARE_ROOT=%s/root", daemon_.dir);
+
+	for (unsigned gpus = 1; gpus <= 2; gpus++) {
+		snprintf(folder, sizeof(folder), "%s/root/proc/driver/nvidia/gpus/0000:%02x:00.0",
+			 daemon_.dir, gpus);
+		write_text(folder, "information", "Device Minor: 0");
+		spawn_forget_log(&daemon_);
+		spawn_start(&daemon_, cuda,
+			    (const char *[]){path, root, "HBM_SOFT=memory=256MiB", NULL});
+		assert_int_equal(spawn_logged(&daemon_, "error: the driver shows 1 of 2 GPUs"),
+				 gpus == 2);
+		assert_int_equal(spawn_stop(&daemon_), 0);
+	}
+}
+
 /* A root that file modes hold for, in somebody else's folder: it still reads its programs
  * and libraries wherever they lie, as somebody else might not. */
 static void test_without_permission(void **state)
@@ -429,6 +490,8 @@ int main(void)
 		TEST(test_killed_and_started_again),
 		TEST(test_a_start_that_fails_while_blocks_move),
 		TEST(test_auto_takes_what_there_is),
+		TEST(test_auto_with_hardware),
+		TEST(test_fewer_devices_than_gpus),
 		TEST(test_without_permission),
 		TEST(test_sigterm_while_warming),
 		TEST(test_draining_makes_nothing_ahead),
