@@ -74,6 +74,32 @@ static int device_refuse(const struct devices *devices, const char *call, CUresu
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
+/* Also whether memory for GPUDirect RDMA can be had: a driver that refuses it, whatever the
+ * attribute says, is asked for plain memory. */
+static CUresult device_query_granularity(struct device *device)
+{
+	const struct driver *driver = device->driver;
+	size_t bytes = 0;
+	int rdma = 0;
+
+	CUresult r = driver->cuDeviceGetAttribute(
+		&rdma, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, device->handle);
+	device->rdma = r == CUDA_SUCCESS && rdma != 0;
+
+	CUmemAllocationProp prop = device_allocation(device);
+	r = driver->cuMemGetAllocationGranularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+	if (r != CUDA_SUCCESS && device->rdma) {
+		device->rdma = false;
+		prop = device_allocation(device);
+		r = driver->cuMemGetAllocationGranularity(&bytes, &prop,
+							  CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+	}
+
+	device->granularity = bytes;
+
+	return r;
+}
+
 static CUresult device_query_facts(struct device *device, const char **call)
 {
 	const struct driver *driver = device->driver;
@@ -100,10 +126,8 @@ static CUresult device_query_facts(struct device *device, const char **call)
 		return r;
 
 	device->total = bytes;
-	CUmemAllocationProp prop = device_allocation(device);
 	*call = "cuMemGetAllocationGranularity";
-	r = driver->cuMemGetAllocationGranularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
-	device->granularity = bytes;
+	r = device_query_granularity(device);
 	if (r != CUDA_SUCCESS)
 		return r;
 
@@ -345,6 +369,8 @@ CUmemAllocationProp device_allocation(const struct device *device)
 		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
 		.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
 		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)device->handle},
+		/* memory made without it cannot be registered with a network card later */
+		.allocFlags.gpuDirectRDMACapable = device->rdma,
 	};
 }
 

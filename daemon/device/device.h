@@ -31,6 +31,7 @@ struct device {
 	uint64_t total;               /* bytes the device has */
 	uint64_t granularity;         /* of VMM allocations */
 	uint64_t max_pitch;           /* between the rows of a copy */
+	bool rdma;                    /* its memory can be made for GPUDirect RDMA */
 	struct worker *control;       /* VMM calls; the context is current there */
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */

@@ -156,7 +156,7 @@ static CUresult backing_check_prop(const CUmemAllocationProp *prop)
 	     ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
 
-	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.gpuDirectRDMACapable != 0 ||
+	if (prop->allocFlags.compressionType != 0 || prop->allocFlags.gpuDirectRDMACapable > 1 ||
 	    prop->allocFlags.usage != 0)
 		return CUDA_ERROR_NOT_SUPPORTED;
 
@@ -204,6 +204,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 	lingerers_sweep();
 	model.device = device_at(prop->location.id);
 	model.shareable = prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+	model.rdma = prop->allocFlags.gpuDirectRDMACapable != 0;
 	if (bytes > model.device->total - model.device->used)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
@@ -251,6 +252,7 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
 						? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
 						: CU_MEM_HANDLE_TYPE_NONE,
 		.location = {CU_MEM_LOCATION_TYPE_DEVICE, (int)backing->device->index},
+		.allocFlags.gpuDirectRDMACapable = backing->rdma,
 	};
 
 	return CUDA_SUCCESS;

@@ -22,6 +22,7 @@ struct backing {
 	int fd;
 	uint32_t references, mappings;
 	bool charged, shareable, exported;
+	bool rdma; /* created for GPUDirect RDMA; an import does not know */
 };
 
 struct backing *backing_find(CUmemGenericAllocationHandle handle); /* NULL: no such handle */

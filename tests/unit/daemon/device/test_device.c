@@ -49,6 +49,35 @@ static void devices_have_facts(void **state)
 	pool_close(&pool);
 }
 
+/* Memory for network cards where it can be had: not where the driver does not offer it, nor
+ * where it refuses it all the same. */
+static void memory_is_made_for_rdma_where_it_can_be(void **state)
+{
+	(void)state;
+	static const char *const fails[] = {"", "cuMemGetAllocationGranularity:1"};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct config config;
+		struct devices *devices;
+		struct loop *loop;
+		char error[256];
+
+		configure(&config);
+		free(config.soft_fail);
+		config.soft_fail = strdup(fails[i]);
+		assert_int_equal(loop_new(&loop, &(struct loop_options){.io_depth = 1}), 0);
+		assert_int_equal(devices_open(&devices, &config, loop, error, sizeof(error)), 0);
+		assert_int_equal(
+			device_allocation(&devices->list[0]).allocFlags.gpuDirectRDMACapable,
+			i == 0);
+		assert_int_equal(devices->list[0].granularity, GRANULE);
+		devices_close(devices);
+		loop_flush(loop);
+		loop_free(loop);
+		config_clear(&config);
+	}
+}
+
 /* A driver whose device has every attribute but the lacking one, which it does not have
  * or does not know. */
 static CUdevice_attribute lacking;
@@ -302,6 +331,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(devices_have_facts),
+		cmocka_unit_test(memory_is_made_for_rdma_where_it_can_be),
 		cmocka_unit_test(a_device_without_what_is_needed_is_refused),
 		cmocka_unit_test(a_compute_mode_that_excludes_us_is_refused),
 		cmocka_unit_test(opening_survives_the_nth_failure),

@@ -99,7 +99,7 @@ static void test_create_refuses(void **state)
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
 			 CUDA_ERROR_NOT_SUPPORTED);
 	other = prop;
-	other.allocFlags.gpuDirectRDMACapable = 1;
+	other.allocFlags.gpuDirectRDMACapable = 2;
 	assert_int_equal(driver->cuMemCreate(&handle, GRANULE, &other, 0),
 			 CUDA_ERROR_NOT_SUPPORTED);
 	other = prop;
