@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/base/list.h"
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "kernels/driver/hardware.h"
@@ -199,6 +200,77 @@ int device_check(const struct device *device, char *error, size_t error_size)
 	return 0;
 }
 
+/* ---- failures ---- */
+
+static void device_lose(struct device *device, const char *call, CUresult result, const char *why)
+{
+	if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
+		log_error("device %u: %s failed: %s: %s, the device is lost until hbmd restarts "
+			  "(look for Xid in the kernel log)",
+			  device->index, call, driver_error_name(device->driver, result), why);
+}
+
+/* Counts and logs it. */
+static void device_note_failure(struct device *device, const char *call, CUresult result)
+{
+	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
+	if (driver_error_is_sticky(result))
+		device_lose(device, call, result, "sticky error");
+	else if (log_quota(&device->log))
+		log_error("device %u: %s failed: %s", device->index, call,
+			  driver_error_name(device->driver, result));
+}
+
+struct device_probe {
+	struct job job;
+	struct device *device;
+};
+
+static void device_run_probe(struct job *job)
+{
+	struct device *device = container_of(job, struct device_probe, job)->device;
+	CUresult r = device->driver->cuCtxSynchronize();
+
+	if (r != CUDA_SUCCESS)
+		device_lose(device, "cuCtxSynchronize", r, "no answer after another failure");
+	__atomic_store_n(&device->probing, false, __ATOMIC_RELAXED);
+}
+
+static void device_probed(struct job *job)
+{
+	free(container_of(job, struct device_probe, job));
+}
+
+/* A device that is gone says CUDA_ERROR_UNKNOWN or the like, as one that failed once does:
+ * whether it still answers is asked on the control thread. One question at a time. */
+static void device_ask(struct device *device)
+{
+	if (!device->control || device_is_lost(device) ||
+	    __atomic_exchange_n(&device->probing, true, __ATOMIC_RELAXED))
+		return;
+
+	struct device_probe *probe = malloc(sizeof(*probe));
+	if (!probe) {
+		__atomic_store_n(&device->probing, false, __ATOMIC_RELAXED);
+		return; /* the next failure asks */
+	}
+
+	*probe = (struct device_probe){.job = {.run = device_run_probe, .done = device_probed},
+				       .device = device};
+	worker_post(device->control, &probe->job);
+}
+
+int device_failed(struct device *device, const char *call, CUresult result)
+{
+	device_note_failure(device, call, result);
+	if (result == CUDA_ERROR_OUT_OF_MEMORY)
+		return HBM_NO_SPACE;
+
+	device_ask(device);
+
+	return HBM_DEVICE;
+}
+
 static void device_enter_control(void *arg)
 {
 	struct device *device = arg;
@@ -208,7 +280,7 @@ static void device_enter_control(void *arg)
 			device); /* retried: a transient failure would cost every region of this device */
 
 	if (r != CUDA_SUCCESS)
-		device_failed(device, "cuCtxSetCurrent", r);
+		device_note_failure(device, "cuCtxSetCurrent", r);
 }
 
 static int device_open_device(struct devices *devices, uint32_t index, struct loop *loop,
@@ -326,23 +398,6 @@ struct devices *devices_close(struct devices *devices)
 CUresult device_enter(const struct device *device)
 {
 	return device->driver->cuCtxSetCurrent(device->context);
-}
-
-int device_failed(struct device *device, const char *call, CUresult result)
-{
-	const char *name = driver_error_name(device->driver, result);
-	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
-
-	if (!driver_error_is_sticky(result)) {
-		if (log_quota(&device->log))
-			log_error("device %u: %s failed: %s", device->index, call, name);
-	} else if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED)) {
-		log_error("device %u: %s failed: %s: sticky error, the device is lost until hbmd "
-			  "restarts (look for Xid in the kernel log)",
-			  device->index, call, name);
-	}
-
-	return result == CUDA_ERROR_OUT_OF_MEMORY ? HBM_NO_SPACE : HBM_DEVICE;
 }
 
 int device_lacks_fds(struct device *device, const char *call)

@@ -36,7 +36,8 @@ struct device {
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */
 	uint64_t errors;              /* failed device calls; atomic */
-	bool lost;                    /* after a sticky error; atomic */
+	bool lost;                    /* after a sticky error, or without an answer; atomic */
+	bool probing;                 /* whether it answers is being asked; atomic */
 	struct log_quota log;         /* of transient errors */
 };
 
@@ -60,8 +61,8 @@ struct devices *devices_close(struct devices *devices);
 int device_check(const struct device *device, char *error, size_t error_size);
 /* Makes the device's context current on the calling thread: a CUresult. */
 CUresult device_enter(const struct device *device);
-/* True after a sticky CUDA error: the device is unusable until the process restarts. Any
- * thread. */
+/* True after a sticky CUDA error, or when the device has not answered after another one: it
+ * is unusable until the process restarts. Any thread. */
 bool device_is_lost(const struct device *device);
 /* The properties for cuMemCreate: memory of this device that can be exported as an fd. */
 CUmemAllocationProp device_allocation(const struct device *device);
@@ -75,7 +76,8 @@ CUresult device_unreserve(const struct device *device, CUdeviceptr address, uint
 uint64_t device_errors(const struct device *device); /* any thread */
 /* Any thread. Logs and counts a failed call. Returns HBM_DEVICE, or HBM_NO_SPACE for
  * CUDA_ERROR_OUT_OF_MEMORY. A sticky error is logged once per device, others within a
- * quota. */
+ * quota; after another error than lack of memory the control thread asks whether the device
+ * still answers. */
 int device_failed(struct device *device, const char *call, CUresult result);
 /* The same for a call that failed while fdpass_exhausted(), which is not the device's
  * fault: HBM_LIMIT. */

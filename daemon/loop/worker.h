@@ -26,4 +26,4 @@ int worker_new(struct worker **out, struct loop *loop, const char *name, void (*
  * the loop later, or by loop_flush() if the loop no longer runs. Accepts NULL, returns
  * NULL. */
 struct worker *worker_free(struct worker *worker);
-void worker_post(struct worker *worker, struct job *job); /* loop thread; never fails */
+void worker_post(struct worker *worker, struct job *job); /* any thread; never fails */

@@ -261,6 +261,40 @@ static void failures_are_counted_and_named(void **state)
 	pool_close(&pool);
 }
 
+static bool has_asked(void *arg)
+{
+	const struct device *device = arg;
+	return !__atomic_load_n(&device->probing, __ATOMIC_RELAXED);
+}
+
+/* What passes once may be anything; from a device that is gone everything fails alike. */
+static void a_device_that_does_not_answer_is_lost(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+
+	device_failed(device, "cuMemcpyAsync", CUDA_ERROR_UNKNOWN);
+	pool_run(&pool, has_asked, device);
+	assert_false(device_is_lost(device));
+
+	assert_int_equal(pool.call.fail_nth("cuCtxSynchronize", 1, CUDA_ERROR_UNKNOWN), 0);
+	device_failed(device, "cuMemCreate", CUDA_ERROR_OUT_OF_MEMORY); /* says nothing of it */
+	assert_true(has_asked(device));
+	assert_false(device_is_lost(device));
+	device_failed(device, "cuMemcpyAsync", CUDA_ERROR_UNKNOWN);
+	pool_run(&pool, has_asked, device);
+	assert_true(device_is_lost(device));
+	assert_false(device_is_lost(&pool.devices->list[1]));
+
+	uint64_t calls = pool.call.calls("cuCtxSynchronize");
+	device_failed(device, "cuMemcpyAsync", CUDA_ERROR_UNKNOWN);
+	assert_true(has_asked(device));
+	assert_int_equal(pool.call.calls("cuCtxSynchronize"), calls);
+	pool_close(&pool);
+}
+
 /* How many lines a file has, which is then removed. */
 static unsigned lines_in(const char *path)
 {
@@ -339,6 +373,7 @@ int main(void)
 		cmocka_unit_test(memory_of_odd_size_has_few_handles),
 		cmocka_unit_test(memory_survives_the_nth_failure),
 		cmocka_unit_test(failures_are_counted_and_named),
+		cmocka_unit_test(a_device_that_does_not_answer_is_lost),
 		cmocka_unit_test(a_lost_device_is_logged_once),
 		cmocka_unit_test(undoing_is_tried_again_unless_all_is_lost),
 	};
