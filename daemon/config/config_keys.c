@@ -80,9 +80,9 @@ const struct config_key config_keys[] = {
 	{"hbmd", "checksum_threads", AT(checksum_threads), COUNT(0, 256), "0",
 	 "threads that compute checksums; 0: one for four CPUs, 1 to 8"},
 
-	{"device", "memory", AT(device_memory), SHARE(0, 16 * TIB), "90%",
+	{"device", "memory", AT(device_memory), SHARE(0, 16 * TIB), "50%",
 	 "memory of each device that the daemon uses; a percentage is of the device's memory"},
-	{"device", "cache", AT(device_cache), SHARE(0, 16 * TIB), "50%",
+	{"device", "cache", AT(device_cache), SHARE(0, 16 * TIB), "0",
 	 "the HBM tier of the block cache; a percentage is of device.memory"},
 	{"device", "headroom", AT(device_headroom), SHARE(0, 16 * TIB), "64MiB",
 	 "device memory for blocks in transit; a percentage is of device.memory"},
@@ -94,7 +94,7 @@ const struct config_key config_keys[] = {
 	{"ddr", "hugepages", AT(ddr_hugepages), BOOL, "no", "allocate from 2 MiB huge pages"},
 	{"ddr", "headroom", AT(ddr_headroom), SIZE(0, TIB, 0), "64MiB",
 	 "host memory for blocks in transit, on top of ddr.size"},
-	{"ddr", "staging", AT(ddr_staging), SIZE(MIB, TIB, 0), "64MiB",
+	{"ddr", "staging", AT(ddr_staging), SIZE(MIB, TIB, 0), "512MiB",
 	 "staging buffers between NVMe and devices, on top of ddr.size"},
 
 	{"nvme", "path", AT(nvme_path), PATH(0, 4096), "", "file or block device; empty: no NVMe tier"},

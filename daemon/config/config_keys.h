@@ -21,7 +21,7 @@ struct config_key {
 
 extern const struct config_key config_keys[]; /* keys of a section are adjacent */
 extern const size_t config_keys_count;
-enum { CONFIG_KEYS_MAX = 64 };
+enum { CONFIG_KEYS_MAX = 128 };
 
 static inline void *config_field(struct config *config, const struct config_key *key)
 {

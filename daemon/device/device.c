@@ -13,10 +13,13 @@
 #include <string.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "kernels/driver/hardware.h"
+
+#define FREE_NS 1000000000u /* between two looks at a device's free memory */
 
 enum { CU_COMPUTEMODE_DEFAULT = 0, CU_COMPUTEMODE_PROHIBITED = 2 };
 
@@ -75,7 +78,7 @@ static int device_refuse(const struct devices *devices, const char *call, CUresu
 	return result == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
-/* Also whether memory for GPUDirect RDMA can be had: a driver that refuses it, whatever the
+/* Also whether there is memory for GPUDirect RDMA: a driver that refuses it, whatever the
  * attribute says, is asked for plain memory. */
 static CUresult device_query_granularity(struct device *device)
 {
@@ -221,14 +224,39 @@ static void device_note_failure(struct device *device, const char *call, CUresul
 			  driver_error_name(device->driver, result));
 }
 
-struct device_probe {
+/* ---- questions, for the control thread ---- */
+
+struct device_question {
 	struct job job;
 	struct device *device;
 };
 
+static void device_answered(struct job *job)
+{
+	free(container_of(job, struct device_question, job));
+}
+
+/* One question of a kind at a time: `asking` says so, and run() ends with false in it. */
+static void device_ask(struct device *device, bool *asking, void (*run)(struct job *job))
+{
+	if (!device->control || device_is_lost(device) ||
+	    __atomic_exchange_n(asking, true, __ATOMIC_RELAXED))
+		return;
+
+	struct device_question *question = malloc(sizeof(*question));
+	if (!question) {
+		__atomic_store_n(asking, false, __ATOMIC_RELAXED);
+		return; /* the next one asks */
+	}
+
+	*question = (struct device_question){.job = {.run = run, .done = device_answered},
+					     .device = device};
+	worker_post(device->control, &question->job);
+}
+
 static void device_run_probe(struct job *job)
 {
-	struct device *device = container_of(job, struct device_probe, job)->device;
+	struct device *device = container_of(job, struct device_question, job)->device;
 	CUresult r = device->driver->cuCtxSynchronize();
 
 	if (r != CUDA_SUCCESS)
@@ -236,37 +264,43 @@ static void device_run_probe(struct job *job)
 	__atomic_store_n(&device->probing, false, __ATOMIC_RELAXED);
 }
 
-static void device_probed(struct job *job)
+static void device_read_free(struct device *device)
 {
-	free(container_of(job, struct device_probe, job));
+	size_t bytes, total;
+
+	if (device->driver->cuMemGetInfo(&bytes, &total) == CUDA_SUCCESS)
+		__atomic_store_n(&device->free_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+static void device_run_read_free(struct job *job)
+{
+	struct device *device = container_of(job, struct device_question, job)->device;
+
+	device_read_free(device);
+	__atomic_store_n(&device->reading, false, __ATOMIC_RELAXED);
+}
+
+uint64_t device_free(struct device *device)
+{
+	uint64_t now = clock_now();
+
+	if (now - device->read_ns >= FREE_NS) {
+		device->read_ns = now;
+		device_ask(device, &device->reading, device_run_read_free);
+	}
+
+	return __atomic_load_n(&device->free_bytes, __ATOMIC_RELAXED);
 }
 
 /* A device that is gone says CUDA_ERROR_UNKNOWN or the like, as one that failed once does:
- * whether it still answers is asked on the control thread. One question at a time. */
-static void device_ask(struct device *device)
-{
-	if (!device->control || device_is_lost(device) ||
-	    __atomic_exchange_n(&device->probing, true, __ATOMIC_RELAXED))
-		return;
-
-	struct device_probe *probe = malloc(sizeof(*probe));
-	if (!probe) {
-		__atomic_store_n(&device->probing, false, __ATOMIC_RELAXED);
-		return; /* the next failure asks */
-	}
-
-	*probe = (struct device_probe){.job = {.run = device_run_probe, .done = device_probed},
-				       .device = device};
-	worker_post(device->control, &probe->job);
-}
-
+ * after any failure it is asked whether it still answers. */
 int device_failed(struct device *device, const char *call, CUresult result)
 {
 	device_note_failure(device, call, result);
 	if (result == CUDA_ERROR_OUT_OF_MEMORY)
 		return HBM_NO_SPACE;
 
-	device_ask(device);
+	device_ask(device, &device->probing, device_run_probe);
 
 	return HBM_DEVICE;
 }
@@ -303,6 +337,9 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 	if (result != CUDA_SUCCESS)
 		return device_refuse(devices, "cuDevicePrimaryCtxRetain", result, error,
 				     error_size);
+	device->read_ns = clock_now();
+	if (device_enter(device) == CUDA_SUCCESS)
+		device_read_free(device);
 
 	char name[24]; /* large enough for any number, though a thread name shows 15 bytes */
 	snprintf(name, sizeof(name), "control-%u", index);

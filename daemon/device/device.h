@@ -38,6 +38,9 @@ struct device {
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
 	bool probing;                 /* whether it answers is being asked; atomic */
+	uint64_t free_bytes;          /* of the device, when last looked at; atomic */
+	bool reading;                 /* that is being looked at; atomic */
+	uint64_t read_ns;             /* when that was last asked for */
 	struct log_quota log;         /* of transient errors */
 };
 
@@ -64,6 +67,9 @@ CUresult device_enter(const struct device *device);
 /* True after a sticky CUDA error, or when the device has not answered after another one: it
  * is unusable until the process restarts. Any thread. */
 bool device_is_lost(const struct device *device);
+/* The memory that no process has of the device, when its control thread last looked: when it
+ * was opened, and after each call that comes a second after another. Loop thread. */
+uint64_t device_free(struct device *device);
 /* The properties for cuMemCreate: memory of this device that can be exported as an fd. */
 CUmemAllocationProp device_allocation(const struct device *device);
 /* Gives the device read and write access to a mapped range. */

@@ -141,7 +141,7 @@ static void inspect_query_devices(struct page *page)
 	uint64_t i = page->cursor;
 
 	for (; i < devices->count && page->count < page->room; i++) {
-		const struct device *device = &devices->list[i];
+		struct device *device = &devices->list[i];
 		const struct tier *tier = cache_hbm(page->hbmd->cache, (uint32_t)i);
 		struct slabs_books books = slabs_books(device->slabs);
 		struct hbm_wire_device *record = &records[page->count++];
@@ -160,6 +160,7 @@ static void inspect_query_devices(struct page *page)
 						   .ready = books.ready,
 						   .uncreated = books.uncreated,
 						   .held = books.held,
+						   .free = device_free(device),
 						   .slab = slabs_default(device->slabs),
 						   .granularity = device->granularity};
 		memcpy(record->name, device->name, sizeof(record->name));

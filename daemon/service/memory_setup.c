@@ -106,6 +106,19 @@ int memory_setup_check(const struct config *config, const struct devices *device
 	return r;
 }
 
+/* What another process has may come back later, so this is no reason to end. */
+static void memory_setup_compare_with_free(struct device *device, uint64_t memory)
+{
+	uint64_t bytes = device_free(device);
+
+	if (memory > bytes)
+		log_warning("device.memory: %llu MiB on device %u, of which %llu MiB are free: "
+			    "commits will be refused before the pool is used up; lower it, or "
+			    "find who has the rest (nvidia-smi)",
+			    (unsigned long long)(memory >> 20), device->index,
+			    (unsigned long long)(bytes >> 20));
+}
+
 static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device,
 				    const struct reason *reason)
 {
@@ -116,6 +129,7 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	if (r < 0)
 		return r;
 
+	memory_setup_compare_with_free(device, division.memory);
 	struct tier *tier = cache_hbm(hbmd->cache, device->index);
 	r = tier_init(tier, HBM_TIER_HBM, tier->number, division.cache,
 		      division.mapped - division.cache, config->limit_blocks);

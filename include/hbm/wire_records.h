@@ -151,7 +151,9 @@
 	X(R, uint8_t, uuid, [HBM_WIRE_UUID_BYTES], UUID, 2, FACT, "UUID",                          \
 	  "", "From cuDeviceGetUuid().")                                                           \
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
-	  "hbmd_device_held_bytes", "Of the pool, given back by clients and not free.")
+	  "hbmd_device_held_bytes", "Of the pool, given back by clients and not free.")            \
+	X(R, uint64_t, free, , BYTES, 1, GAUGE, "FREE",                                            \
+	  "hbmd_device_free_bytes", "Free on the device, for anybody, when last looked at.")
 
 /* A tier, of HBM one for each device. */
 #define HBM_RECORD_TIER(X, R)                                                                      \
@@ -171,7 +173,7 @@
 	  "hbmd_tier_placed_bytes", "Bytes that hold a block.")                                    \
 	X(R, uint64_t, moving, , BYTES, 3, GAUGE, "MOVING",                                        \
 	  "hbmd_tier_moving_bytes", "Bytes that are the source or target of a transfer.")          \
-	X(R, uint64_t, free, , BYTES, 3, GAUGE, "FREE",                                            \
+	X(R, uint64_t, free, , BYTES, 1, GAUGE, "FREE",                                            \
 	  "hbmd_tier_free_bytes", "Bytes that hold nothing.")                                      \
 	X(R, uint64_t, pinned, , BYTES, 3, GAUGE, "PINNED",                                        \
 	  "hbmd_tier_pinned_bytes", "Bytes of pinned blocks.")                                     \

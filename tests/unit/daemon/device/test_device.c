@@ -295,6 +295,34 @@ static void a_device_that_does_not_answer_is_lost(void **state)
 	pool_close(&pool);
 }
 
+static bool has_read(void *arg)
+{
+	const struct device *device = arg;
+	return !__atomic_load_n(&device->reading, __ATOMIC_RELAXED);
+}
+
+/* What anybody has of it, us too; looked at now and then. */
+static void free_memory_is_known(void **state)
+{
+	(void)state;
+	struct soft_pool pool;
+	struct device_memory memory;
+	pool_open(&pool, 0);
+	struct device *device = &pool.devices->list[0];
+	uint64_t free_at_first = device_free(device);
+
+	assert_int_equal(free_at_first, device->total);
+	assert_int_equal(device_memory_open(&memory, device, 4 * GRANULE, GRANULE), 0);
+	pool_run(&pool, has_read, device);
+	assert_int_equal(device_free(device), free_at_first); /* not again at once */
+	device->read_ns = 0;
+	(void)device_free(device);
+	pool_run(&pool, has_read, device);
+	assert_int_equal(device_free(device), free_at_first - 4 * GRANULE);
+	device_memory_close(&memory);
+	pool_close(&pool);
+}
+
 /* How many lines a file has, which is then removed. */
 static unsigned lines_in(const char *path)
 {
@@ -374,6 +402,7 @@ int main(void)
 		cmocka_unit_test(memory_survives_the_nth_failure),
 		cmocka_unit_test(failures_are_counted_and_named),
 		cmocka_unit_test(a_device_that_does_not_answer_is_lost),
+		cmocka_unit_test(free_memory_is_known),
 		cmocka_unit_test(a_lost_device_is_logged_once),
 		cmocka_unit_test(undoing_is_tried_again_unless_all_is_lost),
 	};
