@@ -32,7 +32,7 @@ struct hash_pool {
 /* The queue to serve next; NULL: both are empty. */
 static struct fair_queue *hash_pool_next_queue(struct hash_pool *pool)
 {
-	bool background_first = ++pool->taken % FAIR == 0;
+	bool background_first = (pool->taken + 1) % FAIR == 0;
 	struct fair_queue *first = background_first ? &pool->background : &pool->urgent;
 	struct fair_queue *second = background_first ? &pool->urgent : &pool->background;
 
@@ -55,6 +55,7 @@ static struct hash_job *hash_pool_take(struct hash_pool *pool)
 		struct fair_item *item = fair_queue_next(queue);
 		job = container_of(item, struct hash_job, item);
 		job->queued = false;
+		pool->taken++;
 		fair_queue_take(queue, item);
 	}
 

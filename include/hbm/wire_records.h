@@ -173,7 +173,7 @@
 	  "hbmd_tier_placed_bytes", "Bytes that hold a block.")                                    \
 	X(R, uint64_t, moving, , BYTES, 3, GAUGE, "MOVING",                                        \
 	  "hbmd_tier_moving_bytes", "Bytes that are the source or target of a transfer.")          \
-	X(R, uint64_t, free, , BYTES, 1, GAUGE, "FREE",                                            \
+	X(R, uint64_t, free, , BYTES, 3, GAUGE, "FREE",                                            \
 	  "hbmd_tier_free_bytes", "Bytes that hold nothing.")                                      \
 	X(R, uint64_t, pinned, , BYTES, 3, GAUGE, "PINNED",                                        \
 	  "hbmd_tier_pinned_bytes", "Bytes of pinned blocks.")                                     \

@@ -227,6 +227,31 @@ static bool all_bytes(const unsigned char *bytes, size_t count, unsigned char va
 	return true;
 }
 
+/* Every other 4 KiB of the slab's first MiB are rows: 0x55 there, and 0x44 between them. */
+static void try_rows(const struct rig *rig, CUdeviceptr address, CUdeviceptr second,
+		     unsigned char *host)
+{
+	const struct driver *driver = rig->driver;
+	const CUDA_MEMCPY2D rows = {.srcMemoryType = CU_MEMORYTYPE_HOST,
+				    .srcHost = host,
+				    .srcPitch = 4096,
+				    .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+				    .dstDevice = address,
+				    .dstPitch = 8192,
+				    .WidthInBytes = 4096,
+				    .Height = MIB / 8192};
+	bool right = true;
+
+	memset(host, 0x55, MIB / 2);
+	TRY(driver, cuMemcpy2DAsync, &rows, rig->stream);
+	TRY(driver, cuStreamSynchronize, rig->stream);
+	memset(host, 0, MIB);
+	TRY(driver, cuMemcpyDtoH, host, second, MIB);
+	for (size_t at = 0; at < MIB; at += 4096)
+		right = right && all_bytes(host + at, 4096, at % 8192 == 0 ? 0x55 : 0x44);
+	EXPECT(cuMemcpy2DAsync, right);
+}
+
 /* Copies through both mappings of the slab, and back to the host. */
 static void try_copies(const struct rig *rig, CUdeviceptr address, unsigned char *host)
 {
@@ -251,6 +276,7 @@ static void try_copies(const struct rig *rig, CUdeviceptr address, unsigned char
 	TRY(driver, cuMemcpyDtoHAsync, host, address, MIB, rig->stream);
 	TRY(driver, cuStreamSynchronize, rig->stream);
 	EXPECT(cuMemcpyHtoD, all_bytes(host, MIB, 0x44));
+	try_rows(rig, address, second, host);
 }
 
 static void try_stream(const struct rig *rig, CUdeviceptr word, volatile uint64_t *host)

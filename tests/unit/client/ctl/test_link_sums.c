@@ -66,6 +66,11 @@ static void test_window(void **state)
 #define SPAN 200
 #define MOVEMENTS 12
 
+static bool is_nvme(uint32_t link)
+{
+	return link == HBM_LINK_NVME_WRITE || link == HBM_LINK_NVME_READ;
+}
+
 /* Busy and overlapped, one nanosecond after the other. */
 static void model(const struct hbm_wire_interval *intervals, uint64_t from, uint64_t to,
 		  uint64_t busy[HBM_LINKS], uint64_t overlapped[HBM_LINKS])
@@ -75,12 +80,13 @@ static void model(const struct hbm_wire_interval *intervals, uint64_t from, uint
 		for (size_t i = 0; i < MOVEMENTS; i++)
 			if (intervals[i].start_ns <= at && at < intervals[i].end_ns) {
 				in_flight[intervals[i].link] = true;
-				sides[intervals[i].link >= HBM_LINK_NVME_WRITE] = true;
+				if (intervals[i].link != HBM_LINK_HASH)
+					sides[is_nvme(intervals[i].link)] = true;
 			}
 
 		for (uint32_t link = 0; link < HBM_LINKS; link++) {
 			busy[link] += in_flight[link];
-			overlapped[link] += in_flight[link] && sides[link < HBM_LINK_NVME_WRITE];
+			overlapped[link] += in_flight[link] && sides[!is_nvme(link)];
 		}
 	}
 }

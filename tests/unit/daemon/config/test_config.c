@@ -139,14 +139,16 @@ static void test_defaults(void **state)
 	assert_int_equal(config.driver, CONFIG_DRIVER_AUTO);
 	assert_int_equal(config.io, CONFIG_IO_AUTO);
 	assert_int_equal(config.log_level, LOG_INFO);
-	assert_int_equal(config_size_of(config.device_memory, 1000), 900);
-	assert_int_equal(config_size_of(config.device_cache, 1000), 500);
+	assert_int_equal(config.checksum, CONFIG_CHECKSUM_NVME);
+	assert_int_equal(config.checksum_threads, 0);
+	assert_int_equal(config_size_of(config.device_memory, 1000), 500);
+	assert_int_equal(config_size_of(config.device_cache, 1000), 0);
 	assert_int_equal(config_size_of(config.device_headroom, 1000), 64 * MIB);
 	assert_int_equal(config.device_slab, 64 * MIB);
 	assert_int_equal(config_size_of(config.ddr_size, 1000), 0);
 	assert_int_equal(config.ddr_hugepages, 0);
 	assert_int_equal(config.ddr_headroom, 64 * MIB);
-	assert_int_equal(config.ddr_staging, 64 * MIB);
+	assert_int_equal(config.ddr_staging, 512 * MIB);
 	assert_string_equal(config.nvme_path, "");
 	assert_int_equal(config.nvme_size, 0);
 	assert_int_equal(config.nvme_depth, 32);
@@ -553,6 +555,7 @@ static void test_check(void **state)
 	unsound("device.slab=6MiB", "device.slab");
 	unsound("nvme.size=1GiB", "nvme.path");
 	unsound("limits.request_bytes_total=15MiB", "limits.request_bytes_total");
+	good("device.cache=50%");
 	unsound("device.memory=100MiB", "device.memory");
 	good("device.cache=60%");
 	unsound("device.headroom=41%", "at most 100% together");
