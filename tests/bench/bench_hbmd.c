@@ -4,7 +4,9 @@
  * in turns, the thing it is to be compared with. Prints "name value unit" lines;
  * tests/bench/run makes ratios of them. Medians of several rounds.
  *
- * 	blocks BYTES COUNT DEPTH ROUNDS	store and load COUNT blocks, DEPTH requests in flight; and memcpy of as many
+ * 	blocks BYTES COUNT DEPTH ROUNDS SEGMENTS
+ * 					store and load COUNT blocks of so many segments, DEPTH requests in flight;
+ * 					and memcpy of as many, whole
  * 	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
  * 	commit SLAB COUNT		commit and map, decommit
  * 	lookup LENGTH N			look up a resident chain
@@ -21,7 +23,8 @@
 #include <unistd.h>
 
 #define ROUNDS 5
-#define BATCH_MAX 64 /* blocks of one request */
+#define BATCH_MAX 64      /* blocks of one request */
+#define SEGMENTS_MAX 1024 /* of them all */
 #define GIB 1073741824.0
 
 static double now(void)
@@ -82,7 +85,17 @@ struct stream {
 	struct hbm_region *region;
 	uint32_t ns;
 	uint64_t bytes, count, depth, batch;
+	/* A block has so many segments, one in each layer of the region, as an engine's have. */
+	uint64_t segments, layer;
 };
+
+static void place_block(const struct stream *s, uint64_t nth, struct hbm_segment *segments)
+{
+	uint64_t piece = s->bytes / s->segments;
+
+	for (uint64_t i = 0; i < s->segments; i++)
+		segments[i] = (struct hbm_segment){s->region, i * s->layer + nth * piece, piece};
+}
 
 /* All blocks once, `depth` requests in flight, each with its own part of the region;
  * seconds. */
@@ -90,7 +103,7 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 {
 	hbm_ticket tickets[64];
 	static struct hbm_block blocks[64][BATCH_MAX];
-	static struct hbm_segment segments[64][BATCH_MAX];
+	static struct hbm_segment segments[64][SEGMENTS_MAX];
 	static hbm_result results[64][BATCH_MAX];
 	uint64_t requests = s->count / s->batch;
 	double start = now();
@@ -109,12 +122,12 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 			continue;
 
 		for (uint64_t b = 0; b < s->batch; b++) {
-			segments[slot][b] = (struct hbm_segment){
-				s->region, (slot * s->batch + b) * s->bytes, s->bytes};
+			struct hbm_segment *own = &segments[slot][b * s->segments];
+			place_block(s, slot * s->batch + b, own);
 			blocks[slot][b] =
 				(struct hbm_block){.key = key_of(round, order[i * s->batch + b]),
-						   .segments = &segments[slot][b],
-						   .segment_count = 1};
+						   .segments = own,
+						   .segment_count = (uint32_t)s->segments};
 		}
 
 		check(s->hbm,
@@ -168,14 +181,18 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 			   .depth = strtoull(argv[2], NULL, 10)};
 	uint64_t rounds = strtoull(argv[3], NULL, 10);
 
+	s.segments = strtoull(argv[4], NULL, 10);
+	s.segments = s.segments < 1 ? 1 : s.segments > SEGMENTS_MAX ? SEGMENTS_MAX : s.segments;
 	rounds = rounds < 1 ? 1 : rounds > ROUNDS ? ROUNDS : rounds;
 
 	/* one request moves up to 2 MiB, as an engine's do */
 	s.batch = s.bytes >= 2097152 ? 1 : 2097152 / s.bytes;
 	s.batch = s.batch > BATCH_MAX ? BATCH_MAX : s.batch;
+	s.batch = s.batch * s.segments > SEGMENTS_MAX ? SEGMENTS_MAX / s.segments : s.batch;
 	s.count = s.count / s.batch * s.batch;
 	s.ns = open_namespace(hbm, "bench", s.bytes);
-	uint64_t region = (s.depth * s.batch * s.bytes + 2097151) / 2097152 * 2097152;
+	s.layer = (s.depth * s.batch * (s.bytes / s.segments) + 2097151) / 2097152 * 2097152;
+	uint64_t region = s.segments * s.layer;
 	s.region = make_region(hbm, region, 2097152);
 	struct hbm_range all = {s.region, 0, region};
 	check(hbm, hbm_commit(hbm, &all, 1), "commit");
@@ -328,7 +345,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		void (*run)(struct hbm *hbm, char **argv);
-	} benches[] = {{"blocks", 4, bench_blocks},
+	} benches[] = {{"blocks", 5, bench_blocks},
 		       {"ping", 1, bench_ping},
 		       {"commit", 2, bench_commit},
 		       {"lookup", 2, bench_lookup}};
@@ -349,7 +366,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 
-	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS | ping N | commit SLAB "
-			"COUNT | lookup LENGTH N\n");
+	fprintf(stderr,
+		"usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS SEGMENTS | ping N | commit SLAB "
+		"COUNT | lookup LENGTH N\n");
 	return 2;
 }

@@ -475,7 +475,7 @@ ddr_roof() {
 	local mib=${quick:+128}
 	mib=${mib:-512}
 	if ! start device.memory=1GiB device.cache=0 ddr.size=$((mib + 128))MiB ||
-		! bench blocks 2097152 $((mib / 2)) 4 "$rounds"; then
+		! bench blocks 2097152 $((mib / 2)) 4 "$rounds" 1; then
 		record "store and load, HBM and DDR" FAIL "" "" "$(why)"
 		stop
 		return
@@ -499,7 +499,7 @@ nvme_roof() {
 	local mib=${quick:+128}
 	mib=${mib:-1024}
 	if ! start device.memory=1GiB device.cache=0 ddr.size=0 ddr.staging=128MiB nvme.path="$work/nvme" \
-		nvme.size=$((mib + 256))MiB nvme.depth=16 || ! bench blocks 2097152 $((mib / 2)) 16 "$rounds"; then
+		nvme.size=$((mib + 256))MiB nvme.depth=16 || ! bench blocks 2097152 $((mib / 2)) 16 "$rounds" 1; then
 		record "store and load, HBM and NVMe" FAIL "" "" "$(why)"
 		stop
 		return
