@@ -320,7 +320,8 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
 					      .hash_pool = memory_setup->hash_pool,
-					      .checksums = hbmd->config->checksum,
+					      .checksums =
+						      (enum config_checksum)hbmd->config->checksum,
 					      .ledger = hbmd->ledger,
 					      .late_ns = hbmd->config->nvme_behind_ms * MS};
 
