@@ -226,42 +226,32 @@ static void device_note_failure(struct device *device, const char *call, CUresul
 
 /* ---- questions, for the control thread ---- */
 
-struct device_question {
-	struct job job;
-	struct device *device;
-};
-
-static void device_answered(struct job *job)
-{
-	free(container_of(job, struct device_question, job));
-}
-
-/* One question of a kind at a time: `asking` says so, and run() ends with false in it. */
-static void device_ask(struct device *device, bool *asking, void (*run)(struct job *job))
+/* Asked while it still is, it is not asked again. */
+static void device_ask(struct device *device, struct device_question *question,
+		       void (*run)(struct job *job))
 {
 	if (!device->control || device_is_lost(device) ||
-	    __atomic_exchange_n(asking, true, __ATOMIC_RELAXED))
+	    __atomic_exchange_n(&question->asked, true, __ATOMIC_ACQUIRE))
 		return;
 
-	struct device_question *question = malloc(sizeof(*question));
-	if (!question) {
-		__atomic_store_n(asking, false, __ATOMIC_RELAXED);
-		return; /* the next one asks */
-	}
-
-	*question = (struct device_question){.job = {.run = run, .done = device_answered},
-					     .device = device};
+	question->job.run = run;
 	worker_post(device->control, &question->job);
+}
+
+/* The last that run() does. */
+static void device_answered(struct device_question *question)
+{
+	__atomic_store_n(&question->asked, false, __ATOMIC_RELEASE);
 }
 
 static void device_run_probe(struct job *job)
 {
-	struct device *device = container_of(job, struct device_question, job)->device;
+	struct device *device = container_of(job, struct device, probe.job);
 	CUresult r = device->driver->cuCtxSynchronize();
 
 	if (r != CUDA_SUCCESS)
 		device_lose(device, "cuCtxSynchronize", r, "no answer after another failure");
-	__atomic_store_n(&device->probing, false, __ATOMIC_RELAXED);
+	device_answered(&device->probe);
 }
 
 static void device_read_free(struct device *device)
@@ -274,10 +264,10 @@ static void device_read_free(struct device *device)
 
 static void device_run_read_free(struct job *job)
 {
-	struct device *device = container_of(job, struct device_question, job)->device;
+	struct device *device = container_of(job, struct device, look.job);
 
 	device_read_free(device);
-	__atomic_store_n(&device->reading, false, __ATOMIC_RELAXED);
+	device_answered(&device->look);
 }
 
 uint64_t device_free(struct device *device)
@@ -286,7 +276,7 @@ uint64_t device_free(struct device *device)
 
 	if (now - device->read_ns >= FREE_NS) {
 		device->read_ns = now;
-		device_ask(device, &device->reading, device_run_read_free);
+		device_ask(device, &device->look, device_run_read_free);
 	}
 
 	return __atomic_load_n(&device->free_bytes, __ATOMIC_RELAXED);
@@ -300,7 +290,7 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	if (result == CUDA_ERROR_OUT_OF_MEMORY)
 		return HBM_NO_SPACE;
 
-	device_ask(device, &device->probing, device_run_probe);
+	device_ask(device, &device->probe, device_run_probe);
 
 	return HBM_DEVICE;
 }

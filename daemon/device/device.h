@@ -21,6 +21,12 @@ struct config;
 struct copy_queue;
 struct slabs;
 
+/* What the control thread is asked about the device. */
+struct device_question {
+	struct job job;
+	bool asked; /* and not answered yet; atomic */
+};
+
 struct device {
 	const struct driver *driver;
 	uint32_t index;
@@ -37,9 +43,9 @@ struct device {
 	struct slabs *slabs;          /* the slabs that back regions */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
-	bool probing;                 /* whether it answers is being asked; atomic */
-	uint64_t free_bytes;          /* of the device, when last looked at; atomic */
-	bool reading;                 /* that is being looked at; atomic */
+	struct device_question probe; /* does it still answer? */
+	struct device_question look;  /* how much memory is free? */
+	uint64_t free_bytes;          /* when last looked at; atomic */
 	uint64_t read_ns;             /* when that was last asked for */
 	struct log_quota log;         /* of transient errors */
 };

@@ -56,10 +56,12 @@ static void *worker_work(void *arg)
 
 	for (struct job *job; (job = worker_take_jobs(worker));) {
 		while (job) {
-			/* Read before the post: done() may free the job at once. */
+			/* Read before: its owner may free it, or post it again, at once. */
 			struct job *next = job->next;
+			bool told = job->done != NULL;
 			job->run(job);
-			loop_post(worker->loop, &job->post);
+			if (told)
+				loop_post(worker->loop, &job->post);
 			job = next;
 		}
 	}
@@ -117,7 +119,7 @@ void worker_post(struct worker *worker, struct job *job)
 	job->next = NULL;
 	job->post.run = worker_finish;
 	pthread_mutex_lock(&worker->lock);
-	assert(!worker->ending);
+	assert(!worker->ending || pthread_equal(pthread_self(), worker->thread));
 	bool was_empty = worker->first == NULL;
 	*worker->last = job;
 	worker->last = &job->next;

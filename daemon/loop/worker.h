@@ -11,11 +11,13 @@
 struct worker;
 
 struct job {
-	void (*run)(struct job *job);  /* on the worker */
-	void (*done)(struct job *job); /* on the loop thread; the job may be freed here */
-	struct post post;              /* the worker's */
-	struct job *next;              /* the worker's */
-	struct worker *worker;         /* the worker's */
+	void (*run)(struct job *job); /* on the worker */
+	/* On the loop thread; the job may be freed here. NULL: run() tells its owner itself,
+	 * who may then free the job or post it again. */
+	void (*done)(struct job *job);
+	struct post post;      /* the worker's */
+	struct job *next;      /* the worker's */
+	struct worker *worker; /* the worker's */
 };
 
 /* name: of the thread, at most 15 bytes. enter (may be NULL) runs on the thread before
@@ -26,4 +28,5 @@ int worker_new(struct worker **out, struct loop *loop, const char *name, void (*
  * the loop later, or by loop_flush() if the loop no longer runs. Accepts NULL, returns
  * NULL. */
 struct worker *worker_free(struct worker *worker);
-void worker_post(struct worker *worker, struct job *job); /* any thread; never fails */
+/* Any thread, once worker_free() has been called the worker's own only; never fails. */
+void worker_post(struct worker *worker, struct job *job);

@@ -264,7 +264,7 @@ static void failures_are_counted_and_named(void **state)
 static bool has_asked(void *arg)
 {
 	const struct device *device = arg;
-	return !__atomic_load_n(&device->probing, __ATOMIC_RELAXED);
+	return !__atomic_load_n(&device->probe.asked, __ATOMIC_RELAXED);
 }
 
 /* What passes once may be anything; from a device that is gone everything fails alike. */
@@ -298,7 +298,7 @@ static void a_device_that_does_not_answer_is_lost(void **state)
 static bool has_read(void *arg)
 {
 	const struct device *device = arg;
-	return !__atomic_load_n(&device->reading, __ATOMIC_RELAXED);
+	return !__atomic_load_n(&device->look.asked, __ATOMIC_RELAXED);
 }
 
 /* What anybody has of it, us too; looked at now and then. */

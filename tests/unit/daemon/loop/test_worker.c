@@ -129,6 +129,24 @@ static void test_job_posted_again_from_done(void **state)
 	worker_free(relay.worker);
 }
 
+static void go_on_by_itself(struct job *job)
+{
+	struct relay *relay = container_of(job, struct relay, job);
+	if (--relay->left > 0)
+		worker_post(relay->worker, job);
+}
+
+/* One that nobody is told of; also while the worker is told to end. */
+static void test_job_posted_again_from_run(void **state)
+{
+	(void)state;
+	struct relay relay = {.job.run = go_on_by_itself, .left = 10 * JOBS};
+	assert_int_equal(worker_new(&relay.worker, loop, "worker", NULL, NULL), 0);
+	worker_post(relay.worker, &relay.job);
+	worker_free(relay.worker);
+	assert_int_equal(relay.left, 0);
+}
+
 struct entrance {
 	char name[16];
 	unsigned entered;
@@ -160,6 +178,7 @@ int main(void)
 		TEST(test_jobs_run_in_order),
 		TEST(test_free_runs_what_was_posted),
 		TEST(test_job_posted_again_from_done),
+		TEST(test_job_posted_again_from_run),
 		TEST(test_enter_and_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
