@@ -379,7 +379,8 @@ static void test_a_start_on_a_frozen_file_system(void **state)
 	assert_false(run("test -e mnt/nvme"));
 }
 
-/* The process cannot end before the file system is thawed, but says why. */
+/* The process cannot end before the file system is thawed, but says why. The file that it was
+ * about to create may be left, if it ends as soon as it can: it hinders no later start. */
 static void test_a_start_that_needs_a_frozen_file_system(void **state)
 {
 	(void)state;
@@ -392,7 +393,9 @@ static void test_a_start_that_needs_a_frozen_file_system(void **state)
 	thaw();
 	assert_int_equal(spawn_wait(&daemon_), 69);
 	assert_int_equal(spawn_log_lines(&daemon_, " error: "), 1);
-	assert_false(run("test -e mnt/nvme"));
+	launch_frozen("auto", "yes");
+	spawn_wait_warm(&daemon_);
+	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
 int main(int argc, char **argv)
