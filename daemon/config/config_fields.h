@@ -26,6 +26,7 @@ struct config {
 	uint64_t log_level;        /* a syslog priority */
 	uint64_t checksum;         /* enum config_checksum */
 	uint64_t checksum_threads; /* 0: by the number of CPUs */
+	uint64_t checksum_idle_ms; /* 0: none ahead of need */
 	/* [device] */
 	struct config_size device_memory;   /* % of the device */
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */

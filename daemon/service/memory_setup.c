@@ -7,6 +7,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/device/copy_queue.h"
+#include "daemon/move/idle_checksums.h"
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
 #include "daemon/move/silence.h"
@@ -33,6 +34,7 @@ struct memory_setup {
 	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
 	struct nvme_io *nvme_io;
 	struct hash_pool *hash_pool;
+	struct idle_checksums *idle_checksums; /* NULL: none are given ahead of need */
 };
 
 static uint64_t memory_setup_round_down(uint64_t bytes, uint64_t unit)
@@ -326,10 +328,15 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 					      .late_ns = hbmd->config->nvme_behind_ms * MS};
 
 	r = mover_new(&hbmd->mover, &options);
-	if (r == 0)
-		pump_start(hbmd->mover, hbmd->loop);
+	if (r < 0)
+		return r;
 
-	return r;
+	pump_start(hbmd->mover, hbmd->loop);
+	uint64_t quiet_ns = hbmd->config->checksum_idle_ms * MS;
+
+	return hbmd->config->checksum == CONFIG_CHECKSUM_NVME && quiet_ns > 0
+		       ? idle_checksums_new(&memory_setup->idle_checksums, hbmd->mover, quiet_ns)
+		       : 0;
 }
 
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),
@@ -376,8 +383,10 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 		return NULL;
 
 	struct hbmd *hbmd = memory_setup->hbmd;
+	idle_checksums_stop(memory_setup->idle_checksums);
 	hbmd->mover = mover_free(hbmd->mover);
 	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);
+	memory_setup->idle_checksums = idle_checksums_free(memory_setup->idle_checksums);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
 	hbmd->nvme_watch = NULL;

@@ -135,6 +135,7 @@ void rig_init(struct rig *rig)
 	config->nvme_path = strdup(rig->file);
 	config->nvme_size = 2 * MIB;
 	config->nvme_behind_ms = 0; /* a slow machine changes no result */
+	config->checksum_idle_ms = 0;
 }
 
 static void rig_ignore(void *arg)

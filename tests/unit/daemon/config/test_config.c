@@ -141,6 +141,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.log_level, LOG_INFO);
 	assert_int_equal(config.checksum, CONFIG_CHECKSUM_NVME);
 	assert_int_equal(config.checksum_threads, 0);
+	assert_int_equal(config.checksum_idle_ms, 100);
 	assert_int_equal(config_size_of(config.device_memory, 1000), 500);
 	assert_int_equal(config_size_of(config.device_cache, 1000), 0);
 	assert_int_equal(config_size_of(config.device_headroom, 1000), 64 * MIB);

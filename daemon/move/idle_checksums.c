@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/move/idle_checksums.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/loop/loop.h"
+
+#define SLICE_BLOCKS 1024 /* looked at; about 88 KiB of the table */
+
+static bool idle_checksums_wants(const struct idle_checksums *idle, uint32_t number)
+{
+	const struct cache *cache = idle->mover->cache;
+	const struct block *block = block_get(&cache->blocks, number);
+
+	return block_is_complete(block) && !block->checksummed &&
+	       block->actual == cache->ddr->number;
+}
+
+static void idle_checksums_wait(struct idle_checksums *idle)
+{
+	if (!timer_is_set(&idle->quiet))
+		loop_timer_set(idle->mover->loop, &idle->quiet, clock_now() + idle->quiet_ns);
+}
+
+static bool idle_checksums_is_quiet(const struct idle_checksums *idle)
+{
+	return mover_is_idle(idle->mover) && clock_now() - idle->placed_ns >= idle->quiet_ns;
+}
+
+static void idle_checksums_compute(struct idle_checksums *idle, uint32_t number)
+{
+	const struct blocks *blocks = &idle->mover->cache->blocks;
+	struct place place = block_place(blocks, number);
+
+	idle->block = number;
+	idle->moved = false;
+	idle->job.host = tier_host(place.tier, place.unit);
+	idle->job.bytes = block_stored_bytes(block_get(blocks, number));
+	hash_pool_post(idle->mover->context.hash_pool, &idle->job, false);
+}
+
+/* ---- the walk ---- */
+
+static void idle_checksums_end_walk(struct idle_checksums *idle)
+{
+	idle->next = 0;
+	if (idle->came)
+		idle_checksums_wait(idle);
+}
+
+static bool idle_checksums_walk(struct background *background)
+{
+	struct idle_checksums *idle = container_of(background, struct idle_checksums, walk);
+	const struct index *index = idle->mover->cache->blocks.index;
+
+	if (!idle_checksums_is_quiet(idle)) {
+		idle_checksums_wait(idle);
+		return false;
+	}
+
+	for (unsigned looked = 0; looked < SLICE_BLOCKS; looked++) {
+		if (idle->next > index_highest(index)) {
+			idle_checksums_end_walk(idle);
+			return false;
+		}
+
+		uint32_t number = idle->next++;
+		if (index_used(index, number) && idle_checksums_wants(idle, number)) {
+			idle_checksums_compute(idle, number);
+			return false;
+		}
+	}
+
+	return true;
+}
+
+static void idle_checksums_begin(struct timer *timer)
+{
+	struct idle_checksums *idle = container_of(timer, struct idle_checksums, quiet);
+
+	if (!idle_checksums_is_quiet(idle)) {
+		idle_checksums_wait(idle);
+		return;
+	}
+
+	if (idle->next == 0) {
+		idle->next = 1;
+		idle->came = false;
+	}
+
+	loop_background(idle->mover->loop, &idle->walk);
+}
+
+static void idle_checksums_computed(struct hash_job *job)
+{
+	struct idle_checksums *idle = container_of(job, struct idle_checksums, job);
+	uint32_t number = idle->block;
+
+	idle->block = 0;
+	if (!idle->moved && idle_checksums_wants(idle, number))
+		block_settle_checksum(&idle->mover->cache->blocks, number, job->checksum);
+	loop_background(idle->mover->loop, &idle->walk);
+}
+
+/* ---- what it is told ---- */
+
+static void idle_checksums_placed(struct block_listener *listener, uint32_t number, struct tier *to,
+				  struct tier *from)
+{
+	struct idle_checksums *idle = container_of(listener, struct idle_checksums, listener);
+
+	(void)number;
+	(void)from;
+	if (to != idle->mover->cache->ddr)
+		return;
+
+	idle->placed_ns = clock_now();
+	idle->came = true;
+	if (idle->next == 0)
+		idle_checksums_wait(idle);
+}
+
+static void idle_checksums_unplaced(struct block_listener *listener, uint32_t number,
+				    struct tier *from, struct tier *to)
+{
+	struct idle_checksums *idle = container_of(listener, struct idle_checksums, listener);
+
+	(void)from;
+	(void)to;
+	idle->moved |= number == idle->block;
+}
+
+int idle_checksums_new(struct idle_checksums **out, struct mover *mover, uint64_t quiet_ns)
+{
+	struct idle_checksums *idle = calloc(1, sizeof(*idle));
+	if (!idle)
+		return -ENOMEM;
+
+	*idle = (struct idle_checksums){
+		.mover = mover,
+		.quiet_ns = quiet_ns,
+		.listener = {.placed = idle_checksums_placed, .unplaced = idle_checksums_unplaced},
+		.quiet.fire = idle_checksums_begin,
+		.walk.run = idle_checksums_walk,
+		.job.done = idle_checksums_computed};
+	block_listen(&mover->cache->blocks, &idle->listener);
+	*out = idle;
+
+	return 0;
+}
+
+void idle_checksums_stop(struct idle_checksums *idle)
+{
+	if (!idle)
+		return;
+
+	loop_timer_stop(idle->mover->loop, &idle->quiet);
+	loop_background_stop(&idle->walk);
+	list_remove(&idle->listener.link);
+}
+
+struct idle_checksums *idle_checksums_free(struct idle_checksums *idle)
+{
+	free(idle);
+	return NULL;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * idle_checksums: gives the blocks in the DDR tier their checksums while nothing moves. A
+ * block gets one on its way to NVMe at the latest (hbmd.checksum = nvme); one that has it
+ * before needs none then, and what lies in DDR can be verified.
+ *
+ * When no block has come to DDR for the quiet time, and nothing moves, it walks the table of
+ * blocks, in the background of the loop, and has the hash pool compute one at a
+ * time. It keeps nothing where it is: a block may move, be dropped and be replaced while its
+ * old place is read, and the result is then forgotten.
+ */
+#pragma once
+
+#include "daemon/move/mover.h"
+#include "daemon/tier/hash_pool.h"
+
+/* Open to its test. */
+struct idle_checksums {
+	struct mover *mover;
+	uint64_t quiet_ns;
+	struct block_listener listener;
+	struct timer quiet;
+	struct background walk;
+	struct hash_job job;
+	uint64_t placed_ns; /* when a block last came to DDR */
+	uint32_t next;      /* the number to look at; 0: the walk has not begun */
+	uint32_t block;     /* whose checksum is being computed, or 0 */
+	bool moved;         /* that block has left its place, and may be another by now */
+	bool came;          /* a block came to DDR after the walk began */
+};
+
+/* -ENOMEM. */
+int idle_checksums_new(struct idle_checksums **out, struct mover *mover, uint64_t quiet_ns);
+/* Begins no more: before the mover is freed. Accepts NULL. */
+void idle_checksums_stop(struct idle_checksums *idle);
+/* After the hash pool is freed, which ends what it has begun. Accepts NULL, returns NULL. */
+struct idle_checksums *idle_checksums_free(struct idle_checksums *idle);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checksums that blocks in DDR get while nothing moves: all of them, right ones, and none of
+ * a block that has left. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/checksum.h"
+#include "daemon/cache/cache.h"
+#include "daemon/move/idle_checksums.h"
+#include "daemon/move/pump.h"
+#include "daemon/tier/hash_pool.h"
+#include "tests/support/traffic.h"
+
+enum { KEYS = 12, BYTES = 64 * KIB, LARGE = 64 * MIB };
+
+static uint64_t hashed(const struct traffic *traffic)
+{
+	struct hbm_wire_link link;
+	link_stats_link(traffic->rig.hbmd.link_stats, HBM_LINK_HASH, &link);
+	return link.count;
+}
+
+/* Blocks come to DDR at once. */
+static struct traffic *open_traffic(const char *name)
+{
+	struct traffic *traffic = traffic_new(name);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	return traffic;
+}
+
+static uint64_t checksum_of(struct traffic *traffic, uint32_t number)
+{
+	struct place place = block_place(&traffic->rig.hbmd.cache->blocks, number);
+	return checksum(tier_host(place.tier, place.unit), BYTES);
+}
+
+struct wish {
+	struct traffic *traffic;
+	struct idle_checksums *idle;
+	uint32_t keys;
+};
+
+static bool all_have_one(void *arg)
+{
+	const struct wish *wish = arg;
+	bool all = true;
+
+	for (uint32_t key = 0; all && key < wish->keys; key++)
+		all = cache_block(wish->traffic->rig.hbmd.cache,
+				  traffic_find(wish->traffic, 0, key))
+			      ->checksummed;
+
+	return all;
+}
+
+static bool one_is_computed(void *arg)
+{
+	return ((const struct wish *)arg)->idle->block != 0;
+}
+
+static bool none_is_computed(void *arg)
+{
+	return !one_is_computed(arg);
+}
+
+static void end(struct traffic *traffic, struct idle_checksums *idle)
+{
+	idle_checksums_stop(idle);
+	traffic_end(traffic);
+	idle_checksums_free(idle);
+}
+
+static void test_blocks_in_ddr_get_theirs(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct rig *rig = &traffic->rig;
+	struct cache *cache = rig->hbmd.cache;
+	struct wish wish = {.traffic = traffic, .keys = KEYS / 2};
+
+	assert_int_equal(idle_checksums_new(&wish.idle, rig->hbmd.mover, 1000000), 0);
+	traffic_use(traffic, 0, 0, KEYS / 2, 0);
+	traffic_wait(traffic, 0);
+	rig_run(rig, all_have_one, &wish);
+	wish.keys = KEYS; /* a second time, when the first walk is over */
+	traffic_use(traffic, 0, KEYS / 2, KEYS / 2, 0);
+	traffic_wait(traffic, 0);
+	rig_run(rig, all_have_one, &wish);
+
+	for (uint32_t key = 0; key < KEYS; key++) {
+		uint32_t number = traffic_find(traffic, 0, key);
+		assert_int_equal(cache_block(cache, number)->checksum,
+				 checksum_of(traffic, number));
+	}
+
+	uint64_t before = hashed(traffic);
+	assert_int_equal(before, KEYS);
+	cache_push_out(cache, cache->ddr, UINT64_MAX, KEYS);
+	rig_settle(rig);
+	assert_int_equal(cache->nvme->blocks, KEYS);
+	assert_int_equal(hashed(traffic), before);
+	end(traffic, wish.idle);
+}
+
+static void done_nothing(struct hash_job *job)
+{
+	(void)job;
+}
+
+/* While its checksum waits to be computed the block is dropped, and its number and its place
+ * are another's. */
+static void test_a_block_that_has_left_gets_none(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.checksum_threads = 1;
+	traffic_open(traffic, 1, traffic_one_size);
+	struct rig *rig = &traffic->rig;
+	struct cache *cache = rig->hbmd.cache;
+	struct wish wish = {.traffic = traffic, .keys = 1};
+	char *large = calloc(1, LARGE);
+	struct hash_job before = {.host = large, .bytes = LARGE, .done = done_nothing};
+
+	assert_int_equal(idle_checksums_new(&wish.idle, rig->hbmd.mover, 1000000), 0);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	uint32_t number = traffic_find(traffic, 0, 0);
+	hash_pool_post(rig->hbmd.mover->context.hash_pool, &before, true);
+	rig_run(rig, one_is_computed, &wish);
+	assert_int_equal(wish.idle->block, number);
+	cache_drop(cache, number);
+	assert_true(wish.idle->moved);
+	traffic_use(traffic, 0, 1, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic_find(traffic, 0, 1), number);
+
+	loop_timer_stop(rig->loop, &wish.idle->quiet);
+	wish.idle->quiet_ns = UINT64_MAX / 2; /* no second walk */
+	rig_run(rig, none_is_computed, &wish);
+	assert_false(cache_block(cache, number)->checksummed);
+	end(traffic, wish.idle);
+	free(large);
+}
+
+/* With moves and drops at any time; what comes from NVMe is compared. */
+static void test_among_random_moves(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	struct idle_checksums *idle;
+
+	traffic_open(traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
+	assert_int_equal(idle_checksums_new(&idle, traffic->rig.hbmd.mover, 1), 0);
+	traffic_random(traffic, 1500);
+	rig_settle(&traffic->rig);
+	assert_int_equal(traffic->rig.hbmd.cache->counters.checksum_failures, 0);
+	end(traffic, idle);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_blocks_in_ddr_get_theirs),
+		cmocka_unit_test(test_a_block_that_has_left_gets_none),
+		cmocka_unit_test(test_among_random_moves),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
