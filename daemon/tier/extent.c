@@ -24,12 +24,12 @@
 
 uint64_t extent_table_bytes(uint64_t max_allocated)
 {
-	return (1 + max_allocated + EXTENT_PIECES) * sizeof(struct node);
+	return (1 + max_allocated + EXTENT_PIECES + EXTENT_BOUNDS) * sizeof(struct node);
 }
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
-	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES)
+	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES - EXTENT_BOUNDS)
 		return -EINVAL;
 
 	struct extent_pool *pool = calloc(1, sizeof(*pool));
@@ -246,8 +246,10 @@ static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t un
 
 	assert(!before || before->units <= start - before->start);
 	assert(!after || units <= after->start - start);
-	bool joins_before = before && before->start + before->units == start;
-	bool joins_after = after && start + units == after->start;
+	bool joins_before =
+		before && before->start + before->units == start && !extent_is_bound(pool, start);
+	bool joins_after =
+		after && start + units == after->start && !extent_is_bound(pool, start + units);
 
 	pool->available += units;
 	if (joins_before && joins_after) {
@@ -320,9 +322,28 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 		return r;
 
 	pool->capacity += units;
+	for (uint32_t i = 0; i < pool->bound_count && units > 0; i++) {
+		uint32_t bound = pool->bounds[i];
+		if (bound <= start || bound - start >= units)
+			continue;
+		extent_release(pool, start, bound - start);
+		units -= bound - start;
+		start = bound;
+	}
+
 	extent_release(pool, start, units);
 
 	return 0;
+}
+
+void extent_pool_divide(struct extent_pool *pool, uint64_t offset)
+{
+	uint32_t bound = (uint32_t)(offset / EXTENT_UNIT);
+
+	assert(is_aligned(offset, EXTENT_UNIT) && offset < EXTENT_END);
+	assert(pool->pieces == 0 && pool->bound_count < EXTENT_BOUNDS);
+	assert(pool->bound_count == 0 || pool->bounds[pool->bound_count - 1] < bound);
+	pool->bounds[pool->bound_count++] = bound;
 }
 
 /* Allocates `units` from the front of the lowest range that is large enough; one exists.
@@ -352,7 +373,27 @@ static uint32_t extent_first_fit(struct extent_pool *pool, uint32_t at, uint32_t
 	return at;
 }
 
-uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
+/* The same of the ranges that begin at `from` or after it, else of those before. */
+static uint32_t extent_fit_from(struct extent_pool *pool, uint32_t from, uint32_t units)
+{
+	uint32_t low, high, start = 0;
+
+	if (from == 0) {
+		pool->root = extent_first_fit(pool, pool->root, units, &start);
+		return start;
+	}
+
+	extent_split(pool, pool->root, from, &low, &high);
+	if (pool->nodes[high].largest >= units)
+		high = extent_first_fit(pool, high, units, &start);
+	else
+		low = extent_first_fit(pool, low, units, &start);
+	pool->root = extent_merge(pool, low, high);
+
+	return start;
+}
+
+uint64_t extent_alloc_from(struct extent_pool *pool, uint64_t bytes, uint64_t from)
 {
 	if (bytes == 0 || bytes > EXTENT_END || pool->allocated == pool->max_allocated)
 		return EXTENT_NONE;
@@ -361,12 +402,16 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 	if (pool->nodes[pool->root].largest < units)
 		return EXTENT_NONE;
 
-	uint32_t start = 0;
-	pool->root = extent_first_fit(pool, pool->root, units, &start);
+	uint32_t start = extent_fit_from(pool, (uint32_t)(from / EXTENT_UNIT), units);
 	pool->available -= units;
 	pool->allocated++;
 
 	return (uint64_t)start * EXTENT_UNIT;
+}
+
+uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
+{
+	return extent_alloc_from(pool, bytes, 0);
 }
 
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)

@@ -9,10 +9,10 @@
  * of its subtree, so allocating, freeing and coalescing cost O(log free ranges). Nodes
  * come from one table reserved at creation (untouched pages cost nothing), so freeing
  * cannot fail: a contiguous piece of capacity has at most one free range more than it has
- * allocated ones.
+ * allocated ones and bounds.
  *
- * Invariants: free ranges neither overlap nor touch; each lies within the capacity that
- * was added; free + allocated = capacity.
+ * Invariants: free ranges do not overlap, and touch at a bound alone; each lies within the
+ * capacity that was added; free + allocated = capacity.
  */
 #pragma once
 
@@ -39,10 +39,16 @@ struct extent_pool *extent_pool_free(struct extent_pool *pool);
  * EXTENT_PIECES (extent_pool.h). */
 int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes);
 
+/* No range crosses that offset, a multiple of the unit: before the first extent_pool_grow(),
+ * from low to high, at most EXTENT_BOUNDS times (extent_pool.h). */
+void extent_pool_divide(struct extent_pool *pool, uint64_t offset);
+
 /* Allocates the lowest free range of `bytes` (rounded up to a unit) and returns its
  * offset. EXTENT_NONE if there is none, if max_allocated ranges are allocated, or for 0
  * bytes. */
 uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes);
+/* The same, of the free ranges that begin at `from` or after it if one is large enough. */
+uint64_t extent_alloc_from(struct extent_pool *pool, uint64_t bytes, uint64_t from);
 /* Frees exactly what extent_alloc returned for `bytes`. A double free is our bug and
  * asserts. */
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes);

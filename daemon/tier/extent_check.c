@@ -27,7 +27,7 @@ static const char *extent_check_fault(const struct extent_pool *pool, const stru
 		return "a free range is empty";
 	if (node->start < walk->end)
 		return "free ranges overlap or are out of order";
-	if (walk->end > 0 && node->start == walk->end)
+	if (walk->end > 0 && node->start == walk->end && !extent_is_bound(pool, node->start))
 		return "two free ranges touch and were not joined";
 	if (!extent_is_grown(pool, node->start, node->units))
 		return "a free range lies outside the capacity";
@@ -120,7 +120,7 @@ const char *extent_check_end(struct extent_check *check)
 		return "the free ranges do not add up to what is available";
 	if (check->ranges != pool->ranges)
 		return "a node was lost";
-	if (check->ranges > pool->allocated + pool->pieces)
+	if (check->ranges > pool->allocated + pool->pieces + pool->bound_count)
 		return "there are more free ranges than allocated ones can part";
 	if (pool->available > pool->capacity)
 		return "more is available than the capacity";

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
+#define EXTENT_BOUNDS 63 /* offsets that no range crosses */
 
 struct extent_check;
 
@@ -34,9 +35,20 @@ struct extent_pool {
 	uint64_t capacity, available; /* units */
 	uint64_t random;
 	struct extent_check *check; /* the check that is going on, or NULL */
+	uint32_t bound_count;
+	uint32_t bounds[EXTENT_BOUNDS]; /* in order */
 	uint32_t pieces;
 	struct piece piece[EXTENT_PIECES]; /* in order; they neither overlap nor touch */
 };
+
+/* Whether ranges that touch there stay two. */
+static inline bool extent_is_bound(const struct extent_pool *pool, uint32_t unit)
+{
+	for (uint32_t i = 0; i < pool->bound_count; i++)
+		if (pool->bounds[i] == unit)
+			return true;
+	return false;
+}
 
 static inline uint32_t extent_max_of(uint32_t a, uint32_t b)
 {

@@ -234,29 +234,42 @@ struct range {
 };
 
 struct model {
+	uint64_t bounds[3]; /* the first: 0 */
+	unsigned bound_count;
 	bool is_free[UNITS];
 	uint64_t grown, count;
 	struct range ranges[RANGES];
 };
 
-static uint64_t model_lowest(const struct model *model, uint64_t units)
+/* How long the free range is that goes on with unit i, if it is `run` units before it. */
+static uint64_t model_run(const struct model *model, uint64_t i, uint64_t run)
+{
+	for (unsigned k = 0; k < model->bound_count; k++)
+		run = i == model->bounds[k] ? 0 : run;
+	return model->is_free[i] ? run + 1 : 0;
+}
+
+static uint64_t model_lowest(const struct model *model, uint64_t units, uint64_t from)
 {
 	uint64_t run = 0;
-	for (uint64_t i = 0; i < model->grown; i++) {
-		run = model->is_free[i] ? run + 1 : 0;
+	for (uint64_t i = from; i < model->grown; i++) {
+		run = model_run(model, i, run);
 		if (run == units)
 			return i + 1 - units;
 	}
 
-	return EXTENT_NONE;
+	return from > 0 ? model_lowest(model, units, 0) : EXTENT_NONE;
 }
 
-static void model_alloc(struct model *model, struct extent_pool *pool, uint64_t units)
+static void model_alloc(struct model *model, struct extent_pool *pool, uint64_t units,
+			uint64_t from)
 {
-	uint64_t start = model->count < RANGES ? model_lowest(model, units) : EXTENT_NONE;
+	uint64_t start = model->count < RANGES ? model_lowest(model, units, from) : EXTENT_NONE;
 	uint64_t expected = start == EXTENT_NONE ? EXTENT_NONE : start * U;
 
-	assert_int_equal(extent_alloc(pool, units * U), expected);
+	assert_int_equal(from > 0 ? extent_alloc_from(pool, units * U, from * U)
+				  : extent_alloc(pool, units * U),
+			 expected);
 	if (start == EXTENT_NONE)
 		return;
 
@@ -289,7 +302,7 @@ static void model_compare(const struct model *model, struct extent_pool *pool)
 
 	for (uint64_t i = 0; i < model->grown; i++) {
 		available += model->is_free[i];
-		run = model->is_free[i] ? run + 1 : 0;
+		run = model_run(model, i, run);
 		largest = run > largest ? run : largest;
 	}
 
@@ -299,13 +312,17 @@ static void model_compare(const struct model *model, struct extent_pool *pool)
 	assert_sound(pool);
 }
 
-static void test_against_a_model(void **state)
+static void compare_with_model(const char *name, const struct model *start)
 {
-	(void)state;
 	static struct model model;
 	struct seed seed;
-	seed_open(&seed, "test_against_a_model");
+	seed_open(&seed, name);
 	struct extent_pool *pool = pool_of(0, RANGES);
+
+	model = *start;
+	for (unsigned i = 1; i < model.bound_count; i++)
+		extent_pool_divide(pool, model.bounds[i] * U);
+
 	/* percent of operations that allocate: moves, so that full and empty are both
 	 * met */
 	unsigned eagerness = 50;
@@ -318,7 +335,8 @@ static void test_against_a_model(void **state)
 		uint64_t units = seed_below(&seed, 10) ? 1 + seed_below(&seed, 8)
 						       : 1 + seed_below(&seed, 200);
 		if (seed_below(&seed, 100) < eagerness)
-			model_alloc(&model, pool, units);
+			model_alloc(&model, pool, units,
+				    model.bounds[seed_below(&seed, model.bound_count)]);
 		else if (model.count > 0)
 			model_free(&model, pool, seed_below(&seed, model.count));
 
@@ -329,8 +347,22 @@ static void test_against_a_model(void **state)
 	while (model.count > 0)
 		model_free(&model, pool, seed_below(&seed, model.count));
 	model_compare(&model, pool);
-	assert_int_equal(extent_largest(pool), model.grown * U);
+	if (model.bound_count == 1)
+		assert_int_equal(extent_largest(pool), model.grown * U);
 	extent_pool_free(pool);
+}
+
+static void test_against_a_model(void **state)
+{
+	(void)state;
+	compare_with_model("test_against_a_model", &(struct model){.bound_count = 1});
+}
+
+static void test_a_divided_pool_against_a_model(void **state)
+{
+	(void)state;
+	compare_with_model("test_a_divided_pool_against_a_model",
+			   &(struct model){.bounds = {0, 300, 700}, .bound_count = 3});
 }
 
 /* Every second unit free is the most ranges there can be: freeing must find a node for
@@ -368,6 +400,7 @@ int main(void)
 		cmocka_unit_test(test_a_freed_pool_takes_its_table_along),
 		cmocka_unit_test(test_freeing_what_is_free_asserts),
 		cmocka_unit_test(test_against_a_model),
+		cmocka_unit_test(test_a_divided_pool_against_a_model),
 		cmocka_unit_test(test_most_ranges),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
