@@ -118,9 +118,44 @@ int inspect_devices(struct ctl *ctl)
 	return inspect_show_all(ctl, HBM_QUERY_DEVICES);
 }
 
+static int inspect_show_tiers(struct ctl *ctl, const struct query *tiers, const struct query *nodes)
+{
+	const struct record tier = inspect_sent(HBM_QUERY_TIERS, tiers);
+	const struct record node = inspect_sent(HBM_QUERY_NODES, nodes);
+
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:o, s:o}", tier.name,
+						view_json_all(&tier, tiers), node.name,
+						view_json_all(&node, nodes)));
+
+	int r = ctl_printed(view_table(&tier, tiers, stdout));
+	if (r == CTL_DONE && nodes->count > 0) {
+		putchar('\n');
+		r = ctl_printed(view_table(&node, nodes, stdout));
+	}
+
+	return r == CTL_DONE ? inspect_note_part(ctl) : r;
+}
+
+/* The nodes are for operators: for others there are none. */
 int inspect_tiers(struct ctl *ctl)
 {
-	return inspect_show_all(ctl, HBM_QUERY_TIERS);
+	struct query tiers, nodes;
+	int r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+
+	r = query_all(ctl->hbm, HBM_QUERY_TIERS, &tiers);
+	if (r != 0)
+		return ctl_refused(ctl->hbm, "tiers", r);
+	if (query_all(ctl->hbm, HBM_QUERY_NODES, &nodes) != 0)
+		nodes = (struct query){0};
+
+	r = inspect_show_tiers(ctl, &tiers, &nodes);
+	query_clear(&tiers);
+	query_clear(&nodes);
+
+	return r;
 }
 
 int inspect_sessions(struct ctl *ctl)

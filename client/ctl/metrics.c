@@ -62,6 +62,14 @@ static void label_link(const void *record, struct labels *labels)
 	metrics_add_label(labels, "link", view_name(&view_links, link->link), HBM_WIRE_NAME_BYTES);
 }
 
+static void label_node(const void *record, struct labels *labels)
+{
+	const struct hbm_wire_node *node = record;
+	char number[16];
+	int length = snprintf(number, sizeof(number), "%" PRIu32, node->node);
+	metrics_add_label(labels, "node", number, (size_t)length);
+}
+
 static void label_device(const void *record, struct labels *labels)
 {
 	const struct hbm_wire_device *device = record;
@@ -74,10 +82,9 @@ static const struct metric_set {
 	enum hbm_wire_query_kind kind;
 	void (*label)(const void *record, struct labels *labels); /* or NULL */
 } sets[] = {
-	{HBM_QUERY_STATUS, NULL},
-	{HBM_QUERY_TIERS, label_tier},
-	{HBM_QUERY_LINKS, label_link},
-	{HBM_QUERY_DEVICES, label_device},
+	{HBM_QUERY_STATUS, NULL},      {HBM_QUERY_TIERS, label_tier},
+	{HBM_QUERY_LINKS, label_link}, {HBM_QUERY_DEVICES, label_device},
+	{HBM_QUERY_NODES, label_node},
 };
 #define SET_COUNT (sizeof(sets) / sizeof(sets[0]))
 
@@ -201,7 +208,7 @@ static void metrics_of_all(const struct query *records, json_t *array)
 {
 	for (size_t s = 0; s < SET_COUNT; s++) {
 		const struct record *type = record_of(sets[s].kind);
-		for (size_t f = 0; f < type->count; f++)
+		for (size_t f = 0; f < type->count && records[s].count > 0; f++)
 			if (*type->fields[f].metric)
 				metrics_of_field(&sets[s], &type->fields[f], &records[s], array);
 	}

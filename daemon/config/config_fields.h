@@ -11,6 +11,7 @@ struct config_size {
 };
 
 enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
+enum config_numa { CONFIG_NUMA_NODE, CONFIG_NUMA_INTERLEAVE, CONFIG_NUMA_OFF };
 enum config_checksum { CONFIG_CHECKSUM_NVME, CONFIG_CHECKSUM_ALWAYS, CONFIG_CHECKSUM_OFF };
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
 
@@ -35,6 +36,7 @@ struct config {
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */
+	uint64_t ddr_numa;           /* enum config_numa */
 	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */

@@ -198,6 +198,7 @@ static void copy_queue_enter(struct copy_queue *queue)
 {
 	if (queue->entered)
 		return;
+	device_run_near(queue->device);
 	CUresult r = device_enter(queue->device);
 	queue->entered = r == CUDA_SUCCESS;
 	if (!queue->entered)

@@ -143,6 +143,23 @@ static CUresult device_query_facts(struct device *device, const char **call)
 	return r;
 }
 
+/* Where the driver does not say at which place of the bus it is, all of the host is alike. */
+static void device_query_node(struct device *device)
+{
+	static const CUdevice_attribute attributes[] = {CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
+							CU_DEVICE_ATTRIBUTE_PCI_BUS_ID,
+							CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID};
+	int at[3];
+
+	device->node = -1;
+	for (unsigned i = 0; i < 3; i++)
+		if (device->driver->cuDeviceGetAttribute(&at[i], attributes[i], device->handle) !=
+		    CUDA_SUCCESS)
+			return;
+
+	device->node = numa_of_pci(device->numa, (unsigned)at[0], (unsigned)at[1], (unsigned)at[2]);
+}
+
 /* Without this check a device that lacks one of these would open, and fail later with a
  * less clear error. */
 static int device_check_abilities(const struct device *device, char *error, size_t error_size)
@@ -298,6 +315,8 @@ int device_failed(struct device *device, const char *call, CUresult result)
 static void device_enter_control(void *arg)
 {
 	struct device *device = arg;
+
+	device_run_near(device);
 	CUresult r = device_enter(device);
 	if (r != CUDA_SUCCESS)
 		r = device_enter(
@@ -314,6 +333,7 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 
 	device->driver = devices->driver;
 	device->index = index;
+	device->numa = &devices->numa;
 	const char *call;
 	CUresult result = device_query_facts(device, &call);
 	if (result != CUDA_SUCCESS)
@@ -322,6 +342,8 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 	int r = device_check(device, error, error_size);
 	if (r < 0 || !loop)
 		return r;
+
+	device_query_node(device);
 
 	result = device->driver->cuDevicePrimaryCtxRetain(&device->context, device->handle);
 	if (result != CUDA_SUCCESS)
@@ -389,6 +411,7 @@ int devices_open(struct devices **out, const struct config *config, struct loop 
 		return -ENOMEM;
 	}
 
+	numa_read(&devices->numa, hardware_root());
 	int r = device_open_driver(devices, config, error, error_size);
 	if (r == 0)
 		r = device_open_all(devices, loop, error, error_size);
@@ -420,6 +443,12 @@ struct devices *devices_close(struct devices *devices)
 	free(devices);
 
 	return NULL;
+}
+
+void device_run_near(const struct device *device)
+{
+	if (device->numa)
+		numa_run_on(device->numa, device->node);
 }
 
 CUresult device_enter(const struct device *device)

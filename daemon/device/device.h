@@ -10,6 +10,7 @@
 #pragma once
 
 #include "daemon/base/log.h"
+#include "daemon/base/numa.h"
 #include "daemon/loop/loop.h"
 #include "daemon/loop/worker.h"
 #include "kernels/driver/driver.h"
@@ -38,6 +39,8 @@ struct device {
 	uint64_t granularity;         /* of VMM allocations */
 	uint64_t max_pitch;           /* between the rows of a copy */
 	bool rdma;                    /* its memory can be made for GPUDirect RDMA */
+	const struct numa *numa;      /* the host's */
+	int node;                     /* of numa, near it; -1: unknown */
 	struct worker *control;       /* VMM calls; the context is current there */
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */
@@ -54,6 +57,7 @@ struct device {
 struct devices {
 	struct driver *driver;
 	enum hbm_driver kind;
+	struct numa numa;
 	uint32_t count;
 	struct device *list; /* [count] */
 };
@@ -70,6 +74,8 @@ struct devices *devices_close(struct devices *devices);
 int device_check(const struct device *device, char *error, size_t error_size);
 /* Makes the device's context current on the calling thread: a CUresult. */
 CUresult device_enter(const struct device *device);
+/* The calling thread runs on processors near the device, where that is known. */
+void device_run_near(const struct device *device);
 /* True after a sticky CUDA error, or when the device has not answered after another one: it
  * is unusable until the process restarts. Any thread. */
 bool device_is_lost(const struct device *device);

@@ -96,7 +96,7 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (!load_may_begin_move(load))
 		return NULL;
 	if (to.tier)
-		to.unit = tier_alloc(to.tier, block_stored_bytes(block));
+		to.unit = tier_alloc_near(to.tier, block_stored_bytes(block), load->device);
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
 	if (!to.tier && !move_may_begin(mover, true, load->block, NULL))

@@ -32,7 +32,8 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	if (tier->lost || !move_may_begin(mover, false, number, tier))
 		return false;
 
-	struct place to = {tier, tier_alloc(tier, bytes)};
+	const struct tier *from = block_place(&cache->blocks, number).tier;
+	struct place to = {tier, tier_alloc_near(tier, bytes, from ? from->device : NULL)};
 	if (to.unit == UINT32_MAX)
 		return false;
 

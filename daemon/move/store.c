@@ -97,6 +97,7 @@ void store_begin(struct mover *mover, struct store *store)
 		.done = store_transferred,
 	};
 	store->transfer.wait = (struct extent_request){.bytes = store->transfer.bytes,
+						       .near = store->device,
 						       .granted = store_slot_granted};
 	tier_request(target, &store->transfer.wait, store->payer);
 }

@@ -194,10 +194,26 @@ static void transfer_begin_read_back(struct transfer *transfer)
 
 /* ---- staging ---- */
 
+/* The device that the bytes come from or go to, or NULL. */
+static const struct device *transfer_device(const struct transfer *transfer)
+{
+	const struct transfer_end *ends[] = {&transfer->from, &transfer->to};
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (ends[i]->device)
+			return ends[i]->device;
+		if (ends[i]->place.tier && ends[i]->place.tier->device)
+			return ends[i]->place.tier->device;
+	}
+
+	return NULL;
+}
+
 static void transfer_stage(struct transfer *transfer,
 			   void (*granted)(struct extent_request *wait, uint32_t unit))
 {
-	transfer->wait = (struct extent_request){.bytes = transfer->bytes, .granted = granted};
+	transfer->wait = (struct extent_request){
+		.bytes = transfer->bytes, .near = transfer_device(transfer), .granted = granted};
 	transfer->waits = true;
 	tier_request(transfer->context->staging, &transfer->wait, transfer->payer);
 }

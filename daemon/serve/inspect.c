@@ -355,6 +355,36 @@ static void inspect_query_timeline(struct page *page)
 	page->cursor = page->count == page->room ? page->cursor + page->count : 0;
 }
 
+static uint32_t inspect_count_devices(const struct devices *devices, int node)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < devices->count; i++)
+		count += devices->list[i].node == node;
+
+	return count;
+}
+
+static void inspect_query_nodes(struct page *page)
+{
+	struct hbm_wire_node *records = (struct hbm_wire_node *)(void *)page->records;
+	const struct tier *ddr = page->hbmd->cache->ddr, *staging = page->hbmd->cache->staging;
+	const struct devices *devices = page->hbmd->devices;
+	uint64_t i = page->cursor;
+
+	for (; i < staging->part_count && page->count < page->room; i++)
+		records[page->count++] = (struct hbm_wire_node){
+			.node = devices->numa.ids[i],
+			.devices = inspect_count_devices(devices, (int)i),
+			.ddr = ddr->parts[i].bytes,
+			.ddr_used = ddr->parts[i].used,
+			.staging = staging->parts[i].bytes,
+			.staging_used = staging->parts[i].used,
+		};
+
+	page->cursor = i < staging->part_count ? i : 0;
+}
+
 /* What visits everything, which takes many turns of the loop. */
 static bool inspect_is_audit(uint32_t kind)
 {
@@ -372,6 +402,7 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_BLOCKS] = inspect_query_blocks,
 	[HBM_QUERY_LINKS] = inspect_query_links,
 	[HBM_QUERY_TIMELINE] = inspect_query_timeline,
+	[HBM_QUERY_NODES] = inspect_query_nodes,
 };
 
 #define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),

@@ -4,6 +4,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
+#include "daemon/tier/ddr_nodes.h"
 #include "daemon/tier/ddr_size.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ struct ddr {
 	uint64_t bytes, staging;
 	uint64_t end; /* of the DDR tier; bytes beyond it only fill the last page */
 	bool hugepages;
+	struct ddr_nodes nodes;
 	atomic_bool stop;
 	atomic_bool fragmented; /* transparent huge pages cannot be allocated, or only slowly */
 	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
@@ -110,6 +112,8 @@ static void ddr_prepare(struct job *job)
 		return;
 
 	if (chunk->attempts == 0) {
+		ddr_nodes_place(&ddr->nodes, ddr->staging_tier, ddr->tier, chunk->offset,
+				chunk->bytes);
 		ddr_collapse(ddr, at, chunk->bytes);
 		chunk->error = ddr_populate(ddr, chunk);
 	}
@@ -332,6 +336,8 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 		staging->ops = tier->ops = &tier_ddr_ops;
 		staging->host = ddr->base;
 		tier->host = ddr->base + ddr->staging;
+		ddr_nodes_divide(&ddr->nodes, config, &devices->numa, staging, tier, ddr->staging,
+				 ddr->end);
 		r = ddr_start_workers(ddr, loop);
 	}
 

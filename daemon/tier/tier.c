@@ -5,8 +5,35 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/device/device.h"
+
 #define FAILED_SHARE 8       /* of a tier: more than that is too much */
 #define QUANTUM (1ull << 20) /* bytes of a payer's turn */
+
+/* ---- parts ---- */
+
+void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count)
+{
+	assert(count <= NUMA_NODES_MAX && begins[0] == 0);
+	tier->part_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		tier->parts[i].begin = begins[i];
+		if (i > 0)
+			extent_pool_divide(tier->extents, begins[i]);
+	}
+}
+
+static struct tier_part *tier_part_at(struct tier *tier, uint64_t offset)
+{
+	uint32_t i = tier->part_count;
+
+	while (i > 1 && tier->parts[i - 1].begin > offset)
+		i--;
+
+	return i > 0 ? &tier->parts[i - 1] : NULL;
+}
+
+/* ---- a tier ---- */
 
 int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
 	      uint64_t headroom, uint64_t max_blocks)
@@ -29,6 +56,14 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	if (r < 0)
 		return r;
 
+	for (uint64_t end = from + bytes, next; tier->part_count > 0 && from < end; from = next) {
+		struct tier_part *part = tier_part_at(tier, from);
+		bool last = part == &tier->parts[tier->part_count - 1];
+
+		next = last || part[1].begin > end ? end : part[1].begin;
+		part->bytes += next - from;
+	}
+
 	uint64_t have = extent_capacity(tier->extents);
 	tier->usable = have > tier->headroom && !tier->lost ? have - tier->headroom : 0;
 	tier_serve(tier);
@@ -36,23 +71,53 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	return 0;
 }
 
-static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes)
+/* ---- extents ---- */
+
+static uint64_t tier_begin_near(const struct tier *tier, const struct device *near)
 {
-	uint64_t offset = extent_alloc(tier->extents, bytes);
+	const struct tier_part *least = &tier->parts[0];
+
+	if (tier->part_count == 0)
+		return 0;
+	if (near && near->node >= 0) {
+		assert((uint32_t)near->node < tier->part_count);
+		return tier->parts[near->node].begin;
+	}
+
+	for (uint32_t i = 1; i < tier->part_count; i++)
+		if (tier->parts[i].used < least->used)
+			least = &tier->parts[i];
+
+	return least->begin;
+}
+
+static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes, const struct device *near)
+{
+	uint64_t offset = extent_alloc_from(tier->extents, bytes, tier_begin_near(tier, near));
 	if (offset == EXTENT_NONE)
 		return UINT32_MAX;
+
+	struct tier_part *part = tier_part_at(tier, offset);
+	if (part)
+		part->used += bytes;
 	tier->moving += bytes;
+
 	return (uint32_t)(offset / EXTENT_UNIT);
+}
+
+uint32_t tier_alloc_near(struct tier *tier, uint64_t bytes, const struct device *near)
+{
+	return fair_queue_empty(&tier->waiting) ? tier_try_alloc(tier, bytes, near) : UINT32_MAX;
 }
 
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes)
 {
-	return fair_queue_empty(&tier->waiting) ? tier_try_alloc(tier, bytes) : UINT32_MAX;
+	return tier_alloc_near(tier, bytes, NULL);
 }
 
 void tier_request(struct tier *tier, struct extent_request *wait, struct fair_payer payer)
 {
-	uint32_t unit = tier_alloc(tier, wait->bytes);
+	uint32_t unit = tier_alloc_near(tier, wait->bytes, wait->near);
 	if (unit != UINT32_MAX)
 		wait->granted(wait, unit);
 	else
@@ -92,6 +157,9 @@ void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 
 	assert(tier->moving >= bytes);
 	tier->moving -= bytes;
+	struct tier_part *part = tier_part_at(tier, tier_offset(unit));
+	if (part)
+		part->used -= bytes;
 	extent_free(tier->extents, tier_offset(unit), bytes);
 }
 
@@ -131,7 +199,7 @@ void tier_serve(struct tier *tier)
 	struct extent_request *wait;
 
 	while ((wait = tier_waiting(tier))) {
-		uint32_t unit = tier_try_alloc(tier, wait->bytes);
+		uint32_t unit = tier_try_alloc(tier, wait->bytes, wait->near);
 		if (unit == UINT32_MAX)
 			return;
 

@@ -27,6 +27,7 @@
 #pragma once
 
 #include "daemon/base/fair_queue.h"
+#include "daemon/base/numa.h"
 #include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
 #include "kernels/driver/driver.h"
@@ -70,6 +71,13 @@ struct tier_ops {
 
 extern const struct tier_ops tier_hbm_ops, tier_ddr_ops, tier_nvme_ops;
 
+/* Host memory of several NUMA nodes: the first part is of numa's node 0, and so on. */
+struct tier_part {
+	uint64_t begin; /* offset in the tier */
+	uint64_t bytes; /* usable so far */
+	uint64_t used;  /* of them, in extents */
+};
+
 struct tier {
 	const struct tier_ops *ops;
 	enum hbm_tier kind; /* to show; HBM_TIER_NONE: staging */
@@ -78,6 +86,8 @@ struct tier {
 	struct device *device; /* whose memory this is; NULL: no device */
 	struct tier *below;    /* where evicted blocks go; NULL: away */
 	struct extent_pool *extents;
+	struct tier_part parts[NUMA_NODES_MAX];
+	uint32_t part_count; /* 0: all is alike */
 	uint64_t capacity, headroom;
 	uint64_t usable; /* usable bytes of the capacity */
 	bool lost;       /* what was here cannot be read any more */
@@ -112,6 +122,7 @@ struct tier {
 struct extent_request {
 	struct fair_item turn;
 	uint64_t bytes;
+	const struct device *near; /* where the extent is best; NULL: anywhere */
 	void (*granted)(struct extent_request *wait, uint32_t unit);
 };
 
@@ -120,12 +131,18 @@ struct extent_request {
 int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t capacity,
 	      uint64_t headroom, uint64_t max_blocks);
 void tier_clear(struct tier *tier);
+/* Divides a tier of host memory into parts that no extent crosses, which begin at these
+ * offsets, the first at 0. Before tier_grow(). */
+void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count);
 /* Makes [from, from + bytes) usable. Fills the headroom before the capacity. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 
 /* Allocates an extent, counted as moving. Returns its unit, or UINT32_MAX if none is free
  * or others wait already. */
 uint32_t tier_alloc(struct tier *tier, uint64_t bytes);
+/* The same in the part that is near the device, if there is room; without a device in the
+ * part that is used least. */
+uint32_t tier_alloc_near(struct tier *tier, uint64_t bytes, const struct device *near);
 /* Allocates an extent now or later: granted() may be called from within. */
 void tier_request(struct tier *tier, struct extent_request *wait, struct fair_payer payer);
 /* One that waits becomes another payer's. */

@@ -380,6 +380,11 @@ struct hbm_wire_limit {
 };
 static_assert(offsetof(struct hbm_wire_limit, problem) == 80, "wire layout");
 
+struct hbm_wire_node {
+	HBM_RECORD_NODE(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_node, staging_used) == 32, "wire layout");
+
 struct hbm_wire_link {
 	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )
 };

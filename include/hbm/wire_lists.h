@@ -114,7 +114,8 @@
 	X(VERIFY, 8, hbm_wire_account, "accounts", HBM_RECORD_ACCOUNT)                             \
 	X(LINKS, 9, hbm_wire_link, "links", HBM_RECORD_LINK)                                       \
 	X(TIMELINE, 10, hbm_wire_interval, "intervals", HBM_RECORD_INTERVAL)\
-	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)
+	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)                                  \
+	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)
 
 /* clang-format on */
 

@@ -287,6 +287,19 @@
 	  "", "Bytes that clients gave back and that are not free.")                                            \
 	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors.")
 
+/* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */
+#define HBM_RECORD_NODE(X, R)                                                                      \
+	X(R, uint32_t, node, , ID, 1, FACT, "NODE", "", "Number of the node.")                     \
+	X(R, uint32_t, devices, , ID, 1, FACT, "DEVICES", "", "How many devices are near it.")     \
+	X(R, uint64_t, ddr, , BYTES, 1, GAUGE, "DDR",                                              \
+	  "hbmd_node_ddr_bytes", "Part of the DDR tier with its headroom.")                        \
+	X(R, uint64_t, ddr_used, , BYTES, 1, GAUGE, "USED",                                        \
+	  "hbmd_node_ddr_used_bytes", "Bytes of it that hold a block or are about to.")            \
+	X(R, uint64_t, staging, , BYTES, 1, GAUGE, "STAGING",                                      \
+	  "hbmd_node_staging_bytes", "Part of the staging buffers.")                               \
+	X(R, uint64_t, staging_used, , BYTES, 1, GAUGE, "IN USE",                                  \
+	  "hbmd_node_staging_used_bytes", "Bytes of them in use.")
+
 /* A link. */
 #define HBM_RECORD_LINK(X, R)                                                                      \
 	X(R, uint32_t, link, , LINK, 1, FACT, "", "", "Link, an enum hbm_link.")                   \

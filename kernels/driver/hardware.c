@@ -10,7 +10,7 @@
 #define NVIDIA 0x10de
 #define DISPLAY_CLASS 0x03 /* the first byte of three: VGA and 3D controllers */
 
-static const char *hardware_root(void)
+const char *hardware_root(void)
 {
 	const char *root = secure_getenv("HBM_HARDWARE_ROOT");
 

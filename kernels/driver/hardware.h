@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* HBM_HARDWARE_ROOT, or "". */
+const char *hardware_root(void);
 /* Writes where it was seen. False: there is none. */
 bool hardware_has_nvidia(char *where, size_t size);
 /* How many GPUs the kernel's driver has; 0: it is not loaded. */

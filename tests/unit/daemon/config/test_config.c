@@ -354,7 +354,7 @@ static void test_set_refuses(void **state)
 	bad("=1", "expected section.key=value");
 	bad("size=a.b", "expected section.key=value");
 	bad("ddr.seize=1", "--set: unknown key 'seize' in section [ddr], expected one of: size, "
-			   "hugepages, headroom");
+			   "hugepages, numa, headroom");
 	bad("dddr.size=1",
 	    "unknown section 'dddr', expected one of: hbmd, device, ddr, nvme, soft, limits");
 	bad("ddr.size=x", "--set: ddr.size: got 'x', expected");

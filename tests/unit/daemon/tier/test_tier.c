@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "daemon/device/device.h"
 #include "daemon/tier/tier.h"
 
 #define U ((uint64_t)EXTENT_UNIT)
@@ -84,6 +85,45 @@ static void test_a_slot_through_its_life(void **state)
 	tier_free(&tier, 3, 5 * U);
 	assert_books(&tier);
 	assert_int_equal(extent_available(tier.extents), 8 * U);
+	tier_clear(&tier);
+}
+
+static void assert_used(const struct tier *tier, uint64_t first, uint64_t second)
+{
+	assert_int_equal(tier->parts[0].used, first * U);
+	assert_int_equal(tier->parts[1].used, second * U);
+}
+
+/* In the part near the device, then wherever there is room; without one, where most is. */
+static void test_parts_of_several_nodes(void **state)
+{
+	(void)state;
+	static const uint64_t begins[] = {0, 6 * U};
+	struct device far = {.node = 1}, unknown = {.node = -1};
+	struct tier tier;
+
+	tier_open(&tier, 10, 0);
+	tier_divide(&tier, begins, 2);
+	assert_int_equal(tier_grow(&tier, 4 * U, 6 * U), 0);
+	assert_int_equal(tier_grow(&tier, 0, 4 * U), 0);
+	assert_int_equal(tier.parts[0].bytes, 6 * U);
+	assert_int_equal(tier.parts[1].bytes, 4 * U);
+
+	assert_int_equal(tier_alloc_near(&tier, 2 * U, &far), 6);
+	assert_used(&tier, 0, 2);
+	assert_int_equal(tier_alloc_near(&tier, 3 * U, &far), 0); /* 2 are left there */
+	assert_used(&tier, 3, 2);
+	assert_int_equal(tier_alloc(&tier, U), 8);
+	assert_int_equal(tier_alloc_near(&tier, U, &unknown), 3);
+	assert_used(&tier, 4, 3);
+	assert_int_equal(tier_alloc(&tier, 3 * U), UINT32_MAX); /* it would lie in both */
+
+	tier_free(&tier, 6, 2 * U);
+	tier_free(&tier, 0, 3 * U);
+	tier_free(&tier, 8, U);
+	tier_free(&tier, 3, U);
+	assert_used(&tier, 0, 0);
+	assert_books(&tier);
 	tier_clear(&tier);
 }
 
@@ -187,6 +227,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_headroom_is_filled_first),
 		cmocka_unit_test(test_a_slot_through_its_life),
+		cmocka_unit_test(test_parts_of_several_nodes),
 		cmocka_unit_test(test_waiting_requests_are_served_in_order),
 		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_growing_serves_waiting_requests),
