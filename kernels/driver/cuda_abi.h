@@ -46,6 +46,10 @@ typedef struct {
 } CUuuid;
 
 typedef struct {
+	char reserved[64]; /* the driver's; means something in other processes of the machine */
+} CUipcMemHandle;
+
+typedef struct {
 	CUmemLocationType type;
 	int id; /* of the device, when type says device */
 } CUmemLocation;

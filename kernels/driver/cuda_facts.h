@@ -119,7 +119,8 @@
 	X(CU_MEMHOSTREGISTER_PORTABLE, 1)                                                          \
 	X(CU_MEMHOSTREGISTER_DEVICEMAP, 2)                                                         \
 	X(CU_MEMHOSTREGISTER_IOMEMORY, 4)                                                          \
-	X(CU_MEMHOSTREGISTER_READ_ONLY, 8)
+	X(CU_MEMHOSTREGISTER_READ_ONLY, 8)                                                         \
+	X(CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS, 1)
 
 /* X(type, size) */
 #define CUDA_SIZES(X)                                                                              \
@@ -134,6 +135,7 @@
 	X(CUfunction, 8)                                                                           \
 	X(CUuuid, 16)                                                                              \
 	X(CUmemGenericAllocationHandle, 8)                                                         \
+	X(CUipcMemHandle, 64)                                                                      \
 	X(CUmemAllocationHandleType, 4)                                                            \
 	X(CUmemAllocationGranularity_flags, 4)                                                     \
 	X(CUmemLocation, 8)                                                                        \
@@ -145,6 +147,7 @@
 /* X(type, member, offset, size) */
 #define CUDA_MEMBERS(X)                                                                            \
 	X(CUuuid, bytes, 0, 16)                                                                    \
+	X(CUipcMemHandle, reserved, 0, 64)                                                         \
 	X(CUmemLocation, type, 0, 4)                                                               \
 	X(CUmemLocation, id, 4, 4)                                                                 \
 	X(CUmemAccessDesc, location, 0, 8)                                                         \
@@ -279,3 +282,19 @@
 	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,     \
 	   unsigned int block_x, unsigned int block_y, unsigned int block_z,                       \
 	   unsigned int shared_bytes, CUstream stream, void **params, void **extra))
+
+/*
+ * The same of entry points that a driver may lack: their members of the table are then NULL.
+ * Memory of cuMemAlloc is the only kind that has a handle of cuIpcGetMemHandle.
+ */
+#define DRIVER_OPTIONAL_CALLS(X)                                                                   \
+	X(cuMemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                      \
+	X(cuMemFree, "cuMemFree_v2", (CUdeviceptr address))                                        \
+	X(cuMemGetAddressRange, "cuMemGetAddressRange_v2",                                         \
+	  (CUdeviceptr * base, size_t * bytes, CUdeviceptr address))                               \
+	X(cuIpcGetMemHandle, "cuIpcGetMemHandle", (CUipcMemHandle * handle, CUdeviceptr address))  \
+	X(cuIpcOpenMemHandle, "cuIpcOpenMemHandle_v2",                                             \
+	  (CUdeviceptr * address, CUipcMemHandle handle, unsigned int flags))                      \
+	X(cuIpcCloseMemHandle, "cuIpcCloseMemHandle", (CUdeviceptr address))
+
+#define DRIVER_ALL_CALLS(X) DRIVER_CALLS(X) DRIVER_OPTIONAL_CALLS(X)

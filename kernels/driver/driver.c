@@ -60,6 +60,11 @@ static int driver_load_symbols(struct driver *driver, const char *path, struct e
 	DRIVER_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 
+#define DRIVER_CALL(name, symbol, arguments)                                                       \
+	*(void **)&driver->name = dlsym(driver->library, symbol);
+	DRIVER_OPTIONAL_CALLS(DRIVER_CALL)
+#undef DRIVER_CALL
+
 	return 0;
 }
 

@@ -27,14 +27,14 @@ struct driver_soft_options {
 };
 
 /* One member for each entry point, named without its version suffix:
- * driver->cuMemCreate(...). */
+ * driver->cuMemCreate(...). Those of DRIVER_OPTIONAL_CALLS may be NULL. */
 struct driver {
 	enum hbm_driver kind;
 	void *library;
 	char passed_over
 		[160]; /* why DRIVER_AUTO did not take cuda; "": it was not asked to, or did */
 #define DRIVER_CALL(name, symbol, arguments) CUresult(*name) arguments;
-	DRIVER_CALLS(DRIVER_CALL)
+	DRIVER_ALL_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 };
 

@@ -100,6 +100,12 @@ void backing_drop(struct backing *backing)
 	backing_free_if_unused(backing);
 }
 
+void backing_release(struct backing *backing)
+{
+	backing->references--;
+	backing_free_if_unused(backing);
+}
+
 void backings_reset(void)
 {
 	struct backing *backing;
@@ -146,6 +152,26 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 	return CUDA_SUCCESS;
 }
 
+CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *handle)
+{
+	CUresult result;
+
+	lingerers_sweep();
+	if (model->bytes > model->device->total - model->device->used)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+
+	model->fd = share_create(model->device->index, model->bytes);
+	if (model->fd < 0)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+
+	model->charged = true;
+	result = backing_new(model, handle);
+	if (result != CUDA_SUCCESS)
+		close(model->fd);
+
+	return result;
+}
+
 static CUresult backing_check_prop(const CUmemAllocationProp *prop)
 {
 	if (prop == NULL || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
@@ -190,7 +216,7 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 		     const CUmemAllocationProp *prop, unsigned long long flags)
 {
-	struct backing model = {.bytes = bytes, .charged = true};
+	struct backing model = {.bytes = bytes};
 	CUresult result;
 
 	CALL_ENTER(cuMemCreate);
@@ -201,22 +227,11 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 		return CUDA_ERROR_INVALID_VALUE;
 
 	LOCKED(vmm_lock);
-	lingerers_sweep();
 	model.device = device_at(prop->location.id);
 	model.shareable = prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	model.rdma = prop->allocFlags.gpuDirectRDMACapable != 0;
-	if (bytes > model.device->total - model.device->used)
-		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	model.fd = share_create(model.device->index, bytes);
-	if (model.fd < 0)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-
-	result = backing_new(&model, handle);
-	if (result != CUDA_SUCCESS)
-		close(model.fd);
-
-	return result;
+	return backing_create(&model, handle);
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
@@ -229,8 +244,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 	if (backing == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	backing->references--;
-	backing_free_if_unused(backing);
+	backing_release(backing);
 
 	return CUDA_SUCCESS;
 }

@@ -31,6 +31,11 @@ void backing_drop(struct backing *backing); /* by a mapping; may free the backin
 /* Creates a backing with one reference from the device, bytes, fd and nature of `model`;
  * *handle names it. */
 CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *handle);
+/* The same, with new memory, charged to the device. */
+CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *handle);
+void backing_release(struct backing *backing); /* a reference; may free the backing */
+/* Makes the file one whose other users can be told: see share.h. -errno. */
+int backing_make_countable(struct backing *backing);
 /* Uncharges memory that no process holds. */
 void lingerers_sweep(void);
 uint64_t backings_live(void);

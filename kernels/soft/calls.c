@@ -10,7 +10,7 @@ static _Atomic uint64_t counts[CALLS + 1];
 int calls_find(const char *name)
 {
 #define DRIVER_CALL(call, symbol, arguments) #call,
-	static const char *const names[CALLS + 1] = {DRIVER_CALLS(DRIVER_CALL) "*"};
+	static const char *const names[CALLS + 1] = {DRIVER_ALL_CALLS(DRIVER_CALL) "*"};
 #undef DRIVER_CALL
 
 	for (int i = 0; i <= CALLS; i++)

@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 #define DRIVER_CALL(name, symbol, arguments) SOFT_EXPORT CUresult name arguments __asm__(symbol);
-DRIVER_CALLS(DRIVER_CALL)
+DRIVER_ALL_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 
 #define DRIVER_CALL(name, symbol, arguments) CALL_##name,
-enum call { DRIVER_CALLS(DRIVER_CALL) CALLS };
+enum call { DRIVER_ALL_CALLS(DRIVER_CALL) CALLS };
 #undef DRIVER_CALL
 
 /* The entry point's number; CALLS for "*"; negative: no such entry point. */

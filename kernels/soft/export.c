@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* Reopens a memfd, so that the kernel counts it as open for writing. */
-static int export_make_countable(struct backing *backing)
+int backing_make_countable(struct backing *backing)
 {
 	int fd;
 
@@ -43,7 +43,7 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 	    type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !backing->shareable)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	if (export_make_countable(backing) < 0)
+	if (backing_make_countable(backing) < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
 
 	fd = share_reopen(backing->fd);

@@ -10,6 +10,7 @@
  */
 #include "kernels/soft/soft.h"
 
+#include "kernels/soft/allocation.h"
 #include "kernels/soft/backing.h"
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
@@ -148,19 +149,21 @@ CUresult cuInit(unsigned int flags)
 	return CUDA_SUCCESS;
 }
 
+static uint64_t life_reservations(void)
+{
+	return reservations_live(RESERVED);
+}
+
 uint64_t hbm_soft_live(const char *kind)
 {
 	static const struct {
 		const char *kind;
 		uint64_t (*count)(void);
 	} counters[] = {
-		{"contexts", devices_retained},
-		{"handles", backings_live},
-		{"mappings", mappings_live},
-		{"reservations", reservations_live},
-		{"registrations", host_registrations},
-		{"streams", streams_live},
-		{"events", events_live},
+		{"contexts", devices_retained},    {"handles", backings_live},
+		{"mappings", mappings_live},       {"reservations", life_reservations},
+		{"allocations", allocations_live}, {"registrations", host_registrations},
+		{"streams", streams_live},         {"events", events_live},
 		{"modules", modules_live},
 	};
 

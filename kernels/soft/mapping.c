@@ -127,12 +127,34 @@ static bool mapping_range_is_unmapped(const struct reservation *in, CUdeviceptr 
 	return true;
 }
 
+CUresult mapping_make(struct reservation *in, CUdeviceptr address, struct backing *backing)
+{
+	struct mapping *mapping;
+
+	mapping = calloc(1, sizeof(*mapping));
+	if (mapping == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+
+	if (mmap(reservation_place(address), backing->bytes, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, backing->fd, 0) == MAP_FAILED) {
+		free(mapping);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+
+	mapping->address = address;
+	mapping->bytes = backing->bytes;
+	mapping->backing = backing;
+	backing_hold(backing);
+	mapping_insert(in, mapping);
+
+	return CUDA_SUCCESS;
+}
+
 CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 		  CUmemGenericAllocationHandle handle, unsigned long long flags)
 {
 	struct reservation *in;
 	struct backing *backing;
-	struct mapping *mapping;
 
 	CALL_ENTER(cuMemMap);
 	LOCKED(vmm_lock);
@@ -142,26 +164,8 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 	    bytes != backing->bytes || flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	if (!mapping_range_is_unmapped(in, address, bytes))
-		return CUDA_ERROR_ALREADY_MAPPED;
-
-	mapping = calloc(1, sizeof(*mapping));
-	if (mapping == NULL)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-
-	if (mmap(reservation_place(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		 backing->fd, 0) == MAP_FAILED) {
-		free(mapping);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-
-	mapping->address = address;
-	mapping->bytes = bytes;
-	mapping->backing = backing;
-	backing_hold(backing);
-	mapping_insert(in, mapping);
-
-	return CUDA_SUCCESS;
+	return mapping_range_is_unmapped(in, address, bytes) ? mapping_make(in, address, backing)
+							     : CUDA_ERROR_ALREADY_MAPPED;
 }
 
 /* Whether the range is one or several whole mappings side by side. */
@@ -215,14 +219,10 @@ static void mapping_range_remove(CUdeviceptr address, uint64_t bytes)
 	}
 }
 
-CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+CUresult mapping_unmake(CUdeviceptr address, uint64_t bytes)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
 
-	CALL_ENTER(cuMemUnmap);
-	LOCKED(vmm_lock);
-	if (!mapping_range_is_whole_mappings(address, bytes))
-		return CUDA_ERROR_INVALID_VALUE;
 	if (!mapping_range_close(address, bytes))
 		return CUDA_ERROR_ILLEGAL_STATE;
 	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
@@ -231,6 +231,51 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 	mapping_range_remove(address, bytes);
 
 	return CUDA_SUCCESS;
+}
+
+/* Whether the range is one or several whole mappings that cuMemMap made. */
+static bool mapping_range_is_of_vmm(CUdeviceptr address, uint64_t bytes)
+{
+	return mapping_range_is_whole_mappings(address, bytes) &&
+	       reservation_find(address, bytes)->kind == RESERVED;
+}
+
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+	CALL_ENTER(cuMemUnmap);
+	LOCKED(vmm_lock);
+	return mapping_range_is_of_vmm(address, bytes) ? mapping_unmake(address, bytes)
+						       : CUDA_ERROR_INVALID_VALUE;
+}
+
+void mapping_allow(CUdeviceptr address, uint64_t bytes, unsigned device)
+{
+	struct mapping *mapping;
+
+	LOCKED(table_lock);
+	for (mapping = mapping_at(address); mapping != NULL;
+	     mapping = mapping_after(mapping, address + bytes))
+		mapping->access[device] = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+}
+
+struct backing *mapping_backing(CUdeviceptr address)
+{
+	const struct mapping *mapping = mapping_at(address);
+
+	return mapping == NULL ? NULL : mapping->backing;
+}
+
+bool mapping_range_of(CUdeviceptr address, CUdeviceptr *base, uint64_t *bytes)
+{
+	const struct mapping *mapping = mapping_at(address);
+
+	if (mapping == NULL)
+		return false;
+
+	*base = mapping->address;
+	*bytes = mapping->bytes;
+
+	return true;
 }
 
 static CUresult mapping_check_accesses(const CUmemAccessDesc *accesses, size_t count)
@@ -301,7 +346,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 		return result;
 
 	LOCKED(vmm_lock);
-	if (!mapping_range_is_whole_mappings(address, bytes))
+	if (!mapping_range_is_of_vmm(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
 
 	return mapping_range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS
@@ -336,7 +381,8 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 	CALL_ENTER(cuMemRetainAllocationHandle);
 	LOCKED(vmm_lock);
 	mapping = mapping_at((CUdeviceptr)(uintptr_t)address);
-	if (handle == NULL || mapping == NULL)
+	if (handle == NULL || mapping == NULL ||
+	    reservation_find(mapping->address, 1)->kind != RESERVED)
 		return CUDA_ERROR_INVALID_VALUE;
 
 	mapping->backing->references++;

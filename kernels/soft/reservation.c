@@ -51,9 +51,13 @@ struct mapping **reservation_granule(const struct reservation *in, CUdeviceptr a
 	return &in->granules[(address - in->address) / SOFT_GRANULARITY];
 }
 
-uint64_t reservations_live(void)
+uint64_t reservations_live(enum reservation_kind kind)
 {
-	return reservation_count;
+	uint64_t live = 0;
+
+	for (size_t i = 0; i < reservation_count; i++)
+		live += reservations[i]->kind == kind;
+	return live;
 }
 
 struct reservation *reservation_nth(size_t n)
@@ -142,24 +146,12 @@ static void reservation_insert(struct reservation *reservation)
 	reservation_count++;
 }
 
-CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint,
-			     unsigned long long flags)
+CUresult reservation_make(uint64_t bytes, uint64_t alignment, CUdeviceptr hint,
+			  enum reservation_kind kind, struct reservation **out)
 {
-	struct reservation *reservation;
+	struct reservation *reservation = reservation_new(bytes);
 	void *range;
 
-	CALL_ENTER(cuMemAddressReserve);
-
-	if (address == NULL || bytes == 0 || !reservation_aligned(bytes) || bytes > 1ull << 47 ||
-	    flags != 0 || !reservation_aligned(hint) || (alignment & (alignment - 1)) != 0 ||
-	    alignment > 1ull << 40)
-		return CUDA_ERROR_INVALID_VALUE;
-
-	if (alignment < SOFT_GRANULARITY)
-		alignment = SOFT_GRANULARITY;
-
-	LOCKED(vmm_lock);
-	reservation = reservation_new(bytes);
 	if (reservation == NULL || !reservation_grow_table()) {
 		reservation_free(reservation);
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -172,10 +164,35 @@ CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignmen
 	}
 
 	reservation->address = SOFT_ADDRESSES + (CUdeviceptr)(uintptr_t)range;
+	reservation->kind = kind;
 	reservation_insert(reservation);
-	*address = reservation->address;
+	*out = reservation;
 
 	return CUDA_SUCCESS;
+}
+
+CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr hint,
+			     unsigned long long flags)
+{
+	struct reservation *reservation;
+	CUresult result;
+
+	CALL_ENTER(cuMemAddressReserve);
+
+	if (address == NULL || bytes == 0 || !reservation_aligned(bytes) || bytes > 1ull << 47 ||
+	    flags != 0 || !reservation_aligned(hint) || (alignment & (alignment - 1)) != 0 ||
+	    alignment > 1ull << 40)
+		return CUDA_ERROR_INVALID_VALUE;
+
+	if (alignment < SOFT_GRANULARITY)
+		alignment = SOFT_GRANULARITY;
+
+	LOCKED(vmm_lock);
+	result = reservation_make(bytes, alignment, hint, RESERVED, &reservation);
+	if (result == CUDA_SUCCESS)
+		*address = reservation->address;
+
+	return result;
 }
 
 static void reservation_remove(size_t index)
@@ -184,6 +201,13 @@ static void reservation_remove(size_t index)
 	reservation_count--;
 	memmove(&reservations[index], &reservations[index + 1],
 		(reservation_count - index) * sizeof(struct reservation *));
+}
+
+void reservation_unmake(struct reservation *reservation)
+{
+	reservation_remove(reservation_index(reservation->address));
+	munmap(reservation_place(reservation->address), reservation->bytes);
+	reservation_free(reservation);
 }
 
 CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
@@ -202,22 +226,15 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
 	    reservation->mappings != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	reservation_remove(index);
-	munmap(reservation_place(address), bytes);
-	reservation_free(reservation);
+	reservation_unmake(reservation);
 
 	return CUDA_SUCCESS;
 }
 
 void reservations_reset(void)
 {
-	while (reservation_count != 0) {
-		struct reservation *last = reservations[reservation_count - 1];
-
-		reservation_remove(reservation_count - 1);
-		munmap(reservation_place(last->address), last->bytes);
-		reservation_free(last);
-	}
+	while (reservation_count != 0)
+		reservation_unmake(reservations[reservation_count - 1]);
 
 	free(reservations);
 	reservations = NULL;

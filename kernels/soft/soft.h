@@ -48,8 +48,9 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
 
 /*
  * How many of a kind exist: "contexts" (retained primary contexts), "handles"
- * (allocations, mapped or referred to), "mappings", "reservations", "registrations",
- * "streams", "events", "modules". UINT64_MAX: no such kind.
+ * (physical memory, mapped or referred to), "mappings", "reservations", "allocations" (of
+ * cuMemAlloc, or opened by cuIpcOpenMemHandle), "registrations", "streams", "events",
+ * "modules". UINT64_MAX: no such kind.
  */
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
 

@@ -34,8 +34,9 @@ void soft_close(struct soft_device *soft)
 
 void soft_assert_only_contexts(const struct soft_device *soft)
 {
-	static const char *const kinds[] = {"handles", "mappings", "reservations", "registrations",
-					    "streams", "events",   "modules"};
+	static const char *const kinds[] = {"handles",     "mappings",      "reservations",
+					    "allocations", "registrations", "streams",
+					    "events",      "modules"};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (soft->call.live(kinds[i]) != 0)
