@@ -228,6 +228,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 
 	LOCKED(vmm_lock);
 	model.device = device_at(prop->location.id);
+	result = device_answers(model.device);
+	if (result != CUDA_SUCCESS)
+		return result;
+
 	model.shareable = prop->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	model.rdma = prop->allocFlags.gpuDirectRDMACapable != 0;
 
@@ -237,6 +241,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 {
 	struct backing *backing;
+	CUresult result;
 
 	CALL_ENTER(cuMemRelease);
 	LOCKED(vmm_lock);
@@ -244,9 +249,11 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 	if (backing == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	backing_release(backing);
+	result = device_answers(backing->device);
+	if (result == CUDA_SUCCESS)
+		backing_release(backing);
 
-	return CUDA_SUCCESS;
+	return result;
 }
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,

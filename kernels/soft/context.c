@@ -16,7 +16,8 @@
 #define CONTEXTS (6ull << 56) /* as the names of other objects: see slots.h */
 
 static _Thread_local CUcontext current;
-static uint64_t lives; /* of all devices, ever; table_lock */
+static _Thread_local struct device *current_device; /* whose it is */
+static uint64_t lives;                              /* of all devices, ever; table_lock */
 
 static CUcontext context_of(const struct device *device)
 {
@@ -33,6 +34,11 @@ static struct device *context_find(CUcontext context)
 			return device;
 	}
 	return NULL;
+}
+
+struct device *device_of_thread(void)
+{
+	return current_device;
 }
 
 CUresult device_current(struct device **out)
@@ -91,12 +97,16 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 
 CUresult cuCtxSetCurrent(CUcontext context)
 {
+	struct device *device;
+
 	CALL_ENTER(cuCtxSetCurrent);
 	LOCKED(table_lock);
-	if (context != NULL && context_find(context) == NULL)
+	device = context_find(context);
+	if (context != NULL && device == NULL)
 		return CUDA_ERROR_INVALID_CONTEXT;
 
 	current = context;
+	current_device = device;
 
 	return CUDA_SUCCESS;
 }

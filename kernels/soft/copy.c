@@ -10,6 +10,7 @@
  *
  * Copies between device memories are not limited, and their ranges may not overlap.
  */
+#include "kernels/soft/hold.h"
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
 #include "kernels/soft/mapping.h"
@@ -52,6 +53,7 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 	*stream_time = op->ready;
 	if (engine_is_limited(engine))
 		*stream_time = engine_schedule(engine, op->ready, op->rows * op->bytes);
+	hold_wait(stream);
 	copy_rows(op, target, source);
 	if (engine_is_limited(engine))
 		clock_wait_until(*stream_time);
@@ -230,9 +232,10 @@ static CUresult copy_d2d_hold(struct op *op, struct device *device)
 
 static void copy_d2d_run(struct op *op, struct stream *stream)
 {
-	(void)stream;
-	if (op->bytes != 0)
-		copy_rows(op, reservation_place(op->target), reservation_place(op->source));
+	if (op->bytes == 0)
+		return;
+	hold_wait(stream);
+	copy_rows(op, reservation_place(op->target), reservation_place(op->source));
 }
 
 static void copy_d2d_drop(struct op *op)

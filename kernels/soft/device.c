@@ -2,6 +2,7 @@
 /* The table of devices, and queries about them. */
 #include "kernels/soft/device.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,6 +53,29 @@ CUresult device_fault(const struct device *device)
 	return atomic_load(&device->fault);
 }
 
+void device_go(struct device *device)
+{
+	atomic_store(&device->gone, true);
+	device_fail(device, CUDA_ERROR_UNKNOWN);
+}
+
+CUresult device_answers(const struct device *device)
+{
+	return atomic_load(&device->gone) ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
+}
+
+int hbm_soft_gone(unsigned device)
+{
+	struct device *found = device_at((int)device);
+
+	if (found == NULL)
+		return -EINVAL;
+
+	device_go(found);
+
+	return 0;
+}
+
 uint64_t devices_retained(void)
 {
 	uint64_t retained = 0;
@@ -97,7 +121,7 @@ static CUresult device_check_question(const void *out, CUdevice device)
 {
 	if (device_at(device) == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
-	return out == NULL ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+	return out == NULL ? CUDA_ERROR_INVALID_VALUE : device_answers(device_at(device));
 }
 
 CUresult cuDeviceGetName(char *name, int length, CUdevice device)

@@ -10,6 +10,8 @@
 #include "kernels/soft/engine.h"
 #include "kernels/soft/options.h"
 
+#include <stdatomic.h>
+
 /* The reported versions: the oldest that kernels have to support. */
 #define SOFT_DRIVER_VERSION 12000
 #define SOFT_PTX_VERSION 80         /* the latest that the driver accepts, 8.0 */
@@ -28,6 +30,7 @@ struct device {
 	uint64_t children;
 	/* the error of a kernel, which makes the context unusable; or CUDA_SUCCESS */
 	_Atomic CUresult fault;
+	atomic_bool gone; /* it answers nothing any more; `fault` is set, too */
 	struct engine engines[ENGINES];
 };
 
@@ -43,6 +46,11 @@ uint64_t devices_retained(void);       /* how many have a context; table_lock he
  */
 void device_fail(struct device *device, CUresult fault);
 CUresult device_fault(const struct device *device); /* CUDA_SUCCESS: none */
+void device_go(struct device *device);              /* away: it answers nothing from now on */
+/* CUDA_ERROR_UNKNOWN of a device that is gone, else CUDA_SUCCESS: for calls that need no
+ * context. */
+CUresult device_answers(const struct device *device);
+struct device *device_of_thread(void); /* of its current context; NULL: none. No lock. */
 
 /* The device of this thread's current context, in *out; CUDA_ERROR_INVALID_CONTEXT,
  * CUDA_ERROR_CONTEXT_IS_DESTROYED, or the fault of the context. table_lock is held. */

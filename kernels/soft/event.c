@@ -66,12 +66,14 @@ static void mark_set(struct mark *mark)
 	park_wake(&mark->done);
 }
 
-/* Waits for the mark, or until the stream (may be NULL) is aborted. */
-static void mark_wait(struct mark *mark, const struct stream *stream)
+/* Waits for the mark, or until the stream is aborted; without one, until the context of a
+ * device has failed. */
+static void mark_wait(struct mark *mark, const struct stream *stream, const struct device *device)
 {
 	if (park_spin(&mark->done, 0))
 		return;
-	while (!mark_is_done(mark) && (stream == NULL || !stream_is_aborted(stream)))
+	while (!mark_is_done(mark) &&
+	       !(stream != NULL ? stream_is_aborted(stream) : device_fault(device) != CUDA_SUCCESS))
 		park_sleep(&mark->done, 0, ABORT_CHECK_NS);
 }
 
@@ -207,7 +209,7 @@ static CUresult event_wait_hold(struct op *op, struct device *device)
 static void event_wait_run(struct op *op, struct stream *stream)
 {
 	if (op->object != NULL)
-		mark_wait(op->object, stream);
+		mark_wait(op->object, stream, NULL);
 }
 
 static void event_wait_drop(struct op *op)
@@ -280,7 +282,7 @@ CUresult cuEventSynchronize(CUevent event)
 	if (result != CUDA_SUCCESS || mark == NULL)
 		return result;
 
-	mark_wait(mark, NULL);
+	mark_wait(mark, NULL, device_of_thread());
 	mark_unref(mark);
 
 	return event_context_fault();

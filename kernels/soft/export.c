@@ -34,6 +34,7 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 				      CUmemAllocationHandleType type, unsigned long long flags)
 {
 	struct backing *backing;
+	CUresult result;
 	int fd;
 
 	CALL_ENTER(cuMemExportToShareableHandle);
@@ -43,6 +44,9 @@ CUresult cuMemExportToShareableHandle(void *shareable, CUmemGenericAllocationHan
 	    type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !backing->shareable)
 		return CUDA_ERROR_INVALID_VALUE;
 
+	result = device_answers(backing->device);
+	if (result != CUDA_SUCCESS)
+		return result;
 	if (backing_make_countable(backing) < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
 
@@ -73,6 +77,10 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 	model.device = device > SOFT_DEVICES_MAX ? NULL : device_at((int)device);
 	if (model.device == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
+
+	result = device_answers(model.device);
+	if (result != CUDA_SUCCESS)
+		return result;
 
 	model.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (model.fd < 0)

@@ -5,6 +5,8 @@
  */
 #include "kernels/soft/fault.h"
 
+#include "kernels/soft/device.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +16,7 @@
 
 #define FAULTS_MAX 64
 #define NATURAL_RESULT (-1) /* the result depends on the call */
+#define GONE_RESULT (-2)    /* the device is gone, from this call on */
 
 struct fault {
 	unsigned call; /* CALLS: any */
@@ -26,15 +29,27 @@ static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault faults[FAULTS_MAX];
 static atomic_uint fault_count;
 
+/* Of this thread's context, or the first. */
+static struct device *fault_device(void)
+{
+	struct device *device = device_of_thread();
+
+	return device != NULL ? device : device_at(0);
+}
+
 static CUresult fault_result(const struct fault *fault, enum call call)
 {
+	if (fault->result == GONE_RESULT) {
+		device_go(fault_device());
+		return CUDA_ERROR_UNKNOWN;
+	}
 	if (fault->result != NATURAL_RESULT)
 		return (CUresult)fault->result;
 	if (call == CALL_cuMemCreate || call == CALL_cuMemAddressReserve ||
 	    call == CALL_cuMemHostRegister)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	return CUDA_ERROR_UNKNOWN;
+	return CUDA_ERROR_OPERATING_SYSTEM;
 }
 
 static bool fault_matches(const struct fault *fault, enum call call, uint64_t nth,
@@ -121,6 +136,11 @@ static int fault_result_parse(const char *text, int *result)
 	};
 	char *end;
 	long number;
+
+	if (strcmp(text, "gone") == 0) {
+		*result = GONE_RESULT;
+		return 0;
+	}
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(names[i].name, text) == 0) {

@@ -14,6 +14,7 @@
 #include "kernels/soft/backing.h"
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
+#include "kernels/soft/hold.h"
 #include "kernels/soft/host.h"
 #include "kernels/soft/kernel.h"
 #include "kernels/soft/lock.h"
@@ -54,6 +55,7 @@ static int life_configure_first(const struct driver_soft_options *given)
 
 	devices_setup(&options);
 	call_configure(&options);
+	hold_configure(options.hold);
 	in_force = options;
 	configured = true;
 
@@ -164,7 +166,7 @@ uint64_t hbm_soft_live(const char *kind)
 		{"mappings", mappings_live},       {"reservations", life_reservations},
 		{"allocations", allocations_live}, {"registrations", host_registrations},
 		{"streams", streams_live},         {"events", events_live},
-		{"modules", modules_live},
+		{"modules", modules_live},         {"copies held", hold_waiting},
 	};
 
 	LOCKED(vmm_lock);

@@ -155,6 +155,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 {
 	struct reservation *in;
 	struct backing *backing;
+	CUresult result;
 
 	CALL_ENTER(cuMemMap);
 	LOCKED(vmm_lock);
@@ -164,8 +165,12 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 	    bytes != backing->bytes || flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	return mapping_range_is_unmapped(in, address, bytes) ? mapping_make(in, address, backing)
-							     : CUDA_ERROR_ALREADY_MAPPED;
+	if (!mapping_range_is_unmapped(in, address, bytes))
+		return CUDA_ERROR_ALREADY_MAPPED;
+
+	result = device_answers(backing->device);
+
+	return result == CUDA_SUCCESS ? mapping_make(in, address, backing) : result;
 }
 
 /* Whether the range is one or several whole mappings side by side. */
@@ -223,6 +228,10 @@ CUresult mapping_unmake(CUdeviceptr address, uint64_t bytes)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
 
+	CUresult result = device_answers(mapping_at(address)->backing->device);
+
+	if (result != CUDA_SUCCESS)
+		return result;
 	if (!mapping_range_close(address, bytes))
 		return CUDA_ERROR_ILLEGAL_STATE;
 	if (mmap(reservation_place(address), bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED)
@@ -348,6 +357,10 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 	LOCKED(vmm_lock);
 	if (!mapping_range_is_of_vmm(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;
+
+	result = device_answers(mapping_at(address)->backing->device);
+	if (result != CUDA_SUCCESS)
+		return result;
 
 	return mapping_range_set_access(address, bytes, accesses, count) ? CUDA_SUCCESS
 									 : CUDA_ERROR_ILLEGAL_STATE;

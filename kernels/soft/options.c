@@ -42,6 +42,11 @@ static int options_parse_bytes(const char *text, uint64_t *out)
 	return -EINVAL;
 }
 
+static int options_parse_path(const char *text, char path[SOFT_PATH_MAX])
+{
+	return snprintf(path, SOFT_PATH_MAX, "%s", text) < (int)SOFT_PATH_MAX ? 0 : -EINVAL;
+}
+
 /* "name:us+name:us" */
 static int options_parse_slow(struct options *options, char *list)
 {
@@ -73,6 +78,8 @@ static int options_parse_word(struct options *options, const char *key, char *va
 
 	if (strcmp(key, "memory") == 0)
 		return options_parse_bytes(value, &options->memory);
+	if (strcmp(key, "hold") == 0)
+		return options_parse_path(value, options->hold);
 	if (strcmp(key, "slow") == 0)
 		return options_parse_slow(options, value);
 	if (options_parse_number(value, &number) < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * options: the number, size and speed of soft devices. They come from the caller, else the
- * environment, else the defaults. Only the environment sets litter and slow calls, and it
- * does so even if the caller gives options: tests use them for daemon and clients alike.
+ * environment, else the defaults. Only the environment sets the others, and it does so even if
+ * the caller gives options: tests use them for daemon and clients alike.
  */
 #pragma once
 
@@ -14,6 +14,7 @@
 
 #define SOFT_DEVICES_MAX 16u
 #define SOFT_GRANULARITY (2u << 20) /* of device memory */
+#define SOFT_PATH_MAX 192u
 #define SOFT_MEMORY_DEFAULT (1ull << 30)
 
 struct options {
@@ -21,7 +22,8 @@ struct options {
 	uint64_t memory;             /* bytes per device, a multiple of the granularity */
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
-	bool litter; /* litter.h */
+	bool litter;              /* litter.h */
+	char hold[SOFT_PATH_MAX]; /* hold.h; "": none */
 	/* delay of each call of an entry point; for cuInit, of a process's first call */
 	uint32_t slow_us[CALLS];
 };

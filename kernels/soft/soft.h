@@ -36,10 +36,17 @@ SOFT_EXPORT void hbm_soft_release(void);
  */
 SOFT_EXPORT int hbm_soft_fail(const char *name, unsigned nth, CUresult result);
 /* The same from a list "name:N[+][:code],...", N counted from now on: with "+" the N-th
- * call and all after it fail. The code is a number or a constant's name; left out it is
+ * call and all after it fail. The code is a number, a constant's name, or "gone": the device
+ * of the calling thread's context is gone, see hbm_soft_gone(). Left out it is
  * CUDA_ERROR_OUT_OF_MEMORY for cuMemCreate, cuMemAddressReserve and cuMemHostRegister,
- * else CUDA_ERROR_UNKNOWN. All or nothing. */
+ * else CUDA_ERROR_OPERATING_SYSTEM, which passes. All or nothing. */
 SOFT_EXPORT int hbm_soft_faults(const char *list);
+/* From now on every call that involves the device says CUDA_ERROR_UNKNOWN, as with a GPU
+ * that fell off the bus. -EINVAL: no such device. */
+SOFT_EXPORT int hbm_soft_gone(unsigned device);
+/* Holds copies back that streams have not begun, until they are let go: they go on whatever
+ * happens to their context meanwhile, as a copy engine does. */
+SOFT_EXPORT void hbm_soft_hold(bool hold);
 /*
  * How often an entry point was called since configuration, "*" for all that faults on "*"
  * count; UINT64_MAX: unknown.
@@ -50,7 +57,7 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
  * How many of a kind exist: "contexts" (retained primary contexts), "handles"
  * (physical memory, mapped or referred to), "mappings", "reservations", "allocations" (of
  * cuMemAlloc, or opened by cuIpcOpenMemHandle), "registrations", "streams", "events",
- * "modules". UINT64_MAX: no such kind.
+ * "modules", "copies held" (hbm_soft_hold). UINT64_MAX: no such kind.
  */
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
 

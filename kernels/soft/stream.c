@@ -18,6 +18,9 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
+/* how often a waiting call checks whether its context has failed */
+#define FAULT_CHECK_NS 20000000u
+
 struct stream {
 	struct stream *next; /* all, including destroyed ones */
 	uint64_t name;
@@ -46,6 +49,11 @@ static struct stream *stream_find(CUstream handle)
 bool stream_is_aborted(const struct stream *stream)
 {
 	return atomic_load(&stream->aborted) || device_fault(stream->device) != CUDA_SUCCESS;
+}
+
+bool stream_is_torn_down(const struct stream *stream)
+{
+	return atomic_load(&stream->aborted);
 }
 
 uint64_t *stream_due(struct stream *stream)
@@ -280,7 +288,8 @@ static void stream_mark_destroyed(struct stream *stream)
 	stream_wake(stream);
 }
 
-/* Waits until `target` operations were finished; the caller holds a reference. */
+/* Waits until `target` operations were finished, or the context has failed: what runs may
+ * then go on. The caller holds a reference. */
 static void stream_wait(struct stream *stream, uint32_t target)
 {
 	for (;;) {
@@ -291,8 +300,11 @@ static void stream_wait(struct stream *stream, uint32_t target)
 		if (park_spin(&stream->finished, finished))
 			continue;
 
+		if (device_fault(stream->device) != CUDA_SUCCESS)
+			return;
+
 		atomic_fetch_add(&stream->waiters, 1);
-		park_sleep(&stream->finished, finished, 0);
+		park_sleep(&stream->finished, finished, FAULT_CHECK_NS);
 		atomic_fetch_sub(&stream->waiters, 1);
 	}
 }

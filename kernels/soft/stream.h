@@ -45,6 +45,8 @@ CUresult stream_submit(CUstream handle, const struct op *op);
 /* Whether the stream is being aborted, or its context is ruined: a run() that waits must
  * return. */
 bool stream_is_aborted(const struct stream *stream);
+/* Whether the library is being torn down, with all streams. */
+bool stream_is_torn_down(const struct stream *stream);
 /* For run(): when the stream's last timed operation was done by the clock; settable. */
 uint64_t *stream_due(struct stream *stream);
 

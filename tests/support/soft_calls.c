@@ -29,6 +29,8 @@ struct soft_calls soft_calls_of(const struct driver *driver)
 	*(void **)&calls.live = soft_symbol(driver, "hbm_soft_live");
 	*(void **)&calls.peek = soft_symbol(driver, "hbm_soft_peek");
 	*(void **)&calls.poke = soft_symbol(driver, "hbm_soft_poke");
+	*(void **)&calls.gone = soft_symbol(driver, "hbm_soft_gone");
+	*(void **)&calls.hold = soft_symbol(driver, "hbm_soft_hold");
 	*(void **)&calls.kernel = soft_symbol(driver, "hbm_soft_kernel");
 
 	return calls;

@@ -19,6 +19,8 @@ struct soft_calls {
 	uint64_t (*live)(const char *kind);
 	int (*peek)(void *target, unsigned device, CUdeviceptr source, size_t bytes);
 	int (*poke)(unsigned device, CUdeviceptr target, const void *source, size_t bytes);
+	int (*gone)(unsigned device);
+	void (*hold)(bool hold);
 	int (*kernel)(const struct hbm_soft_kernel *kernel);
 };
 
