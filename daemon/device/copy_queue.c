@@ -206,10 +206,18 @@ static void copy_queue_enter(struct copy_queue *queue)
 			      r); /* every copy of the batch will fail with it */
 }
 
-static void copy_queue_fail_parts(const struct batch *batch)
+/* After a call that waits for a batch's copies has failed. */
+static void copy_queue_fail_parts(struct copy_queue *queue, const struct batch *batch, CUresult r)
 {
-	for (unsigned i = 0; i < batch->count; i++)
+	bool late = !driver_error_is_sticky(r);
+
+	for (unsigned i = 0; i < batch->count; i++) {
 		batch->parts[i].copy->status = HBM_DEVICE;
+		batch->parts[i].copy->late |= late;
+	}
+
+	if (late)
+		device_note_late(queue->device);
 }
 
 static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch)
@@ -229,8 +237,9 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch
 	 * copies have completed; waiting for an event that was not recorded again returns
 	 * at once. */
 	device_failed(queue->device, "cuEventRecord", r);
-	if (queue->driver->cuStreamSynchronize(queue->stream) != CUDA_SUCCESS)
-		copy_queue_fail_parts(batch);
+	r = queue->driver->cuStreamSynchronize(queue->stream);
+	if (r != CUDA_SUCCESS)
+		copy_queue_fail_parts(queue, batch, r);
 }
 
 /* Counts the copies that end in a batch, and the bytes of all its pieces. */
@@ -283,7 +292,7 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 	}
 
 	if (r != CUDA_SUCCESS)
-		copy_queue_fail_parts(batch);
+		copy_queue_fail_parts(queue, batch, r);
 
 	copy_queue_count_batch(queue, batch);
 	copy_queue_end_copies(queue, batch);
@@ -392,6 +401,7 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 	uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
 
 	copy->status = HBM_OK;
+	copy->late = false;
 	copy->post.run = copy_queue_copy_done;
 	copy->piece = (struct copy_piece){0};
 	uint64_t cost = copy->span_count > 0

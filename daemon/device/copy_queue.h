@@ -13,6 +13,10 @@
  * not urgent, so that eviction never stops. The order of copies is not guaranteed. A copy
  * that fails does not fail others.
  *
+ * When the driver fails to say that copies have ended, they are late: it may write their
+ * targets and read their sources at any time, so that neither may be used again. A sticky
+ * error says so: it has ended all work of the context.
+ *
  * With copies in flight the thread of a real device spins: its events are created without
  * blocking sync, which would cost an interrupt for each batch. With none in flight it
  * sleeps.
@@ -40,6 +44,7 @@ struct copy {
 	char *host;    /* else: host address */
 	uint64_t bytes;
 	int status;                      /* HBM_OK, HBM_DEVICE */
+	bool late;                       /* it failed, and may go on for all that is known */
 	void (*done)(struct copy *copy); /* on the loop thread */
 	/* the rest is the queue's */
 	struct fair_item item;

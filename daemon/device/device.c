@@ -312,6 +312,14 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	return HBM_DEVICE;
 }
 
+void device_note_late(struct device *device)
+{
+	if (!__atomic_exchange_n(&device->late, true, __ATOMIC_RELAXED))
+		log_error("device %u: cannot tell whether copies have ended: their memory is not "
+			  "used again until hbmd restarts (failed, and quarantined, in hbmctl)",
+			  device->index);
+}
+
 static void device_enter_control(void *arg)
 {
 	struct device *device = arg;

@@ -46,6 +46,7 @@ struct device {
 	struct slabs *slabs;          /* the slabs that back regions */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
+	bool late;                    /* copies of unknown end were logged; atomic */
 	struct device_question probe; /* does it still answer? */
 	struct device_question look;  /* how much memory is free? */
 	uint64_t free_bytes;          /* when last looked at; atomic */
@@ -100,6 +101,8 @@ int device_failed(struct device *device, const char *call, CUresult result);
 /* The same for a call that failed while fdpass_exhausted(), which is not the device's
  * fault: HBM_LIMIT. */
 int device_lacks_fds(struct device *device, const char *call);
+/* Any thread. Logs, once, that copies may go on whose memory is not used again. */
+void device_note_late(struct device *device);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per
  * `slab` bytes, and a few smaller ones for the rest at the end. */

@@ -40,6 +40,8 @@ static void load_served(struct transfer *transfer)
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
 		mover_failed(load->mover, transfer);
+	if (transfer->late)
+		transfer_keep(&move->transfer);
 
 	list_remove(&load->reader.link);
 	load->done(load);

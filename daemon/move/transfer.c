@@ -35,6 +35,29 @@ void transfer_hasten(struct transfer *transfer, struct fair_payer payer)
 		step_hasten(&transfer->step, payer);
 }
 
+static void transfer_keep_place(const struct place *place)
+{
+	if (place->tier && !tier_has_io(place->tier))
+		tier_keep(place->tier, place->unit);
+}
+
+void transfer_keep(struct transfer *transfer)
+{
+	transfer->late = true;
+	transfer_keep_place(&transfer->from.place);
+	transfer_keep_place(&transfer->to.place);
+	if (transfer->staged)
+		tier_keep(transfer->context->staging, transfer->staging_unit);
+}
+
+/* A step has ended. */
+static void transfer_end_step(struct transfer *transfer, struct step *step)
+{
+	step->queue = NULL;
+	if (step->late)
+		transfer_keep(transfer);
+}
+
 static struct step *transfer_step(struct transfer *transfer, void (*done)(struct step *step))
 {
 	transfer->step = (struct step){
@@ -93,7 +116,7 @@ static void transfer_out_done(struct step *step)
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
 	transfer->at = NULL;
-	step->queue = NULL;
+	transfer_end_step(transfer, step);
 	transfer_fail(transfer, step->status);
 	transfer_end(transfer);
 }
@@ -152,7 +175,7 @@ static void transfer_in_done(struct step *step)
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
 	transfer->at = NULL;
-	step->queue = NULL;
+	transfer_end_step(transfer, step);
 	if (step->status == HBM_OK && transfer->checksum_mode == CHECKSUM_EXPECT)
 		transfer_hash(transfer, transfer_compared);
 	else
@@ -178,7 +201,7 @@ static void transfer_read_back(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
-	step->queue = NULL;
+	transfer_end_step(transfer, step);
 	transfer_fail(transfer, step->status);
 	if (transfer->status == HBM_OK)
 		transfer_take(transfer);
@@ -246,7 +269,7 @@ static void transfer_direct_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
-	step->queue = NULL;
+	transfer_end_step(transfer, step);
 	transfer_fail(transfer, step->status);
 
 	if (transfer->status == HBM_OK && transfer->checksum_mode == CHECKSUM_TAKE)

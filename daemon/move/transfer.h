@@ -71,6 +71,7 @@ struct transfer {
 	 * set */
 	int status;
 	bool host_valid; /* host has the bytes */
+	bool late;       /* a copy of it may go on: the memory of its ends is not free */
 	char *host;
 
 	const struct tier *at; /* whose read or write is in flight; NULL: none */
@@ -93,5 +94,8 @@ void transfer_release(struct transfer *transfer);
 /* A request waits now for a transfer that the policy wanted: from here on it is urgent and
  * takes that payer's turns. No-op if a request waited already. */
 void transfer_hasten(struct transfer *transfer, struct fair_payer payer);
+/* A copy may go on that uses the memory of its ends in tiers: it stays out of service when it
+ * is freed. */
+void transfer_keep(struct transfer *transfer);
 /* The first failure of a transfer is its status. */
 void transfer_fail(struct transfer *transfer, int status);

@@ -37,12 +37,18 @@ static void mapping_unmap_occupied(const struct region *region, uint64_t first, 
 			region->slots[i].slab->stuck = true;
 }
 
+/* A stuck slab stays mapped: copies may use it. */
+static bool mapping_may_unmap(const struct slot *slot)
+{
+	return slot->slab && !slot->slab->stuck;
+}
+
 static void mapping_unmap_slots(const struct region *region, uint64_t first, uint64_t count)
 {
 	uint64_t end = first + count;
 	while (first < end) {
 		uint64_t run = first;
-		while (run < end && region->slots[run].slab)
+		while (run < end && mapping_may_unmap(&region->slots[run]))
 			run++;
 		if (run > first)
 			mapping_unmap_occupied(region, first, run - first);

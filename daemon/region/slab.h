@@ -31,7 +31,8 @@ struct slab {
 	uint64_t bytes;
 	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
 	bool exported;
-	bool stuck;      /* the device refused to unmap it: it is still mapped in the daemon */
+	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon */
+	bool stuck;
 	CUresult result; /* the pool's, as are the following */
 	struct job job;
 	struct slabs *slabs;
@@ -92,6 +93,5 @@ struct slab *slab_ref(struct slab *slab);
 void slab_quarantine(struct slab *slab);
 /* Drops a reference; `quarantined` says whether it was. The caller has removed the
  * mapping it stood for. After the last one the slab returns to the budget: an exported
- * slab retires, any other becomes ready. A slab that the device refused to unmap
- * (slab->stuck) stays quarantined permanently. */
+ * slab retires, any other becomes ready. A stuck one stays quarantined permanently. */
 void slab_unref(struct slab *slab, bool quarantined);

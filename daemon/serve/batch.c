@@ -138,6 +138,17 @@ static uint32_t batch_segments(const struct batch *batch, uint32_t i)
 
 /* ---- start ---- */
 
+/* A copy of the item may go on in the client's memory. */
+static void batch_keep_segments(const struct batch_item *item)
+{
+	const struct batch *batch = item->batch;
+	uint32_t first = item->first_span,
+		 end = first + batch_segments(batch, (uint32_t)(item - batch->items));
+
+	for (uint32_t i = first; i < end; i++)
+		region_keep(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
+}
+
 static void batch_stored(struct store *store)
 {
 	const struct transfer *transfer = &store->transfer;
@@ -150,6 +161,9 @@ static void batch_stored(struct store *store)
 		batch->hbmd->cache->counters.stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;
 	}
+
+	if (transfer->late)
+		batch_keep_segments(item);
 
 	batch_one_less(batch);
 }
@@ -187,6 +201,9 @@ static void batch_loaded(struct load *load)
 		batch->hbmd->cache->counters.loaded_bytes += batch->block_bytes;
 		batch->request->session->loaded_bytes += batch->block_bytes;
 	}
+
+	if (transfer->late)
+		batch_keep_segments(item);
 
 	batch_one_less(batch);
 }

@@ -11,6 +11,7 @@ static void step_copied(struct copy *copy)
 	struct step *step = container_of(copy, struct step, copy);
 
 	step->status = copy->status;
+	step->late = copy->late;
 	step->done(step);
 }
 

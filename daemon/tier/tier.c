@@ -48,6 +48,7 @@ int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t ca
 void tier_clear(struct tier *tier)
 {
 	tier->extents = extent_pool_free(tier->extents);
+	late_extents_clear(&tier->late);
 }
 
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
@@ -143,6 +144,11 @@ void tier_read_failed(struct tier *tier, uint32_t unit)
 	bad_extents_read_failed(&tier->bad, unit);
 }
 
+void tier_keep(struct tier *tier, uint32_t unit)
+{
+	late_extents_add(&tier->late, unit);
+}
+
 bool tier_has_failed(const struct tier *tier)
 {
 	return tier->failed > tier->capacity / FAILED_SHARE;
@@ -150,7 +156,7 @@ bool tier_has_failed(const struct tier *tier)
 
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
-	if (bad_extents_take(&tier->bad, unit)) {
+	if (bad_extents_take(&tier->bad, unit) || late_extents_take(&tier->late, unit)) {
 		tier_fail(tier, unit, bytes);
 		return;
 	}

@@ -30,6 +30,7 @@
 #include "daemon/base/numa.h"
 #include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
+#include "daemon/tier/late_extents.h"
 #include "kernels/driver/driver.h"
 
 #include <hbm/wire.h>
@@ -113,6 +114,7 @@ struct tier {
 		/* of extents that are not used again */
 		failed;
 	struct bad_extents bad;
+	struct late_extents late;
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
@@ -157,6 +159,9 @@ void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes);
 /* A read of an extent has failed. After the second time it is not used again: tier_free()
  * does not free it. */
 void tier_read_failed(struct tier *tier, uint32_t unit);
+/* A copy from or to an extent in memory may go on, and its end will not be known: tier_free()
+ * does not free it. */
+void tier_keep(struct tier *tier, uint32_t unit);
 /* Whether so much has failed that the rest is not to be trusted. */
 bool tier_has_failed(const struct tier *tier);
 void tier_place(struct tier *tier, uint64_t bytes);   /* moving -> placed */

@@ -2,6 +2,8 @@
 /* The table of devices, and queries about them. */
 #include "kernels/soft/device.h"
 
+#include "kernels/soft/fault.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,8 +12,30 @@
 static struct device devices[SOFT_DEVICES_MAX];
 static unsigned count;
 
+void device_fail(struct device *device, CUresult fault)
+{
+	CUresult none = CUDA_SUCCESS;
+
+	atomic_compare_exchange_strong(&device->fault, &none, fault);
+}
+
+void device_go(struct device *device)
+{
+	atomic_store(&device->gone, true);
+	device_fail(device, CUDA_ERROR_UNKNOWN);
+}
+
+/* Of this thread's context, or the first. */
+static void device_go_of_thread(void)
+{
+	struct device *device = device_of_thread();
+
+	device_go(device != NULL ? device : &devices[0]);
+}
+
 void devices_setup(const struct options *options)
 {
+	fault_on_gone(device_go_of_thread);
 	count = options->devices;
 	for (unsigned i = 0; i < count; i++) {
 		devices[i].index = i;
@@ -41,22 +65,9 @@ struct device *device_at(int ordinal)
 	return ordinal >= 0 && (unsigned)ordinal < count ? &devices[ordinal] : NULL;
 }
 
-void device_fail(struct device *device, CUresult fault)
-{
-	CUresult none = CUDA_SUCCESS;
-
-	atomic_compare_exchange_strong(&device->fault, &none, fault);
-}
-
 CUresult device_fault(const struct device *device)
 {
 	return atomic_load(&device->fault);
-}
-
-void device_go(struct device *device)
-{
-	atomic_store(&device->gone, true);
-	device_fail(device, CUDA_ERROR_UNKNOWN);
 }
 
 CUresult device_answers(const struct device *device)

@@ -5,8 +5,6 @@
  */
 #include "kernels/soft/fault.h"
 
-#include "kernels/soft/device.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,19 +26,12 @@ struct fault {
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault faults[FAULTS_MAX];
 static atomic_uint fault_count;
-
-/* Of this thread's context, or the first. */
-static struct device *fault_device(void)
-{
-	struct device *device = device_of_thread();
-
-	return device != NULL ? device : device_at(0);
-}
+static void (*fault_gone)(void); /* set before there are faults */
 
 static CUresult fault_result(const struct fault *fault, enum call call)
 {
 	if (fault->result == GONE_RESULT) {
-		device_go(fault_device());
+		fault_gone();
 		return CUDA_ERROR_UNKNOWN;
 	}
 	if (fault->result != NATURAL_RESULT)
@@ -95,6 +86,11 @@ static int fault_add(const struct fault *added, unsigned count)
 	pthread_mutex_unlock(&fault_lock);
 
 	return result;
+}
+
+void fault_on_gone(void (*gone)(void))
+{
+	fault_gone = gone;
 }
 
 void fault_forget(void)

@@ -10,4 +10,6 @@
 /* The result with which this call fails, or CUDA_SUCCESS. nth_of_all 0: faults on "*" do
  * not apply to it. */
 CUresult fault_hit(enum call call, uint64_t nth, uint64_t nth_of_all);
+/* What a fault calls that takes the device of the thread away. */
+void fault_on_gone(void (*gone)(void));
 void fault_forget(void);

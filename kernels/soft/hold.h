@@ -3,7 +3,7 @@
  * hold: copies that are held back. While hbm_soft_hold() says so, or the file that the
  * option `hold` names exists, a stream does not begin the next copy. One that is held goes
  * on when it is let go even if its context has failed or its device is gone meanwhile: a
- * copy engine asks nobody. Calls that wait for a failed context return all the same, so a
+ * copy engine does not ask. Calls that wait for a failed context return all the same, so a
  * process sees memory change after it was told of an error.
  */
 #pragma once

@@ -403,6 +403,49 @@ static void test_events_that_fail(void **state)
 	}
 }
 
+/* The device said twice that it does not know: the bytes come after the copies have ended. */
+static void test_copies_of_unknown_end_are_late(void **state)
+{
+	struct setting *setting = *state;
+	struct work *work = new_work(setting);
+
+	put_scattered(work, 0);
+	setting->pool.call.hold(true);
+	assert_int_equal(setting->pool.call.faults("cuEventSynchronize:1,cuStreamSynchronize:1"),
+			 0);
+	copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, true);
+	run(setting);
+	assert_int_equal(work->copy.status, HBM_DEVICE);
+	assert_true(work->copy.late);
+	assert_true(setting->device->late);
+
+	memset(work->copy.host, 0, work->copy.bytes);
+	setting->pool.call.hold(false);
+	struct work *next = new_work(setting);
+	put_scattered(next, 0);
+	copy_queue_post(setting->device->queues[COPY_D2H], &next->copy, true);
+	run(setting);
+	assert_int_equal(next->copy.status, HBM_OK);
+	assert_false(next->copy.late);
+	check_flat(work->copy.host, 0); /* written by then, as the queue is one stream */
+}
+
+/* A sticky error has ended all work of its context. */
+static void test_a_sticky_error_leaves_nothing_late(void **state)
+{
+	struct setting *setting = *state;
+	struct work *work = new_work(setting);
+
+	assert_int_equal(setting->pool.call.faults("cuEventSynchronize:1:700,"
+						   "cuStreamSynchronize:1:700"),
+			 0);
+	copy_queue_post(setting->device->queues[COPY_D2H], &work->copy, true);
+	run(setting);
+	assert_int_equal(work->copy.status, HBM_DEVICE);
+	assert_false(work->copy.late);
+	assert_true(device_is_lost(setting->device));
+}
+
 /* A failure of the queue's first step is not permanent. */
 static void test_a_context_that_cannot_be_entered_at_first(void **state)
 {
@@ -457,6 +500,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rows_at_a_stride, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_failed_copy_fails_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events_that_fail, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copies_of_unknown_end_are_late, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_sticky_error_leaves_nothing_late, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_a_context_that_cannot_be_entered_at_first,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_call_of_opening_fails_once, setup,

@@ -148,6 +148,40 @@ static void test_a_device_error_is_no_io_error(void **state)
 	traffic_end(traffic);
 }
 
+/* Its memory may be written at any time: it is not used again. */
+static void test_memory_of_a_late_copy_is_not_reused(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	const struct tier *ddr = &cache->tiers[1];
+	while (ddr->kind != HBM_TIER_DDR)
+		ddr++;
+	traffic->faulty = true;
+	traffic->rig.call.hold(true);
+	assert_int_equal(traffic->rig.call.faults("cuEventSynchronize:1,cuStreamSynchronize:1"), 0);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->works[0].store.transfer.status, HBM_DEVICE);
+	assert_true(traffic->works[0].store.transfer.late);
+	assert_int_equal(ddr->failed, traffic_one_size[0]);
+	assert_int_equal(ddr->moving, 0);
+
+	/* another block takes other memory, and keeps its bytes */
+	traffic->faulty = false;
+	traffic->rig.call.hold(false);
+	traffic_use(traffic, 0, 1, 1, 0);
+	traffic_wait(traffic, 0);
+	traffic_use(traffic, 0, 1, 1, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->loads, 1);
+	assert_int_equal(ddr->failed, traffic_one_size[0]);
+	traffic_end(traffic);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +189,7 @@ int main(void)
 		cmocka_unit_test(test_a_block_dropped_while_it_waits_for_room),
 		cmocka_unit_test(test_an_io_error_is_counted),
 		cmocka_unit_test(test_a_device_error_is_no_io_error),
+		cmocka_unit_test(test_memory_of_a_late_copy_is_not_reused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

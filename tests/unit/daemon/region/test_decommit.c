@@ -123,6 +123,22 @@ static void decommit_and_destroy_survive_failing_devices(void **state)
 	}
 }
 
+/* So that the rig's own check can be made: undoes what the daemon has given up, a slab of a
+ * region's address space. */
+static void give_back_by_hand(struct region_rig *rig, CUdeviceptr slab, CUdeviceptr base,
+			      uint64_t bytes)
+{
+	const struct driver *driver = rig->pool.devices->driver;
+	CUmemGenericAllocationHandle handle;
+	assert_int_equal(device_enter(&rig->pool.devices->list[0]), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)slab),
+			 CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemUnmap(slab, SLAB), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemAddressFree(base, bytes), CUDA_SUCCESS);
+}
+
 /* A device that refuses to unmap for good: the memory stays quarantined, the client's
  * request is done. */
 static void what_cannot_be_unmapped_stays_quarantined(void **state)
@@ -152,17 +168,34 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	assert_int_equal(slabs_books(slabs).leased, 0);
 	assert_int_equal(rig->pool.call.live("mappings"), 1);
 
-	/* So that the rig's own check can be made: undo by hand what the daemon has
-	 * given up. */
-	const struct driver *driver = rig->pool.devices->driver;
-	CUmemGenericAllocationHandle handle;
-	assert_int_equal(device_enter(&rig->pool.devices->list[0]), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)where),
-			 CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemRelease(handle), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemUnmap(where, SLAB), CUDA_SUCCESS);
-	assert_int_equal(driver->cuMemAddressFree(where, 8 * SLAB), CUDA_SUCCESS);
+	give_back_by_hand(rig, where, where, 8 * SLAB);
+}
+
+/* Where a copy may go on nothing is unmapped, by whatever ends the region. */
+static void what_a_copy_may_use_stays_mapped(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct slabs *slabs = rig->pool.devices->list[0].slabs;
+
+	CUdeviceptr where;
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	assert_int_equal(region_address(region, SLAB, SLAB, &where), HBM_OK);
+	region_use(region, SLAB + 5, 7);
+	region_keep(region, SLAB + 5, 7);
+	region_unuse(region, SLAB + 5, 7);
+	uint64_t unmaps = rig->pool.call.calls("cuMemUnmap");
+	assert_int_equal(region_rig_decommit_slots(rig, region, 1, 1), HBM_OK);
+	assert_int_equal(rig->pool.call.calls("cuMemUnmap"), unmaps);
+	assert_int_equal(region_rig_commit_slots(rig, region, 1, 1), HBM_EXISTS);
+	assert_int_equal(region_rig_destroy(rig, region), HBM_OK);
+	pool_run(&rig->pool, region_rig_is_empty, rig);
+	pool_run(&rig->pool, pool_is_quiet, &rig->pool);
+	assert_int_equal(slabs_books(slabs).quarantined, SLAB);
+	assert_int_equal(slabs_books(slabs).leased, 0);
+	assert_int_equal(rig->pool.call.live("mappings"), 1);
+	give_back_by_hand(rig, where, where - SLAB, 8 * SLAB);
 }
 
 static int stuck_teardown(void **state)
@@ -206,6 +239,8 @@ int main(void)
 		TEST(decommit_and_destroy_survive_failing_devices),
 		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined,
 						region_rig_setup, stuck_teardown),
+		cmocka_unit_test_setup_teardown(what_a_copy_may_use_stays_mapped, region_rig_setup,
+						stuck_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
