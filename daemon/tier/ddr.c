@@ -18,7 +18,9 @@
 
 #define HUGE_PAGE DDR_SIZE_HUGE_PAGE
 #define WORKERS_MAX 8
-#define ATTEMPTS 4 /* to register a chunk: another process may make the driver refuse one */
+/* to register a chunk, at least, and one with each device: another process may make the driver
+ * refuse one, and a device may be sick */
+#define ATTEMPTS 4
 
 /* collapsing stops after a chunk that took longer: memory is too fragmented */
 #define COLLAPSE_LIMIT_NS 2000000000ull
@@ -36,6 +38,7 @@ struct chunk {
 	struct worker *worker;
 	uint64_t offset, bytes;
 	unsigned attempts;
+	struct device *device; /* whose context registered it, or tried to */
 	bool registered;
 	int error;       /* of touching */
 	CUresult result; /* of registering */
@@ -103,6 +106,26 @@ static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
 	return 0;
 }
 
+/* The device for the next attempt: each in turn, those that are lost last. */
+static struct device *ddr_choose_device(const struct ddr *ddr, unsigned attempts)
+{
+	const struct devices *devices = ddr->devices;
+	struct device *device = NULL;
+
+	for (uint32_t i = 0; i < devices->count; i++) {
+		device = &devices->list[(attempts + i) % devices->count];
+		if (!device_is_lost(device))
+			break;
+	}
+
+	return device;
+}
+
+static bool ddr_may_try_again(const struct ddr *ddr, const struct chunk *chunk)
+{
+	return chunk->attempts < ATTEMPTS || chunk->attempts < ddr->devices->count;
+}
+
 static void ddr_prepare(struct job *job)
 {
 	struct chunk *chunk = container_of(job, struct chunk, job);
@@ -121,7 +144,7 @@ static void ddr_prepare(struct job *job)
 	if (chunk->error < 0)
 		return;
 
-	struct device *device = &ddr->devices->list[0];
+	struct device *device = chunk->device = ddr_choose_device(ddr, chunk->attempts);
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
 		chunk->result = device->driver->cuMemHostRegister(
@@ -178,8 +201,9 @@ static void ddr_put_into_service(struct job *job)
 		ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
 		ddr_grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
 	} else if (chunk->error == 0 && !atomic_load(&ddr->stop)) {
-		device_failed(&ddr->devices->list[0], "cuMemHostRegister", chunk->result);
-		if (++chunk->attempts < ATTEMPTS) {
+		device_failed(chunk->device, "cuMemHostRegister", chunk->result);
+		chunk->attempts++;
+		if (ddr_may_try_again(ddr, chunk)) {
 			worker_post(chunk->worker, job);
 			return;
 		}
@@ -353,6 +377,14 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 	return 0;
 }
 
+static void ddr_unregister(const struct ddr *ddr, const struct chunk *chunk)
+{
+	if (!chunk->registered)
+		return;
+	device_enter(chunk->device);
+	chunk->device->driver->cuMemHostUnregister(ddr->base + chunk->offset);
+}
+
 struct ddr *ddr_close(struct ddr *ddr)
 {
 	if (!ddr)
@@ -361,13 +393,8 @@ struct ddr *ddr_close(struct ddr *ddr)
 	atomic_store(&ddr->stop, true); /* each chunk that is still queued would take seconds */
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		ddr->workers[i] = worker_free(ddr->workers[i]);
-	if (ddr->devices->count > 0)
-		device_enter(&ddr->devices->list[0]);
-
 	for (uint32_t i = 0; i < ddr->chunk_count && ddr->chunks; i++)
-		if (ddr->chunks[i].registered)
-			ddr->devices->driver->cuMemHostUnregister(ddr->base +
-								  ddr->chunks[i].offset);
+		ddr_unregister(ddr, &ddr->chunks[i]);
 
 	if (ddr->base)
 		munmap(ddr->base, ddr->bytes);

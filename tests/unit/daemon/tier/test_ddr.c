@@ -46,12 +46,13 @@ static void progress(void *arg)
 		setting->staging_first = setting->cache->staging->usable;
 }
 
-static int setup(void **state)
+/* Slabs of so many bytes on each device. */
+static int setup_with(void **state, uint64_t budget)
 {
 	struct setting *setting = calloc(1, sizeof(*setting));
 
 	assert_non_null(setting);
-	pool_open(&setting->pool, 8 * MIB);
+	pool_open(&setting->pool, budget);
 	setting->pool.config.ddr_size = (struct config_size){.bytes = 5 * MIB + 4096};
 	setting->pool.config.ddr_headroom = 1 * MIB;
 	setting->pool.config.ddr_staging = 3 * MIB;
@@ -62,6 +63,17 @@ static int setup(void **state)
 	*state = setting;
 
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, 8 * MIB);
+}
+
+/* A device that is gone gives no slab back. */
+static int setup_without_slabs(void **state)
+{
+	return setup_with(state, 0);
 }
 
 static int teardown(void **state)
@@ -176,6 +188,21 @@ static void test_a_refused_registration_is_tried_again(void **state)
 	assert_int_equal(ddr_broken(setting->ddr), false);
 }
 
+/* Memory that one device's context registers is for all: any that answers will do. */
+static void test_another_device_registers_memory(void **state)
+{
+	struct setting *setting = *state;
+
+	setting->pool.config.ddr_size.bytes = 2 * DDR_CHUNK;
+	assert_int_equal(setting->pool.call.gone(0), 0);
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	assert_int_equal(setting->pool.call.live("registrations"), 3);
+	assert_int_equal(in_service(setting),
+			 setting->cache->staging->capacity + setting->cache->ddr->capacity + MIB);
+	assert_int_equal(ddr_broken(setting->ddr), false);
+}
+
 /* Nothing comes into service, and the daemon can know that it never will. */
 static void test_registration_that_is_always_refused(void **state)
 {
@@ -273,6 +300,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_without_ddr, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_refused_registration_is_tried_again, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_another_device_registers_memory,
+						setup_without_slabs, teardown),
 		cmocka_unit_test_setup_teardown(test_registration_that_is_always_refused, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_huge_pages, setup, teardown),
