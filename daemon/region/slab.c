@@ -94,6 +94,7 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	slab->job.run = slab_release_run;
 	slab->job.done = slab_release_done;
 	if (slab->exported) {
+		slabs->retired_ns = clock_now();
 		slab->part.bytes = slab->bytes;
 		held_release_begins(&slab->part);
 	}

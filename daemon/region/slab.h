@@ -67,7 +67,8 @@ const char *slabs_check(struct slabs *slabs); /* the same at once */
  * with one reference each; or an enum hbm_status and no slabs. If slabs_request() itself
  * refuses (budget), it returns HBM_NO_SPACE and done() is not called. HBM_LIMIT: the
  * holder holds more than it may of what it gave back. Before a request is refused for what
- * is held, the device is asked again. */
+ * is held, the device is asked again; and where it has less than the books say, because a process still
+ * holds what was given back, the request waits about a second for it. */
 struct slab_request {
 	uint64_t bytes; /* of each */
 	uint64_t count;
@@ -78,6 +79,8 @@ struct slab_request {
 	struct list link; /* the pool's, as are the following */
 	uint64_t missing;
 	bool retried;
+	uint64_t waited_ns; /* for memory that others still hold */
+	struct timer timer;
 	bool probed;    /* a probe has begun since it is the first in turn */
 	bool lacks_fds; /* result was caused by a lack of descriptors */
 	CUresult result;

@@ -21,7 +21,8 @@ struct slabs {
 	struct held held;
 	struct timer retry;
 	uint64_t retry_ns;
-	bool draining; /* no slab is created ahead */
+	uint64_t retired_ns; /* when an exported slab was last released; 0: none was */
+	bool draining;       /* no slab is created ahead */
 };
 
 /* One of the pool, without a handle. NULL: no memory. */

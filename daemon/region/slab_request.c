@@ -10,8 +10,17 @@
 #include <stdlib.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/fdpass.h"
 #include "daemon/region/slab_pool.h"
+
+/* How long a request waits for memory that the books call free and the device has not: a process
+ * that was killed takes a second to end, rarely more. Each pause is as long as those before it
+ * together. */
+#define WAIT_FIRST_NS 10000000ull
+#define WAIT_NS 1000000000ull
+/* and how long after its release such memory is waited for */
+#define RETURN_NS 10000000000ull
 
 static void slab_request_fail(struct slabs *slabs, struct slab_request *request, int status)
 {
@@ -46,6 +55,63 @@ static void slab_request_run(struct job *job)
 	}
 }
 
+/* Puts it first in turn; its bytes are set aside. */
+static void slab_request_again(struct slabs *slabs, struct slab_request *request)
+{
+	list_push_front(&slabs->requests, &request->link);
+}
+
+static void slab_request_fire(struct timer *timer)
+{
+	struct slab_request *request = container_of(timer, struct slab_request, timer);
+	struct slabs *slabs = request->slabs;
+
+	slab_request_again(slabs, request);
+	slab_pump(slabs);
+}
+
+/* Whether memory that clients gave back may not be free yet. */
+static bool slab_request_memory_may_return(const struct slabs *slabs)
+{
+	const struct slabs_books *books = &slabs->books;
+
+	return books->held + books->retiring + books->quarantined > 0 ||
+	       (slabs->retired_ns != 0 && clock_now() - slabs->retired_ns < RETURN_NS);
+}
+
+/* Later requests are served meanwhile. */
+static bool slab_request_wait(struct slabs *slabs, struct slab_request *request)
+{
+	if (request->waited_ns >= WAIT_NS || !slab_request_memory_may_return(slabs))
+		return false;
+
+	uint64_t ns = request->waited_ns > 0 ? request->waited_ns : WAIT_FIRST_NS;
+	request->waited_ns += ns;
+	request->timer.fire = slab_request_fire;
+	loop_timer_set(slabs->loop, &request->timer, clock_now() + ns);
+
+	return true;
+}
+
+/* The budget says it fits, so a process still maps retired memory: the ready slabs of other
+ * sizes may free enough, or that process ends. */
+static bool slab_request_retries(struct slabs *slabs, struct slab_request *request)
+{
+	if (request->lacks_fds || request->result != CUDA_ERROR_OUT_OF_MEMORY)
+		return false;
+
+	if (!request->retried && slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
+		request->retried = true;
+		slab_request_again(slabs, request);
+	} else if (!slab_request_wait(slabs, request)) {
+		return false;
+	}
+
+	slabs->requested += request->missing * request->bytes;
+
+	return true;
+}
+
 static void slab_request_done(struct job *job)
 {
 	struct slab_request *request = container_of(job, struct slab_request, job);
@@ -61,20 +127,12 @@ static void slab_request_done(struct job *job)
 	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.leased -= bytes;
 	slabs->books.uncreated += bytes;
-	int status = request->lacks_fds
-			     ? device_lacks_fds(slabs->device, "cuMemCreate")
-			     : device_failed(slabs->device, "cuMemCreate", request->result);
-
-	/* The budget says it fits, so a process still maps retired memory; the ready
-	 * slabs of other sizes may free enough. */
-	if (status == HBM_NO_SPACE && !request->retried &&
-	    slab_retire_others(slabs, request->bytes, UINT64_MAX)) {
-		request->retried = true;
-		slabs->requested += bytes;
-		list_push_front(&slabs->requests, &request->link);
-	} else {
-		slab_request_fail(slabs, request, status);
-	}
+	if (!slab_request_retries(slabs, request))
+		slab_request_fail(
+			slabs, request,
+			request->lacks_fds
+				? device_lacks_fds(slabs->device, "cuMemCreate")
+				: device_failed(slabs->device, "cuMemCreate", request->result));
 
 	slab_pump(slabs);
 }
@@ -190,6 +248,8 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	request->slabs = slabs;
 	request->missing = request->count;
 	request->retried = request->probed = false;
+	request->waited_ns = 0;
+	request->timer = (struct timer){0};
 	slabs->requested += request->missing * request->bytes;
 	list_push_back(&slabs->requests, &request->link);
 	slab_pump(slabs);

@@ -497,6 +497,59 @@ static void memory_held_by_somebody_else_is_no_space(void **state)
 	assert_int_equal(driver->cuMemRelease(outside), CUDA_SUCCESS);
 }
 
+/* The books call it free, and for a while the device has not got it: a process is ending. Others
+ * do not wait for that. */
+static void memory_that_comes_back_soon_is_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted first, late, other;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &first, 8 * MIB, 1), HBM_OK);
+	assert_int_equal(take(fixture, &other, 4 * MIB, 6), HBM_OK);
+	give(fixture, &first, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(fixture->pool.call.faults("cuMemCreate:1,cuMemCreate:2,cuMemCreate:3"), 0);
+	assert_int_equal(take(fixture, &late, 8 * MIB, 1), HBM_OK);
+	give(fixture, &late, false, false);
+	give(fixture, &other, false, false);
+}
+
+/* Nobody has given anything back: the memory is others', and does not come. */
+static void memory_that_others_have_is_not_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted wanted;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(fixture->pool.call.faults("cuMemCreate:1+"), 0);
+	assert_int_equal(take(fixture, &wanted, 8 * MIB, 1), HBM_NO_SPACE);
+	assert_int_equal(fixture->pool.call.calls("cuMemCreate") > 0, true);
+	assert_int_equal(wanted.request.waited_ns, 0);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+}
+
+/* It does not come back: the request is refused in the end, and another was served meanwhile. */
+static void waiting_for_memory_ends(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wanted first, late, other;
+
+	pool_run(&fixture->pool, all_ready, fixture);
+	assert_int_equal(take(fixture, &first, 8 * MIB, 1), HBM_OK);
+	slabs_drain(fixture->slabs); /* nothing is made ahead */
+	give(fixture, &first, true, false);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_int_equal(fixture->pool.call.faults("cuMemCreate:1+"), 0);
+	assert_int_equal(begin(fixture, &late, 8 * MIB, 1), HBM_OK);
+	assert_int_equal(take(fixture, &other, 4 * MIB, 1), HBM_OK); /* there are some ready */
+	assert_false(late.over);
+	pool_run(&fixture->pool, is_over, &late);
+	assert_int_equal(late.request.status, HBM_NO_SPACE);
+	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+	give(fixture, &other, false, false);
+}
+
 /* Random orders against a count of what is out. */
 static void random_orders_balance(void **state)
 {
@@ -555,6 +608,9 @@ int main(void)
 		TEST(a_request_that_waits_in_vain_is_refused),
 		TEST(making_ahead_is_retried),
 		TEST(memory_held_by_somebody_else_is_no_space),
+		TEST(memory_that_comes_back_soon_is_waited_for),
+		TEST(memory_that_others_have_is_not_waited_for),
+		TEST(waiting_for_memory_ends),
 		TEST(random_orders_balance),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
