@@ -117,6 +117,21 @@ static bool block_slot_is_valid(uint32_t slot)
 	return slot < HBM_WIRE_FENCES || slot == HBM_WIRE_NO_FENCE;
 }
 
+static int block_check_sync(struct hbm *hbm, const struct hbm_sync *sync)
+{
+	if (!block_slot_is_valid(sync->ready_slot) || !block_slot_is_valid(sync->fence_slot) ||
+	    sync->failed_slot >= HBM_WIRE_FENCES)
+		return hbm_fail(hbm, HBM_INVALID, "fences %u, %u and %u: there are %d",
+				sync->ready_slot, sync->fence_slot, sync->failed_slot,
+				HBM_WIRE_FENCES);
+
+	if (sync->failed_slot != 0 && sync->failed_slot == sync->fence_slot)
+		return hbm_fail(hbm, HBM_INVALID, "fence %u is to take two values",
+				sync->fence_slot);
+
+	return 0;
+}
+
 /* Fills in the header and finds where blocks and segments go. */
 static int block_init(struct builder *builder, uint32_t ns, size_t count,
 		      const struct hbm_sync *sync)
@@ -132,13 +147,13 @@ static int block_init(struct builder *builder, uint32_t ns, size_t count,
 		return hbm_fail(hbm, HBM_LIMIT, "%zu blocks: a request has at most %zu", count,
 				most);
 
-	static const struct hbm_sync no_fences = {HBM_WIRE_NO_FENCE, HBM_WIRE_NO_FENCE, 0, 0};
+	static const struct hbm_sync no_fences = {HBM_WIRE_NO_FENCE, HBM_WIRE_NO_FENCE, 0, 0, 0};
 	if (!sync)
 		sync = &no_fences;
 
-	if (!block_slot_is_valid(sync->ready_slot) || !block_slot_is_valid(sync->fence_slot))
-		return hbm_fail(hbm, HBM_INVALID, "fences %u and %u: there are %d",
-				sync->ready_slot, sync->fence_slot, HBM_WIRE_FENCES);
+	int rc = block_check_sync(hbm, sync);
+	if (rc)
+		return rc;
 
 	builder->message = hbm->scratch;
 	*builder->message = (struct hbm_wire_blocks){
@@ -147,6 +162,7 @@ static int block_init(struct builder *builder, uint32_t ns, size_t count,
 		.ready_slot = sync->ready_slot,
 		.ready_value = sync->ready_value,
 		.fence_slot = sync->fence_slot,
+		.failed_slot = sync->failed_slot,
 		.fence_value = sync->fence_value,
 	};
 	size_t used = sizeof(*builder->message) + count * sizeof(struct hbm_wire_block);

@@ -60,7 +60,7 @@ struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t ns,
 				.count = count,
 				.span_count = span_count,
 				.wait.slot = HBM_WIRE_NO_FENCE,
-				.fence_slot = HBM_WIRE_NO_FENCE,
+				.fence.slot = HBM_WIRE_NO_FENCE,
 				.regions = regions};
 	/* Keeps the namespace even if the session closes it. */
 	namespaces_ref(namespaces, batch->ns);
@@ -81,11 +81,16 @@ static void batch_release_segments(struct batch *batch)
 static void batch_end(struct batch *batch)
 {
 	struct hbm_wire_results *reply = batch->reply;
+	uint32_t exist = 0;
 
-	for (uint32_t i = 0; i < batch->count; i++)
+	for (uint32_t i = 0; i < batch->count; i++) {
 		reply->done += reply->results[i].status == HBM_OK;
+		exist += reply->results[i].status == HBM_EXISTS;
+	}
+
 	batch_release_segments(batch);
-	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
+	session_complete(batch->request->session, &batch->fence,
+			 batch->count - reply->done - exist);
 	request_reply(batch->request, HBM_OK, &reply->count,
 		      sizeof(*reply) - sizeof(reply->header) +
 			      batch->count * sizeof(reply->results[0]));
@@ -95,7 +100,7 @@ static void batch_end(struct batch *batch)
 void batch_refuse(struct batch *batch, int status, const char *why)
 {
 	batch_release_segments(batch);
-	session_fence(batch->request->session, batch->fence_slot, batch->fence_value);
+	session_complete(batch->request->session, &batch->fence, batch->count);
 	request_refuse(batch->request, status, "%s", why);
 	batch_free(batch);
 }

@@ -40,8 +40,7 @@ struct batch {
 	uint64_t block_bytes; /* logical, the namespace's */
 	uint32_t count;       /* blocks */
 	uint32_t span_count, in_use;
-	uint32_t fence_slot;
-	uint64_t fence_value;
+	struct completion_fence fence;
 	struct device *device;
 	const struct hbm_wire_range *segments; /* [span_count], the request's */
 	struct region **regions;               /* [span_count], the first `in_use` of them */
@@ -60,7 +59,7 @@ struct batch *batch_new(struct hbmd *hbmd, struct request *request, uint32_t ns,
 			uint32_t span_count);
 /* The most memory that a batch of so many blocks and segments takes. */
 uint64_t batch_bytes(uint64_t count, uint64_t span_count);
-/* Refuses the request, sets its fence, and frees the batch. */
+/* Refuses the request, completes its fence with all blocks failed, and frees the batch. */
 void batch_refuse(struct batch *batch, int status, const char *why);
 /* Prepares it and starts its transfers, from its session's next slice on. */
 void batch_begin(struct batch *batch);

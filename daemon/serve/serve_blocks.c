@@ -169,13 +169,28 @@ static bool serve_blocks_use_segments(struct work *work, struct slice *slice)
 	return true;
 }
 
+static struct completion_fence serve_blocks_fence(const struct hbm_wire_blocks *message)
+{
+	return (struct completion_fence){.slot = message->fence_slot,
+					 .failed_slot = message->failed_slot,
+					 .value = message->fence_value};
+}
+
+/* Completes the fence of a request that never became a batch: all its blocks have failed. */
+static void serve_blocks_fail(struct request *request)
+{
+	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
+	struct completion_fence fence = serve_blocks_fence(message);
+
+	session_complete(request->session, &fence, message->count);
+}
+
 static void serve_blocks_arrive(struct batch *batch, const struct hbm_wire_blocks *message)
 {
 	struct refusal refusal;
 	const struct reason why = refusal_reason(&refusal);
 
-	batch->fence_slot = message->fence_slot;
-	batch->fence_value = message->fence_value;
+	batch->fence = serve_blocks_fence(message);
 	batch->wait = (struct ready_wait){.id = message->header.id,
 					  .slot = message->ready_slot,
 					  .value = message->ready_value,
@@ -204,7 +219,7 @@ static void serve_blocks(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
-	session_fence(request->session, message->fence_slot, message->fence_value);
+	serve_blocks_fail(request);
 	if (!is_open)
 		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
 			       message->ns);
@@ -224,9 +239,7 @@ void serve_load(struct hbmd *hbmd, struct request *request)
 
 void serve_blocks_cancelled(struct request *request)
 {
-	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
-
-	session_fence(request->session, message->fence_slot, message->fence_value);
+	serve_blocks_fail(request);
 	request_refuse(request, HBM_CANCELLED, "%s", serve_blocks_unready(HBM_CANCELLED));
 }
 

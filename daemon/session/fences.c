@@ -105,13 +105,19 @@ void fences_close(struct fences *fences)
 	*fences = (struct fences){0};
 }
 
-void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
+static void fences_set(struct fences *fences, uint32_t slot, uint64_t value)
 {
-	if (slot == HBM_WIRE_NO_FENCE)
-		return;
 	assert(slot < HBM_WIRE_FENCES);
 	/* Release: a reader that sees the value also sees all writes before it. */
 	__atomic_store_n(&fences->page[slot], value, __ATOMIC_RELEASE);
+}
+
+void fences_complete(struct fences *fences, const struct completion_fence *fence, uint64_t failed)
+{
+	if (fence->failed_slot != 0)
+		fences_set(fences, fence->failed_slot, failed);
+	if (fence->slot != HBM_WIRE_NO_FENCE)
+		fences_set(fences, fence->slot, fence->value);
 }
 
 static bool fences_is_over(const struct fences *fences, const struct ready_wait *wait, uint64_t now,

@@ -35,6 +35,14 @@ struct ready_wait {
 	int status; /* the fences' */
 };
 
+/* What the end of a request writes: how many of its blocks failed, then the value, so that
+ * who sees the value sees the number too. */
+struct completion_fence {
+	uint32_t slot;        /* HBM_WIRE_NO_FENCE: none */
+	uint32_t failed_slot; /* 0: none */
+	uint64_t value;
+};
+
 struct fences {
 	struct loop *loop;
 	volatile uint64_t *page; /* HBM_WIRE_FENCES slots */
@@ -50,8 +58,7 @@ int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns); 
 void fences_close(struct fences *fences); /* nothing may wait; accepts a zeroed one */
 /* Closes the memfd after it was sent. */
 void fences_handed_over(struct fences *fences);
-void fences_set(struct fences *fences, uint32_t slot,
-		uint64_t value); /* HBM_WIRE_NO_FENCE: nothing */
+void fences_complete(struct fences *fences, const struct completion_fence *fence, uint64_t failed);
 void fences_wait(struct fences *fences, struct ready_wait *wait);
 /* Fires the waits of that request (NULL: all waits) with HBM_CANCELLED. False: there was
  * none. */

@@ -373,9 +373,10 @@ bool session_is_operator(const struct session *session)
 	return user_is_operator(session->uid);
 }
 
-void session_fence(struct session *session, uint32_t slot, uint64_t value)
+void session_complete(struct session *session, const struct completion_fence *fence,
+		      uint64_t failed)
 {
-	fences_set(&session->fences, slot, value);
+	fences_complete(&session->fences, fence, failed);
 }
 
 void session_work(struct session *session, struct work *work)

@@ -161,9 +161,10 @@ bool session_is_operator(const struct session *session);
 /* For HELLO: charges for the session and for what it needs. HBM_OK, or HBM_LIMIT, with the
  * resource that is short and how much of it was asked for. */
 int session_charge(struct session *session, enum ledger_resource *resource, uint64_t *amount);
-/* Sets a fence of the session, whether or not the session still lives. slot
- * HBM_WIRE_NO_FENCE: none. */
-void session_fence(struct session *session, uint32_t slot, uint64_t value);
+/* Completes a request of so many failed blocks in the fences of the session, whether or not
+ * the session still lives. */
+void session_complete(struct session *session, const struct completion_fence *fence,
+		      uint64_t failed);
 /* Leaves the work to the session's turns, after that which it has. Dead sessions have turns
  * too. */
 void session_work(struct session *session, struct work *work);

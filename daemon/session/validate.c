@@ -175,13 +175,29 @@ static int validate_check_segments(const struct hbm_wire_blocks *blocks, struct 
 	return status;
 }
 
-static int validate_check_blocks(const void *message, struct refusal *why)
+static int validate_check_fences(const struct hbm_wire_blocks *blocks, struct refusal *why)
 {
-	const struct hbm_wire_blocks *blocks = message;
 	int status = validate_slot("ready_slot", blocks->ready_slot, why);
 	if (status == HBM_OK)
 		status = validate_slot("fence_slot", blocks->fence_slot, why);
+	if (status != HBM_OK || blocks->failed_slot == 0)
+		return status;
 
+	if (blocks->failed_slot >= HBM_WIRE_FENCES)
+		return validate_refuse(why, HBM_INVALID,
+				       "failed_slot is %u, expected 1 to %d, or 0 for none",
+				       blocks->failed_slot, HBM_WIRE_FENCES - 1);
+	if (blocks->failed_slot == blocks->fence_slot)
+		return validate_refuse(why, HBM_INVALID, "failed_slot is %u, as fence_slot is",
+				       blocks->failed_slot);
+
+	return HBM_OK;
+}
+
+static int validate_check_blocks(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_blocks *blocks = message;
+	int status = validate_check_fences(blocks, why);
 	uint64_t segments = 0;
 	for (uint32_t i = 0; status == HBM_OK && i < blocks->count; i++) {
 		status = validate_check_block(blocks, i, why);
@@ -241,8 +257,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define BLOCKS                                                                                     \
 	.count_at = offsetof(struct hbm_wire_blocks, count),                                       \
 	.record = sizeof(struct hbm_wire_block),                                                   \
-	.segments_at = offsetof(struct hbm_wire_blocks, segments),                                 \
-	.zero_at = offsetof(struct hbm_wire_blocks, zero), .check = validate_check_blocks
+	.segments_at = offsetof(struct hbm_wire_blocks, segments), .check = validate_check_blocks
 #define RANGES                                                                                     \
 	.count_at = offsetof(struct hbm_wire_ranges, count),                                       \
 	.record = sizeof(struct hbm_wire_range),                                                   \

@@ -212,17 +212,23 @@ struct hbm_block {
 	size_t segment_count;
 };
 
-/* Both fences are optional: HBM_WIRE_NO_FENCE as the slot. HBM_NO_FENCES has neither. */
+/* Each is optional: HBM_WIRE_NO_FENCE as the slot, or 0 as failed_slot. HBM_NO_FENCES has
+ * none. */
 struct hbm_sync {
 	uint32_t ready_slot; /* the daemon starts when this fence has reached ready_value */
 	/* the daemon sets this fence to fence_value when the request ends, with any status */
 	uint32_t fence_slot;
 	uint64_t ready_value, fence_value;
+	/* Before that, the daemon sets this one to the number of blocks that failed: a stream
+	 * that has waited for the fence reads here whether the blocks are what it asked for. A
+	 * result other than HBM_OK and HBM_EXISTS is a failure; of a refused request all blocks
+	 * have failed. 1 to HBM_WIRE_FENCES - 1, not fence_slot; 0: none. */
+	uint32_t failed_slot;
 };
 #ifdef __cplusplus
 #define HBM_NO_FENCES ((const struct hbm_sync *)0)
 #else
-#define HBM_NO_FENCES (&(const struct hbm_sync){HBM_WIRE_NO_FENCE, HBM_WIRE_NO_FENCE, 0, 0})
+#define HBM_NO_FENCES (&(const struct hbm_sync){HBM_WIRE_NO_FENCE, HBM_WIRE_NO_FENCE, 0, 0, 0})
 #endif
 
 struct hbm_lookup {

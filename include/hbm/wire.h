@@ -240,7 +240,8 @@ struct hbm_wire_blocks {
 	uint64_t ready_value;
 	/* set to fence_value when the request ends, with any status; or HBM_WIRE_NO_FENCE */
 	uint32_t fence_slot;
-	uint32_t zero;
+	/* set, before that one, to how many blocks failed: 1 to HBM_WIRE_FENCES - 1; 0: none */
+	uint32_t failed_slot;
 	uint64_t fence_value;
 	struct hbm_wire_block blocks[];
 };

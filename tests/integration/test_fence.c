@@ -167,6 +167,85 @@ static void test_a_miss_sets_its_fence(void **state)
 	expect_fence(511, UINT64_MAX);
 }
 
+/* A stream that has waited for the fence reads beside it whether its blocks are there. */
+static void expect_failed(int status, uint64_t value, uint64_t failed, hbm_ticket ticket)
+{
+	expect_fence(7, value);
+	assert_int_equal(*hbm_fence(kv.hbm, 8), failed);
+	assert_int_equal(hbm_wait(kv.hbm, ticket, 20000), status);
+}
+
+static void test_the_blocks_that_failed_are_counted(void **state)
+{
+	(void)state;
+	hbm_ticket ticket;
+	struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 7, .failed_slot = 8};
+
+	*hbm_fence(kv.hbm, 8) = 99;
+	sync.fence_value = 1;
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 16, &sync, results, &ticket), 0);
+	expect_failed(0, 1, 0, ticket);
+
+	/* what is there already is no failure; what has no parent is one */
+	sync.fence_value = 2;
+	blocks[15].key.bytes[15] ^= 0x55;
+	blocks[15].parent.bytes[15] ^= 0x55;
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 16, &sync, results, &ticket), 0);
+	expect_failed(0, 2, 1, ticket);
+	assert_int_equal(results[0].status, HBM_EXISTS);
+	assert_int_equal(results[15].status, HBM_NO_PARENT);
+
+	/* three that were never stored, among 16 */
+	for (size_t i = 3; i < 6; i++)
+		blocks[i].key.bytes[15] ^= 0x55;
+	blocks[15].key.bytes[15] ^= 0x55;
+	sync.fence_value = 3;
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 16, &sync, results, &ticket), 0);
+	expect_failed(0, 3, 3, ticket);
+	assert_int_equal(results[4].status, HBM_MISS);
+	assert_int_equal(results[6].status, HBM_OK);
+
+	/* a refused request: all of them */
+	sync.fence_value = 4;
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns + 1, blocks, 16, &sync, results, &ticket),
+			 0);
+	expect_failed(HBM_NOT_FOUND, 4, 16, ticket);
+
+	const struct hbm_range all = {kv.region, 0, hbm_region_bytes(kv.region)};
+	assert_int_equal(hbm_decommit(kv.hbm, &all, 1), 0);
+	sync.fence_value = 5;
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 12, &sync, results, &ticket), 0);
+	expect_failed(HBM_NOT_FOUND, 5, 12, ticket);
+}
+
+static void test_a_cancelled_request_has_failed_as_a_whole(void **state)
+{
+	(void)state;
+	hbm_ticket ticket;
+	const struct hbm_sync sync = {.ready_slot = 3,
+				      .ready_value = 10,
+				      .fence_slot = 7,
+				      .fence_value = 1,
+				      .failed_slot = 8};
+
+	assert_int_equal(hbm_submit_store(kv.hbm, kv.ns, blocks, 5, &sync, results, &ticket), 0);
+	assert_int_equal(hbm_cancel(kv.hbm, ticket), 0);
+	expect_failed(HBM_CANCELLED, 1, 5, ticket);
+}
+
+static void test_a_slot_for_the_failed_is_checked_before_anything_is_sent(void **state)
+{
+	(void)state;
+	hbm_ticket ticket;
+	struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 7, .failed_slot = 7};
+
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, &sync, NULL, &ticket),
+			 HBM_INVALID);
+	sync.failed_slot = HBM_WIRE_FENCES;
+	assert_int_equal(hbm_submit_load(kv.hbm, kv.ns, blocks, 1, &sync, NULL, &ticket),
+			 HBM_INVALID);
+}
+
 /* ---- Fences from the client ---- */
 
 static sem_t may_signal;
@@ -287,6 +366,9 @@ int main(void)
 		TEST(test_a_fence_is_set_when_the_bytes_are_there),
 		TEST(test_a_fence_is_set_also_when_a_request_is_refused),
 		TEST(test_a_miss_sets_its_fence),
+		TEST(test_the_blocks_that_failed_are_counted),
+		TEST(test_a_cancelled_request_has_failed_as_a_whole),
+		TEST(test_a_slot_for_the_failed_is_checked_before_anything_is_sent),
 		TEST(test_a_store_waits_until_the_data_is_ready),
 		TEST(test_a_fence_without_a_doorbell),
 		cmocka_unit_test_setup_teardown(test_a_ready_fence_times_out, setup_impatient,

@@ -60,10 +60,10 @@
 		ZERO("deadline_us", 8), A_KEY("keys[0]", WIRE_KEY), A_KEY("keys[1]", WIRE_KEY)
 #define BLOCKS(parent)                                                                             \
 	ANY("ns", 4), COUNT("count", 2), COUNT("segments", 3), SLOTS("ready_slot"),                \
-		ANY("ready_value", 8), SLOTS("fence_slot"), ZERO("zero", 4),                       \
-		ANY("fence_value", 8), BLOCK("blocks[0]", parent, 1),                              \
-		BLOCK("blocks[1]", parent, 2), RANGE("segments[0]"), RANGE("segments[1]"),         \
-		RANGE("segments[2]")
+		ANY("ready_value", 8), SLOTS("fence_slot"),                                        \
+		FROM("failed_slot", 4, 0, HBM_WIRE_FENCES - 1), ANY("fence_value", 8),             \
+		BLOCK("blocks[0]", parent, 1), BLOCK("blocks[1]", parent, 2),                      \
+		RANGE("segments[0]"), RANGE("segments[1]"), RANGE("segments[2]")
 
 #define RANGES_BYTES (sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range))
 #define KEYS_BYTES (sizeof(struct hbm_wire_keys) + 2 * sizeof(struct hbm_wire_key))

@@ -56,7 +56,7 @@ static void test_store_and_load(void **state)
 	const struct hbm_segment a[] = {{first, 4096, 4096}, {second, 0, 8192}, {first, 100, 4096}};
 	const struct hbm_segment b[] = {{second, 3 * SLAB, 16384}};
 	const struct hbm_block blocks[] = {{{{1}}, {{0}}, a, 3}, {{{2}}, {{1}}, b, 1}};
-	const struct hbm_sync sync = {3, 4, 30, 40};
+	const struct hbm_sync sync = {3, 4, 30, 40, 5};
 	hbm_ticket ticket;
 	hbm_result results[2] = {{0xff, 0, 0}, {0xff, 0, 0}};
 	assert_int_equal(hbm_submit_store(hbm, 6, blocks, 2, &sync, results, &ticket), 0);
@@ -75,7 +75,7 @@ static void test_store_and_load(void **state)
 	assert_int_equal(message->fence_slot, 4);
 	assert_int_equal(message->ready_value, 30);
 	assert_int_equal(message->fence_value, 40);
-	assert_int_equal(message->zero, 0);
+	assert_int_equal(message->failed_slot, 5);
 	check_wire_block(message, 0, 1, 0, 3);
 	check_wire_block(message, 1, 2, 1, 1);
 	const struct hbm_wire_range *segments = (const void *)&message->blocks[2];
@@ -91,6 +91,7 @@ static void test_store_and_load(void **state)
 	message = fake.last;
 	assert_int_equal(message->ready_slot, HBM_WIRE_NO_FENCE);
 	assert_int_equal(message->fence_slot, HBM_WIRE_NO_FENCE);
+	assert_int_equal(message->failed_slot, 0);
 
 	/* A load has no parents, whatever the caller left there. */
 	check_wire_block(message, 1, 2, 0, 1);
@@ -142,8 +143,8 @@ static void test_blocks_are_checked_here(void **state)
 	assert_int_equal(hbm_store(hbm, 1, sizes, 0, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, sizes, SIZE_MAX, NULL), HBM_LIMIT);
 	hbm_ticket ticket;
-	const struct hbm_sync ready = {HBM_WIRE_FENCES, 0, 0, 0},
-			      fence = {0, HBM_WIRE_FENCES, 0, 0};
+	const struct hbm_sync ready = {HBM_WIRE_FENCES, 0, 0, 0, 0},
+			      fence = {0, HBM_WIRE_FENCES, 0, 0, 0};
 	assert_int_equal(hbm_submit_load(hbm, 1, sizes, 1, &ready, NULL, &ticket), HBM_INVALID);
 	assert_int_equal(hbm_submit_load(hbm, 1, sizes, 1, &fence, NULL, &ticket), HBM_INVALID);
 	assert_int_equal(fake.seen[HBM_WIRE_STORE] + fake.seen[HBM_WIRE_LOAD], 0);

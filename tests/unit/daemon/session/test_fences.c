@@ -113,6 +113,14 @@ static void write_fence(struct fixture *fixture, uint32_t slot, uint64_t value)
 	__atomic_store_n(&fixture->fences.page[slot], value, __ATOMIC_RELEASE);
 }
 
+static void complete(struct fixture *fixture, uint32_t slot, uint32_t failed_slot, uint64_t value,
+		     uint64_t failed)
+{
+	const struct completion_fence fence = {slot, failed_slot, value};
+
+	fences_complete(&fixture->fences, &fence, failed);
+}
+
 static bool has_rung(const struct fixture *fixture)
 {
 	struct pollfd poller = {.fd = fixture->fences.doorbell, .events = POLLIN};
@@ -190,8 +198,8 @@ static void a_fence_is_reached_by_its_value_and_no_less(void **state)
 	struct waiter *less = start(fixture, 1, 0, 6);
 	struct waiter *last = start(fixture, 2, HBM_WIRE_FENCES - 1, UINT64_MAX);
 
-	fences_set(&fixture->fences, HBM_WIRE_NO_FENCE, UINT64_MAX);
-	fences_set(&fixture->fences, 0, 5);
+	complete(fixture, HBM_WIRE_NO_FENCE, 0, UINT64_MAX, 0);
+	complete(fixture, 0, 0, 5, 0);
 	run_until(fixture, exact);
 	assert_int_equal(exact->status, HBM_OK);
 	assert_int_equal(less->fired, 0);
@@ -205,6 +213,30 @@ static void a_fence_is_reached_by_its_value_and_no_less(void **state)
 	assert_int_equal(less->status, HBM_SHUTDOWN);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(fixture->waiters[i].fired, 1);
+}
+
+static void the_failed_blocks_are_written_beside_the_value(void **state)
+{
+	struct fixture *fixture = *state;
+	const volatile uint64_t *page = fixture->fences.page;
+
+	write_fence(fixture, 6, 77);
+	complete(fixture, 5, 6, 1, 3);
+	assert_int_equal(page[5], 1);
+	assert_int_equal(page[6], 3);
+
+	/* 0 when all went well, whatever was there */
+	complete(fixture, 5, 6, 2, 0);
+	assert_int_equal(page[5], 2);
+	assert_int_equal(page[6], 0);
+
+	/* alone; and slot 0 is none, so it keeps what it has */
+	complete(fixture, HBM_WIRE_NO_FENCE, HBM_WIRE_FENCES - 1, 9, 4);
+	assert_int_equal(page[HBM_WIRE_FENCES - 1], 4);
+	write_fence(fixture, 0, 8);
+	complete(fixture, 5, 0, 3, 4);
+	assert_int_equal(page[5], 3);
+	assert_int_equal(page[0], 8);
 }
 
 static void who_waits_too_long_is_told_so(void **state)
@@ -265,7 +297,7 @@ static void the_page_stays_when_its_file_is_handed_over(void **state)
 
 	fences_handed_over(&fixture->fences);
 	assert_int_equal(fixture->fences.memfd, -1);
-	fences_set(&fixture->fences, 3, 9);
+	complete(fixture, 3, 0, 9, 0);
 	assert_int_equal(fixture->fences.page[3], 9);
 
 	fences_close(&fixture->fences);
@@ -327,6 +359,7 @@ int main(void)
 		TEST(the_bell_is_answered_at_once),
 		TEST(the_next_look_is_a_sixteenth_away),
 		TEST(a_fence_is_reached_by_its_value_and_no_less),
+		TEST(the_failed_blocks_are_written_beside_the_value),
 		TEST(who_waits_too_long_is_told_so),
 		TEST(one_or_all_are_cancelled),
 		TEST(after_the_end_no_wait_succeeds),

@@ -64,8 +64,8 @@ static void fences_are_shared_both_ways(void **state)
 	assert_int_equal(ftruncate(fds[0], 0), -1); /* sealed */
 	assert_int_equal(ftruncate(fds[0], 8192), -1);
 
-	session_fence(rig->session, 511, 42);
-	session_fence(rig->session, HBM_WIRE_NO_FENCE, 1);
+	session_complete(rig->session, &(struct completion_fence){511, 0, 42}, 0);
+	session_complete(rig->session, &(struct completion_fence){HBM_WIRE_NO_FENCE, 0, 1}, 9);
 	assert_int_equal(page[511], 42);
 
 	page[3] = 5; /* reached before, beyond, and later */
@@ -145,7 +145,7 @@ static void fences_that_do_not_come_cost_little(void **state)
 	assert_in_range(watched.looks, 1, 200); /* every FENCES_TICK_NS would be 2,000 */
 	uint64_t set_ns = clock_now(), waited_ns = set_ns - waiter.wait.since_ns;
 	assert_in_range(watched.fences.tick.at_ns, 0, set_ns + waited_ns / FENCES_BACKOFF);
-	fences_set(&watched.fences, 2, 1);
+	fences_complete(&watched.fences, &(struct completion_fence){2, 0, 1}, 0);
 	pool_run(&rig->pool, has_fired, &waiter);
 	assert_int_equal(waiter.status, HBM_OK);
 	fences_close(&watched.fences);

@@ -167,14 +167,17 @@ static void test_reasons_of_blocks(void **state)
 	assert_refused(load, HBM_INVALID, "blocks[1].key is all zero, which is reserved");
 	second->zero = 3;
 	assert_refused(load, HBM_INVALID, "blocks[1].zero is 3, expected 0");
+	load.blocks.fence_slot = 9;
+	load.blocks.failed_slot = 9;
+	assert_refused(load, HBM_INVALID, "failed_slot is 9, as fence_slot is");
+	load.blocks.failed_slot = 512;
+	assert_refused(load, HBM_INVALID, "failed_slot is 512, expected 1 to 511, or 0 for none");
 	load.blocks.fence_slot = 512;
 	assert_refused(load, HBM_INVALID,
 		       "fence_slot is 512, expected 0 to 511, or 4294967295 for none");
 	load.blocks.ready_slot = 513;
 	assert_refused(load, HBM_INVALID,
 		       "ready_slot is 513, expected 0 to 511, or 4294967295 for none");
-	load.blocks.zero = 1;
-	assert_refused(load, HBM_INVALID, "zero is 1, expected 0");
 }
 
 static void test_reasons_of_the_rest(void **state)
