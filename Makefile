@@ -39,11 +39,11 @@ WERROR ?=
 BUILD := build$(if $(CLANG),/clang)$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)
 
 # ---- What a machine needs, by Debian package; each target installs what it uses and no more. ----
-DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libinih-dev libjansson-dev
-DEPS_CHECK := $(DEPS_BUILD) libcmocka-dev clang g++ mandoc systemd python3
+DEPS_BUILD := gcc clang make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libinih-dev libjansson-dev
+DEPS_CHECK := $(DEPS_BUILD) libcmocka-dev g++ mandoc systemd python3
 DEPS_LINT := $(DEPS_CHECK) clang-format
 DEPS_BENCH := $(DEPS_BUILD) libcmocka-dev fio
-DEPS_PACK := $(DEPS_BUILD) libcmocka-dev clang
+DEPS_PACK := $(DEPS_BUILD) libcmocka-dev
 DEPS_ANALYZE := $(DEPS_BUILD) clang-tidy
 DEPS_COVERAGE := $(DEPS_CHECK) gcovr
 
@@ -129,12 +129,18 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 # compiles the rest; the oldest target it is written for is the one that runs on all of them.
 PTX_CC := clang
 PTX_FLAGS := -x cuda --cuda-path=/nonexistent --cuda-device-only --cuda-gpu-arch=sm_70 -nocudainc -nocudalib -O3 \
-	-Wall -Wextra $(ERROR)
+	-ffreestanding -ffp-contract=off -I. -Wall -Wextra $(ERROR)
 
 $(BUILD)/obj/%.ptx: %.cu
 	@mkdir -p $(@D)
 	$(call say,PTX)
-	$(Q)$(PTX_CC) $(PTX_FLAGS) -S $< -o $@
+	$(Q)$(PTX_CC) $(PTX_FLAGS) -MD -MP -MT $@ -MF $@.d -S $< -o $@
+
+# The same sources once more, as C: what the soft driver runs for the entries of those names.
+$(BUILD)/obj/%.soft.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(COMPILE) $(ERROR) -ffp-contract=off -include kernels/soft/grid.h -x c -MMD -MP -c $< -o $@
 
 # A module that has device code takes it in: see tests/support/device_code.h.
 DEVICE_SRC := $(patsubst %.cu,%.c,$(wildcard kernels/device/*.cu tests/*/*.cu))
@@ -163,7 +169,7 @@ $(BUILD)/libhbm.so.$(VERSION): $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SR
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so.$(SOVERSION)
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so
 
-$(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC))
+$(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC)) $(patsubst %.cu,$(BUILD)/obj/%.soft.o,$(wildcard kernels/device/*.cu))
 	$(call say,LD)
 	$(Q)$(LINK) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
 

@@ -14,6 +14,7 @@
 #include "kernels/soft/backing.h"
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
+#include "kernels/soft/grid.h"
 #include "kernels/soft/hold.h"
 #include "kernels/soft/host.h"
 #include "kernels/soft/kernel.h"
@@ -50,6 +51,8 @@ static int life_configure_first(const struct driver_soft_options *given)
 
 	call_reset();
 	result = life_faults_configure(given != NULL ? given->fail : NULL);
+	if (result == 0)
+		result = grid_register();
 	if (result < 0)
 		return result;
 

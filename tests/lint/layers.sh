@@ -24,7 +24,7 @@ below[client/plan]="client/plan daemon/base"
 below[client/ctl]="include/hbm client/plan kernels/driver"
 below[kernels/driver]="include/hbm"
 below[kernels/device]="kernels/driver"
-below[kernels/soft]="kernels/driver include/hbm"
+below[kernels/soft]="kernels/driver kernels/device include/hbm"
 below[include/hbm]=""
 
 # Ours are all that are quoted, and <hbm/...>.

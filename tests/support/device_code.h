@@ -6,18 +6,11 @@
  */
 #pragma once
 
+#include "kernels/device/ptx.h"
 #include "kernels/driver/driver.h"
 #include "kernels/soft/soft.h"
 
 #include <stdbool.h>
-
-/* Defines `const char symbol[]`, which the file declares: the PTX of its NAME.cu with a
- * zero at its end. */
-#define DEVICE_CODE(symbol)                                                                        \
-	__asm__(".pushsection .rodata\n.globl " #symbol "\n" #symbol ":\n"                         \
-		".incbin \"" DEVICE_PTX "\"\n" /* the build says where */                          \
-		".byte 0\n"                                                                        \
-		".popsection\n")
 
 /* Gives the host function to the soft driver; nothing to do on a real one. False: it was
  * refused. */
