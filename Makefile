@@ -129,7 +129,7 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 # compiles the rest; the oldest target it is written for is the one that runs on all of them.
 PTX_CC := clang
 PTX_FLAGS := -x cuda --cuda-path=/nonexistent --cuda-device-only --cuda-gpu-arch=sm_70 -nocudainc -nocudalib -O3 \
-	-ffreestanding -ffp-contract=off -I. -Wall -Wextra $(ERROR)
+	-Xclang -target-feature -Xclang +ptx60 -ffreestanding -ffp-contract=off -I. -Wall -Wextra $(ERROR)
 
 $(BUILD)/obj/%.ptx: %.cu
 	@mkdir -p $(@D)

@@ -11,9 +11,10 @@
 /* X(entry, module): the names of the struct, without _job, and of the .cu file. */
 #define DEVICE_KERNELS(X)                                                                          \
 	X(gather_pieces, gather)                                                                   \
-	X(gather_rows, gather)
+	X(gather_rows, gather)                                                                     \
+	X(checksum_pieces, checksum)
 /* X(module): the .cu files. */
-#define DEVICE_MODULES(X) X(gather)
+#define DEVICE_MODULES(X) X(gather) X(checksum)
 
 /* ---- gather: between pieces anywhere and one flat range ---- */
 
@@ -36,4 +37,21 @@ struct gather_pieces_job {
 struct gather_rows_job {
 	uint64_t flat, base, stride, row_bytes, count;
 	uint32_t scatter, zero;
+};
+
+/* ---- checksum: of blocks, each in one or more pieces ---- */
+
+enum { CHECKSUM_PIECES = 120 }; /* in one launch */
+
+struct checksum_piece {
+	uint64_t address, bytes;
+	uint64_t at;  /* in its block */
+	uint64_t sum; /* which of the sums is its block's */
+};
+
+/* Adds the terms of every piece to its block's sum. */
+struct checksum_pieces_job {
+	uint64_t sums;
+	uint64_t count;
+	struct checksum_piece pieces[CHECKSUM_PIECES];
 };

@@ -57,6 +57,21 @@ static DEVICE void MEMORY *thread_memory(uint64_t address, uint64_t bytes, int w
 	return (void MEMORY *)address;
 }
 
+/* Adds to a word what the threads of a warp have, of whom all call this, for one word. */
+static DEVICE __attribute__((unused)) void add_u64(uint64_t address, uint64_t value)
+{
+	for (uint32_t apart = 16; apart != 0; apart /= 2) {
+		const uint32_t low = __nvvm_shfl_sync_down_i32(-1, (uint32_t)value, apart, 31);
+		const uint32_t high =
+			__nvvm_shfl_sync_down_i32(-1, (uint32_t)(value >> 32), apart, 31);
+
+		value += (uint64_t)high << 32 | low;
+	}
+
+	if (__nvvm_read_ptx_sreg_tid_x() % 32 == 0)
+		__atomic_fetch_add((uint64_t MEMORY *)address, value, __ATOMIC_RELAXED);
+}
+
 #else /* for the soft driver: its build includes kernels/soft/grid.h first */
 
 #define DEVICE inline
@@ -77,6 +92,11 @@ static DEVICE void MEMORY *thread_memory(uint64_t address, uint64_t bytes, int w
 #define thread_row() grid_thread.row
 #define thread_rows() grid_thread.rows
 #define thread_memory(address, bytes, writes) grid_memory(address, bytes, writes)
+
+static inline __attribute__((unused)) void add_u64(uint64_t address, uint64_t value)
+{
+	*(uint64_t *)grid_memory(address, 8, 1) += value;
+}
 
 #endif
 
