@@ -45,18 +45,34 @@ CUresult gather_pieces_launch(struct kernels *kernels, const struct driver *driv
 	return result;
 }
 
+/* A row of the grid for each row of memory, and what copies one. */
+static struct kernel_grid gather_grid(uint64_t rows, uint64_t row_bytes)
+{
+	return (struct kernel_grid){kernel_blocks(row_bytes / THREAD_BYTES, PIECE_BLOCKS),
+				    rows < KERNEL_ROWS_MAX ? (uint32_t)rows : KERNEL_ROWS_MAX};
+}
+
 CUresult gather_rows_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			    const struct gather_rows_job *job)
 {
 	struct gather_rows_job copy = *job;
-	const uint64_t rows = job->count < KERNEL_ROWS_MAX ? job->count : KERNEL_ROWS_MAX;
+
+	if (job->count == 0 || job->row_bytes == 0)
+		return CUDA_SUCCESS;
+
+	return kernels_launch(kernels, driver, stream, KERNEL_gather_rows,
+			      gather_grid(job->count, job->row_bytes), &copy);
+}
+
+CUresult compact_rows_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
+			     const struct compact_rows_job *job)
+{
+	struct compact_rows_job copy = *job;
+	const uint64_t rows = job->outer * job->kept;
 
 	if (rows == 0 || job->row_bytes == 0)
 		return CUDA_SUCCESS;
 
-	return kernels_launch(
-		kernels, driver, stream, KERNEL_gather_rows,
-		(struct kernel_grid){kernel_blocks(job->row_bytes / THREAD_BYTES, PIECE_BLOCKS),
-				     (uint32_t)rows},
-		&copy);
+	return kernels_launch(kernels, driver, stream, KERNEL_compact_rows,
+			      gather_grid(rows, job->row_bytes), &copy);
 }

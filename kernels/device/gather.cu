@@ -89,3 +89,16 @@ KERNEL(gather_rows)
 		copy(target, job->scatter ? flat : address, job->row_bytes);
 	}
 }
+
+KERNEL(compact_rows)
+{
+	for (uint64_t i = thread_row(); i < job->outer * job->kept; i += thread_rows()) {
+		const uint64_t table = i / job->kept;
+		const uint64_t index = load_u32(job->indices + i % job->kept * 4);
+
+		if (index < job->rows)
+			copy(job->target + i * job->row_bytes,
+			     job->source + (table * job->rows + index) * job->row_bytes,
+			     job->row_bytes);
+	}
+}

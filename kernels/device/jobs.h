@@ -12,9 +12,15 @@
 #define DEVICE_KERNELS(X)                                                                          \
 	X(gather_pieces, gather)                                                                   \
 	X(gather_rows, gather)                                                                     \
-	X(checksum_pieces, checksum)
+	X(compact_rows, gather)                                                                    \
+	X(checksum_pieces, checksum)                                                               \
+	X(int_encode, integer)                                                                     \
+	X(int_decode, integer)                                                                     \
+	X(fp8_amax, fp8)                                                                           \
+	X(fp8_encode, fp8)                                                                         \
+	X(fp8_decode, fp8)
 /* X(module): the .cu files. */
-#define DEVICE_MODULES(X) X(gather) X(checksum)
+#define DEVICE_MODULES(X) X(gather) X(checksum) X(integer) X(fp8)
 
 /* ---- gather: between pieces anywhere and one flat range ---- */
 
@@ -39,6 +45,14 @@ struct gather_rows_job {
 	uint32_t scatter, zero;
 };
 
+/* Row k of each of `outer` tables of `kept` rows becomes row indices[k] (32 bits each, in
+ * device memory) of the same table of `rows`; an index beyond them leaves the row as it
+ * is. */
+struct compact_rows_job {
+	uint64_t target, source, indices;
+	uint64_t outer, rows, kept, row_bytes;
+};
+
 /* ---- checksum: of blocks, each in one or more pieces ---- */
 
 enum { CHECKSUM_PIECES = 120 }; /* in one launch */
@@ -55,3 +69,29 @@ struct checksum_pieces_job {
 	uint64_t count;
 	struct checksum_piece pieces[CHECKSUM_PIECES];
 };
+
+/* ---- Encodings: of 16-bit numbers ---- */
+
+enum number_form { NUMBER_BF16, NUMBER_FP16 };
+
+/* A block of [tokens][channels]. A group is `group` numbers, the last one of a token or
+ * channel fewer: of one token (by_channel 0), or of one channel (1). It has a number and
+ * a step of 32 bits each: `steps` is [tokens][groups of a token][2], or [groups of a
+ * channel][channels][2]. */
+struct int_encode_job {
+	uint64_t numbers, codes, steps;
+	uint64_t tokens, channels;
+	uint32_t group, bits; /* 8 or 4; group is even */
+	uint32_t by_channel, form;
+};
+#define int_decode_job int_encode_job
+
+/* A block of [tokens][heads][head]: `amax` has the largest magnitude of each head, 32
+ * bits. */
+struct fp8_encode_job {
+	uint64_t numbers, codes, amax;
+	uint64_t tokens, heads, head;
+	uint32_t form, zero;
+};
+#define fp8_decode_job fp8_encode_job
+#define fp8_amax_job fp8_encode_job

@@ -72,6 +72,13 @@ static DEVICE __attribute__((unused)) void add_u64(uint64_t address, uint64_t va
 		__atomic_fetch_add((uint64_t MEMORY *)address, value, __ATOMIC_RELAXED);
 }
 
+/* Makes a word the larger of itself and the value. */
+static DEVICE __attribute__((unused)) void max_u32(uint64_t address, uint32_t value)
+{
+	if (*(volatile uint32_t MEMORY *)address < value)
+		__nvvm_atom_max_gen_ui((uint32_t *)address, value);
+}
+
 #else /* for the soft driver: its build includes kernels/soft/grid.h first */
 
 #define DEVICE inline
@@ -96,6 +103,14 @@ static DEVICE __attribute__((unused)) void add_u64(uint64_t address, uint64_t va
 static inline __attribute__((unused)) void add_u64(uint64_t address, uint64_t value)
 {
 	*(uint64_t *)grid_memory(address, 8, 1) += value;
+}
+
+static inline __attribute__((unused)) void max_u32(uint64_t address, uint32_t value)
+{
+	uint32_t *word = grid_memory(address, 4, 1);
+
+	if (*word < value)
+		*word = value;
 }
 
 #endif

@@ -130,6 +130,46 @@ static void test_rows(void **state)
 	device_rig_close(&rig);
 }
 
+/* Tokens of three layers, or heads of three tokens: any of them, in any order, and one that
+ * does not exist. */
+static void test_compact(void **state)
+{
+	static const uint64_t row_bytes[] = {256, 100, 7};
+	struct device_rig rig;
+
+	device_rig_open(&rig, *state);
+	for (size_t i = 0; i < sizeof(row_bytes) / sizeof(row_bytes[0]); i++) {
+		const struct compact_rows_job job = {
+			.target = rig.memory + FLAT + 64 + i,
+			.source = rig.memory + 4096 + i,
+			.indices = rig.memory,
+			.outer = 3,
+			.rows = 100,
+			.kept = 41,
+			.row_bytes = row_bytes[i],
+		};
+		uint32_t *indices = (uint32_t *)(void *)rig.image;
+
+		for (size_t k = 0; k < job.kept; k++)
+			indices[k] = (uint32_t)seed_below(&rig.seed, 100);
+		indices[17] = 100;
+		device_rig_put(&rig);
+
+		for (size_t k = 0; k < job.outer * job.kept; k++)
+			if (indices[k % job.kept] < 100)
+				memcpy(rig.image + FLAT + 64 + i + k * job.row_bytes,
+				       rig.image + 4096 + i +
+					       (k / job.kept * 100 + indices[k % job.kept]) *
+						       job.row_bytes,
+				       job.row_bytes);
+		assert_int_equal(compact_rows_launch(&rig.kernels, rig.driver, rig.stream, &job),
+				 CUDA_SUCCESS);
+		device_rig_check(&rig);
+	}
+
+	device_rig_close(&rig);
+}
+
 /* A piece that is not mapped: the launch breaks the context as it would on a device, which
  * can only be given back. */
 static void test_outside(void **state)
@@ -178,8 +218,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, soft_setup, soft_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_every_alignment),     TEST(test_many_and_large), TEST(test_rows),
-		cmocka_unit_test(test_outside), TEST(test_refused),
+		TEST(test_every_alignment), TEST(test_many_and_large),      TEST(test_rows),
+		TEST(test_compact),         cmocka_unit_test(test_outside), TEST(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
