@@ -5,6 +5,7 @@
  */
 #include "kernels/soft/backing.h"
 
+#include "kernels/soft/card.h"
 #include "kernels/soft/lock.h"
 #include "kernels/soft/share.h"
 #include "kernels/soft/slots.h"
@@ -152,19 +153,63 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 	return CUDA_SUCCESS;
 }
 
+/* A file for memory of a device that only this process allocates from; negative: none. */
+static int backing_allocate(struct device *device, uint64_t bytes)
+{
+	return bytes > backing_free_bytes(device) ? -1 : share_create(device->index, bytes);
+}
+
+CUresult backing_charge_context(struct device *device)
+{
+	if (device->context_bytes == 0)
+		return CUDA_SUCCESS;
+
+	if (card_is_shared()) {
+		device->context_fd =
+			card_allocate(device->index, device->context_bytes, device->total);
+		return device->context_fd < 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+	}
+
+	if (device->context_bytes > backing_free_bytes(device))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+
+	device->used += device->context_bytes;
+
+	return CUDA_SUCCESS;
+}
+
+void backing_discharge_context(struct device *device)
+{
+	if (device->context_bytes == 0)
+		return;
+	if (card_is_shared())
+		close(device->context_fd);
+	else
+		device->used -= device->context_bytes;
+}
+
+uint64_t backing_free_bytes(struct device *device)
+{
+	uint64_t used;
+
+	lingerers_sweep();
+	used = card_is_shared() ? card_used(device->index) : device->used;
+
+	return used < device->total ? device->total - used : 0;
+}
+
 CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *handle)
 {
 	CUresult result;
 
-	lingerers_sweep();
-	if (model->bytes > model->device->total - model->device->used)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-
-	model->fd = share_create(model->device->index, model->bytes);
+	model->fd = card_is_shared() ? card_allocate(model->device->index, model->bytes,
+						     model->device->total)
+				     : backing_allocate(model->device, model->bytes);
 	if (model->fd < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	model->charged = true;
+	model->charged = !card_is_shared();
+	model->exported = card_is_shared(); /* its users can be told */
 	result = backing_new(model, handle);
 	if (result != CUDA_SUCCESS)
 		close(model->fd);
@@ -294,8 +339,7 @@ CUresult cuMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	lingerers_sweep();
-	*free_bytes = device->total - device->used;
+	*free_bytes = backing_free_bytes(device);
 	*total_bytes = device->total;
 
 	return CUDA_SUCCESS;

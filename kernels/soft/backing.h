@@ -6,7 +6,7 @@
  *
  * Memory created here is charged to its device until it is freed: until this process, and
  * for exported memory every process, has closed and unmapped it. The real driver behaves
- * so. The kernel refuses a file lease while another process has the file open, which shows
+ * so. On a card that processes share (card.h) all of them count. The kernel refuses a file lease while another process has the file open, which shows
  * whether one has. Imported memory is not charged here but in the process that created it.
  *
  * All functions: vmm_lock is held.
@@ -36,6 +36,12 @@ CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *han
 void backing_release(struct backing *backing); /* a reference; may free the backing */
 /* Makes the file one whose other users can be told: see share.h. -errno. */
 int backing_make_countable(struct backing *backing);
+/* What is free of a device. */
+uint64_t backing_free_bytes(struct device *device);
+/* The memory that a context takes: for the first one who retains it, and the last to release
+ * it. */
+CUresult backing_charge_context(struct device *device);
+void backing_discharge_context(struct device *device);
 /* Uncharges memory that no process holds. */
 void lingerers_sweep(void);
 uint64_t backings_live(void);

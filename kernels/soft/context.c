@@ -9,6 +9,7 @@
  * objects are freed with the library. As on a real device this process cannot get another
  * context for that device.
  */
+#include "kernels/soft/backing.h"
 #include "kernels/soft/device.h"
 #include "kernels/soft/lock.h"
 #include "kernels/soft/stream.h"
@@ -58,6 +59,7 @@ CUresult device_current(struct device **out)
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
 	struct device *found = device_at(device);
+	CUresult result;
 
 	CALL_ENTER(cuDevicePrimaryCtxRetain);
 	if (found == NULL)
@@ -65,9 +67,17 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	if (context == NULL)
 		return CUDA_ERROR_INVALID_VALUE;
 
-	LOCKED(table_lock);
+	LOCKED(vmm_lock);
 	if (device_fault(found) != CUDA_SUCCESS)
 		return device_fault(found);
+
+	if (found->retained == 0) {
+		result = backing_charge_context(found);
+		if (result != CUDA_SUCCESS)
+			return result;
+	}
+
+	LOCKED(table_lock);
 	if (found->retained++ == 0)
 		found->life = CONTEXTS + ++lives;
 
@@ -84,13 +94,15 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 	if (found == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
 
+	LOCKED(vmm_lock);
 	LOCKED(table_lock);
 	if (found->retained == 0)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (found->retained == 1 && found->children != 0 && device_fault(found) == CUDA_SUCCESS)
 		return CUDA_ERROR_ILLEGAL_STATE;
 
-	found->retained--;
+	if (--found->retained == 0)
+		backing_discharge_context(found);
 
 	return CUDA_SUCCESS;
 }

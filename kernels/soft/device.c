@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct device devices[SOFT_DEVICES_MAX];
 static unsigned count;
@@ -40,6 +41,7 @@ void devices_setup(const struct options *options)
 	for (unsigned i = 0; i < count; i++) {
 		devices[i].index = i;
 		devices[i].total = options->memory;
+		devices[i].context_bytes = options->context_bytes;
 		pthread_mutex_init(&devices[i].engines[ENGINE_D2H].lock, NULL);
 		pthread_mutex_init(&devices[i].engines[ENGINE_H2D].lock, NULL);
 		engine_setup(&devices[i].engines[ENGINE_D2H], options->d2h_gib_s,
@@ -51,6 +53,9 @@ void devices_setup(const struct options *options)
 
 void devices_reset(void)
 {
+	for (unsigned i = 0; i < count; i++)
+		if (devices[i].retained != 0 && devices[i].context_fd > 0)
+			close(devices[i].context_fd);
 	count = 0;
 	memset(devices, 0, sizeof(devices));
 }

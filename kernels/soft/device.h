@@ -23,8 +23,10 @@ enum engine_direction { ENGINE_D2H, ENGINE_H2D, ENGINES };
 struct device {
 	unsigned index;
 	uint64_t total;
-	uint64_t used;     /* bytes of allocations made here; vmm_lock */
-	unsigned retained; /* how often the primary context was; table_lock */
+	uint64_t used;          /* bytes of allocations made here; vmm_lock */
+	uint64_t context_bytes; /* that a context takes; as long as one is retained */
+	int context_fd;         /* of those, on a shared card; vmm_lock */
+	unsigned retained;      /* how often the primary context was; changed with both locks */
 	uint64_t life; /* the context's number, different for each in this process; table_lock */
 	/* streams, events, modules and registrations of the context; table_lock */
 	uint64_t children;

@@ -12,6 +12,7 @@
 
 #include "kernels/soft/allocation.h"
 #include "kernels/soft/backing.h"
+#include "kernels/soft/card.h"
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
 #include "kernels/soft/grid.h"
@@ -59,6 +60,7 @@ static int life_configure_first(const struct driver_soft_options *given)
 	devices_setup(&options);
 	call_configure(&options);
 	hold_configure(options.hold);
+	card_configure(options.card);
 	in_force = options;
 	configured = true;
 

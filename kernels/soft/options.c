@@ -80,6 +80,8 @@ static int options_parse_word(struct options *options, const char *key, char *va
 		return options_parse_bytes(value, &options->memory);
 	if (strcmp(key, "hold") == 0)
 		return options_parse_path(value, options->hold);
+	if (strcmp(key, "card") == 0)
+		return options_parse_path(value, options->card);
 	if (strcmp(key, "slow") == 0)
 		return options_parse_slow(options, value);
 	if (options_parse_number(value, &number) < 0)
@@ -95,6 +97,8 @@ static int options_parse_word(struct options *options, const char *key, char *va
 		options->h2d_gib_s = number;
 	} else if (strcmp(key, "latency_us") == 0) {
 		options->latency_us = number;
+	} else if (strcmp(key, "context_mib") == 0 && number >= 0 && number <= 1e6) {
+		options->context_bytes = (uint64_t)number << 20;
 	} else if (strcmp(key, "litter") == 0 && (number == 0 || number == 1)) {
 		options->litter = number == 1;
 	} else {

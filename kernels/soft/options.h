@@ -23,6 +23,8 @@ struct options {
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
 	bool litter;              /* litter.h */
+	char card[SOFT_PATH_MAX]; /* card.h; "": none */
+	uint64_t context_bytes;   /* of memory, for each context */
 	char hold[SOFT_PATH_MAX]; /* hold.h; "": none */
 	/* delay of each call of an entry point; for cuInit, of a process's first call */
 	uint32_t slow_us[CALLS];

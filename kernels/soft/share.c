@@ -16,8 +16,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_NAME "hbm-soft-device-"
 #define FILE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static const char *also_in = ""; /* a folder */
+
+void share_also_in(const char *folder)
+{
+	also_in = folder;
+}
+
+static bool share_is_also_in(const char *path, unsigned *device)
+{
+	size_t length = strlen(also_in);
+
+	return length > 0 && strncmp(path, also_in, length) == 0 && path[length] == '/' &&
+	       share_device_of(path + length + 1, device);
+}
 
 static int share_size(int fd, uint64_t bytes)
 {
@@ -31,7 +45,7 @@ int share_create(unsigned device, uint64_t bytes)
 	char name[64];
 	int fd, result;
 
-	snprintf(name, sizeof(name), FILE_NAME "%u", device);
+	snprintf(name, sizeof(name), SHARE_NAME "%u", device);
 	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
@@ -45,10 +59,16 @@ int share_create(unsigned device, uint64_t bytes)
 	return fd;
 }
 
+bool share_device_of(const char *name, unsigned *device)
+{
+	return strncmp(name, SHARE_NAME, sizeof(SHARE_NAME) - 1) == 0 &&
+	       sscanf(name + sizeof(SHARE_NAME) - 1, "%u", device) == 1;
+}
+
 bool share_is_held(int fd)
 {
 	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
-		return errno == EAGAIN;
+		return errno == EAGAIN || errno == EACCES; /* of another user's file: unknown */
 	fcntl(fd, F_SETLEASE, F_UNLCK);
 	return false;
 }
@@ -66,8 +86,8 @@ int share_reopen(int fd)
 
 int share_examine(int fd, unsigned *device, uint64_t *bytes)
 {
-	static const char prefix[] = "/memfd:" FILE_NAME;
-	char path[64], target[128];
+	static const char prefix[] = "/memfd:";
+	char path[64], target[2 * SOFT_PATH_MAX];
 	struct stat status;
 	ssize_t length;
 
@@ -77,11 +97,10 @@ int share_examine(int fd, unsigned *device, uint64_t *bytes)
 		return -EINVAL;
 
 	target[length] = '\0';
-	if (strncmp(target, prefix, sizeof(prefix) - 1) != 0 ||
-	    sscanf(target + sizeof(prefix) - 1, "%u", device) != 1)
-		return -EINVAL;
-
-	if ((fcntl(fd, F_GET_SEALS) & FILE_SEALS) != FILE_SEALS)
+	if (!share_is_also_in(target, device) &&
+	    (strncmp(target, prefix, sizeof(prefix) - 1) != 0 ||
+	     !share_device_of(target + sizeof(prefix) - 1, device) ||
+	     (fcntl(fd, F_GET_SEALS) & FILE_SEALS) != FILE_SEALS))
 		return -EINVAL;
 	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
 		return -EINVAL;

@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SHARE_NAME "hbm-soft-device-"
+
+/* Whether a file of this name is device memory, and of which device. */
+bool share_device_of(const char *name, unsigned *device);
+/* Files of this folder are device memory, too, by their names; "": of none. It is kept. */
+void share_also_in(const char *folder);
 /* An fd of new, zeroed memory; -errno. */
 int share_create(unsigned device, uint64_t bytes);
 /* Whether another fd or mapping has the file. Only valid for an fd from

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Soft: a card that processes share: its memory is counted over all of them, as long as one
+ * of them has it, and a context takes some. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/child.h"
+#include "tests/support/soft_device.h"
+
+#define CONTEXT (10 * MIB) /* that each takes */
+
+static const struct driver_soft_options options = {.devices = 2, .memory = 64 * MIB};
+
+/* Sets HBM_SOFT, which children inherit. */
+static int card_setup(void **state)
+{
+	static char folder[] = "/dev/shm/hbm-card-XXXXXX";
+	char words[128];
+
+	memcpy(folder + sizeof(folder) - 7, "XXXXXX", 6);
+	if (mkdtemp(folder) == NULL)
+		return -1;
+	snprintf(words, sizeof(words), "card=%s,context_mib=10", folder);
+	setenv("HBM_SOFT", words, 1);
+	*state = folder;
+	return 0;
+}
+
+static unsigned card_files(const char *folder, bool remove)
+{
+	DIR *entries = opendir(folder);
+	unsigned count = 0;
+
+	assert_non_null(entries);
+	for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+		if (entry->d_name[0] == '.')
+			continue;
+		count++;
+		if (remove)
+			unlinkat(dirfd(entries), entry->d_name, 0);
+	}
+	closedir(entries);
+	return count;
+}
+
+static int card_teardown(void **state)
+{
+	unsetenv("HBM_SOFT");
+	card_files(*state, true);
+	return rmdir(*state);
+}
+
+static void card_open(struct soft_device *soft)
+{
+	soft_open(soft, &options);
+	assert_int_equal(soft->driver->cuDevicePrimaryCtxRetain(&soft->context, 0), CUDA_SUCCESS);
+	assert_int_equal(soft->driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
+}
+
+static uint64_t card_free(const struct soft_device *soft)
+{
+	size_t left, total;
+
+	assert_int_equal(soft->driver->cuMemGetInfo(&left, &total), CUDA_SUCCESS);
+	assert_int_equal(total, 64 * MIB);
+	return left;
+}
+
+static CUmemGenericAllocationHandle create(const struct soft_device *soft, size_t bytes)
+{
+	CUmemAllocationProp prop = soft_prop(0);
+	CUmemGenericAllocationHandle handle;
+
+	assert_int_equal(soft->driver->cuMemCreate(&handle, bytes, &prop, 0), CUDA_SUCCESS);
+	return handle;
+}
+
+/* Another user of the card: `number` MiB of it, until it is killed. */
+static void occupy(const struct spawn *spawn, uint64_t number)
+{
+	struct soft_device soft;
+
+	(void)spawn;
+	card_open(&soft);
+	create(&soft, number * MIB);
+	child_tell();
+	for (;;)
+		pause();
+}
+
+/* One who was given a descriptor, maps it, and knows no driver. */
+static void map(const struct spawn *spawn, uint64_t number)
+{
+	void *memory = mmap(NULL, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)number, 0);
+
+	(void)spawn;
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	close((int)number);
+	child_tell();
+	for (;;)
+		pause();
+}
+
+static const struct spawn nobody = {.dir = "/"};
+
+static void test_all_processes_count(void **state)
+{
+	CUmemAllocationProp prop = soft_prop(0);
+	CUmemGenericAllocationHandle handle;
+	struct soft_device soft;
+	struct child child;
+
+	(void)state;
+	card_open(&soft);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	child_start(&child, "occupy", &nobody, 20);
+	child_await(&child);
+	assert_int_equal(card_free(&soft), 44 * MIB - 2 * CONTEXT);
+	assert_int_equal(soft.driver->cuMemCreate(&handle, 26 * MIB, &prop, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
+
+	/* killed, it leaves nothing behind, of its context either */
+	child_kill(&child);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	handle = create(&soft, 26 * MIB);
+	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	soft_close(&soft);
+}
+
+static int export(const struct soft_device *soft, CUmemGenericAllocationHandle handle)
+{
+	int fd = -1;
+
+	assert_int_equal(soft->driver->cuMemExportToShareableHandle(
+				 &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+			 CUDA_SUCCESS);
+	return fd;
+}
+
+/* It has no driver, and the one who made the memory is gone. */
+static void test_a_mapping_alone_counts(void **state)
+{
+	CUmemGenericAllocationHandle handle;
+	struct soft_device soft;
+	struct child child;
+	int fd;
+
+	(void)state;
+	card_open(&soft);
+	handle = create(&soft, GRANULE);
+	fd = export(&soft, handle);
+	assert_int_equal(fcntl(fd, F_SETFD, 0), 0);
+	child_start(&child, "map", &nobody, (uint64_t)fd);
+	child_await(&child);
+	close(fd);
+	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	driver_close(soft.driver);
+
+	card_open(&soft);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - GRANULE);
+	child_kill(&child);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	soft_close(&soft);
+}
+
+static void test_memory_is_imported(void **state)
+{
+	CUmemGenericAllocationHandle handle, imported;
+	struct soft_device soft;
+	int fd;
+
+	(void)state;
+	card_open(&soft);
+	handle = create(&soft, GRANULE);
+	fd = export(&soft, handle);
+	assert_int_equal(
+		soft.driver->cuMemImportFromShareableHandle(
+			&imported, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+		CUDA_SUCCESS);
+	close(fd);
+	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 62 * MIB - CONTEXT);
+	assert_int_equal(soft.driver->cuMemRelease(imported), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	soft_close(&soft);
+}
+
+/* The next one who looks removes what was left. */
+static void test_nothing_is_left_in_the_folder(void **state)
+{
+	struct soft_device soft;
+
+	card_open(&soft);
+	create(&soft, GRANULE);
+	assert_int_equal(card_files(*state, false), 2);
+	soft_close(&soft);
+	card_open(&soft);
+	card_free(&soft);
+	assert_int_equal(card_files(*state, false), 1);
+	soft_close(&soft);
+}
+
+static void test_a_full_card_has_no_room_for_a_context(void **state)
+{
+	struct soft_device soft;
+	struct child child;
+
+	(void)state;
+	child_start(&child, "occupy", &nobody, 46);
+	child_await(&child);
+	soft_open(&soft, &options);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 1), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRelease(1), CUDA_SUCCESS);
+	child_kill(&child);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&soft.context, 0), CUDA_SUCCESS);
+	soft_close(&soft);
+}
+
+/* Also where no card is shared. */
+static void test_a_context_takes_memory(void **state)
+{
+	struct soft_device soft;
+	CUcontext context;
+
+	(void)state;
+	setenv("HBM_SOFT", "context_mib=10", 1);
+	card_open(&soft);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	assert_int_equal(soft.driver->cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	soft_close(&soft);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct child_part parts[] = {{"occupy", occupy}, {"map", map}, {NULL, NULL}};
+#define TEST(name) cmocka_unit_test_setup_teardown(name, card_setup, card_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_all_processes_count),
+		TEST(test_a_mapping_alone_counts),
+		TEST(test_memory_is_imported),
+		TEST(test_nothing_is_left_in_the_folder),
+		TEST(test_a_full_card_has_no_room_for_a_context),
+		TEST(test_a_context_takes_memory),
+	};
+#undef TEST
+
+	child_main(argc, argv, parts);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
