@@ -72,10 +72,13 @@ compile -Werror -c daemon/serve/inspect.c -o "$root/inspect_daemon.o" || fail "i
 compile "$root/count.c" daemon/base/counters.c -o "$root/count" || fail "there is no counter"
 "$root/count" || fail "the counter is not in the sum"
 
-export HBM_SOCKET=$root/socket HBM_SOFT_DRIVER=$build/libhbmsoft.so
+# A host of two NUMA nodes, which have metrics of their own.
+mkdir -p "$root/host/sys/devices/system/node"
+echo 0-1 >"$root/host/sys/devices/system/node/has_memory"
+export HBM_SOCKET=$root/socket HBM_SOFT_DRIVER=$build/libhbmsoft.so HBM_HARDWARE_ROOT=$root/host
 "$build/hbmd" --config /dev/null --set hbmd.socket="$HBM_SOCKET" --set hbmd.state_dir="$root/state" \
 	--set hbmd.driver=soft --set soft.memory=64MiB --set device.cache=2MiB --set device.headroom=2MiB \
-	--set device.slab=2MiB --set ddr.headroom=0 --set ddr.staging=2MiB >"$root/said" 2>&1 &
+	--set device.slab=2MiB --set ddr.headroom=0 --set ddr.staging=8MiB --set limits.block_bytes=64KiB >"$root/said" 2>&1 &
 daemon=$!
 for ((i = 0; i < 200; i++)); do
 	[ -S "$HBM_SOCKET" ] || ! kill -0 "$daemon" 2>/dev/null || { sleep 0.1; continue; }
