@@ -26,7 +26,8 @@ typedef enum { CUDA_LOCATION_TYPES(CUDA_CONSTANT) } CUmemLocationType;
 typedef enum { CUDA_ACCESS_FLAGS(CUDA_CONSTANT) } CUmemAccess_flags;
 typedef enum { CUDA_GRANULARITIES(CUDA_CONSTANT) } CUmemAllocationGranularity_flags;
 typedef enum { CUDA_MEMORY_TYPES(CUDA_CONSTANT) } CUmemorytype;
-enum { CUDA_FLAGS(CUDA_CONSTANT) };
+typedef enum { CUDA_ACCESS_ORDERS(CUDA_CONSTANT) } CUmemcpySrcAccessOrder;
+enum { CUDA_FLAGS(CUDA_CONSTANT) CUDA_BATCH_FLAGS(CUDA_CONSTANT) };
 
 #undef CUDA_CONSTANT
 
@@ -91,11 +92,20 @@ typedef struct {
 	size_t WidthInBytes, Height;
 } CUDA_MEMCPY2D;
 
+/* Of copies of a batch. */
+typedef struct {
+	CUmemcpySrcAccessOrder srcAccessOrder;
+	CUmemLocation srcLocHint, dstLocHint; /* of managed and pageable memory */
+	unsigned int flags;
+} CUmemcpyAttributes;
+
 #define CUDA_SIZE_HOLDS(type, size) static_assert(sizeof(type) == (size), "size of " #type);
 #define CUDA_MEMBER_HOLDS(type, member, offset, size)                                              \
 	static_assert(offsetof(type, member) == (offset), "offset of " #type "." #member);         \
 	static_assert(sizeof(((type *)0)->member) == (size), "size of " #type "." #member);
 CUDA_SIZES(CUDA_SIZE_HOLDS)
 CUDA_MEMBERS(CUDA_MEMBER_HOLDS)
+CUDA_BATCH_SIZES(CUDA_SIZE_HOLDS)
+CUDA_BATCH_MEMBERS(CUDA_MEMBER_HOLDS)
 #undef CUDA_SIZE_HOLDS
 #undef CUDA_MEMBER_HOLDS

@@ -11,6 +11,9 @@
  * same names (cuCtxSynchronize takes a context since 13.0), and what we ask for must be
  * the same function on every driver since CUDA 11.7. cuEventElapsedTime is the exported
  * name of the first version, which all of them have.
+ *
+ * What came later than 11.7 is optional: a driver without it is not too old. Copying a batch
+ * is of CUDA 12.8; 13.0 has another signature for it.
  */
 #pragma once
 
@@ -100,6 +103,10 @@
 	X(CU_MEMORYTYPE_HOST, 1)                                                                   \
 	X(CU_MEMORYTYPE_DEVICE, 2)                                                                 \
 	X(CU_MEMORYTYPE_ARRAY, 3) X(CU_MEMORYTYPE_UNIFIED, 4)
+#define CUDA_ACCESS_ORDERS(X)                                                                      \
+	X(CU_MEMCPY_SRC_ACCESS_ORDER_INVALID, 0)                                                   \
+	X(CU_MEMCPY_SRC_ACCESS_ORDER_STREAM, 1)                                                    \
+	X(CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL, 2) X(CU_MEMCPY_SRC_ACCESS_ORDER_ANY, 3)
 #define CUDA_GRANULARITIES(X)                                                                      \
 	X(CU_MEM_ALLOC_GRANULARITY_MINIMUM, 0) X(CU_MEM_ALLOC_GRANULARITY_RECOMMENDED, 1)
 
@@ -122,6 +129,9 @@
 	X(CU_MEMHOSTREGISTER_READ_ONLY, 8)                                                         \
 	X(CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS, 1)
 
+#define CUDA_BATCH_FLAGS(X)                                                                        \
+	X(CU_MEMCPY_FLAG_DEFAULT, 0) X(CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE, 1)
+
 /* X(type, size) */
 #define CUDA_SIZES(X)                                                                              \
 	X(CUresult, 4)                                                                             \
@@ -143,6 +153,8 @@
 	X(CUmemAllocationProp, 32)                                                                 \
 	X(CUmemorytype, 4)                                                                         \
 	X(CUDA_MEMCPY2D, 128)
+
+#define CUDA_BATCH_SIZES(X) X(CUmemcpySrcAccessOrder, 4) X(CUmemcpyAttributes, 24)
 
 /* X(type, member, offset, size) */
 #define CUDA_MEMBERS(X)                                                                            \
@@ -177,6 +189,12 @@
 	X(CUDA_MEMCPY2D, dstPitch, 104, 8)                                                         \
 	X(CUDA_MEMCPY2D, WidthInBytes, 112, 8)                                                     \
 	X(CUDA_MEMCPY2D, Height, 120, 8)
+
+#define CUDA_BATCH_MEMBERS(X)                                                                      \
+	X(CUmemcpyAttributes, srcAccessOrder, 0, 4)                                                \
+	X(CUmemcpyAttributes, srcLocHint, 4, 8)                                                    \
+	X(CUmemcpyAttributes, dstLocHint, 12, 8)                                                   \
+	X(CUmemcpyAttributes, flags, 20, 4)
 
 /* X(name, exported symbol, arguments); every one returns CUresult. */
 #define DRIVER_CALLS(X)                                                                            \
@@ -297,4 +315,17 @@
 	  (CUdeviceptr * address, CUipcMemHandle handle, unsigned int flags))                      \
 	X(cuIpcCloseMemHandle, "cuIpcCloseMemHandle", (CUdeviceptr address))
 
-#define DRIVER_ALL_CALLS(X) DRIVER_CALLS(X) DRIVER_OPTIONAL_CALLS(X)
+/* Copies in batches, optional too: as they are since CUDA 13.0, and since 12.8. */
+#define DRIVER_CALLS_13_0(X)                                                                       \
+	X(cuMemcpyBatchAsync, "cuMemcpyBatchAsync_v2",                                             \
+	  (CUdeviceptr * targets, CUdeviceptr * sources, size_t * sizes, size_t count,             \
+	   CUmemcpyAttributes * attributes, size_t * firsts, size_t attribute_count,               \
+	   CUstream stream))
+#define DRIVER_CALLS_12_8(X)                                                                       \
+	X(cuMemcpyBatchAsync_v1, "cuMemcpyBatchAsync",                                             \
+	  (CUdeviceptr * targets, CUdeviceptr * sources, size_t * sizes, size_t count,             \
+	   CUmemcpyAttributes * attributes, size_t * firsts, size_t attribute_count,               \
+	   size_t * failed, CUstream stream))
+#define DRIVER_BATCH_CALLS(X) DRIVER_CALLS_13_0(X) DRIVER_CALLS_12_8(X)
+
+#define DRIVER_ALL_CALLS(X) DRIVER_CALLS(X) DRIVER_OPTIONAL_CALLS(X) DRIVER_BATCH_CALLS(X)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loading a driver: find the library, take every symbol of the list, start it. A library
- * is taken whole or not at all; what was looked for and why it did not do ends up in one
+ * is taken whole or not at all, but for the optional symbols; what was looked for and why it did not do ends up in one
  * line. libcuda.so.1 is never unloaded again, as threads of its own go on when its last
  * user is gone.
  *
@@ -63,6 +63,7 @@ static int driver_load_symbols(struct driver *driver, const char *path, struct e
 #define DRIVER_CALL(name, symbol, arguments)                                                       \
 	*(void **)&driver->name = dlsym(driver->library, symbol);
 	DRIVER_OPTIONAL_CALLS(DRIVER_CALL)
+	DRIVER_BATCH_CALLS(DRIVER_CALL)
 #undef DRIVER_CALL
 
 	return 0;
@@ -355,6 +356,27 @@ struct driver *driver_close(struct driver *driver)
 
 	driver_unload(driver);
 	return NULL;
+}
+
+bool driver_has_batch(const struct driver *driver)
+{
+	return driver->cuMemcpyBatchAsync != NULL || driver->cuMemcpyBatchAsync_v1 != NULL;
+}
+
+CUresult driver_copy_batch(const struct driver *driver, CUdeviceptr *targets, CUdeviceptr *sources,
+			   size_t *sizes, size_t count, unsigned flags, CUstream stream)
+{
+	CUmemcpyAttributes all = {.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM,
+				  .flags = flags};
+	size_t first = 0, failed;
+
+	if (driver->cuMemcpyBatchAsync != NULL)
+		return driver->cuMemcpyBatchAsync(targets, sources, sizes, count, &all, &first, 1,
+						  stream);
+	if (driver->cuMemcpyBatchAsync_v1 != NULL)
+		return driver->cuMemcpyBatchAsync_v1(targets, sources, sizes, count, &all, &first,
+						     1, &failed, stream);
+	return CUDA_ERROR_NOT_SUPPORTED;
 }
 
 const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid)

@@ -27,7 +27,8 @@ struct driver_soft_options {
 };
 
 /* One member for each entry point, named without its version suffix:
- * driver->cuMemCreate(...). Those of DRIVER_OPTIONAL_CALLS may be NULL. */
+ * driver->cuMemCreate(...). Those of DRIVER_OPTIONAL_CALLS
+ * and DRIVER_BATCH_CALLS may be NULL. */
 struct driver {
 	enum hbm_driver kind;
 	void *library;
@@ -53,6 +54,16 @@ int driver_open(struct driver **out, enum driver_choice choice,
 /* "cuda", "soft" */
 const char *driver_kind_name(enum hbm_driver kind);
 struct driver *driver_close(struct driver *driver); /* accepts NULL, returns NULL */
+/* Whether the driver can copy a batch with one call. */
+bool driver_has_batch(const struct driver *driver);
+/*
+ * Copies a batch in the order of a stream, which is not NULL: sizes[i] bytes from sources[i]
+ * to targets[i], in any order among themselves. Addresses are those of device memory and of
+ * registered host memory. CUDA_ERROR_NOT_SUPPORTED: driver_has_batch() is false, or the
+ * driver says so. After a failure any of the copies may have been queued.
+ */
+CUresult driver_copy_batch(const struct driver *driver, CUdeviceptr *targets, CUdeviceptr *sources,
+			   size_t *sizes, size_t count, unsigned flags, CUstream stream);
 /* Writes "GPU-" and the UUID as nvidia-smi does; returns text. */
 #define DRIVER_UUID_TEXT 41
 const char *driver_uuid_text(char text[static DRIVER_UUID_TEXT], const CUuuid *uuid);

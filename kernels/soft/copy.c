@@ -10,6 +10,8 @@
  *
  * Copies between device memories are not limited, and their ranges may not overlap.
  */
+#include "kernels/soft/copy.h"
+
 #include "kernels/soft/hold.h"
 #include "kernels/soft/host.h"
 #include "kernels/soft/lock.h"
@@ -59,8 +61,7 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 		clock_wait_until(*stream_time);
 }
 
-/* When an operation submitted now can start; 0 if copies are not timed. */
-static uint64_t copy_ready_now(void)
+uint64_t copy_ready_now(void)
 {
 	const struct device *any = device_at(0);
 
@@ -129,7 +130,7 @@ static void copy_h2d_drop(struct op *op)
 	host_drop(op->source);
 }
 
-static const struct op_kind copy_h2d = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
+const struct op_kind copy_h2d = {copy_h2d_hold, copy_h2d_run, copy_h2d_drop};
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes, CUstream stream)
 {
@@ -180,7 +181,7 @@ static void copy_d2h_drop(struct op *op)
 	host_drop(op->target);
 }
 
-static const struct op_kind copy_d2h = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
+const struct op_kind copy_d2h = {copy_d2h_hold, copy_d2h_run, copy_d2h_drop};
 
 CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstream stream)
 {
@@ -246,7 +247,7 @@ static void copy_d2d_drop(struct op *op)
 	copy_drop_rows(op, op->source, op->source_pitch, op->rows);
 }
 
-static const struct op_kind copy_d2d = {copy_d2d_hold, copy_d2d_run, copy_d2d_drop};
+const struct op_kind copy_d2d = {copy_d2d_hold, copy_d2d_run, copy_d2d_drop};
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream)
 {

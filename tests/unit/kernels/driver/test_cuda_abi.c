@@ -32,6 +32,21 @@
 #define HEADER 0
 #endif
 
+/* What an older header lacks: copies in batches. */
+#if HEADER && CUDA_VERSION >= 12080
+#define OF_12_8(list, X) list(X)
+#else
+#define OF_12_8(list, X)
+#endif
+#if HEADER && CUDA_VERSION >= 13000
+#define BATCH_CALLS(X) DRIVER_CALLS_13_0(X)
+#elif HEADER && CUDA_VERSION >= 12080
+#define cuMemcpyBatchAsync_v1 cuMemcpyBatchAsync
+#define BATCH_CALLS(X) DRIVER_CALLS_12_8(X)
+#else
+#define BATCH_CALLS(X)
+#endif
+
 #if HEADER
 
 static void test_constants(void **state)
@@ -46,6 +61,8 @@ static void test_constants(void **state)
 	CUDA_ACCESS_FLAGS(CONSTANT)
 	CUDA_GRANULARITIES(CONSTANT)
 	CUDA_FLAGS(CONSTANT)
+	OF_12_8(CUDA_ACCESS_ORDERS, CONSTANT)
+	OF_12_8(CUDA_BATCH_FLAGS, CONSTANT)
 #undef CONSTANT
 }
 
@@ -54,11 +71,13 @@ static void test_layouts(void **state)
 	(void)state;
 #define SIZE(type, size) assert_int_equal(sizeof(type), size);
 	CUDA_SIZES(SIZE)
+	OF_12_8(CUDA_BATCH_SIZES, SIZE)
 #undef SIZE
 #define MEMBER(type, member, offset, size)                                                         \
 	assert_int_equal(offsetof(type, member), offset);                                          \
 	assert_int_equal(sizeof(((type *)NULL)->member), size);
 	CUDA_MEMBERS(MEMBER)
+	OF_12_8(CUDA_BATCH_MEMBERS, MEMBER)
 #undef MEMBER
 }
 
@@ -68,7 +87,9 @@ static void test_signatures(void **state)
 #define CALL(name, symbol, arguments)                                                              \
 	if (!__builtin_types_compatible_p(__typeof__(&name), CUresult(*) arguments))               \
 		fail_msg("%s has another type in <cuda.h>", symbol);
-	DRIVER_ALL_CALLS(CALL)
+	DRIVER_CALLS(CALL)
+	DRIVER_OPTIONAL_CALLS(CALL)
+	BATCH_CALLS(CALL)
 #undef CALL
 }
 
@@ -82,7 +103,9 @@ static void test_versions(void **state)
 #define CALL(name, symbol, arguments)                                                              \
 	if (strcmp(symbol, "cuEventElapsedTime") != 0)                                             \
 		assert_string_equal(EXPANDED(name), symbol);
-	DRIVER_ALL_CALLS(CALL)
+	DRIVER_CALLS(CALL)
+	DRIVER_OPTIONAL_CALLS(CALL)
+	BATCH_CALLS(CALL)
 #undef CALL
 }
 
@@ -152,7 +175,8 @@ static void test_symbols_exist(void **state)
 	if (dlsym(library, symbol) == NULL)                                                        \
 		fail_msg("libcuda.so has no %s", symbol);
 
-	DRIVER_ALL_CALLS(CALL)
+	DRIVER_CALLS(CALL)
+	DRIVER_OPTIONAL_CALLS(CALL)
 #undef CALL
 
 	dlclose(library);
