@@ -33,6 +33,8 @@ struct config {
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */
 	struct config_size device_headroom; /* % of device.memory: for blocks in transit */
 	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
+	uint64_t device_copy_rows;          /* 0: never */
+	uint64_t device_copy_batch;         /* 0: never */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */

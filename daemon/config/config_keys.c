@@ -94,6 +94,10 @@ const struct config_key config_keys[] = {
 	 "device memory for blocks in transit; a percentage is of device.memory"},
 	{"device", "slab", AT(device_slab), SIZE(2 * MIB, GIB, 2 * MIB), "64MiB",
 	 "unit in which regions get memory: 2MiB times a power of two"},
+	{"device", "copy_rows", AT(device_copy_rows), COUNT(0, 1 << 20), "2",
+	 "rows at a constant stride from which on one call copies them; 0: never"},
+	{"device", "copy_batch", AT(device_copy_batch), COUNT(0, 1 << 20), "16",
+	 "other pieces from which on one call copies them, where the driver can; 0: never"},
 
 	{"ddr", "size", AT(ddr_size), SHARE(0, 16 * TIB), "0",
 	 "the DDR tier; a percentage is of the host's memory, or its cgroup's; 0: no such tier"},

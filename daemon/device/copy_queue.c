@@ -38,6 +38,7 @@ struct copy_queue {
 	enum copy_direction kind;
 	struct copy_queue_options options;
 	struct completions completions;
+	struct copy_issue issue;
 	CUstream stream;
 	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
 	unsigned head, in_flight;
@@ -63,135 +64,6 @@ static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 }
 
 /* ---- on the queue's thread ---- */
-
-/* One row. */
-static CUresult copy_queue_issue_row(const struct copy_queue *queue, const struct copy *copy,
-				     const struct copy_run *run)
-{
-	const struct driver *driver = queue->driver;
-	uint64_t address = run->address, at = run->at, bytes = run->bytes;
-
-	switch (queue->kind) {
-	case COPY_D2H:
-		return driver->cuMemcpyDtoHAsync(copy->host + at, address, bytes, queue->stream);
-	case COPY_H2D:
-		return driver->cuMemcpyHtoDAsync(address, copy->host + at, bytes, queue->stream);
-	case COPY_D2D:
-		break;
-	}
-
-	if (copy->gather)
-		return driver->cuMemcpyDtoDAsync(copy->flat + at, address, bytes, queue->stream);
-	return driver->cuMemcpyDtoDAsync(address, copy->flat + at, bytes, queue->stream);
-}
-
-static CUresult copy_queue_issue_rows(const struct copy_queue *queue, const struct copy *copy,
-				      const struct copy_run *run)
-{
-	bool gathers = queue->kind == COPY_D2H || (queue->kind == COPY_D2D && copy->gather);
-	CUmemorytype flat = queue->kind == COPY_D2D ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
-	char *host = copy->host ? copy->host + run->at : NULL;
-	CUDA_MEMCPY2D rows = {.WidthInBytes = run->bytes, .Height = run->rows};
-
-	if (gathers) {
-		rows.srcMemoryType = CU_MEMORYTYPE_DEVICE;
-		rows.srcDevice = run->address;
-		rows.srcPitch = run->stride;
-		rows.dstMemoryType = flat;
-		rows.dstHost = host;
-		rows.dstDevice = copy->flat + run->at;
-		rows.dstPitch = run->bytes;
-	} else {
-		rows.srcMemoryType = flat;
-		rows.srcHost = host;
-		rows.srcDevice = copy->flat + run->at;
-		rows.srcPitch = run->bytes;
-		rows.dstMemoryType = CU_MEMORYTYPE_DEVICE;
-		rows.dstDevice = run->address;
-		rows.dstPitch = run->stride;
-	}
-
-	return queue->driver->cuMemcpy2DAsync(&rows, queue->stream);
-}
-
-/* Bytes from host + at to the end of the registration that contains it. */
-static uint64_t copy_queue_to_chunk_end(const struct copy_queue *queue, const struct copy *copy,
-					uint64_t at)
-{
-	if (queue->kind == COPY_D2D)
-		return UINT64_MAX;
-	uint64_t offset = (uint64_t)(copy->host + at - queue->options.ddr_base);
-	return queue->options.host_chunk - offset % queue->options.host_chunk;
-}
-
-/* Issues the first row of a run, in parts where registrations end. */
-static CUresult copy_queue_issue_parts(const struct copy_queue *queue, const struct copy *copy,
-				       const struct copy_run *run)
-{
-	struct copy_run part = {.address = run->address, .at = run->at, .rows = 1};
-	CUresult r = CUDA_SUCCESS;
-
-	for (uint64_t left = run->bytes; left > 0 && r == CUDA_SUCCESS; left -= part.bytes) {
-		uint64_t room = copy_queue_to_chunk_end(queue, copy, part.at);
-
-		part.bytes = left < room ? left : room;
-		r = copy_queue_issue_row(queue, copy, &part);
-		part.address += part.bytes;
-		part.at += part.bytes;
-	}
-
-	return r;
-}
-
-/* Issues the first rows of a run, those that one call can copy, and takes them off it. */
-static CUresult copy_queue_issue_some(const struct copy_queue *queue, const struct copy *copy,
-				      struct copy_run *run)
-{
-	uint64_t fitting = copy_queue_to_chunk_end(queue, copy, run->at) / run->bytes;
-	struct copy_run some = *run;
-
-	some.rows = fitting < run->rows ? (uint32_t)fitting : run->rows;
-	CUresult r = some.rows > 1 ? copy_queue_issue_rows(queue, copy, &some)
-				   : copy_queue_issue_parts(queue, copy, &some);
-	if (some.rows == 0)
-		some.rows = 1;
-
-	run->address += some.rows * run->stride;
-	run->at += some.rows * run->bytes;
-	run->rows -= some.rows;
-
-	return r;
-}
-
-static CUresult copy_queue_issue(const struct copy_queue *queue, const struct copy *copy,
-				 struct copy_piece piece)
-{
-	struct copy_run run;
-
-	while (copy_piece_cut_run(&piece, copy->spans, queue->device->max_pitch, &run)) {
-		while (run.rows > 0) {
-			CUresult r = copy_queue_issue_some(queue, copy, &run);
-			if (r != CUDA_SUCCESS)
-				return r;
-		}
-	}
-
-	return CUDA_SUCCESS;
-}
-
-/* Of a copy that has failed nothing more is issued. */
-static void copy_queue_start_part(struct copy_queue *queue, const struct part *part)
-{
-	struct copy *copy = part->copy;
-	if (copy->status != HBM_OK)
-		return;
-
-	CUresult r = copy_queue_issue(queue, copy, part->piece);
-	if (r != CUDA_SUCCESS) {
-		device_failed(queue->device, "cuMemcpyAsync", r);
-		copy->status = HBM_DEVICE;
-	}
-}
 
 /* Retried per batch until it succeeds: a transient failure must not disable the queue. */
 static void copy_queue_enter(struct copy_queue *queue)
@@ -226,8 +98,10 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch
 	queue->in_flight++;
 	queue->cost_in_flight += batch->cost;
 	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
+	copy_issue_begin(&queue->issue, queue->stream);
 	for (unsigned i = 0; i < batch->count; i++)
-		copy_queue_start_part(queue, &batch->parts[i]);
+		copy_issue_piece(&queue->issue, batch->parts[i].copy, batch->parts[i].piece);
+	copy_issue_end(&queue->issue);
 
 	CUresult r = queue->driver->cuEventRecord(batch->event, queue->stream);
 	if (r == CUDA_SUCCESS)
@@ -457,6 +331,7 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->driver = device->driver;
 	queue->kind = kind;
 	queue->options = *options;
+	copy_issue_open(&queue->issue, device, kind, &options->issue);
 	completions_open(&queue->completions, options->loop);
 	fair_queue_open(&queue->urgent, QUANTUM);
 	fair_queue_open(&queue->background, QUANTUM);

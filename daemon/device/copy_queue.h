@@ -5,7 +5,8 @@
  * does not wait for the thread.
  *
  * Copies take turns between those who pay for them (fair_queue.h), and a large one is
- * issued in pieces, between which others have their turn (copy_piece.h). What has been
+ * issued in pieces, between which others have their turn (copy_piece.h). How pieces become
+ * calls of the driver: copy_issue.h. What has been
  * issued cannot be passed: it is less than 10 MiB, counted at the cost of pieces, in at
  * most 8 batches.
  *
@@ -23,45 +24,18 @@
  */
 #pragma once
 
-#include "daemon/base/fair_queue.h"
 #include "daemon/base/link_stats.h"
-#include "daemon/device/copy_piece.h"
+#include "daemon/device/copy.h"
+#include "daemon/device/copy_issue.h"
 #include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
-
-enum copy_direction { COPY_D2D, COPY_D2H, COPY_H2D };
-
-/*
- * Copies one block's bytes between scattered device memory (spans, in order) and one flat
- * range of device memory (D2D) or of host memory. Without spans nothing is copied.
- */
-struct copy {
-	struct fair_payer payer;
-	const struct span *spans;
-	uint32_t span_count;
-	bool gather;   /* D2D: spans -> flat; D2H always gathers, H2D always scatters */
-	uint64_t flat; /* D2D: device address */
-	char *host;    /* else: host address */
-	uint64_t bytes;
-	int status;                      /* HBM_OK, HBM_DEVICE */
-	bool late;                       /* it failed, and may go on for all that is known */
-	void (*done)(struct copy *copy); /* on the loop thread */
-	/* the rest is the queue's */
-	struct fair_item item;
-	struct copy_piece piece; /* the next one */
-	bool queued, urgent;
-	struct post post;
-};
 
 struct copy_queue;
 
 struct copy_queue_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
-	/* host memory is registered in pieces of this size, counted from ddr_base: no
-	 * single device copy crosses from one to the next */
-	uint64_t host_chunk;
-	const char *ddr_base;
+	struct copy_issue_options issue;
 };
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,

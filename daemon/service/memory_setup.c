@@ -173,10 +173,13 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
-	const struct copy_queue_options options = {.loop = hbmd->loop,
-						   .link_stats = hbmd->link_stats,
-						   .host_chunk = DDR_CHUNK,
-						   .ddr_base = ddr_base(hbmd->ddr)};
+	const struct copy_queue_options options = {
+		.loop = hbmd->loop,
+		.link_stats = hbmd->link_stats,
+		.issue = {.rows_least = (uint32_t)hbmd->config->device_copy_rows,
+			  .batch_least = (uint32_t)hbmd->config->device_copy_batch,
+			  .host_chunk = DDR_CHUNK,
+			  .ddr_base = ddr_base(hbmd->ddr)}};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 			struct device *device = &hbmd->devices->list[i];

@@ -108,7 +108,7 @@ static int take_device(const void *record, size_t bytes, void *arg)
 static void test_a_lost_device_is_seen(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyDtoDAsync:1:214",
+	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyBatchAsync:1:214",
 					   NULL};
 	spawn_needs_soft();
 	spawn_start(&daemon_, sets, NULL);

@@ -120,10 +120,10 @@ static int setup(void **state)
 					 setting->host + i * CHUNK, CHUNK, 0),
 				 0);
 
-	const struct copy_queue_options options = {.loop = setting->pool.loop,
-						   .link_stats = setting->link_stats,
-						   .host_chunk = CHUNK,
-						   .ddr_base = setting->host};
+	const struct copy_queue_options options = {
+		.loop = setting->pool.loop,
+		.link_stats = setting->link_stats,
+		.issue = {.rows_least = 2, .host_chunk = CHUNK, .ddr_base = setting->host}};
 	for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
 		assert_int_equal(copy_queue_new(&setting->device->queues[kind], setting->device,
 						kind, &options),
@@ -468,10 +468,10 @@ static void test_a_context_that_cannot_be_entered_at_first(void **state)
 static void test_every_call_of_opening_fails_once(void **state)
 {
 	struct setting *setting = *state;
-	const struct copy_queue_options options = {.loop = setting->pool.loop,
-						   .link_stats = setting->link_stats,
-						   .host_chunk = CHUNK,
-						   .ddr_base = setting->host};
+	const struct copy_queue_options options = {
+		.loop = setting->pool.loop,
+		.link_stats = setting->link_stats,
+		.issue = {.rows_least = 2, .host_chunk = CHUNK, .ddr_base = setting->host}};
 	static const char *const calls[] = {"cuStreamCreate", "cuEventCreate", "cuEventCreate",
 					    "cuCtxSetCurrent"};
 	static const unsigned nth[] = {1, 1, 4, 1};

@@ -89,10 +89,10 @@ static int setup(void **state)
 		mmap(NULL, 16 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(setting->host, MAP_FAILED);
 	assert_int_equal(setting->driver.cuMemHostRegister(setting->host, 16 * MIB, 0), 0);
-	const struct copy_queue_options options = {.loop = setting->pool.loop,
-						   .link_stats = setting->link_stats,
-						   .host_chunk = 16 * MIB,
-						   .ddr_base = setting->host};
+	const struct copy_queue_options options = {
+		.loop = setting->pool.loop,
+		.link_stats = setting->link_stats,
+		.issue = {.rows_least = 2, .host_chunk = 16 * MIB, .ddr_base = setting->host}};
 	assert_int_equal(copy_queue_new(&setting->queue, &setting->device, COPY_D2H, &options), 0);
 	*state = setting;
 
