@@ -104,6 +104,46 @@ static int trace_print_links(const struct query *links)
 	return ctl_printed(table_finish(table, stdout));
 }
 
+static bool trace_has_pieces(const struct hbm_wire_link *link)
+{
+	return link->single_pieces + link->row_pieces + link->batch_pieces > 0;
+}
+
+static void trace_print_way(struct table *table, uint64_t pieces, uint64_t bytes)
+{
+	table_cell(table, "%" PRIu64, pieces);
+	table_cell(table, "%s", units_bytes(bytes).text);
+}
+
+/* How the pieces of device copies were issued; nothing of links that have copied none. */
+static int trace_print_ways(const struct query *links)
+{
+	static const struct table_column columns[] = {
+		{"LINK", false}, {"PIECES SINGLY", true}, {"BYTES", true}, {"AS ROWS", true},
+		{"BYTES", true}, {"IN BATCHES", true},    {"BYTES", true},
+	};
+	struct table *table = NULL;
+
+	for (size_t i = 0; i < links->count; i++) {
+		const struct hbm_wire_link *link = query_record(links, i);
+		if (!trace_has_pieces(link))
+			continue;
+
+		if (!table)
+			table = table_new(columns, sizeof(columns) / sizeof(columns[0]));
+		table_cell(table, "%s", view_name(&view_links, link->link));
+		trace_print_way(table, link->single_pieces, link->single_bytes);
+		trace_print_way(table, link->row_pieces, link->row_bytes);
+		trace_print_way(table, link->batch_pieces, link->batch_bytes);
+	}
+
+	if (!table)
+		return CTL_DONE;
+
+	putchar('\n');
+	return ctl_printed(table_finish(table, stdout));
+}
+
 static json_t *trace_busy_json(const struct timeline *timeline, uint32_t link)
 {
 	json_t *array = json_array();
@@ -163,7 +203,8 @@ static int trace_print_text(const struct timeline *timeline, const struct query 
 		puts("nothing has moved yet");
 
 	putchar('\n');
-	return trace_print_links(links);
+	int r = trace_print_links(links);
+	return r == CTL_DONE ? trace_print_ways(links) : r;
 }
 
 static int trace_show(struct ctl *ctl, const struct query *links, struct query *intervals,

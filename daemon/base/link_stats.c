@@ -98,6 +98,20 @@ void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t 
 	pthread_mutex_unlock(&link_stats->lock);
 }
 
+void link_stats_ways(struct link_stats *link_stats, enum hbm_link link,
+		     const struct link_ways *ways)
+{
+	pthread_mutex_lock(&link_stats->lock);
+	struct hbm_wire_link *record = &link_stats->links[link];
+	record->single_pieces += ways->pieces[LINK_WAY_SINGLE];
+	record->single_bytes += ways->bytes[LINK_WAY_SINGLE];
+	record->row_pieces += ways->pieces[LINK_WAY_ROWS];
+	record->row_bytes += ways->bytes[LINK_WAY_ROWS];
+	record->batch_pieces += ways->pieces[LINK_WAY_BATCH];
+	record->batch_bytes += ways->bytes[LINK_WAY_BATCH];
+	pthread_mutex_unlock(&link_stats->lock);
+}
+
 void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
 		     struct hbm_wire_link *record)
 {

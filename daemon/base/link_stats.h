@@ -15,12 +15,21 @@
 
 struct link_stats;
 
+/* How device copies were issued: contiguous pieces, after merging, and their bytes. */
+enum link_way { LINK_WAY_SINGLE, LINK_WAY_ROWS, LINK_WAY_BATCH, LINK_WAYS };
+
+struct link_ways {
+	uint64_t pieces[LINK_WAYS], bytes[LINK_WAYS];
+};
+
 int link_stats_new(struct link_stats **out);
 struct link_stats *link_stats_free(struct link_stats *link_stats);
 /* Returns the current time, for link_stats_end. */
 uint64_t link_stats_begin(struct link_stats *link_stats, enum hbm_link link);
 void link_stats_end(struct link_stats *link_stats, enum hbm_link link, uint32_t device,
 		    uint64_t started_ns, uint64_t count, uint64_t bytes, uint64_t errors);
+void link_stats_ways(struct link_stats *link_stats, enum hbm_link link,
+		     const struct link_ways *ways); /* adds them */
 void link_stats_link(struct link_stats *link_stats, enum hbm_link link,
 		     struct hbm_wire_link *record);
 /* Bytes per second while busy. Before the first transfer: what was seeded, or 0. */

@@ -18,7 +18,7 @@ static bool copy_issue_gathers(const struct copy_issue *issue, const struct copy
 	return issue->kind == COPY_D2H || (issue->kind == COPY_D2D && copy->gather);
 }
 
-static void copy_issue_tally(struct copy_issue *issue, enum copy_way way, uint64_t pieces,
+static void copy_issue_tally(struct copy_issue *issue, enum link_way way, uint64_t pieces,
 			     uint64_t bytes)
 {
 	issue->ways.pieces[way] += pieces;
@@ -68,7 +68,7 @@ static void copy_issue_rows(struct copy_issue *issue, struct copy *copy, const s
 	CUresult r = issue->device->driver->cuMemcpy2DAsync(&rows, issue->stream);
 
 	if (r == CUDA_SUCCESS)
-		copy_issue_tally(issue, COPY_ROWS, run->rows, run->rows * run->bytes);
+		copy_issue_tally(issue, LINK_WAY_ROWS, run->rows, run->rows * run->bytes);
 	else
 		copy_issue_fail(issue, copy, "cuMemcpy2DAsync", r);
 }
@@ -107,7 +107,7 @@ static bool copy_issue_singly(struct copy_issue *issue)
 
 		CUresult r = copy_issue_one(issue, i);
 		if (r == CUDA_SUCCESS)
-			copy_issue_tally(issue, COPY_SINGLE, 1, issue->sizes[i]);
+			copy_issue_tally(issue, LINK_WAY_SINGLE, 1, issue->sizes[i]);
 		else
 			copy_issue_fail(issue, copy, "cuMemcpyAsync", r);
 		all = all && r == CUDA_SUCCESS;
@@ -124,7 +124,7 @@ static CUresult copy_issue_batch(struct copy_issue *issue)
 				       issue->sizes, issue->count, flags, issue->stream);
 
 	for (uint32_t i = 0; i < issue->count && r == CUDA_SUCCESS; i++)
-		copy_issue_tally(issue, COPY_BATCH, 1, issue->sizes[i]);
+		copy_issue_tally(issue, LINK_WAY_BATCH, 1, issue->sizes[i]);
 
 	return r;
 }
@@ -247,7 +247,7 @@ static void copy_issue_some(struct copy_issue *issue, struct copy *copy, struct 
 void copy_issue_begin(struct copy_issue *issue, CUstream stream)
 {
 	issue->stream = stream;
-	issue->ways = (struct copy_ways){0};
+	issue->ways = (struct link_ways){0};
 }
 
 void copy_issue_piece(struct copy_issue *issue, struct copy *copy, struct copy_piece piece)

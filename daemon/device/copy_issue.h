@@ -16,17 +16,11 @@
  */
 #pragma once
 
+#include "daemon/base/link_stats.h"
 #include "daemon/device/copy.h"
 #include "daemon/device/device.h"
 
 #define COPY_ISSUE_PIECES 512 /* of one batch */
-
-enum copy_way { COPY_SINGLE, COPY_ROWS, COPY_BATCH, COPY_WAYS };
-
-/* What went which way: contiguous pieces, after merging, and their bytes. */
-struct copy_ways {
-	uint64_t pieces[COPY_WAYS], bytes[COPY_WAYS];
-};
 
 struct copy_issue_options {
 	uint32_t rows_least, batch_least; /* 0: never */
@@ -42,7 +36,7 @@ struct copy_issue {
 	struct copy_issue_options options;
 	bool batches; /* the driver has them and refuses none */
 	CUstream stream;
-	struct copy_ways ways; /* since copy_issue_begin() */
+	struct link_ways ways; /* since copy_issue_begin() */
 	/* what waits for a batch */
 	uint32_t count;
 	struct copy *copies[COPY_ISSUE_PIECES];

@@ -28,6 +28,7 @@ struct batch {
 	struct part parts[BATCH_PIECES];
 	unsigned count;
 	uint64_t cost;
+	struct link_ways ways; /* how they were issued */
 	CUevent event;
 	uint64_t started_ns;
 };
@@ -102,6 +103,7 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch
 	for (unsigned i = 0; i < batch->count; i++)
 		copy_issue_piece(&queue->issue, batch->parts[i].copy, batch->parts[i].piece);
 	copy_issue_end(&queue->issue);
+	batch->ways = queue->issue.ways;
 
 	CUresult r = queue->driver->cuEventRecord(batch->event, queue->stream);
 	if (r == CUDA_SUCCESS)
@@ -128,6 +130,7 @@ static void copy_queue_count_batch(struct copy_queue *queue, const struct batch 
 		bytes += part->piece.to.at - part->piece.from.at;
 	}
 
+	link_stats_ways(queue->options.link_stats, copy_queue_link_of(queue), &batch->ways);
 	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index,
 		       batch->started_ns, count, bytes, errors);
 }

@@ -315,7 +315,22 @@
 	  "Part of the busy time in which the other kind of link (device copies or NVMe) was "     \
 	  "busy too.")                                                                             \
 	X(R, uint64_t, errors, , COUNT, 1, COUNTER, "",                                            \
-	  "hbmd_link_errors_total", "Movements that failed.")
+	  "hbmd_link_errors_total", "Movements that failed.")                                      \
+	X(R, uint64_t, single_pieces, , COUNT, 1, COUNTER, "",                                     \
+	  "hbmd_link_single_pieces_total",                                                         \
+	  "Contiguous pieces of device copies that had a call of their own.")                      \
+	X(R, uint64_t, single_bytes, , BYTES, 1, COUNTER, "",                                      \
+	  "hbmd_link_single_bytes_total", "Their bytes.")                                          \
+	X(R, uint64_t, row_pieces, , COUNT, 1, COUNTER, "",                                        \
+	  "hbmd_link_row_pieces_total",                                                            \
+	  "Contiguous pieces at a constant stride that were copied with one call.")                \
+	X(R, uint64_t, row_bytes, , BYTES, 1, COUNTER, "",                                         \
+	  "hbmd_link_row_bytes_total", "Their bytes.")                                             \
+	X(R, uint64_t, batch_pieces, , COUNT, 1, COUNTER, "",                                      \
+	  "hbmd_link_batch_pieces_total",                                                          \
+	  "Other contiguous pieces that were copied in batches with one call.")                    \
+	X(R, uint64_t, batch_bytes, , BYTES, 1, COUNTER, "",                                       \
+	  "hbmd_link_batch_bytes_total", "Their bytes.")
 
 /* A movement over a link, or several that were one operation. */
 #define HBM_RECORD_INTERVAL(X, R)                                                                  \

@@ -137,7 +137,9 @@ static void test_trace(void **state)
 	hbmctl_expect("evict hbm all", 0);
 	hbmctl_expect("trace --width 20", 0);
 	assert_int_equal(hbmctl_line_count(),
-			 6 + 1 + 1 + 1 + 6); /* rows, axis, an empty line, headers, links */
+			 6 + 1 + 1 + 1 + 6 + 1 + 1 + 2); /* rows, axis, an empty line, headers,
+							  * links; the same of their pieces */
+	hbmctl_expect_text("trace", "\nLINK  PIECES SINGLY ");
 	hbmctl_expect_text("trace", "\nLINK ");
 	json_t *document = hbmctl_json("trace --width 20"), *link;
 	size_t index;
@@ -189,6 +191,14 @@ static void test_trace_of_the_last(void **state)
 	assert_int_equal(traced("trace --last 3600000", HBM_LINK_D2H, "bytes"), 2 * bytes);
 	assert_int_equal(traced("trace --last 3600000", HBM_LINK_D2D, "count"),
 			 traced("trace", HBM_LINK_D2D, "count"));
+	/* within a device all goes by batch; what is contiguous goes with a call of its own */
+	assert_int_equal(traced("trace", HBM_LINK_D2D, "batch_bytes"), bytes);
+	assert_int_equal(traced("trace", HBM_LINK_D2D, "single_pieces"), 0);
+	assert_int_equal(traced("trace", HBM_LINK_D2H, "single_bytes") +
+				 traced("trace", HBM_LINK_D2H, "batch_bytes"),
+			 2 * bytes);
+	assert_int_equal(traced("trace", HBM_LINK_D2H, "row_pieces"), 0);
+	assert_int_equal(traced("trace", HBM_LINK_HASH, "single_pieces"), 0);
 	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "bytes"), 0);
 	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "count"), 0);
 	assert_int_equal(traced("trace --last 1", HBM_LINK_D2D, "busy_ns"), 0);

@@ -186,7 +186,7 @@ static int walk_count(const void *record, size_t record_bytes, void *arg)
 	return 0;
 }
 
-/* An older daemon's records have no errors yet, those of a newer one 8 bytes more. */
+/* An older daemon's records lack the last member, those of a newer one 8 bytes more. */
 static bool answer_other_version(struct fake *self, const struct hbm_wire_header *request)
 {
 	struct {
@@ -233,16 +233,16 @@ static void test_daemons_of_other_versions(void **state)
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
 	assert_int_equal(other.count, 2);
 	assert_int_equal(other.record_bytes, ours - 8);
-	assert_int_equal(other.last.count, 6);
-	assert_int_equal(other.last.overlapped_ns, 9);
-	assert_int_equal(other.last.errors, 0);
+	assert_int_equal(other.last.count, 12);
+	assert_int_equal(other.last.overlapped_ns, 15);
+	assert_int_equal(other.last.batch_bytes, 0);
 
 	record_bytes = ours + 8;
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
 	assert_int_equal(other.count, 4);
 	assert_int_equal(other.record_bytes, ours + 8);
-	assert_int_equal(other.last.count, 8);
-	assert_int_equal(other.last.errors, 12);
+	assert_int_equal(other.last.count, 14);
+	assert_int_equal(other.last.batch_bytes, 24);
 }
 
 static void test_pages_without_records(void **state)

@@ -93,6 +93,26 @@ static void test_a_seed(void **state)
 	link_stats_free(link_stats);
 }
 
+/* How pieces were issued adds up, each way by itself and of one link. */
+static void test_ways(void **state)
+{
+	(void)state;
+	struct link_stats *link_stats = link_stats_open();
+	const struct link_ways ways = {.pieces = {1, 2, 3}, .bytes = {10, 20, 30}};
+
+	link_stats_ways(link_stats, HBM_LINK_D2H, &ways);
+	link_stats_ways(link_stats, HBM_LINK_D2H, &ways);
+	struct hbm_wire_link d2h = link_of(link_stats, HBM_LINK_D2H);
+	assert_int_equal(d2h.single_pieces, 2);
+	assert_int_equal(d2h.single_bytes, 20);
+	assert_int_equal(d2h.row_pieces, 4);
+	assert_int_equal(d2h.row_bytes, 40);
+	assert_int_equal(d2h.batch_pieces, 6);
+	assert_int_equal(d2h.batch_bytes, 60);
+	assert_int_equal(link_of(link_stats, HBM_LINK_H2D).row_pieces, 0);
+	link_stats_free(link_stats);
+}
+
 /* Two at once are one busy time; NVMe and device copies overlap each other, and neither
  * overlaps its own kind. */
 static void test_overlap(void **state)
@@ -163,6 +183,7 @@ int main(void)
 		cmocka_unit_test(test_nothing_has_been_measured),
 		cmocka_unit_test(test_sums),
 		cmocka_unit_test(test_a_seed),
+		cmocka_unit_test(test_ways),
 		cmocka_unit_test(test_overlap),
 		cmocka_unit_test(test_intervals),
 	};

@@ -143,13 +143,13 @@ static void issue(struct setting *setting, enum copy_direction kind, uint32_t ro
 static void check_ways(const struct setting *setting, uint64_t single, uint64_t rows,
 		       uint64_t batch)
 {
-	const struct copy_ways *ways = &setting->issue.ways;
+	const struct link_ways *ways = &setting->issue.ways;
 	uint64_t bytes = 0;
 
-	assert_int_equal(ways->pieces[COPY_SINGLE], single);
-	assert_int_equal(ways->pieces[COPY_ROWS], rows);
-	assert_int_equal(ways->pieces[COPY_BATCH], batch);
-	for (unsigned i = 0; i < COPY_WAYS; i++)
+	assert_int_equal(ways->pieces[LINK_WAY_SINGLE], single);
+	assert_int_equal(ways->pieces[LINK_WAY_ROWS], rows);
+	assert_int_equal(ways->pieces[LINK_WAY_BATCH], batch);
+	for (unsigned i = 0; i < LINK_WAYS; i++)
 		bytes += ways->bytes[i];
 	assert_int_equal(bytes, SPANS * BYTES);
 }
@@ -217,8 +217,8 @@ static void test_within_a_device(void **state)
 
 	issue(setting, COPY_D2D, 2, 0);
 	check(setting, COPY_D2D);
-	assert_in_range(setting->issue.ways.pieces[COPY_ROWS], ROWS, SPANS);
-	assert_int_equal(setting->issue.ways.pieces[COPY_BATCH], 0);
+	assert_in_range(setting->issue.ways.pieces[LINK_WAY_ROWS], ROWS, SPANS);
+	assert_int_equal(setting->issue.ways.pieces[LINK_WAY_BATCH], 0);
 }
 
 /* A driver of before 13.0, and one of before 12.8. */
@@ -266,7 +266,7 @@ static void test_a_copy_that_cannot_be_issued(void **state)
 	setting->pool.call.fail_nth("cuMemcpyDtoHAsync", 5, CUDA_ERROR_INVALID_VALUE);
 	issue(setting, COPY_D2H, 0, 1);
 	assert_int_equal(setting->copy.status, HBM_DEVICE);
-	assert_int_equal(setting->issue.ways.pieces[COPY_SINGLE], 4);
+	assert_int_equal(setting->issue.ways.pieces[LINK_WAY_SINGLE], 4);
 	assert_int_equal(setting->device.errors, 1);
 	assert_true(setting->issue.batches);
 }
