@@ -18,6 +18,7 @@
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/park.h"
 #include "kernels/soft/reservation.h"
+#include "kernels/soft/sm.h"
 #include "kernels/soft/stream.h"
 
 #include <string.h>
@@ -235,7 +236,9 @@ static void copy_d2d_run(struct op *op, struct stream *stream)
 {
 	if (op->bytes == 0)
 		return;
+
 	hold_wait(stream);
+	sm_wait(op->device->index);
 	copy_rows(op, reservation_place(op->target), reservation_place(op->source));
 }
 
@@ -321,8 +324,11 @@ static CUresult copy_fill_hold(struct op *op, struct device *device)
 static void copy_fill_run(struct op *op, struct stream *stream)
 {
 	(void)stream;
-	if (op->bytes != 0)
-		memset(reservation_place(op->target), (int)op->value, op->bytes);
+	if (op->bytes == 0)
+		return;
+
+	sm_wait(op->device->index);
+	memset(reservation_place(op->target), (int)op->value, op->bytes);
 }
 
 static void copy_fill_drop(struct op *op)

@@ -41,6 +41,9 @@ void devices_setup(const struct options *options)
 	for (unsigned i = 0; i < count; i++) {
 		devices[i].index = i;
 		devices[i].total = options->memory;
+		devices[i].call_ns = (uint64_t)(options->call_us * 1e3);
+		devices[i].unmap_waits = options->unmap_waits;
+		pthread_mutex_init(&devices[i].call_lock, NULL);
 		devices[i].context_bytes = options->context_bytes;
 		pthread_mutex_init(&devices[i].engines[ENGINE_D2H].lock, NULL);
 		pthread_mutex_init(&devices[i].engines[ENGINE_H2D].lock, NULL);

@@ -32,7 +32,10 @@ struct device {
 	uint64_t children;
 	/* the error of a kernel, which makes the context unusable; or CUDA_SUCCESS */
 	_Atomic CUresult fault;
-	atomic_bool gone; /* it answers nothing any more; `fault` is set, too */
+	atomic_bool gone;          /* it answers nothing any more; `fault` is set, too */
+	pthread_mutex_t call_lock; /* of the context, held by each call to a stream */
+	uint64_t call_ns;          /* for so long */
+	bool unmap_waits;
 	struct engine engines[ENGINES];
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/module.h"
 #include "kernels/soft/reservation.h"
+#include "kernels/soft/sm.h"
 #include "kernels/soft/stream.h"
 
 #include <stdlib.h>
@@ -89,9 +90,12 @@ static void launch_run(struct op *op, struct stream *stream)
 
 	(void)stream;
 	launch->device = op->device;
+	sm_wait(op->device->index);
+	sm_kernel_begins(op->device->index);
 	call_forbid(true);
 	result = launch->function->kernel->run(&launch->seen, launch->params);
 	call_forbid(false);
+	sm_kernel_ends(op->device->index);
 	if (launch->fault != CUDA_SUCCESS)
 		result = launch->fault; /* whatever the kernel returns */
 	if (result != CUDA_SUCCESS)

@@ -23,6 +23,7 @@
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/module.h"
 #include "kernels/soft/reservation.h"
+#include "kernels/soft/sm.h"
 #include "kernels/soft/stream.h"
 
 #include <dlfcn.h>
@@ -61,6 +62,7 @@ static int life_configure_first(const struct driver_soft_options *given)
 	call_configure(&options);
 	hold_configure(options.hold);
 	card_configure(options.card);
+	sm_configure(options.card, options.slice_us);
 	in_force = options;
 	configured = true;
 
@@ -108,6 +110,7 @@ static void life_tear_down(void)
 	mappings_reset();
 	reservations_reset();
 	backings_reset();
+	sm_reset();
 	devices_reset();
 	fault_forget();
 	call_reset();
@@ -172,6 +175,7 @@ uint64_t hbm_soft_live(const char *kind)
 		{"allocations", allocations_live}, {"registrations", host_registrations},
 		{"streams", streams_live},         {"events", events_live},
 		{"modules", modules_live},         {"copies held", hold_waiting},
+		{"slices waited", sm_waited},
 	};
 
 	LOCKED(vmm_lock);

@@ -11,6 +11,7 @@
 #include "kernels/soft/backing.h"
 #include "kernels/soft/lock.h"
 #include "kernels/soft/reservation.h"
+#include "kernels/soft/stream.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -242,6 +243,15 @@ CUresult mapping_unmake(CUdeviceptr address, uint64_t bytes)
 	return CUDA_SUCCESS;
 }
 
+/* For the option `unmap_waits`: what is queued in the thread's context ends first. */
+static void mapping_wait_for_streams(void)
+{
+	const struct device *device = device_of_thread();
+
+	if (device != NULL && device->unmap_waits)
+		streams_drain(device);
+}
+
 /* Whether the range is one or several whole mappings that cuMemMap made. */
 static bool mapping_range_is_of_vmm(CUdeviceptr address, uint64_t bytes)
 {
@@ -252,6 +262,7 @@ static bool mapping_range_is_of_vmm(CUdeviceptr address, uint64_t bytes)
 CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 {
 	CALL_ENTER(cuMemUnmap);
+	mapping_wait_for_streams();
 	LOCKED(vmm_lock);
 	return mapping_range_is_of_vmm(address, bytes) ? mapping_unmake(address, bytes)
 						       : CUDA_ERROR_INVALID_VALUE;
@@ -354,6 +365,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 	if (result != CUDA_SUCCESS)
 		return result;
 
+	mapping_wait_for_streams();
 	LOCKED(vmm_lock);
 	if (!mapping_range_is_of_vmm(address, bytes))
 		return CUDA_ERROR_INVALID_VALUE;

@@ -72,6 +72,11 @@ static int options_parse_slow(struct options *options, char *list)
 	return 0;
 }
 
+static bool options_rate_is_valid(double value)
+{
+	return isfinite(value) && value >= 0 && value <= 1e9;
+}
+
 static int options_parse_word(struct options *options, const char *key, char *value)
 {
 	double number;
@@ -99,6 +104,12 @@ static int options_parse_word(struct options *options, const char *key, char *va
 		options->latency_us = number;
 	} else if (strcmp(key, "context_mib") == 0 && number >= 0 && number <= 1e6) {
 		options->context_bytes = (uint64_t)number << 20;
+	} else if (strcmp(key, "slice_us") == 0 && options_rate_is_valid(number)) {
+		options->slice_us = number;
+	} else if (strcmp(key, "call_us") == 0 && options_rate_is_valid(number)) {
+		options->call_us = number;
+	} else if (strcmp(key, "unmap_waits") == 0 && (number == 0 || number == 1)) {
+		options->unmap_waits = number == 1;
 	} else if (strcmp(key, "litter") == 0 && (number == 0 || number == 1)) {
 		options->litter = number == 1;
 	} else {
@@ -129,11 +140,6 @@ static int options_parse_environment(struct options *options, const char *words)
 	}
 
 	return 0;
-}
-
-static bool options_rate_is_valid(double value)
-{
-	return isfinite(value) && value >= 0 && value <= 1e9;
 }
 
 static bool options_are_valid(const struct options *options)

@@ -25,6 +25,9 @@ struct options {
 	bool litter;              /* litter.h */
 	char card[SOFT_PATH_MAX]; /* card.h; "": none */
 	uint64_t context_bytes;   /* of memory, for each context */
+	double slice_us;          /* sm.h */
+	double call_us;           /* that each call to a stream holds its context's lock */
+	bool unmap_waits;         /* unmapping and granting access wait for streams */
 	char hold[SOFT_PATH_MAX]; /* hold.h; "": none */
 	/* delay of each call of an entry point; for cuInit, of a process's first call */
 	uint32_t slow_us[CALLS];

@@ -57,7 +57,8 @@ SOFT_EXPORT uint64_t hbm_soft_calls(const char *name);
  * How many of a kind exist: "contexts" (retained primary contexts), "handles"
  * (physical memory, mapped or referred to), "mappings", "reservations", "allocations" (of
  * cuMemAlloc, or opened by cuIpcOpenMemHandle), "registrations", "streams", "events",
- * "modules", "copies held" (hbm_soft_hold). UINT64_MAX: no such kind.
+ * "modules", "copies held" (hbm_soft_hold); or how often work has waited for
+ * the multiprocessors: "slices waited". UINT64_MAX: no such kind.
  */
 SOFT_EXPORT uint64_t hbm_soft_live(const char *kind);
 

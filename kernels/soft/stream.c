@@ -447,6 +447,19 @@ static bool stream_push(struct stream *stream, const struct op *op)
 	return atomic_load(&stream->asleep);
 }
 
+/* What a call costs the other threads of the context. */
+static void stream_hold_context(void)
+{
+	struct device *device = device_of_thread();
+
+	if (device == NULL || device->call_ns == 0)
+		return;
+
+	pthread_mutex_lock(&device->call_lock);
+	clock_wait_until(clock_now() + device->call_ns);
+	pthread_mutex_unlock(&device->call_lock);
+}
+
 CUresult stream_submit(CUstream handle, const struct op *op)
 {
 	struct op held = *op;
@@ -454,6 +467,7 @@ CUresult stream_submit(CUstream handle, const struct op *op)
 	bool wake = false;
 	CUresult result;
 
+	stream_hold_context();
 	pthread_mutex_lock(&table_lock);
 	result = stream_current(handle, &stream);
 	if (result == CUDA_SUCCESS && !stream_grow(stream))

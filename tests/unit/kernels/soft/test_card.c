@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/busy.h"
 #include "tests/support/child.h"
 #include "tests/support/soft_device.h"
 
@@ -246,9 +247,66 @@ static void test_a_context_takes_memory(void **state)
 	soft_close(&soft);
 }
 
+/* An engine that computes until it is killed. */
+static void compute(const struct spawn *spawn, uint64_t number)
+{
+	struct soft_device soft;
+	struct busy busy;
+
+	(void)spawn;
+	(void)number;
+	card_open(&soft);
+	assert_int_equal(busy_open(&busy, soft.driver), CUDA_SUCCESS);
+	CUdeviceptr memory = soft_memory(soft.driver, 0, GRANULE);
+	assert_int_equal(busy_launch(&busy, soft_stream(soft.driver), memory, GRANULE, 1, 3600000),
+			 CUDA_SUCCESS);
+	soft.driver->cuCtxSynchronize(); /* never returns; the other one sees when it runs */
+}
+
+/* Copies within the device and fills wait while another process computes; those to and from
+ * the host do not. */
+static void test_work_waits_for_its_slice(void **state)
+{
+	struct soft_device soft;
+	struct child child;
+	char words[128];
+
+	snprintf(words, sizeof(words), "card=%s,slice_us=1", (const char *)*state);
+	setenv("HBM_SOFT", words, 1);
+	card_open(&soft);
+	CUstream stream = soft_stream(soft.driver);
+	CUdeviceptr memory = soft_memory(soft.driver, 0, GRANULE);
+	void *host = soft_host(soft.driver, 4096, CU_MEMHOSTREGISTER_PORTABLE);
+	assert_int_equal(soft.driver->cuMemsetD8Async(memory, 1, 4096, stream), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
+	assert_int_equal(soft.call.live("slices waited"), 0);
+
+	child_start(&child, "compute", &nobody, 0);
+	while (soft.call.live("slices waited") == 0) {
+		assert_int_equal(soft.driver->cuMemsetD8Async(memory, 1, 4096, stream),
+				 CUDA_SUCCESS);
+		assert_int_equal(soft.driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
+	}
+
+	uint64_t waited = soft.call.live("slices waited");
+	assert_int_equal(soft.driver->cuMemcpyDtoDAsync(memory + MIB, memory, 4096, stream),
+			 CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuMemcpyDtoHAsync(host, memory, 4096, stream), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
+	assert_int_equal(soft.call.live("slices waited"), waited + 1);
+
+	child_kill(&child);
+	assert_int_equal(soft.driver->cuMemsetD8Async(memory, 1, 4096, stream), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
+	assert_int_equal(soft.call.live("slices waited"), waited + 1);
+	soft_host_free(soft.driver, host, 4096);
+	soft_close(&soft);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {{"occupy", occupy}, {"map", map}, {NULL, NULL}};
+	static const struct child_part parts[] = {
+		{"occupy", occupy}, {"map", map}, {"compute", compute}, {NULL, NULL}};
 #define TEST(name) cmocka_unit_test_setup_teardown(name, card_setup, card_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_all_processes_count),
@@ -257,6 +315,7 @@ int main(int argc, char **argv)
 		TEST(test_nothing_is_left_in_the_folder),
 		TEST(test_a_full_card_has_no_room_for_a_context),
 		TEST(test_a_context_takes_memory),
+		TEST(test_work_waits_for_its_slice),
 	};
 #undef TEST
 

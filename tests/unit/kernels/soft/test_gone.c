@@ -9,11 +9,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/soft_device.h"
@@ -198,6 +201,65 @@ static void test_a_file_holds_copies(void **state)
 	late_close(&late);
 }
 
+struct unmapping {
+	struct late *late;
+	CUresult result;
+	atomic_bool over;
+};
+
+static void *unmap_elsewhere(void *arg)
+{
+	struct unmapping *unmapping = arg;
+	const struct late *late = unmapping->late;
+
+	assert_int_equal(late->soft.driver->cuCtxSetCurrent(late->soft.context), CUDA_SUCCESS);
+	unmapping->result = late->soft.driver->cuMemUnmap(late->memory, GRANULE);
+	atomic_store(&unmapping->over, true);
+	return NULL;
+}
+
+/* Without the option, unmapping what a copy uses is refused. */
+static void test_unmapping_waits_for_copies(void **state)
+{
+	struct late late;
+	struct unmapping unmapping = {.late = &late};
+	pthread_t thread;
+
+	(void)state;
+	setenv("HBM_SOFT", "unmap_waits=1", 1);
+	late_open(&late);
+	late.soft.call.hold(true);
+	late_copy(&late);
+	assert_int_equal(pthread_create(&thread, NULL, unmap_elsewhere, &unmapping), 0);
+	while (late.soft.call.calls("cuMemUnmap") == 0 || late.soft.call.live("copies held") == 0)
+		sched_yield();
+	assert_false(atomic_load(&unmapping.over));
+	late.soft.call.hold(false);
+	pthread_join(thread, NULL);
+	assert_int_equal(unmapping.result, CUDA_SUCCESS);
+	assert_int_equal(late.host[BYTES - 1], 0x5a);
+	unsetenv("HBM_SOFT");
+	late_close(&late);
+}
+
+/* As long as two calls that hold the context's lock one after the other. */
+static void test_calls_hold_their_context(void **state)
+{
+	struct late late;
+	struct timespec before, after;
+
+	(void)state;
+	setenv("HBM_SOFT", "call_us=2000", 1);
+	late_open(&late);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	late_copy(&late);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	assert_true((after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec >=
+		    4000000L);
+	unsetenv("HBM_SOFT");
+	late_close(&late);
+}
+
 /* Closing the driver ends what is held. */
 static void test_closing_lets_go(void **state)
 {
@@ -218,6 +280,8 @@ int main(void)
 		cmocka_unit_test(test_copies_go_on_without_their_device),
 		cmocka_unit_test(test_copies_go_on_after_a_failed_synchronise),
 		cmocka_unit_test(test_a_file_holds_copies),
+		cmocka_unit_test(test_unmapping_waits_for_copies),
+		cmocka_unit_test(test_calls_hold_their_context),
 		cmocka_unit_test(test_closing_lets_go),
 	};
 
