@@ -110,7 +110,7 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) $(BUILD)/tests/fault/hbmd ## build the tests, run none
+tests: all $(TESTS) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -172,6 +172,12 @@ $(BUILD)/libhbm.so.$(VERSION): $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SR
 $(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC)) $(patsubst %.cu,$(BUILD)/obj/%.soft.o,$(wildcard kernels/device/*.cu))
 	$(call say,LD)
 	$(Q)$(LINK) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
+
+# A driver that does not start, for tests.
+$(BUILD)/tests/stub/libcuda.so.1: $(BUILD)/obj/tests/stub/libcuda.o
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) -shared -Wl,-soname,libcuda.so.1 $^ -o $@
 
 # All of hbmctl but its main(), for its tests.
 $(BUILD)/libhbmctl.a: $(filter-out $(BUILD)/obj/client/ctl/main.o,$(call obj,$(CTL_SRC)))

@@ -190,7 +190,7 @@
 	X(R, uint64_t, lost, , COUNT, 7, GAUGE, "",                                                \
 	  "hbmd_tier_lost", "1: its I/O is not answered, or too much of it has failed.")           \
 	X(R, uint64_t, failed, , BYTES, 7, GAUGE, "",                                              \
-	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors.")
+	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors or late copies.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \
@@ -285,7 +285,7 @@
 	  "", "The first problem found, or empty.")                                                \
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
 	  "", "Bytes that clients gave back and that are not free.")                                            \
-	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors.")
+	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors or late copies.")
 
 /* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */
 #define HBM_RECORD_NODE(X, R)                                                                      \

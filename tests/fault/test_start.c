@@ -340,6 +340,40 @@ static void write_text(const char *folder, const char *name, const char *text)
 	assert_int_equal(system(command), 0);
 }
 
+/* One line each: the driver's word for it, and what may help. The library lacks what a driver
+ * may lack, and is taken all the same. */
+static void test_a_driver_that_does_not_start(void **state)
+{
+	(void)state;
+	static char path[256];
+	char root[160];
+	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
+	const char *const any[] = {"hbmd.driver=auto", NULL};
+	static const struct {
+		const char *says, *text;
+	} tries[] = {
+		{"HBM_STUB_CUINIT=100", "cuInit failed with CUDA_ERROR_NO_DEVICE"},
+		{"HBM_STUB_CUINIT=802", "cuInit failed with CUDA_ERROR_SYSTEM_NOT_READY"},
+		{"HBM_STUB_CUINIT=999", "cuInit failed with CUDA_ERROR_UNKNOWN"},
+		{"HBM_STUB_CUINIT=0", "answers, but there is no device"},
+	};
+	snprintf(path, sizeof(path), "LD_LIBRARY_PATH=%s", spawn_path("tests/stub"));
+	snprintf(root, sizeof(root), "HBM_HARDWARE_ROOT=%s/root", daemon_.dir);
+	if (access(spawn_path("tests/stub/libcuda.so.1"), R_OK) != 0) {
+		print_message("SKIP: a pack has no stub of a driver\n");
+		skip();
+	}
+
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
+		stage_refused(cuda, (const char *[]){path, root, tries[i].says, NULL}, UNMET,
+			      tries[i].text);
+
+	/* not for want of a device: there is one that does not start */
+	for (size_t i = 1; i <= 2; i++)
+		stage_refused(any, (const char *[]){path, root, tries[i].says, NULL}, UNMET,
+			      tries[i].text);
+}
+
 /* Where there is hardware, host memory does not take its place: not without a library, and
  * not where the library sees no device. */
 static void test_auto_with_hardware(void **state)
@@ -490,6 +524,7 @@ int main(void)
 		TEST(test_killed_and_started_again),
 		TEST(test_a_start_that_fails_while_blocks_move),
 		TEST(test_auto_takes_what_there_is),
+		TEST(test_a_driver_that_does_not_start),
 		TEST(test_auto_with_hardware),
 		TEST(test_fewer_devices_than_gpus),
 		TEST(test_without_permission),
