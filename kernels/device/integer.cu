@@ -60,7 +60,7 @@ static DEVICE uint32_t code_of(float value, float low, float step, uint32_t top)
 
 	if (!(value > low) || !(step > 0))
 		return 0;
-	if (!number_is_finite(value) || value - low >= step * (float)top)
+	if (!number_is_finite(value))
 		return top;
 
 	code = number_round((value - low) / step);
