@@ -50,10 +50,19 @@ bool hbm_gpu_recognise(struct gpu *gpu, const struct hbm_info *info)
 	return true;
 }
 
+static void gpu_unload(struct gpu *gpu, uint32_t device)
+{
+	if (!kernels_are_loaded(&gpu->kernels[device]) || !hbm_gpu_enter(gpu, device))
+		return;
+	kernels_unload(&gpu->kernels[device], gpu->driver);
+	hbm_gpu_leave(gpu);
+}
+
 void hbm_gpu_close(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < HBM_WIRE_DEVICES_MAX; i++) {
 		CUdevice device;
+		gpu_unload(gpu, i);
 		if (gpu->contexts[i] && GPU_CALL(gpu, cuDeviceGet, &device, gpu->ordinals[i]))
 			GPU_CALL(gpu, cuDevicePrimaryCtxRelease, device);
 	}

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "kernels/device/kernels.h"
 #include "kernels/driver/driver.h"
 
 #include <hbm/hbm.h>
@@ -22,7 +23,8 @@ struct gpu {
 	bool recognised;                    /* ordinals is filled in */
 	int ordinals[HBM_WIRE_DEVICES_MAX]; /* in this process; -1: not visible */
 	CUcontext contexts[HBM_WIRE_DEVICES_MAX];
-	CUcontext saved; /* the caller's, between enter and leave */
+	struct kernels kernels[HBM_WIRE_DEVICES_MAX]; /* of each context */
+	CUcontext saved;                              /* the caller's, between enter and leave */
 	const char *failed_call;
 	CUresult failed_result;
 };

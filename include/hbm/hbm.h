@@ -295,6 +295,43 @@ HBM_API int hbm_ping(struct hbm *hbm);
  * HBM_NOT_FOUND: it has ended, or never was. */
 HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
 
+/* ---- Device code ---- */
+
+/*
+ * Kernels of the library, launched on a stream of the caller, in order with its other work:
+ * a call returns when the work is queued, and only the caller knows when it is done. The
+ * stream is a CUstream of the primary context of `device`, which is the daemon's number.
+ * Addresses are those of that device, of regions or of any other memory it can reach.
+ * The daemon takes no part.
+ *
+ * The device code is loaded when it is first used on a device. Where the driver refuses it,
+ * hbm_gather() and the like queue plain copies instead, one for each piece.
+ *
+ * HBM_INVALID: ranges that overflow. HBM_DEVICE: a call of the driver failed: an address
+ * that is no device memory is only found when the kernel runs, and ruins the context.
+ */
+struct hbm_piece {
+	uint64_t address, bytes; /* neither needs an alignment */
+};
+
+/* Rows of equal size: row i at address + i * stride. */
+struct hbm_rows {
+	uint64_t address, stride, row_bytes, count;
+};
+
+/* Copies pieces, in order and without gaps, to the range of device memory at `flat`, or
+ * back. It is as long as the pieces together, and overlaps none of them; in a scatter they
+ * do not overlap each other. Fastest where a piece and its part of the range are equal
+ * modulo 16. */
+HBM_API int hbm_gather(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces,
+		       size_t count, uint64_t flat, void *stream);
+HBM_API int hbm_scatter(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces,
+			size_t count, uint64_t flat, void *stream);
+HBM_API int hbm_gather_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *rows,
+			    uint64_t flat, void *stream);
+HBM_API int hbm_scatter_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *rows,
+			     uint64_t flat, void *stream);
+
 /* ---- Inspection ---- */
 
 /* Calls `each` for every record of a kind, a struct of wire.h. record_bytes is how

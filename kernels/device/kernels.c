@@ -51,6 +51,14 @@ CUresult kernels_launch(struct kernels *kernels, const struct driver *driver, CU
 				      KERNEL_THREADS, 1, 1, 0, stream, (void *[]){job}, NULL);
 }
 
+bool kernels_are_loaded(const struct kernels *kernels)
+{
+	for (size_t i = 0; i < KERNEL_MODULES; i++)
+		if (kernels->modules[i])
+			return true;
+	return false;
+}
+
 void kernels_unload(struct kernels *kernels, const struct driver *driver)
 {
 	for (size_t i = 0; i < KERNEL_MODULES; i++)

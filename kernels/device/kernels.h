@@ -45,5 +45,6 @@ CUresult kernels_load(struct kernels *kernels, const struct driver *driver, enum
 /* Launches it, loaded or not; `job` is its struct of jobs.h, and is copied. */
 CUresult kernels_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			enum kernel kernel, struct kernel_grid grid, void *job);
+bool kernels_are_loaded(const struct kernels *kernels); /* any of them */
 /* Unloads all modules. No launch of them may be in flight. */
 void kernels_unload(struct kernels *kernels, const struct driver *driver);
