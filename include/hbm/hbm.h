@@ -332,6 +332,44 @@ HBM_API int hbm_gather_rows(struct hbm *hbm, uint32_t device, const struct hbm_r
 HBM_API int hbm_scatter_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *rows,
 			     uint64_t flat, void *stream);
 
+/* ---- Landing ---- */
+
+/*
+ * Blocks of many small segments travel faster over the link as one piece: by way of a
+ * landing, a committed range of a region, which kernels scatter from after a load and
+ * gather to before a store. Used with the calls above:
+ *
+ * load:	hbm_landing_plan(); hbm_load() or hbm_submit_load() of `landed`; when it has
+ * 		ended, or behind its fence on the stream, hbm_landing_scatter().
+ * store:	hbm_landing_plan(); hbm_landing_gather(); hbm_submit_store() of `landed`, when
+ * 		the stream is done or with a ready fence that it sets.
+ */
+#define HBM_LANDING_THRESHOLD (28u << 10) /* copies of fewer bytes cost more than their bytes */
+
+struct hbm_landing {
+	struct hbm_region *region; /* on the device of the blocks */
+	uint64_t offset, bytes;
+	/* blocks whose segments have fewer bytes on average land; 0: HBM_LANDING_THRESHOLD */
+	uint64_t threshold;
+};
+
+/* Writes `count` blocks to `landed`, and a segment of the landing to segments[i] for each
+ * block i that lands: they lie one after the other, as long as there is room. All others
+ * are as they were: landed[i].segments is blocks[i].segments. Sends nothing.
+ * HBM_INVALID: a segment or the landing is in no region of this connection, on another
+ * device, or beyond the end of its region. */
+HBM_API int hbm_landing_plan(struct hbm *hbm, const struct hbm_landing *landing,
+			     const struct hbm_block *blocks, size_t count, struct hbm_block *landed,
+			     struct hbm_segment *segments);
+/* Queues what copies the landed blocks, as hbm_scatter() and hbm_gather() do, on a stream of
+ * their device. results: those of the load; blocks with another status than HBM_OK are left
+ * out. NULL: all are copied, and a block that was not loaded becomes what the landing held. */
+HBM_API int hbm_landing_scatter(struct hbm *hbm, const struct hbm_block *blocks,
+				const struct hbm_block *landed, const hbm_result *results,
+				size_t count, void *stream);
+HBM_API int hbm_landing_gather(struct hbm *hbm, const struct hbm_block *blocks,
+			       const struct hbm_block *landed, size_t count, void *stream);
+
 /* ---- Inspection ---- */
 
 /* Calls `each` for every record of a kind, a struct of wire.h. record_bytes is how
