@@ -2,6 +2,7 @@
 /* inspect: see inspect.h. Most commands differ only in the kind of record. */
 #include "client/ctl/inspect.h"
 #include "client/ctl/ctl.h"
+#include "client/ctl/units.h"
 #include "client/ctl/view.h"
 
 #include <stddef.h>
@@ -70,16 +71,23 @@ static int inspect_show(struct ctl *ctl, enum hbm_wire_query_kind kind, const st
 	return r == CTL_DONE ? inspect_note_part(ctl) : r;
 }
 
-static int inspect_show_all(struct ctl *ctl, enum hbm_wire_query_kind kind)
+static int inspect_query(struct ctl *ctl, enum hbm_wire_query_kind kind, struct query *query)
 {
-	struct query query;
 	int r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
 
-	r = query_all(ctl->hbm, kind, &query);
-	if (r != 0)
-		return ctl_refused(ctl->hbm, record_of(kind)->name, r);
+	r = query_all(ctl->hbm, kind, query);
+
+	return r == 0 ? CTL_DONE : ctl_refused(ctl->hbm, record_of(kind)->name, r);
+}
+
+static int inspect_show_all(struct ctl *ctl, enum hbm_wire_query_kind kind)
+{
+	struct query query;
+	int r = inspect_query(ctl, kind, &query);
+	if (r != CTL_DONE)
+		return r;
 
 	r = inspect_show(ctl, kind, &query);
 	query_clear(&query);
@@ -118,6 +126,28 @@ int inspect_devices(struct ctl *ctl)
 	return inspect_show_all(ctl, HBM_QUERY_DEVICES);
 }
 
+/* For people: what of all that was stored has been written to a disk. */
+static int inspect_note_written(struct ctl *ctl, const struct query *tiers)
+{
+	uint64_t written = 0;
+	struct query query;
+	for (size_t i = 0; i < tiers->count; i++)
+		written += ((const struct hbm_wire_tier *)query_record(tiers, i))->written_bytes;
+
+	int r = inspect_status_query(ctl, &query);
+	if (r != CTL_DONE)
+		return r;
+
+	uint64_t stored = ((const struct hbm_wire_status *)query_record(&query, 0))->stored_bytes;
+	query_clear(&query);
+	if (written == 0 || stored == 0)
+		return CTL_DONE;
+
+	return ctl_printed(printf("\n%s written to NVMe, %s stored: %.2f bytes a byte\n",
+				  units_bytes(written).text, units_bytes(stored).text,
+				  (double)written / (double)stored));
+}
+
 static int inspect_show_tiers(struct ctl *ctl, const struct query *tiers, const struct query *nodes)
 {
 	const struct record tier = inspect_sent(HBM_QUERY_TIERS, tiers);
@@ -152,6 +182,8 @@ int inspect_tiers(struct ctl *ctl)
 		nodes = (struct query){0};
 
 	r = inspect_show_tiers(ctl, &tiers, &nodes);
+	if (r == CTL_DONE && !ctl->json)
+		r = inspect_note_written(ctl, &tiers);
 	query_clear(&tiers);
 	query_clear(&nodes);
 

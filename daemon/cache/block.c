@@ -5,54 +5,6 @@
 
 #define BLOCK_UNITS_MAX ((1u << 24) - 1) /* the largest block.stored_units: nearly 64 GiB */
 
-static const uint8_t block_transitions[BLOCK_STATES][BLOCK_EVENTS] = {
-	[BLOCK_ABSENT] =
-		{
-			[BLOCK_BEGIN_STORE] = BLOCK_STORING,
-		},
-	[BLOCK_STORING] =
-		{
-			[BLOCK_STORED] = BLOCK_RESIDENT,
-			[BLOCK_DROP] = BLOCK_STORING_DROPPED,
-		},
-	[BLOCK_RESIDENT] =
-		{
-			[BLOCK_BEGIN_MOVE] = BLOCK_MOVING,
-			[BLOCK_USE] = BLOCK_RESIDENT,
-			[BLOCK_UNUSE] = BLOCK_RESIDENT,
-			[BLOCK_DROP] = BLOCK_DROPPED,
-		},
-	[BLOCK_MOVING] =
-		{
-			[BLOCK_PLACED] = BLOCK_RESIDENT,
-			[BLOCK_END_MOVE] = BLOCK_RESIDENT,
-			[BLOCK_USE] = BLOCK_MOVING,
-			[BLOCK_UNUSE] = BLOCK_MOVING,
-			[BLOCK_DROP] = BLOCK_MOVING_DROPPED,
-		},
-	[BLOCK_STORING_DROPPED] =
-		{
-			[BLOCK_ABANDON_STORE] = BLOCK_DROPPED,
-		},
-	[BLOCK_MOVING_DROPPED] =
-		{
-			[BLOCK_END_MOVE] = BLOCK_DROPPED,
-			[BLOCK_USE] = BLOCK_MOVING_DROPPED,
-			[BLOCK_UNUSE] = BLOCK_MOVING_DROPPED,
-		},
-	[BLOCK_DROPPED] =
-		{
-			[BLOCK_BEGIN_MOVE] = BLOCK_MOVING_DROPPED,
-			[BLOCK_USE] = BLOCK_DROPPED,
-			[BLOCK_UNUSE] = BLOCK_DROPPED,
-		},
-};
-
-enum block_state block_next(enum block_state state, enum block_event event)
-{
-	return block_transitions[state][event];
-}
-
 static struct block *block_step(struct blocks *blocks, uint32_t number, enum block_event event)
 {
 	struct block *block = &blocks->table[number];
@@ -73,6 +25,13 @@ void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *
 				  .tiers = tiers,
 				  .pinned = pinned};
 	list_init(&blocks->listeners);
+}
+
+void blocks_clear(struct blocks *blocks)
+{
+	if (blocks->copies.tier)
+		blocks->copies.tier->reclaim = NULL;
+	copies_close(&blocks->copies);
 }
 
 void block_listen(struct blocks *blocks, struct block_listener *listener)
@@ -129,6 +88,71 @@ static void block_set_actual(struct blocks *blocks, uint32_t number, uint8_t tie
 	block_changing(blocks, number);
 	blocks->table[number].actual = tier;
 	block_changed(blocks, number);
+}
+
+/* ---- copies ---- */
+
+static void block_set_copied(struct blocks *blocks, uint32_t number, bool copied)
+{
+	block_changing(blocks, number);
+	blocks->table[number].copied = copied;
+	block_changed(blocks, number);
+}
+
+/* Its extent counts as moving afterwards. */
+static struct place block_remove_copy(struct blocks *blocks, uint32_t number)
+{
+	struct tier *tier = blocks->copies.tier;
+
+	assert(blocks->table[number].copied);
+	block_set_copied(blocks, number, false);
+	tier_release_copy(tier, block_stored_bytes(&blocks->table[number]));
+
+	return (struct place){tier, copies_remove(&blocks->copies, number)};
+}
+
+void block_drop_copy(struct blocks *blocks, uint32_t number)
+{
+	if (!blocks->table[number].copied)
+		return;
+
+	struct place place = block_remove_copy(blocks, number);
+	tier_free(place.tier, place.unit, block_stored_bytes(&blocks->table[number]));
+}
+
+static void block_reclaim(void *arg)
+{
+	struct blocks *blocks = arg;
+	block_drop_copy(blocks, copies_oldest(&blocks->copies));
+}
+
+int blocks_keep_copies(struct blocks *blocks, struct tier *tier)
+{
+	int r = copies_open(&blocks->copies, tier, index_max(blocks->index));
+	if (r < 0)
+		return r;
+
+	tier->reclaim = block_reclaim;
+	tier->reclaim_arg = blocks;
+
+	return 0;
+}
+
+/* The block has left that extent for a tier above: the extent stays as its copy if there is
+ * room, otherwise it is freed. */
+static void block_leave_extent(struct blocks *blocks, uint32_t number, struct place old,
+			       const struct tier *to)
+{
+	uint64_t bytes = block_stored_bytes(&blocks->table[number]);
+	bool up = old.tier == blocks->copies.tier && to->number < old.tier->number;
+
+	if (!up || !tier_keep_copy(old.tier, bytes)) {
+		tier_free(old.tier, old.unit, bytes);
+		return;
+	}
+
+	copies_add(&blocks->copies, number, old.unit);
+	block_set_copied(blocks, number, true);
 }
 
 /* ---- the inbound queues ---- */
@@ -271,10 +295,32 @@ void block_placed(struct blocks *blocks, uint32_t number, struct place place)
 
 	block_emit_unplaced(blocks, number, old.tier, place.tier);
 	block_set_move(blocks, number, 0);
-	tier_free(old.tier, old.unit, block_stored_bytes(block));
+	if (place.tier == blocks->copies.tier)
+		block_drop_copy(blocks, number); /* it has been written again */
+	block_leave_extent(blocks, number, old, place.tier);
 	block_set_place(blocks, number, place, old.tier);
 
 	block_queue_if_misplaced(blocks, number);
+}
+
+bool block_take_copy(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = block_step(blocks, number, BLOCK_TAKE_COPY);
+	struct tier *to = blocks->copies.tier;
+	struct place old = block_place(blocks, number);
+	uint64_t bytes = block_stored_bytes(block);
+	if (!block->copied || block->target != to->number || block->users > 0 || to->lost)
+		return false;
+
+	struct place place = block_remove_copy(blocks, number);
+	block_emit_unplaced(blocks, number, old.tier, to);
+	tier_unplace(old.tier, bytes);
+	tier_free(old.tier, old.unit, bytes);
+	block_set_place(blocks, number, place, old.tier);
+	to->reused_blocks++;
+	to->reused_bytes += bytes;
+
+	return true;
 }
 
 void block_end_move(struct blocks *blocks, uint32_t number)
@@ -364,6 +410,7 @@ void block_drop(struct blocks *blocks, uint32_t number)
 	ns->pins -= block->pins;
 	ns->pins_lost += block->pins;
 	index_remove(blocks->index, number);
+	block_drop_copy(blocks, number);
 	if (block->target != 0)
 		block_leave_target(blocks, number);
 

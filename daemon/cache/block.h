@@ -45,12 +45,19 @@
  * size is what the block occupies in a tier. Extents, capacities and I/O are charged by
  * stored size.
  *
+ * Copies: a block that moves up from the tier that keeps copies leaves its extent there as
+ * a clean copy, for its bytes never change. When that tier is its target again the copy
+ * becomes its place (take_copy): nothing is moved. The copy goes with the block, when the
+ * block is written to that tier all the same, or when an extent is wanted there and none is
+ * free.
+ *
  * Charges: a block is charged to its namespace until its number is free, and, while it has
  * references, its stored bytes to the pinned bytes of its target.
  */
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/cache/copies.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
 #include "daemon/tier/place.h"
@@ -77,6 +84,7 @@ enum block_event {
 	BLOCK_USE,
 	BLOCK_UNUSE,
 	BLOCK_DROP,
+	BLOCK_TAKE_COPY,
 	BLOCK_EVENTS /* one past the last */
 };
 
@@ -108,11 +116,16 @@ struct blocks {
 	struct tier *tiers;   /* [TIER_NUMBERS] */
 	struct payer *pinned; /* [TIER_NUMBERS]: of the pinned bytes in each */
 	struct list listeners;
+	struct copies copies;
 	struct block_recount *recount; /* while blocks are counted again (recount.h), or NULL */
 };
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
 		 struct tier *tiers, struct payer *pinned);
+void blocks_clear(struct blocks *blocks);
+/* From now on blocks that move up from that tier leave copies there, as many as its
+ * copies_max allows: -ENOMEM. Once. */
+int blocks_keep_copies(struct blocks *blocks, struct tier *tier);
 void block_listen(struct blocks *blocks, struct block_listener *listener);
 
 /* ---- transitions ---- */
@@ -132,6 +145,9 @@ void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move);
 /* The bytes are at a new place. The extent there now belongs to the block; the old one is
  * freed. */
 void block_placed(struct blocks *blocks, uint32_t number, struct place place);
+/* The block's copy becomes its place, without a transfer. False: it has none in its target,
+ * or something reads its place, and nothing has changed. Only of a resident block. */
+bool block_take_copy(struct blocks *blocks, uint32_t number);
 /* The block stays where it was. */
 void block_end_move(struct blocks *blocks, uint32_t number);
 
@@ -159,6 +175,9 @@ void block_count_pin(struct blocks *blocks, uint32_t number, int change);
 /* Sets the checksum of a block that has none yet; otherwise compares: false on a
  * mismatch. */
 bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t checksum);
+
+/* Frees the block's copy, if it has one. */
+void block_drop_copy(struct blocks *blocks, uint32_t number);
 
 /* Takes the first block off a tier's inbound queue. If its target has become another
  * tier, it joins that tier's queue. */
@@ -198,6 +217,12 @@ static inline struct tier *block_target(const struct blocks *blocks, uint32_t nu
 {
 	const struct block *block = block_get(blocks, number);
 	return block->target != 0 ? &blocks->tiers[block->target] : NULL;
+}
+
+/* Whether its copy, if it has one, was in a tier that is lost. */
+static inline bool block_copy_is_lost(const struct blocks *blocks, uint32_t number)
+{
+	return block_get(blocks, number)->copied && blocks->copies.tier->lost;
 }
 
 static inline uint64_t block_stored_bytes(const struct block *block)

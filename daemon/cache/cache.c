@@ -151,6 +151,7 @@ struct cache *cache_close(struct cache *cache)
 		tier_clear(&cache->tiers[i]);
 	}
 
+	blocks_clear(&cache->blocks);
 	cache->namespaces = namespaces_free(cache->namespaces);
 	cache->index = index_free(cache->index);
 	free(cache);

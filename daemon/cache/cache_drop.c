@@ -260,6 +260,8 @@ static void cache_drop_if_lost(struct cache *cache, uint32_t number)
 {
 	struct cache_drop_list list = {0};
 
+	if (block_copy_is_lost(&cache->blocks, number))
+		block_drop_copy(&cache->blocks, number);
 	if (!index_used(cache->index, number) || block_is_dropped(cache_block(cache, number)) ||
 	    !cache_drop_is_lost(cache, cache_block(cache, number)))
 		return;

@@ -30,7 +30,8 @@ struct block {
 	/* block.c, to the end except where named */
 	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
 	uint8_t actual; /* number of the tier that has its bytes; 0: none */
-	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1, dropping : 1;
+	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1, dropping : 1,
+		copied : 1;    /* it has a copy in copies.h */
 	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
 	uint32_t touched;      /* cache.c: the last pass that used it */
 	uint32_t newer, older; /* its tier's order; of blocks in none: cache_drop.c's */

@@ -24,6 +24,9 @@ static void recount_tally(struct recount *recount, uint32_t number, int64_t sign
 	else if (block->actual != 0)
 		recount->tiers[block->actual].placed += bytes;
 
+	if (block->copied)
+		recount->tiers[cache->blocks.copies.tier->number].copies += bytes;
+
 	if (block->target == 0)
 		return;
 

@@ -26,6 +26,7 @@ struct recount_tier {
 	uint32_t broken;
 	uint64_t placed; /* bytes placed here that no transfer moves away */
 	uint64_t source; /* bytes placed here that a transfer moves away */
+	uint64_t copies; /* bytes of copies that blocks have here */
 	/* stored and logical bytes whose target this is */
 	uint64_t belongs, logical;
 	/* whose target this is; of them: without references */

@@ -42,11 +42,13 @@ struct config {
 	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */
-	char *nvme_path;          /* empty: no NVMe tier */
-	uint64_t nvme_size;       /* bytes of the tier; 0: the whole block device */
-	uint64_t nvme_required;   /* bool: no start without it */
-	uint64_t nvme_depth;      /* I/Os in flight */
-	uint64_t nvme_merge;      /* bytes of the largest merged I/O */
+	char *nvme_path;                /* empty: no NVMe tier */
+	uint64_t nvme_size;             /* bytes of the tier; 0: the whole block device */
+	struct config_size nvme_copies; /* on top of size; % of the tiers above */
+	uint64_t nvme_copies_inside;    /* bool: else out of size, where it has no room for more */
+	uint64_t nvme_required;         /* bool: no start without it */
+	uint64_t nvme_depth;            /* I/Os in flight */
+	uint64_t nvme_merge;            /* bytes of the largest merged I/O */
 	uint64_t nvme_timeout_ms; /* an I/O without an answer for so long: the tier is silent */
 	uint64_t nvme_behind_ms;  /* a write is late that takes longer; 0: none is */
 	char *nvme_fail; /* "read:N:EIO,write:N+:20ms" : injects faults, for tests; or empty */

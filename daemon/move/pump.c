@@ -78,7 +78,9 @@ static void pump_start_inbound(struct mover *mover, struct tier *tier)
 	int left = PUMP_BLOCKS;
 
 	for (; tier->inbound_first != 0 && left > 0; left--) {
-		if (!pump_may_start(mover, tier->inbound_first, tier))
+		uint32_t number = tier->inbound_first;
+		if (!pump_may_start(mover, number, tier) ||
+		    block_take_copy(&mover->cache->blocks, number))
 			block_unqueue(&mover->cache->blocks, tier);
 		else if (!pump_give_up_first(mover, tier)) {
 			if (!ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
@@ -112,6 +114,12 @@ static void pump_make_room(struct mover *mover, struct tier *tier)
 	if (bytes == 0 || tier->lost || tier->moving > tier->held ||
 	    extent_largest(tier->extents) >= bytes)
 		return;
+
+	/* An allocation has taken only some of the copies that lie between. */
+	if (tier_reclaim(tier, bytes)) {
+		mover->again = true;
+		return;
+	}
 
 	bool in_pieces = extent_available(tier->extents) >= bytes;
 	if (!in_pieces && !mover_is_idle(mover))

@@ -63,6 +63,7 @@ static void audit_blocks(const struct cache *cache, const struct tier *tier,
 			      "moving bytes: counted %llu, at least %llu are being moved out",
 			      (unsigned long long)tier->moving, (unsigned long long)found->source);
 
+	audit_expect(account, "bytes of copies", tier->copies, found->copies);
 	audit_expect(account, "bytes with this target", tier->bytes, found->belongs);
 	audit_expect(account, "blocks with this target", tier->blocks, found->blocks);
 	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
@@ -91,8 +92,10 @@ static void audit_tier(const struct audit *audit, const struct tier *tier,
 	account->placed = tier->placed;
 	account->moving = tier->moving;
 	account->failed = tier->failed;
-	audit_expect(account, "free + placed + moving + failed",
-		     account->free + account->placed + account->moving + account->failed,
+	account->copies = tier->copies;
+	audit_expect(account, "free + placed + moving + failed + copies",
+		     account->free + account->placed + account->moving + account->failed +
+			     account->copies,
 		     account->capacity);
 	audit_blocks(cache, tier, found, account);
 	if (cache->orders[tier->number])

@@ -170,6 +170,16 @@ static void inspect_query_devices(struct page *page)
 	page->cursor = i < devices->count ? i : 0;
 }
 
+static uint64_t inspect_written(const struct hbmd *hbmd, const struct tier *tier)
+{
+	struct hbm_wire_link link = {0};
+
+	if (tier->kind == HBM_TIER_NVME)
+		link_stats_link(hbmd->link_stats, HBM_LINK_NVME_WRITE, &link);
+
+	return link.bytes;
+}
+
 static void inspect_query_tiers(struct page *page)
 {
 	struct hbm_wire_tier *records = (struct hbm_wire_tier *)(void *)page->records;
@@ -198,7 +208,12 @@ static void inspect_query_tiers(struct page *page)
 					       .out_bytes = tier->out_bytes,
 					       .logical_bytes = tier->logical_bytes,
 					       .lost = tier->lost || tier->silent,
-					       .failed = tier->failed};
+					       .failed = tier->failed,
+					       .copies = tier->copies,
+					       .copies_max = tier->copies_max,
+					       .reused_blocks = tier->reused_blocks,
+					       .reused_bytes = tier->reused_bytes,
+					       .written_bytes = inspect_written(page->hbmd, tier)};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "daemon/cache/copies.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
 #include "daemon/config/config.h"
@@ -79,6 +80,9 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 	uint64_t blocks = ledger_limit(&ledger->host, LEDGER_BLOCKS),
 		 bytes = index_bytes_for(blocks);
 	uint64_t tiers = devices->count + 2u + (config->nvme_path[0] != '\0');
+
+	if (config->nvme_path[0] != '\0')
+		bytes += copies_bytes_for(blocks);
 
 	return bytes + tiers * extent_table_bytes(blocks);
 }

@@ -223,6 +223,17 @@ static void memory_setup_go_without_nvme(struct hbmd *hbmd, int r, const struct 
 	hbmd->nvme_missing = true;
 }
 
+/* What the tiers above NVMe hold. */
+static uint64_t memory_setup_above(struct cache *cache)
+{
+	uint64_t bytes = cache->ddr->capacity;
+
+	for (uint32_t i = 0; i < cache->devices; i++)
+		bytes += cache_hbm(cache, i)->capacity;
+
+	return bytes;
+}
+
 static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -231,12 +242,18 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 		return 0;
 
 	struct tier *tier = hbmd->cache->nvme;
+	tier->copies_max = config_size_of(config->nvme_copies, memory_setup_above(hbmd->cache));
 	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown,
 			       memory_setup, reason->text, reason->size);
 	if (r < 0 && !config->nvme_required) {
 		memory_setup_go_without_nvme(hbmd, r, reason);
 		return 0;
 	}
+	if (r < 0)
+		return r;
+
+	if (tier->copies_max > 0)
+		r = blocks_keep_copies(&hbmd->cache->blocks, tier);
 	if (r < 0)
 		return r;
 

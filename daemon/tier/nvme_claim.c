@@ -5,6 +5,7 @@
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/tier/extent.h"
+#include "daemon/tier/nvme_room.h"
 #include "daemon/tier/probe.h"
 
 #include <errno.h>
@@ -15,8 +16,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -237,17 +238,6 @@ static int nvme_claim_choose_size(struct nvme_claim *claim, uint64_t bytes,
 	return 0;
 }
 
-/* The largest size the file can have: the free bytes of the file system and its own. Some
- * file systems do not report them. */
-static uint64_t nvme_claim_room_for(const struct nvme_claim *claim)
-{
-	struct statvfs fs;
-	struct stat st;
-	if (fstatvfs(claim->fd, &fs) < 0 || fstat(claim->fd, &st) < 0 || fs.f_blocks == 0)
-		return UINT64_MAX;
-	return (uint64_t)fs.f_bavail * fs.f_frsize + (uint64_t)st.st_blocks * 512;
-}
-
 /* Allocates the blocks. If the file system cannot, the formatting writes the file out
  * anyway, and the reported free space must suffice. Returns 0 or an errno. */
 static int nvme_claim_allocate_blocks(const struct nvme_claim *claim, uint64_t length)
@@ -257,7 +247,7 @@ static int nvme_claim_allocate_blocks(const struct nvme_claim *claim, uint64_t l
 			log_notice("nvme: %s is on a file system without fallocate: formatting "
 				   "allocates it",
 				   claim->path);
-			return nvme_claim_room_for(claim) < length ? ENOSPC : 0;
+			return nvme_room_of(claim->fd) < length ? ENOSPC : 0;
 		}
 		if (errno != EINTR)
 			return errno;
@@ -267,7 +257,7 @@ static int nvme_claim_allocate_blocks(const struct nvme_claim *claim, uint64_t l
 
 static int nvme_claim_allocate(struct nvme_claim *claim, const struct reason *reason)
 {
-	uint64_t length = NVME_HEAD + claim->size, room = nvme_claim_room_for(claim);
+	uint64_t length = NVME_HEAD + claim->size, room = nvme_room_of(claim->fd);
 	int r = ftruncate(claim->fd, (off_t)length) < 0
 			? errno
 			: -nvme_claim_write_label(claim, LABEL_FORMATTING);
@@ -288,6 +278,20 @@ static int nvme_claim_allocate(struct nvme_claim *claim, const struct reason *re
 			  (unsigned long long)length, claim->path, strerror(r));
 }
 
+/* Of bytes that follow the head: what the device has, or the file may have. */
+static uint64_t nvme_claim_most(const struct nvme_claim *claim, uint64_t bytes)
+{
+	struct rlimit limit;
+
+	if (!claim->is_device) {
+		bytes = nvme_room_of(claim->fd);
+		if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes)
+			bytes = limit.rlim_cur;
+	}
+
+	return bytes > NVME_HEAD ? bytes - NVME_HEAD : 0;
+}
+
 /* Decides whether the path may be used and whether it must be formatted. */
 static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reason)
 {
@@ -301,6 +305,9 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 		r = nvme_claim_choose_size(claim, bytes, reason);
 	if (r < 0)
 		return r;
+
+	claim->room.most = nvme_claim_most(claim, bytes);
+	claim->copies = nvme_room_for_copies(&claim->room, &claim->size);
 
 	r = nvme_claim_read_label(claim, &label, &ours);
 	if (r == 0 && !ours && claim->is_device)
@@ -358,12 +365,12 @@ static int nvme_claim_look(struct nvme_claim *claim, const struct reason *reason
 
 	int r = nvme_claim_decide(claim, reason);
 	uint64_t length = NVME_HEAD + claim->size;
-	if (r == 0 && !claim->is_device && nvme_claim_room_for(claim) < length)
+	if (r == 0 && !claim->is_device && nvme_room_of(claim->fd) < length)
 		r = reason_set(
 			reason, -ENOSPC,
 			"nvme.size: %llu bytes are needed for %s, there are %llu: lower nvme.size",
 			(unsigned long long)length, claim->path,
-			(unsigned long long)nvme_claim_room_for(claim));
+			(unsigned long long)nvme_room_of(claim->fd));
 
 	return r;
 }
@@ -386,17 +393,19 @@ static void nvme_claim_late(struct attempt *attempt)
 	nvme_claim_withdraw(claim);
 }
 
-static struct nvme_claim *nvme_claim_make(const struct config *config,
+static struct nvme_claim *nvme_claim_make(const struct config *config, uint64_t copies,
 					  int (*step)(struct nvme_claim *, const struct reason *))
 {
 	struct nvme_claim *claim = calloc(1, sizeof(*claim));
 	if (!claim)
 		return NULL;
 
-	*claim = (struct nvme_claim){.attempt = {.run = nvme_claim_run, .late = nvme_claim_late},
-				     .step = step,
-				     .configured = config->nvme_size,
-				     .fd = -1};
+	*claim = (struct nvme_claim){
+		.attempt = {.run = nvme_claim_run, .late = nvme_claim_late},
+		.step = step,
+		.configured = config->nvme_size,
+		.room = {.wanted = copies, .inside = config->nvme_copies_inside},
+		.fd = -1};
 	claim->path = strdup(config->nvme_path);
 	claim->zeros = aligned_alloc(LABEL_BYTES, NVME_ZEROS);
 	if (!claim->path || !claim->zeros)
@@ -408,11 +417,11 @@ static struct nvme_claim *nvme_claim_make(const struct config *config,
 }
 
 /* Takes the step with a new claim, which is in *out if that succeeds. */
-static int nvme_claim_try(struct nvme_claim **out, const struct config *config,
+static int nvme_claim_try(struct nvme_claim **out, const struct config *config, uint64_t copies,
 			  int (*step)(struct nvme_claim *, const struct reason *),
 			  const struct reason *reason)
 {
-	struct nvme_claim *claim = nvme_claim_make(config, step);
+	struct nvme_claim *claim = nvme_claim_make(config, copies, step);
 	if (!claim)
 		return reason_set(reason, -ENOMEM, "nvme: out of memory");
 
@@ -440,16 +449,16 @@ static int nvme_claim_try(struct nvme_claim **out, const struct config *config,
 	return 0;
 }
 
-int nvme_claim_new(struct nvme_claim **out, const struct config *config,
+int nvme_claim_new(struct nvme_claim **out, const struct config *config, uint64_t copies,
 		   const struct reason *reason)
 {
-	return nvme_claim_try(out, config, nvme_claim_take, reason);
+	return nvme_claim_try(out, config, copies, nvme_claim_take, reason);
 }
 
 int nvme_claim_check(const struct config *config, const struct reason *reason)
 {
 	struct nvme_claim *claim = NULL;
-	int r = nvme_claim_try(&claim, config, nvme_claim_look, reason);
+	int r = nvme_claim_try(&claim, config, 0, nvme_claim_look, reason);
 	nvme_claim_free(claim);
 	return r;
 }

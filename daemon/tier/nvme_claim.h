@@ -2,7 +2,7 @@
 /*
  * nvme_claim: the file or block device of the NVMe tier, made ours: opened, locked, measured,
  * labelled and allocated. It starts with a head, whose first 4 KiB are a label with the
- * owner, and then come the tier's `size` bytes; a file is exactly that long. The daemon never
+ * owner, and then come the tier's `size` bytes, of which some are for copies; a file is exactly that long. The daemon never
  * writes to a file or device that is neither empty nor labelled as ours. The label occupies
  * the sectors that mkfs and fdisk overwrite, so reformatting a device releases our claim.
  *
@@ -21,6 +21,7 @@
 
 #include "daemon/base/attempt.h"
 #include "daemon/base/reason.h"
+#include "daemon/tier/nvme_room.h"
 
 struct config;
 
@@ -36,18 +37,20 @@ struct nvme_claim {
 	bool direct, created, is_device;
 	bool formatted; /* else the size is to be filled with zeros, then labelled */
 	uint64_t size;
+	uint64_t copies;  /* of it: room for copies */
 	double read_rate; /* bytes per second, where it is formatted; 0: unknown */
 	char *zeros;      /* NVME_ZEROS, aligned */
 	/* the rest is nvme_claim.c's */
 	struct attempt attempt;
 	int (*step)(struct nvme_claim *claim, const struct reason *reason);
 	uint64_t configured;
+	struct nvme_room room;
 	int result;
 	char text[512];
 };
 
-/* config->nvme_path. Negative errno and a line; -ETIMEDOUT: it did not answer. */
-int nvme_claim_new(struct nvme_claim **out, const struct config *config,
+/* config->nvme_path, with room for so many bytes of copies if it has it. Negative errno and a line; -ETIMEDOUT: it did not answer. */
+int nvme_claim_new(struct nvme_claim **out, const struct config *config, uint64_t copies,
 		   const struct reason *reason);
 /* Whether an nvme_claim_new() of a path that exists would be refused, apart from being in
  * use: the same errors. Changes nothing there. */

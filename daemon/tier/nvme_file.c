@@ -118,7 +118,9 @@ static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 			    const struct reason *reason)
 {
-	int r = nvme_claim_new(&nvme->claim, config, reason);
+	struct tier *tier = nvme->tier;
+	uint64_t wanted = tier->copies_max;
+	int r = nvme_claim_new(&nvme->claim, config, wanted, reason);
 	if (r < 0)
 		return r;
 
@@ -127,13 +129,21 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 			    "page cache",
 			    nvme->claim->path);
 
-	struct tier *tier = nvme->tier;
-	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->claim->size, 0,
+	uint64_t copies = nvme->claim->copies;
+	if (copies == 0 && wanted > 0)
+		log_notice(
+			"nvme: %s has no room for %llu MiB of copies on top of nvme.size: blocks "
+			"that move up are written again when they come down (nvme.copies, "
+			"nvme.copies_inside)",
+			nvme->claim->path, (unsigned long long)(wanted >> 20));
+
+	r = tier_init(tier, HBM_TIER_NVME, tier->number, nvme->claim->size - copies, 0,
 		      config->limit_blocks);
 	if (r < 0)
 		return reason_set(reason, r, "nvme: %s", strerror(-r));
 
 	tier->ops = &tier_nvme_ops;
+	tier->copies_max = copies;
 
 	return nvme->claim->formatted ? nvme_file_all_filled(nvme) : nvme_file_format(nvme, reason);
 }

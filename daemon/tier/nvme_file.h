@@ -17,7 +17,8 @@
 struct config;
 struct nvme_file;
 
-/* Opens config->nvme_path and sets up the tier. progress() is called on the loop thread
+/* Opens config->nvme_path and sets up the tier, whose copies_max is how many bytes of copies
+ * are wanted, and afterwards for how many there is room. progress() is called on the loop thread
  * as the tier grows. Returns negative errno and one line in error; -ETIMEDOUT: the disk does
  * not answer. */
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,

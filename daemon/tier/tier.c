@@ -8,6 +8,7 @@
 #include "daemon/device/device.h"
 
 #define FAILED_SHARE 8       /* of a tier: more than that is too much */
+#define RECLAIMS 64          /* copies that go at a time */
 #define QUANTUM (1ull << 20) /* bytes of a payer's turn */
 
 /* ---- parts ---- */
@@ -66,7 +67,8 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	}
 
 	uint64_t have = extent_capacity(tier->extents);
-	tier->usable = have > tier->headroom && !tier->lost ? have - tier->headroom : 0;
+	uint64_t usable = have > tier->headroom && !tier->lost ? have - tier->headroom : 0;
+	tier->usable = usable < tier->capacity ? usable : tier->capacity;
 	tier_serve(tier);
 
 	return 0;
@@ -92,8 +94,22 @@ static uint64_t tier_begin_near(const struct tier *tier, const struct device *ne
 	return least->begin;
 }
 
+bool tier_reclaim(struct tier *tier, uint64_t bytes)
+{
+	unsigned count = 0;
+
+	for (; count < RECLAIMS && tier->copies > 0 && extent_largest(tier->extents) < bytes;
+	     count++)
+		tier->reclaim(tier->reclaim_arg);
+
+	return count > 0;
+}
+
 static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes, const struct device *near)
 {
+	if (extent_largest(tier->extents) < bytes)
+		tier_reclaim(tier, bytes);
+
 	uint64_t offset = extent_alloc_from(tier->extents, bytes, tier_begin_near(tier, near));
 	if (offset == EXTENT_NONE)
 		return UINT32_MAX;
@@ -180,6 +196,29 @@ void tier_unplace(struct tier *tier, uint64_t bytes)
 {
 	assert(tier->placed >= bytes);
 	tier->placed -= bytes;
+	tier->moving += bytes;
+}
+
+bool tier_keep_copy(struct tier *tier, uint64_t bytes)
+{
+	for (unsigned count = 0;
+	     count < RECLAIMS && tier->copies > 0 && tier->copies + bytes > tier->copies_max;
+	     count++)
+		tier->reclaim(tier->reclaim_arg);
+	if (tier->copies + bytes > tier->copies_max)
+		return false;
+
+	assert(tier->moving >= bytes);
+	tier->moving -= bytes;
+	tier->copies += bytes;
+
+	return true;
+}
+
+void tier_release_copy(struct tier *tier, uint64_t bytes)
+{
+	assert(tier->copies >= bytes);
+	tier->copies -= bytes;
 	tier->moving += bytes;
 }
 

@@ -12,6 +12,11 @@
  * host memory that bytes pass through between NVMe and a device, is a tier of this kind
  * too, but never a block's target.
  *
+ * A tier may keep copies: extents of blocks that have moved to a tier above (block.h). They
+ * have room of their own, on top of capacity and headroom, and none that another wants: an
+ * allocation that finds no free extent takes the oldest copies'. So they change nothing of
+ * what the tier holds for the policy.
+ *
  * tier_ops hide how bytes get into an extent and out of it: tier_hbm.c, tier_ddr.c and
  * tier_nvme.c implement them. Other modules use a tier's kind only to show it.
  *
@@ -90,9 +95,10 @@ struct tier {
 	struct tier_part parts[NUMA_NODES_MAX];
 	uint32_t part_count; /* 0: all is alike */
 	uint64_t capacity, headroom;
-	uint64_t usable; /* usable bytes of the capacity */
-	bool lost;       /* what was here cannot be read any more */
-	bool silent;     /* set by silence.c */
+	uint64_t copies_max; /* bytes of copies at most; on top of both */
+	uint64_t usable;     /* usable bytes of the capacity */
+	bool lost;           /* what was here cannot be read any more */
+	bool silent;         /* set by silence.c */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */
@@ -112,13 +118,19 @@ struct tier {
 		/* of moving: of blocks on their way to a disk (io_share.h) */
 		leaving,
 		/* of extents that are not used again */
-		failed;
+		failed,
+		/* of extents that are copies */
+		copies;
+	/* Frees the extent of the oldest copy; while there are copies. NULL: it keeps none. */
+	void (*reclaim)(void *arg);
+	void *reclaim_arg;
 	struct bad_extents bad;
 	struct late_extents late;
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
 	uint64_t in_blocks, in_bytes, out_blocks, out_bytes;
+	uint64_t reused_blocks, reused_bytes; /* of in: they had a copy here */
 };
 
 struct extent_request {
@@ -136,7 +148,8 @@ void tier_clear(struct tier *tier);
 /* Divides a tier of host memory into parts that no extent crosses, which begin at these
  * offsets, the first at 0. Before tier_grow(). */
 void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count);
-/* Makes [from, from + bytes) usable. Fills the headroom before the capacity. */
+/* Makes [from, from + bytes) usable. Fills the headroom, then the capacity, then the room
+ * for copies. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 
 /* Allocates an extent, counted as moving. Returns its unit, or UINT32_MAX if none is free
@@ -166,6 +179,13 @@ void tier_keep(struct tier *tier, uint32_t unit);
 bool tier_has_failed(const struct tier *tier);
 void tier_place(struct tier *tier, uint64_t bytes);   /* moving -> placed */
 void tier_unplace(struct tier *tier, uint64_t bytes); /* placed -> moving */
+/* Keeps a moving extent as a copy, for which the oldest ones may go: moving -> copies. False:
+ * it is too large, and still moving. */
+bool tier_keep_copy(struct tier *tier, uint64_t bytes);
+void tier_release_copy(struct tier *tier, uint64_t bytes); /* copies -> moving */
+/* Frees copies until one of the free extents is so large: some, so that it does not take
+ * long. False: there are none. */
+bool tier_reclaim(struct tier *tier, uint64_t bytes);
 /* Serves the waiting requests that fit. The mover calls it when extents may have become
  * free. */
 void tier_serve(struct tier *tier);

@@ -190,7 +190,18 @@
 	X(R, uint64_t, lost, , COUNT, 7, GAUGE, "",                                                \
 	  "hbmd_tier_lost", "1: its I/O is not answered, or too much of it has failed.")           \
 	X(R, uint64_t, failed, , BYTES, 7, GAUGE, "",                                              \
-	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors or late copies.")
+	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors or late copies.")                      \
+	X(R, uint64_t, copies, , BYTES, 8, GAUGE, "COPIES",                                        \
+	  "hbmd_tier_copies_bytes", "Bytes that hold a clean copy of a block in a tier above.")    \
+	X(R, uint64_t, copies_max, , BYTES, 8, GAUGE, "",                                          \
+	  "hbmd_tier_copies_limit_bytes", "Most bytes that may: on top of the capacity.")          \
+	X(R, uint64_t, reused_blocks, , COUNT, 8, COUNTER, "",                                     \
+	  "hbmd_tier_reused_blocks_total",                                                         \
+	  "Of the blocks moved in, those whose copy was still there: nothing was moved.")          \
+	X(R, uint64_t, reused_bytes, , BYTES, 8, COUNTER, "REUSED",                                \
+	  "hbmd_tier_reused_bytes_total", "Bytes of those blocks.")                                \
+	X(R, uint64_t, written_bytes, , BYTES, 8, COUNTER, "WRITTEN",                              \
+	  "hbmd_tier_written_bytes_total", "Bytes written to the tier's disk.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \
@@ -285,7 +296,9 @@
 	  "", "The first problem found, or empty.")                                                \
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
 	  "", "Bytes that clients gave back and that are not free.")                                            \
-	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors or late copies.")
+	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors or late copies.")        \
+	X(R, uint64_t, copies, , BYTES, 1, GAUGE, "COPIES",                                        \
+	  "", "Bytes that hold a clean copy of a block in a tier above.")
 
 /* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */
 #define HBM_RECORD_NODE(X, R)                                                                      \

@@ -164,6 +164,63 @@ static void test_without_io_uring(void **state)
 	stage_finish(fds);
 }
 
+static json_t *nvme_tier(void)
+{
+	static const char *const arguments[] = {"--json", "tiers", NULL};
+	assert_int_equal(spawn_hbmctl(&daemon_, arguments, output, OUTPUT), 0);
+	json_t *document = json_loads(output, 0, NULL), *record;
+	json_t *found = NULL;
+	size_t i;
+
+	json_array_foreach(json_object_get(document, "tiers"), i,
+			   record) if (strcmp(json_string_value(json_object_get(record, "tier")),
+					      "nvme") == 0) found = json_incref(record);
+
+	assert_non_null(found);
+	json_decref(document);
+
+	return found;
+}
+
+/* Bytes written for a thousand that were stored; the hits are the model's. */
+static uint64_t written_per_mille(const char *copies, uint64_t nvme_blocks, uint64_t *reused)
+{
+	const char *const sets[] = {"device.cache=4MiB", "ddr.size=16MiB", "nvme.size=64MiB",
+				    "nvme.behind_ms=0",  copies,           NULL};
+	char path[512];
+	struct outcome outcome;
+	struct hbm_wire_status status;
+	generate(path, sizeof(path));
+	spawn_start(&daemon_, sets, NULL);
+	unsigned fds = spawn_fds(&daemon_);
+	replay_exactly(path, 2000, 64, 256, nvme_blocks, &outcome);
+	spawn_settle(&daemon_);
+	spawn_status(&daemon_, &status);
+
+	json_t *tier = nvme_tier();
+	uint64_t written = member(tier, "written_bytes");
+	*reused = member(tier, "reused_blocks");
+	assert_int_equal(member(tier, "capacity"), nvme_blocks * 65536);
+	json_decref(tier);
+	assert_true(status.stored_bytes > 0);
+	stage_finish(fds);
+
+	return written * 1000 / status.stored_bytes;
+}
+
+/* Blocks that come up are not written again when they go down, and nothing else changes. */
+static void test_nothing_is_written_twice(void **state)
+{
+	(void)state;
+	uint64_t reused;
+
+	assert_in_range(written_per_mille("nvme.copies=100%", 1024, &reused), 500, 1020);
+	assert_true(reused > 100);
+	spawn_forget_log(&daemon_);
+	assert_true(written_per_mille("nvme.copies=0", 1024, &reused) > 1100);
+	assert_int_equal(reused, 0);
+}
+
 /* Fewer moves at once, single I/Os, little room to pass through: the same hits. */
 static void test_with_little_headroom(void **state)
 {
@@ -235,6 +292,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tiers_together_hit_what_one_list_hits,
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_without_io_uring, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_written_twice, stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_with_little_headroom, stage_setup,
 						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_from_two_devices, stage_setup, stage_teardown),

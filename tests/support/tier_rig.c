@@ -186,7 +186,8 @@ void rig_assert_balanced(struct rig *rig)
 		if (!accounts[i].balanced)
 			fail_msg("%s: %s", accounts[i].pool, accounts[i].problem);
 		assert_int_equal(accounts[i].free + accounts[i].placed + accounts[i].moving +
-					 accounts[i].quarantined + accounts[i].failed,
+					 accounts[i].quarantined + accounts[i].failed +
+					 accounts[i].copies,
 				 accounts[i].capacity);
 	}
 

@@ -176,6 +176,7 @@ static const struct {
 	{BLOCK_RESIDENT, BLOCK_USE, BLOCK_RESIDENT},
 	{BLOCK_RESIDENT, BLOCK_UNUSE, BLOCK_RESIDENT},
 	{BLOCK_RESIDENT, BLOCK_DROP, BLOCK_DROPPED},
+	{BLOCK_RESIDENT, BLOCK_TAKE_COPY, BLOCK_RESIDENT},
 	{BLOCK_MOVING, BLOCK_PLACED, BLOCK_RESIDENT},
 	{BLOCK_MOVING, BLOCK_END_MOVE, BLOCK_RESIDENT},
 	{BLOCK_MOVING, BLOCK_USE, BLOCK_MOVING},
@@ -251,6 +252,9 @@ static void do_event(struct setting *setting, uint32_t number, enum block_event 
 		break;
 	case BLOCK_DROP:
 		block_drop(blocks, number);
+		break;
+	case BLOCK_TAKE_COPY:
+		assert_false(block_take_copy(blocks, number)); /* it has none */
 		break;
 	default:
 		fail_msg("no such event: %d", (int)event);

@@ -65,6 +65,7 @@ static void counts_that_are_off(void **state)
 	} counts[] = {
 		{&tier->placed, "free + placed + moving"},
 		{&tier->moving, "free + placed + moving"},
+		{&tier->copies, "free + placed + moving"},
 		{&tier->bytes, "bytes with this target"},
 		{&tier->blocks, "blocks with this target"},
 		{&tier->logical_bytes, "logical bytes with this target"},
@@ -82,6 +83,12 @@ static void counts_that_are_off(void **state)
 	assert_problem(rig, "placed bytes");
 	tier->placed += EXTENT_UNIT;
 	tier->moving -= EXTENT_UNIT;
+
+	tier->copies += EXTENT_UNIT; /* the same */
+	tier->moving -= EXTENT_UNIT;
+	assert_problem(rig, "bytes of copies");
+	tier->copies -= EXTENT_UNIT;
+	tier->moving += EXTENT_UNIT;
 
 	uint64_t usable = tier->usable;
 	tier->usable = tier->bytes - 1;

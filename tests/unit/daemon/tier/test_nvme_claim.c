@@ -48,7 +48,7 @@ static void test_a_claim(void **state)
 {
 	struct nvme_file_rig *rig = *state;
 	struct nvme_claim *claim = NULL;
-	assert_int_equal(nvme_claim_new(&claim, &rig->config, &reason), 0);
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
 	assert_true(claim->created);
 	assert_false(claim->formatted);
 	assert_int_equal(claim->size, rig->config.nvme_size);
@@ -56,14 +56,14 @@ static void test_a_claim(void **state)
 	assert_int_equal(nvme_claim_label(claim), 0);
 	nvme_claim_free(claim);
 
-	assert_int_equal(nvme_claim_new(&claim, &rig->config, &reason), 0);
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
 	assert_false(claim->created);
 	assert_true(claim->formatted);
 	nvme_claim_withdraw(claim); /* it did not create the file */
 	assert_int_equal(access(rig->path, F_OK), 0);
 	assert_int_equal(unlink(rig->path), 0);
 
-	assert_int_equal(nvme_claim_new(&claim, &rig->config, &reason), 0);
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
 	nvme_claim_withdraw(claim);
 	assert_int_equal(access(rig->path, F_OK), -1);
 	assert_null(nvme_claim_free(NULL));
@@ -75,7 +75,7 @@ static void test_no_answer(void **state)
 	struct nvme_claim *claim = NULL;
 	int lease = lease_file(rig);
 	rig->config.nvme_timeout_ms = 1;
-	assert_int_equal(nvme_claim_new(&claim, &rig->config, &reason), -ETIMEDOUT);
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), -ETIMEDOUT);
 	assert_null(claim);
 	assert_non_null(strstr(error, "has had no answer for more than 1 ms"));
 	assert_non_null(strstr(error, rig->path));
@@ -88,7 +88,7 @@ static void test_no_answer(void **state)
 	assert_int_equal(flock(lease, LOCK_EX), 0);
 	close(lease);
 	rig->config.nvme_timeout_ms = 10000;
-	assert_int_equal(nvme_claim_new(&claim, &rig->config, &reason), 0);
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
 	nvme_claim_free(claim);
 }
 

@@ -65,6 +65,19 @@ static void test_the_headroom_is_filled_first(void **state)
 	tier_clear(&tier);
 }
 
+static void test_the_room_for_copies_is_filled_last(void **state)
+{
+	(void)state;
+	struct tier tier;
+	tier_open(&tier, 10, 4);
+	tier.copies_max = 3 * U;
+	assert_int_equal(tier_grow(&tier, 0, 14 * U), 0);
+	assert_int_equal(tier.usable, 10 * U);
+	assert_int_equal(tier_grow(&tier, 14 * U, 3 * U), 0);
+	assert_int_equal(tier.usable, 10 * U);
+	tier_clear(&tier);
+}
+
 static void test_a_slot_through_its_life(void **state)
 {
 	(void)state;
@@ -226,6 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_headroom_is_filled_first),
+		cmocka_unit_test(test_the_room_for_copies_is_filled_last),
 		cmocka_unit_test(test_a_slot_through_its_life),
 		cmocka_unit_test(test_parts_of_several_nodes),
 		cmocka_unit_test(test_waiting_requests_are_served_in_order),
