@@ -104,7 +104,8 @@ static int add_held(const void *record, size_t bytes, void *arg)
 	assert_int_equal(bytes, sizeof(*account));
 	assert_int_equal(account->balanced, 1);
 	assert_int_equal(account->capacity, account->free + account->placed + account->moving +
-						    account->quarantined + account->held);
+						    account->quarantined + account->held +
+						    account->copies);
 	*(uint64_t *)arg += account->held;
 
 	return 0;

@@ -93,6 +93,7 @@ int nvme_file_rig_open(struct nvme_file_rig *rig)
 	ledger_open(&rig->ledger, &rig->config);
 	assert_int_equal(cache_open(&rig->cache, &rig->config, &rig->ledger, 1), 0);
 	rig->error[0] = '\0';
+	rig->cache->nvme->copies_max = rig->copies;
 
 	return nvme_file_open(&rig->nvme, &rig->config, rig->cache->nvme, rig->loop, progress, rig,
 			      rig->error, sizeof(rig->error));

@@ -19,7 +19,8 @@ struct nvme_file_rig {
 	struct nvme_file *nvme;
 	struct timer watchdog;
 	char folder[32], path[64], error[512];
-	int device; /* a loop device on `path`, while a test has one; 0: none */
+	int device;      /* a loop device on `path`, while a test has one; 0: none */
+	uint64_t copies; /* that are wanted */
 	unsigned steps;
 };
 

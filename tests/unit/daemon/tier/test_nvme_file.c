@@ -71,6 +71,42 @@ static void write_file(struct nvme_file_rig *rig, const char *text, off_t at, of
 	close(fd);
 }
 
+/* ---- room for copies ---- */
+
+/* On top of the tier, if the disk has it; the next start finds it formatted. */
+static void test_room_for_copies(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	uint64_t size = rig->config.nvme_size;
+
+	rig->copies = MIB;
+	for (int start = 0; start < 2; start++) {
+		open_and_close(rig);
+		assert_int_equal(stat_of(rig).st_size, NVME_HEAD + size + MIB);
+		assert_int_equal(rig->cache->nvme->copies_max, MIB);
+		assert_int_equal(extent_capacity(rig->cache->nvme->extents), size + MIB);
+	}
+
+	rig->copies = EXTENT_END / 2; /* no disk has it */
+	open_and_close(rig);
+	assert_int_equal(stat_of(rig).st_size, NVME_HEAD + size);
+	assert_int_equal(rig->cache->nvme->copies_max, 0);
+}
+
+static void test_copies_that_take_of_the_tier(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	uint64_t size = rig->config.nvme_size;
+
+	rig->config.nvme_copies_inside = true;
+	rig->copies = EXTENT_END / 2;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(stat_of(rig).st_size, NVME_HEAD + size);
+	assert_int_equal(rig->cache->nvme->capacity, size / 2);
+	assert_int_equal(rig->cache->nvme->copies_max, size / 2);
+	nvme_file_rig_close(rig);
+}
+
 /* ---- new and used again ---- */
 
 static void test_a_new_file(void **state)
@@ -397,6 +433,8 @@ static void test_without_fallocate(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_room_for_copies),
+		TEST(test_copies_that_take_of_the_tier),
 		TEST(test_a_new_file),
 		TEST(test_a_formatted_file_is_in_service_at_once),
 		TEST(test_a_file_of_another_size_is_formatted_again),
