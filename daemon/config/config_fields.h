@@ -35,6 +35,7 @@ struct config {
 	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
 	uint64_t device_copy_rows;          /* 0: never */
 	uint64_t device_copy_batch;         /* 0: never */
+	uint64_t device_copy_in_flight;     /* of each of a copy queue's two streams */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */

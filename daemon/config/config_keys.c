@@ -98,6 +98,8 @@ const struct config_key config_keys[] = {
 	 "rows at a constant stride from which on one call copies them; 0: never"},
 	{"device", "copy_batch", AT(device_copy_batch), COUNT(0, 1 << 20), "16",
 	 "other pieces from which on one call copies them, where the driver can; 0: never"},
+	{"device", "copy_in_flight", AT(device_copy_in_flight), SIZE(MIB, GIB, MIB), "8MiB",
+	 "copies begun and not done, on each stream: what a copy may have to wait for"},
 
 	{"ddr", "size", AT(ddr_size), SHARE(0, 16 * TIB), "0",
 	 "the DDR tier; a percentage is of the host's memory, or its cgroup's; 0: no such tier"},

@@ -12,10 +12,11 @@
 
 #define BATCH_PIECES 32
 #define BATCH_COST (512ull << 10)
-#define BATCHES 8                   /* in flight at once */
-#define IN_FLIGHT_COST (8ull << 20) /* no batch is begun beyond that */
-#define QUANTUM (1ull << 20)        /* of a payer's turn */
-#define FAIR 8                      /* one piece in so many is not urgent */
+#define BATCHES 32              /* of a class: events; what is in flight bounds them long before */
+#define SPIN_NS UINT64_C(20000) /* about what a sleep and an interrupt cost */
+#define QUERY_NS UINT64_C(1000) /* between two questions: each takes the context's lock */
+#define QUANTUM (1ull << 20)    /* of a payer's turn */
+#define FAIR 8                  /* one piece in so many is not urgent */
 
 /* A piece of a copy that has left its queue. */
 struct part {
@@ -33,6 +34,16 @@ struct batch {
 	uint64_t started_ns;
 };
 
+/* Copies that a request waits for, or others. */
+struct class
+{
+	struct fair_queue waiting; /* under the queue's lock */
+	CUstream stream;
+	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
+	unsigned head, in_flight;
+	uint64_t cost_in_flight;
+};
+
 struct copy_queue {
 	struct device *device;
 	const struct driver *driver;
@@ -40,19 +51,17 @@ struct copy_queue {
 	struct copy_queue_options options;
 	struct completions completions;
 	struct copy_issue issue;
-	CUstream stream;
-	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
-	unsigned head, in_flight;
-	uint64_t cost_in_flight;
+	struct class urgent, background;
 	bool entered; /* the context is current on the thread */
 
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t wake;
-	struct fair_queue urgent, background;
-	unsigned taken;
+	unsigned urgent_taken; /* pieces since one that is not */
 	bool stop;
+	uint64_t posted; /* copies ever; atomic */
+	uint64_t seen;   /* of them, when the thread last took some; the thread's */
 };
 
 #define NAME(name, value, text) [value] = text,
@@ -93,19 +102,27 @@ static void copy_queue_fail_parts(struct copy_queue *queue, const struct batch *
 		device_note_late(queue->device);
 }
 
-static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch)
+/* The one to fill and start next. */
+static struct batch *copy_queue_next_batch(struct class *class)
 {
+	return &class->batches[(class->head + class->in_flight) % BATCHES];
+}
+
+static void copy_queue_start_batch(struct copy_queue *queue, struct class *class)
+{
+	struct batch *batch = copy_queue_next_batch(class);
+
 	copy_queue_enter(queue);
-	queue->in_flight++;
-	queue->cost_in_flight += batch->cost;
+	class->in_flight++;
+	class->cost_in_flight += batch->cost;
 	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
-	copy_issue_begin(&queue->issue, queue->stream);
+	copy_issue_begin(&queue->issue, class->stream);
 	for (unsigned i = 0; i < batch->count; i++)
 		copy_issue_piece(&queue->issue, batch->parts[i].copy, batch->parts[i].piece);
 	copy_issue_end(&queue->issue);
 	batch->ways = queue->issue.ways;
 
-	CUresult r = queue->driver->cuEventRecord(batch->event, queue->stream);
+	CUresult r = queue->driver->cuEventRecord(batch->event, class->stream);
 	if (r == CUDA_SUCCESS)
 		return;
 
@@ -113,7 +130,7 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct batch *batch
 	 * copies have completed; waiting for an event that was not recorded again returns
 	 * at once. */
 	device_failed(queue->device, "cuEventRecord", r);
-	r = queue->driver->cuStreamSynchronize(queue->stream);
+	r = queue->driver->cuStreamSynchronize(class->stream);
 	if (r != CUDA_SUCCESS)
 		copy_queue_fail_parts(queue, batch, r);
 }
@@ -153,19 +170,20 @@ static void copy_queue_end_copies(struct copy_queue *queue, const struct batch *
 		completions_add(&queue->completions, ended);
 }
 
-static void copy_queue_finish_batch(struct copy_queue *queue)
+/* Of a class's oldest batch its event says `r`. */
+static void copy_queue_finish_batch(struct copy_queue *queue, struct class *class, const char *call,
+				    CUresult r)
 {
-	struct batch *batch = &queue->batches[queue->head];
+	struct batch *batch = &class->batches[class->head];
 
-	queue->head = (queue->head + 1) % BATCHES;
-	queue->in_flight--;
-	queue->cost_in_flight -= batch->cost;
-	CUresult r = queue->driver->cuEventSynchronize(batch->event);
+	class->head = (class->head + 1) % BATCHES;
+	class->in_flight--;
+	class->cost_in_flight -= batch->cost;
 	if (r != CUDA_SUCCESS) {
-		device_failed(queue->device, "cuEventSynchronize", r);
+		device_failed(queue->device, call, r);
 		/* The copies may still run: their memory must not be reused before the
 		 * stream is known to be idle. */
-		r = queue->driver->cuStreamSynchronize(queue->stream);
+		r = queue->driver->cuStreamSynchronize(class->stream);
 	}
 
 	if (r != CUDA_SUCCESS)
@@ -175,16 +193,68 @@ static void copy_queue_finish_batch(struct copy_queue *queue)
 	copy_queue_end_copies(queue, batch);
 }
 
-/* The queue to serve next; NULL: both are empty. */
-static struct fair_queue *copy_queue_next_class(struct copy_queue *queue)
+/* Finishes the batches that are done. Returns whether there were any. */
+static bool copy_queue_reap(struct copy_queue *queue, struct class *class)
 {
-	bool background_first = ++queue->taken % FAIR == 0;
-	struct fair_queue *first = background_first ? &queue->background : &queue->urgent;
-	struct fair_queue *second = background_first ? &queue->urgent : &queue->background;
+	unsigned before = class->in_flight;
 
-	if (!fair_queue_empty(first))
-		return first;
-	return fair_queue_empty(second) ? NULL : second;
+	while (class->in_flight > 0) {
+		CUresult r = queue->driver->cuEventQuery(class->batches[class->head].event);
+		if (r == CUDA_ERROR_NOT_READY)
+			break;
+		copy_queue_finish_batch(queue, class, "cuEventQuery", r);
+	}
+
+	return class->in_flight < before;
+}
+
+static bool copy_queue_reap_all(struct copy_queue *queue)
+{
+	bool urgent = copy_queue_reap(queue, &queue->urgent);
+	bool background = copy_queue_reap(queue, &queue->background);
+
+	return urgent || background;
+}
+
+static bool copy_queue_has_new(const struct copy_queue *queue)
+{
+	return __atomic_load_n(&queue->posted, __ATOMIC_RELAXED) != queue->seen;
+}
+
+/* Waits until a batch is done or a copy was posted; once it sleeps, for a batch alone. */
+static void copy_queue_await(struct copy_queue *queue)
+{
+	struct class *class = queue->urgent.in_flight > 0 ? &queue->urgent : &queue->background;
+	uint64_t end = clock_now() + SPIN_NS;
+
+	for (uint64_t next = clock_now(); next < end; next += QUERY_NS) {
+		if (copy_queue_reap_all(queue) || copy_queue_has_new(queue))
+			return;
+		while (clock_now() < next + QUERY_NS && !copy_queue_has_new(queue))
+			;
+	}
+
+	CUresult r = queue->driver->cuEventSynchronize(class->batches[class->head].event);
+	copy_queue_finish_batch(queue, class, "cuEventSynchronize", r);
+}
+
+static bool copy_queue_may_start(const struct copy_queue *queue, const struct class *class)
+{
+	return !fair_queue_empty(&class->waiting) && class->in_flight < BATCHES &&
+	       class->cost_in_flight < queue->options.in_flight;
+}
+
+/* The class to serve next; NULL: none waits that may be started. */
+static struct class *copy_queue_next_class(struct copy_queue *queue)
+{
+	struct class *urgent = &queue->urgent, *background = &queue->background;
+	bool background_first = queue->urgent_taken + 1 >= FAIR;
+
+	if (!background_first && !fair_queue_empty(&urgent->waiting))
+		return copy_queue_may_start(queue, urgent) ? urgent : NULL;
+	if (copy_queue_may_start(queue, background))
+		return background;
+	return copy_queue_may_start(queue, urgent) ? urgent : NULL;
 }
 
 /* Takes the piece whose turn it is. Returns what it costs. */
@@ -210,50 +280,61 @@ static uint64_t copy_queue_take_part(struct fair_queue *class, struct part *part
 
 static bool copy_queue_is_idle(const struct copy_queue *queue)
 {
-	return fair_queue_empty(&queue->urgent) && fair_queue_empty(&queue->background);
+	return fair_queue_empty(&queue->urgent.waiting) &&
+	       fair_queue_empty(&queue->background.waiting);
 }
 
-/* Takes a batch of pieces, or returns NULL if there are none. Waits only if nothing is in
- * flight. */
-static struct batch *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
+static bool copy_queue_in_flight(const struct copy_queue *queue)
 {
-	struct batch *batch = &queue->batches[(queue->head + queue->in_flight) % BATCHES];
+	return queue->urgent.in_flight + queue->background.in_flight > 0;
+}
 
+/* Fills the next batch of the class whose turn it is. */
+static struct class *copy_queue_fill_batch(struct copy_queue *queue)
+{
+	struct class *class = copy_queue_next_class(queue);
+	if (!class)
+		return NULL;
+
+	struct batch *batch = copy_queue_next_batch(class);
 	batch->count = 0;
 	batch->cost = 0;
-	pthread_mutex_lock(&queue->lock);
+	do {
+		batch->cost += copy_queue_take_part(&class->waiting, &batch->parts[batch->count++]);
+		queue->urgent_taken = class == &queue->urgent ? queue->urgent_taken + 1 : 0;
+	} while (batch->count < BATCH_PIECES && batch->cost < BATCH_COST &&
+		 copy_queue_next_class(queue) == class);
 
-	while (copy_queue_is_idle(queue) && queue->in_flight == 0 && !queue->stop)
-		pthread_cond_wait(&queue->wake, &queue->lock);
-
-	while (batch->count < BATCH_PIECES && batch->cost < BATCH_COST) {
-		struct fair_queue *class = copy_queue_next_class(queue);
-		if (!class)
-			break;
-		batch->cost += copy_queue_take_part(class, &batch->parts[batch->count++]);
-	}
-
-	*stopped = queue->stop && batch->count == 0;
-	pthread_mutex_unlock(&queue->lock);
-
-	return batch->count > 0 ? batch : NULL;
+	return class;
 }
 
-static bool copy_queue_may_start(const struct copy_queue *queue)
+/* Takes a batch of pieces; NULL: there are none, or too much is in flight. Waits only if
+ * nothing is. */
+static struct class *copy_queue_take_batch(struct copy_queue *queue, bool *stopped)
 {
-	return queue->in_flight < BATCHES && queue->cost_in_flight < IN_FLIGHT_COST;
+	pthread_mutex_lock(&queue->lock);
+
+	while (copy_queue_is_idle(queue) && !copy_queue_in_flight(queue) && !queue->stop)
+		pthread_cond_wait(&queue->wake, &queue->lock);
+
+	queue->seen = __atomic_load_n(&queue->posted, __ATOMIC_RELAXED);
+	struct class *class = copy_queue_fill_batch(queue);
+	*stopped = queue->stop && !class;
+	pthread_mutex_unlock(&queue->lock);
+
+	return class;
 }
 
 static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
-	for (bool stopped = false; !stopped || queue->in_flight > 0;) {
-		struct batch *batch =
-			copy_queue_may_start(queue) ? copy_queue_take_batch(queue, &stopped) : NULL;
-		if (batch)
-			copy_queue_start_batch(queue, batch);
-		else if (queue->in_flight > 0)
-			copy_queue_finish_batch(queue);
+	for (bool stopped = false; !stopped || copy_queue_in_flight(queue);) {
+		copy_queue_reap_all(queue);
+		struct class *class = copy_queue_take_batch(queue, &stopped);
+		if (class)
+			copy_queue_start_batch(queue, class);
+		else if (copy_queue_in_flight(queue))
+			copy_queue_await(queue);
 	}
 
 	return NULL;
@@ -274,7 +355,7 @@ void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg)
 
 void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 {
-	struct fair_queue *class = urgent ? &queue->urgent : &queue->background;
+	struct class *class = urgent ? &queue->urgent : &queue->background;
 	uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
 
 	copy->status = HBM_OK;
@@ -289,7 +370,8 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 	bool idle = copy_queue_is_idle(queue);
 	copy->queued = true;
 	copy->urgent = urgent;
-	fair_queue_push(class, &copy->item, copy->payer, cost, whole);
+	fair_queue_push(&class->waiting, &copy->item, copy->payer, cost, whole);
+	__atomic_fetch_add(&queue->posted, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&queue->lock);
 	if (idle)
 		pthread_cond_signal(&queue->wake);
@@ -302,25 +384,45 @@ void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_
 	if (copy->queued && !copy->urgent) {
 		uint64_t whole = copy_piece_cost_of_all(copy->bytes, copy->span_count);
 
-		fair_queue_remove(&queue->background, &copy->item);
-		fair_queue_push(&queue->urgent, &copy->item, payer, copy->item.cost, whole);
+		fair_queue_remove(&queue->background.waiting, &copy->item);
+		fair_queue_push(&queue->urgent.waiting, &copy->item, payer, copy->item.cost, whole);
 		copy->urgent = true;
 	}
 
 	pthread_mutex_unlock(&queue->lock);
 }
 
-static CUresult copy_queue_open_stream(struct copy_queue *queue)
+static CUresult copy_queue_open_class(const struct driver *driver, struct class *class)
 {
-	const struct driver *driver = queue->driver;
-	CUresult r = device_enter(queue->device);
-	if (r == CUDA_SUCCESS)
-		r = driver->cuStreamCreate(&queue->stream, CU_STREAM_NON_BLOCKING);
+	const unsigned flags = CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC;
+	CUresult r = driver->cuStreamCreate(&class->stream, CU_STREAM_NON_BLOCKING);
 
+	fair_queue_open(&class->waiting, QUANTUM);
 	for (unsigned i = 0; i < BATCHES && r == CUDA_SUCCESS; i++)
-		r = driver->cuEventCreate(&queue->batches[i].event, CU_EVENT_DISABLE_TIMING);
+		r = driver->cuEventCreate(&class->batches[i].event, flags);
 
 	return r;
+}
+
+static CUresult copy_queue_open_classes(struct copy_queue *queue)
+{
+	CUresult r = device_enter(queue->device);
+	if (r == CUDA_SUCCESS)
+		r = copy_queue_open_class(queue->driver, &queue->urgent);
+	if (r == CUDA_SUCCESS)
+		r = copy_queue_open_class(queue->driver, &queue->background);
+
+	return r;
+}
+
+static void copy_queue_close_class(const struct driver *driver, struct class *class)
+{
+	for (unsigned i = 0; i < BATCHES; i++)
+		if (class->batches[i].event)
+			driver->cuEventDestroy(class->batches[i].event);
+
+	if (class->stream)
+		driver->cuStreamDestroy(class->stream);
 }
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,
@@ -336,11 +438,9 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	queue->options = *options;
 	copy_issue_open(&queue->issue, device, kind, &options->issue);
 	completions_open(&queue->completions, options->loop);
-	fair_queue_open(&queue->urgent, QUANTUM);
-	fair_queue_open(&queue->background, QUANTUM);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->wake, NULL);
-	CUresult r = copy_queue_open_stream(queue);
+	CUresult r = copy_queue_open_classes(queue);
 	if (r != CUDA_SUCCESS) {
 		device_failed(device, "creating a copy stream", r);
 		copy_queue_free(queue);
@@ -375,13 +475,8 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 
 	device_enter(queue->device);
 
-	for (unsigned i = 0; i < BATCHES; i++)
-		if (queue->batches[i].event)
-			queue->driver->cuEventDestroy(queue->batches[i].event);
-
-	if (queue->stream)
-		queue->driver->cuStreamDestroy(queue->stream);
-
+	copy_queue_close_class(queue->driver, &queue->urgent);
+	copy_queue_close_class(queue->driver, &queue->background);
 	completions_close(&queue->completions);
 	pthread_cond_destroy(&queue->wake);
 	pthread_mutex_destroy(&queue->lock);

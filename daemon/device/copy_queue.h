@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy_queue: a thread and a stream that copy for one device in one direction. Copies are
+ * copy_queue: a thread and two streams that copy for one device in one direction. Copies are
  * issued in batches, and several batches are in flight at once, so that the copy engine
  * does not wait for the thread.
  *
  * Copies take turns between those who pay for them (fair_queue.h), and a large one is
  * issued in pieces, between which others have their turn (copy_piece.h). How pieces become
- * calls of the driver: copy_issue.h. What has been
- * issued cannot be passed: it is less than 10 MiB, counted at the cost of pieces, in at
- * most 8 batches.
+ * calls of the driver: copy_issue.h.
  *
  * Urgent copies, those a request waits for, go first, except that every eighth piece is
- * not urgent, so that eviction never stops. The order of copies is not guaranteed. A copy
- * that fails does not fail others.
+ * not urgent, so that eviction never stops. They have a stream of their own, on which no
+ * others stand before them. What has been issued to a stream cannot be passed there: it is
+ * bounded by `in_flight` and one batch more, counted at the cost of pieces. The order of
+ * copies is not guaranteed. A copy that fails does not fail others.
  *
  * When the driver fails to say that copies have ended, they are late: it may write their
  * targets and read their sources at any time, so that neither may be used again. A sticky
  * error says so: it has ended all work of the context.
  *
- * With copies in flight the thread of a real device spins: its events are created without
- * blocking sync, which would cost an interrupt for each batch. With none in flight it
- * sleeps.
+ * The thread asks whether batches are done, for as long as a sleep would cost, and then
+ * sleeps until the oldest is, urgent ones first; what is posted then is issued when it
+ * wakes. With nothing in flight it sleeps until something is posted.
  */
 #pragma once
 
@@ -36,6 +36,7 @@ struct copy_queue_options {
 	struct loop *loop;
 	struct link_stats *link_stats;
 	struct copy_issue_options issue;
+	uint64_t in_flight; /* no batch is begun with so much in flight on its stream */
 };
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,

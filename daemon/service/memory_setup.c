@@ -176,6 +176,7 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 	const struct copy_queue_options options = {
 		.loop = hbmd->loop,
 		.link_stats = hbmd->link_stats,
+		.in_flight = hbmd->config->device_copy_in_flight,
 		.issue = {.rows_least = (uint32_t)hbmd->config->device_copy_rows,
 			  .batch_least = (uint32_t)hbmd->config->device_copy_batch,
 			  .host_chunk = DDR_CHUNK,
