@@ -267,6 +267,15 @@ void held_open(struct held *held, struct device *device, struct loop *loop,
 	tally_init(&held->parts);
 }
 
+bool held_has_orphans(const struct held *held)
+{
+	list_for_each (node, &held->parts.list) {
+		if (!container_of(node, struct held_part, link)->holder)
+			return true;
+	}
+	return false;
+}
+
 void held_close(struct held *held)
 {
 	held->closed = true;

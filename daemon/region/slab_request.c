@@ -216,8 +216,15 @@ bool slab_request_serve_first(struct slabs *slabs)
 	if (status != HBM_OK && slab_request_may_improve(slabs, request))
 		return false;
 
-	slabs->requested -= request->missing * request->bytes;
+	/* a client that died gives back what it held when its last process ends */
 	list_remove(&request->link);
+	if (status == HBM_NO_SPACE && held_has_orphans(&slabs->held) &&
+	    slab_request_wait(slabs, request)) {
+		request->probed = false;
+		return true;
+	}
+
+	slabs->requested -= request->missing * request->bytes;
 	if (status != HBM_OK) {
 		if (status == HBM_LIMIT)
 			(void)ledger_check(request->holder->payer, LEDGER_HELD, 1); /* counts it */

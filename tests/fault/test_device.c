@@ -137,6 +137,31 @@ static void test_a_lost_device_is_seen(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* One that fell off the bus answers every call with an error that may pass elsewhere: it is
+ * asked, and lost. */
+static void test_a_device_that_is_gone_is_lost(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"ddr.size=4MiB", "soft.fail=cuMemcpyDtoHAsync:3:gone",
+					   "device.cache=0", NULL};
+	spawn_needs_soft();
+	spawn_start(&daemon_, sets, NULL);
+	struct work work;
+	struct hbm_wire_device device = {0};
+	struct hbm *hbm = spawn_connect(&daemon_);
+	work_do(&daemon_, &work);
+	assert_true(work.failures > 0);
+	assert_int_equal(work.wrong, 0);
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
+	while (device.lost == 0) /* its control thread is still asking */
+		assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, take_device, &device), 0);
+
+	hbm_close(hbm);
+	assert_int_equal(spawn_log_lines(&daemon_, "the device is lost until hbmd restarts"), 1);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* ---- In the client ---- */
 
 static void fail_and_work(const struct spawn *spawn, uint64_t n)
@@ -191,6 +216,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_call_of_the_daemon),
 		TEST(test_a_lost_device_is_seen),
+		TEST(test_a_device_that_is_gone_is_lost),
 		TEST(test_every_call_of_a_client),
 	};
 	alarm(400); /* a hang is a failure */

@@ -529,6 +529,36 @@ static void memory_that_others_have_is_not_waited_for(void **state)
 	fixture->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 }
 
+static bool waits_or_is_over(void *arg)
+{
+	const struct wanted *wanted = arg;
+	return wanted->over || wanted->request.waited_ns > 0;
+}
+
+/* The device says that it is held, and the client is gone: its last process will end. */
+static void memory_of_a_client_that_ends_is_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct driver *driver = fixture->pool.devices->driver;
+	struct wanted wanted, next;
+	CUmemAllocationProp prop = device_allocation(&fixture->pool.devices->list[0]);
+	CUmemGenericAllocationHandle outside;
+
+	assert_int_equal(take(fixture, &wanted, 32 * MIB, 1), HBM_OK);
+	assert_int_equal(driver->cuMemCreate(&outside, 32 * MIB - 4 * MIB, &prop, 0), CUDA_SUCCESS);
+	CUmemGenericAllocationHandle kept =
+		keep(driver, container_of(wanted.request.taken.next, struct slab, link));
+	give(fixture, &wanted, true, false);
+	assert_int_equal(begin(fixture, &next, 32 * MIB, 1), HBM_OK);
+	pool_run(&fixture->pool, waits_or_is_over, &next);
+	assert_false(next.over);
+	assert_int_equal(driver->cuMemRelease(kept), CUDA_SUCCESS);
+	pool_run(&fixture->pool, is_over, &next);
+	assert_int_equal(next.request.status, HBM_OK);
+	give(fixture, &next, true, false);
+	assert_int_equal(driver->cuMemRelease(outside), CUDA_SUCCESS);
+}
+
 /* It does not come back: the request is refused in the end, and another was served meanwhile. */
 static void waiting_for_memory_ends(void **state)
 {
@@ -610,6 +640,7 @@ int main(void)
 		TEST(memory_held_by_somebody_else_is_no_space),
 		TEST(memory_that_comes_back_soon_is_waited_for),
 		TEST(memory_that_others_have_is_not_waited_for),
+		TEST(memory_of_a_client_that_ends_is_waited_for),
 		TEST(waiting_for_memory_ends),
 		TEST(random_orders_balance),
 	};
