@@ -86,9 +86,13 @@ static DEVICE __attribute__((unused)) void max_u32(uint64_t address, uint32_t va
 
 #define KERNEL(kernel)                                                                             \
 	static void kernel##_thread(const struct kernel##_job *job);                               \
+	static void kernel##_body(const void *job)                                                 \
+	{                                                                                          \
+		kernel##_thread(job);                                                              \
+	}                                                                                          \
 	static CUresult kernel##_run(struct hbm_soft_launch *launch, void *const *params)          \
 	{                                                                                          \
-		return grid_run(launch, (void (*)(const void *))kernel##_thread, params[0]);       \
+		return grid_run(launch, kernel##_body, params[0]);                                 \
 	}                                                                                          \
 	const struct hbm_soft_kernel kernel##_on_soft = {                                          \
 		#kernel, (const uint32_t[]){sizeof(struct kernel##_job)}, 1, kernel##_run};        \
