@@ -8,6 +8,7 @@
 #include "client/device.h"
 #include "client/error.h"
 #include "daemon/base/checked.h"
+#include "kernels/device/checksum.h"
 #include "kernels/device/gather.h"
 
 #include <errno.h>
@@ -167,6 +168,49 @@ static int device_code_check_rows(struct hbm *hbm, const struct hbm_rows *rows, 
 			(unsigned long long)rows->count, (unsigned long long)rows->row_bytes);
 }
 
+/* ---- Checksums ---- */
+
+static bool device_code_sum(const struct copier *copier, const void *list, size_t count)
+{
+	const struct hbm_piece *pieces = list;
+	struct checksum_piece some[CHECKSUM_PIECES];
+	CUresult result = CUDA_SUCCESS;
+	uint64_t at = 0;
+
+	for (size_t i = 0, used = 0; i <= count && result == CUDA_SUCCESS; i++) {
+		if (i == count || used == CHECKSUM_PIECES) {
+			/* The first launch clears the sum. */
+			result = checksum_launch(copier->kernels, copier->gpu->driver,
+						 copier->stream, copier->flat, i <= CHECKSUM_PIECES,
+						 some, used);
+			used = 0;
+		}
+
+		if (i < count) {
+			some[used++] =
+				(struct checksum_piece){pieces[i].address, pieces[i].bytes, at, 0};
+			at += pieces[i].bytes;
+		}
+	}
+
+	return hbm_gpu_check(copier->gpu, "cuLaunchKernel", result);
+}
+
+static int device_code_check_units(struct hbm *hbm, const struct hbm_piece *pieces, size_t count,
+				   uint64_t sum)
+{
+	if (sum % sizeof(uint64_t) != 0)
+		return hbm_fail(hbm, HBM_INVALID, "the sum is not aligned to 8 bytes");
+
+	for (size_t i = 0; i < count; i++)
+		if ((pieces[i].address | pieces[i].bytes) % 16 != 0)
+			return hbm_fail(hbm, HBM_INVALID,
+					"piece %zu: not a multiple of 16 bytes, or not aligned so",
+					i);
+
+	return 0;
+}
+
 /* ---- The calls ---- */
 
 static int device_code_move(struct hbm *hbm, uint32_t device, const struct copier *how,
@@ -245,4 +289,22 @@ int hbm_scatter_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *ro
 	const struct copier how = {.stream = stream, .flat = flat, .scatter = true};
 
 	return device_code_rows(hbm, device, rows, &how);
+}
+
+int hbm_checksum(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces, size_t count,
+		 uint64_t sum, void *stream)
+{
+	const struct copier how = {.stream = stream, .flat = sum};
+	int r = hbm_check_owner(hbm);
+
+	if (r == 0)
+		r = device_code_check_pieces(hbm, pieces, count, 0);
+	if (r == 0)
+		r = device_code_check_units(hbm, pieces, count, sum);
+	if (r == 0)
+		r = device_code_move(hbm, device, &how, device_code_sum, pieces, count);
+	if (r == HBM_DEVICE && hbm->gpu.kernels[device].refused[MODULE_checksum] != CUDA_SUCCESS)
+		return hbm_fail(hbm, HBM_UNSUPPORTED, "the driver refuses the checksum's code");
+
+	return r;
 }

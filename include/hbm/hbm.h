@@ -332,6 +332,17 @@ HBM_API int hbm_gather_rows(struct hbm *hbm, uint32_t device, const struct hbm_r
 HBM_API int hbm_scatter_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *rows,
 			     uint64_t flat, void *stream);
 
+/* The 64-bit checksum of what the pieces hold in order, written to the 8 bytes of device
+ * memory at `sum`: for each unit n of 16 bytes, two little-endian words a and b, the
+ * halves of the 128-bit product
+ * 	(a ^ (0x9e3779b97f4a7c15 * (n + 1))) *
+ * 	(b ^ (0xbf58476d1ce4e5b9 + 0xd1b54a32d192ed03 * n))
+ * xored; of all units the sum, modulo 2^64. Against accidents, not against forgers.
+ * Addresses and sizes of pieces are multiples of 16, `sum` of 8, else HBM_INVALID.
+ * HBM_UNSUPPORTED: the driver refuses the device code. */
+HBM_API int hbm_checksum(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces,
+			 size_t count, uint64_t sum, void *stream);
+
 /* ---- Landing ---- */
 
 /*

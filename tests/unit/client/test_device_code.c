@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/device/checksum.h"
 #include "tests/support/client_region.h"
 #include "tests/support/fake_stage.h"
 #include "tests/support/seed.h"
@@ -161,6 +162,53 @@ static void test_copies_take_their_place(void **state)
 	rig_close(&rig);
 }
 
+/* More pieces than launches take, exactly as many, one and none, where another sum was. */
+static void test_checksum(void **state)
+{
+	static const size_t counts[] = {300, 2 * CHECKSUM_PIECES, CHECKSUM_PIECES, 1, 0};
+	struct hbm_piece pieces[300];
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig);
+	for (size_t i = 0; i < 300; i++)
+		pieces[i] = (struct hbm_piece){rig.memory + i * 3008, i * 32 % 1008};
+
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		uint64_t sum = 0, at = 0;
+
+		for (size_t k = 0; k < counts[i]; k++) {
+			sum += checksum_of(rig.image + k * 3008, pieces[k].bytes, at);
+			at += pieces[k].bytes;
+		}
+
+		memcpy(rig.image + FLAT + 8, &sum, sizeof(sum));
+		assert_int_equal(
+			hbm_checksum(hbm, 0, pieces, counts[i], rig.memory + FLAT + 8, rig.stream),
+			0);
+		rig_check(&rig);
+	}
+
+	pieces[0].bytes = 8;
+	assert_int_equal(hbm_checksum(hbm, 0, pieces, 1, rig.memory, rig.stream), HBM_INVALID);
+	assert_int_equal(hbm_checksum(hbm, 0, pieces + 1, 1, rig.memory + 4, rig.stream),
+			 HBM_INVALID);
+	rig_close(&rig);
+}
+
+static void test_checksum_without_kernels(void **state)
+{
+	const struct hbm_piece piece = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig);
+	assert_int_equal(soft.fail_nth("cuModuleLoadData", 1, CUDA_ERROR_NO_BINARY_FOR_GPU), 0);
+	assert_int_equal(hbm_checksum(hbm, 0, &piece, 1, rig.memory, rig.stream), HBM_UNSUPPORTED);
+	rig_check(&rig);
+	rig_close(&rig);
+}
+
 static void test_failures(void **state)
 {
 	static const char *const names[] = {"cuLaunchKernel", "cuCtxGetCurrent", "cuCtxSetCurrent"};
@@ -206,10 +254,9 @@ int main(void)
 #define TEST(name)                                                                                 \
 	cmocka_unit_test_setup_teardown(name, client_region_setup, client_region_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_kernels),
-		TEST(test_copies_take_their_place),
-		TEST(test_failures),
-		TEST(test_nonsense),
+		TEST(test_kernels),  TEST(test_copies_take_their_place),
+		TEST(test_checksum), TEST(test_checksum_without_kernels),
+		TEST(test_failures), TEST(test_nonsense),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
