@@ -68,9 +68,10 @@ static int channel_error(int error)
 	return error == -EPIPE || error == -ECONNRESET ? -ENOTCONN : error;
 }
 
-int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count)
+int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count,
+		     int fd)
 {
-	return channel_error(fdpass_send(channel->fd, pieces, count, NULL, 0));
+	return channel_error(fdpass_send(channel->fd, pieces, count, &fd, fd >= 0 ? 1 : 0));
 }
 
 static int channel_message_check(const struct message *message)

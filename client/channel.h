@@ -32,9 +32,11 @@ struct channel {
 int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms);
 void hbm_channel_close(struct channel *channel);
 
-/* Sends one message made of `count` pieces. 0; -EAGAIN: the socket is full; -ENOTCONN:
+/* Sends one message made of `count` pieces, and with it a borrowed fd, unless that is
+ * negative. 0; -EAGAIN: the socket is full; -ENOTCONN:
  * the peer is gone; else negative errno. */
-int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count);
+int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count,
+		     int fd);
 /* Receives the next message, waiting for it if `wait`. 0; -EAGAIN; -ENOTCONN: the peer is
  * gone; -EPROTO: not a message; else negative errno. Only after 0 must the caller
  * clear the message. fds.lost: this process could not receive the fds of the message, and

@@ -53,6 +53,10 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 		if (!range->region || range->region->hbm != hbm)
 			return hbm_fail(hbm, HBM_INVALID,
 					"range %zu: not a region of this connection", i);
+		if (range->region->guest)
+			return hbm_fail(
+				hbm, HBM_UNSUPPORTED,
+				"range %zu: of a guest region, whose memory is its client's", i);
 
 		uint64_t slab = range->region->slab;
 		if (!is_aligned(range->offset, slab) || !is_aligned(range->bytes, slab) ||
@@ -363,7 +367,8 @@ int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 
 	while (region->commits > 0)
 		hbm_request_poll(hbm);
-	region_address_free(region);
+	if (!region->guest)
+		region_address_free(region);
 
 	struct hbm_wire_region_destroy destroy = {.region = region->id};
 	struct request request = {

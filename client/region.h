@@ -5,7 +5,8 @@
  *
  * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet)
  * -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
- * device refuses to unmap a slab, it keeps its state. Ranges are in bytes and aligned to
+ * device refuses to unmap a slab, it keeps its state. A guest region's memory is the caller's;
+ * nothing is reserved or mapped for it. Ranges are in bytes and aligned to
  * slabs, and hbm_ranges_check() has accepted them.
  */
 #pragma once
@@ -21,6 +22,7 @@ struct hbm_region {
 	uint64_t address_space, slab;
 	CUdeviceptr address;
 	uint32_t commits; /* in flight */
+	bool guest;       /* the caller's memory: one slab, which is never unmapped here */
 	uint8_t slabs[];  /* enum slab_state */
 };
 

@@ -121,7 +121,7 @@ static int request_flush(struct hbm *hbm)
 	while (!list_empty(&hbm->unsent)) {
 		struct unsent *first = container_of(hbm->unsent.next, struct unsent, link);
 		struct iovec piece = {first->message, first->message->size};
-		int rc = hbm_channel_send(&hbm->channel, &piece, 1);
+		int rc = hbm_channel_send(&hbm->channel, &piece, 1, -1);
 		if (rc)
 			return rc;
 
@@ -189,7 +189,8 @@ static int request_send(struct hbm *hbm, struct request *request)
 	for (;;) {
 		int rc = request_flush(hbm);
 		if (rc == 0)
-			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count);
+			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count,
+					      request->has_fd ? request->fd : -1);
 
 		if (rc == -ENOTCONN) {
 			/* Handle the replies that the daemon sent before it exited. */

@@ -21,6 +21,8 @@ struct request {
 	/* the first begins with a header; hbm_request_submit() fills it in */
 	struct iovec pieces[2];
 	size_t piece_count;
+	bool has_fd; /* `fd` goes with it: borrowed until it is sent */
+	int fd;
 };
 
 /* A message to send as soon as the socket has room. The owner unlinks it before it frees

@@ -131,6 +131,42 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 	return r < 0 ? r : n;
 }
 
+/* The control buffer has exactly the length of one fd, not the space: the kernel would fill
+ * that with two. */
+ssize_t fdpass_receive_one(int socket, void *bytes, size_t room, int *fd)
+{
+	union control control;
+	struct iovec iov = {bytes, room};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = CMSG_LEN(sizeof(int))};
+
+	*fd = -1;
+
+	ssize_t n;
+	do
+		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+
+	if (n < 0)
+		return -errno;
+
+	const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(header), sizeof(int));
+
+	if (message.msg_flags & MSG_TRUNC)
+		return -EMSGSIZE;
+	if (!(message.msg_flags & MSG_CTRUNC))
+		return n;
+	if (*fd >= 0)
+		return -EPROTO;
+	*fd = -EMFILE;
+
+	return n;
+}
+
 bool fdpass_exhausted(void)
 {
 	int fd = eventfd(0, EFD_CLOEXEC);

@@ -342,6 +342,7 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 	device->driver = devices->driver;
 	device->index = index;
 	device->numa = &devices->numa;
+	list_init(&device->handles);
 	const char *call;
 	CUresult result = device_query_facts(device, &call);
 	if (result != CUDA_SUCCESS)

@@ -52,6 +52,7 @@ struct device {
 	uint64_t free_bytes;          /* when last looked at; atomic */
 	uint64_t read_ns;             /* when that was last asked for */
 	struct log_quota log;         /* of transient errors */
+	struct list handles;          /* struct guest, whose handles are open; control's */
 };
 
 /* The devices of this host. */

@@ -60,6 +60,8 @@ static int claim_add_range(struct claim *claim, const struct hbm_wire_range *ran
 	struct region *region = region_find(claim->regions, range->region);
 	if (!region)
 		return HBM_NOT_FOUND;
+	if (region_is_guest(region))
+		return HBM_UNSUPPORTED;
 
 	if (!is_aligned(range->offset, region->slab) || !is_aligned(range->bytes, region->slab) ||
 	    !checked_range(range->offset, range->bytes, region->address_space))

@@ -25,7 +25,8 @@ enum claim_kind { CLAIM_EMPTY, CLAIM_COMMITTED }; /* what the slots must be */
 /*
  * Claims the slots of ranges that came from a client (count >= 1). HBM_OK, or a refusal
  * that claims nothing: HBM_NOT_FOUND (no such region; not committed), HBM_INVALID
- * (misaligned, outside, twice in this request), HBM_EXISTS (not empty), HBM_LIMIT (more
+ * (misaligned, outside, twice in this request), HBM_EXISTS (not empty), HBM_UNSUPPORTED (of a
+ * guest region), HBM_LIMIT (more
  * than [limits] commit_slabs), HBM_NO_SPACE (the daemon is out of memory). The claim must
  * not move in memory.
  */

@@ -7,6 +7,7 @@
 #include "daemon/region/region.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "daemon/base/checked.h"
@@ -82,6 +83,11 @@ uint64_t region_slab(const struct region *region)
 	return region->slab;
 }
 
+bool region_is_guest(const struct region *region)
+{
+	return region->guest.kind != 0;
+}
+
 int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 		   CUdeviceptr *address)
 {
@@ -89,7 +95,7 @@ int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 		return HBM_INVALID;
 
 	uint64_t last = (offset + bytes - 1) / region->slab;
-	for (uint64_t i = offset / region->slab; i <= last; i++)
+	for (uint64_t i = offset / region->slab; i <= last && !region_is_guest(region); i++)
 		if (!region->slots[i].slab || region->slots[i].claim)
 			return HBM_NOT_FOUND;
 
@@ -130,13 +136,16 @@ uint32_t regions_records(const struct regions *regions, uint32_t from,
 			break;
 		}
 
-		records[count++] = (struct hbm_wire_region){
+		struct hbm_wire_region *record = &records[count++];
+		*record = (struct hbm_wire_region){
 			.region = region->id,
 			.device = region->device->index,
 			.address_space = region->address_space,
 			.slab = region->slab,
 			.committed = region->committed,
 		};
+		snprintf(record->guest, sizeof(record->guest), "%s",
+			 guest_kind_name(region->guest.kind));
 	}
 
 	return count;
@@ -183,7 +192,7 @@ static void region_free(struct region *region)
 	free(region);
 }
 
-static void region_free_region(struct region *region)
+void region_discard(struct region *region)
 {
 	struct regions *regions = region->regions;
 
@@ -200,10 +209,12 @@ static void region_close_done(struct job *job)
 	void *arg = region->arg;
 
 	if (region->result != CUDA_SUCCESS)
-		device_failed(region->device, "cuMemAddressFree", region->result);
+		device_failed(region->device,
+			      region_is_guest(region) ? region->guest.call : "cuMemAddressFree",
+			      region->result);
 
 	/* First: who hears of the end may make another region in its place. */
-	region_free_region(region);
+	region_discard(region);
 	if (done)
 		done(arg, HBM_OK, NULL);
 }
@@ -235,9 +246,29 @@ static void region_close_unmapped(struct mapping *mapping)
 	worker_post(region->device->control, &region->job);
 }
 
+static void region_close_guest_run(struct job *job)
+{
+	struct region *region = container_of(job, struct region, job);
+
+	guest_close(&region->guest);
+	region->result = region->guest.result;
+}
+
+static void region_close_guest(struct region *region)
+{
+	region->job.run = region_close_guest_run;
+	region->job.done = region_close_done;
+	worker_post(region->device->control, &region->job);
+}
+
 static void region_close_region(struct region *region)
 {
 	region->closing = true;
+	if (region_is_guest(region)) {
+		region_close_guest(region);
+		return;
+	}
+
 	region->whole =
 		(struct slot_run){.region = region, .first = 0, .count = region->slot_count};
 	region->mapping = (struct mapping){
@@ -316,116 +347,4 @@ void regions_release(struct regions *regions)
 	regions->released = true;
 	holder_end(&regions->holder);
 	regions_advance(regions);
-}
-
-/* ---- Create ---- */
-
-static void region_create_run(struct job *job)
-{
-	struct region *region = container_of(job, struct region, job);
-	region->result = region->device->driver->cuMemAddressReserve(
-		&region->address, region->address_space, 0, 0, 0);
-}
-
-static void region_create_done(struct job *job)
-{
-	struct region *region = container_of(job, struct region, job);
-	struct regions *regions = region->regions;
-	region_done *done = region->done;
-	void *arg = region->arg;
-
-	region->done = NULL;
-	region->claims--;
-
-	if (region->result != CUDA_SUCCESS) {
-		int status = device_failed(region->device, "cuMemAddressReserve", region->result);
-		region_free_region(region);
-		done(arg, status, NULL);
-		return;
-	}
-
-	if (regions->ended) {
-		region->gone = region->given_up = true;
-		done(arg, HBM_SHUTDOWN, NULL);
-		regions_advance(regions);
-		return;
-	}
-
-	list_push_back(&regions->by_id[region->id % REGION_BUCKETS], &region->by_id);
-	done(arg, HBM_OK, region);
-}
-
-static uint32_t region_new_id(struct regions *regions)
-{
-	do
-		regions->last_id++;
-	while (regions->last_id == 0 || region_find(regions, regions->last_id));
-	return regions->last_id;
-}
-
-/* Before anything is allocated: address_space may be any number. */
-static int region_check_creation(const struct regions *regions, const struct device *device,
-				 uint64_t address_space, uint64_t slab)
-{
-	if (!slabs_is_size(slab) || slab % device->granularity != 0 || address_space == 0 ||
-	    address_space % slab != 0)
-		return HBM_INVALID;
-
-	return ledger_check(regions->payer, LEDGER_REGIONS, 1) &&
-			       ledger_check(regions->payer, LEDGER_ADDRESS_SPACE, address_space)
-		       ? HBM_OK
-		       : HBM_LIMIT;
-}
-
-static struct region *region_new(struct regions *regions, struct device *device,
-				 uint64_t address_space, uint64_t slab)
-{
-	struct region *region = calloc(1, sizeof(*region));
-	if (!region)
-		return NULL;
-
-	region->slot_count = address_space / slab;
-	region->slots = calloc(region->slot_count, sizeof(*region->slots));
-	region->backed = calloc(region->slot_count / SLOT_BITS + 1, sizeof(*region->backed));
-	if (!region->slots || !region->backed) {
-		free(region->backed);
-		free(region->slots);
-		free(region);
-		return NULL;
-	}
-
-	region->regions = regions;
-	region->device = device;
-	region->address_space = address_space;
-	region->slab = slab;
-	list_init(&region->by_id);
-
-	return region;
-}
-
-int region_create(struct regions *regions, struct device *device, uint64_t address_space,
-		  uint64_t slab, region_done *done, void *arg)
-{
-	slab = slab ? slab : slabs_default(device->slabs);
-	int status = region_check_creation(regions, device, address_space, slab);
-	if (status != HBM_OK)
-		return status;
-
-	struct region *region = region_new(regions, device, address_space, slab);
-	if (!region)
-		return HBM_NO_SPACE;
-
-	region->id = region_new_id(regions);
-	region->done = done;
-	region->arg = arg;
-	region->claims = 1;
-	list_push_back(&regions->all, &region->link);
-	ledger_charge_always(&region->count_charge, regions->payer, LEDGER_REGIONS, 1);
-	ledger_charge_always(&region->address_charge, regions->payer, LEDGER_ADDRESS_SPACE,
-			     address_space);
-	region->job.run = region_create_run;
-	region->job.done = region_create_done;
-	worker_post(device->control, &region->job);
-
-	return HBM_OK;
 }

@@ -10,7 +10,12 @@
  * quarantined until its process is gone, and so long it is charged for what it gave back
  * and still holds (held.h).
  *
- * States of a region: being created (cannot be found yet) -> live -> gone (destroyed, or
+ * A guest region's memory is its client's (guest.h): one slot as large as the region,
+ * without a slab. Transfers use it like any other; it is closed as soon as its client has
+ * destroyed it or died and nothing uses it, without waiting for the process, which could
+ * write to no memory but its own.
+ *
+ * States of a region: being created or imported (cannot be found yet) -> live -> gone (destroyed, or
  * its session ended: cannot be found) -> closing, once nothing uses it and, unless its
  * client destroyed it, the process is gone -> freed, its memory back in the pool.
  */
@@ -23,6 +28,8 @@
 
 #include <hbm/wire.h>
 
+struct guest;
+struct reason;
 struct region;
 struct session;
 
@@ -72,6 +79,13 @@ typedef void region_done(void *arg, int status, struct region *region);
  * thread; or a refusal. slab 0: the device's default. */
 int region_create(struct regions *regions, struct device *device, uint64_t address_space,
 		  uint64_t slab, region_done *done, void *arg);
+/* Opens memory of the client as a guest region. `guest` has its kind, the descriptor or handle,
+ * and bytes; the descriptor is borrowed until done(). HBM_OK, and done() will be called on the
+ * loop thread, a refusal having its reason in *why, which stays valid until then; or a refusal
+ * at once: HBM_LIMIT and HBM_NO_SPACE without a reason. */
+int region_import(struct regions *regions, struct device *device, const struct guest *guest,
+		  const struct reason *why, region_done *done, void *arg);
+bool region_is_guest(const struct region *region);
 /* From now on the region cannot be found; done() is called when its memory is freed.
  * HBM_OK, HBM_NOT_FOUND. */
 int region_destroy(struct regions *regions, uint32_t id, region_done *done, void *arg);

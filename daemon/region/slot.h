@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slot: the inside of a region, shared by the operations on it: region.c, claim.c,
- * mapping.c, commit.c, decommit.c.
+ * slot: the inside of a region, shared by the operations on it: region.c, create.c,
+ * claim.c, mapping.c, commit.c, decommit.c.
  *
  * A slot of a region can be backed by one slab:
  *
@@ -20,6 +20,7 @@
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/region/guest.h"
 
 struct claim;
 struct region;
@@ -79,9 +80,14 @@ struct region {
 	struct mapping mapping;
 	struct job job;
 	CUresult result;
+	struct guest guest; /* a guest region's; it has one slot, which is never backed */
+	struct reason why;  /* while it is imported: where the refusal goes */
 };
 
 extern const struct claim claim_stuck;
+
+/* Frees a region that has no memory and no address space, or none any more. */
+void region_discard(struct region *region);
 
 #define SLOT_BITS 64 /* in a word of region->backed */
 

@@ -5,6 +5,7 @@
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/serve_blocks.h"
 #include "daemon/serve/serve_drop.h"
+#include "daemon/serve/serve_guest.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
@@ -33,6 +34,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_CANCEL] = serve_cancel,
 			[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
 			[HBM_WIRE_SESSION_END] = serve_session_end,
+			[HBM_WIRE_REGION_IMPORT] = serve_region_import,
 		},
 	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,

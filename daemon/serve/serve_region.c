@@ -241,6 +241,12 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 		return;
 	}
 
+	if (status == HBM_UNSUPPORTED) {
+		request_refuse(request, status,
+			       "a range is of a guest region, whose memory is its client's");
+		return;
+	}
+
 	if (status == HBM_LIMIT && !ledger_has_own_room(&request->session->payer, LEDGER_HELD, 1)) {
 		request_refuse_limit(request, LEDGER_HELD, 1);
 		return;

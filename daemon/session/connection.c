@@ -11,6 +11,7 @@
 #include <hbm/wire.h>
 
 #include "daemon/base/fdpass.h"
+#include "daemon/base/foreign_fd.h"
 
 #define CONNECTION_RETRY_NS 1000000u
 
@@ -137,9 +138,19 @@ void connection_allow(struct connection *connection, bool receiving)
 	connection_update_watch(connection);
 }
 
-ssize_t connection_receive(struct connection *connection, void *bytes, size_t room)
+ssize_t connection_receive(struct connection *connection, void *bytes, size_t room, int *fd)
 {
-	ssize_t size = fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
+	ssize_t size;
+
+	*fd = -1;
+	if (foreign_fds_may_come())
+		size = fdpass_receive_one(connection->watch.fd, bytes, room, fd);
+	else
+		size = fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
+	if (size < 0 && *fd >= 0) {
+		foreign_fd_close(*fd);
+		*fd = -1;
+	}
 
 	/* Who says something has most likely read what it was sent before. */
 	if (size > 0)

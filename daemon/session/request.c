@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/base/foreign_fd.h"
+
 #define REQUEST_ROOM_MIN 256u
 static_assert(sizeof(struct hbm_wire_refusal) <= REQUEST_ROOM_MIN, "a refusal fits the room");
 
@@ -32,6 +34,7 @@ struct request *request_new(struct session *session, struct connection *connecti
 		.session = session,
 		.ops = ops,
 		.connection = connection,
+		.fd = -1,
 		.room = room,
 		.message = (const struct hbm_wire_header *)(const void *)request->bytes,
 	};
@@ -61,6 +64,8 @@ static void request_end(struct request *request)
 	const struct request_ops *ops = request->ops;
 	bool resumed = request->resumption != NULL;
 
+	if (request->fd >= 0)
+		foreign_fd_close(request->fd);
 	ledger_release(&request->descriptor_charge);
 	ledger_release(&request->memory_charge);
 	ledger_release(&request->count_charge);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/base/foreign_fd.h"
 #include "daemon/base/log.h"
 #include "daemon/session/validate.h"
 
@@ -150,18 +151,24 @@ static void session_turn_refuse(struct session *session, struct request *request
 	request_refuse(request, status, "%s", why);
 }
 
-static void session_turn_take_message(struct session *session, size_t size)
+/* Consumes the descriptor that came with the message; negative: none. */
+static void session_turn_take_message(struct session *session, size_t size, int fd)
 {
 	struct refusal why;
 	bool greeted = session->state != SESSION_GREETING;
 	int status = validate_message(session->owner->incoming, size, greeted, &why);
-	if (status < 0) {
-		session_drop(session, why.reason);
-		return;
-	}
+	if (status >= 0)
+		status = validate_descriptor(session->owner->incoming, status, fd, &why);
+	struct request *request = status < 0 ? NULL : session_turn_new_request(session, size);
 
-	struct request *request = session_turn_new_request(session, size);
-	if (!request)
+	if (request)
+		request->fd = fd >= 0 ? fd : -1;
+	else if (fd >= 0)
+		foreign_fd_close(fd);
+
+	if (status < 0)
+		session_drop(session, why.reason);
+	else if (!request)
 		session_break(session, "out of memory");
 	else if (status == HBM_OK)
 		backlog_add(&session->backlog, request);
@@ -182,11 +189,12 @@ static void session_turn_forget_message(struct session_owner *owner, size_t size
 static bool session_turn_read(struct session *session)
 {
 	struct session_owner *owner = session->owner;
-	ssize_t size =
-		connection_receive(&session->connection, owner->incoming, HBM_WIRE_MESSAGE_MAX);
+	int fd;
+	ssize_t size = connection_receive(&session->connection, owner->incoming,
+					  HBM_WIRE_MESSAGE_MAX, &fd);
 
 	if (size > 0) {
-		session_turn_take_message(session, (size_t)size);
+		session_turn_take_message(session, (size_t)size, fd);
 		session_turn_forget_message(owner, (size_t)size);
 	} else if (size == -EMSGSIZE) {
 		session_drop(session, "message too long");

@@ -239,6 +239,23 @@ static int validate_check_drop(const void *message, struct refusal *why)
 	return validate_flags("flags", drop->flags, HBM_WIRE_PINNED, why);
 }
 
+static int validate_check_import(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_region_import *import = message;
+
+	if (import->kind != HBM_WIRE_GUEST_FD && import->kind != HBM_WIRE_GUEST_IPC)
+		return validate_refuse(why, HBM_INVALID, "kind is %u, expected %u or %u",
+				       import->kind, HBM_WIRE_GUEST_FD, HBM_WIRE_GUEST_IPC);
+
+	for (size_t i = 0; import->kind == HBM_WIRE_GUEST_FD && i < sizeof(import->handle); i++)
+		if (import->handle[i] != 0)
+			return validate_refuse(why, HBM_INVALID,
+					       "handle has byte %u at %zu, expected 0",
+					       import->handle[i], i);
+
+	return HBM_OK;
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -285,6 +302,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 	.zero_at = offsetof(struct hbm_wire_cancel, zero), .check = validate_check_cancel
 #define FORM_NAMESPACE_DROP .check = validate_check_drop
 #define FORM_SESSION_END .check = NULL
+#define FORM_REGION_IMPORT .check = validate_check_import
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},
@@ -406,6 +424,26 @@ int validate_message(const void *message, size_t size, bool greeted, struct refu
 		status = validate_greeting(message, greeted, why);
 
 	return status;
+}
+
+int validate_descriptor(const void *message, int verdict, int fd, struct refusal *why)
+{
+	const struct hbm_wire_region_import *import = message;
+	bool is_import = import->header.opcode == HBM_WIRE_REGION_IMPORT;
+
+	if (fd != -1 && !is_import)
+		return validate_refuse(why, -EPROTO, "unexpected file descriptors");
+	if (verdict != HBM_OK || !is_import)
+		return verdict;
+
+	bool expected = import->kind == HBM_WIRE_GUEST_FD;
+	if (fd == -EMFILE)
+		return validate_refuse(why, HBM_LIMIT, "the daemon has no file descriptors left");
+	if (expected != (fd >= 0))
+		return validate_refuse(why, HBM_INVALID, "%s descriptor came, expected %s",
+				       expected ? "no" : "a", expected ? "one" : "none");
+
+	return HBM_OK;
 }
 
 const char *validate_opcode_name(unsigned opcode)

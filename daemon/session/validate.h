@@ -29,5 +29,8 @@ struct refusal {
  * greeted: the session has had its HELLO.
  */
 int validate_message(const void *message, size_t size, bool greeted, struct refusal *why);
+/* The same of the descriptor that came with a message of that verdict, HBM_OK or a refusal: fd
+ * is -1 for none, or -EMFILE if it was lost. -EPROTO: it is no REGION_IMPORT. */
+int validate_descriptor(const void *message, int verdict, int fd, struct refusal *why);
 /* "COMMIT"; NULL for an unknown one. */
 const char *validate_opcode_name(unsigned opcode);

@@ -147,6 +147,24 @@ struct hbm_range {
 /* Reserves address space; allocates no memory. */
 HBM_API int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 			      struct hbm_region **out);
+struct hbm_import_options {
+	uint32_t device;
+	/* From cuMemExportToShareableHandle(); borrowed. Ignored if there is an ipc_handle. */
+	int fd;
+	/* of the allocation, from its begin on; by descriptor, a multiple of 2 MiB */
+	uint64_t bytes;
+	uint64_t address; /* what hbm_region_address() is to say: where the caller has it */
+	/* HBM_WIRE_HANDLE_BYTES bytes of cuIpcGetMemHandle(), or NULL: by descriptor */
+	const void *ipc_handle;
+};
+
+/* Lends the daemon one allocation of the caller, as a guest region: it can be stored from and
+ * loaded into like any other, and is never committed or decommitted (HBM_UNSUPPORTED). The
+ * memory stays the caller's: keep it until hbm_region_destroy() has returned. HBM_INVALID: the
+ * device refuses it, it is on another device, or smaller than said. HBM_EXISTS: the handle is
+ * open already. */
+HBM_API int hbm_region_import(struct hbm *hbm, const struct hbm_import_options *options,
+			      struct hbm_region **out);
 /* Unmaps and decommits the region and frees the object, after waiting for commits in
  * flight. A region of this connection is freed whatever the status. */
 HBM_API int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region);

@@ -142,6 +142,22 @@ struct hbm_wire_region_destroy {
 };
 static_assert(sizeof(struct hbm_wire_region_destroy) == 32, "wire layout");
 
+/* How the memory of a guest region comes. */
+#define HBM_WIRE_GUEST_FD 1u     /* a descriptor of cuMemExportToShareableHandle() */
+#define HBM_WIRE_GUEST_IPC 2u    /* a handle of cuIpcGetMemHandle() */
+#define HBM_WIRE_HANDLE_BYTES 64 /* of such a handle */
+
+/* REGION_IMPORT: memory that the client allocated and lends to the daemon: a guest region. It
+ * is one allocation; nothing of it is committed or decommitted. By descriptor, one comes with
+ * the message. Reply: hbm_wire_region_create_reply. */
+struct hbm_wire_region_import {
+	struct hbm_wire_header header;
+	uint32_t device, kind;                 /* HBM_WIRE_GUEST_FD, HBM_WIRE_GUEST_IPC */
+	uint64_t bytes;                        /* by descriptor: a multiple of 2 MiB */
+	uint8_t handle[HBM_WIRE_HANDLE_BYTES]; /* by descriptor: all zero */
+};
+static_assert(sizeof(struct hbm_wire_region_import) == 104, "wire layout");
+
 struct hbm_wire_range {
 	uint32_t region, zero;
 	uint64_t offset, bytes; /* in COMMIT and DECOMMIT: multiples of the region's slab */

@@ -55,7 +55,8 @@
 	X(PING, 18, hbm_wire_header, hbm_wire_header)                                              \
 	X(CANCEL, 19, hbm_wire_cancel, hbm_wire_header)                                            \
 	X(NAMESPACE_DROP, 20, hbm_wire_namespace_drop, hbm_wire_amount)                            \
-	X(SESSION_END, 21, hbm_wire_session_ref, hbm_wire_header)
+	X(SESSION_END, 21, hbm_wire_session_ref, hbm_wire_header)                                  \
+	X(REGION_IMPORT, 22, hbm_wire_region_import, hbm_wire_region_create_reply)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

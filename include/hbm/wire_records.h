@@ -236,7 +236,9 @@
 	  "", "Address space that it reserves.")                                                   \
 	X(R, uint64_t, slab, , BYTES, 3, FACT, "SLAB", "", "Size of its slabs.")                   \
 	X(R, uint64_t, committed, , BYTES, 2, GAUGE, "COMMITTED",                                  \
-	  "", "Device memory committed in it.")
+	  "", "Device memory committed in it.")                                                    \
+	X(R, char, guest, [8], TEXT, 1, FACT, "GUEST", "",                                         \
+	  "How its client lends its own memory, fd or ipc; empty: the daemon's.")
 
 /* A namespace. */
 #define HBM_RECORD_NAMESPACE(X, R)                                                                 \

@@ -214,6 +214,20 @@ static size_t make_cancel(struct play *play, struct client *client)
 	return sizeof(*m);
 }
 
+/* Of memory that does not exist, or without the descriptor. */
+static size_t make_import(struct play *play)
+{
+	struct hbm_wire_region_import *m = (void *)play->message;
+
+	m->device = (uint32_t)below(play, 3);
+	m->kind = (uint32_t)below(play, 4);
+	m->bytes = below(play, 4) * SLAB + below(play, 2);
+	for (size_t i = 0; m->kind != HBM_WIRE_GUEST_FD && i < sizeof(m->handle); i++)
+		m->handle[i] = (uint8_t)below(play, 256);
+
+	return sizeof(*m);
+}
+
 static size_t make_body(struct play *play, struct client *client, uint16_t opcode)
 {
 	switch (opcode) {
@@ -243,6 +257,8 @@ static size_t make_body(struct play *play, struct client *client, uint16_t opcod
 		return make_cancel(play, client);
 	case HBM_WIRE_PING:
 		return sizeof(struct hbm_wire_header);
+	case HBM_WIRE_REGION_IMPORT:
+		return make_import(play);
 	default:
 		return make_keys(play, client, opcode);
 	}

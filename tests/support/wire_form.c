@@ -54,6 +54,16 @@
 #define BLOCK(name, parent, segments)                                                              \
 	A_KEY(name ".key", WIRE_KEY), A_KEY(name ".parent", parent),                               \
 		PART(name ".segments", segments), ZERO(name ".zero", 4)
+/* How the memory of a guest region comes, and eight bytes of its handle. */
+#define KIND(value)                                                                                \
+	{                                                                                          \
+		"kind", WIRE_NUMBER, 4, value, HBM_WIRE_GUEST_FD, HBM_WIRE_GUEST_IPC, HBM_INVALID, \
+			NULL                                                                       \
+	}
+#define HANDLE(value, high)                                                                        \
+	{                                                                                          \
+		"handle", WIRE_NUMBER, 8, value, 0, high, HBM_INVALID, "handle has byte "          \
+	}
 #define RANGES COUNT("count", 2), ZERO("zero", 4), RANGE("ranges[0]"), RANGE("ranges[1]")
 #define KEYS(flags)                                                                                \
 	ANY("ns", 4), COUNT("count", 2), ZERO("device", 4), FLAGS("flags", 4, flags),              \
@@ -100,6 +110,16 @@ const struct wire_form wire_forms[] = {
 	 sizeof(struct hbm_wire_namespace_drop),
 	 {ANY("ns", 4), FLAGS("flags", 4, HBM_WIRE_PINNED)}},
 	{HBM_WIRE_SESSION_END, sizeof(struct hbm_wire_session_ref), {ANY("session", 8)}},
+	{HBM_WIRE_REGION_IMPORT, /* by handle: any */
+	 sizeof(struct hbm_wire_region_import),
+	 {ANY("device", 4), KIND(HBM_WIRE_GUEST_IPC), ANY("bytes", 8), HANDLE(0, WIRE_HIGHEST(8)),
+	  HANDLE(0, WIRE_HIGHEST(8)), HANDLE(0, WIRE_HIGHEST(8)), HANDLE(0, WIRE_HIGHEST(8)),
+	  HANDLE(0, WIRE_HIGHEST(8)), HANDLE(0, WIRE_HIGHEST(8)), HANDLE(0, WIRE_HIGHEST(8)),
+	  HANDLE(0, WIRE_HIGHEST(8))}},
+	{HBM_WIRE_REGION_IMPORT, /* by descriptor: no handle */
+	 sizeof(struct hbm_wire_region_import),
+	 {ANY("device", 4), KIND(HBM_WIRE_GUEST_FD), ANY("bytes", 8), HANDLE(0, 0), HANDLE(0, 0),
+	  HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0)}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
 	{HBM_WIRE_STORE, BLOCKS_BYTES, {BLOCKS(WIRE_ANY_KEY)}},
 	{HBM_WIRE_LOAD, BLOCKS_BYTES, {BLOCKS(WIRE_NO_KEY)}},

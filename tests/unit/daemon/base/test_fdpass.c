@@ -198,6 +198,65 @@ static void the_largest_message_fits(void **state)
 			 HBM_WIRE_MESSAGE_MAX);
 }
 
+static void one_fd_or_none(void **state)
+{
+	struct pair *pair = *state;
+	char bytes[16];
+	int fd = 7;
+
+	assert_int_equal(send_fds(pair, 0), 0);
+	assert_int_equal(fdpass_receive_one(pair->ends[1], bytes, sizeof(bytes), &fd), 5);
+	assert_int_equal(fd, -1);
+	assert_int_equal(fdpass_receive_one(pair->ends[1], bytes, sizeof(bytes), &fd), -EAGAIN);
+
+	assert_int_equal(send_fds(pair, 1), 0);
+	assert_int_equal(fdpass_receive_one(pair->ends[1], bytes, sizeof(bytes), &fd), 5);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	close(fd);
+}
+
+/* However many come, at most one is in our table. */
+static void of_more_than_one_fd_one_arrives(void **state)
+{
+	struct pair *pair = *state;
+	char bytes[16];
+
+	for (size_t count = 2; count <= HBM_WIRE_FDS_MAX; count += count < 5 ? 1 : 31) {
+		int fd = -1;
+
+		assert_int_equal(send_fds(pair, count), 0);
+		assert_int_equal(fdpass_receive_one(pair->ends[1], bytes, sizeof(bytes), &fd),
+				 -EPROTO);
+		assert_true(fd >= 0);
+		close(fd);
+	}
+
+	int fd = -1;
+	assert_int_equal(send_fds(pair, 1), 0);
+	assert_int_equal(fdpass_receive_one(pair->ends[1], bytes, 3, &fd), -EMSGSIZE);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void one_fd_that_is_lost_is_reported(void **state)
+{
+	struct pair *pair = *state;
+	struct rlimit before, none;
+	char bytes[16];
+	int fd = -1;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(send_fds(pair, 1), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ssize_t size = fdpass_receive_one(pair->ends[1], bytes, sizeof(bytes), &fd);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(size, 5);
+	assert_int_equal(fd, -EMFILE);
+}
+
 static void a_closed_peer_is_seen(void **state)
 {
 	struct pair *pair = *state;
@@ -221,6 +280,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(waiting_ends_with_a_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(neither_end_blocks, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_largest_message_fits, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_fd_or_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(of_more_than_one_fd_one_arrives, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_fd_that_is_lost_is_reported, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_closed_peer_is_seen, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

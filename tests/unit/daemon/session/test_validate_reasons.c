@@ -57,6 +57,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_CANCEL] = "CANCEL",
 		[HBM_WIRE_NAMESPACE_DROP] = "NAMESPACE_DROP",
 		[HBM_WIRE_SESSION_END] = "SESSION_END",
+		[HBM_WIRE_REGION_IMPORT] = "REGION_IMPORT",
 	};
 
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++)
@@ -83,8 +84,8 @@ static void test_reasons_of_a_header(void **state)
 	ping.status = 0;
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
-	ping.opcode = 22;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 22, expected 1 to 21");
+	ping.opcode = 23;
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 23, expected 1 to 22");
 }
 
 static void test_reasons_of_a_size(void **state)
@@ -180,6 +181,39 @@ static void test_reasons_of_blocks(void **state)
 		       "ready_slot is 513, expected 0 to 511, or 4294967295 for none");
 }
 
+static void assert_descriptor(const void *message, int verdict, int fd, int status,
+			      const char *reason)
+{
+	struct refusal refusal = {""};
+
+	assert_int_equal(validate_descriptor(message, verdict, fd, &refusal), status);
+	assert_string_equal(refusal.reason, reason);
+}
+
+static void test_reasons_of_descriptors(void **state)
+{
+	(void)state;
+	struct hbm_wire_header ping = HEADER(PING, sizeof(ping));
+	struct hbm_wire_region_import import = {.header = HEADER(REGION_IMPORT, sizeof(import)),
+						.kind = HBM_WIRE_GUEST_FD};
+
+	assert_descriptor(&ping, HBM_OK, -1, HBM_OK, "");
+	assert_descriptor(&ping, HBM_INVALID, -1, HBM_INVALID, "");
+	assert_descriptor(&ping, HBM_OK, 5, -EPROTO, "unexpected file descriptors");
+	assert_descriptor(&ping, HBM_INVALID, 0, -EPROTO, "unexpected file descriptors");
+	assert_descriptor(&ping, HBM_OK, -EMFILE, -EPROTO, "unexpected file descriptors");
+
+	assert_descriptor(&import, HBM_OK, 0, HBM_OK, "");
+	assert_descriptor(&import, HBM_INVALID, 5, HBM_INVALID, "");
+	assert_descriptor(&import, HBM_OK, -1, HBM_INVALID, "no descriptor came, expected one");
+	assert_descriptor(&import, HBM_OK, -EMFILE, HBM_LIMIT,
+			  "the daemon has no file descriptors left");
+
+	import.kind = HBM_WIRE_GUEST_IPC;
+	assert_descriptor(&import, HBM_OK, -1, HBM_OK, "");
+	assert_descriptor(&import, HBM_OK, 5, HBM_INVALID, "a descriptor came, expected none");
+}
+
 static void test_reasons_of_the_rest(void **state)
 {
 	(void)state;
@@ -212,6 +246,7 @@ int main(void)
 		cmocka_unit_test(test_reasons_of_a_greeting),
 		cmocka_unit_test(test_reasons_of_keys),
 		cmocka_unit_test(test_reasons_of_blocks),
+		cmocka_unit_test(test_reasons_of_descriptors),
 		cmocka_unit_test(test_reasons_of_the_rest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
