@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -375,6 +376,24 @@ static int device_open_device(struct devices *devices, uint32_t index, struct lo
 	return r;
 }
 
+/* What the host is set up for that the driver's calls do not tell. */
+static void device_warn_of_host(const struct devices *devices)
+{
+	char folder[PATH_MAX];
+
+	if (devices->kind != HBM_DRIVER_CUDA)
+		return;
+
+	if (hardware_leaves_memory())
+		log_warning("the NVIDIA driver does not clear memory that is given back "
+			    "(RMDisableScrubOnFree): clients may see bytes of other clients");
+
+	if (hardware_has_mps(folder, sizeof(folder)))
+		log_warning("MPS pipes in %s: hbmd and all engines must be clients of one MPS "
+			    "server, which serves several users with -multiuser-server only",
+			    folder);
+}
+
 static int device_open_all(struct devices *devices, struct loop *loop, char *error,
 			   size_t error_size)
 {
@@ -394,6 +413,7 @@ static int device_open_all(struct devices *devices, struct loop *loop, char *err
 		log_error("the driver shows %d of %u GPUs: is each /dev/nvidia<N> there, and may "
 			  "hbmd open it? does CUDA_VISIBLE_DEVICES hide any?",
 			  count, gpus);
+	device_warn_of_host(devices);
 
 	devices->list = calloc((size_t)count, sizeof(*devices->list));
 	if (!devices->list) {

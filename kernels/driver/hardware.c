@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define NVIDIA 0x10de
@@ -91,4 +92,57 @@ unsigned hardware_gpus(void)
 	closedir(gpus);
 
 	return count;
+}
+
+/* The last of several values counts no more than the first: either may be the driver's. */
+static bool hardware_line_sets(const char *line, const char *key)
+{
+	size_t length = strlen(key);
+
+	for (const char *at = line; (at = strcasestr(at, key)) != NULL;) {
+		at += length;
+		if (*at == '=' && strtoul(at + 1, NULL, 0) != 0)
+			return true;
+	}
+
+	return false;
+}
+
+bool hardware_leaves_memory(void)
+{
+	char path[PATH_MAX], *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/proc/driver/nvidia/params", hardware_root());
+	file = fopen(path, "re");
+	if (file == NULL)
+		return false;
+
+	while (!found && getline(&line, &size, file) >= 0)
+		found = hardware_line_sets(line, "RMDisableScrubOnFree");
+
+	free(line);
+	fclose(file);
+
+	return found;
+}
+
+bool hardware_has_mps(char *folder, size_t size)
+{
+	const char *set = secure_getenv("CUDA_MPS_PIPE_DIRECTORY");
+	char path[PATH_MAX];
+
+	if (set != NULL && set[0] != '\0') {
+		snprintf(folder, size, "%s", set);
+		return true;
+	}
+
+	snprintf(path, sizeof(path), "%s/tmp/nvidia-mps", hardware_root());
+	if (access(path, F_OK) != 0)
+		return false;
+	snprintf(folder, size, "/tmp/nvidia-mps");
+
+	return true;
 }

@@ -17,3 +17,9 @@ const char *hardware_root(void);
 bool hardware_has_nvidia(char *where, size_t size);
 /* How many GPUs the kernel's driver has; 0: it is not loaded. */
 unsigned hardware_gpus(void);
+/* Whether an option of the kernel's driver, for all GPUs or for one, turns off the clearing
+ * of memory that is given back (RMDisableScrubOnFree). */
+bool hardware_leaves_memory(void);
+/* Writes the folder of MPS's pipes: CUDA_MPS_PIPE_DIRECTORY where it is set, else its
+ * default where that exists. False: there is none. */
+bool hardware_has_mps(char *folder, size_t size);
