@@ -323,8 +323,11 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 				  "path, or empty it first%s",
 				  claim->path, claim->is_device ? " (wipefs, blkdiscard)" : "");
 
-	claim->formatted = ours && label.state == LABEL_FORMATTED && label.size == claim->size &&
-			   (claim->is_device || bytes == NVME_HEAD + claim->size);
+	bool whole = ours && label.state == LABEL_FORMATTED &&
+		     (claim->is_device || bytes == NVME_HEAD + label.size);
+	claim->formatted = whole && label.size == claim->size;
+	if (whole)
+		claim->filled = label.size < claim->size ? label.size : claim->size;
 
 	return 0;
 }
@@ -339,8 +342,11 @@ static int nvme_claim_take(struct nvme_claim *claim, const struct reason *reason
 		r = nvme_claim_decide(claim, reason);
 
 	if (r == 0 && !claim->formatted && !claim->is_device)
-		return nvme_claim_allocate(claim, reason);
-	if (r == 0 && !claim->formatted) { /* a device needs no filling */
+		r = nvme_claim_allocate(claim, reason);
+
+	/* A device needs no filling, and what was larger has been filled. */
+	bool needless = claim->is_device || claim->filled == claim->size;
+	if (r == 0 && !claim->formatted && needless) {
 		r = nvme_claim_label(claim);
 		if (r < 0)
 			return reason_set(reason, r, "nvme.path: cannot write to %s: %s",
@@ -348,8 +354,9 @@ static int nvme_claim_take(struct nvme_claim *claim, const struct reason *reason
 		claim->formatted = true;
 	}
 
-	if (r == 0)
-		claim->read_rate = probe_nvme(claim->fd, NVME_HEAD, claim->size);
+	uint64_t filled = claim->formatted ? claim->size : claim->filled;
+	if (r == 0 && filled > 0)
+		claim->read_rate = probe_nvme(claim->fd, NVME_HEAD, filled);
 
 	return r;
 }

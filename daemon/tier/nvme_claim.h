@@ -37,6 +37,7 @@ struct nvme_claim {
 	bool direct, created, is_device;
 	bool formatted; /* else the size is to be filled with zeros, then labelled */
 	uint64_t size;
+	uint64_t filled;  /* of it: bytes from the front that have been */
 	uint64_t copies;  /* of it: room for copies */
 	double read_rate; /* bytes per second, where it is formatted; 0: unknown */
 	char *zeros;      /* NVME_ZEROS, aligned */

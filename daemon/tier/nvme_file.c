@@ -103,13 +103,18 @@ static int nvme_file_all_filled(struct nvme_file *nvme)
 
 static int nvme_file_format(struct nvme_file *nvme, const struct reason *reason)
 {
-	int r = worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
+	uint64_t filled = nvme->claim->filled;
+	int r = filled > 0 ? tier_grow(nvme->tier, 0, filled) : 0;
+	if (r == 0)
+		r = worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
 	if (r < 0)
 		return reason_set(reason, r, "nvme: cannot start the formatting thread: %s",
 				  strerror(-r));
 
 	log_info("nvme: formatting %s, %llu MiB", nvme->claim->path,
-		 (unsigned long long)(nvme->claim->size >> 20));
+		 (unsigned long long)((nvme->claim->size - filled) >> 20));
+	nvme->filled = filled;
+	nvme->read_rate = nvme->claim->read_rate;
 	nvme_file_next_step(nvme);
 
 	return 0;

@@ -140,20 +140,32 @@ static void test_a_formatted_file_is_in_service_at_once(void **state)
 	assert_true(nvme_file_read_rate(rig->nvme) > 0);
 }
 
-static void test_a_file_of_another_size_is_formatted_again(void **state)
+/* What has been formatted is in service at once, be it shorter now or longer. */
+static void test_a_file_of_another_size(void **state)
 {
 	struct nvme_file_rig *rig = *state;
 	static const uint64_t sizes[] = {5 * MIB, 2 * MIB, 2 * MIB + 4096, 3 * MIB};
+	uint64_t before = rig->config.nvme_size;
 	open_and_close(rig);
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		rig->config.nvme_size = sizes[i];
+		rig->steps = 0;
 		assert_int_equal(nvme_file_rig_open(rig), 0);
-		assert_int_equal(nvme_file_percent(rig->nvme), 0);
-		await_format(rig);
+		assert_int_equal(rig->cache->nvme->usable, before < sizes[i] ? before : sizes[i]);
+		assert_true(nvme_file_read_rate(rig->nvme) > 0);
+		if (before < sizes[i])
+			await_format(rig);
+		assert_int_equal(nvme_file_percent(rig->nvme), 100);
+		assert_int_equal(rig->cache->nvme->usable, sizes[i]);
 		nvme_file_rig_close(rig);
 		assert_int_equal(stat_of(rig).st_size, sizes[i] + NVME_HEAD);
+		before = sizes[i];
 	}
+
+	rig->steps = 0;
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(rig->steps, 0); /* the label says so too */
 }
 
 /* Closed while it was formatting: the next start formats it from the beginning. */
@@ -437,7 +449,7 @@ int main(void)
 		TEST(test_copies_that_take_of_the_tier),
 		TEST(test_a_new_file),
 		TEST(test_a_formatted_file_is_in_service_at_once),
-		TEST(test_a_file_of_another_size_is_formatted_again),
+		TEST(test_a_file_of_another_size),
 		TEST(test_an_interrupted_format),
 		TEST(test_a_file_cut_off_before_its_label),
 		TEST(test_a_foreign_file_is_refused_and_untouched),
