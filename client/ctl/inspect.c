@@ -5,6 +5,7 @@
 #include "client/ctl/units.h"
 #include "client/ctl/view.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,9 +144,11 @@ static int inspect_note_written(struct ctl *ctl, const struct query *tiers)
 	if (written == 0 || stored == 0)
 		return CTL_DONE;
 
-	return ctl_printed(printf("\n%s written to NVMe, %s stored: %.2f bytes a byte\n",
-				  units_bytes(written).text, units_bytes(stored).text,
-				  (double)written / (double)stored));
+	int printed = printf("\n%s written to NVMe, %s stored: %.2f bytes a byte\n",
+			     units_bytes(written).text, units_bytes(stored).text,
+			     (double)written / (double)stored);
+
+	return ctl_printed(printed < 0 ? -errno : 0);
 }
 
 static int inspect_show_tiers(struct ctl *ctl, const struct query *tiers, const struct query *nodes)

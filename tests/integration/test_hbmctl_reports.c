@@ -208,6 +208,22 @@ static void test_trace_of_the_last(void **state)
 	hbmctl_finish();
 }
 
+/* What has been written to NVMe, beside what was stored. */
+static void test_written_for_each_byte(void **state)
+{
+	(void)state;
+	hbmctl_begin();
+	hbmctl_expect("tiers", 0);
+	assert_null(strstr(hbmctl_output, "bytes a byte"));
+	hbmctl_expect("evict hbm all", 0);
+	hbmctl_expect("evict ddr all", 0);
+	while (traced("trace", HBM_LINK_NVME_WRITE, "bytes") < HBMCTL_STORED * HBMCTL_BLOCK)
+		usleep(1000);
+	hbmctl_expect("tiers", 0);
+	assert_non_null(strstr(hbmctl_output, " stored: 1.00 bytes a byte\n"));
+	hbmctl_finish();
+}
+
 /* ---- Replay ---- */
 
 static void write_file(char *path, size_t size, const char *text)
@@ -343,6 +359,7 @@ int main(void)
 		TEST(test_metrics),
 		TEST(test_trace),
 		TEST(test_trace_of_the_last),
+		TEST(test_written_for_each_byte),
 		TEST(test_replay),
 		TEST(test_replay_without_a_daemon),
 		TEST(test_replay_names_the_line_that_is_wrong),

@@ -94,8 +94,8 @@ counts() {
 	grep -E '^(requests|blocks|hits|  in [a-z]+|misses|late misses|not stored|mismatches) ' | squeeze
 }
 
-placed() { # a table of tiers without what went in and out
-	squeeze | sed -E 's/ IN OUT$//; s/( [0-9.]+ [A-Za-z]+){2}$//'
+placed() { # a table of tiers up to where its bytes are: what went in and out differs from run to run
+	awk '/^TIER / { end = index($0, "HEADROOM") + 7 } /^(TIER|hbm|ddr|nvme) / { print substr($0, 1, end) }' | squeeze
 }
 
 prints_the_same() { # COMMAND FILTER: by now
@@ -148,7 +148,7 @@ has_device_memory() {
 }
 
 no_device_memory() {
-	hbmctl verify | squeeze | grep -q '^hbm 0 regions 176 MiB 176 MiB 0 B 0 B 0 B 0 B yes$'
+	hbmctl verify | squeeze | grep -q '^hbm 0 regions 176 MiB 176 MiB 0 B 0 B 0 B 0 B 0 B yes$'
 }
 
 hbmctl replay tmp/trace --block-bytes 512KiB --namespace killed >killed 2>&1 &
