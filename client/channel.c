@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define CHANNEL_SEND_MAX 64 /* messages of one system call */
+
 /* Limits how long connect() waits for a listener whose queue is full; -1: no limit.
  * Sending never waits. */
 static int channel_limit(int fd, int timeout_ms)
@@ -72,6 +74,24 @@ int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, 
 		     int fd)
 {
 	return channel_error(fdpass_send(channel->fd, pieces, count, &fd, fd >= 0 ? 1 : 0));
+}
+
+int hbm_channel_send_all(const struct channel *channel, struct iovec *messages, size_t count)
+{
+	struct mmsghdr headers[CHANNEL_SEND_MAX] = {0};
+	int sent;
+
+	count = count < CHANNEL_SEND_MAX ? count : CHANNEL_SEND_MAX;
+	for (size_t i = 0; i < count; i++) {
+		headers[i].msg_hdr.msg_iov = &messages[i];
+		headers[i].msg_hdr.msg_iovlen = 1;
+	}
+
+	do
+		sent = sendmmsg(channel->fd, headers, (unsigned)count, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+
+	return sent < 0 ? channel_error(-errno) : sent;
 }
 
 static int channel_message_check(const struct message *message)

@@ -37,6 +37,9 @@ void hbm_channel_close(struct channel *channel);
  * the peer is gone; else negative errno. */
 int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count,
 		     int fd);
+/* Sends messages of one piece each, in order: how many, at least 1; or negative errno as
+ * above. */
+int hbm_channel_send_all(const struct channel *channel, struct iovec *messages, size_t count);
 /* Receives the next message, waiting for it if `wait`. 0; -EAGAIN; -ENOTCONN: the peer is
  * gone; -EPROTO: not a message; else negative errno. Only after 0 must the caller
  * clear the message. fds.lost: this process could not receive the fds of the message, and

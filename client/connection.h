@@ -11,6 +11,7 @@
 #pragma once
 
 #include "client/channel.h"
+#include "client/cork.h"
 #include "client/gpu.h"
 #include "client/ticket.h"
 #include "daemon/base/list.h"
@@ -22,6 +23,7 @@ struct hbm {
 	struct channel channel;
 	struct tickets tickets;
 	struct list unsent;  /* struct unsent: messages to send when there is room */
+	struct cork cork;    /* requests to send together */
 	struct list regions; /* struct hbm_region */
 	struct gpu gpu;
 	struct hbm_info info;
@@ -35,7 +37,8 @@ struct hbm {
 	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
 	/* the connection ends if the daemon sends nothing for so long; -1: no timeout */
 	int timeout_ms;
-	int answer_ms; /* the same for requests that are answered at once */
-	int close_ms;  /* the same for hbm_close() */
+	int answer_ms;    /* the same for requests that are answered at once */
+	int close_ms;     /* the same for hbm_close() */
+	uint64_t poll_ns; /* looks for replies for so long before it sleeps */
 	char error[320];
 };

@@ -6,6 +6,7 @@
 #include "client/status.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -115,7 +116,8 @@ void hbm_request_break(struct hbm *hbm, int error)
 
 /* ---- The socket ---- */
 
-/* Sends the unsent messages. 0: all are sent; -EAGAIN: the socket is full. */
+/* Sends the unsent messages, and what is corked. 0: all are sent; -EAGAIN: the socket is
+ * full. */
 static int request_flush(struct hbm *hbm)
 {
 	while (!list_empty(&hbm->unsent)) {
@@ -127,7 +129,8 @@ static int request_flush(struct hbm *hbm)
 
 		list_remove(&first->link);
 	}
-	return 0;
+
+	return hbm_cork_send(&hbm->cork, &hbm->channel);
 }
 
 /* Handles one message. 0; -EAGAIN: there is none; else the connection is now broken. */
@@ -156,6 +159,27 @@ static int request_receive(struct hbm *hbm, bool block)
 	return rc;
 }
 
+static uint64_t request_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Looks for a message for as long as the caller wants it to instead of sleeping. */
+static int request_spin(struct hbm *hbm, int timeout_ms)
+{
+	uint64_t ns = hbm->poll_ns, most = (uint64_t)timeout_ms * 1000000u;
+	uint64_t until = request_now_ns() + (timeout_ms >= 0 && most < ns ? most : ns);
+	int rc;
+
+	do
+		rc = request_receive(hbm, false);
+	while (rc == -EAGAIN && request_now_ns() < until);
+
+	return rc;
+}
+
 /* Waits for a message at most timeout_ms (-1: no timeout) and handles it. 0 (also if no
  * message came after all), -ETIMEDOUT, or another negative errno: the connection is now
  * broken, or else a caller that gives up would leave tickets behind that still say where
@@ -163,6 +187,12 @@ static int request_receive(struct hbm *hbm, bool block)
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
 	bool more = request_flush(hbm) == -EAGAIN;
+	if (!more && hbm->poll_ns > 0) {
+		int rc = request_spin(hbm, timeout_ms);
+		if (rc != -EAGAIN)
+			return rc;
+	}
+
 	if (!more && timeout_ms < 0)
 		return request_receive(hbm, true);
 
@@ -184,11 +214,12 @@ void hbm_request_poll(struct hbm *hbm)
 		hbm_request_break(hbm, rc);
 }
 
-static int request_send(struct hbm *hbm, struct request *request)
+/* Sends what is there and then a request, unless that is NULL. */
+static int request_send(struct hbm *hbm, const struct request *request)
 {
 	for (;;) {
 		int rc = request_flush(hbm);
-		if (rc == 0)
+		if (rc == 0 && request)
 			rc = hbm_channel_send(&hbm->channel, request->pieces, request->piece_count,
 					      request->has_fd ? request->fd : -1);
 
@@ -256,7 +287,9 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	struct hbm_wire_header *header = request->pieces[0].iov_base;
 	*header = (struct hbm_wire_header){
 		.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
-	int rc = request_send(hbm, request);
+	bool corked =
+		!request->has_fd && hbm_cork_add(&hbm->cork, request->pieces, request->piece_count);
+	int rc = corked ? 0 : request_send(hbm, request);
 	if (rc) {
 		hbm_ticket_free(&hbm->tickets, ticket);
 		return request_fail(hbm, request, rc);
@@ -266,6 +299,37 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	*id = number;
 
 	return 0;
+}
+
+/* ---- Corking ---- */
+
+int hbm_cork(struct hbm *hbm)
+{
+	if (hbm_check_owner(hbm))
+		return -EPERM;
+	if (!hbm->cork.bytes)
+		hbm->cork.bytes = malloc(CORK_BYTES);
+	if (!hbm->cork.bytes)
+		return hbm_fail(hbm, -ENOMEM, "not corked: %s", hbm_strerror(-ENOMEM));
+
+	hbm->cork.on = true;
+
+	return 0;
+}
+
+int hbm_uncork(struct hbm *hbm)
+{
+	if (hbm_check_owner(hbm))
+		return -EPERM;
+
+	hbm->cork.on = false;
+	int rc = hbm->broken ? -ENOTCONN : request_send(hbm, NULL);
+	if (rc == 0)
+		return 0;
+
+	hbm_request_break(hbm, rc);
+
+	return hbm_fail(hbm, rc, "requests not sent: %s", hbm_strerror(rc));
 }
 
 static int request_submit_wait(struct hbm *hbm, struct request *request, int timeout_ms)
@@ -296,9 +360,7 @@ int hbm_request_query(struct hbm *hbm, struct request *request)
 
 static int64_t request_now_ms(void)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)(request_now_ns() / 1000000);
 }
 
 static int64_t request_deadline_in(int timeout_ms)
@@ -425,6 +487,7 @@ int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 		return request_dispatch_broken(hbm, -ENOTCONN);
 
 	int64_t deadline = request_deadline_in(timeout_ms);
+	request_flush(hbm);
 	while (hbm->tickets.unreported == 0) {
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc == -ETIMEDOUT)

@@ -124,6 +124,7 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->pid = getpid();
 	hbm->inspect_only = options->inspect_only;
 	hbm->timeout_ms = -1;
+	hbm->poll_ns = options->poll_us * UINT64_C(1000);
 	hbm->answer_ms = options->answer_ms - 1u < INT_MAX ? (int)options->answer_ms : -1;
 	hbm->close_ms = CLOSE_MS;
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
@@ -183,6 +184,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 	if (hbm->doorbell >= 0)
 		close(hbm->doorbell);
 
+	hbm_cork_clear(&hbm->cork);
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);
 	free(hbm->scratch);

@@ -63,6 +63,9 @@ struct hbm_options {
 	 * -ETIMEDOUT if the daemon sends nothing for so long. 0: no timeout. Tickets have
 	 * the timeout of hbm_wait(). */
 	uint32_t answer_ms;
+	/* how long calls that wait look for the reply again and again before they sleep: it
+	 * saves a wake, and costs that much of a processor each time. 0: they sleep at once */
+	uint32_t poll_us;
 };
 
 struct hbm_info {
@@ -91,6 +94,13 @@ HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
 HBM_API int hbm_device_ordinal(struct hbm *hbm, uint32_t device, int *ordinal);
 /* A borrowed fd that polls readable when hbm_dispatch() has something to do. */
 HBM_API int hbm_fd(const struct hbm *hbm);
+/* From hbm_cork() on, requests that are submitted are kept and sent together: by
+ * hbm_uncork(), by hbm_wait() on any ticket, by hbm_dispatch(), or when there are 64 of them
+ * or 256 KiB. Nothing else changes: submitting returns a ticket, replies come in any order,
+ * and a request that would be refused is refused. -ENOMEM; -ENOTCONN, or another negative
+ * errno: the connection has ended, and every ticket with it. */
+HBM_API int hbm_cork(struct hbm *hbm);
+HBM_API int hbm_uncork(struct hbm *hbm);
 /* Handles replies that have arrived. If no ticket has ended, waits at most timeout_ms for
  * one (-1: no timeout). Returns the number of tickets that have ended since the last call
  * and have not been freed, or a negative errno: the connection has ended. */

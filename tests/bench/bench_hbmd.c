@@ -7,6 +7,8 @@
  * 	blocks BYTES COUNT DEPTH ROUNDS SEGMENTS
  * 					store and load COUNT blocks of so many segments, DEPTH requests in flight;
  * 					and memcpy of as many, whole
+ * 	small N				32 loads of 64 KiB, N times: one after the other, all at once, corked,
+ * 					and as one request; time of a block
  * 	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
  * 	commit SLAB COUNT		commit and map, decommit
  * 	lookup LENGTH N			look up a resident chain
@@ -219,6 +221,74 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	       median(loads, rounds), median(copies, rounds));
 }
 
+/* ---- small requests ---- */
+
+enum { SMALL = 32, SMALL_BYTES = 65536 };
+
+enum small_way { SMALL_IN_TURN, SMALL_TOGETHER, SMALL_CORKED, SMALL_IN_ONE, SMALL_WAYS };
+
+static void load_small(const struct stream *s, struct hbm_block *blocks, hbm_result *results,
+		       enum small_way way)
+{
+	uint64_t each = way == SMALL_IN_ONE ? SMALL : 1;
+	hbm_ticket tickets[SMALL];
+
+	if (way == SMALL_CORKED)
+		check(s->hbm, hbm_cork(s->hbm), "cork");
+	for (uint64_t i = 0; i < SMALL; i += each) {
+		check(s->hbm,
+		      hbm_submit_load(s->hbm, s->ns, &blocks[i], each, NULL, &results[i],
+				      &tickets[i]),
+		      "submit");
+		if (way == SMALL_IN_TURN)
+			check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
+	}
+
+	if (way == SMALL_CORKED)
+		check(s->hbm, hbm_uncork(s->hbm), "uncork");
+	for (uint64_t i = 0; i < SMALL && way != SMALL_IN_TURN; i += each)
+		check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
+	for (uint64_t i = 0; i < SMALL; i++)
+		if (results[i].status != HBM_OK)
+			check(s->hbm, results[i].status, "a block");
+}
+
+/* SMALL loads of a block each: one after the other, all at once, corked, as one request. */
+static void bench_small(struct hbm *hbm, char **argv)
+{
+	uint64_t count = strtoull(argv[0], NULL, 10);
+	struct stream s = {.hbm = hbm, .ns = open_namespace(hbm, "small", SMALL_BYTES)};
+	struct hbm_block blocks[SMALL];
+	struct hbm_segment segments[SMALL];
+	hbm_result results[SMALL];
+	double times[SMALL_WAYS][ROUNDS];
+
+	s.region = make_region(hbm, SMALL * SMALL_BYTES, 2097152);
+	check(hbm, hbm_commit(hbm, &(struct hbm_range){s.region, 0, SMALL * SMALL_BYTES}, 1),
+	      "commit");
+	for (uint64_t i = 0; i < SMALL; i++) {
+		segments[i] = (struct hbm_segment){s.region, i * SMALL_BYTES, SMALL_BYTES};
+		blocks[i] = (struct hbm_block){
+			.key = key_of(0, i), .segments = &segments[i], .segment_count = 1};
+	}
+	check(hbm, hbm_store(hbm, s.ns, blocks, SMALL, results), "store");
+	for (uint64_t i = 0; i < SMALL; i++)
+		if (results[i].status != HBM_OK && results[i].status != HBM_EXISTS)
+			check(hbm, results[i].status, "a store");
+
+	for (int round = 0; round < ROUNDS; round++)
+		for (enum small_way way = 0; way < SMALL_WAYS; way++) {
+			double start = now();
+			for (uint64_t i = 0; i < count; i++)
+				load_small(&s, blocks, results, way);
+			times[way][round] = (now() - start) / (double)(count * SMALL) * 1e6;
+		}
+
+	printf("in_turn %.1f us\ntogether %.1f us\ncorked %.1f us\nin_one %.1f us\n",
+	       median(times[SMALL_IN_TURN], ROUNDS), median(times[SMALL_TOGETHER], ROUNDS),
+	       median(times[SMALL_CORKED], ROUNDS), median(times[SMALL_IN_ONE], ROUNDS));
+}
+
 /* ---- round trips ---- */
 
 static double raw_ping(int fd, uint64_t count)
@@ -346,6 +416,7 @@ int main(int argc, char **argv)
 		int arguments;
 		void (*run)(struct hbm *hbm, char **argv);
 	} benches[] = {{"blocks", 5, bench_blocks},
+		       {"small", 1, bench_small},
 		       {"ping", 1, bench_ping},
 		       {"commit", 2, bench_commit},
 		       {"lookup", 2, bench_lookup}};
@@ -366,8 +437,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 
-	fprintf(stderr,
-		"usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS SEGMENTS | ping N | commit SLAB "
-		"COUNT | lookup LENGTH N\n");
+	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS SEGMENTS | small N | "
+			"ping N | commit SLAB "
+			"COUNT | lookup LENGTH N\n");
 	return 2;
 }
