@@ -29,6 +29,7 @@ struct copy {
 	/* the rest is the queue's */
 	struct fair_item item;
 	struct copy_piece piece; /* the next one */
+	uint32_t parts;          /* pieces that have left the queue and are not done */
 	bool queued, urgent;
 	struct post post;
 };

@@ -22,7 +22,7 @@
 struct part {
 	struct copy *copy;
 	struct copy_piece piece;
-	bool last; /* of the copy */
+	bool ends; /* no other of the copy is in flight or to come; when its batch is done */
 };
 
 struct batch {
@@ -135,6 +135,16 @@ static void copy_queue_start_batch(struct copy_queue *queue, struct class *class
 		copy_queue_fail_parts(queue, batch, r);
 }
 
+/* A copy that became urgent has pieces on both streams, and any of them may be done last. */
+static void copy_queue_end_parts(struct batch *batch)
+{
+	for (unsigned i = 0; i < batch->count; i++) {
+		struct copy *copy = batch->parts[i].copy;
+
+		batch->parts[i].ends = --copy->parts == 0 && !copy->queued;
+	}
+}
+
 /* Counts the copies that end in a batch, and the bytes of all its pieces. */
 static void copy_queue_count_batch(struct copy_queue *queue, const struct batch *batch)
 {
@@ -142,8 +152,8 @@ static void copy_queue_count_batch(struct copy_queue *queue, const struct batch 
 
 	for (unsigned i = 0; i < batch->count; i++) {
 		const struct part *part = &batch->parts[i];
-		count += part->last;
-		errors += part->last && part->copy->status == HBM_DEVICE;
+		count += part->ends;
+		errors += part->ends && part->copy->status == HBM_DEVICE;
 		bytes += part->piece.to.at - part->piece.from.at;
 	}
 
@@ -158,7 +168,7 @@ static void copy_queue_end_copies(struct copy_queue *queue, const struct batch *
 
 	for (unsigned i = 0; i < batch->count; i++) {
 		struct post *post = &batch->parts[i].copy->post;
-		if (!batch->parts[i].last)
+		if (!batch->parts[i].ends)
 			continue;
 
 		post->next = NULL;
@@ -189,6 +199,7 @@ static void copy_queue_finish_batch(struct copy_queue *queue, struct class *clas
 	if (r != CUDA_SUCCESS)
 		copy_queue_fail_parts(queue, batch, r);
 
+	copy_queue_end_parts(batch);
 	copy_queue_count_batch(queue, batch);
 	copy_queue_end_copies(queue, batch);
 }
@@ -264,11 +275,10 @@ static uint64_t copy_queue_take_part(struct fair_queue *class, struct part *part
 	struct copy *copy = container_of(item, struct copy, item);
 	uint64_t cost = item->cost;
 
-	*part = (struct part){.copy = copy,
-			      .piece = copy->piece,
-			      .last = copy_piece_is_last(&copy->piece, copy->span_count)};
-	copy->queued = !part->last;
-	if (part->last)
+	*part = (struct part){.copy = copy, .piece = copy->piece};
+	copy->parts++;
+	copy->queued = !copy_piece_is_last(&copy->piece, copy->span_count);
+	if (!copy->queued)
 		fair_queue_take(class, item);
 	else
 		fair_queue_take_piece(
@@ -360,6 +370,7 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 
 	copy->status = HBM_OK;
 	copy->late = false;
+	copy->parts = 0;
 	copy->post.run = copy_queue_copy_done;
 	copy->piece = (struct copy_piece){0};
 	uint64_t cost = copy->span_count > 0

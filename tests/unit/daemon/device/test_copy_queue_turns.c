@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -305,6 +306,46 @@ static void test_urgent_beside_the_rest(void **state)
 	pool_run(&setting->pool, all_ended, setting);
 }
 
+static bool one_ended(void *arg)
+{
+	const struct work *work = arg;
+	return work->turn != UINT_MAX;
+}
+
+/* A copy that becomes urgent between two pieces ends with the one that is done last, though
+ * that is not its last. */
+static void test_urgent_between_two_pieces(void **state)
+{
+	struct setting *setting = *state;
+	const struct span whole = {setting->memory.address, 2 * MIB},
+			  small = {setting->memory.address, 64 * 1024};
+	struct work *first = &setting->works[0];
+
+	let_go = begun = false;
+	hold_next = hold;
+	holding = &setting->driver;
+	setting->driver.cuMemcpyDtoHAsync = held;
+	pthread_mutex_lock(&gate);
+	post_background(setting, &whole);
+	first->turn = UINT_MAX;
+	while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE))
+		sched_yield();
+	copy_queue_hasten(setting->queue, &first->copy, (struct fair_payer){.id = 1});
+	struct work *behind = post(setting, 1, &small, 1, setting->host + 4 * MIB);
+	behind->turn = UINT_MAX;
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, one_ended, behind);
+	bool early = one_ended(first);
+
+	pthread_mutex_lock(&gate);
+	let_go = true;
+	pthread_cond_signal(&opened);
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, all_ended, setting);
+	assert_false(early);
+	assert_int_equal(first->turn, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +355,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_demotion_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_background_becomes_urgent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_beside_the_rest, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_between_two_pieces, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
