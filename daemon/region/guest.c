@@ -146,7 +146,6 @@ static void guest_open_handle(struct guest *guest)
 
 static void guest_close_handle(struct guest *guest)
 {
-	list_remove(&guest->link);
 	GUEST_CALL(guest, cuIpcCloseMemHandle, guest->address);
 }
 
@@ -168,6 +167,10 @@ void guest_open(struct guest *guest)
 void guest_close(struct guest *guest)
 {
 	guest->result = CUDA_SUCCESS;
+	list_remove(&guest->link);
+	if (guest->kept)
+		return;
+
 	if (guest->kind == HBM_WIRE_GUEST_FD)
 		guest_close_descriptor(guest);
 	else

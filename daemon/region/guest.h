@@ -12,6 +12,8 @@
  * it is neither logged nor counted as a failure of the device, unless it is sticky. Nothing
  * stays open or mapped after a refusal. A handle that is open already is refused: the driver
  * does not say how often it would have to be closed.
+ *
+ * Memory of a copy whose end is not known stays open until the daemon ends.
  */
 #pragma once
 
@@ -27,6 +29,7 @@ struct guest {
 	struct device *device;
 	uint64_t bytes;
 	CUipcMemHandle handle;
+	bool kept; /* a copy may use it: guest_close() leaves it open */
 	/* The outcome. */
 	CUdeviceptr address;
 	int status;       /* of guest_open(), while result is CUDA_SUCCESS */

@@ -88,9 +88,9 @@ void holder_end(struct holder *holder);
 /* The pool's counts are read when a probe begins. */
 void held_open(struct held *held, struct device *device, struct loop *loop,
 	       const uint64_t *pool_uncreated, const uint64_t *pool_retiring);
-/* For the time after loop_run(): no more timers and no more probes. */
 /* Whether something is held whose holder is gone. */
 bool held_has_orphans(const struct held *held);
+/* For the time after loop_run(): no more timers and no more probes. */
 void held_close(struct held *held);
 /* Then: a part that is still held, without a holder; NULL: none. */
 struct held_part *held_pop(struct held *held);

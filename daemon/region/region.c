@@ -162,6 +162,11 @@ void region_use(struct region *region, uint64_t offset, uint64_t bytes)
 
 void region_keep(struct region *region, uint64_t offset, uint64_t bytes)
 {
+	if (region_is_guest(region)) {
+		region->guest.kept = true;
+		return;
+	}
+
 	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
 		region->slots[i].slab->stuck = true;
 }

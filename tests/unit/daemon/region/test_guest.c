@@ -172,6 +172,29 @@ static void a_guest_that_comes_after_the_end_is_closed(void **state)
 	close(guest.fd);
 }
 
+/* Its client may end all the same: nothing waits for a copy whose end nobody knows. */
+static void what_a_copy_may_use_stays_open(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = import_one(rig);
+	CUdeviceptr address;
+
+	assert_int_equal(region_address(region, 0, BYTES, &address), HBM_OK);
+	region_use(region, 4096, 1);
+	region_keep(region, 4096, 1);
+	region_unuse(region, 4096, 1);
+	uint64_t unmaps = rig->pool.call.calls("cuMemUnmap");
+	assert_int_equal(region_rig_destroy(rig, region), HBM_OK);
+	assert_int_equal(rig->pool.call.calls("cuMemUnmap"), unmaps);
+	assert_int_equal(rig->pool.call.live("mappings"), 1);
+	assert_int_equal(device_errors(&rig->pool.devices->list[0]), 0);
+	assert_int_equal(ledger_used(&rig->payer, LEDGER_REGIONS), 0);
+
+	const struct device *device = &rig->pool.devices->list[0];
+	assert_int_equal(device_unmap(device, address, BYTES), CUDA_SUCCESS);
+	assert_int_equal(device_unreserve(device, address, BYTES), CUDA_SUCCESS);
+}
+
 static void guests_are_limited_as_regions_are(void **state)
 {
 	struct region_rig *rig = *state;
@@ -244,6 +267,7 @@ int main(void)
 		TEST(a_guest_waits_for_its_uses_only),
 		TEST(a_dead_clients_guest_is_closed_at_once),
 		TEST(a_guest_that_comes_after_the_end_is_closed),
+		TEST(what_a_copy_may_use_stays_open),
 		TEST(guests_are_limited_as_regions_are),
 		TEST(what_is_no_such_memory_is_refused),
 		TEST(every_call_may_fail),
