@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define BLOCK_UNIT 4096
+#define NUMBER_BYTES 2 /* of bf16 and fp16 */
 
 /* Copies a string into a zeroed field; NULL means "". */
 static bool namespace_name_copy(char field[HBM_WIRE_NAME_BYTES], const char *name)
@@ -53,9 +54,21 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	return 0;
 }
 
+static struct hbm_wire_encoding namespace_encoding(const struct hbm_namespace_options *options)
+{
+	struct hbm_wire_encoding encoding = {.encoding = options->encoding,
+					     .element_bytes = options->element_bytes,
+					     .logical_bytes = options->logical_bytes};
+	if (options->encoding == HBM_ENCODING_LOSSLESS && encoding.element_bytes == 0)
+		encoding.element_bytes = NUMBER_BYTES;
+
+	return encoding;
+}
+
 int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns)
 {
-	struct hbm_wire_namespace_open open = {
+	struct hbm_wire_namespace_open_encoded open = {
+		.encoding = namespace_encoding(options),
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
 	};
 	if (!namespace_name_copy(open.spec.model, options->model) ||
@@ -68,8 +81,13 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
 				(unsigned long long)options->block_bytes, BLOCK_UNIT);
 
+	/* A raw one is opened by a daemon that knows no encodings too. */
+	static const struct hbm_wire_encoding raw;
+	size_t bytes = memcmp(&open.encoding, &raw, sizeof(raw)) == 0
+			       ? sizeof(struct hbm_wire_namespace_open)
+			       : sizeof(open);
 	struct hbm_wire_namespace_reply reply;
-	int rc = namespace_request(hbm, &open, sizeof(open), options->block_bytes, &reply);
+	int rc = namespace_request(hbm, &open, bytes, options->block_bytes, &reply);
 	explicit_bzero(open.spec.salt, sizeof(open.spec.salt));
 	if (rc == 0)
 		*ns = reply.ns;

@@ -50,7 +50,7 @@ static void link_sums_pass(const int32_t *in_flight, uint64_t passed, struct hbm
 {
 	int32_t side[2] = {0, 0};
 	for (uint32_t link = 0; link < HBM_LINKS; link++)
-		if (link != HBM_LINK_HASH)
+		if (link < HBM_LINK_HASH)
 			side[link_sums_is_nvme(link)] += in_flight[link];
 
 	for (uint32_t link = 0; link < HBM_LINKS; link++) {

@@ -41,7 +41,7 @@ void block_listen(struct blocks *blocks, struct block_listener *listener)
 
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number)
 {
-	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->block_bytes;
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->logical_bytes;
 }
 
 static void block_emit_placed(struct blocks *blocks, uint32_t number, struct tier *to,
@@ -358,7 +358,7 @@ static void block_leave_target(struct blocks *blocks, uint32_t number)
 
 	tier->blocks--;
 	tier->bytes -= stored;
-	tier->logical_bytes -= ns->block_bytes;
+	tier->logical_bytes -= ns->logical_bytes;
 	if (block->refs > 0)
 		ledger_subtract(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
 
@@ -380,7 +380,7 @@ static void block_join_target(struct blocks *blocks, uint32_t number, struct tie
 
 	tier->blocks++;
 	tier->bytes += stored;
-	tier->logical_bytes += ns->block_bytes;
+	tier->logical_bytes += ns->logical_bytes;
 	if (block->refs > 0)
 		ledger_add(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
 

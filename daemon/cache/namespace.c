@@ -72,30 +72,42 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 	return NULL;
 }
 
-/* What of a spec may be shown. */
-static struct hbm_wire_namespace_spec
-namespace_without_salt(const struct hbm_wire_namespace_spec *spec)
+/* What of a spec may be shown, and what of it makes a fingerprint. */
+struct namespace_shown {
+	struct hbm_wire_namespace_spec spec;
+	struct hbm_wire_encoding encoding;
+};
+
+static struct namespace_shown namespace_without_salt(const struct hbm_wire_namespace_spec *spec,
+						     const struct hbm_wire_encoding *encoding)
 {
-	struct hbm_wire_namespace_spec shown = {.weights = spec->weights,
-						.block_bytes = spec->block_bytes};
-	memcpy(shown.model, spec->model, sizeof(shown.model));
-	memcpy(shown.layout, spec->layout, sizeof(shown.layout));
+	struct namespace_shown shown = {
+		.spec = {.weights = spec->weights, .block_bytes = spec->block_bytes}};
+	memcpy(shown.spec.model, spec->model, sizeof(shown.spec.model));
+	memcpy(shown.spec.layout, spec->layout, sizeof(shown.spec.layout));
+	if (encoding)
+		shown.encoding = *encoding;
 
 	return shown;
 }
 
 static void namespaces_fill(struct namespaces *namespaces, uint16_t number, struct user *user,
-			    const struct hbm_wire_namespace_spec *shown, const char *salt)
+			    const struct namespace_shown *shown, const char *salt)
 {
 	struct namespace *ns = &namespaces->list[number];
+	uint64_t logical = shown->encoding.logical_bytes;
+	bool raw = shown->encoding.encoding == HBM_ENCODING_RAW;
 	XXH128_canonical_t canonical;
 
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(shown, sizeof(*shown)));
+	XXH128_canonicalFromHash(&canonical,
+				 XXH3_128bits(shown, raw ? sizeof(shown->spec) : sizeof(*shown)));
 	*ns = (struct namespace){.used = true,
 				 .opens = 1,
-				 .spec = *shown,
+				 .spec = shown->spec,
+				 .encoding = shown->encoding,
 				 .salted = salt[0] != '\0',
-				 .block_bytes = shown->block_bytes,
+				 .block_bytes = shown->spec.block_bytes,
+				 .logical_bytes = logical ? logical : shown->spec.block_bytes,
 				 .user = user_ref(user)};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
 	salts_set(namespaces->salts, number, salt);
@@ -104,11 +116,12 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 }
 
 static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
-				      const struct hbm_wire_namespace_spec *shown, const char *salt)
+				      const struct namespace_shown *shown, const char *salt)
 {
 	for (uint32_t i = 1; i <= namespaces->max; i++) {
 		const struct namespace *ns = &namespaces->list[i];
-		if (ns->used && memcmp(&ns->spec, shown, sizeof(*shown)) == 0 &&
+		if (ns->used && memcmp(&ns->spec, &shown->spec, sizeof(ns->spec)) == 0 &&
+		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
 		    salts_equal(namespaces->salts, i, salt))
 			return (uint16_t)i;
 	}
@@ -117,9 +130,10 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 }
 
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct hbm_wire_namespace_spec *spec)
+			 const struct hbm_wire_namespace_spec *spec,
+			 const struct hbm_wire_encoding *encoding)
 {
-	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
+	const struct namespace_shown shown = namespace_without_salt(spec, encoding);
 
 	return namespaces_find_shown(namespaces, &shown, spec->salt);
 }
@@ -130,9 +144,9 @@ void namespaces_ref(struct namespaces *namespaces, uint16_t number)
 }
 
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
-			 struct user *user)
+			 const struct hbm_wire_encoding *encoding, struct user *user)
 {
-	const struct hbm_wire_namespace_spec shown = namespace_without_salt(spec);
+	const struct namespace_shown shown = namespace_without_salt(spec, encoding);
 	uint16_t found = namespaces_find_shown(namespaces, &shown, spec->salt);
 	if (found != 0) {
 		namespaces_ref(namespaces, found);

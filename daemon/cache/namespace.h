@@ -5,7 +5,8 @@
  * no blocks. Its number is part of every key in the index, added by the daemon.
  *
  * Specs are compared whole. Knowing the salt is what lets a client in, so the salt is kept
- * apart (salts.h), and the fingerprint is a digest of the spec without it: it says no more
+ * apart (salts.h), and the fingerprint is a digest of the spec without it, with the
+ * encoding after it unless that is raw: it says no more
  * than the members beside it in a record, and people compare the namespaces of two hosts
  * by it. A client cannot open a namespace by its fingerprint, and only an operator can by
  * its number.
@@ -25,13 +26,15 @@ struct namespace
 {
 	struct hbm_wire_namespace_spec spec; /* without its salt */
 	uint8_t fingerprint[16];             /* of that */
-	uint64_t block_bytes;                /* the spec's */
-	struct payer payer;                  /* of its blocks */
-	struct user *user;                   /* that made it, and is charged for it */
-	struct charge charge;                /* for itself */
-	uint64_t blocks_in[HBM_TIERS];       /* those that belong to a tier of that kind */
-	uint64_t pins;                       /* of blocks that have not been dropped */
-	uint64_t pins_lost;                  /* of blocks that were dropped, so far */
+	struct hbm_wire_encoding encoding;
+	uint64_t block_bytes;          /* the spec's */
+	uint64_t logical_bytes;        /* of a block before a client encoded it */
+	struct payer payer;            /* of its blocks */
+	struct user *user;             /* that made it, and is charged for it */
+	struct charge charge;          /* for itself */
+	uint64_t blocks_in[HBM_TIERS]; /* those that belong to a tier of that kind */
+	uint64_t pins;                 /* of blocks that have not been dropped */
+	uint64_t pins_lost;            /* of blocks that were dropped, so far */
 	uint32_t opens;
 	uint64_t closed; /* when it was open last, as a count of such moments */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
@@ -45,13 +48,14 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* The number of the namespace of that spec; 0: there is none. */
+/* The number of the namespace of that spec and encoding (NULL: raw); 0: there is none. */
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct hbm_wire_namespace_spec *spec);
+			 const struct hbm_wire_namespace_spec *spec,
+			 const struct hbm_wire_encoding *encoding);
 /* Opens the namespace of that spec, which the user pays for if it is new, and returns its
  * number (from 1); 0: there are as many as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
-			 struct user *user);
+			 const struct hbm_wire_encoding *encoding, struct user *user);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* A namespace in use, or NULL for any other number. */

@@ -262,6 +262,9 @@ static void inspect_query_regions(struct page *page)
 	page->cursor = 0;
 }
 
+#define ENCODING_NAME(name, value, text) [value] = (text),
+static const char *const encoding_names[HBM_ENCODINGS] = {HBM_ENCODING_LIST(ENCODING_NAME)};
+
 static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 				   struct hbm_wire_namespace *record)
 {
@@ -270,7 +273,10 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .weights = ns->spec.weights,
 					      .block_bytes = ns->block_bytes,
 					      .blocks = namespace_blocks(ns),
+					      .logical_bytes = ns->logical_bytes,
+					      .element_bytes = ns->encoding.element_bytes,
 					      .salted = ns->salted};
+	strcpy(record->encoding, encoding_names[ns->encoding.encoding]);
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));
 	memcpy(record->fingerprint, ns->fingerprint, sizeof(record->fingerprint));

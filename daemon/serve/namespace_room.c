@@ -113,11 +113,17 @@ static const struct hbm_wire_namespace_spec *namespace_room_spec(const struct re
 	return &((const struct hbm_wire_namespace_open *)(const void *)request->message)->spec;
 }
 
+/* NULL: raw. */
+static const struct hbm_wire_encoding *namespace_room_encoding(const struct request *request)
+{
+	return serve_namespace_encoding(request->message);
+}
+
 /* The number of the namespace, opened; 0: there is no room. */
 static uint16_t namespace_room_try(struct hbmd *hbmd, const struct request *request)
 {
 	return namespaces_open(hbmd->cache->namespaces, namespace_room_spec(request),
-			       request->session->user);
+			       namespace_room_encoding(request), request->session->user);
 }
 
 /* Lets the first request try again. False: it has to wait. */
@@ -172,7 +178,8 @@ static void namespace_room_run(struct post *post)
 static bool namespace_room_may_try(const struct namespace_room *room, const struct request *request)
 {
 	uint16_t found =
-		namespaces_find(room->hbmd->cache->namespaces, namespace_room_spec(request));
+		namespaces_find(room->hbmd->cache->namespaces, namespace_room_spec(request),
+				namespace_room_encoding(request));
 
 	return found != 0 ? found != room->taking : list_empty(&room->turns);
 }

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a block before a client encoded it, for each byte after: bounds the sums of logical bytes.
+ * No encoding has so few bits. */
+#define LOGICAL_MOST 64
+
 struct namespace_open {
 	struct list link; /* in session->opens */
 	struct charge charge;
@@ -79,13 +83,35 @@ void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
+const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_header *message)
+{
+	const struct hbm_wire_namespace_open_encoded *open = (const void *)message;
+
+	return message->size == sizeof(*open) ? &open->encoding : NULL;
+}
+
+/* What a block needs of the staging buffer at most: itself and, where the daemon encodes it,
+ * that too. */
+static uint64_t serve_namespace_staging(const struct hbm_wire_encoding *encoding, uint64_t bytes)
+{
+	bool twice = encoding && encoding->encoding == HBM_ENCODING_LOSSLESS;
+
+	return twice ? 2 * bytes : bytes;
+}
+
 /* A block must fit the staging buffer and some tier. */
-static int serve_namespace_check_block_bytes(const struct hbmd *hbmd, uint64_t bytes)
+static int serve_namespace_check_block_bytes(const struct hbmd *hbmd,
+					     const struct hbm_wire_encoding *encoding,
+					     uint64_t bytes)
 {
 	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
 		return HBM_INVALID;
+	if (encoding && encoding->logical_bytes != 0 &&
+	    (encoding->logical_bytes < bytes || encoding->logical_bytes / bytes > LOGICAL_MOST))
+		return HBM_INVALID;
 	return ledger_check(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, bytes) &&
-			       bytes <= hbmd->cache->staging->capacity
+			       serve_namespace_staging(encoding, bytes) <=
+				       tier_largest_part(hbmd->cache->staging)
 		       ? HBM_OK
 		       : HBM_LIMIT;
 }
@@ -108,22 +134,30 @@ static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *re
 static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *request, int status,
 					uint64_t bytes)
 {
-	if (status == HBM_INVALID)
+	bool twice = serve_namespace_staging(serve_namespace_encoding(request->message), 1) > 1;
+
+	if (status == HBM_INVALID && bytes > 0 && is_aligned(bytes, EXTENT_UNIT))
+		request_refuse(request, status,
+			       "logical_bytes is not between block_bytes and %d times that",
+			       LOGICAL_MOST);
+	else if (status == HBM_INVALID)
 		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
 			       (unsigned long long)bytes);
 	else if (!ledger_has_room(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, bytes))
 		request_refuse_limit(request, LEDGER_BLOCK_BYTES, bytes);
 	else
 		request_refuse(request, status,
-			       "block_bytes %llu; the staging buffer (ddr.staging) has %llu",
+			       "block_bytes %llu%s; the staging buffer (ddr.staging) has %llu",
 			       (unsigned long long)bytes,
-			       (unsigned long long)hbmd->cache->staging->capacity);
+			       twice ? ", of which lossless needs twice" : "",
+			       (unsigned long long)tier_largest_part(hbmd->cache->staging));
 }
 
 /* Whether this user has guessed at too many salts. A namespace that is new is a guess that
  * was wrong. */
 static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const struct session *session,
-					     const struct hbm_wire_namespace_spec *spec)
+					     const struct hbm_wire_namespace_spec *spec,
+					     const struct hbm_wire_encoding *encoding)
 {
 	struct guesses *guesses = &session->owner->guesses;
 
@@ -132,7 +166,7 @@ static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const stru
 	if (!guesses_may(guesses, session->uid, clock_now()))
 		return true;
 
-	if (namespaces_find(hbmd->cache->namespaces, spec) == 0)
+	if (namespaces_find(hbmd->cache->namespaces, spec, encoding) == 0)
 		guesses_count(guesses, session->uid, clock_now());
 
 	return false;
@@ -149,13 +183,14 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request)
 
 	const struct hbm_wire_namespace_spec *spec =
 		&((const struct hbm_wire_namespace_open *)request->message)->spec;
-	int status = serve_namespace_check_block_bytes(hbmd, spec->block_bytes);
+	const struct hbm_wire_encoding *encoding = serve_namespace_encoding(request->message);
+	int status = serve_namespace_check_block_bytes(hbmd, encoding, spec->block_bytes);
 	if (status != HBM_OK) {
 		serve_namespace_refuse_size(hbmd, request, status, spec->block_bytes);
 		return true;
 	}
 
-	if (serve_namespace_guesses_too_fast(hbmd, request->session, spec)) {
+	if (serve_namespace_guesses_too_fast(hbmd, request->session, spec, encoding)) {
 		request_refuse(request, HBM_LIMIT,
 			       "this user has opened too many namespaces with a new salt: one is "
 			       "allowed each second");

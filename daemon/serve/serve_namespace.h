@@ -10,6 +10,9 @@ request_handler serve_namespace_close;
  * spec, and namespace_room.h's to answer. */
 bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
 
+/* The encoding that a NAMESPACE_OPEN asks for; NULL: raw. */
+const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_header *message);
+
 /* Adds the session's open of a namespace that has been counted already, and replies;
  * opening twice counts once. */
 void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16_t number);

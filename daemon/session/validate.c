@@ -114,6 +114,37 @@ static int validate_check_namespace(const void *message, struct refusal *why)
 	return status;
 }
 
+/* What LOSSLESS needs it has, and what a client encodes has its logical size. */
+static int validate_check_encoding(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_namespace_open_encoded *open = message;
+	const struct hbm_wire_encoding *encoding = &open->encoding;
+	uint32_t element = encoding->element_bytes;
+	bool lossless = encoding->encoding == HBM_ENCODING_LOSSLESS;
+	bool by_client = encoding->encoding > HBM_ENCODING_LOSSLESS;
+	int status = validate_check_namespace(message, why);
+	if (status != HBM_OK)
+		return status;
+
+	if (encoding->encoding >= HBM_ENCODINGS)
+		return validate_refuse(why, HBM_UNSUPPORTED, "encoding is %u, expected 0 to %d",
+				       encoding->encoding, HBM_ENCODINGS - 1);
+	if (lossless && element != 1 && element != 2 && element != 4)
+		return validate_refuse(why, HBM_UNSUPPORTED,
+				       "encoding is %u and element_bytes is %u, expected 1, 2 or 4",
+				       encoding->encoding, element);
+	if (!lossless && element != 0)
+		return validate_zero("element_bytes", element, why);
+	if (!by_client)
+		return validate_zero("logical_bytes", encoding->logical_bytes, why);
+	if (encoding->logical_bytes == 0)
+		return validate_refuse(why, HBM_INVALID,
+				       "logical_bytes is 0, expected the size of a block before it "
+				       "is encoded");
+
+	return HBM_OK;
+}
+
 /* Device and deadline are for PREFETCH only. */
 static int validate_check_prefetch_only(const struct hbm_wire_keys *keys, struct refusal *why)
 {
@@ -315,7 +346,14 @@ static uint32_t validate_field(const void *message, size_t at)
 	return value;
 }
 
-/* NAMESPACE_OPEN by number is the one request with two forms; the size tells which. */
+static const struct form form_encoded = {
+	.name = "NAMESPACE_OPEN",
+	.fixed = sizeof(struct hbm_wire_namespace_open_encoded),
+	.check = validate_check_encoding,
+};
+
+/* NAMESPACE_OPEN, by number or with an encoding, is the one request with several forms; the
+ * size tells which. */
 static const struct form *form_of(const struct hbm_wire_header *header)
 {
 	if (header->opcode >= HBM_WIRE_OPCODES || !forms[header->opcode].name)
@@ -323,6 +361,8 @@ static const struct form *form_of(const struct hbm_wire_header *header)
 	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN &&
 	    header->size == sizeof(struct hbm_wire_namespace_ref))
 		return &forms[HBM_WIRE_NAMESPACE_CLOSE];
+	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN && header->size == form_encoded.fixed)
+		return &form_encoded;
 
 	return &forms[header->opcode];
 }

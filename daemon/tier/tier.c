@@ -24,6 +24,19 @@ void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count)
 	}
 }
 
+uint64_t tier_largest_part(const struct tier *tier)
+{
+	uint64_t end = tier->capacity, largest = 0;
+	if (tier->part_count == 0)
+		return end;
+
+	for (uint32_t i = tier->part_count; i-- > 0; end = tier->parts[i].begin)
+		if (end - tier->parts[i].begin > largest)
+			largest = end - tier->parts[i].begin;
+
+	return largest;
+}
+
 static struct tier_part *tier_part_at(struct tier *tier, uint64_t offset)
 {
 	uint32_t i = tier->part_count;

@@ -197,6 +197,8 @@ static inline char *tier_host(const struct tier *tier, uint32_t unit)
 {
 	return tier->ops->host ? tier->ops->host(tier, unit) : NULL;
 }
+/* How large an extent may be at most, once all of it is usable. */
+uint64_t tier_largest_part(const struct tier *tier);
 /* Whether its reads and writes wait for a disk. */
 static inline bool tier_has_io(const struct tier *tier)
 {

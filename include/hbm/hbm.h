@@ -206,6 +206,12 @@ struct hbm_namespace_options {
 	const char *model, *layout, *salt;
 	uint64_t weights;
 	uint64_t block_bytes; /* a multiple of 4 KiB */
+	/* HBM_ENCODING_LOSSLESS: the daemon encodes blocks on the way to NVMe, as numbers of
+	 * element_bytes: 1, 2 or 4; 0: 2. FP8, INT8, INT4: the caller encodes blocks before it
+	 * stores them, and decodes them after it loads them; they were of logical_bytes. */
+	enum hbm_encoding encoding;
+	uint32_t element_bytes;
+	uint64_t logical_bytes;
 };
 
 HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options,

@@ -40,6 +40,7 @@
 #define HBM_WIRE_TURNS_ENUMERATOR(name, value, text) HBM_TURNS_##name = (value),
 #define HBM_WIRE_TIER_ENUMERATOR(name, value, text) HBM_TIER_##name = (value),
 #define HBM_WIRE_DRIVER_ENUMERATOR(name, value, text) HBM_DRIVER_##name = (value),
+#define HBM_WIRE_ENCODING_ENUMERATOR(name, value, text) HBM_ENCODING_##name = (value),
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
 #define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
 #define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text, members) HBM_QUERY_##name = (value),
@@ -66,6 +67,9 @@ enum hbm_turns { HBM_TURNS_LIST(HBM_WIRE_TURNS_ENUMERATOR) HBM_TURNS /* count */
 
 /* HBM_DRIVER_SOFT, HBM_DRIVER_CUDA */
 enum hbm_driver { HBM_DRIVER_LIST(HBM_WIRE_DRIVER_ENUMERATOR) };
+
+/* HBM_ENCODING_RAW, ... */
+enum hbm_encoding { HBM_ENCODING_LIST(HBM_WIRE_ENCODING_ENUMERATOR) HBM_ENCODINGS /* count */ };
 
 struct hbm_wire_header {
 	uint32_t size;   /* of the whole message, header included */
@@ -191,6 +195,24 @@ struct hbm_wire_namespace_open {
 	struct hbm_wire_namespace_spec spec;
 };
 static_assert(sizeof(struct hbm_wire_namespace_open) == 232, "wire layout");
+
+/* How the blocks of a namespace are encoded; all zero: raw. Part of what namespaces are told
+ * apart by. */
+struct hbm_wire_encoding {
+	uint32_t encoding;      /* enum hbm_encoding */
+	uint32_t element_bytes; /* LOSSLESS: of a number, 1, 2 or 4; otherwise 0 */
+	/* FP8, INT8, INT4: of a block before it is encoded, at least block_bytes; otherwise 0 */
+	uint64_t logical_bytes;
+};
+static_assert(sizeof(struct hbm_wire_encoding) == 16, "wire layout");
+
+/* The same with an encoding. */
+struct hbm_wire_namespace_open_encoded {
+	struct hbm_wire_header header;
+	struct hbm_wire_namespace_spec spec;
+	struct hbm_wire_encoding encoding;
+};
+static_assert(sizeof(struct hbm_wire_namespace_open_encoded) == 248, "wire layout");
 
 /* By number instead of by spec: for uid 0 and the daemon's own uid only. */
 struct hbm_wire_namespace_ref {

@@ -81,8 +81,9 @@
 
 /*
  * X(name, value, text): enum hbm_link, HBM_LINK_<name>: region <-> HBM tier, device to host
- * memory, host memory to device, host memory to NVMe, NVMe to host memory; checksums of host
- * memory, which move nothing.
+ * memory, host memory to device, host memory to NVMe, NVMe to host memory. From HASH on they
+ * move nothing: checksums of host memory; blocks that are encoded for NVMe, and decoded, in
+ * bytes before they are encoded.
  */
 #define HBM_LINK_LIST(X)                                                                           \
 	X(D2D, 0, "d2d")                                                                           \
@@ -90,7 +91,21 @@
 	X(H2D, 2, "h2d")                                                                           \
 	X(NVME_WRITE, 3, "nvme_write")                                                             \
 	X(NVME_READ, 4, "nvme_read")                                                               \
-	X(HASH, 5, "hash")
+	X(HASH, 5, "hash")                                                                         \
+	X(ENCODE, 6, "encode")                                                                     \
+	X(DECODE, 7, "decode")
+
+/*
+ * X(name, value, text): enum hbm_encoding, HBM_ENCODING_<name>: what blocks of a namespace are
+ * encoded as. LOSSLESS: by the daemon, on the way to NVMe. The last three: by the client,
+ * before it stores them.
+ */
+#define HBM_ENCODING_LIST(X)                                                                       \
+	X(RAW, 0, "raw")                                                                           \
+	X(LOSSLESS, 1, "lossless")                                                                 \
+	X(FP8, 2, "fp8")                                                                           \
+	X(INT8, 3, "int8")                                                                         \
+	X(INT4, 4, "int4")
 
 /* X(name, value, text): enum hbm_wire_unit, HBM_UNIT_<name>: of a limit. */
 #define HBM_UNIT_LIST(X)                                                                           \

@@ -257,7 +257,13 @@
 	X(R, uint64_t, blocks_in, [HBM_TIERS], TIERS, 5, GAUGE, "IN",                              \
 	  "", "These by their target tier; [0]: those being stored.")                              \
 	X(R, uint32_t, salted, , BOOL, 3, FACT, "SALTED", "", "1: its spec has a salt.")           \
-	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, char, encoding, [16], TEXT, 3, FACT, "ENCODING",                                      \
+	  "", "How its blocks are encoded: raw, lossless, fp8, int8 or int4.")                     \
+	X(R, uint64_t, logical_bytes, , BYTES, 5, FACT, "LOGICAL",                                 \
+	  "", "Size of every block before it is encoded.")                                         \
+	X(R, uint64_t, element_bytes, , COUNT, 6, FACT, "",                                        \
+	  "", "Bytes of a number, for the encoding lossless.")
 
 /* A block. */
 #define HBM_RECORD_BLOCK_INFO(X, R)                                                                \

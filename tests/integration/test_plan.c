@@ -412,7 +412,7 @@ static void test_live(void **state)
 
 	const json_t *links = json_object_get(live, "links");
 	assert_int_equal(json_array_size(links), HBM_LINKS);
-	for (size_t i = 0; i < HBM_LINKS; i++)
+	for (size_t i = 0; i <= HBM_LINK_HASH; i++) /* nothing is encoded */
 		assert_true(real(json_array_get(links, i), "measured_bytes_per_second") > 0);
 	assert_int_equal((uint64_t)real(hardware, "hbm_bytes"), device_total());
 	assert_int_equal((int)real(hardware, "ddr_bytes"), 32 << 20);

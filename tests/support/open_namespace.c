@@ -16,7 +16,7 @@ uint16_t open_namespace(struct namespaces *namespaces, struct ledger *ledger,
 	struct user *user = user_open(ledger, 0);
 
 	assert_non_null(user);
-	uint16_t number = namespaces_open(namespaces, spec, user);
+	uint16_t number = namespaces_open(namespaces, spec, NULL, user);
 	user_close(user);
 
 	return number;

@@ -100,6 +100,17 @@ const struct wire_form wire_forms[] = {
 	 sizeof(struct hbm_wire_namespace_open),
 	 {STRING("model"), STRING("layout"), STRING("salt"), ANY("weights", 8),
 	  ANY("block_bytes", 8)}},
+	{HBM_WIRE_NAMESPACE_OPEN, /* of encoded blocks */
+	 sizeof(struct hbm_wire_namespace_open_encoded),
+	 {STRING("model"),
+	  STRING("layout"),
+	  STRING("salt"),
+	  ANY("weights", 8),
+	  ANY("block_bytes", 8),
+	  {"encoding", WIRE_NUMBER, 4, HBM_ENCODING_FP8, HBM_ENCODING_FP8, HBM_ENCODINGS - 1,
+	   HBM_UNSUPPORTED, NULL},
+	  ZERO("element_bytes", 4),
+	  FROM("logical_bytes", 8, 1, UINT64_MAX)}},
 	{HBM_WIRE_NAMESPACE_OPEN, /* by number */
 	 sizeof(struct hbm_wire_namespace_ref),
 	 {ANY("ns", 4), ZERO("zero", 4)}},

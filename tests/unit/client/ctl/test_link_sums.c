@@ -80,7 +80,7 @@ static void model(const struct hbm_wire_interval *intervals, uint64_t from, uint
 		for (size_t i = 0; i < MOVEMENTS; i++)
 			if (intervals[i].start_ns <= at && at < intervals[i].end_ns) {
 				in_flight[intervals[i].link] = true;
-				if (intervals[i].link != HBM_LINK_HASH)
+				if (intervals[i].link < HBM_LINK_HASH)
 					sides[is_nvme(intervals[i].link)] = true;
 			}
 

@@ -99,6 +99,39 @@ static void test_a_salt_is_kept_apart(void **state)
 	namespaces_free(namespaces);
 }
 
+/* An encoding makes another namespace, with another fingerprint; raw is as none. */
+static void test_an_encoding_is_part_of_what_it_is(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(8);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	const struct hbm_wire_encoding encodings[] = {
+		{HBM_ENCODING_RAW, 0, 0},      {HBM_ENCODING_LOSSLESS, 2, 0},
+		{HBM_ENCODING_LOSSLESS, 4, 0}, {HBM_ENCODING_FP8, 0, 8192},
+		{HBM_ENCODING_FP8, 0, 8193},
+	};
+	enum { COUNT = sizeof(encodings) / sizeof(encodings[0]) };
+	struct user *user = user_open(&ledger, 0);
+
+	assert_non_null(user);
+	assert_int_equal(open_namespace(namespaces, &ledger, &spec), 1);
+	for (uint16_t i = 0; i < COUNT; i++) {
+		assert_int_equal(namespaces_find(namespaces, &spec, &encodings[i]), i ? 0 : 1);
+		assert_int_equal(namespaces_open(namespaces, &spec, &encodings[i], user), i + 1);
+		assert_int_equal(namespaces_find(namespaces, &spec, &encodings[i]), i + 1);
+	}
+
+	for (uint16_t i = 1; i <= COUNT; i++)
+		for (uint16_t j = 1; j < i; j++)
+			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
+						namespaces_get(namespaces, j)->fingerprint, 16);
+	assert_int_equal(namespaces_find(namespaces, &spec, NULL), 1);
+	assert_int_equal(namespaces_get(namespaces, 2)->logical_bytes, 4096);
+	assert_int_equal(namespaces_get(namespaces, 4)->logical_bytes, 8192);
+	user_close(user);
+	namespaces_free(namespaces);
+}
+
 static void test_a_full_table(void **state)
 {
 	(void)state;
@@ -194,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_new_refuses_nonsense),
 		cmocka_unit_test(test_any_difference_makes_another),
 		cmocka_unit_test(test_a_salt_is_kept_apart),
+		cmocka_unit_test(test_an_encoding_is_part_of_what_it_is),
 		cmocka_unit_test(test_a_full_table),
 		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
 		cmocka_unit_test(test_the_coldest),
