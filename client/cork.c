@@ -24,8 +24,6 @@ bool hbm_cork_add(struct cork *cork, const struct iovec *pieces, size_t count)
 	unsigned char *at = cork->bytes + cork->used;
 	cork->messages[cork->first + cork->count++] = (struct iovec){at, bytes};
 	cork->used += (bytes + 7) & ~(size_t)7;
-	if (cork->used > CORK_BYTES)
-		cork->used = CORK_BYTES;
 
 	for (size_t i = 0; i < count; i++) {
 		memcpy(at, pieces[i].iov_base, pieces[i].iov_len);
@@ -46,6 +44,8 @@ int hbm_cork_send(struct cork *cork, const struct channel *channel)
 		cork->count -= (size_t)sent;
 	}
 
+	if (cork->used > 0)
+		explicit_bzero(cork->bytes, cork->used); /* salts of namespaces too */
 	cork->first = cork->used = 0;
 
 	return 0;
@@ -53,6 +53,8 @@ int hbm_cork_send(struct cork *cork, const struct channel *channel)
 
 void hbm_cork_clear(struct cork *cork)
 {
+	if (cork->bytes)
+		explicit_bzero(cork->bytes, CORK_BYTES);
 	free(cork->bytes);
 	*cork = (struct cork){0};
 }

@@ -186,7 +186,13 @@ static int request_spin(struct hbm *hbm, int timeout_ms)
  * its answer goes. */
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
-	bool more = request_flush(hbm) == -EAGAIN;
+	int unsent = request_flush(hbm);
+	if (unsent && unsent != -EAGAIN && unsent != -ENOTCONN) {
+		hbm_request_break(hbm, unsent); /* what is waited for was never asked */
+		return unsent;
+	}
+
+	bool more = unsent == -EAGAIN;
 	if (!more && hbm->poll_ns > 0) {
 		int rc = request_spin(hbm, timeout_ms);
 		if (rc != -EAGAIN)

@@ -153,8 +153,10 @@ void loop_stop(struct loop *loop)
 static int64_t loop_time_to_sleep(struct loop *loop)
 {
 	atomic_store(&loop->asleep, true);
-	if (atomic_load(&loop->posts) || atomic_load(&loop->stopping))
+	if (atomic_load(&loop->posts) || atomic_load(&loop->stopping)) {
+		atomic_store(&loop->asleep, false); /* nobody has to wake it */
 		return 0;
+	}
 
 	uint64_t next = timers_next(&loop->timers);
 	if (next == UINT64_MAX)

@@ -25,7 +25,7 @@ static bool park_spinning_pays(void)
 		atomic_store_explicit(&processors, known, memory_order_relaxed);
 	}
 
-	return known > 1;
+	return known > 2; /* with two, another thread of ours has work for this one */
 }
 
 void clock_relax(void)

@@ -437,14 +437,15 @@ static bool stream_grow(struct stream *stream)
 	return true;
 }
 
-/* Queues the operation; true: the thread sleeps and must be woken. table_lock is held. */
+/* Queues the operation; true: the thread sleeps and must be woken, and nobody else has been
+ * told so. table_lock is held. */
 static bool stream_push(struct stream *stream, const struct op *op)
 {
 	stream->ring[(stream->head + stream->queued) & (stream->capacity - 1)] = *op;
 	stream->queued++;
 	stream->submitted++;
 	atomic_fetch_add(&stream->pushed, 1);
-	return atomic_load(&stream->asleep);
+	return atomic_exchange(&stream->asleep, false);
 }
 
 /* What a call costs the other threads of the context. */
