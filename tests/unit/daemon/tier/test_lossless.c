@@ -97,7 +97,8 @@ static void fill_numbers(struct seed *seed, unsigned char *bytes, size_t count)
 
 typedef void fill_fn(struct seed *seed, unsigned char *bytes, size_t count);
 
-static fill_fn *const fills[] = {fill_zero, fill_random, fill_alternating, fill_mixed, fill_numbers};
+static fill_fn *const fills[] = {fill_zero, fill_random, fill_alternating, fill_mixed,
+				 fill_numbers};
 enum { FILLS = sizeof(fills) / sizeof(fills[0]) };
 
 static const unsigned elements[] = {1, 2, 4};
