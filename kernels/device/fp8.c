@@ -13,11 +13,14 @@ static CUresult fp8_launch(struct kernels *kernels, const struct driver *driver,
 			   enum kernel kernel, const struct fp8_encode_job *job)
 {
 	struct fp8_encode_job copy = *job;
+	const uint64_t rows = job->planes * job->heads;
 	const struct kernel_grid grid = {
 		kernel_blocks(job->tokens * job->head / THREAD_NUMBERS, HEAD_BLOCKS),
-		job->heads < KERNEL_ROWS_MAX ? (uint32_t)job->heads : KERNEL_ROWS_MAX};
+		rows < KERNEL_ROWS_MAX ? (uint32_t)rows : KERNEL_ROWS_MAX};
 
-	if (job->tokens == 0 || job->heads == 0 || job->head == 0)
+	if (job->planes > ENCODE_PLANES)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (job->tokens == 0 || rows == 0 || job->head == 0)
 		return CUDA_SUCCESS;
 
 	return kernels_launch(kernels, driver, stream, kernel, grid, &copy);
@@ -26,10 +29,11 @@ static CUresult fp8_launch(struct kernels *kernels, const struct driver *driver,
 CUresult fp8_encode_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			   const struct fp8_encode_job *job)
 {
+	const uint64_t rows = job->planes * job->heads;
 	CUresult result = kernels_load(kernels, driver, KERNEL_fp8_amax);
 
-	if (result == CUDA_SUCCESS && job->heads != 0)
-		result = driver->cuMemsetD8Async(job->amax, 0, job->heads * sizeof(float), stream);
+	if (result == CUDA_SUCCESS && rows != 0)
+		result = driver->cuMemsetD8Async(job->amax, 0, rows * sizeof(float), stream);
 	if (result == CUDA_SUCCESS)
 		result = fp8_launch(kernels, driver, stream, KERNEL_fp8_amax, job);
 

@@ -8,24 +8,48 @@
 #include "kernels/device/number.h"
 #include "kernels/device/thread.h"
 
-/* The index of number i of a head, counted through all tokens. */
-static DEVICE uint64_t number_index(const struct fp8_encode_job *job, uint64_t head, uint64_t i)
+/* A head of a plane: row i of the grid has head i, counted through all planes. */
+struct head {
+	uint64_t numbers, codes, amax; /* of the plane, of the plane, of the head */
+	uint64_t number;               /* in the plane */
+};
+
+static DEVICE struct head head_at(const struct fp8_encode_job *job, uint64_t row)
 {
-	return (i / job->head * job->heads + head) * job->head + i % job->head;
+	const uint64_t plane = row / job->heads;
+	struct head head;
+
+	head.numbers = job->numbers[plane];
+	head.codes = job->codes + plane * job->code_stride;
+	head.amax = job->amax + row * 4;
+	head.number = row % job->heads;
+
+	return head;
 }
 
-static DEVICE float number_at(const struct fp8_encode_job *job, uint64_t index)
+/* The index in its plane of number i of a head, counted through all tokens. */
+static DEVICE uint64_t number_index(const struct fp8_encode_job *job, const struct head *head,
+				    uint64_t i)
 {
-	return number_decode(load_u16(job->numbers + index * 2), job->form);
+	return (i / job->head * job->heads + head->number) * job->head + i % job->head;
+}
+
+/* Where all finite numbers are 0, so are infinities. */
+static DEVICE float scaled(float value, float scale)
+{
+	return scale > 0 ? value / scale : value == value ? 0 : value;
 }
 
 KERNEL(fp8_amax)
 {
-	for (uint64_t head = thread_row(); head < job->heads; head += thread_rows()) {
+	for (uint64_t row = thread_row(); row < job->planes * job->heads; row += thread_rows()) {
+		const struct head head = head_at(job, row);
 		uint32_t most = 0;
 
 		for (uint64_t i = thread_at(); i < job->tokens * job->head; i += thread_count()) {
-			const float value = number_at(job, number_index(job, head, i));
+			const uint64_t index = number_index(job, &head, i);
+			const float value =
+				number_decode(load_u16(head.numbers + index * 2), job->form);
 			const uint32_t magnitude = number_bits(value) & 0x7fffffff;
 
 			if (number_is_finite(value) && magnitude > most)
@@ -33,36 +57,37 @@ KERNEL(fp8_amax)
 		}
 
 		if (most != 0)
-			max_u32(job->amax + head * 4, most);
+			max_u32(head.amax, most);
 	}
 }
 
 KERNEL(fp8_encode)
 {
-	for (uint64_t head = thread_row(); head < job->heads; head += thread_rows()) {
-		const float scale = load_f32(job->amax + head * 4) / FP8_MAX;
+	for (uint64_t row = thread_row(); row < job->planes * job->heads; row += thread_rows()) {
+		const struct head head = head_at(job, row);
+		const float scale = load_f32(head.amax) / FP8_MAX;
 
 		for (uint64_t i = thread_at(); i < job->tokens * job->head; i += thread_count()) {
-			const uint64_t index = number_index(job, head, i);
-			const float value = number_at(job, index);
+			const uint64_t index = number_index(job, &head, i);
+			const float value =
+				number_decode(load_u16(head.numbers + index * 2), job->form);
 
-			store_u8(job->codes + index,
-				 number_to_fp8(scale > 0 ? value / scale : value));
+			store_u8(head.codes + index, number_to_fp8(scaled(value, scale)));
 		}
 	}
 }
 
 KERNEL(fp8_decode)
 {
-	for (uint64_t head = thread_row(); head < job->heads; head += thread_rows()) {
-		const float scale = load_f32(job->amax + head * 4) / FP8_MAX;
+	for (uint64_t row = thread_row(); row < job->planes * job->heads; row += thread_rows()) {
+		const struct head head = head_at(job, row);
+		const float scale = load_f32(head.amax) / FP8_MAX;
 
 		for (uint64_t i = thread_at(); i < job->tokens * job->head; i += thread_count()) {
-			const uint64_t index = number_index(job, head, i);
-			const float value = number_of_fp8(load_u8(job->codes + index));
+			const uint64_t index = number_index(job, &head, i);
+			const float value = number_of_fp8(load_u8(head.codes + index)) * scale;
 
-			store_u16(job->numbers + index * 2,
-				  number_encode(scale > 0 ? value * scale : value, job->form));
+			store_u16(head.numbers + index * 2, number_encode(value, job->form));
 		}
 	}
 }

@@ -68,7 +68,7 @@ CUresult compact_rows_launch(struct kernels *kernels, const struct driver *drive
 			     const struct compact_rows_job *job)
 {
 	struct compact_rows_job copy = *job;
-	const uint64_t rows = job->outer * job->kept;
+	const uint64_t rows = job->planes * job->outer * job->kept;
 
 	if (rows == 0 || job->row_bytes == 0)
 		return CUDA_SUCCESS;

@@ -92,13 +92,16 @@ KERNEL(gather_rows)
 
 KERNEL(compact_rows)
 {
-	for (uint64_t i = thread_row(); i < job->outer * job->kept; i += thread_rows()) {
-		const uint64_t table = i / job->kept;
-		const uint64_t index = load_u32(job->indices + i % job->kept * 4);
+	const uint64_t rows = job->outer * job->kept;
+
+	for (uint64_t i = thread_row(); i < job->planes * rows; i += thread_rows()) {
+		const uint64_t plane = i / rows, row = i % rows, table = row / job->kept;
+		const uint64_t index = load_u32(job->indices + row % job->kept * 4);
 
 		if (index < job->rows)
-			copy(job->target + i * job->row_bytes,
-			     job->source + (table * job->rows + index) * job->row_bytes,
+			copy(job->plane[plane].target + row * job->row_bytes,
+			     job->plane[plane].source +
+				     (table * job->rows + index) * job->row_bytes,
 			     job->row_bytes);
 	}
 }

@@ -21,7 +21,7 @@ CUresult gather_pieces_launch(struct kernels *kernels, const struct driver *driv
 			      bool scatter);
 CUresult gather_rows_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			    const struct gather_rows_job *job);
-/* Compaction: of tokens where the tables are a block's layers and rows are tokens; of heads
- * where tables are tokens and rows are heads. The target must not overlap the source. */
+/* Compaction: of tokens where rows are tokens and a plane is one table; of heads where tables
+ * are tokens and rows are heads. Targets must not overlap sources. */
 CUresult compact_rows_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			     const struct compact_rows_job *job);

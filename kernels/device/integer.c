@@ -27,7 +27,7 @@ uint64_t int_code_bytes(const struct int_encode_job *job)
 
 uint64_t int_step_bytes(const struct int_encode_job *job)
 {
-	return integer_groups(job) * 2 * sizeof(float);
+	return integer_groups(job) * 2 * sizeof(uint16_t);
 }
 
 static CUresult integer_launch(struct kernels *kernels, const struct driver *driver,
@@ -37,15 +37,17 @@ static CUresult integer_launch(struct kernels *kernels, const struct driver *dri
 	struct int_encode_job copy = *job;
 	uint64_t threads;
 
-	if ((job->bits != 8 && job->bits != 4) || job->group == 0 || job->group % 2 != 0)
+	if ((job->bits != 8 && job->bits != 4) || job->group == 0 || job->group % 2 != 0 ||
+	    job->planes > ENCODE_PLANES)
 		return CUDA_ERROR_INVALID_VALUE;
 
 	threads = kernel == KERNEL_int_encode ? integer_groups(job) : job->tokens * job->channels;
-	if (threads == 0)
+	if (threads == 0 || job->planes == 0)
 		return CUDA_SUCCESS;
 
 	return kernels_launch(kernels, driver, stream, kernel,
-			      (struct kernel_grid){kernel_blocks(threads, BLOCKS), 1}, &copy);
+			      (struct kernel_grid){kernel_blocks(threads, BLOCKS), job->planes},
+			      &copy);
 }
 
 CUresult int_encode_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,

@@ -45,12 +45,20 @@ struct gather_rows_job {
 	uint32_t scatter, zero;
 };
 
-/* Row k of each of `outer` tables of `kept` rows becomes row indices[k] (32 bits each, in
- * device memory) of the same table of `rows`; an index beyond them leaves the row as it
- * is. */
+enum { COMPACT_PLANES = 240 }; /* in one launch */
+
+struct compact_plane {
+	uint64_t target, source;
+};
+
+/* A plane has `outer` tables: row k of each of `kept` rows becomes row indices[k] (32 bits
+ * each, in device memory) of the same table of `rows`; an index beyond them leaves the row
+ * as it is. */
 struct compact_rows_job {
-	uint64_t target, source, indices;
+	uint64_t indices;
 	uint64_t outer, rows, kept, row_bytes;
+	uint32_t planes, zero;
+	struct compact_plane plane[COMPACT_PLANES];
 };
 
 /* ---- checksum: of blocks, each in one or more pieces ---- */
@@ -73,25 +81,30 @@ struct checksum_pieces_job {
 /* ---- Encodings: of 16-bit numbers ---- */
 
 enum number_form { NUMBER_BF16, NUMBER_FP16 };
+enum { ENCODE_PLANES = 480 }; /* in one launch */
 
-/* A block of [tokens][channels]. A group is `group` numbers, the last one of a token or
- * channel fewer: of one token (by_channel 0), or of one channel (1). It has a number and
- * a step of 32 bits each: `steps` is [tokens][groups of a token][2], or [groups of a
- * channel][channels][2]. */
+/* Planes of [tokens][channels], each anywhere; their codes and steps at a constant stride.
+ * A group is `group` numbers, the last one of a token or channel fewer: of one token
+ * (by_channel 0), or of one channel (1). It has a lowest number and a step, of 16 bits
+ * each, in the form of the numbers: `steps` is [tokens][groups of a token][2], or [groups
+ * of a channel][channels][2]. */
 struct int_encode_job {
-	uint64_t numbers, codes, steps;
+	uint64_t codes, code_stride, steps, step_stride;
 	uint64_t tokens, channels;
 	uint32_t group, bits; /* 8 or 4; group is even */
 	uint32_t by_channel, form;
+	uint32_t planes, zero;
+	uint64_t numbers[ENCODE_PLANES];
 };
 #define int_decode_job int_encode_job
 
-/* A block of [tokens][heads][head]: `amax` has the largest magnitude of each head, 32
- * bits. */
+/* Planes of [tokens][heads][head], each anywhere; their codes at a constant stride. `amax`
+ * is [planes][heads], of 32 bits: the largest magnitude of each head. */
 struct fp8_encode_job {
-	uint64_t numbers, codes, amax;
+	uint64_t codes, code_stride, amax;
 	uint64_t tokens, heads, head;
-	uint32_t form, zero;
+	uint32_t form, planes;
+	uint64_t numbers[ENCODE_PLANES];
 };
 #define fp8_decode_job fp8_encode_job
 #define fp8_amax_job fp8_encode_job

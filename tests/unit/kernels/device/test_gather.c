@@ -130,8 +130,8 @@ static void test_rows(void **state)
 	device_rig_close(&rig);
 }
 
-/* Tokens of three layers, or heads of three tokens: any of them, in any order, and one that
- * does not exist. */
+/* Of two planes, heads of three tokens: any of them, in any order, and one that does not
+ * exist. */
 static void test_compact(void **state)
 {
 	static const uint64_t row_bytes[] = {256, 100, 7};
@@ -140,9 +140,10 @@ static void test_compact(void **state)
 	device_rig_open(&rig, *state);
 	for (size_t i = 0; i < sizeof(row_bytes) / sizeof(row_bytes[0]); i++) {
 		const struct compact_rows_job job = {
-			.target = rig.memory + FLAT + 64 + i,
-			.source = rig.memory + 4096 + i,
 			.indices = rig.memory,
+			.planes = 2,
+			.plane = {{rig.memory + FLAT + 64 + i, rig.memory + 4096 + i},
+				  {rig.memory + FLAT + 65536 + i, rig.memory + 262144 + i}},
 			.outer = 3,
 			.rows = 100,
 			.kept = 41,
@@ -155,13 +156,17 @@ static void test_compact(void **state)
 		indices[17] = 100;
 		device_rig_put(&rig);
 
-		for (size_t k = 0; k < job.outer * job.kept; k++)
-			if (indices[k % job.kept] < 100)
-				memcpy(rig.image + FLAT + 64 + i + k * job.row_bytes,
-				       rig.image + 4096 + i +
-					       (k / job.kept * 100 + indices[k % job.kept]) *
-						       job.row_bytes,
-				       job.row_bytes);
+		for (size_t k = 0; k < 2 * job.outer * job.kept; k++) {
+			const struct compact_plane *plane = &job.plane[k / (job.outer * job.kept)];
+			const size_t row = k % (job.outer * job.kept);
+			const uint64_t from = row / job.kept * 100 + indices[row % job.kept];
+
+			if (indices[row % job.kept] < 100)
+				memcpy(rig.image + plane->target - rig.memory + row * row_bytes[i],
+				       rig.image + plane->source - rig.memory + from * row_bytes[i],
+				       row_bytes[i]);
+		}
+
 		assert_int_equal(compact_rows_launch(&rig.kernels, rig.driver, rig.stream, &job),
 				 CUDA_SUCCESS);
 		device_rig_check(&rig);
