@@ -128,7 +128,8 @@ static void test_metrics(void **state)
 static void test_trace(void **state)
 {
 	(void)state;
-	static const char *const links[] = {"d2d", "d2h", "h2d", "nvme_write", "nvme_read", "hash"};
+	static const char *const links[] = {"d2d",       "d2h",  "h2d",    "nvme_write",
+					    "nvme_read", "hash", "encode", "decode"};
 	spawn_start(&daemon_, NULL, NULL);
 	hbmctl_expect("trace", 0);
 	hbmctl_expect_text("trace", "nothing has moved yet\n");
@@ -136,8 +137,8 @@ static void test_trace(void **state)
 	hbmctl_begin();
 	hbmctl_expect("evict hbm all", 0);
 	hbmctl_expect("trace --width 20", 0);
-	assert_int_equal(hbmctl_line_count(),
-			 6 + 1 + 1 + 1 + 6 + 1 + 1 + 2); /* rows, axis, an empty line, headers,
+	assert_int_equal(hbmctl_line_count(), HBM_LINKS + 1 + 1 + 1 + HBM_LINKS + 1 + 1 +
+						      2); /* rows, axis, an empty line, headers,
 							  * links; the same of their pieces */
 	hbmctl_expect_text("trace", "\nLINK  PIECES SINGLY ");
 	hbmctl_expect_text("trace", "\nLINK ");
@@ -151,7 +152,7 @@ static void test_trace(void **state)
 	json_array_foreach(hbmctl_array(document, "links"), index, link)
 	{
 		/* stored, and read back for the checksum; then evicted, and compared */
-		static const uint64_t moved[] = {1, 2, 0, 0, 0, 2};
+		static const uint64_t moved[HBM_LINKS] = {1, 2, 0, 0, 0, 2};
 		uint64_t times = moved[index];
 
 		assert_string_equal(hbmctl_text(link, "link"), links[index]);
