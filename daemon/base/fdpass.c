@@ -131,18 +131,17 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 	return r < 0 ? r : n;
 }
 
-/* The control buffer has exactly the length of one fd, not the space: the kernel would fill
- * that with two. */
-ssize_t fdpass_receive_one(int socket, void *bytes, size_t room, int *fd)
+ssize_t fdpass_receive_foreign(int socket, void *bytes, size_t room, struct fdpass_fds *fds)
 {
 	union control control;
 	struct iovec iov = {bytes, room};
 	struct msghdr message = {.msg_iov = &iov,
 				 .msg_iovlen = 1,
 				 .msg_control = &control,
-				 .msg_controllen = CMSG_LEN(sizeof(int))};
+				 .msg_controllen = sizeof(control)};
 
-	*fd = -1;
+	fds->count = 0;
+	fds->lost = false;
 
 	ssize_t n;
 	do
@@ -152,19 +151,10 @@ ssize_t fdpass_receive_one(int socket, void *bytes, size_t room, int *fd)
 	if (n < 0)
 		return -errno;
 
-	const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-	if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(header), sizeof(int));
+	(void)fdpass_take_all(&message, fds); /* all: no message can have more */
+	fds->lost = (message.msg_flags & MSG_CTRUNC) != 0;
 
-	if (message.msg_flags & MSG_TRUNC)
-		return -EMSGSIZE;
-	if (!(message.msg_flags & MSG_CTRUNC))
-		return n;
-	if (*fd >= 0)
-		return -EPROTO;
-	*fd = -EMFILE;
-
-	return n;
+	return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
 }
 
 bool fdpass_exhausted(void)

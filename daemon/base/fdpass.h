@@ -40,12 +40,10 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
 ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds,
 		       unsigned flags);
 
-/*
- * The same for a message that may have one fd, which is then in *fd: the receiver's. -1: none
- * came; -EMFILE: this process is out of descriptors. Returns -EPROTO when more came; one of
- * them may be in *fd nevertheless. `room` bytes, without waiting.
- */
-ssize_t fdpass_receive_one(int socket, void *bytes, size_t room, int *fd);
+/* The same without waiting, of a peer whose fds are not to be closed by the way
+ * (foreign_fd.h): none is, on an error neither. fds->lost: some are not there, though others
+ * may be. */
+ssize_t fdpass_receive_foreign(int socket, void *bytes, size_t room, struct fdpass_fds *fds);
 
 /* Whether this process, or the system, is out of descriptors now. For use after an error
  * that does not say so, such as a device driver's. */

@@ -13,6 +13,7 @@
  */
 #include "daemon/serve/server.h"
 #include "daemon/base/clock.h"
+#include "daemon/base/foreign_fd.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -131,7 +132,7 @@ static void server_stop_accepting(struct server *server)
 	loop_unwatch(server->hbmd->loop, &server->watch);
 	loop_timer_stop(server->hbmd->loop, &server->pause);
 	if (server->unadmitted >= 0)
-		close(server->unadmitted);
+		foreign_fd_close_socket(server->unadmitted);
 	server->unadmitted = -1;
 }
 
@@ -240,7 +241,7 @@ static bool server_admit(struct server *server, int socket)
 
 	if (r < 0) {
 		server_log_rejected(server, socket, r);
-		close(socket);
+		foreign_fd_close_socket(socket);
 		return true;
 	}
 

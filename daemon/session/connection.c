@@ -138,19 +138,29 @@ void connection_allow(struct connection *connection, bool receiving)
 	connection_update_watch(connection);
 }
 
+/* Of the descriptors that came with a message one may stay, in *fd. */
+static ssize_t connection_take_fd(const struct fdpass_fds *fds, ssize_t size, int *fd)
+{
+	*fd = size >= 0 && fds->lost ? -EMFILE : -1;
+	if (fds->count == 0)
+		return size;
+
+	if (size >= 0 && !fds->lost && fds->count == 1 && foreign_fd_may_stay(fds->list[0])) {
+		*fd = fds->list[0];
+		return size;
+	}
+
+	foreign_fds_close(fds->list, fds->count);
+
+	return size < 0 || fds->lost ? size : -EPROTO;
+}
+
 ssize_t connection_receive(struct connection *connection, void *bytes, size_t room, int *fd)
 {
-	ssize_t size;
+	struct fdpass_fds fds;
+	ssize_t size = fdpass_receive_foreign(connection->watch.fd, bytes, room, &fds);
 
-	*fd = -1;
-	if (foreign_fds_may_come())
-		size = fdpass_receive_one(connection->watch.fd, bytes, room, fd);
-	else
-		size = fdpass_receive(connection->watch.fd, bytes, room, NULL, 0);
-	if (size < 0 && *fd >= 0) {
-		foreign_fd_close(*fd);
-		*fd = -1;
-	}
+	size = connection_take_fd(&fds, size, fd);
 
 	/* Who says something has most likely read what it was sent before. */
 	if (size > 0)
@@ -184,7 +194,7 @@ static void connection_let_go(struct connection *connection)
 {
 	connection->lingers = false;
 	unread_close(&connection->unread);
-	close(connection->watch.fd);
+	foreign_fd_close_socket(connection->watch.fd);
 	connection->watch.fd = -1;
 }
 

@@ -11,15 +11,15 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sched.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/base/fdpass.h"
 #include "daemon/base/foreign_fd.h"
+#include "tests/support/lingering.h"
 
 static bool is_open(int fd)
 {
@@ -29,6 +29,20 @@ static bool is_open(int fd)
 static void await_closed(int fd)
 {
 	while (is_open(fd))
+		sched_yield();
+}
+
+static int folder(void)
+{
+	int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void await_may_stay(int fd)
+{
+	while (!foreign_fd_may_stay(fd))
 		sched_yield();
 }
 
@@ -61,52 +75,87 @@ static void all_others_are_closed_soon(void **state)
 	}
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		await_closed(fds[i]);
-	while (!foreign_fds_may_come())
-		sched_yield();
+	int slow = folder();
+	await_may_stay(slow);
+	close(slow);
 }
 
-/* A connection with bytes that nobody reads, whose close() waits for them for a minute. */
-static int make_lingering(int listener, const struct sockaddr_in *address, int *peer)
-{
-	static char bytes[65536];
-	const struct linger linger = {.l_onoff = 1, .l_linger = 60};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (const struct sockaddr *)address, sizeof(*address)), 0);
-	*peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	assert_true(*peer >= 0);
-	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		;
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-
-	return fd;
-}
-
-static void none_may_come_while_many_hang(void **state)
+static void none_may_stay_while_many_hang(void **state)
 {
 	(void)state;
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peers[FOREIGN_FDS_CLOSING];
-
-	assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
-	assert_int_equal(listen(listener, FOREIGN_FDS_CLOSING), 0);
-	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+	struct lingering hanging[FOREIGN_FDS_CLOSING];
+	int quick = memfd_create("slab", MFD_CLOEXEC), slow = folder();
 
 	for (size_t i = 0; i < FOREIGN_FDS_CLOSING; i++) {
-		assert_true(foreign_fds_may_come());
-		foreign_fd_close(make_lingering(listener, &address, &peers[i]));
+		assert_true(foreign_fd_may_stay(slow));
+		hanging[i] = lingering_make();
+		foreign_fd_close(hanging[i].fd);
 	}
-	assert_false(foreign_fds_may_come());
+	assert_false(foreign_fd_may_stay(slow));
+	assert_true(foreign_fd_may_stay(quick));
 
 	/* a peer that goes ends the wait */
 	for (size_t i = 0; i < FOREIGN_FDS_CLOSING; i++)
-		close(peers[i]);
-	while (!foreign_fds_may_come())
-		sched_yield();
-	close(listener);
+		close(hanging[i].peer);
+	await_may_stay(slow);
+	close(slow);
+	close(quick);
+}
+
+/* What came with one message is one thread's. */
+static void many_of_them_take_one_thread(void **state)
+{
+	(void)state;
+	int fds[2 * FOREIGN_FDS_CLOSING], slow = folder();
+	struct lingering first = lingering_make();
+
+	fds[0] = first.fd;
+	for (size_t i = 1; i < 2 * FOREIGN_FDS_CLOSING; i++)
+		fds[i] = i % 2 ? folder() : memfd_create("slab", MFD_CLOEXEC);
+	foreign_fds_close(fds, 2 * FOREIGN_FDS_CLOSING);
+	assert_true(foreign_fd_may_stay(slow));
+	assert_false(is_open(fds[2]));
+	assert_true(is_open(fds[1]));
+	close(first.peer);
+	for (size_t i = 0; i < 2 * FOREIGN_FDS_CLOSING; i++)
+		await_closed(fds[i]);
+	close(slow);
+}
+
+/* A socket's messages are dropped with it, and what is in them. */
+static void a_socket_with_messages_is_closed_soon(void **state)
+{
+	(void)state;
+
+	for (size_t bytes = 0; bytes < 2; bytes++) {
+		struct lingering hanging = lingering_make();
+		const struct iovec iov = {&bytes, bytes};
+		int ends[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+		assert_int_equal(fdpass_send(ends[0], &iov, 1, &hanging.fd, 1), 0);
+		close(hanging.fd);
+		foreign_fd_close_socket(ends[1]);
+		close(hanging.peer);
+		await_closed(ends[1]);
+		close(ends[0]);
+	}
+}
+
+static void a_socket_without_messages_is_closed_at_once(void **state)
+{
+	(void)state;
+	int ends[2];
+
+	for (int ended = 0; ended < 2; ended++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+		if (ended)
+			close(ends[0]);
+		foreign_fd_close_socket(ends[1]);
+		assert_false(is_open(ends[1]));
+		if (!ended)
+			close(ends[0]);
+	}
 }
 
 int main(void)
@@ -114,7 +163,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_never_waits_is_closed_at_once),
 		cmocka_unit_test(all_others_are_closed_soon),
-		cmocka_unit_test(none_may_come_while_many_hang),
+		cmocka_unit_test(none_may_stay_while_many_hang),
+		cmocka_unit_test(many_of_them_take_one_thread),
+		cmocka_unit_test(a_socket_with_messages_is_closed_soon),
+		cmocka_unit_test(a_socket_without_messages_is_closed_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
