@@ -75,11 +75,6 @@ static int serve_guest_start(struct hbmd *hbmd, struct import *import, const str
 
 void serve_region_import(struct hbmd *hbmd, struct request *request)
 {
-	if (request->fd >= 0 && request_charge_descriptors(request, 1) != HBM_OK) {
-		request_refuse_limit(request, LEDGER_DESCRIPTORS, 1);
-		return;
-	}
-
 	struct import *import = calloc(1, sizeof(*import));
 	if (!import) {
 		request_refuse(request, HBM_NO_SPACE, "the daemon is out of memory");

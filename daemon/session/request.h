@@ -38,7 +38,7 @@ struct request {
 	struct session *session; /* the owner, which outlives it */
 	const struct hbm_wire_header *message;
 	struct resumption *resumption; /* the backlog's */
-	int fd; /* that came with the message, closed with the request; -1: none */
+	int fd; /* that came with the message, charged for, closed with the request; -1: none */
 	/* The rest is request.c's. */
 	const struct request_ops *ops;
 	struct connection *connection;

@@ -160,9 +160,10 @@ static void session_turn_take_message(struct session *session, size_t size, int 
 	if (status >= 0)
 		status = validate_descriptor(session->owner->incoming, status, fd, &why);
 	struct request *request = status < 0 ? NULL : session_turn_new_request(session, size);
+	bool kept = request && status == HBM_OK && fd >= 0;
 
-	if (request)
-		request->fd = fd >= 0 ? fd : -1;
+	if (kept)
+		request->fd = fd;
 	else if (fd >= 0)
 		foreign_fd_close(fd);
 
@@ -170,6 +171,8 @@ static void session_turn_take_message(struct session *session, size_t size, int 
 		session_drop(session, why.reason);
 	else if (!request)
 		session_break(session, "out of memory");
+	else if (kept && request_charge_descriptors(request, 1) != HBM_OK)
+		request_refuse_limit(request, LEDGER_DESCRIPTORS, 1);
 	else if (status == HBM_OK)
 		backlog_add(&session->backlog, request);
 	else

@@ -329,6 +329,28 @@ static void a_hang_up_drops_queued_replies(void **state)
 	assert_int_equal(rig->counters.sessions_dropped, 0);
 }
 
+/* The daemon may have many requests with a descriptor before it looks at the first. */
+static void a_descriptor_is_charged_while_its_request_waits(void **state)
+{
+	const struct hbm_wire_region_import import = {
+		.header = {.size = sizeof(import), .opcode = HBM_WIRE_REGION_IMPORT, .id = 1},
+		.kind = HBM_WIRE_GUEST_FD,
+		.bytes = 2 << 20};
+	const struct iovec iov = {(void *)(uintptr_t)&import, sizeof(import)};
+	struct session_rig *rig = *state;
+
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	uint64_t before = ledger_used(&rig->session->payer, LEDGER_DESCRIPTORS);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fdpass_send(rig->client, &iov, 1, &rig->client, 1), 0);
+	rig->wanted = 3;
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_DESCRIPTORS), before + 2);
+	session_rig_answer(rig);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_DESCRIPTORS), before);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, session_rig_setup, session_rig_teardown)
@@ -345,6 +367,7 @@ int main(void)
 		TEST(a_reply_larger_than_the_socket_is_a_refusal),
 		TEST(a_hang_up_leaves_requests_to_end_by_themselves),
 		TEST(a_hang_up_drops_queued_replies),
+		TEST(a_descriptor_is_charged_while_its_request_waits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
