@@ -33,8 +33,8 @@ int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms);
 void hbm_channel_close(struct channel *channel);
 
 /* Sends one message made of `count` pieces, and with it a borrowed fd, unless that is
- * negative. 0; -EAGAIN: the socket is full; -ENOTCONN:
- * the peer is gone; else negative errno. */
+ * negative. 0; -EAGAIN: the socket is full; -ENOTCONN: the peer is gone; else negative
+ * errno. */
 int hbm_channel_send(const struct channel *channel, const struct iovec *pieces, size_t count,
 		     int fd);
 /* Sends messages of one piece each, in order: how many, at least 1; or negative errno as

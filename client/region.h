@@ -5,8 +5,8 @@
  *
  * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet)
  * -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
- * device refuses to unmap a slab, it keeps its state. A guest region's memory is the caller's;
- * nothing is reserved or mapped for it. Ranges are in bytes and aligned to
+ * device refuses to unmap a slab, it keeps its state. A guest region's memory is the
+ * caller's; nothing is reserved or mapped for it. Ranges are in bytes and aligned to
  * slabs, and hbm_ranges_check() has accepted them.
  */
 #pragma once

@@ -25,10 +25,9 @@ enum claim_kind { CLAIM_EMPTY, CLAIM_COMMITTED }; /* what the slots must be */
 /*
  * Claims the slots of ranges that came from a client (count >= 1). HBM_OK, or a refusal
  * that claims nothing: HBM_NOT_FOUND (no such region; not committed), HBM_INVALID
- * (misaligned, outside, twice in this request), HBM_EXISTS (not empty), HBM_UNSUPPORTED (of a
- * guest region), HBM_LIMIT (more
- * than [limits] commit_slabs), HBM_NO_SPACE (the daemon is out of memory). The claim must
- * not move in memory.
+ * (misaligned, outside, twice in this request), HBM_EXISTS (not empty), HBM_UNSUPPORTED
+ * (of a guest region), HBM_LIMIT (more than [limits] commit_slabs), HBM_NO_SPACE (the
+ * daemon is out of memory). The claim must not move in memory.
  */
 int claim_make(struct claim *claim, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count, enum claim_kind kind);

@@ -15,9 +15,10 @@
  * destroyed it or died and nothing uses it, without waiting for the process, which could
  * write to no memory but its own.
  *
- * States of a region: being created or imported (cannot be found yet) -> live -> gone (destroyed, or
- * its session ended: cannot be found) -> closing, once nothing uses it and, unless its
- * client destroyed it, the process is gone -> freed, its memory back in the pool.
+ * States of a region: being created or imported (cannot be found yet) -> live -> gone
+ * (destroyed, or its session ended: cannot be found) -> closing, once nothing uses it
+ * and, unless its client destroyed it, the process is gone -> freed, its memory back in
+ * the pool.
  */
 #pragma once
 
@@ -79,10 +80,10 @@ typedef void region_done(void *arg, int status, struct region *region);
  * thread; or a refusal. slab 0: the device's default. */
 int region_create(struct regions *regions, struct device *device, uint64_t address_space,
 		  uint64_t slab, region_done *done, void *arg);
-/* Opens memory of the client as a guest region. `guest` has its kind, the descriptor or handle,
- * and bytes; the descriptor is borrowed until done(). HBM_OK, and done() will be called on the
- * loop thread, a refusal having its reason in *why, which stays valid until then; or a refusal
- * at once: HBM_LIMIT and HBM_NO_SPACE without a reason. */
+/* Opens memory of the client as a guest region. `guest` has its kind, the descriptor or
+ * handle, and bytes; the descriptor is borrowed until done(). HBM_OK, and done() will be
+ * called on the loop thread, a refusal having its reason in *why, which stays valid until
+ * then; or a refusal at once: HBM_LIMIT and HBM_NO_SPACE without a reason. */
 int region_import(struct regions *regions, struct device *device, const struct guest *guest,
 		  const struct reason *why, region_done *done, void *arg);
 bool region_is_guest(const struct region *region);

@@ -66,9 +66,10 @@ const char *slabs_check(struct slabs *slabs); /* the same at once */
  * maybe before slabs_request() returns: status 0 and `count` slabs on `taken`, leased,
  * with one reference each; or an enum hbm_status and no slabs. If slabs_request() itself
  * refuses (budget), it returns HBM_NO_SPACE and done() is not called. HBM_LIMIT: the
- * holder holds more than it may of what it gave back. Before a request is refused for what
- * is held, the device is asked again; and where it has less than the books say, because a process still
- * holds what was given back, the request waits about a second for it. */
+ * holder holds more than it may of what it gave back. Before a request is refused for
+ * what is held, the device is asked again; and where it has less than the books say,
+ * because a process still holds what was given back, the request waits about a second for
+ * it. */
 struct slab_request {
 	uint64_t bytes; /* of each */
 	uint64_t count;

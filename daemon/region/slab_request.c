@@ -14,9 +14,9 @@
 #include "daemon/base/fdpass.h"
 #include "daemon/region/slab_pool.h"
 
-/* How long a request waits for memory that the books call free and the device has not: a process
- * that was killed takes a second to end, rarely more. Each pause is as long as those before it
- * together. */
+/* How long a request waits for memory that the books call free and the device has not: a
+ * process that was killed takes a second to end, rarely more. Each pause is as long as
+ * those before it together. */
 #define WAIT_FIRST_NS 10000000ull
 #define WAIT_NS 1000000000ull
 /* and how long after its release such memory is waited for */

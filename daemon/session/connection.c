@@ -50,8 +50,8 @@ static void connection_update_watch(struct connection *connection)
 
 /*
  * ETOOMANYREFS: this connection, its user, or all, have the maximum number of unread fds,
- * by our limits or the kernel's; ENOBUFS and ENOMEM: the kernel is short of memory. They are transient:
- * clients read, memory is reclaimed; but no poll event tells when.
+ * by our limits or the kernel's; ENOBUFS and ENOMEM: the kernel is short of memory. They
+ * are transient: clients read, memory is reclaimed; but no poll event tells when.
  */
 static bool connection_is_transient(int r)
 {

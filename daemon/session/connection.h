@@ -85,10 +85,9 @@ bool connection_is_open(const struct connection *connection);
  * peer. */
 void connection_allow(struct connection *connection, bool receiving);
 /* The size of the message that was received; 0: the peer hung up; -EAGAIN: none is there;
- * -EMSGSIZE: longer than `room`; -EPROTO: more descriptors came with it than one, or one that
- * may not stay (foreign_fd.h); other
- * negative errno. The descriptor is in *fd, the caller's; -1: none; -EMFILE: this process is
- * out of descriptors. */
+ * -EMSGSIZE: longer than `room`; -EPROTO: more descriptors came with it than one, or one
+ * that may not stay (foreign_fd.h); other negative errno. The descriptor is in *fd, the
+ * caller's; -1: none; -EMFILE: this process is out of descriptors. */
 ssize_t connection_receive(struct connection *connection, void *bytes, size_t room, int *fd);
 /* Sends one message. The fds are borrowed. On error nothing was sent: -EAGAIN: not now,
  * queue it; -EMSGSIZE: larger than the transport accepts; other negative errno: the

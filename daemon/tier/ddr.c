@@ -233,7 +233,8 @@ static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 }
 
 /* Maps at an address aligned for huge pages by reserving more and unmapping the excess.
- * Core dumps leave out what lies there: it is large, and clients' own. Returns NULL and sets errno on failure. */
+ * Core dumps leave out what lies there: it is large, and clients' own. Returns NULL and
+ * sets errno on failure. */
 static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
 	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;

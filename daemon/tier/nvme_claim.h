@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvme_claim: the file or block device of the NVMe tier, made ours: opened, locked, measured,
- * labelled and allocated. It starts with a head, whose first 4 KiB are a label with the
- * owner, and then come the tier's `size` bytes, of which some are for copies; a file is exactly that long. The daemon never
- * writes to a file or device that is neither empty nor labelled as ours. The label occupies
- * the sectors that mkfs and fdisk overwrite, so reformatting a device releases our claim.
+ * nvme_claim: the file or block device of the NVMe tier, made ours: opened, locked,
+ * measured, labelled and allocated. It starts with a head, whose first 4 KiB are a label
+ * with the owner, and then come the tier's `size` bytes, of which some are for copies; a
+ * file is exactly that long. The daemon never writes to a file or device that is neither
+ * empty nor labelled as ours. The label occupies the sectors that mkfs and fdisk
+ * overwrite, so reformatting a device releases our claim.
  *
  * A new file is allocated at once, so that a full disk is found at the start. Where the
  * file system cannot allocate, its reported free space decides.
@@ -50,7 +51,8 @@ struct nvme_claim {
 	char text[512];
 };
 
-/* config->nvme_path, with room for so many bytes of copies if it has it. Negative errno and a line; -ETIMEDOUT: it did not answer. */
+/* config->nvme_path, with room for so many bytes of copies if it has it. Negative errno
+ * and a line; -ETIMEDOUT: it did not answer. */
 int nvme_claim_new(struct nvme_claim **out, const struct config *config, uint64_t copies,
 		   const struct reason *reason);
 /* Whether an nvme_claim_new() of a path that exists would be refused, apart from being in

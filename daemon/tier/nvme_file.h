@@ -17,10 +17,10 @@
 struct config;
 struct nvme_file;
 
-/* Opens config->nvme_path and sets up the tier, whose copies_max is how many bytes of copies
- * are wanted, and afterwards for how many there is room. progress() is called on the loop thread
- * as the tier grows. Returns negative errno and one line in error; -ETIMEDOUT: the disk does
- * not answer. */
+/* Opens config->nvme_path and sets up the tier, whose copies_max is how many bytes of
+ * copies are wanted, and afterwards for how many there is room. progress() is called on
+ * the loop thread as the tier grows. Returns negative errno and one line in error;
+ * -ETIMEDOUT: the disk does not answer. */
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,
 		   struct loop *loop, void (*progress)(void *arg), void *arg, char *error,
 		   size_t error_size);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loading a driver: find the library, take every symbol of the list, start it. A library
- * is taken whole or not at all, but for the optional symbols; what was looked for and why it did not do ends up in one
- * line. libcuda.so.1 is never unloaded again, as threads of its own go on when its last
- * user is gone.
+ * is taken whole or not at all, but for the optional symbols; what was looked for and why
+ * it did not do ends up in one line. libcuda.so.1 is never unloaded again, as threads of
+ * its own go on when its last user is gone.
  *
  * The soft driver is not a system library, so it is looked for by path: where it lies
  * depends on whether this is an installed program or a build folder, and on whether this

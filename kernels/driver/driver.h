@@ -27,8 +27,8 @@ struct driver_soft_options {
 };
 
 /* One member for each entry point, named without its version suffix:
- * driver->cuMemCreate(...). Those of DRIVER_OPTIONAL_CALLS
- * and DRIVER_BATCH_CALLS may be NULL. */
+ * driver->cuMemCreate(...). Those of DRIVER_OPTIONAL_CALLS and DRIVER_BATCH_CALLS may be
+ * NULL. */
 struct driver {
 	enum hbm_driver kind;
 	void *library;
@@ -41,13 +41,14 @@ struct driver {
 
 /*
  * Loads a driver and calls cuInit. DRIVER_AUTO: cuda; soft only where there is no such
- * library or no device, and the kernel sees no NVIDIA hardware (hardware.h): a device whose
- * driver does not start is not silently replaced by host memory. soft may be NULL: then the environment's HBM_SOFT, else its defaults. On
- * failure a negative errno and one line in error saying what was looked for.
- * libhbmsoft.so is looked for in $HBM_SOFT_DRIVER (a path), then in the folder of the
- * object this function is linked into, in hbm/ below it, in the two folders above it, in
- * hbm/ of the folders for libraries beside it, and in those of /usr/local and /usr. No
- * path depends on what PREFIX was when it was compiled.
+ * library or no device, and the kernel sees no NVIDIA hardware (hardware.h): a device
+ * whose driver does not start is not silently replaced by host memory. soft may be NULL:
+ * then the environment's HBM_SOFT, else its defaults. On failure a negative errno and one
+ * line in error saying what was looked for. libhbmsoft.so is looked for in
+ * $HBM_SOFT_DRIVER (a path), then in the folder of the object this function is linked
+ * into, in hbm/ below it, in the two folders above it, in hbm/ of the folders for
+ * libraries beside it, and in those of /usr/local and /usr. No path depends on what
+ * PREFIX was when it was compiled.
  */
 int driver_open(struct driver **out, enum driver_choice choice,
 		const struct driver_soft_options *soft, char *error, size_t error_size);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether others have a file is asked of the kernel, see share.c, which nothing else may open
- * meanwhile. Looking
- * and allocating exclude each other by a lock on the folder, so that a file is
- * not opened while another process asks, and one that was just made is not removed.
+ * Whether others have a file is asked of the kernel, see share.c, which nothing else may
+ * open meanwhile. Looking and allocating exclude each other by a lock on the folder, so
+ * that a file is not opened while another process asks, and one that was just made is not
+ * removed.
  */
 #include "kernels/soft/card.h"
 
