@@ -39,6 +39,25 @@ void block_listen(struct blocks *blocks, struct block_listener *listener)
 	list_push_back(&blocks->listeners, &listener->link);
 }
 
+uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number)
+{
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->block_bytes;
+}
+
+unsigned block_element(const struct blocks *blocks, uint32_t number)
+{
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)
+		->encoding.element_bytes;
+}
+
+uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const struct tier *tier)
+{
+	uint64_t bytes = block_memory_bytes(blocks, number);
+	uint64_t stored = block_stored_bytes(block_get(blocks, number));
+
+	return stored >= bytes || tier_has_io(tier) ? stored : bytes;
+}
+
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number)
 {
 	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->logical_bytes;
@@ -106,7 +125,7 @@ static struct place block_remove_copy(struct blocks *blocks, uint32_t number)
 
 	assert(blocks->table[number].copied);
 	block_set_copied(blocks, number, false);
-	tier_release_copy(tier, block_stored_bytes(&blocks->table[number]));
+	tier_release_copy(tier, block_bytes_in(blocks, number, tier));
 
 	return (struct place){tier, copies_remove(&blocks->copies, number)};
 }
@@ -117,7 +136,7 @@ void block_drop_copy(struct blocks *blocks, uint32_t number)
 		return;
 
 	struct place place = block_remove_copy(blocks, number);
-	tier_free(place.tier, place.unit, block_stored_bytes(&blocks->table[number]));
+	tier_free(place.tier, place.unit, block_bytes_in(blocks, number, place.tier));
 }
 
 static void block_reclaim(void *arg)
@@ -143,7 +162,7 @@ int blocks_keep_copies(struct blocks *blocks, struct tier *tier)
 static void block_leave_extent(struct blocks *blocks, uint32_t number, struct place old,
 			       const struct tier *to)
 {
-	uint64_t bytes = block_stored_bytes(&blocks->table[number]);
+	uint64_t bytes = block_bytes_in(blocks, number, old.tier);
 	bool up = old.tier == blocks->copies.tier && to->number < old.tier->number;
 
 	if (!up || !tier_keep_copy(old.tier, bytes)) {
@@ -186,7 +205,7 @@ static void block_free_place(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = &blocks->table[number];
 	struct tier *tier = &blocks->tiers[block->actual];
-	uint64_t bytes = block_stored_bytes(block);
+	uint64_t bytes = block_bytes_in(blocks, number, tier);
 
 	block_emit_unplaced(blocks, number, tier, NULL);
 	block_set_actual(blocks, number, 0);
@@ -253,13 +272,46 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 	return number;
 }
 
+/* Its target is charged by another size from now on. */
+static void block_set_units(struct blocks *blocks, uint32_t number, uint64_t units)
+{
+	struct block *block = &blocks->table[number];
+	struct tier *target = block_target(blocks, number);
+	uint64_t before = target ? block_bytes_in(blocks, number, target) : 0;
+
+	block_changing(blocks, number);
+	block->stored_units = (uint32_t)units & BLOCK_UNITS_MAX;
+	block_changed(blocks, number);
+	if (!target)
+		return;
+
+	uint64_t after = block_bytes_in(blocks, number, target);
+
+	target->bytes += after - before;
+	if (block->refs > 0) {
+		ledger_subtract(&blocks->pinned[target->number], LEDGER_PINNED, before);
+		ledger_add(&blocks->pinned[target->number], LEDGER_PINNED, after);
+	}
+}
+
+void block_settle_stored(struct blocks *blocks, uint32_t number, uint64_t bytes)
+{
+	if (block_stored_bytes(block_get(blocks, number)) == bytes)
+		return;
+
+	const struct tier *here = block_place(blocks, number).tier;
+	assert(!here || !tier_has_io(here));
+	block_drop_copy(blocks, number);
+	block_set_units(blocks, number, bytes / EXTENT_UNIT);
+}
+
 static void block_set_place(struct blocks *blocks, uint32_t number, struct place place,
 			    struct tier *from)
 {
 	struct block *block = &blocks->table[number];
 	block_set_actual(blocks, number, place.tier->number);
 	block->unit = place.unit;
-	tier_place(place.tier, block_stored_bytes(block));
+	tier_place(place.tier, block_bytes_in(blocks, number, place.tier));
 	block_emit_placed(blocks, number, place.tier, from);
 }
 
@@ -280,10 +332,11 @@ void block_abandon_store(struct blocks *blocks, uint32_t number)
 void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move)
 {
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_MOVE);
+	struct tier *here = &blocks->tiers[block->actual];
 	assert(move != 0 && block->actual != 0);
 
 	block_set_move(blocks, number, move);
-	tier_unplace(&blocks->tiers[block->actual], block_stored_bytes(block));
+	tier_unplace(here, block_bytes_in(blocks, number, here));
 }
 
 void block_placed(struct blocks *blocks, uint32_t number, struct place place)
@@ -308,7 +361,7 @@ bool block_take_copy(struct blocks *blocks, uint32_t number)
 	struct block *block = block_step(blocks, number, BLOCK_TAKE_COPY);
 	struct tier *to = blocks->copies.tier;
 	struct place old = block_place(blocks, number);
-	uint64_t bytes = block_stored_bytes(block);
+	uint64_t bytes = block_bytes_in(blocks, number, old.tier);
 	if (!block->copied || block->target != to->number || block->users > 0 || to->lost)
 		return false;
 
@@ -318,7 +371,7 @@ bool block_take_copy(struct blocks *blocks, uint32_t number)
 	tier_free(old.tier, old.unit, bytes);
 	block_set_place(blocks, number, place, old.tier);
 	to->reused_blocks++;
-	to->reused_bytes += bytes;
+	to->reused_bytes += block_bytes_in(blocks, number, to);
 
 	return true;
 }
@@ -326,9 +379,10 @@ bool block_take_copy(struct blocks *blocks, uint32_t number)
 void block_end_move(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_END_MOVE);
+	struct tier *here = &blocks->tiers[block->actual];
 
 	block_set_move(blocks, number, 0);
-	tier_place(&blocks->tiers[block->actual], block_stored_bytes(block));
+	tier_place(here, block_bytes_in(blocks, number, here));
 
 	block_queue_if_misplaced(blocks, number);
 	block_release_if_idle(blocks, number);
@@ -353,7 +407,7 @@ static void block_leave_target(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = &blocks->table[number];
 	struct tier *tier = &blocks->tiers[block->target];
-	uint64_t stored = block_stored_bytes(block);
+	uint64_t stored = block_bytes_in(blocks, number, tier);
 	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
 	tier->blocks--;
@@ -371,7 +425,7 @@ static void block_leave_target(struct blocks *blocks, uint32_t number)
 static void block_join_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 {
 	struct block *block = &blocks->table[number];
-	uint64_t stored = block_stored_bytes(block);
+	uint64_t stored = block_bytes_in(blocks, number, tier);
 	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
 	block_changing(blocks, number);
@@ -439,7 +493,7 @@ void block_ref(struct blocks *blocks, uint32_t number)
 	block_changed(blocks, number);
 	if (block->refs == 1)
 		ledger_add(&blocks->pinned[block->target], LEDGER_PINNED,
-			   block_stored_bytes(block));
+			   block_bytes_in(blocks, number, block_target(blocks, number)));
 }
 
 bool block_unref(struct blocks *blocks, uint32_t number)
@@ -455,7 +509,7 @@ bool block_unref(struct blocks *blocks, uint32_t number)
 
 	if (block->target != 0)
 		ledger_subtract(&blocks->pinned[block->target], LEDGER_PINNED,
-				block_stored_bytes(block));
+				block_bytes_in(blocks, number, block_target(blocks, number)));
 
 	block_release_if_idle(blocks, number);
 

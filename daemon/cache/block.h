@@ -41,9 +41,11 @@
  * new place while it has users. A reference (of a pin, or of a child that has one) keeps
  * a dropped block's number, and counts as pinned bytes of the target.
  *
- * Sizes: the logical size is what clients see, the namespace's block_bytes. The stored
- * size is what the block occupies in a tier. Extents, capacities and I/O are charged by
- * stored size.
+ * Sizes: the logical size is what a block was before a client encoded it; block_bytes of its
+ * namespace is what clients store and load, and what it takes in memory. On a disk it takes
+ * its stored size, which is less where the daemon has encoded it (lossless.h): known once it
+ * has been, and block_bytes until then. Extents, capacities and I/O are charged by what it
+ * takes there.
  *
  * Copies: a block that moves up from the tier that keeps copies leaves its extent there as
  * a clean copy, for its bytes never change. When that tier is its target again the copy
@@ -133,6 +135,9 @@ void block_listen(struct blocks *blocks, struct block_listener *listener);
 /* A new block of that namespace and key, of the namespace's size; 0: there are as many as
  * [limits] allows. */
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key);
+/* What the block takes on a disk, now that it has been encoded for one. It is on none yet,
+ * but for a copy, which goes if it was of another size. */
+void block_settle_stored(struct blocks *blocks, uint32_t number, uint64_t bytes);
 /* The block is complete. Its extent now belongs to the block. Without a tier it has no
  * bytes. */
 void block_stored(struct blocks *blocks, uint32_t number, struct place place);
@@ -225,9 +230,16 @@ static inline bool block_copy_is_lost(const struct blocks *blocks, uint32_t numb
 	return block_get(blocks, number)->copied && blocks->copies.tier->lost;
 }
 
+/* What it takes on a disk. */
 static inline uint64_t block_stored_bytes(const struct block *block)
 {
 	return (uint64_t)block->stored_units * EXTENT_UNIT;
 }
 
+/* What it takes in that tier. */
+uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const struct tier *tier);
+/* What it takes in memory, and what clients store and load. */
+uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number);
+/* Bytes of a number, if the daemon encodes the block for disks; 0: it does not. */
+unsigned block_element(const struct blocks *blocks, uint32_t number);
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number);

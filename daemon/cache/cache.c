@@ -20,7 +20,7 @@ static void cache_count_in(struct block_listener *listener, uint32_t number, str
 		return;
 
 	to->in_blocks++;
-	to->in_bytes += block_stored_bytes(cache_block(cache, number));
+	to->in_bytes += block_bytes_in(&cache->blocks, number, to);
 }
 
 static void cache_count_out(struct block_listener *listener, uint32_t number, struct tier *from,
@@ -31,7 +31,7 @@ static void cache_count_out(struct block_listener *listener, uint32_t number, st
 		return;
 
 	from->out_blocks++;
-	from->out_bytes += block_stored_bytes(cache_block(cache, number));
+	from->out_bytes += block_bytes_in(&cache->blocks, number, from);
 }
 
 /* ---- opening ---- */
@@ -220,9 +220,10 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
 /* ---- use ---- */
 
 /* The tier itself or the first one below that answers and whose capacity fits the block. */
-static struct tier *cache_tier_for(struct tier *tier, const struct block *block)
+static struct tier *cache_tier_for(const struct cache *cache, struct tier *tier, uint32_t number)
 {
-	while (tier && (tier->silent || tier->usable < block_stored_bytes(block)))
+	while (tier &&
+	       (tier->silent || tier->usable < block_bytes_in(&cache->blocks, number, tier)))
 		tier = tier->below;
 	return tier;
 }
@@ -244,7 +245,7 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 		return;
 
 	struct tier *from = block_target(&cache->blocks, number);
-	struct tier *to = cache_tier_for(cache_hbm(cache, touch->device), block);
+	struct tier *to = cache_tier_for(cache, cache_hbm(cache, touch->device), number);
 	if (!to)
 		to = from; /* too large for every tier of this device: it stays on its own */
 	if (!to)
@@ -409,7 +410,8 @@ void cache_give_up_demotion(struct cache *cache, uint32_t number)
 	if (block_is_dropped(block))
 		return;
 
-	if (block->refs > 0 && here->bytes + block_stored_bytes(block) <= here->usable) {
+	if (block->refs > 0 &&
+	    here->bytes + block_bytes_in(&cache->blocks, number, here) <= here->usable) {
 		cache_stay(cache, number);
 		return;
 	}
@@ -423,7 +425,7 @@ void cache_give_up_demotion(struct cache *cache, uint32_t number)
 static void cache_evict(struct cache *cache, uint32_t number)
 {
 	struct tier *tier = block_target(&cache->blocks, number);
-	struct tier *below = cache_tier_for(tier->below, cache_block(cache, number));
+	struct tier *below = cache_tier_for(cache, tier->below, number);
 	const struct tier *place = block_place(&cache->blocks, number).tier;
 	if (place && place->silent && place != tier) {
 		cache_stay(cache, number);
@@ -480,7 +482,8 @@ void cache_settle(struct cache *cache)
 static void cache_count(const struct cache *cache, uint32_t number, struct cache_amount *amount)
 {
 	amount->blocks++;
-	amount->bytes += block_stored_bytes(cache_block(cache, number));
+	amount->bytes +=
+		block_bytes_in(&cache->blocks, number, block_target(&cache->blocks, number));
 }
 
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,

@@ -322,6 +322,14 @@ static bool cache_drop_is_in(const struct cache *cache, uint32_t number, uint16_
 	       !block_is_dropped(cache_block(cache, number));
 }
 
+/* What goes of the block's target; of one that is being stored to nowhere, nothing. */
+static uint64_t cache_drop_bytes(const struct cache *cache, uint32_t number)
+{
+	const struct tier *target = block_target(&cache->blocks, number);
+
+	return target ? block_bytes_in(&cache->blocks, number, target) : 0;
+}
+
 /* Descends to a leaf, drops it, and goes up again, one block per step, because a chain may
  * be as long as the index. If the block it was at has been dropped meanwhile, it starts
  * again from the entry that led there. */
@@ -345,7 +353,7 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 			continue;
 
 		drop->dropped.blocks++;
-		drop->dropped.bytes += block_stored_bytes(block);
+		drop->dropped.bytes += cache_drop_bytes(cache, at);
 		cache->counters.removed_blocks++;
 		cache_drop(cache, at);
 	}

@@ -37,7 +37,7 @@ static bool cache_pin_cache_may_pin(struct cache *cache, uint32_t number)
 	cache_limit_pins(cache, &cache->tiers[block->target]);
 
 	return ledger_check(&cache->pinned[block->target], LEDGER_PINNED,
-			    block_stored_bytes(block));
+			    block_bytes_in(&cache->blocks, number, &cache->tiers[block->target]));
 }
 
 /* Drops a reference; after the last one the block returns to its tier's order. */

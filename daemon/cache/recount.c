@@ -7,6 +7,11 @@
 
 /* ---- entries ---- */
 
+static uint64_t recount_bytes(const struct cache *cache, uint32_t number, uint32_t tier)
+{
+	return block_bytes_in(&cache->blocks, number, &cache->tiers[tier]);
+}
+
 /* Adds (sign 1) or takes off (-1) what an entry has. Sums wrap around in between. */
 static void recount_tally(struct recount *recount, uint32_t number, int64_t sign)
 {
@@ -15,22 +20,27 @@ static void recount_tally(struct recount *recount, uint32_t number, int64_t sign
 	if (!index_used(cache->index, number))
 		return;
 
-	uint64_t one = (uint64_t)sign, bytes = one * block_stored_bytes(block);
+	uint64_t one = (uint64_t)sign;
 
 	recount->entries += one;
 	recount->pins += one * block->pins;
 	if (block->actual != 0 && block->move != 0)
-		recount->tiers[block->actual].source += bytes;
+		recount->tiers[block->actual].source +=
+			one * recount_bytes(cache, number, block->actual);
 	else if (block->actual != 0)
-		recount->tiers[block->actual].placed += bytes;
+		recount->tiers[block->actual].placed +=
+			one * recount_bytes(cache, number, block->actual);
 
-	if (block->copied)
-		recount->tiers[cache->blocks.copies.tier->number].copies += bytes;
+	if (block->copied) {
+		uint32_t tier = cache->blocks.copies.tier->number;
+		recount->tiers[tier].copies += one * recount_bytes(cache, number, tier);
+	}
 
 	if (block->target == 0)
 		return;
 
 	struct recount_tier *target = &recount->tiers[block->target];
+	uint64_t bytes = one * recount_bytes(cache, number, block->target);
 
 	target->belongs += bytes;
 	target->logical += one * block_logical_bytes(&cache->blocks, number);

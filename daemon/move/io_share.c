@@ -17,7 +17,8 @@ struct io_claim io_share_claim(const struct tier *from, const struct tier *to, u
 	bool reads = tier_has_io(from), writes = to && tier_has_io(to);
 
 	claim.any = reads || writes;
-	claim.staged = claim.any && !io_share_has_host(from) && !io_share_has_host(to);
+	if (claim.any && !io_share_has_host(from) && !io_share_has_host(to))
+		claim.staged = bytes;
 	if (writes && !reads)
 		claim.left = (struct tier *)from;
 
@@ -35,8 +36,8 @@ bool io_share_allows(const struct io_share *share, const struct io_claim *claim,
 {
 	if (!claim->any)
 		return true;
-	if (claim->staged &&
-	    !io_share_fits(share->staged, claim->bytes, extent_capacity(staging->extents) / 4 * 3))
+	if (claim->staged > 0 &&
+	    !io_share_fits(share->staged, claim->staged, extent_capacity(staging->extents) / 4 * 3))
 		return false;
 	if (claim->left &&
 	    !io_share_fits(claim->left->leaving, claim->bytes, claim->left->headroom / 2))
@@ -51,8 +52,7 @@ void io_share_take(struct io_share *share, const struct io_claim *claim)
 		return;
 
 	share->moves[claim->for_loads]++;
-	if (claim->staged)
-		share->staged += claim->bytes;
+	share->staged += claim->staged;
 	if (claim->left)
 		claim->left->leaving += claim->bytes;
 }
@@ -63,8 +63,7 @@ void io_share_give(struct io_share *share, const struct io_claim *claim)
 		return;
 
 	share->moves[claim->for_loads]--;
-	if (claim->staged)
-		share->staged -= claim->bytes;
+	share->staged -= claim->staged;
 	if (claim->left)
 		claim->left->leaving -= claim->bytes;
 }

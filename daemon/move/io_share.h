@@ -32,9 +32,10 @@ struct io_share {
 };
 
 struct io_claim {
-	bool any, staged, for_loads;
+	bool any, for_loads;
 	struct tier *left; /* whose extent is left; NULL: none */
-	uint64_t bytes;
+	uint64_t bytes;    /* of it */
+	uint64_t staged;   /* bytes of the staging buffer; to be added to for encoded ones */
 };
 
 /* What a move between these places would have of it. */

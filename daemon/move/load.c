@@ -98,7 +98,9 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 	if (!load_may_begin_move(load))
 		return NULL;
 	if (to.tier)
-		to.unit = tier_alloc_near(to.tier, block_stored_bytes(block), load->device);
+		to.unit = tier_alloc_near(to.tier,
+					  block_bytes_in(load_blocks(load), load->block, to.tier),
+					  load->device);
 	if (to.unit == UINT32_MAX)
 		to.tier = NULL;
 	if (!to.tier && !move_may_begin(mover, true, load->block, NULL))
@@ -106,7 +108,8 @@ static struct move *load_find_move(struct load *load, bool *fresh)
 
 	struct move *move = move_new(mover, &load->payer, load->block, to);
 	if (!move && to.tier)
-		tier_free(to.tier, to.unit, block_stored_bytes(block));
+		tier_free(to.tier, to.unit,
+			  block_bytes_in(load_blocks(load), load->block, to.tier));
 
 	return move;
 }
@@ -163,7 +166,7 @@ static void load_prepare(struct load *load)
 		.to = {.device = load->device,
 		       .spans = load->spans,
 		       .span_count = load->span_count},
-		.bytes = block_stored_bytes(block_get(load_blocks(load), load->block)),
+		.bytes = block_memory_bytes(load_blocks(load), load->block),
 		.payer = load->payer,
 		.urgent = true,
 	};

@@ -59,14 +59,16 @@ static void move_settle(struct move *move)
 	if (to.tier && transfer->status == HBM_OK && !dropped) {
 		if (transfer->checksum_mode == CHECKSUM_TAKE)
 			block_settle_checksum(blocks, move->block, transfer->checksum);
+		if (tier_has_io(to.tier))
+			block_settle_stored(blocks, move->block, transfer->nvme_bytes);
 		block_placed(blocks, move->block, to);
 		return;
 	}
 
 	if (to.tier && transfer->status == HBM_IO && transfer->host_valid && tier_has_io(to.tier))
-		mover_fail_extent(move->mover, to, transfer->bytes);
+		mover_fail_extent(move->mover, to, transfer->nvme_bytes);
 	else if (to.tier)
-		tier_free(to.tier, to.unit, transfer->bytes);
+		tier_free(to.tier, to.unit, transfer_bytes_at(transfer, to.tier));
 	if (transfer->status == HBM_IO && !transfer->host_valid &&
 	    tier_has_io(transfer->from.place.tier))
 		tier_read_failed(transfer->from.place.tier, transfer->from.place.unit);
@@ -113,9 +115,13 @@ static void move_count_held(struct move *move, bool held)
 
 	move->held = held;
 	transfer->context->held += held ? 1 : UINT64_MAX;
-	for (unsigned i = 0; i < 3; i++)
-		if (tiers[i])
-			tiers[i]->held += held ? transfer->bytes : -transfer->bytes;
+	for (unsigned i = 0; i < 3; i++) {
+		if (!tiers[i])
+			continue;
+		uint64_t bytes =
+			i == 2 ? transfer->staged_bytes : transfer_bytes_at(transfer, tiers[i]);
+		tiers[i]->held += held ? bytes : -bytes;
+	}
 }
 
 void move_hold(struct move *move, const struct tier *tier)
@@ -203,12 +209,30 @@ void move_serve_more(struct mover *mover)
 	}
 }
 
+/* What of the transfer the block decides. */
+static struct transfer move_transfer(const struct mover *mover, uint32_t number, struct place to)
+{
+	const struct blocks *blocks = &mover->cache->blocks;
+	const struct block *block = block_get(blocks, number);
+
+	return (struct transfer){.from = {.place = block_place(blocks, number)},
+				 .to = {.place = to},
+				 .bytes = block_memory_bytes(blocks, number),
+				 .nvme_bytes = block_stored_bytes(block),
+				 .element = block_element(blocks, number)};
+}
+
 static struct io_claim move_claim(const struct mover *mover, bool for_loads, uint32_t number,
 				  const struct tier *to)
 {
-	const struct blocks *blocks = &mover->cache->blocks;
-	return io_share_claim(block_place(blocks, number).tier, to,
-			      block_stored_bytes(block_get(blocks, number)), for_loads);
+	struct transfer transfer =
+		move_transfer(mover, number, (struct place){.tier = (struct tier *)to});
+	struct io_claim claim =
+		io_share_claim(transfer.from.place.tier, to, transfer.bytes, for_loads);
+
+	claim.staged += transfer_coded_room(&transfer);
+
+	return claim;
 }
 
 bool move_may_begin(const struct mover *mover, bool for_loads, uint32_t number,
@@ -218,6 +242,22 @@ bool move_may_begin(const struct mover *mover, bool for_loads, uint32_t number,
 	const struct payer *account = for_loads ? &mover->for_loads : &mover->for_policy;
 	return io_share_allows(&mover->io_share, &claim, mover->context.staging,
 			       ledger_limit(account, LEDGER_MOVES));
+}
+
+/* The rest of its transfer. */
+static void move_prepare(struct move *move, const struct fair_payer *payer,
+			 const struct block *block)
+{
+	struct transfer *transfer = &move->transfer;
+
+	transfer->context = &move->mover->context;
+	transfer->payer = payer ? *payer : (struct fair_payer){0};
+	transfer->urgent = payer != NULL;
+	transfer->checksum_mode = move_checksum(move->mover, block, transfer->from.place.tier,
+						transfer->to.place.tier);
+	transfer->checksum = block->checksum;
+	transfer->on_host = move_on_host;
+	transfer->done = move_done;
 }
 
 struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
@@ -231,23 +271,14 @@ struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint3
 
 	struct blocks *blocks = &mover->cache->blocks;
 	const struct block *block = block_get(blocks, number);
-	struct place from = block_place(blocks, number);
 	*move = (struct move){
-		.transfer = {.context = &mover->context,
-			     .from = {.place = from},
-			     .to = {.place = to},
-			     .bytes = block_stored_bytes(block),
-			     .payer = payer ? *payer : (struct fair_payer){0},
-			     .urgent = payer != NULL,
-			     .checksum_mode = move_checksum(mover, block, from.tier, to.tier),
-			     .checksum = block->checksum,
-			     .on_host = move_on_host,
-			     .done = move_done},
+		.transfer = move_transfer(mover, number, to),
 		.mover = mover,
 		.block = number,
 		.io_claim = move_claim(mover, payer != NULL, number, to.tier),
 		.number = mover->vacant[--mover->vacant_count],
 	};
+	move_prepare(move, payer, block);
 	list_init(&move->readers);
 	list_init(&move->ready);
 	list_init(&move->serving);

@@ -26,7 +26,8 @@ static void mover_log_mismatch(struct mover *mover, const struct transfer *trans
 
 	if (log_quota(&mover->mismatches))
 		log_error("%s: checksum mismatch, block of %llu bytes at offset %llu dropped",
-			  tier_name(place.tier->kind), (unsigned long long)transfer->bytes,
+			  tier_name(place.tier->kind),
+			  (unsigned long long)transfer_bytes_at(transfer, place.tier),
 			  (unsigned long long)tier_offset(place.unit));
 }
 

@@ -28,7 +28,7 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 {
 	struct cache *cache = mover->cache;
 	uint32_t number = tier->inbound_first;
-	uint64_t bytes = block_stored_bytes(cache_block(cache, number));
+	uint64_t bytes = block_bytes_in(&cache->blocks, number, tier);
 	if (tier->lost || !move_may_begin(mover, false, number, tier))
 		return false;
 
@@ -102,7 +102,7 @@ static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
 	if (wait)
 		return wait->bytes;
 	if (tier->inbound_first != 0)
-		return block_stored_bytes(cache_block(mover->cache, tier->inbound_first));
+		return block_bytes_in(&mover->cache->blocks, tier->inbound_first, tier);
 	return 0;
 }
 

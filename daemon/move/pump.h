@@ -5,7 +5,10 @@
  * Why it never deadlocks: resources are allocated in one order, an extent of the target,
  * then a staging buffer, and nothing that waits for an extent has one. The tiers together
  * have more extents than blocks, by the headroom, so some move can always begin, and what
- * is staged has its target already. Whose turn it is for an extent makes no difference: all
+ * is staged has its target already. A block that is encoded on the way to a disk has an
+ * extent there for all of it, or for what it was encoded as before, and gives the end back
+ * once it has been encoded; and it asks for staging once. So it waits for nothing that it
+ * has not when it begins, but staging. Whose turn it is for an extent makes no difference: all
  * that wait for one hold nothing that the others need, and what is freed goes to the one
  * whose turn it is, until that has enough. When pump_run() returns, a transfer is active, or
  * nothing waits for an extent and every inbound queue is empty but those of lost tiers, or

@@ -27,14 +27,16 @@ static void store_end(struct store *store)
 	if (transfer->status == HBM_OK && !store_is_dropped(store)) {
 		if (transfer->checksum_mode == CHECKSUM_TAKE)
 			block_settle_checksum(&cache->blocks, store->block, transfer->checksum);
+		if (to.tier && tier_has_io(to.tier))
+			block_settle_stored(&cache->blocks, store->block, transfer->nvme_bytes);
 		block_stored(&cache->blocks, store->block, to);
 	} else {
 		transfer_fail(transfer, HBM_NO_SPACE);
 		if (to.tier && transfer->status == HBM_IO && transfer->host_valid &&
 		    tier_has_io(to.tier))
-			mover_fail_extent(store->mover, to, transfer->bytes);
+			mover_fail_extent(store->mover, to, transfer->nvme_bytes);
 		else if (to.tier)
-			tier_free(to.tier, to.unit, transfer->bytes);
+			tier_free(to.tier, to.unit, transfer_bytes_at(transfer, to.tier));
 		cache_abandon_store(cache, store->block);
 	}
 
@@ -90,7 +92,9 @@ void store_begin(struct mover *mover, struct store *store)
 			 .spans = store->spans,
 			 .span_count = store->span_count},
 		.to = {.place = {.tier = target}},
-		.bytes = block_stored_bytes(block),
+		.bytes = block_memory_bytes(blocks, store->block),
+		.nvme_bytes = block_stored_bytes(block),
+		.element = block_element(blocks, store->block),
 		.payer = store->payer,
 		.urgent = true,
 		.checksum_mode = store_checksum(mover, target),

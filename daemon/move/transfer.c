@@ -16,7 +16,8 @@ void transfer_release(struct transfer *transfer)
 {
 	transfer->context->active--;
 	if (transfer->staged)
-		tier_free(transfer->context->staging, transfer->staging_unit, transfer->bytes);
+		tier_free(transfer->context->staging, transfer->staging_unit,
+			  transfer->staged_bytes);
 	transfer->staged = false;
 }
 
@@ -58,16 +59,55 @@ static void transfer_end_step(struct transfer *transfer, struct step *step)
 		transfer_keep(transfer);
 }
 
-static struct step *transfer_step(struct transfer *transfer, void (*done)(struct step *step))
+static struct step *transfer_step_of(struct transfer *transfer, char *host, uint64_t bytes,
+				     void (*done)(struct step *step))
 {
 	transfer->step = (struct step){
-		.host = transfer->host,
-		.bytes = transfer->bytes,
+		.host = host,
+		.bytes = bytes,
 		.payer = transfer->payer,
 		.urgent = transfer->urgent,
 		.done = done,
 	};
 	return &transfer->step;
+}
+
+static struct step *transfer_step(struct transfer *transfer, void (*done)(struct step *step))
+{
+	return transfer_step_of(transfer, transfer->host, transfer->bytes, done);
+}
+
+/* ---- encoded ends ---- */
+
+static bool transfer_decodes(const struct transfer *transfer)
+{
+	const struct tier *from = transfer->from.place.tier;
+	return transfer->element != 0 && from && tier_has_io(from) &&
+	       transfer->nvme_bytes < transfer->bytes;
+}
+
+static bool transfer_encodes(const struct transfer *transfer)
+{
+	const struct tier *to = transfer->to.place.tier;
+	return transfer->element != 0 && to && tier_has_io(to) && transfer->bytes > EXTENT_UNIT;
+}
+
+uint64_t transfer_bytes_at(const struct transfer *transfer, const struct tier *tier)
+{
+	return tier_has_io(tier) ? transfer->nvme_bytes : transfer->bytes;
+}
+
+/* Bytes that save less than a unit of their extent stay as they are. */
+uint64_t transfer_coded_room(const struct transfer *transfer)
+{
+	uint64_t less = transfer->bytes - EXTENT_UNIT;
+
+	if (transfer_decodes(transfer))
+		return transfer->nvme_bytes;
+	if (transfer_encodes(transfer))
+		return transfer->nvme_bytes < less ? transfer->nvme_bytes : less;
+
+	return 0;
 }
 
 /* ---- the end ---- */
@@ -82,14 +122,25 @@ static void transfer_end(struct transfer *transfer)
 
 /* ---- checksums ---- */
 
-static void transfer_hash(struct transfer *transfer, void (*done)(struct hash_job *job))
+static void transfer_hash_as(struct transfer *transfer, enum hash_work work, bool checksum,
+			     void (*done)(struct hash_job *job))
 {
 	transfer->hashing = true;
 	transfer->hash = (struct hash_job){.payer = transfer->payer,
 					   .host = transfer->host,
 					   .bytes = transfer->bytes,
+					   .work = work,
+					   .without_checksum = !checksum,
+					   .element = transfer->element,
+					   .coded = transfer->coded,
+					   .coded_bytes = transfer_coded_room(transfer),
 					   .done = done};
 	hash_pool_post(transfer->context->hash_pool, &transfer->hash, transfer->urgent);
+}
+
+static void transfer_hash(struct transfer *transfer, void (*done)(struct hash_job *job))
+{
+	transfer_hash_as(transfer, HASH_ONLY, true, done);
 }
 
 static void transfer_taken(struct hash_job *job)
@@ -102,11 +153,59 @@ static void transfer_taken(struct hash_job *job)
 		transfer->done(transfer);
 }
 
-/* Takes the checksum of host memory while the transfer goes on. */
+/* Takes the checksum of host memory while the transfer goes on; unless who encodes it does. */
 static void transfer_take(struct transfer *transfer)
 {
-	if (transfer->checksum_mode == CHECKSUM_TAKE)
+	if (transfer->checksum_mode == CHECKSUM_TAKE && !transfer_encodes(transfer))
 		transfer_hash(transfer, transfer_taken);
+}
+
+/* ---- staging ---- */
+
+/* The device that the bytes come from or go to, or NULL. */
+static const struct device *transfer_device(const struct transfer *transfer)
+{
+	const struct transfer_end *ends[] = {&transfer->from, &transfer->to};
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (ends[i]->device)
+			return ends[i]->device;
+		if (ends[i]->place.tier && ends[i]->place.tier->device)
+			return ends[i]->place.tier->device;
+	}
+
+	return NULL;
+}
+
+/* Room for what is in no host memory yet, and for what is encoded. */
+static void transfer_stage(struct transfer *transfer,
+			   void (*granted)(struct extent_request *wait, uint32_t unit))
+{
+	transfer->staged_bytes =
+		(transfer->host ? 0 : transfer->bytes) + transfer_coded_room(transfer);
+	transfer->wait = (struct extent_request){.bytes = transfer->staged_bytes,
+						 .near = transfer_device(transfer),
+						 .granted = granted};
+	transfer->waits = true;
+	tier_request(transfer->context->staging, &transfer->wait, transfer->payer);
+}
+
+static struct transfer *transfer_staged(struct extent_request *wait, uint32_t unit)
+{
+	struct transfer *transfer = container_of(wait, struct transfer, wait);
+
+	transfer->waits = false;
+	transfer->staged = true;
+	transfer->staging_unit = unit;
+
+	char *staging = tier_host(transfer->context->staging, unit);
+	uint64_t coded_at = transfer->host ? 0 : transfer->bytes;
+	if (!transfer->host)
+		transfer->host = staging;
+	if (coded_at < transfer->staged_bytes)
+		transfer->coded = staging + coded_at;
+
+	return transfer;
 }
 
 /* ---- out ---- */
@@ -121,11 +220,54 @@ static void transfer_out_done(struct step *step)
 	transfer_end(transfer);
 }
 
-static void transfer_write(struct transfer *transfer, const struct place *place)
+static void transfer_write(struct transfer *transfer, char *host, uint64_t bytes)
 {
+	const struct place *place = &transfer->to.place;
+
 	transfer->at = place->tier;
 	place->tier->ops->write(place->tier, place->unit,
-				transfer_step(transfer, transfer_out_done));
+				transfer_step_of(transfer, host, bytes, transfer_out_done));
+}
+
+/* Into an extent for what it was encoded as before, bytes that are not fit nothing else. */
+static void transfer_encoded(struct hash_job *job)
+{
+	struct transfer *transfer = container_of(job, struct transfer, hash);
+	const struct place *to = &transfer->to.place;
+
+	transfer->hashing = false;
+	if (transfer->checksum_mode == CHECKSUM_TAKE)
+		transfer->checksum = job->checksum;
+
+	if (job->coded_bytes > 0) {
+		tier_shrink(to->tier, to->unit, transfer->nvme_bytes, job->coded_bytes);
+		transfer->nvme_bytes = job->coded_bytes;
+		transfer_write(transfer, transfer->coded, job->coded_bytes);
+	} else if (transfer->nvme_bytes == transfer->bytes) {
+		transfer_write(transfer, transfer->host, transfer->bytes);
+	} else {
+		transfer_fail(transfer, HBM_NO_SPACE);
+		transfer_end(transfer);
+	}
+}
+
+static void transfer_begin_encoding(struct transfer *transfer)
+{
+	transfer_hash_as(transfer, HASH_ENCODE, transfer->checksum_mode == CHECKSUM_TAKE,
+			 transfer_encoded);
+}
+
+static void transfer_staged_for_out(struct extent_request *wait, uint32_t unit)
+{
+	transfer_begin_encoding(transfer_staged(wait, unit));
+}
+
+static void transfer_encode(struct transfer *transfer)
+{
+	if (transfer->coded)
+		transfer_begin_encoding(transfer);
+	else
+		transfer_stage(transfer, transfer_staged_for_out);
 }
 
 static void transfer_out(struct transfer *transfer)
@@ -136,8 +278,10 @@ static void transfer_out(struct transfer *transfer)
 	if (to->device)
 		step_scatter(transfer_step(transfer, transfer_out_done), to->device, to->spans,
 			     to->span_count);
+	else if (transfer_encodes(transfer))
+		transfer_encode(transfer);
 	else if (tier && !tier->ops->host)
-		transfer_write(transfer, &to->place);
+		transfer_write(transfer, transfer->host, transfer->bytes);
 	else
 		transfer_end(transfer);
 }
@@ -170,13 +314,26 @@ static void transfer_compared(struct hash_job *job)
 	transfer_checked(transfer, job->checksum == transfer->checksum ? HBM_OK : HBM_MISS);
 }
 
+static void transfer_decoded(struct hash_job *job)
+{
+	struct transfer *transfer = container_of(job, struct transfer, hash);
+	bool right = job->coded_bytes > 0 && (transfer->checksum_mode != CHECKSUM_EXPECT ||
+					      job->checksum == transfer->checksum);
+
+	transfer->hashing = false;
+	transfer_checked(transfer, right ? HBM_OK : HBM_MISS);
+}
+
 static void transfer_in_done(struct step *step)
 {
 	struct transfer *transfer = container_of(step, struct transfer, step);
 
 	transfer->at = NULL;
 	transfer_end_step(transfer, step);
-	if (step->status == HBM_OK && transfer->checksum_mode == CHECKSUM_EXPECT)
+	if (step->status == HBM_OK && transfer_decodes(transfer))
+		transfer_hash_as(transfer, HASH_DECODE, transfer->checksum_mode == CHECKSUM_EXPECT,
+				 transfer_decoded);
+	else if (step->status == HBM_OK && transfer->checksum_mode == CHECKSUM_EXPECT)
 		transfer_hash(transfer, transfer_compared);
 	else
 		transfer_checked(transfer, step->status);
@@ -186,7 +343,10 @@ static void transfer_in(struct transfer *transfer)
 {
 	const struct transfer_end *from = &transfer->from;
 	const struct tier *tier = from->place.tier;
-	struct step *step = transfer_step(transfer, transfer_in_done);
+	bool coded = transfer_decodes(transfer);
+	struct step *step =
+		transfer_step_of(transfer, coded ? transfer->coded : transfer->host,
+				 coded ? transfer->nvme_bytes : transfer->bytes, transfer_in_done);
 
 	transfer->at = tier;
 	if (from->device)
@@ -215,43 +375,7 @@ static void transfer_begin_read_back(struct transfer *transfer)
 			       transfer_step(transfer, transfer_read_back));
 }
 
-/* ---- staging ---- */
-
-/* The device that the bytes come from or go to, or NULL. */
-static const struct device *transfer_device(const struct transfer *transfer)
-{
-	const struct transfer_end *ends[] = {&transfer->from, &transfer->to};
-
-	for (unsigned i = 0; i < 2; i++) {
-		if (ends[i]->device)
-			return ends[i]->device;
-		if (ends[i]->place.tier && ends[i]->place.tier->device)
-			return ends[i]->place.tier->device;
-	}
-
-	return NULL;
-}
-
-static void transfer_stage(struct transfer *transfer,
-			   void (*granted)(struct extent_request *wait, uint32_t unit))
-{
-	transfer->wait = (struct extent_request){
-		.bytes = transfer->bytes, .near = transfer_device(transfer), .granted = granted};
-	transfer->waits = true;
-	tier_request(transfer->context->staging, &transfer->wait, transfer->payer);
-}
-
-static struct transfer *transfer_staged(struct extent_request *wait, uint32_t unit)
-{
-	struct transfer *transfer = container_of(wait, struct transfer, wait);
-
-	transfer->waits = false;
-	transfer->staged = true;
-	transfer->staging_unit = unit;
-	transfer->host = tier_host(transfer->context->staging, unit);
-
-	return transfer;
-}
+/* ---- staged ---- */
 
 static void transfer_staged_for_in(struct extent_request *wait, uint32_t unit)
 {
@@ -327,7 +451,7 @@ void transfer_begin(struct transfer *transfer)
 	}
 
 	transfer->host = transfer_end_host(&transfer->to);
-	if (transfer->host)
+	if (transfer->host && !transfer_decodes(transfer))
 		transfer_in(transfer);
 	else
 		transfer_stage(transfer, transfer_staged_for_in);

@@ -19,6 +19,17 @@
  * 	COMPARED	the bytes have the checksum that was expected, if one was
  * 	OUT		from host memory to the target; nothing to do if they are there already
  *
+ * Where a disk is at an end the bytes may be encoded there (lossless.h). They are read into
+ * staging, and decoded before they are compared; and encoded into staging, and their extent
+ * shortened to what that took, before they are written. What is in host memory, and what has
+ * a checksum, are the bytes as they were.
+ *
+ * 	IN, decoded:	disk --> staging --> host memory --> COMPARED
+ * 	OUT, encoded:	host memory --> staging --> disk
+ *
+ * A transfer asks for staging once, for all that it stages, and its owner has its
+ * target's extent by then: nothing that has staging waits for anything but time.
+ *
  * A checksum that is wanted is computed from when the bytes are in host memory, during OUT.
  * A failed step ends the transfer. The host memory stays valid after done(), for readers
  * of it, until transfer_release().
@@ -58,6 +69,10 @@ struct transfer {
 	struct transfer_context *context;
 	struct transfer_end from, to;
 	uint64_t bytes;
+	/* at the end that is on a disk: the extent there, shortened when they are encoded; less
+	 * than bytes: what is there is encoded. No end is on a disk: bytes. */
+	uint64_t nvme_bytes;
+	unsigned element; /* bytes of a number, where a disk has them encoded; 0: as they are */
 	struct fair_payer payer; /* whose turns it takes on links, disk and staging */
 	bool urgent;             /* a request waits for it */
 	enum transfer_checksum checksum_mode;
@@ -81,7 +96,9 @@ struct transfer {
 	};
 	struct hash_job hash;
 	uint32_t staging_unit;
-	bool waits; /* for a staging buffer */
+	uint64_t staged_bytes;
+	char *coded; /* staging for the encoded bytes, or NULL */
+	bool waits;  /* for a staging buffer */
 	bool staged;
 	bool hashing; /* hash is in flight */
 	bool ended;   /* all but that */
@@ -97,5 +114,9 @@ void transfer_hasten(struct transfer *transfer, struct fair_payer payer);
 /* A copy may go on that uses the memory of its ends in tiers: it stays out of service when it
  * is freed. */
 void transfer_keep(struct transfer *transfer);
+/* What it has of the extent at that end. */
+uint64_t transfer_bytes_at(const struct transfer *transfer, const struct tier *tier);
+/* How much staging such a transfer needs for encoded bytes. */
+uint64_t transfer_coded_room(const struct transfer *transfer);
 /* The first failure of a transfer is its status. */
 void transfer_fail(struct transfer *transfer, int status);

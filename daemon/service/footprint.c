@@ -21,6 +21,7 @@
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/session.h"
 #include "daemon/tier/extent.h"
+#include "daemon/tier/hash_pool.h"
 
 #define MIB (1ull << 20)
 #define PAGE 4096u
@@ -134,7 +135,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
 					  sizeof(struct move) + 64),
-		.daemon = PROGRAM,
+		.daemon = PROGRAM + hash_pool_bytes(config->checksum_threads),
 	};
 	payer_close(&mover);
 	payer_close(&session);

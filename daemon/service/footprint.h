@@ -16,7 +16,8 @@
  * 	slabs		one for each 2 MiB of the devices
  * 	namespaces	limits.namespaces
  * 	moves		limits.moves
- * 	daemon		what it takes itself: the program, stacks, rings, the log's queue
+ * 	daemon		what it takes itself: the program, stacks, rings, the log's queue,
+ * 			what the checksum threads encode with
  *
  * All of it is memory of the process, but for the socket buffers, which are the kernel's;
  * descriptors cost the kernel some more, and are bounded by limits.descriptors and

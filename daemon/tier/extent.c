@@ -426,6 +426,18 @@ void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 	extent_release(pool, start, units);
 }
 
+void extent_shrink(struct extent_pool *pool, uint64_t offset, uint64_t bytes, uint64_t kept)
+{
+	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
+	uint32_t left = (uint32_t)((kept + EXTENT_UNIT - 1) / EXTENT_UNIT);
+	uint32_t start = (uint32_t)(offset / EXTENT_UNIT);
+
+	assert(kept > 0 && kept <= bytes && is_aligned(offset, EXTENT_UNIT));
+	assert(extent_is_grown(pool, start, units));
+	if (left < units)
+		extent_release(pool, start + left, units - left);
+}
+
 uint64_t extent_capacity(const struct extent_pool *pool)
 {
 	return pool->capacity * EXTENT_UNIT;

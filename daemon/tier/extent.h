@@ -53,6 +53,9 @@ uint64_t extent_alloc_from(struct extent_pool *pool, uint64_t bytes, uint64_t fr
  * asserts. */
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes);
 
+/* Frees the end of a range that was allocated for `bytes`: `kept` are left, at least one. */
+void extent_shrink(struct extent_pool *pool, uint64_t offset, uint64_t bytes, uint64_t kept);
+
 uint64_t extent_capacity(const struct extent_pool *pool);  /* bytes added so far */
 uint64_t extent_available(const struct extent_pool *pool); /* free bytes */
 uint64_t extent_largest(const struct extent_pool *pool);   /* largest free range in bytes */

@@ -4,16 +4,25 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/base/checksum.h"
 #include "daemon/base/list.h"
 #include "daemon/loop/completions.h"
+#include "daemon/tier/extent.h"
+#include "daemon/tier/lossless.h"
 
 #define QUANTUM (1ull << 20) /* of a payer's turn */
 #define FAIR 8               /* one job in so many is not urgent */
 #define CPUS_EACH 4          /* of a thread */
 #define THREADS_MAX 8        /* unless more are asked for */
+
+struct hash_thread {
+	struct hash_pool *pool;
+	struct lossless *lossless;
+	pthread_t thread;
+};
 
 struct hash_pool {
 	struct link_stats *link_stats;
@@ -24,7 +33,7 @@ struct hash_pool {
 	unsigned taken;
 	bool ending;
 	unsigned count;
-	pthread_t threads[];
+	struct hash_thread threads[];
 };
 
 /* ---- on the pool's threads ---- */
@@ -64,15 +73,67 @@ static struct hash_job *hash_pool_take(struct hash_pool *pool)
 	return job;
 }
 
+static void hash_pool_hash(struct hash_pool *pool, struct hash_job *job)
+{
+	uint64_t started_ns = link_stats_begin(pool->link_stats, HBM_LINK_HASH);
+
+	job->checksum = checksum(job->host, job->bytes);
+	link_stats_end(pool->link_stats, HBM_LINK_HASH, 0, started_ns, 1, job->bytes, 0);
+}
+
+/* What bytes encoded into `size` take with their padding. */
+static uint64_t hash_pool_padded(uint64_t size, uint64_t bytes)
+{
+	uint64_t step = EXTENT_UNIT * HASH_STORED_SIZES;
+	step = (bytes + step - 1) / step * EXTENT_UNIT;
+
+	return (size + step - 1) / step * step;
+}
+
+static void hash_pool_encode(struct lossless *lossless, struct hash_job *job)
+{
+	uint64_t size = lossless_encode(lossless, job->coded, job->coded_bytes, job->host,
+					job->bytes, job->element);
+	uint64_t padded = hash_pool_padded(size, job->bytes);
+	if (padded > job->coded_bytes)
+		padded = 0;
+	if (padded > 0)
+		memset(job->coded + size, 0, padded - size);
+
+	job->coded_bytes = padded;
+}
+
+static void hash_pool_decode(struct lossless *lossless, struct hash_job *job)
+{
+	if (!lossless_decode(lossless, job->host, job->bytes, job->coded, job->coded_bytes,
+			     job->element))
+		job->coded_bytes = 0;
+}
+
+static void hash_pool_code(struct hash_thread *thread, struct hash_job *job)
+{
+	enum hbm_link link = job->work == HASH_ENCODE ? HBM_LINK_ENCODE : HBM_LINK_DECODE;
+	uint64_t started_ns = link_stats_begin(thread->pool->link_stats, link);
+
+	if (job->work == HASH_ENCODE)
+		hash_pool_encode(thread->lossless, job);
+	else
+		hash_pool_decode(thread->lossless, job);
+
+	link_stats_end(thread->pool->link_stats, link, 0, started_ns, 1, job->bytes, 0);
+}
+
 static void *hash_pool_thread(void *arg)
 {
-	struct hash_pool *pool = arg;
+	struct hash_thread *thread = arg;
+	struct hash_pool *pool = thread->pool;
 
 	pthread_setname_np(pthread_self(), "hash");
 	for (struct hash_job *job; (job = hash_pool_take(pool));) {
-		uint64_t started_ns = link_stats_begin(pool->link_stats, HBM_LINK_HASH);
-		job->checksum = checksum(job->host, job->bytes);
-		link_stats_end(pool->link_stats, HBM_LINK_HASH, 0, started_ns, 1, job->bytes, 0);
+		if (job->work != HASH_ONLY)
+			hash_pool_code(thread, job);
+		if (!job->without_checksum)
+			hash_pool_hash(pool, job);
 		job->post.next = NULL;
 		completions_add(&pool->completions, &job->post);
 	}
@@ -132,6 +193,31 @@ static unsigned hash_pool_default_threads(void)
 	return threads < THREADS_MAX ? (unsigned)threads : THREADS_MAX;
 }
 
+static int hash_pool_start(struct hash_pool *pool, struct hash_thread *thread)
+{
+	int r = lossless_new(&thread->lossless);
+	if (r < 0)
+		return r;
+
+	thread->pool = pool;
+	r = pthread_create(&thread->thread, NULL, hash_pool_thread, thread);
+	if (r != 0)
+		thread->lossless = lossless_free(thread->lossless);
+
+	return -r;
+}
+
+static void hash_pool_stop(struct hash_thread *thread)
+{
+	pthread_join(thread->thread, NULL);
+	thread->lossless = lossless_free(thread->lossless);
+}
+
+uint64_t hash_pool_bytes(uint64_t threads)
+{
+	return (threads ? threads : THREADS_MAX) * LOSSLESS_BYTES;
+}
+
 int hash_pool_new(struct hash_pool **out, const struct hash_pool_options *options)
 {
 	unsigned threads = options->threads ? options->threads : hash_pool_default_threads();
@@ -147,10 +233,10 @@ int hash_pool_new(struct hash_pool **out, const struct hash_pool_options *option
 	pthread_cond_init(&pool->wake, NULL);
 
 	for (; pool->count < threads; pool->count++) {
-		int r = pthread_create(&pool->threads[pool->count], NULL, hash_pool_thread, pool);
-		if (r != 0) {
+		int r = hash_pool_start(pool, &pool->threads[pool->count]);
+		if (r < 0) {
 			hash_pool_free(pool);
-			return -r;
+			return r;
 		}
 	}
 
@@ -170,7 +256,7 @@ struct hash_pool *hash_pool_free(struct hash_pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 
 	while (pool->count > 0)
-		pthread_join(pool->threads[--pool->count], NULL);
+		hash_pool_stop(&pool->threads[--pool->count]);
 	completions_close(&pool->completions);
 	pthread_cond_destroy(&pool->wake);
 	pthread_mutex_destroy(&pool->lock);

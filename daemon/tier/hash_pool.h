@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hash_pool: threads that compute checksums of blocks in host memory, so that neither the
- * loop nor the threads that copy do. Jobs take turns between those who pay for them, by
+ * hash_pool: threads that compute checksums of blocks in host memory, and encode and decode
+ * them (lossless.h), so that neither the loop nor the threads that copy do. Jobs take turns between those who pay for them, by
  * bytes (fair_queue.h); urgent ones, those a request waits for, go first, except that every
- * eighth is not urgent. A job is computed whole, by one thread: at most limits.block_bytes
- * pass before the next one.
+ * eighth is not urgent. A job is done whole, by one thread: at most limits.block_bytes pass
+ * before the next one.
+ *
+ * Checksums are of the bytes before they are encoded. Encoded bytes are padded with zeros to
+ * one of a few sizes, so that extents of a disk that are freed fit the next block.
  *
  * It compares nothing: what a checksum is for is its owner's affair.
  */
@@ -18,13 +21,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define HASH_STORED_SIZES 32u /* of encoded blocks, all multiples of EXTENT_UNIT */
+
 struct hash_pool;
+
+enum hash_work { HASH_ONLY, HASH_ENCODE, HASH_DECODE };
 
 struct hash_job {
 	/* the caller's */
 	struct fair_payer payer;
-	const char *host;
+	char *host; /* written to by HASH_DECODE alone */
 	uint64_t bytes;
+	enum hash_work work;
+	bool without_checksum;
+	unsigned element; /* bytes of a number */
+	char *coded;      /* the encoded bytes */
+	/* How many there are, or there is room for. Afterwards: how many host was encoded
+	 * into, padding included; 0: no room, or host was not decoded. */
+	uint64_t coded_bytes;
 	void (*done)(struct hash_job *job); /* on the loop thread */
 
 	uint64_t checksum; /* XXH3-64, when done */
@@ -42,6 +56,8 @@ struct hash_pool_options {
 	unsigned threads; /* 0: one for four CPUs, 1 to 8 */
 };
 
+/* What so many threads (0: as many as there would be at most) take to encode with. */
+uint64_t hash_pool_bytes(uint64_t threads);
 /* -ENOMEM, or what pthread_create() says. */
 int hash_pool_new(struct hash_pool **out, const struct hash_pool_options *options);
 /* Nothing may be in flight. Accepts NULL, returns NULL. */

@@ -24,8 +24,9 @@
 #define LOSSLESS_CHUNK (128u << 10)
 #define LOSSLESS_ELEMENT_MAX 4u
 
-/* What one thread needs: 1 MiB, most of it of zstd. It allocates nothing afterwards. */
+/* What one thread needs, most of it of zstd. It allocates nothing afterwards. */
 struct lossless;
+#define LOSSLESS_BYTES (1u << 20)
 
 int lossless_new(struct lossless **out); /* -ENOMEM */
 /* Accepts NULL, returns NULL. */

@@ -198,6 +198,17 @@ void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 	extent_free(tier->extents, tier_offset(unit), bytes);
 }
 
+void tier_shrink(struct tier *tier, uint32_t unit, uint64_t bytes, uint64_t kept)
+{
+	struct tier_part *part = tier_part_at(tier, tier_offset(unit));
+
+	assert(tier->moving >= bytes && kept <= bytes);
+	tier->moving -= bytes - kept;
+	if (part)
+		part->used -= bytes - kept;
+	extent_shrink(tier->extents, tier_offset(unit), bytes, kept);
+}
+
 void tier_place(struct tier *tier, uint64_t bytes)
 {
 	assert(tier->moving >= bytes);

@@ -167,6 +167,8 @@ void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_pay
 struct extent_request *tier_waiting(struct tier *tier);
 struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
+/* Frees the end of a moving extent. */
+void tier_shrink(struct tier *tier, uint32_t unit, uint64_t bytes, uint64_t kept);
 /* A write into a moving extent has failed: it is not used again. */
 void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes);
 /* A read of an extent has failed. After the second time it is not used again: tier_free()

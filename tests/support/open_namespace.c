@@ -13,10 +13,17 @@
 uint16_t open_namespace(struct namespaces *namespaces, struct ledger *ledger,
 			const struct hbm_wire_namespace_spec *spec)
 {
+	return open_namespace_as(namespaces, ledger, spec, NULL);
+}
+
+uint16_t open_namespace_as(struct namespaces *namespaces, struct ledger *ledger,
+			   const struct hbm_wire_namespace_spec *spec,
+			   const struct hbm_wire_encoding *encoding)
+{
 	struct user *user = user_open(ledger, 0);
 
 	assert_non_null(user);
-	uint16_t number = namespaces_open(namespaces, spec, NULL, user);
+	uint16_t number = namespaces_open(namespaces, spec, encoding, user);
 	user_close(user);
 
 	return number;

@@ -35,10 +35,28 @@ const uint64_t traffic_mixed_sizes[TRAFFIC_NAMESPACES] = {4 * KIB, 64 * KIB, 192
 
 /* ---- contents ---- */
 
-static uint64_t traffic_word(uint32_t ns, uint32_t key, uint64_t i)
+static uint64_t traffic_noise(uint32_t ns, uint32_t key, uint64_t i)
 {
 	uint64_t x = ((uint64_t)ns << 48 | (uint64_t)key << 32 | i) * 0x9e3779b97f4a7c15u;
 	return x ^ x >> 29;
+}
+
+static uint64_t traffic_word(const struct traffic_work *work, uint64_t i)
+{
+	uint64_t noise = traffic_noise(work->ns, work->key, i);
+	if (work->traffic->encodings[work->ns].encoding == HBM_ENCODING_RAW)
+		return noise;
+
+	switch (work->key % 4) {
+	case 1:
+		return 0;
+	case 2:
+		return (noise & 0x01ff01ff01ff01ffu) | 0x3e003e003e003e00u;
+	case 3:
+		return 0x0100010001000100u * (1 + work->key % 250) + 0x0055005500550055u;
+	default:
+		return noise;
+	}
 }
 
 /* The client's memory of a work, as the concatenation of its spans: each word is seen and
@@ -55,7 +73,7 @@ static void traffic_each_word(struct traffic_work *work,
 		const struct span *span = &work->spans[s];
 		assert_int_equal(rig->call.peek(words, device, span->address, span->bytes), 0);
 		for (uint64_t n = 0; n < span->bytes / sizeof(words[0]); n++)
-			visit(&words[n], traffic_word(work->ns, work->key, i++));
+			visit(&words[n], traffic_word(work, i++));
 		assert_int_equal(rig->call.poke(device, span->address, words, span->bytes), 0);
 	}
 }
@@ -385,8 +403,9 @@ void traffic_open(struct traffic *traffic, uint32_t namespaces, const uint64_t *
 	for (uint32_t i = 0; i < namespaces; i++) {
 		struct hbm_wire_namespace_spec spec = {.weights = i, .block_bytes = block_bytes[i]};
 		traffic->block_bytes[i] = block_bytes[i];
-		traffic->ns[i] = open_namespace(traffic->rig.hbmd.cache->namespaces,
-						&traffic->rig.ledger, &spec);
+		traffic->ns[i] =
+			open_namespace_as(traffic->rig.hbmd.cache->namespaces, &traffic->rig.ledger,
+					  &spec, &traffic->encodings[i]);
 		assert_int_not_equal(traffic->ns[i], 0);
 	}
 }

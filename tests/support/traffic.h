@@ -3,7 +3,8 @@
  * traffic: what engines do with a cache, generated for the tests of what moves blocks:
  * chains are used, block by block loaded if it is there and stored if not; blocks are
  * pinned, dropped and pushed out. The contents of a block are a function of its namespace
- * and key, and every load compares every byte. A test sets up traffic->rig.config between
+ * and key, and every load compares every byte. Where blocks are encoded, those of every fourth
+ * key are noise, zeros, numbers of 16 bits, and two bytes that alternate. A test sets up traffic->rig.config between
  * traffic_new() and traffic_open().
  */
 #pragma once
@@ -42,6 +43,7 @@ struct traffic {
 	struct rig rig;
 	struct seed seed;
 	uint64_t block_bytes[TRAFFIC_NAMESPACES];
+	struct hbm_wire_encoding encodings[TRAFFIC_NAMESPACES]; /* raw unless a test sets them */
 	uint16_t ns[TRAFFIC_NAMESPACES];
 	uint32_t namespaces;
 	struct traffic_work works[TRAFFIC_SLOTS];

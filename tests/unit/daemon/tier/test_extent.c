@@ -71,6 +71,29 @@ static void test_lowest_first_and_rounding(void **state)
 	extent_pool_free(pool);
 }
 
+/* What is freed of it joins what is free behind it; what is kept is one range as before. */
+static void test_shrinks(void **state)
+{
+	(void)state;
+	struct extent_pool *pool = pool_of(10, 2);
+	assert_int_equal(extent_alloc(pool, 4 * U), 0);
+	assert_int_equal(extent_alloc(pool, 4 * U), 4 * U);
+	extent_shrink(pool, 0, 4 * U, 4 * U);
+	assert_int_equal(extent_available(pool), 2 * U);
+	extent_shrink(pool, 4 * U, 4 * U, U + 1);
+	assert_int_equal(extent_largest(pool), 4 * U);
+	extent_shrink(pool, 0, 4 * U, 1);
+	assert_int_equal(extent_available(pool), 7 * U);
+	assert_int_equal(extent_alloc(pool, U), EXTENT_NONE); /* there are two already */
+	assert_sound(pool);
+	extent_free(pool, 0, U);
+	assert_int_equal(extent_largest(pool), 4 * U);
+	extent_free(pool, 4 * U, 2 * U);
+	assert_int_equal(extent_largest(pool), 10 * U);
+	assert_sound(pool);
+	extent_pool_free(pool);
+}
+
 static void test_coalesces_from_both_sides(void **state)
 {
 	(void)state;
@@ -390,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_new_refuses_nonsense),
 		cmocka_unit_test(test_empty_pool),
 		cmocka_unit_test(test_lowest_first_and_rounding),
+		cmocka_unit_test(test_shrinks),
 		cmocka_unit_test(test_coalesces_from_both_sides),
 		cmocka_unit_test(test_refuses_too_many_and_too_large),
 		cmocka_unit_test(test_grow_refuses),

@@ -116,7 +116,9 @@ static void test_parts_of_several_nodes(void **state)
 	struct tier tier;
 
 	tier_open(&tier, 10, 0);
+	assert_int_equal(tier_largest_part(&tier), 10 * U);
 	tier_divide(&tier, begins, 2);
+	assert_int_equal(tier_largest_part(&tier), 6 * U);
 	assert_int_equal(tier_grow(&tier, 4 * U, 6 * U), 0);
 	assert_int_equal(tier_grow(&tier, 0, 4 * U), 0);
 	assert_int_equal(tier.parts[0].bytes, 6 * U);
@@ -132,7 +134,9 @@ static void test_parts_of_several_nodes(void **state)
 	assert_int_equal(tier_alloc(&tier, 3 * U), UINT32_MAX); /* it would lie in both */
 
 	tier_free(&tier, 6, 2 * U);
-	tier_free(&tier, 0, 3 * U);
+	tier_shrink(&tier, 0, 3 * U, U);
+	assert_used(&tier, 2, 1);
+	tier_free(&tier, 0, U);
 	tier_free(&tier, 8, U);
 	tier_free(&tier, 3, U);
 	assert_used(&tier, 0, 0);
