@@ -46,6 +46,18 @@ static struct job *worker_take_jobs(struct worker *worker)
 	return jobs;
 }
 
+/* A job with a done() is still there after its run(). */
+static void worker_run_told(struct worker *worker, struct job *job)
+{
+	job->more = false;
+	job->run(job);
+
+	if (job->more)
+		worker_post(worker, job);
+	else
+		loop_post(worker->loop, &job->post);
+}
+
 static void *worker_work(void *arg)
 {
 	struct worker *worker = arg;
@@ -58,10 +70,10 @@ static void *worker_work(void *arg)
 		while (job) {
 			/* Read before: its owner may free it, or post it again, at once. */
 			struct job *next = job->next;
-			bool told = job->done != NULL;
-			job->run(job);
-			if (told)
-				loop_post(worker->loop, &job->post);
+			if (job->done)
+				worker_run_told(worker, job);
+			else
+				job->run(job);
 			job = next;
 		}
 	}

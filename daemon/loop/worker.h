@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * worker: a thread that runs blocking jobs in order, so that the loop thread does not
- * wait. A job's run() is called on the worker, then its done() on the loop thread. The
- * worker itself does not touch the daemon's state.
+ * wait. A job's run() is called on the worker, then its done() on the loop thread. A long
+ * job does a part in each run(), so that short ones need not wait for all of it. The worker
+ * itself does not touch the daemon's state.
  */
 #pragma once
 
@@ -15,6 +16,8 @@ struct job {
 	/* On the loop thread; the job may be freed here. NULL: run() tells its owner itself,
 	 * who may then free the job or post it again. */
 	void (*done)(struct job *job);
+	bool more;             /* set by run(), where there is a done(): run() again, after those
+				  that wait by now, and done() only after the last */
 	struct post post;      /* the worker's */
 	struct job *next;      /* the worker's */
 	struct worker *worker; /* the worker's */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mapping: see mapping.h. Access is set and mappings are removed for whole runs of slots
- * at once, because each such call costs tens of microseconds whatever its length.
+ * at once, because each such call costs tens of microseconds whatever its length; but for
+ * no more than SLABS_PER_TURN slabs before other jobs of the worker have their turn.
  */
 #include "daemon/region/mapping.h"
 
@@ -43,17 +44,25 @@ static bool mapping_may_unmap(const struct slot *slot)
 	return slot->slab && !slot->slab->stuck;
 }
 
-static void mapping_unmap_slots(const struct region *region, uint64_t first, uint64_t count)
+/* Unmaps up to `most` slabs of a run from its slot `*at` on, and moves that: how many. */
+static uint64_t mapping_unmap_some(const struct slot_run *run, uint64_t *at, uint64_t most)
 {
-	uint64_t end = first + count;
-	while (first < end) {
-		uint64_t run = first;
-		while (run < end && mapping_may_unmap(&region->slots[run]))
-			run++;
-		if (run > first)
-			mapping_unmap_occupied(region, first, run - first);
-		first = run + 1;
+	const struct region *region = run->region;
+	uint64_t unmapped = 0;
+
+	while (*at < run->count && unmapped < most) {
+		uint64_t first = run->first + *at, count = 0;
+		while (*at + count < run->count && unmapped + count < most &&
+		       mapping_may_unmap(&region->slots[first + count]))
+			count++;
+
+		if (count > 0)
+			mapping_unmap_occupied(region, first, count);
+		unmapped += count;
+		*at += count > 0 ? count : 1;
 	}
+
+	return unmapped;
 }
 
 static CUresult mapping_map_slots(struct mapping *mapping, const struct slot_run *run,
@@ -96,9 +105,8 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct slot_
 	return CUDA_SUCCESS;
 }
 
-static void mapping_undo_run(struct mapping *mapping, const struct slot_run *run, uint64_t mapped)
+static void mapping_close_fds(struct mapping *mapping, const struct slot_run *run)
 {
-	mapping_unmap_slots(run->region, run->first, mapped);
 	for (uint64_t i = 0; i < run->count; i++) {
 		int *fd = &mapping->fds[run->at + i];
 		if (*fd >= 0)
@@ -107,45 +115,89 @@ static void mapping_undo_run(struct mapping *mapping, const struct slot_run *run
 	}
 }
 
-static CUresult mapping_map_run(struct mapping *mapping, const struct slot_run *run)
+/* Maps part of a run, or nothing of it. */
+static CUresult mapping_map_part(struct mapping *mapping, const struct slot_run *part)
 {
-	uint64_t mapped = 0;
-	CUresult r = mapping_map_slots(mapping, run, &mapped);
+	uint64_t mapped = 0, at = 0;
+	CUresult r = mapping_map_slots(mapping, part, &mapped);
 	if (r == CUDA_SUCCESS)
-		r = mapping_export_slots(mapping, run);
-	if (r != CUDA_SUCCESS)
-		mapping_undo_run(mapping, run, mapped);
+		r = mapping_export_slots(mapping, part);
+	if (r == CUDA_SUCCESS)
+		return r;
+
+	const struct slot_run undone = {part->region, part->first, mapped, part->at};
+	mapping_unmap_some(&undone, &at, mapped);
+	mapping_close_fds(mapping, part);
 
 	return r;
+}
+
+/* The run that the mapping has come to; NULL: it is through. */
+static const struct slot_run *mapping_current(struct mapping *mapping)
+{
+	while (mapping->run < mapping->run_count) {
+		const struct slot_run *run = &mapping->runs[mapping->run];
+		if (mapping_includes(mapping, run) && mapping->slot < run->count)
+			return run;
+
+		mapping->run++;
+		mapping->slot = 0;
+	}
+
+	return NULL;
+}
+
+/* Unmaps what was mapped before a part failed: all up to run and slot. */
+static void mapping_undo(struct mapping *mapping)
+{
+	for (size_t i = 0; i <= mapping->run && i < mapping->run_count; i++) {
+		struct slot_run run = mapping->runs[i];
+		if (!mapping_includes(mapping, &run))
+			continue;
+
+		uint64_t at = 0;
+		if (i == mapping->run)
+			run.count = mapping->slot;
+		mapping_unmap_some(&run, &at, run.count);
+		mapping_close_fds(mapping, &run);
+	}
 }
 
 static void mapping_map_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
+	const struct slot_run *run;
+	uint64_t left = SLABS_PER_TURN;
 
-	mapping->result = CUDA_SUCCESS;
-	size_t i = 0;
-	for (; i < mapping->run_count && mapping->result == CUDA_SUCCESS; i++)
-		if (mapping_includes(mapping, &mapping->runs[i]))
-			mapping->result = mapping_map_run(mapping, &mapping->runs[i]);
+	while (left > 0 && (run = mapping_current(mapping))) {
+		struct slot_run part = {run->region, run->first + mapping->slot,
+					run->count - mapping->slot, run->at + mapping->slot};
+		if (part.count > left)
+			part.count = left;
 
-	if (mapping->result == CUDA_SUCCESS)
-		return;
+		mapping->result = mapping_map_part(mapping, &part);
+		if (mapping->result != CUDA_SUCCESS) {
+			mapping_undo(mapping);
+			return;
+		}
 
-	/* The last one has undone itself. */
-	for (size_t k = 0; k + 1 < i; k++)
-		if (mapping_includes(mapping, &mapping->runs[k]))
-			mapping_undo_run(mapping, &mapping->runs[k], mapping->runs[k].count);
+		mapping->slot += part.count;
+		left -= part.count;
+	}
+
+	job->more = mapping_current(mapping) != NULL;
 }
 
 static void mapping_unmap_job_run(struct job *job)
 {
 	struct mapping *mapping = container_of(job, struct mapping, job);
-	mapping->result = CUDA_SUCCESS;
-	for (size_t i = 0; i < mapping->run_count; i++)
-		if (mapping_includes(mapping, &mapping->runs[i]))
-			mapping_unmap_slots(mapping->runs[i].region, mapping->runs[i].first,
-					    mapping->runs[i].count);
+	const struct slot_run *run;
+	uint64_t left = SLABS_PER_TURN;
+
+	while (left > 0 && (run = mapping_current(mapping)))
+		left -= mapping_unmap_some(run, &mapping->slot, left);
+
+	job->more = mapping_current(mapping) != NULL;
 }
 
 static void mapping_done(struct job *job)
@@ -156,6 +208,9 @@ static void mapping_done(struct job *job)
 
 static void mapping_post(struct mapping *mapping, void (*run)(struct job *job))
 {
+	mapping->result = CUDA_SUCCESS;
+	mapping->run = 0;
+	mapping->slot = 0;
 	mapping->job.run = run;
 	mapping->job.done = mapping_done;
 	worker_post(mapping->device->control, &mapping->job);

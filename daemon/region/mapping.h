@@ -4,7 +4,9 @@
  * slots in the daemon's address space. Only this module calls cuMemMap and cuMemUnmap for
  * regions.
  *
- * Mapping is all or none: on failure none of it stays mapped and no fd stays open.
+ * Mapping is all or none: on failure none of it stays mapped and no fd stays open. A long
+ * one goes on after jobs that were posted later; its slots are claimed until done(), so no
+ * client uses a part of it.
  * Unmapping always completes; a slab the device refuses to unmap is marked stuck.
  */
 #pragma once

@@ -24,6 +24,12 @@
 
 struct slabs;
 
+/* The most that the control worker makes, maps or unmaps before other jobs have their turn.
+ * Each takes some tenths of a millisecond on a device: a short commit waits some ten
+ * milliseconds for each long one, not a second. Fewer would cost more calls that work on
+ * whole runs. */
+#define SLABS_PER_TURN 64
+
 struct slab {
 	struct list link; /* among the pool's ready or lost ones, or with its owner */
 	uint32_t mark;    /* there */

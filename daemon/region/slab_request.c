@@ -40,7 +40,12 @@ static void slab_request_run(struct job *job)
 	struct slab_request *request = container_of(job, struct slab_request, job);
 	request->result = CUDA_SUCCESS;
 	request->lacks_fds = false;
-	for (; request->missing > 0; request->missing--) {
+	for (unsigned made = 0; request->missing > 0; request->missing--, made++) {
+		if (made == SLABS_PER_TURN) {
+			job->more = true;
+			return;
+		}
+
 		struct slab *slab = slab_new(request->slabs, request->bytes);
 
 		request->result = slab ? slab_create(slab) : CUDA_ERROR_OUT_OF_MEMORY;

@@ -54,6 +54,8 @@ struct mapping {
 	CUresult result;
 	const char *call; /* that failed */
 	bool lacks_fds;   /* it failed because descriptors ran out */
+	size_t run;       /* how far it has come: the module's, as are the following */
+	uint64_t slot;    /* of that run */
 	struct job job;
 };
 

@@ -29,11 +29,11 @@ void region_rig_open(struct region_rig *rig)
 	rig->emptied = false;
 }
 
-int region_rig_setup(void **state)
+static int region_rig_setup_of(void **state, uint64_t budget)
 {
 	static struct region_rig rig;
 
-	pool_open(&rig.pool, REGION_RIG_BUDGET);
+	pool_open(&rig.pool, budget);
 	rig.pool.config.limit_regions = 4;
 	rig.pool.config.limit_address_space = 256 * MIB;
 	ledger_open(&rig.ledger, &rig.pool.config);
@@ -42,6 +42,23 @@ int region_rig_setup(void **state)
 	*state = &rig;
 
 	return 0;
+}
+
+int region_rig_setup(void **state)
+{
+	return region_rig_setup_of(state, REGION_RIG_BUDGET);
+}
+
+int region_rig_setup_large(void **state)
+{
+	int r = region_rig_setup_of(state, REGION_RIG_LARGE);
+	struct region_rig *rig = *state;
+
+	for (uint32_t i = 0; i < 2; i++)
+		slabs_drain(rig->pool.devices->list[i].slabs);
+	region_rig_settle(rig);
+
+	return r;
 }
 
 bool region_rig_is_empty(void *arg)

@@ -14,6 +14,7 @@
 #include "tests/support/soft_pool.h"
 
 #define REGION_RIG_BUDGET (32 * MIB) /* of each device */
+#define REGION_RIG_LARGE (256 * MIB)
 #define SLAB (2 * MIB)
 
 struct region_rig {
@@ -32,6 +33,7 @@ struct region_outcome {
 
 /* cmocka's setup and teardown: no region yet; at most 4, of 256 MiB in all. */
 int region_rig_setup(void **state);
+int region_rig_setup_large(void **state); /* with REGION_RIG_LARGE, none made ahead */
 int region_rig_teardown(void **state);
 /* Begins again after regions_end(). */
 void region_rig_open(struct region_rig *rig);

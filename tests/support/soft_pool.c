@@ -77,7 +77,7 @@ void pool_open(struct soft_pool *pool, uint64_t budget)
 
 	pool->config.driver = CONFIG_DRIVER_SOFT;
 	pool->config.soft_devices = 2;
-	pool->config.soft_memory = 64 * MIB;
+	pool->config.soft_memory = budget > 64 * MIB ? budget : 64 * MIB;
 
 	assert_int_equal(loop_new(&pool->loop, &(struct loop_options){.io_depth = 1}), 0);
 	if (devices_open(&pool->devices, &pool->config, pool->loop, error, sizeof(error)) != 0)

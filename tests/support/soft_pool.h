@@ -32,7 +32,7 @@ struct soft_pool {
 	struct soft_calls call;
 };
 
-/* Two devices of 64 MiB with `budget` each and slabs of 4 MiB by default. */
+/* Two devices of 64 MiB, or more if the budget is, with `budget` each and slabs of 4 MiB by default. */
 void pool_open(struct soft_pool *pool, uint64_t budget);
 void pool_close(struct soft_pool *pool);
 /* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */

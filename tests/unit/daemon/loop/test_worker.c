@@ -172,14 +172,56 @@ static void test_enter_and_name(void **state)
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+struct turns {
+	struct job long_job, short_job;
+	struct worker *worker;
+	char order[8]; /* what ran: 'a', 'b' and 'c' for the long job, 's' for the short one */
+	unsigned ran, turns, done;
+};
+
+static void run_short(struct job *job)
+{
+	struct turns *turns = container_of(job, struct turns, short_job);
+
+	turns->order[turns->ran++] = 's';
+}
+
+static void run_long(struct job *job)
+{
+	struct turns *turns = container_of(job, struct turns, long_job);
+
+	turns->order[turns->ran++] = (char)('a' + turns->turns++);
+	if (turns->turns == 1)
+		worker_post(turns->worker, &turns->short_job);
+	job->more = turns->turns < 3;
+}
+
+static void finish_long(struct job *job)
+{
+	container_of(job, struct turns, long_job)->done++;
+	loop_stop(loop);
+}
+
+static void test_a_long_job_takes_turns(void **state)
+{
+	(void)state;
+	struct turns turns = {.long_job = {.run = run_long, .done = finish_long},
+			      .short_job = {.run = run_short}};
+
+	assert_int_equal(worker_new(&turns.worker, loop, "worker", NULL, NULL), 0);
+	worker_post(turns.worker, &turns.long_job);
+	assert_int_equal(loop_run(loop), 0);
+	turns.worker = worker_free(turns.worker);
+	assert_string_equal(turns.order, "asbc");
+	assert_int_equal(turns.done, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_jobs_run_in_order),
-		TEST(test_free_runs_what_was_posted),
-		TEST(test_job_posted_again_from_done),
-		TEST(test_job_posted_again_from_run),
-		TEST(test_enter_and_name),
+		TEST(test_jobs_run_in_order),          TEST(test_free_runs_what_was_posted),
+		TEST(test_job_posted_again_from_done), TEST(test_job_posted_again_from_run),
+		TEST(test_a_long_job_takes_turns),     TEST(test_enter_and_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

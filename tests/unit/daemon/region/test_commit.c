@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <semaphore.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/device/device.h"
@@ -310,9 +312,223 @@ static void commit_survives_failing_devices(void **state)
 		commit_survives_the_nth_failure_of(rig, commit_calls[i]);
 }
 
+/* Another session's job: it takes a turn after each of the control worker's others, and
+ * notes the most calls of the device that came between two of its turns. */
+struct bystander {
+	struct job job;
+	struct region_rig *rig;
+	uint64_t before[4], most[4];
+	bool leaves, over; /* leaves: atomic */
+};
+
+static const char *const bystander_calls[4] = {"cuMemCreate", "cuMemMap",
+					       "cuMemExportToShareableHandle", "cuMemUnmap"};
+
+static void bystander_count(struct bystander *bystander)
+{
+	for (size_t i = 0; i < 4; i++) {
+		uint64_t now = bystander->rig->pool.call.calls(bystander_calls[i]);
+		uint64_t between = now - bystander->before[i];
+
+		bystander->before[i] = now;
+		if (between > bystander->most[i])
+			bystander->most[i] = between;
+	}
+}
+
+static void bystander_run(struct job *job)
+{
+	struct bystander *bystander = container_of(job, struct bystander, job);
+
+	bystander_count(bystander);
+	job->more = !__atomic_load_n(&bystander->leaves, __ATOMIC_RELAXED);
+}
+
+static void bystander_done(struct job *job)
+{
+	container_of(job, struct bystander, job)->over = true;
+}
+
+static bool bystander_is_over(void *arg)
+{
+	return ((struct bystander *)arg)->over;
+}
+
+static void bystander_begin(struct bystander *bystander, struct region_rig *rig)
+{
+	*bystander = (struct bystander){.rig = rig,
+					.job = {.run = bystander_run, .done = bystander_done}};
+	bystander_count(bystander);
+	memset(bystander->most, 0, sizeof(bystander->most));
+	worker_post(rig->pool.devices->list[0].control, &bystander->job);
+}
+
+static void bystander_end(struct bystander *bystander)
+{
+	__atomic_store_n(&bystander->leaves, true, __ATOMIC_RELAXED);
+	pool_run(&bystander->rig->pool, bystander_is_over, bystander);
+}
+
+enum { LONG = 100 }; /* slabs: more than one turn of the control worker has */
+
+/* Each call of a device is some tenths of a millisecond, so a job of another session waits
+ * for a part of a long commit or close only, made of one range or of many. */
+static void a_long_commit_takes_turns(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, (LONG + 3) * SLAB, SLAB);
+	struct hbm_wire_range ranges[] = {region_rig_range(region, 3, 50),
+					  region_rig_range(region, 0, 1),
+					  region_rig_range(region, 53, LONG - 50)};
+	struct bystander bystander;
+
+	for (uint32_t count = 1; count <= 3; count += 2) {
+		bystander_begin(&bystander, rig);
+		ranges[0] = region_rig_range(region, 3, count == 1 ? LONG : 50);
+		assert_int_equal(region_rig_commit(rig, ranges, count), HBM_OK);
+		assert_int_equal(region_rig_address(region, 3 * SLAB, LONG * SLAB), HBM_OK);
+		assert_int_equal(region_rig_decommit(rig, ranges, count), HBM_OK);
+		bystander_end(&bystander);
+
+		for (size_t i = 0; i < 4; i++)
+			assert_in_range(bystander.most[i], 1, SLABS_PER_TURN);
+		assert_int_equal(bystander.most[0], SLABS_PER_TURN);
+	}
+}
+
+/* Keeps the control worker from its other jobs until it is opened. */
+struct gate {
+	struct job job;
+	sem_t open;
+};
+
+static void gate_run(struct job *job)
+{
+	while (sem_wait(&container_of(job, struct gate, job)->open) != 0)
+		;
+}
+
+/* Notes how many slabs have been made when it has its turn. */
+struct witness {
+	struct job job;
+	struct region_rig *rig;
+	uint64_t made;
+	bool over;
+};
+
+static void witness_run(struct job *job)
+{
+	struct witness *witness = container_of(job, struct witness, job);
+
+	witness->made = witness->rig->pool.call.calls("cuMemCreate");
+}
+
+static void witness_done(struct job *job)
+{
+	container_of(job, struct witness, job)->over = true;
+}
+
+static bool witness_is_over(void *arg)
+{
+	return ((struct witness *)arg)->over;
+}
+
+static bool list_is_empty(void *list)
+{
+	return list_empty(list);
+}
+
+/* Starts both, the long one first, and looks after the short one's turn. */
+static void commit_side_by_side(struct region_rig *rig, struct commit *commits[2])
+{
+	struct worker *control = rig->pool.devices->list[0].control;
+	struct gate gate = {.job.run = gate_run};
+	struct witness witness = {.rig = rig, .job = {.run = witness_run, .done = witness_done}};
+	struct region_outcome outcomes[2] = {0};
+	uint64_t before = rig->pool.call.calls("cuMemCreate");
+
+	assert_int_equal(sem_init(&gate.open, 0, 0), 0);
+	worker_post(control, &gate.job);
+	for (size_t i = 0; i < 2; i++)
+		commit_start(commits[i], region_rig_op_over, &outcomes[i]);
+	worker_post(control, &witness.job);
+	sem_post(&gate.open);
+
+	for (size_t i = 0; i < 2; i++) {
+		pool_run(&rig->pool, region_rig_is_over, &outcomes[i]);
+		assert_int_equal(outcomes[i].status, HBM_OK);
+	}
+
+	pool_run(&rig->pool, witness_is_over, &witness);
+	assert_int_equal(witness.made - before, SLABS_PER_TURN + 1);
+	sem_destroy(&gate.open);
+}
+
+/* Of two sessions: the short one's slab is made while most of the long one's are not. */
+static void a_short_commit_beside_a_long_one(void **state)
+{
+	struct region_rig *rig = *state;
+	struct regions others;
+	struct region_outcome made = {0};
+	struct commit *commits[2];
+
+	regions_init(&others, &rig->payer);
+	others.emptied = rig->regions.emptied;
+	struct region *region = region_rig_make(rig, 0, LONG * SLAB, SLAB);
+	assert_int_equal(region_create(&others, &rig->pool.devices->list[0], SLAB, SLAB,
+				       region_rig_region_over, &made),
+			 HBM_OK);
+	pool_run(&rig->pool, region_rig_is_over, &made);
+
+	struct hbm_wire_range ranges[] = {region_rig_range(region, 0, LONG),
+					  region_rig_range(made.region, 0, 1)};
+	assert_int_equal(commit_new(&commits[0], &rig->regions, &ranges[0], 1), HBM_OK);
+	assert_int_equal(commit_new(&commits[1], &others, &ranges[1], 1), HBM_OK);
+	commit_side_by_side(rig, commits);
+	for (size_t i = 0; i < 2; i++)
+		commit_free(commits[i]);
+
+	assert_int_equal(regions_committed(&rig->regions), LONG * SLAB);
+	assert_int_equal(regions_committed(&others), SLAB);
+	regions_end(&others);
+	regions_release(&others);
+	pool_run(&rig->pool, list_is_empty, &others.all);
+}
+
+/* The second part of a range cannot be mapped, or passed on: the first is undone. */
+static void a_long_commit_that_fails_late(void **state)
+{
+	static const struct {
+		const char *call;
+		unsigned nth;
+	} tries[] = {{"cuMemCreate", 70},
+		     {"cuMemMap", 90},
+		     {"cuMemSetAccess", 2},
+		     {"cuMemExportToShareableHandle", 64},
+		     {"cuMemExportToShareableHandle", 65}};
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, LONG * SLAB, SLAB);
+
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		assert_int_equal(
+			rig->pool.call.fail_nth(tries[i].call, tries[i].nth, CUDA_ERROR_UNKNOWN),
+			0);
+		assert_int_equal(region_rig_commit_slots(rig, region, 0, LONG), HBM_DEVICE);
+		rig->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+
+		assert_int_equal(regions_committed(&rig->regions), 0);
+		assert_int_equal(rig->pool.call.live("mappings"), 0);
+		pool_run(&rig->pool, pool_is_quiet, &rig->pool);
+	}
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, LONG), HBM_OK);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, region_rig_setup, region_rig_teardown)
+#define LARGE(name)                                                                                \
+	cmocka_unit_test_setup_teardown(name, region_rig_setup_large, region_rig_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(committed_memory_has_an_address),
 		TEST(fds_come_in_the_order_of_the_ranges),
@@ -324,6 +540,9 @@ int main(void)
 		TEST(a_commit_under_way_fails_when_its_region_goes),
 		TEST(a_client_dies_at_every_step_of_a_commit),
 		TEST(commit_survives_failing_devices),
+		LARGE(a_long_commit_takes_turns),
+		LARGE(a_short_commit_beside_a_long_one),
+		LARGE(a_long_commit_that_fails_late),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
