@@ -425,6 +425,51 @@ static void test_fewer_devices_than_gpus(void **state)
 	}
 }
 
+/* MPS and a driver that does not clear memory are set up outside of hbmd, so a start with them
+ * is warned of, and of nothing else. */
+static void test_what_the_host_is_set_up_for(void **state)
+{
+	(void)state;
+	static char path[160], root[160], folder[224];
+	const char *const cuda[] = {"hbmd.driver=cuda", NULL};
+	disguise_as_cuda(path, sizeof(path));
+	snprintf(root, sizeof(root), "HBM_HARDWARE_ROOT=%s/root", daemon_.dir);
+	snprintf(folder, sizeof(folder), "%s/root/proc/driver/nvidia", daemon_.dir);
+	const struct {
+		const char *params, *variable;
+		bool has_folder, leaves;
+		const char *pipes;
+	} hosts[] = {
+		{"RmMsg: \"\"", "HBM_SOFT=memory=256MiB", false, false, NULL},
+		{"RegistryDwords: \"RMDisableScrubOnFree=0\"", "HBM_SOFT=memory=256MiB", false,
+		 false, NULL},
+		{"RegistryDwords: \"RMDisableScrubOnFree=1\"", "HBM_SOFT=memory=256MiB", false,
+		 true, NULL},
+		{"RmMsg: \"\"", "CUDA_MPS_PIPE_DIRECTORY=/elsewhere", false, false,
+		 "MPS pipes in /elsewhere: "},
+		{"RmMsg: \"\"", "HBM_SOFT=memory=256MiB", true, false,
+		 "MPS pipes in /tmp/nvidia-mps: "},
+	};
+
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		write_text(folder, "params", hosts[i].params);
+		if (hosts[i].has_folder) {
+			char pipes[224];
+			snprintf(pipes, sizeof(pipes), "%s/root/tmp/nvidia-mps", daemon_.dir);
+			write_text(pipes, "control", "");
+		}
+
+		spawn_forget_log(&daemon_);
+		spawn_start(&daemon_, cuda, (const char *[]){path, root, hosts[i].variable, NULL});
+		assert_int_equal(spawn_log_lines(&daemon_, "does not clear memory"),
+				 hosts[i].leaves);
+		assert_int_equal(spawn_log_lines(&daemon_, "MPS pipes"), hosts[i].pipes != NULL);
+		if (hosts[i].pipes)
+			assert_true(spawn_logged(&daemon_, hosts[i].pipes));
+		assert_int_equal(spawn_stop(&daemon_), 0);
+	}
+}
+
 /* A root that file modes hold for, in somebody else's folder: it still reads its programs
  * and libraries wherever they lie, as somebody else might not. */
 static void test_without_permission(void **state)
@@ -527,6 +572,7 @@ int main(void)
 		TEST(test_a_driver_that_does_not_start),
 		TEST(test_auto_with_hardware),
 		TEST(test_fewer_devices_than_gpus),
+		TEST(test_what_the_host_is_set_up_for),
 		TEST(test_without_permission),
 		TEST(test_sigterm_while_warming),
 		TEST(test_draining_makes_nothing_ahead),
