@@ -155,7 +155,7 @@ static int export(const struct soft_device *soft, CUmemGenericAllocationHandle h
 static void test_a_mapping_alone_counts(void **state)
 {
 	CUmemGenericAllocationHandle handle;
-	struct soft_device soft;
+	struct soft_device soft, next;
 	struct child child;
 	int fd;
 
@@ -168,12 +168,13 @@ static void test_a_mapping_alone_counts(void **state)
 	child_await(&child);
 	close(fd);
 	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
-	driver_close(soft.driver);
+	soft.driver = driver_close(soft.driver);
 
-	card_open(&soft);
-	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - GRANULE);
+	card_open(&next);
+	assert_int_equal(card_free(&next), 64 * MIB - CONTEXT - GRANULE);
 	child_kill(&child);
-	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	assert_int_equal(card_free(&next), 64 * MIB - CONTEXT);
+	soft_close(&next);
 	soft_close(&soft);
 }
 
