@@ -69,6 +69,10 @@ struct devices {
  * can be used, and opens none. On failure negative errno and one line in error. */
 int devices_open(struct devices **out, const struct config *config, struct loop *loop, char *error,
 		 size_t error_size);
+/* Starts the control threads of all devices, whose facts are known, and retains the contexts
+ * there, all at the same time. On failure negative errno and one line in error; what has been
+ * started is for devices_close(). devices_open() calls this. */
+int devices_start(struct devices *devices, struct loop *loop, char *error, size_t error_size);
 struct devices *devices_close(struct devices *devices);
 /* Whether the device, whose name and handle are known, supports what hbmd needs: 0, or
  * negative errno and one line in error. A compute mode that keeps clients out is only
@@ -84,6 +88,8 @@ bool device_is_lost(const struct device *device);
 /* The memory that no process has of the device, when its control thread last looked: when it
  * was opened, and after each call that comes a second after another. Loop thread. */
 uint64_t device_free(struct device *device);
+/* Looks now; on a thread where the device's context is current. */
+void device_read_free(struct device *device);
 /* The properties for cuMemCreate: memory of this device that can be exported as an fd. */
 CUmemAllocationProp device_allocation(const struct device *device);
 /* Gives the device read and write access to a mapped range. */
@@ -102,6 +108,8 @@ int device_failed(struct device *device, const char *call, CUresult result);
 /* The same for a call that failed while fdpass_exhausted(), which is not the device's
  * fault: HBM_LIMIT. */
 int device_lacks_fds(struct device *device, const char *call);
+/* Any thread. Counts and logs it only. */
+void device_note_failure(struct device *device, const char *call, CUresult result);
 /* Any thread. Logs, once, that copies may go on whose memory is not used again. */
 void device_note_late(struct device *device);
 

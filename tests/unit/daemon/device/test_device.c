@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,62 @@ static void opening_survives_the_nth_failure(void **state)
 		config_clear(&config);
 		assert_int_equal(leaks_end(&leaks), 0);
 	}
+}
+
+enum { MANY = 4 };
+
+static pthread_barrier_t all_here;
+static unsigned retained;
+
+/* Does not return before it is called for every device. */
+static CUresult retain_with_the_others(CUcontext *context, CUdevice device)
+{
+	(void)device;
+	pthread_barrier_wait(&all_here);
+	*context = (CUcontext)&all_here;
+	__atomic_fetch_add(&retained, 1, __ATOMIC_RELAXED);
+
+	return CUDA_SUCCESS;
+}
+
+static CUresult enter_it(CUcontext context)
+{
+	(void)context;
+	return CUDA_SUCCESS;
+}
+
+static CUresult know_of_memory(size_t *bytes, size_t *total)
+{
+	*bytes = *total = 5 * MIB;
+	return CUDA_SUCCESS;
+}
+
+static void contexts_are_made_at_the_same_time(void **state)
+{
+	(void)state;
+	struct driver driver = {.cuDevicePrimaryCtxRetain = retain_with_the_others,
+				.cuCtxSetCurrent = enter_it,
+				.cuMemGetInfo = know_of_memory};
+	struct device list[MANY] = {0};
+	struct devices devices = {.driver = &driver, .count = MANY, .list = list};
+	struct loop *loop;
+	char error[256] = "";
+
+	log_open(LOG_CRIT);
+	assert_int_equal(loop_new(&loop, &(struct loop_options){.io_depth = 1}), 0);
+	for (uint32_t i = 0; i < MANY; i++)
+		list[i] = (struct device){.driver = &driver, .index = i};
+
+	pthread_barrier_init(&all_here, NULL, MANY);
+	assert_int_equal(devices_start(&devices, loop, error, sizeof(error)), 0);
+	pthread_barrier_destroy(&all_here);
+	assert_int_equal(retained, MANY);
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_int_equal(device_free(&list[i]), 5 * MIB);
+		list[i].control = worker_free(list[i].control);
+	}
+
+	loop_free(loop);
 }
 
 static void memory_is_mapped_and_usable(void **state)
@@ -397,6 +454,7 @@ int main(void)
 		cmocka_unit_test(a_device_without_what_is_needed_is_refused),
 		cmocka_unit_test(a_compute_mode_that_excludes_us_is_refused),
 		cmocka_unit_test(opening_survives_the_nth_failure),
+		cmocka_unit_test(contexts_are_made_at_the_same_time),
 		cmocka_unit_test(memory_is_mapped_and_usable),
 		cmocka_unit_test(memory_of_odd_size_has_few_handles),
 		cmocka_unit_test(memory_survives_the_nth_failure),
