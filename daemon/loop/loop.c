@@ -154,7 +154,7 @@ static int64_t loop_time_to_sleep(struct loop *loop)
 {
 	atomic_store(&loop->asleep, true);
 	if (atomic_load(&loop->posts) || atomic_load(&loop->stopping)) {
-		atomic_store(&loop->asleep, false); /* nobody has to wake it */
+		atomic_store(&loop->asleep, false); /* no thread has to wake it */
 		return 0;
 	}
 

@@ -437,7 +437,7 @@ static bool stream_grow(struct stream *stream)
 	return true;
 }
 
-/* Queues the operation; true: the thread sleeps and must be woken, and nobody else has been
+/* Queues the operation; true: the thread sleeps and must be woken, and no other thread has been
  * told so. table_lock is held. */
 static bool stream_push(struct stream *stream, const struct op *op)
 {
