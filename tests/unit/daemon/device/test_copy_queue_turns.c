@@ -215,16 +215,13 @@ static void test_demotion_goes_on(void **state)
 	assert_in_range(issued_before, 0, 2 * 8 - 1); /* and those that left before it came */
 }
 
-static void post_background(struct setting *setting, const struct span *span)
+static void post_background(struct setting *setting, const struct span *span, char *host)
 {
 	struct work *work = &setting->works[setting->posted++];
 
 	*work = (struct work){.setting = setting};
-	work->copy = (struct copy){.spans = span,
-				   .span_count = 1,
-				   .bytes = span->bytes,
-				   .host = setting->host,
-				   .done = ended};
+	work->copy = (struct copy){
+		.spans = span, .span_count = 1, .bytes = span->bytes, .host = host, .done = ended};
 	copy_queue_post(setting->queue, &work->copy, false);
 }
 
@@ -237,7 +234,7 @@ static void test_background_becomes_urgent(void **state)
 
 	pthread_mutex_lock(&gate);
 	for (unsigned i = 0; i < LARGE; i++)
-		post_background(setting, &span);
+		post_background(setting, &span, setting->host + (i + 1 == LARGE ? 2 * MIB : 0));
 	copy_queue_hasten(setting->queue, &last->copy, (struct fair_payer){.id = 7});
 	copy_queue_hasten(setting->queue, &last->copy, (struct fair_payer){.id = 8});
 	pthread_mutex_unlock(&gate);
@@ -289,7 +286,7 @@ static void test_urgent_beside_the_rest(void **state)
 	holding = &setting->driver;
 	setting->driver.cuMemcpyDtoHAsync = held;
 	pthread_mutex_lock(&gate);
-	post_background(setting, &span);
+	post_background(setting, &span, setting->host);
 	while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE))
 		sched_yield();
 	const struct work *urgent = post(setting, 1, &span, 1, setting->host + MIB);
@@ -326,7 +323,7 @@ static void test_urgent_between_two_pieces(void **state)
 	holding = &setting->driver;
 	setting->driver.cuMemcpyDtoHAsync = held;
 	pthread_mutex_lock(&gate);
-	post_background(setting, &whole);
+	post_background(setting, &whole, setting->host);
 	first->turn = UINT_MAX;
 	while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE))
 		sched_yield();
