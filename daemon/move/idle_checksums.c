@@ -98,6 +98,9 @@ static void idle_checksums_computed(struct hash_job *job)
 	uint32_t number = idle->block;
 
 	idle->block = 0;
+	if (idle->stopped)
+		return;
+
 	if (!idle->moved && idle_checksums_wants(idle, number))
 		block_settle_checksum(&idle->mover->cache->blocks, number, job->checksum);
 	loop_background(idle->mover->loop, &idle->walk);
@@ -155,6 +158,7 @@ void idle_checksums_stop(struct idle_checksums *idle)
 	if (!idle)
 		return;
 
+	idle->stopped = true;
 	loop_timer_stop(idle->mover->loop, &idle->quiet);
 	loop_background_stop(&idle->walk);
 	list_remove(&idle->listener.link);

@@ -26,6 +26,7 @@ struct idle_checksums {
 	uint32_t next;      /* the number to look at; 0: the walk has not begun */
 	uint32_t block;     /* whose checksum is being computed, or 0 */
 	bool moved;         /* that block has left its place, and may be another by now */
+	bool stopped;       /* the mover may be gone */
 	bool came;          /* a block came to DDR after the walk began */
 };
 

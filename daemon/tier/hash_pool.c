@@ -257,6 +257,11 @@ struct hash_pool *hash_pool_free(struct hash_pool *pool)
 
 	while (pool->count > 0)
 		hash_pool_stop(&pool->threads[--pool->count]);
+
+	/* Whom a batch is told may be gone. */
+	completions_on_batch(&pool->completions, NULL, NULL);
+	if (pool->completions.first)
+		loop_flush(pool->completions.loop);
 	completions_close(&pool->completions);
 	pthread_cond_destroy(&pool->wake);
 	pthread_mutex_destroy(&pool->lock);

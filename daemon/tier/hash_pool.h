@@ -60,7 +60,7 @@ struct hash_pool_options {
 uint64_t hash_pool_bytes(uint64_t threads);
 /* -ENOMEM, or what pthread_create() says. */
 int hash_pool_new(struct hash_pool **out, const struct hash_pool_options *options);
-/* Nothing may be in flight. Accepts NULL, returns NULL. */
+/* What is in flight is computed, and its done() called. Accepts NULL, returns NULL. */
 struct hash_pool *hash_pool_free(struct hash_pool *pool);
 /* Sets the function to call on the loop thread after the done() calls of a batch. */
 void hash_pool_on_batch(struct hash_pool *pool, void (*batch_done)(void *arg), void *arg);

@@ -166,11 +166,36 @@ static void test_among_random_moves(void **state)
 	end(traffic, idle);
 }
 
+/* The daemon ends while one waits to be computed. */
+static void test_the_end_comes_first(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.device_cache = (struct config_size){0};
+	traffic->rig.config.checksum_threads = 1;
+	traffic_open(traffic, 1, traffic_one_size);
+	struct wish wish = {.traffic = traffic};
+	char *large = calloc(1, LARGE);
+	struct hash_job before = {.host = large, .bytes = LARGE, .done = done_nothing};
+
+	assert_int_equal(idle_checksums_new(&wish.idle, traffic->rig.hbmd.mover, 1000000), 0);
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	hash_pool_post(traffic->rig.hbmd.mover->context.hash_pool, &before, true);
+	rig_run(&traffic->rig, one_is_computed, &wish);
+	idle_checksums_stop(wish.idle);
+	traffic_end(traffic);
+	assert_int_equal(wish.idle->block, 0);
+	idle_checksums_free(wish.idle);
+	free(large);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blocks_in_ddr_get_theirs),
 		cmocka_unit_test(test_a_block_that_has_left_gets_none),
+		cmocka_unit_test(test_the_end_comes_first),
 		cmocka_unit_test(test_among_random_moves),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,6 +216,18 @@ static void one_is_hastened(void **state)
 	assert_string_equal(rig.order, "-hbbbb");
 }
 
+/* The loop runs no more: what ends then finds its owner, and no pool is left behind it. */
+static void what_is_in_flight_ends_with_the_pool(void **state)
+{
+	(void)state;
+	open_pool(1);
+	for (unsigned i = 0; i < JOBS; i++)
+		post('a', 0, LARGE, false);
+	rig.pool = hash_pool_free(rig.pool);
+	assert_int_equal(rig.done, JOBS);
+	assert_int_equal(rig.batches, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -224,6 +236,7 @@ int main(void)
 		TEST(urgent_ones_go_first),
 		TEST(payers_take_turns),
 		TEST(one_is_hastened),
+		TEST(what_is_in_flight_ends_with_the_pool),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
