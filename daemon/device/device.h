@@ -122,8 +122,16 @@ struct device_memory {
 	uint64_t mapped; /* bytes mapped so far, from the start */
 };
 
-/* bytes: a multiple of the granularity; slab: the granularity times a power of two.
- * Returns a CUresult; on failure nothing is left. Blocking: at start only. */
+/* Reserves the addresses, with nothing behind them. bytes: a multiple of the granularity;
+ * slab: the granularity times a power of two. Returns a CUresult; on failure nothing is
+ * left. */
+CUresult device_memory_reserve(struct device_memory *memory, struct device *device, uint64_t bytes,
+			       uint64_t slab);
+/* Puts memory behind the next part; on a thread where the device's context is current. Returns a
+ * CUresult; on failure the part is not to be used. */
+CUresult device_memory_extend(struct device_memory *memory);
+/* Both, until all is there, on the calling thread. Returns a CUresult; on failure nothing is
+ * left. */
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes,
 			    uint64_t slab);
 void device_memory_close(struct device_memory *memory); /* accepts a zeroed one */

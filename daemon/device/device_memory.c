@@ -14,52 +14,57 @@ static uint64_t device_memory_piece_at(const struct device_memory *memory, uint6
 	return piece;
 }
 
-/* Maps the next part after the mapped ones. The mapping alone keeps the memory: the
- * handle is released. */
-static CUresult device_memory_map_next(struct device_memory *memory)
+CUresult device_memory_extend(struct device_memory *memory)
 {
 	const struct driver *driver = memory->device->driver;
 	CUmemAllocationProp prop = device_allocation(memory->device);
+	CUdeviceptr address = memory->address + memory->mapped;
 	uint64_t piece = device_memory_piece_at(memory, memory->mapped);
 	CUmemGenericAllocationHandle handle;
 	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
 	if (r != CUDA_SUCCESS)
 		return r;
 
-	r = driver->cuMemMap(memory->address + memory->mapped, piece, 0, handle, 0);
+	r = driver->cuMemMap(address, piece, 0, handle, 0);
 	if (r == CUDA_SUCCESS)
 		memory->mapped += piece;
 
+	/* The mapping alone keeps the memory. */
 	CUresult released = device_release(memory->device, handle);
+	if (r != CUDA_SUCCESS)
+		return r;
+
+	r = device_allow(memory->device, address, piece);
 
 	return r != CUDA_SUCCESS ? r : released;
+}
+
+CUresult device_memory_reserve(struct device_memory *memory, struct device *device, uint64_t bytes,
+			       uint64_t slab)
+{
+	assert(slab % device->granularity == 0 && bytes % device->granularity == 0);
+	assert(is_power_of_two(slab / device->granularity));
+	*memory = (struct device_memory){.device = device, .bytes = bytes, .slab = slab};
+	if (bytes == 0)
+		return CUDA_SUCCESS;
+
+	CUresult r = device_enter(device);
+
+	return r == CUDA_SUCCESS
+		       ? device->driver->cuMemAddressReserve(&memory->address, bytes, 0, 0, 0)
+		       : r;
 }
 
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes,
 			    uint64_t slab)
 {
-	assert(slab % device->granularity == 0 && bytes % device->granularity == 0);
-	assert(is_power_of_two(slab / device->granularity));
-	struct device_memory made = {.device = device, .bytes = bytes, .slab = slab};
-	CUresult r = CUDA_SUCCESS;
-	if (bytes > 0) {
-		r = device_enter(device);
-		if (r == CUDA_SUCCESS)
-			r = device->driver->cuMemAddressReserve(&made.address, bytes, 0, 0, 0);
-		while (r == CUDA_SUCCESS && made.mapped < bytes)
-			r = device_memory_map_next(&made);
-		if (r == CUDA_SUCCESS)
-			r = device_allow(device, made.address, bytes);
-	}
+	CUresult r = device_memory_reserve(memory, device, bytes, slab);
+	while (r == CUDA_SUCCESS && memory->mapped < bytes)
+		r = device_memory_extend(memory);
+	if (r != CUDA_SUCCESS)
+		device_memory_close(memory);
 
-	if (r != CUDA_SUCCESS) {
-		device_memory_close(&made);
-		return r;
-	}
-
-	*memory = made;
-
-	return CUDA_SUCCESS;
+	return r;
 }
 
 /* Unmaps part by part, so that a failure of one call does not keep the others mapped. */

@@ -68,7 +68,7 @@ struct service {
 	struct timer idle;
 	int state_dir;
 	bool stopping, failed;
-	bool left; /* not closed: threads still use it */
+	bool left; /* not closed: see hbmd_leaves_memory() */
 };
 
 static const char usage[] =
@@ -219,7 +219,7 @@ static void hbmd_describe(const struct service *service, char *line, size_t size
 			 nvme_file_percent(hbmd->nvme));
 	else
 		snprintf(line, size, "%s",
-			 hbmd->state == HBMD_WARMING ? "Serving; touching DDR" : "Serving");
+			 hbmd->state == HBMD_WARMING ? "Serving; making memory ready" : "Serving");
 }
 
 static void hbmd_progress(void *arg)
@@ -411,6 +411,16 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	return r;
 }
 
+/* Whether the process ends as it is, without closing what it has: because the loop has ended
+ * with transfers in flight, whose late completions must find everything in place; or because
+ * of a GPU, where the kernel takes back memory that is mapped and registered in less time than
+ * it takes to undo each call. */
+static bool hbmd_leaves_memory(const struct hbmd *hbmd)
+{
+	return (hbmd->mover && mover_active(hbmd->mover) > 0) ||
+	       (hbmd->devices && hbmd->devices->kind == HBM_DRIVER_CUDA);
+}
+
 static void hbmd_tear_down(struct service *service)
 {
 	struct hbmd *hbmd = &service->hbmd;
@@ -420,9 +430,7 @@ static void hbmd_tear_down(struct service *service)
 	hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 
-	/* The loop has ended with transfers in flight: late completions must find
-	 * everything in place. */
-	service->left = hbmd->mover && mover_active(hbmd->mover) > 0;
+	service->left = hbmd_leaves_memory(hbmd);
 	if (service->left)
 		return;
 	if (hbmd->cache)

@@ -14,10 +14,10 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/tier/ddr.h"
+#include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/nvme_file.h"
 #include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
-#include "daemon/tier/probe.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -31,7 +31,7 @@ struct memory_setup {
 	struct hbmd *hbmd;
 	void (*progress)(void *arg);
 	void *arg;
-	struct device_memory hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers */
+	struct hbm_memory *hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers; NULL: no tier */
 	struct nvme_io *nvme_io;
 	struct hash_pool *hash_pool;
 	struct idle_checksums *idle_checksums; /* NULL: none are given ahead of need */
@@ -48,8 +48,16 @@ static uint64_t memory_setup_round_up(uint64_t bytes, uint64_t unit)
 }
 
 /* The time of a load can be estimated from the moment a tier is usable. */
-static void memory_setup_seed_links(const struct hbmd *hbmd)
+static void memory_setup_seed_links(const struct memory_setup *memory_setup)
 {
+	const struct hbmd *hbmd = memory_setup->hbmd;
+
+	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
+		const struct hbm_memory *hbm = memory_setup->hbm[i];
+		if (hbm && hbm_memory_rate(hbm) > 0)
+			link_stats_seed(hbmd->link_stats, HBM_LINK_H2D, hbm_memory_rate(hbm));
+	}
+
 	if (hbmd->nvme)
 		link_stats_seed(hbmd->link_stats, HBM_LINK_NVME_READ,
 				nvme_file_read_rate(hbmd->nvme));
@@ -58,7 +66,7 @@ static void memory_setup_seed_links(const struct hbmd *hbmd)
 static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
-	memory_setup_seed_links(memory_setup->hbmd);
+	memory_setup_seed_links(memory_setup);
 	if (memory_setup->hbmd->mover)
 		pump_run(memory_setup->hbmd->mover);
 	memory_setup->progress(memory_setup->arg);
@@ -121,6 +129,26 @@ static void memory_setup_compare_with_free(struct device *device, uint64_t memor
 			    (unsigned long long)(bytes >> 20));
 }
 
+static int memory_setup_make_hbm(struct memory_setup *memory_setup, struct tier *tier,
+				 uint64_t bytes, const struct reason *reason)
+{
+	const struct hbmd *hbmd = memory_setup->hbmd;
+	struct device *device = tier->device;
+	uint64_t slab = memory_setup_round_up(hbmd->config->device_slab, device->granularity);
+	CUresult result =
+		hbm_memory_open(&memory_setup->hbm[device->index], tier, device, hbmd->loop, bytes,
+				slab, memory_setup_grown, memory_setup);
+	if (result == CUDA_SUCCESS)
+		return 0;
+
+	device_failed(device, "reserving addresses for the HBM tier", result);
+
+	return reason_set(reason, -ENOMEM,
+			  "device.cache: cannot reserve %llu bytes of addresses on device %u (%s)",
+			  (unsigned long long)bytes, device->index,
+			  driver_error_name(device->driver, result));
+}
+
 static int memory_setup_open_device(struct memory_setup *memory_setup, struct device *device,
 				    const struct reason *reason)
 {
@@ -141,26 +169,8 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	tier->ops = &tier_hbm_ops;
 	tier->device = device;
 	tier->device_index = device->index;
-	struct device_memory *memory = &memory_setup->hbm[device->index];
-	if (division.mapped > 0) {
-		uint64_t slab = memory_setup_round_up(config->device_slab, device->granularity);
-		CUresult result = device_memory_open(memory, device, division.mapped, slab);
-		if (result != CUDA_SUCCESS) {
-			device_failed(device, "allocating the HBM tier", result);
-			return reason_set(
-				reason, -ENOMEM,
-				"device.cache: cannot allocate %llu bytes on device %u (%s): is "
-				"another process using it?",
-				(unsigned long long)division.mapped, device->index,
-				driver_error_name(device->driver, result));
-		}
-
-		tier->base = memory->address;
-		link_stats_seed(hbmd->link_stats, HBM_LINK_H2D,
-				probe_device(device, tier->base, division.mapped));
-		r = tier_grow(tier, 0, division.mapped);
-	}
-
+	if (division.mapped > 0)
+		r = memory_setup_make_hbm(memory_setup, tier, division.mapped, reason);
 	if (r == 0)
 		r = slabs_open(&device->slabs, device, hbmd->loop,
 			       division.memory - division.mapped, config->device_slab);
@@ -395,7 +405,7 @@ static void memory_setup_close_device(struct memory_setup *memory_setup, struct 
 	for (unsigned i = 0; i < 3; i++)
 		device->queues[i] = copy_queue_free(device->queues[i]);
 	device->slabs = slabs_close(device->slabs);
-	device_memory_close(&memory_setup->hbm[device->index]);
+	memory_setup->hbm[device->index] = hbm_memory_close(memory_setup->hbm[device->index]);
 }
 
 struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
@@ -425,6 +435,11 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 bool memory_setup_warm(const struct memory_setup *memory_setup)
 {
 	const struct hbmd *hbmd = memory_setup->hbmd;
+
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		if (memory_setup->hbm[i] && !hbm_memory_settled(memory_setup->hbm[i]))
+			return false;
+
 	return ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme));
 }
 

@@ -470,6 +470,42 @@ static void test_what_the_host_is_set_up_for(void **state)
 	}
 }
 
+/* The memory of an HBM tier is made while the daemon serves: what the device does not have
+ * makes the tier smaller, with one line that says so. */
+static void test_less_memory_than_configured(void **state)
+{
+	(void)state;
+	struct kv kv;
+	static const char *const sets[] = {"device.cache=16MiB", "device.headroom=2MiB",
+					   "device.slab=2MiB", "soft.fail=cuMemSetAccess:2", NULL};
+
+	spawn_start(&daemon_, sets, NULL);
+	assert_int_equal(spawn_log_lines(&daemon_, "cannot allocate more than 2 of 18 MiB"), 1);
+	kv_open(&kv, &daemon_, 0, 2 << 20, 1);
+	kv_close(&kv);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* A process that has memory of a GPU does not undo all that before it ends. */
+static void test_a_gpus_memory_is_left(void **state)
+{
+	(void)state;
+	static char path[160];
+	static const char *const drivers[] = {"hbmd.driver=cuda", "hbmd.driver=soft"};
+	disguise_as_cuda(path, sizeof(path));
+
+	for (unsigned soft = 0; soft < 2; soft++) {
+		const char *const sets[] = {drivers[soft], "device.cache=4MiB", NULL};
+		spawn_forget_log(&daemon_);
+		spawn_start(&daemon_, sets,
+			    (const char *[]){path, "HBM_SOFT=memory=256MiB",
+					     "HBM_SOFT_FAIL=cuMemUnmap:1:1,cuMemUnmap:2:1", NULL});
+		assert_int_equal(spawn_stop(&daemon_), 0);
+		assert_int_equal(spawn_log_lines(&daemon_, "cuMemUnmap failed"), soft);
+	}
+}
+
 /* A root that file modes hold for, in somebody else's folder: it still reads its programs
  * and libraries wherever they lie, as somebody else might not. */
 static void test_without_permission(void **state)
@@ -573,6 +609,8 @@ int main(void)
 		TEST(test_auto_with_hardware),
 		TEST(test_fewer_devices_than_gpus),
 		TEST(test_what_the_host_is_set_up_for),
+		TEST(test_less_memory_than_configured),
+		TEST(test_a_gpus_memory_is_left),
 		TEST(test_without_permission),
 		TEST(test_sigterm_while_warming),
 		TEST(test_draining_makes_nothing_ahead),
