@@ -141,8 +141,6 @@ static int memory_setup_make_hbm(struct memory_setup *memory_setup, struct tier 
 	if (result == CUDA_SUCCESS)
 		return 0;
 
-	device_failed(device, "reserving addresses for the HBM tier", result);
-
 	return reason_set(reason, -ENOMEM,
 			  "device.cache: cannot reserve %llu bytes of addresses on device %u (%s)",
 			  (unsigned long long)bytes, device->index,
@@ -414,6 +412,8 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 		return NULL;
 
 	struct hbmd *hbmd = memory_setup->hbmd;
+	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+		hbm_memory_stop(memory_setup->hbm[i]);
 	idle_checksums_stop(memory_setup->idle_checksums);
 	hbmd->mover = mover_free(hbmd->mover);
 	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);

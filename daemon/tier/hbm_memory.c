@@ -106,12 +106,18 @@ CUresult hbm_memory_open(struct hbm_memory **out, struct tier *tier, struct devi
 	return CUDA_SUCCESS;
 }
 
+void hbm_memory_stop(struct hbm_memory *hbm)
+{
+	if (hbm)
+		hbm->stopping = true;
+}
+
 struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm)
 {
 	if (!hbm)
 		return NULL;
 
-	hbm->stopping = true;
+	hbm_memory_stop(hbm);
 	while (loop_flush(hbm->loop), hbm->in_flight)
 		sched_yield();
 

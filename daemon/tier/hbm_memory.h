@@ -19,6 +19,8 @@ struct hbm_memory;
 CUresult hbm_memory_open(struct hbm_memory **out, struct tier *tier, struct device *device,
 			 struct loop *loop, uint64_t bytes, uint64_t slab,
 			 void (*progress)(void *arg), void *arg);
+/* No more is made, and nothing is said of what failed. Accepts NULL. */
+void hbm_memory_stop(struct hbm_memory *hbm);
 /* No copy may be in flight. For the time after loop_run(). Accepts NULL, returns NULL. */
 struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm);
 /* Whether the tier is as large as it will be. */
