@@ -9,6 +9,9 @@
  * 					and memcpy of as many, whole
  * 	small N				32 loads of 64 KiB, N times: one after the other, all at once, corked,
  * 					and as one request; time of a block
+ * 	numbers BYTES COUNT DEPTH	store and load bf16 numbers in a raw and in a lossless namespace;
+ * 					how much less of NVMe they take, and the rate of the threads
+ * 					that encode and decode them
  * 	ping N				hbm_ping() against a raw SEQPACKET ping-pong with a process of its own
  * 	commit SLAB COUNT		commit and map, decommit
  * 	lookup LENGTH N			look up a resident chain
@@ -23,6 +26,16 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "kernels/device/jobs.h"
+#include "tests/support/kv.h"
+#include "tests/support/kv_numbers.h"
 
 #define ROUNDS 5
 #define BATCH_MAX 64      /* blocks of one request */
@@ -221,6 +234,102 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	       median(loads, rounds), median(copies, rounds));
 }
 
+/* ---- numbers, raw and encoded ---- */
+
+enum { CHANNELS = 1024 };
+
+static int see_nvme(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_tier *tier = record;
+	double *ratio = arg;
+
+	(void)bytes;
+	if (tier->tier == HBM_TIER_NVME && tier->bytes > 0)
+		*ratio = (double)tier->logical_bytes / (double)tier->bytes;
+
+	return 0;
+}
+
+static int see_rate(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_link *link = record;
+	double *rates = arg;
+
+	(void)bytes;
+	if (link->busy_ns > 0)
+		rates[link->link] = (double)link->bytes / GIB / ((double)link->busy_ns / 1e9);
+
+	return 0;
+}
+
+/* Each slot has numbers of its own. */
+static void fill_slots(const struct stream *s, uint64_t slots)
+{
+	struct kv kv;
+	struct seed seed = {.state = 1};
+	uint16_t *numbers = malloc(s->bytes);
+
+	if (!numbers)
+		exit(1);
+	kv_enter(&kv, s->hbm, 0);
+	for (uint64_t i = 0; i < slots; i++) {
+		struct hbm_segment segment;
+		place_block(s, i, &segment);
+		kv_numbers_fill(&seed, numbers, s->bytes / sizeof(*numbers) / CHANNELS, CHANNELS,
+				NUMBER_BF16, false);
+		kv_write(&kv, hbm_region_address(s->region) + segment.offset, numbers, s->bytes);
+	}
+
+	kv_leave(&kv);
+	free(numbers);
+}
+
+static void run_numbers(struct stream *s, const char *name, enum hbm_encoding encoding)
+{
+	const struct hbm_namespace_options options = {
+		.model = "numbers", .block_bytes = s->bytes, .encoding = encoding};
+	double stores[ROUNDS], loads[ROUNDS], ratio = 1, rates[HBM_LINKS] = {0};
+	uint64_t *order = calloc(s->count, sizeof(*order));
+
+	if (!order)
+		exit(1);
+	check(s->hbm, hbm_namespace_open(s->hbm, &options, &s->ns), "namespace");
+	for (uint64_t round = 0; round < 3; round++) {
+		for (uint64_t i = 0; i < s->count; i++)
+			order[i] = i;
+		stores[round] = (double)s->count / move_all(s, round, true, order);
+		shuffle(order, s->count);
+		loads[round] = (double)s->count / move_all(s, round, false, order);
+		check(s->hbm, hbm_query(s->hbm, HBM_QUERY_TIERS, see_nvme, &ratio), "tiers");
+		forget(s, round);
+	}
+
+	check(s->hbm, hbm_query(s->hbm, HBM_QUERY_LINKS, see_rate, rates), "links");
+	printf("%s_store %.1f blocks/s\n%s_load %.1f blocks/s\n%s_ratio %.3f\n", name,
+	       median(stores, 3), name, median(loads, 3), name, ratio);
+	printf("%s_encode %.3f GiB/s\n%s_decode %.3f GiB/s\n", name, rates[HBM_LINK_ENCODE], name,
+	       rates[HBM_LINK_DECODE]);
+	free(order);
+}
+
+static void bench_numbers(struct hbm *hbm, char **argv)
+{
+	struct stream s = {.hbm = hbm,
+			   .bytes = strtoull(argv[0], NULL, 10),
+			   .count = strtoull(argv[1], NULL, 10),
+			   .depth = strtoull(argv[2], NULL, 10),
+			   .batch = 1,
+			   .segments = 1};
+
+	s.layer = (s.depth * s.bytes + 2097151) / 2097152 * 2097152;
+	s.region = make_region(hbm, s.layer, 2097152);
+	struct hbm_range all = {s.region, 0, s.layer};
+	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	fill_slots(&s, s.depth);
+	run_numbers(&s, "raw", HBM_ENCODING_RAW);
+	run_numbers(&s, "lossless", HBM_ENCODING_LOSSLESS);
+}
+
 /* ---- small requests ---- */
 
 enum { SMALL = 32, SMALL_BYTES = 65536 };
@@ -415,11 +524,9 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		void (*run)(struct hbm *hbm, char **argv);
-	} benches[] = {{"blocks", 5, bench_blocks},
-		       {"small", 1, bench_small},
-		       {"ping", 1, bench_ping},
-		       {"commit", 2, bench_commit},
-		       {"lookup", 2, bench_lookup}};
+	} benches[] = {{"blocks", 5, bench_blocks}, {"numbers", 3, bench_numbers},
+		       {"small", 1, bench_small},   {"ping", 1, bench_ping},
+		       {"commit", 2, bench_commit}, {"lookup", 2, bench_lookup}};
 	for (size_t i = 0; argc > 1 && i < sizeof(benches) / sizeof(benches[0]); i++) {
 		if (strcmp(argv[1], benches[i].name) != 0 || argc != benches[i].arguments + 2)
 			continue;
@@ -437,8 +544,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 
-	fprintf(stderr, "usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS SEGMENTS | small N | "
-			"ping N | commit SLAB "
-			"COUNT | lookup LENGTH N\n");
+	fprintf(stderr,
+		"usage: bench_hbmd blocks BYTES COUNT DEPTH ROUNDS SEGMENTS | numbers BYTES "
+		"COUNT DEPTH | small N | ping N | commit SLAB COUNT | lookup LENGTH N\n");
 	return 2;
 }
