@@ -310,9 +310,10 @@ static json_t *plan_document_live(const struct plan_live *live)
 						plan_document_ratio(plan_switch_ratio(s))));
 	}
 
-	return json_pack("{s:o,s:o,s:s}", "links",
+	return json_pack("{s:o,s:o,s:f,s:s}", "links",
 			 plan_document_measures(live->links, live->link_count), "switches",
-			 switches, "note", live->note);
+			 switches, "nvme_logical_by_stored_ratio", live->nvme_ratio, "note",
+			 live->note);
 }
 
 int plan_document_json(const struct plan_request *request, const struct plan_point *points,

@@ -130,6 +130,34 @@ static int plan_live_read_tiers(struct ctl *ctl, struct plan_hardware *hardware)
 	return CTL_DONE;
 }
 
+/* What is in NVMe before the scratch blocks come. */
+static int plan_live_read_ratio(struct ctl *ctl, double *ratio)
+{
+	struct query tiers;
+	int status = query_all(ctl->hbm, HBM_QUERY_TIERS, &tiers);
+	if (status != 0)
+		return ctl_refused(ctl->hbm, "tiers", status);
+
+	*ratio = 1;
+	for (size_t i = 0; i < tiers.count; i++) {
+		const struct hbm_wire_tier *tier = query_record(&tiers, i);
+		if (tier->tier == HBM_TIER_NVME && tier->bytes > 0)
+			*ratio = (double)tier->logical_bytes / (double)tier->bytes;
+	}
+
+	query_clear(&tiers);
+
+	return CTL_DONE;
+}
+
+/* Of a KV cache that is encoded anyway, what that saves is in the plan already. */
+static void plan_live_use_ratio(struct plan_request *request, double ratio)
+{
+	double bytes = (double)request->hardware.nvme_bytes * ratio;
+	if (request->load.encoding_bits == 0)
+		request->hardware.nvme_bytes = (uint64_t)bytes;
+}
+
 static void plan_live_use_rate(double measured, double *rate)
 {
 	if (measured > 0)
@@ -156,6 +184,8 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 
 	int r = ctl_connect(ctl);
 	if (r == CTL_DONE)
+		r = plan_live_read_ratio(ctl, &live.nvme_ratio);
+	if (r == CTL_DONE)
 		r = plan_switch_perform(ctl, request->switch_bytes, &live);
 	if (r == CTL_DONE)
 		r = plan_live_read_devices(ctl, request);
@@ -171,6 +201,7 @@ int plan_live_measure(struct ctl *ctl, struct plan_request *request, struct plan
 			plan_live_switch_theory(&theory, &live.switches[i]);
 
 	plan_live_use_rates(&request->hardware, rates);
+	plan_live_use_ratio(request, live.nvme_ratio);
 	*out = live;
 
 	return CTL_DONE;

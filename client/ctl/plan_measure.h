@@ -27,5 +27,8 @@ struct plan_live {
 	size_t link_count;
 	struct plan_switch switches[PLAN_SWITCHES_MAX];
 	size_t switch_count;
+	/* What blocks were before they were encoded, for each byte that they take of NVMe; 1
+	 * where it has none. */
+	double nvme_ratio;
 	char note[160]; /* why a tier was not measured, or "" */
 };

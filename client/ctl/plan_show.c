@@ -442,6 +442,8 @@ static int plan_show_live(const struct plan_live *live)
 	int r = plan_show_links(live);
 	if (r == 0 && live->switch_count)
 		r = plan_show_switches(live);
+	if (live->nvme_ratio != 1)
+		printf("NVMe holds %.2f bytes of KV for each byte of it\n", live->nvme_ratio);
 	if (*live->note)
 		printf("%s\n", live->note);
 

@@ -13,6 +13,7 @@
 
 #include "client/plan/gpu.h"
 #include "client/plan/model.h"
+#include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
 #include <jansson.h>
@@ -429,6 +430,41 @@ static void test_live(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* Blocks of zeros that are encoded take one sixteenth of NVMe: it holds as much more. */
+static void test_live_counts_what_encoded_blocks_take(void **state)
+{
+	(void)state;
+	enum { BLOCK = 64 << 10, BLOCKS = 4 };
+	const struct hbm_namespace_options options = {
+		.model = "zeros", .block_bytes = BLOCK, .encoding = HBM_ENCODING_LOSSLESS};
+	static const char zeros[BLOCK];
+	struct hbm_block blocks[BLOCKS];
+	struct hbm_segment segments[BLOCKS];
+	struct kv kv;
+
+	spawn_start(&daemon_, NULL, NULL);
+	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		kv_write(&kv, hbm_region_address(kv.region) + i * BLOCK, zeros, BLOCK);
+	kv_blocks(&kv, 0, 1, BLOCKS, 0, blocks, segments);
+	assert_int_equal(hbm_store(kv.hbm, kv.ns, blocks, BLOCKS, NULL), 0);
+	kv_push_to_nvme(&kv);
+
+	json_t *document = plan_json("--model Llama-3.2-1B --params 1M --gpu L4 --context 1K "
+				     "--nvme 1GB@1 --live --switch-bytes 8MiB");
+	assert_true(real(json_object_get(document, "live"), "nvme_logical_by_stored_ratio") == 16);
+	assert_true(real(json_object_get(document, "hardware"), "nvme_bytes") == 1 << 30);
+	json_decref(document);
+
+	document = plan_json("--model Llama-3.2-1B --params 1M --gpu L4 --context 1K --encoding "
+			     "fp8 --nvme 1GB@1 --live --switch-bytes 8MiB");
+	assert_true(real(json_object_get(document, "hardware"), "nvme_bytes") == 64 << 20);
+	json_decref(document);
+	kv_close(&kv);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* A tier that cannot take the bytes is left out, and the reason said; here with a
  * model that fits on no device, which is measured all the same. */
 static void test_live_leaves_out_what_does_not_fit(void **state)
@@ -469,6 +505,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_live_without_a_daemon, stage_setup,
 						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_live, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_live_counts_what_encoded_blocks_take,
+						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_live_leaves_out_what_does_not_fit, stage_setup,
 						stage_teardown),
 	};
