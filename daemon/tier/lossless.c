@@ -162,8 +162,7 @@ static uint64_t lossless_decode_chunk(struct lossless *lossless, unsigned char *
 	for (unsigned i = 0; i < element; i++) {
 		uint64_t count = lossless_plane_bytes(bytes, element, i);
 		uint64_t size = lossless_size(from + i * FIELD);
-		if (size > room - at || size > count ||
-		    !lossless_decode_plane(lossless, count, from + at, size))
+		if (size > room - at || !lossless_decode_plane(lossless, count, from + at, size))
 			return 0;
 
 		lossless_join(to + i, lossless->plane, count, element);

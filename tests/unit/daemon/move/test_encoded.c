@@ -8,13 +8,16 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/cache/cache.h"
 #include "daemon/move/move.h"
 #include "daemon/move/pump.h"
+#include "daemon/tier/nvme_file.h"
 #include "daemon/tier/tier.h"
 #include "tests/support/traffic.h"
 
@@ -128,6 +131,23 @@ static void test_they_take_less_of_the_disk(void **state)
 	traffic_end(traffic);
 }
 
+/* Zeros are encoded into less than a hundred bytes, and what follows them is no memory of
+ * another block. */
+static void assert_padded(struct traffic *traffic)
+{
+	const struct block *block = cache_block(cache_of(traffic), traffic_find(traffic, 0, 1));
+	unsigned char bytes[EXTENT_UNIT];
+	int fd = open(traffic->rig.file, O_RDONLY | O_CLOEXEC);
+
+	assert_in_range(fd, 0, INT32_MAX);
+	assert_int_equal(
+		pread(fd, bytes, sizeof(bytes), (off_t)(NVME_HEAD + tier_offset(block->unit))),
+		sizeof(bytes));
+	close(fd);
+	for (size_t i = 100; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], 0);
+}
+
 /* Without copies it is encoded again, into an extent of the size that is known. */
 static void test_the_size_is_known_the_second_time(void **state)
 {
@@ -145,6 +165,7 @@ static void test_the_size_is_known_the_second_time(void **state)
 		assert_takes(nvme, 0, 0);
 		push_down(traffic);
 		assert_takes(nvme, BLOCKS, bytes);
+		assert_padded(traffic);
 	}
 
 	assert_int_equal(bytes_of(traffic, HBM_LINK_ENCODE), 4 * BLOCKS * BLOCK);
