@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device_code: launches the library's kernels on a stream of the caller. What a kernel
+ * device_code: see device_code.h. Launches the library's kernels on a stream of the caller. What a kernel
  * that cannot be loaded would have done, plain copies do where they can. Lists are checked
  * whole before the first launch.
  */
+#include "client/device_code.h"
+
 #include "client/connection.h"
 #include "client/device.h"
 #include "client/error.h"
@@ -213,28 +215,73 @@ static int device_code_check_units(struct hbm *hbm, const struct hbm_piece *piec
 
 /* ---- The calls ---- */
 
-static int device_code_move(struct hbm *hbm, uint32_t device, const struct copier *how,
-			    bool (*move)(const struct copier *, const void *, size_t),
-			    const void *list, size_t count)
+int hbm_device_code_run(struct hbm *hbm, uint32_t device, device_code_fn *fn, const void *arg)
 {
-	struct copier copier = *how;
 	struct gpu *gpu = &hbm->gpu;
 	int r = hbm_use_device(hbm, device);
-	bool entered, moved;
+	bool entered;
 
 	if (r)
 		return r;
 
-	copier.gpu = gpu;
-	copier.kernels = &gpu->kernels[device];
 	entered = hbm_gpu_enter(gpu, device);
-	moved = entered && move(&copier, list, count);
-	if (!moved)
+	if (!entered || !fn(gpu, device, arg))
 		r = hbm_fail_device(hbm, gpu->failed_call, gpu->failed_result);
 	if (entered)
 		hbm_gpu_leave(gpu);
 
 	return r;
+}
+
+struct code_needed {
+	enum kernel kernel;
+	device_code_fn *fn;
+	const void *arg;
+};
+
+static bool device_code_load_and_run(struct gpu *gpu, uint32_t device, const void *arg)
+{
+	const struct code_needed *needed = arg;
+
+	return hbm_gpu_check(gpu, "cuModuleLoadData",
+			     kernels_load(&gpu->kernels[device], gpu->driver, needed->kernel)) &&
+	       needed->fn(gpu, device, needed->arg);
+}
+
+int hbm_device_code_need(struct hbm *hbm, uint32_t device, enum kernel kernel, const char *what,
+			 device_code_fn *fn, const void *arg)
+{
+	const struct code_needed needed = {kernel, fn, arg};
+	int r = hbm_device_code_run(hbm, device, device_code_load_and_run, &needed);
+	CUresult why;
+
+	if (r != HBM_DEVICE)
+		return r;
+
+	why = kernels_refused(&hbm->gpu.kernels[device], kernel);
+
+	return why == CUDA_SUCCESS ? r
+				   : hbm_fail(hbm, HBM_UNSUPPORTED,
+					      "the driver refuses the device code of %s: %s", what,
+					      driver_error_name(hbm->gpu.driver, why));
+}
+
+struct code_move {
+	const struct copier *how;
+	bool (*move)(const struct copier *, const void *, size_t);
+	const void *list;
+	size_t count;
+};
+
+static bool device_code_move_on(struct gpu *gpu, uint32_t device, const void *arg)
+{
+	const struct code_move *move = arg;
+	struct copier copier = *move->how;
+
+	copier.gpu = gpu;
+	copier.kernels = &gpu->kernels[device];
+
+	return move->move(&copier, move->list, move->count);
 }
 
 static int device_code_pieces(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces,
@@ -245,7 +292,10 @@ static int device_code_pieces(struct hbm *hbm, uint32_t device, const struct hbm
 	if (r == 0)
 		r = device_code_check_pieces(hbm, pieces, count, how->flat);
 
-	return r ? r : device_code_move(hbm, device, how, device_code_move_pieces, pieces, count);
+	return r ? r
+		 : hbm_device_code_run(
+			   hbm, device, device_code_move_on,
+			   &(struct code_move){how, device_code_move_pieces, pieces, count});
 }
 
 static int device_code_rows(struct hbm *hbm, uint32_t device, const struct hbm_rows *rows,
@@ -256,7 +306,9 @@ static int device_code_rows(struct hbm *hbm, uint32_t device, const struct hbm_r
 	if (r == 0)
 		r = device_code_check_rows(hbm, rows, how->flat);
 
-	return r ? r : device_code_move(hbm, device, how, device_code_move_rows, rows, 1);
+	return r ? r
+		 : hbm_device_code_run(hbm, device, device_code_move_on,
+				       &(struct code_move){how, device_code_move_rows, rows, 1});
 }
 
 int hbm_gather(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces, size_t count,
@@ -301,10 +353,9 @@ int hbm_checksum(struct hbm *hbm, uint32_t device, const struct hbm_piece *piece
 		r = device_code_check_pieces(hbm, pieces, count, 0);
 	if (r == 0)
 		r = device_code_check_units(hbm, pieces, count, sum);
-	if (r == 0)
-		r = device_code_move(hbm, device, &how, device_code_sum, pieces, count);
-	if (r == HBM_DEVICE && hbm->gpu.kernels[device].refused[MODULE_checksum] != CUDA_SUCCESS)
-		return hbm_fail(hbm, HBM_UNSUPPORTED, "the driver refuses the checksum's code");
 
-	return r;
+	return r ? r
+		 : hbm_device_code_need(hbm, device, KERNEL_checksum_pieces, "checksums",
+					device_code_move_on,
+					&(struct code_move){&how, device_code_sum, pieces, count});
 }

@@ -377,6 +377,89 @@ HBM_API int hbm_scatter_rows(struct hbm *hbm, uint32_t device, const struct hbm_
 HBM_API int hbm_checksum(struct hbm *hbm, uint32_t device, const struct hbm_piece *pieces,
 			 size_t count, uint64_t sum, void *stream);
 
+/* ---- Encodings ---- */
+
+/*
+ * Blocks of fewer bytes for the cache, made by kernels on a stream of the caller, as above;
+ * what the daemon stores is the encoded block. The namespace has the encoding, so that no
+ * block is taken for one of another:
+ *
+ * open:	hbm_namespace_open() with the encoding, block_bytes = hbm_encoded_bytes() and
+ * 		logical_bytes = hbm_encoded_bytes() for HBM_ENCODING_RAW.
+ * store:	hbm_encode() to a committed range of a region; hbm_submit_store() of that range,
+ * 		when the stream is done or with a ready fence that it sets.
+ * load:	hbm_load() or hbm_submit_load() to such a range; when it has ended, or behind its
+ * 		fence on the stream, hbm_decode().
+ *
+ * RAW, LOSSLESS: the numbers as they are, gathered; what LOSSLESS saves, the daemon saves.
+ * Where the driver refuses the device code, copies take its place; nothing takes that of the
+ * others.
+ *
+ * FP8: e4m3, with a scale for each head of each plane: its largest magnitude, amax, becomes
+ * 448 (Micikevicius et al., FP8 Formats for Deep Learning, 2022). A number comes back with
+ * an error of at most 1/16 of its magnitude or, below amax / 28672, of amax / 458752. NaN
+ * stays NaN; infinities become amax. A head whose amax is below 2^-110 may come back as 0.
+ * 0.50 of the bytes.
+ *
+ * INT8, INT4: `group` numbers share the lowest of them and a step, of 16 bits each: keys of
+ * a channel, which few channels far larger than the rest leave alone; values of a token
+ * (Liu et al., KIVI, 2024; Hooper et al., KVQuant, 2024). A number comes back with an error
+ * of at most half a step: of 1/510 of the group's range with INT8, of 1/30 with INT4, as the
+ * step is rounded up by at most 1/128 (bf16), or by 1/1024 or 2^-24 (fp16). NaN comes back as the lowest
+ * number of its group, infinities as the lowest or the highest; finite numbers stay finite.
+ * 0.53 and 0.31 of the bytes, if a block has as many tokens as a group has numbers; more
+ * with fewer.
+ *
+ * Beside these errors, what comes back is rounded to bf16 or fp16: by 2^-8 or 2^-11 of its
+ * magnitude. The same numbers give the same bytes, whatever the device: unused bytes of an
+ * encoded block are zeros. Encoding what was decoded need not.
+ */
+enum hbm_number { HBM_NUMBER_BF16, HBM_NUMBER_FP16 };
+
+/* What a block holds: for each layer a plane of keys and one of values, each
+ * [tokens][heads][head_dim], contiguous. A cache that is [heads][tokens][head_dim] has
+ * layers * heads layers of one head here. Blocks have at most 2^48 bytes. */
+struct hbm_kv_shape {
+	uint32_t layers, tokens, heads, head_dim; /* heads of KV, not of queries */
+	enum hbm_number number;
+	uint32_t group; /* even; 0: 64 for INT8, 32 for INT4; other encodings ignore it */
+	bool keys_only; /* no planes of values, as of the latents of MLA */
+};
+
+/* Device addresses of a layer's planes, aligned to 2 bytes; keys_only: values is ignored. */
+struct hbm_kv_layer {
+	uint64_t keys, values;
+};
+
+/* Bytes of an encoded block, a multiple of 4 KiB. 0: the shape has no numbers or too many,
+ * its group is odd, or there is no such encoding. */
+HBM_API uint64_t hbm_encoded_bytes(enum hbm_encoding encoding, const struct hbm_kv_shape *shape);
+/* Encodes what is at `layers`, an array of shape->layers, to hbm_encoded_bytes() of device
+ * memory at `encoded`, or decodes it back. `encoded` is aligned to 16 bytes, and overlaps no
+ * plane. The arrays are read before the call returns. HBM_UNSUPPORTED: the driver refuses
+ * the device code of FP8, INT8 or INT4: use RAW. Nothing was queued then. */
+HBM_API int hbm_encode(struct hbm *hbm, uint32_t device, enum hbm_encoding encoding,
+		       const struct hbm_kv_shape *shape, const struct hbm_kv_layer *layers,
+		       uint64_t encoded, void *stream);
+HBM_API int hbm_decode(struct hbm *hbm, uint32_t device, enum hbm_encoding encoding,
+		       const struct hbm_kv_shape *shape, const struct hbm_kv_layer *layers,
+		       uint64_t encoded, void *stream);
+
+/* ---- Compaction ---- */
+
+/* Copies the tokens or heads that an engine keeps, in the order of `indices`, from planes of
+ * `shape` to planes of `kept` tokens or heads, which overlap none of the first. `indices` is
+ * device memory, aligned to 4 bytes: `kept` numbers of 32 bits, the same for all layers; for
+ * a choice of its own each layer has a call of its own, with shape->layers 1. An index that
+ * does not exist leaves its token or head as it was. kept: at most as many as there are.
+ * HBM_UNSUPPORTED: the driver refuses the device code. */
+HBM_API int hbm_compact_tokens(struct hbm *hbm, uint32_t device, const struct hbm_kv_shape *shape,
+			       const struct hbm_kv_layer *from, const struct hbm_kv_layer *to,
+			       uint64_t indices, uint32_t kept, void *stream);
+HBM_API int hbm_compact_heads(struct hbm *hbm, uint32_t device, const struct hbm_kv_shape *shape,
+			      const struct hbm_kv_layer *from, const struct hbm_kv_layer *to,
+			      uint64_t indices, uint32_t kept, void *stream);
+
 /* ---- Landing ---- */
 
 /*

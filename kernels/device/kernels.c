@@ -22,6 +22,22 @@ static const char *const module_texts[] = {
 #undef MODULE_TEXT
 };
 
+/* Whether the answer is about the code, and will be the same the next time. */
+static bool kernels_is_refusal(CUresult result)
+{
+	switch (result) {
+	case CUDA_ERROR_INVALID_IMAGE:
+	case CUDA_ERROR_NO_BINARY_FOR_GPU:
+	case CUDA_ERROR_INVALID_PTX:
+	case CUDA_ERROR_JIT_COMPILER_NOT_FOUND:
+	case CUDA_ERROR_UNSUPPORTED_PTX_VERSION:
+	case CUDA_ERROR_NOT_FOUND:
+		return true;
+	default:
+		return false;
+	}
+}
+
 CUresult kernels_load(struct kernels *kernels, const struct driver *driver, enum kernel kernel)
 {
 	const enum kernel_module module = kernel_list[kernel].module;
@@ -34,9 +50,15 @@ CUresult kernels_load(struct kernels *kernels, const struct driver *driver, enum
 						     kernels->modules[module],
 						     kernel_list[kernel].entry);
 
-	kernels->refused[module] = result;
+	if (kernels_is_refusal(result))
+		kernels->refused[module] = result;
 
 	return result;
+}
+
+CUresult kernels_refused(const struct kernels *kernels, enum kernel kernel)
+{
+	return kernels->refused[kernel_list[kernel].module];
 }
 
 CUresult kernels_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,

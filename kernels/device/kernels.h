@@ -2,6 +2,7 @@
 /*
  * kernels: the device code of one context, each module loaded when a kernel of it is first
  * launched. A module that the driver refuses is not tried again: the caller does without.
+ * A failure that passes, as for want of memory, is no refusal.
  *
  * All calls are made with the context current, and by one thread at a time.
  */
@@ -42,6 +43,9 @@ static inline uint32_t kernel_blocks(uint64_t threads, uint32_t most)
 
 /* Loads the kernel's module unless that was tried before; the driver's answer. */
 CUresult kernels_load(struct kernels *kernels, const struct driver *driver, enum kernel kernel);
+/* Why the driver refuses the kernel's module; CUDA_SUCCESS: it does not, as far as is
+ * known. */
+CUresult kernels_refused(const struct kernels *kernels, enum kernel kernel);
 /* Launches it, loaded or not; `job` is its struct of jobs.h, and is copied. */
 CUresult kernels_launch(struct kernels *kernels, const struct driver *driver, CUstream stream,
 			enum kernel kernel, struct kernel_grid grid, void *job);

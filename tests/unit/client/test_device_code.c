@@ -13,74 +13,14 @@
 #include <string.h>
 
 #include "kernels/device/checksum.h"
-#include "tests/support/client_region.h"
+#include "tests/support/client_rig.h"
 #include "tests/support/fake_stage.h"
-#include "tests/support/seed.h"
 
 #include <hbm/hbm.h>
 
 #define FLAT (SLAB / 2)
 
-struct rig {
-	CUcontext context;
-	CUstream stream;
-	struct hbm_region *region;
-	uint64_t memory;
-	unsigned char *image; /* what the slab should hold */
-};
-
-static void rig_open(struct rig *rig)
-{
-	struct seed seed;
-
-	rig->region = client_region_make(1);
-	assert_int_equal(client_region_commit(rig->region, 0, 1), 0);
-	rig->memory = hbm_region_address(rig->region);
-	rig->image = malloc(SLAB);
-	assert_non_null(rig->image);
-
-	seed_open(&seed, "device_code");
-	for (size_t i = 0; i < SLAB; i++)
-		rig->image[i] = (unsigned char)seed_next(&seed);
-	assert_int_equal(soft.poke(0, rig->memory, rig->image, SLAB), 0);
-
-	assert_int_equal(fake.driver->cuDevicePrimaryCtxRetain(&rig->context, 0), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(rig->context), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuStreamCreate(&rig->stream, CU_STREAM_NON_BLOCKING),
-			 CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
-}
-
-static void rig_check(struct rig *rig)
-{
-	unsigned char *seen = malloc(SLAB);
-
-	assert_non_null(seen);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(rig->context), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuStreamSynchronize(rig->stream), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
-	assert_int_equal(soft.peek(seen, 0, rig->memory, SLAB), 0);
-	assert_memory_equal(seen, rig->image, SLAB);
-	free(seen);
-}
-
-static void rig_close(struct rig *rig)
-{
-	CUcontext current;
-
-	assert_int_equal(fake.driver->cuCtxGetCurrent(&current), CUDA_SUCCESS);
-	assert_null(current);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(rig->context), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuStreamDestroy(rig->stream), CUDA_SUCCESS);
-	assert_int_equal(fake.driver->cuCtxSetCurrent(NULL), CUDA_SUCCESS);
-	assert_int_equal(hbm_region_destroy(hbm, rig->region), 0);
-	hbm = hbm_close(hbm); /* unloads in a context that others use, too */
-	assert_int_equal(soft.live("modules"), 0);
-	assert_int_equal(fake.driver->cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
-	free(rig->image);
-}
-
-static void move_pieces(struct rig *rig, size_t count, bool scatter)
+static void move_pieces(struct client_rig *rig, size_t count, bool scatter)
 {
 	struct hbm_piece pieces[300];
 	uint64_t at = FLAT + 1;
@@ -97,10 +37,10 @@ static void move_pieces(struct rig *rig, size_t count, bool scatter)
 	assert_int_equal((scatter ? hbm_scatter : hbm_gather)(hbm, 0, pieces, count,
 							      rig->memory + FLAT + 1, rig->stream),
 			 0);
-	rig_check(rig);
+	client_rig_check(rig);
 }
 
-static void move_rows(struct rig *rig, struct hbm_rows rows, bool scatter)
+static void move_rows(struct client_rig *rig, struct hbm_rows rows, bool scatter)
 {
 	for (uint64_t i = 0; i < rows.count; i++) {
 		unsigned char *row = rig->image + rows.address + i * rows.stride;
@@ -113,10 +53,10 @@ static void move_rows(struct rig *rig, struct hbm_rows rows, bool scatter)
 	assert_int_equal((scatter ? hbm_scatter_rows : hbm_gather_rows)(
 				 hbm, 0, &rows, rig->memory + FLAT, rig->stream),
 			 0);
-	rig_check(rig);
+	client_rig_check(rig);
 }
 
-static void move_all(struct rig *rig)
+static void move_all(struct client_rig *rig)
 {
 	static const struct hbm_rows rows[] = {
 		{0, 8192, 4096, 100}, {5, 1001, 77, 300}, {64, 0, 16, 9},
@@ -135,31 +75,31 @@ static void move_all(struct rig *rig)
 
 static void test_kernels(void **state)
 {
-	struct rig rig;
+	struct client_rig rig;
 
 	(void)state;
-	rig_open(&rig);
+	client_rig_open(&rig);
 	assert_int_equal(soft.calls("cuModuleLoadData"), 0);
 	move_all(&rig);
 	assert_int_equal(soft.calls("cuModuleLoadData"), 1);
 	assert_int_equal(soft.calls("cuMemcpyDtoDAsync"), 0);
 	assert_int_equal(soft.calls("cuMemcpy2DAsync"), 0);
-	rig_close(&rig);
+	client_rig_close(&rig);
 }
 
 static void test_copies_take_their_place(void **state)
 {
-	struct rig rig;
+	struct client_rig rig;
 
 	(void)state;
-	rig_open(&rig);
+	client_rig_open(&rig);
 	assert_int_equal(soft.fail_nth("cuModuleLoadData", 1, CUDA_ERROR_NO_BINARY_FOR_GPU), 0);
 	move_all(&rig);
 	assert_int_equal(soft.calls("cuModuleLoadData"), 1);
 	assert_int_equal(soft.calls("cuLaunchKernel"), 0);
 	assert_in_range(soft.calls("cuMemcpyDtoDAsync"), 1, 1000);
 	assert_in_range(soft.calls("cuMemcpy2DAsync"), 1, 100);
-	rig_close(&rig);
+	client_rig_close(&rig);
 }
 
 /* More pieces than launches take, exactly as many, one and none, where another sum was. */
@@ -167,10 +107,10 @@ static void test_checksum(void **state)
 {
 	static const size_t counts[] = {300, 2 * CHECKSUM_PIECES, CHECKSUM_PIECES, 1, 0};
 	struct hbm_piece pieces[300];
-	struct rig rig;
+	struct client_rig rig;
 
 	(void)state;
-	rig_open(&rig);
+	client_rig_open(&rig);
 	for (size_t i = 0; i < 300; i++)
 		pieces[i] = (struct hbm_piece){rig.memory + i * 3008, i * 32 % 1008};
 
@@ -186,36 +126,36 @@ static void test_checksum(void **state)
 		assert_int_equal(
 			hbm_checksum(hbm, 0, pieces, counts[i], rig.memory + FLAT + 8, rig.stream),
 			0);
-		rig_check(&rig);
+		client_rig_check(&rig);
 	}
 
 	pieces[0].bytes = 8;
 	assert_int_equal(hbm_checksum(hbm, 0, pieces, 1, rig.memory, rig.stream), HBM_INVALID);
 	assert_int_equal(hbm_checksum(hbm, 0, pieces + 1, 1, rig.memory + 4, rig.stream),
 			 HBM_INVALID);
-	rig_close(&rig);
+	client_rig_close(&rig);
 }
 
 static void test_checksum_without_kernels(void **state)
 {
 	const struct hbm_piece piece = {0};
-	struct rig rig;
+	struct client_rig rig;
 
 	(void)state;
-	rig_open(&rig);
+	client_rig_open(&rig);
 	assert_int_equal(soft.fail_nth("cuModuleLoadData", 1, CUDA_ERROR_NO_BINARY_FOR_GPU), 0);
 	assert_int_equal(hbm_checksum(hbm, 0, &piece, 1, rig.memory, rig.stream), HBM_UNSUPPORTED);
-	rig_check(&rig);
-	rig_close(&rig);
+	client_rig_check(&rig);
+	client_rig_close(&rig);
 }
 
 static void test_failures(void **state)
 {
 	static const char *const names[] = {"cuLaunchKernel", "cuCtxGetCurrent", "cuCtxSetCurrent"};
-	struct rig rig;
+	struct client_rig rig;
 
 	(void)state;
-	rig_open(&rig);
+	client_rig_open(&rig);
 	move_pieces(&rig, 1, false);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct hbm_piece piece = {rig.memory, 16};
@@ -226,8 +166,8 @@ static void test_failures(void **state)
 		assert_non_null(strstr(hbm_error(hbm), names[i]));
 	}
 
-	rig_check(&rig);
-	rig_close(&rig);
+	client_rig_check(&rig);
+	client_rig_close(&rig);
 }
 
 static void test_nonsense(void **state)
