@@ -3,8 +3,8 @@
  * encoding: where what is in an encoded block. First the scales of all planes, layer by
  * layer and keys before values; from the next multiple of 16 on their codes, in the same
  * order; then zeros to the next multiple of 4 KiB. Scales are those of
- * kernels/device/integer.h and kernels/device/fp8.h.
- * Blocks that are raw or lossless have no scales, and codes are the numbers themselves.
+ * kernels/device/integer.h and kernels/device/fp8.h. Blocks that are raw or lossless have no
+ * scales, and codes are the numbers themselves.
  */
 #pragma once
 
