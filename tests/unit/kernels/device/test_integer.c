@@ -231,6 +231,11 @@ static void test_largest(void **state)
 		for (unsigned k = 0; k < 128; k++)
 			numbers_of(&rig, 0)[k] =
 				(uint16_t)((i & 2 ? 0x7bff : 0x7f7f) - seed_below(&rig.seed, 99));
+		for (unsigned k = 0; k < 128; k += 64) {
+			numbers_of(&rig, 0)[k] = i & 2 ? 0xfbff : 0x7f00;
+			numbers_of(&rig, 0)[k + 1] = i & 2 ? 0x7bff : 0x7f7f;
+		}
+
 		go_round(&rig, job);
 	}
 
