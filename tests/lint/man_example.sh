@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The example program of libhbm(3) compiles without a warning, links with the library as a user would link it, and does
-# with a running daemon what it says.
+# with a running daemon what it says. The function for encoded blocks compiles.
 set -u
 build=${BUILD:-build}
 page=man/libhbm.3
@@ -15,13 +15,18 @@ fail() {
 }
 
 # Between the marks, without the macros around the text, and with roff's escapes undone.
-sed -n '/^\.\\" example-begin/,/^\.\\" example-end/p' "$page" | grep -v '^\.' |
-	sed -e 's/\\(dq/"/g' -e 's/\\e/\\/g' -e 's/\\&//g' >"$work/example.c"
-[ -s "$work/example.c" ] || fail "is not between its marks"
+text() { # example, snippet
+	sed -n "/^\.\\\\\" $1-begin/,/^\.\\\\\" $1-end/p" "$page" | grep -v '^\.' |
+		sed -e 's/\\(dq/"/g' -e 's/\\e/\\/g' -e 's/\\&//g'
+}
+text example >"$work/example.c"
+text snippet >"$work/snippet.c"
+[ -s "$work/example.c" ] && [ -s "$work/snippet.c" ] || fail "is not between its marks"
 
 flags=(-std=c11 -Wall -Wextra -Wconversion -Wno-sign-conversion -Werror -Iinclude)
 for cc in gcc clang; do
-	! command -v "$cc" >/dev/null || "$cc" "${flags[@]}" -fsyntax-only "$work/example.c" || fail "does not compile with $cc"
+	! command -v "$cc" >/dev/null || "$cc" "${flags[@]}" -fsyntax-only "$work/example.c" "$work/snippet.c" ||
+		fail "does not compile with $cc"
 done
 # A library built with sanitizers wants a program that is, too.
 case $build in
