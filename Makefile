@@ -235,7 +235,7 @@ $(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 $(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) $(addprefix tests/support/,busy.c device_code.c)) $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $(call pack_rpath,lib) $^ -o $@ $(call PKG,liburing jansson) -ldl
+	$(Q)$(LINK) $(call pack_rpath,lib) $^ -o $@ $(call PKG,libxxhash liburing jansson) -ldl
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -307,7 +307,7 @@ coverage-run:
 
 gpu-pack: $(BUILD)/.deps-PACK ## make a folder that proves hbmd on a machine with a GPU and none of our packages
 	@$(SUBMAKE) all $(PACK_PROGRAMS)
-	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh $(PACK)
+	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh tests/gpu/QUESTIONS.md $(PACK)
 	@cp -R tests/data $(PACK)/tests
 	@$(BUILD)/hbmctl replay --generate users=32,turns=6,prompt=6000,reply=600,shared=2048,seed=7 > $(PACK)/trace.jsonl
 	@tests/gpu/pack.sh $(PACK) 60

@@ -4,8 +4,8 @@
  * actor.h. It has a rig once it was told to open the driver, a few slabs, and at most one
  * fd that it holds for others.
  */
-#include "tests/gpu/actor.h"
-#include "tests/gpu/rig.h"
+#include "tests/gpu/act.h"
+
 #include "tests/support/busy.h"
 
 #include <errno.h>
@@ -31,18 +31,7 @@ static struct rig rig;
 static struct slab_map slabs[SLOTS];
 static int held = -1;
 
-/* What was asked, what came with it, and what will be answered. */
-struct scene {
-	struct order order;
-	struct slab_map *slab;
-	int fd; /* came with the order; -1: none */
-	struct answer answer;
-	int answer_fd; /* goes with the answer, and is closed here after that if `closes` */
-	bool closes;
-};
-
-/* Remembers what failed. True: nothing did. */
-static bool act_check(struct scene *scene, const char *call, CUresult result)
+bool act_check(struct scene *scene, const char *call, CUresult result)
 {
 	if (result == CUDA_SUCCESS)
 		return true;
@@ -51,8 +40,6 @@ static bool act_check(struct scene *scene, const char *call, CUresult result)
 		 driver_error_name(rig.driver, result));
 	return false;
 }
-
-#define ACT(scene, name, ...) act_check((scene), #name, rig.driver->name(__VA_ARGS__))
 
 static void act_load(struct scene *scene)
 {
@@ -421,11 +408,18 @@ static void (*const acts[VERBS])(struct scene *scene) = {
 	[VERB_LOSE] = act_lose,
 	[VERB_OPEN_FILE] = act_open_file,
 	[VERB_SET_WORD] = act_set_word,
+	[VERB_RUN_KERNEL] = act_run_kernel,
+	[VERB_MAKE_RDMA] = act_make_rdma,
+	[VERB_FORK] = act_fork,
+	[VERB_IPC_MAKE] = act_ipc_make,
+	[VERB_IPC_OPEN] = act_ipc_open,
+	[VERB_IPC_CLOSE] = act_ipc_close,
+	[VERB_COPY_BATCH] = act_copy_batch,
 };
 
 int actor_play(int socket)
 {
-	struct scene scene = {.fd = -1};
+	struct scene scene = {.rig = &rig, .fd = -1};
 
 	while (message_receive(socket, &scene.order, sizeof(scene.order), &scene.fd)) {
 		if (scene.order.verb >= VERBS)

@@ -50,6 +50,17 @@ enum verb {
 	VERB_LOSE,         /* the held fd */
 	VERB_OPEN_FILE,    /* of every device that may be opened, and nothing else */
 	VERB_SET_WORD,     /* an fd of a page: `value` by the CPU */
+	/* a kernel on all multiprocessors writes the slab for `value` ms; not waited for */
+	VERB_RUN_KERNEL,
+	VERB_MAKE_RDMA, /* as VERB_MAKE, of memory that other devices may read and write */
+	VERB_FORK,      /* a child that does nothing; answers its pid */
+	/* What is not there is answered with CUDA_ERROR_NOT_SUPPORTED. The slab is memory of
+	 * cuMemAlloc; the answer has an fd, with its handle in it. It may be filled and
+	 * compared. */
+	VERB_IPC_MAKE,
+	VERB_IPC_OPEN, /* such an fd, as a slab of `bytes` */
+	VERB_IPC_CLOSE,
+	VERB_COPY_BATCH, /* the slab to another, with flags `value`; answers 1 if all came */
 	VERBS
 };
 

@@ -45,4 +45,16 @@ void costs_vmm(const struct rig *rig, const struct limits *limits);
 void costs_commit(const struct rig *rig, const struct limits *limits);
 void costs_register(const struct rig *rig, const struct limits *limits);
 void costs_copy(const struct rig *rig, const struct limits *limits);
+/* What work of one process waits for while a kernel of another, or of the same, has all
+ * multiprocessors. */
+void costs_beside(const struct rig *rig, const struct limits *limits);
+/* Copies as the two copy queues of a device issue them: a thread for each direction; with
+ * hashing on the thread, and beside commits. */
+void costs_queues(const struct rig *rig, const struct limits *limits);
+/* A block in rows, as an engine has it, by each way there is to copy it. */
+void costs_rows(const struct rig *rig, const struct limits *limits);
+/* What threads hash of memory that a device has just written. */
+void costs_hash(const struct rig *rig, const struct limits *limits);
+/* What device memory registered host memory takes. */
+void costs_pages(const struct rig *rig, const struct limits *limits);
 void costs_disk(const struct limits *limits);

@@ -8,24 +8,17 @@
  */
 #include "tests/gpu/costs.h"
 
+#include "tests/gpu/link.h"
 #include "tests/gpu/record.h"
 
 #include <stdio.h>
-#include <sys/mman.h>
 #include <time.h>
 
-#define SPAN (128 * MIB) /* of host and of device memory, for each direction */
+#define SPAN LINK_SPAN
 #define BATCH 64
 #define POINT_S 0.15
 #define WAIT_BLOCK (512ull << 10) /* the least that a copy queue puts into a batch */
 #define WAITS 1000
-
-struct link {
-	const struct rig *rig;
-	struct slab_map down, up; /* read from, written to */
-	char *host;               /* SPAN to write to, SPAN to read from */
-	CUstream streams[2];      /* D2H, H2D */
-};
 
 enum way { D2H = 1, H2D = 2, BOTH = 3, D2D = 4 };
 
@@ -162,40 +155,6 @@ static void link_wait_cost(const struct link *link, const struct limits *limits,
 			      samples_percentile(&samples, 99), samples.count, cpu);
 	else
 		costs_blame(name);
-}
-
-static bool link_open(struct link *link)
-{
-	const struct rig *rig = link->rig;
-	void *host = mmap(NULL, 2 * SPAN, PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (host == MAP_FAILED)
-		return costs_did(rig, "mmap", CUDA_ERROR_OUT_OF_MEMORY);
-
-	link->host = host;
-
-	return COST(rig, cuMemHostRegister, host, 2 * SPAN, CU_MEMHOSTREGISTER_PORTABLE) &&
-	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->down)) &&
-	       costs_did(rig, "a slab", rig_slab(rig, SPAN, &link->up)) &&
-	       COST(rig, cuStreamCreate, &link->streams[0], CU_STREAM_NON_BLOCKING) &&
-	       COST(rig, cuStreamCreate, &link->streams[1], CU_STREAM_NON_BLOCKING);
-}
-
-static void link_close(struct link *link)
-{
-	for (int i = 0; i < 2; i++) {
-		if (link->streams[i])
-			link->rig->driver->cuStreamDestroy(link->streams[i]);
-	}
-
-	rig_drop(link->rig, &link->down);
-	rig_drop(link->rig, &link->up);
-
-	if (link->host) {
-		link->rig->driver->cuMemHostUnregister(link->host);
-		munmap(link->host, 2 * SPAN);
-	}
 }
 
 void costs_copy(const struct rig *rig, const struct limits *limits)

@@ -13,6 +13,7 @@
  * 	gpu_claims --actor N	an actor on socket N
  */
 #include "tests/gpu/cast.h"
+#include "tests/gpu/claims.h"
 #include "tests/gpu/record.h"
 #include "tests/gpu/rig.h"
 
@@ -25,43 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLAB (8 * MIB)
 #define LARGE (64 * MIB)
 #define LARGE_SLABS 4
-#define NOBODY 65534
 #define READ_ONLY CU_MEM_ACCESS_FLAGS_PROT_READ
-#define READ_WRITE CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-#define IMPORT(into, access) (&(const struct order){VERB_IMPORT, (into), SLAB, (access)})
-#define HOLD (&(const struct order){.verb = VERB_HOLD})
-
-static bool is_soft(void)
-{
-	const char *driver = getenv("HBM_TEST_DRIVER");
-	return !driver || strcmp(driver, "cuda") != 0;
-}
-
-static void sleep_ms(long ms)
-{
-	const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	nanosleep(&time, NULL);
-}
-
-/* PASS or FAIL with the note; where a step was refused, FAIL with that. */
-static void verdict(const char *name, const struct cast *cast, bool holds, const char *note)
-{
-	if (cast->failed)
-		record(name, OUTCOME_FAIL, "%s", cast->failure);
-	else
-		record(name, holds ? OUTCOME_PASS : OUTCOME_FAIL, "%s", note);
-}
-
-/* A process with a slab filled from seed 1. */
-static void make_slab(struct cast *cast)
-{
-	STEP(cast, MAKER, OPEN, .value = 0);
-	STEP(cast, MAKER, MAKE, .bytes = SLAB);
-	STEP(cast, MAKER, FILL, .value = 1);
-}
 
 /* ---- What an fd is worth ---- */
 
@@ -109,13 +76,15 @@ static unsigned device_users(void)
  * importer finds. */
 static bool outlive(struct cast *cast, unsigned *users)
 {
-	make_slab(cast);
-	cast_hand(cast, MAKER, VERB_EXPORT, HOLDER, HOLD);
+	claim_make_slab(cast);
+	cast_hand(cast, MAKER, VERB_EXPORT, HOLDER, CLAIM_HOLD);
 	cast_kill(cast, MAKER);
-	sleep_ms(is_soft() ? 0 : 2000); /* a device that nobody uses is shut down a little later */
+	claim_sleep_ms(claim_is_soft()
+			       ? 0
+			       : 2000); /* a device that nobody uses is shut down a little later */
 	*users = device_users();
 	STEP(cast, READER, OPEN, .value = 0);
-	cast_hand(cast, HOLDER, VERB_GIVE, READER, IMPORT(0, READ_WRITE));
+	cast_hand(cast, HOLDER, VERB_GIVE, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 
 	return STEP(cast, READER, COMPARE, .value = 1) == 1;
 }
@@ -127,8 +96,9 @@ static void claim_outlives_with_user(const char *name)
 
 	STEP(&cast, WATCHER, OPEN, .value = 0);
 	bool same = outlive(&cast, &users);
-	verdict(name, &cast, same,
-		same ? "contents kept while another process used the device" : "contents lost");
+	claim_verdict(name, &cast, same,
+		      same ? "contents kept while another process used the device"
+			   : "contents lost");
 	cast_close(&cast);
 }
 
@@ -139,10 +109,10 @@ static void claim_outlives_alone(const char *name)
 	bool same = outlive(&cast, &users);
 	const char *saw = cast.failed ? cast.failure : same ? "contents kept" : "contents lost";
 
-	if (is_soft() && same)
+	if (claim_is_soft() && same)
 		record(name, OUTCOME_UNSUPPORTED,
 		       "the soft device is not shut down with its last user (%s)", saw);
-	else if (is_soft())
+	else if (claim_is_soft())
 		record(name, OUTCOME_FAIL, "%s", saw);
 	else
 		record(name, OUTCOME_SEEN, "%s; processes seen with a device open: %u", saw, users);
@@ -155,7 +125,7 @@ static void claim_outlives_with_file(const char *name)
 	struct cast cast = {.failed = false};
 	unsigned users = 0;
 
-	if (is_soft()) {
+	if (claim_is_soft()) {
 		record(name, OUTCOME_UNSUPPORTED, "the soft device has no device file");
 		return;
 	}
@@ -169,8 +139,8 @@ static void claim_outlives_with_file(const char *name)
 	}
 
 	bool same = outlive(&cast, &users);
-	verdict(name, &cast, same,
-		same ? "contents kept with a device file held open" : "contents lost");
+	claim_verdict(name, &cast, same,
+		      same ? "contents kept with a device file held open" : "contents lost");
 	cast_close(&cast);
 }
 
@@ -179,22 +149,22 @@ static void claim_no_context_needed(const char *name)
 	struct cast cast = {.failed = false};
 
 	STEP(&cast, MAKER, LOAD, .value = 0);
-	STEP(&cast, MAKER, MAKE, .bytes = SLAB);
+	STEP(&cast, MAKER, MAKE, .bytes = CLAIM_SLAB);
 	STEP(&cast, READER, OPEN, .value = 0);
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 	STEP(&cast, READER, FILL, .value = 3);
 	bool same = STEP(&cast, READER, COMPARE, .value = 3) == 1;
-	verdict(name, &cast, same,
-		"created and exported by a process without a context, used by another");
+	claim_verdict(name, &cast, same,
+		      "created and exported by a process without a context, used by another");
 	cast_close(&cast);
 }
 
 static void claim_another_user(const char *name)
 {
-	const struct order open = {.verb = VERB_OPEN, .value = NOBODY};
+	const struct order open = {.verb = VERB_OPEN, .value = CLAIM_NOBODY};
 	struct cast cast = {.failed = false};
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	const struct answer answer = cast_try(&cast, READER, &open);
 	if (!cast.failed && answer.status != 0) {
 		record(name, OUTCOME_UNSUPPORTED, "uid 65534 cannot use the device at all: %s",
@@ -203,11 +173,11 @@ static void claim_another_user(const char *name)
 		return;
 	}
 
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 	bool same = STEP(&cast, READER, COMPARE, .value = 1) == 1;
 	STEP(&cast, READER, FILL, .value = 2);
 	same = STEP(&cast, MAKER, COMPARE, .value = 2) == 1 && same;
-	verdict(name, &cast, same, "made by uid 0, imported, read and written by uid 65534");
+	claim_verdict(name, &cast, same, "made by uid 0, imported, read and written by uid 65534");
 	cast_close(&cast);
 }
 
@@ -216,11 +186,11 @@ static void claim_second_import(const char *name)
 	struct cast cast = {.failed = false};
 	char note[120];
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	STEP(&cast, READER, OPEN, .value = 0);
 	int fd = cast_fetch(&cast, MAKER, &(const struct order){.verb = VERB_EXPORT});
-	uint64_t first = cast_step_fd(&cast, READER, IMPORT(0, READ_WRITE), fd);
-	uint64_t second = cast_step_fd(&cast, READER, IMPORT(1, READ_WRITE), fd);
+	uint64_t first = cast_step_fd(&cast, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE), fd);
+	uint64_t second = cast_step_fd(&cast, READER, CLAIM_IMPORT(1, CLAIM_READ_WRITE), fd);
 	STEP(&cast, READER, FILL, .slot = 0, .value = 4);
 	bool same = STEP(&cast, READER, COMPARE, .slot = 1, .value = 4) == 1;
 	STEP(&cast, READER, DROP, .slot = 0);
@@ -231,7 +201,7 @@ static void claim_second_import(const char *name)
 	if (cast.failed)
 		record(name, OUTCOME_SEEN, "not possible: %s", cast.failure);
 	else
-		verdict(name, &cast, same, note);
+		claim_verdict(name, &cast, same, note);
 
 	if (fd >= 0)
 		close(fd);
@@ -243,18 +213,18 @@ static void claim_export_again(const char *name)
 {
 	struct cast cast = {.failed = false};
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	STEP(&cast, READER, OPEN, .value = 0);
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 	STEP(&cast, WATCHER, OPEN, .value = 0);
 	cast_kill(&cast, MAKER);
-	cast_hand(&cast, READER, VERB_EXPORT, WATCHER, IMPORT(0, READ_WRITE));
+	cast_hand(&cast, READER, VERB_EXPORT, WATCHER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 	bool same = STEP(&cast, WATCHER, COMPARE, .value = 1) == 1;
 	if (cast.failed)
 		record(name, OUTCOME_SEEN, "not possible: %s", cast.failure);
 	else
-		verdict(name, &cast, same,
-			"exported by an importer after its maker's death, with its contents");
+		claim_verdict(name, &cast, same,
+			      "exported by an importer after its maker's death, with its contents");
 
 	cast_close(&cast);
 }
@@ -265,13 +235,13 @@ static void claim_two_addresses(const char *name)
 {
 	struct cast cast = {.failed = false};
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	STEP(&cast, MAKER, MAP_AGAIN, .slot = 1, .value = 0);
 	STEP(&cast, MAKER, FILL, .slot = 1, .value = 5);
 	bool same = STEP(&cast, MAKER, COMPARE, .slot = 0, .value = 5) == 1;
 	STEP(&cast, MAKER, DROP, .slot = 1);
 	same = STEP(&cast, MAKER, COMPARE, .slot = 0, .value = 5) == 1 && same;
-	verdict(name, &cast, same, "written at one address, read at the other");
+	claim_verdict(name, &cast, same, "written at one address, read at the other");
 	cast_close(&cast);
 }
 
@@ -281,7 +251,8 @@ static void claim_one_access(const char *name)
 
 	STEP(&cast, MAKER, OPEN, .value = 0);
 	bool same = STEP(&cast, MAKER, SPAN, .bytes = 2 * MIB, .value = 32) == 1;
-	verdict(name, &cast, same,
+	claim_verdict(
+		name, &cast, same,
 		"32 slabs of 2 MiB opened by one cuMemSetAccess and unmapped by one cuMemUnmap");
 	cast_close(&cast);
 }
@@ -292,10 +263,10 @@ static void map_part(const char *name, uint64_t offset)
 	const struct order order = {.verb = VERB_MAP_PART, .bytes = 2 * MIB, .value = offset};
 	struct cast cast = {.failed = false};
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	const struct answer answer = cast_try(&cast, MAKER, &order);
 	if (cast.failed)
-		verdict(name, &cast, false, "");
+		claim_verdict(name, &cast, false, "");
 	else
 		record(name, OUTCOME_SEEN, "%s", answer.status == 0 ? "accepted" : answer.text);
 
@@ -317,9 +288,9 @@ static void claim_read_only(const char *name)
 	struct cast cast = {.failed = false};
 	char note[240];
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	STEP(&cast, READER, OPEN, .value = 0);
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_ONLY));
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER, CLAIM_IMPORT(0, READ_ONLY));
 	bool holds = STEP(&cast, READER, COMPARE, .value = 1) == 1;
 	const struct answer answer =
 		cast_try(&cast, READER, &(const struct order){VERB_MEMSET, 0, 0, 0x99});
@@ -332,7 +303,7 @@ static void claim_read_only(const char *name)
 				      : "the writer died",
 		 holds && !cast.failed ? "yes" : "no");
 	if (cast.failed || !holds || answer.status > 0)
-		verdict(name, &cast, holds, note);
+		claim_verdict(name, &cast, holds, note);
 	else
 		record(name, OUTCOME_SEEN, "%s", note);
 
@@ -353,23 +324,23 @@ static void claim_fence(const char *name)
 		return;
 	}
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	cast_step_fd(&cast, MAKER, &(const struct order){.verb = VERB_WAIT_FENCE, .value = 5},
 		     page);
 	cast_step_fd(&cast, HOLDER, &(const struct order){.verb = VERB_SET_WORD, .value = 4}, page);
-	sleep_ms(50);
+	claim_sleep_ms(50);
 	early = cast_step(&cast, MAKER, &passed) == 1;
 	cast_step_fd(&cast, HOLDER, &(const struct order){.verb = VERB_SET_WORD, .value = 5}, page);
 
 	for (int waited = 0; waited < 500 && !late && !cast.failed; waited++) {
 		late = cast_step(&cast, MAKER, &passed) == 1;
-		sleep_ms(late ? 0 : 10);
+		claim_sleep_ms(late ? 0 : 10);
 	}
 
-	verdict(name, &cast, !early && late,
-		early  ? "the stream did not wait"
-		: late ? "the stream went on when another process's CPU wrote the value"
-		       : "never went on");
+	claim_verdict(name, &cast, !early && late,
+		      early  ? "the stream did not wait"
+		      : late ? "the stream went on when another process's CPU wrote the value"
+			     : "never went on");
 	close(page);
 	cast_close(&cast);
 }
@@ -378,19 +349,20 @@ static void claim_no_write_after_death(const char *name)
 {
 	struct cast cast = {.failed = false};
 
-	make_slab(&cast);
+	claim_make_slab(&cast);
 	STEP(&cast, READER, OPEN, .value = 0);
-	cast_hand(&cast, MAKER, VERB_EXPORT, READER, IMPORT(0, READ_WRITE));
+	cast_hand(&cast, MAKER, VERB_EXPORT, READER, CLAIM_IMPORT(0, CLAIM_READ_WRITE));
 	STEP(&cast, READER, KEEP_BUSY, .slot = 0);
-	sleep_ms(200);
+	claim_sleep_ms(200);
 	STEP(&cast, MAKER, FILL, .value = 6);
-	sleep_ms(100);
+	claim_sleep_ms(100);
 	bool was_busy = STEP(&cast, MAKER, COMPARE, .value = 6) == 0;
 	cast_kill(&cast, READER);
 	STEP(&cast, MAKER, FILL, .value = 7);
-	sleep_ms(500);
+	claim_sleep_ms(500);
 	bool same = STEP(&cast, MAKER, COMPARE, .value = 7) == 1;
-	verdict(name, &cast, was_busy && same,
+	claim_verdict(
+		name, &cast, was_busy && same,
 		!was_busy ? "the client wrote nothing while it lived"
 		: same    ? "killed with a kernel and copies in flight; nothing came after it was "
 			    "reaped"
@@ -414,7 +386,7 @@ static void claim_made_anew_is_clear(const char *name)
 
 	STEP(&cast, READER, OPEN, .value = 0);
 	cast_hand(&cast, MAKER, VERB_EXPORT, READER,
-		  &(const struct order){VERB_IMPORT, 0, LARGE, READ_WRITE});
+		  &(const struct order){VERB_IMPORT, 0, LARGE, CLAIM_READ_WRITE});
 	STEP(&cast, READER, FILL, .value = 9);
 	STEP(&cast, READER, DROP, .slot = 0);
 	for (uint32_t slot = 0; slot < LARGE_SLABS; slot++)
@@ -424,7 +396,8 @@ static void claim_made_anew_is_clear(const char *name)
 		clear = STEP(&cast, MAKER, CLEAR, .slot = slot) == 1 && clear;
 	}
 
-	verdict(name, &cast, clear,
+	claim_verdict(
+		name, &cast, clear,
 		clear ? "4 slabs of 64 MiB: filled, released, created again, all zero"
 		      : "4 slabs of 64 MiB: filled, released, created again, not zero: hbmd has to "
 			"clear them itself");
@@ -433,46 +406,37 @@ static void claim_made_anew_is_clear(const char *name)
 
 /* ---- What memory is taken ---- */
 
-static uint64_t free_bytes(struct cast *cast)
-{
-	return STEP(cast, WATCHER, FREE_BYTES, .value = 0);
-}
-
-static double mib(uint64_t before, uint64_t after)
-{
-	return ((double)before - (double)after) / (double)MIB;
-}
-
 static void claim_memory_of_the_dead(const char *name)
 {
 	const uint64_t bytes = 256 * MIB;
 	struct cast cast = {.failed = false};
 	char note[200];
 
-	if (is_soft()) {
+	if (claim_is_alone()) {
 		record(name, OUTCOME_UNSUPPORTED,
 		       "each process's soft driver has its own count of memory");
 		return;
 	}
 
 	STEP(&cast, WATCHER, OPEN, .value = 0);
-	uint64_t before = free_bytes(&cast);
+	uint64_t before = claim_free_bytes(&cast);
 	STEP(&cast, MAKER, LOAD, .value = 0);
 	STEP(&cast, MAKER, MAKE, .bytes = bytes);
-	uint64_t made = free_bytes(&cast);
-	cast_hand(&cast, MAKER, VERB_EXPORT, HOLDER, HOLD);
+	uint64_t made = claim_free_bytes(&cast);
+	cast_hand(&cast, MAKER, VERB_EXPORT, HOLDER, CLAIM_HOLD);
 	cast_kill(&cast, MAKER);
-	sleep_ms(1000);
-	uint64_t dead = free_bytes(&cast);
+	claim_sleep_ms(1000);
+	uint64_t dead = claim_free_bytes(&cast);
 	STEP(&cast, HOLDER, LOSE, .value = 0);
-	sleep_ms(1000);
-	uint64_t closed = free_bytes(&cast);
+	claim_sleep_ms(1000);
+	uint64_t closed = claim_free_bytes(&cast);
 	snprintf(note, sizeof(note),
 		 "taken of 256 MiB: made %.0f MiB, maker dead and its fd held %.0f, fd closed %.0f",
-		 mib(before, made), mib(before, dead), mib(before, closed));
+		 claim_mib(before, made), claim_mib(before, dead), claim_mib(before, closed));
 
 	/* Others may use the device too. */
-	verdict(name, &cast, mib(before, dead) >= 192 && mib(before, closed) < 64, note);
+	claim_verdict(name, &cast, claim_mib(before, dead) >= 192 && claim_mib(before, closed) < 64,
+		      note);
 	cast_close(&cast);
 }
 
@@ -487,7 +451,7 @@ static void claim_given_back_and_held(const char *name)
 	STEP(&cast, MAKER, OPEN, .value = 0);
 	uint64_t before = STEP(&cast, MAKER, FREE_BYTES, .value = 0);
 	STEP(&cast, MAKER, MAKE, .bytes = bytes);
-	cast_hand(&cast, MAKER, VERB_EXPORT, HOLDER, HOLD);
+	cast_hand(&cast, MAKER, VERB_EXPORT, HOLDER, CLAIM_HOLD);
 	STEP(&cast, MAKER, DROP, .slot = 0);
 	uint64_t released = STEP(&cast, MAKER, FREE_BYTES, .value = 0);
 	STEP(&cast, HOLDER, LOSE, .value = 0);
@@ -495,10 +459,11 @@ static void claim_given_back_and_held(const char *name)
 	snprintf(note, sizeof(note),
 		 "taken of 256 MiB, as its maker sees it: released and its fd held %.0f MiB, fd "
 		 "closed %.0f",
-		 mib(before, released), mib(before, closed));
+		 claim_mib(before, released), claim_mib(before, closed));
 
 	/* Others may use the device too. */
-	verdict(name, &cast, mib(before, released) >= 192 && mib(before, closed) < 64, note);
+	claim_verdict(name, &cast,
+		      claim_mib(before, released) >= 192 && claim_mib(before, closed) < 64, note);
 	cast_close(&cast);
 }
 
@@ -506,19 +471,20 @@ static void claim_context_cost(const char *name)
 {
 	struct cast cast = {.failed = false};
 
-	if (is_soft()) {
+	if (claim_is_soft()) {
 		record(name, OUTCOME_UNSUPPORTED, "a context takes no memory of the soft device");
 		return;
 	}
 
 	STEP(&cast, WATCHER, OPEN, .value = 0);
-	uint64_t before = free_bytes(&cast);
+	uint64_t before = claim_free_bytes(&cast);
 	STEP(&cast, MAKER, OPEN, .value = 0);
-	uint64_t after = free_bytes(&cast);
+	uint64_t after = claim_free_bytes(&cast);
 	if (cast.failed)
-		verdict(name, &cast, false, "");
+		claim_verdict(name, &cast, false, "");
 	else
-		record_number(name, mib(before, after), "MiB", "of one process with one stream");
+		record_number(name, claim_mib(before, after), "MiB",
+			      "of one process with one stream");
 
 	cast_close(&cast);
 }
@@ -547,13 +513,21 @@ static const struct claim {
 	{"memory of a dead maker while its fd is open", claim_memory_of_the_dead, false},
 	{"memory that was given back while its fd is open", claim_given_back_and_held, false},
 	{"memory of a context", claim_context_cost, false},
+	{"memory of a dead client whose child lives", claim_dead_client_with_child, false},
+	{"memory that other devices may read, exported", claim_rdma, false},
+	{"a batch copies what it lists", claim_batch, false},
+	{"a batch beside compute", claim_batch_beside_compute, false},
+	{"guest region by a descriptor", claim_guest_descriptor, false},
+	{"guest region by a legacy handle", claim_guest_legacy, false},
+	{"legacy handle closed after its engine's death", claim_guest_legacy_death, false},
+	{"legacy handle read after its engine's death", claim_guest_legacy_read, false},
 };
 
 /* Has the devices held open, where that can be: else each claim waits for one to be woken
  * that the last one let go. */
 static void keep_awake(struct actor *keeper)
 {
-	if (keeper->pid == 0 && !is_soft() && actor_start(keeper))
+	if (keeper->pid == 0 && !claim_is_soft() && actor_start(keeper))
 		actor_tell(keeper, &(const struct order){.verb = VERB_OPEN_FILE}, -1);
 }
 

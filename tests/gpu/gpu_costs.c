@@ -3,10 +3,12 @@
  * gpu_costs: what the calls and the links cost on this machine, as records.
  *
  * 	gpu_costs [--quick] HBM DDR DISK FOLDER
+ * 	gpu_costs --actor N	an actor on socket N
  *
  * The first three are how many MiB of each it may use; in FOLDER it makes one file, which
  * it removes.
  */
+#include "tests/gpu/actor.h"
 #include "tests/gpu/costs.h"
 #include "tests/gpu/record.h"
 
@@ -33,7 +35,12 @@ static void measure(const struct rig *rig, struct limits *limits)
 	costs_vmm(rig, limits);
 	costs_commit(rig, limits);
 	costs_register(rig, limits);
+	costs_pages(rig, limits);
 	costs_copy(rig, limits);
+	costs_queues(rig, limits);
+	costs_rows(rig, limits);
+	costs_hash(rig, limits);
+	costs_beside(rig, limits);
 	costs_disk(limits);
 }
 
@@ -42,6 +49,9 @@ int main(int argc, char **argv)
 	struct limits limits = {.quick = argc > 1 && strcmp(argv[1], "--quick") == 0};
 	char error[256] = "no device";
 	struct rig rig;
+
+	if (argc == 3 && strcmp(argv[1], "--actor") == 0)
+		return actor_play(atoi(argv[2]));
 
 	argv += limits.quick;
 

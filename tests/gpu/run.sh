@@ -14,6 +14,8 @@
 #				480 seconds, 16384 MiB of each; -p only these of facts,claims,costs,suite,roofs (roofs are
 #				ratios to what the costs were)
 #
+# What the answers mean, and what to do where one is not as expected: tests/gpu/QUESTIONS.md, which comes with the pack.
+#
 # What there was no time for has failed. What is known is in log/records at any moment, and in the documents also where
 # this is told to end. Exit status: 0 nothing failed, 1 something did, 2 usage, 77 no device. Needs bash and coreutils.
 set -u
@@ -153,6 +155,12 @@ program() { # SECONDS NAME ARGUMENTS...: takes the records a program of this pac
 	status=$(cat "$work/status")
 	[ "$status" -eq 0 ] && return
 	record "$name" FAIL "" "" "ended with $status (124: it took more than $limit s): $(tail -n 1 "$out/log/$name")"
+}
+
+shared_card() { # COMMAND...: with one soft device for all processes, where there is no other
+	local HBM_SOFT=$HBM_SOFT,card=$work/card
+	mkdir -p "$work/card"
+	"$@"
 }
 
 # ---- Numbers with a fraction, as thousandths: bash has no others ----
@@ -456,7 +464,7 @@ sanitizer() {
 rounds=${quick:+1}
 rounds=${rounds:-3}
 
-best_copy() { # H2D or D2H: the fastest of the large blocks
+best_copy() { # H2D, D2H or D2D: the fastest of the large blocks
 	local size rate best=0
 	for size in "1 MiB" "4 MiB" "16 MiB" "64 MiB"; do
 		rate=$(milli "$(recorded "$1, block of $size")")
@@ -471,18 +479,41 @@ roof() { # NAME GIB_S PEAK WHAT
 	record "$1" SEEN "$rate" GB/s "$(ratio "$rate" "$3") of $4 ($3 GB/s)"
 }
 
-ddr_roof() {
-	local mib=${quick:+128}
+# Blocks of 2 MiB, in so many segments as an engine's layers would make of them.
+ddr_roof() { # SEGMENTS
+	local mib=${quick:+128} of=''
 	mib=${mib:-512}
+	[ "$1" -eq 1 ] || of=", $1 segments"
 	if ! start device.memory=1GiB device.cache=0 ddr.size=$((mib + 128))MiB ||
-		! bench blocks 2097152 $((mib / 2)) 4 "$rounds" 1; then
-		record "store and load, HBM and DDR" FAIL "" "" "$(why)"
+		! bench blocks 2097152 $((mib / 2)) 4 "$rounds" "$1"; then
+		record "store and load, HBM and DDR$of" FAIL "" "" "$(why)"
 		stop
 		return
 	fi
 	stop
-	roof "store, HBM to DDR" "$(value store "$work/out")" "$(best_copy D2H)" "the pinned-copy peak"
-	roof "load, DDR to HBM" "$(value load "$work/out")" "$(best_copy H2D)" "the pinned-copy peak"
+	roof "store, HBM to DDR$of" "$(value store "$work/out")" "$(best_copy D2H)" "the pinned-copy peak"
+	roof "load, DDR to HBM$of" "$(value load "$work/out")" "$(best_copy H2D)" "the pinned-copy peak"
+}
+
+# Blocks that stay on the device: beside an engine's kernels their copies are what "D2D beside another process's kernel"
+# says, and not this.
+hbm_roof() { # SEGMENTS
+	local mib=${quick:+128} of=''
+	mib=${mib:-512}
+	[ "$1" -eq 1 ] || of=", $1 segments"
+	if [ "$hbm" -lt 3072 ]; then
+		record "store and load, HBM and the HBM tier$of" UNSUPPORTED "" "" "it takes 3 GiB of device memory"
+		return
+	fi
+	if ! start device.memory=2GiB device.cache=$((mib + 128))MiB ddr.size=64MiB ||
+		! bench blocks 2097152 $((mib / 2)) 4 "$rounds" "$1"; then
+		record "store and load, HBM and the HBM tier$of" FAIL "" "" "$(why)"
+		stop
+		return
+	fi
+	stop
+	roof "store, HBM to the HBM tier$of" "$(value store "$work/out")" "$(best_copy D2D)" "copies within the device"
+	roof "load, the HBM tier to HBM$of" "$(value load "$work/out")" "$(best_copy D2D)" "copies within the device"
 }
 
 overlap() { # the share of NVMe time in which copies ran too, in percent
@@ -525,13 +556,13 @@ if begin facts 0; then
 	program 60 gpu_facts
 fi
 if begin claims 0; then
-	program 200 gpu_claims
+	shared_card program 200 gpu_claims
 	program 60 gpu_host "$work"
 	daemon_context
 fi
 keep_awake
 if begin costs 0; then
-	program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
+	shared_card program 200 gpu_costs $quick "$hbm" "$ddr" "$disk" "$work"
 	commit_costs
 fi
 if begin suite 60; then
@@ -540,6 +571,9 @@ if begin suite 60; then
 	sanitizer
 fi
 if begin roofs 0; then
-	ddr_roof
+	ddr_roof 1
+	ddr_roof 64 # of 32 KiB
+	hbm_roof 1
+	hbm_roof 64
 	nvme_roof
 fi

@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The pack for machines with a device can be made, finds nothing but itself and the C library, runs on the soft driver
-# from another place with an empty environment, fails nothing and leaves a document that parses; its suite also bears
-# what is loaded as libcuda; told to end, it leaves what it knows and nothing that runs; and it says 77 where there is no
-# device.
+# from another place with an empty environment, fails nothing, answers all of tests/gpu/QUESTIONS.md and leaves a document
+# that parses; its suite also bears what is loaded as libcuda; told to end, it leaves what it knows and nothing that runs;
+# and it says 77 where there is no device.
 set -u
 if [[ ${BUILD:-build} == *sanitize* ]]; then
 	echo "ok gpu_pack: not under sanitizers: the pack is made of plain objects"
 	exit 0
 fi
 build=${BUILD:-build}
+questions=$PWD/tests/gpu/QUESTIONS.md
 work=$(mktemp -d "${TMPDIR:-/tmp}/hbmd-pack.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -37,8 +38,24 @@ assert result["summary"]["PASS"] >= fewest and "FAIL" not in result["summary"], 
 END
 }
 
+answered() { # every record that tests/gpu/QUESTIONS.md names is there: with a number, a verdict, or why there is none
+	python3 - "$questions" "$work/pack/result.json" <<'END' >"$work/judged" 2>&1 || fail "$(cat "$work/judged")"
+import json, re, sys
+text, result = open(sys.argv[1]).read(), json.load(open(sys.argv[2]))
+records = [r for part in result["parts"].values() for r in part]
+lines = re.findall(r"^Records: (.*?)(?:\n\n|\Z)", text, re.M | re.S)
+names = [" ".join(n.split()) for line in lines for n in re.findall(r"`([^`]+)`", line)]
+assert len(lines) == text.count("\n## ") >= 10, "%d lines of records, %d questions" % (len(lines), text.count("\n## "))
+for name in names:
+    found = [r for r in records if r["name"] == name]
+    assert found, "no record of: " + name
+    assert all(r["outcome"] != "UNSUPPORTED" or r["note"] for r in found), "without a reason: " + name
+END
+}
+
 env -i PATH=/usr/bin:/bin DRIVER=soft QUICK=1 ./run.sh >"$work/said" 2>&1 || fail "run.sh: exit status $?"
 judge facts,calls,claims,costs,suite,roofs 50
+answered
 
 # The soft driver in the real one's place, under its name and with its habits of opening files and starting threads: all
 # of the suite takes it for a device, two tests at a time. What only hardware can settle is left out.

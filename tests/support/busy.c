@@ -7,6 +7,7 @@
 
 #define BLOCKS 64
 #define THREADS 256
+#define BLOCKS_OF_ONE 8 /* that a multiprocessor runs at a time: 2048 threads */
 
 extern const char busy_ptx[];
 DEVICE_CODE(busy_ptx);
@@ -63,14 +64,35 @@ CUresult busy_open(struct busy *busy, const struct driver *driver)
 	return result;
 }
 
-CUresult busy_launch(const struct busy *busy, CUstream stream, CUdeviceptr memory, uint64_t bytes,
-		     uint64_t value, uint64_t milliseconds)
+static CUresult busy_launch_blocks(const struct busy *busy, CUstream stream, CUdeviceptr memory,
+				   uint64_t bytes, uint64_t value, uint64_t milliseconds,
+				   unsigned blocks)
 {
 	uint64_t count = bytes / sizeof(uint64_t), nanoseconds = milliseconds * 1000000;
 	void *params[] = {&memory, &count, &value, &nanoseconds};
 
-	return busy->driver->cuLaunchKernel(busy->kernel, BLOCKS, 1, 1, THREADS, 1, 1, 0, stream,
+	return busy->driver->cuLaunchKernel(busy->kernel, blocks, 1, 1, THREADS, 1, 1, 0, stream,
 					    params, NULL);
+}
+
+CUresult busy_launch(const struct busy *busy, CUstream stream, CUdeviceptr memory, uint64_t bytes,
+		     uint64_t value, uint64_t milliseconds)
+{
+	return busy_launch_blocks(busy, stream, memory, bytes, value, milliseconds, BLOCKS);
+}
+
+CUresult busy_launch_on_all(const struct busy *busy, CUstream stream, CUdeviceptr memory,
+			    uint64_t bytes, uint64_t value, uint64_t milliseconds)
+{
+	int multiprocessors = 1;
+	CUresult result = busy->driver->cuDeviceGetAttribute(
+		&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
+
+	if (result != CUDA_SUCCESS)
+		return result;
+
+	return busy_launch_blocks(busy, stream, memory, bytes, value, milliseconds,
+				  (unsigned)multiprocessors * BLOCKS_OF_ONE);
 }
 
 CUresult busy_close(struct busy *busy)

@@ -26,5 +26,8 @@ CUresult busy_open(struct busy *busy, const struct driver *driver);
  * until the time is over. */
 CUresult busy_launch(const struct busy *busy, CUstream stream, CUdeviceptr memory, uint64_t bytes,
 		     uint64_t value, uint64_t milliseconds);
+/* The same on so many of the device's multiprocessors that no other work finds one free. */
+CUresult busy_launch_on_all(const struct busy *busy, CUstream stream, CUdeviceptr memory,
+			    uint64_t bytes, uint64_t value, uint64_t milliseconds);
 /* Nothing of it may be under way. */
 CUresult busy_close(struct busy *busy);
