@@ -56,7 +56,8 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 	*stream_time = op->ready;
 	if (engine_is_limited(engine))
 		*stream_time = engine_schedule(engine, op->ready, op->rows * op->bytes);
-	hold_wait(stream);
+	if (!hold_wait(stream))
+		return;
 	copy_rows(op, target, source);
 	if (engine_is_limited(engine))
 		clock_wait_until(*stream_time);
@@ -237,7 +238,8 @@ static void copy_d2d_run(struct op *op, struct stream *stream)
 	if (op->bytes == 0)
 		return;
 
-	hold_wait(stream);
+	if (!hold_wait(stream))
+		return;
 	sm_wait(op->device->index);
 	copy_rows(op, reservation_place(op->target), reservation_place(op->source));
 }

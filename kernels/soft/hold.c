@@ -38,13 +38,15 @@ static bool hold_is_on(void)
 	return atomic_load(&held) || (hold_file[0] != '\0' && access(hold_file, F_OK) == 0);
 }
 
-void hold_wait(const struct stream *stream)
+bool hold_wait(const struct stream *stream)
 {
 	if (!hold_is_on())
-		return;
+		return true;
 
 	atomic_fetch_add(&waiting, 1);
 	while (hold_is_on() && !stream_is_torn_down(stream))
 		clock_wait_until(clock_now() + LOOK_NS);
 	atomic_fetch_sub(&waiting, 1);
+
+	return !stream_is_torn_down(stream);
 }

@@ -8,12 +8,13 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct stream;
 
-/* On a stream's thread, before a copy: returns when it may begin, or the library is torn
- * down. */
-void hold_wait(const struct stream *stream);
+/* On a stream's thread, before a copy: returns when it may begin. False: the library is torn
+ * down, and its memory with it. */
+bool hold_wait(const struct stream *stream);
 uint64_t hold_waiting(void);           /* how many copies are held */
 void hold_configure(const char *file); /* "": none */

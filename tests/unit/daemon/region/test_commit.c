@@ -390,9 +390,10 @@ static void a_long_commit_takes_turns(void **state)
 		assert_int_equal(region_rig_decommit(rig, ranges, count), HBM_OK);
 		bystander_end(&bystander);
 
+		/* and one slab that the pool makes ahead meanwhile */
 		for (size_t i = 0; i < 4; i++)
-			assert_in_range(bystander.most[i], 1, SLABS_PER_TURN);
-		assert_int_equal(bystander.most[0], SLABS_PER_TURN);
+			assert_in_range(bystander.most[i], 1, SLABS_PER_TURN + 1);
+		assert_in_range(bystander.most[0], SLABS_PER_TURN, SLABS_PER_TURN + 1);
 	}
 }
 
