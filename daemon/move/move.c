@@ -130,7 +130,7 @@ void move_hold(struct move *move, const struct tier *tier)
 		return;
 
 	move_count_held(move, true);
-	if (!move->transfer.host_valid)
+	if (!move->transfer.host_valid && move->transfer.from.place.tier == tier)
 		move_fail_readers(move, HBM_IO);
 }
 
@@ -190,7 +190,8 @@ static void move_on_host(struct transfer *transfer)
 {
 	struct move *move = container_of(transfer, struct move, transfer);
 
-	move_release(move);
+	if (!transfer->at)
+		move_release(move);
 	move_serve(move, READERS);
 	if (!list_empty(&move->readers))
 		list_push_back(&move->mover->serving, &move->serving);

@@ -101,7 +101,8 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->late_ns = options->late_ns;
 	list_init(&mover->writes);
 	mover->context = (struct transfer_context){.staging = options->staging,
-						   .hash_pool = options->hash_pool};
+						   .hash_pool = options->hash_pool,
+						   .piece = options->piece};
 	mover->devices = options->devices;
 	mover->checksums = options->checksums;
 	list_init(&mover->serving);

@@ -59,6 +59,7 @@ struct mover_options {
 	const struct devices *devices;
 	struct tier *staging;
 	struct hash_pool *hash_pool;
+	uint64_t piece; /* of a large transfer: transfer.h */
 	enum config_checksum checksums;
 	struct ledger *ledger;
 	uint64_t late_ns;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "daemon/device/device.h"
+#include "daemon/move/pieces.h"
 
 void transfer_fail(struct transfer *transfer, int status)
 {
@@ -30,7 +31,9 @@ void transfer_hasten(struct transfer *transfer, struct fair_payer payer)
 	transfer->payer = payer;
 	if (transfer->hashing)
 		hash_pool_hasten(&transfer->hash, payer);
-	if (transfer->waits)
+	if (transfer->pieces)
+		pieces_hasten(transfer->pieces, payer);
+	else if (transfer->waits)
 		tier_hasten(transfer->context->staging, &transfer->wait, payer);
 	else
 		step_hasten(&transfer->step, payer);
@@ -288,13 +291,26 @@ static void transfer_out(struct transfer *transfer)
 
 /* ---- in ---- */
 
-static void transfer_is_valid(struct transfer *transfer)
+static void transfer_show(void *arg)
 {
+	struct transfer *transfer = arg;
+
 	transfer->host_valid = true;
-	transfer_take(transfer);
 	if (transfer->on_host)
 		transfer->on_host(transfer);
+}
+
+/* The bytes are in host memory and verified. */
+static void transfer_go_on(struct transfer *transfer)
+{
+	transfer_show(transfer);
 	transfer_out(transfer);
+}
+
+static void transfer_is_valid(struct transfer *transfer)
+{
+	transfer_take(transfer);
+	transfer_go_on(transfer);
 }
 
 static void transfer_checked(struct transfer *transfer, int status)
@@ -339,8 +355,80 @@ static void transfer_in_done(struct step *step)
 		transfer_checked(transfer, step->status);
 }
 
+/* A checksum that is wanted has been taken; a write in pieces is over. */
+static void transfer_pieces_done(void *arg)
+{
+	struct transfer *transfer = arg;
+	struct pieces *pieces = transfer->pieces;
+	enum transfer_checksum mode = transfer->checksum_mode;
+
+	transfer_fail(transfer, pieces_in_status(pieces));
+	if (transfer->status == HBM_OK && mode == CHECKSUM_TAKE)
+		transfer->checksum = pieces_checksum(pieces);
+	else if (transfer->status == HBM_OK && mode == CHECKSUM_EXPECT &&
+		 transfer->checksum != pieces_checksum(pieces))
+		transfer_fail(transfer, HBM_MISS);
+	transfer_fail(transfer, pieces_out_status(pieces));
+	transfer->pieces = pieces_free(pieces);
+
+	if (transfer->status == HBM_OK && !transfer->host_valid)
+		transfer_go_on(transfer);
+	else
+		transfer_end(transfer);
+}
+
+static void transfer_piece_late(void *arg)
+{
+	transfer_keep(arg);
+}
+
+/* Whether a write can begin before all bytes are there: to a disk, from none, and of bytes
+ * that are not to be compared first. */
+static bool transfer_writes_pieces(const struct transfer *transfer)
+{
+	const struct tier *from = transfer->from.place.tier, *to = transfer->to.place.tier;
+
+	return transfer->checksum_mode != CHECKSUM_EXPECT && to && tier_has_io(to) &&
+	       !(from && tier_has_io(from));
+}
+
+/* False: in one step. */
+static bool transfer_in_pieces(struct transfer *transfer)
+{
+	const struct transfer_context *context = transfer->context;
+	bool hash = transfer->checksum_mode != CHECKSUM_NONE;
+	bool write = transfer_writes_pieces(transfer);
+	if (context->piece == 0 || transfer->bytes <= context->piece || (!hash && !write) ||
+	    transfer_encodes(transfer) || transfer_decodes(transfer))
+		return false;
+
+	transfer_step(transfer, NULL); /* none is begun */
+	transfer->pieces = pieces_begin(
+		&(struct pieces_options){.size = context->piece,
+					 .host = transfer->host,
+					 .bytes = transfer->bytes,
+					 .from = transfer->from.place,
+					 .device = transfer->from.device,
+					 .spans = transfer->from.spans,
+					 .span_count = transfer->from.span_count,
+					 .to = write ? transfer->to.place : (struct place){0},
+					 .hash_pool = hash ? context->hash_pool : NULL,
+					 .payer = transfer->payer,
+					 .urgent = transfer->urgent,
+					 .at = &transfer->at,
+					 .on_host = transfer_show,
+					 .late = transfer_piece_late,
+					 .done = transfer_pieces_done,
+					 .arg = transfer});
+
+	return transfer->pieces;
+}
+
 static void transfer_in(struct transfer *transfer)
 {
+	if (transfer_in_pieces(transfer))
+		return;
+
 	const struct transfer_end *from = &transfer->from;
 	const struct tier *tier = from->place.tier;
 	bool coded = transfer_decodes(transfer);

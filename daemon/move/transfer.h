@@ -31,6 +31,7 @@
  * target's extent by then: nothing that has staging waits for anything but time.
  *
  * A checksum that is wanted is computed from when the bytes are in host memory, during OUT.
+ * IN, the checksum and a write to a disk of a large block overlap: pieces.h.
  * A failed step ends the transfer. The host memory stays valid after done(), for readers
  * of it, until transfer_release().
  */
@@ -60,6 +61,7 @@ enum transfer_checksum {
 struct transfer_context {
 	struct tier *staging;
 	struct hash_pool *hash_pool;
+	uint64_t piece;  /* larger transfers move in pieces; of EXTENT_UNITs; 0: none does */
 	uint64_t active; /* transfers begun and not released */
 	uint64_t held;   /* of them: those that a silent tier does not answer */
 };
@@ -95,6 +97,7 @@ struct transfer {
 		struct step step;
 	};
 	struct hash_job hash;
+	struct pieces *pieces; /* its way in, in pieces; NULL: in one step */
 	uint32_t staging_unit;
 	uint64_t staged_bytes;
 	char *coded; /* staging for the encoded bytes, or NULL */

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #define MS UINT64_C(1000000)
+#define PIECE_LEAST (1ull << 20) /* of a transfer */
 
 struct memory_setup {
 	struct hbmd *hbmd;
@@ -316,6 +317,12 @@ static void memory_setup_link_tiers(struct cache *cache)
 	cache->ddr->below = cache->nvme;
 }
 
+/* A disk's largest I/O, unless small pieces cost more than they overlap. */
+static uint64_t memory_setup_piece(const struct config *config)
+{
+	return config->nvme_merge > PIECE_LEAST ? config->nvme_merge : PIECE_LEAST;
+}
+
 static int memory_setup_open_parts(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -351,6 +358,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 					      .devices = hbmd->devices,
 					      .staging = hbmd->cache->staging,
 					      .hash_pool = memory_setup->hash_pool,
+					      .piece = memory_setup_piece(hbmd->config),
 					      .checksums =
 						      (enum config_checksum)hbmd->config->checksum,
 					      .ledger = hbmd->ledger,

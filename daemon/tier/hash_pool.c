@@ -77,7 +77,10 @@ static void hash_pool_hash(struct hash_pool *pool, struct hash_job *job)
 {
 	uint64_t started_ns = link_stats_begin(pool->link_stats, HBM_LINK_HASH);
 
-	job->checksum = checksum(job->host, job->bytes);
+	if (job->stream)
+		checksum_stream_add(job->stream, job->host, job->bytes);
+	else
+		job->checksum = checksum(job->host, job->bytes);
 	link_stats_end(pool->link_stats, HBM_LINK_HASH, 0, started_ns, 1, job->bytes, 0);
 }
 

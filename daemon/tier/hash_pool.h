@@ -39,9 +39,10 @@ struct hash_job {
 	/* How many there are, or there is room for. Afterwards: how many host was encoded
 	 * into, padding included; 0: no room, or host was not decoded. */
 	uint64_t coded_bytes;
+	struct checksum_stream *stream;     /* HASH_ONLY: host is added to it; NULL: host is all */
 	void (*done)(struct hash_job *job); /* on the loop thread */
 
-	uint64_t checksum; /* XXH3-64, when done */
+	uint64_t checksum; /* XXH3-64, when done; without a stream */
 
 	/* the rest is the pool's */
 	struct hash_pool *pool;

@@ -393,12 +393,14 @@ struct traffic *traffic_new(const char *name)
 	assert_non_null(traffic);
 	seed_open(&traffic->seed, name);
 	rig_init(&traffic->rig);
+	traffic->piece = 64 * KIB; /* larger blocks */
 	return traffic;
 }
 
 void traffic_open(struct traffic *traffic, uint32_t namespaces, const uint64_t *block_bytes)
 {
 	rig_open(&traffic->rig, CLIENT_BYTES);
+	traffic->rig.hbmd.mover->context.piece = traffic->piece;
 	traffic->namespaces = namespaces;
 	for (uint32_t i = 0; i < namespaces; i++) {
 		struct hbm_wire_namespace_spec spec = {.weights = i, .block_bytes = block_bytes[i]};

@@ -50,7 +50,8 @@ struct traffic {
 	uint32_t busy, wanted_busy; /* in flight; in flight when traffic_wait() returns */
 	uint32_t pinned[TRAFFIC_NAMESPACES][TRAFFIC_KEYS];
 	struct charge pins[TRAFFIC_NAMESPACES][TRAFFIC_KEYS];
-	bool faulty; /* failures are expected */
+	uint64_t piece; /* of a transfer: transfer.h */
+	bool faulty;    /* failures are expected */
 	uint64_t loads, stores, failed_loads, failed_stores;
 };
 

@@ -88,6 +88,63 @@ static void test_a_move_ends_with_the_last_use(void **state)
 	traffic_end(traffic);
 }
 
+static unsigned readers_ready, readers_failed;
+
+static void reader_is_ready(struct move_reader *reader)
+{
+	readers_ready++;
+	list_remove(&reader->link);
+}
+
+static void reader_has_failed(struct move_reader *reader, int status)
+{
+	(void)reader;
+	assert_int_equal(status, HBM_IO);
+	readers_failed++;
+}
+
+/* A disk falls silent that has the first pieces of a block; the rest is on its way from a
+ * device into host memory. Whoever waits for the bytes gets them, and the move is held until
+ * the disk answers. */
+static void test_a_silent_target_fails_no_reader(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic->rig.config.ddr_size = (struct config_size){0};
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct mover *mover = traffic->rig.hbmd.mover;
+	struct move_reader reader = {.ready = reader_is_ready, .failed = reader_has_failed};
+	const struct place to = {cache->nvme, tier_alloc(cache->nvme, 64 * KIB)};
+
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_wait(traffic, 0);
+	rig_settle(&traffic->rig);
+	struct move *move = move_new(mover, NULL, traffic_find(traffic, 0, 0), to);
+	struct transfer *transfer = &move->transfer;
+	mover->context.active++;
+	list_push_back(&move->readers, &reader.link);
+	reader.move = move;
+
+	transfer->at = cache->nvme;
+	move_hold(move, cache->nvme);
+	assert_true(move->held);
+	assert_int_equal(readers_failed, 0);
+
+	transfer->host_valid = true;
+	transfer->on_host(transfer);
+	assert_int_equal(readers_ready, 1);
+	assert_true(move->held);
+
+	transfer->at = NULL;
+	transfer_fail(transfer, HBM_CANCELLED);
+	transfer->done(transfer);
+	assert_int_equal(mover->context.held, 0);
+	rig_settle(&traffic->rig);
+	assert_int_equal(readers_failed, 0);
+	traffic_end(traffic);
+}
+
 static void spoil_in_hbm(struct traffic *traffic, uint32_t number, uint64_t at)
 {
 	const struct block *block = cache_block(traffic->rig.hbmd.cache, number);
@@ -374,6 +431,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_many_readers_go_in_steps),
 		cmocka_unit_test(test_a_move_ends_with_the_last_use),
+		cmocka_unit_test(test_a_silent_target_fails_no_reader),
 		cmocka_unit_test(test_moves_are_counted_where_they_leave_and_arrive),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_ddr),
 		cmocka_unit_test(test_a_spoilt_block_does_not_go_down_to_nvme),

@@ -21,6 +21,14 @@
 #include "tests/support/seed.h"
 #include "tests/support/transfer_rig.h"
 
+static uint64_t piece; /* of the tests that run */
+
+static void open_rig(struct transfer_rig *rig)
+{
+	transfer_rig_open(rig);
+	rig->context.piece = piece;
+}
+
 /* One transfer between two ends, and what is in them: random bytes, and others. */
 struct pair {
 	struct transfer_rig *rig;
@@ -165,7 +173,7 @@ static void test_every_pair_of_ends(void **state)
 	(void)state;
 	static struct pair pair;
 	pair.rig = transfer_rig_new();
-	transfer_rig_open(pair.rig);
+	open_rig(pair.rig);
 
 	for (enum end_kind from = 0; from < END_NOTHING; from++) {
 		for (enum end_kind to = 0; to < END_KINDS; to++) {
@@ -229,7 +237,7 @@ static void test_spans_that_do_not_line_up(void **state)
 	struct transfer_rig *rig = transfer_rig_new();
 	struct seed seed;
 	seed_open(&seed, __func__);
-	transfer_rig_open(rig);
+	open_rig(rig);
 
 	for (unsigned round = 0; round < 60; round++) {
 		enum end_kind from = kinds[seed_below(&seed, 6)];
@@ -266,7 +274,7 @@ static void test_no_spans_copy_nothing(void **state)
 	static const enum end_kind from[] = {END_DDR, END_NVME, END_HBM_0, END_SPANS_1};
 	static struct pair pair;
 	struct transfer_rig *rig = transfer_rig_new();
-	transfer_rig_open(rig);
+	open_rig(rig);
 
 	for (size_t i = 0; i < sizeof(from) / sizeof(from[0]); i++) {
 		pair_open(&pair, rig, from[i], END_SPANS_0);
@@ -336,7 +344,7 @@ static void test_every_device_call_fails(void **state)
 {
 	(void)state;
 	struct transfer_rig *rig = transfer_rig_new();
-	transfer_rig_open(rig);
+	open_rig(rig);
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 		fail_each_call(rig, routes[i].from, routes[i].to);
 	transfer_rig_end(rig);
@@ -348,7 +356,7 @@ static void test_a_read_that_fails(void **state)
 	(void)state;
 	static struct pair pair;
 	struct transfer_rig *rig = transfer_rig_new();
-	transfer_rig_open(rig);
+	open_rig(rig);
 	rig->memory.fail_reads = true;
 
 	for (enum end_kind to = 0; to < END_KINDS; to++) {
@@ -371,7 +379,7 @@ static void test_a_write_that_fails(void **state)
 	(void)state;
 	static struct pair pair;
 	struct transfer_rig *rig = transfer_rig_new();
-	transfer_rig_open(rig);
+	open_rig(rig);
 	rig->memory.fail_writes = true;
 
 	for (enum end_kind from = 0; from < END_MEMORY; from++) {
@@ -398,7 +406,7 @@ static void nvme_trial(const char *fail, int status)
 	snprintf(faults, sizeof(faults), "%s", fail);
 	free(rig->rig.config.nvme_fail);
 	rig->rig.config.nvme_fail = faults;
-	transfer_rig_open(rig);
+	open_rig(rig);
 
 	bool read = fail[0] == 'r';
 	pair_open(&pair, rig, read ? END_NVME : END_SPANS_0, read ? END_SPANS_0 : END_NVME);
@@ -436,7 +444,7 @@ static void test_an_owner_that_gives_up(void **state)
 	(void)state;
 	static struct pair pair;
 	struct transfer_rig *rig = transfer_rig_new();
-	transfer_rig_open(rig);
+	open_rig(rig);
 
 	for (int fails = 0; fails < 2; fails++) {
 		pair_open(&pair, rig, END_MEMORY, END_HBM_0);
@@ -472,7 +480,7 @@ static void test_a_staging_buffer_is_waited_for(void **state)
 	static struct pair first, second;
 	struct transfer_rig *rig = transfer_rig_new();
 	rig->rig.config.ddr_staging = TRANSFER_BYTES;
-	transfer_rig_open(rig);
+	open_rig(rig);
 	struct tier *staging = rig->context.staging;
 	uint64_t left = extent_available(staging->extents) - TRANSFER_BYTES;
 	uint32_t rest = left > 0 ? tier_alloc(staging, left) : 0;
@@ -557,6 +565,7 @@ static void test_a_transfer_is_hastened(void **state)
 				    .to.host = memory,
 				    .bytes = sizeof(memory)};
 
+	hastened = 0;
 	transfer_begin(&transfer);
 	transfer.step.queue = &tier;
 	transfer.step.hasten = note_hasten;
@@ -600,8 +609,10 @@ static void test_a_transfer_that_waits_is_hastened(void **state)
 	tier_clear(&staging);
 }
 
+/* Each in one step, and in pieces: four, and three and a rest; more than are in flight. */
 int main(void)
 {
+	static const uint64_t pieces[] = {0, 16384, 20480, 4096};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_pair_of_ends),
 		cmocka_unit_test(test_spans_that_do_not_line_up),
@@ -617,5 +628,12 @@ int main(void)
 		cmocka_unit_test(test_a_transfer_is_hastened),
 		cmocka_unit_test(test_a_transfer_that_waits_is_hastened),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = 0;
+
+	for (unsigned i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+		piece = pieces[i];
+		failed += cmocka_run_group_tests(tests, NULL, NULL);
+	}
+
+	return failed;
 }

@@ -21,6 +21,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "daemon/base/checksum.h"
 #include "daemon/base/list.h"
 #include "daemon/tier/hash_pool.h"
 
@@ -171,6 +172,31 @@ static void the_checksums_are_right(void **state)
 	assert_int_equal(link.bytes, 3 * (JOBS + 4099ull * JOBS * (JOBS - 1) / 2));
 }
 
+/* What follows what has been added before, in jobs of any size, is as if it came at once. */
+static void a_stream_is_as_one(void **state)
+{
+	(void)state;
+	struct checksum_stream *stream = checksum_stream_new();
+	uint64_t at = 0;
+
+	assert_non_null(stream);
+	open_pool(2);
+	for (unsigned i = 0; i < JOBS; i++) {
+		struct hash_job *job = &rig.entries[rig.posted++].job;
+
+		*job = (struct hash_job){.host = rig.bytes + at,
+					 .bytes = i * 401,
+					 .stream = stream,
+					 .done = entry_done};
+		hash_pool_post(rig.pool, job, i % 2);
+		assert_int_equal(loop_run(rig.loop), 0);
+		at += i * 401;
+		assert_int_equal(checksum_stream_end(stream), XXH3_64bits(rig.bytes, at));
+	}
+
+	checksum_stream_free(stream);
+}
+
 /* But of eight in a row one is not urgent. */
 static void urgent_ones_go_first(void **state)
 {
@@ -233,6 +259,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(the_checksums_are_right),
+		TEST(a_stream_is_as_one),
 		TEST(urgent_ones_go_first),
 		TEST(payers_take_turns),
 		TEST(one_is_hastened),
