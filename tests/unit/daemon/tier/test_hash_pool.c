@@ -258,12 +258,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(the_checksums_are_right),
-		TEST(a_stream_is_as_one),
-		TEST(urgent_ones_go_first),
-		TEST(payers_take_turns),
-		TEST(one_is_hastened),
-		TEST(what_is_in_flight_ends_with_the_pool),
+		TEST(the_checksums_are_right), TEST(a_stream_is_as_one),
+		TEST(urgent_ones_go_first),    TEST(payers_take_turns),
+		TEST(one_is_hastened),         TEST(what_is_in_flight_ends_with_the_pool),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
