@@ -487,6 +487,34 @@ static void test_less_memory_than_configured(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* Who asks for more of a device than others have left of it is told so at the start, once a
+ * device, and served. */
+static void test_less_memory_free_than_configured(void **state)
+{
+	(void)state;
+	struct hbm_wire_status status;
+	static const struct {
+		const char *memory;
+		unsigned warnings;
+	} asks[] = {{"device.memory=40MiB", 0}, {"device.memory=42MiB", 2}};
+
+	for (size_t i = 0; i < 2; i++) {
+		const char *const sets[] = {"soft.devices=2", "soft.memory=64MiB", "device.cache=0",
+					    asks[i].memory, NULL};
+
+		spawn_forget_log(&daemon_);
+		spawn_start(&daemon_, sets, (const char *[]){"HBM_SOFT=context_mib=24", NULL});
+		assert_int_equal(spawn_log_lines(&daemon_, "MiB are free"), asks[i].warnings);
+		if (asks[i].warnings > 0)
+			assert_true(spawn_logged(&daemon_, "warning: device.memory: 42 MiB on "
+							   "device 1, of which 40 MiB are free"));
+
+		spawn_status(&daemon_, &status);
+		assert_string_equal(status.state, "running");
+		assert_int_equal(spawn_stop(&daemon_), 0);
+	}
+}
+
 /* A process that has memory of a GPU does not undo all that before it ends. */
 static void test_a_gpus_memory_is_left(void **state)
 {
@@ -610,6 +638,7 @@ int main(void)
 		TEST(test_fewer_devices_than_gpus),
 		TEST(test_what_the_host_is_set_up_for),
 		TEST(test_less_memory_than_configured),
+		TEST(test_less_memory_free_than_configured),
 		TEST(test_a_gpus_memory_is_left),
 		TEST(test_without_permission),
 		TEST(test_sigterm_while_warming),
