@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+static_assert(TIER_NUMBERS <= 1 << 7, "block.actual");
+
 #define BLOCK_UNITS_MAX ((1u << 24) - 1) /* the largest block.stored_units: nearly 64 GiB */
 
 static struct block *block_step(struct blocks *blocks, uint32_t number, enum block_event event)
@@ -46,8 +48,11 @@ uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number)
 
 unsigned block_element(const struct blocks *blocks, uint32_t number)
 {
-	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)
-		->encoding.element_bytes;
+	const struct block *block = block_get(blocks, number);
+
+	return block->incompressible
+		       ? 0
+		       : namespaces_get(blocks->namespaces, block->ns)->encoding.element_bytes;
 }
 
 uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const struct tier *tier)
@@ -105,7 +110,7 @@ static void block_set_move(struct blocks *blocks, uint32_t number, uint32_t move
 static void block_set_actual(struct blocks *blocks, uint32_t number, uint8_t tier)
 {
 	block_changing(blocks, number);
-	blocks->table[number].actual = tier;
+	blocks->table[number].actual = tier & 0x7fu;
 	block_changed(blocks, number);
 }
 
@@ -296,6 +301,8 @@ static void block_set_units(struct blocks *blocks, uint32_t number, uint64_t uni
 
 void block_settle_stored(struct blocks *blocks, uint32_t number, uint64_t bytes)
 {
+	if (block_element(blocks, number) != 0)
+		blocks->table[number].incompressible = bytes == block_memory_bytes(blocks, number);
 	if (block_stored_bytes(block_get(blocks, number)) == bytes)
 		return;
 

@@ -44,8 +44,8 @@
  * Sizes: the logical size is what a block was before a client encoded it; block_bytes of its
  * namespace is what clients store and load, and what it takes in memory. On a disk it takes
  * its stored size, which is less where the daemon has encoded it (lossless.h): known once it
- * has been, and block_bytes until then. Extents, capacities and I/O are charged by what it
- * takes there.
+ * has been, and block_bytes until then. One that did not shrink is not encoded again.
+ * Extents, capacities and I/O are charged by what it takes there.
  *
  * Copies: a block that moves up from the tier that keeps copies leaves its extent there as
  * a clean copy, for its bytes never change. When that tier is its target again the copy
@@ -135,8 +135,9 @@ void block_listen(struct blocks *blocks, struct block_listener *listener);
 /* A new block of that namespace and key, of the namespace's size; 0: there are as many as
  * [limits] allows. */
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key);
-/* What the block takes on a disk, now that it has been encoded for one. It is on none yet,
- * but for a copy, which goes if it was of another size. */
+/* What the block takes on a disk, now that it has been encoded for one; as much as in memory:
+ * it is not to be encoded again. It is on none yet, but for a copy, which goes if it was of
+ * another size. */
 void block_settle_stored(struct blocks *blocks, uint32_t number, uint64_t bytes);
 /* The block is complete. Its extent now belongs to the block. Without a tier it has no
  * bytes. */
@@ -240,6 +241,6 @@ static inline uint64_t block_stored_bytes(const struct block *block)
 uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const struct tier *tier);
 /* What it takes in memory, and what clients store and load. */
 uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number);
-/* Bytes of a number, if the daemon encodes the block for disks; 0: it does not. */
+/* Bytes of a number, if the daemon encodes the block for disks; 0: it does not, or not again. */
 unsigned block_element(const struct blocks *blocks, uint32_t number);
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number);

@@ -28,8 +28,9 @@ struct block {
 	uint16_t ns; /* namespace number */
 
 	/* block.c, to the end except where named */
-	uint8_t target; /* number of the tier where the policy wants it; 0: nowhere */
-	uint8_t actual; /* number of the tier that has its bytes; 0: none */
+	uint8_t target;             /* number of the tier where the policy wants it; 0: nowhere */
+	uint8_t actual : 7,         /* number of the tier that has its bytes; 0: none */
+		incompressible : 1; /* it was encoded for a disk, and took no less */
 	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1, dropping : 1,
 		copied : 1;    /* it has a copy in copies.h */
 	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
