@@ -3,50 +3,34 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
+#include "daemon/device/copy_stream.h"
 #include "daemon/loop/completions.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
 
-#define BATCH_PIECES 32
 #define BATCH_COST (512ull << 10)
-#define BATCHES 32              /* of a class: events; what is in flight bounds them long before */
-#define SPIN_NS UINT64_C(20000) /* about what a sleep and an interrupt cost */
-#define QUERY_NS UINT64_C(1000) /* between two questions: each takes the context's lock */
-#define QUANTUM (1ull << 20)    /* of a payer's turn */
-#define FAIR 8                  /* one piece in so many is not urgent */
-
-/* A piece of a copy that has left its queue. */
-struct part {
-	struct copy *copy;
-	struct copy_piece piece;
-	bool ends; /* no other of the copy is in flight or to come; when its batch is done */
-};
-
-struct batch {
-	struct part parts[BATCH_PIECES];
-	unsigned count;
-	uint64_t cost;
-	struct link_ways ways; /* how they were issued */
-	CUevent event;
-	uint64_t started_ns;
-};
+#define SPIN_NS UINT64_C(20000)      /* about what a sleep and an interrupt cost */
+#define QUERY_NS UINT64_C(1000)      /* between two questions: each takes the context's lock */
+#define NAP_NS UINT64_C(30000)       /* the shortest sleep while copies are in flight */
+#define NAP_MAX_NS UINT64_C(1000000) /* the longest */
+#define NAP_PART 8                   /* a batch is seen done late by so small a part of its time */
+#define TIMER_SLACK_NS 1000          /* the usual 50 us are more than a nap */
+#define QUANTUM (1ull << 20)         /* of a payer's turn */
+#define FAIR 8                       /* one piece in so many is not urgent */
 
 /* Copies that a request waits for, or others. */
 struct class
 {
 	struct fair_queue waiting; /* under the queue's lock */
-	CUstream stream;
-	struct batch batches[BATCHES]; /* a ring: [head, head + in_flight) */
-	unsigned head, in_flight;
-	uint64_t cost_in_flight;
+	struct copy_stream stream;
 };
 
 struct copy_queue {
 	struct device *device;
-	const struct driver *driver;
 	enum copy_direction kind;
 	struct copy_queue_options options;
 	struct completions completions;
@@ -59,7 +43,7 @@ struct copy_queue {
 	pthread_mutex_t lock; /* for what follows */
 	pthread_cond_t wake;
 	unsigned urgent_taken; /* pieces since one that is not */
-	bool stop;
+	bool asleep, stop;
 	uint64_t posted; /* copies ever; atomic */
 	uint64_t seen;   /* of them, when the thread last took some; the thread's */
 };
@@ -88,141 +72,10 @@ static void copy_queue_enter(struct copy_queue *queue)
 			      r); /* every copy of the batch will fail with it */
 }
 
-/* After a call that waits for a batch's copies has failed. */
-static void copy_queue_fail_parts(struct copy_queue *queue, const struct batch *batch, CUresult r)
+static bool copy_queue_reap(struct copy_queue *queue)
 {
-	bool late = !driver_error_is_sticky(r);
-
-	for (unsigned i = 0; i < batch->count; i++) {
-		batch->parts[i].copy->status = HBM_DEVICE;
-		batch->parts[i].copy->late |= late;
-	}
-
-	if (late)
-		device_note_late(queue->device);
-}
-
-/* The one to fill and start next. */
-static struct batch *copy_queue_next_batch(struct class *class)
-{
-	return &class->batches[(class->head + class->in_flight) % BATCHES];
-}
-
-static void copy_queue_start_batch(struct copy_queue *queue, struct class *class)
-{
-	struct batch *batch = copy_queue_next_batch(class);
-
-	copy_queue_enter(queue);
-	class->in_flight++;
-	class->cost_in_flight += batch->cost;
-	batch->started_ns = link_stats_begin(queue->options.link_stats, copy_queue_link_of(queue));
-	copy_issue_begin(&queue->issue, class->stream);
-	for (unsigned i = 0; i < batch->count; i++)
-		copy_issue_piece(&queue->issue, batch->parts[i].copy, batch->parts[i].piece);
-	copy_issue_end(&queue->issue);
-	batch->ways = queue->issue.ways;
-
-	CUresult r = queue->driver->cuEventRecord(batch->event, class->stream);
-	if (r == CUDA_SUCCESS)
-		return;
-
-	/* Without the event, waiting for the stream is the only way to know that the
-	 * copies have completed; waiting for an event that was not recorded again returns
-	 * at once. */
-	device_failed(queue->device, "cuEventRecord", r);
-	r = queue->driver->cuStreamSynchronize(class->stream);
-	if (r != CUDA_SUCCESS)
-		copy_queue_fail_parts(queue, batch, r);
-}
-
-/* A copy that became urgent has pieces on both streams, and any of them may be done last. */
-static void copy_queue_end_parts(struct batch *batch)
-{
-	for (unsigned i = 0; i < batch->count; i++) {
-		struct copy *copy = batch->parts[i].copy;
-
-		batch->parts[i].ends = --copy->parts == 0 && !copy->queued;
-	}
-}
-
-/* Counts the copies that end in a batch, and the bytes of all its pieces. */
-static void copy_queue_count_batch(struct copy_queue *queue, const struct batch *batch)
-{
-	uint64_t count = 0, bytes = 0, errors = 0;
-
-	for (unsigned i = 0; i < batch->count; i++) {
-		const struct part *part = &batch->parts[i];
-		count += part->ends;
-		errors += part->ends && part->copy->status == HBM_DEVICE;
-		bytes += part->piece.to.at - part->piece.from.at;
-	}
-
-	link_stats_ways(queue->options.link_stats, copy_queue_link_of(queue), &batch->ways);
-	link_stats_end(queue->options.link_stats, copy_queue_link_of(queue), queue->device->index,
-		       batch->started_ns, count, bytes, errors);
-}
-
-static void copy_queue_end_copies(struct copy_queue *queue, const struct batch *batch)
-{
-	struct post *ended = NULL, **last = &ended;
-
-	for (unsigned i = 0; i < batch->count; i++) {
-		struct post *post = &batch->parts[i].copy->post;
-		if (!batch->parts[i].ends)
-			continue;
-
-		post->next = NULL;
-		*last = post;
-		last = &post->next;
-	}
-
-	if (ended)
-		completions_add(&queue->completions, ended);
-}
-
-/* Of a class's oldest batch its event says `r`. */
-static void copy_queue_finish_batch(struct copy_queue *queue, struct class *class, const char *call,
-				    CUresult r)
-{
-	struct batch *batch = &class->batches[class->head];
-
-	class->head = (class->head + 1) % BATCHES;
-	class->in_flight--;
-	class->cost_in_flight -= batch->cost;
-	if (r != CUDA_SUCCESS) {
-		device_failed(queue->device, call, r);
-		/* The copies may still run: their memory must not be reused before the
-		 * stream is known to be idle. */
-		r = queue->driver->cuStreamSynchronize(class->stream);
-	}
-
-	if (r != CUDA_SUCCESS)
-		copy_queue_fail_parts(queue, batch, r);
-
-	copy_queue_end_parts(batch);
-	copy_queue_count_batch(queue, batch);
-	copy_queue_end_copies(queue, batch);
-}
-
-/* Finishes the batches that are done. Returns whether there were any. */
-static bool copy_queue_reap(struct copy_queue *queue, struct class *class)
-{
-	unsigned before = class->in_flight;
-
-	while (class->in_flight > 0) {
-		CUresult r = queue->driver->cuEventQuery(class->batches[class->head].event);
-		if (r == CUDA_ERROR_NOT_READY)
-			break;
-		copy_queue_finish_batch(queue, class, "cuEventQuery", r);
-	}
-
-	return class->in_flight < before;
-}
-
-static bool copy_queue_reap_all(struct copy_queue *queue)
-{
-	bool urgent = copy_queue_reap(queue, &queue->urgent);
-	bool background = copy_queue_reap(queue, &queue->background);
+	bool urgent = copy_stream_reap(&queue->urgent.stream);
+	bool background = copy_stream_reap(&queue->background.stream);
 
 	return urgent || background;
 }
@@ -232,27 +85,52 @@ static bool copy_queue_has_new(const struct copy_queue *queue)
 	return __atomic_load_n(&queue->posted, __ATOMIC_RELAXED) != queue->seen;
 }
 
-/* Waits until a batch is done or a copy was posted; once it sleeps, for a batch alone. */
+/* When the batch that is waited for was started: the oldest, of urgent ones if there are. */
+static uint64_t copy_queue_awaited_ns(const struct copy_queue *queue)
+{
+	const struct class *class =
+		queue->urgent.stream.in_flight > 0 ? &queue->urgent : &queue->background;
+
+	return copy_stream_oldest_ns(&class->stream);
+}
+
+/* Sleeps for a part of what that batch has taken so far, or until a copy is posted. */
+static void copy_queue_nap(struct copy_queue *queue)
+{
+	uint64_t now = clock_now(), length = (now - copy_queue_awaited_ns(queue)) / NAP_PART;
+
+	length = length < NAP_NS ? NAP_NS : length > NAP_MAX_NS ? NAP_MAX_NS : length;
+	const struct timespec until = {.tv_sec = (time_t)((now + length) / 1000000000),
+				       .tv_nsec = (long)((now + length) % 1000000000)};
+
+	pthread_mutex_lock(&queue->lock);
+	queue->asleep = true;
+	for (int r = 0; !copy_queue_has_new(queue) && r != ETIMEDOUT;)
+		r = pthread_cond_timedwait(&queue->wake, &queue->lock, &until);
+	queue->asleep = false;
+	pthread_mutex_unlock(&queue->lock);
+}
+
+/* Waits for a while, until a batch is done or a copy is posted. */
 static void copy_queue_await(struct copy_queue *queue)
 {
-	struct class *class = queue->urgent.in_flight > 0 ? &queue->urgent : &queue->background;
-	uint64_t end = clock_now() + SPIN_NS;
+	uint64_t end = copy_queue_awaited_ns(queue) + SPIN_NS;
 
 	for (uint64_t next = clock_now(); next < end; next += QUERY_NS) {
-		if (copy_queue_reap_all(queue) || copy_queue_has_new(queue))
+		if (copy_queue_reap(queue) || copy_queue_has_new(queue))
 			return;
 		while (clock_now() < next + QUERY_NS && !copy_queue_has_new(queue))
 			;
 	}
 
-	CUresult r = queue->driver->cuEventSynchronize(class->batches[class->head].event);
-	copy_queue_finish_batch(queue, class, "cuEventSynchronize", r);
+	copy_queue_nap(queue);
 }
 
 static bool copy_queue_may_start(const struct copy_queue *queue, const struct class *class)
 {
-	return !fair_queue_empty(&class->waiting) && class->in_flight < BATCHES &&
-	       class->cost_in_flight < queue->options.in_flight;
+	return !fair_queue_empty(&class->waiting) &&
+	       class->stream.in_flight < COPY_STREAM_BATCHES &&
+	       class->stream.cost_in_flight < queue->options.in_flight;
 }
 
 /* The class to serve next; NULL: none waits that may be started. */
@@ -269,13 +147,13 @@ static struct class *copy_queue_next_class(struct copy_queue *queue)
 }
 
 /* Takes the piece whose turn it is. Returns what it costs. */
-static uint64_t copy_queue_take_part(struct fair_queue *class, struct part *part)
+static uint64_t copy_queue_take_part(struct fair_queue *class, struct copy_part *part)
 {
 	struct fair_item *item = fair_queue_next(class);
 	struct copy *copy = container_of(item, struct copy, item);
 	uint64_t cost = item->cost;
 
-	*part = (struct part){.copy = copy, .piece = copy->piece};
+	*part = (struct copy_part){.copy = copy, .piece = copy->piece};
 	copy->parts++;
 	copy->queued = !copy_piece_is_last(&copy->piece, copy->span_count);
 	if (!copy->queued)
@@ -296,7 +174,7 @@ static bool copy_queue_is_idle(const struct copy_queue *queue)
 
 static bool copy_queue_in_flight(const struct copy_queue *queue)
 {
-	return queue->urgent.in_flight + queue->background.in_flight > 0;
+	return queue->urgent.stream.in_flight + queue->background.stream.in_flight > 0;
 }
 
 /* Fills the next batch of the class whose turn it is. */
@@ -306,13 +184,13 @@ static struct class *copy_queue_fill_batch(struct copy_queue *queue)
 	if (!class)
 		return NULL;
 
-	struct batch *batch = copy_queue_next_batch(class);
+	struct copy_batch *batch = copy_stream_next(&class->stream);
 	batch->count = 0;
 	batch->cost = 0;
 	do {
 		batch->cost += copy_queue_take_part(&class->waiting, &batch->parts[batch->count++]);
 		queue->urgent_taken = class == &queue->urgent ? queue->urgent_taken + 1 : 0;
-	} while (batch->count < BATCH_PIECES && batch->cost < BATCH_COST &&
+	} while (batch->count < COPY_STREAM_PIECES && batch->cost < BATCH_COST &&
 		 copy_queue_next_class(queue) == class);
 
 	return class;
@@ -324,8 +202,11 @@ static struct class *copy_queue_take_batch(struct copy_queue *queue, bool *stopp
 {
 	pthread_mutex_lock(&queue->lock);
 
-	while (copy_queue_is_idle(queue) && !copy_queue_in_flight(queue) && !queue->stop)
+	while (copy_queue_is_idle(queue) && !copy_queue_in_flight(queue) && !queue->stop) {
+		queue->asleep = true;
 		pthread_cond_wait(&queue->wake, &queue->lock);
+		queue->asleep = false;
+	}
 
 	queue->seen = __atomic_load_n(&queue->posted, __ATOMIC_RELAXED);
 	struct class *class = copy_queue_fill_batch(queue);
@@ -338,13 +219,17 @@ static struct class *copy_queue_take_batch(struct copy_queue *queue, bool *stopp
 static void *copy_queue_thread(void *arg)
 {
 	struct copy_queue *queue = arg;
+
+	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
 	for (bool stopped = false; !stopped || copy_queue_in_flight(queue);) {
-		copy_queue_reap_all(queue);
+		copy_queue_reap(queue);
 		struct class *class = copy_queue_take_batch(queue, &stopped);
-		if (class)
-			copy_queue_start_batch(queue, class);
-		else if (copy_queue_in_flight(queue))
+		if (class) {
+			copy_queue_enter(queue);
+			copy_stream_start(&class->stream);
+		} else if (copy_queue_in_flight(queue)) {
 			copy_queue_await(queue);
+		}
 	}
 
 	return NULL;
@@ -378,13 +263,14 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 				: whole;
 
 	pthread_mutex_lock(&queue->lock);
-	bool idle = copy_queue_is_idle(queue);
+	bool asleep = queue->asleep;
+	queue->asleep = false; /* it is woken once */
 	copy->queued = true;
 	copy->urgent = urgent;
 	fair_queue_push(&class->waiting, &copy->item, copy->payer, cost, whole);
 	__atomic_fetch_add(&queue->posted, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&queue->lock);
-	if (idle)
+	if (asleep)
 		pthread_cond_signal(&queue->wake);
 }
 
@@ -403,37 +289,36 @@ void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_
 	pthread_mutex_unlock(&queue->lock);
 }
 
-static CUresult copy_queue_open_class(const struct driver *driver, struct class *class)
+static void copy_queue_init_class(struct copy_queue *queue, struct class *class)
 {
-	const unsigned flags = CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC;
-	CUresult r = driver->cuStreamCreate(&class->stream, CU_STREAM_NON_BLOCKING);
-
 	fair_queue_open(&class->waiting, QUANTUM);
-	for (unsigned i = 0; i < BATCHES && r == CUDA_SUCCESS; i++)
-		r = driver->cuEventCreate(&class->batches[i].event, flags);
-
-	return r;
+	class->stream.device = queue->device;
+	class->stream.link = copy_queue_link_of(queue);
+	class->stream.link_stats = queue->options.link_stats;
+	class->stream.issue = &queue->issue;
+	class->stream.completions = &queue->completions;
 }
 
-static CUresult copy_queue_open_classes(struct copy_queue *queue)
+static void copy_queue_init_locks(struct copy_queue *queue)
+{
+	pthread_condattr_t attributes;
+
+	pthread_mutex_init(&queue->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&queue->wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+static CUresult copy_queue_open_streams(struct copy_queue *queue)
 {
 	CUresult r = device_enter(queue->device);
 	if (r == CUDA_SUCCESS)
-		r = copy_queue_open_class(queue->driver, &queue->urgent);
+		r = copy_stream_open(&queue->urgent.stream);
 	if (r == CUDA_SUCCESS)
-		r = copy_queue_open_class(queue->driver, &queue->background);
+		r = copy_stream_open(&queue->background.stream);
 
 	return r;
-}
-
-static void copy_queue_close_class(const struct driver *driver, struct class *class)
-{
-	for (unsigned i = 0; i < BATCHES; i++)
-		if (class->batches[i].event)
-			driver->cuEventDestroy(class->batches[i].event);
-
-	if (class->stream)
-		driver->cuStreamDestroy(class->stream);
 }
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,
@@ -444,14 +329,14 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 		return -ENOMEM;
 
 	queue->device = device;
-	queue->driver = device->driver;
 	queue->kind = kind;
 	queue->options = *options;
 	copy_issue_open(&queue->issue, device, kind, &options->issue);
 	completions_open(&queue->completions, options->loop);
-	pthread_mutex_init(&queue->lock, NULL);
-	pthread_cond_init(&queue->wake, NULL);
-	CUresult r = copy_queue_open_classes(queue);
+	copy_queue_init_class(queue, &queue->urgent);
+	copy_queue_init_class(queue, &queue->background);
+	copy_queue_init_locks(queue);
+	CUresult r = copy_queue_open_streams(queue);
 	if (r != CUDA_SUCCESS) {
 		device_failed(device, "creating a copy stream", r);
 		copy_queue_free(queue);
@@ -486,8 +371,8 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 
 	device_enter(queue->device);
 
-	copy_queue_close_class(queue->driver, &queue->urgent);
-	copy_queue_close_class(queue->driver, &queue->background);
+	copy_stream_close(&queue->urgent.stream);
+	copy_stream_close(&queue->background.stream);
 	completions_close(&queue->completions);
 	pthread_cond_destroy(&queue->wake);
 	pthread_mutex_destroy(&queue->lock);

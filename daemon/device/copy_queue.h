@@ -14,13 +14,20 @@
  * bounded by `in_flight` and one batch more, counted at the cost of pieces. The order of
  * copies is not guaranteed. A copy that fails does not fail others.
  *
- * When the driver fails to say that copies have ended, they are late: it may write their
- * targets and read their sources at any time, so that neither may be used again. A sticky
- * error says so: it has ended all work of the context.
+ * What happens when the driver fails: copy_stream.h.
  *
- * The thread asks whether batches are done, for as long as a sleep would cost, and then
- * sleeps until the oldest is, urgent ones first; what is posted then is issued when it
- * wakes. With nothing in flight it sleeps until something is posted.
+ * The thread makes all calls of the driver; the loop makes none, not even one that is said
+ * to be asynchronous. Such a call takes locks of the driver that another call may hold for
+ * as long as it likes, in this process (a registration of host memory, an unmapping) or, if
+ * it has to ask the kernel, in another; and it waits when the device's queue is full. A
+ * client would wait for what others do.
+ *
+ * With nothing in flight the thread sleeps until something is posted. Otherwise it asks
+ * whether the oldest batch is done, for as long as a sleep would cost, and then sleeps for an
+ * eighth of the time that the batch has taken so far, or until something is posted, which is
+ * issued at once. One look when it wakes ends all batches that are done by then. An
+ * interrupt for each would not come sooner when copies are small, nor cost less; and a thread
+ * that waits for one can do nothing else.
  */
 #pragma once
 

@@ -303,6 +303,59 @@ static void test_urgent_beside_the_rest(void **state)
 	pool_run(&setting->pool, all_ended, setting);
 }
 
+static CUresult (*query)(CUevent event);
+static unsigned queries; /* atomic */
+
+static CUresult counted(CUevent event)
+{
+	__atomic_fetch_add(&queries, 1, __ATOMIC_RELAXED);
+	return query(event);
+}
+
+static CUresult (*sleep_on)(CUevent event);
+static bool sleeps; /* on an event, so that it can do nothing else; atomic */
+
+static CUresult seen_asleep(CUevent event)
+{
+	__atomic_store_n(&sleeps, true, __ATOMIC_RELAXED);
+	return sleep_on(event);
+}
+
+/* What is posted while the thread sleeps, because a copy takes long, is issued all the same. */
+static void test_urgent_while_the_thread_sleeps(void **state)
+{
+	struct setting *setting = *state;
+	const struct span span = {setting->memory.address, 64 * 1024};
+
+	let_go = begun = sleeps = false;
+	queries = 0;
+	hold_next = hold;
+	holding = &setting->driver;
+	query = setting->driver.cuEventQuery;
+	sleep_on = setting->driver.cuEventSynchronize;
+	setting->driver.cuMemcpyDtoHAsync = held;
+	setting->driver.cuEventQuery = counted;
+	setting->driver.cuEventSynchronize = seen_asleep;
+	post_background(setting, &span, setting->host);
+	while (__atomic_load_n(&queries, __ATOMIC_RELAXED) < 100 &&
+	       !__atomic_load_n(&sleeps, __ATOMIC_RELAXED))
+		sched_yield(); /* long past the questions that come before a sleep */
+
+	const struct work *urgent = post(setting, 1, &span, 1, setting->host + MIB);
+	if (!__atomic_load_n(&sleeps, __ATOMIC_RELAXED)) {
+		setting->posted = 1; /* to wait for one */
+		pool_run(&setting->pool, all_ended, setting);
+	}
+
+	pthread_mutex_lock(&gate);
+	setting->posted = 2;
+	let_go = true;
+	pthread_cond_signal(&opened);
+	pthread_mutex_unlock(&gate);
+	pool_run(&setting->pool, all_ended, setting);
+	assert_int_equal(urgent->turn, 0);
+}
+
 static bool one_ended(void *arg)
 {
 	const struct work *work = arg;
@@ -352,6 +405,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_demotion_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_background_becomes_urgent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_beside_the_rest, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_while_the_thread_sleeps, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_between_two_pieces, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,7 +162,7 @@ static void test_memory_of_a_late_copy_is_not_reused(void **state)
 		ddr++;
 	traffic->faulty = true;
 	traffic->rig.call.hold(true);
-	assert_int_equal(traffic->rig.call.faults("cuEventSynchronize:1,cuStreamSynchronize:1"), 0);
+	assert_int_equal(traffic->rig.call.faults("cuEventQuery:1,cuStreamSynchronize:1"), 0);
 	traffic_use(traffic, 0, 0, 1, 0);
 	traffic_wait(traffic, 0);
 	assert_int_equal(traffic->works[0].store.transfer.status, HBM_DEVICE);
