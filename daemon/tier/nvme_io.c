@@ -12,8 +12,6 @@
 
 #define PIECES 512 /* buffers of one I/O: fewer than IOV_MAX, and 2 MiB of 4 KiB blocks */
 #define RETRIES 3  /* of an I/O that failed with EINTR or EAGAIN */
-#define FAIR 8
-#define IO_COST 4096           /* of an operation, beside its bytes */
 #define IN_FLIGHT (8ull << 20) /* bytes, beyond which no I/O is started; or so many runs: */
 #define IN_FLIGHT_RUNS 4
 
@@ -38,12 +36,10 @@ struct nvme_io {
 	struct nvme_io_options options;
 	void (*batch_done)(void *arg);
 	void *arg;
-	struct fair_queue queues[2][2]; /* [urgent][write] */
-	struct nvme_op *retries;        /* of a failed run, each alone: they go before the queues */
+	struct nvme_queue queue;
+	struct nvme_op *retries; /* of a failed run, each alone: they go before the queue */
 	uint64_t bytes_in_flight;
 	struct run *runs, *free_runs; /* [depth] */
-	unsigned dispatched;
-	bool turn; /* the direction to serve next */
 	struct nvme_faults faults;
 	struct nvme_hold hold;
 	struct nvme_watch watch;
@@ -210,36 +206,6 @@ static void nvme_io_completed(struct loop_io *io)
 
 /* ---- from queues to I/Os ---- */
 
-/* Bytes of the operation's next I/O. */
-static uint64_t nvme_io_piece(const struct nvme_io *nvme_io, const struct nvme_op *op)
-{
-	uint64_t left = op->bytes - op->begun;
-	return left < nvme_io->options.merge ? left : nvme_io->options.merge;
-}
-
-/* The operation whose turn it is; NULL: none. */
-static struct nvme_op *nvme_io_next_op(struct fair_queue *queue)
-{
-	struct fair_item *item = fair_queue_next(queue);
-	return item ? container_of(item, struct nvme_op, item) : NULL;
-}
-
-/* Takes the next piece of the operation whose turn it is; how many bytes that is. */
-static uint64_t nvme_io_take(const struct nvme_io *nvme_io, struct fair_queue *queue,
-			     struct nvme_op *op)
-{
-	uint64_t bytes = nvme_io_piece(nvme_io, op);
-
-	op->begun += bytes;
-	op->runs++;
-	if (op->begun == op->bytes)
-		fair_queue_take(queue, &op->item);
-	else
-		fair_queue_take_piece(queue, &op->item, nvme_io_piece(nvme_io, op) + IO_COST);
-
-	return bytes;
-}
-
 /* Whether an operation is the run's neighbour and may join it. */
 static bool nvme_io_joins(const struct run *run, const struct nvme_op *op, uint64_t merge)
 {
@@ -303,37 +269,22 @@ static void nvme_io_start_retry(struct nvme_io *nvme_io)
 	nvme_io_start_run(nvme_io_new_run(nvme_io, op, 0, op->bytes));
 }
 
-/* Starts an I/O of what is first in a queue and, as long as they are its neighbours, of what
- * follows. */
-static void nvme_io_start_next(struct nvme_io *nvme_io, struct fair_queue *queue)
+/* Starts an I/O of the operation whose turn it is and, as long as they are its neighbours, of
+ * those that follow. */
+static void nvme_io_start_next(struct nvme_io *nvme_io, struct fair_queue *waiting)
 {
-	struct nvme_op *op = nvme_io_next_op(queue);
+	struct nvme_queue *queue = &nvme_io->queue;
+	struct nvme_op *op = nvme_queue_first(waiting);
 	uint64_t skip = op->begun;
-	struct run *run = nvme_io_new_run(nvme_io, op, skip, nvme_io_take(nvme_io, queue, op));
+	struct run *run = nvme_io_new_run(nvme_io, op, skip, nvme_queue_take(queue, waiting, op));
 
-	while (nvme_io_joins(run, op = nvme_io_next_op(queue), nvme_io->options.merge)) {
-		nvme_io_take(nvme_io, queue, op);
+	while (nvme_io_joins(run, op = nvme_queue_first(waiting), nvme_io->options.merge)) {
+		nvme_queue_take(queue, waiting, op);
 		op->next = NULL;
 		nvme_io_join(run, op);
 	}
 
 	nvme_io_start_run(run);
-}
-
-/* The queue to serve next: urgent first except every eighth time, reads and writes in
- * turn. */
-static struct fair_queue *nvme_io_next_queue(struct nvme_io *nvme_io)
-{
-	bool background_first = ++nvme_io->dispatched % FAIR == 0;
-	nvme_io->turn = !nvme_io->turn;
-	for (unsigned i = 0; i < 4; i++) {
-		bool urgent = (i < 2) != background_first;
-		struct fair_queue *queue = &nvme_io->queues[urgent][nvme_io->turn ^ (i & 1)];
-		if (!fair_queue_empty(queue))
-			return queue;
-	}
-
-	return NULL;
 }
 
 static bool nvme_io_may_start(const struct nvme_io *nvme_io)
@@ -360,20 +311,13 @@ void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
 	op->begun = 0;
 	op->runs = 0;
 	op->alone = false;
-	op->urgent = urgent;
-	fair_queue_push(&nvme_io->queues[urgent][op->write], &op->item, op->payer,
-			nvme_io_piece(nvme_io, op) + IO_COST, op->bytes);
+	nvme_queue_push(&nvme_io->queue, op, urgent);
 }
 
 void nvme_io_hasten(struct nvme_io *nvme_io, struct nvme_op *op, struct fair_payer payer)
 {
-	if (op->urgent || op->alone || op->begun == op->bytes)
-		return;
-
-	fair_queue_remove(&nvme_io->queues[false][op->write], &op->item);
-	fair_queue_push(&nvme_io->queues[true][op->write], &op->item, payer, op->item.cost,
-			op->bytes);
-	op->urgent = true;
+	if (!op->urgent && !op->alone && op->begun < op->bytes)
+		nvme_queue_hasten(&nvme_io->queue, op, payer);
 }
 
 /* Ends an operation that is not to be begun, or not further: now, or with its last I/O. */
@@ -396,14 +340,8 @@ static void nvme_io_cancel_queued(struct nvme_io *nvme_io)
 		nvme_io_cancel(op);
 	}
 
-	for (unsigned i = 0; i < 4; i++) {
-		struct fair_queue *queue = &nvme_io->queues[i / 2][i % 2];
-		for (struct nvme_op *op; (op = nvme_io_next_op(queue));) {
-			fair_queue_remove(queue, &op->item);
-			nvme_io_cancel(op);
-			any = true;
-		}
-	}
+	for (struct nvme_op *op; (op = nvme_queue_cancel(&nvme_io->queue)); any = true)
+		nvme_io_cancel(op);
 
 	if (any && nvme_io->batch_done)
 		nvme_io->batch_done(nvme_io->arg);
@@ -420,10 +358,10 @@ void nvme_io_dispatch(struct nvme_io *nvme_io)
 			continue;
 		}
 
-		struct fair_queue *queue = nvme_io_next_queue(nvme_io);
-		if (!queue)
+		struct fair_queue *waiting = nvme_queue_next(&nvme_io->queue);
+		if (!waiting)
 			return;
-		nvme_io_start_next(nvme_io, queue);
+		nvme_io_start_next(nvme_io, waiting);
 	}
 }
 
@@ -434,8 +372,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 		return -ENOMEM;
 
 	nvme_io->options = *options;
-	for (unsigned i = 0; i < 4; i++)
-		fair_queue_open(&nvme_io->queues[i / 2][i % 2], options->merge);
+	nvme_queue_open(&nvme_io->queue, options->merge);
 	nvme_watch_open(&nvme_io->watch, &options->watch);
 	nvme_io->runs = calloc(options->depth, sizeof(struct run));
 	int r = nvme_hold_open(&nvme_io->hold, options->loop,

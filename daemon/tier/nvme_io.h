@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvme_io: reads and writes of the NVMe tier. Operations of one block each are queued.
- * nvme_io_dispatch() turns the queue into as few and as large I/Os as it can by joining
- * operations that are neighbours on the disk, and keeps `depth` of them in flight. An
- * operation larger than `merge` becomes several I/Os.
- *
- * Operations take turns between those who pay for them (fair_queue.h), `merge` bytes a
- * turn, and large ones in pieces of that size. What has been issued cannot be passed: it is
- * at most 8 MiB, or four times `merge`, and one I/O. Urgent operations, those a request
- * waits for, go first, except that every eighth I/O serves the others; reads and writes
- * alternate.
+ * nvme_io: reads and writes of the NVMe tier. Operations of one block each are queued
+ * (nvme_queue.h). nvme_io_dispatch() turns the queue into as few and as large I/Os as it can
+ * by joining operations that are neighbours on the disk, and keeps `depth` of them in flight.
+ * An operation larger than `merge` becomes several I/Os. What has been issued cannot be
+ * passed: it is at most 8 MiB, or four times `merge`, and one I/O.
  *
  * One function (nvme_io.c, nvme_io_completed) handles every result of an I/O: complete,
  * short, interrupted, failed. If an I/O of several operations fails, each operation is
@@ -21,29 +16,13 @@
  */
 #pragma once
 
-#include "daemon/base/fair_queue.h"
 #include "daemon/base/link_stats.h"
 #include "daemon/loop/loop.h"
 #include "daemon/tier/nvme_faults.h"
+#include "daemon/tier/nvme_queue.h"
 #include "daemon/tier/nvme_watch.h"
 
 struct nvme_io;
-
-struct nvme_op {
-	struct fair_payer payer;
-	bool write;
-	uint64_t offset, bytes; /* multiples of 4 KiB */
-	char *memory;           /* aligned to 4 KiB */
-	int error;              /* 0 or negative errno; -ECANCELED: not tried */
-	void (*done)(struct nvme_op *op);
-	/* the rest is nvme_io's */
-	struct fair_item item;
-	struct nvme_op *next;
-	uint64_t begun; /* bytes that I/Os have been started for */
-	unsigned runs;  /* I/Os in flight */
-	bool alone;     /* never joined again */
-	bool urgent;
-};
 
 struct nvme_io_options {
 	struct loop *loop;
