@@ -93,6 +93,11 @@ uint64_t config_size_of(struct config_size size, uint64_t whole)
 	return (uint64_t)((long double)whole * (long double)size.percent / 100);
 }
 
+unsigned config_nvme_depth_max(const struct config *config)
+{
+	return (unsigned)(config->nvme_depth > 0 ? config->nvme_depth : config->nvme_depth_max);
+}
+
 static int config_check_shares(const struct config *config, char *error, size_t error_size)
 {
 	double shares = config->device_cache.percent + config->device_headroom.percent;

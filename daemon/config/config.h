@@ -36,6 +36,8 @@ void config_print_reference(FILE *out);
 void config_print(const struct config *config, FILE *out);
 /* The bytes of a size, given the whole that a percentage refers to. */
 uint64_t config_size_of(struct config_size size, uint64_t whole);
+/* How many reads and writes of NVMe may ever be in flight. */
+unsigned config_nvme_depth_max(const struct config *config);
 
 /* ---- For the config modules. ---- */
 

@@ -48,7 +48,8 @@ struct config {
 	struct config_size nvme_copies; /* on top of size; % of the tiers above */
 	uint64_t nvme_copies_inside;    /* bool: else out of size, where it has no room for more */
 	uint64_t nvme_required;         /* bool: no start without it */
-	uint64_t nvme_depth;            /* I/Os in flight */
+	uint64_t nvme_depth;            /* I/Os in flight; 0: found by trying, */
+	uint64_t nvme_depth_max;        /* from 1 to this */
 	uint64_t nvme_merge;            /* bytes of the largest merged I/O */
 	uint64_t nvme_timeout_ms; /* an I/O without an answer for so long: the tier is silent */
 	uint64_t nvme_behind_ms;  /* a write is late that takes longer; 0: none is */

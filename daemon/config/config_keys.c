@@ -27,6 +27,7 @@ static const struct value_choice checksums[] = {{"nvme", CONFIG_CHECKSUM_NVME},
 						{"always", CONFIG_CHECKSUM_ALWAYS},
 						{"off", CONFIG_CHECKSUM_OFF},
 						{NULL, 0}};
+static const struct value_choice depths[] = {{"auto", 0}, {NULL, 0}};
 static const struct value_choice levels[] = {{"error", LOG_ERR},     {"warning", LOG_WARNING},
 					     {"notice", LOG_NOTICE}, {"info", LOG_INFO},
 					     {"debug", LOG_DEBUG},   {NULL, 0}};
@@ -47,6 +48,10 @@ static const struct value_choice levels[] = {{"error", LOG_ERR},     {"warning",
 #define COUNT(least, most)                                                                         \
 	{                                                                                          \
 		.type = VALUE_COUNT, .min = (least), .max = (most)                                 \
+	}
+#define COUNT_OR(least, most, names)                                                               \
+	{                                                                                          \
+		.type = VALUE_COUNT, .min = (least), .max = (most), .choices = (names)             \
 	}
 #define MODE                                                                                       \
 	{                                                                                          \
@@ -120,7 +125,9 @@ const struct config_key config_keys[] = {
 	 "yes: where there is no room on top of nvme.size, copies take of it"},
 	{"nvme", "required", AT(nvme_required), BOOL, "yes",
 	 "no: where the NVMe tier cannot be opened, start without it"},
-	{"nvme", "depth", AT(nvme_depth), COUNT(1, 4096), "32", "reads and writes in flight"},
+	{"nvme", "depth", AT(nvme_depth), COUNT_OR(1, 4096, depths), "auto",
+	 "reads and writes in flight; auto: as few as keep the disk as fast as more would, found by trying"},
+	{"nvme", "depth_max", AT(nvme_depth_max), COUNT(1, 4096), "64", "the most that auto takes"},
 	{"nvme", "merge", AT(nvme_merge), SIZE(4 * KIB, GIB, 4 * KIB), "2MiB", "size of the largest read or write"},
 	{"nvme", "timeout_ms", AT(nvme_timeout_ms), COUNT(1, 86400000), "10000",
 	 "a read or write without an answer for so long, in milliseconds: the tier counts as lost until it is answered"},

@@ -229,6 +229,8 @@ static int config_value_set_share(const struct value_kind *kind, const char *tex
 static int config_value_set_whole(const struct value_kind *kind, const char *text, uint64_t *field)
 {
 	uint64_t value;
+	if (kind->choices && config_value_read_choice(kind->choices, text, field))
+		return 0;
 	if (!config_value_read_whole(kind, text, &value) || !config_value_in_bounds(kind, value))
 		return -EINVAL;
 	*field = value;
@@ -284,6 +286,14 @@ static void config_value_print_choice(const struct value_choice *choices, uint64
 	fputs(choices->name ? choices->name : "?", out);
 }
 
+static void config_value_print_count(const struct value_kind *kind, uint64_t value, FILE *out)
+{
+	if (kind->choices && value < kind->min)
+		config_value_print_choice(kind->choices, value, out);
+	else
+		fprintf(out, "%" PRIu64, value);
+}
+
 static void config_value_print_share(const struct config_size *share, FILE *out)
 {
 	if (share->percent <= 0) {
@@ -309,7 +319,7 @@ void value_print(const struct value_kind *kind, const void *field, FILE *out)
 		config_value_print_choice(kind->choices, *(const uint64_t *)field, out);
 		break;
 	case VALUE_COUNT:
-		fprintf(out, "%" PRIu64, *(const uint64_t *)field);
+		config_value_print_count(kind, *(const uint64_t *)field, out);
 		break;
 	case VALUE_MODE:
 		fprintf(out, "0%" PRIo64, *(const uint64_t *)field);
@@ -363,6 +373,13 @@ static void config_value_expect_path(const struct value_kind *kind, FILE *out)
 		kind->max, kind->min == 0 ? ", or nothing" : "");
 }
 
+static void config_value_expect_count(const struct value_kind *kind, FILE *out)
+{
+	fprintf(out, "a whole number from %" PRIu64 " to %" PRIu64, kind->min, kind->max);
+	for (const struct value_choice *word = kind->choices; word && word->name; word++)
+		fprintf(out, ", or %s", word->name);
+}
+
 static void config_value_expect(const struct value_kind *kind, FILE *out)
 {
 	switch (kind->type) {
@@ -379,7 +396,7 @@ static void config_value_expect(const struct value_kind *kind, FILE *out)
 		config_value_expect_choice(kind->choices, out);
 		break;
 	case VALUE_COUNT:
-		fprintf(out, "a whole number from %" PRIu64 " to %" PRIu64, kind->min, kind->max);
+		config_value_expect_count(kind, out);
 		break;
 	case VALUE_MODE:
 		fprintf(out, "an octal mode from 0%" PRIo64 " to 0%" PRIo64, kind->min, kind->max);

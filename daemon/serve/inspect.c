@@ -18,6 +18,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
+#include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
 #include "daemon/tier/nvme_watch.h"
 
@@ -130,6 +131,8 @@ static void inspect_query_status(struct page *page)
 	status->nvme_replaced = nvme_name_is_gone(hbmd->nvme_name);
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;
+	if (hbmd->cache->nvme->io)
+		status->nvme_depth = nvme_io_depth(hbmd->cache->nvme->io);
 	page->count = 1;
 	page->cursor = 0;
 }

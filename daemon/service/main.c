@@ -332,7 +332,7 @@ static int hbmd_set_up_loop(struct service *service, char *error, size_t error_s
 	struct hbmd *hbmd = &service->hbmd;
 	int r = hbmd_watch_signals(service); /* before any thread: all of them inherit the mask */
 	const struct loop_options options = {.engine = hbmd_engine_of(&service->config),
-					     .io_depth = (unsigned)service->config.nvme_depth};
+					     .io_depth = config_nvme_depth_max(&service->config)};
 
 	if (r == 0)
 		r = loop_new(&hbmd->loop, &options);

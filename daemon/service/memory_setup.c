@@ -285,6 +285,7 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 						.fd = nvme_file_fd(hbmd->nvme),
 						.start = NVME_HEAD,
 						.depth = (unsigned)config->nvme_depth,
+						.depth_max = (unsigned)config->nvme_depth_max,
 						.merge = config->nvme_merge,
 						.faults = &faults,
 						.hang_file = hang_file,

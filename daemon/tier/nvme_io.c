@@ -3,6 +3,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/tier/nvme_depth.h"
 #include "daemon/tier/nvme_hold.h"
 
 #include <errno.h>
@@ -38,8 +39,10 @@ struct nvme_io {
 	void *arg;
 	struct nvme_queue queue;
 	struct nvme_op *retries; /* of a failed run, each alone: they go before the queue */
+	struct nvme_depth depth;
+	unsigned in_flight; /* runs */
 	uint64_t bytes_in_flight;
-	struct run *runs, *free_runs; /* [depth] */
+	struct run *runs, *free_runs; /* as many as may ever be in flight */
 	struct nvme_faults faults;
 	struct nvme_hold hold;
 	struct nvme_watch watch;
@@ -105,7 +108,10 @@ static void nvme_io_end_run(struct run *run, int error)
 
 	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns,
 		       run->ops, run->bytes, error < 0);
+	nvme_io->in_flight--;
 	nvme_io->bytes_in_flight -= run->bytes;
+	nvme_depth_ended(&nvme_io->depth, error < 0 ? 0 : run->bytes, nvme_io->in_flight,
+			 clock_now());
 	run->next_free = nvme_io->free_runs;
 	nvme_io->free_runs = run;
 
@@ -254,6 +260,7 @@ static void nvme_io_start_run(struct run *run)
 {
 	struct nvme_io *nvme_io = run->nvme_io;
 
+	nvme_io->in_flight++;
 	nvme_io->bytes_in_flight += run->bytes;
 	run->started_ns = link_stats_begin(nvme_io->options.link_stats, nvme_io_link_of(run));
 	nvme_io_issue(run);
@@ -290,7 +297,7 @@ static void nvme_io_start_next(struct nvme_io *nvme_io, struct fair_queue *waiti
 static bool nvme_io_may_start(const struct nvme_io *nvme_io)
 {
 	uint64_t runs = IN_FLIGHT_RUNS * nvme_io->options.merge;
-	return nvme_io->free_runs && !nvme_io->watch.silent &&
+	return nvme_io->in_flight < nvme_io->depth.now && !nvme_io->watch.silent &&
 	       nvme_io->bytes_in_flight < (runs > IN_FLIGHT ? runs : IN_FLIGHT);
 }
 
@@ -303,6 +310,11 @@ void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), vo
 const struct nvme_watch *nvme_io_watch(const struct nvme_io *nvme_io)
 {
 	return &nvme_io->watch;
+}
+
+unsigned nvme_io_depth(const struct nvme_io *nvme_io)
+{
+	return nvme_io->depth.now;
 }
 
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
@@ -347,11 +359,8 @@ static void nvme_io_cancel_queued(struct nvme_io *nvme_io)
 		nvme_io->batch_done(nvme_io->arg);
 }
 
-void nvme_io_dispatch(struct nvme_io *nvme_io)
+static void nvme_io_start_what_may(struct nvme_io *nvme_io)
 {
-	if (nvme_io->watch.silent)
-		nvme_io_cancel_queued(nvme_io);
-
 	while (nvme_io_may_start(nvme_io)) {
 		if (nvme_io->retries) {
 			nvme_io_start_retry(nvme_io);
@@ -365,6 +374,16 @@ void nvme_io_dispatch(struct nvme_io *nvme_io)
 	}
 }
 
+void nvme_io_dispatch(struct nvme_io *nvme_io)
+{
+	if (nvme_io->watch.silent)
+		nvme_io_cancel_queued(nvme_io);
+
+	nvme_io_start_what_may(nvme_io);
+	if (nvme_io->in_flight < nvme_io->depth.now)
+		nvme_depth_unused(&nvme_io->depth, nvme_io->in_flight, clock_now());
+}
+
 int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 {
 	struct nvme_io *nvme_io = calloc(1, sizeof(*nvme_io));
@@ -374,7 +393,9 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	nvme_io->options = *options;
 	nvme_queue_open(&nvme_io->queue, options->merge);
 	nvme_watch_open(&nvme_io->watch, &options->watch);
-	nvme_io->runs = calloc(options->depth, sizeof(struct run));
+	nvme_depth_open(&nvme_io->depth, options->depth, options->depth_max);
+	unsigned runs = options->depth > 0 ? options->depth : options->depth_max;
+	nvme_io->runs = calloc(runs, sizeof(struct run));
 	int r = nvme_hold_open(&nvme_io->hold, options->loop,
 			       options->hang_file ? options->hang_file : "");
 	if (!nvme_io->runs || r < 0) {
@@ -385,7 +406,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	if (options->faults)
 		nvme_io->faults = *options->faults;
 
-	for (unsigned i = 0; i < options->depth; i++) {
+	for (unsigned i = 0; i < runs; i++) {
 		struct run *run = &nvme_io->runs[i];
 
 		run->nvme_io = nvme_io;

@@ -115,7 +115,9 @@
 	X(R, uint64_t, nvme_missing, , COUNT, 5, GAUGE, "NVMe missing",                            \
 	  "hbmd_nvme_missing", "1: the NVMe tier could not be opened (nvme.required).")             \
 	X(R, uint64_t, nvme_replaced, , COUNT, 5, GAUGE, "NVMe replaced",                          \
-	  "hbmd_nvme_replaced", "1: nvme.path no longer names the file that is in use.")
+	  "hbmd_nvme_replaced", "1: nvme.path no longer names the file that is in use.")            \
+	X(R, uint64_t, nvme_depth, , COUNT, 5, GAUGE, "NVMe depth",                                \
+	  "hbmd_nvme_depth", "Reads and writes of NVMe that may be in flight at present (nvme.depth).")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -52,6 +52,7 @@ void nvme_io_rig_open(struct nvme_io_rig *rig, unsigned depth, uint64_t merge, c
 						.fd = rig->fd,
 						.start = START,
 						.depth = depth,
+						.depth_max = NVME_IO_DEPTH_MAX,
 						.merge = merge,
 						.faults = &faults};
 	assert_int_equal(nvme_io_new(&rig->nvme_io, &options), 0);

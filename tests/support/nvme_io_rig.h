@@ -10,7 +10,11 @@
 #include "tests/support/leaks.h"
 
 #define NVME_IO_BLOCK 4096ull
-enum { NVME_IO_BLOCKS = 256, NVME_IO_OPS = 4096 /* at most, of a run */ };
+enum {
+	NVME_IO_BLOCKS = 256,
+	NVME_IO_OPS = 4096,   /* at most, of a run */
+	NVME_IO_DEPTH_MAX = 6 /* with a depth of 0 */
+};
 
 struct nvme_io_work {
 	struct nvme_op op;

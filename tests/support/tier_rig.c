@@ -149,7 +149,7 @@ void rig_open(struct rig *rig, uint64_t client_bytes)
 	char error[512] = "";
 	struct hbmd *hbmd = &rig->hbmd;
 	const struct loop_options options = {.engine = engines[rig->config.io],
-					     .io_depth = (unsigned)rig->config.nvme_depth};
+					     .io_depth = config_nvme_depth_max(&rig->config)};
 
 	assert_int_equal(loop_new(&rig->loop, &options), 0);
 	ledger_open(&rig->ledger, &rig->config);

@@ -152,7 +152,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.ddr_staging, 512 * MIB);
 	assert_string_equal(config.nvme_path, "");
 	assert_int_equal(config.nvme_size, 0);
-	assert_int_equal(config.nvme_depth, 32);
+	assert_int_equal(config.nvme_depth, 0); /* auto */
 	assert_int_equal(config.nvme_merge, 2 * MIB);
 	assert_int_equal(config.soft_devices, 1);
 	assert_int_equal(config.soft_memory, GIB);
@@ -262,6 +262,26 @@ static void test_whole_numbers(void **state)
 	}
 
 	assert_int_equal(config.nvme_depth, 4096);
+}
+
+/* A word stands for a number that is none of those that can be written. */
+static void test_a_number_or_a_word(void **state)
+{
+	(void)state;
+	good("nvme.depth=8");
+	assert_int_equal(config_nvme_depth_max(&config), 8);
+	bad("nvme.depth=Auto", "expected a whole number from 1 to 4096, or auto");
+	bad("nvme.depth_max=auto", "expected a whole number from 1 to 4096");
+	assert_int_equal(config.nvme_depth, 8);
+
+	good("nvme.depth=auto");
+	good("nvme.depth_max=100");
+	assert_int_equal(config.nvme_depth, 0);
+	assert_int_equal(config_nvme_depth_max(&config), 100);
+
+	char *text = printed(&config);
+	assert_non_null(strstr(text, "\ndepth = auto\ndepth_max = 100\n"));
+	free(text);
 }
 
 static void test_decimals(void **state)
@@ -451,7 +471,7 @@ static void test_reference_is_the_defaults(void **state)
 
 	char *again = printed(&config);
 	assert_string_equal(again, defaults);
-	assert_int_equal(config.nvme_depth, 32);
+	assert_int_equal(config.nvme_depth, 0); /* auto */
 	free(reference);
 	free(defaults);
 	free(again);
@@ -582,6 +602,7 @@ int main(void)
 		TEST(test_bad_sizes),
 		TEST(test_shares),
 		TEST(test_whole_numbers),
+		TEST(test_a_number_or_a_word),
 		TEST(test_decimals),
 		TEST(test_modes),
 		TEST(test_choices_and_bools),

@@ -45,6 +45,32 @@ static void check_joining(enum loop_engine engine)
 	nvme_io_rig_free(rig);
 }
 
+/* No more than the depth are in flight, whether it is fixed or found by trying. */
+static void check_depth(enum loop_engine engine)
+{
+	static const unsigned depths[] = {1, 5, 0};
+	struct nvme_io_rig *rig = nvme_io_rig_new(engine);
+
+	nvme_io_rig_open(rig, 1, NVME_IO_BLOCK, "");
+
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned begun = 0;
+
+		nvme_io_rig_reopen(rig, depths[i], NVME_IO_BLOCK, "");
+		nvme_io_rig_forget(rig);
+		for (uint64_t block = 0; block < NVME_IO_BLOCKS; block++)
+			nvme_io_rig_submit(rig, block % 2, block, 1, block % 3);
+		nvme_io_dispatch(rig->nvme_io);
+		for (unsigned n = 0; n < rig->used; n++)
+			begun += rig->works[n].op.begun > 0;
+		assert_int_equal(begun, depths[i] > 0 ? depths[i] : NVME_IO_DEPTH_MAX);
+		assert_int_equal(nvme_io_depth(rig->nvme_io), begun);
+		nvme_io_rig_run(rig);
+	}
+
+	nvme_io_rig_free(rig);
+}
+
 /* Reads and writes of random blocks and sizes, none of a block that is being written. */
 static void check_random(enum loop_engine engine)
 {
@@ -298,6 +324,12 @@ static void test_the_end_of_the_file(void **state)
 	nvme_io_rig_for_both(check_end_of_file);
 }
 
+static void test_no_more_than_the_depth(void **state)
+{
+	(void)state;
+	nvme_io_rig_for_both(check_depth);
+}
+
 static void test_large_operations_in_pieces(void **state)
 {
 	(void)state;
@@ -314,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_retries_are_bounded),
 		cmocka_unit_test(test_the_end_of_the_file),
 		cmocka_unit_test(test_large_operations_in_pieces),
+		cmocka_unit_test(test_no_more_than_the_depth),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
