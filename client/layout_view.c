@@ -76,8 +76,8 @@ static int layout_view_check_pages(const struct hbm_layout_options *options, uin
 		return 0;
 
 	return hbm_layout_fail(error, error_size,
-			       "the layout has %s pages of %u tokens: it needs page=%u",
-			       options->page_tokens ? "other" : "no", page_tokens, page_tokens);
+			       "pages of %u tokens: the layout needs page=%u, and has %u",
+			       page_tokens, page_tokens, options->page_tokens);
 }
 
 int hbm_layout_view(const struct hbm_layout *layout, uint32_t nth, uint32_t page_tokens,
