@@ -2,6 +2,7 @@
 /* plan: see plan.h. */
 #include "client/ctl/plan.h"
 #include "client/ctl/plan_document.h"
+#include "client/ctl/plan_layout.h"
 #include "client/ctl/plan_list.h"
 #include "client/ctl/plan_live.h"
 #include "client/ctl/plan_plot.h"
@@ -30,6 +31,8 @@ static int plan_check_outputs(const struct ctl *ctl, const struct plan_request *
 		return ctl_usage(ctl, "expected --csv or --json, not both");
 	if (plan_option(ctl, PLAN_OPTION_CSV) && live)
 		return ctl_usage(ctl, "--csv does not have what --live measures: use --json");
+	if (plan_option(ctl, PLAN_OPTION_CSV) && plan_option(ctl, PLAN_OPTION_LAYOUT))
+		return ctl_usage(ctl, "--csv does not have what --layout shows: use --json");
 	if (plan_option(ctl, PLAN_OPTION_SWITCH_BYTES) && !live)
 		return ctl_usage(ctl, "--switch-bytes needs --live");
 
@@ -50,7 +53,8 @@ static int plan_points(const struct ctl *ctl, const struct plan_request *request
 }
 
 static int plan_print(const struct ctl *ctl, const struct plan_request *request,
-		      const struct plan_point *points, const struct plan_live *live)
+		      const struct plan_point *points, const struct hbm_layout *layout,
+		      const struct plan_live *live)
 {
 	const char *path = plan_option(ctl, PLAN_OPTION_PLOT);
 	int r = path ? plan_plot(path, request, points) : CTL_DONE;
@@ -58,11 +62,11 @@ static int plan_print(const struct ctl *ctl, const struct plan_request *request,
 	if (r != CTL_DONE)
 		return r;
 	if (ctl->json)
-		return plan_document_json(request, points, live);
+		return plan_document_json(request, points, layout, live);
 	if (plan_option(ctl, PLAN_OPTION_CSV))
 		return plan_document_csv(request, points);
 
-	return plan_show(request, points, live);
+	return plan_show(request, points, layout, live);
 }
 
 /* CTL_FAILED if no context length leaves room for one user. */
@@ -97,6 +101,7 @@ int plan_run(struct ctl *ctl)
 {
 	struct plan_request request = {.hbm_note = ""};
 	struct plan_point points[PLAN_CONTEXTS_MAX];
+	struct hbm_layout *layout = NULL;
 	struct plan_live measured, *live = plan_option(ctl, PLAN_OPTION_LIVE) ? &measured : NULL;
 	bool list;
 
@@ -108,7 +113,10 @@ int plan_run(struct ctl *ctl)
 	if (r == CTL_DONE)
 		r = plan_points(ctl, &request, points);
 	if (r == CTL_DONE)
-		r = plan_print(ctl, &request, points, live);
+		r = plan_layout_open(ctl, &request, &layout);
+	if (r == CTL_DONE)
+		r = plan_print(ctl, &request, points, layout, live);
+	hbm_layout_free(layout);
 
 	return r == CTL_DONE ? plan_exit_status(&request, points) : r;
 }

@@ -317,16 +317,17 @@ static json_t *plan_document_live(const struct plan_live *live)
 }
 
 int plan_document_json(const struct plan_request *request, const struct plan_point *points,
-		       const struct plan_live *live)
+		       const struct hbm_layout *layout, const struct plan_live *live)
 {
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < request->context_count; i++)
 		json_array_append_new(array, plan_document_point(request, &points[i]));
 	return ctl_print_json(json_pack(
-		"{s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model), "hardware",
-		plan_document_hardware(request), "load", plan_document_load(request), "points",
-		array, "live", plan_document_live(live)));
+		"{s:o,s:o,s:o,s:o,s:o,s:o}", "model", plan_document_model(&request->model),
+		"hardware", plan_document_hardware(request), "load", plan_document_load(request),
+		"points", array, "layout", plan_layout_document(layout, request), "live",
+		plan_document_live(live)));
 }
 
 int plan_document_csv(const struct plan_request *request, const struct plan_point *points)

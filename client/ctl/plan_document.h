@@ -6,14 +6,16 @@
  */
 #pragma once
 
+#include "client/ctl/plan_layout.h"
 #include "client/ctl/plan_live.h"
 #include "client/ctl/plan_request.h"
 
 #include <jansson.h>
 
-/* Prints; returns the exit status. points has one for each context. live may be NULL. */
+/* Prints; returns the exit status. points has one for each context. layout and live may
+ * be NULL. */
 int plan_document_json(const struct plan_request *request, const struct plan_point *points,
-		       const struct plan_live *live);
+		       const struct hbm_layout *layout, const struct plan_live *live);
 int plan_document_csv(const struct plan_request *request, const struct plan_point *points);
 /* A row of the built-in tables, as an object. NULL: out of memory. */
 json_t *plan_document_model(const struct plan_model *model);

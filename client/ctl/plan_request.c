@@ -47,6 +47,8 @@ const struct option_spec plan_options[] = {
 				  "encode the KV cache: none, fp8, int8 or int4"},
 	[PLAN_OPTION_D_EFF] = {"d-eff", "N",
 			       "set the FLOP of attention for a token, context token and layer"},
+	[PLAN_OPTION_LAYOUT] = {"layout", "WORDS",
+				"show slabs of a layout: token, layer, or \"order=block page=16\""},
 	[PLAN_OPTION_CSV] = {"csv", NULL, "print one line for each context length"},
 	[PLAN_OPTION_PLOT] = {"plot", "FILE", "draw the metrics over context length: .svg or .png"},
 	[PLAN_OPTION_LIVE] = {"live", NULL,

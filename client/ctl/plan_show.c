@@ -451,7 +451,7 @@ static int plan_show_live(const struct plan_live *live)
 }
 
 int plan_show(const struct plan_request *request, const struct plan_point *points,
-	      const struct plan_live *live)
+	      const struct hbm_layout *layout, const struct plan_live *live)
 {
 	plan_show_model(&request->model, points->weight_bytes);
 	plan_show_hardware(request);
@@ -466,6 +466,8 @@ int plan_show(const struct plan_request *request, const struct plan_point *point
 		r = plan_show_variants(request, points);
 	if (r == 0)
 		plan_show_notes(request, points);
+	if (r == 0 && layout)
+		r = plan_layout_show(layout, request);
 	if (r == 0)
 		r = plan_show_live(live);
 

@@ -6,9 +6,11 @@
  */
 #pragma once
 
+#include "client/ctl/plan_layout.h"
 #include "client/ctl/plan_live.h"
 #include "client/ctl/plan_request.h"
 
-/* Prints; returns the exit status. points has one for each context. live may be NULL. */
+/* Prints; returns the exit status. points has one for each context. layout and live may
+ * be NULL. */
 int plan_show(const struct plan_request *request, const struct plan_point *points,
-	      const struct plan_live *live);
+	      const struct hbm_layout *layout, const struct plan_live *live);
