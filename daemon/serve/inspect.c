@@ -404,6 +404,7 @@ static void inspect_query_nodes(struct page *page)
 			.ddr_used = ddr->parts[i].used,
 			.staging = staging->parts[i].bytes,
 			.staging_used = staging->parts[i].used,
+			.hashed = hash_pool_done(page->hbmd->mover->context.hash_pool, (uint32_t)i),
 		};
 
 	page->cursor = i < staging->part_count ? i : 0;

@@ -109,6 +109,13 @@ static uint64_t footprint_slabs(const struct devices *devices)
 	return footprint_pieces(slabs, sizeof(struct slab));
 }
 
+/* What the threads that encode take: there are some at each node that has a part of DDR. */
+static uint64_t footprint_encoding(const struct config *config, const struct devices *devices)
+{
+	uint32_t nodes = config->ddr_numa == CONFIG_NUMA_NODE ? devices->numa.count : 1;
+	return hash_pool_bytes(config->checksum_threads, nodes);
+}
+
 struct footprint footprint_of(const struct config *config, const struct devices *devices)
 {
 	struct ledger ledger;
@@ -135,7 +142,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
 					  sizeof(struct move) + 64),
-		.daemon = PROGRAM + hash_pool_bytes(config->checksum_threads),
+		.daemon = PROGRAM + footprint_encoding(config, devices),
 	};
 	payer_close(&mover);
 	payer_close(&session);

@@ -350,7 +350,10 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	const struct hash_pool_options hashing = {.loop = hbmd->loop,
 						  .link_stats = hbmd->link_stats,
 						  .threads =
-							  (unsigned)hbmd->config->checksum_threads};
+							  (unsigned)hbmd->config->checksum_threads,
+						  .numa = &hbmd->devices->numa,
+						  .staging = hbmd->cache->staging,
+						  .ddr = hbmd->cache->ddr};
 	r = hash_pool_new(&memory_setup->hash_pool, &hashing);
 	if (r < 0)
 		return r;

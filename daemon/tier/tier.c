@@ -277,6 +277,20 @@ void tier_serve(struct tier *tier)
 	}
 }
 
+int tier_part_of(const struct tier *tier, const char *host)
+{
+	uint64_t offset = (uint64_t)(host - tier->host);
+	int i = (int)tier->part_count - 1;
+
+	if (!tier->host || host < tier->host || offset >= tier->headroom + tier->capacity)
+		return -1;
+
+	while (i > 0 && tier->parts[i].begin > offset)
+		i--;
+
+	return i;
+}
+
 bool tier_reaches(const struct tier *tier, const struct device *device)
 {
 	return tier->ops->host || (tier->ops->reaches && tier->ops->reaches(tier, device));

@@ -199,6 +199,8 @@ static inline char *tier_host(const struct tier *tier, uint32_t unit)
 {
 	return tier->ops->host ? tier->ops->host(tier, unit) : NULL;
 }
+/* Which part of a divided tier a host address is in; -1: none, or it is not divided. */
+int tier_part_of(const struct tier *tier, const char *host);
 /* How large an extent may be at most, once all of it is usable. */
 uint64_t tier_largest_part(const struct tier *tier);
 /* Whether its reads and writes wait for a disk. */

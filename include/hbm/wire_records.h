@@ -321,7 +321,10 @@
 	X(R, uint64_t, staging, , BYTES, 1, GAUGE, "STAGING",                                      \
 	  "hbmd_node_staging_bytes", "Part of the staging buffers.")                               \
 	X(R, uint64_t, staging_used, , BYTES, 1, GAUGE, "IN USE",                                  \
-	  "hbmd_node_staging_used_bytes", "Bytes of them in use.")
+	  "hbmd_node_staging_used_bytes", "Bytes of them in use.")                                 \
+	X(R, uint64_t, hashed, , BYTES, 1, COUNTER, "HASHED",                                      \
+	  "hbmd_node_hashed_bytes_total",                                                          \
+	  "Bytes that its threads have hashed, encoded or decoded.")
 
 /* A link. */
 #define HBM_RECORD_LINK(X, R)                                                                      \

@@ -53,6 +53,7 @@ static void start(const char *numa, const char *largest)
 				    "ddr.size=16MiB",
 				    "ddr.headroom=4MiB",
 				    "ddr.staging=8MiB",
+				    "hbmd.checksum=always",
 				    "nvme.path=",
 				    "nvme.size=0",
 				    bytes,
@@ -86,7 +87,8 @@ static uint32_t ask_nodes(struct hbm *hbm, struct hbm_wire_node nodes[NODES])
 	return (uint32_t)(next - nodes);
 }
 
-/* Blocks lie in the part of their device, and elsewhere when it is full. */
+/* Blocks lie in the part of their device, and elsewhere when it is full; threads of that node
+ * hash them. */
 static void test_blocks_lie_near_their_device(void **state)
 {
 	(void)state;
@@ -115,6 +117,8 @@ static void test_blocks_lie_near_their_device(void **state)
 	ask_nodes(kv.hbm, nodes);
 	assert_int_equal(nodes[1].ddr_used, BATCHES * SLOTS * BLOCK);
 	assert_int_equal(nodes[0].ddr_used, 0);
+	assert_int_equal(nodes[1].hashed, BATCHES * SLOTS * BLOCK);
+	assert_int_equal(nodes[0].hashed, 0);
 
 	/* all that the tier has, of which the part holds its own share */
 	for (uint64_t batch = BATCHES; batch < 2 * BATCHES; batch++)

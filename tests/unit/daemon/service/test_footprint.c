@@ -13,6 +13,7 @@
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/service/footprint.h"
+#include "daemon/tier/hash_pool.h"
 
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
@@ -29,7 +30,7 @@ static int setup(void **state)
 	memset(&fixture, 0, sizeof(fixture));
 	assert_int_equal(config_defaults(&fixture.config), 0);
 	fixture.device[0].total = fixture.device[1].total = 80 * GIB;
-	fixture.devices = (struct devices){.count = 1, .list = fixture.device};
+	fixture.devices = (struct devices){.count = 1, .list = fixture.device, .numa.count = 1};
 	*state = &fixture;
 	return 0;
 }
@@ -110,6 +111,20 @@ static void each_limit_drives_it(void **state)
 	assert_true(growth_of(fixture, &config->limit_commit_slabs) > 1088 * MIB);
 }
 
+/* Each has threads that encode, unless DDR is not divided among them. */
+static void each_numa_node_drives_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct footprint one = footprint_of(&fixture->config, &fixture->devices), two;
+
+	fixture->devices.numa.count = 2;
+	two = footprint_of(&fixture->config, &fixture->devices);
+	assert_int_equal(two.daemon - one.daemon, hash_pool_bytes(0, 1));
+	fixture->config.ddr_numa = CONFIG_NUMA_INTERLEAVE;
+	two = footprint_of(&fixture->config, &fixture->devices);
+	assert_int_equal(two.daemon, one.daemon);
+}
+
 static void each_device_and_tier_drives_it(void **state)
 {
 	struct fixture *fixture = *state;
@@ -145,9 +160,9 @@ static void as_people_read_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(the_parts_are_the_sum), TEST(it_is_a_few_gib),
-		TEST(each_limit_drives_it),  TEST(each_device_and_tier_drives_it),
-		TEST(as_people_read_it),
+		TEST(the_parts_are_the_sum),    TEST(it_is_a_few_gib),
+		TEST(each_limit_drives_it),     TEST(each_device_and_tier_drives_it),
+		TEST(each_numa_node_drives_it), TEST(as_people_read_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hash pool: right checksums from any number of threads, and the order in which jobs are
- * computed. For that a pool of one thread is held: its first job is of a page that may not
+ * Hash pool: right checksums from any number of threads, the order in which jobs are
+ * computed, and by the threads of which NUMA node. For that a pool of one thread is held: its first job is of a page that may not
  * be read, and the thread waits in the signal that says so until the others are queued.
  */
 #include <setjmp.h>
@@ -11,8 +11,10 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +25,7 @@
 
 #include "daemon/base/checksum.h"
 #include "daemon/base/list.h"
+#include "daemon/base/numa.h"
 #include "daemon/tier/hash_pool.h"
 
 enum { JOBS = 64, BYTES = 4096, LARGE = 1 << 20 };
@@ -38,6 +41,7 @@ static struct rig {
 		char name;
 	} entries[JOBS];
 	unsigned posted, done, batches;
+	unsigned stop_at; /* so many done; 0: all */
 	char order[JOBS + 1];
 } rig;
 
@@ -46,7 +50,7 @@ static void entry_done(struct hash_job *job)
 	struct entry *entry = container_of(job, struct entry, job);
 
 	rig.order[rig.done++] = entry->name;
-	if (rig.done == rig.posted)
+	if (rig.done == (rig.stop_at > 0 ? rig.stop_at : rig.posted))
 		loop_stop(rig.loop);
 }
 
@@ -56,18 +60,21 @@ static void batch_done(void *arg)
 	rig.batches++;
 }
 
-static struct hash_job *post(char name, uint64_t payer, uint64_t bytes, bool urgent)
+static struct hash_job *post_at(char *host, char name, uint64_t payer, uint64_t bytes, bool urgent)
 {
 	struct entry *entry = &rig.entries[rig.posted++];
 
-	*entry = (struct entry){.name = name,
-				.job = {.payer = {.id = payer},
-					.host = rig.bytes + 8 * rig.posted,
-					.bytes = bytes,
-					.done = entry_done}};
+	*entry = (struct entry){
+		.name = name,
+		.job = {.payer = {.id = payer}, .host = host, .bytes = bytes, .done = entry_done}};
 	hash_pool_post(rig.pool, &entry->job, urgent);
 
 	return &entry->job;
+}
+
+static struct hash_job *post(char name, uint64_t payer, uint64_t bytes, bool urgent)
+{
+	return post_at(rig.bytes + 8 * (rig.posted + 1), name, payer, bytes, urgent);
 }
 
 /* ---- the gate ---- */
@@ -254,13 +261,129 @@ static void what_is_in_flight_ends_with_the_pool(void **state)
 	assert_int_equal(rig.batches, 0);
 }
 
+/* ---- NUMA nodes ---- */
+
+/* Nodes 0 and 7 have a half of each tier: of staging, which begins at rig.bytes, and of DDR,
+ * behind it. */
+static struct tier staging, ddr;
+static struct numa numa;
+
+static void open_nodes(unsigned threads)
+{
+	staging = (struct tier){.host = rig.bytes,
+				.capacity = LARGE,
+				.parts = {{.begin = 0}, {.begin = LARGE / 2}},
+				.part_count = 2};
+	ddr = staging;
+	ddr.host += LARGE;
+	numa = (struct numa){.count = 2, .ids = {0, 7}};
+
+	const struct hash_pool_options options = {.loop = rig.loop,
+						  .link_stats = rig.link_stats,
+						  .threads = threads,
+						  .numa = &numa,
+						  .staging = &staging,
+						  .ddr = &ddr};
+	assert_int_equal(hash_pool_new(&rig.pool, &options), 0);
+}
+
+/* While the only thread of one node is held, those of the other do what is in its memory. */
+static void jobs_go_to_their_memorys_node(void **state)
+{
+	(void)state;
+	enum { HALF = LARGE / 2 };
+
+	open_nodes(2);
+	hold_pool(); /* memory of no node: the first does it */
+	post_at(rig.bytes, 'a', 0, BYTES, true);
+	post_at(rig.bytes + HALF, 'A', 0, BYTES, true);
+	post_at(rig.bytes + LARGE, 'b', 0, BYTES, true);
+	post_at(rig.bytes + LARGE + HALF, 'B', 0, BYTES, true);
+	struct hash_job *last = post_at(rig.bytes + HALF - BYTES, 'c', 0, BYTES, false);
+	hash_pool_hasten(last, (struct fair_payer){.id = 3});
+
+	rig.stop_at = 2;
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_string_equal(rig.order, "AB");
+	assert_int_equal(hash_pool_done(rig.pool, 0), 0);
+	assert_int_equal(hash_pool_done(rig.pool, 1), 2 * BYTES);
+
+	rig.stop_at = 0;
+	release_pool();
+	assert_int_equal(rig.done, 6);
+	assert_int_equal(hash_pool_done(rig.pool, 0), 4 * BYTES);
+	assert_int_equal(hash_pool_done(rig.pool, 1), 2 * BYTES);
+	for (unsigned i = 1; i < rig.posted; i++) {
+		const struct hash_job *job = &rig.entries[i].job;
+		assert_int_equal(job->checksum, XXH3_64bits(job->host, job->bytes));
+	}
+}
+
+static unsigned count_threads(const char *name)
+{
+	unsigned count = 0;
+	DIR *folder = opendir("/proc/self/task");
+
+	assert_non_null(folder);
+	for (struct dirent *entry; (entry = readdir(folder));) {
+		char path[300], comm[32] = "";
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+		FILE *file = fopen(path, "re");
+		if (!file)
+			continue;
+		if (fgets(comm, sizeof(comm), file))
+			comm[strcspn(comm, "\n")] = '\0';
+		count += strcmp(comm, name) == 0;
+		fclose(file);
+	}
+
+	closedir(folder);
+
+	return count;
+}
+
+/* Waits until the threads have begun, and so have their names. */
+static void run_a_job_at_each(void)
+{
+	rig.posted = rig.done = 0;
+	for (unsigned i = 0; i < JOBS; i++)
+		post_at(rig.bytes + i % 2 * (LARGE / 2), 'a', i, 1, false);
+	assert_int_equal(loop_run(rig.loop), 0);
+}
+
+/* As many as were asked for, one for each node at least. */
+static void threads_are_shared_out(void **state)
+{
+	(void)state;
+	static const unsigned asked[] = {1, 2, 3, 5}, first[] = {1, 1, 2, 3},
+			      second[] = {1, 1, 1, 2};
+
+	for (unsigned i = 0; i < 4; i++) {
+		open_nodes(asked[i]);
+		while (count_threads("hash-0") + count_threads("hash-7") < first[i] + second[i])
+			run_a_job_at_each();
+		assert_int_equal(count_threads("hash-0"), first[i]);
+		assert_int_equal(count_threads("hash-7"), second[i]);
+		rig.pool = hash_pool_free(rig.pool);
+	}
+
+	assert_int_equal(hash_pool_bytes(1, 2), hash_pool_bytes(2, 1));
+	assert_int_equal(hash_pool_bytes(3, 2), hash_pool_bytes(3, 1));
+	assert_int_equal(hash_pool_bytes(0, 2), 2 * hash_pool_bytes(0, 1));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(the_checksums_are_right), TEST(a_stream_is_as_one),
-		TEST(urgent_ones_go_first),    TEST(payers_take_turns),
-		TEST(one_is_hastened),         TEST(what_is_in_flight_ends_with_the_pool),
+		TEST(the_checksums_are_right),
+		TEST(a_stream_is_as_one),
+		TEST(urgent_ones_go_first),
+		TEST(payers_take_turns),
+		TEST(one_is_hastened),
+		TEST(what_is_in_flight_ends_with_the_pool),
+		TEST(jobs_go_to_their_memorys_node),
+		TEST(threads_are_shared_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

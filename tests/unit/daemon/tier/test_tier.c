@@ -144,6 +144,31 @@ static void test_parts_of_several_nodes(void **state)
 	tier_clear(&tier);
 }
 
+/* To which part of host memory an address belongs. */
+static void test_addresses_of_parts(void **state)
+{
+	(void)state;
+	static const uint64_t begins[] = {0, 2 * U, 6 * U};
+	static char space[12 * U];
+	char *memory = space + U;
+	struct tier tier;
+
+	tier_open(&tier, 8, 2);
+	assert_int_equal(tier_part_of(&tier, memory), -1); /* it is none of host memory */
+	tier.host = memory;
+	assert_int_equal(tier_part_of(&tier, memory), -1); /* and not divided */
+	tier_divide(&tier, begins, 3);
+	assert_int_equal(tier_part_of(&tier, memory), 0);
+	assert_int_equal(tier_part_of(&tier, memory + 2 * U - 1), 0);
+	assert_int_equal(tier_part_of(&tier, memory + 2 * U), 1);
+	assert_int_equal(tier_part_of(&tier, memory + 6 * U - 1), 1);
+	assert_int_equal(tier_part_of(&tier, memory + 6 * U), 2);
+	assert_int_equal(tier_part_of(&tier, memory + 10 * U - 1), 2);
+	assert_int_equal(tier_part_of(&tier, memory + 10 * U), -1);
+	assert_int_equal(tier_part_of(&tier, memory - 1), -1);
+	tier_clear(&tier);
+}
+
 /* A small one that came later does not pass a large one, which would wait for ever. */
 static void test_waiting_requests_are_served_in_order(void **state)
 {
@@ -246,6 +271,7 @@ int main(void)
 		cmocka_unit_test(test_the_room_for_copies_is_filled_last),
 		cmocka_unit_test(test_a_slot_through_its_life),
 		cmocka_unit_test(test_parts_of_several_nodes),
+		cmocka_unit_test(test_addresses_of_parts),
 		cmocka_unit_test(test_waiting_requests_are_served_in_order),
 		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_growing_serves_waiting_requests),
