@@ -106,8 +106,16 @@ static int block_fill(struct builder *builder, enum hbm_wire_opcode op,
 	struct hbm_wire_block *wire = &builder->message->blocks[nth];
 	*wire = (struct hbm_wire_block){.key = block->key,
 					.segments = (uint32_t)block->segment_count};
-	if (op == HBM_WIRE_STORE)
-		wire->parent = block->parent;
+	if (op == HBM_WIRE_LOAD)
+		return 0;
+
+	if (block->tier >= HBM_TIERS)
+		return hbm_fail(builder->hbm, HBM_INVALID, "block %zu: there is no tier %d", nth,
+				(int)block->tier);
+
+	wire->parent = block->parent;
+	wire->tier = (uint16_t)block->tier;
+	wire->flags = block->pin ? HBM_WIRE_BLOCK_PIN : 0;
 
 	return 0;
 }

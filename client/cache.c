@@ -108,6 +108,19 @@ static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op,
 	return hbm_request_submit(hbm, &request, ticket);
 }
 
+static int cache_tier_check(struct hbm *hbm, enum hbm_tier tier, uint32_t device)
+{
+	if (tier <= HBM_TIER_NONE || tier >= HBM_TIERS)
+		return hbm_fail(hbm, HBM_INVALID, "there is no tier %d", (int)tier);
+
+	if (device && (tier != HBM_TIER_HBM || device >= hbm->info.devices))
+		return hbm_fail(hbm, HBM_INVALID,
+				"device %u: only the HBM tier has devices, %u of them", device,
+				hbm->info.devices);
+
+	return 0;
+}
+
 int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
 		      struct hbm_lookup *answer, hbm_result *results, hbm_ticket *ticket)
 {
@@ -146,6 +159,19 @@ int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint3
 	return cache_keys_submit(hbm, op, &message, keys, count, where, ticket);
 }
 
+int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+		    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket)
+{
+	int rc = cache_tier_check(hbm, tier, device);
+	if (rc)
+		return rc;
+
+	struct hbm_wire_keys message = {.ns = ns, .device = device, .flags = tier};
+	struct ticket_answer where = {.results = results};
+
+	return cache_keys_submit(hbm, HBM_WIRE_MOVE, &message, keys, count, where, ticket);
+}
+
 /* ---- The blocking forms ---- */
 
 int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
@@ -172,18 +198,22 @@ int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t fla
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
+int hbm_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device, const hbm_key *keys,
+	     size_t count, hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_move(hbm, ns, tier, device, keys, count, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
 /* ---- Operators ---- */
 
 int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,
 	      struct hbm_amount *evicted)
 {
-	if (tier <= HBM_TIER_NONE || tier >= HBM_TIERS)
-		return hbm_fail(hbm, HBM_INVALID, "there is no tier %d", (int)tier);
-
-	if (device && (tier != HBM_TIER_HBM || device >= hbm->info.devices))
-		return hbm_fail(hbm, HBM_INVALID,
-				"device %u: only the HBM tier has devices, %u of them", device,
-				hbm->info.devices);
+	int rc = cache_tier_check(hbm, tier, device);
+	if (rc)
+		return rc;
 
 	struct hbm_wire_evict evict = {.tier = tier, .device = device, .bytes = bytes};
 	struct request request = {

@@ -65,11 +65,25 @@ static struct hbm_wire_encoding namespace_encoding(const struct hbm_namespace_op
 	return encoding;
 }
 
+/* Of the shortest form that says it: a plain one is opened by a daemon that knows no encodings
+ * and no flags too. */
+static size_t namespace_open_bytes(const struct hbm_wire_namespace_open_flags *open)
+{
+	static const struct hbm_wire_encoding raw;
+
+	if (open->flags)
+		return sizeof(*open);
+	return memcmp(&open->encoding, &raw, sizeof(raw)) == 0
+		       ? sizeof(struct hbm_wire_namespace_open)
+		       : sizeof(struct hbm_wire_namespace_open_encoded);
+}
+
 int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns)
 {
-	struct hbm_wire_namespace_open_encoded open = {
+	struct hbm_wire_namespace_open_flags open = {
 		.encoding = namespace_encoding(options),
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
+		.flags = options->ephemeral ? HBM_WIRE_EPHEMERAL : 0,
 	};
 	if (!namespace_name_copy(open.spec.model, options->model) ||
 	    !namespace_name_copy(open.spec.layout, options->layout) ||
@@ -81,13 +95,9 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
 				(unsigned long long)options->block_bytes, BLOCK_UNIT);
 
-	/* A raw one is opened by a daemon that knows no encodings too. */
-	static const struct hbm_wire_encoding raw;
-	size_t bytes = memcmp(&open.encoding, &raw, sizeof(raw)) == 0
-			       ? sizeof(struct hbm_wire_namespace_open)
-			       : sizeof(open);
 	struct hbm_wire_namespace_reply reply;
-	int rc = namespace_request(hbm, &open, bytes, options->block_bytes, &reply);
+	int rc = namespace_request(hbm, &open, namespace_open_bytes(&open), options->block_bytes,
+				   &reply);
 	explicit_bzero(open.spec.salt, sizeof(open.spec.salt));
 	if (rc == 0)
 		*ns = reply.ns;

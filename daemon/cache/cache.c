@@ -228,6 +228,40 @@ static struct tier *cache_tier_for(const struct cache *cache, struct tier *tier,
 	return tier;
 }
 
+int cache_place(struct cache *cache, uint32_t number, struct tier *tier)
+{
+	struct tier *to = cache_tier_for(cache, tier, number);
+	if (!to)
+		return HBM_NO_SPACE;
+
+	block_set_target(&cache->blocks, number, to);
+	order_insert(cache->orders[to->number], number, 0);
+
+	return HBM_OK;
+}
+
+int cache_move(struct cache *cache, uint32_t number, struct tier *tier)
+{
+	const struct block *block = cache_block(cache, number);
+	struct tier *from = block_target(&cache->blocks, number),
+		    *to = cache_tier_for(cache, tier, number);
+	if (!to)
+		return HBM_NO_SPACE;
+	if (from == to)
+		return HBM_OK;
+
+	if (block->refs > 0 && !cache_may_pin(cache, number, to))
+		return HBM_LIMIT;
+	if (block->refs == 0)
+		order_remove(cache->orders[from->number], number);
+
+	block_set_target(&cache->blocks, number, to);
+	if (block->refs == 0)
+		order_insert(cache->orders[to->number], number, 0);
+
+	return HBM_OK;
+}
+
 /* `ahead` if it is in the order of that tier, else 0. */
 static uint32_t cache_ahead_in(const struct cache *cache, uint32_t ahead, const struct tier *tier)
 {

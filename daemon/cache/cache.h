@@ -138,6 +138,13 @@ uint32_t cache_find_loadable(const struct cache *cache, uint16_t ns,
  * and no target yet. 0: the index is full. */
 uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_key *key,
 		      uint32_t parent);
+/* Makes that tier, or the next one below it that answers and fits the block, the target of a
+ * block that has just been inserted, without a use of it. HBM_NO_SPACE: there is none.
+ * To be followed by settling. */
+int cache_place(struct cache *cache, uint32_t number, struct tier *tier);
+/* The same of a block that has a target. HBM_LIMIT: it is pinned, and more than [limits]
+ * allows would be pinned there. Its ancestors stay where they are. */
+int cache_move(struct cache *cache, uint32_t number, struct tier *tier);
 /*
  * A use of several blocks and of their ancestors, in slices: one begin, each block from tail
  * to head, one end, then settling. Each step moves one block right behind its parent, which
@@ -245,6 +252,8 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 uint64_t cache_pinned(const struct cache *cache, const struct tier *tier);
 /* Sets what may be pinned in a tier to its share of what is usable now. */
 void cache_limit_pins(struct cache *cache, const struct tier *tier);
+/* Whether [limits] allows the block's bytes to be pinned in that tier too. */
+bool cache_may_pin(struct cache *cache, uint32_t number, const struct tier *tier);
 /* Whether the block or a descendant is pinned. */
 bool cache_is_pinned(const struct cache *cache, uint32_t number);
 /* Pins a block, which references it and its ancestors: HBM_OK. Otherwise nothing is pinned.

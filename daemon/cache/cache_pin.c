@@ -28,16 +28,15 @@ void cache_limit_pins(struct cache *cache, const struct tier *tier)
 			 config_size_of(cache->pinned_limit, tier->usable));
 }
 
-static bool cache_pin_cache_may_pin(struct cache *cache, uint32_t number)
+bool cache_may_pin(struct cache *cache, uint32_t number, const struct tier *tier)
 {
-	const struct block *block = cache_block(cache, number);
-	if (cache->tiers[block->target].lost)
+	if (tier->lost)
 		return false;
 
-	cache_limit_pins(cache, &cache->tiers[block->target]);
+	cache_limit_pins(cache, tier);
 
-	return ledger_check(&cache->pinned[block->target], LEDGER_PINNED,
-			    block_bytes_in(&cache->blocks, number, &cache->tiers[block->target]));
+	return ledger_check(&cache->pinned[tier->number], LEDGER_PINNED,
+			    block_bytes_in(&cache->blocks, number, tier));
 }
 
 /* Drops a reference; after the last one the block returns to its tier's order. */
@@ -75,7 +74,8 @@ static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint
 	uint32_t at = number;
 
 	while (cache_pin_is_free(cache, at)) {
-		if (!cache_pin_cache_may_pin(cache, at) || *walk == 0)
+		if (!cache_may_pin(cache, at, &cache->tiers[cache_block(cache, at)->target]) ||
+		    *walk == 0)
 			break;
 		--*walk;
 		order_remove(cache_order(cache, at), at);

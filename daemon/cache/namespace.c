@@ -16,6 +16,8 @@ struct namespaces {
 	struct salts *salts;
 	void (*forgotten)(void *arg, uint16_t number); /* or NULL */
 	void *arg;
+	void (*abandoned)(void *arg, uint16_t number); /* or NULL */
+	void *abandoned_arg;
 	uint64_t max, closed;
 	struct namespace list[]; /* [max + 1]; 0: none */
 };
@@ -62,7 +64,7 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 	if (!namespaces)
 		return NULL;
 
-	namespaces->forgotten = NULL;
+	namespaces->forgotten = namespaces->abandoned = NULL;
 	for (uint32_t i = 1; i <= namespaces->max; i++)
 		if (namespaces->list[i].used)
 			namespaces_forget(namespaces, i);
@@ -172,12 +174,26 @@ static void namespaces_forget_if_idle(struct namespaces *namespaces, uint16_t nu
 		namespaces_forget(namespaces, number);
 }
 
+/* Blocks that have been dropped are in no tier. */
+static bool namespace_has_placed(const struct namespace *ns)
+{
+	for (unsigned tier = 0; tier < HBM_TIERS; tier++)
+		if (ns->blocks_in[tier] > 0)
+			return true;
+
+	return false;
+}
+
 void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 {
 	struct namespace *ns = &namespaces->list[number];
 	assert(ns->used && ns->opens > 0);
-	if (--ns->opens == 0)
-		ns->closed = ++namespaces->closed;
+	if (--ns->opens > 0)
+		return;
+
+	ns->closed = ++namespaces->closed;
+	if (namespaces->abandoned && ns->ephemeral && namespace_has_placed(ns))
+		namespaces->abandoned(namespaces->abandoned_arg, number);
 	namespaces_forget_if_idle(namespaces, number);
 }
 
@@ -201,6 +217,13 @@ void namespaces_on_forget(struct namespaces *namespaces, void (*fn)(void *arg, u
 {
 	namespaces->forgotten = fn;
 	namespaces->arg = arg;
+}
+
+void namespaces_on_abandon(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
+			   void *arg)
+{
+	namespaces->abandoned = fn;
+	namespaces->abandoned_arg = arg;
 }
 
 static bool namespace_may_give_way(const struct namespace *ns, const struct user *user,

@@ -42,6 +42,7 @@ struct namespace
 	struct namespace_drop *drop;
 	bool used;
 	bool salted;
+	bool ephemeral; /* its blocks are dropped when no session has it open any longer */
 };
 
 struct namespaces;
@@ -65,6 +66,9 @@ void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* o
 /* Calls fn when a namespace has been forgotten and its number is free. */
 void namespaces_on_forget(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
 			  void *arg);
+/* Calls fn when an ephemeral namespace that has blocks in tiers is no longer open. */
+void namespaces_on_abandon(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
+			   void *arg);
 /* Of those that are not open, have no pins and are not being dropped: the one that was
  * closed longest ago. Only those that the user made; NULL: that any user made that has more
  * than so many. 0: there is none. */

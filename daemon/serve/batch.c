@@ -5,6 +5,7 @@
 #include "daemon/move/move.h"
 #include "daemon/move/pump.h"
 #include "daemon/move/store.h"
+#include "daemon/serve/admit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ struct batch_item {
 	struct batch *batch;
 	uint32_t number; /* 0: it has no block to move */
 	uint32_t first_span;
+	struct pin *pin; /* that it is stored with, or NULL */
 };
 
 /* ---- the whole ---- */
@@ -154,6 +156,13 @@ static void batch_keep_segments(const struct batch_item *item)
 		region_keep(batch->regions[i], batch->segments[i].offset, batch->segments[i].bytes);
 }
 
+static void batch_end_pin(struct batch *batch, struct batch_item *item, bool stored)
+{
+	if (item->pin)
+		admit_end_pin(batch->hbmd->cache, batch->request->session, item->pin, stored);
+	item->pin = NULL;
+}
+
 static void batch_stored(struct store *store)
 {
 	const struct transfer *transfer = &store->transfer;
@@ -170,6 +179,7 @@ static void batch_stored(struct store *store)
 	if (transfer->late)
 		batch_keep_segments(item);
 
+	batch_end_pin(batch, item, transfer->status == HBM_OK);
 	batch_one_less(batch);
 }
 
@@ -180,6 +190,7 @@ static void batch_start_store(struct batch *batch, uint32_t i)
 	if (!block_target(&cache->blocks, item->number)) {
 		batch_set_result(batch, i, HBM_NO_SPACE, 0);
 		cache_abandon_store(cache, item->number);
+		batch_end_pin(batch, item, false);
 		return;
 	}
 
@@ -275,6 +286,8 @@ static uint32_t batch_to_touch(const struct batch *batch, uint32_t i)
 {
 	if (batch->reply->results[i].status == HBM_EXISTS)
 		return index_find(batch->hbmd->cache->index, batch->ns, batch_key(batch, i));
+	if (batch->opcode == HBM_WIRE_STORE && batch_wanted(batch, i)->tier != HBM_TIER_NONE)
+		return 0; /* it is where it is to be */
 	return batch->items[i].number;
 }
 
@@ -297,48 +310,31 @@ static bool batch_touch(struct batch *batch, struct slice *slice)
 static void batch_begin_touch(struct batch *batch)
 {
 	cache_touch_begin(batch->hbmd->cache, &batch->touch);
+	batch->touch.moved = batch->placed;
 	batch->at = batch->count;
 	batch->phase = batch_touch;
 }
 
 /* ---- room, find ---- */
 
-static bool batch_is_zero_key(const struct hbm_wire_key *key)
-{
-	static const struct hbm_wire_key zero;
-	return memcmp(key, &zero, sizeof(zero)) == 0;
-}
-
 /* Begins the store of a new block, or sets the result that says why not. */
 static void batch_admit(struct batch *batch, uint32_t i)
 {
 	const struct hbm_wire_block *wanted = batch_wanted(batch, i);
-	struct cache *cache = batch->hbmd->cache;
-	uint32_t parent = 0, exists;
-	bool is_root = batch_is_zero_key(&wanted->parent);
+	struct batch_item *item = &batch->items[i];
+	struct admission admission = {.session = batch->request->session,
+				      .ns = batch->ns,
+				      .device = batch->device->index,
+				      .wanted = wanted};
+	int status = admit_block(batch->hbmd->cache, &admission);
+	uint8_t kind = status == HBM_EXISTS ? batch_kind_of(batch, admission.number) : 0;
 
-	cache_drop_for_store(cache);
-	exists = cache_find_for_store(cache, batch->ns, &wanted->key);
-
-	if (namespaces_get(cache->namespaces, batch->ns)->drop) {
-		batch_set_result(batch, i, HBM_NOT_FOUND, 0);
-		return;
+	batch_set_result(batch, i, status, kind);
+	batch->placed |= admission.placed;
+	if (status == HBM_OK) {
+		item->number = admission.number;
+		item->pin = admission.pin;
 	}
-
-	if (exists != 0) {
-		batch_set_result(batch, i, HBM_EXISTS, batch_kind_of(batch, exists));
-		return;
-	}
-
-	if (!is_root)
-		parent = cache_find_entry(cache, batch->ns, &wanted->parent);
-	if (!is_root && parent == 0) {
-		batch_set_result(batch, i, HBM_NO_PARENT, 0);
-		return;
-	}
-
-	batch->items[i].number = cache_insert(cache, batch->ns, &wanted->key, parent);
-	batch_set_result(batch, i, batch->items[i].number != 0 ? HBM_OK : HBM_LIMIT, 0);
 }
 
 /* Finds a block and keeps it from being evicted while the policy makes room. */

@@ -47,6 +47,7 @@ struct batch {
 	/* The rest is batch.c's, from its begin on. */
 	bool (*phase)(struct batch *batch, struct slice *slice);
 	uint32_t at, next_span, pending;
+	bool placed; /* some block has gone where its client wants it */
 	struct cache_touch touch;
 	struct span *spans; /* [span_count] */
 	struct hbm_wire_results *reply;

@@ -35,6 +35,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_NAMESPACE_DROP] = serve_namespace_drop,
 			[HBM_WIRE_SESSION_END] = serve_session_end,
 			[HBM_WIRE_REGION_IMPORT] = serve_region_import,
+			[HBM_WIRE_MOVE] = serve_keys,
 		},
 	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,

@@ -36,6 +36,8 @@ struct keys {
 	struct pin *pin; /* that is being made */
 	struct cache_pinning pinning;
 	struct unpin *unpin;
+	/* MOVE */
+	struct tier *to;
 
 	struct hbm_wire_results reply; /* its results follow */
 };
@@ -335,9 +337,9 @@ static void keys_begin_pins(struct keys *keys)
 	keys->phase = keys_forget_lost;
 }
 
-/* ---- UNPIN ---- */
+/* ---- UNPIN, MOVE ---- */
 
-static bool keys_settle_unpinned(struct keys *keys, struct slice *slice)
+static bool keys_settle_moved(struct keys *keys, struct slice *slice)
 {
 	if (!cache_settle_some(keys->hbmd->cache, slice))
 		return false;
@@ -353,7 +355,7 @@ static bool keys_unpin(struct keys *keys, struct slice *slice)
 		return false;
 
 	if (keys->at == keys->reply.count) {
-		keys->phase = keys_settle_unpinned;
+		keys->phase = keys_settle_moved;
 		return true;
 	}
 
@@ -364,6 +366,32 @@ static bool keys_unpin(struct keys *keys, struct slice *slice)
 	}
 
 	unpin_begin(keys->unpin);
+
+	return true;
+}
+
+static void keys_move_one(struct keys *keys, uint32_t i)
+{
+	struct cache *cache = keys->hbmd->cache;
+	uint32_t number = keys_find_loadable(keys, i);
+	if (number == 0)
+		return;
+
+	int status = cache_move(cache, number, keys->to);
+	keys_set_result(keys, i, number);
+	keys->reply.results[i].status = (uint8_t)status;
+	keys->reply.done += status == HBM_OK;
+}
+
+static bool keys_move(struct keys *keys, struct slice *slice)
+{
+	while (keys->at < keys->reply.count) {
+		keys_move_one(keys, keys->at++);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	keys->phase = keys_settle_moved;
 
 	return true;
 }
@@ -440,6 +468,10 @@ static bool keys_set_phase(struct keys *keys)
 		return true;
 	case HBM_WIRE_PIN:
 		keys_begin_pins(keys);
+		return true;
+	case HBM_WIRE_MOVE:
+		keys->to = cache_tier(cache, keys->message->flags, keys->message->device);
+		keys->phase = keys_move;
 		return true;
 	default:
 		return keys_begin_unpin(keys);

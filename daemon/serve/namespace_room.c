@@ -69,6 +69,15 @@ static void namespace_room_forgotten(void *arg, uint16_t number)
 	namespace_room_wake(room);
 }
 
+/* Drops what was to live no longer than those who had it open. Without the memory for that it
+ * stays until it is evicted. */
+static void namespace_room_abandoned(void *arg, uint16_t number)
+{
+	const struct namespace_room *room = arg;
+
+	(void)serve_drop_begin(room->hbmd, number, NULL);
+}
+
 /* The blocks are dropped. The number is free, or will be when the last transfer of a block
  * ends, unless an operator has opened it by its number meanwhile. */
 static void namespace_room_dropped(struct hbmd *hbmd, uint16_t number)
@@ -221,6 +230,7 @@ int namespace_room_open(struct namespace_room **out, struct hbmd *hbmd)
 	room->post.run = namespace_room_run;
 	list_init(&room->turns);
 	namespaces_on_forget(hbmd->cache->namespaces, namespace_room_forgotten, room);
+	namespaces_on_abandon(hbmd->cache->namespaces, namespace_room_abandoned, room);
 	*out = room;
 
 	return 0;

@@ -15,6 +15,8 @@
  * delays itself. NAMESPACE_OPEN is refused only when every namespace that might give way
  * is open or pinned. Opening a namespace that is giving way waits, too, and makes it anew.
  *
+ * An ephemeral namespace loses its blocks as soon as no session has it open.
+ *
  * 	              no room, some may give way         one is gone
  * 	NAMESPACE_OPEN ----------------------> waiting -----------------> opened
  * 	                                          |  none may any more

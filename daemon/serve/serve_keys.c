@@ -23,7 +23,11 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 	if (!session_has_namespace(request->session, message->ns))
 		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
 			       message->ns);
-	else if (message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session))
+	else if (message->header.opcode == HBM_WIRE_MOVE && message->device >= hbmd->devices->count)
+		request_refuse(request, HBM_INVALID, "device %u: there are %u", message->device,
+			       hbmd->devices->count);
+	else if (message->header.opcode != HBM_WIRE_MOVE && message->flags == HBM_WIRE_KEEP &&
+		 !session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 	else
 		keys_begin(hbmd, request);

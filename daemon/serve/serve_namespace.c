@@ -44,6 +44,13 @@ void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX
 		open[container_of(node, struct namespace_open, link)->ns] = true;
 }
 
+static bool serve_namespace_is_ephemeral(const struct hbm_wire_header *message)
+{
+	const struct hbm_wire_namespace_open_flags *open = (const void *)message;
+
+	return message->size == sizeof(*open) && open->flags == HBM_WIRE_EPHEMERAL;
+}
+
 static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request,
 					 uint16_t number)
 {
@@ -80,14 +87,20 @@ void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16
 
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
+	if (serve_namespace_is_ephemeral(request->message))
+		namespaces_get(namespaces, number)->ephemeral = true;
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
 const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_header *message)
 {
+	/* The form with flags begins as this one. */
 	const struct hbm_wire_namespace_open_encoded *open = (const void *)message;
+	static const struct hbm_wire_encoding raw;
 
-	return message->size == sizeof(*open) ? &open->encoding : NULL;
+	return message->size < sizeof(*open) || memcmp(&open->encoding, &raw, sizeof(raw)) == 0
+		       ? NULL
+		       : &open->encoding;
 }
 
 /* What a block needs of the staging buffer at most: itself and, where the daemon encodes it,

@@ -117,6 +117,7 @@ static int validate_check_namespace(const void *message, struct refusal *why)
 /* What LOSSLESS needs it has, and what a client encodes has its logical size. */
 static int validate_check_encoding(const void *message, struct refusal *why)
 {
+	/* The form with flags begins as that one. */
 	const struct hbm_wire_namespace_open_encoded *open = message;
 	const struct hbm_wire_encoding *encoding = &open->encoding;
 	uint32_t element = encoding->element_bytes;
@@ -145,23 +146,44 @@ static int validate_check_encoding(const void *message, struct refusal *why)
 	return HBM_OK;
 }
 
-/* Device and deadline are for PREFETCH only. */
+static int validate_check_open_flags(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_namespace_open_flags *open = message;
+	int status = validate_check_encoding(message, why);
+
+	return status == HBM_OK ? validate_flags("flags", open->flags, HBM_WIRE_EPHEMERAL, why)
+				: status;
+}
+
+/* Device and deadline are for PREFETCH only; and a device for MOVE to HBM. */
 static int validate_check_prefetch_only(const struct hbm_wire_keys *keys, struct refusal *why)
 {
 	if (keys->header.opcode == HBM_WIRE_PREFETCH)
 		return HBM_OK;
 
-	int status = validate_zero("device", keys->device, why);
+	bool to_hbm = keys->header.opcode == HBM_WIRE_MOVE && keys->flags == HBM_TIER_HBM;
+	int status = to_hbm ? HBM_OK : validate_zero("device", keys->device, why);
+
 	return status == HBM_OK ? validate_zero("deadline_us", keys->deadline_us, why) : status;
+}
+
+static int validate_check_keys_flags(const struct hbm_wire_keys *keys, struct refusal *why)
+{
+	unsigned opcode = keys->header.opcode;
+	bool pins = opcode == HBM_WIRE_PIN || opcode == HBM_WIRE_UNPIN;
+	if (opcode != HBM_WIRE_MOVE)
+		return validate_flags("flags", keys->flags, pins ? HBM_WIRE_KEEP : 0, why);
+
+	if (keys->flags > HBM_TIER_NONE && keys->flags < HBM_TIERS)
+		return HBM_OK;
+	return validate_refuse(why, HBM_INVALID, "flags is %u, expected a tier, 1 to %d",
+			       keys->flags, HBM_TIERS - 1);
 }
 
 static int validate_check_keys(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_keys *keys = message;
-	unsigned opcode = keys->header.opcode;
-	bool pins = opcode == HBM_WIRE_PIN || opcode == HBM_WIRE_UNPIN;
-
-	int status = validate_flags("flags", keys->flags, pins ? HBM_WIRE_KEEP : 0, why);
+	int status = validate_check_keys_flags(keys, why);
 	if (status == HBM_OK)
 		status = validate_check_prefetch_only(keys, why);
 	if (status != HBM_OK)
@@ -175,11 +197,28 @@ static int validate_check_keys(const void *message, struct refusal *why)
 	return HBM_OK;
 }
 
+/* Where a block goes, and whether it is pinned there: for STORE only. */
+static int validate_check_placing(const struct hbm_wire_blocks *blocks, uint32_t i,
+				  struct refusal *why)
+{
+	const struct hbm_wire_block *block = &blocks->blocks[i];
+	bool is_store = blocks->header.opcode == HBM_WIRE_STORE;
+
+	if (block->tier >= (is_store ? HBM_TIERS : 1))
+		return validate_refuse(why, HBM_INVALID, "blocks[%u].tier is %u, expected 0%s", i,
+				       block->tier, is_store ? " to 3" : "");
+	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN : 0))
+		return validate_refuse(why, HBM_UNSUPPORTED, "blocks[%u].flags is %u, expected 0%s",
+				       i, block->flags, is_store ? " or 1" : "");
+
+	return HBM_OK;
+}
+
 static int validate_check_block(const struct hbm_wire_blocks *blocks, uint32_t i,
 				struct refusal *why)
 {
 	const struct hbm_wire_block *block = &blocks->blocks[i];
-	int status = validate_zero_of("blocks", i, block->zero, why);
+	int status = validate_check_placing(blocks, i, why);
 	if (status != HBM_OK)
 		return status;
 
@@ -189,6 +228,11 @@ static int validate_check_block(const struct hbm_wire_blocks *blocks, uint32_t i
 	if (blocks->header.opcode == HBM_WIRE_LOAD && !validate_is_reserved(&block->parent))
 		return validate_refuse(why, HBM_INVALID,
 				       "blocks[%u].parent is a key, expected all zero in a LOAD",
+				       i);
+	if (block->flags & HBM_WIRE_BLOCK_PIN && !validate_is_reserved(&block->parent))
+		return validate_refuse(why, HBM_UNSUPPORTED,
+				       "blocks[%u].parent is a key, expected all zero, as flags is "
+				       "1: only roots are pinned as they are stored",
 				       i);
 	if (block->segments == 0)
 		return validate_refuse(why, HBM_INVALID,
@@ -334,6 +378,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_NAMESPACE_DROP .check = validate_check_drop
 #define FORM_SESSION_END .check = NULL
 #define FORM_REGION_IMPORT .check = validate_check_import
+#define FORM_MOVE KEYS
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},
@@ -352,7 +397,14 @@ static const struct form form_encoded = {
 	.check = validate_check_encoding,
 };
 
-/* NAMESPACE_OPEN, by number or with an encoding, is the one request with several forms; the
+static const struct form form_flags = {
+	.name = "NAMESPACE_OPEN",
+	.fixed = sizeof(struct hbm_wire_namespace_open_flags),
+	.zero_at = offsetof(struct hbm_wire_namespace_open_flags, zero),
+	.check = validate_check_open_flags,
+};
+
+/* NAMESPACE_OPEN, by number, with an encoding or with flags, is the one request with several forms; the
  * size tells which. */
 static const struct form *form_of(const struct hbm_wire_header *header)
 {
@@ -363,6 +415,8 @@ static const struct form *form_of(const struct hbm_wire_header *header)
 		return &forms[HBM_WIRE_NAMESPACE_CLOSE];
 	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN && header->size == form_encoded.fixed)
 		return &form_encoded;
+	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN && header->size == form_flags.fixed)
+		return &form_flags;
 
 	return &forms[header->opcode];
 }

@@ -212,6 +212,9 @@ struct hbm_namespace_options {
 	enum hbm_encoding encoding;
 	uint32_t element_bytes;
 	uint64_t logical_bytes;
+	/* Its blocks are dropped, pinned or not, when the last connection that has it open
+	 * closes it or ends, the process killed or not. */
+	bool ephemeral;
 };
 
 HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options,
@@ -244,6 +247,12 @@ struct hbm_block {
 	hbm_key parent;                     /* store: all zero for a root; load: ignored */
 	const struct hbm_segment *segments; /* block_bytes of the namespace in total */
 	size_t segment_count;
+	/* store: where it goes, or the next tier below that exists, without a use of it;
+	 * HBM_TIER_NONE: where the policy puts it, which is the top. load: ignored */
+	enum hbm_tier tier;
+	/* store, of a root: it is pinned from the moment it is there, or HBM_LIMIT and not
+	 * stored. load: ignored */
+	bool pin;
 };
 
 /* Each is optional: HBM_WIRE_NO_FENCE as the slot, or 0 as failed_slot. HBM_NO_FENCES has
@@ -317,6 +326,16 @@ HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t n
 			    const hbm_key *keys, size_t count, hbm_result *results,
 			    hbm_ticket *ticket);
 HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
+		     const hbm_key *keys, size_t count, hbm_result *results);
+
+/* Moves blocks to a tier, of HBM to that of `device` (else 0), or to the next one below it that
+ * exists, without a use of them; their ancestors stay. Pinned ones stay pinned. The ticket ends
+ * when it is decided; the bytes follow, and blocks can be loaded all the time. Results:
+ * HBM_LIMIT: it is pinned, and there are too many pinned bytes in that tier. HBM_MISS. */
+HBM_API int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+			    const hbm_key *keys, size_t count, hbm_result *results,
+			    hbm_ticket *ticket);
+HBM_API int hbm_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
 		     const hbm_key *keys, size_t count, hbm_result *results);
 
 /* For operators (uid 0 or the daemon's): evicts the least recently used blocks of a tier,

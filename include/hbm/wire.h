@@ -214,6 +214,20 @@ struct hbm_wire_namespace_open_encoded {
 };
 static_assert(sizeof(struct hbm_wire_namespace_open_encoded) == 248, "wire layout");
 
+/* The namespace is its sessions' own: when the last of them closes it, or ends, its blocks are
+ * dropped, pinned or not. As soon as one open says so. */
+#define HBM_WIRE_EPHEMERAL 1u
+
+/* The same with flags. */
+struct hbm_wire_namespace_open_flags {
+	struct hbm_wire_header header;
+	struct hbm_wire_namespace_spec spec;
+	struct hbm_wire_encoding encoding;
+	uint32_t flags; /* HBM_WIRE_EPHEMERAL or 0 */
+	uint32_t zero;
+};
+static_assert(sizeof(struct hbm_wire_namespace_open_flags) == 256, "wire layout");
+
 /* By number instead of by spec: for uid 0 and the daemon's own uid only. */
 struct hbm_wire_namespace_ref {
 	struct hbm_wire_header header;
@@ -247,23 +261,34 @@ static_assert(sizeof(struct hbm_wire_namespace_drop) == 32, "wire layout");
  * own uid only. */
 #define HBM_WIRE_KEEP 1u
 
-/* LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE */
+/* LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE */
 struct hbm_wire_keys {
 	struct hbm_wire_header header;
 	uint32_t ns, count;
-	uint32_t device;      /* PREFETCH: move the blocks to its HBM tier; else 0 */
-	uint32_t flags;       /* PIN, UNPIN: HBM_WIRE_KEEP or 0; else 0 */
+	uint32_t
+		device; /* PREFETCH, MOVE to HBM_TIER_HBM: move the blocks to its HBM tier; else 0 */
+	/* PIN, UNPIN: HBM_WIRE_KEEP or 0; MOVE: the enum hbm_tier that the blocks go to, or the
+	 * next one below that exists; else 0 */
+	uint32_t flags;
 	uint64_t deadline_us; /* PREFETCH: us from now, or 0: none; else 0 */
 	struct hbm_wire_key keys[];
 };
 static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
+
+/* The session pins the block, a root, as it stores it: there is no moment in which it could be
+ * evicted. One that cannot be pinned is not stored: HBM_LIMIT. */
+#define HBM_WIRE_BLOCK_PIN 1u
 
 /* One block of STORE or LOAD. Its bytes are the concatenation of its segments, which have
  * the namespace's block_bytes in total. The segments of successive blocks follow each other
  * in the request's segment array. */
 struct hbm_wire_block {
 	struct hbm_wire_key key, parent; /* parent: all zero for a root, and in every LOAD */
-	uint32_t segments, zero;         /* how many it has, >= 1 */
+	uint32_t segments;               /* how many it has, >= 1 */
+	/* STORE: the enum hbm_tier that the block goes to, or the next one below that exists;
+	 * HBM_TIER_NONE: where the policy puts it. LOAD: 0 */
+	uint16_t tier;
+	uint16_t flags; /* STORE: HBM_WIRE_BLOCK_PIN or 0; LOAD: 0 */
 };
 static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 
@@ -293,7 +318,7 @@ struct hbm_wire_result {
 };
 static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
 
-/* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE. */
+/* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE. */
 struct hbm_wire_results {
 	struct hbm_wire_header header;
 	uint32_t count; /* of results: one for each key or block of the request */

@@ -31,8 +31,8 @@
 
 /*
  * X(name, value, request, reply): enum hbm_wire_opcode, HBM_WIRE_<name>, and the structs of
- * its messages. NAMESPACE_OPEN has a second form, hbm_wire_namespace_ref: the size of the
- * message tells which.
+ * its messages. NAMESPACE_OPEN has other forms, of hbm_wire_namespace_ref to
+ * hbm_wire_namespace_open_flags: the size of the message tells which.
  */
 #define HBM_OPCODE_LIST(X)                                                                         \
 	X(HELLO, 1, hbm_wire_hello, hbm_wire_hello_reply)                                          \
@@ -56,7 +56,8 @@
 	X(CANCEL, 19, hbm_wire_cancel, hbm_wire_header)                                            \
 	X(NAMESPACE_DROP, 20, hbm_wire_namespace_drop, hbm_wire_amount)                            \
 	X(SESSION_END, 21, hbm_wire_session_ref, hbm_wire_header)                                  \
-	X(REGION_IMPORT, 22, hbm_wire_region_import, hbm_wire_region_create_reply)
+	X(REGION_IMPORT, 22, hbm_wire_region_import, hbm_wire_region_create_reply)                 \
+	X(MOVE, 23, hbm_wire_keys, hbm_wire_results)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -249,7 +249,7 @@ static void test_a_start_that_fails_while_blocks_move(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 	spawn_forget_log(&daemon_);
 	spawn_launch(&daemon_, sets,
-		     (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:400000", NULL});
+		     (const char *[]){"HBM_SOFT=slow=cuMemHostRegister:2000000", NULL});
 	const struct hbm_namespace_options options = {.model = "early", .block_bytes = BLOCK};
 	const struct hbm_region_options region_options = {.address_space = 2ull << 20,
 							  .slab = 2ull << 20};

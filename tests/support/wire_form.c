@@ -51,9 +51,10 @@
 	}
 #define RANGE(name)                                                                                \
 	ANY(name ".region", 4), ZERO(name ".zero", 4), ANY(name ".offset", 8), ANY(name ".bytes", 8)
-#define BLOCK(name, parent, segments)                                                              \
+#define BLOCK(name, parent, segments, tiers, flags)                                                \
 	A_KEY(name ".key", WIRE_KEY), A_KEY(name ".parent", parent),                               \
-		PART(name ".segments", segments), ZERO(name ".zero", 4)
+		PART(name ".segments", segments), FROM(name ".tier", 2, 0, tiers),                 \
+		FLAGS(name ".flags", 2, flags)
 /* How the memory of a guest region comes, and eight bytes of its handle. */
 #define KIND(value)                                                                                \
 	{                                                                                          \
@@ -68,12 +69,13 @@
 #define KEYS(flags)                                                                                \
 	ANY("ns", 4), COUNT("count", 2), ZERO("device", 4), FLAGS("flags", 4, flags),              \
 		ZERO("deadline_us", 8), A_KEY("keys[0]", WIRE_KEY), A_KEY("keys[1]", WIRE_KEY)
-#define BLOCKS(parent)                                                                             \
+#define BLOCKS(parent, tiers, flags)                                                               \
 	ANY("ns", 4), COUNT("count", 2), COUNT("segments", 3), SLOTS("ready_slot"),                \
 		ANY("ready_value", 8), SLOTS("fence_slot"),                                        \
 		FROM("failed_slot", 4, 0, HBM_WIRE_FENCES - 1), ANY("fence_value", 8),             \
-		BLOCK("blocks[0]", parent, 1), BLOCK("blocks[1]", parent, 2),                      \
-		RANGE("segments[0]"), RANGE("segments[1]"), RANGE("segments[2]")
+		BLOCK("blocks[0]", parent, 1, tiers, flags),                                       \
+		BLOCK("blocks[1]", parent, 2, tiers, flags), RANGE("segments[0]"),                 \
+		RANGE("segments[1]"), RANGE("segments[2]")
 
 #define RANGES_BYTES (sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range))
 #define KEYS_BYTES (sizeof(struct hbm_wire_keys) + 2 * sizeof(struct hbm_wire_key))
@@ -111,6 +113,19 @@ const struct wire_form wire_forms[] = {
 	   HBM_UNSUPPORTED, NULL},
 	  ZERO("element_bytes", 4),
 	  FROM("logical_bytes", 8, 1, UINT64_MAX)}},
+	{HBM_WIRE_NAMESPACE_OPEN, /* with flags */
+	 sizeof(struct hbm_wire_namespace_open_flags),
+	 {STRING("model"),
+	  STRING("layout"),
+	  STRING("salt"),
+	  ANY("weights", 8),
+	  ANY("block_bytes", 8),
+	  {"encoding", WIRE_NUMBER, 4, HBM_ENCODING_FP8, HBM_ENCODING_FP8, HBM_ENCODINGS - 1,
+	   HBM_UNSUPPORTED, NULL},
+	  ZERO("element_bytes", 4),
+	  FROM("logical_bytes", 8, 1, UINT64_MAX),
+	  FLAGS("flags", 4, HBM_WIRE_EPHEMERAL),
+	  ZERO("zero", 4)}},
 	{HBM_WIRE_NAMESPACE_OPEN, /* by number */
 	 sizeof(struct hbm_wire_namespace_ref),
 	 {ANY("ns", 4), ZERO("zero", 4)}},
@@ -132,8 +147,8 @@ const struct wire_form wire_forms[] = {
 	 {ANY("device", 4), KIND(HBM_WIRE_GUEST_FD), ANY("bytes", 8), HANDLE(0, 0), HANDLE(0, 0),
 	  HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0), HANDLE(0, 0)}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
-	{HBM_WIRE_STORE, BLOCKS_BYTES, {BLOCKS(WIRE_ANY_KEY)}},
-	{HBM_WIRE_LOAD, BLOCKS_BYTES, {BLOCKS(WIRE_NO_KEY)}},
+	{HBM_WIRE_STORE, BLOCKS_BYTES, {BLOCKS(WIRE_ANY_KEY, HBM_TIERS - 1, HBM_WIRE_BLOCK_PIN)}},
+	{HBM_WIRE_LOAD, BLOCKS_BYTES, {BLOCKS(WIRE_NO_KEY, 0, 0)}},
 	{HBM_WIRE_PREFETCH,
 	 KEYS_BYTES,
 	 {ANY("ns", 4), COUNT("count", 2), ANY("device", 4), FLAGS("flags", 4, 0),
@@ -142,6 +157,25 @@ const struct wire_form wire_forms[] = {
 	{HBM_WIRE_PIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
 	{HBM_WIRE_UNPIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
 	{HBM_WIRE_REMOVE, KEYS_BYTES, {KEYS(0)}},
+	{HBM_WIRE_MOVE, /* to memory or disk, of no device */
+	 KEYS_BYTES,
+	 {ANY("ns", 4),
+	  COUNT("count", 2),
+	  ZERO("device", 4),
+	  {"flags", WIRE_NUMBER, 4, HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIERS - 1, HBM_INVALID, NULL},
+	  ZERO("deadline_us", 8),
+	  A_KEY("keys[0]", WIRE_KEY),
+	  A_KEY("keys[1]", WIRE_KEY)}},
+	{HBM_WIRE_MOVE, /* to a device's */
+	 KEYS_BYTES,
+	 {ANY("ns", 4),
+	  COUNT("count", 2),
+	  ANY("device", 4),
+	  {"flags", WIRE_NUMBER, 4, HBM_TIER_HBM, HBM_TIER_HBM, HBM_TIER_HBM, HBM_INVALID,
+	   "device is 5, expected 0"},
+	  ZERO("deadline_us", 8),
+	  A_KEY("keys[0]", WIRE_KEY),
+	  A_KEY("keys[1]", WIRE_KEY)}},
 	{HBM_WIRE_EVICT,
 	 sizeof(struct hbm_wire_evict),
 	 {{"tier", WIRE_NUMBER, 4, HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIER_NVME, HBM_INVALID, NULL},

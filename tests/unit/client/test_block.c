@@ -42,12 +42,14 @@ static int setup(void **state)
 }
 
 static void check_wire_block(const struct hbm_wire_blocks *message, size_t nth, uint8_t key,
-			     uint8_t parent, uint32_t segments)
+			     uint8_t parent, uint32_t segments, uint16_t tier)
 {
 	assert_int_equal(message->blocks[nth].key.bytes[0], key);
 	assert_int_equal(message->blocks[nth].parent.bytes[0], parent);
 	assert_int_equal(message->blocks[nth].segments, segments);
-	assert_int_equal(message->blocks[nth].zero, 0);
+	assert_int_equal(message->blocks[nth].tier, tier);
+	assert_int_equal(message->blocks[nth].flags,
+			 tier == HBM_TIER_NONE ? 0 : HBM_WIRE_BLOCK_PIN);
 }
 
 static void test_store_and_load(void **state)
@@ -55,7 +57,8 @@ static void test_store_and_load(void **state)
 	(void)state;
 	const struct hbm_segment a[] = {{first, 4096, 4096}, {second, 0, 8192}, {first, 100, 4096}};
 	const struct hbm_segment b[] = {{second, 3 * SLAB, 16384}};
-	const struct hbm_block blocks[] = {{{{1}}, {{0}}, a, 3}, {{{2}}, {{1}}, b, 1}};
+	const struct hbm_block blocks[] = {{{{1}}, {{0}}, a, 3, HBM_TIER_NVME, true},
+					   {{{2}}, {{1}}, b, 1, HBM_TIER_NONE, false}};
 	const struct hbm_sync sync = {3, 4, 30, 40, 5};
 	hbm_ticket ticket;
 	hbm_result results[2] = {{0xff, 0, 0}, {0xff, 0, 0}};
@@ -76,8 +79,8 @@ static void test_store_and_load(void **state)
 	assert_int_equal(message->ready_value, 30);
 	assert_int_equal(message->fence_value, 40);
 	assert_int_equal(message->failed_slot, 5);
-	check_wire_block(message, 0, 1, 0, 3);
-	check_wire_block(message, 1, 2, 1, 1);
+	check_wire_block(message, 0, 1, 0, 3, HBM_TIER_NVME);
+	check_wire_block(message, 1, 2, 1, 1, HBM_TIER_NONE);
 	const struct hbm_wire_range *segments = (const void *)&message->blocks[2];
 	assert_int_equal(segments[0].region, segments[2].region);
 	assert_int_equal(segments[1].region, segments[3].region);
@@ -93,15 +96,16 @@ static void test_store_and_load(void **state)
 	assert_int_equal(message->fence_slot, HBM_WIRE_NO_FENCE);
 	assert_int_equal(message->failed_slot, 0);
 
-	/* A load has no parents, whatever the caller left there. */
-	check_wire_block(message, 1, 2, 0, 1);
+	/* A load has no parents, tiers and pins, whatever the caller left there. */
+	check_wire_block(message, 0, 1, 0, 3, HBM_TIER_NONE);
+	check_wire_block(message, 1, 2, 0, 1, HBM_TIER_NONE);
 	assert_int_equal(hbm_submit_store(hbm, 6, blocks, 2, HBM_NO_FENCES, NULL, &ticket), 0);
 	assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
 }
 
 static int store_one(const struct hbm_segment *segments, size_t count)
 {
-	const struct hbm_block block = {{{1}}, {{0}}, segments, count};
+	const struct hbm_block block = {{{1}}, {{0}}, segments, count, HBM_TIER_NONE, false};
 	return hbm_store(hbm, 1, &block, 1, NULL);
 }
 
@@ -136,10 +140,13 @@ static void test_blocks_are_checked_here(void **state)
 {
 	(void)state;
 	const struct hbm_segment small = {first, 0, 4096}, large = {first, 0, 8192};
-	const struct hbm_block sizes[] = {{{{1}}, {{0}}, &small, 1}, {{{2}}, {{1}}, &large, 1}};
+	const struct hbm_block sizes[] = {{{{1}}, {{0}}, &small, 1, HBM_TIER_NONE, false},
+					  {{{2}}, {{1}}, &large, 1, HBM_TIER_NONE, false}};
 	assert_int_equal(hbm_store(hbm, 1, sizes, 2, NULL), HBM_INVALID);
-	const struct hbm_block no_key = {{{0}}, {{0}}, &small, 1};
+	const struct hbm_block no_key = {{{0}}, {{0}}, &small, 1, HBM_TIER_NONE, false},
+			       no_tier = {{{1}}, {{0}}, &small, 1, HBM_TIERS, false};
 	assert_int_equal(hbm_store(hbm, 1, &no_key, 1, NULL), HBM_INVALID);
+	assert_int_equal(hbm_store(hbm, 1, &no_tier, 1, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, sizes, 0, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, sizes, SIZE_MAX, NULL), HBM_LIMIT);
 	hbm_ticket ticket;
@@ -160,7 +167,7 @@ static void test_the_longest_message(void **state)
 	const struct hbm_segment one = {first, 0, 4096};
 	struct hbm_block *blocks = malloc((BLOCKS + 1) * sizeof(*blocks));
 	for (size_t i = 0; i <= BLOCKS; i++)
-		blocks[i] = (struct hbm_block){{{1}}, {{0}}, &one, 1};
+		blocks[i] = (struct hbm_block){{{1}}, {{0}}, &one, 1, HBM_TIER_NONE, false};
 	assert_int_equal(hbm_store(hbm, 1, blocks, BLOCKS, NULL), 0);
 	assert_int_equal(hbm_store(hbm, 1, blocks, BLOCKS + 1, NULL), HBM_LIMIT);
 	free(blocks);

@@ -105,7 +105,8 @@ static void other_sizes_are_invalid(void **state)
 			bool other = open && size != own &&
 				     (size == sizeof(struct hbm_wire_namespace_ref) ||
 				      size == sizeof(struct hbm_wire_namespace_open) ||
-				      size == sizeof(struct hbm_wire_namespace_open_encoded));
+				      size == sizeof(struct hbm_wire_namespace_open_encoded) ||
+				      size == sizeof(struct hbm_wire_namespace_open_flags));
 			if (other)
 				continue;
 
