@@ -27,7 +27,8 @@ struct hbm {
 	struct list regions; /* struct hbm_region */
 	struct gpu gpu;
 	struct hbm_info info;
-	pid_t pid; /* of the process that connected */
+	pid_t pid;           /* of the process that connected */
+	char *socket, *name; /* as it was opened: for another connection like it */
 	bool inspect_only;
 	bool fences_registered; /* with the driver, in fences_device's context */
 	uint32_t fences_device;

@@ -131,11 +131,14 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	if (!hbm->scratch)
 		return -ENOMEM;
 
-	int rc = hbm_channel_open(&hbm->channel, session_socket_path(options), hbm->answer_ms);
+	hbm->socket = strdup(session_socket_path(options));
+	hbm->name = strdup(options->name ? options->name : program_invocation_short_name);
+	if (!hbm->socket || !hbm->name)
+		return -ENOMEM;
 
-	return rc ? rc
-		  : session_greet(hbm,
-				  options->name ? options->name : program_invocation_short_name);
+	int rc = hbm_channel_open(&hbm->channel, hbm->socket, hbm->answer_ms);
+
+	return rc ? rc : session_greet(hbm, hbm->name);
 }
 
 int hbm_connect(struct hbm **out, const struct hbm_options *options)
@@ -188,6 +191,8 @@ struct hbm *hbm_close(struct hbm *hbm)
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);
 	free(hbm->scratch);
+	free(hbm->socket);
+	free(hbm->name);
 	free(hbm);
 
 	return NULL;

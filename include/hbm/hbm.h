@@ -14,8 +14,8 @@
  *
  * Only one thread at a time may use a connection: threads that share one hold a lock
  * around every call except hbm_fence_signal(). Several connections in a process are
- * independent. The library never prints, never exits, never touches signals and starts no
- * thread.
+ * independent. The library never prints, never exits and never touches signals. It starts
+ * no thread but the one that a pool of sequences can be opened with (sequence.h).
  *
  * Return values: 0: done. Positive, an enum hbm_status: refused, and nothing has changed.
  * Negative errno: the connection or this process failed. hbm_strerror() describes all of

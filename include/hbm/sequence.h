@@ -257,6 +257,148 @@ HBM_API int hbm_layout_vllm(const struct hbm_layout *layout, uint32_t layer, uin
 			    const struct hbm_slot_length *sequences, size_t count,
 			    const struct hbm_vllm_table *table, char *error, size_t error_size);
 
+/* ---- Pools ---- */
+
+/*
+ * A pool has sequences of one layout on one device, in a region of max_sequences slots. The
+ * KV cache of a sequence is contiguous in each buffer of its slot, and stays at its address
+ * as long as the sequence is open. Memory is mapped as a sequence grows:
+ *
+ *	each iteration:	hbm_step() with the new length of every sequence of the batch; then
+ *			queue the kernels, which write up to these lengths.
+ *	while the GPU works: hbm_pool_map_ahead(), unless the pool has a thread for that.
+ *
+ * A step for which everything is mapped makes no system call and takes no lock. With
+ * map-ahead that is every step, as long as there is memory.
+ *
+ * A sequence that is closed leaves its slabs mapped in its slot, up to warm_bytes of the
+ * pool. The next sequence takes them over as they are, and with them what they hold. They
+ * are given back when the daemon has no memory left for a step of the pool.
+ *
+ * Without map_ahead_thread, a pool uses the connection it was opened on; all of its calls
+ * count as calls on that connection: one thread at a time. With it, the pool has a
+ * connection and a thread of its own, and any thread may call it at any time, but for two
+ * calls on the same sequence at once, and hbm_pool_close(). In a child made by fork() a
+ * pool must not be used.
+ *
+ * Before a call that unmaps memory, the caller waits for the work on its streams that uses
+ * it: hbm_sequence_close(), hbm_sequence_truncate(), hbm_sequence_slide().
+ *
+ * Return values are those of hbm.h. A refused call has changed nothing, and hbm_pool_error()
+ * says why, in one line.
+ */
+struct hbm_pool;
+struct hbm_sequence;
+
+#define HBM_AHEAD_TOKENS 64u
+
+struct hbm_pool_options {
+	uint32_t device;
+	const struct hbm_layout *layout; /* copied */
+	uint32_t max_sequences;          /* that are open at a time */
+	/* how many tokens more than it has a sequence is to have mapped; 0: HBM_AHEAD_TOKENS */
+	uint64_t ahead_tokens;
+	bool map_ahead_thread; /* the pool maps ahead in a thread of its own */
+	uint64_t warm_bytes;   /* at most as much of closed sequences stays mapped */
+	void *stream;          /* CUstream for copies; NULL: the default stream */
+};
+
+/* Counted since the pool was opened. */
+struct hbm_pool_totals {
+	uint64_t overruns;
+	uint64_t closed;                         /* sequences */
+	uint64_t expected_tokens, actual_tokens; /* of those that were closed */
+};
+
+struct hbm_pool_facts {
+	uint32_t open;         /* sequences */
+	uint64_t mapped_bytes; /* of open sequences, and warm */
+	uint64_t warm_bytes;
+	uint64_t handle_bytes; /* of this process's memory, for each of max_sequences */
+	struct hbm_pool_totals totals;
+};
+
+/* Opens a pool: reserves address space, and allocates no device memory. The refusal's line is
+ * that of the connection, hbm_error(). */
+HBM_API int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options,
+			  struct hbm_pool **out);
+/* Closes what is open in it, gives all memory back and frees the pool, whatever the status.
+ * Takes NULL. Before hbm_close() of the connection. */
+HBM_API int hbm_pool_close(struct hbm_pool *pool);
+/* The connection that the pool uses: the caller's, or its own, which is only for queries
+ * while no other thread calls. */
+HBM_API struct hbm *hbm_pool_connection(const struct hbm_pool *pool);
+HBM_API struct hbm_region *hbm_pool_region(const struct hbm_pool *pool);
+HBM_API const struct hbm_layout *hbm_pool_layout(const struct hbm_pool *pool);
+HBM_API void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts);
+/* Why the last call on the pool or on a sequence of it was refused or failed; "" if none was.
+ * Valid until the next call. */
+HBM_API const char *hbm_pool_error(const struct hbm_pool *pool);
+/* Maps what sequences need next: those that a step has left with fewer than ahead_tokens
+ * mapped beyond their length. None: makes no system call. HBM_NO_SPACE, HBM_LIMIT: not all
+ * of it; a step that needs it tries again. With a thread there is no need to call it. */
+HBM_API int hbm_pool_map_ahead(struct hbm_pool *pool);
+
+enum hbm_event_kind { HBM_EVENT_OVERRUN = 1 };
+
+struct hbm_event {
+	enum hbm_event_kind kind;
+	struct hbm_sequence *sequence;
+	uint64_t tokens, expected;
+};
+
+/* Takes the oldest event. HBM_NOT_FOUND: there is none.
+ * HBM_EVENT_OVERRUN: a sequence has more tokens than were expected; once for each. */
+HBM_API int hbm_pool_event(struct hbm_pool *pool, struct hbm_event *event);
+
+/* ---- Sequences ---- */
+
+struct hbm_sequence_options {
+	uint64_t expected; /* tokens; 0: not known. More is an overrun, not an error. */
+	uint64_t max;      /* 0: what the layout has */
+	int32_t priority;
+	uint64_t next_use;
+};
+
+struct hbm_sequence_facts {
+	uint32_t slot;
+	uint64_t address; /* of its slot: hbm_layout_view() says what is where in it */
+	uint64_t tokens;
+	uint64_t first; /* tokens in front of it were given up by hbm_sequence_slide() */
+	uint64_t ready; /* tokens for which memory is mapped */
+	uint64_t expected, max;
+	int32_t priority;
+	uint64_t next_use;
+	uint64_t mapped_bytes;
+};
+
+/* Opens a sequence without tokens. options may be NULL. HBM_LIMIT: max_sequences are open. The
+ * caller closes it. */
+HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+			      struct hbm_sequence **out);
+/* Opens `count` of them, all or none. */
+HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+			       size_t count, int timeout_ms, struct hbm_sequence **out);
+/* Its slabs stay mapped for the next one, or are given back. The sequence is closed whatever
+ * the status, unless it was closed: HBM_INVALID. */
+HBM_API int hbm_sequence_close(struct hbm_sequence *sequence);
+HBM_API int hbm_sequence_facts(const struct hbm_sequence *sequence,
+			       struct hbm_sequence_facts *facts);
+
+/* Sets the lengths of a batch, all or none: when it returns 0, every slab for them is mapped.
+ * A length is at least what the sequence has. HBM_INVALID: a length is shorter, or longer
+ * than the sequence's max; a sequence is in the batch twice, closed, or another pool's.
+ * HBM_NO_SPACE, HBM_LIMIT: there is no memory for all of them, also without the warm slabs. */
+HBM_API int hbm_step(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
+		     const uint64_t *lengths, size_t count);
+/* Drops all but the first `tokens`. Slabs far beyond them are given back. HBM_INVALID: it has
+ * fewer, or they were given up. */
+HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens);
+/* Gives up the tokens in front of `first`, as a sliding window does: whole slabs in front of
+ * it are given back, and addresses stay. HBM_INVALID: it has fewer tokens, or first is less
+ * than it was. */
+HBM_API int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first);
+
 #ifdef __cplusplus
 }
 #endif

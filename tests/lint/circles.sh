@@ -4,7 +4,7 @@
 # uses every module whose header one of the two includes. Other folders may be given as arguments.
 set -u -o pipefail
 shopt -s nullglob
-[ $# -gt 0 ] || set -- daemon/* client client/ctl client/plan kernels/* include/hbm
+[ $# -gt 0 ] || set -- daemon/* client client/ctl client/plan client/sequence kernels/* include/hbm
 
 # "user used" per include of ours, a quoted path from the root or <hbm/...>. A module's include of
 # its own header is a pair of equal names, which tsort takes for a name.

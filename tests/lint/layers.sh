@@ -20,6 +20,7 @@ for ((i = 0; i < ${#rooms[@]}; i++)); do
 done
 # The rest. hbmctl is a user of the library like any other, but for plan, and the names and UUIDs of the driver.
 below[client]="include/hbm kernels/driver kernels/device daemon/base"
+below[client/sequence]="client include/hbm kernels/driver kernels/device daemon/base"
 below[client/plan]="client/plan daemon/base"
 below[client/ctl]="include/hbm client/plan kernels/driver"
 below[kernels/driver]="include/hbm"

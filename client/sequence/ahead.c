@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ahead: see ahead.h. */
+#include "client/sequence/ahead.h"
+
+#include "client/sequence/growth.h"
+#include "client/sequence/mark.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/sequence.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#define AHEAD_BATCH 32 /* sequences of one request: how long a step may wait for the lock */
+
+static uint64_t ahead_target(const struct hbm_sequence *sequence)
+{
+	const uint64_t tokens = sequence->tokens, left = sequence->max - tokens;
+	const uint64_t ahead = sequence->pool->ahead_tokens;
+
+	return tokens + (ahead < left ? ahead : left);
+}
+
+/* Takes up to AHEAD_BATCH sequences that are due, and gathers what they need. */
+static size_t ahead_gather(struct hbm_pool *pool, struct hbm_sequence **taken)
+{
+	size_t count = 0;
+
+	hbm_ranges_begin(&pool->grow);
+	for (uint32_t i; count < AHEAD_BATCH && hbm_mark_take(pool, &i);) {
+		taken[count] = &pool->sequences[i];
+		hbm_sequence_gather(taken[count], ahead_target(taken[count]));
+		count++;
+	}
+
+	return count;
+}
+
+/* ---- Mapping ---- */
+
+/* One request's worth; *more if others are due. Who is refused is due again at its next
+ * step. */
+static int ahead_map(struct hbm_pool *pool, bool *more)
+{
+	struct hbm_sequence *taken[AHEAD_BATCH];
+	const size_t count = ahead_gather(pool, taken);
+
+	*more = count == AHEAD_BATCH;
+	if (pool->grow.failed)
+		return -ENOMEM;
+
+	int r = hbm_growth_map(pool);
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		hbm_sequence_refresh(taken[i]);
+
+	return r;
+}
+
+int hbm_pool_map_ahead(struct hbm_pool *pool)
+{
+	bool more = true;
+	int r = 0;
+
+	if (!atomic_exchange_explicit(&pool->due, false, memory_order_acquire))
+		return 0;
+
+	hbm_pool_lock(pool);
+	while (more && r == 0)
+		r = ahead_map(pool, &more);
+	if (r)
+		hbm_pool_fail_call(pool, r, "nothing was mapped ahead");
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+/* ---- The thread ---- */
+
+static void *ahead_run(void *arg)
+{
+	struct hbm_pool *pool = arg;
+
+	while (!atomic_load(&pool->stop)) {
+		bool more = atomic_exchange_explicit(&pool->due, false, memory_order_acquire);
+
+		if (!more)
+			while (sem_wait(&pool->wake) != 0)
+				;
+		while (more) {
+			hbm_pool_lock(pool);
+			if (ahead_map(pool, &more) != 0)
+				more = false;
+			hbm_pool_unlock(pool);
+		}
+	}
+
+	return NULL;
+}
+
+int hbm_ahead_start(struct hbm_pool *pool)
+{
+	sigset_t all, before;
+
+	sem_init(&pool->wake, 0, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int r = pthread_create(&pool->thread, NULL, ahead_run, pool);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pool->has_thread = r == 0;
+	if (r == 0)
+		pthread_setname_np(pool->thread, "hbm-ahead");
+	else
+		sem_destroy(&pool->wake);
+
+	return -r;
+}
+
+void hbm_ahead_stop(struct hbm_pool *pool)
+{
+
+	if (!pool->has_thread)
+		return;
+	atomic_store(&pool->stop, true);
+	sem_post(&pool->wake);
+	pthread_join(pool->thread, NULL);
+	sem_destroy(&pool->wake);
+	pool->has_thread = false;
+}
+
+void hbm_ahead_wake(struct hbm_pool *pool)
+{
+
+	if (!atomic_exchange_explicit(&pool->due, true, memory_order_acq_rel) && pool->has_thread)
+		sem_post(&pool->wake);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * backing: maps and unmaps ranges of a pool's region, and counts what its slots have after
+ * it. A request has a limited number of ranges, so many take several requests; what a
+ * refused one leaves is undone.
+ */
+#pragma once
+
+struct hbm_pool;
+
+/* Commits pool->grow, all or none. */
+int hbm_backing_commit(struct hbm_pool *pool);
+/* Decommits pool->shrink. HBM_DEVICE: only a part of it. */
+int hbm_backing_decommit(struct hbm_pool *pool);

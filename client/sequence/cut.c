@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cut: a sequence gives up tokens, at its end (truncate) or in front (slide). */
+#include "client/sequence/backing.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/sequence.h"
+#include "client/sequence/slot.h"
+
+#include <errno.h>
+
+/* The first byte in a slot that tokens from `token` on need of a buffer. */
+static uint64_t cut_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token)
+{
+	uint64_t offset, bytes;
+
+	hbm_layout_range(pool->layout, buffer, token, token, &offset, &bytes);
+
+	return offset;
+}
+
+static int cut_no_room(struct hbm_pool *pool)
+{
+	return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges to give back");
+}
+
+static int cut_give_back(struct hbm_pool *pool, const char *what)
+{
+	if (pool->shrink.count == 0)
+		return 0;
+
+	int r = hbm_backing_decommit(pool);
+
+	return r ? hbm_pool_fail_call(pool, r, what) : 0;
+}
+
+/* ---- Truncate ---- */
+
+/* Gathers what lies further beyond the tokens than is mapped ahead of a step: twice as far,
+ * so that tokens that come and go do not map and unmap. */
+static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
+{
+	struct hbm_pool *pool = sequence->pool;
+	const uint64_t left = pool->max_tokens - tokens;
+	const uint64_t keep = pool->ahead_tokens < left / 2 ? 2 * pool->ahead_tokens : left;
+
+	hbm_ranges_begin(&pool->shrink);
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		struct hbm_buffer buffer;
+		uint64_t offset, bytes;
+
+		hbm_layout_buffer(pool->layout, i, &buffer);
+		hbm_layout_range(pool->layout, i, 0, tokens + keep, &offset, &bytes);
+		hbm_slot_runs(pool, sequence->slot, offset + bytes, buffer.address_space - bytes,
+			      true, &pool->shrink);
+	}
+}
+
+static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
+{
+	struct hbm_pool *pool = sequence->pool;
+	int r = hbm_sequence_check(pool, sequence);
+	if (r)
+		return r;
+	if (tokens > sequence->tokens || tokens < sequence->first)
+		return hbm_pool_fail(
+			pool, HBM_INVALID, "a sequence with tokens %llu to %llu, truncated to %llu",
+			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
+			(unsigned long long)tokens);
+
+	cut_gather_end(sequence, tokens);
+	if (pool->shrink.failed)
+		return cut_no_room(pool);
+
+	sequence->tokens = tokens;
+	r = cut_give_back(pool, "truncated, but slabs could not be given back");
+	hbm_sequence_refresh(sequence);
+
+	return r;
+}
+
+int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	hbm_pool_lock(sequence->pool);
+	int r = cut_truncate(sequence, tokens);
+	hbm_pool_unlock(sequence->pool);
+
+	return r;
+}
+
+/* ---- Slide ---- */
+
+static void cut_gather_front(struct hbm_sequence *sequence, uint64_t first)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	hbm_ranges_begin(&pool->shrink);
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		struct hbm_buffer buffer;
+
+		hbm_layout_buffer(pool->layout, i, &buffer);
+		if (buffer.token_bytes == 0)
+			continue;
+
+		const uint64_t begin = cut_begin(pool, i, sequence->first);
+
+		hbm_slot_runs(pool, sequence->slot, begin, cut_begin(pool, i, first) - begin, true,
+			      &pool->shrink);
+	}
+}
+
+static int cut_slide(struct hbm_sequence *sequence, uint64_t first)
+{
+	struct hbm_pool *pool = sequence->pool;
+	int r = hbm_sequence_check(pool, sequence);
+	if (r)
+		return r;
+	if (first > sequence->tokens || first < sequence->first)
+		return hbm_pool_fail(
+			pool, HBM_INVALID, "a sequence with tokens %llu to %llu, slid to %llu",
+			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
+			(unsigned long long)first);
+
+	cut_gather_front(sequence, first);
+	if (pool->shrink.failed)
+		return cut_no_room(pool);
+
+	sequence->first = first;
+
+	return cut_give_back(pool, "slid, but slabs could not be given back");
+}
+
+int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	hbm_pool_lock(sequence->pool);
+	int r = cut_slide(sequence, first);
+	hbm_pool_unlock(sequence->pool);
+
+	return r;
+}

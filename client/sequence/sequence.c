@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sequence: see sequence.h. */
+#include "client/sequence/sequence.h"
+
+#include "client/sequence/mark.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/slot.h"
+#include "client/sequence/warm.h"
+
+#include <assert.h>
+
+bool hbm_sequence_is_open(const struct hbm_sequence *sequence)
+{
+	return sequence->slot;
+}
+
+int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence)
+{
+	if (!sequence)
+		return hbm_pool_fail(pool, HBM_INVALID, "no sequence (NULL)");
+	if (sequence->pool != pool)
+		return hbm_pool_fail(pool, HBM_INVALID, "a sequence of another pool");
+	if (!hbm_sequence_is_open(sequence))
+		return hbm_pool_fail(pool, HBM_INVALID, "a sequence that is closed");
+
+	return 0;
+}
+
+/* ---- How far it reaches ---- */
+
+/* How many tokens the mapped slabs of a buffer hold, if those in front of `tokens` do. */
+static uint64_t sequence_reach(const struct hbm_sequence *sequence, uint32_t index, uint64_t tokens)
+{
+	const struct hbm_pool *pool = sequence->pool;
+	struct hbm_buffer buffer;
+	uint64_t offset, bytes;
+
+	hbm_layout_buffer(pool->layout, index, &buffer);
+	hbm_layout_range(pool->layout, index, tokens, sequence->max, &offset, &bytes);
+
+	uint64_t at = offset;
+	const uint64_t end = offset + bytes;
+
+	while (at < end && hbm_slot_has(pool, sequence->slot, at))
+		at += pool->slab;
+	if (at == end)
+		return sequence->max;
+	if (buffer.token_bytes == 0)
+		return 0;
+
+	return (at - buffer.offset) / (buffer.token_bytes * buffer.page_tokens) *
+	       buffer.page_tokens;
+}
+
+void hbm_sequence_refresh(struct hbm_sequence *sequence)
+{
+	const struct hbm_pool *pool = sequence->pool;
+	const uint64_t tokens = sequence->tokens;
+	uint64_t ready = sequence->max;
+
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		const uint64_t reach = sequence_reach(sequence, i, tokens);
+
+		ready = reach < ready ? reach : ready;
+	}
+	assert(ready >= tokens);
+
+	uint64_t limit = ready, calm = ready;
+
+	if (ready < sequence->max)
+		calm = ready > pool->ahead_tokens ? ready - pool->ahead_tokens : 0;
+	if (!sequence->overrun && sequence->expected < limit)
+		limit = sequence->expected;
+
+	sequence->ready = ready;
+	sequence->calm = calm < limit ? calm : limit;
+	/* Last: who reads this sees the others, and what is mapped. */
+	sequence->limit = limit;
+}
+
+void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		uint64_t offset, bytes;
+
+		hbm_layout_range(pool->layout, i, sequence->tokens, end, &offset, &bytes);
+		hbm_slot_runs(pool, sequence->slot, offset, bytes, false, &pool->grow);
+	}
+}
+
+/* ---- Open and close ---- */
+
+static int sequence_check_options(struct hbm_pool *pool, const struct hbm_sequence_options *options)
+{
+	if (options->max > pool->max_tokens)
+		return hbm_pool_fail(
+			pool, HBM_INVALID, "a sequence of at most %llu tokens: the layout has %llu",
+			(unsigned long long)options->max, (unsigned long long)pool->max_tokens);
+	if (options->max && options->expected > options->max)
+		return hbm_pool_fail(pool, HBM_INVALID, "%llu tokens are expected and %llu allowed",
+				     (unsigned long long)options->expected,
+				     (unsigned long long)options->max);
+
+	return 0;
+}
+
+/* What a slot should have mapped for it; unknown: as much as there is. */
+static uint64_t sequence_expected_slabs(const struct hbm_pool *pool,
+					const struct hbm_sequence_options *options)
+{
+	struct hbm_layout_use use;
+
+	if (!options->expected || hbm_layout_use(pool->layout, options->expected, &use) != 0)
+		return UINT64_MAX;
+
+	return use.slabs;
+}
+
+static void sequence_start(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+			   struct slot *slot, struct hbm_sequence *sequence)
+{
+	list_remove(&sequence->link);
+	list_push_back(&pool->open, &sequence->link);
+	pool->open_count++;
+	slot->sequence = sequence;
+
+	sequence->slot = slot;
+	sequence->max = options->max ? options->max : pool->max_tokens;
+	sequence->expected = options->expected ? options->expected : sequence->max;
+	sequence->first = 0;
+	sequence->priority = options->priority;
+	sequence->next_use = options->next_use;
+	sequence->overrun = sequence->expected == sequence->max;
+	sequence->tokens = 0;
+	hbm_mark_clear(pool, sequence->index);
+	hbm_sequence_refresh(sequence);
+}
+
+static struct hbm_sequence *sequence_take(struct hbm_pool *pool,
+					  const struct hbm_sequence_options *options)
+{
+	struct slot *slot = hbm_slot_take(pool, sequence_expected_slabs(pool, options));
+
+	assert(slot && !list_empty(&pool->closed)); /* as many slots as handles */
+
+	struct hbm_sequence *sequence = container_of(pool->closed.next, struct hbm_sequence, link);
+
+	sequence_start(pool, options, slot, sequence);
+
+	return sequence;
+}
+
+static int sequence_open_all(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+			     size_t count, struct hbm_sequence **out)
+{
+	const uint32_t open = pool->open_count;
+
+	for (size_t i = 0; i < count; i++) {
+		int r = sequence_check_options(pool, &options[i]);
+
+		if (r)
+			return r;
+	}
+	if (count > pool->max_sequences - open)
+		return hbm_pool_fail(pool, HBM_LIMIT,
+				     "%zu sequences: the pool has %u, and %u are open", count,
+				     pool->max_sequences, open);
+
+	for (size_t i = 0; i < count; i++)
+		out[i] = sequence_take(pool, &options[i]);
+
+	return 0;
+}
+
+int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+		       size_t count, int timeout_ms, struct hbm_sequence **out)
+{
+	(void)timeout_ms;
+
+	hbm_pool_lock(pool);
+	int r = sequence_open_all(pool, options, count, out);
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
+		      struct hbm_sequence **out)
+{
+	static const struct hbm_sequence_options defaults;
+
+	return hbm_sequences_open(pool, options ? options : &defaults, 1, 0, out);
+}
+
+static void sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
+{
+	pool->totals.closed++;
+	pool->totals.expected_tokens += sequence->expected;
+	pool->totals.actual_tokens += sequence->tokens;
+
+	sequence->limit = sequence->calm = sequence->ready = 0;
+	sequence->tokens = SEQUENCE_CLOSED;
+	hbm_mark_clear(pool, sequence->index);
+	hbm_slot_free(pool, sequence->slot);
+	sequence->slot = NULL;
+
+	list_remove(&sequence->event);
+	list_remove(&sequence->link);
+	list_push_back(&pool->closed, &sequence->link);
+	pool->open_count--;
+}
+
+static int sequence_close(struct hbm_sequence *sequence)
+{
+	struct hbm_pool *pool = sequence->pool;
+	int r = hbm_sequence_check(pool, sequence);
+	if (r)
+		return r;
+
+	sequence_end(pool, sequence);
+	r = hbm_warm_trim(pool);
+
+	return r ? hbm_pool_fail_call(pool, r, "closed, but slabs of it could not be given back")
+		 : 0;
+}
+
+int hbm_sequence_close(struct hbm_sequence *sequence)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	hbm_pool_lock(sequence->pool);
+	int r = sequence_close(sequence);
+	hbm_pool_unlock(sequence->pool);
+
+	return r;
+}
+
+/* ---- Facts ---- */
+
+int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_facts *facts)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	struct hbm_pool *pool = sequence->pool;
+
+	hbm_pool_lock(pool);
+	int r = hbm_sequence_check(pool, sequence);
+	if (r == 0)
+		*facts = (struct hbm_sequence_facts){
+			.slot = hbm_slot_index(pool, sequence->slot),
+			.address = pool->region->address + hbm_slot_offset(pool, sequence->slot),
+			.tokens = sequence->tokens,
+			.first = sequence->first,
+			.ready = sequence->ready,
+			.expected = sequence->expected,
+			.max = sequence->max,
+			.priority = sequence->priority,
+			.next_use = sequence->next_use,
+			.mapped_bytes = sequence->slot->slabs * pool->slab,
+		};
+	hbm_pool_unlock(pool);
+
+	return r;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sequence: the handle of a sequence, and what it knows of its slot.
+ *
+ * A step reads the first cache line alone. `ready` says for how many tokens every slab is
+ * mapped. Two limits follow from it: up to `calm` a step has nothing to do; up to `limit` it
+ * only asks for more to be mapped ahead; beyond, it takes the lock and does what is needed.
+ * The pool's thread raises them while steps read them. They are only lowered by calls on
+ * the sequence itself, which its user does not make during a step of it. A handle that is
+ * not open has the limit 0 and more tokens than any length, so a step always looks closer.
+ */
+#pragma once
+
+#include "daemon/base/list.h"
+
+#include <hbm/sequence.h>
+#include <stdatomic.h>
+
+#define SEQUENCE_CLOSED UINT64_MAX /* tokens of a handle that is not open */
+
+struct slot;
+
+struct hbm_sequence {
+	_Alignas(64) struct hbm_pool *pool;
+	_Atomic uint64_t tokens, calm, limit, ready;
+	_Atomic uint64_t step; /* the last one that named it */
+
+	uint32_t index; /* of the handle */
+	struct slot *slot;
+	uint64_t expected, max, first;
+	int32_t priority;
+	uint64_t next_use;
+	bool overrun; /* said */
+	struct list link, event;
+};
+
+bool hbm_sequence_is_open(const struct hbm_sequence *sequence);
+/* HBM_INVALID with the pool's line, if it is NULL, closed, or another pool's. */
+int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence);
+/* Looks again how far its slabs reach, and sets the limits: after what changed them. */
+void hbm_sequence_refresh(struct hbm_sequence *sequence);
+/* Adds to the pool's ranges to grow what the sequence lacks for tokens up to `end`. */
+void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end);

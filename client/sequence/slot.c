@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* slot: see slot.h. */
+#include "client/sequence/slot.h"
+
+#include "client/sequence/pool.h"
+
+uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot)
+{
+	return (uint32_t)(slot - pool->slots);
+}
+
+uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot)
+{
+	return hbm_slot_index(pool, slot) * pool->slot_bytes;
+}
+
+static const uint8_t *slot_states(const struct hbm_pool *pool, const struct slot *slot)
+{
+	return pool->region->slabs + hbm_slot_index(pool, slot) * pool->slot_slabs;
+}
+
+bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset)
+{
+	return slot_states(pool, slot)[offset / pool->slab] == SLAB_MAPPED;
+}
+
+void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs)
+{
+	slot->slabs += (uint64_t)slabs;
+	if (slot->sequence)
+		return;
+
+	pool->warm_slabs += (uint64_t)slabs;
+	if (slot->slabs == 0) {
+		list_remove(&slot->link);
+		list_push_front(&pool->cold, &slot->link);
+	}
+}
+
+void hbm_slot_count(struct hbm_pool *pool, struct slot *slot)
+{
+	const uint8_t *states = slot_states(pool, slot);
+	uint64_t slabs = 0;
+
+	for (uint64_t i = 0; i < pool->slot_slabs; i++)
+		slabs += states[i] == SLAB_MAPPED;
+	hbm_slot_add(pool, slot, (int64_t)(slabs - slot->slabs));
+}
+
+void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
+		   bool mapped, struct ranges *ranges)
+{
+	const uint64_t base = hbm_slot_offset(pool, slot), end = offset + bytes;
+
+	for (uint64_t at = offset; at < end; at += pool->slab)
+		if (hbm_slot_has(pool, slot, at) == mapped)
+			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
+}
+
+/* ---- Free slots ---- */
+
+#define SLOT_LOOK 64 /* so many of the last closed are compared */
+
+static struct slot *slot_of(struct list *node)
+{
+	return container_of(node, struct slot, link);
+}
+
+/* Whether `slot` suits better than `best`, for so many slabs. */
+static bool slot_is_better(const struct slot *slot, const struct slot *best, uint64_t slabs)
+{
+	if (!best)
+		return true;
+	if (best->slabs >= slabs)
+		return slot->slabs >= slabs && slot->slabs < best->slabs;
+
+	return slot->slabs > best->slabs;
+}
+
+struct slot *hbm_slot_take(struct hbm_pool *pool, uint64_t slabs)
+{
+	struct slot *best = NULL;
+
+	unsigned seen = 0;
+
+	list_for_each (node, &pool->warm) {
+		if (seen++ == SLOT_LOOK)
+			break;
+		if (slot_is_better(slot_of(node), best, slabs))
+			best = slot_of(node);
+	}
+	if (!best && !list_empty(&pool->cold))
+		best = slot_of(pool->cold.next);
+
+	if (best) {
+		list_remove(&best->link);
+		pool->warm_slabs -= best->slabs;
+	}
+
+	return best;
+}
+
+void hbm_slot_free(struct hbm_pool *pool, struct slot *slot)
+{
+	slot->sequence = NULL;
+	pool->warm_slabs += slot->slabs;
+	list_push_front(slot->slabs ? &pool->warm : &pool->cold, &slot->link);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slot: the part of a pool's region that one sequence has while it is open. A slot that no
+ * sequence has keeps slabs of its last one mapped (warm), for the next.
+ */
+#pragma once
+
+#include "daemon/base/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hbm_pool;
+struct hbm_sequence;
+struct ranges;
+
+struct slot {
+	struct list link;              /* in pool->warm or pool->cold while it is free */
+	struct hbm_sequence *sequence; /* NULL: it is free */
+	uint64_t slabs;                /* mapped in it */
+};
+
+uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot);
+/* Bytes from the region's begin to the slot's. */
+uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot);
+/* Whether a slab is mapped; offset in the slot. */
+bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
+/* Counts its slabs again. */
+void hbm_slot_count(struct hbm_pool *pool, struct slot *slot);
+/* So many more or fewer are mapped in it. */
+void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
+/* Adds to the ranges the runs of slabs within bytes of the slot that are mapped, or that are
+ * not. */
+void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
+		   bool mapped, struct ranges *ranges);
+/* A free slot for a sequence that is expected to need so many slabs: the one with the fewest
+ * that has enough, else the one with the most. NULL: all are taken. The caller gives it a
+ * sequence. */
+struct slot *hbm_slot_take(struct hbm_pool *pool, uint64_t slabs);
+/* Its sequence has gone. What is mapped in it is warm. */
+void hbm_slot_free(struct hbm_pool *pool, struct slot *slot);

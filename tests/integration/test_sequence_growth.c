@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sequences that grow, end and are opened again, end to end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/pool_rig.h"
+#include "tests/support/stage.h"
+
+#include <string.h>
+
+#define MEMORY (168ull << 20) /* of regions: 192 MiB less cache and reserve */
+
+static struct pool_rig rig;
+static unsigned fds;
+
+static void start(const char *layout, const struct hbm_pool_options *options)
+{
+	if (daemon_.pid == 0) {
+		spawn_start(&daemon_, NULL, NULL);
+		fds = spawn_fds(&daemon_);
+	}
+	pool_rig_open(&rig, &daemon_, layout, options);
+}
+
+static void finish(void)
+{
+	pool_rig_close(&rig);
+	stage_finish(fds);
+}
+
+static const struct hbm_pool_options usual = {.max_sequences = 8, .warm_bytes = 64ull << 20};
+
+static void expect_line(const char *text)
+{
+	if (!strstr(hbm_pool_error(rig.pool), text))
+		fail_msg("\"%s\" says nothing of \"%s\"", hbm_pool_error(rig.pool), text);
+}
+
+/* ---- Growth ---- */
+
+static void test_a_sequence_grows_at_its_address(void **state)
+{
+	(void)state;
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout, &usual);
+		struct hbm_sequence *a = pool_rig_sequence(&rig), *b = pool_rig_sequence(&rig);
+		const uint64_t address = pool_rig_facts(a).address;
+
+		assert_int_equal(pool_rig_leased(&rig), 0);
+		for (uint64_t n = 1; n <= RIG_MAX; n++) {
+			struct hbm_sequence *both[] = {a, b};
+			const uint64_t lengths[] = {n, n / 2};
+
+			assert_int_equal(hbm_step(rig.pool, both, lengths, 2), 0);
+			pool_rig_write(&rig, a, n - 1, n);
+			if (n % 2 == 0)
+				pool_rig_write(&rig, b, n / 2 - 1, 1000 + n);
+			if (n % 3)
+				assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+		}
+
+		assert_int_equal(pool_rig_facts(a).address, address);
+		for (uint64_t n = 1; n <= RIG_MAX; n++)
+			pool_rig_expect(&rig, a, n - 1, n);
+		for (uint64_t n = 2; n <= RIG_MAX; n += 2)
+			pool_rig_expect(&rig, b, n / 2 - 1, 1000 + n);
+		assert_int_equal(hbm_sequence_close(a), 0);
+		assert_int_equal(hbm_sequence_close(b), 0);
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
+static void test_a_step_maps_no_more_than_it_needs(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+	struct hbm_layout_use use;
+
+	for (uint64_t n = 1; n <= RIG_MAX; n += 7) {
+		assert_int_equal(pool_rig_step(&rig, a, n), 0);
+		hbm_layout_use(rig.layout, n, &use);
+		assert_int_equal(pool_rig_leased(&rig), use.mapped_bytes);
+		assert_int_equal(pool_rig_facts(a).mapped_bytes, use.mapped_bytes);
+	}
+	finish();
+}
+
+static void test_map_ahead_maps_what_comes_next(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, a, 9), 0);
+	const uint64_t before = pool_rig_leased(&rig);
+
+	assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+	assert_true(pool_rig_leased(&rig) > before);
+	assert_true(pool_rig_facts(a).ready >= 9 + RIG_AHEAD);
+
+	/* What is mapped is not mapped again. */
+	const uint64_t after = pool_rig_leased(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, a, 9 + RIG_AHEAD), 0);
+	assert_int_equal(pool_rig_leased(&rig), after);
+	finish();
+}
+
+static void test_a_thread_maps_ahead(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 8, .map_ahead_thread = true};
+
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+
+	for (uint64_t n = 1; n <= RIG_MAX; n++) {
+		const uint64_t ready = n + RIG_AHEAD < RIG_MAX ? n + RIG_AHEAD : RIG_MAX;
+
+		assert_int_equal(pool_rig_step(&rig, a, n), 0);
+		pool_rig_write(&rig, a, n - 1, n);
+		while (pool_rig_facts(a).ready < ready)
+			;
+	}
+	for (uint64_t n = 1; n <= RIG_MAX; n++)
+		pool_rig_expect(&rig, a, n - 1, n);
+	finish();
+}
+
+/* ---- Closed sequences ---- */
+
+static void test_slabs_of_a_closed_sequence_serve_the_next(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, a, 40), 0);
+	const uint64_t leased = pool_rig_leased(&rig);
+	const uint64_t address = pool_rig_facts(a).address;
+
+	assert_int_equal(hbm_sequence_close(a), 0);
+	struct hbm_sequence *b = pool_rig_sequence(&rig);
+	assert_int_equal(pool_rig_facts(b).address, address);
+	assert_int_equal(pool_rig_facts(b).ready >= 40, true);
+	assert_int_equal(pool_rig_step(&rig, b, 40), 0);
+	assert_int_equal(pool_rig_leased(&rig), leased);
+	finish();
+}
+
+static void test_warm_slabs_have_a_limit(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 8,
+						 .warm_bytes = 5 * RIG_SLAB + 1};
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *sequences[3];
+	struct hbm_pool_facts facts;
+
+	for (size_t i = 0; i < 3; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		assert_int_equal(pool_rig_step(&rig, sequences[i], 20), 0);
+	}
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(hbm_sequence_close(sequences[i]), 0);
+		hbm_pool_facts(rig.pool, &facts);
+		assert_true(facts.warm_bytes <= 5 * RIG_SLAB);
+	}
+	assert_true(facts.warm_bytes >= 4 * RIG_SLAB);
+	assert_int_equal(pool_rig_leased(&rig), facts.warm_bytes);
+
+	/* They are those of the begin: the next sequence has them ready. */
+	assert_true(pool_rig_facts(pool_rig_sequence(&rig)).ready > 0);
+	finish();
+}
+
+static void test_warm_slabs_go_before_a_step_is_refused(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 16, .warm_bytes = MEMORY};
+
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *sequences[16];
+	struct hbm_layout_use use;
+	hbm_layout_use(rig.layout, RIG_MAX, &use);
+	const size_t most = MEMORY / use.mapped_bytes;
+	struct hbm_sequence *late = pool_rig_sequence(&rig);
+
+	for (size_t i = 0; i < most; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		assert_int_equal(pool_rig_step(&rig, sequences[i], RIG_MAX), 0);
+	}
+	for (size_t i = 0; i < most; i++)
+		assert_int_equal(hbm_sequence_close(sequences[i]), 0);
+	assert_int_equal(pool_rig_leased(&rig), most * use.mapped_bytes);
+
+	for (uint64_t n = 7; n <= RIG_MAX; n += 19) {
+		assert_int_equal(pool_rig_step(&rig, late, n), 0);
+		pool_rig_write(&rig, late, n - 1, n);
+	}
+	for (uint64_t n = 7; n <= RIG_MAX; n += 19)
+		pool_rig_expect(&rig, late, n - 1, n);
+	finish();
+}
+
+/* ---- Refusals ---- */
+
+static void test_no_space_changes_nothing_and_says_who(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 16};
+
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *sequences[16];
+	uint64_t lengths[16];
+	for (size_t i = 0; i < 16; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		lengths[i] = i < 4 ? RIG_MAX : 5;
+	}
+
+	assert_int_equal(hbm_step(rig.pool, sequences, lengths, 16), 0);
+	const uint64_t leased = pool_rig_leased(&rig);
+
+	for (size_t i = 0; i < 16; i++)
+		lengths[i] = RIG_MAX;
+	assert_int_equal(hbm_step(rig.pool, sequences, lengths, 16), HBM_NO_SPACE);
+	expect_line("sequence 4 of the step (slot 4, 5 to 64 tokens) and others");
+	assert_int_equal(pool_rig_leased(&rig), leased);
+	for (size_t i = 0; i < 16; i++)
+		assert_int_equal(pool_rig_facts(sequences[i]).tokens, i < 4 ? RIG_MAX : 5);
+
+	/* Each of what fits still does. */
+	for (size_t i = 4; i < 16; i++)
+		lengths[i] = 6;
+	assert_int_equal(hbm_step(rig.pool, sequences, lengths, 16), 0);
+	finish();
+}
+
+static void test_steps_that_are_wrong(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct pool_rig other;
+	pool_rig_open(&other, &daemon_, pool_rig_layouts[0], &usual);
+	struct hbm_sequence *a = pool_rig_sequence(&rig), *b = pool_rig_sequence(&rig);
+	struct hbm_sequence *closed = pool_rig_sequence(&rig);
+	struct hbm_sequence *strange = pool_rig_sequence(&other);
+
+	assert_int_equal(hbm_sequence_close(closed), 0);
+	assert_int_equal(pool_rig_step(&rig, b, 7), 0);
+
+	const struct {
+		struct hbm_sequence *second;
+		uint64_t length;
+		const char *line;
+	} wrong[] = {
+		{b, 6, "hbm_sequence_truncate()"},
+		{b, RIG_MAX + 1, "of at most 64"},
+		{b, UINT64_MAX, "of at most 64"},
+		{a, 20, "twice"},
+		{closed, 1, "closed"},
+		{closed, UINT64_MAX, "closed"},
+		{strange, 1, "another pool"},
+		{NULL, 1, "NULL"},
+	};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct hbm_sequence *both[] = {a, wrong[i].second};
+		const uint64_t lengths[] = {20, wrong[i].length};
+
+		assert_int_equal(hbm_step(rig.pool, both, lengths, 2), HBM_INVALID);
+		expect_line(wrong[i].line);
+		assert_int_equal(pool_rig_facts(a).tokens, 0);
+		assert_int_equal(pool_rig_facts(b).tokens, 7);
+		assert_int_equal(pool_rig_facts(a).mapped_bytes, 0);
+	}
+
+	assert_int_equal(hbm_step(rig.pool, NULL, NULL, 0), 0);
+	assert_int_equal(hbm_sequence_close(closed), HBM_INVALID);
+	assert_int_equal(hbm_sequence_truncate(closed, 0), HBM_INVALID);
+	assert_int_equal(hbm_sequence_slide(closed, 0), HBM_INVALID);
+	assert_int_equal(hbm_sequence_close(NULL), HBM_INVALID);
+	pool_rig_close(&other);
+	finish();
+}
+
+static void test_sequences_that_cannot_be_opened(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *sequences[9] = {NULL};
+	struct hbm_sequence_options options[9] = {{.expected = 10}, {.max = RIG_MAX + 1}};
+
+	assert_int_equal(hbm_sequences_open(rig.pool, options, 2, 0, sequences), HBM_INVALID);
+	expect_line("the layout has 64");
+	options[1] = (struct hbm_sequence_options){.expected = 11, .max = 10};
+	assert_int_equal(hbm_sequences_open(rig.pool, options, 2, 0, sequences), HBM_INVALID);
+	options[1] = options[0];
+	assert_int_equal(hbm_sequences_open(rig.pool, options, 9, 0, sequences), HBM_LIMIT);
+	expect_line("9 sequences");
+	assert_null(sequences[0]);
+	assert_int_equal(hbm_sequences_open(rig.pool, options, 8, 0, sequences), 0);
+	assert_int_equal(hbm_sequence_open(rig.pool, NULL, &sequences[8]), HBM_LIMIT);
+	finish();
+}
+
+static void test_more_tokens_than_expected_are_told_once(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	const struct hbm_sequence_options options = {.expected = 10};
+	struct hbm_sequence *a;
+	struct hbm_event event;
+	struct hbm_pool_facts facts;
+
+	assert_int_equal(hbm_sequence_open(rig.pool, &options, &a), 0);
+	assert_int_equal(pool_rig_step(&rig, a, 10), 0);
+	assert_int_equal(hbm_pool_event(rig.pool, &event), HBM_NOT_FOUND);
+	assert_int_equal(pool_rig_step(&rig, a, 11), 0);
+	assert_int_equal(pool_rig_step(&rig, a, 12), 0);
+	assert_int_equal(hbm_pool_event(rig.pool, &event), 0);
+	assert_int_equal(event.kind, HBM_EVENT_OVERRUN);
+	assert_ptr_equal(event.sequence, a);
+	assert_int_equal(event.expected, 10);
+	assert_int_equal(hbm_pool_event(rig.pool, &event), HBM_NOT_FOUND);
+
+	assert_int_equal(hbm_sequence_close(a), 0);
+	hbm_pool_facts(rig.pool, &facts);
+	assert_int_equal(facts.totals.overruns, 1);
+	assert_int_equal(facts.totals.closed, 1);
+	assert_int_equal(facts.totals.expected_tokens, 10);
+	assert_int_equal(facts.totals.actual_tokens, 12);
+	finish();
+}
+
+/* ---- Truncate and slide ---- */
+
+static void test_truncate_gives_back_what_is_far_beyond(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+	struct hbm_layout_use use;
+
+	assert_int_equal(pool_rig_step(&rig, a, RIG_MAX), 0);
+	for (uint64_t n = 0; n < 10; n++)
+		pool_rig_write(&rig, a, n, n);
+	assert_int_equal(hbm_sequence_truncate(a, RIG_MAX + 1), HBM_INVALID);
+	assert_int_equal(hbm_sequence_truncate(a, 10), 0);
+	hbm_layout_use(rig.layout, 10 + 2 * RIG_AHEAD, &use);
+	assert_int_equal(pool_rig_leased(&rig), use.mapped_bytes);
+	assert_int_equal(pool_rig_step(&rig, a, 9), HBM_INVALID);
+	assert_int_equal(pool_rig_step(&rig, a, RIG_MAX), 0);
+	for (uint64_t n = 0; n < 10; n++)
+		pool_rig_expect(&rig, a, n, n);
+	finish();
+}
+
+static void test_slide_frees_from_the_front(void **state)
+{
+	(void)state;
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout, &usual);
+		struct hbm_sequence *a = pool_rig_sequence(&rig);
+		uint64_t most = 0;
+
+		for (uint64_t n = 1; n <= RIG_MAX; n++) {
+			assert_int_equal(pool_rig_step(&rig, a, n), 0);
+			pool_rig_write(&rig, a, n - 1, n);
+			if (n > 12)
+				assert_int_equal(hbm_sequence_slide(a, n - 12), 0);
+			const uint64_t leased = pool_rig_leased(&rig);
+			most = leased > most ? leased : most;
+			for (uint64_t k = n > 12 ? n - 12 : 0; k < n; k++)
+				pool_rig_expect(&rig, a, k, k + 1);
+		}
+
+		/* 13 tokens with a slab that begins and one that ends with others. */
+		struct hbm_layout_use use;
+		hbm_layout_use(rig.layout, 13, &use);
+		assert_true(most <= use.mapped_bytes + 4 * 2 * RIG_SLAB);
+		assert_int_equal(hbm_sequence_slide(a, RIG_MAX - 13), HBM_INVALID);
+		assert_int_equal(hbm_sequence_slide(a, RIG_MAX + 1), HBM_INVALID);
+		assert_int_equal(hbm_sequence_truncate(a, 3), HBM_INVALID);
+
+		/* The next sequence gets the front anew. */
+		assert_int_equal(hbm_sequence_close(a), 0);
+		a = pool_rig_sequence(&rig);
+		assert_int_equal(pool_rig_step(&rig, a, RIG_MAX), 0);
+		for (uint64_t n = 0; n < RIG_MAX; n++)
+			pool_rig_write(&rig, a, n, n);
+		for (uint64_t n = 0; n < RIG_MAX; n++)
+			pool_rig_expect(&rig, a, n, n);
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+		TEST(test_a_sequence_grows_at_its_address),
+		TEST(test_a_step_maps_no_more_than_it_needs),
+		TEST(test_map_ahead_maps_what_comes_next),
+		TEST(test_a_thread_maps_ahead),
+		TEST(test_slabs_of_a_closed_sequence_serve_the_next),
+		TEST(test_warm_slabs_have_a_limit),
+		TEST(test_warm_slabs_go_before_a_step_is_refused),
+		TEST(test_no_space_changes_nothing_and_says_who),
+		TEST(test_steps_that_are_wrong),
+		TEST(test_sequences_that_cannot_be_opened),
+		TEST(test_more_tokens_than_expected_are_told_once),
+		TEST(test_truncate_gives_back_what_is_far_beyond),
+		TEST(test_slide_frees_from_the_front),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool_rig: see pool_rig.h. */
+#include "tests/support/pool_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+const char *const pool_rig_layouts[] = {
+	"layers=2 heads=3 dim=9000 bytes=4 order=token max=64",
+	"layers=2 heads=3 dim=18000 bytes=4 order=layer max=64",
+	"layers=2 heads=3 dim=9000 bytes=4 order=block page=4 max=64",
+	NULL,
+};
+
+void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *layout,
+		   const struct hbm_pool_options *options)
+{
+	struct hbm_pool_options asked = *options;
+	char error[256];
+
+	*rig = (struct pool_rig){.hbm = spawn_connect(spawn)};
+	kv_enter(&rig->kv, rig->hbm, 0);
+	if (hbm_layout_parse(&rig->layout, layout, error, sizeof(error)) != 0)
+		fail_msg("%s: %s", layout, error);
+
+	asked.layout = rig->layout;
+	if (asked.ahead_tokens == 0)
+		asked.ahead_tokens = RIG_AHEAD;
+	if (hbm_pool_open(rig->hbm, &asked, &rig->pool) != 0)
+		fail_msg("hbm_pool_open(): %s", hbm_error(rig->hbm));
+}
+
+void pool_rig_close(struct pool_rig *rig)
+{
+	assert_int_equal(hbm_pool_close(rig->pool), 0);
+	hbm_layout_free(rig->layout);
+	kv_leave(&rig->kv);
+	hbm_close(rig->hbm);
+	*rig = (struct pool_rig){0};
+}
+
+struct hbm_sequence *pool_rig_sequence(struct pool_rig *rig)
+{
+	struct hbm_sequence *sequence = NULL;
+	int r = hbm_sequence_open(rig->pool, NULL, &sequence);
+
+	if (r)
+		fail_msg("hbm_sequence_open(): %d, %s", r, hbm_pool_error(rig->pool));
+
+	return sequence;
+}
+
+int pool_rig_step(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t length)
+{
+	return hbm_step(rig->pool, &sequence, &length, 1);
+}
+
+struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence)
+{
+	struct hbm_sequence_facts facts;
+
+	assert_int_equal(hbm_sequence_facts(sequence, &facts), 0);
+
+	return facts;
+}
+
+/* ---- Bytes ---- */
+
+typedef void rig_access(struct pool_rig *rig, uint64_t address, uint64_t value);
+
+static void rig_write(struct pool_rig *rig, uint64_t address, uint64_t value)
+{
+	kv_write(&rig->kv, address, &value, sizeof(value));
+}
+
+static void rig_expect(struct pool_rig *rig, uint64_t address, uint64_t value)
+{
+	uint64_t seen;
+
+	kv_read(&rig->kv, &seen, address, sizeof(seen));
+	if (seen != value)
+		fail_msg("%#llx holds %#llx instead of %#llx", (unsigned long long)address,
+			 (unsigned long long)seen, (unsigned long long)value);
+}
+
+/* The first and the last bytes of a token in each plane, each with a value of its own. */
+static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
+		     uint64_t value, rig_access *access)
+{
+	const uint64_t address = pool_rig_facts(sequence).address;
+	const struct hbm_layout_options *options = hbm_layout_options(rig->layout);
+
+	for (uint32_t layer = 0; layer < options->layer_count; layer++) {
+		const struct hbm_layer *shape = &options->layers[layer];
+		const uint64_t head_bytes = (uint64_t)shape->head_dim * shape->element_bytes;
+
+		for (uint32_t n = 0; n < 4; n++) {
+			uint64_t offset;
+
+			assert_int_equal(hbm_layout_offset(rig->layout, layer, n & 1, token,
+							   n & 2 ? shape->heads - 1 : 0, &offset),
+					 0);
+			if (n & 2)
+				offset += head_bytes - sizeof(uint64_t);
+			access(rig, address + offset, value * 1000003 + 16 * layer + n);
+		}
+	}
+}
+
+void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
+		    uint64_t value)
+{
+	rig_each(rig, sequence, token, value, rig_write);
+}
+
+void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
+		     uint64_t value)
+{
+	rig_each(rig, sequence, token, value, rig_expect);
+}
+
+static int rig_device(const void *record, size_t bytes, void *arg)
+{
+	struct hbm_wire_device *device = arg;
+
+	memcpy(device, record, bytes < sizeof(*device) ? bytes : sizeof(*device));
+
+	return 1;
+}
+
+uint64_t pool_rig_leased(struct pool_rig *rig)
+{
+	struct hbm_wire_device device = {0};
+
+	assert_int_equal(hbm_query(rig->hbm, HBM_QUERY_DEVICES, rig_device, &device), 1);
+
+	return device.leased;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool_rig: sequences of a pool and their bytes, for tests. A token is written as a number at
+ * the first and the last bytes of each layer's keys and values, where a wrong slab, a wrong
+ * address or a missing copy shows. Tokens of the layouts here lie across slabs.
+ */
+#pragma once
+
+#include "tests/support/kv.h"
+
+#include <hbm/sequence.h>
+
+#define RIG_SLAB (2ull << 20)
+#define RIG_MAX 64u  /* tokens of a sequence */
+#define RIG_AHEAD 4u /* tokens that are mapped ahead */
+
+extern const char *const pool_rig_layouts[]; /* one of each order; NULL-terminated */
+
+struct pool_rig {
+	struct hbm *hbm;
+	struct kv kv; /* the device */
+	struct hbm_layout *layout;
+	struct hbm_pool *pool;
+};
+
+/* Connects to the daemon and opens a pool. layout: the text of one. */
+void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *layout,
+		   const struct hbm_pool_options *options);
+/* Closes all. */
+void pool_rig_close(struct pool_rig *rig);
+struct hbm_sequence *pool_rig_sequence(struct pool_rig *rig);
+/* A step of one sequence: what it returns. */
+int pool_rig_step(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t length);
+void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
+		    uint64_t value);
+/* Fails the test if the token is not that value everywhere. */
+void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
+		     uint64_t value);
+struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence);
+/* Bytes of device memory that the daemon has handed out to regions. */
+uint64_t pool_rig_leased(struct pool_rig *rig);
