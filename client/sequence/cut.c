@@ -43,15 +43,7 @@ static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
 	const uint64_t keep = pool->ahead_tokens < left / 2 ? 2 * pool->ahead_tokens : left;
 
 	hbm_ranges_begin(&pool->shrink);
-	for (uint32_t i = 0; i < pool->buffer_count; i++) {
-		struct hbm_buffer buffer;
-		uint64_t offset, bytes;
-
-		hbm_layout_buffer(pool->layout, i, &buffer);
-		hbm_layout_range(pool->layout, i, 0, tokens + keep, &offset, &bytes);
-		hbm_slot_runs(pool, sequence->slot, offset + bytes, buffer.address_space - bytes,
-			      true, &pool->shrink);
-	}
+	hbm_slot_beyond(pool, sequence->slot, tokens + keep, &pool->shrink);
 }
 
 static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)

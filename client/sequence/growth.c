@@ -4,6 +4,7 @@
 
 #include "client/sequence/backing.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/surplus.h"
 #include "client/sequence/warm.h"
 
 static bool growth_is_short(int status)
@@ -20,6 +21,9 @@ int hbm_growth_map(struct hbm_pool *pool)
 		wanted = UINT64_MAX;
 		r = hbm_backing_commit(pool);
 	}
+
+	if (growth_is_short(r) && hbm_surplus_release(pool) > 0)
+		r = hbm_backing_commit(pool);
 
 	return r;
 }

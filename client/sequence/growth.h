@@ -5,5 +5,6 @@
 struct hbm_pool;
 
 /* Commits pool->grow, all or none. Where the daemon has no memory left, warm slabs of the
- * pool are given back: as many as are needed, then all of them. */
+ * pool are given back: as many as are needed, then all of them, then those that open sequences
+ * have and do not need. */
 int hbm_growth_map(struct hbm_pool *pool);

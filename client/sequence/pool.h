@@ -47,9 +47,10 @@ struct hbm_pool {
 	struct list events;         /* struct hbm_sequence, by event */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;
-	_Atomic uint64_t *marks; /* mark.h: a bit for each handle */
-	_Atomic bool due;        /* a step has marked some since the last look */
-	bool has_thread;         /* ahead.h */
+	_Atomic uint32_t stepping; /* gate.h */
+	_Atomic uint64_t *marks;   /* mark.h: a bit for each handle */
+	_Atomic bool due;          /* a step has marked some since the last look */
+	bool has_thread;           /* ahead.h */
 	pthread_t thread;
 	sem_t wake;
 	_Atomic bool stop;

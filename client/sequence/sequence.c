@@ -72,6 +72,7 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	if (!sequence->overrun && sequence->expected < limit)
 		limit = sequence->expected;
 
+	sequence->target = tokens;
 	sequence->ready = ready;
 	sequence->calm = calm < limit ? calm : limit;
 	/* Last: who reads this sees the others, and what is mapped. */
@@ -82,6 +83,7 @@ void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 
+	sequence->target = end;
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		uint64_t offset, bytes;
 

@@ -5,8 +5,9 @@
  * A step reads the first cache line alone. `ready` says for how many tokens every slab is
  * mapped. Two limits follow from it: up to `calm` a step has nothing to do; up to `limit` it
  * only asks for more to be mapped ahead; beyond, it takes the lock and does what is needed.
- * The pool's thread raises them while steps read them. They are only lowered by calls on
- * the sequence itself, which its user does not make during a step of it. A handle that is
+ * The pool's thread raises them while steps read them. They are lowered by calls on the
+ * sequence itself, which its user does not make during a step of it, and where memory is
+ * taken from it (surplus.h), when no step is on its way (gate.h). A handle that is
  * not open has the limit 0 and more tokens than any length, so a step always looks closer.
  */
 #pragma once
@@ -28,6 +29,7 @@ struct hbm_sequence {
 	uint32_t index; /* of the handle */
 	struct slot *slot;
 	uint64_t expected, max, first;
+	uint64_t target; /* tokens of the growth in the making: their slabs stay */
 	int32_t priority;
 	uint64_t next_use;
 	bool overrun; /* said */

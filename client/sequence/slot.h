@@ -33,6 +33,9 @@ void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
  * not. */
 void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
 		   bool mapped, struct ranges *ranges);
+/* Adds the runs of mapped slabs that a sequence of so many tokens does not need. */
+void hbm_slot_beyond(struct hbm_pool *pool, const struct slot *slot, uint64_t tokens,
+		     struct ranges *ranges);
 /* A free slot for a sequence that is expected to need so many slabs: the one with the fewest
  * that has enough, else the one with the most. NULL: all are taken. The caller gives it a
  * sequence. */

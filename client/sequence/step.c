@@ -6,6 +6,7 @@
  */
 #include "client/sequence/ahead.h"
 #include "client/sequence/event.h"
+#include "client/sequence/gate.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
 #include "client/sequence/pool.h"
@@ -40,7 +41,7 @@ static bool batch_is_ready(const struct batch *batch)
 		const uint64_t length = batch->lengths[i];
 
 		if (!sequence || sequence->pool != batch->pool ||
-		    length > atomic_load_explicit(&sequence->limit, memory_order_acquire) ||
+		    length > atomic_load(&sequence->limit) ||
 		    length < batch_load(&sequence->tokens) ||
 		    batch_load(&sequence->step) == batch->step)
 			return false;
@@ -176,10 +177,13 @@ int hbm_step(struct hbm_pool *pool, struct hbm_sequence *const *sequences, const
 	struct batch batch = {pool, sequences, lengths, count, 0};
 
 	batch_number(&batch);
-	if (batch_is_ready(&batch)) {
+	hbm_gate_enter(pool);
+	bool ready = batch_is_ready(&batch);
+	if (ready)
 		batch_write(&batch);
+	hbm_gate_leave(pool);
+	if (ready)
 		return 0;
-	}
 
 	hbm_pool_lock(pool);
 	int r = step_slow(&batch);

@@ -8,20 +8,6 @@
 
 #include <errno.h>
 
-/* Gathers the slot's slabs that sequences of so many tokens do not need. */
-static void warm_gather(struct hbm_pool *pool, const struct slot *slot, uint64_t tokens)
-{
-	for (uint32_t i = 0; i < pool->buffer_count; i++) {
-		struct hbm_buffer buffer;
-		uint64_t offset, bytes;
-
-		hbm_layout_buffer(pool->layout, i, &buffer);
-		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &bytes);
-		hbm_slot_runs(pool, slot, buffer.offset + bytes, buffer.address_space - bytes, true,
-			      &pool->shrink);
-	}
-}
-
 /* Gathers at least so many slabs of a slot, of the longest tokens first. */
 static void warm_gather_from(struct hbm_pool *pool, const struct slot *slot, uint64_t slabs)
 {
@@ -32,14 +18,14 @@ static void warm_gather_from(struct hbm_pool *pool, const struct slot *slot, uin
 		const uint64_t middle = low + (high - low + 1) / 2;
 
 		hbm_ranges_begin(&pool->shrink);
-		warm_gather(pool, slot, middle);
+		hbm_slot_beyond(pool, slot, middle, &pool->shrink);
 		if (pool->shrink.bytes / pool->slab >= slabs)
 			low = middle;
 		else
 			high = middle - 1;
 	}
 	hbm_ranges_begin(&pool->shrink);
-	warm_gather(pool, slot, low);
+	hbm_slot_beyond(pool, slot, low, &pool->shrink);
 }
 
 /* One slot's worth: 0, or why not. */

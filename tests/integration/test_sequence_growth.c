@@ -210,6 +210,40 @@ static void test_warm_slabs_go_before_a_step_is_refused(void **state)
 	finish();
 }
 
+/* Short sequences that were opened on the slabs of long ones. */
+static void test_slabs_that_open_sequences_do_not_need_go_too(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 16, .warm_bytes = MEMORY};
+
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *sequences[16];
+	uint64_t lengths[16];
+	struct hbm_layout_use use;
+	hbm_layout_use(rig.layout, RIG_MAX, &use);
+	const size_t most = MEMORY / use.mapped_bytes;
+
+	for (size_t i = 0; i < most; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		assert_int_equal(pool_rig_step(&rig, sequences[i], RIG_MAX), 0);
+	}
+	for (size_t i = 0; i < most; i++)
+		assert_int_equal(hbm_sequence_close(sequences[i]), 0);
+
+	/* All memory is in the slots of the first; the step needs some that they have beyond its
+	 * lengths, and none that they have within. */
+	for (size_t i = 0; i < 16; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		lengths[i] = i == 0 ? 50 : 9;
+	}
+	assert_int_equal(hbm_step(rig.pool, sequences, lengths, 16), 0);
+	for (size_t i = 0; i < 16; i++)
+		pool_rig_write(&rig, sequences[i], lengths[i] - 1, i);
+	for (size_t i = 0; i < 16; i++)
+		pool_rig_expect(&rig, sequences[i], lengths[i] - 1, i);
+	finish();
+}
+
 /* ---- Refusals ---- */
 
 static void test_no_space_changes_nothing_and_says_who(void **state)
@@ -414,6 +448,7 @@ int main(void)
 		TEST(test_slabs_of_a_closed_sequence_serve_the_next),
 		TEST(test_warm_slabs_have_a_limit),
 		TEST(test_warm_slabs_go_before_a_step_is_refused),
+		TEST(test_slabs_that_open_sequences_do_not_need_go_too),
 		TEST(test_no_space_changes_nothing_and_says_who),
 		TEST(test_steps_that_are_wrong),
 		TEST(test_sequences_that_cannot_be_opened),

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* surplus: see surplus.h. */
+#include "client/sequence/surplus.h"
+
+#include "client/sequence/backing.h"
+#include "client/sequence/gate.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/sequence.h"
+#include "client/sequence/slot.h"
+
+/* Tokens whose slabs a sequence keeps. */
+static uint64_t surplus_kept(const struct hbm_sequence *sequence)
+{
+	const uint64_t tokens = sequence->tokens, left = sequence->max - tokens;
+	const uint64_t ahead = sequence->pool->ahead_tokens;
+	const uint64_t kept = tokens + (ahead < left ? ahead : left);
+
+	return kept > sequence->target ? kept : sequence->target;
+}
+
+static bool surplus_is_there(struct hbm_sequence *sequence)
+{
+	struct ranges *ranges = &sequence->pool->shrink;
+
+	hbm_ranges_begin(ranges);
+	hbm_slot_beyond(sequence->pool, sequence->slot, surplus_kept(sequence), ranges);
+
+	return ranges->count > 0;
+}
+
+/* Its steps wait for the lock from now on, so its tokens stay what they are. */
+static void surplus_stop(struct hbm_sequence *sequence)
+{
+	sequence->limit = sequence->calm = 0;
+	hbm_gate_close(sequence->pool);
+}
+
+static uint64_t surplus_take(struct hbm_sequence *sequence)
+{
+	const uint64_t before = sequence->slot->slabs, target = sequence->target;
+
+	surplus_stop(sequence);
+	if (surplus_is_there(sequence))
+		hbm_backing_decommit(sequence->pool);
+	hbm_sequence_refresh(sequence);
+	sequence->target = target;
+
+	return before - sequence->slot->slabs;
+}
+
+uint64_t hbm_surplus_release(struct hbm_pool *pool)
+{
+	uint64_t slabs = 0;
+
+	list_for_each (node, &pool->open) {
+		struct hbm_sequence *sequence = container_of(node, struct hbm_sequence, link);
+
+		if (surplus_is_there(sequence))
+			slabs += surplus_take(sequence);
+	}
+
+	return slabs;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool_model: see pool_model.h. */
+#include "tests/support/pool_model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct model_sequence *model_find(struct pool_model *model, bool open)
+{
+	const uint64_t start = seed_below(model->seed, MODEL_SEQUENCES);
+
+	for (uint64_t i = 0; i < MODEL_SEQUENCES; i++) {
+		struct model_sequence *one = &model->all[(start + i) % MODEL_SEQUENCES];
+
+		if (!one->sequence == !open)
+			return one;
+	}
+
+	return NULL;
+}
+
+static bool model_is_short(struct pool_model *model, int r)
+{
+	if (r == 0)
+		return false;
+	if (r != HBM_NO_SPACE)
+		fail_msg("%d: %s", r, hbm_pool_error(model->rig->pool));
+	model->refused++;
+
+	return true;
+}
+
+static void model_check_one(struct pool_model *model, const struct model_sequence *one)
+{
+	const struct hbm_sequence_facts facts = pool_rig_facts(one->sequence);
+
+	assert_int_equal(facts.tokens, one->tokens);
+	assert_int_equal(facts.first, one->first);
+	for (uint64_t i = one->first; i < one->tokens; i++)
+		pool_rig_expect(model->rig, one->sequence, i, one->values[i]);
+}
+
+/* ---- Operations: true if they have changed something. ---- */
+
+static bool model_open(struct pool_model *model)
+{
+	struct model_sequence *one = model_find(model, false);
+	const struct hbm_sequence_options options = {.expected = seed_below(model->seed, RIG_MAX)};
+
+	if (!one)
+		return false;
+	assert_int_equal(hbm_sequence_open(model->rig->pool, &options, &one->sequence), 0);
+	one->first = one->tokens = 0;
+
+	return true;
+}
+
+static bool model_close(struct pool_model *model)
+{
+	struct model_sequence *one = model_find(model, true);
+
+	if (!one)
+		return false;
+	assert_int_equal(hbm_sequence_close(one->sequence), 0);
+	one->sequence = NULL;
+
+	return true;
+}
+
+/* The tokens of a step: new numbers, written by way of the address. */
+static void model_fill(struct pool_model *model, struct model_sequence *one, uint64_t length)
+{
+	for (; one->tokens < length; one->tokens++) {
+		one->values[one->tokens] = ++model->last_value;
+		pool_rig_write(model->rig, one->sequence, one->tokens, model->last_value);
+	}
+}
+
+static bool model_step(struct pool_model *model)
+{
+	struct hbm_sequence *sequences[MODEL_SEQUENCES];
+	struct model_sequence *named[MODEL_SEQUENCES];
+	uint64_t lengths[MODEL_SEQUENCES];
+	const uint64_t most = seed_below(model->seed, 4) ? 3 : 40;
+	size_t count = 0;
+
+	for (size_t i = 0; i < MODEL_SEQUENCES; i++) {
+		struct model_sequence *one = &model->all[i];
+
+		if (!one->sequence || seed_below(model->seed, 3) == 0)
+			continue;
+		const uint64_t left = RIG_MAX - one->tokens;
+		const uint64_t more = seed_below(model->seed, most);
+
+		named[count] = one;
+		sequences[count] = one->sequence;
+		lengths[count++] = one->tokens + (more < left ? more : left);
+	}
+
+	if (model_is_short(model, hbm_step(model->rig->pool, sequences, lengths, count)))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		model_fill(model, named[i], lengths[i]);
+
+	return count > 0;
+}
+
+static bool model_truncate(struct pool_model *model)
+{
+	struct model_sequence *one = model_find(model, true);
+
+	if (!one)
+		return false;
+	one->tokens = one->first + seed_below(model->seed, one->tokens - one->first + 1);
+	assert_int_equal(hbm_sequence_truncate(one->sequence, one->tokens), 0);
+
+	return true;
+}
+
+static bool model_slide(struct pool_model *model)
+{
+	struct model_sequence *one = model_find(model, true);
+
+	if (!one)
+		return false;
+	one->first += seed_below(model->seed, one->tokens - one->first + 1);
+	assert_int_equal(hbm_sequence_slide(one->sequence, one->first), 0);
+
+	return true;
+}
+
+static bool model_map_ahead(struct pool_model *model)
+{
+	return !model_is_short(model, hbm_pool_map_ahead(model->rig->pool));
+}
+
+static const struct {
+	bool (*operate)(struct pool_model *model);
+	unsigned weight;
+} model_operations[] = {
+	{model_open, 4},     {model_close, 2}, {model_step, 12},
+	{model_truncate, 2}, {model_slide, 1}, {model_map_ahead, 4},
+};
+#define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
+
+void pool_model_operate(struct pool_model *model)
+{
+	uint64_t weights = 0, chosen;
+	size_t i = 0;
+
+	for (size_t k = 0; k < MODEL_OPERATIONS; k++)
+		weights += model_operations[k].weight;
+	for (chosen = seed_below(model->seed, weights); chosen >= model_operations[i].weight; i++)
+		chosen -= model_operations[i].weight;
+	model->done[i] += model_operations[i].operate(model);
+
+	struct model_sequence *one = model_find(model, true);
+
+	if (one)
+		model_check_one(model, one);
+}
+
+void pool_model_check(struct pool_model *model)
+{
+	for (size_t i = 0; i < MODEL_SEQUENCES; i++)
+		if (model->all[i].sequence)
+			model_check_one(model, &model->all[i]);
+}
+
+void pool_model_close_all(struct pool_model *model)
+{
+	while (model_close(model))
+		;
+}
+
+void pool_model_check_reach(const struct pool_model *model)
+{
+	for (size_t i = 0; i < MODEL_OPERATIONS; i++)
+		if (model->done[i] == 0)
+			fail_msg("operation %zu has never changed anything", i);
+}
