@@ -137,6 +137,64 @@ static void test_golden_slabs(void **state)
 	assert_int_equal(facts.waste_fraction * 1e9, 5088969);
 }
 
+/* Pages of block order: tokens are counted one by one, and cross slabs with their page. */
+static void test_golden_pages(void **state)
+{
+	(void)state;
+	struct hbm_layout_options options = yi;
+	struct hbm_buffer buffer;
+
+	options.order = HBM_ORDER_BLOCK;
+	options.page_tokens = 16;
+	struct hbm_layout *layout = layouts_new(&options);
+	assert_int_equal(hbm_layout_buffer(layout, 0, &buffer), 0);
+	assert_int_equal(buffer.page_tokens, 16);
+	assert_int_equal(buffer.token_bytes, 245760);
+	assert_int_equal(buffer.slab_tokens, 8);
+	assert_true(buffer.straddles);
+	/* 15 tokens of a page, and slabs of which a page leaves multiples of 256 KiB. */
+	assert_int_equal(buffer.waste_bytes, 15 * 245760 + 2 * MIB - 262144);
+	hbm_layout_free(layout);
+
+	/* Tokens of 1 MiB: pages of 16 lie across slabs, pages of 2 do not. */
+	options.layer.head_dim = 512;
+	options.layer_count = 64;
+	layout = layouts_new(&options);
+	hbm_layout_buffer(layout, 0, &buffer);
+	assert_true(buffer.straddles);
+	layout = hbm_layout_free(layout);
+
+	options.page_tokens = 2;
+	layout = layouts_new(&options);
+	hbm_layout_buffer(layout, 0, &buffer);
+	assert_false(buffer.straddles);
+	assert_int_equal(buffer.slab_tokens, 2);
+	hbm_layout_free(layout);
+}
+
+/* A slot is a whole number of pages of every group, also of pages larger than a slab. */
+static void test_slot_of_whole_pages(void **state)
+{
+	(void)state;
+	static const struct hbm_layer layers[] = {
+		{.heads = 1, .head_dim = 1 << 20, .element_bytes = 2},
+		{.heads = 1, .head_dim = 1, .element_bytes = 1},
+	};
+	struct hbm_layout_options options = {.layer_count = 2,
+					     .layers = layers,
+					     .order = HBM_ORDER_BLOCK,
+					     .page_tokens = 1,
+					     .max_tokens = 3};
+
+	/* 12 MiB and 2 MiB; pages of 4 MiB */
+	assert_int_equal(facts_of(&options).slot_bytes, 16 * MIB);
+	options.page_tokens = 3;
+	assert_int_equal(facts_of(&options).slot_bytes, 24 * MIB);
+	options.order = HBM_ORDER_TOKEN;
+	options.page_tokens = 0;
+	assert_int_equal(facts_of(&options).slot_bytes, 16 * MIB);
+}
+
 /* DeepSeek-V3: a latent of 512 and 64 rotary elements in 61 layers. */
 static void test_latents(void **state)
 {
@@ -558,6 +616,8 @@ int main(void)
 		cmocka_unit_test(test_golden_page_group),
 		cmocka_unit_test(test_golden_kv_bytes),
 		cmocka_unit_test(test_golden_slabs),
+		cmocka_unit_test(test_golden_pages),
+		cmocka_unit_test(test_slot_of_whole_pages),
 		cmocka_unit_test(test_latents),
 		cmocka_unit_test(test_mixed_windows),
 		cmocka_unit_test(test_states),
