@@ -291,6 +291,8 @@ static void read_pages(const struct region *region, const struct hbm_kv_view *vi
 			for (uint32_t head = 0; head < view->heads; head++)
 				sum += paged_head(&paged, (enum hbm_kv_part)part, t,
 						  head)[view->head_dim - 1];
+
+	(void)sum;
 }
 
 static void compare_paged(const struct region *region, uint32_t layer, uint32_t page_tokens,
