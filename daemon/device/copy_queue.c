@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -15,7 +16,7 @@
 #define BATCH_COST (512ull << 10)
 #define SPIN_NS UINT64_C(20000)      /* about what a sleep and an interrupt cost */
 #define QUERY_NS UINT64_C(1000)      /* between two questions: each takes the context's lock */
-#define NAP_NS UINT64_C(30000)       /* the shortest sleep while copies are in flight */
+#define NAP_NS UINT64_C(10000)       /* the shortest sleep while copies are in flight */
 #define NAP_MAX_NS UINT64_C(1000000) /* the longest */
 #define NAP_PART 8                   /* a batch is seen done late by so small a part of its time */
 #define TIMER_SLACK_NS 1000          /* the usual 50 us are more than a nap */
@@ -119,8 +120,9 @@ static void copy_queue_await(struct copy_queue *queue)
 	for (uint64_t next = clock_now(); next < end; next += QUERY_NS) {
 		if (copy_queue_reap(queue) || copy_queue_has_new(queue))
 			return;
-		while (clock_now() < next + QUERY_NS && !copy_queue_has_new(queue))
-			;
+		do
+			sched_yield();
+		while (clock_now() < next + QUERY_NS && !copy_queue_has_new(queue));
 	}
 
 	copy_queue_nap(queue);
