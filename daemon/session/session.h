@@ -126,6 +126,7 @@ struct session {
 	struct list waiting;   /* in owner->waiting */
 	struct player player;
 	struct list works; /* struct work */
+	bool readable;     /* its socket may hold a message */
 	bool unpolled;     /* its socket is not polled until it has had its turn */
 	uint64_t refs;
 };

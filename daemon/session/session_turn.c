@@ -2,7 +2,8 @@
 /*
  * session_turn: what a session does in its turn (session.h). A client that waits for each
  * answer is read once each time its socket is readable; reading again would waste a system
- * call per round trip. The socket of one that pipelines is not polled while it waits for
+ * call per round trip. One that has sent a message while another was under way is read until
+ * there is none. The socket of one that pipelines is not polled while it waits for
  * its turn: what it sends meanwhile costs the loop nothing.
  */
 #include "daemon/session/session.h"
@@ -192,10 +193,12 @@ static void session_turn_forget_message(struct session_owner *owner, size_t size
 static bool session_turn_read(struct session *session)
 {
 	struct session_owner *owner = session->owner;
+	bool pipelines = session_turn_in_flight(session) > 0;
 	int fd;
 	ssize_t size = connection_receive(&session->connection, owner->incoming,
 					  HBM_WIRE_MESSAGE_MAX, &fd);
 
+	session->readable = size > 0 && pipelines;
 	if (size > 0) {
 		session_turn_take_message(session, (size_t)size, fd);
 		session_turn_forget_message(owner, (size_t)size);
@@ -246,10 +249,7 @@ static bool session_turn_step(struct session *session, struct slice *slice)
 		return true;
 	}
 
-	if (!session_turn_may_read(session) || !session_turn_read(session))
-		return false;
-
-	return true;
+	return session->readable && session_turn_may_read(session) && session_turn_read(session);
 }
 
 /* Whether what was just done leaves nothing: the client waits for each answer. */
@@ -262,7 +262,7 @@ static bool session_turn_run(struct session *session, struct slice *slice)
 {
 	do {
 		if (!session_turn_step(session, slice))
-			return false;
+			return !list_empty(&session->works); /* the end of a session is work */
 		if (session_turn_is_idle(session))
 			return false;
 	} while (clock_now() < slice->until_ns);
@@ -289,6 +289,7 @@ bool session_turn_play(struct player *player, struct slice *slice)
 
 void session_turn_readable(struct session *session)
 {
+	session->readable = true;
 	if (!list_empty(&session->player.link)) {
 		session->unpolled = true;
 		session_turn_update_reading(session);

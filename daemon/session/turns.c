@@ -70,7 +70,6 @@ static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t 
 	struct slice slice = {.until_ns = now + (uint64_t)player->left_ns};
 
 	turns->running = player;
-	turns->woken = false;
 
 	/* Not what others ran meanwhile, of whom the client may be the first: the reply wakes
 	 * it, often in our place. */
@@ -83,7 +82,7 @@ static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t 
 
 	turns->running = NULL;
 	player->left_ns -= (int64_t)spent;
-	if (more || turns->woken)
+	if (more)
 		list_push_back(player->left_ns > 0 ? &turns->light : &turns->next_heavy,
 			       &player->link);
 
@@ -123,12 +122,7 @@ void turns_join(const struct turns *turns, struct player *player)
 
 void turns_wake(struct turns *turns, struct player *player)
 {
-	if (turns->running == player) {
-		turns->woken = true;
-		return;
-	}
-
-	if (!list_empty(&player->link))
+	if (turns->running == player || !list_empty(&player->link))
 		return;
 
 	list_push_back(turns_has_time(turns, player) ? &turns->light : &turns->next_light,

@@ -39,8 +39,8 @@ struct player {
 	struct list link; /* turns.c's, as are the others */
 	uint64_t round;
 	int64_t left_ns; /* of that round */
-	/* Does some of its work. False: there is none left, until turns_wake(). It may stop
-	 * and free the player. */
+	/* Does some of its work. False: there is none left, until turns_wake(); work that has
+	 * come while it played counts. It may stop and free the player. */
 	bool (*play)(struct player *player, struct slice *slice);
 };
 
@@ -51,7 +51,6 @@ struct turns {
 	struct list next_light, next_heavy; /* none, in this round */
 	struct player *running;
 	uint64_t round;
-	bool woken; /* the running one, meanwhile */
 	struct post post;
 	bool posted;
 };

@@ -259,16 +259,19 @@ static void the_loop_comes_between(void **state)
 	assert_int_equal(a->plays, 40);
 }
 
-/* Work that comes while a player plays is not forgotten. */
+/* Of work that comes while a player plays it is the player who knows whether it is left. */
 static void a_player_wakes_itself(void **state)
 {
 	struct rig *rig = *state;
 
 	played_of(rig, 'a')->wakes = 'a';
-	played_of(rig, 'b')->wakes = 'a';
-	wake(rig, "b");
+	played_of(rig, 'a')->until = 3;
+	wake(rig, "a");
 	loop_flush(rig->loop);
-	assert_string_equal(rig->trace, "baaaaa");
+	assert_string_equal(rig->trace, "aaa");
+	wake(rig, "a");
+	loop_flush(rig->loop);
+	assert_string_equal(rig->trace, "aaaa");
 }
 
 static void a_player_that_stops_is_forgotten(void **state)
