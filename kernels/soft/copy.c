@@ -5,6 +5,11 @@
  * if the device's engine has a bandwidth limit, the operation ends when the engine's clock
  * says so. A copy of 0 bytes does nothing and checks no address.
  *
+ * With the option `at_once`, copies between host and device of at most so many bytes are done
+ * within the call, if nothing is before them on their stream: about as soon as a copy engine
+ * would be done, which no thread has to be woken for. Without it no call waits for a copy,
+ * so that one who takes an asynchronous copy for done is seen to be wrong.
+ *
  * A copy has rows: cuMemcpy2DAsync as many as it says, the others one. Of the gaps between
  * them nothing is read, written or checked.
  *
@@ -63,15 +68,31 @@ static void copy_run(struct op *op, struct stream *stream, enum engine_direction
 		clock_wait_until(*stream_time);
 }
 
-uint64_t copy_ready_now(void)
+static bool copy_is_timed(void)
 {
 	const struct device *any = device_at(0);
 
 	/* All devices are configured alike. */
 	return engine_is_limited(&any->engines[ENGINE_D2H]) ||
-			       engine_is_limited(&any->engines[ENGINE_H2D])
-		       ? clock_now()
-		       : 0;
+	       engine_is_limited(&any->engines[ENGINE_H2D]);
+}
+
+uint64_t copy_ready_now(void)
+{
+	return copy_is_timed() ? clock_now() : 0;
+}
+
+static uint64_t at_once; /* bytes */
+
+void copies_configure(uint64_t bytes)
+{
+	at_once = bytes;
+}
+
+/* Whether a copy between host and device is done within the call that asks for it. */
+static bool copy_is_brief(uint64_t bytes)
+{
+	return bytes <= at_once && at_once > 0 && !hold_is_on() && !copy_is_timed();
 }
 
 /* ---- What a copy holds ---- */
@@ -144,6 +165,7 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void *source, size_t bytes,
 
 	CALL_ENTER(cuMemcpyHtoDAsync);
 	op.ready = copy_ready_now();
+	op.brief = copy_is_brief(bytes);
 
 	return stream_submit(stream, &op);
 }
@@ -195,6 +217,7 @@ CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t bytes, CUstr
 
 	CALL_ENTER(cuMemcpyDtoHAsync);
 	op.ready = copy_ready_now();
+	op.brief = copy_is_brief(bytes);
 
 	return stream_submit(stream, &op);
 }

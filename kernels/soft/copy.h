@@ -10,3 +10,4 @@ extern const struct op_kind copy_h2d, copy_d2h, copy_d2d;
 
 /* When an operation submitted now can start; 0 if copies are not timed. */
 uint64_t copy_ready_now(void);
+void copies_configure(uint64_t at_once); /* bytes; 0: no copy is done within its call */

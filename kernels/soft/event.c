@@ -22,7 +22,8 @@
 struct mark {
 	_Atomic uint32_t done;
 	_Atomic uint32_t references;
-	uint64_t ns; /* when it was done; before done is set */
+	_Atomic uint32_t waiters; /* threads that may sleep on done */
+	uint64_t ns;              /* when it was done; before done is set */
 };
 
 struct event {
@@ -63,7 +64,8 @@ static void mark_set(struct mark *mark)
 		return;
 	mark->ns = clock_now();
 	atomic_store(&mark->done, 1);
-	park_wake(&mark->done);
+	if (atomic_load(&mark->waiters) != 0)
+		park_wake(&mark->done);
 }
 
 /* Waits for the mark, or until the stream is aborted; without one, until the context of a
@@ -72,9 +74,12 @@ static void mark_wait(struct mark *mark, const struct stream *stream, const stru
 {
 	if (park_spin(&mark->done, 0))
 		return;
+
+	atomic_fetch_add(&mark->waiters, 1);
 	while (!mark_is_done(mark) &&
 	       !(stream != NULL ? stream_is_aborted(stream) : device_fault(device) != CUDA_SUCCESS))
 		park_sleep(&mark->done, 0, ABORT_CHECK_NS);
+	atomic_fetch_sub(&mark->waiters, 1);
 }
 
 /* An event of the current context, in *out; table_lock is held. */
@@ -178,7 +183,7 @@ static void event_record_drop(struct op *op)
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
 	static const struct op_kind kind = {event_record_hold, event_record_run, event_record_drop};
-	struct op op = {.kind = &kind, .value = (uint64_t)(uintptr_t)event};
+	struct op op = {.kind = &kind, .value = (uint64_t)(uintptr_t)event, .brief = true};
 	struct mark *mark;
 	CUresult result;
 

@@ -33,7 +33,7 @@ void hold_configure(const char *file)
 	atomic_store(&held, false);
 }
 
-static bool hold_is_on(void)
+bool hold_is_on(void)
 {
 	return atomic_load(&held) || (hold_file[0] != '\0' && access(hold_file, F_OK) == 0);
 }

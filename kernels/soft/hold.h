@@ -16,5 +16,6 @@ struct stream;
 /* On a stream's thread, before a copy: returns when it may begin. False: the library is torn
  * down, and its memory with it. */
 bool hold_wait(const struct stream *stream);
+bool hold_is_on(void);
 uint64_t hold_waiting(void);           /* how many copies are held */
 void hold_configure(const char *file); /* "": none */

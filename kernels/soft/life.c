@@ -13,6 +13,7 @@
 #include "kernels/soft/allocation.h"
 #include "kernels/soft/backing.h"
 #include "kernels/soft/card.h"
+#include "kernels/soft/copy.h"
 #include "kernels/soft/event.h"
 #include "kernels/soft/fault.h"
 #include "kernels/soft/grid.h"
@@ -61,6 +62,7 @@ static int life_configure_first(const struct driver_soft_options *given)
 	devices_setup(&options);
 	call_configure(&options);
 	hold_configure(options.hold);
+	copies_configure(options.at_once);
 	card_configure(options.card);
 	sm_configure(options.card, options.slice_us);
 	in_force = options;

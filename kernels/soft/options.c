@@ -83,6 +83,8 @@ static int options_parse_word(struct options *options, const char *key, char *va
 
 	if (strcmp(key, "memory") == 0)
 		return options_parse_bytes(value, &options->memory);
+	if (strcmp(key, "at_once") == 0)
+		return options_parse_bytes(value, &options->at_once);
 	if (strcmp(key, "hold") == 0)
 		return options_parse_path(value, options->hold);
 	if (strcmp(key, "card") == 0)

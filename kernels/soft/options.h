@@ -22,6 +22,7 @@ struct options {
 	uint64_t memory;             /* bytes per device, a multiple of the granularity */
 	double d2h_gib_s, h2d_gib_s; /* 0: no limit */
 	double latency_us;
+	uint64_t at_once;         /* bytes that a call copies itself */
 	bool litter;              /* litter.h */
 	char card[SOFT_PATH_MAX]; /* card.h; "": none */
 	uint64_t context_bytes;   /* of memory, for each context */

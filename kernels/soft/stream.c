@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams. The queue is a ring that grows, under table_lock. Two words connect the two
- * sides of a stream: `pushed` changes when there is new work for the thread, `finished`
- * counts completed operations. Each side polls the other's word for a while before it
- * sleeps on it, and announces that it sleeps, so a busy stream makes no system calls.
+ * Streams: creating, waiting, destroying, and the thread.
  *
  * A destroyed stream stays in the list until its thread has ended and nothing waits for
  * it. Then the next call reaps it: joins the thread and frees the stream.
@@ -13,30 +10,13 @@
 #include "kernels/soft/lock.h"
 #include "kernels/soft/park.h"
 #include "kernels/soft/slots.h"
+#include "kernels/soft/stream_state.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 
 /* how often a waiting call checks whether its context has failed */
 #define FAULT_CHECK_NS 20000000u
-
-struct stream {
-	struct stream *next; /* all, including destroyed ones */
-	uint64_t name;
-	struct device *device;
-	pthread_t thread;
-	struct op *ring;
-	uint32_t capacity, head, queued; /* capacity: a power of two */
-	uint32_t submitted;              /* ever; compared with finished */
-	_Atomic uint32_t pushed, finished;
-	atomic_bool asleep;       /* the thread sleeps on pushed */
-	_Atomic uint32_t waiters; /* number of threads that may sleep on finished */
-	atomic_bool aborted;
-	bool destroyed, ended; /* ended: the thread is about to return */
-	uint32_t references;   /* by waiters */
-	uint64_t due;          /* the thread's */
-};
 
 static struct slots names = {.kind = 2};
 static struct stream *streams;
@@ -71,7 +51,7 @@ uint64_t streams_live(void)
 /* The next operation, in *op; table_lock is held. */
 static bool stream_pop(struct stream *stream, struct op *op)
 {
-	if (stream->queued == 0)
+	if (stream->queued == 0 || stream->borrowed)
 		return false;
 
 	*op = stream->ring[stream->head];
@@ -105,7 +85,7 @@ static bool stream_next(struct stream *stream, struct op *op)
 			return true;
 		}
 
-		end = stream->ended = stream->destroyed;
+		end = stream->ended = stream->destroyed && !stream->borrowed;
 		pthread_mutex_unlock(&table_lock);
 		if (end)
 			return false;
@@ -114,7 +94,7 @@ static bool stream_next(struct stream *stream, struct op *op)
 	}
 }
 
-static void stream_finish(struct stream *stream, struct op *op)
+void stream_finish(struct stream *stream, struct op *op)
 {
 	if (op->kind->drop != NULL) {
 		LOCKED(table_lock);
@@ -183,7 +163,7 @@ static void stream_reap(void)
 	}
 }
 
-static void stream_wake(struct stream *stream)
+void stream_wake(struct stream *stream)
 {
 	atomic_fetch_add(&stream->pushed, 1);
 	park_wake(&stream->pushed);
@@ -261,8 +241,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int pr
 	return stream_create_checked(stream, flags, priority);
 }
 
-/* A stream of the current context, in *out; table_lock is held. */
-static CUresult stream_current(CUstream handle, struct stream **out)
+CUresult stream_current(CUstream handle, struct stream **out)
 {
 	struct stream *stream = stream_find(handle);
 	struct device *device;
@@ -309,7 +288,7 @@ static void stream_wait(struct stream *stream, uint32_t target)
 	}
 }
 
-static bool stream_is_idle(const struct stream *stream)
+bool stream_is_idle(const struct stream *stream)
 {
 	return stream->submitted == atomic_load(&stream->finished);
 }
@@ -411,83 +390,6 @@ void streams_drain(const struct device *device)
 	for (struct stream *stream = streams; stream != NULL; stream = stream->next)
 		if (stream->device == device)
 			stream_drain(stream);
-}
-
-/* ---- Submitting ---- */
-
-/* Room for one more; table_lock is held. */
-static bool stream_grow(struct stream *stream)
-{
-	struct op *ring;
-
-	if (stream->queued < stream->capacity)
-		return true;
-
-	ring = reallocarray(NULL, (size_t)stream->capacity * 2, sizeof(*ring));
-	if (ring == NULL)
-		return false;
-
-	for (uint32_t i = 0; i < stream->queued; i++)
-		ring[i] = stream->ring[(stream->head + i) & (stream->capacity - 1)];
-	free(stream->ring);
-	stream->ring = ring;
-	stream->capacity *= 2;
-	stream->head = 0;
-
-	return true;
-}
-
-/* Queues the operation; true: the thread sleeps and must be woken, and no other thread has been
- * told so. table_lock is held. */
-static bool stream_push(struct stream *stream, const struct op *op)
-{
-	stream->ring[(stream->head + stream->queued) & (stream->capacity - 1)] = *op;
-	stream->queued++;
-	stream->submitted++;
-	atomic_fetch_add(&stream->pushed, 1);
-	return atomic_exchange(&stream->asleep, false);
-}
-
-/* What a call costs the other threads of the context. */
-static void stream_hold_context(void)
-{
-	struct device *device = device_of_thread();
-
-	if (device == NULL || device->call_ns == 0)
-		return;
-
-	pthread_mutex_lock(&device->call_lock);
-	clock_wait_until(clock_now() + device->call_ns);
-	pthread_mutex_unlock(&device->call_lock);
-}
-
-CUresult stream_submit(CUstream handle, const struct op *op)
-{
-	struct op held = *op;
-	struct stream *stream;
-	bool wake = false;
-	CUresult result;
-
-	stream_hold_context();
-	pthread_mutex_lock(&table_lock);
-	result = stream_current(handle, &stream);
-	if (result == CUDA_SUCCESS && !stream_grow(stream))
-		result = CUDA_ERROR_OUT_OF_MEMORY;
-
-	if (result == CUDA_SUCCESS) {
-		held.device = stream->device;
-		if (held.kind->hold != NULL)
-			result = held.kind->hold(&held, stream->device);
-	}
-
-	if (result == CUDA_SUCCESS)
-		wake = stream_push(stream, &held);
-
-	pthread_mutex_unlock(&table_lock);
-	if (wake)
-		park_wake(&stream->pushed);
-
-	return result;
 }
 
 /* ---- Tearing down ---- */

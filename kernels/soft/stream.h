@@ -4,8 +4,11 @@
  * operation has three functions:
  *
  * 	hold	when it is submitted: checks it, and holds what it uses; under table_lock
- * 	run	on the stream's thread, without a lock
+ * 	run	on the stream's thread or, if it is brief, in the call; without a lock
  * 	drop	when it has run or was discarded: drops what it held; under table_lock
+ *
+ * A brief operation on an idle stream is run by the call that submits it: waking the thread
+ * would take longer.
  *
  * An operation is done when it has been dropped, so a caller that has waited for a stream
  * may unmap at once. Destroying a stream does not wait for queued operations; they still
@@ -35,6 +38,7 @@ struct op {
 	uint64_t target, source, bytes, value;
 	uint64_t rows, target_pitch, source_pitch; /* of a copy: of `bytes` each */
 	unsigned flags;
+	bool brief; /* it waits for nothing: on an idle stream the call that submits it runs it */
 	void *object;
 	CUhostFn function;
 };
@@ -54,3 +58,13 @@ void streams_drain(
 	const struct device *device); /* waits for what was submitted to the device's streams */
 uint64_t streams_live(void);          /* table_lock is held */
 void streams_reset(void);             /* aborts and joins all; no lock is held */
+
+/* ---- For stream_submit.c ---- */
+
+/* A stream of the current context, in *out; table_lock is held. */
+CUresult stream_current(CUstream handle, struct stream **out);
+bool stream_is_idle(const struct stream *stream);
+/* There is new work for the thread, or it is to end. */
+void stream_wake(struct stream *stream);
+/* An operation has run or was discarded. */
+void stream_finish(struct stream *stream, struct op *op);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -386,6 +387,57 @@ struct racer {
 
 /* Copies its own pattern there and back on its own stream, mapping and unmapping scratch
  * memory in between. */
+static int at_once_setup(void **state)
+{
+	setenv("HBM_SOFT", "at_once=4KiB", 1);
+	int r = soft_setup(state);
+	unsetenv("HBM_SOFT");
+
+	return r;
+}
+
+/* On an idle stream a small copy is done when its call returns, and so is what is recorded
+ * after it; behind something else it has its turn. */
+static void test_small_copies_at_once(void **state)
+{
+	enum { SMALL = 4096 };
+	struct soft_device *soft = *state;
+	const struct driver *driver = soft->driver;
+	uint64_t *word = shared_word(driver);
+	char *host = soft_host(driver, SMALL, CU_MEMHOSTREGISTER_PORTABLE), seen[SMALL];
+	CUdeviceptr memory = soft_memory(driver, 0, GRANULE);
+	CUstream stream = soft_stream(driver);
+	CUevent event;
+
+	assert_int_equal(driver->cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
+	memset(host, 1, SMALL);
+	assert_int_equal(driver->cuMemcpyHtoDAsync(memory, host, SMALL, stream), CUDA_SUCCESS);
+	assert_int_equal(driver->cuEventRecord(event, stream), CUDA_SUCCESS);
+	assert_int_equal(driver->cuEventQuery(event), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamQuery(stream), CUDA_SUCCESS);
+	assert_int_equal(soft->call.peek(seen, 0, memory, SMALL), 0);
+	assert_memory_equal(seen, host, SMALL);
+
+	assert_int_equal(driver->cuStreamWaitValue64(stream, device_address(driver, word), 1, 0),
+			 CUDA_SUCCESS);
+	memset(host, 2, SMALL);
+	assert_int_equal(driver->cuMemcpyHtoDAsync(memory, host, SMALL, stream), CUDA_SUCCESS);
+	assert_int_equal(driver->cuEventRecord(event, stream), CUDA_SUCCESS);
+	assert_int_equal(driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	assert_int_equal(soft->call.peek(seen, 0, memory, SMALL), 0);
+	assert_int_equal(seen[0], 1);
+	set_word(word, 1);
+	assert_int_equal(driver->cuEventSynchronize(event), CUDA_SUCCESS);
+	assert_int_equal(soft->call.peek(seen, 0, memory, SMALL), 0);
+	assert_memory_equal(seen, host, SMALL);
+
+	assert_int_equal(driver->cuEventDestroy(event), CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
+	soft_memory_free(driver, memory, GRANULE);
+	soft_host_free(driver, host, SMALL);
+	soft_host_free(driver, word, 4096);
+}
+
 static void *race(void *argument)
 {
 	struct racer *racer = argument;
@@ -464,6 +516,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_elapsed_time, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_host_functions, soft_setup, soft_teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_with_work, soft_setup, soft_teardown),
+		cmocka_unit_test_setup_teardown(test_small_copies_at_once, at_once_setup,
+						soft_teardown),
 		cmocka_unit_test_setup_teardown(test_threads_beside_each_other, soft_setup,
 						soft_teardown),
 	};
