@@ -358,6 +358,11 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	return 0;
 }
 
+struct device *copy_queue_device(const struct copy_queue *queue)
+{
+	return queue->device;
+}
+
 struct copy_queue *copy_queue_free(struct copy_queue *queue)
 {
 	if (!queue)

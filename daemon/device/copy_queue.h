@@ -48,6 +48,7 @@ struct copy_queue_options {
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,
 		   const struct copy_queue_options *options);
+struct device *copy_queue_device(const struct copy_queue *queue);
 struct copy_queue *copy_queue_free(struct copy_queue *queue); /* nothing may be in flight */
 /* Sets the function to call on the loop thread after the done() calls of a batch. */
 void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg), void *arg);

@@ -5,8 +5,9 @@
  * driver has failed.
  *
  * When the driver fails to say that copies have ended, they are late: it may write their
- * targets and read their sources at any time, so that neither may be used again. A sticky
- * error says so: it has ended all work of the context.
+ * targets and read their sources at any time, so that neither may be used before they are
+ * known to be over (device_late.c). A sticky error says so: it has ended all work of the
+ * context.
  */
 #pragma once
 

@@ -11,7 +11,7 @@
 
 /* ---- failures ---- */
 
-static void device_lose(struct device *device, const char *call, CUresult result, const char *why)
+void device_lose(struct device *device, const char *call, CUresult result, const char *why)
 {
 	if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
 		log_error("device %u: %s failed: %s: %s, the device is lost until hbmd restarts "
@@ -98,14 +98,6 @@ int device_failed(struct device *device, const char *call, CUresult result)
 	device_ask(device, &device->probe, device_run_probe);
 
 	return HBM_DEVICE;
-}
-
-void device_note_late(struct device *device)
-{
-	if (!__atomic_exchange_n(&device->late, true, __ATOMIC_RELAXED))
-		log_error("device %u: cannot tell whether copies have ended: their memory is not "
-			  "used again until hbmd restarts (failed, and quarantined, in hbmctl)",
-			  device->index);
 }
 
 /* ---- calls ---- */

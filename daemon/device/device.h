@@ -28,6 +28,25 @@ struct device_question {
 	bool asked; /* and not answered yet; atomic */
 };
 
+/* Told when it is known of more marks that their copies are over, or that this will never be
+ * known. */
+struct late_listener {
+	struct list link;
+	void (*settled)(struct late_listener *listener);
+};
+
+/* Late copies: device_late.c. The loop thread's, except where named. */
+struct device_late {
+	uint64_t marks;  /* made so far */
+	uint64_t over;   /* the copies of the first so many are */
+	uint64_t asking; /* the question in flight is about the first so many; 0: there is none */
+	bool never;      /* of the rest it will not be known */
+	bool logged;     /* that there are some; atomic */
+	struct job job;
+	CUresult result; /* the job's */
+	struct list listeners;
+};
+
 struct device {
 	const struct driver *driver;
 	uint32_t index;
@@ -46,7 +65,7 @@ struct device {
 	struct slabs *slabs;          /* the slabs that back regions */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
-	bool late;                    /* copies of unknown end were logged; atomic */
+	struct device_late late;      /* copies whose end is not known */
 	struct device_question probe; /* does it still answer? */
 	struct device_question look;  /* how much memory is free? */
 	uint64_t free_bytes;          /* when last looked at; atomic */
@@ -110,8 +129,23 @@ int device_failed(struct device *device, const char *call, CUresult result);
 int device_lacks_fds(struct device *device, const char *call);
 /* Any thread. Counts and logs it only. */
 void device_note_failure(struct device *device, const char *call, CUresult result);
-/* Any thread. Logs, once, that copies may go on whose memory is not used again. */
+/* Any thread. The device is lost, which is logged once, and why. */
+void device_lose(struct device *device, const char *call, CUresult result, const char *why);
+
+/* ---- Late copies (device_late.c): of which the driver has not said that they have ended. ---- */
+
+void device_late_open(struct device *device);
+/* Any thread. Logs, once until it is known, that copies may go on whose memory is not used. */
 void device_note_late(struct device *device);
+/* The loop thread, as of the following. A late copy that has been issued uses some memory: a
+ * number for it; the device is asked whether it is over. */
+uint64_t device_late_mark(struct device *device);
+/* Whether it is known that the copy of that number is over. */
+bool device_late_is_over(const struct device *device, uint64_t mark);
+/* Whether it will never be known of those that are not. */
+bool device_late_never(const struct device *device);
+/* list_remove() ends it. */
+void device_late_listen(struct device *device, struct late_listener *listener);
 
 /* A range of the daemon's own device address space, mapped read-write: one handle per
  * `slab` bytes, and a few smaller ones for the rest at the end. */

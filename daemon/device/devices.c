@@ -85,6 +85,7 @@ static int devices_ask(struct devices *devices, uint32_t index, char *error, siz
 	device->index = index;
 	device->numa = &devices->numa;
 	list_init(&device->handles);
+	device_late_open(device);
 	const char *call;
 	CUresult result = device_facts_ask(device, &call);
 	if (result != CUDA_SUCCESS)

@@ -41,7 +41,7 @@ static void load_served(struct transfer *transfer)
 	if (transfer->status != HBM_OK)
 		mover_failed(load->mover, transfer);
 	if (transfer->late)
-		transfer_keep(&move->transfer);
+		transfer_keep(&move->transfer, transfer->late);
 
 	list_remove(&load->reader.link);
 	load->done(load);

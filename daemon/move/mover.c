@@ -75,11 +75,37 @@ bool mover_is_idle(const struct mover *mover)
 	return mover->context.active == mover->context.held;
 }
 
+static void mover_late_settled(struct late_listener *listener)
+{
+	struct mover *mover = container_of(listener, struct mover_late, listener)->mover;
+
+	for (uint32_t i = 0; i <= mover->cache->tier_count; i++)
+		tier_free_late(&mover->cache->tiers[i]);
+	mover->batch_done(mover);
+}
+
+static void mover_listen_late(struct mover *mover)
+{
+	for (uint32_t i = 0; i < mover->devices->count; i++) {
+		struct mover_late *late = &mover->late[i];
+
+		if (late->mover)
+			list_remove(&late->listener.link);
+		*late = (struct mover_late){.listener.settled = mover_late_settled};
+		if (!mover->batch_done)
+			continue;
+		late->mover = mover;
+		device_late_listen(&mover->devices->list[i], &late->listener);
+	}
+}
+
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 {
 	const struct devices *devices = mover->devices;
 	const struct cache *cache = mover->cache;
 
+	mover->batch_done = batch_done;
+	mover_listen_late(mover);
 	for (uint32_t i = 0; i < devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++)
 			copy_queue_on_batch(devices->list[i].queues[kind], batch_done, mover);

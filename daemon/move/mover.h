@@ -49,7 +49,12 @@ struct mover {
 	uint64_t late_ns;   /* one that is older is late; 0: none is */
 	struct log_quota mismatches;
 	struct loop *loop;
-	struct background rest; /* of what is to be dropped, and of moves that can begin */
+	struct background rest;        /* of what is to be dropped, and of moves that can begin */
+	void (*batch_done)(void *arg); /* mover_listen()'s */
+	struct mover_late {
+		struct late_listener listener;
+		struct mover *mover;
+	} late[HBM_WIRE_DEVICES_MAX]; /* of each device */
 	bool pumping, again;
 	bool cut; /* the last pump_run(): the rest follows in the background */
 };
@@ -68,8 +73,8 @@ struct mover_options {
 int mover_new(struct mover **out, const struct mover_options *options);
 struct mover *mover_free(struct mover *mover); /* nothing may be active */
 
-/* Completions free slots, buffers and numbers: batch_done(mover) follows each batch of them.
- * NULL: stop listening. */
+/* Completions free slots, buffers and numbers, and so does the knowledge that late copies are
+ * over: batch_done(mover) follows each batch of them. NULL: stop listening. */
 void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
 uint64_t mover_moves(const struct mover *mover);  /* of blocks, in flight */
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not ended */

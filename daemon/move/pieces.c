@@ -75,7 +75,7 @@ static void pieces_end_step(struct pieces_stage *stage, struct step *step)
 	if (stage->status == HBM_OK)
 		stage->status = step->status;
 	if (step->late)
-		pieces->options.late(pieces->options.arg);
+		pieces->options.late(pieces->options.arg, step->late);
 
 	while (stage->ended < stage->begun && stage->steps[stage->ended % PIECES_IN_FLIGHT].ended)
 		stage->ended++;

@@ -41,8 +41,8 @@ struct pieces_options {
 
 	const struct tier **at;     /* says whose read or write is in flight; OUT's, if both are */
 	void (*on_host)(void *arg); /* all are in host memory; only with OUT */
-	void (*late)(void *arg);    /* a copy of a piece may go on */
-	void (*done)(void *arg);    /* nothing is in flight: pieces_free() is next */
+	void (*late)(void *arg, struct device *device); /* a copy of a piece may go on */
+	void (*done)(void *arg); /* nothing is in flight: pieces_free() is next */
 	void *arg;
 };
 

@@ -39,19 +39,19 @@ void transfer_hasten(struct transfer *transfer, struct fair_payer payer)
 		step_hasten(&transfer->step, payer);
 }
 
-static void transfer_keep_place(const struct place *place)
+static void transfer_keep_place(const struct place *place, struct device *device)
 {
 	if (place->tier && !tier_has_io(place->tier))
-		tier_keep(place->tier, place->unit);
+		tier_keep(place->tier, place->unit, device);
 }
 
-void transfer_keep(struct transfer *transfer)
+void transfer_keep(struct transfer *transfer, struct device *device)
 {
-	transfer->late = true;
-	transfer_keep_place(&transfer->from.place);
-	transfer_keep_place(&transfer->to.place);
+	transfer->late = device;
+	transfer_keep_place(&transfer->from.place, device);
+	transfer_keep_place(&transfer->to.place, device);
 	if (transfer->staged)
-		tier_keep(transfer->context->staging, transfer->staging_unit);
+		tier_keep(transfer->context->staging, transfer->staging_unit, device);
 }
 
 /* A step has ended. */
@@ -59,7 +59,7 @@ static void transfer_end_step(struct transfer *transfer, struct step *step)
 {
 	step->queue = NULL;
 	if (step->late)
-		transfer_keep(transfer);
+		transfer_keep(transfer, step->late);
 }
 
 static struct step *transfer_step_of(struct transfer *transfer, char *host, uint64_t bytes,
@@ -377,9 +377,9 @@ static void transfer_pieces_done(void *arg)
 		transfer_end(transfer);
 }
 
-static void transfer_piece_late(void *arg)
+static void transfer_piece_late(void *arg, struct device *device)
 {
-	transfer_keep(arg);
+	transfer_keep(arg, device);
 }
 
 /* Whether a write can begin before all bytes are there: to a disk, from none, and of bytes

@@ -88,7 +88,9 @@ struct transfer {
 	 * set */
 	int status;
 	bool host_valid; /* host has the bytes */
-	bool late;       /* a copy of it may go on: the memory of its ends is not free */
+	/* whose copy of it may go on: the memory of its ends is not free until it is known to be
+	 * over; NULL: none does */
+	struct device *late;
 	char *host;
 
 	const struct tier *at; /* whose read or write is in flight; NULL: none */
@@ -114,9 +116,9 @@ void transfer_release(struct transfer *transfer);
 /* A request waits now for a transfer that the policy wanted: from here on it is urgent and
  * takes that payer's turns. No-op if a request waited already. */
 void transfer_hasten(struct transfer *transfer, struct fair_payer payer);
-/* A copy may go on that uses the memory of its ends in tiers: it stays out of service when it
- * is freed. */
-void transfer_keep(struct transfer *transfer);
+/* A copy of that device may go on that uses the memory of its ends in tiers: when it is freed it
+ * stays out of service until the copy is known to be over. */
+void transfer_keep(struct transfer *transfer, struct device *device);
 /* What it has of the extent at that end. */
 uint64_t transfer_bytes_at(const struct transfer *transfer, const struct tier *tier);
 /* How much staging such a transfer needs for encoded bytes. */

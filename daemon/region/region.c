@@ -160,17 +160,6 @@ void region_use(struct region *region, uint64_t offset, uint64_t bytes)
 		region->slots[i].users++;
 }
 
-void region_keep(struct region *region, uint64_t offset, uint64_t bytes)
-{
-	if (region_is_guest(region)) {
-		region->guest.kept = true;
-		return;
-	}
-
-	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
-		region->slots[i].slab->stuck = true;
-}
-
 void region_unuse(struct region *region, uint64_t offset, uint64_t bytes)
 {
 	assert(region->users > 0);

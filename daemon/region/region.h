@@ -66,8 +66,9 @@ int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 /* Starts a use of such a range; region_unuse ends it. A decommit waits for the uses of
  * its own slabs only. */
 void region_use(struct region *region, uint64_t offset, uint64_t bytes);
-/* A copy may go on in such a range: its slabs of the range, or all of a guest region, are not
- * unmapped, and never used again. To be called while the range is in use. */
+/* A copy of its device may go on in such a range (late_use.c): it stays in use until that is
+ * known to be over. If it never will be, the slabs of the range, or all of a guest region, are
+ * not unmapped, and never used again. To be called while the range is in use. */
 void region_keep(struct region *region, uint64_t offset, uint64_t bytes);
 void region_unuse(struct region *region, uint64_t offset, uint64_t bytes);
 

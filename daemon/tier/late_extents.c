@@ -3,58 +3,94 @@
 
 #include <stdlib.h>
 
+#include "daemon/device/device.h"
+
 #define CAPACITY_FIRST 16
-
-/* The index of a unit, or count. */
-static size_t late_extents_find(const struct late_extents *late, uint32_t unit)
-{
-	size_t i = 0;
-
-	while (i < late->count && late->units[i] != unit)
-		i++;
-	return i;
-}
 
 static bool late_extents_grow(struct late_extents *late)
 {
 	size_t capacity = late->capacity > 0 ? late->capacity * 2 : CAPACITY_FIRST;
-	uint32_t *units = late->count < late->capacity
-				  ? late->units
-				  : reallocarray(late->units, capacity, sizeof(*units));
-	if (!units)
+	struct late_extent *list = late->count < late->capacity
+					   ? late->list
+					   : reallocarray(late->list, capacity, sizeof(*list));
+	if (!list)
 		return false;
 
 	if (late->count == late->capacity)
 		late->capacity = capacity;
-	late->units = units;
+	late->list = list;
 
 	return true;
 }
 
-void late_extents_add(struct late_extents *late, uint32_t unit)
+static void late_extents_forget(struct late_extents *late, uint32_t unit)
 {
-	if (late_extents_find(late, unit) < late->count)
-		return;
+	for (size_t i = late->count; i-- > 0;)
+		if (late->list[i].unit == unit)
+			late->list[i] = late->list[--late->count];
+}
+
+/* Whether all copies that use the extent are over. */
+static bool late_extents_is_over(const struct late_extents *late, uint32_t unit)
+{
+	for (size_t i = 0; i < late->count; i++) {
+		const struct late_extent *entry = &late->list[i];
+		if (entry->unit == unit && !device_late_is_over(entry->device, entry->mark))
+			return false;
+	}
+
+	return true;
+}
+
+void late_extents_add(struct late_extents *late, uint32_t unit, struct device *device)
+{
+	uint64_t mark = device_late_mark(device);
+
+	for (size_t i = 0; i < late->count; i++) {
+		if (late->list[i].unit == unit && late->list[i].device == device) {
+			late->list[i].mark = mark;
+			return;
+		}
+	}
 
 	if (late_extents_grow(late))
-		late->units[late->count++] = unit;
+		late->list[late->count++] =
+			(struct late_extent){.unit = unit, .device = device, .mark = mark};
 	else
 		late->all = true;
 }
 
-bool late_extents_take(struct late_extents *late, uint32_t unit)
+bool late_extents_free(struct late_extents *late, uint32_t unit, uint64_t bytes)
 {
-	size_t at = late_extents_find(late, unit);
-	if (at == late->count)
+	if (late_extents_is_over(late, unit)) {
+		late_extents_forget(late, unit);
 		return late->all;
+	}
 
-	late->units[at] = late->units[--late->count];
+	for (size_t i = 0; i < late->count; i++)
+		if (late->list[i].unit == unit)
+			late->list[i].bytes = bytes;
 
 	return true;
 }
 
+uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit)
+{
+	for (size_t i = 0; i < late->count; i++) {
+		struct late_extent entry = late->list[i];
+		if (entry.bytes == 0 || !late_extents_is_over(late, entry.unit))
+			continue;
+
+		late_extents_forget(late, entry.unit);
+		*unit = entry.unit;
+		return entry.bytes;
+	}
+
+	return 0;
+}
+
 void late_extents_clear(struct late_extents *late)
 {
-	free(late->units);
+	free(late->list);
 	*late = (struct late_extents){0};
 }

@@ -11,7 +11,7 @@ static void step_copied(struct copy *copy)
 	struct step *step = container_of(copy, struct step, copy);
 
 	step->status = copy->status;
-	step->late = copy->late;
+	step->late = copy->late ? copy_queue_device(step->queue) : NULL;
 	step->done(step);
 }
 

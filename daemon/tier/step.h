@@ -21,7 +21,7 @@ struct step {
 	/* the outcome */
 	/* HBM_OK, HBM_IO, HBM_DEVICE; HBM_CANCELLED: not tried, because the tier is silent */
 	int status;
-	bool late; /* a copy of it may go on: see copy_queue.h */
+	struct device *late; /* whose copy of it may go on: copy_stream.h; NULL: none does */
 
 	/* the maker's */
 	struct span span;

@@ -173,9 +173,9 @@ void tier_read_failed(struct tier *tier, uint32_t unit)
 	bad_extents_read_failed(&tier->bad, unit);
 }
 
-void tier_keep(struct tier *tier, uint32_t unit)
+void tier_keep(struct tier *tier, uint32_t unit, struct device *device)
 {
-	late_extents_add(&tier->late, unit);
+	late_extents_add(&tier->late, unit, device);
 }
 
 bool tier_has_failed(const struct tier *tier)
@@ -183,19 +183,36 @@ bool tier_has_failed(const struct tier *tier)
 	return tier->failed > tier->capacity / FAILED_SHARE;
 }
 
+static void tier_return(struct tier *tier, uint32_t unit, uint64_t bytes)
+{
+	struct tier_part *part = tier_part_at(tier, tier_offset(unit));
+
+	if (part)
+		part->used -= bytes;
+	extent_free(tier->extents, tier_offset(unit), bytes);
+}
+
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
-	if (bad_extents_take(&tier->bad, unit) || late_extents_take(&tier->late, unit)) {
+	if (bad_extents_take(&tier->bad, unit) || late_extents_free(&tier->late, unit, bytes)) {
 		tier_fail(tier, unit, bytes);
 		return;
 	}
 
 	assert(tier->moving >= bytes);
 	tier->moving -= bytes;
-	struct tier_part *part = tier_part_at(tier, tier_offset(unit));
-	if (part)
-		part->used -= bytes;
-	extent_free(tier->extents, tier_offset(unit), bytes);
+	tier_return(tier, unit, bytes);
+}
+
+void tier_free_late(struct tier *tier)
+{
+	uint32_t unit;
+
+	for (uint64_t bytes; (bytes = late_extents_take_over(&tier->late, &unit)) > 0;) {
+		assert(tier->failed >= bytes);
+		tier->failed -= bytes;
+		tier_return(tier, unit, bytes);
+	}
 }
 
 void tier_shrink(struct tier *tier, uint32_t unit, uint64_t bytes, uint64_t kept)

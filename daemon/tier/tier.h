@@ -117,7 +117,7 @@ struct tier {
 		held,
 		/* of moving: of blocks on their way to a disk (io_share.h) */
 		leaving,
-		/* of extents that are not used again */
+		/* of extents that are not used again, or not before late copies are over */
 		failed,
 		/* of extents that are copies */
 		copies;
@@ -174,9 +174,11 @@ void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes);
 /* A read of an extent has failed. After the second time it is not used again: tier_free()
  * does not free it. */
 void tier_read_failed(struct tier *tier, uint32_t unit);
-/* A copy from or to an extent in memory may go on, and its end will not be known: tier_free()
- * does not free it. */
-void tier_keep(struct tier *tier, uint32_t unit);
+/* A copy of that device from or to an extent in memory may go on: tier_free() does not free it
+ * before it is known to be over. */
+void tier_keep(struct tier *tier, uint32_t unit, struct device *device);
+/* Frees what was not freed for that and can be now. The caller serves who waits. */
+void tier_free_late(struct tier *tier);
 /* Whether so much has failed that the rest is not to be trusted. */
 bool tier_has_failed(const struct tier *tier);
 void tier_place(struct tier *tier, uint64_t bytes);   /* moving -> placed */

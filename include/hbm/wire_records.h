@@ -192,7 +192,7 @@
 	X(R, uint64_t, lost, , COUNT, 7, GAUGE, "",                                                \
 	  "hbmd_tier_lost", "1: its I/O is not answered, or too much of it has failed.")           \
 	X(R, uint64_t, failed, , BYTES, 7, GAUGE, "",                                              \
-	  "hbmd_tier_failed_bytes", "Bytes not used again after I/O errors or late copies.")                      \
+	  "hbmd_tier_failed_bytes", "Bytes not used after I/O errors, or while copies may go on.")                      \
 	X(R, uint64_t, copies, , BYTES, 8, GAUGE, "COPIES",                                        \
 	  "hbmd_tier_copies_bytes", "Bytes that hold a clean copy of a block in a tier above.")    \
 	X(R, uint64_t, copies_max, , BYTES, 8, GAUGE, "",                                          \
@@ -306,7 +306,7 @@
 	  "", "The first problem found, or empty.")                                                \
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
 	  "", "Bytes that clients gave back and that are not free.")                                            \
-	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used again after I/O errors or late copies.")        \
+	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used after I/O errors, or while copies may go on.")        \
 	X(R, uint64_t, copies, , BYTES, 1, GAUGE, "COPIES",                                        \
 	  "", "Bytes that hold a clean copy of a block in a tier above.")
 

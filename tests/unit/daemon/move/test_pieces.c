@@ -260,16 +260,17 @@ static void test_a_transfer_is_hastened(void **state)
 static void test_a_late_piece(void **state)
 {
 	(void)state;
+	static struct device device;
 	struct trial trial;
 	trial_begin(&trial);
 	uint64_t free_before = extent_available(trial.staging.extents);
 
-	reads.step[3]->late = true;
+	reads.step[3]->late = &device;
 	end_step(&reads, 3, HBM_DEVICE);
 	for (unsigned n = 0; n < PIECES_IN_FLIGHT; n++)
 		if (n != 3)
 			end_step(&reads, n, HBM_OK);
-	assert_true(trial.transfer.late);
+	assert_ptr_equal(trial.transfer.late, &device);
 	transfer_release(&trial.transfer);
 	assert_int_equal(extent_available(trial.staging.extents), free_before);
 	trial.transfer.context->active++;

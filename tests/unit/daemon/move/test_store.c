@@ -148,37 +148,75 @@ static void test_a_device_error_is_no_io_error(void **state)
 	traffic_end(traffic);
 }
 
-/* Its memory may be written at any time: it is not used again. */
-static void test_memory_of_a_late_copy_is_not_reused(void **state)
+/* A store to DDR whose copy goes on for all that is known. */
+static struct traffic *traffic_late(const char *name, const char *faults)
 {
-	(void)state;
-	struct traffic *traffic = traffic_new(__func__);
+	struct traffic *traffic = traffic_new(name);
 
 	traffic->rig.config.device_cache = (struct config_size){0};
 	traffic_open(traffic, 1, traffic_one_size);
-	struct cache *cache = traffic->rig.hbmd.cache;
-	const struct tier *ddr = &cache->tiers[1];
-	while (ddr->kind != HBM_TIER_DDR)
-		ddr++;
+	const struct cache *cache = traffic->rig.hbmd.cache;
 	traffic->faulty = true;
 	traffic->rig.call.hold(true);
-	assert_int_equal(traffic->rig.call.faults("cuEventQuery:1,cuStreamSynchronize:1"), 0);
+	assert_int_equal(traffic->rig.call.faults(faults), 0);
 	traffic_use(traffic, 0, 0, 1, 0);
 	traffic_wait(traffic, 0);
 	assert_int_equal(traffic->works[0].store.transfer.status, HBM_DEVICE);
-	assert_true(traffic->works[0].store.transfer.late);
-	assert_int_equal(ddr->failed, traffic_one_size[0]);
-	assert_int_equal(ddr->moving, 0);
-
-	/* another block takes other memory, and keeps its bytes */
+	assert_ptr_equal(traffic->works[0].store.transfer.late, traffic->rig.hbmd.devices->list);
+	assert_int_equal(cache->ddr->failed, traffic_one_size[0]);
+	assert_int_equal(cache->ddr->moving, 0);
+	rig_assert_balanced(&traffic->rig);
 	traffic->faulty = false;
+
+	return traffic;
+}
+
+static bool is_known(void *arg)
+{
+	const struct traffic *traffic = arg;
+	return traffic->rig.hbmd.devices->list[0].late.asking == 0;
+}
+
+/* Its memory may be written until the copy is known to be over: then it is free again. */
+static void test_memory_of_a_late_copy_comes_back(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_late(__func__, "cuEventQuery:1,cuStreamSynchronize:1");
+	const struct tier *ddr = traffic->rig.hbmd.cache->ddr;
+	uint64_t available = extent_available(ddr->extents);
+
 	traffic->rig.call.hold(false);
+	rig_run(&traffic->rig, is_known, traffic);
+	assert_int_equal(ddr->failed, 0);
+	assert_int_equal(extent_available(ddr->extents), available + traffic_one_size[0]);
+	rig_assert_balanced(&traffic->rig);
 	traffic_use(traffic, 0, 1, 1, 0);
 	traffic_wait(traffic, 0);
 	traffic_use(traffic, 0, 1, 1, 0);
 	traffic_wait(traffic, 0);
 	assert_int_equal(traffic->loads, 1);
+	traffic_end(traffic);
+}
+
+/* If it never will be, nobody gets it. */
+static void test_memory_of_a_copy_that_nobody_knows_of_stays(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_late(
+		__func__, "cuEventQuery:1,cuStreamSynchronize:1,cuCtxSynchronize:1+:999");
+	const struct tier *ddr = traffic->rig.hbmd.cache->ddr;
+	const struct device *device = traffic->rig.hbmd.devices->list;
+
+	rig_run(&traffic->rig, is_known, traffic);
+	assert_true(device_is_lost(device));
 	assert_int_equal(ddr->failed, traffic_one_size[0]);
+	rig_assert_balanced(&traffic->rig);
+
+	/* it ends all the same, before its memory goes */
+	traffic->rig.call.hold(false);
+	traffic->rig.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(device_enter(device), CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuCtxSynchronize(), CUDA_SUCCESS);
 	traffic_end(traffic);
 }
 
@@ -189,7 +227,8 @@ int main(void)
 		cmocka_unit_test(test_a_block_dropped_while_it_waits_for_room),
 		cmocka_unit_test(test_an_io_error_is_counted),
 		cmocka_unit_test(test_a_device_error_is_no_io_error),
-		cmocka_unit_test(test_memory_of_a_late_copy_is_not_reused),
+		cmocka_unit_test(test_memory_of_a_late_copy_comes_back),
+		cmocka_unit_test(test_memory_of_a_copy_that_nobody_knows_of_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,7 +171,36 @@ static void what_cannot_be_unmapped_stays_quarantined(void **state)
 	give_back_by_hand(rig, where, where, 8 * SLAB);
 }
 
-/* Where a copy may go on nothing is unmapped, by whatever ends the region. */
+/* A late copy uses its slabs until it is known to be over: what ends them waits for that. */
+static void what_a_late_copy_uses_is_waited_for(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+	struct slabs *slabs = rig->pool.devices->list[0].slabs;
+	struct hbm_wire_range range = region_rig_range(region, 1, 1);
+	struct region_outcome outcome = {0};
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	region_use(region, SLAB + 5, 7);
+	region_keep(region, SLAB + 5, 7);
+	region_unuse(region, SLAB + 5, 7);
+	assert_int_equal(decommit_start(&rig->regions, &range, 1, region_rig_op_over, &outcome),
+			 HBM_OK);
+	assert_false(list_empty(&rig->regions.waiting));
+	pool_run(&rig->pool, region_rig_is_over, &outcome);
+	assert_int_equal(outcome.status, HBM_OK);
+	assert_int_equal(region_rig_commit_slots(rig, region, 1, 1), HBM_OK);
+	assert_int_equal(slabs_books(slabs).quarantined, 0);
+
+	region_use(region, 0, 4 * SLAB);
+	region_keep(region, 0, 4 * SLAB);
+	region_unuse(region, 0, 4 * SLAB);
+	assert_int_equal(region_rig_destroy(rig, region), HBM_OK);
+	region_rig_assert_all_back(rig);
+}
+
+/* Where a copy may go on, and nobody will know, nothing is unmapped, by whatever ends the
+ * region. */
 static void what_a_copy_may_use_stays_mapped(void **state)
 {
 	struct region_rig *rig = *state;
@@ -182,6 +211,7 @@ static void what_a_copy_may_use_stays_mapped(void **state)
 
 	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
 	assert_int_equal(region_address(region, SLAB, SLAB, &where), HBM_OK);
+	assert_int_equal(rig->pool.call.fail_nth("cuCtxSynchronize", 1, CUDA_ERROR_UNKNOWN), 0);
 	region_use(region, SLAB + 5, 7);
 	region_keep(region, SLAB + 5, 7);
 	region_unuse(region, SLAB + 5, 7);
@@ -236,6 +266,7 @@ int main(void)
 		TEST(bad_decommits_change_nothing),
 		TEST(slots_are_free_when_the_decommit_ends),
 		TEST(a_decommit_waits_for_holds),
+		TEST(what_a_late_copy_uses_is_waited_for),
 		TEST(decommit_and_destroy_survive_failing_devices),
 		cmocka_unit_test_setup_teardown(what_cannot_be_unmapped_stays_quarantined,
 						region_rig_setup, stuck_teardown),

@@ -172,7 +172,21 @@ static void a_guest_that_comes_after_the_end_is_closed(void **state)
 	close(guest.fd);
 }
 
-/* Its client may end all the same: nothing waits for a copy whose end nobody knows. */
+/* A late copy uses it until it is known to be over: it is closed then. */
+static void what_a_late_copy_uses_is_waited_for(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = import_one(rig);
+
+	region_use(region, 4096, 1);
+	region_keep(region, 4096, 1);
+	region_unuse(region, 4096, 1);
+	assert_int_equal(region_rig_destroy(rig, region), HBM_OK);
+	assert_true(device_late_is_over(&rig->pool.devices->list[0], 1));
+	assert_int_equal(rig->pool.call.live("mappings"), 0);
+}
+
+/* Its client may end all the same: nothing waits for a copy whose end nobody will know. */
 static void what_a_copy_may_use_stays_open(void **state)
 {
 	struct region_rig *rig = *state;
@@ -180,6 +194,7 @@ static void what_a_copy_may_use_stays_open(void **state)
 	CUdeviceptr address;
 
 	assert_int_equal(region_address(region, 0, BYTES, &address), HBM_OK);
+	assert_int_equal(rig->pool.call.fail_nth("cuCtxSynchronize", 1, CUDA_ERROR_UNKNOWN), 0);
 	region_use(region, 4096, 1);
 	region_keep(region, 4096, 1);
 	region_unuse(region, 4096, 1);
@@ -267,6 +282,7 @@ int main(void)
 		TEST(a_guest_waits_for_its_uses_only),
 		TEST(a_dead_clients_guest_is_closed_at_once),
 		TEST(a_guest_that_comes_after_the_end_is_closed),
+		TEST(what_a_late_copy_uses_is_waited_for),
 		TEST(what_a_copy_may_use_stays_open),
 		TEST(guests_are_limited_as_regions_are),
 		TEST(what_is_no_such_memory_is_refused),
