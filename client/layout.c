@@ -223,37 +223,45 @@ static uint64_t layout_buffer_waste(const struct hbm_layout_options *options,
 	return (slack + pages * page + step - 1) / step * step - used;
 }
 
-/* False: beyond 64 bits, or what a device can address. */
-static bool layout_size_buffer(const struct hbm_layout *layout, const struct layout_group *group,
-			       struct hbm_buffer *buffer)
+/* Bytes in whole steps. False: beyond 64 bits, or what a device can address. */
+static bool layout_size_space(const struct hbm_layout_options *options, uint64_t bytes,
+			      struct hbm_buffer *buffer)
 {
-	const struct hbm_layout_options *options = &layout->options;
-	const bool in_blocks = options->order == HBM_ORDER_BLOCK;
-	uint64_t page, tokens, bytes;
+	return checked_mul(options->slab_bytes, options->group_slabs, &buffer->step_bytes) &&
+	       layout_round_up(bytes, buffer->step_bytes, &buffer->address_space) &&
+	       buffer->address_space <= HBM_LAYOUT_SLOT_MAX;
+}
 
-	*buffer =
-		(struct hbm_buffer){.window = group->window,
-				    .page_tokens = options->page_tokens ? options->page_tokens : 1};
-
-	if (!checked_mul(options->slab_bytes, options->group_slabs, &buffer->step_bytes) ||
-	    !checked_mul(group->row_bytes, in_blocks ? group->parts : 1, &bytes) ||
-	    !layout_round_up(options->max_tokens, buffer->page_tokens, &tokens) ||
-	    !checked_mul(bytes, group->is_state ? 1 : tokens, &tokens) ||
-	    !checked_mul(bytes, buffer->page_tokens, &page) ||
-	    !layout_round_up(tokens, buffer->step_bytes, &buffer->address_space) ||
-	    buffer->address_space > HBM_LAYOUT_SLOT_MAX)
+static bool layout_size_states(const struct hbm_layout_options *options,
+			       const struct layout_group *group, struct hbm_buffer *buffer)
+{
+	*buffer = (struct hbm_buffer){.state_bytes = group->row_bytes};
+	if (!layout_size_space(options, group->row_bytes, buffer))
 		return false;
 
-	if (group->is_state) {
-		buffer->page_tokens = 0;
-		buffer->state_bytes = bytes;
-		buffer->waste_bytes = buffer->address_space - group->state_bytes;
-		return true;
-	}
+	buffer->waste_bytes = buffer->address_space - group->state_bytes;
 
-	buffer->token_bytes = bytes;
-	buffer->straddles = options->slab_bytes % (in_blocks ? page : bytes) != 0;
-	buffer->slab_tokens = options->slab_bytes / bytes;
+	return true;
+}
+
+static bool layout_size_tokens(const struct hbm_layout_options *options,
+			       const struct layout_group *group, struct hbm_buffer *buffer)
+{
+	const bool in_blocks = options->order == HBM_ORDER_BLOCK;
+	const uint32_t page_tokens = options->page_tokens ? options->page_tokens : 1;
+	uint64_t tokens, token, page, all;
+
+	*buffer = (struct hbm_buffer){.window = group->window, .page_tokens = page_tokens};
+
+	if (!layout_round_up(options->max_tokens, page_tokens, &tokens) ||
+	    !checked_mul(group->row_bytes, in_blocks ? group->parts : 1, &token) ||
+	    !checked_mul(token, page_tokens, &page) || !checked_mul(token, tokens, &all) ||
+	    !layout_size_space(options, all, buffer))
+		return false;
+
+	buffer->token_bytes = token;
+	buffer->straddles = options->slab_bytes % (in_blocks ? page : token) != 0;
+	buffer->slab_tokens = options->slab_bytes / token;
 	buffer->waste_bytes = layout_buffer_waste(options, buffer);
 
 	return true;
@@ -270,7 +278,8 @@ static bool layout_place_buffers(struct hbm_layout *layout)
 		for (uint32_t k = 0; k < buffers; k++) {
 			struct hbm_buffer *buffer = &layout->buffers[layout->buffer_count++];
 
-			if (!layout_size_buffer(layout, group, buffer))
+			if (!(group->is_state ? layout_size_states : layout_size_tokens)(
+				    &layout->options, group, buffer))
 				return false;
 			buffer->group = i;
 			buffer->offset = layout->slot_bytes;

@@ -69,6 +69,21 @@ int hbm_layout_range(const struct hbm_layout *layout, uint32_t index, uint64_t f
 	return 0;
 }
 
+uint64_t hbm_layout_room(const struct hbm_layout *layout, uint32_t index, uint64_t bytes)
+{
+	if (index >= layout->buffer_count)
+		return 0;
+
+	const struct hbm_buffer *buffer = &layout->buffers[index];
+	const uint64_t max_tokens = layout->options.max_tokens;
+	if (buffer->token_bytes == 0)
+		return bytes >= buffer->state_bytes ? max_tokens : 0;
+
+	const uint64_t page = buffer->page_tokens;
+
+	return layout_size_min(bytes / (page * buffer->token_bytes) * page, max_tokens);
+}
+
 int hbm_layout_use(const struct hbm_layout *layout, uint64_t tokens, struct hbm_layout_use *use)
 {
 	struct hbm_layout_use sum = {0};

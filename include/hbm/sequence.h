@@ -175,6 +175,10 @@ HBM_API int hbm_layout_use(const struct hbm_layout *layout, uint64_t tokens,
  * first. */
 HBM_API int hbm_layout_range(const struct hbm_layout *layout, uint32_t buffer, uint64_t first,
 			     uint64_t end, uint64_t *offset, uint64_t *bytes);
+/* The reverse: how many tokens the first `bytes` of a buffer have room for, at most
+ * max_tokens; of pages, whole ones. A buffer of states has room for all if it has for its
+ * states, else for none. 0: there is no such buffer. */
+HBM_API uint64_t hbm_layout_room(const struct hbm_layout *layout, uint32_t buffer, uint64_t bytes);
 
 /* ---- Addresses ---- */
 

@@ -477,6 +477,51 @@ static void test_worst_waste_is_met(void **state)
 			}
 }
 
+/* What is mapped for some tokens has room for them, and the next token that has none needs
+ * more. */
+static void check_room(const struct hbm_layout *layout, uint32_t buffer)
+{
+	const uint64_t max_tokens = hbm_layout_options(layout)->max_tokens;
+
+	for (uint64_t tokens = 1; tokens <= max_tokens; tokens++) {
+		uint64_t offset, bytes, more;
+
+		assert_int_equal(hbm_layout_range(layout, buffer, 0, tokens, &offset, &bytes), 0);
+		const uint64_t room = hbm_layout_room(layout, buffer, bytes);
+		assert_in_range(room, tokens, max_tokens);
+		assert_int_equal(hbm_layout_range(layout, buffer, 0, room, &offset, &more), 0);
+		assert_int_equal(more, bytes);
+		if (room == max_tokens)
+			continue;
+
+		hbm_layout_range(layout, buffer, 0, room + 1, &offset, &more);
+		assert_true(more > bytes);
+	}
+}
+
+static void test_room_at_random(void **state)
+{
+	(void)state;
+	struct seed seed;
+
+	seed_open(&seed, "layout");
+	for (int round = 0; round < ROUNDS; round++) {
+		struct made_up_layout made_up;
+		struct hbm_layout_facts facts;
+
+		layouts_make_up(&seed, &made_up);
+		enlarge(&seed, &made_up);
+		struct hbm_layout *layout = layouts_new(&made_up.options);
+		hbm_layout_facts(layout, &facts);
+		for (uint32_t i = 0; i < facts.buffers; i++) {
+			check_room(layout, i);
+			assert_int_equal(hbm_layout_room(layout, i, 0), 0);
+		}
+		assert_int_equal(hbm_layout_room(layout, facts.buffers, UINT64_MAX), 0);
+		hbm_layout_free(layout);
+	}
+}
+
 static void test_ranges(void **state)
 {
 	(void)state;
@@ -600,6 +645,18 @@ static void test_refused(void **state)
 	assert_null(hbm_layout_free(NULL));
 }
 
+/* States have no pages. */
+static void test_states_and_large_pages(void **state)
+{
+	(void)state;
+	const struct hbm_layout_options options = {.layer_count = 1,
+						   .layer = {.state_bytes = 1ull << 40},
+						   .page_tokens = 1u << 31,
+						   .max_tokens = 1};
+
+	assert_int_equal(facts_of(&options).slot_bytes, 1ull << 40);
+}
+
 /* The largest that fits: one token more was refused above. */
 static void test_largest(void **state)
 {
@@ -624,8 +681,10 @@ int main(void)
 		cmocka_unit_test(test_as_in_plans),
 		cmocka_unit_test(test_use_at_random),
 		cmocka_unit_test(test_worst_waste_is_met),
+		cmocka_unit_test(test_room_at_random),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_states_and_large_pages),
 		cmocka_unit_test(test_largest),
 	};
 
