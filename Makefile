@@ -91,7 +91,8 @@ SOFT_SRC := $(wildcard kernels/soft/*.c)
 DAEMON_SRC := $(wildcard daemon/*/*.c)
 CLIENT_SRC := $(wildcard client/*.c client/plan/*.c client/sequence/*.c) $(addprefix daemon/base/,fdpass.c loading.c)
 CTL_SRC := $(wildcard client/ctl/*.c)
-SUPPORT_SRC := $(wildcard tests/support/*.c)
+MODEL_TEST_SRC := $(wildcard tests/model/test_*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out $(MODEL_TEST_SRC),$(wildcard tests/model/*.c))
 UNIT_SRC := $(sort $(shell find tests/unit -name 'test_*.c'))
 INTEGRATION_SRC := $(wildcard tests/integration/test_*.c)
 FAULT_SRC := $(wildcard tests/fault/test_*.c)
@@ -103,7 +104,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
 LIBRARIES := $(BUILD)/libhbm.so.$(VERSION) $(BUILD)/libhbm.a $(BUILD)/libhbmsoft.so
-TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC))
+TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
@@ -124,6 +125,9 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) $(ERROR) $(call device_ptx,$<) -MMD -MP -c $< -o $@
+
+# The model of the tests computes the same bits on every processor: no products contracted into sums.
+$(BUILD)/obj/tests/model/%.o: private HBM_CFLAGS += -ffp-contract=off
 
 # Device code: PTX, which a driver compiles for the device it finds. clang makes it without a CUDA toolkit, whatever
 # compiles the rest; the oldest target it is written for is the one that runs on all of them.
@@ -365,7 +369,7 @@ dist: ## make build/hbmd-VERSION.tar.gz of the last commit
 
 # What clangd and clang-tidy read: the command for each source, from the variables that compile it.
 PRODUCT_SRC := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC)
-ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
+ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
 json = "$(subst ",\",$(subst \,\\,$(1)))"
 command_of = {"directory": $(call json,$(CURDIR)), "file": $(call json,$(1)), "command": $(call json,$(strip $(COMPILE) $(call device_ptx,$(1)) -c $(1)))}
 compile_commands.json: FORCE ## write the command that compiles each source, for clangd and clang-tidy
