@@ -19,12 +19,17 @@
 #include <hbm/hbm.h>
 #include <sys/types.h>
 
+#define LOAN_SLAB_BUCKETS 64
+
 struct hbm {
 	struct channel channel;
 	struct tickets tickets;
 	struct list unsent;  /* struct unsent: messages to send when there is room */
 	struct cork cork;    /* requests to send together */
 	struct list regions; /* struct hbm_region */
+	struct list loans;   /* struct hbm_loan */
+	struct list slabs[LOAN_SLAB_BUCKETS]; /* struct borrowed_slab, by number */
+	uint32_t borrows;                     /* BORROWs in flight */
 	struct gpu gpu;
 	struct hbm_info info;
 	pid_t pid;           /* of the process that connected */

@@ -5,6 +5,7 @@
  */
 #include "client/connection.h"
 #include "client/fence.h"
+#include "client/loan.h"
 #include "client/region.h"
 #include "client/request.h"
 
@@ -121,6 +122,9 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->channel.fd = hbm->doorbell = -1;
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
+	list_init(&hbm->loans);
+	for (size_t i = 0; i < LOAN_SLAB_BUCKETS; i++)
+		list_init(&hbm->slabs[i]);
 	hbm->pid = getpid();
 	hbm->inspect_only = options->inspect_only;
 	hbm->timeout_ms = -1;
@@ -164,6 +168,8 @@ static void session_end(struct hbm *hbm)
 {
 	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;
 	hbm_request_end_all(hbm);
+
+	hbm_loans_close(hbm);
 
 	/* Slabs of a region that is not destroyed stay quarantined until this process
 	 * exits. */

@@ -16,8 +16,10 @@
 #include <hbm/wire.h>
 #include <limits.h>
 
+struct borrowing;
 struct commit;
 struct message;
+struct returning;
 struct ticket;
 
 /* Other results of ticket_kind.reply beside a status; no errno is as large. */
@@ -46,6 +48,8 @@ struct ticket_answer {
 	void *body;     /* a reply of fixed size, or as the kind says */
 	size_t size;
 	struct commit *commit; /* owned while the ticket waits */
+	struct borrowing *borrowing;
+	struct returning *returning;
 };
 
 enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_ENDED };

@@ -86,6 +86,15 @@ static void block_emit_unplaced(struct blocks *blocks, uint32_t number, struct t
 	}
 }
 
+static void block_emit_dropped(struct blocks *blocks, uint32_t number)
+{
+	list_for_each (node, &blocks->listeners) {
+		struct block_listener *listener = container_of(node, struct block_listener, link);
+		if (listener->dropped)
+			listener->dropped(listener, number);
+	}
+}
+
 /* Around every change of an entry's tier, target, move or references, or of its being in use;
  * one change each, so that the entry is sound in both. */
 static void block_changing(struct blocks *blocks, uint32_t number)
@@ -471,6 +480,7 @@ void block_drop(struct blocks *blocks, uint32_t number)
 	ns->pins -= block->pins;
 	ns->pins_lost += block->pins;
 	index_remove(blocks->index, number);
+	block_emit_dropped(blocks, number);
 	block_drop_copy(blocks, number);
 	if (block->target != 0)
 		block_leave_target(blocks, number);

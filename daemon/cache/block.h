@@ -103,6 +103,8 @@ struct block_listener {
 	/* The block's bytes are about to leave `from`, for `to` or for nowhere (NULL). */
 	void (*unplaced)(struct block_listener *listener, uint32_t number, struct tier *from,
 			 struct tier *to);
+	/* No key names the block any more. NULL: it need not know. */
+	void (*dropped)(struct block_listener *listener, uint32_t number);
 };
 
 /* Told of every change of what is counted of a block: before and after. */

@@ -32,6 +32,7 @@ struct config {
 	struct config_size device_memory;   /* % of the device */
 	struct config_size device_cache;    /* % of device.memory: the HBM tier */
 	struct config_size device_headroom; /* % of device.memory: for blocks in transit */
+	struct config_size device_lend;     /* % of device.memory; 0: nothing is lent */
 	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
 	uint64_t device_copy_rows;          /* 0: never */
 	uint64_t device_copy_batch;         /* 0: never */
@@ -92,7 +93,12 @@ struct config {
 	uint64_t limit_pins_total;
 	struct config_size limit_pins_per_user; /* % of pins_total */
 	struct config_size limit_held; /* a session; % of the devices' memory for regions */
-	uint64_t limit_moves;          /* moves between tiers in flight */
-	uint64_t limit_ready_ms;       /* longest wait for a client's data */
-	uint64_t limit_hello_ms;       /* longest silence before HELLO */
+	uint64_t limit_loans;          /* a session */
+	uint64_t limit_loans_total;
+	struct config_size limit_loans_per_user; /* % of loans_total */
+	uint64_t limit_replicas;
+	struct config_size limit_lent_per_user; /* % of what the devices may lend */
+	uint64_t limit_moves;                   /* moves between tiers in flight */
+	uint64_t limit_ready_ms;                /* longest wait for a client's data */
+	uint64_t limit_hello_ms;                /* longest silence before HELLO */
 };

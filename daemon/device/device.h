@@ -20,6 +20,7 @@
 
 struct config;
 struct copy_queue;
+struct lend;
 struct slabs;
 
 /* What the control thread is asked about the device. */
@@ -63,6 +64,7 @@ struct device {
 	struct worker *control;       /* VMM calls; the context is current there */
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */
+	struct lend *lend;            /* what of them holds blocks for clients to map */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
 	struct device_late late;      /* copies whose end is not known */

@@ -52,6 +52,12 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(pins_total, PINS, HOST, COUNT),
 	SHARE(pins_per_user, PINS, USER, COUNT),
 	SHARE(held, HELD, SESSION, BYTES), /* of the devices: the host's by ledger_set_limit() */
+	LIMIT(loans, LOANS, SESSION, COUNT),
+	LIMIT(loans_total, LOANS, HOST, COUNT),
+	SHARE(loans_per_user, LOANS, USER, COUNT),
+	LIMIT(replicas, REPLICAS, HOST, COUNT),
+	SHARE(lent_per_user, LENT, USER, BYTES), /* of device.lend: the host's by
+						    ledger_set_limit() */
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
 	LIMIT(hello_ms, HELLO_MS, HOST, MS),

@@ -51,6 +51,9 @@ enum ledger_resource {
 	LEDGER_MOVES,
 	LEDGER_HELD,       /* device memory that was given back and is still held */
 	LEDGER_UNREAD_FDS, /* descriptors sent, that the client has not read */
+	LEDGER_LOANS,
+	LEDGER_REPLICAS, /* of blocks, for lending */
+	LEDGER_LENT,     /* bytes of slabs for them */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -81,7 +84,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 34 };
+enum { LEDGER_LIMITS = 39 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

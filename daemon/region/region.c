@@ -30,6 +30,7 @@ void regions_init(struct regions *regions, struct payer *payer)
 {
 	*regions = (struct regions){.payer = payer};
 	holder_init(&regions->holder, payer);
+	borrower_init(&regions->borrower, payer, &regions->holder);
 	regions->holder.settled = region_holder_settled;
 	list_init(&regions->all);
 	list_init(&regions->waiting);
@@ -39,7 +40,8 @@ void regions_init(struct regions *regions, struct payer *payer)
 
 bool regions_is_empty(const struct regions *regions)
 {
-	return list_empty(&regions->all) && holder_is_settled(&regions->holder);
+	return list_empty(&regions->all) && borrower_is_empty(&regions->borrower) &&
+	       holder_is_settled(&regions->holder);
 }
 
 /* ---- Look up ---- */
@@ -102,6 +104,25 @@ int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 	*address = region->address + offset;
 
 	return HBM_OK;
+}
+
+uint32_t region_slabs(const struct region *region, uint64_t offset, uint64_t bytes,
+		      struct slab **slabs, uint32_t room)
+{
+	uint64_t first = offset / region->slab, count = bytes / region->slab;
+
+	if (region_is_guest(region) || !is_aligned(offset, region->slab) ||
+	    !is_aligned(bytes, region->slab) || count > room)
+		return 0;
+
+	for (uint64_t i = 0; i < count; i++) {
+		const struct slot *slot = &region->slots[first + i];
+		if (!slot->slab || slot->slab->stuck)
+			return 0;
+		slabs[i] = slot->slab;
+	}
+
+	return (uint32_t)count;
 }
 
 uint64_t regions_reserved(const struct regions *regions)
@@ -320,6 +341,7 @@ static void region_quarantine(struct region *region)
 void regions_end(struct regions *regions)
 {
 	regions->ended = true;
+	borrower_end(&regions->borrower);
 	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
 		if (region->gone)
@@ -339,6 +361,7 @@ void regions_end(struct regions *regions)
 void regions_release(struct regions *regions)
 {
 	regions->released = true;
+	borrower_release(&regions->borrower);
 	holder_end(&regions->holder);
 	regions_advance(regions);
 }

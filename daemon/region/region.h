@@ -26,6 +26,7 @@
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/held.h"
+#include "daemon/region/loan.h"
 
 #include <hbm/wire.h>
 
@@ -42,6 +43,7 @@ struct regions {
 	struct list all;
 	struct payer *payer;
 	struct holder holder; /* of what it gave back and still holds */
+	struct borrower borrower;
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
@@ -52,7 +54,7 @@ struct regions {
 };
 
 void regions_init(struct regions *regions, struct payer *payer);
-/* Whether it has no region, and its client holds nothing of what it gave back. */
+/* Whether it has no region and no loan, and its client holds nothing of what it gave back. */
 bool regions_is_empty(const struct regions *regions);
 struct region *region_find(const struct regions *regions, uint32_t id);
 struct device *region_device(const struct region *region);
@@ -71,6 +73,12 @@ void region_use(struct region *region, uint64_t offset, uint64_t bytes);
  * not unmapped, and never used again. To be called while the range is in use. */
 void region_keep(struct region *region, uint64_t offset, uint64_t bytes);
 void region_unuse(struct region *region, uint64_t offset, uint64_t bytes);
+
+/* The slabs of a committed range, if it is whole slabs: how many; 0: it is not, or has more than
+ * `room`. */
+struct slab;
+uint32_t region_slabs(const struct region *region, uint64_t offset, uint64_t bytes,
+		      struct slab **slabs, uint32_t room);
 
 /* ---- For the server. ---- */
 

@@ -20,14 +20,13 @@
 #include "daemon/region/slab_pool.h"
 
 #define SLAB_MIN (2ull << 20)
-#define SLAB_MAX (1ull << 30)
 #define AHEAD (1ull << 30) /* bytes kept ready, or two default slabs if that is more */
 #define RETRY_FIRST_NS 100000000ull
 #define RETRY_LAST_NS 10000000000ull
 
 bool slabs_is_size(uint64_t bytes)
 {
-	return is_power_of_two(bytes) && bytes >= SLAB_MIN && bytes <= SLAB_MAX;
+	return is_power_of_two(bytes) && bytes >= SLAB_MIN && bytes <= SLAB_BYTES_MAX;
 }
 
 struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
@@ -301,6 +300,12 @@ struct slabs *slabs_close(struct slabs *slabs)
 	free(slabs);
 
 	return NULL;
+}
+
+void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t bytes), void *arg)
+{
+	slabs->reclaim = reclaim;
+	slabs->reclaim_arg = arg;
 }
 
 struct slabs_books slabs_books(const struct slabs *slabs)

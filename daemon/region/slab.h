@@ -29,6 +29,7 @@ struct slabs;
  * milliseconds for each long one, not a second. Fewer would cost more calls that work on
  * whole runs. */
 #define SLABS_PER_TURN 64
+#define SLAB_BYTES_MAX (1ull << 30)
 
 struct slab {
 	struct list link; /* among the pool's ready or lost ones, or with its owner */
@@ -49,6 +50,9 @@ struct slab {
  * created ahead. -ENOMEM. */
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
 	       uint64_t default_slab);
+/* Called with the bytes that a request lacks, before it waits or is refused for them: what it
+ * can do without goes back to the pool. NULL: no one is asked. */
+void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t bytes), void *arg);
 /* The daemon stops: slabs are created for requests only, no longer ahead of them. Memory
  * that drained sessions freed may still be mapped by their processes, and no later
  * request needs it. */

@@ -23,6 +23,8 @@ struct slabs {
 	uint64_t retry_ns;
 	uint64_t retired_ns; /* when an exported slab was last released; 0: none was */
 	bool draining;       /* no slab is created ahead */
+	void (*reclaim)(void *arg, uint64_t bytes);
+	void *reclaim_arg;
 };
 
 /* One of the pool, without a handle. NULL: no memory. */

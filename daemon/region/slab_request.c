@@ -247,10 +247,23 @@ bool slab_request_serve_first(struct slabs *slabs)
 	return true;
 }
 
+/* What is idle elsewhere makes way, before anything is waited for that clients hold. */
+static void slab_request_reclaim(struct slabs *slabs, uint64_t need)
+{
+	const struct slabs_books *books = &slabs->books;
+	uint64_t have = books->ready + books->uncreated + books->retiring;
+
+	if (slabs->reclaim && need > have && need <= books->budget)
+		slabs->reclaim(slabs->reclaim_arg, need - have);
+}
+
 int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
+	if (checked_mul(request->bytes, request->count, &need) &&
+	    checked_add(need, slabs->requested, &need))
+		slab_request_reclaim(slabs, need);
 	if (!checked_mul(request->bytes, request->count, &need) ||
 	    !checked_add(need, slabs->requested, &need) ||
 	    need > books->ready + books->uncreated + books->retiring + books->held)

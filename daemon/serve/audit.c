@@ -5,6 +5,7 @@
 #include "daemon/cache/recount.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/region/lend.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 
@@ -126,6 +127,8 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 			     account->held,
 		     account->capacity);
 	const char *fault = slabs_check_end(device->slabs);
+	if (!fault && device->lend)
+		fault = lend_check_end(device->lend);
 	if (fault)
 		audit_problem(account, "%s", fault);
 }
@@ -161,7 +164,8 @@ static bool audit_devices(struct audit *audit, uint32_t max)
 	const struct devices *devices = audit->hbmd->devices;
 
 	for (uint32_t i = 0; i < devices->count; i++)
-		if (slabs_check_some(devices->list[i].slabs, max))
+		if (slabs_check_some(devices->list[i].slabs, max) ||
+		    (devices->list[i].lend && lend_check_some(devices->list[i].lend, max)))
 			return true;
 
 	return false;
@@ -186,8 +190,12 @@ int audit_new(struct audit **out, struct hbmd *hbmd)
 		return r;
 	}
 
-	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
 		slabs_check_begin(hbmd->devices->list[i].slabs);
+		if (hbmd->devices->list[i].lend)
+			lend_check_begin(hbmd->devices->list[i].lend);
+	}
+
 	audit_begin_pool(audit);
 	*out = audit;
 

@@ -3,8 +3,10 @@
 
 #include "daemon/cache/cache.h"
 #include "daemon/cache/recount.h"
+#include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/move/mover.h"
+#include "daemon/region/lend.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/serve/server.h"
 
@@ -34,6 +36,20 @@ static void inventory_walk_session(struct inventory *inventory, const struct ses
 	inventory_add(inventory, LEDGER_NAMESPACE_OPENS, list_length(&session->opens));
 }
 
+static void inventory_add_lent(struct inventory *inventory, const struct devices *devices)
+{
+	inventory_add(inventory, LEDGER_REPLICAS, 0);
+	inventory_add(inventory, LEDGER_LENT, 0);
+	for (uint32_t i = 0; i < devices->count; i++) {
+		const struct lend *lend = devices->list[i].lend;
+		if (!lend)
+			continue;
+
+		inventory_add(inventory, LEDGER_REPLICAS, lend->replicas);
+		inventory_add(inventory, LEDGER_LENT, lend->bytes);
+	}
+}
+
 static void inventory_add_blocks(struct inventory *inventory, const struct recount *recount)
 {
 	inventory_add(inventory, LEDGER_BLOCKS, recount->entries);
@@ -60,6 +76,7 @@ static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd,
 			inventory_add(inventory, LEDGER_NAMESPACES, 1);
 
 	inventory_add_blocks(inventory, recount);
+	inventory_add_lent(inventory, hbmd->devices);
 }
 
 static void audit_limits_fill(struct hbm_wire_limit *record, const struct ledger_limit *limit,

@@ -7,6 +7,7 @@
 #include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_guest.h"
 #include "daemon/serve/serve_keys.h"
+#include "daemon/serve/serve_lend.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
 
@@ -36,6 +37,8 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_SESSION_END] = serve_session_end,
 			[HBM_WIRE_REGION_IMPORT] = serve_region_import,
 			[HBM_WIRE_MOVE] = serve_keys,
+			[HBM_WIRE_BORROW] = serve_borrow,
+			[HBM_WIRE_RETURN] = serve_return,
 		},
 	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,

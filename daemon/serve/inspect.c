@@ -15,6 +15,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
+#include "daemon/region/lend.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
@@ -164,6 +165,10 @@ static void inspect_query_devices(struct page *page)
 						   .uncreated = books.uncreated,
 						   .held = books.held,
 						   .free = device_free(device),
+						   .lend = device->lend->budget,
+						   .lent = device->lend->bytes,
+						   .replicas = device->lend->replicas,
+						   .loans = device->lend->loans,
 						   .slab = slabs_default(device->slabs),
 						   .granularity = device->granularity};
 		memcpy(record->name, device->name, sizeof(record->name));

@@ -422,6 +422,8 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.stored_bytes = session->stored_bytes,
 		.state = session->state == SESSION_DEAD,
 		.held = ledger_used(&session->payer, LEDGER_HELD),
+		.loans = session->regions.borrower.count,
+		.borrowed = session->regions.borrower.bytes,
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

@@ -13,9 +13,12 @@
 #include "daemon/move/move.h"
 #include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
+#include "daemon/region/lend.h"
+#include "daemon/region/loan.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/serve/batch.h"
+#include "daemon/serve/borrow.h"
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
 #include "daemon/serve/serve_namespace.h"
@@ -68,6 +71,7 @@ static uint64_t footprint_request(const struct ledger *ledger)
 	most = footprint_larger(
 		most, decommit_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range)));
 	most = footprint_larger(most, footprint_commit(ledger));
+	most = footprint_larger(most, borrow_bytes());
 
 	/* The message, and a reply that does not fit its room. */
 	return most + 2ull * HBM_WIRE_MESSAGE_MAX + sizeof(struct request);
@@ -116,6 +120,26 @@ static uint64_t footprint_encoding(const struct config *config, const struct dev
 	return hash_pool_bytes(config->checksum_threads, nodes);
 }
 
+/* Of what may be lent; a block takes at least an extent unit. */
+static uint64_t footprint_lent(const struct ledger *ledger, const struct config *config,
+			       const struct devices *devices)
+{
+	uint64_t lend = 0, bytes = devices->count * sizeof(struct lend);
+
+	for (uint32_t i = 0; i < devices->count; i++)
+		lend += config_size_of(config->device_lend, config_size_of(config->device_memory,
+									   devices->list[i].total));
+	if (lend == 0)
+		return bytes;
+
+	return bytes +
+	       footprint_pieces(lend / SLAB_LEAST, lent_footprint(1, SLAB_LEAST / EXTENT_UNIT)) +
+	       footprint_pieces(ledger_limit(&ledger->host, LEDGER_REPLICAS),
+				sizeof(struct replica)) +
+	       footprint_pieces(ledger_limit(&ledger->host, LEDGER_LOANS),
+				sizeof(struct loan) + sizeof(struct export));
+}
+
 struct footprint footprint_of(const struct config *config, const struct devices *devices)
 {
 	struct ledger ledger;
@@ -138,6 +162,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 					    sizeof(struct region)) +
 			   slots * sizeof(struct slot) + slots / 8,
 		.slabs = footprint_slabs(devices),
+		.lent = footprint_lent(&ledger, config, devices),
 		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *
 			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
@@ -153,8 +178,8 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 uint64_t footprint_total(const struct footprint *footprint)
 {
 	return footprint->index + footprint->requests + footprint->sessions + footprint->pins +
-	       footprint->regions + footprint->slabs + footprint->namespaces + footprint->moves +
-	       footprint->daemon;
+	       footprint->regions + footprint->slabs + footprint->lent + footprint->namespaces +
+	       footprint->moves + footprint->daemon;
 }
 
 static unsigned long long footprint_mib(uint64_t bytes)
@@ -166,12 +191,14 @@ const char *footprint_text(const struct footprint *footprint, char *text, size_t
 {
 	snprintf(text, size,
 		 "at most %llu MiB beside the tiers: index %llu, requests %llu, sessions %llu, "
-		 "pins %llu, regions %llu, slabs %llu, namespaces %llu, moves %llu, the daemon "
+		 "pins %llu, regions %llu, slabs %llu, lent %llu, namespaces %llu, moves %llu, the "
+		 "daemon "
 		 "itself %llu",
 		 footprint_mib(footprint_total(footprint)), footprint_mib(footprint->index),
 		 footprint_mib(footprint->requests), footprint_mib(footprint->sessions),
 		 footprint_mib(footprint->pins), footprint_mib(footprint->regions),
-		 footprint_mib(footprint->slabs), footprint_mib(footprint->namespaces),
-		 footprint_mib(footprint->moves), footprint_mib(footprint->daemon));
+		 footprint_mib(footprint->slabs), footprint_mib(footprint->lent),
+		 footprint_mib(footprint->namespaces), footprint_mib(footprint->moves),
+		 footprint_mib(footprint->daemon));
 	return text;
 }

@@ -32,7 +32,7 @@ struct config;
 struct devices;
 
 struct footprint {
-	uint64_t index, requests, sessions, pins, regions, slabs, namespaces, moves, daemon;
+	uint64_t index, requests, sessions, pins, regions, slabs, lent, namespaces, moves, daemon;
 };
 
 /* Of that configuration with these devices. */

@@ -11,6 +11,7 @@
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
 #include "daemon/move/silence.h"
+#include "daemon/region/lend.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/tier/ddr.h"
@@ -77,7 +78,7 @@ static void memory_setup_grown(void *arg)
 
 /* How one device's memory is divided. */
 struct division {
-	uint64_t memory, cache, mapped; /* mapped: cache and headroom, in whole granules */
+	uint64_t memory, lend, cache, mapped; /* mapped: cache and headroom, in whole granules */
 };
 
 static int memory_setup_divide(const struct config *config, const struct device *device,
@@ -90,6 +91,8 @@ static int memory_setup_divide(const struct config *config, const struct device 
 	uint64_t headroom =
 		division->cache > 0 ? config_size_of(config->device_headroom, division->memory) : 0;
 	division->mapped = memory_setup_round_up(division->cache + headroom, device->granularity);
+	division->lend = memory_setup_round_down(
+		config_size_of(config->device_lend, division->memory), device->granularity);
 	if (division->memory > device->total)
 		return reason_set(reason, -EINVAL,
 				  "device.memory: %llu bytes asked, device %u has %llu",
@@ -102,6 +105,13 @@ static int memory_setup_divide(const struct config *config, const struct device 
 			"device.cache: cache and headroom need %llu bytes, device.memory is %llu: "
 			"lower device.cache or device.headroom",
 			(unsigned long long)division->mapped, (unsigned long long)division->memory);
+
+	if (division->lend > division->memory - division->mapped)
+		return reason_set(reason, -EINVAL,
+				  "device.lend: %llu bytes asked, %llu of device.memory are for "
+				  "regions: lower it",
+				  (unsigned long long)division->lend,
+				  (unsigned long long)(division->memory - division->mapped));
 
 	return 0;
 }
@@ -173,6 +183,8 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	if (r == 0)
 		r = slabs_open(&device->slabs, device, hbmd->loop,
 			       division.memory - division.mapped, config->device_slab);
+	if (r == 0)
+		r = lend_open(&device->lend, device, &hbmd->cache->blocks, division.lend);
 
 	return r;
 }
@@ -301,14 +313,19 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 			     config->nvme_path, config->nvme_timeout_ms * MS);
 }
 
-/* What one session may hold of what it gave back is a share of the memory for regions. */
-static void memory_setup_limit_held(const struct hbmd *hbmd)
+/* What one session may hold of what it gave back is a share of the memory for regions; what
+ * may be lent to one user is one of all that may be lent. */
+static void memory_setup_limit_slabs(const struct hbmd *hbmd)
 {
-	uint64_t regions = 0;
+	uint64_t regions = 0, lend = 0;
 
-	for (uint32_t i = 0; i < hbmd->devices->count; i++)
+	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
 		regions += slabs_books(hbmd->devices->list[i].slabs).budget;
+		lend += hbmd->devices->list[i].lend->budget;
+	}
+
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
+	ledger_set_limit(&hbmd->ledger->host, LEDGER_LENT, lend);
 }
 
 static void memory_setup_link_tiers(struct cache *cache)
@@ -345,7 +362,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	if (r < 0)
 		return r;
 
-	memory_setup_limit_held(hbmd);
+	memory_setup_limit_slabs(hbmd);
 	memory_setup_link_tiers(hbmd->cache);
 	const struct hash_pool_options hashing = {.loop = hbmd->loop,
 						  .link_stats = hbmd->link_stats,
@@ -414,6 +431,7 @@ static void memory_setup_close_device(struct memory_setup *memory_setup, struct 
 {
 	for (unsigned i = 0; i < 3; i++)
 		device->queues[i] = copy_queue_free(device->queues[i]);
+	device->lend = lend_close(device->lend);
 	device->slabs = slabs_close(device->slabs);
 	memory_setup->hbm[device->index] = hbm_memory_close(memory_setup->hbm[device->index]);
 }

@@ -207,9 +207,9 @@ static int validate_check_placing(const struct hbm_wire_blocks *blocks, uint32_t
 	if (block->tier >= (is_store ? HBM_TIERS : 1))
 		return validate_refuse(why, HBM_INVALID, "blocks[%u].tier is %u, expected 0%s", i,
 				       block->tier, is_store ? " to 3" : "");
-	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN : 0))
+	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_SHARE : 0))
 		return validate_refuse(why, HBM_UNSUPPORTED, "blocks[%u].flags is %u, expected 0%s",
-				       i, block->flags, is_store ? " or 1" : "");
+				       i, block->flags, is_store ? " to 3" : "");
 
 	return HBM_OK;
 }
@@ -331,6 +331,18 @@ static int validate_check_import(const void *message, struct refusal *why)
 	return HBM_OK;
 }
 
+static int validate_check_borrow(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_borrow *borrow = message;
+
+	for (uint32_t i = 0; i < borrow->count; i++)
+		if (validate_is_reserved(&borrow->keys[i]))
+			return validate_refuse(why, HBM_INVALID,
+					       "keys[%u] is all zero, which is reserved", i);
+
+	return HBM_OK;
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -379,6 +391,14 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_SESSION_END .check = NULL
 #define FORM_REGION_IMPORT .check = validate_check_import
 #define FORM_MOVE KEYS
+
+#define FORM_BORROW                                                                                \
+	.count_at = offsetof(struct hbm_wire_borrow, count),                                       \
+	.record = sizeof(struct hbm_wire_key), .zero_at = offsetof(struct hbm_wire_borrow, zero),  \
+	.check = validate_check_borrow
+#define FORM_RETURN                                                                                \
+	.count_at = offsetof(struct hbm_wire_return, count), .record = sizeof(uint64_t),           \
+	.zero_at = offsetof(struct hbm_wire_return, zero)
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

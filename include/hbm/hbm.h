@@ -253,6 +253,11 @@ struct hbm_block {
 	/* store, of a root: it is pinned from the moment it is there, or HBM_LIMIT and not
 	 * stored. load: ignored */
 	bool pin;
+	/* store: if its segments are whole slabs of regions, all of one size, these slabs are lent
+	 * to the caller's user as they are, with that size as `piece`, also after the region has
+	 * given them back; the caller must not write to them any more. A block that exists, or
+	 * that may not be lent for lack of room, is only stored. load: ignored */
+	bool share;
 };
 
 /* Each is optional: HBM_WIRE_NO_FENCE as the slot, or 0 as failed_slot. HBM_NO_FENCES has
@@ -313,6 +318,50 @@ HBM_API int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, c
 				hbm_ticket *ticket);
 HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys,
 			 size_t count, uint64_t deadline_us, hbm_result *results);
+
+/* ---- Loans ---- */
+
+/*
+ * A block that is borrowed is not copied into memory of the caller: the daemon has a copy of
+ * it in device memory, one for all processes of a user, and each maps it read-only. It stays
+ * as it is until it is returned, whatever becomes of the block.
+ *
+ * piece: 0: the block lies somewhere in a slab, beside others. 2 MiB << k, a divisor of
+ * block_bytes: each piece of so many bytes is a slab of its own, which can be mapped at any
+ * address that the caller has reserved.
+ *
+ * Nothing keeps a process from mapping what it borrowed with write access, by other means
+ * than this library: the memory is lent to processes of one user only.
+ */
+struct hbm_loan; /* owned by its connection */
+
+/* Borrows blocks, and counts as a use of them: when the ticket has ended HBM_OK, loans[i] is
+ * the loan of keys[i], or NULL, and results[i] says why. `loans` and `results`, which may be
+ * NULL, must stay valid until then. At most HBM_WIRE_FDS_MAX pieces in all. Results:
+ * HBM_MISS; HBM_NO_SPACE: all that may be lent is on loan; HBM_LIMIT. HBM_UNSUPPORTED: the
+ * daemon lends nothing (device.lend). -EMFILE: this process has no descriptors left;
+ * nothing is borrowed. There is no fence: the blocks are there when the ticket has ended. */
+HBM_API int hbm_submit_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
+			      const hbm_key *keys, size_t count, struct hbm_loan **loans,
+			      hbm_result *results, hbm_ticket *ticket);
+HBM_API int hbm_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
+		       const hbm_key *keys, size_t count, struct hbm_loan **loans,
+		       hbm_result *results);
+/* Unmaps loans and returns them; they are freed. The caller must first synchronise every
+ * stream that reads them. If it is refused (HBM_INVALID: one is no loan of this connection,
+ * or named twice), all are as before; after an errno they are unmapped. */
+HBM_API int hbm_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count,
+			      hbm_ticket *ticket);
+HBM_API int hbm_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count);
+/* Maps the loan read-only, as one range, at an address that stays until it is returned. */
+HBM_API int hbm_loan_map(struct hbm *hbm, struct hbm_loan *loan, uint64_t *address);
+/* Maps one piece that is a slab of its own read-only at an address that the caller has
+ * reserved (cuMemAddressReserve). It is unmapped when the loan is returned. HBM_INVALID: it is
+ * no such piece. HBM_EXISTS: it is mapped by this call already. */
+HBM_API int hbm_loan_map_piece(struct hbm *hbm, struct hbm_loan *loan, uint32_t piece,
+			       uint64_t address);
+HBM_API uint64_t hbm_loan_bytes(const struct hbm_loan *loan);
+HBM_API uint32_t hbm_loan_pieces(const struct hbm_loan *loan);
 
 /* op is one of:
  * HBM_WIRE_TOUCH: counts as a use of the blocks;

@@ -278,6 +278,9 @@ static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
 /* The session pins the block, a root, as it stores it: there is no moment in which it could be
  * evicted. One that cannot be pinned is not stored: HBM_LIMIT. */
 #define HBM_WIRE_BLOCK_PIN 1u
+/* The block's segments are whole slabs of regions, and the client will not write to them any
+ * more: they may be lent as they are, to its user. Without effect where that cannot be. */
+#define HBM_WIRE_BLOCK_SHARE 2u
 
 /* One block of STORE or LOAD. Its bytes are the concatenation of its segments, which have
  * the namespace's block_bytes in total. The segments of successive blocks follow each other
@@ -288,7 +291,7 @@ struct hbm_wire_block {
 	/* STORE: the enum hbm_tier that the block goes to, or the next one below that exists;
 	 * HBM_TIER_NONE: where the policy puts it. LOAD: 0 */
 	uint16_t tier;
-	uint16_t flags; /* STORE: HBM_WIRE_BLOCK_PIN or 0; LOAD: 0 */
+	uint16_t flags; /* STORE: HBM_WIRE_BLOCK_PIN, _SHARE; LOAD: 0 */
 };
 static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 
@@ -329,6 +332,64 @@ struct hbm_wire_results {
 	struct hbm_wire_result results[];
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
+
+/* BORROW: blocks to be mapped by the client instead of loaded: copies of them in device
+ * memory that it must not write to. piece: 0: each block lies somewhere in a slab; or 2 MiB
+ * << k, a divisor of the namespace's block_bytes: each piece of so many bytes is a slab of its
+ * own, which can be mapped anywhere. At most HBM_WIRE_FDS_MAX pieces. */
+struct hbm_wire_borrow {
+	struct hbm_wire_header header;
+	uint32_t ns, count;
+	uint32_t device, zero;
+	uint64_t piece;
+	struct hbm_wire_key keys[];
+};
+static_assert(sizeof(struct hbm_wire_borrow) == 48, "wire layout");
+
+struct hbm_wire_loan {
+	uint64_t loan;   /* its number in the session; 0: there is none */
+	uint32_t pieces; /* of the block, 0 or at least 1 */
+	uint8_t status;  /* enum hbm_status */
+	uint8_t tier;    /* enum hbm_tier: the block's target tier when the request arrived */
+	uint16_t zero;
+};
+static_assert(sizeof(struct hbm_wire_loan) == 16, "wire layout");
+
+struct hbm_wire_piece {
+	uint32_t slab, zero;    /* slab: index in the reply's array */
+	uint64_t offset, bytes; /* in the slab */
+};
+static_assert(sizeof(struct hbm_wire_piece) == 24, "wire layout");
+
+struct hbm_wire_slab {
+	uint64_t slab;  /* its number, of all that the daemon lends */
+	uint64_t bytes; /* of the slab */
+	/* 1: its descriptor comes with the message, behind those of earlier slabs; 0: the session
+	 * has it, by an earlier reply */
+	uint32_t sent;
+	uint32_t zero;
+};
+static_assert(sizeof(struct hbm_wire_slab) == 24, "wire layout");
+
+/* The reply to BORROW. `pieces` hbm_wire_piece follow `loans`, those of successive blocks
+ * after each other, then `slabs` hbm_wire_slab. */
+struct hbm_wire_borrowed {
+	struct hbm_wire_header header;
+	uint32_t count; /* of loans: one for each key of the request */
+	uint32_t pieces, slabs, zero;
+	struct hbm_wire_loan loans[];
+};
+static_assert(sizeof(struct hbm_wire_borrowed) == 40, "wire layout");
+
+/* RETURN: the client has unmapped what it borrowed, or will not touch it again. Reply: a bare
+ * header; HBM_NOT_FOUND: one of them is no loan of the session, or named twice; none was
+ * returned. */
+struct hbm_wire_return {
+	struct hbm_wire_header header;
+	uint32_t count, zero;
+	uint64_t loans[];
+};
+static_assert(sizeof(struct hbm_wire_return) == 32, "wire layout");
 
 /* EVICT: evicts the least recently used blocks of a tier. Reply: hbm_wire_amount. */
 struct hbm_wire_evict {

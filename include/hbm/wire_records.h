@@ -155,7 +155,15 @@
 	X(R, uint64_t, held, , BYTES, 1, GAUGE, "HELD",                                            \
 	  "hbmd_device_held_bytes", "Of the pool, given back by clients and not free.")            \
 	X(R, uint64_t, free, , BYTES, 1, GAUGE, "FREE",                                            \
-	  "hbmd_device_free_bytes", "Free on the device, for anybody, when last looked at.")
+	  "hbmd_device_free_bytes", "Free on the device, for anybody, when last looked at.")        \
+	X(R, uint64_t, lend, , BYTES, 3, GAUGE, "LEND",                                            \
+	  "hbmd_device_lend_bytes", "Of the pool, what may be lent at most.")                      \
+	X(R, uint64_t, lent, , BYTES, 3, GAUGE, "LENT",                                            \
+	  "hbmd_device_lent_bytes", "Of LEASED, copies of blocks for clients to map.")             \
+	X(R, uint64_t, replicas, , COUNT, 3, GAUGE, "REPLICAS",                                    \
+	  "hbmd_device_replicas", "Copies of blocks for clients to map.")                          \
+	X(R, uint64_t, loans, , COUNT, 3, GAUGE, "LOANS",                                          \
+	  "hbmd_device_loans", "Loans of these copies.")
 
 /* A tier, of HBM one for each device. */
 #define HBM_RECORD_TIER(X, R)                                                                      \
@@ -227,7 +235,9 @@
 	X(R, uint32_t, state, , STATE, 2, FACT, "STATE", "", "0: live, 1: dead and quarantined.")  \
 	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")                                        \
 	X(R, uint64_t, held, , BYTES, 3, GAUGE, "HELD",                                            \
-	  "", "Device memory that it gave back and that is not free.")
+	  "", "Device memory that it gave back and that is not free.")                             \
+	X(R, uint64_t, loans, , COUNT, 3, GAUGE, "LOANS", "", "Blocks that it has borrowed.")      \
+	X(R, uint64_t, borrowed, , BYTES, 3, GAUGE, "BORROWED", "", "Their bytes.")
 
 /* A region. */
 #define HBM_RECORD_REGION(X, R)                                                                    \

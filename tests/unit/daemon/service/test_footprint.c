@@ -145,12 +145,13 @@ static void as_people_read_it(void **state)
 {
 	(void)state;
 	const struct footprint parts = {1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB, 5 * MIB,
-					6 * MIB, 7 * MIB, 8 * MIB, 1};
+					6 * MIB, 7 * MIB, 8 * MIB, 9 * MIB, 1};
 	char text[256];
 
 	assert_string_equal(footprint_text(&parts, text, sizeof(text)),
-			    "at most 37 MiB beside the tiers: index 1, requests 2, sessions 3, "
-			    "pins 4, regions 5, slabs 6, namespaces 7, moves 8, the daemon itself "
+			    "at most 46 MiB beside the tiers: index 1, requests 2, sessions 3, "
+			    "pins 4, regions 5, slabs 6, lent 7, namespaces 8, moves 9, the "
+			    "daemon itself "
 			    "1");
 	assert_int_equal(strlen(footprint_text(&parts, text, 12)), 11);
 }

@@ -59,6 +59,8 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_SESSION_END] = "SESSION_END",
 		[HBM_WIRE_REGION_IMPORT] = "REGION_IMPORT",
 		[HBM_WIRE_MOVE] = "MOVE",
+		[HBM_WIRE_BORROW] = "BORROW",
+		[HBM_WIRE_RETURN] = "RETURN",
 	};
 
 	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++)
@@ -85,8 +87,8 @@ static void test_reasons_of_a_header(void **state)
 	ping.status = 0;
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
-	ping.opcode = 24;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 24, expected 1 to 23");
+	ping.opcode = 26;
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 26, expected 1 to 25");
 }
 
 static void test_reasons_of_a_size(void **state)
@@ -167,6 +169,8 @@ static void test_reasons_of_blocks(void **state)
 	assert_refused(load, HBM_INVALID, "blocks[1].parent is a key, expected all zero in a LOAD");
 	second->key.bytes[0] = 0;
 	assert_refused(load, HBM_INVALID, "blocks[1].key is all zero, which is reserved");
+	second->flags = 2;
+	assert_refused(load, HBM_UNSUPPORTED, "blocks[1].flags is 2, expected 0");
 	second->tier = 3;
 	assert_refused(load, HBM_INVALID, "blocks[1].tier is 3, expected 0");
 	load.blocks.fence_slot = 9;

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lend: see lend.h. The check is lend_check.c's, loans are loan.c's. */
+#include "daemon/region/lend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+static struct list *lend_bucket(struct lend *lend, uint32_t number)
+{
+	return &lend->by_block[number % LEND_BUCKETS];
+}
+
+/* ---- lent slabs ---- */
+
+/* Slabs whose blocks have all been dropped take no more: the number of their namespace may
+ * become another's. */
+static void lend_sort(struct lend *lend, struct lent *lent)
+{
+	list_remove(&lent->packed);
+	if (lent->live > 0 && lent->used < lent->cell_count)
+		list_push_back(&lend->packed, &lent->packed);
+}
+
+static void lend_add(struct lend *lend, struct lent *lent)
+{
+	lent->id = lend->last_id + 1;
+	lend->last_id += lent->slab_count;
+	lend->bytes += lent_bytes(lent);
+	tally_push(&lend->all, &lent->link, &lent->mark);
+	list_push_back(&lend->idle, &lent->idle);
+}
+
+static void lend_remove(struct lend *lend, struct lent *lent)
+{
+	assert(lent->used == 0 && lent->holds == 0);
+
+	lend->bytes -= lent_bytes(lent);
+	list_remove(&lent->idle);
+	list_remove(&lent->packed);
+	tally_remove(&lend->all, &lent->link, lent->mark, lent_bytes(lent));
+}
+
+static void lend_refused(struct lent *lent)
+{
+	lend_remove(lent->lend, lent);
+	lent_free(lent);
+}
+
+static void lend_hold(struct lend *lend, struct lent *lent)
+{
+	if (lent->holds++ > 0)
+		return;
+
+	lend->busy += lent_bytes(lent);
+	list_remove(&lent->idle);
+}
+
+static void lend_unhold(struct lend *lend, struct lent *lent)
+{
+	assert(lent->holds > 0);
+	if (--lent->holds > 0)
+		return;
+
+	lend->busy -= lent_bytes(lent);
+	list_push_back(&lend->idle, &lent->idle);
+}
+
+/* ---- replicas ---- */
+
+uint64_t replica_bytes(const struct replica *replica)
+{
+	return replica->lent->cell_bytes;
+}
+
+CUdeviceptr replica_address(const struct replica *replica)
+{
+	const struct lent *lent = replica->lent;
+
+	return lent->mapped ? lent->address + replica->cell * lent->cell_bytes : 0;
+}
+
+bool replica_is_open(const struct replica *replica)
+{
+	return replica->lent->state == LENT_OPEN;
+}
+
+void replica_await(struct replica *replica, struct lent_wait *wait)
+{
+	list_push_back(&replica->lent->waits, &wait->link);
+}
+
+struct replica *replica_find(struct lend *lend, const struct replica_form *form)
+{
+	list_for_each (node, lend_bucket(lend, form->number)) {
+		struct replica *replica = container_of(node, struct replica, by_block);
+		if (replica->number == form->number && replica->lent->user == form->user &&
+		    replica->piece == form->piece)
+			return replica;
+	}
+
+	return NULL;
+}
+
+/* Charged, and nowhere yet. */
+static int lend_allocate_replica(struct replica **out, const struct replica_form *form)
+{
+	struct replica *replica = calloc(1, sizeof(*replica));
+	if (!replica)
+		return HBM_NO_SPACE;
+
+	if (ledger_charge(&replica->charge, &form->user->payer, LEDGER_REPLICAS, 1) != HBM_OK) {
+		free(replica);
+		return HBM_LIMIT;
+	}
+
+	replica->number = form->number;
+	replica->piece = form->piece;
+	list_init(&replica->by_block);
+	list_init(&replica->loans);
+	list_init(&replica->waits);
+	*out = replica;
+
+	return HBM_OK;
+}
+
+static void lend_discard_replica(struct replica *replica)
+{
+	ledger_release(&replica->charge);
+	free(replica);
+}
+
+static void lend_place_replica(struct replica *replica, struct lent *lent)
+{
+	struct lend *lend = lent->lend;
+	uint32_t cell = 0;
+
+	while (lent->cells[cell])
+		cell++;
+
+	lent->cells[cell] = replica;
+	lent->used++;
+	lent->live++;
+	replica->lent = lent;
+	replica->cell = cell;
+	list_push_back(lend_bucket(lend, replica->number), &replica->by_block);
+	lend->replicas++;
+	if (lent->cell_count > 1)
+		lend_sort(lend, lent);
+}
+
+/* Nobody finds it any more. */
+static void lend_detach_replica(struct replica *replica)
+{
+	struct lent *lent = replica->lent;
+	if (replica->number == 0)
+		return;
+
+	replica->number = 0;
+	list_remove(&replica->by_block);
+	lent->live--;
+	if (lent->cell_count > 1)
+		lend_sort(lent->lend, lent);
+}
+
+/* Frees its cell, and closes slabs that are empty then, unless they are being opened. */
+static void lend_free_replica(struct replica *replica)
+{
+	struct lent *lent = replica->lent;
+	struct lend *lend = lent->lend;
+
+	assert(replica->holds == 0 && list_empty(&replica->loans));
+
+	lend_detach_replica(replica);
+	lent->cells[replica->cell] = NULL;
+	lent->used--;
+	lend->replicas--;
+	if (lent->used == 0 && lent->state == LENT_OPEN) {
+		lend_remove(lend, lent);
+		lent_close(lent);
+	} else if (lent->cell_count > 1) {
+		lend_sort(lend, lent);
+	}
+
+	lend_discard_replica(replica);
+}
+
+void replica_hold(struct replica *replica)
+{
+	replica->holds++;
+	lend_hold(replica->lent->lend, replica->lent);
+}
+
+void replica_unhold(struct replica *replica)
+{
+	assert(replica->holds > 0);
+	replica->holds--;
+	lend_unhold(replica->lent->lend, replica->lent);
+	if (replica->holds == 0 && replica->number == 0)
+		lend_free_replica(replica);
+}
+
+void replica_made(struct replica *replica)
+{
+	replica->state = REPLICA_READY;
+}
+
+void replica_lose(struct replica *replica)
+{
+	lend_detach_replica(replica);
+	if (replica->holds == 0)
+		lend_free_replica(replica);
+}
+
+/* ---- room ---- */
+
+/* With its last replica it is closed. */
+void lend_evict(struct lent *lent)
+{
+	for (uint32_t i = 0, left = lent->used; left > 0; i++) {
+		if (!lent->cells[i])
+			continue;
+
+		left--;
+		lend_free_replica(lent->cells[i]);
+	}
+}
+
+/* What idle slabs of the user have, up to `enough` bytes. */
+static uint64_t lend_idle_of(const struct lend *lend, const struct user *user, uint64_t enough)
+{
+	uint64_t bytes = 0;
+
+	list_for_each (node, &lend->idle) {
+		const struct lent *lent = container_of(node, struct lent, idle);
+		if (lent->user != user)
+			continue;
+		bytes += lent_bytes(lent);
+		if (bytes >= enough)
+			break;
+	}
+
+	return bytes;
+}
+
+/* The first that is idle, of that user or (NULL) of any. */
+static struct lent *lend_oldest(const struct lend *lend, const struct user *user)
+{
+	list_for_each (node, &lend->idle) {
+		struct lent *lent = container_of(node, struct lent, idle);
+		if (!user || lent->user == user)
+			return lent;
+	}
+
+	return NULL;
+}
+
+static bool lend_user_may(struct user *user, uint64_t bytes)
+{
+	return ledger_has_room(&user->payer, LEDGER_LENT, bytes);
+}
+
+/* Whether so much is there, or can be made there. Nothing has changed. */
+static int lend_check_room(const struct lend *lend, struct user *user, uint64_t bytes)
+{
+	if (bytes > lend->budget || lend->busy > lend->budget - bytes)
+		return HBM_NO_SPACE;
+	if (lend_user_may(user, bytes))
+		return HBM_OK;
+
+	uint64_t idle = lend_idle_of(lend, user, bytes);
+	uint64_t limit = ledger_limit(&user->payer, LEDGER_LENT);
+	uint64_t used = ledger_used(&user->payer, LEDGER_LENT);
+
+	if (bytes <= limit && used - idle <= limit - bytes)
+		return HBM_OK;
+	(void)ledger_check(&user->payer, LEDGER_LENT, bytes); /* counts it */
+
+	return HBM_LIMIT;
+}
+
+/* Closes what is in the way of so many bytes: HBM_OK. */
+static int lend_make_room(struct lend *lend, struct user *user, uint64_t bytes)
+{
+	int status = lend_check_room(lend, user, bytes);
+	struct lent *lent;
+
+	while (status == HBM_OK && !lend_user_may(user, bytes) && (lent = lend_oldest(lend, user)))
+		lend_evict(lent);
+	while (status == HBM_OK && lend->bytes > lend->budget - bytes &&
+	       (lent = lend_oldest(lend, NULL)))
+		lend_evict(lent);
+
+	return status;
+}
+
+void lend_give_back(struct lend *lend, uint64_t bytes)
+{
+	uint64_t enough = bytes < lend->bytes ? lend->bytes - bytes : 0;
+	struct lent *lent;
+
+	while (lend->bytes > enough && (lent = lend_oldest(lend, NULL)))
+		lend_evict(lent);
+}
+
+static void lend_reclaim(void *arg, uint64_t bytes)
+{
+	lend_give_back(arg, bytes);
+}
+
+/* ---- making ---- */
+
+static uint16_t lend_namespace(const struct lend *lend, const struct replica_form *form)
+{
+	return block_get(lend->blocks, form->number)->ns;
+}
+
+/* Slabs beside others of its namespace that have room for it. */
+static struct lent *lend_find_packed(const struct lend *lend, const struct replica_form *form)
+{
+	uint16_t ns = lend_namespace(lend, form);
+
+	list_for_each (node, &lend->packed) {
+		struct lent *lent = container_of(node, struct lent, packed);
+		if (lent->ns == ns && lent->user == form->user)
+			return lent;
+	}
+
+	return NULL;
+}
+
+static struct lent_form lend_form(const struct lend *lend, const struct replica_form *form)
+{
+	uint64_t bytes = block_memory_bytes(lend->blocks, form->number);
+	struct lent_form lent = {.user = form->user,
+				 .cell_bytes = bytes,
+				 .slab_bytes = form->piece,
+				 .slab_count = 1,
+				 .cell_count = 1,
+				 .ns = lend_namespace(lend, form)};
+
+	if (form->piece > 0) {
+		lent.slab_count = (uint32_t)(bytes / form->piece);
+		return lent;
+	}
+
+	lent.slab_bytes = slabs_default(lend->device->slabs);
+	while (lent.slab_bytes < bytes)
+		lent.slab_bytes *= 2;
+	lent.cell_count = (uint32_t)(lent.slab_bytes / bytes);
+
+	return lent;
+}
+
+/* Charged, in no list. */
+static int lend_new_lent(struct lent **out, struct lend *lend, const struct lent_form *form)
+{
+	uint64_t bytes = form->slab_bytes * form->slab_count;
+	int status = lend_make_room(lend, form->user, bytes);
+	struct lent *lent = status == HBM_OK ? lent_new(lend->device, form) : NULL;
+	if (!lent)
+		return status == HBM_OK ? HBM_NO_SPACE : status;
+
+	lent->lend = lend;
+	lent->refused = lend_refused;
+	status = ledger_charge(&lent->charge, &form->user->payer, LEDGER_LENT, bytes);
+	if (status == HBM_OK)
+		*out = lent;
+	else
+		lent_free(lent);
+
+	return status;
+}
+
+static int lend_open_lent(struct lent **out, struct lend *lend, const struct replica_form *form,
+			  struct holder *holder)
+{
+	const struct lent_form wanted = lend_form(lend, form);
+	struct lent *lent;
+	int status = lend_new_lent(&lent, lend, &wanted);
+	if (status != HBM_OK)
+		return status;
+
+	status = lent_open(lent, holder);
+	if (status != HBM_OK) {
+		lent_free(lent);
+		return status;
+	}
+
+	lend_add(lend, lent);
+	*out = lent;
+
+	return HBM_OK;
+}
+
+int replica_new(struct replica **out, struct lend *lend, const struct replica_form *form,
+		struct holder *holder)
+{
+	struct replica *replica;
+	int status = lend_allocate_replica(&replica, form);
+	if (status != HBM_OK)
+		return status;
+
+	struct lent *lent = form->piece == 0 ? lend_find_packed(lend, form) : NULL;
+	if (!lent)
+		status = lend_open_lent(&lent, lend, form, holder);
+	if (status != HBM_OK) {
+		lend_discard_replica(replica);
+		return status;
+	}
+
+	lend_place_replica(replica, lent);
+	replica_hold(replica);
+	*out = replica;
+
+	return HBM_OK;
+}
+
+struct replica *replica_adopt(struct lend *lend, const struct replica_form *form,
+			      struct slab *const *slabs, uint32_t count)
+{
+	const struct lent_form wanted = lend_form(lend, form);
+	struct replica *replica;
+	struct lent *lent;
+
+	if (wanted.slab_count != count || replica_find(lend, form) ||
+	    lend_allocate_replica(&replica, form) != HBM_OK)
+		return NULL;
+
+	if (lend_new_lent(&lent, lend, &wanted) != HBM_OK) {
+		lend_discard_replica(replica);
+		return NULL;
+	}
+
+	lent_adopt(lent, slabs);
+	lend_add(lend, lent);
+	lend_place_replica(replica, lent);
+	replica_made(replica);
+
+	return replica;
+}
+
+/* ---- open and close ---- */
+
+static void lend_block_placed(struct block_listener *listener, uint32_t number, struct tier *to,
+			      struct tier *from)
+{
+	(void)listener;
+	(void)number;
+	(void)to;
+	(void)from;
+}
+
+/* Its replicas are found by its number, which will be another block's. */
+static void lend_block_dropped(struct block_listener *listener, uint32_t number)
+{
+	struct lend *lend = container_of(listener, struct lend, listener);
+
+	list_for_each_safe (node, after, lend_bucket(lend, number)) {
+		struct replica *replica = container_of(node, struct replica, by_block);
+		if (replica->number == number)
+			replica_lose(replica);
+	}
+}
+
+int lend_open(struct lend **out, struct device *device, struct blocks *blocks, uint64_t budget)
+{
+	struct lend *lend = calloc(1, sizeof(*lend));
+	if (!lend)
+		return -ENOMEM;
+
+	lend->device = device;
+	lend->blocks = blocks;
+	lend->budget = budget;
+	lend->last_id = (uint64_t)device->index << 48;
+	tally_init(&lend->all);
+	list_init(&lend->idle);
+	list_init(&lend->packed);
+	for (size_t i = 0; i < LEND_BUCKETS; i++)
+		list_init(&lend->by_block[i]);
+	lend->listener = (struct block_listener){.placed = lend_block_placed,
+						 .unplaced = lend_block_placed,
+						 .dropped = lend_block_dropped};
+	block_listen(blocks, &lend->listener);
+	slabs_on_shortage(device->slabs, lend_reclaim, lend);
+	*out = lend;
+
+	return 0;
+}
+
+struct lend *lend_close(struct lend *lend)
+{
+	if (!lend)
+		return NULL;
+
+	list_remove(&lend->listener.link);
+	slabs_on_shortage(lend->device->slabs, NULL, NULL);
+	lend_give_back(lend, UINT64_MAX);
+	assert(lend->bytes == 0 && lend->loans == 0);
+	free(lend);
+
+	return NULL;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lend: what one device lends: replicas of blocks, in slabs that clients map (lent.h).
+ *
+ * A replica is a second copy of a block's bytes; the block itself stays where the policy has
+ * it. It is made for one user when a client of that user first borrows the block, and each
+ * later borrower of that user has the same memory. It is found by its block, its user and its
+ * piece: the size of the slabs that it is divided into, so that each can be mapped by itself;
+ * 0: it lies within a slab, beside other blocks of its namespace.
+ *
+ * 	MAKING ----> READY ----> gone, with its slabs: nothing holds them, and the room is wanted
+ * 	    \____________/  \__> lost to its block: that was dropped, and no one finds it any
+ * 	      it failed          more; gone after the last hold
+ *
+ * A hold (of a request that makes or lends it, of a loan) keeps a replica where it is. Slabs
+ * without a hold are idle. They are closed, least recently used first, when others want their
+ * room: of device.lend, of what one user may have, or of the device's pool.
+ *
+ * device.lend bounds the bytes of all lent slabs, which are leased from the pool for regions.
+ */
+#pragma once
+
+#include "daemon/base/tally.h"
+#include "daemon/cache/block.h"
+#include "daemon/region/lent.h"
+
+#define LEND_BUCKETS 4096
+
+enum replica_state { REPLICA_MAKING, REPLICA_READY };
+
+struct replica {
+	struct list by_block; /* in lend->by_block, while its block is in the cache */
+	struct lent *lent;
+	uint32_t cell;
+	uint32_t number; /* of its block; 0: that was dropped */
+	uint64_t piece;
+	enum replica_state state;
+	uint64_t holds; /* loans included */
+	struct list loans;
+	struct charge charge;
+	struct list waits; /* struct replica_wait, while it is made */
+};
+
+/* Waits until a replica is ready, or cannot be. */
+struct replica_wait {
+	struct list link;
+	void (*done)(struct replica_wait *wait, int status);
+};
+
+struct lend {
+	struct device *device;
+	struct blocks *blocks;
+	struct block_listener listener;
+	uint64_t budget;
+	uint64_t bytes, busy;     /* of all lent slabs, and of those that are held */
+	uint64_t replicas, loans; /* how many */
+	uint64_t last_id;
+	struct tally all; /* struct lent */
+	struct list idle; /* least recently used first */
+	struct list packed;
+	const char *fault; /* of those that the check has passed, or NULL */
+	struct list by_block[LEND_BUCKETS];
+};
+
+/* Whose block it is for, and how it is to be divided. */
+struct replica_form {
+	struct user *user;
+	uint32_t number; /* of a block in the cache */
+	uint64_t piece;  /* 0, or slabs_is_size() and a divisor of the block's bytes */
+};
+
+/* budget 0: it lends nothing. -ENOMEM. */
+int lend_open(struct lend **out, struct device *device, struct blocks *blocks, uint64_t budget);
+/* For the time after loop_run(), when there are no loans. Accepts NULL, returns NULL. */
+struct lend *lend_close(struct lend *lend);
+
+/* One that is being made, or is ready; NULL: there is none. */
+struct replica *replica_find(struct lend *lend, const struct replica_form *form);
+/* One that is to be made, with a hold: HBM_OK. HBM_NO_SPACE: all that may be lent is on loan.
+ * HBM_LIMIT: the user may have no more. `holder` is who asks. */
+int replica_new(struct replica **out, struct lend *lend, const struct replica_form *form,
+		struct holder *holder);
+/* Whether its memory is there; else done() of the wait will say so. */
+bool replica_is_open(const struct replica *replica);
+void replica_await(struct replica *replica, struct lent_wait *wait);
+CUdeviceptr replica_address(const struct replica *replica);
+uint64_t replica_bytes(const struct replica *replica);
+/* Its bytes are there. */
+void replica_made(struct replica *replica);
+/* Its bytes are not right: no request finds it any more, and it goes with its last hold. */
+void replica_lose(struct replica *replica);
+/* Registers slabs of a region as a replica that is ready, and without a hold. The slabs are
+ * the block's bytes, in order. NULL: there is no room for it, or one exists. */
+struct replica *replica_adopt(struct lend *lend, const struct replica_form *form,
+			      struct slab *const *slabs, uint32_t count);
+/* A hold more, or fewer: with its last one, one that no request finds is gone. */
+void replica_hold(struct replica *replica);
+void replica_unhold(struct replica *replica);
+
+/* Closes idle slabs until so many bytes more are on their way back to the pool, or none is
+ * left. */
+void lend_give_back(struct lend *lend, uint64_t bytes);
+/* Closes slabs that are idle. */
+void lend_evict(struct lent *lent);
+
+/* Checks the counts as slabs_check_begin(), _some() and _end() do. */
+void lend_check_begin(struct lend *lend);
+bool lend_check_some(struct lend *lend, uint32_t max);
+const char *lend_check_end(const struct lend *lend);

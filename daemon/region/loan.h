@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loan: what the clients of one session have borrowed. A loan holds a replica until it is
+ * returned, or until the session has ended and its process is gone: it may still read.
+ *
+ * An export says that a session was sent descriptors of lent slabs. It has them, as both
+ * sides count, while it has a loan there, or a reply is in preparation that names the slabs
+ * without sending them: a client keeps what it has until its BORROWs are answered. Later the
+ * export is remembered while no other session has the slabs: what a client holds of slabs
+ * that are closed is charged to the session that had them last. A session that ends takes
+ * those along that it alone has had.
+ */
+#pragma once
+
+#include "daemon/region/lend.h"
+
+#define LOAN_BUCKETS 64
+
+/* Of a session: embedded in its regions. */
+struct borrower {
+	struct payer *payer;
+	struct holder *holder;
+	struct list loans[LOAN_BUCKETS]; /* struct loan, by id */
+	struct list exports;
+	uint64_t count, bytes; /* of loans */
+	uint64_t last_id;
+	bool ended; /* it gets no more loans */
+};
+
+struct loan {
+	struct list by_borrower, by_replica;
+	struct borrower *borrower;
+	struct replica *replica; /* NULL: it is not made yet */
+	struct export *export;
+	struct charge charge;
+	uint64_t id;
+	bool marked; /* named by the request that is looked at */
+};
+
+void borrower_init(struct borrower *borrower, struct payer *payer, struct holder *holder);
+/* Whether it has no loan. */
+bool borrower_is_empty(const struct borrower *borrower);
+/* The session has ended: it gets no more loans. Those that it has stay. */
+void borrower_end(struct borrower *borrower);
+/* Its process is gone, or the daemon stops: all loans are returned. */
+void borrower_release(struct borrower *borrower);
+
+/* A loan that is charged and not made yet: HBM_OK, HBM_LIMIT, HBM_NO_SPACE (no memory). */
+int loan_new(struct loan **out, struct borrower *borrower);
+/* Returns it. Accepts NULL, returns NULL. */
+struct loan *loan_free(struct loan *loan);
+struct loan *loan_find(const struct borrower *borrower, uint64_t id);
+
+/* A reply to the session is to be of these slabs, until it is sent or given up. *named: the
+ * session has the descriptors, and keeps them until then. NULL: no memory. */
+struct export *export_begin(struct borrower *borrower, struct lent *lent, bool *named);
+void export_end(struct export *export, const struct borrower *borrower, bool named);
+/* The session has the slabs because they are, or were, its region's. False: no memory. */
+bool borrower_owns(struct borrower *borrower, struct lent *lent);
+/* The loan is made: it holds its replica, and its session has the slabs. */
+void loan_make(struct loan *loan, struct replica *replica, struct export *export);

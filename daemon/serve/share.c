@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/share.h"
+
+#include "daemon/region/loan.h"
+
+/* The slabs of all segments: how many; 0: they cannot be lent. */
+static uint32_t share_slabs(struct region *const *regions, const struct hbm_wire_range *segments,
+			    uint32_t count, struct slab *slabs[HBM_WIRE_FDS_MAX])
+{
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t more = 0;
+
+		if (region_slab(regions[i]) == region_slab(regions[0]))
+			more = region_slabs(regions[i], segments[i].offset, segments[i].bytes,
+					    &slabs[found], HBM_WIRE_FDS_MAX - found);
+		if (more == 0)
+			return 0;
+		found += more;
+	}
+
+	return found;
+}
+
+void share_block(struct session *session, struct lend *lend, uint32_t number,
+		 struct region *const *regions, const struct hbm_wire_range *segments,
+		 uint32_t count)
+{
+	struct slab *slabs[HBM_WIRE_FDS_MAX];
+	uint32_t found = share_slabs(regions, segments, count, slabs);
+	if (found == 0 || session->regions.borrower.ended)
+		return;
+
+	const struct replica_form form = {
+		.user = session->user, .number = number, .piece = region_slab(regions[0])};
+	struct replica *replica = replica_adopt(lend, &form, slabs, found);
+
+	if (replica && !borrower_owns(&session->regions.borrower, replica->lent))
+		replica_lose(replica);
+}
