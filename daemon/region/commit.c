@@ -15,6 +15,7 @@
 #include "daemon/region/claim.h"
 #include "daemon/region/mapping.h"
 #include "daemon/region/region.h"
+#include "daemon/region/share.h"
 #include "daemon/region/slab.h"
 
 struct per_pool {
@@ -29,7 +30,8 @@ struct commit {
 	struct claim claim;
 	struct per_pool *per_pools; /* [claim.count] allocated */
 	size_t per_pool_count;
-	int *fds; /* [claim.slots] */
+	int *fds;                     /* [claim.slots]; NULL: of a share */
+	struct share_source *sources; /* [claim.count], of a share */
 	size_t pending;
 	int status; /* the first refusal */
 	void (*done)(void *arg, int status);
@@ -55,12 +57,40 @@ static struct per_pool *commit_per_pool_for(struct commit *commit, const struct 
 	return per_pool;
 }
 
-static void commit_make_shares(struct commit *commit)
+static int commit_make_per_pools(struct commit *commit)
 {
+	commit->per_pools = calloc(commit->claim.count, sizeof(*commit->per_pools));
+	if (!commit->per_pools)
+		return HBM_NO_SPACE;
+
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct slot_run *run = &commit->claim.runs[i];
 		commit_per_pool_for(commit, run->region)->request.count += run->count;
 	}
+
+	return HBM_OK;
+}
+
+static int commit_make_fds(struct commit *commit)
+{
+	commit->fds = malloc(commit->claim.slots * sizeof(*commit->fds));
+	if (!commit->fds)
+		return HBM_NO_SPACE;
+
+	memset(commit->fds, 0xff, commit->claim.slots * sizeof(*commit->fds));
+
+	return HBM_OK;
+}
+
+/* Hands over what was made, or frees it. */
+static int commit_made(struct commit **out, struct commit *commit, int status)
+{
+	if (status == HBM_OK)
+		*out = commit;
+	else
+		commit_free(commit);
+
+	return status;
 }
 
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
@@ -71,25 +101,26 @@ int commit_new(struct commit **out, struct regions *regions, const struct hbm_wi
 		return HBM_NO_SPACE;
 
 	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY);
-	if (status != HBM_OK) {
-		free(commit);
-		return status;
-	}
+	if (status == HBM_OK)
+		status = commit_make_fds(commit);
+	if (status == HBM_OK)
+		status = commit_make_per_pools(commit);
 
-	commit->per_pools = calloc(commit->claim.count, sizeof(*commit->per_pools));
-	commit->fds = malloc(commit->claim.slots * sizeof(*commit->fds));
-	if (!commit->per_pools || !commit->fds) {
-		free(commit->fds);
-		commit->fds = NULL;
-		commit_free(commit);
+	return commit_made(out, commit, status);
+}
+
+int commit_new_share(struct commit **out, struct regions *regions,
+		     const struct hbm_wire_share *shares, uint32_t count)
+{
+	struct commit *commit = calloc(1, sizeof(*commit));
+	if (!commit)
 		return HBM_NO_SPACE;
-	}
 
-	memset(commit->fds, 0xff, commit->claim.slots * sizeof(*commit->fds));
-	commit_make_shares(commit);
-	*out = commit;
+	int status = share_claim(&commit->claim, &commit->sources, regions, shares, count);
+	if (status == HBM_OK)
+		status = commit_make_per_pools(commit);
 
-	return HBM_OK;
+	return commit_made(out, commit, status);
 }
 
 uint64_t commit_slabs(const struct commit *commit)
@@ -105,7 +136,10 @@ uint64_t commit_bytes_for(uint64_t slabs, uint64_t ranges)
 
 uint64_t commit_bytes(const struct commit *commit)
 {
-	return commit_bytes_for(commit->claim.slots, commit->claim.count);
+	size_t count = commit->claim.count;
+
+	return commit->sources ? commit_bytes_for(0, count) + count * sizeof(*commit->sources)
+			       : commit_bytes_for(commit->claim.slots, count);
 }
 
 static void commit_refuse(struct commit *commit, int status)
@@ -121,23 +155,14 @@ static void commit_finish(struct commit *commit)
 	commit->done(commit->arg, commit->status);
 }
 
-/* Unrefs the slabs of a failed commit. A slot whose slab the device refuses to unmap is
- * lost. */
+/* Unrefs the slabs of a failed commit. */
 static void commit_empty_slots(struct commit *commit)
 {
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct slot_run *run = &commit->claim.runs[i];
 		for (uint64_t k = 0; k < run->count; k++) {
-			struct slot *slot = &run->region->slots[run->first + k];
-			struct slab *slab = slot->slab;
-			if (!slab)
-				continue;
-
-			slot_set_slab(run->region, run->first + k, NULL);
-			if (slab->stuck)
-				slot->claim = &claim_stuck;
-
-			slab_unref(slab, false);
+			if (run->region->slots[run->first + k].slab)
+				slot_empty(run->region, run->first + k, false);
 		}
 	}
 }
@@ -232,7 +257,7 @@ static void commit_place_slabs(struct per_pool *per_pool)
 			struct slab *slab = container_of(node, struct slab, link);
 			slab->exported = true; /* or about to be: the client may receive its fd */
 			slab->part.holder = per_pool->request.holder;
-			slot_set_slab(run->region, run->first + k, slab);
+			slot_fill(run->region, run->first + k, slab);
 		}
 	}
 }
@@ -240,10 +265,14 @@ static void commit_place_slabs(struct per_pool *per_pool)
 static void commit_start_mapping(struct commit *commit)
 {
 	commit->pending = 1;
+	if (commit->sources)
+		share_fill(&commit->claim, commit->sources);
+
 	for (size_t i = 0; i < commit->per_pool_count; i++) {
 		struct per_pool *per_pool = &commit->per_pools[i];
 
-		commit_place_slabs(per_pool);
+		if (!commit->sources)
+			commit_place_slabs(per_pool);
 		per_pool->mapping = (struct mapping){
 			.device = per_pool->device,
 			.slab = per_pool->request.bytes,
@@ -298,6 +327,11 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 {
 	commit->done = done;
 	commit->arg = arg;
+	if (commit->sources) {
+		commit_start_mapping(commit);
+		return;
+	}
+
 	commit->pending = 1;
 	for (size_t i = 0; i < commit->per_pool_count; i++) {
 		struct per_pool *per_pool = &commit->per_pools[i];
@@ -352,6 +386,7 @@ struct commit *commit_free(struct commit *commit)
 			close(commit->fds[i]);
 
 	free(commit->fds);
+	free(commit->sources);
 	free(commit->per_pools);
 	claim_drop(&commit->claim);
 	free(commit);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * commit: backs slots of regions with slabs, all or none, also across regions, slab sizes
- * and devices.
+ * and devices: with new ones, or with those of other slots (share.h).
  *
  * 	claim the slots -> allocate slabs in each pool -> map and export on each control worker -> committed
  * 	                        \-> free                      \-> unmap what was mapped -> free
+ *
+ * With slabs of other slots nothing is allocated, and nothing exported.
  *
  * Between making and starting a commit the caller allocates all that its reply needs:
  * once started, only the devices and the pools can make it fail, and once done()
@@ -19,6 +21,10 @@ struct commit;
 /* Validates and claims: HBM_OK, or a refusal (claim.h) that changes nothing. */
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count);
+/* Backs the targets of shares with the slabs of their sources. To be started before anything
+ * changes; has no fds. */
+int commit_new_share(struct commit **out, struct regions *regions,
+		     const struct hbm_wire_share *shares, uint32_t count);
 uint64_t commit_slabs(const struct commit *commit); /* the number of slabs it needs */
 /* The memory that a commit of so many takes. */
 uint64_t commit_bytes_for(uint64_t slabs, uint64_t ranges);

@@ -108,6 +108,7 @@ static struct region *create_new(struct regions *regions, struct device *device,
 	}
 
 	region->regions = regions;
+	region->leased = &regions->leased;
 	region->device = device;
 	region->address_space = address_space;
 	region->slab = slab;

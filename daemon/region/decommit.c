@@ -26,19 +26,10 @@ struct decommit {
 
 static void decommit_empty_run(const struct slot_run *run)
 {
-	struct region *region = run->region;
-	for (uint64_t k = 0; k < run->count; k++) {
-		struct slot *slot = &region->slots[run->first + k];
-		struct slab *slab = slot->slab;
+	for (uint64_t k = 0; k < run->count; k++)
+		slot_empty(run->region, run->first + k, false);
 
-		slot_set_slab(region, run->first + k, NULL);
-		if (slab->stuck)
-			slot->claim = &claim_stuck;
-
-		slab_unref(slab, false);
-	}
-
-	region->committed -= run->count * region->slab;
+	run->region->committed -= run->count * run->region->slab;
 }
 
 static void decommit_finish(struct decommit *decommit)

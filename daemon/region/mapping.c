@@ -91,7 +91,7 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct slot_
 {
 	const struct region *region = run->region;
 	mapping->call = "cuMemExportToShareableHandle";
-	for (uint64_t i = 0; i < run->count; i++) {
+	for (uint64_t i = 0; mapping->fds && i < run->count; i++) {
 		CUresult r = region->device->driver->cuMemExportToShareableHandle(
 			&mapping->fds[run->at + i], region->slots[run->first + i].slab->handle,
 			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
@@ -107,7 +107,7 @@ static CUresult mapping_export_slots(struct mapping *mapping, const struct slot_
 
 static void mapping_close_fds(struct mapping *mapping, const struct slot_run *run)
 {
-	for (uint64_t i = 0; i < run->count; i++) {
+	for (uint64_t i = 0; mapping->fds && i < run->count; i++) {
 		int *fd = &mapping->fds[run->at + i];
 		if (*fd >= 0)
 			close(*fd);

@@ -135,9 +135,30 @@ uint64_t regions_reserved(const struct regions *regions)
 
 uint64_t regions_committed(const struct regions *regions)
 {
+	return regions->leased;
+}
+
+static uint64_t region_backed(const struct region *region)
+{
+	uint64_t slots = 0;
+
+	for (uint64_t i = 0; i * SLOT_BITS < region->slot_count; i++)
+		slots += (uint64_t)__builtin_popcountll(region->backed[i]);
+
+	return slots * region->slab;
+}
+
+uint64_t regions_backed(const struct regions *regions, const struct device *device)
+{
 	uint64_t bytes = 0;
-	list_for_each (node, &regions->all)
-		bytes += container_of(node, struct region, link)->committed;
+
+	list_for_each (node, &regions->all) {
+		const struct region *region = container_of(node, struct region, link);
+
+		if (region->device == device && !region_is_guest(region))
+			bytes += region_backed(region);
+	}
+
 	return bytes;
 }
 
@@ -164,12 +185,23 @@ uint32_t regions_records(const struct regions *regions, uint32_t from,
 			.address_space = region->address_space,
 			.slab = region->slab,
 			.committed = region->committed,
+			.shared = region->shared,
 		};
 		snprintf(record->guest, sizeof(record->guest), "%s",
 			 guest_kind_name(region->guest.kind));
 	}
 
 	return count;
+}
+
+bool region_is_read_only(const struct region *region, uint64_t offset, uint64_t bytes)
+{
+	bool read_only = false;
+
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++)
+		read_only |= region->slots[i].read_only;
+
+	return read_only;
 }
 
 /* ---- Use ---- */
@@ -243,10 +275,7 @@ static void region_close_run(struct job *job)
 static void region_free_slabs(struct region *region)
 {
 	for (uint64_t i = 0; (i = slot_next_backed(region, i)) < region->slot_count; i++) {
-		struct slab *slab = region->slots[i].slab;
-
-		slot_set_slab(region, i, NULL);
-		slab_unref(slab, region->quarantined);
+		slot_empty(region, i, region->quarantined);
 	}
 
 	region->committed = 0;

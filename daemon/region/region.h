@@ -47,6 +47,7 @@ struct regions {
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
+	uint64_t leased;                   /* bytes of their slabs, each once */
 	bool ended;                        /* the session is dead */
 	bool released;                     /* its slabs need no quarantine */
 	/* after the last region was freed and nothing is held any more; may free this */
@@ -65,6 +66,8 @@ struct device *regions_device(const struct regions *regions);
  * HBM_OK, HBM_NOT_FOUND, HBM_INVALID. */
 int region_address(const struct region *region, uint64_t offset, uint64_t bytes,
 		   CUdeviceptr *address);
+/* Whether it has a part that nothing may be loaded into. */
+bool region_is_read_only(const struct region *region, uint64_t offset, uint64_t bytes);
 /* Starts a use of such a range; region_unuse ends it. A decommit waits for the uses of
  * its own slabs only. */
 void region_use(struct region *region, uint64_t offset, uint64_t bytes);
@@ -103,7 +106,9 @@ uint32_t region_id(const struct region *region);
 uint64_t region_address_space(const struct region *region);
 uint64_t region_slab(const struct region *region);
 uint64_t regions_reserved(const struct regions *regions);  /* their address space, bytes */
-uint64_t regions_committed(const struct regions *regions); /* bytes of all its regions */
+uint64_t regions_committed(const struct regions *regions); /* bytes, each slab once */
+/* Bytes of the slots of a device that have a slab, each slot once: counted again. */
+uint64_t regions_backed(const struct regions *regions, const struct device *device);
 /* Fills in at most `room` records, from the region of id `from` on, or the next that there
  * is. Returns how many; *next is the id of the first that had no room, or 0. */
 uint32_t regions_records(const struct regions *regions, uint32_t from,

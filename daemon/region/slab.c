@@ -233,6 +233,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	slabs->ahead = default_slab * 2 > AHEAD ? default_slab * 2 : AHEAD;
 	slabs->books.budget = slabs->books.uncreated = budget;
 	tally_init(&slabs->ready);
+	tally_init(&slabs->placed);
 	tally_init(&slabs->lost);
 	list_init(&slabs->requests);
 	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
@@ -318,10 +319,29 @@ uint64_t slabs_default(const struct slabs *slabs)
 	return slabs->default_slab;
 }
 
+void slab_place(struct slab *slab)
+{
+	struct slabs *slabs = slab->slabs;
+
+	assert(slab->refs == 1 && !slab->placed && slabs->unplaced >= slab->bytes);
+	slab->placed = true;
+	slabs->unplaced -= slab->bytes;
+	tally_push(&slabs->placed, &slab->link, &slab->mark);
+}
+
+/* Whether the check has passed it, and so counts its references. */
+static bool slab_is_counted(const struct slab *slab)
+{
+	return slab->placed && slab->mark == slab->slabs->placed.round;
+}
+
 struct slab *slab_ref(struct slab *slab)
 {
-	assert(slab->refs > slab->quarantined);
+	assert(slab->refs > slab->quarantined && slab->refs < UINT32_MAX);
 	slab->refs++;
+	if (slab_is_counted(slab))
+		slab->slabs->references += slab->bytes;
+
 	return slab;
 }
 
@@ -360,6 +380,12 @@ static void slab_leave_region(struct slab *slab, bool quarantined)
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
 
+	if (slab->placed)
+		tally_remove(&slabs->placed, &slab->link, slab->mark, slab->bytes);
+	else
+		slabs->unplaced -= slab->bytes;
+	slab->placed = false;
+
 	if (slab->stuck)
 		slab_keep_stuck(slabs, slab);
 	else if (slab->exported)
@@ -376,6 +402,8 @@ void slab_unref(struct slab *slab, bool quarantined)
 
 	assert(slab->refs > 0 && (!quarantined || slab->quarantined > 0));
 	slab->refs--;
+	if (slab_is_counted(slab))
+		slab->slabs->references -= slab->bytes;
 	slab->quarantined -= quarantined;
 	if (slab->refs == 0)
 		slab_leave_region(slab, was_quarantined);

@@ -4,8 +4,9 @@
  * MiB << k. The pool has a budget in bytes (slab_books.h).
  *
  * A slab is reference-counted: each slot of a region that maps it has one reference, so
- * that regions can share a slab (a fork, a shared prefix). It is charged once, and
- * quarantined once all of its references are.
+ * that slots can share a slab (a fork, a shared prefix). It is charged once, and
+ * quarantined once all of its references are. What the device refuses to unmap for one of
+ * them is stuck for all: none of its slots is used again once it is decommitted.
  *
  * A slab that was ever exported is never reused: an fd is a capability that cannot be
  * revoked, so the handle is released and a new one created. The driver clears the memory.
@@ -32,14 +33,16 @@ struct slabs;
 #define SLAB_BYTES_MAX (1ull << 30)
 
 struct slab {
-	struct list link; /* among the pool's ready or lost ones, or with its owner */
+	struct list link; /* among the pool's ready, placed or lost ones, or with its request */
 	uint32_t mark;    /* there */
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
 	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
-	bool exported;
-	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon */
-	bool stuck;
+	uintptr_t owners;           /* slot.c's */
+	bool exported, placed;
+	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
+	 * Of a shared one the loop and the control worker may have to do with different slots. */
+	_Atomic bool stuck;
 	CUresult result; /* the pool's, as are the following */
 	struct job job;
 	struct slabs *slabs;
@@ -70,6 +73,8 @@ void slabs_check_begin(struct slabs *slabs);
 bool slabs_check_some(struct slabs *slabs, uint32_t max); /* over at most so many */
 const char *slabs_check_end(const struct slabs *slabs);
 const char *slabs_check(struct slabs *slabs); /* the same at once */
+/* At that end: the bytes of all references to placed slabs: those of the slots that have one. */
+uint64_t slabs_check_references(const struct slabs *slabs);
 
 /* All slabs that one commit needs of one device: charged to the budget at once, created
  * on the control worker where none is ready. done() is called once, on the loop thread,
@@ -100,6 +105,8 @@ struct slab_request {
 };
 int slabs_request(struct slabs *slabs, struct slab_request *request);
 
+/* A slab that was requested backs a slot from now on. */
+void slab_place(struct slab *slab);
 /* Adds a reference to a leased slab. */
 struct slab *slab_ref(struct slab *slab);
 /* Quarantines a reference: its holder may still write to the slab. The slab is

@@ -8,6 +8,8 @@
 void slabs_check_begin(struct slabs *slabs)
 {
 	tally_begin(&slabs->ready);
+	tally_begin(&slabs->placed);
+	slabs->references = 0;
 	tally_begin(&slabs->lost);
 	held_check_begin(&slabs->held);
 }
@@ -24,13 +26,27 @@ static uint32_t slab_check_pass(struct tally *tally, uint32_t max)
 	return max;
 }
 
+/* The same for those that back slots, whose references are counted, too. */
+static uint32_t slab_check_pass_placed(struct slabs *slabs, uint32_t max)
+{
+	for (; max > 0 && !tally_is_over(&slabs->placed); max--) {
+		struct slab *slab = container_of(slabs->placed.next, struct slab, link);
+
+		slabs->references += slab->refs * slab->bytes;
+		tally_pass(&slabs->placed, &slab->mark, slab->bytes);
+	}
+
+	return max;
+}
+
 bool slabs_check_some(struct slabs *slabs, uint32_t max)
 {
 	max = slab_check_pass(&slabs->ready, max);
+	max = slab_check_pass_placed(slabs, max);
 	max = slab_check_pass(&slabs->lost, max);
 
 	return held_check_some(&slabs->held, max) || !tally_is_over(&slabs->ready) ||
-	       !tally_is_over(&slabs->lost);
+	       !tally_is_over(&slabs->placed) || !tally_is_over(&slabs->lost);
 }
 
 const char *slabs_check_end(const struct slabs *slabs)
@@ -49,8 +65,16 @@ const char *slabs_check_end(const struct slabs *slabs)
 		return "the ready slabs do not add up";
 	if (slabs->lost.sum > books->quarantined)
 		return "more bytes are lost than quarantined";
+	if (slabs->placed.sum + slabs->lost.sum + slabs->unplaced !=
+	    books->leased + books->quarantined)
+		return "the slabs of regions do not add up";
 
 	return held_check_end(&slabs->held);
+}
+
+uint64_t slabs_check_references(const struct slabs *slabs)
+{
+	return slabs->references;
 }
 
 const char *slabs_check(struct slabs *slabs)

@@ -27,6 +27,7 @@ static void slab_request_fail(struct slabs *slabs, struct slab_request *request,
 	for (struct list *node; (node = list_pop_front(&request->taken));) {
 		struct slab *slab = container_of(node, struct slab, link);
 		slabs->books.leased -= slab->bytes;
+		slabs->unplaced -= slab->bytes;
 		slab->refs = 0;
 		slab_push_ready(slabs, slab);
 	}
@@ -131,6 +132,7 @@ static void slab_request_done(struct job *job)
 
 	uint64_t bytes = request->missing * request->bytes;
 	slabs->books.leased -= bytes;
+	slabs->unplaced -= bytes;
 	slabs->books.uncreated += bytes;
 	if (!slab_request_retries(slabs, request))
 		slab_request_fail(
@@ -156,6 +158,7 @@ static void slab_request_take_ready(struct slabs *slabs, struct slab_request *re
 		slab->refs = 1;
 		list_push_back(&request->taken, node);
 		slabs->books.leased += slab->bytes;
+		slabs->unplaced += slab->bytes;
 		slabs->requested -= slab->bytes;
 		request->missing--;
 	}
@@ -167,6 +170,7 @@ static void slab_request_create_missing(struct slabs *slabs, struct slab_request
 
 	slabs->books.uncreated -= bytes;
 	slabs->books.leased += bytes;
+	slabs->unplaced += bytes;
 	request->job.run = slab_request_run;
 	request->job.done = slab_request_done;
 	worker_post(slabs->device->control, &request->job);

@@ -3,7 +3,7 @@
  * slot: the inside of a region, shared by the operations on it: region.c, create.c,
  * claim.c, mapping.c, commit.c, decommit.c.
  *
- * A slot of a region can be backed by one slab:
+ * A slot of a region can be backed by one slab, which other slots may have, too:
  *
  * 	slab  claim
  * 	 -     -	empty
@@ -30,7 +30,8 @@ struct slab;
 struct slot {
 	struct slab *slab;
 	const struct claim *claim;
-	uint64_t users; /* by transfers */
+	uint32_t users; /* by transfers */
+	bool read_only; /* nothing is loaded into it */
 };
 
 /* Consecutive slots of one region. */
@@ -47,7 +48,7 @@ struct mapping {
 	const struct slot_run *runs;
 	size_t run_count;
 	/* map: one for each slot of the operation, -1 before and where nothing was
-	 * exported */
+	 * exported; NULL: nothing is to be */
 	int *fds;
 	void (*done)(struct mapping *mapping); /* loop thread */
 	/* the outcome */
@@ -66,6 +67,8 @@ struct region {
 	struct device *device;
 	uint32_t id;
 	uint64_t address_space, slab, committed;
+	uint64_t shared;  /* bytes of slots whose slab has other references */
+	uint64_t *leased; /* of its session's regions */
 	struct charge count_charge, address_charge;
 	CUdeviceptr address;
 	struct slot *slots;
@@ -93,14 +96,13 @@ void region_discard(struct region *region);
 
 #define SLOT_BITS 64 /* in a word of region->backed */
 
-/* A slot gets a slab, or loses it (NULL). */
-static inline void slot_set_slab(struct region *region, uint64_t i, struct slab *slab)
-{
-	uint64_t bit = UINT64_C(1) << i % SLOT_BITS, *word = &region->backed[i / SLOT_BITS];
-
-	region->slots[i].slab = slab;
-	*word = slab ? *word | bit : *word & ~bit;
-}
+/* An empty slot gets a slab that was requested, with its reference, or a reference to one
+ * that other slots have. */
+void slot_fill(struct region *region, uint64_t i, struct slab *slab);
+void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only);
+/* A slot whose slab is no longer mapped there loses it and its reference. One whose slab
+ * could not be unmapped is stuck. */
+void slot_empty(struct region *region, uint64_t i, bool quarantined);
 
 /* The first slot from that one on that has a slab; region->slot_count: none. A region may
  * have half a million of slots, in memory that is not there before they are looked at. */

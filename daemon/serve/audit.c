@@ -8,6 +8,7 @@
 #include "daemon/region/lend.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/serve/server.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -110,7 +111,21 @@ static void audit_tier(const struct audit *audit, const struct tier *tier,
 			      (unsigned long long)audit->recount->orphans);
 }
 
-static void audit_slabs(const struct device *device, struct hbm_wire_account *account)
+/* The bytes of all slots that a device's slabs back, found in the regions themselves. */
+static uint64_t audit_backed(const struct hbmd *hbmd, const struct device *device)
+{
+	uint64_t bytes = 0;
+
+	if (hbmd->server)
+		list_for_each (node, server_sessions(hbmd->server))
+			bytes += regions_backed(&container_of(node, struct session, link)->regions,
+						device);
+
+	return bytes;
+}
+
+static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
+			struct hbm_wire_account *account)
 {
 	struct slabs_books books = slabs_books(device->slabs);
 
@@ -126,6 +141,8 @@ static void audit_slabs(const struct device *device, struct hbm_wire_account *ac
 		     account->free + account->placed + account->moving + account->quarantined +
 			     account->held,
 		     account->capacity);
+	audit_expect(account, "references to slabs", slabs_check_references(device->slabs),
+		     audit_backed(hbmd, device));
 	const char *fault = slabs_check_end(device->slabs);
 	if (!fault && device->lend)
 		fault = lend_check_end(device->lend);
@@ -229,7 +246,7 @@ uint32_t audit_accounts(const struct audit *audit, struct hbm_wire_account *acco
 
 	memset(accounts, 0, room * sizeof(*accounts));
 	for (uint32_t i = 0; i < hbmd->devices->count && count < room; i++)
-		audit_slabs(&hbmd->devices->list[i], &accounts[count++]);
+		audit_slabs(hbmd, &hbmd->devices->list[i], &accounts[count++]);
 	for (uint32_t i = 1; i <= cache->tier_count + 1 && count < room; i++) {
 		const struct tier *tier =
 			i <= cache->tier_count ? &cache->tiers[i] : cache->staging;

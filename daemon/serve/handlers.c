@@ -10,6 +10,7 @@
 #include "daemon/serve/serve_lend.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
+#include "daemon/serve/serve_share.h"
 
 const struct server_handlers handlers = {
 	.requests =
@@ -39,6 +40,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_MOVE] = serve_keys,
 			[HBM_WIRE_BORROW] = serve_borrow,
 			[HBM_WIRE_RETURN] = serve_return,
+			[HBM_WIRE_SHARE] = serve_share,
 		},
 	.cancelled = serve_blocks_cancelled,
 	.session_gone = serve_session_gone,

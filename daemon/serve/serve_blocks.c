@@ -71,6 +71,10 @@ static int serve_blocks_use_segment(struct batch *batch, uint32_t i, const struc
 				  (unsigned long long)segment->offset, segment->region,
 				  status == HBM_INVALID ? "outside it" : "not committed");
 
+	if (batch->opcode == HBM_WIRE_LOAD &&
+	    region_is_read_only(region, segment->offset, segment->bytes))
+		return reason_set(why, HBM_DENIED, "segment %u: read-only", i);
+
 	if (batch->device && batch->device != region_device(region))
 		return reason_set(why, HBM_INVALID,
 				  "segment %u: on another device than those before", i);

@@ -102,6 +102,30 @@ static int validate_check_ranges(const void *message, struct refusal *why)
 	return status;
 }
 
+static int validate_share_flags(uint32_t i, uint32_t flags, struct refusal *why)
+{
+	uint32_t unknown = flags & ~HBM_WIRE_READ_ONLY;
+
+	return unknown == 0 ? HBM_OK
+			    : validate_refuse(why, HBM_UNSUPPORTED,
+					      "shares[%u].flags is %u, unknown are %#x", i, flags,
+					      unknown);
+}
+
+static int validate_check_shares(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_shares *shares = message;
+	int status = HBM_OK;
+
+	for (uint32_t i = 0; status == HBM_OK && i < shares->count; i++) {
+		status = validate_zero_of("shares", i, shares->shares[i].zero, why);
+		if (status == HBM_OK)
+			status = validate_share_flags(i, shares->shares[i].flags, why);
+	}
+
+	return status;
+}
+
 static int validate_check_namespace(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_namespace_spec *spec =
@@ -391,6 +415,10 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_SESSION_END .check = NULL
 #define FORM_REGION_IMPORT .check = validate_check_import
 #define FORM_MOVE KEYS
+#define FORM_SHARE                                                                                 \
+	.count_at = offsetof(struct hbm_wire_shares, count),                                       \
+	.record = sizeof(struct hbm_wire_share),                                                   \
+	.zero_at = offsetof(struct hbm_wire_shares, zero), .check = validate_check_shares
 
 #define FORM_BORROW                                                                                \
 	.count_at = offsetof(struct hbm_wire_borrow, count),                                       \

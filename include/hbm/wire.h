@@ -177,6 +177,26 @@ struct hbm_wire_ranges {
 };
 static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 
+/* A read-only target: the client maps it so, and the daemon loads nothing into it. */
+#define HBM_WIRE_READ_ONLY 1u
+
+/* Backs a range of empty slots, the target, with the slabs of another, the source. Both are
+ * in regions of the session, of one device and one slab size, or in one region. */
+struct hbm_wire_share {
+	uint32_t source, target; /* regions */
+	uint64_t source_offset, target_offset, bytes;
+	uint32_t flags, zero; /* HBM_WIRE_READ_ONLY or 0 */
+};
+static_assert(sizeof(struct hbm_wire_share) == 40, "wire layout");
+
+/* SHARE. No descriptor comes with the reply: the client maps the slabs that it has already. */
+struct hbm_wire_shares {
+	struct hbm_wire_header header;
+	uint32_t count, zero;
+	struct hbm_wire_share shares[];
+};
+static_assert(sizeof(struct hbm_wire_shares) == 32, "wire layout");
+
 /* ---- Namespaces ---- */
 
 /* Namespaces whose specs differ in any field share no block. */

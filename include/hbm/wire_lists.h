@@ -59,7 +59,8 @@
 	X(REGION_IMPORT, 22, hbm_wire_region_import, hbm_wire_region_create_reply)                 \
 	X(MOVE, 23, hbm_wire_keys, hbm_wire_results)                                               \
 	X(BORROW, 24, hbm_wire_borrow, hbm_wire_borrowed)                                          \
-	X(RETURN, 25, hbm_wire_return, hbm_wire_header)
+	X(RETURN, 25, hbm_wire_return, hbm_wire_header)                                            \
+	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -250,7 +250,9 @@
 	X(R, uint64_t, committed, , BYTES, 2, GAUGE, "COMMITTED",                                  \
 	  "", "Device memory committed in it.")                                                    \
 	X(R, char, guest, [8], TEXT, 1, FACT, "GUEST", "",                                         \
-	  "How its client lends its own memory, fd or ipc; empty: the daemon's.")
+	  "How its client lends its own memory, fd or ipc; empty: the daemon's.")                 \
+	X(R, uint64_t, shared, , BYTES, 2, GAUGE, "SHARED",                                        \
+	  "", "Of what is committed, slabs that other slots have too.")
 
 /* A namespace. */
 #define HBM_RECORD_NAMESPACE(X, R)                                                                 \

@@ -137,6 +137,25 @@ static size_t make_ranges(struct play *play, struct client *client)
 	return sizeof(*m) + m->count * sizeof(m->ranges[0]);
 }
 
+static size_t make_shares(struct play *play, struct client *client)
+{
+	struct hbm_wire_shares *m = (void *)play->message;
+	m->count = 1 + below(play, 3);
+	for (uint32_t i = 0; i < m->count; i++) {
+		struct known source = *any(play, client->regions),
+			     target = below(play, 2) ? source : *any(play, client->regions);
+		m->shares[i] = (struct hbm_wire_share){
+			.source = source.number,
+			.target = target.number,
+			.source_offset = below(play, 4) * source.bytes,
+			.target_offset = below(play, 4) * target.bytes,
+			.bytes = (1 + below(play, 2)) * source.bytes,
+			.flags = below(play, 4) == 0 ? HBM_WIRE_READ_ONLY : 0,
+		};
+	}
+	return sizeof(*m) + m->count * sizeof(m->shares[0]);
+}
+
 static size_t make_open(struct play *play)
 {
 	struct hbm_wire_namespace_open *m = (void *)play->message;
@@ -241,6 +260,8 @@ static size_t make_body(struct play *play, struct client *client, uint16_t opcod
 	case HBM_WIRE_COMMIT:
 	case HBM_WIRE_DECOMMIT:
 		return make_ranges(play, client);
+	case HBM_WIRE_SHARE:
+		return make_shares(play, client);
 	case HBM_WIRE_NAMESPACE_OPEN:
 		return make_open(play);
 	case HBM_WIRE_NAMESPACE_CLOSE:

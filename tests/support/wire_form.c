@@ -65,6 +65,10 @@
 	{                                                                                          \
 		"handle", WIRE_NUMBER, 8, value, 0, high, HBM_INVALID, "handle has byte "          \
 	}
+#define SHARE_OF(name)                                                                             \
+	ANY(name ".source", 4), ANY(name ".target", 4), ANY(name ".source_offset", 8),             \
+		ANY(name ".target_offset", 8), ANY(name ".bytes", 8),                              \
+		FLAGS(name ".flags", 4, HBM_WIRE_READ_ONLY), ZERO(name ".zero", 4)
 #define RANGES COUNT("count", 2), ZERO("zero", 4), RANGE("ranges[0]"), RANGE("ranges[1]")
 #define KEYS(flags)                                                                                \
 	ANY("ns", 4), COUNT("count", 2), ZERO("device", 4), FLAGS("flags", 4, flags),              \
@@ -78,6 +82,7 @@
 		RANGE("segments[1]"), RANGE("segments[2]")
 
 #define RANGES_BYTES (sizeof(struct hbm_wire_ranges) + 2 * sizeof(struct hbm_wire_range))
+#define SHARES_BYTES (sizeof(struct hbm_wire_shares) + 2 * sizeof(struct hbm_wire_share))
 #define KEYS_BYTES (sizeof(struct hbm_wire_keys) + 2 * sizeof(struct hbm_wire_key))
 #define BLOCKS_BYTES                                                                               \
 	(sizeof(struct hbm_wire_blocks) + 2 * sizeof(struct hbm_wire_block) +                      \
@@ -153,6 +158,9 @@ const struct wire_form wire_forms[] = {
 	{HBM_WIRE_RETURN,
 	 sizeof(struct hbm_wire_return) + 2 * sizeof(uint64_t),
 	 {COUNT("count", 2), ZERO("zero", 4), ANY("loans[0]", 8), ANY("loans[1]", 8)}},
+	{HBM_WIRE_SHARE,
+	 SHARES_BYTES,
+	 {COUNT("count", 2), ZERO("zero", 4), SHARE_OF("shares[0]"), SHARE_OF("shares[1]")}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
 	{HBM_WIRE_STORE,
 	 BLOCKS_BYTES,

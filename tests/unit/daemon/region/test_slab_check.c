@@ -16,7 +16,7 @@
 /* A pool with one slab in each state, as far as the counts show it. */
 struct fixture {
 	struct slabs slabs;
-	struct slab ready[2], making, lost[2];
+	struct slab ready[2], making, placed[2], lost[2];
 	struct held_part part;
 };
 
@@ -34,10 +34,13 @@ static struct slabs *counted(struct fixture *fixture)
 				.held = 1},
 		.ready = {{.bytes = 64}, {.bytes = 32}},
 		.making.bytes = 16,
+		.placed = {{.bytes = 128, .refs = 1}, {.bytes = 256, .refs = 3}},
+		.slabs.unplaced = 512 + 256 - 128 - 256,
 		.lost = {{.bytes = 8}, {.bytes = 4}},
 	};
 	slabs->making = &fixture->making;
 	tally_init(&slabs->ready);
+	tally_init(&slabs->placed);
 	tally_init(&slabs->lost);
 	tally_init(&slabs->held.parts);
 	slabs->held.bytes = 1;
@@ -45,6 +48,7 @@ static struct slabs *counted(struct fixture *fixture)
 	tally_push(&slabs->held.parts, &fixture->part.link, &fixture->part.mark);
 	for (size_t i = 0; i < 2; i++) {
 		tally_push(&slabs->ready, &fixture->ready[i].link, &fixture->ready[i].mark);
+		tally_push(&slabs->placed, &fixture->placed[i].link, &fixture->placed[i].mark);
 		tally_push(&slabs->lost, &fixture->lost[i].link, &fixture->lost[i].mark);
 	}
 	assert_null(slabs_check(slabs));
@@ -120,6 +124,7 @@ static void test_the_lost_slabs(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		counted(&fixture);
 		fixture.lost[i].bytes += 256;
+		fixture.slabs.unplaced -= 256;
 		assert_null(slabs_check(&fixture.slabs));
 		fixture.lost[i].bytes++;
 		assert_string_equal(slabs_check(&fixture.slabs),
@@ -127,12 +132,34 @@ static void test_the_lost_slabs(void **state)
 	}
 }
 
+/* Each slab of a region once, however many slots it backs. */
+static void test_the_placed_slabs(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	struct slabs *slabs = counted(&fixture);
+
+	assert_int_equal(slabs_check_references(slabs), 128 + 3 * 256);
+	fixture.placed[0].refs = 2;
+	assert_null(slabs_check(slabs));
+	assert_int_equal(slabs_check_references(slabs), 2 * 128 + 3 * 256);
+
+	uint64_t *counts[] = {&fixture.placed[0].bytes, &fixture.placed[1].bytes,
+			      &fixture.slabs.unplaced};
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		++*counts[i];
+		assert_string_equal(slabs_check(slabs), "the slabs of regions do not add up");
+		*counts[i] -= 2;
+		assert_string_equal(slabs_check(slabs), "the slabs of regions do not add up");
+		++*counts[i];
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_the_sum),
-		cmocka_unit_test(test_the_ready_slabs),
-		cmocka_unit_test(test_the_held_slabs),
+		cmocka_unit_test(test_the_sum),        cmocka_unit_test(test_the_ready_slabs),
+		cmocka_unit_test(test_the_held_slabs), cmocka_unit_test(test_the_placed_slabs),
 		cmocka_unit_test(test_the_lost_slabs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,8 @@ static size_t fixed_bytes(unsigned opcode)
 		return sizeof(struct hbm_wire_ranges);
 	if (opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD)
 		return sizeof(struct hbm_wire_blocks);
+	if (opcode == HBM_WIRE_SHARE)
+		return sizeof(struct hbm_wire_shares);
 	if (opcode >= HBM_WIRE_LOOKUP && opcode <= HBM_WIRE_REMOVE)
 		return sizeof(struct hbm_wire_keys);
 

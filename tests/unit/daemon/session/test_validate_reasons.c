@@ -61,10 +61,13 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_MOVE] = "MOVE",
 		[HBM_WIRE_BORROW] = "BORROW",
 		[HBM_WIRE_RETURN] = "RETURN",
+		[HBM_WIRE_SHARE] = "SHARE",
 	};
 
-	for (unsigned opcode = 1; opcode < HBM_WIRE_OPCODES; opcode++)
-		assert_string_equal(validate_opcode_name(opcode), names[opcode]);
+#define SAME_NAME(opcode, value, request, reply)                                                   \
+	assert_non_null(names[value]);                                                             \
+	assert_string_equal(validate_opcode_name(value), names[value]);
+	HBM_OPCODE_LIST(SAME_NAME)
 }
 
 static void test_reasons_of_a_header(void **state)
@@ -87,8 +90,30 @@ static void test_reasons_of_a_header(void **state)
 	ping.status = 0;
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
-	ping.opcode = 26;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 26, expected 1 to 25");
+	ping.opcode = 27;
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 27, expected 1 to 26");
+}
+
+static void test_reasons_of_shares(void **state)
+{
+	(void)state;
+	struct {
+		struct hbm_wire_shares head;
+		struct hbm_wire_share shares[2];
+	} message = {.head = {.header = HEADER(SHARE, sizeof(message)), .count = 2}};
+
+	message.shares[1].flags = HBM_WIRE_READ_ONLY;
+	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_OK);
+	message.shares[1].flags = 6;
+	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_UNSUPPORTED);
+	assert_string_equal(why.reason, "shares[1].flags is 6, unknown are 0x6");
+	message.shares[0].zero = 3;
+	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_INVALID);
+	assert_string_equal(why.reason, "shares[0].zero is 3, expected 0");
+	message.shares[0].zero = 0;
+	message.head.count = 3;
+	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_INVALID);
+	assert_string_equal(why.reason, "size is 112, expected 152, as count is 3");
 }
 
 static void test_reasons_of_a_size(void **state)
@@ -247,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_opcode_has_its_name),
 		cmocka_unit_test(test_reasons_of_a_header),
+		cmocka_unit_test(test_reasons_of_shares),
 		cmocka_unit_test(test_reasons_of_a_size),
 		cmocka_unit_test(test_reasons_of_a_greeting),
 		cmocka_unit_test(test_reasons_of_keys),

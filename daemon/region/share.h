@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * share: the slots that a SHARE backs, each with the slab of another slot of the session. A
+ * slab gets a reference for each; none is allocated, charged or exported again. Only the
+ * targets are claimed: their references keep the slabs, whatever becomes of the sources.
+ */
+#pragma once
+
+#include "daemon/region/claim.h"
+
+struct share_source {
+	struct region *region;
+	uint64_t first; /* slot; as many follow as the claim's run has */
+	bool read_only; /* the target is */
+};
+
+/*
+ * Claims the targets of shares that came from a client (count >= 1), and finds the source of
+ * each of the claim's runs, *sources, which the caller frees. HBM_OK, or a refusal that
+ * claims nothing: those of claim_make(), and HBM_NOT_FOUND (a source is not committed),
+ * HBM_INVALID (source and target are of different devices or slab sizes; a source is
+ * misaligned, outside, or a target of this request), HBM_DEVICE (a source cannot be mapped
+ * again).
+ */
+int share_claim(struct claim *claim, struct share_source **sources, struct regions *regions,
+		const struct hbm_wire_share *shares, uint32_t count);
+/* Gives the claimed slots their slabs; nothing has changed since share_claim(). */
+void share_fill(const struct claim *claim, const struct share_source *sources);

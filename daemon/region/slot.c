@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slot: see slot.h. How many bytes of a region are shared changes, too, when a slot of
+ * another region takes or drops a reference. A slab does not list its slots; `owners` is
+ * their regions' addresses, combined by exclusive or. While there is one slot, that is the
+ * address of its region, whose count changes when a second comes, or when it went.
+ */
+#include "daemon/region/slot.h"
+
+#include <assert.h>
+
+#include "daemon/region/slab.h"
+
+static void slot_set_slab(struct region *region, uint64_t i, struct slab *slab)
+{
+	uint64_t bit = UINT64_C(1) << i % SLOT_BITS, *word = &region->backed[i / SLOT_BITS];
+
+	region->slots[i].slab = slab;
+	*word = slab ? *word | bit : *word & ~bit;
+}
+
+static struct region *slot_only_owner(const struct slab *slab)
+{
+	return (struct region *)slab->owners; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+void slot_fill(struct region *region, uint64_t i, struct slab *slab)
+{
+	slab_place(slab);
+	slab->owners = (uintptr_t)region;
+	*region->leased += slab->bytes;
+	slot_set_slab(region, i, slab);
+}
+
+void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only)
+{
+	if (slab_ref(slab)->refs == 2)
+		slot_only_owner(slab)->shared += slab->bytes;
+
+	region->shared += slab->bytes;
+	slab->owners ^= (uintptr_t)region;
+	slot_set_slab(region, i, slab);
+	region->slots[i].read_only = read_only;
+}
+
+void slot_empty(struct region *region, uint64_t i, bool quarantined)
+{
+	struct slot *slot = &region->slots[i];
+	struct slab *slab = slot->slab;
+
+	slab->owners ^= (uintptr_t)region;
+	if (slab->refs == 1)
+		*region->leased -= slab->bytes;
+	else
+		region->shared -= slab->bytes;
+	if (slab->refs == 2)
+		slot_only_owner(slab)->shared -= slab->bytes;
+
+	slot_set_slab(region, i, NULL);
+	slot->read_only = false;
+	if (slab->stuck)
+		slot->claim = &claim_stuck;
+	slab_unref(slab, quarantined);
+}
