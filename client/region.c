@@ -133,14 +133,11 @@ static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle 
 	       (!driver_error_is_sticky(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
 }
 
-bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
+/* Maps the memory of a handle, which is used up whatever the result. */
+static bool region_handle_map(struct hbm_region *region, uint64_t offset,
+			      CUmemGenericAllocationHandle handle)
 {
 	struct gpu *gpu = &region->hbm->gpu;
-	CUmemGenericAllocationHandle handle;
-	if (!GPU_CALL(gpu, cuMemImportFromShareableHandle, &handle, (void *)(intptr_t)fd,
-		      CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR))
-		return false;
-
 	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
 	if (mapped)
 		region->slabs[offset / region->slab] = SLAB_PLACED;
@@ -150,12 +147,34 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 	return mapped && released;
 }
 
-bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes)
+bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
+{
+	struct gpu *gpu = &region->hbm->gpu;
+	CUmemGenericAllocationHandle handle;
+
+	return GPU_CALL(gpu, cuMemImportFromShareableHandle, &handle, (void *)(intptr_t)fd,
+			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) &&
+	       region_handle_map(region, offset, handle);
+}
+
+bool hbm_region_place_again(struct hbm_region *region, uint64_t offset,
+			    const struct hbm_region *source, uint64_t source_offset)
+{
+	struct gpu *gpu = &region->hbm->gpu;
+	CUmemGenericAllocationHandle handle;
+
+	return GPU_CALL(gpu, cuMemRetainAllocationHandle, &handle,
+			(void *)(uintptr_t)(source->address + source_offset)) &&
+	       region_handle_map(region, offset, handle);
+}
+
+bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes, bool read_only)
 {
 	CUmemAccessDesc access = {
 		.location = {CU_MEM_LOCATION_TYPE_DEVICE,
 			     region->hbm->gpu.ordinals[region->device]},
-		.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+		.flags = read_only ? CU_MEM_ACCESS_FLAGS_PROT_READ
+				   : CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 	};
 	return GPU_CALL(&region->hbm->gpu, cuMemSetAccess, region->address + offset, bytes, &access,
 			1);

@@ -3,8 +3,8 @@
  * region: a contiguous range of device addresses, reserved in this process and by the
  * daemon, and divided into slabs.
  *
- * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet)
- * -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
+ * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet, or
+ * a share is in flight) -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
  * device refuses to unmap a slab, it keeps its state. A guest region's memory is the
  * caller's; nothing is reserved or mapped for it. Ranges are in bytes and aligned to
  * slabs, and hbm_ranges_check() has accepted them.
@@ -21,7 +21,7 @@ struct hbm_region {
 	uint32_t id, device;
 	uint64_t address_space, slab;
 	CUdeviceptr address;
-	uint32_t commits; /* in flight */
+	uint32_t commits; /* in flight, and shares of which it is a target */
 	bool guest;       /* the caller's memory: one slab, which is never unmapped here */
 	uint8_t slabs[];  /* enum slab_state */
 };
@@ -36,7 +36,10 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 
 /* Device calls; the region's context must be current. False: gpu.failed_call failed. */
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd);
-bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes);
+/* Maps the slab at an offset of the source, which is mapped there, at another too. */
+bool hbm_region_place_again(struct hbm_region *region, uint64_t offset,
+			    const struct hbm_region *source, uint64_t source_offset);
+bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes, bool read_only);
 bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes);
 /* Unmaps the placed slabs of a commit's range, and leaves all its slabs `asked`:
  * SLAB_ASKED or SLAB_EMPTY. */

@@ -20,6 +20,7 @@ struct borrowing;
 struct commit;
 struct message;
 struct returning;
+struct share;
 struct ticket;
 
 /* Other results of ticket_kind.reply beside a status; no errno is as large. */
@@ -47,7 +48,8 @@ struct ticket_answer {
 	uint32_t count; /* of results expected */
 	void *body;     /* a reply of fixed size, or as the kind says */
 	size_t size;
-	struct commit *commit; /* owned while the ticket waits */
+	struct commit *commit; /* owned while the ticket waits, as are the next */
+	struct share *share;
 	struct borrowing *borrowing;
 	struct returning *returning;
 };

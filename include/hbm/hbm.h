@@ -198,6 +198,27 @@ HBM_API int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges,
 				hbm_ticket *ticket);
 HBM_API int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 
+/* The memory of a committed range, the source, at another address, the target: what a kernel
+ * wrote through one is read through the other once it has ended. Nothing is allocated, and the memory is
+ * charged once: it is given back when the last range that has it is decommitted, in any
+ * order. A range is moved by a share and a decommit of its source. */
+#define HBM_SHARE_READ_ONLY 1u /* the target cannot be written, nor be loaded into (HBM_DENIED) */
+
+struct hbm_share {
+	struct hbm_region *source, *target;           /* of one device and slab size, or the same */
+	uint64_t source_offset, target_offset, bytes; /* multiples of the slab */
+	uint32_t flags;
+};
+
+/* Shares, all or none. The targets are not committed (HBM_EXISTS), their sources are
+ * (HBM_NOT_FOUND) and are no targets of the same call (HBM_INVALID); several targets may have
+ * one source. The targets are mapped in this process at once, and may be used when the ticket
+ * has ended HBM_OK. The sources may be decommitted at any time after the call. HBM_DEVICE: a
+ * device call failed, here or in the daemon. */
+HBM_API int hbm_submit_share(struct hbm *hbm, const struct hbm_share *shares, size_t count,
+			     hbm_ticket *ticket);
+HBM_API int hbm_share(struct hbm *hbm, const struct hbm_share *shares, size_t count);
+
 /* ---- Cache ---- */
 
 /* Strings have at most HBM_WIRE_NAME_BYTES - 1 bytes; NULL means "". Namespaces that differ
