@@ -199,6 +199,36 @@ static void strides_are_followed(const struct model_kv *kv, unsigned char *base)
 	}
 }
 
+/* Keys and values are where the layout says. */
+static void test_addresses_are_those_of_the_layout(void **state)
+{
+	(void)state;
+	int32_t pages[TOKENS / 8];
+	for (int32_t i = 0; i < TOKENS / 8; i++)
+		pages[i] = i;
+
+	for (enum hbm_layout_order order = 0; order < HBM_LAYOUT_ORDERS; order++) {
+		const bool paged = order == HBM_ORDER_BLOCK;
+		struct hbm_layout *layout =
+			model_layout_new(order, MODEL_BF16, TOKENS, paged ? 8 : 0);
+		const struct model_kv kv =
+			model_layout_kv(layout, MODEL_BF16, room[0], paged ? pages : NULL);
+
+		for (uint64_t token = 0; token < TOKENS; token++)
+			for (uint32_t i = 0; i < MODEL_LAYERS * 2 * MODEL_KV_HEADS; i++) {
+				const uint32_t layer = i / 2 % MODEL_LAYERS,
+					       head = i / 2 / MODEL_LAYERS;
+				uint64_t offset;
+				assert_int_equal(hbm_layout_offset(layout, layer, i % 2, token,
+								   head, &offset),
+						 0);
+				assert_ptr_equal(model_kv_head(&kv, layer, i % 2, token, head),
+						 room[0] + offset);
+			}
+		hbm_layout_free(layout);
+	}
+}
+
 static void test_strides(void **state)
 {
 	(void)state;
@@ -229,6 +259,9 @@ static void test_gaps_between_heads_and_tokens(void **state)
 						       .values = room[1] + 1024 * i,
 						       .token_stride = 1024 * MODEL_LAYERS + 6,
 						       .head_stride = ROOM / MODEL_KV_HEADS};
+	assert_ptr_equal(model_kv_head(&kv, 2, MODEL_KEYS, 3, 1),
+			 room[1] + 2 * 1024 + 514 + 3 * (1024 * MODEL_LAYERS + 6) +
+				 ROOM / MODEL_KV_HEADS);
 	strides_are_followed(&kv, room[1]);
 }
 
@@ -493,6 +526,7 @@ int main(void)
 		cmocka_unit_test(test_functions_are_those_of_mathematics),
 		cmocka_unit_test(test_numbers_are_rounded_to_nearest),
 		cmocka_unit_test(test_a_chunk_is_its_tokens_one_by_one),
+		cmocka_unit_test(test_addresses_are_those_of_the_layout),
 		cmocka_unit_test(test_strides),
 		cmocka_unit_test(test_gaps_between_heads_and_tokens),
 		cmocka_unit_test(test_layers_may_arrive_one_by_one),
