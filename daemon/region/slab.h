@@ -38,7 +38,8 @@ struct slab {
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
 	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
-	uintptr_t owners;           /* slot.c's */
+	uintptr_t owners;           /* slot.c's, as is the next */
+	uint32_t slots;             /* that it backs: so many of its references */
 	bool exported, placed;
 	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
 	 * Of a shared one the loop and the control worker may have to do with different slots. */

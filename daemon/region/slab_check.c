@@ -26,13 +26,13 @@ static uint32_t slab_check_pass(struct tally *tally, uint32_t max)
 	return max;
 }
 
-/* The same for those that back slots, whose references are counted, too. */
+/* The same for those that back slots, whose slots are counted, too. */
 static uint32_t slab_check_pass_placed(struct slabs *slabs, uint32_t max)
 {
 	for (; max > 0 && !tally_is_over(&slabs->placed); max--) {
 		struct slab *slab = container_of(slabs->placed.next, struct slab, link);
 
-		slabs->references += slab->refs * slab->bytes;
+		slabs->references += slab->slots * slab->bytes;
 		tally_pass(&slabs->placed, &slab->mark, slab->bytes);
 	}
 

@@ -3,7 +3,8 @@
  * slot: see slot.h. How many bytes of a region are shared changes, too, when a slot of
  * another region takes or drops a reference. A slab does not list its slots; `owners` is
  * their regions' addresses, combined by exclusive or. While there is one slot, that is the
- * address of its region, whose count changes when a second comes, or when it went.
+ * address of its region, whose count changes when a second comes, or when it went. A slab may
+ * have references that are no slots' (lent.h): those do not count here.
  */
 #include "daemon/region/slot.h"
 
@@ -28,13 +29,14 @@ void slot_fill(struct region *region, uint64_t i, struct slab *slab)
 {
 	slab_place(slab);
 	slab->owners = (uintptr_t)region;
+	slab->slots = 1;
 	*region->leased += slab->bytes;
 	slot_set_slab(region, i, slab);
 }
 
 void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only)
 {
-	if (slab_ref(slab)->refs == 2)
+	if (++slab_ref(slab)->slots == 2)
 		slot_only_owner(slab)->shared += slab->bytes;
 
 	region->shared += slab->bytes;
@@ -49,11 +51,12 @@ void slot_empty(struct region *region, uint64_t i, bool quarantined)
 	struct slab *slab = slot->slab;
 
 	slab->owners ^= (uintptr_t)region;
-	if (slab->refs == 1)
+	slab->slots--;
+	if (slab->slots == 0)
 		*region->leased -= slab->bytes;
 	else
 		region->shared -= slab->bytes;
-	if (slab->refs == 2)
+	if (slab->slots == 1)
 		slot_only_owner(slab)->shared -= slab->bytes;
 
 	slot_set_slab(region, i, NULL);
