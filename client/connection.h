@@ -13,6 +13,7 @@
 #include "client/channel.h"
 #include "client/cork.h"
 #include "client/gpu.h"
+#include "client/owner.h"
 #include "client/ticket.h"
 #include "daemon/base/list.h"
 
@@ -32,7 +33,7 @@ struct hbm {
 	uint32_t borrows;                     /* BORROWs in flight */
 	struct gpu gpu;
 	struct hbm_info info;
-	pid_t pid;           /* of the process that connected */
+	struct owner owner;  /* the process that connected */
 	char *socket, *name; /* as it was opened: for another connection like it */
 	bool inspect_only;
 	bool fences_registered; /* with the driver, in fences_device's context */

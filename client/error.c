@@ -26,7 +26,7 @@ int hbm_fail_device(struct hbm *hbm, const char *call, int result)
 
 int hbm_check_owner(struct hbm *hbm)
 {
-	if (hbm->pid == getpid())
+	if (hbm_owner_is_here(&hbm->owner))
 		return 0;
 	return hbm_fail(
 		hbm, -EPERM,

@@ -23,7 +23,7 @@ volatile uint64_t *hbm_fence(struct hbm *hbm, uint32_t slot)
 
 int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value)
 {
-	if (hbm->pid != getpid())
+	if (!hbm_owner_is_here(&hbm->owner))
 		return -EPERM;
 	if (slot >= HBM_WIRE_FENCES)
 		return HBM_INVALID;

@@ -125,7 +125,7 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	list_init(&hbm->loans);
 	for (size_t i = 0; i < LOAN_SLAB_BUCKETS; i++)
 		list_init(&hbm->slabs[i]);
-	hbm->pid = getpid();
+	hbm_owner_init(&hbm->owner);
 	hbm->inspect_only = options->inspect_only;
 	hbm->timeout_ms = -1;
 	hbm->poll_ns = options->poll_us * UINT64_C(1000);
@@ -186,13 +186,14 @@ struct hbm *hbm_close(struct hbm *hbm)
 {
 	if (!hbm)
 		return NULL;
-	if (hbm->pid == getpid())
+	if (hbm_owner_is_here(&hbm->owner))
 		session_end(hbm);
 	if (hbm->fences)
 		munmap((void *)hbm->fences, FENCE_BYTES);
 	if (hbm->doorbell >= 0)
 		close(hbm->doorbell);
 
+	hbm_owner_clear(&hbm->owner);
 	hbm_cork_clear(&hbm->cork);
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);
