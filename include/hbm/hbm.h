@@ -199,9 +199,9 @@ HBM_API int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges,
 HBM_API int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 
 /* The memory of a committed range, the source, at another address, the target: what a kernel
- * wrote through one is read through the other once it has ended. Nothing is allocated, and the memory is
- * charged once: it is given back when the last range that has it is decommitted, in any
- * order. A range is moved by a share and a decommit of its source. */
+ * wrote through one is read through the other once it has ended. Nothing is allocated, and
+ * the memory is charged once: it is given back when the last range that has it is
+ * decommitted, in any order. A range is moved by a share and a decommit of its source. */
 #define HBM_SHARE_READ_ONLY 1u /* the target cannot be written, nor be loaded into (HBM_DENIED) */
 
 struct hbm_share {

@@ -166,6 +166,14 @@ static void test_read_only(void **state)
 	assert_int_equal(share(kv.hbm, kv.region, 0, fork, 0, 1, 0), 0);
 	assert_int_equal(hbm_load(kv.hbm, kv.ns, &block, 1, &result), 0);
 	assert_int_equal(result.status, HBM_OK);
+
+	assert_int_equal(share(kv.hbm, kv.region, 0, fork, 1, 1, HBM_SHARE_READ_ONLY), 0);
+	assert_int_equal(decommit(kv.hbm, fork, 0, 2), 0);
+	assert_int_equal(commit(kv.hbm, fork, 0, 2), 0);
+	const struct hbm_segment second = {fork, SLAB, BLOCK};
+	const struct hbm_block there = {.key = kv_key(9), .segments = &second, .segment_count = 1};
+	assert_int_equal(hbm_load(kv.hbm, kv.ns, &there, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
 	kv_close(&kv);
 }
 

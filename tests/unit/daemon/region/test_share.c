@@ -260,6 +260,33 @@ static void bad_shares_change_nothing(void **state)
 	assert_int_equal(shared_of(rig, two), SLAB);
 }
 
+/* Whatever has been passed when a reference comes or goes, the sum is that of the end. */
+static void references_change_between_steps_of_the_check(void **state)
+{
+	struct region_rig *rig = *state;
+	struct device *device = &rig->pool.devices->list[0];
+	struct region *region = region_rig_make(rig, 0, 16 * SLAB, SLAB);
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
+	assert_int_equal(share_slots(rig, region, 0, region, 4, 4), HBM_OK);
+	for (unsigned steps = 0; steps < 30; steps++) {
+		slabs_check_begin(device->slabs);
+		for (unsigned i = 0; i < steps; i++)
+			(void)slabs_check_some(device->slabs, 1);
+		assert_int_equal(share_slots(rig, region, 0, region, 8, 4), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 4, 4), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 9, 1), HBM_OK);
+		while (slabs_check_some(device->slabs, 1))
+			;
+		assert_null(slabs_check_end(device->slabs));
+		assert_int_equal(slabs_check_references(device->slabs), 7 * SLAB);
+		assert_int_equal(regions_backed(&rig->regions, device), 7 * SLAB);
+		assert_int_equal(share_slots(rig, region, 0, region, 4, 4), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 8, 1), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 10, 2), HBM_OK);
+	}
+}
+
 static void a_share_has_the_limit_of_a_commit(void **state)
 {
 	struct region_rig *rig = *state;
@@ -601,6 +628,7 @@ int main(void)
 		TEST(many_forks_in_one_region),
 		TEST(moving_a_slab_costs_no_memory),
 		TEST(bad_shares_change_nothing),
+		TEST(references_change_between_steps_of_the_check),
 		TEST(a_share_has_the_limit_of_a_commit),
 		TEST(the_source_may_go_while_a_share_is_under_way),
 		TEST(the_target_goes_while_a_share_is_under_way),
