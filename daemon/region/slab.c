@@ -325,23 +325,15 @@ void slab_place(struct slab *slab)
 
 	assert(slab->refs == 1 && !slab->placed && slabs->unplaced >= slab->bytes);
 	slab->placed = true;
+	slab->slots = 1;
 	slabs->unplaced -= slab->bytes;
 	tally_push(&slabs->placed, &slab->link, &slab->mark);
-}
-
-/* Whether the check has passed it, and so counts its references. */
-static bool slab_is_counted(const struct slab *slab)
-{
-	return slab->placed && slab->mark == slab->slabs->placed.round;
 }
 
 struct slab *slab_ref(struct slab *slab)
 {
 	assert(slab->refs > slab->quarantined && slab->refs < UINT32_MAX);
 	slab->refs++;
-	if (slab_is_counted(slab))
-		slab->slabs->references += slab->bytes;
-
 	return slab;
 }
 
@@ -402,11 +394,32 @@ void slab_unref(struct slab *slab, bool quarantined)
 
 	assert(slab->refs > 0 && (!quarantined || slab->quarantined > 0));
 	slab->refs--;
-	if (slab_is_counted(slab))
-		slab->slabs->references -= slab->bytes;
 	slab->quarantined -= quarantined;
 	if (slab->refs == 0)
 		slab_leave_region(slab, was_quarantined);
 	else
 		slab_recount(slab, was_quarantined);
+}
+
+/* Whether the check has passed it, and so counts its slots. */
+static bool slab_is_counted(const struct slab *slab)
+{
+	return slab->placed && slab->mark == slab->slabs->placed.round;
+}
+
+void slab_add_slot(struct slab *slab)
+{
+	slab_ref(slab)->slots++;
+	if (slab_is_counted(slab))
+		slab->slabs->slots += slab->bytes;
+}
+
+void slab_drop_slot(struct slab *slab, bool quarantined)
+{
+	assert(slab->slots > 0);
+	slab->slots--;
+	if (slab_is_counted(slab))
+		slab->slabs->slots -= slab->bytes;
+
+	slab_unref(slab, quarantined);
 }

@@ -38,8 +38,8 @@ struct slab {
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
 	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
-	uintptr_t owners;           /* slot.c's, as is the next */
-	uint32_t slots;             /* that it backs: so many of its references */
+	uint32_t slots;             /* that have a reference each */
+	uintptr_t owners;           /* slot.c's */
 	bool exported, placed;
 	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
 	 * Of a shared one the loop and the control worker may have to do with different slots. */
@@ -74,8 +74,8 @@ void slabs_check_begin(struct slabs *slabs);
 bool slabs_check_some(struct slabs *slabs, uint32_t max); /* over at most so many */
 const char *slabs_check_end(const struct slabs *slabs);
 const char *slabs_check(struct slabs *slabs); /* the same at once */
-/* At that end: the bytes of all references to placed slabs: those of the slots that have one. */
-uint64_t slabs_check_references(const struct slabs *slabs);
+/* At that end: the bytes of all slots that slabs back. */
+uint64_t slabs_check_slots(const struct slabs *slabs);
 
 /* All slabs that one commit needs of one device: charged to the budget at once, created
  * on the control worker where none is ready. done() is called once, on the loop thread,
@@ -106,8 +106,11 @@ struct slab_request {
 };
 int slabs_request(struct slabs *slabs, struct slab_request *request);
 
-/* A slab that was requested backs a slot from now on. */
+/* A slab that was requested backs a slot from now on, which has its reference. */
 void slab_place(struct slab *slab);
+/* It backs one more slot, or one less, whose reference comes or goes. */
+void slab_add_slot(struct slab *slab);
+void slab_drop_slot(struct slab *slab, bool quarantined);
 /* Adds a reference to a leased slab. */
 struct slab *slab_ref(struct slab *slab);
 /* Quarantines a reference: its holder may still write to the slab. The slab is

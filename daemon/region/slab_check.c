@@ -9,7 +9,7 @@ void slabs_check_begin(struct slabs *slabs)
 {
 	tally_begin(&slabs->ready);
 	tally_begin(&slabs->placed);
-	slabs->references = 0;
+	slabs->slots = 0;
 	tally_begin(&slabs->lost);
 	held_check_begin(&slabs->held);
 }
@@ -32,7 +32,7 @@ static uint32_t slab_check_pass_placed(struct slabs *slabs, uint32_t max)
 	for (; max > 0 && !tally_is_over(&slabs->placed); max--) {
 		struct slab *slab = container_of(slabs->placed.next, struct slab, link);
 
-		slabs->references += slab->slots * slab->bytes;
+		slabs->slots += slab->slots * slab->bytes;
 		tally_pass(&slabs->placed, &slab->mark, slab->bytes);
 	}
 
@@ -72,9 +72,9 @@ const char *slabs_check_end(const struct slabs *slabs)
 	return held_check_end(&slabs->held);
 }
 
-uint64_t slabs_check_references(const struct slabs *slabs)
+uint64_t slabs_check_slots(const struct slabs *slabs)
 {
-	return slabs->references;
+	return slabs->slots;
 }
 
 const char *slabs_check(struct slabs *slabs)

@@ -15,7 +15,7 @@ struct slabs {
 	uint64_t default_slab, ahead;
 	struct slabs_books books; /* ready includes the slab being created */
 	struct tally ready, placed, lost;
-	uint64_t references;  /* bytes of all references to the placed ones that were passed */
+	uint64_t slots;       /* bytes of all slots that those backed that were passed */
 	uint64_t unplaced;    /* leased bytes of requests, which back no slot yet */
 	struct list requests; /* waiting, in order */
 	uint64_t requested;   /* bytes that those still miss */

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * slot: see slot.h. How many bytes of a region are shared changes, too, when a slot of
- * another region takes or drops a reference. A slab does not list its slots; `owners` is
+ * another region takes or loses one of its slabs. A slab does not list its slots; `owners` is
  * their regions' addresses, combined by exclusive or. While there is one slot, that is the
  * address of its region, whose count changes when a second comes, or when it went. A slab may
  * have references that are no slots' (lent.h): those do not count here.
  */
 #include "daemon/region/slot.h"
-
-#include <assert.h>
 
 #include "daemon/region/slab.h"
 
@@ -29,14 +27,14 @@ void slot_fill(struct region *region, uint64_t i, struct slab *slab)
 {
 	slab_place(slab);
 	slab->owners = (uintptr_t)region;
-	slab->slots = 1;
 	*region->leased += slab->bytes;
 	slot_set_slab(region, i, slab);
 }
 
 void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only)
 {
-	if (++slab_ref(slab)->slots == 2)
+	slab_add_slot(slab);
+	if (slab->slots == 2)
 		slot_only_owner(slab)->shared += slab->bytes;
 
 	region->shared += slab->bytes;
@@ -51,17 +49,16 @@ void slot_empty(struct region *region, uint64_t i, bool quarantined)
 	struct slab *slab = slot->slab;
 
 	slab->owners ^= (uintptr_t)region;
-	slab->slots--;
-	if (slab->slots == 0)
+	if (slab->slots == 1)
 		*region->leased -= slab->bytes;
 	else
 		region->shared -= slab->bytes;
-	if (slab->slots == 1)
+	if (slab->slots == 2)
 		slot_only_owner(slab)->shared -= slab->bytes;
 
 	slot_set_slab(region, i, NULL);
 	slot->read_only = false;
 	if (slab->stuck)
 		slot->claim = &claim_stuck;
-	slab_unref(slab, quarantined);
+	slab_drop_slot(slab, quarantined);
 }

@@ -67,7 +67,7 @@ struct region {
 	struct device *device;
 	uint32_t id;
 	uint64_t address_space, slab, committed;
-	uint64_t shared;  /* bytes of slots whose slab has other references */
+	uint64_t shared;  /* bytes of slots whose slab other slots have, too */
 	uint64_t *leased; /* of its session's regions */
 	struct charge count_charge, address_charge;
 	CUdeviceptr address;

@@ -141,7 +141,7 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 		     account->free + account->placed + account->moving + account->quarantined +
 			     account->held,
 		     account->capacity);
-	audit_expect(account, "references to slabs", slabs_check_references(device->slabs),
+	audit_expect(account, "slots of slabs", slabs_check_slots(device->slabs),
 		     audit_backed(hbmd, device));
 	const char *fault = slabs_check_end(device->slabs);
 	if (!fault && device->lend)

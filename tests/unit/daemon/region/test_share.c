@@ -81,7 +81,7 @@ static struct slabs_books books_of(struct region_rig *rig)
 	struct slabs *slabs = rig->pool.devices->list[0].slabs;
 
 	assert_null(slabs_check(slabs));
-	assert_int_equal(slabs_check_references(slabs),
+	assert_int_equal(slabs_check_slots(slabs),
 			 regions_backed(&rig->regions, &rig->pool.devices->list[0]));
 
 	return slabs_books(slabs);
@@ -260,8 +260,8 @@ static void bad_shares_change_nothing(void **state)
 	assert_int_equal(shared_of(rig, two), SLAB);
 }
 
-/* Whatever has been passed when a reference comes or goes, the sum is that of the end. */
-static void references_change_between_steps_of_the_check(void **state)
+/* Whatever has been passed when a slot gets or loses its slab, the sum is that of the end. */
+static void slots_change_between_steps_of_the_check(void **state)
 {
 	struct region_rig *rig = *state;
 	struct device *device = &rig->pool.devices->list[0];
@@ -279,11 +279,44 @@ static void references_change_between_steps_of_the_check(void **state)
 		while (slabs_check_some(device->slabs, 1))
 			;
 		assert_null(slabs_check_end(device->slabs));
-		assert_int_equal(slabs_check_references(device->slabs), 7 * SLAB);
+		assert_int_equal(slabs_check_slots(device->slabs), 7 * SLAB);
 		assert_int_equal(regions_backed(&rig->regions, device), 7 * SLAB);
 		assert_int_equal(share_slots(rig, region, 0, region, 4, 4), HBM_OK);
 		assert_int_equal(region_rig_decommit_slots(rig, region, 8, 1), HBM_OK);
 		assert_int_equal(region_rig_decommit_slots(rig, region, 10, 2), HBM_OK);
+	}
+}
+
+/* A reference that is no slot's (a slab that is lent) keeps the memory, and counts nowhere. */
+static void references_beside_slots(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *one = region_rig_make(rig, 0, 8 * SLAB, SLAB),
+		      *two = region_rig_make(rig, 0, 8 * SLAB, SLAB);
+
+	for (uint64_t first = 0; first < 2; first++) {
+		struct region *order[] = {first == 0 ? one : two, first == 0 ? two : one};
+
+		assert_int_equal(region_rig_commit_slots(rig, one, 0, 1), HBM_OK);
+		struct slab *slab = one->slots[0].slab;
+		books_of(rig); /* it is passed when the reference comes */
+		slab_ref(slab);
+		assert_int_equal(slabs_check_slots(rig->pool.devices->list[0].slabs), SLAB);
+		assert_int_equal(shared_of(rig, one), 0);
+		assert_int_equal(share_slots(rig, one, 0, two, 0, 1), HBM_OK);
+		assert_int_equal(shared_of(rig, one), SLAB);
+		assert_int_equal(shared_of(rig, two), SLAB);
+		assert_int_equal(regions_committed(&rig->regions), SLAB);
+
+		assert_int_equal(region_rig_decommit_slots(rig, order[0], 0, 1), HBM_OK);
+		assert_int_equal(shared_of(rig, one) + shared_of(rig, two), 0);
+		assert_int_equal(regions_committed(&rig->regions), SLAB);
+		assert_int_equal(region_rig_decommit_slots(rig, order[1], 0, 1), HBM_OK);
+		assert_int_equal(shared_of(rig, one) + shared_of(rig, two), 0);
+		assert_int_equal(regions_committed(&rig->regions), 0);
+		assert_int_equal(books_of(rig).leased, SLAB);
+		slab_unref(slab, false);
+		assert_int_equal(books_of(rig).leased, 0);
 	}
 }
 
@@ -628,7 +661,8 @@ int main(void)
 		TEST(many_forks_in_one_region),
 		TEST(moving_a_slab_costs_no_memory),
 		TEST(bad_shares_change_nothing),
-		TEST(references_change_between_steps_of_the_check),
+		TEST(slots_change_between_steps_of_the_check),
+		TEST(references_beside_slots),
 		TEST(a_share_has_the_limit_of_a_commit),
 		TEST(the_source_may_go_while_a_share_is_under_way),
 		TEST(the_target_goes_while_a_share_is_under_way),

@@ -34,7 +34,7 @@ static struct slabs *counted(struct fixture *fixture)
 				.held = 1},
 		.ready = {{.bytes = 64}, {.bytes = 32}},
 		.making.bytes = 16,
-		.placed = {{.bytes = 128, .refs = 1}, {.bytes = 256, .refs = 3}},
+		.placed = {{.bytes = 128, .slots = 1}, {.bytes = 256, .slots = 3}},
 		.slabs.unplaced = 512 + 256 - 128 - 256,
 		.lost = {{.bytes = 8}, {.bytes = 4}},
 	};
@@ -139,10 +139,10 @@ static void test_the_placed_slabs(void **state)
 	struct fixture fixture;
 	struct slabs *slabs = counted(&fixture);
 
-	assert_int_equal(slabs_check_references(slabs), 128 + 3 * 256);
-	fixture.placed[0].refs = 2;
+	assert_int_equal(slabs_check_slots(slabs), 128 + 3 * 256);
+	fixture.placed[0].slots = 2;
 	assert_null(slabs_check(slabs));
-	assert_int_equal(slabs_check_references(slabs), 2 * 128 + 3 * 256);
+	assert_int_equal(slabs_check_slots(slabs), 2 * 128 + 3 * 256);
 
 	uint64_t *counts[] = {&fixture.placed[0].bytes, &fixture.placed[1].bytes,
 			      &fixture.slabs.unplaced};
