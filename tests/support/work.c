@@ -192,7 +192,7 @@ static int ignore_record(const void *record, size_t bytes, void *arg)
 
 static void work_connected(struct work *work)
 {
-	const struct hbm_region_options options = {.address_space = 3 * SLAB, .slab = SLAB};
+	const struct hbm_region_options options = {.address_space = 4 * SLAB, .slab = SLAB};
 	struct hbm *hbm = work->kv.hbm;
 
 	good(work, hbm_ping(hbm));
@@ -203,14 +203,17 @@ static void work_connected(struct work *work)
 	unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
 	const struct hbm_range all = {work->region, 0, 2 * SLAB},
 			       last = {work->region, 2 * SLAB, SLAB};
+	const struct hbm_share fork = {work->region, work->region, SLAB, 3 * SLAB, SLAB, 0};
 	bool committed = good(work, hbm_commit(hbm, &all, 1));
 	use_device(work);
 	if (committed && work->kv.driver)
 		move_blocks(work);
 
 	good(work, hbm_commit(hbm, &last, 1));
-	if (committed)
+	if (committed) {
+		good(work, hbm_share(hbm, &fork, 1)); /* outlives its source */
 		good(work, hbm_decommit(hbm, &all, 1));
+	}
 
 	good(work, hbm_region_destroy(hbm, work->region));
 }
