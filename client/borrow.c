@@ -6,8 +6,10 @@
  * all loans of the reply are returned under the same ticket, which ends when that is answered:
  * HBM_DEVICE, -ENOMEM, or -EMFILE if this process has no descriptors left.
  *
- * A RETURN unmaps before it is sent. The slabs of its loans are kept until it is answered:
- * by then every reply that names them has come, or is of a BORROW in flight.
+ * A RETURN lets go of its loans before it is sent: memory that the daemon has back and this
+ * process keeps counts as held. While a BORROW is in flight their slabs are only unmapped, and
+ * kept until the RETURN is answered: by then every reply that names them without sending them
+ * has come, or is of a BORROW still in flight.
  */
 #include "client/cache.h"
 #include "client/device.h"
@@ -30,7 +32,7 @@ struct borrowing {
 };
 
 struct returning {
-	size_t count;
+	size_t count; /* that are not dropped yet */
 	struct hbm_loan *loans[];
 };
 
@@ -382,16 +384,21 @@ int hbm_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece, co
 
 /* ---- RETURN ---- */
 
+static void borrow_drop_returned(struct hbm *hbm, struct returning *returning)
+{
+	for (size_t i = 0; i < returning->count; i++)
+		hbm_loan_drop(returning->loans[i]);
+
+	returning->count = 0;
+	hbm_slabs_sweep(hbm);
+}
+
 /* It is answered, or the connection is broken. */
 static void borrow_returned(struct hbm *hbm, struct ticket *ticket)
 {
-	struct returning *returning = ticket->answer.returning;
-
-	for (size_t i = 0; i < returning->count; i++)
-		hbm_loan_drop(returning->loans[i]);
-	free(returning);
+	borrow_drop_returned(hbm, ticket->answer.returning);
+	free(ticket->answer.returning);
 	ticket->answer.returning = NULL;
-	hbm_slabs_sweep(hbm);
 }
 
 static int borrow_reply_return(struct hbm *hbm, struct ticket *ticket, struct message *message)
@@ -428,39 +435,24 @@ static int borrow_mark(struct hbm *hbm, struct hbm_loan *const *loans, size_t co
 			i);
 }
 
-static int borrow_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count,
-				hbm_ticket *ticket)
+/* Sends it. The loans are dropped before, unless a reply may name their slabs. */
+static int borrow_send_return(struct hbm *hbm, struct returning *returning,
+			      struct hbm_wire_return *message, hbm_ticket *ticket)
 {
-	struct returning *returning =
-		calloc(1, sizeof(*returning) + count * sizeof(struct hbm_loan *));
-	struct hbm_wire_return *message = calloc(1, borrow_returns_bytes(count));
-	if (!returning || !message) {
-		free(message);
-		free(returning);
-		return hbm_fail(hbm, -ENOMEM, "cannot allocate a RETURN of %zu loans", count);
-	}
-
-	message->count = (uint32_t)count;
-	returning->count = count;
-	for (size_t i = 0; i < count; i++) {
-		hbm_loan_unmap(loans[i]);
-		returning->loans[i] = loans[i];
-		message->loans[i] = loans[i]->id;
-	}
-
 	struct request request = {
 		.opcode = HBM_WIRE_RETURN,
 		.kind = &kind_return,
 		.answer = {.returning = returning},
-		.pieces = {{message, borrow_returns_bytes(count)}},
+		.pieces = {{message, borrow_returns_bytes(message->count)}},
 		.piece_count = 1,
 	};
-	int rc = hbm_request_submit(hbm, &request, ticket);
-	free(message);
-	if (rc)
-		free(returning);
 
-	return rc;
+	for (size_t i = 0; i < returning->count; i++)
+		hbm_loan_unmap(returning->loans[i]);
+	if (hbm->borrows == 0)
+		borrow_drop_returned(hbm, returning);
+
+	return hbm_request_submit(hbm, &request, ticket);
 }
 
 int hbm_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count,
@@ -473,9 +465,30 @@ int hbm_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t cou
 	if (rc)
 		return rc;
 
-	rc = borrow_submit_return(hbm, loans, count, ticket);
-	for (size_t i = 0; rc && i < count; i++)
-		loans[i]->returning = false;
+	struct returning *returning =
+		calloc(1, sizeof(*returning) + count * sizeof(struct hbm_loan *));
+	struct hbm_wire_return *message = calloc(1, borrow_returns_bytes(count));
+	if (!returning || !message) {
+		for (size_t i = 0; i < count; i++)
+			hbm_loan_drop(loans[i]);
+		hbm_slabs_sweep(hbm);
+		free(message);
+		free(returning);
+		return hbm_fail(hbm, -ENOMEM, "cannot allocate a RETURN of %zu loans", count);
+	}
+
+	returning->count = message->count = (uint32_t)count;
+	for (size_t i = 0; i < count; i++) {
+		returning->loans[i] = loans[i];
+		message->loans[i] = loans[i]->id;
+	}
+
+	rc = borrow_send_return(hbm, returning, message, ticket);
+	free(message);
+	if (rc) {
+		borrow_drop_returned(hbm, returning);
+		free(returning);
+	}
 
 	return rc;
 }

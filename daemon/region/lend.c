@@ -27,6 +27,7 @@ static void lend_add(struct lend *lend, struct lent *lent)
 	lent->id = lend->last_id + 1;
 	lend->last_id += lent->slab_count;
 	lend->bytes += lent_bytes(lent);
+	lend->own += lent->adopted ? 0 : lent_bytes(lent);
 	tally_push(&lend->all, &lent->link, &lent->mark);
 	list_push_back(&lend->idle, &lent->idle);
 }
@@ -36,6 +37,7 @@ static void lend_remove(struct lend *lend, struct lent *lent)
 	assert(lent->used == 0 && lent->holds == 0);
 
 	lend->bytes -= lent_bytes(lent);
+	lend->own -= lent->adopted ? 0 : lent_bytes(lent);
 	list_remove(&lent->idle);
 	list_remove(&lent->packed);
 	tally_remove(&lend->all, &lent->link, lent->mark, lent_bytes(lent));

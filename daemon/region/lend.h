@@ -54,6 +54,7 @@ struct lend {
 	uint64_t budget;
 	uint64_t bytes, busy;     /* of all lent slabs, and of those that are held */
 	uint64_t replicas, loans; /* how many */
+	uint64_t own;             /* bytes of slabs that are no region's, and were none's */
 	uint64_t last_id;
 	struct tally all; /* struct lent */
 	struct list idle; /* least recently used first */

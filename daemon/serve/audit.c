@@ -133,13 +133,14 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 	account->balanced = 1;
 	account->capacity = books.budget;
 	account->free = books.ready + books.uncreated;
-	account->placed = books.leased;
+	account->copies = device->lend ? device->lend->own : 0;
+	account->placed = books.leased - account->copies;
 	account->moving = books.retiring;
 	account->quarantined = books.quarantined;
 	account->held = books.held;
 	audit_expect(account, "free + leased + retiring + quarantined + held",
-		     account->free + account->placed + account->moving + account->quarantined +
-			     account->held,
+		     account->free + account->placed + account->copies + account->moving +
+			     account->quarantined + account->held,
 		     account->capacity);
 	audit_expect(account, "slots of slabs", slabs_check_slots(device->slabs),
 		     audit_backed(hbmd, device));

@@ -369,8 +369,9 @@ HBM_API int hbm_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t p
 		       const hbm_key *keys, size_t count, struct hbm_loan **loans,
 		       hbm_result *results);
 /* Unmaps loans and returns them; they are freed. The caller must first synchronise every
- * stream that reads them. If it is refused (HBM_INVALID: one is no loan of this connection,
- * or named twice), all are as before; after an errno they are unmapped. */
+ * stream that reads them. HBM_INVALID: one is no loan of this connection, or named twice, and
+ * all are as before. After an errno they are freed, too, and the daemon has them back when
+ * the connection ends. */
 HBM_API int hbm_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count,
 			      hbm_ticket *ticket);
 HBM_API int hbm_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count);

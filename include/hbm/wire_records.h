@@ -320,7 +320,7 @@
 	  "", "Bytes that clients gave back and that are not free.")                                            \
 	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used after I/O errors, or while copies may go on.")        \
 	X(R, uint64_t, copies, , BYTES, 1, GAUGE, "COPIES",                                        \
-	  "", "Bytes that hold a clean copy of a block in a tier above.")
+	  "", "Bytes that hold a clean copy of a block in a tier above, or a replica to be lent.")
 
 /* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */
 #define HBM_RECORD_NODE(X, R)                                                                      \

@@ -185,7 +185,7 @@ static int run_client(unsigned n)
 static void test_every_call_of_a_client(void **state)
 {
 	(void)state;
-	static const char *const sets[] = {"device.cache=4MiB", NULL};
+	static const char *const sets[] = {"device.cache=4MiB", "device.lend=4MiB", NULL};
 	spawn_needs_soft();
 	spawn_start(&daemon_, sets, NULL);
 	unsigned fds = spawn_fds(&daemon_), n = 1, row = 0, noticed = 0;

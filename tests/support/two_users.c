@@ -159,7 +159,7 @@ const void *two_users_record(const struct two_users_records *records, unsigned i
 
 int two_users_setup(void **state)
 {
-	static const char *const sets[] = {"hbmd.log_level=debug", NULL};
+	static const char *const sets[] = {"hbmd.log_level=debug", "device.lend=8MiB", NULL};
 
 	stage_setup(state);
 	if (geteuid() != 0)

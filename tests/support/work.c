@@ -152,6 +152,34 @@ static void load_when_ready(struct work *work, bool is_cancelled)
 		check_block(work, BLOCKS, 1);
 }
 
+/* What is on loan has the bytes that were stored. A daemon that lends nothing says so. */
+static void borrow_blocks(struct work *work)
+{
+	struct kv *kv = &work->kv;
+	static uint64_t expected[BLOCK / 8];
+	const hbm_key keys[] = {kv_key(1), kv_key(2)};
+	struct hbm_loan *loans[2];
+	hbm_result results[2];
+
+	int rc = hbm_borrow(kv->hbm, kv->ns, 0, 0, keys, 2, loans, results);
+	if (rc == HBM_UNSUPPORTED || !good(work, rc))
+		return;
+
+	for (uint64_t i = 0; i < 2; i++) {
+		uint64_t address;
+		if (!good(work, results[i].status) ||
+		    !good(work, hbm_loan_map(kv->hbm, loans[i], &address)))
+			continue;
+
+		kv_fill(1 + i, expected, BLOCK);
+		if (good(work, (int)kv->driver->cuMemcpyDtoH(kv->buffer, address, BLOCK)))
+			work->wrong += memcmp(kv->buffer, expected, BLOCK) != 0;
+	}
+
+	if (loans[0])
+		good(work, hbm_return(kv->hbm, &loans[0], 1)); /* the other is the connection's */
+}
+
 static void move_blocks(struct work *work)
 {
 	struct kv *kv = &work->kv;
@@ -176,6 +204,7 @@ static void move_blocks(struct work *work)
 	look_up_blocks(work);
 	load_when_ready(work, false);
 	load_when_ready(work, true);
+	borrow_blocks(work);
 	name_blocks(work, HBM_WIRE_REMOVE, 1);
 	store_blocks(work);
 	good(work, hbm_namespace_drop(kv->hbm, kv->ns, 0, NULL));

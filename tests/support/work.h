@@ -12,7 +12,8 @@
 /* A small daemon in which the work reaches every tier: settings for spawn_start(). */
 #define WORK_SETS                                                                                  \
 	"soft.memory=32MiB", "device.memory=14MiB", "device.cache=2MiB", "device.headroom=2MiB",   \
-		"ddr.size=2MiB", "ddr.headroom=1MiB", "ddr.staging=1MiB", "nvme.size=4MiB"
+		"device.lend=2MiB", "ddr.size=2MiB", "ddr.headroom=1MiB", "ddr.staging=1MiB",      \
+		"nvme.size=4MiB"
 
 struct work {
 	struct kv kv;
@@ -24,7 +25,7 @@ struct work {
 enum work_outcome { WORK_CLEAN, WORK_REFUSED, WORK_WRONG };
 
 /* Connects, commits a region, stores blocks and loads them from every tier, looks them up,
- * pins them, evicts them, gives everything back and closes. */
+ * pins them, borrows them, evicts them, gives everything back and closes. */
 void work_do(const struct spawn *spawn, struct work *work);
 enum work_outcome work_outcome(const struct work *work);
 /* The same in a process of its own: what it had is given back when that ends. An outcome, or

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a device lends: where replicas lie and who finds them, whose room they take, what is
+ * given up and what is not, who is charged for what clients keep, and that a count that is off
+ * is found.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/cache/cache.h"
+#include "daemon/region/lend.h"
+#include "daemon/region/loan.h"
+#include "daemon/region/slab.h"
+#include "tests/support/open_namespace.h"
+#include "tests/support/tier_rig.h"
+
+#define SLAB GRANULE
+#define BLOCK (SLAB / 4) /* four in a slab */
+#define LEND (3 * SLAB)
+#define POOL (8 * SLAB)
+
+/* A client: whose it is, and what it has borrowed. */
+struct client {
+	struct user *user;
+	struct payer payer;
+	struct holder holder;
+	struct borrower borrower;
+};
+
+struct fixture {
+	struct rig rig;
+	struct lend *lend;
+	struct slabs *slabs;
+	uint16_t ns, other_ns;
+	struct client clients[2], stranger; /* two of one user, one of another */
+	uint32_t keys;
+};
+
+static void client_open(struct fixture *fixture, struct client *client, uid_t uid)
+{
+	client->user = user_open(&fixture->rig.ledger, uid);
+	assert_non_null(client->user);
+	payer_open_below(&client->payer, &client->user->payer, PAYER_SESSION);
+	holder_init(&client->holder, &client->payer);
+	borrower_init(&client->borrower, &client->payer, &client->holder);
+}
+
+static void client_close(struct client *client)
+{
+	borrower_release(&client->borrower);
+	assert_true(borrower_is_empty(&client->borrower));
+	assert_true(list_empty(&client->borrower.exports));
+	payer_close(&client->payer);
+	client->user = user_close(client->user);
+}
+
+static uint16_t make_namespace(struct rig *rig, uint64_t weights)
+{
+	const struct hbm_wire_namespace_spec spec = {.weights = weights, .block_bytes = BLOCK};
+
+	return open_namespace(rig->hbmd.cache->namespaces, &rig->ledger, &spec);
+}
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct rig *rig = &fixture->rig;
+
+	assert_non_null(fixture);
+	rig_init(rig);
+	rig->config.device_cache = rig->config.device_headroom = (struct config_size){0};
+	rig->config.device_memory = (struct config_size){.bytes = POOL};
+	rig->config.device_lend = (struct config_size){.bytes = LEND};
+	rig->config.limit_lent_per_user = (struct config_size){.bytes = 2 * SLAB};
+	rig->config.limit_loans = 3;
+	rig_open(rig, SLAB);
+	fixture->lend = rig->hbmd.devices->list[0].lend;
+	fixture->slabs = rig->hbmd.devices->list[0].slabs;
+	fixture->ns = make_namespace(rig, 1);
+	fixture->other_ns = make_namespace(rig, 2);
+	client_open(fixture, &fixture->clients[0], 1000);
+	client_open(fixture, &fixture->clients[1], 1000);
+	client_open(fixture, &fixture->stranger, 2000);
+	*state = fixture;
+
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	rig_settle(&fixture->rig);
+	rig_assert_balanced(&fixture->rig);
+	client_close(&fixture->clients[0]);
+	client_close(&fixture->clients[1]);
+	client_close(&fixture->stranger);
+	rig_close(&fixture->rig);
+	rig_clear(&fixture->rig);
+	free(fixture);
+
+	return 0;
+}
+
+/* ---- What is done ---- */
+
+static uint32_t make_block(struct fixture *fixture, uint16_t ns)
+{
+	struct cache *cache = fixture->rig.hbmd.cache;
+	struct hbm_wire_key key = {{1}};
+	uint32_t n = ++fixture->keys;
+
+	memcpy(key.bytes + 8, &n, sizeof(n));
+	uint32_t number = cache_insert(cache, ns, &key, 0);
+	assert_int_not_equal(number, 0);
+	block_stored(&cache->blocks, number, (struct place){0});
+
+	return number;
+}
+
+static struct replica_form form_of(const struct client *client, uint32_t number, uint64_t piece)
+{
+	return (struct replica_form){.user = client->user, .number = number, .piece = piece};
+}
+
+static bool is_open(void *arg)
+{
+	return replica_is_open(arg);
+}
+
+/* One that is ready, and idle: what replicate.h does, without the bytes. */
+static struct replica *make(struct fixture *fixture, const struct client *client, uint32_t number)
+{
+	const struct replica_form form = form_of(client, number, 0);
+	struct replica *replica;
+
+	assert_null(replica_find(fixture->lend, &form));
+	assert_int_equal(replica_new(&replica, fixture->lend, &form, NULL), HBM_OK);
+	rig_run(&fixture->rig, is_open, replica);
+	assert_int_not_equal(replica_address(replica), 0);
+	replica_made(replica);
+	replica_unhold(replica);
+	assert_ptr_equal(replica_find(fixture->lend, &form), replica);
+
+	return replica;
+}
+
+/* A loan, and what the reply that makes it does. *named: nothing was sent. */
+static struct loan *borrow(struct client *client, struct replica *replica, bool *named)
+{
+	struct loan *loan;
+
+	assert_int_equal(loan_new(&loan, &client->borrower), HBM_OK);
+	struct export *export = export_begin(&client->borrower, replica->lent, named);
+	assert_non_null(export);
+	loan_make(loan, replica, export);
+	export_end(export, &client->borrower, *named);
+
+	return loan;
+}
+
+static bool is_quiet(void *arg)
+{
+	return slabs_books(arg).retiring == 0;
+}
+
+/* The pool has all but so many slabs. */
+static void assert_leased(struct fixture *fixture, uint64_t slabs)
+{
+	rig_run(&fixture->rig, is_quiet, fixture->slabs);
+	assert_int_equal(slabs_books(fixture->slabs).leased, slabs * SLAB);
+	assert_int_equal(fixture->lend->bytes, slabs * SLAB);
+}
+
+/* ---- Where they lie ---- */
+
+static void test_blocks_of_one_namespace_and_user_share_slabs(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct client *client = &fixture->clients[0];
+	struct replica *replicas[5];
+
+	for (int i = 0; i < 5; i++)
+		replicas[i] = make(fixture, client, make_block(fixture, fixture->ns));
+	for (int i = 1; i < 4; i++) {
+		assert_ptr_equal(replicas[i]->lent, replicas[0]->lent);
+		assert_int_equal(replica_address(replicas[i]),
+				 replica_address(replicas[0]) + (uint64_t)i * BLOCK);
+	}
+
+	assert_ptr_not_equal(replicas[4]->lent, replicas[0]->lent);
+	assert_leased(fixture, 2);
+}
+
+static void test_no_slab_is_of_two_namespaces_or_users(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = make_block(fixture, fixture->ns);
+	struct replica *one = make(fixture, &fixture->clients[0], number),
+		       *other_ns = make(fixture, &fixture->clients[0],
+					make_block(fixture, fixture->other_ns)),
+		       *stranger = make(fixture, &fixture->stranger, number);
+
+	assert_ptr_not_equal(one->lent, other_ns->lent);
+	assert_ptr_not_equal(one->lent, stranger->lent);
+	assert_ptr_not_equal(one, stranger);
+
+	const struct replica_form form = form_of(&fixture->clients[1], number, 0);
+	assert_ptr_equal(replica_find(fixture->lend, &form), one);
+	assert_leased(fixture, 3);
+}
+
+/* The number of a namespace whose blocks are gone may be given to another. */
+static void test_slabs_of_dropped_blocks_take_no_more(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	uint32_t number = make_block(fixture, fixture->ns);
+	struct replica *replica = make(fixture, client, number);
+	bool named;
+	struct loan *loan = borrow(client, replica, &named);
+
+	cache_drop(fixture->rig.hbmd.cache, number);
+	assert_int_equal(replica->number, 0);
+	struct replica *next = make(fixture, client, make_block(fixture, fixture->ns));
+	assert_ptr_not_equal(next->lent, replica->lent);
+	assert_leased(fixture, 2);
+
+	/* It is gone with its last loan. */
+	loan_free(loan);
+	assert_leased(fixture, 1);
+}
+
+static bool all_is_made(void *arg)
+{
+	return slabs_books(arg).uncreated == 0 && slabs_books(arg).retiring == 0;
+}
+
+/* Slabs that have held bytes of a user are not used again, also if no client had them. */
+static void test_slabs_are_released_and_not_reused(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = make_block(fixture, fixture->ns);
+
+	make(fixture, &fixture->clients[0], number);
+	rig_run(&fixture->rig, all_is_made, fixture->slabs);
+	slabs_drain(fixture->slabs); /* none is made ahead any more */
+	cache_drop(fixture->rig.hbmd.cache, number);
+	rig_run(&fixture->rig, is_quiet, fixture->slabs);
+	assert_int_equal(fixture->lend->bytes, 0);
+	assert_int_equal(slabs_books(fixture->slabs).leased, 0);
+	assert_int_equal(slabs_books(fixture->slabs).ready, POOL - SLAB);
+	assert_int_equal(slabs_books(fixture->slabs).uncreated, SLAB);
+}
+
+/* ---- Room ---- */
+
+static void test_idle_slabs_make_way_and_others_do_not(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *clients = fixture->clients;
+	const uint32_t first = make_block(fixture, fixture->ns),
+		       second = make_block(fixture, fixture->other_ns),
+		       third = make_block(fixture, make_namespace(&fixture->rig, 3)),
+		       fourth = make_block(fixture, make_namespace(&fixture->rig, 4));
+	bool named;
+
+	/* Of one user, which may have two slabs: the first is on loan, the second goes. */
+	struct loan *loan = borrow(&clients[0], make(fixture, &clients[0], first), &named);
+	make(fixture, &clients[0], second);
+	make(fixture, &clients[0], third);
+	const struct replica_form forms[] = {
+		form_of(&clients[0], first, 0), form_of(&clients[0], second, 0),
+		form_of(&clients[0], third, 0), form_of(&fixture->stranger, fourth, 0)};
+	assert_non_null(replica_find(fixture->lend, &forms[0]));
+	assert_null(replica_find(fixture->lend, &forms[1]));
+	assert_leased(fixture, 2);
+
+	/* Both on loan: it may have no more; another user may, and then all is in use. */
+	struct loan *last = borrow(&clients[0], replica_find(fixture->lend, &forms[2]), &named);
+	struct replica *replica;
+	assert_int_equal(replica_new(&replica, fixture->lend, &forms[1], NULL), HBM_LIMIT);
+	assert_int_equal(fixture->lend->bytes, 2 * SLAB);
+	struct loan *strange =
+		borrow(&fixture->stranger, make(fixture, &fixture->stranger, fourth), &named);
+	const struct replica_form fifth = form_of(&fixture->stranger, first, 0);
+	assert_int_equal(replica_new(&replica, fixture->lend, &fifth, NULL), HBM_NO_SPACE);
+	assert_leased(fixture, 3);
+	rig_assert_balanced(&fixture->rig);
+
+	loan_free(strange);
+	loan_free(last);
+	loan_free(loan);
+	assert_int_equal(fixture->lend->busy, 0);
+}
+
+static void test_the_pool_asks_for_what_is_idle(void **state)
+{
+	struct fixture *fixture = *state;
+	bool named;
+
+	make(fixture, &fixture->clients[0], make_block(fixture, fixture->ns));
+	struct loan *loan =
+		borrow(&fixture->clients[0],
+		       make(fixture, &fixture->clients[0], make_block(fixture, fixture->other_ns)),
+		       &named);
+	lend_give_back(fixture->lend, UINT64_MAX);
+	assert_leased(fixture, 1);
+	loan_free(loan);
+	lend_give_back(fixture->lend, 1);
+	assert_leased(fixture, 0);
+}
+
+/* ---- Loans ---- */
+
+static void test_descriptors_are_sent_while_there_is_no_loan(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct replica *one = make(fixture, client, make_block(fixture, fixture->ns)),
+		       *two = make(fixture, client, make_block(fixture, fixture->ns));
+	bool named;
+
+	assert_ptr_equal(one->lent, two->lent);
+	struct loan *first = borrow(client, one, &named);
+	assert_false(named);
+	struct loan *second = borrow(client, two, &named);
+	assert_true(named);
+	assert_int_not_equal(first->id, second->id);
+	assert_ptr_equal(loan_find(&client->borrower, second->id), second);
+	struct loan *third = borrow(&fixture->clients[1], one, &named);
+	assert_false(named);
+
+	/* What a reply in preparation names stays the client's. */
+	struct export *export = export_begin(&client->borrower, one->lent, &named);
+	assert_true(named);
+	loan_free(first);
+	loan_free(second);
+	bool again;
+	assert_ptr_equal(export_begin(&client->borrower, one->lent, &again), export);
+	assert_true(again);
+	export_end(export, &client->borrower, again);
+	export_end(export, &client->borrower, named);
+
+	first = borrow(client, one, &named);
+	assert_false(named);
+	loan_free(first);
+	loan_free(third);
+	assert_leased(fixture, 1);
+}
+
+static void test_loans_are_limited(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct replica *replica = make(fixture, client, make_block(fixture, fixture->ns));
+	struct loan *loans[3], *more;
+	bool named;
+
+	for (int i = 0; i < 3; i++)
+		loans[i] = borrow(client, replica, &named);
+	assert_int_equal(loan_new(&more, &client->borrower), HBM_LIMIT);
+	assert_int_equal(client->borrower.bytes, 3 * BLOCK);
+	loan_free(loans[1]);
+	assert_int_equal(loan_new(&more, &client->borrower), HBM_OK);
+	loan_free(more);
+	loan_free(loans[0]);
+	loan_free(loans[2]);
+	assert_int_equal(fixture->lend->loans, 0);
+}
+
+/* A session that ends takes along what it alone has had, and is charged for what its process
+ * keeps; not what another has, nor, when its process is gone, anything. */
+static void test_the_end_of_a_session(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *clients = fixture->clients;
+	uint32_t number = make_block(fixture, fixture->ns);
+	struct replica *replica = make(fixture, &clients[0], number);
+	bool named;
+
+	loan_free(borrow(&clients[0], replica, &named));
+	struct loan *loan = borrow(&clients[1], replica, &named);
+	borrower_end(&clients[0].borrower);
+	assert_leased(fixture, 1);
+
+	borrower_end(&clients[1].borrower);
+	assert_false(borrower_is_empty(&clients[1].borrower));
+	assert_ptr_equal(loan_find(&clients[1].borrower, 1), loan);
+	borrower_release(&clients[1].borrower);
+	assert_true(borrower_is_empty(&clients[1].borrower));
+	assert_leased(fixture, 1); /* for the next process */
+
+	struct client next;
+	client_open(fixture, &next, 1000);
+	loan_free(borrow(&next, replica, &named));
+	borrower_end(&next.borrower);
+	assert_leased(fixture, 0);
+	client_close(&next);
+}
+
+/* ---- The check ---- */
+
+static const char *problem(struct lend *lend)
+{
+	lend_check_begin(lend);
+	while (lend_check_some(lend, 1))
+		;
+
+	return lend_check_end(lend);
+}
+
+static void test_counts_that_are_off(void **state)
+{
+	struct fixture *fixture = *state;
+	struct lend *lend = fixture->lend;
+	struct client *client = &fixture->clients[0];
+	struct replica *replica = make(fixture, client, make_block(fixture, fixture->ns));
+	struct lent *lent = replica->lent;
+	bool named;
+	struct loan *loan = borrow(client, replica, &named);
+
+	make(fixture, client, make_block(fixture, fixture->other_ns));
+	assert_null(problem(lend));
+	uint64_t *numbers[] = {&lend->bytes, &lent->holds, &replica->holds, &lent->charge.amount};
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		++*numbers[i];
+		assert_non_null(problem(lend));
+		--*numbers[i];
+	}
+
+	uint32_t *counts[] = {&lent->used, &lent->live, &replica->cell, &replica->number};
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		uint32_t saved = *counts[i];
+		*counts[i] = i == 3 ? 0 : saved + 1;
+		assert_non_null(problem(lend));
+		*counts[i] = saved;
+	}
+
+	lend->budget = SLAB;
+	assert_non_null(problem(lend));
+	lend->budget = LEND;
+	assert_null(problem(lend));
+	loan_free(loan);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_blocks_of_one_namespace_and_user_share_slabs),
+		TEST(test_no_slab_is_of_two_namespaces_or_users),
+		TEST(test_slabs_of_dropped_blocks_take_no_more),
+		TEST(test_slabs_are_released_and_not_reused),
+		TEST(test_idle_slabs_make_way_and_others_do_not),
+		TEST(test_the_pool_asks_for_what_is_idle),
+		TEST(test_descriptors_are_sent_while_there_is_no_loan),
+		TEST(test_loans_are_limited),
+		TEST(test_the_end_of_a_session),
+		TEST(test_counts_that_are_off),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
