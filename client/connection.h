@@ -38,10 +38,11 @@ struct hbm {
 	bool inspect_only;
 	bool fences_registered; /* with the driver, in fences_device's context */
 	uint32_t fences_device;
-	volatile uint64_t *fences; /* the shared page, or NULL before HELLO */
-	int doorbell;              /* -1 before HELLO */
-	int broken;                /* 0, or the negative errno that ended the connection */
-	void *scratch;             /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
+	volatile uint64_t *fences;            /* the shared page, or NULL before HELLO */
+	int doorbell;                         /* -1 before HELLO */
+	const struct hbm_wire_memory *memory; /* the page of all devices, once it was asked for */
+	int broken;    /* 0, or the negative errno that ended the connection */
+	void *scratch; /* HBM_WIRE_MESSAGE_MAX bytes to build a message in */
 	/* the connection ends if the daemon sends nothing for so long; -1: no timeout */
 	int timeout_ms;
 	int answer_ms;    /* the same for requests that are answered at once */

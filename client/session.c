@@ -190,6 +190,8 @@ struct hbm *hbm_close(struct hbm *hbm)
 		session_end(hbm);
 	if (hbm->fences)
 		munmap((void *)hbm->fences, FENCE_BYTES);
+	if (hbm->memory)
+		munmap((void *)(uintptr_t)hbm->memory, HBM_WIRE_MEMORY_BYTES);
 	if (hbm->doorbell >= 0)
 		close(hbm->doorbell);
 

@@ -97,8 +97,13 @@ struct config {
 	uint64_t limit_loans_total;
 	struct config_size limit_loans_per_user; /* % of loans_total */
 	uint64_t limit_replicas;
-	struct config_size limit_lent_per_user; /* % of what the devices may lend */
-	uint64_t limit_moves;                   /* moves between tiers in flight */
-	uint64_t limit_ready_ms;                /* longest wait for a client's data */
-	uint64_t limit_hello_ms;                /* longest silence before HELLO */
+	struct config_size limit_lent_per_user;     /* % of what the devices may lend */
+	struct config_size limit_reserved;          /* % of the devices' memory for regions */
+	struct config_size limit_reserved_per_user; /* % of reserved */
+	uint64_t limit_reserves_waiting;            /* RESERVE requests */
+	struct config_size limit_reserves_waiting_per_user; /* % of reserves_waiting */
+	uint64_t limit_reserve_ms;                          /* longest wait for a reservation */
+	uint64_t limit_moves;                               /* moves between tiers in flight */
+	uint64_t limit_ready_ms;                            /* longest wait for a client's data */
+	uint64_t limit_hello_ms;                            /* longest silence before HELLO */
 };

@@ -58,8 +58,13 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(replicas, REPLICAS, HOST, COUNT),
 	SHARE(lent_per_user, LENT, USER, BYTES), /* of device.lend: the host's by
 						    ledger_set_limit() */
+	SHARE(reserved, RESERVED, HOST, BYTES), /* of the devices: set by ledger_set_limit() */
+	SHARE(reserved_per_user, RESERVED, USER, BYTES),
+	LIMIT(reserves_waiting, RESERVES, HOST, COUNT),
+	SHARE(reserves_waiting_per_user, RESERVES, USER, COUNT),
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
+	LIMIT(reserve_ms, RESERVE_MS, HOST, MS),
 	LIMIT(hello_ms, HELLO_MS, HOST, MS),
 };
 /* clang-format on */
@@ -242,6 +247,16 @@ static unsigned ledger_number_of(enum payer_kind kind, enum ledger_resource reso
 		i++;
 
 	return i;
+}
+
+void ledger_set_whole(struct ledger *ledger, enum ledger_resource resource, uint64_t whole)
+{
+	unsigned number = ledger_number_of(PAYER_HOST, resource);
+
+	assert(ledger_limits[number].is_share);
+
+	ledger_set_limit(&ledger->host, resource,
+			 config_size_of(ledger->configured[number], whole));
 }
 
 bool ledger_check(struct payer *payer, enum ledger_resource resource, uint64_t amount)

@@ -54,11 +54,14 @@ enum ledger_resource {
 	LEDGER_LOANS,
 	LEDGER_REPLICAS, /* of blocks, for lending */
 	LEDGER_LENT,     /* bytes of slabs for them */
+	LEDGER_RESERVED, /* device memory that sessions have reserved */
+	LEDGER_RESERVES, /* RESERVE requests that wait */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
 	LEDGER_BLOCK_SEGMENTS,
 	LEDGER_READY_MS,
+	LEDGER_RESERVE_MS,
 	LEDGER_HELLO_MS,
 	LEDGER_RESOURCES /* one past the last */
 };
@@ -84,7 +87,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 39 };
+enum { LEDGER_LIMITS = 44 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */
@@ -135,6 +138,8 @@ void payer_close(struct payer *payer);
 
 /* Sets a payer's limit. What is above it already stays. */
 void ledger_set_limit(struct payer *payer, enum ledger_resource resource, uint64_t limit);
+/* Sets the limit of the host, if that is a share: `whole` is what it is a share of. */
+void ledger_set_whole(struct ledger *ledger, enum ledger_resource resource, uint64_t whole);
 /* The lowest limit on the way up from that payer. */
 uint64_t ledger_limit(const struct payer *payer, enum ledger_resource resource);
 uint64_t ledger_used(const struct payer *payer, enum ledger_resource resource);

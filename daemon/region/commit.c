@@ -40,6 +40,7 @@ struct commit {
 	uint64_t next_slot;
 };
 
+/* NULL: no memory. */
 static struct per_pool *commit_per_pool_for(struct commit *commit, const struct region *region)
 {
 	for (size_t i = 0; i < commit->per_pool_count; i++) {
@@ -48,11 +49,16 @@ static struct per_pool *commit_per_pool_for(struct commit *commit, const struct 
 			return per_pool;
 	}
 
+	struct promise *promise = regions_promise(region->regions, region->device);
+	if (!promise)
+		return NULL;
+
 	struct per_pool *per_pool = &commit->per_pools[commit->per_pool_count++];
 	per_pool->commit = commit;
 	per_pool->device = region->device;
 	per_pool->request.bytes = region->slab;
 	per_pool->request.holder = &region->regions->holder;
+	per_pool->request.promise = promise;
 
 	return per_pool;
 }
@@ -65,7 +71,11 @@ static int commit_make_per_pools(struct commit *commit)
 
 	for (size_t i = 0; i < commit->claim.count; i++) {
 		const struct slot_run *run = &commit->claim.runs[i];
-		commit_per_pool_for(commit, run->region)->request.count += run->count;
+		struct per_pool *per_pool = commit_per_pool_for(commit, run->region);
+		if (!per_pool)
+			return HBM_NO_SPACE;
+
+		per_pool->request.count += run->count;
 	}
 
 	return HBM_OK;

@@ -33,6 +33,7 @@ void regions_init(struct regions *regions, struct payer *payer)
 	borrower_init(&regions->borrower, payer, &regions->holder);
 	regions->holder.settled = region_holder_settled;
 	list_init(&regions->all);
+	list_init(&regions->promises);
 	list_init(&regions->waiting);
 	for (size_t i = 0; i < REGION_BUCKETS; i++)
 		list_init(&regions->by_id[i]);
@@ -42,6 +43,38 @@ bool regions_is_empty(const struct regions *regions)
 {
 	return list_empty(&regions->all) && borrower_is_empty(&regions->borrower) &&
 	       holder_is_settled(&regions->holder);
+}
+
+/* ---- Promises ---- */
+
+struct promise *regions_promise(struct regions *regions, struct device *device)
+{
+	list_for_each (node, &regions->promises) {
+		struct promise *promise = container_of(node, struct promise, by_session);
+		if (promise->device == device->index)
+			return promise;
+	}
+
+	struct promise *promise = promise_new(slabs_promises(device->slabs), device->index);
+	if (promise)
+		list_push_back(&regions->promises, &promise->by_session);
+
+	return promise;
+}
+
+uint64_t regions_promised(const struct regions *regions, uint64_t *outstanding)
+{
+	uint64_t reserved = 0;
+
+	*outstanding = 0;
+	list_for_each (node, &regions->promises) {
+		const struct promise *promise = container_of(node, struct promise, by_session);
+
+		reserved += promise->reserved;
+		*outstanding += promise_outstanding(promise);
+	}
+
+	return reserved;
 }
 
 /* ---- Look up ---- */
@@ -384,6 +417,8 @@ void regions_end(struct regions *regions)
 		region->given_up = region->committed == 0 && region->claims == 0;
 	}
 
+	while (!list_empty(&regions->promises))
+		slabs_end_promise(container_of(regions->promises.next, struct promise, by_session));
 	regions_advance(regions);
 }
 

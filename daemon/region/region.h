@@ -31,6 +31,7 @@
 #include <hbm/wire.h>
 
 struct guest;
+struct promise;
 struct reason;
 struct region;
 struct session;
@@ -44,6 +45,7 @@ struct regions {
 	struct payer *payer;
 	struct holder holder; /* of what it gave back and still holds */
 	struct borrower borrower;
+	struct list promises; /* struct promise: what it has reserved, one of a device */
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
@@ -109,6 +111,11 @@ uint64_t regions_reserved(const struct regions *regions);  /* their address spac
 uint64_t regions_committed(const struct regions *regions); /* bytes, each slab once */
 /* Bytes of the slots of a device that have a slab, each slot once: counted again. */
 uint64_t regions_backed(const struct regions *regions, const struct device *device);
+/* What the session has reserved of a device, to be changed by slabs_reserve(); made when it is
+ * first asked for. NULL: no memory. */
+struct promise *regions_promise(struct regions *regions, struct device *device);
+/* The sums over all devices: bytes reserved, and those of them that are outstanding. */
+uint64_t regions_promised(const struct regions *regions, uint64_t *outstanding);
 /* Fills in at most `room` records, from the region of id `from` on, or the next that there
  * is. Returns how many; *next is the id of the first that had no room, or 0. */
 uint32_t regions_records(const struct regions *regions, uint32_t from,

@@ -58,6 +58,9 @@ static void slab_release_run(struct job *job)
 static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 {
 	slabs->books.quarantined += slab->bytes;
+	if (slab->promise)
+		promise_lose(slab->promise, slab->bytes);
+	slab->promise = NULL;
 	tally_push(&slabs->lost, &slab->link, &slab->mark);
 	if (device_is_lost(slabs->device))
 		return; /* already logged */
@@ -71,12 +74,15 @@ static void slab_release_done(struct job *job)
 	struct slabs *slabs = slab->slabs;
 
 	slabs->books.retiring -= slab->bytes;
+	if (!slab->exported)
+		slabs->releasing -= slab->bytes;
 	bool held = slab->exported &&
 		    held_release_ended(&slabs->held, &slab->part, slab->result == CUDA_SUCCESS);
 	if (slab->result == CUDA_SUCCESS && held) {
 		slabs->books.held += slab->bytes;
 	} else if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
+		slab_unuse(slab);
 		free(slab);
 	} else {
 		device_failed(slabs->device, "cuMemRelease", slab->result);
@@ -96,6 +102,8 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 		slabs->retired_ns = clock_now();
 		slab->part.bytes = slab->bytes;
 		held_release_begins(&slab->part);
+	} else {
+		slabs->releasing += slab->bytes;
 	}
 
 	worker_post(slabs->device->control, &slab->job);
@@ -108,6 +116,7 @@ static void slab_returned(struct held_part *part)
 
 	slabs->books.held -= slab->bytes;
 	slabs->books.uncreated += slab->bytes;
+	slab_unuse(slab);
 	free(slab);
 }
 
@@ -118,6 +127,7 @@ static void slab_probed(struct held *held)
 
 void slab_push_ready(struct slabs *slabs, struct slab *slab)
 {
+	slab_unuse(slab);
 	slabs->books.ready += slab->bytes;
 	tally_push(&slabs->ready, &slab->link, &slab->mark);
 }
@@ -209,12 +219,19 @@ static void slab_retry_fire(struct timer *timer)
 	slab_pump(container_of(timer, struct slabs, retry));
 }
 
+static void slab_tell(const struct slabs *slabs)
+{
+	if (slabs->changed)
+		slabs->changed(slabs->changed_arg);
+}
+
 void slab_pump(struct slabs *slabs)
 {
 	while (!list_empty(&slabs->requests) && slab_request_serve_first(slabs))
 		;
 	if (!slabs->draining && list_empty(&slabs->requests))
 		slab_precreate(slabs);
+	slab_tell(slabs);
 }
 
 /* ---- The pool ---- */
@@ -235,6 +252,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	tally_init(&slabs->ready);
 	tally_init(&slabs->placed);
 	tally_init(&slabs->lost);
+	promises_init(&slabs->promises);
 	list_init(&slabs->requests);
 	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
 	slabs->held.returned = slab_returned;
@@ -286,7 +304,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 	slabs_drain(slabs);
 	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
-	assert(list_empty(&slabs->requests) && slabs->requested == 0);
+	assert(list_empty(&slabs->requests));
 	while (!list_empty(&slabs->ready.list)) {
 		struct slab *slab = container_of(slabs->ready.list.next, struct slab, link);
 		slab_remove_ready(slabs, slab);
@@ -296,8 +314,13 @@ struct slabs *slabs_close(struct slabs *slabs)
 	slab_wait_for_worker(slabs);
 	for (struct list *node; (node = list_pop_front(&slabs->lost.list));)
 		free(container_of(node, struct slab, link));
-	for (struct held_part *part; (part = held_pop(&slabs->held));)
-		free(container_of(part, struct slab, part));
+	for (struct held_part *part; (part = held_pop(&slabs->held));) {
+		struct slab *slab = container_of(part, struct slab, part);
+
+		slab_unuse(slab);
+		free(slab);
+	}
+
 	free(slabs);
 
 	return NULL;
@@ -311,7 +334,64 @@ void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t 
 
 struct slabs_books slabs_books(const struct slabs *slabs)
 {
-	return slabs->books;
+	struct slabs_books books = slabs->books;
+
+	books.free = slab_free_bytes(slabs);
+	books.promised = slabs->promises.promised;
+	books.due = slabs->promises.due;
+
+	return books;
+}
+
+/* ---- Promises ---- */
+
+uint64_t slab_free_bytes(const struct slabs *slabs)
+{
+	return slabs->books.ready + slabs->books.uncreated + slabs->releasing;
+}
+
+void slab_unuse(struct slab *slab)
+{
+	if (slab->promise)
+		promise_unuse(slab->promise, slab->bytes);
+	slab->promise = NULL;
+}
+
+void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg)
+{
+	slabs->changed = changed;
+	slabs->changed_arg = arg;
+}
+
+struct promises *slabs_promises(struct slabs *slabs)
+{
+	return &slabs->promises;
+}
+
+bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise, uint64_t reserved)
+{
+	return reserved <= promise->reserved ||
+	       promise_due_with(promise, reserved) <= slab_free_bytes(slabs);
+}
+
+bool slabs_reserve(struct slabs *slabs, struct promise *promise, struct payer *payer,
+		   uint64_t reserved)
+{
+	if (!slabs_can_reserve(slabs, promise, reserved))
+		return false;
+
+	promise_reserve(promise, payer, reserved);
+	slab_pump(slabs);
+
+	return true;
+}
+
+void slabs_end_promise(struct promise *promise)
+{
+	struct slabs *slabs = container_of(promise->promises, struct slabs, promises);
+
+	promise_end(promise);
+	slab_pump(slabs);
 }
 
 uint64_t slabs_default(const struct slabs *slabs)

@@ -15,12 +15,16 @@
  * another size is requested, ready slabs of other sizes are released first. A slab
  * whose handle the device refuses to release stays quarantined for the life of the
  * daemon.
+ *
+ * Sessions reserve memory before they commit it (promise.h): a request is served only if what
+ * is free afterwards is what is promised, or more.
  */
 #pragma once
 
 #include "daemon/base/list.h"
 #include "daemon/device/device.h"
 #include "daemon/region/held.h"
+#include "daemon/region/promise.h"
 #include "daemon/region/slab_books.h"
 
 struct slabs;
@@ -47,7 +51,8 @@ struct slab {
 	CUresult result; /* the pool's, as are the following */
 	struct job job;
 	struct slabs *slabs;
-	struct held_part part; /* once exported; its holder is set by who exports it */
+	struct held_part part;   /* once exported; its holder is set by who exports it */
+	struct promise *promise; /* in whose used bytes it is; NULL: it is ready, or lost */
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are
@@ -65,6 +70,19 @@ void slabs_drain(struct slabs *slabs);
  * Accepts NULL, returns NULL. */
 struct slabs *slabs_close(struct slabs *slabs);
 struct slabs_books slabs_books(const struct slabs *slabs);
+/* changed(arg) is called after each change of the books or of the promises, from within: it
+ * calls nothing of the pool that changes them. */
+void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg);
+/* Its promises, to make new ones. */
+struct promises *slabs_promises(struct slabs *slabs);
+/* Sets a session's reservation if what is free allows that: whether it did. Less is always
+ * allowed. */
+bool slabs_reserve(struct slabs *slabs, struct promise *promise, struct payer *payer,
+		   uint64_t reserved);
+/* The session of that promise has ended: promise_end(). */
+void slabs_end_promise(struct promise *promise);
+/* Whether slabs_reserve() would. */
+bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise, uint64_t reserved);
 uint64_t slabs_default(const struct slabs *slabs); /* bytes of the default slab */
 bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k = 0..9 */
 /* Checks the pool's counts against its slabs, in steps: begin, some until it is false, and
@@ -89,7 +107,8 @@ uint64_t slabs_check_slots(const struct slabs *slabs);
 struct slab_request {
 	uint64_t bytes; /* of each */
 	uint64_t count;
-	struct holder *holder; /* NULL: there is none to charge */
+	struct holder *holder;   /* NULL: there is none to charge */
+	struct promise *promise; /* its session's; NULL: it has none */
 	void (*done)(struct slab_request *request);
 	struct list taken;
 	int status;

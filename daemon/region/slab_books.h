@@ -8,6 +8,13 @@
  * 	held		released, and not free: its client still holds it (held.h)
  * 	ready		created ahead, never exported
  * 	uncreated	budget without a handle
+ *
+ * Beside that sum stands what sessions have reserved (promise.h):
+ *
+ * 	free		what a request can have: ready, uncreated, or being released and never
+ * 			handed out
+ * 	promised	of it, to sessions that have reserved and not used it
+ * 	due		the same, or what requests wait for where that is more
  */
 #pragma once
 
@@ -15,4 +22,5 @@
 
 struct slabs_books {
 	uint64_t budget, leased, quarantined, retiring, ready, uncreated, held;
+	uint64_t free, promised, due;
 };

@@ -49,6 +49,24 @@ bool slabs_check_some(struct slabs *slabs, uint32_t max)
 	       !tally_is_over(&slabs->placed) || !tally_is_over(&slabs->lost);
 }
 
+static const char *slab_check_promises(const struct slabs *slabs)
+{
+	const struct slabs_books *books = &slabs->books;
+	const char *fault = promises_check(&slabs->promises);
+	if (fault)
+		return fault;
+
+	if (slabs->releasing > books->retiring)
+		return "more is being released that was never handed out than in all";
+	if (slabs->promises.used != books->leased + books->quarantined - slabs->lost.sum +
+					    books->retiring - slabs->releasing + books->held)
+		return "what the sessions use is not what the pool has out";
+	if (slabs->promises.promised > slab_free_bytes(slabs) + slabs->lost.sum)
+		return "more is promised than is free";
+
+	return NULL;
+}
+
 const char *slabs_check_end(const struct slabs *slabs)
 {
 	const struct slabs_books *books = &slabs->books;
@@ -69,7 +87,9 @@ const char *slabs_check_end(const struct slabs *slabs)
 	    books->leased + books->quarantined)
 		return "the slabs of regions do not add up";
 
-	return held_check_end(&slabs->held);
+	const char *fault = slab_check_promises(slabs);
+
+	return fault ? fault : held_check_end(&slabs->held);
 }
 
 uint64_t slabs_check_slots(const struct slabs *slabs)

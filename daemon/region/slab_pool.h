@@ -5,6 +5,7 @@
 
 #include "daemon/base/tally.h"
 #include "daemon/region/held.h"
+#include "daemon/region/promise.h"
 #include "daemon/region/slab_books.h"
 
 struct slab;
@@ -18,7 +19,10 @@ struct slabs {
 	uint64_t slots;       /* bytes of all slots that those backed that were passed */
 	uint64_t unplaced;    /* leased bytes of requests, which back no slot yet */
 	struct list requests; /* waiting, in order */
-	uint64_t requested;   /* bytes that those still miss */
+	struct promises promises;
+	uint64_t releasing;         /* of the retiring bytes, those never handed out */
+	void (*changed)(void *arg); /* or NULL */
+	void *changed_arg;
 	struct slab *making;
 	struct held held;
 	struct timer retry;
@@ -38,6 +42,10 @@ void slab_remove_ready(struct slabs *slabs, struct slab *slab);
 /* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
  * if there was none. */
 bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough);
+/* What a request can have at once. */
+uint64_t slab_free_bytes(const struct slabs *slabs);
+/* Its bytes are free again. */
+void slab_unuse(struct slab *slab);
 /* Serves requests as far as possible, then creates ahead. */
 void slab_pump(struct slabs *slabs);
 

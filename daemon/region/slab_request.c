@@ -2,8 +2,9 @@
 /*
  * slab_request: how a pool serves requests: first come, first served. One that fits only
  * after a slab retires, after a ready slab of another size is released, or if what was held
- * has become free, waits for that. The bytes it still misses are set aside: later requests
- * see a smaller budget.
+ * has become free, waits for that. The bytes it still misses are asked for in its session's
+ * promise: later requests and reservations see a smaller budget. It takes nothing before it
+ * can have all of it without what is promised to others.
  */
 #include "daemon/region/slab.h"
 
@@ -57,6 +58,7 @@ static void slab_request_run(struct job *job)
 		}
 
 		slab->refs = 1;
+		slab->promise = request->promise;
 		list_push_back(&request->taken, &slab->link);
 	}
 }
@@ -113,8 +115,6 @@ static bool slab_request_retries(struct slabs *slabs, struct slab_request *reque
 		return false;
 	}
 
-	slabs->requested += request->missing * request->bytes;
-
 	return true;
 }
 
@@ -134,12 +134,15 @@ static void slab_request_done(struct job *job)
 	slabs->books.leased -= bytes;
 	slabs->unplaced -= bytes;
 	slabs->books.uncreated += bytes;
-	if (!slab_request_retries(slabs, request))
+	promise_ask_again(request->promise, bytes);
+	if (!slab_request_retries(slabs, request)) {
+		promise_unask(request->promise, bytes);
 		slab_request_fail(
 			slabs, request,
 			request->lacks_fds
 				? device_lacks_fds(slabs->device, "cuMemCreate")
 				: device_failed(slabs->device, "cuMemCreate", request->result));
+	}
 
 	slab_pump(slabs);
 }
@@ -156,10 +159,11 @@ static void slab_request_take_ready(struct slabs *slabs, struct slab_request *re
 
 		slab_remove_ready(slabs, slab);
 		slab->refs = 1;
+		slab->promise = request->promise;
 		list_push_back(&request->taken, node);
 		slabs->books.leased += slab->bytes;
 		slabs->unplaced += slab->bytes;
-		slabs->requested -= slab->bytes;
+		promise_use(request->promise, slab->bytes);
 		request->missing--;
 	}
 }
@@ -171,6 +175,7 @@ static void slab_request_create_missing(struct slabs *slabs, struct slab_request
 	slabs->books.uncreated -= bytes;
 	slabs->books.leased += bytes;
 	slabs->unplaced += bytes;
+	promise_use(request->promise, bytes);
 	request->job.run = slab_request_run;
 	request->job.done = slab_request_done;
 	worker_post(slabs->device->control, &request->job);
@@ -187,17 +192,21 @@ static bool slab_request_holds_too_much(const struct slabs *slabs,
 	return holder && !ledger_has_own_room(holder->payer, LEDGER_HELD, unknown + 1);
 }
 
-/* What keeps the request from being served: HBM_OK: nothing. */
-static int slab_request_obstacle(struct slabs *slabs, const struct slab_request *request)
+/* What keeps the request from being served: HBM_OK: nothing. Takes what is ready if it can
+ * have the rest, too. */
+static int slab_request_obstacle(struct slabs *slabs, struct slab_request *request)
 {
-	uint64_t bytes = request->missing * request->bytes;
-
 	if (slab_request_holds_too_much(slabs, request))
 		return HBM_LIMIT;
-	if (bytes <= slabs->books.uncreated)
+	if (!promise_allows(request->promise, slab_free_bytes(slabs),
+			    request->missing * request->bytes))
+		return HBM_NO_SPACE;
+
+	slab_request_take_ready(slabs, request);
+	if (request->missing * request->bytes <= slabs->books.uncreated)
 		return HBM_OK;
 
-	slab_retire_others(slabs, request->bytes, bytes);
+	slab_retire_others(slabs, request->bytes, request->missing * request->bytes);
 	return HBM_NO_SPACE;
 }
 
@@ -220,7 +229,6 @@ bool slab_request_serve_first(struct slabs *slabs)
 	struct slab_request *request =
 		container_of(slabs->requests.next, struct slab_request, link);
 
-	slab_request_take_ready(slabs, request);
 	int status = slab_request_obstacle(slabs, request);
 	if (status != HBM_OK && slab_request_may_improve(slabs, request))
 		return false;
@@ -233,8 +241,8 @@ bool slab_request_serve_first(struct slabs *slabs)
 		return true;
 	}
 
-	slabs->requested -= request->missing * request->bytes;
 	if (status != HBM_OK) {
+		promise_unask(request->promise, request->missing * request->bytes);
 		if (status == HBM_LIMIT)
 			(void)ledger_check(request->holder->payer, LEDGER_HELD, 1); /* counts it */
 		slab_request_fail(slabs, request, status);
@@ -265,12 +273,13 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 {
 	uint64_t need;
 	const struct slabs_books *books = &slabs->books;
-	if (checked_mul(request->bytes, request->count, &need) &&
-	    checked_add(need, slabs->requested, &need))
-		slab_request_reclaim(slabs, need);
+	if (!request->promise)
+		request->promise = &slabs->promises.unowned;
+	if (checked_mul(request->bytes, request->count, &need))
+		slab_request_reclaim(slabs, promise_due_asking(request->promise, need));
 	if (!checked_mul(request->bytes, request->count, &need) ||
-	    !checked_add(need, slabs->requested, &need) ||
-	    need > books->ready + books->uncreated + books->retiring + books->held)
+	    promise_due_asking(request->promise, need) >
+		    books->ready + books->uncreated + books->retiring + books->held)
 		return HBM_NO_SPACE;
 
 	list_init(&request->taken);
@@ -279,7 +288,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	request->retried = request->probed = false;
 	request->waited_ns = 0;
 	request->timer = (struct timer){0};
-	slabs->requested += request->missing * request->bytes;
+	promise_ask(request->promise, need);
 	list_push_back(&slabs->requests, &request->link);
 	slab_pump(slabs);
 

@@ -10,7 +10,16 @@
 #include "daemon/serve/serve_lend.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
+#include "daemon/serve/serve_reserve.h"
 #include "daemon/serve/serve_share.h"
+
+static void handlers_cancelled(struct request *request)
+{
+	if (request->message->opcode == HBM_WIRE_RESERVE)
+		request_refuse(request, HBM_CANCELLED, "cancelled before it began");
+	else
+		serve_blocks_cancelled(request);
+}
 
 const struct server_handlers handlers = {
 	.requests =
@@ -41,7 +50,9 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_BORROW] = serve_borrow,
 			[HBM_WIRE_RETURN] = serve_return,
 			[HBM_WIRE_SHARE] = serve_share,
+			[HBM_WIRE_RESERVE] = serve_reserve,
+			[HBM_WIRE_MEMORY] = serve_memory,
 		},
-	.cancelled = serve_blocks_cancelled,
+	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,
 };

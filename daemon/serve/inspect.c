@@ -16,6 +16,7 @@
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/serve/visible.h"
@@ -150,27 +151,29 @@ static void inspect_query_devices(struct page *page)
 		struct slabs_books books = slabs_books(device->slabs);
 		struct hbm_wire_device *record = &records[page->count++];
 
-		*record = (struct hbm_wire_device){.index = device->index,
-						   .lost = device_is_lost(device),
-						   .total = device->total,
-						   .memory = tier->capacity + tier->headroom +
-							     books.budget,
-						   .cache = tier->capacity,
-						   .headroom = tier->headroom,
-						   .regions = books.budget,
-						   .leased = books.leased,
-						   .quarantined = books.quarantined,
-						   .retiring = books.retiring,
-						   .ready = books.ready,
-						   .uncreated = books.uncreated,
-						   .held = books.held,
-						   .free = device_free(device),
-						   .lend = device->lend->budget,
-						   .lent = device->lend->bytes,
-						   .replicas = device->lend->replicas,
-						   .loans = device->lend->loans,
-						   .slab = slabs_default(device->slabs),
-						   .granularity = device->granularity};
+		*record = (struct hbm_wire_device){
+			.index = device->index,
+			.lost = device_is_lost(device),
+			.total = device->total,
+			.memory = tier->capacity + tier->headroom + books.budget,
+			.cache = tier->capacity,
+			.headroom = tier->headroom,
+			.regions = books.budget,
+			.leased = books.leased,
+			.quarantined = books.quarantined,
+			.retiring = books.retiring,
+			.ready = books.ready,
+			.uncreated = books.uncreated,
+			.held = books.held,
+			.free = device_free(device),
+			.lend = device->lend->budget,
+			.lent = device->lend->bytes,
+			.replicas = device->lend->replicas,
+			.loans = device->lend->loans,
+			.promised = books.promised,
+			.waiting = reservations_waiting(page->hbmd->reservations, (uint32_t)i),
+			.slab = slabs_default(device->slabs),
+			.granularity = device->granularity};
 		memcpy(record->name, device->name, sizeof(record->name));
 		memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
 	}

@@ -407,6 +407,8 @@ const struct counters *server_counters(const struct server *server)
 
 void session_record(const struct session *session, struct hbm_wire_session *record)
 {
+	uint64_t outstanding, reserved = regions_promised(&session->regions, &outstanding);
+
 	*record = (struct hbm_wire_session){
 		.session = session->id,
 		.pid = (uint32_t)session->pid,
@@ -424,6 +426,8 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.held = ledger_used(&session->payer, LEDGER_HELD),
 		.loans = session->regions.borrower.count,
 		.borrowed = session->regions.borrower.bytes,
+		.reserved = reserved,
+		.promised = outstanding,
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

@@ -20,7 +20,8 @@ typedef void request_handler(struct hbmd *hbmd, struct request *request);
 /* What the server calls, all of it above the server (handlers.h). */
 struct server_handlers {
 	request_handler *requests[HBM_WIRE_OPCODES];
-	/* A STORE or LOAD with a ready fence is cancelled before its handler has seen it. */
+	/* A RESERVE, or a STORE or LOAD with a ready fence, is cancelled before its handler has
+	 * seen it. */
 	void (*cancelled)(struct request *request);
 	/* A session has died: what it had outside its regions is given back. */
 	void (*session_gone)(struct hbmd *hbmd, struct session *session);

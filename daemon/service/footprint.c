@@ -15,6 +15,7 @@
 #include "daemon/region/decommit.h"
 #include "daemon/region/lend.h"
 #include "daemon/region/loan.h"
+#include "daemon/region/promise.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/serve/batch.h"
@@ -92,13 +93,15 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 	return bytes + tiers * extent_table_bytes(blocks);
 }
 
-static uint64_t footprint_sessions(uint64_t sessions, const struct payer *session)
+static uint64_t footprint_sessions(uint64_t sessions, const struct payer *session,
+				   const struct devices *devices)
 {
 	uint64_t opens = ledger_limit(session, LEDGER_NAMESPACE_OPENS);
 	uint64_t one = footprint_pieces(1, sizeof(struct session)) +
 		       footprint_pieces(1, sizeof(struct user)) + PAGE +
 		       (uint64_t)WATCHES * WATCH_BYTES + 4ull * HBM_WIRE_MESSAGE_MAX +
-		       footprint_pieces(opens, serve_namespace_open_bytes());
+		       footprint_pieces(opens, serve_namespace_open_bytes()) +
+		       footprint_pieces(devices->count, sizeof(struct promise));
 
 	return sessions * one;
 }
@@ -156,7 +159,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.index = footprint_index(&ledger, config, devices),
 		.requests = 2 * ledger_limit(host, LEDGER_REQUEST_BYTES) +
 			    (sessions + 1) * footprint_request(&ledger),
-		.sessions = footprint_sessions(sessions, &session),
+		.sessions = footprint_sessions(sessions, &session, devices),
 		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
 		.regions = footprint_pieces(ledger_limit(host, LEDGER_REGIONS),
 					    sizeof(struct region)) +

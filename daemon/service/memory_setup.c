@@ -12,6 +12,7 @@
 #include "daemon/move/pump.h"
 #include "daemon/move/silence.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/tier/ddr.h"
@@ -313,8 +314,8 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 			     config->nvme_path, config->nvme_timeout_ms * MS);
 }
 
-/* What one session may hold of what it gave back is a share of the memory for regions; what
- * may be lent to one user is one of all that may be lent. */
+/* What one session may hold of what it gave back, and what all may reserve, are shares of the
+ * memory for regions; what may be lent to one user is one of all that may be lent. */
 static void memory_setup_limit_slabs(const struct hbmd *hbmd)
 {
 	uint64_t regions = 0, lend = 0;
@@ -326,6 +327,7 @@ static void memory_setup_limit_slabs(const struct hbmd *hbmd)
 
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_LENT, lend);
+	ledger_set_whole(hbmd->ledger, LEDGER_RESERVED, regions);
 }
 
 static void memory_setup_link_tiers(struct cache *cache)
@@ -363,6 +365,10 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 		return r;
 
 	memory_setup_limit_slabs(hbmd);
+	r = reservations_open(&hbmd->reservations, hbmd->loop, hbmd->devices);
+	if (r < 0)
+		return r;
+
 	memory_setup_link_tiers(hbmd->cache);
 	const struct hash_pool_options hashing = {.loop = hbmd->loop,
 						  .link_stats = hbmd->link_stats,
@@ -448,6 +454,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	hbmd->mover = mover_free(hbmd->mover);
 	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);
 	memory_setup->idle_checksums = idle_checksums_free(memory_setup->idle_checksums);
+	hbmd->reservations = reservations_close(hbmd->reservations);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
 	hbmd->nvme_watch = NULL;

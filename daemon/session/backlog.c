@@ -98,6 +98,9 @@ static bool backlog_is_cancellable(const struct request *request)
 {
 	unsigned opcode = request->message->opcode;
 
+	if (opcode == HBM_WIRE_RESERVE)
+		return true;
+
 	return (opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD) &&
 	       ((const struct hbm_wire_blocks *)(const void *)request->message)->ready_slot !=
 		       HBM_WIRE_NO_FENCE;

@@ -43,8 +43,8 @@ void backlog_return(struct backlog *backlog, struct request *request,
 /* It has gone on, and has ended. */
 void backlog_resumed_ended(struct backlog *backlog);
 
-/* Takes a STORE or LOAD that has not begun, has a ready fence to wait for and that id (NULL:
- * any). NULL: there is none. */
+/* Takes a request of that id (NULL: any) that has not begun: a RESERVE, or a STORE or LOAD that
+ * has a ready fence to wait for. NULL: there is none. */
 struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id);
 /* Refuses all with HBM_SHUTDOWN. */
 void backlog_end(struct backlog *backlog);

@@ -78,6 +78,37 @@ static void session_regions_emptied(struct regions *regions)
 	session_unref(session);
 }
 
+/* ---- Waits ---- */
+
+void session_plain_wait(struct session *session, struct session_wait *wait)
+{
+	backlog_park(&session->backlog);
+	list_push_back(&session->plain_waits, &wait->link);
+}
+
+void session_end_plain_wait(struct session *session, struct session_wait *wait)
+{
+	list_remove(&wait->link);
+	backlog_unpark(&session->backlog);
+}
+
+/* Fires the wait of the request of that id, NULL: all. False: there was none. */
+static bool session_fire_plain_waits(struct session *session, const uint64_t *id, int status)
+{
+	bool any = false;
+
+	list_for_each_safe (node, after, &session->plain_waits) {
+		struct session_wait *wait = container_of(node, struct session_wait, link);
+		if (id && wait->id != *id)
+			continue;
+
+		wait->fire(wait, status);
+		any = true;
+	}
+
+	return any;
+}
+
 /* ---- The end ---- */
 
 /* It has said HELLO, or will not any more. */
@@ -99,6 +130,7 @@ void session_end(struct session *session)
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	connection_close(&session->connection);
 	fences_end(&session->fences);
+	(void)session_fire_plain_waits(session, NULL, HBM_SHUTDOWN);
 	backlog_end(&session->backlog);
 	session->owner->died(session->owner, session);
 	regions_end(&session->regions);
@@ -151,6 +183,7 @@ void session_drain(struct session *session)
 
 	if (session_enter(session, SESSION_DRAINING)) {
 		fences_end(&session->fences);
+		(void)session_fire_plain_waits(session, NULL, HBM_SHUTDOWN);
 		connection_allow(&session->connection, false);
 		if (session_turn_in_flight(session) == 0)
 			session_break(session, NULL);
@@ -285,6 +318,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 	turns_join(&owner->turns, &session->player);
 	list_init(&session->works);
 	list_init(&session->silent);
+	list_init(&session->plain_waits);
 	payer_open_below(&session->payer, &user->payer, PAYER_SESSION);
 	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
@@ -408,6 +442,7 @@ void session_resume(struct request *request, struct resumption *resumption)
 bool session_cancel(struct session *session, const uint64_t *id)
 {
 	bool any = fences_cancel(&session->fences, id);
+	any |= session_fire_plain_waits(session, id, HBM_CANCELLED);
 	struct request *request;
 
 	while ((request = backlog_take_cancellable(&session->backlog, id))) {

@@ -91,6 +91,15 @@ struct work {
 	bool (*run)(struct work *work, struct slice *slice);
 };
 
+/* A request that waits for something else than its ready fence. */
+struct session_wait {
+	struct list link; /* in session->plain_waits */
+	uint64_t id;      /* of the request */
+	/* HBM_CANCELLED; HBM_SHUTDOWN: the session ends. Calls session_end_plain_wait() and
+	 * ends the request. */
+	void (*fire)(struct session_wait *wait, int status);
+};
+
 struct session {
 	struct list link; /* in the server's list */
 	uint64_t id;
@@ -125,9 +134,10 @@ struct session {
 	struct post closing;   /* pending in state closing */
 	struct list waiting;   /* in owner->waiting */
 	struct player player;
-	struct list works; /* struct work */
-	bool readable;     /* its socket may hold a message */
-	bool unpolled;     /* its socket is not polled until it has had its turn */
+	struct list works;       /* struct work */
+	struct list plain_waits; /* struct session_wait */
+	bool readable;           /* its socket may hold a message */
+	bool unpolled;           /* its socket is not polled until it has had its turn */
 	uint64_t refs;
 };
 
@@ -139,7 +149,7 @@ struct session_owner {
 	struct counters *counters;
 	/* A request that has been validated. */
 	void (*arrived)(struct session_owner *owner, struct request *request);
-	/* A STORE or LOAD with a ready fence is cancelled before it has arrived. */
+	/* A RESERVE, or a STORE or LOAD with a ready fence, is cancelled before it arrived. */
 	void (*cancelled)(struct session_owner *owner, struct request *request);
 	/* The session has become dead. */
 	void (*died)(struct session_owner *owner, struct session *session);
@@ -174,6 +184,11 @@ void session_work(struct session *session, struct work *work);
 void session_wait_ready(struct session *session, struct ready_wait *wait);
 /* For fire(): the wait is over. The request ends now, or with session_resume(). */
 void session_end_wait(struct session *session);
+/* Lets a request wait for something else: until session_end_plain_wait() it delays no other
+ * request of the session. The wait is fired when the request is cancelled or the session
+ * ends. */
+void session_plain_wait(struct session *session, struct session_wait *wait);
+void session_end_plain_wait(struct session *session, struct session_wait *wait);
 /* Lets the request go on, in a turn of the session, when it may use memory. */
 void session_resume(struct request *request, struct resumption *resumption);
 /* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED, and

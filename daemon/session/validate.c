@@ -367,6 +367,34 @@ static int validate_check_borrow(const void *message, struct refusal *why)
 	return HBM_OK;
 }
 
+/* At most HBM_WIRE_DEVICES_MAX changes, as each is of another device. */
+static int validate_check_reserve(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_reserve *reserve = message;
+	uint64_t named = 0;
+	int status = HBM_OK;
+
+	for (uint32_t i = 0; status == HBM_OK && i < reserve->count; i++) {
+		uint32_t device = reserve->changes[i].device;
+
+		status = validate_zero_of("changes", i, reserve->changes[i].zero, why);
+		if (status == HBM_OK && device >= HBM_WIRE_DEVICES_MAX)
+			status = validate_refuse(why, HBM_INVALID,
+						 "changes[%u].device is %u, expected 0 to %d", i,
+						 device, HBM_WIRE_DEVICES_MAX - 1);
+		if (status != HBM_OK)
+			break;
+
+		if (named >> device & 1)
+			status = validate_refuse(why, HBM_INVALID,
+						 "changes[%u].device is %u, which is named twice",
+						 i, device);
+		named |= UINT64_C(1) << device;
+	}
+
+	return status;
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -427,6 +455,10 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_RETURN                                                                                \
 	.count_at = offsetof(struct hbm_wire_return, count), .record = sizeof(uint64_t),           \
 	.zero_at = offsetof(struct hbm_wire_return, zero)
+#define FORM_RESERVE                                                                               \
+	.count_at = offsetof(struct hbm_wire_reserve, count),                                      \
+	.record = sizeof(struct hbm_wire_reserve_change), .check = validate_check_reserve
+#define FORM_MEMORY .check = NULL
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

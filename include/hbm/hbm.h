@@ -111,8 +111,9 @@ HBM_API int hbm_wait(struct hbm *hbm, hbm_ticket ticket, int timeout_ms);
 /* Like hbm_wait(ticket, 0), without reading from the socket: -EAGAIN while the ticket has
  * not ended. */
 HBM_API int hbm_poll(struct hbm *hbm, hbm_ticket ticket);
-/* Cancels a store or load that still waits for its ready fence. 0: its ticket has ended
- * HBM_CANCELLED, nothing was stored or loaded, and its completion fence is set; free the
+/* Cancels a store or load that still waits for its ready fence, or a reservation that waits
+ * for memory. 0: its ticket has ended HBM_CANCELLED, nothing was stored, loaded or reserved,
+ * and its completion fence is set; free the
  * ticket with hbm_wait() like any other. HBM_NOT_FOUND: the request has begun or ended, or
  * is of another kind; its ticket ends as usual. -EINVAL: no such ticket. */
 HBM_API int hbm_cancel(struct hbm *hbm, hbm_ticket ticket);
@@ -218,6 +219,49 @@ struct hbm_share {
 HBM_API int hbm_submit_share(struct hbm *hbm, const struct hbm_share *shares, size_t count,
 			     hbm_ticket *ticket);
 HBM_API int hbm_share(struct hbm *hbm, const struct hbm_share *shares, size_t count);
+
+/* ---- Reservations ---- */
+
+/*
+ * Of each device's memory for regions a connection may reserve bytes before it commits them.
+ * What it has reserved and not committed is promised to it: others cannot commit it, so a
+ * commit within the reservation never lacks budget. A commit beyond it takes what is not
+ * promised. What is decommitted is promised again as soon as it is free. A client that keeps
+ * what it decommitted has that much less. The reservation ends with the connection.
+ */
+struct hbm_reserve_change {
+	uint32_t device;
+	int64_t bytes; /* more to be reserved; less, if negative: at most all that is */
+};
+
+/* Changes what is reserved, all or none; each device is named once. Less is always granted,
+ * and at once. HBM_NO_SPACE: there is not enough that is free and not promised, and timeout_ms
+ * is 0, or the device has never as much. Otherwise the ticket waits for memory, after those
+ * that asked before, until: HBM_TIMEOUT; HBM_CANCELLED, by hbm_cancel(). HBM_LIMIT: more than
+ * limits.reserved, or a timeout longer than limits.reserve_ms. */
+HBM_API int hbm_submit_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes,
+			       size_t count, uint32_t timeout_ms, hbm_ticket *ticket);
+HBM_API int hbm_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes, size_t count,
+			uint32_t timeout_ms);
+
+/* A device's memory for regions, all in bytes and of one moment. */
+struct hbm_device_memory {
+	uint64_t capacity;
+	uint64_t free;         /* that a commit could have at once */
+	uint64_t promised;     /* of it: reserved, by this connection too, and not committed */
+	uint64_t available;    /* of it: what a new reservation can have */
+	uint64_t largest_slab; /* that `available` is enough for; 0: none */
+	uint64_t returning;    /* given back or left by a client, and not free yet */
+	uint64_t waiting;      /* how many reservations wait for more of it */
+	uint64_t default_slab;
+	bool lost;
+};
+
+/* Reads it from memory that the daemon writes and this process maps for reading. The first
+ * call on a connection asks the daemon for that; any other makes no system call, and may be
+ * made while another thread uses the connection. HBM_UNSUPPORTED: an older daemon, which has
+ * none. -EAGAIN: the daemon was writing all the time, or ended while it was. */
+HBM_API int hbm_device_memory(struct hbm *hbm, uint32_t device, struct hbm_device_memory *out);
 
 /* ---- Cache ---- */
 
@@ -587,6 +631,47 @@ HBM_API int hbm_landing_scatter(struct hbm *hbm, const struct hbm_block *blocks,
 				size_t count, void *stream);
 HBM_API int hbm_landing_gather(struct hbm *hbm, const struct hbm_block *blocks,
 			       const struct hbm_block *landed, size_t count, void *stream);
+
+/* ---- Admission ---- */
+
+/* A sequence: it has `present` tokens and gets `to_come` more, one in each step of the batch;
+ * then it ends and frees all. A token takes token_bytes; memory is taken in slabs of
+ * slab_bytes (0: by the byte). */
+struct hbm_sequence_demand {
+	uint64_t present, to_come;
+	uint64_t token_bytes, slab_bytes;
+};
+
+/*
+ * How many of the candidates, in their order, can run beside what runs so that at no future
+ * step all together need more than `free_bytes`. It is the bytes that the running sequences
+ * may have in all, those they have now included. Pure arithmetic, without a connection.
+ *
+ * Let sequence i have p tokens, of b bytes each, and r to come. Before the step t + 1 it has
+ * p + t tokens if t <= r, and none if t > r. The need of all,
+ *
+ * 	N(t) = sum over all i with r(i) >= t of bytes(p(i) + t)
+ *
+ * grows between two ends of sequences and falls at an end alone: its largest value is at some
+ * t = r(j). So the peak is the largest N(r(j)) over all j; with sequences in the order of
+ * falling r, those that count at r(j) are the first j of the order, and by the byte
+ *
+ * 	N(r(j)) = sum of b(i) p(i) over i <= j  +  r(j) * sum of b(i) over i <= j
+ *
+ * (Gong et al., LightLLM's past-future scheduler, 2025). It is never more than the sum of the
+ * maxima, bytes(p(i) + r(i)), and less where sequences end at different times. With slabs,
+ * bytes() rounds up: a sequence then counts with at most slab_bytes - 1 more than p + t
+ * tokens take, or with its own maximum where that is less at its own end; the answer stays on
+ * the safe side of the exact need, and admits no more than fits.
+ *
+ * n sequences take O(n log n). HBM_INVALID: a sequence whose bytes overflow. -ENOMEM.
+ */
+HBM_API int hbm_admit(uint64_t free_bytes, const struct hbm_sequence_demand *running,
+		      size_t running_count, const struct hbm_sequence_demand *candidates,
+		      size_t candidate_count, size_t *admitted);
+/* The peak itself. */
+HBM_API int hbm_peak_demand(const struct hbm_sequence_demand *sequences, size_t count,
+			    uint64_t *bytes);
 
 /* ---- Inspection ---- */
 

@@ -196,6 +196,47 @@ struct hbm_wire_shares {
 	struct hbm_wire_share shares[];
 };
 static_assert(sizeof(struct hbm_wire_shares) == 32, "wire layout");
+/* ---- Reservations ---- */
+
+struct hbm_wire_reserve_change {
+	uint32_t device, zero;
+	int64_t bytes; /* more that is reserved, or less if negative: at most all */
+};
+static_assert(sizeof(struct hbm_wire_reserve_change) == 16, "wire layout");
+
+/* RESERVE: changes what the session has reserved of the memory for regions of devices, all or
+ * none: each is named once. Less is always granted, at once. timeout_ms: how long to wait, if
+ * there is not enough memory that is free and not promised; 0: the answer is HBM_NO_SPACE then.
+ * Reply: a bare header. HBM_TIMEOUT: it has waited so long. */
+struct hbm_wire_reserve {
+	struct hbm_wire_header header;
+	uint32_t count, timeout_ms;
+	struct hbm_wire_reserve_change changes[];
+};
+static_assert(sizeof(struct hbm_wire_reserve) == 32, "wire layout");
+
+/* A device's memory for regions, at one moment. The daemon writes it whenever it changes:
+ * `sequence` is odd meanwhile, and what was read is to be read again if it was, or differs
+ * afterwards. */
+struct hbm_wire_memory {
+	uint64_t sequence;
+	uint64_t capacity;
+	uint64_t free;     /* that a commit could have at once */
+	uint64_t promised; /* of it: reserved by sessions, and not committed yet */
+	/* of it: neither promised nor set aside for what waits; what a new reservation can have */
+	uint64_t available;
+	uint64_t largest_slab; /* that available is enough for; 0: none */
+	uint64_t returning;    /* given back or left by a client, and not free yet */
+	uint64_t waiting;      /* RESERVE requests that wait for more of it */
+	uint64_t default_slab;
+	uint64_t lost; /* 1: the device is lost until hbmd restarts */
+	uint64_t zero[6];
+};
+static_assert(sizeof(struct hbm_wire_memory) == 128, "wire layout");
+
+/* MEMORY: the reply, a bare header, carries one fd: a sealed memfd that can be mapped for
+ * reading only, with a record for each of HBM_WIRE_DEVICES_MAX devices. */
+#define HBM_WIRE_MEMORY_BYTES (HBM_WIRE_DEVICES_MAX * sizeof(struct hbm_wire_memory))
 
 /* ---- Namespaces ---- */
 

@@ -25,7 +25,7 @@
 	X(DENIED, 9, "permission denied")                                                          \
 	X(IO, 10, "the tier's I/O failed")                                                         \
 	X(DEVICE, 11, "a device call failed")                                                      \
-	X(TIMEOUT, 12, "timeout: the client's data did not become ready")                          \
+	X(TIMEOUT, 12, "timeout: what the request waited for did not come")                          \
 	X(SHUTDOWN, 13, "the daemon is stopping")                                                  \
 	X(CANCELLED, 14, "the request was cancelled before it started")
 
@@ -60,7 +60,9 @@
 	X(MOVE, 23, hbm_wire_keys, hbm_wire_results)                                               \
 	X(BORROW, 24, hbm_wire_borrow, hbm_wire_borrowed)                                          \
 	X(RETURN, 25, hbm_wire_return, hbm_wire_header)                                            \
-	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)
+	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)                                            \
+	X(RESERVE, 27, hbm_wire_reserve, hbm_wire_header)                                          \
+	X(MEMORY, 28, hbm_wire_header, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -163,7 +163,11 @@
 	X(R, uint64_t, replicas, , COUNT, 3, GAUGE, "REPLICAS",                                    \
 	  "hbmd_device_replicas", "Copies of blocks for clients to map.")                          \
 	X(R, uint64_t, loans, , COUNT, 3, GAUGE, "LOANS",                                          \
-	  "hbmd_device_loans", "Loans of these copies.")
+	  "hbmd_device_loans", "Loans of these copies.") \
+	X(R, uint64_t, promised, , BYTES, 1, GAUGE, "PROMISED",                                    \
+	  "hbmd_device_promised_bytes", "Of the pool, reserved by sessions and not used yet.")     \
+	X(R, uint64_t, waiting, , COUNT, 1, GAUGE, "WAITING",                                      \
+	  "hbmd_device_reserves_waiting", "Reservations that wait for more of the pool.")
 
 /* A tier, of HBM one for each device. */
 #define HBM_RECORD_TIER(X, R)                                                                      \
@@ -237,7 +241,11 @@
 	X(R, uint64_t, held, , BYTES, 3, GAUGE, "HELD",                                            \
 	  "", "Device memory that it gave back and that is not free.")                             \
 	X(R, uint64_t, loans, , COUNT, 3, GAUGE, "LOANS", "", "Blocks that it has borrowed.")      \
-	X(R, uint64_t, borrowed, , BYTES, 3, GAUGE, "BORROWED", "", "Their bytes.")
+	X(R, uint64_t, borrowed, , BYTES, 3, GAUGE, "BORROWED", "", "Their bytes.") \
+	X(R, uint64_t, reserved, , BYTES, 3, GAUGE, "RESERVED",                                    \
+	  "", "Device memory that it has reserved.")                                               \
+	X(R, uint64_t, promised, , BYTES, 3, GAUGE, "PROMISED",                                    \
+	  "", "Of it, what it has not used yet.")
 
 /* A region. */
 #define HBM_RECORD_REGION(X, R)                                                                    \

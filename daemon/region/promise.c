@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/region/promise.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static uint64_t promise_larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+uint64_t promise_outstanding(const struct promise *promise)
+{
+	return promise->reserved > promise->used ? promise->reserved - promise->used : 0;
+}
+
+static uint64_t promise_due(const struct promise *promise)
+{
+	return promise_larger(promise_outstanding(promise), promise->asked);
+}
+
+/* Around each change of a promise: out of the sums, and in again. */
+static void promise_leave_sums(const struct promise *promise)
+{
+	struct promises *promises = promise->promises;
+
+	promises->promised -= promise_outstanding(promise);
+	promises->due -= promise_due(promise);
+	promises->used -= promise->used;
+}
+
+static void promise_enter_sums(const struct promise *promise)
+{
+	struct promises *promises = promise->promises;
+
+	promises->promised += promise_outstanding(promise);
+	promises->due += promise_due(promise);
+	promises->used += promise->used;
+}
+
+static void promise_init(struct promise *promise, struct promises *promises, uint32_t device)
+{
+	*promise = (struct promise){.promises = promises, .device = device};
+	list_init(&promise->by_session);
+	list_push_back(&promises->all, &promise->link);
+}
+
+void promises_init(struct promises *promises)
+{
+	*promises = (struct promises){0};
+	list_init(&promises->all);
+	promise_init(&promises->unowned, promises, 0);
+}
+
+struct promise *promise_new(struct promises *promises, uint32_t device)
+{
+	struct promise *promise = malloc(sizeof(*promise));
+
+	if (promise)
+		promise_init(promise, promises, device);
+
+	return promise;
+}
+
+static void promise_free_unused(struct promise *promise)
+{
+	if (!promise->ended || promise->used > 0 || promise->asked > 0)
+		return;
+
+	list_remove(&promise->link);
+	free(promise);
+}
+
+void promise_end(struct promise *promise)
+{
+	assert(promise != &promise->promises->unowned);
+
+	promise_leave_sums(promise);
+	promise->reserved = 0;
+	promise_enter_sums(promise);
+
+	ledger_release(&promise->charge);
+	list_remove(&promise->by_session);
+	promise->ended = true;
+	promise_free_unused(promise);
+}
+
+/* What would be due if the promise were changed so. */
+static uint64_t promise_due_changed(const struct promise *promise, const struct promise *changed)
+{
+	uint64_t others = promise->promises->due - promise_due(promise), own = promise_due(changed);
+
+	return own > UINT64_MAX - others ? UINT64_MAX : others + own;
+}
+
+uint64_t promise_due_with(const struct promise *promise, uint64_t reserved)
+{
+	struct promise changed = *promise;
+
+	changed.reserved = reserved;
+
+	return promise_due_changed(promise, &changed);
+}
+
+uint64_t promise_due_asking(const struct promise *promise, uint64_t bytes)
+{
+	struct promise changed = *promise;
+
+	changed.asked = bytes > UINT64_MAX - promise->asked ? UINT64_MAX : promise->asked + bytes;
+
+	return promise_due_changed(promise, &changed);
+}
+
+bool promise_allows(const struct promise *promise, uint64_t free, uint64_t bytes)
+{
+	const struct promises *promises = promise->promises;
+	uint64_t own = promise_outstanding(promise), others = promises->promised - own;
+	uint64_t beyond = bytes > own ? bytes - own : 0;
+
+	/* after it: others + own - (bytes - beyond) <= free - bytes */
+	return free >= beyond && others + own <= free - beyond;
+}
+
+void promise_reserve(struct promise *promise, struct payer *payer, uint64_t reserved)
+{
+	promise_leave_sums(promise);
+	promise->reserved = reserved;
+	promise_enter_sums(promise);
+
+	ledger_release(&promise->charge);
+	if (reserved > 0)
+		ledger_charge_always(&promise->charge, payer, LEDGER_RESERVED, reserved);
+}
+
+void promise_ask(struct promise *promise, uint64_t bytes)
+{
+	promise_leave_sums(promise);
+	promise->asked += bytes;
+	promise_enter_sums(promise);
+}
+
+void promise_unask(struct promise *promise, uint64_t bytes)
+{
+	assert(promise->asked >= bytes);
+
+	promise_leave_sums(promise);
+	promise->asked -= bytes;
+	promise_enter_sums(promise);
+	promise_free_unused(promise);
+}
+
+void promise_use(struct promise *promise, uint64_t bytes)
+{
+	assert(promise->asked >= bytes);
+
+	promise_leave_sums(promise);
+	promise->asked -= bytes;
+	promise->used += bytes;
+	promise_enter_sums(promise);
+}
+
+void promise_ask_again(struct promise *promise, uint64_t bytes)
+{
+	assert(promise->used >= bytes);
+
+	promise_leave_sums(promise);
+	promise->used -= bytes;
+	promise->asked += bytes;
+	promise_enter_sums(promise);
+}
+
+void promise_unuse(struct promise *promise, uint64_t bytes)
+{
+	assert(promise->used >= bytes);
+
+	promise_leave_sums(promise);
+	promise->used -= bytes;
+	promise_enter_sums(promise);
+	promise_free_unused(promise);
+}
+
+void promise_lose(struct promise *promise, uint64_t bytes)
+{
+	struct charge *charge = &promise->charge;
+	uint64_t less = bytes < promise->reserved ? bytes : promise->reserved;
+
+	assert(promise->used >= bytes);
+
+	if (less > 0)
+		promise_reserve(promise, charge->payer, promise->reserved - less);
+	promise_unuse(promise, bytes);
+}
+
+const char *promises_check(const struct promises *promises)
+{
+	struct promises sum = {0};
+
+	list_for_each (node, &promises->all) {
+		const struct promise *promise = container_of(node, struct promise, link);
+
+		sum.promised += promise_outstanding(promise);
+		sum.due += promise_due(promise);
+		sum.used += promise->used;
+		if (promise->charge.amount != promise->reserved)
+			return "a reservation is not what its session is charged for";
+	}
+
+	if (sum.promised != promises->promised || sum.due != promises->due)
+		return "the promises do not add up";
+	if (sum.used != promises->used)
+		return "what the sessions use does not add up";
+
+	return NULL;
+}
