@@ -26,6 +26,7 @@
 #include "tests/support/leaks.h"
 #include "tests/support/raw.h"
 #include "tests/support/spawn.h"
+#include "tests/support/system_calls.h"
 
 #define SLAB (2ll << 20)
 #define LONG_MS 60000u
@@ -370,6 +371,29 @@ static void test_a_client_cannot_write_the_page(void **state)
 	assert_int_equal(memory().capacity, capacity);
 }
 
+/* The counter sees a call, and reading the page makes none. */
+static void test_it_is_read_without_a_system_call(void **state)
+{
+	struct hbm_device_memory before = memory(), after;
+
+	(void)state;
+	if (!system_calls_begin())
+		skip();
+	pid_t pid = getppid();
+	uint64_t calls = system_calls_end();
+	assert_int_equal(pid, getppid());
+	assert_int_equal(calls, 1);
+
+	assert_true(system_calls_begin());
+	int status = 0;
+	for (unsigned i = 0; i < 1000; i++)
+		status |= hbm_device_memory(one, 0, &after);
+	calls = system_calls_end();
+	assert_int_equal(calls, 0);
+	assert_int_equal(status, 0);
+	assert_int_equal(after.capacity, before.capacity);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -390,6 +414,7 @@ int main(int argc, char **argv)
 		TEST(test_the_daemon_stops),
 		TEST(test_it_is_shown),
 		TEST(test_a_client_cannot_write_the_page),
+		TEST(test_it_is_read_without_a_system_call),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
