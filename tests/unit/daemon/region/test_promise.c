@@ -232,6 +232,29 @@ static void a_session_ends_before_its_slabs(void **state)
 	assert_int_equal(take(fixture, 1, BUDGET / SLAB - 2), HBM_OK);
 }
 
+/* A request waits for memory that is on its way back, and is refused when that turns out to be
+ * promised again. */
+static void what_comes_back_is_promised_again(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_true(slabs_reserve(fixture->slabs, fixture->promises[0], &fixture->payer, BUDGET));
+	assert_int_equal(take(fixture, 0, BUDGET / SLAB / 2), HBM_OK);
+	for (unsigned i = 0; i < fixture->counts[0]; i++)
+		fixture->taken[0][i]->exported = true;
+	while (fixture->counts[0] > 0)
+		give_back(fixture, 0);
+
+	/* The soft device says at once that no client holds it. */
+	assert_int_equal(slabs_books(fixture->slabs).retiring, BUDGET / 2);
+	assert_int_equal(slabs_books(fixture->slabs).promised, BUDGET / 2);
+	assert_null(slabs_check(fixture->slabs));
+	assert_int_equal(take(fixture, 1, 2), HBM_NO_SPACE);
+	assert_int_equal(slabs_books(fixture->slabs).promised, BUDGET);
+	assert_int_equal(take(fixture, 0, BUDGET / SLAB), HBM_OK);
+	assert_null(slabs_check(fixture->slabs));
+}
+
 /* The check sees a promise that no session has. */
 static void the_check_can_fail(void **state)
 {
@@ -259,6 +282,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(random_operations_agree_with_a_model),
 		TEST(a_session_ends_before_its_slabs),
+		TEST(what_comes_back_is_promised_again),
 		TEST(the_check_can_fail),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
