@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "tests/support/child.h"
+#include "tests/support/guest.h"
 #include "tests/support/leaks.h"
 #include "tests/support/raw.h"
 #include "tests/support/spawn.h"
@@ -47,7 +48,7 @@ static struct hbm_device_memory memory(void)
 
 static int setup(void **state)
 {
-	static const char *const sets[] = {NULL};
+	static const char *const sets[] = {"hbmd.socket_mode=0666", NULL};
 
 	(void)state;
 	leaks_begin(&leaks);
@@ -306,6 +307,29 @@ static void test_the_daemon_stops(void **state)
 	spawn_start(&daemon_, (const char *const[]){NULL}, NULL);
 }
 
+/* A user that is no operator reserves its share, used or not, and no more. */
+static void test_the_share_of_a_user(void **state)
+{
+	struct {
+		struct hbm_wire_reserve head;
+		struct hbm_wire_reserve_change change;
+	} message = {.head = {.header = RAW_HEADER(RESERVE, sizeof(message)), .count = 1},
+		     .change.bytes = (int64_t)(capacity / 2)};
+	int socket, again;
+
+	(void)state;
+	guest_admit(&daemon_);
+	assert_int_equal(guest_greet(&daemon_, GUEST, &socket), HBM_OK);
+	assert_int_equal(guest_greet(&daemon_, GUEST, &again), HBM_OK);
+	assert_int_equal(raw_ask(socket, &message, sizeof(message)), HBM_OK);
+	message.head.timeout_ms = LONG_MS; /* it does not wait for its own share */
+	assert_int_equal(raw_ask(again, &message, sizeof(message)), HBM_LIMIT);
+	assert_int_equal(memory().promised, capacity / 2);
+	assert_int_equal(reserve(one, (int64_t)(capacity / 2)), 0);
+	close(socket);
+	close(again);
+}
+
 /* ---- What operators and others see ---- */
 
 static void test_it_is_shown(void **state)
@@ -412,6 +436,7 @@ int main(int argc, char **argv)
 		TEST(test_it_is_cancelled),
 		TEST(test_killed_while_it_waits),
 		TEST(test_the_daemon_stops),
+		TEST(test_the_share_of_a_user),
 		TEST(test_it_is_shown),
 		TEST(test_a_client_cannot_write_the_page),
 		TEST(test_it_is_read_without_a_system_call),
