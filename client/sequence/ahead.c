@@ -4,7 +4,9 @@
 
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
+#include "client/sequence/own.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 
 #include <errno.h>
@@ -20,37 +22,46 @@ static uint64_t ahead_target(const struct hbm_sequence *sequence)
 	return tokens + (ahead < left ? ahead : left);
 }
 
-/* Takes up to AHEAD_BATCH sequences that are due, and gathers what they need. */
-static size_t ahead_gather(struct hbm_pool *pool, struct hbm_sequence **taken)
+/* Takes up to AHEAD_BATCH sequences that are due. */
+static size_t ahead_take(struct hbm_pool *pool, struct hbm_sequence **taken)
 {
 	size_t count = 0;
 
-	hbm_ranges_begin(&pool->grow);
-	for (uint32_t i; count < AHEAD_BATCH && hbm_mark_take(pool, &i);) {
-		taken[count] = &pool->sequences[i];
-		hbm_sequence_gather(taken[count], ahead_target(taken[count]));
-		count++;
-	}
+	for (uint32_t i; count < AHEAD_BATCH && hbm_mark_take(pool, &i);)
+		taken[count++] = &pool->sequences[i];
 
 	return count;
 }
 
-/* ---- Mapping ---- */
+static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *taken, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++) {
+		r = hbm_prefix_map(taken[i]);
+		if (r == 0)
+			r = hbm_own(taken[i], ahead_target(taken[i]));
+	}
+	if (r)
+		return r;
+
+	hbm_ranges_begin(&pool->grow);
+	for (size_t i = 0; i < count; i++)
+		hbm_sequence_gather(taken[i], ahead_target(taken[i]));
+
+	return pool->grow.failed ? -ENOMEM : hbm_growth_map(pool);
+}
 
 /* One request's worth; *more if others are due. Who is refused is due again at its next
  * step. */
 static int ahead_map(struct hbm_pool *pool, bool *more)
 {
 	struct hbm_sequence *taken[AHEAD_BATCH];
-	const size_t count = ahead_gather(pool, taken);
+	const size_t count = ahead_take(pool, taken);
+	int r = ahead_map_all(pool, taken, count);
 
 	*more = count == AHEAD_BATCH;
-	if (pool->grow.failed)
-		return -ENOMEM;
-
-	int r = hbm_growth_map(pool);
-
-	for (size_t i = 0; i < count && r == 0; i++)
+	for (size_t i = 0; i < count; i++)
 		hbm_sequence_refresh(taken[i]);
 
 	return r;
@@ -88,8 +99,10 @@ static void *ahead_run(void *arg)
 				;
 		while (more) {
 			hbm_pool_lock(pool);
+			pool->is_quiet = true;
 			if (ahead_map(pool, &more) != 0)
 				more = false;
+			pool->is_quiet = false;
 			hbm_pool_unlock(pool);
 		}
 	}

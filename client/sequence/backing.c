@@ -2,10 +2,13 @@
 /* backing: see backing.h. */
 #include "client/sequence/backing.h"
 
+#include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
 
-#define BACKING_RANGES 4096 /* of one request: fewer than a message holds */
+/* Of one request: fewer than a message holds. */
+#define BACKING_RANGES 4096
+#define BACKING_SHARES 1024
 
 typedef int backing_call(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 
@@ -32,24 +35,39 @@ static int backing_each(struct hbm_pool *pool, const struct ranges *ranges, back
 	return r;
 }
 
-static struct slot *backing_slot(const struct hbm_pool *pool, const struct hbm_range *range)
+static struct slot *backing_slot(const struct hbm_pool *pool, uint64_t at)
 {
-	return &pool->slots[range->offset / pool->slot_bytes];
+	return &pool->slots[at / pool->slot_bytes];
 }
 
-/* Ranges lie in one slot each. */
-static void backing_add(struct hbm_pool *pool, const struct hbm_range *range, int64_t sign)
+/* Counts the slabs of a range that are mapped now, and were not. Slabs of other regions are
+ * no slot's. */
+static void backing_count_mapped(struct hbm_pool *pool, const struct hbm_region *region,
+				 uint64_t offset, uint64_t bytes)
 {
-	hbm_slot_add(pool, backing_slot(pool, range), sign * (int64_t)(range->bytes / pool->slab));
-}
-
-/* Gives back a part. What the device refuses to unmap stays, and is counted. */
-static void backing_undo(struct hbm_pool *pool, const struct hbm_range *part)
-{
-	if (hbm_decommit(pool->hbm, part, BACKING_RANGES) == 0)
+	if (region != pool->region)
 		return;
-	for (size_t i = 0; i < BACKING_RANGES; i++)
-		hbm_slot_count(pool, backing_slot(pool, &part[i]));
+	for (uint64_t at = offset; at < offset + bytes; at += pool->slab) {
+		struct slot *slot = backing_slot(pool, at);
+
+		if (hbm_slot_has(pool, slot, at % pool->slot_bytes))
+			hbm_slot_add(pool, slot, 1);
+	}
+}
+
+/* The same of those that are not mapped any more, and were. */
+static void backing_count_unmapped(struct hbm_pool *pool, const struct hbm_range *range)
+{
+	if (range->region != pool->region)
+		return;
+	for (uint64_t at = range->offset; at < range->offset + range->bytes; at += pool->slab) {
+		struct slot *slot = backing_slot(pool, at);
+
+		if (!hbm_slot_has(pool, slot, at % pool->slot_bytes)) {
+			hbm_page_drop(pool, &slot->pages, at % pool->slot_bytes);
+			hbm_slot_add(pool, slot, -1);
+		}
+	}
 }
 
 int hbm_backing_commit(struct hbm_pool *pool)
@@ -58,10 +76,13 @@ int hbm_backing_commit(struct hbm_pool *pool)
 	size_t done;
 	int r = backing_each(pool, ranges, hbm_commit, &done);
 
-	for (size_t i = 0; r == 0 && i < done; i++)
-		backing_add(pool, &ranges->list[i], 1);
-	for (; r != 0 && done > 0; done -= BACKING_RANGES)
-		backing_undo(pool, ranges->list + done - BACKING_RANGES);
+	if (r)
+		for (size_t i = 0; i < done; i += BACKING_RANGES)
+			hbm_decommit(pool->hbm, ranges->list + i, BACKING_RANGES);
+	/* Of a request that was undone: what the device has refused to unmap. */
+	for (size_t i = 0; i < done; i++)
+		backing_count_mapped(pool, ranges->list[i].region, ranges->list[i].offset,
+				     ranges->list[i].bytes);
 
 	return r;
 }
@@ -72,10 +93,44 @@ int hbm_backing_decommit(struct hbm_pool *pool)
 	size_t done;
 	int r = backing_each(pool, ranges, hbm_decommit, &done);
 
+	for (size_t i = 0; i < ranges->count; i++)
+		backing_count_unmapped(pool, &ranges->list[i]);
+
+	return r;
+}
+
+/* ---- Shares ---- */
+
+static void backing_undo_shares(struct hbm_pool *pool, const struct hbm_share *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct hbm_range range = {list[i].target, list[i].target_offset,
+						list[i].bytes};
+
+		hbm_decommit(pool->hbm, &range, 1);
+	}
+}
+
+int hbm_backing_share(struct hbm_pool *pool)
+{
+	const struct shares *shares = &pool->shares;
+	size_t done = 0;
+	int r = 0;
+
+	while (done < shares->count && r == 0) {
+		const size_t left = shares->count - done;
+		const size_t part = left < BACKING_SHARES ? left : BACKING_SHARES;
+
+		r = hbm_share(pool->hbm, shares->list + done, part);
+		if (r == 0)
+			done += part;
+	}
+
+	if (r)
+		backing_undo_shares(pool, shares->list, done);
 	for (size_t i = 0; i < done; i++)
-		backing_add(pool, &ranges->list[i], -1);
-	for (size_t i = done; i < ranges->count; i++)
-		hbm_slot_count(pool, backing_slot(pool, &ranges->list[i]));
+		backing_count_mapped(pool, shares->list[i].target, shares->list[i].target_offset,
+				     shares->list[i].bytes);
 
 	return r;
 }

@@ -12,3 +12,5 @@ struct hbm_pool;
 int hbm_backing_commit(struct hbm_pool *pool);
 /* Decommits pool->shrink. HBM_DEVICE: only a part of it. */
 int hbm_backing_decommit(struct hbm_pool *pool);
+/* Maps the shares of the pool, all or none. Pages are the caller's. */
+int hbm_backing_share(struct hbm_pool *pool);

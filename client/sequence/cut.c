@@ -2,20 +2,11 @@
 /* cut: a sequence gives up tokens, at its end (truncate) or in front (slide). */
 #include "client/sequence/backing.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 
 #include <errno.h>
-
-/* The first byte in a slot that tokens from `token` on need of a buffer. */
-static uint64_t cut_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token)
-{
-	uint64_t offset, bytes;
-
-	hbm_layout_range(pool->layout, buffer, token, token, &offset, &bytes);
-
-	return offset;
-}
 
 static int cut_no_room(struct hbm_pool *pool)
 {
@@ -34,6 +25,21 @@ static int cut_give_back(struct hbm_pool *pool, const char *what)
 
 /* ---- Truncate ---- */
 
+/* What others have of the slabs that hold none of the tokens: there is nothing to copy when
+ * they are needed again. */
+static void cut_gather_shared(struct hbm_sequence *sequence, uint64_t tokens, uint64_t end)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	for (uint32_t i = 0; sequence->slot->pages.list && i < pool->buffer_count; i++) {
+		uint64_t offset, kept, bytes;
+
+		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &kept);
+		hbm_layout_range(pool->layout, i, 0, end, &offset, &bytes);
+		hbm_slot_shared(pool, sequence->slot, offset + kept, bytes - kept, &pool->shrink);
+	}
+}
+
 /* Gathers what lies further beyond the tokens than is mapped ahead of a step: twice as far,
  * so that tokens that come and go do not map and unmap. */
 static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
@@ -44,6 +50,7 @@ static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
 
 	hbm_ranges_begin(&pool->shrink);
 	hbm_slot_beyond(pool, sequence->slot, tokens + keep, &pool->shrink);
+	cut_gather_shared(sequence, tokens, tokens + keep);
 }
 
 static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
@@ -57,6 +64,12 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 			pool, HBM_INVALID, "a sequence with tokens %llu to %llu, truncated to %llu",
 			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
 			(unsigned long long)tokens);
+
+	r = hbm_prefix_map(sequence);
+	if (r == 0)
+		r = hbm_prefix_map_forks(sequence);
+	if (r)
+		return r;
 
 	cut_gather_end(sequence, tokens);
 	if (pool->shrink.failed)
@@ -95,10 +108,10 @@ static void cut_gather_front(struct hbm_sequence *sequence, uint64_t first)
 		if (buffer.token_bytes == 0)
 			continue;
 
-		const uint64_t begin = cut_begin(pool, i, sequence->first);
+		const uint64_t begin = hbm_sequence_begin(pool, i, sequence->first);
 
-		hbm_slot_runs(pool, sequence->slot, begin, cut_begin(pool, i, first) - begin, true,
-			      &pool->shrink);
+		hbm_slot_runs(pool, sequence->slot, begin,
+			      hbm_sequence_begin(pool, i, first) - begin, true, &pool->shrink);
 	}
 }
 
@@ -113,6 +126,12 @@ static int cut_slide(struct hbm_sequence *sequence, uint64_t first)
 			pool, HBM_INVALID, "a sequence with tokens %llu to %llu, slid to %llu",
 			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
 			(unsigned long long)first);
+
+	r = hbm_prefix_map(sequence);
+	if (r == 0)
+		r = hbm_prefix_map_forks(sequence);
+	if (r)
+		return r;
 
 	cut_gather_front(sequence, first);
 	if (pool->shrink.failed)

@@ -2,6 +2,8 @@
 /* lifetime: a pool from its opening to its closing, with all that it consists of. */
 #include "client/error.h"
 #include "client/sequence/ahead.h"
+#include "client/sequence/copies.h"
+#include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
@@ -69,6 +71,8 @@ static int lifetime_allocate(struct hbm *hbm, struct hbm_pool *pool)
 		sequence->index = (uint32_t)i;
 		sequence->tokens = SEQUENCE_CLOSED;
 		list_init(&sequence->event);
+		list_init(&sequence->forks);
+		list_init(&sequence->fork);
 		list_push_back(&pool->closed, &sequence->link);
 		list_push_back(&pool->cold, &pool->slots[i].link);
 	}
@@ -173,12 +177,20 @@ int hbm_pool_close(struct hbm_pool *pool)
 
 	hbm_ahead_stop(pool);
 	if (pool->region)
+		hbm_copies_close(pool);
+	if (pool->scratch)
+		hbm_region_destroy(pool->hbm, pool->scratch);
+	if (pool->region)
 		r = hbm_region_destroy(pool->hbm, pool->region);
 	if (pool->own_connection)
 		hbm_close(pool->hbm);
 
+	for (uint32_t i = 0; pool->slots && i < pool->max_sequences; i++)
+		hbm_page_clear(pool, &pool->slots[i].pages);
+	hbm_page_free_spare(pool);
 	hbm_ranges_clear(&pool->grow);
 	hbm_ranges_clear(&pool->shrink);
+	hbm_shares_clear(&pool->shares);
 	hbm_layout_free(pool->layout);
 	pthread_mutex_destroy(&pool->lock);
 	free((void *)pool->marks);

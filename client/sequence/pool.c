@@ -31,6 +31,8 @@ int hbm_pool_fail(struct hbm_pool *pool, int status, const char *format, ...)
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
 
+	if (pool->is_quiet)
+		return status;
 	memcpy(pool->error, line, sizeof(line));
 	if (!pool->own_connection)
 		hbm_fail(pool->hbm, status, "%s", line);

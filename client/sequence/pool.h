@@ -18,6 +18,7 @@
 
 #include "client/region.h"
 #include "client/sequence/ranges.h"
+#include "client/sequence/shares.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -25,6 +26,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+struct page;
 struct slot;
 
 struct hbm_pool {
@@ -36,14 +38,19 @@ struct hbm_pool {
 	uint64_t slot_bytes, slot_slabs;
 	uint64_t ahead_tokens, warm_slabs_max;
 	void *stream;
+	bool own_stream;
 	uint32_t max_sequences;
 	struct hbm_sequence *sequences; /* max_sequences handles */
 	uint32_t open_count;
-	struct list open, closed;   /* of them; closed: the oldest first */
-	struct slot *slots;         /* max_sequences */
-	struct list warm, cold;     /* free slots: with slabs, the last closed first; without */
-	uint64_t warm_slabs;        /* mapped in free slots */
+	struct list open, closed; /* of them; closed: the oldest first */
+	struct slot *slots;       /* max_sequences */
+	struct list warm, cold;   /* free slots: with slabs, the last closed first; without */
+	uint64_t warm_slabs;      /* mapped in free slots */
+	struct page *spare_pages; /* page.h */
+	size_t spare_count;
 	struct ranges grow, shrink; /* what is to be mapped, and unmapped */
+	struct shares shares;       /* what is to be mapped once more */
+	struct hbm_region *scratch; /* scratch.h; NULL: none yet */
 	struct list events;         /* struct hbm_sequence, by event */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;
@@ -56,6 +63,7 @@ struct hbm_pool {
 	_Atomic bool stop;
 	bool own_connection;
 	pthread_mutex_t lock; /* own_connection */
+	bool is_quiet; /* the thread is at work: what it is refused is not the caller's line */
 	char error[320];
 };
 

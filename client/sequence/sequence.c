@@ -3,9 +3,9 @@
 #include "client/sequence/sequence.h"
 
 #include "client/sequence/mark.h"
+#include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
-#include "client/sequence/warm.h"
 
 #include <assert.h>
 
@@ -22,13 +22,17 @@ int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequenc
 		return hbm_pool_fail(pool, HBM_INVALID, "a sequence of another pool");
 	if (!hbm_sequence_is_open(sequence))
 		return hbm_pool_fail(pool, HBM_INVALID, "a sequence that is closed");
+	if (sequence->lost)
+		return hbm_pool_fail(pool, HBM_DEVICE,
+				     "a sequence whose memory the device has refused to map "
+				     "again: close it");
 
 	return 0;
 }
 
 /* ---- How far it reaches ---- */
 
-/* How many tokens the mapped slabs of a buffer hold, if those in front of `tokens` do. */
+/* How many tokens the slabs of a buffer can take, if those in front of `tokens` can. */
 static uint64_t sequence_reach(const struct hbm_sequence *sequence, uint32_t index, uint64_t tokens)
 {
 	const struct hbm_pool *pool = sequence->pool;
@@ -41,7 +45,7 @@ static uint64_t sequence_reach(const struct hbm_sequence *sequence, uint32_t ind
 	uint64_t at = offset;
 	const uint64_t end = offset + bytes;
 
-	while (at < end && hbm_slot_has(pool, sequence->slot, at))
+	while (at < end && hbm_slot_owns(pool, sequence->slot, at))
 		at += pool->slab;
 	if (at == end)
 		return sequence->max;
@@ -58,12 +62,19 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	const uint64_t tokens = sequence->tokens;
 	uint64_t ready = sequence->max;
 
+	sequence->target = tokens;
+	if (sequence->source || sequence->lost) {
+		sequence->ready = sequence->calm = sequence->limit = 0;
+		return;
+	}
+
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		const uint64_t reach = sequence_reach(sequence, i, tokens);
 
 		ready = reach < ready ? reach : ready;
 	}
-	assert(ready >= tokens);
+	/* The last tokens may lie in a slab that others have, too: it is not to be written. */
+	ready = ready < tokens ? tokens : ready;
 
 	uint64_t limit = ready, calm = ready;
 
@@ -72,7 +83,6 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	if (!sequence->overrun && sequence->expected < limit)
 		limit = sequence->expected;
 
-	sequence->target = tokens;
 	sequence->ready = ready;
 	sequence->calm = calm < limit ? calm : limit;
 	/* Last: who reads this sees the others, and what is mapped. */
@@ -90,6 +100,15 @@ void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 		hbm_layout_range(pool->layout, i, sequence->tokens, end, &offset, &bytes);
 		hbm_slot_runs(pool, sequence->slot, offset, bytes, false, &pool->grow);
 	}
+}
+
+uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token)
+{
+	uint64_t offset, bytes;
+
+	hbm_layout_range(pool->layout, buffer, token, token, &offset, &bytes);
+
+	return offset;
 }
 
 /* ---- Open and close ---- */
@@ -120,9 +139,13 @@ static uint64_t sequence_expected_slabs(const struct hbm_pool *pool,
 	return use.slabs;
 }
 
-static void sequence_start(struct hbm_pool *pool, const struct hbm_sequence_options *options,
-			   struct slot *slot, struct hbm_sequence *sequence)
+struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot,
+					const struct hbm_sequence_options *options)
 {
+	assert(slot && !list_empty(&pool->closed)); /* as many slots as handles */
+
+	struct hbm_sequence *sequence = container_of(pool->closed.next, struct hbm_sequence, link);
+
 	list_remove(&sequence->link);
 	list_push_back(&pool->open, &sequence->link);
 	pool->open_count++;
@@ -135,21 +158,11 @@ static void sequence_start(struct hbm_pool *pool, const struct hbm_sequence_opti
 	sequence->priority = options->priority;
 	sequence->next_use = options->next_use;
 	sequence->overrun = sequence->expected == sequence->max;
+	sequence->lost = false;
+	sequence->source = NULL;
 	sequence->tokens = 0;
 	hbm_mark_clear(pool, sequence->index);
 	hbm_sequence_refresh(sequence);
-}
-
-static struct hbm_sequence *sequence_take(struct hbm_pool *pool,
-					  const struct hbm_sequence_options *options)
-{
-	struct slot *slot = hbm_slot_take(pool, sequence_expected_slabs(pool, options));
-
-	assert(slot && !list_empty(&pool->closed)); /* as many slots as handles */
-
-	struct hbm_sequence *sequence = container_of(pool->closed.next, struct hbm_sequence, link);
-
-	sequence_start(pool, options, slot, sequence);
 
 	return sequence;
 }
@@ -171,7 +184,9 @@ static int sequence_open_all(struct hbm_pool *pool, const struct hbm_sequence_op
 				     pool->max_sequences, open);
 
 	for (size_t i = 0; i < count; i++)
-		out[i] = sequence_take(pool, &options[i]);
+		out[i] = hbm_sequence_start(
+			pool, hbm_slot_take(pool, sequence_expected_slabs(pool, &options[i])),
+			&options[i]);
 
 	return 0;
 }
@@ -196,14 +211,12 @@ int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *
 	return hbm_sequences_open(pool, options ? options : &defaults, 1, 0, out);
 }
 
-static void sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
+void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 {
-	pool->totals.closed++;
-	pool->totals.expected_tokens += sequence->expected;
-	pool->totals.actual_tokens += sequence->tokens;
-
 	sequence->limit = sequence->calm = sequence->ready = 0;
 	sequence->tokens = SEQUENCE_CLOSED;
+	sequence->source = NULL;
+	list_remove(&sequence->fork);
 	hbm_mark_clear(pool, sequence->index);
 	hbm_slot_free(pool, sequence->slot);
 	sequence->slot = NULL;
@@ -214,33 +227,19 @@ static void sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 	pool->open_count--;
 }
 
-static int sequence_close(struct hbm_sequence *sequence)
-{
-	struct hbm_pool *pool = sequence->pool;
-	int r = hbm_sequence_check(pool, sequence);
-	if (r)
-		return r;
-
-	sequence_end(pool, sequence);
-	r = hbm_warm_trim(pool);
-
-	return r ? hbm_pool_fail_call(pool, r, "closed, but slabs of it could not be given back")
-		 : 0;
-}
-
-int hbm_sequence_close(struct hbm_sequence *sequence)
-{
-	if (!sequence)
-		return HBM_INVALID;
-
-	hbm_pool_lock(sequence->pool);
-	int r = sequence_close(sequence);
-	hbm_pool_unlock(sequence->pool);
-
-	return r;
-}
-
 /* ---- Facts ---- */
+
+static uint64_t sequence_shared_bytes(const struct hbm_sequence *sequence)
+{
+	const struct hbm_pool *pool = sequence->pool;
+	uint64_t bytes = 0;
+
+	for (uint64_t at = 0; sequence->slot->pages.list && at < pool->slot_bytes; at += pool->slab)
+		if (hbm_page_is_shared(pool, &sequence->slot->pages, at))
+			bytes += pool->slab;
+
+	return bytes;
+}
 
 int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_facts *facts)
 {
@@ -263,6 +262,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.priority = sequence->priority,
 			.next_use = sequence->next_use,
 			.mapped_bytes = sequence->slot->slabs * pool->slab,
+			.shared_bytes = sequence_shared_bytes(sequence),
 		};
 	hbm_pool_unlock(pool);
 

@@ -32,13 +32,24 @@ struct hbm_sequence {
 	uint64_t target; /* tokens of the growth in the making: their slabs stay */
 	int32_t priority;
 	uint64_t next_use;
-	bool overrun; /* said */
+	bool overrun;                /* said */
+	bool lost;                   /* memory of it could not be mapped again: only to be closed */
+	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
+	struct list forks, fork;     /* those that lack a prefix of it; its place there */
 	struct list link, event;
 };
 
 bool hbm_sequence_is_open(const struct hbm_sequence *sequence);
 /* HBM_INVALID with the pool's line, if it is NULL, closed, or another pool's. */
 int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence);
+/* The first byte in a slot that tokens from `token` on need of a buffer of tokens; that of
+ * states begins with the buffer. */
+uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token);
+/* A handle and a slot with these options, and without tokens. There is a free one. */
+struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot,
+					const struct hbm_sequence_options *options);
+/* The other way round: what it was is counted by the caller. */
+void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence);
 /* Looks again how far its slabs reach, and sets the limits: after what changed them. */
 void hbm_sequence_refresh(struct hbm_sequence *sequence);
 /* Adds to the pool's ranges to grow what the sequence lacks for tokens up to `end`. */

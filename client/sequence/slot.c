@@ -2,6 +2,7 @@
 /* slot: see slot.h. */
 #include "client/sequence/slot.h"
 
+#include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 
 uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot)
@@ -24,6 +25,11 @@ bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t
 	return slot_states(pool, slot)[offset / pool->slab] == SLAB_MAPPED;
 }
 
+bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset)
+{
+	return hbm_slot_has(pool, slot, offset) && !hbm_page_is_shared(pool, &slot->pages, offset);
+}
+
 void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs)
 {
 	slot->slabs += (uint64_t)slabs;
@@ -37,16 +43,6 @@ void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs)
 	}
 }
 
-void hbm_slot_count(struct hbm_pool *pool, struct slot *slot)
-{
-	const uint8_t *states = slot_states(pool, slot);
-	uint64_t slabs = 0;
-
-	for (uint64_t i = 0; i < pool->slot_slabs; i++)
-		slabs += states[i] == SLAB_MAPPED;
-	hbm_slot_add(pool, slot, (int64_t)(slabs - slot->slabs));
-}
-
 void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
 		   bool mapped, struct ranges *ranges)
 {
@@ -54,6 +50,16 @@ void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offs
 
 	for (uint64_t at = offset; at < end; at += pool->slab)
 		if (hbm_slot_has(pool, slot, at) == mapped)
+			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
+}
+
+void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
+		     uint64_t bytes, struct ranges *ranges)
+{
+	const uint64_t base = hbm_slot_offset(pool, slot), end = offset + bytes;
+
+	for (uint64_t at = offset; at < end; at += pool->slab)
+		if (hbm_slot_has(pool, slot, at) && !hbm_slot_owns(pool, slot, at))
 			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
 }
 
@@ -91,6 +97,12 @@ static bool slot_is_better(const struct slot *slot, const struct slot *best, uin
 	return slot->slabs > best->slabs;
 }
 
+static void slot_remove(struct hbm_pool *pool, struct slot *slot)
+{
+	list_remove(&slot->link);
+	pool->warm_slabs -= slot->slabs;
+}
+
 struct slot *hbm_slot_take(struct hbm_pool *pool, uint64_t slabs)
 {
 	struct slot *best = NULL;
@@ -106,12 +118,22 @@ struct slot *hbm_slot_take(struct hbm_pool *pool, uint64_t slabs)
 	if (!best && !list_empty(&pool->cold))
 		best = slot_of(pool->cold.next);
 
-	if (best) {
-		list_remove(&best->link);
-		pool->warm_slabs -= best->slabs;
-	}
+	if (best)
+		slot_remove(pool, best);
 
 	return best;
+}
+
+struct slot *hbm_slot_take_empty(struct hbm_pool *pool)
+{
+	if (list_empty(&pool->cold))
+		return hbm_slot_take(pool, 0);
+
+	struct slot *slot = slot_of(pool->cold.next);
+
+	slot_remove(pool, slot);
+
+	return slot;
 }
 
 void hbm_slot_free(struct hbm_pool *pool, struct slot *slot)

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "client/sequence/page.h"
 #include "daemon/base/list.h"
 
 #include <stdbool.h>
@@ -18,15 +19,16 @@ struct slot {
 	struct list link;              /* in pool->warm or pool->cold while it is free */
 	struct hbm_sequence *sequence; /* NULL: it is free */
 	uint64_t slabs;                /* mapped in it */
+	struct page_table pages;
 };
 
 uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot);
 /* Bytes from the region's begin to the slot's. */
 uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot);
-/* Whether a slab is mapped; offset in the slot. */
+/* Whether a slab is mapped; and in no other slot, so that it may be written. Offset in the
+ * slot. */
 bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
-/* Counts its slabs again. */
-void hbm_slot_count(struct hbm_pool *pool, struct slot *slot);
+bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
 /* So many more or fewer are mapped in it. */
 void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
 /* Adds to the ranges the runs of slabs within bytes of the slot that are mapped, or that are
@@ -36,9 +38,14 @@ void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offs
 /* Adds the runs of mapped slabs that a sequence of so many tokens does not need. */
 void hbm_slot_beyond(struct hbm_pool *pool, const struct slot *slot, uint64_t tokens,
 		     struct ranges *ranges);
+/* Adds its slabs, within the bytes, that other slots have, too. */
+void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
+		     uint64_t bytes, struct ranges *ranges);
 /* A free slot for a sequence that is expected to need so many slabs: the one with the fewest
  * that has enough, else the one with the most. NULL: all are taken. The caller gives it a
  * sequence. */
 struct slot *hbm_slot_take(struct hbm_pool *pool, uint64_t slabs);
+/* A free slot for slabs that others have: the one with the fewest of its own. */
+struct slot *hbm_slot_take_empty(struct hbm_pool *pool);
 /* Its sequence has gone. What is mapped in it is warm. */
 void hbm_slot_free(struct hbm_pool *pool, struct slot *slot);

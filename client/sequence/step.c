@@ -9,7 +9,9 @@
 #include "client/sequence/gate.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
+#include "client/sequence/own.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 
@@ -128,6 +130,15 @@ static int batch_map(const struct batch *batch)
 {
 	struct hbm_pool *pool = batch->pool;
 	size_t growing = 0, first = 0;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		int r = hbm_prefix_map(batch->sequences[i]);
+
+		if (r == 0 && batch->lengths[i] > batch->sequences[i]->tokens)
+			r = hbm_own(batch->sequences[i], batch->lengths[i]);
+		if (r)
+			return r;
+	}
 
 	hbm_ranges_begin(&pool->grow);
 	for (size_t i = 0; i < batch->count; i++) {

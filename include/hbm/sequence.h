@@ -304,7 +304,8 @@ struct hbm_pool_options {
 	uint64_t ahead_tokens;
 	bool map_ahead_thread; /* the pool maps ahead in a thread of its own */
 	uint64_t warm_bytes;   /* at most as much of closed sequences stays mapped */
-	void *stream;          /* CUstream for copies; NULL: the default stream */
+	/* CUstream for copies; NULL: the pool has its own, and waits for it */
+	void *stream;
 };
 
 /* Counted since the pool was opened. */
@@ -374,6 +375,7 @@ struct hbm_sequence_facts {
 	int32_t priority;
 	uint64_t next_use;
 	uint64_t mapped_bytes;
+	uint64_t shared_bytes; /* of them: that other sequences of the pool have, too */
 };
 
 /* Opens a sequence without tokens. options may be NULL. HBM_LIMIT: max_sequences are open. The
@@ -384,7 +386,8 @@ HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_o
 HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
 			       size_t count, int timeout_ms, struct hbm_sequence **out);
 /* Its slabs stay mapped for the next one, or are given back. The sequence is closed whatever
- * the status, unless it was closed: HBM_INVALID. */
+ * the status, unless it was closed (HBM_INVALID), or the
+ * device refuses to map a fork of it, or to unmap what it shares (HBM_DEVICE). */
 HBM_API int hbm_sequence_close(struct hbm_sequence *sequence);
 HBM_API int hbm_sequence_facts(const struct hbm_sequence *sequence,
 			       struct hbm_sequence_facts *facts);
@@ -395,6 +398,14 @@ HBM_API int hbm_sequence_facts(const struct hbm_sequence *sequence,
  * HBM_NO_SPACE, HBM_LIMIT: there is no memory for all of them, also without the warm slabs. */
 HBM_API int hbm_step(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 		     const uint64_t *lengths, size_t count);
+/* Opens `count` sequences that begin with the tokens of another, at addresses of their own, all
+ * or none; what is written to one later is not seen in the others. Slabs that hold the last
+ * tokens, and states, are copied, in order on the stream of the pool; all slabs in front of them are
+ * shared. These are mapped when the pool maps ahead, or by the step that first names the
+ * fork: until then it cannot be read. Takes as long for long sequences as for short ones.
+ * HBM_LIMIT: max_sequences would be open. */
+HBM_API int hbm_sequence_fork(struct hbm_sequence *sequence, size_t count,
+			      struct hbm_sequence **out);
 /* Drops all but the first `tokens`. Slabs far beyond them are given back. HBM_INVALID: it has
  * fewer, or they were given up. */
 HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens);

@@ -34,8 +34,18 @@ static bool model_is_short(struct pool_model *model, int r)
 	return true;
 }
 
+/* A fork can be read when a step has named it. */
+static void model_map(struct pool_model *model, const struct model_sequence *one)
+{
+	if (pool_rig_facts(one->sequence).ready < one->tokens &&
+	    pool_rig_step(model->rig, one->sequence, one->tokens) != 0)
+		fail_msg("%s", hbm_pool_error(model->rig->pool));
+}
+
 static void model_check_one(struct pool_model *model, const struct model_sequence *one)
 {
+	model_map(model, one);
+
 	const struct hbm_sequence_facts facts = pool_rig_facts(one->sequence);
 
 	assert_int_equal(facts.tokens, one->tokens);
@@ -133,6 +143,29 @@ static bool model_slide(struct pool_model *model)
 	return true;
 }
 
+static bool model_fork(struct pool_model *model)
+{
+	struct model_sequence *parent = model_find(model, true);
+	struct hbm_sequence *forks[3];
+	const size_t most = 1 + seed_below(model->seed, 3);
+	size_t count = 0;
+
+	for (size_t i = 0; i < MODEL_SEQUENCES; i++)
+		count += !model->all[i].sequence;
+	count = count < most ? count : most;
+	if (!parent || model_is_short(model, hbm_sequence_fork(parent->sequence, count, forks)))
+		return false;
+
+	for (size_t i = 0; i < count; i++) {
+		struct model_sequence *one = model_find(model, false);
+
+		*one = *parent;
+		one->sequence = forks[i];
+	}
+
+	return count > 0;
+}
+
 static bool model_map_ahead(struct pool_model *model)
 {
 	return !model_is_short(model, hbm_pool_map_ahead(model->rig->pool));
@@ -142,8 +175,8 @@ static const struct {
 	bool (*operate)(struct pool_model *model);
 	unsigned weight;
 } model_operations[] = {
-	{model_open, 4},     {model_close, 2}, {model_step, 12},
-	{model_truncate, 2}, {model_slide, 1}, {model_map_ahead, 4},
+	{model_open, 4},  {model_close, 2},     {model_step, 12}, {model_truncate, 2},
+	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 

@@ -58,7 +58,12 @@ struct hbm_sequence *pool_rig_sequence(struct pool_rig *rig)
 
 int pool_rig_step(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t length)
 {
-	return hbm_step(rig->pool, &sequence, &length, 1);
+	int r = hbm_step(rig->pool, &sequence, &length, 1);
+
+	if (r == HBM_DEVICE || r < 0)
+		fail_msg("hbm_step(): %d, %s", r, hbm_pool_error(rig->pool));
+
+	return r;
 }
 
 struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence)

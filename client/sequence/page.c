@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* page: see page.h. */
+#include "client/sequence/page.h"
+
+#include "client/sequence/pool.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t count)
+{
+	if (!table->list)
+		table->list = calloc(pool->slot_slabs, sizeof(*table->list));
+	if (!table->list)
+		return false;
+
+	while (pool->spare_count < count) {
+		struct page *page = calloc(1, sizeof(*page));
+
+		if (!page)
+			return false;
+		page->next = pool->spare_pages;
+		pool->spare_pages = page;
+		pool->spare_count++;
+	}
+
+	return true;
+}
+
+static struct page *page_new(struct hbm_pool *pool)
+{
+	struct page *page = pool->spare_pages;
+
+	assert(page);
+	pool->spare_pages = page->next;
+	pool->spare_count--;
+	*page = (struct page){.slots = 1};
+
+	return page;
+}
+
+void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
+		    uint64_t offset)
+{
+	const uint64_t i = offset / pool->slab;
+
+	if (!source->list[i])
+		source->list[i] = page_new(pool);
+	assert(!target->list[i]);
+	target->list[i] = source->list[i];
+	target->list[i]->slots++;
+}
+
+void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+{
+	const uint64_t i = offset / pool->slab;
+
+	if (!table->list || !table->list[i])
+		return;
+	if (--table->list[i]->slots == 0)
+		free(table->list[i]);
+	table->list[i] = NULL;
+}
+
+bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *table,
+			uint64_t offset)
+{
+	const struct page *page = table->list ? table->list[offset / pool->slab] : NULL;
+
+	return page && page->slots > 1;
+}
+
+bool hbm_page_is_same(const struct hbm_pool *pool, const struct page_table *a,
+		      const struct page_table *b, uint64_t offset)
+{
+	const uint64_t i = offset / pool->slab;
+
+	return a->list && b->list && a->list[i] && a->list[i] == b->list[i];
+}
+
+void hbm_page_clear(struct hbm_pool *pool, struct page_table *table)
+{
+	for (uint64_t i = 0; table->list && i < pool->slot_slabs; i++)
+		hbm_page_drop(pool, table, i * pool->slab);
+	free(table->list);
+	table->list = NULL;
+}
+
+void hbm_page_free_spare(struct hbm_pool *pool)
+{
+	while (pool->spare_pages) {
+		struct page *page = pool->spare_pages;
+
+		pool->spare_pages = page->next;
+		free(page);
+	}
+	pool->spare_count = 0;
+}

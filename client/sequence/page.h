@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * page: a slab that several slots of a pool have mapped, and how many. A slab that has been in
+ * one slot only has no page; where a page is down to one, that slot owns its slab again.
+ *
+ * Pages are made before the call that shares slabs, so that nothing can fail after it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct hbm_pool;
+
+struct page {
+	uint32_t slots; /* that have it mapped */
+	struct page *next;
+};
+
+/* Of a slot, by slab; NULL: nothing of it was ever shared. */
+struct page_table {
+	struct page **list;
+};
+
+/* Makes so many pages, and room for them in the table. False: no memory. */
+bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t count);
+/* The slab at an offset of the source is mapped at the same of the target, too; both are
+ * prepared. Offsets in the slots. */
+void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
+		    uint64_t offset);
+/* The slab is no longer mapped in the slot. */
+void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+/* Whether another slot has the slab at this offset, too. */
+bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *table,
+			uint64_t offset);
+/* Whether two slots have the same slab there. */
+bool hbm_page_is_same(const struct hbm_pool *pool, const struct page_table *a,
+		      const struct page_table *b, uint64_t offset);
+/* Those that were made and not used. */
+void hbm_page_free_spare(struct hbm_pool *pool);
+void hbm_page_clear(struct hbm_pool *pool, struct page_table *table);

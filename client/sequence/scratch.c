@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* scratch: see scratch.h. */
+#include "client/sequence/scratch.h"
+
+#include "client/sequence/backing.h"
+#include "client/sequence/pool.h"
+
+#include <errno.h>
+
+int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
+{
+	const struct hbm_region_options options = {
+		.device = pool->region->device,
+		.slab = pool->slab,
+		.address_space = slots * pool->slot_bytes,
+	};
+	struct hbm_region *region;
+
+	if (pool->scratch && pool->scratch->address_space >= options.address_space)
+		return 0;
+
+	int r = hbm_region_create(pool->hbm, &options, &region);
+	if (r)
+		return hbm_pool_fail_call(pool, r, "address space to exchange slabs");
+
+	if (pool->scratch)
+		hbm_region_destroy(pool->hbm, pool->scratch);
+	pool->scratch = region;
+
+	return 0;
+}
+
+int hbm_scratch_empty(struct hbm_pool *pool)
+{
+	const struct hbm_region *region = pool->scratch;
+
+	hbm_ranges_begin(&pool->shrink);
+	for (uint64_t at = 0; region && at < region->address_space; at += pool->slab)
+		if (region->slabs[at / pool->slab] == SLAB_MAPPED)
+			hbm_ranges_add(&pool->shrink, pool->scratch, at, pool->slab);
+
+	int r = pool->shrink.failed ? -ENOMEM : 0;
+	int decommitted = hbm_backing_decommit(pool);
+
+	return r ? r : decommitted;
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sequences that begin with the tokens of another, end to end: what they share, what they
+ * copy, and what each of them sees. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/pool_rig.h"
+#include "tests/support/stage.h"
+
+#include <string.h>
+
+static struct pool_rig rig;
+static unsigned fds;
+
+static void start(const char *layout)
+{
+	const struct hbm_pool_options options = {.max_sequences = 8};
+
+	if (daemon_.pid == 0) {
+		spawn_start(&daemon_, NULL, NULL);
+		fds = spawn_fds(&daemon_);
+	}
+	pool_rig_open(&rig, &daemon_, layout, &options);
+}
+
+static void finish(void)
+{
+	pool_rig_close(&rig);
+	stage_finish(fds);
+}
+
+static struct hbm_sequence *filled(uint64_t tokens)
+{
+	struct hbm_sequence *sequence = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, sequence, tokens), 0);
+	for (uint64_t i = 0; i < tokens; i++)
+		pool_rig_write(&rig, sequence, i, i);
+
+	return sequence;
+}
+
+static void grow(struct hbm_sequence *sequence, uint64_t from, uint64_t to, uint64_t value)
+{
+	assert_int_equal(pool_rig_step(&rig, sequence, to), 0);
+	for (uint64_t i = from; i < to; i++)
+		pool_rig_write(&rig, sequence, i, value + i);
+}
+
+/* Tokens up to `own` are the parent's; those from there to `end` are with `value`. */
+static void expect(struct hbm_sequence *sequence, uint64_t own, uint64_t end, uint64_t value)
+{
+	for (uint64_t i = 0; i < end; i++)
+		pool_rig_expect(&rig, sequence, i, i < own ? i : value + i);
+}
+
+static void test_forks_share_what_is_full_and_go_their_own_way(void **state)
+{
+	(void)state;
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout);
+		struct hbm_sequence *parent = filled(37), *forks[3];
+
+		assert_int_equal(hbm_sequence_fork(parent, 3, forks), 0);
+		for (size_t i = 0; i < 3; i++) {
+			assert_int_equal(pool_rig_facts(forks[i]).tokens, 37);
+			assert_true(pool_rig_facts(forks[i]).address !=
+				    pool_rig_facts(parent).address);
+		}
+
+		/* The parent first: what it writes is in none of them. */
+		grow(parent, 37, 50, 1000);
+		for (size_t i = 0; i < 3; i++)
+			grow(forks[i], 37, 45 + i, 2000 + 100 * i);
+		expect(parent, 37, 50, 1000);
+		for (size_t i = 0; i < 3; i++)
+			expect(forks[i], 37, 45 + i, 2000 + 100 * i);
+
+		/* Those that are left keep what they share. */
+		assert_int_equal(hbm_sequence_close(parent), 0);
+		assert_int_equal(hbm_sequence_close(forks[1]), 0);
+		expect(forks[0], 37, 45, 2000);
+		expect(forks[2], 37, 47, 2200);
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
+static void test_a_fork_of_a_long_prefix_maps_no_more_than_of_a_short_one(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0]);
+	const uint64_t lengths[] = {13, 63};
+	uint64_t mapped[2];
+
+	for (size_t i = 0; i < 2; i++) {
+		struct hbm_sequence *parent = filled(lengths[i]), *fork;
+		const uint64_t leased = pool_rig_leased(&rig);
+
+		assert_int_equal(hbm_sequence_fork(parent, 1, &fork), 0);
+		mapped[i] = pool_rig_facts(fork).mapped_bytes;
+		assert_int_equal(pool_rig_leased(&rig), leased + mapped[i]);
+
+		/* What it shares is mapped by the next map-ahead, and takes no memory. */
+		assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+		assert_true(pool_rig_facts(fork).ready >= lengths[i]);
+		assert_int_equal(pool_rig_facts(fork).shared_bytes,
+				 pool_rig_facts(parent).shared_bytes);
+		assert_true(pool_rig_facts(fork).mapped_bytes > mapped[i]);
+		assert_int_equal(pool_rig_leased(&rig), pool_rig_facts(parent).mapped_bytes +
+								pool_rig_facts(fork).mapped_bytes -
+								pool_rig_facts(fork).shared_bytes);
+		expect(fork, lengths[i], lengths[i], 0);
+		assert_int_equal(hbm_sequence_close(parent), 0);
+		assert_int_equal(hbm_sequence_close(fork), 0);
+	}
+	assert_int_equal(mapped[0], mapped[1]);
+	finish();
+}
+
+static void test_who_grows_into_a_shared_slab_copies_it(void **state)
+{
+	(void)state;
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout);
+		struct hbm_sequence *parent = filled(60), *forks[2];
+
+		assert_int_equal(hbm_sequence_fork(parent, 2, forks), 0);
+		assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+
+		/* One fork, then the parent: into the same slab. */
+		assert_int_equal(hbm_sequence_truncate(forks[0], 23), 0);
+		grow(forks[0], 23, 40, 1000);
+		expect(parent, 60, 60, 0);
+		expect(forks[1], 60, 60, 0);
+		assert_int_equal(hbm_sequence_truncate(parent, 22), 0);
+		grow(parent, 22, 30, 2000);
+		expect(parent, 22, 30, 2000);
+		expect(forks[0], 23, 40, 1000);
+		expect(forks[1], 60, 60, 0);
+
+		/* The last one has its slabs for itself, and copies nothing. */
+		assert_int_equal(hbm_sequence_close(parent), 0);
+		assert_int_equal(hbm_sequence_close(forks[0]), 0);
+		assert_int_equal(pool_rig_facts(forks[1]).shared_bytes, 0);
+		assert_int_equal(hbm_sequence_truncate(forks[1], 24), 0);
+		const uint64_t leased = pool_rig_leased(&rig);
+		grow(forks[1], 24, 25, 3000);
+		assert_int_equal(pool_rig_leased(&rig), leased);
+		expect(forks[1], 24, 25, 3000);
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
+/* A fork that nothing has mapped yet: everything that may happen to it and its source. */
+static void test_forks_that_are_not_mapped_yet(void **state)
+{
+	(void)state;
+	enum { CLOSE, TRUNCATE, SLIDE, FORK, CLOSE_FORK, CASES };
+
+	start(pool_rig_layouts[0]);
+	for (unsigned what = 0; what < CASES; what++) {
+		struct hbm_sequence *parent = filled(45), *fork, *second = NULL;
+
+		assert_int_equal(hbm_sequence_fork(parent, 1, &fork), 0);
+		switch (what) {
+		case CLOSE:
+			assert_int_equal(hbm_sequence_close(parent), 0);
+			parent = filled(64);
+			break;
+		case TRUNCATE:
+			assert_int_equal(hbm_sequence_truncate(parent, 5), 0);
+			grow(parent, 5, 64, 900);
+			break;
+		case SLIDE:
+			assert_int_equal(hbm_sequence_slide(parent, 40), 0);
+			break;
+		case FORK:
+			assert_int_equal(hbm_sequence_fork(fork, 1, &second), 0);
+			assert_int_equal(hbm_sequence_close(fork), 0);
+			fork = second;
+			break;
+		case CLOSE_FORK:
+			assert_int_equal(hbm_sequence_fork(fork, 1, &second), 0);
+			assert_int_equal(hbm_sequence_close(second), 0);
+			break;
+		}
+		assert_int_equal(pool_rig_step(&rig, fork, 45), 0);
+		expect(fork, 45, 45, 0);
+		assert_int_equal(hbm_sequence_close(parent), 0);
+		grow(fork, 45, 64, 500);
+		expect(fork, 45, 64, 500);
+		assert_int_equal(hbm_sequence_close(fork), 0);
+	}
+	finish();
+}
+
+static void test_a_fork_takes_a_slot_that_is_warm(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 2, .warm_bytes = 1ull << 30};
+
+	spawn_start(&daemon_, NULL, NULL);
+	fds = spawn_fds(&daemon_);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &options);
+	struct hbm_sequence *old = filled(64), *parent = filled(45), *fork;
+
+	assert_int_equal(hbm_sequence_close(old), 0);
+	assert_int_equal(hbm_sequence_fork(parent, 1, &fork), 0);
+	grow(fork, 45, 64, 100);
+	grow(parent, 45, 64, 200);
+	expect(fork, 45, 64, 100);
+	expect(parent, 45, 64, 200);
+	finish();
+}
+
+static void test_forks_that_are_refused(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0]);
+	struct hbm_sequence *parent = filled(45), *closed = filled(1), *forks[8] = {NULL};
+
+	assert_int_equal(hbm_sequence_close(closed), 0);
+	const uint64_t leased = pool_rig_leased(&rig);
+
+	assert_int_equal(hbm_sequence_fork(closed, 1, forks), HBM_INVALID);
+	assert_int_equal(hbm_sequence_fork(NULL, 1, forks), HBM_INVALID);
+	assert_int_equal(hbm_sequence_fork(parent, 8, forks), HBM_LIMIT);
+	assert_non_null(strstr(hbm_pool_error(rig.pool), "8 forks"));
+	assert_null(forks[0]);
+	assert_int_equal(hbm_sequence_fork(parent, 0, forks), 0);
+	assert_int_equal(pool_rig_leased(&rig), leased);
+
+	/* No memory for the last tokens: as many are open as before. */
+	struct hbm_pool_facts facts;
+	struct hbm_sequence *big[6];
+	for (size_t i = 0; i < 5; i++)
+		big[i] = filled(64);
+	while (pool_rig_step(&rig, parent, 64) == 0 && pool_rig_leased(&rig) < (168ull << 20)) {
+		const struct hbm_region_options region = {.address_space = RIG_SLAB};
+		struct hbm_region *taken;
+		const struct hbm_range range = {NULL, 0, RIG_SLAB};
+
+		assert_int_equal(hbm_region_create(rig.hbm, &region, &taken), 0);
+		struct hbm_range one = range;
+		one.region = taken;
+		assert_int_equal(hbm_commit(rig.hbm, &one, 1), 0);
+	}
+	assert_int_equal(hbm_sequence_truncate(big[0], 63), 0);
+	assert_int_equal(hbm_sequence_fork(big[0], 2, forks), HBM_NO_SPACE);
+	hbm_pool_facts(rig.pool, &facts);
+	assert_int_equal(facts.open, 6);
+	expect(parent, 45, 45, 0);
+	finish();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+		TEST(test_forks_share_what_is_full_and_go_their_own_way),
+		TEST(test_a_fork_of_a_long_prefix_maps_no_more_than_of_a_short_one),
+		TEST(test_who_grows_into_a_shared_slab_copies_it),
+		TEST(test_forks_that_are_not_mapped_yet),
+		TEST(test_a_fork_takes_a_slot_that_is_warm),
+		TEST(test_forks_that_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
