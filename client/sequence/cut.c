@@ -25,21 +25,6 @@ static int cut_give_back(struct hbm_pool *pool, const char *what)
 
 /* ---- Truncate ---- */
 
-/* What others have of the slabs that hold none of the tokens: there is nothing to copy when
- * they are needed again. */
-static void cut_gather_shared(struct hbm_sequence *sequence, uint64_t tokens, uint64_t end)
-{
-	struct hbm_pool *pool = sequence->pool;
-
-	for (uint32_t i = 0; sequence->slot->pages.list && i < pool->buffer_count; i++) {
-		uint64_t offset, kept, bytes;
-
-		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &kept);
-		hbm_layout_range(pool->layout, i, 0, end, &offset, &bytes);
-		hbm_slot_shared(pool, sequence->slot, offset + kept, bytes - kept, &pool->shrink);
-	}
-}
-
 /* Gathers what lies further beyond the tokens than is mapped ahead of a step: twice as far,
  * so that tokens that come and go do not map and unmap. */
 static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
@@ -50,7 +35,7 @@ static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
 
 	hbm_ranges_begin(&pool->shrink);
 	hbm_slot_beyond(pool, sequence->slot, tokens + keep, &pool->shrink);
-	cut_gather_shared(sequence, tokens, tokens + keep);
+	hbm_sequence_shared_beyond(sequence, tokens, tokens + keep);
 }
 
 static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)

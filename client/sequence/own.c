@@ -101,8 +101,7 @@ static int own_exchange(struct hbm_sequence *sequence, uint64_t end)
 	if (pool->shrink.bytes == pool->grow.bytes) /* nothing has been unmapped */
 		return hbm_pool_fail_call(pool, r, "a slab that is to be replaced by a copy");
 
-	sequence->lost = true;
-	hbm_sequence_refresh(sequence);
+	hbm_sequence_lose(sequence);
 
 	return hbm_pool_fail_call(pool, r, "the copy of a shared slab: the sequence is lost");
 }

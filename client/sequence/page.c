@@ -39,16 +39,34 @@ static struct page *page_new(struct hbm_pool *pool)
 	return page;
 }
 
+struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+{
+	struct page **page = &table->list[offset / pool->slab];
+
+	if (!*page)
+		*page = page_new(pool);
+	(*page)->slots++;
+
+	return *page;
+}
+
+void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		  struct page *page)
+{
+	assert(!table->list[offset / pool->slab]);
+	table->list[offset / pool->slab] = page;
+}
+
 void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
 		    uint64_t offset)
 {
-	const uint64_t i = offset / pool->slab;
+	hbm_page_put(pool, target, offset, hbm_page_hold(pool, source, offset));
+}
 
-	if (!source->list[i])
-		source->list[i] = page_new(pool);
-	assert(!target->list[i]);
-	target->list[i] = source->list[i];
-	target->list[i]->slots++;
+void hbm_page_release(struct page *page)
+{
+	if (--page->slots == 0)
+		free(page);
 }
 
 void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
@@ -57,8 +75,7 @@ void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t off
 
 	if (!table->list || !table->list[i])
 		return;
-	if (--table->list[i]->slots == 0)
-		free(table->list[i]);
+	hbm_page_release(table->list[i]);
 	table->list[i] = NULL;
 }
 

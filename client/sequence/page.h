@@ -29,6 +29,13 @@ bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t co
  * prepared. Offsets in the slots. */
 void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
 		    uint64_t offset);
+/* Keeps the page of a slab, which is made if there is none, while the slab moves; prepared. */
+struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+/* The slab of a page that was kept is mapped there now. */
+void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		  struct page *page);
+/* Or is not. */
+void hbm_page_release(struct page *page);
 /* The slab is no longer mapped in the slot. */
 void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
 /* Whether another slot has the slab at this offset, too. */

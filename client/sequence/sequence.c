@@ -102,6 +102,25 @@ void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 	}
 }
 
+void hbm_sequence_lose(struct hbm_sequence *sequence)
+{
+	sequence->lost = true;
+	hbm_sequence_refresh(sequence);
+}
+
+void hbm_sequence_shared_beyond(struct hbm_sequence *sequence, uint64_t tokens, uint64_t end)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	for (uint32_t i = 0; sequence->slot->pages.list && i < pool->buffer_count; i++) {
+		uint64_t offset, kept, bytes;
+
+		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &kept);
+		hbm_layout_range(pool->layout, i, 0, end, &offset, &bytes);
+		hbm_slot_shared(pool, sequence->slot, offset + kept, bytes - kept, &pool->shrink);
+	}
+}
+
 uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token)
 {
 	uint64_t offset, bytes;

@@ -50,6 +50,11 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 					const struct hbm_sequence_options *options);
 /* The other way round: what it was is counted by the caller. */
 void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence);
+/* Memory of it is gone. */
+void hbm_sequence_lose(struct hbm_sequence *sequence);
+/* Adds to the pool's ranges to shrink what others have of the slabs that hold none of its
+ * first `tokens`, but some up to `end`: there is nothing to copy when they are needed again. */
+void hbm_sequence_shared_beyond(struct hbm_sequence *sequence, uint64_t tokens, uint64_t end);
 /* Looks again how far its slabs reach, and sets the limits: after what changed them. */
 void hbm_sequence_refresh(struct hbm_sequence *sequence);
 /* Adds to the pool's ranges to grow what the sequence lacks for tokens up to `end`. */

@@ -47,6 +47,17 @@ void hbm_tail_gather(const struct hbm_sequence *sequence, const struct slot *slo
 	}
 }
 
+void hbm_tail_each(const struct hbm_sequence *sequence, struct hbm_region *region, uint64_t offset,
+		   struct ranges *ranges)
+{
+	for (uint32_t i = 0; i < sequence->pool->buffer_count; i++) {
+		const struct tail tail = tail_of(sequence, i);
+
+		if (tail.end > tail.begin)
+			hbm_ranges_add(ranges, region, offset + tail.begin, tail.end - tail.begin);
+	}
+}
+
 bool hbm_tail_copy(const struct hbm_sequence *sequence, uint64_t address)
 {
 	struct hbm_pool *pool = sequence->pool;

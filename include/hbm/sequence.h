@@ -406,6 +406,13 @@ HBM_API int hbm_step(struct hbm_pool *pool, struct hbm_sequence *const *sequence
  * HBM_LIMIT: max_sequences would be open. */
 HBM_API int hbm_sequence_fork(struct hbm_sequence *sequence, size_t count,
 			      struct hbm_sequence **out);
+/* Lets sequence i take over the tokens of sequence from[i] of the array, as they are before the
+ * call, all or none: beam search. Addresses stay. Slabs are shared and copied as by a fork;
+ * those that a sequence has already stay. HBM_INVALID: a sequence is in the array twice, from
+ * is beyond it, or a sequence has more tokens than another may. HBM_DEVICE: the device has
+ * refused twice to exchange slabs; the sequences that were to change can only be closed then. */
+HBM_API int hbm_sequences_reorder(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
+				  const uint32_t *from, size_t count);
 /* Drops all but the first `tokens`. Slabs far beyond them are given back. HBM_INVALID: it has
  * fewer, or they were given up. */
 HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens);

@@ -166,6 +166,37 @@ static bool model_fork(struct pool_model *model)
 	return count > 0;
 }
 
+static bool model_reorder(struct pool_model *model)
+{
+	static struct model_sequence before[MODEL_SEQUENCES];
+	struct hbm_sequence *sequences[MODEL_SEQUENCES];
+	struct model_sequence *named[MODEL_SEQUENCES];
+	uint32_t from[MODEL_SEQUENCES];
+	size_t count = 0;
+
+	for (size_t i = 0; i < MODEL_SEQUENCES; i++) {
+		struct model_sequence *one = &model->all[i];
+
+		if (!one->sequence || seed_below(model->seed, 2) == 0)
+			continue;
+		before[count] = *one;
+		named[count] = one;
+		sequences[count++] = one->sequence;
+	}
+	for (size_t i = 0; i < count; i++)
+		from[i] =
+			(uint32_t)(seed_below(model->seed, 3) ? i : seed_below(model->seed, count));
+
+	if (model_is_short(model, hbm_sequences_reorder(model->rig->pool, sequences, from, count)))
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		*named[i] = before[from[i]];
+		named[i]->sequence = sequences[i];
+	}
+
+	return count > 1;
+}
+
 static bool model_map_ahead(struct pool_model *model)
 {
 	return !model_is_short(model, hbm_pool_map_ahead(model->rig->pool));
@@ -176,7 +207,7 @@ static const struct {
 	unsigned weight;
 } model_operations[] = {
 	{model_open, 4},  {model_close, 2},     {model_step, 12}, {model_truncate, 2},
-	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},
+	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},  {model_reorder, 2},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 
