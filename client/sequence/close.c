@@ -28,6 +28,24 @@ static int close_gather(struct hbm_pool *pool, const struct hbm_sequence *sequen
 		       : 0;
 }
 
+/* A slot with slabs of others must not serve another sequence. What fails once is tried once
+ * more, as half of it cannot be undone. */
+static int close_drop_shared(struct hbm_pool *pool, struct hbm_sequence *sequence)
+{
+	const uint64_t bytes = pool->shrink.bytes;
+	int r = hbm_backing_decommit(pool);
+
+	if (r > 0 && close_gather(pool, sequence) == 0)
+		r = hbm_backing_decommit(pool);
+	if (r <= 0)
+		return r;
+
+	if (close_gather(pool, sequence) != 0 || pool->shrink.bytes < bytes)
+		hbm_sequence_lose(sequence);
+
+	return hbm_pool_fail_call(pool, r, "not closed");
+}
+
 static int close_one(struct hbm_sequence *sequence)
 {
 	struct hbm_pool *pool = sequence->pool;
@@ -44,20 +62,17 @@ static int close_one(struct hbm_sequence *sequence)
 		return r;
 	}
 
-	r = hbm_backing_decommit(pool);
-	if (r > 0) {
-		/* A slot with slabs of others must not serve another sequence. */
-		sequence->lost = true;
-		hbm_sequence_refresh(sequence);
-		return hbm_pool_fail_call(pool, r, "not closed");
-	}
+	r = close_drop_shared(pool, sequence);
+	if (r > 0)
+		return r;
 
 	close_count(pool, sequence);
 	hbm_sequence_end(pool, sequence);
-	r = r ? r : hbm_warm_trim(pool);
+	if (r == 0)
+		r = hbm_warm_trim(pool);
 
-	return r ? hbm_pool_fail_call(pool, r, "closed, but slabs of it could not be given back")
-		 : 0;
+	/* What the device refuses to unmap stays warm. */
+	return r < 0 ? hbm_pool_fail_call(pool, r, "closed, but its slabs were not given back") : 0;
 }
 
 int hbm_sequence_close(struct hbm_sequence *sequence)

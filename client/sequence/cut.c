@@ -13,14 +13,12 @@ static int cut_no_room(struct hbm_pool *pool)
 	return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges to give back");
 }
 
-static int cut_give_back(struct hbm_pool *pool, const char *what)
+/* What the device refuses to unmap stays mapped, which does no harm. */
+static int cut_give_back(struct hbm_pool *pool)
 {
-	if (pool->shrink.count == 0)
-		return 0;
-
 	int r = hbm_backing_decommit(pool);
 
-	return r ? hbm_pool_fail_call(pool, r, what) : 0;
+	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs were not given back") : 0;
 }
 
 /* ---- Truncate ---- */
@@ -61,7 +59,7 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 		return cut_no_room(pool);
 
 	sequence->tokens = tokens;
-	r = cut_give_back(pool, "truncated, but slabs could not be given back");
+	r = cut_give_back(pool);
 	hbm_sequence_refresh(sequence);
 
 	return r;
@@ -124,7 +122,7 @@ static int cut_slide(struct hbm_sequence *sequence, uint64_t first)
 
 	sequence->first = first;
 
-	return cut_give_back(pool, "slid, but slabs could not be given back");
+	return cut_give_back(pool);
 }
 
 int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first)

@@ -28,7 +28,7 @@ static void own_gather(struct hbm_sequence *sequence, uint64_t end)
 }
 
 /* Commits scratch at the same offsets, and copies. */
-static int own_copy(struct hbm_sequence *sequence)
+static int own_copy(struct hbm_sequence *sequence, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const uint64_t base = hbm_slot_offset(pool, sequence->slot);
@@ -37,6 +37,7 @@ static int own_copy(struct hbm_sequence *sequence)
 	if (r)
 		return r;
 
+	own_gather(sequence, end);
 	hbm_ranges_begin(&pool->grow);
 	for (size_t i = 0; i < pool->shrink.count; i++)
 		hbm_ranges_add(&pool->grow, pool->scratch, pool->shrink.list[i].offset - base,
@@ -117,7 +118,7 @@ int hbm_own(struct hbm_sequence *sequence, uint64_t end)
 		return 0;
 
 	sequence->target = end;
-	int r = own_copy(sequence);
+	int r = own_copy(sequence, end);
 	if (r == 0)
 		r = own_exchange(sequence, end);
 	hbm_scratch_empty(pool);

@@ -3,9 +3,27 @@
 #include "client/sequence/scratch.h"
 
 #include "client/sequence/backing.h"
+#include "client/sequence/copies.h"
 #include "client/sequence/pool.h"
 
 #include <errno.h>
+
+static void scratch_gather(struct hbm_pool *pool)
+{
+	const struct hbm_region *region = pool->scratch;
+
+	hbm_ranges_begin(&pool->shrink);
+	for (uint64_t at = 0; region && at < region->address_space; at += pool->slab)
+		if (region->slabs[at / pool->slab] == SLAB_MAPPED)
+			hbm_ranges_add(&pool->shrink, pool->scratch, at, pool->slab);
+}
+
+static bool scratch_is_empty(struct hbm_pool *pool)
+{
+	scratch_gather(pool);
+
+	return pool->shrink.count == 0 && !pool->shrink.failed;
+}
 
 int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 {
@@ -17,7 +35,7 @@ int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 	struct hbm_region *region;
 
 	if (pool->scratch && pool->scratch->address_space >= options.address_space)
-		return 0;
+		return scratch_is_empty(pool) ? 0 : hbm_scratch_empty(pool);
 
 	int r = hbm_region_create(pool->hbm, &options, &region);
 	if (r)
@@ -32,15 +50,13 @@ int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 
 int hbm_scratch_empty(struct hbm_pool *pool)
 {
-	const struct hbm_region *region = pool->scratch;
+	/* Copies that are still under way to it. */
+	hbm_copies_wait(pool);
+	scratch_gather(pool);
+	if (pool->shrink.failed)
+		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges of scratch");
 
-	hbm_ranges_begin(&pool->shrink);
-	for (uint64_t at = 0; region && at < region->address_space; at += pool->slab)
-		if (region->slabs[at / pool->slab] == SLAB_MAPPED)
-			hbm_ranges_add(&pool->shrink, pool->scratch, at, pool->slab);
+	int r = hbm_backing_decommit(pool);
 
-	int r = pool->shrink.failed ? -ENOMEM : 0;
-	int decommitted = hbm_backing_decommit(pool);
-
-	return r ? r : decommitted;
+	return r ? hbm_pool_fail_call(pool, r, "what was left of an exchange") : 0;
 }

@@ -6,8 +6,6 @@
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
 
-#include <errno.h>
-
 /* Gathers at least so many slabs of a slot, of the longest tokens first. */
 static void warm_gather_from(struct hbm_pool *pool, const struct slot *slot, uint64_t slabs)
 {
@@ -36,7 +34,7 @@ static int warm_release_slot(struct hbm_pool *pool, uint64_t slabs)
 	warm_gather_from(pool, slot, slabs < slot->slabs ? slabs : slot->slabs);
 	/* What could not be noted is tried another time. */
 	if (pool->shrink.count == 0)
-		return -ENOMEM;
+		return HBM_LIMIT;
 
 	return hbm_backing_decommit(pool);
 }

@@ -385,9 +385,9 @@ HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_o
 /* Opens `count` of them, all or none. */
 HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
 			       size_t count, int timeout_ms, struct hbm_sequence **out);
-/* Its slabs stay mapped for the next one, or are given back. The sequence is closed whatever
- * the status, unless it was closed (HBM_INVALID), or the
- * device refuses to map a fork of it, or to unmap what it shares (HBM_DEVICE). */
+/* Its slabs stay mapped for the next one, or are given back. HBM_DEVICE: the device refuses to
+ * map a fork that needs them, or to unmap what it shares; in the second case the sequence can
+ * only be closed, by another call. HBM_INVALID: it was closed. */
 HBM_API int hbm_sequence_close(struct hbm_sequence *sequence);
 HBM_API int hbm_sequence_facts(const struct hbm_sequence *sequence,
 			       struct hbm_sequence_facts *facts);
@@ -413,8 +413,9 @@ HBM_API int hbm_sequence_fork(struct hbm_sequence *sequence, size_t count,
  * refused twice to exchange slabs; the sequences that were to change can only be closed then. */
 HBM_API int hbm_sequences_reorder(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 				  const uint32_t *from, size_t count);
-/* Drops all but the first `tokens`. Slabs far beyond them are given back. HBM_INVALID: it has
- * fewer, or they were given up. */
+/* Drops all but the first `tokens`. Slabs far beyond them are given back; what the device
+ * refuses to unmap stays mapped, here and in hbm_sequence_slide(). HBM_INVALID: it has fewer
+ * tokens, or they were given up. */
 HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens);
 /* Gives up the tokens in front of `first`, as a sliding window does: whole slabs in front of
  * it are given back, and addresses stay. HBM_INVALID: it has fewer tokens, or first is less

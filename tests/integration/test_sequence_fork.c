@@ -261,6 +261,104 @@ static void test_forks_that_are_refused(void **state)
 	finish();
 }
 
+/* ---- Reorder ---- */
+
+static void test_beams_change_places(void **state)
+{
+	(void)state;
+	static const uint32_t orders[][4] = {{1, 2, 3, 0}, {0, 0, 0, 0}, {3, 2, 1, 0},
+					     {1, 0, 2, 2}, {0, 1, 2, 3}, {2, 2, 2, 1}};
+
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout);
+		struct hbm_sequence *beams[4] = {filled(21)};
+		uint64_t values[4][RIG_MAX], lengths[4] = {21, 21, 21, 21}, address[4];
+
+		assert_int_equal(hbm_sequence_fork(beams[0], 3, beams + 1), 0);
+		for (size_t i = 0; i < 4; i++) {
+			address[i] = pool_rig_facts(beams[i]).address;
+			for (uint64_t n = 0; n < 21; n++)
+				values[i][n] = n;
+		}
+
+		for (size_t round = 0; round < 6; round++) {
+			uint64_t before[4][RIG_MAX];
+
+			for (size_t i = 0; i < 4; i++)
+				lengths[i] += 7;
+			assert_int_equal(hbm_step(rig.pool, beams, lengths, 4), 0);
+			for (size_t i = 0; i < 4; i++)
+				for (uint64_t n = lengths[i] - 7; n < lengths[i]; n++) {
+					values[i][n] = 1000 * (round + 1) + 100 * i + n;
+					pool_rig_write(&rig, beams[i], n, values[i][n]);
+				}
+
+			memcpy(before, values, sizeof(before));
+			assert_int_equal(hbm_sequences_reorder(rig.pool, beams, orders[round], 4),
+					 0);
+			for (size_t i = 0; i < 4; i++) {
+				memcpy(values[i], before[orders[round][i]], sizeof(values[i]));
+				assert_int_equal(pool_rig_facts(beams[i]).address, address[i]);
+				for (uint64_t n = 0; n < lengths[i]; n++)
+					pool_rig_expect(&rig, beams[i], n, values[i][n]);
+			}
+		}
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
+static void test_a_common_prefix_stays_where_it_is(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0]);
+	struct hbm_sequence *beams[3] = {filled(50)};
+
+	assert_int_equal(hbm_sequence_fork(beams[0], 2, beams + 1), 0);
+	assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+	const uint64_t leased = pool_rig_leased(&rig);
+	const uint64_t shared = pool_rig_facts(beams[1]).shared_bytes;
+
+	assert_int_equal(hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){2, 0, 0}, 3), 0);
+	assert_int_equal(pool_rig_leased(&rig), leased);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(pool_rig_facts(beams[i]).shared_bytes, shared);
+	finish();
+}
+
+static void test_reorders_that_are_wrong(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0]);
+	const struct hbm_sequence_options small = {.max = 20};
+	struct hbm_sequence *a = filled(40), *b = filled(20), *closed = filled(1), *c;
+
+	assert_int_equal(hbm_sequence_close(closed), 0);
+	assert_int_equal(hbm_sequence_open(rig.pool, &small, &c), 0);
+	const struct {
+		struct hbm_sequence *sequences[2];
+		uint32_t from[2];
+		const char *line;
+	} wrong[] = {
+		{{a, b}, {1, 2}, "is to become sequence 2"},
+		{{a, a}, {1, 0}, "twice"},
+		{{a, closed}, {1, 0}, "closed"},
+		{{a, NULL}, {1, 0}, "NULL"},
+		{{a, c}, {1, 0}, "of at most 20"},
+	};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(
+			hbm_sequences_reorder(rig.pool, wrong[i].sequences, wrong[i].from, 2),
+			HBM_INVALID);
+		assert_non_null(strstr(hbm_pool_error(rig.pool), wrong[i].line));
+	}
+	expect(a, 40, 40, 0);
+	expect(b, 20, 20, 0);
+	assert_int_equal(hbm_sequences_reorder(rig.pool, NULL, NULL, 0), 0);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +369,9 @@ int main(void)
 		TEST(test_forks_that_are_not_mapped_yet),
 		TEST(test_a_fork_takes_a_slot_that_is_warm),
 		TEST(test_forks_that_are_refused),
+		TEST(test_beams_change_places),
+		TEST(test_a_common_prefix_stays_where_it_is),
+		TEST(test_reorders_that_are_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
