@@ -133,8 +133,11 @@ static void inspect_query_status(struct page *page)
 	status->nvme_replaced = nvme_name_is_gone(hbmd->nvme_name);
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;
-	if (hbmd->cache->nvme->io)
-		status->nvme_depth = nvme_io_depth(hbmd->cache->nvme->io);
+	if (hbmd->cache->nvme->io) {
+		const struct nvme_flight *flight = nvme_io_flight(hbmd->cache->nvme->io);
+		status->nvme_depth = nvme_flight_depth(flight);
+		status->nvme_window = nvme_flight_window(flight);
+	}
 	page->count = 1;
 	page->cursor = 0;
 }

@@ -73,18 +73,19 @@ static void nvme_depth_end_period(struct nvme_depth *depth, uint64_t now_ns)
 		depth->now = nvme_depth_is_other(depth) ? nvme_depth_other(depth) : depth->present;
 }
 
-void nvme_depth_open(struct nvme_depth *depth, unsigned fixed, unsigned most)
+void nvme_depth_open_fixed(struct nvme_depth *depth, unsigned first)
 {
-	unsigned first = most < NVME_DEPTH_FIRST ? most : NVME_DEPTH_FIRST;
+	*depth = (struct nvme_depth){.now = first};
+}
 
-	*depth = (struct nvme_depth){.now = fixed};
-	if (fixed > 0 || most == 1) {
-		depth->now = fixed > 0 ? fixed : 1;
+void nvme_depth_open(struct nvme_depth *depth, unsigned first, unsigned most)
+{
+	nvme_depth_open_fixed(depth, first < most ? first : most);
+	if (most == 1)
 		return;
-	}
 
 	depth->most = most;
-	depth->present = first;
+	depth->present = depth->now;
 	nvme_depth_begin_round(depth);
 }
 

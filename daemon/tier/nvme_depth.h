@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvme_depth: how many I/Os of the NVMe tier may be in flight. A fixed number; or one that
- * follows the disk, by trying: the least with which it is about as fast as with more, since
- * what has been issued cannot be passed by what is urgent.
+ * nvme_depth: how many I/Os of the NVMe tier may be in flight, or how many times as much as the
+ * largest of them. A fixed number; or one that follows the disk, by trying: the least with
+ * which it is about as fast as with more, since what has been issued cannot be passed by what
+ * is urgent.
  *
  * Time is cut into periods. Four of them are a round: with the present depth, twice with
  * another, and with the present one again, so that a disk that gets slower or faster
@@ -25,10 +26,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NVME_DEPTH_FIRST 16u /* or the most there may be */
-
 struct nvme_depth {
-	unsigned now; /* I/Os that may be in flight */
+	unsigned now; /* so many may be in flight */
 	/* the rest is its own */
 	unsigned present; /* the depth that another is compared with */
 	unsigned most;    /* 0: it is fixed */
@@ -41,10 +40,11 @@ struct nvme_depth {
 	uint64_t moved[2], took_ns[2]; /* in the round; [with the other depth] */
 };
 
-/* fixed: the depth; 0: found by trying, from 1 to most. */
-void nvme_depth_open(struct nvme_depth *depth, unsigned fixed, unsigned most);
-/* An I/O has ended, after which so many are in flight still. */
+/* It stays the first; or is found by trying, from 1 to `most`. */
+void nvme_depth_open_fixed(struct nvme_depth *depth, unsigned first);
+void nvme_depth_open(struct nvme_depth *depth, unsigned first, unsigned most);
+/* An I/O has ended, after which so many are in flight still: I/Os, of whatever size. */
 void nvme_depth_ended(struct nvme_depth *depth, uint64_t bytes, unsigned in_flight,
 		      uint64_t now_ns);
-/* Fewer are in flight than might be, and none waits that could be begun. */
+/* Something else than the depth is why no more are in flight. */
 void nvme_depth_unused(struct nvme_depth *depth, unsigned in_flight, uint64_t now_ns);

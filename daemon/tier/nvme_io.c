@@ -3,7 +3,6 @@
 
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
-#include "daemon/tier/nvme_depth.h"
 #include "daemon/tier/nvme_hold.h"
 
 #include <errno.h>
@@ -13,8 +12,6 @@
 
 #define PIECES 512 /* buffers of one I/O: fewer than IOV_MAX, and 2 MiB of 4 KiB blocks */
 #define RETRIES 3  /* of an I/O that failed with EINTR or EAGAIN */
-#define IN_FLIGHT (8ull << 20) /* bytes, beyond which no I/O is started; or so many runs: */
-#define IN_FLIGHT_RUNS 4
 
 /* One I/O: operations that are neighbours, in the order of their offsets; or a piece of one
  * that is larger than an I/O. */
@@ -39,9 +36,7 @@ struct nvme_io {
 	void *arg;
 	struct nvme_queue queue;
 	struct nvme_op *retries; /* of a failed run, each alone: they go before the queue */
-	struct nvme_depth depth;
-	unsigned in_flight; /* runs */
-	uint64_t bytes_in_flight;
+	struct nvme_flight flight;
 	struct run *runs, *free_runs; /* as many as may ever be in flight */
 	struct nvme_faults faults;
 	struct nvme_hold hold;
@@ -108,10 +103,7 @@ static void nvme_io_end_run(struct run *run, int error)
 
 	link_stats_end(nvme_io->options.link_stats, nvme_io_link_of(run), 0, run->started_ns,
 		       run->ops, run->bytes, error < 0);
-	nvme_io->in_flight--;
-	nvme_io->bytes_in_flight -= run->bytes;
-	nvme_depth_ended(&nvme_io->depth, error < 0 ? 0 : run->bytes, nvme_io->in_flight,
-			 clock_now());
+	nvme_flight_end(&nvme_io->flight, run->bytes, error < 0 ? 0 : run->bytes, clock_now());
 	run->next_free = nvme_io->free_runs;
 	nvme_io->free_runs = run;
 
@@ -140,7 +132,7 @@ static void nvme_io_split(struct run *run)
 
 	run->last->next = nvme_io->retries;
 	nvme_io->retries = rest;
-	nvme_io->bytes_in_flight -= run->bytes - run->first->bytes;
+	nvme_flight_shorten(&nvme_io->flight, run->bytes - run->first->bytes);
 	run->first->next = NULL;
 	run->last = run->first;
 	run->ops = 1;
@@ -260,8 +252,7 @@ static void nvme_io_start_run(struct run *run)
 {
 	struct nvme_io *nvme_io = run->nvme_io;
 
-	nvme_io->in_flight++;
-	nvme_io->bytes_in_flight += run->bytes;
+	nvme_flight_begin(&nvme_io->flight, run->bytes);
 	run->started_ns = link_stats_begin(nvme_io->options.link_stats, nvme_io_link_of(run));
 	nvme_io_issue(run);
 }
@@ -296,9 +287,7 @@ static void nvme_io_start_next(struct nvme_io *nvme_io, struct fair_queue *waiti
 
 static bool nvme_io_may_start(const struct nvme_io *nvme_io)
 {
-	uint64_t runs = IN_FLIGHT_RUNS * nvme_io->options.merge;
-	return nvme_io->in_flight < nvme_io->depth.now && !nvme_io->watch.silent &&
-	       nvme_io->bytes_in_flight < (runs > IN_FLIGHT ? runs : IN_FLIGHT);
+	return nvme_flight_has_room(&nvme_io->flight) && !nvme_io->watch.silent;
 }
 
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg)
@@ -312,9 +301,9 @@ const struct nvme_watch *nvme_io_watch(const struct nvme_io *nvme_io)
 	return &nvme_io->watch;
 }
 
-unsigned nvme_io_depth(const struct nvme_io *nvme_io)
+const struct nvme_flight *nvme_io_flight(const struct nvme_io *nvme_io)
 {
-	return nvme_io->depth.now;
+	return &nvme_io->flight;
 }
 
 void nvme_io_submit(struct nvme_io *nvme_io, struct nvme_op *op, bool urgent)
@@ -380,8 +369,7 @@ void nvme_io_dispatch(struct nvme_io *nvme_io)
 		nvme_io_cancel_queued(nvme_io);
 
 	nvme_io_start_what_may(nvme_io);
-	if (nvme_io->in_flight < nvme_io->depth.now)
-		nvme_depth_unused(&nvme_io->depth, nvme_io->in_flight, clock_now());
+	nvme_flight_look(&nvme_io->flight, clock_now());
 }
 
 int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
@@ -393,7 +381,7 @@ int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options)
 	nvme_io->options = *options;
 	nvme_queue_open(&nvme_io->queue, options->merge);
 	nvme_watch_open(&nvme_io->watch, &options->watch);
-	nvme_depth_open(&nvme_io->depth, options->depth, options->depth_max);
+	nvme_flight_open(&nvme_io->flight, options->depth, options->depth_max, options->merge);
 	unsigned runs = options->depth > 0 ? options->depth : options->depth_max;
 	nvme_io->runs = calloc(runs, sizeof(struct run));
 	int r = nvme_hold_open(&nvme_io->hold, options->loop,

@@ -2,10 +2,8 @@
 /*
  * nvme_io: reads and writes of the NVMe tier. Operations of one block each are queued
  * (nvme_queue.h). nvme_io_dispatch() turns the queue into as few and as large I/Os as it can
- * by joining operations that are neighbours on the disk, and keeps `depth` of them in flight,
- * or as many as serve the disk best (nvme_depth.h).
- * An operation larger than `merge` becomes several I/Os. What has been issued cannot be
- * passed: it is at most 8 MiB, or four times `merge`, and one I/O.
+ * by joining operations that are neighbours on the disk, and keeps as many in flight as may
+ * be (nvme_flight.h). An operation larger than `merge` becomes several I/Os.
  *
  * One function (nvme_io.c, nvme_io_completed) handles every result of an I/O: complete,
  * short, interrupted, failed. If an I/O of several operations fails, each operation is
@@ -20,6 +18,7 @@
 #include "daemon/base/link_stats.h"
 #include "daemon/loop/loop.h"
 #include "daemon/tier/nvme_faults.h"
+#include "daemon/tier/nvme_flight.h"
 #include "daemon/tier/nvme_queue.h"
 #include "daemon/tier/nvme_watch.h"
 
@@ -30,7 +29,7 @@ struct nvme_io_options {
 	struct link_stats *link_stats;
 	int fd;             /* borrowed; O_DIRECT where the file system supports it */
 	uint64_t start;     /* the file offset of the tier's offset 0; a multiple of 4 KiB */
-	unsigned depth;     /* I/Os in flight; 0: nvme_depth.h finds it, */
+	unsigned depth;     /* I/Os in flight; 0: found by trying, */
 	unsigned depth_max; /* from 1 to this */
 	uint64_t merge;     /* bytes of the largest joined I/O */
 	const struct nvme_faults *faults; /* copied; NULL: none */
@@ -40,7 +39,8 @@ struct nvme_io_options {
 
 int nvme_io_new(struct nvme_io **out, const struct nvme_io_options *options); /* -ENOMEM */
 const struct nvme_watch *nvme_io_watch(const struct nvme_io *nvme_io);
-unsigned nvme_io_depth(const struct nvme_io *nvme_io); /* I/Os in flight at most, at present */
+/* What is in flight, and may be at present. */
+const struct nvme_flight *nvme_io_flight(const struct nvme_io *nvme_io);
 struct nvme_io *nvme_io_free(struct nvme_io *nvme_io); /* nothing may be in flight */
 /* Sets the function to call after the done() calls of one I/O. */
 void nvme_io_on_batch(struct nvme_io *nvme_io, void (*batch_done)(void *arg), void *arg);

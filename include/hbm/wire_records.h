@@ -117,7 +117,10 @@
 	X(R, uint64_t, nvme_replaced, , COUNT, 5, GAUGE, "NVMe replaced",                          \
 	  "hbmd_nvme_replaced", "1: nvme.path no longer names the file that is in use.")            \
 	X(R, uint64_t, nvme_depth, , COUNT, 5, GAUGE, "NVMe depth",                                \
-	  "hbmd_nvme_depth", "Reads and writes of NVMe that may be in flight at present (nvme.depth).")
+	  "hbmd_nvme_depth",                                                                       \
+	  "Reads and writes of NVMe that may be in flight at present (nvme.depth).")               \
+	X(R, uint64_t, nvme_window, , BYTES, 5, GAUGE, "NVMe window",                              \
+	  "hbmd_nvme_window_bytes", "Bytes of them that may be, but for one read or write.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -71,6 +71,7 @@ static void test_an_nvme_tier_that_is_not_required(void **state)
 	spawn_status(&daemon_, &status);
 	assert_int_equal(status.nvme_missing, 1);
 	assert_int_equal(status.nvme_depth, 0);
+	assert_int_equal(status.nvme_window, 0);
 	assert_string_equal(status.state, "running, without NVMe");
 	struct hbm *hbm = spawn_connect(&daemon_);
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_TIERS, count_nvme, &tiers), 0);
@@ -125,6 +126,7 @@ static void test_a_disk_that_answers_too_late(void **state)
 	spawn_status(&daemon_, &status);
 	assert_string_equal(status.state, "running");
 	assert_int_equal(status.nvme_depth, 7);
+	assert_int_equal(status.nvme_window, 8 << 20);
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 

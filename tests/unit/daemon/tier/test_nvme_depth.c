@@ -17,7 +17,7 @@
 #define MIB (1ull << 20)
 #define SECOND UINT64_C(1000000000)
 
-enum { MOST = 64 };
+enum { FIRST = 16, MOST = 64 };
 
 /* A disk, and what keeps it busy. */
 struct disk {
@@ -32,7 +32,7 @@ struct disk {
 static void disk_open(struct disk *disk, double (*mib_s)(const struct disk *, unsigned))
 {
 	*disk = (struct disk){.mib_s = mib_s, .bytes = MIB / 4};
-	nvme_depth_open(&disk->depth, 0, MOST);
+	nvme_depth_open(&disk->depth, FIRST, MOST);
 }
 
 /* There is always more to do: as many are begun as may be, and one ends. */
@@ -122,7 +122,7 @@ static void test_it_finds_what_the_disk_takes(void **state)
 	struct disk disk;
 
 	disk_open(&disk, eight_at_once);
-	assert_int_equal(disk.depth.now, NVME_DEPTH_FIRST);
+	assert_int_equal(disk.depth.now, FIRST);
 	disk_run(&disk, 5);
 	assert_stays(&disk, 7, 11);
 
@@ -198,7 +198,7 @@ static void test_little_to_do(void **state)
 			disk.in_flight /= 2;
 			nvme_depth_unused(&disk.depth, disk.in_flight, disk.now_ns);
 		}
-		assert_int_equal(disk.depth.now, NVME_DEPTH_FIRST);
+		assert_int_equal(disk.depth.now, FIRST);
 	}
 }
 
@@ -209,7 +209,10 @@ static void test_a_fixed_number(void **state)
 
 	for (unsigned fixed = 0; fixed < 40; fixed += 13) {
 		disk_open(&disk, one_at_a_time);
-		nvme_depth_open(&disk.depth, fixed, fixed > 0 ? MOST : 1);
+		if (fixed > 0)
+			nvme_depth_open_fixed(&disk.depth, fixed);
+		else
+			nvme_depth_open(&disk.depth, FIRST, 1);
 		for (unsigned i = 0; i < 100000; i++) {
 			disk_step(&disk);
 			assert_int_equal(disk.depth.now, fixed > 0 ? fixed : 1);
@@ -223,9 +226,9 @@ static void test_a_low_maximum(void **state)
 	(void)state;
 	struct disk disk;
 
-	for (unsigned most = 2; most < NVME_DEPTH_FIRST; most++) {
+	for (unsigned most = 2; most < FIRST; most++) {
 		disk_open(&disk, as_many_as_there_are);
-		nvme_depth_open(&disk.depth, 0, most);
+		nvme_depth_open(&disk.depth, FIRST, most);
 		assert_int_equal(disk.depth.now, most);
 		assert_stays(&disk, most > 2 ? most * 3 / 4 : 1, most);
 		disk.mib_s = one_at_a_time;

@@ -64,7 +64,7 @@ static void check_depth(enum loop_engine engine)
 		for (unsigned n = 0; n < rig->used; n++)
 			begun += rig->works[n].op.begun > 0;
 		assert_int_equal(begun, depths[i] > 0 ? depths[i] : NVME_IO_DEPTH_MAX);
-		assert_int_equal(nvme_io_depth(rig->nvme_io), begun);
+		assert_int_equal(nvme_flight_depth(nvme_io_flight(rig->nvme_io)), begun);
 		nvme_io_rig_run(rig);
 	}
 
