@@ -87,9 +87,9 @@ const char *slabs_check_end(const struct slabs *slabs)
 	    books->leased + books->quarantined)
 		return "the slabs of regions do not add up";
 
-	const char *fault = slab_check_promises(slabs);
+	const char *fault = held_check_end(&slabs->held);
 
-	return fault ? fault : held_check_end(&slabs->held);
+	return fault ? fault : slab_check_promises(slabs);
 }
 
 uint64_t slabs_check_slots(const struct slabs *slabs)

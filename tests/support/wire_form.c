@@ -161,6 +161,13 @@ const struct wire_form wire_forms[] = {
 	{HBM_WIRE_SHARE,
 	 SHARES_BYTES,
 	 {COUNT("count", 2), ZERO("zero", 4), SHARE_OF("shares[0]"), SHARE_OF("shares[1]")}},
+	{HBM_WIRE_RESERVE, /* each of another device */
+	 sizeof(struct hbm_wire_reserve) + 2 * sizeof(struct hbm_wire_reserve_change),
+	 {COUNT("count", 2), ANY("timeout_ms", 4),
+	  FROM("changes[0].device", 4, 0, HBM_WIRE_DEVICES_MAX - 1), ZERO("changes[0].zero", 4),
+	  ANY("changes[0].bytes", 8), FROM("changes[1].device", 4, 1, HBM_WIRE_DEVICES_MAX - 1),
+	  ZERO("changes[1].zero", 4), ANY("changes[1].bytes", 8)}},
+	{HBM_WIRE_MEMORY, sizeof(struct hbm_wire_header), {{.kind = WIRE_END}}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
 	{HBM_WIRE_STORE,
 	 BLOCKS_BYTES,

@@ -20,6 +20,13 @@ struct fixture {
 	struct held_part part;
 };
 
+#define USED (512u + 256u + 128u + 1u) /* leased, quarantined and not lost, retiring, held */
+
+static void set_used(struct slabs *slabs, uint64_t used)
+{
+	slabs->promises.used = slabs->promises.unowned.used = used;
+}
+
 static struct slabs *counted(struct fixture *fixture)
 {
 	struct slabs *slabs = &fixture->slabs;
@@ -51,6 +58,8 @@ static struct slabs *counted(struct fixture *fixture)
 		tally_push(&slabs->placed, &fixture->placed[i].link, &fixture->placed[i].mark);
 		tally_push(&slabs->lost, &fixture->lost[i].link, &fixture->lost[i].mark);
 	}
+	promises_init(&slabs->promises);
+	set_used(slabs, USED);
 	assert_null(slabs_check(slabs));
 
 	return slabs;
@@ -115,6 +124,16 @@ static void test_the_held_slabs(void **state)
 	assert_string_equal(slabs_check(slabs), "a held slab is not charged to its holder");
 }
 
+static void test_what_sessions_use(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+
+	set_used(counted(&fixture), USED + 1);
+	assert_string_equal(slabs_check(&fixture.slabs),
+			    "what the sessions use is not what the pool has out");
+}
+
 /* Those that are lost are among the quarantined ones, and may be all of them. */
 static void test_the_lost_slabs(void **state)
 {
@@ -125,6 +144,7 @@ static void test_the_lost_slabs(void **state)
 		counted(&fixture);
 		fixture.lost[i].bytes += 256;
 		fixture.slabs.unplaced -= 256;
+		set_used(&fixture.slabs, USED - 256); /* no session has it any more */
 		assert_null(slabs_check(&fixture.slabs));
 		fixture.lost[i].bytes++;
 		assert_string_equal(slabs_check(&fixture.slabs),
@@ -158,9 +178,9 @@ static void test_the_placed_slabs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_the_sum),        cmocka_unit_test(test_the_ready_slabs),
-		cmocka_unit_test(test_the_held_slabs), cmocka_unit_test(test_the_placed_slabs),
-		cmocka_unit_test(test_the_lost_slabs),
+		cmocka_unit_test(test_the_sum),           cmocka_unit_test(test_the_ready_slabs),
+		cmocka_unit_test(test_the_held_slabs),    cmocka_unit_test(test_the_placed_slabs),
+		cmocka_unit_test(test_what_sessions_use), cmocka_unit_test(test_the_lost_slabs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

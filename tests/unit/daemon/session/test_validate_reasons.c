@@ -62,6 +62,8 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_BORROW] = "BORROW",
 		[HBM_WIRE_RETURN] = "RETURN",
 		[HBM_WIRE_SHARE] = "SHARE",
+		[HBM_WIRE_RESERVE] = "RESERVE",
+		[HBM_WIRE_MEMORY] = "MEMORY",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -90,8 +92,8 @@ static void test_reasons_of_a_header(void **state)
 	ping.status = 0;
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
-	ping.opcode = 27;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 27, expected 1 to 26");
+	ping.opcode = HBM_WIRE_OPCODES;
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 29, expected 1 to 28");
 }
 
 static void test_reasons_of_shares(void **state)
