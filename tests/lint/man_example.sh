@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The example program of libhbm(3) compiles without a warning, links with the library as a user would link it, and does
 # with a running daemon what it says. The function for encoded blocks compiles.
-# The program of hbm-sequences(3), which needs no daemon, does what it says as well.
+# The program of hbm-sequences(3), which needs no daemon, does what it says as well; its function compiles.
 set -u
 build=${BUILD:-build}
 page=man/libhbm.3
@@ -52,7 +52,9 @@ fi
 
 page=man/hbm-sequences.3
 text example >"$work/example.c"
-[ -s "$work/example.c" ] || fail "is not between its marks"
+text snippet >"$work/snippet.c"
+[ -s "$work/example.c" ] && [ -s "$work/snippet.c" ] || fail "is not between its marks"
+"${CC:-gcc}" "${flags[@]}" -fsyntax-only "$work/snippet.c" || fail "does not compile"
 "${CC:-gcc}" "${flags[@]}" "$work/example.c" -L"$build" -lhbm -o "$work/example" || fail "does not compile and link"
 said=$(LD_LIBRARY_PATH=$build "$work/example" 2>&1)
 [ "$said" = $'page group: 4 MiB\n50,000 tokens: 12288000000 bytes in 5860 slabs\nstrides: 61440 a token, 128 a head' ] ||
