@@ -9,6 +9,7 @@
 
 #include "tests/support/pool_rig.h"
 #include "tests/support/stage.h"
+#include "tests/support/system_calls.h"
 
 #include <string.h>
 
@@ -131,6 +132,60 @@ static void test_a_thread_maps_ahead(void **state)
 	}
 	for (uint64_t n = 1; n <= RIG_MAX; n++)
 		pool_rig_expect(&rig, a, n - 1, n);
+	finish();
+}
+
+/* Every step is within what the call before it has mapped. */
+static void test_what_is_mapped_ahead_grows_without_a_system_call(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[0], &usual);
+	struct hbm_sequence *both[] = {pool_rig_sequence(&rig), pool_rig_sequence(&rig)};
+	uint64_t lengths[] = {1, 1};
+	unsigned growths = 0;
+
+	assert_int_equal(hbm_step(rig.pool, both, lengths, 2), 0);
+	while (lengths[0] < RIG_MAX) {
+		const uint64_t leased = pool_rig_leased(&rig);
+
+		assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+		growths += pool_rig_leased(&rig) > leased;
+		lengths[0] = ++lengths[1];
+		if (!system_calls_begin())
+			break;
+		int r = hbm_step(rig.pool, both, lengths, 2);
+
+		assert_int_equal(system_calls_end(), 0);
+		assert_int_equal(r, 0);
+	}
+	assert_true(growths > 4 || lengths[0] < RIG_MAX);
+
+	/* Nothing is due: map-ahead makes none either. */
+	assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+	if (system_calls_begin()) {
+		hbm_pool_map_ahead(rig.pool);
+		assert_int_equal(system_calls_end(), 0);
+	}
+	finish();
+}
+
+static void test_a_step_beside_the_thread_makes_no_call_where_nothing_is_due(void **state)
+{
+	(void)state;
+	const struct hbm_pool_options options = {.max_sequences = 8, .map_ahead_thread = true};
+
+	start(pool_rig_layouts[0], &options);
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+
+	for (uint64_t n = 1; n <= RIG_MAX; n++) {
+		const uint64_t ready = pool_rig_facts(a).ready;
+		const bool counted = n + RIG_AHEAD <= ready && system_calls_begin();
+		int r = hbm_step(rig.pool, &a, &n, 1);
+
+		if (counted)
+			assert_int_equal(system_calls_end(), 0);
+		assert_int_equal(r, 0);
+	}
 	finish();
 }
 
@@ -445,6 +500,8 @@ int main(void)
 		TEST(test_a_step_maps_no_more_than_it_needs),
 		TEST(test_map_ahead_maps_what_comes_next),
 		TEST(test_a_thread_maps_ahead),
+		TEST(test_what_is_mapped_ahead_grows_without_a_system_call),
+		TEST(test_a_step_beside_the_thread_makes_no_call_where_nothing_is_due),
 		TEST(test_slabs_of_a_closed_sequence_serve_the_next),
 		TEST(test_warm_slabs_have_a_limit),
 		TEST(test_warm_slabs_go_before_a_step_is_refused),
