@@ -195,8 +195,7 @@ static void lent_granted(struct slab_request *request)
 		struct list *node = list_pop_front(&request->taken);
 		assert(node);
 		lent->slabs[i] = container_of(node, struct slab, link);
-		lent->slabs[i]->exported =
-			true; /* it will hold bytes of the user: not for others */
+		lent->slabs[i]->exported = true; /* it will have bytes of the user */
 	}
 
 	lent->state = LENT_MAPPING;

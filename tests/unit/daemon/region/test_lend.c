@@ -406,6 +406,56 @@ static void test_the_end_of_a_session(void **state)
 	client_close(&next);
 }
 
+/* ---- Without a copy ---- */
+
+static void taken(struct slab_request *request)
+{
+	assert_int_equal(request->status, HBM_OK);
+}
+
+static bool is_taken(void *arg)
+{
+	return !list_empty(&((struct slab_request *)arg)->taken);
+}
+
+/* The slab of a slot is lent as it is: a check that goes on takes that for no slot's. */
+static void test_a_slab_is_adopted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slabs *slabs = fixture->slabs;
+	const struct hbm_wire_namespace_spec spec = {.weights = 9, .block_bytes = SLAB};
+	uint16_t ns =
+		open_namespace(fixture->rig.hbmd.cache->namespaces, &fixture->rig.ledger, &spec);
+	uint32_t number = make_block(fixture, ns);
+	const struct replica_form form = form_of(&fixture->clients[0], number, SLAB);
+	struct slab_request request = {.bytes = SLAB, .count = 1, .done = taken};
+
+	list_init(&request.taken);
+	assert_int_equal(slabs_request(slabs, &request), HBM_OK);
+	rig_run(&fixture->rig, is_taken, &request);
+	struct slab *slab = container_of(list_pop_front(&request.taken), struct slab, link);
+	slab->exported = true;
+	slab_place(slab);
+
+	slabs_check_begin(slabs);
+	(void)slabs_check_some(slabs, UINT32_MAX);
+	assert_int_equal(slabs_check_slots(slabs), SLAB);
+	struct replica *replica = replica_adopt(fixture->lend, &form, &slab, 1);
+	assert_non_null(replica);
+	assert_int_equal(slab->refs, 2);
+	assert_int_equal(slabs_check_slots(slabs), SLAB);
+	assert_null(replica_adopt(fixture->lend, &form, &slab, 1));
+	assert_ptr_equal(replica_find(fixture->lend, &form), replica);
+	assert_int_equal(slabs_books(slabs).leased, SLAB);
+	assert_int_equal(fixture->lend->bytes, SLAB);
+
+	cache_drop(fixture->rig.hbmd.cache, number);
+	assert_int_equal(slab->refs, 1);
+	assert_int_equal(slabs_check_slots(slabs), SLAB);
+	slab_drop_slot(slab, false);
+	assert_leased(fixture, 0);
+}
+
 /* ---- The check ---- */
 
 static const char *problem(struct lend *lend)
@@ -465,6 +515,7 @@ int main(void)
 		TEST(test_descriptors_are_sent_while_there_is_no_loan),
 		TEST(test_loans_are_limited),
 		TEST(test_the_end_of_a_session),
+		TEST(test_a_slab_is_adopted),
 		TEST(test_counts_that_are_off),
 	};
 
