@@ -136,6 +136,7 @@ static void test_trace(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 	hbmctl_begin();
 	hbmctl_expect("evict hbm all", 0);
+	kv_await_moves(&hbmctl_kv);
 	hbmctl_expect("trace --width 20", 0);
 	/* rows of what has moved or might, an axis, an empty line, headers, links; the pieces */
 	assert_int_equal(hbmctl_line_count(), 6 + 1 + 1 + 1 + HBM_LINKS + 1 + 1 + 2);
