@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* close: the end of a sequence. Slabs that only it has stay in its slot, warm. */
 #include "client/sequence/backing.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
@@ -66,8 +67,12 @@ static int close_one(struct hbm_sequence *sequence)
 	if (r > 0)
 		return r;
 
+	const uint64_t credit = sequence->credit;
+
 	close_count(pool, sequence);
 	hbm_sequence_end(pool, sequence);
+	if (r == 0)
+		r = hbm_credit_return(pool, credit);
 	if (r == 0)
 		r = hbm_warm_trim(pool);
 

@@ -3,6 +3,7 @@
 #include "client/error.h"
 #include "client/sequence/ahead.h"
 #include "client/sequence/copies.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
@@ -97,6 +98,18 @@ static int lifetime_reserve(struct hbm *hbm, struct hbm_pool *pool,
 	return r;
 }
 
+/* Once here, so that it needs no request later. A daemon that says nothing is as good. */
+static int lifetime_read_memory(struct hbm *hbm, struct hbm_pool *pool)
+{
+	struct hbm_device_memory memory;
+	int r = hbm_device_memory(pool->hbm, pool->region->device, &memory);
+
+	if (r >= 0 || r == -EAGAIN)
+		return 0;
+
+	return pool->own_connection ? hbm_fail(hbm, r, "%s", hbm_error(pool->hbm)) : r;
+}
+
 static void lifetime_configure(struct hbm_pool *pool, const struct hbm_pool_options *options)
 {
 	pool->ahead_tokens = options->ahead_tokens ? options->ahead_tokens : HBM_AHEAD_TOKENS;
@@ -114,6 +127,8 @@ static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,
 		r = lifetime_connect(hbm, pool);
 	if (r == 0)
 		r = lifetime_reserve(hbm, pool, options);
+	if (r == 0)
+		r = lifetime_read_memory(hbm, pool);
 	if (r)
 		return r;
 
@@ -168,6 +183,17 @@ int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struc
 
 /* ---- Close ---- */
 
+/* Where the connection lives on. */
+static void lifetime_return_credit(struct hbm_pool *pool)
+{
+	uint64_t credit = 0;
+
+	list_for_each (node, &pool->open)
+		credit += container_of(node, struct hbm_sequence, link)->credit;
+	if (!pool->own_connection)
+		hbm_credit_return(pool, credit);
+}
+
 int hbm_pool_close(struct hbm_pool *pool)
 {
 	int r = 0;
@@ -178,6 +204,8 @@ int hbm_pool_close(struct hbm_pool *pool)
 	hbm_ahead_stop(pool);
 	if (pool->region)
 		hbm_copies_close(pool);
+	if (pool->region)
+		lifetime_return_credit(pool);
 	if (pool->scratch)
 		hbm_region_destroy(pool->hbm, pool->scratch);
 	if (pool->region)
@@ -201,6 +229,20 @@ int hbm_pool_close(struct hbm_pool *pool)
 	return r;
 }
 
+/* What a new sequence could have: read from memory that the daemon shares. */
+static void lifetime_free(struct hbm_pool *pool, struct hbm_pool_facts *facts)
+{
+	struct hbm_device_memory memory;
+	struct hbm_layout_facts layout;
+
+	if (hbm_device_memory(pool->hbm, pool->region->device, &memory) != 0)
+		return;
+	hbm_layout_facts(pool->layout, &layout);
+	facts->free_slabs = memory.available / pool->slab + pool->warm_slabs;
+	if (layout.token_bytes > 0)
+		facts->free_tokens = facts->free_slabs * pool->slab / layout.token_bytes;
+}
+
 void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts)
 {
 	hbm_pool_lock(pool);
@@ -210,6 +252,7 @@ void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts)
 		.handle_bytes = sizeof(*pool->sequences) + sizeof(*pool->slots),
 		.totals = pool->totals,
 	};
+	lifetime_free(pool, facts);
 	for (uint32_t i = 0; i < pool->max_sequences; i++)
 		facts->mapped_bytes += pool->slots[i].slabs * pool->slab;
 	hbm_pool_unlock(pool);

@@ -132,32 +132,6 @@ uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64
 
 /* ---- Open and close ---- */
 
-static int sequence_check_options(struct hbm_pool *pool, const struct hbm_sequence_options *options)
-{
-	if (options->max > pool->max_tokens)
-		return hbm_pool_fail(
-			pool, HBM_INVALID, "a sequence of at most %llu tokens: the layout has %llu",
-			(unsigned long long)options->max, (unsigned long long)pool->max_tokens);
-	if (options->max && options->expected > options->max)
-		return hbm_pool_fail(pool, HBM_INVALID, "%llu tokens are expected and %llu allowed",
-				     (unsigned long long)options->expected,
-				     (unsigned long long)options->max);
-
-	return 0;
-}
-
-/* What a slot should have mapped for it; unknown: as much as there is. */
-static uint64_t sequence_expected_slabs(const struct hbm_pool *pool,
-					const struct hbm_sequence_options *options)
-{
-	struct hbm_layout_use use;
-
-	if (!options->expected || hbm_layout_use(pool->layout, options->expected, &use) != 0)
-		return UINT64_MAX;
-
-	return use.slabs;
-}
-
 struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot,
 					const struct hbm_sequence_options *options)
 {
@@ -179,55 +153,12 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->overrun = sequence->expected == sequence->max;
 	sequence->lost = false;
 	sequence->source = NULL;
+	sequence->credit = 0;
 	sequence->tokens = 0;
 	hbm_mark_clear(pool, sequence->index);
 	hbm_sequence_refresh(sequence);
 
 	return sequence;
-}
-
-static int sequence_open_all(struct hbm_pool *pool, const struct hbm_sequence_options *options,
-			     size_t count, struct hbm_sequence **out)
-{
-	const uint32_t open = pool->open_count;
-
-	for (size_t i = 0; i < count; i++) {
-		int r = sequence_check_options(pool, &options[i]);
-
-		if (r)
-			return r;
-	}
-	if (count > pool->max_sequences - open)
-		return hbm_pool_fail(pool, HBM_LIMIT,
-				     "%zu sequences: the pool has %u, and %u are open", count,
-				     pool->max_sequences, open);
-
-	for (size_t i = 0; i < count; i++)
-		out[i] = hbm_sequence_start(
-			pool, hbm_slot_take(pool, sequence_expected_slabs(pool, &options[i])),
-			&options[i]);
-
-	return 0;
-}
-
-int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
-		       size_t count, int timeout_ms, struct hbm_sequence **out)
-{
-	(void)timeout_ms;
-
-	hbm_pool_lock(pool);
-	int r = sequence_open_all(pool, options, count, out);
-	hbm_pool_unlock(pool);
-
-	return r;
-}
-
-int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
-		      struct hbm_sequence **out)
-{
-	static const struct hbm_sequence_options defaults;
-
-	return hbm_sequences_open(pool, options ? options : &defaults, 1, 0, out);
 }
 
 void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)

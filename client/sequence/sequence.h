@@ -32,6 +32,7 @@ struct hbm_sequence {
 	uint64_t target; /* tokens of the growth in the making: their slabs stay */
 	int32_t priority;
 	uint64_t next_use;
+	uint64_t credit;             /* bytes that were promised for the expected tokens */
 	bool overrun;                /* said */
 	bool lost;                   /* memory of it could not be mapped again: only to be closed */
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */

@@ -60,5 +60,11 @@ uint64_t hbm_warm_release(struct hbm_pool *pool, uint64_t slabs)
 
 int hbm_warm_trim(struct hbm_pool *pool)
 {
-	return warm_shrink(pool, pool->warm_slabs_max);
+	struct hbm_device_memory memory;
+	const bool is_short =
+		pool->warm_slabs > 0 &&
+		hbm_device_memory(pool->hbm, hbm_region_device(pool->region), &memory) == 0 &&
+		memory.waiting > 0;
+
+	return warm_shrink(pool, is_short ? 0 : pool->warm_slabs_max);
 }

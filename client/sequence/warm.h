@@ -12,5 +12,5 @@ struct hbm_pool;
 
 /* Gives back at least so many, or all; how many. */
 uint64_t hbm_warm_release(struct hbm_pool *pool, uint64_t slabs);
-/* Gives back what is more than the pool keeps. 0, or why not. */
+/* Gives back what is more than the pool keeps, or all where others wait for memory. 0, or why not. */
 int hbm_warm_trim(struct hbm_pool *pool);

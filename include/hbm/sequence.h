@@ -319,6 +319,9 @@ struct hbm_pool_facts {
 	uint32_t open;         /* sequences */
 	uint64_t mapped_bytes; /* of open sequences, and warm */
 	uint64_t warm_bytes;
+	/* that new sequences could have: memory that is free and not promised, and warm;
+	 * read without a system call. Tokens: of the layout, whole slabs of them */
+	uint64_t free_slabs, free_tokens;
 	uint64_t handle_bytes; /* of this process's memory, for each of max_sequences */
 	struct hbm_pool_totals totals;
 };
@@ -359,8 +362,10 @@ HBM_API int hbm_pool_event(struct hbm_pool *pool, struct hbm_event *event);
 /* ---- Sequences ---- */
 
 struct hbm_sequence_options {
-	uint64_t expected; /* tokens; 0: not known. More is an overrun, not an error. */
-	uint64_t max;      /* 0: what the layout has */
+	/* tokens, for which memory is promised; 0: not known. More is an overrun, no error: it
+	 * takes memory that is not promised. Forks are promised none. */
+	uint64_t expected;
+	uint64_t max; /* 0: what the layout has */
 	int32_t priority;
 	uint64_t next_use;
 };
@@ -378,13 +383,17 @@ struct hbm_sequence_facts {
 	uint64_t shared_bytes; /* of them: that other sequences of the pool have, too */
 };
 
-/* Opens a sequence without tokens. options may be NULL. HBM_LIMIT: max_sequences are open. The
- * caller closes it. */
+/* Opens a sequence without tokens. options may be NULL. Memory for the expected tokens is
+ * promised to it; as long as it has no more, a step is not refused for want of memory.
+ * HBM_NO_SPACE: there is not so much that is free and not promised, also without the warm
+ * slabs. HBM_LIMIT: max_sequences are open, or limits.reserved. The caller closes it. */
 HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
 			      struct hbm_sequence **out);
-/* Opens `count` of them, all or none. */
+/* Opens `count` of them, all or none. timeout_ms: how long to wait for the memory of all of
+ * them, after who asked the daemon before; then HBM_TIMEOUT. If it does not return 0, out has
+ * no meaning. */
 HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
-			       size_t count, int timeout_ms, struct hbm_sequence **out);
+			       size_t count, uint32_t timeout_ms, struct hbm_sequence **out);
 /* Its slabs stay mapped for the next one, or are given back. HBM_DEVICE: the device refuses to
  * map a fork that needs them, or to unmap what it shares; in the second case the sequence can
  * only be closed, by another call. HBM_INVALID: it was closed. */

@@ -63,7 +63,8 @@ static bool model_open(struct pool_model *model)
 
 	if (!one)
 		return false;
-	assert_int_equal(hbm_sequence_open(model->rig->pool, &options, &one->sequence), 0);
+	if (model_is_short(model, hbm_sequence_open(model->rig->pool, &options, &one->sequence)))
+		return false;
 	one->first = one->tokens = 0;
 
 	return true;
