@@ -8,6 +8,7 @@
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/window.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -39,6 +40,8 @@ static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *take
 
 	for (size_t i = 0; i < count && r == 0; i++) {
 		r = hbm_prefix_map(taken[i]);
+		if (r == 0)
+			r = hbm_window_slide(taken[i]);
 		if (r == 0)
 			r = hbm_own(taken[i], ahead_target(taken[i]));
 	}

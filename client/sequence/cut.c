@@ -48,6 +48,13 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
 			(unsigned long long)tokens);
 
+	if (tokens < sequence->slid)
+		return hbm_pool_fail(pool, HBM_INVALID,
+				     "a sequence whose windows have slid at %llu tokens, "
+				     "truncated to %llu",
+				     (unsigned long long)sequence->slid,
+				     (unsigned long long)tokens);
+
 	r = hbm_prefix_map(sequence);
 	if (r == 0)
 		r = hbm_prefix_map_forks(sequence);
@@ -59,6 +66,9 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 		return cut_no_room(pool);
 
 	sequence->tokens = tokens;
+	for (size_t i = 0; i < 2; i++)
+		if (sequence->before[i] > tokens)
+			sequence->before[i] = tokens;
 	r = cut_give_back(pool);
 	hbm_sequence_refresh(sequence);
 

@@ -97,6 +97,9 @@ static void fork_finish(struct fork *fork)
 
 		child->first = parent->first;
 		child->tokens = (uint64_t)parent->tokens;
+		child->before[0] = (uint64_t)parent->before[0];
+		child->before[1] = (uint64_t)parent->before[1];
+		child->slid = parent->slid;
 		hbm_prefix_record(child, source);
 		hbm_mark_set(parent->pool, child->index);
 	}

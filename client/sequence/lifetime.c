@@ -51,6 +51,9 @@ static int lifetime_copy_layout(struct hbm *hbm, struct hbm_pool *pool,
 	pool->slot_bytes = facts.slot_bytes;
 	pool->slot_slabs = facts.slot_bytes / pool->slab;
 
+	for (uint32_t i = 0; i < options->layer_count; i++)
+		pool->has_windows |= options->layers[i].window > 0;
+
 	return 0;
 }
 

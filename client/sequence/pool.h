@@ -39,6 +39,7 @@ struct hbm_pool {
 	uint64_t ahead_tokens, warm_slabs_max;
 	void *stream;
 	bool own_stream;
+	bool has_windows; /* some layers of the layout have */
 	uint32_t max_sequences;
 	struct hbm_sequence *sequences; /* max_sequences handles */
 	uint32_t open_count;

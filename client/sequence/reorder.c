@@ -25,7 +25,7 @@
 /* A sequence that changes. What it takes over is what its source had before the call. */
 struct reorder_one {
 	struct hbm_sequence *sequence, *source;
-	uint64_t tokens, first;
+	uint64_t tokens, first, slid, before[2];
 	uint64_t scratch; /* its slot there: bytes from the begin */
 };
 
@@ -309,6 +309,9 @@ static void reorder_finish(struct reorder *reorder)
 
 		one->sequence->tokens = one->tokens;
 		one->sequence->first = one->first;
+		one->sequence->slid = one->slid;
+		one->sequence->before[0] = one->before[0];
+		one->sequence->before[1] = one->before[1];
 		hbm_sequence_refresh(one->sequence);
 		hbm_mark_set(reorder->pool, one->sequence->index);
 	}
@@ -399,6 +402,8 @@ static int reorder_all(struct hbm_pool *pool, struct hbm_sequence *const *sequen
 			.source = source,
 			.tokens = source->tokens,
 			.first = source->first,
+			.slid = source->slid,
+			.before = {source->before[0], source->before[1]},
 			.scratch = reorder.count * pool->slot_bytes,
 		};
 		reorder.count++;

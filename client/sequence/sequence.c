@@ -154,6 +154,7 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->lost = false;
 	sequence->source = NULL;
 	sequence->credit = 0;
+	sequence->before[0] = sequence->before[1] = sequence->slid = 0;
 	sequence->tokens = 0;
 	hbm_mark_clear(pool, sequence->index);
 	hbm_sequence_refresh(sequence);

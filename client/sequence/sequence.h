@@ -24,7 +24,8 @@ struct slot;
 struct hbm_sequence {
 	_Alignas(64) struct hbm_pool *pool;
 	_Atomic uint64_t tokens, calm, limit, ready;
-	_Atomic uint64_t step; /* the last one that named it */
+	_Atomic uint64_t step;      /* the last one that named it */
+	_Atomic uint64_t before[2]; /* tokens before the last step, and the one before it */
 
 	uint32_t index; /* of the handle */
 	struct slot *slot;
@@ -32,9 +33,10 @@ struct hbm_sequence {
 	uint64_t target; /* tokens of the growth in the making: their slabs stay */
 	int32_t priority;
 	uint64_t next_use;
-	uint64_t credit;             /* bytes that were promised for the expected tokens */
-	bool overrun;                /* said */
-	bool lost;                   /* memory of it could not be mapped again: only to be closed */
+	uint64_t slid;   /* what lies in front of the windows of so many tokens is gone */
+	uint64_t credit; /* bytes that were promised for the expected tokens */
+	bool overrun;    /* said */
+	bool lost;       /* memory of it could not be mapped again: only to be closed */
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
 	struct list forks, fork;     /* those that lack a prefix of it; its place there */
 	struct list link, event;

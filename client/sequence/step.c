@@ -14,6 +14,7 @@
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/window.h"
 
 #include <errno.h>
 
@@ -53,19 +54,35 @@ static bool batch_is_ready(const struct batch *batch)
 	return true;
 }
 
+/* For windows: how many tokens there were before this step, and before the last. */
+static void batch_shift(struct hbm_sequence *sequence)
+{
+	atomic_store_explicit(&sequence->before[1], batch_load(&sequence->before[0]),
+			      memory_order_relaxed);
+	atomic_store_explicit(&sequence->before[0], batch_load(&sequence->tokens),
+			      memory_order_relaxed);
+}
+
 static void batch_write(const struct batch *batch)
 {
-	bool due = false;
-
 	for (size_t i = 0; i < batch->count; i++) {
 		struct hbm_sequence *sequence = batch->sequences[i];
 
+		if (batch->pool->has_windows)
+			batch_shift(sequence);
 		atomic_store_explicit(&sequence->tokens, batch->lengths[i], memory_order_relaxed);
-		if (batch->lengths[i] > batch_load(&sequence->calm)) {
-			hbm_mark_set(batch->pool, sequence->index);
+	}
+}
+
+static void batch_mark(const struct batch *batch)
+{
+	bool due = false;
+
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->lengths[i] > batch_load(&batch->sequences[i]->calm)) {
+			hbm_mark_set(batch->pool, batch->sequences[i]->index);
 			due = true;
 		}
-	}
 
 	if (due)
 		hbm_ahead_wake(batch->pool);
@@ -134,6 +151,8 @@ static int batch_map(const struct batch *batch)
 	for (size_t i = 0; i < batch->count; i++) {
 		int r = hbm_prefix_map(batch->sequences[i]);
 
+		if (r == 0)
+			r = hbm_window_slide(batch->sequences[i]);
 		if (r == 0 && batch->lengths[i] > batch->sequences[i]->tokens)
 			r = hbm_own(batch->sequences[i], batch->lengths[i]);
 		if (r)
@@ -158,17 +177,17 @@ static int batch_map(const struct batch *batch)
 
 static void batch_finish(const struct batch *batch)
 {
+	batch_write(batch);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct hbm_sequence *sequence = batch->sequences[i];
 
-		sequence->tokens = batch->lengths[i];
 		if (!sequence->overrun && sequence->tokens > sequence->expected) {
 			sequence->overrun = true;
 			hbm_event_overrun(sequence);
 		}
 		hbm_sequence_refresh(sequence);
 	}
-	batch_write(batch);
+	batch_mark(batch);
 }
 
 static int step_slow(struct batch *batch)
@@ -190,8 +209,10 @@ int hbm_step(struct hbm_pool *pool, struct hbm_sequence *const *sequences, const
 	batch_number(&batch);
 	hbm_gate_enter(pool);
 	bool ready = batch_is_ready(&batch);
-	if (ready)
+	if (ready) {
 		batch_write(&batch);
+		batch_mark(&batch);
+	}
 	hbm_gate_leave(pool);
 	if (ready)
 		return 0;

@@ -285,8 +285,13 @@ HBM_API int hbm_layout_vllm(const struct hbm_layout *layout, uint32_t layer, uin
  * calls on the same sequence at once, and hbm_pool_close(). In a child made by fork() a
  * pool must not be used.
  *
+ * Layers with a window keep it, and what the last step and the one before it may read: as a
+ * sequence grows, slabs in front of that are given back. Kernels of earlier steps are done by
+ * then.
+ *
  * Before a call that unmaps memory, the caller waits for the work on its streams that uses
- * it: hbm_sequence_close(), hbm_sequence_truncate(), hbm_sequence_slide().
+ * it: hbm_sequence_close(), hbm_sequence_truncate(), hbm_sequence_slide(),
+ * hbm_sequences_reorder().
  *
  * Return values are those of hbm.h. A refused call has changed nothing, and hbm_pool_error()
  * says why, in one line.
@@ -424,7 +429,7 @@ HBM_API int hbm_sequences_reorder(struct hbm_pool *pool, struct hbm_sequence *co
 				  const uint32_t *from, size_t count);
 /* Drops all but the first `tokens`. Slabs far beyond them are given back; what the device
  * refuses to unmap stays mapped, here and in hbm_sequence_slide(). HBM_INVALID: it has fewer
- * tokens, or they were given up. */
+ * tokens, or some of them, or of the windows of layers, were given up. */
 HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens);
 /* Gives up the tokens in front of `first`, as a sliding window does: whole slabs in front of
  * it are given back, and addresses stay. HBM_INVALID: it has fewer tokens, or first is less

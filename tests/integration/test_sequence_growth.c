@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/support/pool_rig.h"
+#include "tests/support/soft_calls.h"
 #include "tests/support/stage.h"
 #include "tests/support/system_calls.h"
 
@@ -204,8 +205,12 @@ static void test_slabs_of_a_closed_sequence_serve_the_next(void **state)
 	assert_int_equal(hbm_sequence_close(a), 0);
 	struct hbm_sequence *b = pool_rig_sequence(&rig);
 	assert_int_equal(pool_rig_facts(b).address, address);
-	assert_int_equal(pool_rig_facts(b).ready >= 40, true);
+	assert_true(pool_rig_facts(b).ready >= 40);
+	const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+	const uint64_t maps = soft.calls("cuMemMap"), unmaps = soft.calls("cuMemUnmap");
 	assert_int_equal(pool_rig_step(&rig, b, 40), 0);
+	assert_int_equal(soft.calls("cuMemMap"), maps);
+	assert_int_equal(soft.calls("cuMemUnmap"), unmaps);
 	assert_int_equal(pool_rig_leased(&rig), leased);
 	finish();
 }
@@ -492,6 +497,37 @@ static void test_slide_frees_from_the_front(void **state)
 	stage_finish(fds);
 }
 
+/* A layer with a window beside one without: the first keeps its window and what two steps may
+ * still read, whoever maps. */
+static void test_windows_leave_nothing_behind(void **state)
+{
+	(void)state;
+	for (unsigned ahead = 0; ahead < 2; ahead++) {
+		start(pool_rig_layouts[3], &usual);
+		struct hbm_sequence *a = pool_rig_sequence(&rig);
+		struct hbm_layout_use use;
+
+		for (uint64_t n = 1; n <= RIG_MAX; n++) {
+			assert_int_equal(pool_rig_step(&rig, a, n), 0);
+			pool_rig_write(&rig, a, n - 1, n);
+			if (ahead)
+				assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+		}
+		for (uint64_t n = 1; n <= RIG_MAX; n++)
+			pool_rig_expect(&rig, a, n - 1, n);
+
+		/* At most a slab more in each of the window's two buffers. */
+		hbm_layout_use(rig.layout, RIG_MAX, &use);
+		assert_in_range(pool_rig_leased(&rig), use.mapped_bytes,
+				use.mapped_bytes + 2 * RIG_SLAB);
+		assert_int_equal(hbm_sequence_truncate(a, 20), HBM_INVALID);
+		expect_line("windows have slid");
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -512,6 +548,7 @@ int main(void)
 		TEST(test_more_tokens_than_expected_are_told_once),
 		TEST(test_truncate_gives_back_what_is_far_beyond),
 		TEST(test_slide_frees_from_the_front),
+		TEST(test_windows_leave_nothing_behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

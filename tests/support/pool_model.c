@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 static struct model_sequence *model_find(struct pool_model *model, bool open)
 {
 	const uint64_t start = seed_below(model->seed, MODEL_SEQUENCES);
@@ -126,8 +128,14 @@ static bool model_truncate(struct pool_model *model)
 
 	if (!one)
 		return false;
-	one->tokens = one->first + seed_below(model->seed, one->tokens - one->first + 1);
-	assert_int_equal(hbm_sequence_truncate(one->sequence, one->tokens), 0);
+	const uint64_t tokens = one->first + seed_below(model->seed, one->tokens - one->first + 1);
+	int r = hbm_sequence_truncate(one->sequence, tokens);
+
+	/* Windows have slid too far. */
+	if (r == HBM_INVALID && strstr(hbm_pool_error(model->rig->pool), "windows"))
+		return false;
+	assert_int_equal(r, 0);
+	one->tokens = tokens;
 
 	return true;
 }

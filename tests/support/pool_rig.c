@@ -15,6 +15,8 @@ const char *const pool_rig_layouts[] = {
 	"layers=2 heads=3 dim=9000 bytes=4 order=token max=64",
 	"layers=2 heads=3 dim=18000 bytes=4 order=layer max=64",
 	"layers=2 heads=3 dim=9000 bytes=4 order=block page=4 max=64",
+	"layers=2 order=token max=64 layer=0 heads=3 dim=18000 bytes=4 window=12 "
+	"layer=1 heads=3 dim=18000 bytes=4",
 	NULL,
 };
 
@@ -98,11 +100,16 @@ static void rig_expect(struct pool_rig *rig, uint64_t address, uint64_t value)
 static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value, rig_access *access)
 {
-	const uint64_t address = pool_rig_facts(sequence).address;
+	const struct hbm_sequence_facts facts = pool_rig_facts(sequence);
+	const uint64_t address = facts.address;
 	const struct hbm_layout_options *options = hbm_layout_options(rig->layout);
 
 	for (uint32_t layer = 0; layer < options->layer_count; layer++) {
 		const struct hbm_layer *shape = &options->layers[layer];
+		/* In front of a window there may be nothing. */
+		if (access == rig_expect && shape->window && token + shape->window < facts.tokens)
+			continue;
+
 		const uint64_t head_bytes = (uint64_t)shape->head_dim * shape->element_bytes;
 
 		for (uint32_t n = 0; n < 4; n++) {
