@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cut: a sequence gives up tokens, at its end (truncate) or in front (slide). */
+/* cut: see cut.h. */
+#include "client/sequence/cut.h"
+
 #include "client/sequence/backing.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/tree.h"
 
 #include <errno.h>
 
@@ -23,9 +26,8 @@ static int cut_give_back(struct hbm_pool *pool)
 
 /* ---- Truncate ---- */
 
-/* Gathers what lies further beyond the tokens than is mapped ahead of a step: twice as far,
- * so that tokens that come and go do not map and unmap. */
-static void cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
+/* Twice as far, so that tokens that come and go do not map and unmap. */
+void hbm_cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const uint64_t left = pool->max_tokens - tokens;
@@ -61,10 +63,11 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 	if (r)
 		return r;
 
-	cut_gather_end(sequence, tokens);
+	hbm_cut_gather_end(sequence, tokens);
 	if (pool->shrink.failed)
 		return cut_no_room(pool);
 
+	hbm_tree_prune(sequence->tree, TREE_ROOT);
 	sequence->tokens = tokens;
 	for (size_t i = 0; i < 2; i++)
 		if (sequence->before[i] > tokens)

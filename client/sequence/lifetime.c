@@ -218,10 +218,13 @@ int hbm_pool_close(struct hbm_pool *pool)
 
 	for (uint32_t i = 0; pool->slots && i < pool->max_sequences; i++)
 		hbm_page_clear(pool, &pool->slots[i].pages);
+	for (uint32_t i = 0; pool->sequences && i < pool->max_sequences; i++)
+		free(pool->sequences[i].tree);
 	hbm_page_free_spare(pool);
 	hbm_ranges_clear(&pool->grow);
 	hbm_ranges_clear(&pool->shrink);
 	hbm_shares_clear(&pool->shares);
+	hbm_moves_clear(&pool->moves);
 	hbm_layout_free(pool->layout);
 	pthread_mutex_destroy(&pool->lock);
 	free((void *)pool->marks);

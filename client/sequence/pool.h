@@ -17,6 +17,7 @@
 #pragma once
 
 #include "client/region.h"
+#include "client/sequence/moves.h"
 #include "client/sequence/ranges.h"
 #include "client/sequence/shares.h"
 #include "daemon/base/list.h"
@@ -51,6 +52,7 @@ struct hbm_pool {
 	size_t spare_count;
 	struct ranges grow, shrink; /* what is to be mapped, and unmapped */
 	struct shares shares;       /* what is to be mapped once more */
+	struct moves moves;         /* what is to be compacted */
 	struct hbm_region *scratch; /* scratch.h; NULL: none yet */
 	struct list events;         /* struct hbm_sequence, by event */
 	struct hbm_pool_totals totals;

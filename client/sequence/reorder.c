@@ -18,6 +18,7 @@
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/tail.h"
+#include "client/sequence/tree.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -354,6 +355,10 @@ static int reorder_check(struct hbm_pool *pool, struct hbm_sequence *const *sequ
 			return hbm_pool_fail(pool, HBM_INVALID,
 					     "sequence %zu is to become sequence %u, of %zu", i,
 					     from[i], count);
+		if (from[i] != i && hbm_tree_count(sequences[i]->tree) > 0)
+			return hbm_pool_fail(pool, HBM_INVALID,
+					     "sequence %zu has drafts, and is to become another",
+					     i);
 		if (sequences[from[i]]->tokens > sequences[i]->max)
 			return hbm_pool_fail(
 				pool, HBM_INVALID,

@@ -6,8 +6,10 @@
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/tree.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 bool hbm_sequence_is_open(const struct hbm_sequence *sequence)
 {
@@ -82,6 +84,9 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 		calm = ready > pool->ahead_tokens ? ready - pool->ahead_tokens : 0;
 	if (!sequence->overrun && sequence->expected < limit)
 		limit = sequence->expected;
+	/* Drafts are where more tokens would be. */
+	if (hbm_tree_count(sequence->tree) > 0)
+		limit = tokens;
 
 	sequence->ready = ready;
 	sequence->calm = calm < limit ? calm : limit;
@@ -168,6 +173,8 @@ void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 	sequence->tokens = SEQUENCE_CLOSED;
 	sequence->source = NULL;
 	list_remove(&sequence->fork);
+	free(sequence->tree);
+	sequence->tree = NULL;
 	hbm_mark_clear(pool, sequence->index);
 	hbm_slot_free(pool, sequence->slot);
 	sequence->slot = NULL;
@@ -206,6 +213,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.slot = hbm_slot_index(pool, sequence->slot),
 			.address = pool->region->address + hbm_slot_offset(pool, sequence->slot),
 			.tokens = sequence->tokens,
+			.drafts = hbm_tree_count(sequence->tree),
 			.first = sequence->first,
 			.ready = sequence->ready,
 			.expected = sequence->expected,

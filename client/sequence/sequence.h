@@ -20,6 +20,7 @@
 #define SEQUENCE_CLOSED UINT64_MAX /* tokens of a handle that is not open */
 
 struct slot;
+struct tree;
 
 struct hbm_sequence {
 	_Alignas(64) struct hbm_pool *pool;
@@ -39,6 +40,7 @@ struct hbm_sequence {
 	bool lost;       /* memory of it could not be mapped again: only to be closed */
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
 	struct list forks, fork;     /* those that lack a prefix of it; its place there */
+	struct tree *tree;           /* drafts; NULL: there were none */
 	struct list link, event;
 };
 

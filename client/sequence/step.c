@@ -14,6 +14,7 @@
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/tree.h"
 #include "client/sequence/window.h"
 
 #include <errno.h>
@@ -112,6 +113,11 @@ static int batch_check_one(const struct batch *batch, size_t i)
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "sequence %zu of the step: %llu tokens, of at most %llu", i,
 				     (unsigned long long)length, (unsigned long long)sequence->max);
+	if (length > sequence->tokens && hbm_tree_count(sequence->tree) > 0)
+		return hbm_pool_fail(pool, HBM_INVALID,
+				     "sequence %zu of the step has drafts: they are accepted or "
+				     "pruned before it grows",
+				     i);
 	sequence->step = batch->step;
 
 	return 0;

@@ -3,17 +3,21 @@
 #include "client/sequence/surplus.h"
 
 #include "client/sequence/backing.h"
+#include "client/sequence/copies.h"
 #include "client/sequence/gate.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/tree.h"
 
 /* Tokens whose slabs a sequence keeps. */
 static uint64_t surplus_kept(const struct hbm_sequence *sequence)
 {
 	const uint64_t tokens = sequence->tokens, left = sequence->max - tokens;
 	const uint64_t ahead = sequence->pool->ahead_tokens;
-	const uint64_t kept = tokens + (ahead < left ? ahead : left);
+	const uint64_t drafts = hbm_tree_count(sequence->tree);
+	const uint64_t more = ahead > drafts ? ahead : drafts;
+	const uint64_t kept = tokens + (more < left ? more : left);
 
 	return kept > sequence->target ? kept : sequence->target;
 }
@@ -40,7 +44,8 @@ static uint64_t surplus_take(struct hbm_sequence *sequence)
 	const uint64_t before = sequence->slot->slabs, target = sequence->target;
 
 	surplus_stop(sequence);
-	if (surplus_is_there(sequence))
+	/* Drafts that were accepted may still be on their way from there. */
+	if (surplus_is_there(sequence) && hbm_copies_wait(sequence->pool))
 		hbm_backing_decommit(sequence->pool);
 	hbm_sequence_refresh(sequence);
 	sequence->target = target;

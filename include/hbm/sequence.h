@@ -379,8 +379,9 @@ struct hbm_sequence_facts {
 	uint32_t slot;
 	uint64_t address; /* of its slot: hbm_layout_view() says what is where in it */
 	uint64_t tokens;
-	uint64_t first; /* tokens in front of it were given up by hbm_sequence_slide() */
-	uint64_t ready; /* tokens for which memory is mapped */
+	uint32_t drafts; /* places that they take behind the tokens */
+	uint64_t first;  /* tokens in front of it were given up by hbm_sequence_slide() */
+	uint64_t ready;  /* tokens for which memory is mapped */
 	uint64_t expected, max;
 	int32_t priority;
 	uint64_t next_use;
@@ -435,6 +436,32 @@ HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens
  * it are given back, and addresses stay. HBM_INVALID: it has fewer tokens, or first is less
  * than it was. */
 HBM_API int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first);
+
+/* ---- Trees ---- */
+
+/*
+ * Speculation: tokens that follow a sequence in more than one way. Drafts are numbered from 0
+ * on, in the order in which they are added; draft n has the place of token `tokens` + n, and
+ * nothing moves as long as there are drafts. A sequence with drafts does not grow by a step;
+ * forks of it have its tokens alone; hbm_sequence_truncate() drops all drafts.
+ */
+
+/* Adds drafts, all or none. Each is below a parent: -1, the last token, or a draft, also an
+ * earlier one of this call. Writes the place of each to tokens[]; memory is mapped for them
+ * as by a step. HBM_INVALID: a parent is not in the tree, or there would be more than the
+ * sequence's max. HBM_NO_SPACE, HBM_LIMIT. */
+HBM_API int hbm_sequence_draft(struct hbm_sequence *sequence, const int32_t *parents, size_t count,
+			       uint64_t *tokens);
+/* Makes drafts the next tokens of the sequence, and drops all others: `path` is a chain from the
+ * last token on, each below the one before. They are copied to the places behind the tokens,
+ * in order on the stream of the pool; those that are in their place are not. 0 of them: drops
+ * all. HBM_INVALID: a draft is not in the tree, or not below the one before. HBM_DEVICE: the
+ * device has refused a copy twice; the tokens are as they were, and if some drafts were
+ * copied already, there are no drafts. */
+HBM_API int hbm_sequence_accept(struct hbm_sequence *sequence, const int32_t *path, size_t count);
+/* Drops a draft and all below it; -1: all drafts. The others keep their numbers and places; a
+ * place is used again when all behind it are free. HBM_INVALID: it is not in the tree. */
+HBM_API int hbm_sequence_prune(struct hbm_sequence *sequence, int32_t draft);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,8 @@
 /* pool_model: see pool_model.h. */
 #include "tests/support/pool_model.h"
 
+#include "tests/support/pool_model_tree.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +27,7 @@ static struct model_sequence *model_find(struct pool_model *model, bool open)
 	return NULL;
 }
 
-static bool model_is_short(struct pool_model *model, int r)
+bool pool_model_is_short(struct pool_model *model, int r)
 {
 	if (r == 0)
 		return false;
@@ -54,6 +56,7 @@ static void model_check_one(struct pool_model *model, const struct model_sequenc
 	assert_int_equal(facts.first, one->first);
 	for (uint64_t i = one->first; i < one->tokens; i++)
 		pool_rig_expect(model->rig, one->sequence, i, one->values[i]);
+	pool_model_tree_check(model, one);
 }
 
 /* ---- Operations: true if they have changed something. ---- */
@@ -67,7 +70,7 @@ static bool model_open(struct pool_model *model)
 		return false;
 	if (model_is_short(model, hbm_sequence_open(model->rig->pool, &options, &one->sequence)))
 		return false;
-	one->first = one->tokens = 0;
+	one->first = one->tokens = one->draft_count = 0;
 
 	return true;
 }
@@ -111,10 +114,13 @@ static bool model_step(struct pool_model *model)
 
 		named[count] = one;
 		sequences[count] = one->sequence;
-		lengths[count++] = one->tokens + (more < left ? more : left);
+		lengths[count] = one->tokens;
+		if (one->draft_count == 0)
+			lengths[count] += more < left ? more : left;
+		count++;
 	}
 
-	if (model_is_short(model, hbm_step(model->rig->pool, sequences, lengths, count)))
+	if (pool_model_is_short(model, hbm_step(model->rig->pool, sequences, lengths, count)))
 		return false;
 	for (size_t i = 0; i < count; i++)
 		model_fill(model, named[i], lengths[i]);
@@ -136,6 +142,7 @@ static bool model_truncate(struct pool_model *model)
 		return false;
 	assert_int_equal(r, 0);
 	one->tokens = tokens;
+	one->draft_count = 0;
 
 	return true;
 }
@@ -162,7 +169,8 @@ static bool model_fork(struct pool_model *model)
 	for (size_t i = 0; i < MODEL_SEQUENCES; i++)
 		count += !model->all[i].sequence;
 	count = count < most ? count : most;
-	if (!parent || model_is_short(model, hbm_sequence_fork(parent->sequence, count, forks)))
+	if (!parent ||
+	    pool_model_is_short(model, hbm_sequence_fork(parent->sequence, count, forks)))
 		return false;
 
 	for (size_t i = 0; i < count; i++) {
@@ -170,6 +178,7 @@ static bool model_fork(struct pool_model *model)
 
 		*one = *parent;
 		one->sequence = forks[i];
+		one->draft_count = 0;
 	}
 
 	return count > 0;
@@ -192,23 +201,44 @@ static bool model_reorder(struct pool_model *model)
 		named[count] = one;
 		sequences[count++] = one->sequence;
 	}
-	for (size_t i = 0; i < count; i++)
-		from[i] =
-			(uint32_t)(seed_below(model->seed, 3) ? i : seed_below(model->seed, count));
+	for (size_t i = 0; i < count; i++) {
+		const bool stays = seed_below(model->seed, 3) || named[i]->draft_count > 0;
 
-	if (model_is_short(model, hbm_sequences_reorder(model->rig->pool, sequences, from, count)))
+		from[i] = (uint32_t)(stays ? i : seed_below(model->seed, count));
+	}
+
+	if (pool_model_is_short(model,
+				hbm_sequences_reorder(model->rig->pool, sequences, from, count)))
 		return false;
 	for (size_t i = 0; i < count; i++) {
+		if (from[i] == i)
+			continue;
 		*named[i] = before[from[i]];
 		named[i]->sequence = sequences[i];
+		named[i]->draft_count = 0;
 	}
 
 	return count > 1;
 }
 
+static bool model_draft(struct pool_model *model)
+{
+	return pool_model_draft(model, model_find(model, true));
+}
+
+static bool model_accept(struct pool_model *model)
+{
+	return pool_model_accept(model, model_find(model, true));
+}
+
+static bool model_prune(struct pool_model *model)
+{
+	return pool_model_prune(model, model_find(model, true));
+}
+
 static bool model_map_ahead(struct pool_model *model)
 {
-	return !model_is_short(model, hbm_pool_map_ahead(model->rig->pool));
+	return !pool_model_is_short(model, hbm_pool_map_ahead(model->rig->pool));
 }
 
 static const struct {
@@ -217,6 +247,7 @@ static const struct {
 } model_operations[] = {
 	{model_open, 4},  {model_close, 2},     {model_step, 12}, {model_truncate, 2},
 	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},  {model_reorder, 2},
+	{model_draft, 5}, {model_accept, 3},    {model_prune, 1},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 

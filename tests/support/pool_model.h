@@ -10,6 +10,11 @@
 
 #define MODEL_SEQUENCES 12
 
+struct model_draft {
+	int32_t parent;
+	uint64_t value; /* 0: pruned */
+};
+
 struct pool_model {
 	struct pool_rig *rig;
 	struct seed *seed;
@@ -17,6 +22,8 @@ struct pool_model {
 		struct hbm_sequence *sequence; /* NULL: not open */
 		uint64_t first, tokens;
 		uint64_t values[RIG_MAX];
+		uint32_t draft_count;
+		struct model_draft drafts[RIG_MAX];
 	} all[MODEL_SEQUENCES];
 	uint64_t last_value;
 	unsigned done[16]; /* how often which operation was not refused */
@@ -25,6 +32,8 @@ struct pool_model {
 
 /* One operation, and a look at a sequence. Fails the test if the pool and the model differ. */
 void pool_model_operate(struct pool_model *model);
+/* Whether a call was refused for want of memory; any other refusal fails the test. */
+bool pool_model_is_short(struct pool_model *model, int r);
 /* Compares every token. */
 void pool_model_check(struct pool_model *model);
 void pool_model_close_all(struct pool_model *model);

@@ -118,6 +118,32 @@ static void play_reorder(const uint32_t *from, size_t count)
 	}
 }
 
+/* Refused after some were copied: there are no drafts, and they are made again. */
+static int play_accept(size_t i)
+{
+	static const int32_t parents[] = {-1, -1, 0, 1, 3, 4}, path[] = {1, 3, 4, 5};
+	struct hbm_sequence *sequence = players[i].sequence;
+	uint64_t tokens[6];
+	int r = 0;
+
+	if (pool_rig_facts(sequence).drafts == 0) {
+		r = hbm_sequence_draft(sequence, parents, 6, tokens);
+		for (uint64_t n = 0; r == 0 && n < 6; n++)
+			pool_rig_write(&rig, sequence, tokens[n], last_value + 1 + n);
+	}
+
+	return r ? r : hbm_sequence_accept(sequence, path, 4);
+}
+
+static void play_tree(size_t i)
+{
+	PLAY(play_accept(i));
+	for (size_t n = 0; n < 4; n++)
+		players[i].values[players[i].tokens++] =
+			last_value + 1 + (uint64_t)(const int[]){1, 3, 4, 5}[n];
+	last_value += 6;
+}
+
 static void play_close(size_t i)
 {
 	PLAY(hbm_sequence_close(players[i].sequence));
@@ -132,6 +158,9 @@ static void play_calls(void)
 	play_grow(1, 50);
 	play_check();
 	play_truncate(2, 12);
+	play_tree(2);
+	play_check();
+	play_tree(1);
 	play_grow(2, 20); /* a copy of a slab that three have */
 	play_check();
 	play_reorder((const uint32_t[]){1, 2, 0}, 3);

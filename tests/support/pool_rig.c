@@ -20,6 +20,17 @@ const char *const pool_rig_layouts[] = {
 	NULL,
 };
 
+const char *const pool_rig_mixed_layouts[] = {
+	"layers=5 order=token max=64 layer=0,2 heads=3 dim=9000 bytes=4 layer=1 heads=1 dim=7001 "
+	"bytes=2 window=16 layer=3 heads=1 dim=12001 bytes=2 keys=only layer=4 state=3000",
+	"layers=4 order=layer values=first max=64 layer=0-1 heads=3 dim=9001 bytes=2 layer=2 "
+	"heads=1 dim=7001 bytes=4 window=16 layer=3 heads=1 dim=12001 bytes=2 keys=only",
+	"layers=4 order=block page=4 page_form=hnd max=64 layer=0 heads=3 dim=8192 bytes=4 layer=2 "
+	"heads=1 dim=8192 bytes=4 layer=1 heads=2 dim=6144 bytes=2 window=16 layer=3 heads=1 "
+	"dim=12288 bytes=2 keys=only",
+	NULL,
+};
+
 void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *layout,
 		   const struct hbm_pool_options *options)
 {
@@ -112,8 +123,11 @@ static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64
 
 		const uint64_t head_bytes = (uint64_t)shape->head_dim * shape->element_bytes;
 
-		for (uint32_t n = 0; n < 4; n++) {
+		for (uint32_t n = 0; n < 4 && !shape->state_bytes; n++) {
 			uint64_t offset;
+
+			if (n & 1 && shape->keys_only)
+				continue;
 
 			assert_int_equal(hbm_layout_offset(rig->layout, layer, n & 1, token,
 							   n & 2 ? shape->heads - 1 : 0, &offset),

@@ -15,6 +15,8 @@
 #define RIG_AHEAD 4u /* tokens that are mapped ahead */
 
 extern const char *const pool_rig_layouts[]; /* one of each order; NULL-terminated */
+/* The same, where layers differ: heads, windows, latents and a state; odd sizes. */
+extern const char *const pool_rig_mixed_layouts[];
 
 struct pool_rig {
 	struct hbm *hbm;
