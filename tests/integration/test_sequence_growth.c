@@ -12,6 +12,7 @@
 #include "tests/support/stage.h"
 #include "tests/support/system_calls.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #define MEMORY (168ull << 20) /* of regions: 192 MiB less cache and reserve */
@@ -133,6 +134,55 @@ static void test_a_thread_maps_ahead(void **state)
 	}
 	for (uint64_t n = 1; n <= RIG_MAX; n++)
 		pool_rig_expect(&rig, a, n - 1, n);
+	finish();
+}
+
+/* Threads with sequences of their own, on one pool and with too little memory for all: what one
+ * does not need, another takes. */
+static void *user_of_a_pool(void *arg)
+{
+	uint64_t *refused = arg;
+
+	for (uint64_t round = 0; round < 40; round++) {
+		struct hbm_sequence *sequence;
+		const uint64_t most = round % 3 ? 12 : RIG_MAX;
+
+		if (hbm_sequence_open(rig.pool, NULL, &sequence) != 0)
+			return NULL;
+		for (uint64_t n = 1; n <= most; n += 1 + round % 5) {
+			int r = hbm_step(rig.pool, &sequence, &n, 1);
+
+			*refused += r == HBM_NO_SPACE;
+			if (r != 0 && r != HBM_NO_SPACE)
+				return NULL;
+		}
+		if (hbm_sequence_truncate(sequence, 0) != 0 || hbm_sequence_close(sequence) != 0)
+			return NULL;
+	}
+
+	return refused;
+}
+
+static void test_threads_share_a_pool(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.memory=90MiB", NULL};
+	const struct hbm_pool_options options = {
+		.max_sequences = 8, .map_ahead_thread = true, .warm_bytes = MEMORY};
+	pthread_t threads[4];
+	uint64_t refused[4] = {0};
+
+	spawn_start(&daemon_, sets, NULL);
+	fds = spawn_fds(&daemon_);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &options);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, user_of_a_pool, &refused[i]), 0);
+	for (size_t i = 0; i < 4; i++) {
+		void *done;
+
+		pthread_join(threads[i], &done);
+		assert_ptr_equal(done, &refused[i]);
+	}
 	finish();
 }
 
@@ -536,6 +586,7 @@ int main(void)
 		TEST(test_a_step_maps_no_more_than_it_needs),
 		TEST(test_map_ahead_maps_what_comes_next),
 		TEST(test_a_thread_maps_ahead),
+		TEST(test_threads_share_a_pool),
 		TEST(test_what_is_mapped_ahead_grows_without_a_system_call),
 		TEST(test_a_step_beside_the_thread_makes_no_call_where_nothing_is_due),
 		TEST(test_slabs_of_a_closed_sequence_serve_the_next),
