@@ -68,7 +68,8 @@ static bool model_open(struct pool_model *model)
 
 	if (!one)
 		return false;
-	if (model_is_short(model, hbm_sequence_open(model->rig->pool, &options, &one->sequence)))
+	if (pool_model_is_short(model,
+				hbm_sequence_open(model->rig->pool, &options, &one->sequence)))
 		return false;
 	one->first = one->tokens = one->draft_count = 0;
 
@@ -247,7 +248,7 @@ static const struct {
 } model_operations[] = {
 	{model_open, 4},  {model_close, 2},     {model_step, 12}, {model_truncate, 2},
 	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},  {model_reorder, 2},
-	{model_draft, 5}, {model_accept, 3},    {model_prune, 1},
+	{model_draft, 5}, {model_accept, 3},    {model_prune, 4},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 
