@@ -19,6 +19,7 @@
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/tree.h"
+#include "client/sequence/window.h"
 
 #include <errno.h>
 
@@ -56,6 +57,8 @@ static int draft_map(struct hbm_sequence *sequence, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 	int r = hbm_prefix_map(sequence);
+	if (r == 0)
+		r = hbm_window_slide(sequence);
 	if (r == 0)
 		r = hbm_own(sequence, end);
 	if (r)
@@ -172,6 +175,8 @@ static int draft_give_back(struct hbm_sequence *sequence)
 static void draft_grow(struct hbm_sequence *sequence, size_t count)
 {
 	hbm_tree_prune(sequence->tree, TREE_ROOT);
+	sequence->before[1] = (uint64_t)sequence->before[0];
+	sequence->before[0] = (uint64_t)sequence->tokens;
 	sequence->tokens += count;
 	if (!sequence->overrun && sequence->tokens > sequence->expected) {
 		sequence->overrun = true;

@@ -227,14 +227,29 @@ static bool model_draft(struct pool_model *model)
 	return pool_model_draft(model, model_find(model, true));
 }
 
+/* One with drafts. */
+static struct model_sequence *model_find_tree(struct pool_model *model)
+{
+	const uint64_t start = seed_below(model->seed, MODEL_SEQUENCES);
+
+	for (uint64_t i = 0; i < MODEL_SEQUENCES; i++) {
+		struct model_sequence *one = &model->all[(start + i) % MODEL_SEQUENCES];
+
+		if (one->sequence && one->draft_count > 0)
+			return one;
+	}
+
+	return NULL;
+}
+
 static bool model_accept(struct pool_model *model)
 {
-	return pool_model_accept(model, model_find(model, true));
+	return pool_model_accept(model, model_find_tree(model));
 }
 
 static bool model_prune(struct pool_model *model)
 {
-	return pool_model_prune(model, model_find(model, true));
+	return pool_model_prune(model, model_find_tree(model));
 }
 
 static bool model_map_ahead(struct pool_model *model)

@@ -90,7 +90,7 @@ bool pool_model_accept(struct pool_model *model, struct model_sequence *one)
 
 bool pool_model_prune(struct pool_model *model, struct model_sequence *one)
 {
-	if (!one || one->draft_count == 0)
+	if (!one)
 		return false;
 
 	const int32_t draft = tree_pick(model, one, one->draft_count);
