@@ -21,6 +21,9 @@ static const char namespaces_words[] =
 static const char sessions_words[] =
 	"end: ends the given sessions, as if their clients had hung up. SESSION is a number.\n"
 	"Device memory that a session has comes back when its process ends.\n";
+static const char sequences_words[] =
+	"What clients say of themselves: OWN and SHARED device memory, SUSPENDED bytes elsewhere.\n"
+	"With --json also the sums.\n";
 static const char pin_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
 	"A pin stays after hbmctl has exited, until it is unpinned.\n";
@@ -45,6 +48,8 @@ static const struct command commands[] = {
 	{"sessions", "[end SESSION...]", "show the clients, or end some", operate_sessions, NULL, 0,
 	 SIZE_MAX, sessions_words},
 	{"regions", "", "show the regions of clients", inspect_regions, NULL, 0, 0, NULL},
+	{"sequences", "", "show the sequences of clients", inspect_sequences, NULL, 0, 0,
+	 sequences_words},
 	{"namespaces", "[drop NAMESPACE...]", "show namespaces, or drop all blocks of some",
 	 operate_namespaces, NULL, 0, SIZE_MAX, namespaces_words},
 	{"blocks", "[--namespace N] [--limit N]", "show cached blocks, one per line",

@@ -6,6 +6,7 @@
 #include "client/ctl/view.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,84 @@ int inspect_sessions(struct ctl *ctl)
 int inspect_regions(struct ctl *ctl)
 {
 	return inspect_show_all(ctl, HBM_QUERY_REGIONS);
+}
+
+/* Clients may write any number: the sums end at the highest. */
+static void inspect_sum(uint64_t *sum, uint64_t number)
+{
+	*sum = number > UINT64_MAX - *sum ? UINT64_MAX : *sum + number;
+}
+
+/* The sums over all sequences. */
+struct sequence_sums {
+	uint64_t count, suspended_count, tokens, expected, own, shared, suspended;
+};
+
+static struct sequence_sums inspect_sum_sequences(const struct query *query)
+{
+	struct sequence_sums sums = {.count = query->count};
+
+	for (size_t i = 0; i < query->count; i++) {
+		const struct hbm_wire_sequence *sequence = query_record(query, i);
+
+		sums.suspended_count += sequence->state == HBM_SEQUENCE_SUSPENDED;
+		inspect_sum(&sums.tokens, sequence->tokens);
+		inspect_sum(&sums.expected, sequence->expected);
+		inspect_sum(&sums.own, sequence->own);
+		inspect_sum(&sums.shared, sequence->shared);
+		inspect_sum(&sums.suspended, sequence->suspended);
+	}
+
+	return sums;
+}
+
+static int inspect_sequences_json(const struct record *type, const struct query *query,
+				  const struct sequence_sums *sums)
+{
+	json_t *object = json_pack(
+		"{s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "sequences", view_json_count(sums->count),
+		"suspended_sequences", view_json_count(sums->suspended_count), "tokens",
+		view_json_count(sums->tokens), "expected", view_json_count(sums->expected), "own",
+		view_json_count(sums->own), "shared", view_json_count(sums->shared), "suspended",
+		view_json_count(sums->suspended));
+
+	return ctl_print_json(
+		json_pack("{s:o,s:o}", type->name, view_json_all(type, query), "sums", object));
+}
+
+static int inspect_show_sequences(struct ctl *ctl, const struct query *query)
+{
+	const struct record type = inspect_sent(HBM_QUERY_SEQUENCES, query);
+	const struct sequence_sums sums = inspect_sum_sequences(query);
+
+	if (ctl->json)
+		return inspect_sequences_json(&type, query, &sums);
+
+	int r = ctl_printed(view_table(&type, query, stdout));
+	if (r != CTL_DONE)
+		return r;
+
+	if (query->count > 0)
+		printf("\n%" PRIu64 " sequences, %" PRIu64 " suspended: %" PRIu64
+		       " tokens, %" PRIu64 " expected; own %s, shared %s, suspended %s\n",
+		       sums.count, sums.suspended_count, sums.tokens, sums.expected,
+		       units_bytes(sums.own).text, units_bytes(sums.shared).text,
+		       units_bytes(sums.suspended).text);
+
+	return inspect_note_part(ctl);
+}
+
+int inspect_sequences(struct ctl *ctl)
+{
+	struct query query;
+	int r = inspect_query(ctl, HBM_QUERY_SEQUENCES, &query);
+	if (r != CTL_DONE)
+		return r;
+
+	r = inspect_show_sequences(ctl, &query);
+	query_clear(&query);
+
+	return r;
 }
 
 int inspect_namespaces(struct ctl *ctl)

@@ -11,6 +11,7 @@ int inspect_devices(struct ctl *ctl);
 int inspect_tiers(struct ctl *ctl);
 int inspect_sessions(struct ctl *ctl);
 int inspect_regions(struct ctl *ctl);
+int inspect_sequences(struct ctl *ctl);
 int inspect_namespaces(struct ctl *ctl);
 int inspect_blocks(struct ctl *ctl);
 int inspect_limits(struct ctl *ctl);

@@ -19,6 +19,8 @@
 	X(LINK, 4)                                                                                 \
 	X(STATE, 4)                                                                                \
 	X(UNIT, 4)                                                                                 \
+	X(PHASE, 4)                                                                                \
+	X(RANK, 4)                                                                                 \
 	X(POOL, 4)                                                                                 \
 	X(ZERO, 4)                                                                                 \
 	X(COUNT, 8)                                                                                \

@@ -22,6 +22,8 @@ const struct view_names view_links = {HBM_LINKS, link_names};
 
 static const char *const state_names[] = {"live", "dead"};
 static const struct view_names view_states = {2, state_names};
+static const char *const phase_names[] = {HBM_SEQUENCE_STATE_LIST(NAME)};
+const struct view_names view_phases = {HBM_SEQUENCE_STATES, phase_names};
 static const char *const unit_names[] = {HBM_UNIT_LIST(NAME)};
 static const struct view_names view_units = {sizeof(unit_names) / sizeof(unit_names[0]),
 					     unit_names};
@@ -71,6 +73,7 @@ static const char *view_name_of(enum form form, uint32_t number)
 	const struct view_names *names = form == FORM_LINK    ? &view_links
 					 : form == FORM_STATE ? &view_states
 					 : form == FORM_UNIT  ? &view_units
+					 : form == FORM_PHASE ? &view_phases
 							      : &view_tiers;
 	return view_name(names, number);
 }
@@ -142,6 +145,8 @@ static json_t *view_value_json(const struct field *field, const void *at)
 		return view_json_text(at, field->bytes);
 	case FORM_ID:
 		return json_integer(view_u32_at(at));
+	case FORM_RANK:
+		return json_integer((int32_t)view_u32_at(at));
 	case FORM_BOOL:
 		return json_boolean(view_u32_at(at) != 0);
 	case FORM_DIGEST:
@@ -159,6 +164,7 @@ static json_t *view_value_json(const struct field *field, const void *at)
 	case FORM_LINK:
 	case FORM_STATE:
 	case FORM_UNIT:
+	case FORM_PHASE:
 		return json_string(view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_json(at);
@@ -245,6 +251,8 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 		return table_cell(table, "%.*s", (int)field->bytes, (const char *)at);
 	case FORM_ID:
 		return table_cell(table, "%" PRIu32, view_u32_at(at));
+	case FORM_RANK:
+		return table_cell(table, "%" PRId32, (int32_t)view_u32_at(at));
 	case FORM_COUNT:
 	case FORM_MARK:
 		return table_cell(table, "%" PRIu64, view_u64_at(at));
@@ -266,6 +274,7 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 	case FORM_LINK:
 	case FORM_STATE:
 	case FORM_UNIT:
+	case FORM_PHASE:
 		return table_cell(table, "%s", view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_cell(table, at);
@@ -281,7 +290,7 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 static bool view_is_number(enum form form)
 {
 	return form == FORM_ID || form == FORM_COUNT || form == FORM_MARK || form == FORM_BYTES ||
-	       form == FORM_MS || form == FORM_NS;
+	       form == FORM_MS || form == FORM_NS || form == FORM_RANK;
 }
 
 static bool view_has_column(const struct record *type, const struct field *field)

@@ -29,14 +29,15 @@ struct config {
 	uint64_t checksum_threads; /* 0: by the number of CPUs */
 	uint64_t checksum_idle_ms; /* 0: none ahead of need */
 	/* [device] */
-	struct config_size device_memory;   /* % of the device */
-	struct config_size device_cache;    /* % of device.memory: the HBM tier */
-	struct config_size device_headroom; /* % of device.memory: for blocks in transit */
-	struct config_size device_lend;     /* % of device.memory; 0: nothing is lent */
-	uint64_t device_slab;               /* 2MiB << k, k = 0..9 */
-	uint64_t device_copy_rows;          /* 0: never */
-	uint64_t device_copy_batch;         /* 0: never */
-	uint64_t device_copy_in_flight;     /* of each of a copy queue's two streams */
+	struct config_size device_memory;    /* % of the device */
+	struct config_size device_cache;     /* % of device.memory: the HBM tier */
+	struct config_size device_headroom;  /* % of device.memory: for blocks in transit */
+	struct config_size device_lend;      /* % of device.memory; 0: nothing is lent */
+	struct config_size device_watermark; /* % of device.memory; 0: none */
+	uint64_t device_slab;                /* 2MiB << k, k = 0..9 */
+	uint64_t device_copy_rows;           /* 0: never */
+	uint64_t device_copy_batch;          /* 0: never */
+	uint64_t device_copy_in_flight;      /* of each of a copy queue's two streams */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */
@@ -103,7 +104,11 @@ struct config {
 	uint64_t limit_reserves_waiting;            /* RESERVE requests */
 	struct config_size limit_reserves_waiting_per_user; /* % of reserves_waiting */
 	uint64_t limit_reserve_ms;                          /* longest wait for a reservation */
-	uint64_t limit_moves;                               /* moves between tiers in flight */
-	uint64_t limit_ready_ms;                            /* longest wait for a client's data */
-	uint64_t limit_hello_ms;                            /* longest silence before HELLO */
+	uint64_t limit_sequences;                           /* a session */
+	uint64_t limit_sequences_total;
+	struct config_size limit_sequences_per_user; /* % of sequences_total */
+	uint64_t limit_notices;                      /* a session */
+	uint64_t limit_moves;                        /* moves between tiers in flight */
+	uint64_t limit_ready_ms;                     /* longest wait for a client's data */
+	uint64_t limit_hello_ms;                     /* longest silence before HELLO */
 };

@@ -52,10 +52,12 @@ enum ledger_resource {
 	LEDGER_HELD,       /* device memory that was given back and is still held */
 	LEDGER_UNREAD_FDS, /* descriptors sent, that the client has not read */
 	LEDGER_LOANS,
-	LEDGER_REPLICAS, /* of blocks, for lending */
-	LEDGER_LENT,     /* bytes of slabs for them */
-	LEDGER_RESERVED, /* device memory that sessions have reserved */
-	LEDGER_RESERVES, /* RESERVE requests that wait */
+	LEDGER_REPLICAS,  /* of blocks, for lending */
+	LEDGER_LENT,      /* bytes of slabs for them */
+	LEDGER_RESERVED,  /* device memory that sessions have reserved */
+	LEDGER_RESERVES,  /* RESERVE requests that wait */
+	LEDGER_SEQUENCES, /* records of boards */
+	LEDGER_NOTICES,   /* messages unasked that wait for the client */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -87,7 +89,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 44 };
+enum { LEDGER_LIMITS = 48 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

@@ -29,6 +29,8 @@ struct reservations {
 	struct post look;
 	bool looks; /* it is posted */
 	struct memory_page page;
+	void (*changed)(void *arg, uint32_t device);
+	void *changed_arg;
 	struct reservations_pool pools[HBM_WIRE_DEVICES_MAX];
 };
 
@@ -70,6 +72,8 @@ static void reservations_pool_changed(void *arg)
 	struct reservations *reservations = pool->reservations;
 
 	reservations_write(reservations, pool->device);
+	if (reservations->changed)
+		reservations->changed(reservations->changed_arg, pool->device);
 	if (list_empty(&reservations->waiting) || reservations->looks)
 		return;
 
@@ -340,6 +344,13 @@ struct reservations *reservations_close(struct reservations *reservations)
 	free(reservations);
 
 	return NULL;
+}
+
+void reservations_on_change(struct reservations *reservations,
+			    void (*changed)(void *arg, uint32_t device), void *arg)
+{
+	reservations->changed = changed;
+	reservations->changed_arg = arg;
 }
 
 int reservations_fd(const struct reservations *reservations)

@@ -47,6 +47,9 @@ struct reservation {
 int reservations_open(struct reservations **out, struct loop *loop, struct devices *devices);
 /* Nothing waits any more; the pools are still open. Accepts NULL, returns NULL. */
 struct reservations *reservations_close(struct reservations *reservations);
+/* Calls it after each change of a pool, until it is NULL. */
+void reservations_on_change(struct reservations *reservations,
+			    void (*changed)(void *arg, uint32_t device), void *arg);
 int reservations_fd(const struct reservations *reservations); /* of the page; borrowed */
 
 /* Makes the change now if that is possible: HBM_OK; HBM_LIMIT, with the bytes in *more that

@@ -34,6 +34,7 @@ static void inventory_walk_session(struct inventory *inventory, const struct ses
 	inventory_add(inventory, LEDGER_REGIONS, list_length(&regions->all));
 	inventory_add(inventory, LEDGER_ADDRESS_SPACE, regions_reserved(regions));
 	inventory_add(inventory, LEDGER_NAMESPACE_OPENS, list_length(&session->opens));
+	inventory_add(inventory, LEDGER_SEQUENCES, boards_charged(&session->boards));
 }
 
 static void inventory_add_lent(struct inventory *inventory, const struct devices *devices)

@@ -11,6 +11,7 @@
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/serve_region.h"
 #include "daemon/serve/serve_reserve.h"
+#include "daemon/serve/serve_sequences.h"
 #include "daemon/serve/serve_share.h"
 
 static void handlers_cancelled(struct request *request)
@@ -52,6 +53,9 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_SHARE] = serve_share,
 			[HBM_WIRE_RESERVE] = serve_reserve,
 			[HBM_WIRE_MEMORY] = serve_memory,
+			[HBM_WIRE_BOARD_OPEN] = serve_board_open,
+			[HBM_WIRE_BOARD_CLOSE] = serve_board_close,
+			[HBM_WIRE_ASK] = serve_ask,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

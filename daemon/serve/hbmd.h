@@ -22,6 +22,7 @@ struct namespace_room;
 struct nvme_file;
 struct nvme_name;
 struct nvme_watch;
+struct pressure;
 struct reservations;
 struct server;
 struct verification;
@@ -47,6 +48,7 @@ struct hbmd {
 	struct nvme_name *nvme_name;         /* the same */
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct reservations *reservations;
+	struct pressure *pressure;
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
 	struct namespace_room *namespace_room;

@@ -8,6 +8,7 @@
  * 	TIERS		their sizes, not what is in them
  * 	SESSIONS	those of its uid
  * 	REGIONS		those of its uid
+ * 	SEQUENCES	those of its uid
  * 	NAMESPACES	those that this session has open
  * 	BLOCKS		of these, without where they lie
  * 	others		nothing

@@ -103,6 +103,8 @@ static uint64_t footprint_sessions(uint64_t sessions, const struct payer *sessio
 		       footprint_pieces(opens, serve_namespace_open_bytes()) +
 		       footprint_pieces(devices->count, sizeof(struct promise));
 
+	one += footprint_pieces(ledger_limit(session, LEDGER_NOTICES), notices_footprint());
+
 	return sessions * one;
 }
 
@@ -159,7 +161,8 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.index = footprint_index(&ledger, config, devices),
 		.requests = 2 * ledger_limit(host, LEDGER_REQUEST_BYTES) +
 			    (sessions + 1) * footprint_request(&ledger),
-		.sessions = footprint_sessions(sessions, &session, devices),
+		.sessions = boards_footprint(ledger_limit(host, LEDGER_SEQUENCES)) +
+			    footprint_sessions(sessions, &session, devices),
 		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
 		.regions = footprint_pieces(ledger_limit(host, LEDGER_REGIONS),
 					    sizeof(struct region)) +

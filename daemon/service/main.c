@@ -15,6 +15,7 @@
 #include "daemon/move/mover.h"
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
+#include "daemon/serve/pressure.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/descriptors.h"
@@ -405,8 +406,11 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */
 		descriptors_apply(hbmd);
-		r = notify_open(&service->notify, hbmd->loop);
+		r = pressure_open(&hbmd->pressure, hbmd);
 	}
+
+	if (r == 0)
+		r = notify_open(&service->notify, hbmd->loop);
 
 	return r;
 }
@@ -427,6 +431,7 @@ static void hbmd_tear_down(struct service *service)
 
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
+	hbmd->pressure = pressure_close(hbmd->pressure);
 	hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 

@@ -129,6 +129,7 @@ void session_end(struct session *session)
 	session_end_silence(session);
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	connection_close(&session->connection);
+	boards_end(&session->boards);
 	fences_end(&session->fences);
 	(void)session_fire_plain_waits(session, NULL, HBM_SHUTDOWN);
 	backlog_end(&session->backlog);
@@ -320,6 +321,8 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 	list_init(&session->silent);
 	list_init(&session->plain_waits);
 	payer_open_below(&session->payer, &user->payer, PAYER_SESSION);
+	boards_init(&session->boards, &session->payer);
+	notices_init(&session->notices, &session->payer, &session->connection);
 	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
 	session->regions.emptied = session_regions_emptied;
@@ -411,6 +414,20 @@ void session_complete(struct session *session, const struct completion_fence *fe
 		      uint64_t failed)
 {
 	fences_complete(&session->fences, fence, failed);
+}
+
+int session_ask(struct session *session, const struct hbm_wire_ask *ask)
+{
+	if (session->state != SESSION_LIVE || boards_is_empty(&session->boards))
+		return HBM_NOT_FOUND;
+
+	int status = notices_send(&session->notices, ask);
+	session->owner->counters->notices += status == HBM_OK;
+	session->owner->counters->notices_dropped += status == HBM_LIMIT;
+	if (status == HBM_OK)
+		boards_set_notices(&session->boards, session->notices.sent);
+
+	return status;
 }
 
 void session_work(struct session *session, struct work *work)

@@ -62,8 +62,10 @@
 #include "daemon/loop/loop.h"
 #include "daemon/region/region.h"
 #include "daemon/session/backlog.h"
+#include "daemon/session/boards.h"
 #include "daemon/session/connection.h"
 #include "daemon/session/fences.h"
+#include "daemon/session/notices.h"
 #include "daemon/session/request.h"
 #include "daemon/session/turns.h"
 #include "daemon/session/unread.h"
@@ -109,8 +111,10 @@ struct session {
 	char name[HBM_WIRE_NAME_BYTES];
 	enum session_state state;
 	struct regions regions;
-	struct list opens; /* struct namespace_open: the namespaces it opened (cache.h) */
-	struct list pins;  /* its pins (cache.h) */
+	struct list opens;    /* struct namespace_open: the namespaces it opened (cache.h) */
+	struct list pins;     /* its pins (cache.h) */
+	struct boards boards; /* what it says of its sequences */
+	uint64_t pressed;     /* the devices of whose pressure it has been told (pressure.c) */
 	/* What died() leaves to be done after the works of its requests. */
 	struct work last;
 	void *last_arg;
@@ -126,6 +130,7 @@ struct session {
 	struct list silent;          /* as long, in user->silent */
 	struct session_owner *owner;
 	struct connection connection;
+	struct notices notices;
 	struct backlog backlog;
 	struct fences fences;
 	int pidfd;
@@ -176,6 +181,9 @@ int session_charge(struct session *session, enum ledger_resource *resource, uint
  * the session still lives. */
 void session_complete(struct session *session, const struct completion_fence *fence,
 		      uint64_t failed);
+/* Sends it a message unasked, whose header is filled in, and counts it: HBM_OK; HBM_LIMIT: it
+ * does not read, and this one is dropped; HBM_NOT_FOUND: it has no board, or is not live. */
+int session_ask(struct session *session, const struct hbm_wire_ask *ask);
 /* Leaves the work to the session's turns, after that which it has. Dead sessions have turns
  * too. */
 void session_work(struct session *session, struct work *work);

@@ -395,6 +395,33 @@ static int validate_check_reserve(const void *message, struct refusal *why)
 	return status;
 }
 
+static int validate_check_board_open(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_board_open *open = message;
+
+	return open->records > 0
+		       ? HBM_OK
+		       : validate_refuse(why, HBM_INVALID, "records is 0, expected at least 1");
+}
+
+static int validate_check_ask(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_ask *ask = message;
+	unsigned tiers = ask->ask == HBM_ASK_SUSPEND ? HBM_TIERS : 1;
+	int status = HBM_OK;
+
+	if (ask->ask != HBM_ASK_SUSPEND && ask->ask != HBM_ASK_RESUME)
+		return validate_refuse(why, HBM_UNSUPPORTED, "ask is %u, expected %d or %d",
+				       ask->ask, HBM_ASK_SUSPEND, HBM_ASK_RESUME);
+	if (ask->tier >= tiers)
+		return validate_refuse(why, HBM_INVALID, "tier is %u, expected 0%s", ask->tier,
+				       tiers > 1 ? " to 3" : "");
+
+	status = validate_zero("device", ask->device, why);
+
+	return status == HBM_OK ? validate_zero("bytes", ask->bytes, why) : status;
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -459,6 +486,10 @@ static int validate_check_query(const void *message, struct refusal *why)
 	.count_at = offsetof(struct hbm_wire_reserve, count),                                      \
 	.record = sizeof(struct hbm_wire_reserve_change), .check = validate_check_reserve
 #define FORM_MEMORY .check = NULL
+#define FORM_BOARD_OPEN                                                                            \
+	.zero_at = offsetof(struct hbm_wire_board_open, zero), .check = validate_check_board_open
+#define FORM_BOARD_CLOSE .zero_at = offsetof(struct hbm_wire_board_ref, zero)
+#define FORM_ASK .zero_at = offsetof(struct hbm_wire_ask, zero), .check = validate_check_ask
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

@@ -7,7 +7,9 @@
  * All integers are in host byte order: both ends are on one host. Padding is named `zero`
  * and must be zero; unknown opcodes and flags are refused. Every request gets one reply
  * with the same `id`, except that a COMMIT reply may come in several messages, all but
- * the last with HBM_WIRE_MORE. Replies may come in another order than the requests.
+ * the last with HBM_WIRE_MORE. Replies may come in another order than the requests. What the
+ * daemon sends unasked has HBM_WIRE_UNASKED instead of HBM_WIRE_REPLY; a session that has
+ * opened no board gets none.
  *
  * hbm-protocol(7) describes the behaviour, hbm.h the library's interface.
  */
@@ -28,6 +30,7 @@
 #define HBM_WIRE_FDS_MAX 253 /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
+#define HBM_WIRE_SEQUENCE_NAME_BYTES 32
 #define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
 #define HBM_WIRE_DEVICES_MAX 64
 #define HBM_WIRE_UUID_BYTES 16
@@ -42,6 +45,8 @@
 #define HBM_WIRE_DRIVER_ENUMERATOR(name, value, text) HBM_DRIVER_##name = (value),
 #define HBM_WIRE_ENCODING_ENUMERATOR(name, value, text) HBM_ENCODING_##name = (value),
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
+#define HBM_WIRE_SEQUENCE_STATE_ENUMERATOR(name, value, text) HBM_SEQUENCE_##name = (value),
+#define HBM_WIRE_ASK_ENUMERATOR(name, value, text) HBM_ASK_##name = (value),
 #define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
 #define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text, members) HBM_QUERY_##name = (value),
 
@@ -54,8 +59,10 @@ enum hbm_wire_opcode {
 };
 
 /* header.flags */
-#define HBM_WIRE_REPLY 1u /* set in every message from the daemon, in none to it */
+#define HBM_WIRE_REPLY 1u /* set in every reply, and in no request */
 #define HBM_WIRE_MORE 2u  /* the reply continues in the next message with the same id */
+/* a message from the daemon that is no reply: an ASK, to a session that has a board */
+#define HBM_WIRE_UNASKED 4u
 
 /* HBM_TIER_NONE, HBM_TIER_HBM, ... */
 enum hbm_tier {
@@ -70,6 +77,14 @@ enum hbm_driver { HBM_DRIVER_LIST(HBM_WIRE_DRIVER_ENUMERATOR) };
 
 /* HBM_ENCODING_RAW, ... */
 enum hbm_encoding { HBM_ENCODING_LIST(HBM_WIRE_ENCODING_ENUMERATOR) HBM_ENCODINGS /* count */ };
+
+/* HBM_SEQUENCE_OPEN, ... */
+enum hbm_sequence_state {
+	HBM_SEQUENCE_STATE_LIST(HBM_WIRE_SEQUENCE_STATE_ENUMERATOR) HBM_SEQUENCE_STATES /* count */
+};
+
+/* HBM_ASK_SUSPEND, ... */
+enum hbm_ask { HBM_ASK_LIST(HBM_WIRE_ASK_ENUMERATOR) };
 
 struct hbm_wire_header {
 	uint32_t size;   /* of the whole message, header included */
@@ -488,6 +503,78 @@ struct hbm_wire_session_ref {
 };
 static_assert(sizeof(struct hbm_wire_session_ref) == 32, "wire layout");
 
+/* ---- Sequences ---- */
+
+/* A board: a memfd in which a client says what sequences it has, and the daemon reads when it is
+ * asked (HBM_QUERY_SEQUENCES). It has a head and `records` records; its size is sealed. The
+ * client writes to the records at any time, without a call: to each member with one store.
+ * A record with the number 0 stands for no sequence. So that no other sequence's members are
+ * seen under a number, it is 0 while the members of the next one are written. The daemon
+ * believes none of it, and shows it to those that may see the session. */
+struct hbm_wire_board_head {
+	/* messages of this session with HBM_WIRE_UNASKED, so far; written by the daemon. A client
+	 * that has received fewer may find one in the socket. */
+	uint64_t notices;
+	uint64_t zero[15];
+};
+static_assert(sizeof(struct hbm_wire_board_head) == 128, "wire layout");
+
+struct hbm_wire_board_record {
+	uint64_t number;        /* of the sequence, chosen by the client; 0: there is none */
+	uint32_t state, device; /* enum hbm_sequence_state */
+	uint64_t tokens, expected, max;
+	uint64_t own, shared, suspended; /* bytes */
+	uint64_t next_use;
+	int32_t priority;
+	uint32_t zero;
+	char name[HBM_WIRE_SEQUENCE_NAME_BYTES]; /* NUL-padded */
+	uint64_t zero2[2];
+};
+static_assert(sizeof(struct hbm_wire_board_record) == 128, "wire layout");
+
+/* BOARD_OPEN: the reply carries one fd, the memfd. */
+struct hbm_wire_board_open {
+	struct hbm_wire_header header;
+	uint32_t records, zero; /* at least 1 */
+};
+static_assert(sizeof(struct hbm_wire_board_open) == 32, "wire layout");
+
+struct hbm_wire_board_reply {
+	struct hbm_wire_header header;
+	uint32_t board, records; /* board: its number in the session, never 0 */
+	uint64_t bytes;          /* of the memfd: at least the head and the records */
+};
+static_assert(sizeof(struct hbm_wire_board_reply) == 40, "wire layout");
+
+/* BOARD_CLOSE: the daemon reads it no more. A session that ends closes its boards. */
+struct hbm_wire_board_ref {
+	struct hbm_wire_header header;
+	uint32_t board, zero;
+};
+static_assert(sizeof(struct hbm_wire_board_ref) == 32, "wire layout");
+
+/*
+ * ASK: asks another session to suspend or to resume a sequence. For uid 0 and the daemon's own
+ * uid only. Reply: a bare header; HBM_NOT_FOUND: there is no such session, or it has no board;
+ * HBM_LIMIT: it does not read what it is sent. Whether it has such a sequence, and does what it
+ * is asked, its boards show.
+ *
+ * It reaches that session as the same message with HBM_WIRE_UNASKED, with the id 0. The daemon
+ * asks too, unbidden: HBM_ASK_PRESSURE, when a device has less memory for regions that is free
+ * and not promised than device.watermark; once, until it has as much again.
+ */
+struct hbm_wire_ask {
+	struct hbm_wire_header header;
+	uint64_t session, sequence; /* sequence 0: all of the session's; PRESSURE: 0 */
+	uint32_t ask;               /* enum hbm_ask */
+	/* SUSPEND: the enum hbm_tier that it is to go to; HBM_TIER_NONE: where its client likes;
+	 * else 0 */
+	uint32_t tier;
+	uint32_t device, zero; /* PRESSURE; else 0 */
+	uint64_t bytes;        /* PRESSURE: what is lacking; else 0 */
+};
+static_assert(sizeof(struct hbm_wire_ask) == 64, "wire layout");
+
 /* ---- QUERY ---- */
 
 /* Inspection: records of one kind, a page at a time, from a cursor. */
@@ -571,6 +658,11 @@ struct hbm_wire_node {
 };
 static_assert(offsetof(struct hbm_wire_node, staging_used) == 32, "wire layout");
 
+struct hbm_wire_sequence {
+	HBM_RECORD_SEQUENCE(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_sequence, zero) == 116, "wire layout");
+
 struct hbm_wire_link {
 	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )
 };
@@ -588,6 +680,8 @@ static_assert(offsetof(struct hbm_wire_interval, errors) == 36, "wire layout");
 #undef HBM_WIRE_TIER_ENUMERATOR
 #undef HBM_WIRE_DRIVER_ENUMERATOR
 #undef HBM_WIRE_LINK_ENUMERATOR
+#undef HBM_WIRE_SEQUENCE_STATE_ENUMERATOR
+#undef HBM_WIRE_ASK_ENUMERATOR
 #undef HBM_WIRE_UNIT_ENUMERATOR
 #undef HBM_WIRE_QUERY_ENUMERATOR
 

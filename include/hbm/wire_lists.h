@@ -62,7 +62,10 @@
 	X(RETURN, 25, hbm_wire_return, hbm_wire_header)                                            \
 	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)                                            \
 	X(RESERVE, 27, hbm_wire_reserve, hbm_wire_header)                                          \
-	X(MEMORY, 28, hbm_wire_header, hbm_wire_header)
+	X(MEMORY, 28, hbm_wire_header, hbm_wire_header)                                            \
+	X(BOARD_OPEN, 29, hbm_wire_board_open, hbm_wire_board_reply)                               \
+	X(BOARD_CLOSE, 30, hbm_wire_board_ref, hbm_wire_header)                                    \
+	X(ASK, 31, hbm_wire_ask, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \
@@ -113,6 +116,21 @@
 	X(INT8, 3, "int8")                                                                         \
 	X(INT4, 4, "int4")
 
+/* X(name, value, text): enum hbm_sequence_state, HBM_SEQUENCE_<name>: of a sequence, as its
+ * client says. SUSPENDING, RESUMING: it is on its way. */
+#define HBM_SEQUENCE_STATE_LIST(X)                                                                 \
+	X(OPEN, 0, "open")                                                                         \
+	X(SUSPENDING, 1, "suspending")                                                             \
+	X(SUSPENDED, 2, "suspended")                                                               \
+	X(RESUMING, 3, "resuming")
+
+/* X(name, value, text): enum hbm_ask, HBM_ASK_<name>: what a session is asked to do. PRESSURE:
+ * by the daemon alone. */
+#define HBM_ASK_LIST(X)                                                                            \
+	X(SUSPEND, 1, "suspend")                                                                   \
+	X(RESUME, 2, "resume")                                                                     \
+	X(PRESSURE, 3, "pressure")
+
 /* X(name, value, text): enum hbm_wire_unit, HBM_UNIT_<name>: of a limit. */
 #define HBM_UNIT_LIST(X)                                                                           \
 	X(COUNT, 0, "count")                                                                       \
@@ -137,7 +155,8 @@
 	X(LINKS, 9, hbm_wire_link, "links", HBM_RECORD_LINK)                                       \
 	X(TIMELINE, 10, hbm_wire_interval, "intervals", HBM_RECORD_INTERVAL)\
 	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)                                  \
-	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)
+	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)                                      \
+	X(SEQUENCES, 13, hbm_wire_sequence, "sequences", HBM_RECORD_SEQUENCE)
 
 /* clang-format on */
 

@@ -17,6 +17,7 @@
  *              BOOL    uint32_t, 0 or 1                 MARK    number chosen by a client
  *              TIER    uint32_t, enum hbm_tier          TIERS   uint64_t for each tier
  *              LINK    uint32_t, enum hbm_link          POOL    TIER, with `device` after it
+ *              PHASE   uint32_t, hbm_sequence_state     RANK    int32_t
  *              UNIT    uint32_t, enum hbm_wire_unit     TURNS   uint64_t for each enum hbm_turns
  *              STATE   uint32_t, 0 live, 1 dead         ZERO    padding
  *   place      members are shown by rising place, and in the order of the wire within one
@@ -120,7 +121,11 @@
 	  "hbmd_nvme_depth",                                                                       \
 	  "Reads and writes of NVMe that may be in flight at present (nvme.depth).")               \
 	X(R, uint64_t, nvme_window, , BYTES, 5, GAUGE, "NVMe window",                              \
-	  "hbmd_nvme_window_bytes", "Bytes of them that may be, but for one read or write.")
+	  "hbmd_nvme_window_bytes", "Bytes of them that may be, but for one read or write.")       \
+	X(R, uint64_t, notices, , COUNT, 5, COUNTER, "notices",                                    \
+	  "hbmd_notices_total", "Messages to sessions that were no replies.")                      \
+	X(R, uint64_t, notices_dropped, , COUNT, 5, COUNTER, "notices dropped",                    \
+	  "hbmd_notices_dropped_total", "Such messages that a session has no room for.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -332,6 +337,28 @@
 	X(R, uint64_t, failed, , BYTES, 2, GAUGE, "", "", "Bytes not used after I/O errors, or while copies may go on.")        \
 	X(R, uint64_t, copies, , BYTES, 1, GAUGE, "COPIES",                                        \
 	  "", "Bytes that hold a clean copy of a block in a tier above, or a replica to be lent.")
+
+/* A sequence, as its client says on a board of its session. */
+#define HBM_RECORD_SEQUENCE(X, R)                                                                  \
+	X(R, uint64_t, session, , COUNT, 1, FACT, "SESSION", "", "Session that it belongs to.")    \
+	X(R, uint64_t, sequence, , COUNT, 1, FACT, "SEQUENCE", "", "Its number in the session.")   \
+	X(R, char, name, [HBM_WIRE_SEQUENCE_NAME_BYTES], TEXT, 1, FACT, "NAME",                    \
+	  "", "Name that its client gave it, or empty.")                                           \
+	X(R, uint32_t, state, , PHASE, 1, FACT, "STATE",                                           \
+	  "", "State: open, suspending, suspended or resuming.")                                   \
+	X(R, uint32_t, device, , ID, 1, FACT, "DEVICE", "", "Its device.")                         \
+	X(R, uint64_t, tokens, , COUNT, 2, GAUGE, "TOKENS", "", "Tokens that it has.")             \
+	X(R, uint64_t, expected, , COUNT, 2, GAUGE, "EXPECTED", "", "Tokens that were expected.")  \
+	X(R, uint64_t, max, , COUNT, 2, FACT, "MAX", "", "Tokens that it may have.")               \
+	X(R, uint64_t, own, , BYTES, 3, GAUGE, "OWN", "", "Device memory that it has alone.")      \
+	X(R, uint64_t, shared, , BYTES, 3, GAUGE, "SHARED",                                        \
+	  "", "Device memory that it shares with others.")                                         \
+	X(R, uint64_t, suspended, , BYTES, 3, GAUGE, "SUSPENDED",                                  \
+	  "", "Bytes that it has in other tiers while it is suspended.")                           \
+	X(R, uint64_t, next_use, , MARK, 4, FACT, "NEXT USE",                                      \
+	  "", "When it is used next, in the client's own unit.")                                   \
+	X(R, int32_t, priority, , RANK, 4, FACT, "PRIORITY", "", "Its priority.")                  \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
 
 /* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */
 #define HBM_RECORD_NODE(X, R)                                                                      \

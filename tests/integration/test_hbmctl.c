@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMITS 44 /* in [limits] */
+#define LIMITS 48 /* in [limits] */
 
 #define ABSENT 99u
 

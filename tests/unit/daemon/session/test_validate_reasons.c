@@ -64,6 +64,9 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_SHARE] = "SHARE",
 		[HBM_WIRE_RESERVE] = "RESERVE",
 		[HBM_WIRE_MEMORY] = "MEMORY",
+		[HBM_WIRE_BOARD_OPEN] = "BOARD_OPEN",
+		[HBM_WIRE_BOARD_CLOSE] = "BOARD_CLOSE",
+		[HBM_WIRE_ASK] = "ASK",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -93,7 +96,23 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 29, expected 1 to 28");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 32, expected 1 to 31");
+}
+
+static void test_reasons_of_boards_and_asking(void **state)
+{
+	(void)state;
+	const struct hbm_wire_board_open open = {.header = HEADER(BOARD_OPEN, sizeof(open))};
+	struct hbm_wire_ask ask = {.header = HEADER(ASK, sizeof(ask)), .ask = HBM_ASK_SUSPEND};
+
+	assert_refused(open, HBM_INVALID, "records is 0, expected at least 1");
+	ask.tier = HBM_TIERS;
+	assert_refused(ask, HBM_INVALID, "tier is 4, expected 0 to 3");
+	ask.ask = HBM_ASK_RESUME;
+	ask.tier = HBM_TIER_DDR;
+	assert_refused(ask, HBM_INVALID, "tier is 2, expected 0");
+	ask.ask = HBM_ASK_PRESSURE;
+	assert_refused(ask, HBM_UNSUPPORTED, "ask is 3, expected 1 or 2");
 }
 
 static void test_reasons_of_shares(void **state)
@@ -274,6 +293,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_opcode_has_its_name),
 		cmocka_unit_test(test_reasons_of_a_header),
+		cmocka_unit_test(test_reasons_of_boards_and_asking),
 		cmocka_unit_test(test_reasons_of_shares),
 		cmocka_unit_test(test_reasons_of_a_size),
 		cmocka_unit_test(test_reasons_of_a_greeting),
