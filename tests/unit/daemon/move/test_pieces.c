@@ -140,6 +140,8 @@ static void trial_end(struct trial *trial)
 
 	transfer_release(&trial->transfer);
 	tier_clear(&trial->staging);
+	tier_clear(&trial->source);
+	tier_clear(&trial->disk);
 	free(trial->host);
 }
 

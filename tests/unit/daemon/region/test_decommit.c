@@ -231,7 +231,12 @@ static void what_a_copy_may_use_stays_mapped(void **state)
 static int stuck_teardown(void **state)
 {
 	struct region_rig *rig = *state;
+
+	regions_end(&rig->regions);
+	regions_release(&rig->regions);
+	payer_close(&rig->payer);
 	pool_close(&rig->pool);
+
 	return 0;
 }
 
