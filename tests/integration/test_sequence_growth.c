@@ -547,13 +547,26 @@ static void test_slide_frees_from_the_front(void **state)
 	stage_finish(fds);
 }
 
+static void read_layer(struct hbm_sequence *sequence, uint32_t layer, uint64_t token)
+{
+	uint64_t offset, word;
+
+	assert_int_equal(hbm_layout_offset(rig.layout, layer, HBM_KEYS, token, 0, &offset), 0);
+	kv_read(&rig.kv, &word, pool_rig_facts(sequence).address + offset, sizeof(word));
+}
+
 /* A layer with a window beside one without: the first keeps its window and what two steps may
  * still read, whoever maps. */
 static void test_windows_leave_nothing_behind(void **state)
 {
 	(void)state;
+	/* A slab ends between the windows of steps where more is mapped. */
+	static const char layout[] =
+		"layers=2 order=token max=64 layer=0 heads=3 dim=18000 bytes=4 window=6 "
+		"layer=1 heads=3 dim=18000 bytes=4";
+
 	for (unsigned ahead = 0; ahead < 2; ahead++) {
-		start(pool_rig_layouts[3], &usual);
+		start(layout, &usual);
 		struct hbm_sequence *a = pool_rig_sequence(&rig);
 		struct hbm_layout_use use;
 
@@ -562,6 +575,8 @@ static void test_windows_leave_nothing_behind(void **state)
 			pool_rig_write(&rig, a, n - 1, n);
 			if (ahead)
 				assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+			if (n > 2 + 6)
+				read_layer(a, 0, n - 2 - 6);
 		}
 		for (uint64_t n = 1; n <= RIG_MAX; n++)
 			pool_rig_expect(&rig, a, n - 1, n);
