@@ -38,7 +38,7 @@ void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *
 	char error[256];
 
 	*rig = (struct pool_rig){.hbm = spawn_connect(spawn)};
-	kv_enter(&rig->kv, rig->hbm, 0);
+	kv_enter(&rig->kv, rig->hbm, options->device);
 	if (hbm_layout_parse(&rig->layout, layout, error, sizeof(error)) != 0)
 		fail_msg("%s: %s", layout, error);
 
@@ -107,6 +107,11 @@ static void rig_expect(struct pool_rig *rig, uint64_t address, uint64_t value)
 			 (unsigned long long)seen, (unsigned long long)value);
 }
 
+uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bool last)
+{
+	return value * 1000003 + 16 * layer + (last ? 2 : 0) + part;
+}
+
 /* The first and the last bytes of a token in each plane, each with a value of its own. */
 static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value, rig_access *access)
@@ -134,7 +139,7 @@ static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64
 					 0);
 			if (n & 2)
 				offset += head_bytes - sizeof(uint64_t);
-			access(rig, address + offset, value * 1000003 + 16 * layer + n);
+			access(rig, address + offset, pool_rig_word(value, layer, n & 1, n & 2));
 		}
 	}
 }

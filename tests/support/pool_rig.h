@@ -38,6 +38,8 @@ void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_
 /* Fails the test if the token is not that value everywhere. */
 void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value);
+/* What the first or the last 8 bytes of a token's keys or values in a layer hold then. */
+uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bool last);
 struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence);
 /* Bytes of device memory that the daemon has handed out to regions. */
 uint64_t pool_rig_leased(struct pool_rig *rig);
