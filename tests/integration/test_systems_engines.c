@@ -12,7 +12,6 @@
 #include <cmocka.h>
 
 #include "tests/support/busy.h"
-#include "tests/support/system_calls.h"
 #include "tests/support/system_stage.h"
 
 #include <math.h>
@@ -130,18 +129,6 @@ static void test_system_vllm(void **state)
 
 /* ---- vAttention ---- */
 
-/* Steps that are counted: no system call, where that can be seen. */
-static void silent_step(struct hbm_sequence *const *sequences, const uint64_t *lengths,
-			size_t count)
-{
-	const bool counted = system_calls_begin();
-	int r = hbm_step(rig.pool, sequences, lengths, count);
-
-	if (counted)
-		assert_int_equal(system_calls_end(), 0);
-	assert_int_equal(r, 0);
-}
-
 /*
  * vAttention needs a request's KV cache at one contiguous range of addresses, which it reserves
  * for the longest and backs as it grows; the pages of the next iteration mapped during this one,
@@ -165,7 +152,7 @@ static void test_system_vattention(void **state)
 		assert_int_equal(hbm_pool_map_ahead(rig.pool), 0); /* while the GPU works */
 		lengths[0]++;
 		lengths[1]++;
-		silent_step(batch, lengths, 2);
+		system_stage_silent_step(&rig, batch, lengths, 2);
 		pool_rig_write(&rig, batch[0], lengths[0] - 1, lengths[0] - 1);
 		pool_rig_write(&rig, batch[1], lengths[1] - 1, 1000 + lengths[1] - 1);
 	}
@@ -180,7 +167,7 @@ static void test_system_vattention(void **state)
 	assert_int_equal(hbm_sequence_close(batch[0]), 0);
 	assert_int_equal(system_stage_used(rig.hbm, 0), grown);
 	batch[0] = pool_rig_sequence(&rig);
-	silent_step(batch, &(uint64_t){RIG_MAX}, 1);
+	system_stage_silent_step(&rig, batch, &(uint64_t){RIG_MAX}, 1);
 	assert_int_equal(system_stage_used(rig.hbm, 0), grown);
 	system_stage_write(&rig, batch[0], 0, RIG_MAX, 2000);
 	system_stage_expect(&rig, batch[0], 0, RIG_MAX, 2000);
@@ -392,13 +379,12 @@ static void test_system_fastertransformer(void **state)
 
 	/* Another engine takes what is left; the batch does not notice. */
 	struct kv other = {.hbm = spawn_connect(&daemon_)};
-	const struct hbm_device_memory left = system_stage_memory(other.hbm, 0);
 
-	kv_region(&other, left.free);
+	system_stage_take_all(&other);
 	assert_int_equal(system_stage_memory(other.hbm, 0).free, 0);
 	for (size_t i = 0; i < FASTER_BATCH; i++)
 		system_stage_write(&rig, batch[i], 0, replies[i], 1000 * i);
-	silent_step(batch, lengths, FASTER_BATCH);
+	system_stage_silent_step(&rig, batch, lengths, FASTER_BATCH);
 
 	/* Two end early; their tails serve the other engine at once. */
 	uint64_t tails = 0;

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/system_calls.h"
+
 #include <unistd.h>
 
 static unsigned system_stage_fds;
@@ -67,6 +69,56 @@ struct hbm_sequence *system_stage_prompt(struct pool_rig *rig, uint64_t tokens, 
 	return sequence;
 }
 
+void system_stage_silent_step(struct pool_rig *rig, struct hbm_sequence *const *sequences,
+			      const uint64_t *lengths, size_t count)
+{
+	const bool counted = system_calls_begin();
+	int r = hbm_step(rig->pool, sequences, lengths, count);
+
+	if (counted)
+		assert_int_equal(system_calls_end(), 0);
+	assert_int_equal(r, 0);
+}
+
+/* ---- Blocks ---- */
+
+static void system_stage_block(struct pool_rig *rig, uint64_t offset, uint64_t name,
+			       struct system_blocks *blocks)
+{
+	const size_t i = blocks->count++;
+
+	assert_true(i < SYSTEM_BLOCKS);
+	blocks->segments[i] = (struct hbm_segment){hbm_pool_region(rig->pool), offset, RIG_SLAB};
+	blocks->keys[i] = kv_key(name + i);
+	blocks->blocks[i] = (struct hbm_block){
+		.key = blocks->keys[i], .segments = &blocks->segments[i], .segment_count = 1};
+}
+
+void system_stage_blocks(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t first,
+			 uint64_t end, uint64_t name, struct system_blocks *blocks)
+{
+	const uint64_t slot =
+		pool_rig_facts(sequence).address - hbm_region_address(hbm_pool_region(rig->pool));
+	struct hbm_layout_facts facts;
+
+	hbm_layout_facts(rig->layout, &facts);
+	blocks->count = 0;
+	for (uint32_t buffer = 0; buffer < facts.buffers; buffer++) {
+		uint64_t offset, bytes;
+
+		assert_int_equal(hbm_layout_range(rig->layout, buffer, first, end, &offset, &bytes),
+				 0);
+		for (uint64_t at = 0; at < bytes; at += RIG_SLAB)
+			system_stage_block(rig, slot + offset + at, name, blocks);
+	}
+}
+
+void system_stage_expect_results(const struct system_blocks *blocks, enum hbm_status status)
+{
+	for (size_t i = 0; i < blocks->count; i++)
+		assert_int_equal(blocks->results[i].status, status);
+}
+
 /* ---- Memory ---- */
 
 uint64_t system_stage_bytes(const struct pool_rig *rig, uint64_t tokens)
@@ -87,6 +139,14 @@ struct hbm_device_memory system_stage_memory(struct hbm *hbm, uint32_t device)
 	} while (memory.returning > 0 && usleep(1000) == 0);
 
 	return memory;
+}
+
+void system_stage_take_all(struct kv *other)
+{
+	const struct hbm_device_memory memory = system_stage_memory(other->hbm, other->device);
+
+	if (memory.available > 0)
+		kv_region(other, memory.available);
 }
 
 uint64_t system_stage_used(struct hbm *hbm, uint32_t device)

@@ -33,9 +33,33 @@ void system_stage_grow(struct pool_rig *rig, struct hbm_sequence *sequence, uint
 /* A new sequence that has grown so. */
 struct hbm_sequence *system_stage_prompt(struct pool_rig *rig, uint64_t tokens, uint64_t value);
 
+/* What a decode of a batch must be once its memory is there: a step that succeeds, and makes no
+ * system call, where that can be counted. */
+void system_stage_silent_step(struct pool_rig *rig, struct hbm_sequence *const *sequences,
+			      const uint64_t *lengths, size_t count);
+
+#define SYSTEM_BLOCKS 64u
+
+/* The slabs that have tokens [first, end) of a sequence, each a block of RIG_SLAB bytes. */
+struct system_blocks {
+	size_t count;
+	struct hbm_block blocks[SYSTEM_BLOCKS];
+	struct hbm_segment segments[SYSTEM_BLOCKS];
+	hbm_key keys[SYSTEM_BLOCKS];
+	hbm_result results[SYSTEM_BLOCKS];
+};
+
+/* Their keys are kv_key(name), and so on. */
+void system_stage_blocks(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t first,
+			 uint64_t end, uint64_t name, struct system_blocks *blocks);
+/* Fails the test if one of the results is another. */
+void system_stage_expect_results(const struct system_blocks *blocks, enum hbm_status status);
+
 /* What a sequence of so many tokens has mapped. */
 uint64_t system_stage_bytes(const struct pool_rig *rig, uint64_t tokens);
 /* A device's memory, with all that was given back. */
 struct hbm_device_memory system_stage_memory(struct hbm *hbm, uint32_t device);
+/* Commits all that is free and not promised, as another engine would. */
+void system_stage_take_all(struct kv *other);
 /* Of it, what regions have. */
 uint64_t system_stage_used(struct hbm *hbm, uint32_t device);
