@@ -232,8 +232,8 @@ static bool layout_size_space(const struct hbm_layout_options *options, uint64_t
 	       buffer->address_space <= HBM_LAYOUT_SLOT_MAX;
 }
 
-static bool layout_size_states(const struct hbm_layout_options *options,
-			       const struct layout_group *group, struct hbm_buffer *buffer)
+bool hbm_layout_size_states(const struct hbm_layout_options *options,
+			    const struct layout_group *group, struct hbm_buffer *buffer)
 {
 	*buffer = (struct hbm_buffer){.state_bytes = group->row_bytes};
 	if (!layout_size_space(options, group->row_bytes, buffer))
@@ -244,8 +244,8 @@ static bool layout_size_states(const struct hbm_layout_options *options,
 	return true;
 }
 
-static bool layout_size_tokens(const struct hbm_layout_options *options,
-			       const struct layout_group *group, struct hbm_buffer *buffer)
+bool hbm_layout_size_tokens(const struct hbm_layout_options *options,
+			    const struct layout_group *group, struct hbm_buffer *buffer)
 {
 	const bool in_blocks = options->order == HBM_ORDER_BLOCK;
 	const uint32_t page_tokens = options->page_tokens ? options->page_tokens : 1;
@@ -278,7 +278,7 @@ static bool layout_place_buffers(struct hbm_layout *layout)
 		for (uint32_t k = 0; k < buffers; k++) {
 			struct hbm_buffer *buffer = &layout->buffers[layout->buffer_count++];
 
-			if (!(group->is_state ? layout_size_states : layout_size_tokens)(
+			if (!(group->is_state ? hbm_layout_size_states : hbm_layout_size_tokens)(
 				    &layout->options, group, buffer))
 				return false;
 			buffer->group = i;
@@ -321,6 +321,10 @@ struct hbm_layout *hbm_layout_free(struct hbm_layout *layout)
 {
 	if (!layout)
 		return NULL;
+	if (layout->others > 0) {
+		layout->others--;
+		return NULL;
+	}
 
 	free(layout->shapes);
 	free(layout->layers);

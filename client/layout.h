@@ -32,6 +32,7 @@ struct hbm_layout {
 	struct hbm_layout_options options; /* options.layers is an array of ours */
 	uint32_t group_count, buffer_count;
 	uint64_t slot_bytes;
+	uint32_t others; /* hbm_layout_ref() */
 	struct hbm_layer *shapes;
 	struct layout_layer *layers;
 	struct layout_group *groups;
@@ -46,3 +47,21 @@ uint64_t hbm_layout_plane_bytes(const struct hbm_layer *layer);
 /* Bytes from the start of a page to that of the next in a layer's buffers. */
 uint64_t hbm_layout_page_bytes(const struct hbm_layout *layout, const struct layout_group *group,
 			       uint32_t page_tokens);
+/* A buffer of tokens, or of states, of a group at the begin of a slot. False: it is beyond what a
+ * device can address. */
+bool hbm_layout_size_tokens(const struct hbm_layout_options *options,
+			    const struct layout_group *group, struct hbm_buffer *buffer);
+bool hbm_layout_size_states(const struct hbm_layout_options *options,
+			    const struct layout_group *group, struct hbm_buffer *buffer);
+
+/* ---- Layouts with less (layout_keep.c) ---- */
+
+/* The layout with so many of its layers, or all of its layers with so many of their heads: they
+ * exist, and are in ascending order. Groups and buffers stay where they are in the slot; those
+ * without layers need nothing. NULL: no memory. */
+struct hbm_layout *hbm_layout_keep(const struct hbm_layout *layout, enum hbm_axis axis,
+				   const uint64_t *set, size_t count);
+/* The same layout once more: it is freed as often, by one thread at a time. Takes NULL. */
+struct hbm_layout *hbm_layout_ref(struct hbm_layout *layout);
+/* Whether all is at the same places in a slot. */
+bool hbm_layout_is_same(const struct hbm_layout *a, const struct hbm_layout *b);

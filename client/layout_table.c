@@ -12,7 +12,7 @@
 struct pages {
 	uint32_t page_tokens, window;
 	uint64_t max_tokens;
-	uint64_t slot_pages; /* from one slot to the next */
+	uint64_t slot_pages; /* from one slot to the next; 0: no whole number */
 };
 
 static int layout_table_pages(const struct hbm_layout *layout, uint32_t layer, uint32_t page_tokens,
@@ -30,7 +30,9 @@ static int layout_table_pages(const struct hbm_layout *layout, uint32_t layer, u
 	*pages = (struct pages){.page_tokens = page_tokens,
 				.window = layout->groups[layout->layers[layer].group].window,
 				.max_tokens = layout->options.max_tokens,
-				.slot_pages = view.batch_stride / view.page_stride};
+				.slot_pages = view.batch_stride % view.page_stride
+						      ? 0
+						      : view.batch_stride / view.page_stride};
 
 	return 0;
 }
@@ -51,6 +53,12 @@ static int layout_table_check(const struct pages *pages, const struct hbm_slot_l
 				       "sequence %zu has %llu tokens, where %llu are possible", nth,
 				       (unsigned long long)sequence->tokens,
 				       (unsigned long long)pages->max_tokens);
+
+	if (pages->slot_pages == 0 && sequence->slot > 0)
+		return hbm_layout_fail(error, error_size,
+				       "sequence %zu in slot %llu: what was kept of a layout has "
+				       "slot 0 only",
+				       nth, (unsigned long long)sequence->slot);
 
 	*count = layout_table_count(pages, sequence->tokens);
 	if (!checked_mul(sequence->slot, pages->slot_pages, &first) ||

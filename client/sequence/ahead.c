@@ -43,7 +43,7 @@ static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *take
 		if (r == 0)
 			r = hbm_window_slide(taken[i]);
 		if (r == 0)
-			r = hbm_own(taken[i], ahead_target(taken[i]));
+			r = hbm_own(taken[i], taken[i]->tokens, ahead_target(taken[i]));
 	}
 	if (r)
 		return r;

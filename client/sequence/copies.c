@@ -21,6 +21,20 @@ static bool copies_have_stream(struct hbm_pool *pool)
 	return true;
 }
 
+bool hbm_copies_prepare(struct hbm_pool *pool)
+{
+	struct gpu *gpu = &pool->hbm->gpu;
+
+	if (!hbm_gpu_enter(gpu, pool->region->device))
+		return false;
+
+	bool prepared = copies_have_stream(pool);
+
+	hbm_gpu_leave(gpu);
+
+	return prepared;
+}
+
 bool hbm_copies_queue(struct hbm_pool *pool, uint64_t target, uint64_t source, uint64_t bytes)
 {
 	struct gpu *gpu = &pool->hbm->gpu;

@@ -7,6 +7,8 @@
 
 struct hbm_pool;
 
+/* Sees to it that there is a stream. */
+bool hbm_copies_prepare(struct hbm_pool *pool);
 /* Queues a copy. False: the device refuses; hbm_copies_fail() says so. */
 bool hbm_copies_queue(struct hbm_pool *pool, uint64_t target, uint64_t source, uint64_t bytes);
 /* Waits for the stream. */

@@ -34,7 +34,8 @@ void hbm_cut_gather_end(struct hbm_sequence *sequence, uint64_t tokens)
 	const uint64_t keep = pool->ahead_tokens < left / 2 ? 2 * pool->ahead_tokens : left;
 
 	hbm_ranges_begin(&pool->shrink);
-	hbm_slot_beyond(pool, sequence->slot, tokens + keep, &pool->shrink);
+	hbm_slot_beyond(pool, hbm_sequence_layout(sequence), sequence->slot, tokens + keep,
+			&pool->shrink);
 	hbm_sequence_shared_beyond(sequence, tokens, tokens + keep);
 }
 
@@ -100,14 +101,14 @@ static void cut_gather_front(struct hbm_sequence *sequence, uint64_t first)
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		struct hbm_buffer buffer;
 
-		hbm_layout_buffer(pool->layout, i, &buffer);
+		hbm_layout_buffer(hbm_sequence_layout(sequence), i, &buffer);
 		if (buffer.token_bytes == 0)
 			continue;
 
-		const uint64_t begin = hbm_sequence_begin(pool, i, sequence->first);
+		const uint64_t begin = hbm_sequence_begin(sequence, i, sequence->first);
 
 		hbm_slot_runs(pool, sequence->slot, begin,
-			      hbm_sequence_begin(pool, i, first) - begin, true, &pool->shrink);
+			      hbm_sequence_begin(sequence, i, first) - begin, true, &pool->shrink);
 	}
 }
 

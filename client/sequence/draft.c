@@ -60,7 +60,7 @@ static int draft_map(struct hbm_sequence *sequence, uint64_t end)
 	if (r == 0)
 		r = hbm_window_slide(sequence);
 	if (r == 0)
-		r = hbm_own(sequence, end);
+		r = hbm_own(sequence, sequence->tokens, end);
 	if (r)
 		return r;
 
@@ -131,24 +131,32 @@ static int draft_check_path(const struct hbm_sequence *sequence, const int32_t *
 	return r;
 }
 
-static int draft_compact(struct hbm_sequence *sequence, const int32_t *path, size_t count)
+static bool draft_queue(struct hbm_sequence *sequence, const int32_t *path, size_t count,
+			bool *moved)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const uint64_t tokens = sequence->tokens;
 	const uint64_t base = pool->region->address + hbm_slot_offset(pool, sequence->slot);
-	bool moved;
 
-	hbm_moves_begin(&pool->moves);
 	for (size_t i = 0, run; i < count; i += run) {
 		for (run = 1; i + run < count && path[i + run] == path[i] + (int32_t)run;)
 			run++;
-		hbm_pieces_move(pool->layout, base, tokens + i, tokens + (uint64_t)path[i], run,
-				&pool->moves);
+		if (!hbm_pieces_move(pool, hbm_sequence_layout(sequence), base, tokens + i,
+				     tokens + (uint64_t)path[i], run, moved))
+			return false;
 	}
-	if (pool->moves.failed)
-		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the moves of a path");
 
-	if (hbm_compaction_queue(pool, &moved) && hbm_copies_finish(pool))
+	return hbm_compaction_queue(pool, moved);
+}
+
+static int draft_compact(struct hbm_sequence *sequence, const int32_t *path, size_t count)
+{
+	struct hbm_pool *pool = sequence->pool;
+	bool moved = false;
+
+	if (!hbm_compaction_prepare(pool))
+		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the moves of a path");
+	if (draft_queue(sequence, path, count, &moved) && hbm_copies_finish(pool))
 		return 0;
 
 	/* Places of some drafts hold others by now. */

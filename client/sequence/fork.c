@@ -4,6 +4,7 @@
  * many these are: the slabs that hold its last tokens are copied, as both go on writing
  * there; all slabs in front of them are shared, and mapped later (prefix.h).
  */
+#include "client/layout.h"
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/copies.h"
@@ -35,6 +36,7 @@ static void fork_start(struct fork *fork)
 	};
 	struct hbm_sequence *child = hbm_sequence_start(pool, hbm_slot_take_empty(pool), &options);
 
+	child->layout = hbm_layout_ref(parent->layout);
 	child->overrun = parent->overrun;
 	child->target = parent->tokens;
 	fork->out[fork->count++] = child;

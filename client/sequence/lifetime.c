@@ -218,8 +218,10 @@ int hbm_pool_close(struct hbm_pool *pool)
 
 	for (uint32_t i = 0; pool->slots && i < pool->max_sequences; i++)
 		hbm_page_clear(pool, &pool->slots[i].pages);
-	for (uint32_t i = 0; pool->sequences && i < pool->max_sequences; i++)
+	for (uint32_t i = 0; pool->sequences && i < pool->max_sequences; i++) {
+		hbm_layout_free(pool->sequences[i].layout);
 		free(pool->sequences[i].tree);
+	}
 	hbm_page_free_spare(pool);
 	hbm_ranges_clear(&pool->grow);
 	hbm_ranges_clear(&pool->shrink);

@@ -8,23 +8,19 @@
 void hbm_moves_begin(struct moves *moves)
 {
 	moves->count = 0;
-	moves->failed = false;
 }
 
-static bool moves_make_room(struct moves *moves)
+bool hbm_moves_prepare(struct moves *moves, size_t count)
 {
-	if (moves->count < moves->room)
+	if (count <= moves->room)
 		return true;
 
-	const size_t room = moves->room ? 2 * moves->room : 64;
-	struct move *list = realloc(moves->list, room * sizeof(*list));
-	if (!list) {
-		moves->failed = true;
+	struct move *list = realloc(moves->list, count * sizeof(*list));
+	if (!list)
 		return false;
-	}
 
 	moves->list = list;
-	moves->room = room;
+	moves->room = count;
 
 	return true;
 }
@@ -37,10 +33,12 @@ void hbm_moves_add(struct moves *moves, uint64_t target, uint64_t source, uint64
 	if (target == source || bytes == 0)
 		return;
 
-	if (last && last->target + last->bytes == target && last->source + last->bytes == source)
+	if (last && last->target + last->bytes == target && last->source + last->bytes == source) {
 		last->bytes += bytes;
-	else if (moves_make_room(moves))
-		moves->list[moves->count++] = (struct move){target, source, bytes};
+		return;
+	}
+	assert(moves->count < moves->room);
+	moves->list[moves->count++] = (struct move){target, source, bytes};
 }
 
 void hbm_moves_clear(struct moves *moves)

@@ -17,11 +17,12 @@ struct move {
 struct moves {
 	struct move *list;
 	size_t count, room;
-	bool failed; /* there was no memory for one */
 };
 
+/* Makes room for so many. False: no memory. */
+bool hbm_moves_prepare(struct moves *moves, size_t count);
 void hbm_moves_begin(struct moves *moves);
 /* Adds a move; joins it to the last one where both ranges go on. Nothing, where it is in its
- * place already. */
+ * place already. There is room for it. */
 void hbm_moves_add(struct moves *moves, uint64_t target, uint64_t source, uint64_t bytes);
 void hbm_moves_clear(struct moves *moves);

@@ -14,7 +14,7 @@
 #include <errno.h>
 
 /* Gathers what is shared of the bytes to be written. */
-static void own_gather(struct hbm_sequence *sequence, uint64_t end)
+static void own_gather(struct hbm_sequence *sequence, uint64_t from, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 
@@ -22,13 +22,13 @@ static void own_gather(struct hbm_sequence *sequence, uint64_t end)
 	for (uint32_t i = 0; sequence->slot->pages.list && i < pool->buffer_count; i++) {
 		uint64_t offset, bytes;
 
-		hbm_layout_range(pool->layout, i, sequence->tokens, end, &offset, &bytes);
+		hbm_layout_range(hbm_sequence_layout(sequence), i, from, end, &offset, &bytes);
 		hbm_slot_shared(pool, sequence->slot, offset, bytes, &pool->shrink);
 	}
 }
 
 /* Commits scratch at the same offsets, and copies. */
-static int own_copy(struct hbm_sequence *sequence, uint64_t end)
+static int own_copy(struct hbm_sequence *sequence, uint64_t from, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const uint64_t base = hbm_slot_offset(pool, sequence->slot);
@@ -37,7 +37,7 @@ static int own_copy(struct hbm_sequence *sequence, uint64_t end)
 	if (r)
 		return r;
 
-	own_gather(sequence, end);
+	own_gather(sequence, from, end);
 	hbm_ranges_begin(&pool->grow);
 	for (size_t i = 0; i < pool->shrink.count; i++)
 		hbm_ranges_add(&pool->grow, pool->scratch, pool->shrink.list[i].offset - base,
@@ -79,18 +79,18 @@ static void own_gather_shares(struct hbm_sequence *sequence)
 
 /* Puts the copies in the place of the slabs. What fails once is tried once more: half of it
  * cannot be undone, as the slabs are gone from here. */
-static int own_exchange(struct hbm_sequence *sequence, uint64_t end)
+static int own_exchange(struct hbm_sequence *sequence, uint64_t from, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 
 	own_gather_shares(sequence);
-	own_gather(sequence, end);
+	own_gather(sequence, from, end);
 	if (pool->shares.failed || pool->shrink.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a copy of a shared slab");
 
 	int r = hbm_backing_decommit(pool);
 	if (r) {
-		own_gather(sequence, end);
+		own_gather(sequence, from, end);
 		r = hbm_backing_decommit(pool);
 	}
 	if (r == 0 && (r = hbm_backing_share(pool)) != 0)
@@ -98,7 +98,7 @@ static int own_exchange(struct hbm_sequence *sequence, uint64_t end)
 	if (r == 0)
 		return 0;
 
-	own_gather(sequence, end);
+	own_gather(sequence, from, end);
 	if (pool->shrink.bytes == pool->grow.bytes) /* nothing has been unmapped */
 		return hbm_pool_fail_call(pool, r, "a slab that is to be replaced by a copy");
 
@@ -107,20 +107,20 @@ static int own_exchange(struct hbm_sequence *sequence, uint64_t end)
 	return hbm_pool_fail_call(pool, r, "the copy of a shared slab: the sequence is lost");
 }
 
-int hbm_own(struct hbm_sequence *sequence, uint64_t end)
+int hbm_own(struct hbm_sequence *sequence, uint64_t from, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
 
-	own_gather(sequence, end);
+	own_gather(sequence, from, end);
 	if (pool->shrink.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a copy of a shared slab");
 	if (pool->shrink.count == 0)
 		return 0;
 
 	sequence->target = end;
-	int r = own_copy(sequence, end);
+	int r = own_copy(sequence, from, end);
 	if (r == 0)
-		r = own_exchange(sequence, end);
+		r = own_exchange(sequence, from, end);
 	hbm_scratch_empty(pool);
 
 	return r;

@@ -10,7 +10,7 @@
 
 struct hbm_sequence;
 
-/* Sees to it that what is mapped for tokens [its tokens, end) is the sequence's alone. HBM_DEVICE
+/* Sees to it that what is mapped for tokens [from, end) is the sequence's alone. HBM_DEVICE
  * and the sequence is lost: the device has refused twice to map the copy in place of the
  * slab. Any other refusal has changed nothing. */
-int hbm_own(struct hbm_sequence *sequence, uint64_t end);
+int hbm_own(struct hbm_sequence *sequence, uint64_t from, uint64_t end);

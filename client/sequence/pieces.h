@@ -7,9 +7,9 @@
 
 #include <hbm/sequence.h>
 
-struct moves;
+struct hbm_pool;
 
-/* Adds the moves that let tokens [from, from + count) become those from `to` on in all
- * buffers; base: the address of the slot. to <= from. */
-void hbm_pieces_move(const struct hbm_layout *layout, uint64_t base, uint64_t to, uint64_t from,
-		     uint64_t count, struct moves *moves);
+/* Adds the moves (compaction.h) that let tokens [from, from + count) become those from `to` on in
+ * all buffers; base: the address of the slot. to <= from. */
+bool hbm_pieces_move(struct hbm_pool *pool, const struct hbm_layout *layout, uint64_t base,
+		     uint64_t to, uint64_t from, uint64_t count, bool *moved);

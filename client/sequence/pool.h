@@ -53,6 +53,7 @@ struct hbm_pool {
 	struct ranges grow, shrink; /* what is to be mapped, and unmapped */
 	struct shares shares;       /* what is to be mapped once more */
 	struct moves moves;         /* what is to be compacted */
+	uint64_t bounce;            /* compaction.h: address of a slab there; 0: none */
 	struct hbm_region *scratch; /* scratch.h; NULL: none yet */
 	struct list events;         /* struct hbm_sequence, by event */
 	struct hbm_pool_totals totals;

@@ -25,8 +25,8 @@ static void prefix_each(struct hbm_sequence *sequence, prefix_slab *call)
 	const struct hbm_pool *pool = sequence->pool;
 
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
-		const uint64_t end = hbm_sequence_begin(pool, i, sequence->tokens);
-		uint64_t at = hbm_sequence_begin(pool, i, sequence->first);
+		const uint64_t end = hbm_sequence_begin(sequence, i, sequence->tokens);
+		uint64_t at = hbm_sequence_begin(sequence, i, sequence->first);
 
 		for (; at < end; at += pool->slab)
 			if (hbm_slot_has(pool, sequence->source->slot, at))

@@ -7,6 +7,7 @@
  * slot for each sequence that changes, and from there, when all is there, into the place of
  * what the sequences had. Up to then a refusal changes nothing.
  */
+#include "client/layout.h"
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/copies.h"
@@ -70,8 +71,8 @@ static bool reorder_plan_one(struct reorder *reorder, struct reorder_one *one)
 	struct slot *to = one->sequence->slot, *from = one->source->slot;
 
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
-		const uint64_t end = hbm_sequence_begin(pool, i, one->tokens);
-		uint64_t at = hbm_sequence_begin(pool, i, one->first);
+		const uint64_t end = hbm_sequence_begin(one->source, i, one->tokens);
+		uint64_t at = hbm_sequence_begin(one->source, i, one->first);
 
 		for (; at < end; at += pool->slab)
 			if (hbm_slot_has(pool, from, at) &&
@@ -198,11 +199,12 @@ static void reorder_clear_one(struct reorder *reorder, const struct reorder_one 
 		struct hbm_buffer buffer;
 		uint64_t offset, bytes;
 
-		hbm_layout_buffer(pool->layout, i, &buffer);
-		hbm_layout_range(pool->layout, i, 0, one->tokens, &offset, &bytes);
+		hbm_layout_buffer(hbm_sequence_layout(one->source), i, &buffer);
+		hbm_layout_range(hbm_sequence_layout(one->source), i, 0, one->tokens, &offset,
+				 &bytes);
 
-		const uint64_t front = hbm_sequence_begin(pool, i, one->first);
-		const uint64_t last = hbm_sequence_begin(pool, i, one->tokens);
+		const uint64_t front = hbm_sequence_begin(one->source, i, one->first);
+		const uint64_t last = hbm_sequence_begin(one->source, i, one->tokens);
 
 		hbm_slot_runs(pool, slot, buffer.offset, front - buffer.offset, true,
 			      &pool->shrink);
@@ -358,6 +360,12 @@ static int reorder_check(struct hbm_pool *pool, struct hbm_sequence *const *sequ
 		if (from[i] != i && hbm_tree_count(sequences[i]->tree) > 0)
 			return hbm_pool_fail(pool, HBM_INVALID,
 					     "sequence %zu has drafts, and is to become another",
+					     i);
+		if (!hbm_layout_is_same(hbm_sequence_layout(sequences[from[i]]),
+					hbm_sequence_layout(sequences[i])))
+			return hbm_pool_fail(pool, HBM_INVALID,
+					     "sequence %zu is to become one that has kept other "
+					     "layers or heads",
 					     i);
 		if (sequences[from[i]]->tokens > sequences[i]->max)
 			return hbm_pool_fail(

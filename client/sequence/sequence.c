@@ -11,6 +11,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
+const struct hbm_layout *hbm_sequence_layout(const struct hbm_sequence *sequence)
+{
+	return sequence->layout ? sequence->layout : sequence->pool->layout;
+}
+
 bool hbm_sequence_is_open(const struct hbm_sequence *sequence)
 {
 	return sequence->slot;
@@ -41,8 +46,9 @@ static uint64_t sequence_reach(const struct hbm_sequence *sequence, uint32_t ind
 	struct hbm_buffer buffer;
 	uint64_t offset, bytes;
 
-	hbm_layout_buffer(pool->layout, index, &buffer);
-	hbm_layout_range(pool->layout, index, tokens, sequence->max, &offset, &bytes);
+	hbm_layout_buffer(hbm_sequence_layout(sequence), index, &buffer);
+	hbm_layout_range(hbm_sequence_layout(sequence), index, tokens, sequence->max, &offset,
+			 &bytes);
 
 	uint64_t at = offset;
 	const uint64_t end = offset + bytes;
@@ -102,7 +108,8 @@ void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		uint64_t offset, bytes;
 
-		hbm_layout_range(pool->layout, i, sequence->tokens, end, &offset, &bytes);
+		hbm_layout_range(hbm_sequence_layout(sequence), i, sequence->tokens, end, &offset,
+				 &bytes);
 		hbm_slot_runs(pool, sequence->slot, offset, bytes, false, &pool->grow);
 	}
 }
@@ -120,17 +127,17 @@ void hbm_sequence_shared_beyond(struct hbm_sequence *sequence, uint64_t tokens, 
 	for (uint32_t i = 0; sequence->slot->pages.list && i < pool->buffer_count; i++) {
 		uint64_t offset, kept, bytes;
 
-		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &kept);
-		hbm_layout_range(pool->layout, i, 0, end, &offset, &bytes);
+		hbm_layout_range(hbm_sequence_layout(sequence), i, 0, tokens, &offset, &kept);
+		hbm_layout_range(hbm_sequence_layout(sequence), i, 0, end, &offset, &bytes);
 		hbm_slot_shared(pool, sequence->slot, offset + kept, bytes - kept, &pool->shrink);
 	}
 }
 
-uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token)
+uint64_t hbm_sequence_begin(const struct hbm_sequence *sequence, uint32_t buffer, uint64_t token)
 {
 	uint64_t offset, bytes;
 
-	hbm_layout_range(pool->layout, buffer, token, token, &offset, &bytes);
+	hbm_layout_range(hbm_sequence_layout(sequence), buffer, token, token, &offset, &bytes);
 
 	return offset;
 }
@@ -173,6 +180,7 @@ void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 	sequence->tokens = SEQUENCE_CLOSED;
 	sequence->source = NULL;
 	list_remove(&sequence->fork);
+	sequence->layout = hbm_layout_free(sequence->layout);
 	free(sequence->tree);
 	sequence->tree = NULL;
 	hbm_mark_clear(pool, sequence->index);

@@ -40,6 +40,7 @@ struct hbm_sequence {
 	bool lost;       /* memory of it could not be mapped again: only to be closed */
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
 	struct list forks, fork;     /* those that lack a prefix of it; its place there */
+	struct hbm_layout *layout;   /* what it has kept; NULL: all that the pool's has */
 	struct tree *tree;           /* drafts; NULL: there were none */
 	struct list link, event;
 };
@@ -49,7 +50,7 @@ bool hbm_sequence_is_open(const struct hbm_sequence *sequence);
 int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence);
 /* The first byte in a slot that tokens from `token` on need of a buffer of tokens; that of
  * states begins with the buffer. */
-uint64_t hbm_sequence_begin(const struct hbm_pool *pool, uint32_t buffer, uint64_t token);
+uint64_t hbm_sequence_begin(const struct hbm_sequence *sequence, uint32_t buffer, uint64_t token);
 /* A handle and a slot with these options, and without tokens. There is a free one. */
 struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot,
 					const struct hbm_sequence_options *options);

@@ -63,15 +63,15 @@ void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t of
 			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
 }
 
-void hbm_slot_beyond(struct hbm_pool *pool, const struct slot *slot, uint64_t tokens,
-		     struct ranges *ranges)
+void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+		     const struct slot *slot, uint64_t tokens, struct ranges *ranges)
 {
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		struct hbm_buffer buffer;
 		uint64_t offset, bytes;
 
-		hbm_layout_buffer(pool->layout, i, &buffer);
-		hbm_layout_range(pool->layout, i, 0, tokens, &offset, &bytes);
+		hbm_layout_buffer(layout, i, &buffer);
+		hbm_layout_range(layout, i, 0, tokens, &offset, &bytes);
 		hbm_slot_runs(pool, slot, buffer.offset + bytes, buffer.address_space - bytes, true,
 			      ranges);
 	}

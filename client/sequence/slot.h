@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct hbm_layout;
 struct hbm_pool;
 struct hbm_sequence;
 struct ranges;
@@ -35,9 +36,9 @@ void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
  * not. */
 void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
 		   bool mapped, struct ranges *ranges);
-/* Adds the runs of mapped slabs that a sequence of so many tokens does not need. */
-void hbm_slot_beyond(struct hbm_pool *pool, const struct slot *slot, uint64_t tokens,
-		     struct ranges *ranges);
+/* Adds the runs of mapped slabs that so many tokens of a layout do not need. */
+void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+		     const struct slot *slot, uint64_t tokens, struct ranges *ranges);
 /* Adds its slabs, within the bytes, that other slots have, too. */
 void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
 		     uint64_t bytes, struct ranges *ranges);

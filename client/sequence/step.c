@@ -160,7 +160,8 @@ static int batch_map(const struct batch *batch)
 		if (r == 0)
 			r = hbm_window_slide(batch->sequences[i]);
 		if (r == 0 && batch->lengths[i] > batch->sequences[i]->tokens)
-			r = hbm_own(batch->sequences[i], batch->lengths[i]);
+			r = hbm_own(batch->sequences[i], batch->sequences[i]->tokens,
+				    batch->lengths[i]);
 		if (r)
 			return r;
 	}

@@ -27,7 +27,8 @@ static bool surplus_is_there(struct hbm_sequence *sequence)
 	struct ranges *ranges = &sequence->pool->shrink;
 
 	hbm_ranges_begin(ranges);
-	hbm_slot_beyond(sequence->pool, sequence->slot, surplus_kept(sequence), ranges);
+	hbm_slot_beyond(sequence->pool, hbm_sequence_layout(sequence), sequence->slot,
+			surplus_kept(sequence), ranges);
 
 	return ranges->count > 0;
 }

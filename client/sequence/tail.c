@@ -14,15 +14,14 @@ struct tail {
 
 static struct tail tail_of(const struct hbm_sequence *sequence, uint32_t index)
 {
-	const struct hbm_pool *pool = sequence->pool;
 	const uint64_t tokens = sequence->tokens;
 	struct hbm_buffer buffer;
 	uint64_t offset, bytes;
 
-	hbm_layout_buffer(pool->layout, index, &buffer);
-	hbm_layout_range(pool->layout, index, 0, tokens, &offset, &bytes);
+	hbm_layout_buffer(hbm_sequence_layout(sequence), index, &buffer);
+	hbm_layout_range(hbm_sequence_layout(sequence), index, 0, tokens, &offset, &bytes);
 
-	struct tail tail = {hbm_sequence_begin(pool, index, tokens), offset + bytes, bytes};
+	struct tail tail = {hbm_sequence_begin(sequence, index, tokens), offset + bytes, bytes};
 
 	if (buffer.token_bytes) {
 		const uint64_t page = buffer.page_tokens;

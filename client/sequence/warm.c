@@ -16,14 +16,14 @@ static void warm_gather_from(struct hbm_pool *pool, const struct slot *slot, uin
 		const uint64_t middle = low + (high - low + 1) / 2;
 
 		hbm_ranges_begin(&pool->shrink);
-		hbm_slot_beyond(pool, slot, middle, &pool->shrink);
+		hbm_slot_beyond(pool, pool->layout, slot, middle, &pool->shrink);
 		if (pool->shrink.bytes / pool->slab >= slabs)
 			low = middle;
 		else
 			high = middle - 1;
 	}
 	hbm_ranges_begin(&pool->shrink);
-	hbm_slot_beyond(pool, slot, low, &pool->shrink);
+	hbm_slot_beyond(pool, pool->layout, slot, low, &pool->shrink);
 }
 
 /* One slot's worth: 0, or why not. */

@@ -8,10 +8,10 @@
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 
-static uint64_t window_front(const struct hbm_pool *pool, uint32_t index, uint32_t window,
+static uint64_t window_front(const struct hbm_sequence *sequence, uint32_t index, uint32_t window,
 			     uint64_t tokens)
 {
-	return hbm_sequence_begin(pool, index, tokens > window ? tokens - window : 0);
+	return hbm_sequence_begin(sequence, index, tokens > window ? tokens - window : 0);
 }
 
 /* Gathers what windows at `tokens` leave behind, and did not at sequence->slid. */
@@ -23,12 +23,12 @@ static void window_gather(struct hbm_sequence *sequence, uint64_t tokens)
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		struct hbm_buffer buffer;
 
-		hbm_layout_buffer(pool->layout, i, &buffer);
+		hbm_layout_buffer(hbm_sequence_layout(sequence), i, &buffer);
 		if (buffer.window == 0 || buffer.token_bytes == 0)
 			continue;
 
-		const uint64_t from = window_front(pool, i, buffer.window, sequence->slid);
-		const uint64_t to = window_front(pool, i, buffer.window, tokens);
+		const uint64_t from = window_front(sequence, i, buffer.window, sequence->slid);
+		const uint64_t to = window_front(sequence, i, buffer.window, tokens);
 
 		hbm_slot_runs(pool, sequence->slot, from, to - from, true, &pool->shrink);
 	}

@@ -437,6 +437,34 @@ HBM_API int hbm_sequence_truncate(struct hbm_sequence *sequence, uint64_t tokens
  * than it was. */
 HBM_API int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first);
 
+/* ---- Keeping less ---- */
+
+enum hbm_axis { HBM_AXIS_TOKENS = 1, HBM_AXIS_LAYERS, HBM_AXIS_HEADS };
+
+/*
+ * Drops all tokens, layers or heads but those of a set: numbers in ascending order, each
+ * once. Memory that is not needed any more is given back at once, and so is what was promised
+ * for it. What is shared with others is copied before it is changed, which takes memory for a
+ * moment. The caller waits for work that uses the sequence first.
+ *
+ * Tokens: those that are kept become tokens `first`, `first` + 1, ... and the next ones follow
+ * them. What a position means to the model is the engine's affair: keys stay as they were
+ * written. HBM_INVALID: layers with a window have given up tokens.
+ *
+ * Layers, heads: they have new numbers, from 0 on, in a layout of the sequence's own,
+ * hbm_sequence_layout(). Its base is hbm_sequence_facts.address; it is slot 0 of it. Heads: of
+ * all layers that have some; each layer has all of the set. In layer order, layers that are
+ * kept stay where they are. Forks have the same layout, and only sequences with equal ones
+ * are reordered.
+ *
+ * HBM_INVALID: also an empty set, or drafts. HBM_NO_SPACE, HBM_LIMIT. HBM_DEVICE: the device
+ * has refused a copy twice, and if some were made already, the sequence can only be closed.
+ */
+HBM_API int hbm_sequence_keep(struct hbm_sequence *sequence, enum hbm_axis axis,
+			      const uint64_t *set, size_t count);
+/* The pool's, or what was kept of it. Valid until the sequence is closed, or keeps less. */
+HBM_API const struct hbm_layout *hbm_sequence_layout(const struct hbm_sequence *sequence);
+
 /* ---- Trees ---- */
 
 /*
