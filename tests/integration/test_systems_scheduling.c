@@ -532,13 +532,106 @@ static void test_system_beam_search(void **state)
 	finish();
 }
 
+/* ---- SpecInfer, FlexFlow-Serve ---- */
+
+#define SPECULATED 6u
+#define SPECULATED_PREFIX 21u
+
+struct speculation {
+	int32_t parents[SPECULATED], path[SPECULATED];
+	uint64_t values[SPECULATED];
+	size_t accepted; /* of the path */
+};
+
+/* A tree of drafts, each below the last token or an earlier draft, all written; and a path in
+ * it from the last token on. */
+static void speculate(struct hbm_sequence *sequence, struct seed *seed, struct speculation *tree)
+{
+	uint64_t tokens[SPECULATED];
+	int32_t at = -1;
+
+	for (uint32_t i = 0; i < SPECULATED; i++)
+		tree->parents[i] = (int32_t)seed_below(seed, i + 1) - 1;
+	assert_int_equal(hbm_sequence_draft(sequence, tree->parents, SPECULATED, tokens), 0);
+	for (size_t i = 0; i < SPECULATED; i++) {
+		tree->values[i] = seed_below(seed, 1 << 30);
+		pool_rig_write(&rig, sequence, tokens[i], tree->values[i]);
+	}
+
+	tree->accepted = 0;
+	for (int32_t i = 0; i < (int32_t)SPECULATED; i++)
+		if (tree->parents[i] == at && seed_below(seed, 3) > 0)
+			tree->path[tree->accepted++] = at = i;
+}
+
+/* What the verifier rejects first: all that is not below the first draft of the path. */
+static void speculation_prune(struct hbm_sequence *sequence, const struct speculation *tree)
+{
+	for (int32_t i = 0; i < (int32_t)SPECULATED; i++)
+		if (tree->parents[i] == -1 && (tree->accepted == 0 || i != tree->path[0]))
+			assert_int_equal(hbm_sequence_prune(sequence, i), 0);
+}
+
+/* What a sequence may have mapped when a tree behind so many tokens is gone. */
+static uint64_t speculation_most(uint64_t tokens)
+{
+	const uint64_t most = tokens + SPECULATED + 2 * RIG_AHEAD;
+
+	return system_stage_bytes(&rig, most < RIG_MAX ? most : RIG_MAX);
+}
+
+/*
+ * SpecInfer and FlexFlow-Serve let small models draft a tree of tokens behind one prefix. The
+ * large one verifies all of it at once; the path that it accepts becomes part of the sequence,
+ * in order and without gaps, and the rest is pruned and takes no memory.
+ */
+static void test_system_specinfer(void **state)
+{
+	(void)state;
+	uint64_t tokens[RIG_MAX], count = SPECULATED_PREFIX, longest = 0;
+	struct hbm_sequence *beside;
+	struct speculation tree;
+	struct seed seed;
+
+	start(0);
+	seed_open(&seed, "speculation");
+	struct hbm_sequence *sequence = system_stage_prompt(&rig, SPECULATED_PREFIX, 0);
+
+	for (uint64_t i = 0; i < SPECULATED_PREFIX; i++)
+		tokens[i] = i;
+	assert_int_equal(hbm_sequence_fork(sequence, 1, &beside), 0);
+	system_stage_grow(&rig, beside, 30, 1000);
+	while (count + SPECULATED <= RIG_MAX) {
+		speculate(sequence, &seed, &tree);
+		if (seed_below(&seed, 2))
+			speculation_prune(sequence, &tree);
+		assert_int_equal(hbm_sequence_accept(sequence, tree.path, tree.accepted), 0);
+		longest = tree.accepted > longest ? tree.accepted : longest;
+		for (size_t i = 0; i < tree.accepted; i++)
+			tokens[count++] = tree.values[tree.path[i]];
+
+		const struct hbm_sequence_facts facts = pool_rig_facts(sequence);
+
+		assert_int_equal(facts.tokens, count);
+		assert_int_equal(facts.drafts, 0);
+		assert_true(facts.mapped_bytes <= speculation_most(count));
+		for (uint64_t i = 0; i < count; i++)
+			pool_rig_expect(&rig, sequence, i, tokens[i]);
+	}
+	assert_true(longest > 1);
+	system_stage_expect(&rig, beside, 0, SPECULATED_PREFIX, 0);
+	system_stage_expect(&rig, beside, SPECULATED_PREFIX, 30, 1000);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
-		TEST(test_system_orca),        TEST(test_system_batch), TEST(test_system_lightllm),
-		TEST(test_system_sarathi),     TEST(test_system_s3),    TEST(test_system_petals),
-		TEST(test_system_beam_search),
+		TEST(test_system_orca),        TEST(test_system_batch),
+		TEST(test_system_lightllm),    TEST(test_system_sarathi),
+		TEST(test_system_s3),          TEST(test_system_petals),
+		TEST(test_system_beam_search), TEST(test_system_specinfer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

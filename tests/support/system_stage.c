@@ -11,6 +11,7 @@
 
 #include "tests/support/system_calls.h"
 
+#include <string.h>
 #include <unistd.h>
 
 static unsigned system_stage_fds;
@@ -154,4 +155,24 @@ uint64_t system_stage_used(struct hbm *hbm, uint32_t device)
 	const struct hbm_device_memory memory = system_stage_memory(hbm, device);
 
 	return memory.capacity - memory.free;
+}
+
+static int system_stage_see_device(const void *record, size_t bytes, void *arg)
+{
+	struct hbm_wire_device *device = arg;
+
+	if (((const struct hbm_wire_device *)record)->index != device->index)
+		return 0;
+	memcpy(device, record, bytes < sizeof(*device) ? bytes : sizeof(*device));
+
+	return 1;
+}
+
+struct hbm_wire_device system_stage_device(struct hbm *hbm, uint32_t index)
+{
+	struct hbm_wire_device device = {.index = index};
+
+	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, system_stage_see_device, &device), 1);
+
+	return device;
 }

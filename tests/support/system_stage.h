@@ -63,3 +63,5 @@ struct hbm_device_memory system_stage_memory(struct hbm *hbm, uint32_t device);
 void system_stage_take_all(struct kv *other);
 /* Of it, what regions have. */
 uint64_t system_stage_used(struct hbm *hbm, uint32_t device);
+/* What the daemon says of it. */
+struct hbm_wire_device system_stage_device(struct hbm *hbm, uint32_t index);
