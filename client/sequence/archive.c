@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* archive: see archive.h. */
+#include "client/sequence/archive.h"
+
+#include "client/sequence/copies.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/saved_key.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int archive_namespace(struct archive *archive, const char *layout, uint64_t block_bytes,
+			     uint32_t *ns)
+{
+	struct hbm_pool *pool = archive->pool;
+	const struct hbm_namespace_options options = {
+		.model = archive->space->model,
+		.salt = archive->space->salt,
+		.weights = archive->space->weights,
+		.layout = layout,
+		.block_bytes = block_bytes,
+	};
+	int r = hbm_namespace_open(pool->hbm, &options, ns);
+
+	return r ? hbm_pool_fail_call(pool, r, "the namespace of what is saved") : 0;
+}
+
+static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_region **out)
+{
+	struct hbm_pool *pool = archive->pool;
+	const struct hbm_region_options options = {
+		.device = pool->region->device,
+		.address_space = bytes,
+		.slab = HBM_LAYOUT_SLAB,
+	};
+	int r = hbm_region_create(pool->hbm, &options, out);
+
+	if (r == 0) {
+		const struct hbm_range all = {*out, 0, hbm_region_bytes(*out)};
+
+		r = hbm_commit(pool->hbm, &all, 1);
+	}
+
+	return r ? hbm_pool_fail_call(pool, r, "memory to save or restore through") : 0;
+}
+
+int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema,
+		     struct archive **out)
+{
+	char layout[HBM_WIRE_NAME_BYTES];
+	struct archive *archive = *out = calloc(1, sizeof(*archive));
+
+	if (!archive)
+		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate what saving needs");
+
+	archive->pool = pool;
+	archive->space = space;
+	archive->schema = schema;
+	hbm_saved_key_text(layout, "saved:", schema, "");
+
+	return archive_namespace(archive, layout, ARCHIVE_MANIFEST, &archive->manifests);
+}
+
+int hbm_archive_page(struct archive *archive)
+{
+	return archive->page ? 0 : archive_region(archive, ARCHIVE_MANIFEST, &archive->page);
+}
+
+int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout)
+{
+	char fingerprint[HBM_WIRE_NAME_BYTES], name[HBM_WIRE_NAME_BYTES];
+
+	hbm_chunk_init(&archive->chunk, layout);
+	hbm_layout_fingerprint(layout, fingerprint);
+	hbm_saved_key_text(name, "pieces:", archive->schema, fingerprint);
+
+	return archive_namespace(archive, name, archive->chunk.bytes, &archive->pieces);
+}
+
+int hbm_archive_land(struct archive *archive)
+{
+	return archive_region(archive, (ARCHIVE_BATCH + 1) * archive->chunk.bytes,
+			      &archive->landing);
+}
+
+uint64_t hbm_archive_offset(const struct archive *archive, uint64_t nth)
+{
+	return nth * archive->chunk.bytes;
+}
+
+void hbm_archive_close(struct archive *archive)
+{
+	if (!archive)
+		return;
+
+	struct hbm *hbm = archive->pool->hbm;
+
+	hbm_copies_wait(archive->pool);
+	if (archive->landing)
+		hbm_region_destroy(hbm, archive->landing);
+	if (archive->page)
+		hbm_region_destroy(hbm, archive->page);
+	if (archive->pieces)
+		hbm_namespace_close(hbm, archive->pieces);
+	if (archive->manifests)
+		hbm_namespace_close(hbm, archive->manifests);
+	free(archive);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * archive: what the calls on saved sequences work with: the namespaces, and a landing in device
+ * memory for pieces on their way.
+ *
+ * Manifests are in one namespace, whatever the layout, so that a name is found by a pool of
+ * another layout. Pieces of each layout have a namespace of their own. What is in a schema is
+ * in namespaces of that schema.
+ */
+#pragma once
+
+#include "client/sequence/chunk.h"
+
+#include <hbm/saved.h>
+
+#define ARCHIVE_BATCH 4u             /* pieces in one request */
+#define ARCHIVE_MANIFEST (16u << 10) /* bytes of a manifest's block */
+
+struct hbm_pool;
+
+struct archive {
+	struct hbm_pool *pool;
+	const struct hbm_saved_space *space; /* the caller's */
+	const char *schema;                  /* "": none */
+	uint32_t manifests, pieces;          /* namespaces; 0: not open */
+	struct chunk chunk;                  /* of the pieces */
+	struct hbm_region *page;             /* for a manifest */
+	struct hbm_region *landing;          /* for pieces, and behind them one for copies */
+	char manifest[ARCHIVE_MANIFEST];
+};
+
+/* Opens one for manifests. *out is freed by hbm_archive_close(), also after a failure. */
+int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema,
+		     struct archive **out);
+/* For pieces of a layout, too. The layout is borrowed. */
+int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout);
+/* Device memory for a manifest, if there is none yet. */
+int hbm_archive_page(struct archive *archive);
+/* And for pieces. */
+int hbm_archive_land(struct archive *archive);
+/* Takes NULL. Does not change the pool's line. */
+void hbm_archive_close(struct archive *archive);
+/* Where a piece of a batch, or what is copied, lies in the landing. */
+uint64_t hbm_archive_offset(const struct archive *archive, uint64_t nth);

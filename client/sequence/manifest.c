@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* manifest: see manifest.h. */
+#include "client/sequence/manifest.h"
+
+#include "client/error.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/saved_key.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char manifest_magic[8] = "hbmsave";
+
+/* ---- Bytes ---- */
+
+/* FNV-1a of 64 bits. */
+static uint64_t manifest_sum(const char *page, const struct manifest *manifest)
+{
+	const size_t begin = offsetof(struct manifest, generation);
+	const size_t end = sizeof(*manifest) + manifest->text_bytes;
+	uint64_t sum = 0xcbf29ce484222325;
+
+	for (size_t i = begin; i < end; i++)
+		sum = (sum ^ (unsigned char)page[i]) * 0x100000001b3;
+
+	return sum;
+}
+
+/* Between the page of the archive and its device memory. */
+static int manifest_copy(struct archive *archive, bool to_device)
+{
+	struct hbm_pool *pool = archive->pool;
+	struct gpu *gpu = &pool->hbm->gpu;
+	const uint64_t address = hbm_region_address(archive->page);
+
+	if (hbm_gpu_enter(gpu, pool->region->device)) {
+		const bool done = to_device ? GPU_CALL(gpu, cuMemcpyHtoD, address,
+						       archive->manifest, ARCHIVE_MANIFEST)
+					    : GPU_CALL(gpu, cuMemcpyDtoH, archive->manifest,
+						       address, ARCHIVE_MANIFEST);
+
+		hbm_gpu_leave(gpu);
+		if (done)
+			return 0;
+	}
+
+	hbm_fail_device(pool->hbm, gpu->failed_call, (int)gpu->failed_result);
+
+	return hbm_pool_fail_call(pool, HBM_DEVICE, "a manifest");
+}
+
+static bool manifest_is_valid(const char *page, const struct manifest *manifest)
+{
+	return manifest->text_bytes > 0 &&
+	       manifest->text_bytes <= ARCHIVE_MANIFEST - sizeof(*manifest) &&
+	       page[sizeof(*manifest) + manifest->text_bytes - 1] == '\0' &&
+	       manifest->first <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
+}
+
+/* ---- Read ---- */
+
+static int manifest_load(struct archive *archive, const char *name, uint64_t place,
+			 struct manifest *out)
+{
+	struct hbm_pool *pool = archive->pool;
+	const struct hbm_segment segment = {archive->page, 0, ARCHIVE_MANIFEST};
+	const struct hbm_block block = {.key = hbm_saved_key_manifest(name, place),
+					.segments = &segment,
+					.segment_count = 1};
+	hbm_result result;
+	int r = hbm_load(pool->hbm, archive->manifests, &block, 1, &result);
+
+	if (r)
+		return hbm_pool_fail_call(pool, r, "a manifest was not loaded");
+	if (result.status == HBM_MISS)
+		return HBM_NOT_FOUND;
+	if (result.status != HBM_OK)
+		return hbm_pool_fail(pool, result.status, "the manifest of \"%s\": %s", name,
+				     hbm_strerror(result.status));
+
+	r = manifest_copy(archive, false);
+	if (r)
+		return r;
+
+	memcpy(out, archive->manifest, sizeof(*out));
+	if (memcmp(out->magic, manifest_magic, sizeof(out->magic)) != 0)
+		return HBM_NOT_FOUND;
+	if (out->format != MANIFEST_FORMAT)
+		return hbm_pool_fail(pool, HBM_UNSUPPORTED,
+				     "\"%s\" was saved in format %u, which is not known", name,
+				     out->format);
+
+	return manifest_is_valid(archive->manifest, out) ? 0 : HBM_NOT_FOUND;
+}
+
+/* The place with the highest generation is loaded last, so that the archive's page has it. */
+int hbm_manifest_find(struct archive *archive, const char *name, struct manifest *out)
+{
+	uint64_t best = MANIFEST_PLACES;
+	int r = hbm_archive_page(archive);
+
+	if (r)
+		return r;
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++) {
+		struct manifest found;
+
+		r = manifest_load(archive, name, i, &found);
+		if (r == 0 && (best == MANIFEST_PLACES || found.generation > out->generation)) {
+			*out = found;
+			best = i;
+		}
+		if (r && r != HBM_NOT_FOUND)
+			return r;
+	}
+
+	return best == MANIFEST_PLACES ? HBM_NOT_FOUND : manifest_load(archive, name, best, out);
+}
+
+int hbm_manifest_layout(struct archive *archive, const struct manifest *manifest,
+			struct hbm_layout **out)
+{
+	char error[200];
+	int r = hbm_layout_parse(out, archive->manifest + sizeof(*manifest), error, sizeof(error));
+
+	return r ? hbm_pool_fail(archive->pool, r, "the layout of what was saved: %s",
+				 r > 0 ? error : hbm_strerror(r))
+		 : 0;
+}
+
+/* ---- Write ---- */
+
+bool hbm_manifest_has_room(const struct hbm_layout *layout)
+{
+	return hbm_layout_print(layout, NULL, 0) < ARCHIVE_MANIFEST - sizeof(struct manifest);
+}
+
+static void manifest_fill(struct archive *archive, struct manifest *manifest)
+{
+	char *page = archive->manifest, *text = page + sizeof(*manifest);
+
+	memset(page, 0, ARCHIVE_MANIFEST);
+	memcpy(manifest->magic, manifest_magic, sizeof(manifest->magic));
+	manifest->format = MANIFEST_FORMAT;
+	manifest->text_bytes = 1 + (uint32_t)hbm_layout_print(archive->chunk.layout, text,
+							      ARCHIVE_MANIFEST - sizeof(*manifest));
+	memcpy(page, manifest, sizeof(*manifest));
+	manifest->sum = manifest_sum(page, manifest);
+	memcpy(page, manifest, sizeof(*manifest));
+}
+
+static int manifest_keep(struct archive *archive, const hbm_key *key)
+{
+	hbm_result result;
+	int r = hbm_keys(archive->pool->hbm, HBM_WIRE_PIN, archive->manifests, HBM_WIRE_KEEP, key,
+			 1, &result);
+
+	return r ? r : result.status;
+}
+
+/* At the place of its generation. HBM_EXISTS: that is taken. */
+static int manifest_store_at(struct archive *archive, const char *name, struct manifest *manifest,
+			     const struct hbm_save_options *options)
+{
+	struct hbm_pool *pool = archive->pool;
+	const struct hbm_segment segment = {archive->page, 0, ARCHIVE_MANIFEST};
+	const struct hbm_block block = {
+		.key = hbm_saved_key_manifest(name, manifest->generation % MANIFEST_PLACES),
+		.segments = &segment,
+		.segment_count = 1,
+		.tier = options->tier,
+		.pin = options->pin && !options->keep,
+	};
+	hbm_result result;
+
+	manifest_fill(archive, manifest);
+	int r = manifest_copy(archive, true);
+	if (r)
+		return r;
+
+	r = hbm_store(pool->hbm, archive->manifests, &block, 1, &result);
+	if (r == 0)
+		r = result.status;
+	if (r == 0 && options->keep && (r = manifest_keep(archive, &block.key)) != 0)
+		hbm_manifest_remove(archive, name, manifest);
+
+	return r;
+}
+
+/* A place may have what a save that was cut off has left: older than the one that is valid. */
+int hbm_manifest_store(struct archive *archive, const char *name, struct manifest *manifest,
+		       const struct manifest *old, const struct hbm_save_options *options)
+{
+	struct hbm_pool *pool = archive->pool;
+	int r = hbm_archive_page(archive);
+
+	if (r)
+		return r;
+	r = HBM_EXISTS;
+	manifest->generation = old ? old->generation : 0;
+	for (unsigned i = 1; r == HBM_EXISTS && i < MANIFEST_PLACES; i++) {
+		struct manifest there;
+
+		manifest->generation++;
+		r = manifest_load(archive, name, manifest->generation % MANIFEST_PLACES, &there);
+		if (r == 0 && there.generation < manifest->generation)
+			hbm_manifest_remove(archive, name, &there);
+		r = manifest_store_at(archive, name, manifest, options);
+	}
+
+	return r > 0   ? hbm_pool_fail(pool, r, "the manifest of \"%s\" was not stored: %s", name,
+				       hbm_strerror(r))
+	       : r < 0 ? hbm_pool_fail_call(pool, r, "a manifest was not stored")
+		       : 0;
+}
+
+static int manifest_remove_at(struct archive *archive, const char *name, uint64_t place)
+{
+	struct hbm *hbm = archive->pool->hbm;
+	const hbm_key key = hbm_saved_key_manifest(name, place);
+	hbm_result result;
+
+	/* Pins of this user, if there are any. */
+	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, 0, &key, 1, NULL);
+	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, HBM_WIRE_KEEP, &key, 1, NULL);
+	int r = hbm_keys(hbm, HBM_WIRE_REMOVE, archive->manifests, 0, &key, 1, &result);
+
+	return r ? r : result.status;
+}
+
+int hbm_manifest_remove(struct archive *archive, const char *name, const struct manifest *manifest)
+{
+	return manifest_remove_at(archive, name, manifest->generation % MANIFEST_PLACES);
+}
+
+int hbm_manifest_drop(struct archive *archive, const char *name, const struct manifest *manifest)
+{
+	const uint64_t place = manifest->generation % MANIFEST_PLACES;
+
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++)
+		if (i != place)
+			manifest_remove_at(archive, name, i);
+
+	return manifest_remove_at(archive, name, place);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* saved: see saved.h. */
+#include "client/sequence/saved.h"
+
+#include "client/sequence/pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int hbm_saved_check_name(struct hbm_pool *pool, const char *name)
+{
+	if (!name || !*name)
+		return hbm_pool_fail(pool, HBM_INVALID, "no name to save or restore by");
+	if (strnlen(name, HBM_SAVED_NAME_MAX + 1) > HBM_SAVED_NAME_MAX)
+		return hbm_pool_fail(pool, HBM_INVALID, "a name of more than %u bytes",
+				     HBM_SAVED_NAME_MAX);
+
+	return 0;
+}
+
+static struct chain saved_chain(struct archive *archive, const char *name,
+				const struct manifest *manifest)
+{
+	return (struct chain){
+		.archive = archive,
+		.name = name,
+		.save = manifest->save,
+		.first = manifest->first,
+		.tokens = manifest->tokens,
+		.least = manifest->least,
+		.slid = manifest->slid,
+	};
+}
+
+int hbm_saved_open(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema,
+		   const char *name, struct saved *saved)
+{
+	*saved = (struct saved){0};
+	int r = hbm_saved_check_name(pool, name);
+	if (r == 0)
+		r = hbm_archive_open(pool, space, schema, &saved->archive);
+	if (r)
+		return r;
+
+	r = hbm_manifest_find(saved->archive, name, &saved->manifest);
+	if (r == HBM_NOT_FOUND)
+		hbm_pool_fail(pool, r, "nothing is saved by the name \"%s\"", name);
+	if (r == 0)
+		r = hbm_manifest_layout(saved->archive, &saved->manifest, &saved->layout);
+	if (r == 0)
+		r = hbm_archive_use(saved->archive, saved->layout);
+	if (r)
+		return r;
+
+	saved->chain = saved_chain(saved->archive, name, &saved->manifest);
+
+	return hbm_chain_present(&saved->chain, &saved->present);
+}
+
+void hbm_saved_close(struct saved *saved)
+{
+	hbm_archive_close(saved->archive);
+	hbm_layout_free(saved->layout);
+}
+
+/* ---- Find ---- */
+
+int hbm_saved_find_in(struct hbm_pool *pool, const struct hbm_saved_space *space,
+		      const char *schema, const char *name, struct hbm_saved *out)
+{
+	struct saved saved;
+	int r = hbm_saved_open(pool, space, schema, name, &saved);
+
+	if (r == 0) {
+		*out = (struct hbm_saved){
+			.first = saved.manifest.first,
+			.tokens = saved.manifest.tokens,
+			.present = hbm_chain_tokens(&saved.chain, saved.present),
+			.committed = saved.manifest.committed,
+			.version = saved.manifest.version,
+			.layers = saved.layout->options.layer_count,
+		};
+		hbm_layout_fingerprint(saved.layout, out->layout);
+	}
+	hbm_saved_close(&saved);
+
+	return r;
+}
+
+int hbm_saved_find(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *name,
+		   struct hbm_saved *out)
+{
+	hbm_pool_lock(pool);
+	int r = hbm_saved_find_in(pool, space, "", name, out);
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+/* ---- Drop ---- */
+
+/* A namespace is open once in a session: what the archive has open as well stays so. */
+void hbm_saved_remove_pieces(struct archive *archive, const char *name,
+			     const struct manifest *manifest, const struct hbm_layout *layout)
+{
+	struct archive *own = calloc(1, sizeof(*own));
+
+	if (!own)
+		return;
+
+	own->pool = archive->pool;
+	own->space = archive->space;
+	own->schema = archive->schema;
+	if (hbm_archive_use(own, layout) == 0) {
+		const struct chain chain = saved_chain(own, name, manifest);
+
+		hbm_chain_remove(&chain);
+	}
+	if (own->pieces == archive->pieces)
+		own->pieces = 0;
+	hbm_archive_close(own);
+}
+
+int hbm_saved_drop_in(struct hbm_pool *pool, const struct hbm_saved_space *space,
+		      const char *schema, const char *name)
+{
+	struct saved saved;
+	int r = hbm_saved_open(pool, space, schema, name, &saved);
+
+	if (r == 0 && (r = hbm_manifest_drop(saved.archive, name, &saved.manifest)) != 0)
+		hbm_pool_fail(pool, r, "\"%s\" was not dropped: %s", name, hbm_strerror(r));
+	if (r == 0)
+		hbm_chain_remove(&saved.chain);
+	hbm_saved_close(&saved);
+
+	return r;
+}
+
+int hbm_saved_drop(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *name)
+{
+	hbm_pool_lock(pool);
+	int r = hbm_saved_drop_in(pool, space, "", name);
+	hbm_pool_unlock(pool);
+
+	return r;
+}

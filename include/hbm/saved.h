@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * saved.h: sequences (sequence.h) that are kept by name, as blocks of the cache.
+ *
+ * What is saved outlives its process, however that ends. It is cut into pieces of some tokens
+ * each, blocks that follow each other as a chain, and has a manifest, which says what they
+ * are and is stored last. So a name stands for all of a save or for nothing of it. Blocks can
+ * be evicted: the last pieces first, and what is then left is the beginning. Pins, and a tier
+ * further down, keep them longer. They do not outlive the daemon.
+ *
+ * Keys and namespaces are made from these texts, so that processes which share no state find
+ * what others saved. A name is at most HBM_SAVED_NAME_MAX bytes.
+ *
+ * The calls count as calls on the pool and wait until they are done. They take device memory
+ * for a landing of some pieces (up to 12 MiB for layouts of usual size) and give it back.
+ * Return values and hbm_pool_error() are as in sequence.h.
+ */
+#ifndef HBM_SAVED_H
+#define HBM_SAVED_H
+
+#include <hbm/sequence.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HBM_SAVED_NAME_MAX 255u
+
+/* Whose it is: as in hbm_namespace_options. Spaces that differ share no name. */
+struct hbm_saved_space {
+	const char *model, *salt; /* NULL: "" */
+	uint64_t weights;
+};
+
+/* ---- Save ---- */
+
+struct hbm_save {
+	struct hbm_sequence *sequence;
+	const char *name;
+	uint64_t committed; /* the caller's own number for it, such as its last token */
+};
+
+struct hbm_save_options {
+	struct hbm_saved_space space;
+	enum hbm_tier tier; /* as in hbm_block */
+	/* it is not evicted: until the connection of the pool ends, or, with keep, until the name
+	 * is saved again or dropped (for uid 0 and the daemon's own) */
+	bool pin, keep;
+	uint64_t deadline_us; /* from now; 0: none */
+	/* asked before some pieces are stored, beside the deadline; NULL: not asked. True: as
+	 * if the deadline had passed. It makes no call on the pool. */
+	bool (*stop)(void *arg);
+	void *stop_arg;
+};
+
+/* Saves sequences of the pool, those of the highest priority first, each from its first token
+ * on. saved[i], set whatever the status: sequence i can be restored up to so many tokens;
+ * less than it has where the deadline came first. 0: nothing of it was saved, and what the name
+ * stood for before is as it was; so also where a layout has states, which are of the last token,
+ * and not all of it was saved. A name that was saved before stands for this from the moment the
+ * call has stored all of it; readers see one or the other.
+ * HBM_INVALID: no name, too long a name, or one of another sequence in the array.
+ * HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin a piece, and the rest was not
+ * tried. */
+HBM_API int hbm_sequences_save(struct hbm_pool *pool, const struct hbm_save *saves, size_t count,
+			       const struct hbm_save_options *options, uint64_t *saved);
+
+/* ---- Restore ---- */
+
+struct hbm_saved {
+	uint64_t first, tokens; /* of the sequence, as it was saved */
+	uint64_t present;       /* up to here its pieces are in the cache */
+	uint64_t committed;
+	uint64_t version;                 /* of a module, else 0 */
+	uint32_t layers;                  /* of its layout */
+	char layout[HBM_WIRE_NAME_BYTES]; /* hbm_layout_fingerprint() */
+};
+
+/* What a name stands for. HBM_NOT_FOUND: nothing, or it was evicted. */
+HBM_API int hbm_saved_find(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			   const char *name, struct hbm_saved *out);
+
+/* Opens a sequence with the tokens that were saved, or, where pieces were evicted, with as many
+ * as are whole: `out` says how many it has. options: of the sequence; NULL: none. The layout
+ * has the layers and heads of the one that was saved; orders, pages, slabs and max may differ.
+ * HBM_NOT_FOUND: nothing was saved by that name, or it was evicted. HBM_INVALID: the layout
+ * does not fit. HBM_LIMIT, HBM_NO_SPACE: as by hbm_sequence_open() and hbm_step(). */
+HBM_API int hbm_sequence_restore(struct hbm_pool *pool, const struct hbm_saved_space *space,
+				 const char *name, const struct hbm_sequence_options *options,
+				 struct hbm_sequence **out);
+
+/* Which layers and heads of it: what a rank of a pipeline or of tensor parallelism has. */
+struct hbm_slice {
+	uint32_t first_layer, layers;
+	uint32_t first_head, heads; /* in each of the layers; 0 heads: all that the layer has */
+};
+
+/* The same into a pool whose layout has just these. */
+HBM_API int hbm_sequence_restore_slice(struct hbm_pool *pool, const struct hbm_saved_space *space,
+				       const char *name, const struct hbm_slice *slice,
+				       const struct hbm_sequence_options *options,
+				       struct hbm_sequence **out);
+
+/* Drops what a name stands for. HBM_NOT_FOUND: nothing. HBM_DENIED: others pin it. */
+HBM_API int hbm_saved_drop(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			   const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sequences of layouts at random, saved and restored into others: every order into every
+ * other, and into slices of layers and heads. Every byte is compared. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/contents.h"
+#include "tests/support/layouts.h"
+#include "tests/support/seed.h"
+#include "tests/support/stage.h"
+
+#include <hbm/saved.h>
+
+#define ROUNDS 60
+
+static struct seed seed;
+static struct kv kv;
+static struct hbm *hbm;
+static const struct hbm_saved_space space = {.model = "random"};
+
+static struct hbm_pool *pool_of(const struct hbm_layout_options *layout)
+{
+	struct hbm_layout *made = layouts_new(layout);
+	const struct hbm_pool_options options = {.layout = made, .max_sequences = 2};
+	struct hbm_pool *pool = NULL;
+
+	if (hbm_pool_open(hbm, &options, &pool) != 0)
+		fail_msg("hbm_pool_open(): %s", hbm_error(hbm));
+	hbm_layout_free(made);
+
+	return pool;
+}
+
+/* Some dimensions so large that a piece has few tokens. */
+static void make_up(struct made_up_layout *made_up)
+{
+	layouts_make_up(&seed, made_up);
+
+	struct hbm_layout_options *options = &made_up->options;
+
+	if (options->order != HBM_ORDER_BLOCK)
+		options->page_tokens = 0;
+	const uint32_t factor = !options->page_tokens && seed_below(&seed, 2)
+					? 1 + (uint32_t)seed_below(&seed, 400)
+					: 1;
+
+	options->layer.head_dim *= factor;
+	for (uint32_t i = 0; i < LAYOUTS_LAYERS; i++)
+		made_up->layers[i].head_dim *= factor;
+	options->layers = made_up->layers;
+}
+
+/* A sequence that has grown in some steps, and was slid. */
+static struct hbm_sequence *grown(struct hbm_pool *pool, const struct contents *contents)
+{
+	const uint64_t max = hbm_layout_options(hbm_pool_layout(pool))->max_tokens;
+	const uint64_t end = 1 + seed_below(&seed, max), step = 1 + seed_below(&seed, max);
+	struct hbm_sequence *sequence;
+
+	assert_int_equal(hbm_sequence_open(pool, NULL, &sequence), 0);
+	for (uint64_t tokens = 0, next; tokens < end; tokens = next) {
+		next = tokens + step < end ? tokens + step : end;
+		if (hbm_step(pool, &sequence, &next, 1) != 0)
+			fail_msg("hbm_step(): %s", hbm_pool_error(pool));
+		contents_write(contents, pool, sequence, tokens, next);
+	}
+	if (seed_below(&seed, 2))
+		assert_int_equal(hbm_sequence_slide(sequence, seed_below(&seed, end)), 0);
+
+	return sequence;
+}
+
+/* The part of a layout that a slice is, in an order of its own. */
+static void part_of(const struct made_up_layout *whole, const struct hbm_slice *slice,
+		    struct made_up_layout *part)
+{
+	struct hbm_layout_options *options = &part->options;
+
+	*part = *whole;
+	options->order = (enum hbm_layout_order)seed_below(&seed, HBM_LAYOUT_ORDERS);
+	options->values_first = seed_below(&seed, 2);
+	options->heads_first = options->order == HBM_ORDER_BLOCK && seed_below(&seed, 2);
+	options->page_tokens =
+		options->order == HBM_ORDER_BLOCK ? 1 + (uint32_t)seed_below(&seed, 5) : 0;
+	options->max_tokens += seed_below(&seed, 9);
+	options->layers = part->layers;
+	options->layer_count = slice->layers;
+	for (uint32_t i = 0; i < slice->layers; i++) {
+		part->layers[i] = whole->layers[slice->first_layer + i];
+		if (slice->heads && part->layers[i].heads)
+			part->layers[i].heads = slice->heads;
+	}
+}
+
+static struct hbm_slice slice_of(const struct made_up_layout *whole)
+{
+	struct hbm_slice slice = {.layers = whole->options.layer_count};
+	uint32_t heads = 4;
+
+	if (seed_below(&seed, 3) == 0)
+		return slice;
+
+	slice.first_layer = (uint32_t)seed_below(&seed, slice.layers);
+	slice.layers = 1 + (uint32_t)seed_below(&seed, slice.layers - slice.first_layer);
+	for (uint32_t i = 0; i < slice.layers; i++) {
+		const uint32_t has = whole->layers[slice.first_layer + i].heads;
+
+		heads = has && has < heads ? has : heads;
+	}
+	if (seed_below(&seed, 2)) {
+		slice.first_head = (uint32_t)seed_below(&seed, heads);
+		slice.heads = 1 + (uint32_t)seed_below(&seed, heads - slice.first_head);
+	}
+
+	return slice;
+}
+
+/* Of what was saved with that tag. */
+static void check_slice(const struct made_up_layout *whole, uint64_t tag,
+			const struct hbm_sequence_facts *facts)
+{
+	const struct hbm_slice slice = slice_of(whole);
+	const struct contents contents = {.kv = &kv,
+					  .tag = tag,
+					  .first_layer = slice.first_layer,
+					  .first_head = slice.first_head};
+	struct made_up_layout part;
+	struct hbm_sequence_facts now;
+	struct hbm_sequence *sequence;
+
+	part_of(whole, &slice, &part);
+	struct hbm_pool *pool = pool_of(&part.options);
+	int r = hbm_sequence_restore_slice(pool, &space, "it", &slice, NULL, &sequence);
+
+	if (r)
+		fail_msg("hbm_sequence_restore_slice(): %d, %s", r, hbm_pool_error(pool));
+	assert_int_equal(hbm_sequence_facts(sequence, &now), 0);
+	assert_int_equal(now.first, facts->first);
+	assert_int_equal(now.tokens, facts->tokens);
+	if (!contents_are(&contents, pool, sequence, now.first, now.tokens))
+		fail_msg("layers from %u, heads from %u: other bytes", slice.first_layer,
+			 slice.first_head);
+	assert_int_equal(hbm_pool_close(pool), 0);
+}
+
+static void test_every_layout_into_every_other(void **state)
+{
+	(void)state;
+	struct made_up_layout whole;
+	struct hbm_sequence_facts facts;
+	const struct hbm_save_options options = {.space = space};
+
+	spawn_start(&daemon_, NULL, NULL);
+	hbm = spawn_connect(&daemon_);
+	kv_enter(&kv, hbm, 0);
+	seed_open(&seed, "test_saved_slices");
+
+	for (uint64_t round = 1; round <= ROUNDS; round++) {
+		make_up(&whole);
+		struct hbm_pool *pool = pool_of(&whole.options);
+		const struct contents contents = {.kv = &kv, .tag = round};
+		const struct hbm_save save = {grown(pool, &contents), "it", round};
+		uint64_t saved;
+
+		if (hbm_sequences_save(pool, &save, 1, &options, &saved) != 0)
+			fail_msg("hbm_sequences_save(): %s", hbm_pool_error(pool));
+		assert_int_equal(hbm_sequence_facts(save.sequence, &facts), 0);
+		assert_int_equal(saved, facts.tokens);
+		assert_int_equal(hbm_pool_close(pool), 0);
+
+		for (unsigned i = 0; i < 4; i++)
+			check_slice(&whole, round, &facts);
+	}
+
+	kv_leave(&kv);
+	hbm_close(hbm);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_every_layout_into_every_other, stage_setup,
+						stage_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
