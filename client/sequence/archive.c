@@ -63,7 +63,7 @@ int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space,
 
 int hbm_archive_page(struct archive *archive)
 {
-	return archive->page ? 0 : archive_region(archive, ARCHIVE_MANIFEST, &archive->page);
+	return archive->page ? 0 : archive_region(archive, ARCHIVE_PAGE, &archive->page);
 }
 
 int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout)

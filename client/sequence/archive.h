@@ -15,6 +15,7 @@
 
 #define ARCHIVE_BATCH 4u             /* pieces in one request */
 #define ARCHIVE_MANIFEST (16u << 10) /* bytes of a manifest's block */
+#define ARCHIVE_PAGE (64u << 10)     /* of as many as a name has places for */
 
 struct hbm_pool;
 
@@ -34,7 +35,7 @@ int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space,
 		     struct archive **out);
 /* For pieces of a layout, too. The layout is borrowed. */
 int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout);
-/* Device memory for a manifest, if there is none yet. */
+/* Device memory for manifests, if there is none yet. */
 int hbm_archive_page(struct archive *archive);
 /* And for pieces. */
 int hbm_archive_land(struct archive *archive);

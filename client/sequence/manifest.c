@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define MANIFEST_TRIES (2 * MANIFEST_PLACES)
+
 static const char manifest_magic[8] = "hbmsave";
 
 /* ---- Bytes ---- */
@@ -26,12 +28,12 @@ static uint64_t manifest_sum(const char *page, const struct manifest *manifest)
 	return sum;
 }
 
-/* Between the page of the archive and its device memory. */
-static int manifest_copy(struct archive *archive, bool to_device)
+/* Between the archive and a place in its page of device memory. */
+static int manifest_copy(struct archive *archive, uint64_t place, bool to_device)
 {
 	struct hbm_pool *pool = archive->pool;
 	struct gpu *gpu = &pool->hbm->gpu;
-	const uint64_t address = hbm_region_address(archive->page);
+	const uint64_t address = hbm_region_address(archive->page) + place * ARCHIVE_MANIFEST;
 
 	if (hbm_gpu_enter(gpu, pool->region->device)) {
 		const bool done = to_device ? GPU_CALL(gpu, cuMemcpyHtoD, address,
@@ -59,26 +61,41 @@ static bool manifest_is_valid(const char *page, const struct manifest *manifest)
 
 /* ---- Read ---- */
 
-static int manifest_load(struct archive *archive, const char *name, uint64_t place,
-			 struct manifest *out)
+/* All places in one request: they are looked up at one moment. */
+static int manifest_load(struct archive *archive, const char *name,
+			 hbm_result results[MANIFEST_PLACES])
 {
-	struct hbm_pool *pool = archive->pool;
-	const struct hbm_segment segment = {archive->page, 0, ARCHIVE_MANIFEST};
-	const struct hbm_block block = {.key = hbm_saved_key_manifest(name, place),
-					.segments = &segment,
-					.segment_count = 1};
-	hbm_result result;
-	int r = hbm_load(pool->hbm, archive->manifests, &block, 1, &result);
+	struct hbm_segment segments[MANIFEST_PLACES];
+	struct hbm_block blocks[MANIFEST_PLACES];
+	int r = hbm_archive_page(archive);
 
 	if (r)
-		return hbm_pool_fail_call(pool, r, "a manifest was not loaded");
+		return r;
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++) {
+		segments[i] =
+			(struct hbm_segment){archive->page, i * ARCHIVE_MANIFEST, ARCHIVE_MANIFEST};
+		blocks[i] = (struct hbm_block){.key = hbm_saved_key_manifest(name, i),
+					       .segments = &segments[i],
+					       .segment_count = 1};
+	}
+	r = hbm_load(archive->pool->hbm, archive->manifests, blocks, MANIFEST_PLACES, results);
+
+	return r ? hbm_pool_fail_call(archive->pool, r, "a manifest was not loaded") : 0;
+}
+
+/* What was loaded of a place, to the archive's page. HBM_NOT_FOUND: no manifest. */
+static int manifest_read(struct archive *archive, const char *name, uint64_t place,
+			 hbm_result result, struct manifest *out)
+{
+	struct hbm_pool *pool = archive->pool;
+
 	if (result.status == HBM_MISS)
 		return HBM_NOT_FOUND;
 	if (result.status != HBM_OK)
 		return hbm_pool_fail(pool, result.status, "the manifest of \"%s\": %s", name,
 				     hbm_strerror(result.status));
 
-	r = manifest_copy(archive, false);
+	int r = manifest_copy(archive, place, false);
 	if (r)
 		return r;
 
@@ -93,27 +110,26 @@ static int manifest_load(struct archive *archive, const char *name, uint64_t pla
 	return manifest_is_valid(archive->manifest, out) ? 0 : HBM_NOT_FOUND;
 }
 
-/* The place with the highest generation is loaded last, so that the archive's page has it. */
 int hbm_manifest_find(struct archive *archive, const char *name, struct manifest *out)
 {
-	uint64_t best = MANIFEST_PLACES;
-	int r = hbm_archive_page(archive);
+	hbm_result results[MANIFEST_PLACES];
+	uint64_t best = MANIFEST_PLACES, generation = 0;
+	struct manifest found;
+	int r = manifest_load(archive, name, results);
 
-	if (r)
-		return r;
-	for (uint64_t i = 0; i < MANIFEST_PLACES; i++) {
-		struct manifest found;
-
-		r = manifest_load(archive, name, i, &found);
-		if (r == 0 && (best == MANIFEST_PLACES || found.generation > out->generation)) {
-			*out = found;
+	for (uint64_t i = 0; r == 0 && i < MANIFEST_PLACES; i++) {
+		r = manifest_read(archive, name, i, results[i], &found);
+		if (r == 0 && (best == MANIFEST_PLACES || found.generation > generation)) {
+			generation = found.generation;
 			best = i;
 		}
-		if (r && r != HBM_NOT_FOUND)
-			return r;
+		r = r == HBM_NOT_FOUND ? 0 : r;
 	}
+	if (r)
+		return r;
 
-	return best == MANIFEST_PLACES ? HBM_NOT_FOUND : manifest_load(archive, name, best, out);
+	return best == MANIFEST_PLACES ? HBM_NOT_FOUND
+				       : manifest_read(archive, name, best, results[best], out);
 }
 
 int hbm_manifest_layout(struct archive *archive, const struct manifest *manifest,
@@ -173,7 +189,7 @@ static int manifest_store_at(struct archive *archive, const char *name, struct m
 	hbm_result result;
 
 	manifest_fill(archive, manifest);
-	int r = manifest_copy(archive, true);
+	int r = manifest_copy(archive, 0, true);
 	if (r)
 		return r;
 
@@ -186,7 +202,8 @@ static int manifest_store_at(struct archive *archive, const char *name, struct m
 	return r;
 }
 
-/* A place may have what a save that was cut off has left: older than the one that is valid. */
+/* A place that is taken has what another has saved since `old` was found; or it has what a save
+ * that was cut off has left, older than the one that is valid. */
 int hbm_manifest_store(struct archive *archive, const char *name, struct manifest *manifest,
 		       const struct manifest *old, const struct hbm_save_options *options)
 {
@@ -195,16 +212,18 @@ int hbm_manifest_store(struct archive *archive, const char *name, struct manifes
 
 	if (r)
 		return r;
-	r = HBM_EXISTS;
-	manifest->generation = old ? old->generation : 0;
-	for (unsigned i = 1; r == HBM_EXISTS && i < MANIFEST_PLACES; i++) {
-		struct manifest there;
+	manifest->generation = old ? old->generation + 1 : 1;
+	for (unsigned i = 0; i < MANIFEST_TRIES; i++) {
+		struct manifest now;
 
-		manifest->generation++;
-		r = manifest_load(archive, name, manifest->generation % MANIFEST_PLACES, &there);
-		if (r == 0 && there.generation < manifest->generation)
-			hbm_manifest_remove(archive, name, &there);
 		r = manifest_store_at(archive, name, manifest, options);
+		if (r != HBM_EXISTS)
+			break;
+		if (hbm_manifest_find(archive, name, &now) == 0 &&
+		    now.generation >= manifest->generation)
+			manifest->generation = now.generation + 1;
+		else if (hbm_manifest_remove(archive, name, manifest) != 0)
+			manifest->generation++;
 	}
 
 	return r > 0   ? hbm_pool_fail(pool, r, "the manifest of \"%s\" was not stored: %s", name,

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Before and after each message that a client sends, for a save: it is killed; for a restore:
+ * another saves by that name. The name stands for what it stood for before or for all of what
+ * was saved, never for a mix, and the next save works.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/child.h"
+#include "tests/support/contents.h"
+#include "tests/support/pool_rig.h"
+#include "tests/support/stage.h"
+
+#include <hbm/saved.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NAME "a"
+#define STEPS_MAX 1000
+
+static struct pool_rig rig;
+static const struct hbm_pool_options usual = {.max_sequences = 4};
+static const struct hbm_saved_space space = {.model = "small"};
+
+/* ---- The client ---- */
+
+static uint64_t steps_left; /* 0: nothing is to happen */
+static void (*happens)(void);
+
+static void step(void)
+{
+	if (steps_left && --steps_left == 0)
+		happens();
+}
+
+/* Instead of the C library's, for the library under test. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	step();
+	const ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
+
+	step();
+
+	return sent;
+}
+
+/* Of each number its own. */
+static uint64_t tokens_of(uint64_t tag)
+{
+	return 3 + tag * 7 % 30;
+}
+
+static void save(struct pool_rig *client, uint64_t tag, uint64_t steps)
+{
+	const struct contents contents = {.kv = &client->kv, .tag = tag};
+	const struct hbm_save_options options = {.space = space};
+	const struct hbm_save one = {pool_rig_sequence(client), NAME, tag};
+	const uint64_t tokens = tokens_of(tag);
+	uint64_t saved;
+
+	assert_int_equal(pool_rig_step(client, one.sequence, tokens), 0);
+	contents_write(&contents, client->pool, one.sequence, 0, tokens);
+	steps_left = steps;
+	assert_int_equal(hbm_sequences_save(client->pool, &one, 1, &options, &saved), 0);
+	steps_left = 0;
+	assert_int_equal(saved, tokens);
+	assert_int_equal(hbm_sequence_close(one.sequence), 0);
+}
+
+static void die(void)
+{
+	raise(SIGKILL);
+}
+
+/* Saves with the number as tag, killed at as many steps. */
+static void play_save(const struct spawn *spawn, uint64_t number)
+{
+	happens = die;
+	pool_rig_open(&rig, spawn, pool_rig_layouts[number % 3], &usual);
+	save(&rig, number, number);
+}
+
+/* ---- What the name stands for ---- */
+
+/* The tag of what is restored. All of it is that. */
+static uint64_t restored(uint64_t step)
+{
+	struct hbm_saved found;
+	struct hbm_sequence *sequence;
+
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		pool_rig_open(&rig, &daemon_, *layout, &usual);
+		if (hbm_saved_find(rig.pool, &space, NAME, &found) != 0)
+			fail_msg("step %d: %s", (int)step, hbm_pool_error(rig.pool));
+
+		const struct contents contents = {.kv = &rig.kv, .tag = found.committed};
+
+		if (hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence) == 0) {
+			assert_int_equal(pool_rig_facts(sequence).tokens,
+					 tokens_of(found.committed));
+			assert_true(contents_are(&contents, rig.pool, sequence, 0,
+						 tokens_of(found.committed)));
+			pool_rig_close(&rig);
+			return found.committed;
+		}
+		pool_rig_close(&rig);
+	}
+	fail_msg("step %d: not restored", (int)step);
+
+	return 0;
+}
+
+static void test_a_name_stands_for_one_save_or_the_other(void **state)
+{
+	(void)state;
+	uint64_t before = 1, step = 1;
+	unsigned old = 0, new = 0;
+	int status;
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[1], &usual);
+	save(&rig, before, 0);
+	pool_rig_close(&rig);
+
+	do {
+		struct child child;
+
+		child_start(&child, "save", &daemon_, ++step);
+		status = child_wait(&child);
+		assert_true(status == 0 || status == 128 + SIGKILL);
+
+		const uint64_t now = restored(step);
+
+		assert_true(now == step || (now == before && status != 0));
+		old += now == before;
+		new += now == step;
+		before = now;
+		assert_true(spawn_balanced(&daemon_));
+	} while (status != 0 && step < STEPS_MAX);
+
+	print_message("%u steps: %u times the save before, %u times the new one\n",
+		      (unsigned)step - 1, old, new);
+	assert_int_equal(status, 0);
+	assert_true(old > 10 && new > 5);
+	spawn_settle(&daemon_);
+}
+
+/* ---- A reader beside a writer ---- */
+
+static struct pool_rig writer;
+static uint64_t last; /* tag that was saved */
+static bool happened;
+
+static void save_again(void)
+{
+	happened = true;
+	save(&writer, ++last, 0);
+}
+
+static void test_a_reader_gets_one_save_or_the_other(void **state)
+{
+	(void)state;
+	unsigned old = 0, new = 0;
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &usual);
+	pool_rig_open(&writer, &daemon_, pool_rig_layouts[0], &usual);
+	save(&writer, ++last, 0);
+	happens = save_again;
+
+	for (uint64_t n = 1; n < STEPS_MAX; n++) {
+		const uint64_t before = last;
+		struct hbm_sequence *sequence = NULL;
+
+		happened = false;
+		steps_left = n;
+		int r = hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence);
+
+		steps_left = 0;
+		if (r)
+			fail_msg("step %d: %d, %s", (int)n, r, hbm_pool_error(rig.pool));
+
+		const uint64_t tokens = pool_rig_facts(sequence).tokens;
+		const uint64_t tag = tokens == tokens_of(before) ? before : last;
+		const struct contents contents = {.kv = &rig.kv, .tag = tag};
+
+		assert_int_equal(tokens, tokens_of(tag));
+		assert_true(contents_are(&contents, rig.pool, sequence, 0, tokens));
+		assert_int_equal(hbm_sequence_close(sequence), 0);
+		if (!happened)
+			break;
+		old += tag == before;
+		new += tag == last;
+	}
+	print_message("%u times the save before, %u times the new one\n", old, new);
+	assert_true(!happened && old > 5 && new > 5);
+	pool_rig_close(&writer);
+	pool_rig_close(&rig);
+	spawn_settle(&daemon_);
+}
+
+static const struct child_part parts[] = {{"save", play_save}, {NULL, NULL}};
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_name_stands_for_one_save_or_the_other,
+						stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_reader_gets_one_save_or_the_other,
+						stage_setup, stage_teardown),
+	};
+
+	child_main(argc, argv, parts);
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
