@@ -113,14 +113,14 @@ uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bo
 }
 
 /* The first and the last bytes of a token in each plane, each with a value of its own. */
-static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
-		     uint64_t value, rig_access *access)
+static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint32_t first,
+		     uint32_t end, uint64_t token, uint64_t value, rig_access *access)
 {
 	const struct hbm_sequence_facts facts = pool_rig_facts(sequence);
 	const uint64_t address = facts.address;
 	const struct hbm_layout_options *options = hbm_layout_options(rig->layout);
 
-	for (uint32_t layer = 0; layer < options->layer_count; layer++) {
+	for (uint32_t layer = first; layer < end; layer++) {
 		const struct hbm_layer *shape = &options->layers[layer];
 		/* In front of a window there may be nothing. */
 		if (access == rig_expect && shape->window && token + shape->window < facts.tokens)
@@ -144,16 +144,27 @@ static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint64
 	}
 }
 
+static uint32_t rig_layers(const struct pool_rig *rig)
+{
+	return hbm_layout_options(rig->layout)->layer_count;
+}
+
 void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		    uint64_t value)
 {
-	rig_each(rig, sequence, token, value, rig_write);
+	rig_each(rig, sequence, 0, rig_layers(rig), token, value, rig_write);
 }
 
 void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value)
 {
-	rig_each(rig, sequence, token, value, rig_expect);
+	rig_each(rig, sequence, 0, rig_layers(rig), token, value, rig_expect);
+}
+
+void pool_rig_expect_layer(struct pool_rig *rig, struct hbm_sequence *sequence, uint32_t layer,
+			   uint64_t token, uint64_t value)
+{
+	rig_each(rig, sequence, layer, layer + 1, token, value, rig_expect);
 }
 
 static int rig_device(const void *record, size_t bytes, void *arg)

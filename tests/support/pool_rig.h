@@ -40,6 +40,9 @@ void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64
 		     uint64_t value);
 /* What the first or the last 8 bytes of a token's keys or values in a layer hold then. */
 uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bool last);
+/* The same of one layer. */
+void pool_rig_expect_layer(struct pool_rig *rig, struct hbm_sequence *sequence, uint32_t layer,
+			   uint64_t token, uint64_t value);
 struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence);
 /* Bytes of device memory that the daemon has handed out to regions. */
 uint64_t pool_rig_leased(struct pool_rig *rig);
