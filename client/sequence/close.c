@@ -47,13 +47,21 @@ static int close_drop_shared(struct hbm_pool *pool, struct hbm_sequence *sequenc
 	return hbm_pool_fail_call(pool, r, "not closed");
 }
 
+/* One that is suspended can be closed. */
+static int close_check(struct hbm_pool *pool, const struct hbm_sequence *sequence)
+{
+	return hbm_sequence_is_open(sequence) && sequence->state == HBM_SEQUENCE_SUSPENDED
+		       ? 0
+		       : hbm_sequence_check(pool, sequence);
+}
+
 static int close_one(struct hbm_sequence *sequence)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const bool lost = sequence->lost;
 
 	sequence->lost = false;
-	int r = hbm_sequence_check(pool, sequence);
+	int r = close_check(pool, sequence);
 	if (r == 0)
 		r = hbm_prefix_map_forks(sequence);
 	if (r == 0)
@@ -70,6 +78,8 @@ static int close_one(struct hbm_sequence *sequence)
 	const uint64_t credit = sequence->credit;
 
 	close_count(pool, sequence);
+	hbm_stash_clear(&pool->stashes, &sequence->stash);
+	hbm_stash_sweep(&pool->stashes, pool->hbm);
 	hbm_sequence_end(pool, sequence);
 	if (r == 0)
 		r = hbm_credit_return(pool, credit);

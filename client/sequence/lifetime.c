@@ -5,9 +5,11 @@
 #include "client/sequence/copies.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/page.h"
+#include "client/sequence/passage.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/stash.h"
 #include "daemon/base/checked.h"
 
 #include <errno.h>
@@ -171,6 +173,8 @@ int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struc
 	list_init(&pool->warm);
 	list_init(&pool->cold);
 	list_init(&pool->events);
+	list_init(&pool->switches);
+	list_init(&pool->stashes.unused);
 	pthread_mutex_init(&pool->lock, NULL);
 
 	r = lifetime_start(hbm, pool, options);
@@ -197,6 +201,15 @@ static void lifetime_return_credit(struct hbm_pool *pool)
 		hbm_credit_return(pool, credit);
 }
 
+static void lifetime_drop_suspended(struct hbm_pool *pool)
+{
+	while (!list_empty(&pool->switches))
+		hbm_passage_abandon(container_of(pool->switches.next, struct hbm_switch, link));
+	for (uint32_t i = 0; pool->sequences && i < pool->max_sequences; i++)
+		hbm_stash_clear(&pool->stashes, &pool->sequences[i].stash);
+	hbm_stash_close(&pool->stashes, pool->hbm);
+}
+
 int hbm_pool_close(struct hbm_pool *pool)
 {
 	int r = 0;
@@ -205,6 +218,7 @@ int hbm_pool_close(struct hbm_pool *pool)
 		return 0;
 
 	hbm_ahead_stop(pool);
+	lifetime_drop_suspended(pool);
 	if (pool->region)
 		hbm_copies_close(pool);
 	if (pool->region)

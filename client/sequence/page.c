@@ -79,12 +79,18 @@ void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t off
 	table->list[i] = NULL;
 }
 
+struct page *hbm_page_of(const struct hbm_pool *pool, const struct page_table *table,
+			 uint64_t offset)
+{
+	struct page *page = table->list ? table->list[offset / pool->slab] : NULL;
+
+	return page && page->slots > 1 ? page : NULL;
+}
+
 bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *table,
 			uint64_t offset)
 {
-	const struct page *page = table->list ? table->list[offset / pool->slab] : NULL;
-
-	return page && page->slots > 1;
+	return hbm_page_of(pool, table, offset);
 }
 
 bool hbm_page_is_same(const struct hbm_pool *pool, const struct page_table *a,

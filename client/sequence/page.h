@@ -12,9 +12,11 @@
 #include <stdint.h>
 
 struct hbm_pool;
+struct stash_block;
 
 struct page {
-	uint32_t slots; /* that have it mapped */
+	uint32_t slots;            /* that have it mapped */
+	struct stash_block *block; /* of a suspend in the making: where it is stored */
 	struct page *next;
 };
 
@@ -41,6 +43,9 @@ void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t off
 /* Whether another slot has the slab at this offset, too. */
 bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *table,
 			uint64_t offset);
+/* The page of a slab that another slot has, too; NULL: none has. */
+struct page *hbm_page_of(const struct hbm_pool *pool, const struct page_table *table,
+			 uint64_t offset);
 /* Whether two slots have the same slab there. */
 bool hbm_page_is_same(const struct hbm_pool *pool, const struct page_table *a,
 		      const struct page_table *b, uint64_t offset);

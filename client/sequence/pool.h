@@ -20,6 +20,7 @@
 #include "client/sequence/moves.h"
 #include "client/sequence/ranges.h"
 #include "client/sequence/shares.h"
+#include "client/sequence/stash.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -55,6 +56,9 @@ struct hbm_pool {
 	struct moves moves;         /* what is to be compacted */
 	uint64_t bounce;            /* compaction.h: address of a slab there; 0: none */
 	struct hbm_region *scratch; /* scratch.h; NULL: none yet */
+	struct stashes stashes;     /* of suspended sequences */
+	struct list switches;       /* struct hbm_switch, that have not been freed */
+	uint64_t last_name;         /* switch.c */
 	struct list events;         /* struct hbm_sequence, by event */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;

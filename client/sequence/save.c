@@ -93,6 +93,11 @@ static int save_check(struct hbm_pool *pool, const struct hbm_save *saves, size_
 		r = hbm_sequence_check(pool, saves[i].sequence);
 		if (r == 0)
 			r = hbm_saved_check_name(pool, saves[i].name);
+		if (r == 0 && saves[i].sequence->layout)
+			r = hbm_pool_fail(pool, HBM_UNSUPPORTED,
+					  "\"%s\": a sequence that has given up layers or heads "
+					  "cannot be saved",
+					  saves[i].name);
 	}
 	if (r == 0 && !hbm_manifest_has_room(pool->layout))
 		r = hbm_pool_fail(pool, HBM_LIMIT, "the layout's text is longer than a manifest");

@@ -21,7 +21,7 @@ bool hbm_sequence_is_open(const struct hbm_sequence *sequence)
 	return sequence->slot;
 }
 
-int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence)
+int hbm_sequence_check_open(struct hbm_pool *pool, const struct hbm_sequence *sequence)
 {
 	if (!sequence)
 		return hbm_pool_fail(pool, HBM_INVALID, "no sequence (NULL)");
@@ -33,6 +33,23 @@ int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequenc
 		return hbm_pool_fail(pool, HBM_DEVICE,
 				     "a sequence whose memory the device has refused to map "
 				     "again: close it");
+
+	return 0;
+}
+
+int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence)
+{
+	int r = hbm_sequence_check_open(pool, sequence);
+
+	if (r)
+		return r;
+	if (sequence->state == HBM_SEQUENCE_SUSPENDED)
+		return hbm_pool_fail(pool, HBM_INVALID,
+				     "a sequence that is suspended: hbm_sequences_resume() first");
+	if (sequence->state != HBM_SEQUENCE_OPEN)
+		return hbm_pool_fail(pool, HBM_INVALID, "a sequence that is being %s",
+				     sequence->state == HBM_SEQUENCE_SUSPENDING ? "suspended"
+										: "resumed");
 
 	return 0;
 }
@@ -71,7 +88,7 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	uint64_t ready = sequence->max;
 
 	sequence->target = tokens;
-	if (sequence->source || sequence->lost) {
+	if (sequence->source || sequence->lost || sequence->state != HBM_SEQUENCE_OPEN) {
 		sequence->ready = sequence->calm = sequence->limit = 0;
 		return;
 	}
@@ -164,6 +181,8 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->next_use = options->next_use;
 	sequence->overrun = sequence->expected == sequence->max;
 	sequence->lost = false;
+	sequence->state = HBM_SEQUENCE_OPEN;
+	sequence->owed = 0;
 	sequence->source = NULL;
 	sequence->credit = 0;
 	sequence->before[0] = sequence->before[1] = sequence->slid = 0;
@@ -215,7 +234,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 	struct hbm_pool *pool = sequence->pool;
 
 	hbm_pool_lock(pool);
-	int r = hbm_sequence_check(pool, sequence);
+	int r = hbm_sequence_check_open(pool, sequence);
 	if (r == 0)
 		*facts = (struct hbm_sequence_facts){
 			.slot = hbm_slot_index(pool, sequence->slot),
@@ -230,6 +249,9 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.next_use = sequence->next_use,
 			.mapped_bytes = sequence->slot->slabs * pool->slab,
 			.shared_bytes = sequence_shared_bytes(sequence),
+			.state = sequence->state,
+			.tier = sequence->stash.tier,
+			.suspended_bytes = sequence->stash.count * pool->slab,
 		};
 	hbm_pool_unlock(pool);
 

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "client/sequence/stash.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -38,6 +39,10 @@ struct hbm_sequence {
 	uint64_t credit; /* bytes that were promised for the expected tokens */
 	bool overrun;    /* said */
 	bool lost;       /* memory of it could not be mapped again: only to be closed */
+	enum hbm_sequence_state state;
+	uint64_t owed;               /* bytes that were promised until it was suspended */
+	struct stash stash;          /* while it is not active */
+	uint64_t named;              /* switch.c */
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
 	struct list forks, fork;     /* those that lack a prefix of it; its place there */
 	struct hbm_layout *layout;   /* what it has kept; NULL: all that the pool's has */
@@ -46,7 +51,10 @@ struct hbm_sequence {
 };
 
 bool hbm_sequence_is_open(const struct hbm_sequence *sequence);
-/* HBM_INVALID with the pool's line, if it is NULL, closed, or another pool's. */
+/* HBM_INVALID with the pool's line, if it is NULL, closed, or another pool's; HBM_DEVICE: it
+ * is lost. */
+int hbm_sequence_check_open(struct hbm_pool *pool, const struct hbm_sequence *sequence);
+/* The same, and HBM_INVALID if it is suspended, or on its way. */
 int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence);
 /* The first byte in a slot that tokens from `token` on need of a buffer of tokens; that of
  * states begins with the buffer. */

@@ -387,6 +387,9 @@ struct hbm_sequence_facts {
 	uint64_t next_use;
 	uint64_t mapped_bytes;
 	uint64_t shared_bytes; /* of them: that other sequences of the pool have, too */
+	enum hbm_sequence_state state;
+	enum hbm_tier tier;       /* that it is suspended to; HBM_TIER_NONE: it is not */
+	uint64_t suspended_bytes; /* of slabs that are stored instead of being mapped */
 };
 
 /* Opens a sequence without tokens. options may be NULL. Memory for the expected tokens is
@@ -490,6 +493,72 @@ HBM_API int hbm_sequence_accept(struct hbm_sequence *sequence, const int32_t *pa
 /* Drops a draft and all below it; -1: all drafts. The others keep their numbers and places; a
  * place is used again when all behind it are free. HBM_INVALID: it is not in the tree. */
 HBM_API int hbm_sequence_prune(struct hbm_sequence *sequence, int32_t draft);
+
+/* ---- Suspend and resume ---- */
+
+/*
+ * A sequence that is suspended has no device memory: the slabs that its tokens use are blocks
+ * of an ephemeral namespace of the pool, pinned in the tier that it was suspended to. It keeps
+ * its slot, and is resumed to the same addresses. Until then it can be resumed and closed, and
+ * its facts be read; everything else is refused with HBM_INVALID. It is gone with the pool's
+ * connection: what is to outlive the process is saved instead.
+ *
+ * A group is suspended or resumed as a whole, or remains as it was. Slabs that sequences of a
+ * group share are stored once, and are shared again when they are resumed together. What a
+ * sequence shares with others, it has of its own after it was resumed alone.
+ *
+ * What is promised to a sequence for its expected tokens is not while it is suspended, and is
+ * asked for again when it is resumed. The caller waits for the work on its streams that uses
+ * the sequences, before they are suspended.
+ */
+
+/* Suspends, to HBM_TIER_DDR or HBM_TIER_NVME, or the next tier below that exists.
+ * HBM_INVALID: a sequence is suspended, or in the group twice; another tier. HBM_NO_SPACE:
+ * the tier cannot take them. HBM_LIMIT: as many bytes are pinned as may be. HBM_DEVICE: a
+ * device or a disk has failed. */
+HBM_API int hbm_sequences_suspend(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
+				  size_t count, enum hbm_tier tier);
+/* HBM_INVALID: a sequence is not suspended, or in the group twice. HBM_NO_SPACE: there is no
+ * device memory for all of them, also without the warm slabs. */
+HBM_API int hbm_sequences_resume(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
+				 size_t count);
+/* Suspends some and resumes others, all or none, both directions of the link at work: the
+ * slabs of what goes out become those of what comes in. */
+HBM_API int hbm_sequences_switch(struct hbm_pool *pool, struct hbm_sequence *const *out,
+				 size_t out_count, enum hbm_tier tier,
+				 struct hbm_sequence *const *in, size_t in_count);
+
+/* The same without waiting: a switch is under way until hbm_switch_wait() has freed it. */
+struct hbm_switch;
+
+struct hbm_switch_options {
+	struct hbm_sequence *const *out; /* to be suspended */
+	size_t out_count;
+	enum hbm_tier tier;
+	struct hbm_sequence *const *in; /* to be resumed */
+	size_t in_count;
+	/* When group g of the layout has arrived, as of struct hbm_buffer, the daemon sets fence
+	 * fence_slot + g of the pool's connection to fence_value; if something fails, too. In
+	 * HBM_ORDER_LAYER each layer is a group, and layer 0 is the first to arrive. Each group is
+	 * one request, of at most 2047 slabs (HBM_LIMIT); of a resume, all are sent at once. */
+	bool has_fences;
+	uint32_t fence_slot;
+	uint64_t fence_value;
+};
+
+/* Begins a switch. It goes on in hbm_switch_poll() and hbm_switch_wait(). Until it has ended,
+ * its sequences cannot be used, not even be closed; but what a fence says has arrived can be
+ * read by kernels. */
+HBM_API int hbm_submit_switch(struct hbm_pool *pool, const struct hbm_switch_options *options,
+			      struct hbm_switch **out);
+/* -EAGAIN: it is under way. Else its status, which hbm_switch_wait() says again. */
+HBM_API int hbm_switch_poll(struct hbm_switch *change);
+/* Waits at most timeout_ms (-1: no timeout), frees it and returns its status. -ETIMEDOUT: it
+ * has not ended and stays valid. */
+HBM_API int hbm_switch_wait(struct hbm_switch *change, int timeout_ms);
+/* Ends it with HBM_CANCELLED: all is as it was before. Waits for what is in flight. 0, or
+ * HBM_NOT_FOUND: it had ended. It is freed by hbm_switch_wait() as any other. */
+HBM_API int hbm_switch_cancel(struct hbm_switch *change);
 
 #ifdef __cplusplus
 }
