@@ -34,6 +34,7 @@ struct config {
 	struct config_size device_headroom;  /* % of device.memory: for blocks in transit */
 	struct config_size device_lend;      /* % of device.memory; 0: nothing is lent */
 	struct config_size device_watermark; /* % of device.memory; 0: none */
+	uint64_t device_publish_groups;      /* bool: publications may be for a group */
 	uint64_t device_slab;                /* 2MiB << k, k = 0..9 */
 	uint64_t device_copy_rows;           /* 0: never */
 	uint64_t device_copy_batch;          /* 0: never */
@@ -108,7 +109,10 @@ struct config {
 	uint64_t limit_sequences_total;
 	struct config_size limit_sequences_per_user; /* % of sequences_total */
 	uint64_t limit_notices;                      /* a session */
-	uint64_t limit_moves;                        /* moves between tiers in flight */
-	uint64_t limit_ready_ms;                     /* longest wait for a client's data */
-	uint64_t limit_hello_ms;                     /* longest silence before HELLO */
+	uint64_t limit_publications;
+	struct config_size limit_publications_per_user; /* % of publications */
+	struct config_size limit_published_per_user;    /* % of the devices' memory for regions */
+	uint64_t limit_moves;                           /* moves between tiers in flight */
+	uint64_t limit_ready_ms;                        /* longest wait for a client's data */
+	uint64_t limit_hello_ms;                        /* longest silence before HELLO */
 };

@@ -66,6 +66,10 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(sequences_total, SEQUENCES, HOST, COUNT),
 	SHARE(sequences_per_user, SEQUENCES, USER, COUNT),
 	LIMIT(notices, NOTICES, SESSION, COUNT),
+	LIMIT(publications, PUBLICATIONS, HOST, COUNT),
+	SHARE(publications_per_user, PUBLICATIONS, USER, COUNT),
+	SHARE(published_per_user, PUBLISHED, USER, BYTES), /* of the memory for regions: the
+							      host's by ledger_set_limit() */
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
 	LIMIT(reserve_ms, RESERVE_MS, HOST, MS),

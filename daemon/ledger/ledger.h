@@ -58,6 +58,8 @@ enum ledger_resource {
 	LEDGER_RESERVES,  /* RESERVE requests that wait */
 	LEDGER_SEQUENCES, /* records of boards */
 	LEDGER_NOTICES,   /* messages unasked that wait for the client */
+	LEDGER_PUBLICATIONS,
+	LEDGER_PUBLISHED, /* bytes of them */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -89,7 +91,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 48 };
+enum { LEDGER_LIMITS = 51 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

@@ -32,6 +32,7 @@ struct commit {
 	size_t per_pool_count;
 	int *fds;                     /* [claim.slots]; NULL: of a share */
 	struct share_source *sources; /* [claim.count], of a share */
+	bool attached;                /* its slots are of attached regions */
 	size_t pending;
 	int status; /* the first refusal */
 	void (*done)(void *arg, int status);
@@ -112,6 +113,8 @@ int commit_new(struct commit **out, struct regions *regions, const struct hbm_wi
 
 	int status = claim_make(&commit->claim, regions, ranges, count, CLAIM_EMPTY);
 	if (status == HBM_OK)
+		status = share_attached(&commit->claim, &commit->attached);
+	if (status == HBM_OK)
 		status = commit_make_fds(commit);
 	if (status == HBM_OK)
 		status = commit_make_per_pools(commit);
@@ -150,6 +153,12 @@ uint64_t commit_bytes(const struct commit *commit)
 
 	return commit->sources ? commit_bytes_for(0, count) + count * sizeof(*commit->sources)
 			       : commit_bytes_for(commit->claim.slots, count);
+}
+
+/* Whether it gets slabs that there are. */
+static bool commit_shares(const struct commit *commit)
+{
+	return commit->sources || commit->attached;
 }
 
 static void commit_refuse(struct commit *commit, int status)
@@ -277,11 +286,13 @@ static void commit_start_mapping(struct commit *commit)
 	commit->pending = 1;
 	if (commit->sources)
 		share_fill(&commit->claim, commit->sources);
+	else if (commit->attached)
+		share_fill_attached(&commit->claim);
 
 	for (size_t i = 0; i < commit->per_pool_count; i++) {
 		struct per_pool *per_pool = &commit->per_pools[i];
 
-		if (!commit->sources)
+		if (!commit_shares(commit))
 			commit_place_slabs(per_pool);
 		per_pool->mapping = (struct mapping){
 			.device = per_pool->device,
@@ -337,7 +348,7 @@ void commit_start(struct commit *commit, void (*done)(void *arg, int status), vo
 {
 	commit->done = done;
 	commit->arg = arg;
-	if (commit->sources) {
+	if (commit_shares(commit)) {
 		commit_start_mapping(commit);
 		return;
 	}

@@ -6,7 +6,7 @@
  * 	claim the slots -> allocate slabs in each pool -> map and export on each control worker -> committed
  * 	                        \-> free                      \-> unmap what was mapped -> free
  *
- * With slabs of other slots nothing is allocated, and nothing exported.
+ * With slabs of other slots nothing is allocated; those of a SHARE are not exported either.
  *
  * Between making and starting a commit the caller allocates all that its reply needs:
  * once started, only the devices and the pools can make it fail, and once done()
@@ -18,7 +18,8 @@
 
 struct commit;
 
-/* Validates and claims: HBM_OK, or a refusal (claim.h) that changes nothing. */
+/* Validates and claims: HBM_OK, or a refusal (claim.h) that changes nothing. Slots of attached
+ * regions get the slabs of their publications; to be started before anything changes. */
 int commit_new(struct commit **out, struct regions *regions, const struct hbm_wire_range *ranges,
 	       uint32_t count);
 /* Backs the targets of shares with the slabs of their sources. To be started before anything

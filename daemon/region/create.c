@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * create: how regions begin, region_create() and region_import() of region.h. A region is
+ * create: how regions begin, region_create(), _attach() and _import() of region.h. A region is
  * charged for and in its session's list from the first, and cannot be found before the control
  * worker has reserved its address space, or opened its client's memory. Its session may have
  * ended by then.
@@ -90,8 +90,8 @@ static int create_check(const struct regions *regions, const struct device *devi
 	return create_check_limits(regions, address_space);
 }
 
-static struct region *create_new(struct regions *regions, struct device *device,
-				 uint64_t address_space, uint64_t slab)
+struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space,
+			  uint64_t slab)
 {
 	struct region *region = calloc(1, sizeof(*region));
 	if (!region)
@@ -113,6 +113,8 @@ static struct region *create_new(struct regions *regions, struct device *device,
 	region->address_space = address_space;
 	region->slab = slab;
 	list_init(&region->by_id);
+	region->id = create_id(regions);
+	list_push_back(&regions->all, &region->link);
 
 	return region;
 }
@@ -122,11 +124,9 @@ static void create_start(struct region *region, void (*run)(struct job *job), re
 {
 	struct regions *regions = region->regions;
 
-	region->id = create_id(regions);
 	region->done = done;
 	region->arg = arg;
 	region->claims = 1;
-	list_push_back(&regions->all, &region->link);
 	ledger_charge_always(&region->count_charge, regions->payer, LEDGER_REGIONS, 1);
 	ledger_charge_always(&region->address_charge, regions->payer, LEDGER_ADDRESS_SPACE,
 			     region->address_space);
@@ -143,10 +143,31 @@ int region_create(struct regions *regions, struct device *device, uint64_t addre
 	if (status != HBM_OK)
 		return status;
 
-	struct region *region = create_new(regions, device, address_space, slab);
+	struct region *region = region_new(regions, device, address_space, slab);
 	if (!region)
 		return HBM_NO_SPACE;
 
+	create_start(region, create_run, done, arg);
+
+	return HBM_OK;
+}
+
+int region_attach(struct regions *regions, struct publication *publication, bool read_only,
+		  region_done *done, void *arg)
+{
+	const struct region *source = publication->region;
+	int status = create_check_limits(regions, source->address_space);
+	if (status != HBM_OK)
+		return status;
+
+	struct region *region =
+		region_new(regions, source->device, source->address_space, source->slab);
+	if (!region)
+		return HBM_NO_SPACE;
+
+	region->attached = publication;
+	region->attached_read_only = read_only;
+	publication->attached++;
 	create_start(region, create_run, done, arg);
 
 	return HBM_OK;
@@ -164,7 +185,7 @@ int region_import(struct regions *regions, struct device *device, const struct g
 	if (status != HBM_OK)
 		return status;
 
-	struct region *region = create_new(regions, device, guest->bytes, guest->bytes);
+	struct region *region = region_new(regions, device, guest->bytes, guest->bytes);
 	if (!region)
 		return HBM_NO_SPACE;
 

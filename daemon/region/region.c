@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/base/checked.h"
 #include "daemon/region/mapping.h"
@@ -35,6 +36,7 @@ void regions_init(struct regions *regions, struct payer *payer)
 	list_init(&regions->all);
 	list_init(&regions->promises);
 	list_init(&regions->waiting);
+	list_init(&regions->gave_back);
 	for (size_t i = 0; i < REGION_BUCKETS; i++)
 		list_init(&regions->by_id[i]);
 }
@@ -195,6 +197,34 @@ uint64_t regions_backed(const struct regions *regions, const struct device *devi
 	return bytes;
 }
 
+uint64_t regions_attached(const struct regions *regions, const struct device *device)
+{
+	uint64_t count = 0;
+
+	list_for_each (node, &regions->all) {
+		const struct region *region = container_of(node, struct region, link);
+
+		count += region->device == device && region->attached;
+	}
+
+	return count;
+}
+
+void region_record(const struct region *region, struct hbm_wire_region *record)
+{
+	*record = (struct hbm_wire_region){
+		.region = region->id,
+		.device = region->device->index,
+		.address_space = region->address_space,
+		.slab = region->slab,
+		.committed = region->committed,
+		.shared = region->shared,
+	};
+	snprintf(record->guest, sizeof(record->guest), "%s", guest_kind_name(region->guest.kind));
+	if (region->attached)
+		memcpy(record->name, region->attached->name, sizeof(record->name));
+}
+
 uint32_t regions_records(const struct regions *regions, uint32_t from,
 			 struct hbm_wire_region *records, uint32_t room, uint32_t *next)
 {
@@ -211,17 +241,7 @@ uint32_t regions_records(const struct regions *regions, uint32_t from,
 			break;
 		}
 
-		struct hbm_wire_region *record = &records[count++];
-		*record = (struct hbm_wire_region){
-			.region = region->id,
-			.device = region->device->index,
-			.address_space = region->address_space,
-			.slab = region->slab,
-			.committed = region->committed,
-			.shared = region->shared,
-		};
-		snprintf(record->guest, sizeof(record->guest), "%s",
-			 guest_kind_name(region->guest.kind));
+		region_record(region, &records[count++]);
 	}
 
 	return count;
@@ -275,10 +295,15 @@ static void region_free(struct region *region)
 void region_discard(struct region *region)
 {
 	struct regions *regions = region->regions;
+	struct publication *attached = region->attached;
 
 	list_remove(&region->by_id);
 	list_remove(&region->link);
 	region_free(region);
+	if (attached) {
+		attached->attached--;
+		attached->settle(attached);
+	}
 	region_check_emptied(regions);
 }
 
@@ -400,9 +425,17 @@ static void region_quarantine(struct region *region)
 			slab_quarantine(region->slots[i].slab);
 }
 
+/* It is charged for nothing that it has given back of what is published. */
+static void region_forget_gave_back(struct regions *regions)
+{
+	for (struct list *node; (node = list_pop_front(&regions->gave_back));)
+		container_of(node, struct publication, by_regions)->last = NULL;
+}
+
 void regions_end(struct regions *regions)
 {
 	regions->ended = true;
+	region_forget_gave_back(regions);
 	borrower_end(&regions->borrower);
 	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);

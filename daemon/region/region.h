@@ -32,6 +32,7 @@
 
 struct guest;
 struct promise;
+struct publication;
 struct reason;
 struct region;
 struct session;
@@ -49,9 +50,10 @@ struct regions {
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */
-	uint64_t leased;                   /* bytes of their slabs, each once */
-	bool ended;                        /* the session is dead */
-	bool released;                     /* its slabs need no quarantine */
+	struct list gave_back; /* struct publication: of which it gave slots back last */
+	uint64_t leased;       /* bytes of their slabs, each once, but for published ones */
+	bool ended;            /* the session is dead */
+	bool released;         /* its slabs need no quarantine */
 	/* after the last region was freed and nothing is held any more; may free this */
 	void (*emptied)(struct regions *regions);
 };
@@ -101,14 +103,21 @@ int region_create(struct regions *regions, struct device *device, uint64_t addre
 int region_import(struct regions *regions, struct device *device, const struct guest *guest,
 		  const struct reason *why, region_done *done, void *arg);
 bool region_is_guest(const struct region *region);
+/* Reserves address space for a region that is attached to a publication: as region_create(),
+ * and the publication stays until the region is gone. */
+int region_attach(struct regions *regions, struct publication *publication, bool read_only,
+		  region_done *done, void *arg);
+/* How many of a device's are attached. */
+uint64_t regions_attached(const struct regions *regions, const struct device *device);
 /* From now on the region cannot be found; done() is called when its memory is freed.
  * HBM_OK, HBM_NOT_FOUND. */
 int region_destroy(struct regions *regions, uint32_t id, region_done *done, void *arg);
 uint32_t region_id(const struct region *region);
 uint64_t region_address_space(const struct region *region);
 uint64_t region_slab(const struct region *region);
-uint64_t regions_reserved(const struct regions *regions);  /* their address space, bytes */
-uint64_t regions_committed(const struct regions *regions); /* bytes, each slab once */
+uint64_t regions_reserved(const struct regions *regions); /* their address space, bytes */
+/* Bytes, each slab once; published ones are not its. */
+uint64_t regions_committed(const struct regions *regions);
 /* Bytes of the slots of a device that have a slab, each slot once: counted again. */
 uint64_t regions_backed(const struct regions *regions, const struct device *device);
 /* What the session has reserved of a device, to be changed by slabs_reserve(); made when it is
@@ -116,6 +125,7 @@ uint64_t regions_backed(const struct regions *regions, const struct device *devi
 struct promise *regions_promise(struct regions *regions, struct device *device);
 /* The sums over all devices: bytes reserved, and those of them that are outstanding. */
 uint64_t regions_promised(const struct regions *regions, uint64_t *outstanding);
+void region_record(const struct region *region, struct hbm_wire_region *record);
 /* Fills in at most `room` records, from the region of id `from` on, or the next that there
  * is. Returns how many; *next is the id of the first that had no room, or 0. */
 uint32_t regions_records(const struct regions *regions, uint32_t from,

@@ -25,6 +25,22 @@ static int share_claim_targets(struct claim *claim, struct regions *regions,
 	return status;
 }
 
+/* What another client has published, and may only read, is not to become writable. */
+static int share_check_slot(const struct share_source *source, const struct slot *slot,
+			    const struct claim *claim)
+{
+	if (slot->claim == claim)
+		return HBM_INVALID;
+	if (!slot->slab || slot->claim)
+		return HBM_NOT_FOUND;
+	if (slot->slab->stuck)
+		return HBM_DEVICE;
+	if (slot->read_only && slot->slab->publication && !source->read_only)
+		return HBM_DENIED;
+
+	return HBM_OK;
+}
+
 /* Of the claim's run, whose share this is. */
 static int share_find_source(struct share_source *source, const struct claim *claim,
 			     const struct slot_run *run, const struct hbm_wire_share *share)
@@ -43,14 +59,9 @@ static int share_find_source(struct share_source *source, const struct claim *cl
 					.first = share->source_offset / region->slab,
 					.read_only = share->flags & HBM_WIRE_READ_ONLY};
 	for (uint64_t k = 0; k < run->count; k++) {
-		const struct slot *slot = &region->slots[source->first + k];
-
-		if (slot->claim == claim)
-			return HBM_INVALID;
-		if (!slot->slab || slot->claim)
-			return HBM_NOT_FOUND;
-		if (slot->slab->stuck)
-			return HBM_DEVICE;
+		int status = share_check_slot(source, &region->slots[source->first + k], claim);
+		if (status != HBM_OK)
+			return status;
 	}
 
 	return HBM_OK;
@@ -87,5 +98,45 @@ void share_fill(const struct claim *claim, const struct share_source *sources)
 			slot_share(run->region, run->first + k,
 				   sources[i].region->slots[sources[i].first + k].slab,
 				   sources[i].read_only);
+	}
+}
+
+/* ---- Attached regions ---- */
+
+static int share_check_attached(const struct slot_run *run)
+{
+	const struct region *source = run->region->attached->region;
+
+	for (uint64_t k = 0; k < run->count; k++)
+		if (source->slots[run->first + k].slab->stuck)
+			return HBM_DEVICE;
+
+	return HBM_OK;
+}
+
+int share_attached(const struct claim *claim, bool *attached)
+{
+	int status = HBM_OK;
+
+	*attached = claim->runs[0].region->attached;
+	for (size_t i = 0; status == HBM_OK && i < claim->count; i++) {
+		if ((claim->runs[i].region->attached != NULL) != *attached)
+			status = HBM_INVALID;
+		else if (*attached)
+			status = share_check_attached(&claim->runs[i]);
+	}
+
+	return status;
+}
+
+void share_fill_attached(const struct claim *claim)
+{
+	for (size_t i = 0; i < claim->count; i++) {
+		const struct slot_run *run = &claim->runs[i];
+		const struct region *source = run->region->attached->region;
+
+		for (uint64_t k = run->first; k < run->first + run->count; k++)
+			slot_share(run->region, k, source->slots[k].slab,
+				   run->region->attached_read_only);
 	}
 }

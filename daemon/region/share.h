@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * share: the slots that a SHARE backs, each with the slab of another slot of the session. A
- * slab gets a reference for each; none is allocated, charged or exported again. Only the
- * targets are claimed: their references keep the slabs, whatever becomes of the sources.
+ * share: slots that get the slabs of other slots: the targets of a SHARE, of slots of the
+ * session, and slots of attached regions, of the publication's (publication.h). A slab gets a
+ * reference for each; none is allocated or charged again. Only the targets are claimed: their
+ * references keep the slabs, whatever becomes of the sources.
  */
 #pragma once
 
@@ -19,10 +20,16 @@ struct share_source {
  * each of the claim's runs, *sources, which the caller frees. HBM_OK, or a refusal that
  * claims nothing: those of claim_make(), and HBM_NOT_FOUND (a source is not committed),
  * HBM_INVALID (source and target are of different devices or slab sizes; a source is
- * misaligned, outside, or a target of this request), HBM_DEVICE (a source cannot be mapped
- * again).
+ * misaligned, outside, or a target of this request), HBM_DENIED (a source is attached
+ * read-only, and the target is not read-only), HBM_DEVICE (a source cannot be mapped again).
  */
 int share_claim(struct claim *claim, struct share_source **sources, struct regions *regions,
 		const struct hbm_wire_share *shares, uint32_t count);
 /* Gives the claimed slots their slabs; nothing has changed since share_claim(). */
 void share_fill(const struct claim *claim, const struct share_source *sources);
+
+/* Whether the claimed slots are of attached regions: HBM_OK, HBM_INVALID (some are and some are
+ * not), HBM_DEVICE (a slab cannot be mapped again). */
+int share_attached(const struct claim *claim, bool *attached);
+/* The same for them; nothing has changed since share_attached(). */
+void share_fill_attached(const struct claim *claim);

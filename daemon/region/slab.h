@@ -27,6 +27,7 @@
 #include "daemon/region/promise.h"
 #include "daemon/region/slab_books.h"
 
+struct publication;
 struct slabs;
 
 /* The most that the control worker makes, maps or unmaps before other jobs have their turn.
@@ -41,9 +42,11 @@ struct slab {
 	uint32_t mark;    /* there */
 	CUmemGenericAllocationHandle handle;
 	uint64_t bytes;
-	uint32_t refs, quarantined; /* references, and how many of them are quarantined */
-	uint32_t slots;             /* that have a reference each */
-	uintptr_t owners;           /* slot.c's */
+	uint32_t refs, quarantined;      /* references, and how many of them are quarantined */
+	uint32_t slots;                  /* that have a reference each */
+	uintptr_t owners;                /* slot.c's */
+	uint64_t *leased;                /* the sum that it counts in while it has a slot */
+	struct publication *publication; /* that has it; NULL: none */
 	bool exported, placed;
 	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
 	 * Of a shared one the loop and the control worker may have to do with different slots. */

@@ -27,7 +27,8 @@ void slot_fill(struct region *region, uint64_t i, struct slab *slab)
 {
 	slab_place(slab);
 	slab->owners = (uintptr_t)region;
-	*region->leased += slab->bytes;
+	slab->leased = region->leased;
+	*slab->leased += slab->bytes;
 	slot_set_slab(region, i, slab);
 }
 
@@ -43,22 +44,41 @@ void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_
 	region->slots[i].read_only = read_only;
 }
 
+/* The only other one that has the slab in a slot from now on; NULL: there is none, or more. */
+static struct region *slot_leave(struct region *region, struct slab *slab)
+{
+	struct region *other = NULL;
+
+	slab->owners ^= (uintptr_t)region;
+	if (slab->slots == 1)
+		*slab->leased -= slab->bytes;
+	else
+		region->shared -= slab->bytes;
+
+	if (slab->slots == 2) {
+		other = slot_only_owner(slab);
+		other->shared -= slab->bytes;
+	}
+
+	return other;
+}
+
 void slot_empty(struct region *region, uint64_t i, bool quarantined)
 {
 	struct slot *slot = &region->slots[i];
 	struct slab *slab = slot->slab;
 
-	slab->owners ^= (uintptr_t)region;
-	if (slab->slots == 1)
-		*region->leased -= slab->bytes;
-	else
-		region->shared -= slab->bytes;
-	if (slab->slots == 2)
-		slot_only_owner(slab)->shared -= slab->bytes;
+	if (slab->publication && !region->publication)
+		slab->publication->given_back(slab->publication, region->regions);
+	const struct region *other = slot_leave(region, slab);
 
 	slot_set_slab(region, i, NULL);
 	slot->read_only = false;
 	if (slab->stuck)
 		slot->claim = &claim_stuck;
 	slab_drop_slot(slab, quarantined);
+
+	/* At last: it may close, and give back its slabs. */
+	if (other && other->publication && other->shared == 0)
+		other->publication->settle(other->publication);
 }

@@ -22,7 +22,10 @@
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/guest.h"
 
+#include <sys/types.h>
+
 struct claim;
+struct publication;
 struct region;
 struct regions;
 struct slab;
@@ -68,7 +71,7 @@ struct region {
 	uint32_t id;
 	uint64_t address_space, slab, committed;
 	uint64_t shared;  /* bytes of slots whose slab other slots have, too */
-	uint64_t *leased; /* of its session's regions */
+	uint64_t *leased; /* of its session's regions, or of all publications */
 	struct charge count_charge, address_charge;
 	CUdeviceptr address;
 	struct slot *slots;
@@ -87,10 +90,37 @@ struct region {
 	CUresult result;
 	struct guest guest; /* a guest region's; it has one slot, which is never backed */
 	struct reason why;  /* while it is imported: where the refusal goes */
+	/* attached to that one, whose slabs back it; NULL: ordinary ones do */
+	struct publication *attached;
+	bool attached_read_only;
+	struct publication *publication; /* whose region it is; NULL: a session's */
+};
+
+/* What is published (publication.h), and what its slots and attached regions tell it. */
+struct publication {
+	struct list link;
+	char name[HBM_WIRE_NAME_BYTES];
+	bool withdrawn;
+	bool for_group; /* members of `gid` may attach, too, to read */
+	gid_t gid;
+	struct user *user;
+	struct region *region; /* its own */
+	uint64_t attached;     /* regions */
+	struct charge count_charge, bytes_charge;
+	struct regions *last;   /* of a connected session: it gave slots back last; or NULL */
+	struct list by_regions; /* in last->gave_back */
+	/* A session has given back a slot that has one of its slabs. */
+	void (*given_back)(struct publication *publication, struct regions *regions);
+	/* A region is attached no longer, or none of its slabs is in another slot: it may close. */
+	void (*settle)(struct publication *publication);
 };
 
 extern const struct claim claim_stuck;
 
+/* A region without address space or memory, in the list of its session's, and charged to no
+ * one. The address space is that of slabs. NULL: no memory. */
+struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space,
+			  uint64_t slab);
 /* Frees a region that has no memory and no address space, or none any more. */
 void region_discard(struct region *region);
 

@@ -6,6 +6,7 @@
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/publication.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/serve/server.h"
@@ -116,12 +117,30 @@ static uint64_t audit_backed(const struct hbmd *hbmd, const struct device *devic
 {
 	uint64_t bytes = 0;
 
+	if (hbmd->publications)
+		bytes += regions_backed(&hbmd->publications->regions, device);
 	if (hbmd->server)
 		list_for_each (node, server_sessions(hbmd->server))
 			bytes += regions_backed(&container_of(node, struct session, link)->regions,
 						device);
 
 	return bytes;
+}
+
+/* Each attached region keeps its publication. */
+static void audit_publications(const struct hbmd *hbmd, const struct device *device,
+			       struct hbm_wire_account *account)
+{
+	uint64_t attached = 0;
+
+	if (!hbmd->publications || !hbmd->server)
+		return;
+
+	list_for_each (node, server_sessions(hbmd->server))
+		attached += regions_attached(&container_of(node, struct session, link)->regions,
+					     device);
+	audit_expect(account, "attached regions", publications_attached(hbmd->publications, device),
+		     attached);
 }
 
 static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
@@ -144,6 +163,7 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 		     account->capacity);
 	audit_expect(account, "slots of slabs", slabs_check_slots(device->slabs),
 		     audit_backed(hbmd, device));
+	audit_publications(hbmd, device, account);
 	const char *fault = slabs_check_end(device->slabs);
 	if (!fault && device->lend)
 		fault = lend_check_end(device->lend);

@@ -7,6 +7,7 @@
 #include "daemon/ledger/ledger.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/publication.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/serve/server.h"
 
@@ -51,6 +52,16 @@ static void inventory_add_lent(struct inventory *inventory, const struct devices
 	}
 }
 
+static void inventory_add_published(struct inventory *inventory,
+				    const struct publications *publications)
+{
+	if (!publications)
+		return;
+
+	inventory_add(inventory, LEDGER_PUBLICATIONS, list_length(&publications->all));
+	inventory_add(inventory, LEDGER_PUBLISHED, regions_reserved(&publications->regions));
+}
+
 static void inventory_add_blocks(struct inventory *inventory, const struct recount *recount)
 {
 	inventory_add(inventory, LEDGER_BLOCKS, recount->entries);
@@ -78,6 +89,7 @@ static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd,
 
 	inventory_add_blocks(inventory, recount);
 	inventory_add_lent(inventory, hbmd->devices);
+	inventory_add_published(inventory, hbmd->publications);
 }
 
 static void audit_limits_fill(struct hbm_wire_limit *record, const struct ledger_limit *limit,

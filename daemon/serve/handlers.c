@@ -9,6 +9,7 @@
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_lend.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/serve/serve_publish.h"
 #include "daemon/serve/serve_region.h"
 #include "daemon/serve/serve_reserve.h"
 #include "daemon/serve/serve_sequences.h"
@@ -56,6 +57,9 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_BOARD_OPEN] = serve_board_open,
 			[HBM_WIRE_BOARD_CLOSE] = serve_board_close,
 			[HBM_WIRE_ASK] = serve_ask,
+			[HBM_WIRE_PUBLISH] = serve_publish,
+			[HBM_WIRE_ATTACH] = serve_attach,
+			[HBM_WIRE_UNPUBLISH] = serve_unpublish,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

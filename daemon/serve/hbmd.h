@@ -24,6 +24,7 @@ struct nvme_name;
 struct nvme_watch;
 struct pressure;
 struct reservations;
+struct publications;
 struct server;
 struct verification;
 
@@ -52,6 +53,7 @@ struct hbmd {
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
 	struct namespace_room *namespace_room;
+	struct publications *publications;
 	uint8_t boot_id[16];
 	uint64_t started_ns;
 	uint64_t footprint; /* bytes that it may take beside the tiers, at most */

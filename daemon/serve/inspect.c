@@ -16,6 +16,7 @@
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/publication.h"
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/serve_verify.h"
@@ -253,12 +254,29 @@ static void inspect_query_sessions(struct page *page)
 	page->cursor = 0;
 }
 
+/* Published ones, which have no session. False: the page is full. */
+static bool inspect_query_published(struct page *page, uint32_t from)
+{
+	const struct visible *visible = page->visible;
+	uint32_t next;
+
+	page->count = publications_records(
+		page->hbmd->publications, visible->all ? NULL : &visible->viewer->uid, from,
+		(struct hbm_wire_region *)(void *)page->records, page->room, &next);
+	page->cursor = next;
+
+	return next == 0;
+}
+
 /* The cursor is session id << 32 | region id. An id that does not fit in its half would only
  * end the walk early. */
 static void inspect_query_regions(struct page *page)
 {
 	struct hbm_wire_region *records = (struct hbm_wire_region *)(void *)page->records;
 	uint64_t first = page->cursor >> 32;
+
+	if (first == 0 && !inspect_query_published(page, (uint32_t)page->cursor))
+		return;
 
 	list_for_each (node, server_sessions(page->hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);

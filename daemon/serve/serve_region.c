@@ -253,8 +253,9 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 	}
 
 	const char *why = status == HBM_NOT_FOUND ? "a range names no region, or is not committed"
-			  : status == HBM_INVALID
-				  ? "a range is misaligned, outside its region, or named twice"
+			  : status == HBM_INVALID ? "a range is misaligned, outside its region, or "
+						    "named twice; or only some are "
+						    "of attached regions"
 			  : status == HBM_EXISTS
 				  ? "part of a range is already committed or being committed"
 			  : status == HBM_DEVICE ? "a device call failed; see the daemon's log"

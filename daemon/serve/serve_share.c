@@ -20,6 +20,8 @@ static void serve_share_refuse(struct request *request, int status)
 			? "a range is misaligned, outside its region, or of another device or slab "
 			  "size than its source; or a target is named twice, or is a source"
 		: status == HBM_EXISTS ? "part of a target is already committed or being committed"
+		: status == HBM_DENIED
+			? "a source is attached read-only, and its target is to be writable"
 		: status == HBM_UNSUPPORTED ? "a range is of a guest region"
 		: status == HBM_DEVICE      ? "a device call failed; see the daemon's log"
 					    : "the daemon is out of memory";

@@ -16,6 +16,7 @@
 #include "daemon/region/lend.h"
 #include "daemon/region/loan.h"
 #include "daemon/region/promise.h"
+#include "daemon/region/publication.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/serve/batch.h"
@@ -108,6 +109,21 @@ static uint64_t footprint_sessions(uint64_t sessions, const struct payer *sessio
 	return sessions * one;
 }
 
+static uint64_t footprint_regions(const struct ledger *ledger, const struct devices *devices)
+{
+	uint64_t slots = ledger_limit(&ledger->host, LEDGER_ADDRESS_SPACE) / SLAB_LEAST,
+		 publications = ledger_limit(&ledger->host, LEDGER_PUBLICATIONS);
+
+	/* What is published are slabs that there are. */
+	for (uint32_t i = 0; i < devices->count; i++)
+		slots += devices->list[i].total / SLAB_LEAST;
+
+	return footprint_pieces(ledger_limit(&ledger->host, LEDGER_REGIONS) + publications,
+				sizeof(struct region)) +
+	       footprint_pieces(publications, sizeof(struct publication)) +
+	       slots * sizeof(struct slot) + slots / 8;
+}
+
 static uint64_t footprint_slabs(const struct devices *devices)
 {
 	uint64_t slabs = 0;
@@ -156,7 +172,6 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 	payer_open(&mover, &ledger, PAYER_MOVER);
 
 	uint64_t sessions = ledger_limit(host, LEDGER_SESSIONS) + ledger_limit(host, LEDGER_SILENT);
-	uint64_t slots = ledger_limit(host, LEDGER_ADDRESS_SPACE) / SLAB_LEAST;
 	struct footprint footprint = {
 		.index = footprint_index(&ledger, config, devices),
 		.requests = 2 * ledger_limit(host, LEDGER_REQUEST_BYTES) +
@@ -164,9 +179,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.sessions = boards_footprint(ledger_limit(host, LEDGER_SEQUENCES)) +
 			    footprint_sessions(sessions, &session, devices),
 		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
-		.regions = footprint_pieces(ledger_limit(host, LEDGER_REGIONS),
-					    sizeof(struct region)) +
-			   slots * sizeof(struct slot) + slots / 8,
+		.regions = footprint_regions(&ledger, devices),
 		.slabs = footprint_slabs(devices),
 		.lent = footprint_lent(&ledger, config, devices),
 		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *

@@ -13,6 +13,7 @@
 #include "daemon/ledger/ledger.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
+#include "daemon/region/publication.h"
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
@@ -400,6 +401,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		r = namespace_room_open(&hbmd->namespace_room, hbmd);
 
 	if (r == 0)
+		r = publications_open(&hbmd->publications, hbmd->ledger);
+
+	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, &handlers, service->inherited.socket, error,
 				error_size);
 
@@ -441,6 +445,7 @@ static void hbmd_tear_down(struct service *service)
 	if (hbmd->cache)
 		serve_close(hbmd);
 
+	hbmd->publications = publications_close(hbmd->publications);
 	service->memory_setup = memory_setup_close(service->memory_setup);
 	hbmd->devices = devices_close(hbmd->devices);
 	if (service->state_dir >= 0)

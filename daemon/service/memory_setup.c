@@ -314,8 +314,9 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 			     config->nvme_path, config->nvme_timeout_ms * MS);
 }
 
-/* What one session may hold of what it gave back, and what all may reserve, are shares of the
- * memory for regions; what may be lent to one user is one of all that may be lent. */
+/* What one session may hold of what it gave back, what all may reserve, and what one user may
+ * publish, are shares of the memory for regions; what may be lent to one user is one of all
+ * that may be lent. */
 static void memory_setup_limit_slabs(const struct hbmd *hbmd)
 {
 	uint64_t regions = 0, lend = 0;
@@ -328,6 +329,7 @@ static void memory_setup_limit_slabs(const struct hbmd *hbmd)
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_LENT, lend);
 	ledger_set_whole(hbmd->ledger, LEDGER_RESERVED, regions);
+	ledger_set_limit(&hbmd->ledger->host, LEDGER_PUBLISHED, regions);
 }
 
 static void memory_setup_link_tiers(struct cache *cache)

@@ -3,10 +3,14 @@
 #include "daemon/session/peer.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5; the C library of Debian 12 does not name it */
 #endif
@@ -40,4 +44,36 @@ int peer_identify(int socket, struct peer *out)
 	*out = (struct peer){credentials.pid, credentials.uid, credentials.gid, pidfd};
 
 	return 0;
+}
+
+/* Its supplementary groups, which the caller frees: how many; -1: they are not known. */
+static ssize_t peer_groups(int socket, gid_t **groups)
+{
+	socklen_t size = 0;
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0)
+		return 0;
+	if (errno != ERANGE)
+		return -1;
+
+	*groups = malloc(size);
+	if (*groups && getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, *groups, &size) == 0)
+		return (ssize_t)(size / sizeof(**groups));
+
+	return -1;
+}
+
+bool peer_in_group(int socket, gid_t gid)
+{
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+	gid_t *groups = NULL;
+	bool found = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 &&
+		     credentials.gid == gid;
+	ssize_t count = found ? 0 : peer_groups(socket, &groups);
+
+	for (ssize_t i = 0; i < count; i++)
+		found |= groups[i] == gid;
+	free(groups);
+
+	return found;
 }

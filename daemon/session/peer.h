@@ -3,6 +3,7 @@
  * credentials, and a pidfd to learn of its exit. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct peer {
@@ -12,5 +13,7 @@ struct peer {
 	int pidfd; /* the caller's; polls readable when the process that connected is gone */
 };
 
+/* Whether the process that connected is in a group, by its group or a supplementary one. */
+bool peer_in_group(int socket, gid_t gid);
 /* Negative errno: -ESRCH if the process is already gone. */
 int peer_identify(int socket, struct peer *out);

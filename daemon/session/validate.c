@@ -422,6 +422,52 @@ static int validate_check_ask(const void *message, struct refusal *why)
 	return status == HBM_OK ? validate_zero("bytes", ask->bytes, why) : status;
 }
 
+/* Printable, so that an operator can read and type it. */
+static int validate_publication(const char name[HBM_WIRE_NAME_BYTES], struct refusal *why)
+{
+	int status = validate_text("name", name, why);
+	if (status != HBM_OK)
+		return status;
+	if (name[0] == 0)
+		return validate_refuse(why, HBM_INVALID, "name is empty");
+
+	for (size_t i = 0; name[i] != 0; i++)
+		if (name[i] <= ' ' || name[i] > '~')
+			return validate_refuse(
+				why, HBM_INVALID,
+				"name has byte %u at %zu, expected a printable ASCII "
+				"character and no space",
+				(unsigned char)name[i], i);
+
+	return HBM_OK;
+}
+
+static int validate_check_publish(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_publish *publish = message;
+	int status = validate_flags("flags", publish->flags, HBM_WIRE_PUBLISH_GROUP, why);
+
+	if (status == HBM_OK && publish->flags == 0)
+		status = validate_zero("gid", publish->gid, why);
+
+	return status == HBM_OK ? validate_publication(publish->name, why) : status;
+}
+
+static int validate_check_attach(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_attach *attach = message;
+	int status = validate_flags("flags", attach->flags, HBM_WIRE_ATTACH_WRITE, why);
+
+	return status == HBM_OK ? validate_publication(attach->name, why) : status;
+}
+
+static int validate_check_unpublish(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_unpublish *unpublish = message;
+
+	return validate_publication(unpublish->name, why);
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -490,6 +536,12 @@ static int validate_check_query(const void *message, struct refusal *why)
 	.zero_at = offsetof(struct hbm_wire_board_open, zero), .check = validate_check_board_open
 #define FORM_BOARD_CLOSE .zero_at = offsetof(struct hbm_wire_board_ref, zero)
 #define FORM_ASK .zero_at = offsetof(struct hbm_wire_ask, zero), .check = validate_check_ask
+
+#define FORM_PUBLISH                                                                               \
+	.zero_at = offsetof(struct hbm_wire_publish, zero), .check = validate_check_publish
+#define FORM_ATTACH .check = validate_check_attach
+#define FORM_UNPUBLISH                                                                             \
+	.zero_at = offsetof(struct hbm_wire_unpublish, zero), .check = validate_check_unpublish
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

@@ -253,6 +253,50 @@ static_assert(sizeof(struct hbm_wire_memory) == 128, "wire layout");
  * reading only, with a record for each of HBM_WIRE_DEVICES_MAX devices. */
 #define HBM_WIRE_MEMORY_BYTES (HBM_WIRE_DEVICES_MAX * sizeof(struct hbm_wire_memory))
 
+/* A uid in ATTACH and UNPUBLISH: the client's own. */
+#define HBM_WIRE_OWN_UID 0xffffffffu
+/* ATTACH: what it maps may be written to, also by the daemon, in a LOAD. */
+#define HBM_WIRE_ATTACH_WRITE 1u
+
+/* PUBLISH: members of the group may attach, too. Only where device.publish_groups allows it. */
+#define HBM_WIRE_PUBLISH_GROUP 1u
+
+/* PUBLISH: a committed range of a region gets a name: its slabs outlive the region, and the
+ * client. Reply: a bare header. */
+struct hbm_wire_publish {
+	struct hbm_wire_header header;
+	uint32_t region, flags;         /* HBM_WIRE_PUBLISH_GROUP or 0 */
+	uint64_t offset, bytes;         /* multiples of the region's slab */
+	uint32_t gid, zero;             /* gid: of the group; without one 0 */
+	char name[HBM_WIRE_NAME_BYTES]; /* of printable ASCII characters but the space */
+};
+static_assert(sizeof(struct hbm_wire_publish) == 120, "wire layout");
+
+/* ATTACH: makes a region of the size of what was published. A COMMIT of its ranges backs them
+ * with those slabs. */
+struct hbm_wire_attach {
+	struct hbm_wire_header header;
+	uint32_t uid, flags; /* of who published it, or HBM_WIRE_OWN_UID; HBM_WIRE_ATTACH_WRITE */
+	char name[HBM_WIRE_NAME_BYTES];
+};
+static_assert(sizeof(struct hbm_wire_attach) == 96, "wire layout");
+
+struct hbm_wire_attached {
+	struct hbm_wire_header header;
+	uint32_t region, device;
+	uint64_t address_space, slab;
+};
+static_assert(sizeof(struct hbm_wire_attached) == 48, "wire layout");
+
+/* UNPUBLISH: the name goes; what is attached stays. Another uid's: for operators only. Reply: a
+ * bare header. */
+struct hbm_wire_unpublish {
+	struct hbm_wire_header header;
+	uint32_t uid, zero; /* of who published it, or HBM_WIRE_OWN_UID */
+	char name[HBM_WIRE_NAME_BYTES];
+};
+static_assert(sizeof(struct hbm_wire_unpublish) == 96, "wire layout");
+
 /* ---- Namespaces ---- */
 
 /* Namespaces whose specs differ in any field share no block. */

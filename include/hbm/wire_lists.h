@@ -60,12 +60,15 @@
 	X(MOVE, 23, hbm_wire_keys, hbm_wire_results)                                               \
 	X(BORROW, 24, hbm_wire_borrow, hbm_wire_borrowed)                                          \
 	X(RETURN, 25, hbm_wire_return, hbm_wire_header)                                            \
-	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)                                            \
+	X(SHARE, 26, hbm_wire_shares, hbm_wire_header)                                             \
 	X(RESERVE, 27, hbm_wire_reserve, hbm_wire_header)                                          \
 	X(MEMORY, 28, hbm_wire_header, hbm_wire_header)                                            \
 	X(BOARD_OPEN, 29, hbm_wire_board_open, hbm_wire_board_reply)                               \
 	X(BOARD_CLOSE, 30, hbm_wire_board_ref, hbm_wire_header)                                    \
-	X(ASK, 31, hbm_wire_ask, hbm_wire_header)
+	X(ASK, 31, hbm_wire_ask, hbm_wire_header)                                                  \
+	X(PUBLISH, 32, hbm_wire_publish, hbm_wire_header)                                          \
+	X(ATTACH, 33, hbm_wire_attach, hbm_wire_attached)                                          \
+	X(UNPUBLISH, 34, hbm_wire_unpublish, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

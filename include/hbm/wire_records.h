@@ -268,7 +268,15 @@
 	X(R, char, guest, [8], TEXT, 1, FACT, "GUEST", "",                                         \
 	  "How its client lends its own memory, fd or ipc; empty: the daemon's.")                 \
 	X(R, uint64_t, shared, , BYTES, 2, GAUGE, "SHARED",                                        \
-	  "", "Of what is committed, slabs that other slots have too.")
+	  "", "Of what is committed, slabs that other slots have too.")                            \
+	X(R, char, name, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "PUBLICATION",                      \
+	  "", "Name of what is published, session 0, or attached; or empty.")                      \
+	X(R, uint32_t, attached, , ID, 1, GAUGE, "ATTACHED",                                       \
+	  "", "Of what is published: how many regions are attached.")                              \
+	X(R, uint32_t, uid, , ID, 1, FACT, "UID", "", "Of what is published: whose it is; else 0.") \
+	X(R, uint32_t, withdrawn, , BOOL, 1, FACT, "WITHDRAWN",                                    \
+	  "", "1: published no more, and not free yet.")                                           \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
 
 /* A namespace. */
 #define HBM_RECORD_NAMESPACE(X, R)                                                                 \

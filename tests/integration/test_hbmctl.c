@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define LIMITS 48 /* in [limits] */
+#define LIMITS 47 /* in [limits] */
 
 #define ABSENT 99u
 

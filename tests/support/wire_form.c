@@ -35,6 +35,11 @@
 	{                                                                                          \
 		name, WIRE_TEXT, HBM_WIRE_NAME_BYTES, 0, 0, 0, HBM_INVALID, NULL                   \
 	}
+/* One that is not empty. */
+#define NAME(name)                                                                                 \
+	{                                                                                          \
+		name, WIRE_NAME, HBM_WIRE_NAME_BYTES, 0, 0, 0, HBM_INVALID, NULL                   \
+	}
 #define A_KEY(name, kind)                                                                          \
 	{                                                                                          \
 		name, kind, HBM_WIRE_KEY_BYTES, 0, 0, 0, HBM_INVALID, NULL                         \
@@ -168,6 +173,16 @@ const struct wire_form wire_forms[] = {
 	  ANY("changes[0].bytes", 8), FROM("changes[1].device", 4, 1, HBM_WIRE_DEVICES_MAX - 1),
 	  ZERO("changes[1].zero", 4), ANY("changes[1].bytes", 8)}},
 	{HBM_WIRE_MEMORY, sizeof(struct hbm_wire_header), {{.kind = WIRE_END}}},
+	{HBM_WIRE_PUBLISH,
+	 sizeof(struct hbm_wire_publish),
+	 {ANY("region", 4), FLAGS("flags", 4, HBM_WIRE_PUBLISH_GROUP), ANY("offset", 8),
+	  ANY("bytes", 8), ZERO("gid", 4), ZERO("zero", 4), NAME("name")}},
+	{HBM_WIRE_ATTACH,
+	 sizeof(struct hbm_wire_attach),
+	 {ANY("uid", 4), FLAGS("flags", 4, HBM_WIRE_ATTACH_WRITE), NAME("name")}},
+	{HBM_WIRE_UNPUBLISH,
+	 sizeof(struct hbm_wire_unpublish),
+	 {ANY("uid", 4), ZERO("zero", 4), NAME("name")}},
 	{HBM_WIRE_LOOKUP, KEYS_BYTES, {KEYS(0)}},
 	{HBM_WIRE_STORE,
 	 BLOCKS_BYTES,
@@ -273,7 +288,7 @@ static void wire_sample_add(struct wire_sample *sample, const struct wire_field 
 	assert_true(*at + field->bytes <= sizeof(sample->bytes));
 	if (field->kind == WIRE_NUMBER || field->kind == WIRE_SLOT)
 		wire_put(to, field->bytes, field->good);
-	else if (field->kind == WIRE_TEXT)
+	else if (field->kind == WIRE_TEXT || field->kind == WIRE_NAME)
 		memcpy(to, "abc", 3);
 	else if (field->kind == WIRE_KEY)
 		to[15] = (unsigned char)(*at);

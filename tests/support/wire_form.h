@@ -11,7 +11,16 @@
 
 #include "daemon/session/validate.h"
 
-enum wire_kind { WIRE_END, WIRE_NUMBER, WIRE_SLOT, WIRE_TEXT, WIRE_KEY, WIRE_NO_KEY, WIRE_ANY_KEY };
+enum wire_kind {
+	WIRE_END,
+	WIRE_NUMBER,
+	WIRE_SLOT,
+	WIRE_TEXT,
+	WIRE_NAME,
+	WIRE_KEY,
+	WIRE_NO_KEY,
+	WIRE_ANY_KEY
+};
 
 struct wire_field {
 	const char *name;

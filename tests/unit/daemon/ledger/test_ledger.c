@@ -136,6 +136,7 @@ static void every_resource_at_its_limit(void **state)
 		ledger_set_limit(&ledger.unprivileged, LEDGER_UNREAD_FDS, 1000);
 		ledger_set_limit(&ledger.host, LEDGER_HELD, 1000);
 		ledger_set_limit(&ledger.host, LEDGER_LENT, 1000);
+		ledger_set_limit(&ledger.host, LEDGER_PUBLISHED, 1000);
 		ledger_set_whole(&ledger, LEDGER_RESERVED, 1000);
 		payer_open_below(&payer, &ledger.unprivileged, kind_of(limit));
 		set_other_limits(&ledger, &payer, limit);

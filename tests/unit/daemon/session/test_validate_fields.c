@@ -89,7 +89,11 @@ static void check_text(struct wire_sample *sample, size_t i)
 	text[HBM_WIRE_NAME_BYTES - 1] = '\0';
 	expect(sample, i, "as long as can be", HBM_OK, "");
 	memset(text, 0, HBM_WIRE_NAME_BYTES);
-	expect(sample, i, "empty", HBM_OK, "");
+	if (field->kind == WIRE_NAME)
+		expect(sample, i, "empty", field->status, "name is empty");
+	else
+		expect(sample, i, "empty", HBM_OK, "");
+	text[0] = 'a';
 }
 
 static void check_key(struct wire_sample *sample, size_t i)
@@ -153,7 +157,7 @@ static void test_every_field(void **state)
 			check_absent(&sample, i);
 			if (kind == WIRE_NUMBER || kind == WIRE_SLOT)
 				check_number(&sample, i);
-			else if (kind == WIRE_TEXT)
+			else if (kind == WIRE_TEXT || kind == WIRE_NAME)
 				check_text(&sample, i);
 			else
 				check_key(&sample, i);

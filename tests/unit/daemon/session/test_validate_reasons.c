@@ -67,6 +67,9 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_BOARD_OPEN] = "BOARD_OPEN",
 		[HBM_WIRE_BOARD_CLOSE] = "BOARD_CLOSE",
 		[HBM_WIRE_ASK] = "ASK",
+		[HBM_WIRE_PUBLISH] = "PUBLISH",
+		[HBM_WIRE_ATTACH] = "ATTACH",
+		[HBM_WIRE_UNPUBLISH] = "UNPUBLISH",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -135,6 +138,54 @@ static void test_reasons_of_shares(void **state)
 	message.head.count = 3;
 	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_INVALID);
 	assert_string_equal(why.reason, "size is 112, expected 152, as count is 3");
+}
+
+static void assert_name_refused(const char name[HBM_WIRE_NAME_BYTES], const char *reason)
+{
+	struct hbm_wire_publish publish = {.header = HEADER(PUBLISH, sizeof(publish))};
+	struct hbm_wire_attach attach = {.header = HEADER(ATTACH, sizeof(attach))};
+	struct hbm_wire_unpublish unpublish = {.header = HEADER(UNPUBLISH, sizeof(unpublish))};
+
+	memcpy(publish.name, name, HBM_WIRE_NAME_BYTES);
+	assert_refused(publish, HBM_INVALID, reason);
+	memcpy(attach.name, name, HBM_WIRE_NAME_BYTES);
+	assert_refused(attach, HBM_INVALID, reason);
+	memcpy(unpublish.name, name, HBM_WIRE_NAME_BYTES);
+	assert_refused(unpublish, HBM_INVALID, reason);
+}
+
+static void test_reasons_of_publications(void **state)
+{
+	(void)state;
+	static const char reasons[][128] = {
+		"name has byte 32 at 1, expected a printable ASCII character and no space",
+		"name has byte 10 at 1, expected a printable ASCII character and no space",
+		"name has byte 27 at 1, expected a printable ASCII character and no space",
+		"name has byte 127 at 1, expected a printable ASCII character and no space",
+		"name has byte 195 at 1, expected a printable ASCII character and no space",
+	};
+	static const char bytes[] = {' ', '\n', '\x1b', '\x7f', '\xc3'};
+	char name[HBM_WIRE_NAME_BYTES] = "a";
+	struct hbm_wire_publish publish = {
+		.header = HEADER(PUBLISH, sizeof(publish)), .gid = 3, .name = "~!/.:"};
+
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		name[1] = bytes[i];
+		assert_name_refused(name, reasons[i]);
+	}
+
+	memset(name, 'x', sizeof(name));
+	assert_name_refused(name, "name does not end, expected at most 63 bytes and a NUL");
+	memset(name, 0, sizeof(name));
+	assert_name_refused(name, "name is empty");
+	name[5] = 'b';
+	assert_name_refused(name, "name has byte 98 at 5, after its NUL, expected 0");
+
+	assert_refused(publish, HBM_INVALID, "gid is 3, expected 0");
+	publish.flags = HBM_WIRE_PUBLISH_GROUP;
+	assert_int_equal(validate_message(&publish, sizeof(publish), true, &why), HBM_OK);
+	publish.flags = 3;
+	assert_refused(publish, HBM_UNSUPPORTED, "flags is 3, unknown are 0x2");
 }
 
 static void test_reasons_of_a_size(void **state)
@@ -295,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_reasons_of_a_header),
 		cmocka_unit_test(test_reasons_of_boards_and_asking),
 		cmocka_unit_test(test_reasons_of_shares),
+		cmocka_unit_test(test_reasons_of_publications),
 		cmocka_unit_test(test_reasons_of_a_size),
 		cmocka_unit_test(test_reasons_of_a_greeting),
 		cmocka_unit_test(test_reasons_of_keys),
