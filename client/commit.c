@@ -213,7 +213,8 @@ static void commit_open(struct hbm *hbm, struct ticket *ticket)
 		size_t n = commit_run_length(&commit->ranges[i], commit->count - i, &bytes);
 		struct hbm_region *region = commit->ranges[i].region;
 		bool entered = hbm_gpu_enter(&hbm->gpu, region->device);
-		if (!entered || !hbm_region_open(region, commit->ranges[i].offset, bytes, false))
+		if (!entered ||
+		    !hbm_region_open(region, commit->ranges[i].offset, bytes, region->read_only))
 			commit_fail_device(hbm, ticket);
 		if (entered)
 			hbm_gpu_leave(&hbm->gpu);

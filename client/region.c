@@ -214,7 +214,7 @@ static void region_unmap_all(struct hbm_region *region)
 	}
 }
 
-static bool region_address_reserve(struct hbm_region *region)
+bool hbm_region_reserve(struct hbm_region *region)
 {
 	struct gpu *gpu = &region->hbm->gpu;
 	if (!hbm_gpu_enter(gpu, region->device))
@@ -256,7 +256,7 @@ static int default_slab_found(const void *record, size_t record_bytes, void *arg
 	return 0;
 }
 
-static bool region_slab_is_valid(uint64_t slab)
+bool hbm_region_slab_is_valid(uint64_t slab)
 {
 	return is_power_of_two(slab) && slab >= SLAB_MIN && slab <= SLAB_MAX;
 }
@@ -270,13 +270,13 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 		if (rc)
 			return rc;
 
-		if (!region_slab_is_valid(asked.bytes))
+		if (!hbm_region_slab_is_valid(asked.bytes))
 			return hbm_fail(hbm, -EPROTO,
 					"the daemon reports no default slab for device %u",
 					asked.device);
 	}
 
-	if (!region_slab_is_valid(asked.bytes))
+	if (!hbm_region_slab_is_valid(asked.bytes))
 		return hbm_fail(hbm, HBM_INVALID,
 				"a slab of %llu bytes: 2 MiB << 0 to 9 are possible",
 				(unsigned long long)asked.bytes);
@@ -284,6 +284,22 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 	*slab = asked.bytes;
 
 	return 0;
+}
+
+struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t address_space,
+				  uint64_t slab)
+{
+	struct hbm_region *region = calloc(1, sizeof(*region) + address_space / slab);
+	if (!region)
+		return NULL;
+
+	region->hbm = hbm;
+	region->device = device;
+	region->slab = slab;
+	region->address_space = address_space;
+	list_init(&region->link);
+
+	return region;
 }
 
 static int region_new(struct hbm *hbm, const struct hbm_region_options *options,
@@ -302,16 +318,11 @@ static int region_new(struct hbm *hbm, const struct hbm_region_options *options,
 
 	address_space -= address_space % slab;
 
-	struct hbm_region *region = calloc(1, sizeof(*region) + address_space / slab);
+	struct hbm_region *region = hbm_region_new(hbm, options->device, address_space, slab);
 	if (!region)
 		return hbm_fail(hbm, -ENOMEM, "cannot allocate a region of %llu slabs",
 				(unsigned long long)(address_space / slab));
 
-	region->hbm = hbm;
-	region->device = options->device;
-	region->slab = slab;
-	region->address_space = address_space;
-	list_init(&region->link);
 	*out = region;
 
 	return 0;
@@ -359,7 +370,7 @@ int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 	if (rc)
 		return rc;
 
-	if (!region_address_reserve(region)) {
+	if (!hbm_region_reserve(region)) {
 		free(region);
 		return hbm_fail_device(hbm, hbm->gpu.failed_call, hbm->gpu.failed_result);
 	}

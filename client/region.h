@@ -22,9 +22,17 @@ struct hbm_region {
 	uint64_t address_space, slab;
 	CUdeviceptr address;
 	uint32_t commits; /* in flight, and shares of which it is a target */
+	bool read_only;   /* attached so: its slabs are mapped without write access */
 	bool guest;       /* the caller's memory: one slab, which is never unmapped here */
 	uint8_t slabs[];  /* enum slab_state */
 };
+
+/* A region without addresses and without slabs, of no connection's list. NULL: no memory. */
+struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t address_space,
+				  uint64_t slab);
+bool hbm_region_slab_is_valid(uint64_t slab);
+/* False: gpu.failed_call failed. */
+bool hbm_region_reserve(struct hbm_region *region);
 
 /* Checks that all ranges are in regions of this connection. 0, or HBM_INVALID or HBM_LIMIT
  * with an error line. */

@@ -199,6 +199,35 @@ HBM_API int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges,
 				hbm_ticket *ticket);
 HBM_API int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 
+struct hbm_publish_options {
+	const char *name;
+	/* Members of the group may attach it, too, without HBM_ATTACH_WRITE. HBM_DENIED, unless
+	 * the daemon's configuration lets that be. */
+	bool for_group;
+	uint32_t gid; /* of the group */
+};
+
+/* A committed range of a region gets a name, of at most HBM_WIRE_NAME_BYTES - 1 printable
+ * characters and no space: its memory outlives the region, this connection and this process,
+ * until hbm_region_unpublish(). It does not outlive the daemon. The memory stays where it is;
+ * this process may go on to read, write, decommit and destroy its region. HBM_EXISTS: the name
+ * is taken, or part of the range is published. */
+HBM_API int hbm_region_publish(struct hbm *hbm, struct hbm_region *region, uint64_t offset,
+			       uint64_t bytes, const struct hbm_publish_options *options);
+
+#define HBM_OWN_UID 0xffffffffu /* the user of this process */
+#define HBM_ATTACH_WRITE 1u     /* it may be written, and be loaded into */
+
+/* Maps what that user has published, in a region of its own, without a copy. Without
+ * HBM_ATTACH_WRITE it is mapped read-only, and a load into it is refused (HBM_DENIED). It is
+ * destroyed like any other region, which gives up this mapping alone. HBM_NOT_FOUND: nothing of
+ * that name is published, or this user may not attach it. */
+HBM_API int hbm_region_attach(struct hbm *hbm, uint32_t uid, const char *name, uint32_t flags,
+			      struct hbm_region **out);
+/* The name goes; regions that have the memory keep it. It is free when the last of them is
+ * gone. Another user's: for operators (uid 0 or the daemon's). */
+HBM_API int hbm_region_unpublish(struct hbm *hbm, uint32_t uid, const char *name);
+
 /* The memory of a committed range, the source, at another address, the target: what a kernel
  * wrote through one is read through the other once it has ended. Nothing is allocated, and
  * the memory is charged once: it is given back when the last range that has it is

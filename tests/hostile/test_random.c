@@ -156,6 +156,39 @@ static size_t make_shares(struct play *play, struct client *client)
 	return sizeof(*m) + m->count * sizeof(m->shares[0]);
 }
 
+/* Few names, so that they meet. */
+static void make_name(struct play *play, char *name)
+{
+	name[0] = 'n';
+	name[1] = (char)('0' + below(play, 4));
+}
+
+static size_t make_publish(struct play *play, struct client *client)
+{
+	struct hbm_wire_publish *m = (void *)play->message;
+	struct known region = *any(play, client->regions);
+
+	m->region = region.number;
+	m->offset = below(play, 3) * region.bytes;
+	m->bytes = (1 + below(play, 2)) * region.bytes;
+	m->flags = below(play, 4) == 0 ? HBM_WIRE_PUBLISH_GROUP : 0;
+	make_name(play, m->name);
+
+	return sizeof(*m);
+}
+
+/* ATTACH and UNPUBLISH are alike but for a member. */
+static size_t make_by_name(struct play *play, uint16_t opcode)
+{
+	struct hbm_wire_attach *m = (void *)play->message;
+
+	m->uid = below(play, 4) == 0 ? below(play, 2) : HBM_WIRE_OWN_UID;
+	m->flags = opcode == HBM_WIRE_ATTACH ? below(play, 2) : 0;
+	make_name(play, m->name);
+
+	return sizeof(*m);
+}
+
 static size_t make_open(struct play *play)
 {
 	struct hbm_wire_namespace_open *m = (void *)play->message;
@@ -260,6 +293,11 @@ static size_t make_body(struct play *play, struct client *client, uint16_t opcod
 	case HBM_WIRE_COMMIT:
 	case HBM_WIRE_DECOMMIT:
 		return make_ranges(play, client);
+	case HBM_WIRE_PUBLISH:
+		return make_publish(play, client);
+	case HBM_WIRE_ATTACH:
+	case HBM_WIRE_UNPUBLISH:
+		return make_by_name(play, opcode);
 	case HBM_WIRE_SHARE:
 		return make_shares(play, client);
 	case HBM_WIRE_NAMESPACE_OPEN:
@@ -363,6 +401,12 @@ static void learn(struct play *play, struct client *client, const struct hbm_wir
 	if (reply->opcode == HBM_WIRE_NAMESPACE_OPEN) {
 		const struct hbm_wire_namespace_reply *ns = (const void *)reply;
 		client->ns[below(play, NUMBERS)] = (struct known){ns->ns, ns->block_bytes};
+	}
+
+	if (reply->opcode == HBM_WIRE_ATTACH) {
+		const struct hbm_wire_attached *region = (const void *)reply;
+		client->regions[below(play, NUMBERS)] =
+			(struct known){region->region, region->slab};
 	}
 
 	if (reply->opcode == HBM_WIRE_REGION_CREATE) {
@@ -470,6 +514,39 @@ static void wait_for_room(void)
 	hbm_close(hbm);
 }
 
+struct published {
+	uint32_t uid;
+	char name[HBM_WIRE_NAME_BYTES];
+};
+
+static int take_published(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_region *region = record;
+	struct published *published = arg;
+
+	(void)bytes;
+	if (region->session != 0 || region->withdrawn)
+		return 0;
+
+	published->uid = region->uid;
+	memcpy(published->name, region->name, sizeof(published->name));
+
+	return 1;
+}
+
+/* What the clients have published outlives them. */
+static void unpublish_all(void)
+{
+	const struct hbm_options options = {.socket = daemon_.socket, .name = "test"};
+	struct published published;
+	struct hbm *hbm;
+
+	assert_int_equal(hbm_connect(&hbm, &options), 0);
+	while (hbm_query(hbm, HBM_QUERY_REGIONS, take_published, &published) == 1)
+		assert_int_equal(hbm_region_unpublish(hbm, published.uid, published.name), 0);
+	hbm_close(hbm);
+}
+
 /* A client's life, beside a victim if there is one. */
 static void generation(struct seed *seed, unsigned kind, struct victim *victim)
 {
@@ -511,6 +588,7 @@ static void test_a_client_without_a_plan(void **state)
 
 	generation(&seed, OPERATOR, NULL);
 	generation(&seed, OPERATOR | ENDLESS, NULL);
+	unpublish_all();
 	stage_finish(fds);
 }
 
