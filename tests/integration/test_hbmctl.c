@@ -19,8 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMITS 48 /* in [limits] */
-#define LIMITS 47 /* in [limits] */
+#define LIMITS 51 /* in [limits] */
 
 #define ABSENT 99u
 

@@ -99,7 +99,7 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 32, expected 1 to 31");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 35, expected 1 to 34");
 }
 
 static void test_reasons_of_boards_and_asking(void **state)
