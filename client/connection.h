@@ -29,6 +29,12 @@ struct hbm {
 	struct cork cork;    /* requests to send together */
 	struct list regions; /* struct hbm_region */
 	struct list loans;   /* struct hbm_loan */
+	struct list boards;  /* struct board */
+	/* for messages that are no replies: 0, or the negative errno that ends the connection;
+	 * NULL: there may be none, as it has never had a board */
+	int (*unasked)(struct hbm *hbm, const struct message *message);
+	uint64_t notices;                     /* received so far */
+	uint64_t sequences;                   /* opened so far: the number of the last */
 	struct list slabs[LOAN_SLAB_BUCKETS]; /* struct borrowed_slab, by number */
 	uint32_t borrows;                     /* BORROWs in flight */
 	struct gpu gpu;

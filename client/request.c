@@ -68,8 +68,9 @@ static bool request_header_is_valid(const struct hbm_wire_header *header)
 {
 	uint16_t known = HBM_WIRE_REPLY | HBM_WIRE_MORE;
 
-	return header->zero == 0 && header->status >= 0 && !(header->flags & ~known) &&
-	       header->flags & HBM_WIRE_REPLY;
+	return header->zero == 0 && header->status >= 0 &&
+	       (header->flags == HBM_WIRE_UNASKED ||
+		(!(header->flags & ~known) && header->flags & HBM_WIRE_REPLY));
 }
 
 /* Hands a message to its ticket. 0, or the negative errno that ends the connection. */
@@ -78,6 +79,8 @@ static int request_handle(struct hbm *hbm, struct message *message)
 	const struct hbm_wire_header *header = message->header;
 	if (!request_header_is_valid(header))
 		return -EPROTO;
+	if (header->flags == HBM_WIRE_UNASKED)
+		return hbm->unasked ? hbm->unasked(hbm, message) : -EPROTO;
 
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, header->id);
 	if (!ticket || ticket->state != TICKET_WAITING || ticket->opcode != header->opcode)
@@ -211,6 +214,12 @@ static int request_wait(struct hbm *hbm, int timeout_ms)
 	rc = request_receive(hbm, false);
 
 	return rc == -EAGAIN ? 0 : rc;
+}
+
+void hbm_request_listen(struct hbm *hbm)
+{
+	while (request_receive(hbm, false) == 0)
+		;
 }
 
 void hbm_request_poll(struct hbm *hbm)

@@ -40,6 +40,8 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *tic
  * daemon sends nothing for so long. */
 int hbm_request_submit_wait(struct hbm *hbm, struct request *request);
 int hbm_request_query(struct hbm *hbm, struct request *request);
+/* Handles the messages that have come, without waiting. */
+void hbm_request_listen(struct hbm *hbm);
 /* Handles at least one reply, or breaks the connection. */
 void hbm_request_poll(struct hbm *hbm);
 /* Cancels every request that has not begun, and waits for the others. */

@@ -123,6 +123,7 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
 	list_init(&hbm->loans);
+	list_init(&hbm->boards);
 	for (size_t i = 0; i < LOAN_SLAB_BUCKETS; i++)
 		list_init(&hbm->slabs[i]);
 	hbm_owner_init(&hbm->owner);

@@ -8,6 +8,7 @@
 #include "client/ctl/plan.h"
 #include "client/ctl/plan_request.h"
 #include "client/ctl/replay.h"
+#include "client/ctl/suspend.h"
 #include "client/ctl/trace.h"
 
 #include <stdint.h>
@@ -24,6 +25,10 @@ static const char sessions_words[] =
 static const char sequences_words[] =
 	"What clients say of themselves: OWN and SHARED device memory, SUSPENDED bytes elsewhere.\n"
 	"With --json also the sums.\n";
+static const char suspend_words[] =
+	"SESSION/SEQUENCE as hbmctl sequences shows them; SESSION/all: all of its sequences.\n"
+	"The session is asked; its engine decides whether and when.\n"
+	"The exit status is 1 if it has not done so in time.\n";
 static const char pin_words[] =
 	"NAMESPACE is a number, or a model that only one namespace has; KEY is 32 hex digits.\n"
 	"A pin stays after hbmctl has exited, until it is unpinned.\n";
@@ -50,6 +55,10 @@ static const struct command commands[] = {
 	{"regions", "", "show the regions of clients", inspect_regions, NULL, 0, 0, NULL},
 	{"sequences", "", "show the sequences of clients", inspect_sequences, NULL, 0, 0,
 	 sequences_words},
+	{"suspend", "SESSION/SEQUENCE [--tier TIER] [--wait SECONDS]",
+	 "ask a session to suspend a sequence", suspend_run, suspend_options, 1, 1, suspend_words},
+	{"resume", "SESSION/SEQUENCE [--wait SECONDS]", "ask a session to resume a sequence",
+	 suspend_resume, suspend_resume_options, 1, 1, suspend_words},
 	{"namespaces", "[drop NAMESPACE...]", "show namespaces, or drop all blocks of some",
 	 operate_namespaces, NULL, 0, SIZE_MAX, namespaces_words},
 	{"blocks", "[--namespace N] [--limit N]", "show cached blocks, one per line",

@@ -4,10 +4,12 @@
 #include "client/sequence/ahead.h"
 #include "client/sequence/copies.h"
 #include "client/sequence/credit.h"
+#include "client/sequence/event.h"
 #include "client/sequence/page.h"
 #include "client/sequence/passage.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/show.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/stash.h"
 #include "daemon/base/checked.h"
@@ -115,6 +117,15 @@ static int lifetime_read_memory(struct hbm *hbm, struct hbm_pool *pool)
 	return pool->own_connection ? hbm_fail(hbm, r, "%s", hbm_error(pool->hbm)) : r;
 }
 
+static int lifetime_show(struct hbm *hbm, struct hbm_pool *pool)
+{
+	pool->board.heard = hbm_event_heard;
+
+	int r = hbm_show_open(pool);
+
+	return r && pool->own_connection ? hbm_fail(hbm, r, "%s", hbm_error(pool->hbm)) : r;
+}
+
 static void lifetime_configure(struct hbm_pool *pool, const struct hbm_pool_options *options)
 {
 	pool->ahead_tokens = options->ahead_tokens ? options->ahead_tokens : HBM_AHEAD_TOKENS;
@@ -134,6 +145,8 @@ static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,
 		r = lifetime_reserve(hbm, pool, options);
 	if (r == 0)
 		r = lifetime_read_memory(hbm, pool);
+	if (r == 0)
+		r = lifetime_show(hbm, pool);
 	if (r)
 		return r;
 
@@ -168,6 +181,7 @@ int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struc
 
 	pool->hbm = hbm;
 	pool->max_sequences = options->max_sequences;
+	pool->sharing_changed = hbm_slot_sharing_changed;
 	list_init(&pool->open);
 	list_init(&pool->closed);
 	list_init(&pool->warm);
@@ -227,6 +241,7 @@ int hbm_pool_close(struct hbm_pool *pool)
 		hbm_region_destroy(pool->hbm, pool->scratch);
 	if (pool->region)
 		r = hbm_region_destroy(pool->hbm, pool->region);
+	hbm_show_close(pool);
 	if (pool->own_connection)
 		hbm_close(pool->hbm);
 

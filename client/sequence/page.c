@@ -27,14 +27,29 @@ bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t co
 	return true;
 }
 
-static struct page *page_new(struct hbm_pool *pool)
+/* ---- Who has it ---- */
+
+static void page_count(const struct hbm_pool *pool, struct page_table *table, int64_t change)
+{
+	table->shared += (uint64_t)change;
+	pool->sharing_changed(pool, table);
+}
+
+/* Of a page with one: if that is a slot, it shares the slab from now on, or no longer does. */
+static void page_count_last(const struct hbm_pool *pool, const struct page *page, int64_t change)
+{
+	if (page->slots == 1 && page->who != 0)
+		page_count(pool, (struct page_table *)page->who, change);
+}
+
+static struct page *page_new(struct hbm_pool *pool, struct page_table *table)
 {
 	struct page *page = pool->spare_pages;
 
 	assert(page);
 	pool->spare_pages = page->next;
 	pool->spare_count--;
-	*page = (struct page){.slots = 1};
+	*page = (struct page){.slots = 1, .who = (uintptr_t)table};
 
 	return page;
 }
@@ -44,7 +59,8 @@ struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint
 	struct page **page = &table->list[offset / pool->slab];
 
 	if (!*page)
-		*page = page_new(pool);
+		*page = page_new(pool, table);
+	page_count_last(pool, *page, 1);
 	(*page)->slots++;
 
 	return *page;
@@ -55,6 +71,9 @@ void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offs
 {
 	assert(!table->list[offset / pool->slab]);
 	table->list[offset / pool->slab] = page;
+	page->who ^= (uintptr_t)table;
+	if (page->slots > 1)
+		page_count(pool, table, 1);
 }
 
 void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
@@ -63,20 +82,27 @@ void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct pag
 	hbm_page_put(pool, target, offset, hbm_page_hold(pool, source, offset));
 }
 
-void hbm_page_release(struct page *page)
+void hbm_page_release(struct hbm_pool *pool, struct page *page)
 {
 	if (--page->slots == 0)
 		free(page);
+	else
+		page_count_last(pool, page, -1);
 }
 
 void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
 {
 	const uint64_t i = offset / pool->slab;
+	struct page *page = table->list ? table->list[i] : NULL;
 
-	if (!table->list || !table->list[i])
+	if (!page)
 		return;
-	hbm_page_release(table->list[i]);
+
 	table->list[i] = NULL;
+	page->who ^= (uintptr_t)table;
+	if (page->slots > 1)
+		page_count(pool, table, -1);
+	hbm_page_release(pool, page);
 }
 
 struct page *hbm_page_of(const struct hbm_pool *pool, const struct page_table *table,

@@ -3,6 +3,9 @@
  * page: a slab that several slots of a pool have mapped, and how many. A slab that has been in
  * one slot only has no page; where a page is down to one, that slot owns its slab again.
  *
+ * Each slot counts its slabs that others have, too. So that the last slot of a page is known
+ * when the others have gone, a page has the exclusive or of its slots' tables.
+ *
  * Pages are made before the call that shares slabs, so that nothing can fail after it.
  */
 #pragma once
@@ -15,7 +18,8 @@ struct hbm_pool;
 struct stash_block;
 
 struct page {
-	uint32_t slots;            /* that have it mapped */
+	uint32_t slots;            /* that have it mapped, and those that hold it */
+	uintptr_t who;             /* exclusive or of the tables that have it, as addresses */
 	struct stash_block *block; /* of a suspend in the making: where it is stored */
 	struct page *next;
 };
@@ -23,6 +27,7 @@ struct page {
 /* Of a slot, by slab; NULL: nothing of it was ever shared. */
 struct page_table {
 	struct page **list;
+	uint64_t shared; /* slabs that other slots have, too */
 };
 
 /* Makes so many pages, and room for them in the table. False: no memory. */
@@ -37,7 +42,7 @@ struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint
 void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
 		  struct page *page);
 /* Or is not. */
-void hbm_page_release(struct page *page);
+void hbm_page_release(struct hbm_pool *pool, struct page *page);
 /* The slab is no longer mapped in the slot. */
 void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
 /* Whether another slot has the slab at this offset, too. */

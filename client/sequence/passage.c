@@ -43,7 +43,7 @@ static void passage_settle_credit(struct hbm_switch *change)
 static void passage_finish(struct hbm_switch *change)
 {
 	for (size_t i = 0; i < change->out.count; i++)
-		change->out.list[i]->state = HBM_SEQUENCE_SUSPENDED;
+		hbm_sequence_turn(change->out.list[i], HBM_SEQUENCE_SUSPENDED);
 	passage_settle_credit(change);
 	hbm_resume_finish(change->pool, change->in.list, change->in.count);
 }

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "client/notice.h"
 #include "client/region.h"
 #include "client/sequence/moves.h"
 #include "client/sequence/ranges.h"
@@ -29,6 +30,7 @@
 #include <stdatomic.h>
 
 struct page;
+struct page_table;
 struct slot;
 
 struct hbm_pool {
@@ -51,6 +53,8 @@ struct hbm_pool {
 	uint64_t warm_slabs;      /* mapped in free slots */
 	struct page *spare_pages; /* page.h */
 	size_t spare_count;
+	/* a slot's slabs are shared with others, or no longer: slot.h */
+	void (*sharing_changed)(const struct hbm_pool *pool, const struct page_table *table);
 	struct ranges grow, shrink; /* what is to be mapped, and unmapped */
 	struct shares shares;       /* what is to be mapped once more */
 	struct moves moves;         /* what is to be compacted */
@@ -59,7 +63,9 @@ struct hbm_pool {
 	struct stashes stashes;     /* of suspended sequences */
 	struct list switches;       /* struct hbm_switch, that have not been freed */
 	uint64_t last_name;         /* switch.c */
+	struct board board;         /* show.h */
 	struct list events;         /* struct hbm_sequence, by event */
+	uint64_t pressure;          /* bytes that the device lacks, to be said; 0: nothing */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;
 	_Atomic uint32_t stepping; /* gate.h */

@@ -273,7 +273,7 @@ static void reorder_put(struct reorder *reorder, bool exchanged)
 			hbm_page_put(reorder->pool, &slab->one->sequence->slot->pages, slab->offset,
 				     slab->page);
 		else
-			hbm_page_release(slab->page);
+			hbm_page_release(reorder->pool, slab->page);
 	}
 }
 

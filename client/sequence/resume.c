@@ -15,7 +15,7 @@ int hbm_resume_plan(struct hbm_pool *pool, struct hbm_sequence *const *sequences
 		    struct arrival *arrival)
 {
 	for (size_t i = 0; i < count; i++)
-		sequences[i]->state = HBM_SEQUENCE_RESUMING;
+		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_RESUMING);
 	if (hbm_arrival_plan(pool, arrival, sequences, count, false))
 		return 0;
 
@@ -26,7 +26,7 @@ void hbm_resume_finish(struct hbm_pool *pool, struct hbm_sequence *const *sequen
 {
 	for (size_t i = 0; i < count; i++) {
 		hbm_stash_clear(&pool->stashes, &sequences[i]->stash);
-		sequences[i]->state = HBM_SEQUENCE_OPEN;
+		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_OPEN);
 		hbm_sequence_refresh(sequences[i]);
 		hbm_mark_set(pool, sequences[i]->index);
 	}
@@ -38,5 +38,5 @@ void hbm_resume_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequence
 {
 	hbm_suspend_empty(pool, sequences, count);
 	for (size_t i = 0; i < count; i++)
-		sequences[i]->state = HBM_SEQUENCE_SUSPENDED;
+		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_SUSPENDED);
 }

@@ -2,9 +2,11 @@
 /* sequence: see sequence.h. */
 #include "client/sequence/sequence.h"
 
+#include "client/connection.h"
 #include "client/sequence/mark.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/show.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/tree.h"
 
@@ -87,6 +89,7 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	const uint64_t tokens = sequence->tokens;
 	uint64_t ready = sequence->max;
 
+	hbm_show_tokens(pool, sequence->index, tokens);
 	sequence->target = tokens;
 	if (sequence->source || sequence->lost || sequence->state != HBM_SEQUENCE_OPEN) {
 		sequence->ready = sequence->calm = sequence->limit = 0;
@@ -131,6 +134,14 @@ void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 	}
 }
 
+void hbm_sequence_turn(struct hbm_sequence *sequence, enum hbm_sequence_state state)
+{
+	const uint64_t stashed = state == HBM_SEQUENCE_OPEN ? 0 : sequence->stash.count;
+
+	sequence->state = state;
+	hbm_show_state(sequence->pool, sequence->index, state, stashed * sequence->pool->slab);
+}
+
 void hbm_sequence_lose(struct hbm_sequence *sequence)
 {
 	sequence->lost = true;
@@ -161,6 +172,20 @@ uint64_t hbm_sequence_begin(const struct hbm_sequence *sequence, uint32_t buffer
 
 /* ---- Open and close ---- */
 
+static void sequence_show(struct hbm_sequence *sequence, const char *name)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	sequence->number = ++pool->hbm->sequences;
+	hbm_show_begin(pool, sequence->index,
+		       &(struct shown){.number = sequence->number,
+				       .expected = sequence->expected,
+				       .max = sequence->max,
+				       .next_use = sequence->next_use,
+				       .priority = sequence->priority,
+				       .name = name});
+}
+
 struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot,
 					const struct hbm_sequence_options *options)
 {
@@ -171,7 +196,7 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	list_remove(&sequence->link);
 	list_push_back(&pool->open, &sequence->link);
 	pool->open_count++;
-	slot->sequence = sequence;
+	hbm_slot_begin(pool, slot, sequence, sequence->index);
 
 	sequence->slot = slot;
 	sequence->max = options->max ? options->max : pool->max_tokens;
@@ -183,18 +208,22 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->lost = false;
 	sequence->state = HBM_SEQUENCE_OPEN;
 	sequence->owed = 0;
+	sequence->overrun_due = false;
+	sequence->asked = 0;
 	sequence->source = NULL;
 	sequence->credit = 0;
 	sequence->before[0] = sequence->before[1] = sequence->slid = 0;
 	sequence->tokens = 0;
 	hbm_mark_clear(pool, sequence->index);
 	hbm_sequence_refresh(sequence);
+	sequence_show(sequence, options->name);
 
 	return sequence;
 }
 
 void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 {
+	hbm_show_end(pool, sequence->index);
 	sequence->limit = sequence->calm = sequence->ready = 0;
 	sequence->tokens = SEQUENCE_CLOSED;
 	sequence->source = NULL;
@@ -214,18 +243,6 @@ void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 
 /* ---- Facts ---- */
 
-static uint64_t sequence_shared_bytes(const struct hbm_sequence *sequence)
-{
-	const struct hbm_pool *pool = sequence->pool;
-	uint64_t bytes = 0;
-
-	for (uint64_t at = 0; sequence->slot->pages.list && at < pool->slot_bytes; at += pool->slab)
-		if (hbm_page_is_shared(pool, &sequence->slot->pages, at))
-			bytes += pool->slab;
-
-	return bytes;
-}
-
 int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_facts *facts)
 {
 	if (!sequence)
@@ -237,6 +254,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 	int r = hbm_sequence_check_open(pool, sequence);
 	if (r == 0)
 		*facts = (struct hbm_sequence_facts){
+			.number = sequence->number,
 			.slot = hbm_slot_index(pool, sequence->slot),
 			.address = pool->region->address + hbm_slot_offset(pool, sequence->slot),
 			.tokens = sequence->tokens,
@@ -248,10 +266,10 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.priority = sequence->priority,
 			.next_use = sequence->next_use,
 			.mapped_bytes = sequence->slot->slabs * pool->slab,
-			.shared_bytes = sequence_shared_bytes(sequence),
 			.state = sequence->state,
 			.tier = sequence->stash.tier,
 			.suspended_bytes = sequence->stash.count * pool->slab,
+			.shared_bytes = sequence->slot->pages.shared * pool->slab,
 		};
 	hbm_pool_unlock(pool);
 

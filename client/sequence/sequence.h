@@ -40,9 +40,13 @@ struct hbm_sequence {
 	bool overrun;    /* said */
 	bool lost;       /* memory of it could not be mapped again: only to be closed */
 	enum hbm_sequence_state state;
-	uint64_t owed;               /* bytes that were promised until it was suspended */
-	struct stash stash;          /* while it is not active */
-	uint64_t named;              /* switch.c */
+	uint64_t owed;      /* bytes that were promised until it was suspended */
+	struct stash stash; /* while it is not active */
+	uint64_t named;     /* switch.c */
+	uint64_t number;    /* on the board, and in what is asked */
+	bool overrun_due;   /* to be said */
+	uint32_t asked;     /* enum hbm_ask, to be said; 0: nothing */
+	uint32_t asked_tier;
 	struct hbm_sequence *source; /* prefix.h: whose prefix it still lacks; NULL: none */
 	struct list forks, fork;     /* those that lack a prefix of it; its place there */
 	struct hbm_layout *layout;   /* what it has kept; NULL: all that the pool's has */
@@ -64,6 +68,8 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 					const struct hbm_sequence_options *options);
 /* The other way round: what it was is counted by the caller. */
 void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence);
+/* It is in that state from now on, with what it has stashed. */
+void hbm_sequence_turn(struct hbm_sequence *sequence, enum hbm_sequence_state state);
 /* Memory of it is gone. */
 void hbm_sequence_lose(struct hbm_sequence *sequence);
 /* Adds to the pool's ranges to shrink what others have of the slabs that hold none of its

@@ -4,6 +4,7 @@
 
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/show.h"
 
 uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot)
 {
@@ -30,9 +31,33 @@ bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_
 	return hbm_slot_has(pool, slot, offset) && !hbm_page_is_shared(pool, &slot->pages, offset);
 }
 
+static void slot_show(const struct hbm_pool *pool, const struct slot *slot)
+{
+	/* Of a slab that goes, one is counted before the other. */
+	const uint64_t shared = slot->pages.shared, slabs = slot->slabs;
+	const uint64_t own = slabs > shared ? slabs - shared : 0;
+
+	if (slot->sequence)
+		hbm_show_bytes(pool, slot->record, own * pool->slab, shared * pool->slab);
+}
+
+void hbm_slot_begin(const struct hbm_pool *pool, struct slot *slot, struct hbm_sequence *sequence,
+		    uint32_t record)
+{
+	slot->sequence = sequence;
+	slot->record = record;
+	slot_show(pool, slot);
+}
+
+void hbm_slot_sharing_changed(const struct hbm_pool *pool, const struct page_table *table)
+{
+	slot_show(pool, container_of(table, struct slot, pages));
+}
+
 void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs)
 {
 	slot->slabs += (uint64_t)slabs;
+	slot_show(pool, slot);
 	if (slot->sequence)
 		return;
 

@@ -21,6 +21,7 @@ struct slot {
 	struct hbm_sequence *sequence; /* NULL: it is free */
 	uint64_t slabs;                /* mapped in it */
 	struct page_table pages;
+	uint32_t record; /* of its sequence on the board */
 };
 
 uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot);
@@ -30,6 +31,11 @@ uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot);
  * slot. */
 bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
 bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
+/* A sequence has it, with that record: what is mapped is shown there from now on. */
+void hbm_slot_begin(const struct hbm_pool *pool, struct slot *slot, struct hbm_sequence *sequence,
+		    uint32_t record);
+/* pool->sharing_changed. */
+void hbm_slot_sharing_changed(const struct hbm_pool *pool, const struct page_table *table);
 /* So many more or fewer are mapped in it. */
 void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
 /* Adds to the ranges the runs of slabs within bytes of the slot that are mapped, or that are

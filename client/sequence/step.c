@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * step: the lengths of a batch, once an iteration. Where everything is mapped it reads one
- * cache line a sequence, and takes no lock. The look goes first and changes nothing; the
- * lengths are written when all of them are good.
+ * cache line a sequence, writes the tokens there and on the board, and takes no lock. The look
+ * goes first and changes nothing; the lengths are written when all of them are good.
  */
 #include "client/sequence/ahead.h"
 #include "client/sequence/event.h"
@@ -13,6 +13,7 @@
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/show.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/tree.h"
 #include "client/sequence/window.h"
@@ -72,6 +73,8 @@ static void batch_write(const struct batch *batch)
 		if (batch->pool->has_windows)
 			batch_shift(sequence);
 		atomic_store_explicit(&sequence->tokens, batch->lengths[i], memory_order_relaxed);
+		hbm_show_tokens(batch->pool, (size_t)(sequence - batch->pool->sequences),
+				batch->lengths[i]);
 	}
 }
 

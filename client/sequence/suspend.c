@@ -83,7 +83,7 @@ static int suspend_map_prefixes(struct hbm_sequence *const *sequences, size_t co
 static void suspend_stop(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		sequences[i]->state = HBM_SEQUENCE_SUSPENDING;
+		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_SUSPENDING);
 		hbm_sequence_refresh(sequences[i]);
 	}
 	hbm_gate_close(pool);
@@ -144,7 +144,7 @@ void hbm_suspend_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequenc
 	hbm_arrival_clear(&back);
 	for (size_t i = 0; i < count; i++) {
 		hbm_stash_clear(&pool->stashes, &sequences[i]->stash);
-		sequences[i]->state = HBM_SEQUENCE_OPEN;
+		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_OPEN);
 		sequences[i]->lost = !is_back;
 		hbm_sequence_refresh(sequences[i]);
 	}

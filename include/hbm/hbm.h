@@ -491,6 +491,12 @@ HBM_API int hbm_ping(struct hbm *hbm);
  * it has comes back as after that: device memory when its process ends. For operators;
  * HBM_NOT_FOUND: it has ended, or never was. */
 HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
+/* Asks another session to suspend or resume a sequence (HBM_QUERY_SEQUENCES), 0: all of its
+ * sequences; it decides whether and when. tier: where they are to be suspended to;
+ * HBM_TIER_NONE: where it likes, and to resume. For operators. HBM_NOT_FOUND: there is no such
+ * session, or it shows no sequences; HBM_LIMIT: it does not read what it is sent. */
+HBM_API int hbm_ask(struct hbm *hbm, uint64_t session, uint64_t sequence, enum hbm_ask ask,
+		    enum hbm_tier tier);
 
 /* ---- Device code ---- */
 

@@ -352,16 +352,28 @@ HBM_API const char *hbm_pool_error(const struct hbm_pool *pool);
  * of it; a step that needs it tries again. With a thread there is no need to call it. */
 HBM_API int hbm_pool_map_ahead(struct hbm_pool *pool);
 
-enum hbm_event_kind { HBM_EVENT_OVERRUN = 1 };
+enum hbm_event_kind {
+	HBM_EVENT_OVERRUN = 1,
+	HBM_EVENT_SUSPEND,
+	HBM_EVENT_RESUME,
+	HBM_EVENT_PRESSURE,
+};
 
 struct hbm_event {
 	enum hbm_event_kind kind;
-	struct hbm_sequence *sequence;
-	uint64_t tokens, expected;
+	struct hbm_sequence *sequence; /* PRESSURE: NULL */
+	uint64_t tokens, expected;     /* of the sequence */
+	enum hbm_tier tier; /* SUSPEND: where it is to go; HBM_TIER_NONE: where you like */
+	uint64_t bytes;     /* PRESSURE */
 };
 
 /* Takes the oldest event. HBM_NOT_FOUND: there is none.
- * HBM_EVENT_OVERRUN: a sequence has more tokens than were expected; once for each. */
+ * HBM_EVENT_OVERRUN: a sequence has more tokens than were expected; once for each.
+ * HBM_EVENT_SUSPEND, HBM_EVENT_RESUME: an operator asks for it (hbmctl suspend, resume); of what
+ * was asked of a sequence in between, only the last. The caller decides whether, and when.
+ * HBM_EVENT_PRESSURE: of the device's memory for regions, `bytes` are lacking that should be free
+ * (device.watermark): once, until they are there again.
+ * If there is none, it makes no system call. */
 HBM_API int hbm_pool_event(struct hbm_pool *pool, struct hbm_event *event);
 
 /* ---- Sequences ---- */
@@ -373,9 +385,13 @@ struct hbm_sequence_options {
 	uint64_t max; /* 0: what the layout has */
 	int32_t priority;
 	uint64_t next_use;
+	/* for people: shown by hbmctl sequences, as far as it fits in
+	 * HBM_WIRE_SEQUENCE_NAME_BYTES; copied. NULL: none */
+	const char *name;
 };
 
 struct hbm_sequence_facts {
+	uint64_t number; /* as hbmctl sequences shows it: of all of the connection */
 	uint32_t slot;
 	uint64_t address; /* of its slot: hbm_layout_view() says what is where in it */
 	uint64_t tokens;

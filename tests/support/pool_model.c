@@ -284,11 +284,37 @@ void pool_model_operate(struct pool_model *model)
 		model_check_one(model, one);
 }
 
+/* What the daemon is shown is what the sequence says of itself. Beside a thread that maps it
+ * may be of another moment. */
+static uint64_t model_check_shown(struct pool_rig *rig, struct hbm_sequence *sequence)
+{
+	struct hbm_sequence_facts facts = pool_rig_facts(sequence);
+	struct hbm_wire_sequence shown = pool_rig_shown(rig, facts.number);
+
+	assert_int_equal(shown.state, facts.state);
+	assert_int_equal(shown.suspended, facts.suspended_bytes);
+	assert_int_equal(shown.tokens, facts.tokens);
+	assert_int_equal(shown.expected, facts.expected);
+	assert_int_equal(shown.max, facts.max);
+	if (hbm_pool_connection(rig->pool) == rig->hbm) {
+		assert_int_equal(shown.own, facts.mapped_bytes - facts.shared_bytes);
+		assert_int_equal(shown.shared, facts.shared_bytes);
+	}
+
+	return facts.shared_bytes;
+}
+
 void pool_model_check(struct pool_model *model)
 {
+	uint64_t shared = 0;
+
 	for (size_t i = 0; i < MODEL_SEQUENCES; i++)
-		if (model->all[i].sequence)
+		if (model->all[i].sequence) {
 			model_check_one(model, &model->all[i]);
+			shared += model_check_shown(model->rig, model->all[i].sequence);
+		}
+	if (hbm_pool_connection(model->rig->pool) == model->rig->hbm)
+		assert_int_equal(pool_rig_shared(model->rig), shared);
 }
 
 void pool_model_close_all(struct pool_model *model)

@@ -88,6 +88,56 @@ struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence)
 	return facts;
 }
 
+/* ---- What is shown ---- */
+
+struct shown {
+	uint64_t session, number;
+	unsigned found;
+	struct hbm_wire_sequence sequence;
+};
+
+static int shown_look(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_sequence *sequence = record;
+	struct shown *shown = arg;
+
+	(void)bytes;
+	if (sequence->session == shown->session && sequence->sequence == shown->number) {
+		shown->sequence = *sequence;
+		shown->found++;
+	}
+
+	return 0;
+}
+
+struct hbm_wire_sequence pool_rig_shown(struct pool_rig *rig, uint64_t number)
+{
+	struct shown shown = {.session = hbm_info(hbm_pool_connection(rig->pool))->session,
+			      .number = number};
+
+	assert_int_equal(hbm_query(rig->hbm, HBM_QUERY_SEQUENCES, shown_look, &shown), 0);
+	assert_int_equal(shown.found, 1);
+
+	return shown.sequence;
+}
+
+static int shared_add(const void *record, size_t bytes, void *arg)
+{
+	(void)bytes;
+	*(uint64_t *)arg += ((const struct hbm_wire_region *)record)->shared;
+
+	return 0;
+}
+
+uint64_t pool_rig_shared(struct pool_rig *rig)
+{
+	uint64_t bytes = 0;
+
+	assert_int_equal(hbm_query(rig->hbm, HBM_QUERY_REGIONS, shared_add, &bytes), 0);
+
+	return bytes;
+}
+
 /* ---- Bytes ---- */
 
 typedef void rig_access(struct pool_rig *rig, uint64_t address, uint64_t value);

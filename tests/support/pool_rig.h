@@ -44,5 +44,9 @@ uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bo
 void pool_rig_expect_layer(struct pool_rig *rig, struct hbm_sequence *sequence, uint32_t layer,
 			   uint64_t token, uint64_t value);
 struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence);
+/* What the daemon shows of the pool's sequences: that of a number, which must be there; and
+ * the slabs of its region that are in several places, in bytes. */
+struct hbm_wire_sequence pool_rig_shown(struct pool_rig *rig, uint64_t number);
+uint64_t pool_rig_shared(struct pool_rig *rig);
 /* Bytes of device memory that the daemon has handed out to regions. */
 uint64_t pool_rig_leased(struct pool_rig *rig);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* show: see show.h. */
+#include "client/sequence/show.h"
+
+#include <string.h>
+
+#define SHOW(record, member, value) __atomic_store_n(&(record)->member, (value), __ATOMIC_RELAXED)
+
+int hbm_show_open(struct hbm_pool *pool)
+{
+	int r = hbm_board_open(pool->hbm, &pool->board, pool->max_sequences);
+
+	return r > 0 ? 0 : r;
+}
+
+void hbm_show_close(struct hbm_pool *pool)
+{
+	hbm_board_close(pool->hbm, &pool->board);
+}
+
+void hbm_show_begin(const struct hbm_pool *pool, uint32_t index, const struct shown *shown)
+{
+	if (!pool->board.records)
+		return;
+
+	struct hbm_wire_board_record *record = &pool->board.records[index];
+
+	SHOW(record, state, (uint32_t)HBM_SEQUENCE_OPEN);
+	SHOW(record, device, pool->region->device);
+	SHOW(record, expected, shown->expected);
+	SHOW(record, max, shown->max);
+	SHOW(record, suspended, UINT64_C(0));
+	SHOW(record, next_use, shown->next_use);
+	SHOW(record, priority, shown->priority);
+	memset(record->name, 0, sizeof(record->name));
+	if (shown->name)
+		memcpy(record->name, shown->name, strnlen(shown->name, sizeof(record->name) - 1));
+
+	/* Release: who sees the number sees all of that. */
+	__atomic_store_n(&record->number, shown->number, __ATOMIC_RELEASE);
+}
+
+void hbm_show_end(const struct hbm_pool *pool, uint32_t index)
+{
+	if (!pool->board.records)
+		return;
+
+	SHOW(&pool->board.records[index], number, UINT64_C(0));
+	/* Release: who sees what is written for the next sequence sees the 0. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+void hbm_show_bytes(const struct hbm_pool *pool, uint32_t index, uint64_t own, uint64_t shared)
+{
+	if (!pool->board.records)
+		return;
+
+	SHOW(&pool->board.records[index], own, own);
+	SHOW(&pool->board.records[index], shared, shared);
+}
+
+void hbm_show_state(const struct hbm_pool *pool, uint32_t index, enum hbm_sequence_state state,
+		    uint64_t suspended)
+{
+	if (!pool->board.records)
+		return;
+
+	SHOW(&pool->board.records[index], suspended, suspended);
+	SHOW(&pool->board.records[index], state, (uint32_t)state);
+}
