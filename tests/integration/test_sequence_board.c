@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include <jansson.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/pool_rig.h"
@@ -368,6 +370,54 @@ static void test_hbmctl_waits(void **state)
 	finish();
 }
 
+/* What an engine does: it does what it is told by an event, when it likes. */
+static void serve_one(const char *command, uint64_t number, enum hbm_event_kind expected)
+{
+	struct hbm_event event;
+	char out[4096];
+	int status;
+
+	const pid_t child = fork();
+	if (child == 0)
+		_exit(ctl(command, number, "--wait=60", out, sizeof(out)));
+
+	while (hbm_pool_event(rig.pool, &event) == HBM_NOT_FOUND)
+		poll(NULL, 0, 1);
+	assert_int_equal(event.kind, expected);
+	assert_int_equal(expected == HBM_EVENT_SUSPEND
+				 ? hbm_sequences_suspend(rig.pool, &event.sequence, 1, HBM_TIER_DDR)
+				 : hbm_sequences_resume(rig.pool, &event.sequence, 1),
+			 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void test_suspend_and_resume(void **state)
+{
+	(void)state;
+	start_with(&usual, "ddr.size=128MiB");
+	struct hbm_sequence *a = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, a, 9), 0);
+	pool_rig_write(&rig, a, 8, 4711);
+	const struct hbm_sequence_facts facts = pool_rig_facts(a);
+
+	serve_one("suspend", facts.number, HBM_EVENT_SUSPEND);
+	struct hbm_wire_sequence shown = pool_rig_shown(&rig, facts.number);
+	assert_int_equal(shown.state, HBM_SEQUENCE_SUSPENDED);
+	assert_int_equal(shown.suspended, facts.mapped_bytes);
+	assert_int_equal(shown.own, 0);
+	assert_int_equal(shown.tokens, 9);
+
+	serve_one("resume", facts.number, HBM_EVENT_RESUME);
+	shown = pool_rig_shown(&rig, facts.number);
+	assert_int_equal(shown.state, HBM_SEQUENCE_OPEN);
+	assert_int_equal(shown.suspended, 0);
+	assert_int_equal(shown.own, facts.mapped_bytes);
+	pool_rig_expect(&rig, a, 8, 4711);
+	finish();
+}
+
 /* ---- Pressure ---- */
 
 static void test_pressure(void **state)
@@ -406,6 +456,7 @@ int main(void)
 		TEST(test_asking_a_pool_with_a_thread),
 		TEST(test_notices_between_replies),
 		TEST(test_hbmctl_waits),
+		TEST(test_suspend_and_resume),
 		TEST(test_pressure),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
