@@ -14,11 +14,12 @@ static struct list *lend_bucket(struct lend *lend, uint32_t number)
 /* ---- lent slabs ---- */
 
 /* Slabs whose blocks have all been dropped take no more: the number of their namespace may
- * become another's. */
+ * become another's. Nor do those of a late copy, which may still write to a cell that is
+ * empty. */
 static void lend_sort(struct lend *lend, struct lent *lent)
 {
 	list_remove(&lent->packed);
-	if (lent->live > 0 && lent->used < lent->cell_count)
+	if (lent->live > 0 && lent->used < lent->cell_count && !lent->stuck)
 		list_push_back(&lend->packed, &lent->packed);
 }
 

@@ -318,6 +318,26 @@ static void test_the_pool_asks_for_what_is_idle(void **state)
 	assert_leased(fixture, 0);
 }
 
+/* A copy that failed may go on: the cell that it writes to is no other block's. */
+static void test_the_cell_of_a_late_copy_is_not_used_again(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct client *client = &fixture->clients[0];
+	struct replica *first = make(fixture, client, make_block(fixture, fixture->ns));
+	struct replica *late = make(fixture, client, make_block(fixture, fixture->ns));
+	struct lent *lent = first->lent;
+
+	assert_ptr_equal(late->lent, lent);
+	replica_hold(late);
+	lent_keep(lent);
+	replica_lose(late);
+	replica_unhold(late);
+	assert_int_equal(lent->used, 1);
+
+	struct replica *next = make(fixture, client, make_block(fixture, fixture->ns));
+	assert_ptr_not_equal(next->lent, lent);
+}
+
 /* ---- Loans ---- */
 
 static void test_descriptors_are_sent_while_there_is_no_loan(void **state)
@@ -418,24 +438,37 @@ static bool is_taken(void *arg)
 	return !list_empty(&((struct slab_request *)arg)->taken);
 }
 
+/* A slab that backs a slot, and may have been handed out. */
+static struct slab *place_slab(struct fixture *fixture)
+{
+	struct slab_request request = {.bytes = SLAB, .count = 1, .done = taken};
+
+	list_init(&request.taken);
+	assert_int_equal(slabs_request(fixture->slabs, &request), HBM_OK);
+	rig_run(&fixture->rig, is_taken, &request);
+	struct slab *slab = container_of(list_pop_front(&request.taken), struct slab, link);
+	slab->exported = true;
+	slab_place(slab);
+
+	return slab;
+}
+
+static uint32_t make_large_block(struct fixture *fixture, uint64_t bytes)
+{
+	const struct hbm_wire_namespace_spec spec = {.weights = bytes, .block_bytes = bytes};
+
+	return make_block(fixture, open_namespace(fixture->rig.hbmd.cache->namespaces,
+						  &fixture->rig.ledger, &spec));
+}
+
 /* The slab of a slot is lent as it is: a check that goes on takes that for no slot's. */
 static void test_a_slab_is_adopted(void **state)
 {
 	struct fixture *fixture = *state;
 	struct slabs *slabs = fixture->slabs;
-	const struct hbm_wire_namespace_spec spec = {.weights = 9, .block_bytes = SLAB};
-	uint16_t ns =
-		open_namespace(fixture->rig.hbmd.cache->namespaces, &fixture->rig.ledger, &spec);
-	uint32_t number = make_block(fixture, ns);
+	uint32_t number = make_large_block(fixture, SLAB);
 	const struct replica_form form = form_of(&fixture->clients[0], number, SLAB);
-	struct slab_request request = {.bytes = SLAB, .count = 1, .done = taken};
-
-	list_init(&request.taken);
-	assert_int_equal(slabs_request(slabs, &request), HBM_OK);
-	rig_run(&fixture->rig, is_taken, &request);
-	struct slab *slab = container_of(list_pop_front(&request.taken), struct slab, link);
-	slab->exported = true;
-	slab_place(slab);
+	struct slab *slab = place_slab(fixture);
 
 	slabs_check_begin(slabs);
 	(void)slabs_check_some(slabs, UINT32_MAX);
@@ -512,6 +545,7 @@ int main(void)
 		TEST(test_slabs_are_released_and_not_reused),
 		TEST(test_idle_slabs_make_way_and_others_do_not),
 		TEST(test_the_pool_asks_for_what_is_idle),
+		TEST(test_the_cell_of_a_late_copy_is_not_used_again),
 		TEST(test_descriptors_are_sent_while_there_is_no_loan),
 		TEST(test_loans_are_limited),
 		TEST(test_the_end_of_a_session),
