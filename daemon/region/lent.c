@@ -263,8 +263,9 @@ void lent_close(struct lent *lent)
 	lent->close_job.done = lent_close_done;
 	worker_post(lent->device->control, &lent->close_job);
 
+	/* Not only of the last reference: a block may have one slab twice. */
 	for (uint32_t i = 0; i < lent->slab_count; i++)
-		if (lent->slabs[i]->refs == 1)
+		if (lent->slabs[i]->slots == 0)
 			lent->slabs[i]->part.holder = holder;
 	lent_drop_slabs(lent);
 }

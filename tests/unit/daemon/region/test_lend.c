@@ -489,6 +489,24 @@ static void test_a_slab_is_adopted(void **state)
 	assert_leased(fixture, 0);
 }
 
+/* A block may have one slab twice. Whoever had it as a region's may be gone when it is closed,
+ * and is not charged for it. */
+static void test_one_slab_is_adopted_twice(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = make_large_block(fixture, 2 * SLAB);
+	const struct replica_form form = form_of(&fixture->clients[0], number, SLAB);
+	struct slab *slab = place_slab(fixture), *both[] = {slab, slab};
+
+	slab->part.holder = &fixture->clients[0].holder;
+	assert_non_null(replica_adopt(fixture->lend, &form, both, 2));
+	assert_int_equal(slab->refs, 3);
+	slab_drop_slot(slab, false);
+	cache_drop(fixture->rig.hbmd.cache, number);
+	assert_null(slab->part.holder);
+	assert_leased(fixture, 0);
+}
+
 /* ---- The check ---- */
 
 static const char *problem(struct lend *lend)
@@ -550,6 +568,7 @@ int main(void)
 		TEST(test_loans_are_limited),
 		TEST(test_the_end_of_a_session),
 		TEST(test_a_slab_is_adopted),
+		TEST(test_one_slab_is_adopted_twice),
 		TEST(test_counts_that_are_off),
 	};
 
