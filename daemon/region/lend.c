@@ -297,18 +297,45 @@ static int lend_make_room(struct lend *lend, struct user *user, uint64_t bytes)
 	return status;
 }
 
-void lend_give_back(struct lend *lend, uint64_t bytes)
+/* What the pool gets back if they are closed: not what a region has, too. */
+static uint64_t lend_frees(const struct lent *lent)
 {
-	uint64_t enough = bytes < lend->bytes ? lend->bytes - bytes : 0;
+	uint64_t slabs = 0;
+
+	for (uint32_t i = 0; i < lent->slab_count; i++)
+		slabs += lent->slabs[i]->refs == 1;
+
+	return slabs * lent->slab_bytes;
+}
+
+/* The first that is idle and whose end gives something back. */
+static struct lent *lend_oldest_freeing(const struct lend *lend)
+{
+	list_for_each (node, &lend->idle) {
+		struct lent *lent = container_of(node, struct lent, idle);
+		if (lend_frees(lent) > 0)
+			return lent;
+	}
+
+	return NULL;
+}
+
+uint64_t lend_give_back(struct lend *lend, uint64_t bytes)
+{
+	uint64_t given = 0;
 	struct lent *lent;
 
-	while (lend->bytes > enough && (lent = lend_oldest(lend, NULL)))
+	while (given < bytes && (lent = lend_oldest_freeing(lend))) {
+		given += lend_frees(lent);
 		lend_evict(lent);
+	}
+
+	return given;
 }
 
 static void lend_reclaim(void *arg, uint64_t bytes)
 {
-	lend_give_back(arg, bytes);
+	(void)lend_give_back(arg, bytes);
 }
 
 /* ---- making ---- */
@@ -454,16 +481,25 @@ static void lend_block_placed(struct block_listener *listener, uint32_t number, 
 	(void)from;
 }
 
-/* Its replicas are found by its number, which will be another block's. */
+static struct replica *lend_of_block(struct lend *lend, uint32_t number)
+{
+	list_for_each (node, lend_bucket(lend, number)) {
+		struct replica *replica = container_of(node, struct replica, by_block);
+		if (replica->number == number)
+			return replica;
+	}
+
+	return NULL;
+}
+
+/* Its replicas are found by its number, which will be another block's. Looked for again after
+ * each: what goes with one may let others go. */
 static void lend_block_dropped(struct block_listener *listener, uint32_t number)
 {
 	struct lend *lend = container_of(listener, struct lend, listener);
 
-	list_for_each_safe (node, after, lend_bucket(lend, number)) {
-		struct replica *replica = container_of(node, struct replica, by_block);
-		if (replica->number == number)
-			replica_lose(replica);
-	}
+	for (struct replica *replica; (replica = lend_of_block(lend, number));)
+		replica_lose(replica);
 }
 
 int lend_open(struct lend **out, struct device *device, struct blocks *blocks, uint64_t budget)
@@ -498,7 +534,8 @@ struct lend *lend_close(struct lend *lend)
 
 	list_remove(&lend->listener.link);
 	slabs_on_shortage(lend->device->slabs, NULL, NULL);
-	lend_give_back(lend, UINT64_MAX);
+	while (!list_empty(&lend->idle))
+		lend_evict(lend_oldest(lend, NULL));
 	assert(lend->bytes == 0 && lend->loans == 0);
 	free(lend);
 

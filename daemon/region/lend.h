@@ -98,9 +98,9 @@ struct replica *replica_adopt(struct lend *lend, const struct replica_form *form
 void replica_hold(struct replica *replica);
 void replica_unhold(struct replica *replica);
 
-/* Closes idle slabs until so many bytes more are on their way back to the pool, or none is
- * left. */
-void lend_give_back(struct lend *lend, uint64_t bytes);
+/* Closes idle slabs until so many bytes more are on their way back to the pool, or no idle one
+ * has any: how many are. Those that a region has, too, stay. */
+uint64_t lend_give_back(struct lend *lend, uint64_t bytes);
 /* Closes slabs that are idle. */
 void lend_evict(struct lent *lent);
 

@@ -507,6 +507,27 @@ static void test_one_slab_is_adopted_twice(void **state)
 	assert_leased(fixture, 0);
 }
 
+/* The pool has nothing of a slab that a region has, too: it stays, and another goes. */
+static void test_the_pool_asks_for_nothing_that_a_region_has(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = make_large_block(fixture, SLAB);
+	const struct replica_form form = form_of(&fixture->clients[0], number, SLAB);
+	struct slab *slab = place_slab(fixture);
+	struct replica *replica = replica_adopt(fixture->lend, &form, &slab, 1);
+
+	assert_non_null(replica);
+	make(fixture, &fixture->clients[0], make_block(fixture, fixture->ns));
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), SLAB);
+	assert_leased(fixture, 1);
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), 0);
+	assert_ptr_equal(replica_find(fixture->lend, &form), replica);
+
+	slab_drop_slot(slab, false);
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), SLAB);
+	assert_leased(fixture, 0);
+}
+
 /* ---- The check ---- */
 
 static const char *problem(struct lend *lend)
@@ -569,6 +590,7 @@ int main(void)
 		TEST(test_the_end_of_a_session),
 		TEST(test_a_slab_is_adopted),
 		TEST(test_one_slab_is_adopted_twice),
+		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
 		TEST(test_counts_that_are_off),
 	};
 
