@@ -216,14 +216,17 @@ struct loan *loan_find(const struct borrower *borrower, uint64_t id)
 
 /* ---- the end ---- */
 
+/* What goes with an export may let others of the session go: none is remembered meanwhile. */
 void borrower_end(struct borrower *borrower)
 {
-	borrower->ended = true;
-	for (struct list *node = borrower->exports.next; node != &borrower->exports;) {
-		struct export *export = container_of(node, struct export, by_borrower);
+	struct list all = LIST_INIT(all);
 
-		node = node->next;
-		loan_settle_export(export, true);
+	borrower->ended = true;
+	for (struct list *node; (node = list_pop_front(&borrower->exports));)
+		list_push_back(&all, node);
+	for (struct list *node; (node = list_pop_front(&all));) {
+		list_push_back(&borrower->exports, node);
+		loan_settle_export(container_of(node, struct export, by_borrower), true);
 	}
 }
 
