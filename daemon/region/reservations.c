@@ -163,6 +163,21 @@ static void reservations_apply(const struct reservations *reservations,
 	}
 }
 
+/* What is idle makes way, a little later. */
+static void reservations_reclaim(const struct reservations *reservations,
+				 const struct reservation *reservation)
+{
+	for (uint32_t i = 0; i < reservation->count; i++) {
+		const struct hbm_wire_reserve_change *change = &reservation->changes[i];
+		struct device *device = reservations_device(reservations, change);
+		const struct promise *promise = regions_promise(reservation->regions, device);
+
+		if (promise && change->bytes > 0)
+			slabs_reclaim(device->slabs, promise,
+				      reservations_target(promise->reserved, change->bytes));
+	}
+}
+
 /* As reservations_make(), whether or not others wait. */
 static int reservations_try(struct reservations *reservations,
 			    const struct reservation *reservation, uint64_t *more)
@@ -185,6 +200,8 @@ static int reservations_try(struct reservations *reservations,
 		return HBM_NO_SPACE;
 	if (status == HBM_OK)
 		reservations_apply(reservations, reservation);
+	else
+		reservations_reclaim(reservations, reservation);
 
 	return status;
 }

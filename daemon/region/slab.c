@@ -374,6 +374,11 @@ bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise,
 	       promise_due_with(promise, reserved) <= slab_free_bytes(slabs);
 }
 
+void slabs_reclaim(struct slabs *slabs, const struct promise *promise, uint64_t reserved)
+{
+	slab_reclaim(slabs, promise_due_with(promise, reserved));
+}
+
 bool slabs_reserve(struct slabs *slabs, struct promise *promise, struct payer *payer,
 		   uint64_t reserved)
 {

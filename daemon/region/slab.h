@@ -62,8 +62,8 @@ struct slab {
  * created ahead. -ENOMEM. */
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
 	       uint64_t default_slab);
-/* Called with the bytes that a request lacks, before it waits or is refused for them: what it
- * can do without goes back to the pool. NULL: no one is asked. */
+/* Called with the bytes that a request or a reservation lacks, before it waits or is refused for
+ * them: what it can do without goes back to the pool. NULL: no one is asked. */
 void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t bytes), void *arg);
 /* The daemon stops: slabs are created for requests only, no longer ahead of them. Memory
  * that drained sessions freed may still be mapped by their processes, and no later
@@ -86,6 +86,8 @@ bool slabs_reserve(struct slabs *slabs, struct promise *promise, struct payer *p
 void slabs_end_promise(struct promise *promise);
 /* Whether slabs_reserve() would. */
 bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise, uint64_t reserved);
+/* It would not: what is idle and would help it comes back to the pool, a little later. */
+void slabs_reclaim(struct slabs *slabs, const struct promise *promise, uint64_t reserved);
 uint64_t slabs_default(const struct slabs *slabs); /* bytes of the default slab */
 bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k = 0..9 */
 /* Checks the pool's counts against its slabs, in steps: begin, some until it is false, and

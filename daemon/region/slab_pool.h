@@ -42,6 +42,9 @@ void slab_remove_ready(struct slabs *slabs, struct slab *slab);
 /* Retires ready slabs of other sizes until `enough` bytes are uncreated or will be. False
  * if there was none. */
 bool slab_retire_others(struct slabs *slabs, uint64_t bytes, uint64_t enough);
+/* So much is due: what is idle elsewhere makes way, before anything is waited for that clients
+ * hold. */
+void slab_reclaim(struct slabs *slabs, uint64_t need);
 /* What a request can have at once. */
 uint64_t slab_free_bytes(const struct slabs *slabs);
 /* Its bytes are free again. */

@@ -259,8 +259,7 @@ bool slab_request_serve_first(struct slabs *slabs)
 	return true;
 }
 
-/* What is idle elsewhere makes way, before anything is waited for that clients hold. */
-static void slab_request_reclaim(struct slabs *slabs, uint64_t need)
+void slab_reclaim(struct slabs *slabs, uint64_t need)
 {
 	const struct slabs_books *books = &slabs->books;
 	uint64_t have = books->ready + books->uncreated + books->retiring;
@@ -276,7 +275,7 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 	if (!request->promise)
 		request->promise = &slabs->promises.unowned;
 	if (checked_mul(request->bytes, request->count, &need))
-		slab_request_reclaim(slabs, promise_due_asking(request->promise, need));
+		slab_reclaim(slabs, promise_due_asking(request->promise, need));
 	if (!checked_mul(request->bytes, request->count, &need) ||
 	    promise_due_asking(request->promise, need) >
 		    books->ready + books->uncreated + books->retiring + books->held)

@@ -315,18 +315,24 @@ static void test_the_bound(void **state)
 	assert_true(spawn_balanced(&daemon_));
 }
 
+/* Two blocks, whose replicas are all that may be lent, and idle. */
+static struct hbm_wire_device lend_all(void)
+{
+	assert_int_equal(kv_store(&kv, 0, 1, 2, 0, NULL), 0);
+	give_back(&kv, borrow_one(&kv, SLAB, 1));
+	give_back(&kv, borrow_one(&kv, SLAB, 2));
+	wait_until_nothing_is_on_its_way();
+	assert_int_equal(device().lent, LEND);
+
+	return device();
+}
+
 /* Idle replicas are in no region's way. */
 static void test_regions_come_first(void **state)
 {
 	(void)state;
 
-	assert_int_equal(kv_store(&kv, 0, 1, 2, 0, NULL), 0);
-	give_back(&kv, borrow_one(&kv, SLAB, 1));
-	give_back(&kv, borrow_one(&kv, SLAB, 2));
-	wait_until_nothing_is_on_its_way();
-
-	struct hbm_wire_device before = device();
-	assert_int_equal(before.lent, LEND);
+	struct hbm_wire_device before = lend_all();
 	const struct hbm_region_options options = {
 		.address_space = before.ready + before.uncreated + LEND, .slab = SLAB};
 	struct hbm_region *region;
@@ -337,6 +343,22 @@ static void test_regions_come_first(void **state)
 	assert_int_equal(status_of_borrowing(&kv, SLAB, 1), HBM_NO_SPACE);
 	assert_int_equal(hbm_region_destroy(kv.hbm, region), 0);
 	assert_int_equal(status_of_borrowing(&kv, SLAB, 1), HBM_OK);
+}
+
+/* Nor in that of a reservation, which takes no more of them than it needs. */
+static void test_reservations_come_first(void **state)
+{
+	(void)state;
+
+	struct hbm_wire_device before = lend_all();
+	uint64_t used = before.leased - before.lent; /* by the same session */
+	const struct hbm_reserve_change more = {
+		.bytes = (int64_t)(used + before.ready + before.uncreated + LARGE)};
+	assert_int_equal(hbm_reserve(kv.hbm, &more, 1, 60000), 0);
+	assert_int_equal(device().lent, LEND - LARGE);
+	assert_int_equal(
+		hbm_reserve(kv.hbm, &(struct hbm_reserve_change){.bytes = -more.bytes}, 1, 0), 0);
+	assert_int_equal(status_of_borrowing(&kv, SLAB, 2), HBM_OK);
 }
 
 /* ---- Refusals ---- */
@@ -544,6 +566,8 @@ int main(int argc, char **argv)
 						setup_small, teardown),
 		cmocka_unit_test_setup_teardown(test_the_bound, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_regions_come_first, setup_large, teardown),
+		cmocka_unit_test_setup_teardown(test_reservations_come_first, setup_large,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup_large, teardown),
 		cmocka_unit_test(test_nothing_is_lent_by_default),
 		cmocka_unit_test_setup_teardown(test_two_processes_have_one_copy, setup_large,
