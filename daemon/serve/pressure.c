@@ -6,15 +6,19 @@
 
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
+#include "daemon/region/lend.h"
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/server.h"
 
+/* BACK: what a device lacks is on its way back: no session is told, of it or of its end. */
+enum pressure_level { PRESSURE_NONE, PRESSURE_BACK, PRESSURE_SHORT };
+
 struct pressure {
 	struct hbmd *hbmd;
 	struct post look;
-	bool looks;     /* it is posted */
-	uint64_t below; /* the devices that were short at the last look */
+	bool looks;                                       /* it is posted */
+	enum pressure_level levels[HBM_WIRE_DEVICES_MAX]; /* at the last look */
 	uint64_t watermarks[HBM_WIRE_DEVICES_MAX];
 };
 
@@ -26,6 +30,24 @@ static uint64_t pressure_lack(const struct pressure *pressure, uint32_t number)
 	uint64_t watermark = pressure->watermarks[number];
 
 	return left < watermark ? watermark - left : 0;
+}
+
+/* What it lacks beyond what is being released. */
+static uint64_t pressure_short(const struct pressure *pressure, uint32_t number)
+{
+	struct slabs_books books = slabs_books(pressure->hbmd->devices->list[number].slabs);
+	uint64_t lack = pressure_lack(pressure, number);
+	uint64_t back = books.ready + books.uncreated + books.retiring - books.free;
+
+	return lack > back ? lack - back : 0;
+}
+
+static enum pressure_level pressure_level(const struct pressure *pressure, uint32_t number)
+{
+	if (pressure_lack(pressure, number) == 0)
+		return PRESSURE_NONE;
+
+	return pressure_short(pressure, number) > 0 ? PRESSURE_SHORT : PRESSURE_BACK;
 }
 
 void pressure_look(struct pressure *pressure)
@@ -40,9 +62,8 @@ void pressure_look(struct pressure *pressure)
 static void pressure_changed(void *arg, uint32_t device)
 {
 	struct pressure *pressure = arg;
-	bool was_below = pressure->below >> device & 1;
 
-	if ((pressure_lack(pressure, device) > 0) != was_below)
+	if (pressure_level(pressure, device) != pressure->levels[device])
 		pressure_look(pressure);
 }
 
@@ -59,21 +80,30 @@ static void pressure_tell(struct session *session, uint32_t device, uint64_t lac
 		session->pressed |= bit;
 }
 
+static void pressure_look_at(struct pressure *pressure, uint32_t number)
+{
+	struct hbmd *hbmd = pressure->hbmd;
+	uint64_t wanted = pressure_short(pressure, number);
+
+	if (wanted > 0)
+		(void)lend_give_back(hbmd->devices->list[number].lend, wanted);
+
+	pressure->levels[number] = pressure_level(pressure, number);
+	if (pressure->levels[number] == PRESSURE_BACK)
+		return;
+
+	const uint64_t lack = pressure_lack(pressure, number);
+	list_for_each (node, server_sessions(hbmd->server))
+		pressure_tell(container_of(node, struct session, link), number, lack);
+}
+
 static void pressure_run(struct post *post)
 {
 	struct pressure *pressure = container_of(post, struct pressure, look);
-	struct hbmd *hbmd = pressure->hbmd;
 
 	pressure->looks = false;
-	pressure->below = 0;
-
-	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
-		const uint64_t lack = pressure_lack(pressure, i);
-
-		pressure->below |= (uint64_t)(lack > 0) << i;
-		list_for_each (node, server_sessions(hbmd->server))
-			pressure_tell(container_of(node, struct session, link), i, lack);
-	}
+	for (uint32_t i = 0; i < pressure->hbmd->devices->count; i++)
+		pressure_look_at(pressure, i);
 }
 
 int pressure_open(struct pressure **out, struct hbmd *hbmd)

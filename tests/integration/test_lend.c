@@ -14,6 +14,8 @@
 #include "tests/support/child.h"
 #include "tests/support/hbmctl.h"
 #include "tests/support/kv.h"
+#include "tests/support/raw.h"
+#include "tests/support/raw_board.h"
 #include "tests/support/stage.h"
 
 #include <poll.h>
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB (1ull << 20)
 #define SLAB (2 * MIB)
@@ -51,6 +54,18 @@ static int setup_large(void **state)
 {
 	stage_setup(state);
 	begin(LARGE, 4);
+
+	return 0;
+}
+
+static int setup_watermark(void **state)
+{
+	static const char *const watermark[] = {"device.lend=8MiB", "device.watermark=8MiB", NULL};
+
+	stage_setup(state);
+	spawn_start(&daemon_, watermark, NULL);
+	fds = spawn_fds(&daemon_);
+	kv_open(&kv, &daemon_, 0, LARGE, 4);
 
 	return 0;
 }
@@ -361,6 +376,33 @@ static void test_reservations_come_first(void **state)
 	assert_int_equal(status_of_borrowing(&kv, SLAB, 2), HBM_OK);
 }
 
+/* When the device is short, idle replicas go, as many as it takes, and nobody is told. */
+static void test_what_is_idle_goes_before_pressure(void **state)
+{
+	(void)state;
+
+	struct hbm_wire_device before = lend_all();
+	int listener = raw_greet(&daemon_);
+	struct raw_board board;
+	raw_board_open(listener, 1, &board);
+
+	const struct hbm_region_options options = {
+		.address_space = before.ready + before.uncreated - LARGE, .slab = SLAB};
+	struct hbm_region *region;
+	assert_int_equal(hbm_region_create(kv.hbm, &options, &region), 0);
+	const struct hbm_range all = {region, 0, hbm_region_bytes(region)};
+	assert_int_equal(hbm_commit(kv.hbm, &all, 1), 0);
+	for (int i = 0; i < 20000 && device().lent != LEND - LARGE; i++)
+		poll(NULL, 0, 1);
+	wait_until_nothing_is_on_its_way();
+	assert_int_equal(device().lent, LEND - LARGE);
+	assert_false(raw_board_has_heard(listener));
+
+	raw_board_leave(&board);
+	close(listener);
+	assert_int_equal(hbm_region_destroy(kv.hbm, region), 0);
+}
+
 /* ---- Refusals ---- */
 
 static void test_refusals(void **state)
@@ -568,6 +610,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_regions_come_first, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_reservations_come_first, setup_large,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_idle_goes_before_pressure,
+						setup_watermark, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup_large, teardown),
 		cmocka_unit_test(test_nothing_is_lent_by_default),
 		cmocka_unit_test_setup_teardown(test_two_processes_have_one_copy, setup_large,
