@@ -149,7 +149,7 @@ bool hbm_compaction_add(struct hbm_pool *pool, uint64_t target, uint64_t source,
 
 bool hbm_compaction_end(struct hbm_pool *pool)
 {
-	const bool done = hbm_copies_wait(pool);
+	const bool done = hbm_copies_wait(pool) || hbm_copies_wait(pool);
 
 	pool->bounce = 0;
 	if (pool->scratch)

@@ -48,6 +48,8 @@ static int keep_check_set(const struct keep *keep, const char *what, uint64_t fi
 {
 	struct hbm_pool *pool = keep->sequence->pool;
 
+	if (first == end)
+		return hbm_pool_fail(pool, HBM_INVALID, "%s to be kept: there are none", what);
 	if (keep->count == 0)
 		return hbm_pool_fail(pool, HBM_INVALID, "no %s are to be kept", what);
 
@@ -62,7 +64,7 @@ static int keep_check_set(const struct keep *keep, const char *what, uint64_t fi
 			return hbm_pool_fail(
 				pool, HBM_INVALID, "%s to be kept: %llu, not %llu to %llu", what,
 				(unsigned long long)keep->set[i], (unsigned long long)first,
-				(unsigned long long)end - (end > 0));
+				(unsigned long long)end - 1);
 	}
 
 	return 0;
@@ -200,7 +202,8 @@ static int keep_tokens(const struct keep *keep)
 
 /* ---- Layers and heads ---- */
 
-/* Where what is kept goes to: mapped, as windows have nothing in front of them. */
+/* Where what is kept goes to: mapped, as windows have nothing in front of them. The slab where
+ * tokens end is there, too, if all in front of it were given up: it is the tail. */
 static int keep_map(struct hbm_sequence *sequence, const struct hbm_layout *layout)
 {
 	struct hbm_pool *pool = sequence->pool;
@@ -209,10 +212,13 @@ static int keep_map(struct hbm_sequence *sequence, const struct hbm_layout *layo
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		const struct hbm_buffer *buffer = &layout->buffers[i];
 		const uint64_t first = hbm_squeeze_first(sequence, buffer);
-		uint64_t offset, bytes;
+		uint64_t begin, offset, bytes;
 
-		hbm_layout_range(layout, i, first, sequence->tokens, &offset, &bytes);
-		hbm_slot_runs(pool, sequence->slot, offset, bytes, false, &pool->grow);
+		hbm_layout_range(layout, i, first, first, &begin, &bytes);
+		hbm_layout_range(layout, i, 0, sequence->tokens, &offset, &bytes);
+		if (offset + bytes > begin)
+			hbm_slot_runs(pool, sequence->slot, begin, offset + bytes - begin, false,
+				      &pool->grow);
 	}
 	if (pool->grow.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges of what is kept");

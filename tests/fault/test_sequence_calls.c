@@ -111,6 +111,8 @@ static void test_device_calls(void **state)
 		"cuStreamCreate",
 		"cuMemImportFromShareableHandle",
 		"cuMemAddressReserve",
+		"cuLaunchKernel",
+		"cuModuleLoadData",
 	};
 	struct pool_play play;
 	unsigned refused = 0;

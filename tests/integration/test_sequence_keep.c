@@ -28,6 +28,8 @@ static const char *const headed_layouts[] = {
 	"layers=3 order=layer max=64 layer=0,2 heads=4 dim=7001 bytes=2 layer=1 heads=3 dim=9001 "
 	"bytes=2",
 	"layers=3 heads=4 dim=4096 bytes=2 order=block page=8 page_form=hnd max=64",
+	"layers=4 order=token max=64 layer=0 heads=3 dim=9000 bytes=4 layer=1 state=3000 layer=2 "
+	"state=2600000 layer=3 state=4000",
 	NULL,
 };
 static const char *const *const layout_lists[] = {pool_rig_layouts, pool_rig_mixed_layouts,
@@ -211,7 +213,7 @@ static void test_wrong_sets(void **state)
 	start(headed_layouts[0]);
 	struct kept kept = kept_open(&rig);
 
-	refused(&kept, HBM_AXIS_TOKENS, one, 1, "tokens to be kept: 1, not 0 to 0");
+	refused(&kept, HBM_AXIS_TOKENS, one, 1, "tokens to be kept: there are none");
 	grow(&kept, 4);
 	refused(&kept, HBM_AXIS_TOKENS, one, 0, "no tokens are to be kept");
 	refused(&kept, HBM_AXIS_HEADS, twice, 2, "heads to be kept: 1 behind 1");
@@ -272,7 +274,7 @@ static void random_keep(struct kept *kept)
 	int r = kept_keep(kept, axis, set, count);
 
 	if (r == HBM_INVALID && (strstr(hbm_pool_error(rig.pool), "window") ||
-				 strstr(hbm_pool_error(rig.pool), "heads to be kept: 0")))
+				 strstr(hbm_pool_error(rig.pool), "there are none")))
 		return;
 	if (r)
 		fail_msg("%d: %s", r, hbm_pool_error(rig.pool));
@@ -314,13 +316,16 @@ static void random_accept(struct kept *kept)
 		kept->ids[kept->tokens++] = drafts.ids[places[path[i]]];
 }
 
-static void random_run(const char *layout)
+static void random_run(const char *layout, bool without_code)
 {
 	struct kept all[KEPT_MAX];
 	size_t count = 0;
 
 	seed_open(&seed, layout);
 	start(layout);
+	if (without_code)
+		soft_calls_of(rig.kv.driver)
+			.fail_nth("cuModuleLoadData", 1, CUDA_ERROR_NO_BINARY_FOR_GPU);
 	for (unsigned i = 0; i < 120; i++) {
 		struct kept *one = &all[count ? seed_below(&seed, count) : 0];
 
@@ -363,12 +368,74 @@ static void random_run(const char *layout)
 	next_layout();
 }
 
+static void random_layouts(bool without_code)
+{
+	for (size_t i = 0; i < COUNT(layout_lists); i++)
+		for (const char *const *layout = layout_lists[i]; *layout; layout++)
+			random_run(*layout, without_code);
+	stage_finish(fds);
+}
+
 static void test_random_operations(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < COUNT(layout_lists); i++)
-		for (const char *const *layout = layout_lists[i]; *layout; layout++)
-			random_run(*layout);
+	random_layouts(false);
+}
+
+static void test_random_operations_without_device_code(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	random_layouts(true);
+}
+
+/* ---- Copies that are refused ---- */
+
+/* Calls that begin with the nth are refused, twice: what has changed nothing is as it was, and a
+ * sequence that is lost can be closed. */
+static void refuse_copies(const char *layout, const char *call, unsigned *unchanged, unsigned *lost)
+{
+	static const uint64_t heads[] = {1};
+	bool is_refused = true;
+
+	start(layout);
+	const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+
+	for (unsigned nth = 1; is_refused && nth < 100; nth += 1 + nth / 4) {
+		struct kept kept = kept_open(&rig);
+
+		grow(&kept, 40);
+		soft.fail_nth(call, nth, CUDA_ERROR_OUT_OF_MEMORY);
+		soft.fail_nth(call, nth + 1, CUDA_ERROR_OUT_OF_MEMORY);
+		int r = kept_keep(&kept, HBM_AXIS_HEADS, heads, 1);
+		soft.faults("");
+
+		is_refused = r == HBM_DEVICE;
+		struct hbm_sequence_facts facts;
+
+		if (hbm_sequence_facts(kept.sequence, &facts) == HBM_DEVICE) {
+			assert_true(is_refused);
+			++*lost;
+		} else {
+			*unchanged += is_refused;
+			kept_check(&rig, &kept);
+		}
+		assert_int_equal(hbm_sequence_close(kept.sequence), 0);
+	}
+	next_layout();
+}
+
+static void test_copies_that_are_refused(void **state)
+{
+	(void)state;
+	unsigned unchanged = 0, lost = 0;
+
+	spawn_needs_soft();
+	refuse_copies(pool_rig_layouts[0], "cuLaunchKernel", &unchanged, &lost);
+	refuse_copies("layers=1 heads=2 dim=600000 bytes=2 order=layer max=64", "cuMemcpyDtoDAsync",
+		      &unchanged, &lost);
+	assert_in_range(unchanged, 2, 100);
+	assert_in_range(lost, 4, 100);
 	stage_finish(fds);
 }
 
@@ -382,6 +449,8 @@ int main(void)
 		TEST(test_what_was_promised_shrinks_with_it),
 		TEST(test_wrong_sets),
 		TEST(test_random_operations),
+		TEST(test_random_operations_without_device_code),
+		TEST(test_copies_that_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,7 +92,7 @@ static void kept_states(struct pool_rig *rig, const struct kept *kept, kept_acce
 
 		if (hbm_layout_state(layout, layer, &offset, &bytes) == 0)
 			kept_ends(rig, base + offset, bytes,
-				  kept_value(kept, kept->state, layer, 0, 0), access);
+				  kept->state * KEPT_LAYERS + kept->layers[layer], access);
 	}
 }
 

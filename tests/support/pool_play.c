@@ -144,6 +144,20 @@ static void play_tree(size_t i)
 	last_value += 6;
 }
 
+/* Every second token. */
+static void play_keep(size_t i)
+{
+	uint64_t set[RIG_MAX];
+	size_t count = 0;
+
+	for (uint64_t n = players[i].first; n < players[i].tokens; n += 2)
+		set[count++] = n;
+	PLAY(hbm_sequence_keep(players[i].sequence, HBM_AXIS_TOKENS, set, count));
+	for (size_t n = 0; n < count; n++)
+		players[i].values[players[i].first + n] = players[i].values[set[n]];
+	players[i].tokens = players[i].first + count;
+}
+
 static void play_close(size_t i)
 {
 	PLAY(hbm_sequence_close(players[i].sequence));
@@ -167,6 +181,8 @@ static void play_calls(void)
 	play_check();
 	PLAY(hbm_sequence_slide(players[0].sequence, 15));
 	players[0].first = 15;
+	play_keep(0);
+	play_check();
 	play_close(1);
 	play_check();
 	PLAY(hbm_sequence_open(rig.pool, NULL, &players[3].sequence));
