@@ -238,13 +238,14 @@ static void reorder_gather_new(struct reorder *reorder)
 	struct hbm_pool *pool = reorder->pool;
 
 	reorder_gather_slabs(reorder, false);
-	hbm_ranges_begin(&pool->grow);
 	for (size_t i = 0; i < reorder->count; i++) {
 		const struct reorder_one *one = &reorder->ones[i];
-		const size_t before = pool->grow.count;
 
+		/* Each for itself: the end of one slot is the begin of the next. */
+		hbm_ranges_begin(&pool->grow);
 		hbm_tail_each(one->source, pool->scratch, one->scratch, &pool->grow);
-		for (size_t k = before; k < pool->grow.count; k++) {
+		pool->shares.failed |= pool->grow.failed;
+		for (size_t k = 0; k < pool->grow.count; k++) {
 			const struct hbm_range *range = &pool->grow.list[k];
 			struct hbm_share share =
 				reorder_share(reorder, one, range->offset - one->scratch, false);
@@ -284,7 +285,7 @@ static int reorder_exchange(struct reorder *reorder)
 
 	reorder_gather_new(reorder);
 	reorder_gather_old(reorder);
-	if (pool->shares.failed || pool->grow.failed || pool->shrink.failed)
+	if (pool->shares.failed || pool->shrink.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a reordering");
 
 	reorder_hold(reorder);
