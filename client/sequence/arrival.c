@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define ARRIVAL_PART 64 /* slabs of a request */
-
 /* ---- The plan ---- */
 
 static bool arrival_add_twin(struct arrival *arrival, const struct slot *source,
@@ -34,20 +32,17 @@ static bool arrival_add_twin(struct arrival *arrival, const struct slot *source,
 	return true;
 }
 
-static bool arrival_plan_slab(struct hbm_pool *pool, struct arrival *arrival,
-			      struct hbm_sequence *sequence, const struct stash_slab *slab,
-			      bool trusts)
+static bool arrival_plan_slab(struct arrival *arrival, struct hbm_sequence *sequence,
+			      const struct stash_slab *slab)
 {
 	struct slot *slot = sequence->slot;
 	struct stash_block *block = slab->block;
-	const bool is_mapped = hbm_slot_has(pool, slot, slab->offset);
 
-	if (block->slot && !is_mapped)
+	if (block->slot)
 		return arrival_add_twin(arrival, block->slot, slot, slab->offset);
-	if (!block->slot)
-		block->slot = slot;
+	block->slot = slot;
 
-	return (is_mapped && trusts) || hbm_carry_add(&arrival->carry, slot, slab->offset, block);
+	return hbm_carry_add(&arrival->carry, slot, slab->offset, block);
 }
 
 static int arrival_compare_twins(const void *a, const void *b)
@@ -58,14 +53,14 @@ static int arrival_compare_twins(const void *a, const void *b)
 }
 
 bool hbm_arrival_plan(struct hbm_pool *pool, struct arrival *arrival,
-		      struct hbm_sequence *const *sequences, size_t count, bool trusts)
+		      struct hbm_sequence *const *sequences, size_t count)
 {
 	bool planned = true;
 
 	for (size_t i = 0; i < count; i++)
 		for (size_t k = 0; planned && k < sequences[i]->stash.count; k++)
-			planned = arrival_plan_slab(pool, arrival, sequences[i],
-						    &sequences[i]->stash.list[k], trusts);
+			planned = arrival_plan_slab(arrival, sequences[i],
+						    &sequences[i]->stash.list[k]);
 	for (size_t i = 0; i < count; i++)
 		for (size_t k = 0; k < sequences[i]->stash.count; k++)
 			sequences[i]->stash.list[k].block->slot = NULL;
@@ -132,7 +127,7 @@ static size_t arrival_gather_twins(struct hbm_pool *pool, const struct arrival *
 	return i;
 }
 
-static int arrival_map_twins(struct hbm_pool *pool, struct arrival *arrival)
+int hbm_arrival_map_twins(struct hbm_pool *pool, struct arrival *arrival)
 {
 	const size_t end = arrival_gather_twins(pool, arrival);
 	bool prepared = !pool->shares.failed;
@@ -172,22 +167,7 @@ int hbm_arrival_acquire(struct hbm_pool *pool, struct arrival *arrival, size_t s
 		return hbm_pool_fail_call(pool, r, "memory for what is resumed");
 	arrival->acquired = end;
 
-	return arrival_map_twins(pool, arrival);
-}
-
-int hbm_arrival_run(struct hbm_pool *pool, struct arrival *arrival)
-{
-	struct carry *carry = &arrival->carry;
-	int r = hbm_arrival_acquire(pool, arrival, carry->count);
-
-	while (r == 0 && carry->status == 0 && carry->sent < carry->count) {
-		const size_t left = carry->count - carry->sent;
-
-		hbm_carry_load(pool, carry, left < ARRIVAL_PART ? left : ARRIVAL_PART, NULL);
-	}
-	hbm_carry_wait(pool, carry);
-
-	return r ? r : carry->status;
+	return 0;
 }
 
 bool hbm_arrival_is_done(const struct arrival *arrival)

@@ -24,17 +24,16 @@ struct arrival {
 	size_t twins_mapped;
 };
 
-/* What the sequences lack of their stashes. trusts: slabs that are mapped hold what they
- * should; else all are loaded. False: there is no memory. */
+/* What the sequences have in their stashes. False: there is no memory. */
 bool hbm_arrival_plan(struct hbm_pool *pool, struct arrival *arrival,
-		      struct hbm_sequence *const *sequences, size_t count, bool trusts);
-/* Maps the next `slabs` of it, all or none, and twins of what is mapped. */
+		      struct hbm_sequence *const *sequences, size_t count);
+/* Commits the next `slabs` of it, all or none. */
 int hbm_arrival_acquire(struct hbm_pool *pool, struct arrival *arrival, size_t slabs);
+/* Maps the twins of what is mapped. */
+int hbm_arrival_map_twins(struct hbm_pool *pool, struct arrival *arrival);
 /* How many slabs from `first` on are of one group of the layout, and which: 0: none
  * are left. */
 size_t hbm_arrival_group(const struct hbm_pool *pool, const struct arrival *arrival, size_t first,
 			 uint32_t *group);
-/* All of it at once, and waits. */
-int hbm_arrival_run(struct hbm_pool *pool, struct arrival *arrival);
 bool hbm_arrival_is_done(const struct arrival *arrival);
 void hbm_arrival_clear(struct arrival *arrival);

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define CARRY_PART 64 /* slabs of a request that is waited for */
+
 bool hbm_carry_add(struct carry *carry, struct slot *slot, uint64_t offset,
 		   struct stash_block *block)
 {
@@ -74,6 +76,7 @@ bool hbm_carry_prepare(struct hbm_pool *pool, struct carry *carry)
 static void carry_fly(struct carry *carry, int r, hbm_ticket ticket, size_t count)
 {
 	if (r) {
+		carry->is_refused = carry->status == 0;
 		carry->status = carry->status ? carry->status : r;
 		return;
 	}
@@ -117,6 +120,8 @@ static void carry_land(struct carry *carry, int r)
 
 		if (status && !carry->status)
 			carry->status = status;
+		if (!carry->status)
+			carry->good++;
 	}
 }
 
@@ -139,6 +144,18 @@ void hbm_carry_wait(struct hbm_pool *pool, struct carry *carry)
 {
 	while (hbm_carry_in_flight(carry) > 0)
 		carry_land(carry, hbm_wait(pool->hbm, carry->flights[carry->flight].ticket, -1));
+}
+
+bool hbm_carry_run(struct hbm_pool *pool, struct carry *carry)
+{
+	while (carry->status == 0 && carry->sent < carry->count) {
+		const size_t left = carry->count - carry->sent;
+
+		hbm_carry_load(pool, carry, left < CARRY_PART ? left : CARRY_PART, NULL);
+	}
+	hbm_carry_wait(pool, carry);
+
+	return carry->status == 0;
 }
 
 size_t hbm_carry_in_flight(const struct carry *carry)

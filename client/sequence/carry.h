@@ -28,6 +28,8 @@ struct carry {
 	struct carry_flight *flights; /* count of them */
 	size_t flight, flight_end;    /* those in flight */
 	int status;                   /* the first that was not 0 */
+	bool is_refused;              /* of a request: hbm_error() says why */
+	size_t good;                  /* slabs that arrived before it */
 };
 
 /* Adds a slab. False: there is no memory. */
@@ -40,6 +42,8 @@ bool hbm_carry_prepare(struct hbm_pool *pool, struct carry *carry);
 void hbm_carry_store(struct hbm_pool *pool, struct carry *carry, size_t count, enum hbm_tier tier);
 void hbm_carry_load(struct hbm_pool *pool, struct carry *carry, size_t count,
 		    const struct hbm_sync *sync);
+/* Loads all of it, and waits. Whether it has. */
+bool hbm_carry_run(struct hbm_pool *pool, struct carry *carry);
 /* Notes which requests have ended: true if one has. */
 bool hbm_carry_look(struct hbm_pool *pool, struct carry *carry);
 size_t hbm_carry_in_flight(const struct carry *carry);

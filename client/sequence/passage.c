@@ -10,17 +10,20 @@
 
 #include <stdlib.h>
 
-#define PASSAGE_PART 64   /* slabs of a request */
-#define PASSAGE_FLIGHTS 4 /* requests in flight, each way */
+#define PASSAGE_PART 16   /* slabs of a request: what comes in waits for the first that is stored */
+#define PASSAGE_FLIGHTS 8 /* requests in flight, each way */
 
 /* ---- The end ---- */
 
 static void passage_undo(struct hbm_switch *change)
 {
 	struct hbm_pool *pool = change->pool;
+	const struct carry *departure = &change->departure;
+	bool is_back = hbm_handover_undo(pool, &change->handover, departure, &change->arrival);
 
 	hbm_resume_undo(pool, change->in.list, change->in.count);
-	hbm_suspend_undo(pool, change->out.list, change->out.count);
+	is_back = is_back && hbm_handover_reload(pool, &change->handover, departure);
+	hbm_suspend_undo(pool, change->out.list, change->out.count, !is_back);
 	if (change->credit > 0)
 		hbm_credit_return(pool, (uint64_t)change->credit);
 }
@@ -40,8 +43,10 @@ static void passage_settle_credit(struct hbm_switch *change)
 		change->out.list[0]->credit = (uint64_t)-change->credit;
 }
 
+/* What the device refuses to unmap now stays in the slots, and is loaded into later. */
 static void passage_finish(struct hbm_switch *change)
 {
+	hbm_suspend_empty(change->pool, change->out.list, change->out.count);
 	for (size_t i = 0; i < change->out.count; i++)
 		hbm_sequence_turn(change->out.list[i], HBM_SEQUENCE_SUSPENDED);
 	passage_settle_credit(change);
@@ -66,38 +71,42 @@ void hbm_passage_end(struct hbm_switch *change, int status)
 
 static int passage_fail_carry(struct hbm_pool *pool, const struct carry *carry, const char *what)
 {
-	const bool is_call = carry->sent < carry->count;
-
-	return hbm_pool_fail(pool, carry->status, "%zu of %zu slabs %s, then: %s", carry->done,
-			     carry->count, what,
-			     is_call ? hbm_error(pool->hbm) : hbm_strerror(carry->status));
+	return hbm_pool_fail(
+		pool, carry->status, "%zu of %zu slabs %s, then: %s", carry->good, carry->count,
+		what, carry->is_refused ? hbm_error(pool->hbm) : hbm_strerror(carry->status));
 }
 
 /* ---- How it goes on ---- */
 
-static size_t passage_part(const struct carry *carry)
+static size_t passage_part(const struct carry *carry, size_t end)
 {
-	const size_t left = carry->count - carry->sent;
+	const size_t left = end - carry->sent;
 
 	return left < PASSAGE_PART ? left : PASSAGE_PART;
+}
+
+static bool passage_may_send(const struct carry *carry, size_t end)
+{
+	return carry->status == 0 && carry->sent < end &&
+	       hbm_carry_in_flight(carry) < PASSAGE_FLIGHTS;
 }
 
 static void passage_send_out(struct hbm_switch *change)
 {
 	struct carry *carry = &change->departure;
 
-	while (carry->status == 0 && carry->sent < carry->count &&
-	       hbm_carry_in_flight(carry) < PASSAGE_FLIGHTS)
-		hbm_carry_store(change->pool, carry, passage_part(carry), change->tier);
+	while (passage_may_send(carry, carry->count))
+		hbm_carry_store(change->pool, carry, passage_part(carry, carry->count),
+				change->tier);
 }
 
 static void passage_send_part(struct hbm_switch *change)
 {
 	struct carry *carry = &change->arrival.carry;
 
-	while (carry->status == 0 && carry->sent < carry->count &&
-	       hbm_carry_in_flight(carry) < PASSAGE_FLIGHTS)
-		hbm_carry_load(change->pool, carry, passage_part(carry), NULL);
+	while (passage_may_send(carry, change->arrival.acquired))
+		hbm_carry_load(change->pool, carry, passage_part(carry, change->arrival.acquired),
+			       NULL);
 }
 
 /* One request for each group of the layout. Where nothing is to be loaded, the fence is set
@@ -119,22 +128,11 @@ static void passage_send_groups(struct hbm_switch *change)
 
 		if (count == 0 || group > change->group)
 			hbm_fence_signal(change->pool->hbm, slot, change->fence_value);
-		else
+		else if (carry->sent + count <= change->arrival.acquired)
 			hbm_carry_load(change->pool, carry, count, &sync);
+		else
+			return;
 	}
-}
-
-static void passage_send_in(struct hbm_switch *change)
-{
-	if (change->has_fences)
-		passage_send_groups(change);
-	else
-		passage_send_part(change);
-}
-
-static bool passage_is_out(const struct hbm_switch *change)
-{
-	return change->departure.done == change->departure.count;
 }
 
 /* What can be done now: 0, or why not. */
@@ -142,7 +140,6 @@ static int passage_advance(struct hbm_switch *change)
 {
 	struct hbm_pool *pool = change->pool;
 	struct arrival *arrival = &change->arrival;
-	int r = 0;
 
 	if (change->departure.status)
 		return passage_fail_carry(pool, &change->departure, "were stored");
@@ -150,16 +147,21 @@ static int passage_advance(struct hbm_switch *change)
 		return passage_fail_carry(pool, &arrival->carry, "were loaded");
 
 	passage_send_out(change);
-	if (passage_is_out(change) && !change->is_free) {
-		r = hbm_suspend_empty(pool, change->out.list, change->out.count);
-		change->is_free = true;
-		if (r == 0)
-			r = hbm_arrival_acquire(pool, arrival, arrival->carry.count);
-	}
-	if (r == 0 && change->is_free)
-		passage_send_in(change);
+	int r = hbm_handover_run(pool, &change->handover, &change->departure, arrival);
+	if (r == 0)
+		r = hbm_arrival_map_twins(pool, arrival);
+	if (r == 0 && change->has_fences)
+		passage_send_groups(change);
+	else if (r == 0)
+		passage_send_part(change);
 
 	return r;
+}
+
+static bool passage_is_over(const struct hbm_switch *change)
+{
+	return change->departure.done == change->departure.count && change->departure.status == 0 &&
+	       hbm_arrival_is_done(&change->arrival);
 }
 
 void hbm_passage_go(struct hbm_switch *change)
@@ -172,7 +174,7 @@ void hbm_passage_go(struct hbm_switch *change)
 
 		if (r)
 			hbm_passage_end(change, r);
-		else if (change->is_free && hbm_arrival_is_done(&change->arrival))
+		else if (passage_is_over(change))
 			hbm_passage_end(change, 0);
 		else
 			again = hbm_carry_look(pool, &change->departure) |
@@ -185,6 +187,7 @@ void hbm_passage_free(struct hbm_switch *change)
 	list_remove(&change->link);
 	hbm_carry_clear(&change->departure);
 	hbm_arrival_clear(&change->arrival);
+	hbm_handover_clear(&change->handover);
 	free(change->out.list);
 	free(change->in.list);
 	free(change);

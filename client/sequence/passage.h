@@ -11,6 +11,7 @@
 
 #include "client/sequence/arrival.h"
 #include "client/sequence/carry.h"
+#include "client/sequence/handover.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -26,13 +27,13 @@ struct hbm_switch {
 	struct passage_group out, in;
 	struct carry departure;
 	struct arrival arrival;
+	struct handover handover;
 	enum hbm_tier tier;
 	bool has_fences;
 	uint32_t fence_slot;
 	uint64_t fence_value;
 	uint32_t group; /* the next to be sent */
 	int64_t credit; /* bytes that are promised to what comes in, more than to what goes out */
-	bool is_free;   /* what went out has no slabs any more */
 	bool has_ended;
 	int status;
 };

@@ -7,16 +7,34 @@
 #include "client/sequence/mark.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/slot.h"
 #include "client/sequence/suspend.h"
 
 #include <errno.h>
 
+/* What the device has refused to unmap before. */
+static int resume_empty(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count)
+{
+	int r = hbm_suspend_empty(pool, sequences, count);
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		if (sequences[i]->slot->slabs > 0)
+			r = hbm_pool_fail(pool, HBM_DEVICE,
+					  "slabs of before that the device refuses to unmap");
+
+	return r;
+}
+
 int hbm_resume_plan(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count,
 		    struct arrival *arrival)
 {
+	int r = resume_empty(pool, sequences, count);
+
 	for (size_t i = 0; i < count; i++)
 		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_RESUMING);
-	if (hbm_arrival_plan(pool, arrival, sequences, count, false))
+	if (r)
+		return r;
+	if (hbm_arrival_plan(pool, arrival, sequences, count))
 		return 0;
 
 	return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the list of what is to be loaded");

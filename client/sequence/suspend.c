@@ -2,7 +2,6 @@
 /* suspend: see suspend.h. */
 #include "client/sequence/suspend.h"
 
-#include "client/sequence/arrival.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/carry.h"
 #include "client/sequence/gate.h"
@@ -135,17 +134,13 @@ int hbm_suspend_empty(struct hbm_pool *pool, struct hbm_sequence *const *sequenc
 	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs of suspended sequences") : 0;
 }
 
-void hbm_suspend_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count)
+void hbm_suspend_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count,
+		      bool lost)
 {
-	struct arrival back = {0};
-	const bool is_back = hbm_arrival_plan(pool, &back, sequences, count, true) &&
-			     hbm_arrival_run(pool, &back) == 0;
-
-	hbm_arrival_clear(&back);
 	for (size_t i = 0; i < count; i++) {
 		hbm_stash_clear(&pool->stashes, &sequences[i]->stash);
 		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_OPEN);
-		sequences[i]->lost = !is_back;
+		sequences[i]->lost = lost;
 		hbm_sequence_refresh(sequences[i]);
 	}
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <hbm/wire.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct carry;
@@ -18,5 +19,6 @@ int hbm_suspend_plan(struct hbm_pool *pool, struct hbm_sequence *const *sequence
 /* Gives back all that is mapped in their slots. What the device refuses to unmap stays, and is
  * loaded into when they are resumed. Negative errno: the connection has ended. */
 int hbm_suspend_empty(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count);
-/* They are as they were before; what they lack of their slabs comes back from the stash. */
-void hbm_suspend_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count);
+/* They are as they were before. lost: but for slabs that did not come back. */
+void hbm_suspend_undo(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count,
+		      bool lost);

@@ -120,6 +120,19 @@ static int switch_take_credit(struct hbm_switch *change)
 	return r;
 }
 
+/* Memory for what comes in and will not be handed over: from here on none is needed. */
+static int switch_acquire(struct hbm_switch *change)
+{
+	struct hbm_pool *pool = change->pool;
+	const size_t needed = change->arrival.carry.count;
+	size_t slabs;
+
+	if (!hbm_handover_plan(pool, &change->handover, &change->departure, &slabs))
+		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate what is handed over");
+
+	return hbm_arrival_acquire(pool, &change->arrival, needed > slabs ? needed - slabs : 0);
+}
+
 static int switch_plan(struct hbm_switch *change)
 {
 	struct hbm_pool *pool = change->pool;
@@ -131,13 +144,15 @@ static int switch_plan(struct hbm_switch *change)
 	r = hbm_suspend_plan(pool, change->out.list, change->out.count, change->tier,
 			     &change->departure);
 	if (r) {
-		hbm_suspend_undo(pool, change->out.list, change->out.count);
+		hbm_suspend_undo(pool, change->out.list, change->out.count, false);
 		return r;
 	}
 
 	r = hbm_resume_plan(pool, change->in.list, change->in.count, &change->arrival);
 	if (r == 0)
 		r = switch_take_credit(change);
+	if (r == 0)
+		r = switch_acquire(change);
 	if (r)
 		hbm_passage_end(change, r);
 
