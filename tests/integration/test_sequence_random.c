@@ -43,7 +43,8 @@ static void random_run(const char *layout, bool thread)
 
 static void random_layouts(bool thread)
 {
-	static const char *const sets[] = {"device.memory=140MiB", NULL};
+	static const char *const sets[] = {"device.memory=140MiB", "ddr.size=96MiB",
+					   "nvme.size=128MiB", NULL};
 
 	spawn_start(&daemon_, sets, NULL);
 	const unsigned fds = spawn_fds(&daemon_);

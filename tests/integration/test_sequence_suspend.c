@@ -307,6 +307,85 @@ static void test_a_group_that_is_refused_goes_on(void **state)
 	finish();
 }
 
+/* ---- Both at once ---- */
+
+/* As many sequences as fit, and one more that is suspended; none is free. */
+static size_t fill_device(struct hbm_sequence **all)
+{
+	size_t count = 0;
+
+	all[count++] = filled(RIG_MAX, 0);
+	suspend(all[0], HBM_TIER_NVME);
+	for (;; count++) {
+		all[count] = pool_rig_sequence(&rig);
+		if (pool_rig_step(&rig, all[count], RIG_MAX) != 0)
+			break;
+		for (uint64_t i = 0; i < RIG_MAX; i++)
+			pool_rig_write(&rig, all[count], i, 1000 * count + i);
+	}
+	for (uint64_t n = 1; pool_rig_step(&rig, all[count], n) == 0; n++)
+		;
+	refused(hbm_sequences_resume(rig.pool, all, 1), HBM_NO_SPACE, "memory");
+
+	return count;
+}
+
+static void test_a_switch_needs_no_memory(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[1]);
+	struct hbm_sequence *all[8];
+	const size_t count = fill_device(all);
+
+	assert_in_range(count, 2, 7);
+	for (uint64_t round = 0; round < 6; round++) {
+		const size_t in = round % count, out = (round + 1) % count;
+		const uint64_t leased = pool_rig_leased(&rig);
+		const uint64_t address = pool_rig_facts(all[in]).address;
+
+		if (hbm_sequences_switch(rig.pool, &all[out], 1, HBM_TIER_NVME, &all[in], 1) != 0)
+			fail_msg("%s", hbm_pool_error(rig.pool));
+		assert_int_equal(pool_rig_leased(&rig), leased);
+		assert_int_equal(pool_rig_facts(all[out]).state, HBM_SEQUENCE_SUSPENDED);
+		assert_int_equal(pool_rig_facts(all[out]).mapped_bytes, 0);
+		assert_int_equal(pool_rig_facts(all[in]).address, address);
+		expect(all[in], 0, RIG_MAX, 1000 * in);
+		assert_true(spawn_balanced(&daemon_));
+	}
+	finish();
+}
+
+/* What goes out is too little: nothing has changed. */
+static void test_a_switch_that_is_refused(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[1]);
+	struct hbm_sequence *all[8];
+	const size_t count = fill_device(all);
+
+	refused(hbm_sequences_switch(rig.pool, &all[count], 1, HBM_TIER_NVME, all, 1), HBM_NO_SPACE,
+		"memory");
+	refused(hbm_sequences_switch(rig.pool, &all[1], 1, HBM_TIER_DDR, &all[1], 1), HBM_INVALID,
+		"not suspended");
+	assert_int_equal(pool_rig_facts(all[0]).state, HBM_SEQUENCE_SUSPENDED);
+	for (size_t i = 1; i < count; i++)
+		expect(all[i], 0, RIG_MAX, 1000 * i);
+
+	/* Some of it is stored and handed over when the rest may not be pinned. */
+	refused(hbm_sequences_switch(rig.pool, &all[1], 2, HBM_TIER_DDR, all, 1), HBM_LIMIT,
+		"stored");
+	assert_int_equal(pool_rig_facts(all[0]).state, HBM_SEQUENCE_SUSPENDED);
+	for (size_t i = 1; i < count; i++) {
+		assert_int_equal(pool_rig_facts(all[i]).state, HBM_SEQUENCE_OPEN);
+		expect(all[i], 0, RIG_MAX, 1000 * i);
+	}
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(hbm_sequence_close(all[1]), 0);
+	resume(all[0]);
+	expect(all[0], 0, RIG_MAX, 0);
+	finish();
+}
+
 /* ---- Under way ---- */
 
 #define FENCE 100
@@ -570,6 +649,8 @@ int main(int argc, char **argv)
 		TEST(test_what_forks_share_is_stored_once),
 		TEST(test_forks_that_go_and_come_alone),
 		TEST(test_a_group_that_is_refused_goes_on),
+		TEST(test_a_switch_needs_no_memory),
+		TEST(test_a_switch_that_is_refused),
 		TEST(test_layers_arrive_one_after_the_other),
 		TEST(test_fences_without_layers),
 		TEST(test_cancel),

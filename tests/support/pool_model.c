@@ -2,6 +2,7 @@
 /* pool_model: see pool_model.h. */
 #include "tests/support/pool_model.h"
 
+#include "tests/support/pool_model_switch.h"
 #include "tests/support/pool_model_tree.h"
 
 #include <setjmp.h>
@@ -20,7 +21,7 @@ static struct model_sequence *model_find(struct pool_model *model, bool open)
 	for (uint64_t i = 0; i < MODEL_SEQUENCES; i++) {
 		struct model_sequence *one = &model->all[(start + i) % MODEL_SEQUENCES];
 
-		if (!one->sequence == !open)
+		if (!one->sequence == !open && !one->suspended)
 			return one;
 	}
 
@@ -48,6 +49,10 @@ static void model_map(struct pool_model *model, const struct model_sequence *one
 
 static void model_check_one(struct pool_model *model, const struct model_sequence *one)
 {
+	if (one->suspended) {
+		pool_model_switch_check(one);
+		return;
+	}
 	model_map(model, one);
 
 	const struct hbm_sequence_facts facts = pool_rig_facts(one->sequence);
@@ -76,14 +81,20 @@ static bool model_open(struct pool_model *model)
 	return true;
 }
 
+/* Also one that is suspended. */
 static bool model_close(struct pool_model *model)
 {
-	struct model_sequence *one = model_find(model, true);
+	const uint64_t start = seed_below(model->seed, MODEL_SEQUENCES);
+	struct model_sequence *one = NULL;
 
+	for (uint64_t i = 0; i < MODEL_SEQUENCES && !one; i++)
+		if (model->all[(start + i) % MODEL_SEQUENCES].sequence)
+			one = &model->all[(start + i) % MODEL_SEQUENCES];
 	if (!one)
 		return false;
 	assert_int_equal(hbm_sequence_close(one->sequence), 0);
 	one->sequence = NULL;
+	one->suspended = false;
 
 	return true;
 }
@@ -108,7 +119,7 @@ static bool model_step(struct pool_model *model)
 	for (size_t i = 0; i < MODEL_SEQUENCES; i++) {
 		struct model_sequence *one = &model->all[i];
 
-		if (!one->sequence || seed_below(model->seed, 3) == 0)
+		if (!one->sequence || one->suspended || seed_below(model->seed, 3) == 0)
 			continue;
 		const uint64_t left = RIG_MAX - one->tokens;
 		const uint64_t more = seed_below(model->seed, most);
@@ -196,7 +207,7 @@ static bool model_reorder(struct pool_model *model)
 	for (size_t i = 0; i < MODEL_SEQUENCES; i++) {
 		struct model_sequence *one = &model->all[i];
 
-		if (!one->sequence || seed_below(model->seed, 2) == 0)
+		if (!one->sequence || one->suspended || seed_below(model->seed, 2) == 0)
 			continue;
 		before[count] = *one;
 		named[count] = one;
@@ -235,7 +246,7 @@ static struct model_sequence *model_find_tree(struct pool_model *model)
 	for (uint64_t i = 0; i < MODEL_SEQUENCES; i++) {
 		struct model_sequence *one = &model->all[(start + i) % MODEL_SEQUENCES];
 
-		if (one->sequence && one->draft_count > 0)
+		if (one->sequence && !one->suspended && one->draft_count > 0)
 			return one;
 	}
 
@@ -263,7 +274,7 @@ static const struct {
 } model_operations[] = {
 	{model_open, 4},  {model_close, 2},     {model_step, 12}, {model_truncate, 2},
 	{model_slide, 1}, {model_map_ahead, 4}, {model_fork, 3},  {model_reorder, 2},
-	{model_draft, 5}, {model_accept, 3},    {model_prune, 4},
+	{model_draft, 5}, {model_accept, 3},    {model_prune, 4}, {pool_model_switch, 4},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 

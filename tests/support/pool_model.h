@@ -20,6 +20,7 @@ struct pool_model {
 	struct seed *seed;
 	struct model_sequence {
 		struct hbm_sequence *sequence; /* NULL: not open */
+		bool suspended;
 		uint64_t first, tokens;
 		uint64_t values[RIG_MAX];
 		uint32_t draft_count;
