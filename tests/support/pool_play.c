@@ -29,7 +29,7 @@ static struct pool_play *playing;
 
 static bool play_is_readable(const struct hbm_sequence_facts *facts)
 {
-	return facts->ready >= facts->tokens;
+	return facts->state == HBM_SEQUENCE_OPEN && facts->ready >= facts->tokens;
 }
 
 /* Forks that are not mapped yet cannot be read. */
@@ -158,6 +158,13 @@ static void play_keep(size_t i)
 	players[i].tokens = players[i].first + count;
 }
 
+/* Some go, others come. */
+static void play_switch(struct hbm_sequence *const *out, size_t out_count,
+			struct hbm_sequence *const *in, size_t in_count)
+{
+	PLAY(hbm_sequences_switch(rig.pool, out, out_count, HBM_TIER_NVME, in, in_count));
+}
+
 static void play_close(size_t i)
 {
 	PLAY(hbm_sequence_close(players[i].sequence));
@@ -176,6 +183,12 @@ static void play_calls(void)
 	play_check();
 	play_tree(1);
 	play_grow(2, 20); /* a copy of a slab that three have */
+	play_check();
+	play_switch(&players[0].sequence, 1, NULL, 0);
+	play_check();
+	play_switch(&players[1].sequence, 1, &players[0].sequence, 1);
+	play_check();
+	play_switch(NULL, 0, &players[1].sequence, 1);
 	play_check();
 	play_reorder((const uint32_t[]){1, 2, 0}, 3);
 	play_check();
