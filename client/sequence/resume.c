@@ -45,6 +45,7 @@ void hbm_resume_finish(struct hbm_pool *pool, struct hbm_sequence *const *sequen
 	for (size_t i = 0; i < count; i++) {
 		hbm_stash_clear(&pool->stashes, &sequences[i]->stash);
 		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_OPEN);
+		sequences[i]->is_idle = false;
 		hbm_sequence_refresh(sequences[i]);
 		hbm_mark_set(pool, sequences[i]->index);
 	}

@@ -207,6 +207,7 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->overrun = sequence->expected == sequence->max;
 	sequence->lost = false;
 	sequence->state = HBM_SEQUENCE_OPEN;
+	sequence->is_idle = false;
 	sequence->owed = 0;
 	sequence->overrun_due = false;
 	sequence->asked = 0;

@@ -40,6 +40,7 @@ struct hbm_sequence {
 	bool overrun;    /* said */
 	bool lost;       /* memory of it could not be mapped again: only to be closed */
 	enum hbm_sequence_state state;
+	bool is_idle;       /* may be suspended by hbm_pool_balance() */
 	uint64_t owed;      /* bytes that were promised until it was suspended */
 	struct stash stash; /* while it is not active */
 	uint64_t named;     /* switch.c */

@@ -544,6 +544,17 @@ HBM_API int hbm_sequences_switch(struct hbm_pool *pool, struct hbm_sequence *con
 				 size_t out_count, enum hbm_tier tier,
 				 struct hbm_sequence *const *in, size_t in_count);
 
+/* Says whether a sequence is idle: no work on the device uses it, and hbm_pool_balance() may
+ * suspend it; and when it is used next, in any unit. A resume ends it; a step does not. */
+HBM_API int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_use);
+/* Sees to it, before memory is needed, that so much device memory is free, not promised and
+ * not taken by warm slabs: suspends idle sequences, that of the lowest priority first, of
+ * these the one with the greatest next_use, one after the other until it is enough or none
+ * is left. Their number is written to *count, whatever the status. Refused as a suspend is;
+ * those before it stay suspended. */
+HBM_API int hbm_pool_balance(struct hbm_pool *pool, uint64_t free_bytes, enum hbm_tier tier,
+			     size_t *count);
+
 /* The same without waiting: a switch is under way until hbm_switch_wait() has freed it. */
 struct hbm_switch;
 

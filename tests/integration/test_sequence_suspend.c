@@ -551,6 +551,136 @@ static void test_a_pool_is_closed_meanwhile(void **state)
 	stage_finish(fds);
 }
 
+/* ---- Promised memory ---- */
+
+static uint64_t promised(void)
+{
+	struct hbm_device_memory memory;
+
+	assert_int_equal(hbm_device_memory(rig.hbm, 0, &memory), 0);
+
+	return memory.promised;
+}
+
+static void test_nothing_is_promised_to_what_is_suspended(void **state)
+{
+	(void)state;
+	const struct hbm_sequence_options options = {.expected = 60};
+	struct hbm_sequence *a, *rest;
+
+	start(pool_rig_layouts[0]);
+	assert_int_equal(hbm_sequence_open(rig.pool, &options, &a), 0);
+	grow(a, 0, 20, 0);
+	const uint64_t before = promised();
+
+	assert_true(before > 0);
+	suspend(a, HBM_TIER_NVME);
+	assert_int_equal(promised(), 0);
+	resume(a);
+	assert_int_equal(promised(), before);
+	suspend(a, HBM_TIER_NVME);
+	assert_int_equal(hbm_sequence_close(a), 0);
+	assert_int_equal(promised(), 0);
+
+	/* Others have the memory: nothing stays promised to one that stays suspended. */
+	assert_int_equal(hbm_sequence_open(rig.pool, &options, &a), 0);
+	grow(a, 0, 2, 0);
+	suspend(a, HBM_TIER_NVME);
+	for (uint64_t n = 1; n <= 8; n++) {
+		if (hbm_sequence_open(rig.pool, NULL, &rest) != 0)
+			break;
+		for (uint64_t i = 1; i <= RIG_MAX && pool_rig_step(&rig, rest, i) == 0; i++)
+			;
+	}
+	refused(hbm_sequences_resume(rig.pool, &a, 1), HBM_NO_SPACE, "memory");
+	assert_int_equal(pool_rig_facts(a).state, HBM_SEQUENCE_SUSPENDED);
+	assert_int_equal(promised(), 0);
+	finish();
+}
+
+/* ---- Before memory is needed ---- */
+
+static uint64_t memory_free(void)
+{
+	struct hbm_device_memory memory;
+
+	assert_int_equal(hbm_device_memory(rig.hbm, 0, &memory), 0);
+
+	return memory.available + memory.returning;
+}
+
+/* Whether a goes before b, among six with priorities and next uses that repeat. */
+static bool goes_before(size_t a, size_t b)
+{
+	if (a / 2 % 2 != b / 2 % 2)
+		return a / 2 % 2 < b / 2 % 2;
+	if (a % 2 != b % 2)
+		return a % 2 > b % 2;
+
+	return a > b;
+}
+
+/* The fifth is not idle. Each call goes as far as a model of it does. */
+static void test_balance(void **state)
+{
+	(void)state;
+	struct hbm_sequence *all[6];
+	bool gone[6] = {false};
+	uint64_t wanted = 0;
+	size_t count;
+
+	start(pool_rig_layouts[0]);
+	for (size_t i = 0; i < 6; i++) {
+		const struct hbm_sequence_options options = {.priority = (int32_t)(i / 2 % 2)};
+		const uint64_t length = 10 + 5 * i;
+
+		assert_int_equal(hbm_sequence_open(rig.pool, &options, &all[i]), 0);
+		grow(all[i], 0, length, 1000 * i);
+		assert_int_equal(hbm_sequence_idle(all[i], i != 4, i % 2), 0);
+	}
+
+	assert_int_equal(hbm_pool_balance(rig.pool, memory_free(), HBM_TIER_NVME, &count), 0);
+	assert_int_equal(count, 0);
+	for (unsigned round = 0; round < 4; round++) {
+		uint64_t expected = 0, free = memory_free();
+		size_t chosen = 0;
+
+		wanted = free + RIG_SLAB * (1 + 3 * round);
+		while (free < wanted) {
+			size_t best = 6;
+
+			for (size_t i = 0; i < 6; i++)
+				if (!gone[i] && i != 4 && (best == 6 || goes_before(i, best)))
+					best = i;
+			if (best == 6)
+				break;
+			free += pool_rig_facts(all[best]).mapped_bytes;
+			gone[best] = true;
+			chosen++;
+		}
+		expected = free;
+		assert_int_equal(hbm_pool_balance(rig.pool, wanted, HBM_TIER_NVME, &count), 0);
+		assert_int_equal(count, chosen);
+		assert_int_equal(memory_free(), expected);
+		for (size_t i = 0; i < 6; i++)
+			assert_int_equal(pool_rig_facts(all[i]).state == HBM_SEQUENCE_SUSPENDED,
+					 gone[i]);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		if (gone[i])
+			resume(all[i]);
+		expect(all[i], 0, 10 + 5 * i, 1000 * i);
+	}
+	/* What was resumed is in use until its user says otherwise. */
+	assert_int_equal(hbm_sequence_idle(all[4], false, 0), 0);
+	for (size_t i = 0; i < 6; i++)
+		if (!gone[i])
+			assert_int_equal(hbm_sequence_idle(all[i], false, 0), 0);
+	assert_int_equal(hbm_pool_balance(rig.pool, 1ull << 40, HBM_TIER_NVME, &count), 0);
+	assert_int_equal(count, 0);
+	finish();
+}
+
 /* ---- What is refused ---- */
 
 static void test_what_is_refused(void **state)
@@ -655,6 +785,8 @@ int main(int argc, char **argv)
 		TEST(test_fences_without_layers),
 		TEST(test_cancel),
 		TEST(test_a_pool_is_closed_meanwhile),
+		TEST(test_nothing_is_promised_to_what_is_suspended),
+		TEST(test_balance),
 		TEST(test_what_is_refused),
 		TEST(test_close_drops_what_is_suspended),
 		TEST(test_what_a_killed_client_had_suspended_goes),
