@@ -85,7 +85,9 @@ int hbm_saving_run(const struct saving *saving, uint64_t *saved)
 	uint64_t count = 0;
 
 	*saved = 0;
-	chain.least = saving->archive->chunk.state_bytes ? chain.tokens : chain.slid;
+	const bool whole = saving->whole || saving->archive->chunk.state_bytes;
+
+	chain.least = whole ? chain.tokens : chain.slid;
 	int r = saving_look(saving, &before);
 	if (r == 0)
 		r = saving_name_chain(&chain);

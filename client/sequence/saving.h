@@ -10,6 +10,7 @@ struct saving {
 	const char *name;
 	const struct hbm_sequence *sequence;
 	uint64_t first, tokens; /* of it: [first, tokens) */
+	bool whole;             /* all of it or nothing */
 	uint64_t committed, version;
 	chain_stop *stop;
 	void *arg;

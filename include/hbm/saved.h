@@ -72,6 +72,7 @@ struct hbm_saved {
 	uint64_t present;       /* up to here its pieces are in the cache */
 	uint64_t committed;
 	uint64_t version;                 /* of a module, else 0 */
+	uint64_t uses;                    /* of a module: how often the pool has mapped it */
 	uint32_t layers;                  /* of its layout */
 	char layout[HBM_WIRE_NAME_BYTES]; /* hbm_layout_fingerprint() */
 };
@@ -104,6 +105,42 @@ HBM_API int hbm_sequence_restore_slice(struct hbm_pool *pool, const struct hbm_s
 /* Drops what a name stands for. HBM_NOT_FOUND: nothing. HBM_DENIED: others pin it. */
 HBM_API int hbm_saved_drop(struct hbm_pool *pool, const struct hbm_saved_space *space,
 			   const char *name);
+
+/* ---- Modules ---- */
+
+/*
+ * Pieces of prompts by name, such as a system prompt or a document: the tokens of a sequence,
+ * to be appended to others at any position. Their bytes are as they were: whether keys that were
+ * computed at one position serve at another is the engine's affair. Modules of a schema are in
+ * namespaces of their own, and are dropped together.
+ */
+struct hbm_module {
+	const char *schema, *name; /* at most HBM_SAVED_NAME_MAX bytes each */
+	uint64_t version;          /* from 1 on; in hbm_module_map() 0: the one that is there */
+};
+
+/* Saves tokens [first, end) of a sequence as a module. An older version is dropped as soon as
+ * this one is there. options: tier, pin and keep; NULL: none. HBM_EXISTS: there is this version
+ * or a later one. HBM_INVALID: no such tokens, or the windows of the sequence have slid; the
+ * layout has states. HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin all of it; nothing
+ * has changed. */
+HBM_API int hbm_module_put(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+			   const struct hbm_module *module, uint64_t first, uint64_t end,
+			   const struct hbm_save_options *options);
+/* Appends a module to a sequence, as a step with so many more tokens would, and copies it there.
+ * HBM_NOT_FOUND: there is none of that name and version, or not all of it is in the cache.
+ * Otherwise as hbm_sequence_restore() and hbm_step(). */
+HBM_API int hbm_module_map(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+			   const struct hbm_module *module);
+/* version: ignored, here and in hbm_module_drop(). */
+HBM_API int hbm_module_find(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			    const struct hbm_module *module, struct hbm_saved *out);
+HBM_API int hbm_module_drop(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			    const struct hbm_module *module);
+/* Drops all modules of a schema. Those of pools of another layout cannot be found any more, and
+ * leave the cache as its least recently used blocks. HBM_DENIED: others pin some. */
+HBM_API int hbm_schema_drop(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			    const char *schema);
 
 #ifdef __cplusplus
 }

@@ -58,9 +58,10 @@ static bool contents_one(const struct contents *contents, uint64_t address, uint
 }
 
 static bool contents_layer(const struct contents *contents, const struct hbm_layout *layout,
-			   uint64_t base, uint32_t layer, uint64_t first, uint64_t end,
-			   contents_access *access)
+			   const struct hbm_sequence_facts *facts, uint32_t layer, uint64_t first,
+			   uint64_t end, contents_access *access)
 {
+	const uint64_t base = facts->address, tokens = facts->tokens;
 	const struct hbm_layer *shape = &hbm_layout_options(layout)->layers[layer];
 	const uint64_t nth = contents->first_layer + layer;
 	uint64_t offset, bytes = (uint64_t)shape->head_dim * shape->element_bytes;
@@ -74,8 +75,8 @@ static bool contents_layer(const struct contents *contents, const struct hbm_lay
 	}
 
 	/* What is in front of the window may have no memory. */
-	if (shape->window && first + shape->window < end)
-		first = end - shape->window;
+	if (access == contents_compare && shape->window && first + shape->window < tokens)
+		first = tokens - shape->window;
 	for (uint64_t token = first; done && token < end; token++)
 		for (uint32_t n = 0; done && n < shape->heads * (shape->keys_only ? 1 : 2); n++) {
 			const uint32_t head = n % shape->heads, part = n / shape->heads;
@@ -102,7 +103,7 @@ static bool contents_all(const struct contents *contents, struct hbm_pool *pool,
 	assert_int_equal(hbm_sequence_facts(sequence, &facts), 0);
 	assert_in_range(end, first, facts.tokens);
 	for (uint32_t i = 0; done && i < hbm_layout_options(layout)->layer_count; i++)
-		done = contents_layer(contents, layout, facts.address, i, first, end, access);
+		done = contents_layer(contents, layout, &facts, i, first, end, access);
 
 	return done;
 }

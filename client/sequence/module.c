@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* module: tokens that are saved by name in a schema, and appended to sequences. */
+#include "client/sequence/fit.h"
+#include "client/sequence/pool.h"
+#include "client/sequence/prefix.h"
+#include "client/sequence/saved.h"
+#include "client/sequence/saved_key.h"
+#include "client/sequence/saving.h"
+#include "client/sequence/sequence.h"
+#include "client/sequence/uses.h"
+
+static int module_check(struct hbm_pool *pool, const struct hbm_module *module)
+{
+	int r = hbm_saved_check_name(pool, module->schema);
+
+	return r ? r : hbm_saved_check_name(pool, module->name);
+}
+
+static int module_check_sequence(struct hbm_sequence *sequence)
+{
+	struct hbm_pool *pool = sequence->pool;
+	int r = hbm_sequence_check(pool, sequence);
+
+	if (r == 0 && sequence->layout)
+		r = hbm_pool_fail(pool, HBM_UNSUPPORTED,
+				  "modules of a sequence that has given up layers or heads");
+
+	return r;
+}
+
+/* For the count of its uses: of this process, so that it need not tell spaces apart. */
+static hbm_key module_key(const struct hbm_module *module)
+{
+	char text[HBM_WIRE_NAME_BYTES];
+
+	hbm_saved_key_text(text, "", module->schema, module->name);
+
+	return hbm_saved_key_piece(text, 0, 0);
+}
+
+/* ---- Put ---- */
+
+static int module_check_tokens(const struct hbm_sequence *sequence, uint64_t first, uint64_t end)
+{
+	struct hbm_pool *pool = sequence->pool;
+	struct hbm_layout_facts facts;
+
+	if (first >= end || first < sequence->first || end > sequence->tokens)
+		return hbm_pool_fail(
+			pool, HBM_INVALID, "tokens %llu to %llu of a sequence with %llu to %llu",
+			(unsigned long long)first, (unsigned long long)end,
+			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens);
+	if (sequence->slid)
+		return hbm_pool_fail(pool, HBM_INVALID,
+				     "a module of a sequence whose windows have slid");
+
+	hbm_layout_facts(pool->layout, &facts);
+	if (facts.state_bytes)
+		return hbm_pool_fail(pool, HBM_INVALID,
+				     "a module of a layout with states, which have no tokens");
+
+	return 0;
+}
+
+static bool module_never(void *arg)
+{
+	(void)arg;
+
+	return false;
+}
+
+static int module_save(const struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		       const struct hbm_module *module, uint64_t first, uint64_t end,
+		       const struct hbm_save_options *options)
+{
+	struct hbm_pool *pool = sequence->pool;
+	struct saving saving = {
+		.options = options,
+		.name = module->name,
+		.sequence = sequence,
+		.first = first,
+		.tokens = end,
+		.whole = true,
+		.version = module->version,
+		.stop = module_never,
+	};
+	uint64_t saved;
+	int r = hbm_archive_open(pool, space, module->schema, &saving.archive);
+
+	if (r == 0)
+		r = hbm_archive_use(saving.archive, pool->layout);
+	if (r == 0)
+		r = hbm_archive_land(saving.archive);
+	if (r == 0)
+		r = hbm_saving_run(&saving, &saved);
+	hbm_archive_close(saving.archive);
+
+	return r;
+}
+
+static int module_put(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		      const struct hbm_module *module, uint64_t first, uint64_t end,
+		      const struct hbm_save_options *options)
+{
+	static const struct hbm_save_options defaults;
+	struct hbm_pool *pool = sequence->pool;
+	int r = module_check_sequence(sequence);
+
+	if (r == 0)
+		r = module_check(pool, module);
+	if (r == 0 && module->version == 0)
+		r = hbm_pool_fail(pool, HBM_INVALID, "a module of version 0: they begin with 1");
+	if (r == 0 && !hbm_manifest_has_room(pool->layout))
+		r = hbm_pool_fail(pool, HBM_LIMIT, "the layout's text is longer than a manifest");
+	if (r == 0)
+		r = module_check_tokens(sequence, first, end);
+	if (r == 0)
+		r = hbm_prefix_map(sequence);
+
+	return r ? r
+		 : module_save(sequence, space, module, first, end, options ? options : &defaults);
+}
+
+int hbm_module_put(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		   const struct hbm_module *module, uint64_t first, uint64_t end,
+		   const struct hbm_save_options *options)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	hbm_pool_lock(sequence->pool);
+	int r = module_put(sequence, space, module, first, end, options);
+	hbm_pool_unlock(sequence->pool);
+
+	return r;
+}
+
+/* ---- Map ---- */
+
+static int module_missing(struct hbm_pool *pool, const struct hbm_module *module)
+{
+	return hbm_pool_fail(pool, HBM_NOT_FOUND, "the module \"%s\" of \"%s\" was evicted",
+			     module->name, module->schema);
+}
+
+static int module_open(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		       const struct hbm_module *module, struct saved *saved, struct slice *all)
+{
+	struct hbm_pool *pool = sequence->pool;
+	int r = module_check_sequence(sequence);
+
+	if (r == 0)
+		r = module_check(pool, module);
+	if (r == 0)
+		r = hbm_saved_open(pool, space, module->schema, module->name, saved);
+	if (r == 0)
+		r = hbm_fit_check(pool, saved->layout, NULL, all);
+	if (r)
+		return r;
+
+	if (module->version && module->version != saved->manifest.version)
+		return hbm_pool_fail(pool, HBM_NOT_FOUND,
+				     "version %llu of the module \"%s\": there is version %llu",
+				     (unsigned long long)module->version, module->name,
+				     (unsigned long long)saved->manifest.version);
+	if (saved->present < hbm_chain_count(&saved->chain))
+		return module_missing(pool, module);
+
+	return hbm_archive_land(saved->archive);
+}
+
+/* There is memory from token `at` on. */
+static int module_load(struct hbm_sequence *sequence, const struct hbm_module *module,
+		       const struct saved *saved, const struct slice *all, uint64_t at)
+{
+	struct hbm_pool *pool = sequence->pool;
+	const hbm_key key = module_key(module);
+	uint64_t done;
+	int r = hbm_chain_load(&saved->chain, sequence, all, at, saved->present, &done);
+
+	if (r == 0 && done < saved->present)
+		r = module_missing(pool, module);
+	if (r == 0)
+		hbm_uses_add(&pool->uses, &key);
+
+	return r;
+}
+
+/* What was appended is dropped again if it cannot be loaded. */
+static int module_append(struct hbm_sequence *sequence, const struct hbm_module *module,
+			 const struct saved *saved, const struct slice *all)
+{
+	struct hbm_pool *pool = sequence->pool;
+	const uint64_t at = sequence->tokens;
+	const uint64_t length = at + saved->manifest.tokens - saved->manifest.first;
+	int r = hbm_step(pool, &sequence, &length, 1);
+
+	if (r)
+		return r;
+
+	hbm_pool_lock(pool);
+	r = module_load(sequence, module, saved, all, at);
+	hbm_pool_unlock(pool);
+	if (r)
+		hbm_sequence_truncate(sequence, at);
+
+	return r;
+}
+
+int hbm_module_map(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		   const struct hbm_module *module)
+{
+	struct saved saved = {0};
+	struct slice all;
+
+	if (!sequence)
+		return HBM_INVALID;
+
+	struct hbm_pool *pool = sequence->pool;
+
+	hbm_pool_lock(pool);
+	int r = module_open(sequence, space, module, &saved, &all);
+	hbm_pool_unlock(pool);
+
+	if (r == 0)
+		r = module_append(sequence, module, &saved, &all);
+
+	hbm_pool_lock(pool);
+	hbm_saved_close(&saved);
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+/* ---- Find and drop ---- */
+
+int hbm_module_find(struct hbm_pool *pool, const struct hbm_saved_space *space,
+		    const struct hbm_module *module, struct hbm_saved *out)
+{
+	hbm_pool_lock(pool);
+	int r = module_check(pool, module);
+	if (r == 0)
+		r = hbm_saved_find_in(pool, space, module->schema, module->name, out);
+	if (r == 0) {
+		const hbm_key key = module_key(module);
+
+		out->uses = hbm_uses_of(&pool->uses, &key);
+	}
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+int hbm_module_drop(struct hbm_pool *pool, const struct hbm_saved_space *space,
+		    const struct hbm_module *module)
+{
+	hbm_pool_lock(pool);
+	int r = module_check(pool, module);
+	if (r == 0)
+		r = hbm_saved_drop_in(pool, space, module->schema, module->name);
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+static int module_drop_schema(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			      const char *schema)
+{
+	struct archive *archive = NULL;
+	int r = hbm_saved_check_name(pool, schema);
+
+	if (r == 0)
+		r = hbm_archive_open(pool, space, schema, &archive);
+	if (r == 0)
+		r = hbm_archive_use(archive, pool->layout);
+	if (r == 0) {
+		r = hbm_namespace_drop(pool->hbm, archive->manifests, 0, NULL);
+		if (r == 0)
+			r = hbm_namespace_drop(pool->hbm, archive->pieces, 0, NULL);
+		if (r)
+			hbm_pool_fail_call(pool, r, "a schema was not dropped");
+	}
+	hbm_archive_close(archive);
+
+	return r;
+}
+
+int hbm_schema_drop(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema)
+{
+	hbm_pool_lock(pool);
+	int r = module_drop_schema(pool, space, schema);
+	hbm_pool_unlock(pool);
+
+	return r;
+}
