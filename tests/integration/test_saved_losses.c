@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is saved and evicted, pinned or dropped; and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/saved_stage.h"
+#include "tests/support/stage.h"
+
+#include <string.h>
+
+/* ---- What was evicted ---- */
+
+static const char *const two_tiers[] = {"nvme.path=", "nvme.size=0", NULL};
+
+static void test_what_is_evicted_is_missing_at_the_end(void **state)
+{
+	(void)state;
+	const uint64_t piece = 4ull * 2 * 2 * 3 * 9000 * 4; /* of 4 tokens */
+	struct hbm_saved found;
+
+	spawn_start(&daemon_, two_tiers, NULL);
+	saved_stage_start(pool_rig_layouts[0]);
+	struct hbm_sequence *sequence = saved_stage_sequence(31, 4);
+
+	for (uint64_t pieces = 1; pieces < 8; pieces++) {
+		saved_stage_save(sequence, "a", 0);
+		hbm_evict(saved_rig.hbm, HBM_TIER_HBM, 0, 64 << 20, NULL);
+		kv_await_moves(&saved_rig.kv);
+		assert_int_equal(hbm_evict(saved_rig.hbm, HBM_TIER_DDR, 0, pieces * piece, NULL),
+				 0);
+		assert_int_equal(hbm_saved_find(saved_rig.pool, &saved_space, "a", &found), 0);
+		assert_int_equal(found.tokens, 31);
+		assert_int_equal(found.present, 32 - 4 * pieces);
+
+		struct hbm_sequence *restored = saved_stage_restore("a");
+
+		saved_stage_expect(restored, 0, found.present, 4);
+		assert_int_equal(hbm_sequence_close(restored), 0);
+		assert_int_equal(hbm_saved_drop(saved_rig.pool, &saved_space, "a"), 0);
+	}
+	saved_stage_finish();
+}
+
+static void test_what_is_pinned_is_not_evicted(void **state)
+{
+	(void)state;
+	const struct hbm_save_options both[] = {{.space = saved_space, .pin = true},
+						{.space = saved_space, .keep = true}};
+	uint64_t saved;
+
+	spawn_start(&daemon_, two_tiers, NULL);
+	saved_stage_start(pool_rig_layouts[0]);
+	const struct hbm_save one = {saved_stage_sequence(9, 4), "a", 0};
+
+	for (unsigned i = 0; i < 2; i++) {
+		saved_stage_expect_done(
+			hbm_sequences_save(saved_rig.pool, &one, 1, &both[i], &saved));
+		for (unsigned n = 0; n < 4; n++) {
+			hbm_evict(saved_rig.hbm, HBM_TIER_HBM, 0, 64 << 20, NULL);
+			kv_await_moves(&saved_rig.kv);
+			hbm_evict(saved_rig.hbm, HBM_TIER_DDR, 0, 64 << 20, NULL);
+		}
+		saved_stage_expect(saved_stage_restore("a"), 0, 9, 4);
+		assert_int_equal(hbm_saved_drop(saved_rig.pool, &saved_space, "a"), 0);
+		assert_int_equal(saved_stage_blocks(), 0);
+	}
+	saved_stage_finish();
+}
+
+static void test_a_cache_that_is_too_small_has_the_beginning(void **state)
+{
+	(void)state;
+	static const char *const small[] = {"device.cache=4MiB", "ddr.size=4MiB",
+					    "nvme.path=", "nvme.size=0", NULL};
+	struct hbm_sequence *sequence;
+	struct hbm_saved found;
+	uint64_t saved;
+
+	spawn_start(&daemon_, small, NULL);
+	saved_stage_start(pool_rig_layouts[0]);
+	const struct hbm_save one = {saved_stage_sequence(31, 4), "a", 0};
+	int r = hbm_sequences_save(saved_rig.pool, &one, 1, &saved_plain, &saved);
+
+	assert_int_equal(r, HBM_NO_SPACE);
+	saved_stage_expect_line("a piece of \"a\"");
+	assert_in_range(saved, 1, 30);
+	assert_int_equal(hbm_saved_find(saved_rig.pool, &saved_space, "a", &found), 0);
+	assert_int_equal(found.tokens, saved);
+	sequence = saved_stage_restore("a");
+	saved_stage_expect(sequence, 0, found.present, 4);
+	saved_stage_finish();
+}
+
+static void test_what_is_dropped_is_gone(void **state)
+{
+	(void)state;
+	struct hbm_saved found;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	saved_stage_save(saved_stage_sequence(9, 1), "a", 0);
+	saved_stage_save(saved_stage_sequence(9, 2), "b", 0);
+	assert_int_equal(hbm_saved_drop(saved_rig.pool, &saved_space, "a"), 0);
+	assert_int_equal(hbm_saved_find(saved_rig.pool, &saved_space, "a", &found), HBM_NOT_FOUND);
+	saved_stage_expect(saved_stage_restore("b"), 0, 9, 2);
+	assert_int_equal(hbm_saved_drop(saved_rig.pool, &saved_space, "b"), 0);
+	assert_int_equal(saved_stage_blocks(), 0);
+	saved_stage_finish();
+}
+
+/* ---- What is refused ---- */
+
+static int save_as(struct hbm_sequence *sequence, const char *name)
+{
+	const struct hbm_save one = {sequence, name, 0};
+	uint64_t saved;
+
+	return hbm_sequences_save(saved_rig.pool, &one, 1, &saved_plain, &saved);
+}
+
+static void test_bad_input_is_refused(void **state)
+{
+	(void)state;
+	char longest[HBM_SAVED_NAME_MAX + 2];
+	struct hbm_sequence *other, *sequence;
+
+	memset(longest, 'n', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	saved_stage_start(pool_rig_layouts[0]);
+	sequence = saved_stage_sequence(9, 1);
+
+	assert_int_equal(hbm_sequence_restore(saved_rig.pool, &saved_space, "a", NULL, &other),
+			 HBM_NOT_FOUND);
+	saved_stage_expect_line("nothing is saved by the name \"a\"");
+	assert_int_equal(hbm_saved_drop(saved_rig.pool, &saved_space, "a"), HBM_NOT_FOUND);
+	assert_int_equal(save_as(sequence, NULL), HBM_INVALID);
+	assert_int_equal(save_as(sequence, ""), HBM_INVALID);
+	assert_int_equal(save_as(sequence, longest), HBM_INVALID);
+	assert_int_equal(save_as(sequence, longest + 1), 0);
+	assert_int_equal(save_as(NULL, "a"), HBM_INVALID);
+
+	const struct hbm_save twice[] = {
+		{sequence, "a", 0}, {sequence, "b", 0}, {sequence, "a", 0}};
+	uint64_t saved[3] = {1, 1, 1};
+
+	assert_int_equal(hbm_sequences_save(saved_rig.pool, twice, 3, &saved_plain, saved),
+			 HBM_INVALID);
+	saved_stage_expect_line("two sequences by the name \"a\"");
+	assert_int_equal(saved[0] + saved[1] + saved[2], 0);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+	assert_int_equal(save_as(sequence, "a"), HBM_INVALID);
+	saved_stage_expect_line("closed");
+
+	saved_stage_finish();
+}
+
+/* Another space is another name. */
+static void test_a_name_is_of_a_space(void **state)
+{
+	(void)state;
+	const struct hbm_saved_space others[] = {
+		{"smaller", "salt", 3}, {"small", NULL, 3}, {"small", "salt", 4}};
+	struct hbm_sequence *sequence;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	saved_stage_save(saved_stage_sequence(9, 1), "a", 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(
+			hbm_sequence_restore(saved_rig.pool, &others[i], "a", NULL, &sequence),
+			HBM_NOT_FOUND);
+	saved_stage_finish();
+}
+
+static void test_a_layout_that_does_not_fit_is_refused(void **state)
+{
+	(void)state;
+	static const char *const others[] = {
+		"layers=3 heads=3 dim=9000 bytes=4 order=token max=64",
+		"layers=2 heads=2 dim=9000 bytes=4 order=token max=64",
+		"layers=2 heads=3 dim=8000 bytes=4 order=layer max=64",
+		"layers=2 heads=3 dim=9000 bytes=2 order=token max=64",
+		"layers=2 heads=3 dim=9000 bytes=4 order=token max=64 keys=only",
+		NULL,
+	};
+	struct hbm_sequence *sequence;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	saved_stage_save(saved_stage_sequence(9, 1), "a", 0);
+	for (unsigned i = 0; others[i]; i++) {
+		saved_stage_again(others[i]);
+		assert_int_equal(
+			hbm_sequence_restore(saved_rig.pool, &saved_space, "a", NULL, &sequence),
+			HBM_INVALID);
+		saved_stage_expect_line("layers=2 heads=3 dim=9000 bytes=4");
+		saved_stage_expect_line("are not \"layers=");
+	}
+	saved_stage_again("layers=2 heads=3 dim=9000 bytes=4 order=token max=8");
+	assert_int_equal(hbm_sequence_restore(saved_rig.pool, &saved_space, "a", NULL, &sequence),
+			 HBM_INVALID);
+	saved_stage_expect_line("9 tokens are saved, where sequences have at most 8");
+	assert_int_equal(pool_rig_leased(&saved_rig), 0);
+	saved_stage_finish();
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_what_is_evicted_is_missing_at_the_end),
+		TEST(test_what_is_pinned_is_not_evicted),
+		TEST(test_a_cache_that_is_too_small_has_the_beginning),
+		TEST(test_what_is_dropped_is_gone),
+		TEST(test_bad_input_is_refused),
+		TEST(test_a_name_is_of_a_space),
+		TEST(test_a_layout_that_does_not_fit_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
