@@ -47,6 +47,8 @@ int hbm_saved_open(struct hbm_pool *pool, const struct hbm_saved_space *space, c
 		hbm_pool_fail(pool, r, "nothing is saved by the name \"%s\"", name);
 	if (r == 0)
 		r = hbm_manifest_layout(saved->archive, &saved->manifest, &saved->layout);
+	if (r == 0 && saved->manifest.tokens > hbm_layout_options(saved->layout)->max_tokens)
+		r = hbm_pool_fail(pool, HBM_NOT_FOUND, "the manifest of \"%s\" is not valid", name);
 	if (r == 0)
 		r = hbm_archive_use(saved->archive, saved->layout);
 	if (r)

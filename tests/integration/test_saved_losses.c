@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "client/sequence/manifest.h"
+#include "client/sequence/saved_key.h"
 #include "tests/support/saved_stage.h"
 #include "tests/support/stage.h"
 
@@ -205,6 +207,55 @@ static void test_a_layout_that_does_not_fit_is_refused(void **state)
 	saved_stage_finish();
 }
 
+/* Another client with the salt may have stored anything in a manifest's place. */
+static void test_a_manifest_is_not_believed(void **state)
+{
+	(void)state;
+	static unsigned char page[ARCHIVE_MANIFEST];
+	char layout[HBM_WIRE_NAME_BYTES];
+	struct hbm_saved found;
+	uint32_t ns;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	saved_stage_save(saved_stage_sequence(9, 1), "a", 0);
+	saved_stage_again(pool_rig_layouts[0]);
+
+	struct hbm *hbm = saved_rig.hbm;
+	struct kv *kv = &saved_rig.kv;
+	const struct hbm_segment segment = {kv_region(kv, ARCHIVE_MANIFEST), 0, ARCHIVE_MANIFEST};
+	const struct hbm_block block = {
+		.key = hbm_saved_key_manifest("a", 1), .segments = &segment, .segment_count = 1};
+	const uint64_t address = hbm_region_address(segment.region);
+
+	hbm_saved_key_text(layout, "saved:", "", "");
+	const struct hbm_namespace_options options = {.model = saved_space.model,
+						      .salt = saved_space.salt,
+						      .weights = saved_space.weights,
+						      .layout = layout,
+						      .block_bytes = ARCHIVE_MANIFEST};
+
+	for (size_t byte = 0; byte < sizeof(struct manifest) + 40; byte++) {
+		assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+		assert_int_equal(hbm_load(hbm, ns, &block, 1, NULL), 0);
+		assert_int_equal(hbm_keys(hbm, HBM_WIRE_REMOVE, ns, 0, &block.key, 1, NULL), 0);
+		kv_read(kv, page, address, sizeof(page));
+		page[byte] ^= 0xff;
+		kv_write(kv, address, page, sizeof(page));
+		assert_int_equal(hbm_store(hbm, ns, &block, 1, NULL), 0);
+
+		int r = hbm_saved_find(saved_rig.pool, &saved_space, "a", &found);
+
+		assert_true(r == HBM_NOT_FOUND || r == HBM_UNSUPPORTED);
+		page[byte] ^= 0xff;
+		kv_write(kv, address, page, sizeof(page));
+		assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+		assert_int_equal(hbm_keys(hbm, HBM_WIRE_REMOVE, ns, 0, &block.key, 1, NULL), 0);
+		assert_int_equal(hbm_store(hbm, ns, &block, 1, NULL), 0);
+	}
+	saved_stage_expect(saved_stage_restore("a"), 0, 9, 1);
+	saved_stage_finish();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
 int main(void)
@@ -215,6 +266,7 @@ int main(void)
 		TEST(test_a_cache_that_is_too_small_has_the_beginning),
 		TEST(test_what_is_dropped_is_gone),
 		TEST(test_bad_input_is_refused),
+		TEST(test_a_manifest_is_not_believed),
 		TEST(test_a_name_is_of_a_space),
 		TEST(test_a_layout_that_does_not_fit_is_refused),
 	};
