@@ -267,6 +267,20 @@ static void test_system_llmlingua(void **state)
 				 HBM_OK);
 	for (uint64_t i = 0; i < count; i++)
 		piece_expect(&rig, prompt, 3 + i * PIECE_TOKENS, wanted[i]);
+
+	/* The second chunk, and half of the third, are dropped. */
+	const uint64_t begin = 3 + PIECE_TOKENS, end = begin + PIECE_TOKENS * 3 / 2;
+	uint64_t set[3 + sizeof(wanted) / sizeof(wanted[0]) * PIECE_TOKENS], kept = 0;
+
+	for (uint64_t i = 0; i < 3 + count * PIECE_TOKENS; i++)
+		if (i < begin || i >= end)
+			set[kept++] = i;
+	assert_int_equal(hbm_sequence_keep(prompt, HBM_AXIS_TOKENS, set, kept), 0);
+	assert_int_equal(pool_rig_facts(prompt).tokens, kept);
+	piece_expect(&rig, prompt, 3, wanted[0]);
+	for (uint64_t i = 0; i < PIECE_TOKENS / 2; i++)
+		pool_rig_expect(&rig, prompt, begin + i, 1000 * wanted[2] + PIECE_TOKENS / 2 + i);
+	piece_expect(&rig, prompt, begin + PIECE_TOKENS / 2, wanted[3]);
 	finish();
 }
 
@@ -659,6 +673,59 @@ static void compression_hidden(struct kv *kv)
 	}
 }
 
+/* Token `token` in the layout that a sequence has of its own: what was written as `value` to
+ * the layers that it has kept, and to their first and last head. */
+static void compression_expect(struct hbm_sequence *sequence, uint64_t token, uint64_t value,
+			       const uint64_t *layers, uint32_t count)
+{
+	const struct hbm_layout *layout = hbm_sequence_layout(sequence);
+	const struct hbm_layout_options *options = hbm_layout_options(layout);
+
+	assert_int_equal(options->layer_count, count);
+	for (uint32_t i = 0; i < 4 * count; i++) {
+		const struct hbm_layer *layer = &options->layers[i / 4];
+		const uint64_t bytes = (uint64_t)layer->head_dim * layer->element_bytes;
+		const bool last = i & 2;
+		uint64_t offset, seen;
+
+		assert_int_equal(hbm_layout_offset(layout, i / 4, i & 1, token,
+						   last ? layer->heads - 1 : 0, &offset),
+				 0);
+		offset += last ? bytes - sizeof(seen) : 0;
+		kv_read(&rig.kv, &seen, pool_rig_facts(sequence).address + offset, sizeof(seen));
+		assert_int_equal(seen, pool_rig_word(value, (uint32_t)layers[i / 4], i & 1, last));
+	}
+}
+
+/* After prefill, tokens, then heads, then a layer go: the memory is free at once. */
+static void compression_keep(struct pool_rig *whole)
+{
+	static const uint64_t heads[] = {0, 2}, layers[] = {1, 3}, all[] = {0, 1, 2, 3};
+	struct hbm_sequence *sequence = system_stage_prompt(whole, RIG_MAX, 0);
+	uint64_t tokens[RIG_MAX / 2], used = system_stage_used(whole->hbm, 0), before;
+
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		tokens[i] = 2 * i;
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_TOKENS, tokens, RIG_MAX / 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used <= before - system_stage_bytes(whole, RIG_MAX / 4));
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		compression_expect(sequence, i, tokens[i], all, 4);
+
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_HEADS, heads, 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used < before);
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_LAYERS, layers, 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used < before);
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		compression_expect(sequence, i, tokens[i], layers, 2);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+}
+
 /*
  * Works on compression make KV smaller on four axes: hidden, by encodings of fewer bits; layers
  * and heads, which differ then from layer to layer; and tokens. What is saved is not charged,
@@ -678,6 +745,8 @@ static void test_system_compression(void **state)
 	assert_int_equal(used, system_stage_bytes(&rig, RIG_MAX));
 	assert_true(3 * used < 2 * system_stage_bytes(&whole, RIG_MAX));
 	system_stage_expect(&rig, small, 0, RIG_MAX, 0);
+	assert_int_equal(hbm_sequence_close(small), 0);
+	compression_keep(&whole);
 	pool_rig_close(&whole);
 	compression_hidden(&rig.kv);
 	finish();
