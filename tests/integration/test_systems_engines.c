@@ -77,18 +77,37 @@ static void vllm_expect(struct hbm_sequence *const *sequences, size_t count, uin
 					  token < prompt ? token : 1000 * (i + 1) + token);
 }
 
+/* The group goes to host memory as a whole or not at all, and comes back as it was. */
+static void vllm_swap(struct hbm_sequence *const *all, uint64_t prompt, uint64_t end)
+{
+	const uint64_t used = system_stage_used(rig.hbm, 0);
+
+	assert_int_equal(hbm_sequences_suspend(rig.pool, all, VLLM_SAMPLES + 1, HBM_TIER_DDR),
+			 HBM_LIMIT);
+	assert_int_equal(system_stage_used(rig.hbm, 0), used);
+	vllm_expect(all, VLLM_SAMPLES + 1, prompt, end);
+	assert_int_equal(hbm_sequences_suspend(rig.pool, all, VLLM_SAMPLES + 1, HBM_TIER_NVME), 0);
+	assert_int_equal(system_stage_used(rig.hbm, 0), 0);
+	assert_int_equal(hbm_sequences_resume(rig.pool, all, VLLM_SAMPLES + 1), 0);
+	assert_int_equal(system_stage_used(rig.hbm, 0), used); /* shared as before */
+	vllm_expect(all, VLLM_SAMPLES + 1, prompt, end);
+}
+
 /*
  * vLLM (PagedAttention) needs blocks of one size behind a block table; forks that share the
- * blocks of a prompt, of which a writer copies the last partial one alone; and a count of free
- * memory that is exact, for its watermark.
+ * blocks of a prompt, of which a writer copies the last partial one alone; a group of sequences
+ * that is swapped out and in as a whole; and a count of free memory that is exact, for its
+ * watermark.
  */
 static void test_system_vllm(void **state)
 {
 	(void)state;
 	const uint64_t prompt = 38, end = 45; /* the prompt's last block is half full */
+	static const char *const sets[] = {"nvme.size=256MiB", NULL};
 	struct hbm_sequence *all[VLLM_SAMPLES + 1];
 
-	start(VLLM_LAYOUT, 0);
+	system_stage_start(sets);
+	system_stage_pool(&rig, VLLM_LAYOUT, 0, 0);
 	all[0] = system_stage_prompt(&rig, prompt, 0);
 	const uint64_t alone = system_stage_used(rig.hbm, 0);
 
@@ -113,6 +132,8 @@ static void test_system_vllm(void **state)
 		own += facts.mapped_bytes - facts.shared_bytes;
 	}
 	assert_int_equal(system_stage_used(rig.hbm, 0), own + sample.shared_bytes);
+
+	vllm_swap(all, prompt, end);
 
 	/* The references are exact: the prompt goes with the last that has it. */
 	for (size_t i = 0; i < VLLM_SAMPLES; i++)

@@ -15,6 +15,8 @@
 #include "tests/support/hbmctl.h"
 #include "tests/support/system_stage.h"
 
+#include <hbm/saved.h>
+
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -278,6 +280,140 @@ static void test_system_fusionai(void **state)
 	system_stage_finish();
 }
 
+/* ---- SpotServe ---- */
+
+#define SPOT_TOKENS 48u
+#define SPOT_LAYOUT "layers=4 heads=4 dim=4500 bytes=4 order=token max=64"
+
+/* The grace period ends after so many pieces. */
+struct spot_grace {
+	unsigned pieces;
+};
+
+static bool spot_stop(void *arg)
+{
+	struct spot_grace *grace = arg;
+
+	return grace->pieces-- == 0;
+}
+
+/* Token t of a layer and a head: a number for each. */
+static uint64_t spot_word(uint64_t token, uint32_t layer, uint32_t head, uint32_t part)
+{
+	return ((token * 64 + layer) * 64 + head) * 2 + part + 1;
+}
+
+/* All heads of all layers of a sequence's tokens, as `rank` has them: written or expected. */
+static void spot_visit(struct pool_rig *rank, struct hbm_sequence *sequence, uint64_t end,
+		       uint32_t first_layer, uint32_t first_head, bool write)
+{
+	const struct hbm_layout_options *options = hbm_layout_options(rank->layout);
+	const uint64_t address = pool_rig_facts(sequence).address;
+
+	for (uint64_t token = 0; token < end; token++) {
+		for (uint32_t i = 0; i < options->layer_count * options->layers[0].heads * 2; i++) {
+			const uint32_t part = i % 2, head = i / 2 % options->layers[0].heads,
+				       layer = i / 2 / options->layers[0].heads;
+			const uint64_t word =
+				spot_word(token, first_layer + layer, first_head + head, part);
+			uint64_t offset, seen;
+
+			assert_int_equal(
+				hbm_layout_offset(rank->layout, layer, part, token, head, &offset),
+				0);
+			if (write)
+				kv_write(&rank->kv, address + offset, &word, sizeof(word));
+			else
+				kv_read(&rank->kv, &seen, address + offset, sizeof(seen));
+			if (!write)
+				assert_int_equal(seen, word);
+		}
+	}
+}
+
+/* Saves what is worth most first; for sequence i it is saved[i]. */
+static void spot_checkpoint(struct hbm_sequence *const *sequences, struct pool_rig *instance,
+			    struct spot_grace *grace, uint64_t saved[2])
+{
+	const struct hbm_save saves[] = {{sequences[0], "cheap", 100}, {sequences[1], "dear", 200}};
+	const struct hbm_save_options options = {.space = {.model = "spot"},
+						 .tier = HBM_TIER_DDR,
+						 .stop = spot_stop,
+						 .stop_arg = grace};
+
+	assert_int_equal(hbm_sequences_save(instance->pool, saves, 2, &options, saved), 0);
+}
+
+/*
+ * SpotServe runs on instances that are taken away: in its time of grace it saves what is worth
+ * most first, as far as it comes, and knows how far that was; another instance goes on from
+ * there, with the committed token, under another division of layers and heads.
+ */
+static void test_system_spotserve(void **state)
+{
+	(void)state;
+	static const char *const ranks[] = {"layers=2 heads=4 dim=4500 bytes=4 order=layer max=64",
+					    "layers=4 heads=2 dim=4500 bytes=4 order=token max=64"};
+	static const struct hbm_slice slices[] = {{.first_layer = 2, .layers = 2},
+						  {.layers = 4, .first_head = 2, .heads = 2}};
+	static const char *const sets[] = {"ddr.size=128MiB", NULL};
+	const struct hbm_saved_space space = {.model = "spot"};
+	const struct hbm_sequence_options priorities[] = {{.priority = 1}, {.priority = 2}};
+	struct spot_grace grace = {.pieces = UINT32_MAX};
+	struct pool_rig instance, rank;
+	struct hbm_sequence *sequences[2];
+	struct hbm_saved found;
+	uint64_t saved[2], present;
+
+	system_stage_start(sets);
+	system_stage_pool(&instance, SPOT_LAYOUT, 0, 0);
+	assert_int_equal(hbm_sequences_open(instance.pool, priorities, 2, 0, sequences), 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(pool_rig_step(&instance, sequences[i], SPOT_TOKENS), 0);
+		spot_visit(&instance, sequences[i], SPOT_TOKENS, 0, 0, true);
+	}
+
+	/* How many pieces it would be; then the time is over after three quarters of them. */
+	spot_checkpoint(sequences, &instance, &grace, saved);
+	assert_int_equal(saved[0], SPOT_TOKENS);
+	assert_int_equal(saved[1], SPOT_TOKENS);
+	const unsigned pieces = UINT32_MAX - grace.pieces;
+
+	assert_true(pieces >= 4);
+	assert_int_equal(hbm_saved_drop(instance.pool, &space, "cheap"), 0);
+	assert_int_equal(hbm_saved_drop(instance.pool, &space, "dear"), 0);
+	grace.pieces = pieces * 3 / 4;
+	spot_checkpoint(sequences, &instance, &grace, saved);
+	assert_int_equal(saved[1], SPOT_TOKENS);
+	assert_true(saved[0] < SPOT_TOKENS);
+	present = saved[0];
+	pool_rig_close(&instance);
+
+	for (size_t i = 0; i < 2; i++) {
+		struct hbm_sequence *sequence;
+
+		system_stage_pool(&rank, ranks[i], 0, 0);
+		assert_int_equal(hbm_saved_find(rank.pool, &space, "dear", &found), 0);
+		assert_int_equal(found.committed, 200);
+		assert_int_equal(hbm_sequence_restore_slice(rank.pool, &space, "dear", &slices[i],
+							    NULL, &sequence),
+				 0);
+		assert_int_equal(pool_rig_facts(sequence).tokens, SPOT_TOKENS);
+		spot_visit(&rank, sequence, SPOT_TOKENS, slices[i].first_layer,
+			   slices[i].first_head, false);
+		if (present > 0) {
+			assert_int_equal(hbm_sequence_restore_slice(rank.pool, &space, "cheap",
+								    &slices[i], NULL, &sequence),
+					 0);
+			assert_int_equal(pool_rig_facts(sequence).tokens, present);
+			spot_visit(&rank, sequence, present, slices[i].first_layer,
+				   slices[i].first_head, false);
+		}
+		pool_rig_close(&rank);
+	}
+	system_stage_finish();
+}
+
 /* ---- Alpa, AlpaServe, Galvatron, FlexFlow ---- */
 
 #define ALPA_LINE                                                                                  \
@@ -534,7 +670,7 @@ int main(int argc, char **argv)
 		TEST(test_system_triton),       TEST(test_system_rayllm),
 		TEST(test_system_hexgen),       TEST(test_system_fusionai),
 		TEST(test_system_alpaserve),    TEST(test_system_ring_attention),
-		TEST(test_system_cost_metrics),
+		TEST(test_system_cost_metrics), TEST(test_system_spotserve),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,7 @@ for path, text in files.items():
         if not re.search(r"\bTEST\(%s\)" % name, text):
             fail("%s: %s is not run" % (path, name))
 
-headers = read("include/hbm/hbm.h") + read("include/hbm/sequence.h")
+headers = "".join(read(path) for path in glob.glob("include/hbm/*.h"))
 for system, test, calls, body in rows:
     if test and test not in tests:
         fail("man/hbm.7: %s: there is no %s" % (system, test))
