@@ -37,7 +37,7 @@ for row in re.split(r"^\.It ", table.group(1), flags=re.M)[1:]:
 
 # ---- The tests: where each is defined, and its text; what they share counts as theirs ----
 
-shared = "".join(read(path) for path in ("tests/support/system_stage.c", "tests/support/pool_rig.c"))
+shared = "".join(read(path) for path in ("tests/support/system_stage.c", "tests/support/pool_rig.c", "tests/support/kv.c"))
 files = {path: read(path) for path in sorted(glob.glob("tests/*/test_*.c"))}
 tests = {}
 for path, text in files.items():

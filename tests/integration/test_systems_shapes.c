@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * KV caches of other shapes, and smaller ones, each by what its memory does,
+ * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
+ * at its head.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "kernels/device/number.h"
+#include "tests/support/kv_numbers.h"
+#include "tests/support/system_stage.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static struct pool_rig rig;
+
+static void start(const char *const *sets, const char *layout)
+{
+	system_stage_start(sets);
+	system_stage_pool(&rig, layout, 0, 0);
+}
+
+static void finish(void)
+{
+	pool_rig_close(&rig);
+	system_stage_finish();
+}
+
+static uint32_t open_namespace(struct hbm *hbm, const char *model, uint64_t weights,
+			       uint64_t block_bytes)
+{
+	const struct hbm_namespace_options options = {
+		.model = model, .weights = weights, .block_bytes = block_bytes};
+	uint32_t ns = 0;
+
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+
+	return ns;
+}
+
+/* ---- Attention-free models: RNN, SSM ---- */
+
+#define STATE_LAYERS 3u
+#define STATE_BYTES (700u << 10)
+
+static void state_write(struct hbm_sequence *sequence, uint64_t value)
+{
+	uint64_t offset, bytes;
+	unsigned char *state = malloc(STATE_BYTES);
+
+	assert_non_null(state);
+	for (uint32_t layer = 0; layer < STATE_LAYERS; layer++) {
+		assert_int_equal(hbm_layout_state(rig.layout, layer, &offset, &bytes), 0);
+		assert_int_equal(bytes, STATE_BYTES);
+		kv_fill(value * 10 + layer, state, STATE_BYTES);
+		kv_write(&rig.kv, pool_rig_facts(sequence).address + offset, state, STATE_BYTES);
+	}
+	free(state);
+}
+
+static void state_expect(struct hbm_sequence *sequence, uint64_t value)
+{
+	uint64_t offset, bytes;
+	unsigned char *wanted = malloc(STATE_BYTES), *seen = malloc(STATE_BYTES);
+
+	assert_true(wanted && seen);
+	for (uint32_t layer = 0; layer < STATE_LAYERS; layer++) {
+		assert_int_equal(hbm_layout_state(rig.layout, layer, &offset, &bytes), 0);
+		kv_fill(value * 10 + layer, wanted, STATE_BYTES);
+		kv_read(&rig.kv, seen, pool_rig_facts(sequence).address + offset, STATE_BYTES);
+		assert_memory_equal(seen, wanted, STATE_BYTES);
+	}
+	free(seen);
+	free(wanted);
+}
+
+/*
+ * Recurrent and state space models keep a state of constant size for each sequence: it takes
+ * no more memory however many tokens there were, a fork has a state of its own, and a state
+ * that was stored is loaded again, to go on from there.
+ */
+static void test_system_mamba(void **state)
+{
+	(void)state;
+	static struct system_blocks saved;
+	struct hbm_sequence *fork;
+
+	start(NULL, "layers=3 state=716800 order=token max=100000");
+	const uint32_t ns = open_namespace(rig.hbm, "states", 0, RIG_SLAB);
+	struct hbm_sequence *one = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, one, 1), 0);
+	const uint64_t constant = system_stage_used(rig.hbm, 0);
+
+	assert_true(constant >= STATE_LAYERS * STATE_BYTES);
+	for (uint64_t tokens = 10; tokens <= 100000; tokens *= 10) {
+		assert_int_equal(pool_rig_step(&rig, one, tokens), 0);
+		state_write(one, tokens);
+	}
+	assert_int_equal(system_stage_used(rig.hbm, 0), constant);
+
+	system_stage_blocks(&rig, one, 0, 1, 1, &saved);
+	assert_int_equal(hbm_store(rig.hbm, ns, saved.blocks, saved.count, saved.results), 0);
+	system_stage_expect_results(&saved, HBM_OK);
+	assert_int_equal(hbm_sequence_fork(one, 1, &fork), 0);
+	assert_int_equal(system_stage_used(rig.hbm, 0), 2 * constant);
+	state_write(one, 7);
+	state_expect(fork, 100000);
+	state_write(fork, 8);
+	state_expect(one, 7);
+	assert_int_equal(hbm_load(rig.hbm, ns, saved.blocks, saved.count, saved.results), 0);
+	system_stage_expect_results(&saved, HBM_OK);
+	state_expect(one, 100000);
+	state_expect(fork, 8);
+	finish();
+}
+
+/* ---- Compression ---- */
+
+#define SMALL_TOKENS 32u
+#define SMALL_CHANNELS 256u
+#define SMALL_NUMBERS (SMALL_TOKENS * SMALL_CHANNELS)
+
+/* Encodes to fp8, stores on NVMe, loads and decodes; how large the largest error is, relative to
+ * what the encoding allows. */
+static void compression_hidden(struct kv *kv)
+{
+	const struct hbm_kv_shape shape = {
+		.layers = 1, .tokens = SMALL_TOKENS, .heads = 4, .head_dim = SMALL_CHANNELS / 4};
+	const uint64_t plain = hbm_encoded_bytes(HBM_ENCODING_RAW, &shape),
+		       small = hbm_encoded_bytes(HBM_ENCODING_FP8, &shape);
+	const struct hbm_namespace_options options = {.model = "small",
+						      .block_bytes = small,
+						      .encoding = HBM_ENCODING_FP8,
+						      .logical_bytes = plain};
+	struct hbm_region *region = kv_region(kv, 3 * RIG_SLAB);
+	const uint64_t at = hbm_region_address(region);
+	const struct hbm_kv_layer from = {at, at + SMALL_NUMBERS * 2},
+				  to = {at + 2 * RIG_SLAB, at + 2 * RIG_SLAB + SMALL_NUMBERS * 2};
+	const struct hbm_segment segment = {region, RIG_SLAB, small};
+	const struct hbm_block block = {
+		.key = kv_key(1), .segments = &segment, .segment_count = 1, .tier = HBM_TIER_NVME};
+	static uint16_t numbers[SMALL_NUMBERS], decoded[SMALL_NUMBERS];
+	static const char zeros[RIG_SLAB];
+	struct seed seed = {.state = 11};
+	hbm_result result;
+	CUstream stream;
+	uint32_t ns;
+
+	assert_true(small * 2 <= plain + 2 * 4096);
+	kv_numbers_fill(&seed, numbers, SMALL_TOKENS, SMALL_CHANNELS, NUMBER_BF16, false);
+	kv_write(kv, from.keys, numbers, sizeof(numbers));
+	kv_write(kv, from.values, numbers, sizeof(numbers));
+	assert_int_equal(hbm_namespace_open(kv->hbm, &options, &ns), 0);
+	assert_int_equal(kv->driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), 0);
+	assert_int_equal(
+		hbm_encode(kv->hbm, 0, HBM_ENCODING_FP8, &shape, &from, at + RIG_SLAB, stream), 0);
+	assert_int_equal(kv->driver->cuStreamSynchronize(stream), 0);
+	assert_int_equal(hbm_store(kv->hbm, ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	kv_write(kv, at + RIG_SLAB, zeros, RIG_SLAB);
+	assert_int_equal(hbm_load(kv->hbm, ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	assert_int_equal(
+		hbm_decode(kv->hbm, 0, HBM_ENCODING_FP8, &shape, &to, at + RIG_SLAB, stream), 0);
+	assert_int_equal(kv->driver->cuStreamSynchronize(stream), 0);
+	assert_int_equal(kv->driver->cuStreamDestroy(stream), 0);
+	kv_read(kv, decoded, to.values, sizeof(decoded));
+	for (uint32_t i = 0; i < SMALL_NUMBERS; i++) {
+		const float was = number_decode(numbers[i], NUMBER_BF16),
+			    is = number_decode(decoded[i], NUMBER_BF16);
+
+		assert_true(fabsf(is - was) <= fabsf(was) / 15 + 0.001f);
+	}
+}
+
+/* Token `token` in the layout that a sequence has of its own: what was written as `value` to
+ * the layers that it has kept, and to their first and last head. */
+static void compression_expect(struct hbm_sequence *sequence, uint64_t token, uint64_t value,
+			       const uint64_t *layers, uint32_t count)
+{
+	const struct hbm_layout *layout = hbm_sequence_layout(sequence);
+	const struct hbm_layout_options *options = hbm_layout_options(layout);
+
+	assert_int_equal(options->layer_count, count);
+	for (uint32_t i = 0; i < 4 * count; i++) {
+		const struct hbm_layer *layer = &options->layers[i / 4];
+		const uint64_t bytes = (uint64_t)layer->head_dim * layer->element_bytes;
+		const bool last = i & 2;
+		uint64_t offset, seen;
+
+		assert_int_equal(hbm_layout_offset(layout, i / 4, i & 1, token,
+						   last ? layer->heads - 1 : 0, &offset),
+				 0);
+		offset += last ? bytes - sizeof(seen) : 0;
+		kv_read(&rig.kv, &seen, pool_rig_facts(sequence).address + offset, sizeof(seen));
+		assert_int_equal(seen, pool_rig_word(value, (uint32_t)layers[i / 4], i & 1, last));
+	}
+}
+
+/* After prefill, tokens, then heads, then a layer go: the memory is free at once. */
+static void compression_keep(struct pool_rig *whole)
+{
+	static const uint64_t heads[] = {0, 2}, layers[] = {1, 3}, all[] = {0, 1, 2, 3};
+	struct hbm_sequence *sequence = system_stage_prompt(whole, RIG_MAX, 0);
+	uint64_t tokens[RIG_MAX / 2], used = system_stage_used(whole->hbm, 0), before;
+
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		tokens[i] = 2 * i;
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_TOKENS, tokens, RIG_MAX / 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used <= before - system_stage_bytes(whole, RIG_MAX / 4));
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		compression_expect(sequence, i, tokens[i], all, 4);
+
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_HEADS, heads, 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used < before);
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_LAYERS, layers, 2), 0);
+	before = used;
+	used = system_stage_used(whole->hbm, 0);
+	assert_true(used < before);
+	for (uint64_t i = 0; i < RIG_MAX / 2; i++)
+		compression_expect(sequence, i, tokens[i], layers, 2);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+}
+
+/*
+ * Works on compression make KV smaller on four axes: hidden, by encodings of fewer bits; layers
+ * and heads, which differ then from layer to layer; and tokens. What is saved is not charged,
+ * and the bytes that are left are exact.
+ */
+static void test_system_compression(void **state)
+{
+	(void)state;
+	struct pool_rig whole;
+
+	start(NULL, "layers=4 order=token max=64 layer=0 heads=3 dim=9000 bytes=4 "
+		    "layer=1-2 heads=1 dim=9000 bytes=2 layer=3 heads=2 dim=9000 bytes=1");
+	system_stage_pool(&whole, "layers=4 heads=3 dim=9000 bytes=4 order=token max=64", 0, 0);
+	struct hbm_sequence *small = system_stage_prompt(&rig, RIG_MAX, 0);
+	const uint64_t used = system_stage_used(rig.hbm, 0);
+
+	assert_int_equal(used, system_stage_bytes(&rig, RIG_MAX));
+	assert_true(3 * used < 2 * system_stage_bytes(&whole, RIG_MAX));
+	system_stage_expect(&rig, small, 0, RIG_MAX, 0);
+	assert_int_equal(hbm_sequence_close(small), 0);
+	compression_keep(&whole);
+	pool_rig_close(&whole);
+	compression_hidden(&rig.kv);
+	finish();
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_system_mamba),
+		TEST(test_system_compression),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
