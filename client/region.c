@@ -133,16 +133,23 @@ static bool region_handle_release(struct gpu *gpu, CUmemGenericAllocationHandle 
 	       (!driver_error_is_sticky(gpu->failed_result) && GPU_CALL(gpu, cuMemRelease, handle));
 }
 
-/* Maps the memory of a handle, which is used up whatever the result. */
-static bool region_handle_map(struct hbm_region *region, uint64_t offset,
-			      CUmemGenericAllocationHandle handle)
+bool hbm_region_place_handle(struct hbm_region *region, uint64_t offset,
+			     CUmemGenericAllocationHandle handle)
 {
 	struct gpu *gpu = &region->hbm->gpu;
 	bool mapped = GPU_CALL(gpu, cuMemMap, region->address + offset, region->slab, 0, handle, 0);
 	if (mapped)
 		region->slabs[offset / region->slab] = SLAB_PLACED;
 
-	bool released = region_handle_release(gpu, handle);
+	return mapped;
+}
+
+/* Maps the memory of a handle, which is used up whatever the result. */
+static bool region_handle_map(struct hbm_region *region, uint64_t offset,
+			      CUmemGenericAllocationHandle handle)
+{
+	bool mapped = hbm_region_place_handle(region, offset, handle);
+	bool released = region_handle_release(&region->hbm->gpu, handle);
 
 	return mapped && released;
 }

@@ -44,6 +44,9 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 
 /* Device calls; the region's context must be current. False: gpu.failed_call failed. */
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd);
+/* The same with memory that is imported already; the handle stays the caller's. */
+bool hbm_region_place_handle(struct hbm_region *region, uint64_t offset,
+			     CUmemGenericAllocationHandle handle);
 /* Maps the slab at an offset of the source, which is mapped there, at another too. */
 bool hbm_region_place_again(struct hbm_region *region, uint64_t offset,
 			    const struct hbm_region *source, uint64_t source_offset);

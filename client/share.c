@@ -8,11 +8,15 @@
  *
  * The slabs are mapped before the request is sent: the sources need not stay until it is
  * answered, and where the device refuses, nothing was asked of the daemon that is to be undone.
- * If the daemon refuses, the targets are unmapped again.
+ * If the daemon refuses, the targets are unmapped again. Slabs on loan are mapped by the
+ * handles of the loan.
  */
 #include "client/error.h"
+#include "client/loan.h"
 #include "client/region.h"
 #include "client/request.h"
+
+#include "daemon/base/checked.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -55,7 +59,48 @@ static int share_check_pair(struct hbm *hbm, const struct hbm_share *share, size
 	return 0;
 }
 
-/* That all are ranges of regions of this connection. */
+/* That the source is slabs of a loan, each of which is the loan's alone. */
+static int share_check_loan(struct hbm *hbm, const struct hbm_share *share, size_t i)
+{
+	const struct hbm_loan *loan = share->loan;
+	const uint64_t slab = share->target->slab;
+
+	if (loan->hbm != hbm || loan->returning)
+		return hbm_fail(hbm, HBM_INVALID, "share %zu: no loan of this connection", i);
+	if (share->flags != HBM_SHARE_READ_ONLY)
+		return hbm_fail(hbm, HBM_INVALID,
+				"share %zu: a loan is mapped with HBM_SHARE_READ_ONLY", i);
+	if (loan->device != share->target->device)
+		return hbm_fail(hbm, HBM_INVALID, "share %zu: from device %u to device %u", i,
+				loan->device, share->target->device);
+	if (loan->pieces[0].slab->bytes != slab || loan->bytes != loan->count * slab)
+		return hbm_fail(hbm, HBM_INVALID,
+				"share %zu: a loan that was not borrowed in pieces of %llu bytes",
+				i, (unsigned long long)slab);
+	if (!is_aligned(share->source_offset, slab) ||
+	    !checked_range(share->source_offset, share->bytes, loan->bytes))
+		return hbm_fail(
+			hbm, HBM_INVALID, "share %zu: %llu bytes at %llu, of a loan of %llu", i,
+			(unsigned long long)share->bytes, (unsigned long long)share->source_offset,
+			(unsigned long long)loan->bytes);
+
+	return 0;
+}
+
+static int share_check_one(struct hbm *hbm, const struct hbm_share *share, size_t i)
+{
+	const struct hbm_range pair[] = {{share->target, share->target_offset, share->bytes},
+					 {share->source, share->source_offset, share->bytes}};
+	int rc = hbm_ranges_check(hbm, pair, share->loan ? 1 : 2);
+
+	if (rc == 0)
+		rc = share->loan ? share_check_loan(hbm, share, i)
+				 : share_check_pair(hbm, share, i);
+
+	return rc;
+}
+
+/* That all are ranges of regions of this connection, or of loans. */
 static int share_check(struct hbm *hbm, const struct hbm_share *shares, size_t count)
 {
 	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_shares)) /
@@ -68,13 +113,7 @@ static int share_check(struct hbm *hbm, const struct hbm_share *shares, size_t c
 				most);
 
 	for (size_t i = 0; i < count; i++) {
-		const struct hbm_share *share = &shares[i];
-		const struct hbm_range pair[] = {
-			{share->source, share->source_offset, share->bytes},
-			{share->target, share->target_offset, share->bytes}};
-		int rc = hbm_ranges_check(hbm, pair, 2);
-		if (rc == 0)
-			rc = share_check_pair(hbm, share, i);
+		int rc = share_check_one(hbm, &shares[i], i);
 		if (rc)
 			return rc;
 	}
@@ -86,9 +125,9 @@ static int share_check(struct hbm *hbm, const struct hbm_share *shares, size_t c
 static int share_check_sources(struct hbm *hbm, const struct hbm_share *shares, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		const struct hbm_region *source = shares[i].source;
+		const struct hbm_region *source = shares[i].loan ? NULL : shares[i].source;
 
-		for (uint64_t at = 0; at < shares[i].bytes; at += source->slab) {
+		for (uint64_t at = 0; source && at < shares[i].bytes; at += source->slab) {
 			uint64_t offset = shares[i].source_offset + at;
 			enum slab_state state = source->slabs[offset / source->slab];
 
@@ -127,12 +166,20 @@ static size_t share_run_length(const struct hbm_share *shares, size_t count, uin
 
 static bool share_map_one(const struct hbm_share *share)
 {
-	for (uint64_t at = 0; at < share->bytes; at += share->target->slab)
-		if (!hbm_region_place_again(share->target, share->target_offset + at, share->source,
-					    share->source_offset + at))
-			return false;
+	const uint64_t slab = share->target->slab;
+	bool placed = true;
 
-	return true;
+	for (uint64_t at = 0; at < share->bytes && placed; at += slab) {
+		const uint64_t from = share->source_offset + at, to = share->target_offset + at;
+
+		placed = share->loan
+				 ? hbm_region_place_handle(
+					   share->target, to,
+					   share->loan->pieces[from / slab].slab->handle)
+				 : hbm_region_place_again(share->target, to, share->source, from);
+	}
+
+	return placed;
 }
 
 static bool share_map_run(struct hbm *hbm, const struct hbm_share *run, size_t count,
@@ -223,15 +270,21 @@ static size_t share_message_fill(struct hbm_wire_shares *message, const struct h
 				 size_t count)
 {
 	*message = (struct hbm_wire_shares){.count = (uint32_t)count};
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		const struct hbm_share *share = &shares[i];
+		const struct hbm_loan *loan = share->loan;
+
 		message->shares[i] = (struct hbm_wire_share){
-			.source = shares[i].source->id,
-			.target = shares[i].target->id,
-			.source_offset = shares[i].source_offset,
-			.target_offset = shares[i].target_offset,
-			.bytes = shares[i].bytes,
-			.flags = shares[i].flags & HBM_SHARE_READ_ONLY ? HBM_WIRE_READ_ONLY : 0,
+			.source = loan ? (uint32_t)(share->source_offset / share->target->slab)
+				       : share->source->id,
+			.target = share->target->id,
+			.source_offset = loan ? loan->id : share->source_offset,
+			.target_offset = share->target_offset,
+			.bytes = share->bytes,
+			.flags = (share->flags & HBM_SHARE_READ_ONLY ? HBM_WIRE_READ_ONLY : 0) |
+				 (loan ? HBM_WIRE_OF_LOAN : 0),
 		};
+	}
 
 	return sizeof(*message) + count * sizeof(message->shares[0]);
 }

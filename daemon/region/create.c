@@ -109,6 +109,7 @@ struct region *region_new(struct regions *regions, struct device *device, uint64
 
 	region->regions = regions;
 	region->leased = &regions->leased;
+	region->borrower = &regions->borrower;
 	region->device = device;
 	region->address_space = address_space;
 	region->slab = slab;

@@ -446,6 +446,15 @@ int replica_new(struct replica **out, struct lend *lend, const struct replica_fo
 	return HBM_OK;
 }
 
+static bool lend_may_adopt(struct slab *const *slabs, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (slabs[i]->lent)
+			return false;
+
+	return true;
+}
+
 struct replica *replica_adopt(struct lend *lend, const struct replica_form *form,
 			      struct slab *const *slabs, uint32_t count)
 {
@@ -453,8 +462,8 @@ struct replica *replica_adopt(struct lend *lend, const struct replica_form *form
 	struct replica *replica;
 	struct lent *lent;
 
-	if (wanted.slab_count != count || replica_find(lend, form) ||
-	    lend_allocate_replica(&replica, form) != HBM_OK)
+	if (wanted.slab_count != count || !lend_may_adopt(slabs, count) ||
+	    replica_find(lend, form) || lend_allocate_replica(&replica, form) != HBM_OK)
 		return NULL;
 
 	if (lend_new_lent(&lent, lend, &wanted) != HBM_OK) {

@@ -35,7 +35,8 @@ struct replica {
 	uint32_t number; /* of its block; 0: that was dropped */
 	uint64_t piece;
 	enum replica_state state;
-	uint64_t holds; /* loans included */
+	uint64_t holds; /* loans and slots included */
+	uint64_t slots; /* of regions, that its slabs back: each is a hold */
 	struct list loans;
 	struct charge charge;
 	struct list waits; /* struct replica_wait, while it is made */
@@ -55,6 +56,7 @@ struct lend {
 	uint64_t bytes, busy;     /* of all lent slabs, and of those that are held */
 	uint64_t replicas, loans; /* how many */
 	uint64_t own;             /* bytes of slabs that are no region's, and were none's */
+	uint64_t in_slots;        /* bytes of slots that lent slabs back */
 	uint64_t last_id;
 	struct tally all; /* struct lent */
 	struct list idle; /* least recently used first */
@@ -91,7 +93,8 @@ void replica_made(struct replica *replica);
 /* Its bytes are not right: no request finds it any more, and it goes with its last hold. */
 void replica_lose(struct replica *replica);
 /* Registers slabs of a region as a replica that is ready, and without a hold. The slabs are
- * the block's bytes, in order. NULL: there is no room for it, or one exists. */
+ * the block's bytes, in order. NULL: there is no room for it, one exists,
+ * or a slab is lent with another block already. */
 struct replica *replica_adopt(struct lend *lend, const struct replica_form *form,
 			      struct slab *const *slabs, uint32_t count);
 /* A hold more, or fewer: with its last one, one that no request finds is gone. */

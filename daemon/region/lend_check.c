@@ -9,14 +9,14 @@ void lend_check_begin(struct lend *lend)
 	lend->fault = NULL;
 }
 
-/* Of one replica: its loans are its holds, but for those of requests. */
+/* Of one replica: its loans and slots are its holds, but for those of requests. */
 static const char *lend_check_replica(const struct replica *replica, const struct lent *lent,
 				      uint32_t cell)
 {
 	if (replica->lent != lent || replica->cell != cell)
 		return "a replica is not where its slab has it";
-	if (list_length(&replica->loans) > replica->holds)
-		return "a replica has more loans than holds";
+	if (list_length(&replica->loans) + replica->slots > replica->holds)
+		return "a replica has more loans and slots than holds";
 	if (replica->number == 0 && replica->holds == 0)
 		return "a replica that no request finds is kept";
 

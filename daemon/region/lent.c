@@ -141,8 +141,10 @@ static void lent_tell(struct lent *lent, int status)
 /* The worker may still read which they are. */
 static void lent_drop_slabs(const struct lent *lent)
 {
-	for (uint32_t i = 0; i < lent->slab_count; i++)
+	for (uint32_t i = 0; i < lent->slab_count; i++) {
+		lent->slabs[i]->lent = NULL;
 		slab_unref(lent->slabs[i], false);
+	}
 }
 
 /* Who waited has let go of its replicas by then. */
@@ -195,6 +197,7 @@ static void lent_granted(struct slab_request *request)
 		struct list *node = list_pop_front(&request->taken);
 		assert(node);
 		lent->slabs[i] = container_of(node, struct slab, link);
+		lent->slabs[i]->lent = lent;
 		lent->slabs[i]->exported = true; /* it will have bytes of the user */
 	}
 
@@ -220,8 +223,10 @@ int lent_open(struct lent *lent, struct holder *holder)
 
 void lent_adopt(struct lent *lent, struct slab *const *slabs)
 {
-	for (uint32_t i = 0; i < lent->slab_count; i++)
+	for (uint32_t i = 0; i < lent->slab_count; i++) {
 		lent->slabs[i] = slab_ref(slabs[i]);
+		slabs[i]->lent = lent;
+	}
 
 	lent->adopted = true;
 	lent->state = LENT_OPEN;

@@ -72,6 +72,7 @@ struct export
 	struct lent *lent;
 	struct holder *holder; /* the session's, which lives */
 	uint64_t loans;        /* that it has there */
+	uint64_t slots;        /* of its regions, that slabs of these back */
 	uint64_t replies;      /* to it, in preparation, that are of these slabs */
 	uint64_t named;        /* of them: those that do not send the descriptors */
 	bool sent;             /* it has, or had, a loan there */
@@ -95,7 +96,8 @@ uint64_t lent_bytes(const struct lent *lent);
 /* Allocates and maps its slabs: HBM_OK, and `waits` are told; after a refusal then refused()
  * is called. Or a refusal at once, of which no one is told. */
 int lent_open(struct lent *lent, struct holder *holder);
-/* The same with slabs of a region, each of which it takes a reference to: open at once. */
+/* The same with slabs of a region that are not lent, each of which it takes a reference to: open
+ * at once. */
 void lent_adopt(struct lent *lent, struct slab *const *slabs);
 /* Unmaps its slabs and drops the references to them. What clients hold of those that no
  * region has is charged to the last session that has had them. It is freed later. */

@@ -41,12 +41,17 @@ static bool loan_export_is_alone(const struct export *export)
 	return list->next == &export->by_lent && list->prev == &export->by_lent;
 }
 
+static bool loan_export_is_used(const struct export *export)
+{
+	return export->loans + export->slots + export->replies > 0;
+}
+
 /* Forgets it if the session has the slabs no more, and somebody else has them. One of a
  * session that has ended takes the slabs along that no one else has. */
 static void loan_settle_export(struct export *export, bool ended)
 {
 	struct lent *lent = export->lent;
-	if (export->loans + export->replies > 0)
+	if (loan_export_is_used(export))
 		return;
 
 	if (!export->sent || !loan_export_is_alone(export))
@@ -122,9 +127,44 @@ static void loan_take_over(struct export *export)
 {
 	list_for_each_safe (node, after, &export->lent->exports) {
 		struct export *other = container_of(node, struct export, by_lent);
-		if (other != export && other->loans + other->replies == 0)
+		if (other != export && !loan_export_is_used(other))
 			loan_free_export(other);
 	}
+}
+
+/* Slabs that back slots are those of one replica: their only one. */
+static struct replica *loan_replica_of(const struct slab *slab)
+{
+	assert(slab->lent && slab->lent->cell_count == 1 && slab->lent->cells[0]);
+
+	return slab->lent->cells[0];
+}
+
+void export_hold(struct borrower *borrower, const struct slab *slab)
+{
+	struct export *export = loan_find_export(borrower, slab->lent);
+	struct replica *replica = loan_replica_of(slab);
+	struct lend *lend = slab->lent->lend;
+
+	assert(export);
+	export->slots++;
+	replica->slots++;
+	lend->in_slots += slab->bytes;
+	replica_hold(replica);
+}
+
+void export_unhold(struct borrower *borrower, const struct slab *slab)
+{
+	struct export *export = loan_find_export(borrower, slab->lent);
+	struct replica *replica = loan_replica_of(slab);
+	struct lend *lend = slab->lent->lend;
+
+	assert(export && export->slots > 0 && replica->slots > 0);
+	export->slots--;
+	replica->slots--;
+	lend->in_slots -= slab->bytes;
+	loan_settle_export(export, borrower->ended);
+	replica_unhold(replica);
 }
 
 /* ---- loans ---- */
@@ -239,7 +279,7 @@ void borrower_release(struct borrower *borrower)
 
 	list_for_each_safe (node, after, &borrower->exports) {
 		struct export *export = container_of(node, struct export, by_borrower);
-		if (export->replies == 0)
+		if (!loan_export_is_used(export))
 			loan_free_export(export);
 	}
 }

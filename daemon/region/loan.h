@@ -3,6 +3,9 @@
  * loan: what the clients of one session have borrowed. A loan holds a replica until it is
  * returned, or until the session has ended and its process is gone: it may still read.
  *
+ * Slabs of a loan may back slots of the session's regions. Each such slot holds the replica
+ * itself, as the loan does, which may be returned before.
+ *
  * An export says that a session was sent descriptors of lent slabs. It has them, as both
  * sides count, while it has a loan there, or a reply is in preparation that names the slabs
  * without sending them: a client keeps what it has until its BORROWs are answered. Later the
@@ -57,5 +60,9 @@ struct export *export_begin(struct borrower *borrower, struct lent *lent, bool *
 void export_end(struct export *export, const struct borrower *borrower, bool named);
 /* The session has the slabs because they are, or were, its region's. False: no memory. */
 bool borrower_owns(struct borrower *borrower, struct lent *lent);
+/* A slot of a region of the session is backed by a slab that is lent to it, with all of its
+ * replica; or is so no more. */
+void export_hold(struct borrower *borrower, const struct slab *slab);
+void export_unhold(struct borrower *borrower, const struct slab *slab);
 /* The loan is made: it holds its replica, and its session has the slabs. */
 void loan_make(struct loan *loan, struct replica *replica, struct export *export);

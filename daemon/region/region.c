@@ -180,7 +180,7 @@ static uint64_t region_backed(const struct region *region)
 	for (uint64_t i = 0; i * SLOT_BITS < region->slot_count; i++)
 		slots += (uint64_t)__builtin_popcountll(region->backed[i]);
 
-	return slots * region->slab;
+	return slots * region->slab - region->lent;
 }
 
 uint64_t regions_backed(const struct regions *regions, const struct device *device)
@@ -192,6 +192,19 @@ uint64_t regions_backed(const struct regions *regions, const struct device *devi
 
 		if (region->device == device && !region_is_guest(region))
 			bytes += region_backed(region);
+	}
+
+	return bytes;
+}
+
+uint64_t regions_lent(const struct regions *regions, const struct device *device)
+{
+	uint64_t bytes = 0;
+
+	list_for_each (node, &regions->all) {
+		const struct region *region = container_of(node, struct region, link);
+
+		bytes += region->device == device ? region->lent : 0;
 	}
 
 	return bytes;
@@ -219,6 +232,7 @@ void region_record(const struct region *region, struct hbm_wire_region *record)
 		.slab = region->slab,
 		.committed = region->committed,
 		.shared = region->shared,
+		.lent = region->lent,
 	};
 	snprintf(record->guest, sizeof(record->guest), "%s", guest_kind_name(region->guest.kind));
 	if (region->attached)
@@ -421,7 +435,7 @@ static void region_quarantine(struct region *region)
 {
 	region->quarantined = true;
 	for (uint64_t i = 0; (i = slot_next_backed(region, i)) < region->slot_count; i++)
-		if (!region->slots[i].claim)
+		if (!region->slots[i].claim && !region->slots[i].lent)
 			slab_quarantine(region->slots[i].slab);
 }
 

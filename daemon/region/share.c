@@ -25,7 +25,7 @@ static int share_claim_targets(struct claim *claim, struct regions *regions,
 	return status;
 }
 
-/* What another client has published, and may only read, is not to become writable. */
+/* What is lent, or another client has published and may only read, is not to become writable. */
 static int share_check_slot(const struct share_source *source, const struct slot *slot,
 			    const struct claim *claim)
 {
@@ -35,8 +35,37 @@ static int share_check_slot(const struct share_source *source, const struct slot
 		return HBM_NOT_FOUND;
 	if (slot->slab->stuck)
 		return HBM_DEVICE;
+	if (slot->lent && !source->read_only)
+		return HBM_DENIED;
 	if (slot->read_only && slot->slab->publication && !source->read_only)
 		return HBM_DENIED;
+
+	return HBM_OK;
+}
+
+/* Slabs of a block that is on loan; each is the block's alone, as others may be unmapped with
+ * their own loans. */
+static int share_find_loan(struct share_source *source, const struct claim *claim,
+			   const struct slot_run *run, const struct hbm_wire_share *share)
+{
+	const struct loan *loan = loan_find(&claim->regions->borrower, share->source_offset);
+	if (!loan)
+		return HBM_NOT_FOUND;
+
+	const struct lent *lent = loan->replica->lent;
+	if (lent->device != run->region->device || lent->slab_bytes != run->region->slab ||
+	    lent->cell_count != 1 || lent_bytes(lent) != lent->cell_bytes ||
+	    !checked_range(share->source, run->count, lent->slab_count))
+		return HBM_INVALID;
+
+	if (!(share->flags & HBM_WIRE_READ_ONLY))
+		return HBM_DENIED;
+
+	for (uint64_t k = 0; k < run->count; k++)
+		if (lent->slabs[share->source + k]->stuck)
+			return HBM_DEVICE;
+
+	*source = (struct share_source){.loan = loan, .first = share->source};
 
 	return HBM_OK;
 }
@@ -45,6 +74,9 @@ static int share_check_slot(const struct share_source *source, const struct slot
 static int share_find_source(struct share_source *source, const struct claim *claim,
 			     const struct slot_run *run, const struct hbm_wire_share *share)
 {
+	if (share->flags & HBM_WIRE_OF_LOAN)
+		return share_find_loan(source, claim, run, share);
+
 	struct region *region = region_find(claim->regions, share->source);
 	if (!region)
 		return HBM_NOT_FOUND;
@@ -89,15 +121,27 @@ int share_claim(struct claim *claim, struct share_source **sources, struct regio
 	return HBM_OK;
 }
 
+static void share_fill_slot(struct region *region, uint64_t i, const struct share_source *source,
+			    uint64_t from)
+{
+	const struct slot *slot = source->region ? &source->region->slots[from] : NULL;
+
+	if (!slot)
+		slot_borrow(region, i, source->loan->replica->lent->slabs[from]);
+	else if (slot->lent)
+		slot_borrow(region, i, slot->slab);
+	else
+		slot_share(region, i, slot->slab, source->read_only);
+}
+
 void share_fill(const struct claim *claim, const struct share_source *sources)
 {
 	for (size_t i = 0; i < claim->count; i++) {
 		const struct slot_run *run = &claim->runs[i];
 
 		for (uint64_t k = 0; k < run->count; k++)
-			slot_share(run->region, run->first + k,
-				   sources[i].region->slots[sources[i].first + k].slab,
-				   sources[i].read_only);
+			share_fill_slot(run->region, run->first + k, &sources[i],
+					sources[i].first + k);
 	}
 }
 

@@ -27,6 +27,7 @@
 #include "daemon/region/promise.h"
 #include "daemon/region/slab_books.h"
 
+struct lent;
 struct publication;
 struct slabs;
 
@@ -56,6 +57,7 @@ struct slab {
 	struct slabs *slabs;
 	struct held_part part;   /* once exported; its holder is set by who exports it */
 	struct promise *promise; /* in whose used bytes it is; NULL: it is ready, or lost */
+	struct lent *lent;       /* with which it is lent; NULL: it is not */
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are

@@ -4,10 +4,12 @@
  * another region takes or loses one of its slabs. A slab does not list its slots; `owners` is
  * their regions' addresses, combined by exclusive or. While there is one slot, that is the
  * address of its region, whose count changes when a second comes, or when it went. A slab may
- * have references that are no slots' (lent.h): those do not count here.
+ * have references that are no slots' (lent.h): those do not count here, nor do slots of a
+ * session that has borrowed the slab: it is not that session's memory.
  */
 #include "daemon/region/slot.h"
 
+#include "daemon/region/loan.h"
 #include "daemon/region/slab.h"
 
 static void slot_set_slab(struct region *region, uint64_t i, struct slab *slab)
@@ -44,6 +46,33 @@ void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_
 	region->slots[i].read_only = read_only;
 }
 
+void slot_borrow(struct region *region, uint64_t i, struct slab *slab)
+{
+	slab_ref(slab);
+	export_hold(region->borrower, slab);
+	region->lent += slab->bytes;
+	slot_set_slab(region, i, slab);
+	region->slots[i].read_only = true;
+	region->slots[i].lent = true;
+}
+
+/* The end of slot_borrow(). The reference is never quarantined: who may write to what is lent is
+ * not known anyway (lent.h). */
+static void slot_return(struct region *region, uint64_t i)
+{
+	struct slot *slot = &region->slots[i];
+	struct slab *slab = slot->slab;
+
+	region->lent -= slab->bytes;
+	slot_set_slab(region, i, NULL);
+	slot->read_only = false;
+	slot->lent = false;
+	if (slab->stuck)
+		slot->claim = &claim_stuck;
+	slab_unref(slab, false);
+	export_unhold(region->borrower, slab);
+}
+
 /* The only other one that has the slab in a slot from now on; NULL: there is none, or more. */
 static struct region *slot_leave(struct region *region, struct slab *slab)
 {
@@ -67,6 +96,11 @@ void slot_empty(struct region *region, uint64_t i, bool quarantined)
 {
 	struct slot *slot = &region->slots[i];
 	struct slab *slab = slot->slab;
+
+	if (slot->lent) {
+		slot_return(region, i);
+		return;
+	}
 
 	if (slab->publication && !region->publication)
 		slab->publication->given_back(slab->publication, region->regions);

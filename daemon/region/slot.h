@@ -24,6 +24,7 @@
 
 #include <sys/types.h>
 
+struct borrower;
 struct claim;
 struct publication;
 struct region;
@@ -35,6 +36,7 @@ struct slot {
 	const struct claim *claim;
 	uint32_t users; /* by transfers */
 	bool read_only; /* nothing is loaded into it */
+	bool lent;      /* its slab is, to the session (loan.h) */
 };
 
 /* Consecutive slots of one region. */
@@ -70,8 +72,10 @@ struct region {
 	struct device *device;
 	uint32_t id;
 	uint64_t address_space, slab, committed;
-	uint64_t shared;  /* bytes of slots whose slab other slots have, too */
-	uint64_t *leased; /* of its session's regions, or of all publications */
+	uint64_t shared;           /* bytes of slots whose slab other slots have, too */
+	uint64_t lent;             /* bytes of slots whose slab is lent */
+	uint64_t *leased;          /* of its session's regions, or of all publications */
+	struct borrower *borrower; /* its session's */
 	struct charge count_charge, address_charge;
 	CUdeviceptr address;
 	struct slot *slots;
@@ -130,6 +134,8 @@ void region_discard(struct region *region);
  * that other slots have. */
 void slot_fill(struct region *region, uint64_t i, struct slab *slab);
 void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only);
+/* The same with a slab that is lent to the session, which is not charged for it. */
+void slot_borrow(struct region *region, uint64_t i, struct slab *slab);
 /* A slot whose slab is no longer mapped there loses it and its reference. One whose slab
  * could not be unmapped is stuck. */
 void slot_empty(struct region *region, uint64_t i, bool quarantined);

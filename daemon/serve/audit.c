@@ -112,19 +112,20 @@ static void audit_tier(const struct audit *audit, const struct tier *tier,
 			      (unsigned long long)audit->recount->orphans);
 }
 
-/* The bytes of all slots that a device's slabs back, found in the regions themselves. */
-static uint64_t audit_backed(const struct hbmd *hbmd, const struct device *device)
+typedef uint64_t audit_slots(const struct regions *regions, const struct device *device);
+
+/* The bytes of slots of a device, found in the regions themselves. */
+static uint64_t audit_sum(const struct hbmd *hbmd, const struct device *device, audit_slots *bytes)
 {
-	uint64_t bytes = 0;
+	uint64_t sum = 0;
 
 	if (hbmd->publications)
-		bytes += regions_backed(&hbmd->publications->regions, device);
+		sum += bytes(&hbmd->publications->regions, device);
 	if (hbmd->server)
 		list_for_each (node, server_sessions(hbmd->server))
-			bytes += regions_backed(&container_of(node, struct session, link)->regions,
-						device);
+			sum += bytes(&container_of(node, struct session, link)->regions, device);
 
-	return bytes;
+	return sum;
 }
 
 /* Each attached region keeps its publication. */
@@ -162,7 +163,10 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 			     account->quarantined + account->held,
 		     account->capacity);
 	audit_expect(account, "slots of slabs", slabs_check_slots(device->slabs),
-		     audit_backed(hbmd, device));
+		     audit_sum(hbmd, device, regions_backed));
+	if (device->lend)
+		audit_expect(account, "slots of lent slabs", device->lend->in_slots,
+			     audit_sum(hbmd, device, regions_lent));
 	audit_publications(hbmd, device, account);
 	const char *fault = slabs_check_end(device->slabs);
 	if (!fault && device->lend)

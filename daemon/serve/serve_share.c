@@ -15,7 +15,9 @@ struct shared {
 static void serve_share_refuse(struct request *request, int status)
 {
 	const char *why =
-		status == HBM_NOT_FOUND ? "a region does not exist, or a source is not committed"
+		status == HBM_NOT_FOUND
+			? "a region or a loan does not exist, or a source is not committed"
+		: status == HBM_DENIED ? "a source is lent: its target is to be read-only"
 		: status == HBM_INVALID
 			? "a range is misaligned, outside its region, or of another device or slab "
 			  "size than its source; or a target is named twice, or is a source"

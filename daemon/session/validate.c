@@ -104,7 +104,7 @@ static int validate_check_ranges(const void *message, struct refusal *why)
 
 static int validate_share_flags(uint32_t i, uint32_t flags, struct refusal *why)
 {
-	uint32_t unknown = flags & ~HBM_WIRE_READ_ONLY;
+	uint32_t unknown = flags & ~(HBM_WIRE_READ_ONLY | HBM_WIRE_OF_LOAN);
 
 	return unknown == 0 ? HBM_OK
 			    : validate_refuse(why, HBM_UNSUPPORTED,

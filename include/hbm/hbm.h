@@ -234,10 +234,16 @@ HBM_API int hbm_region_unpublish(struct hbm *hbm, uint32_t uid, const char *name
  * decommitted, in any order. A range is moved by a share and a decommit of its source. */
 #define HBM_SHARE_READ_ONLY 1u /* the target cannot be written, nor be loaded into (HBM_DENIED) */
 
+struct hbm_loan;
+
 struct hbm_share {
 	struct hbm_region *source, *target;           /* of one device and slab size, or the same */
 	uint64_t source_offset, target_offset, bytes; /* multiples of the slab */
 	uint32_t flags;
+	/* not NULL: the source is this loan, of pieces as large as the target's slabs, which is
+	 * not charged for them, and read-only (HBM_SHARE_READ_ONLY), also where it is shared
+	 * further. It keeps the slabs; the loan may be returned after the call. */
+	struct hbm_loan *loan;
 };
 
 /* Shares, all or none. The targets are not committed (HBM_EXISTS), their sources are
@@ -418,7 +424,8 @@ HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hb
 /*
  * A block that is borrowed is not copied into memory of the caller: the daemon has a copy of
  * it in device memory, one for all processes of a user, and each maps it read-only. It stays
- * as it is until it is returned, whatever becomes of the block.
+ * as it is until it is returned, whatever becomes of the block. A loan (struct hbm_loan) is
+ * owned by its connection.
  *
  * piece: 0: the block lies somewhere in a slab, beside others. 2 MiB << k, a divisor of
  * block_bytes: each piece of so many bytes is a slab of its own, which can be mapped at any
@@ -427,8 +434,6 @@ HBM_API int hbm_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hb
  * Nothing keeps a process from mapping what it borrowed with write access, by other means
  * than this library: the memory is lent to processes of one user only.
  */
-struct hbm_loan; /* owned by its connection */
-
 /* Borrows blocks, and counts as a use of them: when the ticket has ended HBM_OK, loans[i] is
  * the loan of keys[i], or NULL, and results[i] says why. `loans` and `results`, which may be
  * NULL, must stay valid until then. At most HBM_WIRE_FDS_MAX pieces in all. Results:

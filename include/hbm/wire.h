@@ -194,13 +194,17 @@ static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
 
 /* A read-only target: the client maps it so, and the daemon loads nothing into it. */
 #define HBM_WIRE_READ_ONLY 1u
+/* The slabs are those of a block that is on loan to the session: `source_offset` is the loan,
+ * and `source` the first piece. The target is read-only. It keeps the slabs as the loan does,
+ * which may be returned: they stay lent, and are no memory of the session. */
+#define HBM_WIRE_OF_LOAN 2u
 
 /* Backs a range of empty slots, the target, with the slabs of another, the source. Both are
  * in regions of the session, of one device and one slab size, or in one region. */
 struct hbm_wire_share {
 	uint32_t source, target; /* regions */
 	uint64_t source_offset, target_offset, bytes;
-	uint32_t flags, zero; /* HBM_WIRE_READ_ONLY or 0 */
+	uint32_t flags, zero;
 };
 static_assert(sizeof(struct hbm_wire_share) == 40, "wire layout");
 

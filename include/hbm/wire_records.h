@@ -276,7 +276,9 @@
 	X(R, uint32_t, uid, , ID, 1, FACT, "UID", "", "Of what is published: whose it is; else 0.") \
 	X(R, uint32_t, withdrawn, , BOOL, 1, FACT, "WITHDRAWN",                                    \
 	  "", "1: published no more, and not free yet.")                                           \
-	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")\
+	X(R, uint64_t, lent, , BYTES, 2, GAUGE, "LENT",                                            \
+	  "", "Of what is committed, slabs that are lent: no memory of its session.")
 
 /* A namespace. */
 #define HBM_RECORD_NAMESPACE(X, R)                                                                 \

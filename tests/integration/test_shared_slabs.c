@@ -58,7 +58,8 @@ static int decommit(struct hbm *hbm, struct hbm_region *region, uint64_t first, 
 static int share(struct hbm *hbm, struct hbm_region *source, uint64_t first,
 		 struct hbm_region *target, uint64_t to, uint64_t slabs, uint32_t flags)
 {
-	const struct hbm_share one = {source, target, first * SLAB, to * SLAB, slabs * SLAB, flags};
+	const struct hbm_share one = {source,       target, first * SLAB, to * SLAB,
+				      slabs * SLAB, flags,  NULL};
 	return hbm_share(hbm, &one, 1);
 }
 
@@ -189,8 +190,8 @@ static void test_a_long_fork(void **state)
 
 	assert_int_equal(commit(hbm, region, 0, LENGTH), 0);
 	for (uint64_t i = 0; i < FORKS; i++)
-		forks[i] = (struct hbm_share){region,        region, 0, (i + 1) * LENGTH * SLAB,
-					      LENGTH * SLAB, 0};
+		forks[i] = (struct hbm_share){region,        region, 0,   (i + 1) * LENGTH * SLAB,
+					      LENGTH * SLAB, 0,      NULL};
 	assert_int_equal(hbm_share(hbm, forks, FORKS), 0);
 	assert_sums(hbm, LENGTH, (FORKS + 1) * LENGTH, (FORKS + 1) * LENGTH);
 	assert_int_equal(decommit(hbm, region, 0, LENGTH * FORKS), 0);
@@ -259,8 +260,8 @@ static void live_and_die(const struct spawn *spawn, uint64_t steps)
 	must(hbm_region_create(hbm, &space, &one));
 	must(hbm_region_create(hbm, &space, &two));
 	must(commit(hbm, one, 0, 8));
-	const struct hbm_share fork = {one, two, 0, 4 * SLAB, 8 * SLAB, 0},
-			       again = {two, one, 4 * SLAB, 8 * SLAB, 4 * SLAB, 0};
+	const struct hbm_share fork = {one, two, 0, 4 * SLAB, 8 * SLAB, 0, NULL},
+			       again = {two, one, 4 * SLAB, 8 * SLAB, 4 * SLAB, 0, NULL};
 	const struct hbm_range source = {one, 0, 4 * SLAB};
 	for (uint64_t step = 0; step < steps; step++) {
 		switch (step) {

@@ -73,7 +73,8 @@
 #define SHARE_OF(name)                                                                             \
 	ANY(name ".source", 4), ANY(name ".target", 4), ANY(name ".source_offset", 8),             \
 		ANY(name ".target_offset", 8), ANY(name ".bytes", 8),                              \
-		FLAGS(name ".flags", 4, HBM_WIRE_READ_ONLY), ZERO(name ".zero", 4)
+		FLAGS(name ".flags", 4, HBM_WIRE_READ_ONLY | HBM_WIRE_OF_LOAN),                    \
+		ZERO(name ".zero", 4)
 #define RANGES COUNT("count", 2), ZERO("zero", 4), RANGE("ranges[0]"), RANGE("ranges[1]")
 #define KEYS(flags)                                                                                \
 	ANY("ns", 4), COUNT("count", 2), ZERO("device", 4), FLAGS("flags", 4, flags),              \

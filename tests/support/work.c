@@ -232,7 +232,7 @@ static void work_connected(struct work *work)
 	unsetenv("HBM_SOFT_FAIL"); /* it is in force by now, once */
 	const struct hbm_range all = {work->region, 0, 2 * SLAB},
 			       last = {work->region, 2 * SLAB, SLAB};
-	const struct hbm_share fork = {work->region, work->region, SLAB, 3 * SLAB, SLAB, 0};
+	const struct hbm_share fork = {work->region, work->region, SLAB, 3 * SLAB, SLAB, 0, NULL};
 	bool committed = good(work, hbm_commit(hbm, &all, 1));
 	use_device(work);
 	if (committed && work->kv.driver)

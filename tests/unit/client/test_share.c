@@ -19,7 +19,7 @@
 static struct hbm_share slabs(struct hbm_region *source, uint64_t first, struct hbm_region *target,
 			      uint64_t to, uint64_t count)
 {
-	return (struct hbm_share){source, target, first * SLAB, to * SLAB, count * SLAB, 0};
+	return (struct hbm_share){source, target, first * SLAB, to * SLAB, count * SLAB, 0, NULL};
 }
 
 static int share(struct hbm_region *source, uint64_t first, struct hbm_region *target, uint64_t to,

@@ -128,9 +128,9 @@ static void test_reasons_of_shares(void **state)
 
 	message.shares[1].flags = HBM_WIRE_READ_ONLY;
 	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_OK);
-	message.shares[1].flags = 6;
+	message.shares[1].flags = 6 | HBM_WIRE_READ_ONLY;
 	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_UNSUPPORTED);
-	assert_string_equal(why.reason, "shares[1].flags is 6, unknown are 0x6");
+	assert_string_equal(why.reason, "shares[1].flags is 7, unknown are 0x4");
 	message.shares[0].zero = 3;
 	assert_int_equal(validate_message(&message, sizeof(message), true, &why), HBM_INVALID);
 	assert_string_equal(why.reason, "shares[0].zero is 3, expected 0");
