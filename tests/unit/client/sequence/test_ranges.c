@@ -41,12 +41,12 @@ static void test_shares(void **state)
 	struct shares shares = {0};
 
 	hbm_shares_begin(&shares);
-	hbm_shares_add(&shares, &(struct hbm_share){one, two, 0, 8, 4, 0});
-	hbm_shares_add(&shares, &(struct hbm_share){one, two, 4, 12, 4, 0});
+	hbm_shares_add(&shares, &(struct hbm_share){one, two, 0, 8, 4, 0, NULL});
+	hbm_shares_add(&shares, &(struct hbm_share){one, two, 4, 12, 4, 0, NULL});
 	assert_int_equal(shares.count, 1);
 	assert_int_equal(shares.list[0].bytes, 8);
-	hbm_shares_add(&shares, &(struct hbm_share){one, two, 8, 20, 4, 0});
-	hbm_shares_add(&shares, &(struct hbm_share){one, one, 12, 24, 4, 0});
+	hbm_shares_add(&shares, &(struct hbm_share){one, two, 8, 20, 4, 0, NULL});
+	hbm_shares_add(&shares, &(struct hbm_share){one, one, 12, 24, 4, 0, NULL});
 	assert_int_equal(shares.count, 3);
 	hbm_shares_clear(&shares);
 }
