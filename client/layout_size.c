@@ -3,9 +3,24 @@
  * sum or product of tokens up to max_tokens overflows. */
 #include "client/layout.h"
 
+#include "daemon/base/checked.h"
+
 static uint64_t layout_size_min(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+/* The greatest that divides both. */
+static uint64_t layout_size_divisor(uint64_t a, uint64_t b)
+{
+	while (b) {
+		const uint64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+
+	return a;
 }
 
 void hbm_layout_facts(const struct hbm_layout *layout, struct hbm_layout_facts *facts)
@@ -67,6 +82,34 @@ int hbm_layout_range(const struct hbm_layout *layout, uint32_t index, uint64_t f
 	*bytes = is_empty ? 0 : to - from;
 
 	return 0;
+}
+
+/* The fewest that are whole steps of one buffer: 0, if it has no tokens. */
+static uint64_t layout_size_step_tokens(const struct hbm_buffer *buffer)
+{
+	if (buffer->token_bytes == 0)
+		return 0;
+
+	/* A page is mapped as a whole, and a slab is 2 MiB times a power of two. */
+	const uint64_t page_bytes = buffer->page_tokens * buffer->token_bytes;
+
+	return buffer->step_bytes / layout_size_divisor(buffer->step_bytes, page_bytes) *
+	       buffer->page_tokens;
+}
+
+uint64_t hbm_layout_block_tokens(const struct hbm_layout *layout)
+{
+	uint64_t tokens = 1;
+
+	for (uint32_t i = 0; i < layout->buffer_count; i++) {
+		const uint64_t step = layout_size_step_tokens(&layout->buffers[i]);
+		if (step == 0)
+			return 0;
+		if (!checked_mul(tokens / layout_size_divisor(tokens, step), step, &tokens))
+			return 0;
+	}
+
+	return tokens;
 }
 
 uint64_t hbm_layout_room(const struct hbm_layout *layout, uint32_t index, uint64_t bytes)

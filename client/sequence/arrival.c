@@ -42,6 +42,11 @@ static bool arrival_plan_slab(struct arrival *arrival, struct hbm_sequence *sequ
 		return arrival_add_twin(arrival, block->slot, slot, slab->offset);
 	block->slot = slot;
 
+	/* What is borrowed is still what it was, and cannot be loaded into. */
+	if (hbm_slot_has(pool, slot, slab->offset) &&
+	    hbm_page_is_borrowed(pool, &slot->pages, slab->offset))
+		return true;
+
 	return hbm_carry_add(&arrival->carry, slot, slab->offset, block);
 }
 
@@ -119,6 +124,7 @@ static size_t arrival_gather_twins(struct hbm_pool *pool, const struct arrival *
 			.source_offset = hbm_slot_offset(pool, twin->source) + twin->offset,
 			.target_offset = hbm_slot_offset(pool, twin->target) + twin->offset,
 			.bytes = pool->slab,
+			.flags = hbm_slot_share_flags(pool, twin->source, twin->offset),
 		};
 
 		hbm_shares_add(&pool->shares, &share);

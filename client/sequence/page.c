@@ -54,6 +54,33 @@ static struct page *page_new(struct hbm_pool *pool, struct page_table *table)
 	return page;
 }
 
+/* The cache has the slab of a page, too. */
+static void page_join_cache(const struct hbm_pool *pool, struct page *page, enum page_kind kind)
+{
+	page->kind = kind;
+	page_count_last(pool, page, 1);
+	page->slots++;
+}
+
+void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+{
+	struct page **page = &table->list[offset / pool->slab];
+
+	if (!*page)
+		*page = page_new(pool, table);
+	if ((*page)->kind == PAGE_PRIVATE)
+		page_join_cache(pool, *page, PAGE_LENT);
+}
+
+void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+{
+	struct page **page = &table->list[offset / pool->slab];
+
+	assert(!*page);
+	*page = page_new(pool, table);
+	page_join_cache(pool, *page, PAGE_BORROWED);
+}
+
 struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
 {
 	struct page **page = &table->list[offset / pool->slab];
@@ -84,7 +111,9 @@ void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct pag
 
 void hbm_page_release(struct hbm_pool *pool, struct page *page)
 {
-	if (--page->slots == 0)
+	const uint32_t cache = page->kind != PAGE_PRIVATE;
+
+	if (--page->slots == cache)
 		free(page);
 	else
 		page_count_last(pool, page, -1);
@@ -105,10 +134,16 @@ void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t off
 	hbm_page_release(pool, page);
 }
 
+static struct page *page_at(const struct hbm_pool *pool, const struct page_table *table,
+			    uint64_t offset)
+{
+	return table->list ? table->list[offset / pool->slab] : NULL;
+}
+
 struct page *hbm_page_of(const struct hbm_pool *pool, const struct page_table *table,
 			 uint64_t offset)
 {
-	struct page *page = table->list ? table->list[offset / pool->slab] : NULL;
+	struct page *page = page_at(pool, table, offset);
 
 	return page && page->slots > 1 ? page : NULL;
 }
@@ -117,6 +152,14 @@ bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *ta
 			uint64_t offset)
 {
 	return hbm_page_of(pool, table, offset);
+}
+
+bool hbm_page_is_borrowed(const struct hbm_pool *pool, const struct page_table *table,
+			  uint64_t offset)
+{
+	const struct page *page = page_at(pool, table, offset);
+
+	return page && page->kind == PAGE_BORROWED;
 }
 
 bool hbm_page_is_same(const struct hbm_pool *pool, const struct page_table *a,

@@ -6,6 +6,10 @@
  * Each slot counts its slabs that others have, too. So that the last slot of a page is known
  * when the others have gone, a page has the exclusive or of its slots' tables.
  *
+ * A slab that the cache has, too, has a page all the time, in which the cache counts as a
+ * slot, and is not written any more: what the pool has lent to others, or has borrowed. The
+ * latter is mapped read-only.
+ *
  * Pages are made before the call that shares slabs, so that nothing can fail after it.
  */
 #pragma once
@@ -17,9 +21,12 @@
 struct hbm_pool;
 struct stash_block;
 
+enum page_kind { PAGE_PRIVATE, PAGE_LENT, PAGE_BORROWED };
+
 struct page {
-	uint32_t slots;            /* that have it mapped, and those that hold it */
-	uintptr_t who;             /* exclusive or of the tables that have it, as addresses */
+	uint32_t slots; /* that have it mapped, and those that hold it, and the cache */
+	uintptr_t who;  /* exclusive or of the tables that have it, as addresses */
+	enum page_kind kind;
 	struct stash_block *block; /* of a suspend in the making: where it is stored */
 	struct page *next;
 };
@@ -36,6 +43,12 @@ bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t co
  * prepared. Offsets in the slots. */
 void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
 		    uint64_t offset);
+/* The slab has been lent from now on; prepared. */
+void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+/* A borrowed slab is mapped there now; prepared. */
+void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+bool hbm_page_is_borrowed(const struct hbm_pool *pool, const struct page_table *table,
+			  uint64_t offset);
 /* Keeps the page of a slab, which is made if there is none, while the slab moves; prepared. */
 struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
 /* The slab of a page that was kept is mapped there now. */
@@ -45,7 +58,7 @@ void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offs
 void hbm_page_release(struct hbm_pool *pool, struct page *page);
 /* The slab is no longer mapped in the slot. */
 void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
-/* Whether another slot has the slab at this offset, too. */
+/* Whether another slot has the slab at this offset, too, or the cache. */
 bool hbm_page_is_shared(const struct hbm_pool *pool, const struct page_table *table,
 			uint64_t offset);
 /* The page of a slab that another slot has, too; NULL: none has. */

@@ -53,6 +53,7 @@ static void prefix_gather(struct hbm_sequence *sequence, uint64_t offset)
 		.source_offset = hbm_slot_offset(pool, sequence->source->slot) + offset,
 		.target_offset = hbm_slot_offset(pool, sequence->slot) + offset,
 		.bytes = pool->slab,
+		.flags = hbm_slot_share_flags(pool, sequence->source->slot, offset),
 	};
 
 	pool->shares.slabs++;

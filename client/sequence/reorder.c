@@ -130,9 +130,11 @@ static void reorder_gather_slabs(struct reorder *reorder, bool into_scratch)
 	hbm_shares_begin(shares);
 	for (size_t i = 0; i < reorder->slab_count; i++) {
 		const struct reorder_slab *slab = &reorder->slabs[i];
-		const struct hbm_share share =
+		struct hbm_share share =
 			reorder_share(reorder, slab->one, slab->offset, into_scratch);
 
+		share.flags =
+			hbm_slot_share_flags(reorder->pool, slab->one->source->slot, slab->offset);
 		hbm_shares_add(shares, &share);
 	}
 }

@@ -244,6 +244,18 @@ void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 
 /* ---- Facts ---- */
 
+static uint64_t sequence_lent_bytes(const struct hbm_sequence *sequence)
+{
+	const struct hbm_pool *pool = sequence->pool;
+	uint64_t bytes = 0;
+
+	for (uint64_t at = 0; sequence->slot->pages.list && at < pool->slot_bytes; at += pool->slab)
+		if (hbm_page_is_borrowed(pool, &sequence->slot->pages, at))
+			bytes += pool->slab;
+
+	return bytes;
+}
+
 int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_facts *facts)
 {
 	if (!sequence)
@@ -267,6 +279,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.priority = sequence->priority,
 			.next_use = sequence->next_use,
 			.mapped_bytes = sequence->slot->slabs * pool->slab,
+			.lent_bytes = sequence_lent_bytes(sequence),
 			.state = sequence->state,
 			.tier = sequence->stash.tier,
 			.suspended_bytes = sequence->stash.count * pool->slab,

@@ -32,6 +32,7 @@ static bool shares_make_room(struct shares *shares)
 static bool shares_go_on(const struct hbm_share *last, const struct hbm_share *share)
 {
 	return last->source == share->source && last->target == share->target &&
+	       last->loan == share->loan && last->flags == share->flags &&
 	       last->source_offset + last->bytes == share->source_offset &&
 	       last->target_offset + last->bytes == share->target_offset;
 }

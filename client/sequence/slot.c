@@ -31,6 +31,11 @@ bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_
 	return hbm_slot_has(pool, slot, offset) && !hbm_page_is_shared(pool, &slot->pages, offset);
 }
 
+uint32_t hbm_slot_share_flags(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset)
+{
+	return hbm_page_is_borrowed(pool, &slot->pages, offset) ? HBM_SHARE_READ_ONLY : 0;
+}
+
 static void slot_show(const struct hbm_pool *pool, const struct slot *slot)
 {
 	/* Of a slab that goes, one is counted before the other. */

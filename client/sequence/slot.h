@@ -27,10 +27,12 @@ struct slot {
 uint32_t hbm_slot_index(const struct hbm_pool *pool, const struct slot *slot);
 /* Bytes from the region's begin to the slot's. */
 uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot);
-/* Whether a slab is mapped; and in no other slot, so that it may be written. Offset in the
- * slot. */
+/* Whether a slab is mapped; and nowhere else, so that it may be written. Offset in the slot. */
 bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
 bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
+/* How it is to be mapped where another slot gets it, too: flags of a share. */
+uint32_t hbm_slot_share_flags(const struct hbm_pool *pool, const struct slot *slot,
+			      uint64_t offset);
 /* A sequence has it, with that record: what is mapped is shown there from now on. */
 void hbm_slot_begin(const struct hbm_pool *pool, struct slot *slot, struct hbm_sequence *sequence,
 		    uint32_t record);
@@ -45,7 +47,7 @@ void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offs
 /* Adds the runs of mapped slabs that so many tokens of a layout do not need. */
 void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
 		     const struct slot *slot, uint64_t tokens, struct ranges *ranges);
-/* Adds its slabs, within the bytes, that other slots have, too. */
+/* Adds its slabs, within the bytes, that other slots or the cache have, too. */
 void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
 		     uint64_t bytes, struct ranges *ranges);
 /* A free slot for a sequence that is expected to need so many slabs: the one with the fewest

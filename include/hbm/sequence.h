@@ -175,6 +175,10 @@ HBM_API int hbm_layout_use(const struct hbm_layout *layout, uint64_t tokens,
  * first. */
 HBM_API int hbm_layout_range(const struct hbm_layout *layout, uint32_t buffer, uint64_t first,
 			     uint64_t end, uint64_t *offset, uint64_t *bytes);
+/* The fewest tokens that are whole slabs in every buffer. Blocks of so many tokens, or of a
+ * multiple, can be lent without a copy. 0: there are none, as the layout has states, or they
+ * are too many for 64 bits. */
+HBM_API uint64_t hbm_layout_block_tokens(const struct hbm_layout *layout);
 /* The reverse: how many tokens the first `bytes` of a buffer have room for, at most
  * max_tokens; of pages, whole ones. A buffer of states has room for all if it has for its
  * states, else for none. 0: there is no such buffer. */
@@ -402,7 +406,8 @@ struct hbm_sequence_facts {
 	int32_t priority;
 	uint64_t next_use;
 	uint64_t mapped_bytes;
-	uint64_t shared_bytes; /* of them: that other sequences of the pool have, too */
+	uint64_t shared_bytes; /* of them: that other sequences or the cache have, too */
+	uint64_t lent_bytes;   /* of these: borrowed from the cache, and not charged for */
 	enum hbm_sequence_state state;
 	enum hbm_tier tier;       /* that it is suspended to; HBM_TIER_NONE: it is not */
 	uint64_t suspended_bytes; /* of slabs that are stored instead of being mapped */
@@ -586,6 +591,52 @@ HBM_API int hbm_switch_wait(struct hbm_switch *change, int timeout_ms);
 /* Ends it with HBM_CANCELLED: all is as it was before. Waits for what is in flight. 0, or
  * HBM_NOT_FOUND: it had ended. It is freed by hbm_switch_wait() as any other. */
 HBM_API int hbm_switch_cancel(struct hbm_switch *change);
+
+/* ---- Cached prefixes ---- */
+
+/*
+ * Tokens of a sequence as blocks of the cache, from its first token on: block i has tokens
+ * [i * block_tokens, (i + 1) * block_tokens), and continues block i - 1. In the block, the
+ * bytes of its tokens in each buffer lie one after the other. States are not tokens: a layout
+ * that has some is refused (HBM_UNSUPPORTED).
+ *
+ * Where block_tokens is a multiple of hbm_layout_block_tokens(), blocks are whole slabs. A
+ * sequence that is stored then lends these slabs to all processes of its user, and one that is
+ * opened on them has the same memory, mapped read-only, and is not charged for it: the first
+ * call of a process takes as long as mapping does, and nothing is copied. How much all
+ * processes may have lent is the daemon's device.lend; beyond it, and where the daemon lends
+ * nothing, blocks are loaded.
+ */
+struct hbm_token_blocks {
+	uint32_t ns; /* of hbm_pool_namespace() */
+	uint64_t block_tokens;
+	uint64_t tokens;     /* of all; 0: all blocks are full. The last one may have fewer. */
+	const hbm_key *keys; /* [count] */
+	size_t count;
+};
+
+/* Opens a namespace for blocks of so many tokens, on the connection of the pool. `options` as
+ * of hbm_namespace_open(): `layout` and `block_bytes` are filled in, and an encoding is refused
+ * (HBM_UNSUPPORTED). HBM_INVALID: block_tokens is 0, or more than the layout has, or no whole
+ * number of its pages; or the bytes of a block are no multiple of 4 KiB. */
+HBM_API int hbm_pool_namespace(struct hbm_pool *pool, const struct hbm_namespace_options *options,
+			       uint64_t block_tokens, uint32_t *ns);
+/* Stores blocks [first, count): the tokens are written, and the caller has waited for the work
+ * that did. Slabs that are lent are not written any more: a sequence that is truncated into
+ * one and grows gets a copy. results: NULL, or count - first of them: HBM_OK, HBM_EXISTS, or
+ * why it was not stored. HBM_INVALID: the sequence has fewer tokens, or has given some up.
+ * HBM_UNSUPPORTED: it has kept a part of its layers or heads. */
+HBM_API int hbm_sequence_store(struct hbm_sequence *sequence, const struct hbm_token_blocks *blocks,
+			       size_t first, hbm_result *results);
+/* Opens a sequence that begins with the blocks that are in the cache, without a gap from the
+ * first one on: *tokens of them, 0 if there is none. A last block of fewer tokens is copied, as
+ * the sequence goes on in it. options may be NULL. A refusal opens nothing: HBM_INVALID: more
+ * tokens than the sequence may have; HBM_LIMIT; HBM_NO_SPACE: no memory for what is loaded;
+ * HBM_DEVICE. */
+HBM_API int hbm_sequence_open_cached(struct hbm_pool *pool,
+				     const struct hbm_sequence_options *options,
+				     const struct hbm_token_blocks *blocks,
+				     struct hbm_sequence **out, uint64_t *tokens);
 
 #ifdef __cplusplus
 }
