@@ -43,8 +43,8 @@ static bool arrival_plan_slab(struct arrival *arrival, struct hbm_sequence *sequ
 	block->slot = slot;
 
 	/* What is borrowed is still what it was, and cannot be loaded into. */
-	if (hbm_slot_has(pool, slot, slab->offset) &&
-	    hbm_page_is_borrowed(pool, &slot->pages, slab->offset))
+	if (hbm_slot_has(sequence->pool, slot, slab->offset) &&
+	    hbm_page_is_borrowed(sequence->pool, &slot->pages, slab->offset))
 		return true;
 
 	return hbm_carry_add(&arrival->carry, slot, slab->offset, block);
