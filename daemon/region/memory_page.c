@@ -65,10 +65,8 @@ void memory_page_write(struct memory_page *page, uint32_t device,
 
 	__atomic_store_n(&to[0], sequence + 1, __ATOMIC_RELAXED);
 	/* Release: who sees one of the new words sees the odd number, too. */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-
 	for (size_t i = 1; i < sizeof(*record) / sizeof(*to); i++)
-		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+		__atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
 
 	/* Release: who sees the even number sees all new words. */
 	__atomic_store_n(&to[0], sequence + 2, __ATOMIC_RELEASE);

@@ -178,16 +178,13 @@ static bool boards_copy(const struct hbm_wire_board_record *record,
 	const uint64_t *from = (const uint64_t *)record;
 	uint64_t *to = (uint64_t *)copy;
 
-	/* Acquire: the other members are read after it. */
+	/* Acquire: the other members are read after it, and it is read again after them. */
 	to[0] = __atomic_load_n(&from[0], __ATOMIC_ACQUIRE);
 	if (to[0] == 0)
 		return true;
 
 	for (size_t i = 1; i < sizeof(*copy) / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
-
-	/* Acquire: the number is read again after them. */
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
 
 	return __atomic_load_n(&from[0], __ATOMIC_RELAXED) == to[0];
 }

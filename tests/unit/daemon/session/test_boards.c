@@ -229,9 +229,8 @@ static void *write_numbers(void *arg)
 			continue;
 		}
 		__atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
-		__atomic_thread_fence(__ATOMIC_RELEASE);
-		__atomic_store_n(&record->tokens, 3 * n, __ATOMIC_RELAXED);
-		__atomic_store_n(&record->suspended, 5 * n, __ATOMIC_RELAXED);
+		__atomic_store_n(&record->tokens, 3 * n, __ATOMIC_RELEASE);
+		__atomic_store_n(&record->suspended, 5 * n, __ATOMIC_RELEASE);
 		__atomic_store_n(&record->number, n, __ATOMIC_RELEASE);
 	}
 
