@@ -414,7 +414,9 @@ struct hbm_sequence_facts {
 };
 
 /* Opens a sequence without tokens. options may be NULL. Memory for the expected tokens is
- * promised to it; as long as it has no more, a step is not refused for want of memory.
+ * promised to the pool's connection: as long as nothing on that has more than it was promised,
+ * no step is refused for want of memory. Sequences that have more than was expected of them, or
+ * of which nothing was, and the caller's own regions take from what the others are promised.
  * HBM_NO_SPACE: there is not so much that is free and not promised, also without the warm
  * slabs. HBM_LIMIT: max_sequences are open, or limits.reserved. The caller closes it. */
 HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
