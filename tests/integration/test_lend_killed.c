@@ -47,6 +47,19 @@ static void store_to_lend(struct kv *client, uint64_t slot, uint64_t block)
 	expect_an_answer(hbm_store(client->hbm, client->ns, &store, 1, NULL));
 }
 
+/* A slot of the region gets the slabs of a loan, and has them when that is returned. */
+static void share_a_loan(struct kv *client, struct hbm_loan *loan)
+{
+	const struct hbm_range slot = {client->region, 0, LARGE};
+	const struct hbm_share share = {.loan = loan,
+					.target = client->region,
+					.bytes = LARGE,
+					.flags = HBM_SHARE_READ_ONLY};
+
+	expect_an_answer(hbm_decommit(client->hbm, &slot, 1));
+	expect_an_answer(hbm_share(client->hbm, &share, 1));
+}
+
 static void borrow_and_return(struct kv *client, uint64_t piece, uint64_t block)
 {
 	const hbm_key keys[] = {kv_key(block), kv_key(block % BLOCKS + 1)};
@@ -54,6 +67,8 @@ static void borrow_and_return(struct kv *client, uint64_t piece, uint64_t block)
 	int rc = hbm_borrow(client->hbm, client->ns, 0, piece, keys, 2, loans, NULL);
 
 	expect_an_answer(rc);
+	if (rc == 0 && loans[0] && piece != 0)
+		share_a_loan(client, loans[0]);
 	for (int i = 0; rc == 0 && i < 2; i++)
 		if (loans[i])
 			expect_an_answer(hbm_return(client->hbm, &loans[i], 1));
