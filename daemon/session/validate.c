@@ -256,8 +256,8 @@ static int validate_check_block(const struct hbm_wire_blocks *blocks, uint32_t i
 	if (block->flags & HBM_WIRE_BLOCK_PIN && !validate_is_reserved(&block->parent))
 		return validate_refuse(why, HBM_UNSUPPORTED,
 				       "blocks[%u].parent is a key, expected all zero, as flags is "
-				       "1: only roots are pinned as they are stored",
-				       i);
+				       "%u: only roots are pinned as they are stored",
+				       i, block->flags);
 	if (block->segments == 0)
 		return validate_refuse(why, HBM_INVALID,
 				       "blocks[%u].segments is 0, expected at least 1", i);
@@ -567,8 +567,8 @@ static const struct form form_flags = {
 	.check = validate_check_open_flags,
 };
 
-/* NAMESPACE_OPEN, by number, with an encoding or with flags, is the one request with several forms; the
- * size tells which. */
+/* NAMESPACE_OPEN, by number, with an encoding or with flags, is the one request with several
+ * forms; the size tells which. */
 static const struct form *form_of(const struct hbm_wire_header *header)
 {
 	if (header->opcode >= HBM_WIRE_OPCODES || !forms[header->opcode].name)

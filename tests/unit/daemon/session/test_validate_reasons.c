@@ -256,6 +256,16 @@ static void test_reasons_of_blocks(void **state)
 	struct hbm_wire_block *second = &load.block[1];
 
 	assert_int_equal(validate_message(&load, sizeof(load), true, &why), HBM_OK);
+	load.blocks.header.opcode = HBM_WIRE_STORE;
+	second->flags = HBM_WIRE_BLOCK_PIN | 2;
+	assert_int_equal(validate_message(&load, sizeof(load), true, &why), HBM_OK);
+	second->parent.bytes[0] = 1;
+	assert_refused(load, HBM_UNSUPPORTED,
+		       "blocks[1].parent is a key, expected all zero, as flags is 3: only roots "
+		       "are pinned as they are stored");
+	second->parent.bytes[0] = 0;
+	second->flags = 0;
+	load.blocks.header.opcode = HBM_WIRE_LOAD;
 	load.segments[1].zero = 6;
 	assert_refused(load, HBM_INVALID, "segments[1].zero is 6, expected 0");
 	second->segments = 4;
