@@ -161,6 +161,6 @@ void hbm_batch_add(struct block_batch *batch, struct hbm_pool *pool, const struc
 		.parent = i ? blocks->keys[i - 1] : (hbm_key){{0}},
 		.segments = segments,
 		.segment_count = pool->buffer_count,
-		.share = hbm_blocks_is_whole(pool, blocks, i),
+		.lend = hbm_blocks_is_whole(pool, blocks, i),
 	};
 }

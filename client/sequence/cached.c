@@ -246,7 +246,7 @@ static int cached_load_some(struct cached *cached, struct block_batch *batch, si
 		which[batch->count] = *next;
 		hbm_batch_add(batch, pool, cached->sequence->slot, cached->blocks, *next);
 		batch->list[batch->count - 1].parent = (hbm_key){{0}};
-		batch->list[batch->count - 1].share = false;
+		batch->list[batch->count - 1].lend = false;
 	}
 	if (batch->count == 0)
 		return 0;

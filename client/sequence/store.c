@@ -84,7 +84,7 @@ static void store_note(struct store *store, int r)
 	for (size_t i = 0; i < store->batch.count; i++) {
 		const bool stored = r < 0 || (r == 0 && store->batch.results[i].status == HBM_OK);
 
-		if (stored && store->batch.list[i].share)
+		if (stored && store->batch.list[i].lend)
 			store_each(store, store->first + i, hbm_page_lend);
 	}
 }

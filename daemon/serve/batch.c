@@ -6,7 +6,7 @@
 #include "daemon/move/pump.h"
 #include "daemon/move/store.h"
 #include "daemon/serve/admit.h"
-#include "daemon/serve/share.h"
+#include "daemon/serve/adopt.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -165,13 +165,13 @@ static void batch_end_pin(struct batch *batch, struct batch_item *item, bool sto
 }
 
 /* A block that is stored is lent as the client has it, if it may be. */
-static void batch_share(const struct batch_item *item)
+static void batch_adopt(const struct batch_item *item)
 {
 	const struct batch *batch = item->batch;
 	uint32_t i = (uint32_t)(item - batch->items), first = item->first_span;
 
-	if (batch_wanted(batch, i)->flags & HBM_WIRE_BLOCK_SHARE)
-		share_block(batch->request->session, batch->device->lend, item->number,
+	if (batch_wanted(batch, i)->flags & HBM_WIRE_BLOCK_LEND)
+		adopt_block(batch->request->session, batch->device->lend, item->number,
 			    &batch->regions[first], &batch->segments[first],
 			    batch_segments(batch, i));
 }
@@ -184,7 +184,7 @@ static void batch_stored(struct store *store)
 
 	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
 	if (transfer->status == HBM_OK) {
-		batch_share(item);
+		batch_adopt(item);
 		batch->hbmd->cache->counters.stored_blocks++;
 		batch->hbmd->cache->counters.stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;

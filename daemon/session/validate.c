@@ -231,7 +231,7 @@ static int validate_check_placing(const struct hbm_wire_blocks *blocks, uint32_t
 	if (block->tier >= (is_store ? HBM_TIERS : 1))
 		return validate_refuse(why, HBM_INVALID, "blocks[%u].tier is %u, expected 0%s", i,
 				       block->tier, is_store ? " to 3" : "");
-	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_SHARE : 0))
+	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND : 0))
 		return validate_refuse(why, HBM_UNSUPPORTED, "blocks[%u].flags is %u, expected 0%s",
 				       i, block->flags, is_store ? " to 3" : "");
 

@@ -357,7 +357,7 @@ struct hbm_block {
 	 * to the caller's user as they are, with that size as `piece`, also after the region has
 	 * given them back; the caller must not write to them any more. A block that exists, or
 	 * that may not be lent for lack of room, is only stored. load: ignored */
-	bool share;
+	bool lend;
 };
 
 /* Each is optional: HBM_WIRE_NO_FENCE as the slot, or 0 as failed_slot. HBM_NO_FENCES has

@@ -523,7 +523,7 @@ static int share(uint64_t slot, uint64_t block)
 {
 	struct hbm_segment segment = {kv.region, slot * LARGE, LARGE};
 	const struct hbm_block blocks = {
-		.key = kv_key(block), .segments = &segment, .segment_count = 1, .share = true};
+		.key = kv_key(block), .segments = &segment, .segment_count = 1, .lend = true};
 	hbm_result result;
 
 	kv_put(&kv, slot, block);
@@ -575,7 +575,7 @@ static void test_what_cannot_be_lent_is_stored(void **state)
 	struct hbm_segment halves[] = {
 		{kv.region, 0, SLAB / 2}, {kv.region, SLAB, SLAB}, {kv.region, 2 * SLAB, SLAB / 2}};
 	const struct hbm_block block = {
-		.key = kv_key(9), .segments = halves, .segment_count = 3, .share = true};
+		.key = kv_key(9), .segments = halves, .segment_count = 3, .lend = true};
 
 	assert_int_equal(hbm_store(kv.hbm, kv.ns, &block, 1, NULL), 0);
 	assert_int_equal(device().replicas, 0);

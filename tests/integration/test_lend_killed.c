@@ -42,7 +42,7 @@ static void store_to_lend(struct kv *client, uint64_t slot, uint64_t block)
 	struct hbm_segment segments[] = {{client->region, first, SLAB},
 					 {client->region, second, SLAB}};
 	const struct hbm_block store = {
-		.key = kv_key(block), .segments = segments, .segment_count = 2, .share = true};
+		.key = kv_key(block), .segments = segments, .segment_count = 2, .lend = true};
 
 	expect_an_answer(hbm_store(client->hbm, client->ns, &store, 1, NULL));
 }

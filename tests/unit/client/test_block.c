@@ -49,7 +49,7 @@ static void check_wire_block(const struct hbm_wire_blocks *message, size_t nth, 
 	assert_int_equal(message->blocks[nth].segments, segments);
 	assert_int_equal(message->blocks[nth].tier, tier);
 	assert_int_equal(message->blocks[nth].flags,
-			 tier == HBM_TIER_NONE ? 0 : HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_SHARE);
+			 tier == HBM_TIER_NONE ? 0 : HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND);
 }
 
 static void test_store_and_load(void **state)

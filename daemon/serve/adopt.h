@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* share: blocks that are lent as their client has stored them: the slabs of its region become
+/* adopt: blocks that are lent as their client has stored them: the slabs of its region become
  * a replica, without a copy. */
 #pragma once
 
@@ -9,6 +9,6 @@
 
 /* Lends a block that has just been stored from these segments, which are in use, each of a
  * region. Nothing happens where they are no whole slabs of one size, or there is no room. */
-void share_block(struct session *session, struct lend *lend, uint32_t number,
+void adopt_block(struct session *session, struct lend *lend, uint32_t number,
 		 struct region *const *regions, const struct hbm_wire_range *segments,
 		 uint32_t count);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "daemon/serve/share.h"
+#include "daemon/serve/adopt.h"
 
 #include "daemon/region/loan.h"
 
 /* The slabs of all segments: how many; 0: they cannot be lent. */
-static uint32_t share_slabs(struct region *const *regions, const struct hbm_wire_range *segments,
+static uint32_t adopt_slabs(struct region *const *regions, const struct hbm_wire_range *segments,
 			    uint32_t count, struct slab *slabs[HBM_WIRE_FDS_MAX])
 {
 	uint32_t found = 0;
@@ -23,12 +23,12 @@ static uint32_t share_slabs(struct region *const *regions, const struct hbm_wire
 	return found;
 }
 
-void share_block(struct session *session, struct lend *lend, uint32_t number,
+void adopt_block(struct session *session, struct lend *lend, uint32_t number,
 		 struct region *const *regions, const struct hbm_wire_range *segments,
 		 uint32_t count)
 {
 	struct slab *slabs[HBM_WIRE_FDS_MAX];
-	uint32_t found = share_slabs(regions, segments, count, slabs);
+	uint32_t found = adopt_slabs(regions, segments, count, slabs);
 	if (found == 0 || session->regions.borrower.ended)
 		return;
 
