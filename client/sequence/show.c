@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-#define SHOW(record, member, value) __atomic_store_n(&(record)->member, (value), __ATOMIC_RELAXED)
+/* Release: who sees what is written for the next sequence sees the number 0 before it. */
+#define SHOW(record, member, value) __atomic_store_n(&(record)->member, (value), __ATOMIC_RELEASE)
 
 int hbm_show_open(struct hbm_pool *pool)
 {
@@ -16,6 +17,18 @@ int hbm_show_open(struct hbm_pool *pool)
 void hbm_show_close(struct hbm_pool *pool)
 {
 	hbm_board_close(pool->hbm, &pool->board);
+}
+
+/* NULL: empty. Word by word, as another process may read it. */
+static void show_name(struct hbm_wire_board_record *record, const char *name)
+{
+	uint64_t words[sizeof(record->name) / sizeof(uint64_t)] = {0};
+	uint64_t *to = (uint64_t *)(void *)record->name;
+
+	if (name)
+		memcpy(words, name, strnlen(name, sizeof(record->name) - 1));
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		__atomic_store_n(&to[i], words[i], __ATOMIC_RELEASE);
 }
 
 void hbm_show_begin(const struct hbm_pool *pool, uint32_t index, const struct shown *shown)
@@ -32,9 +45,7 @@ void hbm_show_begin(const struct hbm_pool *pool, uint32_t index, const struct sh
 	SHOW(record, suspended, UINT64_C(0));
 	SHOW(record, next_use, shown->next_use);
 	SHOW(record, priority, shown->priority);
-	memset(record->name, 0, sizeof(record->name));
-	if (shown->name)
-		memcpy(record->name, shown->name, strnlen(shown->name, sizeof(record->name) - 1));
+	show_name(record, shown->name);
 
 	/* Release: who sees the number sees all of that. */
 	__atomic_store_n(&record->number, shown->number, __ATOMIC_RELEASE);
@@ -46,8 +57,6 @@ void hbm_show_end(const struct hbm_pool *pool, uint32_t index)
 		return;
 
 	SHOW(&pool->board.records[index], number, UINT64_C(0));
-	/* Release: who sees what is written for the next sequence sees the 0. */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
 void hbm_show_bytes(const struct hbm_pool *pool, uint32_t index, uint64_t own, uint64_t shared)
