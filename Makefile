@@ -315,7 +315,7 @@ gpu-pack: $(BUILD)/.deps-PACK ## make a folder that proves hbmd on a machine wit
 	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh tests/gpu/QUESTIONS.md $(PACK)
 	@cp -R tests/data $(PACK)/tests
 	@$(BUILD)/hbmctl replay --generate users=32,turns=6,prompt=6000,reply=600,shared=2048,seed=7 > $(PACK)/trace.jsonl
-	@tests/gpu/pack.sh $(PACK) 80
+	@tests/gpu/pack.sh $(PACK) 60
 
 mutants: $(BUILD)/.deps-CHECK ## seed faults into MODULES, or what changed since BASE, and name those no test notices
 	@$(SUBMAKE) tests

@@ -133,7 +133,9 @@ static void test_ranges(void **state)
 	expect(&commit, HBM_NOT_FOUND, "a range names no region, or is not committed");
 	commit.range.region = region;
 	commit.range.offset = 4096;
-	expect(&commit, HBM_INVALID, "a range is misaligned, outside its region, or named twice");
+	expect(&commit, HBM_INVALID,
+	       "a range is misaligned, outside its region, or named twice; or "
+	       "only some are of attached regions");
 	commit.range.offset = 0;
 	commit.range.bytes = 128 * SLAB;
 	snprintf(reason, sizeof(reason), "device 0: %llu of %llu bytes for regions are free", POOL,

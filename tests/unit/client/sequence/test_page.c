@@ -12,7 +12,13 @@
 
 #define SLAB (2ull << 20)
 
-static struct hbm_pool pool = {.slab = SLAB, .slot_slabs = 4};
+static void sharing_changed(const struct hbm_pool *pool, const struct page_table *table)
+{
+	(void)pool;
+	(void)table;
+}
+
+static struct hbm_pool pool = {.slab = SLAB, .slot_slabs = 4, .sharing_changed = sharing_changed};
 
 static void test_a_slab_is_shared_while_two_have_it(void **state)
 {
@@ -29,12 +35,14 @@ static void test_a_slab_is_shared_while_two_have_it(void **state)
 	assert_true(hbm_page_is_same(&pool, &a, &c, SLAB));
 	assert_false(hbm_page_is_same(&pool, &a, &c, 0));
 	assert_int_equal(pool.spare_count, 1);
+	assert_int_equal(a.shared + b.shared + c.shared, 3);
 
 	hbm_page_drop(&pool, &a, SLAB);
 	assert_false(hbm_page_is_shared(&pool, &a, SLAB));
 	assert_true(hbm_page_is_shared(&pool, &b, SLAB));
 	hbm_page_drop(&pool, &b, SLAB);
 	assert_false(hbm_page_is_shared(&pool, &c, SLAB));
+	assert_int_equal(a.shared + b.shared + c.shared, 0);
 	hbm_page_drop(&pool, &b, SLAB);
 
 	hbm_page_clear(&pool, &a);
