@@ -76,8 +76,11 @@ static bool compaction_copy(struct hbm_pool *pool, const struct move *move, bool
 	for (uint64_t at = 0; at < move->bytes; at += way) {
 		const uint64_t left = move->bytes - at, part = left < way ? left : way;
 
-		if (!hbm_copies_queue(pool, move->target + at, move->source + at, part) &&
-		    !hbm_copies_queue(pool, move->target + at, move->source + at, part))
+		bool queued = hbm_copies_queue(pool, move->target + at, move->source + at, part);
+
+		if (!queued) /* once more */
+			queued = hbm_copies_queue(pool, move->target + at, move->source + at, part);
+		if (!queued)
 			return false;
 		*moved = true;
 	}
@@ -149,7 +152,10 @@ bool hbm_compaction_add(struct hbm_pool *pool, uint64_t target, uint64_t source,
 
 bool hbm_compaction_end(struct hbm_pool *pool)
 {
-	const bool done = hbm_copies_wait(pool) || hbm_copies_wait(pool);
+	bool done = hbm_copies_wait(pool);
+
+	if (!done) /* once more */
+		done = hbm_copies_wait(pool);
 
 	pool->bounce = 0;
 	if (pool->scratch)

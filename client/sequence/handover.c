@@ -129,7 +129,12 @@ bool hbm_handover_undo(struct hbm_pool *pool, const struct handover *handover,
 	if (pool->shares.failed)
 		return false;
 
-	return hbm_backing_share(pool) == 0 || hbm_backing_share(pool) == 0;
+	int r = hbm_backing_share(pool);
+
+	if (r) /* once more */
+		r = hbm_backing_share(pool);
+
+	return r == 0;
 }
 
 bool hbm_handover_reload(struct hbm_pool *pool, const struct handover *handover,

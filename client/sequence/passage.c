@@ -164,9 +164,17 @@ static bool passage_is_over(const struct hbm_switch *change)
 	       hbm_arrival_is_done(&change->arrival);
 }
 
+/* Whether something of it has ended. */
+static bool passage_look(struct hbm_switch *change)
+{
+	bool left = hbm_carry_look(change->pool, &change->departure);
+	bool came = hbm_carry_look(change->pool, &change->arrival.carry);
+
+	return left || came;
+}
+
 void hbm_passage_go(struct hbm_switch *change)
 {
-	struct hbm_pool *pool = change->pool;
 	bool again = true;
 
 	while (again && !change->has_ended) {
@@ -177,8 +185,7 @@ void hbm_passage_go(struct hbm_switch *change)
 		else if (passage_is_over(change))
 			hbm_passage_end(change, 0);
 		else
-			again = hbm_carry_look(pool, &change->departure) |
-				hbm_carry_look(pool, &change->arrival.carry);
+			again = passage_look(change);
 	}
 }
 
