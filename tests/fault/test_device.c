@@ -80,18 +80,26 @@ static bool run_daemon(unsigned n)
 	return clean;
 }
 
+/* Each call fails in a daemon of its own, which under ThreadSanitizer starts so slowly that only
+ * every third has its turn. */
+#ifdef __SANITIZE_THREAD__
+#define STRIDE 3
+#else
+#define STRIDE 1
+#endif
+
 static void test_every_call_of_the_daemon(void **state)
 {
 	(void)state;
 	unsigned n = 1, row = 0, noticed = 0;
-	for (; row < CLEAN_ROW && n < STEPS_MAX; n++) {
+	for (; row < CLEAN_ROW && n < STEPS_MAX; n += STRIDE) {
 		bool clean = run_daemon(n);
 		row = clean ? row + 1 : 0;
 		noticed += !clean;
 	}
 
 	print_message("the daemon made about %u device calls; the failure of %u was noticed\n",
-		      n - CLEAN_ROW, noticed);
+		      n - CLEAN_ROW * STRIDE, noticed);
 	assert_int_equal(row, CLEAN_ROW);
 	assert_in_range(noticed, 20, STEPS_MAX);
 }
@@ -219,7 +227,7 @@ int main(int argc, char **argv)
 		TEST(test_a_device_that_is_gone_is_lost),
 		TEST(test_every_call_of_a_client),
 	};
-	alarm(400); /* a hang is a failure */
+	alarm(560); /* a hang is a failure */
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
