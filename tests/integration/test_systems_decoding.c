@@ -35,16 +35,6 @@ static void finish(void)
 	system_stage_finish();
 }
 
-static struct hbm_sequence *open_expecting(struct pool_rig *engine, uint64_t expected)
-{
-	const struct hbm_sequence_options options = {.expected = expected};
-	struct hbm_sequence *sequence;
-
-	assert_int_equal(hbm_sequence_open(engine->pool, &options, &sequence), 0);
-
-	return sequence;
-}
-
 /* ---- SARATHI, DeepSpeed-FastGen ---- */
 
 #define SARATHI_CHUNK 16u
@@ -147,9 +137,9 @@ static void test_system_petals(void **state)
 	pthread_t thread;
 
 	start(0);
-	struct hbm_sequence *first[] = {open_expecting(&rig, RIG_MAX),
-					open_expecting(&rig, RIG_MAX),
-					open_expecting(&rig, RIG_MAX)};
+	struct hbm_sequence *first[] = {system_stage_open(&rig, RIG_MAX),
+					system_stage_open(&rig, RIG_MAX),
+					system_stage_open(&rig, RIG_MAX)};
 
 	system_stage_pool(&session.rig, pool_rig_layouts[0], 0, SYSTEM_MEMORY);
 	petals_open(&session);

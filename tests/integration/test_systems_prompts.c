@@ -34,18 +34,6 @@ static void finish(void)
 	system_stage_finish();
 }
 
-static uint32_t open_namespace(struct hbm *hbm, const char *model, uint64_t weights,
-			       uint64_t block_bytes)
-{
-	const struct hbm_namespace_options options = {
-		.model = model, .weights = weights, .block_bytes = block_bytes};
-	uint32_t ns = 0;
-
-	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
-
-	return ns;
-}
-
 /* ---- Pieces of prompts: a block has some tokens of a sequence, wherever they are in it ---- */
 
 #define PIECE_TOKENS 16u
@@ -142,7 +130,7 @@ static void prompt_assemble(struct pool_rig *user, uint32_t schema, uint64_t shi
 	struct hbm_sequence *prompt;
 
 	system_stage_pool(user, EVEN_LAYOUT, 0, 0);
-	assert_int_equal(open_namespace(user->hbm, "schema", 1, PIECE_BYTES), schema);
+	assert_int_equal(system_stage_namespace(user->hbm, "schema", 1, PIECE_BYTES), schema);
 	prompt = system_stage_prompt(user, 100, 500000);
 	for (uint64_t name = 1; name <= 3; name++)
 		assert_int_equal(keys(user->hbm, HBM_WIRE_PIN, schema, name), HBM_OK);
@@ -168,7 +156,7 @@ static void test_system_prompt_cache(void **state)
 	uint32_t count = 0;
 
 	start(NULL, EVEN_LAYOUT);
-	uint32_t schema = open_namespace(rig.hbm, "schema", 1, PIECE_BYTES), other;
+	uint32_t schema = system_stage_namespace(rig.hbm, "schema", 1, PIECE_BYTES), other;
 	struct hbm_sequence *encoder = pool_rig_sequence(&rig);
 
 	assert_int_equal(pool_rig_step(&rig, encoder, 5 * PIECE_TOKENS), 0);
@@ -186,7 +174,7 @@ static void test_system_prompt_cache(void **state)
 	assert_int_equal(hbm_namespace_drop(rig.hbm, schema, 0, NULL), HBM_DENIED);
 
 	/* A new version is empty, and leaves the old one alone. */
-	other = open_namespace(rig.hbm, "schema", 2, PIECE_BYTES);
+	other = system_stage_namespace(rig.hbm, "schema", 2, PIECE_BYTES);
 	assert_int_equal(piece_get(&rig, other, encoder, 0, 1), HBM_MISS);
 	piece_write(&rig, encoder, 0, 77);
 	assert_int_equal(piece_put(&rig, other, HBM_TIER_NONE, encoder, 0, 1), HBM_OK);
@@ -253,7 +241,7 @@ static void test_system_llmlingua(void **state)
 	hbm_result results[CHUNKS];
 
 	start(NULL, EVEN_LAYOUT);
-	const uint32_t ns = open_namespace(rig.hbm, "chunks", 0, PIECE_BYTES);
+	const uint32_t ns = system_stage_namespace(rig.hbm, "chunks", 0, PIECE_BYTES);
 	struct hbm_sequence *source = pool_rig_sequence(&rig), *prompt = pool_rig_sequence(&rig);
 
 	assert_int_equal(pool_rig_step(&rig, source, CHUNKS * PIECE_TOKENS), 0);
@@ -304,8 +292,8 @@ static void test_system_lora(void **state)
 
 	assert_int_equal(pool_rig_step(&rig, sequence, PIECE_TOKENS), 0);
 	for (uint64_t i = 0; i < 3; i++) {
-		versions[i] =
-			open_namespace(rig.hbm, i == 2 ? "base+adapter" : "base", i, PIECE_BYTES);
+		versions[i] = system_stage_namespace(rig.hbm, i == 2 ? "base+adapter" : "base", i,
+						     PIECE_BYTES);
 		assert_int_equal(piece_get(&rig, versions[i], sequence, 0, 1), HBM_MISS);
 		piece_write(&rig, sequence, 0, 100 + i);
 		assert_int_equal(piece_put(&rig, versions[i], HBM_TIER_NONE, sequence, 0, 1),
@@ -318,7 +306,7 @@ static void test_system_lora(void **state)
 
 	/* Version 0 is still in use. */
 	system_stage_pool(&late, EVEN_LAYOUT, 0, 0);
-	assert_int_equal(open_namespace(late.hbm, "base", 0, PIECE_BYTES), versions[0]);
+	assert_int_equal(system_stage_namespace(late.hbm, "base", 0, PIECE_BYTES), versions[0]);
 	assert_int_equal(keys(late.hbm, HBM_WIRE_PIN, versions[0], 1), HBM_OK);
 	assert_int_equal(hbm_namespace_drop(rig.hbm, versions[0], 0, NULL), HBM_DENIED);
 	assert_int_equal(piece_get(&rig, versions[0], sequence, 0, 1), HBM_OK);

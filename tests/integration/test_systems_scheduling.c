@@ -31,16 +31,6 @@ static void finish(void)
 	system_stage_finish();
 }
 
-static struct hbm_sequence *open_expecting(struct pool_rig *engine, uint64_t expected)
-{
-	const struct hbm_sequence_options options = {.expected = expected};
-	struct hbm_sequence *sequence;
-
-	assert_int_equal(hbm_sequence_open(engine->pool, &options, &sequence), 0);
-
-	return sequence;
-}
-
 /* ---- Orca ---- */
 
 #define ORCA_REQUESTS 14u
@@ -425,7 +415,7 @@ static void test_system_s3(void **state)
 	struct hbm_pool_facts facts;
 
 	system_stage_pool(&engine, pool_rig_layouts[0], 0, 0);
-	right = open_expecting(&engine, 40);
+	right = system_stage_open(&engine, 40);
 	assert_int_equal(hbm_sequence_open(rig.pool, &options, &wrong), 0);
 	system_stage_take_all(&other);
 	system_stage_grow(&rig, wrong, options.expected, 0); /* as predicted: there is memory */

@@ -32,18 +32,6 @@ static void finish(void)
 	system_stage_finish();
 }
 
-static uint32_t open_namespace(struct hbm *hbm, const char *model, uint64_t weights,
-			       uint64_t block_bytes)
-{
-	const struct hbm_namespace_options options = {
-		.model = model, .weights = weights, .block_bytes = block_bytes};
-	uint32_t ns = 0;
-
-	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
-
-	return ns;
-}
-
 /* ---- Attention-free models: RNN, SSM ---- */
 
 #define STATE_LAYERS 3u
@@ -92,7 +80,7 @@ static void test_system_mamba(void **state)
 	struct hbm_sequence *fork;
 
 	start(NULL, "layers=3 state=716800 order=token max=100000");
-	const uint32_t ns = open_namespace(rig.hbm, "states", 0, RIG_SLAB);
+	const uint32_t ns = system_stage_namespace(rig.hbm, "states", 0, RIG_SLAB);
 	struct hbm_sequence *one = pool_rig_sequence(&rig);
 
 	assert_int_equal(pool_rig_step(&rig, one, 1), 0);

@@ -28,21 +28,6 @@ struct kept kept_open(struct pool_rig *rig)
 
 typedef void kept_access(struct pool_rig *rig, uint64_t address, uint64_t value);
 
-static void kept_put(struct pool_rig *rig, uint64_t address, uint64_t value)
-{
-	kv_write(&rig->kv, address, &value, sizeof(value));
-}
-
-static void kept_expect(struct pool_rig *rig, uint64_t address, uint64_t value)
-{
-	uint64_t seen;
-
-	kv_read(&rig->kv, &seen, address, sizeof(seen));
-	if (seen != value)
-		fail_msg("%#llx holds %llu instead of %llu", (unsigned long long)address,
-			 (unsigned long long)seen, (unsigned long long)value);
-}
-
 /* The first and the last bytes. */
 static void kept_ends(struct pool_rig *rig, uint64_t address, uint64_t bytes, uint64_t value,
 		      kept_access *access)
@@ -67,7 +52,7 @@ static void kept_layer(struct pool_rig *rig, const struct kept *kept, uint32_t l
 	const uint64_t base = pool_rig_facts(kept->sequence).address;
 
 	if (shape->state_bytes ||
-	    (access == kept_expect && shape->window && token + shape->window < kept->tokens))
+	    (access == pool_rig_see && shape->window && token + shape->window < kept->tokens))
 		return;
 	assert_true(shape->heads <= kept->head_count);
 	for (uint32_t part = 0; part < (shape->keys_only ? 1 : 2); part++)
@@ -102,8 +87,8 @@ void kept_write(struct pool_rig *rig, struct kept *kept, uint64_t id)
 
 	kept->ids[token] = kept->state = id;
 	for (uint32_t layer = 0; layer < kept->layer_count; layer++)
-		kept_layer(rig, kept, layer, token, kept_put);
-	kept_states(rig, kept, kept_put);
+		kept_layer(rig, kept, layer, token, pool_rig_put);
+	kept_states(rig, kept, pool_rig_put);
 }
 
 void kept_check(struct pool_rig *rig, const struct kept *kept)
@@ -118,9 +103,9 @@ void kept_check(struct pool_rig *rig, const struct kept *kept)
 		assert_int_equal(pool_rig_step(rig, kept->sequence, kept->tokens), 0);
 	for (uint32_t layer = 0; layer < kept->layer_count; layer++)
 		for (uint64_t token = kept->first; token < kept->tokens; token++)
-			kept_layer(rig, kept, layer, token, kept_expect);
+			kept_layer(rig, kept, layer, token, pool_rig_see);
 	if (kept->tokens > 0)
-		kept_states(rig, kept, kept_expect);
+		kept_states(rig, kept, pool_rig_see);
 }
 
 /* ---- Keep ---- */

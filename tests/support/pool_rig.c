@@ -142,12 +142,12 @@ uint64_t pool_rig_shared(struct pool_rig *rig)
 
 typedef void rig_access(struct pool_rig *rig, uint64_t address, uint64_t value);
 
-static void rig_write(struct pool_rig *rig, uint64_t address, uint64_t value)
+void pool_rig_put(struct pool_rig *rig, uint64_t address, uint64_t value)
 {
 	kv_write(&rig->kv, address, &value, sizeof(value));
 }
 
-static void rig_expect(struct pool_rig *rig, uint64_t address, uint64_t value)
+void pool_rig_see(struct pool_rig *rig, uint64_t address, uint64_t value)
 {
 	uint64_t seen;
 
@@ -173,7 +173,7 @@ static void rig_each(struct pool_rig *rig, struct hbm_sequence *sequence, uint32
 	for (uint32_t layer = first; layer < end; layer++) {
 		const struct hbm_layer *shape = &options->layers[layer];
 		/* In front of a window there may be nothing. */
-		if (access == rig_expect && shape->window && token + shape->window < facts.tokens)
+		if (access == pool_rig_see && shape->window && token + shape->window < facts.tokens)
 			continue;
 
 		const uint64_t head_bytes = (uint64_t)shape->head_dim * shape->element_bytes;
@@ -202,19 +202,19 @@ static uint32_t rig_layers(const struct pool_rig *rig)
 void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		    uint64_t value)
 {
-	rig_each(rig, sequence, 0, rig_layers(rig), token, value, rig_write);
+	rig_each(rig, sequence, 0, rig_layers(rig), token, value, pool_rig_put);
 }
 
 void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value)
 {
-	rig_each(rig, sequence, 0, rig_layers(rig), token, value, rig_expect);
+	rig_each(rig, sequence, 0, rig_layers(rig), token, value, pool_rig_see);
 }
 
 void pool_rig_expect_layer(struct pool_rig *rig, struct hbm_sequence *sequence, uint32_t layer,
 			   uint64_t token, uint64_t value)
 {
-	rig_each(rig, sequence, layer, layer + 1, token, value, rig_expect);
+	rig_each(rig, sequence, layer, layer + 1, token, value, pool_rig_see);
 }
 
 static int rig_device(const void *record, size_t bytes, void *arg)

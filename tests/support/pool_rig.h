@@ -38,6 +38,9 @@ void pool_rig_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_
 /* Fails the test if the token is not that value everywhere. */
 void pool_rig_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t token,
 		     uint64_t value);
+/* Writes a word at a device address, or fails the test if there is another. */
+void pool_rig_put(struct pool_rig *rig, uint64_t address, uint64_t value);
+void pool_rig_see(struct pool_rig *rig, uint64_t address, uint64_t value);
 /* What the first or the last 8 bytes of a token's keys or values in a layer hold then. */
 uint64_t pool_rig_word(uint64_t value, uint32_t layer, enum hbm_kv_part part, bool last);
 /* The same of one layer. */

@@ -176,3 +176,25 @@ struct hbm_wire_device system_stage_device(struct hbm *hbm, uint32_t index)
 
 	return device;
 }
+
+struct hbm_sequence *system_stage_open(struct pool_rig *engine, uint64_t expected)
+{
+	const struct hbm_sequence_options options = {.expected = expected};
+	struct hbm_sequence *sequence;
+
+	assert_int_equal(hbm_sequence_open(engine->pool, &options, &sequence), 0);
+
+	return sequence;
+}
+
+uint32_t system_stage_namespace(struct hbm *hbm, const char *model, uint64_t weights,
+				uint64_t block_bytes)
+{
+	const struct hbm_namespace_options options = {
+		.model = model, .weights = weights, .block_bytes = block_bytes};
+	uint32_t ns = 0;
+
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+
+	return ns;
+}

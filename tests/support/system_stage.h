@@ -22,6 +22,11 @@ void system_stage_finish(void);
 void system_stage_pool(struct pool_rig *rig, const char *layout, uint32_t device,
 		       uint64_t warm_bytes);
 
+/* A sequence that is expected to get so many tokens; a namespace. */
+struct hbm_sequence *system_stage_open(struct pool_rig *engine, uint64_t expected);
+uint32_t system_stage_namespace(struct hbm *hbm, const char *model, uint64_t weights,
+				uint64_t block_bytes);
+
 /* Token i of a prompt or a reply is the number value + i. */
 void system_stage_write(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t first,
 			uint64_t end, uint64_t value);

@@ -560,86 +560,85 @@ static void test_ranges(void **state)
 		.heads = 8, .head_dim = 128, .element_bytes = 2                                    \
 	}
 
+static const struct hbm_layer both = {.heads = 1, .state_bytes = 8};
+static const struct hbm_layer pages_apart[] = {
+	{.heads = 1, .head_dim = 1048573, .element_bytes = 1},
+	{.heads = 1, .head_dim = 1048571, .element_bytes = 1, .window = 1},
+};
+static const struct {
+	struct hbm_layout_options options;
+	const char *why;
+} refusals[] = {
+	{{.layer = KV, .max_tokens = 1}, "0 layers, where 1 to 4096 are possible"},
+	{{.layer_count = 4097, .layer = KV, .max_tokens = 1},
+	 "4097 layers, where 1 to 4096 are possible"},
+	{{.layer_count = 1, .layer = KV}, "a sequence of at most 0 tokens"},
+	{{.layer_count = 1, .layer = {.head_dim = 128, .element_bytes = 2}, .max_tokens = 1},
+	 "layer 0 has 0 heads of 128 elements"},
+	{{.layer_count = 1, .layer = {.heads = 8, .element_bytes = 2}, .max_tokens = 1},
+	 "layer 0 has 8 heads of 0 elements"},
+	{{.layer_count = 1,
+	  .layer = {.heads = 8, .head_dim = 128, .element_bytes = 3},
+	  .max_tokens = 1},
+	 "layer 0 has elements of 3 bytes, not of 1, 2, 4 or 8"},
+	{{.layer_count = 1,
+	  .layer = {.heads = 8, .head_dim = 128, .element_bytes = 16},
+	  .max_tokens = 1},
+	 "layer 0 has elements of 16 bytes, not of 1, 2, 4 or 8"},
+	{{.layer_count = 1,
+	  .layer = {.heads = UINT32_MAX, .head_dim = UINT32_MAX, .element_bytes = 8},
+	  .max_tokens = 1},
+	 "layer 0 has more bytes for a token than a device can address"},
+	{{.layer_count = 1, .layer = {.state_bytes = UINT64_MAX}, .max_tokens = 1},
+	 "layer 0 has a state of 18446744073709551615 bytes"},
+	{{.layer_count = 1, .layers = &both, .max_tokens = 1},
+	 "layer 0 has a state and also heads, or a window"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 3 * MIB},
+	 "slabs of 3145728 bytes, not of 2 MiB times a power of two up to 1 GiB"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 1 * MIB},
+	 "slabs of 1048576 bytes, not of 2 MiB times a power of two up to 1 GiB"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 2048 * MIB},
+	 "slabs of 2147483648 bytes, not of 2 MiB times a power of two up to 1 GiB"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .order = (enum hbm_layout_order)3},
+	 "there is no order 3"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .order = HBM_ORDER_BLOCK},
+	 "block order needs the tokens of a page"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .heads_first = true},
+	 "heads come first only in pages of block order"},
+	{{.layer_count = 60, .layer = KV, .max_tokens = UINT64_MAX},
+	 "a sequence of 18446744073709551615 tokens takes more than the 140737488355328 "
+	 "bytes that a device can address"},
+	{{.layer_count = 60, .layer = KV, .max_tokens = 572662307},
+	 "a sequence of 572662307 tokens takes more than the 140737488355328 bytes that a "
+	 "device can address"},
+	{{.layer_count = 1, .layer = KV, .max_tokens = 1, .group_slabs = UINT32_MAX},
+	 "a sequence of 1 tokens takes more than the 140737488355328 bytes that a device "
+	 "can address"},
+	{{.layer_count = 4096, .layer = {.state_bytes = 1ull << 40}, .max_tokens = 1},
+	 "a sequence of 1 tokens takes more than the 140737488355328 bytes that a device "
+	 "can address"},
+	{{.layer_count = 2, .layers = pages_apart, .max_tokens = 1, .page_tokens = 64},
+	 "no number of bytes up to 140737488355328 holds whole pages of 64 tokens of all "
+	 "layers"},
+};
+
 static void test_refused(void **state)
 {
 	(void)state;
-	static const struct hbm_layer both = {.heads = 1, .state_bytes = 8};
-	static const struct hbm_layer pages_apart[] = {
-		{.heads = 1, .head_dim = 1048573, .element_bytes = 1},
-		{.heads = 1, .head_dim = 1048571, .element_bytes = 1, .window = 1},
-	};
-	static const struct {
-		struct hbm_layout_options options;
-		const char *why;
-	} cases[] = {
-		{{.layer = KV, .max_tokens = 1}, "0 layers, where 1 to 4096 are possible"},
-		{{.layer_count = 4097, .layer = KV, .max_tokens = 1},
-		 "4097 layers, where 1 to 4096 are possible"},
-		{{.layer_count = 1, .layer = KV}, "a sequence of at most 0 tokens"},
-		{{.layer_count = 1,
-		  .layer = {.head_dim = 128, .element_bytes = 2},
-		  .max_tokens = 1},
-		 "layer 0 has 0 heads of 128 elements"},
-		{{.layer_count = 1, .layer = {.heads = 8, .element_bytes = 2}, .max_tokens = 1},
-		 "layer 0 has 8 heads of 0 elements"},
-		{{.layer_count = 1,
-		  .layer = {.heads = 8, .head_dim = 128, .element_bytes = 3},
-		  .max_tokens = 1},
-		 "layer 0 has elements of 3 bytes, not of 1, 2, 4 or 8"},
-		{{.layer_count = 1,
-		  .layer = {.heads = 8, .head_dim = 128, .element_bytes = 16},
-		  .max_tokens = 1},
-		 "layer 0 has elements of 16 bytes, not of 1, 2, 4 or 8"},
-		{{.layer_count = 1,
-		  .layer = {.heads = UINT32_MAX, .head_dim = UINT32_MAX, .element_bytes = 8},
-		  .max_tokens = 1},
-		 "layer 0 has more bytes for a token than a device can address"},
-		{{.layer_count = 1, .layer = {.state_bytes = UINT64_MAX}, .max_tokens = 1},
-		 "layer 0 has a state of 18446744073709551615 bytes"},
-		{{.layer_count = 1, .layers = &both, .max_tokens = 1},
-		 "layer 0 has a state and also heads, or a window"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 3 * MIB},
-		 "slabs of 3145728 bytes, not of 2 MiB times a power of two up to 1 GiB"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 1 * MIB},
-		 "slabs of 1048576 bytes, not of 2 MiB times a power of two up to 1 GiB"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .slab_bytes = 2048 * MIB},
-		 "slabs of 2147483648 bytes, not of 2 MiB times a power of two up to 1 GiB"},
-		{{.layer_count = 1,
-		  .layer = KV,
-		  .max_tokens = 1,
-		  .order = (enum hbm_layout_order)3},
-		 "there is no order 3"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .order = HBM_ORDER_BLOCK},
-		 "block order needs the tokens of a page"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .heads_first = true},
-		 "heads come first only in pages of block order"},
-		{{.layer_count = 60, .layer = KV, .max_tokens = UINT64_MAX},
-		 "a sequence of 18446744073709551615 tokens takes more than the 140737488355328 "
-		 "bytes that a device can address"},
-		{{.layer_count = 60, .layer = KV, .max_tokens = 572662307},
-		 "a sequence of 572662307 tokens takes more than the 140737488355328 bytes that a "
-		 "device can address"},
-		{{.layer_count = 1, .layer = KV, .max_tokens = 1, .group_slabs = UINT32_MAX},
-		 "a sequence of 1 tokens takes more than the 140737488355328 bytes that a device "
-		 "can address"},
-		{{.layer_count = 4096, .layer = {.state_bytes = 1ull << 40}, .max_tokens = 1},
-		 "a sequence of 1 tokens takes more than the 140737488355328 bytes that a device "
-		 "can address"},
-		{{.layer_count = 2, .layers = pages_apart, .max_tokens = 1, .page_tokens = 64},
-		 "no number of bytes up to 140737488355328 holds whole pages of 64 tokens of all "
-		 "layers"},
-	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
 		struct hbm_layout *layout = (void *)state;
 		char error[256] = "";
 
-		assert_int_equal(hbm_layout_new(&layout, &cases[i].options, error, sizeof(error)),
-				 HBM_INVALID);
-		assert_string_equal(error, cases[i].why);
+		assert_int_equal(
+			hbm_layout_new(&layout, &refusals[i].options, error, sizeof(error)),
+			HBM_INVALID);
+		assert_string_equal(error, refusals[i].why);
 		assert_ptr_equal(layout, state);
-		assert_int_equal(hbm_layout_new(&layout, &cases[i].options, NULL, 0), HBM_INVALID);
-		assert_int_equal(hbm_layout_new(&layout, &cases[i].options, error, 9), HBM_INVALID);
+		assert_int_equal(hbm_layout_new(&layout, &refusals[i].options, NULL, 0),
+				 HBM_INVALID);
+		assert_int_equal(hbm_layout_new(&layout, &refusals[i].options, error, 9),
+				 HBM_INVALID);
 		assert_int_equal(strlen(error), 8);
 	}
 	assert_null(hbm_layout_free(NULL));
