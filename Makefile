@@ -42,6 +42,7 @@ BUILD := build$(if $(CLANG),/clang)$(if $(SANITIZE),/sanitize-$(subst $(comma),-
 DEPS_BUILD := gcc clang make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libzstd-dev libinih-dev libjansson-dev
 DEPS_CHECK := $(DEPS_BUILD) libcmocka-dev g++ mandoc systemd python3
 DEPS_LINT := $(DEPS_CHECK) clang-format
+DEPS_DEMO := $(DEPS_BUILD) libcmocka-dev
 DEPS_BENCH := $(DEPS_BUILD) libcmocka-dev fio
 DEPS_PACK := $(DEPS_BUILD) libcmocka-dev
 DEPS_ANALYZE := $(DEPS_BUILD) clang-tidy
@@ -92,7 +93,8 @@ DAEMON_SRC := $(wildcard daemon/*/*.c)
 CLIENT_SRC := $(wildcard client/*.c client/plan/*.c client/sequence/*.c) $(addprefix daemon/base/,fdpass.c loading.c)
 CTL_SRC := $(wildcard client/ctl/*.c)
 MODEL_TEST_SRC := $(wildcard tests/model/test_*.c)
-SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out $(MODEL_TEST_SRC),$(wildcard tests/model/*.c))
+DEMO_SRC := tests/model/generate.c
+SUPPORT_SRC := $(wildcard tests/support/*.c) $(filter-out $(MODEL_TEST_SRC) $(DEMO_SRC),$(wildcard tests/model/*.c))
 UNIT_SRC := $(sort $(shell find tests/unit -name 'test_*.c'))
 INTEGRATION_SRC := $(wildcard tests/integration/test_*.c)
 FAULT_SRC := $(wildcard tests/fault/test_*.c)
@@ -105,13 +107,14 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
 LIBRARIES := $(BUILD)/libhbm.so.$(VERSION) $(BUILD)/libhbm.a $(BUILD)/libhbmsoft.so
 TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC))
+DEMO := $(patsubst %.c,$(BUILD)/%,$(DEMO_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 ## build the tests, run none
+tests: all $(TESTS) $(DEMO) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -282,8 +285,8 @@ check-systemd: $(BUILD)/.deps-CHECK ## boot a systemd in namespaces and run the 
 	@$(SUBMAKE) all
 	@BUILD=$(BUILD) tests/systemd/run
 
-demo: $(BUILD)/.deps-BUILD ## start hbmd on a soft device and show the whole job, in under three minutes
-	@$(SUBMAKE) all
+demo: $(BUILD)/.deps-DEMO ## start hbmd on a soft device and show the whole job, in under three minutes
+	@$(SUBMAKE) all $(DEMO)
 	@BUILD=$(BUILD) tests/demo
 
 bench: $(BUILD)/.deps-BENCH ## measure, as ratios against fio, memcpy and a raw socket, and beside attacks; writes nothing

@@ -2,12 +2,8 @@
 /* model_layout: see model_layout.h. */
 #include "tests/model/model_layout.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include <assert.h>
+#include <err.h>
 
 struct hbm_layout *model_layout_new(enum hbm_layout_order order, enum model_number number,
 				    uint64_t max_tokens, uint32_t page_tokens)
@@ -24,7 +20,7 @@ struct hbm_layout *model_layout_new(enum hbm_layout_order order, enum model_numb
 	char error[256] = "";
 
 	if (hbm_layout_new(&layout, &options, error, sizeof(error)) != 0)
-		fail_msg("%s", error);
+		errx(1, "%s", error);
 
 	return layout;
 }
@@ -39,8 +35,8 @@ struct model_kv model_layout_kv(const struct hbm_layout *layout, enum model_numb
 
 	for (uint32_t i = 0; i < MODEL_LAYERS; i++) {
 		if (hbm_layout_view(layout, i, page_tokens, &view, error, sizeof(error)) != 0)
-			fail_msg("%s", error);
-		assert_int_equal(view.element_bytes, model_number_bytes(number));
+			errx(1, "%s", error);
+		assert(view.element_bytes == model_number_bytes(number));
 		kv.layers[i] = (struct model_kv_layer){
 			.keys = base + view.keys,
 			.values = base + view.values,

@@ -9,7 +9,7 @@
 #include "tests/model/model_kv.h"
 
 /* Of sequences of at most max_tokens. page_tokens: 0, but in HBM_ORDER_BLOCK those of a page.
- * Fails the test if it is refused; freed with hbm_layout_free(). */
+ * Ends the process if it is refused; freed with hbm_layout_free(). */
 struct hbm_layout *model_layout_new(enum hbm_layout_order order, enum model_number number,
 				    uint64_t max_tokens, uint32_t page_tokens);
 /* A slot at `base`. In HBM_ORDER_BLOCK `pages` is its page table, and `base` that of page 0. */
