@@ -8,7 +8,7 @@
 #include "tests/model/model_run.h"
 
 #define MODEL_RIG_ROOM ((size_t)64 << 20) /* bytes; backed where they are used */
-enum { MODEL_RIG_TOKENS = 512 };          /* at most, of a sequence in a room */
+enum { MODEL_RIG_TOKENS = 2048 };         /* at most, of a sequence in a room */
 
 extern struct model *model;
 extern unsigned char *room[3]; /* shared with children */
