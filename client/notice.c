@@ -18,7 +18,7 @@ static uint64_t notice_least_bytes(uint64_t records)
 }
 
 /* It must be sealed: if it could shrink, the caller could get SIGBUS. */
-static bool notice_map(struct board *board, int fd)
+static bool notice_map(struct board *board, uint64_t records, int fd)
 {
 	struct stat stat;
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -32,6 +32,9 @@ static bool notice_map(struct board *board, int fd)
 
 	board->head = head;
 	board->records = (void *)(board->head + 1);
+	if (board->bytes >=
+	    notice_least_bytes(records) + HBM_WIRE_BOARD_EVENTS * sizeof(*board->events))
+		board->events = (void *)(board->records + records);
 
 	return true;
 }
@@ -53,7 +56,7 @@ static int notice_reply_board(struct hbm *hbm, struct ticket *ticket, struct mes
 	board->number = reply->board;
 	board->bytes = reply->bytes;
 
-	if (!notice_map(board, message->fds.list[0]))
+	if (!notice_map(board, reply->records, message->fds.list[0]))
 		return TICKET_BROKEN;
 
 	list_push_back(&hbm->boards, &board->link);
@@ -113,6 +116,7 @@ void hbm_board_close(struct hbm *hbm, struct board *board)
 	munmap(board->head, board->bytes);
 	board->head = NULL;
 	board->records = NULL;
+	board->events = NULL;
 }
 
 /* ---- Notices ---- */

@@ -19,6 +19,7 @@ struct board {
 	struct list link;                 /* in hbm->boards */
 	struct hbm_wire_board_head *head; /* NULL: there is none */
 	struct hbm_wire_board_record *records;
+	struct hbm_wire_board_event *events; /* NULL: the daemon has none */
 	uint32_t number;
 	uint64_t bytes;
 	/* From within a call that reads from the socket: sends nothing. */

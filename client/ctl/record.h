@@ -20,6 +20,7 @@
 	X(STATE, 4)                                                                                \
 	X(UNIT, 4)                                                                                 \
 	X(PHASE, 4)                                                                                \
+	X(EVENT, 4)                                                                                \
 	X(RANK, 4)                                                                                 \
 	X(POOL, 4)                                                                                 \
 	X(ZERO, 4)                                                                                 \

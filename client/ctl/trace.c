@@ -2,10 +2,12 @@
 /*
  * trace: see trace.h. The picture shows the daemon's last few thousand movements; the
  * numbers below it are sums since the daemon started, or with --last of the window that the
- * picture shows.
+ * picture shows. Events of sequences are those of the window, or with no window all that are
+ * kept, but no more than asked for.
  */
 #include "client/ctl/trace.h"
 #include "client/ctl/ctl.h"
+#include "client/ctl/events.h"
 #include "client/ctl/link_sums.h"
 #include "client/ctl/timeline.h"
 #include "client/ctl/units.h"
@@ -23,13 +25,26 @@
 #define WIDTH_MIN 10
 #define WIDTH_MAX 1000
 #define NS_PER_MS 1000000
+#define EVENTS_SHOWN 20
 
-enum { TRACE_LAST, TRACE_WIDTH };
+enum { TRACE_LAST, TRACE_WIDTH, TRACE_EVENTS };
 const struct option_spec trace_options[] = {
 	[TRACE_LAST] = {"last", "MS",
 			"show only the last MS milliseconds; default 0: all that are kept"},
 	[TRACE_WIDTH] = {"width", "N", "show N time slices; default: as many as fit the terminal"},
+	[TRACE_EVENTS] = {"events", "N",
+			  "show the last N events of sequences; default 20, 0 for none"},
 	{NULL, NULL, NULL},
+};
+
+/* What is asked for. */
+struct trace_wish {
+	uint64_t last_ms, width, events;
+};
+
+/* What is shown. */
+struct trace_queries {
+	struct query links, intervals, events;
 };
 
 /* In the order in which a block goes down and comes back. */
@@ -186,16 +201,27 @@ static json_t *trace_intervals_json(const struct query *intervals, uint64_t from
 }
 
 static int trace_print_json(const struct timeline *timeline, const struct query *links,
-			    const struct query *intervals)
+			    const struct trace_queries *queries)
 {
-	return ctl_print_json(
-		json_pack("{s:o,s:o,s:I,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
-			  "end_ns", view_json_count(timeline->end_ns), "slices",
-			  (json_int_t)timeline->width, "links", trace_links_json(links, timeline),
-			  "intervals", trace_intervals_json(intervals, timeline->start_ns)));
+	return ctl_print_json(json_pack(
+		"{s:o,s:o,s:I,s:o,s:o,s:o}", "start_ns", view_json_count(timeline->start_ns),
+		"end_ns", view_json_count(timeline->end_ns), "slices", (json_int_t)timeline->width,
+		"links", trace_links_json(links, timeline), "intervals",
+		trace_intervals_json(&queries->intervals, timeline->start_ns), "events",
+		view_json_all(record_of(HBM_QUERY_EVENTS), &queries->events)));
 }
 
-static int trace_print_text(const struct timeline *timeline, const struct query *links)
+static int trace_print_events(const struct timeline *timeline, const struct query *events)
+{
+	const struct hbm_wire_event *first = events->count > 0 ? query_record(events, 0) : NULL;
+
+	/* Without a picture times are those since the first event. */
+	return !first ? CTL_DONE
+		      : events_print(events, timeline->busy ? timeline->start_ns : first->time_ns);
+}
+
+static int trace_print_text(const struct timeline *timeline, const struct query *links,
+			    const struct query *events)
 {
 	if (timeline->busy)
 		trace_draw(timeline);
@@ -204,44 +230,51 @@ static int trace_print_text(const struct timeline *timeline, const struct query 
 
 	putchar('\n');
 	int r = trace_print_links(links);
-	return r == CTL_DONE ? trace_print_ways(links) : r;
+	if (r == CTL_DONE)
+		r = trace_print_ways(links);
+
+	return r == CTL_DONE ? trace_print_events(timeline, events) : r;
 }
 
-static int trace_show(struct ctl *ctl, const struct query *links, struct query *intervals,
-		      uint64_t last_ms, size_t width)
+static int trace_show(struct ctl *ctl, struct trace_queries *queries, const struct trace_wish *wish)
 {
-	struct timeline timeline = {.width = width};
-	int r = timeline_make(intervals->records, intervals->count, last_ms * NS_PER_MS, width,
-			      &timeline);
+	struct query *intervals = &queries->intervals;
+	struct timeline timeline = {.width = (size_t)wish->width};
+	int r = timeline_make(intervals->records, intervals->count, wish->last_ms * NS_PER_MS,
+			      timeline.width, &timeline);
 	if (r < 0 && r != -ENODATA)
 		return ctl_printed(r);
 
 	struct hbm_wire_link sums[HBM_LINKS];
 	struct query window = {sums, HBM_LINKS, sizeof(sums[0]), sizeof(sums[0])};
-	const struct query *shown = last_ms > 0 ? &window : links;
+	const struct query *shown = wish->last_ms > 0 ? &window : &queries->links;
 
+	events_select(&queries->events, wish->last_ms > 0 ? timeline.start_ns : 0, wish->events);
 	r = link_sums(intervals->records, intervals->count, timeline.start_ns, timeline.end_ns,
 		      sums);
 	if (r < 0)
 		r = ctl_printed(r);
 	else
-		r = ctl->json ? trace_print_json(&timeline, shown, intervals)
-			      : trace_print_text(&timeline, shown);
+		r = ctl->json ? trace_print_json(&timeline, shown, queries)
+			      : trace_print_text(&timeline, shown, &queries->events);
 	timeline_clear(&timeline);
 
 	return r;
 }
 
-static int trace_parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
+static int trace_parse(struct ctl *ctl, struct trace_wish *wish)
 {
-	int r = ctl_count(ctl, "--last", ctl->options.values[TRACE_LAST], last_ms);
-	if (r == CTL_DONE && *last_ms > UINT64_MAX / NS_PER_MS)
-		return ctl_usage(ctl, "--last is %" PRIu64 " ms: that is too far back", *last_ms);
+	int r = ctl_count(ctl, "--last", ctl->options.values[TRACE_LAST], &wish->last_ms);
+	if (r == CTL_DONE && wish->last_ms > UINT64_MAX / NS_PER_MS)
+		return ctl_usage(ctl, "--last is %" PRIu64 " ms: that is too far back",
+				 wish->last_ms);
 	if (r == CTL_DONE)
-		r = ctl_count(ctl, "--width", ctl->options.values[TRACE_WIDTH], width);
+		r = ctl_count(ctl, "--width", ctl->options.values[TRACE_WIDTH], &wish->width);
+	if (r == CTL_DONE)
+		r = ctl_count(ctl, "--events", ctl->options.values[TRACE_EVENTS], &wish->events);
 
-	if (r == CTL_DONE && (*width < WIDTH_MIN || *width > WIDTH_MAX))
-		return ctl_usage(ctl, "--width is %" PRIu64 ": expected %d to %d", *width,
+	if (r == CTL_DONE && (wish->width < WIDTH_MIN || wish->width > WIDTH_MAX))
+		return ctl_usage(ctl, "--width is %" PRIu64 ": expected %d to %d", wish->width,
 				 WIDTH_MIN, WIDTH_MAX);
 
 	return r;
@@ -249,22 +282,24 @@ static int trace_parse(struct ctl *ctl, uint64_t *last_ms, uint64_t *width)
 
 int trace_run(struct ctl *ctl)
 {
-	struct query links = {0}, intervals = {0};
-	uint64_t last_ms = 0, width = trace_default_width();
-	int r = trace_parse(ctl, &last_ms, &width);
+	struct trace_queries queries = {0};
+	struct trace_wish wish = {.width = trace_default_width(), .events = EVENTS_SHOWN};
+	int r = trace_parse(ctl, &wish);
 	if (r == CTL_DONE)
 		r = ctl_connect(ctl);
 	if (r != CTL_DONE)
 		return r;
 
-	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, &links);
+	int status = query_all(ctl->hbm, HBM_QUERY_LINKS, &queries.links);
 	if (status == 0)
-		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, &intervals);
+		status = query_all(ctl->hbm, HBM_QUERY_TIMELINE, &queries.intervals);
+	if (status == 0)
+		status = query_all(ctl->hbm, HBM_QUERY_EVENTS, &queries.events);
 
-	r = status == 0 ? trace_show(ctl, &links, &intervals, last_ms, (size_t)width)
-			: ctl_refused(ctl->hbm, "trace", status);
-	query_clear(&links);
-	query_clear(&intervals);
+	r = status == 0 ? trace_show(ctl, &queries, &wish) : ctl_refused(ctl->hbm, "trace", status);
+	query_clear(&queries.links);
+	query_clear(&queries.intervals);
+	query_clear(&queries.events);
 
 	return r;
 }

@@ -24,6 +24,8 @@ static const char *const state_names[] = {"live", "dead"};
 static const struct view_names view_states = {2, state_names};
 static const char *const phase_names[] = {HBM_SEQUENCE_STATE_LIST(NAME)};
 const struct view_names view_phases = {HBM_SEQUENCE_STATES, phase_names};
+static const char *const event_names[] = {[0] = "unknown", HBM_SEQUENCE_EVENT_LIST(NAME)};
+const struct view_names view_events = {HBM_SEQUENCE_EVENTS, event_names};
 static const char *const unit_names[] = {HBM_UNIT_LIST(NAME)};
 static const struct view_names view_units = {sizeof(unit_names) / sizeof(unit_names[0]),
 					     unit_names};
@@ -74,6 +76,7 @@ static const char *view_name_of(enum form form, uint32_t number)
 					 : form == FORM_STATE ? &view_states
 					 : form == FORM_UNIT  ? &view_units
 					 : form == FORM_PHASE ? &view_phases
+					 : form == FORM_EVENT ? &view_events
 							      : &view_tiers;
 	return view_name(names, number);
 }
@@ -165,6 +168,7 @@ static json_t *view_value_json(const struct field *field, const void *at)
 	case FORM_STATE:
 	case FORM_UNIT:
 	case FORM_PHASE:
+	case FORM_EVENT:
 		return json_string(view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_json(at);
@@ -275,6 +279,7 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 	case FORM_STATE:
 	case FORM_UNIT:
 	case FORM_PHASE:
+	case FORM_EVENT:
 		return table_cell(table, "%s", view_name_of(field->form, view_u32_at(at)));
 	case FORM_TIERS:
 		return view_tiers_cell(table, at);

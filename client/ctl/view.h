@@ -21,6 +21,7 @@ extern const struct view_names view_tiers;  /* "none", "hbm", "ddr", "nvme" */
 extern const struct view_names view_turns;  /* "0.0001", ... "+Inf": seconds */
 extern const struct view_names view_links;  /* "d2d", "d2h", "h2d", "nvme_write", "nvme_read" */
 extern const struct view_names view_phases; /* "open", "suspending", ... */
+extern const struct view_names view_events; /* "unknown", "opened", ... */
 
 /* The name at index, or "unknown". */
 const char *view_name(const struct view_names *names, uint32_t index);

@@ -4,6 +4,7 @@
 
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/show.h"
 
 static void event_push(struct hbm_sequence *sequence)
 {
@@ -15,6 +16,7 @@ void hbm_event_overrun(struct hbm_sequence *sequence)
 {
 	sequence->pool->totals.overruns++;
 	sequence->overrun_due = true;
+	hbm_show_event(sequence->pool, sequence->index, HBM_SEQUENCE_NOW_OVERRUN);
 	event_push(sequence);
 }
 

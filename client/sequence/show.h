@@ -20,6 +20,8 @@ struct shown {
 /* Opens the board, whose heard() is set. 0, also if the daemon refuses; or negative errno. */
 int hbm_show_open(struct hbm_pool *pool);
 void hbm_show_close(struct hbm_pool *pool);
+/* What has happened to a sequence, beside what the calls below show. */
+void hbm_show_event(const struct hbm_pool *pool, uint32_t record, enum hbm_sequence_event event);
 /* A sequence is opened: its tokens and bytes are shown already; or closed. */
 void hbm_show_begin(const struct hbm_pool *pool, uint32_t record, const struct shown *shown);
 void hbm_show_end(const struct hbm_pool *pool, uint32_t record);

@@ -19,8 +19,8 @@
 #include "daemon/region/publication.h"
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
+#include "daemon/serve/inspect_boards.h"
 #include "daemon/serve/serve_verify.h"
-#include "daemon/serve/visible.h"
 #include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
 #include "daemon/tier/nvme_watch.h"
@@ -32,18 +32,7 @@
 /* index entries, and children of theirs, visited per page of blocks */
 #define BLOCKS_STEP 2048
 #define CHILDREN_COUNTED 1024 /* of one block */
-#define SEQUENCES_STEP 16384  /* records of boards visited per page */
 #define NAMESPACES_STEP 4096  /* numbers visited per page */
-
-/* The page being filled: at most `room` records from *cursor on; *cursor becomes 0 at the
- * end. */
-struct page {
-	struct hbmd *hbmd;
-	const struct visible *visible;
-	uint64_t cursor;
-	uint32_t room, count;
-	char *records;
-};
 
 static union {
 	struct hbm_wire_query_reply reply;
@@ -295,55 +284,6 @@ static void inspect_query_regions(struct page *page)
 	page->cursor = 0;
 }
 
-/* What a session says on its boards, from a record on. True: the page is full, or enough records
- * have been looked at, and *from is the next. */
-static bool inspect_session_sequences(struct page *page, const struct session *session,
-				      uint64_t *from, uint64_t *step)
-{
-	struct hbm_wire_sequence *records = (struct hbm_wire_sequence *)(void *)page->records;
-
-	list_for_each (node, &session->boards.all) {
-		const struct board *board = container_of(node, struct board, link);
-		uint64_t i = *from > board->first ? *from - board->first : 0;
-
-		for (; i < board->count; i++) {
-			if (page->count == page->room || ++*step > SEQUENCES_STEP) {
-				*from = board->first + i;
-				return true;
-			}
-
-			struct hbm_wire_sequence *record = &records[page->count];
-			if (board_read(board, (uint32_t)i, record)) {
-				record->session = session->id;
-				page->count++;
-			}
-		}
-	}
-
-	return false;
-}
-
-/* The cursor is session id << 32 | record, counted over the session's boards. As for blocks, a
- * page may be short. */
-static void inspect_query_sequences(struct page *page)
-{
-	uint64_t first = page->cursor >> 32, step = 0;
-
-	list_for_each (node, server_sessions(page->hbmd->server)) {
-		const struct session *session = container_of(node, struct session, link);
-		uint64_t from = session->id == first ? (uint32_t)page->cursor : 0;
-		if (!visible_session(page->visible, session) || session->id < first)
-			continue;
-
-		if (inspect_session_sequences(page, session, &from, &step)) {
-			page->cursor = session->id << 32 | from;
-			return;
-		}
-	}
-
-	page->cursor = 0;
-}
-
 #define ENCODING_NAME(name, value, text) [value] = (text),
 static const char *const encoding_names[HBM_ENCODINGS] = {HBM_ENCODING_LIST(ENCODING_NAME)};
 
@@ -502,7 +442,8 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_TIERS] = inspect_query_tiers,
 	[HBM_QUERY_SESSIONS] = inspect_query_sessions,
 	[HBM_QUERY_REGIONS] = inspect_query_regions,
-	[HBM_QUERY_SEQUENCES] = inspect_query_sequences,
+	[HBM_QUERY_SEQUENCES] = inspect_sequences,
+	[HBM_QUERY_EVENTS] = inspect_events,
 	[HBM_QUERY_NAMESPACES] = inspect_query_namespaces,
 	[HBM_QUERY_BLOCKS] = inspect_query_blocks,
 	[HBM_QUERY_LINKS] = inspect_query_links,

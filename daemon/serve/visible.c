@@ -15,6 +15,7 @@ static const uint32_t visible_to_clients[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_REGIONS] = sizeof(struct hbm_wire_region),
 	[HBM_QUERY_NAMESPACES] = sizeof(struct hbm_wire_namespace),
 	[HBM_QUERY_SEQUENCES] = sizeof(struct hbm_wire_sequence),
+	[HBM_QUERY_EVENTS] = sizeof(struct hbm_wire_event),
 	[HBM_QUERY_BLOCKS] = sizeof(struct hbm_wire_block_info),
 };
 

@@ -9,6 +9,7 @@
  * 	SESSIONS	those of its uid
  * 	REGIONS		those of its uid
  * 	SEQUENCES	those of its uid
+ * 	EVENTS		those of its uid
  * 	NAMESPACES	those that this session has open
  * 	BLOCKS		of these, without where they lie
  * 	others		nothing

@@ -12,6 +12,10 @@
 
 #define BOARD_UNIT 32 /* records of a page */
 #define BOARD_TRIES 4 /* looks at a record whose number changes */
+#define BOARD_EVENTS_CHARGE 15
+static_assert(HBM_WIRE_BOARD_EVENTS * sizeof(struct hbm_wire_board_event) ==
+		      BOARD_EVENTS_CHARGE * sizeof(struct hbm_wire_board_record),
+	      "events take as much as these records");
 
 void boards_init(struct boards *boards, struct payer *payer)
 {
@@ -29,7 +33,9 @@ bool boards_is_empty(const struct boards *boards)
 /* The head counts as one. */
 uint64_t board_charge(uint32_t records)
 {
-	return ((uint64_t)records + 1 + BOARD_UNIT - 1) / BOARD_UNIT * BOARD_UNIT;
+	const uint64_t all = (uint64_t)records + 1 + BOARD_EVENTS_CHARGE;
+
+	return (all + BOARD_UNIT - 1) / BOARD_UNIT * BOARD_UNIT;
 }
 
 uint64_t boards_charged(const struct boards *boards)
@@ -90,15 +96,17 @@ static int boards_make(struct board *board, int *out)
 	return r;
 }
 
-/* Each board knows how many records are before it. */
+/* Each board knows how many boards and records are before it. */
 static void boards_count(const struct boards *boards)
 {
 	uint64_t first = 0;
+	uint32_t before = 0;
 
 	list_for_each (node, &boards->all) {
 		struct board *board = container_of(node, struct board, link);
 
 		board->first = first;
+		board->before = before++;
 		first += board->count;
 	}
 }
@@ -227,6 +235,50 @@ bool board_read(const struct board *board, uint32_t record, struct hbm_wire_sequ
 					  .next_use = copy.next_use,
 					  .priority = copy.priority};
 	boards_copy_name(out->name, copy.name);
+
+	return true;
+}
+
+/* Whether the event at a place is one of those that the client has written and has not begun to
+ * write over. `count`: of its events so far. */
+static bool boards_has_event(uint64_t count, uint32_t place, uint64_t *number)
+{
+	const uint64_t next = count % HBM_WIRE_BOARD_EVENTS;
+	const uint64_t age = (next + HBM_WIRE_BOARD_EVENTS - place) % HBM_WIRE_BOARD_EVENTS;
+
+	/* Age 0: the place that is written next, and perhaps now. */
+	*number = count - age;
+
+	return age > 0 && age <= count;
+}
+
+bool board_read_event(const struct board *board, uint32_t place, struct hbm_wire_event *out)
+{
+	const struct hbm_wire_board_record *records = (const void *)(board->head + 1);
+	const struct hbm_wire_board_event *events = (const void *)(records + board->count);
+	const uint64_t *from = (const uint64_t *)&events[place];
+	struct hbm_wire_board_event copy;
+	uint64_t *to = (uint64_t *)&copy;
+	uint64_t number;
+
+	assert(place < HBM_WIRE_BOARD_EVENTS);
+
+	/* Acquire: the event is read after the count that includes it, and the count again after
+	 * the event. */
+	if (!boards_has_event(__atomic_load_n(&board->head->events, __ATOMIC_ACQUIRE), place,
+			      &number))
+		return false;
+	for (size_t i = 0; i < sizeof(copy) / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&board->head->events, __ATOMIC_RELAXED) - number >=
+	    HBM_WIRE_BOARD_EVENTS)
+		return false;
+
+	*out = (struct hbm_wire_event){.sequence = copy.sequence,
+				       .time_ns = copy.time_ns,
+				       .tokens = copy.tokens,
+				       .bytes = copy.bytes,
+				       .event = copy.event};
 
 	return true;
 }

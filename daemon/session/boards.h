@@ -18,8 +18,11 @@
  * different moments, as each is written alone. A client that changes numbers without end is
  * looked at a few times, and its record left out.
  *
- * What a board takes is charged for in records, its head being one and in whole pages, so that
- * boards of few records are few, too.
+ * Behind the records is a ring of events, which the client counts in the head when it has
+ * written them. One that is written anew while it is copied is left out.
+ *
+ * What a board takes is charged for in records, its head being one and its events fifteen, and
+ * in whole pages, so that boards of few records are few, too.
  */
 #pragma once
 
@@ -33,7 +36,8 @@
 struct board {
 	struct list link; /* in boards->all, by rising number */
 	uint32_t number, count;
-	uint64_t first; /* records of the session's boards before it */
+	uint64_t first;  /* records of the session's boards before it */
+	uint32_t before; /* of the session's boards */
 	struct hbm_wire_board_head *head;
 	struct charge charge;
 };
@@ -68,3 +72,6 @@ void boards_set_notices(struct boards *boards, uint64_t notices);
 
 /* Copies the sequence of a record, without its session. False: there is none. */
 bool board_read(const struct board *board, uint32_t record, struct hbm_wire_sequence *out);
+/* Copies the event at a place of the ring, below HBM_WIRE_BOARD_EVENTS, without its session.
+ * False: there is none, or not whole. */
+bool board_read_event(const struct board *board, uint32_t place, struct hbm_wire_event *out);

@@ -31,6 +31,7 @@
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
 #define HBM_WIRE_SEQUENCE_NAME_BYTES 32
+#define HBM_WIRE_BOARD_EVENTS 48u /* of a board; the last that are kept */
 #define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
 #define HBM_WIRE_DEVICES_MAX 64
 #define HBM_WIRE_UUID_BYTES 16
@@ -46,6 +47,7 @@
 #define HBM_WIRE_ENCODING_ENUMERATOR(name, value, text) HBM_ENCODING_##name = (value),
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
 #define HBM_WIRE_SEQUENCE_STATE_ENUMERATOR(name, value, text) HBM_SEQUENCE_##name = (value),
+#define HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR(name, value, text) HBM_SEQUENCE_##name = (value),
 #define HBM_WIRE_ASK_ENUMERATOR(name, value, text) HBM_ASK_##name = (value),
 #define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
 #define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text, members) HBM_QUERY_##name = (value),
@@ -81,6 +83,10 @@ enum hbm_encoding { HBM_ENCODING_LIST(HBM_WIRE_ENCODING_ENUMERATOR) HBM_ENCODING
 /* HBM_SEQUENCE_OPEN, ... */
 enum hbm_sequence_state {
 	HBM_SEQUENCE_STATE_LIST(HBM_WIRE_SEQUENCE_STATE_ENUMERATOR) HBM_SEQUENCE_STATES /* count */
+};
+/* HBM_SEQUENCE_NOW_OPEN, ... */
+enum hbm_sequence_event {
+	HBM_SEQUENCE_EVENT_LIST(HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR) HBM_SEQUENCE_EVENTS /* count */
 };
 
 /* HBM_ASK_SUSPEND, ... */
@@ -554,16 +560,19 @@ static_assert(sizeof(struct hbm_wire_session_ref) == 32, "wire layout");
 /* ---- Sequences ---- */
 
 /* A board: a memfd in which a client says what sequences it has, and the daemon reads when it is
- * asked (HBM_QUERY_SEQUENCES). It has a head and `records` records; its size is sealed. The
+ * asked (HBM_QUERY_SEQUENCES, HBM_QUERY_EVENTS). It has a head, `records` records, and behind
+ * them HBM_WIRE_BOARD_EVENTS events; its size is sealed. The
  * client writes to the records at any time, without a call: to each member with one store.
  * A record with the number 0 stands for no sequence. So that no other sequence's members are
- * seen under a number, it is 0 while the members of the next one are written. The daemon
- * believes none of it, and shows it to those that may see the session. */
+ * seen under a number, it is 0 while the members of the next one are written. Event n is at
+ * n % HBM_WIRE_BOARD_EVENTS, and is written before the head counts it. The daemon believes none
+ * of it, and shows it to those that may see the session. */
 struct hbm_wire_board_head {
 	/* messages of this session with HBM_WIRE_UNASKED, so far; written by the daemon. A client
 	 * that has received fewer may find one in the socket. */
 	uint64_t notices;
-	uint64_t zero[15];
+	uint64_t events; /* so far; written by the client */
+	uint64_t zero[14];
 };
 static_assert(sizeof(struct hbm_wire_board_head) == 128, "wire layout");
 
@@ -580,6 +589,16 @@ struct hbm_wire_board_record {
 };
 static_assert(sizeof(struct hbm_wire_board_record) == 128, "wire layout");
 
+struct hbm_wire_board_event {
+	uint64_t time_ns;  /* CLOCK_MONOTONIC */
+	uint64_t sequence; /* its number */
+	uint64_t tokens;
+	uint64_t bytes; /* that it has in other tiers */
+	uint32_t event; /* enum hbm_sequence_event */
+	uint32_t zero;
+};
+static_assert(sizeof(struct hbm_wire_board_event) == 40, "wire layout");
+
 /* BOARD_OPEN: the reply carries one fd, the memfd. */
 struct hbm_wire_board_open {
 	struct hbm_wire_header header;
@@ -590,7 +609,7 @@ static_assert(sizeof(struct hbm_wire_board_open) == 32, "wire layout");
 struct hbm_wire_board_reply {
 	struct hbm_wire_header header;
 	uint32_t board, records; /* board: its number in the session, never 0 */
-	uint64_t bytes;          /* of the memfd: at least the head and the records */
+	uint64_t bytes;          /* of the memfd: at least the head, the records and the events */
 };
 static_assert(sizeof(struct hbm_wire_board_reply) == 40, "wire layout");
 
@@ -711,6 +730,11 @@ struct hbm_wire_sequence {
 };
 static_assert(offsetof(struct hbm_wire_sequence, zero) == 116, "wire layout");
 
+struct hbm_wire_event {
+	HBM_RECORD_EVENT(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_event, zero) == 44, "wire layout");
+
 struct hbm_wire_link {
 	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )
 };
@@ -729,6 +753,7 @@ static_assert(offsetof(struct hbm_wire_interval, errors) == 36, "wire layout");
 #undef HBM_WIRE_DRIVER_ENUMERATOR
 #undef HBM_WIRE_LINK_ENUMERATOR
 #undef HBM_WIRE_SEQUENCE_STATE_ENUMERATOR
+#undef HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR
 #undef HBM_WIRE_ASK_ENUMERATOR
 #undef HBM_WIRE_UNIT_ENUMERATOR
 #undef HBM_WIRE_QUERY_ENUMERATOR

@@ -127,6 +127,20 @@
 	X(SUSPENDED, 2, "suspended")                                                               \
 	X(RESUMING, 3, "resuming")
 
+/* X(name, value, text): enum hbm_sequence_event, HBM_SEQUENCE_<name>: what has happened to a
+ * sequence, as its client says. NOW_OVERRUN: it has more tokens than were expected.
+ * NOT_SUSPENDED, NOT_RESUMED: that was begun, and failed or was cancelled. */
+#define HBM_SEQUENCE_EVENT_LIST(X)                                                                 \
+	X(NOW_OPEN, 1, "opened")                                                                   \
+	X(NOW_OVERRUN, 2, "overrun")                                                               \
+	X(NOW_SUSPENDING, 3, "suspending")                                                         \
+	X(NOW_SUSPENDED, 4, "suspended")                                                           \
+	X(NOW_RESUMING, 5, "resuming")                                                             \
+	X(NOW_RESUMED, 6, "resumed")                                                               \
+	X(NOW_CLOSED, 7, "closed")                                                                 \
+	X(NOT_SUSPENDED, 8, "not suspended")                                                       \
+	X(NOT_RESUMED, 9, "not resumed")
+
 /* X(name, value, text): enum hbm_ask, HBM_ASK_<name>: what a session is asked to do. PRESSURE:
  * by the daemon alone. */
 #define HBM_ASK_LIST(X)                                                                            \
@@ -143,8 +157,8 @@
 /*
  * X(name, value, record, text, members): enum hbm_wire_query_kind, HBM_QUERY_<name>, the struct
  * of its records, and the list of their members in wire_records.h. There is one STATUS, one
- * account of VERIFY for each pool, one link for each kind of link, and one interval for each of
- * the last few thousand movements.
+ * account of VERIFY for each pool, one link for each kind of link, one interval for each of the
+ * last few thousand movements, and one event for each of the last of each board.
  */
 #define HBM_QUERY_LIST(X)                                                                          \
 	X(STATUS, 1, hbm_wire_status, "status", HBM_RECORD_STATUS)                                 \
@@ -159,7 +173,8 @@
 	X(TIMELINE, 10, hbm_wire_interval, "intervals", HBM_RECORD_INTERVAL)\
 	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)                                  \
 	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)                                      \
-	X(SEQUENCES, 13, hbm_wire_sequence, "sequences", HBM_RECORD_SEQUENCE)
+	X(SEQUENCES, 13, hbm_wire_sequence, "sequences", HBM_RECORD_SEQUENCE)                      \
+	X(EVENTS, 14, hbm_wire_event, "events", HBM_RECORD_EVENT)
 
 /* clang-format on */
 

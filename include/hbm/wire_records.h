@@ -18,6 +18,7 @@
  *              TIER    uint32_t, enum hbm_tier          TIERS   uint64_t for each tier
  *              LINK    uint32_t, enum hbm_link          POOL    TIER, with `device` after it
  *              PHASE   uint32_t, hbm_sequence_state     RANK    int32_t
+ *              EVENT   uint32_t, hbm_sequence_event
  *              UNIT    uint32_t, enum hbm_wire_unit     TURNS   uint64_t for each enum hbm_turns
  *              STATE   uint32_t, 0 live, 1 dead         ZERO    padding
  *   place      members are shown by rising place, and in the order of the wire within one
@@ -368,6 +369,18 @@
 	X(R, uint64_t, next_use, , MARK, 4, FACT, "NEXT USE",                                      \
 	  "", "When it is used next, in the client's own unit.")                                   \
 	X(R, int32_t, priority, , RANK, 4, FACT, "PRIORITY", "", "Its priority.")                  \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
+
+/* What has happened to a sequence, as its client says. */
+#define HBM_RECORD_EVENT(X, R)                                                                     \
+	X(R, uint64_t, session, , COUNT, 1, FACT, "SESSION", "", "Session of the sequence.")       \
+	X(R, uint64_t, sequence, , COUNT, 1, FACT, "SEQUENCE", "", "Its number in the session.")   \
+	X(R, uint64_t, time_ns, , NS, 1, FACT, "TIME", "", "When, on the clock of the timeline.")  \
+	X(R, uint64_t, tokens, , COUNT, 2, FACT, "TOKENS", "", "Tokens that it had.")              \
+	X(R, uint64_t, bytes, , BYTES, 3, FACT, "SUSPENDED",                                       \
+	  "", "Bytes that it had in other tiers.")                                                 \
+	X(R, uint32_t, event, , EVENT, 1, FACT, "EVENT",                                           \
+	  "", "What: opened, overrun, suspending, suspended, resuming, resumed, closed, not suspended or not resumed.")        \
 	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
 
 /* The daemon's host memory at a NUMA node; none where it is not divided (ddr.numa). */

@@ -86,10 +86,10 @@ static void test_what_is_written_is_shown(void **state)
 	struct raw_board board, second;
 
 	shown(session_, 0);
-	raw_board_open(session_, 20, &board);
+	raw_board_open(session_, 16, &board);
 	raw_board_open(session_, 3, &second);
 	shown(session_, 0);
-	board.records[19] = (struct hbm_wire_board_record){.number = 7,
+	board.records[15] = (struct hbm_wire_board_record){.number = 7,
 							   .tokens = 100,
 							   .expected = 200,
 							   .max = 300,
@@ -112,7 +112,7 @@ static void test_what_is_written_is_shown(void **state)
 	assert_int_equal(first[1].state, HBM_SEQUENCE_SUSPENDED);
 	assert_int_equal(first[1].suspended, 12288);
 
-	board.records[19].tokens = 101; /* seen without a call */
+	board.records[15].tokens = 101; /* seen without a call */
 	assert_int_equal(shown(session_, 2)[0].tokens, 101);
 
 	const struct hbm_wire_board_ref close_ = {.header = RAW_HEADER(BOARD_CLOSE, sizeof(close_)),
@@ -133,7 +133,7 @@ static void test_limit(void **state)
 
 	raw_refused(session_, &open, HBM_LIMIT,
 		    "limits.sequences = 64: the session has 0, 96 more were asked for");
-	raw_board_open(session_, 32, &board); /* one page for the 32nd */
+	raw_board_open(session_, 17, &board); /* one page for the 17th */
 	open.records = 1;
 	raw_refused(session_, &open, HBM_LIMIT,
 		    "limits.sequences = 64: the session has 64, 32 more were asked for");
@@ -150,7 +150,7 @@ static void test_hostile_writer(void **state)
 	struct seed seed;
 
 	seed_open(&seed, "test_hostile_writer");
-	raw_board_open(session_, 63, &board);
+	raw_board_open(session_, 48, &board);
 	assert_int_equal(ftruncate(board.fd, 0), -1);
 	assert_int_equal(errno, EPERM);
 	assert_int_equal(ftruncate(board.fd, 1 << 20), -1);
@@ -159,10 +159,13 @@ static void test_hostile_writer(void **state)
 		uint64_t *words = (uint64_t *)board.head;
 		for (size_t i = 0; i < board.bytes / sizeof(*words); i++)
 			words[i] = round % 2 ? UINT64_MAX : seed_next(&seed);
-		shown(session_, 63);
+		shown(session_, 48);
 		assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"sequences", NULL}, out,
 					      sizeof(out)),
 				 0);
+		assert_int_equal(
+			spawn_hbmctl(&daemon_, (const char *[]){"trace", NULL}, out, sizeof(out)),
+			0);
 		for (const char *c = out; *c; c++)
 			assert_true(*c == '\n' || (*c >= 0x20 && *c < 0x7f));
 		assert_int_equal(spawn_hbmctl(&daemon_,

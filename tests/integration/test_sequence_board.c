@@ -202,6 +202,79 @@ static void test_shared_bytes(void **state)
 	finish();
 }
 
+/* ---- What has happened ---- */
+
+static void expect_events(const char *const *events)
+{
+	json_t *document, *list;
+	static char out[65536];
+	size_t count = 0;
+
+	assert_int_equal(
+		spawn_hbmctl(&daemon_, (const char *[]){"trace", "--json", NULL}, out, sizeof(out)),
+		0);
+	document = json_loads(out, 0, NULL);
+	list = json_object_get(document, "events");
+	for (json_int_t before = 0; events[count]; count++) {
+		const json_t *event = json_array_get(list, count);
+
+		assert_string_equal(json_string_value(json_object_get(event, "event")),
+				    events[count]);
+		assert_true(number_of(event, "time_ns") >= before);
+		before = number_of(event, "time_ns");
+		assert_int_equal(number_of(event, "session"), session());
+	}
+	assert_int_equal(json_array_size(list), count);
+	json_decref(document);
+}
+
+static void test_events_are_in_the_trace(void **state)
+{
+	(void)state;
+	start();
+	const struct hbm_sequence_options options = {.expected = 8};
+	struct hbm_sequence *sequence, *fork;
+	struct hbm_switch *change;
+	char out[4096];
+
+	expect_events((const char *const[]){NULL});
+	assert_int_equal(hbm_sequence_open(rig.pool, &options, &sequence), 0);
+	assert_int_equal(pool_rig_step(&rig, sequence, 9), 0);
+	assert_int_equal(hbm_sequences_suspend(rig.pool, &sequence, 1, HBM_TIER_DDR), 0);
+
+	const struct hbm_switch_options back = {.in = &sequence, .in_count = 1};
+
+	assert_int_equal(hbm_submit_switch(rig.pool, &back, &change), 0);
+	const bool cancelled = hbm_switch_cancel(change) == 0;
+
+	hbm_switch_wait(change, -1);
+	if (cancelled)
+		assert_int_equal(hbm_sequences_resume(rig.pool, &sequence, 1), 0);
+	assert_int_equal(hbm_sequence_fork(sequence, 1, &fork), 0);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+	if (cancelled)
+		expect_events((const char *const[]){"opened", "overrun", "suspending", "suspended",
+						    "resuming", "not resumed", "resuming",
+						    "resumed", "opened", "closed", NULL});
+	else
+		expect_events((const char *const[]){"opened", "overrun", "suspending", "suspended",
+						    "resuming", "resumed", "opened", "closed",
+						    NULL});
+
+	/* The last ones, for people. */
+	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"trace", "--events=2", NULL}, out,
+				      sizeof(out)),
+			 0);
+	assert_non_null(strstr(out, "opened"));
+	assert_non_null(strstr(out, "closed"));
+	assert_null(strstr(out, "resumed"));
+	assert_int_equal(spawn_hbmctl(&daemon_, (const char *[]){"trace", "--events=0", NULL}, out,
+				      sizeof(out)),
+			 0);
+	assert_null(strstr(out, "closed"));
+	finish();
+}
+
 /* Two pools of a session have numbers of their own; a pool that is closed shows nothing. */
 static void test_two_pools(void **state)
 {
@@ -450,6 +523,7 @@ int main(void)
 		TEST(test_fields),
 		TEST(test_steps_are_seen_without_a_call),
 		TEST(test_shared_bytes),
+		TEST(test_events_are_in_the_trace),
 		TEST(test_two_pools),
 		TEST(test_no_room_for_a_board),
 		TEST(test_asking),

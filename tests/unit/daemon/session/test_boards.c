@@ -91,16 +91,17 @@ static void test_boards_are_charged_in_pages(void **state)
 	struct board *one, *two, *three;
 	int fd;
 
-	assert_int_equal(board_open(&fixture->boards, 31, &one, &fd), HBM_OK);
+	assert_int_equal(board_open(&fixture->boards, 16, &one, &fd), HBM_OK);
 	close(fd);
 	assert_int_equal(charged(fixture), 32);
-	assert_int_equal(board_open(&fixture->boards, 32, &two, &fd), HBM_OK);
+	assert_int_equal(board_open(&fixture->boards, 17, &two, &fd), HBM_OK);
 	close(fd);
 	assert_int_equal(charged(fixture), 96);
 	assert_int_equal(boards_charged(&fixture->boards), 96);
-	assert_int_equal(two->first, 31);
-	assert_int_equal(board_bytes(31), 4096);
-	assert_int_equal(board_bytes(32), 8192);
+	assert_int_equal(two->first, 16);
+	assert_int_equal(two->before, 1);
+	assert_int_equal(board_bytes(16), 4096);
+	assert_int_equal(board_bytes(17), 8192);
 	assert_int_equal(boards_footprint(96) > 3 * 4096, true);
 
 	assert_int_equal(board_open(&fixture->boards, 1, &three, &fd), HBM_LIMIT);
@@ -110,6 +111,7 @@ static void test_boards_are_charged_in_pages(void **state)
 	assert_ptr_equal(boards_find(&fixture->boards, one->number), one);
 	board_close(&fixture->boards, one);
 	assert_int_equal(two->first, 0);
+	assert_int_equal(two->before, 0);
 	assert_null(boards_find(&fixture->boards, 1));
 	assert_int_equal(charged(fixture), 64);
 	assert_int_equal(board_open(&fixture->boards, 1, &three, &fd), HBM_OK);
@@ -263,6 +265,102 @@ static void test_members_are_those_of_the_number(void **state)
 	leave_board(client, 1);
 }
 
+/* ---- Events ---- */
+
+static struct hbm_wire_board_head *head_of(struct hbm_wire_board_record *client)
+{
+	return (void *)((char *)client - sizeof(struct hbm_wire_board_head));
+}
+
+/* Event n is of sequence 3 n. */
+static void write_event(struct hbm_wire_board_record *client, uint32_t records)
+{
+	struct hbm_wire_board_head *head = head_of(client);
+	struct hbm_wire_board_event *events = (void *)(client + records);
+	struct hbm_wire_board_event *to = &events[head->events % HBM_WIRE_BOARD_EVENTS];
+
+	__atomic_store_n(&to->sequence, 3 * head->events, __ATOMIC_RELEASE);
+	__atomic_store_n(&to->tokens, 5 * head->events, __ATOMIC_RELEASE);
+	__atomic_store_n(&to->time_ns, 7 * head->events, __ATOMIC_RELEASE);
+	__atomic_store_n(&head->events, head->events + 1, __ATOMIC_RELEASE);
+}
+
+static unsigned count_events(const struct board *board, uint64_t *lowest)
+{
+	struct hbm_wire_event event;
+	unsigned count = 0;
+
+	*lowest = UINT64_MAX;
+	for (uint32_t i = 0; i < HBM_WIRE_BOARD_EVENTS; i++) {
+		if (!board_read_event(board, i, &event))
+			continue;
+		assert_int_equal(event.tokens % 5, 0);
+		assert_int_equal(event.sequence / 3, event.tokens / 5);
+		assert_int_equal(event.time_ns / 7, event.tokens / 5);
+		assert_int_equal(event.session, 0);
+		assert_int_equal(event.zero, 0);
+		*lowest = event.tokens / 5 < *lowest ? event.tokens / 5 : *lowest;
+		count++;
+	}
+
+	return count;
+}
+
+/* All but the place that is written next are read. */
+static void test_the_last_events_are_kept(void **state)
+{
+	struct fixture *fixture = *state;
+	struct hbm_wire_board_record *client;
+	struct board *board = open_board(fixture, 3, &client);
+	uint64_t lowest;
+
+	assert_int_equal(count_events(board, &lowest), 0);
+	for (unsigned n = 1; n <= 3 * HBM_WIRE_BOARD_EVENTS; n++) {
+		const unsigned kept = n < HBM_WIRE_BOARD_EVENTS ? n : HBM_WIRE_BOARD_EVENTS - 1;
+
+		write_event(client, 3);
+		assert_int_equal(count_events(board, &lowest), kept);
+		assert_int_equal(lowest, n - kept);
+	}
+
+	/* A count that says anything. */
+	for (unsigned i = 0; i < 64; i++) {
+		struct hbm_wire_event event;
+
+		head_of(client)->events = UINT64_MAX << i;
+		for (uint32_t place = 0; place < HBM_WIRE_BOARD_EVENTS; place++)
+			board_read_event(board, place, &event);
+	}
+	leave_board(client, 3);
+}
+
+static void *write_events(void *arg)
+{
+	struct writer *writer = arg;
+
+	while (!atomic_load(&writer->stop))
+		write_event(writer->record, 1);
+
+	return NULL;
+}
+
+static void test_events_are_whole(void **state)
+{
+	struct fixture *fixture = *state;
+	struct hbm_wire_board_record *client;
+	struct board *board = open_board(fixture, 1, &client);
+	struct writer writer = {.record = client};
+	pthread_t thread;
+	uint64_t lowest;
+
+	assert_int_equal(pthread_create(&thread, NULL, write_events, &writer), 0);
+	for (unsigned i = 0; i < 20000; i++)
+		count_events(board, &lowest);
+	atomic_store(&writer.stop, true);
+	pthread_join(thread, NULL);
+	leave_board(client, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -272,6 +370,8 @@ int main(void)
 		TEST(test_members),
 		TEST(test_garbage),
 		TEST(test_members_are_those_of_the_number),
+		TEST(test_the_last_events_are_kept),
+		TEST(test_events_are_whole),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
