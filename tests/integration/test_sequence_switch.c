@@ -134,6 +134,108 @@ static void test_layers_arrive_one_after_the_other(void **state)
 	suspend_finish();
 }
 
+/* The first read of layer 1 gets no answer before the file is gone. */
+static void start_with_a_late_layer(uint64_t slabs)
+{
+	char fault[64], gate[160];
+
+	snprintf(fault, sizeof(fault), "nvme.fail=read:%llu+:hang", (unsigned long long)slabs + 1);
+	const char *const sets[] = {"device.cache=8MiB", "ddr.size=128MiB", "nvme.size=256MiB",
+				    fault, NULL};
+
+	spawn_start(&daemon_, sets, NULL);
+	suspend_fds = spawn_fds(&daemon_);
+	snprintf(gate, sizeof(gate), "%s.hang", daemon_.nvme);
+	FILE *file = fopen(gate, "we");
+
+	assert_non_null(file);
+	fclose(file);
+	suspend_start(pool_rig_layouts[1]);
+}
+
+static void answer(void)
+{
+	char gate[160];
+
+	snprintf(gate, sizeof(gate), "%s.hang", daemon_.nvme);
+	assert_int_equal(unlink(gate), 0);
+}
+
+static uint64_t place(struct hbm_sequence *sequence, uint32_t layer)
+{
+	uint64_t offset;
+
+	assert_int_equal(hbm_layout_offset(suspend_rig.layout, layer, HBM_VALUES, 0, 0, &offset),
+			 0);
+
+	return pool_rig_facts(sequence).address + offset;
+}
+
+/* A stream that waits for a layer, reads it, and says so. */
+static void queue_layer(CUstream stream, struct hbm_sequence *from, struct hbm_sequence *to,
+			uint32_t layer)
+{
+	const struct driver *driver = suspend_rig.kv.driver;
+	uint64_t arrived, read;
+
+	assert_int_equal(hbm_fence_device(suspend_rig.hbm, 0, FENCE + layer, &arrived), 0);
+	assert_int_equal(hbm_fence_device(suspend_rig.hbm, 0, FENCE + 10 + layer, &read), 0);
+	assert_int_equal(driver->cuStreamWaitValue64(stream, arrived, 5, CU_STREAM_WAIT_VALUE_GEQ),
+			 CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemcpyDtoDAsync(place(to, layer), place(from, layer), 8, stream),
+			 CUDA_SUCCESS);
+	assert_int_equal(driver->cuStreamWriteValue64(stream, read, 1, 0), CUDA_SUCCESS);
+}
+
+/* Nothing but the stream waits for fences. Layer 0 has been read while reads of layer 1 have no
+ * answer. */
+static void test_a_layer_is_used_while_the_next_is_on_its_way(void **state)
+{
+	(void)state;
+	struct hbm_layout *layout;
+	struct hbm_buffer buffer;
+	struct hbm_layout_use use;
+
+	assert_int_equal(hbm_layout_parse(&layout, pool_rig_layouts[1], NULL, 0), 0);
+	assert_int_equal(hbm_layout_use(layout, RIG_MAX, &use), 0);
+	assert_int_equal(hbm_layout_buffer(layout, 2, &buffer), 0);
+	assert_int_equal(buffer.group, 1);
+	hbm_layout_free(layout);
+	start_with_a_late_layer(use.slabs / 2);
+
+	struct hbm_sequence *a = suspend_filled(RIG_MAX, 300), *b = suspend_filled(1, 0);
+	const struct hbm_switch_options options = {
+		.in = &a, .in_count = 1, .has_fences = true, .fence_slot = FENCE, .fence_value = 5};
+	const struct driver *driver = suspend_rig.kv.driver;
+	struct hbm_switch *change;
+	CUstream stream;
+
+	suspend_out(a, HBM_TIER_NVME);
+	suspend_scribble();
+	driver->cuCtxSetCurrent(suspend_rig.kv.context);
+	assert_int_equal(driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), CUDA_SUCCESS);
+	assert_int_equal(hbm_submit_switch(suspend_rig.pool, &options, &change), 0);
+	for (uint32_t layer = 0; layer < 2; layer++)
+		queue_layer(stream, a, b, layer);
+
+	while (*hbm_fence(suspend_rig.hbm, FENCE + 10) != 1)
+		;
+	assert_int_equal(hbm_switch_poll(change), -EAGAIN);
+	assert_int_equal(*hbm_fence(suspend_rig.hbm, FENCE + 1), 0);
+	assert_int_equal(*hbm_fence(suspend_rig.hbm, FENCE + 11), 0);
+	assert_int_equal(driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+
+	answer();
+	assert_int_equal(driver->cuStreamSynchronize(stream), CUDA_SUCCESS);
+	assert_int_equal(hbm_switch_wait(change, -1), 0);
+	assert_int_equal(driver->cuStreamDestroy(stream), CUDA_SUCCESS);
+	for (uint32_t layer = 0; layer < 2; layer++)
+		pool_rig_see(&suspend_rig, place(b, layer),
+			     pool_rig_word(300, layer, HBM_VALUES, false));
+	suspend_expect(a, 0, RIG_MAX, 300);
+	suspend_finish();
+}
+
 /* Where there is nothing to load, fences are set, too. */
 static void test_fences_without_layers(void **state)
 {
@@ -271,6 +373,7 @@ int main(void)
 		TEST(test_a_switch_needs_no_memory),
 		TEST(test_a_switch_that_is_refused),
 		TEST(test_layers_arrive_one_after_the_other),
+		TEST(test_a_layer_is_used_while_the_next_is_on_its_way),
 		TEST(test_fences_without_layers),
 		TEST(test_cancel),
 		TEST(test_a_pool_is_closed_meanwhile),
