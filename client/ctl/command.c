@@ -10,6 +10,7 @@
 #include "client/ctl/replay.h"
 #include "client/ctl/suspend.h"
 #include "client/ctl/trace.h"
+#include "client/ctl/verify.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -36,6 +37,9 @@ static const char verify_words[] =
 	"Checks that in every pool free + placed + moving + quarantined = capacity, and counts\n"
 	"each sum again from the index and the extents. Counts what is charged against each limit\n"
 	"again, too.\n"
+	"With --lent it also reads all that is lent and compares it with the checksums of the "
+	"blocks.\n"
+	"What differs is dropped.\n"
 	"The exit status is 1 if anything is wrong.\n";
 static const char limits_words[] =
 	"USED is the use of all together, BY ONE that of the session (tier, ...) that uses most.\n"
@@ -72,8 +76,8 @@ static const struct command commands[] = {
 	 operate_evict, operate_evict_options, 2, 2, evict_words},
 	{"limits", "", "show each limit and what is charged against it", inspect_limits, NULL, 0, 0,
 	 limits_words},
-	{"verify", "", "verify the accounting of the daemon", inspect_verify, NULL, 0, 0,
-	 verify_words},
+	{"verify", "[--lent]", "verify the accounting of the daemon", verify_run, verify_options, 0,
+	 0, verify_words},
 	{"metrics", "", "print all metrics in Prometheus format", metrics_run, NULL, 0, 0, NULL},
 	{"trace", "[--last MS] [--width N] [--events N]",
 	 "show a timeline of the transfers of each link, and events of sequences", trace_run,

@@ -15,7 +15,6 @@ int inspect_sequences(struct ctl *ctl);
 int inspect_namespaces(struct ctl *ctl);
 int inspect_blocks(struct ctl *ctl);
 int inspect_limits(struct ctl *ctl);
-int inspect_verify(struct ctl *ctl);
 int inspect_version(struct ctl *ctl);
 
 extern const struct option_spec inspect_blocks_options[];

@@ -33,6 +33,12 @@ static void lend_add(struct lend *lend, struct lent *lent)
 	list_push_back(&lend->idle, &lent->idle);
 }
 
+static void lend_walk_on(struct lend *lend)
+{
+	lend->walk = lend->walk->next;
+	lend->walk_cell = 0;
+}
+
 static void lend_remove(struct lend *lend, struct lent *lent)
 {
 	assert(lent->used == 0 && lent->holds == 0);
@@ -41,6 +47,8 @@ static void lend_remove(struct lend *lend, struct lent *lent)
 	lend->own -= lent->adopted ? 0 : lent_bytes(lent);
 	list_remove(&lent->idle);
 	list_remove(&lent->packed);
+	if (lend->walk == &lent->link)
+		lend_walk_on(lend);
 	tally_remove(&lend->all, &lent->link, lent->mark, lent_bytes(lent));
 }
 
@@ -160,6 +168,9 @@ static void lend_detach_replica(struct replica *replica)
 		return;
 
 	replica->number = 0;
+	if (replica->reader)
+		*replica->reader = NULL;
+	replica->reader = NULL;
 	list_remove(&replica->by_block);
 	lent->live--;
 	if (lent->cell_count > 1)
@@ -336,6 +347,30 @@ uint64_t lend_give_back(struct lend *lend, uint64_t bytes)
 static void lend_reclaim(void *arg, uint64_t bytes)
 {
 	(void)lend_give_back(arg, bytes);
+}
+
+/* ---- walks ---- */
+
+void lend_walk_begin(struct lend *lend)
+{
+	lend->walk = lend->all.list.next;
+	lend->walk_cell = 0;
+}
+
+struct replica *lend_walk_next(struct lend *lend, uint32_t *left)
+{
+	while (*left > 0 && lend->walk != &lend->all.list) {
+		const struct lent *lent = container_of(lend->walk, struct lent, link);
+		struct replica *replica = lent->cells[lend->walk_cell++];
+
+		--*left;
+		if (lend->walk_cell == lent->cell_count)
+			lend_walk_on(lend);
+		if (replica && replica->number != 0 && replica->state == REPLICA_READY)
+			return replica;
+	}
+
+	return NULL;
 }
 
 /* ---- making ---- */
@@ -522,6 +557,7 @@ int lend_open(struct lend **out, struct device *device, struct blocks *blocks, u
 	lend->budget = budget;
 	lend->last_id = (uint64_t)device->index << 48;
 	tally_init(&lend->all);
+	lend->walk = &lend->all.list;
 	list_init(&lend->idle);
 	list_init(&lend->packed);
 	for (size_t i = 0; i < LEND_BUCKETS; i++)

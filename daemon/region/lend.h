@@ -40,6 +40,9 @@ struct replica {
 	struct list loans;
 	struct charge charge;
 	struct list waits; /* struct replica_wait, while it is made */
+	/* Of who reads it, or NULL: what it points to is set to NULL when no request finds the
+	 * replica any more. */
+	struct replica **reader;
 };
 
 /* Waits until a replica is ready, or cannot be. */
@@ -62,6 +65,8 @@ struct lend {
 	struct list idle; /* least recently used first */
 	struct list packed;
 	const char *fault; /* of those that the check has passed, or NULL */
+	struct list *walk; /* where the walk is; the list itself: it is over */
+	uint32_t walk_cell;
 	struct list by_block[LEND_BUCKETS];
 };
 
@@ -106,6 +111,12 @@ void replica_unhold(struct replica *replica);
 uint64_t lend_give_back(struct lend *lend, uint64_t bytes);
 /* Closes slabs that are idle. */
 void lend_evict(struct lent *lent);
+
+/* A walk over all replicas that are ready and that a request finds; one at a time. Others come
+ * and go meanwhile. The next, after at most *left cells, which are counted down. NULL: there was
+ * none; over if any are left. */
+void lend_walk_begin(struct lend *lend);
+struct replica *lend_walk_next(struct lend *lend, uint32_t *left);
 
 /* Checks the counts as slabs_check_begin(), _some() and _end() do. */
 void lend_check_begin(struct lend *lend);

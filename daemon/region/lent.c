@@ -258,12 +258,10 @@ static struct holder *lent_forget_exports(struct lent *lent)
 	return holder;
 }
 
-void lent_close(struct lent *lent)
+static void lent_close_unread(struct lent *lent)
 {
 	struct holder *holder = lent_forget_exports(lent);
 
-	lent->closed = true;
-	ledger_release(&lent->charge);
 	lent->close_job.run = lent_close_run;
 	lent->close_job.done = lent_close_done;
 	worker_post(lent->device->control, &lent->close_job);
@@ -273,4 +271,25 @@ void lent_close(struct lent *lent)
 		if (lent->slabs[i]->slots == 0)
 			lent->slabs[i]->part.holder = holder;
 	lent_drop_slabs(lent);
+}
+
+void lent_close(struct lent *lent)
+{
+	lent->closed = true;
+	ledger_release(&lent->charge);
+	if (lent->readers == 0)
+		lent_close_unread(lent);
+}
+
+void lent_read(struct lent *lent)
+{
+	assert(!lent->closed);
+	lent->readers++;
+}
+
+void lent_unread(struct lent *lent)
+{
+	assert(lent->readers > 0);
+	if (--lent->readers == 0 && lent->closed)
+		lent_close_unread(lent);
 }

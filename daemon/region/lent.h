@@ -54,6 +54,7 @@ struct lent {
 	uint64_t holds;      /* of its replicas */
 	struct list exports; /* struct export */
 	struct list waits;   /* struct lent_wait */
+	uint32_t readers;    /* copies that the daemon makes of it */
 	bool adopted, stuck, closed, requesting;
 	bool mapped;         /* at `address` in the daemon */
 	CUdeviceptr address; /* the worker's until then */
@@ -99,8 +100,13 @@ int lent_open(struct lent *lent, struct holder *holder);
 /* The same with slabs of a region that are not lent, each of which it takes a reference to: open
  * at once. */
 void lent_adopt(struct lent *lent, struct slab *const *slabs);
-/* Unmaps its slabs and drops the references to them. What clients hold of those that no
- * region has is charged to the last session that has had them. It is freed later. */
+/* Unmaps its slabs and drops the references to them, when nothing reads them any more. What
+ * clients hold of those that no region has is charged to the last session that has had them. It
+ * is freed later. */
 void lent_close(struct lent *lent);
+/* A copy that reads it begins, of one that is not closed; it stays mapped. It has ended: the
+ * lent slabs may be gone. */
+void lent_read(struct lent *lent);
+void lent_unread(struct lent *lent);
 /* A copy may go on that writes to it: its slabs stay mapped, and are never used again. */
 void lent_keep(struct lent *lent);

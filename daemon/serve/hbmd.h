@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct ledger;
+struct lent_verification;
 struct link_stats;
 struct cache;
 struct config;
@@ -52,6 +53,7 @@ struct hbmd {
 	struct pressure *pressure;
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */
+	struct lent_verification *lent_verification; /* the same (serve_lent.c) */
 	struct namespace_room *namespace_room;
 	struct publications *publications;
 	uint8_t boot_id[16];

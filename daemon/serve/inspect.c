@@ -20,6 +20,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/inspect_boards.h"
+#include "daemon/serve/serve_lent.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
@@ -479,6 +480,11 @@ void serve_query(struct hbmd *hbmd, struct request *request)
 	if (shown == 0) {
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid may see %s",
 			       record_names[message->kind]);
+		return;
+	}
+
+	if (message->kind == HBM_QUERY_LENT) {
+		serve_lent(hbmd, request);
 		return;
 	}
 

@@ -735,6 +735,11 @@ struct hbm_wire_event {
 };
 static_assert(offsetof(struct hbm_wire_event, zero) == 44, "wire layout");
 
+struct hbm_wire_lent {
+	HBM_RECORD_LENT(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_lent, unchecked) == 32, "wire layout");
+
 struct hbm_wire_link {
 	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )
 };

@@ -157,8 +157,9 @@
 /*
  * X(name, value, record, text, members): enum hbm_wire_query_kind, HBM_QUERY_<name>, the struct
  * of its records, and the list of their members in wire_records.h. There is one STATUS, one
- * account of VERIFY for each pool, one link for each kind of link, one interval for each of the
- * last few thousand movements, and one event for each of the last of each board.
+ * account of VERIFY for each pool, one LENT for each device, one link for each kind of link, one
+ * interval for each of the last few thousand movements, and one event for each of the last of
+ * each board.
  */
 #define HBM_QUERY_LIST(X)                                                                          \
 	X(STATUS, 1, hbm_wire_status, "status", HBM_RECORD_STATUS)                                 \
@@ -174,7 +175,8 @@
 	X(LIMITS, 11, hbm_wire_limit, "limits", HBM_RECORD_LIMIT)                                  \
 	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)                                      \
 	X(SEQUENCES, 13, hbm_wire_sequence, "sequences", HBM_RECORD_SEQUENCE)                      \
-	X(EVENTS, 14, hbm_wire_event, "events", HBM_RECORD_EVENT)
+	X(EVENTS, 14, hbm_wire_event, "events", HBM_RECORD_EVENT)                                  \
+	X(LENT, 15, hbm_wire_lent, "lent", HBM_RECORD_LENT)
 
 /* clang-format on */
 

@@ -126,7 +126,10 @@
 	X(R, uint64_t, notices, , COUNT, 5, COUNTER, "notices",                                    \
 	  "hbmd_notices_total", "Messages to sessions that were no replies.")                      \
 	X(R, uint64_t, notices_dropped, , COUNT, 5, COUNTER, "notices dropped",                    \
-	  "hbmd_notices_dropped_total", "Such messages that a session has no room for.")
+	  "hbmd_notices_dropped_total", "Such messages that a session has no room for.")           \
+	X(R, uint64_t, lent_mismatches, , COUNT, 5, COUNTER, "lent mismatches",                    \
+	  "hbmd_lent_mismatches_total",                                                            \
+	  "Lent copies of blocks dropped for a checksum mismatch.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -430,6 +433,18 @@
 	  "Other contiguous pieces that were copied in batches with one call.")                    \
 	X(R, uint64_t, batch_bytes, , BYTES, 1, COUNTER, "",                                       \
 	  "hbmd_link_batch_bytes_total", "Their bytes.")
+
+/* What a check of the copies that a device lends has found. */
+#define HBM_RECORD_LENT(X, R)                                                                      \
+	X(R, uint32_t, device, , ID, 1, FACT, "DEVICE", "", "Number of the device.")               \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
+	X(R, uint64_t, checked, , COUNT, 1, FACT, "CHECKED",                                       \
+	  "", "Lent copies of blocks that were read and compared.")                                \
+	X(R, uint64_t, bytes, , BYTES, 1, FACT, "BYTES", "", "Their bytes.")                       \
+	X(R, uint64_t, mismatches, , COUNT, 1, FACT, "MISMATCHES",                                 \
+	  "", "Those with a checksum mismatch, which were dropped.")                                      \
+	X(R, uint64_t, unchecked, , COUNT, 1, FACT, "UNCHECKED",                                   \
+	  "", "Those that could not be compared.")
 
 /* A movement over a link, or several that were one operation. */
 #define HBM_RECORD_INTERVAL(X, R)                                                                  \
