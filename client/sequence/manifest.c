@@ -56,7 +56,8 @@ static bool manifest_is_valid(const char *page, const struct manifest *manifest)
 	return manifest->text_bytes > 0 &&
 	       manifest->text_bytes <= ARCHIVE_MANIFEST - sizeof(*manifest) &&
 	       page[sizeof(*manifest) + manifest->text_bytes - 1] == '\0' &&
-	       manifest->first <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
+	       manifest->first <= manifest->tokens && manifest->least <= manifest->tokens &&
+	       manifest->slid <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
 }
 
 /* ---- Read ---- */

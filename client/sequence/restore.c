@@ -14,6 +14,7 @@ struct restore {
 	const struct hbm_saved_space *space;
 	const char *name;
 	const struct hbm_slice *slice; /* NULL: all */
+	uint64_t max;                  /* tokens that it may have */
 	struct saved saved;
 	struct slice part;
 	uint64_t tokens; /* that it will have */
@@ -50,11 +51,11 @@ static int restore_find(struct restore *restore)
 	if (restore->tokens == 0 && saved->manifest.tokens > 0)
 		return hbm_pool_fail(pool, HBM_NOT_FOUND, "what was saved as \"%s\" was evicted",
 				     restore->name);
-	if (restore->tokens > pool->max_tokens)
+	if (restore->tokens > restore->max)
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "%llu tokens are saved, where sequences have at most %llu",
 				     (unsigned long long)restore->tokens,
-				     (unsigned long long)pool->max_tokens);
+				     (unsigned long long)restore->max);
 
 	return hbm_archive_land(saved->archive);
 }
@@ -162,11 +163,12 @@ int hbm_sequence_restore_slice(struct hbm_pool *pool, const struct hbm_saved_spa
 			       const struct hbm_sequence_options *options,
 			       struct hbm_sequence **out)
 {
+	const uint64_t max = options && options->max ? options->max : pool->max_tokens;
 	int r = HBM_NOT_FOUND;
 
 	for (int i = 0; i < RESTORE_TRIES; i++) {
 		struct restore restore = {
-			.pool = pool, .space = space, .name = name, .slice = slice};
+			.pool = pool, .space = space, .name = name, .slice = slice, .max = max};
 
 		r = restore_try(&restore, options, out);
 		if (!restore.replaced)

@@ -207,6 +207,28 @@ static void test_a_layout_that_does_not_fit_is_refused(void **state)
 	saved_stage_finish();
 }
 
+/* Also one that begins behind the most tokens that are asked for. */
+static void test_more_tokens_than_a_sequence_may_have_are_refused(void **state)
+{
+	(void)state;
+	const struct hbm_sequence_options options[] = {{.max = 3}, {.max = 12}, {.max = 19}};
+	struct hbm_sequence *sequence;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	sequence = saved_stage_sequence(20, 1);
+	assert_int_equal(hbm_sequence_slide(sequence, 12), 0);
+	saved_stage_save(sequence, "a", 0);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(hbm_sequence_restore(saved_rig.pool, &saved_space, "a",
+						      &options[i], &sequence),
+				 HBM_INVALID);
+		saved_stage_expect_line("20 tokens are saved, where sequences have at most");
+	}
+	saved_stage_expect(saved_stage_restore("a"), 12, 20, 1);
+	saved_stage_finish();
+}
+
 /* Another client with the salt may have stored anything in a manifest's place. */
 static void test_a_manifest_is_not_believed(void **state)
 {
@@ -258,6 +280,72 @@ static void test_a_manifest_is_not_believed(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
+/* As the manifest's sum is made. */
+static uint64_t sum_of(const unsigned char *page)
+{
+	const struct manifest *manifest = (const void *)page;
+	uint64_t sum = 0xcbf29ce484222325;
+
+	for (size_t i = offsetof(struct manifest, generation);
+	     i < sizeof(*manifest) + manifest->text_bytes; i++)
+		sum = (sum ^ page[i]) * 0x100000001b3;
+
+	return sum;
+}
+
+/* Stores it again with another number in it, at an offset, and the sum of that. */
+static void forge_manifest(const char *name, size_t member, uint64_t value)
+{
+	static _Alignas(8) unsigned char page[ARCHIVE_MANIFEST];
+	char layout[HBM_WIRE_NAME_BYTES];
+	const struct hbm_namespace_options options = {.model = saved_space.model,
+						      .salt = saved_space.salt,
+						      .weights = saved_space.weights,
+						      .layout = layout,
+						      .block_bytes = ARCHIVE_MANIFEST};
+	struct hbm *hbm = saved_rig.hbm;
+	struct kv *kv = &saved_rig.kv;
+	const struct hbm_segment segment = {kv_region(kv, ARCHIVE_MANIFEST), 0, ARCHIVE_MANIFEST};
+	const struct hbm_block block = {
+		.key = hbm_saved_key_manifest(name, 1), .segments = &segment, .segment_count = 1};
+	const uint64_t address = hbm_region_address(segment.region);
+	uint32_t ns;
+
+	hbm_saved_key_text(layout, "saved:", "", "");
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+	assert_int_equal(hbm_load(hbm, ns, &block, 1, NULL), 0);
+	kv_read(kv, page, address, sizeof(page));
+	memcpy(page + member, &value, sizeof(value));
+	value = sum_of(page);
+	memcpy(page + offsetof(struct manifest, sum), &value, sizeof(value));
+	kv_write(kv, address, page, sizeof(page));
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_REMOVE, ns, 0, &block.key, 1, NULL), 0);
+	assert_int_equal(hbm_store(hbm, ns, &block, 1, NULL), 0);
+}
+
+static void test_windows_behind_the_tokens_are_not_believed(void **state)
+{
+	(void)state;
+	static const size_t members[] = {offsetof(struct manifest, slid),
+					 offsetof(struct manifest, least),
+					 offsetof(struct manifest, first)};
+	struct hbm_sequence *sequence;
+
+	saved_stage_start(pool_rig_layouts[3]);
+	for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
+		const char name[] = {(char)('a' + i), '\0'};
+
+		sequence = saved_stage_sequence(20, 1);
+		saved_stage_save(sequence, name, 0);
+		assert_int_equal(hbm_sequence_close(sequence), 0);
+		forge_manifest(name, members[i], 1ull << 40);
+		assert_int_equal(
+			hbm_sequence_restore(saved_rig.pool, &saved_space, name, NULL, &sequence),
+			HBM_NOT_FOUND);
+	}
+	saved_stage_finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,8 +355,10 @@ int main(void)
 		TEST(test_what_is_dropped_is_gone),
 		TEST(test_bad_input_is_refused),
 		TEST(test_a_manifest_is_not_believed),
+		TEST(test_windows_behind_the_tokens_are_not_believed),
 		TEST(test_a_name_is_of_a_space),
 		TEST(test_a_layout_that_does_not_fit_is_refused),
+		TEST(test_more_tokens_than_a_sequence_may_have_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
