@@ -72,6 +72,17 @@ static int saving_finish(const struct saving *saving, const struct before *befor
 	return 0;
 }
 
+/* Nothing stands for its pieces. Their pin, if there is one, is on the last of the first
+ * `count`. */
+static void saving_undo(struct chain *chain, uint64_t count)
+{
+	const uint64_t tokens = hbm_chain_tokens(chain, count);
+
+	if (tokens > 0)
+		chain->tokens = tokens;
+	hbm_chain_remove(chain);
+}
+
 int hbm_saving_run(const struct saving *saving, uint64_t *saved)
 {
 	struct before before = {0};
@@ -105,7 +116,7 @@ int hbm_saving_run(const struct saving *saving, uint64_t *saved)
 		r = r ? r : finished;
 	}
 	if (*saved == 0 && r >= 0)
-		hbm_chain_remove(&chain);
+		saving_undo(&chain, count);
 	hbm_layout_free(before.layout);
 
 	return r;

@@ -113,6 +113,31 @@ static void test_what_is_dropped_is_gone(void **state)
 	saved_stage_finish();
 }
 
+static bool stop_second(void *arg)
+{
+	return ++*(unsigned *)arg > 2;
+}
+
+/* A save that was cut off by its time, and then by a limit. */
+static void test_what_cannot_be_named_is_unpinned_and_removed(void **state)
+{
+	(void)state;
+	static const char *const one_pin[] = {"limits.pins=1", NULL};
+	unsigned asked = 0;
+	const struct hbm_save_options options = {
+		.space = saved_space, .pin = true, .stop = stop_second, .stop_arg = &asked};
+	uint64_t saved = 1;
+
+	spawn_start(&daemon_, one_pin, NULL);
+	saved_stage_start(pool_rig_layouts[0]);
+	const struct hbm_save one = {saved_stage_sequence(31, 4), "a", 0};
+
+	assert_int_equal(hbm_sequences_save(saved_rig.pool, &one, 1, &options, &saved), HBM_LIMIT);
+	assert_int_equal(saved, 0);
+	assert_int_equal(saved_stage_blocks(), 0);
+	saved_stage_finish();
+}
+
 /* ---- What is refused ---- */
 
 static int save_as(struct hbm_sequence *sequence, const char *name)
@@ -353,6 +378,7 @@ int main(void)
 		TEST(test_what_is_pinned_is_not_evicted),
 		TEST(test_a_cache_that_is_too_small_has_the_beginning),
 		TEST(test_what_is_dropped_is_gone),
+		TEST(test_what_cannot_be_named_is_unpinned_and_removed),
 		TEST(test_bad_input_is_refused),
 		TEST(test_a_manifest_is_not_believed),
 		TEST(test_windows_behind_the_tokens_are_not_believed),
