@@ -16,6 +16,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#define BUSY_US 100u
+
 static atomic_bool initialised;
 static atomic_bool started; /* cuInit has succeeded in this process, maybe before a tear-down */
 static uint32_t slow_us[CALLS];
@@ -44,13 +46,25 @@ static bool call_is_plain(enum call call)
 	return call == CALL_cuInit || call == CALL_cuGetErrorName || call == CALL_cuGetErrorString;
 }
 
+/* A short one keeps its processor busy, as a driver does: a sleep would end late by more than
+ * that. */
+static void call_delay(uint32_t us)
+{
+	const uint64_t end = clock_now() + us * 1000ull;
+
+	if (us > BUSY_US)
+		clock_wait_until(end);
+	else
+		clock_spin_until(end);
+}
+
 /* The configured side effects of a call: a delay, and resources that leak. */
 static void call_cost(enum call call, uint64_t nth_of_all)
 {
 	bool again = call == CALL_cuInit && atomic_load(&started);
 
 	if (slow_us[call] != 0 && !again)
-		clock_wait_until(clock_now() + slow_us[call] * 1000ull);
+		call_delay(slow_us[call]);
 	if (litters)
 		litter_drop(call, nth_of_all);
 }

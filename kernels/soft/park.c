@@ -97,3 +97,9 @@ void clock_wait_until(uint64_t ns)
 		now = clock_now();
 	}
 }
+
+void clock_spin_until(uint64_t ns)
+{
+	while (clock_now() < ns)
+		clock_relax();
+}

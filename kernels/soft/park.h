@@ -25,5 +25,7 @@ void park_wake(_Atomic uint32_t *word);
 uint64_t clock_now(void); /* ns, CLOCK_MONOTONIC */
 /* Returns at the given time, not before and little after. */
 void clock_wait_until(uint64_t ns);
+/* The same without a sleep. */
+void clock_spin_until(uint64_t ns);
 /* One short pause of the processor. */
 void clock_relax(void);
