@@ -16,13 +16,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "tests/support/kv.h"
 #include "tests/support/kv_numbers.h"
+#include "tests/support/measure.h"
 
 #define ROUNDS 5
-#define GIB 1073741824.0
 #define LAYERS 16u
 #define ENCODED (16ull << 20)
 
@@ -37,21 +36,6 @@ struct rig {
 	struct hbm_kv_layer layers[LAYERS];
 	uint64_t memory, raw_bytes;
 };
-
-static double bench_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int bench_ascending(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 static void bench_check(const struct rig *rig, int r, const char *what)
 {
@@ -101,7 +85,7 @@ static double bench_rate(struct rig *rig, enum hbm_encoding encoding, bool decod
 	double rates[ROUNDS];
 
 	for (int round = -1; round < ROUNDS; round++) { /* the first loads the device code */
-		const double start = bench_now();
+		const double start = measure_now();
 
 		bench_check(rig,
 			    (decodes ? hbm_decode : hbm_encode)(rig->kv.hbm, 0, encoding, &shape,
@@ -110,12 +94,11 @@ static double bench_rate(struct rig *rig, enum hbm_encoding encoding, bool decod
 			    "encode");
 		bench_check(rig, (int)rig->kv.driver->cuStreamSynchronize(rig->stream), "stream");
 		if (round >= 0)
-			rates[round] = (double)rig->raw_bytes / (bench_now() - start) / GIB;
+			rates[round] =
+				(double)rig->raw_bytes / (measure_now() - start) / MEASURE_GIB;
 	}
 
-	qsort(rates, ROUNDS, sizeof(*rates), bench_ascending);
-
-	return rates[ROUNDS / 2];
+	return measure_median(rates, ROUNDS);
 }
 
 int main(void)

@@ -24,7 +24,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -36,38 +35,11 @@
 #include "kernels/device/jobs.h"
 #include "tests/support/kv.h"
 #include "tests/support/kv_numbers.h"
+#include "tests/support/measure.h"
 
 #define ROUNDS 5
 #define BATCH_MAX 64      /* blocks of one request */
 #define SEGMENTS_MAX 1024 /* of them all */
-#define GIB 1073741824.0
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count)
-{
-	qsort(values, count, sizeof(*values), ascending);
-	return values[count / 2];
-}
-
-static void check(struct hbm *hbm, int status, const char *what)
-{
-	if (status == 0)
-		return;
-	fprintf(stderr, "bench: %s: %s (%s)\n", what, hbm_strerror(status), hbm_error(hbm));
-	exit(1);
-}
 
 static hbm_key key_of(uint64_t round, uint64_t n)
 {
@@ -81,7 +53,7 @@ static struct hbm_region *make_region(struct hbm *hbm, uint64_t bytes, uint64_t 
 {
 	const struct hbm_region_options options = {.address_space = bytes, .slab = slab};
 	struct hbm_region *region;
-	check(hbm, hbm_region_create(hbm, &options, &region), "region");
+	measure_check(hbm, hbm_region_create(hbm, &options, &region), "region");
 	return region;
 }
 
@@ -89,7 +61,7 @@ static uint32_t open_namespace(struct hbm *hbm, const char *name, uint64_t block
 {
 	const struct hbm_namespace_options options = {.model = name, .block_bytes = block_bytes};
 	uint32_t ns;
-	check(hbm, hbm_namespace_open(hbm, &options, &ns), "namespace");
+	measure_check(hbm, hbm_namespace_open(hbm, &options, &ns), "namespace");
 	return ns;
 }
 
@@ -121,16 +93,16 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 	static struct hbm_segment segments[64][SEGMENTS_MAX];
 	static hbm_result results[64][BATCH_MAX];
 	uint64_t requests = s->count / s->batch;
-	double start = now();
+	double start = measure_now();
 
 	for (uint64_t i = 0; i < requests + s->depth; i++) {
 		uint64_t slot = i % s->depth;
 		if (i >= s->depth) {
-			check(s->hbm, hbm_wait(s->hbm, tickets[slot], -1),
-			      store ? "store" : "load");
+			measure_check(s->hbm, hbm_wait(s->hbm, tickets[slot], -1),
+				      store ? "store" : "load");
 			for (uint64_t b = 0; b < s->batch; b++)
 				if (results[slot][b].status != HBM_OK)
-					check(s->hbm, results[slot][b].status, "a block");
+					measure_check(s->hbm, results[slot][b].status, "a block");
 		}
 
 		if (i >= requests)
@@ -145,22 +117,22 @@ static double move_all(const struct stream *s, uint64_t round, bool store, const
 						   .segment_count = (uint32_t)s->segments};
 		}
 
-		check(s->hbm,
-		      (store ? hbm_submit_store : hbm_submit_load)(s->hbm, s->ns, blocks[slot],
-								   s->batch, NULL, results[slot],
-								   &tickets[slot]),
-		      "submit");
+		measure_check(s->hbm,
+			      (store ? hbm_submit_store
+				     : hbm_submit_load)(s->hbm, s->ns, blocks[slot], s->batch, NULL,
+							results[slot], &tickets[slot]),
+			      "submit");
 	}
 
-	return now() - start;
+	return measure_now() - start;
 }
 
 static double copy_all(char *to, const char *from, uint64_t bytes, uint64_t count)
 {
-	double start = now();
+	double start = measure_now();
 	for (uint64_t i = 0; i < count; i++)
 		memcpy(to + i * bytes, from + i * bytes, bytes);
-	return now() - start;
+	return measure_now() - start;
 }
 
 static void forget(const struct stream *s, uint64_t round)
@@ -170,7 +142,8 @@ static void forget(const struct stream *s, uint64_t round)
 		keys[n++] = key_of(round, i);
 		if (n < 1024 && i + 1 < s->count)
 			continue;
-		check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->ns, 0, keys, n, NULL), "remove");
+		measure_check(s->hbm, hbm_keys(s->hbm, HBM_WIRE_REMOVE, s->ns, 0, keys, n, NULL),
+			      "remove");
 		n = 0;
 	}
 }
@@ -210,7 +183,7 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	uint64_t region = s.segments * s.layer;
 	s.region = make_region(hbm, region, 2097152);
 	struct hbm_range all = {s.region, 0, region};
-	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	measure_check(hbm, hbm_commit(hbm, &all, 1), "commit");
 	uint64_t total = s.bytes * s.count;
 	char *from = mmap(NULL, total * 2, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -222,16 +195,17 @@ static void bench_blocks(struct hbm *hbm, char **argv)
 	for (uint64_t round = 0; round < rounds; round++) {
 		for (uint64_t i = 0; i < s.count; i++)
 			order[i] = i;
-		copies[round] =
-			(double)total / GIB / copy_all(from + total, from, s.bytes, s.count);
-		stores[round] = (double)total / GIB / move_all(&s, round, true, order);
+		copies[round] = (double)total / MEASURE_GIB /
+				copy_all(from + total, from, s.bytes, s.count);
+		stores[round] = (double)total / MEASURE_GIB / move_all(&s, round, true, order);
 		shuffle(order, s.count);
-		loads[round] = (double)total / GIB / move_all(&s, round, false, order);
+		loads[round] = (double)total / MEASURE_GIB / move_all(&s, round, false, order);
 		forget(&s, round);
 	}
 
-	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n", median(stores, rounds),
-	       median(loads, rounds), median(copies, rounds));
+	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n",
+	       measure_median(stores, rounds), measure_median(loads, rounds),
+	       measure_median(copies, rounds));
 }
 
 /* ---- numbers, raw and encoded ---- */
@@ -257,7 +231,8 @@ static int see_rate(const void *record, size_t bytes, void *arg)
 
 	(void)bytes;
 	if (link->busy_ns > 0)
-		rates[link->link] = (double)link->bytes / GIB / ((double)link->busy_ns / 1e9);
+		rates[link->link] =
+			(double)link->bytes / MEASURE_GIB / ((double)link->busy_ns / 1e9);
 
 	return 0;
 }
@@ -293,20 +268,21 @@ static void run_numbers(struct stream *s, const char *name, enum hbm_encoding en
 
 	if (!order)
 		exit(1);
-	check(s->hbm, hbm_namespace_open(s->hbm, &options, &s->ns), "namespace");
+	measure_check(s->hbm, hbm_namespace_open(s->hbm, &options, &s->ns), "namespace");
 	for (uint64_t round = 0; round < 3; round++) {
 		for (uint64_t i = 0; i < s->count; i++)
 			order[i] = i;
 		stores[round] = (double)s->count / move_all(s, round, true, order);
 		shuffle(order, s->count);
 		loads[round] = (double)s->count / move_all(s, round, false, order);
-		check(s->hbm, hbm_query(s->hbm, HBM_QUERY_TIERS, see_nvme, &ratio), "tiers");
+		measure_check(s->hbm, hbm_query(s->hbm, HBM_QUERY_TIERS, see_nvme, &ratio),
+			      "tiers");
 		forget(s, round);
 	}
 
-	check(s->hbm, hbm_query(s->hbm, HBM_QUERY_LINKS, see_rate, rates), "links");
+	measure_check(s->hbm, hbm_query(s->hbm, HBM_QUERY_LINKS, see_rate, rates), "links");
 	printf("%s_store %.1f blocks/s\n%s_load %.1f blocks/s\n%s_ratio %.3f\n", name,
-	       median(stores, 3), name, median(loads, 3), name, ratio);
+	       measure_median(stores, 3), name, measure_median(loads, 3), name, ratio);
 	printf("%s_encode %.3f GiB/s\n%s_decode %.3f GiB/s\n", name, rates[HBM_LINK_ENCODE], name,
 	       rates[HBM_LINK_DECODE]);
 	free(order);
@@ -324,7 +300,7 @@ static void bench_numbers(struct hbm *hbm, char **argv)
 	s.layer = (s.depth * s.bytes + 2097151) / 2097152 * 2097152;
 	s.region = make_region(hbm, s.layer, 2097152);
 	struct hbm_range all = {s.region, 0, s.layer};
-	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	measure_check(hbm, hbm_commit(hbm, &all, 1), "commit");
 	fill_slots(&s, s.depth);
 	run_numbers(&s, "raw", HBM_ENCODING_RAW);
 	run_numbers(&s, "lossless", HBM_ENCODING_LOSSLESS);
@@ -343,23 +319,23 @@ static void load_small(const struct stream *s, struct hbm_block *blocks, hbm_res
 	hbm_ticket tickets[SMALL];
 
 	if (way == SMALL_CORKED)
-		check(s->hbm, hbm_cork(s->hbm), "cork");
+		measure_check(s->hbm, hbm_cork(s->hbm), "cork");
 	for (uint64_t i = 0; i < SMALL; i += each) {
-		check(s->hbm,
-		      hbm_submit_load(s->hbm, s->ns, &blocks[i], each, NULL, &results[i],
-				      &tickets[i]),
-		      "submit");
+		measure_check(s->hbm,
+			      hbm_submit_load(s->hbm, s->ns, &blocks[i], each, NULL, &results[i],
+					      &tickets[i]),
+			      "submit");
 		if (way == SMALL_IN_TURN)
-			check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
+			measure_check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
 	}
 
 	if (way == SMALL_CORKED)
-		check(s->hbm, hbm_uncork(s->hbm), "uncork");
+		measure_check(s->hbm, hbm_uncork(s->hbm), "uncork");
 	for (uint64_t i = 0; i < SMALL && way != SMALL_IN_TURN; i += each)
-		check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
+		measure_check(s->hbm, hbm_wait(s->hbm, tickets[i], -1), "load");
 	for (uint64_t i = 0; i < SMALL; i++)
 		if (results[i].status != HBM_OK)
-			check(s->hbm, results[i].status, "a block");
+			measure_check(s->hbm, results[i].status, "a block");
 }
 
 /* SMALL loads of a block each: one after the other, all at once, corked, as one request. */
@@ -373,29 +349,32 @@ static void bench_small(struct hbm *hbm, char **argv)
 	double times[SMALL_WAYS][ROUNDS];
 
 	s.region = make_region(hbm, SMALL * SMALL_BYTES, 2097152);
-	check(hbm, hbm_commit(hbm, &(struct hbm_range){s.region, 0, SMALL * SMALL_BYTES}, 1),
-	      "commit");
+	measure_check(hbm,
+		      hbm_commit(hbm, &(struct hbm_range){s.region, 0, SMALL * SMALL_BYTES}, 1),
+		      "commit");
 	for (uint64_t i = 0; i < SMALL; i++) {
 		segments[i] = (struct hbm_segment){s.region, i * SMALL_BYTES, SMALL_BYTES};
 		blocks[i] = (struct hbm_block){
 			.key = key_of(0, i), .segments = &segments[i], .segment_count = 1};
 	}
-	check(hbm, hbm_store(hbm, s.ns, blocks, SMALL, results), "store");
+	measure_check(hbm, hbm_store(hbm, s.ns, blocks, SMALL, results), "store");
 	for (uint64_t i = 0; i < SMALL; i++)
 		if (results[i].status != HBM_OK && results[i].status != HBM_EXISTS)
-			check(hbm, results[i].status, "a store");
+			measure_check(hbm, results[i].status, "a store");
 
 	for (int round = 0; round < ROUNDS; round++)
 		for (enum small_way way = 0; way < SMALL_WAYS; way++) {
-			double start = now();
+			double start = measure_now();
 			for (uint64_t i = 0; i < count; i++)
 				load_small(&s, blocks, results, way);
-			times[way][round] = (now() - start) / (double)(count * SMALL) * 1e6;
+			times[way][round] = (measure_now() - start) / (double)(count * SMALL) * 1e6;
 		}
 
 	printf("in_turn %.1f us\ntogether %.1f us\ncorked %.1f us\nin_one %.1f us\n",
-	       median(times[SMALL_IN_TURN], ROUNDS), median(times[SMALL_TOGETHER], ROUNDS),
-	       median(times[SMALL_CORKED], ROUNDS), median(times[SMALL_IN_ONE], ROUNDS));
+	       measure_median(times[SMALL_IN_TURN], ROUNDS),
+	       measure_median(times[SMALL_TOGETHER], ROUNDS),
+	       measure_median(times[SMALL_CORKED], ROUNDS),
+	       measure_median(times[SMALL_IN_ONE], ROUNDS));
 }
 
 /* ---- round trips ---- */
@@ -403,14 +382,14 @@ static void bench_small(struct hbm *hbm, char **argv)
 static double raw_ping(int fd, uint64_t count)
 {
 	struct hbm_wire_header header = {.size = sizeof(header)};
-	double start = now();
+	double start = measure_now();
 
 	for (uint64_t i = 0; i < count; i++)
 		if (send(fd, &header, sizeof(header), 0) < 0 ||
 		    recv(fd, &header, sizeof(header), 0) < 0)
 			exit(1);
 
-	return (now() - start) / (double)count;
+	return (measure_now() - start) / (double)count;
 }
 
 static void bench_ping(struct hbm *hbm, char **argv)
@@ -435,17 +414,17 @@ static void bench_ping(struct hbm *hbm, char **argv)
 	double ours[ROUNDS], raw[ROUNDS], ratios[ROUNDS];
 	for (int round = 0; round < ROUNDS; round++) {
 		raw[round] = raw_ping(pair[0], count);
-		double start = now();
+		double start = measure_now();
 		for (uint64_t i = 0; i < count; i++)
-			check(hbm, hbm_ping(hbm), "ping");
-		ours[round] = (now() - start) / (double)count;
+			measure_check(hbm, hbm_ping(hbm), "ping");
+		ours[round] = (measure_now() - start) / (double)count;
 		ratios[round] = ours[round] / raw[round];
 	}
 
 	close(pair[0]);
 	waitpid(peer, NULL, 0);
-	printf("ping %.2f us\nraw %.2f us\nratio %.3f x\n", median(ours, ROUNDS) * 1e6,
-	       median(raw, ROUNDS) * 1e6, median(ratios, ROUNDS));
+	printf("ping %.2f us\nraw %.2f us\nratio %.3f x\n", measure_median(ours, ROUNDS) * 1e6,
+	       measure_median(raw, ROUNDS) * 1e6, measure_median(ratios, ROUNDS));
 }
 
 /* ---- memory ---- */
@@ -458,19 +437,19 @@ static void bench_commit(struct hbm *hbm, char **argv)
 	double commits[ROUNDS], decommits[ROUNDS];
 
 	for (int round = 0; round < ROUNDS; round++) {
-		double start = now();
+		double start = measure_now();
 
-		check(hbm, hbm_commit(hbm, &all, 1), "commit");
-		commits[round] = (now() - start) / (double)count;
-		start = now();
-		check(hbm, hbm_decommit(hbm, &all, 1), "decommit");
-		decommits[round] = (now() - start) / (double)count;
+		measure_check(hbm, hbm_commit(hbm, &all, 1), "commit");
+		commits[round] = (measure_now() - start) / (double)count;
+		start = measure_now();
+		measure_check(hbm, hbm_decommit(hbm, &all, 1), "decommit");
+		decommits[round] = (measure_now() - start) / (double)count;
 		usleep(200000); /* the pool creates slabs ahead in the background */
 	}
 
-	double commit = median(commits, ROUNDS);
+	double commit = measure_median(commits, ROUNDS);
 	printf("commit %.2f us/slab\ncommit_rate %.2f GiB/s\ndecommit %.2f us/slab\n", commit * 1e6,
-	       (double)slab / GIB / commit, median(decommits, ROUNDS) * 1e6);
+	       (double)slab / MEASURE_GIB / commit, measure_median(decommits, ROUNDS) * 1e6);
 }
 
 /* ---- lookups ---- */
@@ -481,13 +460,13 @@ static void store_chain(struct hbm *hbm, uint32_t ns, const hbm_key *keys, uint6
 	struct hbm_region *region = make_region(hbm, 2097152, 2097152);
 	struct hbm_range all = {region, 0, 2097152};
 
-	check(hbm, hbm_commit(hbm, &all, 1), "commit");
+	measure_check(hbm, hbm_commit(hbm, &all, 1), "commit");
 	const struct hbm_segment segment = {region, 0, block_bytes};
 	for (uint64_t i = 0; i < length; i++) {
 		struct hbm_block block = {.key = keys[i], .segments = &segment, .segment_count = 1};
 		if (i > 0)
 			block.parent = keys[i - 1];
-		check(hbm, hbm_store(hbm, ns, &block, 1, NULL), "store");
+		measure_check(hbm, hbm_store(hbm, ns, &block, 1, NULL), "store");
 	}
 }
 
@@ -504,18 +483,19 @@ static void bench_lookup(struct hbm *hbm, char **argv)
 	store_chain(hbm, ns, keys, length, 4096);
 	double rates[ROUNDS];
 	for (int round = 0; round < ROUNDS; round++) {
-		double start = now();
+		double start = measure_now();
 		struct hbm_lookup answer = {0, 0};
 
 		for (uint64_t i = 0; i < count; i++)
-			check(hbm, hbm_lookup(hbm, ns, keys, length, &answer, NULL), "lookup");
+			measure_check(hbm, hbm_lookup(hbm, ns, keys, length, &answer, NULL),
+				      "lookup");
 		if (answer.resident != length)
 			exit(1);
 
-		rates[round] = (double)(length * count) / (now() - start);
+		rates[round] = (double)(length * count) / (measure_now() - start);
 	}
 
-	printf("lookup %.3f Mkeys/s\n", median(rates, ROUNDS) / 1e6);
+	printf("lookup %.3f Mkeys/s\n", measure_median(rates, ROUNDS) / 1e6);
 }
 
 int main(int argc, char **argv)

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "tests/support/attack_job.h"
+#include "tests/support/measure.h"
 #include "tests/support/victim.h"
 
 #include <getopt.h>
@@ -27,7 +28,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SETS 32
@@ -49,19 +49,6 @@ struct bench {
 	uint64_t long_turns;
 };
 
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
 static void sample_add(struct sample *sample, double seconds)
 {
 	if (sample->count < ROUNDS_MAX)
@@ -71,12 +58,9 @@ static void sample_add(struct sample *sample, double seconds)
 /* Median, 99th percentile and largest, in milliseconds. */
 static void sample_print(const struct sample *sample)
 {
-	const size_t last = sample->count - 1;
-
-	qsort(sample->times, sample->count, sizeof(*sample->times), ascending);
-	const double *t = sample->times;
-	printf(" %8.3f | %8.3f | %8.3f |", t[last / 2] * 1e3, t[last * 99 / 100] * 1e3,
-	       t[last] * 1e3);
+	printf(" %8.3f | %8.3f | %8.3f |", measure_median(sample->times, sample->count) * 1e3,
+	       measure_quantile(sample->times, sample->count, 0.99) * 1e3,
+	       sample->times[sample->count - 1] * 1e3);
 }
 
 /* ---- One row ---- */
@@ -100,7 +84,8 @@ static void measure(struct bench *bench, struct victim *victim)
 	bench->ping.count = bench->load.count = 0;
 	memset(bench->from, 0, sizeof(bench->from));
 
-	for (double end = now() + bench->seconds; now() < end || bench->ping.count == 0;) {
+	for (double end = measure_now() + bench->seconds;
+	     measure_now() < end || bench->ping.count == 0;) {
 		struct victim_times times;
 		victim_round(victim, &times);
 		sample_add(&bench->ping, times.ping);
@@ -197,10 +182,10 @@ static void row(struct bench *bench, const struct attack *attack, unsigned sessi
 
 	uint64_t before = attack_served(&job);
 	uint64_t turns = long_turns(&victim);
-	double start = now();
+	double start = measure_now();
 	measure(bench, &victim);
 	bench->long_turns = long_turns(&victim) - turns;
-	double took = now() - start;
+	double took = measure_now() - start;
 	uint64_t after = attack_served(&job);
 
 	attack_end(&job);

@@ -7,14 +7,13 @@
  *
  * 	bench_peers N [redis|memcached SOCKET]...	N values a round
  */
-#include <hbm/hbm.h>
+#include "tests/support/measure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { KEYS = 32, BYTES = 65536, ROUNDS = 9, PEERS = 4 };
@@ -40,27 +39,13 @@ struct peer {
 	double times[ROUNDS];
 };
 
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
 static double median(const double *values)
 {
 	double sorted[ROUNDS];
 
 	memcpy(sorted, values, sizeof(sorted));
-	qsort(sorted, ROUNDS, sizeof(*sorted), ascending);
 
-	return sorted[ROUNDS / 2];
+	return measure_median(sorted, ROUNDS);
 }
 
 static void die(const char *what, const char *why)
@@ -137,11 +122,11 @@ static void peer_open(struct peer *peer, const char *name, const char *path)
 
 static void peer_run(struct peer *peer, unsigned round, unsigned count)
 {
-	double start = now();
+	double start = measure_now();
 
 	for (unsigned i = 0; i < count; i++)
 		peer_get(peer, i % KEYS);
-	peer->times[round] = (now() - start) / count * 1e6;
+	peer->times[round] = (measure_now() - start) / count * 1e6;
 }
 
 static void peer_print(const struct peer *peer, const double *ours)
@@ -195,7 +180,7 @@ static void ours_open(struct ours *ours)
 
 static void ours_run(struct ours *ours, unsigned round, unsigned count)
 {
-	double start = now();
+	double start = measure_now();
 
 	for (unsigned i = 0; i < count; i++) {
 		hbm_result result;
@@ -205,7 +190,7 @@ static void ours_run(struct ours *ours, unsigned round, unsigned count)
 		if (result.status != HBM_OK)
 			die("hbmd", hbm_strerror(result.status));
 	}
-	ours->times[round] = (now() - start) / count * 1e6;
+	ours->times[round] = (measure_now() - start) / count * 1e6;
 }
 
 int main(int argc, char **argv)
