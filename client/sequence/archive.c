@@ -3,6 +3,7 @@
 #include "client/sequence/archive.h"
 
 #include "client/sequence/copies.h"
+#include "client/sequence/growth.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/saved_key.h"
 
@@ -36,9 +37,11 @@ static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_re
 	int r = hbm_region_create(pool->hbm, &options, out);
 
 	if (r == 0) {
-		const struct hbm_range all = {*out, 0, hbm_region_bytes(*out)};
-
-		r = hbm_commit(pool->hbm, &all, 1);
+		hbm_ranges_begin(&pool->grow);
+		hbm_ranges_add(&pool->grow, *out, 0, hbm_region_bytes(*out));
+		if (pool->grow.failed)
+			return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a range");
+		r = hbm_growth_map(pool);
 	}
 
 	return r ? hbm_pool_fail_call(pool, r, "memory to save or restore through") : 0;

@@ -14,7 +14,8 @@ static bool growth_is_short(int status)
 
 int hbm_growth_map(struct hbm_pool *pool)
 {
-	uint64_t wanted = pool->grow.bytes / pool->slab;
+	/* Other regions may have smaller slabs. */
+	uint64_t wanted = (pool->grow.bytes + pool->slab - 1) / pool->slab;
 	int r = hbm_backing_commit(pool);
 
 	while (growth_is_short(r) && hbm_warm_release(pool, wanted) > 0) {

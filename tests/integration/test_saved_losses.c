@@ -138,6 +138,24 @@ static void test_what_cannot_be_named_is_unpinned_and_removed(void **state)
 	saved_stage_finish();
 }
 
+/* As to a step, warm slabs are given back to what a save needs. */
+static void test_warm_slabs_give_way_to_a_save(void **state)
+{
+	(void)state;
+	static const char *const tight[] = {"device.memory=64MiB", "device.cache=8MiB", NULL};
+	const struct hbm_pool_options options = {.max_sequences = 2, .warm_bytes = 64ull << 20};
+
+	spawn_start(&daemon_, tight, NULL);
+	pool_rig_open(&saved_rig, &daemon_, pool_rig_layouts[0], &options);
+	struct hbm_sequence *sequence = saved_stage_sequence(32, 4);
+
+	assert_int_equal(hbm_sequence_close(saved_stage_sequence(64, 5)), 0);
+	saved_stage_save(sequence, "a", 0);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+	saved_stage_expect(saved_stage_restore("a"), 0, 32, 4);
+	saved_stage_finish();
+}
+
 /* ---- What is refused ---- */
 
 static int save_as(struct hbm_sequence *sequence, const char *name)
@@ -378,6 +396,7 @@ int main(void)
 		TEST(test_what_is_pinned_is_not_evicted),
 		TEST(test_a_cache_that_is_too_small_has_the_beginning),
 		TEST(test_what_is_dropped_is_gone),
+		TEST(test_warm_slabs_give_way_to_a_save),
 		TEST(test_what_cannot_be_named_is_unpinned_and_removed),
 		TEST(test_bad_input_is_refused),
 		TEST(test_a_manifest_is_not_believed),
