@@ -3,6 +3,7 @@
  * store: tokens of a sequence become blocks of the cache. Blocks that are whole slabs are lent
  * as they are: from then on their pages (page.h) are not written.
  */
+#include "client/layout.h"
 #include "client/sequence/blocks.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/pool.h"
@@ -20,6 +21,22 @@ struct store {
 	size_t first; /* of the batch */
 };
 
+/* The first token of which every layer still has all. */
+static uint64_t store_front(const struct hbm_sequence *sequence)
+{
+	const struct hbm_pool *pool = sequence->pool;
+	uint64_t front = sequence->first;
+
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		const uint32_t window = pool->layout->buffers[i].window;
+
+		if (window && sequence->slid > window && sequence->slid - window > front)
+			front = sequence->slid - window;
+	}
+
+	return front;
+}
+
 static int store_check(struct hbm_sequence *sequence, const struct hbm_token_blocks *blocks,
 		       size_t first)
 {
@@ -33,10 +50,11 @@ static int store_check(struct hbm_sequence *sequence, const struct hbm_token_blo
 		return hbm_pool_fail(pool, HBM_UNSUPPORTED,
 				     "blocks of a sequence that has kept a part of its layers or "
 				     "heads");
-	if (first > blocks->count || first * blocks->block_tokens < sequence->first)
+	if (first > blocks->count || first * blocks->block_tokens < store_front(sequence))
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "blocks %zu to %zu, of a sequence with tokens %llu to %llu",
-				     first, blocks->count, (unsigned long long)sequence->first,
+				     first, blocks->count,
+				     (unsigned long long)store_front(sequence),
 				     (unsigned long long)sequence->tokens);
 
 	return 0;

@@ -480,6 +480,27 @@ static void test_a_layout_with_states_has_no_blocks(void **state)
 
 /* ---- With a thread ---- */
 
+/* What is in front of a window may be given up, or not yet: it is refused. */
+static void test_what_a_window_has_given_up_is_not_stored(void **state)
+{
+	(void)state;
+	start("layers=2 order=token max=64 layer=0 heads=4 dim=16384 bytes=4 window=8 "
+	      "layer=1 heads=4 dim=16384 bytes=4");
+	cached_rig_chain(&rig, 1, 16);
+	struct hbm_sequence *sequence = cached_rig_fill(&rig, 8);
+
+	for (uint64_t end = 12; end <= 64; end += 4)
+		cached_rig_grow(&rig, sequence, end, 0);
+
+	for (size_t first = 0; first < 10; first++) {
+		assert_int_equal(hbm_sequence_store(sequence, &rig.blocks, first, NULL),
+				 HBM_INVALID);
+		assert_non_null(strstr(hbm_pool_error(rig.pool.pool), "with tokens 40 to 64"));
+	}
+	assert_int_equal(hbm_sequence_store(sequence, &rig.blocks, 10, NULL), 0);
+	finish();
+}
+
 static void test_a_pool_with_a_thread(void **state)
 {
 	(void)state;
@@ -629,6 +650,7 @@ int main(int argc, char **argv)
 		STAGED(test_borrowed_slabs_are_stored_and_not_loaded_into),
 		STAGED(test_bad_input),
 		STAGED(test_a_layout_with_states_has_no_blocks),
+		STAGED(test_what_a_window_has_given_up_is_not_stored),
 		STAGED(test_a_pool_with_a_thread),
 		STAGED(test_killed_at_every_step),
 		STAGED(test_borrowers_are_killed_at_every_step),
