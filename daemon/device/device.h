@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "daemon/base/gate.h"
 #include "daemon/base/log.h"
 #include "daemon/base/numa.h"
 #include "daemon/loop/loop.h"
@@ -74,6 +75,8 @@ struct device {
 	uint64_t read_ns;             /* when that was last asked for */
 	struct log_quota log;         /* of transient errors */
 	struct list handles;          /* struct guest, whose handles are open; control's */
+	struct gate gate;             /* its copy threads are inside while they call the driver */
+	struct gate *all;             /* of all devices: control threads and registrations are */
 };
 
 /* The devices of this host. */
@@ -81,6 +84,7 @@ struct devices {
 	struct driver *driver;
 	enum hbm_driver kind;
 	struct numa numa;
+	struct gate gate; /* see struct device */
 	uint32_t count;
 	struct device *list; /* [count] */
 };

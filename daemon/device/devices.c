@@ -84,6 +84,7 @@ static int devices_ask(struct devices *devices, uint32_t index, char *error, siz
 	device->driver = devices->driver;
 	device->index = index;
 	device->numa = &devices->numa;
+	device->all = &devices->gate;
 	list_init(&device->handles);
 	device_late_open(device);
 	const char *call;
@@ -141,6 +142,7 @@ static int devices_start_one(struct opening *opening, struct loop *loop)
 	if (r < 0)
 		return r;
 
+	worker_gate(device->control, device->all);
 	device->read_ns = clock_now();
 	opening->job.run = devices_run_opening;
 	worker_post(device->control, &opening->job);

@@ -18,6 +18,7 @@ struct worker {
 	struct loop *loop;
 	void (*enter)(void *);
 	void *arg;
+	struct gate *gate; /* or NULL */
 	char name[16];
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -46,11 +47,20 @@ static struct job *worker_take_jobs(struct worker *worker)
 	return jobs;
 }
 
+static void worker_run(const struct worker *worker, struct job *job)
+{
+	if (worker->gate)
+		gate_enter(worker->gate);
+	job->run(job);
+	if (worker->gate)
+		gate_leave(worker->gate);
+}
+
 /* A job with a done() is still there after its run(). */
 static void worker_run_told(struct worker *worker, struct job *job)
 {
 	job->more = false;
-	job->run(job);
+	worker_run(worker, job);
 
 	if (job->more)
 		worker_post(worker, job);
@@ -73,7 +83,7 @@ static void *worker_work(void *arg)
 			if (job->done)
 				worker_run_told(worker, job);
 			else
-				job->run(job);
+				worker_run(worker, job);
 			job = next;
 		}
 	}
@@ -106,6 +116,11 @@ int worker_new(struct worker **out, struct loop *loop, const char *name, void (*
 	*out = worker;
 
 	return 0;
+}
+
+void worker_gate(struct worker *worker, struct gate *gate)
+{
+	worker->gate = gate;
 }
 
 struct worker *worker_free(struct worker *worker)

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "daemon/base/gate.h"
 #include "daemon/loop/loop.h"
 
 struct worker;
@@ -27,6 +28,8 @@ struct job {
  * any job. Negative errno if the thread cannot be created. */
 int worker_new(struct worker **out, struct loop *loop, const char *name, void (*enter)(void *),
 	       void *arg);
+/* Each job runs inside this gate. Before the first is posted. */
+void worker_gate(struct worker *worker, struct gate *gate);
 /* Runs the posted jobs, ends the thread and joins it. Completions still posted are run by
  * the loop later, or by loop_flush() if the loop no longer runs. Accepts NULL, returns
  * NULL. */

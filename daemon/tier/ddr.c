@@ -145,11 +145,13 @@ static void ddr_prepare(struct job *job)
 		return;
 
 	struct device *device = chunk->device = ddr_choose_device(ddr, chunk->attempts);
+	gate_enter(device->all);
 	chunk->result = device_enter(device);
 	if (chunk->result == CUDA_SUCCESS)
 		chunk->result = device->driver->cuMemHostRegister(
 			at, chunk->bytes,
 			CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+	gate_leave(device->all);
 
 	chunk->registered = chunk->result == CUDA_SUCCESS;
 }
