@@ -109,6 +109,7 @@ void link_stats_ways(struct link_stats *link_stats, enum hbm_link link,
 	record->row_bytes += ways->bytes[LINK_WAY_ROWS];
 	record->batch_pieces += ways->pieces[LINK_WAY_BATCH];
 	record->batch_bytes += ways->bytes[LINK_WAY_BATCH];
+	record->direct_copies += ways->direct;
 	pthread_mutex_unlock(&link_stats->lock);
 }
 

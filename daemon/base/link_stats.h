@@ -20,6 +20,7 @@ enum link_way { LINK_WAY_SINGLE, LINK_WAY_ROWS, LINK_WAY_BATCH, LINK_WAYS };
 
 struct link_ways {
 	uint64_t pieces[LINK_WAYS], bytes[LINK_WAYS];
+	uint64_t direct; /* copies that the loop issued */
 };
 
 int link_stats_new(struct link_stats **out);

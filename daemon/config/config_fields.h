@@ -39,6 +39,7 @@ struct config {
 	uint64_t device_copy_rows;           /* 0: never */
 	uint64_t device_copy_batch;          /* 0: never */
 	uint64_t device_copy_in_flight;      /* of each of a copy queue's two streams */
+	uint64_t device_copy_direct;         /* 0: none */
 	/* [ddr] */
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */

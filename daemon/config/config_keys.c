@@ -111,6 +111,8 @@ const struct config_key config_keys[] = {
 	 "other pieces from which on one call copies them, where the driver can; 0: never"},
 	{"device", "copy_in_flight", AT(device_copy_in_flight), SIZE(MIB, GIB, MIB), "8MiB",
 	 "copies begun and not done, on each stream: what a copy may have to wait for"},
+	{"device", "copy_direct", AT(device_copy_direct), SIZE(0, MIB, 0), "256KiB",
+	 "the loop itself issues a copy of at most so many bytes that a request waits for, while the link is idle; 0: none"},
 
 	{"ddr", "size", AT(ddr_size), SHARE(0, 16 * TIB), "0",
 	 "the DDR tier; a percentage is of the host's memory, or its cgroup's; 0: no such tier"},

@@ -3,6 +3,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
+#include "daemon/device/copy_direct.h"
 #include "daemon/device/copy_stream.h"
 #include "daemon/loop/completions.h"
 
@@ -14,7 +15,6 @@
 #include <time.h>
 
 #define BATCH_COST (512ull << 10)
-#define SPIN_NS UINT64_C(20000)      /* about what a sleep and an interrupt cost */
 #define QUERY_NS UINT64_C(1000)      /* between two questions: each takes the context's lock */
 #define NAP_NS UINT64_C(10000)       /* the shortest sleep while copies are in flight */
 #define NAP_MAX_NS UINT64_C(1000000) /* the longest */
@@ -37,7 +37,8 @@ struct copy_queue {
 	struct completions completions;
 	struct copy_issue issue;
 	struct class urgent, background;
-	bool entered; /* the context is current on the thread */
+	struct copy_direct direct; /* the loop's */
+	bool entered;              /* the context is current on the thread */
 
 	pthread_t thread;
 	bool started;
@@ -73,12 +74,44 @@ static void copy_queue_enter(struct copy_queue *queue)
 			      r); /* every copy of the batch will fail with it */
 }
 
+static bool copy_queue_in_flight(const struct copy_queue *queue)
+{
+	return queue->urgent.stream.in_flight + queue->background.stream.in_flight > 0 ||
+	       copy_direct_is_lent(&queue->direct);
+}
+
 static bool copy_queue_reap(struct copy_queue *queue)
 {
+	if (!copy_queue_in_flight(queue))
+		return false;
+
+	gate_enter(&queue->device->gate);
+	copy_queue_enter(queue);
 	bool urgent = copy_stream_reap(&queue->urgent.stream);
 	bool background = copy_stream_reap(&queue->background.stream);
+	bool direct = copy_direct_reap(&queue->direct);
+	gate_leave(&queue->device->gate);
 
-	return urgent || background;
+	return urgent || background || direct;
+}
+
+static void copy_queue_start(struct copy_queue *queue, struct class *class)
+{
+	gate_enter(&queue->device->gate);
+	copy_queue_enter(queue);
+	copy_stream_start(&class->stream);
+	gate_leave(&queue->device->gate);
+}
+
+/* Under the lock. Returns whether the thread is to be woken: once. */
+static bool copy_queue_note_post(struct copy_queue *queue)
+{
+	bool asleep = queue->asleep;
+
+	queue->asleep = false;
+	__atomic_fetch_add(&queue->posted, 1, __ATOMIC_RELAXED);
+
+	return asleep;
 }
 
 static bool copy_queue_has_new(const struct copy_queue *queue)
@@ -89,10 +122,13 @@ static bool copy_queue_has_new(const struct copy_queue *queue)
 /* When the batch that is waited for was started: the oldest, of urgent ones if there are. */
 static uint64_t copy_queue_awaited_ns(const struct copy_queue *queue)
 {
-	const struct class *class =
-		queue->urgent.stream.in_flight > 0 ? &queue->urgent : &queue->background;
+	uint64_t urgent = copy_stream_oldest_ns(&queue->urgent.stream);
+	uint64_t direct = copy_direct_is_lent(&queue->direct)
+				  ? copy_stream_oldest_ns(&queue->direct.stream)
+				  : UINT64_MAX;
+	uint64_t oldest = urgent < direct ? urgent : direct;
 
-	return copy_stream_oldest_ns(&class->stream);
+	return oldest != UINT64_MAX ? oldest : copy_stream_oldest_ns(&queue->background.stream);
 }
 
 /* Sleeps for a part of what that batch has taken so far, or until a copy is posted. */
@@ -115,7 +151,7 @@ static void copy_queue_nap(struct copy_queue *queue)
 /* Waits for a while, until a batch is done or a copy is posted. */
 static void copy_queue_await(struct copy_queue *queue)
 {
-	uint64_t end = copy_queue_awaited_ns(queue) + SPIN_NS;
+	uint64_t end = copy_queue_awaited_ns(queue) + COPY_SPIN_NS;
 
 	for (uint64_t next = clock_now(); next < end; next += QUERY_NS) {
 		if (copy_queue_reap(queue) || copy_queue_has_new(queue))
@@ -174,11 +210,6 @@ static bool copy_queue_is_idle(const struct copy_queue *queue)
 	       fair_queue_empty(&queue->background.waiting);
 }
 
-static bool copy_queue_in_flight(const struct copy_queue *queue)
-{
-	return queue->urgent.stream.in_flight + queue->background.stream.in_flight > 0;
-}
-
 /* Fills the next batch of the class whose turn it is. */
 static struct class *copy_queue_fill_batch(struct copy_queue *queue)
 {
@@ -226,12 +257,10 @@ static void *copy_queue_thread(void *arg)
 	for (bool stopped = false; !stopped || copy_queue_in_flight(queue);) {
 		copy_queue_reap(queue);
 		struct class *class = copy_queue_take_batch(queue, &stopped);
-		if (class) {
-			copy_queue_enter(queue);
-			copy_stream_start(&class->stream);
-		} else if (copy_queue_in_flight(queue)) {
+		if (class)
+			copy_queue_start(queue, class);
+		else if (copy_queue_in_flight(queue))
 			copy_queue_await(queue);
-		}
 	}
 
 	return NULL;
@@ -250,6 +279,36 @@ void copy_queue_on_batch(struct copy_queue *queue, void (*batch_done)(void *arg)
 	completions_on_batch(&queue->completions, batch_done, arg);
 }
 
+static void copy_queue_wake(struct copy_queue *queue, bool asleep)
+{
+	if (asleep)
+		pthread_cond_signal(&queue->wake);
+}
+
+/* The thread has the stream of the loop's copies from now on. */
+static void copy_queue_handed(struct copy_direct *direct)
+{
+	struct copy_queue *queue = container_of(direct, struct copy_queue, direct);
+
+	pthread_mutex_lock(&queue->lock);
+	bool asleep = copy_queue_note_post(queue);
+	pthread_mutex_unlock(&queue->lock);
+	copy_queue_wake(queue, asleep);
+}
+
+/* Issues it here and now: no other waits for its turn. */
+static bool copy_queue_issue_directly(struct copy_queue *queue, struct copy *copy)
+{
+	uint64_t cost = copy_stream_cost(&queue->urgent.stream) +
+			copy_stream_cost(&queue->background.stream);
+
+	pthread_mutex_lock(&queue->lock);
+	bool first = fair_queue_empty(&queue->urgent.waiting);
+	pthread_mutex_unlock(&queue->lock);
+
+	return first && copy_direct_issue(&queue->direct, copy, cost);
+}
+
 void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 {
 	struct class *class = urgent ? &queue->urgent : &queue->background;
@@ -264,16 +323,16 @@ void copy_queue_post(struct copy_queue *queue, struct copy *copy, bool urgent)
 				? copy_piece_advance(&copy->piece, copy->spans, copy->span_count)
 				: whole;
 
+	if (urgent && copy_queue_issue_directly(queue, copy))
+		return;
+
 	pthread_mutex_lock(&queue->lock);
-	bool asleep = queue->asleep;
-	queue->asleep = false; /* it is woken once */
 	copy->queued = true;
 	copy->urgent = urgent;
 	fair_queue_push(&class->waiting, &copy->item, copy->payer, cost, whole);
-	__atomic_fetch_add(&queue->posted, 1, __ATOMIC_RELAXED);
+	bool asleep = copy_queue_note_post(queue);
 	pthread_mutex_unlock(&queue->lock);
-	if (asleep)
-		pthread_cond_signal(&queue->wake);
+	copy_queue_wake(queue, asleep);
 }
 
 void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_payer payer)
@@ -291,14 +350,28 @@ void copy_queue_hasten(struct copy_queue *queue, struct copy *copy, struct fair_
 	pthread_mutex_unlock(&queue->lock);
 }
 
+static void copy_queue_init_stream(struct copy_queue *queue, struct copy_stream *stream)
+{
+	stream->device = queue->device;
+	stream->link = copy_queue_link_of(queue);
+	stream->link_stats = queue->options.link_stats;
+	stream->issue = &queue->issue;
+	stream->completions = &queue->completions;
+}
+
 static void copy_queue_init_class(struct copy_queue *queue, struct class *class)
 {
 	fair_queue_open(&class->waiting, QUANTUM);
-	class->stream.device = queue->device;
-	class->stream.link = copy_queue_link_of(queue);
-	class->stream.link_stats = queue->options.link_stats;
-	class->stream.issue = &queue->issue;
-	class->stream.completions = &queue->completions;
+	copy_queue_init_stream(queue, &class->stream);
+}
+
+static void copy_queue_init_direct(struct copy_queue *queue)
+{
+	copy_queue_init_stream(queue, &queue->direct.stream);
+	queue->direct.loop = queue->options.loop;
+	queue->direct.most = queue->options.direct;
+	queue->direct.slow_ns = queue->options.direct_ns;
+	queue->direct.handed = copy_queue_handed;
 }
 
 static void copy_queue_init_locks(struct copy_queue *queue)
@@ -319,6 +392,8 @@ static CUresult copy_queue_open_streams(struct copy_queue *queue)
 		r = copy_stream_open(&queue->urgent.stream);
 	if (r == CUDA_SUCCESS)
 		r = copy_stream_open(&queue->background.stream);
+	if (r == CUDA_SUCCESS)
+		r = copy_direct_open(&queue->direct, queue->kind, &queue->options.issue);
 
 	return r;
 }
@@ -337,6 +412,7 @@ int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_dir
 	completions_open(&queue->completions, options->loop);
 	copy_queue_init_class(queue, &queue->urgent);
 	copy_queue_init_class(queue, &queue->background);
+	copy_queue_init_direct(queue);
 	copy_queue_init_locks(queue);
 	CUresult r = copy_queue_open_streams(queue);
 	if (r != CUDA_SUCCESS) {
@@ -380,6 +456,7 @@ struct copy_queue *copy_queue_free(struct copy_queue *queue)
 
 	copy_stream_close(&queue->urgent.stream);
 	copy_stream_close(&queue->background.stream);
+	copy_direct_close(&queue->direct);
 	completions_close(&queue->completions);
 	pthread_cond_destroy(&queue->wake);
 	pthread_mutex_destroy(&queue->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy_queue: a thread and two streams that copy for one device in one direction. Copies are
+ * copy_queue: a thread and streams that copy for one device in one direction. Copies are
  * issued in batches, and several batches are in flight at once, so that the copy engine
  * does not wait for the thread.
  *
@@ -11,16 +11,17 @@
  * Urgent copies, those a request waits for, go first, except that every eighth piece is
  * not urgent, so that eviction never stops. They have a stream of their own, on which no
  * others stand before them. What has been issued to a stream cannot be passed there: it is
- * bounded by `in_flight` and one batch more, counted at the cost of pieces. The order of
- * copies is not guaranteed. A copy that fails does not fail others.
+ * bounded by `in_flight` and one batch more, counted at the cost of pieces, and by
+ * COPY_DIRECT_IN_FLIGHT of what the loop has issued. The order of copies is not guaranteed. A copy that fails does not fail others.
  *
  * What happens when the driver fails: copy_stream.h.
  *
- * The thread makes all calls of the driver; the loop makes none, not even one that is said
- * to be asynchronous. Such a call takes locks of the driver that another call may hold for
- * as long as it likes, in this process (a registration of host memory, an unmapping) or, if
- * it has to ask the kernel, in another; and it waits when the device's queue is full. A
- * client would wait for what others do.
+ * The thread makes the calls of the driver. Even one that is said to be asynchronous takes
+ * locks of the driver that another call may hold for as long as it likes (a registration of
+ * host memory, an unmapping), and waits when the device's queue is full: if the loop made
+ * it, a client would wait for what others do. Only where no other thread of the daemon is
+ * in such a call, and little is in flight, the loop issues a small urgent copy itself, if
+ * none waits for its turn (copy_direct.h).
  *
  * With nothing in flight the thread sleeps until something is posted. Otherwise it asks
  * whether the oldest batch is done, for as long as a sleep would cost, and then sleeps for an
@@ -44,6 +45,8 @@ struct copy_queue_options {
 	struct link_stats *link_stats;
 	struct copy_issue_options issue;
 	uint64_t in_flight; /* no batch is begun with so much in flight on its stream */
+	uint64_t direct;    /* bytes of a copy that the loop may issue; 0: it issues none */
+	uint64_t direct_ns; /* that a call of its own may take: COPY_DIRECT_NS */
 };
 
 int copy_queue_new(struct copy_queue **out, struct device *device, enum copy_direction kind,

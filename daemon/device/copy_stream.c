@@ -18,6 +18,21 @@ static void copy_stream_fail_parts(struct copy_stream *stream, const struct copy
 		device_note_late(stream->device);
 }
 
+static struct copy_batch *copy_stream_oldest(struct copy_stream *stream)
+{
+	return &stream->batches[stream->head];
+}
+
+uint64_t copy_stream_cost(const struct copy_stream *stream)
+{
+	return __atomic_load_n(&stream->cost_in_flight, __ATOMIC_RELAXED);
+}
+
+static void copy_stream_add_cost(struct copy_stream *stream, uint64_t cost)
+{
+	__atomic_fetch_add(&stream->cost_in_flight, cost, __ATOMIC_RELAXED);
+}
+
 struct copy_batch *copy_stream_next(struct copy_stream *stream)
 {
 	assert(stream->in_flight < COPY_STREAM_BATCHES);
@@ -30,24 +45,20 @@ void copy_stream_start(struct copy_stream *stream)
 	struct copy_batch *batch = copy_stream_next(stream);
 
 	stream->in_flight++;
-	stream->cost_in_flight += batch->cost;
+	copy_stream_add_cost(stream, batch->cost);
 	batch->started_ns = link_stats_begin(stream->link_stats, stream->link);
 	copy_issue_begin(stream->issue, stream->stream);
 	for (unsigned i = 0; i < batch->count; i++)
 		copy_issue_piece(stream->issue, batch->parts[i].copy, batch->parts[i].piece);
 	copy_issue_end(stream->issue);
 	batch->ways = stream->issue->ways;
+	batch->ways.direct = stream->direct ? batch->count : 0;
 
+	/* An event that was not recorded again would say at once that it is over. */
 	CUresult r = driver->cuEventRecord(batch->event, stream->stream);
-	if (r == CUDA_SUCCESS)
-		return;
-
-	/* Without the event, waiting for the stream is the only way to know that the
-	 * copies have completed; an event that was not recorded again says so at once. */
-	device_failed(stream->device, "cuEventRecord", r);
-	r = driver->cuStreamSynchronize(stream->stream);
-	if (r != CUDA_SUCCESS)
-		copy_stream_fail_parts(stream, batch, r);
+	batch->unsure = r != CUDA_SUCCESS;
+	if (batch->unsure)
+		device_failed(stream->device, "cuEventRecord", r);
 }
 
 /* A copy that became urgent has pieces on both streams, and any of them may be done last. */
@@ -95,21 +106,15 @@ static void copy_stream_end_copies(struct copy_stream *stream, const struct copy
 		completions_add(stream->completions, ended);
 }
 
-/* Of the oldest batch its event says `r`. */
+/* Of the oldest batch it is known that its copies have ended; or the stream says `r` and
+ * that is all that can be known. */
 static void copy_stream_finish(struct copy_stream *stream, CUresult r)
 {
-	struct copy_batch *batch = &stream->batches[stream->head];
+	struct copy_batch *batch = copy_stream_oldest(stream);
 
 	stream->head = (stream->head + 1) % COPY_STREAM_BATCHES;
 	stream->in_flight--;
-	stream->cost_in_flight -= batch->cost;
-	if (r != CUDA_SUCCESS) {
-		device_failed(stream->device, "cuEventQuery", r);
-		/* The copies may still run: their memory must not be reused before the
-		 * stream is known to be idle. */
-		r = stream->device->driver->cuStreamSynchronize(stream->stream);
-	}
-
+	copy_stream_add_cost(stream, -batch->cost);
 	if (r != CUDA_SUCCESS)
 		copy_stream_fail_parts(stream, batch, r);
 
@@ -118,19 +123,45 @@ static void copy_stream_finish(struct copy_stream *stream, CUresult r)
 	copy_stream_end_copies(stream, batch);
 }
 
-bool copy_stream_reap(struct copy_stream *stream)
+bool copy_stream_is_unsure(const struct copy_stream *stream)
 {
-	const struct driver *driver = stream->device->driver;
+	return stream->in_flight > 0 && stream->batches[stream->head].unsure;
+}
+
+bool copy_stream_reap_sure(struct copy_stream *stream)
+{
 	unsigned before = stream->in_flight;
 
-	while (stream->in_flight > 0) {
-		CUresult r = driver->cuEventQuery(stream->batches[stream->head].event);
+	while (stream->in_flight > 0 && !copy_stream_is_unsure(stream)) {
+		struct copy_batch *batch = copy_stream_oldest(stream);
+		CUresult r = stream->device->driver->cuEventQuery(batch->event);
 		if (r == CUDA_ERROR_NOT_READY)
 			break;
-		copy_stream_finish(stream, r);
+
+		batch->unsure = r != CUDA_SUCCESS;
+		if (batch->unsure)
+			device_failed(stream->device, "cuEventQuery", r);
+		else
+			copy_stream_finish(stream, CUDA_SUCCESS);
 	}
 
 	return stream->in_flight < before;
+}
+
+/* The copies may still run: their memory must not be reused before the stream is known to
+ * be idle. */
+bool copy_stream_reap(struct copy_stream *stream)
+{
+	const struct driver *driver = stream->device->driver;
+	bool any = copy_stream_reap_sure(stream);
+
+	while (copy_stream_is_unsure(stream)) {
+		copy_stream_finish(stream, driver->cuStreamSynchronize(stream->stream));
+		copy_stream_reap_sure(stream);
+		any = true;
+	}
+
+	return any;
 }
 
 uint64_t copy_stream_oldest_ns(const struct copy_stream *stream)

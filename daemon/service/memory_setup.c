@@ -6,6 +6,7 @@
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
+#include "daemon/device/copy_direct.h"
 #include "daemon/device/copy_queue.h"
 #include "daemon/move/idle_checksums.h"
 #include "daemon/move/mover.h"
@@ -199,6 +200,8 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 		.loop = hbmd->loop,
 		.link_stats = hbmd->link_stats,
 		.in_flight = hbmd->config->device_copy_in_flight,
+		.direct = hbmd->config->device_copy_direct,
+		.direct_ns = COPY_DIRECT_NS,
 		.issue = {.rows_least = (uint32_t)hbmd->config->device_copy_rows,
 			  .batch_least = (uint32_t)hbmd->config->device_copy_batch,
 			  .host_chunk = DDR_CHUNK,

@@ -432,7 +432,10 @@
 	  "hbmd_link_batch_pieces_total",                                                          \
 	  "Other contiguous pieces that were copied in batches with one call.")                    \
 	X(R, uint64_t, batch_bytes, , BYTES, 1, COUNTER, "",                                       \
-	  "hbmd_link_batch_bytes_total", "Their bytes.")
+	  "hbmd_link_batch_bytes_total", "Their bytes.")                                           \
+	X(R, uint64_t, direct_copies, , COUNT, 1, COUNTER, "",                                     \
+	  "hbmd_link_direct_copies_total",                                                         \
+	  "Device copies that the daemon's loop issued itself: device.copy_direct.")
 
 /* What a check of the copies that a device lends has found. */
 #define HBM_RECORD_LENT(X, R)                                                                      \

@@ -233,16 +233,16 @@ static void test_daemons_of_other_versions(void **state)
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
 	assert_int_equal(other.count, 2);
 	assert_int_equal(other.record_bytes, ours - 8);
-	assert_int_equal(other.last.count, 12);
-	assert_int_equal(other.last.overlapped_ns, 15);
-	assert_int_equal(other.last.batch_bytes, 0);
+	assert_int_equal(other.last.count, 13);
+	assert_int_equal(other.last.overlapped_ns, 16);
+	assert_int_equal(other.last.direct_copies, 0);
 
 	record_bytes = ours + 8;
 	assert_int_equal(hbm_query(hbm, HBM_QUERY_LINKS, walk_other, &other), 0);
 	assert_int_equal(other.count, 4);
 	assert_int_equal(other.record_bytes, ours + 8);
-	assert_int_equal(other.last.count, 14);
-	assert_int_equal(other.last.batch_bytes, 24);
+	assert_int_equal(other.last.count, 15);
+	assert_int_equal(other.last.direct_copies, 26);
 }
 
 static void test_pages_without_records(void **state)
