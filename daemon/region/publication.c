@@ -47,6 +47,24 @@ struct publication *publication_find(const struct publications *publications, ui
 	return NULL;
 }
 
+uid_t publication_uid(const struct publication *publication)
+{
+	return publication->user->uid;
+}
+
+const struct publication *publication_of_other(const struct region *region, uint64_t offset,
+					       uint64_t bytes, const struct user *user)
+{
+	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++) {
+		const struct slab *slab = region->slots[i].slab;
+
+		if (slab && slab->publication && slab->publication->user != user)
+			return slab->publication;
+	}
+
+	return NULL;
+}
+
 uint64_t publication_bytes(const struct publication *publication)
 {
 	return publication->region->address_space;

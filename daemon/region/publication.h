@@ -62,6 +62,11 @@ int publication_new(struct publications *publications, const struct publication_
 /* It is not found any more. It may be closed at once. */
 void publication_withdraw(struct publication *publication);
 uint64_t publication_bytes(const struct publication *publication);
+uid_t publication_uid(const struct publication *publication);
+/* The first that another user has made and that has a slab of that range, which is committed;
+ * NULL: none has. */
+const struct publication *publication_of_other(const struct region *region, uint64_t offset,
+					       uint64_t bytes, const struct user *user);
 
 /* Fills in at most `room` records, of those of one uid or (NULL) of all, as
  * regions_records() does. */

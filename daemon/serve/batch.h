@@ -40,6 +40,8 @@ struct batch {
 	uint64_t block_bytes; /* logical, the namespace's */
 	uint32_t count;       /* blocks */
 	uint32_t span_count, in_use;
+	uint32_t checked,
+		checked_spans; /* blocks and segments that may be lent, or are not to be */
 	struct completion_fence fence;
 	struct device *device;
 	const struct hbm_wire_range *segments; /* [span_count], the request's */

@@ -7,6 +7,7 @@
 #include "daemon/serve/serve_blocks.h"
 
 #include "daemon/base/checked.h"
+#include "daemon/region/publication.h"
 #include "daemon/serve/batch.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/validate.h"
@@ -149,6 +150,46 @@ static int serve_blocks_check_device(const struct batch *batch, const struct rea
 		       : HBM_OK;
 }
 
+/* Of a block that is to be lent as it is: memory that another user has published is not this
+ * one's to lend. */
+static int serve_blocks_check_loan(const struct batch *batch, uint32_t i, const struct reason *why)
+{
+	const struct hbm_wire_range *segment = &batch->segments[i];
+	const struct publication *other = publication_of_other(
+		batch->regions[i], segment->offset, segment->bytes, batch->request->session->user);
+
+	if (!other)
+		return HBM_OK;
+
+	return reason_set(why, HBM_DENIED,
+			  "segment %u: uid %u has published that memory of region %u, and is alone "
+			  "to lend it",
+			  i, (unsigned)publication_uid(other), segment->region);
+}
+
+/* False: the slice is over. */
+static bool serve_blocks_check_loans(struct batch *batch, struct slice *slice, int *status,
+				     const struct reason *why)
+{
+	const struct hbm_wire_blocks *message =
+		(const struct hbm_wire_blocks *)batch->request->message;
+
+	while (*status == HBM_OK && batch->checked < batch->count) {
+		const struct hbm_wire_block *block = &message->blocks[batch->checked++];
+		uint32_t first = batch->checked_spans;
+
+		batch->checked_spans += block->segments;
+		for (uint32_t i = first; block->flags & HBM_WIRE_BLOCK_LEND && *status == HBM_OK &&
+					 i < batch->checked_spans;
+		     i++)
+			*status = serve_blocks_check_loan(batch, i, why);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	return true;
+}
+
 static bool serve_blocks_use_segments(struct work *work, struct slice *slice)
 {
 	struct batch *batch = container_of(work, struct batch, work);
@@ -162,6 +203,8 @@ static bool serve_blocks_use_segments(struct work *work, struct slice *slice)
 			return false;
 	}
 
+	if (status == HBM_OK && !serve_blocks_check_loans(batch, slice, &status, &why))
+		return false;
 	if (status == HBM_OK)
 		status = serve_blocks_check_device(batch, &why);
 

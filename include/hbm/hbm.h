@@ -356,7 +356,8 @@ struct hbm_block {
 	/* store: if its segments are whole slabs of regions, all of one size, these slabs are lent
 	 * to the caller's user as they are, with that size as `piece`, also after the region has
 	 * given them back; the caller must not write to them any more. A block that exists, or
-	 * that may not be lent for lack of room, is only stored. load: ignored */
+	 * that may not be lent for lack of room, is only stored; HBM_DENIED: another user has
+	 * published such a slab. load: ignored */
 	bool lend;
 };
 

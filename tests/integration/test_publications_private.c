@@ -22,7 +22,7 @@ static int owner = -1, stranger = -1, member = -1;
 
 static int setup_with(void **state, const char *groups)
 {
-	const char *const sets[] = {"hbmd.socket_mode=0666", groups, NULL};
+	const char *const sets[] = {"hbmd.socket_mode=0666", "device.lend=8MiB", groups, NULL};
 
 	stage_setup(state);
 	if (geteuid() != 0)
@@ -165,6 +165,14 @@ static void test_operators_unpublish(void **state)
 	close(operator_);
 }
 
+static uint64_t lent(void)
+{
+	const struct hbm_wire_device *device =
+		two_users_record(two_users_query(owner, HBM_QUERY_DEVICES), 0);
+
+	return device->lent;
+}
+
 static void test_a_group(void **state)
 {
 	(void)state;
@@ -195,12 +203,54 @@ static void test_a_group(void **state)
 	assert_true(spawn_balanced(&daemon_));
 }
 
+/* Who has attached what another user published may store blocks of it, and not lend them as they
+ * are: the processes that would borrow them have no say about who writes there. */
+static void test_what_is_attached_is_not_lent_on(void **state)
+{
+	(void)state;
+	two_users_needed();
+	const struct hbm_wire_attach reads = attaching(TENANT, "weights", 0);
+	const struct hbm_wire_namespace_spec spec = {
+		.model = "whole", .layout = "slabs", .block_bytes = TWO_USERS_SLAB};
+	struct hbm_wire_attached attached;
+
+	publish(true);
+	raw_call(member, &reads, &attached, sizeof(attached));
+	const struct raw_ranges commit = {
+		.head = {.header = RAW_HEADER(COMMIT, sizeof(commit)), .count = 1},
+		.range = {.region = attached.region, .bytes = TWO_USERS_SLAB}};
+	assert_int_equal(raw_ask(member, &commit, sizeof(commit)), HBM_OK);
+
+	struct raw_blocks store =
+		two_users_blocks(HBM_WIRE_STORE, two_users_open(member, &spec), 1);
+	store.segment = (struct hbm_wire_range){.region = attached.region, .bytes = TWO_USERS_SLAB};
+	store.block.flags = HBM_WIRE_BLOCK_LEND;
+	raw_refused(member, &store, HBM_DENIED,
+		    "segment 0: uid 1234 has published that memory of region 1, and is alone to "
+		    "lend it");
+	assert_int_equal(lent(), 0);
+	store.block.flags = 0;
+	assert_int_equal(two_users_result(member, &store).status, HBM_OK);
+	assert_int_equal(lent(), 0);
+
+	/* Its own user may. */
+	store = two_users_blocks(HBM_WIRE_STORE, two_users_open(owner, &spec), 2);
+	store.segment.bytes = TWO_USERS_SLAB;
+	store.block.flags = HBM_WIRE_BLOCK_LEND;
+	assert_int_equal(two_users_result(owner, &store).status, HBM_OK);
+	assert_int_equal(lent(), TWO_USERS_SLAB);
+	assert_true(spawn_balanced(&daemon_));
+	unpublish(owner, HBM_WIRE_OWN_UID);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_others_see_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_operators_unpublish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_group, setup_groups, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_attached_is_not_lent_on, setup_groups,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
