@@ -207,10 +207,14 @@ void replica_hold(struct replica *replica)
 
 void replica_unhold(struct replica *replica)
 {
+	struct lent *lent = replica->lent;
+
 	assert(replica->holds > 0);
 	replica->holds--;
-	lend_unhold(replica->lent->lend, replica->lent);
-	if (replica->holds == 0 && replica->number == 0)
+	lend_unhold(lent->lend, lent);
+	if (lent->holds == 0 && lent_is_left(lent))
+		lend_evict(lent);
+	else if (replica->holds == 0 && replica->number == 0)
 		lend_free_replica(replica);
 }
 

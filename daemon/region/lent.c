@@ -242,6 +242,14 @@ void lent_keep(struct lent *lent)
 		lent->slabs[i]->stuck = true;
 }
 
+bool lent_is_left(const struct lent *lent)
+{
+	const struct list *only = lent->exports.next;
+
+	return only != &lent->exports && only->next == &lent->exports &&
+	       container_of(only, struct export, by_lent)->ended;
+}
+
 /* Nobody has it any more. Returns who is charged for what is held of it; NULL: no one. */
 static struct holder *lent_forget_exports(struct lent *lent)
 {

@@ -77,7 +77,11 @@ struct export
 	uint64_t replies;      /* to it, in preparation, that are of these slabs */
 	uint64_t named;        /* of them: those that do not send the descriptors */
 	bool sent;             /* it has, or had, a loan there */
+	bool ended;            /* the session has, and may have them still */
 };
+
+/* Whether the only session that may have its slabs has ended. */
+bool lent_is_left(const struct lent *lent);
 
 /* What is asked for. */
 struct lent_form {

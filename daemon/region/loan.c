@@ -47,7 +47,8 @@ static bool loan_export_is_used(const struct export *export)
 }
 
 /* Forgets it if the session has the slabs no more, and somebody else has them. One of a
- * session that has ended takes the slabs along that no one else has. */
+ * session that has ended takes the slabs along that no one else has, at the end of the last
+ * hold at the latest (replica_unhold). */
 static void loan_settle_export(struct export *export, bool ended)
 {
 	struct lent *lent = export->lent;
@@ -58,8 +59,8 @@ static void loan_settle_export(struct export *export, bool ended)
 		loan_free_export(export);
 	else if (ended && lent->holds == 0)
 		lend_evict(lent);
-	else if (ended)
-		loan_free_export(export);
+	else
+		export->ended = ended; /* who holds them now ends that */
 }
 
 static struct export *loan_find_export(const struct borrower *borrower, const struct lent *lent)

@@ -426,6 +426,73 @@ static void test_the_end_of_a_session(void **state)
 	client_close(&next);
 }
 
+/* A request that borrows, as it does until its reply: it holds the replica and names its slabs. */
+struct borrowing {
+	struct client *client;
+	struct replica *replica;
+	struct export *export;
+	bool named;
+};
+
+static struct borrowing begin_to_borrow(struct client *client, struct replica *replica)
+{
+	struct borrowing borrowing = {.client = client, .replica = replica};
+
+	replica_hold(replica);
+	borrowing.export = export_begin(&client->borrower, replica->lent, &borrowing.named);
+	assert_non_null(borrowing.export);
+
+	return borrowing;
+}
+
+static void give_up_borrowing(struct borrowing *borrowing)
+{
+	export_end(borrowing->export, &borrowing->client->borrower, borrowing->named);
+	replica_unhold(borrowing->replica);
+}
+
+/* What its process may still have from a loan before is charged to it: the slabs go with the last
+ * request that holds them. */
+static void test_a_session_that_ends_while_it_borrows(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct replica *replica = make(fixture, client, make_block(fixture, fixture->ns));
+	bool named;
+
+	loan_free(borrow(client, replica, &named));
+	struct borrowing one = begin_to_borrow(client, replica),
+			 two = begin_to_borrow(client, replica);
+	borrower_end(&client->borrower);
+	give_up_borrowing(&one);
+	assert_int_equal(client->holder.releasing, 0);
+	give_up_borrowing(&two);
+	assert_int_equal(client->holder.releasing, SLAB);
+	assert_leased(fixture, 0);
+}
+
+/* Unless another has them by then. */
+static void test_a_session_that_ends_while_another_borrows(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *clients = fixture->clients;
+	struct replica *replica = make(fixture, &clients[0], make_block(fixture, fixture->ns));
+	bool named;
+
+	loan_free(borrow(&clients[0], replica, &named));
+	struct borrowing own = begin_to_borrow(&clients[0], replica);
+	replica_hold(replica); /* of the other's request */
+	borrower_end(&clients[0].borrower);
+	give_up_borrowing(&own);
+	struct loan *loan = borrow(&clients[1], replica, &named);
+	replica_unhold(replica);
+	assert_false(named);
+	assert_true(list_empty(&clients[0].borrower.exports));
+	loan_free(loan);
+	assert_leased(fixture, 1);
+	assert_int_equal(clients[0].holder.releasing, 0);
+}
+
 /* ---- Without a copy ---- */
 
 static void taken(struct slab_request *request)
@@ -588,6 +655,8 @@ int main(void)
 		TEST(test_descriptors_are_sent_while_there_is_no_loan),
 		TEST(test_loans_are_limited),
 		TEST(test_the_end_of_a_session),
+		TEST(test_a_session_that_ends_while_it_borrows),
+		TEST(test_a_session_that_ends_while_another_borrows),
 		TEST(test_a_slab_is_adopted),
 		TEST(test_one_slab_is_adopted_twice),
 		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
