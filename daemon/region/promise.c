@@ -179,6 +179,28 @@ void promise_unuse(struct promise *promise, uint64_t bytes)
 	promise_free_unused(promise);
 }
 
+bool promise_may_disown(const struct promise *promise, uint64_t free, uint64_t bytes)
+{
+	struct promise changed = *promise;
+
+	assert(promise->used >= bytes);
+	changed.used -= bytes;
+
+	/* what it has outstanding does not become less */
+	return promise->promises->promised - promise_outstanding(promise) +
+		       promise_outstanding(&changed) <=
+	       free;
+}
+
+void promise_disown(struct promise *promise, uint64_t bytes)
+{
+	struct promise *unowned = &promise->promises->unowned;
+
+	promise_ask(unowned, bytes);
+	promise_use(unowned, bytes);
+	promise_unuse(promise, bytes);
+}
+
 void promise_lose(struct promise *promise, uint64_t bytes)
 {
 	struct charge *charge = &promise->charge;

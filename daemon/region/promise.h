@@ -23,6 +23,10 @@
  * one beyond it takes only what is not promised. A reservation grows if all that is due
  * is free: what is outstanding or, if that is more, asked.
  *
+ * What a session lends as it is (lent.h) and has given back is no longer its to use: it is
+ * counted as without a session as soon as the invariant allows what the session then has
+ * outstanding.
+ *
  * Here is arithmetic alone: the pool calls it for each change. Requests without a session
  * have one together, of which nothing is reserved.
  */
@@ -78,6 +82,10 @@ void promise_use(struct promise *promise, uint64_t bytes);
 void promise_ask_again(struct promise *promise, uint64_t bytes);
 /* It is free again. May free the promise. */
 void promise_unuse(struct promise *promise, uint64_t bytes);
+/* It is used still, and without a session from now on. Whether what is free allows that; does it.
+ * May free the promise. */
+bool promise_may_disown(const struct promise *promise, uint64_t free, uint64_t bytes);
+void promise_disown(struct promise *promise, uint64_t bytes);
 /* It is used no longer, and not free: the device refused to release it. What was reserved
  * is less by it, so that nothing else is promised in its place. May free the promise. */
 void promise_lose(struct promise *promise, uint64_t bytes);

@@ -37,6 +37,7 @@ struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 
 	slab->slabs = slabs;
 	slab->bytes = bytes;
+	list_init(&slab->left);
 
 	return slab;
 }
@@ -225,8 +226,31 @@ static void slab_tell(const struct slabs *slabs)
 		slabs->changed(slabs->changed_arg);
 }
 
+/* Whether it is without a session from now on. */
+static bool slab_disown(struct slab *slab)
+{
+	struct slabs *slabs = slab->slabs;
+
+	if (!promise_may_disown(slab->promise, slab_free_bytes(slabs), slab->bytes))
+		return false;
+
+	list_remove(&slab->left);
+	promise_disown(slab->promise, slab->bytes);
+	slab->promise = &slabs->promises.unowned;
+
+	return true;
+}
+
+static void slab_disown_left(struct slabs *slabs)
+{
+	for (unsigned left = SLABS_DISOWNED; left > 0 && !list_empty(&slabs->left); left--)
+		if (!slab_disown(container_of(slabs->left.next, struct slab, left)))
+			return;
+}
+
 void slab_pump(struct slabs *slabs)
 {
+	slab_disown_left(slabs);
 	while (!list_empty(&slabs->requests) && slab_request_serve_first(slabs))
 		;
 	if (!slabs->draining && list_empty(&slabs->requests))
@@ -254,6 +278,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	tally_init(&slabs->lost);
 	promises_init(&slabs->promises);
 	list_init(&slabs->requests);
+	list_init(&slabs->left);
 	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
 	slabs->held.returned = slab_returned;
 	slabs->held.probed = slab_probed;
@@ -457,6 +482,7 @@ static void slab_leave_region(struct slab *slab, bool quarantined)
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
 
+	list_remove(&slab->left);
 	if (slab->placed)
 		tally_remove(&slabs->placed, &slab->link, slab->mark, slab->bytes);
 	else
@@ -505,6 +531,11 @@ void slab_drop_slot(struct slab *slab, bool quarantined)
 	slab->slots--;
 	if (slab_is_counted(slab))
 		slab->slabs->slots -= slab->bytes;
+
+	if (slab->slots == 0 && slab->refs > 1) {
+		list_push_back(&slab->slabs->left, &slab->left);
+		(void)slab_disown(slab);
+	}
 
 	slab_unref(slab, quarantined);
 }

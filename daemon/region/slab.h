@@ -37,6 +37,8 @@ struct slabs;
  * whole runs. */
 #define SLABS_PER_TURN 64
 #define SLAB_BYTES_MAX (1ull << 30)
+/* The most slabs that change their promise after one change of the pool. */
+#define SLABS_DISOWNED 64
 
 struct slab {
 	struct list link; /* among the pool's ready, placed or lost ones, or with its request */
@@ -58,6 +60,7 @@ struct slab {
 	struct held_part part;   /* once exported; its holder is set by who exports it */
 	struct promise *promise; /* in whose used bytes it is; NULL: it is ready, or lost */
 	struct lent *lent;       /* with which it is lent; NULL: it is not */
+	struct list left;        /* the pool's */
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are

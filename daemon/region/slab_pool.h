@@ -19,6 +19,7 @@ struct slabs {
 	uint64_t slots;       /* bytes of all slots that those backed that were passed */
 	uint64_t unplaced;    /* leased bytes of requests, which back no slot yet */
 	struct list requests; /* waiting, in order */
+	struct list left;     /* struct slab: lent only, and yet in the promise of its maker */
 	struct promises promises;
 	uint64_t releasing;         /* of the retiring bytes, those never handed out */
 	void (*changed)(void *arg); /* or NULL */

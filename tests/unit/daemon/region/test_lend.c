@@ -506,9 +506,10 @@ static bool is_taken(void *arg)
 }
 
 /* A slab that backs a slot, and may have been handed out. */
-static struct slab *place_slab(struct fixture *fixture)
+static struct slab *place_slab_of(struct fixture *fixture, struct promise *promise)
 {
-	struct slab_request request = {.bytes = SLAB, .count = 1, .done = taken};
+	struct slab_request request = {
+		.bytes = SLAB, .count = 1, .promise = promise, .done = taken};
 
 	list_init(&request.taken);
 	assert_int_equal(slabs_request(fixture->slabs, &request), HBM_OK);
@@ -518,6 +519,11 @@ static struct slab *place_slab(struct fixture *fixture)
 	slab_place(slab);
 
 	return slab;
+}
+
+static struct slab *place_slab(struct fixture *fixture)
+{
+	return place_slab_of(fixture, NULL);
 }
 
 static uint32_t make_large_block(struct fixture *fixture, uint64_t bytes)
@@ -595,6 +601,77 @@ static void test_the_pool_asks_for_nothing_that_a_region_has(void **state)
 	assert_leased(fixture, 0);
 }
 
+static struct promise *reserve(struct fixture *fixture, struct client *client, uint64_t slabs)
+{
+	struct promise *promise = promise_new(slabs_promises(fixture->slabs), 0);
+
+	assert_non_null(promise);
+	assert_true(slabs_reserve(fixture->slabs, promise, &client->payer, slabs * SLAB));
+
+	return promise;
+}
+
+/* A slab that its maker lends and has given back. */
+static struct replica *lend_and_give_back(struct fixture *fixture, struct client *client,
+					  struct promise *promise)
+{
+	uint32_t number = make_large_block(fixture, SLAB);
+	const struct replica_form form = form_of(client, number, SLAB);
+	struct slab *slab = place_slab_of(fixture, promise);
+	struct replica *replica = replica_adopt(fixture->lend, &form, &slab, 1);
+
+	assert_non_null(replica);
+	assert_int_equal(promise->used, SLAB);
+	slab_drop_slot(slab, false);
+	assert_null(slabs_check(fixture->slabs));
+
+	return replica;
+}
+
+/* What it reserved is its to commit, as before. */
+static void test_what_is_given_back_is_in_no_promise(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct promise *promise = reserve(fixture, client, 2);
+	bool named;
+	struct replica *replica = lend_and_give_back(fixture, client, promise);
+	struct loan *loan = borrow(&fixture->clients[1], replica, &named);
+
+	assert_int_equal(promise->used, 0);
+	assert_int_equal(slabs_books(fixture->slabs).promised, 2 * SLAB);
+	loan_free(loan);
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), SLAB);
+	assert_leased(fixture, 0);
+	slabs_end_promise(promise);
+	assert_null(slabs_check(fixture->slabs));
+}
+
+/* Not while others have been promised all that is free; as soon as they have not. */
+static void test_no_promise_is_broken_for_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct promise *promise = reserve(fixture, client, 2),
+		       *other = reserve(fixture, &fixture->stranger, POOL / SLAB - 2);
+
+	lend_and_give_back(fixture, client, promise);
+	assert_int_equal(promise->used, SLAB);
+	assert_true(slabs_reserve(fixture->slabs, other, &fixture->stranger.payer, SLAB));
+	assert_int_equal(promise->used, 0);
+	assert_null(slabs_check(fixture->slabs));
+
+	/* Nor is one of a session that has ended. */
+	lend_and_give_back(fixture, client, promise);
+	assert_int_equal(promise->used, 0);
+	slabs_end_promise(promise);
+	slabs_end_promise(other);
+	assert_int_equal(lend_give_back(fixture->lend, 2 * SLAB), 2 * SLAB);
+	assert_leased(fixture, 0);
+	assert_int_equal(slabs_books(fixture->slabs).promised, 0);
+	assert_null(slabs_check(fixture->slabs));
+}
+
 /* ---- The check ---- */
 
 static const char *problem(struct lend *lend)
@@ -660,6 +737,8 @@ int main(void)
 		TEST(test_a_slab_is_adopted),
 		TEST(test_one_slab_is_adopted_twice),
 		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
+		TEST(test_what_is_given_back_is_in_no_promise),
+		TEST(test_no_promise_is_broken_for_it),
 		TEST(test_counts_that_are_off),
 	};
 
