@@ -4,7 +4,7 @@
  * then the time that a GPU computes, in which this process sleeps. Three such sequences, of
  * three pools, in turns: one does not need memory, one gets it by the step that needs it, and
  * one has it mapped ahead by the pool's thread. Each of the latter needs a page group
- * (slabs in all buffers) every PERIOD iterations. Prints "name value unit" lines.
+ * (slabs in all buffers) about every PERIOD iterations. Prints "name value unit" lines.
  *
  * 	bench_growth token|layer COMPUTE_US GROUPS	GROUPS: so many page groups each
  */
@@ -12,11 +12,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { PERIOD = 16, GROUPS_MAX = 64, WAYS = 3 };
+#define READY (1ull << 30) /* bytes that the daemon creates ahead */
 
-enum way { WAY_MAPPED, WAY_STEP, WAY_AHEAD };
+enum { PERIOD = 16, GROUPS_MAX = 64 };
+
+enum way { WAY_MAPPED, WAY_STEP, WAY_AHEAD, WAYS };
 
 static const char *const names[WAYS] = {"mapped", "step", "ahead"};
 
@@ -29,30 +30,38 @@ struct run {
 	size_t count, turns;
 };
 
-/* The fewest tokens behind `tokens` for which the layout needs another page group. */
-static uint64_t group_tokens(const struct hbm_layout *layout)
+/* Tokens of an iteration: about PERIOD of them need a page group. */
+static uint64_t run_more(const char *layout)
 {
+	struct hbm_layout *shape;
 	struct hbm_buffer buffer;
 
-	hbm_layout_buffer(layout, 0, &buffer);
+	measure_check(NULL, hbm_layout_parse(&shape, layout, NULL, 0), layout);
+	hbm_layout_buffer(shape, 0, &buffer);
+	hbm_layout_free(shape);
 
-	return (buffer.step_bytes + buffer.token_bytes - 1) / buffer.token_bytes;
+	return buffer.step_bytes / buffer.token_bytes / PERIOD;
+}
+
+static uint64_t run_ahead(const struct run *run, enum way way, uint64_t groups)
+{
+	switch (way) {
+	case WAY_MAPPED:
+		return run->more * PERIOD * (groups + 1);
+	case WAY_AHEAD:
+		return run->more * 4;
+	default:
+		return 1;
+	}
 }
 
 static void run_open(struct run *run, const char *layout, enum way way, uint64_t groups)
 {
 	struct hbm_pool_options options = {.max_sequences = 1,
 					   .map_ahead_thread = way == WAY_AHEAD};
-	struct hbm_layout *shape;
 
-	measure_check(NULL, hbm_layout_parse(&shape, layout, NULL, 0), layout);
-	const uint64_t group = group_tokens(shape);
-	hbm_layout_free(shape);
-
-	run->more = (group + PERIOD - 1) / PERIOD;
-	options.ahead_tokens = way == WAY_MAPPED  ? group * (groups + 4)
-			       : way == WAY_AHEAD ? 2 * run->more
-						  : 1;
+	run->more = run_more(layout);
+	options.ahead_tokens = run_ahead(run, way, groups);
 	measure_pool_open(&run->measure, layout, &options);
 	run->sequence = measure_sequence(&run->measure);
 	run->tokens = 1;
@@ -77,7 +86,7 @@ static double run_iterate(struct run *run, double compute)
 	return step * 1e6;
 }
 
-/* PERIOD iterations, one of which needs a page group. */
+/* PERIOD iterations, of which mostly one needs a page group. */
 static void run_turn(struct run *run, double compute)
 {
 	double longest = 0;
@@ -96,9 +105,9 @@ static void run_print(struct run *run, const char *name)
 	printf("%s_p50 %.3f ms\n%s_p99 %.3f ms\n", name,
 	       measure_quantile(run->iterations, run->count, 0.5), name,
 	       measure_quantile(run->iterations, run->count, 0.99));
-	printf("%s_growth %.1f us\n%s_step %.2f us\n", name,
+	printf("%s_growth %.1f us\n%s_step_p99 %.1f us\n", name,
 	       measure_median(run->growths, run->turns), name,
-	       measure_median(run->steps, run->count));
+	       measure_quantile(run->steps, run->count, 0.99));
 }
 
 int main(int argc, char **argv)
@@ -120,6 +129,8 @@ int main(int argc, char **argv)
 
 	for (unsigned way = 0; way < WAYS; way++)
 		run_open(&runs[way], layout, way, groups);
+	measure_await_ready(&runs[WAY_MAPPED].measure, READY);
+
 	for (uint64_t turn = 0; turn < groups; turn++)
 		for (unsigned way = 0; way < WAYS; way++)
 			run_turn(&runs[way], compute);

@@ -4,7 +4,7 @@
  * one: one suspended to DDR, resumed, and exchanged for the other, in turns. The daemon's
  * device has a link of so many GiB/s in each direction. Prints "name value unit" lines, medians.
  *
- * 	bench_switch TOKENS ROUNDS
+ * 	bench_switch TOKENS ROUNDS SLAB_MIB
  */
 #include "tests/support/measure.h"
 
@@ -14,7 +14,7 @@
 #define ROUNDS_MAX 64u
 
 /* 2 of the 60 layers of Yi-34B: 8 KiB a token. */
-#define LAYOUT "layers=2 heads=8 dim=128 bytes=2 max=200000"
+#define LAYOUT "layers=2 heads=8 dim=128 bytes=2 max=200000 slab=%sMiB"
 
 struct times {
 	double out[ROUNDS_MAX], in[ROUNDS_MAX], both[ROUNDS_MAX];
@@ -74,9 +74,10 @@ int main(int argc, char **argv)
 	struct hbm_sequence *sequences[2];
 	struct measure_pool measure;
 	struct times times;
+	char layout[128];
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: bench_switch TOKENS ROUNDS\n");
+	if (argc != 4) {
+		fprintf(stderr, "usage: bench_switch TOKENS ROUNDS SLAB_MIB\n");
 		return 2;
 	}
 
@@ -84,7 +85,8 @@ int main(int argc, char **argv)
 	unsigned rounds = (unsigned)strtoul(argv[2], NULL, 10);
 
 	rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
-	measure_pool_open(&measure, LAYOUT, &options);
+	snprintf(layout, sizeof(layout), LAYOUT, argv[3]);
+	measure_pool_open(&measure, layout, &options);
 	sequences[0] = measure_sequence(&measure);
 	sequences[1] = measure_sequence(&measure);
 	measure_step(&measure, sequences[1], tokens);
