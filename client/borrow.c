@@ -338,34 +338,25 @@ static int borrow_check(struct hbm *hbm, uint32_t device, const hbm_key *keys, s
 	return 0;
 }
 
-int hbm_submit_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
-		      const hbm_key *keys, size_t count, struct hbm_loan **loans,
-		      hbm_result *results, hbm_ticket *ticket)
+static int borrow_submit(struct hbm *hbm, const struct hbm_wire_borrow *borrow, const hbm_key *keys,
+			 struct hbm_loan **loans, hbm_result *results, hbm_ticket *ticket)
 {
-	if (hbm_check_owner(hbm))
-		return -EPERM;
-
-	int rc = borrow_check(hbm, device, keys, count);
-	if (rc)
-		return rc;
-
-	struct borrowing *borrowing = borrowing_new(count);
+	struct borrowing *borrowing = borrowing_new(borrow->count);
 	if (!borrowing)
-		return hbm_fail(hbm, -ENOMEM, "cannot allocate a BORROW of %zu keys", count);
+		return hbm_fail(hbm, -ENOMEM, "cannot allocate a BORROW of %u keys", borrow->count);
 
 	borrowing->loans = loans;
 	borrowing->results = results;
-	borrowing->device = device;
-	struct hbm_wire_borrow borrow = {
-		.ns = ns, .count = (uint32_t)count, .device = device, .piece = piece};
+	borrowing->device = borrow->device;
 	struct request request = {
 		.opcode = HBM_WIRE_BORROW,
 		.kind = &kind_borrow,
 		.answer = {.borrowing = borrowing},
-		.pieces = {{&borrow, sizeof(borrow)}, {(void *)keys, count * sizeof(*keys)}},
+		.pieces = {{(void *)borrow, sizeof(*borrow)},
+			   {(void *)keys, borrow->count * sizeof(*keys)}},
 		.piece_count = 2,
 	};
-	rc = hbm_request_submit(hbm, &request, ticket);
+	int rc = hbm_request_submit(hbm, &request, ticket);
 	if (rc)
 		borrowing_free(borrowing);
 	else
@@ -374,11 +365,42 @@ int hbm_submit_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t pi
 	return rc;
 }
 
+int hbm_submit_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
+		      const hbm_key *keys, size_t count, struct hbm_loan **loans,
+		      hbm_result *results, hbm_ticket *ticket)
+{
+	const struct hbm_wire_borrow borrow = {
+		.ns = ns, .count = (uint32_t)count, .device = device, .piece = piece};
+
+	if (hbm_check_owner(hbm))
+		return -EPERM;
+
+	int rc = borrow_check(hbm, device, keys, count);
+
+	return rc ? rc : borrow_submit(hbm, &borrow, keys, loans, results, ticket);
+}
+
 int hbm_borrow(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece, const hbm_key *keys,
 	       size_t count, struct hbm_loan **loans, hbm_result *results)
 {
 	hbm_ticket ticket;
 	int rc = hbm_submit_borrow(hbm, ns, device, piece, keys, count, loans, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+int hbm_borrow_ready(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
+		     const hbm_key *keys, size_t count, struct hbm_loan **loans)
+{
+	const struct hbm_wire_borrow borrow = {.ns = ns,
+					       .count = (uint32_t)count,
+					       .device = device,
+					       .flags = HBM_WIRE_BORROW_READY,
+					       .piece = piece};
+	hbm_ticket ticket;
+	int rc = borrow_check(hbm, device, keys, count);
+	if (rc == 0)
+		rc = borrow_submit(hbm, &borrow, keys, loans, NULL, &ticket);
+
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 

@@ -38,6 +38,9 @@ struct hbm_loan {
 	struct borrowed_piece pieces[];
 };
 
+/* hbm_borrow() of what the device has a copy of, all else is a miss: waits for no transfer. */
+int hbm_borrow_ready(struct hbm *hbm, uint32_t ns, uint32_t device, uint64_t piece,
+		     const hbm_key *keys, size_t count, struct hbm_loan **loans);
 /* NULL: the connection has no such slab. */
 struct borrowed_slab *hbm_slab_find(struct hbm *hbm, uint64_t id);
 /* Imports a slab that the daemon has sent. False: no memory, or gpu.failed_call failed. */

@@ -333,15 +333,25 @@ static void borrow_made(struct replica_wait *wait, int status)
 	borrow_one_less(borrow);
 }
 
+/* Whether the client takes one that is there, and no other. */
+static bool borrow_is_miss(const struct borrow *borrow, const struct replica *replica)
+{
+	return borrow->message->flags & HBM_WIRE_BORROW_READY &&
+	       (!replica || replica->state != REPLICA_READY);
+}
+
 /* Finds the replica or begins it, and holds it. */
 static int borrow_find_replica(struct borrow *borrow, uint32_t number, struct replica **replica)
 {
 	struct session *session = borrow->request->session;
 	const struct replica_form form = {
 		.user = session->user, .number = number, .piece = borrow->message->piece};
+	struct replica *found = replica_find(borrow->device->lend, &form);
+	if (borrow_is_miss(borrow, found))
+		return HBM_MISS;
 
-	*replica = replica_find(borrow->device->lend, &form);
-	if (!*replica)
+	*replica = found;
+	if (!found)
 		return replicate(replica, borrow->hbmd->mover, borrow->device->lend, &form,
 				 &session->regions.holder, session->fair_payer);
 

@@ -358,6 +358,9 @@ static int validate_check_import(const void *message, struct refusal *why)
 static int validate_check_borrow(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_borrow *borrow = message;
+	int status = validate_flags("flags", borrow->flags, HBM_WIRE_BORROW_READY, why);
+	if (status != HBM_OK)
+		return status;
 
 	for (uint32_t i = 0; i < borrow->count; i++)
 		if (validate_is_reserved(&borrow->keys[i]))
@@ -523,8 +526,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 
 #define FORM_BORROW                                                                                \
 	.count_at = offsetof(struct hbm_wire_borrow, count),                                       \
-	.record = sizeof(struct hbm_wire_key), .zero_at = offsetof(struct hbm_wire_borrow, zero),  \
-	.check = validate_check_borrow
+	.record = sizeof(struct hbm_wire_key), .check = validate_check_borrow
 #define FORM_RETURN                                                                                \
 	.count_at = offsetof(struct hbm_wire_return, count), .record = sizeof(uint64_t),           \
 	.zero_at = offsetof(struct hbm_wire_return, zero)

@@ -463,6 +463,9 @@ struct hbm_wire_results {
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 
+/* Only of what the device has such a copy of: no other is made, and the block is a miss. */
+#define HBM_WIRE_BORROW_READY 1u
+
 /* BORROW: blocks to be mapped by the client instead of loaded: copies of them in device
  * memory that it must not write to. piece: 0: each block lies somewhere in a slab; or 2 MiB
  * << k, a divisor of the namespace's block_bytes: each piece of so many bytes is a slab of its
@@ -470,7 +473,7 @@ static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 struct hbm_wire_borrow {
 	struct hbm_wire_header header;
 	uint32_t ns, count;
-	uint32_t device, zero;
+	uint32_t device, flags; /* HBM_WIRE_BORROW_READY */
 	uint64_t piece;
 	struct hbm_wire_key keys[];
 };

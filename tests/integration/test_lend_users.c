@@ -33,11 +33,18 @@ struct returning {
 	uint64_t loan;
 };
 
+static struct borrowing borrowing_of(uint32_t ns, uint64_t block, uint32_t flags)
+{
+	return (struct borrowing){.head = {.header = RAW_HEADER(BORROW, sizeof(struct borrowing)),
+					   .ns = ns,
+					   .count = 1,
+					   .flags = flags},
+				  .key = two_users_key(block)};
+}
+
 static struct borrowed borrow(int socket, uint32_t ns, uint64_t block)
 {
-	const struct borrowing borrowing = {
-		.head = {.header = RAW_HEADER(BORROW, sizeof(borrowing)), .ns = ns, .count = 1},
-		.key = two_users_key(block)};
+	const struct borrowing borrowing = borrowing_of(ns, block, 0);
 	struct borrowed borrowed;
 
 	raw_call(socket, &borrowing, &borrowed, sizeof(borrowed));
@@ -114,14 +121,46 @@ static void test_what_is_not_open_is_not_lent(void **state)
 {
 	(void)state;
 	two_users_needed();
-	const struct borrowing borrowing = {
-		.head = {.header = RAW_HEADER(BORROW, sizeof(borrowing)),
-			 .ns = tenant_ns,
-			 .count = 1},
-		.key = two_users_key(1)};
+	const struct borrowing borrowing = borrowing_of(tenant_ns, 1, 0);
 
 	assert_int_equal(raw_ask(other, &borrowing, sizeof(borrowing)), HBM_NOT_FOUND);
 	assert_int_equal(device()->replicas, 0);
+}
+
+/* No other copy is to be made of it; a loan is given back. */
+static void expect_ready(int socket, uint64_t block, int status)
+{
+	const struct borrowing borrowing = borrowing_of(tenant_ns, block, HBM_WIRE_BORROW_READY);
+	const size_t lent = sizeof(struct borrowed), miss = offsetof(struct borrowed, piece);
+	struct borrowed borrowed;
+
+	raw_call(socket, &borrowing, &borrowed, status == HBM_OK ? lent : miss);
+	assert_int_equal(borrowed.loan.status, status);
+	assert_int_equal(borrowed.head.slabs, status == HBM_OK);
+	if (status == HBM_OK)
+		assert_int_equal(give_back(socket, borrowed.loan.loan), HBM_OK);
+}
+
+/* What there is for another user is none of one's own. */
+static void test_only_what_there_is_a_copy_of(void **state)
+{
+	(void)state;
+	two_users_needed();
+	assert_int_equal(two_users_open(other, &tenant_spec), tenant_ns);
+	expect_ready(tenant, 1, HBM_MISS);
+	expect_ready(tenant, ABSENT, HBM_MISS);
+	assert_int_equal(device()->replicas, 0);
+
+	const struct borrowed lent = borrow(tenant, tenant_ns, 1);
+
+	expect_ready(tenant, 1, HBM_OK);
+	expect_ready(tenant, 2, HBM_MISS);
+	expect_ready(other, 1, HBM_MISS);
+	assert_int_equal(give_back(tenant, lent.loan.loan), HBM_OK);
+	expect_ready(tenant, 1, HBM_OK);
+	assert_int_equal(device()->replicas, 1);
+	assert_int_equal(device()->loans, 0);
+	assert_true(spawn_balanced(&daemon_));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, two_users_setup, two_users_teardown)
@@ -132,6 +171,7 @@ int main(void)
 		TEST(test_each_user_has_its_own_copy),
 		TEST(test_a_loan_is_its_sessions),
 		TEST(test_what_is_not_open_is_not_lent),
+		TEST(test_only_what_there_is_a_copy_of),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
