@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #define LOAN_SLAB_BUCKETS 64
+#define NAMESPACE_BUCKETS 64
 
 struct hbm {
 	struct channel channel;
@@ -37,6 +38,8 @@ struct hbm {
 	uint64_t sequences;                   /* opened so far: the number of the last */
 	struct list slabs[LOAN_SLAB_BUCKETS]; /* struct borrowed_slab, by number */
 	uint32_t borrows;                     /* BORROWs in flight */
+	/* namespaces that were closed, by number: what has it now may be another */
+	uint32_t closes[NAMESPACE_BUCKETS];
 	struct gpu gpu;
 	struct hbm_info info;
 	struct owner owner;  /* the process that connected */

@@ -153,5 +153,8 @@ int hbm_namespace_close(struct hbm *hbm, uint32_t ns)
 		.pieces = {{&ref, sizeof(ref)}},
 		.piece_count = 1,
 	};
+
+	hbm->closes[ns % NAMESPACE_BUCKETS]++;
+
 	return hbm_request_query(hbm, &request);
 }

@@ -91,6 +91,18 @@ void hbm_blocks_span(const struct hbm_pool *pool, const struct hbm_token_blocks 
 	*offset = where.offset + i * *bytes;
 }
 
+struct origin hbm_blocks_origin(const struct hbm_pool *pool, const struct hbm_token_blocks *blocks,
+				size_t i, uint64_t at)
+{
+	return (struct origin){
+		.ns = blocks->ns,
+		.closes = pool->hbm->closes[blocks->ns % NAMESPACE_BUCKETS],
+		.piece = (uint32_t)(at / pool->slab),
+		.pieces = (uint32_t)(hbm_blocks_bytes(pool, blocks) / pool->slab),
+		.key = blocks->keys[i],
+	};
+}
+
 int hbm_pool_namespace(struct hbm_pool *pool, const struct hbm_namespace_options *options,
 		       uint64_t block_tokens, uint32_t *ns)
 {

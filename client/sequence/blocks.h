@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "client/sequence/origin.h"
+
 #include <hbm/sequence.h>
 
 struct hbm_pool;
@@ -36,6 +38,10 @@ uint64_t hbm_blocks_bytes(const struct hbm_pool *pool, const struct hbm_token_bl
 /* The bytes of a block in a buffer: offset in a slot. */
 void hbm_blocks_span(const struct hbm_pool *pool, const struct hbm_token_blocks *blocks, size_t i,
 		     uint32_t buffer, uint64_t *offset, uint64_t *bytes);
+
+/* The slab at that byte of a block that is whole slabs. */
+struct origin hbm_blocks_origin(const struct hbm_pool *pool, const struct hbm_token_blocks *blocks,
+				size_t i, uint64_t at);
 
 /* As many as a request may have. False: no memory. */
 bool hbm_batch_open(struct block_batch *batch, const struct hbm_pool *pool);

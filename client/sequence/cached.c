@@ -187,10 +187,14 @@ static void cached_gather(struct cached *cached, size_t block, uint64_t offset, 
 static void cached_note(struct cached *cached, size_t block, uint64_t offset, uint64_t bytes,
 			uint64_t from)
 {
-	(void)block;
-	(void)from;
-	for (uint64_t at = offset; at < offset + bytes; at += cached->pool->slab)
-		hbm_page_borrow(cached->pool, &cached->sequence->slot->pages, at);
+	struct hbm_pool *pool = cached->pool;
+
+	for (uint64_t at = 0; at < bytes; at += pool->slab) {
+		const struct origin origin =
+			hbm_blocks_origin(pool, cached->blocks, block, from + at);
+
+		hbm_page_borrow(pool, &cached->sequence->slot->pages, offset + at, &origin);
+	}
 }
 
 static int cached_map(struct cached *cached)

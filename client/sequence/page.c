@@ -55,30 +55,34 @@ static struct page *page_new(struct hbm_pool *pool, struct page_table *table)
 }
 
 /* The cache has the slab of a page, too. */
-static void page_join_cache(const struct hbm_pool *pool, struct page *page, enum page_kind kind)
+static void page_join_cache(const struct hbm_pool *pool, struct page *page, enum page_kind kind,
+			    const struct origin *origin)
 {
 	page->kind = kind;
+	page->origin = *origin;
 	page_count_last(pool, page, 1);
 	page->slots++;
 }
 
-void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		   const struct origin *origin)
 {
 	struct page **page = &table->list[offset / pool->slab];
 
 	if (!*page)
 		*page = page_new(pool, table);
 	if ((*page)->kind == PAGE_PRIVATE)
-		page_join_cache(pool, *page, PAGE_LENT);
+		page_join_cache(pool, *page, PAGE_LENT, origin);
 }
 
-void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
+void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		     const struct origin *origin)
 {
 	struct page **page = &table->list[offset / pool->slab];
 
 	assert(!*page);
 	*page = page_new(pool, table);
-	page_join_cache(pool, *page, PAGE_BORROWED);
+	page_join_cache(pool, *page, PAGE_BORROWED, origin);
 }
 
 struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset)

@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include "client/sequence/origin.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +29,7 @@ struct page {
 	uint32_t slots; /* that have it mapped, and those that hold it, and the cache */
 	uintptr_t who;  /* exclusive or of the tables that have it, as addresses */
 	enum page_kind kind;
+	struct origin origin;      /* unless it is private */
 	struct stash_block *block; /* of a suspend in the making: where it is stored */
 	struct page *next;
 };
@@ -43,10 +46,12 @@ bool hbm_page_prepare(struct hbm_pool *pool, struct page_table *table, size_t co
  * prepared. Offsets in the slots. */
 void hbm_page_share(struct hbm_pool *pool, struct page_table *source, struct page_table *target,
 		    uint64_t offset);
-/* The slab has been lent from now on; prepared. */
-void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+/* The slab has been lent from now on, as that; prepared. */
+void hbm_page_lend(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		   const struct origin *origin);
 /* A borrowed slab is mapped there now; prepared. */
-void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
+void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t offset,
+		     const struct origin *origin);
 bool hbm_page_is_borrowed(const struct hbm_pool *pool, const struct page_table *table,
 			  uint64_t offset);
 /* Keeps the page of a slab, which is made if there is none, while the slab moves; prepared. */

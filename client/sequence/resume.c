@@ -6,6 +6,7 @@
 #include "client/sequence/arrival.h"
 #include "client/sequence/mark.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/reborrow.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/suspend.h"
@@ -32,6 +33,8 @@ int hbm_resume_plan(struct hbm_pool *pool, struct hbm_sequence *const *sequences
 
 	for (size_t i = 0; i < count; i++)
 		hbm_sequence_turn(sequences[i], HBM_SEQUENCE_RESUMING);
+	if (r == 0)
+		r = hbm_reborrow(pool, sequences, count);
 	if (r)
 		return r;
 	if (hbm_arrival_plan(pool, arrival, sequences, count))

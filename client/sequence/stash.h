@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "client/sequence/origin.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -17,6 +18,7 @@ struct slot;
 struct stash_block {
 	hbm_key key;
 	uint32_t users;
+	struct origin origin;    /* of the slab, if the cache had it, too */
 	const struct slot *slot; /* of a resume in the making: who has its slab; else NULL */
 	struct list link;        /* where no sequence uses it */
 };

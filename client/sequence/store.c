@@ -80,19 +80,22 @@ static int store_grow(struct hbm_sequence *sequence, const struct hbm_token_bloc
 	return r ? hbm_pool_fail_call(pool, r, "memory for the last block") : 0;
 }
 
-typedef void store_slab(struct hbm_pool *pool, struct page_table *table, uint64_t offset);
-
-/* Calls for every slab of a block. */
-static void store_each(struct store *store, size_t i, store_slab *call)
+/* Every slab of a block. */
+static void store_lend(struct store *store, size_t i)
 {
 	struct hbm_pool *pool = store->sequence->pool;
+	uint64_t at = 0;
 
 	for (uint32_t k = 0; k < pool->buffer_count; k++) {
 		uint64_t offset, bytes;
 
 		hbm_blocks_span(pool, store->blocks, i, k, &offset, &bytes);
-		for (uint64_t at = offset; at < offset + bytes; at += pool->slab)
-			call(pool, &store->sequence->slot->pages, at);
+		for (const uint64_t end = offset + bytes; offset < end; offset += pool->slab) {
+			const struct origin origin = hbm_blocks_origin(pool, store->blocks, i, at);
+
+			hbm_page_lend(pool, &store->sequence->slot->pages, offset, &origin);
+			at += pool->slab;
+		}
 	}
 }
 
@@ -103,7 +106,7 @@ static void store_note(struct store *store, int r)
 		const bool stored = r < 0 || (r == 0 && store->batch.results[i].status == HBM_OK);
 
 		if (stored && store->batch.list[i].lend)
-			store_each(store, store->first + i, hbm_page_lend);
+			store_lend(store, store->first + i);
 	}
 }
 

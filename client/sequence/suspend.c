@@ -29,6 +29,8 @@ static bool suspend_plan_slab(struct hbm_sequence *sequence, uint64_t offset,
 		return false;
 	if (page)
 		page->block = block;
+	if (page && page->kind != PAGE_PRIVATE)
+		block->origin = page->origin;
 
 	return stored || hbm_carry_add(departure, sequence->slot, offset, block);
 }
