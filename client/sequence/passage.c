@@ -53,12 +53,24 @@ static void passage_finish(struct hbm_switch *change)
 	hbm_resume_finish(change->pool, change->in.list, change->in.count);
 }
 
+/* Nothing will arrive any more that sets the fences of groups which were not sent. */
+static void passage_set_fences(struct hbm_switch *change)
+{
+	struct hbm_layout_facts facts;
+
+	hbm_layout_facts(change->pool->layout, &facts);
+	for (; change->has_fences && change->group < facts.groups; change->group++)
+		hbm_fence_signal(change->pool->hbm, change->fence_slot + change->group,
+				 change->fence_value);
+}
+
 void hbm_passage_end(struct hbm_switch *change, int status)
 {
 	struct hbm_pool *pool = change->pool;
 
 	hbm_carry_wait(pool, &change->departure);
 	hbm_carry_wait(pool, &change->arrival.carry);
+	passage_set_fences(change);
 	if (status)
 		passage_undo(change);
 	else
@@ -131,6 +143,8 @@ static void passage_send_groups(struct hbm_switch *change)
 		else if (carry->sent + count <= change->arrival.acquired)
 			hbm_carry_load(change->pool, carry, count, &sync);
 		else
+			return;
+		if (carry->status) /* not sent */
 			return;
 	}
 }

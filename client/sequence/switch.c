@@ -172,9 +172,6 @@ static int switch_begin(struct hbm_pool *pool, const struct hbm_switch_options *
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a switch");
 	change->pool = pool;
 	change->tier = options->tier;
-	change->has_fences = options->has_fences;
-	change->fence_slot = options->fence_slot;
-	change->fence_value = options->fence_value;
 	list_push_back(&pool->switches, &change->link);
 
 	r = switch_copy_group(&change->out, options->out, options->out_count) &&
@@ -185,6 +182,11 @@ static int switch_begin(struct hbm_pool *pool, const struct hbm_switch_options *
 		hbm_passage_free(change);
 		return r;
 	}
+
+	/* From here on: a refusal sets none. */
+	change->has_fences = options->has_fences;
+	change->fence_slot = options->fence_slot;
+	change->fence_value = options->fence_value;
 	hbm_passage_go(change);
 	*out = change;
 

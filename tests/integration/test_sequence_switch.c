@@ -345,6 +345,32 @@ static void test_cancel(void **state)
 	suspend_finish();
 }
 
+/* Also those of layers that have not been asked for: who waits for them would wait forever. */
+static void test_the_fences_of_a_switch_that_is_cancelled(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	start_held(pool_rig_layouts[1]);
+	struct hbm_sequence *all[2] = {suspend_filled(20, 0), suspend_filled(40, 0)};
+	const struct hbm_switch_options options = {.out = all,
+						   .out_count = 1,
+						   .tier = HBM_TIER_DDR,
+						   .in = all + 1,
+						   .in_count = 1,
+						   .has_fences = true,
+						   .fence_slot = FENCE,
+						   .fence_value = 5};
+
+	suspend_out(all[1], HBM_TIER_DDR);
+	cancel(all[0], &options, "being suspended");
+	for (uint32_t layer = 0; layer < 2; layer++)
+		assert_int_equal(*hbm_fence(suspend_rig.hbm, FENCE + layer), 5);
+	suspend_in(all[1]);
+	suspend_expect(all[0], 0, 20, 0);
+	suspend_expect(all[1], 0, 40, 0);
+	suspend_finish();
+}
+
 /* What is under way ends with its pool. */
 static void test_a_pool_is_closed_meanwhile(void **state)
 {
@@ -376,6 +402,7 @@ int main(void)
 		TEST(test_a_layer_is_used_while_the_next_is_on_its_way),
 		TEST(test_fences_without_layers),
 		TEST(test_cancel),
+		TEST(test_the_fences_of_a_switch_that_is_cancelled),
 		TEST(test_a_pool_is_closed_meanwhile),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
