@@ -4,7 +4,6 @@
 
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
-#include "client/sequence/own.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
@@ -34,6 +33,8 @@ static size_t ahead_take(struct hbm_pool *pool, struct hbm_sequence **taken)
 	return count;
 }
 
+/* A slab that others have, too, is not exchanged here: kernels may be reading its tokens. The
+ * call that grows the sequence does that. */
 static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *taken, size_t count)
 {
 	int r = 0;
@@ -42,8 +43,6 @@ static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *take
 		r = hbm_prefix_map(taken[i]);
 		if (r == 0)
 			r = hbm_window_slide(taken[i]);
-		if (r == 0)
-			r = hbm_own(taken[i], taken[i]->tokens, ahead_target(taken[i]));
 	}
 	if (r)
 		return r;

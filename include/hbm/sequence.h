@@ -295,7 +295,8 @@ HBM_API int hbm_layout_vllm(const struct hbm_layout *layout, uint32_t layer, uin
  *
  * Before a call that unmaps memory, the caller waits for the work on its streams that uses
  * it: hbm_sequence_close(), hbm_sequence_truncate(), hbm_sequence_slide(),
- * hbm_sequences_reorder().
+ * hbm_sequences_reorder(), and the first step that grows a sequence whose last tokens, as it
+ * was truncated, lie in a slab that others have, too: it gets a copy in its place.
  *
  * Return values are those of hbm.h. A refused call has changed nothing, and hbm_pool_error()
  * says why, in one line.
