@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/support/child.h"
+#include "tests/support/device_record.h"
 #include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
@@ -44,20 +45,14 @@ static int teardown(void **state)
 
 /* ---- What the daemon says ---- */
 
-static int first_device(const void *record, size_t bytes, void *arg)
-{
-	assert_int_equal(bytes, sizeof(struct hbm_wire_device));
-	memcpy(arg, record, bytes);
-	return 1;
-}
-
 static struct hbm_wire_device device(struct hbm *hbm)
 {
-	struct hbm_wire_device device;
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, first_device, &device), 1);
+	const struct hbm_wire_device device = device_record(hbm);
+
 	assert_int_equal(device.leased + device.quarantined + device.retiring + device.ready +
 				 device.uncreated + device.held,
 			 POOL);
+
 	return device;
 }
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "tests/support/child.h"
+#include "tests/support/device_record.h"
 #include "tests/support/hbmctl.h"
 #include "tests/support/kv.h"
 #include "tests/support/raw.h"
@@ -146,21 +147,9 @@ static void give_back(struct kv *client, struct hbm_loan *loan)
 	assert_int_equal(hbm_return(client->hbm, &loan, 1), 0);
 }
 
-static int first_record(const void *record, size_t bytes, void *arg)
-{
-	assert_int_equal(bytes, sizeof(struct hbm_wire_device));
-	memcpy(arg, record, bytes);
-
-	return 1;
-}
-
 static struct hbm_wire_device device(void)
 {
-	struct hbm_wire_device device;
-
-	assert_int_equal(hbm_query(kv.hbm, HBM_QUERY_DEVICES, first_record, &device), 1);
-
-	return device;
+	return device_record(kv.hbm);
 }
 
 static void wait_until_nothing_is_on_its_way(void)

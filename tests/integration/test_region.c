@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/device_record.h"
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
@@ -54,18 +55,10 @@ static struct hbm_region *create(uint64_t address_space, uint64_t slab)
 	return region;
 }
 
-static int first_device(const void *record, size_t bytes, void *arg)
-{
-	memcpy(arg, record,
-	       bytes < sizeof(struct hbm_wire_device) ? bytes : sizeof(struct hbm_wire_device));
-	return 1;
-}
-
 static uint64_t leased(void)
 {
-	struct hbm_wire_device device;
+	const struct hbm_wire_device device = device_record(hbm);
 
-	assert_int_equal(hbm_query(hbm, HBM_QUERY_DEVICES, first_device, &device), 1);
 	assert_int_equal(device.regions, POOL);
 	assert_int_equal(device.leased + device.quarantined + device.retiring + device.ready +
 				 device.uncreated + device.held,
