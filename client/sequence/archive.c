@@ -69,10 +69,30 @@ int hbm_archive_page(struct archive *archive)
 	return archive->page ? 0 : archive_region(archive, ARCHIVE_PAGE, &archive->page);
 }
 
+/* What it has for pieces goes. */
+static void archive_clear(struct archive *archive)
+{
+	struct hbm *hbm = archive->pool->hbm;
+
+	hbm_copies_wait(archive->pool);
+	if (archive->landing)
+		hbm_region_destroy(hbm, archive->landing);
+	if (archive->pieces)
+		hbm_namespace_close(hbm, archive->pieces);
+	archive->landing = NULL;
+	archive->pieces = 0;
+	archive->chunk = (struct chunk){0};
+	archive->kept = hbm_layout_free(archive->kept);
+}
+
 int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout)
 {
 	char fingerprint[HBM_WIRE_NAME_BYTES], name[HBM_WIRE_NAME_BYTES];
 
+	if (archive->chunk.layout == layout)
+		return 0;
+
+	archive_clear(archive);
 	hbm_chunk_init(&archive->chunk, layout);
 	hbm_layout_fingerprint(layout, fingerprint);
 	hbm_saved_key_text(name, "pieces:", archive->schema, fingerprint);
@@ -80,10 +100,31 @@ int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout)
 	return archive_namespace(archive, name, archive->chunk.bytes, &archive->pieces);
 }
 
+/* Layers and heads that were kept are where they were in the pool's layout. Pieces have none of
+ * its gaps. */
+int hbm_archive_use_of(struct archive *archive, const struct hbm_sequence *sequence)
+{
+	const struct hbm_layout *layout = hbm_sequence_layout(sequence);
+	struct hbm_layout *kept;
+
+	if (layout == archive->pool->layout)
+		return hbm_archive_use(archive, layout);
+	if (hbm_layout_new(&kept, hbm_layout_options(layout), NULL, 0) != 0)
+		return hbm_pool_fail(archive->pool, -ENOMEM,
+				     "cannot allocate the layout of what is kept");
+
+	int r = hbm_archive_use(archive, kept);
+	archive->kept = kept;
+
+	return r;
+}
+
 int hbm_archive_land(struct archive *archive)
 {
-	return archive_region(archive, (ARCHIVE_BATCH + 1) * archive->chunk.bytes,
-			      &archive->landing);
+	return archive->landing
+		       ? 0
+		       : archive_region(archive, (ARCHIVE_BATCH + 1) * archive->chunk.bytes,
+					&archive->landing);
 }
 
 uint64_t hbm_archive_offset(const struct archive *archive, uint64_t nth)
@@ -98,13 +139,9 @@ void hbm_archive_close(struct archive *archive)
 
 	struct hbm *hbm = archive->pool->hbm;
 
-	hbm_copies_wait(archive->pool);
-	if (archive->landing)
-		hbm_region_destroy(hbm, archive->landing);
+	archive_clear(archive);
 	if (archive->page)
 		hbm_region_destroy(hbm, archive->page);
-	if (archive->pieces)
-		hbm_namespace_close(hbm, archive->pieces);
 	if (archive->manifests)
 		hbm_namespace_close(hbm, archive->manifests);
 	free(archive);

@@ -18,6 +18,7 @@
 #define ARCHIVE_PAGE (64u << 10)     /* of as many as a name has places for */
 
 struct hbm_pool;
+struct hbm_sequence;
 
 struct archive {
 	struct hbm_pool *pool;
@@ -25,6 +26,7 @@ struct archive {
 	const char *schema;                  /* "": none */
 	uint32_t manifests, pieces;          /* namespaces; 0: not open */
 	struct chunk chunk;                  /* of the pieces */
+	struct hbm_layout *kept;             /* of the chunk, if it is the archive's own */
 	struct hbm_region *page;             /* for a manifest */
 	struct hbm_region *landing;          /* for pieces, and behind them one for copies */
 	char manifest[ARCHIVE_MANIFEST];
@@ -33,11 +35,13 @@ struct archive {
 /* Opens one for manifests. *out is freed by hbm_archive_close(), also after a failure. */
 int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema,
 		     struct archive **out);
-/* For pieces of a layout, too. The layout is borrowed. */
+/* For pieces of a layout, too, instead of those it was for before. The layout is borrowed. */
 int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout);
+/* For pieces of a sequence: of the layout that a pool with just what it has kept would have. */
+int hbm_archive_use_of(struct archive *archive, const struct hbm_sequence *sequence);
 /* Device memory for manifests, if there is none yet. */
 int hbm_archive_page(struct archive *archive);
-/* And for pieces. */
+/* And for pieces, if there is none for these. */
 int hbm_archive_land(struct archive *archive);
 /* Takes NULL. Does not change the pool's line. */
 void hbm_archive_close(struct archive *archive);

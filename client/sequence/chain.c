@@ -95,12 +95,11 @@ static void chain_gather(const struct chain *chain, const struct hbm_sequence *s
 	struct slice all = {.slid = chain->slid};
 	const uint64_t of_tokens = chain_of_tokens(chain);
 	struct place piece = {chunk->layout, chunk, chain_address(chain, nth), 0};
-	struct place slot = {chunk->layout, NULL, chain_slot(sequence), 0};
+	struct place slot = {hbm_sequence_layout(sequence), NULL, chain_slot(sequence), 0};
 	uint64_t count;
 
 	if (number >= of_tokens) {
-		hbm_reshape_states_out(list, chunk, number - of_tokens, piece.address,
-				       slot.address);
+		hbm_reshape_states_out(list, chunk, number - of_tokens, piece.address, &slot);
 		return;
 	}
 	chain_span(chain, number, &slot.first, &count);
@@ -116,7 +115,7 @@ static void chain_scatter(const struct chain *chain, const struct hbm_sequence *
 	const struct chunk *chunk = &chain->archive->chunk;
 	const uint64_t of_tokens = chain_of_tokens(chain);
 	struct place piece = {chunk->layout, chunk, chain_address(chain, nth), 0};
-	struct place slot = {sequence->pool->layout, NULL, chain_slot(sequence), 0};
+	struct place slot = {hbm_sequence_layout(sequence), NULL, chain_slot(sequence), 0};
 	struct slice part = *slice;
 	uint64_t count;
 

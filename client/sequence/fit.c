@@ -35,22 +35,22 @@ static bool fit_all(const struct hbm_layout *saved, const struct hbm_layout *lay
 	return true;
 }
 
-int hbm_fit_check(struct hbm_pool *pool, const struct hbm_layout *saved,
-		  const struct hbm_slice *slice, struct slice *part)
+int hbm_fit_check(struct hbm_pool *pool, const struct hbm_layout *layout,
+		  const struct hbm_layout *saved, const struct hbm_slice *slice, struct slice *part)
 {
 	const struct hbm_slice all = {.layers = saved->options.layer_count};
 	char theirs[HBM_WIRE_NAME_BYTES], ours[HBM_WIRE_NAME_BYTES];
 
 	if (!slice)
 		slice = &all;
-	if (fit_all(saved, pool->layout, slice)) {
+	if (fit_all(saved, layout, slice)) {
 		*part = (struct slice){.first_layer = slice->first_layer,
 				       .first_head = slice->first_head};
 		return 0;
 	}
 
 	hbm_layout_fingerprint(saved, theirs);
-	hbm_layout_fingerprint(pool->layout, ours);
+	hbm_layout_fingerprint(layout, ours);
 
 	return hbm_pool_fail(
 		pool, HBM_INVALID, "%u layers from %u, %u heads from %u, of \"%s\" are not \"%s\"",

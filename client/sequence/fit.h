@@ -8,6 +8,7 @@
 
 struct hbm_pool;
 
-/* slice: NULL: all. HBM_INVALID, with a line that names both layouts. */
-int hbm_fit_check(struct hbm_pool *pool, const struct hbm_layout *saved,
-		  const struct hbm_slice *slice, struct slice *part);
+/* layout: the target's. slice: NULL: all. HBM_INVALID, with a line that names both layouts. */
+int hbm_fit_check(struct hbm_pool *pool, const struct hbm_layout *layout,
+		  const struct hbm_layout *saved, const struct hbm_slice *slice,
+		  struct slice *part);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define MANIFEST_TRIES (2 * MANIFEST_PLACES)
+#define MANIFEST_TEXT (ARCHIVE_MANIFEST - sizeof(struct manifest)) /* bytes */
 
 static const char manifest_magic[8] = "hbmsave";
 
@@ -53,8 +54,7 @@ static int manifest_copy(struct archive *archive, uint64_t place, bool to_device
 
 static bool manifest_is_valid(const char *page, const struct manifest *manifest)
 {
-	return manifest->text_bytes > 0 &&
-	       manifest->text_bytes <= ARCHIVE_MANIFEST - sizeof(*manifest) &&
+	return manifest->text_bytes > 0 && manifest->text_bytes <= MANIFEST_TEXT &&
 	       page[sizeof(*manifest) + manifest->text_bytes - 1] == '\0' &&
 	       manifest->first <= manifest->tokens && manifest->least <= manifest->tokens &&
 	       manifest->slid <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
@@ -146,9 +146,12 @@ int hbm_manifest_layout(struct archive *archive, const struct manifest *manifest
 
 /* ---- Write ---- */
 
-bool hbm_manifest_has_room(const struct hbm_layout *layout)
+int hbm_manifest_check_room(struct hbm_pool *pool, const struct hbm_sequence *sequence)
 {
-	return hbm_layout_print(layout, NULL, 0) < ARCHIVE_MANIFEST - sizeof(struct manifest);
+	return hbm_layout_print(hbm_sequence_layout(sequence), NULL, 0) < MANIFEST_TEXT
+		       ? 0
+		       : hbm_pool_fail(pool, HBM_LIMIT,
+				       "the layout's text is longer than a manifest");
 }
 
 static void manifest_fill(struct archive *archive, struct manifest *manifest)
@@ -158,8 +161,8 @@ static void manifest_fill(struct archive *archive, struct manifest *manifest)
 	memset(page, 0, ARCHIVE_MANIFEST);
 	memcpy(manifest->magic, manifest_magic, sizeof(manifest->magic));
 	manifest->format = MANIFEST_FORMAT;
-	manifest->text_bytes = 1 + (uint32_t)hbm_layout_print(archive->chunk.layout, text,
-							      ARCHIVE_MANIFEST - sizeof(*manifest));
+	manifest->text_bytes =
+		1 + (uint32_t)hbm_layout_print(archive->chunk.layout, text, MANIFEST_TEXT);
 	memcpy(page, manifest, sizeof(*manifest));
 	manifest->sum = manifest_sum(page, manifest);
 	memcpy(page, manifest, sizeof(*manifest));

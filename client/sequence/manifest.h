@@ -40,5 +40,5 @@ int hbm_manifest_store(struct archive *archive, const char *name, struct manifes
 int hbm_manifest_remove(struct archive *archive, const char *name, const struct manifest *manifest);
 /* Removes it and what saves that were cut off have left of the name; it itself last. */
 int hbm_manifest_drop(struct archive *archive, const char *name, const struct manifest *manifest);
-/* Whether the layout's text has room in a block. */
-bool hbm_manifest_has_room(const struct hbm_layout *layout);
+/* HBM_LIMIT, with the pool's line: the text of the sequence's layout has no room in a block. */
+int hbm_manifest_check_room(struct hbm_pool *pool, const struct hbm_sequence *sequence);

@@ -16,18 +16,6 @@ static int module_check(struct hbm_pool *pool, const struct hbm_module *module)
 	return r ? r : hbm_saved_check_name(pool, module->name);
 }
 
-static int module_check_sequence(struct hbm_sequence *sequence)
-{
-	struct hbm_pool *pool = sequence->pool;
-	int r = hbm_sequence_check(pool, sequence);
-
-	if (r == 0 && sequence->layout)
-		r = hbm_pool_fail(pool, HBM_UNSUPPORTED,
-				  "modules of a sequence that has given up layers or heads");
-
-	return r;
-}
-
 /* For the count of its uses: of this process, so that it need not tell spaces apart. */
 static hbm_key module_key(const struct hbm_module *module)
 {
@@ -54,7 +42,7 @@ static int module_check_tokens(const struct hbm_sequence *sequence, uint64_t fir
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "a module of a sequence whose windows have slid");
 
-	hbm_layout_facts(pool->layout, &facts);
+	hbm_layout_facts(hbm_sequence_layout(sequence), &facts);
 	if (facts.state_bytes)
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "a module of a layout with states, which have no tokens");
@@ -88,7 +76,7 @@ static int module_save(const struct hbm_sequence *sequence, const struct hbm_sav
 	int r = hbm_archive_open(pool, space, module->schema, &saving.archive);
 
 	if (r == 0)
-		r = hbm_archive_use(saving.archive, pool->layout);
+		r = hbm_archive_use_of(saving.archive, sequence);
 	if (r == 0)
 		r = hbm_archive_land(saving.archive);
 	if (r == 0)
@@ -104,14 +92,14 @@ static int module_put(struct hbm_sequence *sequence, const struct hbm_saved_spac
 {
 	static const struct hbm_save_options defaults;
 	struct hbm_pool *pool = sequence->pool;
-	int r = module_check_sequence(sequence);
+	int r = hbm_sequence_check(pool, sequence);
 
 	if (r == 0)
 		r = module_check(pool, module);
 	if (r == 0 && module->version == 0)
 		r = hbm_pool_fail(pool, HBM_INVALID, "a module of version 0: they begin with 1");
-	if (r == 0 && !hbm_manifest_has_room(pool->layout))
-		r = hbm_pool_fail(pool, HBM_LIMIT, "the layout's text is longer than a manifest");
+	if (r == 0)
+		r = hbm_manifest_check_room(pool, sequence);
 	if (r == 0)
 		r = module_check_tokens(sequence, first, end);
 	if (r == 0)
@@ -147,14 +135,14 @@ static int module_open(struct hbm_sequence *sequence, const struct hbm_saved_spa
 		       const struct hbm_module *module, struct saved *saved, struct slice *all)
 {
 	struct hbm_pool *pool = sequence->pool;
-	int r = module_check_sequence(sequence);
+	int r = hbm_sequence_check(pool, sequence);
 
 	if (r == 0)
 		r = module_check(pool, module);
 	if (r == 0)
 		r = hbm_saved_open(pool, space, module->schema, module->name, saved);
 	if (r == 0)
-		r = hbm_fit_check(pool, saved->layout, NULL, all);
+		r = hbm_fit_check(pool, hbm_sequence_layout(sequence), saved->layout, NULL, all);
 	if (r)
 		return r;
 

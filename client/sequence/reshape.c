@@ -107,6 +107,11 @@ static bool reshape_is_same(const struct place *target, const struct place *sour
 	char a[HBM_WIRE_NAME_BYTES], b[HBM_WIRE_NAME_BYTES];
 	const uint64_t page = reshape_page(target->layout);
 
+	/* What a sequence has kept of a layout can have buffers without a layer. */
+	if (target->layout->buffer_count != source->layout->buffer_count ||
+	    !hbm_layout_is_same(target->layout, source->layout))
+		return false;
+
 	hbm_layout_fingerprint(target->layout, a);
 	hbm_layout_fingerprint(source->layout, b);
 
@@ -215,12 +220,11 @@ static void reshape_states(struct copy_list *list, const struct chunk *chunk, ui
 }
 
 void hbm_reshape_states_out(struct copy_list *list, const struct chunk *chunk, uint64_t number,
-			    uint64_t piece, uint64_t slot)
+			    uint64_t piece, const struct place *source)
 {
-	const struct place place = {.layout = chunk->layout, .address = slot};
 	const struct slice all = {0};
 
-	reshape_states(list, chunk, number, piece, &place, &all, true);
+	reshape_states(list, chunk, number, piece, source, &all, true);
 }
 
 void hbm_reshape_states_in(struct copy_list *list, const struct chunk *chunk, uint64_t number,

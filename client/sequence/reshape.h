@@ -28,10 +28,9 @@ struct place {
 /* Adds the copies of so many tokens. The target's layout is the slice of the source's. */
 void hbm_reshape_tokens(struct copy_list *list, const struct place *target,
 			const struct place *source, const struct slice *slice, uint64_t tokens);
-/* Adds the copies of piece `number` of all states of a layout, between the piece and a slot of
- * that layout. */
+/* Adds the copies of piece `number` of all states of a layout, from a slot with these layers. */
 void hbm_reshape_states_out(struct copy_list *list, const struct chunk *chunk, uint64_t number,
-			    uint64_t piece, uint64_t slot);
+			    uint64_t piece, const struct place *source);
 /* The other way: to a slot of a layout that has the layers from first_layer on. */
 void hbm_reshape_states_in(struct copy_list *list, const struct chunk *chunk, uint64_t number,
 			   uint64_t piece, const struct place *target, const struct slice *slice);

@@ -41,7 +41,8 @@ static int restore_find(struct restore *restore)
 	struct saved *saved = &restore->saved;
 	int r = hbm_saved_open(pool, restore->space, "", restore->name, saved);
 	if (r == 0)
-		r = hbm_fit_check(pool, saved->layout, restore->slice, &restore->part);
+		r = hbm_fit_check(pool, pool->layout, saved->layout, restore->slice,
+				  &restore->part);
 	if (r == 0 && saved->present < hbm_chain_count(&saved->chain))
 		r = restore_missing(restore);
 	if (r)

@@ -93,14 +93,9 @@ static int save_check(struct hbm_pool *pool, const struct hbm_save *saves, size_
 		r = hbm_sequence_check(pool, saves[i].sequence);
 		if (r == 0)
 			r = hbm_saved_check_name(pool, saves[i].name);
-		if (r == 0 && saves[i].sequence->layout)
-			r = hbm_pool_fail(pool, HBM_UNSUPPORTED,
-					  "\"%s\": a sequence that has given up layers or heads "
-					  "cannot be saved",
-					  saves[i].name);
+		if (r == 0)
+			r = hbm_manifest_check_room(pool, saves[i].sequence);
 	}
-	if (r == 0 && !hbm_manifest_has_room(pool->layout))
-		r = hbm_pool_fail(pool, HBM_LIMIT, "the layout's text is longer than a manifest");
 
 	return r;
 }
@@ -124,6 +119,11 @@ static int save_one(struct archive *archive, const struct hbm_save *save,
 	};
 	int r = hbm_prefix_map(sequence);
 
+	if (r == 0)
+		r = hbm_archive_use_of(archive, sequence);
+	if (r == 0)
+		r = hbm_archive_land(archive);
+
 	return r ? r : hbm_saving_run(&saving, saved);
 }
 
@@ -134,10 +134,6 @@ static int save_all(struct hbm_pool *pool, const struct order *order, size_t cou
 	struct archive *archive;
 	int r = hbm_archive_open(pool, &options->space, "", &archive);
 
-	if (r == 0)
-		r = hbm_archive_use(archive, pool->layout);
-	if (r == 0)
-		r = hbm_archive_land(archive);
 	for (size_t i = 0; r == 0 && i < count && !save_is_over(&limit); i++)
 		r = save_one(archive, order[i].save, options, &limit, &saved[order[i].index]);
 	hbm_archive_close(archive);

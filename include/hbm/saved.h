@@ -59,6 +59,8 @@ struct hbm_save_options {
  * stood for before is as it was; so also where a layout has states, which are of the last token,
  * and not all of it was saved. A name that was saved before stands for this from the moment the
  * call has stored all of it; readers see one or the other.
+ * A sequence that has kept a part of its layers or heads is saved with the layout that it has
+ * now (hbm_sequence_layout()), which is not the pool's.
  * HBM_INVALID: no name, too long a name, or one of another sequence in the array.
  * HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin a piece, and the rest was not
  * tried. */

@@ -38,7 +38,7 @@ static struct hbm_sequence *sequence_of(uint64_t tokens, uint64_t tag)
 	const struct contents contents = {.kv = &rig.kv, .tag = tag};
 
 	assert_int_equal(pool_rig_step(&rig, sequence, tokens), 0);
-	contents_write(&contents, rig.pool, sequence, 0, tokens);
+	contents_write(&contents, sequence, 0, tokens);
 
 	return sequence;
 }
@@ -49,7 +49,7 @@ static void expect_tokens(struct hbm_sequence *sequence, uint64_t at, uint64_t c
 {
 	const struct contents contents = {.kv = &rig.kv, .tag = tag, .shift = first - at};
 
-	if (!contents_are(&contents, rig.pool, sequence, at, at + count))
+	if (!contents_are(&contents, sequence, at, at + count))
 		fail_msg("tokens from %d on are not those from %d of %d", (int)at, (int)first,
 			 (int)tag);
 }

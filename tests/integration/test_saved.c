@@ -64,7 +64,7 @@ static void test_a_fork_is_saved_with_its_prefix(void **state)
 	assert_int_equal(hbm_sequence_fork(trunk, 1, &fork), 0);
 	saved_stage_save(fork, "fork", 0);
 	assert_int_equal(pool_rig_step(&saved_rig, fork, 33), 0);
-	contents_write(&branch, saved_rig.pool, fork, 30, 33);
+	contents_write(&branch, fork, 30, 33);
 	saved_stage_save(fork, "longer", 0);
 	assert_int_equal(hbm_sequence_close(trunk), 0);
 	assert_int_equal(hbm_sequence_close(fork), 0);
@@ -73,8 +73,8 @@ static void test_a_fork_is_saved_with_its_prefix(void **state)
 	const struct contents prefix = {.kv = &saved_rig.kv, .tag = 1};
 	struct hbm_sequence *longer = saved_stage_restore("longer");
 
-	assert_true(contents_are(&prefix, saved_rig.pool, longer, 0, 30));
-	assert_true(contents_are(&branch, saved_rig.pool, longer, 30, 33));
+	assert_true(contents_are(&prefix, longer, 0, 30));
+	assert_true(contents_are(&branch, longer, 30, 33));
 	saved_stage_finish();
 }
 
@@ -124,7 +124,7 @@ static void test_the_most_valuable_goes_first(void **state)
 		assert_int_equal(hbm_sequence_open(saved_rig.pool, &options, &saves[i].sequence),
 				 0);
 		assert_int_equal(pool_rig_step(&saved_rig, saves[i].sequence, 31), 0);
-		contents_write(&contents, saved_rig.pool, saves[i].sequence, 0, 31);
+		contents_write(&contents, saves[i].sequence, 0, 31);
 	}
 
 	for (unsigned c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
@@ -165,7 +165,7 @@ static void test_a_deadline_that_has_passed_changes_nothing(void **state)
 	const struct contents contents = {.kv = &saved_rig.kv, .tag = 2};
 	const struct hbm_save again_ = {sequence, "a", 0};
 
-	contents_write(&contents, saved_rig.pool, sequence, 0, 31);
+	contents_write(&contents, sequence, 0, 31);
 	options.stop = stop_after;
 	options.stop_arg = &none;
 	assert_int_equal(hbm_sequences_save(saved_rig.pool, &again_, 1, &options, &saved), 0);
@@ -190,7 +190,7 @@ static void test_windows_that_have_slid(void **state)
 
 	for (uint64_t n = 1; n <= 50; n++) {
 		assert_int_equal(pool_rig_step(&saved_rig, sequence, n), 0);
-		contents_write(&contents, saved_rig.pool, sequence, n - 1, n);
+		contents_write(&contents, sequence, n - 1, n);
 	}
 	const struct hbm_save one = {sequence, "a", 0};
 	const uint64_t mapped = pool_rig_facts(sequence).mapped_bytes;
@@ -209,7 +209,7 @@ static void test_windows_that_have_slid(void **state)
 	assert_true(pool_rig_facts(sequence).mapped_bytes <= mapped);
 	assert_int_equal(hbm_sequence_truncate(sequence, 20), HBM_INVALID);
 	assert_int_equal(pool_rig_step(&saved_rig, sequence, 60), 0);
-	contents_write(&contents, saved_rig.pool, sequence, 50, 60);
+	contents_write(&contents, sequence, 50, 60);
 	saved_stage_expect(sequence, 0, 60, 8);
 	saved_stage_finish();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sequences of layouts at random, saved and restored into others: every order into every
- * other, and into slices of layers and heads. Every byte is compared. */
+ * other, and into slices of layers and heads; of half of them a part of the layers and heads was
+ * kept. Every byte is compared. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,7 +67,7 @@ static struct hbm_sequence *grown(struct hbm_pool *pool, const struct contents *
 		next = tokens + step < end ? tokens + step : end;
 		if (hbm_step(pool, &sequence, &next, 1) != 0)
 			fail_msg("hbm_step(): %s", hbm_pool_error(pool));
-		contents_write(contents, pool, sequence, tokens, next);
+		contents_write(contents, sequence, tokens, next);
 	}
 	if (seed_below(&seed, 2))
 		assert_int_equal(hbm_sequence_slide(sequence, seed_below(&seed, end)), 0);
@@ -119,19 +120,43 @@ static struct hbm_slice slice_of(const struct made_up_layout *whole)
 	return slice;
 }
 
-/* Of what was saved with that tag. */
-static void check_slice(const struct made_up_layout *whole, uint64_t tag,
+/* What of it is saved: its layers and heads are those that the sequence keeps. */
+static void keep_some(struct made_up_layout *whole, struct hbm_sequence *sequence,
+		      struct contents *contents)
+{
+	const struct hbm_slice slice = slice_of(whole);
+	uint64_t set[LAYOUTS_LAYERS + 8];
+
+	for (uint32_t i = 0; i < slice.layers; i++)
+		set[i] = slice.first_layer + i;
+	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_LAYERS, set, slice.layers), 0);
+	for (uint32_t i = 0; i < slice.heads; i++)
+		set[i] = slice.first_head + i;
+	if (slice.heads)
+		assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_HEADS, set, slice.heads), 0);
+
+	struct made_up_layout part = *whole;
+
+	part_of(whole, &slice, &part);
+	part.options.max_tokens = whole->options.max_tokens;
+	*whole = part;
+	whole->options.layers = whole->layers;
+	contents->first_layer = slice.first_layer;
+	contents->first_head = slice.first_head;
+}
+
+/* Of what was saved with those contents. */
+static void check_slice(const struct made_up_layout *whole, const struct contents *saved,
 			const struct hbm_sequence_facts *facts)
 {
 	const struct hbm_slice slice = slice_of(whole);
-	const struct contents contents = {.kv = &kv,
-					  .tag = tag,
-					  .first_layer = slice.first_layer,
-					  .first_head = slice.first_head};
+	struct contents contents = *saved;
 	struct made_up_layout part;
 	struct hbm_sequence_facts now;
 	struct hbm_sequence *sequence;
 
+	contents.first_layer += slice.first_layer;
+	contents.first_head += slice.first_head;
 	part_of(whole, &slice, &part);
 	struct hbm_pool *pool = pool_of(&part.options);
 	int r = hbm_sequence_restore_slice(pool, &space, "it", &slice, NULL, &sequence);
@@ -141,40 +166,46 @@ static void check_slice(const struct made_up_layout *whole, uint64_t tag,
 	assert_int_equal(hbm_sequence_facts(sequence, &now), 0);
 	assert_int_equal(now.first, facts->first);
 	assert_int_equal(now.tokens, facts->tokens);
-	if (!contents_are(&contents, pool, sequence, now.first, now.tokens))
+	if (!contents_are(&contents, sequence, now.first, now.tokens))
 		fail_msg("layers from %u, heads from %u: other bytes", slice.first_layer,
 			 slice.first_head);
 	assert_int_equal(hbm_pool_close(pool), 0);
 }
 
+static void save_into_others(uint64_t round)
+{
+	const struct hbm_save_options options = {.space = space};
+	struct contents contents = {.kv = &kv, .tag = round};
+	struct made_up_layout whole;
+	struct hbm_sequence_facts facts;
+	uint64_t saved;
+
+	make_up(&whole);
+	struct hbm_pool *pool = pool_of(&whole.options);
+	const struct hbm_save save = {grown(pool, &contents), "it", round};
+
+	if (seed_below(&seed, 2))
+		keep_some(&whole, save.sequence, &contents);
+	if (hbm_sequences_save(pool, &save, 1, &options, &saved) != 0)
+		fail_msg("hbm_sequences_save(): %s", hbm_pool_error(pool));
+	assert_int_equal(hbm_sequence_facts(save.sequence, &facts), 0);
+	assert_int_equal(saved, facts.tokens);
+	assert_int_equal(hbm_pool_close(pool), 0);
+
+	for (unsigned i = 0; i < 4; i++)
+		check_slice(&whole, &contents, &facts);
+}
+
 static void test_every_layout_into_every_other(void **state)
 {
 	(void)state;
-	struct made_up_layout whole;
-	struct hbm_sequence_facts facts;
-	const struct hbm_save_options options = {.space = space};
-
 	spawn_start(&daemon_, NULL, NULL);
 	hbm = spawn_connect(&daemon_);
 	kv_enter(&kv, hbm, 0);
 	seed_open(&seed, "test_saved_slices");
 
-	for (uint64_t round = 1; round <= ROUNDS; round++) {
-		make_up(&whole);
-		struct hbm_pool *pool = pool_of(&whole.options);
-		const struct contents contents = {.kv = &kv, .tag = round};
-		const struct hbm_save save = {grown(pool, &contents), "it", round};
-		uint64_t saved;
-
-		if (hbm_sequences_save(pool, &save, 1, &options, &saved) != 0)
-			fail_msg("hbm_sequences_save(): %s", hbm_pool_error(pool));
-		assert_int_equal(hbm_sequence_facts(save.sequence, &facts), 0);
-		assert_int_equal(saved, facts.tokens);
-		assert_int_equal(hbm_pool_close(pool), 0);
-
-		for (unsigned i = 0; i < 4; i++)
-			check_slice(&whole, round, &facts);
-	}
+	for (uint64_t round = 1; round <= ROUNDS; round++)
+		save_into_others(round);
 
 	kv_leave(&kv);
 	hbm_close(hbm);

@@ -67,7 +67,7 @@ static void save(struct pool_rig *client, uint64_t tag, uint64_t steps)
 	uint64_t saved;
 
 	assert_int_equal(pool_rig_step(client, one.sequence, tokens), 0);
-	contents_write(&contents, client->pool, one.sequence, 0, tokens);
+	contents_write(&contents, one.sequence, 0, tokens);
 	steps_left = steps;
 	assert_int_equal(hbm_sequences_save(client->pool, &one, 1, &options, &saved), 0);
 	steps_left = 0;
@@ -106,8 +106,8 @@ static uint64_t restored(uint64_t step)
 		if (hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence) == 0) {
 			assert_int_equal(pool_rig_facts(sequence).tokens,
 					 tokens_of(found.committed));
-			assert_true(contents_are(&contents, rig.pool, sequence, 0,
-						 tokens_of(found.committed)));
+			assert_true(
+				contents_are(&contents, sequence, 0, tokens_of(found.committed)));
 			pool_rig_close(&rig);
 			return found.committed;
 		}
@@ -193,7 +193,7 @@ static void test_a_reader_gets_one_save_or_the_other(void **state)
 		const struct contents contents = {.kv = &rig.kv, .tag = tag};
 
 		assert_int_equal(tokens, tokens_of(tag));
-		assert_true(contents_are(&contents, rig.pool, sequence, 0, tokens));
+		assert_true(contents_are(&contents, sequence, 0, tokens));
 		assert_int_equal(hbm_sequence_close(sequence), 0);
 		if (!happened)
 			break;

@@ -92,11 +92,10 @@ static bool contents_layer(const struct contents *contents, const struct hbm_lay
 	return done;
 }
 
-static bool contents_all(const struct contents *contents, struct hbm_pool *pool,
-			 struct hbm_sequence *sequence, uint64_t first, uint64_t end,
-			 contents_access *access)
+static bool contents_all(const struct contents *contents, struct hbm_sequence *sequence,
+			 uint64_t first, uint64_t end, contents_access *access)
 {
-	const struct hbm_layout *layout = hbm_pool_layout(pool);
+	const struct hbm_layout *layout = hbm_sequence_layout(sequence);
 	struct hbm_sequence_facts facts;
 	bool done = true;
 
@@ -108,14 +107,14 @@ static bool contents_all(const struct contents *contents, struct hbm_pool *pool,
 	return done;
 }
 
-void contents_write(const struct contents *contents, struct hbm_pool *pool,
-		    struct hbm_sequence *sequence, uint64_t first, uint64_t end)
+void contents_write(const struct contents *contents, struct hbm_sequence *sequence, uint64_t first,
+		    uint64_t end)
 {
-	contents_all(contents, pool, sequence, first, end, contents_put);
+	contents_all(contents, sequence, first, end, contents_put);
 }
 
-bool contents_are(const struct contents *contents, struct hbm_pool *pool,
-		  struct hbm_sequence *sequence, uint64_t first, uint64_t end)
+bool contents_are(const struct contents *contents, struct hbm_sequence *sequence, uint64_t first,
+		  uint64_t end)
 {
-	return contents_all(contents, pool, sequence, first, end, contents_compare);
+	return contents_all(contents, sequence, first, end, contents_compare);
 }

@@ -19,8 +19,8 @@ struct contents {
 };
 
 /* Writes tokens [first, end) and the states. */
-void contents_write(const struct contents *contents, struct hbm_pool *pool,
-		    struct hbm_sequence *sequence, uint64_t first, uint64_t end);
+void contents_write(const struct contents *contents, struct hbm_sequence *sequence, uint64_t first,
+		    uint64_t end);
 /* Whether they are that; of layers with a window, those in it. */
-bool contents_are(const struct contents *contents, struct hbm_pool *pool,
-		  struct hbm_sequence *sequence, uint64_t first, uint64_t end);
+bool contents_are(const struct contents *contents, struct hbm_sequence *sequence, uint64_t first,
+		  uint64_t end);

@@ -58,7 +58,7 @@ struct hbm_sequence *saved_stage_sequence(uint64_t tokens, uint64_t tag)
 	const struct contents contents = {.kv = &saved_rig.kv, .tag = tag};
 
 	assert_int_equal(pool_rig_step(&saved_rig, sequence, tokens), 0);
-	contents_write(&contents, saved_rig.pool, sequence, 0, tokens);
+	contents_write(&contents, sequence, 0, tokens);
 
 	return sequence;
 }
@@ -92,7 +92,7 @@ void saved_stage_expect(struct hbm_sequence *sequence, uint64_t first, uint64_t 
 
 	assert_int_equal(pool_rig_facts(sequence).first, first);
 	assert_int_equal(pool_rig_facts(sequence).tokens, tokens);
-	assert_true(contents_are(&contents, saved_rig.pool, sequence, first, tokens));
+	assert_true(contents_are(&contents, sequence, first, tokens));
 }
 
 static int stage_count_block(const void *record, size_t bytes, void *arg)
