@@ -290,18 +290,17 @@ int hbm_chain_present(const struct chain *chain, uint64_t *count)
 	return r;
 }
 
-int hbm_chain_keep(const struct chain *chain, uint64_t count,
-		   const struct hbm_save_options *options)
+int hbm_chain_pin(const struct chain *chain, uint64_t count, bool keep)
 {
 	struct hbm_pool *pool = chain->archive->pool;
 
-	if (count == 0 || (!options->pin && !options->keep))
+	if (count == 0)
 		return 0;
 
 	const hbm_key last = chain_key(chain, count - 1);
 	hbm_result result;
-	int r = hbm_keys(pool->hbm, HBM_WIRE_PIN, chain->archive->pieces,
-			 options->keep ? HBM_WIRE_KEEP : 0, &last, 1, &result);
+	int r = hbm_keys(pool->hbm, HBM_WIRE_PIN, chain->archive->pieces, keep ? HBM_WIRE_KEEP : 0,
+			 &last, 1, &result);
 
 	if (r)
 		return hbm_pool_fail_call(pool, r, "pieces were not pinned");
@@ -314,17 +313,31 @@ int hbm_chain_keep(const struct chain *chain, uint64_t count,
 				       hbm_strerror(result.status));
 }
 
-void hbm_chain_remove(const struct chain *chain)
+void hbm_chain_unpin(const struct chain *chain, uint64_t count)
+{
+	if (count == 0)
+		return;
+
+	const hbm_key last = chain_key(chain, count - 1);
+
+	hbm_keys(chain->archive->pool->hbm, HBM_WIRE_UNPIN, chain->archive->pieces, 0, &last, 1,
+		 NULL);
+}
+
+int hbm_chain_remove(const struct chain *chain)
 {
 	struct hbm *hbm = chain->archive->pool->hbm;
 	const uint64_t count = hbm_chain_count(chain);
 
 	if (count == 0)
-		return;
+		return 0;
 
 	const hbm_key first = chain_key(chain, 0), last = chain_key(chain, count - 1);
+	hbm_result result;
 
-	hbm_keys(hbm, HBM_WIRE_UNPIN, chain->archive->pieces, 0, &last, 1, NULL);
+	hbm_chain_unpin(chain, count);
 	hbm_keys(hbm, HBM_WIRE_UNPIN, chain->archive->pieces, HBM_WIRE_KEEP, &last, 1, NULL);
-	hbm_keys(hbm, HBM_WIRE_REMOVE, chain->archive->pieces, 0, &first, 1, NULL);
+	int r = hbm_keys(hbm, HBM_WIRE_REMOVE, chain->archive->pieces, 0, &first, 1, &result);
+
+	return r ? r : result.status == HBM_MISS ? 0 : result.status;
 }

@@ -31,13 +31,16 @@ uint64_t hbm_chain_tokens(const struct chain *chain, uint64_t count);
 int hbm_chain_store(const struct chain *chain, const struct hbm_sequence *sequence,
 		    const struct hbm_save_options *options, chain_stop *stop, void *arg,
 		    uint64_t *done);
-/* Pins the first `count` of them until they are removed by this user. */
-int hbm_chain_keep(const struct chain *chain, uint64_t count,
-		   const struct hbm_save_options *options);
+/* Pins the first `count` of them, until the connection ends, or, if they are kept, until they are
+ * removed by this user. HBM_NO_SPACE: they are not all there. */
+int hbm_chain_pin(const struct chain *chain, uint64_t count, bool keep);
+/* The other way round, for the pin of this connection. */
+void hbm_chain_unpin(const struct chain *chain, uint64_t count);
 /* How many leading ones are there. */
 int hbm_chain_present(const struct chain *chain, uint64_t *count);
 /* Loads the first `count` to a sequence that has room for them, from token `at` on. *done: as
  * many as were still there. */
 int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
 		   const struct slice *slice, uint64_t at, uint64_t count, uint64_t *done);
-void hbm_chain_remove(const struct chain *chain);
+/* Removes them, and pins of this user. HBM_DENIED: others pin some, and all are there. */
+int hbm_chain_remove(const struct chain *chain);

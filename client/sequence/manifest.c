@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define MANIFEST_TRIES (2 * MANIFEST_PLACES)
-#define MANIFEST_TEXT (ARCHIVE_MANIFEST - sizeof(struct manifest)) /* bytes */
+#define MANIFEST_TEXTS (ARCHIVE_MANIFEST - sizeof(struct manifest)) /* bytes */
+#define MANIFEST_TEXT (MANIFEST_TEXTS - HBM_SAVED_NAME_MAX - 1)     /* the layout */
 
 static const char manifest_magic[8] = "hbmsave";
 
@@ -20,7 +20,7 @@ static const char manifest_magic[8] = "hbmsave";
 static uint64_t manifest_sum(const char *page, const struct manifest *manifest)
 {
 	const size_t begin = offsetof(struct manifest, generation);
-	const size_t end = sizeof(*manifest) + manifest->text_bytes;
+	const size_t end = sizeof(*manifest) + manifest->text_bytes + manifest->name_bytes;
 	uint64_t sum = 0xcbf29ce484222325;
 
 	for (size_t i = begin; i < end; i++)
@@ -52,10 +52,14 @@ static int manifest_copy(struct archive *archive, uint64_t place, bool to_device
 	return hbm_pool_fail_call(pool, HBM_DEVICE, "a manifest");
 }
 
-static bool manifest_is_valid(const char *page, const struct manifest *manifest)
+static bool manifest_is_valid(const char *page, const char *name, const struct manifest *manifest)
 {
-	return manifest->text_bytes > 0 && manifest->text_bytes <= MANIFEST_TEXT &&
-	       page[sizeof(*manifest) + manifest->text_bytes - 1] == '\0' &&
+	const char *text = page + sizeof(*manifest), *own = text + manifest->text_bytes;
+
+	return manifest->none == 0 && manifest->text_bytes > 0 &&
+	       manifest->text_bytes <= MANIFEST_TEXT && text[manifest->text_bytes - 1] == '\0' &&
+	       manifest->name_bytes == strlen(name) + 1 &&
+	       memcmp(own, name, manifest->name_bytes) == 0 &&
 	       manifest->first <= manifest->tokens && manifest->least <= manifest->tokens &&
 	       manifest->slid <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
 }
@@ -63,8 +67,7 @@ static bool manifest_is_valid(const char *page, const struct manifest *manifest)
 /* ---- Read ---- */
 
 /* All places in one request: they are looked up at one moment. */
-static int manifest_load(struct archive *archive, const char *name,
-			 hbm_result results[MANIFEST_PLACES])
+int hbm_manifest_load(struct archive *archive, const char *name, struct manifest_places *places)
 {
 	struct hbm_segment segments[MANIFEST_PLACES];
 	struct hbm_block blocks[MANIFEST_PLACES];
@@ -79,22 +82,23 @@ static int manifest_load(struct archive *archive, const char *name,
 					       .segments = &segments[i],
 					       .segment_count = 1};
 	}
-	r = hbm_load(archive->pool->hbm, archive->manifests, blocks, MANIFEST_PLACES, results);
+	r = hbm_load(archive->pool->hbm, archive->manifests, blocks, MANIFEST_PLACES,
+		     places->results);
 
 	return r ? hbm_pool_fail_call(archive->pool, r, "a manifest was not loaded") : 0;
 }
 
-/* What was loaded of a place, to the archive's page. HBM_NOT_FOUND: no manifest. */
-static int manifest_read(struct archive *archive, const char *name, uint64_t place,
-			 hbm_result result, struct manifest *out)
+int hbm_manifest_read(struct archive *archive, const char *name,
+		      const struct manifest_places *places, uint64_t place, struct manifest *out)
 {
 	struct hbm_pool *pool = archive->pool;
+	const int status = places->results[place].status;
 
-	if (result.status == HBM_MISS)
+	if (status == HBM_MISS)
 		return HBM_NOT_FOUND;
-	if (result.status != HBM_OK)
-		return hbm_pool_fail(pool, result.status, "the manifest of \"%s\": %s", name,
-				     hbm_strerror(result.status));
+	if (status != HBM_OK)
+		return hbm_pool_fail(pool, status, "the manifest of \"%s\": %s", name,
+				     hbm_strerror(status));
 
 	int r = manifest_copy(archive, place, false);
 	if (r)
@@ -108,29 +112,46 @@ static int manifest_read(struct archive *archive, const char *name, uint64_t pla
 				     "\"%s\" was saved in format %u, which is not known", name,
 				     out->format);
 
-	return manifest_is_valid(archive->manifest, out) ? 0 : HBM_NOT_FOUND;
+	return manifest_is_valid(archive->manifest, name, out) ? 0 : HBM_NOT_FOUND;
+}
+
+static bool manifest_is_newer(const struct manifest *a, const struct manifest *b)
+{
+	return a->version != b->version ? a->version > b->version : a->generation > b->generation;
+}
+
+int hbm_manifest_newest(struct archive *archive, const char *name,
+			const struct manifest_places *places, uint64_t *place)
+{
+	struct manifest best = {0};
+	bool found = false;
+
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++) {
+		struct manifest manifest;
+		int r = hbm_manifest_read(archive, name, places, i, &manifest);
+
+		if (r && r != HBM_NOT_FOUND)
+			return r;
+		if (r == 0 && (!found || manifest_is_newer(&manifest, &best))) {
+			best = manifest;
+			*place = i;
+			found = true;
+		}
+	}
+
+	return found ? 0 : HBM_NOT_FOUND;
 }
 
 int hbm_manifest_find(struct archive *archive, const char *name, struct manifest *out)
 {
-	hbm_result results[MANIFEST_PLACES];
-	uint64_t best = MANIFEST_PLACES, generation = 0;
-	struct manifest found;
-	int r = manifest_load(archive, name, results);
+	struct manifest_places places;
+	uint64_t place;
+	int r = hbm_manifest_load(archive, name, &places);
 
-	for (uint64_t i = 0; r == 0 && i < MANIFEST_PLACES; i++) {
-		r = manifest_read(archive, name, i, results[i], &found);
-		if (r == 0 && (best == MANIFEST_PLACES || found.generation > generation)) {
-			generation = found.generation;
-			best = i;
-		}
-		r = r == HBM_NOT_FOUND ? 0 : r;
-	}
-	if (r)
-		return r;
+	if (r == 0)
+		r = hbm_manifest_newest(archive, name, &places, &place);
 
-	return best == MANIFEST_PLACES ? HBM_NOT_FOUND
-				       : manifest_read(archive, name, best, results[best], out);
+	return r ? r : hbm_manifest_read(archive, name, &places, place, out);
 }
 
 int hbm_manifest_layout(struct archive *archive, const struct manifest *manifest,
@@ -154,7 +175,7 @@ int hbm_manifest_check_room(struct hbm_pool *pool, const struct hbm_sequence *se
 				       "the layout's text is longer than a manifest");
 }
 
-static void manifest_fill(struct archive *archive, struct manifest *manifest)
+static void manifest_fill(struct archive *archive, const char *name, struct manifest *manifest)
 {
 	char *page = archive->manifest, *text = page + sizeof(*manifest);
 
@@ -163,16 +184,31 @@ static void manifest_fill(struct archive *archive, struct manifest *manifest)
 	manifest->format = MANIFEST_FORMAT;
 	manifest->text_bytes =
 		1 + (uint32_t)hbm_layout_print(archive->chunk.layout, text, MANIFEST_TEXT);
+	manifest->name_bytes = 1 + (uint32_t)strlen(name);
+	memcpy(text + manifest->text_bytes, name, manifest->name_bytes);
 	memcpy(page, manifest, sizeof(*manifest));
 	manifest->sum = manifest_sum(page, manifest);
 	memcpy(page, manifest, sizeof(*manifest));
 }
 
-static int manifest_keep(struct archive *archive, const hbm_key *key)
+/* The first generation from `least` on whose place has nothing that can be seen. */
+static uint64_t manifest_free(const struct manifest_places *places, uint64_t least)
+{
+	uint64_t generation = least;
+
+	while (generation < least + MANIFEST_PLACES &&
+	       places->results[generation % MANIFEST_PLACES].status != HBM_MISS)
+		generation++;
+
+	return generation;
+}
+
+static int manifest_pin(struct archive *archive, const hbm_key *guard,
+			const struct hbm_save_options *options)
 {
 	hbm_result result;
-	int r = hbm_keys(archive->pool->hbm, HBM_WIRE_PIN, archive->manifests, HBM_WIRE_KEEP, key,
-			 1, &result);
+	int r = hbm_keys(archive->pool->hbm, HBM_WIRE_PIN, archive->manifests,
+			 options->keep ? HBM_WIRE_KEEP : 0, guard, 1, &result);
 
 	return r ? r : result.status;
 }
@@ -183,52 +219,63 @@ static int manifest_store_at(struct archive *archive, const char *name, struct m
 {
 	struct hbm_pool *pool = archive->pool;
 	const struct hbm_segment segment = {archive->page, 0, ARCHIVE_MANIFEST};
-	const struct hbm_block block = {
-		.key = hbm_saved_key_manifest(name, manifest->generation % MANIFEST_PLACES),
-		.segments = &segment,
-		.segment_count = 1,
-		.tier = options->tier,
-		.pin = options->pin && !options->keep,
-	};
-	hbm_result result;
+	const bool pinned = options->pin || options->keep;
+	const hbm_key keys[] = {
+		hbm_saved_key_handle(name, manifest->save),
+		hbm_saved_key_manifest(name, manifest->generation % MANIFEST_PLACES),
+		hbm_saved_key_guard(name, manifest->save)};
+	struct hbm_block blocks[3] = {0};
+	hbm_result results[3];
+	const size_t count = pinned ? 3 : 2;
 
-	manifest_fill(archive, manifest);
+	for (size_t i = 0; i < count; i++) {
+		blocks[i] = (struct hbm_block){.key = keys[i],
+					       .segments = &segment,
+					       .segment_count = 1,
+					       .tier = options->tier};
+		if (i > 0)
+			blocks[i].parent = keys[i - 1];
+	}
+	manifest_fill(archive, name, manifest);
 	int r = manifest_copy(archive, 0, true);
 	if (r)
 		return r;
 
-	r = hbm_store(pool->hbm, archive->manifests, &block, 1, &result);
-	if (r == 0)
-		r = result.status;
-	if (r == 0 && options->keep && (r = manifest_keep(archive, &block.key)) != 0)
+	r = hbm_store(pool->hbm, archive->manifests, blocks, count, results);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = results[i].status;
+	if (r == 0 && pinned)
+		r = manifest_pin(archive, &keys[2], options);
+	if (r > 0)
 		hbm_manifest_remove(archive, name, manifest);
 
 	return r;
 }
 
-/* A place that is taken has what another has saved since `old` was found; or it has what a save
- * that was cut off has left, older than the one that is valid. */
 int hbm_manifest_store(struct archive *archive, const char *name, struct manifest *manifest,
-		       const struct manifest *old, const struct hbm_save_options *options)
+		       const struct hbm_save_options *options)
 {
 	struct hbm_pool *pool = archive->pool;
-	int r = hbm_archive_page(archive);
-
+	uint64_t place, least = manifest->generation + 1;
+	struct manifest_places places;
+	struct manifest now;
+	int r = hbm_manifest_load(archive, name, &places);
 	if (r)
 		return r;
-	manifest->generation = old ? old->generation + 1 : 1;
-	for (unsigned i = 0; i < MANIFEST_TRIES; i++) {
-		struct manifest now;
 
-		r = manifest_store_at(archive, name, manifest, options);
-		if (r != HBM_EXISTS)
-			break;
-		if (hbm_manifest_find(archive, name, &now) == 0 &&
-		    now.generation >= manifest->generation)
-			manifest->generation = now.generation + 1;
-		else if (hbm_manifest_remove(archive, name, manifest) != 0)
-			manifest->generation++;
-	}
+	r = hbm_manifest_newest(archive, name, &places, &place);
+	if (r == 0)
+		r = hbm_manifest_read(archive, name, &places, place, &now);
+	if (r == 0 && now.generation >= least)
+		least = now.generation + 1;
+	if (r && r != HBM_NOT_FOUND)
+		return r;
+
+	manifest->generation = manifest_free(&places, least);
+	r = manifest_store_at(archive, name, manifest, options);
+	if (r == HBM_EXISTS)
+		return hbm_pool_fail(pool, r, "\"%s\": others save it, or pin what was saved",
+				     name);
 
 	return r > 0   ? hbm_pool_fail(pool, r, "the manifest of \"%s\" was not stored: %s", name,
 				       hbm_strerror(r))
@@ -236,32 +283,17 @@ int hbm_manifest_store(struct archive *archive, const char *name, struct manifes
 		       : 0;
 }
 
-static int manifest_remove_at(struct archive *archive, const char *name, uint64_t place)
-{
-	struct hbm *hbm = archive->pool->hbm;
-	const hbm_key key = hbm_saved_key_manifest(name, place);
-	hbm_result result;
-
-	/* Pins of this user, if there are any. */
-	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, 0, &key, 1, NULL);
-	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, HBM_WIRE_KEEP, &key, 1, NULL);
-	int r = hbm_keys(hbm, HBM_WIRE_REMOVE, archive->manifests, 0, &key, 1, &result);
-
-	return r ? r : result.status;
-}
-
+/* The guard is not below it, but below another one, if that took the place first. */
 int hbm_manifest_remove(struct archive *archive, const char *name, const struct manifest *manifest)
 {
-	return manifest_remove_at(archive, name, manifest->generation % MANIFEST_PLACES);
-}
+	struct hbm *hbm = archive->pool->hbm;
+	const hbm_key keys[] = {hbm_saved_key_guard(name, manifest->save),
+				hbm_saved_key_handle(name, manifest->save)};
+	hbm_result results[2];
 
-int hbm_manifest_drop(struct archive *archive, const char *name, const struct manifest *manifest)
-{
-	const uint64_t place = manifest->generation % MANIFEST_PLACES;
+	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, 0, keys, 1, NULL);
+	hbm_keys(hbm, HBM_WIRE_UNPIN, archive->manifests, HBM_WIRE_KEEP, keys, 1, NULL);
+	int r = hbm_keys(hbm, HBM_WIRE_REMOVE, archive->manifests, 0, keys, 2, results);
 
-	for (uint64_t i = 0; i < MANIFEST_PLACES; i++)
-		if (i != place)
-			manifest_remove_at(archive, name, i);
-
-	return manifest_remove_at(archive, name, place);
+	return r ? r : results[1].status == HBM_MISS ? 0 : results[1].status;
 }

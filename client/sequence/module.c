@@ -125,14 +125,24 @@ int hbm_module_put(struct hbm_sequence *sequence, const struct hbm_saved_space *
 
 /* ---- Map ---- */
 
-static int module_missing(struct hbm_pool *pool, const struct hbm_module *module)
+/* A part of it is of no use. */
+static int module_missing(const struct saved *saved, const struct hbm_module *module,
+			  bool *replaced)
 {
-	return hbm_pool_fail(pool, HBM_NOT_FOUND, "the module \"%s\" of \"%s\" was evicted",
-			     module->name, module->schema);
+	int r = hbm_saved_missing(saved, module->name, replaced);
+	if (r)
+		return r;
+
+	hbm_saved_evicted(saved, module->name);
+
+	return hbm_pool_fail(saved->archive->pool, HBM_NOT_FOUND,
+			     "the module \"%s\" of \"%s\" was evicted", module->name,
+			     module->schema);
 }
 
 static int module_open(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
-		       const struct hbm_module *module, struct saved *saved, struct slice *all)
+		       const struct hbm_module *module, struct saved *saved, struct slice *all,
+		       bool *replaced)
 {
 	struct hbm_pool *pool = sequence->pool;
 	int r = hbm_sequence_check(pool, sequence);
@@ -152,14 +162,15 @@ static int module_open(struct hbm_sequence *sequence, const struct hbm_saved_spa
 				     (unsigned long long)module->version, module->name,
 				     (unsigned long long)saved->manifest.version);
 	if (saved->present < hbm_chain_count(&saved->chain))
-		return module_missing(pool, module);
+		return module_missing(saved, module, replaced);
 
 	return hbm_archive_land(saved->archive);
 }
 
 /* There is memory from token `at` on. */
 static int module_load(struct hbm_sequence *sequence, const struct hbm_module *module,
-		       const struct saved *saved, const struct slice *all, uint64_t at)
+		       const struct saved *saved, const struct slice *all, uint64_t at,
+		       bool *replaced)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const hbm_key key = module_key(module);
@@ -167,7 +178,7 @@ static int module_load(struct hbm_sequence *sequence, const struct hbm_module *m
 	int r = hbm_chain_load(&saved->chain, sequence, all, at, saved->present, &done);
 
 	if (r == 0 && done < saved->present)
-		r = module_missing(pool, module);
+		r = module_missing(saved, module, replaced);
 	if (r == 0)
 		hbm_uses_add(&pool->uses, &key);
 
@@ -176,7 +187,7 @@ static int module_load(struct hbm_sequence *sequence, const struct hbm_module *m
 
 /* What was appended is dropped again if it cannot be loaded. */
 static int module_append(struct hbm_sequence *sequence, const struct hbm_module *module,
-			 const struct saved *saved, const struct slice *all)
+			 const struct saved *saved, const struct slice *all, bool *replaced)
 {
 	struct hbm_pool *pool = sequence->pool;
 	const uint64_t at = sequence->tokens;
@@ -187,7 +198,7 @@ static int module_append(struct hbm_sequence *sequence, const struct hbm_module 
 		return r;
 
 	hbm_pool_lock(pool);
-	r = module_load(sequence, module, saved, all, at);
+	r = module_load(sequence, module, saved, all, at, replaced);
 	hbm_pool_unlock(pool);
 	if (r)
 		hbm_sequence_truncate(sequence, at);
@@ -195,27 +206,37 @@ static int module_append(struct hbm_sequence *sequence, const struct hbm_module 
 	return r;
 }
 
-int hbm_module_map(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
-		   const struct hbm_module *module)
+static int module_try(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		      const struct hbm_module *module, bool *replaced)
 {
+	struct hbm_pool *pool = sequence->pool;
 	struct saved saved = {0};
 	struct slice all;
 
-	if (!sequence)
-		return HBM_INVALID;
-
-	struct hbm_pool *pool = sequence->pool;
-
 	hbm_pool_lock(pool);
-	int r = module_open(sequence, space, module, &saved, &all);
+	int r = module_open(sequence, space, module, &saved, &all, replaced);
 	hbm_pool_unlock(pool);
 
 	if (r == 0)
-		r = module_append(sequence, module, &saved, &all);
+		r = module_append(sequence, module, &saved, &all, replaced);
 
 	hbm_pool_lock(pool);
 	hbm_saved_close(&saved);
 	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+int hbm_module_map(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
+		   const struct hbm_module *module)
+{
+	bool replaced = true;
+	int r = HBM_INVALID;
+
+	for (int i = 0; sequence && replaced && i < SAVED_TRIES; i++) {
+		replaced = false;
+		r = module_try(sequence, space, module, &replaced);
+	}
 
 	return r;
 }
@@ -262,9 +283,9 @@ static int module_drop_schema(struct hbm_pool *pool, const struct hbm_saved_spac
 	if (r == 0)
 		r = hbm_archive_use(archive, pool->layout);
 	if (r == 0) {
-		r = hbm_namespace_drop(pool->hbm, archive->manifests, 0, NULL);
+		r = hbm_namespace_drop(pool->hbm, archive->pieces, 0, NULL);
 		if (r == 0)
-			r = hbm_namespace_drop(pool->hbm, archive->pieces, 0, NULL);
+			r = hbm_namespace_drop(pool->hbm, archive->manifests, 0, NULL);
 		if (r)
 			hbm_pool_fail_call(pool, r, "a schema was not dropped");
 	}

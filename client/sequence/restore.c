@@ -6,9 +6,6 @@
 #include "client/sequence/sequence.h"
 #include "client/sequence/window.h"
 
-/* What is removed under a reader's hands was replaced by something newer. */
-#define RESTORE_TRIES 3
-
 struct restore {
 	struct hbm_pool *pool;
 	const struct hbm_saved_space *space;
@@ -23,18 +20,6 @@ struct restore {
 
 /* ---- What there is ---- */
 
-/* Pieces are missing: evicted, or removed by who has saved the name again. */
-static int restore_missing(struct restore *restore)
-{
-	const struct saved *saved = &restore->saved;
-	struct manifest now;
-	int r = hbm_manifest_find(saved->archive, restore->name, &now);
-
-	restore->replaced = r == 0 && now.save != saved->manifest.save;
-
-	return restore->replaced ? HBM_NOT_FOUND : r == HBM_NOT_FOUND ? 0 : r;
-}
-
 static int restore_find(struct restore *restore)
 {
 	struct hbm_pool *pool = restore->pool;
@@ -44,14 +29,13 @@ static int restore_find(struct restore *restore)
 		r = hbm_fit_check(pool, pool->layout, saved->layout, restore->slice,
 				  &restore->part);
 	if (r == 0 && saved->present < hbm_chain_count(&saved->chain))
-		r = restore_missing(restore);
+		r = hbm_saved_missing(saved, restore->name, &restore->replaced);
 	if (r)
 		return r;
 
 	restore->tokens = hbm_chain_tokens(&saved->chain, saved->present);
 	if (restore->tokens == 0 && saved->manifest.tokens > 0)
-		return hbm_pool_fail(pool, HBM_NOT_FOUND, "what was saved as \"%s\" was evicted",
-				     restore->name);
+		return hbm_saved_evicted(saved, restore->name);
 	if (restore->tokens > restore->max)
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "%llu tokens are saved, where sequences have at most %llu",
@@ -90,10 +74,9 @@ static int restore_load(struct restore *restore, struct hbm_sequence *sequence, 
 
 	*tokens = hbm_chain_tokens(&saved->chain, done);
 	if (r == 0 && done < saved->present)
-		r = restore_missing(restore);
+		r = hbm_saved_missing(saved, restore->name, &restore->replaced);
 	if (r == 0 && *tokens == 0 && restore->tokens > 0)
-		r = hbm_pool_fail(restore->pool, HBM_NOT_FOUND,
-				  "what was saved as \"%s\" was evicted", restore->name);
+		r = hbm_saved_evicted(saved, restore->name);
 
 	return r;
 }
@@ -167,7 +150,7 @@ int hbm_sequence_restore_slice(struct hbm_pool *pool, const struct hbm_saved_spa
 	const uint64_t max = options && options->max ? options->max : pool->max_tokens;
 	int r = HBM_NOT_FOUND;
 
-	for (int i = 0; i < RESTORE_TRIES; i++) {
+	for (int i = 0; i < SAVED_TRIES; i++) {
 		struct restore restore = {
 			.pool = pool, .space = space, .name = name, .slice = slice, .max = max};
 

@@ -4,6 +4,7 @@
 
 #include "client/sequence/pool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,31 @@ void hbm_saved_close(struct saved *saved)
 	hbm_layout_free(saved->layout);
 }
 
+/* ---- What is missing ---- */
+
+int hbm_saved_missing(const struct saved *saved, const char *name, bool *replaced)
+{
+	struct hbm_pool *pool = saved->archive->pool;
+	struct manifest now;
+	int r = hbm_manifest_find(saved->archive, name, &now);
+
+	*replaced = r == 0 && now.save != saved->manifest.save;
+	if (r == HBM_NOT_FOUND)
+		return hbm_pool_fail(pool, r, "\"%s\" was dropped", name);
+
+	return *replaced ? hbm_pool_fail(pool, HBM_NOT_FOUND,
+					 "\"%s\" is saved again and again, or was dropped", name)
+			 : r;
+}
+
+int hbm_saved_evicted(const struct saved *saved, const char *name)
+{
+	hbm_saved_remove(saved->archive, name, saved->manifest.save);
+
+	return hbm_pool_fail(saved->archive->pool, HBM_NOT_FOUND,
+			     "what was saved as \"%s\" was evicted", name);
+}
+
 /* ---- Find ---- */
 
 int hbm_saved_find_in(struct hbm_pool *pool, const struct hbm_saved_space *space,
@@ -102,38 +128,99 @@ int hbm_saved_find(struct hbm_pool *pool, const struct hbm_saved_space *space, c
 /* ---- Drop ---- */
 
 /* A namespace is open once in a session: what the archive has open as well stays so. */
-void hbm_saved_remove_pieces(struct archive *archive, const char *name,
-			     const struct manifest *manifest, const struct hbm_layout *layout)
+static int saved_remove_pieces(struct archive *archive, const char *name,
+			       const struct manifest *manifest, const struct hbm_layout *layout)
 {
 	struct archive *own = calloc(1, sizeof(*own));
 
 	if (!own)
-		return;
+		return hbm_pool_fail(archive->pool, -ENOMEM, "cannot allocate what dropping needs");
 
 	own->pool = archive->pool;
 	own->space = archive->space;
 	own->schema = archive->schema;
-	if (hbm_archive_use(own, layout) == 0) {
+	int r = hbm_archive_use(own, layout);
+	if (r == 0) {
 		const struct chain chain = saved_chain(own, name, manifest);
 
-		hbm_chain_remove(&chain);
+		r = hbm_chain_remove(&chain);
 	}
 	if (own->pieces == archive->pieces)
 		own->pieces = 0;
 	hbm_archive_close(own);
+
+	return r;
+}
+
+/* The pieces first: a manifest without them is found, and dropped, by the next call. */
+static int saved_remove(struct archive *archive, const char *name, const struct manifest *manifest)
+{
+	struct hbm_layout *layout;
+	int r = hbm_manifest_layout(archive, manifest, &layout);
+
+	if (r == 0) {
+		r = saved_remove_pieces(archive, name, manifest, layout);
+		hbm_layout_free(layout);
+	}
+
+	return r ? r : hbm_manifest_remove(archive, name, manifest);
+}
+
+int hbm_saved_tidy(struct archive *archive, const char *name)
+{
+	struct manifest_places places;
+	uint64_t newest;
+	int r = hbm_manifest_load(archive, name, &places);
+	if (r == 0)
+		r = hbm_manifest_newest(archive, name, &places, &newest);
+
+	for (uint64_t i = 0; r == 0 && i < MANIFEST_PLACES; i++) {
+		struct manifest manifest;
+
+		if (i != newest && hbm_manifest_read(archive, name, &places, i, &manifest) == 0)
+			saved_remove(archive, name, &manifest);
+	}
+
+	return r;
+}
+
+/* Looks at all again: another has saved it meanwhile, perhaps. */
+int hbm_saved_remove(struct archive *archive, const char *name, uint64_t save)
+{
+	struct manifest_places places;
+	struct manifest manifest;
+	int r = hbm_manifest_load(archive, name, &places);
+	if (r)
+		return r;
+
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++)
+		if (hbm_manifest_read(archive, name, &places, i, &manifest) == 0 &&
+		    manifest.save == save)
+			return saved_remove(archive, name, &manifest);
+
+	return 0;
 }
 
 int hbm_saved_drop_in(struct hbm_pool *pool, const struct hbm_saved_space *space,
 		      const char *schema, const char *name)
 {
-	struct saved saved;
-	int r = hbm_saved_open(pool, space, schema, name, &saved);
-
-	if (r == 0 && (r = hbm_manifest_drop(saved.archive, name, &saved.manifest)) != 0)
-		hbm_pool_fail(pool, r, "\"%s\" was not dropped: %s", name, hbm_strerror(r));
+	struct archive *archive = NULL;
+	struct manifest manifest;
+	int r = hbm_saved_check_name(pool, name);
 	if (r == 0)
-		hbm_chain_remove(&saved.chain);
-	hbm_saved_close(&saved);
+		r = hbm_archive_open(pool, space, schema, &archive);
+	if (r == 0)
+		r = hbm_manifest_find(archive, name, &manifest);
+	if (r == HBM_NOT_FOUND)
+		hbm_pool_fail(pool, r, "nothing is saved by the name \"%s\"", name);
+
+	if (r == 0) {
+		hbm_saved_tidy(archive, name);
+		r = hbm_saved_remove(archive, name, manifest.save);
+		if (r > 0)
+			hbm_pool_fail(pool, r, "\"%s\" was not dropped: %s", name, hbm_strerror(r));
+	}
+	hbm_archive_close(archive);
 
 	return r;
 }

@@ -52,6 +52,16 @@ hbm_key hbm_saved_key_manifest(const char *name, uint64_t place)
 	return saved_key_make('m', place, 0, name);
 }
 
+hbm_key hbm_saved_key_handle(const char *name, uint64_t save)
+{
+	return saved_key_make('h', save, 0, name);
+}
+
+hbm_key hbm_saved_key_guard(const char *name, uint64_t save)
+{
+	return saved_key_make('g', save, 0, name);
+}
+
 hbm_key hbm_saved_key_piece(const char *name, uint64_t save, uint64_t number)
 {
 	return saved_key_make('p', save, number, name);

@@ -4,9 +4,9 @@
  * 0x6c62272e07bb014262b821756295c58d, prime 2^88 + 0x13b), stored with the lowest byte first,
  * of
  *
- *	kind	1 byte: 'm', a manifest; 'p', a piece
- *	a, b	8 bytes each, the lowest first: of a manifest its place and 0; of a piece the
- *		save that it is of and its number
+ *	kind	1 byte: 'm', a manifest; 'h', its handle; 'g', its guard; 'p', a piece
+ *	a, b	8 bytes each, the lowest first: of a manifest its place and 0; of a handle and a
+ *		guard the save and 0; of a piece the save that it is of and its number
  *	name	its bytes, without a NUL
  *
  * Names of one namespace do not collide by accident; they are no secret, salts are.
@@ -16,6 +16,8 @@
 #include <hbm/hbm.h>
 
 hbm_key hbm_saved_key_manifest(const char *name, uint64_t place);
+hbm_key hbm_saved_key_handle(const char *name, uint64_t save);
+hbm_key hbm_saved_key_guard(const char *name, uint64_t save);
 hbm_key hbm_saved_key_piece(const char *name, uint64_t save, uint64_t number);
 /* A name for a namespace: the hash of two texts and their NULs, as 32 hexadecimal digits behind
  * a prefix. */

@@ -5,33 +5,45 @@
 #include "client/sequence/manifest.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/saved.h"
+#include "client/sequence/saved_key.h"
 #include "client/sequence/sequence.h"
 
 #include <errno.h>
 #include <sys/random.h>
 
-/* What the name stands for until then. */
-struct before {
-	bool exists;
-	struct manifest manifest;
-	struct hbm_layout *layout;
-};
-
-static int saving_look(const struct saving *saving, struct before *before)
+/* HBM_EXISTS: there is this version, or a later one. */
+static int saving_look(const struct saving *saving)
 {
 	struct archive *archive = saving->archive;
-	int r = hbm_manifest_find(archive, saving->name, &before->manifest);
+	struct manifest now;
 
-	if (r == 0)
-		r = hbm_manifest_layout(archive, &before->manifest, &before->layout);
-	before->exists = r == 0;
-	if (r == 0 && saving->version && saving->version <= before->manifest.version)
+	if (saving->version == 0)
+		return 0;
+
+	int r = hbm_manifest_find(archive, saving->name, &now);
+	if (r == 0 && saving->version <= now.version)
 		return hbm_pool_fail(archive->pool, HBM_EXISTS,
 				     "version %llu of \"%s\": there is version %llu",
 				     (unsigned long long)saving->version, saving->name,
-				     (unsigned long long)before->manifest.version);
+				     (unsigned long long)now.version);
 
 	return r == HBM_NOT_FOUND ? 0 : r;
+}
+
+/* A kept pin outlives this process. So there is none before the manifest, by which the next
+ * call finds what is pinned. */
+static int saving_may_keep(const struct saving *saving)
+{
+	struct hbm_pool *pool = saving->archive->pool;
+	const hbm_key none = hbm_saved_key_guard("", 0);
+
+	if (!saving->options->keep)
+		return 0;
+
+	int r = hbm_keys(pool->hbm, HBM_WIRE_PIN, saving->archive->manifests, HBM_WIRE_KEEP, &none,
+			 1, NULL);
+
+	return r ? hbm_pool_fail_call(pool, r, "pieces were not pinned") : 0;
 }
 
 static int saving_name_chain(struct chain *chain)
@@ -41,10 +53,24 @@ static int saving_name_chain(struct chain *chain)
 		       : hbm_pool_fail(chain->archive->pool, -errno, "no random number");
 }
 
-/* Its pieces are there: makes the name stand for the first `count` of them. */
-static int saving_finish(const struct saving *saving, const struct before *before,
-			 const struct chain *chain, uint64_t count, uint64_t *saved)
+/* Others save by the same name, or were killed when they did. */
+static int saving_store_manifest(const struct saving *saving, struct manifest *manifest)
 {
+	int r = HBM_EXISTS;
+
+	for (int i = 0; r == HBM_EXISTS && i < SAVED_TRIES; i++) {
+		hbm_saved_tidy(saving->archive, saving->name);
+		r = hbm_manifest_store(saving->archive, saving->name, manifest, saving->options);
+	}
+
+	return r == HBM_EXISTS ? HBM_DENIED : r;
+}
+
+/* Its pieces are there: makes the name stand for the first `count` of them. */
+static int saving_finish(const struct saving *saving, const struct chain *chain, uint64_t count,
+			 uint64_t *saved)
+{
+	const struct hbm_save_options *options = saving->options;
 	struct manifest manifest = {
 		.save = chain->save,
 		.first = saving->first,
@@ -54,20 +80,22 @@ static int saving_finish(const struct saving *saving, const struct before *befor
 		.committed = saving->committed,
 		.version = saving->version,
 	};
-	int r = hbm_chain_keep(chain, count, saving->options);
-
+	int r = saving_may_keep(saving);
+	if (r == 0 && (options->pin || options->keep))
+		r = hbm_chain_pin(chain, count, false);
 	if (r == 0)
-		r = hbm_manifest_store(saving->archive, saving->name, &manifest,
-				       before->exists ? &before->manifest : NULL, saving->options);
+		r = saving_store_manifest(saving, &manifest);
+	if (r == 0 && options->keep) {
+		r = hbm_chain_pin(chain, count, true);
+		hbm_chain_unpin(chain, count);
+		if (r)
+			hbm_manifest_remove(saving->archive, saving->name, &manifest);
+	}
 	if (r)
 		return r;
 
 	*saved = manifest.tokens;
-	if (before->exists) {
-		hbm_manifest_remove(saving->archive, saving->name, &before->manifest);
-		hbm_saved_remove_pieces(saving->archive, saving->name, &before->manifest,
-					before->layout);
-	}
+	hbm_saved_tidy(saving->archive, saving->name);
 
 	return 0;
 }
@@ -83,41 +111,40 @@ static void saving_undo(struct chain *chain, uint64_t count)
 	hbm_chain_remove(chain);
 }
 
+static int saving_store(const struct saving *saving, struct chain *chain, uint64_t *saved)
+{
+	uint64_t count = 0;
+	int r = hbm_chain_store(chain, saving->sequence, saving->options, saving->stop, saving->arg,
+				&count);
+
+	/* What came before a failure is worth having. */
+	if (r >= 0 && (hbm_chain_tokens(chain, count) > 0 || hbm_chain_count(chain) == 0)) {
+		const int finished = saving_finish(saving, chain, count, saved);
+
+		r = r ? r : finished;
+	}
+	if (*saved == 0 && r >= 0)
+		saving_undo(chain, count);
+
+	return r;
+}
+
 int hbm_saving_run(const struct saving *saving, uint64_t *saved)
 {
-	struct before before = {0};
+	const bool whole = saving->whole || saving->archive->chunk.state_bytes;
 	struct chain chain = {
 		.archive = saving->archive,
 		.name = saving->name,
 		.first = saving->first,
 		.tokens = saving->tokens,
 		.slid = saving->sequence->slid,
+		.least = whole ? saving->tokens : saving->sequence->slid,
 	};
-	uint64_t count = 0;
 
 	*saved = 0;
-	const bool whole = saving->whole || saving->archive->chunk.state_bytes;
-
-	chain.least = whole ? chain.tokens : chain.slid;
-	int r = saving_look(saving, &before);
+	int r = saving_look(saving);
 	if (r == 0)
 		r = saving_name_chain(&chain);
-	if (r) {
-		hbm_layout_free(before.layout);
-		return r;
-	}
 
-	/* What came before a failure is worth having. */
-	r = hbm_chain_store(&chain, saving->sequence, saving->options, saving->stop, saving->arg,
-			    &count);
-	if (r >= 0 && (hbm_chain_tokens(&chain, count) > 0 || hbm_chain_count(&chain) == 0)) {
-		const int finished = saving_finish(saving, &before, &chain, count, saved);
-
-		r = r ? r : finished;
-	}
-	if (*saved == 0 && r >= 0)
-		saving_undo(&chain, count);
-	hbm_layout_free(before.layout);
-
-	return r;
+	return r ? r : saving_store(saving, &chain, saved);
 }

@@ -58,12 +58,13 @@ struct hbm_save_options {
  * less than it has where the deadline came first. 0: nothing of it was saved, and what the name
  * stood for before is as it was; so also where a layout has states, which are of the last token,
  * and not all of it was saved. A name that was saved before stands for this from the moment the
- * call has stored all of it; readers see one or the other.
+ * call has stored all of it, which may be less; readers see one or the other. If several save by
+ * a name at the same time, it stands for what one of them has saved.
  * A sequence that has kept a part of its layers or heads is saved with the layout that it has
  * now (hbm_sequence_layout()), which is not the pool's.
  * HBM_INVALID: no name, too long a name, or one of another sequence in the array.
  * HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin a piece, and the rest was not
- * tried. */
+ * tried. HBM_DENIED: keep, and no right to; or others pin all that the name stood for before. */
 HBM_API int hbm_sequences_save(struct hbm_pool *pool, const struct hbm_save *saves, size_t count,
 			       const struct hbm_save_options *options, uint64_t *saved);
 
@@ -86,8 +87,9 @@ HBM_API int hbm_saved_find(struct hbm_pool *pool, const struct hbm_saved_space *
 /* Opens a sequence with the tokens that were saved, or, where pieces were evicted, with as many
  * as are whole: `out` says how many it has. options: of the sequence; NULL: none. The layout
  * has the layers and heads of the one that was saved; orders, pages, slabs and max may differ.
- * HBM_NOT_FOUND: nothing was saved by that name, or it was evicted. HBM_INVALID: the layout
- * does not fit. HBM_LIMIT, HBM_NO_SPACE: as by hbm_sequence_open() and hbm_step(). */
+ * HBM_NOT_FOUND: nothing was saved by that name, or it was dropped meanwhile, or evicted: then
+ * what is left of it is dropped. HBM_INVALID: the layout does not fit. HBM_LIMIT, HBM_NO_SPACE:
+ * as by hbm_sequence_open() and hbm_step(). */
 HBM_API int hbm_sequence_restore(struct hbm_pool *pool, const struct hbm_saved_space *space,
 				 const char *name, const struct hbm_sequence_options *options,
 				 struct hbm_sequence **out);

@@ -209,7 +209,16 @@ static void test_bad_input_is_refused(void **state)
 	finish();
 }
 
-/* All of it or nothing. */
+static int any_block(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	(void)arg;
+
+	return 1;
+}
+
+/* All of it or nothing, and what is left is dropped. */
 static void test_what_is_evicted_is_not_mapped(void **state)
 {
 	(void)state;
@@ -225,6 +234,7 @@ static void test_what_is_evicted_is_not_mapped(void **state)
 	assert_int_equal(hbm_evict(rig.hbm, HBM_TIER_DDR, 0, 1, NULL), 0);
 	assert_int_equal(map(sequence, "m", 0), HBM_NOT_FOUND);
 	expect_line("the module \"m\" of \"chat\" was evicted");
+	assert_int_equal(hbm_query(rig.hbm, HBM_QUERY_BLOCKS, any_block, NULL), 0);
 	assert_int_equal(pool_rig_facts(sequence).tokens, 3);
 	expect_tokens(sequence, 0, 3, 0, 2);
 	finish();
