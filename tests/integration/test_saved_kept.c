@@ -73,6 +73,7 @@ static void test_what_was_kept_is_restored(void **state)
 		/* One that has kept nothing, and one that has, in either order. */
 		saved_stage_save(saved_stage_sequence(31, 7), "all", 0);
 		saved_stage_save(kept.sequence, "kept", 0);
+		saved_stage_again(*layout);
 		saved_stage_expect(saved_stage_restore("all"), 0, 31, 7);
 		assert_int_equal(
 			hbm_sequence_restore(saved_rig.pool, &saved_space, "kept", NULL, &none),

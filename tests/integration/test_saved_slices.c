@@ -124,11 +124,16 @@ static struct hbm_slice slice_of(const struct made_up_layout *whole)
 static void keep_some(struct made_up_layout *whole, struct hbm_sequence *sequence,
 		      struct contents *contents)
 {
-	const struct hbm_slice slice = slice_of(whole);
+	struct hbm_slice slice = slice_of(whole);
 	uint64_t set[LAYOUTS_LAYERS + 8];
+	bool has_heads = false;
 
 	for (uint32_t i = 0; i < slice.layers; i++)
 		set[i] = slice.first_layer + i;
+	for (uint32_t i = 0; i < slice.layers; i++)
+		has_heads |= whole->layers[slice.first_layer + i].heads > 0;
+	if (!has_heads)
+		slice.first_head = slice.heads = 0;
 	assert_int_equal(hbm_sequence_keep(sequence, HBM_AXIS_LAYERS, set, slice.layers), 0);
 	for (uint32_t i = 0; i < slice.heads; i++)
 		set[i] = slice.first_head + i;
