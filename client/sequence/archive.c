@@ -123,7 +123,7 @@ int hbm_archive_land(struct archive *archive)
 {
 	return archive->landing
 		       ? 0
-		       : archive_region(archive, (ARCHIVE_BATCH + 1) * archive->chunk.bytes,
+		       : archive_region(archive, (ARCHIVE_FLIGHTS + 1) * archive->chunk.bytes,
 					&archive->landing);
 }
 

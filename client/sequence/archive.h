@@ -13,9 +13,10 @@
 
 #include <hbm/saved.h>
 
-#define ARCHIVE_BATCH 4u             /* pieces in one request */
-#define ARCHIVE_MANIFEST (16u << 10) /* bytes of a manifest's block */
-#define ARCHIVE_PAGE (64u << 10)     /* of as many as a name has places for */
+#define ARCHIVE_BATCH 4u                    /* pieces in one request */
+#define ARCHIVE_FLIGHTS (2 * ARCHIVE_BATCH) /* in two of them */
+#define ARCHIVE_MANIFEST (16u << 10)        /* bytes of a manifest's block */
+#define ARCHIVE_PAGE (64u << 10)            /* of as many as a name has places for */
 
 struct hbm_pool;
 struct hbm_sequence;
@@ -45,5 +46,5 @@ int hbm_archive_page(struct archive *archive);
 int hbm_archive_land(struct archive *archive);
 /* Takes NULL. Does not change the pool's line. */
 void hbm_archive_close(struct archive *archive);
-/* Where a piece of a batch, or what is copied, lies in the landing. */
+/* Where a piece of those in flight, or what is copied, lies in the landing. */
 uint64_t hbm_archive_offset(const struct archive *archive, uint64_t nth);

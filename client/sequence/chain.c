@@ -64,7 +64,7 @@ static uint64_t chain_slot(const struct hbm_sequence *sequence)
 	return pool->region->address + hbm_slot_offset(pool, sequence->slot);
 }
 
-/* Of a batch: piece `number` is the nth in the landing. */
+/* The nth in the landing. */
 static uint64_t chain_address(const struct chain *chain, uint64_t nth)
 {
 	return hbm_region_address(chain->archive->landing) +
@@ -73,7 +73,7 @@ static uint64_t chain_address(const struct chain *chain, uint64_t nth)
 
 static struct copy_list *chain_copies(const struct chain *chain)
 {
-	return hbm_copy_list_new(chain->archive->pool, chain_address(chain, ARCHIVE_BATCH),
+	return hbm_copy_list_new(chain->archive->pool, chain_address(chain, ARCHIVE_FLIGHTS),
 				 chain->archive->chunk.bytes);
 }
 
@@ -132,11 +132,23 @@ static void chain_scatter(const struct chain *chain, const struct hbm_sequence *
 
 /* ---- Requests ---- */
 
-struct batch {
+/* One of two: while one is in flight, copies between the other's half of the landing and the slot
+ * are made. */
+struct flight {
 	struct hbm_segment segments[ARCHIVE_BATCH];
 	struct hbm_block blocks[ARCHIVE_BATCH];
 	hbm_result results[ARCHIVE_BATCH];
+	uint64_t begin;
 	size_t count;
+	uint64_t place; /* of its first piece in the landing */
+	hbm_ticket ticket;
+	bool is_under_way;
+};
+
+struct flights {
+	struct flight list[2];
+	uint64_t next; /* number of the next one */
+	uint64_t sent; /* pieces */
 };
 
 static hbm_key chain_key(const struct chain *chain, uint64_t number)
@@ -144,62 +156,102 @@ static hbm_key chain_key(const struct chain *chain, uint64_t number)
 	return hbm_saved_key_piece(chain->name, chain->save, number);
 }
 
-static void chain_batch(const struct chain *chain, uint64_t begin, uint64_t end, enum hbm_tier tier,
-			struct batch *batch)
+/* The next pieces before `end`. Their flight before has ended. */
+static struct flight *chain_next(const struct chain *chain, struct flights *flights, uint64_t end,
+				 enum hbm_tier tier)
 {
 	const struct archive *archive = chain->archive;
 	static const hbm_key root;
+	const uint64_t half = flights->next++ % 2, left = end - flights->sent;
+	struct flight *flight = &flights->list[half];
 
-	batch->count = end - begin < ARCHIVE_BATCH ? end - begin : ARCHIVE_BATCH;
-	for (size_t i = 0; i < batch->count; i++) {
-		const uint64_t number = begin + i;
+	flight->begin = flights->sent;
+	flight->count = left < ARCHIVE_BATCH ? left : ARCHIVE_BATCH;
+	flight->place = half * ARCHIVE_BATCH;
+	flights->sent += flight->count;
+	for (size_t i = 0; i < flight->count; i++) {
+		const uint64_t number = flight->begin + i;
 
-		batch->segments[i] = (struct hbm_segment){
-			archive->landing, hbm_archive_offset(archive, i), archive->chunk.bytes};
-		batch->blocks[i] = (struct hbm_block){
+		flight->segments[i] = (struct hbm_segment){
+			archive->landing, hbm_archive_offset(archive, flight->place + i),
+			archive->chunk.bytes};
+		flight->blocks[i] = (struct hbm_block){
 			.key = chain_key(chain, number),
 			.parent = number ? chain_key(chain, number - 1) : root,
-			.segments = &batch->segments[i],
+			.segments = &flight->segments[i],
 			.segment_count = 1,
 			.tier = tier,
 		};
 	}
+
+	return flight;
 }
 
 /* How many leading ones were done; the first other status, if it says more than that the
  * piece is gone. */
-static int chain_results(const struct chain *chain, const struct batch *batch, uint64_t *done)
+static int chain_results(const struct chain *chain, const struct flight *flight, uint64_t *done)
 {
 	size_t i = 0;
 
-	while (i < batch->count && batch->results[i].status == HBM_OK)
+	while (i < flight->count && flight->results[i].status == HBM_OK)
 		i++;
 	*done += i;
 
-	return i == batch->count || batch->results[i].status == HBM_MISS
+	return i == flight->count || flight->results[i].status == HBM_MISS
 		       ? 0
-		       : hbm_pool_fail(chain->archive->pool, batch->results[i].status,
+		       : hbm_pool_fail(chain->archive->pool, flight->results[i].status,
 				       "a piece of \"%s\": %s", chain->name,
-				       hbm_strerror(batch->results[i].status));
+				       hbm_strerror(flight->results[i].status));
 }
 
-static int chain_store_batch(const struct chain *chain, const struct hbm_sequence *sequence,
-			     enum hbm_tier tier, struct copy_list *list, uint64_t *done)
+/* Waits for its end, if it is under way. What comes behind a piece that is missing is not done. */
+static int chain_land(const struct chain *chain, struct flight *flight, const char *what,
+		      uint64_t *done)
 {
-	struct batch batch;
+	struct hbm_pool *pool = chain->archive->pool;
 
-	chain_batch(chain, *done, hbm_chain_count(chain), tier, &batch);
-	for (size_t i = 0; i < batch.count; i++)
-		chain_gather(chain, sequence, list, *done + i, i);
+	if (!flight->is_under_way)
+		return 0;
+
+	flight->is_under_way = false;
+	int r = hbm_wait(pool->hbm, flight->ticket, -1);
+	if (r)
+		return hbm_pool_fail_call(pool, r, what);
+
+	return *done == flight->begin ? chain_results(chain, flight, done) : 0;
+}
+
+/* ---- Store ---- */
+
+static int chain_send_store(const struct chain *chain, const struct hbm_sequence *sequence,
+			    struct copy_list *list, struct flight *flight)
+{
+	struct hbm_pool *pool = chain->archive->pool;
+
+	for (size_t i = 0; i < flight->count; i++)
+		chain_gather(chain, sequence, list, flight->begin + i, flight->place + i);
 	int r = chain_finish(chain, list);
 	if (r)
 		return r;
 
-	r = hbm_store(chain->archive->pool->hbm, chain->archive->pieces, batch.blocks, batch.count,
-		      batch.results);
+	r = hbm_submit_store(pool->hbm, chain->archive->pieces, flight->blocks, flight->count, NULL,
+			     flight->results, &flight->ticket);
+	flight->is_under_way = r == 0;
 
-	return r ? hbm_pool_fail_call(chain->archive->pool, r, "pieces were not stored")
-		 : chain_results(chain, &batch, done);
+	return r ? hbm_pool_fail_call(pool, r, "pieces were not stored") : 0;
+}
+
+static int chain_land_store(const struct chain *chain, struct flight *flight, uint64_t *done)
+{
+	const bool was_under_way = flight->is_under_way;
+	int r = chain_land(chain, flight, "pieces were not stored", done);
+
+	if (r == 0 && was_under_way && *done != flight->begin + flight->count)
+		r = hbm_pool_fail(chain->archive->pool, HBM_NO_SPACE,
+				  "a piece of \"%s\" was evicted while the next was stored",
+				  chain->name);
+
+	return r;
 }
 
 int hbm_chain_store(const struct chain *chain, const struct hbm_sequence *sequence,
@@ -208,57 +260,73 @@ int hbm_chain_store(const struct chain *chain, const struct hbm_sequence *sequen
 {
 	const uint64_t all = hbm_chain_count(chain);
 	struct copy_list *list = chain_copies(chain);
+	struct flights flights = {0};
 	int r = list ? 0 : hbm_pool_fail(chain->archive->pool, -ENOMEM, "cannot allocate copies");
 
 	*done = 0;
-	while (r == 0 && *done < all && !stop(arg)) {
-		const uint64_t before = *done;
+	while (r == 0 && flights.sent < all && !stop(arg)) {
+		r = chain_land_store(chain, &flights.list[flights.next % 2], done);
+		if (r == 0)
+			r = chain_send_store(chain, sequence, list,
+					     chain_next(chain, &flights, all, options->tier));
+	}
 
-		r = chain_store_batch(chain, sequence, options->tier, list, done);
-		if (r == 0 && *done < all && (*done - before) % ARCHIVE_BATCH != 0)
-			r = hbm_pool_fail(chain->archive->pool, HBM_NO_SPACE,
-					  "a piece of \"%s\" was evicted while the next was stored",
-					  chain->name);
+	for (unsigned i = 0; i < 2; i++) {
+		struct flight *flight = &flights.list[(flights.next + i) % 2];
+		const int landed = chain_land_store(chain, flight, done);
+
+		r = r ? r : landed;
 	}
 	free(list);
 
 	return r;
 }
 
-static int chain_load_batch(const struct chain *chain, struct hbm_sequence *sequence,
-			    const struct slice *slice, struct copy_list *list, uint64_t at,
-			    uint64_t end, uint64_t *done)
+/* ---- Load ---- */
+
+static int chain_send_load(const struct chain *chain, struct flight *flight)
 {
 	struct hbm_pool *pool = chain->archive->pool;
-	const uint64_t begin = *done;
-	struct batch batch;
+	int r = hbm_submit_load(pool->hbm, chain->archive->pieces, flight->blocks, flight->count,
+				NULL, flight->results, &flight->ticket);
 
-	chain_batch(chain, begin, end, HBM_TIER_NONE, &batch);
-	int r = hbm_load(pool->hbm, chain->archive->pieces, batch.blocks, batch.count,
-			 batch.results);
-	if (r)
-		return hbm_pool_fail_call(pool, r, "pieces were not loaded");
+	flight->is_under_way = r == 0;
 
-	r = chain_results(chain, &batch, done);
-	if (r)
-		return r;
-	for (uint64_t i = begin; i < *done; i++)
-		chain_scatter(chain, sequence, slice, list, at, i, i - begin);
-
-	return chain_finish(chain, list);
+	return r ? hbm_pool_fail_call(pool, r, "pieces were not loaded") : 0;
 }
 
 int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
 		   const struct slice *slice, uint64_t at, uint64_t count, uint64_t *done)
 {
 	struct copy_list *list = chain_copies(chain);
+	struct flights flights = {0};
+	uint64_t landed = 0; /* flights */
 	int r = list ? 0 : hbm_pool_fail(chain->archive->pool, -ENOMEM, "cannot allocate copies");
-	uint64_t due = 0; /* as many as there should be by now */
 
 	*done = 0;
-	while (r == 0 && *done == due && due < count) {
-		due += count - due < ARCHIVE_BATCH ? count - due : ARCHIVE_BATCH;
-		r = chain_load_batch(chain, sequence, slice, list, at, count, done);
+	while (r == 0 && *done < count) {
+		while (r == 0 && flights.next < landed + 2 && flights.sent < count)
+			r = chain_send_load(chain,
+					    chain_next(chain, &flights, count, HBM_TIER_NONE));
+
+		struct flight *flight = &flights.list[landed++ % 2];
+		if (r == 0)
+			r = chain_land(chain, flight, "pieces were not loaded", done);
+		for (uint64_t i = flight->begin; r == 0 && i < *done; i++)
+			chain_scatter(chain, sequence, slice, list, at, i,
+				      flight->place + i - flight->begin);
+		if (r == 0)
+			r = chain_finish(chain, list);
+		if (*done != flight->begin + flight->count)
+			break;
+	}
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t ignored = 0;
+		const int last =
+			chain_land(chain, &flights.list[i], "pieces were not loaded", &ignored);
+
+		r = r ? r : last < 0 ? last : 0;
 	}
 	free(list);
 

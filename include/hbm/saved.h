@@ -12,7 +12,7 @@
  * what others saved. A name is at most HBM_SAVED_NAME_MAX bytes.
  *
  * The calls count as calls on the pool and wait until they are done. They take device memory
- * for a landing of some pieces (up to 12 MiB for layouts of usual size) and give it back.
+ * for a landing of some pieces (up to 20 MiB for layouts of usual size) and give it back.
  * Return values and hbm_pool_error() are as in sequence.h.
  */
 #ifndef HBM_SAVED_H

@@ -10,6 +10,9 @@
 #include "tests/support/saved_stage.h"
 #include "tests/support/stage.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 /* ---- Tests ---- */
 
 static void test_what_is_saved_is_restored(void **state)
@@ -151,6 +154,38 @@ static void test_the_most_valuable_goes_first(void **state)
 	saved_stage_finish();
 }
 
+/* The daemon stands still between the first request and the second. */
+static bool stop_the_daemon(void *arg)
+{
+	static const int stops[] = {SIGCONT, SIGSTOP, SIGCONT};
+	unsigned *asked = arg;
+
+	assert_int_equal(kill(daemon_.pid, stops[(*asked)++]), 0);
+
+	return false;
+}
+
+/* The next pieces are gathered, and sent, while those before them are stored. */
+static void test_a_request_does_not_wait_for_the_one_before(void **state)
+{
+	(void)state;
+	struct hbm_save_options options = saved_plain;
+	unsigned asked = 0;
+	uint64_t saved;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	const struct hbm_save one = {saved_stage_sequence(31, 1), "a", 0};
+
+	options.stop = stop_the_daemon;
+	options.stop_arg = &asked;
+	alarm(300); /* if it does */
+	saved_stage_expect_done(hbm_sequences_save(saved_rig.pool, &one, 1, &options, &saved));
+	alarm(0);
+	assert_int_equal(asked, 3); /* before the first sequence, too */
+	saved_stage_expect(saved_stage_restore("a"), 0, 31, 1);
+	saved_stage_finish();
+}
+
 static void test_a_deadline_that_has_passed_changes_nothing(void **state)
 {
 	(void)state;
@@ -246,6 +281,7 @@ int main(void)
 		TEST(test_a_fork_is_saved_with_its_prefix),
 		TEST(test_a_pool_with_a_thread_saves_and_restores),
 		TEST(test_the_most_valuable_goes_first),
+		TEST(test_a_request_does_not_wait_for_the_one_before),
 		TEST(test_a_deadline_that_has_passed_changes_nothing),
 		TEST(test_windows_that_have_slid),
 		TEST(test_states_are_saved_with_all_tokens),
