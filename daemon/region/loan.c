@@ -46,21 +46,21 @@ static bool loan_export_is_used(const struct export *export)
 	return export->loans + export->slots + export->replies > 0;
 }
 
-/* Forgets it if the session has the slabs no more, and somebody else has them. One of a
- * session that has ended takes the slabs along that no one else has, at the end of the last
- * hold at the latest (replica_unhold). */
-static void loan_settle_export(struct export *export, bool ended)
+/* Forgets it if the session has the slabs no more, and somebody else has them, or its process is
+ * gone. One of a session that has ended takes the slabs along that no one else has, at the end
+ * of the last hold at the latest (replica_unhold). */
+static void loan_settle_export(struct export *export, const struct borrower *borrower)
 {
 	struct lent *lent = export->lent;
 	if (loan_export_is_used(export))
 		return;
 
-	if (!export->sent || !loan_export_is_alone(export))
+	if (!export->sent || borrower->released || !loan_export_is_alone(export))
 		loan_free_export(export);
-	else if (ended && lent->holds == 0)
+	else if (borrower->ended && lent->holds == 0)
 		lend_evict(lent);
 	else
-		export->ended = ended; /* who holds them now ends that */
+		export->ended = borrower->ended; /* who holds them now ends that */
 }
 
 static struct export *loan_find_export(const struct borrower *borrower, const struct lent *lent)
@@ -109,7 +109,7 @@ void export_end(struct export *export, const struct borrower *borrower, bool nam
 
 	export->replies--;
 	export->named -= named;
-	loan_settle_export(export, borrower->ended);
+	loan_settle_export(export, borrower);
 }
 
 bool borrower_owns(struct borrower *borrower, struct lent *lent)
@@ -164,7 +164,7 @@ void export_unhold(struct borrower *borrower, const struct slab *slab)
 	export->slots--;
 	replica->slots--;
 	lend->in_slots -= slab->bytes;
-	loan_settle_export(export, borrower->ended);
+	loan_settle_export(export, borrower);
 	replica_unhold(replica);
 }
 
@@ -227,7 +227,7 @@ static void loan_return(struct loan *loan)
 	lend->loans--;
 
 	loan->export->loans--;
-	loan_settle_export(loan->export, false);
+	loan_settle_export(loan->export, borrower);
 	replica_unhold(replica);
 }
 
@@ -267,13 +267,13 @@ void borrower_end(struct borrower *borrower)
 		list_push_back(&all, node);
 	for (struct list *node; (node = list_pop_front(&all));) {
 		list_push_back(&borrower->exports, node);
-		loan_settle_export(container_of(node, struct export, by_borrower), true);
+		loan_settle_export(container_of(node, struct export, by_borrower), borrower);
 	}
 }
 
 void borrower_release(struct borrower *borrower)
 {
-	borrower->ended = true;
+	borrower->ended = borrower->released = true;
 	for (size_t i = 0; i < LOAN_BUCKETS; i++)
 		while (!list_empty(&borrower->loans[i]))
 			loan_free(container_of(borrower->loans[i].next, struct loan, by_borrower));

@@ -27,7 +27,8 @@ struct borrower {
 	struct list exports;
 	uint64_t count, bytes; /* of loans */
 	uint64_t last_id;
-	bool ended; /* it gets no more loans */
+	bool ended;    /* it gets no more loans */
+	bool released; /* its process is gone, and so is what it had */
 };
 
 struct loan {
