@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lend: see lend.h. The check is lend_check.c's, loans are loan.c's. */
+/* lend: see lend.h. Room is lend_room.c's, what is idle or has room is found by lend_index.c, the
+ * check is lend_check.c's, loans are loan.c's. */
 #include "daemon/region/lend.h"
 
 #include <assert.h>
@@ -18,9 +19,8 @@ static struct list *lend_bucket(struct lend *lend, uint32_t number)
  * empty. */
 static void lend_sort(struct lend *lend, struct lent *lent)
 {
-	list_remove(&lent->packed);
-	if (lent->live > 0 && lent->used < lent->cell_count && !lent->stuck)
-		list_push_back(&lend->packed, &lent->packed);
+	lend_index_sort(lend, lent,
+			lent->live > 0 && lent->used < lent->cell_count && !lent->stuck);
 }
 
 static void lend_add(struct lend *lend, struct lent *lent)
@@ -30,7 +30,7 @@ static void lend_add(struct lend *lend, struct lent *lent)
 	lend->bytes += lent_bytes(lent);
 	lend->own += lent->adopted ? 0 : lent_bytes(lent);
 	tally_push(&lend->all, &lent->link, &lent->mark);
-	list_push_back(&lend->idle, &lent->idle);
+	lend_index_idle(lend, lent);
 }
 
 static void lend_walk_on(struct lend *lend)
@@ -45,7 +45,8 @@ static void lend_remove(struct lend *lend, struct lent *lent)
 
 	lend->bytes -= lent_bytes(lent);
 	lend->own -= lent->adopted ? 0 : lent_bytes(lent);
-	list_remove(&lent->idle);
+	lend_index_busy(lend, lent);
+	lend_index_remove(lent);
 	list_remove(&lent->packed);
 	if (lend->walk == &lent->link)
 		lend_walk_on(lend);
@@ -64,7 +65,7 @@ static void lend_hold(struct lend *lend, struct lent *lent)
 		return;
 
 	lend->busy += lent_bytes(lent);
-	list_remove(&lent->idle);
+	lend_index_busy(lend, lent);
 }
 
 static void lend_unhold(struct lend *lend, struct lent *lent)
@@ -74,7 +75,7 @@ static void lend_unhold(struct lend *lend, struct lent *lent)
 		return;
 
 	lend->busy -= lent_bytes(lent);
-	list_push_back(&lend->idle, &lent->idle);
+	lend_index_idle(lend, lent);
 }
 
 /* ---- replicas ---- */
@@ -144,12 +145,13 @@ static void lend_discard_replica(struct replica *replica)
 static void lend_place_replica(struct replica *replica, struct lent *lent)
 {
 	struct lend *lend = lent->lend;
-	uint32_t cell = 0;
+	uint32_t cell = lent->vacant;
 
 	while (lent->cells[cell])
 		cell++;
 
 	lent->cells[cell] = replica;
+	lent->vacant = cell + 1;
 	lent->used++;
 	lent->live++;
 	replica->lent = lent;
@@ -187,6 +189,8 @@ static void lend_free_replica(struct replica *replica)
 
 	lend_detach_replica(replica);
 	lent->cells[replica->cell] = NULL;
+	if (replica->cell < lent->vacant)
+		lent->vacant = replica->cell;
 	lent->used--;
 	lend->replicas--;
 	if (lent->used == 0 && lent->state == LENT_OPEN) {
@@ -230,8 +234,6 @@ void replica_lose(struct replica *replica)
 		lend_free_replica(replica);
 }
 
-/* ---- room ---- */
-
 /* With its last replica it is closed. */
 void lend_evict(struct lent *lent)
 {
@@ -242,115 +244,6 @@ void lend_evict(struct lent *lent)
 		left--;
 		lend_free_replica(lent->cells[i]);
 	}
-}
-
-/* What idle slabs of the user have, up to `enough` bytes. */
-static uint64_t lend_idle_of(const struct lend *lend, const struct user *user, uint64_t enough)
-{
-	uint64_t bytes = 0;
-
-	list_for_each (node, &lend->idle) {
-		const struct lent *lent = container_of(node, struct lent, idle);
-		if (lent->user != user)
-			continue;
-		bytes += lent_bytes(lent);
-		if (bytes >= enough)
-			break;
-	}
-
-	return bytes;
-}
-
-/* The first that is idle, of that user or (NULL) of any. */
-static struct lent *lend_oldest(const struct lend *lend, const struct user *user)
-{
-	list_for_each (node, &lend->idle) {
-		struct lent *lent = container_of(node, struct lent, idle);
-		if (!user || lent->user == user)
-			return lent;
-	}
-
-	return NULL;
-}
-
-static bool lend_user_may(struct user *user, uint64_t bytes)
-{
-	return ledger_has_room(&user->payer, LEDGER_LENT, bytes);
-}
-
-/* Whether so much is there, or can be made there. Nothing has changed. */
-static int lend_check_room(const struct lend *lend, struct user *user, uint64_t bytes)
-{
-	if (bytes > lend->budget || lend->busy > lend->budget - bytes)
-		return HBM_NO_SPACE;
-	if (lend_user_may(user, bytes))
-		return HBM_OK;
-
-	uint64_t idle = lend_idle_of(lend, user, bytes);
-	uint64_t limit = ledger_limit(&user->payer, LEDGER_LENT);
-	uint64_t used = ledger_used(&user->payer, LEDGER_LENT);
-
-	if (bytes <= limit && used - idle <= limit - bytes)
-		return HBM_OK;
-	(void)ledger_check(&user->payer, LEDGER_LENT, bytes); /* counts it */
-
-	return HBM_LIMIT;
-}
-
-/* Closes what is in the way of so many bytes: HBM_OK. */
-static int lend_make_room(struct lend *lend, struct user *user, uint64_t bytes)
-{
-	int status = lend_check_room(lend, user, bytes);
-	struct lent *lent;
-
-	while (status == HBM_OK && !lend_user_may(user, bytes) && (lent = lend_oldest(lend, user)))
-		lend_evict(lent);
-	while (status == HBM_OK && lend->bytes > lend->budget - bytes &&
-	       (lent = lend_oldest(lend, NULL)))
-		lend_evict(lent);
-
-	return status;
-}
-
-/* What the pool gets back if they are closed: not what a region has, too. */
-static uint64_t lend_frees(const struct lent *lent)
-{
-	uint64_t slabs = 0;
-
-	for (uint32_t i = 0; i < lent->slab_count; i++)
-		slabs += lent->slabs[i]->refs == 1;
-
-	return slabs * lent->slab_bytes;
-}
-
-/* The first that is idle and whose end gives something back. */
-static struct lent *lend_oldest_freeing(const struct lend *lend)
-{
-	list_for_each (node, &lend->idle) {
-		struct lent *lent = container_of(node, struct lent, idle);
-		if (lend_frees(lent) > 0)
-			return lent;
-	}
-
-	return NULL;
-}
-
-uint64_t lend_give_back(struct lend *lend, uint64_t bytes)
-{
-	uint64_t given = 0;
-	struct lent *lent;
-
-	while (given < bytes && (lent = lend_oldest_freeing(lend))) {
-		given += lend_frees(lent);
-		lend_evict(lent);
-	}
-
-	return given;
-}
-
-static void lend_reclaim(void *arg, uint64_t bytes)
-{
-	(void)lend_give_back(arg, bytes);
 }
 
 /* ---- walks ---- */
@@ -384,20 +277,6 @@ static uint16_t lend_namespace(const struct lend *lend, const struct replica_for
 	return block_get(lend->blocks, form->number)->ns;
 }
 
-/* Slabs beside others of its namespace that have room for it. */
-static struct lent *lend_find_packed(const struct lend *lend, const struct replica_form *form)
-{
-	uint16_t ns = lend_namespace(lend, form);
-
-	list_for_each (node, &lend->packed) {
-		struct lent *lent = container_of(node, struct lent, packed);
-		if (lent->ns == ns && lent->user == form->user)
-			return lent;
-	}
-
-	return NULL;
-}
-
 static struct lent_form lend_form(const struct lend *lend, const struct replica_form *form)
 {
 	uint64_t bytes = block_memory_bytes(lend->blocks, form->number);
@@ -416,6 +295,8 @@ static struct lent_form lend_form(const struct lend *lend, const struct replica_
 	lent.slab_bytes = slabs_default(lend->device->slabs);
 	while (lent.slab_bytes < bytes)
 		lent.slab_bytes *= 2;
+	while (lent.slab_bytes / bytes > LENT_CELLS_MAX)
+		lent.slab_bytes /= 2;
 	lent.cell_count = (uint32_t)(lent.slab_bytes / bytes);
 
 	return lent;
@@ -433,6 +314,8 @@ static int lend_new_lent(struct lent **out, struct lend *lend, const struct lent
 	lent->lend = lend;
 	lent->refused = lend_refused;
 	status = ledger_charge(&lent->charge, &form->user->payer, LEDGER_LENT, bytes);
+	if (status == HBM_OK && lend_index_add(lend, lent) < 0)
+		status = HBM_NO_SPACE;
 	if (status == HBM_OK)
 		*out = lent;
 	else
@@ -452,6 +335,7 @@ static int lend_open_lent(struct lent **out, struct lend *lend, const struct rep
 
 	status = lent_open(lent, holder);
 	if (status != HBM_OK) {
+		lend_index_remove(lent);
 		lent_free(lent);
 		return status;
 	}
@@ -470,7 +354,9 @@ int replica_new(struct replica **out, struct lend *lend, const struct replica_fo
 	if (status != HBM_OK)
 		return status;
 
-	struct lent *lent = form->piece == 0 ? lend_find_packed(lend, form) : NULL;
+	struct lent *lent = NULL;
+	if (form->piece == 0)
+		lent = lend_index_packed(lend, form->user, lend_namespace(lend, form));
 	if (!lent)
 		status = lend_open_lent(&lent, lend, form, holder);
 	if (status != HBM_OK) {
@@ -550,27 +436,28 @@ static void lend_block_dropped(struct block_listener *listener, uint32_t number)
 		replica_lose(replica);
 }
 
-int lend_open(struct lend **out, struct device *device, struct blocks *blocks, uint64_t budget)
+int lend_open(struct lend **out, struct device *device, struct loop *loop, struct blocks *blocks,
+	      uint64_t budget)
 {
 	struct lend *lend = calloc(1, sizeof(*lend));
 	if (!lend)
 		return -ENOMEM;
 
 	lend->device = device;
+	lend->loop = loop;
 	lend->blocks = blocks;
 	lend->budget = budget;
 	lend->last_id = (uint64_t)device->index << 48;
 	tally_init(&lend->all);
 	lend->walk = &lend->all.list;
-	list_init(&lend->idle);
-	list_init(&lend->packed);
+	lend_index_init(lend);
 	for (size_t i = 0; i < LEND_BUCKETS; i++)
 		list_init(&lend->by_block[i]);
 	lend->listener = (struct block_listener){.placed = lend_block_placed,
 						 .unplaced = lend_block_placed,
 						 .dropped = lend_block_dropped};
 	block_listen(blocks, &lend->listener);
-	slabs_on_shortage(device->slabs, lend_reclaim, lend);
+	lend_room_init(lend);
 	*out = lend;
 
 	return 0;
@@ -583,8 +470,9 @@ struct lend *lend_close(struct lend *lend)
 
 	list_remove(&lend->listener.link);
 	slabs_on_shortage(lend->device->slabs, NULL, NULL);
+	loop_background_stop(&lend->give_back);
 	while (!list_empty(&lend->idle))
-		lend_evict(lend_oldest(lend, NULL));
+		lend_evict(container_of(lend->idle.next, struct lent, idle));
 	assert(lend->bytes == 0 && lend->loans == 0);
 	free(lend);
 

@@ -25,6 +25,13 @@
 #include "daemon/region/lent.h"
 
 #define LEND_BUCKETS 4096
+#define LEND_USER_BUCKETS 256
+#define LEND_PACKED_BUCKETS 1024
+/* Of others, in the same bucket, that a search for slabs with room passes at most: then it
+ * takes new ones. */
+#define LEND_PACKED_LOOK 16
+/* Slabs and replicas that are closed in one turn, but for those of the last. */
+#define LEND_SLICE 512
 
 enum replica_state { REPLICA_MAKING, REPLICA_READY };
 
@@ -38,6 +45,7 @@ struct replica {
 	uint64_t holds; /* loans and slots included */
 	uint64_t slots; /* of regions, that its slabs back: each is a hold */
 	struct list loans;
+	uint64_t loan_count;
 	struct charge charge;
 	struct list waits; /* struct replica_wait, while it is made */
 	/* Of who reads it, or NULL: what it points to is set to NULL when no request finds the
@@ -51,8 +59,18 @@ struct replica_wait {
 	void (*done)(struct replica_wait *wait, int status);
 };
 
+/* What one user has of it that is idle. */
+struct lend_user {
+	struct list link; /* in a bucket of lend->users */
+	struct user *user;
+	struct list idle; /* struct lent, least recently used first */
+	uint64_t idle_bytes;
+	uint64_t refs; /* its lent slabs */
+};
+
 struct lend {
 	struct device *device;
+	struct loop *loop;
 	struct blocks *blocks;
 	struct block_listener listener;
 	uint64_t budget;
@@ -63,9 +81,13 @@ struct lend {
 	uint64_t last_id;
 	struct tally all; /* struct lent */
 	struct list idle; /* least recently used first */
-	struct list packed;
-	const char *fault; /* of those that the check has passed, or NULL */
-	struct list *walk; /* where the walk is; the list itself: it is over */
+	struct list users[LEND_USER_BUCKETS];
+	struct list packed[LEND_PACKED_BUCKETS]; /* by user and namespace */
+	struct background give_back;
+	uint64_t wanted;        /* bytes that are still to be given back; 0: it is over */
+	struct list *give_next; /* of the idle: where it is */
+	const char *fault;      /* of those that the check has passed, or NULL */
+	struct list *walk;      /* where the walk is; the list itself: it is over */
 	uint32_t walk_cell;
 	struct list by_block[LEND_BUCKETS];
 };
@@ -78,7 +100,8 @@ struct replica_form {
 };
 
 /* budget 0: it lends nothing. -ENOMEM. */
-int lend_open(struct lend **out, struct device *device, struct blocks *blocks, uint64_t budget);
+int lend_open(struct lend **out, struct device *device, struct loop *loop, struct blocks *blocks,
+	      uint64_t budget);
 /* For the time after loop_run(), when there are no loans. Accepts NULL, returns NULL. */
 struct lend *lend_close(struct lend *lend);
 
@@ -107,8 +130,11 @@ void replica_hold(struct replica *replica);
 void replica_unhold(struct replica *replica);
 
 /* Closes idle slabs until so many bytes more are on their way back to the pool, or no idle one
- * has any: how many are. Those that a region has, too, stay. */
+ * has any: how many are after one slice. The others follow in the background. Those that a
+ * region has, too, stay. */
 uint64_t lend_give_back(struct lend *lend, uint64_t bytes);
+/* Whether there is still something to look at for that. */
+bool lend_gives_back(const struct lend *lend);
 /* Closes slabs that are idle. */
 void lend_evict(struct lent *lent);
 
@@ -118,7 +144,29 @@ void lend_evict(struct lent *lent);
 void lend_walk_begin(struct lend *lend);
 struct replica *lend_walk_next(struct lend *lend, uint32_t *left);
 
+/* ---- For lend.c: ---- */
+
+/* Makes room for so many bytes of that user, or says why there is none: HBM_OK, and what was in
+ * the way is closed; HBM_NO_SPACE, HBM_LIMIT. */
+int lend_make_room(struct lend *lend, struct user *user, uint64_t bytes);
+void lend_room_init(struct lend *lend);
+
+/* What its user has that is idle, which lives while it has lent slabs. -ENOMEM. */
+int lend_index_add(struct lend *lend, struct lent *lent);
+void lend_index_remove(struct lent *lent);
+/* It is idle from now on, the last of all that are; or no longer. */
+void lend_index_idle(struct lend *lend, struct lent *lent);
+void lend_index_busy(struct lend *lend, struct lent *lent);
+/* The one of a user that was used longest ago, and how much that user has; NULL, 0. */
+struct lent *lend_index_oldest(const struct lend *lend, const struct user *user);
+uint64_t lend_index_idle_of(const struct lend *lend, const struct user *user);
+/* It may take more blocks, or not any more, whatever it was. */
+void lend_index_sort(struct lend *lend, struct lent *lent, bool takes_more);
+/* One that may take more blocks of that user and namespace; NULL: none was found. */
+struct lent *lend_index_packed(const struct lend *lend, const struct user *user, uint16_t ns);
+void lend_index_init(struct lend *lend);
+
 /* Checks the counts as slabs_check_begin(), _some() and _end() do. */
 void lend_check_begin(struct lend *lend);
-bool lend_check_some(struct lend *lend, uint32_t max);
+bool lend_check_some(struct lend *lend, uint32_t max); /* over so many cells and slabs */
 const char *lend_check_end(const struct lend *lend);

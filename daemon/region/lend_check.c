@@ -15,7 +15,7 @@ static const char *lend_check_replica(const struct replica *replica, const struc
 {
 	if (replica->lent != lent || replica->cell != cell)
 		return "a replica is not where its slab has it";
-	if (list_length(&replica->loans) + replica->slots > replica->holds)
+	if (replica->loan_count + replica->slots > replica->holds)
 		return "a replica has more loans and slots than holds";
 	if (replica->number == 0 && replica->holds == 0)
 		return "a replica that no request finds is kept";
@@ -63,8 +63,10 @@ static const char *lend_check_slabs(const struct lent *lent)
 
 bool lend_check_some(struct lend *lend, uint32_t max)
 {
-	for (; max > 0 && !tally_is_over(&lend->all); max--) {
+	for (uint32_t passed = 0; passed < max && !tally_is_over(&lend->all);) {
 		struct lent *lent = container_of(lend->all.next, struct lent, link);
+
+		passed += lent->cell_count + lent->slab_count;
 
 		if (!lend->fault)
 			lend->fault = lend_check_lent(lent);

@@ -40,6 +40,7 @@ struct lent *lent_new(struct device *device, const struct lent_form *form)
 	};
 	list_init(&lent->link);
 	list_init(&lent->idle);
+	list_init(&lent->idle_of_user);
 	list_init(&lent->packed);
 	list_init(&lent->exports);
 	list_init(&lent->waits);
@@ -281,10 +282,19 @@ static void lent_close_unread(struct lent *lent)
 	lent_drop_slabs(lent);
 }
 
+/* They come back, though not before what reads them has ended. */
+static void lent_return_slabs(const struct lent *lent)
+{
+	for (uint32_t i = 0; i < lent->slab_count; i++)
+		if (lent->slabs[i]->slots == 0)
+			slab_begin_return(lent->slabs[i]);
+}
+
 void lent_close(struct lent *lent)
 {
 	lent->closed = true;
 	ledger_release(&lent->charge);
+	lent_return_slabs(lent);
 	if (lent->readers == 0)
 		lent_close_unread(lent);
 }

@@ -25,7 +25,11 @@
 #include "daemon/ledger/user.h"
 #include "daemon/region/slab.h"
 
+struct lend_user;
 struct replica;
+
+/* The most cells of lent slabs: what is done with all of them at once is bounded. */
+#define LENT_CELLS_MAX 512
 
 enum lent_state { LENT_ALLOCATING, LENT_MAPPING, LENT_OPEN };
 
@@ -38,17 +42,20 @@ struct lent_wait {
 struct lent {
 	struct list link; /* in lend->all, a tally */
 	uint32_t mark;
-	struct list idle;   /* in lend->idle, while nothing holds it */
-	struct list packed; /* in lend->packed, while it may take more blocks */
+	/* in lend->idle, and in that of its user, while nothing holds it */
+	struct list idle, idle_of_user;
+	struct list packed; /* in a bucket of lend->packed, while it may take more blocks */
 	struct device *device;
 	void *lend;
 	void (*refused)(struct lent *lent); /* its slabs were; after its waits have been told */
 	enum lent_state state;
 	struct user *user;
+	struct lend_user *of; /* its user's among the idle; lend_index.c's */
 	struct charge charge;
 	uint64_t id; /* of the first slab; those of the others follow */
 	uint64_t slab_bytes, cell_bytes;
 	uint32_t slab_count, cell_count, used; /* used: cells */
+	uint32_t vacant;                       /* no cell before this one is empty */
 	uint32_t live;                         /* replicas whose block is in the cache */
 	uint16_t ns;
 	uint64_t holds;      /* of its replicas */

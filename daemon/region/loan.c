@@ -208,6 +208,7 @@ void loan_make(struct loan *loan, struct replica *replica, struct export *export
 	loan_take_over(export);
 	list_push_back(loan_bucket(borrower, loan->id), &loan->by_borrower);
 	list_push_back(&replica->loans, &loan->by_replica);
+	replica->loan_count++;
 	borrower->count++;
 	borrower->bytes += replica_bytes(replica);
 	lend->loans++;
@@ -222,6 +223,7 @@ static void loan_return(struct loan *loan)
 
 	list_remove(&loan->by_borrower);
 	list_remove(&loan->by_replica);
+	replica->loan_count--;
 	borrower->count--;
 	borrower->bytes -= replica_bytes(replica);
 	lend->loans--;

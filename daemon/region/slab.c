@@ -47,6 +47,22 @@ CUresult slab_create(struct slab *slab)
 	return held_create(&slab->slabs->held, &slab->handle, slab->bytes);
 }
 
+/* ---- Return ---- */
+
+void slab_begin_return(struct slab *slab)
+{
+	if (!slab->returning)
+		slab->slabs->returning += slab->bytes;
+	slab->returning = true;
+}
+
+static void slab_end_return(struct slab *slab)
+{
+	if (slab->returning)
+		slab->slabs->returning -= slab->bytes;
+	slab->returning = false;
+}
+
 /* ---- Retire ---- */
 
 static void slab_release_run(struct job *job)
@@ -58,6 +74,7 @@ static void slab_release_run(struct job *job)
 
 static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 {
+	slab_end_return(slab);
 	slabs->books.quarantined += slab->bytes;
 	if (slab->promise)
 		promise_lose(slab->promise, slab->bytes);
@@ -74,6 +91,7 @@ static void slab_release_done(struct job *job)
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
 
+	slab_end_return(slab);
 	slabs->books.retiring -= slab->bytes;
 	if (!slab->exported)
 		slabs->releasing -= slab->bytes;
@@ -129,6 +147,7 @@ static void slab_probed(struct held *held)
 void slab_push_ready(struct slabs *slabs, struct slab *slab)
 {
 	slab_unuse(slab);
+	slab_end_return(slab);
 	slabs->books.ready += slab->bytes;
 	tally_push(&slabs->ready, &slab->link, &slab->mark);
 }
@@ -351,8 +370,20 @@ struct slabs *slabs_close(struct slabs *slabs)
 	return NULL;
 }
 
-void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t bytes), void *arg)
+void slabs_reclaimed(struct slabs *slabs)
 {
+	slabs->reclaiming = false;
+	slab_pump(slabs);
+}
+
+bool slabs_is_reclaiming(const struct slabs *slabs)
+{
+	return slabs->reclaiming || slabs->returning > 0;
+}
+
+void slabs_on_shortage(struct slabs *slabs, bool (*reclaim)(void *arg, uint64_t bytes), void *arg)
+{
+	slabs->reclaiming = false;
 	slabs->reclaim = reclaim;
 	slabs->reclaim_arg = arg;
 }

@@ -51,6 +51,7 @@ struct slab {
 	uint64_t *leased;                /* the sum that it counts in while it has a slot */
 	struct publication *publication; /* that has it; NULL: none */
 	bool exported, placed;
+	bool returning; /* it was idle, and is on its way back */
 	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
 	 * Of a shared one the loop and the control worker may have to do with different slots. */
 	_Atomic bool stuck;
@@ -68,8 +69,14 @@ struct slab {
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
 	       uint64_t default_slab);
 /* Called with the bytes that a request or a reservation lacks, before it waits or is refused for
- * them: what it can do without goes back to the pool. NULL: no one is asked. */
-void slabs_on_shortage(struct slabs *slabs, void (*reclaim)(void *arg, uint64_t bytes), void *arg);
+ * them: what it can do without goes back to the pool; true: more of it will, until
+ * slabs_reclaimed(). NULL: no one is asked. */
+void slabs_on_shortage(struct slabs *slabs, bool (*reclaim)(void *arg, uint64_t bytes), void *arg);
+/* What it has called said that it goes on with that: it does not any more. */
+void slabs_reclaimed(struct slabs *slabs);
+/* Whether what was idle is on its way back to the pool, or is still looked for. It is of no
+ * client. */
+bool slabs_is_reclaiming(const struct slabs *slabs);
 /* The daemon stops: slabs are created for requests only, no longer ahead of them. Memory
  * that drained sessions freed may still be mapped by their processes, and no later
  * request needs it. */
@@ -140,6 +147,8 @@ void slab_place(struct slab *slab);
 /* It backs one more slot, or one less, whose reference comes or goes. */
 void slab_add_slot(struct slab *slab);
 void slab_drop_slot(struct slab *slab, bool quarantined);
+/* It was lent, is idle and of no slot, and its last references are about to be dropped. */
+void slab_begin_return(struct slab *slab);
 /* Adds a reference to a leased slab. */
 struct slab *slab_ref(struct slab *slab);
 /* Quarantines a reference: its holder may still write to the slab. The slab is

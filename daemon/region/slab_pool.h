@@ -30,8 +30,10 @@ struct slabs {
 	uint64_t retry_ns;
 	uint64_t retired_ns; /* when an exported slab was last released; 0: none was */
 	bool draining;       /* no slab is created ahead */
-	void (*reclaim)(void *arg, uint64_t bytes);
+	bool (*reclaim)(void *arg, uint64_t bytes);
 	void *reclaim_arg;
+	bool reclaiming;    /* it goes on with that */
+	uint64_t returning; /* bytes of slabs that were idle and are on their way back */
 };
 
 /* One of the pool, without a handle. NULL: no memory. */

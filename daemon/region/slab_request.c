@@ -213,7 +213,8 @@ static int slab_request_obstacle(struct slabs *slabs, struct slab_request *reque
 /* Whether what is under way may remove the obstacle. */
 static bool slab_request_may_improve(struct slabs *slabs, struct slab_request *request)
 {
-	if (slabs->books.retiring > 0 || slabs->making || slabs->held.probing)
+	if (slabs->books.retiring > 0 || slabs->making || slabs->held.probing ||
+	    slabs_is_reclaiming(slabs))
 		return true;
 	if (slabs->books.held == 0 || request->probed)
 		return false;
@@ -265,7 +266,7 @@ void slab_reclaim(struct slabs *slabs, uint64_t need)
 	uint64_t have = books->ready + books->uncreated + books->retiring;
 
 	if (slabs->reclaim && need > have && need <= books->budget)
-		slabs->reclaim(slabs->reclaim_arg, need - have);
+		slabs->reclaiming = slabs->reclaim(slabs->reclaim_arg, need - have);
 }
 
 int slabs_request(struct slabs *slabs, struct slab_request *request)
@@ -276,9 +277,11 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 		request->promise = &slabs->promises.unowned;
 	if (checked_mul(request->bytes, request->count, &need))
 		slab_reclaim(slabs, promise_due_asking(request->promise, need));
-	if (!checked_mul(request->bytes, request->count, &need) ||
-	    promise_due_asking(request->promise, need) >
-		    books->ready + books->uncreated + books->retiring + books->held)
+	if (!checked_mul(request->bytes, request->count, &need) || need > books->budget)
+		return HBM_NO_SPACE;
+	if (promise_due_asking(request->promise, need) >
+		    books->ready + books->uncreated + books->retiring + books->held &&
+	    !slabs_is_reclaiming(slabs))
 		return HBM_NO_SPACE;
 
 	list_init(&request->taken);

@@ -88,7 +88,9 @@ static void pressure_look_at(struct pressure *pressure, uint32_t number)
 	if (wanted > 0)
 		(void)lend_give_back(hbmd->devices->list[number].lend, wanted);
 
-	pressure->levels[number] = pressure_level(pressure, number);
+	pressure->levels[number] = lend_gives_back(hbmd->devices->list[number].lend)
+					   ? PRESSURE_BACK
+					   : pressure_level(pressure, number);
 	if (pressure->levels[number] == PRESSURE_BACK)
 		return;
 

@@ -186,7 +186,8 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 		r = slabs_open(&device->slabs, device, hbmd->loop,
 			       division.memory - division.mapped, config->device_slab);
 	if (r == 0)
-		r = lend_open(&device->lend, device, &hbmd->cache->blocks, division.lend);
+		r = lend_open(&device->lend, device, hbmd->loop, &hbmd->cache->blocks,
+			      division.lend);
 
 	return r;
 }

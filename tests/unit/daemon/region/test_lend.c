@@ -672,6 +672,90 @@ static void test_no_promise_is_broken_for_it(void **state)
 	assert_null(slabs_check(fixture->slabs));
 }
 
+/* ---- Many ---- */
+
+/* Two slabs, full of the smallest blocks. */
+static void make_many(struct fixture *fixture)
+{
+	const struct hbm_wire_namespace_spec spec = {.weights = 9, .block_bytes = EXTENT_UNIT};
+	uint16_t ns =
+		open_namespace(fixture->rig.hbmd.cache->namespaces, &fixture->rig.ledger, &spec);
+
+	for (uint32_t i = 0; i < 2 * SLAB / EXTENT_UNIT; i++) {
+		const struct replica *replica =
+			make(fixture, &fixture->clients[0], make_block(fixture, ns));
+
+		assert_int_equal(replica->cell, i % LENT_CELLS_MAX);
+		assert_int_equal(replica->lent->cell_count, LENT_CELLS_MAX);
+	}
+	assert_leased(fixture, 2);
+	assert_int_equal(fixture->lend->replicas, 2 * LENT_CELLS_MAX);
+}
+
+static bool is_given_back(void *arg)
+{
+	const struct lend *lend = arg;
+
+	return !lend_gives_back(lend) && lend->bytes == 0;
+}
+
+/* One turn closes no more than a slice: the replicas of one slab. */
+static void test_what_is_given_back_goes_in_slices(void **state)
+{
+	struct fixture *fixture = *state;
+	struct lend *lend = fixture->lend;
+
+	make_many(fixture);
+	assert_int_equal(lend_give_back(lend, 2 * SLAB), SLAB);
+	assert_true(lend_gives_back(lend));
+	assert_int_equal(lend->replicas, LENT_CELLS_MAX);
+	rig_run(&fixture->rig, is_given_back, lend);
+	assert_int_equal(lend->replicas, 0);
+	assert_leased(fixture, 0);
+}
+
+static bool is_served(void *arg)
+{
+	return ((const struct slab_request *)arg)->status != -1;
+}
+
+static void served(struct slab_request *request)
+{
+	(void)request;
+}
+
+/* Who asks the pool for all of it waits for the slices, and is refused after the last. */
+static void test_a_request_waits_for_the_slices(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slab_request all = {
+		.bytes = SLAB, .count = POOL / SLAB, .done = served, .status = -1};
+
+	make_many(fixture);
+	assert_int_equal(slabs_request(fixture->slabs, &all), HBM_OK);
+	assert_true(lend_gives_back(fixture->lend));
+	rig_run(&fixture->rig, is_served, &all);
+	assert_int_equal(all.status, HBM_OK);
+	for (struct list *node; (node = list_pop_front(&all.taken));)
+		slab_unref(container_of(node, struct slab, link), false);
+	assert_false(slabs_is_reclaiming(fixture->slabs));
+	assert_null(slabs_check(fixture->slabs));
+}
+
+/* A step of the check counts cells. */
+static void test_the_check_goes_in_slices(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned steps = 1;
+
+	make_many(fixture);
+	lend_check_begin(fixture->lend);
+	while (lend_check_some(fixture->lend, LENT_CELLS_MAX))
+		steps++;
+	assert_int_equal(steps, 2);
+	assert_null(lend_check_end(fixture->lend));
+}
+
 /* ---- The check ---- */
 
 static const char *problem(struct lend *lend)
@@ -739,6 +823,9 @@ int main(void)
 		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
 		TEST(test_what_is_given_back_is_in_no_promise),
 		TEST(test_no_promise_is_broken_for_it),
+		TEST(test_what_is_given_back_goes_in_slices),
+		TEST(test_a_request_waits_for_the_slices),
+		TEST(test_the_check_goes_in_slices),
 		TEST(test_counts_that_are_off),
 	};
 
