@@ -224,6 +224,29 @@ int reservations_make(struct reservations *reservations, struct reservation *res
 	return HBM_NO_SPACE;
 }
 
+static bool reservations_comes(const struct reservations *reservations, uint64_t devices)
+{
+	bool comes = false;
+
+	for (uint32_t i = 0; i < reservations->devices->count; i++)
+		comes |= devices >> i & 1 &&
+			 slabs_is_reclaiming(reservations->devices->list[i].slabs);
+
+	return comes;
+}
+
+bool reservations_may_come(const struct reservations *reservations,
+			   const struct reservation *reservation)
+{
+	uint64_t devices = reservations_devices(reservation);
+	bool others_wait = false;
+
+	for (uint32_t i = 0; i < reservations->devices->count; i++)
+		others_wait |= devices >> i & 1 && reservations->counts[i] > 0;
+
+	return !others_wait && reservations_comes(reservations, devices);
+}
+
 /* ---- Waiting ---- */
 
 static void reservations_count(struct reservations *reservations,
@@ -300,7 +323,8 @@ static void reservations_look(struct post *post)
 		int status = devices & kept ? HBM_NO_SPACE
 					    : reservations_try(reservations, reservation, &more);
 
-		if (status == HBM_NO_SPACE) {
+		if (status == HBM_NO_SPACE &&
+		    !(reservation->brief && !reservations_comes(reservations, devices))) {
 			kept |= devices;
 			continue;
 		}

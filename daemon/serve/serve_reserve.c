@@ -2,7 +2,9 @@
 /*
  * serve_reserve: the handlers of RESERVE and MEMORY. A RESERVE that waits keeps its request,
  * parked as one is that waits for its fence: it delays no other request of its session. It
- * ends by what comes first: memory, its timeout, a CANCEL, or the end of its session.
+ * ends by what comes first: memory, its timeout, a CANCEL, or the end of its session. One
+ * without a timeout waits for no other client: but where copies for lending are idle, it is
+ * answered when these have come back, in a moment.
  */
 #include "daemon/serve/serve_reserve.h"
 
@@ -73,6 +75,8 @@ static void serve_reserve_end(struct reserve *reserve, int status)
 		request_reply(request, HBM_OK, NULL, 0);
 	else if (status == HBM_LIMIT)
 		request_refuse_limit(request, LEDGER_RESERVED, more);
+	else if (status == HBM_NO_SPACE)
+		serve_reserve_refuse_for_space(hbmd, request);
 	else
 		request_refuse(request, status, "%s",
 			       status == HBM_TIMEOUT     ? "not enough memory came free in time"
@@ -119,6 +123,7 @@ static int serve_reserve_wait(struct hbmd *hbmd, struct request *request,
 		.timeout.fire = serve_reserve_timed_out,
 	};
 	reserve->reservation.done = serve_reserve_done;
+	reserve->reservation.brief = ms == 0;
 	if (ledger_charge(&reserve->charge, &session->payer, LEDGER_RESERVES, 1) != HBM_OK) {
 		free(reserve);
 		return HBM_LIMIT;
@@ -126,7 +131,8 @@ static int serve_reserve_wait(struct hbmd *hbmd, struct request *request,
 
 	request_charge(request, sizeof(*reserve));
 	session_plain_wait(session, &reserve->wait);
-	loop_timer_set(hbmd->loop, &reserve->timeout, clock_now() + ms * MS);
+	if (ms > 0)
+		loop_timer_set(hbmd->loop, &reserve->timeout, clock_now() + ms * MS);
 	reservations_wait(hbmd->reservations, &reserve->reservation);
 
 	return HBM_OK;
@@ -176,7 +182,8 @@ void serve_reserve(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
-	if (status == HBM_NO_SPACE && more != UINT64_MAX && message->timeout_ms > 0) {
+	if (status == HBM_NO_SPACE && more != UINT64_MAX &&
+	    (message->timeout_ms > 0 || reservations_may_come(hbmd->reservations, &reservation))) {
 		status = serve_reserve_wait(hbmd, request, &reservation);
 		if (status == HBM_LIMIT)
 			request_refuse_limit(request, LEDGER_RESERVES, 1);

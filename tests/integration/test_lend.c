@@ -365,6 +365,32 @@ static void test_reservations_come_first(void **state)
 	assert_int_equal(status_of_borrowing(&kv, SLAB, 2), HBM_OK);
 }
 
+/* A reservation that waits for no other client waits for what is idle; and not for what is on
+ * loan. */
+static void test_a_reservation_that_does_not_wait(void **state)
+{
+	(void)state;
+
+	struct hbm_wire_device before = lend_all();
+	uint64_t used = before.leased - before.lent;
+	const struct hbm_reserve_change all = {
+		.bytes = (int64_t)(used + before.ready + before.uncreated + LEND)};
+	const struct hbm_reserve_change none = {.bytes = -all.bytes};
+	assert_int_equal(hbm_reserve(kv.hbm, &all, 1, 0), 0);
+	assert_int_equal(device().lent, 0);
+	assert_int_equal(hbm_reserve(kv.hbm, &none, 1, 0), 0);
+
+	lend_all();
+	struct hbm_loan *loan = borrow_one(&kv, SLAB, 1);
+	assert_int_equal(hbm_reserve(kv.hbm, &all, 1, 0), HBM_NO_SPACE);
+	assert_non_null(strstr(hbm_error(kv.hbm), "bytes for regions are free and not promised"));
+	assert_int_equal(device().promised, 0);
+	assert_true(loan_has(&kv, loan, 1));
+	give_back(&kv, loan);
+	assert_int_equal(hbm_reserve(kv.hbm, &all, 1, 0), 0);
+	assert_int_equal(hbm_reserve(kv.hbm, &none, 1, 0), 0);
+}
+
 /* When the device is short, idle replicas go, as many as it takes, and nobody is told. */
 static void test_what_is_idle_goes_before_pressure(void **state)
 {
@@ -598,6 +624,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_the_bound, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_regions_come_first, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_reservations_come_first, setup_large,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_reservation_that_does_not_wait, setup_large,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_idle_goes_before_pressure,
 						setup_watermark, teardown),
