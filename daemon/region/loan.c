@@ -8,13 +8,14 @@ void borrower_init(struct borrower *borrower, struct payer *payer, struct holder
 {
 	*borrower = (struct borrower){.payer = payer, .holder = holder};
 	list_init(&borrower->exports);
+	list_init(&borrower->settling);
 	for (size_t i = 0; i < LOAN_BUCKETS; i++)
 		list_init(&borrower->loans[i]);
 }
 
 bool borrower_is_empty(const struct borrower *borrower)
 {
-	return borrower->count == 0;
+	return borrower->count == 0 && !borrower->works;
 }
 
 /* ---- exports ---- */
@@ -259,30 +260,114 @@ struct loan *loan_find(const struct borrower *borrower, uint64_t id)
 
 /* ---- the end ---- */
 
-/* What goes with an export may let others of the session go: none is remembered meanwhile. */
+/* What it takes along at most if it is settled now. */
+static uint32_t loan_settling_units(const struct export *export)
+{
+	return loan_export_is_used(export) ? 1 : 1 + export->lent->used + export->lent->slab_count;
+}
+
+/* What goes with one may let others go. */
+static uint32_t loan_settle_some(struct borrower *borrower, uint32_t max)
+{
+	uint32_t units = 0;
+
+	while (units < max && !list_empty(&borrower->settling)) {
+		struct list *node = list_pop_front(&borrower->settling);
+		struct export *export = container_of(node, struct export, by_borrower);
+
+		units += loan_settling_units(export);
+		list_push_back(&borrower->exports, node);
+		loan_settle_export(export, borrower);
+	}
+
+	return units;
+}
+
+static void loan_return_some(struct borrower *borrower, uint32_t max)
+{
+	for (size_t i = 0; i < LOAN_BUCKETS && max > 0; i++)
+		for (; max > 0 && !list_empty(&borrower->loans[i]); max--)
+			loan_free(container_of(borrower->loans[i].next, struct loan, by_borrower));
+}
+
+static bool loan_has_work(const struct borrower *borrower)
+{
+	return !list_empty(&borrower->settling) || (borrower->released && borrower->count > 0);
+}
+
+static bool loan_work_some(struct borrower *borrower)
+{
+	uint32_t units = loan_settle_some(borrower, BORROWER_SLICE);
+
+	if (borrower->released && units < BORROWER_SLICE)
+		loan_return_some(borrower, BORROWER_SLICE - units);
+
+	return loan_has_work(borrower);
+}
+
+static bool loan_work(struct background *background)
+{
+	struct borrower *borrower = container_of(background, struct borrower, work);
+	if (loan_work_some(borrower))
+		return true;
+
+	borrower->works = false;
+	if (borrower->settled)
+		borrower->settled(borrower);
+
+	return false;
+}
+
+/* Of a device that it has something of. */
+static struct loop *loan_loop(const struct borrower *borrower)
+{
+	const struct lent *lent = NULL;
+
+	if (!list_empty(&borrower->settling))
+		lent = container_of(borrower->settling.next, struct export, by_borrower)->lent;
+	for (size_t i = 0; i < LOAN_BUCKETS && !lent; i++)
+		if (!list_empty(&borrower->loans[i]))
+			lent = container_of(borrower->loans[i].next, struct loan, by_borrower)
+				       ->replica->lent;
+
+	return ((const struct lend *)lent->lend)->loop;
+}
+
+/* A slice now, the rest in the background. */
+static void loan_begin_work(struct borrower *borrower)
+{
+	borrower->work.run = loan_work;
+	borrower->works = loan_work_some(borrower);
+	if (borrower->works)
+		loop_background(loan_loop(borrower), &borrower->work);
+	else
+		loop_background_stop(&borrower->work);
+}
+
+/* All exports are to be looked at, again. */
+static void loan_settle_all(struct borrower *borrower)
+{
+	struct list *exports = &borrower->exports, *settling = &borrower->settling;
+	if (list_empty(exports))
+		return;
+
+	exports->next->prev = settling->prev;
+	settling->prev->next = exports->next;
+	exports->prev->next = settling;
+	settling->prev = exports->prev;
+	list_init(exports);
+}
+
 void borrower_end(struct borrower *borrower)
 {
-	struct list all = LIST_INIT(all);
-
 	borrower->ended = true;
-	for (struct list *node; (node = list_pop_front(&borrower->exports));)
-		list_push_back(&all, node);
-	for (struct list *node; (node = list_pop_front(&all));) {
-		list_push_back(&borrower->exports, node);
-		loan_settle_export(container_of(node, struct export, by_borrower), borrower);
-	}
+	loan_settle_all(borrower);
+	loan_begin_work(borrower);
 }
 
 void borrower_release(struct borrower *borrower)
 {
 	borrower->ended = borrower->released = true;
-	for (size_t i = 0; i < LOAN_BUCKETS; i++)
-		while (!list_empty(&borrower->loans[i]))
-			loan_free(container_of(borrower->loans[i].next, struct loan, by_borrower));
-
-	list_for_each_safe (node, after, &borrower->exports) {
-		struct export *export = container_of(node, struct export, by_borrower);
-		if (!loan_export_is_used(export))
-			loan_free_export(export);
-	}
+	loan_settle_all(borrower);
+	loan_begin_work(borrower);
 }

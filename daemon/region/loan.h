@@ -18,6 +18,9 @@
 #include "daemon/region/lend.h"
 
 #define LOAN_BUCKETS 64
+/* Loans that are returned in one turn when a session is over, or replicas and slabs that it takes
+ * along, but for those of the last. */
+#define BORROWER_SLICE 512
 
 /* Of a session: embedded in its regions. */
 struct borrower {
@@ -27,8 +30,13 @@ struct borrower {
 	struct list exports;
 	uint64_t count, bytes; /* of loans */
 	uint64_t last_id;
-	bool ended;    /* it gets no more loans */
-	bool released; /* its process is gone, and so is what it had */
+	bool ended;           /* it gets no more loans */
+	bool released;        /* its process is gone, and so is what it had */
+	struct list settling; /* struct export, that its end is still to look at */
+	struct background work;
+	bool works; /* that is on */
+	/* After the end of that, unless the call that began it saw its end; may free it. */
+	void (*settled)(struct borrower *borrower);
 };
 
 struct loan {
@@ -42,11 +50,12 @@ struct loan {
 };
 
 void borrower_init(struct borrower *borrower, struct payer *payer, struct holder *holder);
-/* Whether it has no loan. */
+/* Whether it has no loan, and nothing goes on with it. */
 bool borrower_is_empty(const struct borrower *borrower);
-/* The session has ended: it gets no more loans. Those that it has stay. */
+/* The session has ended: it gets no more loans. Those that it has stay. What is many is done in
+ * slices, the rest in the background. */
 void borrower_end(struct borrower *borrower);
-/* Its process is gone, or the daemon stops: all loans are returned. */
+/* Its process is gone, or the daemon stops: all loans are returned, in the same way. */
 void borrower_release(struct borrower *borrower);
 
 /* A loan that is charged and not made yet: HBM_OK, HBM_LIMIT, HBM_NO_SPACE (no memory). */

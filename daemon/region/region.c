@@ -27,12 +27,18 @@ static void region_holder_settled(struct holder *holder)
 	region_check_emptied(container_of(holder, struct regions, holder));
 }
 
+static void region_borrower_settled(struct borrower *borrower)
+{
+	region_check_emptied(container_of(borrower, struct regions, borrower));
+}
+
 void regions_init(struct regions *regions, struct payer *payer)
 {
 	*regions = (struct regions){.payer = payer};
 	holder_init(&regions->holder, payer);
 	borrower_init(&regions->borrower, payer, &regions->holder);
 	regions->holder.settled = region_holder_settled;
+	regions->borrower.settled = region_borrower_settled;
 	list_init(&regions->all);
 	list_init(&regions->promises);
 	list_init(&regions->waiting);

@@ -32,6 +32,7 @@ struct client {
 	struct payer payer;
 	struct holder holder;
 	struct borrower borrower;
+	unsigned ends; /* of its borrower's work */
 };
 
 struct fixture {
@@ -742,6 +743,67 @@ static void test_a_request_waits_for_the_slices(void **state)
 	assert_null(slabs_check(fixture->slabs));
 }
 
+static void count_end(struct borrower *borrower)
+{
+	struct client *client = container_of(borrower, struct client, borrower);
+
+	client->ends++;
+}
+
+static bool has_returned_all(void *arg)
+{
+	return borrower_is_empty(arg);
+}
+
+/* The end of a session returns its loans in slices. */
+static void test_many_loans_are_returned_in_slices(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct borrower *borrower = &client->borrower;
+	struct replica *replica = make(fixture, client, make_block(fixture, fixture->ns));
+	bool named;
+
+	ledger_set_limit(&client->payer, LEDGER_LOANS, UINT64_MAX);
+	borrower->settled = count_end;
+	for (unsigned i = 0; i < 3 * BORROWER_SLICE; i++)
+		borrow(client, replica, &named);
+
+	borrower_end(borrower);
+	borrower_release(borrower);
+	assert_in_range(borrower->count, 2 * BORROWER_SLICE, 3 * BORROWER_SLICE - 1);
+	assert_false(borrower_is_empty(borrower));
+	borrower_release(borrower); /* again, as the daemon stops */
+	assert_in_range(borrower->count, BORROWER_SLICE, 2 * BORROWER_SLICE + 1);
+	assert_int_equal(client->ends, 0);
+
+	rig_run(&fixture->rig, has_returned_all, borrower);
+	assert_int_equal(client->ends, 1);
+	assert_int_equal(borrower->bytes, 0);
+	assert_int_equal(fixture->lend->loans, 0);
+	assert_leased(fixture, 1);
+}
+
+/* And takes along what it alone has had in slices. */
+static void test_many_are_taken_along_in_slices(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	bool named;
+
+	make_many(fixture);
+	list_for_each (node, &fixture->lend->all.list) {
+		const struct lent *lent = container_of(node, struct lent, link);
+		loan_free(borrow(client, lent->cells[0], &named));
+	}
+
+	borrower_end(&client->borrower);
+	assert_int_equal(fixture->lend->bytes, SLAB);
+	assert_int_equal(fixture->lend->replicas, LENT_CELLS_MAX);
+	rig_run(&fixture->rig, has_returned_all, &client->borrower);
+	assert_leased(fixture, 0);
+}
+
 /* A step of the check counts cells. */
 static void test_the_check_goes_in_slices(void **state)
 {
@@ -825,6 +887,8 @@ int main(void)
 		TEST(test_no_promise_is_broken_for_it),
 		TEST(test_what_is_given_back_goes_in_slices),
 		TEST(test_a_request_waits_for_the_slices),
+		TEST(test_many_loans_are_returned_in_slices),
+		TEST(test_many_are_taken_along_in_slices),
 		TEST(test_the_check_goes_in_slices),
 		TEST(test_counts_that_are_off),
 	};
