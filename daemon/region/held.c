@@ -211,7 +211,7 @@ void held_probe(struct held *held)
 
 	loop_timer_stop(held->loop, &held->timer);
 	held->probing = true;
-	held->uncreated = *held->pool_uncreated + *held->pool_retiring;
+	held->uncreated = *held->pool_uncreated + *held->pool_releasing;
 	held->job.run = held_probe_run;
 	held->job.done = held_probe_done;
 	worker_post(held->device->control, &held->job);
@@ -256,12 +256,12 @@ bool held_release_ended(struct held *held, struct held_part *part, bool released
 /* ---- Open, close, check ---- */
 
 void held_open(struct held *held, struct device *device, struct loop *loop,
-	       const uint64_t *pool_uncreated, const uint64_t *pool_retiring)
+	       const uint64_t *pool_uncreated, const uint64_t *pool_releasing)
 {
 	held->device = device;
 	held->loop = loop;
 	held->pool_uncreated = pool_uncreated;
-	held->pool_retiring = pool_retiring;
+	held->pool_releasing = pool_releasing;
 	held->timer.fire = held_fire;
 	held->timer_ns = PROBE_FIRST_NS;
 	tally_init(&held->parts);

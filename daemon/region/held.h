@@ -75,7 +75,7 @@ struct held {
 	bool probing, again, closed;
 	struct job job;
 	uint64_t uncreated; /* of the pool, when the probe began */
-	const uint64_t *pool_uncreated, *pool_retiring;
+	const uint64_t *pool_uncreated, *pool_releasing;
 	struct held_reading probe; /* of the last probe */
 	uint64_t created;          /* bytes the pool has; the control worker's */
 };
@@ -85,9 +85,10 @@ bool holder_is_settled(const struct holder *holder); /* it holds nothing */
 /* Its process has ended: its parts are no longer charged. Does not call settled(). */
 void holder_end(struct holder *holder);
 
-/* The pool's counts are read when a probe begins. */
+/* The pool's counts are read when a probe begins: bytes without a handle, and those whose
+ * release the control worker has been asked for. */
 void held_open(struct held *held, struct device *device, struct loop *loop,
-	       const uint64_t *pool_uncreated, const uint64_t *pool_retiring);
+	       const uint64_t *pool_uncreated, const uint64_t *pool_releasing);
 /* Whether something is held whose holder is gone. */
 bool held_has_orphans(const struct held *held);
 /* For the time after loop_run(): no more timers and no more probes. */

@@ -20,6 +20,7 @@
 #include "daemon/region/slab_pool.h"
 
 #define SLAB_MIN (2ull << 20)
+#define RELEASES 8         /* that wait at the worker */
 #define AHEAD (1ull << 30) /* bytes kept ready, or two default slabs if that is more */
 #define RETRY_FIRST_NS 100000000ull
 #define RETRY_LAST_NS 10000000000ull
@@ -86,12 +87,27 @@ static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 		  slabs->device->index, (unsigned long long)(slab->bytes >> 20));
 }
 
+/* Some at a time: a commit that is posted later waits for no more of them. */
+static void slab_release_next(struct slabs *slabs)
+{
+	while (slabs->releases < RELEASES && !list_empty(&slabs->retiring)) {
+		struct slab *slab =
+			container_of(list_pop_front(&slabs->retiring), struct slab, link);
+
+		slabs->releases++;
+		slabs->posted += slab->bytes;
+		worker_post(slabs->device->control, &slab->job);
+	}
+}
+
 static void slab_release_done(struct job *job)
 {
 	struct slab *slab = container_of(job, struct slab, job);
 	struct slabs *slabs = slab->slabs;
 
 	slab_end_return(slab);
+	slabs->releases--;
+	slabs->posted -= slab->bytes;
 	slabs->books.retiring -= slab->bytes;
 	if (!slab->exported)
 		slabs->releasing -= slab->bytes;
@@ -108,6 +124,7 @@ static void slab_release_done(struct job *job)
 		slab_keep_stuck(slabs, slab);
 	}
 
+	slab_release_next(slabs);
 	slab_pump(slabs);
 }
 
@@ -125,7 +142,8 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 		slabs->releasing += slab->bytes;
 	}
 
-	worker_post(slabs->device->control, &slab->job);
+	list_push_back(&slabs->retiring, &slab->link);
+	slab_release_next(slabs);
 }
 
 static void slab_returned(struct held_part *part)
@@ -298,7 +316,8 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	promises_init(&slabs->promises);
 	list_init(&slabs->requests);
 	list_init(&slabs->left);
-	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->books.retiring);
+	list_init(&slabs->retiring);
+	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->posted);
 	slabs->held.returned = slab_returned;
 	slabs->held.probed = slab_probed;
 	slabs->retry.fire = slab_retry_fire;
@@ -325,12 +344,12 @@ static void pause_done(struct job *job)
 }
 
 /* Waits until the control worker has run all its jobs and their completions have been
- * handled. */
+ * handled, and all that is retiring is released. */
 static void slab_wait_for_worker(struct slabs *slabs)
 {
 	struct pause pause = {.job = {.run = pause_run, .done = pause_done}};
 	worker_post(slabs->device->control, &pause.job);
-	while (loop_flush(slabs->loop), !pause.over)
+	while (loop_flush(slabs->loop), !pause.over || slabs->releases > 0)
 		sched_yield();
 }
 

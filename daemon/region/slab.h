@@ -14,7 +14,8 @@
  * slabs are created in the background so that a commit does not pay for creation; when
  * another size is requested, ready slabs of other sizes are released first. A slab
  * whose handle the device refuses to release stays quarantined for the life of the
- * daemon.
+ * daemon. The control worker is asked for some releases at a time, so that a commit does not
+ * wait for all that was given back before it.
  *
  * Sessions reserve memory before they commit it (promise.h): a request is served only if what
  * is free afterwards is what is promised, or more.

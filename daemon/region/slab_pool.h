@@ -22,6 +22,9 @@ struct slabs {
 	struct list left;     /* struct slab: lent only, and yet in the promise of its maker */
 	struct promises promises;
 	uint64_t releasing;         /* of the retiring bytes, those never handed out */
+	struct list retiring;       /* slabs whose release the worker has not been asked for */
+	uint64_t posted;            /* bytes of those for which it has been */
+	uint32_t releases;          /* their number */
 	void (*changed)(void *arg); /* or NULL */
 	void *changed_arg;
 	struct slab *making;

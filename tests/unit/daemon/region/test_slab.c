@@ -205,6 +205,48 @@ static void exported_slabs_are_never_used_again(void **state)
 	give(fixture, &wanted, false, false);
 }
 
+struct look {
+	struct job job;
+	struct fixture *fixture;
+	uint64_t releases;
+	bool over;
+};
+
+static void look_run(struct job *job)
+{
+	struct look *look = container_of(job, struct look, job);
+
+	look->releases = look->fixture->pool.call.calls("cuMemRelease");
+}
+
+static void look_done(struct job *job)
+{
+	container_of(job, struct look, job)->over = true;
+}
+
+static bool look_is_over(void *arg)
+{
+	return ((struct look *)arg)->over;
+}
+
+static void a_job_waits_for_few_releases(void **state)
+{
+	struct fixture *fixture = *state;
+	struct look look = {.job = {.run = look_run, .done = look_done}, .fixture = fixture};
+	struct wanted wanted;
+
+	assert_int_equal(take(fixture, &wanted, 2 * MIB, 16), HBM_OK);
+	uint64_t calls = fixture->pool.call.calls("cuMemRelease");
+	give(fixture, &wanted, true, false);
+	worker_post(fixture->pool.devices->list[0].control, &look.job);
+	pool_run(&fixture->pool, look_is_over, &look);
+	assert_in_range(look.releases - calls, 1, 8);
+	pool_run(&fixture->pool, nothing_retires, fixture);
+	assert_in_range(fixture->pool.call.calls("cuMemRelease") - calls, 16, UINT64_MAX);
+	assert_int_equal(slabs_books(fixture->slabs).held, 0);
+	assert_null(slabs_check(fixture->slabs));
+}
+
 static void orders_are_served_in_turn(void **state)
 {
 	struct fixture *fixture = *state;
@@ -625,6 +667,7 @@ int main(void)
 		TEST(ready_slabs_make_way_for_other_sizes),
 		TEST(more_than_the_budget_is_refused_at_once),
 		TEST(exported_slabs_are_never_used_again),
+		TEST(a_job_waits_for_few_releases),
 		TEST(orders_are_served_in_turn),
 		TEST(quarantine_is_counted),
 		TEST(a_shared_slab_is_counted_once_and_freed_with_its_last_reference),
