@@ -17,13 +17,12 @@ static void serve_share_refuse(struct request *request, int status)
 	const char *why =
 		status == HBM_NOT_FOUND
 			? "a region or a loan does not exist, or a source is not committed"
-		: status == HBM_DENIED ? "a source is lent: its target is to be read-only"
+		: status == HBM_DENIED
+			? "a source is lent, or attached read-only: its target is to be read-only"
 		: status == HBM_INVALID
 			? "a range is misaligned, outside its region, or of another device or slab "
 			  "size than its source; or a target is named twice, or is a source"
 		: status == HBM_EXISTS ? "part of a target is already committed or being committed"
-		: status == HBM_DENIED
-			? "a source is attached read-only, and its target is to be writable"
 		: status == HBM_UNSUPPORTED ? "a range is of a guest region"
 		: status == HBM_DEVICE      ? "a device call failed; see the daemon's log"
 					    : "the daemon is out of memory";
