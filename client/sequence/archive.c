@@ -26,6 +26,7 @@ static int archive_namespace(struct archive *archive, const char *layout, uint64
 	return r ? hbm_pool_fail_call(pool, r, "the namespace of what is saved") : 0;
 }
 
+/* *out stays NULL if there is none, so that it is asked for again. */
 static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_region **out)
 {
 	struct hbm_pool *pool = archive->pool;
@@ -34,17 +35,23 @@ static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_re
 		.address_space = bytes,
 		.slab = HBM_LAYOUT_SLAB,
 	};
-	int r = hbm_region_create(pool->hbm, &options, out);
+	struct hbm_region *region;
+	int r = hbm_region_create(pool->hbm, &options, &region);
 
-	if (r == 0) {
-		hbm_ranges_begin(&pool->grow);
-		hbm_ranges_add(&pool->grow, *out, 0, hbm_region_bytes(*out));
-		if (pool->grow.failed)
-			return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a range");
-		r = hbm_growth_map(pool);
+	if (r)
+		return hbm_pool_fail_call(pool, r, "memory to save or restore through");
+
+	hbm_ranges_begin(&pool->grow);
+	hbm_ranges_add(&pool->grow, region, 0, hbm_region_bytes(region));
+	r = pool->grow.failed ? -ENOMEM : hbm_growth_map(pool);
+	if (r) {
+		hbm_pool_fail_call(pool, r, "memory to save or restore through");
+		hbm_region_destroy(pool->hbm, region);
+		return r;
 	}
+	*out = region;
 
-	return r ? hbm_pool_fail_call(pool, r, "memory to save or restore through") : 0;
+	return 0;
 }
 
 int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space, const char *schema,
