@@ -142,7 +142,7 @@ struct flight {
 	size_t count;
 	uint64_t place; /* of its first piece in the landing */
 	hbm_ticket ticket;
-	bool is_under_way;
+	bool is_in_flight;
 };
 
 struct flights {
@@ -204,16 +204,16 @@ static int chain_results(const struct chain *chain, const struct flight *flight,
 				       hbm_strerror(flight->results[i].status));
 }
 
-/* Waits for its end, if it is under way. What comes behind a piece that is missing is not done. */
+/* Waits for its end, if it is in flight. What comes behind a piece that is missing is not done. */
 static int chain_land(const struct chain *chain, struct flight *flight, const char *what,
 		      uint64_t *done)
 {
 	struct hbm_pool *pool = chain->archive->pool;
 
-	if (!flight->is_under_way)
+	if (!flight->is_in_flight)
 		return 0;
 
-	flight->is_under_way = false;
+	flight->is_in_flight = false;
 	int r = hbm_wait(pool->hbm, flight->ticket, -1);
 	if (r)
 		return hbm_pool_fail_call(pool, r, what);
@@ -236,17 +236,17 @@ static int chain_send_store(const struct chain *chain, const struct hbm_sequence
 
 	r = hbm_submit_store(pool->hbm, chain->archive->pieces, flight->blocks, flight->count, NULL,
 			     flight->results, &flight->ticket);
-	flight->is_under_way = r == 0;
+	flight->is_in_flight = r == 0;
 
 	return r ? hbm_pool_fail_call(pool, r, "pieces were not stored") : 0;
 }
 
 static int chain_land_store(const struct chain *chain, struct flight *flight, uint64_t *done)
 {
-	const bool was_under_way = flight->is_under_way;
+	const bool was_in_flight = flight->is_in_flight;
 	int r = chain_land(chain, flight, "pieces were not stored", done);
 
-	if (r == 0 && was_under_way && *done != flight->begin + flight->count)
+	if (r == 0 && was_in_flight && *done != flight->begin + flight->count)
 		r = hbm_pool_fail(chain->archive->pool, HBM_NO_SPACE,
 				  "a piece of \"%s\" was evicted while the next was stored",
 				  chain->name);
@@ -290,7 +290,7 @@ static int chain_send_load(const struct chain *chain, struct flight *flight)
 	int r = hbm_submit_load(pool->hbm, chain->archive->pieces, flight->blocks, flight->count,
 				NULL, flight->results, &flight->ticket);
 
-	flight->is_under_way = r == 0;
+	flight->is_in_flight = r == 0;
 
 	return r ? hbm_pool_fail_call(pool, r, "pieces were not loaded") : 0;
 }

@@ -52,22 +52,27 @@ static int manifest_copy(struct archive *archive, uint64_t place, bool to_device
 	return hbm_pool_fail_call(pool, HBM_DEVICE, "a manifest");
 }
 
-static bool manifest_is_valid(const char *page, const char *name, const struct manifest *manifest)
+static bool manifest_is_valid(const char *page, const struct manifest *manifest)
 {
-	const char *text = page + sizeof(*manifest), *own = text + manifest->text_bytes;
+	const char *text = page + sizeof(*manifest), *name = text + manifest->text_bytes;
 
 	return manifest->none == 0 && manifest->text_bytes > 0 &&
 	       manifest->text_bytes <= MANIFEST_TEXT && text[manifest->text_bytes - 1] == '\0' &&
-	       manifest->name_bytes == strlen(name) + 1 &&
-	       memcmp(own, name, manifest->name_bytes) == 0 &&
+	       manifest->name_bytes > 1 && manifest->name_bytes <= HBM_SAVED_NAME_MAX + 1 &&
+	       strnlen(name, manifest->name_bytes) == manifest->name_bytes - 1 &&
 	       manifest->first <= manifest->tokens && manifest->least <= manifest->tokens &&
 	       manifest->slid <= manifest->tokens && manifest_sum(page, manifest) == manifest->sum;
 }
 
+static const char *manifest_name(const char *page, const struct manifest *manifest)
+{
+	return page + sizeof(*manifest) + manifest->text_bytes;
+}
+
 /* ---- Read ---- */
 
-/* All places in one request: they are looked up at one moment. */
-int hbm_manifest_load(struct archive *archive, const char *name, struct manifest_places *places)
+int hbm_manifest_load_keys(struct archive *archive, const hbm_key *keys, size_t count,
+			   struct manifest_places *places)
 {
 	struct hbm_segment segments[MANIFEST_PLACES];
 	struct hbm_block blocks[MANIFEST_PLACES];
@@ -75,17 +80,46 @@ int hbm_manifest_load(struct archive *archive, const char *name, struct manifest
 
 	if (r)
 		return r;
-	for (uint64_t i = 0; i < MANIFEST_PLACES; i++) {
+	for (size_t i = 0; i < count; i++) {
 		segments[i] =
 			(struct hbm_segment){archive->page, i * ARCHIVE_MANIFEST, ARCHIVE_MANIFEST};
-		blocks[i] = (struct hbm_block){.key = hbm_saved_key_manifest(name, i),
-					       .segments = &segments[i],
-					       .segment_count = 1};
+		blocks[i] = (struct hbm_block){
+			.key = keys[i], .segments = &segments[i], .segment_count = 1};
 	}
-	r = hbm_load(archive->pool->hbm, archive->manifests, blocks, MANIFEST_PLACES,
-		     places->results);
+	r = hbm_load(archive->pool->hbm, archive->manifests, blocks, count, places->results);
 
 	return r ? hbm_pool_fail_call(archive->pool, r, "a manifest was not loaded") : 0;
+}
+
+/* All places in one request: they are looked up at one moment. */
+int hbm_manifest_load(struct archive *archive, const char *name, struct manifest_places *places)
+{
+	hbm_key keys[MANIFEST_PLACES];
+
+	for (uint64_t i = 0; i < MANIFEST_PLACES; i++)
+		keys[i] = hbm_saved_key_manifest(name, i);
+
+	return hbm_manifest_load_keys(archive, keys, MANIFEST_PLACES, places);
+}
+
+const char *hbm_manifest_name(struct archive *archive, const struct manifest_places *places,
+			      uint64_t place, const hbm_key *key)
+{
+	const char *page = archive->manifest;
+	struct manifest manifest;
+
+	if (places->results[place].status != HBM_OK || manifest_copy(archive, place, false) != 0)
+		return NULL;
+
+	memcpy(&manifest, page, sizeof(manifest));
+	if (memcmp(manifest.magic, manifest_magic, sizeof(manifest.magic)) != 0 ||
+	    manifest.format != MANIFEST_FORMAT || !manifest_is_valid(page, &manifest))
+		return NULL;
+
+	const char *name = manifest_name(page, &manifest);
+	const hbm_key own = hbm_saved_key_manifest(name, manifest.generation % MANIFEST_PLACES);
+
+	return memcmp(&own, key, sizeof(own)) == 0 ? name : NULL;
 }
 
 int hbm_manifest_read(struct archive *archive, const char *name,
@@ -112,7 +146,10 @@ int hbm_manifest_read(struct archive *archive, const char *name,
 				     "\"%s\" was saved in format %u, which is not known", name,
 				     out->format);
 
-	return manifest_is_valid(archive->manifest, name, out) ? 0 : HBM_NOT_FOUND;
+	return manifest_is_valid(archive->manifest, out) &&
+			       strcmp(manifest_name(archive->manifest, out), name) == 0
+		       ? 0
+		       : HBM_NOT_FOUND;
 }
 
 static bool manifest_is_newer(const struct manifest *a, const struct manifest *b)

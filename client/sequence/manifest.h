@@ -39,6 +39,13 @@ struct manifest_places {
 };
 
 int hbm_manifest_load(struct archive *archive, const char *name, struct manifest_places *places);
+/* The same with blocks of the archive of any keys, at most MANIFEST_PLACES. */
+int hbm_manifest_load_keys(struct archive *archive, const hbm_key *keys, size_t count,
+			   struct manifest_places *places);
+/* What was loaded by that key: the name, in the archive until the next is looked at, or NULL: it
+ * is no manifest. */
+const char *hbm_manifest_name(struct archive *archive, const struct manifest_places *places,
+			      uint64_t place, const hbm_key *key);
 /* What was loaded of a place. HBM_NOT_FOUND, which is not written to the pool's line: no valid
  * manifest of that name. HBM_UNSUPPORTED: of another format. */
 int hbm_manifest_read(struct archive *archive, const char *name,

@@ -84,6 +84,15 @@ struct hbm_saved {
 HBM_API int hbm_saved_find(struct hbm_pool *pool, const struct hbm_saved_space *space,
 			   const char *name, struct hbm_saved *out);
 
+typedef int hbm_saved_fn(const char *name, const struct hbm_saved *saved, void *arg);
+
+/* Calls for each name that stands for something, in the order of their bytes, until a call
+ * returns other than 0, which is then returned. schema: its modules; NULL: sequences. It looks
+ * at every block of the namespaces that the connection has open, so it is not for the path of a
+ * request. each() makes no call on the pool. */
+HBM_API int hbm_saved_list(struct hbm_pool *pool, const struct hbm_saved_space *space,
+			   const char *schema, hbm_saved_fn *each, void *arg);
+
 /* Opens a sequence with the tokens that were saved, or, where pieces were evicted, with as many
  * as are whole: `out` says how many it has. options: of the sequence; NULL: none. The layout
  * has the layers and heads of the one that was saved; orders, pages, slabs and max may differ.
