@@ -55,6 +55,42 @@ static void test_a_name_that_is_saved_again_stands_for_that(void **state)
 	saved_stage_finish();
 }
 
+static bool stop_after(void *arg);
+
+/* So also where a time box leaves fewer tokens than there were; the next save has all. */
+static void test_a_shorter_save_takes_the_place_of_a_longer_one(void **state)
+{
+	(void)state;
+	struct hbm_save_options options = saved_plain;
+	unsigned left = 2;
+	uint64_t saved, blocks;
+
+	options.stop = stop_after;
+	options.stop_arg = &left;
+	saved_stage_start(pool_rig_layouts[0]);
+	saved_stage_save(saved_stage_sequence(31, 1), "a", 0);
+	blocks = saved_stage_blocks();
+
+	const struct hbm_save other = {saved_stage_sequence(31, 2), "a", 0};
+
+	assert_int_equal(hbm_sequences_save(saved_rig.pool, &other, 1, &options, &saved), 0);
+	assert_int_equal(saved, 16);
+	assert_int_equal(saved_stage_blocks(), blocks - 4);
+	saved_stage_again(pool_rig_layouts[0]);
+
+	struct hbm_sequence *sequence = saved_stage_restore("a");
+
+	saved_stage_expect(sequence, 0, 16, 2);
+	assert_int_equal(pool_rig_step(&saved_rig, sequence, 31), 0);
+	const struct contents contents = {.kv = &saved_rig.kv, .tag = 2};
+
+	contents_write(&contents, sequence, 16, 31);
+	saved_stage_save(sequence, "a", 0);
+	assert_int_equal(saved_stage_blocks(), blocks);
+	saved_stage_expect(saved_stage_restore("a"), 0, 31, 2);
+	saved_stage_finish();
+}
+
 static void test_a_fork_is_saved_with_its_prefix(void **state)
 {
 	(void)state;
@@ -278,6 +314,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_saved_is_restored),
 		TEST(test_a_name_that_is_saved_again_stands_for_that),
+		TEST(test_a_shorter_save_takes_the_place_of_a_longer_one),
 		TEST(test_a_fork_is_saved_with_its_prefix),
 		TEST(test_a_pool_with_a_thread_saves_and_restores),
 		TEST(test_the_most_valuable_goes_first),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Before and after each message that a client sends, for a save: it is killed; for a restore:
- * another saves by that name. The name stands for what it stood for before or for all of what
- * was saved, never for a mix, and the next save works.
+ * Before and after each message that a client sends, for a save and a drop: it is killed; for a
+ * restore: another saves by that name, or drops it. The name stands for what it stood for
+ * before or for all of what was saved, never for a mix, and the next save works.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -207,7 +207,118 @@ static void test_a_reader_gets_one_save_or_the_other(void **state)
 	spawn_settle(&daemon_);
 }
 
-static const struct child_part parts[] = {{"save", play_save}, {NULL, NULL}};
+/* ---- What is dropped ---- */
+
+static void drop_it(void)
+{
+	happened = true;
+	assert_int_equal(hbm_saved_drop(writer.pool, &space, NAME), 0);
+}
+
+/* All that was saved, or nothing. */
+static void expect_all_or_nothing(int r, struct hbm_sequence *sequence, uint64_t tag)
+{
+	const struct contents contents = {.kv = &rig.kv, .tag = tag};
+
+	if (r == HBM_NOT_FOUND)
+		return;
+	if (r)
+		fail_msg("%d, %s", r, hbm_pool_error(rig.pool));
+	assert_int_equal(pool_rig_facts(sequence).tokens, tokens_of(tag));
+	assert_true(contents_are(&contents, sequence, 0, tokens_of(tag)));
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+}
+
+static int count_block(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	++*(unsigned *)arg;
+
+	return 0;
+}
+
+static void expect_no_blocks(void)
+{
+	unsigned count = 0;
+
+	assert_int_equal(hbm_query(rig.hbm, HBM_QUERY_BLOCKS, count_block, &count), 0);
+	assert_int_equal(count, 0);
+}
+
+static void test_what_is_dropped_is_not_restored_by_half(void **state)
+{
+	(void)state;
+	unsigned restored_all = 0, nothing = 0;
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &usual);
+	pool_rig_open(&writer, &daemon_, pool_rig_layouts[0], &usual);
+	happens = drop_it;
+	happened = true;
+
+	for (uint64_t n = 1; happened && n < STEPS_MAX; n++) {
+		struct hbm_sequence *sequence = NULL;
+
+		save(&writer, 4, 0); /* 31 tokens */
+		happened = false;
+		steps_left = n;
+		int r = hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence);
+
+		steps_left = 0;
+		restored_all += r == 0;
+		nothing += r != 0;
+		expect_all_or_nothing(r, sequence, 4);
+		if (happened)
+			expect_no_blocks();
+	}
+	print_message("%u times all, %u times nothing\n", restored_all, nothing);
+	assert_true(!happened && restored_all > 5 && nothing > 5);
+	pool_rig_close(&writer);
+	pool_rig_close(&rig);
+	spawn_settle(&daemon_);
+}
+
+static void play_drop(const struct spawn *spawn, uint64_t number)
+{
+	happens = die;
+	pool_rig_open(&rig, spawn, pool_rig_layouts[0], &usual);
+	steps_left = number;
+	assert_int_equal(hbm_saved_drop(rig.pool, &space, NAME), 0);
+	steps_left = 0;
+}
+
+static void test_a_drop_that_was_cut_off_leaves_all_or_nothing(void **state)
+{
+	(void)state;
+	uint64_t step = 0;
+	int status;
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &usual);
+	do {
+		struct hbm_sequence *sequence = NULL;
+		struct child child;
+
+		save(&rig, 4, 0);
+		child_start(&child, "drop", &daemon_, ++step);
+		status = child_wait(&child);
+		assert_true(status == 0 || status == 128 + SIGKILL);
+
+		int r = hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence);
+
+		assert_true(status != 0 || r == HBM_NOT_FOUND);
+		expect_all_or_nothing(r, sequence, 4);
+		r = hbm_saved_drop(rig.pool, &space, NAME);
+		assert_true(r == 0 || r == HBM_NOT_FOUND);
+		expect_no_blocks();
+	} while (status != 0 && step < STEPS_MAX);
+	assert_int_equal(status, 0);
+	pool_rig_close(&rig);
+	spawn_settle(&daemon_);
+}
+
+static const struct child_part parts[] = {{"save", play_save}, {"drop", play_drop}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
@@ -215,6 +326,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_name_stands_for_one_save_or_the_other,
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_a_reader_gets_one_save_or_the_other,
+						stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_dropped_is_not_restored_by_half,
+						stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_drop_that_was_cut_off_leaves_all_or_nothing,
 						stage_setup, stage_teardown),
 	};
 
