@@ -207,6 +207,60 @@ static void test_a_reader_gets_one_save_or_the_other(void **state)
 	spawn_settle(&daemon_);
 }
 
+/* ---- A module that is put again while it is mapped ---- */
+
+static void put_again(void)
+{
+	const struct hbm_module module = {"s", NAME, ++last};
+	const struct contents contents = {.kv = &writer.kv, .tag = last};
+	struct hbm_sequence *sequence = pool_rig_sequence(&writer);
+	const uint64_t tokens = tokens_of(last);
+
+	happened = true;
+	assert_int_equal(pool_rig_step(&writer, sequence, tokens), 0);
+	contents_write(&contents, sequence, 0, tokens);
+	assert_int_equal(hbm_module_put(sequence, &space, &module, 0, tokens, NULL), 0);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+}
+
+static void test_a_module_is_mapped_in_one_version_or_the_other(void **state)
+{
+	(void)state;
+	const struct hbm_module any = {"s", NAME, 0};
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &usual);
+	pool_rig_open(&writer, &daemon_, pool_rig_layouts[0], &usual);
+	last = 0;
+	put_again();
+	happens = put_again;
+
+	for (uint64_t n = 1; happened && n < STEPS_MAX; n++) {
+		struct hbm_sequence *sequence = pool_rig_sequence(&rig);
+		const uint64_t before = last;
+
+		happened = false;
+		steps_left = n;
+		int r = hbm_module_map(sequence, &space, &any);
+
+		steps_left = 0;
+		if (r)
+			fail_msg("step %d: %d, %s", (int)n, r, hbm_pool_error(rig.pool));
+
+		const uint64_t tokens = pool_rig_facts(sequence).tokens;
+		const uint64_t tag = tokens == tokens_of(before) ? before : last;
+		const struct contents contents = {.kv = &rig.kv, .tag = tag};
+
+		assert_int_equal(tokens, tokens_of(tag));
+		assert_true(contents_are(&contents, sequence, 0, tokens));
+		assert_int_equal(hbm_sequence_close(sequence), 0);
+	}
+	assert_false(happened);
+	pool_rig_close(&writer);
+	pool_rig_close(&rig);
+	spawn_settle(&daemon_);
+}
+
 /* ---- What is dropped ---- */
 
 static void drop_it(void)
@@ -326,6 +380,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_name_stands_for_one_save_or_the_other,
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_a_reader_gets_one_save_or_the_other,
+						stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_a_module_is_mapped_in_one_version_or_the_other,
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_dropped_is_not_restored_by_half,
 						stage_setup, stage_teardown),
