@@ -58,10 +58,12 @@ static uint64_t tokens_of(uint64_t tag)
 	return 3 + tag * 7 % 30;
 }
 
+static bool is_kept; /* what is saved */
+
 static void save(struct pool_rig *client, uint64_t tag, uint64_t steps)
 {
 	const struct contents contents = {.kv = &client->kv, .tag = tag};
-	const struct hbm_save_options options = {.space = space};
+	const struct hbm_save_options options = {.space = space, .keep = is_kept};
 	const struct hbm_save one = {pool_rig_sequence(client), NAME, tag};
 	const uint64_t tokens = tokens_of(tag);
 	uint64_t saved;
@@ -86,6 +88,14 @@ static void play_save(const struct spawn *spawn, uint64_t number)
 	happens = die;
 	pool_rig_open(&rig, spawn, pool_rig_layouts[number % 3], &usual);
 	save(&rig, number, number);
+}
+
+static void play_keep(const struct spawn *spawn, uint64_t number)
+{
+	happens = die;
+	is_kept = true;
+	pool_rig_open(&rig, spawn, pool_rig_layouts[0], &usual);
+	save(&rig, 1, number);
 }
 
 /* ---- What the name stands for ---- */
@@ -372,7 +382,56 @@ static void test_a_drop_that_was_cut_off_leaves_all_or_nothing(void **state)
 	spawn_settle(&daemon_);
 }
 
-static const struct child_part parts[] = {{"save", play_save}, {"drop", play_drop}, {NULL, NULL}};
+/* ---- What is kept ---- */
+
+static int add_pins(const void *record, size_t bytes, void *arg)
+{
+	(void)bytes;
+	*(uint64_t *)arg += ((const struct hbm_wire_block_info *)record)->pins;
+
+	return 0;
+}
+
+static uint64_t pins_now(void)
+{
+	uint64_t pins = 0;
+
+	assert_int_equal(hbm_query(rig.hbm, HBM_QUERY_BLOCKS, add_pins, &pins), 0);
+
+	return pins;
+}
+
+/* A pin that is kept has a manifest by which it is found again. */
+static void test_nothing_is_kept_that_has_no_name(void **state)
+{
+	(void)state;
+	uint64_t step = 0, kept = 0;
+	int status;
+
+	spawn_start(&daemon_, NULL, NULL);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &usual);
+	do {
+		struct child child;
+
+		child_start(&child, "keep", &daemon_, ++step);
+		status = child_wait(&child);
+		assert_true(status == 0 || status == 128 + SIGKILL);
+		spawn_settle(&daemon_);
+
+		kept += pins_now() > 0;
+		int r = hbm_saved_drop(rig.pool, &space, NAME);
+
+		assert_true(r == 0 || r == HBM_NOT_FOUND);
+		assert_int_equal(pins_now(), 0);
+	} while (status != 0 && step < STEPS_MAX);
+	assert_int_equal(status, 0);
+	assert_true(kept > 3 && kept < step);
+	pool_rig_close(&rig);
+	spawn_settle(&daemon_);
+}
+
+static const struct child_part parts[] = {
+	{"save", play_save}, {"keep", play_keep}, {"drop", play_drop}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
@@ -387,6 +446,8 @@ int main(int argc, char **argv)
 						stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_a_drop_that_was_cut_off_leaves_all_or_nothing,
 						stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_kept_that_has_no_name, stage_setup,
+						stage_teardown),
 	};
 
 	child_main(argc, argv, parts);
