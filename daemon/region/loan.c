@@ -47,6 +47,16 @@ static bool loan_export_is_used(const struct export *export)
 	return export->loans + export->slots + export->replies > 0;
 }
 
+/* Whether regions of sessions that live have some of the slabs as their own. */
+static bool loan_is_of_regions(const struct lent *lent)
+{
+	for (uint32_t i = 0; lent->adopted && i < lent->slab_count; i++)
+		if (lent->slabs[i]->slots > lent->slabs[i]->quarantined)
+			return true;
+
+	return false;
+}
+
 /* Forgets it if the session has the slabs no more, and somebody else has them, or its process is
  * gone. One of a session that has ended takes the slabs along that no one else has, at the end
  * of the last hold at the latest (replica_unhold). */
@@ -56,7 +66,8 @@ static void loan_settle_export(struct export *export, const struct borrower *bor
 	if (loan_export_is_used(export))
 		return;
 
-	if (!export->sent || borrower->released || !loan_export_is_alone(export))
+	if (!export->sent || !loan_export_is_alone(export) || borrower->released ||
+	    (borrower->ended && loan_is_of_regions(lent)))
 		loan_free_export(export);
 	else if (borrower->ended && lent->holds == 0)
 		lend_evict(lent);

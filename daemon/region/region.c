@@ -456,7 +456,6 @@ void regions_end(struct regions *regions)
 {
 	regions->ended = true;
 	region_forget_gave_back(regions);
-	borrower_end(&regions->borrower);
 	list_for_each (node, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
 		if (region->gone)
@@ -470,6 +469,8 @@ void regions_end(struct regions *regions)
 		region->given_up = region->committed == 0 && region->claims == 0;
 	}
 
+	/* What is quarantined is not had by a session that lives. */
+	borrower_end(&regions->borrower);
 	while (!list_empty(&regions->promises))
 		slabs_end_promise(container_of(regions->promises.next, struct promise, by_session));
 	regions_advance(regions);

@@ -154,6 +154,45 @@ static void test_two_processes_have_one_prefix(void **state)
 		two_processes(i);
 }
 
+/* Opens a sequence on blocks 1 to 3, and leaves in an orderly way. */
+static void visit(const struct spawn *spawn, uint64_t number)
+{
+	signal(SIGUSR1, hear);
+	cached_rig_open(&rig, spawn, layout_of(number), BLOCK, &eight);
+	cached_rig_chain(&rig, 1, 3);
+	cached_rig_expect(&rig, cached_rig_reopen(&rig, 3 * BLOCK, 3 * CACHED_SLABS), 3 * BLOCK,
+			  3 * BLOCK, 0);
+	child_tell();
+	while (!told)
+		poll(NULL, 0, 10);
+	cached_rig_close(&rig);
+}
+
+/* Who leaves takes nothing from the lender: the next one has the same slabs, and no copy. */
+static void test_borrowers_come_and_go(void **state)
+{
+	(void)state;
+	start(layout_of(0));
+	struct hbm_sequence *sequence = cached_rig_fill(&rig, 3 * BLOCK);
+	const uint64_t slabs = leased();
+
+	cached_rig_chain(&rig, 1, 3);
+	cached_rig_store(&rig, sequence, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		struct child child;
+
+		child_start(&child, "visit", &daemon_, 0);
+		child_await(&child);
+		assert_int_equal(leased(), slabs);
+		kill(child.pid, SIGUSR1);
+		assert_int_equal(child_wait(&child), 0);
+		assert_int_equal(cached_rig_device(&rig).lent, 3 * CACHED_SLABS * RIG_SLAB);
+		assert_true(spawn_balanced(&daemon_));
+	}
+	assert_int_equal(hbm_keys(rig.pool.hbm, HBM_WIRE_REMOVE, rig.ns, 0, rig.keys, 1, NULL), 0);
+	finish();
+}
+
 /* ---- One process ---- */
 
 static void test_what_is_borrowed_is_copied_before_it_is_written(void **state)
@@ -629,6 +668,7 @@ static void test_borrowers_are_killed_at_every_step(void **state)
 }
 
 static const struct child_part parts[] = {{"read_on", read_on},
+					  {"visit", visit},
 					  {"live_and_die", live_and_die},
 					  {"borrow_and_die", borrow_and_die},
 					  {NULL, NULL}};
@@ -640,6 +680,7 @@ int main(int argc, char **argv)
 	child_main(argc, argv, parts);
 	const struct CMUnitTest tests[] = {
 		STAGED(test_two_processes_have_one_prefix),
+		STAGED(test_borrowers_come_and_go),
 		STAGED(test_what_is_borrowed_is_copied_before_it_is_written),
 		STAGED(test_forks_of_a_borrowed_prefix),
 		STAGED(test_a_borrowed_prefix_is_not_kept_warm),

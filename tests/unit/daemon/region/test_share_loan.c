@@ -476,6 +476,52 @@ static void test_sessions_end(void **state)
 	rig_run(&fixture->rig, has_none, fixture->slabs);
 }
 
+static int commit(struct fixture *fixture, struct client *client, uint64_t first, uint64_t count)
+{
+	const struct hbm_wire_range range = {
+		.region = region_id(client->region), .offset = first * SLAB, .bytes = count * SLAB};
+	struct outcome outcome = {0};
+	struct commit *commit;
+	int status = commit_new(&commit, &client->regions, &range, 1);
+	if (status != HBM_OK)
+		return status;
+
+	commit_start(commit, ended, &outcome);
+	rig_run(&fixture->rig, is_over, &outcome);
+	commit_free(commit);
+
+	return outcome.status;
+}
+
+/* Who has borrowed the slabs of another's region leaves them to that: the next one has the same
+ * slabs. Their owner takes them along. */
+static void test_a_borrower_of_a_region_ends(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *owner = &fixture->clients[0], *borrower = &fixture->clients[1];
+	const struct replica_form form = {owner->user, make_block(fixture, fixture->ns), SLAB};
+	struct slab *slabs[2];
+
+	lend_give_back(fixture->lend, BLOCK);
+	assert_int_equal(commit(fixture, owner, 0, 2), HBM_OK);
+	assert_int_equal(region_slabs(owner->region, 0, BLOCK, slabs, 2), 2);
+	struct replica *replica = replica_adopt(fixture->lend, &form, slabs, 2);
+	assert_true(replica && borrower_owns(&owner->regions.borrower, replica->lent));
+
+	struct loan *loan = borrow(borrower, replica);
+	assert_int_equal(share_loan(fixture, borrower, loan, 0), HBM_OK);
+	loan_free(loan);
+	decommit(fixture, borrower, 0, 2);
+	regions_end(&borrower->regions);
+	assert_ptr_equal(replica_find(fixture->lend, &form), replica);
+	assert_null(problem(fixture->lend));
+
+	loan_free(borrow(owner, replica));
+	regions_end(&owner->regions);
+	assert_null(replica_find(fixture->lend, &form));
+	assert_int_equal(fixture->lend->bytes, 0);
+}
+
 /* What slots have is not closed for others; what they let go is. */
 static void test_room_is_taken_from_what_no_slot_has(void **state)
 {
@@ -533,6 +579,7 @@ int main(void)
 		TEST(test_a_stuck_slab_is_not_shared),
 		TEST(test_a_block_that_is_dropped),
 		TEST(test_sessions_end),
+		TEST(test_a_borrower_of_a_region_ends),
 		TEST(test_room_is_taken_from_what_no_slot_has),
 		TEST(test_a_count_that_is_off),
 	};
