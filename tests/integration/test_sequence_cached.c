@@ -393,6 +393,33 @@ static void test_the_longest_prefix(void **state)
 	finish();
 }
 
+/* Tenants that a salt keeps apart share nothing: the same tokens are the other's own. */
+static void test_another_salt_is_another_cache(void **state)
+{
+	(void)state;
+	const struct hbm_namespace_options salted = {.model = "cached", .salt = "another tenant"};
+
+	start(layout_of(0));
+	struct hbm_sequence *sequence = cached_rig_fill(&rig, 3 * BLOCK);
+
+	cached_rig_chain(&rig, 1, 3);
+	cached_rig_store(&rig, sequence, 0);
+	assert_int_equal(hbm_pool_namespace(rig.pool.pool, &salted, BLOCK, &rig.blocks.ns), 0);
+	assert_int_not_equal(rig.blocks.ns, rig.ns);
+	cached_rig_reopen(&rig, 0, 0);
+
+	struct hbm_sequence *other = cached_rig_fill(&rig, 2 * BLOCK);
+	const uint64_t slabs = leased();
+
+	cached_rig_chain(&rig, 1, 2);
+	cached_rig_store(&rig, other, 0);
+	cached_rig_reopen(&rig, 2 * BLOCK, 4);
+	assert_int_equal(leased(), slabs);
+	assert_int_equal(cached_rig_device(&rig).lent, 10 * RIG_SLAB);
+	assert_true(spawn_balanced(&daemon_));
+	finish();
+}
+
 /* ---- What the daemon does with borrowed slabs ---- */
 
 static void test_borrowed_slabs_are_stored_and_not_loaded_into(void **state)
@@ -688,6 +715,7 @@ int main(int argc, char **argv)
 		STAGED(test_what_cannot_be_lent_is_loaded),
 		STAGED(test_there_is_room_for_one_loan),
 		STAGED(test_the_longest_prefix),
+		STAGED(test_another_salt_is_another_cache),
 		STAGED(test_borrowed_slabs_are_stored_and_not_loaded_into),
 		STAGED(test_bad_input),
 		STAGED(test_a_layout_with_states_has_no_blocks),

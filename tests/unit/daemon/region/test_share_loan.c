@@ -504,6 +504,10 @@ static void test_a_borrower_of_a_region_ends(void **state)
 	struct replica *replica = replica_adopt(fixture->lend, &form, slabs, 2);
 	assert_true(replica && borrower_owns(&owner->regions.borrower, replica->lent));
 
+	/* Another user has nothing of it: what that borrows is a copy. */
+	const struct replica_form others = {fixture->clients[2].user, form.number, SLAB};
+
+	assert_null(replica_find(fixture->lend, &others));
 	struct loan *loan = borrow(borrower, replica);
 	assert_int_equal(share_loan(fixture, borrower, loan, 0), HBM_OK);
 	loan_free(loan);
