@@ -11,8 +11,11 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 
-#define AHEAD_BATCH 32 /* sequences of one request: how long a step may wait for the lock */
+#define AHEAD_BATCH 32    /* sequences of one request: how long a step may wait for the lock */
+#define AHEAD_WATCH_MS 10 /* between two looks at what is free, where there is a watermark */
+#define AHEAD_LOOK_MS 1   /* and at a suspend that is under way */
 
 static uint64_t ahead_target(const struct hbm_sequence *sequence)
 {
@@ -69,11 +72,28 @@ static int ahead_map(struct hbm_pool *pool, bool *more)
 	return r;
 }
 
+/* Whether it is to be looked after soon. */
+static bool ahead_watch(struct hbm_pool *pool)
+{
+	if (!pool->watch)
+		return false;
+
+	hbm_pool_lock(pool);
+	pool->is_quiet = true;
+	const bool in_flight = pool->watch(pool);
+	pool->is_quiet = false;
+	hbm_pool_unlock(pool);
+
+	return in_flight;
+}
+
 int hbm_pool_map_ahead(struct hbm_pool *pool)
 {
 	bool more = true;
 	int r = 0;
 
+	if (!pool->has_thread)
+		ahead_watch(pool);
 	if (!atomic_exchange_explicit(&pool->due, false, memory_order_acquire))
 		return 0;
 
@@ -89,24 +109,51 @@ int hbm_pool_map_ahead(struct hbm_pool *pool)
 
 /* ---- The thread ---- */
 
+/* Until a step wakes it; with a watermark it also looks by itself. */
+static void ahead_sleep(struct hbm_pool *pool, bool in_flight)
+{
+	const long ms = in_flight ? AHEAD_LOOK_MS : AHEAD_WATCH_MS;
+	struct timespec until;
+
+	if (!pool->watch) {
+		while (sem_wait(&pool->wake) != 0)
+			;
+		return;
+	}
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += ms * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (sem_timedwait(&pool->wake, &until) != 0 && errno == EINTR)
+		;
+}
+
+static void ahead_map_due(struct hbm_pool *pool)
+{
+	bool more = true;
+
+	while (more) {
+		hbm_pool_lock(pool);
+		pool->is_quiet = true;
+		if (ahead_map(pool, &more) != 0)
+			more = false;
+		pool->is_quiet = false;
+		hbm_pool_unlock(pool);
+	}
+}
+
 static void *ahead_run(void *arg)
 {
 	struct hbm_pool *pool = arg;
+	bool in_flight = false;
 
 	while (!atomic_load(&pool->stop)) {
-		bool more = atomic_exchange_explicit(&pool->due, false, memory_order_acquire);
-
-		if (!more)
-			while (sem_wait(&pool->wake) != 0)
-				;
-		while (more) {
-			hbm_pool_lock(pool);
-			pool->is_quiet = true;
-			if (ahead_map(pool, &more) != 0)
-				more = false;
-			pool->is_quiet = false;
-			hbm_pool_unlock(pool);
-		}
+		if (atomic_exchange_explicit(&pool->due, false, memory_order_acquire))
+			ahead_map_due(pool);
+		else
+			ahead_sleep(pool, in_flight);
+		in_flight = ahead_watch(pool);
 	}
 
 	return NULL;

@@ -3,6 +3,9 @@
  * ahead: maps what sequences need next, before a step needs it: in a thread of the pool, or
  * in a call of its user. A step marks the sequences that are due and wakes the thread, which
  * makes one system call where the thread sleeps, and none where it has been woken already.
+ *
+ * Who maps ahead also looks after the watermark of the pool, if it has one (watermark.h): the
+ * thread wakes by itself for that.
  */
 #pragma once
 

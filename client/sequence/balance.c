@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * balance: suspends sequences before memory is needed. Only those that their user has said are
- * idle: nothing on the device uses them. The lowest priority goes first, of these the one
- * that is used last, of these the one in the highest slot.
- */
+/* balance: see balance.h. */
+#include "client/sequence/balance.h"
+
+#include "client/sequence/passage.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
+#include "client/sequence/show.h"
 #include "client/sequence/slot.h"
+#include "client/sequence/switch.h"
 #include "client/sequence/warm.h"
 
 int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_use)
@@ -21,6 +22,9 @@ int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_us
 	if (r == 0) {
 		sequence->is_idle = idle;
 		sequence->next_use = next_use;
+		hbm_show_next_use(pool, sequence->index, next_use);
+		if (!idle)
+			hbm_passage_call_back(pool, sequence);
 	}
 	hbm_pool_unlock(pool);
 
@@ -54,11 +58,10 @@ static uint64_t balance_bytes(const struct hbm_sequence *sequence)
 }
 
 /* The next to go; NULL: there is none. */
-static struct hbm_sequence *balance_choose(struct hbm_pool *pool, uint64_t *bytes)
+static struct hbm_sequence *balance_choose(struct hbm_pool *pool)
 {
 	struct hbm_sequence *best = NULL;
 
-	hbm_pool_lock(pool);
 	list_for_each (node, &pool->open) {
 		struct hbm_sequence *one = container_of(node, struct hbm_sequence, link);
 
@@ -66,15 +69,29 @@ static struct hbm_sequence *balance_choose(struct hbm_pool *pool, uint64_t *byte
 		    one->slot->slabs > 0 && balance_is_before(one, best))
 			best = one;
 	}
-	if (best)
-		*bytes = balance_bytes(best);
-	hbm_pool_unlock(pool);
 
 	return best;
 }
 
-/* How much too little is free, or on its way back. */
-static int balance_shortage(struct hbm_pool *pool, uint64_t bytes, uint64_t *shortage)
+int hbm_balance_begin(struct hbm_pool *pool, enum hbm_tier tier, struct hbm_switch **change,
+		      uint64_t *bytes)
+{
+	struct hbm_sequence *sequence = balance_choose(pool);
+	const struct hbm_switch_options options = {.out = &sequence, .out_count = 1, .tier = tier};
+
+	*change = NULL;
+	if (!sequence)
+		return 0;
+	*bytes = balance_bytes(sequence);
+
+	int r = hbm_switch_begin(pool, &options, change);
+	if (r == 0)
+		(*change)->may_be_called_back = true;
+
+	return r;
+}
+
+int hbm_balance_free(struct hbm_pool *pool, uint64_t bytes, uint64_t *shortage)
 {
 	struct hbm_device_memory memory;
 	int r = hbm_device_memory(pool->hbm, hbm_region_device(pool->region), &memory);
@@ -85,7 +102,15 @@ static int balance_shortage(struct hbm_pool *pool, uint64_t bytes, uint64_t *sho
 	const uint64_t free = memory.available + memory.returning;
 
 	*shortage = free < bytes ? bytes - free : 0;
-	if (*shortage > 0) {
+
+	return 0;
+}
+
+int hbm_balance_shortage(struct hbm_pool *pool, uint64_t bytes, uint64_t *shortage)
+{
+	int r = hbm_balance_free(pool, bytes, shortage);
+
+	if (r == 0 && *shortage > 0) {
 		const uint64_t slabs =
 			hbm_warm_release(pool, (*shortage + pool->slab - 1) / pool->slab);
 		const uint64_t released = slabs * pool->slab;
@@ -93,23 +118,43 @@ static int balance_shortage(struct hbm_pool *pool, uint64_t bytes, uint64_t *sho
 		*shortage -= released < *shortage ? released : *shortage;
 	}
 
-	return 0;
+	return r;
+}
+
+/* Suspends the next to go, and waits. 0 bytes: there is none, or it was called back. */
+static int balance_one(struct hbm_pool *pool, enum hbm_tier tier, bool *more, uint64_t *bytes)
+{
+	struct hbm_switch *change;
+
+	hbm_pool_lock(pool);
+	int r = hbm_balance_begin(pool, tier, &change, bytes);
+	hbm_pool_unlock(pool);
+
+	*more = change;
+	if (change)
+		r = hbm_switch_wait(change, -1);
+	if (r)
+		*bytes = 0;
+
+	return r == HBM_CANCELLED ? 0 : r;
 }
 
 int hbm_pool_balance(struct hbm_pool *pool, uint64_t free_bytes, enum hbm_tier tier, size_t *count)
 {
 	uint64_t shortage = 0, bytes = 0;
-	struct hbm_sequence *sequence;
+	bool more = true;
 
 	hbm_pool_lock(pool);
-	int r = balance_shortage(pool, free_bytes, &shortage);
+	int r = hbm_balance_shortage(pool, free_bytes, &shortage);
 	hbm_pool_unlock(pool);
 
 	*count = 0;
-	while (r == 0 && shortage > 0 && (sequence = balance_choose(pool, &bytes)) != NULL) {
-		r = hbm_sequences_suspend(pool, &sequence, 1, tier);
+	while (r == 0 && shortage > 0) {
+		r = balance_one(pool, tier, &more, &bytes);
+		if (!more)
+			break;
 		shortage -= bytes < shortage ? bytes : shortage;
-		*count += r == 0;
+		*count += bytes > 0;
 	}
 
 	return r;

@@ -12,6 +12,7 @@
 #include "client/sequence/show.h"
 #include "client/sequence/slot.h"
 #include "client/sequence/stash.h"
+#include "client/sequence/watermark.h"
 #include "daemon/base/checked.h"
 
 #include <errno.h>
@@ -151,6 +152,8 @@ static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,
 		return r;
 
 	lifetime_configure(pool, options);
+	if (hbm_watermark_open(pool, options) != 0)
+		return hbm_fail(hbm, -ENOMEM, "cannot allocate a watermark");
 	if (options->map_ahead_thread && (r = hbm_ahead_start(pool)) != 0)
 		return hbm_fail(hbm, r, "cannot start a thread to map ahead");
 
@@ -166,7 +169,7 @@ static int lifetime_check(struct hbm *hbm, const struct hbm_pool_options *option
 	if (options->max_sequences == 0)
 		return hbm_fail(hbm, HBM_INVALID, "a pool of no sequences: max_sequences is 0");
 
-	return 0;
+	return hbm_watermark_check(hbm, options);
 }
 
 int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struct hbm_pool **out)
@@ -182,6 +185,7 @@ int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struc
 	pool->hbm = hbm;
 	pool->max_sequences = options->max_sequences;
 	pool->sharing_changed = hbm_slot_sharing_changed;
+	pool->call_back = hbm_passage_call_back;
 	list_init(&pool->open);
 	list_init(&pool->closed);
 	list_init(&pool->warm);
@@ -251,6 +255,7 @@ int hbm_pool_close(struct hbm_pool *pool)
 		hbm_layout_free(pool->sequences[i].layout);
 		free(pool->sequences[i].tree);
 	}
+	hbm_watermark_close(pool);
 	hbm_page_free_spare(pool);
 	hbm_ranges_clear(&pool->grow);
 	hbm_ranges_clear(&pool->shrink);

@@ -81,6 +81,23 @@ void hbm_passage_end(struct hbm_switch *change, int status)
 	change->has_ended = true;
 }
 
+void hbm_passage_call_back(struct hbm_pool *pool, const struct hbm_sequence *sequence)
+{
+	if (sequence->state != HBM_SEQUENCE_SUSPENDING)
+		return;
+
+	list_for_each (node, &pool->switches) {
+		struct hbm_switch *change = container_of(node, struct hbm_switch, link);
+
+		if (change->may_be_called_back && !change->has_ended &&
+		    change->out.list[0] == sequence) {
+			change->out.list[0]->is_idle = false;
+			hbm_passage_end(change, HBM_CANCELLED);
+			return;
+		}
+	}
+}
+
 static int passage_fail_carry(struct hbm_pool *pool, const struct carry *carry, const char *what)
 {
 	return hbm_pool_fail(

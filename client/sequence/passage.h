@@ -34,6 +34,7 @@ struct hbm_switch {
 	uint64_t fence_value;
 	uint32_t group; /* the next to be sent */
 	int64_t credit; /* bytes that are promised to what comes in, more than to what goes out */
+	bool may_be_called_back; /* no caller has asked for it: hbm_passage_call_back() */
 	bool has_ended;
 	int status;
 };
@@ -42,6 +43,10 @@ struct hbm_switch {
 void hbm_passage_go(struct hbm_switch *change);
 /* Waits for what is in flight, and ends it with a status: 0, or all is as it was before. */
 void hbm_passage_end(struct hbm_switch *change, int status);
+/* If a sequence is on its way out and no caller has named it, but a watermark or
+ * hbm_pool_balance() has chosen it: ends that, and waits for what is in flight. It is as before,
+ * and not idle. */
+void hbm_passage_call_back(struct hbm_pool *pool, const struct hbm_sequence *sequence);
 /* It has ended. */
 void hbm_passage_free(struct hbm_switch *change);
 /* Ends it if it has not, and frees it. */

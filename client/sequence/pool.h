@@ -33,6 +33,7 @@
 struct page;
 struct page_table;
 struct slot;
+struct watermark;
 
 struct hbm_pool {
 	struct hbm *hbm;
@@ -56,6 +57,11 @@ struct hbm_pool {
 	size_t spare_count;
 	/* a slot's slabs are shared with others, or no longer: slot.h */
 	void (*sharing_changed)(const struct hbm_pool *pool, const struct page_table *table);
+	/* a call names a sequence that is on its way out: passage.h */
+	void (*call_back)(struct hbm_pool *pool, const struct hbm_sequence *sequence);
+	/* watermark.h; watch: NULL, or hbm_watermark_go(), with the lock held */
+	struct watermark *watermark;
+	bool (*watch)(struct hbm_pool *pool);
 	struct ranges grow, shrink; /* what is to be mapped, and unmapped */
 	struct shares shares;       /* what is to be mapped once more */
 	struct moves moves;         /* what is to be compacted */

@@ -45,6 +45,8 @@ int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequenc
 
 	if (r)
 		return r;
+	if (sequence->state == HBM_SEQUENCE_SUSPENDING)
+		pool->call_back(pool, sequence);
 	if (sequence->state == HBM_SEQUENCE_SUSPENDED)
 		return hbm_pool_fail(pool, HBM_INVALID,
 				     "a sequence that is suspended: hbm_sequences_resume() first");

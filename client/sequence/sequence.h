@@ -59,7 +59,8 @@ bool hbm_sequence_is_open(const struct hbm_sequence *sequence);
 /* HBM_INVALID with the pool's line, if it is NULL, closed, or another pool's; HBM_DEVICE: it
  * is lost. */
 int hbm_sequence_check_open(struct hbm_pool *pool, const struct hbm_sequence *sequence);
-/* The same, and HBM_INVALID if it is suspended, or on its way. */
+/* The same, and HBM_INVALID if it is suspended, or on its way; but where the pool has sent it on
+ * its way by itself, it is called back. */
 int hbm_sequence_check(struct hbm_pool *pool, const struct hbm_sequence *sequence);
 /* The first byte in a slot that tokens from `token` on need of a buffer of tokens; that of
  * states begins with the buffer. */

@@ -25,6 +25,8 @@ void hbm_show_event(const struct hbm_pool *pool, uint32_t record, enum hbm_seque
 /* A sequence is opened: its tokens and bytes are shown already; or closed. */
 void hbm_show_begin(const struct hbm_pool *pool, uint32_t record, const struct shown *shown);
 void hbm_show_end(const struct hbm_pool *pool, uint32_t record);
+/* When it is used next. */
+void hbm_show_next_use(const struct hbm_pool *pool, uint32_t record, uint64_t next_use);
 /* Device memory that it has alone, and that others have, too. */
 void hbm_show_bytes(const struct hbm_pool *pool, uint32_t record, uint64_t own, uint64_t shared);
 /* How far it is with being suspended, and how many bytes it has in other tiers. */

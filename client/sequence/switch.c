@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* switch: what users of a pool call to suspend and resume sequences (passage.h). */
+/* switch: see switch.h. */
+#include "client/sequence/switch.h"
+
 #include "client/sequence/credit.h"
 #include "client/sequence/passage.h"
 #include "client/sequence/pool.h"
@@ -159,8 +161,8 @@ static int switch_plan(struct hbm_switch *change)
 	return r;
 }
 
-static int switch_begin(struct hbm_pool *pool, const struct hbm_switch_options *options,
-			struct hbm_switch **out)
+int hbm_switch_begin(struct hbm_pool *pool, const struct hbm_switch_options *options,
+		     struct hbm_switch **out)
 {
 	int r = switch_check(pool, options);
 	if (r)
@@ -197,7 +199,7 @@ int hbm_submit_switch(struct hbm_pool *pool, const struct hbm_switch_options *op
 		      struct hbm_switch **out)
 {
 	hbm_pool_lock(pool);
-	int r = switch_begin(pool, options, out);
+	int r = hbm_switch_begin(pool, options, out);
 	hbm_pool_unlock(pool);
 
 	return r;

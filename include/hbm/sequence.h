@@ -316,6 +316,12 @@ struct hbm_pool_options {
 	uint64_t warm_bytes;   /* at most as much of closed sequences stays mapped */
 	/* CUstream for copies; NULL: the pool has its own, and waits for it */
 	void *stream;
+	/* Where less of the device's memory is free and not promised than the low watermark, the
+	 * pool suspends idle sequences until as much is as the high one, as hbm_pool_balance()
+	 * does: hbm_sequence_idle(). low: bytes; 0: never. high: bytes; 0: as low. tier:
+	 * HBM_TIER_DDR or HBM_TIER_NVME; HBM_TIER_NONE: DDR */
+	uint64_t watermark_low, watermark_high;
+	enum hbm_tier watermark_tier;
 };
 
 /* Counted since the pool was opened. */
@@ -323,6 +329,7 @@ struct hbm_pool_totals {
 	uint64_t overruns;
 	uint64_t closed;                         /* sequences */
 	uint64_t expected_tokens, actual_tokens; /* of those that were closed */
+	uint64_t suspended;                      /* idle sequences, for the watermark */
 };
 
 struct hbm_pool_facts {
@@ -353,7 +360,8 @@ HBM_API void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts)
  * Valid until the next call. */
 HBM_API const char *hbm_pool_error(const struct hbm_pool *pool);
 /* Maps what sequences need next: those that a step has left with fewer than ahead_tokens
- * mapped beyond their length. None: makes no system call. HBM_NO_SPACE, HBM_LIMIT: not all
+ * mapped beyond their length; and with a watermark, suspends idle sequences: each call begins
+ * or goes on, and waits for nothing of it. Nothing is due: makes no system call. HBM_NO_SPACE, HBM_LIMIT: not all
  * of it; a step that needs it tries again. With a thread there is no need to call it. */
 HBM_API int hbm_pool_map_ahead(struct hbm_pool *pool);
 
@@ -552,8 +560,12 @@ HBM_API int hbm_sequences_switch(struct hbm_pool *pool, struct hbm_sequence *con
 				 size_t out_count, enum hbm_tier tier,
 				 struct hbm_sequence *const *in, size_t in_count);
 
-/* Says whether a sequence is idle: no work on the device uses it, and hbm_pool_balance() may
- * suspend it; and when it is used next, in any unit. A resume ends it; a step does not. */
+/* Says whether a sequence is idle: no work on the device uses it, and hbm_pool_balance() and
+ * the watermark of the pool may suspend it; and when it is used next, in any unit. A new
+ * sequence is not idle, and only this call makes it so. A resume ends it; a step does not: who
+ * uses a sequence again says so first. When that returns 0, the sequence is suspended, as its
+ * facts say, or will not be. One that is on its way out is called back then, and by any other
+ * call that would be refused for that; the call waits for what is in flight. */
 HBM_API int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_use);
 /* Sees to it, before memory is needed, that so much device memory is free, not promised and
  * not taken by warm slabs: suspends idle sequences, that of the lowest priority first, of

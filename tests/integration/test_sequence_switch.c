@@ -12,7 +12,6 @@
 #include "tests/support/suspend_stage.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -260,26 +259,6 @@ static void test_fences_without_layers(void **state)
 	suspend_finish();
 }
 
-/* While the file is there, the daemon's copies do not begin. */
-static char held[160];
-
-static void hold(void)
-{
-	FILE *file = fopen(held, "we");
-
-	assert_non_null(file);
-	fclose(file);
-}
-
-static void *let_go(void *arg)
-{
-	(void)arg;
-	usleep(100000);
-	unlink(held);
-
-	return NULL;
-}
-
 static void refused_while(struct hbm_sequence *sequence, const char *text)
 {
 	const uint64_t length = RIG_MAX;
@@ -295,18 +274,17 @@ static void cancel(struct hbm_sequence *sequence, const struct hbm_switch_option
 		   const char *text)
 {
 	struct hbm_switch *change;
-	pthread_t thread;
 	const enum hbm_sequence_state before = pool_rig_facts(sequence).state;
 	const uint64_t blocks = suspend_blocks(), leased = pool_rig_leased(&suspend_rig);
 
-	hold();
+	suspend_hold();
 	assert_int_equal(hbm_submit_switch(suspend_rig.pool, options, &change), 0);
 	refused_while(sequence, text);
 	assert_int_equal(hbm_switch_poll(change), -EAGAIN);
 	assert_int_equal(hbm_switch_wait(change, 1), -ETIMEDOUT);
-	assert_int_equal(pthread_create(&thread, NULL, let_go, NULL), 0);
+	suspend_let_go();
 	assert_int_equal(hbm_switch_cancel(change), 0);
-	pthread_join(thread, NULL);
+	suspend_join();
 
 	assert_int_equal(hbm_switch_cancel(change), HBM_NOT_FOUND);
 	assert_int_equal(hbm_switch_poll(change), HBM_CANCELLED);
@@ -317,21 +295,12 @@ static void cancel(struct hbm_sequence *sequence, const struct hbm_switch_option
 	assert_true(spawn_balanced(&daemon_));
 }
 
-static void start_held(const char *layout)
-{
-	char soft[192];
-
-	snprintf(held, sizeof(held), "%s/held", daemon_.dir);
-	snprintf(soft, sizeof(soft), "HBM_SOFT=hold=%s", held);
-	suspend_start_daemon((const char *[]){soft, NULL});
-	suspend_start(layout);
-}
-
 static void test_cancel(void **state)
 {
 	(void)state;
 	spawn_needs_soft();
-	start_held(pool_rig_layouts[1]);
+	suspend_start_held();
+	suspend_start(pool_rig_layouts[1]);
 	struct hbm_sequence *a = suspend_filled(40, 0);
 	const struct hbm_switch_options out = {.out = &a, .out_count = 1, .tier = HBM_TIER_DDR};
 	const struct hbm_switch_options in = {.in = &a, .in_count = 1};
@@ -350,7 +319,8 @@ static void test_the_fences_of_a_switch_that_is_cancelled(void **state)
 {
 	(void)state;
 	spawn_needs_soft();
-	start_held(pool_rig_layouts[1]);
+	suspend_start_held();
+	suspend_start(pool_rig_layouts[1]);
 	struct hbm_sequence *all[2] = {suspend_filled(20, 0), suspend_filled(40, 0)};
 	const struct hbm_switch_options options = {.out = all,
 						   .out_count = 1,
@@ -376,19 +346,19 @@ static void test_a_pool_is_closed_meanwhile(void **state)
 {
 	(void)state;
 	spawn_needs_soft();
-	start_held(pool_rig_layouts[1]);
+	suspend_start_held();
+	suspend_start(pool_rig_layouts[1]);
 	struct hbm_sequence *all[2] = {suspend_filled(40, 0), suspend_filled(20, 0)};
 	const struct hbm_switch_options options = {
 		.out = all, .out_count = 1, .tier = HBM_TIER_DDR, .in = all + 1, .in_count = 1};
 	struct hbm_switch *change;
-	pthread_t thread;
 
 	suspend_out(all[1], HBM_TIER_DDR);
-	hold();
+	suspend_hold();
 	assert_int_equal(hbm_submit_switch(suspend_rig.pool, &options, &change), 0);
-	assert_int_equal(pthread_create(&thread, NULL, let_go, NULL), 0);
+	suspend_let_go();
 	pool_rig_close(&suspend_rig);
-	pthread_join(thread, NULL);
+	suspend_join();
 	stage_finish(suspend_fds);
 }
 

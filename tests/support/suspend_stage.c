@@ -12,7 +12,10 @@
 #include "tests/support/kv_stage.h"
 #include "tests/support/stage.h"
 
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct pool_rig suspend_rig;
 unsigned suspend_fds;
@@ -111,4 +114,45 @@ uint64_t suspend_memory(void)
 	assert_int_equal(hbm_device_memory(suspend_rig.hbm, 0, &memory), 0);
 
 	return memory.available + memory.returning;
+}
+
+/* ---- Copies that are held ---- */
+
+static char suspend_held[160];
+static pthread_t suspend_thread;
+
+void suspend_start_held(void)
+{
+	char soft[192];
+
+	snprintf(suspend_held, sizeof(suspend_held), "%s/held", daemon_.dir);
+	snprintf(soft, sizeof(soft), "HBM_SOFT=hold=%s", suspend_held);
+	suspend_start_daemon((const char *[]){soft, NULL});
+}
+
+void suspend_hold(void)
+{
+	FILE *file = fopen(suspend_held, "we");
+
+	assert_non_null(file);
+	fclose(file);
+}
+
+static void *suspend_run(void *arg)
+{
+	(void)arg;
+	usleep(100000);
+	unlink(suspend_held);
+
+	return NULL;
+}
+
+void suspend_let_go(void)
+{
+	assert_int_equal(pthread_create(&suspend_thread, NULL, suspend_run, NULL), 0);
+}
+
+void suspend_join(void)
+{
+	pthread_join(suspend_thread, NULL);
 }

@@ -33,6 +33,12 @@ void suspend_in(struct hbm_sequence *sequence);
 void suspend_scribble(void);
 /* A call has returned that status, and the pool's line has `text`. */
 void suspend_refused(int r, int status, const char *text);
+/* Starts a daemon whose copies do not begin between suspend_hold() and suspend_let_go(), which
+ * ends it a moment later, from a thread: suspend_join() waits for that. */
+void suspend_start_held(void);
+void suspend_hold(void);
+void suspend_let_go(void);
+void suspend_join(void);
 /* In the daemon, of all namespaces. */
 uint64_t suspend_blocks(void);
 /* Device memory that is free, not promised to others, or on its way back. */
