@@ -159,17 +159,25 @@ int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint3
 	return cache_keys_submit(hbm, op, &message, keys, count, where, ticket);
 }
 
-int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
-		    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket)
+int hbm_submit_move_by(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+		       uint64_t deadline_us, const hbm_key *keys, size_t count, hbm_result *results,
+		       hbm_ticket *ticket)
 {
 	int rc = cache_tier_check(hbm, tier, device);
 	if (rc)
 		return rc;
 
-	struct hbm_wire_keys message = {.ns = ns, .device = device, .flags = tier};
+	struct hbm_wire_keys message = {
+		.ns = ns, .device = device, .flags = tier, .deadline_us = deadline_us};
 	struct ticket_answer where = {.results = results};
 
 	return cache_keys_submit(hbm, HBM_WIRE_MOVE, &message, keys, count, where, ticket);
+}
+
+int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+		    const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket)
+{
+	return hbm_submit_move_by(hbm, ns, tier, device, 0, keys, count, results, ticket);
 }
 
 /* ---- The blocking forms ---- */
@@ -203,6 +211,15 @@ int hbm_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device, 
 {
 	hbm_ticket ticket;
 	int rc = hbm_submit_move(hbm, ns, tier, device, keys, count, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+int hbm_move_by(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+		uint64_t deadline_us, const hbm_key *keys, size_t count, hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_move_by(hbm, ns, tier, device, deadline_us, keys, count, results,
+				    &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 

@@ -262,6 +262,26 @@ void block_unqueue(struct blocks *blocks, struct tier *tier)
 	block_release_if_idle(blocks, number);
 }
 
+bool block_begin_wait(struct blocks *blocks, uint32_t number)
+{
+	struct block *block = &blocks->table[number];
+	if (block->queued)
+		return false;
+
+	block->queued = true;
+
+	return true;
+}
+
+void block_end_wait(struct blocks *blocks, uint32_t number)
+{
+	assert(blocks->table[number].queued);
+
+	blocks->table[number].queued = false;
+	block_queue_if_misplaced(blocks, number);
+	block_release_if_idle(blocks, number);
+}
+
 /* ---- transitions ---- */
 
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key)

@@ -187,6 +187,10 @@ bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t chec
 /* Frees the block's copy, if it has one. */
 void block_drop_copy(struct blocks *blocks, uint32_t number);
 
+/* The block joins no inbound queue until block_end_wait(): it waits for its move in a queue of
+ * the caller's, or is there to find that there is none. False: it is on an inbound queue. */
+bool block_begin_wait(struct blocks *blocks, uint32_t number);
+void block_end_wait(struct blocks *blocks, uint32_t number);
 /* Takes the first block off a tier's inbound queue. If its target has become another
  * tier, it joins that tier's queue. */
 void block_unqueue(struct blocks *blocks, struct tier *tier);

@@ -132,6 +132,9 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->devices = options->devices;
 	mover->checksums = options->checksums;
 	list_init(&mover->serving);
+	for (unsigned i = 0; i < TIER_NUMBERS; i++)
+		due_moves_open(&mover->due[i]);
+	mover->link_stats = options->link_stats;
 	payer_open(&mover->for_policy, options->ledger, PAYER_MOVER);
 	payer_open(&mover->for_loads, options->ledger, PAYER_MOVER);
 	mover->numbers = 2 * ledger_limit(&mover->for_policy, LEDGER_MOVES);
@@ -159,6 +162,8 @@ struct mover *mover_free(struct mover *mover)
 
 	mover->cache->drops.pending = NULL;
 	loop_background_stop(&mover->rest);
+	for (unsigned i = 0; i < TIER_NUMBERS; i++)
+		due_moves_close(&mover->due[i]);
 	payer_close(&mover->for_policy);
 	payer_close(&mover->for_loads);
 	waiting_loads_close(&mover->loads);

@@ -26,10 +26,12 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/loop/event.h"
+#include "daemon/move/due_moves.h"
 #include "daemon/move/io_share.h"
 #include "daemon/move/transfer.h"
 #include "daemon/move/waiting_loads.h"
 
+struct link_stats;
 struct move;
 
 /* Open to store.c, load.c, move.c and pump.c. */
@@ -43,6 +45,8 @@ struct mover {
 	uint64_t numbers, vacant_count;
 	struct list serving;                /* struct move: with readers that are not ready yet */
 	struct payer for_policy, for_loads; /* of the moves that each wants */
+	struct due_moves due[TIER_NUMBERS]; /* to each tier, by deadline */
+	struct link_stats *link_stats;      /* of how fast they arrive; NULL: not known */
 	struct waiting_loads loads;         /* for a move number, or a share of the disk's */
 	struct io_share io_share;
 	struct list writes; /* moves to a disk, oldest first */
@@ -67,6 +71,7 @@ struct mover_options {
 	uint64_t piece; /* of a large transfer: transfer.h */
 	enum config_checksum checksums;
 	struct ledger *ledger;
+	struct link_stats *link_stats;
 	uint64_t late_ns;
 };
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/link_stats.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
@@ -22,12 +23,45 @@ static bool pump_may_start(const struct mover *mover, uint32_t number, const str
 	       block->actual != tier->number;
 }
 
-/* Begins the move of the first block on a tier's inbound queue: false if there is no
- * extent for it, or never will be because the tier is lost, or a disk has its share. */
-static bool pump_start_first(struct mover *mover, struct tier *tier)
+/* ---- what waits ---- */
+
+static double pump_bandwidth(const struct mover *mover)
+{
+	return mover->link_stats ? link_stats_bandwidth(mover->link_stats, HBM_LINK_NVME_READ) : 0;
+}
+
+/* The block that is to be moved to a tier next: of those with a deadline and those on its
+ * inbound queue by turns. 0: none waits. */
+static uint32_t pump_next(struct mover *mover, const struct tier *tier)
+{
+	struct due_moves *due = &mover->due[tier->number];
+	uint32_t number = 0;
+
+	if (!fair_queue_empty(&due->turns) && (!due->others_turn || tier->inbound_first == 0))
+		number = due_moves_next(due, clock_now(), pump_bandwidth(mover));
+
+	return number != 0 ? number : tier->inbound_first;
+}
+
+/* It waits no more. */
+static void pump_take(struct mover *mover, struct tier *tier, uint32_t number)
+{
+	struct due_moves *due = &mover->due[tier->number];
+
+	due->others_turn = number != tier->inbound_first;
+	if (number == tier->inbound_first) {
+		block_unqueue(&mover->cache->blocks, tier);
+	} else {
+		due_moves_take(due);
+		block_end_wait(&mover->cache->blocks, number);
+	}
+}
+
+/* Begins the move of a block to a tier: false if there is no extent for it, or never will be
+ * because the tier is lost, or a disk has its share. */
+static bool pump_start_move(struct mover *mover, struct tier *tier, uint32_t number)
 {
 	struct cache *cache = mover->cache;
-	uint32_t number = tier->inbound_first;
 	uint64_t bytes = block_bytes_in(&cache->blocks, number, tier);
 	if (tier->lost || !move_may_begin(mover, false, number, tier))
 		return false;
@@ -43,7 +77,7 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 		cache_drop(cache, number);
 	}
 
-	block_unqueue(&cache->blocks, tier);
+	pump_take(mover, tier, number);
 
 	if (move) {
 		load_attach_waiting(move);
@@ -53,12 +87,11 @@ static bool pump_start_first(struct mover *mover, struct tier *tier)
 	return true;
 }
 
-/* Gives up the move of the first block on a tier's inbound queue if it cannot be made: the
- * tier it would go to is silent, or the one it is in. */
-static bool pump_give_up_first(struct mover *mover, struct tier *tier)
+/* Gives up the move of a block to a tier if it cannot be made: the tier it would go to is
+ * silent, or the one it is in. */
+static bool pump_give_up(struct mover *mover, struct tier *tier, uint32_t number)
 {
 	struct cache *cache = mover->cache;
-	uint32_t number = tier->inbound_first;
 	if (tier->silent)
 		cache_give_up_demotion(cache, number);
 	else if (block_place(&cache->blocks, number).tier->silent)
@@ -66,7 +99,7 @@ static bool pump_give_up_first(struct mover *mover, struct tier *tier)
 	else
 		return false;
 
-	block_unqueue(&cache->blocks, tier);
+	pump_take(mover, tier, number);
 	cache_settle(cache);
 
 	return true;
@@ -75,16 +108,15 @@ static bool pump_give_up_first(struct mover *mover, struct tier *tier)
 /* Begins moves until none can begin, or it has taken long enough. */
 static void pump_start_inbound(struct mover *mover, struct tier *tier)
 {
-	int left = PUMP_BLOCKS;
+	uint32_t number = 0;
 
-	for (; tier->inbound_first != 0 && left > 0; left--) {
-		uint32_t number = tier->inbound_first;
+	for (int left = PUMP_BLOCKS; left > 0 && (number = pump_next(mover, tier)) != 0; left--) {
 		if (!pump_may_start(mover, number, tier) ||
 		    block_take_copy(&mover->cache->blocks, number))
-			block_unqueue(&mover->cache->blocks, tier);
-		else if (!pump_give_up_first(mover, tier)) {
+			pump_take(mover, tier, number);
+		else if (!pump_give_up(mover, tier, number)) {
 			if (!ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
-			    !pump_start_first(mover, tier))
+			    !pump_start_move(mover, tier, number))
 				return;
 			left -= PUMP_BLOCKS / PUMP_MOVES - 1;
 			continue;
@@ -93,17 +125,17 @@ static void pump_start_inbound(struct mover *mover, struct tier *tier)
 		mover->again = true; /* its queue may have had its turn already */
 	}
 
-	mover->cut |= tier->inbound_first != 0;
+	mover->cut |= pump_next(mover, tier) != 0;
 }
 
-static uint64_t pump_wanted(const struct mover *mover, struct tier *tier)
+static uint64_t pump_wanted(struct mover *mover, struct tier *tier)
 {
 	const struct extent_request *wait = tier_waiting(tier);
 	if (wait)
 		return wait->bytes;
-	if (tier->inbound_first != 0)
-		return block_bytes_in(&mover->cache->blocks, tier->inbound_first, tier);
-	return 0;
+
+	uint32_t number = pump_next(mover, tier);
+	return number != 0 ? block_bytes_in(&mover->cache->blocks, number, tier) : 0;
 }
 
 /* Evicts one more block if something waits for an extent and no transfer in flight will
@@ -161,7 +193,7 @@ static bool pump_write_is_late(const struct mover *mover)
 }
 
 /* Whether something needs an extent of the tier and there is none. */
-static bool pump_lacks_extents(const struct mover *mover, struct tier *tier)
+static bool pump_lacks_extents(struct mover *mover, struct tier *tier)
 {
 	return extent_largest(tier->extents) < pump_wanted(mover, tier);
 }

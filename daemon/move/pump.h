@@ -15,6 +15,9 @@
  * it goes on in the background: a queue may have as many blocks as the cache, most of which
  * have got another target since, and a thousand moves may be able to begin.
  *
+ * Moves with a deadline (due_moves.h) take turns with those on the inbound queue of their tier,
+ * block by block, so that neither waits for all of the other. All above holds for both.
+ *
  * Blocks that the cache has left to be dropped give extents back: that goes on here, in
  * slices between turns of the loop.
  *

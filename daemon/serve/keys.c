@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/keys.h"
 
+#include "daemon/base/checked.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/link_stats.h"
 #include "daemon/base/loading.h"
 #include "daemon/cache/cache.h"
@@ -38,6 +40,7 @@ struct keys {
 	struct unpin *unpin;
 	/* MOVE */
 	struct tier *to;
+	struct due_move *due; /* NULL: without a deadline */
 
 	struct hbm_wire_results reply; /* its results follow */
 };
@@ -45,6 +48,8 @@ struct keys {
 static void keys_free(struct keys *keys)
 {
 	namespaces_unref(keys->hbmd->cache->namespaces, keys->ns);
+	if (keys->due)
+		due_moves_push(&keys->hbmd->mover->due[keys->to->number], keys->due);
 	unpin_free(keys->unpin);
 	free(keys);
 }
@@ -370,6 +375,17 @@ static bool keys_unpin(struct keys *keys, struct slice *slice)
 	return true;
 }
 
+/* With a deadline a block waits in a queue by that, if it is to wait for its move at all. */
+static void keys_settle_wait(struct keys *keys, uint32_t number)
+{
+	const struct block *block = cache_block(keys->hbmd->cache, number);
+
+	if (block->target == keys->to->number && block->actual != keys->to->number)
+		due_move_add(keys->due, number);
+	else
+		block_end_wait(&keys->hbmd->cache->blocks, number);
+}
+
 static void keys_move_one(struct keys *keys, uint32_t i)
 {
 	struct cache *cache = keys->hbmd->cache;
@@ -377,7 +393,10 @@ static void keys_move_one(struct keys *keys, uint32_t i)
 	if (number == 0)
 		return;
 
+	bool waits = keys->due && block_begin_wait(&cache->blocks, number);
 	int status = cache_move(cache, number, keys->to);
+	if (waits)
+		keys_settle_wait(keys, number);
 	keys_set_result(keys, i, number);
 	keys->reply.results[i].status = (uint8_t)status;
 	keys->reply.done += status == HBM_OK;
@@ -391,9 +410,33 @@ static bool keys_move(struct keys *keys, struct slice *slice)
 			return false;
 	}
 
+	if (keys->due)
+		due_moves_push(&keys->hbmd->mover->due[keys->to->number], keys->due);
+	keys->due = NULL;
 	keys->phase = keys_settle_moved;
 
 	return true;
+}
+
+/* A move up from a disk may have a deadline; others begin in the order they came in. */
+static void keys_begin_move(struct keys *keys)
+{
+	const struct hbm_wire_keys *message = keys->message;
+	struct session *session = keys->request->session;
+	struct cache *cache = keys->hbmd->cache;
+	uint64_t deadline_ns;
+
+	keys->to = cache_tier(cache, message->flags, message->device);
+	keys->phase = keys_move;
+	if (message->deadline_us == 0 || keys->to->capacity == 0 || tier_has_io(keys->to) ||
+	    !checked_mul(message->deadline_us, 1000, &deadline_ns) ||
+	    !checked_add(deadline_ns, clock_now(), &deadline_ns))
+		return;
+
+	keys->due = due_move_new(&keys->hbmd->mover->due[keys->to->number], &session->payer,
+				 session->fair_payer, deadline_ns,
+				 namespaces_get(cache->namespaces, keys->ns)->block_bytes,
+				 message->count);
 }
 
 /* ---- begin ---- */
@@ -470,8 +513,7 @@ static bool keys_set_phase(struct keys *keys)
 		keys_begin_pins(keys);
 		return true;
 	case HBM_WIRE_MOVE:
-		keys->to = cache_tier(cache, keys->message->flags, keys->message->device);
-		keys->phase = keys_move;
+		keys_begin_move(keys);
 		return true;
 	default:
 		return keys_begin_unpin(keys);

@@ -35,6 +35,27 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 
 /* ---- the end of a session ---- */
 
+static void serve_keys_end_wait(void *arg, uint32_t number)
+{
+	struct hbmd *hbmd = arg;
+
+	block_end_wait(&hbmd->cache->blocks, number);
+}
+
+/* What it wanted by a deadline moves without one. False: the slice is over. */
+static bool serve_keys_forget_deadlines(struct hbmd *hbmd, const struct session *session,
+					struct slice *slice)
+{
+	const uint64_t payer = session->fair_payer.id;
+
+	for (unsigned i = 0; i < TIER_NUMBERS; i++)
+		while (due_moves_forget(&hbmd->mover->due[i], payer, serve_keys_end_wait, hbmd))
+			if (slice_is_over(slice))
+				return false;
+
+	return true;
+}
+
 /* The last work of a session that is dead. Those of its requests, which come before it,
  * still use its namespaces and its pins. */
 static bool serve_keys_end_session(struct work *work, struct slice *slice)
@@ -43,6 +64,9 @@ static bool serve_keys_end_session(struct work *work, struct slice *slice)
 	struct hbmd *hbmd = session->last_arg;
 	uint32_t *unref = &session->last_unref;
 	bool over = false;
+
+	if (!serve_keys_forget_deadlines(hbmd, session, slice))
+		return false;
 
 	serve_namespaces_gone(hbmd, session);
 	do

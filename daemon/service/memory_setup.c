@@ -395,6 +395,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 					      .checksums =
 						      (enum config_checksum)hbmd->config->checksum,
 					      .ledger = hbmd->ledger,
+					      .link_stats = hbmd->link_stats,
 					      .late_ns = hbmd->config->nvme_behind_ms * MS};
 
 	r = mover_new(&hbmd->mover, &options);

@@ -179,16 +179,18 @@ static int validate_check_open_flags(const void *message, struct refusal *why)
 				: status;
 }
 
-/* Device and deadline are for PREFETCH only; and a device for MOVE to HBM. */
-static int validate_check_prefetch_only(const struct hbm_wire_keys *keys, struct refusal *why)
+/* Device and deadline are for PREFETCH and MOVE only; and a device for MOVE to HBM. */
+static int validate_check_moves_only(const struct hbm_wire_keys *keys, struct refusal *why)
 {
 	if (keys->header.opcode == HBM_WIRE_PREFETCH)
 		return HBM_OK;
 
-	bool to_hbm = keys->header.opcode == HBM_WIRE_MOVE && keys->flags == HBM_TIER_HBM;
+	bool move = keys->header.opcode == HBM_WIRE_MOVE;
+	bool to_hbm = move && keys->flags == HBM_TIER_HBM;
 	int status = to_hbm ? HBM_OK : validate_zero("device", keys->device, why);
 
-	return status == HBM_OK ? validate_zero("deadline_us", keys->deadline_us, why) : status;
+	return status == HBM_OK && !move ? validate_zero("deadline_us", keys->deadline_us, why)
+					 : status;
 }
 
 static int validate_check_keys_flags(const struct hbm_wire_keys *keys, struct refusal *why)
@@ -209,7 +211,7 @@ static int validate_check_keys(const void *message, struct refusal *why)
 	const struct hbm_wire_keys *keys = message;
 	int status = validate_check_keys_flags(keys, why);
 	if (status == HBM_OK)
-		status = validate_check_prefetch_only(keys, why);
+		status = validate_check_moves_only(keys, why);
 	if (status != HBM_OK)
 		return status;
 

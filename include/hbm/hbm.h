@@ -487,6 +487,16 @@ HBM_API int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, ui
 			    hbm_ticket *ticket);
 HBM_API int hbm_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
 		     const hbm_key *keys, size_t count, hbm_result *results);
+/* The same by a deadline, in us from now; 0: none. Moves that have one begin in the order of
+ * their deadlines, among those of a session, and one that cannot be met any more begins behind
+ * all that can. It is the time that the last of the keys is to be there; it promises nothing.
+ * Blocks that wait for a move already keep their place, and moves to a disk have no deadline. */
+HBM_API int hbm_submit_move_by(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+			       uint64_t deadline_us, const hbm_key *keys, size_t count,
+			       hbm_result *results, hbm_ticket *ticket);
+HBM_API int hbm_move_by(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
+			uint64_t deadline_us, const hbm_key *keys, size_t count,
+			hbm_result *results);
 
 /* For operators (uid 0 or the daemon's): evicts the least recently used blocks of a tier,
  * at least `bytes` of them. evicted may be NULL. */

@@ -560,6 +560,15 @@ HBM_API int hbm_sequences_switch(struct hbm_pool *pool, struct hbm_sequence *con
 				 size_t out_count, enum hbm_tier tier,
 				 struct hbm_sequence *const *in, size_t in_count);
 
+/* Moves what suspended sequences have stored to a tier above or below, HBM_TIER_DDR or
+ * HBM_TIER_NVME: from NVMe to DDR before they are resumed. deadline_us: from now, when they are
+ * to be resumed; 0: none. What has the nearest deadline moves first: hbm_move_by(). Returns when
+ * it is decided; they can be resumed, and closed, all the time. HBM_INVALID: a sequence is not
+ * suspended, or another tier. HBM_LIMIT: as many bytes are pinned in that tier as may be; what
+ * was moved before is there, and hbm_sequence_facts.tier says the old one. */
+HBM_API int hbm_sequences_prefetch(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
+				   size_t count, enum hbm_tier tier, uint64_t deadline_us);
+
 /* Says whether a sequence is idle: no work on the device uses it, and hbm_pool_balance() and
  * the watermark of the pool may suspend it; and when it is used next, in any unit. A new
  * sequence is not idle, and only this call makes it so. A resume ends it; a step does not: who

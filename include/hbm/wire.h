@@ -400,7 +400,7 @@ struct hbm_wire_keys {
 	/* PIN, UNPIN: HBM_WIRE_KEEP or 0; MOVE: the enum hbm_tier that the blocks go to, or the
 	 * next one below that exists; else 0 */
 	uint32_t flags;
-	uint64_t deadline_us; /* PREFETCH: us from now, or 0: none; else 0 */
+	uint64_t deadline_us; /* PREFETCH, MOVE: us from now, or 0: none; else 0 */
 	struct hbm_wire_key keys[];
 };
 static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
