@@ -100,7 +100,7 @@ void due_move_add(struct due_move *move, uint32_t number)
 	move->numbers[move->count++] = number;
 }
 
-static void due_move_free(struct due_move *move)
+static void due_moves_free(struct due_move *move)
 {
 	list_remove(&move->link);
 	ledger_release(&move->charge);
@@ -126,7 +126,7 @@ void due_moves_push(struct due_moves *due, struct due_move *move)
 	bool first = !due_moves_waits(payer);
 
 	if (move->count == 0) {
-		due_move_free(move);
+		due_moves_free(move);
 		return;
 	}
 
@@ -138,7 +138,7 @@ void due_moves_push(struct due_moves *due, struct due_move *move)
 
 /* ---- turns ---- */
 
-static bool due_move_can_be_met(const struct due_move *move, uint64_t now_ns, double bytes_s)
+static bool due_moves_can_meet(const struct due_move *move, uint64_t now_ns, double bytes_s)
 {
 	double left = (double)(move->count - move->next) * (double)move->block_bytes;
 	double needs_ns = bytes_s > 0 ? left / bytes_s * 1e9 : 0;
@@ -150,7 +150,7 @@ static struct due_move *due_moves_pick(struct due_payer *payer, uint64_t now_ns,
 {
 	while (!list_empty(&payer->due)) {
 		struct due_move *move = container_of(payer->due.next, struct due_move, link);
-		if (due_move_can_be_met(move, now_ns, bytes_s))
+		if (due_moves_can_meet(move, now_ns, bytes_s))
 			return move;
 
 		list_remove(&move->link);
@@ -188,7 +188,7 @@ void due_moves_take(struct due_moves *due)
 	else
 		fair_queue_take(&due->turns, &payer->turn);
 	if (last)
-		due_move_free(move);
+		due_moves_free(move);
 }
 
 /* ---- the end ---- */
@@ -206,7 +206,7 @@ static void due_moves_forget_one(struct due_moves *due, struct due_payer *payer,
 		fair_queue_remove(&due->turns, &payer->turn);
 	for (; leave && move->next < move->count; move->next++)
 		leave(arg, move->numbers[move->next]);
-	due_move_free(move);
+	due_moves_free(move);
 }
 
 bool due_moves_forget(struct due_moves *due, uint64_t payer_id,

@@ -13,6 +13,8 @@
  * 			each block must be counted for the key that names it. The reply comes
  * 			when the descendants are gone, too; what is removed later does not
  * 			delay it
+ * 	MOVE		from head to tail; with a deadline, what is to wait for its move is
+ * 			queued by that when all keys have been looked at (due_moves.h)
  */
 #pragma once
 
