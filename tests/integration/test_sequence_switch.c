@@ -341,6 +341,75 @@ static void test_the_fences_of_a_switch_that_is_cancelled(void **state)
 	suspend_finish();
 }
 
+static const uint64_t lengths[] = {40, 44, 40, 35};
+
+/* Two that share slabs go, and two others come, or nothing of that. */
+static void cancel_after(struct hbm_sequence **out, struct hbm_sequence **in, unsigned looks,
+			 unsigned *cancelled)
+{
+	const struct hbm_switch_options options = {
+		.out = out, .out_count = 2, .tier = HBM_TIER_NVME, .in = in, .in_count = 2};
+	struct hbm_switch *change;
+	bool again = true;
+
+	assert_int_equal(hbm_submit_switch(suspend_rig.pool, &options, &change), 0);
+	for (unsigned i = 0; i < looks && again; i++) {
+		/* Until something has ended, or all has. */
+		for (unsigned k = 0; k < 50 && again; k++)
+			again = hbm_switch_poll(change) == -EAGAIN;
+	}
+
+	int r = hbm_switch_cancel(change);
+
+	assert_int_equal(hbm_switch_wait(change, -1), r == 0 ? HBM_CANCELLED : 0);
+	*cancelled += r == 0;
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(pool_rig_facts(out[i]).state,
+				 r == 0 ? HBM_SEQUENCE_OPEN : HBM_SEQUENCE_SUSPENDED);
+		assert_int_equal(pool_rig_facts(in[i]).state,
+				 r == 0 ? HBM_SEQUENCE_SUSPENDED : HBM_SEQUENCE_OPEN);
+	}
+}
+
+static void test_cancel_at_any_point(void **state)
+{
+	(void)state;
+	suspend_start(pool_rig_layouts[0]);
+	struct hbm_sequence *all[4] = {suspend_filled(40, 0), NULL, suspend_filled(40, 5000)};
+	unsigned cancelled = 0, looks = 0;
+
+	assert_int_equal(hbm_sequence_fork(all[0], 1, &all[1]), 0);
+	assert_int_equal(hbm_sequence_fork(all[2], 1, &all[3]), 0);
+	suspend_grow(all[1], 40, 44, 100);
+	assert_int_equal(pool_rig_step(&suspend_rig, all[3], 40), 0);
+	assert_int_equal(hbm_sequence_truncate(all[3], 35), 0);
+	assert_int_equal(hbm_sequences_suspend(suspend_rig.pool, all + 2, 2, HBM_TIER_NVME), 0);
+
+	/* Each time a little later, until it is too late. */
+	for (bool swapped = false; looks < 400; looks++) {
+		struct hbm_sequence **out = swapped ? all + 2 : all, **in = swapped ? all : all + 2;
+		const unsigned before = cancelled;
+
+		cancel_after(out, in, looks, &cancelled);
+		swapped ^= cancelled == before;
+		for (size_t i = 0; i < 4; i++)
+			if (pool_rig_facts(all[i]).state == HBM_SEQUENCE_OPEN)
+				suspend_expect(all[i], 0, i == 1 ? 40 : lengths[i],
+					       i < 2 ? 0 : 5000);
+		if (cancelled == before && looks > 10)
+			break;
+	}
+	print_message("%u of %u were cancelled\n", cancelled, looks + 1);
+	assert_true(spawn_balanced(&daemon_));
+	for (size_t i = 0; i < 4; i++) {
+		if (pool_rig_facts(all[i]).state == HBM_SEQUENCE_SUSPENDED)
+			suspend_in(all[i]);
+		suspend_expect(all[i], 0, i == 1 ? 40 : lengths[i], i < 2 ? 0 : 5000);
+	}
+	suspend_expect(all[1], 40, 44, 100);
+	suspend_finish();
+}
+
 /* What is under way ends with its pool. */
 static void test_a_pool_is_closed_meanwhile(void **state)
 {
@@ -373,6 +442,7 @@ int main(void)
 		TEST(test_fences_without_layers),
 		TEST(test_cancel),
 		TEST(test_the_fences_of_a_switch_that_is_cancelled),
+		TEST(test_cancel_at_any_point),
 		TEST(test_a_pool_is_closed_meanwhile),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

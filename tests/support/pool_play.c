@@ -165,6 +165,17 @@ static void play_switch(struct hbm_sequence *const *out, size_t out_count,
 	PLAY(hbm_sequences_switch(rig.pool, out, out_count, HBM_TIER_NVME, in, in_count));
 }
 
+/* The pool chooses the one that is idle. */
+static void play_balance(size_t i)
+{
+	size_t count;
+
+	PLAY(hbm_sequence_idle(players[i].sequence, true, 1));
+	PLAY(hbm_pool_balance(rig.pool, 1ull << 40, HBM_TIER_NVME, &count));
+	assert_int_equal(pool_rig_facts(players[i].sequence).state, HBM_SEQUENCE_SUSPENDED);
+	play_switch(NULL, 0, &players[i].sequence, 1);
+}
+
 static void play_close(size_t i)
 {
 	PLAY(hbm_sequence_close(players[i].sequence));
@@ -189,6 +200,8 @@ static void play_calls(void)
 	play_switch(&players[1].sequence, 1, &players[0].sequence, 1);
 	play_check();
 	play_switch(NULL, 0, &players[1].sequence, 1);
+	play_check();
+	play_balance(2);
 	play_check();
 	play_reorder((const uint32_t[]){1, 2, 0}, 3);
 	play_check();
