@@ -10,6 +10,7 @@
 #include "daemon/region/region.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
+#include "daemon/region/slot_recount.h"
 
 static void create_run(struct job *job)
 {
@@ -116,6 +117,7 @@ struct region *region_new(struct regions *regions, struct device *device, uint64
 	list_init(&region->by_id);
 	region->id = create_id(regions);
 	list_push_back(&regions->all, &region->link);
+	slot_recount_add(slabs_slots(device->slabs), region);
 
 	return region;
 }

@@ -15,6 +15,7 @@
 #include "daemon/region/mapping.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
+#include "daemon/region/slot_recount.h"
 
 static void region_check_emptied(struct regions *regions)
 {
@@ -319,6 +320,7 @@ void region_discard(struct region *region)
 
 	list_remove(&region->by_id);
 	list_remove(&region->link);
+	slot_recount_remove(slabs_slots(region->device->slabs), region);
 	region_free(region);
 	if (attached) {
 		attached->attached--;

@@ -315,6 +315,7 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	tally_init(&slabs->lost);
 	promises_init(&slabs->promises);
 	list_init(&slabs->requests);
+	tally_init(&slabs->recount.regions);
 	list_init(&slabs->left);
 	list_init(&slabs->retiring);
 	held_open(&slabs->held, device, loop, &slabs->books.uncreated, &slabs->posted);

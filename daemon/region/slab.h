@@ -110,8 +110,10 @@ void slabs_check_begin(struct slabs *slabs);
 bool slabs_check_some(struct slabs *slabs, uint32_t max); /* over at most so many */
 const char *slabs_check_end(const struct slabs *slabs);
 const char *slabs_check(struct slabs *slabs); /* the same at once */
-/* At that end: the bytes of all slots that slabs back. */
+/* At that end: the bytes of all slots that slabs back; and what the slots themselves say. */
 uint64_t slabs_check_slots(const struct slabs *slabs);
+struct slot_recount;
+struct slot_recount *slabs_slots(struct slabs *slabs);
 
 /* All slabs that one commit needs of one device: charged to the budget at once, created
  * on the control worker where none is ready. done() is called once, on the loop thread,

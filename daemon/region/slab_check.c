@@ -4,6 +4,7 @@
 #include "daemon/region/slab.h"
 
 #include "daemon/region/slab_pool.h"
+#include "daemon/region/slot_recount.h"
 
 void slabs_check_begin(struct slabs *slabs)
 {
@@ -12,6 +13,7 @@ void slabs_check_begin(struct slabs *slabs)
 	slabs->slots = 0;
 	tally_begin(&slabs->lost);
 	held_check_begin(&slabs->held);
+	slot_recount_begin(&slabs->recount);
 }
 
 /* Passes at most `max` slabs; how many more it might have been. */
@@ -45,8 +47,9 @@ bool slabs_check_some(struct slabs *slabs, uint32_t max)
 	max = slab_check_pass_placed(slabs, max);
 	max = slab_check_pass(&slabs->lost, max);
 
-	return held_check_some(&slabs->held, max) || !tally_is_over(&slabs->ready) ||
-	       !tally_is_over(&slabs->placed) || !tally_is_over(&slabs->lost);
+	return slot_recount_some(&slabs->recount, max) || held_check_some(&slabs->held, max) ||
+	       !tally_is_over(&slabs->ready) || !tally_is_over(&slabs->placed) ||
+	       !tally_is_over(&slabs->lost);
 }
 
 static const char *slab_check_promises(const struct slabs *slabs)
@@ -90,6 +93,11 @@ const char *slabs_check_end(const struct slabs *slabs)
 	const char *fault = held_check_end(&slabs->held);
 
 	return fault ? fault : slab_check_promises(slabs);
+}
+
+struct slot_recount *slabs_slots(struct slabs *slabs)
+{
+	return &slabs->recount;
 }
 
 uint64_t slabs_check_slots(const struct slabs *slabs)

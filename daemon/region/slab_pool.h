@@ -7,6 +7,7 @@
 #include "daemon/region/held.h"
 #include "daemon/region/promise.h"
 #include "daemon/region/slab_books.h"
+#include "daemon/region/slot_tally.h"
 
 struct slab;
 
@@ -16,6 +17,7 @@ struct slabs {
 	uint64_t default_slab, ahead;
 	struct slabs_books books; /* ready includes the slab being created */
 	struct tally ready, placed, lost;
+	struct slot_recount recount;
 	uint64_t slots;       /* bytes of all slots that those backed that were passed */
 	uint64_t unplaced;    /* leased bytes of requests, which back no slot yet */
 	struct list requests; /* waiting, in order */

@@ -11,6 +11,21 @@
 
 #include "daemon/region/loan.h"
 #include "daemon/region/slab.h"
+#include "daemon/region/slot_tally.h"
+
+/* It has got its slab, or is about to lose it: counts it if it has been passed (slot_recount.h). */
+static void slot_count(const struct region *region, uint64_t i, bool filled)
+{
+	struct slot_recount *recount = slabs_slots(region->device->slabs);
+	bool passed = region->mark == recount->regions.round ||
+		      (recount->regions.next == &region->by_device && i < recount->passed);
+	uint64_t *sum = region->slots[i].lent ? &recount->lent : &recount->backed;
+
+	if (passed && filled)
+		*sum += region->slab;
+	else if (passed)
+		*sum -= region->slab;
+}
 
 static void slot_set_slab(struct region *region, uint64_t i, struct slab *slab)
 {
@@ -32,6 +47,7 @@ void slot_fill(struct region *region, uint64_t i, struct slab *slab)
 	slab->leased = region->leased;
 	*slab->leased += slab->bytes;
 	slot_set_slab(region, i, slab);
+	slot_count(region, i, true);
 }
 
 void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only)
@@ -44,6 +60,7 @@ void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_
 	slab->owners ^= (uintptr_t)region;
 	slot_set_slab(region, i, slab);
 	region->slots[i].read_only = read_only;
+	slot_count(region, i, true);
 }
 
 void slot_borrow(struct region *region, uint64_t i, struct slab *slab)
@@ -54,6 +71,7 @@ void slot_borrow(struct region *region, uint64_t i, struct slab *slab)
 	slot_set_slab(region, i, slab);
 	region->slots[i].read_only = true;
 	region->slots[i].lent = true;
+	slot_count(region, i, true);
 }
 
 /* The end of slot_borrow(). The reference is never quarantined: who may write to what is lent is
@@ -97,6 +115,7 @@ void slot_empty(struct region *region, uint64_t i, bool quarantined)
 	struct slot *slot = &region->slots[i];
 	struct slab *slab = slot->slab;
 
+	slot_count(region, i, false);
 	if (slot->lent) {
 		slot_return(region, i);
 		return;

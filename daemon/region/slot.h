@@ -66,8 +66,10 @@ struct mapping {
 };
 
 struct region {
-	struct list link;  /* in regions->all */
-	struct list by_id; /* in regions->by_id while live */
+	struct list link;      /* in regions->all */
+	struct list by_device; /* among the device's that are counted again (slot_recount.h) */
+	uint32_t mark;         /* there */
+	struct list by_id;     /* in regions->by_id while live */
 	struct regions *regions;
 	struct device *device;
 	uint32_t id;

@@ -8,6 +8,7 @@
 #include "daemon/region/lend.h"
 #include "daemon/region/publication.h"
 #include "daemon/region/slab.h"
+#include "daemon/region/slot_recount.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/serve/server.h"
 
@@ -112,22 +113,6 @@ static void audit_tier(const struct audit *audit, const struct tier *tier,
 			      (unsigned long long)audit->recount->orphans);
 }
 
-typedef uint64_t audit_slots(const struct regions *regions, const struct device *device);
-
-/* The bytes of slots of a device, found in the regions themselves. */
-static uint64_t audit_sum(const struct hbmd *hbmd, const struct device *device, audit_slots *bytes)
-{
-	uint64_t sum = 0;
-
-	if (hbmd->publications)
-		sum += bytes(&hbmd->publications->regions, device);
-	if (hbmd->server)
-		list_for_each (node, server_sessions(hbmd->server))
-			sum += bytes(&container_of(node, struct session, link)->regions, device);
-
-	return sum;
-}
-
 /* Each attached region keeps its publication. */
 static void audit_publications(const struct hbmd *hbmd, const struct device *device,
 			       struct hbm_wire_account *account)
@@ -163,10 +148,10 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 			     account->quarantined + account->held,
 		     account->capacity);
 	audit_expect(account, "slots of slabs", slabs_check_slots(device->slabs),
-		     audit_sum(hbmd, device, regions_backed));
+		     slabs_slots(device->slabs)->backed);
 	if (device->lend)
 		audit_expect(account, "slots of lent slabs", device->lend->in_slots,
-			     audit_sum(hbmd, device, regions_lent));
+			     slabs_slots(device->slabs)->lent);
 	audit_publications(hbmd, device, account);
 	const char *fault = slabs_check_end(device->slabs);
 	if (!fault && device->lend)

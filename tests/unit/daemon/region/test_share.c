@@ -15,6 +15,7 @@
 #include "daemon/region/decommit.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
+#include "daemon/region/slot_recount.h"
 #include "tests/support/region_rig.h"
 #include "tests/support/seed.h"
 
@@ -280,10 +281,43 @@ static void slots_change_between_steps_of_the_check(void **state)
 			;
 		assert_null(slabs_check_end(device->slabs));
 		assert_int_equal(slabs_check_slots(device->slabs), 7 * SLAB);
+		assert_int_equal(slabs_slots(device->slabs)->backed, 7 * SLAB);
 		assert_int_equal(regions_backed(&rig->regions, device), 7 * SLAB);
 		assert_int_equal(share_slots(rig, region, 0, region, 4, 4), HBM_OK);
 		assert_int_equal(region_rig_decommit_slots(rig, region, 8, 1), HBM_OK);
 		assert_int_equal(region_rig_decommit_slots(rig, region, 10, 2), HBM_OK);
+	}
+}
+
+#define WORDS 2u /* of bits, in the region */
+
+/* Slots are counted some words at a time, however many a region has, and regions may come and go. */
+static void slots_are_counted_in_steps(void **state)
+{
+	struct region_rig *rig = *state;
+	struct slabs *slabs = rig->pool.devices->list[0].slabs;
+	struct slot_recount *recount = slabs_slots(slabs);
+	const uint64_t many = WORDS * SLOT_BITS;
+	struct region *region = region_rig_make(rig, 0, many * SLAB, SLAB);
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 1), HBM_OK);
+	for (uint64_t steps = 0; steps <= WORDS + 1; steps++) {
+		uint64_t n = 0;
+
+		slot_recount_begin(recount);
+		while (n < steps && slot_recount_some(recount, 1))
+			n++;
+		assert_int_equal(region_rig_commit_slots(rig, region, many - 1, 1), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 0, 1), HBM_OK);
+		assert_int_equal(region_rig_commit_slots(rig, region, 5, 2), HBM_OK);
+		while (slot_recount_some(recount, 1))
+			n++;
+		assert_in_range(n, WORDS, WORDS + 2);
+		assert_int_equal(recount->backed, 3 * SLAB);
+		assert_int_equal(region_rig_decommit_slots(rig, region, 5, 2), HBM_OK);
+		assert_int_equal(region_rig_decommit_slots(rig, region, many - 1, 1), HBM_OK);
+		assert_int_equal(recount->backed, 0);
+		assert_int_equal(region_rig_commit_slots(rig, region, 0, 1), HBM_OK);
 	}
 }
 
@@ -662,6 +696,7 @@ int main(void)
 		TEST(moving_a_slab_costs_no_memory),
 		TEST(bad_shares_change_nothing),
 		TEST(slots_change_between_steps_of_the_check),
+		TEST(slots_are_counted_in_steps),
 		TEST(references_beside_slots),
 		TEST(a_share_has_the_limit_of_a_commit),
 		TEST(the_source_may_go_while_a_share_is_under_way),
