@@ -398,14 +398,14 @@ static void a_long_commit_takes_turns(void **state)
 }
 
 /* Keeps the control worker from its other jobs until it is opened. */
-struct gate {
+struct stop {
 	struct job job;
 	sem_t open;
 };
 
-static void gate_run(struct job *job)
+static void stop_run(struct job *job)
 {
-	while (sem_wait(&container_of(job, struct gate, job)->open) != 0)
+	while (sem_wait(&container_of(job, struct stop, job)->open) != 0)
 		;
 }
 
@@ -443,17 +443,17 @@ static bool list_is_empty(void *list)
 static void commit_side_by_side(struct region_rig *rig, struct commit *commits[2])
 {
 	struct worker *control = rig->pool.devices->list[0].control;
-	struct gate gate = {.job.run = gate_run};
+	struct stop stop = {.job.run = stop_run};
 	struct witness witness = {.rig = rig, .job = {.run = witness_run, .done = witness_done}};
 	struct region_outcome outcomes[2] = {0};
 	uint64_t before = rig->pool.call.calls("cuMemCreate");
 
-	assert_int_equal(sem_init(&gate.open, 0, 0), 0);
-	worker_post(control, &gate.job);
+	assert_int_equal(sem_init(&stop.open, 0, 0), 0);
+	worker_post(control, &stop.job);
 	for (size_t i = 0; i < 2; i++)
 		commit_start(commits[i], region_rig_op_over, &outcomes[i]);
 	worker_post(control, &witness.job);
-	sem_post(&gate.open);
+	sem_post(&stop.open);
 
 	for (size_t i = 0; i < 2; i++) {
 		pool_run(&rig->pool, region_rig_is_over, &outcomes[i]);
@@ -462,7 +462,7 @@ static void commit_side_by_side(struct region_rig *rig, struct commit *commits[2
 
 	pool_run(&rig->pool, witness_is_over, &witness);
 	assert_int_equal(witness.made - before, SLABS_PER_TURN + 1);
-	sem_destroy(&gate.open);
+	sem_destroy(&stop.open);
 }
 
 static void others_emptied(struct regions *regions)
