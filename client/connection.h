@@ -31,6 +31,7 @@ struct hbm {
 	struct list regions; /* struct hbm_region */
 	struct list loans;   /* struct hbm_loan */
 	struct list boards;  /* struct board */
+	struct list books;   /* struct books, of its pools */
 	/* for messages that are no replies: 0, or the negative errno that ends the connection;
 	 * NULL: there may be none, as it has never had a board */
 	int (*unasked)(struct hbm *hbm, const struct message *message);

@@ -124,6 +124,7 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	list_init(&hbm->regions);
 	list_init(&hbm->loans);
 	list_init(&hbm->boards);
+	list_init(&hbm->books);
 	for (size_t i = 0; i < LOAN_SLAB_BUCKETS; i++)
 		list_init(&hbm->slabs[i]);
 	hbm_owner_init(&hbm->owner);

@@ -17,12 +17,18 @@
 #define AHEAD_WATCH_MS 10 /* between two looks at what is free, where there is a watermark */
 #define AHEAD_LOOK_MS 1   /* and at a suspend that is under way */
 
-static uint64_t ahead_target(const struct hbm_sequence *sequence)
+/* How far it is mapped; within what it is promised if nothing is to be asked for beyond. */
+static uint64_t ahead_target(const struct hbm_sequence *sequence, bool beyond)
 {
 	const uint64_t tokens = sequence->tokens, left = sequence->max - tokens;
 	const uint64_t ahead = sequence->pool->ahead_tokens;
+	const uint64_t target = tokens + (ahead < left ? ahead : left);
+	const uint64_t expected = sequence->account.promised ? sequence->expected : 0;
 
-	return tokens + (ahead < left ? ahead : left);
+	if (beyond || target <= expected)
+		return target;
+
+	return expected > tokens ? expected : tokens;
 }
 
 /* Takes up to AHEAD_BATCH sequences that are due. */
@@ -38,7 +44,8 @@ static size_t ahead_take(struct hbm_pool *pool, struct hbm_sequence **taken)
 
 /* A slab that others have, too, is not exchanged here: kernels may be reading its tokens. The
  * call that grows the sequence does that. */
-static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *taken, size_t count)
+static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *taken, size_t count,
+			 bool beyond)
 {
 	int r = 0;
 
@@ -52,9 +59,14 @@ static int ahead_map_all(struct hbm_pool *pool, struct hbm_sequence *const *take
 
 	hbm_ranges_begin(&pool->grow);
 	for (size_t i = 0; i < count; i++)
-		hbm_sequence_gather(taken[i], ahead_target(taken[i]));
+		hbm_sequence_gather(taken[i], ahead_target(taken[i], beyond));
 
 	return pool->grow.failed ? -ENOMEM : hbm_growth_map(pool);
+}
+
+static bool ahead_is_short(int status)
+{
+	return status == HBM_NO_SPACE || status == HBM_LIMIT;
 }
 
 /* One request's worth; *more if others are due. Who is refused is due again at its next
@@ -63,8 +75,12 @@ static int ahead_map(struct hbm_pool *pool, bool *more)
 {
 	struct hbm_sequence *taken[AHEAD_BATCH];
 	const size_t count = ahead_take(pool, taken);
-	int r = ahead_map_all(pool, taken, count);
+	int r = ahead_map_all(pool, taken, count, true);
 
+	/* One that has more than was expected does not keep the others from what they are
+	 * promised. */
+	if (ahead_is_short(r))
+		ahead_map_all(pool, taken, count, false);
 	*more = count == AHEAD_BATCH;
 	for (size_t i = 0; i < count; i++)
 		hbm_sequence_refresh(taken[i]);
@@ -98,8 +114,11 @@ int hbm_pool_map_ahead(struct hbm_pool *pool)
 		return 0;
 
 	hbm_pool_lock(pool);
-	while (more && r == 0)
-		r = ahead_map(pool, &more);
+	while (more && (r == 0 || ahead_is_short(r))) {
+		int status = ahead_map(pool, &more);
+
+		r = status ? status : r;
+	}
 	if (r)
 		hbm_pool_fail_call(pool, r, "nothing was mapped ahead");
 	hbm_pool_unlock(pool);
@@ -136,8 +155,9 @@ static void ahead_map_due(struct hbm_pool *pool)
 	while (more) {
 		hbm_pool_lock(pool);
 		pool->is_quiet = true;
-		if (ahead_map(pool, &more) != 0)
-			more = false;
+		int r = ahead_map(pool, &more);
+
+		more = more && (r == 0 || ahead_is_short(r));
 		pool->is_quiet = false;
 		hbm_pool_unlock(pool);
 	}

@@ -2,6 +2,8 @@
 /* archive: see archive.h. */
 #include "client/sequence/archive.h"
 
+#include "client/sequence/backing.h"
+#include "client/sequence/books.h"
 #include "client/sequence/copies.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/pool.h"
@@ -26,6 +28,15 @@ static int archive_namespace(struct archive *archive, const char *layout, uint64
 	return r ? hbm_pool_fail_call(pool, r, "the namespace of what is saved") : 0;
 }
 
+static void archive_free(struct hbm_pool *pool, struct hbm_region *region)
+{
+	if (!region)
+		return;
+
+	hbm_books_count(pool, -hbm_backing_mapped(region, 0, hbm_region_bytes(region)));
+	hbm_region_destroy(pool->hbm, region);
+}
+
 /* *out stays NULL if there is none, so that it is asked for again. */
 static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_region **out)
 {
@@ -46,7 +57,7 @@ static int archive_region(struct archive *archive, uint64_t bytes, struct hbm_re
 	r = pool->grow.failed ? -ENOMEM : hbm_growth_map(pool);
 	if (r) {
 		hbm_pool_fail_call(pool, r, "memory to save or restore through");
-		hbm_region_destroy(pool->hbm, region);
+		archive_free(pool, region);
 		return r;
 	}
 	*out = region;
@@ -82,8 +93,7 @@ static void archive_clear(struct archive *archive)
 	struct hbm *hbm = archive->pool->hbm;
 
 	hbm_copies_wait(archive->pool);
-	if (archive->landing)
-		hbm_region_destroy(hbm, archive->landing);
+	archive_free(archive->pool, archive->landing);
 	if (archive->pieces)
 		hbm_namespace_close(hbm, archive->pieces);
 	archive->landing = NULL;
@@ -147,8 +157,7 @@ void hbm_archive_close(struct archive *archive)
 	struct hbm *hbm = archive->pool->hbm;
 
 	archive_clear(archive);
-	if (archive->page)
-		hbm_region_destroy(hbm, archive->page);
+	archive_free(archive->pool, archive->page);
 	if (archive->manifests)
 		hbm_namespace_close(hbm, archive->manifests);
 	free(archive);

@@ -2,6 +2,7 @@
 /* backing: see backing.h. */
 #include "client/sequence/backing.h"
 
+#include "client/sequence/books.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
@@ -40,13 +41,26 @@ static struct slot *backing_slot(const struct hbm_pool *pool, uint64_t at)
 	return &pool->slots[at / pool->slot_bytes];
 }
 
+int64_t hbm_backing_mapped(const struct hbm_region *region, uint64_t offset, uint64_t bytes)
+{
+	int64_t mapped = 0;
+
+	for (uint64_t at = offset; at < offset + bytes; at += region->slab)
+		if (region->slabs[at / region->slab] == SLAB_MAPPED)
+			mapped += (int64_t)region->slab;
+
+	return mapped;
+}
+
 /* Counts the slabs of a range that are mapped now, and were not. Slabs of other regions are
  * no slot's. */
 static void backing_count_mapped(struct hbm_pool *pool, const struct hbm_region *region,
 				 uint64_t offset, uint64_t bytes)
 {
-	if (region != pool->region)
+	if (region != pool->region) {
+		hbm_books_count(pool, hbm_backing_mapped(region, offset, bytes));
 		return;
+	}
 	for (uint64_t at = offset; at < offset + bytes; at += pool->slab) {
 		struct slot *slot = backing_slot(pool, at);
 
@@ -58,8 +72,12 @@ static void backing_count_mapped(struct hbm_pool *pool, const struct hbm_region 
 /* The same of those that are not mapped any more, and were. */
 static void backing_count_unmapped(struct hbm_pool *pool, const struct hbm_range *range)
 {
-	if (range->region != pool->region)
+	if (range->region != pool->region) {
+		const int64_t left = hbm_backing_mapped(range->region, range->offset, range->bytes);
+
+		hbm_books_count(pool, left - (int64_t)range->bytes);
 		return;
+	}
 	for (uint64_t at = range->offset; at < range->offset + range->bytes; at += pool->slab) {
 		struct slot *slot = backing_slot(pool, at);
 

@@ -298,32 +298,18 @@ static void cached_cut(struct cached *cached, uint64_t tokens)
 		hbm_backing_decommit(pool);
 }
 
-/* No memory of the pool is needed for what is borrowed. */
-static void cached_return_credit(struct cached *cached)
-{
-	const uint64_t each = hbm_blocks_bytes(cached->pool, cached->blocks);
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < cached->count; i++)
-		bytes += cached->loans[i] ? each : 0;
-	if (bytes > cached->sequence->credit)
-		bytes = cached->sequence->credit;
-	if (hbm_credit_return(cached->pool, bytes) == 0)
-		cached->sequence->credit -= bytes;
-}
-
-static uint64_t cached_finish(struct cached *cached)
+static int cached_finish(struct cached *cached, uint64_t *out)
 {
 	const uint64_t tokens = hbm_blocks_tokens(cached->blocks, cached->count);
 
 	cached_cut(cached, tokens);
-	cached_return_credit(cached);
 	cached->sequence->tokens = tokens;
 	hbm_sequence_refresh(cached->sequence);
 	hbm_mark_set(cached->pool, cached->sequence->index);
 	hbm_ahead_wake(cached->pool);
+	*out = tokens;
 
-	return tokens;
+	return hbm_credit_settle(cached->pool, &cached->sequence, 1);
 }
 
 static int cached_fill(struct cached *cached, uint64_t *tokens)
@@ -336,7 +322,7 @@ static int cached_fill(struct cached *cached, uint64_t *tokens)
 	if (r == 0)
 		r = cached_load(cached);
 	if (r == 0)
-		*tokens = cached_finish(cached);
+		r = cached_finish(cached, tokens);
 	cached_return(cached);
 
 	return r;

@@ -75,16 +75,14 @@ static int close_one(struct hbm_sequence *sequence)
 	if (r > 0)
 		return r;
 
-	const uint64_t credit = sequence->credit;
-
 	close_count(pool, sequence);
 	hbm_stash_clear(&pool->stashes, &sequence->stash);
 	hbm_stash_sweep(&pool->stashes, pool->hbm);
 	hbm_sequence_end(pool, sequence);
 	if (r == 0)
-		r = hbm_credit_return(pool, credit);
-	if (r == 0)
 		r = hbm_warm_trim(pool);
+	if (r == 0)
+		r = hbm_credit_settle(pool, NULL, 0);
 
 	/* What the device refuses to unmap stays warm. */
 	return r < 0 ? hbm_pool_fail_call(pool, r, "closed, but its slabs were not given back") : 0;

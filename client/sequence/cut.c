@@ -3,6 +3,7 @@
 #include "client/sequence/cut.h"
 
 #include "client/sequence/backing.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
@@ -17,9 +18,12 @@ static int cut_no_room(struct hbm_pool *pool)
 }
 
 /* What the device refuses to unmap stays mapped, which does no harm. */
-static int cut_give_back(struct hbm_pool *pool)
+static int cut_give_back(struct hbm_sequence *sequence)
 {
+	struct hbm_pool *pool = sequence->pool;
 	int r = hbm_backing_decommit(pool);
+	if (r >= 0)
+		r = hbm_credit_settle(pool, &sequence, 1);
 
 	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs were not given back") : 0;
 }
@@ -73,7 +77,7 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 	for (size_t i = 0; i < 2; i++)
 		if (sequence->before[i] > tokens)
 			sequence->before[i] = tokens;
-	r = cut_give_back(pool);
+	r = cut_give_back(sequence);
 	hbm_sequence_refresh(sequence);
 
 	return r;
@@ -135,8 +139,9 @@ static int cut_slide(struct hbm_sequence *sequence, uint64_t first)
 		return cut_no_room(pool);
 
 	sequence->first = first;
+	hbm_credit_lessen(sequence);
 
-	return cut_give_back(pool);
+	return cut_give_back(sequence);
 }
 
 int hbm_sequence_slide(struct hbm_sequence *sequence, uint64_t first)

@@ -8,6 +8,7 @@
 #include "client/sequence/backing.h"
 #include "client/sequence/compaction.h"
 #include "client/sequence/copies.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/cut.h"
 #include "client/sequence/event.h"
 #include "client/sequence/growth.h"
@@ -176,6 +177,8 @@ static int draft_give_back(struct hbm_sequence *sequence)
 		return 0;
 
 	int r = hbm_backing_decommit(pool);
+	if (r >= 0)
+		r = hbm_credit_settle(pool, &sequence, 1);
 
 	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs were not given back") : 0;
 }

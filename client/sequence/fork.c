@@ -8,6 +8,7 @@
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/copies.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
 #include "client/sequence/pool.h"
@@ -87,6 +88,7 @@ static void fork_shrink(struct fork *fork)
 		hbm_ranges_add(&pool->shrink, pool->region, pool->grow.list[i].offset,
 			       pool->grow.list[i].bytes);
 	hbm_backing_decommit(pool);
+	hbm_credit_settle(pool, NULL, 0);
 }
 
 static void fork_finish(struct fork *fork)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* growth: maps what sequences of a pool need, and finds the memory for it. */
+/* growth: maps what sequences of a pool need, and finds the memory for it. What is beyond
+ * their credit is reserved first. */
 #pragma once
 
 struct hbm_pool;

@@ -134,6 +134,8 @@ static int keep_give_back(struct hbm_sequence *sequence)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges to give back");
 
 	int r = hbm_backing_decommit(pool);
+	if (r >= 0)
+		r = hbm_credit_settle(pool, &sequence, 1);
 
 	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs were not given back") : 0;
 }
@@ -249,21 +251,6 @@ static int keep_squeeze(const struct keep *keep, const struct hbm_layout *layout
 	return keep_end_copies(keep, queued, squeeze.moved);
 }
 
-/* What was promised for more than it will need now. */
-static int keep_return_credit(struct hbm_sequence *sequence)
-{
-	const uint64_t before = sequence->credit;
-	struct hbm_layout_use use;
-
-	if (before == 0 ||
-	    hbm_layout_use(hbm_sequence_layout(sequence), sequence->expected, &use) != 0 ||
-	    use.mapped_bytes >= before)
-		return 0;
-	sequence->credit = use.mapped_bytes;
-
-	return hbm_credit_return(sequence->pool, before - use.mapped_bytes);
-}
-
 static int keep_less(const struct keep *keep)
 {
 	struct hbm_sequence *sequence = keep->sequence;
@@ -282,9 +269,9 @@ static int keep_less(const struct keep *keep)
 
 	hbm_layout_free(sequence->layout);
 	sequence->layout = layout;
-	r = keep_give_back(sequence);
+	hbm_credit_lessen(sequence);
 
-	return r ? r : keep_return_credit(sequence);
+	return keep_give_back(sequence);
 }
 
 static int keep_all(const struct keep *keep)

@@ -2,6 +2,7 @@
 /* lifetime: a pool from its opening to its closing, with all that it consists of. */
 #include "client/error.h"
 #include "client/sequence/ahead.h"
+#include "client/sequence/books.h"
 #include "client/sequence/copies.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/event.h"
@@ -144,6 +145,8 @@ static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,
 		r = lifetime_connect(hbm, pool);
 	if (r == 0)
 		r = lifetime_reserve(hbm, pool, options);
+	if (r == 0 && !hbm_books_join(pool))
+		r = hbm_fail(hbm, -ENOMEM, "cannot allocate the books of a pool");
 	if (r == 0)
 		r = lifetime_read_memory(hbm, pool);
 	if (r == 0)
@@ -208,17 +211,6 @@ int hbm_pool_open(struct hbm *hbm, const struct hbm_pool_options *options, struc
 
 /* ---- Close ---- */
 
-/* Where the connection lives on. */
-static void lifetime_return_credit(struct hbm_pool *pool)
-{
-	uint64_t credit = 0;
-
-	list_for_each (node, &pool->open)
-		credit += container_of(node, struct hbm_sequence, link)->credit;
-	if (!pool->own_connection)
-		hbm_credit_return(pool, credit);
-}
-
 static void lifetime_drop_suspended(struct hbm_pool *pool)
 {
 	while (!list_empty(&pool->switches))
@@ -239,12 +231,12 @@ int hbm_pool_close(struct hbm_pool *pool)
 	lifetime_drop_suspended(pool);
 	if (pool->region)
 		hbm_copies_close(pool);
-	if (pool->region)
-		lifetime_return_credit(pool);
 	if (pool->scratch)
 		hbm_region_destroy(pool->hbm, pool->scratch);
 	if (pool->region)
 		r = hbm_region_destroy(pool->hbm, pool->region);
+	if (pool->books)
+		hbm_credit_leave(pool);
 	hbm_show_close(pool);
 	if (pool->own_connection)
 		hbm_close(pool->hbm);
@@ -294,6 +286,9 @@ void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts)
 		.warm_bytes = pool->warm_slabs * pool->slab,
 		.handle_bytes = sizeof(*pool->sequences) + sizeof(*pool->slots),
 		.totals = pool->totals,
+		.reserved_bytes = pool->books->reserved,
+		.committed_bytes = pool->books->committed,
+		.promised_bytes = pool->books->promised,
 	};
 	lifetime_free(pool, facts);
 	for (uint32_t i = 0; i < pool->max_sequences; i++)

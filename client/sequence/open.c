@@ -52,17 +52,16 @@ static int open_check(struct hbm_pool *pool, const struct hbm_sequence_options *
 static int open_all(struct hbm_pool *pool, const struct hbm_sequence_options *options, size_t count,
 		    uint32_t timeout_ms, struct hbm_sequence **out)
 {
-	uint64_t credit = 0;
-
 	for (size_t i = 0; i < count; i++) {
 		struct slot *slot = hbm_slot_take(pool, open_expected_slabs(pool, &options[i]));
 
 		out[i] = hbm_sequence_start(pool, slot, &options[i]);
-		out[i]->credit = hbm_credit_bytes(pool, &options[i]);
-		credit += out[i]->credit;
+		if (options[i].expected)
+			out[i]->account.promised =
+				hbm_credit_bytes(pool, pool->layout, 0, options[i].expected);
 	}
 
-	int r = hbm_credit_take(pool, credit, timeout_ms);
+	int r = hbm_credit_open(pool, out, count, timeout_ms);
 
 	for (size_t i = 0; i < count && r != 0; i++) {
 		hbm_sequence_end(pool, out[i]);

@@ -4,6 +4,7 @@
 
 #include "client/sequence/backing.h"
 #include "client/sequence/copies.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
@@ -118,10 +119,13 @@ int hbm_own(struct hbm_sequence *sequence, uint64_t from, uint64_t end)
 		return 0;
 
 	sequence->target = end;
+	hbm_credit_spend(sequence, pool->shrink.bytes);
 	int r = own_copy(sequence, from, end);
 	if (r == 0)
 		r = own_exchange(sequence, from, end);
 	hbm_scratch_empty(pool);
 
-	return r;
+	int mended = hbm_credit_mend(pool, &sequence, 1);
+
+	return r ? r : mended;
 }

@@ -2,6 +2,7 @@
 /* page: see page.h. */
 #include "client/sequence/page.h"
 
+#include "client/sequence/books.h"
 #include "client/sequence/pool.h"
 
 #include <assert.h>
@@ -42,6 +43,13 @@ static void page_count_last(const struct hbm_pool *pool, const struct page *page
 		page_count(pool, (struct page_table *)page->who, change);
 }
 
+/* So many more slots have its slab than slabs are the pool's. */
+static void page_count_again(struct hbm_pool *pool, const struct page *page, int64_t change)
+{
+	if (page->mapped > 1 || page->kind == PAGE_BORROWED)
+		hbm_books_count(pool, change * (int64_t)pool->slab);
+}
+
 static struct page *page_new(struct hbm_pool *pool, struct page_table *table)
 {
 	struct page *page = pool->spare_pages;
@@ -49,7 +57,7 @@ static struct page *page_new(struct hbm_pool *pool, struct page_table *table)
 	assert(page);
 	pool->spare_pages = page->next;
 	pool->spare_count--;
-	*page = (struct page){.slots = 1, .who = (uintptr_t)table};
+	*page = (struct page){.slots = 1, .mapped = 1, .who = (uintptr_t)table};
 
 	return page;
 }
@@ -83,6 +91,7 @@ void hbm_page_borrow(struct hbm_pool *pool, struct page_table *table, uint64_t o
 	assert(!*page);
 	*page = page_new(pool, table);
 	page_join_cache(pool, *page, PAGE_BORROWED, origin);
+	page_count_again(pool, *page, -1);
 }
 
 struct page *hbm_page_hold(struct hbm_pool *pool, struct page_table *table, uint64_t offset)
@@ -103,6 +112,8 @@ void hbm_page_put(struct hbm_pool *pool, struct page_table *table, uint64_t offs
 	assert(!table->list[offset / pool->slab]);
 	table->list[offset / pool->slab] = page;
 	page->who ^= (uintptr_t)table;
+	page->mapped++;
+	page_count_again(pool, page, -1);
 	if (page->slots > 1)
 		page_count(pool, table, 1);
 }
@@ -133,6 +144,8 @@ void hbm_page_drop(struct hbm_pool *pool, struct page_table *table, uint64_t off
 
 	table->list[i] = NULL;
 	page->who ^= (uintptr_t)table;
+	page_count_again(pool, page, 1);
+	page->mapped--;
 	if (page->slots > 1)
 		page_count(pool, table, -1);
 	hbm_page_release(pool, page);

@@ -26,8 +26,9 @@ struct stash_block;
 enum page_kind { PAGE_PRIVATE, PAGE_LENT, PAGE_BORROWED };
 
 struct page {
-	uint32_t slots; /* that have it mapped, and those that hold it, and the cache */
-	uintptr_t who;  /* exclusive or of the tables that have it, as addresses */
+	uint32_t slots;  /* that have it mapped, and those that hold it, and the cache */
+	uint32_t mapped; /* of them: that have it mapped */
+	uintptr_t who;   /* exclusive or of the tables that have it, as addresses */
 	enum page_kind kind;
 	struct origin origin;      /* unless it is private */
 	struct stash_block *block; /* of a suspend in the making: where it is stored */

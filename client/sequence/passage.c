@@ -24,23 +24,8 @@ static void passage_undo(struct hbm_switch *change)
 	hbm_resume_undo(pool, change->in.list, change->in.count);
 	is_back = is_back && hbm_handover_reload(pool, &change->handover, departure);
 	hbm_suspend_undo(pool, change->out.list, change->out.count, !is_back);
-	if (change->credit > 0)
-		hbm_credit_return(pool, (uint64_t)change->credit);
-}
-
-/* What could not be returned now is when the first of them is closed. */
-static void passage_settle_credit(struct hbm_switch *change)
-{
-	for (size_t i = 0; i < change->out.count; i++) {
-		change->out.list[i]->owed += change->out.list[i]->credit;
-		change->out.list[i]->credit = 0;
-	}
-	for (size_t i = 0; i < change->in.count; i++) {
-		change->in.list[i]->credit += change->in.list[i]->owed;
-		change->in.list[i]->owed = 0;
-	}
-	if (change->credit < 0 && hbm_credit_return(change->pool, (uint64_t)-change->credit) != 0)
-		change->out.list[0]->credit = (uint64_t)-change->credit;
+	hbm_credit_unhold(pool, &change->held, UINT64_MAX);
+	hbm_credit_settle(pool, change->out.list, change->out.count);
 }
 
 /* What the device refuses to unmap now stays in the slots, and is loaded into later. */
@@ -49,8 +34,9 @@ static void passage_finish(struct hbm_switch *change)
 	hbm_suspend_empty(change->pool, change->out.list, change->out.count);
 	for (size_t i = 0; i < change->out.count; i++)
 		hbm_sequence_turn(change->out.list[i], HBM_SEQUENCE_SUSPENDED);
-	passage_settle_credit(change);
 	hbm_resume_finish(change->pool, change->in.list, change->in.count);
+	hbm_credit_unhold(change->pool, &change->held, UINT64_MAX);
+	hbm_credit_settle(change->pool, change->in.list, change->in.count);
 }
 
 /* Nothing will arrive any more that sets the fences of groups which were not sent. */

@@ -33,7 +33,7 @@ struct hbm_switch {
 	uint32_t fence_slot;
 	uint64_t fence_value;
 	uint32_t group; /* the next to be sent */
-	int64_t credit; /* bytes that are promised to what comes in, more than to what goes out */
+	uint64_t held;  /* bytes, of the books */
 	bool may_be_called_back; /* no caller has asked for it: hbm_passage_call_back() */
 	bool has_ended;
 	int status;

@@ -30,6 +30,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+struct books;
 struct page;
 struct page_table;
 struct slot;
@@ -53,6 +54,8 @@ struct hbm_pool {
 	struct slot *slots;       /* max_sequences */
 	struct list warm, cold;   /* free slots: with slabs, the last closed first; without */
 	uint64_t warm_slabs;      /* mapped in free slots */
+	struct books *books;      /* of its connection and device; NULL: it is being closed */
+	uint64_t committed;       /* bytes of it there */
 	struct page *spare_pages; /* page.h */
 	size_t spare_count;
 	/* a slot's slabs are shared with others, or no longer: slot.h */

@@ -11,6 +11,7 @@
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/copies.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
 #include "client/sequence/pool.h"
@@ -41,6 +42,7 @@ struct reorder_slab {
 struct reorder {
 	struct hbm_pool *pool;
 	struct reorder_one *ones;
+	struct hbm_sequence **sequences; /* of each */
 	size_t count;
 	struct reorder_slab *slabs;
 	size_t slab_count, slab_room;
@@ -145,9 +147,13 @@ static int reorder_grow(struct reorder *reorder)
 	struct ranges *ranges = &pool->grow;
 
 	hbm_ranges_begin(ranges);
-	for (size_t i = 0; i < reorder->count; i++)
+	for (size_t i = 0; i < reorder->count; i++) {
+		const uint64_t before = ranges->bytes;
+
 		hbm_tail_each(reorder->ones[i].source, pool->scratch, reorder->ones[i].scratch,
 			      ranges);
+		hbm_credit_spend(reorder->ones[i].sequence, ranges->bytes - before);
+	}
 	if (ranges->failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a reordering");
 
@@ -335,7 +341,9 @@ static int reorder_do(struct reorder *reorder)
 		reorder_finish(reorder);
 	hbm_scratch_empty(reorder->pool);
 
-	return r;
+	int settled = hbm_credit_settle(reorder->pool, reorder->sequences, reorder->count);
+
+	return r ? r : settled;
 }
 
 /* ---- The call ---- */
@@ -404,10 +412,11 @@ static int reorder_all(struct hbm_pool *pool, struct hbm_sequence *const *sequen
 	if (r)
 		return r;
 
-	reorder.ones = calloc(count + 1, sizeof(*reorder.ones));
+	reorder.ones = calloc(count + 1, sizeof(*reorder.ones) + sizeof(*reorder.sequences));
 	if (!reorder.ones)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a reordering");
 
+	reorder.sequences = (void *)(reorder.ones + count + 1);
 	for (size_t i = 0; i < count; i++) {
 		struct hbm_sequence *source = sequences[from[i]];
 
@@ -422,7 +431,7 @@ static int reorder_all(struct hbm_pool *pool, struct hbm_sequence *const *sequen
 			.before = {source->before[0], source->before[1]},
 			.scratch = reorder.count * pool->slot_bytes,
 		};
-		reorder.count++;
+		reorder.sequences[reorder.count++] = sequences[i];
 	}
 
 	r = reorder.count ? reorder_do(&reorder) : 0;

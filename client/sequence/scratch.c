@@ -3,6 +3,7 @@
 #include "client/sequence/scratch.h"
 
 #include "client/sequence/backing.h"
+#include "client/sequence/books.h"
 #include "client/sequence/copies.h"
 #include "client/sequence/pool.h"
 
@@ -41,8 +42,11 @@ int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 	if (r)
 		return hbm_pool_fail_call(pool, r, "address space to exchange slabs");
 
-	if (pool->scratch)
+	if (pool->scratch) {
+		scratch_gather(pool);
+		hbm_books_count(pool, -(int64_t)pool->shrink.bytes);
 		hbm_region_destroy(pool->hbm, pool->scratch);
+	}
 	pool->scratch = region;
 
 	return 0;

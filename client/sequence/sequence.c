@@ -198,6 +198,7 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	list_remove(&sequence->link);
 	list_push_back(&pool->open, &sequence->link);
 	pool->open_count++;
+	slot->account = &sequence->account;
 	hbm_slot_begin(pool, slot, sequence, sequence->index);
 
 	sequence->slot = slot;
@@ -210,11 +211,10 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->lost = false;
 	sequence->state = HBM_SEQUENCE_OPEN;
 	sequence->is_idle = false;
-	sequence->owed = 0;
 	sequence->overrun_due = false;
 	sequence->asked = 0;
 	sequence->source = NULL;
-	sequence->credit = 0;
+	sequence->account.promised = sequence->account.credit = 0;
 	sequence->before[0] = sequence->before[1] = sequence->slid = 0;
 	sequence->tokens = 0;
 	hbm_mark_clear(pool, sequence->index);
@@ -235,6 +235,8 @@ void hbm_sequence_end(struct hbm_pool *pool, struct hbm_sequence *sequence)
 	free(sequence->tree);
 	sequence->tree = NULL;
 	hbm_mark_clear(pool, sequence->index);
+	sequence->account.credit = 0;
+	hbm_books_look(pool, &sequence->account, 0);
 	hbm_slot_free(pool, sequence->slot);
 	sequence->slot = NULL;
 
@@ -286,6 +288,7 @@ int hbm_sequence_facts(const struct hbm_sequence *sequence, struct hbm_sequence_
 			.tier = sequence->stash.tier,
 			.suspended_bytes = sequence->stash.count * pool->slab,
 			.shared_bytes = sequence->slot->pages.shared * pool->slab,
+			.promised_bytes = sequence->account.unused,
 		};
 	hbm_pool_unlock(pool);
 

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "client/sequence/books.h"
 #include "client/sequence/stash.h"
 #include "daemon/base/list.h"
 
@@ -35,13 +36,12 @@ struct hbm_sequence {
 	uint64_t target; /* tokens of the growth in the making: their slabs stay */
 	int32_t priority;
 	uint64_t next_use;
-	uint64_t slid;   /* what lies in front of the windows of so many tokens is gone */
-	uint64_t credit; /* bytes that were promised for the expected tokens */
-	bool overrun;    /* said */
-	bool lost;       /* memory of it could not be mapped again: only to be closed */
+	uint64_t slid; /* what lies in front of the windows of so many tokens is gone */
+	struct account account;
+	bool overrun; /* said */
+	bool lost;    /* memory of it could not be mapped again: only to be closed */
 	enum hbm_sequence_state state;
 	bool is_idle;       /* may be suspended by hbm_pool_balance() */
-	uint64_t owed;      /* bytes that were promised until it was suspended */
 	struct stash stash; /* while it is not active */
 	uint64_t named;     /* switch.c */
 	uint64_t number;    /* on the board, and in what is asked */

@@ -2,6 +2,7 @@
 /* slot: see slot.h. */
 #include "client/sequence/slot.h"
 
+#include "client/sequence/books.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/show.h"
@@ -62,9 +63,12 @@ void hbm_slot_sharing_changed(const struct hbm_pool *pool, const struct page_tab
 void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs)
 {
 	slot->slabs += (uint64_t)slabs;
+	hbm_books_count(pool, slabs * (int64_t)pool->slab);
 	slot_show(pool, slot);
-	if (slot->sequence)
+	if (slot->sequence) {
+		hbm_books_look(pool, slot->account, slot->slabs * pool->slab);
 		return;
+	}
 
 	pool->warm_slabs += (uint64_t)slabs;
 	if (slot->slabs == 0) {
@@ -169,6 +173,7 @@ struct slot *hbm_slot_take_empty(struct hbm_pool *pool)
 void hbm_slot_free(struct hbm_pool *pool, struct slot *slot)
 {
 	slot->sequence = NULL;
+	slot->account = NULL;
 	pool->warm_slabs += slot->slabs;
 	list_push_front(slot->slabs ? &pool->warm : &pool->cold, &slot->link);
 }

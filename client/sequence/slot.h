@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct account;
 struct hbm_layout;
 struct hbm_pool;
 struct hbm_sequence;
@@ -19,6 +20,7 @@ struct ranges;
 struct slot {
 	struct list link;              /* in pool->warm or pool->cold while it is free */
 	struct hbm_sequence *sequence; /* NULL: it is free */
+	struct account *account;       /* the sequence's */
 	uint64_t slabs;                /* mapped in it */
 	struct page_table pages;
 	uint32_t record; /* of its sequence on the board */

@@ -156,6 +156,7 @@ static int batch_map(const struct batch *batch)
 {
 	struct hbm_pool *pool = batch->pool;
 	size_t growing = 0, first = 0;
+	bool any_beyond = false;
 
 	for (size_t i = 0; i < batch->count; i++) {
 		int r = hbm_prefix_map(batch->sequences[i]);
@@ -174,8 +175,16 @@ static int batch_map(const struct batch *batch)
 		const uint64_t before = pool->grow.bytes;
 
 		hbm_sequence_gather(batch->sequences[i], batch->lengths[i]);
-		if (pool->grow.bytes > before && growing++ == 0)
+
+		const uint64_t bytes = pool->grow.bytes - before;
+		const bool is_beyond = bytes > batch->sequences[i]->account.unused;
+
+		if (bytes > 0 && growing++ == 0)
 			first = i;
+		/* Who is refused is who has more than was expected, if there is one. */
+		if (is_beyond && !any_beyond)
+			first = i;
+		any_beyond |= is_beyond;
 	}
 	if (pool->grow.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges of a step");

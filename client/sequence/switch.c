@@ -105,23 +105,6 @@ static bool switch_copy_group(struct passage_group *group, struct hbm_sequence *
 	return true;
 }
 
-/* What is promised to sequences is not while they are suspended. */
-static int switch_take_credit(struct hbm_switch *change)
-{
-	int64_t credit = 0;
-
-	for (size_t i = 0; i < change->in.count; i++)
-		credit += (int64_t)change->in.list[i]->owed;
-	for (size_t i = 0; i < change->out.count; i++)
-		credit -= (int64_t)change->out.list[i]->credit;
-
-	int r = credit > 0 ? hbm_credit_take(change->pool, (uint64_t)credit, 0) : 0;
-	if (r == 0)
-		change->credit = credit;
-
-	return r;
-}
-
 /* Memory for what comes in and will not be handed over: from here on none is needed. */
 static int switch_acquire(struct hbm_switch *change)
 {
@@ -132,7 +115,11 @@ static int switch_acquire(struct hbm_switch *change)
 	if (!hbm_handover_plan(pool, &change->handover, &change->departure, &slabs))
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate what is handed over");
 
-	return hbm_arrival_acquire(pool, &change->arrival, needed > slabs ? needed - slabs : 0);
+	const size_t acquired = needed > slabs ? needed - slabs : 0;
+
+	hbm_credit_unhold(pool, &change->held, acquired * pool->slab);
+
+	return hbm_arrival_acquire(pool, &change->arrival, acquired);
 }
 
 static int switch_plan(struct hbm_switch *change)
@@ -152,7 +139,8 @@ static int switch_plan(struct hbm_switch *change)
 
 	r = hbm_resume_plan(pool, change->in.list, change->in.count, &change->arrival);
 	if (r == 0)
-		r = switch_take_credit(change);
+		r = hbm_credit_hold(pool, change->out.list, change->out.count, change->in.list,
+				    change->in.count, &change->held);
 	if (r == 0)
 		r = switch_acquire(change);
 	if (r)

@@ -3,6 +3,7 @@
 #include "client/sequence/window.h"
 
 #include "client/sequence/backing.h"
+#include "client/sequence/credit.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/sequence.h"
@@ -54,6 +55,8 @@ int hbm_window_slide(struct hbm_sequence *sequence)
 	window_gather(sequence, tokens);
 	sequence->slid = tokens;
 	r = hbm_backing_decommit(pool);
+	if (r >= 0)
+		r = hbm_credit_mend(pool, &sequence, 1);
 
 	return r < 0 ? hbm_pool_fail_call(pool, r, "slabs in front of a window") : 0;
 }

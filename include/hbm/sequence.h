@@ -341,6 +341,10 @@ struct hbm_pool_facts {
 	uint64_t free_slabs, free_tokens;
 	uint64_t handle_bytes; /* of this process's memory, for each of max_sequences */
 	struct hbm_pool_totals totals;
+	/* of all pools of the connection on the device: slabs that they have; what is promised
+	 * to sequences and not mapped; and what the daemon has reserved, which is at least both
+	 * of these, if anything is promised */
+	uint64_t committed_bytes, promised_bytes, reserved_bytes;
 };
 
 /* Opens a pool: reserves address space, and allocates no device memory. The refusal's line is
@@ -393,7 +397,8 @@ HBM_API int hbm_pool_event(struct hbm_pool *pool, struct hbm_event *event);
 
 struct hbm_sequence_options {
 	/* tokens, for which memory is promised; 0: not known. More is an overrun, no error: it
-	 * takes memory that is not promised. Forks are promised none. */
+	 * takes memory that is not promised, to this or any other sequence. Forks are promised
+	 * none. */
 	uint64_t expected;
 	uint64_t max; /* 0: what the layout has */
 	int32_t priority;
@@ -420,12 +425,17 @@ struct hbm_sequence_facts {
 	enum hbm_sequence_state state;
 	enum hbm_tier tier;       /* that it is suspended to; HBM_TIER_NONE: it is not */
 	uint64_t suspended_bytes; /* of slabs that are stored instead of being mapped */
+	uint64_t promised_bytes;  /* that it can still have mapped without being refused */
 };
 
 /* Opens a sequence without tokens. options may be NULL. Memory for the expected tokens is
- * promised to the pool's connection: as long as nothing on that has more than it was promised,
- * no step is refused for want of memory. Sequences that have more than was expected of them, or
- * of which nothing was, and the caller's own regions take from what the others are promised.
+ * promised to the sequence: no step within them is refused for want of memory, whatever other
+ * sequences have. Those that have more than was expected of them, or of which nothing was,
+ * reserve it first, as long as any is promised something; that may be refused. Two things
+ * lessen a promise: slabs that forks of the sequence have and it writes, or gives up, where
+ * there is no memory for others; and the caller's own regions on the connection, unless they
+ * are reserved for, hbm_reserve(). Of layers with a window, it holds for steps of at most half
+ * of ahead_tokens.
  * HBM_NO_SPACE: there is not so much that is free and not promised, also without the warm
  * slabs. HBM_LIMIT: max_sequences are open, or limits.reserved. The caller closes it. */
 HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,

@@ -24,7 +24,9 @@ static void start(bool thread)
 	const struct hbm_pool_options options = {
 		.max_sequences = 16, .map_ahead_thread = thread, .warm_bytes = MEMORY};
 
-	spawn_start(&daemon_, NULL, NULL);
+	static const char *const sets[] = {"ddr.size=160MiB", NULL};
+
+	spawn_start(&daemon_, sets, NULL);
 	fds = spawn_fds(&daemon_);
 	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &options);
 	pool_rig_open(&other, &daemon_, pool_rig_layouts[0], &options);
@@ -109,6 +111,237 @@ static void test_more_than_expected_may_be_refused(void **state)
 	assert_int_equal(pool_rig_step(&other, late, RIG_MAX), 0);
 	assert_int_equal(hbm_pool_event(other.pool, &event), 0);
 	assert_int_equal(event.expected, 20);
+	finish();
+}
+
+/* ---- It is the sequence's own ---- */
+
+static struct hbm_sequence *open_expecting(struct hbm_pool *pool, uint64_t expected)
+{
+	const struct hbm_sequence_options options = {.expected = expected};
+	struct hbm_sequence *sequence;
+
+	if (hbm_sequence_open(pool, &options, &sequence) != 0)
+		fail_msg("%s", hbm_pool_error(pool));
+
+	return sequence;
+}
+
+/* Another client takes all that is not promised. */
+static void take_the_rest(void)
+{
+	for (int i = 0; i < 16; i++) {
+		struct hbm_sequence *taker = pool_rig_sequence(&other);
+
+		for (uint64_t n = 1; n <= RIG_MAX && pool_rig_step(&other, taker, n) == 0; n++)
+			;
+		if (pool_rig_facts(taker).tokens < RIG_MAX)
+			return;
+	}
+	fail_msg("there is memory left");
+}
+
+/* Until it is refused: how many tokens it has then. */
+static uint64_t overrun(struct hbm_sequence *sequence)
+{
+	uint64_t tokens = pool_rig_facts(sequence).tokens;
+
+	while (tokens < RIG_MAX && pool_rig_step(&rig, sequence, tokens + 1) == 0)
+		tokens++;
+	pool_rig_check_books(&rig);
+
+	return tokens;
+}
+
+static void expect_grows(struct hbm_sequence *sequence, uint64_t expected)
+{
+	for (uint64_t n = pool_rig_facts(sequence).tokens + 1; n <= expected; n++)
+		if (pool_rig_step(&rig, sequence, n) != 0)
+			fail_msg("token %d: %s", (int)n, hbm_pool_error(rig.pool));
+	assert_int_equal(pool_rig_facts(sequence).tokens, expected);
+	pool_rig_check_books(&rig);
+}
+
+static void overrun_beside(uint64_t expected)
+{
+	start(false);
+	struct hbm_sequence *wrong = open_expecting(rig.pool, expected);
+	struct hbm_sequence *right = open_expecting(rig.pool, 40);
+
+	take_the_rest();
+	assert_in_range(overrun(wrong), expected, RIG_MAX - 1);
+	assert_non_null(strstr(hbm_pool_error(rig.pool), "sequence 0 of the step"));
+	assert_in_range(pool_rig_facts(right).promised_bytes, 1, UINT64_MAX);
+	expect_grows(right, 40);
+	assert_int_equal(pool_rig_facts(right).promised_bytes, 0);
+	assert_int_equal(pool_rig_step(&rig, right, RIG_MAX), HBM_NO_SPACE);
+	finish();
+}
+
+static void test_one_overruns_and_another_has_what_it_was_promised(void **state)
+{
+	(void)state;
+	overrun_beside(20);
+}
+
+static void test_of_one_nothing_was_expected(void **state)
+{
+	(void)state;
+	overrun_beside(0);
+}
+
+/* What it has already is no part of what the next one is promised. */
+static void test_one_was_there_before(void **state)
+{
+	(void)state;
+	start(false);
+	struct hbm_sequence *before = pool_rig_sequence(&rig);
+
+	assert_int_equal(pool_rig_step(&rig, before, 40), 0);
+	struct hbm_sequence *right = open_expecting(rig.pool, 40);
+
+	take_the_rest();
+	expect_grows(right, 40);
+	finish();
+}
+
+/* Of two pools on a connection, one expects nothing; then it is closed. */
+static void test_pools_share_a_connection(void **state)
+{
+	(void)state;
+	start(false);
+	const struct hbm_pool_options options = {.layout = rig.layout, .max_sequences = 4};
+	struct hbm_sequence *right, *wrong;
+	struct hbm_pool *pool;
+	uint64_t length = 1;
+
+	assert_int_equal(hbm_pool_open(rig.hbm, &options, &pool), 0);
+	right = open_expecting(rig.pool, 40);
+	assert_int_equal(hbm_sequence_open(pool, NULL, &wrong), 0);
+	take_the_rest();
+	while (hbm_step(pool, &wrong, &length, 1) == 0)
+		length++;
+	assert_in_range(length, 1, RIG_MAX);
+	pool_rig_check_books(&rig);
+	assert_int_equal(hbm_pool_close(pool), 0);
+	take_the_rest();
+	expect_grows(right, 40);
+	finish();
+}
+
+/* Forks have no part in it, until their parent writes what they have, too. */
+static void test_forks_are_promised_nothing(void **state)
+{
+	(void)state;
+	start(false);
+	struct hbm_sequence *parent = open_expecting(rig.pool, 40), *forks[3];
+	uint64_t tokens = 0;
+
+	assert_int_equal(pool_rig_step(&rig, parent, 30), 0);
+	for (uint64_t i = 0; i < 30; i++)
+		pool_rig_write(&rig, parent, i, i);
+	assert_int_equal(hbm_sequence_fork(parent, 3, forks), 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(pool_rig_step(&rig, forks[i], 30), 0);
+	take_the_rest();
+	for (size_t i = 0; i < 3; i++)
+		tokens += overrun(forks[i]);
+	assert_in_range(tokens, 3 * 30, 3 * RIG_MAX - 1);
+	expect_grows(parent, 40);
+
+	/* It pays for a copy with what it has left, which is nothing. */
+	assert_int_equal(hbm_sequence_truncate(parent, 12), 0);
+	pool_rig_check_books(&rig);
+	assert_in_range(overrun(parent), 12, 39);
+	for (uint64_t i = 0; i < 30; i++)
+		pool_rig_expect(&rig, forks[i % 3], i, i);
+	finish();
+}
+
+/* What is mapped ahead of the one is refused, and of the other it is there. */
+static void test_map_ahead_goes_on_beside_an_overrun(void **state)
+{
+	(void)state;
+	start(false);
+	struct hbm_sequence *both[2] = {open_expecting(rig.pool, 1), open_expecting(rig.pool, 60)};
+
+	take_the_rest();
+	uint64_t lengths[2] = {overrun(both[0]), 1};
+	int r = 0;
+
+	for (; lengths[1] <= 50 && hbm_pool_map_ahead(rig.pool) >= 0; lengths[1]++) {
+		assert_int_equal(hbm_step(rig.pool, both, lengths, 2), 0);
+		r |= hbm_pool_map_ahead(rig.pool);
+		assert_in_range(pool_rig_facts(both[1]).ready, lengths[1] + RIG_AHEAD, RIG_MAX);
+	}
+	assert_int_equal(r, HBM_NO_SPACE);
+	lengths[0] = RIG_MAX;
+	assert_int_equal(hbm_step(rig.pool, both, lengths, 2), HBM_NO_SPACE);
+	assert_non_null(strstr(hbm_pool_error(rig.pool), "sequence 0 of the step"));
+	finish();
+}
+
+static uint64_t reserved(void)
+{
+	return pool_rig_session(&rig).reserved;
+}
+
+/* What is over goes back when sequences are closed, cut, suspended or keep less. */
+static void test_what_is_over_is_returned(void **state)
+{
+	(void)state;
+	start(false);
+	struct hbm_sequence *wrong = open_expecting(rig.pool, 10);
+	struct hbm_sequence *right = open_expecting(rig.pool, 40);
+	const uint64_t layer = 1, promised = reserved();
+	struct hbm_pool_facts facts;
+
+	expect_grows(wrong, 40);
+	assert_in_range(reserved(), promised + 1, UINT64_MAX);
+	assert_int_equal(hbm_sequence_truncate(wrong, 1), 0);
+	assert_int_equal(reserved(), promised);
+	expect_grows(wrong, 40);
+	assert_int_equal(hbm_sequences_suspend(rig.pool, &wrong, 1, HBM_TIER_DDR), 0);
+	const uint64_t alone = reserved();
+
+	assert_in_range(alone, 1, promised - 1);
+	assert_int_equal(hbm_sequences_resume(rig.pool, &wrong, 1), 0);
+	pool_rig_check_books(&rig);
+	assert_int_equal(hbm_sequence_close(wrong), 0);
+	hbm_pool_facts(rig.pool, &facts);
+	assert_int_equal(reserved(), alone + facts.warm_bytes);
+	assert_int_equal(hbm_sequence_keep(right, HBM_AXIS_LAYERS, &layer, 1), 0);
+	assert_in_range(reserved(), 1, alone + facts.warm_bytes - 1);
+	pool_rig_check_books(&rig);
+	assert_int_equal(hbm_sequence_close(right), 0);
+	assert_int_equal(reserved(), 0);
+	finish();
+}
+
+static uint64_t requests(void)
+{
+	return pool_rig_session(&rig).requests;
+}
+
+/* A commit for each growth, and seldom a reservation; the first has its own. */
+static void test_an_overrun_reserves_ahead(void **state)
+{
+	(void)state;
+	start(false);
+	struct hbm_sequence *wrong = open_expecting(rig.pool, 1);
+	struct hbm_sequence *right = open_expecting(rig.pool, 40);
+	uint64_t grown = 0, before, ready;
+
+	assert_int_equal(pool_rig_step(&rig, wrong, 1), 0);
+	before = requests();
+	for (uint64_t n = 2; n <= 60; n++) {
+		ready = pool_rig_facts(wrong).ready;
+		assert_int_equal(pool_rig_step(&rig, wrong, n), 0);
+		grown += pool_rig_facts(wrong).ready > ready;
+	}
+	assert_in_range(grown, 6, 60);
+	assert_in_range(requests() - before - grown, 1, 3);
+	expect_grows(right, 40);
 	finish();
 }
 
@@ -197,6 +430,14 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 		TEST(test_what_is_expected_is_there),
 		TEST(test_more_than_expected_may_be_refused),
+		TEST(test_one_overruns_and_another_has_what_it_was_promised),
+		TEST(test_of_one_nothing_was_expected),
+		TEST(test_one_was_there_before),
+		TEST(test_pools_share_a_connection),
+		TEST(test_forks_are_promised_nothing),
+		TEST(test_map_ahead_goes_on_beside_an_overrun),
+		TEST(test_what_is_over_is_returned),
+		TEST(test_an_overrun_reserves_ahead),
 		TEST(test_it_waits_for_memory),
 		TEST(test_it_waits_beside_the_thread),
 		TEST(test_what_is_free_is_read_without_a_system_call),

@@ -109,6 +109,23 @@ static void model_fill(struct pool_model *model, struct model_sequence *one, uin
 	}
 }
 
+/* What it is promised is there, whatever others have. A token more takes at most a page group. */
+static void model_step_within(struct pool_model *model, struct model_sequence *one)
+{
+	const struct hbm_sequence_facts facts = pool_rig_facts(one->sequence);
+	struct hbm_layout_facts layout;
+
+	hbm_layout_facts(model->rig->layout, &layout);
+	if (facts.promised_bytes < layout.page_group_bytes || facts.shared_bytes > 0 ||
+	    one->draft_count > 0 || one->tokens >= facts.expected)
+		return;
+	if (pool_rig_step(model->rig, one->sequence, one->tokens + 1) != 0)
+		fail_msg("%llu bytes are promised: %s", (unsigned long long)facts.promised_bytes,
+			 hbm_pool_error(model->rig->pool));
+	model_fill(model, one, one->tokens + 1);
+	model->within++;
+}
+
 static bool model_step(struct pool_model *model)
 {
 	struct hbm_sequence *sequences[MODEL_SEQUENCES];
@@ -133,8 +150,11 @@ static bool model_step(struct pool_model *model)
 		count++;
 	}
 
-	if (pool_model_is_short(model, hbm_step(model->rig->pool, sequences, lengths, count)))
+	if (pool_model_is_short(model, hbm_step(model->rig->pool, sequences, lengths, count))) {
+		for (size_t i = 0; i < count; i++)
+			model_step_within(model, named[i]);
 		return false;
+	}
 	for (size_t i = 0; i < count; i++)
 		model_fill(model, named[i], lengths[i]);
 
@@ -308,6 +328,25 @@ static const struct {
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 #define MODEL_RARE 4
 
+/* Each slab that the pool has counts once, and is the only client's. */
+static void model_check_books(struct pool_model *model)
+{
+	struct pool_rig *rig = model->rig;
+	struct hbm_pool_facts facts;
+	uint64_t promised = 0;
+
+	pool_rig_check_books(rig);
+	if (hbm_pool_connection(rig->pool) != rig->hbm)
+		return;
+
+	for (size_t i = 0; i < MODEL_SEQUENCES; i++)
+		if (model->all[i].sequence)
+			promised += pool_rig_facts(model->all[i].sequence).promised_bytes;
+	hbm_pool_facts(rig->pool, &facts);
+	assert_int_equal(facts.promised_bytes, promised);
+	assert_int_equal(facts.committed_bytes, pool_rig_session(rig).leased);
+}
+
 void pool_model_operate(struct pool_model *model)
 {
 	uint64_t weights = 0, chosen;
@@ -318,6 +357,7 @@ void pool_model_operate(struct pool_model *model)
 	for (chosen = seed_below(model->seed, weights); chosen >= model_operations[i].weight; i++)
 		chosen -= model_operations[i].weight;
 	model->done[i] += model_operations[i].operate(model);
+	model_check_books(model);
 
 	struct model_sequence *one = model_find(model, true);
 

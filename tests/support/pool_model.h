@@ -51,6 +51,7 @@ struct pool_model {
 	uint64_t last_value;
 	unsigned done[MODEL_OPERATIONS_MAX]; /* how often which operation was not refused */
 	unsigned refused;                    /* for want of memory */
+	unsigned within;                     /* steps beside it that were promised their memory */
 };
 
 /* One operation, and a look at a sequence. Fails the test if the pool and the model differ. */

@@ -138,6 +138,52 @@ uint64_t pool_rig_shared(struct pool_rig *rig)
 	return bytes;
 }
 
+static int session_look(const void *record, size_t bytes, void *arg)
+{
+	struct hbm_wire_session *wanted = arg;
+
+	if (((const struct hbm_wire_session *)record)->session == wanted->session)
+		memcpy(wanted, record, bytes < sizeof(*wanted) ? bytes : sizeof(*wanted));
+
+	return 0;
+}
+
+struct hbm_wire_session pool_rig_session(struct pool_rig *rig)
+{
+	struct hbm_wire_session session = {
+		.session = hbm_info(hbm_pool_connection(rig->pool))->session};
+
+	assert_int_equal(hbm_query(rig->hbm, HBM_QUERY_SESSIONS, session_look, &session), 0);
+
+	return session;
+}
+
+/* What is on its way back is used until it is free. */
+static void rig_await_returns(struct pool_rig *rig)
+{
+	struct hbm_device_memory memory;
+
+	do
+		assert_int_equal(hbm_device_memory(rig->hbm, 0, &memory), 0);
+	while (memory.returning > 0);
+}
+
+void pool_rig_check_books(struct pool_rig *rig)
+{
+	struct hbm_pool_facts facts;
+
+	hbm_pool_facts(rig->pool, &facts);
+	if (facts.promised_bytes > 0)
+		assert_in_range(facts.reserved_bytes, facts.committed_bytes + facts.promised_bytes,
+				UINT64_MAX);
+	if (hbm_pool_connection(rig->pool) != rig->hbm || facts.promised_bytes == 0)
+		return;
+
+	rig_await_returns(rig);
+	assert_int_equal(pool_rig_session(rig).reserved, facts.reserved_bytes);
+	assert_in_range(pool_rig_session(rig).promised, facts.promised_bytes, UINT64_MAX);
+}
+
 /* ---- Bytes ---- */
 
 typedef void rig_access(struct pool_rig *rig, uint64_t address, uint64_t value);
