@@ -58,11 +58,11 @@ int hbm_credit_open(struct hbm_pool *pool, struct hbm_sequence *const *sequences
 int hbm_credit_cover(struct hbm_pool *pool);
 /* A copy of so many bytes is made on credit of the sequence, as far as it has some. */
 void hbm_credit_spend(struct hbm_sequence *sequence, uint64_t bytes);
+/* It needs less for its expected tokens, by its layout or as it was slid, and is promised less. */
+void hbm_credit_lessen(struct hbm_sequence *sequence);
 /* After slabs were unmapped that others keep, or copied: sequences have the credit again that
  * they are promised, as far as the daemon has it. 0, or negative errno. */
 int hbm_credit_mend(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count);
-/* It needs less for its expected tokens, by its layout or as it was slid, and is promised less. */
-void hbm_credit_lessen(struct hbm_sequence *sequence);
 /* The same, and what is promised to none is returned. */
 int hbm_credit_settle(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count);
 /* For a switch: gives `out` no credit any more, and holds what is needed to suspend them and to
