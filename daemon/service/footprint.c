@@ -155,6 +155,7 @@ static uint64_t footprint_lent(const struct ledger *ledger, const struct config 
 
 	return bytes +
 	       footprint_pieces(lend / SLAB_LEAST, lent_footprint(1, SLAB_LEAST / EXTENT_UNIT)) +
+	       footprint_pieces(lend / SLAB_LEAST, sizeof(struct lend_user)) +
 	       footprint_pieces(ledger_limit(&ledger->host, LEDGER_REPLICAS),
 				sizeof(struct replica)) +
 	       footprint_pieces(ledger_limit(&ledger->host, LEDGER_LOANS),
