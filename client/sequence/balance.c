@@ -121,8 +121,10 @@ int hbm_balance_shortage(struct hbm_pool *pool, uint64_t bytes, uint64_t *shorta
 	return r;
 }
 
-/* Suspends the next to go, and waits. 0 bytes: there is none, or it was called back. */
-static int balance_one(struct hbm_pool *pool, enum hbm_tier tier, bool *more, uint64_t *bytes)
+/* Suspends the next to go, and waits. `more`: there was one. `done`: it is suspended, and was not
+ * called back; it may have freed 0 bytes, if others have all its slabs. */
+static int balance_one(struct hbm_pool *pool, enum hbm_tier tier, bool *more, bool *done,
+		       uint64_t *bytes)
 {
 	struct hbm_switch *change;
 
@@ -133,8 +135,7 @@ static int balance_one(struct hbm_pool *pool, enum hbm_tier tier, bool *more, ui
 	*more = change;
 	if (change)
 		r = hbm_switch_wait(change, -1);
-	if (r)
-		*bytes = 0;
+	*done = change && r == 0;
 
 	return r == HBM_CANCELLED ? 0 : r;
 }
@@ -142,7 +143,7 @@ static int balance_one(struct hbm_pool *pool, enum hbm_tier tier, bool *more, ui
 int hbm_pool_balance(struct hbm_pool *pool, uint64_t free_bytes, enum hbm_tier tier, size_t *count)
 {
 	uint64_t shortage = 0, bytes = 0;
-	bool more = true;
+	bool more = true, done;
 
 	hbm_pool_lock(pool);
 	int r = hbm_balance_shortage(pool, free_bytes, &shortage);
@@ -150,11 +151,13 @@ int hbm_pool_balance(struct hbm_pool *pool, uint64_t free_bytes, enum hbm_tier t
 
 	*count = 0;
 	while (r == 0 && shortage > 0) {
-		r = balance_one(pool, tier, &more, &bytes);
+		r = balance_one(pool, tier, &more, &done, &bytes);
 		if (!more)
 			break;
+		if (!done)
+			continue;
 		shortage -= bytes < shortage ? bytes : shortage;
-		*count += bytes > 0;
+		++*count;
 	}
 
 	return r;

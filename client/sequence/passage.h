@@ -32,8 +32,8 @@ struct hbm_switch {
 	bool has_fences;
 	uint32_t fence_slot;
 	uint64_t fence_value;
-	uint32_t group; /* the next to be sent */
-	uint64_t held;  /* bytes, of the books */
+	uint32_t group;          /* the next to be sent */
+	uint64_t held;           /* bytes, of the books */
 	bool may_be_called_back; /* no caller has asked for it: hbm_passage_call_back() */
 	bool has_ended;
 	int status;

@@ -50,6 +50,7 @@ static struct slabs *counted(struct fixture *fixture)
 	tally_init(&slabs->placed);
 	tally_init(&slabs->lost);
 	tally_init(&slabs->held.parts);
+	tally_init(&slabs->recount.regions);
 	slabs->held.bytes = 1;
 	fixture->part.bytes = 1;
 	tally_push(&slabs->held.parts, &fixture->part.link, &fixture->part.mark);
