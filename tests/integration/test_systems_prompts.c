@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Prompts that are put together of what is there, and weights that change under it, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * Prompts that are put together of what is there, and weights that change under it, each by
+ * what its memory does, in miniature: rows of the table in hbm(7). What a test asserts is what
+ * its system needs, which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,10 +11,11 @@
 
 #include <cmocka.h>
 
+#include "tests/support/child.h"
 #include "tests/support/system_stage.h"
 
+#include <hbm/saved.h>
 #include <poll.h>
-#include <string.h>
 
 /* Tokens of 8 KiB in each of two buffers: any token can begin a block. */
 #define EVEN_LAYOUT "layers=2 heads=4 dim=512 bytes=2 order=token max=512"
@@ -112,84 +113,159 @@ static uint32_t keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint
 
 /* ---- Prompt Cache ---- */
 
-static int prompt_users(const void *record, size_t bytes, void *arg)
+/* All prompts begin with so many tokens, whole slabs of both buffers. */
+#define PROMPT_HEADER 256u
+#define PROMPT_HEADER_BYTES (2 * RIG_SLAB)
+#define PROMPT_MODULES 3u
+
+static const struct hbm_saved_space prompt_space = {.model = "prompts"};
+
+static struct hbm_module prompt_module(uint64_t name, uint64_t version)
 {
-	const struct hbm_wire_block_info *block = record;
-	const hbm_key key = kv_key(1);
+	static const char *const names[] = {"persona", "manual", "contract"};
 
-	(void)bytes;
-	if (memcmp(&block->key, &key, sizeof(key)) == 0)
-		*(uint32_t *)arg = block->pins;
-
-	return 0;
+	return (struct hbm_module){"support", names[name - 1], version};
 }
 
-/* A prompt with two of the modules in another order, between tokens of its own. */
-static void prompt_assemble(struct pool_rig *user, uint32_t schema, uint64_t shift)
+/* Piece `name`, which is tokens [position, position + PIECE_TOKENS) of a sequence. */
+static int prompt_put(struct hbm_sequence *encoder, uint64_t position, uint64_t name,
+		      uint64_t version)
 {
-	struct hbm_sequence *prompt;
+	const struct hbm_save_options options = {.tier = HBM_TIER_DDR, .pin = true};
+	const struct hbm_module module = prompt_module(name, version);
 
-	system_stage_pool(user, EVEN_LAYOUT, 0, 0);
-	assert_int_equal(system_stage_namespace(user->hbm, "schema", 1, PIECE_BYTES), schema);
-	prompt = system_stage_prompt(user, 100, 500000);
-	for (uint64_t name = 1; name <= 3; name++)
-		assert_int_equal(keys(user->hbm, HBM_WIRE_PIN, schema, name), HBM_OK);
-	assert_int_equal(piece_get(user, schema, prompt, 7 + shift, 3), HBM_OK);
-	assert_int_equal(piece_get(user, schema, prompt, 24 + shift, 1), HBM_OK);
-	piece_expect(user, prompt, 7 + shift, 3);
-	piece_expect(user, prompt, 24 + shift, 1);
-	system_stage_expect(user, prompt, 0, 7, 500000);
-	system_stage_expect(user, prompt, 80, 100, 500000);
+	return hbm_module_put(encoder, &prompt_space, &module, position, position + PIECE_TOKENS,
+			      &options);
+}
+
+/* The module is appended, and its bytes are those of piece `name`. */
+static int prompt_append(struct pool_rig *user, struct hbm_sequence *prompt, uint64_t which,
+			 uint64_t version, uint64_t name)
+{
+	const struct hbm_module module = prompt_module(which, version);
+	const uint64_t position = pool_rig_facts(prompt).tokens;
+	int r = hbm_module_map(prompt, &prompt_space, &module);
+
+	if (r == 0)
+		piece_expect(user, prompt, position, name);
+
+	return r;
+}
+
+static struct hbm_saved prompt_find(struct pool_rig *user, uint64_t name)
+{
+	const struct hbm_module module = prompt_module(name, 0);
+	struct hbm_saved found;
+
+	assert_int_equal(hbm_module_find(user->pool, &prompt_space, &module, &found), 0);
+
+	return found;
+}
+
+static struct hbm_token_blocks prompt_header(struct pool_rig *engine, const hbm_key *key)
+{
+	const struct hbm_namespace_options options = {.model = "prompts"};
+	struct hbm_token_blocks header = {.block_tokens = PROMPT_HEADER, .keys = key, .count = 1};
+
+	assert_int_equal(hbm_pool_namespace(engine->pool, &options, PROMPT_HEADER, &header.ns), 0);
+
+	return header;
+}
+
+/* In a process of its own: the header of all prompts, own tokens, and modules in an order of
+ * its own; then what becomes of it when a module has a new version. */
+static void prompt_user(const struct spawn *spawn, uint64_t own)
+{
+	const struct hbm_pool_options options = {.max_sequences = 4};
+	const hbm_key key = kv_key(1);
+	struct hbm_sequence *prompt;
+	struct pool_rig user;
+	uint64_t tokens;
+
+	pool_rig_open(&user, spawn, EVEN_LAYOUT, &options);
+	const struct hbm_token_blocks header = prompt_header(&user, &key);
+
+	assert_int_equal(hbm_sequence_open_cached(user.pool, NULL, &header, &prompt, &tokens), 0);
+	assert_int_equal(tokens, PROMPT_HEADER);
+	assert_int_equal(pool_rig_facts(prompt).lent_bytes, PROMPT_HEADER_BYTES);
+	system_stage_grow(&user, prompt, PROMPT_HEADER + own, 700000);
+	assert_int_equal(prompt_append(&user, prompt, 3, 0, 3), 0);
+	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), 0);
+	assert_int_equal(prompt_find(&user, 1).uses, 1);
+	assert_int_equal(prompt_find(&user, 2).uses, 0);
+	assert_int_equal(hbm_schema_drop(user.pool, &prompt_space, "support"), HBM_DENIED);
+	child_tell();
+
+	/* There is a new version: the old one is not found, but where it is in the prompt. */
+	while (prompt_find(&user, 1).version == 1)
+		poll(NULL, 0, 1);
+	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), HBM_NOT_FOUND);
+	assert_int_equal(prompt_append(&user, prompt, 1, 0, 77), 0);
+	system_stage_expect(&user, prompt, 0, PROMPT_HEADER, 0);
+	system_stage_expect(&user, prompt, PROMPT_HEADER, PROMPT_HEADER + own, 700000);
+	piece_expect(&user, prompt, PROMPT_HEADER + own, 3);
+	piece_expect(&user, prompt, PROMPT_HEADER + own + PIECE_TOKENS, 1);
+	pool_rig_close(&user);
+}
+
+/* What all prompts of the schema are made of: the header, and modules of another prompt. */
+static struct hbm_sequence *prompt_encode(void)
+{
+	const hbm_key key = kv_key(1);
+	struct hbm_sequence *encoder = system_stage_prompt(&rig, PROMPT_HEADER, 0);
+	const struct hbm_token_blocks header = prompt_header(&rig, &key);
+
+	assert_int_equal(hbm_sequence_store(encoder, &header, 0, NULL), 0);
+	assert_int_equal(hbm_sequence_close(encoder), 0);
+	encoder = pool_rig_sequence(&rig);
+	assert_int_equal(pool_rig_step(&rig, encoder, 5 * PIECE_TOKENS), 0);
+	for (uint64_t name = 1; name <= PROMPT_MODULES; name++) {
+		piece_write(&rig, encoder, PIECE_TOKENS * name, name);
+		assert_int_equal(prompt_put(encoder, PIECE_TOKENS * name, name, 1), 0);
+	}
+
+	return encoder;
 }
 
 /*
- * Prompt Cache keeps the modules of a schema: each is put once and used by many prompts, at the
- * position that the prompt has for it; how many use one is known, and none is dropped while
- * they do; a new version of a schema does not see the old one's modules; a schema is dropped as
- * a whole.
+ * Prompt Cache keeps the modules of a schema by name: each is put once and appended by prompts of
+ * other processes, at the position that the prompt has for it; what all prompts begin with is on
+ * the device once, for all of them; how often one is used is known, and none is dropped while it
+ * is held; a new version takes the place of the old one, and prompts that have that keep it; a
+ * schema is dropped as a whole.
  */
 static void test_system_prompt_cache(void **state)
 {
 	(void)state;
-	struct pool_rig users[2];
-	struct hbm_amount dropped;
-	uint32_t count = 0;
+	static const char *const sets[] = {"device.lend=16MiB", "ddr.size=64MiB", NULL};
+	const struct hbm_module other = {"travel", "persona", 1};
+	struct child users[2];
 
-	start(NULL, EVEN_LAYOUT);
-	uint32_t schema = system_stage_namespace(rig.hbm, "schema", 1, PIECE_BYTES), other;
-	struct hbm_sequence *encoder = pool_rig_sequence(&rig);
+	start(sets, EVEN_LAYOUT);
+	struct hbm_sequence *encoder = prompt_encode();
+	const uint64_t before = system_stage_used(rig.hbm, 0);
 
-	assert_int_equal(pool_rig_step(&rig, encoder, 5 * PIECE_TOKENS), 0);
-	for (uint64_t name = 1; name <= 3; name++) {
-		piece_write(&rig, encoder, PIECE_TOKENS * name, name);
-		assert_int_equal(
-			piece_put(&rig, schema, HBM_TIER_NONE, encoder, PIECE_TOKENS * name, name),
-			HBM_OK);
+	piece_write(&rig, encoder, 0, 9);
+	assert_int_equal(hbm_module_put(encoder, &prompt_space, &other, 0, PIECE_TOKENS, NULL), 0);
+	assert_int_equal(prompt_put(encoder, 0, 1, 1), HBM_EXISTS);
+	for (size_t i = 0; i < 2; i++) {
+		child_start(&users[i], "prompt_user", &daemon_, 7 + 39 * i);
+		child_await(&users[i]);
 	}
 
-	for (size_t i = 0; i < 2; i++)
-		prompt_assemble(&users[i], schema, 39 * i);
-	assert_int_equal(hbm_query(rig.hbm, HBM_QUERY_BLOCKS, prompt_users, &count), 0);
-	assert_int_equal(count, 2);
-	assert_int_equal(hbm_namespace_drop(rig.hbm, schema, 0, NULL), HBM_DENIED);
-
-	/* A new version is empty, and leaves the old one alone. */
-	other = system_stage_namespace(rig.hbm, "schema", 2, PIECE_BYTES);
-	assert_int_equal(piece_get(&rig, other, encoder, 0, 1), HBM_MISS);
+	/* Each has slabs for its own tokens and modules, and no other ones. */
+	assert_int_equal(system_stage_used(rig.hbm, 0),
+			 before + 2 * (system_stage_bytes(&rig, 300) - PROMPT_HEADER_BYTES));
 	piece_write(&rig, encoder, 0, 77);
-	assert_int_equal(piece_put(&rig, other, HBM_TIER_NONE, encoder, 0, 1), HBM_OK);
-	assert_int_equal(piece_get(&rig, schema, encoder, 0, 1), HBM_OK);
-	piece_expect(&rig, encoder, 0, 1);
-
-	/* When nobody uses it any more, it goes as a whole. */
+	assert_int_equal(prompt_put(encoder, 0, 1, 2), 0);
 	for (size_t i = 0; i < 2; i++)
-		pool_rig_close(&users[i]);
-	while (hbm_namespace_drop(rig.hbm, schema, 0, &dropped) == HBM_DENIED)
-		poll(NULL, 0, 1);
-	assert_int_equal(dropped.blocks, 3);
-	assert_int_equal(piece_get(&rig, schema, encoder, 0, 1), HBM_MISS);
-	assert_int_equal(piece_get(&rig, other, encoder, 0, 1), HBM_OK);
-	piece_expect(&rig, encoder, 0, 77);
+		assert_int_equal(child_wait(&users[i]), 0);
+
+	assert_int_equal(hbm_schema_drop(rig.pool, &prompt_space, "support"), 0);
+	for (uint64_t name = 1; name <= PROMPT_MODULES; name++)
+		assert_int_equal(prompt_append(&rig, encoder, name, 0, name), HBM_NOT_FOUND);
+	assert_int_equal(hbm_module_map(encoder, &prompt_space, &other), 0);
+	piece_expect(&rig, encoder, 5 * PIECE_TOKENS, 9);
 	finish();
 }
 
@@ -322,8 +398,11 @@ static void test_system_lora(void **state)
 	finish();
 }
 
-int main(void)
+static const struct child_part parts[] = {{"prompt_user", prompt_user}, {NULL, NULL}};
+
+int main(int argc, char **argv)
 {
+	child_main(argc, argv, parts);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_system_prompt_cache),

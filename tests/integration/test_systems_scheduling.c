@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Schedulers, which decide what runs next, and with which memory, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs,
+ * which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -264,117 +264,6 @@ static void test_system_lightllm(void **state)
 	finish();
 }
 
-/* ---- FastServe ---- */
-
-#define FAST_JOBS 9u
-#define FAST_QUANTUM 8u
-#define FAST_KEPT (2 * RIG_SLAB) /* stays free, for what arrives */
-
-struct fast_job {
-	struct hbm_sequence *sequence;
-	uint64_t length, reply; /* tokens */
-	unsigned level;         /* of its queue: 0 is served first */
-	bool away;
-};
-
-/* The job that is served last, of those on the device. */
-static struct fast_job *fast_victim(struct fast_job *jobs, const struct fast_job *runs)
-{
-	struct fast_job *victim = NULL;
-
-	for (size_t i = 0; i < FAST_JOBS; i++)
-		if (jobs[i].sequence && !jobs[i].away && &jobs[i] != runs &&
-		    (!victim || jobs[i].level >= victim->level))
-			victim = &jobs[i];
-
-	return victim;
-}
-
-static struct fast_job *fast_next(struct fast_job *jobs)
-{
-	struct fast_job *next = NULL;
-
-	for (size_t i = 0; i < FAST_JOBS; i++)
-		if (jobs[i].length < jobs[i].reply && (!next || jobs[i].level < next->level))
-			next = &jobs[i];
-
-	return next;
-}
-
-/* What a job will need in its quantum is free before it begins: others leave, one at a time; and
- * if it is away itself, it comes as the last one goes. */
-static unsigned fast_make_room(struct fast_job *jobs, struct fast_job *runs)
-{
-	const uint64_t most = runs->length + FAST_QUANTUM;
-	const uint64_t need = system_stage_bytes(&rig, most) + FAST_KEPT;
-	unsigned swaps = 0;
-
-	while (system_stage_memory(rig.hbm, 0).available < need) {
-		struct fast_job *victim = fast_victim(jobs, runs);
-
-		if (!victim)
-			break;
-		assert_int_equal(hbm_sequences_switch(rig.pool, &victim->sequence, 1, HBM_TIER_NVME,
-						      &runs->sequence, runs->away),
-				 0);
-		victim->away = true;
-		runs->away = false;
-		swaps++;
-	}
-	if (runs->away)
-		assert_int_equal(hbm_sequences_resume(rig.pool, &runs->sequence, 1), 0);
-	runs->away = false;
-
-	return swaps;
-}
-
-/* One quantum of a job, which then has its next level, or is done. */
-static void fast_run(struct fast_job *job, uint64_t value)
-{
-	const uint64_t end =
-		job->length + FAST_QUANTUM < job->reply ? job->length + FAST_QUANTUM : job->reply;
-
-	for (; job->length < end; job->length++) {
-		assert_int_equal(pool_rig_step(&rig, job->sequence, job->length + 1), 0);
-		pool_rig_write(&rig, job->sequence, job->length, value + job->length);
-	}
-	job->level++;
-	if (job->length < job->reply)
-		return;
-
-	system_stage_expect(&rig, job->sequence, 0, job->length, value);
-	assert_int_equal(hbm_sequence_close(job->sequence), 0);
-	job->sequence = NULL;
-}
-
-/*
- * FastServe preempts jobs for others of a higher priority, a multi-level feedback queue: memory
- * is made free before it is needed, down to a mark, by moving out what is served last, which
- * comes back to its addresses when its turn comes. No step ever lacks memory, and no job loses a
- * byte.
- */
-static void test_system_fastserve(void **state)
-{
-	(void)state;
-	static const char *const sets[] = {"device.memory=96MiB", "nvme.size=512MiB", NULL};
-	struct fast_job jobs[FAST_JOBS], *job;
-	unsigned swaps = 0;
-
-	system_stage_start(sets);
-	system_stage_pool(&rig, pool_rig_layouts[0], 0, 0);
-	other = (struct kv){.hbm = spawn_connect(&daemon_)};
-	for (size_t i = 0; i < FAST_JOBS; i++)
-		jobs[i] = (struct fast_job){.reply = 20 + 17 * i % 45};
-	while ((job = fast_next(jobs))) {
-		if (!job->sequence)
-			job->sequence = pool_rig_sequence(&rig);
-		swaps += fast_make_room(jobs, job);
-		fast_run(job, 1000 * (size_t)(job - jobs));
-	}
-	assert_true(swaps > FAST_JOBS);
-	finish();
-}
-
 /* ---- S3 ---- */
 
 /* It grows beyond its prediction until that is refused; how many tokens it has then. */
@@ -439,8 +328,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_system_orca),      TEST(test_system_batch), TEST(test_system_lightllm),
-		TEST(test_system_fastserve), TEST(test_system_s3),
+		TEST(test_system_orca),
+		TEST(test_system_batch),
+		TEST(test_system_lightllm),
+		TEST(test_system_s3),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
